@@ -1,0 +1,28 @@
+.PHONY: help check fast long format pins clean
+.DEFAULT_GOAL := help
+
+help:    ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+check:   ## everything that must be green before a change goes in
+	python3 scripts/check.py full
+
+fast:    ## the same without slow tests and coverage, under a minute
+	python3 scripts/check.py fast
+
+long:    ## check, and the tests that take minutes
+	python3 scripts/check.py long
+
+format:  ## put the code into its form and mend what ruff can mend
+	$$(python3 scripts/bootstrap.py) -m ruff check --fix
+	$$(python3 scripts/bootstrap.py) -m ruff format
+
+PIN = CUSTOM_COMPILE_COMMAND="make pins" $$(python3 scripts/bootstrap.py) -m piptools compile --quiet --upgrade \
+	--generate-hashes --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+
+pins:    ## the newest versions of everything, with hashes, into requirements/*.txt
+	$(PIN) pyproject.toml -o requirements/run.txt
+	$(PIN) pyproject.toml requirements/dev.in --extra test -c requirements/run.txt -o requirements/dev.txt
+
+clean:   ## forget the environment and all caches
+	rm -rf .venv build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

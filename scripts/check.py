@@ -1,0 +1,190 @@
+"""Runs every test and check of the project, with one command: `python3 scripts/check.py [fast|full|long]`.
+
+It needs a Python and nothing else: the environment is made first (bootstrap.py). A failed step does not stop the others,
+so that one run shows all there is to mend; the exit code is 0 only when every step passed.
+"""
+
+from __future__ import annotations  # so that an older Python gets as far as being told by bootstrap
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import bootstrap
+
+ROOT = bootstrap.ROOT
+BUILD = ROOT / "build" / "check"  # reports and coverage data; made new by each run
+
+# The packages that must not lose a job: every line and every branch of them is tested.
+EXACT = ("engine", "storage")
+
+# Percent of all other code. What is left is mostly error paths of sockets and processes; the number only ever goes up.
+FLOOR = 85
+
+# ASYNC127: httpx is what the synchronous client is built on; httpx2 would replace it. ASYNC9: off unless asked for.
+ASYNC_DISABLED = "ASYNC127,ASYNC9"
+# ASYNC124: a fake's or fixture's function is async because its caller awaits it, with an await in it or not.
+ASYNC_DISABLED_IN_TESTS = "ASYNC124"
+
+SELECTED = {
+    "fast": "not slow and not long and not bench",
+    "full": "not long and not bench",
+    "long": "not bench",
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One check: its name and its command, run in the checkout's root."""
+
+    name: str
+    command: list[str]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a step ended."""
+
+    name: str
+    code: int
+    seconds: float
+
+    def __str__(self) -> str:
+        """Give the step's line in the summary."""
+        return f"{self.name:<28} {'ok' if self.code == 0 else f'FAILED ({self.code})':<12} {self.seconds:7.1f} s"
+
+
+def static_steps() -> list[Step]:
+    """List the checks that only read the code."""
+    return [
+        Step("ruff check", _module("ruff", "check", "--quiet")),
+        Step("ruff format", _module("ruff", "format", "--check", "--quiet", "--diff")),
+        Step("flake8-async", _flake8_async("src", "scripts", disable=ASYNC_DISABLED)),
+        Step("flake8-async: tests", _flake8_async("tests", disable=f"{ASYNC_DISABLED},{ASYNC_DISABLED_IN_TESTS}")),
+        Step("mypy", _module("mypy", "--no-error-summary")),
+        Step("import-linter", [_program("lint-imports"), "--no-logo"]),
+        Step("codespell", [_program("codespell")]),
+    ]
+
+
+def coverage_steps() -> list[Step]:
+    """List the gates on what the tests have covered; the first one gathers the data of all processes."""
+    exact = ",".join(f"src/bunqueue_trio/{package}/*" for package in EXACT)
+    return [
+        Step("coverage: combine", _module("coverage", "combine", "--quiet")),
+        Step(f"coverage: {' + '.join(EXACT)}", _module("coverage", "report", f"--include={exact}", "--fail-under=100")),
+        Step("coverage: the rest", _module("coverage", "report", f"--omit={exact}", f"--fail-under={FLOOR}")),
+    ]
+
+
+def run_captured(step: Step) -> tuple[Outcome, str]:
+    """Run a step and keep what it prints, so that steps at the same time do not mix."""
+    start = time.monotonic()
+    done = subprocess.run(
+        step.command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    return Outcome(step.name, done.returncode, time.monotonic() - start), done.stdout.decode(errors="replace")
+
+
+def run_shown(step: Step) -> Outcome:
+    """Run a step that prints its own progress."""
+    print(f"\n=== {step.name}", flush=True)
+    start = time.monotonic()
+    code = subprocess.run(step.command, cwd=ROOT, stdin=subprocess.DEVNULL, check=False).returncode
+    outcome = Outcome(step.name, code, time.monotonic() - start)
+    print(f"=== {outcome}", flush=True)
+    return outcome
+
+
+def run_together(steps: list[Step]) -> list[Outcome]:
+    """Run steps that do not depend on each other, as many at a time as there are cores."""
+    outcomes = []
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for outcome, text in pool.map(run_captured, steps):
+            print(f"=== {outcome}", flush=True)
+            if outcome.code:
+                print(text.rstrip(), flush=True)
+            outcomes.append(outcome)
+    return outcomes
+
+
+def tests_step(mode: str, junit: Path) -> Step:
+    """Build the step that runs the tests of a mode; outside `fast` under coverage."""
+    pytest = ["pytest", "-m", SELECTED[mode], f"--junitxml={junit}"]
+    return Step("tests", _module(*pytest) if mode == "fast" else _module("coverage", "run", "-m", *pytest))
+
+
+def counts(junit: Path) -> tuple[int, int, int]:
+    """Read from pytest's report how many tests passed, failed and were skipped; an error counts as a failure."""
+    try:
+        suites = list(ET.parse(junit).getroot().iter("testsuite"))
+    except (OSError, ET.ParseError):
+        return 0, 0, 0  # pytest did not get as far as a report
+    total, failures, errors, skipped = (
+        sum(int(suite.get(name, 0)) for suite in suites) for name in ("tests", "failures", "errors", "skipped")
+    )
+    failed = failures + errors
+    return max(total - failed - skipped, 0), failed, skipped
+
+
+def _module(name: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", name, *arguments]
+
+
+def _flake8_async(*directories: str, disable: str) -> list[str]:
+    files = [str(path.relative_to(ROOT)) for top in directories for path in sorted((ROOT / top).rglob("*.py"))]
+    return [_program("flake8-async"), f"--disable={disable}", *files]
+
+
+def _program(name: str) -> str:
+    return str(bootstrap.PYTHON.with_name(name))
+
+
+def main() -> int:
+    """Run the steps of the mode that was asked for; tell how each ended, and how the whole did."""
+    parser = argparse.ArgumentParser(description="Run every test and check of the project.")
+    parser.add_argument(
+        "mode",
+        nargs="?",
+        default="full",
+        choices=sorted(SELECTED),
+        help="fast: under a minute, no slow tests, no coverage; full (the default): what a change must pass; long: all tests",
+    )
+    mode = parser.parse_args().mode
+    bootstrap.reexec()
+
+    start = time.monotonic()
+    shutil.rmtree(BUILD, ignore_errors=True)
+    BUILD.mkdir(parents=True)
+    # An absolute path, since the servers under test run in other directories.
+    os.environ["COVERAGE_FILE"] = str(BUILD / "coverage")
+    junit = BUILD / "tests.xml"
+
+    outcomes = run_together(static_steps())
+    outcomes.append(run_shown(tests_step(mode, junit)))
+    if mode != "fast":
+        outcomes.extend(run_shown(step) for step in coverage_steps())
+        if (ROOT / "scripts" / "mutants.py").is_file():
+            outcomes.append(run_shown(Step("mutants", [sys.executable, "scripts/mutants.py"])))
+
+    passed, failed, skipped = counts(junit)
+    if not passed and not failed:
+        outcomes.append(Outcome("tests: none was run", 1, 0.0))
+    print(f"\n=== summary of `check.py {mode}` after {time.monotonic() - start:.1f} s")
+    for outcome in outcomes:
+        print(outcome)
+    bad = [outcome.name for outcome in outcomes if outcome.code]
+    print(f"FAILED: {', '.join(bad)}" if bad else "all steps passed")
+    print(f"{passed} passed, {failed} failed, {skipped} skipped", flush=True)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,171 @@
+"""The demo's processes: a server and its workers, all ended whatever happens."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from bunqueue_trio.config import Settings
+from demo_http import connect
+
+START_WITHIN_S = 30.0
+STOP_WITHIN_S = 30.0
+BATCH = 20  # files a worker pulls at once
+LEASE_MS = 2_000  # far longer than a batch takes, short enough to wait for after the kill
+KEPT_RESULTS = 10**9  # all of them: every result is compared in the end
+
+
+class DemoError(Exception):
+    """The demo cannot go on; the message says why."""
+
+
+class Processes:
+    """Start the server and the workers, replace the victim, end them all on leaving the block."""
+
+    def __init__(self, scratch: Path, data_path: Path) -> None:
+        """Prepare to keep the log in `scratch` and the jobs in `data_path`."""
+        self.log_path = scratch / "server.log"
+        self.held_file = scratch / "held.json"
+        self.data_path = data_path
+        self.url = ""
+        self.server: subprocess.Popen[bytes] | None = None
+        self.workers: dict[str, subprocess.Popen[bytes]] = {}
+        self.pulling: set[str] = set()
+        self.victim = ""
+        self.killed = False
+
+    def __enter__(self) -> Self:
+        """Enter a block that no process outlives."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End every process; a second Ctrl-C does not interrupt that."""
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self.stop_workers()
+        if self.server is not None and self.server.poll() is None:
+            self.stop_server()
+        signal.signal(signal.SIGINT, before)
+
+    def start_server(self) -> None:
+        """Start the real server on a free port and wait until it is ready."""
+        port = _free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        of_the_user = {setting.metadata["env"] for setting in fields(Settings)}
+        environment = {name: value for name, value in os.environ.items() if name not in of_the_user} | {
+            "HOST": "127.0.0.1",
+            "HTTP_PORT": str(port),
+            "DATA_PATH": str(self.data_path),
+            "RETENTION_COMPLETED_MAX": str(KEPT_RESULTS),
+        }
+        with self.log_path.open("wb") as log:
+            command = [sys.executable, "-m", "bunqueue_trio", "serve"]
+            self.server = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, process_group=0
+            )
+        self._wait_until_ready(self.server)
+
+    def _wait_until_ready(self, server: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + START_WITHIN_S
+        with connect(self.url) as client:
+            while time.monotonic() < deadline:
+                if server.poll() is not None:
+                    raise DemoError(f"the server ended with exit code {server.returncode} at its start")
+                try:
+                    if client.get("/ready").status_code == httpx.codes.OK:
+                        return
+                except httpx.TransportError:
+                    pass  # not listening yet
+                time.sleep(0.05)
+        raise DemoError(f"the server was not ready within {START_WITHIN_S:.0f} s")
+
+    def start_workers(self, count: int, stop_at: int) -> None:
+        """Start `count` workers and wait until they pull.
+
+        The first is the victim, to be killed at its `stop_at`-th file. It is let to the queue before
+        the others, and pullers are served in turn, so it gets work even if there is little.
+        """
+        self.victim = "worker-1"
+        self._start_worker(self.victim, "--stop-at", str(stop_at), "--held-file", str(self.held_file))
+        self._wait_until_pulling()
+        for number in range(2, count + 1):
+            self._start_worker(f"worker-{number}")
+        self._wait_until_pulling()
+
+    def _wait_until_pulling(self) -> None:
+        for name, process in self.workers.items():
+            if name not in self.pulling:
+                assert process.stdout is not None, "workers are started with a pipe"
+                if not process.stdout.readline():
+                    raise DemoError(f"{name} ended at its start")
+                self.pulling.add(name)
+
+    def _start_worker(self, name: str, *options: str) -> None:
+        script = str(Path(__file__).with_name("demo_worker.py"))
+        command = [sys.executable, script, self.url, name, "--batch", str(BATCH), "--lease-ms", str(LEASE_MS)]
+        self.workers[name] = subprocess.Popen(
+            [*command, *options], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, process_group=0
+        )
+
+    def look_after(self) -> bool:
+        """Kill and replace the victim when it is due (then return True); stop if a process was lost."""
+        if not self.killed and self.held_file.exists():
+            victim = self.workers.pop(self.victim)
+            victim.kill()
+            victim.wait()
+            self.killed = True
+            self._start_worker(f"{self.victim}-replacement")
+            return True
+        for name, process in [("the server", self.server), *self.workers.items()]:
+            if process is not None and process.poll() is not None:
+                raise DemoError(f"{name} ended unexpectedly with exit code {process.returncode}")
+        return False
+
+    def stop_workers(self) -> None:
+        """End the workers: they wait for work that does not come any more."""
+        for process in self.workers.values():
+            process.terminate()
+        for process in self.workers.values():
+            _wait(process)
+        self.workers.clear()
+
+    def stop_server(self) -> int:
+        """Ask the server to end with SIGTERM and return its exit code."""
+        assert self.server is not None, "only a started server can be stopped"
+        self.server.terminate()
+        return _wait(self.server)
+
+    def account(self, lines: int = 15) -> str:
+        """Say how the server is and what it logged last, for the message of a demo that failed."""
+        if self.server is None:
+            return "the server was not started"
+        code = self.server.poll()
+        state = "is running" if code is None else f"ended with exit code {code}"
+        log = self.log_path.read_text(errors="replace").splitlines()[-lines:]
+        return "\n".join([f"the server {state}; the end of its log:", *log])
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a process that was told to end; kill it if it does not."""
+    try:
+        return process.wait(STOP_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+
+
+def _free_port() -> int:
+    """Find a port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,218 @@
+"""Every number that limits something, and the settings that a deployment may change.
+
+Constants here are rules of the contract or bounds that nobody needs to tune; each has its reason
+beside it. Settings come from the environment, then a TOML file, then flags; each is one field of
+:class:`Settings`, with its variable, bounds and help in one place.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from bunqueue_trio.errors import StartupError
+
+SECOND_MS = 1000
+HOUR_MS = 3600 * SECOND_MS
+DAY_MS = 24 * HOUR_MS
+MIB = 1024 * 1024
+
+# --- the engine --------------------------------------------------------------------------------
+LEASE_MS = 300 * SECOND_MS  # the HTTP contract has no heartbeat and honest long jobs exist
+STALLS_MAX = 3  # a job that kills its worker four times will kill the next one
+RESTART_GRACE_MS = 30 * SECOND_MS  # a worker that reconnects does so within seconds
+BACKOFF_MAX_MS = HOUR_MS  # exponential growth past an hour is giving up in disguise
+ADVANCE_MAX = 1000  # deadlines in one step: about 5 ms in which nobody else is served
+QUEUES_IDLE_MAX = 1024  # queues kept without a job in them; a million names must not stay for ever
+
+# --- the journal and the store -----------------------------------------------------------------
+INLINE_ROWS_MAX = 128  # a commit of so many rows (1 ms) costs less than two thread hops and GIL fights
+COMMIT_RETRY_MIN_MS = 50  # a full disk rarely heals sooner; the first retry is nearly free
+COMMIT_RETRY_MAX_MS = 2 * SECOND_MS  # how long after the disk is back the server may lag
+CHECKPOINT_MS = SECOND_MS  # how often the size of the write-ahead log is looked at
+CHECKPOINT_BYTES = 4 * MIB  # the log is copied back from here on; SQLite's own default is 4 MB
+CHECKPOINT_RESTART_BYTES = 64 * MIB  # a log that never got idle enough is emptied with writers waiting
+PRUNE_MS = 2 * SECOND_MS  # how often the retention limits are enforced
+PRUNE_ROWS = 2000  # rows deleted in one transaction: a few ms of extra commit time
+RESTARTS_WINDOW_MS = 60 * SECOND_MS  # the time in which a supervised task may use its budget
+
+# --- the transports ----------------------------------------------------------------------------
+RATE_CLIENTS_MAX = 100_000  # clients remembered by the rate limiter; the idlest one makes room
+CLIENT_KEY_MAX = 128  # longest client address taken from a header: IPv6 with zone fits many times
+HEADER_BYTES_MAX = 64 * 1024  # request line and headers: what the strictest proxies in use allow
+KEEP_ALIVE_S = 75  # idle keep-alive; longer than the 60 s after which common proxies give up first
+HEADER_TIMEOUT_S = 30  # a request's headers must be in by then (slow loris)
+BODY_TIMEOUT_S = 60  # and its body
+BACKLOG = 1024  # connections waiting to be accepted; Linux caps it at somaxconn (4096)
+
+
+def _parse_bool(text: str) -> bool:
+    lowered = text.strip().lower()
+    if lowered in {"1", "true", "yes", "on"}:
+        return True
+    if lowered in {"0", "false", "no", "off", ""}:
+        return False
+    raise ValueError("must be true or false")
+
+
+def _parse_list(text: str) -> tuple[str, ...]:
+    return tuple(item.strip() for item in text.split(",") if item.strip())
+
+
+def _setting(
+    default: Any,
+    env: str,
+    about: str,
+    *,
+    low: int | None = None,
+    high: int | None = None,
+    secret: bool = False,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    return field(
+        default=default,
+        metadata={
+            "env": env, "help": about, "low": low, "high": high, "secret": secret, "choices": choices,
+        },
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a deployment decides. Times in the unit their name ends with."""
+
+    host: str = _setting("0.0.0.0", "HOST", "Address to listen on.")  # noqa: S104 - as the original
+    http_port: int = _setting(6790, "HTTP_PORT", "Port to listen on; 0 takes a free one.", low=0, high=65535)
+    data_path: str = _setting("bunqueue.db", "DATA_PATH", "SQLite file that holds the queue.")
+    auth_tokens: tuple[str, ...] = _setting(
+        (), "AUTH_TOKENS", "Comma-separated bearer tokens; none: no authentication.", secret=True
+    )
+    cors_allow_origin: tuple[str, ...] = _setting(
+        ("*",), "CORS_ALLOW_ORIGIN", "Comma-separated origins that browsers may call from."
+    )
+    metrics_auth: bool = _setting(default=False, env="METRICS_AUTH", about="Ask for a token at /prometheus too.")
+    rate_limit_window_ms: int = _setting(
+        60_000, "RATE_LIMIT_WINDOW_MS", "Sliding window of the rate limit.", low=1, high=DAY_MS
+    )
+    rate_limit_max_requests: int | None = _setting(
+        None, "RATE_LIMIT_MAX_REQUESTS", "Requests per window and client; Infinity: no limit.",
+        low=1, high=1_000_000,
+    )  # fmt: skip
+    rate_limit_cleanup_ms: int = _setting(
+        60_000, "RATE_LIMIT_CLEANUP_MS", "How often idle clients are forgotten.", low=1, high=DAY_MS
+    )
+    lease_ms: int = _setting(
+        LEASE_MS, "LEASE_MS", "How long a pulled job is the worker's without a heartbeat.",
+        low=1, high=DAY_MS,
+    )  # fmt: skip
+    stalls_max: int = _setting(
+        STALLS_MAX, "STALLS_MAX", "Expired leases a job survives before it is dead.", low=0, high=1000
+    )
+    completed_max: int = _setting(
+        100_000, "RETENTION_COMPLETED_MAX", "Completed jobs kept for reading.", low=0, high=10**9
+    )
+    dead_max: int = _setting(100_000, "RETENTION_DEAD_MAX", "Dead jobs kept for reading.", low=0, high=10**9)
+    finished_age_ms: int = _setting(
+        30 * DAY_MS, "RETENTION_AGE_MS", "How long finished jobs are kept at most.",
+        low=1, high=3650 * DAY_MS,
+    )  # fmt: skip
+    events_max: int = _setting(
+        100_000, "RETENTION_EVENTS_MAX", "Events kept for readers that reconnect.", low=0, high=10**9
+    )
+    events_age_ms: int = _setting(
+        HOUR_MS, "RETENTION_EVENTS_AGE_MS", "How long events are kept at most.", low=1, high=365 * DAY_MS
+    )
+    body_max_bytes: int = _setting(
+        10 * MIB, "BODY_MAX_BYTES", "Largest request body or WebSocket message.", low=1024, high=1024 * MIB
+    )
+    pending_max: int = _setting(
+        50_000, "PENDING_MAX", "Changed jobs that may wait for the disk before new work gets 503.",
+        low=1, high=10**7,
+    )  # fmt: skip
+    pollers_max: int = _setting(20_000, "POLLERS_MAX", "Long polls that may wait at once.", low=1, high=10**6)
+    connections_max: int = _setting(
+        20_000, "CONNECTIONS_MAX", "Connections that may be open at once.", low=1, high=10**6
+    )
+    grace_ms: int = _setting(10_000, "SHUTDOWN_GRACE_MS", "Time that open requests get at a stop.", low=0, high=HOUR_MS)
+    log_level: str = _setting(
+        "info", "LOG_LEVEL", "Least severity that is logged.",
+        choices=("debug", "info", "warning", "error"),
+    )  # fmt: skip
+    log_format: str = _setting(
+        "auto", "LOG_FORMAT", "auto: for people on a terminal, JSON otherwise.",
+        choices=("auto", "human", "json"),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Settings with the place each value comes from: ``default``, ``NAME``, a file, or ``--flag``."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+
+
+def load(environ: Mapping[str, str], *, file: Path | None = None, flags: Mapping[str, Any] | None = None) -> Loaded:
+    """Return the settings in force; flags override the file, the file the environment.
+
+    Raises:
+        StartupError: naming the setting and its value, or what is wrong with the file.
+    """
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    from_file = _read_file(file) if file is not None else {}
+    for f in fields(Settings):
+        name, env, flag = f.name, f.metadata["env"], "--" + f.name.replace("_", "-")
+        candidates = (
+            ((flags or {}).get(name), flag), (from_file.pop(name, None), f"{name} in {file}"),
+            (environ.get(env), env),
+        )  # fmt: skip
+        sources[name] = "default"
+        for raw, source in candidates:
+            if raw is not None:
+                values[name], sources[name] = _parse(f, raw, source), source
+                break
+    if from_file:
+        raise StartupError(f"{file}: unknown setting {min(from_file)!r}")
+    return Loaded(Settings(**values), sources)
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StartupError(f"{file}: cannot be read: {error}") from None
+
+
+def _parse(f: Any, raw: Any, source: str) -> Any:
+    """Return the value of setting ``f`` written as ``raw`` (text, or a typed value from TOML)."""
+    meta, kind = f.metadata, f.type
+    shown = "…" if meta["secret"] else repr(raw)
+    try:
+        if kind is bool:
+            return raw if isinstance(raw, bool) else _parse_bool(str(raw))
+        if kind == tuple[str, ...]:
+            return tuple(map(str, raw)) if isinstance(raw, list) else _parse_list(str(raw))
+        if kind is str:
+            text = str(raw)
+            if not text or "\0" in text:
+                raise ValueError("must not be empty")
+            if meta["choices"] and text not in meta["choices"]:
+                raise ValueError("must be one of " + ", ".join(meta["choices"]))
+            return text
+        if kind == int | None and str(raw).strip().lower() in {"infinity", "inf", "none", ""}:
+            return None
+        return _parse_int(raw, meta)
+    except ValueError as error:
+        raise StartupError(f"{source}={shown}: {error}") from None
+
+
+def _parse_int(raw: Any, meta: Mapping[str, Any]) -> int:
+    text = str(raw).strip()
+    if isinstance(raw, (bool, float)) or not text.isascii() or not text.lstrip("-").isdigit() or len(text) > 20:
+        raise ValueError("must be an integer")
+    value = int(text)
+    if not meta["low"] <= value <= meta["high"]:
+        raise ValueError(f"must be between {meta['low']} and {meta['high']}")
+    return value

@@ -1,0 +1,330 @@
+"""What each command means: one function a command, and the table that finds it.
+
+A handler either raises ``Refused`` having changed nothing, or does all of its work and returns the
+reply. It moves jobs only through the engine's methods.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import msgspec
+from msgspec import Raw
+
+from bunqueue_trio import errors
+from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.job import DEFAULT_OPTIONS, UNFINISHED, Job, Options, Series, State
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol import replies as r
+
+_SHARED_MAX = 1024
+"""Sets of options that are shared between jobs; a producer with more than that shares less."""
+
+Owner = str | None
+"""The connection that a pull is for, whose end gives its jobs back."""
+
+
+def apply(engine: Engine, command: c.EngineCommand, now: int, owner: Owner = None) -> r.Reply:
+    """Run ``command`` at ``now`` for the connection ``owner`` and return its reply.
+
+    Deadlines that have passed take effect first, so a command never sees a state that is over.
+
+    Raises:
+        Refused: the command cannot be honoured and has changed nothing.
+    """
+    due = engine.next_due()
+    if due is not None and due <= now:
+        engine.advance(now)
+    return HANDLERS[type(command)](engine, command, now, owner)
+
+
+def _push(engine: Engine, command: c.Push, now: int, owner: Owner) -> r.Reply:
+    _check(engine, command, command.queue, set())
+    return r.PushReply(id=_add(engine, command, command.queue, now))
+
+
+def _push_batch(engine: Engine, command: c.PushBatch, now: int, owner: Owner) -> r.Reply:
+    engine.check_queue(command.queue)
+    earlier: set[str] = set()
+    for i, spec in enumerate(command.jobs):
+        try:
+            _check(engine, spec, command.queue, earlier)
+        except errors.Refused as refused:
+            raise errors.Refused(refused.status, f"jobs[{i}]: {refused}") from None
+        if spec.job_id is not None:
+            earlier.add(spec.job_id)
+    return r.PushBatchReply(ids=[_add(engine, spec, command.queue, now) for spec in command.jobs])
+
+
+def _check(engine: Engine, spec: c.JobSpec, queue: str, earlier: set[str]) -> None:
+    """Raise what makes ``spec`` impossible; ``earlier`` are ids from the same command."""
+    engine.check_queue(queue)
+    if not bytes(spec.data):
+        raise errors.INVALID_FIELD.refuse("data", "is required")
+    if spec.job_id is not None:
+        holder = engine.jobs.get(spec.job_id)
+        if holder is not None and holder.state in UNFINISHED and holder.queue != queue:
+            raise errors.FOREIGN_JOB_ID.refuse(spec.job_id)
+    for dependency in spec.depends_on:
+        if dependency not in earlier and engine.outcome(dependency) is None:
+            raise errors.UNKNOWN_DEPENDENCY.refuse(dependency)
+
+
+def _add(engine: Engine, spec: c.JobSpec, queue_name: str, now: int) -> str:
+    """Add a checked job, unless one stands for it already; return the id."""
+    queue = engine.queue(queue_name)
+    holder = None
+    if spec.job_id is not None:
+        holder = engine.jobs.get(spec.job_id)
+        if holder is not None and holder.state not in UNFINISHED:
+            holder = None
+    if holder is None and spec.unique_key is not None:
+        holder = queue.keys.get(spec.unique_key)
+    if holder is not None:
+        engine.emit("duplicated", holder, now)
+        return holder.id
+    outcomes = {d: engine.outcome(d) for d in spec.depends_on}
+    # None: an earlier job of the same command that was a duplicate of one that ended since.
+    waiting_on = {d for d, state in outcomes.items() if state not in (State.COMPLETED, None)}
+    if spec.job_id is not None:
+        engine.replace(spec.job_id)
+    options = _options(engine, spec, now)
+    job_id = spec.job_id or engine.new_id(now)
+    data = bytes(spec.data)
+    job = engine.add(job_id, queue, data, options, spec.priority, now + spec.delay, waiting_on, now)
+    for dependency in spec.depends_on:
+        if outcomes[dependency] in (State.FAILED, State.REMOVED):
+            engine.fail_dependent(job, dependency, now)
+            break
+    return job_id
+
+
+def _options(engine: Engine, spec: c.JobSpec, now: int) -> Options:
+    repeat = spec.repeat
+    options = Options(
+        max_attempts=spec.max_attempts,
+        backoff=spec.backoff,
+        ttl=spec.ttl,
+        timeout=spec.timeout or None,
+        unique_key=spec.unique_key,
+        tags=tuple(spec.tags),
+        group_id=spec.group_id,
+        lifo=spec.lifo,
+        remove_on_complete=spec.remove_on_complete,
+        remove_on_fail=spec.remove_on_fail,
+        depends_on=tuple(spec.depends_on),
+        series=None if repeat is None else Series(repeat.every, repeat.limit, 1, now + spec.delay),
+    )
+    if options == DEFAULT_OPTIONS:
+        return DEFAULT_OPTIONS
+    if options.unique_key is not None or options.depends_on or options.series is not None:
+        return options  # hardly ever equal to another's
+    shared = engine.shared_options
+    if len(shared) >= _SHARED_MAX:
+        shared.clear()
+    return shared.setdefault(options, options)
+
+
+def _pull(engine: Engine, command: c.Pull, now: int, owner: Owner) -> r.Reply:
+    engine.check_queue(command.queue)
+    taken = _take(engine, command.queue, now, command.lock_ttl, owner)
+    if taken is None:
+        return r.EMPTY_PULL
+    return r.PullReply(job=taken[0], token=taken[1])
+
+
+def _pull_batch(engine: Engine, command: c.PullBatch, now: int, owner: Owner) -> r.Reply:
+    engine.check_queue(command.queue)
+    reply = r.PullBatchReply(jobs=[], tokens=[])
+    while len(reply.jobs) < command.count:
+        taken = _take(engine, command.queue, now, command.lock_ttl, owner)
+        if taken is None:
+            break
+        reply.jobs.append(taken[0])
+        reply.tokens.append(taken[1])
+    return reply
+
+
+def _take(engine: Engine, name: str, now: int, lock_ttl: int | None, owner: Owner) -> tuple[r.DeliveredJob, str] | None:
+    queue = engine.queues.get(name)
+    job = None if queue is None else queue.ready.pop()
+    if job is None or queue is None:
+        return None
+    lease = engine.deliver(job, now, lock_ttl, owner)
+    if not queue.ready:
+        engine.emit("drained", job, now)
+    view = r.DeliveredJob(
+        job.id, name, Raw(job.data), job.priority, job.created_at, job.attempts,
+        job.options.max_attempts, job.progress,
+    )  # fmt: skip
+    return view, lease.token
+
+
+def _held(engine: Engine, job_id: str, token: str | None) -> Job:
+    """Return the active job, if the caller may speak for it."""
+    job = engine.jobs.get(job_id)
+    if job is None or job.lease is None:
+        raise errors.NOT_ACTIVE.refuse()
+    if token is not None and token != job.lease.token:
+        raise errors.LOST_LOCK.refuse()
+    return job
+
+
+def _ack(engine: Engine, command: c.Ack, now: int, owner: Owner) -> r.Reply:
+    job = _held(engine, command.id, command.token)
+    engine.complete(job, bytes(command.result) or None, now)
+    return r.OK
+
+
+def _ack_batch(engine: Engine, command: c.AckBatch, now: int, owner: Owner) -> r.Reply:
+    tokens = _matching("tokens", command.tokens, command.ids)
+    results = _matching("results", command.results, command.ids)
+    ignored: list[str] = []
+    for job_id, token, result in zip(command.ids, tokens, results, strict=True):
+        try:
+            job = _held(engine, job_id, token)
+        except errors.Refused:
+            ignored.append(job_id)
+        else:
+            engine.complete(job, bytes(result or b"") or None, now)
+    return r.DataReply(data={"ignoredIds": ignored}) if ignored else r.OK
+
+
+def _matching(name: str, values: Sequence[Any] | None, ids: list[str]) -> Sequence[Any]:
+    if values is None:
+        return (None,) * len(ids)
+    if len(values) != len(ids):
+        raise errors.INVALID_FIELD.refuse(name, "must be as long as ids")
+    return values
+
+
+def _fail(engine: Engine, command: c.Fail, now: int, owner: Owner) -> r.Reply:
+    job = _held(engine, command.id, command.token)
+    engine.fail(job, "Unknown error" if command.error is None else command.error, now)
+    return r.OK
+
+
+def _heartbeat(engine: Engine, command: c.Heartbeat, now: int, owner: Owner) -> r.Reply:
+    engine.renew(_held(engine, command.id, command.token), now, command.duration, owner)
+    return r.DataReply(data={"ok": True, "count": 1})
+
+
+def _heartbeat_batch(engine: Engine, command: c.HeartbeatBatch, now: int, owner: Owner) -> r.Reply:
+    tokens = _matching("tokens", command.tokens, command.ids)
+    lost: list[str] = []
+    for job_id, token in zip(command.ids, tokens, strict=True):
+        try:
+            engine.renew(_held(engine, job_id, token), now, None, owner)
+        except errors.Refused:
+            lost.append(job_id)
+    data: dict[str, object] = {"ok": True, "count": len(command.ids) - len(lost)}
+    return r.DataReply(data=data | {"lostIds": lost} if lost else data)
+
+
+def _extend_lock(engine: Engine, command: c.ExtendLock, now: int, owner: Owner) -> r.Reply:
+    engine.renew(_held(engine, command.id, command.token), now, command.duration, owner)
+    return r.OK
+
+
+def _progress(engine: Engine, command: c.Progress, now: int, owner: Owner) -> r.Reply:
+    job = _held(engine, command.id, command.token)
+    job.progress = command.progress
+    if command.message is not None:
+        job.noted().message = command.message
+    engine.renew(job, now, None, owner)
+    engine.emit("progress", job, now).progress = command.progress
+    return r.OK
+
+
+def _cancel(engine: Engine, command: c.Cancel, now: int, owner: Owner) -> r.Reply:
+    job = engine.jobs.get(command.id)
+    if job is None or job.state not in UNFINISHED:
+        raise errors.JOB_NOT_FOUND.refuse()
+    engine.totals.cancelled += 1
+    engine.remove(job, now)
+    return r.OK
+
+
+def _found(engine: Engine, job_id: str) -> Job:
+    job = engine.find(job_id)
+    if job is None:
+        raise errors.JOB_NOT_FOUND.refuse()
+    return job
+
+
+def _get_job(engine: Engine, command: c.GetJob, now: int, owner: Owner) -> r.Reply:
+    job = _found(engine, command.id)
+    options = job.options
+    return r.JobReply(
+        job=r.JobView(
+            id=job.id,
+            queue=job.queue,
+            data=Raw(job.data),
+            priority=job.priority,
+            created_at=job.created_at,
+            run_at=job.run_at,
+            started_at=job.started_at,
+            completed_at=job.note.finished_at if job.note else None,
+            attempts=job.attempts,
+            max_attempts=options.max_attempts,
+            backoff=options.backoff,
+            progress=job.progress,
+            tags=list(options.tags),
+            lifo=options.lifo,
+            remove_on_complete=options.remove_on_complete,
+            remove_on_fail=options.remove_on_fail,
+        )
+    )
+
+
+def _get_state(engine: Engine, command: c.GetState, now: int, owner: Owner) -> r.Reply:
+    job = _found(engine, command.id)
+    options, note, series = job.options, job.note, job.options.series
+    return r.StateReply(
+        id=job.id,
+        state=job.state.value,
+        queue=job.queue,
+        error=note.error if note else None,
+        message=note.message if note else None,
+        stalls=job.stalls,
+        ttl=options.ttl,
+        timeout=options.timeout,
+        unique_key=options.unique_key,
+        group_id=options.group_id,
+        depends_on=list(options.depends_on),
+        waiting_on=sorted((note and note.waiting_on) or ()),
+        repeat=r.NULL if series is None else Raw(msgspec.json.encode(series)),
+        lease_until=job.lease.until if job.lease else None,
+    )
+
+
+def _get_result(engine: Engine, command: c.GetResult, now: int, owner: Owner) -> r.Reply:
+    job = _found(engine, command.id)
+    result = job.note.result if job.note else None
+    return r.ResultReply(id=job.id, result=r.NULL if result is None else Raw(result))
+
+
+Handler = Callable[[Engine, Any, int, Owner], r.Reply]
+
+HANDLERS: dict[type[c.Command], Handler] = {
+    c.Push: _push,
+    c.PushBatch: _push_batch,
+    c.Pull: _pull,
+    c.PullBatch: _pull_batch,
+    c.Ack: _ack,
+    c.AckBatch: _ack_batch,
+    c.Fail: _fail,
+    c.Heartbeat: _heartbeat,
+    c.HeartbeatBatch: _heartbeat_batch,
+    c.ExtendLock: _extend_lock,
+    c.Progress: _progress,
+    c.Cancel: _cancel,
+    c.GetJob: _get_job,
+    c.GetState: _get_state,
+    c.GetResult: _get_result,
+}
+"""Command → handler: what this server can do with a job."""
+
+READS: frozenset[type[c.Command]] = frozenset({c.GetJob, c.GetState, c.GetResult})
+"""The commands that change nothing and are answered even while the disk is down."""
+
+assert set(HANDLERS) == set(cast("Any", c.EngineCommand).__args__)

@@ -1,0 +1,201 @@
+"""What a job is: its states, the legal moves between them, and the record the engine keeps.
+
+Theory of operation. A job is born ``waiting``, ``delayed`` or ``waiting-children`` and ends
+``completed``, ``failed`` (the dead-letter queue) or ``removed``. Every move is a row of
+:data:`TRANSITIONS`; ``Engine._move`` is the only writer of ``Job.state``. A finished job leaves memory
+once its end is on disk. Times are epoch ms; ``order`` places a job among its equals in priority:
+smaller first, negative for LIFO (so the newest of them is the smallest), positive for FIFO.
+"""
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from bunqueue_trio.config import BACKOFF_MAX_MS
+
+
+class State(StrEnum):
+    """Where a job stands; the value is the name that clients see."""
+
+    NEW = "new"  # not born yet: never stored, never shown
+    WAITING = "waiting"
+    DELAYED = "delayed"
+    WAITING_CHILDREN = "waiting-children"
+    ACTIVE = "active"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    REMOVED = "removed"
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.NEW: frozenset({State.WAITING, State.DELAYED, State.WAITING_CHILDREN}),
+    State.WAITING: frozenset({State.ACTIVE, State.REMOVED}),
+    State.DELAYED: frozenset({State.WAITING, State.REMOVED}),
+    State.WAITING_CHILDREN: frozenset({State.WAITING, State.DELAYED, State.FAILED, State.REMOVED}),
+    State.ACTIVE: frozenset({State.WAITING, State.DELAYED, State.COMPLETED, State.FAILED, State.REMOVED}),
+    # A finished record only makes room: for retention, or for a new job of the same id.
+    State.COMPLETED: frozenset({State.REMOVED}),
+    State.FAILED: frozenset({State.REMOVED}),
+    State.REMOVED: frozenset(),
+}
+"""The legal moves."""
+
+UNFINISHED = (State.WAITING, State.DELAYED, State.WAITING_CHILDREN, State.ACTIVE)
+
+
+class Series(Struct, frozen=True):
+    """Where a repeating job stands: this is run number ``run`` and its slot is ``due``."""
+
+    every: int
+    limit: int | None
+    run: int
+    due: int
+
+
+class Options(Struct, frozen=True, omit_defaults=True):
+    """What a job was pushed with and never changes; equal options are shared between jobs.
+
+    The defaults are the contract's. ``depends_on`` keeps the ids as pushed.
+    """
+
+    max_attempts: int = 3
+    backoff: int = 1000
+    ttl: int | None = None
+    timeout: int | None = None
+    unique_key: str | None = None
+    tags: tuple[str, ...] = ()
+    group_id: str | None = None
+    lifo: bool = False
+    remove_on_complete: bool = False
+    remove_on_fail: bool = False
+    depends_on: tuple[str, ...] = ()
+    series: Series | None = None
+
+
+DEFAULT_OPTIONS = Options()
+
+
+class Lease(Struct, omit_defaults=True):
+    """An active job's holder: the only token that counts, and until when.
+
+    ``until`` is None while a connection (``owner``) vouches for it or a processing timeout governs
+    alone; ``ttl`` is what a heartbeat renews it by; ``timeout_at`` is when the attempt fails.
+    """
+
+    token: str
+    ttl: int
+    until: int | None = None
+    timeout_at: int | None = None
+    owner: str | None = None
+    held: bool = False
+    """Pulled by a connection: after a restart it is given back, not counted as a stall."""
+
+
+class Note(Struct, omit_defaults=True):
+    """The rare facts of a job, kept apart so that a waiting job stays small."""
+
+    error: str | None = None
+    message: str | None = None
+    result: bytes | None = None
+    finished_at: int | None = None
+    waiting_on: set[str] | None = None
+    """The dependencies that are still open, while ``waiting-children``."""
+
+
+class Job(Struct, eq=False, gc=False):
+    """One job. ``seq`` is its place in the order of all pushes and its key in the store."""
+
+    id: str
+    queue: str
+    data: bytes
+    options: Options
+    priority: int
+    created_at: int
+    run_at: int
+    """When it became or becomes ready: the creation, the end of its delay or of its backoff."""
+    seq: int
+    order: int = 0
+    state: State = State.NEW
+    attempts: int = 0
+    """Failed tries."""
+    stalls: int = 0
+    progress: int | float = 0
+    started_at: int | None = None
+    epoch: int = 0
+    """The batch that commits its push; 0 for a job loaded from the store."""
+    due: int | None = None
+    """When its timer fires: end of delay or TTL, or of lease or timeout while active."""
+    armed: int | None = None
+    """The time of its one valid entry in a deadline heap."""
+    lease: Lease | None = None
+    note: Note | None = None
+
+    def noted(self) -> Note:
+        """Return its note, made if there was none."""
+        if self.note is None:
+            self.note = Note()
+        return self.note
+
+
+def backoff_ms(base: int, attempts: int) -> int:
+    """Return the wait before the next try: ``base × 2^(attempts − 1)``, at most one hour."""
+    # Beyond 2^32 ms any base is over the hour: the exponent is capped to keep the number small.
+    return min(base << min(attempts - 1, 32), BACKOFF_MAX_MS)
+
+
+def next_slot(series: Series, now: int) -> int:
+    """Return the first slot after the series' own that is not past at ``now``."""
+    missed = max(0, -(-(now - series.due) // series.every))  # whole periods, rounded up
+    return series.due + series.every * max(1, missed)
+
+
+def next_run(options: Options, now: int) -> Options | None:
+    """Return the options of the run after one that ended at ``now``; None when it was the last."""
+    series = options.series
+    if series is None or (series.limit is not None and series.run >= series.limit):
+        return None
+    due = next_slot(series, now)
+    return replace(options, unique_key=None, depends_on=(), series=replace(series, run=series.run + 1, due=due))
+
+
+def expiry(job: Job) -> int | None:
+    """Return when an unstarted job has outlived its TTL, or None.
+
+    A job that was tried once is not unstarted any more. For a later run of a series the TTL counts
+    from its slot: counted from its creation, the end of the run before, it could never be reached.
+    """
+    options = job.options
+    if options.ttl is None or job.attempts or job.stalls:
+        return None
+    if options.series is not None and options.series.run > 1:
+        return options.series.due + options.ttl
+    return job.created_at + options.ttl
+
+
+def deadline(job: Job) -> int | None:
+    """Return when something happens to ``job`` by itself, or None."""
+    if job.state is State.ACTIVE:
+        lease = job.lease
+        assert lease is not None
+        if lease.until is None or (lease.timeout_at is not None and lease.timeout_at < lease.until):
+            return lease.timeout_at
+        return lease.until
+    expires = expiry(job)
+    if job.state is State.DELAYED and (expires is None or job.run_at < expires):
+        return job.run_at
+    return expires
+
+
+NewId = Callable[[int], str]
+"""Makes a new UUIDv7 text for the given epoch ms."""
+
+
+class Archive(Protocol):
+    """The finished jobs that have left memory, as far as the retention keeps them."""
+
+    def find(self, job_id: str) -> Job | None:
+        """Return the finished job, also one that is only remembered: completed, its record removed."""
+        ...

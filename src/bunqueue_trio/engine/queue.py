@@ -1,0 +1,67 @@
+"""What one queue holds, and the plain records that the engine hands to the runtime."""
+
+import re
+
+from msgspec import Struct
+
+from bunqueue_trio.config import LEASE_MS, RESTART_GRACE_MS, STALLS_MAX
+from bunqueue_trio.engine.job import UNFINISHED, Job, State
+from bunqueue_trio.engine.ready import Ready
+from bunqueue_trio.protocol.events import Event
+
+
+_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,256}")
+
+
+def is_queue_name(name: str) -> bool:
+    """Return whether a queue can have this name."""
+    return _NAME.fullmatch(name) is not None
+
+
+class Queue:
+    """One queue: its ready jobs, how many unfinished jobs stand where, and the keys they hold."""
+
+    __slots__ = ("counts", "keys", "name", "ready")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.ready = Ready()
+        self.counts: dict[State, int] = dict.fromkeys(UNFINISHED, 0)
+        self.keys: dict[str, Job] = {}
+
+
+class Totals(Struct):
+    """What has happened since the engine was made."""
+
+    pushed: int = 0
+    pulled: int = 0
+    completed: int = 0
+    failed: int = 0
+    """Jobs that failed for good."""
+    retried: int = 0
+    stalled: int = 0
+    lost_to_stalls: int = 0
+    expired: int = 0
+    cancelled: int = 0
+
+
+class Changes(Struct):
+    """What the steps since the last :meth:`Engine.take` did."""
+
+    epoch: int
+    jobs: list[Job]
+    events: list[Event]
+    reused_ids: list[str]
+    """Ids chosen by producers: an older finished record of the same id makes room."""
+
+
+class Rules(Struct, frozen=True):
+    """The numbers of the engine that are settings; ms where not said otherwise."""
+
+    lease: int = LEASE_MS
+    stalls_max: int = STALLS_MAX
+    """So many stalls a job survives; one more sends it to the dead-letter queue."""
+    restart_grace: int = RESTART_GRACE_MS
+
+
+DEFAULT_RULES = Rules()

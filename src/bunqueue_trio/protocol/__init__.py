@@ -1,0 +1,1 @@
+"""The vocabulary of the server: commands, replies, events and their JSON. No I/O, no time."""

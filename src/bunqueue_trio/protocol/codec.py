@@ -1,0 +1,251 @@
+"""JSON bytes ↔ commands and replies; the only place that words what is wrong with an input.
+
+The fast path is one msgspec call. When it refuses, the slow path reads the same bytes again, field by
+field against the same types: it accepts what the contract is lenient about (``2.0`` for an integer,
+null for "not given", duplicate keys, lone surrogates inside a payload) and names the field otherwise.
+"""
+
+import functools
+import operator
+import re
+from typing import Any, TypeVar, cast
+
+import msgspec
+from msgspec import Raw, Struct
+from msgspec import inspect as types
+
+from bunqueue_trio import errors
+from bunqueue_trio.errors import Refused
+from bunqueue_trio.protocol.commands import COMMANDS, Command
+
+DEPTH_MAX = 500
+"""Nesting of a body; far below what would exhaust the stack of any JSON reader behind us."""
+
+T = TypeVar("T", bound=Struct)
+
+_ENCODER = msgspec.json.Encoder()
+_OBJECT = msgspec.json.Decoder(dict[str, Raw])
+_ARRAY = msgspec.json.Decoder(list[Raw])
+_STRING = msgspec.json.Decoder(str)
+_ANY_COMMAND: "msgspec.json.Decoder[Command]" = msgspec.json.Decoder(functools.reduce(operator.or_, COMMANDS.values()))
+_DECODERS: dict[type[Struct], "msgspec.json.Decoder[Any]"] = {}
+_ESCAPES = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+
+encode = _ENCODER.encode
+"""Return the JSON bytes of a reply or an event; payloads are put in as they are."""
+
+
+def decode(kind: type[T], body: bytes, **given: str) -> T:
+    """Return the command of type ``kind`` in ``body``; ``given`` fields (from the path) win.
+
+    Raises:
+        Refused: 400, naming the field; or ``Invalid JSON body`` when it is no JSON object.
+    """
+    decoder = _DECODERS.get(kind)
+    if decoder is None:
+        decoder = _DECODERS[kind] = msgspec.json.Decoder(kind)
+    try:
+        if not body.isascii():
+            body.decode()
+        command: Any = decoder.decode(body)
+    except (ValueError, RecursionError):
+        # UnicodeDecodeError and msgspec's errors are ValueErrors.
+        command = _read_struct(kind, _read_object(body, errors.INVALID_JSON_BODY), "", given)
+    for name, value in given.items():
+        setattr(command, name, value)
+    _check_depth(body, errors.INVALID_JSON_BODY)
+    return cast("T", command)
+
+
+class BadMessage(Refused):
+    """A message that is no command; ``req_id`` is what the answer must echo."""
+
+    def __init__(self, cause: Refused, req_id: Raw) -> None:
+        super().__init__(cause.status, str(cause))
+        self.req_id = req_id
+
+
+def decode_message(message: bytes) -> Command:
+    """Return the command in one WebSocket message.
+
+    Raises:
+        BadMessage: with the contract's text.
+    """
+    req_id = Raw(b"")
+    try:
+        if not message.isascii():
+            message.decode()
+        command = _ANY_COMMAND.decode(message)
+        req_id = command.req_id
+        _check_depth(message, errors.INVALID_JSON)
+        _check_target(command)
+    except (ValueError, RecursionError):
+        return _read_message(message)
+    except Refused as refused:
+        raise BadMessage(refused, req_id) from None
+    return command
+
+
+def _check_target(command: Command) -> None:
+    for name in ("queue", "id"):
+        if getattr(command, name, None) == "":
+            raise errors.INVALID_FIELD.refuse(name, "is required")
+
+
+def _read_message(message: bytes) -> Command:
+    req_id = Raw(b"")
+    try:
+        fields = _read_object(message, errors.INVALID_JSON, errors.INVALID_COMMAND)
+        _check_depth(message, errors.INVALID_JSON)
+        req_id = _payload(fields.pop("reqId", req_id))
+        name = _string(fields.get("cmd"))
+        if name is None:
+            raise errors.INVALID_COMMAND.refuse()
+        if name not in COMMANDS:
+            raise errors.UNKNOWN_COMMAND.refuse(name[:100])
+        command = _read_struct(COMMANDS[name], fields, "", {})
+        _check_target(command)
+    except Refused as refused:
+        raise BadMessage(refused, req_id) from None
+    command.req_id = req_id
+    return command
+
+
+def _read_object(body: bytes, malformed: errors.Fault, no_object: errors.Fault | None = None) -> dict[str, Raw]:
+    try:
+        body.decode()
+        # msgspec refuses an escaped lone surrogate even inside a payload that it skips. Its backslash
+        # becomes 0xFF, which valid UTF-8 cannot hold, passes the skipping, and is turned back later.
+        masked = _ESCAPES.sub(lambda m: b"\xff" + m[1] if m[1] else m[0], body)
+        return _OBJECT.decode(masked)
+    except msgspec.ValidationError:
+        raise (no_object or malformed).refuse() from None
+    except (ValueError, RecursionError):
+        raise malformed.refuse() from None
+
+
+def _payload(raw: Raw) -> Raw:
+    text = bytes(raw)
+    return Raw(text.replace(b"\xff", b"\\")) if b"\xff" in text else raw
+
+
+def _check_depth(body: bytes, fault: errors.Fault) -> None:
+    if body.count(b"[") + body.count(b"{") <= DEPTH_MAX:
+        return  # the common case: not enough brackets to be too deep
+    depth = deepest = 0
+    for bracket in _STRINGS.sub(b"", body).translate(None, _NOT_BRACKETS):
+        depth += _STEP[bracket]
+        deepest = max(deepest, depth)
+    if deepest > DEPTH_MAX:
+        raise fault.refuse()
+
+
+def _read_struct(kind: type[T], fields: dict[str, Raw], prefix: str, given: dict[str, str]) -> T:
+    values: dict[str, Any] = dict(given)
+    for field in msgspec.structs.fields(kind):
+        if field.name in given or field.name == "req_id":
+            continue
+        raw = fields.get(field.encode_name)
+        name = prefix + field.encode_name
+        shape = types.type_info(field.type)
+        if isinstance(shape, types.RawType):
+            if raw is not None:
+                values[field.name] = _payload(raw)
+        elif raw is None or (bytes(raw) == b"null" and not field.required):
+            if field.required:
+                raise errors.INVALID_FIELD.refuse(name, "is required")
+        else:
+            values[field.name] = _read(shape, bytes(raw), name)
+    return kind(**values)
+
+
+def _read(shape: types.Type, raw: bytes, name: str) -> Any:
+    """Return the value of one field, or raise what is wrong with it."""
+    match shape:
+        case types.UnionType(types=options):
+            return _read(_choose(options, raw), raw, name)
+        case types.IntType():
+            return _integer(shape, raw, name)
+        case types.FloatType():
+            return _number(shape, raw, name)
+        case types.BoolType():
+            if raw not in (b"true", b"false"):
+                raise errors.INVALID_FIELD.refuse(name, "must be a boolean")
+            return raw == b"true"
+        case types.StrType():
+            text = _string(raw)
+            if text is None:
+                raise errors.INVALID_FIELD.refuse(name, "must be a string")
+            _check_length(shape, len(text), name, "characters")
+            return text
+        case types.StructType(cls=kind):
+            if not raw.startswith(b"{"):
+                raise errors.INVALID_FIELD.refuse(name, "must be an object")
+            separator = ": " if name.endswith("]") else "."
+            return _read_struct(kind, _OBJECT.decode(raw), name + separator, {})
+        case types.ListType(item_type=item):
+            return _list(shape, item, raw, name)
+        case _:  # pragma: no cover - a new kind of field needs a row here
+            raise AssertionError(f"no reader for {shape}")
+
+
+def _choose(options: tuple[types.Type, ...], raw: bytes) -> types.Type:
+    """Return the one of ``options`` that a value like ``raw`` is held against."""
+    for option in options:
+        if isinstance(option, types.StrType) and raw.startswith(b'"'):
+            return option
+    # int | float is a number; list | str, unless it is a text, a list; and None was dealt with before.
+    return next(o for o in reversed(options) if not isinstance(o, types.NoneType | types.StrType))
+
+
+def _list(shape: types.ListType, item: types.Type, raw: bytes, name: str) -> list[Any]:
+    of_strings = isinstance(item, types.StrType)
+    what = "must be an array of strings" if of_strings else "must be an array"
+    if not raw.startswith(b"["):
+        raise errors.INVALID_FIELD.refuse(name, what)
+    items = _ARRAY.decode(raw)
+    _check_length(shape, len(items), name, "items")
+    if isinstance(item, types.RawType):
+        return [_payload(element) for element in items]
+    if of_strings and not all(bytes(element).startswith(b'"') for element in items):
+        raise errors.INVALID_FIELD.refuse(name, what)
+    return [_read(item, bytes(element), f"{name}[{i}]") for i, element in enumerate(items)]
+
+
+def _string(raw: Raw | bytes | None) -> str | None:
+    try:
+        return None if raw is None else _STRING.decode(bytes(raw))
+    except ValueError:  # another type, or a lone surrogate, which is no text
+        return None
+
+
+def _number(shape: types.IntType | types.FloatType, raw: bytes, name: str) -> float:
+    if raw[:1] not in b"-0123456789":
+        raise errors.INVALID_FIELD.refuse(name, "must be a number")
+    value = float(raw)  # the longest literal is fine for float, unlike for int
+    low, high = shape.ge, shape.le
+    if low is not None and value < low:
+        raise errors.INVALID_FIELD.refuse(name, f"must be at least {int(low)}")
+    if high is not None and value > high:
+        raise errors.INVALID_FIELD.refuse(name, f"must be at most {int(high)}")
+    return int(value) if value.is_integer() else value
+
+
+def _integer(shape: types.IntType, raw: bytes, name: str) -> int:
+    value = _number(shape, raw, name)
+    if not isinstance(value, int):
+        raise errors.INVALID_FIELD.refuse(name, "must be an integer")
+    return value
+
+
+def _check_length(shape: types.StrType | types.ListType, length: int, name: str, unit: str) -> None:
+    if shape.min_length is not None and length < shape.min_length:
+        raise errors.INVALID_FIELD.refuse(name, f"must be at least {shape.min_length} {unit}")
+    if shape.max_length is not None and length > shape.max_length:
+        raise errors.INVALID_FIELD.refuse(name, f"must be at most {shape.max_length} {unit}")

@@ -1,0 +1,26 @@
+"""What happened to a job, as every reader hears it: the contract's twelve types and fields."""
+
+from typing import Literal
+
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+EventType = Literal[
+    "pushed", "pulled", "completed", "failed", "progress", "stalled", "removed",
+    "delayed", "duplicated", "retried", "waiting-children", "drained",
+]  # fmt: skip
+
+EVENT_TYPES: frozenset[str] = frozenset(EventType.__args__)  # type: ignore[attr-defined]
+
+
+class Event(Struct, rename="camel", omit_defaults=True):
+    """One event; ``timestamp`` is epoch ms, the optional fields depend on the type."""
+
+    event_type: EventType
+    queue: str
+    job_id: str
+    timestamp: int
+    data: Raw | UnsetType = UNSET
+    error: str | UnsetType = UNSET
+    progress: int | float | UnsetType = UNSET
+    prev: str | UnsetType = UNSET
+    delay: int | UnsetType = UNSET

@@ -1,0 +1,121 @@
+"""Every reply as a struct; encoding one gives the body of the contract, field by field."""
+
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+NULL = Raw(b"null")
+
+
+class Reply(Struct, rename="camel"):
+    """A success: ``{"ok": true, …}``."""
+
+    ok: bool = True
+
+
+class ErrorReply(Reply, kw_only=True):
+    """A refusal: ``{"ok": false, "error": …}``."""
+
+    ok: bool = False
+    error: str
+
+
+class DeliveredJob(Struct, rename="camel"):
+    """The eight fields of a job that PULL gives."""
+
+    id: str
+    queue: str
+    data: Raw
+    priority: int
+    created_at: int
+    attempts: int
+    max_attempts: int
+    progress: int | float
+
+
+class JobView(Struct, kw_only=True, rename="camel"):
+    """The sixteen fields of a job that GET gives; times in epoch ms."""
+
+    id: str
+    queue: str
+    data: Raw
+    priority: int
+    created_at: int
+    run_at: int
+    started_at: int | None
+    completed_at: int | None
+    attempts: int
+    max_attempts: int
+    backoff: int
+    progress: int | float
+    tags: list[str]
+    lifo: bool
+    remove_on_complete: bool
+    remove_on_fail: bool
+
+
+class PushReply(Reply, kw_only=True):
+    """The id of the job that was added, or of the one that stood for it already."""
+
+    id: str = ""
+
+
+class PushBatchReply(Reply, kw_only=True):
+    """The ids, in the order of the jobs."""
+
+    ids: list[str] = []
+
+
+class PullReply(Reply, kw_only=True):
+    """A job and its lock token, or null twice."""
+
+    job: DeliveredJob | None = None
+    token: str | None = None
+
+
+class PullBatchReply(Reply, kw_only=True):
+    """Jobs and their lock tokens, in the same order."""
+
+    jobs: list[DeliveredJob] = []
+    tokens: list[str] = []
+
+
+class DataReply(Reply, kw_only=True):
+    """Success with facts beside it."""
+
+    data: dict[str, object] | UnsetType = UNSET
+
+
+class JobReply(Reply, kw_only=True):
+    """One job."""
+
+    job: JobView
+
+
+class StateReply(Reply, kw_only=True):
+    """Where a job stands, and what the job view of the contract leaves out."""
+
+    id: str
+    state: str
+    queue: str
+    error: str | None
+    message: str | None
+    stalls: int
+    ttl: int | None
+    timeout: int | None
+    unique_key: str | None
+    group_id: str | None
+    depends_on: list[str]
+    waiting_on: list[str]
+    repeat: Raw
+    lease_until: int | None
+
+
+class ResultReply(Reply, kw_only=True):
+    """The result of a completed job, as it was sent; null when there is none."""
+
+    id: str
+    result: Raw
+
+
+OK = DataReply()
+EMPTY_PULL = PullReply()
+"""The answer to a pull that found nothing."""

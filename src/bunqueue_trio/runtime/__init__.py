@@ -1,0 +1,1 @@
+"""The life of the server: time, tasks, waiting. Read ``tree.py`` first."""

@@ -1,0 +1,197 @@
+"""The front door: the only caller of the engine, and the place where requests wait.
+
+A transport gives a command and gets a reply. Between two awaits everything here is one step, so there
+is no lock. Changes are answered after their commit; a pull is answered at once, but never with a job
+whose own push is not committed yet.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import trio
+
+from bunqueue_trio import errors
+from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.handlers import READS, apply
+from bunqueue_trio.errors import Refused
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.runtime.alarm import Alarm
+from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.runtime.journal import Journal
+
+
+class _Waiter:
+    """A long poll in its queue's line."""
+
+    __slots__ = ("command", "handed", "owner", "reply", "served")
+
+    def __init__(self, command: "c.Pull | c.PullBatch", owner: str | None) -> None:
+        self.command = command
+        self.owner = owner
+        self.served = trio.Event()
+        self.reply: r.Reply | None = None
+        self.handed = 0
+
+
+class Core:
+    """Runs commands for the transports and deadlines for the services."""
+
+    def __init__(self, engine: Engine, journal: Journal, clock: Clock, *, pollers_max: int) -> None:
+        self._engine = engine
+        self.journal = journal
+        self.clock = clock
+        self._pollers_max = pollers_max
+        self._lines: dict[str, OrderedDict[_Waiter, None]] = {}
+        self.pollers = 0
+        self.stopping = False
+        """Set at shutdown: long polls are answered empty, and the server is not ready any more."""
+        self.scheduler = Alarm()
+        self.stall_detector = Alarm()
+
+    async def execute(self, command: c.Command, owner: str | None = None) -> r.Reply:
+        """Run ``command`` and return its reply, when it is a fact.
+
+        ``owner`` is the connection that keeps what it pulls until it ends. Cancelling a pull gives
+        back whatever it was about to receive; cancelling any other command does not undo it.
+
+        Raises:
+            Refused: with status and text for the client; nothing was changed.
+        """
+        kind = type(command)
+        if kind in READS:
+            return self._apply(command, owner)
+        self.journal.check()
+        if kind is c.Pull or kind is c.PullBatch:
+            return await self._pull(command, owner)  # type: ignore[arg-type]
+        epoch = self._engine.epoch
+        reply = self._apply(command, owner, durable=_is_durable(command))
+        if self.journal.gathering:
+            await self.journal.wait_committed(epoch)
+        return reply
+
+    def advance(self) -> None:
+        """Do what is due by now."""
+        self._engine.advance(self.clock.now())
+        self._settle()
+
+    def release(self, owner: str) -> None:
+        """Give back the jobs of a connection that is gone."""
+        self._engine.release_owner(owner, self.clock.now())
+        self._settle()
+
+    def stop_polls(self) -> None:
+        """Answer every waiting long poll empty, and every later one at once."""
+        self.stopping = True
+        for line in self._lines.values():
+            for waiter in line:
+                waiter.served.set()
+        self._lines.clear()
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _apply(self, command: Any, owner: str | None, *, durable: bool = False) -> r.Reply:
+        try:
+            return apply(self._engine, command, self.clock.now(), owner)
+        finally:  # a refused command may have let deadlines pass before it was refused
+            self._settle(durable=durable)
+
+    def _settle(self, *, durable: bool = False) -> None:
+        """Serve the waiters, wake the flusher and set the alarms after a step of the engine."""
+        engine = self._engine
+        while engine.woken:
+            queue, _ = engine.woken.popitem()
+            if queue in self._lines:
+                self._serve(queue)
+        if self.journal.gathering:
+            self.journal.note(durable=durable)
+        self.scheduler.set(engine.schedule.next_due())
+        self.stall_detector.set(engine.leases.next_due())
+
+    def _serve(self, queue: str) -> None:
+        line = self._lines[queue]
+        while line and (ready := self._engine.queues.get(queue)) and ready.ready:
+            waiter, _ = line.popitem(last=False)
+            self._engine.handed = 0
+            waiter.reply = apply(self._engine, waiter.command, self.clock.now(), waiter.owner)
+            waiter.handed = self._engine.handed
+            waiter.served.set()
+        if not line:
+            del self._lines[queue]
+
+    async def _pull(self, command: "c.Pull | c.PullBatch", owner: str | None) -> r.Reply:
+        self._engine.handed = 0
+        reply = self._apply(command, owner)
+        handed = self._engine.handed
+        if not handed and not _jobs(reply):
+            if command.timeout == 0 or self.stopping:
+                return reply
+            return await self._poll(command, owner, reply)
+        if handed > self.journal.committed:
+            with self._given_back_unless_done(reply):
+                await self.journal.wait_committed(handed)
+        return reply
+
+    async def _poll(self, command: "c.Pull | c.PullBatch", owner: str | None, nothing: r.Reply) -> r.Reply:
+        if self.pollers >= self._pollers_max:
+            raise Refused(*errors.OVERLOADED, retry_after=1)
+        waiter = _Waiter(command, owner)
+        line = self._lines.setdefault(command.queue, OrderedDict())
+        line[waiter] = None
+        self.pollers += 1
+        try:
+            with trio.move_on_after(command.timeout / 1000):
+                await waiter.served.wait()
+            if waiter.reply is None:
+                return nothing
+            if waiter.handed > self.journal.committed:
+                await self.journal.wait_committed(waiter.handed)
+            reply, waiter.reply = waiter.reply, None
+            return reply
+        finally:
+            self.pollers -= 1
+            if waiter.reply is not None:  # cancelled in the instant a job was handed to it
+                self._give_back(waiter.reply)
+            elif waiter in line:
+                del line[waiter]
+                if not line and self._lines.get(command.queue) is line:
+                    del self._lines[command.queue]
+
+    @contextmanager
+    def _given_back_unless_done(self, reply: r.Reply) -> Iterator[None]:
+        done = False
+        try:
+            yield
+            done = True
+        finally:
+            if not done:
+                self._give_back(reply)
+
+    def _give_back(self, reply: r.Reply) -> None:
+        now = self.clock.now()
+        # Last first: each takes its old place, so the order of the calls does not matter to it.
+        for job_id, token in _jobs(reply):
+            self._engine.give_back(job_id, token, now)
+        self._settle()
+
+    def give_back(self, reply: r.Reply) -> None:
+        """Give back the jobs of a pull whose reply could not be delivered."""
+        if _jobs(reply):
+            self._give_back(reply)
+
+
+def _jobs(reply: r.Reply) -> list[tuple[str, str]]:
+    """Return ids and tokens of the jobs in the reply to a pull."""
+    if isinstance(reply, r.PullReply):
+        return [] if reply.job is None or reply.token is None else [(reply.job.id, reply.token)]
+    if isinstance(reply, r.PullBatchReply):
+        return [(job.id, token) for job, token in zip(reply.jobs, reply.tokens, strict=True)]
+    return []
+
+
+def _is_durable(command: c.Command) -> bool:
+    if isinstance(command, c.Push):
+        return command.durable
+    return isinstance(command, c.PushBatch) and any(job.durable for job in command.jobs)

@@ -1,0 +1,147 @@
+"""Group commit: what waits for the disk, and the task that brings it there.
+
+The truth about waiting lives here, not in the flusher task: a flusher that is restarted goes on with
+the very same batch. Batches are committed in order, one at a time; while one is written the next
+gathers. An answer is released, and its events are published, only after its batch is committed.
+"""
+
+from collections.abc import Callable
+
+import structlog
+import trio
+
+from bunqueue_trio import errors
+from bunqueue_trio.config import COMMIT_RETRY_MAX_MS, COMMIT_RETRY_MIN_MS, INLINE_ROWS_MAX
+from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.errors import Refused, StoreError
+from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.storage.store import Batch, Store, make_batch
+
+_log = structlog.get_logger()
+
+OnCommit = Callable[[Batch, float], None]
+"""Called after each commit with the batch and the seconds it took; must not block or raise."""
+
+
+class Journal:
+    """The changes of an engine on their way to a store."""
+
+    def __init__(self, engine: Engine, store: Store, clock: Clock, pending_max: int) -> None:
+        self._engine = engine
+        self._store = store
+        self._clock = clock
+        self._pending_max = pending_max
+        self._durable = False
+        self._gathered = trio.Event()  # set when the batch that gathers now is committed
+        self._writing: tuple[Batch, trio.Event] | None = None
+        self._wake, self._woken = trio.open_memory_channel[None](1)
+        self.disk = trio.Lock()
+        """Held by whoever writes to the store: flusher, retention, the checkpointer's last step."""
+        self.committed = 0
+        """The last committed epoch."""
+        self.failing: str | None = None
+        """Why the last attempt to commit failed, while it has not succeeded again."""
+        self.on_commit: list[OnCommit] = []
+        self.commits = 0
+        self.durable_commits = 0
+
+    @property
+    def pending(self) -> int:
+        """How many changed jobs wait for the disk."""
+        return len(self._engine.changed) + (len(self._writing[0].jobs) if self._writing else 0)
+
+    def check(self) -> None:
+        """Raise ``Refused`` (503) when a change could not be committed in reasonable time."""
+        if self.failing is not None:
+            raise Refused(*errors.STORAGE_DOWN, retry_after=2)
+        if len(self._engine.changed) >= self._pending_max:
+            raise Refused(*errors.OVERLOADED, retry_after=1)
+
+    def note(self, *, durable: bool = False) -> None:
+        """See to it that what the engine just did is committed; fsynced if it is ``durable``."""
+        self._durable = self._durable or durable
+        try:
+            self._wake.send_nowait(None)
+        except trio.WouldBlock:
+            pass  # the flusher has been told already
+
+    async def wait_committed(self, epoch: int) -> None:
+        """Wait until the batch ``epoch``, and with it every earlier one, is committed."""
+        if epoch <= self.committed:
+            return
+        if self._writing is not None and epoch == self._writing[0].epoch:
+            await self._writing[1].wait()
+        else:
+            await self._gathered.wait()
+
+    async def run(self) -> None:
+        """Commit batch after batch, for ever. This is the persistence flusher."""
+        while True:
+            if not self.dirty:
+                await self._woken.receive()
+            if self.dirty:
+                await self.flush()
+
+    @property
+    def dirty(self) -> bool:
+        """Whether anything waits for the disk."""
+        return self._writing is not None or self.gathering
+
+    @property
+    def gathering(self) -> bool:
+        """Whether anything has happened since the last batch was taken."""
+        return bool(self._engine.changed) or bool(self._engine.events)
+
+    async def flush(self) -> None:
+        """Commit everything that waits now, trying again until the disk takes it."""
+        if self._writing is None:
+            self._writing = self._take()
+        batch, done = self._writing
+        retry_ms = COMMIT_RETRY_MIN_MS
+        while (seconds := await self._commit(batch)) is None:
+            await trio.sleep(retry_ms / 1000)
+            retry_ms = min(retry_ms * 2, COMMIT_RETRY_MAX_MS)
+        # From here to the end nothing may be awaited: the batch is finished, whole.
+        if self.failing is not None:
+            _log.info("commits work again", jobs=len(batch.jobs))
+            self.failing = None
+        self._writing = None
+        self.committed = batch.epoch
+        self.commits += 1
+        self.durable_commits += batch.durable
+        self._engine.forget(batch.jobs)
+        done.set()
+        for hear in self.on_commit:
+            hear(batch, seconds)
+
+    def _take(self) -> tuple[Batch, trio.Event]:
+        batch = make_batch(
+            self._engine.take(),
+            self._clock.now(),
+            durable=self._durable,
+            last_event_id=self._store.last_event_id,
+        )
+        done, self._gathered, self._durable = self._gathered, trio.Event(), False
+        return batch, done
+
+    async def _commit(self, batch: Batch) -> float | None:
+        """Return the seconds that the commit took, or None when the disk refused it."""
+        try:
+            self.disk.acquire_nowait()
+        except trio.WouldBlock:
+            await self.disk.acquire()
+        try:
+            begun = trio.current_time()
+            # A thread hop costs more than a small commit; an fsync or a large one would stop the loop.
+            if self._store.inline or (not batch.durable and batch.rows() <= INLINE_ROWS_MAX):
+                self._store.commit(batch)
+            else:
+                await trio.to_thread.run_sync(self._store.commit, batch)
+            return trio.current_time() - begun
+        except StoreError as error:
+            if self.failing is None:
+                _log.error("commit failed", error=str(error), jobs=len(batch.jobs))
+            self.failing = str(error)
+            return None
+        finally:
+            self.disk.release()

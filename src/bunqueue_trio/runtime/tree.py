@@ -1,0 +1,151 @@
+"""The life of the server, top to bottom: what runs, what it may restart, in what order it stops.
+
+    serve()
+    └ persistence nursery        last to stop: final batch, checkpoint, close
+      ├ persistence flusher      takes all that waits → one transaction → releases answers
+      └ services nursery
+        ├ scheduler              delays, backoffs, TTLs
+        ├ stall detector         leases and processing timeouts
+        ├ rate-limit cleaner, checkpointer, retention, rates
+        └ transports nursery     first to stop, with a deadline
+
+Leaving a nursery inside out is the shutdown plan; cancellation is the only way to stop.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import structlog
+import trio
+import uuid_utils
+
+from bunqueue_trio.config import Settings
+from bunqueue_trio.engine.engine import Engine, Rules
+from bunqueue_trio.engine.job import NewId
+from bunqueue_trio.errors import StoreError
+from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.runtime.core import Core
+from bunqueue_trio.runtime.journal import Journal
+from bunqueue_trio.runtime.limiter import RateLimiter
+from bunqueue_trio.runtime.services import (
+    Checkpointer,
+    Deadlines,
+    RateLimitCleaner,
+    Rates,
+    RetentionSweeper,
+    looped,
+)
+from bunqueue_trio.runtime.supervisor import Child, supervise
+from bunqueue_trio.storage.store import Store
+
+_log = structlog.get_logger()
+
+
+class Transport(Protocol):
+    """Serves clients until cancelled; reports its addresses when it is ready for them."""
+
+    async def __call__(self, server: "Server", *, task_status: trio.TaskStatus[Sequence[str]]) -> None:
+        """Serve."""
+        ...
+
+
+class Server:
+    """Everything a running server consists of, for its transports and for tests to look at."""
+
+    def __init__(self, settings: Settings, store: Store, clock: Clock, new_id: NewId | None = None) -> None:
+        self.settings = settings
+        self.store = store
+        self.clock = clock
+        self.started_at = clock.now()
+        rules = Rules(lease=settings.lease_ms, stalls_max=settings.stalls_max)
+        self.engine = Engine(new_id or _uuid7, store, rules)
+        self.journal = Journal(self.engine, store, clock, settings.pending_max)
+        self.core = Core(self.engine, self.journal, clock, pollers_max=settings.pollers_max)
+        self.limiter = RateLimiter(settings.rate_limit_window_ms, settings.rate_limit_max_requests)
+        self.rates = Rates(self.engine)
+        self.addresses: list[str] = []
+        self.stop = trio.Event()
+        """Set it to shut the server down."""
+        self.ended = trio.Event()
+        core, journal = self.core, self.journal
+        self.flusher = Child("persistence flusher", journal.run)
+        self.services = [
+            Child("scheduler", looped(Deadlines(core, core.scheduler))),
+            Child("stall detector", looped(Deadlines(core, core.stall_detector))),
+            Child(
+                "rate-limit cleaner",
+                looped(RateLimitCleaner(self.limiter, clock, settings.rate_limit_cleanup_ms)),
+            ),
+            Child("checkpointer", looped(Checkpointer(journal, store))),
+            Child("retention", looped(RetentionSweeper(journal, store, clock, settings))),
+            Child("rates", looped(self.rates)),
+        ]
+
+    def counts(self) -> dict[str, int]:
+        """Return how many jobs stand where, over all queues, finished ones as far as they are kept."""
+        counts = {state.value: n for state, n in self.engine.counts.items()}
+        counts |= {"completed": 0, "failed": 0}
+        for (_, state), n in self.store.finished_counts.items():
+            counts[state] = counts.get(state, 0) + n
+        return counts
+
+    @property
+    def ready(self) -> bool:
+        """Whether new work is welcome: the disk takes it and no stop is under way."""
+        return self.journal.failing is None and not self.core.stopping
+
+
+async def serve(
+    server: Server,
+    transports: Sequence[Transport],
+    *,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run ``server`` until its ``stop`` is set or this is cancelled; then flush and close the store.
+
+    Raises:
+        StartupError: the store cannot be read or an address cannot be bound.
+        StoreError: the last batch could not be written within the grace period.
+    """
+    server.engine.load(server.store.load(), server.clock.now())
+    server.core.advance()
+    try:
+        async with trio.open_nursery() as persistence:
+            persistence.start_soon(supervise, server.flusher)
+            async with trio.open_nursery() as services:
+                for child in server.services:
+                    services.start_soon(supervise, child)
+                async with trio.open_nursery() as serving:
+                    for transport in transports:
+                        server.addresses += await serving.start(transport, server)
+                    task_status.started(server)
+                    await server.stop.wait()
+                    server.core.stop_polls()
+                    grace_s = server.settings.grace_ms / 1000
+                    serving.cancel_scope.deadline = trio.current_time() + grace_s
+                services.cancel_scope.cancel()
+            persistence.cancel_scope.cancel()
+    finally:
+        with trio.CancelScope(shield=True):
+            await _close(server)
+
+
+async def _close(server: Server) -> None:
+    """Commit what still waits, empty the log, close the file."""
+    grace_s = max(1.0, server.settings.grace_ms / 1000)
+    with trio.move_on_after(grace_s):
+        while server.journal.dirty:
+            await server.journal.flush()
+    unwritten = server.journal.failing if server.journal.dirty else None
+    try:
+        server.store.checkpoint(restart=True)
+    except StoreError as error:
+        _log.warning("the log was not emptied; the next start reads it", error=str(error))
+    server.store.close()
+    if unwritten is not None:
+        raise StoreError(f"unanswered changes could not be written: {unwritten}")
+
+
+def _uuid7(now: int) -> str:
+    """Return a UUIDv7 text. The library reads the clock itself: ids sort by it, nothing else."""
+    return str(uuid_utils.uuid7())

@@ -1,0 +1,112 @@
+"""The in-memory twin of the SQLite store: same rows, same rules, no file and no thread."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from bunqueue_trio.config import PRUNE_ROWS
+from bunqueue_trio.engine.job import Job
+from bunqueue_trio.storage.store import (
+    Batch,
+    FinishedCounts,
+    Reader,
+    Retention,
+    Row,
+    StoredEvent,
+)
+
+
+class MemoryStore:
+    """A store that outlives the engine but not the process; for tests and simulation."""
+
+    inline = True
+
+    def __init__(self) -> None:
+        self._rows = Reader()
+        self._jobs: dict[int, Row] = {}
+        self._finished: dict[str, Row] = {}  # in the order of the ends
+        self._events: list[tuple[int, int, list[bytes]]] = []  # last id, time, bodies
+        self.finished_counts: FinishedCounts = Counter()
+        self.last_event_id = 0
+
+    def load(self) -> Iterable[Job]:
+        """Return every unfinished job; see :class:`Store`."""
+        return [self._rows.unfinished(row) for _, row in sorted(self._jobs.items())]
+
+    def commit(self, batch: Batch) -> None:
+        """Write ``batch``; see :class:`Store`."""
+        for (job_id,) in batch.reused_ids:
+            self._drop(job_id)
+        for row in batch.new:
+            assert row[0] not in self._jobs
+            self._jobs[row[0]] = row
+        for changed in batch.changed:
+            old = self._jobs[changed[-1]]
+            self._jobs[changed[-1]] = (*old[:7], *changed[:-1])
+        for (seq,) in batch.ended:
+            self._jobs.pop(seq, None)
+        for row in batch.finished:
+            assert row[0] not in self._finished
+            self._finished[row[0]] = row
+            self.finished_counts[row[1], row[2]] += 1
+        if batch.events:
+            self._events.append((batch.last_event_id, batch.at, batch.events))
+        self.last_event_id = batch.last_event_id
+
+    def find(self, job_id: str) -> Job | None:
+        """Return a finished job that is kept; see :class:`Store`."""
+        row = self._finished.get(job_id)
+        return None if row is None else self._rows.finished(row)
+
+    def events_after(self, event_id: int, limit: int) -> list[StoredEvent]:
+        """Return kept events; see :class:`Store`."""
+        found: list[StoredEvent] = []
+        for last_id, _, bodies in self._events:
+            if last_id > event_id and len(found) < limit:
+                first = last_id - len(bodies) + 1
+                found += [StoredEvent(first + i, body) for i, body in enumerate(bodies)]
+        return [event for event in found if event.id > event_id]
+
+    def first_event_id(self) -> int:
+        """Return the id of the oldest kept event; see :class:`Store`."""
+        if not self._events:
+            return self.last_event_id + 1
+        last_id, _, bodies = self._events[0]
+        return last_id - len(bodies) + 1
+
+    def prune(self, keep: Retention) -> int:
+        """Delete some of what is not to be kept; see :class:`Store`."""
+        limits = {
+            "completed": keep.completed_max, "failed": keep.dead_max, "removed": keep.completed_max
+        }  # fmt: skip
+        doomed: dict[str, None] = {}
+        for state, limit in limits.items():
+            ids = [job_id for job_id, row in self._finished.items() if row[2] == state]
+            doomed |= dict.fromkeys(ids[: min(max(0, len(ids) - limit), PRUNE_ROWS)])
+        oldest = list(self._finished.items())[:PRUNE_ROWS]
+        doomed |= dict.fromkeys(job_id for job_id, row in oldest if row[3] < keep.finished_since)
+        for job_id in doomed:
+            self._drop(job_id)
+        kept = [
+            entry for entry in self._events
+            if entry[0] == self.last_event_id
+            or (entry[0] > self.last_event_id - keep.events_max and entry[1] >= keep.events_since)
+        ]  # fmt: skip
+        pruned = len(self._events) - len(kept)
+        self._events = kept
+        return len(doomed) + pruned
+
+    def log_bytes(self) -> int:
+        """Return 0: there is no log."""
+        return 0
+
+    def checkpoint(self, *, restart: bool) -> None:
+        """Do nothing: there is no log."""
+
+    def close(self) -> None:
+        """Keep everything, for the next engine."""
+
+    def _drop(self, job_id: str) -> None:
+        row = self._finished.pop(job_id, None)
+        if row is not None:
+            self.finished_counts[row[1], row[2]] -= 1
+            self.finished_counts = +self.finished_counts

@@ -1,0 +1,249 @@
+"""What every store can do, what it is given, and how a job becomes a row and back.
+
+A batch is a snapshot: rows are made when it is taken, so the engine may go on while it is written,
+and writing it again after a failure writes the same.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from bunqueue_trio.engine.engine import Changes
+from bunqueue_trio.engine.job import (
+    DEFAULT_OPTIONS,
+    UNFINISHED,
+    Job,
+    Lease,
+    Note,
+    Options,
+    State,
+)
+
+Row = tuple[Any, ...]
+
+_encode = msgspec.json.Encoder().encode
+_OPTIONS = msgspec.json.Decoder(Options)
+_LEASE = msgspec.json.Decoder(Lease)
+_NOTE = msgspec.json.Decoder(Note)
+_STATES = {state.value: state for state in State}
+FinishedCounts = Counter[tuple[str, str]]
+"""(queue, state) → number of records kept."""
+
+
+class Batch(Struct):
+    """Everything that one transaction writes."""
+
+    epoch: int
+    at: int
+    durable: bool
+    jobs: Sequence[Job]
+    """The jobs the rows were made from, to be forgotten by the engine when they have ended."""
+    new: list[Row] = []
+    changed: list[Row] = []
+    ended: list[tuple[int]] = []
+    finished: list[Row] = []
+    reused_ids: list[tuple[str]] = []
+    events: list[bytes] = []
+    """As JSON, in order; the last has the id ``last_event_id``."""
+    last_event_id: int = 0
+
+    def rows(self) -> int:
+        """Return how many rows it touches."""
+        return len(self.new) + len(self.changed) + len(self.ended) + len(self.finished)
+
+
+class StoredEvent(NamedTuple):
+    """One event as it was published."""
+
+    id: int
+    body: bytes
+
+
+class Retention(NamedTuple):
+    """What finished jobs and events are kept: so many of each, and none from before ``…_since``."""
+
+    completed_max: int
+    dead_max: int
+    finished_since: int
+    events_max: int
+    events_since: int
+
+
+class Store(Protocol):
+    """A place that keeps jobs. One caller at a time for everything but ``find`` and the events."""
+
+    inline: bool
+    """Whether every call is short enough for the event loop: no thread may be used for it."""
+    finished_counts: FinishedCounts
+    """Maintained by :meth:`commit` and :meth:`prune`; replaced, never changed in place."""
+    last_event_id: int
+
+    def load(self) -> Iterable[Job]:
+        """Return every unfinished job."""
+        ...
+
+    def commit(self, batch: Batch) -> None:
+        """Write ``batch`` in one transaction; on disk (fsync) when it is durable.
+
+        Raises:
+            StoreError: nothing was written; the same batch may be tried again.
+        """
+        ...
+
+    def find(self, job_id: str) -> Job | None:
+        """Return a finished job that is kept; ``removed`` is one that is not to be shown."""
+        ...
+
+    def events_after(self, event_id: int, limit: int) -> list[StoredEvent]:
+        """Return at most about ``limit`` kept events (whole batches) with ids above ``event_id``."""
+        ...
+
+    def first_event_id(self) -> int:
+        """Return the id of the oldest kept event; one above ``last_event_id`` when none is."""
+        ...
+
+    def prune(self, keep: Retention) -> int:
+        """Delete some of what is not to be kept; return how many rows, 0 when all is done.
+
+        Raises:
+            StoreError: nothing was deleted.
+        """
+        ...
+
+    def log_bytes(self) -> int:
+        """Return about how many bytes of the log wait to be moved into the file."""
+        ...
+
+    def checkpoint(self, *, restart: bool) -> None:
+        """Move the log into the file, as far as no commit stands in the way.
+
+        With ``restart`` no commit may run meanwhile, and the log is emptied.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the file; nothing is written any more."""
+        ...
+
+
+def make_batch(changes: Changes, at: int, *, durable: bool, last_event_id: int) -> Batch:
+    """Return the batch that writes ``changes``; event ids go on from ``last_event_id``."""
+    batch = Batch(
+        changes.epoch, at, durable, changes.jobs,
+        events=[_encode(event) for event in changes.events],
+        last_event_id=last_event_id + len(changes.events),
+        reused_ids=[(job_id,) for job_id in changes.reused_ids],
+    )  # fmt: skip
+    for job in changes.jobs:
+        is_new = job.epoch == changes.epoch
+        if job.state in UNFINISHED:
+            if is_new:
+                batch.new.append(_new_row(job))
+            else:
+                batch.changed.append(_changed_row(job))
+            continue
+        if not is_new:
+            batch.ended.append((job.seq,))
+        if job.state is not State.REMOVED:
+            batch.finished.append(_finished_row(job))
+    return batch
+
+
+def _new_row(job: Job) -> Row:
+    options = job.options
+    return (
+        job.seq, job.id, job.queue, job.data,
+        None if options is DEFAULT_OPTIONS else _text(options),
+        job.priority, job.created_at, job.run_at, job.state.value, job.order, job.attempts, job.stalls,
+        job.progress, job.started_at,
+        None if job.lease is None else _text(job.lease), None if job.note is None else _text(job.note),
+    )  # fmt: skip
+
+
+def _changed_row(job: Job) -> Row:
+    return (
+        job.run_at, job.state.value, job.order, job.attempts, job.stalls, job.progress, job.started_at,
+        None if job.lease is None else _text(job.lease), None if job.note is None else _text(job.note),
+        job.seq,
+    )  # fmt: skip
+
+
+def _finished_row(job: Job) -> Row:
+    note = job.noted()
+    shown = not (job.state is State.COMPLETED and job.options.remove_on_complete)
+    options = job.options
+    return (
+        job.id, job.queue, job.state.value if shown else State.REMOVED.value, note.finished_at,
+        job.data if shown else b"",
+        None if options is DEFAULT_OPTIONS or not shown else _text(options),
+        job.priority, job.created_at, job.run_at, job.attempts, job.stalls, job.progress, job.started_at,
+        _text(Note(error=note.error, message=note.message)) if shown else None,
+        note.result if shown else None,
+    )  # fmt: skip
+
+
+def _text(value: Struct) -> str:
+    return _encode(value).decode()
+
+
+class Reader:
+    """Turns rows into jobs; equal options and queue names are shared between them."""
+
+    def __init__(self) -> None:
+        self._options: dict[str | None, Options] = {None: DEFAULT_OPTIONS}
+        self._names: dict[str, str] = {}
+
+    def unfinished(self, row: Row) -> Job:
+        """Return the job of a row of ``job``, columns in the order of the schema."""
+        (
+            seq, job_id, queue, data, options, priority, created_at, run_at, state, place, attempts,
+            stalls, progress, started_at, lease, note,
+        ) = row  # fmt: skip
+        return Job(
+            job_id, self._names.setdefault(queue, queue), data,
+            DEFAULT_OPTIONS if options is None else self._shared(options),
+            priority, created_at, created_at if run_at == created_at else run_at, seq, place,
+            _STATES[state], attempts, stalls, progress, started_at, 0, None, None,
+            None if lease is None else _LEASE.decode(lease),
+            None if note is None else _NOTE.decode(note),
+        )  # fmt: skip
+
+    def finished(self, row: Row) -> Job:
+        """Return the job of a row of ``finished`` without its key, as it was when it ended."""
+        (
+            job_id, queue, state, finished_at, data, options, priority, created_at, run_at, attempts,
+            stalls, progress, started_at, note, result,
+        ) = row  # fmt: skip
+        known = Note() if note is None else _NOTE.decode(note)
+        known.finished_at, known.result = finished_at, result
+        shown = state != State.REMOVED.value
+        return Job(
+            job_id, queue, data,
+            DEFAULT_OPTIONS if options is None else _OPTIONS.decode(options),
+            priority, created_at, run_at, 0,
+            state=_STATES[state] if shown else State.COMPLETED,
+            attempts=attempts, stalls=stalls, progress=progress, started_at=started_at, note=known,
+        ) if shown else _hidden(job_id, queue)  # fmt: skip
+
+    def _shared(self, text: str) -> Options:
+        options = self._options.get(text)
+        if options is None:
+            if len(self._options) > 4096:  # options that all differ are not worth a table
+                self._options = {None: DEFAULT_OPTIONS}
+            options = self._options[text] = _OPTIONS.decode(text)
+        return options
+
+
+_HIDDEN_OPTIONS = Options(remove_on_complete=True)
+
+
+def _hidden(job_id: str, queue: str) -> Job:
+    """Return what is left of a job that completed and wanted no record: that it completed."""
+    return Job(job_id, queue, b"null", _HIDDEN_OPTIONS, 0, 0, 0, 0, state=State.COMPLETED)
+
+
+OpenStore = Callable[[str], Store]
+"""Opens the store at a path."""

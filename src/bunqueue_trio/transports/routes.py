@@ -1,0 +1,147 @@
+"""The table of routes: method and path → command or page, and the matching of a request to a row."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from bunqueue_trio import errors
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.codec import encode
+
+_BAD_ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2})")
+
+
+class Route(NamedTuple):
+    """One row. ``target`` is the command, or the name of a page of the server itself.
+
+    ``open`` routes skip rate limit and authentication. A command's fields come from the ``:names`` of
+    the path, and from the query for GET, the body for POST (which may be empty if ``optional_body``).
+    """
+
+    method: str
+    path: str
+    target: type[c.Command] | str
+    open: bool = False
+    optional_body: bool = False
+
+
+ROUTES = (
+    Route("POST", "/queues/:queue/jobs", c.Push),
+    Route("GET", "/queues/:queue/jobs", c.Pull),
+    Route("POST", "/queues/:queue/jobs/bulk", c.PushBatch),
+    Route("POST", "/queues/:queue/jobs/pull-batch", c.PullBatch),
+    Route("POST", "/jobs/ack-batch", c.AckBatch),
+    Route("POST", "/jobs/heartbeat-batch", c.HeartbeatBatch),
+    Route("GET", "/jobs/:id", c.GetJob),
+    Route("DELETE", "/jobs/:id", c.Cancel, optional_body=True),
+    Route("GET", "/jobs/:id/state", c.GetState),
+    Route("GET", "/jobs/:id/result", c.GetResult),
+    Route("POST", "/jobs/:id/ack", c.Ack, optional_body=True),
+    Route("POST", "/jobs/:id/fail", c.Fail, optional_body=True),
+    Route("POST", "/jobs/:id/heartbeat", c.Heartbeat, optional_body=True),
+    Route("POST", "/jobs/:id/extend-lock", c.ExtendLock),
+    Route("POST", "/jobs/:id/progress", c.Progress),
+    Route("GET", "/ping", c.Ping),
+    Route("GET", "/stats", c.Stats),
+    Route("GET", "/metrics", "metrics"),
+    Route("GET", "/health", "health", open=True),
+    Route("GET", "/healthz", "live", open=True),
+    Route("GET", "/live", "live", open=True),
+    Route("GET", "/ready", "ready", open=True),
+    Route("POST", "/gc", "gc", open=True),
+    Route("GET", "/heapstats", "heapstats", open=True),
+)
+"""Every route of the server."""
+
+
+class _Node:
+    """A place in the tree of paths: what stands literally next, a name for anything, and an end."""
+
+    def __init__(self) -> None:
+        self.literal: dict[str, _Node] = {}
+        self.any: _Node | None = None
+        self.name = ""
+        self.methods: dict[str, Route] = {}
+
+
+class Match(NamedTuple):
+    """Where a path leads: the routes by method, and the values of its names."""
+
+    methods: Mapping[str, Route]
+    values: dict[str, str]
+
+
+class Router:
+    """Finds the row of a path. A literal segment beats a name."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._root = _Node()
+        for route in routes:
+            node = self._root
+            for segment in route.path.split("/")[1:]:
+                if segment.startswith(":"):
+                    node.any = node.any or _Node()
+                    node.any.name = segment[1:]
+                    node = node.any
+                else:
+                    node = node.literal.setdefault(segment, _Node())
+            node.methods[route.method] = route
+
+    def match(self, path: str) -> Match | None:
+        """Return where the raw ``path`` (still percent-encoded) leads, or None.
+
+        Raises:
+            Refused: the path has a broken percent-escape or is not UTF-8.
+        """
+        node = self._root
+        values: dict[str, str] = {}
+        for raw in path.split("/")[1:]:
+            segment = decode_segment(raw) if "%" in raw or not raw.isascii() else raw
+            following = node.literal.get(segment)
+            if following is None:
+                following = node.any
+                if following is None:
+                    return None
+                values[following.name] = segment
+            node = following
+        return Match(node.methods, values) if node.methods else None
+
+
+def decode_segment(raw: str) -> str:
+    """Return a path segment or query part (latin-1 text of its bytes), percent-decoded.
+
+    Raises:
+        Refused: it has a broken escape or is not UTF-8.
+    """
+    if _BAD_ESCAPE.search(raw):
+        raise errors.INVALID_PATH.refuse()
+    try:
+        return unquote_to_bytes(raw.encode("latin-1")).decode()
+    except UnicodeDecodeError:
+        raise errors.INVALID_PATH.refuse() from None
+
+
+def query_object(query: str) -> bytes:
+    """Return the JSON object that says the same as a query string; numbers stay numbers.
+
+    Raises:
+        Refused: it has a broken escape or is not UTF-8.
+    """
+    parts = []
+    for pair in query.split("&"):
+        if pair:
+            name, _, value = pair.partition("=")
+            parts.append(b"%s:%s" % (_text(name), _value(decode_segment(value.replace("+", " ")))))
+    return b"{" + b",".join(parts) + b"}"
+
+
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+
+
+def _value(text: str) -> bytes:
+    return text.encode() if _NUMBER.fullmatch(text) else encode(text)
+
+
+def _text(name: str) -> bytes:
+    return encode(decode_segment(name.replace("+", " ")))

@@ -1,0 +1,137 @@
+"""The rules of the house that a reader would otherwise have to remember; each failure names the file and what to do."""
+
+import ast
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "src" / "bunqueue_trio"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+PINS = [ROOT / "requirements" / "run.txt", ROOT / "requirements" / "dev.txt"]
+
+LINES_MAX = 450  # about what a reader keeps in mind; beyond it there are two owners in one file
+PATH_SUFFIXES = {".py", ".md", ".toml", ".sql", ".txt", ".html"}
+
+# In pieces, so that this file does not find itself.
+INDEX_ADDRESS = re.compile(
+    r"--(?:extra-)?index" + r"-url[ =]|--find" + r"-links[ =]|--trusted" + r"-host[ =]"
+    r"|pypi" + r"\.org|pythonhosted" + r"\.org|registry\.npm" + r"js",
+)  # fmt: skip
+MACHINE_PATH = re.compile(r"(?<![\w.~-])(?:/(?:work|root)(?![\w-])|/home" + r"/)")
+
+
+def module_name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def tracked_files() -> list[Path]:
+    """Everything that is, or with the next `git add` would be, in the repository."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, capture_output=True, check=True).stdout.decode().split("\0")
+    return [ROOT / name for name in names if name and (ROOT / name).is_file()]
+
+
+def findings(pattern: re.Pattern[str], files: list[Path]) -> list[str]:
+    found = []
+    for path in files:
+        content = path.read_bytes()
+        if b"\0" in content:
+            continue  # not a text
+        for number, line in enumerate(content.decode(errors="replace").splitlines(), 1):
+            if pattern.search(line):
+                found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:120]}")
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_module_is_of_a_size_to_read(path: Path):
+    lines = len(path.read_text().splitlines())
+    assert lines <= LINES_MAX, f"{lines} lines: find the second owner in it and give it a file of its own"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_module_says_what_it_owns(path: Path):
+    assert ast.get_docstring(ast.parse(path.read_text())), "the docstring says what the file owns and refuses"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_module_has_no_bare_except(path: Path):
+    """A bare `except:` also catches Trio's Cancelled."""
+    tree = ast.walk(ast.parse(path.read_text()))
+    bare = [node.lineno for node in tree if isinstance(node, ast.ExceptHandler) and node.type is None]
+    assert not bare, f"bare except in lines {bare}: name what is expected"
+
+
+def table_paths(text: str) -> list[str]:
+    """The paths in backticks in the first table under the heading "Where is it?"."""
+    section = re.search(r"^#+ [^\n]*where is it\?[^\n]*$(.*?)(?=^#|\Z)", text, re.IGNORECASE | re.MULTILINE | re.DOTALL)
+    assert section, 'ARCHITECTURE.md needs a heading "Where is it?"'
+    rows = re.findall(r"^\s*\|.*$", section[1], re.MULTILINE)
+    words = [span.split()[0] for row in rows for span in re.findall(r"`([^`]+)`", row) if span.strip()]
+    return [word for word in words if not word.startswith("/") and ("/" in word or Path(word).suffix in PATH_SUFFIXES)]
+
+
+def test_where_is_it_table_names_files_that_exist():
+    architecture = ROOT / "ARCHITECTURE.md"
+    if not architecture.exists():
+        pytest.skip("ARCHITECTURE.md is not written yet")
+    paths = table_paths(architecture.read_text())
+    assert paths, 'the table under "Where is it?" names no file'
+    missing = [path for path in paths if not any((base / path).exists() for base in (PACKAGE, ROOT))]
+    assert not missing, f"ARCHITECTURE.md sends the reader to files that do not exist: {missing}"
+
+
+def test_no_package_index_address_is_tracked():
+    assert not findings(INDEX_ADDRESS, tracked_files())
+
+
+def test_no_path_of_one_machine_is_tracked():
+    assert not findings(MACHINE_PATH, tracked_files())
+
+
+@pytest.mark.parametrize("path", PINS, ids=module_name)
+def test_pins_name_no_place(path: Path):
+    """A pin is a version and its hashes; where it comes from is the business of the machine that installs it."""
+    assert not findings(re.compile(r"\w+://|(?<![\w./-])/(?:opt|tmp)\b"), [path])
+
+
+def test_pins_fulfil_the_project_file():
+    """Every dependency in pyproject.toml is pinned within its bound; `make pins` brings the two together."""
+    pinned = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", PINS[0].read_text(), re.MULTILINE))
+    wanted = [
+        Requirement(text) for text in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    ]
+    assert wanted
+    assert [str(need) for need in wanted if not need.specifier.contains(pinned.get(need.name, "0"))] == []
+
+
+def test_runtime_pins_are_the_same_for_development():
+    run, dev = (dict(re.findall(r"^([a-z0-9-]+)==(\S+)", path.read_text(), re.MULTILINE)) for path in PINS)
+    assert run
+    assert {name: dev.get(name) for name in run} == run
+
+
+def subcommands(command: click.Command, name: str) -> list[str]:
+    """The full names of all commands below `command`; of a group its members, not itself."""
+    if not isinstance(command, click.Group):
+        return [name]
+    return [
+        full for part, sub in command.commands.items() if not sub.hidden for full in subcommands(sub, f"{name} {part}")
+    ]
+
+
+def test_readme_shows_every_subcommand():
+    from bunqueue_trio.cli import main  # here: a broken command line must not take the other rules with it
+
+    names = subcommands(main, "bunqueue-trio")
+    assert names
+    readme = (ROOT / "README.md").read_text()
+    assert [name for name in names if not re.search(rf"{re.escape(name)}(?![\w-])", readme)] == []
