@@ -9,7 +9,6 @@ from collections.abc import Iterable
 
 from msgspec import Raw
 
-from bunqueue_trio import errors
 from bunqueue_trio.config import ADVANCE_MAX, QUEUES_IDLE_MAX
 from bunqueue_trio.engine.dependents import Dependents
 from bunqueue_trio.engine.job import (
@@ -26,7 +25,7 @@ from bunqueue_trio.engine.job import (
     expiry,
     next_run,
 )
-from bunqueue_trio.engine.queue import DEFAULT_RULES, Changes, Queue, Rules, Totals, is_queue_name
+from bunqueue_trio.engine.queue import DEFAULT_RULES, Changes, Queue, Queues, Rules, Totals
 from bunqueue_trio.engine.timers import Timers
 from bunqueue_trio.protocol.events import Event, EventType
 
@@ -46,7 +45,7 @@ class Engine:
         self.rules = rules
         self.jobs: dict[str, Job] = {}
         """Every unfinished job, and finished ones until their end is committed."""
-        self.queues: dict[str, Queue] = {}
+        self.queues = Queues()
         self.counts: dict[State, int] = dict.fromkeys(UNFINISHED, 0)
         self.totals = Totals()
         self.schedule = Timers(active=False)
@@ -80,7 +79,7 @@ class Engine:
         waiting: list[Job] = []
         for job in jobs:
             self.jobs[job.id] = job
-            queue = self.queue(job.queue)
+            queue = self.queues.open(job.queue)
             queue.counts[job.state] += 1
             self.counts[job.state] += 1
             if job.options.unique_key is not None:
@@ -165,23 +164,6 @@ class Engine:
         """Return the state of a job as a dependency: also completed ones without a record."""
         job = self.jobs.get(job_id) or self.archive.find(job_id)
         return None if job is None else job.state
-
-    def queue(self, name: str) -> Queue:
-        """Return the queue, made if it is new.
-
-        Raises:
-            Refused: the name is not a legal one.
-        """
-        queue = self.queues.get(name)
-        if queue is None:
-            self.check_queue(name)
-            queue = self.queues[name] = Queue(name)
-        return queue
-
-    def check_queue(self, name: str) -> None:
-        """Raise ``Refused`` when ``name`` cannot be a queue's."""
-        if name not in self.queues and not is_queue_name(name):
-            raise errors.INVALID_QUEUE.refuse()
 
     # --- moves ------------------------------------------------------------------------------------
 
@@ -454,5 +436,5 @@ class Engine:
         """Create the next run of a repeating job that has just ended."""
         options = next_run(job.options, now)
         if options is not None and options.series is not None:
-            queue, due = self.queue(job.queue), options.series.due
+            queue, due = self.queues.open(job.queue), options.series.due
             self.add(self.new_id(now), queue, job.data, options, job.priority, due, set(), now)

@@ -43,7 +43,7 @@ def _push(engine: Engine, command: c.Push, now: int, owner: Owner) -> r.Reply:
 
 
 def _push_batch(engine: Engine, command: c.PushBatch, now: int, owner: Owner) -> r.Reply:
-    engine.check_queue(command.queue)
+    engine.queues.check(command.queue)
     earlier: set[str] = set()
     for i, spec in enumerate(command.jobs):
         try:
@@ -57,7 +57,7 @@ def _push_batch(engine: Engine, command: c.PushBatch, now: int, owner: Owner) ->
 
 def _check(engine: Engine, spec: c.JobSpec, queue: str, earlier: set[str]) -> None:
     """Raise what makes ``spec`` impossible; ``earlier`` are ids from the same command."""
-    engine.check_queue(queue)
+    engine.queues.check(queue)
     if not bytes(spec.data):
         raise errors.INVALID_FIELD.refuse("data", "is required")
     if spec.job_id is not None:
@@ -71,7 +71,7 @@ def _check(engine: Engine, spec: c.JobSpec, queue: str, earlier: set[str]) -> No
 
 def _add(engine: Engine, spec: c.JobSpec, queue_name: str, now: int) -> str:
     """Add a checked job, unless one stands for it already; return the id."""
-    queue = engine.queue(queue_name)
+    queue = engine.queues.open(queue_name)
     holder = None
     if spec.job_id is not None:
         holder = engine.jobs.get(spec.job_id)
@@ -125,7 +125,7 @@ def _options(engine: Engine, spec: c.JobSpec, now: int) -> Options:
 
 
 def _pull(engine: Engine, command: c.Pull, now: int, owner: Owner) -> r.Reply:
-    engine.check_queue(command.queue)
+    engine.queues.check(command.queue)
     taken = _take(engine, command.queue, now, command.lock_ttl, owner)
     if taken is None:
         return r.EMPTY_PULL
@@ -133,7 +133,7 @@ def _pull(engine: Engine, command: c.Pull, now: int, owner: Owner) -> r.Reply:
 
 
 def _pull_batch(engine: Engine, command: c.PullBatch, now: int, owner: Owner) -> r.Reply:
-    engine.check_queue(command.queue)
+    engine.queues.check(command.queue)
     reply = r.PullBatchReply(jobs=[], tokens=[])
     while len(reply.jobs) < command.count:
         taken = _take(engine, command.queue, now, command.lock_ttl, owner)

@@ -4,18 +4,13 @@ import re
 
 from msgspec import Struct
 
+from bunqueue_trio import errors
 from bunqueue_trio.config import LEASE_MS, RESTART_GRACE_MS, STALLS_MAX
 from bunqueue_trio.engine.job import UNFINISHED, Job, State
 from bunqueue_trio.engine.ready import Ready
 from bunqueue_trio.protocol.events import Event
 
-
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,256}")
-
-
-def is_queue_name(name: str) -> bool:
-    """Return whether a queue can have this name."""
-    return _NAME.fullmatch(name) is not None
 
 
 class Queue:
@@ -28,6 +23,27 @@ class Queue:
         self.ready = Ready()
         self.counts: dict[State, int] = dict.fromkeys(UNFINISHED, 0)
         self.keys: dict[str, Job] = {}
+
+
+class Queues(dict[str, Queue]):
+    """Every queue that holds a job, and some that did, by name."""
+
+    def check(self, name: str) -> None:
+        """Raise ``Refused`` when ``name`` cannot be a queue's."""
+        if name not in self and not _NAME.fullmatch(name):
+            raise errors.INVALID_QUEUE.refuse()
+
+    def open(self, name: str) -> Queue:
+        """Return the queue, made if it is new.
+
+        Raises:
+            Refused: the name is not a legal one.
+        """
+        queue = self.get(name)
+        if queue is None:
+            self.check(name)
+            queue = self[name] = Queue(name)
+        return queue
 
 
 class Totals(Struct):

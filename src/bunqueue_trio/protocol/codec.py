@@ -6,6 +6,7 @@ null for "not given", duplicate keys, lone surrogates inside a payload) and name
 """
 
 import functools
+import itertools
 import operator
 import re
 from typing import Any, TypeVar, cast
@@ -26,6 +27,7 @@ T = TypeVar("T", bound=Struct)
 _ENCODER = msgspec.json.Encoder()
 _OBJECT = msgspec.json.Decoder(dict[str, Raw])
 _ARRAY = msgspec.json.Decoder(list[Raw])
+_ANYTHING = msgspec.json.Decoder(Raw)
 _STRING = msgspec.json.Decoder(str)
 _ANY_COMMAND: "msgspec.json.Decoder[Command]" = msgspec.json.Decoder(functools.reduce(operator.or_, COMMANDS.values()))
 _DECODERS: dict[type[Struct], "msgspec.json.Decoder[Any]"] = {}
@@ -35,7 +37,7 @@ _ESCAPES = re.compile(
 )
 _STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # as signed bytes: one deeper, one less deep
 
 encode = _ENCODER.encode
 """Return the JSON bytes of a reply or an event; payloads are put in as they are."""
@@ -124,10 +126,19 @@ def _read_object(body: bytes, malformed: errors.Fault, no_object: errors.Fault |
         # becomes 0xFF, which valid UTF-8 cannot hold, passes the skipping, and is turned back later.
         masked = _ESCAPES.sub(lambda m: b"\xff" + m[1] if m[1] else m[0], body)
         return _OBJECT.decode(masked)
-    except msgspec.ValidationError:
-        raise (no_object or malformed).refuse() from None
+    except (ValueError, RecursionError) as error:
+        fault = malformed
+        if isinstance(error, msgspec.ValidationError) and no_object is not None and _is_json(body):
+            fault = no_object
+        raise fault.refuse() from None
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        _ANYTHING.decode(text)
     except (ValueError, RecursionError):
-        raise malformed.refuse() from None
+        return False
+    return True
 
 
 def _payload(raw: Raw) -> Raw:
@@ -138,11 +149,8 @@ def _payload(raw: Raw) -> Raw:
 def _check_depth(body: bytes, fault: errors.Fault) -> None:
     if body.count(b"[") + body.count(b"{") <= DEPTH_MAX:
         return  # the common case: not enough brackets to be too deep
-    depth = deepest = 0
-    for bracket in _STRINGS.sub(b"", body).translate(None, _NOT_BRACKETS):
-        depth += _STEP[bracket]
-        deepest = max(deepest, depth)
-    if deepest > DEPTH_MAX:
+    steps = _STRINGS.sub(b"", body).translate(_STEPS, _NOT_BRACKETS)
+    if max(itertools.accumulate(memoryview(steps).cast("b")), default=0) > DEPTH_MAX:
         raise fault.refuse()
 
 
@@ -179,11 +187,7 @@ def _read(shape: types.Type, raw: bytes, name: str) -> Any:
                 raise errors.INVALID_FIELD.refuse(name, "must be a boolean")
             return raw == b"true"
         case types.StrType():
-            text = _string(raw)
-            if text is None:
-                raise errors.INVALID_FIELD.refuse(name, "must be a string")
-            _check_length(shape, len(text), name, "characters")
-            return text
+            return _text(shape, raw, name)
         case types.StructType(cls=kind):
             if not raw.startswith(b"{"):
                 raise errors.INVALID_FIELD.refuse(name, "must be an object")
@@ -225,16 +229,25 @@ def _string(raw: Raw | bytes | None) -> str | None:
         return None
 
 
+def _text(shape: types.StrType, raw: bytes, name: str) -> str:
+    text = _string(raw)
+    if text is None:
+        raise errors.INVALID_FIELD.refuse(name, "must be a string")
+    _check_length(shape, len(text), name, "characters")
+    return text
+
+
 def _number(shape: types.IntType | types.FloatType, raw: bytes, name: str) -> float:
     if raw[:1] not in b"-0123456789":
         raise errors.INVALID_FIELD.refuse(name, "must be a number")
-    value = float(raw)  # the longest literal is fine for float, unlike for int
+    # Beyond the digits of every range float does: unlike int, it takes the longest literal.
+    value = int(raw) if len(raw) < 20 and raw.lstrip(b"-").isdigit() else float(raw)
     low, high = shape.ge, shape.le
     if low is not None and value < low:
         raise errors.INVALID_FIELD.refuse(name, f"must be at least {int(low)}")
     if high is not None and value > high:
         raise errors.INVALID_FIELD.refuse(name, f"must be at most {int(high)}")
-    return int(value) if value.is_integer() else value
+    return int(value) if float(value).is_integer() else value
 
 
 def _integer(shape: types.IntType, raw: bytes, name: str) -> int:

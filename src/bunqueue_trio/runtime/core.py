@@ -6,11 +6,10 @@ whose own push is not committed yet.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import trio
+from msgspec import Struct
 
 from bunqueue_trio import errors
 from bunqueue_trio.engine.engine import Engine
@@ -34,6 +33,19 @@ class _Waiter:
         self.served = trio.Event()
         self.reply: r.Reply | None = None
         self.handed = 0
+
+
+class Begun(Struct):
+    """A command that was run: its reply is a fact once ``epoch`` is committed (0: it is one).
+
+    ``polls`` is a pull that found nothing and wants to wait.
+    """
+
+    command: c.Command
+    owner: str | None
+    reply: r.Reply
+    epoch: int = 0
+    polls: bool = False
 
 
 class Core:
@@ -60,17 +72,55 @@ class Core:
         Raises:
             Refused: with status and text for the client; nothing was changed.
         """
+        begun = self.begin(command, owner)
+        return await self.finish(begun) if begun.polls or begun.epoch else begun.reply
+
+    def begin(self, command: c.Command, owner: str | None = None) -> "Begun":
+        """Run ``command`` without waiting for anything; the rest is :meth:`finish`.
+
+        Raises:
+            Refused: as :meth:`execute`.
+        """
         kind = type(command)
         if kind in READS:
-            return self._apply(command, owner)
+            return Begun(command, owner, self._apply(command, owner))
         self.journal.check()
-        if kind is c.Pull or kind is c.PullBatch:
-            return await self._pull(command, owner)  # type: ignore[arg-type]
-        epoch = self._engine.epoch
-        reply = self._apply(command, owner, durable=_is_durable(command))
-        if self.journal.gathering:
-            await self.journal.wait_committed(epoch)
+        if kind is not c.Pull and kind is not c.PullBatch:
+            epoch = self._engine.epoch
+            reply = self._apply(command, owner, durable=_is_durable(command))
+            return Begun(command, owner, reply, epoch if self.journal.gathering else 0)
+        self._engine.handed = 0
+        reply = self._apply(command, owner)
+        handed = self._engine.handed
+        if command.timeout and not self.stopping and not _jobs(reply):  # type: ignore[attr-defined]
+            return Begun(command, owner, reply, polls=True)
+        return Begun(command, owner, reply, handed if handed > self.journal.committed else 0)
+
+    async def finish(self, begun: "Begun") -> r.Reply:
+        """Wait until the reply to a begun command is a fact, or a job for it is there.
+
+        Raises:
+            Refused: there are too many long polls.
+        """
+        reply = begun.reply
+        if begun.polls:
+            return await self._poll(begun.command, begun.owner, reply)  # type: ignore[arg-type]
+        done = False
+        try:
+            await self.journal.wait_committed(begun.epoch)
+            done = True
+        finally:
+            if not done:
+                self.give_back(reply)
         return reply
+
+    def give_back(self, reply: r.Reply) -> None:
+        """Give back the jobs of a pull whose reply could not be delivered; else do nothing."""
+        if jobs := _jobs(reply):
+            now = self.clock.now()
+            for job_id, token in jobs:
+                self._engine.give_back(job_id, token, now)
+            self._settle()
 
     def advance(self) -> None:
         """Do what is due by now."""
@@ -121,19 +171,6 @@ class Core:
         if not line:
             del self._lines[queue]
 
-    async def _pull(self, command: "c.Pull | c.PullBatch", owner: str | None) -> r.Reply:
-        self._engine.handed = 0
-        reply = self._apply(command, owner)
-        handed = self._engine.handed
-        if not handed and not _jobs(reply):
-            if command.timeout == 0 or self.stopping:
-                return reply
-            return await self._poll(command, owner, reply)
-        if handed > self.journal.committed:
-            with self._given_back_unless_done(reply):
-                await self.journal.wait_committed(handed)
-        return reply
-
     async def _poll(self, command: "c.Pull | c.PullBatch", owner: str | None, nothing: r.Reply) -> r.Reply:
         if self.pollers >= self._pollers_max:
             raise Refused(*errors.OVERLOADED, retry_after=1)
@@ -153,33 +190,11 @@ class Core:
         finally:
             self.pollers -= 1
             if waiter.reply is not None:  # cancelled in the instant a job was handed to it
-                self._give_back(waiter.reply)
+                self.give_back(waiter.reply)
             elif waiter in line:
                 del line[waiter]
                 if not line and self._lines.get(command.queue) is line:
                     del self._lines[command.queue]
-
-    @contextmanager
-    def _given_back_unless_done(self, reply: r.Reply) -> Iterator[None]:
-        done = False
-        try:
-            yield
-            done = True
-        finally:
-            if not done:
-                self._give_back(reply)
-
-    def _give_back(self, reply: r.Reply) -> None:
-        now = self.clock.now()
-        # Last first: each takes its old place, so the order of the calls does not matter to it.
-        for job_id, token in _jobs(reply):
-            self._engine.give_back(job_id, token, now)
-        self._settle()
-
-    def give_back(self, reply: r.Reply) -> None:
-        """Give back the jobs of a pull whose reply could not be delivered."""
-        if _jobs(reply):
-            self._give_back(reply)
 
 
 def _jobs(reply: r.Reply) -> list[tuple[str, str]]:
