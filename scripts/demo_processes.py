@@ -1,5 +1,6 @@
 """The demo's processes: a server and its workers, all ended whatever happens."""
 
+import json
 import os
 import signal
 import socket
@@ -40,7 +41,7 @@ class Processes:
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
         self.pulling: set[str] = set()
         self.victim = ""
-        self.killed = False
+        self.held: set[str] = set()  # the jobs the victim had pulled and not acknowledged
 
     def __enter__(self) -> Self:
         """Enter a block that no process outlives."""
@@ -118,11 +119,11 @@ class Processes:
 
     def look_after(self) -> bool:
         """Kill and replace the victim when it is due (then return True); stop if a process was lost."""
-        if not self.killed and self.held_file.exists():
+        if not self.held and self.held_file.exists():
             victim = self.workers.pop(self.victim)
             victim.kill()
             victim.wait()
-            self.killed = True
+            self.held = set(json.loads(self.held_file.read_text()))
             self._start_worker(f"{self.victim}-replacement")
             return True
         for name, process in [("the server", self.server), *self.workers.items()]:

@@ -1,7 +1,6 @@
 """The story of the demo: produce, work, lose a worker, finish, compare every result."""
 
 import argparse
-import json
 import signal
 import sys
 import sysconfig
@@ -25,10 +24,18 @@ from demo_processes import BATCH, LEASE_MS, DemoError, Processes
 BULK = 100  # jobs in one push
 BACKOFF_MS = 50  # so that the failures made on purpose are tried again soon
 GIVE_UP_AFTER_S = 60.0  # without any progress
-LOOK_EVERY_S = 0.1
+LOOK_EVERY_S = 0.02  # the error of the times measured here
 CHECKERS = 8  # threads that fetch results for the comparison
 
 console = Console(highlight=False, soft_wrap=True)
+
+
+@dataclass
+class Times:
+    """How long the jobs took: all of them, and those that did not wait for a dead worker's lease."""
+
+    others: float
+    all: float
 
 
 @dataclass
@@ -37,22 +44,17 @@ class Outcome:
 
     files: int
     bytes: int
-    seconds: float
     verified: int
     planned_retries: int
     retries: int
     held: int
     redelivered: int
-    server_exit: int
 
     @property
     def ok(self) -> bool:
         """Tell whether everything the demo set out to show was seen."""
         return (
-            self.verified == self.files
-            and self.retries == self.planned_retries
-            and 0 < self.held == self.redelivered
-            and self.server_exit == 0
+            self.verified == self.files and self.retries == self.planned_retries and 0 < self.held == self.redelivered
         )
 
 
@@ -105,9 +107,10 @@ def unfinished(client: httpx.Client) -> int:
     return int(stats["queued"]) + int(stats["processing"]) + int(stats["delayed"])
 
 
-def run_jobs(client: httpx.Client, processes: Processes, files: Sequence[str]) -> float:
-    """Push every file, look after the workers until nothing is left to do, return the seconds it took."""
+def run_jobs(client: httpx.Client, processes: Processes, files: Sequence[str]) -> Times:
+    """Push every file, look after the workers until nothing is left to do, return the times it took."""
     begin = progressed = time.monotonic()
+    others = 0.0
     pushed = best = 0
     with display(len(files)) as shown:
         while True:
@@ -122,8 +125,10 @@ def run_jobs(client: httpx.Client, processes: Processes, files: Sequence[str]) -
             left = unfinished(client)
             now = time.monotonic()
             shown.show(max(0, pushed - left))
-            if pushed == len(files) and left == 0:
-                return now - begin
+            if pushed == len(files) and left <= len(processes.held):
+                others = others or now - begin
+                if left == 0:
+                    return Times(others, now - begin)
             if chunk or pushed - left > best:
                 best, progressed = max(best, pushed - left), now
             elif now - progressed > GIVE_UP_AFTER_S:
@@ -150,11 +155,10 @@ def was_retried(client: httpx.Client, path: str) -> bool:
     return get(client, f"/jobs/{job_id(path)}", "job").get("attempts") == 1
 
 
-def verify(client: httpx.Client, processes: Processes, files: Sequence[str], seconds: float) -> Outcome:
+def verify(client: httpx.Client, processes: Processes, files: Sequence[str]) -> Outcome:
     """Compute every result again without the queue and compare it with what the server has."""
     expected = [examine(path) for path in files]
     chosen = [path for path in files if fails_first(path)]
-    held = set(json.loads(processes.held_file.read_text())) if processes.killed else set()
     with ThreadPoolExecutor(CHECKERS) as pool:
         workers = list(pool.map(worker_if_right, [client] * len(files), files, expected))
         retries = sum(pool.map(was_retried, [client] * len(chosen), chosen))
@@ -162,28 +166,28 @@ def verify(client: httpx.Client, processes: Processes, files: Sequence[str], sec
     return Outcome(
         files=len(files),
         bytes=sum(facts["bytes"] for facts in expected),
-        seconds=seconds,
         verified=len(files) - workers.count(None),
         planned_retries=len(chosen),
         retries=retries,
-        held=len(held),
-        redelivered=len(held & others),
-        server_exit=processes.stop_server(),
+        held=len(processes.held),
+        redelivered=len(processes.held & others),
     )
 
 
-def report(outcome: Outcome, workers: int) -> None:
+def report(outcome: Outcome, times: Times, workers: int, server_exit: int) -> None:
     """Print what was measured and seen."""
-    rate = outcome.files / outcome.seconds
-    say(f"files        {outcome.files} files, {outcome.bytes} bytes")
-    say(f"jobs         {outcome.files} jobs in {outcome.seconds:.2f} s = {rate:.0f} jobs/s with {workers} workers")
-    say(f"retries      {outcome.retries} of {outcome.planned_retries} jobs that failed on purpose were tried again")
+    files, others = outcome.files, outcome.files - outcome.held
+    say(f"files        {files} files, {outcome.bytes} bytes")
     say(
-        f"redelivered  {outcome.redelivered} of {outcome.held} jobs of the killed worker, "
-        f"after its lease of {LEASE_MS / 1000:g} s"
+        f"jobs         {others} jobs in {times.others:.2f} s = {others / times.others:.0f} jobs/s with {workers} workers"
     )
-    say(f"server       ended by SIGTERM with exit code {outcome.server_exit}")
-    say(f"verified {outcome.verified} of {outcome.files} results against a direct computation")
+    say(
+        f"redelivered  {outcome.redelivered} of {outcome.held} jobs of the killed worker, after its lease of {LEASE_MS} ms"
+    )
+    say(f"retried      {outcome.retries} of {outcome.planned_retries} jobs that failed on purpose, once each")
+    say(f"finished     {files} jobs in {times.all:.2f} s, that wait included")
+    say(f"server       ended by SIGTERM with exit code {server_exit}")
+    say(f"verified {outcome.verified} of {files} results against a direct computation")
 
 
 def run(files: Sequence[str], workers: int, keep: Path | None) -> bool:
@@ -196,14 +200,15 @@ def run(files: Sequence[str], workers: int, keep: Path | None) -> bool:
                 say(f"server at {processes.url}, {workers} workers, {len(files)} files")
                 processes.start_workers(workers, stop_at=stop_at(len(files), workers))
                 with connect(processes.url) as client:
-                    seconds = run_jobs(client, processes, files)
+                    times = run_jobs(client, processes, files)
                     processes.stop_workers()
-                    outcome = verify(client, processes, files, seconds)
+                    outcome = verify(client, processes, files)
+                server_exit = processes.stop_server()
             except (DemoError, httpx.HTTPError) as error:
                 say(f"failed: {error}\n{processes.account()}")
                 return False
-        report(outcome, workers)
-        return outcome.ok
+    report(outcome, times, workers, server_exit)
+    return outcome.ok and server_exit == 0
 
 
 def stop_at(files: int, workers: int) -> int:

@@ -21,4 +21,4 @@ def test_demo_verifies_every_result_after_retries_and_a_killed_worker() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "verified 200 of 200 results" in done.stdout
     assert re.search(r"^redelivered +([1-9]\d*) of \1 jobs", done.stdout, re.MULTILINE)
-    assert re.search(r"^retries +([1-9]\d*) of \1 jobs", done.stdout, re.MULTILINE)
+    assert re.search(r"^retried +([1-9]\d*) of \1 jobs", done.stdout, re.MULTILINE)

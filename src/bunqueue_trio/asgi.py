@@ -1,1 +1,73 @@
-"""Placeholder."""
+"""The server as an ASGI application: ``hypercorn --worker-class trio "bunqueue_trio.asgi:app"``.
+
+Settings come from the environment. The lifespan is the server's life: its startup opens the store, its
+shutdown commits what is left and closes it. Sockets, TLS and grace period are Hypercorn's business, and
+there can be one worker only: the store has one owner.
+"""
+
+import os
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any, TypeAlias
+
+import structlog
+import trio
+
+from bunqueue_trio.config import load
+from bunqueue_trio.errors import StartupError
+from bunqueue_trio.logs import configure_logging
+from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.runtime.tree import Server, serve
+from bunqueue_trio.server import announce
+from bunqueue_trio.storage.sqlite import SqliteStore
+from bunqueue_trio.transports.gateway import Gateway
+from bunqueue_trio.transports.quart_app import make_app
+
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+
+_log = structlog.get_logger()
+
+
+class App:
+    """The application; it serves from the startup of its lifespan to the shutdown."""
+
+    def __init__(self) -> None:
+        self._app: Any = None
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Serve one request, one WebSocket, or the lifespan."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif self._app is None:
+            raise RuntimeError("the server needs the ASGI lifespan, which its host does not run")
+        else:
+            await self._app(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()  # lifespan.startup
+        try:
+            settings = load(os.environ).settings
+            configure_logging(settings.log_level, settings.log_format, libraries=False)
+            server = Server(settings, SqliteStore(settings.data_path), Clock())
+        except StartupError as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        async with trio.open_nursery() as nursery:
+            await nursery.start(serve, server, (_host,))
+            self._app = make_app(server, Gateway(server))
+            announce(server)
+            await send({"type": "lifespan.startup.complete"})
+            await receive()  # lifespan.shutdown
+            _log.info("stopping")
+            server.stop.set()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+async def _host(server: Server, *, task_status: trio.TaskStatus[Sequence[str]]) -> None:
+    """Stand for the transport that the host of the application provides."""
+    task_status.started(())
+    await server.stop.wait()
+
+
+app = App()

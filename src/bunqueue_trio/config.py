@@ -6,10 +6,10 @@ beside it. Settings come from the environment, then a TOML file, then flags; eac
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bunqueue_trio.errors import StartupError
 
@@ -35,7 +35,18 @@ CHECKPOINT_BYTES = 4 * MIB  # the log is copied back from here on; SQLite's own 
 CHECKPOINT_RESTART_BYTES = 64 * MIB  # a log that never got idle enough is emptied with writers waiting
 PRUNE_MS = 2 * SECOND_MS  # how often the retention limits are enforced
 PRUNE_ROWS = 2000  # rows deleted in one transaction: a few ms of extra commit time
+LOOP_LAG_MS = SECOND_MS  # how often the event loop's lateness is sampled: 60 values a minute cost nothing
+HEAP_LOOK_MS = SECOND_MS  # anybody may ask for a collection or a census of the heap; one a second is made
+UNIX_PATH_MAX = 107  # bytes of a socket's path: the kernel's sun_path without its end
 RESTARTS_WINDOW_MS = 60 * SECOND_MS  # the time in which a supervised task may use its budget
+
+# --- readers of events --------------------------------------------------------------------------
+READER_EVENTS_MAX = 10_000  # events a reader may lag behind: about a second of a busy server
+READER_BYTES_MAX = 4 * MIB  # and their size; 1,000 stuck readers of large payloads are 4 GiB, not more
+REPLAY_EVENTS = 500  # events read from the store at once for a reader that came back: about 1 ms
+SESSION_REPLIES_MAX = 1000  # replies in line before a WebSocket is not read any more
+SESSION_POLLS_MAX = 1000  # waiting pulls of one WebSocket; each is a task
+SSE_COMMENT_S = 15  # an idle stream says something; proxies cut silence after 30 to 60 s
 
 # --- the transports ----------------------------------------------------------------------------
 RATE_CLIENTS_MAX = 100_000  # clients remembered by the rate limiter; the idlest one makes room
@@ -44,6 +55,13 @@ HEADER_BYTES_MAX = 64 * 1024  # request line and headers: what the strictest pro
 KEEP_ALIVE_S = 75  # idle keep-alive; longer than the 60 s after which common proxies give up first
 HEADER_TIMEOUT_S = 30  # a request's headers must be in by then (slow loris)
 BODY_TIMEOUT_S = 60  # and its body
+WRITE_TIMEOUT_S = 60  # a client that takes none of its answer for so long is gone
+RECEIVE_BYTES = 64 * 1024  # read and written at once: what a socket buffer holds
+PING_S = 20  # a WebSocket that says nothing is pinged so often
+PINGS_MISSED_MAX = 2  # and may leave so many unanswered before it is gone
+LINGER_S = 2  # how long what a refused client still sends is read, so that it sees its answer
+CLOSE_S = 2  # how long the other side may take to agree to the end of a WebSocket
+KEEPER_S = 1  # how often late, silent and idle connections are looked for
 BACKLOG = 1024  # connections waiting to be accepted; Linux caps it at somaxconn (4096)
 
 
@@ -60,6 +78,46 @@ def _parse_list(text: str) -> tuple[str, ...]:
     return tuple(item.strip() for item in text.split(",") if item.strip())
 
 
+class Bind(NamedTuple):
+    """One place to listen: a TCP host and port, or the path of a Unix socket."""
+
+    host: str = ""
+    port: int = 0
+    path: str | None = None
+
+    def __str__(self) -> str:
+        """Return it as it is written in BIND."""
+        if self.path is not None:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches it."""
+        return self.path is not None or self.host == "::1" or self.host == "localhost" or self.host.startswith("127.")
+
+
+def parse_bind(text: str) -> Bind:
+    """Return the place that ``host:port``, ``[v6]:port`` or ``unix:/path`` names.
+
+    Raises:
+        ValueError: saying what is wrong with it.
+    """
+    if text.startswith("unix:"):
+        path = text[len("unix:") :]
+        if not path.startswith("/") or len(path.encode()) > UNIX_PATH_MAX or "\0" in path:
+            raise ValueError(f"{text!r} needs an absolute path of at most {UNIX_PATH_MAX} bytes")
+        return Bind(path=path)
+    host, _, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"{text!r} needs brackets around an IPv6 address")
+    if not host or not port.isascii() or not port.isdigit() or int(port[:6]) > 65535:
+        raise ValueError(f"{text!r} is not host:port with a port up to 65535, nor unix:/path")
+    return Bind(host, int(port))
+
+
 def _setting(
     default: Any,
     env: str,
@@ -69,11 +127,13 @@ def _setting(
     high: int | None = None,
     secret: bool = False,
     choices: tuple[str, ...] = (),
+    each: Callable[[str], object] | None = None,
 ) -> Any:
     return field(
         default=default,
         metadata={
             "env": env, "help": about, "low": low, "high": high, "secret": secret, "choices": choices,
+            "each": each,
         },
     )  # fmt: skip
 
@@ -84,6 +144,14 @@ class Settings:
 
     host: str = _setting("0.0.0.0", "HOST", "Address to listen on.")  # noqa: S104 - as the original
     http_port: int = _setting(6790, "HTTP_PORT", "Port to listen on; 0 takes a free one.", low=0, high=65535)
+    bind: tuple[str, ...] = _setting(
+        (), "BIND", "Comma-separated host:port and unix:/path to listen on, instead of HOST and HTTP_PORT.",
+        each=parse_bind,
+    )  # fmt: skip
+    tls_cert_file: str | None = _setting(
+        None, "TLS_CERT_FILE", "PEM file with the certificate and its chain; TCP is served over TLS then."
+    )
+    tls_key_file: str | None = _setting(None, "TLS_KEY_FILE", "PEM file with the private key of TLS_CERT_FILE.")
     data_path: str = _setting("bunqueue.db", "DATA_PATH", "SQLite file that holds the queue.")
     auth_tokens: tuple[str, ...] = _setting(
         (), "AUTH_TOKENS", "Comma-separated bearer tokens; none: no authentication.", secret=True
@@ -92,6 +160,10 @@ class Settings:
         ("*",), "CORS_ALLOW_ORIGIN", "Comma-separated origins that browsers may call from."
     )
     metrics_auth: bool = _setting(default=False, env="METRICS_AUTH", about="Ask for a token at /prometheus too.")
+    metrics_queues_max: int = _setting(
+        100, "METRICS_QUEUES_MAX", "Queues with series of their own at /prometheus, the busiest ones.",
+        low=0, high=10_000,
+    )  # fmt: skip
     rate_limit_window_ms: int = _setting(
         60_000, "RATE_LIMIT_WINDOW_MS", "Sliding window of the rate limit.", low=1, high=DAY_MS
     )
@@ -135,6 +207,9 @@ class Settings:
         20_000, "CONNECTIONS_MAX", "Connections that may be open at once.", low=1, high=10**6
     )
     grace_ms: int = _setting(10_000, "SHUTDOWN_GRACE_MS", "Time that open requests get at a stop.", low=0, high=HOUR_MS)
+    express: bool = _setting(
+        default=True, env="EXPRESS", about="Serve plain requests without a framework; false: Hypercorn alone."
+    )
     log_level: str = _setting(
         "info", "LOG_LEVEL", "Least severity that is logged.",
         choices=("debug", "info", "warning", "error"),
@@ -143,6 +218,11 @@ class Settings:
         "auto", "LOG_FORMAT", "auto: for people on a terminal, JSON otherwise.",
         choices=("auto", "human", "json"),
     )  # fmt: skip
+
+    @property
+    def binds(self) -> tuple[Bind, ...]:
+        """Where to listen."""
+        return tuple(map(parse_bind, self.bind)) or (Bind(self.host, self.http_port),)
 
 
 @dataclass(frozen=True)
@@ -175,7 +255,13 @@ def load(environ: Mapping[str, str], *, file: Path | None = None, flags: Mapping
                 break
     if from_file:
         raise StartupError(f"{file}: unknown setting {min(from_file)!r}")
-    return Loaded(Settings(**values), sources)
+    settings = Settings(**values)
+    if (settings.tls_cert_file is None) != (settings.tls_key_file is None):
+        given, missing = (
+            ("tls_cert_file", "TLS_KEY_FILE") if settings.tls_cert_file else ("tls_key_file", "TLS_CERT_FILE")
+        )
+        raise StartupError(f"{sources[given]}={getattr(settings, given)!r}: {missing} is needed as well")
+    return Loaded(settings, sources)
 
 
 def _read_file(file: Path) -> dict[str, Any]:
@@ -188,29 +274,43 @@ def _read_file(file: Path) -> dict[str, Any]:
 def _parse(f: Any, raw: Any, source: str) -> Any:
     """Return the value of setting ``f`` written as ``raw`` (text, or a typed value from TOML)."""
     meta, kind = f.metadata, f.type
-    shown = "…" if meta["secret"] else repr(raw)
     try:
         if kind is bool:
             return raw if isinstance(raw, bool) else _parse_bool(str(raw))
         if kind == tuple[str, ...]:
-            return tuple(map(str, raw)) if isinstance(raw, list) else _parse_list(str(raw))
+            return _parse_items(raw, meta)
         if kind is str:
-            text = str(raw)
-            if not text or "\0" in text:
-                raise ValueError("must not be empty")
-            if meta["choices"] and text not in meta["choices"]:
-                raise ValueError("must be one of " + ", ".join(meta["choices"]))
-            return text
+            return _parse_text(raw, meta)
+        if kind == str | None:
+            return _parse_text(raw, meta) if raw != "" else None
         if kind == int | None and str(raw).strip().lower() in {"infinity", "inf", "none", ""}:
             return None
         return _parse_int(raw, meta)
     except ValueError as error:
-        raise StartupError(f"{source}={shown}: {error}") from None
+        raise StartupError(f"{source}={'…' if meta['secret'] else repr(raw)}: {error}") from None
+
+
+def _parse_items(raw: Any, meta: Mapping[str, Any]) -> tuple[str, ...]:
+    items = tuple(map(str, raw)) if isinstance(raw, list) else _parse_list(str(raw))
+    if meta["each"] is not None:
+        for item in items:
+            meta["each"](item)
+    return items
+
+
+def _parse_text(raw: Any, meta: Mapping[str, Any]) -> str:
+    if not isinstance(raw, str):
+        raise ValueError("must be a string")
+    if not raw or "\0" in raw:
+        raise ValueError("must not be empty")
+    if meta["choices"] and raw not in meta["choices"]:
+        raise ValueError("must be one of " + ", ".join(meta["choices"]))
+    return raw
 
 
 def _parse_int(raw: Any, meta: Mapping[str, Any]) -> int:
     text = str(raw).strip()
-    if isinstance(raw, (bool, float)) or not text.isascii() or not text.lstrip("-").isdigit() or len(text) > 20:
+    if isinstance(raw, (bool, float)) or not text.isascii() or not text.removeprefix("-").isdigit() or len(text) > 20:
         raise ValueError("must be an integer")
     value = int(text)
     if not meta["low"] <= value <= meta["high"]:

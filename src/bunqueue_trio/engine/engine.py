@@ -62,7 +62,8 @@ class Engine:
         """The newest epoch among the jobs that the last pull gave."""
         self.shared_options: dict[Options, Options] = {}
         """Equal options are kept once; see ``handlers``."""
-        self._reused_ids: list[str] = []
+        self._reused_ids: dict[str, None] = {}
+        self._reused_in_flight: dict[str, None] = {}
         self._dependents = Dependents()
         self._owned: dict[str, dict[Job, None]] = {}
         self._seq = 0
@@ -120,13 +121,14 @@ class Engine:
 
     def take(self) -> Changes:
         """Return what has happened since the last call, and begin a new epoch."""
-        changes = Changes(self.epoch, list(self.changed), self.events, self._reused_ids)
-        self.changed, self.events, self._reused_ids = {}, [], []
+        changes = Changes(self.epoch, list(self.changed), self.events, list(self._reused_ids))
+        self._reused_in_flight = self._reused_ids
+        self.changed, self.events, self._reused_ids = {}, [], {}
         self.epoch += 1
         return changes
 
     def forget(self, jobs: Iterable[Job]) -> None:
-        """Drop the finished ones among ``jobs``, which the last :meth:`take` gave: they are committed.
+        """Drop the finished ones among ``jobs``, which the last :meth:`take` gave and which are committed.
 
         One that has changed since, and may only now have ended, stays until that is committed too.
         """
@@ -137,6 +139,7 @@ class Engine:
                 del self.jobs[job.id]
             job.data = b""  # an entry left behind in a heap must not keep a payload alive
             job.note = None
+        self._reused_in_flight = {}
 
     def release_owner(self, owner: str, now: int) -> None:
         """Give back every job of a connection that is gone: old place, no attempt charged."""
@@ -151,19 +154,27 @@ class Engine:
         if job is not None and job.lease is not None and job.lease.token == token:
             self.release(job, now)
 
+    def owns(self, owner: str) -> bool:
+        """Return whether the connection ``owner`` has active jobs."""
+        return owner in self._owned
+
     # --- queries --------------------------------------------------------------------------------
 
     def find(self, job_id: str) -> Job | None:
         """Return a job in any state that can be shown, or None."""
-        job = self.jobs.get(job_id) or self.archive.find(job_id)
-        if job is None or job.state is REMOVED:
-            return None
-        return None if job.state is COMPLETED and job.options.remove_on_complete else job
+        job = self._known(job_id)
+        return None if job is None or (job.state is COMPLETED and job.options.remove_on_complete) else job
 
     def outcome(self, job_id: str) -> State | None:
         """Return the state of a job as a dependency: also completed ones without a record."""
-        job = self.jobs.get(job_id) or self.archive.find(job_id)
+        job = self._known(job_id)
         return None if job is None else job.state
+
+    def _known(self, job_id: str) -> Job | None:
+        job = self.jobs.get(job_id)
+        if job is not None or job_id in self._reused_ids or job_id in self._reused_in_flight:
+            return job  # the archive still has a record that a later job of this id has replaced
+        return self.archive.find(job_id)
 
     # --- moves ------------------------------------------------------------------------------------
 
@@ -247,20 +258,21 @@ class Engine:
         self.totals.completed += 1
         self.emit("completed", job, now)
         self._next_run(job, now)
-        self._release_dependents(job, now)
+        for dependent in self._dependents.settle(job.id):
+            self.changed[dependent] = None
+            if dependent.noted().waiting_on is None:
+                self._enter_by_time(dependent, now)
 
     def fail(self, job: Job, error: str, now: int) -> None:
         """Charge an attempt: retry an active job after its backoff, or bury it."""
         job.attempts += 1
-        job.noted().error = error
-        self.emit("failed", job, now).error = error
         if job.attempts >= job.options.max_attempts:
-            self._bury(job, now)
+            self._bury(job, error, now)
             return
-        wait = backoff_ms(job.options.backoff, job.attempts)
+        self._blame(job, error, now)
         self._leave_active(job)
         self.totals.retried += 1
-        job.run_at = now + wait
+        job.run_at = now + backoff_ms(job.options.backoff, job.attempts)
         self.emit("retried", job, now).prev = ACTIVE.value
         self._enter_by_time(job, now)
 
@@ -282,7 +294,7 @@ class Engine:
         old = self.jobs.pop(job_id, None)
         if old is not None:
             self._move(old, REMOVED)
-        self._reused_ids.append(job_id)
+        self._reused_ids[job_id] = None
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -353,10 +365,7 @@ class Engine:
         self.emit("stalled", job, now)
         if job.stalls > self.rules.stalls_max:
             self.totals.lost_to_stalls += 1
-            error = f"Job stalled {job.stalls} times"
-            job.noted().error = error
-            self.emit("failed", job, now).error = error
-            self._bury(job, now)
+            self._bury(job, f"Job stalled {job.stalls} times", now)
         else:
             self._leave_active(job)
             self._enter(job, WAITING)
@@ -397,25 +406,24 @@ class Engine:
         if len(self.queues) > QUEUES_IDLE_MAX and not any(queue.counts.values()):
             del self.queues[job.queue]
 
-    def _bury(self, job: Job, now: int) -> None:
-        """End ``job``, whose failure has been told, and everything that waits for it."""
-        self._to_dead_letters(job, now)
+    def _blame(self, job: Job, error: str, now: int) -> None:
+        job.noted().error = error
+        self.emit("failed", job, now).error = error
+
+    def _bury(self, job: Job, error: str, now: int) -> None:
+        """End ``job`` badly, and everything that waits for it."""
+        self._to_dead_letters(job, error, now)
         self._fail_dependents(job, now)
 
-    def _to_dead_letters(self, job: Job, now: int) -> None:
+    def _to_dead_letters(self, job: Job, error: str, now: int) -> None:
         """End ``job`` in the dead-letter queue, or nowhere if it does not want to be kept."""
+        self._blame(job, error, now)
         self._end(job, FAILED, now)
         self.totals.failed += 1
         self._next_run(job, now)
         if job.options.remove_on_fail:
             self._move(job, REMOVED)
             del self.jobs[job.id]
-
-    def _release_dependents(self, job: Job, now: int) -> None:
-        for dependent in self._dependents.settle(job.id):
-            self.changed[dependent] = None
-            if dependent.noted().waiting_on is None:
-                self._enter_by_time(dependent, now)
 
     def _fail_dependents(self, job: Job, now: int) -> None:
         """Bury everything that waits for ``job``, directly or not, without recursion."""
@@ -427,10 +435,7 @@ class Engine:
 
     def fail_dependent(self, job: Job, dependency: str, now: int) -> None:
         """Bury a job in ``waiting-children``, one of whose dependencies cannot complete any more."""
-        error = f"Dependency {dependency} failed"
-        job.noted().error = error
-        self.emit("failed", job, now).error = error
-        self._to_dead_letters(job, now)
+        self._to_dead_letters(job, f"Dependency {dependency} failed", now)
 
     def _next_run(self, job: Job, now: int) -> None:
         """Create the next run of a repeating job that has just ended."""

@@ -39,7 +39,7 @@ def apply(engine: Engine, command: c.EngineCommand, now: int, owner: Owner = Non
 
 def _push(engine: Engine, command: c.Push, now: int, owner: Owner) -> r.Reply:
     _check(engine, command, command.queue, set())
-    return r.PushReply(id=_add(engine, command, command.queue, now))
+    return r.PushReply(id=_add(engine, command, command.queue, now, {}))
 
 
 def _push_batch(engine: Engine, command: c.PushBatch, now: int, owner: Owner) -> r.Reply:
@@ -52,7 +52,14 @@ def _push_batch(engine: Engine, command: c.PushBatch, now: int, owner: Owner) ->
             raise errors.Refused(refused.status, f"jobs[{i}]: {refused}") from None
         if spec.job_id is not None:
             earlier.add(spec.job_id)
-    return r.PushBatchReply(ids=[_add(engine, spec, command.queue, now) for spec in command.jobs])
+    reply = r.PushBatchReply(ids=[])
+    actual: dict[str, str] = {}
+    for spec in command.jobs:
+        job_id = _add(engine, spec, command.queue, now, actual)
+        reply.ids.append(job_id)
+        if spec.job_id is not None:
+            actual[spec.job_id] = job_id
+    return reply
 
 
 def _check(engine: Engine, spec: c.JobSpec, queue: str, earlier: set[str]) -> None:
@@ -69,8 +76,11 @@ def _check(engine: Engine, spec: c.JobSpec, queue: str, earlier: set[str]) -> No
             raise errors.UNKNOWN_DEPENDENCY.refuse(dependency)
 
 
-def _add(engine: Engine, spec: c.JobSpec, queue_name: str, now: int) -> str:
-    """Add a checked job, unless one stands for it already; return the id."""
+def _add(engine: Engine, spec: c.JobSpec, queue_name: str, now: int, actual: dict[str, str]) -> str:
+    """Add a checked job, unless one stands for it already; return the id.
+
+    ``actual`` tells which job stands for an id that an earlier job of the same command asked for.
+    """
     queue = engine.queues.open(queue_name)
     holder = None
     if spec.job_id is not None:
@@ -82,17 +92,17 @@ def _add(engine: Engine, spec: c.JobSpec, queue_name: str, now: int) -> str:
     if holder is not None:
         engine.emit("duplicated", holder, now)
         return holder.id
-    outcomes = {d: engine.outcome(d) for d in spec.depends_on}
-    # None: an earlier job of the same command that was a duplicate of one that ended since.
-    waiting_on = {d for d, state in outcomes.items() if state not in (State.COMPLETED, None)}
+    outcomes = {d: engine.outcome(d) for d in (actual.get(d, d) for d in spec.depends_on)}
+    waiting_on = {d for d, state in outcomes.items() if state is not State.COMPLETED}
     if spec.job_id is not None:
         engine.replace(spec.job_id)
     options = _options(engine, spec, now)
     job_id = spec.job_id or engine.new_id(now)
     data = bytes(spec.data)
     job = engine.add(job_id, queue, data, options, spec.priority, now + spec.delay, waiting_on, now)
-    for dependency in spec.depends_on:
-        if outcomes[dependency] in (State.FAILED, State.REMOVED):
+    for dependency, state in outcomes.items():
+        # Not even known: it has failed just now, as an earlier job of this command, and left no record.
+        if state is None or state is State.FAILED:
             engine.fail_dependent(job, dependency, now)
             break
     return job_id

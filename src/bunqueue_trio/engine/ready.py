@@ -7,11 +7,13 @@ was cancelled stays where it is as a blank, and is skipped; blanks are swept whe
 """
 
 from heapq import heapify, heappop, heappush
+from itertools import islice
 
 from bunqueue_trio.engine.job import Job, State
 
 _WAITING = State.WAITING
 _SWEEP_MIN = 64  # below this blanks cost less than the sweep
+_LANES_LOOKED_AT = 1000  # of two million possible priorities a queue: 1 ms in which nobody else is served
 
 
 class _Lane:
@@ -44,6 +46,14 @@ class _Lane:
                 return heap[0][2] if heap and heap[0][0] < job.order else job
             self._advance()
         return heap[0][2] if heap else None
+
+    def ready_since(self) -> int | None:
+        """Return when the oldest of its jobs got ready; of LIFO jobs only the next one is looked at."""
+        if self.peek() is None:
+            return None
+        heads = [entry[2] for entry in self.heap[:1]]
+        heads += [job for job in self.line[self.head : self.head + 1] if job is not None]
+        return min(job.run_at for job in heads)
 
     def drop(self, job: Job) -> None:
         """Take out ``job``, which :meth:`peek` just returned."""
@@ -97,20 +107,30 @@ class Ready:
             if job is not None:
                 lane.drop(job)
                 self._size -= 1
+                if self._blanks and not self._size:
+                    self._clear()
                 return job
             del self._lanes[-heappop(self._priorities)]
-        self._blanks = 0
         return None
+
+    def ready_since(self) -> int | None:
+        """Return when the oldest job got ready, judged by the first of each priority, or None."""
+        since = [lane.ready_since() for lane in islice(self._lanes.values(), _LANES_LOOKED_AT)]
+        return min((at for at in since if at is not None), default=None)
 
     def discard(self) -> None:
         """Note that one of the jobs in here has just stopped to be ``waiting``."""
         self._size -= 1
         self._blanks += 1
-        if not self._size:  # no reason to keep the jobs that are gone alive until the next pull
-            self._lanes.clear()
-            self._priorities.clear()
-            self._blanks = 0
+        if not self._size:
+            self._clear()
         elif self._blanks > _SWEEP_MIN and self._blanks > self._size:
             for lane in self._lanes.values():
                 lane.sweep()
             self._blanks = 0
+
+    def _clear(self) -> None:
+        """Let go of the blanks, of which some may be large; no job is left."""
+        self._lanes.clear()
+        self._priorities.clear()
+        self._blanks = 0

@@ -201,11 +201,10 @@ def _read(shape: types.Type, raw: bytes, name: str) -> Any:
 
 def _choose(options: tuple[types.Type, ...], raw: bytes) -> types.Type:
     """Return the one of ``options`` that a value like ``raw`` is held against."""
-    for option in options:
-        if isinstance(option, types.StrType) and raw.startswith(b'"'):
-            return option
-    # int | float is a number; list | str, unless it is a text, a list; and None was dealt with before.
-    return next(o for o in reversed(options) if not isinstance(o, types.NoneType | types.StrType))
+    texts = [option for option in options if isinstance(option, types.StrType)]
+    others = [option for option in options if not isinstance(option, types.StrType | types.NoneType)]
+    # int | float is a number; list | str is a list, unless it looks like a text; None was dealt with before.
+    return texts[0] if texts and (raw.startswith(b'"') or not others) else others[-1]
 
 
 def _list(shape: types.ListType, item: types.Type, raw: bytes, name: str) -> list[Any]:

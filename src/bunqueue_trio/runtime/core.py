@@ -20,6 +20,7 @@ from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.runtime.alarm import Alarm
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.journal import Journal
+from bunqueue_trio.runtime.meters import Meters
 
 
 class _Waiter:
@@ -46,6 +47,8 @@ class Begun(Struct):
     reply: r.Reply
     epoch: int = 0
     polls: bool = False
+    at: float = 0.0
+    """When, by Trio's clock; moved on by the time that a long poll had nothing to take."""
 
 
 class Core:
@@ -62,6 +65,7 @@ class Core:
         """Set at shutdown: long polls are answered empty, and the server is not ready any more."""
         self.scheduler = Alarm()
         self.stall_detector = Alarm()
+        self.meters = Meters()
 
     async def execute(self, command: c.Command, owner: str | None = None) -> r.Reply:
         """Run ``command`` and return its reply, when it is a fact.
@@ -85,16 +89,21 @@ class Core:
         if kind in READS:
             return Begun(command, owner, self._apply(command, owner))
         self.journal.check()
+        at = trio.current_time()
         if kind is not c.Pull and kind is not c.PullBatch:
             epoch = self._engine.epoch
             reply = self._apply(command, owner, durable=_is_durable(command))
-            return Begun(command, owner, reply, epoch if self.journal.gathering else 0)
-        self._engine.handed = 0
-        reply = self._apply(command, owner)
-        handed = self._engine.handed
-        if command.timeout and not self.stopping and not _jobs(reply):  # type: ignore[attr-defined]
-            return Begun(command, owner, reply, polls=True)
-        return Begun(command, owner, reply, handed if handed > self.journal.committed else 0)
+            begun = Begun(command, owner, reply, epoch if self.journal.gathering else 0, at=at)
+        else:
+            self._engine.handed = 0
+            reply = self._apply(command, owner)
+            handed = self._engine.handed
+            if not self._note_deliveries(reply) and command.timeout and not self.stopping:  # type: ignore[attr-defined]
+                return Begun(command, owner, reply, polls=True, at=at)
+            begun = Begun(command, owner, reply, handed if handed > self.journal.committed else 0, at=at)
+        if not begun.epoch:
+            self.note_answered(begun)
+        return begun
 
     async def finish(self, begun: "Begun") -> r.Reply:
         """Wait until the reply to a begun command is a fact, or a job for it is there.
@@ -104,7 +113,9 @@ class Core:
         """
         reply = begun.reply
         if begun.polls:
-            return await self._poll(begun.command, begun.owner, reply)  # type: ignore[arg-type]
+            reply = await self._poll(begun)
+            self.note_answered(begun)
+            return reply
         done = False
         try:
             await self.journal.wait_committed(begun.epoch)
@@ -112,7 +123,14 @@ class Core:
         finally:
             if not done:
                 self.give_back(reply)
+        self.note_answered(begun)
         return reply
+
+    def note_answered(self, begun: "Begun") -> None:
+        """Time an answer that is a fact now; :meth:`finish` does it for who waits there."""
+        histogram = self.meters.by_command.get(type(begun.command))
+        if histogram is not None:
+            histogram.observe((trio.current_time() - begun.at) * 1000)
 
     def give_back(self, reply: r.Reply) -> None:
         """Give back the jobs of a pull whose reply could not be delivered; else do nothing."""
@@ -121,6 +139,14 @@ class Core:
             for job_id, token in jobs:
                 self._engine.give_back(job_id, token, now)
             self._settle()
+
+    def holds(self, owner: str) -> bool:
+        """Return whether the connection ``owner`` has active jobs."""
+        return self._engine.owns(owner)
+
+    def check_queue(self, name: str) -> None:
+        """Raise ``Refused`` when ``name`` cannot be a queue's."""
+        self._engine.queues.check(name)
 
     def advance(self) -> None:
         """Do what is due by now."""
@@ -167,20 +193,34 @@ class Core:
             self._engine.handed = 0
             waiter.reply = apply(self._engine, waiter.command, self.clock.now(), waiter.owner)
             waiter.handed = self._engine.handed
+            self._note_deliveries(waiter.reply)
             waiter.served.set()
         if not line:
             del self._lines[queue]
 
-    async def _poll(self, command: "c.Pull | c.PullBatch", owner: str | None, nothing: r.Reply) -> r.Reply:
+    def _note_deliveries(self, reply: r.Reply) -> bool:
+        """Count how long the jobs in the reply to a pull have waited; return whether there are any."""
+        delivered = _jobs(reply)
+        for job_id, _ in delivered:
+            job = self._engine.jobs[job_id]
+            assert job.started_at is not None
+            self.meters.wait.observe(job.started_at - job.run_at)
+        return bool(delivered)
+
+    async def _poll(self, begun: "Begun") -> r.Reply:
+        command, owner, nothing = begun.command, begun.owner, begun.reply
+        assert isinstance(command, c.Pull | c.PullBatch)
         if self.pollers >= self._pollers_max:
             raise Refused(*errors.OVERLOADED, retry_after=1)
         waiter = _Waiter(command, owner)
         line = self._lines.setdefault(command.queue, OrderedDict())
         line[waiter] = None
         self.pollers += 1
+        parked_at = trio.current_time()
         try:
             with trio.move_on_after(command.timeout / 1000):
                 await waiter.served.wait()
+            begun.at += trio.current_time() - parked_at
             if waiter.reply is None:
                 return nothing
             if waiter.handed > self.journal.committed:

@@ -14,6 +14,7 @@ from bunqueue_trio import errors
 from bunqueue_trio.config import COMMIT_RETRY_MAX_MS, COMMIT_RETRY_MIN_MS, INLINE_ROWS_MAX
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.errors import Refused, StoreError
+from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.storage.store import Batch, Store, make_batch
 
@@ -41,6 +42,7 @@ class Journal:
         """The last committed epoch."""
         self.failing: str | None = None
         """Why the last attempt to commit failed, while it has not succeeded again."""
+        self._bells: dict[Bell, None] = {}
         self.on_commit: list[OnCommit] = []
         self.commits = 0
         self.durable_commits = 0
@@ -64,6 +66,10 @@ class Journal:
             self._wake.send_nowait(None)
         except trio.WouldBlock:
             pass  # the flusher has been told already
+
+    def ring_on_commit(self, bell: Bell) -> None:
+        """Ring ``bell`` after the next commit."""
+        self._bells[bell] = None
 
     async def wait_committed(self, epoch: int) -> None:
         """Wait until the batch ``epoch``, and with it every earlier one, is committed."""
@@ -111,6 +117,9 @@ class Journal:
         self.durable_commits += batch.durable
         self._engine.forget(batch.jobs)
         done.set()
+        bells, self._bells = self._bells, {}
+        for bell in bells:
+            bell.ring()
         for hear in self.on_commit:
             hear(batch, seconds)
 

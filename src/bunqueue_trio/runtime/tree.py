@@ -6,7 +6,7 @@
       └ services nursery
         ├ scheduler              delays, backoffs, TTLs
         ├ stall detector         leases and processing timeouts
-        ├ rate-limit cleaner, checkpointer, retention, rates
+        ├ rate-limit cleaner, checkpointer, retention, rates, loop lag
         └ transports nursery     first to stop, with a deadline
 
 Leaving a nursery inside out is the shutdown plan; cancellation is the only way to stop.
@@ -18,6 +18,7 @@ from typing import Protocol
 import structlog
 import trio
 import uuid_utils
+from msgspec import Struct
 
 from bunqueue_trio.config import Settings
 from bunqueue_trio.engine.engine import Engine, Rules
@@ -25,8 +26,11 @@ from bunqueue_trio.engine.job import NewId
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.core import Core
+from bunqueue_trio.runtime.hub import Hub
 from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.limiter import RateLimiter
+from bunqueue_trio.runtime.memory import Memory
+from bunqueue_trio.runtime.meters import LoopLag
 from bunqueue_trio.runtime.services import (
     Checkpointer,
     Deadlines,
@@ -49,6 +53,14 @@ class Transport(Protocol):
         ...
 
 
+class Connections(Struct):
+    """How many peers are connected right now."""
+
+    tcp: int = 0
+    ws: int = 0
+    sse: int = 0
+
+
 class Server:
     """Everything a running server consists of, for its transports and for tests to look at."""
 
@@ -63,6 +75,10 @@ class Server:
         self.core = Core(self.engine, self.journal, clock, pollers_max=settings.pollers_max)
         self.limiter = RateLimiter(settings.rate_limit_window_ms, settings.rate_limit_max_requests)
         self.rates = Rates(self.engine)
+        self.hub = Hub(store)
+        self.journal.on_commit += [self.hub.publish, self.core.meters.committed]
+        self.memory = Memory()
+        self.connections = Connections()
         self.addresses: list[str] = []
         self.stop = trio.Event()
         """Set it to shut the server down."""
@@ -79,7 +95,13 @@ class Server:
             Child("checkpointer", looped(Checkpointer(journal, store))),
             Child("retention", looped(RetentionSweeper(journal, store, clock, settings))),
             Child("rates", looped(self.rates)),
+            Child("loop lag", looped(LoopLag(core.meters.loop_lag))),
         ]
+
+    @property
+    def tasks(self) -> list[Child]:
+        """Everything that is supervised."""
+        return [self.flusher, *self.services]
 
     def counts(self) -> dict[str, int]:
         """Return how many jobs stand where, over all queues, finished ones as far as they are kept."""
@@ -88,6 +110,10 @@ class Server:
         for (_, state), n in self.store.finished_counts.items():
             counts[state] = counts.get(state, 0) + n
         return counts
+
+    def new_id(self) -> str:
+        """Return a new id for a peer."""
+        return self.engine.new_id(self.clock.now())
 
     @property
     def ready(self) -> bool:
@@ -121,6 +147,7 @@ async def serve(
                     task_status.started(server)
                     await server.stop.wait()
                     server.core.stop_polls()
+                    server.hub.close()
                     grace_s = server.settings.grace_ms / 1000
                     serving.cancel_scope.deadline = trio.current_time() + grace_s
                 services.cancel_scope.cancel()

@@ -12,6 +12,7 @@ from bunqueue_trio.storage.store import (
     Retention,
     Row,
     StoredEvent,
+    event_rows,
 )
 
 
@@ -47,9 +48,9 @@ class MemoryStore:
         for row in batch.finished:
             assert row[0] not in self._finished
             self._finished[row[0]] = row
-            self.finished_counts[row[1], row[2]] += 1
-        if batch.events:
-            self._events.append((batch.last_event_id, batch.at, batch.events))
+        if batch.finished:
+            self.finished_counts = self.finished_counts + Counter((row[1], row[2]) for row in batch.finished)
+        self._events += [(last_id, batch.at, bodies) for last_id, bodies in event_rows(batch)]
         self.last_event_id = batch.last_event_id
 
     def find(self, job_id: str) -> Job | None:
@@ -75,11 +76,8 @@ class MemoryStore:
 
     def prune(self, keep: Retention) -> int:
         """Delete some of what is not to be kept; see :class:`Store`."""
-        limits = {
-            "completed": keep.completed_max, "failed": keep.dead_max, "removed": keep.completed_max
-        }  # fmt: skip
         doomed: dict[str, None] = {}
-        for state, limit in limits.items():
+        for state, limit in keep.finished_max().items():
             ids = [job_id for job_id, row in self._finished.items() if row[2] == state]
             doomed |= dict.fromkeys(ids[: min(max(0, len(ids) - limit), PRUNE_ROWS)])
         oldest = list(self._finished.items())[:PRUNE_ROWS]
@@ -108,5 +106,4 @@ class MemoryStore:
     def _drop(self, job_id: str) -> None:
         row = self._finished.pop(job_id, None)
         if row is not None:
-            self.finished_counts[row[1], row[2]] -= 1
-            self.finished_counts = +self.finished_counts
+            self.finished_counts = self.finished_counts - Counter([(row[1], row[2])])

@@ -5,7 +5,7 @@ and writing it again after a failure writes the same.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -21,6 +21,9 @@ from bunqueue_trio.engine.job import (
     Options,
     State,
 )
+from bunqueue_trio.protocol.events import Event
+
+EVENT_ROW_BYTES = 16 * 1024 * 1024  # a replay holds one row; SQLite's own limit is 10^9 bytes
 
 Row = tuple[Any, ...]
 
@@ -48,11 +51,35 @@ class Batch(Struct):
     reused_ids: list[tuple[str]] = []
     events: list[bytes] = []
     """As JSON, in order; the last has the id ``last_event_id``."""
+    heard: Sequence[Event] = ()
+    """The same events as structs, for those who pick some of them."""
     last_event_id: int = 0
 
     def rows(self) -> int:
         """Return how many rows it touches."""
         return len(self.new) + len(self.changed) + len(self.ended) + len(self.finished)
+
+    def bytes(self) -> int:
+        """Return about how many bytes of payloads it writes."""
+        # What is pushed is in its event too; what ends is written once more, with its result.
+        pushed = sum(map(len, self.events))
+        return pushed + sum(len(row[4]) + len(row[14] or b"") for row in self.finished)
+
+
+def event_rows(batch: Batch) -> Iterator[tuple[int, list[bytes]]]:
+    """Yield the events of ``batch`` as (last id, events) for each row that keeps them.
+
+    That is one row, unless it would come near the size that the store can hold.
+    """
+    events = batch.events
+    event_id, begin, size = batch.last_event_id - len(events), 0, 0
+    for i, event in enumerate(events):
+        if size > EVENT_ROW_BYTES:
+            yield event_id + i, events[begin:i]
+            begin, size = i, 0
+        size += len(event)
+    if events:
+        yield batch.last_event_id, events[begin:]
 
 
 class StoredEvent(NamedTuple):
@@ -70,6 +97,10 @@ class Retention(NamedTuple):
     finished_since: int
     events_max: int
     events_since: int
+
+    def finished_max(self) -> dict[str, int]:
+        """Return how many records of each state are kept; ``removed`` ones count as completed."""
+        return {"completed": self.completed_max, "failed": self.dead_max, "removed": self.completed_max}
 
 
 class Store(Protocol):
@@ -109,18 +140,21 @@ class Store(Protocol):
         """Delete some of what is not to be kept; return how many rows, 0 when all is done.
 
         Raises:
-            StoreError: nothing was deleted.
+            StoreError: the disk refused it; what was deleted before stays deleted.
         """
         ...
 
     def log_bytes(self) -> int:
-        """Return about how many bytes of the log wait to be moved into the file."""
+        """Return about how many bytes the log holds, moved into the file or not; 0 when it begins anew."""
         ...
 
     def checkpoint(self, *, restart: bool) -> None:
         """Move the log into the file, as far as no commit stands in the way.
 
         With ``restart`` no commit may run meanwhile, and the log is emptied.
+
+        Raises:
+            StoreError: the disk or a reader stands in the way; nothing is lost.
         """
         ...
 
@@ -134,6 +168,7 @@ def make_batch(changes: Changes, at: int, *, durable: bool, last_event_id: int) 
     batch = Batch(
         changes.epoch, at, durable, changes.jobs,
         events=[_encode(event) for event in changes.events],
+        heard=changes.events,
         last_event_id=last_event_id + len(changes.events),
         reused_ids=[(job_id,) for job_id in changes.reused_ids],
     )  # fmt: skip

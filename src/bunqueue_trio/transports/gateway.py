@@ -15,10 +15,12 @@ from bunqueue_trio.config import CLIENT_KEY_MAX
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.codec import decode, encode
-from bunqueue_trio.protocol.replies import ErrorReply
+from bunqueue_trio.protocol.replies import ErrorReply, Reply
+from bunqueue_trio.runtime.core import Begun
 from bunqueue_trio.runtime.tree import Server
 from bunqueue_trio.transports.pages import PAGES
 from bunqueue_trio.transports.routes import ROUTES, Match, Route, Router, query_object
+from bunqueue_trio.transports.sse import EventStream, parse_event_id
 
 _log = structlog.get_logger()
 
@@ -29,6 +31,10 @@ ReadBody = Callable[[int], Awaitable[bytes]]
 """Reads the request's body of at most so many bytes, or raises ``Refused`` (413)."""
 
 
+Wait = Callable[[Callable[[Begun], Awaitable[Reply]], Begun], Awaitable[Reply]]
+"""Waits for a long poll on behalf of a carrier that has to notice when the client is gone."""
+
+
 class Request(NamedTuple):
     """A request: ``target`` is path and query as sent, header names are lower case."""
 
@@ -36,14 +42,20 @@ class Request(NamedTuple):
     target: str
     headers: Mapping[str, str]
     read_body: ReadBody
+    wait: Wait | None = None
+    """None: the carrier cancels the request when its client is gone."""
 
 
 class Response(NamedTuple):
-    """A response with its whole body; Content-Length and Date are the carrier's."""
+    """A response; Content-Length and Date are the carrier's.
+
+    ``delivery`` is the reply to a pull: what the carrier must give back if it cannot send it.
+    """
 
     status: int
     headers: tuple[tuple[str, str], ...]
-    body: bytes
+    body: bytes | EventStream
+    delivery: Reply | None = None
 
 
 class Gateway:
@@ -81,7 +93,7 @@ class Gateway:
         if route is None or not route.open:
             is_open = isinstance(match, Match) and any(r.open for r in match.methods.values())
             if not is_open:
-                self.admit(request.headers)
+                self.admit(request.headers, anonymous=self._is_anonymous(match, method))
         if isinstance(match, Refused):
             raise match
         if match is None:
@@ -90,6 +102,10 @@ class Gateway:
             route = _head_route(match)
         if route is None:
             return self._wrong_method(match, origin)
+        if route.target == "events":
+            return self._events(match, request, origin)
+        if route.target == "websocket":
+            raise errors.UPGRADE_REQUIRED.refuse()
         if isinstance(route.target, str):
             content_type, body, status = await PAGES[route.target](self._server)
             return Response(status, self._headers(content_type, origin), body)
@@ -107,11 +123,48 @@ class Gateway:
         if kind is c.Ping or kind is c.Stats:
             content_type, body, status = await PAGES[kind.__name__.lower()](self._server)
             return Response(status, self._headers(content_type, origin), body)
-        reply = await self._core.execute(command)
-        return Response(200, self._headers(JSON, origin), encode(reply))
+        begun = self._core.begin(command)
+        reply = begun.reply
+        if begun.polls and request.wait is not None:
+            reply = await request.wait(self._core.finish, begun)
+        elif begun.polls or begun.epoch:
+            reply = await self._core.finish(begun)
+        delivery = reply if kind is c.Pull or kind is c.PullBatch else None
+        return Response(200, self._headers(JSON, origin), encode(reply), delivery)
 
-    def admit(self, headers: Mapping[str, str]) -> None:
-        """Count a request against its client's limit and check its token.
+    def _events(self, match: Match, request: Request, origin: str | None) -> Response:
+        queue = match.values.get("queue")
+        if queue is not None:
+            self._core.check_queue(queue)
+        after = parse_event_id(request.headers.get("last-event-id"))
+        headers = self._headers("text/event-stream", origin)
+        return Response(200, (*headers, *_STREAM), EventStream(self._server, queue, after))
+
+    def admit_websocket(self, target: str, headers: Mapping[str, str]) -> str | None:
+        """Check a WebSocket handshake; return the queue whose events it is for, None for all.
+
+        Raises:
+            Refused: as for any other request; 404 when the path is not a WebSocket's.
+        """
+        self.admit(headers)
+        match = self._router.match(target.partition("?")[0])
+        route = match.methods.get("GET") if match is not None else None
+        if match is None or route is None or route.target != "websocket":
+            raise errors.NOT_FOUND.refuse()
+        queue = match.values.get("queue")
+        if queue is not None:
+            self._core.check_queue(queue)
+        return queue
+
+    def _is_anonymous(self, match: Match | Refused | None, method: str) -> bool:
+        """Return whether the request is counted against the limit but needs no token."""
+        if not isinstance(match, Match):
+            return False
+        route = match.methods.get("GET" if method == "HEAD" else method)
+        return route is not None and not route.asks_for_token(metrics_auth=self._server.settings.metrics_auth)
+
+    def admit(self, headers: Mapping[str, str], *, anonymous: bool = False) -> None:
+        """Count a request against its client's limit and check its token, unless it is ``anonymous``.
 
         Raises:
             Refused: 429 or 401.
@@ -121,16 +174,23 @@ class Gateway:
             wait_ms = limiter.retry_after_ms(client_key(headers), self._core.clock.now())
             if wait_ms:
                 raise Refused(*errors.RATE_LIMITED, retry_after=-(-wait_ms // 1000))
-        if self._tokens and not self.is_authorized(headers.get("authorization", "")):
+        if not anonymous and not self.is_authorized(headers.get("authorization", "")):
             raise errors.UNAUTHORIZED.refuse()
 
     def is_authorized(self, authorization: str) -> bool:
         """Return whether the value of an Authorization header holds one of the tokens."""
+        if not self._tokens:
+            return True
         scheme, _, token = authorization.partition(" ")
         return scheme.lower() == "bearer" and self.is_token(token.strip())
 
     def is_token(self, token: str) -> bool:
-        """Return whether ``token`` is one of the tokens, in a time that does not tell which."""
+        """Return whether ``token`` is one of the tokens, in a time that does not tell which.
+
+        Without configured tokens any will do.
+        """
+        if not self._tokens:
+            return True
         try:
             given = token.encode("latin-1")  # how header bytes become text
         except UnicodeEncodeError:
@@ -163,6 +223,8 @@ class Gateway:
 
     def _error(self, refused: Refused, origin: str | None) -> Response:
         headers = self._headers(JSON, origin)
+        if refused.status == 426:
+            headers += (("Upgrade", "websocket"),)
         if refused.status == 401:
             headers += (("WWW-Authenticate", "Bearer"),)
         if refused.retry_after is not None:
@@ -176,6 +238,12 @@ class Gateway:
             allowed.add("HEAD")
         return response._replace(headers=(*response.headers, ("Allow", ", ".join(sorted(allowed)))))
 
+
+_GET_ONLY = (c.Pull, "events", "websocket")
+"""What HEAD does not stand for: a job would be taken, a stream would be opened."""
+
+_STREAM = (("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no"))
+"""No proxy may hold events back."""
 
 _PREFLIGHT = (
     ("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE, OPTIONS"),
@@ -195,7 +263,7 @@ def _match_or_refusal(router: Router, path: str) -> Match | Refused | None:
 def _head_route(match: Match) -> Route | None:
     """Return what HEAD answers like: GET, except where GET takes a job."""
     route = match.methods.get("GET")
-    return None if route is None or route.target is c.Pull else route
+    return None if route is None or route.target in _GET_ONLY else route
 
 
 def client_key(headers: Mapping[str, str]) -> str:

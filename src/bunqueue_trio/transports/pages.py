@@ -1,19 +1,29 @@
-"""The server's pages about itself: probes, statistics, memory. Their fields are the contract's."""
+"""The server's pages about itself: probes, statistics, memory, tasks. Their fields are the contract's.
 
-import gc
-import os
-from collections import Counter
+Every page is made without stopping the server for long: counts are kept, never counted, and what has to
+look at many objects does so in pieces (``runtime/memory.py``). What the pages show of memory, in MB:
+
+- ``heapUsed``, ``heapTotal``: in use and held, by Python's allocator and the C heap together; ``rss``: resident.
+- ``external``: of that, in use outside Python's allocator: large payloads, SQLite's caches, C libraries.
+- ``arrayBuffers``, ``protectedCount``, ``globalCount``: always 0, this runtime has nothing of the kind.
+- ``objectCount``: what Python calls objects: blocks in use in its allocator.
+"""
+
+import sys
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
-from pathlib import Path
 
+from bunqueue_trio.config import MIB
 from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.runtime.tree import Server
+from bunqueue_trio.transports.docs_page import docs, docs_bundle, docs_start, docs_style
+from bunqueue_trio.transports.metrics import prometheus
+from bunqueue_trio.transports.openapi import openapi
 
 JSON = "application/json"
 TEXT = "text/plain"
 VERSION = version("bunqueue-trio")
-MIB = 1024 * 1024
+TYPES_SHOWN = 20  # the contract's number
 
 Page = tuple[str, bytes, int]
 """Content type, body, status."""
@@ -36,7 +46,7 @@ async def _ping(server: Server) -> Page:
 
 
 async def _health(server: Server) -> Page:
-    counts = server.counts()
+    counts, connections = server.counts(), server.connections
     return _json(
         {
             "ok": True,
@@ -50,8 +60,8 @@ async def _health(server: Server) -> Page:
                 "completed": counts["completed"],
                 "dlq": counts["failed"],
             },
-            "connections": {"tcp": 0, "ws": 0, "sse": 0},
-            "memory": _memory(),
+            "connections": {"tcp": connections.tcp, "ws": connections.ws, "sse": connections.sse},
+            "memory": server.memory.read().heap(),
         }
     )
 
@@ -59,6 +69,7 @@ async def _health(server: Server) -> Page:
 async def _stats(server: Server) -> Page:
     counts, totals = server.counts(), server.engine.totals
     pushes, pulls = server.rates.per_second()
+    memory = server.memory.read()
     return _json(
         {
             "ok": True,
@@ -76,7 +87,7 @@ async def _stats(server: Server) -> Page:
                 "totalCompleted": totals.completed,
                 "totalFailed": totals.failed,
             },
-            "memory": _memory() | {"external": 0, "arrayBuffers": 0},
+            "memory": memory.heap() | {"external": memory.c_used // MIB, "arrayBuffers": 0},
             "collections": _collections(server),
         }
     )
@@ -97,22 +108,38 @@ async def _metrics(server: Server) -> Page:
     )
 
 
-async def _gc(server: Server) -> Page:
-    before = _memory()
-    gc.collect()
-    return _json({"ok": True, "before": before, "after": _memory()})
-
-
-async def _heapstats(server: Server) -> Page:
-    objects = gc.get_objects()
-    types = Counter(type(o).__name__ for o in objects).most_common(20)
+async def _tasks(server: Server) -> Page:
     return _json(
         {
             "ok": True,
-            "memory": _memory(),
-            "heap": {"objectCount": len(objects), "protectedCount": 0, "globalCount": 0},
+            "tasks": [
+                {"name": task.name, "state": task.state, "restarts": task.restarts, "lastError": task.last_error}
+                for task in server.tasks
+            ],
+        }
+    )
+
+
+async def _gc(server: Server) -> Page:
+    before, after = await server.memory.collect()
+    return _json({"ok": True, "before": before.heap(), "after": after.heap()})
+
+
+async def _heapstats(server: Server) -> Page:
+    census = await server.memory.census()
+    # Jobs hold no cycles and are hidden from the garbage collector: they are counted where they are kept.
+    types = sorted([*census.types, ("Job", len(server.engine.jobs))], key=lambda entry: -entry[1])
+    return _json(
+        {
+            "ok": True,
+            "memory": server.memory.read().heap(),
+            "heap": {
+                "objectCount": max(sys.getallocatedblocks(), census.objects + len(server.engine.jobs)),
+                "protectedCount": 0,
+                "globalCount": 0,
+            },
             "collections": _collections(server),
-            "topObjectTypes": [{"type": name, "count": n} for name, n in types],
+            "topObjectTypes": [{"type": name, "count": n} for name, n in types[:TYPES_SHOWN] if n],
         }
     )
 
@@ -132,18 +159,6 @@ def _collections(server: Server) -> dict[str, int]:
     }
 
 
-def _memory() -> dict[str, int]:
-    """Return MB: what the heap holds, what it has reserved, what of the process is resident."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    fields = Path("/proc/self/statm").read_text(encoding="ascii").split()
-    _, resident, shared, _, _, data, _ = (int(field) * page for field in fields)
-    return {
-        "heapUsed": (resident - shared) // MIB,
-        "heapTotal": data // MIB,
-        "rss": resident // MIB,
-    }
-
-
 PAGES: dict[str, Callable[[Server], Awaitable[Page]]] = {
     "live": _live,
     "ready": _ready,
@@ -151,7 +166,14 @@ PAGES: dict[str, Callable[[Server], Awaitable[Page]]] = {
     "health": _health,
     "stats": _stats,
     "metrics": _metrics,
+    "prometheus": prometheus,
+    "tasks": _tasks,
     "gc": _gc,
     "heapstats": _heapstats,
+    "openapi": openapi,
+    "docs": docs,
+    "docs-style": docs_style,
+    "docs-bundle": docs_bundle,
+    "docs-start": docs_start,
 }
 """Name in ``ROUTES`` → page."""

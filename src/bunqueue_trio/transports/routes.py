@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from bunqueue_trio import errors
@@ -17,6 +17,7 @@ class Route(NamedTuple):
 
     ``open`` routes skip rate limit and authentication. A command's fields come from the ``:names`` of
     the path, and from the query for GET, the body for POST (which may be empty if ``optional_body``).
+    ``auth`` says when a route that is not open asks for one: ``metrics`` with METRICS_AUTH only.
     """
 
     method: str
@@ -24,6 +25,11 @@ class Route(NamedTuple):
     target: type[c.Command] | str
     open: bool = False
     optional_body: bool = False
+    auth: Literal["always", "metrics", "never"] = "always"
+
+    def asks_for_token(self, *, metrics_auth: bool) -> bool:
+        """Return whether a request needs a token where tokens are configured."""
+        return self.auth == "always" or (self.auth == "metrics" and metrics_auth)
 
 
 ROUTES = (
@@ -42,15 +48,26 @@ ROUTES = (
     Route("POST", "/jobs/:id/heartbeat", c.Heartbeat, optional_body=True),
     Route("POST", "/jobs/:id/extend-lock", c.ExtendLock),
     Route("POST", "/jobs/:id/progress", c.Progress),
+    Route("GET", "/events", "events"),
+    Route("GET", "/events/queues/:queue", "events"),
+    Route("GET", "/ws", "websocket"),
+    Route("GET", "/ws/queues/:queue", "websocket"),
     Route("GET", "/ping", c.Ping),
     Route("GET", "/stats", c.Stats),
     Route("GET", "/metrics", "metrics"),
+    Route("GET", "/prometheus", "prometheus", auth="metrics"),
+    Route("GET", "/tasks", "tasks"),
     Route("GET", "/health", "health", open=True),
     Route("GET", "/healthz", "live", open=True),
     Route("GET", "/live", "live", open=True),
     Route("GET", "/ready", "ready", open=True),
     Route("POST", "/gc", "gc", open=True),
     Route("GET", "/heapstats", "heapstats", open=True),
+    Route("GET", "/openapi.json", "openapi", auth="never"),
+    Route("GET", "/docs", "docs", auth="never"),
+    Route("GET", "/docs/swagger-ui.css", "docs-style", auth="never"),
+    Route("GET", "/docs/swagger-ui-bundle.js", "docs-bundle", auth="never"),
+    Route("GET", "/docs/start.js", "docs-start", auth="never"),
 )
 """Every route of the server."""
 

@@ -21,7 +21,7 @@ CREATE TABLE job (
 
 -- What has ended, in the order of the ends, until retention takes it.
 CREATE TABLE finished (
-    fin         INTEGER PRIMARY KEY,
+    fin         INTEGER PRIMARY KEY,  -- order of all ends; never used twice while the process lives
     id          TEXT NOT NULL UNIQUE,
     queue       TEXT NOT NULL,
     state       TEXT NOT NULL,       -- completed, failed; removed: completed and not to be shown
@@ -39,10 +39,10 @@ CREATE TABLE finished (
     result      BLOB                 -- JSON, byte for byte as it was sent
 ) STRICT;
 
--- The recent events, one row for each transaction that had any.
+-- The recent events, one row for each transaction that had any; more where a row would get huge.
 CREATE TABLE event_batch (
     last_id    INTEGER PRIMARY KEY,  -- id of the last event in it
     count      INTEGER NOT NULL,
     at         INTEGER NOT NULL,
-    body       BLOB NOT NULL         -- the events as JSON, one a line
+    body       BLOB NOT NULL         -- the events as JSON, separated by RS (0x1E)
 ) STRICT;

@@ -1,0 +1,222 @@
+"""Puts faults into copies of the source, one at a time, and fails when the tests let one live: tests of the tests.
+
+`python3 scripts/mutants.py` runs them all, `… WORD` those whose file or reason has the word in it. A new part of the
+code adds its rows to MUTANTS and its tests to TESTS. The source itself is never touched.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import bootstrap
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = Path("src") / "bunqueue_trio"
+TIMEOUT_S = 60  # a fault may be an endless loop; that is noticed too
+
+TESTS = {
+    # Without test_model.py: it finds nothing that the seeds do not, and would shrink what it finds.
+    "engine": [f"tests/engine/test_{name}.py" for name in ("timers", "ready", "job", "handlers", "engine", "seeded")],
+    "protocol": ["tests/protocol"],
+}
+"""Which tests must notice a fault, by the directory it is in."""
+
+
+class Mutant(NamedTuple):
+    """One fault: `old`, which is in the file exactly once, becomes `new`."""
+
+    file: str
+    old: str
+    new: str
+    why: str
+
+
+MUTANTS = [
+    Mutant("engine/engine.py", "attempts >= job.options.max", "attempts > job.options.max", "one attempt too many"),
+    Mutant("engine/engine.py", "job.stalls > self.rules", "job.stalls >= self.rules", "one stall too few"),
+    Mutant("engine/engine.py", "if due is None or due > now:", "if due is None or due >= now:", "a deadline a ms late"),
+    Mutant("engine/engine.py", "if job.run_at > now:", "if job.run_at >= now:", "no delay is a delay"),
+    Mutant("engine/engine.py", "timeout_at <= lease.until", "timeout_at < lease.until", "a tie is a stall, not a timeout"),
+    Mutant("engine/engine.py", "expires <= job.run_at", "expires < job.run_at", "a tie of ttl and delay runs the job"),
+    Mutant("engine/engine.py", "(b is not None and b < a)", "(b is not None and b > a)", "the later deadline comes first"),
+    Mutant(
+        "engine/engine.py",
+        "self.schedule.pop_due(due) or self.leases.pop_due(due)",
+        "self.leases.pop_due(due) or self.schedule.pop_due(due)",
+        "equal deadlines of both kinds in another order",
+    ),
+    Mutant(
+        "engine/engine.py",
+        "        self.schedule.disarm(job)\n        self._move(job, ACTIVE)",
+        "        self._move(job, ACTIVE)",
+        "a ttl goes on while the job is active",
+    ),
+    Mutant("engine/engine.py", "        self.leases.disarm(job)\n", "", "the old lease stays armed"),
+    Mutant(
+        "engine/engine.py",
+        "        self._leave_active(job)\n        self._enter(job, WAITING)\n        self.emit",
+        "        self._leave_active(job)\n        job.order = 0\n        self._enter(job, WAITING)\n        self.emit",
+        "a released job goes to the end of the line",
+    ),
+    Mutant(
+        "engine/engine.py",
+        "        job.order = 0\n        if job.run_at",
+        "        if job.run_at",
+        "a retried job takes its old place",
+    ),
+    Mutant("engine/engine.py", "-self._seq if job.options.lifo else", "self._seq if job.options.lifo else", "no lifo"),
+    Mutant("engine/engine.py", "max(self._seq, job.seq, abs(job.order))", "max(self._seq, job.seq)", "places given twice"),
+    Mutant("engine/engine.py", "max(self._seq, job.seq, abs(job.order))", "self._seq", "numbers given twice after a restart"),
+    Mutant("engine/engine.py", "waiting.sort(key=lambda job: job.seq)", "pass", "dependents in the order of the disk"),
+    Mutant("engine/engine.py", "now + self.rules.restart_grace", "now", "no grace after a restart"),
+    Mutant("engine/engine.py", "elif lease.held and lease.owner is None:", "elif False:", "a lost connection is a stall"),
+    Mutant(
+        "engine/engine.py",
+        "                lease.until = None\n        if",
+        "                pass\n        if",
+        "a claimed job keeps its grace",
+    ),
+    Mutant("engine/engine.py", "lease.until = None  # its timeout", "pass  # its timeout", "a timeout job gets a lease"),
+    Mutant("engine/engine.py", "lease.until = now + lease.ttl", "lease.until += lease.ttl", "leases add up"),
+    Mutant(
+        "engine/engine.py",
+        "timeout is not None or (owner is not None and lock_ttl is None)",
+        "owner is not None and lock_ttl is None",
+        "a job with timeout is leased as well",
+    ),
+    Mutant("engine/engine.py", "held=owner is not None", "held=False", "a restart forgets who was connected"),
+    Mutant("engine/engine.py", "            if not owned:\n                del self._owned[lease.owner]\n", "", "owners leak"),
+    Mutant("engine/engine.py", "            del queue.keys[job.options.unique_key]", "            pass", "a key is never free"),
+    Mutant("engine/engine.py", "            queue.ready.discard()\n", "            pass\n", "a cancelled job is counted as ready"),
+    Mutant("engine/engine.py", "            self.counts[before] -= 1\n", "", "counts only grow"),
+    Mutant("engine/engine.py", "            self._dependents.remove(job)\n", "            pass\n", "a dead dependent is awaited"),
+    Mutant(
+        "engine/engine.py",
+        "        self._to_dead_letters(job, error, now)\n        self._fail_dependents(job, now)\n",
+        "        self._to_dead_letters(job, error, now)\n",
+        "dependents of a dead job wait for ever",
+    ),
+    Mutant("engine/engine.py", "                failed.append(dependent)\n", "", "dependents of dependents wait for ever"),
+    Mutant("engine/engine.py", "job.state in UNFINISHED or job in self.changed", "job.state in UNFINISHED", "forgotten early"),
+    Mutant("engine/engine.py", "            if self.jobs.get(job.id) is job:\n", "            if job.id in self.jobs:\n", "forgets another job"),
+    Mutant("engine/engine.py", "        self.epoch += 1\n", "", "the epoch stands still"),
+    Mutant("engine/engine.py", "        job.epoch = self.epoch\n", "", "a new job is written as a changed one"),
+    Mutant("engine/engine.py", " or job_id in self._reused_in_flight", "", "a replaced record shows again"),
+    Mutant("engine/engine.py", "        self._reused_ids[job_id] = None\n", "", "an old record is not replaced"),
+    Mutant("engine/engine.py", "            self.changed[dependent] = None\n", "", "a dependency done is not written"),
+    Mutant("engine/engine.py", "            self.woken[job.queue] = None\n", "", "nobody is woken"),
+    Mutant("engine/engine.py", "        if job.epoch > self.handed:", "        if job.epoch < self.handed:", "an uncommitted job is handed out"),
+    Mutant("engine/engine.py", "job.state is COMPLETED and job.options.remove_on_complete", "False", "a removed record is shown"),
+    Mutant("engine/handlers.py", "job is None or job.lease is None", "job is None", "a job that is not active is acked"),
+    Mutant("engine/handlers.py", "token is not None and token != job", "token and token != job", "an empty token counts"),
+    Mutant("engine/handlers.py", "if due is not None and due <= now:", "if due is not None and due < now:", "commands before deadlines"),
+    Mutant("engine/handlers.py", "        if holder is not None and holder.state not in UNFINISHED:\n            holder = None\n", "", "an ended job is a twin"),
+    Mutant("engine/handlers.py", "holder.state in UNFINISHED and holder.queue != queue", "holder.queue != queue", "an id is never free elsewhere"),
+    Mutant("engine/handlers.py", "state is None or state is State.FAILED", "state is State.FAILED", "runs after a vanished dependency"),
+    Mutant("engine/handlers.py", "actual.get(d, d) for d in", "d for d in", "waits for an id that does not exist"),
+    Mutant("engine/handlers.py", "    if not queue.ready:\n", "    if queue.ready:\n", "drained at the wrong time"),
+    Mutant("engine/handlers.py", "command.error is None", "not command.error", "an empty error is replaced"),
+    Mutant("engine/handlers.py", "1, now + spec.delay)", "1, now)", "a series begins before its delay"),
+    Mutant("engine/handlers.py", "job is None or job.state not in UNFINISHED", "job is None", "a finished job is cancelled"),
+    Mutant("engine/handlers.py", "spec.timeout or None", "spec.timeout", "a timeout of 0 ends the job at once"),
+    Mutant("engine/job.py", "base << min(attempts - 1, 32)", "base << min(attempts, 32)", "backoff twice as long"),
+    Mutant("engine/job.py", ", BACKOFF_MAX_MS)", ", 10**18)", "backoff without end"),
+    Mutant("engine/job.py", "series.run >= series.limit", "series.run > series.limit", "one run too many"),
+    Mutant("engine/job.py", "max(1, missed)", "max(1, missed - 1)", "a slot that has passed is made up"),
+    Mutant("engine/job.py", "run=series.run + 1", "run=series.run", "runs are not counted"),
+    Mutant("engine/job.py", "unique_key=None, depends_on=()", "depends_on=()", "the next run takes the key"),
+    Mutant("engine/job.py", "or job.attempts or job.stalls", "or job.attempts", "a stalled job expires"),
+    Mutant("engine/job.py", "options.series.run > 1", "options.series.run > 2", "the second run expires at its birth"),
+    Mutant("engine/ready.py", "last.order < job.order", "last.order > job.order", "a line out of order"),
+    Mutant("engine/ready.py", "heap[0][0] < job.order", "heap[0][0] > job.order", "lifo after fifo"),
+    Mutant("engine/ready.py", "heappush(self._priorities, -job.priority)", "heappush(self._priorities, job.priority)", "lowest first"),
+    Mutant("engine/ready.py", "                if self._blanks and not self._size:\n                    self._clear()\n", "", "cancelled jobs linger"),
+    Mutant("engine/timers.py", "armed is None or due < armed", "armed is None", "an earlier deadline is missed"),
+    Mutant("engine/timers.py", "elif job.due != when:", "elif False:", "a renewed lease ends at its first time"),
+    Mutant("engine/timers.py", "job.armed == when and ", "", "stale timers fire"),
+    Mutant("engine/timers.py", " and (job.state is State.ACTIVE) is self._active", "", "timers of the other side fire"),
+    Mutant("engine/timers.py", "self._invalid > _SWEEP_MIN and", "False and", "left entries pile up"),
+    Mutant("engine/dependents.py", "            if not others:\n                del self._waiting[dependency]\n", "", "dependencies leak"),
+    Mutant("engine/queue.py", "_.:-]{1,256}", "_.:-]{1,255}", "a name of 256 characters"),
+    Mutant("protocol/codec.py", "default=0) > DEPTH_MAX", "default=0) >= DEPTH_MAX", "499 is too deep"),
+    Mutant("protocol/codec.py", '_STRINGS.sub(b"", body)', "body", "brackets in texts count"),
+    Mutant("protocol/codec.py", 'b"\\xff" + m[1] if m[1] else m[0]', "m[0]", "a surrogate in a payload is refused"),
+    Mutant("protocol/codec.py", "value < low", "value <= low", "the least number is refused"),
+    Mutant("protocol/codec.py", "not isinstance(value, int)", "False", "a fraction is an integer"),
+    Mutant("protocol/codec.py", "length > shape.max_length", "length >= shape.max_length", "the longest text is refused"),
+]  # fmt: skip
+
+
+def rot(mutants: list[Mutant]) -> list[str]:
+    """Tell which rows do not fit the source any more."""
+    found = []
+    for mutant in mutants:
+        times = (ROOT / PACKAGE / mutant.file).read_text().count(mutant.old)
+        if times != 1:
+            found.append(f"{mutant.file}: {mutant.old!r} is there {times} times, not once")
+    return found
+
+
+def run(mutant: Mutant | None) -> tuple[bool, str]:
+    """Run the tests on a copy with the fault in it; return whether they passed, and what they said."""
+    with tempfile.TemporaryDirectory(prefix="mutant-") as name:
+        copy = Path(name) / "src"
+        shutil.copytree(ROOT / "src", copy, ignore=shutil.ignore_patterns("__pycache__"))
+        tests = [path for paths in TESTS.values() for path in paths]
+        if mutant is not None:
+            target = copy / PACKAGE.name / mutant.file
+            target.write_text(target.read_text().replace(mutant.old, mutant.new))
+            tests = TESTS[mutant.file.split("/")[0]]
+        environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment.pop("COVERAGE_FILE", None)
+        origin = "import bunqueue_trio, sys; sys.exit(not bunqueue_trio.__file__.startswith(sys.argv[1]))"
+        subprocess.run([sys.executable, "-c", origin, str(copy)], env=environment, check=True)
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "not slow and not long and not bench", "-p",
+                   "no:cacheprovider", "--durations=0", "--durations-min=99", *tests]  # fmt: skip
+        try:
+            done = subprocess.run(
+                command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return False, "timeout"
+        if done.returncode not in (0, 1):  # 2 and more: the tests did not get to judge
+            return False, f"pytest ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+        return done.returncode == 0, done.stdout
+
+
+def main() -> int:
+    """Run the chosen mutants; return 0 when the tests noticed each of them."""
+    parser = argparse.ArgumentParser(description="Check that the tests notice faults put into the code on purpose.")
+    parser.add_argument("words", nargs="*", help="only mutants with one of these words in file or reason")
+    words = parser.parse_args().words
+    bootstrap.reexec()
+
+    begun = time.monotonic()
+    chosen = [m for m in MUTANTS if not words or any(word in m.file or word in m.why for word in words)]
+    if problems := rot(chosen):
+        print("\n".join(problems))
+        return 1
+    with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+        passed, said = pool.submit(run, None).result()
+        if not passed:
+            print(f"the tests fail without any fault:\n{said}")
+            return 1
+        survivors = []
+        for mutant, (survived, said) in zip(chosen, pool.map(run, chosen), strict=True):
+            if survived or said.startswith("pytest ended"):
+                survivors.append(mutant)
+                print(f"SURVIVED {mutant.file}: {mutant.why} ({mutant.old!r} -> {mutant.new!r})", flush=True)
+                print(said if said.startswith("pytest ended") else "", end="", flush=True)
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} mutants killed in {time.monotonic() - begun:.0f} s")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

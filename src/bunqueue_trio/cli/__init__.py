@@ -1,0 +1,90 @@
+"""The command line: one file for each group of commands, put together here. It decides how errors are told.
+
+An error is one line on stderr. Exit codes: 0 done; 1 it did not work, and the line says why; 2 wrong usage
+or settings; 130 interrupted.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from bunqueue_trio import __version__
+from bunqueue_trio.cli.files import backup, doctor
+from bunqueue_trio.cli.remote import push, stats
+from bunqueue_trio.cli.serve import config, serve
+from bunqueue_trio.cli.watch import watch
+from bunqueue_trio.errors import StartupError, StoreError
+
+NAME = "bunqueue-trio"
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+
+
+class CommandLine(click.Group):
+    """The group of all commands; what they raise becomes a line and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order that the help shows, the usual ones first."""
+        return list(self.commands)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line and exit."""
+        try:
+            sys.exit(self._run(*args, **kwargs | {"standalone_mode": False}))
+        except* StartupError as group:
+            _exit(group, MISUSED)
+        except* StoreError as group:
+            _exit(group, FAILED)
+
+    def _run(self, *args: Any, **kwargs: Any) -> int:
+        try:
+            code = super().main(*args, **kwargs)
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            return error.exit_code
+        except click.UsageError as error:
+            place = error.ctx.command_path if error.ctx is not None else NAME
+            _tell(f"{place}: {error.format_message()} (see --help)")
+            return error.exit_code
+        except click.ClickException as error:
+            _tell(f"{NAME}: {error.format_message()}")
+            return error.exit_code
+        except click.Abort:  # Ctrl-C
+            return INTERRUPTED
+        except BrokenPipeError:  # the reader has seen enough; Python would complain at its end once more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return FAILED
+        return code if isinstance(code, int) else 0
+
+
+@click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name=NAME)
+def main() -> None:
+    """A job-queue server that people trust with work they cannot lose.
+
+    Exit codes: 0 done; 1 it did not work, and one line on stderr says why; 2 wrong usage or settings.
+    """
+
+
+for _command in (serve, config, stats, push, watch, doctor, backup):
+    main.add_command(_command)
+
+
+def _exit(group: BaseExceptionGroup[Any], code: int) -> None:
+    for error in _leaves(group):
+        _tell(f"{NAME}: {error}")
+    sys.exit(code)
+
+
+def _tell(line: str) -> None:
+    click.echo(" ".join(line.split("\n")), err=True)
+
+
+def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

@@ -1,0 +1,66 @@
+"""Commands on the store's file: looking whether it is sound, and copying it. Both run beside a server."""
+
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+
+from bunqueue_trio.errors import StartupError
+from bunqueue_trio.storage.inspect import CHECKS, copy, examine
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("file", type=_FILE)
+def doctor(file: Path) -> None:
+    """Check the store in FILE: its structure, and that what it says of the jobs agrees.
+
+    Only reads, and works beside a running server. Exit code 0: it is sound; 1: it is not, or cannot be
+    read. Each finding is one line.
+    """
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("", total=len(CHECKS) + 3)
+
+        def on_check(what: str) -> None:
+            progress.update(task, advance=1, description=what)
+
+        try:
+            report = examine(file, on_check)
+        except StartupError as error:  # here the file is what was asked about, not how it was asked
+            raise click.ClickException(str(error)) from None
+    click.echo(f"{file}: schema {report.schema}, {report.size:,} bytes")
+    for title, counts in (("unfinished", report.unfinished), ("finished", report.finished)):
+        shown = ", ".join(f"{n:,} {state}" for state, n in counts.items()) or "none"
+        click.echo(f"{title}: {shown}")
+    click.echo(f"events kept: {report.events:,}")
+    for finding in report.findings:
+        click.echo(f"PROBLEM: {finding}")
+    if report.findings:
+        sys.exit(1)
+    click.echo("no problem found")
+
+
+@click.command()
+@click.argument("file", type=_FILE)
+@click.argument("to", type=_FILE)
+@click.option("--force", is_flag=True, help="Replace TO if it exists.")
+def backup(file: Path, to: Path, *, force: bool) -> None:
+    """Copy the store in FILE to TO: one consistent state, checked and fsynced, also while the server runs.
+
+    TO gets its name when the copy is complete; what was there stays until then. To restore, stop the
+    server and put the copy in the place of its file (removing the -wal and -shm files beside it).
+    """
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(f"copying {file}", total=None)
+
+        def on_progress(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        try:
+            size = copy(file, to, on_progress, overwrite=force)
+        except StartupError as error:
+            raise click.ClickException(str(error)) from None
+    click.echo(f"{to}: {size:,} bytes")

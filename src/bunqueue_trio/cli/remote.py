@@ -1,0 +1,124 @@
+"""Commands that ask a running server over HTTP: its address and token, and what can go wrong with it."""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+import httpx
+import msgspec
+from msgspec import Raw
+from rich.console import Console
+from rich.table import Table
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+DEFAULT_URL = "http://127.0.0.1:6790"
+TIMEOUT_S = 10.0
+
+
+def with_server(command: C) -> C:
+    """Add --url and --token."""
+    command = click.option(
+        "--token", envvar="BUNQUEUE_TOKEN", metavar="TOKEN", help="Bearer token.  [env BUNQUEUE_TOKEN]"
+    )(command)
+    return click.option(
+        "--url", envvar="BUNQUEUE_URL", default=DEFAULT_URL, metavar="URL",
+        help=f"The server, http(s)://host:port or unix:/path.  [env BUNQUEUE_URL; default {DEFAULT_URL}]",
+    )(command)  # fmt: skip
+
+
+def connect(url: str, token: str | None, timeout_s: float | None = TIMEOUT_S) -> httpx.Client:
+    """Return a client of the server at ``url``."""
+    headers = {} if not token else {"Authorization": f"Bearer {token}"}
+    if url.startswith("unix:"):
+        transport = httpx.HTTPTransport(uds=url.removeprefix("unix:"))
+        return httpx.Client(base_url="http://localhost", headers=headers, transport=transport, timeout=timeout_s)
+    return httpx.Client(base_url=url, headers=headers, timeout=timeout_s, trust_env=False)
+
+
+def answer(url: str, token: str | None, method: str, path: str, body: bytes | None = None) -> Any:
+    """Return what the server answers to one request.
+
+    Raises:
+        ClickException: in one line, that it cannot be reached, or what it refused.
+    """
+    try:
+        with connect(url, token) as client:
+            response = client.request(method, path, content=body)
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+        raise unreachable(url, error) from None
+    return accepted(url, response.status_code, response.content)
+
+
+def unreachable(url: str, error: Exception) -> click.ClickException:
+    """Return the exception that says that ``url`` does not answer."""
+    return click.ClickException(f"{url}: {str(error) or type(error).__name__}")
+
+
+def accepted(url: str, status: int, content: bytes) -> Any:
+    """Return the content of a response with status 200.
+
+    Raises:
+        ClickException: with the server's own words where it has any.
+    """
+    try:
+        reply = json.loads(content)
+    except ValueError:
+        reply = None
+    if isinstance(reply, dict) and reply.get("ok") is True and status == 200:
+        return reply
+    said = reply.get("error") if isinstance(reply, dict) else None
+    raise click.ClickException(f"{url}: {said} ({status})" if said else f"{url}: is no bunqueue server ({status})")
+
+
+@click.command()
+@with_server
+@click.option("--json", "as_json", is_flag=True, help="Print the server's answer as it is.")
+def stats(url: str, token: str | None, *, as_json: bool) -> None:
+    """Show what a running server has to do and has done."""
+    reply = answer(url, token, "GET", "/stats")
+    if as_json:
+        click.echo(json.dumps(reply))
+        return
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    for section in ("stats", "memory"):
+        for name, value in reply[section].items():
+            table.add_row(name, f"{value:,} MB" if section == "memory" else f"{value:,}")
+    Console(file=sys.stdout, highlight=False).print(table)
+
+
+@click.command()
+@with_server
+@click.argument("queue")
+@click.argument("data", metavar="JSON")
+@click.option("--priority", type=int, help="Higher is sooner.")
+@click.option("--delay", type=int, metavar="MS", help="Time before it can be taken.")
+@click.option("--max-attempts", type=int, metavar="N")
+@click.option("--job-id", metavar="ID", help="Makes the push idempotent while the job is unfinished.")
+@click.option("--unique-key", metavar="KEY")
+@click.option("--durable", is_flag=True, help="Have it on disk (fsync) before the answer.")
+def push(url: str, token: str | None, queue: str, data: str, **options: Any) -> None:
+    """Add a job with the payload JSON to QUEUE and print its id. JSON can be `-`: standard input."""
+    payload = (sys.stdin.read() if data == "-" else data).encode("utf-8", "surrogateescape")
+    try:
+        msgspec.json.decode(payload, type=Raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"is no JSON: {error}", param_hint="JSON") from None
+    body = {"data": Raw(payload)} | {_camel(k): v for k, v in options.items() if v not in (None, False)}
+    path = f"/queues/{_segment(queue)}/jobs"
+    click.echo(answer(url, token, "POST", path, msgspec.json.encode(body))["id"])
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(map(str.capitalize, rest))
+
+
+def _segment(name: str) -> str:
+    from urllib.parse import quote
+
+    return quote(name, safe="")

@@ -1,0 +1,116 @@
+"""Live events of a running server in the terminal; after a gap in the connection it goes on where it was."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import click
+import httpx
+from rich.console import Console
+from rich.text import Text
+
+from bunqueue_trio.cli.remote import accepted, connect, unreachable, with_server
+
+_SILENCE_S = 45.0  # the server says something every 15 s; three times nothing is a dead connection
+_AGAIN_S = (0.2, 1.0, 3.0)  # a restart takes a second
+_STYLES = {"completed": "green", "failed": "red", "stalled": "yellow", "removed": "magenta", "retried": "yellow"}
+_EXTRAS = ("error", "progress", "prev", "delay")
+
+
+@click.command()
+@with_server
+@click.option("--queue", metavar="QUEUE", help="Only the events of this queue.")
+@click.option("--type", "types", multiple=True, metavar="TYPE", help="Only events of this type; may be repeated.")
+@click.option("--data", "with_data", is_flag=True, help="Show payloads too.")
+@click.option("--json", "as_json", is_flag=True, help="Print each event as the server sends it, payloads too.")
+@click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after so many events.")
+def watch(
+    url: str, token: str | None, queue: str | None, types: tuple[str, ...], *,
+    with_data: bool, as_json: bool, count: int | None,
+) -> None:  # fmt: skip
+    """Show what happens to jobs, as it happens. Ctrl-C ends it.
+
+    When the connection is lost it is made again, and what was missed meanwhile is shown as far as the
+    server keeps it. Exit code 1 when the server refuses, or cannot be reached at the start.
+    """
+    path = "/events" if queue is None else f"/events/queues/{quote(queue, safe='')}"
+    console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    shown = 0
+    try:
+        for body in _events(url, token, path):
+            event = json.loads(body)
+            if "gap" in event:
+                click.echo(f"events {event['after'] + 1} to {event['oldest'] - 1} are not kept any more", err=True)
+            if "eventType" not in event or (types and event["eventType"] not in types):
+                continue
+            if as_json:
+                click.echo(body)
+            else:
+                console.print(_line(event, with_data=with_data))
+            shown += 1
+            if shown == count:
+                return
+    except KeyboardInterrupt:
+        return
+
+
+def _line(event: dict[str, Any], *, with_data: bool) -> Text:
+    kind = event["eventType"]
+    at = time.strftime("%H:%M:%S", time.localtime(event["timestamp"] / 1000))
+    text = Text.assemble(
+        (f"{at}.{event['timestamp'] % 1000:03d}", "dim"), "  ",
+        (f"{kind:<16}", _STYLES.get(kind, "cyan")), "  ", event["queue"], "  ", (event["jobId"], "bold"),
+    )  # fmt: skip
+    names = (*_EXTRAS, "data") if with_data else _EXTRAS
+    for name in names:
+        if name in event:
+            value = event[name] if isinstance(event[name], str) else json.dumps(event[name], ensure_ascii=False)
+            text.append(f"  {name}={value!r}" if isinstance(event[name], str) else f"  {name}={value}")
+    return text
+
+
+def _events(url: str, token: str | None, path: str) -> Iterator[str]:
+    """Yield the bodies of the events, for ever.
+
+    Raises:
+        ClickException: the server refuses, or was never reached.
+    """
+    last_id: str | None = None
+    connected = False
+    failures = 0
+    with connect(url, token) as client:
+        client.timeout = httpx.Timeout(10.0, read=_SILENCE_S)
+        while True:
+            try:
+                headers = {} if last_id is None else {"Last-Event-ID": last_id}
+                with client.stream("GET", path, headers=headers) as response:
+                    if response.status_code != 200:
+                        accepted(url, response.status_code, response.read())
+                    connected, failures = True, 0
+                    for name, value in _fields(response):
+                        if name == "id":
+                            last_id = value
+                        elif name == "data":
+                            yield value
+            except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+                if not connected:
+                    raise unreachable(url, error) from None
+            if not failures:
+                click.echo("connection lost, trying again", err=True)
+            time.sleep(_AGAIN_S[min(failures, len(_AGAIN_S) - 1)])
+            failures += 1
+
+
+def _fields(response: httpx.Response) -> Iterator[tuple[str, str]]:
+    """Yield the fields of a stream of events; each event of ours has one line of data, after its id."""
+    rest = b""
+    for chunk in response.iter_bytes():
+        # By line feeds only: httpx's own lines also end at U+2028, which may stand in a payload.
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            name, _, value = line.decode("utf-8", "replace").partition(":")
+            if name:
+                yield name, value.removeprefix(" ")

@@ -1,0 +1,137 @@
+"""Event fan-out: every committed event, once and in order, to each reader that wants it.
+
+A reader has a bounded buffer. Publishing never waits: what does not fit is missed, counted, and the
+reader is told by its transport (an SSE stream ends and is replayed, a WebSocket gets a notice).
+"""
+
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from bunqueue_trio.config import READER_BYTES_MAX, READER_EVENTS_MAX, REPLAY_EVENTS
+from bunqueue_trio.runtime.bell import Bell
+from bunqueue_trio.storage.store import Batch, Store
+
+
+class Published(NamedTuple):
+    """One event as all readers get it."""
+
+    id: int
+    body: bytes
+
+
+class Subscription:
+    """What one reader wants, and what waits for it. ``bell`` rings when something does."""
+
+    def __init__(self, queue: str | None, bell: Bell) -> None:
+        self.queue = queue
+        self.bell = bell
+        self.types: frozenset[str] | None = None
+        """The event types it wants; None: all."""
+        self.missed = 0
+        """Events that did not fit since the reader last asked."""
+        self._waiting: list[Published] = []
+        self._bytes = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting) or self.missed > 0
+
+    def offer(self, event: Published) -> bool:
+        """Put ``event`` into the buffer; return whether it fitted."""
+        fits = len(self._waiting) < READER_EVENTS_MAX and self._bytes < READER_BYTES_MAX
+        if fits and not self.missed:  # after a gap nothing is added until the reader knows of it
+            self._waiting.append(event)
+            self._bytes += len(event.body)
+        else:
+            self.missed += 1
+        self.bell.ring()
+        return fits
+
+    def take(self) -> tuple[list[Published], int]:
+        """Return what waits, and how many events were missed after it."""
+        taken, missed = self._waiting, self.missed
+        self._waiting, self._bytes, self.missed = [], 0, 0
+        return taken, missed
+
+
+class _Where(Struct):
+    """The field of a stored event that replay filters by."""
+
+    queue: str
+
+
+_WHERE = msgspec.json.Decoder(_Where)
+
+
+class Hub:
+    """Publishes what each batch did. Readers of one queue cost nothing for events of the others."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._readers: dict[str | None, dict[Subscription, None]] = {}
+        self.dropped = 0
+        """Events that some reader missed."""
+        self.closed = False
+        """Set at shutdown: streams end."""
+
+    def __len__(self) -> int:
+        return sum(map(len, self._readers.values()))
+
+    @property
+    def last_event_id(self) -> int:
+        """The id of the newest published event."""
+        return self._store.last_event_id
+
+    def subscribe(self, queue: str | None, bell: Bell) -> Subscription:
+        """Return a new subscription to the events of ``queue``, or of all queues."""
+        subscription = Subscription(queue, bell)
+        self._readers.setdefault(queue, {})[subscription] = None
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """End a subscription; ending it twice is fine."""
+        readers = self._readers.get(subscription.queue, {})
+        readers.pop(subscription, None)
+        if not readers:
+            self._readers.pop(subscription.queue, None)
+
+    def close(self) -> None:
+        """End the streams of all readers, politely: each is told, and stops by itself."""
+        self.closed = True
+        for readers in self._readers.values():
+            for reader in readers:
+                reader.bell.ring()
+
+    def publish(self, batch: Batch, seconds: float) -> None:
+        """Offer the events of a batch that was just committed to their readers."""
+        if not self._readers:
+            return
+        everything = self._readers.get(None, {})
+        event_id = batch.last_event_id - len(batch.events)
+        for event, body in zip(batch.heard, batch.events, strict=True):
+            event_id += 1
+            for readers in (everything, self._readers.get(event.queue, {})):
+                for reader in readers:
+                    if reader.types is None or event.event_type in reader.types:
+                        self.dropped += not reader.offer(Published(event_id, body))
+
+    def first_kept_id(self) -> int:
+        """Return the id of the oldest event that can be replayed.
+
+        Raises:
+            StoreError: the disk cannot be read.
+        """
+        return self._store.first_event_id()
+
+    def replay(self, after: int, until: int, queue: str | None) -> tuple[list[Published], int]:
+        """Return some kept events with ids in ``after < id <= until``, and where to go on.
+
+        Going on at ``until`` means that there are no more. Reads the store, for about 1 ms.
+
+        Raises:
+            StoreError: the disk cannot be read.
+        """
+        found = [e for e in self._store.events_after(after, REPLAY_EVENTS) if e.id <= until]
+        reached = found[-1].id if found else until
+        return [Published(*e) for e in found if queue is None or _WHERE.decode(e.body).queue == queue], reached

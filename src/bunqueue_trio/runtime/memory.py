@@ -1,0 +1,165 @@
+"""The memory of this process, as its two allocators and the kernel tell it; and giving some of it back.
+
+Small objects (up to 512 bytes: nearly everything a waiting job consists of) come from Python's own
+allocator, which takes arenas of 1 MiB from the kernel. Everything larger, and all of SQLite and the other
+C libraries, comes from the C heap. Both can say what is in use and what they hold, without looking at a
+single object: 0.3 ms with 300,000 jobs waiting. Where one of them cannot (another C library, a Python
+that does not export its statistics), the anonymous resident memory stands for what is held and used.
+"""
+
+import ctypes
+import functools
+import gc
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import trio
+from msgspec import Struct
+
+from bunqueue_trio.config import HEAP_LOOK_MS, MIB
+
+_CHUNK = 20_000  # objects counted between two looks at the event loop: about 1 ms
+
+
+class Figures(NamedTuple):
+    """Bytes: used and held by Python's allocator and by the C heap, and resident."""
+
+    objects_used: int
+    objects_held: int
+    c_used: int
+    c_held: int
+    resident: int
+
+    def heap(self) -> dict[str, int]:
+        """Return the contract's three figures in MB: both allocators together, and the process."""
+        used, held = self.objects_used + self.c_used, self.objects_held + self.c_held
+        return {"heapUsed": used // MIB, "heapTotal": held // MIB, "rss": self.resident // MIB}
+
+
+class Census(Struct, frozen=True):
+    """How many objects the garbage collector watches, by type; most frequent first."""
+
+    objects: int
+    types: list[tuple[str, int]]
+
+
+class Memory:
+    """Reads and cleans the memory of the process; expensive looks are shared by those who ask at once."""
+
+    def __init__(self) -> None:
+        self._looking = trio.Lock()
+        self._census: tuple[float, Census] | None = None
+        self._collect_from = float("-inf")
+
+    def read(self) -> Figures:
+        """Return the figures of now."""
+        return read()
+
+    async def collect(self) -> tuple[Figures, Figures]:
+        """Collect garbage and give free memory back to the kernel; return the figures before and after.
+
+        The collection stops the server (36 ms with 300,000 waiting jobs, which it does not have to look at;
+        260 ms with 50,000 queues); giving back runs in a thread. Anybody may ask, so it is done at most once
+        a second and for a twentieth of the time; in between only the figures are read.
+        """
+        async with self._looking:
+            before, now = read(), trio.current_time()
+            if now < self._collect_from:
+                return before, before
+            gc.collect()
+            took = trio.current_time() - now
+            trim = getattr(_libc(), "malloc_trim", None)
+            if trim is not None:
+                # Without the interpreter's lock; tests of virtual time do not come here.
+                await trio.to_thread.run_sync(trim, ctypes.c_size_t(0))  # noqa: TID251
+            self._collect_from = trio.current_time() + max(HEAP_LOOK_MS / 1000, 20 * took)
+            return before, read()
+
+    async def census(self) -> Census:
+        """Return a count by type that is at most a second old."""
+        async with self._looking:
+            now = trio.current_time()
+            if self._census is None or now - self._census[0] >= HEAP_LOOK_MS / 1000:
+                self._census = now, await _count()
+            return self._census[1]
+
+
+async def _count() -> Census:
+    """Count in pieces, between which the server goes on."""
+    objects: list[Any] = gc.get_objects()
+    types: Counter[type] = Counter()
+    for start in range(0, len(objects), _CHUNK):
+        types.update(map(type, objects[start : start + _CHUNK]))
+        await trio.lowlevel.checkpoint()
+    names: Counter[str] = Counter()
+    for kind, n in types.items():
+        names[kind.__name__] += n
+    return Census(len(objects), names.most_common())
+
+
+def read() -> Figures:
+    """Return the figures of now."""
+    status = _status(Path("/proc/self/status").read_text(encoding="ascii"))
+    objects, c_heap = _objects(), _c_heap()
+    if objects is None or c_heap is None:
+        anonymous = status["RssAnon"]
+        objects, c_heap = (anonymous, anonymous), (0, 0)
+    return Figures(*objects, *c_heap, status["VmRSS"])
+
+
+def _status(text: str) -> dict[str, int]:
+    """Return the sizes in /proc/self/status in bytes."""
+    return {name: int(kb) * 1024 for name, kb in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE)}
+
+
+@functools.cache
+def _libc() -> Any:
+    return ctypes.CDLL(None)
+
+
+class _Mallinfo2(ctypes.Structure):
+    _fields_: ClassVar[Any] = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
+        )
+    ]  # fmt: skip
+
+
+def _c_heap() -> tuple[int, int] | None:
+    """Return what of the C heap is used and what it holds, in bytes; None when it cannot be asked."""
+    mallinfo2 = getattr(_libc(), "mallinfo2", None)
+    if mallinfo2 is None:
+        return None
+    mallinfo2.restype = _Mallinfo2
+    info = mallinfo2()
+    return info.uordblks + info.hblkhd, info.arena + info.hblkhd
+
+
+def _objects() -> tuple[int, int] | None:
+    """Return what Python's allocator has handed out and what it holds, in bytes; None when it cannot be asked.
+
+    Python has these numbers only as a report written to a C stream; the stream goes to memory.
+    """
+    report = getattr(ctypes.pythonapi, "_PyObject_DebugMallocStats", None)
+    open_memstream = getattr(_libc(), "open_memstream", None)
+    if report is None or open_memstream is None:
+        return None
+    buffer, size = ctypes.c_void_p(), ctypes.c_size_t()
+    open_memstream.restype = ctypes.c_void_p
+    stream = ctypes.c_void_p(open_memstream(ctypes.byref(buffer), ctypes.byref(size)))
+    report(stream)
+    _libc().fclose(stream)
+    text = ctypes.string_at(buffer, size.value)
+    _libc().free(buffer)
+    return _parse(text.decode("ascii"))
+
+
+def _parse(report: str) -> tuple[int, int]:
+    used = re.search(r"^# bytes in allocated blocks\s*=\s*([\d,]+)$", report, re.MULTILINE)
+    held = re.search(r"^\d+ arenas \* \d+ bytes/arena\s*=\s*([\d,]+)$", report, re.MULTILINE)
+    if used is None or held is None:  # it is switched off: all objects are in the C heap
+        return 0, 0
+    return int(used[1].replace(",", "")), int(held[1].replace(",", ""))

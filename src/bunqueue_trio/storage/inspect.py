@@ -1,0 +1,239 @@
+"""Looking at a store's file and copying it, beside a running server or without one. Neither writes to it.
+
+Both read one snapshot from begin to end. While they do, the write-ahead log of a running server cannot be
+emptied and grows by what is written meanwhile; nothing waits for them.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import apsw
+import msgspec
+from msgspec import Raw
+
+from bunqueue_trio.errors import StoreError
+from bunqueue_trio.storage.opening import closing, refuse_foreign, sync_directory
+from bunqueue_trio.storage.store import Reader
+
+_EXAMPLES = 3  # of the rows that a check finds; the count says how many there are
+_STEP_PAGES = 2000  # copied between two reports of progress: 8 MB
+_FINISHED = (
+    "id, queue, state, finished_at, data, options, priority, created_at, run_at, attempts, stalls, progress, "
+    "started_at, note, result"
+)
+_RAW = msgspec.json.Decoder(Raw)
+
+_WAITING_ON = "SELECT job.id, open.value AS waits_for FROM job, json_each(job.note, '$.waiting_on') AS open"
+
+CHECKS: tuple[tuple[str, str], ...] = (
+    ("unfinished jobs share an id", "SELECT id FROM job GROUP BY id HAVING count(*) > 1"),
+    ("jobs are unfinished and finished at once", "SELECT id FROM job JOIN finished USING (id)"),
+    (
+        "unfinished jobs are in no state that there is",
+        "SELECT id FROM job WHERE state NOT IN ('waiting', 'delayed', 'waiting-children', 'active')",
+    ),
+    (
+        "finished jobs are in no state that there is",
+        "SELECT id FROM finished WHERE state NOT IN ('completed', 'failed', 'removed')",
+    ),
+    (
+        "active jobs have no lease",
+        "SELECT id FROM job WHERE state = 'active' AND (lease IS NULL OR started_at IS NULL)",
+    ),
+    ("jobs have a lease and are not active", "SELECT id FROM job WHERE state <> 'active' AND lease IS NOT NULL"),
+    (
+        "jobs wait for dependencies and name none",
+        "SELECT id FROM job WHERE state = 'waiting-children' "
+        "AND coalesce(json_array_length(note, '$.waiting_on'), 0) = 0",
+    ),
+    (
+        "jobs wait for a job that is not there",
+        f"SELECT id FROM ({_WAITING_ON}) WHERE waits_for NOT IN (SELECT id FROM job)",  # noqa: S608 - a constant
+    ),
+    ("ready jobs have no place", "SELECT id FROM job WHERE state = 'waiting' AND place = 0"),
+    (
+        "ready jobs share a place",
+        "SELECT min(id) FROM job WHERE state = 'waiting' AND place <> 0 GROUP BY place HAVING count(*) > 1",
+    ),
+    (
+        "unfinished jobs hold the same unique key",
+        "SELECT min(id) FROM job WHERE json_extract(options, '$.unique_key') IS NOT NULL "
+        "GROUP BY queue, json_extract(options, '$.unique_key') HAVING count(*) > 1",
+    ),
+    (
+        "keys are where no next one is left",
+        f"SELECT id FROM job WHERE seq NOT BETWEEN 1 AND {2**53} OR abs(place) > {2**53} "  # noqa: S608 - numbers
+        f"UNION ALL SELECT id FROM finished WHERE fin NOT BETWEEN 1 AND {2**53}",
+    ),
+    (
+        "events overlap",
+        "SELECT last_id FROM (SELECT last_id, count, lag(last_id, 1, 0) OVER (ORDER BY last_id) AS before "
+        "FROM event_batch) WHERE count < 1 OR last_id - count < before",
+    ),
+)
+"""What must not be, and the query that finds it: one row for each offence, naming the job or event."""
+
+
+class Report(NamedTuple):
+    """What was found in a file: how much there is, and what is wrong (nothing, if all is well)."""
+
+    schema: int
+    size: int
+    unfinished: dict[str, int]
+    finished: dict[str, int]
+    events: int
+    findings: list[str]
+
+
+def examine(path: Path, on_check: Callable[[str], None]) -> Report:
+    """Check the store in ``path``; ``on_check`` is told what is looked at next.
+
+    Raises:
+        StartupError: the file is not a store of ours.
+        StoreError: it cannot be read at all.
+    """
+    with _snapshot(path) as connection:
+        findings: list[str] = []
+        on_check("the structure of the file")
+        for (line,) in connection.execute("PRAGMA integrity_check(20)"):
+            if line != "ok":
+                findings.append(f"the file is damaged: {line.strip()}")
+        on_check("every job")
+        findings += _unreadable(connection)
+        for claim, query in CHECKS:
+            on_check(claim)
+            findings += _offences(connection, claim, query)
+        on_check("the counts")
+        return Report(
+            schema=int(connection.pragma("user_version")),
+            size=path.stat().st_size,
+            unfinished=_counts(connection, "SELECT state, count(*) FROM job GROUP BY 1 ORDER BY 1"),
+            finished=_counts(connection, "SELECT state, count(*) FROM finished GROUP BY 1 ORDER BY 1"),
+            events=sum(_counts(connection, "SELECT '', coalesce(sum(count), 0) FROM event_batch").values()),
+            findings=findings,
+        )
+
+
+def copy(path: Path, target: Path, on_progress: Callable[[int, int], None], *, overwrite: bool) -> int:
+    """Copy the store in ``path`` to ``target`` as it is now, fsynced; return its size in bytes.
+
+    The copy gets its name when it is complete and checked. ``on_progress`` is told pages done and in all.
+
+    Raises:
+        StartupError: the file is not a store of ours.
+        StoreError: saying what stands in the way.
+    """
+    if not target.parent.is_dir():
+        raise StoreError(f"{target}: there is no directory {target.parent}")
+    if target.is_dir():
+        raise StoreError(f"{target}: is a directory")
+    if target.exists() and not overwrite:
+        raise StoreError(f"{target}: exists already")
+    if _beside(target):
+        raise StoreError(f"{target}: is in use, or was not closed: {_beside(target)[0]} lies beside it")
+    unfinished = target.with_name(f"{target.name}.partial")
+    with _snapshot(path) as source:
+        if target.exists() and target.samefile(path):
+            raise StoreError(f"{target}: is the file itself")
+        try:
+            _copy_pages(source, unfinished, on_progress)
+            unfinished.replace(target)
+            sync_directory(target.parent)
+        except OSError as error:
+            raise StoreError(f"{target}: cannot be written: {error.strerror}") from None
+        finally:
+            for leftover in (unfinished, *_beside(unfinished)):
+                leftover.unlink(missing_ok=True)
+        return target.stat().st_size
+
+
+def _copy_pages(source: apsw.Connection, target: Path, on_progress: Callable[[int, int], None]) -> None:
+    target.unlink(missing_ok=True)  # what an interrupted copy left
+    try:
+        with closing(apsw.Connection(str(target.absolute()))) as copied:
+            with copied.backup("main", source, "main") as backup:
+                while not backup.done:
+                    backup.step(_STEP_PAGES)
+                    on_progress(backup.page_count - backup.remaining, backup.page_count)
+            # No log beside it, so that the file alone is the whole; a server that opens it makes its own.
+            copied.execute("PRAGMA journal_mode=DELETE").fetchall()
+            for (line,) in copied.execute("PRAGMA quick_check(1)"):
+                if line != "ok":
+                    raise StoreError(f"{target}: the copy is damaged, as the original may be: {line.strip()}")
+    except apsw.Error as error:
+        raise StoreError(f"{target}: cannot be written: {error}") from None
+    descriptor = os.open(target, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _beside(path: Path) -> list[Path]:
+    """Return the files that SQLite keeps beside ``path`` while somebody has it open."""
+    return [log for log in (Path(f"{path}-wal"), Path(f"{path}-shm"), Path(f"{path}-journal")) if log.exists()]
+
+
+@contextmanager
+def _snapshot(path: Path) -> Iterator[apsw.Connection]:
+    """Yield a connection that sees one state of the store, whatever is committed meanwhile."""
+    if not path.is_file():
+        raise StoreError(f"{path}: there is no such file")
+    if path.stat().st_size == 0:
+        raise StoreError(f"{path}: is empty")
+    # With nobody at it no trace is left beside it: files of another owner there would lock the server out.
+    alone = not _beside(path)
+    uri = f"{path.absolute().as_uri()}?{'immutable=1' if alone else 'mode=ro'}"
+    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+    try:
+        refuse_foreign(path)
+        with closing(apsw.Connection(uri, flags=flags)) as connection:
+            connection.set_busy_timeout(5000)  # a server that is just starting or stopping
+            connection.execute("BEGIN").fetchall()
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()  # here the snapshot is taken
+            yield connection
+    except apsw.Error as error:
+        raise StoreError(f"{path}: cannot be read: {error}") from None
+    if alone and _beside(path):
+        raise StoreError(f"{path}: a server has started meanwhile; run this again")
+
+
+def _unreadable(connection: apsw.Connection) -> Iterator[str]:
+    """Yield the jobs that the server could not read: an unfinished one of them stops its start."""
+    rows = Reader()
+    for table, columns, read in (("job", "*", rows.unfinished), ("finished", _FINISHED, rows.finished)):
+        failed: list[str] = []
+        try:
+            for key, *row in connection.execute(f"SELECT rowid, {columns} FROM {table}"):  # noqa: S608 - ours
+                try:
+                    _RAW.decode(read(tuple(row)).data)
+                except (ValueError, LookupError, TypeError) as error:
+                    failed.append(f"row {key}: {error}")
+        except apsw.Error as error:  # damage that stops the reading
+            failed.append(str(error))
+        if failed:
+            yield _told(f"jobs in {table} cannot be read", failed)
+
+
+def _offences(connection: apsw.Connection, claim: str, query: str) -> Iterator[str]:
+    try:
+        offences = [str(row[0]) for row in connection.execute(query)]
+    except apsw.Error as error:  # damage that stops even the question
+        yield f"{claim}: cannot be told: {error}"
+        return
+    if offences:
+        yield _told(claim, offences)
+
+
+def _told(claim: str, offences: list[str]) -> str:
+    examples = ", ".join(offences[:_EXAMPLES]) + (", …" if len(offences) > _EXAMPLES else "")
+    return f"{claim}: {len(offences)} ({examples})"
+
+
+def _counts(connection: apsw.Connection, query: str) -> dict[str, int]:
+    with suppress(apsw.Error):  # the damage is a finding already
+        return {str(name): int(str(n)) for name, n in connection.execute(query)}
+    return {}

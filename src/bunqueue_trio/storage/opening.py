@@ -1,0 +1,118 @@
+"""Opening the file: who may, whether it is ours, and how it comes to the schema of this version.
+
+Whatever stops a start is found before a byte of the file is changed.
+"""
+
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+
+import apsw
+
+from bunqueue_trio.errors import StartupError
+
+APPLICATION_ID = 0x42515452  # "BQTR"
+
+
+def migrations() -> list[tuple[int, str]]:
+    """Return the schema's steps as (version, SQL), in order, from ``schema/NNNN_name.sql``."""
+    entries = files("bunqueue_trio.storage").joinpath("schema").iterdir()
+    return sorted(
+        (int(match[1]), entry.read_text(encoding="utf-8"))
+        for entry in entries
+        if (match := re.fullmatch(r"(\d{4})_\w+\.sql", entry.name))
+    )
+
+
+def lock(path: Path) -> int:
+    """Return the descriptor that holds the lock beside ``path``; it ends with the process.
+
+    Raises:
+        StartupError: another server has it, or there is no place for it.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise StartupError(f"{path}: is not a file")
+        descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StartupError(f"{path}: cannot be opened as a store: {error.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        taken = isinstance(error, BlockingIOError)
+        reason = "is in use by another server" if taken else f"cannot be locked: {error.strerror}"
+        raise StartupError(f"{path}: {reason}") from None
+    return descriptor
+
+
+def has_log(path: Path) -> bool:
+    """Return whether a write-ahead log with something in it lies beside ``path``."""
+    log = Path(f"{path}-wal")
+    return log.exists() and log.stat().st_size > 0
+
+
+def refuse_foreign(path: Path) -> None:
+    """Raise ``StartupError`` when the file is not ours or newer than this version; change nothing."""
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    if path.stat().st_size == 1:  # the one size that SQLite takes for empty although it is not
+        raise StartupError(f"{path}: is not a database")
+    # Without a log the file alone is the truth, and can be read without leaving a trace beside it.
+    how = "mode=ro" if has_log(path) else "immutable=1"
+    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+    with closing(apsw.Connection(f"{path.absolute().as_uri()}?{how}", flags=flags)) as look:
+        version = int(look.pragma("user_version"))
+        application = look.pragma("application_id")
+        tables = look.execute("SELECT count(*) FROM sqlite_schema").fetchall()[0][0]
+    known = migrations()[-1][0]
+    if application != APPLICATION_ID and (tables or application):
+        raise StartupError(f"{path}: is another program's database")
+    if version > known:
+        raise StartupError(f"{path}: was written by a newer version (schema {version}, this one knows {known})")
+
+
+def migrate(connection: apsw.Connection) -> None:
+    """Bring the schema to the newest version, each step whole or not at all."""
+    have = int(connection.pragma("user_version"))
+    for version, sql in migrations():
+        if version > have:
+            with transaction(connection):
+                connection.execute(sql).fetchall()
+                connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version={version}")
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the name of a new file as durable as its content will be."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def transaction(connection: apsw.Connection) -> Iterator[None]:
+    """Commit what the block writes, or nothing of it."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    finally:
+        # Whatever ended the block: no half of it may stay. SQLite may have rolled back itself.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+@contextmanager
+def closing(connection: apsw.Connection) -> Iterator[apsw.Connection]:
+    """Close ``connection`` after the block."""
+    try:
+        yield connection
+    finally:
+        connection.close()

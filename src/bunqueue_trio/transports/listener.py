@@ -1,0 +1,256 @@
+"""The HTTP transport: sockets, connections and their keeper, and Hypercorn for what is not express.
+
+Every connection is registered with its keeper, which ends those whose client is late, silent or gone,
+and, at a stop, first the idle ones, then those that owe nothing, at the end of the grace all.
+"""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import structlog
+import trio
+from hypercorn.config import Config
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+from hypercorn.utils import wrap_app
+
+from bunqueue_trio import errors
+from bunqueue_trio.config import (
+    HEADER_BYTES_MAX,
+    HEADER_TIMEOUT_S,
+    KEEP_ALIVE_S,
+    KEEPER_S,
+    LINGER_S,
+    RECEIVE_BYTES,
+    WRITE_TIMEOUT_S,
+    Settings,
+)
+from bunqueue_trio.runtime.tree import Server
+from bunqueue_trio.transports.express import ExpressConnection, Handover, ResponseHeads
+from bunqueue_trio.transports.gateway import Gateway
+from bunqueue_trio.transports.quart_app import make_app
+from bunqueue_trio.transports.sockets import open_listeners
+
+_log = structlog.get_logger()
+
+_GOING_AWAY = 1001
+_MARGIN_S = 0.5  # before the end of the grace: for close frames and the last answers to get out
+
+
+class _Stream(trio.abc.Stream):
+    """A connection's stream as Hypercorn sees it: with bytes to read again, and late writes noticed."""
+
+    def __init__(self, stream: Any, unread: bytes = b"") -> None:
+        self._stream = stream
+        self._unread = unread
+        self.deadline = float("inf")
+
+    def __getattr__(self, name: str) -> Any:
+        # Hypercorn asks for the socket, and for TLS methods to find out whether there is TLS.
+        return getattr(self._stream, name)
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        if self._unread:
+            unread, self._unread = self._unread, b""
+            return unread
+        data: bytes | bytearray = await self._stream.receive_some(max_bytes)
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        self.deadline = trio.current_time() + WRITE_TIMEOUT_S
+        try:
+            await self._stream.send_all(data)
+        finally:
+            self.deadline = float("inf")
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+class _Connection:
+    """What the keeper knows of one connection."""
+
+    def __init__(self, stream: trio.abc.Stream, express: ExpressConnection | None) -> None:
+        self.stream = stream
+        self.express = express
+        self.handed: _Stream | None = None
+        self.scope = trio.CancelScope()
+
+    def is_late(self, now: float) -> bool:
+        """Return whether its client has used up its time."""
+        if self.handed is not None:
+            return now > self.handed.deadline
+        if self.express is None:
+            return False
+        websocket = self.express.websocket
+        return now > self.express.deadline or (websocket is not None and not websocket.tick(now))
+
+    def is_idle(self) -> bool:
+        """Return whether nobody misses anything when it ends now."""
+        return self.handed is None and self.express is not None and self.express.idle
+
+
+class Http:
+    """Accepts connections for a server and serves them until cancelled."""
+
+    def __init__(self, server: Server, *, express: bool) -> None:
+        self._server = server
+        self._gateway = Gateway(server)
+        self._heads = ResponseHeads(server.clock)
+        self._express = express
+        self._connections: dict[_Connection, None] = {}
+        self._config = _hypercorn_config(server.settings)
+        self._context = WorkerContext(None)
+        app = make_app(server, self._gateway)
+        self._app = wrap_app(app, self._config.wsgi_max_body_size, "asgi")
+
+    async def run(self, listeners: list[Any], on_listening: Callable[[], None]) -> None:
+        """Accept on ``listeners`` until the server stops; then end the connections, kindly at first."""
+        async with trio.open_nursery() as connections:
+            connections.start_soon(self._keep)
+            async with trio.open_nursery() as accepting:
+                for listener in listeners:
+                    accepting.start_soon(
+                        partial(
+                            trio.serve_listeners,
+                            self._serve,
+                            [listener],
+                            handler_nursery=connections,
+                        )
+                    )
+                on_listening()
+                await self._server.stop.wait()
+                accepting.cancel_scope.cancel()
+            for listener in listeners:
+                await listener.aclose()
+            await self._context.terminated.set()
+            await self._end_connections()
+            connections.cancel_scope.cancel()
+
+    async def _serve(self, stream: trio.abc.Stream) -> None:
+        if len(self._connections) >= self._server.settings.connections_max:
+            await self._refuse(stream)
+            return
+        express = None
+        if self._express:
+            express = ExpressConnection(self._server, self._gateway, self._heads, stream)
+        connection = _Connection(stream, express)
+        self._connections[connection] = None
+        try:
+            with connection.scope:
+                await self._serve_registered(connection)
+        except trio.BrokenResourceError:
+            pass  # the client is gone
+        except Exception as error:
+            if isinstance(error, AssertionError):
+                raise
+            _log.exception("connection failed")  # its own; nobody else is disturbed
+        finally:
+            del self._connections[connection]
+            await trio.aclose_forcefully(stream)
+
+    async def _serve_registered(self, connection: _Connection) -> None:
+        unread = b""
+        if connection.express is not None:
+            try:
+                await connection.express.run()
+            except Handover as handover:
+                unread = handover.unread
+            else:
+                await _close_politely(connection.stream)
+                return
+        connection.handed = _Stream(connection.stream, unread)
+        await TCPServer(
+            self._app,
+            self._config,
+            self._context,
+            ConnectionState({}),
+            connection.handed,  # type: ignore[arg-type]  # it has what a TCPServer uses
+        ).run()
+
+    async def _refuse(self, stream: trio.abc.Stream) -> None:
+        response = self._gateway.error(errors.TOO_MANY_CONNECTIONS.refuse(), {})
+        assert isinstance(response.body, bytes)
+        with trio.move_on_after(1):
+            try:
+                head = self._heads.render(response, len(response.body), keep=False)
+                await stream.send_all(head + response.body)
+            except trio.BrokenResourceError:
+                pass  # it did not wait for the answer
+        await trio.aclose_forcefully(stream)
+
+    async def _keep(self) -> None:
+        """End late connections, for ever."""
+        while True:
+            await trio.sleep(KEEPER_S)
+            now = trio.current_time()
+            for connection in [c for c in self._connections if c.is_late(now)]:
+                await self._end(connection)
+
+    async def _end_connections(self) -> None:
+        """End all connections within the grace: idle ones at once, others when they owe nothing."""
+        end = trio.current_time() + self._server.settings.grace_ms / 1000 - _MARGIN_S
+        while self._connections and trio.current_time() < end:
+            for connection in list(self._connections):
+                websocket = connection.express.websocket if connection.express else None
+                if websocket is not None and websocket.idle:
+                    websocket.close(_GOING_AWAY, "server is shutting down")
+                elif websocket is None and connection.is_idle():
+                    connection.scope.cancel()
+            await trio.sleep(0.05)
+        for connection in self._connections:
+            websocket = connection.express.websocket if connection.express else None
+            if websocket is not None:
+                websocket.close(_GOING_AWAY, "server is shutting down")
+        if self._connections:
+            await trio.sleep(min(_MARGIN_S, self._server.settings.grace_ms / 1000))
+        for connection in list(self._connections):
+            await self._end(connection)
+
+    async def _end(self, connection: _Connection) -> None:
+        connection.scope.cancel()
+        # Hypercorn shields its writes: only a closed socket ends one that the client does not read.
+        await trio.aclose_forcefully(connection.stream)
+
+
+async def _close_politely(stream: trio.abc.Stream) -> None:
+    """Send the end, and read what is still coming: a reset would take the last answer with it."""
+    try:
+        if isinstance(stream, trio.SocketStream):
+            await stream.send_eof()
+        with trio.move_on_after(LINGER_S):
+            while await stream.receive_some(RECEIVE_BYTES):
+                pass
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        pass  # it is gone already
+
+
+def _hypercorn_config(settings: Settings) -> Config:
+    config = Config()
+    config.accesslog = None
+    config.errorlog = logging.getLogger("hypercorn.error")  # see logs.py
+    config.include_server_header = False
+    config.keep_alive_timeout = KEEP_ALIVE_S
+    config.read_timeout = None
+    config.ssl_handshake_timeout = HEADER_TIMEOUT_S
+    config.h11_max_incomplete_size = HEADER_BYTES_MAX
+    config.websocket_max_message_size = settings.body_max_bytes
+    config.websocket_ping_interval = 20
+    return config
+
+
+async def http(server: Server, *, task_status: trio.TaskStatus[list[str]]) -> None:
+    """Serve HTTP on the addresses of the settings until the server stops.
+
+    Raises:
+        StartupError: an address cannot be listened on, or TLS is not set up right.
+    """
+    listeners, addresses = await open_listeners(server.settings)
+    transport = Http(server, express=server.settings.express)
+    await transport.run(listeners, partial(task_status.started, addresses))

@@ -1,0 +1,212 @@
+"""The Prometheus page: what the server counts, as text. It keeps no numbers of its own.
+
+Each scrape takes a picture and gives it to a registry of its own through ``prometheus-client``: there is
+nothing global, and two servers in one process do not mix. The picture is taken in pieces, so that tens of
+thousands of queues do not stop the server; of them only the fullest get series of their own.
+"""
+
+import re
+from collections.abc import Iterator
+from heapq import nlargest
+from typing import NamedTuple
+
+import trio
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from bunqueue_trio import __version__
+from bunqueue_trio.runtime.meters import Histogram
+from bunqueue_trio.runtime.tree import Server
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_CHUNK = 1000  # queues looked at between two looks at the event loop: about 1 ms
+_WHOLE = re.compile(rb"(?m)^([^#\n].*)\.0$")
+
+
+class QueueFigures(NamedTuple):
+    """One queue in the picture; sorts by how much there is in it."""
+
+    jobs: int
+    name: str
+    waiting: int
+    active: int
+    delayed: int
+    dlq: int
+
+
+class Picture(NamedTuple):
+    """What had to be gathered in pieces."""
+
+    queues: int
+    shown: list[QueueFigures]
+    oldest_ready_at: int | None
+
+
+async def prometheus(server: Server) -> tuple[str, bytes, int]:
+    """Return the page."""
+    registry = CollectorRegistry()
+    registry.register(_Scrape(server, await take_picture(server)))
+    # Whole numbers without ".0", as the documented page has them.
+    return CONTENT_TYPE, _WHOLE.sub(rb"\1", generate_latest(registry)), 200
+
+
+async def take_picture(server: Server) -> Picture:
+    """Look at every queue, letting others run in between."""
+    finished, limit = server.store.finished_counts, server.settings.metrics_queues_max
+    dead = {name: n for (name, state), n in finished.items() if state == "failed"}
+    total, oldest = 0, None
+    shown: list[QueueFigures] = []
+    for names in _chunks([*server.engine.queues, *(name for name in dead if name not in server.engine.queues)]):
+        for name in names:
+            figures, since = _look(server, name, dead.get(name, 0))
+            oldest = since if oldest is None or (since is not None and since < oldest) else oldest
+            if figures.jobs:
+                total += 1
+                shown.append(figures)
+        shown = nlargest(limit, shown)
+        await trio.lowlevel.checkpoint()
+    return Picture(total, shown, oldest)
+
+
+def _chunks(names: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(names), _CHUNK):
+        yield names[start : start + _CHUNK]
+
+
+def _look(server: Server, name: str, dead: int) -> tuple[QueueFigures, int | None]:
+    """Return the figures of a queue, and since when a job is ready in it."""
+    queue = server.engine.queues.get(name)
+    if queue is None:  # all that is left of it are dead jobs
+        return QueueFigures(dead, name, 0, 0, 0, dead), None
+    counts = {state.value: n for state, n in queue.counts.items()}
+    jobs = sum(counts.values()) + dead
+    figures = QueueFigures(jobs, name, counts["waiting"], counts["active"], counts["delayed"], dead)
+    return figures, queue.ready.ready_since()
+
+
+class _Scrape(Collector):
+    """Turns the numbers of a server into metric families, once."""
+
+    def __init__(self, server: Server, picture: Picture) -> None:
+        self._server = server
+        self._picture = picture
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._jobs()
+        yield from self._queues()
+        yield from self._histograms()
+        yield from self._journal()
+        yield from self._process()
+
+    def _jobs(self) -> Iterator[Metric]:
+        totals = self._server.engine.totals
+        for name, text, value in (
+            ("pushed", "Total jobs pushed", totals.pushed),
+            ("pulled", "Total jobs pulled", totals.pulled),
+            ("completed", "Total jobs completed", totals.completed),
+            ("failed", "Total jobs that failed for good", totals.failed),
+            ("retried", "Total failed attempts that were retried", totals.retried),
+            ("stalled", "Total leases that ran out", totals.stalled),
+            ("lost_to_stalls", "Total jobs dead because their leases ran out too often", totals.lost_to_stalls),
+            ("expired", "Total jobs removed because their TTL ran out", totals.expired),
+            ("cancelled", "Total jobs cancelled", totals.cancelled),
+        ):
+            yield CounterMetricFamily(f"bunqueue_jobs_{name}", text, value)
+        jobs = GaugeMetricFamily(
+            "bunqueue_jobs", "Jobs by state, finished ones as far as they are kept", labels=["state"]
+        )
+        for state, n in self._server.counts().items():
+            if state != "removed":
+                jobs.add_metric([state], n)
+        yield jobs
+        since, now = self._picture.oldest_ready_at, self._server.clock.now()
+        yield GaugeMetricFamily(
+            "bunqueue_oldest_ready_job_age_ms",
+            "How long the job that is ready longest has been waiting for a worker; 0 when none is ready",
+            0 if since is None else max(0, now - since),
+        )
+
+    def _queues(self) -> Iterator[Metric]:
+        for field, what in (("waiting", "Ready"), ("active", "Active"), ("delayed", "Delayed"), ("dlq", "Dead")):
+            family = GaugeMetricFamily(
+                f"bunqueue_queue_jobs_{field}", f"{what} jobs of a queue, for the fullest queues", labels=["queue"]
+            )
+            for figures in self._picture.shown:
+                family.add_metric([figures.name], getattr(figures, field))
+            yield family
+        yield GaugeMetricFamily("bunqueue_queues", "Queues with unfinished or dead jobs", self._picture.queues)
+        yield GaugeMetricFamily(
+            "bunqueue_queues_omitted",
+            "Queues beyond METRICS_QUEUES_MAX, which have no series of their own",
+            self._picture.queues - len(self._picture.shown),
+        )
+
+    def _histograms(self) -> Iterator[Metric]:
+        meters = self._server.core.meters
+        for name, text, histogram in (
+            ("push_duration_ms", "Push operation latency in ms, with the commit", meters.push),
+            ("pull_duration_ms", "Pull operation latency in ms, without a long poll's wait", meters.pull),
+            ("ack_duration_ms", "Ack operation latency in ms, with the commit", meters.ack),
+            ("job_wait_ms", "From when a job was first ready to its delivery, in ms", meters.wait),
+            ("job_run_ms", "From the last delivery of a job to its end, in ms", meters.run),
+            ("commit_duration_ms", "Time a transaction took in ms", meters.commit),
+            ("commit_rows", "Rows that a transaction wrote", meters.commit_rows),
+            ("event_loop_lag_ms", "How late the event loop woke a task, in ms, one sample a second", meters.loop_lag),
+        ):
+            yield _histogram(f"bunqueue_{name}", text, histogram)
+
+    def _journal(self) -> Iterator[Metric]:
+        server, journal = self._server, self._server.journal
+        yield CounterMetricFamily("bunqueue_commits", "Transactions committed", journal.commits)
+        yield CounterMetricFamily(
+            "bunqueue_durable_commits", "Transactions committed with fsync", journal.durable_commits
+        )
+        yield GaugeMetricFamily("bunqueue_pending_changes", "Changed jobs that wait for the disk", journal.pending)
+        yield GaugeMetricFamily(
+            "bunqueue_storage_failing", "1 while the disk refuses commits, else 0", int(journal.failing is not None)
+        )
+        yield GaugeMetricFamily(
+            "bunqueue_log_bytes", "Bytes of the write-ahead log not yet in the database file", server.store.log_bytes()
+        )
+        yield CounterMetricFamily("bunqueue_events", "Events published", server.hub.last_event_id)
+        yield CounterMetricFamily("bunqueue_events_dropped", "Events missed by slow readers", server.hub.dropped)
+
+    def _process(self) -> Iterator[Metric]:
+        server = self._server
+        yield GaugeMetricFamily("bunqueue_ready", "1 while new work is welcome, else 0", int(server.ready))
+        yield GaugeMetricFamily(
+            "bunqueue_uptime_seconds", "Time since the start in s", (server.clock.now() - server.started_at) / 1000
+        )
+        yield GaugeMetricFamily("bunqueue_pollers", "Long polls waiting for a job", server.core.pollers)
+        connections = GaugeMetricFamily("bunqueue_connections", "Open connections by kind", labels=["kind"])
+        for kind in ("tcp", "ws", "sse"):
+            connections.add_metric([kind], getattr(server.connections, kind))
+        yield connections
+        restarts = CounterMetricFamily("bunqueue_task_restarts", "Restarts of supervised tasks", labels=["task"])
+        running = GaugeMetricFamily("bunqueue_task_running", "1 while a supervised task runs, else 0", labels=["task"])
+        for task in server.tasks:
+            restarts.add_metric([task.name], task.restarts)
+            running.add_metric([task.name], int(task.state == "running"))
+        yield restarts
+        yield running
+        memory = GaugeMetricFamily(
+            "bunqueue_memory_bytes", "Memory: Python objects and C heap, used and held, and resident", labels=["kind"]
+        )
+        for kind, value in server.memory.read()._asdict().items():
+            memory.add_metric([kind], value)
+        yield memory
+        info = GaugeMetricFamily("bunqueue_info", "Always 1; the version is in the label", labels=["version"])
+        info.add_metric([__version__], 1)
+        yield info
+
+
+def _histogram(name: str, text: str, histogram: Histogram) -> HistogramMetricFamily:
+    buckets: list[tuple[str, float]] = []
+    total = 0
+    for bound, n in zip((*map(str, histogram.bounds), "+Inf"), histogram.counts, strict=True):
+        total += n
+        buckets.append((bound, total))
+    family = HistogramMetricFamily(name, text)
+    family.add_metric([], buckets, histogram.sum)
+    return family

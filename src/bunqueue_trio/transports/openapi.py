@@ -1,0 +1,263 @@
+"""The OpenAPI description of the HTTP interface, made from ``ROUTES`` and the types of commands and replies.
+
+Nothing here is a second list of routes or fields: what a route takes are the fields of its command, and
+what it gives is in one table by command. Words and examples that no type holds are in ``openapi_words.py``.
+"""
+
+import functools
+import operator
+import re
+from collections.abc import Mapping
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import msgspec
+from msgspec import Raw, Struct
+
+from bunqueue_trio import __version__
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol.codec import encode
+from bunqueue_trio.runtime.tree import Server
+from bunqueue_trio.transports.openapi_words import (
+    ABOUT,
+    DESCRIPTIONS,
+    ERRORS,
+    EXAMPLES,
+    PAGE_ANSWERS,
+    STATE_ERRORS,
+    SUMMARIES,
+    Words,
+)
+from bunqueue_trio.transports.routes import ROUTES, Route
+
+REPLIES: dict[type[c.Command], type[r.Reply]] = {
+    c.Push: r.PushReply, c.PushBatch: r.PushBatchReply, c.Pull: r.PullReply, c.PullBatch: r.PullBatchReply,
+    c.Ack: r.DataReply, c.AckBatch: r.DataReply, c.Fail: r.DataReply, c.Heartbeat: r.DataReply,
+    c.HeartbeatBatch: r.DataReply, c.ExtendLock: r.DataReply, c.Progress: r.DataReply, c.Cancel: r.DataReply,
+    c.GetJob: r.JobReply, c.GetState: r.StateReply, c.GetResult: r.ResultReply,
+}  # fmt: skip
+"""Command → what its route answers with status 200."""
+
+_REF = "#/components/schemas/{name}"
+_QUEUE = {"type": "string", "pattern": "^[A-Za-z0-9_.:-]{1,256}$"}
+_ANY_ID = {"type": "string", "minLength": 1}
+_Schema = dict[str, Any]
+
+
+async def openapi(server: Server) -> tuple[str, bytes, int]:
+    """Return the page."""
+    return "application/json", encode(document()), 200
+
+
+def document() -> _Schema:
+    """Return the whole description."""
+    shapes = [*dict.fromkeys(_shape(route) for route in ROUTES if _has_body(route)), *_reply_types()]
+    _, components = msgspec.json.schema_components(shapes, ref_template=_REF)
+    for schema in components.values():
+        _close(schema)
+    paths: dict[str, _Schema] = {}
+    for route in ROUTES:
+        path = re.sub(r":(\w+)", r"{\1}", route.path)
+        paths.setdefault(path, {})[route.method.lower()] = _operation(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "bunqueue-trio", "version": __version__, "description": ABOUT, "license": {"name": "MIT"}},
+        "servers": [{"url": "/"}],
+        "security": [{"token": []}],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {
+                "token": {
+                    "type": "http", "scheme": "bearer",
+                    "description": "One of AUTH_TOKENS; not needed where none are configured.",
+                }
+            },
+            "responses": {str(status): _error(status, words) for status, words in ERRORS.items()},
+        },
+    }  # fmt: skip
+
+
+def operation_id(route: Route) -> str:
+    """Return the name of a route's operation: of its command or page, told apart by the path."""
+    name = route.target if isinstance(route.target, str) else route.target.__name__
+    name = name[0].lower() + name[1:]
+    return {
+        "/healthz": "healthz",
+        "/events/queues/:queue": "eventsOfQueue",
+        "/ws/queues/:queue": "websocketOfQueue",
+    }.get(route.path, name)
+
+
+def _operation(route: Route) -> _Schema:
+    kind = route.target if isinstance(route.target, type) else None
+    summary = SUMMARIES.get(route.path) or (kind.__doc__ if kind else None)
+    assert summary is not None, f"no words for {route.path}"
+    operation: _Schema = {
+        "operationId": operation_id(route),
+        "summary": summary.split("\n")[0],
+        "tags": [_tag(route)],
+        "responses": _responses(route),
+    }
+    if description := DESCRIPTIONS.get(route.path):
+        operation["description"] = description
+    if parameters := _parameters(route):
+        operation["parameters"] = parameters
+    if _has_body(route):
+        content: _Schema = {"schema": {"$ref": _REF.format(name=_shape(route).__name__)}}
+        assert kind is not None
+        if kind in EXAMPLES:
+            content["examples"] = {"documented": {"value": EXAMPLES[kind].request}}
+        operation["requestBody"] = {"required": not route.optional_body, "content": {"application/json": content}}
+    if route.open or route.auth == "never":
+        operation["security"] = []
+    elif route.auth == "metrics":
+        operation["security"] = [{}, {"token": []}]
+    return operation
+
+
+def _tag(route: Route) -> str:
+    if isinstance(route.target, str) or route.target in (c.Ping, c.Stats):
+        return "events" if route.target in ("events", "websocket") else "server"
+    return "jobs"
+
+
+def _responses(route: Route) -> _Schema:
+    kind = route.target
+    responses: _Schema = {}
+    if isinstance(kind, type) and kind in REPLIES:
+        content: _Schema = {"schema": {"$ref": _REF.format(name=REPLIES[kind].__name__)}}
+        if kind in EXAMPLES:
+            content["examples"] = {"documented": {"value": EXAMPLES[kind].answer}}
+        responses["200"] = {"description": "Done, and committed.", "content": {"application/json": content}}
+        if kind not in (c.GetJob, c.GetState, c.GetResult):
+            responses |= _refs(503)
+    else:
+        name = kind if isinstance(kind, str) else kind.__name__.lower()
+        for status, (description, media, schema) in PAGE_ANSWERS[name].items():
+            responses[str(status)] = {"description": description, "content": {media: {"schema": schema}}}
+    if not route.open:
+        responses |= _refs(429) | (_refs(401) if route.auth != "never" else {})
+    if isinstance(kind, type) and kind not in (c.Ping, c.Stats):
+        responses |= _refs(400)
+        if route.path.startswith("/jobs/:id") and kind in STATE_ERRORS:
+            responses |= _refs(404)
+    elif ":queue" in route.path:
+        responses |= _refs(400)
+    if _has_body(route) or route.optional_body:
+        responses |= _refs(413)
+    return dict(sorted(responses.items()))
+
+
+def _refs(status: int) -> _Schema:
+    return {str(status): {"$ref": f"#/components/responses/{status}"}}
+
+
+def _error(status: int, words: Words) -> _Schema:
+    response: _Schema = {
+        "description": words.description,
+        "content": {
+            "application/json": {
+                "schema": {"$ref": _REF.format(name="ErrorReply")},
+                "examples": {name: {"value": {"ok": False, "error": text}} for name, text in words.examples.items()},
+            }
+        },
+    }
+    if words.header is not None:
+        name, schema = words.header
+        response["headers"] = {name: {"schema": schema}}
+    return response
+
+
+def _parameters(route: Route) -> list[_Schema]:
+    """Return the names in the path, and for GET the other fields of the command as the query."""
+    names = re.findall(r":(\w+)", route.path)
+    parameters: list[_Schema] = [
+        {"name": name, "in": "path", "required": True, "schema": _QUEUE if name == "queue" else _ANY_ID}
+        for name in names
+    ]
+    if route.method == "GET" and isinstance(route.target, type):
+        for f in msgspec.structs.fields(route.target):
+            if f.name == "req_id" or f.name in names:
+                continue
+            schema = msgspec.json.schema(_without_null(f.type))
+            if f.default is not msgspec.NODEFAULT and f.default is not None:
+                schema["default"] = f.default
+            parameters.append({"name": f.encode_name, "in": "query", "required": f.required, "schema": schema})
+    if route.target == "events":
+        schema = {"type": "integer", "minimum": 0}
+        parameters.append({"name": "Last-Event-ID", "in": "header", "required": False, "schema": schema})
+    return parameters
+
+
+def _has_body(route: Route) -> bool:
+    return route.method == "POST" and isinstance(route.target, type)
+
+
+@functools.cache
+def _shape(route: Route) -> type[Struct]:
+    """Return the struct of a route's body: its command without what the path gives."""
+    assert isinstance(route.target, type)
+    return _twin(route.target, frozenset(re.findall(r":(\w+)", route.path)))
+
+
+@functools.cache
+def _twin(kind: type[Struct], without: frozenset[str] = frozenset()) -> type[Struct]:
+    """Return a struct that says the same as a command's, in words that JSON Schema has.
+
+    A payload is any value; what is optional may be null; ``cmd`` and ``reqId`` are not of HTTP.
+    """
+    fields: list[Any] = []
+    for f in msgspec.structs.fields(kind):
+        if f.name == "req_id" or f.name in without:
+            continue
+        shape = _in_json(f.type)
+        if f.required or (kind in (c.Push, c.JobSpec) and f.name == "data"):  # Raw has no "required" of its own
+            fields.append((f.encode_name, shape))
+        elif isinstance(f.default, Raw):
+            fields.append((f.encode_name, shape, None))
+        elif f.default_factory is not msgspec.NODEFAULT:
+            fields.append((f.encode_name, shape | None, msgspec.field(default_factory=f.default_factory)))
+        else:
+            fields.append((f.encode_name, shape | None, f.default))
+    twin = msgspec.defstruct(kind.__name__, fields, kw_only=True)
+    twin.__doc__ = kind.__doc__
+    return twin
+
+
+def _in_json(shape: Any) -> Any:
+    """Return the type with every struct in it replaced by its twin and every payload by any value."""
+    if shape is Raw:
+        return Any
+    if isinstance(shape, type) and issubclass(shape, Struct):
+        return _twin(shape)
+    origin, arguments = get_origin(shape), get_args(shape)
+    if origin is Annotated:
+        return Annotated[(_in_json(arguments[0]), *arguments[1:])]  # type: ignore[return-value]  # of any length
+    if origin is list:
+        return list[_in_json(arguments[0])]  # type: ignore[misc]
+    if origin in (Union, UnionType):
+        return functools.reduce(operator.or_, map(_in_json, arguments))
+    return shape
+
+
+def _without_null(shape: Any) -> Any:
+    """Return the type without None: a query has no null."""
+    if get_origin(shape) in (Union, UnionType):
+        return functools.reduce(operator.or_, (a for a in get_args(shape) if a is not type(None)))
+    return shape
+
+
+def _reply_types() -> list[type[Struct]]:
+    return [*dict.fromkeys(REPLIES.values()), r.ErrorReply]
+
+
+def _close(schema: _Schema) -> None:
+    """Make the schema of a reply say exactly what comes: every field, and what ``ok`` is."""
+    properties: Mapping[str, _Schema] = schema.get("properties", {})
+    if "ok" in properties:
+        schema["required"] = sorted(name for name in properties if name != "data" or name in schema.get("required", ()))
+        schema["additionalProperties"] = False
+        ok = properties["ok"].get("default") is True
+        schema["properties"] = {**properties, "ok": {"const": ok}}

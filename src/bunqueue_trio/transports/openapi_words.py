@@ -1,0 +1,254 @@
+"""What the OpenAPI description says that no type holds: summaries, errors, examples, and the server's own pages."""
+
+from typing import Any, NamedTuple
+
+from bunqueue_trio.protocol import commands as c
+
+_Schema = dict[str, Any]
+
+
+class Words(NamedTuple):
+    """An error: what it means, the texts it comes with, and the header it carries."""
+
+    description: str
+    examples: dict[str, str]
+    header: tuple[str, _Schema] | None = None
+
+
+class Example(NamedTuple):
+    """The documented request body and answer of a command."""
+
+    request: Any
+    answer: Any
+
+
+ABOUT = (
+    "Jobs wait in queues until a worker pulls them, and are held under a lease until it reports. A success answer "
+    "means that the change is committed. Every limit of a value is in its schema; fields that are not known are "
+    "ignored, and null for an optional field means its default. Payloads come back byte for byte as they were sent."
+)
+
+ERRORS: dict[int, Words] = {
+    400: Words(
+        "The request cannot be honoured as it is; nothing was changed.",
+        {
+            "body": "Invalid JSON body",
+            "field": "priority must be a number",
+            "queue": "Queue name contains invalid characters",
+            "not active": "Job not found or not active",
+            "lost lease": "Invalid or expired lock token",
+            "dependency": "Dependency job not found: 01924f5a-7b3c-7def-8a12-3456789abcde",
+        },
+    ),
+    401: Words(
+        "The token is missing or wrong.", {"token": "Unauthorized"},
+        ("WWW-Authenticate", {"type": "string", "const": "Bearer"}),
+    ),
+    404: Words("There is no such job.", {"job": "Job not found"}),
+    413: Words("The body is larger than BODY_MAX_BYTES.", {"size": "Request body too large"}),
+    426: Words(
+        "This path is for WebSockets.", {"upgrade": "Upgrade to WebSocket required"},
+        ("Upgrade", {"type": "string", "const": "websocket"}),
+    ),
+    429: Words(
+        "Too many requests of this client in the window.", {"limit": "Rate limit exceeded"},
+        ("Retry-After", {"type": "string", "pattern": "^[0-9]+$"}),
+    ),
+    503: Words(
+        "Not now: the disk refuses changes, too many wait for it, or the server is stopping. Nothing was changed.",
+        {
+            "disk": "Storage unavailable: changes are refused until the disk is back",
+            "load": "Server is overloaded: more changes are waiting than can be committed",
+        },
+    ),
+}  # fmt: skip
+
+STATE_ERRORS = frozenset({c.GetJob, c.GetState, c.GetResult, c.Cancel})
+"""Commands that answer 404 for a job that is not there (the others say 400, as the job may have been theirs)."""
+
+SUMMARIES = {
+    "/queues/:queue/jobs": None,
+    "/events": "Follow what happens to all jobs, as server-sent events.",
+    "/events/queues/:queue": "Follow what happens to the jobs of one queue, as server-sent events.",
+    "/ws": "Open a WebSocket: commands, and the events of all queues.",
+    "/ws/queues/:queue": "Open a WebSocket: commands, and the events of one queue.",
+    "/metrics": "Read the totals.",
+    "/prometheus": "Read all metrics in the Prometheus text format.",
+    "/tasks": "Read how the server's own tasks are doing.",
+    "/health": "Read how the server is doing.",
+    "/healthz": "Ask whether the process is alive.",
+    "/live": "Ask whether the process is alive.",
+    "/ready": "Ask whether new work is welcome.",
+    "/gc": "Collect garbage and give free memory back.",
+    "/heapstats": "Read what the memory holds.",
+    "/openapi.json": "Read this description.",
+    "/docs": "Read this description as a page.",
+    "/docs/swagger-ui.css": "Read a part of the page.",
+    "/docs/swagger-ui-bundle.js": "Read a part of the page.",
+    "/docs/start.js": "Read a part of the page.",
+}
+
+DESCRIPTIONS = {
+    "/events": (
+        "Each message is one JSON object with `eventType`, `queue`, `jobId`, `timestamp` and what else belongs to its "
+        "type; the first says `connected`. Send the last `id` as `Last-Event-ID` to get what was missed."
+    ),
+    "/prometheus": "Asks for a token only with METRICS_AUTH=true. A queue has series of its own while it is among the "
+    "METRICS_QUEUES_MAX fullest.",
+    "/gc": "At most once a second and for a twentieth of the time; in between only the figures are read.",
+}
+
+_ID = "01924f5a-7b3c-7def-8a12-3456789abcde"
+_TOKEN = "01924f5a-9c4d-7abc-b123-456789abcdef"  # noqa: S105 - the documentation's own
+_PULLED = {
+    "id": _ID, "queue": "emails", "data": {"to": "user@test.com"}, "priority": 10, "createdAt": 1700000000000,
+    "attempts": 0, "maxAttempts": 3, "progress": 0,
+}  # fmt: skip
+_OK = {"ok": True}
+
+EXAMPLES: dict[type[c.Command], Example] = {
+    c.Push: Example(
+        {
+            "data": {"to": "user@test.com", "subject": "Welcome"}, "priority": 10, "delay": 5000, "maxAttempts": 5,
+            "backoff": 2000, "ttl": 86400000, "timeout": 30000, "uniqueKey": "email-user-123",
+            "tags": ["email", "onboarding"], "groupId": "batch-1", "repeat": {"every": 60000, "limit": 10},
+        },
+        {"ok": True, "id": _ID},
+    ),
+    c.PushBatch: Example({"jobs": [{"data": 1}, {"data": 2, "delay": 5000}]}, {"ok": True, "ids": [_ID, _ID]}),
+    c.Pull: Example(None, {"ok": True, "job": _PULLED, "token": _TOKEN}),
+    c.PullBatch: Example({"count": 10, "timeout": 0}, {"ok": True, "jobs": [_PULLED], "tokens": [_TOKEN]}),
+    c.Ack: Example({"result": {"sent": True, "messageId": "abc-123"}, "token": _TOKEN}, _OK),
+    c.AckBatch: Example({"ids": [_ID]}, {"ok": True, "data": {"ignoredIds": [_ID]}}),
+    c.Fail: Example({"error": "SMTP connection refused", "token": _TOKEN}, _OK),
+    c.Heartbeat: Example({"token": _TOKEN}, {"ok": True, "data": {"ok": True, "count": 1}}),
+    c.HeartbeatBatch: Example({"ids": [_ID]}, {"ok": True, "data": {"ok": True, "count": 0, "lostIds": [_ID]}}),
+    c.ExtendLock: Example({"token": _TOKEN, "duration": 60000}, _OK),
+    c.Progress: Example({"progress": 50, "message": "half way"}, _OK),
+    c.Cancel: Example(None, _OK),
+    c.GetJob: Example(
+        None,
+        {
+            "ok": True,
+            "job": {
+                "id": _ID, "queue": "emails", "data": {"to": "user@test.com"}, "priority": 0,
+                "createdAt": 1700000000000, "runAt": 1700000000000, "startedAt": None, "completedAt": None,
+                "attempts": 0, "maxAttempts": 3, "backoff": 1000, "progress": 0, "tags": [], "lifo": False,
+                "removeOnComplete": False, "removeOnFail": False,
+            },
+        },
+    ),
+    c.GetResult: Example(None, {"ok": True, "id": _ID, "result": {"sent": True}}),
+}  # fmt: skip
+
+# --- the server's own pages: status → description, media type, schema -----------------------------
+
+_JSON, _TEXT = "application/json", "text/plain"
+_COUNT: _Schema = {"type": "integer", "minimum": 0}
+_STRING: _Schema = {"type": "string"}
+_BOOL: _Schema = {"type": "boolean"}
+
+
+def _of(**fields: _Schema) -> _Schema:
+    """Return the schema of an object with exactly these fields."""
+    return {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
+
+
+def _counts(*names: str) -> _Schema:
+    return _of(**dict.fromkeys(names, _COUNT))
+
+
+_TRUE: _Schema = {"const": True}
+_MEMORY = _counts("heapUsed", "heapTotal", "rss")
+_TOTALS = ("totalPushed", "totalPulled", "totalCompleted", "totalFailed")
+_COLLECTIONS = _counts("jobIndex", "completedJobs", "processingTotal", "queuedTotal", "temporalIndexTotal")
+_READY = _of(ok=_BOOL, ready=_BOOL)
+_UPGRADE = (ERRORS[426].description, _JSON, {"$ref": "#/components/schemas/ErrorReply"})
+
+PAGE_ANSWERS: dict[str, dict[int, tuple[str, str, _Schema]]] = {
+    "live": {200: ("It is.", _TEXT, {"type": "string", "const": "OK"})},
+    "ready": {
+        200: ("It is.", _JSON, _READY),
+        503: ("It is not: the disk refuses changes, or the server is stopping.", _JSON, _READY),
+    },
+    "ping": {200: ("It does.", _JSON, _of(ok=_TRUE, data=_of(pong=_TRUE, time=_COUNT)))},
+    "health": {
+        200: (
+            "Memory in MB, uptime in seconds.",
+            _JSON,
+            _of(
+                ok=_TRUE,
+                status={"enum": ["healthy", "degraded"]},
+                uptime=_COUNT,
+                version=_STRING,
+                queues=_counts("waiting", "active", "delayed", "completed", "dlq"),
+                connections=_counts("tcp", "ws", "sse"),
+                memory=_MEMORY,
+            ),
+        )
+    },
+    "stats": {
+        200: (
+            "Memory in MB, uptime in seconds.",
+            _JSON,
+            _of(
+                ok=_TRUE,
+                stats=_counts(
+                    "queued",
+                    "processing",
+                    "delayed",
+                    "dlq",
+                    "completed",
+                    "uptime",
+                    "pushPerSec",
+                    "pullPerSec",
+                    *_TOTALS,
+                ),
+                memory=_counts("heapUsed", "heapTotal", "rss", "external", "arrayBuffers"),
+                collections=_COLLECTIONS,
+            ),
+        )
+    },
+    "metrics": {200: ("The totals since the start.", _JSON, _of(ok=_TRUE, metrics=_counts(*_TOTALS)))},
+    "prometheus": {200: ("The metrics.", _TEXT, _STRING)},
+    "tasks": {
+        200: (
+            "Every supervised task.",
+            _JSON,
+            _of(
+                ok=_TRUE,
+                tasks={
+                    "type": "array",
+                    "items": _of(
+                        name=_STRING,
+                        state={"enum": ["starting", "running", "restarting", "failed", "finished"]},
+                        restarts=_COUNT,
+                        lastError={"type": ["string", "null"]},
+                    ),
+                },
+            ),
+        )
+    },
+    "gc": {200: ("Memory in MB, before and after.", _JSON, _of(ok=_TRUE, before=_MEMORY, after=_MEMORY))},
+    "heapstats": {
+        200: (
+            "Memory in MB, and the most frequent types.",
+            _JSON,
+            _of(
+                ok=_TRUE,
+                memory=_MEMORY,
+                heap=_counts("objectCount", "protectedCount", "globalCount"),
+                collections=_COLLECTIONS,
+                topObjectTypes={"type": "array", "maxItems": 20, "items": _of(type=_STRING, count=_COUNT)},
+            ),
+        )
+    },
+    "events": {200: ("The stream, without end.", "text/event-stream", _STRING)},
+    "websocket": {426: _UPGRADE},
+    "openapi": {200: ("The description.", _JSON, {"type": "object"})},
+    "docs": {200: ("The page.", "text/html", _STRING)},
+    "docs-style": {200: ("Part of the page.", "text/css", _STRING)},
+    "docs-bundle": {200: ("Part of the page.", "text/javascript", _STRING)},
+    "docs-start": {200: ("Part of the page.", "text/javascript", _STRING)},
+}
+"""Page → what it answers."""

@@ -1,0 +1,194 @@
+"""One connected peer: its commands, their replies in order, its events, and what it holds.
+
+Transport-neutral: a carrier gives messages to :meth:`Session.receive` and, whenever ``bell`` rings,
+sends what :meth:`Session.outgoing` returns. Commands run as they arrive, without a task each; replies
+wait in line for their commit. Only a pull that has to wait gets a task, and holds up nothing.
+"""
+
+from collections import deque
+from typing import NamedTuple, Self
+
+import structlog
+import trio
+from msgspec import Raw
+
+from bunqueue_trio import errors
+from bunqueue_trio.config import SESSION_POLLS_MAX, SESSION_REPLIES_MAX
+from bunqueue_trio.errors import Refused, StoreError
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol.codec import BadMessage, decode_message, encode
+from bunqueue_trio.protocol.events import EVENT_TYPES
+from bunqueue_trio.runtime.bell import Bell
+from bunqueue_trio.runtime.core import Begun
+from bunqueue_trio.runtime.tree import Server
+from bunqueue_trio.transports.gateway import Gateway
+from bunqueue_trio.transports.pages import PAGES
+
+_log = structlog.get_logger()
+
+_OUT_BYTES = 256 * 1024  # sent at once: enough to keep the socket busy, little enough to hold
+
+
+class _Waiting(NamedTuple):
+    """A reply in line; it may leave when ``epoch`` is committed."""
+
+    epoch: int
+    reply: r.Reply | bytes
+    req_id: Raw
+
+
+class Session:
+    """A peer of ``server``, from its connection to its end. Use as a context manager.
+
+    ``vouched``: the carrier notices when the peer is gone, so its jobs are leased as long as it is
+    connected; otherwise they have the usual lease, and are given back at the end all the same.
+    """
+
+    def __init__(self, server: Server, gateway: Gateway, queue: str | None, *, vouched: bool) -> None:
+        self._server = server
+        self._gateway = gateway
+        self._core = server.core
+        self._journal = server.core.journal
+        self._vouched = vouched
+        self.id = server.new_id()
+        self.bell = Bell()
+        self._replies: deque[_Waiting] = deque()
+        self._polls = 0
+        self._room = trio.Event()
+        self._subscription = server.hub.subscribe(queue, self.bell)
+        self.missed = 0
+
+    def __enter__(self) -> Self:
+        self._server.connections.ws += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.connections.ws -= 1
+        self._server.hub.unsubscribe(self._subscription)
+        self._core.release(self.id)
+
+    @property
+    def idle(self) -> bool:
+        """Whether it owes no reply and holds no job."""
+        return not self._replies and not self._polls and not self._core.holds(self.id)
+
+    def receive(self, message: bytes, nursery: trio.Nursery) -> None:
+        """Take in one message; a pull that must wait does so in ``nursery``."""
+        try:
+            command = decode_message(message)
+        except BadMessage as bad:
+            self._reply(0, r.ErrorReply(error=str(bad)), bad.req_id)
+            return
+        try:
+            self._run(command, nursery)
+        except Refused as refused:
+            self._reply(0, r.ErrorReply(error=str(refused)), command.req_id)
+        except StoreError as error:
+            _log.error("read failed", error=str(error))
+            self._reply(0, r.ErrorReply(error=errors.STORAGE_DOWN.message), command.req_id)
+
+    async def wait_room(self) -> None:
+        """Wait while so many replies are in line that nothing more should be read."""
+        while len(self._replies) >= SESSION_REPLIES_MAX:
+            self._room = trio.Event()
+            await self._room.wait()
+
+    def outgoing(self) -> list[bytes]:
+        """Return the messages that may be sent now, at most about 256 KiB; [] when there are none."""
+        messages: list[bytes] = []
+        size = 0
+        while self._replies and size < _OUT_BYTES:
+            epoch, reply, req_id = self._replies[0]
+            if epoch > self._journal.committed:
+                self._journal.ring_on_commit(self.bell)
+                break
+            self._replies.popleft()
+            message = reply if isinstance(reply, bytes) else encode(reply)
+            if bytes(req_id):
+                message = b'%s,"reqId":%s}' % (message[:-1], bytes(req_id))
+            messages.append(message)
+            size += len(message)
+        if len(self._replies) < SESSION_REPLIES_MAX:
+            self._room.set()
+        if self._subscription:
+            events, missed = self._subscription.take()
+            messages += [event.body for event in events]
+            if missed:
+                self.missed += missed
+                messages.append(encode({"missedEvents": missed, "timestamp": self._core.clock.now()}))
+        return messages
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _run(self, command: c.Command, nursery: trio.Nursery) -> None:
+        if isinstance(command, c.SessionCommand):
+            self._run_here(command, nursery)
+            return
+        if not self._vouched and isinstance(command, c.Pull | c.PullBatch) and command.lock_ttl is None:
+            command.lock_ttl = self._server.settings.lease_ms
+        begun = self._core.begin(command, self.id)
+        if not begun.polls:
+            self._reply(begun.epoch, begun.reply, command.req_id)
+        elif self._polls >= SESSION_POLLS_MAX:
+            raise errors.OVERLOADED.refuse()
+        else:
+            self._polls += 1
+            nursery.start_soon(self._poll, begun)
+
+    def _run_here(self, command: c.SessionCommand, nursery: trio.Nursery) -> None:
+        match command:
+            case c.Auth(token=token):
+                if not self._gateway.is_token(token):
+                    raise errors.INVALID_TOKEN.refuse()
+                self._reply(0, r.OK, command.req_id)
+            case c.Subscribe(events=events):
+                self._subscription.types = _types(events)
+                self._reply(0, r.OK, command.req_id)
+            case c.Unsubscribe(events=events):
+                unwanted = _types(events)
+                wanted = self._subscription.types
+                if unwanted is None:
+                    self._subscription.types = frozenset()
+                else:
+                    self._subscription.types = (EVENT_TYPES if wanted is None else wanted) - unwanted
+                self._reply(0, r.OK, command.req_id)
+            case c.Ping() | c.Stats():
+                nursery.start_soon(self._page, type(command).__name__.lower(), command.req_id)
+
+    async def _page(self, name: str, req_id: Raw) -> None:
+        _, body, _ = await PAGES[name](self._server)
+        self._reply(0, body, req_id)
+
+    async def _poll(self, begun: Begun) -> None:
+        try:
+            reply = await self._core.finish(begun)
+        except Refused as refused:
+            reply = r.ErrorReply(error=str(refused))
+        finally:
+            self._polls -= 1
+        self._reply(0, reply, begun.command.req_id)
+
+    def _reply(self, epoch: int, reply: r.Reply | bytes, req_id: Raw) -> None:
+        self._replies.append(_Waiting(epoch, reply, req_id))
+        if epoch > self._journal.committed:
+            self._journal.ring_on_commit(self.bell)
+        else:
+            self.bell.ring()
+
+
+def _types(events: list[str] | str) -> frozenset[str] | None:
+    """Return the event types that a client named; None for all.
+
+    Raises:
+        Refused: one of them does not exist.
+    """
+    if events == "*":
+        return None
+    names = [events] if isinstance(events, str) else events
+    if "*" in names:
+        return None
+    for name in names:
+        if name not in EVENT_TYPES:
+            raise errors.INVALID_FIELD.refuse("events", f"must be event types or *, not {name[:50]!r}")
+    return frozenset(names)

@@ -1,0 +1,125 @@
+"""Where the server listens: TCP and Unix sockets, with or without TLS. It opens them and serves nobody."""
+
+import os
+import socket
+import ssl
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeAlias
+
+import trio
+
+from bunqueue_trio.config import BACKLOG, Bind, Settings
+from bunqueue_trio.errors import StartupError
+
+Listener: TypeAlias = "trio.abc.Listener[trio.SocketStream] | trio.abc.Listener[trio.SSLStream[trio.SocketStream]]"
+
+_SOCKET_MODE = 0o660  # a proxy in the server's group gets in, nobody else
+
+
+class UnixListener(trio.abc.Listener[trio.SocketStream]):
+    """Accepts on a Unix socket whose file goes away with it."""
+
+    def __init__(self, sock: trio.socket.SocketType, path: str) -> None:
+        self._listener = trio.SocketListener(sock)
+        self._path = path
+        self._inode = Path(path).stat().st_ino
+
+    async def accept(self) -> trio.SocketStream:
+        """Return the next connection."""
+        return await self._listener.accept()
+
+    async def aclose(self) -> None:
+        """Stop listening and remove the file, unless another server has put its own there."""
+        _remove(self._path, self._inode)
+        await self._listener.aclose()
+
+
+def _remove(path: str, inode: int) -> None:
+    with suppress(OSError):  # somebody removed it already
+        if Path(path).stat().st_ino == inode:
+            Path(path).unlink()
+
+
+async def open_listeners(settings: Settings) -> tuple[list[Listener], list[str]]:
+    """Return the listeners for the settings, and their addresses as URLs.
+
+    Raises:
+        StartupError: naming the address that cannot be listened on, or the file that is no certificate or key.
+    """
+    context = tls_context(settings)
+    listeners: list[Listener] = []
+    addresses: list[str] = []
+    for bind in settings.binds:
+        try:
+            if bind.path is not None:
+                listeners.append(await _open_unix(bind.path))
+                addresses.append(f"unix:{bind.path}")
+                continue
+            for tcp in await trio.open_tcp_listeners(bind.port, host=bind.host, backlog=BACKLOG):
+                listeners.append(tcp if context is None else trio.SSLListener(tcp, context, https_compatible=True))
+                host, port = tcp.socket.getsockname()[:2]
+                addresses.append(f"{'http' if context is None else 'https'}://{Bind(host, port)}")
+        except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
+            for listener in listeners:
+                await trio.aclose_forcefully(listener)
+            raise StartupError(f"{bind}: cannot listen: {getattr(error, 'strerror', None) or error}") from None
+    return listeners, addresses
+
+
+async def _open_unix(path: str) -> UnixListener:
+    """Listen at ``path``; a file that a dead server left there makes room."""
+    sock = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _make_room(path)
+        await sock.bind(path)
+        os.chmod(path, _SOCKET_MODE)  # noqa: PTH101 - no Path object is needed for it
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return UnixListener(sock, path)
+
+
+def _make_room(path: str) -> None:
+    """Remove ``path`` if it is a socket that nobody listens on."""
+    if not Path(path).exists() or not stat.S_ISSOCK(Path(path).stat().st_mode):
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            Path(path).unlink()
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """Return the context that TCP connections are encrypted with, None for none.
+
+    Only HTTP/1.1 is offered: every connection is then served by the same code as one without TLS.
+
+    Raises:
+        StartupError: naming the file and what is wrong with it.
+    """
+    if settings.tls_cert_file is None or settings.tls_key_file is None:
+        return None
+    for name in ("tls_cert_file", "tls_key_file"):
+        path = Path(getattr(settings, name))
+        try:
+            path.read_bytes()
+        except OSError as error:
+            raise StartupError(f"{name.upper()}={str(path)!r}: cannot be read: {error.strerror}") from None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        # Without an answer to it, a key with a passphrase would stop the start at a prompt.
+        context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file, password=lambda: "")
+    except (ssl.SSLError, ValueError) as error:
+        reason = getattr(error, "reason", None) or str(error)
+        raise StartupError(
+            f"TLS_CERT_FILE={settings.tls_cert_file!r}, TLS_KEY_FILE={settings.tls_key_file!r}: "
+            f"are no certificate with its key: {reason}"
+        ) from None
+    return context

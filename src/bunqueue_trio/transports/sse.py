@@ -1,0 +1,92 @@
+"""Server-sent events: a subscription as the bytes of a ``text/event-stream``.
+
+Every message carries an ``id:``; a reader that comes back with ``Last-Event-ID`` gets what it missed
+from the store first, or is told how much is gone. A reader too slow for its buffer is ended: it will
+come back and be replayed.
+"""
+
+from collections.abc import AsyncIterator
+
+import trio
+
+from bunqueue_trio.config import SSE_COMMENT_S
+from bunqueue_trio.protocol.codec import encode
+from bunqueue_trio.runtime.bell import Bell
+from bunqueue_trio.runtime.hub import Published, Subscription
+from bunqueue_trio.runtime.tree import Server
+
+
+class EventStream(AsyncIterator[bytes]):
+    """The stream of one reader. ``aclose`` it, wherever it was left."""
+
+    def __init__(self, server: Server, queue: str | None, last_event_id: int | None) -> None:
+        self._server = server
+        self._hub = server.hub
+        self._queue = queue
+        self._bell = Bell()
+        self._subscription: Subscription | None = None
+        self._replayed = last_event_id
+        """Up to where the past has been told; None when nobody asked for it."""
+        self._replay_until = 0
+
+    async def __anext__(self) -> bytes:
+        subscription = self._subscription
+        if subscription is None:
+            return self._hello()
+        while not self._hub.closed:
+            if self._replayed is not None:
+                if chunk := self._next_of_the_past():
+                    return chunk
+                continue
+            events, missed = subscription.take()
+            if missed:
+                break  # whatever is left in the buffer will be replayed, without a gap
+            if events:
+                return b"".join(map(_message, events))
+            with trio.move_on_after(SSE_COMMENT_S) as patience:
+                await self._bell.wait()
+            if patience.cancelled_caught:
+                return b": keep-alive\n\n"
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """End the subscription."""
+        if self._subscription is not None:
+            self._hub.unsubscribe(self._subscription)
+            self._subscription = None
+            self._server.connections.sse -= 1
+
+    def _hello(self) -> bytes:
+        """Subscribe, and return the connection message and the notice of a gap, if there is one."""
+        self._server.connections.sse += 1
+        self._subscription = self._hub.subscribe(self._queue, self._bell)
+        self._replay_until = newest = self._hub.last_event_id
+        hello = {"connected": True, "clientId": self._server.new_id()}
+        if self._replayed is None:
+            return _message(Published(newest, encode(hello)))
+        after, oldest = self._replayed, self._hub.first_kept_id()
+        chunk = _message(Published(min(after, newest), encode(hello)))
+        if oldest - 1 <= after <= newest:
+            return chunk
+        # Too old, or from another life of the store: said first, then what there is.
+        gap = {"gap": True, "after": after, "oldest": oldest, "newest": newest}
+        self._replayed = oldest - 1
+        return chunk + _message(Published(oldest - 1, encode(gap)))
+
+    def _next_of_the_past(self) -> bytes:
+        assert self._replayed is not None
+        if self._replayed >= self._replay_until:
+            self._replayed = None
+            return b""
+        events, self._replayed = self._hub.replay(self._replayed, self._replay_until, self._queue)
+        return b"".join(map(_message, events))
+
+
+def parse_event_id(text: str | None) -> int | None:
+    """Return the number in a ``Last-Event-ID`` header; None when there is none or it is not ours."""
+    text = (text or "").strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+
+
+def _message(event: Published) -> bytes:
+    return b"id: %d\ndata: %s\n\n" % event

@@ -1,0 +1,136 @@
+"""WebSocket on a stream of our own: frames by the ``websockets`` sans-IO protocol, talk by a session.
+
+One task reads, one writes; only the writer sends. Pings go out while the peer says nothing else; a
+peer that answers none of three is gone, and its jobs go back.
+"""
+
+from collections.abc import Awaitable, Callable
+
+import trio
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.http11 import Request as Handshake
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+
+from bunqueue_trio.config import CLOSE_S, PING_S, PINGS_MISSED_MAX, RECEIVE_BYTES
+from bunqueue_trio.runtime.tree import Server
+from bunqueue_trio.transports.session import Session
+
+SendAll = Callable[[bytes], Awaitable[None]]
+Receive = Callable[[], Awaitable[bytes]]
+
+
+class WebSocket:
+    """One upgraded connection. ``receive`` returns b"" at the end of the stream."""
+
+    def __init__(self, server: Server, head: bytes, receive: Receive, send_all: SendAll) -> None:
+        self._server = server
+        self._receive = receive
+        self._send_all = send_all
+        self._protocol = ServerProtocol(max_size=server.settings.body_max_bytes)
+        self._protocol.receive_data(head)
+        self._fragments: list[bytes] = []
+        self._text = False
+        self._heard_at = trio.current_time()
+        self._pinged_at = self._heard_at
+        self._progress_at = self._heard_at
+        self._session: Session | None = None
+
+    async def accept(self) -> bool:
+        """Answer the handshake; return whether the connection is a WebSocket now."""
+        for event in self._protocol.events_received():
+            if isinstance(event, Handshake):
+                self._protocol.send_response(self._protocol.accept(event))
+        await self._flush()
+        return self._protocol.state is State.OPEN
+
+    async def run(self, session: Session) -> None:
+        """Talk until either side ends it; the session must be entered."""
+        self._session = session
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._write, session, nursery.cancel_scope)
+            await self._read(session, nursery)
+
+    def tick(self, now: float) -> bool:
+        """Ping a silent peer; return whether it still counts as alive. Called every few seconds."""
+        silent = now - max(self._heard_at, self._progress_at)
+        if silent > PING_S * (PINGS_MISSED_MAX + 1):
+            return False
+        if now - max(self._heard_at, self._pinged_at) >= PING_S and self._protocol.state is State.OPEN:
+            self._protocol.send_ping(b"")
+            self._pinged_at = now
+            if self._session is not None:
+                self._session.bell.ring()
+        return True
+
+    def close(self, code: int, reason: str) -> None:
+        """Begin to close the connection from our side."""
+        if self._protocol.state is State.OPEN:
+            self._protocol.send_close(code, reason)
+        if self._session is not None:
+            self._session.bell.ring()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is lost if it is closed now."""
+        return self._session is None or self._session.idle
+
+    async def _read(self, session: Session, nursery: trio.Nursery) -> None:
+        while True:
+            data = await self._receive()
+            if not data:
+                self._protocol.receive_eof()
+                nursery.cancel_scope.cancel()
+                return
+            self._heard_at = trio.current_time()
+            self._protocol.receive_data(data)
+            for event in self._protocol.events_received():
+                if isinstance(event, Frame):
+                    message = self._assemble(event)
+                    if message is not None and self._protocol.state is State.OPEN:
+                        session.receive(message, nursery)
+            session.bell.ring()  # pongs and close frames may be waiting
+            if self._protocol.close_expected():
+                nursery.cancel_scope.deadline = trio.current_time() + CLOSE_S
+            elif self._protocol.state is State.OPEN:
+                await session.wait_room()
+
+    def _assemble(self, frame: Frame) -> bytes | None:
+        """Return the message that ``frame`` completes, or None."""
+        if frame.opcode is Opcode.TEXT or frame.opcode is Opcode.BINARY:
+            self._text = frame.opcode is Opcode.TEXT
+        elif frame.opcode is not Opcode.CONT:
+            return None
+        data = bytes(frame.data)
+        if not frame.fin or self._fragments:
+            self._fragments.append(data)
+            if not frame.fin:
+                return None
+            data, self._fragments = b"".join(self._fragments), []
+        if self._text and not data.isascii():
+            try:
+                data.decode()
+            except UnicodeDecodeError:
+                self._protocol.fail(CloseCode.INVALID_DATA, "invalid UTF-8 in text frame")
+                return None
+        return data
+
+    async def _write(self, session: Session, scope: trio.CancelScope) -> None:
+        while True:
+            if self._protocol.state is State.OPEN:
+                for message in session.outgoing():
+                    self._protocol.send_text(message)
+            sent = await self._flush()
+            if self._protocol.close_expected() and scope.deadline == float("inf"):
+                scope.deadline = trio.current_time() + CLOSE_S
+            if not sent:
+                await session.bell.wait()
+
+    async def _flush(self) -> bool:
+        """Send what the protocol has to say; return whether there was anything."""
+        chunks = self._protocol.data_to_send()
+        data = b"".join(chunks)
+        for start in range(0, len(data), RECEIVE_BYTES):
+            await self._send_all(data[start : start + RECEIVE_BYTES])
+            self._progress_at = trio.current_time()
+        return bool(data)

@@ -1,0 +1,132 @@
+"""What must hold after every step, whatever the step was."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.job import UNFINISHED, Job, State
+from bunqueue_trio.engine.queue import Queue
+from bunqueue_trio.engine.timers import Timers
+from tests.engine.model import Record
+from tests.engine.model_commands import Model
+
+
+def ready_jobs(queue: Queue) -> list[Job]:
+    """Every job that stands in the line of ``queue``, in its order."""
+    lanes = queue.ready._lanes
+    found = [job for lane in lanes.values() for job in lane.line[lane.head :] if job is not None]
+    found += [entry[2] for lane in lanes.values() for entry in lane.heap]
+    found = [job for job in found if job.state is State.WAITING]
+    return sorted(found, key=lambda job: (-job.priority, job.order))
+
+
+def facts(job: Job) -> dict[str, Any]:
+    """What the model knows of a job, as the engine has it."""
+    note, lease = job.note, job.lease
+    return {
+        "id": job.id,
+        "queue": job.queue,
+        "state": job.state.value,
+        "attempts": job.attempts,
+        "stalls": job.stalls,
+        "progress": job.progress,
+        "created": job.created_at,
+        "run_at": job.run_at,
+        "started": job.started_at,
+        "error": note and note.error,
+        "message": note and note.message,
+        "open": frozenset((note and note.waiting_on) or ()),
+        "token": lease and lease.token,
+        "until": lease and lease.until,
+        "timeout_at": lease and lease.timeout_at,
+        "owner": lease and lease.owner,
+    }
+
+
+def check_agreement(engine: Engine, model: Model) -> None:
+    """Engine and model tell the same of every unfinished job, line, count and deadline."""
+    assert [facts(job) for job in by_push(unfinished(engine))] == [known(job) for job in model.jobs]
+    for name, queue in engine.queues.items():
+        assert [job.id for job in ready_jobs(queue)] == [job.id for job in model.line(name)]
+        assert {state.value: n for state, n in queue.counts.items()} == model.counts(name)
+        assert {key: job.id for key, job in queue.keys.items()} == {
+            job.key: job.id for job in model.jobs if job.queue == name and job.key is not None
+        }
+    assert {state.value: n for state, n in engine.counts.items()} == model.counts()
+    assert engine.next_due() == model.next_due()
+    assert {k: v for k, v in msgspec.structs.asdict(engine.totals).items() if v} == +model.totals
+
+
+def known(job: Record) -> dict[str, Any]:
+    fields = (
+        "id queue state attempts stalls progress created run_at started error message open token until timeout_at owner"
+    )
+    return {name: getattr(job, name) for name in fields.split()}
+
+
+def by_push(jobs: Iterator[Job]) -> list[Job]:
+    return sorted(jobs, key=lambda job: job.seq)
+
+
+def unfinished(engine: Engine) -> Iterator[Job]:
+    return (job for job in engine.jobs.values() if job.state in UNFINISHED)
+
+
+def check_structure(engine: Engine, in_flight: list[Job]) -> None:
+    """Every job is in exactly the places its state asks for, and nothing is left anywhere else."""
+    uncommitted = {*engine.changed, *in_flight}
+    for job_id, job in engine.jobs.items():
+        assert job.id == job_id
+        assert job.state in UNFINISHED or (job in uncommitted and job.state is not State.REMOVED)
+    for name, queue in engine.queues.items():
+        jobs = [job for job in unfinished(engine) if job.queue == name]
+        assert queue.counts == {state: sum(job.state is state for job in jobs) for state in UNFINISHED}
+        assert len(queue.ready) == queue.counts[State.WAITING]
+        waiting = Counter(job.id for job in jobs if job.state is State.WAITING)
+        assert Counter(job.id for job in ready_jobs(queue)) == waiting
+    open_dependencies: dict[str, list[str]] = {}
+    owned: dict[str, set[str]] = {}
+    for job in by_push(unfinished(engine)):
+        for dependency in (job.note and job.note.waiting_on) or ():
+            assert job.state is State.WAITING_CHILDREN
+            open_dependencies.setdefault(dependency, []).append(job.id)
+        assert (job.lease is not None) == (job.state is State.ACTIVE)
+        if job.lease is not None and job.lease.owner is not None:
+            owned.setdefault(job.lease.owner, set()).add(job.id)
+    kept = {key: [job.id for job in jobs] for key, jobs in engine._dependents._waiting.items()}
+    assert kept == open_dependencies
+    assert {owner: {job.id for job in jobs} for owner, jobs in engine._owned.items()} == owned
+    check_timers(engine.schedule, [job for job in unfinished(engine) if job.state is not State.ACTIVE])
+    check_timers(engine.leases, [job for job in unfinished(engine) if job.state is State.ACTIVE])
+
+
+def check_timers(timers: Timers, jobs: list[Job]) -> None:
+    armed = [job for job in jobs if job.armed is not None]
+    entries = Counter((when, id(job)) for when, _, job in timers._heap)
+    for job in jobs:
+        assert (job.due is None) == (job.armed is None)
+        if job.armed is not None and job.due is not None:
+            assert job.armed <= job.due
+            assert entries[job.armed, id(job)] >= 1
+    assert len(timers) == len(armed)
+    assert timers._invalid <= max(4, len(timers._heap) // 2 + 1)
+
+
+def check_empty(engine: Engine) -> None:
+    """Nothing is kept of jobs that are gone and committed."""
+    assert engine.jobs == {}
+    assert set(engine.counts.values()) == {0}
+    assert len(engine._dependents) == 0
+    assert engine._owned == {}
+    assert engine._reused_ids == engine._reused_in_flight == {}
+    assert (len(engine.schedule), len(engine.leases)) == (0, 0)
+    for queue in engine.queues.values():
+        assert set(queue.counts.values()) == {0}
+        assert queue.keys == {}
+        assert len(queue.ready) == 0
+        assert not any(lane.heap or lane.line[lane.head :] for lane in queue.ready._lanes.values())
+    left = [job for timers in (engine.schedule, engine.leases) for _, _, job in timers._heap]
+    assert all(job.data == b"" for job in left), "a payload outlives its job"

@@ -1,0 +1,248 @@
+"""A second, naive queue, written from the documented behaviour: lists that are scanned whole at every step.
+
+It shares the vocabulary (``protocol``) with the engine and nothing else. This file says what happens to
+a job, in which order, and which events tell of it; ``model_commands.py`` what a command must answer.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Any
+
+from bunqueue_trio.protocol import commands as c
+
+HOUR = 3_600_000
+UNFINISHED = ("waiting", "delayed", "waiting-children", "active")
+
+
+@dataclass
+class Record:
+    """All that is true of one job."""
+
+    id: str
+    queue: str
+    spec: c.JobSpec
+    created: int
+    run_at: int
+    serial: int
+    key: str | None
+    depends: tuple[str, ...]
+    run: int
+    slot: int
+    state: str = "new"
+    turn: int = 0
+    attempts: int = 0
+    stalls: int = 0
+    progress: float = 0
+    error: str | None = None
+    message: str | None = None
+    result: bytes | None = None
+    started: int | None = None
+    finished: int | None = None
+    open: frozenset[str] = frozenset()
+    token: str | None = None
+    lease: int = 0
+    until: int | None = None
+    timeout_at: int | None = None
+    owner: str | None = None
+    owned_since: int = 0
+    held: bool = False
+
+    def deadlines(self) -> Iterator[tuple[int, int, str]]:
+        """What happens to it by itself: when, which first of two at the same time, and what."""
+        if self.state == "active":
+            if self.timeout_at is not None:
+                yield self.timeout_at, 0, "timeout"
+            if self.until is not None:
+                yield self.until, 1, "lease"
+            return
+        if self.state == "delayed":
+            yield self.run_at, 1, "ready"
+        if self.spec.ttl is not None and self.attempts == 0 and self.stalls == 0:
+            yield (self.created if self.run == 1 else self.slot) + self.spec.ttl, 0, "ttl"
+
+    def place(self) -> tuple[int, int, int]:
+        """Where it stands among the waiting ones of its queue; the smallest is next."""
+        spec = self.spec
+        return (-spec.priority, 0, -self.turn) if spec.lifo else (-spec.priority, 1, self.turn)
+
+    def drop_lease(self) -> None:
+        self.token = self.until = self.timeout_at = self.owner = None
+        self.held = False
+        self.lease = 0
+
+
+class Jobs:
+    """Every job there is or was, and what was said about it since ``events`` was last emptied."""
+
+    def __init__(self, new_id: Callable[[int], str], *, lease: int, stalls_max: int, grace: int) -> None:
+        self.new_id, self.lease, self.stalls_max, self.grace = new_id, lease, stalls_max, grace
+        self.jobs: list[Record] = []
+        self.ended: list[Record] = []
+        self.events: list[dict[str, Any]] = []
+        self.woken: set[str] = set()
+        self.totals: Counter[str] = Counter()
+        self.ticks = count(1)
+
+    # --- what the world does to it ------------------------------------------------------------------
+
+    def snapshot(self) -> tuple[list[Record], list[Record]]:
+        return [replace(job) for job in self.jobs], [replace(job) for job in self.ended]
+
+    def restart(self, snapshot: tuple[list[Record], list[Record]], now: int) -> None:
+        """Begin again from a snapshot; connections are gone, and their jobs have a grace."""
+        self.jobs, self.ended = ([replace(job) for job in jobs] for jobs in snapshot)
+        self.totals, self.events, self.woken = Counter(), [], set()
+        for job in self.jobs:
+            if job.held:
+                job.owner, job.until = None, now + self.grace
+
+    def release_owner(self, owner: str, now: int) -> None:
+        self.advance(now)
+        for job in sorted((j for j in self.jobs if j.owner == owner), key=lambda j: j.owned_since):
+            self.give_back(job, now)
+
+    def give_back_one(self, job_id: str, token: str, now: int) -> None:
+        self.advance(now)
+        for job in self.jobs:
+            if job.id == job_id and job.token == token:
+                self.give_back(job, now)
+
+    def next_due(self) -> int | None:
+        return min((min(job.deadlines())[0] for job in self.jobs if any(job.deadlines())), default=None)
+
+    def advance(self, now: int) -> None:
+        while True:
+            due = [(min(j.deadlines()), j.state == "active", j.serial, j) for j in self.jobs if any(j.deadlines())]
+            first = min(due, key=lambda entry: (entry[0][0], entry[1], entry[2]), default=None)
+            if first is None or first[0][0] > now:
+                return
+            self.happen(first[3], first[0][2], now)
+
+    def happen(self, job: Record, what: str, now: int) -> None:
+        if what == "ttl":
+            self.totals["expired"] += 1
+            self.remove(job, now)
+        elif what == "ready":
+            self.queue_up(job)
+        elif what == "timeout":
+            self.fail(job, f"Job timed out after {job.spec.timeout} ms", now)
+        elif job.held and job.owner is None:
+            self.give_back(job, now)
+        else:
+            job.stalls += 1
+            self.totals["stalled"] += 1
+            self.say("stalled", job, now)
+            if job.stalls > self.stalls_max:
+                self.totals["lost_to_stalls"] += 1
+                self.bury(job, f"Job stalled {job.stalls} times", now)
+            else:
+                job.started = None
+                job.drop_lease()
+                self.wait(job)
+
+    # --- what can happen to a job -------------------------------------------------------------------
+
+    def say(self, kind: str, job: Record, now: int, **more: Any) -> None:
+        self.events.append({"eventType": kind, "queue": job.queue, "jobId": job.id, "timestamp": now} | more)
+
+    def wait(self, job: Record) -> None:
+        job.state = "waiting"
+        self.woken.add(job.queue)
+
+    def queue_up(self, job: Record) -> None:
+        job.turn = next(self.ticks)
+        self.wait(job)
+
+    def queue_up_or_delay(self, job: Record, now: int) -> None:
+        if job.run_at <= now:
+            self.queue_up(job)
+        else:
+            job.state = "delayed"
+            self.say("delayed", job, now, delay=job.run_at - now)
+
+    def give_back(self, job: Record, now: int) -> None:
+        job.started = None
+        job.drop_lease()
+        self.wait(job)
+        self.say("retried", job, now, prev="active")
+
+    def fail(self, job: Record, error: str, now: int) -> None:
+        job.attempts += 1
+        if job.attempts >= job.spec.max_attempts:
+            self.bury(job, error, now)
+            return
+        job.error = error
+        self.say("failed", job, now, error=error)
+        self.totals["retried"] += 1
+        self.say("retried", job, now, prev="active")
+        job.started = None
+        job.drop_lease()
+        job.run_at = now + min(job.spec.backoff * 2 ** (job.attempts - 1), HOUR)
+        self.queue_up_or_delay(job, now)
+
+    def end(self, job: Record, state: str, now: int) -> None:
+        self.jobs.remove(job)
+        job.state, job.finished, job.open = state, now, frozenset()
+        job.drop_lease()
+        if state == "completed" or (state == "failed" and not job.spec.remove_on_fail):
+            self.ended.append(job)
+
+    def bury(self, job: Record, error: str, now: int) -> None:
+        self.bury_one(job, error, now)
+        self.fail_dependents(job, now)
+
+    def bury_one(self, job: Record, error: str, now: int) -> None:
+        job.error = error
+        self.say("failed", job, now, error=error)
+        self.end(job, "failed", now)
+        self.totals["failed"] += 1
+        self.next_run(job, now)
+
+    def fail_dependents(self, job: Record, now: int) -> None:
+        dead = [job]
+        while dead:
+            cause = dead.pop(0)
+            for other in [j for j in self.jobs if cause.id in j.open]:
+                self.bury_one(other, f"Dependency {cause.id} failed", now)
+                dead.append(other)
+
+    def remove(self, job: Record, now: int) -> None:
+        self.say("removed", job, now, prev=job.state)
+        self.end(job, "removed", now)
+        self.fail_dependents(job, now)
+
+    def complete(self, job: Record, result: bytes, now: int) -> None:
+        job.result = result or None
+        self.end(job, "completed", now)
+        self.totals["completed"] += 1
+        self.say("completed", job, now)
+        self.next_run(job, now)
+        for other in [j for j in self.jobs if job.id in j.open]:
+            other.open -= {job.id}
+            if not other.open:
+                self.queue_up_or_delay(other, now)
+
+    def next_run(self, job: Record, now: int) -> None:
+        repeat = job.spec.repeat
+        if repeat is None or (repeat.limit is not None and job.run >= repeat.limit):
+            return
+        slot = job.slot + repeat.every
+        while slot < now:
+            slot += repeat.every
+        self.add(self.new_id(now), job.queue, job.spec, None, (), job.run + 1, slot, slot, frozenset(), now)
+
+    def add(self, job_id: str, queue: str, spec: c.JobSpec, key: str | None, depends: tuple[str, ...], run: int,
+            slot: int, run_at: int, waits: frozenset[str], now: int) -> Record:  # fmt: skip
+        job = Record(job_id, queue, spec, now, run_at, next(self.ticks), key, depends, run, slot, open=waits)
+        self.jobs.append(job)
+        self.totals["pushed"] += 1
+        self.say("pushed", job, now, data=json.loads(bytes(spec.data)))
+        if waits:
+            job.state = "waiting-children"
+            self.say("waiting-children", job, now)
+        else:
+            self.queue_up_or_delay(job, now)
+        return job

@@ -1,0 +1,280 @@
+"""What each command must answer, by the naive queue of ``model.py``."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from bunqueue_trio.protocol import commands as c
+from tests.engine.model import UNFINISHED, Jobs, Record
+
+Reply = dict[str, Any]
+
+
+EIGHT = "id queue data priority createdAt attempts maxAttempts progress"
+SIXTEEN = (
+    "id queue data priority createdAt runAt startedAt completedAt attempts maxAttempts backoff progress tags lifo "
+    "removeOnComplete removeOnFail"
+)
+
+
+class No(Exception):
+    """A refusal: status and text."""
+
+
+def not_active() -> No:
+    return No(400, "Job not found or not active")
+
+
+def not_found() -> No:
+    return No(404, "Job not found")
+
+
+class Model(Jobs):
+    """The whole of it: give it a command, get the answer."""
+
+    def do(self, command: c.Command, now: int, owner: str | None) -> Reply | tuple[int, str]:
+        self.advance(now)
+        try:
+            return {"ok": True} | ANSWERS[type(command)](self, command, now, owner)
+        except No as no:
+            return no.args[0], no.args[1]
+
+    # --- lookups ------------------------------------------------------------------------------------
+
+    def unfinished(self, job_id: str) -> Record | None:
+        return next((job for job in self.jobs if job.id == job_id), None)
+
+    def known(self, job_id: str) -> Record | None:
+        return next((job for job in self.jobs + self.ended if job.id == job_id), None)
+
+    def shown(self, job_id: str) -> Record:
+        job = self.known(job_id)
+        if job is None or (job.state == "completed" and job.spec.remove_on_complete):
+            raise not_found()
+        return job
+
+    def held_by(self, job_id: str, token: str | None) -> Record:
+        job = self.unfinished(job_id)
+        if job is None or job.state != "active":
+            raise not_active()
+        if token is not None and token != job.token:
+            raise No(400, "Invalid or expired lock token")
+        return job
+
+    def line(self, queue: str) -> list[Record]:
+        return sorted((j for j in self.jobs if j.queue == queue and j.state == "waiting"), key=Record.place)
+
+    def counts(self, queue: str | None = None) -> dict[str, int]:
+        found = Counter(job.state for job in self.jobs if queue in (None, job.queue))
+        return {state: found[state] for state in UNFINISHED}
+
+    # --- the commands -------------------------------------------------------------------------------
+
+    def check_queue(self, queue: str) -> None:
+        if not re.fullmatch("[A-Za-z0-9_.:-]{1,256}", queue):
+            raise No(400, "Queue name contains invalid characters")
+
+    def check(self, spec: c.JobSpec, queue: str, earlier: Iterable[str]) -> None:
+        if not bytes(spec.data):
+            raise No(400, "data is required")
+        other = self.unfinished(spec.job_id) if spec.job_id else None
+        if other is not None and other.queue != queue:
+            raise No(400, f"Job ID is in use by a job of another queue: {spec.job_id}")
+        for needed in spec.depends_on:
+            if needed not in earlier and self.known(needed) is None:
+                raise No(400, f"Dependency job not found: {needed}")
+
+    def push_one(self, spec: c.JobSpec, queue: str, now: int, stands_for: dict[str, str]) -> str:
+        twin = self.unfinished(spec.job_id) if spec.job_id else None
+        if twin is None and spec.unique_key is not None:
+            twin = next((j for j in self.jobs if j.queue == queue and j.key == spec.unique_key), None)
+        if twin is not None:
+            self.say("duplicated", twin, now)
+            return twin.id
+        needed = [stands_for.get(job_id, job_id) for job_id in spec.depends_on]
+        states = [(job_id, job.state if (job := self.known(job_id)) else "gone") for job_id in needed]
+        waits = frozenset(job_id for job_id, state in states if state != "completed")
+        self.ended = [job for job in self.ended if job.id != spec.job_id]
+        job_id, slot = spec.job_id or self.new_id(now), now + spec.delay
+        key, depends = spec.unique_key, tuple(spec.depends_on)
+        job = self.add(job_id, queue, spec, key, depends, 1, slot, slot, waits, now)
+        dead = [job_id for job_id, state in states if state in ("failed", "gone")]
+        if dead:
+            self.bury(job, f"Dependency {dead[0]} failed", now)
+        return job_id
+
+    def push(self, command: c.Push, now: int, owner: str | None) -> Reply:
+        self.check_queue(command.queue)
+        self.check(command, command.queue, ())
+        return {"id": self.push_one(command, command.queue, now, {})}
+
+    def push_batch(self, command: c.PushBatch, now: int, owner: str | None) -> Reply:
+        self.check_queue(command.queue)
+        for i, spec in enumerate(command.jobs):
+            try:
+                self.check(spec, command.queue, [job.job_id for job in command.jobs[:i] if job.job_id])
+            except No as no:
+                raise No(no.args[0], f"jobs[{i}]: {no.args[1]}") from None
+        ids: list[str] = []
+        stands_for: dict[str, str] = {}
+        for spec in command.jobs:
+            ids.append(self.push_one(spec, command.queue, now, stands_for))
+            if spec.job_id:
+                stands_for[spec.job_id] = ids[-1]
+        return {"ids": ids}
+
+    def pull_one(self, queue: str, lock_ttl: int | None, now: int, owner: str | None) -> tuple[Reply, str] | None:
+        line = self.line(queue)
+        if not line:
+            return None
+        job, timeout = line[0], line[0].spec.timeout
+        job.state, job.started, job.token = "active", now, self.new_id(now)
+        job.owner, job.held, job.lease = owner, owner is not None, lock_ttl or self.lease
+        if timeout:
+            job.timeout_at = now + timeout
+        elif owner is None or lock_ttl:
+            job.until = now + job.lease
+        job.owned_since = next(self.ticks)
+        self.totals["pulled"] += 1
+        self.say("pulled", job, now)
+        if len(line) == 1:
+            self.say("drained", job, now)
+        return self.view(job, EIGHT), job.token
+
+    def pull(self, command: c.Pull, now: int, owner: str | None) -> Reply:
+        self.check_queue(command.queue)
+        job, token = self.pull_one(command.queue, command.lock_ttl, now, owner) or (None, None)
+        return {"job": job, "token": token}
+
+    def pull_batch(self, command: c.PullBatch, now: int, owner: str | None) -> Reply:
+        self.check_queue(command.queue)
+        pulls = (self.pull_one(command.queue, command.lock_ttl, now, owner) for _ in range(command.count))
+        taken = [pulled for pulled in pulls if pulled is not None]
+        return {"jobs": [job for job, _ in taken], "tokens": [token for _, token in taken]}
+
+    def ack(self, command: c.Ack, now: int, owner: str | None) -> Reply:
+        self.complete(self.held_by(command.id, command.token), bytes(command.result), now)
+        return {}
+
+    def give_up(self, command: c.Fail, now: int, owner: str | None) -> Reply:
+        error = "Unknown error" if command.error is None else command.error
+        self.fail(self.held_by(command.id, command.token), error, now)
+        return {}
+
+    def ack_batch(self, command: c.AckBatch, now: int, owner: str | None) -> Reply:
+        tokens = self.beside("tokens", command.tokens, command.ids)
+        results = self.beside("results", command.results, command.ids)
+        ignored = []
+        for job_id, token, result in zip(command.ids, tokens, results, strict=True):
+            try:
+                self.complete(self.held_by(job_id, token), bytes(result or b""), now)
+            except No:
+                ignored.append(job_id)
+        return {"data": {"ignoredIds": ignored}} if ignored else {}
+
+    def beside(self, name: str, values: list[Any] | None, ids: list[str]) -> list[Any]:
+        if values is None:
+            return [None] * len(ids)
+        if len(values) != len(ids):
+            raise No(400, f"{name} must be as long as ids")
+        return values
+
+    def renew(self, job: Record, duration: int | None, now: int, owner: str | None) -> None:
+        if job.held and job.owner is None:  # its connection went with a restart: whoever speaks for it has it now
+            job.owner, job.held, job.owned_since = owner, owner is not None, next(self.ticks)
+            job.until = now + job.lease if owner is None else None
+        if job.spec.timeout:
+            job.until = None
+        elif duration is not None:
+            job.until = now + duration
+        elif job.until is not None:
+            job.until = now + job.lease
+
+    def heartbeat(self, command: c.Heartbeat, now: int, owner: str | None) -> Reply:
+        self.renew(self.held_by(command.id, command.token), command.duration, now, owner)
+        return {"data": {"ok": True, "count": 1}}
+
+    def extend(self, command: c.ExtendLock, now: int, owner: str | None) -> Reply:
+        self.renew(self.held_by(command.id, command.token), command.duration, now, owner)
+        return {}
+
+    def heartbeat_batch(self, command: c.HeartbeatBatch, now: int, owner: str | None) -> Reply:
+        lost = []
+        for job_id, token in zip(command.ids, self.beside("tokens", command.tokens, command.ids), strict=True):
+            try:
+                self.renew(self.held_by(job_id, token), None, now, owner)
+            except No:
+                lost.append(job_id)
+        data: Reply = {"ok": True, "count": len(command.ids) - len(lost)}
+        return {"data": data | ({"lostIds": lost} if lost else {})}
+
+    def report(self, command: c.Progress, now: int, owner: str | None) -> Reply:
+        job = self.held_by(command.id, command.token)
+        self.renew(job, None, now, owner)
+        job.progress = command.progress
+        job.message = job.message if command.message is None else command.message
+        self.say("progress", job, now, progress=command.progress)
+        return {}
+
+    def cancel(self, command: c.Cancel, now: int, owner: str | None) -> Reply:
+        job = self.unfinished(command.id)
+        if job is None:
+            raise not_found()
+        self.totals["cancelled"] += 1
+        self.remove(job, now)
+        return {}
+
+    # --- what is shown of a job ---------------------------------------------------------------------
+
+    def get_job(self, command: c.GetJob, now: int, owner: str | None) -> Reply:
+        return {"job": self.view(self.shown(command.id), SIXTEEN)}
+
+    def get_state(self, command: c.GetState, now: int, owner: str | None) -> Reply:
+        return self.state(self.shown(command.id))
+
+    def get_result(self, command: c.GetResult, now: int, owner: str | None) -> Reply:
+        result = self.shown(command.id).result
+        return {"id": command.id, "result": None if result is None else json.loads(result)}
+
+    def view(self, job: Record, fields: str) -> Reply:
+        """The fields of a job by their names in the contract."""
+        spec = job.spec
+        every = {
+            "id": job.id, "queue": job.queue, "data": json.loads(bytes(spec.data)), "priority": spec.priority,
+            "createdAt": job.created, "runAt": job.run_at, "startedAt": job.started, "completedAt": job.finished,
+            "attempts": job.attempts, "maxAttempts": spec.max_attempts, "backoff": spec.backoff,
+            "progress": job.progress, "tags": spec.tags, "lifo": spec.lifo,
+            "removeOnComplete": spec.remove_on_complete, "removeOnFail": spec.remove_on_fail,
+        }  # fmt: skip
+        return {name: every[name] for name in fields.split()}
+
+    def state(self, job: Record) -> Reply:
+        spec, repeat = job.spec, job.spec.repeat
+        series = repeat and {"every": repeat.every, "limit": repeat.limit, "run": job.run, "due": job.slot}
+        return {
+            "id": job.id, "state": job.state, "queue": job.queue, "error": job.error, "message": job.message,
+            "stalls": job.stalls, "ttl": spec.ttl, "timeout": spec.timeout or None, "uniqueKey": job.key,
+            "groupId": spec.group_id, "dependsOn": list(job.depends), "waitingOn": sorted(job.open),
+            "repeat": series, "leaseUntil": job.until,
+        }  # fmt: skip
+
+
+ANSWERS: dict[type[c.Command], Any] = {
+    c.Push: Model.push,
+    c.PushBatch: Model.push_batch,
+    c.Pull: Model.pull,
+    c.PullBatch: Model.pull_batch,
+    c.Ack: Model.ack,
+    c.AckBatch: Model.ack_batch,
+    c.Fail: Model.give_up,
+    c.Heartbeat: Model.heartbeat,
+    c.HeartbeatBatch: Model.heartbeat_batch,
+    c.ExtendLock: Model.extend,
+    c.Progress: Model.report,
+    c.Cancel: Model.cancel,
+    c.GetJob: Model.get_job,
+    c.GetState: Model.get_state,
+    c.GetResult: Model.get_result,
+}

@@ -1,0 +1,385 @@
+"""Time, leases, connections, restarts and commits: the runtime's side of the engine."""
+
+import sys
+
+import pytest
+from msgspec import Raw
+
+from bunqueue_trio.config import ADVANCE_MAX, RESTART_GRACE_MS
+from bunqueue_trio.engine import engine as module
+from bunqueue_trio.engine.engine import Rules
+from bunqueue_trio.engine.job import State
+from bunqueue_trio.protocol import commands as c
+from tests.engine.make import T0, Bench, make_job
+
+LEASE = Rules().lease
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def test_a_lease_lasts_to_its_last_millisecond(bench: Bench):
+    job_id = bench.push()
+    bench.pull(lock_ttl=100)
+    bench.sleep(99)
+    assert bench.state(job_id).state == "active"
+    bench.sleep(1)
+    state = bench.state(job_id)
+    assert (state.state, state.stalls, bench.do(c.GetJob(id=job_id)).job.attempts) == ("waiting", 1, 0)
+
+
+def test_a_heartbeat_renews_by_what_was_first_given(bench: Bench):
+    job_id = bench.push()
+    bench.pull(lock_ttl=100)
+    bench.sleep(60)
+    bench.do(c.Heartbeat(id=job_id))
+    assert bench.state(job_id).lease_until == bench.now + 100
+    bench.do(c.Heartbeat(id=job_id, duration=7))
+    assert bench.state(job_id).lease_until == bench.now + 7
+    bench.do(c.Progress(id=job_id, progress=1))
+    assert bench.state(job_id).lease_until == bench.now + 100
+
+
+def test_the_fourth_stall_is_the_last(bench: Bench):
+    job_id = bench.push()
+    for stalls in range(1, 5):
+        bench.pull()
+        bench.sleep(LEASE)
+        assert bench.state(job_id).stalls == stalls
+        assert bench.state(job_id).state == ("waiting" if stalls < 4 else "failed")
+    assert bench.state(job_id).error == "Job stalled 4 times"
+    assert (bench.engine.totals.stalled, bench.engine.totals.lost_to_stalls) == (4, 1)
+
+
+def test_a_timeout_alone_governs_its_job(bench: Bench):
+    job_id = bench.push(timeout=2 * LEASE, max_attempts=1)
+    bench.pull(lock_ttl=1)
+    bench.sleep(2 * LEASE - 1)
+    bench.do(c.Heartbeat(id=job_id, duration=1))
+    assert bench.state(job_id).state == "active"
+    bench.sleep(1)
+    assert bench.state(job_id).error == f"Job timed out after {2 * LEASE} ms"
+
+
+def test_what_a_connection_pulled_is_leased_as_long_as_it_lives(bench: Bench):
+    job_id = bench.push()
+    bench.pull(owner="socket")
+    bench.sleep(100 * LEASE)
+    assert bench.state(job_id).state == "active"
+    bench.events()
+    assert bench.engine.owns("socket")
+    bench.engine.release_owner("socket", bench.now)
+    assert not bench.engine.owns("socket")
+    assert bench.events() == [f"retried {job_id}"]
+    assert (bench.state(job_id).state, bench.engine._owned) == ("waiting", {})
+    bench.engine.release_owner("socket", bench.now)
+    assert bench.events() == []
+
+
+def test_a_connection_gives_back_in_the_old_order(bench: Bench):
+    ids = [bench.push() for _ in range(4)]
+    bench.do(c.PullBatch(queue="q", count=2), "socket")
+    bench.engine.release_owner("socket", bench.now)
+    assert [bench.pull_id() for _ in ids] == ids
+
+
+def test_a_job_given_back_needs_its_token(bench: Bench):
+    job_id = bench.push()
+    token = bench.pull().token
+    for name, key in ((job_id, "x"), ("nobody", token)):
+        bench.engine.give_back(name, key, bench.now)
+        assert bench.state(job_id).state == "active"
+    bench.engine.give_back(job_id, token, bench.now)
+    assert bench.state(job_id).state == "waiting"
+    bench.engine.give_back(job_id, token, bench.now)
+    assert bench.engine.counts[State.WAITING] == 1
+
+
+def test_a_deadline_that_has_passed_comes_before_giving_back(bench: Bench):
+    job_id = bench.push(timeout=5, max_attempts=1)
+    token = bench.pull(owner="socket").token
+    bench.now += 5
+    bench.engine.give_back(job_id, token, bench.now)
+    assert bench.state(job_id).state == "failed"
+    job_id = bench.push(timeout=5, max_attempts=1)
+    bench.pull(owner="socket")
+    bench.now += 5
+    bench.engine.release_owner("socket", bench.now)
+    assert bench.state(job_id).state == "failed"
+
+
+def test_a_restart_keeps_leases_timeouts_and_tokens(bench: Bench):
+    ids = [bench.push(), bench.push(timeout=70)]
+    token = bench.do(c.PullBatch(queue="q", count=2, lock_ttl=50)).tokens[0]
+    bench.commit()
+    bench.now += 20
+    bench.restart()
+    bench.sleep(29)
+    bench.do(c.Heartbeat(id=ids[0], token=token))
+    bench.sleep(21)
+    assert [bench.state(job_id).state for job_id in ids] == ["active", "delayed"]
+
+
+def test_a_job_of_a_connection_has_a_grace_after_a_restart(bench: Bench):
+    for how in ("claimed", "left", "claimed over HTTP"):
+        bench.push(job_id=how)
+    bench.do(c.PullBatch(queue="q", count=3), "socket")
+    bench.commit()
+    bench.restart()
+    assert bench.engine._owned == {}
+    bench.sleep(RESTART_GRACE_MS - 1)
+    bench.do(c.Heartbeat(id="claimed"), "new socket")
+    bench.do(c.Heartbeat(id="claimed over HTTP"))
+    bench.events()
+    bench.sleep(1)
+    assert bench.events() == ["retried left"]
+    assert bench.state("left").stalls == 0
+    assert bench.state("claimed").lease_until is None
+    assert bench.state("claimed over HTTP").lease_until == bench.now - 1 + LEASE
+    bench.engine.release_owner("new socket", bench.now)
+    assert bench.state("claimed").state == "waiting"
+
+
+def test_a_tie_of_grace_and_timeout_is_a_timeout(bench: Bench):
+    job_id = bench.push(timeout=RESTART_GRACE_MS, backoff=7)
+    bench.pull(owner="socket")
+    bench.commit()
+    bench.restart()
+    bench.sleep(RESTART_GRACE_MS)
+    assert bench.state(job_id).error == f"Job timed out after {RESTART_GRACE_MS} ms"
+
+
+def test_a_new_job_comes_after_jobs_that_were_retried_before_a_restart(bench: Bench):
+    first, second = bench.push(backoff=0, max_attempts=9), bench.push(backoff=0, max_attempts=9)
+    for _ in range(6):
+        bench.fail(bench.pull_id())
+    bench.commit()
+    bench.restart()
+    order = [first, second, bench.push()]
+    assert [bench.pull_id() for _ in order] == order
+
+
+def test_a_restart_keeps_order_keys_and_dependents(bench: Bench):
+    ids = [bench.push(lifo=n == 3, unique_key=f"k{n}") for n in range(5)]
+    children = [bench.push(depends_on=[ids[3]]) for _ in range(5)]
+    bench.commit()
+    bench.restart()
+    assert bench.push(unique_key="k2") == ids[2]
+    new = bench.push()
+    assert bench.pull_id() == ids[3]
+    bench.ack(ids[3])
+    order = [ids[0], ids[1], ids[2], ids[4], new, *children]
+    assert [bench.pull_id() for _ in order] == order
+
+
+def test_what_was_not_committed_is_gone_after_a_restart(bench: Bench):
+    kept = bench.push()
+    bench.commit()
+    bench.push()
+    bench.pull()
+    bench.restart()
+    assert list(bench.engine.jobs) == [kept]
+    assert bench.state(kept).state == "waiting"
+
+
+def test_a_take_begins_a_new_epoch(bench: Bench):
+    job_id = bench.push()
+    changes = bench.engine.take()
+    assert (changes.epoch, [job.id for job in changes.jobs], len(changes.events)) == (1, [job_id], 1)
+    assert bench.engine.jobs[job_id].epoch == 1
+    empty = bench.engine.take()
+    assert (empty.epoch, empty.jobs, empty.events, empty.reused_ids) == (2, [], [], [])
+    assert bench.engine.epoch == 3
+
+
+def test_a_pull_tells_the_newest_epoch_it_gave_from(bench: Bench):
+    for _ in range(3):
+        bench.push()
+        bench.commit()
+    bench.engine.handed = 0
+    bench.do(c.PullBatch(queue="q", count=2))
+    assert bench.engine.handed == 2
+    bench.pull()
+    assert bench.engine.handed == 3
+    bench.commit()
+    bench.restart()
+    bench.engine.release_owner("nobody", bench.now)
+    assert bench.engine.handed == 0
+
+
+def test_each_way_to_become_ready_wakes_the_queue(bench: Bench):
+    woken = bench.engine.woken
+    steps = {
+        "pushed": lambda: bench.push("a"),
+        "given back": lambda: (bench.pull("a", owner="s"), woken.clear(), bench.engine.release_owner("s", bench.now)),
+        "stalled": lambda: (bench.pull("a"), woken.clear(), bench.sleep(LEASE)),
+        "retried": lambda: (bench.fail(bench.pull_id("a")), woken.clear(), bench.sleep(1000)),
+    }
+    for step in steps.values():
+        woken.clear()
+        step()
+        assert woken == {"a": None}
+    woken.clear()
+    bench.push("b", depends_on=[bench.pull_id("a")])
+    assert woken == {}
+    bench.ack(next(iter(bench.engine.jobs)))
+    assert woken == {"b": None}
+
+
+def test_an_avalanche_of_deadlines_is_worked_off_in_steps(bench: Bench):
+    for _ in range(ADVANCE_MAX + 10):
+        bench.push(delay=5)
+    bench.sleep(5)
+    assert bench.engine.counts[State.WAITING] == ADVANCE_MAX
+    assert bench.engine.next_due() == T0 + 5
+    bench.engine.advance(bench.now)
+    assert bench.engine.counts[State.WAITING] == ADVANCE_MAX + 10
+    assert bench.engine.next_due() is None
+
+
+def test_deadlines_take_effect_in_their_order_however_late(bench: Bench):
+    late, early = bench.push(delay=20), bench.push(delay=10)
+    bench.sleep(1000)
+    assert [bench.pull_id(), bench.pull_id()] == [early, late]
+
+
+def test_the_earlier_of_both_kinds_of_deadlines_is_next(bench: Bench):
+    assert bench.engine.next_due() is None
+    bench.push(delay=50)
+    assert bench.engine.next_due() == T0 + 50
+    bench.push("other")
+    bench.pull("other", lock_ttl=20)
+    assert bench.engine.next_due() == T0 + 20
+    bench.sleep(20)
+    assert bench.engine.next_due() == T0 + 50
+    bench.pull("other", lock_ttl=100)
+    assert bench.engine.next_due() == T0 + 50
+
+
+def test_a_finished_job_stays_in_memory_until_its_end_is_committed(bench: Bench):
+    job_id = bench.push()
+    bench.pull()
+    bench.commit()
+    bench.ack(job_id)
+    assert job_id in bench.engine.jobs
+    bench.commit()
+    assert bench.engine.jobs == {}
+    assert bench.state(job_id).state == "completed"
+
+
+def test_a_job_that_ends_while_its_batch_is_written_is_not_forgotten_with_it(bench: Bench):
+    """Else it would be unknown to everybody until the batch that holds its end is committed."""
+    job_id = bench.push(data=Raw(b"[1]"))
+    bench.pull()
+    changes = bench.engine.take()
+    bench.ack(job_id)
+    bench.engine.forget(changes.jobs)
+    assert bench.state(job_id).state == "completed"
+    assert bytes(bench.do(c.GetJob(id=job_id)).job.data) == b"[1]"
+
+
+def test_a_job_cancelled_while_its_batch_is_written_is_gone(bench: Bench):
+    job_id = bench.push()
+    changes = bench.engine.take()
+    bench.do(c.Cancel(id=job_id))
+    bench.engine.forget(changes.jobs)
+    assert [job.id for job in bench.engine.take().jobs] == [job_id]
+    assert bench.engine.jobs == {}
+
+
+def test_a_replaced_record_is_not_seen_again_before_its_replacement_is_committed(bench: Bench):
+    bench.push(job_id="mine")
+    bench.pull()
+    bench.ack("mine")
+    bench.commit()
+    bench.push(job_id="mine")
+    bench.do(c.Cancel(id="mine"))
+    assert bench.engine.find("mine") is None
+    changes = bench.engine.take()
+    assert (bench.engine.find("mine"), bench.engine.outcome("mine")) == (None, None)
+    bench.disk.finished.clear()
+    bench.engine.forget(changes.jobs)
+    assert (changes.reused_ids, bench.engine._reused_in_flight) == (["mine"], {})
+
+
+def test_a_payload_does_not_outlive_its_job(bench: Bench):
+    """Entries that are left in a heap are swept late; they must not keep megabytes until then."""
+    job_id = bench.push(data=Raw(b"[" + b"0," * 1000 + b"0]"))
+    job = bench.engine.jobs[job_id]
+    bench.pull()
+    bench.ack(job_id)
+    bench.commit()
+    assert (job.data, job.note) == (b"", None)
+
+
+def test_idle_queues_are_kept_up_to_a_number(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "QUEUES_IDLE_MAX", 3)
+    for n in range(10):
+        bench.do(c.Cancel(id=bench.push(f"q{n}")))
+    assert len(bench.engine.queues) == 3
+    ids = [bench.push(f"busy{n}") for n in range(10)]
+    assert len(bench.engine.queues) == 13
+    for job_id in ids:
+        bench.do(c.Cancel(id=job_id))
+    assert len(bench.engine.queues) == 3
+
+
+def test_a_series_neither_doubles_nor_loses_a_run_in_a_restart(bench: Bench):
+    bench.push(repeat=c.Repeat(every=100, limit=3))
+    runs = 0
+    while (job_id := bench.pull_id()) is not None:
+        runs += 1
+        bench.commit()
+        bench.restart()
+        bench.ack(job_id)
+        bench.commit()
+        bench.restart()
+        bench.sleep(100)
+    assert runs == 3
+
+
+def test_slots_that_have_passed_are_skipped(bench: Bench):
+    job_id = bench.push(repeat=c.Repeat(every=100))
+    bench.pull()
+    bench.sleep(950)
+    bench.ack(job_id)
+    (run,) = [job for job in bench.engine.jobs.values() if job.state is State.DELAYED]
+    assert (run.run_at, run.options.series.run) == (T0 + 1000, 2)
+
+
+@pytest.mark.parametrize("how", ["cancel", "expire"])
+def test_a_series_ends_with_a_run_that_is_taken_away(bench: Bench, how: str):
+    job_id = bench.push(repeat=c.Repeat(every=100), ttl=50)
+    if how == "cancel":
+        bench.do(c.Cancel(id=job_id))
+    bench.sleep(50)
+    assert bench.engine.counts == dict.fromkeys(bench.engine.counts, 0)
+    assert bench.engine.totals.expired == (how == "expire")
+
+
+def test_a_dead_run_is_followed_by_the_next(bench: Bench):
+    job_id = bench.push(repeat=c.Repeat(every=100), max_attempts=1)
+    bench.pull()
+    bench.fail(job_id)
+    assert bench.engine.counts[State.DELAYED] == 1
+
+
+def test_two_engines_with_the_same_calls_are_the_same():
+    def life() -> list[str]:
+        bench = Bench()
+        for n in range(50):
+            bench.push(priority=n % 3, delay=n % 4)
+            bench.sleep(1)
+            bench.pull(lock_ttl=3)
+        return bench.events()
+
+    assert life() == life()
+
+
+def test_a_waiting_job_is_small():
+    """Memory follows the backlog: a million waiting jobs of 50 bytes must fit in half a gigabyte."""
+    job = make_job()
+    assert sys.getsizeof(job) <= 200
+    assert (job.lease, job.note) == (None, None)

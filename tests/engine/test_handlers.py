@@ -1,0 +1,332 @@
+"""What each command means, one claim at a time; `test_seeded.py` holds the combinations against the model."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec import Raw
+
+from bunqueue_trio.config import DAY_MS
+from bunqueue_trio.engine import handlers
+from bunqueue_trio.engine.engine import Rules
+from bunqueue_trio.errors import Refused
+from bunqueue_trio.protocol import commands as c
+from tests.engine.make import Bench
+
+LEASE = Rules().lease
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def refused(bench: Bench, command: Any) -> str:
+    """The text of the refusal, which must have changed nothing."""
+    bench.engine.advance(bench.now)
+    bench.engine.take()
+    before = {job.id: msgspec.structs.asdict(job) for job in bench.engine.jobs.values()}
+    with pytest.raises(Refused) as caught:
+        bench.do(command)
+    assert (bench.engine.changed, bench.engine.events, list(bench.engine._reused_ids)) == ({}, [], [])
+    assert {job.id: msgspec.structs.asdict(job) for job in bench.engine.jobs.values()} == before
+    return f"{caught.value.status} {caught.value}"
+
+
+def test_a_queue_name_is_of_legal_characters(bench: Bench):
+    bench.push("aZ09_.:-")
+    bench.push("x" * 256)
+    for name in ("", "x" * 257, "a b", "a/b", "ä", "a\n"):
+        for command in (c.Push(queue=name, data=Raw(b"1")), c.Pull(queue=name), c.PullBatch(queue=name, count=1),
+                        c.PushBatch(queue=name, jobs=[])):  # fmt: skip
+            assert refused(bench, command) == "400 Queue name contains invalid characters"
+    assert set(bench.engine.queues) == {"aZ09_.:-", "x" * 256}
+
+
+def test_a_pull_makes_no_queue(bench: Bench):
+    assert bench.pull("nowhere").job is None
+    assert bench.do(c.PullBatch(queue="nowhere", count=5)).jobs == []
+    assert bench.engine.queues == {}
+
+
+def test_data_is_required_and_null_is_data(bench: Bench):
+    assert refused(bench, c.Push(queue="q")) == "400 data is required"
+    bench.push(data=Raw(b"null"))
+    batch = c.PushBatch(queue="q", jobs=[c.JobSpec(data=Raw(b"1")), c.JobSpec()])
+    assert refused(bench, batch) == "400 jobs[1]: data is required"
+
+
+def test_equal_options_are_kept_once(bench: Bench):
+    first, second = (bench.engine.jobs[bench.push(tags=["t"])] for _ in range(2))
+    assert first.options is second.options
+    plain = bench.engine.jobs[bench.push()]
+    assert plain.options is bench.engine.jobs[bench.push(timeout=0)].options
+
+
+@pytest.mark.parametrize("option", [{"unique_key": "k"}, {"repeat": c.Repeat(every=5)}])
+def test_options_of_one_job_only_are_not_collected(bench: Bench, option: dict[str, Any]):
+    bench.push(**option)
+    bench.push(depends_on=[bench.push()])
+    assert bench.engine.shared_options == {}
+
+
+def test_the_table_of_shared_options_is_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(handlers, "_SHARED_MAX", 3)
+    for n in range(20):
+        bench.push(group_id=f"g{n}")
+        assert len(bench.engine.shared_options) <= 3
+
+
+def test_a_chosen_id_is_free_once_its_job_has_ended(bench: Bench):
+    assert [bench.push(job_id="mine"), bench.push(job_id="mine")] == ["mine", "mine"]
+    assert bench.engine.totals.pushed == 1
+    bench.pull()
+    assert bench.push(job_id="mine", data=Raw(b"2")) == "mine"
+    bench.ack("mine")
+    bench.push(job_id="mine", data=Raw(b"3"))
+    assert bytes(bench.pull().job.data) == b"3"
+
+
+def test_a_generated_id_is_idempotent_as_a_chosen_one(bench: Bench):
+    job_id = bench.push()
+    assert bench.push(job_id=job_id) == job_id
+    assert len(bench.engine.jobs) == 1
+
+
+def test_a_chosen_id_of_another_queue_is_refused_while_its_job_is_unfinished(bench: Bench):
+    bench.push("a", job_id="mine")
+    answer = refused(bench, c.Push(queue="b", data=Raw(b"1"), job_id="mine"))
+    assert answer == "400 Job ID is in use by a job of another queue: mine"
+    bench.pull("a")
+    bench.ack("mine")
+    assert bench.push("b", job_id="mine") == "mine"
+
+
+def test_a_unique_key_is_held_through_everything_until_the_end(bench: Bench):
+    job_id = bench.push(unique_key="k", max_attempts=2, backoff=100)
+    assert bench.push(unique_key="k") == job_id
+    bench.pull()
+    assert bench.push(unique_key="k") == job_id
+    bench.fail(job_id)
+    assert bench.push(unique_key="k", job_id="other") == job_id
+    assert bench.push("elsewhere", unique_key="k") != job_id
+    bench.sleep(100)
+    bench.pull()
+    bench.fail(job_id)
+    assert bench.push(unique_key="k") != job_id
+
+
+def test_an_unknown_dependency_is_refused(bench: Bench):
+    answer = refused(bench, c.Push(queue="q", data=Raw(b"1"), depends_on=["nobody"]))
+    assert answer == "400 Dependency job not found: nobody"
+
+
+def test_an_id_of_its_own_is_no_dependency(bench: Bench):
+    answer = refused(bench, c.Push(queue="q", data=Raw(b"1"), job_id="me", depends_on=["me"]))
+    assert answer == "400 Dependency job not found: me"
+
+
+def test_jobs_of_one_command_may_depend_on_earlier_ones_only(bench: Bench):
+    first, second = c.JobSpec(data=Raw(b"1"), job_id="a"), c.JobSpec(data=Raw(b"2"), depends_on=["a"])
+    assert refused(bench, c.PushBatch(queue="q", jobs=[second, first])) == "400 jobs[0]: Dependency job not found: a"
+    ids = bench.do(c.PushBatch(queue="q", jobs=[first, second])).ids
+    assert bench.state(ids[1]).waiting_on == ["a"]
+
+
+def test_a_dependency_on_a_duplicate_is_one_on_the_job_it_stands_for(bench: Bench):
+    """Else the dependent would run before what it was told to wait for."""
+    holder = bench.push(unique_key="k")
+    jobs = [c.JobSpec(data=Raw(b"1"), job_id="a", unique_key="k"), c.JobSpec(data=Raw(b"2"), depends_on=["a"])]
+    ids = bench.do(c.PushBatch(queue="q", jobs=jobs)).ids
+    assert ids[0] == holder
+    assert bench.state(ids[1]).waiting_on == [holder]
+
+
+def test_a_dependency_that_fails_within_the_command_fails_its_dependent(bench: Bench):
+    dead = bench.push(max_attempts=1)
+    bench.pull()
+    bench.fail(dead)
+    jobs = [
+        c.JobSpec(data=Raw(b"1"), job_id="a", depends_on=[dead], remove_on_fail=True),
+        c.JobSpec(data=Raw(b"2"), depends_on=["a"]),
+    ]
+    ids = bench.do(c.PushBatch(queue="q", jobs=jobs)).ids
+    assert (bench.state(ids[1]).state, bench.state(ids[1]).error) == ("failed", "Dependency a failed")
+    assert bench.pull().job is None
+
+
+def test_a_dependent_of_a_failed_job_fails_at_once_and_its_own_with_it(bench: Bench):
+    first = bench.push(max_attempts=1)
+    second = bench.push(depends_on=[first], remove_on_fail=True)
+    third = bench.push(depends_on=[second, bench.push("other")])
+    bench.pull()
+    bench.events()
+    bench.fail(first)
+    assert bench.events() == [f"failed {first}", f"failed {second}", f"failed {third}"]
+    assert bench.state(third).error == f"Dependency {second} failed"
+    with pytest.raises(Refused, match="Job not found"):
+        bench.state(second)
+    late = bench.push(depends_on=[first])
+    assert bench.events() == [f"pushed {late}", f"waiting-children {late}", f"failed {late}"]
+
+
+def test_a_thousand_jobs_in_a_chain_fail_without_recursion(bench: Bench):
+    first = last = bench.push(delay=1)
+    for _ in range(5000):
+        last = bench.push(depends_on=[last])
+    bench.do(c.Cancel(id=first))
+    assert bench.state(last).state == "failed"
+    assert bench.engine.counts == dict.fromkeys(bench.engine.counts, 0)
+
+
+def test_a_released_dependent_waits_for_the_rest_of_its_delay(bench: Bench):
+    first = bench.push()
+    later, now = bench.push(depends_on=[first], delay=100), bench.push(depends_on=[first], delay=40)
+    bench.sleep(40)
+    bench.pull()
+    bench.ack(first)
+    assert (bench.state(later).state, bench.state(now).state) == ("delayed", "waiting")
+    bench.sleep(60)
+    assert bench.state(later).state == "waiting"
+
+
+def test_only_the_current_token_counts_and_none_is_needed(bench: Bench):
+    job_id = bench.push()
+    token = bench.pull().token
+    for command in (c.Ack(id=job_id, token="x"), c.Fail(id=job_id, token="x"), c.Heartbeat(id=job_id, token="x"),
+                    c.ExtendLock(id=job_id, token="x", duration=1), c.Progress(id=job_id, token="", progress=1)):  # fmt: skip
+        assert refused(bench, command) == "400 Invalid or expired lock token"
+    bench.ack(job_id, token)
+    assert refused(bench, c.Ack(id=job_id, token=token)) == "400 Job not found or not active"
+
+
+def test_the_token_of_a_lost_lease_is_dead(bench: Bench):
+    job_id = bench.push()
+    old = bench.pull().token
+    bench.sleep(LEASE)
+    assert refused(bench, c.Ack(id=job_id, token=old)) == "400 Job not found or not active"
+    new = bench.pull().token
+    assert refused(bench, c.Ack(id=job_id, token=old)) == "400 Invalid or expired lock token"
+    bench.ack(job_id, new)
+
+
+def test_a_deadline_passes_before_the_command_that_comes_with_it(bench: Bench):
+    job_id = bench.push()
+    bench.pull()
+    bench.now += LEASE
+    with pytest.raises(Refused, match="not active"):
+        bench.ack(job_id)
+    assert bench.state(job_id).stalls == 1
+
+
+def test_a_fail_without_text_has_one(bench: Bench):
+    job_id = bench.push()
+    bench.pull()
+    bench.do(c.Fail(id=job_id))
+    assert bench.state(job_id).error == "Unknown error"
+
+
+def test_an_empty_error_is_kept_as_given(bench: Bench):
+    job_id = bench.push()
+    bench.pull()
+    bench.fail(job_id, "")
+    assert bench.state(job_id).error == ""
+
+
+def test_results_come_back_to_the_byte(bench: Bench):
+    job_id = bench.push(data=Raw(b'{"b":1.50,"a":1e999}'))
+    assert bytes(bench.pull().job.data) == b'{"b":1.50,"a":1e999}'
+    bench.do(c.Ack(id=job_id, result=Raw(b"[1.0]")))
+    assert bytes(bench.do(c.GetResult(id=job_id)).result) == b"[1.0]"
+
+
+def test_a_job_without_result_gives_null(bench: Bench):
+    job_id = bench.push()
+    assert bytes(bench.do(c.GetResult(id=job_id)).result) == b"null"
+    bench.pull()
+    bench.ack(job_id)
+    assert bytes(bench.do(c.GetResult(id=job_id)).result) == b"null"
+
+
+def test_a_batch_of_acks_names_those_that_were_not_active(bench: Bench):
+    ids = [bench.push() for _ in range(3)]
+    taken = bench.do(c.PullBatch(queue="q", count=2))
+    answer = bench.do(c.AckBatch(ids=[*ids, ids[0]], tokens=[*taken.tokens, "", ""], results=[Raw(b"1")] * 4))
+    assert answer.data == {"ignoredIds": [ids[2], ids[0]]}
+    assert bytes(bench.do(c.GetResult(id=ids[1])).result) == b"1"
+    assert bench.do(c.AckBatch(ids=[])).data is msgspec.UNSET
+
+
+def test_lists_beside_the_ids_are_as_long(bench: Bench):
+    for command in (c.AckBatch(ids=["a"], tokens=[]), c.HeartbeatBatch(ids=[], tokens=["t"])):
+        assert refused(bench, command) == "400 tokens must be as long as ids"
+    assert refused(bench, c.AckBatch(ids=["a"], results=[])) == "400 results must be as long as ids"
+
+
+def test_a_batch_of_heartbeats_counts_those_still_held(bench: Bench):
+    ids = [bench.push() for _ in range(2)]
+    bench.pull()
+    assert bench.do(c.HeartbeatBatch(ids=ids)).data == {"ok": True, "count": 1, "lostIds": [ids[1]]}
+    assert bench.do(c.HeartbeatBatch(ids=ids[:1])).data == {"ok": True, "count": 1}
+
+
+@pytest.mark.parametrize("state", ["waiting", "delayed", "waiting-children", "active"])
+def test_a_job_is_cancelled_in_every_unfinished_state(bench: Bench, state: str):
+    blocker = bench.push("other")
+    options = {"delayed": {"delay": 5}, "waiting-children": {"depends_on": [blocker]}}.get(state, {})
+    job_id = bench.push(unique_key="k", **options)
+    if state == "active":
+        bench.pull()
+    assert bench.state(job_id).state == state
+    bench.do(c.Cancel(id=job_id))
+    removed = bench.engine.events[-1]
+    assert (removed.event_type, removed.prev, removed.job_id) == ("removed", state, job_id)
+    assert refused(bench, c.GetJob(id=job_id)) == "404 Job not found"
+    assert refused(bench, c.Heartbeat(id=job_id)) == "400 Job not found or not active"
+    assert bench.push(unique_key="k") != job_id
+    assert bench.engine.totals.cancelled == 1
+
+
+def test_a_finished_or_unknown_job_cannot_be_cancelled(bench: Bench):
+    job_id = bench.push()
+    bench.pull()
+    bench.ack(job_id)
+    for name in (job_id, "nobody"):
+        assert refused(bench, c.Cancel(id=name)) == "404 Job not found"
+
+
+def test_removed_records_are_not_shown_but_a_completed_one_is_remembered(bench: Bench):
+    kept, failed = bench.push("a", remove_on_complete=True), bench.push("b", remove_on_fail=True, max_attempts=1)
+    bench.pull("a")
+    bench.ack(kept)
+    bench.pull("b")
+    bench.fail(failed)
+    for name in (kept, failed):
+        assert refused(bench, c.GetState(id=name)) == "404 Job not found"
+    assert bench.state(bench.push(depends_on=[kept])).state == "waiting"
+    assert "not found" in refused(bench, c.Push(queue="q", data=Raw(b"1"), depends_on=[failed]))
+
+
+def test_drained_tells_of_the_last_ready_job_only(bench: Bench):
+    first, second = bench.push(), bench.push()
+    bench.events()
+    bench.do(c.PullBatch(queue="q", count=5))
+    assert bench.events() == [f"pulled {first}", f"pulled {second}", f"drained {second}"]
+    bench.pull()
+    assert bench.events() == []
+
+
+def test_progress_keeps_its_number_as_it_is(bench: Bench):
+    job_id = bench.push()
+    bench.pull()
+    bench.do(c.Progress(id=job_id, progress=50, message="half"))
+    assert msgspec.json.encode(bench.do(c.GetJob(id=job_id)).job.progress) == b"50"
+    bench.do(c.Progress(id=job_id, progress=75.5))
+    assert bench.do(c.GetJob(id=job_id)).job.progress == 75.5
+    assert bench.state(job_id).message == "half"
+
+
+def test_the_largest_numbers_fit_together(bench: Bench):
+    year = 365 * DAY_MS
+    job_id = bench.push(delay=year, ttl=year, repeat=c.Repeat(every=year), priority=10**6, backoff=DAY_MS)
+    assert bench.state(job_id).state == "delayed"

@@ -1,0 +1,153 @@
+"""Small random examples, shrunk to the shortest when engine and model disagree; ``test_seeded.py`` goes deep."""
+
+import itertools
+import random
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from msgspec import Raw
+
+from bunqueue_trio.protocol import commands as c
+from tests.engine.world import LEASE_MS, World
+
+pytestmark = pytest.mark.usefixtures("small_limits")
+
+QUEUES = st.sampled_from(["a", "b"])
+OWNERS = st.sampled_from([None, "socket"])
+PICKS = st.integers(0, 20)
+
+
+def some(*values: object) -> st.SearchStrategy:
+    return st.sampled_from(values)
+
+
+OPTIONS = st.fixed_dictionaries(
+    {"data": some(Raw(b"1"))},
+    optional={
+        "priority": some(0, 1),
+        "delay": some(0, 1, 100),
+        "max_attempts": some(1, 2),
+        "backoff": some(0, 100, 3_000_000),
+        "ttl": some(0, 1, 100),
+        "timeout": some(0, 1, 100, LEASE_MS),
+        "unique_key": some("k"),
+        "job_id": some("j1", "j2"),
+        "lifo": st.just(True),
+        "remove_on_complete": st.just(True),
+        "remove_on_fail": st.just(True),
+        "repeat": st.builds(c.Repeat, every=some(50, 1000), limit=some(None, 1, 2)),
+    },
+)
+
+
+class Machine(RuleBasedStateMachine):
+    def __init__(self):
+        super().__init__()
+        self.world = World()
+
+    def job(self, pick: int, state: str | None = None) -> tuple[str, str | None]:
+        """Id and token of the job that ``pick`` means; small numbers are the newest."""
+        model = self.world.model
+        jobs = [job for job in model.jobs if state in (None, job.state)] or [*model.ended, *model.jobs]
+        return (jobs[-1 - pick % len(jobs)].id, jobs[-1 - pick % len(jobs)].token) if jobs else ("nobody", None)
+
+    @rule(queue=QUEUES, spec=OPTIONS, needs=st.lists(PICKS, max_size=2))
+    def push(self, queue, spec, needs):
+        self.world.do(c.Push(queue=queue, depends_on=[self.job(pick)[0] for pick in needs], **spec))
+
+    @rule(queue=QUEUES, specs=st.lists(OPTIONS, max_size=3))
+    def push_several(self, queue, specs):
+        jobs = [c.JobSpec(**spec) for spec in specs]
+        for before, job in itertools.pairwise(jobs):
+            job.depends_on = [before.job_id] if before.job_id else []
+        self.world.do(c.PushBatch(queue=queue, jobs=jobs))
+
+    @rule(queue=QUEUES, lock_ttl=some(None, None, 1, 1000), owner=OWNERS)
+    def pull(self, queue, lock_ttl, owner):
+        self.world.do(c.Pull(queue=queue, lock_ttl=lock_ttl), owner)
+
+    @rule(queue=QUEUES, owner=OWNERS)
+    def pull_two(self, queue, owner):
+        self.world.do(c.PullBatch(queue=queue, count=2), owner)
+
+    @rule(pick=PICKS, result=some(b"", b"{}"), honest=st.booleans())
+    def ack(self, pick, result, honest):
+        job_id, token = self.job(pick, "active")
+        self.world.do(c.Ack(id=job_id, token=token if honest else "wrong", result=Raw(result)))
+
+    @rule(pick=PICKS, error=some(None, "boom"), honest=st.booleans())
+    def fail(self, pick, error, honest):
+        job_id, token = self.job(pick, "active")
+        self.world.do(c.Fail(id=job_id, token=token if honest else None, error=error))
+
+    @rule(picks=st.lists(PICKS, max_size=3))
+    def ack_several(self, picks):
+        self.world.do(c.AckBatch(ids=[self.job(pick, "active")[0] for pick in picks]))
+
+    @rule(pick=PICKS, duration=some(None, 1, 1000), owner=OWNERS)
+    def heartbeat(self, pick, duration, owner):
+        job_id, token = self.job(pick, "active")
+        self.world.do(c.Heartbeat(id=job_id, token=token, duration=duration), owner)
+
+    @rule(pick=PICKS)
+    def progress(self, pick):
+        self.world.do(c.Progress(id=self.job(pick, "active")[0], progress=50))
+
+    @rule(pick=PICKS)
+    def cancel(self, pick):
+        self.world.do(c.Cancel(id=self.job(pick)[0]))
+
+    @rule(pick=PICKS, kind=some(c.GetJob, c.GetState, c.GetResult))
+    def read(self, pick, kind):
+        self.world.do(kind(id=self.job(pick)[0]))
+
+    @precondition(lambda self: self.world.engine.next_due() is not None)
+    @rule(early=some(0, 0, 1))
+    def sleep_until_due(self, early):
+        self.world.go_to(self.world.engine.next_due() - early)
+
+    @rule(ms=some(1, 50, 1000, LEASE_MS))
+    def sleep(self, ms):
+        self.world.go_to(self.world.now + ms)
+
+    @rule()
+    def disconnect(self):
+        self.world.disconnect("socket")
+
+    @rule()
+    def begin_commit(self):
+        self.world.take()
+
+    @rule()
+    def commit(self):
+        self.world.commit()
+
+    @rule(order=st.integers(0, 5))
+    def crash_and_recover(self, order):
+        self.world.crash(random.Random(order))
+
+    def teardown(self):
+        self.world.finish()
+
+
+SETTINGS = settings(
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+
+
+class TestFew(Machine.TestCase):
+    """Seconds, for every run."""
+
+    settings = settings(SETTINGS, max_examples=200, stateful_step_count=25)
+
+
+@pytest.mark.slow
+class TestMany(Machine.TestCase):
+    """What a change must pass."""
+
+    settings = settings(SETTINGS, max_examples=1000, stateful_step_count=50)

@@ -1,0 +1,158 @@
+"""The line of a queue: who is next, and what is left of those who went away."""
+
+import random
+
+import pytest
+
+from bunqueue_trio.engine import ready as module
+from bunqueue_trio.engine.job import Job, State
+from bunqueue_trio.engine.ready import Ready
+from tests.engine.make import make_job
+
+
+def line(*jobs: Job) -> Ready:
+    ready = Ready()
+    for job in jobs:
+        ready.add(job)
+    return ready
+
+
+def waiting(order: int, priority: int = 0) -> Job:
+    return make_job(abs(order), order=order, priority=priority)
+
+
+def pop(ready: Ready) -> Job | None:
+    job = ready.pop()
+    if job is not None:
+        job.state = State.ACTIVE
+    return job
+
+
+def drain(ready: Ready) -> list[int]:
+    found = []
+    while (job := pop(ready)) is not None:
+        found.append(job.order)
+    assert len(ready) == 0
+    return found
+
+
+def cancel(ready: Ready, job: Job) -> None:
+    job.state = State.REMOVED
+    ready.discard()
+
+
+def test_an_empty_line_gives_nothing():
+    assert Ready().pop() is None
+
+
+def test_oldest_first():
+    assert drain(line(waiting(1), waiting(2), waiting(3))) == [1, 2, 3]
+
+
+def test_lifo_comes_before_fifo_and_newest_first():
+    assert drain(line(waiting(1), waiting(-2), waiting(3), waiting(-4))) == [-4, -2, 1, 3]
+
+
+def test_highest_priority_first():
+    jobs = [waiting(1, 0), waiting(2, 5), waiting(3, -5), waiting(-4, 0), waiting(5, 5)]
+    assert drain(line(*jobs)) == [2, 5, -4, 1, 3]
+
+
+def test_a_job_that_comes_back_takes_its_old_place():
+    ready = line(waiting(1), waiting(2), waiting(3))
+    first, second = pop(ready), pop(ready)
+    assert first is not None
+    assert second is not None
+    for job in (second, first):
+        job.state = State.WAITING
+        ready.add(job)
+    assert drain(ready) == [1, 2, 3]
+
+
+def test_a_job_that_comes_back_between_two_others_goes_between_them():
+    ready = line(waiting(5), waiting(9), waiting(7))
+    assert drain(ready) == [5, 7, 9]
+
+
+def test_a_cancelled_job_is_skipped_wherever_it_stands():
+    jobs = [waiting(order) for order in (1, 2, 3, -4, -5, -6)]
+    ready = line(*jobs)
+    for gone in (jobs[0], jobs[2], jobs[5]):
+        cancel(ready, gone)
+    assert len(ready) == 3
+    assert drain(ready) == [-5, -4, 2]
+
+
+def test_a_line_whose_jobs_are_all_cancelled_keeps_none_of_them():
+    jobs = [waiting(1), waiting(2, 7)]
+    ready = line(*jobs)
+    for job in jobs:
+        cancel(ready, job)
+    assert (len(ready), ready._lanes, ready._priorities) == (0, {}, [])
+    assert ready.pop() is None
+
+
+def test_the_last_pull_lets_go_of_cancelled_jobs_behind_it():
+    jobs = [waiting(1), waiting(2)]
+    ready = line(*jobs)
+    cancel(ready, jobs[1])
+    assert pop(ready) is jobs[0]
+    assert (len(ready), ready._lanes) == (0, {})
+
+
+def test_cancelled_jobs_are_swept_when_they_outnumber_the_others(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_SWEEP_MIN", 4)
+    jobs = [waiting(order) for order in (*range(1, 13), *range(-24, -12))]
+    ready = line(*jobs)
+    for job in jobs[1::2] + jobs[2::4]:
+        cancel(ready, job)
+    kept = [job for job in jobs if job.state is State.WAITING]
+    lane = ready._lanes[0]
+    assert len(lane.line) + len(lane.heap) < 20
+    assert len(ready) == len(kept)
+    assert drain(ready) == sorted(job.order for job in kept)
+
+
+def test_a_long_line_gives_back_what_was_read():
+    """Its front must not grow for ever while its end is appended to."""
+    ready = line(*(waiting(order) for order in range(1, 101)))
+    for order in range(101, 2000):
+        ready.add(waiting(order))
+        assert pop(ready).order == order - 100
+    assert len(ready._lanes[0].line) < 250
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_order_is_that_of_a_sorted_list(seed: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_SWEEP_MIN", 3)
+    rng = random.Random(seed)
+    ready, truth, taken = Ready(), [], []
+    for n in range(1, 600):
+        chance = rng.random()
+        if chance < 0.5 or not truth:
+            truth.append(waiting(rng.choice((n, n, -n)), rng.choice((0, 0, 0, 1, 2))))
+            ready.add(truth[-1])
+        elif chance < 0.75:
+            truth.sort(key=lambda job: (-job.priority, job.order))
+            taken.append(truth.pop(0))
+            assert pop(ready) is taken[-1]
+        elif chance < 0.85 and taken:
+            truth.append(taken.pop(rng.randrange(len(taken))))
+            truth[-1].state = State.WAITING
+            ready.add(truth[-1])
+        else:
+            cancel(ready, truth.pop(rng.randrange(len(truth))))
+        assert len(ready) == len(truth)
+
+
+def test_the_age_of_a_line_is_that_of_the_first_of_each_priority():
+    assert Ready().ready_since() is None
+    jobs = [waiting(1), waiting(2, 5), waiting(-3), waiting(4, -2)]
+    for age, job in enumerate(jobs):
+        job.run_at += 10 - age
+    ready = line(*jobs)
+    assert ready.ready_since() == jobs[3].run_at
+    cancel(ready, jobs[3])
+    assert ready.ready_since() == jobs[2].run_at
+    cancel(ready, jobs[2])
+    assert ready.ready_since() == jobs[1].run_at

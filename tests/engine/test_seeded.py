@@ -1,0 +1,202 @@
+"""Long random lives of an engine, each of one seed: depth, where ``test_model.py`` has small examples.
+
+A failure names its seed, and the same seed fails again. Each seed likes some operations more than others,
+time lands exactly on and just before deadlines, and most picks are of jobs that something can happen to.
+"""
+
+import random
+
+import pytest
+from msgspec import Raw
+
+from bunqueue_trio.protocol import commands as c
+from tests.engine.world import LEASE_MS, World
+
+QUEUES = ["a", "b", "c:1"]
+OWNERS = [None, None, "socket-1", "socket-2"]
+CHOSEN_IDS = ["j1", "j2", "j3"]
+
+
+pytestmark = pytest.mark.usefixtures("small_limits")
+
+
+class Life:
+    """Draws one operation after the other."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.world = World()
+        # Swarm: each seed emphasises different operations; some are switched off.
+        self.operations = [
+            self.push, self.push_batch, self.pull, self.pull_batch, self.ack, self.fail, self.ack_batch,
+            self.heartbeat, self.heartbeat_batch, self.extend, self.progress, self.cancel, self.read,
+            self.disconnect, self.give_back, self.take, self.commit, self.crash,
+        ]  # fmt: skip
+        self.weights = [self.rng.choice((0, 1, 1, 4)) for _ in self.operations]
+        self.about_active = self.operations[4:11]
+        self.weights[:3] = 6, 1, 4
+        self.weights[-1] = min(self.weights[-1], 1)
+        self.patience = self.rng.choice((0.1, 0.2, 0.4))
+        # ... and different options.
+        self.likes = {name: self.rng.choice((0, 0.1, 0.5)) for name in OPTIONS}
+
+    def step(self) -> None:
+        if self.rng.random() < self.patience:
+            self.sleep()
+        elif len(self.world.model.jobs) > 40:
+            self.world.do(c.Cancel(id=self.job()))
+        else:
+            operation = self.rng.choices(self.operations, self.weights)[0]
+            idle = operation in self.about_active and not self.world.model.counts()["active"]
+            (self.pull if idle and self.rng.random() < 0.9 else operation)()
+
+    def sleep(self) -> None:
+        due = self.world.engine.next_due()
+        if due is not None and self.rng.random() < 0.7:
+            self.world.go_to(due - self.rng.randint(0, 1))
+        else:
+            self.world.go_to(self.world.now + self.rng.choices((0, 1, 50, 1000, LEASE_MS), (4, 4, 4, 4, 1))[0])
+
+    # --- picks ----------------------------------------------------------------------------------
+
+    def job(self, state: str | None = None) -> str:
+        """The id of some job, most often of a live one, in ``state``."""
+        model, chance = self.world.model, self.rng.random()
+        live = [job.id for job in model.jobs if state is None or job.state == state]
+        if chance < 0.9 and live:
+            return self.rng.choice(live)
+        anything = [job.id for job in model.jobs + model.ended]
+        return self.rng.choice(anything) if chance < 0.97 and anything else "nobody"
+
+    def active(self) -> tuple[str, str | None]:
+        """Most often an active job, and often its token."""
+        job_id = self.job("active")
+        job = self.world.model.unfinished(job_id)
+        return job_id, self.rng.choice([None] + [job and job.token] * 5 + ["wrong"])
+
+    def spec(self) -> dict:
+        given = {
+            name: self.rng.choice(values) for name, values in OPTIONS.items() if self.rng.random() < self.likes[name]
+        }
+        if self.rng.random() < self.likes["repeat"]:
+            limit = self.rng.choice([None, 1, 2, 3])
+            given["repeat"] = c.Repeat(every=self.rng.choice([50, 1000, 60_000]), limit=limit)
+        if self.rng.random() < self.likes["priority"]:
+            given["depends_on"] = [self.job() for _ in range(self.rng.choice([1, 1, 2, 3]))]
+        return {"data": Raw(b"%d" % self.rng.randrange(100)), **given}
+
+    # --- operations -----------------------------------------------------------------------------
+
+    def push(self) -> None:
+        self.world.do(c.Push(queue=self.rng.choice([*QUEUES * 9, "no good"]), **self.spec()))
+
+    def push_batch(self) -> None:
+        jobs = [c.JobSpec(**self.spec()) for _ in range(self.rng.randint(0, 4))]
+        for i, job in enumerate(jobs):  # some wait for an earlier one of the same command
+            earlier = [other.job_id for other in jobs[:i] if other.job_id]
+            if earlier and self.rng.random() < 0.5:
+                job.depends_on = [self.rng.choice(earlier)]
+        self.world.do(c.PushBatch(queue=self.rng.choice(QUEUES), jobs=jobs))
+
+    def pull(self) -> None:
+        ttl = self.rng.choice([None, None, None, 1, 5000])
+        full = [queue for queue in QUEUES if self.world.model.line(queue)] * 9
+        self.world.do(c.Pull(queue=self.rng.choice(full + QUEUES), lock_ttl=ttl), self.rng.choice(OWNERS))
+
+    def pull_batch(self) -> None:
+        command = c.PullBatch(queue=self.rng.choice(QUEUES), count=self.rng.randint(1, 4))
+        self.world.do(command, self.rng.choice(OWNERS))
+
+    def ack(self) -> None:
+        job_id, token = self.active()
+        self.world.do(c.Ack(id=job_id, token=token, result=Raw(self.rng.choice([b"", b"null", b'{"n":1}']))))
+
+    def fail(self) -> None:
+        job_id, token = self.active()
+        self.world.do(c.Fail(id=job_id, token=token, error=self.rng.choice([None, "", "boom"])))
+
+    def ack_batch(self) -> None:
+        picks = [self.active() for _ in range(self.rng.randint(0, 3))]
+        tokens = self.rng.choice([None, [token or "" for _, token in picks], ["one"]])
+        results = self.rng.choice([None, [Raw(b"1") for _ in picks]])
+        self.world.do(c.AckBatch(ids=[job_id for job_id, _ in picks], tokens=tokens, results=results))
+
+    def heartbeat(self) -> None:
+        job_id, token = self.active()
+        duration = self.rng.choice([None, 1, 60_000])
+        self.world.do(c.Heartbeat(id=job_id, token=token, duration=duration), self.rng.choice(OWNERS))
+
+    def heartbeat_batch(self) -> None:
+        picks = [self.active() for _ in range(self.rng.randint(0, 3))]
+        tokens = self.rng.choice([None, [token or "" for _, token in picks]])
+        self.world.do(c.HeartbeatBatch(ids=[job_id for job_id, _ in picks], tokens=tokens), self.rng.choice(OWNERS))
+
+    def extend(self) -> None:
+        job_id, token = self.active()
+        self.world.do(c.ExtendLock(id=job_id, token=token or "", duration=self.rng.choice([1, 400_000])))
+
+    def progress(self) -> None:
+        job_id, token = self.active()
+        amount, message = self.rng.choice([0, 12.5, 100]), self.rng.choice([None, "", "half"])
+        command = c.Progress(id=job_id, progress=amount, message=message, token=token)
+        self.world.do(command, self.rng.choice(OWNERS))
+
+    def cancel(self) -> None:
+        self.world.do(c.Cancel(id=self.job()))
+
+    def read(self) -> None:
+        kind = self.rng.choice([c.GetJob, c.GetState, c.GetResult])
+        model = self.world.model
+        ids = [job.id for job in model.jobs + model.ended] + CHOSEN_IDS
+        self.world.do(kind(id=self.rng.choice(ids)))
+
+    def disconnect(self) -> None:
+        self.world.disconnect(self.rng.choice(["socket-1", "socket-2", "socket-3"]))
+
+    def give_back(self) -> None:
+        job_id, token = self.active()
+        self.world.give_back(job_id, token or "")
+
+    def take(self) -> None:
+        self.world.take()
+
+    def commit(self) -> None:
+        self.world.commit()
+
+    def crash(self) -> None:
+        self.world.crash(self.rng)
+
+
+OPTIONS: dict[str, list] = {
+    "priority": [-1, 0, 1, 2],
+    "delay": [0, 1, 50, 1000],
+    "max_attempts": [1, 2, 3],
+    "backoff": [0, 1, 100, 3_000_000],
+    "ttl": [0, 1, 60, 5000],
+    "timeout": [0, 1, 100, LEASE_MS, 400_000],
+    "unique_key": ["k1", "k2"],
+    "job_id": CHOSEN_IDS,
+    "tags": [["t"], ["t", "u"]],
+    "lifo": [True],
+    "remove_on_complete": [True],
+    "remove_on_fail": [True],
+    "repeat": [None],
+}
+
+
+def live(seed: int, steps: int) -> None:
+    life = Life(seed)
+    for _ in range(steps):
+        life.step()
+    life.world.finish()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_engine_agrees_with_the_model(seed: int):
+    live(seed, 300)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100, 160))
+def test_engine_agrees_with_the_model_for_long(seed: int):
+    live(seed, 1000)

@@ -1,0 +1,140 @@
+"""Deadline heaps: what fires when, and what does not pile up."""
+
+import pytest
+
+from bunqueue_trio.engine import timers as module
+from bunqueue_trio.engine.job import State
+from bunqueue_trio.engine.timers import Timers
+from tests.engine.make import make_job
+
+
+def fired(timers: Timers, now: int) -> list[str]:
+    found = []
+    while (job := timers.pop_due(now)) is not None:
+        found.append(job.id)
+    return found
+
+
+def test_nothing_is_due_in_an_empty_heap():
+    timers = Timers(active=False)
+    assert timers.next_due() is None
+    assert timers.pop_due(10**15) is None
+    assert len(timers) == 0
+
+
+def test_a_job_fires_at_its_time_and_not_a_millisecond_before():
+    timers, job = Timers(active=False), make_job()
+    timers.arm(job, 100)
+    assert timers.next_due() == 100
+    assert timers.pop_due(99) is None
+    assert timers.pop_due(100) is job
+    assert (job.due, job.armed, len(timers)) == (None, None, 0)
+
+
+def test_jobs_fire_by_time_and_equal_times_by_push():
+    timers = Timers(active=False)
+    for seq, due in ((3, 50), (1, 70), (2, 50)):
+        timers.arm(make_job(seq), due)
+    assert fired(timers, 100) == ["job-2", "job-3", "job-1"]
+
+
+def test_a_disarmed_job_never_fires():
+    timers, job = Timers(active=False), make_job()
+    timers.disarm(job)
+    timers.arm(job, 100)
+    timers.disarm(job)
+    assert (len(timers), timers.next_due(), timers.pop_due(100)) == (0, None, None)
+
+
+def test_a_deadline_that_moves_later_fires_once_and_late():
+    timers, job = Timers(active=False), make_job()
+    timers.arm(job, 100)
+    timers.arm(job, 200)
+    assert len(timers) == 1
+    assert timers.next_due() == 200
+    assert timers.pop_due(199) is None
+    assert fired(timers, 300) == ["job-1"]
+
+
+def test_a_deadline_that_moves_earlier_fires_once_and_early():
+    timers, job = Timers(active=False), make_job()
+    timers.arm(job, 200)
+    timers.arm(job, 100)
+    assert len(timers) == 1
+    assert fired(timers, 100) == ["job-1"]
+    assert fired(timers, 300) == []
+    assert len(timers) == 0
+
+
+def test_moving_a_deadline_later_adds_no_entry():
+    """A heartbeat a second for a day must cost no memory."""
+    timers, job = Timers(active=True), make_job(state=State.ACTIVE)
+    for due in range(100, 10_000):
+        timers.arm(job, due)
+    assert len(timers._heap) == 1
+
+
+def test_an_entry_of_the_other_side_does_not_count():
+    """A job armed for the same time on both sides fires on the side it is on."""
+    schedule, leases, job = Timers(active=False), Timers(active=True), make_job()
+    schedule.arm(job, 100)
+    schedule.disarm(job)
+    job.state = State.ACTIVE
+    leases.arm(job, 100)
+    assert schedule.next_due() is None
+    assert leases.pop_due(100) is job
+
+
+def test_an_entry_left_behind_that_counts_again_fires_once():
+    """A job that gets its old deadline back has two equal entries."""
+    timers, job = Timers(active=False), make_job()
+    timers.arm(job, 100)
+    timers.disarm(job)
+    timers.arm(job, 100)
+    assert len(timers) == 1
+    assert fired(timers, 100) == ["job-1"]
+    assert (timers.next_due(), len(timers), timers._heap) == (None, 0, [])
+
+
+def test_invalid_entries_are_swept_when_they_outnumber_the_valid(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_SWEEP_MIN", 10)
+    timers = Timers(active=False)
+    kept = [make_job(seq) for seq in range(5)]
+    for job in kept:
+        timers.arm(job, 1000 + job.seq)
+    for seq in range(100, 1000):
+        job = make_job(seq)
+        timers.arm(job, seq)
+        timers.disarm(job)
+        assert len(timers) == 5
+        assert len(timers._heap) <= 5 + 11
+    assert fired(timers, 2000) == [job.id for job in kept]
+
+
+def test_few_invalid_entries_among_many_valid_are_left(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_SWEEP_MIN", 10)
+    timers = Timers(active=False)
+    jobs = [make_job(seq) for seq in range(100)]
+    for job in jobs:
+        timers.arm(job, 1000)
+    for job in jobs[:50]:
+        timers.disarm(job)
+    assert len(timers._heap) == 100
+    timers.disarm(jobs[50])
+    assert len(timers._heap) == len(timers) == 49
+
+
+def test_a_sweep_leaves_one_entry_of_a_job_with_two(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_SWEEP_MIN", 2)
+    timers, job, other = Timers(active=False), make_job(1), make_job(2)
+    for _ in range(3):
+        timers.arm(job, 100)
+        timers.disarm(job)
+    timers.arm(job, 100)
+    timers.arm(other, 200)
+    timers.arm(other, 150)
+    timers.arm(other, 140)
+    timers.arm(other, 130)
+    assert len(timers) == 2
+    assert fired(timers, 300) == ["job-1", "job-2"]
+    assert (len(timers), timers._invalid) == (0, 0)

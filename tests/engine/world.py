@@ -1,0 +1,120 @@
+"""An engine, its disk and the naive model, moved together; whoever drives them decides what happens."""
+
+import json
+import random
+from itertools import count
+
+from bunqueue_trio.engine.engine import Engine, Rules
+from bunqueue_trio.engine.handlers import apply
+from bunqueue_trio.errors import Refused
+from bunqueue_trio.protocol import codec
+from bunqueue_trio.protocol import commands as c
+from tests.engine.checks import check_agreement, check_empty, check_structure
+from tests.engine.disk import Disk, freeze
+from tests.engine.model_commands import Model
+
+LEASE_MS = 300_000
+GRACE_MS = 30_000
+STALLS_MAX = 3
+
+
+class Ids:
+    """Ids in the order they are asked for: two that are asked alike give the same."""
+
+    def __init__(self) -> None:
+        self._n = count(1)
+
+    def __call__(self, now: int) -> str:
+        return f"id-{next(self._n)}"
+
+
+class World:
+    """Every method is one step: engine and model do it, and must agree on what came of it."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000
+        self.disk = Disk()
+        self.rules = Rules(lease=LEASE_MS, stalls_max=STALLS_MAX, restart_grace=GRACE_MS)
+        self._ids = Ids()
+        self.engine = Engine(self._ids, self.disk, self.rules)
+        self.model = Model(Ids(), lease=LEASE_MS, stalls_max=STALLS_MAX, grace=GRACE_MS)
+        self._committed = self.model.snapshot()
+        self._heard = 0
+        self._flight: tuple | None = None
+
+    def do(self, command: c.EngineCommand, owner: str | None = None) -> dict | tuple[int, str]:
+        """Give both the command; return what they agree is the answer."""
+        try:
+            reply = apply(self.engine, command, self.now, owner)
+        except Refused as refused:
+            answer: dict | tuple[int, str] = (refused.status, str(refused))
+        else:
+            answer = json.loads(codec.encode(reply))
+        expected = self.model.do(command, self.now, owner)
+        assert answer == expected
+        self.check()
+        return answer
+
+    def go_to(self, now: int) -> None:
+        """Let time pass, and what is due by then happen."""
+        self.now = max(self.now, now)
+        self.engine.advance(self.now)
+        self.model.advance(self.now)
+        self.check()
+
+    def disconnect(self, owner: str) -> None:
+        self.engine.release_owner(owner, self.now)
+        self.model.release_owner(owner, self.now)
+        self.check()
+
+    def give_back(self, job_id: str, token: str) -> None:
+        self.engine.give_back(job_id, token, self.now)
+        self.model.give_back_one(job_id, token, self.now)
+        self.check()
+
+    def take(self) -> None:
+        """Begin a commit, unless one is under way."""
+        if self._flight is None:
+            changes = self.engine.take()
+            self._flight = freeze(changes), changes.jobs, self.model.snapshot()
+            self._heard = 0
+
+    def commit(self) -> None:
+        """End the commit that is under way, or do a whole one."""
+        self.take()
+        assert self._flight is not None
+        batch, jobs, self._committed = self._flight
+        self._flight = None
+        self.disk.commit(batch)
+        self.engine.forget(jobs)
+        self.check()
+
+    def crash(self, rng: random.Random) -> None:
+        """Lose what is not committed, and start again from the disk."""
+        self._flight, self._heard = None, 0
+        self.engine = Engine(self._ids, self.disk, self.rules)
+        self.engine.load(self.disk.load(rng), self.now)
+        self.model.restart(self._committed, self.now)
+        assert self.engine.changed == {}
+        self.check()
+
+    def finish(self) -> None:
+        """End every job there is; nothing may be left of any."""
+        for _ in range(3):  # the next runs of series, too
+            for job in list(self.model.jobs):
+                self.do(c.Cancel(id=job.id))
+        assert self.model.jobs == []
+        self.commit()
+        self.commit()
+        check_empty(self.engine)
+
+    def check(self) -> None:
+        events = [json.loads(codec.encode(event)) for event in self.engine.events[self._heard :]]
+        self._heard = len(self.engine.events)
+        assert events == self.model.events
+        self.model.events = []
+        assert set(self.engine.woken) == self.model.woken
+        self.engine.woken.clear()
+        self.model.woken.clear()
+        check_structure(self.engine, self._flight[1] if self._flight else [])
+        check_agreement(self.engine, self.model)

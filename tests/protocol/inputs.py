@@ -1,0 +1,157 @@
+"""Good and bad inputs of every command, as data."""
+
+import json
+from typing import Any, NamedTuple
+
+DAY = 24 * 3600 * 1000
+YEAR = 365 * DAY
+
+COMPLETE: dict[str, dict[str, Any]] = {
+    "PUSH": {
+        "data": {"to": "é"}, "priority": -3, "delay": 5, "maxAttempts": 4, "backoff": 6, "ttl": 7, "timeout": 8,
+        "uniqueKey": "k", "jobId": "j", "tags": ["a", "b"], "groupId": "g", "lifo": True, "removeOnComplete": True,
+        "removeOnFail": True, "durable": True, "dependsOn": ["x"], "repeat": {"every": 5, "limit": 2},
+    },
+    "PUSHB": {"jobs": [{"data": 1}, {"data": 2, "priority": 5}]},
+    "PULL": {"timeout": 5, "lockTtl": 6},
+    "PULLB": {"count": 3, "timeout": 5, "lockTtl": 6},
+    "ACK": {"token": "t", "result": [1]},
+    "ACKB": {"ids": ["a", "b"], "tokens": ["s", "t"], "results": [1, None]},
+    "FAIL": {"token": "t", "error": "boom"},
+    "JobHeartbeat": {"token": "t", "duration": 5},
+    "JobHeartbeatB": {"ids": ["a"], "tokens": ["t"]},
+    "ExtendLock": {"token": "t", "duration": 5},
+    "Progress": {"progress": 50, "message": "half", "token": "t"},
+    "GetJob": {}, "GetState": {}, "GetResult": {}, "Cancel": {}, "Ping": {}, "Stats": {},
+    "Auth": {"token": "secret"},
+    "Subscribe": {"events": ["completed"]},
+    "Unsubscribe": {"events": "*"},
+}  # fmt: skip
+"""Of each command a body with all of its fields."""
+
+
+class Field(NamedTuple):
+    """One field of one command, and what it takes."""
+
+    command: str
+    name: str
+    kind: str
+    low: int | None = None
+    high: int | None = None
+    required: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.command}.{self.name}"
+
+    def takes(self, text: str) -> bool:
+        value = json.loads(text)
+        if value is None:
+            return not self.required
+        strings = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return {
+            "integer": number and value == int(value) and self.fits(value),
+            "number": number and self.fits(value),
+            "string": isinstance(value, str),
+            "boolean": isinstance(value, bool),
+            "strings": strings,
+            "strings or string": strings or isinstance(value, str),
+            "array": isinstance(value, list),
+            "objects": value == [{"a": 1}],
+            "object": isinstance(value, dict) and "every" in value,
+        }[self.kind]
+
+    def fits(self, value: float) -> bool:
+        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
+
+    def complaints(self, text: str) -> list[str]:
+        """What may be said of a value that is not taken."""
+        value = json.loads(text)
+        if self.kind in ("integer", "number"):
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                return ["must be a number"]
+            if not self.fits(value):
+                return [f"must be at least {self.low}", f"must be at most {self.high}"]
+            return ["must be an integer"]
+        return {
+            "string": ["must be a string"],
+            "boolean": ["must be a boolean"],
+            "strings": ["must be an array of strings"],
+            "strings or string": ["must be an array of strings"],
+            "array": ["must be an array"],
+            "objects": ["must be an array"],
+            "object": ["must be an object"],
+        }[self.kind]
+
+
+FIELDS = [
+    Field("PUSH", "priority", "integer", -1_000_000, 1_000_000),
+    Field("PUSH", "delay", "integer", 0, YEAR),
+    Field("PUSH", "maxAttempts", "integer", 1, 1000),
+    Field("PUSH", "backoff", "integer", 0, DAY),
+    Field("PUSH", "ttl", "integer", 0, YEAR),
+    Field("PUSH", "timeout", "integer", 0, DAY),
+    Field("PUSH", "repeat.every", "integer", 1, YEAR),
+    Field("PUSH", "repeat.limit", "integer", 1, 2**53),
+    *(Field("PUSH", name, "string") for name in ("uniqueKey", "jobId", "groupId")),
+    *(Field("PUSH", name, "boolean") for name in ("lifo", "removeOnComplete", "removeOnFail", "durable")),
+    *(Field("PUSH", name, "strings") for name in ("tags", "dependsOn")),
+    Field("PULL", "timeout", "integer", 0, 60_000),
+    Field("PULL", "lockTtl", "integer", 1, DAY),
+    Field("PULLB", "count", "integer", 1, 1000, required=True),
+    Field("PULLB", "timeout", "integer", 0, 60_000),
+    Field("PULLB", "lockTtl", "integer", 1, DAY),
+    Field("ACK", "token", "string"),
+    Field("ACKB", "ids", "strings", required=True),
+    Field("ACKB", "tokens", "strings"),
+    Field("ACKB", "results", "array"),
+    Field("FAIL", "token", "string"),
+    Field("FAIL", "error", "string"),
+    Field("JobHeartbeat", "token", "string"),
+    Field("JobHeartbeat", "duration", "integer", 1, DAY),
+    Field("JobHeartbeatB", "ids", "strings", required=True),
+    Field("JobHeartbeatB", "tokens", "strings"),
+    Field("ExtendLock", "token", "string", required=True),
+    Field("ExtendLock", "duration", "integer", 1, DAY, required=True),
+    Field("Progress", "progress", "number", 0, 100, required=True),
+    Field("Progress", "message", "string"),
+    Field("Progress", "token", "string"),
+    Field("Auth", "token", "string", required=True),
+    Field("Subscribe", "events", "strings or string", required=True),
+    Field("Unsubscribe", "events", "strings or string"),
+]
+
+LIMITS = [
+    ("PUSH", "uniqueKey", 1, 256),
+    ("PUSH", "jobId", 1, 256),
+    ("PUSH", "groupId", 1, 256),
+    ("PUSH", "tags", 0, 100),
+    ("PUSH", "dependsOn", 0, 1000),
+    ("ACK", "token", 0, 1024),
+    ("ACKB", "ids", 0, 10_000),
+    ("FAIL", "error", 0, 65_536),
+    ("Progress", "message", 0, 65_536),
+]
+"""Command, field, least and greatest length."""
+
+NOT_JSON = [
+    b"", b" ", b"{", b"hello", b"[1,", b'"abc', b"1 x", b"nul", b'{"cmd":"PUSH"', b"{} {}", b"{}\x00", b"{a:1}",
+    b'{"data":1,}', b'{"data":01}', b'{"data":NaN}', b'{"data":[Infinity]}', b'{"data":+1}', b'{"data":.5}',
+    b'{"data":1.}', b'{"data":"a\nb"}', b'{"data":"\\x41"}', b'{"data":"\\u12g4"}', b'{"data":tru}', b"{'data':1}",
+    b'{"data":1/**/}', b'{"data":[1}', b'{"data":1,"x":01}', b'{"data":1,"x":["\\q"]}', b'{"data":"\\"}',
+    b"\xef\xbb\xbf{}", b'\xef\xbb\xbf{"data":1}', '{"data":1}'.encode("utf-16"), '{"data":1}'.encode("utf-16-le"),
+    b'{"data":"\xff"}', b'{"data":"\xc0\xaf"}', b'{"data":"\xed\xa0\x80"}', b'{"data":"\xf4\x90\x80\x80"}',
+    b'{"data":1,"x":"\x80"}', b'{"data":1,"\xff":1}', b'{"data":"\xe6\x97"}', b'{"data":\xff}',
+    b'{"data":\xffud800}', b'{"data":1,"x":"\\ud8"}', b'{"data":{"a\x01":1}}', b'{"data":\xc2\xa01}',
+]  # fmt: skip
+
+
+def nested(depth: int, shape: str, field: str) -> bytes:
+    """A push whose body is so many brackets deep, the outermost counted."""
+    opening, closing = {"[]": ("[", "]"), "{}": ('{"a":', "}"), "mixed": ('[{"a":', "}]")}[shape]
+    inside = depth - 1
+    if shape == "mixed":
+        inner = opening * (inside // 2) + ("[]" if inside % 2 else "1") + closing * (inside // 2)
+    else:
+        inner = opening * inside + "1" + closing * inside
+    return b'{"data":1,"%s":%s}' % (field.encode(), inner.encode())

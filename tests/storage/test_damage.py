@@ -1,0 +1,157 @@
+"""A damaged file stops the start with one line, whatever the damage; it is never a traceback."""
+
+import random
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.job import Lease, Note, Options, State
+from bunqueue_trio.errors import StartupError
+from bunqueue_trio.storage.sqlite import SqliteStore
+from tests.storage.ledger import NOW, Ledger, ended, event, loaded, make_job
+
+PAGE = 4096
+JOBS = 60
+OPTIONS = Options(tags=("a", "b"), backoff=7)
+
+
+def fill(store: SqliteStore, first: int = 1) -> None:
+    ledger = Ledger(store)
+    jobs = [make_job(seq, f"job-{seq:04}", data=b'"%s"' % (b"x" * 200)) for seq in range(first, first + JOBS)]
+    for job in jobs[::3]:
+        job.state, job.lease, job.options = State.ACTIVE, Lease("token", 1, NOW), OPTIONS
+    for job in jobs[1::3]:
+        job.state, job.note = State.WAITING_CHILDREN, Note(error="e", waiting_on={"x"})
+    ledger.write(jobs, events=[event(job) for job in jobs])
+    ledger.write([ended(make_job(seq), result=b"1") for seq in range(first + 10_000, first + 10_000 + JOBS)])
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The bytes of a store with a few pages of everything."""
+    path = tmp_path_factory.mktemp("sound") / "queue.db"
+    store = SqliteStore(path)
+    fill(store)
+    store.checkpoint(restart=True)
+    store.close()
+    return path.read_bytes()
+
+
+def start(path: Path) -> list[str]:
+    """Open and load as a server does; return the ids, and close."""
+    store = SqliteStore(path)
+    try:
+        engine = Engine(str, store)
+        engine.load(store.load(), NOW)
+        return list(engine.jobs)
+    finally:
+        store.close()
+
+
+def line_of_a_stop(path: Path) -> str:
+    """Start, and return the line that says why not; empty when all jobs were loaded."""
+    try:
+        assert len(start(path)) == JOBS
+    except StartupError as error:
+        line = str(error)
+    else:
+        return ""
+    assert "\n" not in line
+    return line
+
+
+def test_the_sound_file_starts(tmp_path: Path, sound: bytes):
+    (tmp_path / "queue.db").write_bytes(sound)
+    assert len(start(tmp_path / "queue.db")) == JOBS
+    assert len(sound) > 10 * PAGE
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_flipped_bytes_stop_the_start_with_one_line_or_hit_nothing_of_the_structure(
+    tmp_path: Path, sound: bytes, seed: int
+):
+    """A flip inside a text or a payload is not the structure's: SQLite keeps no checksums."""
+    rng = random.Random(seed)
+    path = tmp_path / "queue.db"
+    stopped = 0
+    for _ in range(25):
+        damaged = bytearray(sound)
+        at = rng.randrange(len(damaged) // PAGE) * PAGE + rng.choice((rng.randrange(120), rng.randrange(PAGE)))
+        for i in range(at, min(at + rng.choice((1, 1, 8, 200)), len(damaged))):
+            damaged[i] ^= rng.randrange(1, 256)
+        path.write_bytes(damaged)
+        if line := line_of_a_stop(path):
+            stopped += 1
+            assert line.startswith(f"{path}: ")
+            assert path.read_bytes() == damaged, f"changed by the attempt (byte {at})"
+    assert stopped
+
+
+@pytest.mark.parametrize("page", range(1, 12))
+def test_a_page_of_zeros_stops_the_start_unless_no_job_is_in_it(tmp_path: Path, sound: bytes, page: int):
+    path = tmp_path / "queue.db"
+    path.write_bytes(sound[: page * PAGE] + bytes(PAGE) + sound[(page + 1) * PAGE :])
+    line = line_of_a_stop(path)
+    assert re.match(rf"{re.escape(str(path))}: (is damaged|cannot be opened as a store): ", line) or line == ""
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("state", "'actjve'"), ("lease", "'{'"), ("lease", "'{}'"), ("note", "'[]'"), ("options", "'{\"backoff\":\"x\"}'"),
+     ("lease", "CAST(x'ff' AS TEXT)")],
+)  # fmt: skip
+def test_a_row_that_means_nothing_stops_the_start(tmp_path: Path, sound: bytes, column: str, value: str):
+    path = tmp_path / "queue.db"
+    path.write_bytes(sound)
+    store = SqliteStore(path)
+    store._writer.execute(f"UPDATE job SET {column}={value} WHERE seq=7")
+    store.close()
+    with pytest.raises(StartupError, match="is damaged: "):
+        start(path)
+
+
+def test_of_a_damaged_file_neither_the_file_nor_its_log_is_changed(tmp_path: Path):
+    """The log of a killed server is moved into the file only when that is known to be sound."""
+    path = tmp_path / "queue.db"
+    store = SqliteStore(tmp_path / "then.db")
+    fill(store)
+    store.checkpoint(restart=True)
+    fill(store, 1000)
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{store.path}{suffix}", f"{path}{suffix}")
+    store.close()
+    log = Path(f"{path}-wal")
+    damaged = bytearray(path.read_bytes())
+    at = damaged.find(b'job-0030q"x') // PAGE * PAGE
+    damaged[at : at + 8] = bytes(8)  # the head of a page that the log does not replace
+    untouched = path.read_bytes()
+    path.write_bytes(damaged)
+    before = (bytes(damaged), log.read_bytes())
+    with pytest.raises(StartupError, match="is damaged: "):
+        start(path)
+    assert (path.read_bytes(), log.read_bytes()) == before
+    path.write_bytes(untouched)
+    assert len(start(path)) == 2 * JOBS
+    assert not log.exists()
+
+
+def test_damage_that_shows_later_is_the_disk_refusing(tmp_path: Path, sound: bytes):
+    """Of finished jobs only as much is looked at as a start needs; a read that fails says so."""
+    path = tmp_path / "queue.db"
+    path.write_bytes(sound)
+    store = SqliteStore(path)
+    assert len(loaded(store)) == JOBS
+    rows = store._writer.execute(
+        "SELECT rootpage FROM sqlite_schema WHERE name='sqlite_autoindex_finished_1'"
+    ).fetchall()
+    store.close()
+    root = int(rows[0][0])
+    path.write_bytes(sound[: (root - 1) * PAGE] + bytes(PAGE) + sound[root * PAGE :])
+    store = SqliteStore(path)
+    with pytest.raises(Exception, match="malformed") as failure:
+        store.find("job-10001")
+    assert type(failure.value).__name__ == "StoreError"
+    store.close()
