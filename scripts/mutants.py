@@ -28,6 +28,9 @@ TESTS = {
 }
 """Which tests must notice a fault, by the directory it is in."""
 
+PLAIN = {"engine", "protocol"}
+"""Directories whose tests need no pytest plugin and no setting of pyproject.toml; loading those costs a second a run."""
+
 
 class Mutant(NamedTuple):
     """One fault: `old`, which is in the file exactly once, becomes `new`."""
@@ -91,7 +94,7 @@ MUTANTS = [
         "owner is not None and lock_ttl is None",
         "a job with timeout is leased as well",
     ),
-    Mutant("engine/engine.py", "held=owner is not None", "held=False", "a restart forgets who was connected"),
+    Mutant("engine/engine.py", ", owner is not None)", ", False)", "a restart forgets who was connected"),
     Mutant("engine/engine.py", "            if not owned:\n                del self._owned[lease.owner]\n", "", "owners leak"),
     Mutant("engine/engine.py", "            del queue.keys[job.options.unique_key]", "            pass", "a key is never free"),
     Mutant("engine/engine.py", "            queue.ready.discard()\n", "            pass\n", "a cancelled job is counted as ready"),
@@ -120,7 +123,7 @@ MUTANTS = [
     Mutant("engine/handlers.py", "        if holder is not None and holder.state not in UNFINISHED:\n            holder = None\n", "", "an ended job is a twin"),
     Mutant("engine/handlers.py", "holder.state in UNFINISHED and holder.queue != queue", "holder.queue != queue", "an id is never free elsewhere"),
     Mutant("engine/handlers.py", "state is None or state is State.FAILED", "state is State.FAILED", "runs after a vanished dependency"),
-    Mutant("engine/handlers.py", "actual.get(d, d) for d in", "d for d in", "waits for an id that does not exist"),
+    Mutant("engine/handlers.py", "actual.get(dependency, dependency)", "dependency", "waits for an id that does not exist"),
     Mutant("engine/handlers.py", "    if not queue.ready:\n", "    if queue.ready:\n", "drained at the wrong time"),
     Mutant("engine/handlers.py", "command.error is None", "not command.error", "an empty error is replaced"),
     Mutant("engine/handlers.py", "1, now + spec.delay)", "1, now)", "a series begins before its delay"),
@@ -169,17 +172,21 @@ def run(mutant: Mutant | None) -> tuple[bool, str]:
     with tempfile.TemporaryDirectory(prefix="mutant-") as name:
         copy = Path(name) / "src"
         shutil.copytree(ROOT / "src", copy, ignore=shutil.ignore_patterns("__pycache__"))
-        tests = [path for paths in TESTS.values() for path in paths]
+        areas = set(TESTS)
         if mutant is not None:
             target = copy / PACKAGE.name / mutant.file
             target.write_text(target.read_text().replace(mutant.old, mutant.new))
-            tests = TESTS[mutant.file.split("/")[0]]
+            areas = {mutant.file.split("/")[0]}
+        tests = [path for area in sorted(areas) for path in TESTS[area]]
         environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
         environment.pop("COVERAGE_FILE", None)
         origin = "import bunqueue_trio, sys; sys.exit(not bunqueue_trio.__file__.startswith(sys.argv[1]))"
         subprocess.run([sys.executable, "-c", origin, str(copy)], env=environment, check=True)
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "not slow and not long and not bench", "-p",
-                   "no:cacheprovider", "--durations=0", "--durations-min=99", *tests]  # fmt: skip
+                   "no:cacheprovider", *tests]  # fmt: skip
+        if areas <= PLAIN:
+            environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+            command += ["-c", os.devnull, "--rootdir", str(ROOT), "--import-mode=importlib", "-o", f"pythonpath={ROOT}"]
         try:
             done = subprocess.run(
                 command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False

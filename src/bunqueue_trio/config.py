@@ -28,6 +28,7 @@ QUEUES_IDLE_MAX = 1024  # queues kept without a job in them; a million names mus
 
 # --- the journal and the store -----------------------------------------------------------------
 INLINE_ROWS_MAX = 128  # a commit of so many rows (1 ms) costs less than two thread hops and GIL fights
+INLINE_BYTES_MAX = 256 * 1024  # and of so many bytes of payloads: also about 1 ms of the event loop
 COMMIT_RETRY_MIN_MS = 50  # a full disk rarely heals sooner; the first retry is nearly free
 COMMIT_RETRY_MAX_MS = 2 * SECOND_MS  # how long after the disk is back the server may lag
 CHECKPOINT_MS = SECOND_MS  # how often the size of the write-ahead log is looked at

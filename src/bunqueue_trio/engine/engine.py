@@ -211,14 +211,9 @@ class Engine:
         timeout = job.options.timeout
         ttl = lock_ttl or self.rules.lease
         unlimited = timeout is not None or (owner is not None and lock_ttl is None)
-        lease = Lease(
-            token=self.new_id(now),
-            until=None if unlimited else now + ttl,
-            ttl=ttl,
-            timeout_at=None if timeout is None else now + timeout,
-            owner=owner,
-            held=owner is not None,
-        )
+        until = None if unlimited else now + ttl
+        timeout_at = None if timeout is None else now + timeout
+        lease = Lease(self.new_id(now), ttl, until, timeout_at, owner, owner is not None)
         self.schedule.disarm(job)
         self._move(job, ACTIVE)
         job.started_at = now

@@ -92,8 +92,13 @@ def _add(engine: Engine, spec: c.JobSpec, queue_name: str, now: int, actual: dic
     if holder is not None:
         engine.emit("duplicated", holder, now)
         return holder.id
-    outcomes = {d: engine.outcome(d) for d in (actual.get(d, d) for d in spec.depends_on)}
-    waiting_on = {d for d, state in outcomes.items() if state is not State.COMPLETED}
+    outcomes: dict[str, State | None] = {}
+    waiting_on: set[str] = set()
+    for dependency in spec.depends_on:
+        job_id = actual.get(dependency, dependency)
+        outcomes[job_id] = engine.outcome(job_id)
+        if outcomes[job_id] is not State.COMPLETED:
+            waiting_on.add(job_id)
     if spec.job_id is not None:
         engine.replace(spec.job_id)
     options = _options(engine, spec, now)

@@ -35,6 +35,7 @@ _ESCAPES = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
     re.DOTALL,
 )
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # as signed bytes: one deeper, one less deep
@@ -124,8 +125,9 @@ def _read_object(body: bytes, malformed: errors.Fault, no_object: errors.Fault |
         body.decode()
         # msgspec refuses an escaped lone surrogate even inside a payload that it skips. Its backslash
         # becomes 0xFF, which valid UTF-8 cannot hold, passes the skipping, and is turned back later.
-        masked = _ESCAPES.sub(lambda m: b"\xff" + m[1] if m[1] else m[0], body)
-        return _OBJECT.decode(masked)
+        if _SURROGATE.search(body):
+            body = _ESCAPES.sub(lambda m: b"\xff" + m[1] if m[1] else m[0], body)
+        return _OBJECT.decode(body)
     except (ValueError, RecursionError) as error:
         fault = malformed
         if isinstance(error, msgspec.ValidationError) and no_object is not None and _is_json(body):

@@ -189,12 +189,13 @@ class Core:
     def _serve(self, queue: str) -> None:
         line = self._lines[queue]
         while line and (ready := self._engine.queues.get(queue)) and ready.ready:
-            waiter, _ = line.popitem(last=False)
+            waiter = next(iter(line))
             self._engine.handed = 0
-            waiter.reply = apply(self._engine, waiter.command, self.clock.now(), waiter.owner)
-            waiter.handed = self._engine.handed
-            self._note_deliveries(waiter.reply)
-            waiter.served.set()
+            reply = apply(self._engine, waiter.command, self.clock.now(), waiter.owner)
+            if self._note_deliveries(reply):  # else what was ready has expired in this very moment
+                del line[waiter]
+                waiter.reply, waiter.handed = reply, self._engine.handed
+                waiter.served.set()
         if not line:
             del self._lines[queue]
 
@@ -210,11 +211,16 @@ class Core:
     async def _poll(self, begun: "Begun") -> r.Reply:
         command, owner, nothing = begun.command, begun.owner, begun.reply
         assert isinstance(command, c.Pull | c.PullBatch)
+        if self.stopping:
+            return nothing
         if self.pollers >= self._pollers_max:
             raise Refused(*errors.OVERLOADED, retry_after=1)
         waiter = _Waiter(command, owner)
         line = self._lines.setdefault(command.queue, OrderedDict())
         line[waiter] = None
+        if (queue := self._engine.queues.get(command.queue)) and queue.ready:  # it came since `begin`
+            self._engine.woken[command.queue] = None
+            self._settle()
         self.pollers += 1
         parked_at = trio.current_time()
         try:

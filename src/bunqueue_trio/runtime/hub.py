@@ -69,6 +69,8 @@ class Hub:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.last_event_id = store.last_event_id
+        """The id of the newest published event; the store may be ahead while a thread commits."""
         self._readers: dict[str | None, dict[Subscription, None]] = {}
         self.dropped = 0
         """Events that some reader missed."""
@@ -77,11 +79,6 @@ class Hub:
 
     def __len__(self) -> int:
         return sum(map(len, self._readers.values()))
-
-    @property
-    def last_event_id(self) -> int:
-        """The id of the newest published event."""
-        return self._store.last_event_id
 
     def subscribe(self, queue: str | None, bell: Bell) -> Subscription:
         """Return a new subscription to the events of ``queue``, or of all queues."""
@@ -105,6 +102,7 @@ class Hub:
 
     def publish(self, batch: Batch, seconds: float) -> None:
         """Offer the events of a batch that was just committed to their readers."""
+        self.last_event_id = batch.last_event_id
         if not self._readers:
             return
         everything = self._readers.get(None, {})

@@ -11,7 +11,7 @@ import structlog
 import trio
 
 from bunqueue_trio import errors
-from bunqueue_trio.config import COMMIT_RETRY_MAX_MS, COMMIT_RETRY_MIN_MS, INLINE_ROWS_MAX
+from bunqueue_trio.config import COMMIT_RETRY_MAX_MS, COMMIT_RETRY_MIN_MS, INLINE_BYTES_MAX, INLINE_ROWS_MAX
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.runtime.bell import Bell
@@ -124,12 +124,11 @@ class Journal:
             hear(batch, seconds)
 
     def _take(self) -> tuple[Batch, trio.Event]:
-        batch = make_batch(
-            self._engine.take(),
-            self._clock.now(),
-            durable=self._durable,
-            last_event_id=self._store.last_event_id,
-        )
+        changes, last_event_id = self._engine.take(), self._store.last_event_id
+        try:
+            batch = make_batch(changes, self._clock.now(), durable=self._durable, last_event_id=last_event_id)
+        except Exception as error:  # the engine has let go of these changes, so there is no going on
+            raise AssertionError("the engine holds what no store can") from error
         done, self._gathered, self._durable = self._gathered, trio.Event(), False
         return batch, done
 
@@ -142,7 +141,7 @@ class Journal:
         try:
             begun = trio.current_time()
             # A thread hop costs more than a small commit; an fsync or a large one would stop the loop.
-            if self._store.inline or (not batch.durable and batch.rows() <= INLINE_ROWS_MAX):
+            if self._store.inline or _is_small(batch):
                 self._store.commit(batch)
             else:
                 await trio.to_thread.run_sync(self._store.commit, batch)
@@ -154,3 +153,7 @@ class Journal:
             return None
         finally:
             self.disk.release()
+
+
+def _is_small(batch: Batch) -> bool:
+    return not batch.durable and batch.rows() <= INLINE_ROWS_MAX and batch.bytes() <= INLINE_BYTES_MAX

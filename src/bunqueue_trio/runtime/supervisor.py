@@ -41,7 +41,7 @@ async def supervise(child: Child) -> None:
             await child.run()
         except Exception as error:
             child.last_error = f"{type(error).__name__}: {error}"
-            if _breaks_invariant(error) or not _may_restart(child):
+            if breaks_invariant(error) or not _may_restart(child):
                 child.state = "failed"
                 _log.critical("task failed for good", task=child.name, exc_info=True)
                 raise
@@ -54,9 +54,10 @@ async def supervise(child: Child) -> None:
         await trio.sleep(_BACKOFF_S[min(len(child.failures), len(_BACKOFF_S)) - 1])
 
 
-def _breaks_invariant(error: BaseException) -> bool:
+def breaks_invariant(error: BaseException) -> bool:
+    """Return whether ``error``, or anything in a group of errors, says that an invariant is broken."""
     if isinstance(error, BaseExceptionGroup):
-        return any(_breaks_invariant(e) for e in error.exceptions)
+        return any(breaks_invariant(e) for e in error.exceptions)
     return isinstance(error, AssertionError)
 
 

@@ -39,7 +39,7 @@ from bunqueue_trio.runtime.services import (
     RetentionSweeper,
     looped,
 )
-from bunqueue_trio.runtime.supervisor import Child, supervise
+from bunqueue_trio.runtime.supervisor import Child, breaks_invariant, supervise
 from bunqueue_trio.storage.store import Store
 
 _log = structlog.get_logger()
@@ -133,8 +133,13 @@ async def serve(
         StartupError: the store cannot be read or an address cannot be bound.
         StoreError: the last batch could not be written within the grace period.
     """
-    server.engine.load(server.store.load(), server.clock.now())
+    try:
+        server.engine.load(server.store.load(), server.clock.now())
+    except BaseException:  # what cannot be read is left as it is, log and all
+        server.store.close()
+        raise
     server.core.advance()
+    broken = False
     try:
         async with trio.open_nursery() as persistence:
             persistence.start_soon(supervise, server.flusher)
@@ -152,25 +157,40 @@ async def serve(
                     serving.cancel_scope.deadline = trio.current_time() + grace_s
                 services.cancel_scope.cancel()
             persistence.cancel_scope.cancel()
+    except BaseException as error:
+        broken = breaks_invariant(error)
+        raise
     finally:
         with trio.CancelScope(shield=True):
-            await _close(server)
+            try:
+                if not broken:  # else memory is not to be trusted, and the next start recovers from the disk
+                    await _write_the_rest(server)
+            finally:
+                _close(server.store)
 
 
-async def _close(server: Server) -> None:
-    """Commit what still waits, empty the log, close the file."""
-    grace_s = max(1.0, server.settings.grace_ms / 1000)
-    with trio.move_on_after(grace_s):
-        while server.journal.dirty:
-            await server.journal.flush()
-    unwritten = server.journal.failing if server.journal.dirty else None
+async def _write_the_rest(server: Server) -> None:
+    """Commit what still waits.
+
+    Raises:
+        StoreError: it could not be written within the grace period.
+    """
+    journal = server.journal
+    with trio.move_on_after(max(1.0, server.settings.grace_ms / 1000)):
+        while journal.dirty:
+            await journal.flush()
+    if journal.dirty:
+        raise StoreError(f"unanswered changes could not be written: {journal.failing}")
+
+
+def _close(store: Store) -> None:
+    """Empty the log, close the file."""
     try:
-        server.store.checkpoint(restart=True)
+        store.checkpoint(restart=True)
     except StoreError as error:
         _log.warning("the log was not emptied; the next start reads it", error=str(error))
-    server.store.close()
-    if unwritten is not None:
-        raise StoreError(f"unanswered changes could not be written: {unwritten}")
+    finally:
+        store.close()
 
 
 def _uuid7(now: int) -> str:

@@ -104,7 +104,9 @@ class ExpressConnection:
         self._unread = b""
         self.deadline = FOREVER
         self.idle = True
-        """Between two requests: may be closed without anybody missing anything."""
+        """No request is under way: may be closed without anybody missing anything."""
+        self.lingers = False
+        """The client may still be sending what nobody will read."""
         self.websocket: WebSocket | None = None
 
     async def run(self) -> None:
@@ -154,6 +156,7 @@ class ExpressConnection:
             raise Handover(head_bytes + self._unread)
         too_large = length > self._server.settings.body_max_bytes  # nobody will read it to its end
         keep = parser.should_keep_alive() and not too_large and not self._server.stop.is_set()
+        self.lingers = too_large
         await self._send(response, is_head=method == "HEAD", keep=keep)
         if keep and body is None and length:
             await read_body(length)  # refused before it was read: the next request comes after it
@@ -161,8 +164,8 @@ class ExpressConnection:
 
     async def _read_head(self) -> bytes:
         """Return the bytes of the next request's head, which stay unread; b"" at the end."""
-        self.idle = not self._unread
-        self.deadline = trio.current_time() + (KEEP_ALIVE_S if self.idle else HEADER_TIMEOUT_S)
+        self.idle = True
+        self.deadline = trio.current_time() + (HEADER_TIMEOUT_S if self._unread else KEEP_ALIVE_S)
         while True:
             unread = self._unread
             end = unread.find(b"\r\n\r\n")
@@ -175,8 +178,7 @@ class ExpressConnection:
             data = bytes(await self._stream.receive_some(RECEIVE_BYTES))
             if not data:
                 return b""
-            if self.idle:
-                self.idle = False
+            if not unread:
                 self.deadline = trio.current_time() + HEADER_TIMEOUT_S
             self._unread = unread + data if unread else data
 

@@ -88,18 +88,8 @@ class Gateway:
         if method == "OPTIONS":
             return Response(204, (*self.cors(origin), *_PREFLIGHT), b"")
         path, _, query = request.target.partition("?")
-        match = _match_or_refusal(self._router, path)
-        route = match.methods.get(method) if isinstance(match, Match) else None
-        if route is None or not route.open:
-            is_open = isinstance(match, Match) and any(r.open for r in match.methods.values())
-            if not is_open:
-                self.admit(request.headers, anonymous=self._is_anonymous(match, method))
-        if isinstance(match, Refused):
-            raise match
-        if match is None:
-            raise errors.NOT_FOUND.refuse()
-        if route is None and method == "HEAD":
-            route = _head_route(match)
+        match = self._admitted(request, path)
+        route = match.methods.get(method) or (_head_route(match) if method == "HEAD" else None)
         if route is None:
             return self._wrong_method(match, origin)
         if route.target == "events":
@@ -110,6 +100,22 @@ class Gateway:
             content_type, body, status = await PAGES[route.target](self._server)
             return Response(status, self._headers(content_type, origin), body)
         return await self._run(route, match, request, query, origin)
+
+    def _admitted(self, request: Request, path: str) -> Match:
+        """Return where ``path`` leads, after rate limit and authentication, if it asks for them.
+
+        Raises:
+            Refused: 429, 401, or what is wrong with the path.
+        """
+        match = _match_or_refusal(self._router, path)
+        is_open = isinstance(match, Match) and any(route.open for route in match.methods.values())
+        if not is_open:
+            self.admit(request.headers, anonymous=self._is_anonymous(match, request.method))
+        if isinstance(match, Refused):
+            raise match
+        if match is None:
+            raise errors.NOT_FOUND.refuse()
+        return match
 
     async def _run(self, route: Route, match: Match, request: Request, query: str, origin: str | None) -> Response:
         kind: Any = route.target

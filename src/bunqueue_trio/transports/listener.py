@@ -7,14 +7,14 @@ and, at a stop, first the idle ones, then those that owe nothing, at the end of 
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import structlog
 import trio
 from hypercorn.config import Config
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ConnectionState
+from hypercorn.typing import AppWrapper, ConnectionState
 from hypercorn.utils import wrap_app
 
 from bunqueue_trio import errors
@@ -37,7 +37,7 @@ from bunqueue_trio.transports.sockets import open_listeners
 _log = structlog.get_logger()
 
 _GOING_AWAY = 1001
-_MARGIN_S = 0.5  # before the end of the grace: for close frames and the last answers to get out
+_MARGIN_S = 1.0  # before the end of the grace: for close frames and the last answers to get out
 
 
 class _Stream(trio.abc.Stream):
@@ -80,12 +80,17 @@ class _Connection:
         self.stream = stream
         self.express = express
         self.handed: _Stream | None = None
+        self.requests = 0
+        """Requests under way at Hypercorn."""
+        self.idle_since = trio.current_time()
         self.scope = trio.CancelScope()
 
     def is_late(self, now: float) -> bool:
         """Return whether its client has used up its time."""
         if self.handed is not None:
-            return now > self.handed.deadline
+            # Hypercorn forgets its own keep-alive timer when a response is streamed.
+            idle_s = 0 if self.requests else now - self.idle_since
+            return now > self.handed.deadline or idle_s > KEEP_ALIVE_S
         if self.express is None:
             return False
         websocket = self.express.websocket
@@ -93,7 +98,21 @@ class _Connection:
 
     def is_idle(self) -> bool:
         """Return whether nobody misses anything when it ends now."""
-        return self.handed is None and self.express is not None and self.express.idle
+        if self.handed is not None:
+            return self.requests == 0
+        return self.express is not None and self.express.idle
+
+    def counted(self, app: AppWrapper) -> AppWrapper:
+        """Return ``app`` with its requests counted as this connection's."""
+        return cast("AppWrapper", partial(self._run, app))
+
+    async def _run(self, app: AppWrapper, *args: Any) -> None:
+        self.requests += 1
+        try:
+            await app(*args)
+        finally:
+            self.requests -= 1
+            self.idle_since = trio.current_time()
 
 
 class Http:
@@ -163,11 +182,12 @@ class Http:
             except Handover as handover:
                 unread = handover.unread
             else:
-                await _close_politely(connection.stream)
+                if connection.express.lingers:
+                    await _close_politely(connection.stream)
                 return
         connection.handed = _Stream(connection.stream, unread)
         await TCPServer(
-            self._app,
+            connection.counted(self._app),
             self._config,
             self._context,
             ConnectionState({}),
@@ -209,7 +229,7 @@ class Http:
             if websocket is not None:
                 websocket.close(_GOING_AWAY, "server is shutting down")
         if self._connections:
-            await trio.sleep(min(_MARGIN_S, self._server.settings.grace_ms / 1000))
+            await trio.sleep(min(_MARGIN_S / 2, self._server.settings.grace_ms / 1000))
         for connection in list(self._connections):
             await self._end(connection)
 

@@ -24,6 +24,7 @@ from bunqueue_trio.transports.openapi_words import (
     DESCRIPTIONS,
     ERRORS,
     EXAMPLES,
+    LINKS,
     PAGE_ANSWERS,
     STATE_ERRORS,
     SUMMARIES,
@@ -47,13 +48,18 @@ _Schema = dict[str, Any]
 
 async def openapi(server: Server) -> tuple[str, bytes, int]:
     """Return the page."""
-    return "application/json", encode(document()), 200
+    return "application/json", _encoded(), 200
+
+
+@functools.cache
+def _encoded() -> bytes:
+    return encode(document())
 
 
 def document() -> _Schema:
     """Return the whole description."""
     shapes = [*dict.fromkeys(_shape(route) for route in ROUTES if _has_body(route)), *_reply_types()]
-    _, components = msgspec.json.schema_components(shapes, ref_template=_REF)
+    _, components = msgspec.json.schema_components(shapes, ref_template=_REF, schema_hook=_any)
     for schema in components.values():
         _close(schema)
     paths: dict[str, _Schema] = {}
@@ -77,6 +83,12 @@ def document() -> _Schema:
             "responses": {str(status): _error(status, words) for status, words in ERRORS.items()},
         },
     }  # fmt: skip
+
+
+def _any(kind: type) -> _Schema:
+    """Return the schema of ``object``, which may be anything."""
+    assert kind is object, kind
+    return {"description": "any value"}
 
 
 def operation_id(route: Route) -> str:
@@ -125,33 +137,36 @@ def _tag(route: Route) -> str:
 
 def _responses(route: Route) -> _Schema:
     kind = route.target
-    responses: _Schema = {}
-    if isinstance(kind, type) and kind in REPLIES:
-        content: _Schema = {"schema": {"$ref": _REF.format(name=REPLIES[kind].__name__)}}
-        if kind in EXAMPLES:
-            content["examples"] = {"documented": {"value": EXAMPLES[kind].answer}}
-        responses["200"] = {"description": "Done, and committed.", "content": {"application/json": content}}
-        if kind not in (c.GetJob, c.GetState, c.GetResult):
-            responses |= _refs(503)
-    else:
-        name = kind if isinstance(kind, str) else kind.__name__.lower()
-        for status, (description, media, schema) in PAGE_ANSWERS[name].items():
-            responses[str(status)] = {"description": description, "content": {media: {"schema": schema}}}
+    responses = _answers(route)
+    refusals = []
     if not route.open:
-        responses |= _refs(429) | (_refs(401) if route.auth != "never" else {})
-    if isinstance(kind, type) and kind not in (c.Ping, c.Stats):
-        responses |= _refs(400)
-        if route.path.startswith("/jobs/:id") and kind in STATE_ERRORS:
-            responses |= _refs(404)
-    elif ":queue" in route.path:
-        responses |= _refs(400)
+        refusals += [429] if route.auth == "never" else [401, 429]
+    if ":queue" in route.path or (isinstance(kind, type) and kind in REPLIES):
+        refusals.append(400)
+    if kind in STATE_ERRORS:
+        refusals.append(404)
     if _has_body(route) or route.optional_body:
-        responses |= _refs(413)
+        refusals.append(413)
+    responses |= {str(status): {"$ref": f"#/components/responses/{status}"} for status in refusals}
     return dict(sorted(responses.items()))
 
 
-def _refs(status: int) -> _Schema:
-    return {str(status): {"$ref": f"#/components/responses/{status}"}}
+def _answers(route: Route) -> _Schema:
+    """Return the responses that are no refusals, and 503, with which a command may meet a full disk."""
+    kind = route.target
+    if not isinstance(kind, type) or kind not in REPLIES:
+        name = kind if isinstance(kind, str) else kind.__name__.lower()
+        return {
+            str(status): {"description": description, "content": {media: {"schema": schema}}}
+            for status, (description, media, schema) in PAGE_ANSWERS[name].items()
+        }
+    content: _Schema = {"schema": {"$ref": _REF.format(name=REPLIES[kind].__name__)}}
+    if kind in EXAMPLES:
+        content["examples"] = {"documented": {"value": EXAMPLES[kind].answer}}
+    answer: _Schema = {"description": "Done, and committed.", "content": {"application/json": content}}
+    if kind in LINKS:
+        answer["links"] = LINKS[kind]
+    return {"200": answer, "503": {"$ref": "#/components/responses/503"}}
 
 
 def _error(status: int, words: Words) -> _Schema:
@@ -234,7 +249,7 @@ def _in_json(shape: Any) -> Any:
         return _twin(shape)
     origin, arguments = get_origin(shape), get_args(shape)
     if origin is Annotated:
-        return Annotated[(_in_json(arguments[0]), *arguments[1:])]  # type: ignore[return-value]  # of any length
+        return Annotated[(_in_json(arguments[0]), *arguments[1:])]
     if origin is list:
         return list[_in_json(arguments[0])]  # type: ignore[misc]
     if origin in (Union, UnionType):

@@ -67,7 +67,6 @@ STATE_ERRORS = frozenset({c.GetJob, c.GetState, c.GetResult, c.Cancel})
 """Commands that answer 404 for a job that is not there (the others say 400, as the job may have been theirs)."""
 
 SUMMARIES = {
-    "/queues/:queue/jobs": None,
     "/events": "Follow what happens to all jobs, as server-sent events.",
     "/events/queues/:queue": "Follow what happens to the jobs of one queue, as server-sent events.",
     "/ws": "Open a WebSocket: commands, and the events of all queues.",
@@ -140,6 +139,22 @@ EXAMPLES: dict[type[c.Command], Example] = {
     ),
     c.GetResult: Example(None, {"ok": True, "id": _ID, "result": {"sent": True}}),
 }  # fmt: skip
+
+
+def _to(operation: str, pointer: str, body: dict[str, str] | None = None) -> _Schema:
+    link: _Schema = {"operationId": operation, "parameters": {"id": f"$response.body#{pointer}"}}
+    return link | ({"requestBody": body} if body else {})
+
+
+LINKS: dict[type[c.Command], _Schema] = {
+    c.Push: {name: _to(name, "/id") for name in ("getJob", "getState", "getResult", "cancel")},
+    c.Pull: {
+        "ack": _to("ack", "/job/id", {"token": "$response.body#/token"}),
+        "fail": _to("fail", "/job/id", {"token": "$response.body#/token"}),
+        "heartbeat": _to("heartbeat", "/job/id", {"token": "$response.body#/token"}),
+    },
+}
+"""What can be done next with an answer."""
 
 # --- the server's own pages: status → description, media type, schema -----------------------------
 

@@ -41,7 +41,7 @@ async def _ready(server: Server) -> Page:
     return _json({"ok": server.ready, "ready": server.ready}, 200 if server.ready else 503)
 
 
-async def _ping(server: Server) -> Page:
+def _ping(server: Server) -> Page:
     return _json({"ok": True, "data": {"pong": True, "time": server.clock.now()}})
 
 
@@ -66,7 +66,7 @@ async def _health(server: Server) -> Page:
     )
 
 
-async def _stats(server: Server) -> Page:
+def _stats(server: Server) -> Page:
     counts, totals = server.counts(), server.engine.totals
     pushes, pulls = server.rates.per_second()
     memory = server.memory.read()
@@ -159,12 +159,22 @@ def _collections(server: Server) -> dict[str, int]:
     }
 
 
+def _later(page: Callable[[Server], Page]) -> Callable[[Server], Awaitable[Page]]:
+    async def made(server: Server) -> Page:
+        return page(server)
+
+    return made
+
+
+INSTANT: dict[str, Callable[[Server], Page]] = {"ping": _ping, "stats": _stats}
+"""The pages that are commands too: made in one step, so that a connection's replies keep their order."""
+
 PAGES: dict[str, Callable[[Server], Awaitable[Page]]] = {
     "live": _live,
     "ready": _ready,
-    "ping": _ping,
+    "ping": _later(_ping),
     "health": _health,
-    "stats": _stats,
+    "stats": _later(_stats),
     "metrics": _metrics,
     "prometheus": prometheus,
     "tasks": _tasks,

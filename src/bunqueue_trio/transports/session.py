@@ -23,7 +23,7 @@ from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.core import Begun
 from bunqueue_trio.runtime.tree import Server
 from bunqueue_trio.transports.gateway import Gateway
-from bunqueue_trio.transports.pages import PAGES
+from bunqueue_trio.transports.pages import INSTANT
 
 _log = structlog.get_logger()
 
@@ -123,7 +123,7 @@ class Session:
 
     def _run(self, command: c.Command, nursery: trio.Nursery) -> None:
         if isinstance(command, c.SessionCommand):
-            self._run_here(command, nursery)
+            self._run_here(command)
             return
         if not self._vouched and isinstance(command, c.Pull | c.PullBatch) and command.lock_ttl is None:
             command.lock_ttl = self._server.settings.lease_ms
@@ -136,7 +136,7 @@ class Session:
             self._polls += 1
             nursery.start_soon(self._poll, begun)
 
-    def _run_here(self, command: c.SessionCommand, nursery: trio.Nursery) -> None:
+    def _run_here(self, command: c.SessionCommand) -> None:
         match command:
             case c.Auth(token=token):
                 if not self._gateway.is_token(token):
@@ -154,11 +154,8 @@ class Session:
                     self._subscription.types = (EVENT_TYPES if wanted is None else wanted) - unwanted
                 self._reply(0, r.OK, command.req_id)
             case c.Ping() | c.Stats():
-                nursery.start_soon(self._page, type(command).__name__.lower(), command.req_id)
-
-    async def _page(self, name: str, req_id: Raw) -> None:
-        _, body, _ = await PAGES[name](self._server)
-        self._reply(0, body, req_id)
+                _, body, _ = INSTANT[type(command).__name__.lower()](self._server)
+                self._reply(0, body, command.req_id)
 
     async def _poll(self, begun: Begun) -> None:
         try:

@@ -1,0 +1,169 @@
+"""Where the server listens: several places, Unix sockets, TLS; and what stops it from listening."""
+
+import os
+import socket
+import ssl
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import trio
+import trustme
+
+from bunqueue_trio.config import Settings
+from bunqueue_trio.errors import StartupError
+from bunqueue_trio.transports.sockets import open_listeners
+from tests.operations.processes import Running, bunqueue, serving
+from tests.wire.server import free_port
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def certificate(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    directory = tmp_path_factory.mktemp("tls")
+    issued = authority.issue_cert("localhost", "127.0.0.1")
+    files = {"TLS_CERT_FILE": directory / "cert.pem", "TLS_KEY_FILE": directory / "key.pem"}
+    files["TLS_CERT_FILE"].write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+    files["TLS_KEY_FILE"].write_bytes(issued.private_key_pem.bytes())
+    return {name: str(path) for name, path in files.items()}
+
+
+@pytest.fixture
+def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A path that is short enough for a socket, wherever the tests' directory is."""
+    directory = Path(os.path.relpath(tmp_path_factory.mktemp("s")))
+    yield directory.absolute() if len(str(directory.absolute())) < 90 else directory
+    assert directory.is_dir()
+
+
+@pytest.mark.slow
+def test_several_places_serve_the_same_queue(tmp_path: Path, short: Path):
+    path, port = short / "http.sock", free_port()
+
+    def is_ready(running: Running) -> bool:
+        return "listening" in running.log
+
+    binds = f"127.0.0.1:{port},unix:{path}"
+    with serving(tmp_path, env={"BIND": binds}, ready=is_ready) as running:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://localhost") as client:
+            pushed = client.post("/queues/q/jobs", json={"data": 1}).json()["id"]
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+            assert client.get("/queues/q/jobs").json()["job"]["id"] == pushed
+        done = bunqueue("stats", "--url", f"unix:{path}", "--json")
+        assert (done.code, '"totalPulled": 1' in done.out) == (0, True)
+        assert running.stop() == 0
+        assert not path.exists(), "the socket's file goes with the server"
+
+
+@pytest.mark.slow
+def test_tls_serves_requests_long_polls_and_events(tmp_path: Path, authority: trustme.CA, certificate: dict[str, str]):
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+
+    def client(running: Running) -> httpx.Client:
+        url = f"https://localhost:{running.port}"
+        return httpx.Client(base_url=url, verify=context, trust_env=False, timeout=20)
+
+    def is_ready(running: Running) -> bool:
+        return "https://127.0.0.1" in running.log
+
+    with serving(tmp_path, env=certificate, ready=is_ready) as running, client(running) as one:
+        with one.stream("GET", "/events") as events:
+            lines = events.iter_lines()
+            assert any("connected" in next(lines) for _ in range(3))
+            with client(running) as other:
+                pushed = other.post("/queues/q/jobs", json={"data": "x" * 100_000}).json()["id"]
+            assert any(pushed in next(lines) for _ in range(5))
+        assert one.get("/queues/q/jobs?timeout=1000").json()["job"]["id"] == pushed
+        assert one.get("/queues/q/jobs?timeout=100").json()["job"] is None
+        with socket.create_connection(("127.0.0.1", running.port)) as plain:
+            plain.sendall(b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n")
+            plain.settimeout(5)
+            assert not plain.recv(100).startswith(b"HTTP/1.1 200")
+        assert one.get("/ready").status_code == 200
+        assert running.stop() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [
+        ({"TLS_CERT_FILE": "/no/such.pem"}, "TLS_CERT_FILE='/no/such.pem': cannot be read: No such file or directory"),
+        ({"TLS_KEY_FILE": "CERT"}, "are no certificate with its key"),
+    ],
+)
+def test_unusable_tls_files_stop_the_start(
+    tmp_path: Path, certificate: dict[str, str], changed: dict[str, str], complaint: str
+):
+    changed = {name: certificate["TLS_CERT_FILE"] if value == "CERT" else value for name, value in changed.items()}
+    env = certificate | changed | {"DATA_PATH": str(tmp_path / "q.db"), "HTTP_PORT": "0"}
+    done = bunqueue("serve", env=env)
+    assert done.code == 2
+    assert complaint in done.err.splitlines()[-1]
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.slow
+def test_an_address_in_use_stops_the_start_with_one_line(tmp_path: Path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = bunqueue("serve", "--bind", address, env={"DATA_PATH": str(tmp_path / "q.db")})
+    assert (done.code, done.err) == (2, f"bunqueue-trio: {address}: cannot listen: Address already in use\n")
+
+
+async def listen(*binds: str) -> list[str]:
+    listeners, addresses = await open_listeners(Settings(bind=binds))
+    for listener in listeners:
+        await listener.aclose()
+    return addresses
+
+
+async def test_what_a_dead_server_left_makes_room(short: Path):
+    path = short / "x.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    assert path.exists()
+    assert await listen(f"unix:{path}") == [f"unix:{path}"]
+    assert not path.exists()
+
+
+async def test_a_living_server_or_a_file_keeps_its_place(short: Path):
+    path, file = short / "x.sock", short / "file"
+    file.write_text("mine")
+    with socket.socket(socket.AF_UNIX) as living:
+        living.bind(str(path))
+        living.listen()
+        with pytest.raises(StartupError, match="cannot listen: Address already in use"):
+            await listen(f"unix:{path}")
+    with pytest.raises(StartupError, match="cannot listen"):
+        await listen(f"unix:{file}")
+    assert file.read_text() == "mine"
+
+
+async def test_a_successor_keeps_its_socket(short: Path):
+    path = short / "x.sock"
+    (first, *_), _ = await open_listeners(Settings(bind=(f"unix:{path}",)))
+    path.unlink()
+    (second, *_), _ = await open_listeners(Settings(bind=(f"unix:{path}",)))
+    await first.aclose()
+    assert path.exists()
+    await second.aclose()
+    assert not path.exists()
+
+
+async def test_when_one_place_fails_the_others_are_given_up(short: Path):
+    path = short / "x.sock"
+    with pytest.raises(StartupError, match=r"no\.\.such:1: cannot listen"):
+        await listen(f"unix:{path}", "no..such:1")
+    assert not path.exists()
+    with trio.move_on_after(1):
+        assert await listen(f"unix:{path}")

@@ -1,0 +1,162 @@
+"""Settings: where they come from, what is refused and how it is said."""
+
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bunqueue_trio.config import Bind, Settings, load, parse_bind
+from bunqueue_trio.errors import StartupError
+from tests.operations.processes import bunqueue
+
+
+def test_flags_override_the_file_and_the_file_the_environment(tmp_path: Path):
+    file = tmp_path / "s.toml"
+    file.write_text('http_port = 2\nlease_ms = 3\nauth_tokens = ["a", "b"]\nmetrics_auth = true\n')
+    environ = {"HTTP_PORT": "1", "LEASE_MS": "1", "STALLS_MAX": "1"}
+    loaded = load(environ, file=file, flags={"http_port": "3", "lease_ms": None})
+    settings, sources = loaded.settings, loaded.sources
+    assert (settings.http_port, settings.lease_ms, settings.stalls_max) == (3, 3, 1)
+    assert (settings.auth_tokens, settings.metrics_auth) == (("a", "b"), True)
+    assert (sources["http_port"], sources["stalls_max"]) == ("--http-port", "STALLS_MAX")
+    assert str(file) in sources["lease_ms"]
+    assert sources["grace_ms"] == "default"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("HTTP_PORT", "65536", "HTTP_PORT='65536': must be between 0 and 65535"),
+        ("HTTP_PORT", "", "HTTP_PORT='': must be an integer"),
+        ("HTTP_PORT", "--5", "HTTP_PORT='--5': must be an integer"),
+        ("HTTP_PORT", "5.0", "HTTP_PORT='5.0': must be an integer"),
+        ("METRICS_AUTH", "maybe", "METRICS_AUTH='maybe': must be true or false"),
+        ("LOG_LEVEL", "loud", "LOG_LEVEL='loud': must be one of debug, info, warning, error"),
+        ("DATA_PATH", "", "DATA_PATH='': must not be empty"),
+        ("BIND", "nowhere", "BIND='nowhere': 'nowhere' is not host:port"),
+        ("TLS_CERT_FILE", "c.pem", "TLS_CERT_FILE='c.pem': TLS_KEY_FILE is needed as well"),
+        ("TLS_KEY_FILE", "k.pem", "TLS_KEY_FILE='k.pem': TLS_CERT_FILE is needed as well"),
+    ],
+)
+def test_a_bad_setting_is_named_with_its_value(name: str, value: str, complaint: str):
+    with pytest.raises(StartupError) as refused:
+        load({name: value})
+    assert str(refused.value).startswith(complaint)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("http_prot = 1", "unknown setting 'http_prot'"),
+        ("http_port = ", "cannot be read"),
+        ("http_port = true", "must be an integer"),
+        ("data_path = 5", "must be a string"),
+        ("bind = ['x']", "is not host:port"),
+    ],
+)
+def test_a_bad_file_is_named(tmp_path: Path, content: str, complaint: str):
+    file = tmp_path / "s.toml"
+    file.write_text(content)
+    with pytest.raises(StartupError, match=complaint) as refused:
+        load({}, file=file)
+    assert str(file) in str(refused.value)
+
+
+def test_a_bad_secret_is_not_shown():
+    f = next(f for f in fields(Settings) if f.name == "auth_tokens")
+    assert f.metadata["secret"]
+
+
+@pytest.mark.parametrize("off", ["", "Infinity", "none"])
+def test_what_is_off_can_be_written_down(off: str):
+    assert load({"RATE_LIMIT_MAX_REQUESTS": off}).settings.rate_limit_max_requests is None
+    assert load({"TLS_CERT_FILE": ""}).settings.tls_cert_file is None
+
+
+@pytest.mark.parametrize(
+    ("text", "bind"),
+    [
+        ("0.0.0.0:80", Bind("0.0.0.0", 80)),
+        ("[::1]:0", Bind("::1", 0)),
+        ("example.org:6790", Bind("example.org", 6790)),
+        ("unix:/run/x.sock", Bind(path="/run/x.sock")),
+    ],
+)
+def test_a_bind_is_read_and_written_alike(text: str, bind: Bind):
+    assert parse_bind(text) == bind
+    assert str(bind) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":80", "host", "host:", "host:65536", "host:٣", "::1:80", "unix:x", "unix:/" + "x" * 107, "host:-1"]
+)
+def test_a_bad_bind_is_refused(text: str):
+    with pytest.raises(ValueError, match=r"needs|is not"):
+        parse_bind(text)
+
+
+@pytest.mark.parametrize(
+    ("bind", "local"),
+    [("127.0.0.1:1", True), ("[::1]:1", True), ("localhost:1", True), ("unix:/x", True), ("0.0.0.0:1", False)],
+)
+def test_loopback_and_unix_sockets_are_local(bind: str, local: bool):
+    assert parse_bind(bind).is_local is local
+
+
+def test_bind_replaces_host_and_port():
+    assert load({"HOST": "h", "HTTP_PORT": "5"}).settings.binds == (Bind("h", 5),)
+    both = load({"HOST": "h", "BIND": "127.0.0.1:1, unix:/x"}).settings.binds
+    assert both == (Bind("127.0.0.1", 1), Bind(path="/x"))
+
+
+def test_config_shows_what_is_in_force_and_where_it_comes_from(tmp_path: Path):
+    file = tmp_path / "s.toml"
+    file.write_text("stalls_max = 7\n")
+    env = {"AUTH_TOKENS": "first-secret,second-secret", "HTTP_PORT": "81"}
+    done = bunqueue("config", "--config", str(file), "--lease-ms", "5", env=env)
+    assert done.code == 0
+    sources = dict(line.split("  # ") for line in map(_squeezed, done.out.splitlines()) if "  # " in line)
+    assert sources["http_port = 81"] == "HTTP_PORT"
+    assert sources["lease_ms = 5"] == "--lease-ms"
+    assert str(file) in sources["stalls_max = 7"]
+    assert sources["body_max_bytes = 10485760"] == "default (BODY_MAX_BYTES)"
+    assert "# auth_tokens = 2 set, not shown" in done.out
+    assert "secret" not in done.out.replace("second-secret's", "")
+
+
+def _squeezed(line: str) -> str:
+    setting, _, source = line.rpartition("  # ")
+    return f"{setting.rstrip()}  # {source}"
+
+
+def test_what_config_shows_is_a_file_that_config_takes(tmp_path: Path):
+    file = tmp_path / "s.toml"
+    file.write_text(bunqueue("config", env={"BIND": "127.0.0.1:1,unix:/x", "METRICS_AUTH": "1"}).out)
+    shown: dict[str, Any] = tomllib.loads(file.read_text())
+    assert shown["bind"] == ["127.0.0.1:1", "unix:/x"]
+    again = load({}, file=file).settings
+    assert (again.metrics_auth, again.bind, again.auth_tokens) == (True, ("127.0.0.1:1", "unix:/x"), ())
+
+
+def test_a_bad_setting_stops_the_start_with_one_line_and_code_2():
+    done = bunqueue("serve", env={"HTTP_PORT": "many"})
+    assert (done.code, done.out, done.err) == (2, "", "bunqueue-trio: HTTP_PORT='many': must be an integer\n")
+
+
+def test_a_bad_flag_stops_the_start_with_one_line_and_code_2():
+    done = bunqueue("serve", "--stalls-max", "-1")
+    assert (done.code, done.err) == (2, "bunqueue-trio: --stalls-max='-1': must be between 0 and 1000\n")
+    done = bunqueue("serve", "--no-such-thing")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+
+
+def test_help_says_every_setting_and_how_it_ends():
+    text = " ".join(bunqueue("serve", "--help").out.split())
+    for f in fields(Settings):
+        assert f"--{f.name.replace('_', '-')}" in text
+        assert f"env {f.metadata['env']};" in text
+        assert f.metadata["help"] in text
+    for word in ("SIGTERM", "Exit codes", "--config", "Examples"):
+        assert word in text

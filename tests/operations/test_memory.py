@@ -1,0 +1,98 @@
+"""The figures of the memory, and that looking is bounded."""
+
+import ctypes
+import gc
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from bunqueue_trio.config import MIB
+from bunqueue_trio.runtime import memory
+from bunqueue_trio.runtime.memory import Figures, Memory
+
+
+def test_the_figures_follow_what_is_allocated():
+    """Half of it small, from Python's own allocator, half of it large, from the C heap."""
+    before = memory.read()
+    small = [bytes(100) + bytes([i % 256]) for i in range(100_000)]
+    large = [bytearray(MIB) for _ in range(20)]
+    after = memory.read()
+    assert 10 * MIB < after.objects_used - before.objects_used < 30 * MIB
+    assert 20 * MIB <= after.c_used - before.c_used < 30 * MIB
+    assert (len(small), len(large)) == (100_000, 20)
+
+
+def test_used_is_within_held():
+    figures = memory.read()
+    assert 0 < figures.objects_used <= figures.objects_held
+    assert 0 < figures.c_used <= figures.c_held
+    assert figures.resident > 10 * MIB
+
+
+def test_the_contracts_figures_are_megabytes_of_both_allocators():
+    figures = Figures(3 * MIB, 4 * MIB, 10 * MIB, 20 * MIB, 50 * MIB)
+    assert figures.heap() == {"heapUsed": 13, "heapTotal": 24, "rss": 50}
+
+
+def test_without_statistics_anonymous_memory_stands_for_the_heap(monkeypatch: pytest.MonkeyPatch):
+    """Another C library, and a Python that does not export its report."""
+    bare = ctypes.CDLL(None)
+    monkeypatch.setattr(memory, "_libc", lambda: _Without(bare, "mallinfo2", "open_memstream"))
+    figures = memory.read()
+    assert figures.objects_used == figures.objects_held > 0
+    assert (figures.c_used, figures.c_held) == (0, 0)
+    assert figures.resident >= figures.objects_held
+
+
+class _Without:
+    def __init__(self, library: ctypes.CDLL, *names: str) -> None:
+        self._library = library
+        self._names = names
+
+    def __getattr__(self, name: str) -> object:
+        if name in self._names:
+            raise AttributeError(name)
+        return getattr(self._library, name)
+
+
+def test_a_report_of_an_allocator_that_is_off_means_none():
+    assert memory._parse("") == (0, 0)
+
+
+async def test_a_census_is_made_once_for_all_who_ask(nursery: trio.Nursery):
+    watched = Memory()
+    counts: list[memory.Census] = []
+
+    async def ask() -> None:
+        counts.append(await watched.census())
+
+    async with trio.open_nursery() as asking:
+        for _ in range(5):
+            asking.start_soon(ask)
+    assert all(count is counts[0] for count in counts)
+    assert counts[0].objects > 1000
+    assert sum(n for _, n in counts[0].types) == counts[0].objects
+
+
+async def test_a_census_gets_old(autojump_clock: MockClock):
+    watched = Memory()
+    first = await watched.census()
+    await trio.sleep(2)
+    assert await watched.census() is not first
+
+
+async def test_a_collection_frees_cycles_and_is_not_repeated_at_once():
+    watched = Memory()
+    cycles: list[list[object]] = [[bytearray(1000)] for _ in range(20_000)]
+    for cycle in cycles:
+        cycle.append(cycle)
+    gc.disable()
+    try:
+        cycles.clear()
+        del cycle
+        before, after = await watched.collect()
+    finally:
+        gc.enable()
+    assert before.objects_used + before.c_used - after.objects_used - after.c_used > 15 * MIB
+    assert (await watched.collect())[0] == (await watched.collect())[1]

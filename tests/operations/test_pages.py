@@ -1,0 +1,131 @@
+"""The pages for whoever runs the server: who may see them, and what they cost the others."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.operations.processes import Running, serving
+
+TOKEN = {"Authorization": "Bearer secret"}
+BLOCKED_MAX_MS = 50
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with serving(tmp_path_factory.mktemp("locked"), env={"AUTH_TOKENS": "secret", "METRICS_AUTH": "true"}) as running:
+        yield running
+
+
+def test_tasks_need_a_token_and_name_every_supervised_task(locked: Running):
+    with locked.client() as client:
+        assert client.get("/tasks").status_code == 401
+        tasks = client.get("/tasks", headers=TOKEN).json()["tasks"]
+    assert {"persistence flusher", "scheduler", "stall detector", "loop lag"} <= {task["name"] for task in tasks}
+    assert all(set(task) == {"name", "state", "restarts", "lastError"} for task in tasks)
+    assert {(task["state"], task["restarts"], task["lastError"]) for task in tasks} == {("running", 0, None)}
+
+
+def test_with_metrics_auth_a_scrape_needs_a_token(locked: Running):
+    with locked.client() as client:
+        refused = client.get("/prometheus")
+        assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+        assert client.head("/prometheus").status_code == 401
+        assert client.get("/prometheus", headers=TOKEN).status_code == 200
+
+
+def test_the_description_needs_no_token(locked: Running):
+    with locked.client() as client:
+        for path in ("/openapi.json", "/docs", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css", "/docs/start.js"):
+            assert client.get(path).status_code == 200, path
+            assert client.head(path).status_code == 200, path
+
+
+@pytest.mark.slow
+def test_a_scrape_counts_against_the_limit_but_not_against_the_token(tmp_path: Path):
+    with serving(tmp_path, env={"AUTH_TOKENS": "secret", "RATE_LIMIT_MAX_REQUESTS": "2"}) as running:
+        with running.client() as client:
+            assert [client.get("/prometheus").status_code for _ in range(3)] == [200, 200, 429]
+            assert client.get("/ready").status_code == 200
+
+
+def test_the_page_asks_no_other_host(locked: Running):
+    with locked.client() as client:
+        page = client.get("/docs")
+        start = client.get("/docs/start.js")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'self'" in page.text
+    assert "://" not in page.text + start.text
+
+
+def test_every_metric_has_help_and_type_and_the_text_parses(locked: Running):
+    with locked.client() as client:
+        text = client.get("/prometheus", headers=TOKEN).text
+    families = list(text_string_to_metric_families(text))
+    assert len(families) > 30
+    for family in families:
+        assert family.name.startswith("bunqueue_"), family.name
+        assert family.documentation, family.name
+        assert family.type in {"counter", "gauge", "histogram"}, family.name
+    names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
+    assert len(names) == len(set(names))
+
+
+def test_the_documented_buckets_are_written_as_documented(locked: Running):
+    with locked.client() as client:
+        text = client.get("/prometheus", headers=TOKEN).text
+    for kind in ("push", "pull", "ack"):
+        for bound in ("0.1", "1", "+Inf"):
+            assert f'bunqueue_{kind}_duration_ms_bucket{{le="{bound}"}} ' in text
+    assert "\nbunqueue_jobs_pushed_total 0\n" in text
+
+
+def test_garbage_is_collected_at_most_once_a_second(locked: Running):
+    with locked.client() as client:
+        client.post("/gc")
+        again = client.post("/gc").json()
+    assert again["before"] == again["after"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)  # 300,000 pushes first
+def test_no_page_stops_the_server_for_long_while_300_000_jobs_wait(tmp_path: Path):
+    """What others see while each page is made: a probe in a loop, beside it the page. /gc may take longer."""
+    with serving(tmp_path) as running, running.client() as client:
+        for n in range(60):
+            jobs = [{"data": {"n": i, "text": f"hello {i}"}} for i in range(5000)]
+            client.post(f"/queues/q{n % 30}/jobs/bulk", json={"jobs": jobs}).raise_for_status()
+        time.sleep(1)
+        for path in ("/health", "/stats", "/prometheus", "/heapstats", "/tasks"):
+            worst = min(_worst_wait_ms(running, client, path) for _ in range(3))  # the machine has pauses of its own
+            assert worst < BLOCKED_MAX_MS, f"{path}: {worst:.1f} ms"
+        health = client.get("/health").json()
+        assert health["queues"]["waiting"] == 300_000
+        assert health["memory"]["heapUsed"] > 100, "the jobs are in it"
+        top = client.get("/heapstats").json()["topObjectTypes"][0]
+        assert top == {"type": "Job", "count": 300_000}
+
+
+def _worst_wait_ms(running: Running, client: httpx.Client, path: str) -> float:
+    waits: list[float] = []
+    over = threading.Event()
+
+    def probe() -> None:
+        with running.client() as other:
+            while not over.is_set():
+                begun = time.perf_counter()
+                other.get("/live")
+                waits.append((time.perf_counter() - begun) * 1000)
+
+    thread = threading.Thread(target=probe)
+    thread.start()
+    time.sleep(0.2)
+    waits.clear()
+    assert client.get(path).status_code == 200
+    over.set()
+    thread.join()
+    return max(waits, default=0.0)

@@ -1,0 +1,303 @@
+"""The front door: what a command waits for, and who gets a job that many wait for."""
+
+import pytest
+import trio
+
+from bunqueue_trio.engine.job import State
+from bunqueue_trio.errors import Refused
+from bunqueue_trio.protocol import commands as c
+from tests.runtime.world import Answers, World, settled
+
+
+async def test_first_come_is_first_served(running: World, answers: Answers):
+    for i in range(5):
+        await answers.ask(f"poll {i}", running.pull, wait_ms=60_000)
+    ids = [await running.push() for _ in range(5)]
+    await settled()
+    assert [(name, answers[name]) for name in sorted(dict(answers.given))] == [
+        (f"poll {i}", job) for i, job in enumerate(ids)
+    ]
+
+
+async def test_several_jobs_of_one_push_serve_several_waiters(running: World, answers: Answers):
+    for i in range(3):
+        await answers.ask(f"poll {i}", running.pull, wait_ms=60_000)
+    await running.core.execute(c.PushBatch(queue="q", jobs=[c.JobSpec(data=c.Raw(b"1")) for _ in range(2)]))
+    await settled()
+    assert sorted(name for name, _ in answers.given) == ["poll 0", "poll 1"]
+    await running.push()
+    assert "poll 2" in answers
+
+
+@pytest.mark.parametrize("wait_ms", [1, 1000, 60_000])
+async def test_a_poll_without_a_job_ends_exactly_at_its_time(running: World, answers: Answers, wait_ms: int):
+    await trio.sleep(0.123)
+    await answers.ask("poll", running.pull, wait_ms=wait_ms)
+    await trio.sleep(100)
+    assert answers.given == [("poll", None)]
+    assert answers.at_ms["poll"] == 123 + wait_ms
+    assert running.core.pollers == 0
+    assert running.core._lines == {}
+
+
+async def test_a_job_in_the_last_moment_is_taken(running: World, answers: Answers):
+    await answers.ask("poll", running.pull, wait_ms=1000)
+    await trio.sleep(0.999)
+    job = await running.push()
+    await settled()
+    assert answers["poll"] == job
+
+
+async def test_a_waiter_that_has_gone_gets_nothing(running: World, answers: Answers):
+    gone = await answers.ask("gone", running.pull, wait_ms=60_000)
+    await answers.ask("patient", running.pull, wait_ms=60_000)
+    gone.cancel()
+    await settled()
+    job = await running.push()
+    await settled()
+    assert answers.given == [("patient", job)]
+
+
+async def test_a_waiter_whose_time_is_over_gets_nothing(running: World, answers: Answers):
+    await answers.ask("short", running.pull, wait_ms=10)
+    await trio.sleep(0.01)
+    job = await running.push()
+    assert answers["short"] is None
+    assert await running.pull() == job
+
+
+async def test_every_way_to_become_ready_wakes_a_waiter(running: World, answers: Answers):
+    parent = await running.push(queue="parents")
+    assert await running.pull("parents") == parent
+    await running.push(delay=1000)
+    await running.push(queue="q", depends_on=[parent])
+    await answers.ask("delay", running.pull, wait_ms=60_000)
+    await answers.ask("dependency", running.pull, wait_ms=60_000)
+    await trio.sleep(5)
+    assert answers.at_ms == {"delay": 1000}
+    await running.ack(parent)
+    await settled()
+    assert answers.at_ms["dependency"] == 5000
+    await answers.ask("retry", running.pull, wait_ms=60_000)
+    await running.fail(answers["delay"])
+    await trio.sleep(5)
+    assert (answers["retry"], answers.at_ms["retry"]) == (answers["delay"], 6000)
+    await answers.ask("stall", running.pull, wait_ms=60_000)
+    await running.core.execute(
+        c.ExtendLock(id=answers["dependency"], token=_token(running, answers["dependency"]), duration=50)
+    )
+    await trio.sleep(1)
+    assert answers["stall"] == answers["dependency"]
+
+
+def _token(world: World, job_id: str) -> str:
+    lease = world.engine.jobs[job_id].lease
+    assert lease is not None
+    return lease.token
+
+
+async def test_queues_do_not_wake_each_other(running: World, answers: Answers):
+    await answers.ask("a", running.pull, "a", wait_ms=60_000)
+    await answers.ask("b", running.pull, "b", wait_ms=60_000)
+    job = await running.push("b")
+    await settled()
+    assert answers.given == [("b", job)]
+
+
+async def test_a_batch_pull_waits_for_the_first_job_and_takes_what_is_there(running: World, answers: Answers):
+    await answers.ask("batch", running.pull_batch, 3, wait_ms=60_000)
+    await answers.ask("single", running.pull, wait_ms=60_000)
+    await running.core.execute(c.PushBatch(queue="q", jobs=[c.JobSpec(data=c.Raw(b"1")) for _ in range(5)]))
+    await settled()
+    assert [len(answers["batch"]), answers["single"] is not None] == [3, True]
+    assert len(await running.pull_batch(10)) == 1
+    await answers.ask("nothing", running.pull_batch, 3, wait_ms=1000)
+    await trio.sleep(2)
+    assert answers["nothing"] == []
+
+
+async def test_so_many_may_wait_and_one_more_is_refused(answers: Answers, nursery: trio.Nursery):
+    world = World(pollers_max=2)
+    world.start(nursery)
+    for i in range(3):
+        await answers.ask(f"{i}", world.pull, wait_ms=1000)
+    refused = answers["2"]
+    assert isinstance(refused, Refused)
+    assert (refused.status, refused.retry_after) == (503, 1)
+    assert world.core.pollers == 2
+    await trio.sleep(2)
+    await answers.ask("later", world.pull, wait_ms=1000)
+    await settled()
+    assert world.core.pollers == 1
+
+
+async def test_stopping_answers_every_poll_empty_and_later_ones_at_once(running: World, answers: Answers):
+    for i in range(3):
+        await answers.ask(f"{i}", running.pull, f"q{i % 2}", wait_ms=60_000)
+    running.core.stop_polls()
+    await settled()
+    assert [answer for _, answer in answers.given] == [None] * 3
+    assert await running.pull(wait_ms=60_000) is None
+    assert running.now_ms() == 0
+    job = await running.push()
+    assert await running.pull(wait_ms=60_000) == job
+
+
+async def test_a_poll_that_began_before_the_stop_is_answered_at_once(running: World):
+    begun = running.core.begin(c.Pull(queue="q", timeout=60_000))
+    running.core.stop_polls()
+    assert await running.core.finish(begun) is begun.reply
+    assert running.now_ms() == 0
+
+
+async def test_a_job_that_comes_between_begin_and_finish_of_a_poll_is_not_overslept(running: World):
+    """A WebSocket begins a poll in its reader and finishes it in a task of its own."""
+    begun = running.core.begin(c.Pull(queue="q", timeout=60_000))
+    job = await running.push()
+    reply = await running.core.finish(begun)
+    assert reply.job is not None  # type: ignore[attr-defined]
+    assert (reply.job.id, running.now_ms()) == (job, 0)  # type: ignore[attr-defined]
+
+
+async def test_what_expires_while_it_is_handed_over_does_not_end_a_poll_early(
+    running: World, answers: Answers, monkeypatch: pytest.MonkeyPatch
+):
+    """Between the push and the hand-over the clock may go on; then there is nothing to hand over."""
+    await answers.ask("poll", running.pull, wait_ms=1000)
+    later = running.clock.now() + 5
+    times = iter([running.clock.now()])
+    with monkeypatch.context() as patch:
+        patch.setattr(running.clock, "now", lambda: next(times, later))
+        await answers.ask("push", running.push, ttl=5)
+    assert running.published[-1] == ("removed", "id-000001")
+    assert "poll" not in answers
+    job = await running.push()
+    await settled()
+    assert answers["poll"] == job
+
+
+# --- jobs that are not committed yet ---------------------------------------------------------------------
+
+
+async def test_a_job_is_not_handed_out_before_its_push_is_committed(world: World, answers: Answers):
+    await answers.ask("poll", world.pull, wait_ms=60_000)
+    await answers.ask("push", world.push)
+    await answers.ask("pull", world.push, queue="other")
+    await answers.ask("direct", world.pull, "other")
+    assert answers.given == []
+    await world.journal.flush()
+    await settled()
+    assert answers["poll"] == answers["push"]
+    assert answers["direct"] == answers["pull"]
+
+
+async def test_a_poll_may_outlast_its_time_while_the_disk_has_its_job(world: World, answers: Answers):
+    await answers.ask("poll", world.pull, wait_ms=1000)
+    await answers.ask("push", world.push)
+    await trio.sleep(5)
+    assert "poll" not in answers
+    await world.journal.flush()
+    await settled()
+    assert answers["poll"] == "id-000001"
+
+
+async def test_a_job_of_an_earlier_commit_is_handed_out_at_once(world: World, answers: Answers):
+    await answers.ask("push", world.push)
+    await world.journal.flush()
+    assert await world.pull() == "id-000001"
+    assert world.journal.dirty
+
+
+@pytest.mark.parametrize("wait_ms", [0, 60_000])
+async def test_a_pull_cancelled_while_it_waits_for_the_push_gives_the_job_back(
+    world: World, answers: Answers, wait_ms: int
+):
+    if wait_ms:
+        pull = await answers.ask("pull", world.pull, wait_ms=wait_ms)
+    await answers.ask("first", world.push)
+    await answers.ask("second", world.push)
+    if not wait_ms:
+        pull = await answers.ask("pull", world.pull)
+    assert world.state("id-000001") is State.ACTIVE
+    pull.cancel()
+    await settled()
+    assert world.state("id-000001") is State.WAITING
+    assert world.engine.jobs["id-000001"].attempts == 0
+    await world.journal.flush()
+    await settled()
+    assert await world.pull_batch(2) == [answers["first"], answers["second"]]
+
+
+async def test_a_poll_cancelled_in_the_instant_of_the_hand_over_gives_back_to_the_old_place(
+    running: World, answers: Answers
+):
+    ids = [await running.push(delay=1000) for _ in range(3)]
+    poll = await answers.ask("poll", running.pull, wait_ms=60_000)
+    await trio.sleep(0.5)
+    poll.cancel()  # it runs only after this task has waited, and so after the step below
+    running.engine.advance(running.clock.now() + 1000)
+    running.core._settle()
+    await settled()
+    assert answers.given == []
+    assert await running.pull_batch(3) == ids
+    assert [running.engine.jobs[job_id].attempts for job_id in ids] == [0, 0, 0]
+
+
+async def test_what_a_gone_poll_gives_back_goes_to_the_next_waiter(running: World, answers: Answers):
+    first = await answers.ask("first", running.pull, wait_ms=60_000)
+    await answers.ask("second", running.pull, wait_ms=60_000)
+    first.cancel()
+    begun = running.core.begin(c.Push(queue="q", data=c.Raw(b"1")))  # before the cancelled one can run
+    await settled()
+    assert answers.given == [("second", begun.reply.id)]  # type: ignore[attr-defined]
+
+
+async def test_a_reply_that_could_not_be_delivered_is_given_back(running: World):
+    ids = [await running.push() for _ in range(3)]
+    reply = await running.core.execute(c.PullBatch(queue="q", count=2))
+    running.core.give_back(reply)
+    assert await running.pull_batch(3) == ids
+    await running.ack(ids[0])
+    running.core.give_back(reply)  # too late: other tokens hold them now
+    running.core.give_back(await running.core.execute(c.Pull(queue="empty")))
+    running.core.give_back(await running.core.execute(c.GetState(id=ids[1])))
+    assert running.state(ids[1]) is State.ACTIVE
+
+
+# --- connections -------------------------------------------------------------------------------------------
+
+
+async def test_the_end_of_a_connection_gives_its_jobs_back_and_to_who_waits(running: World, answers: Answers):
+    ids = [await running.push() for _ in range(2)]
+    assert await running.pull(owner="socket") == ids[0]
+    assert await running.pull(owner="other") == ids[1]
+    assert running.core.holds("socket")
+    await answers.ask("poll", running.pull, wait_ms=60_000)
+    running.core.release("socket")
+    await settled()
+    assert answers.given == [("poll", ids[0])]
+    assert not running.core.holds("socket")
+    assert running.core.holds("other")
+    running.core.release("unknown")
+
+
+async def test_a_queue_name_is_checked_without_making_the_queue(running: World):
+    running.core.check_queue("fine")
+    with pytest.raises(Refused):
+        running.core.check_queue("not fine")
+    with pytest.raises(Refused):
+        await running.pull("not fine", wait_ms=1000)
+    assert running.core.pollers == 0
+    assert dict(running.engine.queues) == {}
+
+
+async def test_answers_are_timed_with_their_commit_and_polls_without_their_wait(running: World, answers: Answers):
+    meters = running.core.meters
+    await answers.ask("poll", running.pull, wait_ms=60_000)
+    await trio.sleep(30)
+    job = await running.push()
+    await settled()
+    await running.ack(job)
+    assert (meters.push.count, meters.pull.count, meters.ack.count) == (1, 1, 1)
+    assert meters.pull.sum == 0
+    assert meters.wait.count == 1

@@ -1,0 +1,302 @@
+"""When the disk refuses: nothing is answered, nothing is lost, nothing is written twice, and it heals by itself."""
+
+import random
+import threading
+from itertools import pairwise
+
+import pytest
+import trio
+
+from bunqueue_trio.config import COMMIT_RETRY_MAX_MS, COMMIT_RETRY_MIN_MS
+from bunqueue_trio.engine.job import State
+from bunqueue_trio.errors import Refused, StoreError
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.runtime.supervisor import supervise
+from tests.runtime.world import Answers, VirtualThread, World, settled
+from tests.storage.faulty import Crash, Fault, random_faults
+from tests.storage.ledger import Ledger, make_job
+
+REFUSED = Fault.REFUSED
+
+
+async def test_a_refused_batch_is_kept_and_answered_when_the_disk_is_back(nursery: trio.Nursery):
+    world = World([REFUSED] * 3)
+    world.start(nursery)
+    answers = Answers(world, nursery)
+    await answers.ask("push", world.push)
+    await trio.sleep(0.2)
+    assert answers.given == []
+    assert world.published == []
+    assert world.stored() == {}
+    assert world.journal.dirty
+    await trio.sleep(10)
+    assert answers["push"] == "id-000001"
+    assert answers.at_ms["push"] == COMMIT_RETRY_MIN_MS * (1 + 2 + 4)
+    assert world.published == [("pushed", "id-000001")]
+    assert world.store.tried == [(1, REFUSED)] * 3 + [(1, Fault.NONE)]
+
+
+async def test_retries_wait_longer_and_longer_up_to_a_limit(nursery: trio.Nursery):
+    world = World([REFUSED] * 1000)
+    world.start(nursery)
+    answers = Answers(world, nursery)
+    times: list[float] = []
+    commit = world.store.commit
+    world.store.commit = lambda batch: (times.append(trio.current_time()), commit(batch))  # type: ignore[func-returns-value]
+    await answers.ask("push", world.push)
+    await trio.sleep(60)
+    waits = [round((b - a) * 1000) for a, b in pairwise(times)]
+    assert waits[:7] == [50, 100, 200, 400, 800, 1600, 2000]
+    assert set(waits[6:]) == {COMMIT_RETRY_MAX_MS}
+
+
+async def test_while_the_disk_refuses_changes_get_503_unchanged_and_reads_go_on(nursery: trio.Nursery):
+    world = World([Fault.NONE, REFUSED, REFUSED])
+    world.start(nursery)
+    answers = Answers(world, nursery)
+    await world.push()
+    await answers.ask("stuck", world.push)
+    assert world.journal.failing == "simulated: REFUSED"
+    before = (dict(world.engine.jobs), world.engine.epoch, list(world.engine.events))
+    for command in (
+        c.Push(queue="q", data=c.Raw(b"1")),
+        c.Pull(queue="q"),
+        c.Pull(queue="q", timeout=10),
+        c.Ack(id="id-000001"),
+    ):
+        with pytest.raises(Refused) as refused:
+            await world.core.execute(command)
+        assert (refused.value.status, refused.value.retry_after) == (503, 2)
+    assert (dict(world.engine.jobs), world.engine.epoch, list(world.engine.events)) == before
+    reply = await world.core.execute(c.GetState(id="id-000001"))
+    assert isinstance(reply, r.StateReply)
+    await trio.sleep(5)
+    assert world.journal.failing is None
+    assert await world.push() == "id-000003"
+
+
+async def test_the_log_tells_of_the_begin_and_the_end_of_a_failure_once(nursery: trio.Nursery, logs):
+    world = World([REFUSED] * 5)
+    world.start(nursery)
+    await world.push()
+    assert [(entry["event"], entry["log_level"]) for entry in logs] == [
+        ("commit failed", "error"), ("commits work again", "info"),
+    ]  # fmt: skip
+
+
+async def test_deadlines_that_pass_meanwhile_are_written_afterwards(nursery: trio.Nursery):
+    world = World([Fault.NONE, *[REFUSED] * 8])
+    world.start(nursery)
+    answers = Answers(world, nursery)
+    await world.push(delay=1000)
+    await answers.ask("stuck", world.push)
+    await trio.sleep(2)
+    assert world.state("id-000001") is State.WAITING
+    assert world.stored() == {"id-000001": State.DELAYED}
+    await trio.sleep(60)
+    assert world.stored() == {"id-000001": State.WAITING, "id-000002": State.WAITING}
+
+
+async def test_commands_that_gathered_before_the_failure_showed_are_answered_after_it(
+    nursery: trio.Nursery, thread: VirtualThread
+):
+    world = World([REFUSED] * 4)
+    world.store.inline, thread.delay_s = False, 1
+    world.start(nursery)
+    answers = Answers(world, nursery)
+    await answers.ask("a", world.push, durable=True)
+    await answers.ask("b", world.push)
+    await trio.sleep(3)
+    assert answers.given == []
+    await trio.sleep(30)
+    assert [name for name, _ in answers.given] == ["a", "b"]
+    assert world.store.written == [1, 2]
+
+
+# --- the flusher is killed -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moment_s", [0.0, 0.02, 0.05, 0.1, 0.4])
+async def test_a_flusher_cancelled_between_tries_leaves_the_batch_to_the_next(nursery: trio.Nursery, moment_s: float):
+    world = World([REFUSED] * 3)
+    answers = Answers(world, nursery)
+    await answers.ask("push", world.push)
+    with trio.move_on_after(moment_s):
+        await world.journal.run()
+    world.start(nursery)
+    await trio.sleep(5)
+    assert answers["push"] == "id-000001"
+    assert world.store.written == [1]
+    assert world.published == [("pushed", "id-000001")]
+
+
+async def test_a_flusher_cancelled_while_it_waits_for_the_disk_leaves_the_batch_to_the_next(
+    world: World, answers: Answers
+):
+    await answers.ask("push", world.push)
+    async with world.journal.disk:  # as the retention does
+        flusher = await answers.ask("flusher", world.journal.run)
+        flusher.cancel()
+        await settled()
+        await answers.ask("more", world.push)
+    assert world.store.tried == []
+    world.start(answers.nursery)
+    await settled()
+    assert world.store.written == [1, 2]
+    assert "push" in answers
+    assert "more" in answers
+
+
+async def test_a_flusher_cancelled_during_a_commit_has_committed(world: World, answers: Answers, thread: VirtualThread):
+    world.store.inline, thread.delay_s = False, 1
+    await answers.ask("push", world.push, durable=True)
+    with trio.move_on_after(0.5):
+        await world.journal.run()
+    await settled()
+    assert world.now_ms() == 1000
+    assert answers["push"] == "id-000001"
+    assert (world.journal.committed, world.journal.dirty) == (1, False)
+    world.start(answers.nursery)
+    await world.push()
+    assert world.store.written == [1, 2]
+
+
+@pytest.mark.trio(run=trio.run)
+async def test_so_it_is_with_a_real_thread(nursery: trio.Nursery):
+    world = World()
+    world.store.inline = False
+    entered, go_on = threading.Event(), threading.Event()
+    commit = world.store.commit
+
+    def slow(batch):
+        entered.set()
+        go_on.wait(10)
+        commit(batch)
+
+    world.store.commit = slow
+    answers = Answers(world, nursery)
+    await answers.ask("push", world.push, durable=True)
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as flusher:
+            flusher.start_soon(world.journal.run)
+            await trio.to_thread.run_sync(entered.wait)
+            scope.cancel()
+            go_on.set()
+    await settled()
+    assert answers["push"] == "id-000001"
+    assert world.store.written == [1]
+
+
+async def test_a_flusher_that_fails_is_restarted_and_goes_on_with_the_same_batch(nursery: trio.Nursery, logs):
+    world = World()
+    commit, failures = world.store.commit, iter([RuntimeError("surprise"), RuntimeError("again")])
+
+    def failing(batch):
+        if error := next(failures, None):
+            raise error
+        commit(batch)
+
+    world.store.commit = failing
+    world.start(nursery)
+    answers = Answers(world, nursery)
+    await answers.ask("push", world.push)
+    await answers.ask("another", world.push)
+    await trio.sleep(5)
+    assert world.store.written == [1, 2]
+    assert len(answers.given) == 2
+    assert world.flusher.restarts == 2
+    assert [entry["log_level"] for entry in logs] == ["error", "error"]
+
+
+async def test_a_contradiction_ends_the_flusher_for_good(logs):
+    world = World()
+    Ledger(world.store).write([make_job(1)])
+    async with trio.open_nursery() as outer:
+        answers = Answers(world, outer)
+        await answers.ask("push", world.push)
+        with pytest.raises(AssertionError):
+            await supervise(world.flusher)
+        assert answers.given == []
+        assert world.flusher.state == "failed"
+        outer.cancel_scope.cancel()
+
+
+async def test_a_hearer_that_fails_does_not_unmake_the_commit(world: World, answers: Answers):
+    def fails(batch, seconds):
+        raise RuntimeError("deaf")
+
+    world.journal.on_commit.append(fails)
+    await answers.ask("push", world.push)
+    with pytest.raises(RuntimeError):
+        await world.journal.flush()
+    await settled()
+    assert answers["push"] == "id-000001"
+    assert not world.journal.dirty
+
+
+async def test_a_waiting_command_that_is_cancelled_is_done_all_the_same(world: World, answers: Answers):
+    scope = await answers.ask("push", world.push)
+    scope.cancel()
+    await settled()
+    assert "push" not in answers
+    await world.journal.flush()
+    assert world.stored() == {"id-000001": State.WAITING}
+
+
+# --- crashes -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_after_any_crash_nothing_that_was_answered_is_missing(seed: int):
+    """Refusals, ghosts and crashes by chance; after each crash a new world on what the disk has."""
+    rng = random.Random(seed)
+    weights = {
+        Fault.NONE: 10,
+        REFUSED: rng.choice((0, 3)),
+        Fault.GHOST: rng.choice((0, 3)),
+        Fault.CRASH_BEFORE: 1,
+        Fault.CRASH_AFTER: 1,
+    }
+    pushed: list[str] = []
+    asked: set[str] = set()
+    inner = None
+    ids = None
+    for _ in range(10):
+        world = World(random_faults(rng, weights), inner=inner, new_id=ids)
+        ids = world.engine.new_id
+        assert set(pushed) <= set(world.engine.jobs) <= asked
+        try:
+            async with trio.open_nursery() as nursery:
+                world.start(nursery)
+                await _push_for_ever(world, rng, pushed, asked)
+        except* Crash:
+            pass
+        inner = world.store.restart()
+    assert pushed
+
+
+async def _push_for_ever(world: World, rng: random.Random, pushed: list[str], asked: set[str]) -> None:
+    async def one(job_id: str) -> None:
+        try:
+            pushed.append(await world.push(job_id=job_id))
+        except Refused:
+            asked.discard(job_id)
+
+    async with trio.open_nursery() as pushing:
+        while True:
+            for _ in range(rng.randrange(1, 5)):
+                job_id = f"job-{len(asked)}-{rng.random()}"
+                asked.add(job_id)
+                pushing.start_soon(one, job_id)
+            await trio.sleep(rng.choice((0, 0.01, 3)))
+
+
+async def test_a_read_that_fails_is_told_to_the_reader_alone(running: World):
+    job_id = await running.push()
+    running.store.blind = True
+    with pytest.raises(StoreError):
+        await running.core.execute(c.GetState(id="elsewhere"))
+    assert isinstance(await running.core.execute(c.GetState(id=job_id)), r.StateReply)
+    assert await running.pull() == job_id
+    await running.ack(job_id)
