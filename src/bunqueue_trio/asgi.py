@@ -17,7 +17,7 @@ from bunqueue_trio.errors import StartupError
 from bunqueue_trio.logs import configure_logging
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.tree import Server, serve
-from bunqueue_trio.server import announce
+from bunqueue_trio.server import NO_TOKENS, facts
 from bunqueue_trio.storage.sqlite import SqliteStore
 from bunqueue_trio.transports.gateway import Gateway
 from bunqueue_trio.transports.quart_app import make_app
@@ -53,14 +53,20 @@ class App:
         except StartupError as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
-        async with trio.open_nursery() as nursery:
-            await nursery.start(serve, server, (_host,))
-            self._app = make_app(server, Gateway(server))
-            announce(server)
-            await send({"type": "lifespan.startup.complete"})
-            await receive()  # lifespan.shutdown
-            _log.info("stopping")
-            server.stop.set()
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(serve, server, (_host,))
+                self._app = make_app(server, Gateway(server))
+                _log.info("serving under ASGI", **facts(server))
+                if not settings.auth_tokens:
+                    _log.warning(NO_TOKENS)
+                await send({"type": "lifespan.startup.complete"})
+                await receive()  # lifespan.shutdown
+                _log.info("stopping")
+                server.stop.set()
+        finally:
+            self._app = None  # however it ended: what still asks is told, and does not hang
+        _log.info("stopped", jobs=len(server.engine.jobs))
         await send({"type": "lifespan.shutdown.complete"})
 
 

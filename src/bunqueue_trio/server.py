@@ -15,6 +15,8 @@ from bunqueue_trio.transports.listener import http
 
 _log = structlog.get_logger()
 
+NO_TOKENS = "no AUTH_TOKENS are set: whoever reaches this address can push, take and delete jobs"
+
 TRANSPORTS: Sequence[Transport] = (http,)
 
 
@@ -30,29 +32,29 @@ async def run(settings: Settings) -> None:
     async with trio.open_nursery() as nursery:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             serving = await nursery.start(_serving, server)
-            announce(server)
+            _announce(server)
             nursery.start_soon(_stop_on_signal, signals, server, serving)
             await server.ended.wait()
             nursery.cancel_scope.cancel()
     _log.info("stopped", jobs=len(server.engine.jobs))
 
 
-def announce(server: Server) -> None:
-    """Log what runs, where, and who may use it."""
+def facts(server: Server) -> dict[str, object]:
+    """Return what somebody who starts a server wants to see in its log."""
+    return {
+        "version": __version__,
+        "data_path": server.settings.data_path,
+        "auth": "on" if server.settings.auth_tokens else "off",
+        "jobs": len(server.engine.jobs),
+    }
+
+
+def _announce(server: Server) -> None:
     settings = server.settings
-    _log.info(
-        "listening",
-        version=__version__,
-        addresses=server.addresses,
-        data_path=settings.data_path,
-        auth="on" if settings.auth_tokens else "off",
-        jobs=len(server.engine.jobs),
-    )
-    if not settings.auth_tokens and not all(bind.is_local for bind in settings.binds):
-        _log.warning(
-            "no AUTH_TOKENS are set: whoever reaches this address can push, take and delete jobs",
-            binds=[str(bind) for bind in settings.binds if not bind.is_local],
-        )
+    _log.info("listening", addresses=server.addresses, **facts(server))
+    open_to_all = [str(bind) for bind in settings.binds if not bind.is_local]
+    if not settings.auth_tokens and open_to_all:
+        _log.warning(NO_TOKENS, binds=open_to_all)
 
 
 async def _serving(server: Server, *, task_status: trio.TaskStatus[trio.CancelScope]) -> None:

@@ -111,6 +111,7 @@ def test_bind_replaces_host_and_port():
     assert both == (Bind("127.0.0.1", 1), Bind(path="/x"))
 
 
+@pytest.mark.slow
 def test_config_shows_what_is_in_force_and_where_it_comes_from(tmp_path: Path):
     file = tmp_path / "s.toml"
     file.write_text("stalls_max = 7\n")
@@ -123,7 +124,7 @@ def test_config_shows_what_is_in_force_and_where_it_comes_from(tmp_path: Path):
     assert str(file) in sources["stalls_max = 7"]
     assert sources["body_max_bytes = 10485760"] == "default (BODY_MAX_BYTES)"
     assert "# auth_tokens = 2 set, not shown" in done.out
-    assert "secret" not in done.out.replace("second-secret's", "")
+    assert "secret" not in done.out
 
 
 def _squeezed(line: str) -> str:
@@ -131,6 +132,7 @@ def _squeezed(line: str) -> str:
     return f"{setting.rstrip()}  # {source}"
 
 
+@pytest.mark.slow
 def test_what_config_shows_is_a_file_that_config_takes(tmp_path: Path):
     file = tmp_path / "s.toml"
     file.write_text(bunqueue("config", env={"BIND": "127.0.0.1:1,unix:/x", "METRICS_AUTH": "1"}).out)
@@ -140,11 +142,13 @@ def test_what_config_shows_is_a_file_that_config_takes(tmp_path: Path):
     assert (again.metrics_auth, again.bind, again.auth_tokens) == (True, ("127.0.0.1:1", "unix:/x"), ())
 
 
+@pytest.mark.slow
 def test_a_bad_setting_stops_the_start_with_one_line_and_code_2():
     done = bunqueue("serve", env={"HTTP_PORT": "many"})
     assert (done.code, done.out, done.err) == (2, "", "bunqueue-trio: HTTP_PORT='many': must be an integer\n")
 
 
+@pytest.mark.slow
 def test_a_bad_flag_stops_the_start_with_one_line_and_code_2():
     done = bunqueue("serve", "--stalls-max", "-1")
     assert (done.code, done.err) == (2, "bunqueue-trio: --stalls-max='-1': must be between 0 and 1000\n")
@@ -152,6 +156,7 @@ def test_a_bad_flag_stops_the_start_with_one_line_and_code_2():
     assert (done.code, done.err.count("\n")) == (2, 1)
 
 
+@pytest.mark.slow
 def test_help_says_every_setting_and_how_it_ends():
     text = " ".join(bunqueue("serve", "--help").out.split())
     for f in fields(Settings):

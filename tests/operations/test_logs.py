@@ -34,6 +34,7 @@ def logged(level: str, style: str) -> str:
     return done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", ["human", "json"])
 def test_no_secret_payload_or_variable_gets_into_the_log(style: str):
     text = logged("debug", style)
@@ -41,6 +42,7 @@ def test_no_secret_payload_or_variable_gets_into_the_log(style: str):
     assert "ZeroDivisionError" in text
 
 
+@pytest.mark.slow
 def test_json_is_one_object_a_line_also_of_libraries_and_tracebacks():
     lines = [json.loads(line) for line in logged("info", "auto").splitlines()]
     assert [line["event"] for line in lines] == ["quiet", "fact", "failed", "Error in ASGI Framework"]
@@ -49,6 +51,7 @@ def test_json_is_one_object_a_line_also_of_libraries_and_tracebacks():
     assert "ZeroDivisionError" in lines[3]["exception"]
 
 
+@pytest.mark.slow
 def test_the_level_is_the_least_that_is_logged():
     assert [json.loads(line)["event"] for line in logged("error", "json").splitlines()] == [
         "failed", "Error in ASGI Framework",

@@ -95,4 +95,5 @@ async def test_a_collection_frees_cycles_and_is_not_repeated_at_once():
     finally:
         gc.enable()
     assert before.objects_used + before.c_used - after.objects_used - after.c_used > 15 * MIB
-    assert (await watched.collect())[0] == (await watched.collect())[1]
+    before, after = await watched.collect()
+    assert before is after

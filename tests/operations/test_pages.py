@@ -14,6 +14,8 @@ from tests.operations.processes import Running, serving
 TOKEN = {"Authorization": "Bearer secret"}
 BLOCKED_MAX_MS = 50
 
+pytestmark = pytest.mark.slow  # a server process
+
 
 @pytest.fixture(scope="module")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
@@ -45,12 +47,11 @@ def test_the_description_needs_no_token(locked: Running):
             assert client.head(path).status_code == 200, path
 
 
-@pytest.mark.slow
 def test_a_scrape_counts_against_the_limit_but_not_against_the_token(tmp_path: Path):
-    with serving(tmp_path, env={"AUTH_TOKENS": "secret", "RATE_LIMIT_MAX_REQUESTS": "2"}) as running:
-        with running.client() as client:
-            assert [client.get("/prometheus").status_code for _ in range(3)] == [200, 200, 429]
-            assert client.get("/ready").status_code == 200
+    env = {"AUTH_TOKENS": "secret", "RATE_LIMIT_MAX_REQUESTS": "2"}
+    with serving(tmp_path, env=env) as running, running.client() as client:
+        assert [client.get("/prometheus").status_code for _ in range(3)] == [200, 200, 429]
+        assert client.get("/ready").status_code == 200
 
 
 def test_the_page_asks_no_other_host(locked: Running):
@@ -91,7 +92,6 @@ def test_garbage_is_collected_at_most_once_a_second(locked: Running):
     assert again["before"] == again["after"]
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(120)  # 300,000 pushes first
 def test_no_page_stops_the_server_for_long_while_300_000_jobs_wait(tmp_path: Path):
     """What others see while each page is made: a probe in a loop, beside it the page. /gc may take longer."""

@@ -165,13 +165,12 @@ async def test_however_it_is_set_the_last_word_counts(sleeper: Sleeper, seed: in
     for _ in range(200):
         due = rng.choice((None, now + rng.randrange(50), now + rng.randrange(1000)))
         sleeper.set(due)
-        step = rng.choice((0, 1, 7, 100))
-        await trio.sleep(step / 1000)
+        now += rng.choice((0, 1, 7, 100))
+        await trio.sleep_until(sleeper.clock.trio_time(START_MS + now))
         await settled()
-        if due is not None and due <= now + step:
+        if due is not None and due <= now:
             expected.append(due)
             due = None
-        now += step
     assert sleeper.woken_ms == expected
 
 

@@ -15,6 +15,8 @@ from urllib.parse import quote
 
 import httpx
 
+from tests.wire.server import NO_TLS
+
 Body: TypeAlias = dict[str, Any]
 T = TypeVar("T")
 
@@ -91,7 +93,9 @@ class Client:
     """One keep-alive connection pool to one server."""
 
     def __init__(self, url: str, headers: Mapping[str, str] | None = None) -> None:
-        self.http = httpx.Client(base_url=url, headers=dict(headers or {}), trust_env=False, timeout=70.0)
+        self.http = httpx.Client(
+            base_url=url, headers=dict(headers or {}), trust_env=False, verify=NO_TLS, timeout=70.0
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 20.0
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # else each client loads all certificates: 20 ms
 # What a shell may have set for a server of its own must not reach this one.
 SETTINGS = ("AUTH_TOKENS", "CORS_ALLOW_ORIGIN", "HTTP_PORT", "HOST", "DATA_PATH")
 SETTING_PREFIXES = ("RATE_LIMIT_", "BUNQUEUE_")
@@ -113,7 +115,7 @@ class Server:
 
     def _wait_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
-        with httpx.Client(trust_env=False, timeout=2.0) as probe:
+        with httpx.Client(trust_env=False, verify=NO_TLS, timeout=2.0) as probe:
             while time.monotonic() < deadline:
                 if process.poll() is not None:
                     raise RuntimeError(f"the server ended with {process.returncode}: {self.log()}")

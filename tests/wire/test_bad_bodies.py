@@ -236,6 +236,7 @@ def test_the_limit_of_a_body_holds_for_every_command(server: Server, client: Cli
     assert client.state(job_id) == "active"
 
 
-def test_an_announced_length_beyond_the_limit_is_refused_before_it_is_sent(server: Server) -> None:
-    head = raw.request_bytes("POST", "/queues/q/jobs", length=10**15)
+@pytest.mark.parametrize("length", [10 * MIB + 1, 2**31, 2**32 + 5, 10**15, 2**63 - 1])
+def test_an_announced_length_beyond_the_limit_is_refused_before_it_is_sent(server: Server, length: int) -> None:
+    head = raw.request_bytes("POST", "/queues/q/jobs", length=length)
     refused(raw.send(server.address, head), 413)

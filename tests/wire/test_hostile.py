@@ -44,7 +44,6 @@ GARBAGE = {
     "another protocol": b"SSH-2.0-OpenSSH_9.6\r\n",
     "redis": b"*1\r\n$4\r\nPING\r\n",
     "no version": b"GET /stats\r\n\r\n",
-    "unknown version": b"GET /stats HTTP/9.9\r\nHost: x\r\n\r\n",
     "space in target": b"GET /sta ts HTTP/1.1\r\nHost: x\r\n\r\n",
     "control in target": b"GET /sta\x01ts HTTP/1.1\r\nHost: x\r\n\r\n",
     "header without colon": b"GET /stats HTTP/1.1\r\nHost: x\r\nnonsense\r\n\r\n",

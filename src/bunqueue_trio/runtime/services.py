@@ -156,7 +156,8 @@ class Rates(_Periodic):
     def __init__(self, engine: Engine) -> None:
         super().__init__(1000)
         self._engine = engine
-        self._samples: deque[tuple[float, int, int]] = deque(maxlen=self.WINDOW_S + 1)
+        start = (trio.current_time(), 0, 0)
+        self._samples: deque[tuple[float, int, int]] = deque([start], maxlen=self.WINDOW_S + 1)
 
     async def step(self) -> None:
         """Take a sample of the totals."""
@@ -165,8 +166,6 @@ class Rates(_Periodic):
 
     def per_second(self) -> tuple[int, int]:
         """Return pushes and pulls per second over the last few seconds."""
-        if not self._samples:
-            return 0, 0
         since, pushed, pulled = self._samples[0]
         totals = self._engine.totals
         seconds = max(1.0, trio.current_time() - since)

@@ -15,6 +15,7 @@ from bunqueue_trio.transports.session import Session
 from bunqueue_trio.transports.sse import EventStream
 
 _GOING_AWAY = 1001
+_HTTP_VERSIONS = frozenset({"1.0", "1.1", "2"})
 
 
 def make_app(server: Server, gateway: Gateway) -> QuartTrio:
@@ -28,6 +29,8 @@ def make_app(server: Server, gateway: Gateway) -> QuartTrio:
     @app.before_request
     async def answer() -> QuartResponse:
         """Answer every request before Quart looks for a route of its own."""
+        if request.http_version not in _HTTP_VERSIONS:  # h11 takes any number for one it knows
+            return _quart_response(gateway.error(errors.UNKNOWN_HTTP_VERSION.refuse(), {}), close=True)
         raw = request.scope["raw_path"].decode("latin-1")
         query = request.scope["query_string"].decode("latin-1")
         target = f"{raw}?{query}" if query else raw

@@ -88,5 +88,12 @@ def parse_event_id(text: str | None) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
+_ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
+"""A payload comes as it was sent, line breaks between its tokens included; they would cut the message."""
+
+
 def _message(event: Published) -> bytes:
-    return b"id: %d\ndata: %s\n\n" % event
+    body = event.body
+    if b"\n" in body or b"\r" in body:
+        body = body.translate(_ONE_LINE)
+    return b"id: %d\ndata: %s\n\n" % (event.id, body)

@@ -1,0 +1,72 @@
+"""The application under plain Hypercorn, as its documentation says."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from bunqueue_trio.asgi import App
+from tests.operations.processes import bunqueue, serving
+
+pytestmark = pytest.mark.slow
+
+HYPERCORN = ("--worker-class", "trio", "--bind", "127.0.0.1:{port}", "bunqueue_trio.asgi:app")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_hypercorn_serves_the_same_queue_and_a_stop_keeps_it(tmp_path: Path, signum: signal.Signals):
+    tokens = {"AUTH_TOKENS": "t"}
+    header = {"Authorization": "Bearer t"}
+    with serving(tmp_path, env=tokens, module="hypercorn", command=HYPERCORN) as running:
+        with running.client() as client:
+            assert client.get("/stats").status_code == 401
+            ids = [
+                client.post("/queues/q/jobs", json={"data": n}, headers=header).json()["id"] for n in range(20)
+            ]  # fmt: skip
+            pulled = client.get("/queues/q/jobs?timeout=1000", headers=header).json()
+            assert pulled["job"]["id"] == ids[0]
+            with client.stream("GET", "/events", headers=header) as events:
+                assert b"connected" in next(events.iter_raw())
+        assert bunqueue("doctor", str(running.data_path)).code == 0
+        assert running.stop(signum) == 0
+        assert "Traceback" not in running.log
+    assert not Path(f"{running.data_path}-wal").exists(), "the store was closed"
+    with (
+        serving(tmp_path, env=tokens | {"DATA_PATH": str(running.data_path)}) as again,
+        again.client(headers=header) as client,
+    ):
+        assert [client.get(f"/jobs/{job}").json()["job"]["data"] for job in ids] == list(range(20))
+        client.post(f"/jobs/{ids[0]}/ack", json={"token": pulled["token"]}).raise_for_status()
+
+
+def test_a_store_that_cannot_be_opened_stops_hypercorn_with_the_reason(tmp_path: Path):
+    with serving(tmp_path) as first:
+        other = {"DATA_PATH": str(first.data_path)}
+        with (
+            pytest.raises(AssertionError, match="is in use by another server"),
+            serving(tmp_path, env=other, module="hypercorn", command=HYPERCORN),
+        ):
+            pass  # it does not get here
+
+
+async def test_a_host_without_lifespan_is_told_so():
+    async def nothing(*_: object) -> dict[str, object]:
+        return {}
+
+    with pytest.raises(RuntimeError, match="lifespan"):
+        await App()({"type": "http"}, nothing, nothing)  # type: ignore[arg-type]
+
+
+async def test_bad_settings_fail_the_startup_with_the_reason(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(os.environ, "HTTP_PORT", "many")
+    sent: list[dict[str, object]] = []
+
+    async def receive() -> dict[str, object]:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: dict[str, object]) -> None:
+        sent.append(message)
+
+    await App()({"type": "lifespan"}, receive, send)  # type: ignore[arg-type]
+    assert sent == [{"type": "lifespan.startup.failed", "message": "HTTP_PORT='many': must be an integer"}]

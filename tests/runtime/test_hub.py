@@ -1,0 +1,177 @@
+"""Event fan-out: to each reader what it wants, once, in order, and as much as it can hold."""
+
+import pytest
+import trio
+
+from bunqueue_trio.config import READER_BYTES_MAX, READER_EVENTS_MAX
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.runtime.bell import Bell
+from bunqueue_trio.runtime.hub import Hub, Subscription
+from tests.runtime.world import Answers, VirtualThread, World, settled
+from tests.storage.ledger import Ledger, keep
+
+
+@pytest.fixture
+async def hub(running: World) -> Hub:
+    hub = Hub(running.store)
+    running.journal.on_commit.append(hub.publish)
+    return hub
+
+
+def took(subscription: Subscription) -> tuple[list[int], int]:
+    events, missed = subscription.take()
+    return [event.id for event in events], missed
+
+
+async def test_a_reader_gets_what_is_committed_after_it_came(running: World, hub: Hub):
+    await running.push()
+    reader = hub.subscribe(None, Bell())
+    assert not reader
+    await running.push()
+    await running.push("other")
+    assert reader
+    assert took(reader) == ([2, 3], 0)
+    assert took(reader) == ([], 0)
+
+
+async def test_nothing_is_heard_before_its_commit(world: World, answers: Answers):
+    hub = Hub(world.store)
+    world.journal.on_commit.append(hub.publish)
+    reader = hub.subscribe(None, Bell())
+    await answers.ask("push", world.push)
+    assert took(reader) == ([], 0)
+    await world.journal.flush()
+    assert took(reader) == ([1], 0)
+
+
+async def test_readers_of_a_queue_hear_that_queue_only(running: World, hub: Hub):
+    readers = [hub.subscribe(queue, Bell()) for queue in (None, "a", "a", "b", "c")]
+    await running.push("a")
+    await running.push("b")
+    assert [took(reader)[0] for reader in readers] == [[1, 2], [1], [1], [2], []]
+
+
+async def test_a_reader_may_choose_types(running: World, hub: Hub):
+    reader = hub.subscribe(None, Bell())
+    reader.types = frozenset({"completed"})
+    job = await running.push()
+    await running.pull()
+    await running.ack(job)
+    events, _ = reader.take()
+    assert [b'"eventType":"completed"' in event.body for event in events] == [True]
+
+
+async def test_the_bell_of_a_reader_rings_when_there_is_something(running: World, hub: Hub):
+    bell = Bell()
+    hub.subscribe("q", bell)
+    await running.push("other")
+    with trio.move_on_after(1) as silent:
+        await bell.wait()
+    assert silent.cancelled_caught
+    await running.push("q")
+    with trio.fail_after(0.001):
+        await bell.wait()
+
+
+async def test_a_reader_that_left_is_forgotten(running: World, hub: Hub):
+    readers = [hub.subscribe("q", Bell()) for _ in range(2)]
+    assert len(hub) == 2
+    for reader in (readers[0], readers[0], readers[1]):
+        hub.unsubscribe(reader)
+    assert len(hub) == 0
+    assert hub._readers == {}
+    await running.push()
+    assert took(readers[0]) == ([], 0)
+
+
+async def test_a_reader_too_slow_misses_what_does_not_fit_and_everything_after_until_it_knows(running: World, hub: Hub):
+    slow, other = hub.subscribe(None, Bell()), hub.subscribe("quick", Bell())
+    specs = [c.JobSpec(data=c.Raw(b"1"))] * (READER_EVENTS_MAX // 2)
+    for _ in range(2):
+        await running.core.execute(c.PushBatch(queue="q", jobs=specs))
+    assert not hub.dropped
+    await running.push("quick")
+    await running.push("quick")
+    assert (slow.missed, hub.dropped) == (2, 2)
+    events, missed = took(slow)
+    assert (len(events), events[-1], missed) == (READER_EVENTS_MAX, READER_EVENTS_MAX, 2)
+    assert took(other) == ([READER_EVENTS_MAX + 1, READER_EVENTS_MAX + 2], 0)
+    await running.push()
+    assert took(slow) == ([READER_EVENTS_MAX + 3], 0)
+
+
+async def test_a_reader_holds_so_many_bytes_and_no_more(running: World, hub: Hub):
+    reader = hub.subscribe(None, Bell())
+    data = b'"' + b"x" * (READER_BYTES_MAX // 2) + b'"'
+    for _ in range(3):
+        await running.push(data=data)
+    await running.push()
+    assert took(reader) == ([1, 2], 2)
+
+
+async def test_the_newest_published_id_is_not_ahead_of_what_was_published(
+    world: World, answers: Answers, thread: VirtualThread, monkeypatch: pytest.MonkeyPatch
+):
+    """While a thread commits, the store knows more than any reader: who replays up to there would hear it twice."""
+    hub = Hub(world.store)
+    world.journal.on_commit.append(hub.publish)
+    seen: list[tuple[int, int]] = []
+    commit = world.store.commit
+
+    def committed(batch) -> None:
+        commit(batch)
+        seen.append((hub.last_event_id, world.store.last_event_id))
+
+    world.store.commit = committed
+    world.start(answers.nursery)
+    await world.push()
+    await world.push()
+    assert seen == [(0, 1), (1, 2)]
+    assert hub.last_event_id == 2
+
+
+async def test_the_newest_published_id_survives_a_restart(running: World, hub: Hub):
+    await running.push()
+    assert Hub(running.store).last_event_id == hub.last_event_id == 1
+
+
+async def test_the_past_is_replayed_in_pieces_up_to_where_one_wants(running: World, hub: Hub):
+    for queue in "abab":
+        await running.push(queue)
+    await running.core.execute(c.PushBatch(queue="a", jobs=[c.JobSpec(data=c.Raw(b"1"))] * 3))
+    assert hub.first_kept_id() == 1
+
+    def replayed(after: int, until: int, queue: str | None) -> tuple[list[int], int]:
+        events, reached = hub.replay(after, until, queue)
+        return [event.id for event in events], reached
+
+    assert replayed(0, 7, None) == ([1, 2, 3, 4, 5, 6, 7], 7)
+    assert replayed(2, 5, None) == ([3, 4, 5], 5)
+    assert replayed(0, 7, "b") == ([2, 4], 7)
+    assert replayed(0, 3, "nobody's") == ([], 3)
+    assert replayed(7, 7, None) == ([], 7)
+
+
+async def test_a_long_past_is_replayed_without_a_gap(running: World, hub: Hub):
+    ledger = Ledger(running.store)
+    for _ in range(30):
+        ledger.tell(100)
+    running.store.prune(keep(events=2500))
+    after, seen = hub.first_kept_id() - 1, []
+    while after < 3000:
+        events, after = hub.replay(after, 3000, None)
+        assert len(events) <= 600
+        seen += [event.id for event in events]
+    assert seen == list(range(501, 3001))
+
+
+async def test_closing_rings_every_bell_once(running: World, hub: Hub):
+    bells = [Bell(), Bell()]
+    for bell, queue in zip(bells, (None, "q"), strict=True):
+        hub.subscribe(queue, bell)
+    hub.close()
+    assert hub.closed
+    with trio.fail_after(0.001):
+        for bell in bells:
+            await bell.wait()
+    await settled()

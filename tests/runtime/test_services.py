@@ -1,0 +1,213 @@
+"""What happens in the background: deadlines on time, a log that stays small, retention, rates."""
+
+import pytest
+import trio
+
+from bunqueue_trio.config import (
+    CHECKPOINT_BYTES,
+    CHECKPOINT_MS,
+    CHECKPOINT_RESTART_BYTES,
+    PRUNE_MS,
+    PRUNE_ROWS,
+    Settings,
+)
+from bunqueue_trio.engine.job import State
+from bunqueue_trio.runtime.limiter import RateLimiter
+from bunqueue_trio.runtime.meters import Histogram, LoopLag
+from bunqueue_trio.runtime.services import (
+    Checkpointer,
+    RateLimitCleaner,
+    Rates,
+    RetentionSweeper,
+    looped,
+)
+from tests.runtime.world import START_MS, Answers, VirtualThread, World, settled
+from tests.storage.faulty import Fault
+from tests.storage.ledger import Ledger, kept
+
+
+async def test_deadlines_take_effect_on_time_whether_anybody_asks_or_not(running: World):
+    delayed = await running.push(delay=1000)
+    expiring = await running.push(queue="other", ttl=2000)
+    await trio.sleep_until(running.clock.trio_time(START_MS + 999))
+    assert running.state(delayed) is State.DELAYED
+    await trio.sleep(0.001)
+    await settled()
+    assert running.stored()[delayed] is State.WAITING
+    await trio.sleep(1)
+    await settled()
+    assert expiring not in running.stored()
+    assert ("removed", expiring) in running.published
+
+
+async def test_leases_and_timeouts_end_on_time(running: World):
+    job = await running.push(timeout=500, max_attempts=1)
+    leased = await running.push(queue="leased")
+    await running.pull()
+    await running.pull("leased", lock_ttl=700)
+    await trio.sleep(0.5)
+    await settled()
+    assert running.state(job) is State.FAILED
+    assert running.state(leased) is State.ACTIVE
+    await trio.sleep(0.2)
+    await settled()
+    assert running.state(leased) is State.WAITING
+
+
+async def test_an_avalanche_of_deadlines_is_worked_off_in_steps_that_let_others_in(running: World, answers: Answers):
+    from bunqueue_trio.protocol import commands as c
+
+    for _ in range(3):
+        await running.core.execute(c.PushBatch(queue="q", jobs=[c.JobSpec(data=c.Raw(b"1"), delay=1000)] * 1000))
+    await trio.sleep(1)
+    await settled()
+    assert running.engine.counts[State.WAITING] == 3000
+    assert running.now_ms() == 1000
+    assert running.journal.commits >= 3 + 2  # what a step did is committed before the next one ends
+
+
+async def test_the_cleaner_forgets_idle_clients(world: World, nursery: trio.Nursery):
+    limiter = RateLimiter(1000, 5)
+    nursery.start_soon(looped(RateLimitCleaner(limiter, world.clock, 5000)))
+    limiter.retry_after_ms("a", world.clock.now())
+    await trio.sleep(4.5)
+    limiter.retry_after_ms("b", world.clock.now())
+    await trio.sleep(0.6)
+    assert len(limiter) == 1
+    await trio.sleep(5)
+    assert len(limiter) == 0
+
+
+# --- the log --------------------------------------------------------------------------------------------
+
+
+class Log:
+    """A log of a size that a test sets; notes what is done to it."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.size = 0
+        self.done: list[tuple[bool, bool]] = []
+        """(restarted, while the disk was held) of each checkpoint."""
+        world.store.log_bytes = lambda: self.size
+        world.store.checkpoint = self.checkpoint
+
+    def checkpoint(self, *, restart: bool) -> None:
+        self.done.append((restart, self.world.journal.disk.locked()))
+        if restart:
+            self.size = 0
+
+
+@pytest.fixture
+async def log(world: World, nursery: trio.Nursery) -> Log:
+    log = Log(world)
+    nursery.start_soon(looped(Checkpointer(world.journal, world.store)))
+    return log
+
+
+@pytest.mark.parametrize(
+    ("size", "done"),
+    [
+        (CHECKPOINT_BYTES - 1, []),
+        (CHECKPOINT_BYTES, [(False, False)]),
+        (CHECKPOINT_RESTART_BYTES - 1, [(False, False)]),
+        (CHECKPOINT_RESTART_BYTES, [(False, False), (True, True)]),
+    ],
+)
+async def test_a_log_is_moved_beside_the_commits_and_emptied_with_the_disk_held_when_it_grows_all_the_same(
+    log: Log, size: int, done: list[tuple[bool, bool]]
+):
+    log.size = size
+    await trio.sleep(CHECKPOINT_MS / 1000 * 1.5)
+    assert log.done == done
+
+
+async def test_a_checkpoint_runs_in_a_thread_when_the_store_wants_one(log: Log, thread: VirtualThread):
+    log.world.store.inline = False
+    log.size = CHECKPOINT_RESTART_BYTES
+    await trio.sleep(CHECKPOINT_MS / 1000 * 1.5)
+    assert thread.calls == 2
+
+
+async def test_maintenance_that_the_disk_refuses_is_tried_again_at_the_next_period(
+    world: World, nursery: trio.Nursery, logs
+):
+    world.store.upkeep = iter([Fault.REFUSED, Fault.REFUSED, Fault.NONE])
+    world.store.log_bytes = lambda: CHECKPOINT_BYTES
+    checkpoints = []
+    world.store.inner.checkpoint = lambda *, restart: checkpoints.append(trio.current_time())  # type: ignore[method-assign]
+    begun = trio.current_time()
+    nursery.start_soon(looped(Checkpointer(world.journal, world.store)))
+    await trio.sleep(3.5)
+    assert [at - begun for at in checkpoints] == [3]
+    assert [(entry["log_level"], entry["work"]) for entry in logs] == [("warning", "Checkpointer")] * 2
+
+
+# --- retention ------------------------------------------------------------------------------------------
+
+
+def sweeper(world: World, **settings: int) -> RetentionSweeper:
+    return RetentionSweeper(world.journal, world.store, world.clock, Settings(**settings))
+
+
+async def test_retention_deletes_until_nothing_is_left_to_delete(world: World, nursery: trio.Nursery):
+    ids = Ledger(world.store).completed(PRUNE_ROWS * 2 + 10, at=START_MS)
+    nursery.start_soon(looped(sweeper(world, completed_max=5)))
+    await trio.sleep(PRUNE_MS / 1000 * 1.5)
+    assert kept(world.store, ids) == ids[-5:]
+
+
+async def test_commits_get_in_between_the_steps_of_retention(world: World, answers: Answers, thread: VirtualThread):
+    Ledger(world.store).completed(PRUNE_ROWS * 3, at=START_MS)
+    world.store.inline, thread.delay_s = False, 1
+    world.start(answers.nursery, services=False)
+    answers.nursery.start_soon(sweeper(world, completed_max=0).step)
+    await trio.sleep(0.5)
+    await answers.ask("push", world.push)
+    assert "push" not in answers
+    await trio.sleep(1)
+    assert "push" in answers
+    assert world.store.finished_counts.total() > 0
+
+
+async def test_retention_is_by_age_too(world: World, nursery: trio.Nursery):
+    ledger = Ledger(world.store)
+    old, young = ledger.completed(1, at=START_MS), ledger.completed(1, at=START_MS + 5000)
+    ledger.tell(1, at=START_MS)
+    ledger.tell(1, at=START_MS + 5000)
+    nursery.start_soon(looped(sweeper(world, finished_age_ms=7000, events_age_ms=7000)))
+    await trio.sleep(11)
+    assert kept(world.store, old + young) == young
+    assert world.store.first_event_id() == 2
+    await trio.sleep(10)
+    assert kept(world.store, old + young) == []
+    assert world.store.first_event_id() == 2  # the last batch stays: it knows the newest id
+
+
+# --- figures --------------------------------------------------------------------------------------------
+
+
+async def test_rates_look_at_the_last_seconds_whoever_asks_and_however_often(running: World, nursery: trio.Nursery):
+    rates = Rates(running.engine)
+    assert rates.per_second() == (0, 0)
+    nursery.start_soon(looped(rates))
+    await trio.sleep(1.5)
+    for _ in range(20):
+        for _ in range(10):
+            await running.push()
+        await running.pull()
+        await trio.sleep(0.5)
+    assert [rates.per_second() for _ in range(3)] == [(20, 2)] * 3
+    await trio.sleep(10)
+    assert rates.per_second() == (0, 0)
+
+
+async def test_the_lateness_of_the_loop_is_measured(nursery: trio.Nursery):
+    histogram = Histogram((0.1, 1))
+    lag = LoopLag(histogram)
+    nursery.start_soon(looped(lag))
+    await trio.sleep(3.5)
+    assert (histogram.counts, histogram.sum) == ([3, 0, 0], 0)
+    lag._due -= 0.5
+    await trio.sleep(1)
+    assert histogram.counts == [3, 0, 1]
