@@ -361,7 +361,8 @@ def test_replay_across_a_killed_server(fresh: Server) -> None:
 def test_a_gap_is_told_when_what_was_missed_is_not_kept(start_server: StartServer) -> None:
     server = start_server({"RETENTION_EVENTS_MAX": "10"})
     with Client(server.url) as client:
-        client.push_bulk("q", [{"data": n} for n in range(100)])
+        for n in range(100):
+            client.push("q", n)
 
         def oldest() -> int:
             with events(server, after=1) as reader:

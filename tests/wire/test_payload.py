@@ -54,7 +54,7 @@ def values(text: str, field: str) -> list[str]:
 
 def carries(text: str, field: str, payload: str) -> bool:
     """Say whether a field of an answer has this payload, and then ends."""
-    return any(re.match(re.escape(payload) + r"\s*[,}\]]", rest) for rest in values(text, field))
+    return any(rest.startswith(payload) and rest[len(payload) :].lstrip()[0] in ",}]" for rest in values(text, field))
 
 
 @any_payload

@@ -63,6 +63,8 @@ class Core:
         self.pollers = 0
         self.stopping = False
         """Set at shutdown: long polls are answered empty, and the server is not ready any more."""
+        self._broken = trio.Event()
+        self._broken_by: AssertionError | None = None
         self.scheduler = Alarm()
         self.stall_detector = Alarm()
         self.meters = Meters()
@@ -148,6 +150,22 @@ class Core:
         """Raise ``Refused`` when ``name`` cannot be a queue's."""
         self._engine.queues.check(name)
 
+    async def wait_broken(self) -> None:
+        """Wait until a command has met a broken invariant, and raise it.
+
+        A transport may turn any exception into an answer; this one must end the process all the same.
+
+        Raises:
+            AssertionError: the broken invariant.
+        """
+        await self._broken.wait()
+        assert self._broken_by is not None
+        raise self._broken_by
+
+    def _break(self, error: AssertionError) -> None:
+        self._broken_by = error
+        self._broken.set()
+
     def advance(self) -> None:
         """Do what is due by now."""
         self._engine.advance(self.clock.now())
@@ -171,6 +189,9 @@ class Core:
     def _apply(self, command: Any, owner: str | None, *, durable: bool = False) -> r.Reply:
         try:
             return apply(self._engine, command, self.clock.now(), owner)
+        except AssertionError as error:
+            self._break(error)
+            raise
         finally:  # a refused command may have let deadlines pass before it was refused
             self._settle(durable=durable)
 

@@ -92,6 +92,7 @@ class Server:
                 "rate-limit cleaner",
                 looped(RateLimitCleaner(self.limiter, clock, settings.rate_limit_cleanup_ms)),
             ),
+            Child("invariants", core.wait_broken),
             Child("checkpointer", looped(Checkpointer(journal, store))),
             Child("retention", looped(RetentionSweeper(journal, store, clock, settings))),
             Child("rates", looped(self.rates)),

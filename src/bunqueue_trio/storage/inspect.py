@@ -96,11 +96,8 @@ def examine(path: Path, on_check: Callable[[str], None]) -> Report:
         StoreError: it cannot be read at all.
     """
     with _snapshot(path) as connection:
-        findings: list[str] = []
         on_check("the structure of the file")
-        for (line,) in connection.execute("PRAGMA integrity_check(20)"):
-            if line != "ok":
-                findings.append(f"the file is damaged: {line.strip()}")
+        findings = list(_damage(connection))
         on_check("every job")
         findings += _unreadable(connection)
         for claim, query in CHECKS:
@@ -199,6 +196,15 @@ def _snapshot(path: Path) -> Iterator[apsw.Connection]:
         raise StoreError(f"{path}: cannot be read: {error}") from None
     if alone and _beside(path):
         raise StoreError(f"{path}: a server has started meanwhile; run this again")
+
+
+def _damage(connection: apsw.Connection) -> Iterator[str]:
+    try:
+        for (line,) in connection.execute("PRAGMA integrity_check(20)"):
+            if line != "ok":
+                yield f"the file is damaged: {' '.join(str(line).split())}"
+    except apsw.Error as error:  # so much that it cannot be told where
+        yield f"the file is damaged: {error}"
 
 
 def _unreadable(connection: apsw.Connection) -> Iterator[str]:

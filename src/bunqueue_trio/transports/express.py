@@ -137,6 +137,8 @@ class ExpressConnection:
         headers = head.headers
         if not _is_plain(headers, parser.get_http_version()):
             raise Handover(self._unread)
+        if head.target.startswith("/events"):
+            raise Handover(self._unread)  # before it is counted against the rate limit
         length = int(headers.get("content-length", "0"))
         self._unread = self._unread[len(head_bytes) :]
         body: bytes | None = None
@@ -152,8 +154,6 @@ class ExpressConnection:
         method = parser.get_method().decode("latin-1")
         request = Request(method, head.target, headers, read_body, self._wait)
         response = await self._gateway.respond(request)
-        if isinstance(response.body, EventStream):
-            raise Handover(head_bytes + self._unread)
         too_large = length > self._server.settings.body_max_bytes  # nobody will read it to its end
         keep = parser.should_keep_alive() and not too_large and not self._server.stop.is_set()
         self.lingers = too_large
@@ -200,14 +200,21 @@ class ExpressConnection:
 
     async def _wait(self, finish: Callable[[Begun], Awaitable[Reply]], begun: Begun) -> Reply:
         """Wait for a long poll; a client that hangs up meanwhile gets no job."""
-        reply: Reply | None = None
+        outcome: Reply | Refused = errors.SHUTTING_DOWN.refuse()
+        gone = True
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch, nursery.cancel_scope)
-            reply = await finish(begun)
+            try:
+                outcome = await finish(begun)
+            except Refused as refused:
+                outcome = refused
+            gone = False
             nursery.cancel_scope.cancel()
-        if reply is None:
+        if gone:
             raise _Gone
-        return reply
+        if isinstance(outcome, Refused):
+            raise outcome
+        return outcome
 
     async def _watch(self, scope: trio.CancelScope) -> None:
         """Cancel ``scope`` when the client hangs up; what it sends early is kept, a little of it."""
@@ -223,7 +230,7 @@ class ExpressConnection:
 
     async def _send(self, response: Response, *, is_head: bool, keep: bool) -> None:
         body = response.body
-        assert isinstance(body, bytes)
+        assert not isinstance(body, EventStream)  # those were handed over
         data = self._heads.render(response, len(body), keep=keep)
         self.deadline = trio.current_time() + WRITE_TIMEOUT_S
         sent = False

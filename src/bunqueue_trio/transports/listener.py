@@ -28,6 +28,7 @@ from bunqueue_trio.config import (
     WRITE_TIMEOUT_S,
     Settings,
 )
+from bunqueue_trio.runtime.supervisor import breaks_invariant
 from bunqueue_trio.runtime.tree import Server
 from bunqueue_trio.transports.express import ExpressConnection, Handover, ResponseHeads
 from bunqueue_trio.transports.gateway import Gateway
@@ -164,12 +165,11 @@ class Http:
         try:
             with connection.scope:
                 await self._serve_registered(connection)
-        except trio.BrokenResourceError:
-            pass  # the client is gone
         except Exception as error:
-            if isinstance(error, AssertionError):
+            if breaks_invariant(error):
                 raise
-            _log.exception("connection failed")  # its own; nobody else is disturbed
+            if not _is_hang_up(error):  # its own trouble; nobody else is disturbed
+                _log.exception("connection failed")
         finally:
             del self._connections[connection]
             await trio.aclose_forcefully(stream)
@@ -237,6 +237,13 @@ class Http:
         connection.scope.cancel()
         # Hypercorn shields its writes: only a closed socket ends one that the client does not read.
         await trio.aclose_forcefully(connection.stream)
+
+
+def _is_hang_up(error: Exception) -> bool:
+    """Return whether all that went wrong is that the client is gone."""
+    if isinstance(error, ExceptionGroup):
+        return all(_is_hang_up(e) for e in error.exceptions)
+    return isinstance(error, trio.BrokenResourceError | trio.ClosedResourceError)
 
 
 async def _close_politely(stream: trio.abc.Stream) -> None:

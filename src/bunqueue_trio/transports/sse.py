@@ -68,16 +68,22 @@ class EventStream(AsyncIterator[bytes]):
         chunk = _message(Published(min(after, newest), encode(hello)))
         if oldest - 1 <= after <= newest:
             return chunk
-        # Too old, or from another life of the store: said first, then what there is.
-        gap = {"gap": True, "after": after, "oldest": oldest, "newest": newest}
+        return chunk + self._gap(after, oldest)  # too old, or from another life of the store
+
+    def _gap(self, after: int, oldest: int) -> bytes:
+        """Go on at ``oldest``, and return the message that says so: first the gap, then what there is."""
         self._replayed = oldest - 1
-        return chunk + _message(Published(oldest - 1, encode(gap)))
+        gap = {"gap": True, "after": after, "oldest": oldest, "newest": self._replay_until}
+        return _message(Published(oldest - 1, encode(gap)))
 
     def _next_of_the_past(self) -> bytes:
         assert self._replayed is not None
         if self._replayed >= self._replay_until:
             self._replayed = None
             return b""
+        oldest = min(self._hub.first_kept_id(), self._replay_until + 1)
+        if self._replayed < oldest - 1:  # retention was faster than this reader
+            return self._gap(self._replayed, oldest)
         events, self._replayed = self._hub.replay(self._replayed, self._replay_until, self._queue)
         return b"".join(map(_message, events))
 

@@ -47,9 +47,12 @@ class WebSocket:
     async def run(self, session: Session) -> None:
         """Talk until either side ends it; the session must be entered."""
         self._session = session
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._write, session, nursery.cancel_scope)
-            await self._read(session, nursery)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write, session, nursery.cancel_scope)
+                await self._read(session, nursery)
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the peer is gone
 
     def tick(self, now: float) -> bool:
         """Ping a silent peer; return whether it still counts as alive. Called every few seconds."""

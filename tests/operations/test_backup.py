@@ -1,0 +1,156 @@
+"""Copies of a store: whole, of one moment, and never in the way of what is there."""
+
+import threading
+from pathlib import Path
+
+import apsw
+import pytest
+
+from bunqueue_trio.errors import StartupError, StoreError
+from bunqueue_trio.storage import inspect
+from bunqueue_trio.storage.inspect import copy, examine
+from tests.operations.processes import bunqueue, serving
+from tests.operations.stores import Writer, make_store, spoil
+
+
+def ignore(done: int, total: int) -> None:
+    assert 0 <= done <= total
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "q.db"
+    make_store(path)
+    return path
+
+
+def test_a_copy_is_a_store_with_the_same_jobs_and_no_log_beside_it(file: Path, tmp_path: Path):
+    target = tmp_path / "copy.db"
+    told: list[tuple[int, int]] = []
+    size = copy(file, target, lambda done, total: told.append((done, total)), overwrite=False)
+    assert size == target.stat().st_size
+    assert told[-1][0] == told[-1][1] > 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy.db", "q.db", "q.db.lock"]
+    original, copied = (examine(path, lambda _: None)._replace(size=0) for path in (file, target))
+    assert copied == original
+    store = Writer(target)
+    assert store.push() != ""
+    store.store.close()
+
+
+def test_what_is_there_is_kept_unless_it_may_be_replaced(file: Path, tmp_path: Path):
+    target = tmp_path / "copy.db"
+    target.write_bytes(b"mine")
+    with pytest.raises(StoreError, match="exists already"):
+        copy(file, target, ignore, overwrite=False)
+    assert target.read_bytes() == b"mine"
+    copy(file, target, ignore, overwrite=True)
+    assert examine(target, lambda _: None).findings == []
+
+
+def test_a_failed_copy_leaves_what_was_there_and_nothing_else(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    target = tmp_path / "copy.db"
+    target.write_bytes(b"mine")
+
+    def fail(done: int, total: int) -> None:
+        raise apsw.FullError("database or disk is full")
+
+    with pytest.raises(StoreError, match=r"copy\.db\.partial: cannot be written: database or disk is full"):
+        copy(file, target, fail, overwrite=True)
+
+    def refuse(directory: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    assert target.read_bytes() == b"mine"
+    assert not list(tmp_path.glob("*partial*"))
+    monkeypatch.setattr(inspect, "sync_directory", refuse)
+    with pytest.raises(StoreError, match=r"copy\.db: cannot be written: Operation not permitted"):
+        copy(file, target, ignore, overwrite=True)
+
+
+def test_a_damaged_original_is_not_passed_on(tmp_path: Path):
+    path = tmp_path / "q.db"
+    writer = Writer(path)
+    for _ in range(300):
+        writer.push()
+    writer.store.close()
+    content = bytearray(path.read_bytes())
+    content[6 * 4096 : 8 * 4096] = b"\xff" * 8192
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match="the copy is damaged, as the original may be"):
+        copy(path, tmp_path / "copy.db", ignore, overwrite=False)
+    assert not (tmp_path / "copy.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("target", "complaint"),
+    [("no/where.db", "there is no directory"), (".", "is a directory"), ("q.db", "is the file itself")],
+)
+def test_impossible_targets_are_refused(file: Path, tmp_path: Path, target: str, complaint: str):
+    with pytest.raises(StoreError, match=complaint):
+        copy(file, tmp_path / target, ignore, overwrite=True)
+    assert examine(file, lambda _: None).findings == []
+
+
+def test_a_target_in_use_is_refused(file: Path, tmp_path: Path):
+    used = Writer(tmp_path / "used.db")
+    with pytest.raises(StoreError, match=r"is in use, or was not closed: .*used\.db-wal lies beside it"):
+        copy(file, tmp_path / "used.db", ignore, overwrite=True)
+    used.store.close()
+
+
+def test_another_programs_database_is_not_copied(tmp_path: Path):
+    spoil(tmp_path / "other.db", "CREATE TABLE t (x)")
+    with pytest.raises(StartupError, match="another program's database"):
+        copy(tmp_path / "other.db", tmp_path / "copy.db", ignore, overwrite=False)
+
+
+def test_a_copy_beside_commits_shows_one_moment_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """SQLite begins a copy anew when the original changes, unless it holds a snapshot: this one must not."""
+    monkeypatch.setattr(inspect, "_STEP_PAGES", 1)
+    path, target = tmp_path / "q.db", tmp_path / "copy.db"
+    writer = Writer(path)
+    for _ in range(500):
+        writer.push()
+    steps = 0
+
+    def commit_another(done: int, total: int) -> None:
+        nonlocal steps
+        steps += 1
+        assert steps <= total, "begun anew"
+        writer.push()
+
+    copy(path, target, commit_another, overwrite=False)
+    assert steps > 20
+    assert examine(target, lambda _: None).unfinished == {"waiting": 500}
+    writer.store.close()
+
+
+@pytest.mark.slow
+def test_backup_beside_a_busy_server_keeps_what_was_answered_before(tmp_path: Path):
+    with serving(tmp_path) as running, running.client() as client:
+        before = client.post("/queues/q/jobs/bulk", json={"jobs": [{"data": n} for n in range(2000)]}).json()["ids"]
+        over = threading.Event()
+
+        def push() -> None:
+            with running.client() as other:
+                while not over.is_set():
+                    other.post("/queues/q/jobs", json={"data": "later"}).raise_for_status()
+
+        pusher = threading.Thread(target=push)
+        pusher.start()
+        done = bunqueue("backup", str(running.data_path), str(tmp_path / "copy.db"))
+        over.set()
+        pusher.join()
+        assert (done.code, done.err) == (0, "")
+        again = bunqueue("backup", str(running.data_path), str(tmp_path / "copy.db"))
+        assert (again.code, again.err) == (1, f"bunqueue-trio: {tmp_path / 'copy.db'}: exists already\n")
+        assert bunqueue("backup", "--force", str(running.data_path), str(tmp_path / "copy.db")).code == 0
+        other = tmp_path / "other.db"
+        spoil(other, "CREATE TABLE t (x)")
+        assert bunqueue("backup", str(other), str(tmp_path / "x.db")).code == 1
+    with serving(tmp_path, env={"DATA_PATH": str(tmp_path / "copy.db")}) as restored, restored.client() as client:
+        assert all(client.get(f"/jobs/{job}").status_code == 200 for job in before[::100])
+        assert client.get("/health").json()["queues"]["waiting"] >= 2000
