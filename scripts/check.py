@@ -33,6 +33,9 @@ ASYNC_DISABLED = "ASYNC127,ASYNC9"
 # ASYNC124: a fake's or fixture's function is async because its caller awaits it, with an await in it or not.
 ASYNC_DISABLED_IN_TESTS = "ASYNC124"
 
+# Functions that are called by `nursery.start`, so that forgetting to wait for one is found.
+STARTABLE = "--startable-in-context-manager=serve,http,_host,_serving,__call__"
+
 SELECTED = {
     "fast": "not slow and not long and not bench",
     "full": "not long and not bench",
@@ -140,7 +143,7 @@ def _module(name: str, *arguments: str) -> list[str]:
 
 def _flake8_async(*directories: str, disable: str) -> list[str]:
     files = [str(path.relative_to(ROOT)) for top in directories for path in sorted((ROOT / top).rglob("*.py"))]
-    return [_program("flake8-async"), f"--disable={disable}", *files]
+    return [_program("flake8-async"), f"--disable={disable}", STARTABLE, *files]
 
 
 def _program(name: str) -> str:

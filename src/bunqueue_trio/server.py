@@ -29,8 +29,8 @@ async def run(settings: Settings) -> None:
     """
     store = SqliteStore(settings.data_path)
     server = Server(settings, store, Clock())
-    async with trio.open_nursery() as nursery:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
             serving = await nursery.start(_serving, server)
             _announce(server)
             nursery.start_soon(_stop_on_signal, signals, server, serving)

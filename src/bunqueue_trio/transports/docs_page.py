@@ -36,21 +36,21 @@ def _file(name: str) -> bytes:
     return files("flask_swagger_ui").joinpath("dist", name).read_bytes()
 
 
-async def docs(server: Server) -> tuple[str, bytes, int]:
+def docs(server: Server) -> tuple[str, bytes, int]:
     """Return the page."""
     return "text/html; charset=utf-8", _HTML, 200
 
 
-async def docs_style(server: Server) -> tuple[str, bytes, int]:
+def docs_style(server: Server) -> tuple[str, bytes, int]:
     """Return Swagger UI's style sheet."""
     return "text/css; charset=utf-8", _file("swagger-ui.css"), 200
 
 
-async def docs_bundle(server: Server) -> tuple[str, bytes, int]:
+def docs_bundle(server: Server) -> tuple[str, bytes, int]:
     """Return Swagger UI."""
     return "text/javascript; charset=utf-8", _file("swagger-ui-bundle.js"), 200
 
 
-async def docs_start(server: Server) -> tuple[str, bytes, int]:
+def docs_start(server: Server) -> tuple[str, bytes, int]:
     """Return the lines that start it; a script within the page would need a weaker policy."""
     return "text/javascript; charset=utf-8", _START, 200

@@ -18,7 +18,7 @@ from bunqueue_trio.protocol.codec import decode, encode
 from bunqueue_trio.protocol.replies import ErrorReply, Reply
 from bunqueue_trio.runtime.core import Begun
 from bunqueue_trio.runtime.tree import Server
-from bunqueue_trio.transports.pages import PAGES
+from bunqueue_trio.transports.pages import INSTANT, make_page
 from bunqueue_trio.transports.routes import ROUTES, Match, Route, Router, query_object
 from bunqueue_trio.transports.sse import EventStream, parse_event_id
 
@@ -97,7 +97,7 @@ class Gateway:
         if route.target == "websocket":
             raise errors.UPGRADE_REQUIRED.refuse()
         if isinstance(route.target, str):
-            content_type, body, status = await PAGES[route.target](self._server)
+            content_type, body, status = await make_page(route.target, self._server)
             return Response(status, self._headers(content_type, origin), body)
         return await self._run(route, match, request, query, origin)
 
@@ -127,7 +127,7 @@ class Gateway:
                 body = b"{}"
         command = decode(kind, body, **match.values)
         if kind is c.Ping or kind is c.Stats:
-            content_type, body, status = await PAGES[kind.__name__.lower()](self._server)
+            content_type, body, status = INSTANT[kind.__name__.lower()](self._server)
             return Response(status, self._headers(content_type, origin), body)
         begun = self._core.begin(command)
         reply = begun.reply

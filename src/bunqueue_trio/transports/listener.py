@@ -272,7 +272,9 @@ def _hypercorn_config(settings: Settings) -> Config:
     return config
 
 
-async def http(server: Server, *, task_status: trio.TaskStatus[list[str]]) -> None:
+async def http(  # noqa: ASYNC128 - `run` calls started, when the listeners are accepting
+    server: Server, *, task_status: trio.TaskStatus[list[str]]
+) -> None:
     """Serve HTTP on the addresses of the settings until the server stops.
 
     Raises:

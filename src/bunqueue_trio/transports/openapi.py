@@ -46,7 +46,7 @@ _ANY_ID = {"type": "string", "minLength": 1}
 _Schema = dict[str, Any]
 
 
-async def openapi(server: Server) -> tuple[str, bytes, int]:
+def openapi(server: Server) -> tuple[str, bytes, int]:
     """Return the page."""
     return "application/json", _encoded(), 200
 

@@ -33,11 +33,11 @@ def _json(content: object, status: int = 200) -> Page:
     return JSON, encode(content), status
 
 
-async def _live(server: Server) -> Page:
+def _live(server: Server) -> Page:
     return TEXT, b"OK", 200
 
 
-async def _ready(server: Server) -> Page:
+def _ready(server: Server) -> Page:
     return _json({"ok": server.ready, "ready": server.ready}, 200 if server.ready else 503)
 
 
@@ -45,7 +45,7 @@ def _ping(server: Server) -> Page:
     return _json({"ok": True, "data": {"pong": True, "time": server.clock.now()}})
 
 
-async def _health(server: Server) -> Page:
+def _health(server: Server) -> Page:
     counts, connections = server.counts(), server.connections
     return _json(
         {
@@ -93,7 +93,7 @@ def _stats(server: Server) -> Page:
     )
 
 
-async def _metrics(server: Server) -> Page:
+def _metrics(server: Server) -> Page:
     totals = server.engine.totals
     return _json(
         {
@@ -108,7 +108,7 @@ async def _metrics(server: Server) -> Page:
     )
 
 
-async def _tasks(server: Server) -> Page:
+def _tasks(server: Server) -> Page:
     return _json(
         {
             "ok": True,
@@ -159,31 +159,31 @@ def _collections(server: Server) -> dict[str, int]:
     }
 
 
-def _later(page: Callable[[Server], Page]) -> Callable[[Server], Awaitable[Page]]:
-    async def made(server: Server) -> Page:
-        return page(server)
-
-    return made
-
-
-INSTANT: dict[str, Callable[[Server], Page]] = {"ping": _ping, "stats": _stats}
-"""The pages that are commands too: made in one step, so that a connection's replies keep their order."""
-
-PAGES: dict[str, Callable[[Server], Awaitable[Page]]] = {
+INSTANT: dict[str, Callable[[Server], Page]] = {
     "live": _live,
     "ready": _ready,
-    "ping": _later(_ping),
+    "ping": _ping,
     "health": _health,
-    "stats": _later(_stats),
+    "stats": _stats,
     "metrics": _metrics,
-    "prometheus": prometheus,
     "tasks": _tasks,
-    "gc": _gc,
-    "heapstats": _heapstats,
     "openapi": openapi,
     "docs": docs,
     "docs-style": docs_style,
     "docs-bundle": docs_bundle,
     "docs-start": docs_start,
 }
-"""Name in ``ROUTES`` → page."""
+"""Name in ``ROUTES`` → page that is made in one step."""
+
+LENGTHY: dict[str, Callable[[Server], Awaitable[Page]]] = {
+    "prometheus": prometheus,
+    "gc": _gc,
+    "heapstats": _heapstats,
+}
+"""Name in ``ROUTES`` → page that lets others run while it is made."""
+
+
+async def make_page(name: str, server: Server) -> Page:
+    """Return the page ``name`` of ``server``."""
+    instant = INSTANT.get(name)
+    return await LENGTHY[name](server) if instant is None else instant(server)

@@ -51,7 +51,7 @@ def make_app(server: Server, gateway: Gateway) -> QuartTrio:
         return None
 
     @app.errorhandler(HTTPException)
-    async def refuse(error: HTTPException) -> QuartResponse:
+    async def refuse(error: HTTPException) -> QuartResponse:  # noqa: ASYNC124 - Quart runs sync ones in a thread
         """Say what Quart itself refuses in the documented format."""
         return _quart_response(gateway.error(errors.Refused(error.code or 400, error.name), {}))
 

@@ -1,0 +1,34 @@
+"""What schemathesis must know beyond the description: loaded by name through SCHEMATHESIS_HOOKS.
+
+Long polls are cut short, since a test does not wait a minute for nothing. And a valid request may still
+meet a state that forbids it, which no schema can say: only such a refusal is accepted, by its text.
+"""
+
+import re
+from typing import Any
+
+import schemathesis
+
+POLL_MAX_MS = 20
+
+FORBIDDEN_BY_STATE = re.compile(
+    r"Job not found or not active|Invalid or expired lock token|(?:jobs\[\d+\]: )?Dependency job not found: .*"
+    r"|(?:jobs\[\d+\]: )?Job ID is in use by a job of another queue: .*|(?:tokens|results) must be as long as ids",
+    re.DOTALL,
+)
+
+
+@schemathesis.hook
+def before_call(context: Any, case: Any, kwargs: Any) -> None:
+    for values in (case.query, case.body):
+        timeout = values.get("timeout") if isinstance(values, dict) else None
+        if isinstance(timeout, int | float) and not isinstance(timeout, bool) and POLL_MAX_MS < timeout <= 60_000:
+            values["timeout"] = POLL_MAX_MS
+
+
+@schemathesis.check
+def valid_data_is_refused_only_by_state(context: Any, response: Any, case: Any) -> None:
+    meta = case.meta
+    if response.status_code == 400 and meta is not None and meta.generation.mode.is_positive:
+        error = response.json()["error"]
+        assert FORBIDDEN_BY_STATE.fullmatch(error), f"a valid request was refused: {error}"

@@ -1,0 +1,218 @@
+"""The commands that ask a running server: what they print, and that every error is one line."""
+
+import json
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.operations.processes import Done, Running, bunqueue, environment, serving, until
+from tests.wire.server import free_port
+
+pytestmark = pytest.mark.slow  # processes
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with serving(tmp_path_factory.mktemp("remote"), env={"AUTH_TOKENS": "secret"}) as running:
+        yield running
+
+
+def ask(server: Running, *arguments: str, token: str = "secret", stdin: str = "") -> Done:
+    return bunqueue(*arguments, env={"BUNQUEUE_URL": server.url, "BUNQUEUE_TOKEN": token}, stdin=stdin)
+
+
+def test_push_prints_the_id_and_passes_payload_and_options_on(server: Running):
+    payload = '{"z": 1e999, "a": [10000000000000000000001, "\u2028ü"]}'
+    done = ask(server, "push", "emails", payload, "--priority", "-5", "--delay", "60000", "--max-attempts", "7")
+    assert (done.code, done.err) == (0, "")
+    with server.client(headers={"Authorization": "Bearer secret"}) as client:
+        response = client.get(f"/jobs/{done.out.strip()}")
+    assert payload in response.text, "to the byte"
+    job = json.loads(response.text)["job"]
+    assert (job["priority"], job["maxAttempts"], job["runAt"] - job["createdAt"]) == (-5, 7, 60_000)
+
+
+def test_push_reads_standard_input_and_is_idempotent_by_job_id(server: Running):
+    arguments = ("push", "q", "-", "--job-id", "mine", "--unique-key", "k", "--durable")
+    assert [ask(server, *arguments, stdin="[1]").out for _ in range(2)] == ["mine\n", "mine\n"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "complaint"),
+    [
+        (("push", "q", "{bad"), 2, "bunqueue-trio push: Invalid value for JSON: is no JSON"),
+        (("push", "a b", "1"), 1, "Queue name contains invalid characters (400)"),
+        (("push", "q", "1", "--priority", "99999999"), 1, "priority must be at most 1000000 (400)"),
+        (("push", "q"), 2, "bunqueue-trio push: Missing argument 'JSON'. (see --help)"),
+        (("push", "q", "1", "--delay", "x"), 2, "'x' is not a valid integer"),
+        (("nothing",), 2, "bunqueue-trio: No such command 'nothing'. (see --help)"),
+    ],
+)
+def test_what_is_refused_is_said_in_one_line(server: Running, arguments: tuple[str, ...], code: int, complaint: str):
+    done = ask(server, *arguments)
+    assert (done.code, done.out, done.err.count("\n")) == (code, "", 1)
+    assert complaint in done.err
+
+
+@pytest.mark.parametrize("command", [("stats",), ("push", "q", "1"), ("watch",)])
+def test_a_wrong_token_is_said_in_one_line(server: Running, command: tuple[str, ...]):
+    done = ask(server, *command, token="wrong")
+    assert (done.code, done.err) == (1, f"bunqueue-trio: {server.url}: Unauthorized (401)\n")
+
+
+@pytest.mark.parametrize("command", [("stats",), ("push", "q", "1"), ("watch",)])
+def test_a_server_that_is_not_there_is_said_in_one_line(command: tuple[str, ...]):
+    url = f"http://127.0.0.1:{free_port()}"
+    done = bunqueue(*command, "--url", url)
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert done.err.startswith(f"bunqueue-trio: {url}: ")
+    assert "Connection refused" in done.err
+    for bad in ("nonsense", "unix:/no/such.sock", "http://["):
+        done = bunqueue(*command, "--url", bad)
+        assert (done.code, done.err.count("\n")) == (1, 1), bad
+
+
+def test_another_program_at_the_address_is_noticed():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def serve() -> None:
+            connection, _ = other.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{other.getsockname()[1]}"
+        done = bunqueue("stats", "--url", url)
+        thread.join()
+    assert (done.code, done.err) == (1, f"bunqueue-trio: {url}: is no bunqueue server (200)\n")
+
+
+def test_stats_are_a_table_or_the_servers_own_words(server: Running):
+    done = ask(server, "stats")
+    assert done.code == 0
+    rows = dict(line.split(maxsplit=1) for line in done.out.splitlines())
+    assert {"queued", "processing", "dlq", "totalPushed", "heapUsed"} <= set(rows)
+    assert rows["rss"].endswith("MB")
+    reply = json.loads(ask(server, "stats", "--json").out)
+    assert set(reply) == {"ok", "stats", "memory", "collections"}
+
+
+def test_watch_shows_events_of_a_queue_and_a_type_and_ends_after_so_many(server: Running, tmp_path: Path):
+    command = ["watch", "--queue", "watched", "--type", "pushed", "--type", "completed", "--count", "2", "--json"]
+    with Watching(server, tmp_path, *command) as process:
+        with server.client(headers={"Authorization": "Bearer secret"}) as client:
+            until_connected(client, 1)
+            client.post("/queues/other/jobs", json={"data": 1})
+            job = client.post("/queues/watched/jobs", json={"data": "line\u2028end"}).json()["id"]
+            token = client.get("/queues/watched/jobs").json()["token"]
+            client.post(f"/jobs/{job}/ack", json={"token": token})
+        assert process.wait(10) == 0
+    events = [json.loads(line) for line in (tmp_path / "watch.out").read_text().split("\n") if line]
+    assert [(event["eventType"], event["queue"], event["jobId"]) for event in events] == [
+        ("pushed", "watched", job), ("completed", "watched", job),
+    ]  # fmt: skip
+    assert events[0]["data"] == "line\u2028end"
+
+
+def test_watch_hides_payloads_and_shows_what_else_there_is(server: Running, tmp_path: Path):
+    with Watching(server, tmp_path, "watch", "--queue", "h", "--count", "3") as process:
+        with server.client(headers={"Authorization": "Bearer secret"}) as client:
+            until_connected(client, 1)
+            job = client.post("/queues/h/jobs", json={"data": "private", "maxAttempts": 1}).json()["id"]
+            client.get("/queues/h/jobs")
+            client.post(f"/jobs/{job}/fail", json={"error": "no luck"})
+        assert process.wait(10) == 0
+    text = (tmp_path / "watch.out").read_text()
+    assert "private" not in text
+    assert [line.split()[1] for line in text.splitlines()] == ["pushed", "pulled", "drained"]
+
+
+def test_watch_goes_on_after_a_restart_without_missing_anything(tmp_path: Path):
+    port = free_port()
+    env = {"BIND": f"127.0.0.1:{port}"}
+    url = f"http://127.0.0.1:{port}"
+
+    def listening(running: Running) -> bool:
+        running.url = url
+        return "listening" in running.log
+
+    with (
+        serving(tmp_path, env=env, ready=listening) as first,
+        Watching(first, tmp_path, "watch", "--count", "3", "--data") as process,
+    ):
+        with first.client() as client:
+            until_connected(client, 1)
+            client.post("/queues/q/jobs", json={"data": "first"})
+        until(lambda: "first" in (tmp_path / "watch.out").read_text(), 10, lambda: "nothing seen")
+        assert first.stop() == 0
+        with serving(tmp_path, env=env, ready=listening) as second, second.client() as client:
+            for data in ("second", "third"):
+                client.post("/queues/q/jobs", json={"data": data})
+            assert process.wait(15) == 0
+    text = (tmp_path / "watch.out").read_text()
+    assert [line.rsplit("=", 1)[1] for line in text.splitlines()] == ["'first'", "'second'", "'third'"]
+    assert "connection lost, trying again" in (tmp_path / "watch.err").read_text()
+
+
+def test_ctrl_c_is_the_usual_end_of_watching(server: Running, tmp_path: Path):
+    with Watching(server, tmp_path, "watch") as process:
+        with server.client(headers={"Authorization": "Bearer secret"}) as client:
+            until_connected(client, 1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+    assert (tmp_path / "watch.err").read_text() == ""
+
+
+def test_a_reader_that_has_seen_enough_causes_no_complaint(server: Running):
+    command = f"{sys.executable} -m bunqueue_trio stats | head -n 1"
+    env = environment({"BUNQUEUE_URL": server.url, "BUNQUEUE_TOKEN": "secret"})
+    done = subprocess.run(["bash", "-c", command], env=env, capture_output=True, text=True, timeout=20, check=True)
+    assert done.stderr == ""
+
+
+def test_on_a_terminal_there_are_colours(server: Running):
+    controller, terminal = pty.openpty()
+    env = environment({"BUNQUEUE_URL": server.url, "BUNQUEUE_TOKEN": "secret", "TERM": "xterm-256color"})
+    try:
+        subprocess.run(
+            [sys.executable, "-m", "bunqueue_trio", "stats"], env=env, stdout=terminal, check=True, timeout=20
+        )
+        assert b"\x1b[1m" in os.read(controller, 65536)
+    finally:
+        os.close(controller)
+        os.close(terminal)
+
+
+class Watching:
+    """A `watch` process, its output in files; killed at the end if it has not ended."""
+
+    def __init__(self, server: Running, directory: Path, *command: str) -> None:
+        self._env = environment({"BUNQUEUE_URL": server.url, "BUNQUEUE_TOKEN": "secret", "PYTHONUNBUFFERED": "1"})
+        self._directory = directory
+        self._command = [sys.executable, "-m", "bunqueue_trio", *command]
+
+    def __enter__(self) -> "subprocess.Popen[bytes]":
+        with (self._directory / "watch.out").open("wb") as out, (self._directory / "watch.err").open("wb") as err:
+            self._process = subprocess.Popen(self._command, env=self._env, stdout=out, stderr=err)
+        return self._process
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def until_connected(client: object, streams: int) -> None:
+    def connected() -> bool:
+        return bool(client.get("/health").json()["connections"]["sse"] == streams)  # type: ignore[attr-defined]
+
+    until(connected, 10, lambda: "no stream")
