@@ -77,4 +77,4 @@ def chart(title: str, subtitle: str, bars: list[Bar]) -> str:
 
 
 def _times(ratio: float) -> str:
-    return f"{ratio:.2g}×" if ratio < 1 else f"{ratio:.3g}×"
+    return f"{ratio:.3g}×"

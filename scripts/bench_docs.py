@@ -25,7 +25,8 @@ PAGE = """# Benchmarks
 <!-- Written by `python3 scripts/bench.py compare --write-docs`. Change the script, not this file. -->
 
 `{command}` on {date}, commit {commit}: {ours} and the original, {theirs}.
-{cpu}, {cores} cores, {memory_gb} GB, {system}, data on {file_system}; Python {python}, SQLite {sqlite}.
+{cpu}, {cores} cores, {memory_gb} GB, {system}, data on {file_system}; Python {python}, SQLite {sqlite}. Load average
+before the run: {load_before}. Where that is not near 0, other work took part of the machine from both servers alike.
 
 ![Ratios of all measurements](benchmarks.svg)
 
@@ -40,8 +41,8 @@ PAGE = """# Benchmarks
   well it says more than a rate does.
 - A job has {payload} bytes of data. {warmup} s of load come before each measurement of {measured} s. The load generator is wrk for
   HTTP, and a small client of our own for long polls and WebSocket, the same for both servers.
-- Every answer is looked at: one that is not a success ends the measurement. The number of answers must agree with the
-  number of jobs that the server itself counts.
+- An answer that is not a success ends the measurement, and the number of answers must agree with the number of jobs that
+  the server itself counts.
 {left_out}
 ### What the two promise is not the same
 
@@ -56,6 +57,8 @@ up to the original's 50,000.
 ## Latency under that load
 
 {latency}
+
+As wrk gives them: a stall counts for all requests that would have been sent in it, not only for those that it held up.
 
 ## The engine alone
 

@@ -162,7 +162,7 @@ class Settings:
     )
     metrics_auth: bool = _setting(default=False, env="METRICS_AUTH", about="Ask for a token at /prometheus too.")
     metrics_queues_max: int = _setting(
-        100, "METRICS_QUEUES_MAX", "Queues with series of their own at /prometheus, the busiest ones.",
+        100, "METRICS_QUEUES_MAX", "Queues with series of their own at /prometheus, the fullest ones.",
         low=0, high=10_000,
     )  # fmt: skip
     rate_limit_window_ms: int = _setting(

@@ -26,6 +26,7 @@ async def test_several_jobs_of_one_push_serve_several_waiters(running: World, an
     await settled()
     assert sorted(name for name, _ in answers.given) == ["poll 0", "poll 1"]
     await running.push()
+    await settled()
     assert "poll 2" in answers
 
 
@@ -61,6 +62,7 @@ async def test_a_waiter_that_has_gone_gets_nothing(running: World, answers: Answ
 async def test_a_waiter_whose_time_is_over_gets_nothing(running: World, answers: Answers):
     await answers.ask("short", running.pull, wait_ms=10)
     await trio.sleep(0.01)
+    await settled()
     job = await running.push()
     assert answers["short"] is None
     assert await running.pull() == job

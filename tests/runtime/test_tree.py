@@ -59,6 +59,7 @@ async def test_a_server_starts_serves_and_stops():
         pulled = await server.core.execute(c.PullBatch(queue="q", count=2))
         await server.core.execute(c.Ack(id=pulled.jobs[0].id))  # type: ignore[attr-defined]
         await trio.sleep(0.01)
+        await settled()
         assert server.counts() == {
             "waiting": 1, "delayed": 0, "waiting-children": 0, "active": 1, "completed": 1, "failed": 0,
         }  # fmt: skip

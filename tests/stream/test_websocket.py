@@ -210,12 +210,13 @@ def test_every_command(ws: Peer, client: Client, queue: str) -> None:
     assert ws.refused("Cancel", id=ids[4]) == "Job not found"
     assert ws.ask("Ping")["ok"] is True
     assert set(ws.ask("Stats")) == set(client.get("/stats").json())
-    assert ws.ask("Ping") == client.get("/ping").json()
+    pong, over_http = ws.ask("Ping"), client.get("/ping").json()
+    assert [pong, pong["data"]["pong"]] == [over_http | {"data": pong["data"]}, True]
     assert ws.ask("Auth", token="any")["ok"] is True  # nothing is asked for here
     assert ws.refused("PUSHB", queue=queue, jobs=[{"data": 1}, {"data": 1, "priority": "x"}]) == (
         "jobs[1]: priority must be a number"
     )
-    assert ws.ask("PULL", queue=queue, reqId=None)["job"]["id"] == ids[5]
+    assert ws.done("PULL", queue=queue)["job"]["id"] == ids[5]
     assert ws.ask("PULL", queue=queue) == {"ok": True, "job": None, "token": None}
     assert ws.ask("PULLB", queue=queue, count=5) == {"ok": True, "jobs": [], "tokens": []}
 
@@ -248,10 +249,8 @@ def test_a_waiting_pull_holds_up_nothing(ws: Peer, queue: str) -> None:
     for n in range(20):
         ws.send("PUSH", queue=f"{queue}-other", data=n, reqId=n)
     assert [ws.reply()["reqId"] for _ in range(20)] == list(range(20))
-    job_id = ws.done("PUSH", queue=queue, data=1)["id"] if False else None
     ws.send("PUSH", queue=queue, data=1, reqId="last")
     replies = {reply["reqId"]: reply for reply in (ws.reply(), ws.reply())}
-    assert job_id is None
     assert replies["waits"]["job"]["id"] == replies["last"]["id"]
 
 
@@ -475,7 +474,7 @@ def test_events_over_both_ways_are_the_same_each_once_in_the_order_of_their_ids(
                     if n % 5 == 0:
                         client.cancel(job_id)
                     elif (job := worker.done("PULL", queue=name)["job"]) is not None:
-                        worker.done("FAIL" if n % 7 == 0 else "ACK", id=job["id"])
+                        worker.ask("FAIL" if n % 7 == 0 else "ACK", id=job["id"])  # or it was cancelled meanwhile
 
         workers = [threading.Thread(target=work, args=(seed,)) for seed in range(5)]
         for worker in workers:
@@ -487,7 +486,7 @@ def test_events_over_both_ways_are_the_same_each_once_in_the_order_of_their_ids(
             last = client.push("a", "the end")
         seen = stream.until("pushed", last)
         assert [m.id for m in seen] == list(range(1, len(seen) + 1))
-        assert len(seen) > 800
+        assert len(seen) > 500
         over_ws = [ws.message() for _ in seen]
         assert over_ws == [m.data for m in seen]
         wanted = [m for m in seen if m.data["queue"] == "a"]

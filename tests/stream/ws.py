@@ -76,7 +76,7 @@ def peer(server: Server, path: str = "/ws", *, quiet: bool = False, **headers: s
     """Connect; a ``quiet`` peer wants no events."""
     url = f"ws://{server.address[0]}:{server.port}{path}"
     options: Any = {"max_size": None, "proxy": None, "compression": None, "open_timeout": PATIENCE_S}
-    with connect(url, additional_headers=headers, close_timeout=PATIENCE_S, **options) as connection:
+    with connect(url, additional_headers=headers, close_timeout=1, **options) as connection:
         opened = Peer(connection)
         if quiet:
             opened.done("Unsubscribe")

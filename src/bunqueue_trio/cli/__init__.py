@@ -32,7 +32,7 @@ class CommandLine(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line and exit."""
         try:
-            sys.exit(self._run(*args, **kwargs | {"standalone_mode": False}))
+            sys.exit(self._run(*args, **{"prog_name": NAME} | kwargs | {"standalone_mode": False}))
         except* StartupError as group:
             _exit(group, MISUSED)
         except* StoreError as group:

@@ -12,6 +12,7 @@
 Leaving a nursery inside out is the shutdown plan; cancellation is the only way to stop.
 """
 
+import gc
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -134,11 +135,14 @@ async def serve(
         StartupError: the store cannot be read or an address cannot be bound.
         StoreError: the last batch could not be written within the grace period.
     """
+    gc.disable()  # a large backlog is all new objects and no garbage
     try:
         server.engine.load(server.store.load(), server.clock.now())
     except BaseException:  # what cannot be read is left as it is, log and all
         server.store.close()
         raise
+    finally:
+        gc.enable()
     server.core.advance()
     broken = False
     try:

@@ -104,7 +104,7 @@ class SqliteStore:
             raise StartupError(f"{self.path}: cannot be opened as a store: no write-ahead log is possible there")
         for pragma in (
             "synchronous=NORMAL",
-            "cache_size=-65536",  # 64 MiB: the index of finished ids, and pages of a large backlog
+            "cache_size=-16384",  # 16 MiB hold the ends of both tables and the index of 100,000 finished ids
             f"journal_size_limit={_LOG_KEPT}",
         ):
             writer.execute(f"PRAGMA {pragma}").fetchall()

@@ -155,7 +155,7 @@ class ExpressConnection:
         request = Request(method, head.target, headers, read_body, self._wait)
         response = await self._gateway.respond(request)
         too_large = length > self._server.settings.body_max_bytes  # nobody will read it to its end
-        keep = parser.should_keep_alive() and not too_large and not self._server.stop.is_set()
+        keep = _wants_more(headers) and not too_large and not self._server.stop.is_set()
         self.lingers = too_large
         await self._send(response, is_head=method == "HEAD", keep=keep)
         if keep and body is None and length:
@@ -251,12 +251,19 @@ class ExpressConnection:
             await self._send(self._gateway.error(refused, head.headers), is_head=False, keep=False)
             return False
         self._unread = self._unread[len(head_bytes) :]
-        websocket = WebSocket(self._server, head_bytes, self._receive, self._stream.send_all)
+        websocket = WebSocket(self._server, head_bytes, self._receive, self._stream.send_all, self._send_eof)
         if await websocket.accept():
             with Session(self._server, self._gateway, queue, vouched=True) as session:
                 self.websocket = websocket
                 await websocket.run(session)
         return False
+
+    async def _send_eof(self) -> None:
+        """Say that nothing more will be sent; over TLS, which has no half of an end, end it."""
+        if isinstance(self._stream, trio.abc.HalfCloseableStream):
+            await self._stream.send_eof()
+        else:
+            await self._stream.aclose()
 
     async def _receive(self) -> bytes:
         if self._unread:
@@ -276,5 +283,10 @@ def _is_plain(headers: dict[str, str], version: str) -> bool:
         and "transfer-encoding" not in headers
         and "expect" not in headers
         and length.isdigit()
-        and len(length) < 16
+        and len(length) <= 20  # more digits than any length has
     )
+
+
+def _wants_more(headers: dict[str, str]) -> bool:
+    """Return whether the client keeps the connection. (httptools knows only until a request is complete.)"""
+    return "close" not in (token.strip().lower() for token in headers.get("connection", "").split(","))

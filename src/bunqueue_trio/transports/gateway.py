@@ -87,7 +87,7 @@ class Gateway:
         method = request.method
         if method == "OPTIONS":
             return Response(204, (*self.cors(origin), *_PREFLIGHT), b"")
-        path, _, query = request.target.partition("?")
+        path, _, query = _origin_form(request.target).partition("?")
         match = self._admitted(request, path)
         route = match.methods.get(method) or (_head_route(match) if method == "HEAD" else None)
         if route is None:
@@ -256,6 +256,14 @@ _PREFLIGHT = (
     ("Access-Control-Allow-Headers", "Content-Type, Authorization"),
     ("Access-Control-Max-Age", "86400"),
 )
+
+
+def _origin_form(target: str) -> str:
+    """Return the target without scheme and host, which a client may send as if we were a proxy."""
+    if target.startswith("/"):
+        return target
+    _, _, rest = target.partition("://")
+    return rest[rest.find("/") :] if "/" in rest else "/"
 
 
 def _match_or_refusal(router: Router, path: str) -> Match | Refused | None:

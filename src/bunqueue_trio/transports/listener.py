@@ -47,6 +47,7 @@ class _Stream(trio.abc.Stream):
     def __init__(self, stream: Any, unread: bytes = b"") -> None:
         self._stream = stream
         self._unread = unread
+        self._sending = trio.Lock()  # Hypercorn says the end while it may still be sending
         self.deadline = float("inf")
 
     def __getattr__(self, name: str) -> Any:
@@ -61,11 +62,16 @@ class _Stream(trio.abc.Stream):
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        self.deadline = trio.current_time() + WRITE_TIMEOUT_S
-        try:
-            await self._stream.send_all(data)
-        finally:
-            self.deadline = float("inf")
+        async with self._sending:
+            self.deadline = trio.current_time() + WRITE_TIMEOUT_S
+            try:
+                await self._stream.send_all(data)
+            finally:
+                self.deadline = float("inf")
+
+    async def send_eof(self) -> None:
+        async with self._sending:
+            await self._stream.send_eof()
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._stream.wait_send_all_might_not_block()

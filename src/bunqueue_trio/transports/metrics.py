@@ -167,7 +167,7 @@ class _Scrape(Collector):
             "bunqueue_storage_failing", "1 while the disk refuses commits, else 0", int(journal.failing is not None)
         )
         yield GaugeMetricFamily(
-            "bunqueue_log_bytes", "Bytes of the write-ahead log not yet in the database file", server.store.log_bytes()
+            "bunqueue_log_bytes", "Bytes of the write-ahead log beside the database file", server.store.log_bytes()
         )
         yield CounterMetricFamily("bunqueue_events", "Events published", server.hub.last_event_id)
         yield CounterMetricFamily("bunqueue_events_dropped", "Events missed by slow readers", server.hub.dropped)

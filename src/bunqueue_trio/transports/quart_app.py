@@ -1,5 +1,8 @@
 """The Quart-Trio application: it carries requests to the gateway, sockets to sessions, answers back."""
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
 import trio
 from quart import Response as QuartResponse
 from quart import request, websocket
@@ -13,6 +16,8 @@ from bunqueue_trio.runtime.tree import Server
 from bunqueue_trio.transports.gateway import Gateway, Request, Response
 from bunqueue_trio.transports.session import Session
 from bunqueue_trio.transports.sse import EventStream
+
+AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
 _GOING_AWAY = 1001
 _HTTP_VERSIONS = frozenset({"1.0", "1.1", "2"})
@@ -31,6 +36,9 @@ def make_app(server: Server, gateway: Gateway) -> QuartTrio:
         """Answer every request before Quart looks for a route of its own."""
         if request.http_version not in _HTTP_VERSIONS:  # h11 takes any number for one it knows
             return _quart_response(gateway.error(errors.UNKNOWN_HTTP_VERSION.refuse(), {}), close=True)
+        if "content-length" in request.headers and "transfer-encoding" in request.headers:
+            # One of them is a lie, and what follows may be another's request (RFC 9112, 6.3).
+            return _quart_response(gateway.error(errors.AMBIGUOUS_LENGTH.refuse(), {}), close=True)
         raw = request.scope["raw_path"].decode("latin-1")
         query = request.scope["query_string"].decode("latin-1")
         target = f"{raw}?{query}" if query else raw
@@ -55,7 +63,26 @@ def make_app(server: Server, gateway: Gateway) -> QuartTrio:
         """Say what Quart itself refuses in the documented format."""
         return _quart_response(gateway.error(errors.Refused(error.code or 400, error.name), {}))
 
+    app.asgi_app = _shielded(app.asgi_app)  # type: ignore[method-assign, assignment]  # Quart's own way in for middleware
     return app
+
+
+def _shielded(app: AsgiApp) -> AsgiApp:
+    """Return ``app`` with its last send out of reach of cancellation.
+
+    That send tells Quart-Trio that the request is over, which then cancels the task that is still in it:
+    Hypercorn would never get to closing the connection, or to its keep-alive timer.
+    """
+
+    async def shielded(scope: Any, receive: Any, send: Any) -> None:
+        async def send_shielded(message: Any) -> None:
+            is_last = message["type"] == "http.response.body" and not message.get("more_body")
+            with trio.CancelScope(shield=is_last):
+                await send(message)
+
+        await app(scope, receive, send_shielded)
+
+    return shielded
 
 
 def _headers_of(message: BaseRequestWebsocket) -> dict[str, str]:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import trio
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request as Handshake
-from websockets.protocol import State
+from websockets.protocol import SEND_EOF, State
 from websockets.server import ServerProtocol
 
 from bunqueue_trio.config import CLOSE_S, PING_S, PINGS_MISSED_MAX, RECEIVE_BYTES
@@ -17,20 +17,25 @@ from bunqueue_trio.runtime.tree import Server
 from bunqueue_trio.transports.session import Session
 
 SendAll = Callable[[bytes], Awaitable[None]]
+SendEof = Callable[[], Awaitable[None]]
 Receive = Callable[[], Awaitable[bytes]]
 
 
 class WebSocket:
     """One upgraded connection. ``receive`` returns b"" at the end of the stream."""
 
-    def __init__(self, server: Server, head: bytes, receive: Receive, send_all: SendAll) -> None:
+    def __init__(self, server: Server, head: bytes, receive: Receive, send_all: SendAll, send_eof: SendEof) -> None:
         self._server = server
         self._receive = receive
         self._send_all = send_all
+        self._send_eof = send_eof
         self._protocol = ServerProtocol(max_size=server.settings.body_max_bytes)
         self._protocol.receive_data(head)
-        self._fragments: list[bytes] = []
+        self._fragments: bytearray | None = None
         self._text = False
+        self._ended = False
+        self._refuses = False
+        """We said the end: what the peer still says is not carried out."""
         self._heard_at = trio.current_time()
         self._pinged_at = self._heard_at
         self._progress_at = self._heard_at
@@ -69,6 +74,7 @@ class WebSocket:
     def close(self, code: int, reason: str) -> None:
         """Begin to close the connection from our side."""
         if self._protocol.state is State.OPEN:
+            self._refuses = True
             self._protocol.send_close(code, reason)
         if self._session is not None:
             self._session.bell.ring()
@@ -90,13 +96,13 @@ class WebSocket:
             for event in self._protocol.events_received():
                 if isinstance(event, Frame):
                     message = self._assemble(event)
-                    if message is not None and self._protocol.state is State.OPEN:
+                    if message is not None and not self._refuses:  # said before a close that came with it
                         session.receive(message, nursery)
             session.bell.ring()  # pongs and close frames may be waiting
-            if self._protocol.close_expected():
-                nursery.cancel_scope.deadline = trio.current_time() + CLOSE_S
-            elif self._protocol.state is State.OPEN:
+            if self._protocol.state is State.OPEN:
                 await session.wait_room()
+            else:
+                self._limit(nursery.cancel_scope)
 
     def _assemble(self, frame: Frame) -> bytes | None:
         """Return the message that ``frame`` completes, or None."""
@@ -105,15 +111,17 @@ class WebSocket:
         elif frame.opcode is not Opcode.CONT:
             return None
         data = bytes(frame.data)
-        if not frame.fin or self._fragments:
-            self._fragments.append(data)
+        if not frame.fin or self._fragments is not None:
+            fragments = self._fragments = self._fragments or bytearray()  # however small and many they are
+            fragments += data
             if not frame.fin:
                 return None
-            data, self._fragments = b"".join(self._fragments), []
+            data, self._fragments = bytes(fragments), None
         if self._text and not data.isascii():
             try:
                 data.decode()
             except UnicodeDecodeError:
+                self._refuses = True
                 self._protocol.fail(CloseCode.INVALID_DATA, "invalid UTF-8 in text frame")
                 return None
         return data
@@ -124,10 +132,16 @@ class WebSocket:
                 for message in session.outgoing():
                     self._protocol.send_text(message)
             sent = await self._flush()
-            if self._protocol.close_expected() and scope.deadline == float("inf"):
-                scope.deadline = trio.current_time() + CLOSE_S
+            if self._ended and self._protocol.close_rcvd is not None:
+                scope.cancel()  # both have said it: its jobs go back now
+            elif self._protocol.close_expected():
+                self._limit(scope)
             if not sent:
                 await session.bell.wait()
+
+    def _limit(self, scope: trio.CancelScope) -> None:
+        """Give the peer a little time to agree to the end."""
+        scope.deadline = min(scope.deadline, trio.current_time() + CLOSE_S)
 
     async def _flush(self) -> bool:
         """Send what the protocol has to say; return whether there was anything."""
@@ -136,4 +150,7 @@ class WebSocket:
         for start in range(0, len(data), RECEIVE_BYTES):
             await self._send_all(data[start : start + RECEIVE_BYTES])
             self._progress_at = trio.current_time()
+        if SEND_EOF in chunks:  # the server ends first; the client waits for it
+            await self._send_eof()
+            self._ended = True
         return bool(data)

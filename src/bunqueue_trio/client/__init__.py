@@ -1,0 +1,12 @@
+"""The client of a running server, and the worker on top of it. Both speak WebSocket, on Trio."""
+
+from bunqueue_trio.client.client import Client
+from bunqueue_trio.client.errors import ConnectionLost, JobFailed, ServerUnavailable
+from bunqueue_trio.client.events import EventStream
+from bunqueue_trio.client.jobs import Job, JobInfo
+from bunqueue_trio.client.worker import Worker
+from bunqueue_trio.errors import Refused
+
+__all__ = [
+    "Client", "ConnectionLost", "EventStream", "Job", "JobFailed", "JobInfo", "Refused", "ServerUnavailable", "Worker",
+]  # fmt: skip

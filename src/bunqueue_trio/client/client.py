@@ -1,0 +1,394 @@
+"""A client of a running server: one connection, every command, seconds everywhere.
+
+The connection is kept up in the background. A command that was cut off is repeated on the next
+connection only where that cannot do harm; elsewhere :class:`ConnectionLost` says that its fate is unknown.
+"""
+
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from enum import Enum
+from functools import partial
+from random import Random  # noqa: TID251 - jitter; a test hands in its own
+from typing import Any, Self, TypeVar
+
+import msgspec
+import trio
+import uuid_utils
+from msgspec import Raw, Struct
+
+from bunqueue_trio.client.connection import Connect, websocket
+from bunqueue_trio.client.errors import ConnectionLost, JobFailed, ServerUnavailable
+from bunqueue_trio.client.events import EventStream, Streams
+from bunqueue_trio.client.jobs import Job, JobInfo, decode
+from bunqueue_trio.client.link import Link, Lost, give_back
+from bunqueue_trio.client.options import Spec, push_fields, to_ms
+from bunqueue_trio.errors import JOB_NOT_FOUND, Refused
+from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol.events import Event
+
+DEFAULT_URL = "ws://localhost:6790"
+PATIENCE_S = 30.0  # a restart of the server, with a large file to read
+IN_FLIGHT = 500  # half of what makes the server stop reading
+BACKOFF_MIN_S = 0.05
+BACKOFF_MAX_S = 5.0
+_FINISHED = frozenset({"completed", "failed"})
+
+R = TypeVar("R", bound=Struct)
+
+
+class Again(Enum):
+    """What may be done with a command that was sent and not answered."""
+
+    FREELY = "it changes nothing, or the same once more"
+    GUARDED = "it takes effect at most once, but a refusal then may mean that it already has"
+    NEVER = "it would take effect twice"
+
+
+class Client:
+    """A connection to the server at ``url`` that mends itself. Use as an async context manager.
+
+    Entering does not wait for the server; commands do, up to ``patience`` seconds. ``queue`` limits what
+    :meth:`events` and :meth:`wait` see to one queue. At most ``in_flight`` commands are under way.
+    """
+
+    def __init__(
+        self, url: str = DEFAULT_URL, *, token: str | None = None, queue: str | None = None,
+        patience: float = PATIENCE_S, in_flight: int = IN_FLIGHT, connect: Connect | None = None,
+        random: Random | None = None,
+    ) -> None:  # fmt: skip
+        self._connect = connect or websocket(url, token)
+        self._queue = queue
+        self._patience = patience
+        self._slots = trio.Semaphore(in_flight)
+        self._random = random or Random()  # noqa: S311 - jitter
+        self._streams = Streams()
+        self._link: Link | None = None
+        self._changed = trio.Event()
+        self._refused: Refused | None = None
+        self._trouble = "not connected yet"
+        self._nurseries: list[tuple[AbstractAsyncContextManager[trio.Nursery], trio.Nursery]] = []
+        self.connections = 0
+        """How often it was connected."""
+
+    async def __aenter__(self) -> Self:
+        manager = trio.open_nursery()
+        nursery = await manager.__aenter__()
+        self._nurseries.append((manager, nursery))
+        nursery.start_soon(self._stay_connected)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        manager, nursery = self._nurseries.pop()
+        nursery.cancel_scope.cancel()
+        self._streams.close()
+        await manager.__aexit__(None, None, None)  # what the body raised is not put into a group
+
+    # --- producers --------------------------------------------------------------------------------
+
+    async def push(self, queue: str, data: Any = None, **options: Any) -> str:
+        """Add a job and return its id; ``options`` are the fields of :class:`Spec`.
+
+        A push that was cut off is looked up, and repeated if it did not arrive.
+
+        Raises:
+            Refused: it can never be honoured like this.
+            ServerUnavailable: not now, and nothing was added.
+            ConnectionLost: it may have been added: only for a ``job_id`` of your own or ``remove_on_…``.
+        """
+        spec = Spec(data, **options)
+        fields = push_fields(spec, self._new_id)
+        return (await self._push([spec], [fields], partial(self._push_one, queue, fields)))[0]
+
+    async def push_many(self, queue: str, jobs: Iterable[Spec | Mapping[str, Any]]) -> list[str]:
+        """Add jobs, all or none, and return their ids. A mapping is the arguments of :class:`Spec`."""
+        specs = [job if isinstance(job, Spec) else Spec(**job) for job in jobs]
+        if not specs:
+            return []
+        fields = [push_fields(spec, self._new_id) for spec in specs]
+        return await self._push(specs, fields, partial(self._push_all, queue, fields))
+
+    # --- consumers --------------------------------------------------------------------------------
+
+    async def pull(
+        self,
+        queue: str,
+        *,
+        timeout: float = 0,  # noqa: ASYNC109 - the server waits
+        lease: float | None = None,
+    ) -> Job | None:
+        """Take the next job, waiting up to ``timeout`` seconds (at most 60) for one.
+
+        It is ours until this connection ends, or ``lease`` seconds without a heartbeat. Cancelled while
+        waiting, a job that comes all the same goes back.
+        """
+        reply = await self._call(
+            r.PullReply, "PULL", Again.FREELY, queue=queue, timeout=to_ms(timeout), lockTtl=to_ms(lease)
+        )
+        return None if reply.job is None or reply.token is None else Job(self, reply.job, reply.token)
+
+    async def pull_many(
+        self, queue: str, count: int, *, timeout: float = 0, lease: float | None = None,  # noqa: ASYNC109
+        give_back: bool = True,
+    ) -> list[Job]:  # fmt: skip
+        """Take up to ``count`` jobs; see :meth:`pull`. Without ``give_back`` they stay with the connection."""
+        reply = await self._call(
+            r.PullBatchReply, "PULLB", Again.FREELY, give_back=give_back,
+            queue=queue, count=count, timeout=to_ms(timeout), lockTtl=to_ms(lease),
+        )  # fmt: skip
+        return [Job(self, job, token) for job, token in zip(reply.jobs, reply.tokens, strict=True)]
+
+    async def ack(self, job_id: str, result: Any = None, *, token: str | None = None) -> None:
+        """Complete a job; without its token it cannot be repeated, and may end in ConnectionLost."""
+        again = Again.NEVER if token is None else Again.GUARDED
+        try:
+            await self._call(r.DataReply, "ACK", again, id=job_id, token=token, result=encoded(result))
+        except ConnectionLost:
+            if token is None or await self._state_or_none(job_id) != "completed":
+                raise
+
+    async def ack_many(
+        self, ids: Sequence[str], results: Sequence[Any] | None = None, *, tokens: Sequence[str] | None = None
+    ) -> list[str]:
+        """Complete several jobs; return the ids that were not active, or not ours any more.
+
+        When the connection was cut meanwhile, jobs that this very call completed may be among them.
+        """
+        reply = await self._call(
+            r.DataReply, "ACKB", Again.NEVER if tokens is None else Again.FREELY,
+            ids=ids, tokens=tokens, results=None if results is None else [encoded(x) or r.NULL for x in results],
+        )  # fmt: skip
+        return _strings(reply, "ignoredIds")
+
+    async def fail(self, job_id: str, error: str | None = None, *, token: str | None = None) -> None:
+        """Report a failed attempt: the job is retried later, or dead."""
+        again = Again.NEVER if token is None else Again.GUARDED
+        await self._call(r.DataReply, "FAIL", again, id=job_id, token=token, error=error)
+
+    async def heartbeat(self, job_id: str, *, token: str | None = None, duration: float | None = None) -> None:
+        """Renew a lease, and move it to this connection. Refused when it is lost."""
+        await self._call(r.DataReply, "JobHeartbeat", Again.FREELY, id=job_id, token=token, duration=to_ms(duration))
+
+    async def heartbeats(self, ids: Sequence[str], *, tokens: Sequence[str] | None = None) -> list[str]:
+        """Renew several leases; return the ids of those that are lost."""
+        return _strings(await self._call(r.DataReply, "JobHeartbeatB", Again.FREELY, ids=ids, tokens=tokens), "lostIds")
+
+    async def extend_lock(self, job_id: str, token: str, duration: float) -> None:
+        """Let the lease of a job end ``duration`` seconds from now."""
+        await self._call(r.DataReply, "ExtendLock", Again.FREELY, id=job_id, token=token, duration=to_ms(duration))
+
+    async def progress(
+        self, job_id: str, percent: float, message: str | None = None, *, token: str | None = None
+    ) -> None:
+        """Report how far an active job is; this renews its lease too."""
+        await self._call(
+            r.DataReply, "Progress", Again.FREELY, id=job_id, progress=percent, message=message, token=token
+        )
+
+    # --- everybody --------------------------------------------------------------------------------
+
+    async def get(self, job_id: str) -> JobInfo:
+        """Return a job; Refused (404) when it is unknown, or finished and not kept."""
+        return JobInfo((await self._call(r.JobReply, "GetJob", Again.FREELY, id=job_id)).job)
+
+    async def state(self, job_id: str) -> str:
+        """Return ``waiting``, ``delayed``, ``waiting-children``, ``active``, ``completed`` or ``failed``."""
+        return (await self._state(job_id)).state
+
+    async def result(self, job_id: str) -> Any:
+        """Return the result of a job; None while it has none."""
+        return decode((await self._call(r.ResultReply, "GetResult", Again.FREELY, id=job_id)).result)
+
+    async def cancel(self, job_id: str) -> None:
+        """Remove an unfinished job, an active one too; Refused (404) when there is none."""
+        await self._call(r.DataReply, "Cancel", Again.GUARDED, id=job_id)
+
+    async def stats(self) -> dict[str, Any]:
+        """Return the server's statistics."""
+        reply: dict[str, Any] = msgspec.json.decode(await self._answer("Stats", Again.FREELY, {}))
+        return {name: value for name, value in reply.items() if name not in ("ok", "reqId")}
+
+    async def ping(self) -> None:
+        """Return when the server has answered."""
+        await self._answer("Ping", Again.FREELY, {})
+
+    @asynccontextmanager
+    async def events(self, *types: str) -> AsyncIterator[EventStream]:
+        """Give a stream of events of these types (default: all) from now on. Use as an async context manager."""
+        async with self._stream(types) as stream:
+            yield stream
+
+    async def wait(self, job_id: str, timeout: float = math.inf) -> Any:  # noqa: ASYNC109 - as every wait
+        """Return the result of a job when it is completed; None for one that is removed on completion.
+
+        Raises:
+            JobFailed: it is dead, was cancelled, or has expired.
+            Refused: 404, there is no such job.
+            trio.TooSlowError: it is not done after ``timeout`` seconds.
+        """
+        with trio.fail_after(timeout):
+            async with self._stream(("completed", "failed", "removed"), job_id) as stream:
+                last: Event | None = None
+                while True:  # subscribed first, then looked: nothing falls between
+                    try:
+                        state = await self._state(job_id)
+                    except Refused:
+                        if last is None:
+                            raise
+                        if last.event_type == "completed":
+                            return None
+                        error = last.error if last.event_type == "failed" else "cancelled or expired"
+                        raise JobFailed(job_id, str(error)) from None
+                    if state.state == "completed":
+                        return await self.result(job_id)
+                    if state.state == "failed":
+                        raise JobFailed(job_id, state.error or "failed")
+                    last = await stream.next_or_gap() or last
+
+    # --- inside: commands -------------------------------------------------------------------------
+
+    async def _push_one(self, queue: str, fields: dict[str, Any]) -> list[str]:
+        return [(await self._call(r.PushReply, "PUSH", Again.NEVER, queue=queue, **fields)).id]
+
+    async def _push_all(self, queue: str, jobs: list[dict[str, Any]]) -> list[str]:
+        return (await self._call(r.PushBatchReply, "PUSHB", Again.NEVER, queue=queue, jobs=jobs)).ids
+
+    async def _push(
+        self, specs: list[Spec], fields: list[dict[str, Any]], send: Callable[[], Awaitable[list[str]]]
+    ) -> list[str]:
+        """Send a push until it is known to have arrived; all of its jobs arrive together."""
+        generated = all(spec.job_id is None for spec in specs)
+        keyed = any(spec.unique_key is not None for spec in specs)
+        forgotten = any(spec.remove_on_complete or spec.remove_on_fail for spec in specs)
+        lost: ConnectionLost | None = None
+        while True:
+            try:
+                return await send()
+            except ConnectionLost as error:
+                lost = error
+            except ServerUnavailable:
+                if lost is None:
+                    raise
+                raise lost from None
+            if keyed:
+                continue  # the holder of the key answers for it
+            try:
+                state = await self._state_or_none(fields[0]["jobId"])
+            except ServerUnavailable:
+                raise lost from None
+            if state is not None and (generated or state not in _FINISHED):
+                return [job["jobId"] for job in fields]
+            if state is not None or forgotten:
+                raise lost
+
+    async def _state(self, job_id: str) -> r.StateReply:
+        return await self._call(r.StateReply, "GetState", Again.FREELY, id=job_id)
+
+    async def _state_or_none(self, job_id: str) -> str | None:
+        try:
+            return await self.state(job_id)
+        except Refused as refused:
+            if str(refused) != JOB_NOT_FOUND.message:
+                raise
+            return None
+
+    def _new_id(self) -> str:
+        return str(uuid_utils.uuid7())
+
+    async def _call(self, kind: type[R], command: str, again: Again, *, give_back: bool = True, **fields: Any) -> R:
+        returns = give_back and kind in (r.PullReply, r.PullBatchReply)
+        return msgspec.json.decode(await self._answer(command, again, fields, returns=returns), type=kind)
+
+    async def _answer(self, command: str, again: Again, fields: dict[str, Any], *, returns: bool = False) -> bytes:
+        sent = False
+        async with self._slots:
+            while True:
+                try:
+                    link = await self._linked()
+                    return await link.ask(command, fields, partial(give_back, link) if returns else None)
+                except Lost as lost:
+                    sent = sent or lost.sent
+                    if sent and again is Again.NEVER:
+                        raise ConnectionLost(f"{command} was sent, and the connection lost") from None
+                except (Refused, ServerUnavailable) as refused:
+                    if sent and (again is Again.GUARDED or isinstance(refused, ServerUnavailable)):
+                        raise ConnectionLost(f"{command} was sent, and the connection lost: {refused}") from None
+                    raise
+
+    async def _linked(self) -> Link:
+        """Return the live connection; wait for it no longer than the patience lasts."""
+        with trio.move_on_after(self._patience):
+            while True:
+                if self._refused is not None:
+                    raise Refused(self._refused.status, str(self._refused))
+                if self._link is not None and not self._link.over:
+                    return self._link
+                await self._changed.wait()
+        raise ServerUnavailable(f"no connection for {self._patience:g} s: {self._trouble}")
+
+    # --- inside: the connection -------------------------------------------------------------------
+
+    async def _stay_connected(self) -> None:
+        failures = 0
+        while self._refused is None:
+            try:
+                async with self._connect(self._queue) as connection:
+                    failures = 0
+                    self._link = link = Link(connection, self._heard)
+                    self.connections += 1
+                    self._subscribe(link)
+                    if self.connections > 1:
+                        self._streams.gap()
+                    self._notify()
+                    await link.run()
+                    self._trouble = "the connection was lost"
+            except Refused as refused:
+                self._refused = refused
+            except OSError as error:
+                self._trouble = str(error)
+            self._notify()
+            pause = min(BACKOFF_MIN_S * 2**failures, BACKOFF_MAX_S)
+            failures = min(failures + 1, 10)
+            await trio.sleep(pause * self._random.uniform(0.5, 1))
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    def _heard(self, event: Event | None) -> None:
+        if event is None:
+            self._streams.gap()
+        else:
+            self._streams.publish(event)
+
+    def _subscribe(self, link: Link) -> None:
+        """Ask for the events somebody wants; a server sends all to whoever does not ask."""
+        link.post("Subscribe", events=self._streams.wanted)
+
+    @asynccontextmanager
+    async def _stream(self, types: Iterable[str], job_id: str | None = None) -> AsyncIterator[EventStream]:
+        before = self._streams.wanted
+        stream = self._streams.open(types, job_id)
+        try:
+            if self._streams.wanted != before:
+                if self._link is not None and not self._link.over:
+                    self._subscribe(self._link)  # else the next connection begins with it
+                await self.ping()  # answered in order: the subscription is in force then
+            yield stream
+        finally:
+            stream.close()  # the server is told at the next change: what it sends meanwhile is dropped
+
+
+def encoded(value: Any) -> Raw | None:
+    """Return the JSON of a result; None for none.
+
+    Raises:
+        TypeError: it has no JSON.
+    """
+    return None if value is None else Raw(msgspec.json.encode(value))
+
+
+def _strings(reply: r.DataReply, name: str) -> list[str]:
+    data = reply.data
+    found = data.get(name, []) if isinstance(data, dict) else []
+    return [str(item) for item in found] if isinstance(found, list) else []

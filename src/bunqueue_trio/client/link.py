@@ -1,0 +1,201 @@
+"""One connection while it lives: questions and their answers, events, and whether the server is still there."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import trio
+from msgspec import Raw, Struct
+
+from bunqueue_trio import errors
+from bunqueue_trio.client.connection import MESSAGE_MAX, Closed, Connection
+from bunqueue_trio.client.errors import refusal
+from bunqueue_trio.protocol.events import Event
+
+ANSWER_S = 20.0  # a server that owes an answer to a ping for so long is gone
+_SUSPECT = 64 * 1024  # smaller messages are never too big for a server
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Lost(Exception):
+    """The connection ended before the answer; ``sent``: the command may have taken effect."""
+
+    def __init__(self, *, sent: bool) -> None:
+        super().__init__("the connection was lost")
+        self.sent = sent
+
+
+class _Head(Struct, rename="camel"):
+    ok: bool | None = None
+    error: str | None = None
+    req_id: int | None = None
+    event_type: str | None = None
+    missed_events: int = 0
+
+
+_HEAD = msgspec.json.Decoder(_Head)
+_EVENT = msgspec.json.Decoder(Event)
+
+
+class _Question:
+    __slots__ = ("abandoned", "answer", "answered", "failure", "message", "sent")
+
+    def __init__(self, message: bytes) -> None:
+        self.message = message
+        self.answered = trio.Event()
+        self.answer = b""
+        self.failure: Exception | None = None
+        self.sent = False
+        self.abandoned: Callable[[bytes], None] | None = None
+
+
+class Link:
+    """Talks over ``connection`` until it ends. ``on_event`` gets None where events may be missing."""
+
+    def __init__(self, connection: Connection, on_event: Callable[[Event | None], None]) -> None:
+        self._connection = connection
+        self._on_event = on_event
+        self._questions: dict[int, _Question] = {}
+        self._outgoing: deque[_Question] = deque()
+        self._ring = trio.Event()
+        self._last_id = 0
+        self._heard_at = trio.current_time()
+        self.over = False
+
+    async def run(self) -> None:
+        """Talk; return when the connection is over. Every open question has failed then."""
+        too_big = False
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write, nursery.cancel_scope)
+                nursery.start_soon(self._watch, nursery.cancel_scope)
+                try:
+                    await self._read()
+                except Closed as closed:
+                    too_big = closed.too_big
+                nursery.cancel_scope.cancel()
+        finally:
+            self._end(too_big=too_big)
+
+    def post(self, command: str, **fields: Any) -> None:
+        """Send a command whose answer nobody waits for."""
+        self._put(command, fields)
+
+    async def ask(
+        self, command: str, fields: dict[str, Any], abandoned: Callable[[bytes], None] | None = None
+    ) -> bytes:
+        """Return the answer of the server. Cancelled, the command still runs, and ``abandoned`` gets the answer.
+
+        Raises:
+            Lost: there will be no answer.
+            Refused: the command cannot be honoured.
+            ServerUnavailable: not now.
+        """
+        question = self._put(command, fields)
+        try:
+            await question.answered.wait()
+        except trio.Cancelled:
+            question.abandoned = abandoned
+            raise
+        if question.failure is not None:
+            raise question.failure
+        return question.answer
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _put(self, command: str, fields: dict[str, Any]) -> _Question:
+        if self.over:
+            raise Lost(sent=False)
+        number = self._last_id + 1
+        message = {"cmd": command} | {k: v for k, v in fields.items() if v is not None} | {"reqId": number}
+        question = _Question(_encode(message))
+        if len(question.message) > MESSAGE_MAX:
+            raise errors.Refused(413, f"a message of {len(question.message):,} bytes is larger than any server takes")
+        self._last_id = number
+        self._questions[number] = question
+        self._outgoing.append(question)
+        self._ring.set()
+        return question
+
+    async def _write(self, scope: trio.CancelScope) -> None:
+        try:
+            while True:
+                while self._outgoing:
+                    question = self._outgoing.popleft()
+                    question.sent = True
+                    await self._connection.send(question.message)
+                self._ring = trio.Event()
+                await self._ring.wait()
+        except Closed:
+            # the reader says why, after what is still to be read
+            with trio.move_on_after(1):
+                await trio.sleep_forever()
+            scope.cancel()
+
+    async def _read(self) -> None:
+        while True:
+            message = await self._connection.receive()
+            self._heard_at = trio.current_time()
+            head = _HEAD.decode(message)
+            if head.ok is None:
+                self._on_event(_EVENT.decode(message) if head.event_type is not None else None)
+                continue
+            question = self._questions.pop(head.req_id, None) if head.req_id is not None else None
+            if question is None:
+                continue
+            if not head.ok:
+                question.failure = refusal(head.error or "refused")
+            elif question.abandoned is not None:
+                question.abandoned(message)
+            question.answer = message
+            question.answered.set()
+
+    async def _watch(self, scope: trio.CancelScope) -> None:
+        """End the connection when the server is silent, however healthy the network looks."""
+        if self._connection.keepalive_s is None:
+            return
+        while True:
+            silent = trio.current_time() - self._heard_at
+            if silent < self._connection.keepalive_s:
+                await trio.sleep(self._connection.keepalive_s - silent)
+                continue
+            with trio.move_on_after(ANSWER_S) as waiting:
+                try:
+                    await self.ask("Ping", {})
+                except Lost:
+                    return
+            if waiting.cancelled_caught and trio.current_time() - self._heard_at >= ANSWER_S:
+                scope.cancel()
+
+    def _end(self, *, too_big: bool) -> None:
+        self.over = True
+        questions = list(self._questions.values())
+        self._questions.clear()
+        largest = max((len(q.message) for q in questions if q.sent), default=0)
+        for question in questions:
+            if too_big and question.sent and len(question.message) == largest > _SUSPECT:
+                question.failure = errors.BODY_TOO_LARGE.refuse()
+            else:
+                question.failure = Lost(sent=question.sent)
+            question.answered.set()
+
+
+class _Tokens(Struct):
+    """Ids and tokens in the answer to a pull of either kind."""
+
+    job: dict[str, Raw] | None = None
+    token: str | None = None
+    jobs: list[dict[str, Raw]] = []
+    tokens: list[str] = []
+
+
+def give_back(link: Link, answer: bytes) -> None:
+    """Let the leases of jobs that nobody waits for any more end at once: no attempt is charged, but a stall."""
+    found = msgspec.json.decode(answer, type=_Tokens)
+    jobs = found.jobs if found.job is None else [found.job]
+    tokens = found.tokens if found.token is None else [found.token]
+    for job, token in zip(jobs, tokens, strict=True):
+        if not link.over:
+            link.post("ExtendLock", id=job["id"], token=token, duration=1)

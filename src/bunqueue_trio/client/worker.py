@@ -1,0 +1,223 @@
+"""A worker: takes jobs of a queue, runs a handler on each, and says how it went.
+
+    run()
+    └ background nursery       one client, on one connection at a time: what it pulled is ours while that lives
+      ├ puller                 asks for as many jobs as there are free slots
+      ├ reporter               acks in batches, fails
+      ├ heart                  renews leases; whatever the server says is lost is cancelled
+      └ handlers nursery       one task for each job
+
+Leaving it closes the connection, and the server gives what was not reported to somebody else at once.
+"""
+
+import inspect
+import math
+import traceback
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import structlog
+import trio
+
+from bunqueue_trio.client.client import DEFAULT_URL, Client, encoded
+from bunqueue_trio.client.connection import Connect
+from bunqueue_trio.client.errors import ConnectionLost, ServerUnavailable
+from bunqueue_trio.client.jobs import Job
+from bunqueue_trio.client.reports import Reporter
+from bunqueue_trio.errors import Refused
+
+_log = structlog.get_logger()
+
+HEARTBEAT_S = 15.0  # well within the leases of 30 s that a restarted server gives
+POLL_S = 20.0  # as long as a pull waits for a job
+PULL_MAX = 1000  # the most that one pull may ask for
+RETRY_S = 1.0  # before a server that is in trouble is asked again
+ERROR_MAX = 65_536
+
+Handler = Callable[[Job], Any]
+H = TypeVar("H", bound=Handler)
+
+
+class _Run:
+    """A job under way."""
+
+    __slots__ = ("job", "scope")
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.scope = trio.CancelScope()
+
+
+class Worker:
+    """Runs up to ``concurrency`` jobs of ``queue`` at once.
+
+    ``timeout``: seconds after which a handler is cancelled and its job has failed. ``grace``: seconds that
+    handlers get to finish at a stop; the jobs of those that do not go back, at no attempt.
+    """
+
+    def __init__(
+        self, queue: str, url: str = DEFAULT_URL, *, token: str | None = None, concurrency: int = 10,
+        timeout: float = math.inf, grace: float = 30.0, connect: Connect | None = None,
+    ) -> None:  # fmt: skip
+        if concurrency < 1:
+            raise ValueError("concurrency must be at least 1")
+        self.queue = queue
+        self.concurrency = concurrency
+        self.timeout = timeout
+        self.grace = grace
+        self.url = url
+        self.token = token
+        self._connect = connect
+        self._handle: Callable[[Job], Awaitable[Any]] | None = None
+        self._runs: dict[str, _Run] = {}  # by lock token: a job may come back while its lost run still ends
+        self._threads = trio.CapacityLimiter(concurrency)
+        self._changed = trio.Event()
+        self._pulling = trio.CancelScope()
+
+    def handler(self, function: H) -> H:
+        """Use ``function`` for the jobs: async, or sync, which then runs in a thread.
+
+        What it returns is the result. When it raises, the attempt has failed. It is cancelled when the job is
+        cancelled, or is not ours any more; a thread cannot be, it is left to end by itself.
+        """
+        if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004 - asked of its type
+            self._handle = function
+        else:
+            self._handle = partial(self._in_thread, function)
+        return function
+
+    @property
+    def running(self) -> int:
+        """How many jobs are under way."""
+        return len(self._runs)
+
+    def stop(self) -> None:
+        """Take no more jobs; :meth:`run` returns when the handlers have finished, or the grace is over. A worker runs once."""
+        self._pulling.cancel()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Work until stopped, or cancelled, which gives everything back at once.
+
+        A server that is away is waited for, for ever.
+
+        Raises:
+            Refused: the server will never give us jobs: the token, or the name of the queue.
+        """
+        if self._handle is None:
+            raise RuntimeError("the worker has no handler: decorate a function with @worker.handler")
+        client = Client(
+            self.url, token=self.token, queue=self.queue, patience=math.inf, connect=self._connect,
+            in_flight=PULL_MAX,
+        )  # fmt: skip
+        reporter = Reporter(client)
+        trouble: Refused | None = None
+        async with client, trio.open_nursery() as background:
+            background.start_soon(reporter.run)
+            background.start_soon(self._keep_leases, client)
+            background.start_soon(self._listen, client)
+            async with trio.open_nursery() as handlers:
+                task_status.started()
+                try:
+                    await self._pull(client, reporter, handlers)
+                except Refused as refused:
+                    trouble = refused
+                handlers.cancel_scope.deadline = trio.current_time() + self.grace
+            with trio.move_on_after(self.grace):
+                await reporter.drained()
+            background.cancel_scope.cancel()
+        if trouble is not None:
+            raise trouble
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    async def _pull(self, client: Client, reporter: Reporter, handlers: trio.Nursery) -> None:
+        """Take jobs until stopped, never more than there are slots for."""
+        with self._pulling:
+            while True:
+                while (free := self.concurrency - len(self._runs)) <= 0:
+                    await self._changed.wait()
+                await self._work_comes()
+                try:
+                    jobs = await client.pull_many(self.queue, min(free, PULL_MAX), timeout=POLL_S, give_back=False)
+                except (ServerUnavailable, ConnectionLost) as error:
+                    _log.warning("no jobs from the server", queue=self.queue, error=str(error))
+                    await trio.sleep(RETRY_S)
+                    continue
+                for job in jobs:
+                    run = _Run(job)
+                    self._runs[job.token] = run
+                    handlers.start_soon(self._work, run, reporter)
+                self._notify()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def _work(self, run: _Run, reporter: Reporter) -> None:
+        assert self._handle is not None
+        job, error, result = run.job, None, None
+        try:
+            with run.scope:
+                with trio.move_on_after(self.timeout) as limit:
+                    result = encoded(await self._handle(job))
+                if limit.cancelled_caught:
+                    error = f"Handler timed out after {self.timeout:g} s"
+        except Exception as raised:
+            _log.warning("job failed", job=job.id, queue=job.queue, exception=_traceback(raised))
+            error = f"{type(raised).__name__}: {raised}"[:ERROR_MAX]
+        finally:
+            del self._runs[job.token]
+            self._notify()
+        if run.scope.cancelled_caught:
+            _log.info("job is not ours any more", job=job.id, queue=job.queue)
+        elif error is not None:
+            reporter.fail(job, error)
+        else:
+            reporter.ack(job, result)
+
+    async def _work_comes(self) -> None:
+        """Return when a pull is worth a message; here at once, since the pull itself waits."""
+
+    async def _in_thread(self, function: Handler, job: Job) -> Any:
+        # Left alone when it is cancelled: a thread ends only by itself, and holds its place until then.
+        return await trio.to_thread.run_sync(  # noqa: TID251 - the handler blocks, that is why it is not async
+            function, job, abandon_on_cancel=True, limiter=self._threads
+        )
+
+    async def _keep_leases(self, client: Client) -> None:
+        while True:
+            while not self._runs:
+                await self._changed.wait()
+            await trio.sleep(HEARTBEAT_S)
+            await self._check(client, list(self._runs.values()))
+
+    async def _listen(self, client: Client) -> None:
+        """Look after a job at once when something happened to it that is not our doing."""
+        async with client.events("removed", "failed", "stalled") as events:
+            while True:
+                event = await events.next_or_gap()
+                # Only a hint: by now the same job may be ours again, with another token.
+                await self._check(
+                    client, [run for run in self._runs.values() if event is None or run.job.id == event.job_id]
+                )
+
+    async def _check(self, client: Client, runs: list[_Run]) -> None:
+        """Renew the leases of these jobs, and cancel those whose lease is lost."""
+        while runs:
+            batch = {run.job.id: run for run in runs}  # each id once: the answer names ids
+            rest = [run for run in runs if batch[run.job.id] is not run]
+            tokens = [run.job.token for run in batch.values()]
+            try:
+                lost = await client.heartbeats(list(batch), tokens=tokens)
+            except (ServerUnavailable, ConnectionLost) as error:
+                _log.warning("leases were not renewed", queue=self.queue, error=str(error))
+                return
+            for job_id in lost:
+                batch[job_id].scope.cancel()
+            runs = rest
+
+
+def _traceback(error: Exception) -> str:
+    """Return it as plain text: a renderer that draws it takes longer than most jobs."""
+    return "".join(traceback.format_exception(error)).rstrip()

@@ -1,0 +1,148 @@
+"""Client and worker against a real server process, over real sockets."""
+
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+import trio
+
+from bunqueue_trio.client import Client, Refused, ServerUnavailable, Worker, connection, link
+from tests.client.chaos import Chaos
+from tests.client.proxy import Proxy
+from tests.wire.server import Server
+
+
+def ws(server: Server) -> str:
+    return f"ws://127.0.0.1:{server.port}"
+
+
+async def test_round_trip(server: Server, queue: str):
+    async with Client(ws(server)) as client:
+        job_id = await client.push(queue, {"to": "ä"})
+        job = await client.pull(queue, timeout=5)
+        assert job is not None
+        assert (job.id, job.data) == (job_id, {"to": "ä"})
+        await job.ack({"sent": True})
+        assert await client.wait(job_id, 5) == {"sent": True}
+        assert (await client.get(job_id)).completed_at is not None
+        with pytest.raises(Refused, match="Job not found"):
+            await client.cancel(job_id)
+
+
+async def test_leaving_gives_jobs_back(server: Server, queue: str):
+    async with Client(ws(server)) as client:
+        job_id = await client.push(queue)
+        async with Client(ws(server)) as other:
+            assert await other.pull(queue) is not None
+            assert await client.state(job_id) == "active"
+        assert await client.pull(queue, timeout=5) is not None
+
+
+async def test_wrong_token_is_the_callers_fault(tmp_path: Path):
+    with Server(tmp_path / "q.db", {"AUTH_TOKENS": "secret"}) as server:
+        async with Client(ws(server), token="secret") as client:
+            await client.ping()
+        async with Client(ws(server), token="guess") as client:
+            with pytest.raises(Refused, match="Unauthorized") as caught:
+                await client.ping()
+            assert caught.value.status == 401
+        worker = Worker("q", ws(server))
+        worker.handler(lambda job: None)
+        with pytest.raises(Refused, match="Unauthorized"):
+            await worker.run()
+
+
+async def test_message_too_big_for_this_server(tmp_path: Path):
+    with Server(tmp_path / "q.db", {"BODY_MAX_BYTES": "100000"}) as server:
+        async with Client(ws(server)) as client:
+            with pytest.raises(Refused, match="too large"):
+                await client.push("q", "x" * 200_000)
+            await client.push("q", "x")
+
+
+async def test_no_server_says_so():
+    async with Client("ws://127.0.0.1:1", patience=0.2) as client:
+        with pytest.raises(ServerUnavailable, match="127.0.0.1:1"):
+            await client.ping()
+
+
+async def test_not_a_server_says_so():
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        await stream.aclose()
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        async with Client(f"ws://127.0.0.1:{listeners[0].socket.getsockname()[1]}") as client:
+            with pytest.raises(Refused, match="no bunqueue server"):
+                await client.ping()
+        nursery.cancel_scope.cancel()
+
+
+async def test_silent_server_is_noticed(server: Server, queue: str, nursery: trio.Nursery, monkeypatch):
+    """Nothing ends the connection, and nothing comes any more: the client connects anew."""
+    monkeypatch.setattr(connection._WebSocket, "keepalive_s", 0.2)
+    monkeypatch.setattr(link, "ANSWER_S", 0.2)
+    proxy = Proxy(server.address)
+    await nursery.start(proxy.run)
+    async with Client(f"ws://127.0.0.1:{proxy.port}") as client:
+        await client.ping()
+        proxy.frozen = True
+        with trio.fail_after(10):
+            while client.connections == 1:
+                await trio.sleep(0.05)
+                proxy.frozen = client.connections == 1 and trio.current_time() < 1e18
+                if not client._link or client._link.over:
+                    proxy.frozen = False
+            await client.push(queue)
+    nursery.cancel_scope.cancel()
+
+
+async def test_stopped_server_is_waited_for(fresh: Server):
+    worker = Worker("q", ws(fresh), concurrency=4)
+    worker.handler(lambda job: job.data)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(worker.run)
+        async with Client(ws(fresh)) as client:
+            first = await client.push("q", 1)
+            assert await client.wait(first, 10) == 1
+            assert await trio.to_thread.run_sync(fresh.terminate) == 0
+            await trio.to_thread.run_sync(fresh.start)
+            second = await client.push("q", 2)
+            assert await client.wait(second, 10) == 2
+        worker.stop()
+
+
+@pytest.mark.timeout(90)  # real kills of a real process, in real time
+@pytest.mark.slow
+async def test_chaos(fresh: Server):
+    chaos = Chaos(7, pace=0.2)
+    proxy = Proxy(fresh.address)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(proxy.run)
+        url = f"ws://127.0.0.1:{proxy.port}"
+        workers = [Worker("q", url, concurrency=5) for _ in range(2)]
+        for worker in workers:
+            worker.handler(chaos.handle)
+            nursery.start_soon(worker.run)
+
+        async def crash():
+            fresh.kill()
+            await trio.to_thread.run_sync(fresh.start)
+
+        async with Client(url) as client:
+            async with trio.open_nursery() as disturbed:
+                disturbed.start_soon(chaos.produce, client, "q", 60)
+                disturbed.start_soon(chaos.disturb, 25, proxy.cut, crash)
+            await chaos.check(client, workers, "q")
+            stats = await client.stats()
+        for worker in workers:
+            worker.stop()
+        await trio.sleep(0.5)
+        nursery.cancel_scope.cancel()
+    counts = httpx.get(f"{fresh.url}/health", trust_env=False).json()["queues"]
+    assert counts["completed"] == len(chaos.ids)
+    assert counts["active"] == counts["waiting"] == counts["dlq"] == 0
+    assert stats

@@ -1,0 +1,168 @@
+"""The documents and files for operations say what the code does: names, tables, commands, settings."""
+
+import ast
+import configparser
+import json
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bunqueue_trio.cli import main
+from bunqueue_trio.config import Settings
+from tests.operations.processes import environment, serving
+from tests.operations.tables import metric_families, metrics_table, settings_table
+
+ROOT = Path(__file__).parents[2]
+OPERATIONS = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+DEPLOY = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
+VARIABLES = {f.metadata["env"] for f in fields(Settings)}
+METRIC = re.compile(r"\bbunqueue_[a-z_]+\b")
+AGAIN = "`python -m tests.operations.tables` prints the table as the code has it"
+
+
+@pytest.fixture(scope="module")
+def names() -> set[str]:
+    """Every name that a query can use."""
+    exposed: set[str] = set()
+    for name, (kind, _) in metric_families().items():
+        exposed |= {name + suffix for suffix in ("_bucket", "_sum", "_count")} if kind == "histogram" else {name}
+    return exposed
+
+
+def alerts() -> list[dict[str, Any]]:
+    groups = yaml.safe_load((ROOT / "docs/alerts.yml").read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def panels() -> list[dict[str, Any]]:
+    boards = [json.loads(path.read_text()) for path in sorted((ROOT / "docs/grafana").glob("*.json"))]
+    assert boards
+    return [panel for board in boards for panel in board["panels"]]
+
+
+def test_alerts_use_only_metrics_that_exist(names: set[str]):
+    for rule in alerts():
+        used = set(METRIC.findall(rule["expr"])) | ({"up"} if "up{" in rule["expr"] else set())
+        assert used, rule["alert"]
+        assert used <= names | {"up"}, rule["alert"]
+
+
+def test_every_alert_has_a_severity_a_summary_and_a_section():
+    for rule in alerts():
+        assert rule["labels"]["severity"] in {"page", "warning", "info"}
+        assert rule["annotations"]["summary"]
+        assert rule["annotations"]["runbook"] == f"operations.md#{rule['alert'].lower()}"
+        assert f"\n### {rule['alert']}\n" in OPERATIONS
+
+
+def test_dashboards_use_only_metrics_that_exist(names: set[str]):
+    for panel in panels():
+        assert panel["targets"], panel["title"]
+        for target in panel["targets"]:
+            used = set(METRIC.findall(target["expr"]))
+            assert used, panel["title"]
+            assert used <= names, panel["title"]
+
+
+def test_the_labels_in_dashboards_and_alerts_are_the_metrics_own():
+    labels = {"instance", "job", "le", "state", "queue", "kind", "task", "version"}
+    expressions = [rule["expr"] for rule in alerts()] + [t["expr"] for panel in panels() for t in panel["targets"]]
+    for expression in expressions:
+        assert set(re.findall(r"(\w+)\s*=~?\s*\"", expression)) <= labels, expression
+        for by in re.findall(r"\b(?:by|on) \(([^)]*)\)", expression):
+            assert set(by.split(", ")) <= labels, expression
+
+
+def test_the_tables_in_the_documents_are_the_codes():
+    assert "\n".join(settings_table()) in OPERATIONS, AGAIN
+    assert "\n".join(metrics_table()) in OPERATIONS, AGAIN
+
+
+def test_documents_name_only_metrics_settings_and_commands_that_exist(names: set[str]):
+    for text in (OPERATIONS, DEPLOY):
+        spoken = {name for name in METRIC.findall(text) if name != "bunqueue_trio"}
+        assert spoken <= names | set(metric_families())
+        commands = set(re.findall(r"`bunqueue-trio ([a-z]+)", text))
+        assert commands <= set(main.commands)
+    assert set(main.commands) <= set(re.findall(r"`bunqueue-trio ([a-z]+)", OPERATIONS))
+    for word in re.findall(r"`([A-Z][A-Z_]{3,})[=`]", OPERATIONS + DEPLOY):
+        assert word in VARIABLES | {"BUNQUEUE_URL", "BUNQUEUE_TOKEN"}, word
+
+
+def test_every_logged_event_in_the_table_is_in_the_code():
+    section = OPERATIONS.split("## Logs")[1].split("## Metrics")[0]
+    rows = re.findall(r"^\| (`[^|]+`) \| (?:info|warning|error|critical)", section, re.MULTILINE)
+    events = [event.removesuffix("…").strip() for row in rows for event in re.findall(r"`([^`]+)`", row)]
+    assert len(events) > 8
+    source = "\n".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    assert [event for event in events if event not in source] == []
+
+
+def test_the_unit_starts_what_exists_with_settings_that_exist():
+    unit = configparser.RawConfigParser(strict=False, comment_prefixes="#")
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(ROOT / "deploy/bunqueue-trio.service")
+    service = unit["Service"]
+    program, command = service["ExecStart"].split()
+    assert (Path(program).name, command in main.commands) == ("bunqueue-trio", True)
+    assert {pair.partition("=")[0] for pair in service["Environment"].split()} <= VARIABLES
+    grace_s = next(f.default for f in fields(Settings) if f.name == "grace_ms") / 1000
+    assert int(service["TimeoutStopSec"].removesuffix("s")) > 2 * grace_s
+    assert service["RestartPreventExitStatus"] == "2"
+    for line in ("DynamicUser", "StateDirectory", "RuntimeDirectory", "MemoryDenyWriteExecute"):
+        assert line in service
+        assert line in DEPLOY
+
+
+def test_compose_and_its_files_agree():
+    directory = ROOT / "deploy"
+    compose = yaml.safe_load((directory / "compose.yml").read_text())
+    for name, service in compose["services"].items():
+        for volume in service["volumes"]:
+            source = volume.split(":")[0]
+            assert (directory / source).exists() if source.startswith(".") else source in compose["volumes"], name
+    assert set(compose["services"]["bunqueue"]["environment"]) <= VARIABLES
+    assert (directory / compose["services"]["bunqueue"]["build"]["context"] / "deploy/Dockerfile").exists()
+    prometheus = yaml.safe_load((directory / "prometheus.yml").read_text())
+    job = prometheus["scrape_configs"][0]
+    assert (job["job_name"], job["metrics_path"]) == ("bunqueue", "/prometheus")
+    assert job["static_configs"][0]["targets"] == ["bunqueue:6790"]
+    source = yaml.safe_load((directory / "grafana/provisioning/datasources/prometheus.yml").read_text())
+    assert {p["datasource"]["uid"] for p in panels()} == {source["datasources"][0]["uid"]}
+
+
+def dockerfile() -> str:
+    return (ROOT / "deploy/Dockerfile").read_text().replace("\\\n", " ")
+
+
+def test_the_image_copies_only_what_exists_and_what_is_not_ignored():
+    allowed = [
+        line[1:] for line in (ROOT / "deploy/Dockerfile.dockerignore").read_text().splitlines() if line[:1] == "!"
+    ]
+    copied = [
+        word for line in re.findall(r"^COPY (?!--)(.*) \S+$", dockerfile(), re.MULTILINE) for word in line.split()
+    ]
+    assert set(copied) == set(allowed)
+    assert all((ROOT / name).exists() for name in copied)
+    variables = set(re.findall(r"\b([A-Z_]{4,})=", dockerfile().split("ENV ")[1].split("USER")[0]))
+    assert variables - {"PATH", "PYTHONUNBUFFERED"} <= VARIABLES
+
+
+@pytest.mark.slow
+def test_the_images_health_check_tells_a_ready_server_from_none(tmp_path: Path):
+    line = re.search(r"^HEALTHCHECK .*?CMD (\[.*\])$", dockerfile(), re.MULTILINE)
+    assert line is not None
+    command: list[str] = ast.literal_eval(line[1])
+    assert command[0] == "python"
+    with serving(tmp_path) as running:
+        env = environment({"HTTP_PORT": str(running.port)})
+        check = [sys.executable, *command[1:]]
+        assert subprocess.run(check, env=env, check=False, timeout=20).returncode == 0
+        running.stop()
+        assert subprocess.run(check, env=env, check=False, capture_output=True, timeout=20).returncode == 1

@@ -1,0 +1,121 @@
+"""Both stores, fed with the same batches of a real engine at work, always hold the same."""
+
+import random
+
+import pytest
+from msgspec import Raw
+
+from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.handlers import apply
+from bunqueue_trio.errors import Refused
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.storage.memory import MemoryStore
+from bunqueue_trio.storage.sqlite import SqliteStore
+from bunqueue_trio.storage.store import Store, make_batch
+from tests.storage.ledger import NOW, facts, keep, loaded
+
+IDS = [f"mine-{i}" for i in range(12)]
+
+
+class World:
+    """An engine, its two stores, and a seed that decides what happens."""
+
+    def __init__(self, seed: int, place) -> None:
+        self.rng = random.Random(seed)
+        self.place = place
+        self.memory = MemoryStore()
+        self.now = NOW
+        self.made = 0
+        self.seen: set[str] = set()
+        self.start()
+
+    def start(self) -> None:
+        """Begin a new life on what the stores have."""
+        self.sqlite = SqliteStore(self.place / "queue.db")
+        self.engine = Engine(self.new_id, self.rng.choice((self.sqlite, self.memory)))
+        self.engine.load(self.rng.choice((self.sqlite, self.memory)).load(), self.now)
+
+    def new_id(self, now: int) -> str:
+        self.made += 1
+        return f"made-{self.made}"
+
+    @property
+    def stores(self) -> tuple[Store, Store]:
+        return self.sqlite, self.memory
+
+    def act(self) -> None:
+        rng = self.rng
+        active = [job.id for job in self.engine.jobs.values() if job.lease is not None]
+        target = rng.choice(active) if active and rng.random() < 0.9 else rng.choice(IDS)
+        command = rng.choice(
+            (
+                self.a_push, self.a_push, self.a_push,
+                lambda: c.PullBatch(queue=rng.choice("ab"), count=rng.randrange(1, 4)),
+                lambda: c.Ack(id=target, result=Raw(rng.choice((b"", b'{"r":\n1}')))),
+                lambda: c.Fail(id=target, error=rng.choice((None, "no\x1e"))),
+                lambda: c.Progress(id=target, progress=rng.choice((0, 50, 99.5)), message="m"),
+                lambda: c.Cancel(id=rng.choice(IDS)),
+            )
+        )()  # fmt: skip
+        try:
+            apply(self.engine, command, self.now)
+        except Refused:
+            pass
+        self.seen |= set(self.engine.jobs)
+        self.now += rng.choice((0, 1, 1000, 400_000))
+
+    def a_push(self) -> c.Push:
+        rng = self.rng
+        return c.Push(
+            queue=rng.choice("ab"), data=Raw(rng.choice((b"1", b'{\n"a":\t[]}', b'"%s"' % (b"x" * 3000)))),
+            job_id=rng.choice((None, *IDS)), delay=rng.choice((0, 0, 500)), ttl=rng.choice((None, None, 100)),
+            max_attempts=rng.choice((1, 3)), unique_key=rng.choice((None, None, "k")), lifo=rng.random() < 0.3,
+            remove_on_complete=rng.random() < 0.3, remove_on_fail=rng.random() < 0.3,
+            depends_on=rng.sample(IDS, rng.choice((0, 0, 1, 2))),
+            repeat=c.Repeat(every=1000, limit=3) if rng.random() < 0.1 else None,
+        )  # fmt: skip
+
+    def commit(self) -> None:
+        changes = self.engine.take()
+        durable = self.rng.random() < 0.2
+        for store in self.stores:
+            store.commit(make_batch(changes, self.now, durable=durable, last_event_id=store.last_event_id))
+        self.engine.forget(changes.jobs)
+
+    def prune(self) -> None:
+        rng = self.rng
+        retention = keep(
+            rng.choice((3, 10**9)), rng.choice((2, 10**9)), rng.choice((0, self.now - 2_000_000)),
+            rng.choice((20, 10**9)), rng.choice((0, self.now - 1_000_000)),
+        )  # fmt: skip
+        for store in self.stores:
+            while store.prune(retention):
+                pass
+
+    def compare(self) -> None:
+        one, other = self.stores
+        assert loaded(one) == loaded(other)
+        for job_id in self.seen:
+            assert (one.find(job_id) is None) == (other.find(job_id) is None), job_id
+            if one.find(job_id) is not None:
+                assert facts(one.find(job_id)) == facts(other.find(job_id))
+        assert one.finished_counts == other.finished_counts
+        assert (one.first_event_id(), one.last_event_id) == (other.first_event_id(), other.last_event_id)
+        after = self.rng.randrange(one.last_event_id + 1)
+        assert one.events_after(after, 10) == other.events_after(after, 10)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_both_stores_hold_the_same_whatever_happens(tmp_path, seed: int):
+    world = World(seed, tmp_path)
+    for round_ in range(40):
+        for _ in range(world.rng.randrange(1, 12)):
+            world.act()
+        world.commit()
+        if world.rng.random() < 0.2:
+            world.prune()
+        if round_ % 10 == 9:
+            world.sqlite.close()
+            world.start()
+        world.compare()
+    world.sqlite.close()

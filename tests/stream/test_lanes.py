@@ -1,0 +1,251 @@
+"""The express lane and Hypercorn answer the same bytes to the same bytes."""
+
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import count
+from typing import NamedTuple
+
+import pytest
+
+from tests.wire.server import Server, StartServer
+
+pytestmark = pytest.mark.slow  # two servers of their own
+
+UUID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+TIME = re.compile(rb"\b1[0-9]{12}\b")
+DATE = re.compile(rb"\r\ndate: [A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT\r\n", re.IGNORECASE)
+VARIES = ("/health", "/stats", "/heapstats", "/gc", "/prometheus", "/tasks", "/metrics")
+"""Pages whose figures are those of a process: their heads are compared."""
+
+
+class Answer(NamedTuple):
+    """What came back: each response whole, and whether the server ended the connection."""
+
+    responses: tuple[tuple[bytes, bytes], ...]
+    ended: bool
+
+
+def head(method: str, target: str, *headers: str) -> bytes:
+    return "\r\n".join([f"{method} {target} HTTP/1.1", "Host: x", *headers, "", ""]).encode("latin-1")
+
+
+def get(target: str, *headers: str) -> bytes:
+    return head("GET", target, *headers)
+
+
+def post(target: str, body: bytes = b"", *headers: str) -> bytes:
+    return head("POST", target, *headers, f"Content-Length: {len(body)}") + body
+
+
+def chunked(target: str, *chunks: bytes) -> bytes:
+    body = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in (*chunks, b""))
+    return head("POST", target, "Transfer-Encoding: chunked") + body
+
+
+JOB = b'{"data":{"a":1}}'
+PUSH = post("/queues/q/jobs", JOB)
+
+PLAIN: list[bytes] = [
+    # every route
+    PUSH,
+    post("/queues/q/jobs", b'{"data":1,"jobId":"one","priority":5}'),
+    get("/jobs/one"),
+    get("/jobs/one/state"),
+    get("/jobs/one/result"),
+    post("/queues/q/jobs/bulk", b'{"jobs":[{"data":1},{"data":2,"delay":60000}]}'),
+    get("/queues/q/jobs"),
+    post("/jobs/one/heartbeat"),
+    post("/jobs/one/progress", b'{"progress":50}'),
+    post("/jobs/one/ack", b'{"result":{"x":1}}'),
+    post("/jobs/one/ack"),
+    get("/jobs/one/result"),
+    post("/queues/q/jobs/pull-batch", b'{"count":10}'),
+    post("/queues/q/jobs", b'{"data":1,"jobId":"two"}'),
+    get("/queues/q/jobs?timeout=10"),
+    get("/queues/q/jobs?timeout=30"),
+    post("/jobs/two/extend-lock", b'{"token":"no","duration":1000}'),
+    post("/jobs/two/fail", b'{"error":"no"}'),
+    head("DELETE", "/jobs/two"),
+    head("DELETE", "/jobs/two"),
+    post("/jobs/ack-batch", b'{"ids":["one","two"]}'),
+    post("/jobs/heartbeat-batch", b'{"ids":["one","two"]}'),
+    get("/ping"),
+    *map(get, VARIES),
+    post("/gc"),
+    get("/healthz"),
+    get("/live"),
+    get("/ready"),
+    get("/openapi.json"),
+    get("/docs"),
+    # errors
+    get("/"),
+    get("/nowhere"),
+    get("/queues/q/jobs/"),
+    get("//queues/q/jobs"),
+    get("/jobs/no"),
+    get("/queues/a%20b/jobs"),
+    get("/queues/%zz/jobs"),
+    get("/queues/%ff/jobs"),
+    get("/queues/q/jobs?timeout=x"),
+    get("/queues/q/jobs?timeout=60001"),
+    get("/queues/q/jobs?timeout=%zz"),
+    post("/queues/q/jobs"),
+    post("/queues/q/jobs", b"{"),
+    post("/queues/q/jobs", b"[]"),
+    post("/queues/q/jobs", b'{"data":1,"priority":"x"}'),
+    post("/queues/q/jobs", b"\xff"),
+    post("/queues/q/jobs", b"[" * 5000),
+    post("/nowhere", b"a body that nobody reads"),
+    post("/healthz"),
+    head("PUT", "/queues/q/jobs", "Content-Length: 3") + b"{} ",
+    head("PATCH", "/jobs/one"),
+    head("DELETE", "/queues/q/jobs"),
+    get("/ws"),
+    get("/ws/queues/q"),
+    get("/events/queues/a%20b"),
+    # HEAD and OPTIONS
+    head("HEAD", "/healthz"),
+    head("HEAD", "/jobs/one"),
+    head("HEAD", "/jobs/no"),
+    head("HEAD", "/queues/q/jobs"),
+    head("HEAD", "/nowhere"),
+    head("HEAD", "/events"),
+    head("OPTIONS", "/queues/q/jobs", "Origin: https://x.example", "Access-Control-Request-Method: POST"),
+    head("OPTIONS", "/nowhere"),
+    head("OPTIONS", "*"),
+    # bodies and connections
+    chunked("/queues/q/jobs", b'{"data"', b":", b"7}"),
+    chunked("/queues/q/jobs", b"{"),
+    chunked("/jobs/no/ack"),
+    head("POST", "/queues/q/jobs", "Expect: 100-continue", f"Content-Length: {len(JOB)}") + JOB,
+    get("/healthz", "Content-Length: 0"),
+    get("/jobs/one", "Content-Length: 4") + b"body",
+    get("/healthz", "Connection: keep-alive"),
+    # odd and legal
+    get("/jobs/one", "x-empty:", "x-spaces:    a   ", "X-ODD!#$%&'*+-.^_`|~: 1"),
+    get("/jobs/one", "accept: a", "Accept: b", "ACCEPT: c"),
+    get("/jobs/one", "x-latin: \xe9"),
+    get("/jobs/one?x=1&y"),
+    get("/jobs/one?"),
+    get("/jobs/%6fne"),
+    get("http://x/jobs/one"),
+    post("/queues/q/jobs", JOB, "Content-Type: text/plain; charset=utf-16"),
+    get("/jobs/one", "Origin: https://x.example"),
+    get("/jobs/one", "x-long: " + "x" * 10_000),
+    b"\r\nGET /jobs/one HTTP/1.1\r\nHost: x\r\n\r\n",
+]
+
+ENDING: list[bytes] = [
+    get("/healthz", "Connection: close"),
+    get("/nowhere", "Connection: close"),
+    post("/queues/q/jobs", JOB, "Connection: Close"),
+    head("HEAD", "/healthz", "Connection: close"),
+    head("OPTIONS", "/jobs/one", "Connection: close"),
+    b"GET /healthz HTTP/1.0\r\nHost: x\r\n\r\n",
+    b"GET /jobs/one HTTP/1.0\r\n\r\n",
+    b"GET /healthz HTTP/1.1\r\n\r\n",  # no Host
+    b"GET /healthz HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+    b"GARBAGE\r\n\r\n",
+    b"GET /healthz HTTP/1.1\r\nHost: x\r\nbad header\r\n\r\n",
+    b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n",
+    b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+    b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: +1\r\n\r\nx",
+    b"POST /jobs/no/ack HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{} ",
+    b"POST /jobs/no/ack HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"POST /jobs/no/ack HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n",
+    b"GET /a b HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET /healthz HTTP/9.9\r\nHost: x\r\n\r\n",
+    get("/healthz", "x: " + "x" * 70_000),
+    get("/healthz", "x-control: a\x00b"),
+]
+
+DIALOGUES: list[list[bytes]] = [
+    [PUSH * 5],
+    [PUSH + get("/queues/q/jobs") + get("/nowhere") + head("HEAD", "/healthz") + get("/live")],
+    [post("/nowhere", b"x" * 100) + get("/live")],
+    [get("/queues/none/jobs?timeout=50") + get("/live")],
+    [PUSH + chunked("/queues/q/jobs", JOB) + PUSH],
+    [PUSH[:10], PUSH[10:60], PUSH[60:] + PUSH[:5], PUSH[5:]],
+    [post("/queues/q/jobs", b"{") + PUSH, get("/live")],
+    [get("/live", "Connection: close") + get("/live")],
+]
+
+
+@pytest.fixture(scope="module")
+def lanes(start_server: StartServer) -> Iterator[tuple[Server, Server]]:
+    """The same server twice: with and without the express lane."""
+    yield start_server({}), start_server({"EXPRESS": "false"})
+
+
+def talk(server: Server, pieces: list[bytes], *, responses: int | None) -> Answer:
+    """Send ``pieces`` and return so many responses, or all until the server ends the connection."""
+    with closing(socket.create_connection(server.address, 3)) as sock, sock.makefile("rb") as stream:
+        for piece in pieces:
+            sock.sendall(piece)
+        methods = re.findall(rb"(?:^|\r\n\r\n|\})([A-Z]+) [^\r\n]+ HTTP/1", b"".join(pieces))
+        found: list[tuple[bytes, bytes]] = []
+        for number in count():
+            if number == responses:
+                sock.settimeout(0.02)
+                try:
+                    return Answer(tuple(found), ended=stream.read(1) == b"")
+                except TimeoutError:
+                    return Answer(tuple(found), ended=False)
+            is_head = number < len(methods) and methods[number] == b"HEAD"
+            response = read(stream, is_head=is_head)
+            if response is None:
+                return Answer(tuple(found), ended=True)
+            found.append(response)
+    raise AssertionError
+
+
+def read(stream: socket.SocketIO, *, is_head: bool) -> tuple[bytes, bytes] | None:  # type: ignore[name-defined]
+    lines = [stream.readline()]
+    if lines == [b""]:
+        return None
+    while lines[-1] not in {b"\r\n", b""}:
+        lines.append(stream.readline())
+    text = b"".join(lines)
+    length = re.search(rb"(?i)\r\ncontent-length: ([0-9]+)\r\n", text)
+    body = stream.read(int(length[1])) if length and not is_head else b""
+    return normal(text), normal(body)
+
+
+def normal(text: bytes) -> bytes:
+    return DATE.sub(b"\r\ndate: D\r\n", TIME.sub(b"T", UUID.sub(b"U", text)))
+
+
+def compare(one: Answer, other: Answer, request: bytes) -> None:
+    if any(b" " + page.encode() + b" " in request for page in VARIES):
+        assert [re.sub(rb"content-length: \d+", b"", h) for h, _ in one.responses] == [
+            re.sub(rb"content-length: \d+", b"", h) for h, _ in other.responses
+        ]
+        return
+    assert one == other
+
+
+@pytest.mark.parametrize("request_", PLAIN, ids=lambda r: r[:50].split(b"\r\n")[0].decode("latin-1"))
+def test_a_request_and_the_next_on_the_same_connection(lanes: tuple[Server, Server], request_: bytes) -> None:
+    responses = 3 if b"Expect" in request_ else 2
+    one, other = (talk(server, [request_, get("/ready")], responses=responses) for server in lanes)
+    compare(one, other, request_)
+    assert not one.ended
+
+
+@pytest.mark.parametrize("request_", ENDING, ids=lambda r: r[:40].decode("latin-1").replace("\r\n", " ").strip())
+def test_a_request_that_ends_its_connection(lanes: tuple[Server, Server], request_: bytes) -> None:
+    one, other = (talk(server, [request_], responses=None) for server in lanes)
+    assert one == other
+
+
+@pytest.mark.parametrize("pieces", DIALOGUES, ids=str)
+def test_pipelined_and_broken_up(lanes: tuple[Server, Server], pieces: list[bytes]) -> None:
+    sent = b"".join(pieces)
+    if b"Connection: close" in sent:
+        one, other = (talk(server, pieces, responses=None) for server in lanes)
+    else:
+        responses = sent.count(b" HTTP/1.1\r\n")
+        one, other = (talk(server, pieces, responses=responses) for server in lanes)
+    assert one == other
