@@ -6,12 +6,13 @@ import trio
 
 
 class Proxy:
-    """Listens on ``port``. ``frozen``: bytes are taken and go nowhere, and nobody is told."""
+    """Listens on ``port``."""
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
         self._scopes: dict[trio.CancelScope, None] = {}
-        self.frozen = False
+        self._thawed = trio.Event()
+        self._thawed.set()
         self.port = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -23,6 +24,13 @@ class Proxy:
     def cut(self) -> None:
         for scope in self._scopes:
             scope.cancel()
+
+    def freeze(self) -> None:
+        """Take bytes and let them go nowhere; nobody is told."""
+        self._thawed = trio.Event()
+
+    def thaw(self) -> None:
+        self._thawed.set()
 
     async def _serve(self, client: trio.SocketStream) -> None:
         with trio.CancelScope() as scope:
@@ -39,7 +47,6 @@ class Proxy:
     async def _copy(self, source: trio.SocketStream, target: trio.SocketStream, scope: trio.CancelScope) -> None:
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             async for data in source:
-                while self.frozen:
-                    await trio.sleep(0.05)
+                await self._thawed.wait()
                 await target.send_all(data)
         scope.cancel()

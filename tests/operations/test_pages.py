@@ -1,5 +1,6 @@
 """The pages for whoever runs the server: who may see them, and what they cost the others."""
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from websockets.sync.client import connect
 
 from tests.operations.processes import Running, serving
 
@@ -129,3 +131,21 @@ def _worst_wait_ms(running: Running, client: httpx.Client, path: str) -> float:
     over.set()
     thread.join()
     return max(waits, default=0.0)
+
+
+def test_commands_over_a_websocket_are_timed_like_any_other(tmp_path: Path):
+    with (
+        serving(tmp_path) as running,
+        running.client() as client,
+        connect(f"ws://127.0.0.1:{running.port}/ws") as socket,
+    ):
+        for message in ('{"cmd":"PUSH","queue":"q","data":1}', '{"cmd":"PULL","queue":"q"}'):
+            socket.send(message)
+        replies = [json.loads(socket.recv()) for _ in range(5)]
+        job = next(reply["job"] for reply in replies if "job" in reply)
+        socket.send(json.dumps({"cmd": "ACK", "id": job["id"]}))
+        while "ok" not in json.loads(socket.recv()):
+            pass  # an event
+        text = client.get("/prometheus").text
+    for kind in ("push", "pull", "ack"):
+        assert f"bunqueue_{kind}_duration_ms_count 1\n" in text, kind

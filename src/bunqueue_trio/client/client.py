@@ -30,6 +30,7 @@ from bunqueue_trio.protocol.events import Event
 DEFAULT_URL = "ws://localhost:6790"
 PATIENCE_S = 30.0  # a restart of the server, with a large file to read
 IN_FLIGHT = 500  # half of what makes the server stop reading
+CLOSE_S = 2.0  # an orderly end takes no longer, and no job waits for it
 BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 5.0
 _FINISHED = frozenset({"completed", "failed"})
@@ -68,6 +69,8 @@ class Client:
         self._refused: Refused | None = None
         self._trouble = "not connected yet"
         self._nurseries: list[tuple[AbstractAsyncContextManager[trio.Nursery], trio.Nursery]] = []
+        self._closing = False
+        self._gone = trio.Event()
         self.connections = 0
         """How often it was connected."""
 
@@ -80,9 +83,16 @@ class Client:
 
     async def __aexit__(self, *_: object) -> None:
         manager, nursery = self._nurseries.pop()
-        nursery.cancel_scope.cancel()
+        self._closing = True
         self._streams.close()
-        await manager.__aexit__(None, None, None)  # what the body raised is not put into a group
+        try:
+            if self._link is not None and not self._link.over:
+                self._link.close()
+                with trio.move_on_after(CLOSE_S):
+                    await self._gone.wait()
+        finally:
+            nursery.cancel_scope.cancel()
+            await manager.__aexit__(None, None, None)  # what the body raised is not put into a group
 
     # --- producers --------------------------------------------------------------------------------
 
@@ -330,10 +340,9 @@ class Client:
 
     async def _stay_connected(self) -> None:
         failures = 0
-        while self._refused is None:
+        while self._refused is None and not self._closing:
             try:
                 async with self._connect(self._queue) as connection:
-                    failures = 0
                     self._link = link = Link(connection, self._heard)
                     self.connections += 1
                     self._subscribe(link)
@@ -341,15 +350,19 @@ class Client:
                         self._streams.gap()
                     self._notify()
                     await link.run()
+                    failures = 0 if link.heard else failures
                     self._trouble = "the connection was lost"
             except Refused as refused:
                 self._refused = refused
             except OSError as error:
                 self._trouble = str(error)
             self._notify()
+            if self._closing:
+                break
             pause = min(BACKOFF_MIN_S * 2**failures, BACKOFF_MAX_S)
             failures = min(failures + 1, 10)
             await trio.sleep(pause * self._random.uniform(0.5, 1))
+        self._gone.set()
 
     def _notify(self) -> None:
         self._changed.set()

@@ -1,9 +1,11 @@
 """How messages get to a server and back: the interface that a client needs, and WebSocket behind it."""
 
+import math
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import trio
 import trio_websocket as ws
@@ -79,35 +81,69 @@ def _closed(error: ws.ConnectionClosed) -> Closed:
 
 
 def websocket(url: str, token: str | None = None, tls: ssl.SSLContext | None = None) -> Connect:
-    """Return what connects to the server at ``url``, ``ws://host:port`` or ``wss://``."""
+    """Return what connects to the server at ``url``, ``ws://host:port``, ``wss://host:port`` or ``unix:/path``."""
     headers = [] if token is None else [(b"Authorization", b"Bearer " + token.encode())]
 
     @asynccontextmanager
     async def connect(queue: str | None) -> AsyncIterator[Connection]:
-        address = url.rstrip("/") + ("/ws" if queue is None else f"/ws/queues/{queue}")
-        trouble: Exception | None = None
-        async with trio.open_nursery() as nursery:
-            try:
-                with trio.fail_after(CONNECT_S):
-                    socket = await ws.connect_websocket_url(
-                        nursery, address, tls, extra_headers=list(headers), message_queue_size=_QUEUE,
-                        max_message_size=RECEIVED_MAX, receive_buffer_size=_BUFFER,
+        resource = "/ws" if queue is None else f"/ws/queues/{queue}"
+        rejected: Exception | None = None
+        stream = await _open(url, tls)
+        try:
+            async with trio.open_nursery() as nursery:
+                with trio.move_on_after(CONNECT_S) as limit:
+                    socket = await ws.wrap_client_stream(
+                        nursery, stream, urlsplit(url).netloc or "localhost", resource, extra_headers=list(headers),
+                        message_queue_size=_QUEUE, max_message_size=RECEIVED_MAX, receive_buffer_size=_BUFFER,
                     )  # fmt: skip
-            except ws.ConnectionRejected as error:
-                trouble = _rejected(address, error.status_code)
-            except (ws.HandshakeError, trio.TooSlowError, OSError) as error:
-                trouble = ConnectionError(f"{address}: {error.__cause__ or str(error) or 'no answer'}")
-            else:
-                try:
-                    yield _WebSocket(socket)
-                finally:
-                    with trio.move_on_after(1, shield=True):
-                        await socket.aclose()
-            nursery.cancel_scope.cancel()
-        if trouble is not None:  # out here, so that it is not in a group
-            raise trouble
+                if limit.cancelled_caught:
+                    rejected = ConnectionError(f"{url}: no answer to the handshake")
+                else:
+                    try:
+                        yield _WebSocket(socket)
+                    finally:
+                        await _close(socket)
+                nursery.cancel_scope.cancel()
+        except* ws.ConnectionRejected as group:
+            rejected = _rejected(url, _status(group))
+        finally:
+            await trio.aclose_forcefully(stream)
+        if rejected is not None:  # out here, so that it is not in a group
+            raise rejected
 
     return connect
+
+
+async def _open(url: str, tls: ssl.SSLContext | None) -> trio.abc.Stream:
+    parts = urlsplit(url)
+    try:
+        with trio.fail_after(CONNECT_S):
+            if parts.scheme == "unix":
+                return await trio.open_unix_socket(parts.path)
+            if parts.hostname is None or parts.scheme not in ("ws", "wss"):
+                raise Refused(400, f"{url!r} is not ws://host:port, wss://host:port or unix:/path")
+            if parts.scheme == "ws":
+                return await trio.open_tcp_stream(parts.hostname, parts.port or 80)
+            return await trio.open_ssl_over_tcp_stream(
+                parts.hostname, parts.port or 443, https_compatible=True, ssl_context=tls
+            )
+    except (OSError, trio.TooSlowError) as error:
+        raise ConnectionError(f"{url}: {str(error) or 'no answer'}") from None
+
+
+async def _close(socket: ws.WebSocketConnection) -> None:
+    """Say goodbye; when we are cancelled already, without waiting for the answer."""
+    cancelled = trio.current_effective_deadline() == -math.inf
+    with trio.move_on_after(0.05 if cancelled else 1, shield=True):
+        await socket.aclose()
+
+
+def _status(group: BaseExceptionGroup[ws.ConnectionRejected]) -> int:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, ws.ConnectionRejected)
+    return error.status_code
 
 
 def _rejected(address: str, status: int) -> Exception:

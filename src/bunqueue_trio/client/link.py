@@ -62,20 +62,28 @@ class Link:
         self._ring = trio.Event()
         self._last_id = 0
         self._heard_at = trio.current_time()
+        self.heard = False
+        """Whether the server has said anything."""
         self.over = False
+        self._scope = trio.CancelScope()
+
+    def close(self) -> None:
+        """Let :meth:`run` return."""
+        self._scope.cancel()
 
     async def run(self) -> None:
         """Talk; return when the connection is over. Every open question has failed then."""
         too_big = False
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._write, nursery.cancel_scope)
-                nursery.start_soon(self._watch, nursery.cancel_scope)
-                try:
-                    await self._read()
-                except Closed as closed:
-                    too_big = closed.too_big
-                nursery.cancel_scope.cancel()
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write)
+                    nursery.start_soon(self._watch)
+                    try:
+                        await self._read()
+                    except Closed as closed:
+                        too_big = closed.too_big
+                    nursery.cancel_scope.cancel()
         finally:
             self._end(too_big=too_big)
 
@@ -119,7 +127,7 @@ class Link:
         self._ring.set()
         return question
 
-    async def _write(self, scope: trio.CancelScope) -> None:
+    async def _write(self) -> None:
         try:
             while True:
                 while self._outgoing:
@@ -130,14 +138,14 @@ class Link:
                 await self._ring.wait()
         except Closed:
             # the reader says why, after what is still to be read
-            with trio.move_on_after(1):
-                await trio.sleep_forever()
-            scope.cancel()
+            await trio.sleep(1)
+            self.close()
 
     async def _read(self) -> None:
         while True:
             message = await self._connection.receive()
             self._heard_at = trio.current_time()
+            self.heard = True
             head = _HEAD.decode(message)
             if head.ok is None:
                 self._on_event(_EVENT.decode(message) if head.event_type is not None else None)
@@ -152,7 +160,7 @@ class Link:
             question.answer = message
             question.answered.set()
 
-    async def _watch(self, scope: trio.CancelScope) -> None:
+    async def _watch(self) -> None:
         """End the connection when the server is silent, however healthy the network looks."""
         if self._connection.keepalive_s is None:
             return
@@ -167,7 +175,7 @@ class Link:
                 except Lost:
                     return
             if waiting.cancelled_caught and trio.current_time() - self._heard_at >= ANSWER_S:
-                scope.cancel()
+                self.close()
 
     def _end(self, *, too_big: bool) -> None:
         self.over = True

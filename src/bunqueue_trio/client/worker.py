@@ -194,13 +194,16 @@ class Worker:
 
     async def _listen(self, client: Client) -> None:
         """Look after a job at once when something happened to it that is not our doing."""
-        async with client.events("removed", "failed", "stalled") as events:
-            while True:
-                event = await events.next_or_gap()
-                # Only a hint: by now the same job may be ours again, with another token.
-                await self._check(
-                    client, [run for run in self._runs.values() if event is None or run.job.id == event.job_id]
-                )
+        try:
+            async with client.events("removed", "failed", "stalled") as events:
+                while True:
+                    event = await events.next_or_gap()
+                    # Only a hint: by now the same job may be ours again, with another token.
+                    await self._check(
+                        client, [run for run in self._runs.values() if event is None or run.job.id == event.job_id]
+                    )
+        except Refused:
+            pass  # the puller hears it too, and ends the worker
 
     async def _check(self, client: Client, runs: list[_Run]) -> None:
         """Renew the leases of these jobs, and cancel those whose lease is lost."""
@@ -210,7 +213,7 @@ class Worker:
             tokens = [run.job.token for run in batch.values()]
             try:
                 lost = await client.heartbeats(list(batch), tokens=tokens)
-            except (ServerUnavailable, ConnectionLost) as error:
+            except (ServerUnavailable, ConnectionLost, Refused) as error:
                 _log.warning("leases were not renewed", queue=self.queue, error=str(error))
                 return
             for job_id in lost:

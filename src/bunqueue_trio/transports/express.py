@@ -89,7 +89,7 @@ class ResponseHeads:
             self._second = second
             self._date = f"date: {formatdate(second, usegmt=True)}\r\n".encode("ascii")
         size = b"" if response.status == HTTPStatus.NO_CONTENT else b"content-length: %d\r\n" % length
-        end = b"\r\n" if keep else b"connection: close\r\n\r\n"
+        end = b"\r\n" if keep else b"Connection: close\r\n\r\n"
         return b"".join((known[0], size, known[1], self._date, end))
 
 
@@ -279,7 +279,7 @@ def _is_plain(headers: dict[str, str], version: str) -> bool:
     length = headers.get("content-length", "0")
     return (
         version == "1.1"
-        and "host" in headers
+        and "," not in headers.get("host", ",")  # none, or more than one
         and "transfer-encoding" not in headers
         and "expect" not in headers
         and length.isdigit()

@@ -108,7 +108,7 @@ def _operation(route: Route) -> _Schema:
     assert summary is not None, f"no words for {route.path}"
     operation: _Schema = {
         "operationId": operation_id(route),
-        "summary": summary.split("\n")[0],
+        "summary": summary.split("\n")[0].replace("``", ""),
         "tags": [_tag(route)],
         "responses": _responses(route),
     }

@@ -36,6 +36,8 @@ class _Waiting(NamedTuple):
     epoch: int
     reply: r.Reply | bytes
     req_id: Raw
+    begun: Begun | None = None
+    """What is to be timed when this is sent."""
 
 
 class Session:
@@ -99,11 +101,13 @@ class Session:
         messages: list[bytes] = []
         size = 0
         while self._replies and size < _OUT_BYTES:
-            epoch, reply, req_id = self._replies[0]
+            epoch, reply, req_id, begun = self._replies[0]
             if epoch > self._journal.committed:
                 self._journal.ring_on_commit(self.bell)
                 break
             self._replies.popleft()
+            if begun is not None:
+                self._core.note_answered(begun)
             message = reply if isinstance(reply, bytes) else encode(reply)
             if bytes(req_id):
                 message = b'%s,"reqId":%s}' % (message[:-1], bytes(req_id))
@@ -129,7 +133,8 @@ class Session:
             command.lock_ttl = self._server.settings.lease_ms
         begun = self._core.begin(command, self.id)
         if not begun.polls:
-            self._reply(begun.epoch, begun.reply, command.req_id)
+            # Without an epoch it is answered, and timed, already.
+            self._reply(begun.epoch, begun.reply, command.req_id, begun if begun.epoch else None)
         elif self._polls >= SESSION_POLLS_MAX:
             raise errors.OVERLOADED.refuse()
         else:
@@ -166,8 +171,8 @@ class Session:
             self._polls -= 1
         self._reply(0, reply, begun.command.req_id)
 
-    def _reply(self, epoch: int, reply: r.Reply | bytes, req_id: Raw) -> None:
-        self._replies.append(_Waiting(epoch, reply, req_id))
+    def _reply(self, epoch: int, reply: r.Reply | bytes, req_id: Raw, begun: Begun | None = None) -> None:
+        self._replies.append(_Waiting(epoch, reply, req_id, begun))
         if epoch > self._journal.committed:
             self._journal.ring_on_commit(self.bell)
         else:

@@ -1,0 +1,271 @@
+"""Sessions and streams in virtual time: no socket, no disk, no waiting."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from bunqueue_trio.config import (
+    PING_S,
+    PINGS_MISSED_MAX,
+    SESSION_REPLIES_MAX,
+    SSE_COMMENT_S,
+    WRITE_TIMEOUT_S,
+    Settings,
+)
+from bunqueue_trio.runtime import hub
+from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.runtime.tree import Server, serve
+from bunqueue_trio.storage.memory import MemoryStore
+from bunqueue_trio.transports.gateway import Gateway
+from bunqueue_trio.transports.listener import Http
+from bunqueue_trio.transports.session import Session
+from bunqueue_trio.transports.sse import EventStream
+from tests.stream.ws import HANDSHAKE
+from tests.wire.raw import request_bytes
+
+START_MS = 1_700_000_000_000
+
+
+class Sockless:
+    """The name of a peer on a stream that has no socket."""
+
+    family = None
+
+    def getsockname(self) -> tuple[str, int]:
+        return ("test", 1)
+
+    getpeername = getsockname
+
+
+class World:
+    """A server in virtual time, and what its sessions say."""
+
+    def __init__(self, server: Server, nursery: trio.Nursery) -> None:
+        self.server = server
+        self.nursery = nursery
+        self.gateway = Gateway(server)
+        self.http = Http(server, express=True)
+        nursery.start_soon(self.http._keep)
+
+    def session(self, queue: str | None = None, *, vouched: bool = True) -> Session:
+        return Session(self.server, self.gateway, queue, vouched=vouched)
+
+    def send(self, session: Session, cmd: str, /, **fields: Any) -> None:
+        session.receive(json.dumps({"cmd": cmd, **fields}).encode(), self.nursery)
+
+    async def ask(self, session: Session, cmd: str, /, **fields: Any) -> dict[str, Any]:
+        """Return the reply to a command; events on the way are dropped."""
+        self.send(session, cmd, **fields, reqId="asked")
+        while True:
+            for message in map(json.loads, session.outgoing()):
+                if message.get("reqId") == "asked":
+                    return dict(message)
+            await session.bell.wait()
+
+    async def connect(self) -> trio.abc.Stream:
+        """Return the client's end of a connection that passes nothing on before it is read."""
+        ours, theirs = trio.testing.lockstep_stream_pair()
+        theirs.socket = Sockless()  # type: ignore[attr-defined]
+        self.nursery.start_soon(self.http._serve, theirs)
+        return ours
+
+
+async def nothing(server: Server, *, task_status: trio.TaskStatus[list[str]]) -> None:
+    task_status.started([])
+    await server.stop.wait()
+
+
+@pytest.fixture
+async def world(autojump_clock: trio.testing.MockClock, nursery: trio.Nursery) -> AsyncIterator[World]:
+    server = Server(Settings(), MemoryStore(), Clock(START_MS))
+    await nursery.start(serve, server, [nothing])
+    yield World(server, nursery)
+    nursery.cancel_scope.cancel()
+
+
+# --- sessions -------------------------------------------------------------------------------------
+
+
+async def test_a_reply_waits_for_its_commit_and_keeps_its_place(world: World) -> None:
+    with world.session() as session:
+        world.send(session, "Unsubscribe", reqId=0)
+        session.outgoing()
+        world.send(session, "PUSH", queue="q", data=1, reqId=1)
+        world.send(session, "Nope", reqId=2)  # is known at once, and still comes second
+        assert session.outgoing() == []
+        await trio.testing.wait_all_tasks_blocked()
+        assert [json.loads(m)["reqId"] for m in session.outgoing()] == [1, 2]
+
+
+async def test_a_long_poll_waits_its_time_while_others_are_served(world: World) -> None:
+    with world.session() as session:
+        world.send(session, "Unsubscribe")
+        begun = trio.current_time()
+        world.send(session, "PULL", queue="q", timeout=60_000, reqId="long")
+        assert (await world.ask(session, "Ping"))["ok"] is True
+        assert trio.current_time() == begun
+        while not (out := session.outgoing()):
+            await session.bell.wait()
+        assert json.loads(out[0]) == {"ok": True, "job": None, "token": None, "reqId": "long"}
+        assert trio.current_time() - begun == pytest.approx(60, abs=0.01)
+
+
+async def test_release_on_disconnect_is_at_once_and_charges_nothing(world: World) -> None:
+    with world.session() as other:
+        with world.session() as session:
+            job_id = (await world.ask(session, "PUSH", queue="q", data=1))["id"]
+            assert (await world.ask(session, "PULL", queue="q"))["job"]["id"] == job_id
+        job = (await world.ask(other, "PULL", queue="q"))["job"]
+        assert (job["id"], job["attempts"]) == (job_id, 0)
+
+
+async def test_a_vouched_connection_keeps_its_job_without_a_heartbeat(world: World) -> None:
+    with world.session() as session:
+        job_id = (await world.ask(session, "PUSH", queue="q", data=1))["id"]
+        await world.ask(session, "PULL", queue="q")
+        await trio.sleep(400)  # longer than any lease
+        assert (await world.ask(session, "GetState", id=job_id))["state"] == "active"
+        assert await world.ask(session, "ACK", id=job_id) == {"ok": True, "reqId": "asked"}
+
+
+async def test_an_unvouched_connection_has_a_lease_that_heartbeats_renew(world: World) -> None:
+    lease_s = world.server.settings.lease_ms / 1000
+    with world.session(vouched=False) as session:
+        job_id = (await world.ask(session, "PUSH", queue="q", data=1))["id"]
+        token = (await world.ask(session, "PULL", queue="q"))["token"]
+        for _ in range(5):
+            await trio.sleep(lease_s * 0.9)
+            assert (await world.ask(session, "JobHeartbeat", id=job_id, token=token))["ok"] is True
+        await trio.sleep(lease_s * 1.1)
+        assert (await world.ask(session, "GetState", id=job_id))["state"] == "waiting"
+        assert (await world.ask(session, "JobHeartbeat", id=job_id, token=token))["ok"] is False
+
+
+async def test_a_stall_is_broadcast(world: World) -> None:
+    with world.session("q") as session:
+        job_id = (await world.ask(session, "PUSH", queue="q", data=1))["id"]
+        await world.ask(session, "PULL", queue="q", lockTtl=1000)
+        heard: list[Any] = []
+        while not heard or heard[-1]["eventType"] != "stalled":
+            heard += map(json.loads, session.outgoing())
+            await session.bell.wait()
+            heard += map(json.loads, session.outgoing())
+        assert heard[-1]["jobId"] == job_id
+        assert heard[-1]["timestamp"] - START_MS == pytest.approx(1000, abs=5)
+
+
+async def test_too_many_replies_in_line_stop_the_reading(world: World) -> None:
+    with world.session() as session:
+        for _ in range(SESSION_REPLIES_MAX):
+            world.send(session, "Nope")
+        with trio.move_on_after(1) as patience:
+            await session.wait_room()
+        assert patience.cancelled_caught
+        while session.outgoing():
+            pass
+        await session.wait_room()
+
+
+async def test_events_that_do_not_fit_are_counted_and_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "READER_EVENTS_MAX", 3)
+    with world.session("q") as slow, world.session("other") as pusher:
+        for n in range(10):
+            await world.ask(pusher, "PUSH", queue="q", data=n)
+        messages = [json.loads(m) for m in slow.outgoing()]
+        assert [m.get("data") for m in messages] == [0, 1, 2, None]
+        assert messages[-1]["missedEvents"] == 7
+        await world.ask(pusher, "PUSH", queue="q", data=10)
+        assert [json.loads(m)["data"] for m in slow.outgoing()] == [10]
+
+
+# --- streams of events ----------------------------------------------------------------------------
+
+
+async def test_an_idle_stream_says_something_now_and_then(world: World) -> None:
+    stream = EventStream(world.server, None, None)
+    assert b'"connected":true' in await anext(stream)
+    for n in range(1, 4):
+        assert await anext(stream) == b": keep-alive\n\n"
+        assert trio.current_time() == pytest.approx(n * SSE_COMMENT_S)
+    await stream.aclose()
+
+
+async def test_a_stream_whose_buffer_overflows_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "READER_EVENTS_MAX", 3)
+    stream = EventStream(world.server, None, None)
+    await anext(stream)
+    with world.session("other") as pusher:
+        for n in range(10):
+            await world.ask(pusher, "PUSH", queue="q", data=n)
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+    await stream.aclose()
+    assert world.server.connections.sse == 0
+    again = EventStream(world.server, None, 0)
+    await anext(again)
+    assert (await anext(again)).count(b"data: ") == 10
+    await again.aclose()
+
+
+async def test_retention_that_overtakes_a_replay_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "REPLAY_EVENTS", 2)
+    with world.session("other") as pusher:
+        for n in range(10):
+            await world.ask(pusher, "PUSH", queue="q", data=n)
+    stream = EventStream(world.server, None, 1)
+    await anext(stream)
+    assert b"id: 2\n" in await anext(stream)
+    monkeypatch.setattr(world.server.store, "first_event_id", lambda: 8)
+    assert await anext(stream) == b'id: 7\ndata: {"gap":true,"after":3,"oldest":8,"newest":10}\n\n'
+    assert (await anext(stream)).startswith(b"id: 8\n")
+    await stream.aclose()
+
+
+async def test_a_payload_of_many_lines_is_one_line(world: World) -> None:
+    stream = EventStream(world.server, None, None)
+    await anext(stream)
+    with world.session("other") as pusher:
+        pusher.receive(b'{"cmd":"PUSH","queue":"q","data":{\r\n"a":\n1,\r"b":"\\n"}}', world.nursery)
+    chunk = await anext(stream)
+    assert chunk.count(b"\n") == 3
+    assert b'"data":{  "a": 1, "b":"\\n"}' in chunk
+    await stream.aclose()
+
+
+# --- connections ----------------------------------------------------------------------------------
+
+
+async def test_a_client_that_takes_no_answer_is_ended_within_the_write_timeout(world: World) -> None:
+    """Of a plain request and of a stream; a push by somebody else goes on meanwhile."""
+    for target in ("/healthz", "/events"):
+        client = await world.connect()
+        await client.send_all(request_bytes("GET", target))
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(world.http._connections) == 1
+        with world.session("x") as session:
+            assert (await world.ask(session, "PUSH", queue="q", data=1))["ok"] is True
+        await trio.sleep(WRITE_TIMEOUT_S + 5)
+        assert not world.http._connections, target
+        await trio.aclose_forcefully(client)
+    assert world.server.connections.sse == 0
+
+
+async def test_a_peer_that_answers_no_ping_is_gone_and_its_jobs_go_back(world: World) -> None:
+    client = await world.connect()
+    begun = trio.current_time()
+    await client.send_all(HANDSHAKE.format(path="/ws").encode())
+    heard = bytearray()
+    with trio.move_on_after(PING_S * (PINGS_MISSED_MAX + 1) + 5) as patience:
+        while data := await client.receive_some():
+            heard += data
+    assert not patience.cancelled_caught
+    assert heard.count(b"\x89\x00") == PINGS_MISSED_MAX + 1
+    assert trio.current_time() - begun == pytest.approx(PING_S * (PINGS_MISSED_MAX + 1), abs=2)
+    await trio.testing.wait_all_tasks_blocked()
+    assert world.server.connections.ws == 0
+
+
