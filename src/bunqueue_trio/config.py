@@ -49,6 +49,11 @@ SESSION_REPLIES_MAX = 1000  # replies in line before a WebSocket is not read any
 SESSION_POLLS_MAX = 1000  # waiting pulls of one WebSocket; each is a task
 SSE_COMMENT_S = 15  # an idle stream says something; proxies cut silence after 30 to 60 s
 
+# --- the process --------------------------------------------------------------------------------
+# A full collection looks at every container, of which a growing backlog has large ones; measured at 28 to
+# 190 ms with the defaults of 700, 10, 10. Requests leave no cycles behind, so it can be rare.
+GC_THRESHOLDS = (10_000, 20, 200)
+
 # --- the transports ----------------------------------------------------------------------------
 RATE_CLIENTS_MAX = 100_000  # clients remembered by the rate limiter; the idlest one makes room
 CLIENT_KEY_MAX = 128  # longest client address taken from a header: IPv6 with zone fits many times

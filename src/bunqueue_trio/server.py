@@ -1,5 +1,6 @@
 """The composition root: settings in, a running server out."""
 
+import gc
 import signal
 from collections.abc import AsyncIterator, Sequence
 
@@ -7,7 +8,7 @@ import structlog
 import trio
 
 from bunqueue_trio import __version__
-from bunqueue_trio.config import Settings
+from bunqueue_trio.config import GC_THRESHOLDS, Settings
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.tree import Server, Transport, serve
 from bunqueue_trio.storage.sqlite import SqliteStore
@@ -32,6 +33,10 @@ async def run(settings: Settings) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
             serving = await nursery.start(_serving, server)
+            # The backlog that was loaded lives long and holds no cycles: looking through it again and
+            # again would stop the server for tens of ms each time.
+            gc.freeze()
+            gc.set_threshold(*GC_THRESHOLDS)
             _announce(server)
             nursery.start_soon(_stop_on_signal, signals, server, serving)
             await server.ended.wait()

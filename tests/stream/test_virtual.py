@@ -80,7 +80,7 @@ async def nothing(server: Server, *, task_status: trio.TaskStatus[list[str]]) ->
 
 
 @pytest.fixture
-async def world(autojump_clock: trio.testing.MockClock, nursery: trio.Nursery) -> AsyncIterator[World]:
+async def world(nursery: trio.Nursery) -> AsyncIterator[World]:
     server = Server(Settings(), MemoryStore(), Clock(START_MS))
     await nursery.start(serve, server, [nothing])
     yield World(server, nursery)

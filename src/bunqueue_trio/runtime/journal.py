@@ -42,6 +42,8 @@ class Journal:
         """The last committed epoch."""
         self.failing: str | None = None
         """Why the last attempt to commit failed, while it has not succeeded again."""
+        self._last_waiter = 0
+        self._not_mine: BaseException | None = None
         self._bells: dict[Bell, None] = {}
         self.on_commit: list[OnCommit] = []
         self.commits = 0
@@ -77,14 +79,24 @@ class Journal:
             return
         if self._writing is not None and epoch == self._writing[0].epoch:
             await self._writing[1].wait()
-        else:
-            await self._gathered.wait()
+            return
+        # A task that changed something and was the last one to do so before has no company: nobody
+        # shares its commit, so it makes it itself and spares two switches of tasks. Only a hint: a
+        # wrong guess costs one small commit.
+        waiter = id(trio.lowlevel.current_task())
+        alone, self._last_waiter = waiter == self._last_waiter, waiter
+        gathered = self._gathered
+        if not (alone and self._flush_at_once()):
+            await gathered.wait()
 
     async def run(self) -> None:
         """Commit batch after batch, for ever. This is the persistence flusher."""
         while True:
             if not self.dirty:
                 await self._woken.receive()
+            if self._not_mine is not None:
+                error, self._not_mine = self._not_mine, None
+                raise error
             if self.dirty:
                 await self.flush()
 
@@ -107,7 +119,40 @@ class Journal:
         while (seconds := await self._commit(batch)) is None:
             await trio.sleep(retry_ms / 1000)
             retry_ms = min(retry_ms * 2, COMMIT_RETRY_MAX_MS)
-        # From here to the end nothing may be awaited: the batch is finished, whole.
+        self._finish(batch, done, seconds)
+
+    def _flush_at_once(self) -> bool:
+        """Commit what waits now in this very step; return whether that was possible and succeeded.
+
+        A batch that the disk refuses is left to the flusher, which has been told.
+        """
+        if self._writing is not None or self._durable or self.failing is not None:
+            return False
+        if len(self._engine.changed) > INLINE_ROWS_MAX:
+            return False
+        try:
+            self.disk.acquire_nowait()
+        except trio.WouldBlock:
+            return False
+        batch, done = self._writing = self._take()
+        begun = trio.current_time()
+        try:
+            if not (self._store.inline or _is_small(batch)):
+                return False
+            self._store.commit(batch)
+        except StoreError as error:
+            self._note_failure(batch, error)
+            return False
+        except BaseException as error:  # not the client's, whose request this is: the flusher fails of it
+            self._not_mine = error
+            return False
+        finally:
+            self.disk.release()
+        self._finish(batch, done, trio.current_time() - begun)
+        return True
+
+    def _finish(self, batch: Batch, done: trio.Event, seconds: float) -> None:
+        """Let the world know of a committed batch. One step: the batch is finished, whole."""
         if self.failing is not None:
             _log.info("commits work again", jobs=len(batch.jobs))
             self.failing = None
@@ -147,12 +192,15 @@ class Journal:
                 await trio.to_thread.run_sync(self._store.commit, batch)
             return trio.current_time() - begun
         except StoreError as error:
-            if self.failing is None:
-                _log.error("commit failed", error=str(error), jobs=len(batch.jobs))
-            self.failing = str(error)
+            self._note_failure(batch, error)
             return None
         finally:
             self.disk.release()
+
+    def _note_failure(self, batch: Batch, error: StoreError) -> None:
+        if self.failing is None:
+            _log.error("commit failed", error=str(error), jobs=len(batch.jobs))
+        self.failing = str(error)
 
 
 def _is_small(batch: Batch) -> bool:

@@ -1,0 +1,88 @@
+"""The client without Trio, against a real server process."""
+
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from bunqueue_trio.errors import Refused
+from bunqueue_trio.sync import ConnectionLost, ServerUnavailable, SyncClient
+from tests.wire.server import Server
+
+
+def test_round_trip(server: Server, queue: str):
+    with SyncClient(server.url) as client:
+        job_id = client.push(queue, {"to": "ä"}, priority=2, backoff=0.5, tags=["x"])
+        assert client.get(job_id)["backoff"] == 500
+        job = client.pull(queue, timeout=1, lease=20)
+        assert job is not None
+        assert (job.id, job.data, job.priority, job.queue) == (job_id, {"to": "ä"}, 2, queue)
+        job.ack({"sent": True})
+        assert client.result(job_id) == {"sent": True}
+        assert client.state(job_id) == "completed"
+        assert client.pull(queue) is None
+        assert "stats" in client.stats()
+
+
+def test_fail_and_cancel(server: Server, queue: str):
+    with SyncClient(server.url) as client:
+        job_id = client.push(queue)
+        job = client.pull(queue)
+        assert job is not None
+        job.fail("no")
+        assert client.state(job_id) == "delayed"
+        client.cancel(job_id)
+        with pytest.raises(Refused, match="Job not found"):
+            client.get(job_id)
+        repeating = client.push(queue, 1, repeat_every=60, repeat_limit=3)
+        client.cancel(repeating)
+
+
+def test_long_poll_outlasts_the_timeout(server: Server, queue: str):
+    with SyncClient(server.url, timeout=0.3) as client:
+        started = time.monotonic()
+        assert client.pull(queue, timeout=0.6) is None
+        assert time.monotonic() - started >= 0.6
+
+
+def test_whose_fault(server: Server):
+    with SyncClient(server.url) as client:
+        with pytest.raises(Refused, match="invalid characters"):
+            client.push("no such name!")
+        with pytest.raises(TypeError, match="prority"):
+            client.push("q", prority=1)
+    with SyncClient("http://127.0.0.1:1") as client, pytest.raises(ServerUnavailable):
+        client.stats()
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "expected"),
+    [
+        (503, {"retry-after": "2"}, b'{"ok":false,"error":"Server is shutting down"}', ServerUnavailable),
+        (429, {}, b'{"ok":false,"error":"Rate limit exceeded"}', ServerUnavailable),
+        (200, {}, b"<html>", Refused),
+    ],
+)
+def test_other_answers(status: int, headers: dict[str, str], body: bytes, expected: type[Exception]):
+    transport = httpx.MockTransport(lambda request: httpx.Response(status, headers=headers, content=body))
+    with SyncClient("http://x", transport=transport) as client, pytest.raises(expected):
+        client.stats()
+
+
+def test_lost_answer_names_the_job(server: Server):
+    def lose(request: httpx.Request) -> httpx.Response:
+        raise httpx.ReadError("gone")
+
+    with SyncClient("http://x", transport=httpx.MockTransport(lose)) as client:
+        with pytest.raises(ConnectionLost) as caught:
+            client.push("q", job_id="mine")
+        assert caught.value.__notes__ == ["job_id='mine'"]
+
+
+def test_token(tmp_path: Path):
+    with Server(tmp_path / "q.db", {"AUTH_TOKENS": "secret"}) as server:
+        with SyncClient(server.url, token="secret") as client:
+            client.push("q")
+        with SyncClient(server.url) as client, pytest.raises(Refused, match="Unauthorized"):
+            client.push("q")
