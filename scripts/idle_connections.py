@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -89,23 +90,31 @@ def opened(port: int, request: bytes, count: int) -> list[socket.socket]:
 def measure(port: int, pid: int, count: int, seconds: float) -> bool:
     """Print the figures; return whether the rate holds."""
     push_over_http(port, 1)  # warm
-    cpu, (pushed, took) = cpu_s(pid), push_over_http(port, seconds)
-    without = pushed / took
-    print(f"HTTP, one pipelined connection: {without:,.0f}/s, {(cpu_s(pid) - cpu) / pushed * 1e6:.0f} µs CPU each")
-    cpu, (pushed, took) = cpu_s(pid), push_over_websocket(port, seconds)
-    print(f"WebSocket, one pipelined: {pushed / took:,.0f}/s, {(cpu_s(pid) - cpu) / pushed * 1e6:.0f} µs CPU each")
+    without = report("HTTP, one pipelined connection", push_over_http, port, pid, seconds)
     before = rss_kib(pid)
     streams = opened(port, SSE_REQUEST, count)
     middle = rss_kib(pid)
     websockets = opened(port, WS_REQUEST, count)
     after = rss_kib(pid)
-    print(f"idle SSE: {(middle - before) / count:.1f} KiB each; idle WebSocket: {(after - middle) / count:.1f} KiB each")
-    pushed, took = push_over_http(port, seconds)
-    ratio = pushed / took / without
-    print(f"HTTP with {2 * count} idle connections: {pushed / took:,.0f}/s, {ratio:.0%} of the rate without")
+    print(
+        f"idle SSE: {(middle - before) / count:.1f} KiB each; idle WebSocket: {(after - middle) / count:.1f} KiB each"
+    )
+    ratio = report(f"HTTP with {2 * count} idle connections", push_over_http, port, pid, seconds) / without
     for sock in streams + websockets:
         sock.close()
+    time.sleep(1)
+    again = report("HTTP after they have gone", push_over_http, port, pid, seconds) / without
+    report("WebSocket, one pipelined", push_over_websocket, port, pid, seconds)
+    print(f"with idle connections {ratio:.0%} of the rate without, after them {again:.0%}")
     return ratio >= RATE_MIN
+
+
+def report(what: str, push: Callable[[int, float], tuple[int, float]], port: int, pid: int, seconds: float) -> float:
+    """Print and return the rate of ``push``."""
+    cpu = cpu_s(pid)
+    pushed, took = push(port, seconds)
+    print(f"{what}: {pushed / took:,.0f}/s, {(cpu_s(pid) - cpu) / pushed * 1e6:.0f} µs CPU each")
+    return pushed / took
 
 
 def main() -> int:

@@ -1,3 +1,19 @@
 """bunqueue-trio: a job-queue server that people trust with work they cannot lose."""
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bunqueue_trio.client import Client, Job, Worker
+
 __version__ = "0.1.0"
+
+__all__ = ["Client", "Job", "Worker", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the client when it is asked for: the server does not need it, nor the client the server."""
+    if name in ("Client", "Job", "Worker"):
+        from bunqueue_trio import client
+
+        return getattr(client, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -155,9 +155,9 @@ class SyncClient:
             response = self._http.request(method, path, content=content, params=query, timeout=self._timeout + waits)
             reply = response.json()
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise ServerUnavailable(f"{self._http.base_url}: {error or 'no answer'}") from None
+            raise ServerUnavailable(f"{self._http.base_url}: {str(error) or 'no answer'}") from None
         except httpx.TransportError as error:
-            raise ConnectionLost(f"{method} {path} was sent: {error or type(error).__name__}") from None
+            raise ConnectionLost(f"{method} {path} was sent: {str(error) or type(error).__name__}") from None
         except ValueError:
             raise Refused(400, f"{self._http.base_url}: is no bunqueue server") from None
         if response.status_code == 200 and isinstance(reply, dict):

@@ -2,10 +2,9 @@
 
 import re
 import socket
-from collections.abc import Iterator
 from contextlib import closing
 from itertools import count
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import pytest
 
@@ -172,9 +171,9 @@ DIALOGUES: list[list[bytes]] = [
 
 
 @pytest.fixture(scope="module")
-def lanes(start_server: StartServer) -> Iterator[tuple[Server, Server]]:
+def lanes(start_server: StartServer) -> tuple[Server, Server]:
     """The same server twice: with and without the express lane."""
-    yield start_server({}), start_server({"EXPRESS": "false"})
+    return start_server({}), start_server({"EXPRESS": "false"})
 
 
 def talk(server: Server, pieces: list[bytes], *, responses: int | None) -> Answer:
@@ -199,7 +198,7 @@ def talk(server: Server, pieces: list[bytes], *, responses: int | None) -> Answe
     raise AssertionError
 
 
-def read(stream: socket.SocketIO, *, is_head: bool) -> tuple[bytes, bytes] | None:  # type: ignore[name-defined]
+def read(stream: BinaryIO, *, is_head: bool) -> tuple[bytes, bytes] | None:
     lines = [stream.readline()]
     if lines == [b""]:
         return None

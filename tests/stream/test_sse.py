@@ -309,24 +309,25 @@ def test_replay_while_events_keep_coming_has_no_gap_and_no_double(fresh: Server)
     assert [m.data["jobId"] for m in seen] == pushed
 
 
+def push_on(server: Server, stop: threading.Event, answered: set[str]) -> None:
+    """Push, and note what was answered, whatever happens to the server."""
+    while not stop.is_set():
+        with Client(server.url) as producer:
+            try:
+                while not stop.is_set():
+                    job_id = uuid.uuid4().hex
+                    producer.push("q", jobId=job_id)
+                    answered.add(job_id)
+            except httpx.TransportError:
+                time.sleep(0.02)  # killed: nothing is known about that one
+
+
 @pytest.mark.slow
 def test_replay_across_a_killed_server(fresh: Server) -> None:
     """Every answered push is an event, once, in one unbroken count, whatever was killed in between."""
     answered: set[str] = set()
     stop = threading.Event()
-
-    def produce() -> None:
-        while not stop.is_set():
-            with Client(fresh.url) as producer:
-                try:
-                    while not stop.is_set():
-                        job_id = uuid.uuid4().hex
-                        producer.push("q", jobId=job_id)
-                        answered.add(job_id)
-                except httpx.TransportError:
-                    time.sleep(0.02)  # killed: nothing is known about that one
-
-    producers = [threading.Thread(target=produce) for _ in range(4)]
+    producers = [threading.Thread(target=push_on, args=(fresh, stop, answered)) for _ in range(4)]
     for thread in producers:
         thread.start()
     seen: list[Message] = []

@@ -267,5 +267,3 @@ async def test_a_peer_that_answers_no_ping_is_gone_and_its_jobs_go_back(world: W
     assert trio.current_time() - begun == pytest.approx(PING_S * (PINGS_MISSED_MAX + 1), abs=2)
     await trio.testing.wait_all_tasks_blocked()
     assert world.server.connections.ws == 0
-
-

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -136,7 +135,7 @@ def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, masked: bool =
         head = struct.pack(">BBQ", (128 if fin else 0) | reserved | opcode, mask_bit | 127, size)
     if not masked:
         return head + payload
-    key = os.urandom(4)
+    key = b"\x37\xfa\x21\x3d"  # any four bytes do; the same in every run
     mask = (key * (size // 4 + 1))[:size]
     return head + key + (int.from_bytes(payload) ^ int.from_bytes(mask)).to_bytes(size)
 

@@ -340,7 +340,7 @@ class Client:
 
     async def _stay_connected(self) -> None:
         failures = 0
-        while self._refused is None and not self._closing:
+        while not self._is_done():
             try:
                 async with self._connect(self._queue) as connection:
                     self._link = link = Link(connection, self._heard)
@@ -357,12 +357,15 @@ class Client:
             except OSError as error:
                 self._trouble = str(error)
             self._notify()
-            if self._closing:
+            if self._is_done():
                 break
             pause = min(BACKOFF_MIN_S * 2**failures, BACKOFF_MAX_S)
             failures = min(failures + 1, 10)
             await trio.sleep(pause * self._random.uniform(0.5, 1))
         self._gone.set()
+
+    def _is_done(self) -> bool:
+        return self._closing or self._refused is not None
 
     def _notify(self) -> None:
         self._changed.set()

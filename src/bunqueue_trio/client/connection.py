@@ -114,7 +114,7 @@ def websocket(url: str, token: str | None = None, tls: ssl.SSLContext | None = N
     return connect
 
 
-async def _open(url: str, tls: ssl.SSLContext | None) -> trio.abc.Stream:
+async def _open(url: str, tls: ssl.SSLContext | None) -> trio.SocketStream:  # or TLS on one, which is used alike
     parts = urlsplit(url)
     try:
         with trio.fail_after(CONNECT_S):
@@ -124,7 +124,7 @@ async def _open(url: str, tls: ssl.SSLContext | None) -> trio.abc.Stream:
                 raise Refused(400, f"{url!r} is not ws://host:port, wss://host:port or unix:/path")
             if parts.scheme == "ws":
                 return await trio.open_tcp_stream(parts.hostname, parts.port or 80)
-            return await trio.open_ssl_over_tcp_stream(
+            return await trio.open_ssl_over_tcp_stream(  # type: ignore[return-value]
                 parts.hostname, parts.port or 443, https_compatible=True, ssl_context=tls
             )
     except (OSError, trio.TooSlowError) as error:

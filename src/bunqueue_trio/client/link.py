@@ -11,7 +11,7 @@ from msgspec import Raw, Struct
 from bunqueue_trio import errors
 from bunqueue_trio.client.connection import MESSAGE_MAX, Closed, Connection
 from bunqueue_trio.client.errors import refusal
-from bunqueue_trio.protocol.events import Event
+from bunqueue_trio.protocol.events import EVENT_TYPES, Event
 
 ANSWER_S = 20.0  # a server that owes an answer to a ping for so long is gone
 _SUSPECT = 64 * 1024  # smaller messages are never too big for a server
@@ -146,9 +146,14 @@ class Link:
             message = await self._connection.receive()
             self._heard_at = trio.current_time()
             self.heard = True
-            head = _HEAD.decode(message)
+            try:
+                head = _HEAD.decode(message)
+                event = _EVENT.decode(message) if head.event_type in EVENT_TYPES else None
+            except msgspec.DecodeError:
+                return  # what speaks like that is no server of ours
             if head.ok is None:
-                self._on_event(_EVENT.decode(message) if head.event_type is not None else None)
+                if event is not None or head.event_type is None:  # else it is of a kind that we do not know
+                    self._on_event(event)
                 continue
             question = self._questions.pop(head.req_id, None) if head.req_id is not None else None
             if question is None:

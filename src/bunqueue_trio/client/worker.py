@@ -30,6 +30,7 @@ from bunqueue_trio.errors import Refused
 _log = structlog.get_logger()
 
 HEARTBEAT_S = 15.0  # well within the leases of 30 s that a restarted server gives
+BEATS_MAX = 1000  # leases renewed by one message
 POLL_S = 20.0  # as long as a pull waits for a job
 PULL_MAX = 1000  # the most that one pull may ask for
 RETRY_S = 1.0  # before a server that is in trouble is asked again
@@ -60,10 +61,7 @@ class Worker:
         self, queue: str, url: str = DEFAULT_URL, *, token: str | None = None, concurrency: int = 10,
         timeout: float = math.inf, grace: float = 30.0, connect: Connect | None = None,
     ) -> None:  # fmt: skip
-        if concurrency < 1:
-            raise ValueError("concurrency must be at least 1")
         self.queue = queue
-        self.concurrency = concurrency
         self.timeout = timeout
         self.grace = grace
         self.url = url
@@ -71,7 +69,7 @@ class Worker:
         self._connect = connect
         self._handle: Callable[[Job], Awaitable[Any]] | None = None
         self._runs: dict[str, _Run] = {}  # by lock token: a job may come back while its lost run still ends
-        self._threads = trio.CapacityLimiter(concurrency)
+        self.set_concurrency(concurrency)
         self._changed = trio.Event()
         self._pulling = trio.CancelScope()
 
@@ -91,6 +89,13 @@ class Worker:
     def running(self) -> int:
         """How many jobs are under way."""
         return len(self._runs)
+
+    def set_concurrency(self, n: int) -> None:
+        """Run up to ``n`` jobs at once; what is under way goes on."""
+        if n < 1:
+            raise ValueError("concurrency must be at least 1")
+        self.concurrency = n
+        self._threads = trio.CapacityLimiter(n)
 
     def stop(self) -> None:
         """Take no more jobs; :meth:`run` returns when the handlers have finished, or the grace is over. A worker runs once."""
@@ -208,7 +213,7 @@ class Worker:
     async def _check(self, client: Client, runs: list[_Run]) -> None:
         """Renew the leases of these jobs, and cancel those whose lease is lost."""
         while runs:
-            batch = {run.job.id: run for run in runs}  # each id once: the answer names ids
+            batch = {run.job.id: run for run in runs[:BEATS_MAX]}  # each id once: the answer names ids
             rest = [run for run in runs if batch[run.job.id] is not run]
             tokens = [run.job.token for run in batch.values()]
             try:

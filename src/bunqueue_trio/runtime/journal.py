@@ -134,14 +134,14 @@ class Journal:
             self.disk.acquire_nowait()
         except trio.WouldBlock:
             return False
-        batch, done = self._writing = self._take()
-        begun = trio.current_time()
         try:
+            batch, done = self._writing = self._take()
+            begun = trio.current_time()
             if not (self._store.inline or _is_small(batch)):
                 return False
             self._store.commit(batch)
         except StoreError as error:
-            self._note_failure(batch, error)
+            self._note_failure(error)
             return False
         except BaseException as error:  # not the client's, whose request this is: the flusher fails of it
             self._not_mine = error
@@ -192,14 +192,15 @@ class Journal:
                 await trio.to_thread.run_sync(self._store.commit, batch)
             return trio.current_time() - begun
         except StoreError as error:
-            self._note_failure(batch, error)
+            self._note_failure(error)
             return None
         finally:
             self.disk.release()
 
-    def _note_failure(self, batch: Batch, error: StoreError) -> None:
+    def _note_failure(self, error: StoreError) -> None:
         if self.failing is None:
-            _log.error("commit failed", error=str(error), jobs=len(batch.jobs))
+            assert self._writing is not None
+            _log.error("commit failed", error=str(error), jobs=len(self._writing[0].jobs))
         self.failing = str(error)
 
 

@@ -149,7 +149,8 @@ class WebSocket:
         data = b"".join(chunks)
         for start in range(0, len(data), RECEIVE_BYTES):
             await self._send_all(data[start : start + RECEIVE_BYTES])
-            self._progress_at = trio.current_time()
+            if start:  # it takes a long message; a ping or an event says nothing: any dead peer's buffer has room
+                self._progress_at = trio.current_time()
         if SEND_EOF in chunks:  # the server ends first; the client waits for it
             await self._send_eof()
             self._ended = True

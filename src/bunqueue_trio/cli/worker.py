@@ -1,0 +1,88 @@
+"""Running a worker that somebody has written, until a signal stops it."""
+
+import importlib
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import trio
+
+from bunqueue_trio.client.worker import Worker
+from bunqueue_trio.errors import Refused
+from bunqueue_trio.logs import configure_logging
+
+_EPILOG = """\b
+Signals: SIGTERM and SIGINT stop the worker: it takes no more jobs, and handlers get --grace seconds to
+finish; jobs of those that do not go back to the queue at once, at no attempt. A second signal ends the grace.
+
+\b
+Exit codes: 0 stopped by a signal; 1 the server will never give it jobs (the token); 2 wrong usage.
+
+\b
+Example, with a file tasks.py in which `mail = Worker("emails")` has a handler:
+  bunqueue-trio worker tasks:mail --url ws://queue:6790 --concurrency 20
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("target", metavar="MODULE:WORKER")
+@click.option(
+    "--url", envvar="BUNQUEUE_URL", metavar="URL",
+    help="The server, ws(s)://host:port, http(s)://host:port or unix:/path; default: the worker's own."
+    "  [env BUNQUEUE_URL]",
+)  # fmt: skip
+@click.option("--token", envvar="BUNQUEUE_TOKEN", metavar="TOKEN", help="Bearer token.  [env BUNQUEUE_TOKEN]")
+@click.option("--concurrency", type=click.IntRange(min=1), metavar="N", help="Jobs at once.")
+@click.option("--grace", type=click.FloatRange(min=0), metavar="S", help="Seconds for handlers at a stop.")
+@click.option("--log-format", type=click.Choice(["auto", "human", "json"]), default="auto", show_default=True)
+def worker(
+    target: str, url: str | None, token: str | None, concurrency: int | None, grace: float | None, log_format: str
+) -> None:
+    """Run the worker that MODULE:WORKER names; modules are looked for in this directory first."""
+    found = _find(target)
+    if url is not None:
+        found.url = url.replace("http", "ws", 1) if url.startswith("http") else url
+    found.token = token if token is not None else found.token
+    found.grace = grace if grace is not None else found.grace
+    if concurrency is not None:
+        found.set_concurrency(concurrency)
+    configure_logging("info", log_format)
+    try:
+        trio.run(_run, found)
+    except* Refused as group:
+        raise click.ClickException("; ".join(str(error) for error in group.exceptions)) from None
+
+
+def _find(target: str) -> Worker:
+    module_name, _, name = target.partition(":")
+    if not module_name or not name:
+        raise click.BadParameter(f"{target!r} is not MODULE:WORKER", param_hint="MODULE:WORKER")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # a module that the worker's own needs
+        raise click.BadParameter(f"there is no module {module_name!r}", param_hint="MODULE:WORKER") from None
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if not isinstance(found, Worker):
+        raise click.BadParameter(f"{name!r} in {module_name!r} is no Worker", param_hint="MODULE:WORKER")
+    return found
+
+
+async def _run(found: Worker) -> None:
+    async with trio.open_nursery() as nursery:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            nursery.start_soon(_stop_on_signal, signals, found, nursery.cancel_scope)
+            await found.run()
+            nursery.cancel_scope.cancel()
+
+
+async def _stop_on_signal(signals: Any, found: Worker, scope: trio.CancelScope) -> None:
+    await anext(signals)
+    found.stop()
+    await anext(signals)
+    scope.cancel()

@@ -1,0 +1,175 @@
+"""A command whose answer is lost: what is repeated, what is looked up, and what is left to the caller."""
+
+import json
+
+import pytest
+import trio
+
+from bunqueue_trio.client import ConnectionLost
+from bunqueue_trio.testing import Bunqueue
+from bunqueue_trio.testing.server import _Pipe
+
+
+class Loss:
+    """Cuts the connection at the next ``command``, before or after it has reached the server."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._armed: tuple[str, bool] | None = None
+        send = _Pipe.send
+
+        async def lossy(pipe: _Pipe, message: bytes) -> None:
+            command, arrives = self._armed or ("", False)
+            if json.loads(message)["cmd"] != command:
+                await send(pipe, message)
+                return
+            self._armed = None
+            if arrives:
+                await send(pipe, message)
+            pipe.cut()
+
+        monkeypatch.setattr(_Pipe, "send", lossy)
+
+    def arm(self, command: str, arrives: bool) -> None:
+        self._armed = (command, arrives)
+
+
+@pytest.fixture
+def loss(monkeypatch: pytest.MonkeyPatch) -> Loss:
+    return Loss(monkeypatch)
+
+
+both = pytest.mark.parametrize("arrives", [False, True])
+
+
+@both
+@pytest.mark.parametrize("options", [{}, {"job_id": "mine"}, {"unique_key": "k"}, {"remove_on_complete": True}])
+async def test_push_adds_one_job(bunqueue: Bunqueue, loss: Loss, arrives: bool, options: dict[str, object]):
+    loss.arm("PUSH", arrives)
+    if options.get("remove_on_complete") and not arrives:
+        with pytest.raises(ConnectionLost):  # it may have come and gone
+            await bunqueue.client.push("q", **options)
+        assert not bunqueue.jobs
+    else:
+        assert [await bunqueue.client.push("q", **options)] == list(bunqueue.jobs)
+
+
+@both
+async def test_push_many_adds_all_once(bunqueue: Bunqueue, loss: Loss, arrives: bool):
+    loss.arm("PUSHB", arrives)
+    assert await bunqueue.client.push_many("q", [{"data": n} for n in range(5)]) == list(bunqueue.jobs)
+    assert len(bunqueue.jobs) == 5
+
+
+@pytest.mark.parametrize("options", [{}, {"job_id": "mine"}, {"remove_on_complete": True}])
+async def test_push_that_is_done_already_is_not_done_again(bunqueue: Bunqueue, loss: Loss, options: dict[str, object]):
+    runs = []
+    worker = bunqueue.worker("q")
+    worker.handler(runs.append)
+    bunqueue.start(worker)
+    await trio.sleep(1)
+    loss.arm("PUSH", arrives=True)
+    if options:
+        with pytest.raises(ConnectionLost):
+            await bunqueue.client.push("q", **options)
+    else:
+        job_id = await bunqueue.client.push("q")
+        assert await bunqueue.client.state(job_id) == "completed"
+    await trio.sleep(10)
+    assert len(runs) == 1
+
+
+@both
+async def test_pull_is_repeated(bunqueue: Bunqueue, loss: Loss, arrives: bool):
+    job_id = await bunqueue.client.push("q")
+    loss.arm("PULL", arrives)
+    job = await bunqueue.client.pull("q", timeout=1)
+    assert job is not None
+    assert (job.id, job.attempts, bunqueue.jobs[job_id].stalls) == (job_id, 0, 0)
+    await job.ack()
+
+
+@both
+async def test_ack_with_token_says_what_is_known(bunqueue: Bunqueue, loss: Loss, arrives: bool):
+    job_id = await bunqueue.client.push("q")
+    job = await bunqueue.client.pull("q")
+    assert job is not None
+    loss.arm("ACK", arrives)
+    if arrives:
+        await job.ack("done")
+        assert await bunqueue.client.result(job_id) == "done"
+    else:
+        with pytest.raises(ConnectionLost):
+            await job.ack("done")
+        assert await bunqueue.client.state(job_id) == "waiting"
+
+
+@both
+async def test_ack_without_token_is_never_repeated(bunqueue: Bunqueue, loss: Loss, arrives: bool):
+    job_id = await bunqueue.client.push("q")
+    await bunqueue.client.pull("q")
+    loss.arm("ACK", arrives)
+    with pytest.raises(ConnectionLost):
+        await bunqueue.client.ack(job_id)
+    assert await bunqueue.client.state(job_id) == ("completed" if arrives else "waiting")
+
+
+@both
+async def test_acks_are_repeated(bunqueue: Bunqueue, loss: Loss, arrives: bool):
+    """Either way the jobs are named: completed by the lost message, or given back with the connection."""
+    ids = await bunqueue.client.push_many("q", [{}, {}])
+    jobs = await bunqueue.client.pull_many("q", 2)
+    loss.arm("ACKB", arrives)
+    assert await bunqueue.client.ack_many(ids, tokens=[job.token for job in jobs]) == ids
+    assert await bunqueue.client.state(ids[0]) == ("completed" if arrives else "waiting")
+
+
+@both
+async def test_fail_charges_one_attempt(bunqueue: Bunqueue, loss: Loss, arrives: bool):
+    job_id = await bunqueue.client.push("q")
+    job = await bunqueue.client.pull("q")
+    assert job is not None
+    loss.arm("FAIL", arrives)
+    with pytest.raises(ConnectionLost):
+        await job.fail("no")
+    assert bunqueue.jobs[job_id].attempts == int(arrives)
+
+
+@both
+async def test_cancel(bunqueue: Bunqueue, loss: Loss, arrives: bool):
+    job_id = await bunqueue.client.push("q")
+    loss.arm("Cancel", arrives)
+    if arrives:
+        with pytest.raises(ConnectionLost):
+            await bunqueue.client.cancel(job_id)
+    else:
+        await bunqueue.client.cancel(job_id)
+    assert not bunqueue.jobs
+
+
+@both
+async def test_job_of_a_cut_worker_is_reported_or_given_back(bunqueue: Bunqueue, loss: Loss, arrives: bool):
+    runs = []
+    worker = bunqueue.worker("q")
+    worker.handler(runs.append)
+    bunqueue.start(worker)
+    loss.arm("ACKB", arrives)
+    job_id = await bunqueue.client.push("q")
+    await bunqueue.client.wait(job_id, 10)
+    assert len(runs) == (1 if arrives else 2)
+
+
+@both
+async def test_failure_of_a_cut_worker_is_reported_or_given_back(bunqueue: Bunqueue, loss: Loss, arrives: bool):
+    runs = []
+    worker = bunqueue.worker("q")
+
+    @worker.handler
+    def handle(job):
+        runs.append(job.attempts)
+        if len(runs) == 1:
+            raise ValueError("once")
+
+    bunqueue.start(worker)
+    loss.arm("FAIL", arrives)
+    await bunqueue.client.wait(await bunqueue.client.push("q"), 10)
+    assert runs == [0, int(arrives)]

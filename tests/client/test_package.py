@@ -1,0 +1,92 @@
+"""What the package shows, what importing it costs, and the worker's command line."""
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import bunqueue_trio
+from bunqueue_trio.client import Client
+from tests.wire.server import Server
+
+TASKS = """
+import trio
+from bunqueue_trio import Worker
+
+mail = Worker("emails", concurrency=2)
+
+@mail.handler
+async def send(job):
+    await trio.sleep(job.data)
+    return "sent"
+"""
+
+
+def test_importing_the_client_imports_no_server():
+    code = (
+        "import sys, bunqueue_trio; from bunqueue_trio import Client, Worker, Job;"
+        "print([m for m in ('apsw', 'quart', 'hypercorn', 'bunqueue_trio.engine') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_exports():
+    assert bunqueue_trio.Client is Client
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = bunqueue_trio.nothing
+
+
+@pytest.fixture
+def tasks(tmp_path: Path) -> Path:
+    (tmp_path / "tasks.py").write_text(TASKS)
+    return tmp_path
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-c", "from bunqueue_trio.cli.worker import worker; worker()", *arguments]
+
+
+@pytest.mark.slow
+async def test_command_runs_until_a_signal(fresh: Server, tasks: Path):
+    process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
+        command("tasks:mail", "--url", fresh.url, "--grace", "5"), cwd=tasks, stderr=subprocess.PIPE
+    )
+    try:
+        async with Client(f"ws://127.0.0.1:{fresh.port}") as client:
+            assert await client.wait(await client.push("emails", 0), 20) == "sent"
+            slow = await client.push("emails", 0.5)
+            while await client.state(slow) != "active":
+                pass
+            process.send_signal(signal.SIGTERM)
+            assert await client.wait(slow, 10) == "sent"
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [("tasks", "is not MODULE:WORKER"), ("nowhere:x", "no module 'nowhere'"), ("tasks:send", "is no Worker")],
+)
+def test_command_says_what_is_wrong(tasks: Path, target: str, said: str):
+    done = subprocess.run(command(target), cwd=tasks, capture_output=True, text=True, timeout=30, check=False, env=None)
+    assert done.returncode == 2
+    assert said in re.sub(r"[\s│]+", " ", done.stderr)
+
+
+@pytest.mark.slow
+def test_wrong_token_is_one_line(tmp_path: Path, tasks: Path):
+    with Server(tmp_path / "q.db", {"AUTH_TOKENS": "secret"}) as server:
+        done = subprocess.run(
+            command("tasks:mail", "--url", server.url, "--token", "guess"),
+            cwd=tasks, capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert "Unauthorized" in done.stderr
+    assert "Traceback" not in done.stderr
