@@ -47,7 +47,7 @@ def tasks(tmp_path: Path) -> Path:
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-c", "from bunqueue_trio.cli.worker import worker; worker()", *arguments]
+    return [sys.executable, "-c", "from bunqueue_trio.cli import main; main()", "worker", *arguments]
 
 
 @pytest.mark.slow

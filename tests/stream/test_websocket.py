@@ -543,6 +543,25 @@ def test_a_peer_that_sends_and_never_reads_is_not_read_for_ever(fresh: Server, f
         assert rss() - before <= 64
 
 
+@pytest.mark.slow
+def test_a_peer_that_asks_for_much_and_reads_nothing_is_bounded_by_bytes(fresh: Server, fresh_client: Client) -> None:
+    """300 MB of answers are held back until they are read, and then all of them come."""
+
+    def rss() -> int:
+        megabytes: int = fresh_client.get("/health").json()["memory"]["rss"]
+        return megabytes
+
+    fresh_client.push("q", "x" * 300_000, jobId="big")
+    with bare(fresh) as greedy:
+        before = rss()
+        for _ in range(1000):
+            greedy.frame(TEXT, b'{"cmd":"GetJob","id":"big"}')
+        time.sleep(0.5)
+        assert rss() - before <= 64
+        seen = [greedy.reply() for _ in range(1000)]
+    assert all(reply["ok"] for reply in seen)
+
+
 # --- the protocol ---------------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from bunqueue_trio.cli.files import backup, doctor
 from bunqueue_trio.cli.remote import push, stats
 from bunqueue_trio.cli.serve import config, serve
 from bunqueue_trio.cli.watch import watch
+from bunqueue_trio.cli.worker import worker
 from bunqueue_trio.errors import StartupError, StoreError
 
 NAME = "bunqueue-trio"
@@ -68,7 +69,7 @@ def main() -> None:
     """
 
 
-for _command in (serve, config, stats, push, watch, doctor, backup):
+for _command in (serve, config, stats, push, watch, doctor, backup, worker):
     main.add_command(_command)
 
 

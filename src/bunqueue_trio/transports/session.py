@@ -13,7 +13,7 @@ import trio
 from msgspec import Raw
 
 from bunqueue_trio import errors
-from bunqueue_trio.config import SESSION_POLLS_MAX, SESSION_REPLIES_MAX
+from bunqueue_trio.config import SESSION_BYTES_MAX, SESSION_POLLS_MAX, SESSION_REPLIES_MAX
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
@@ -34,8 +34,7 @@ class _Waiting(NamedTuple):
     """A reply in line; it may leave when ``epoch`` is committed."""
 
     epoch: int
-    reply: r.Reply | bytes
-    req_id: Raw
+    message: bytes
     begun: Begun | None = None
     """What is to be timed when this is sent."""
 
@@ -56,6 +55,7 @@ class Session:
         self.id = server.new_id()
         self.bell = Bell()
         self._replies: deque[_Waiting] = deque()
+        self._replies_bytes = 0
         self._polls = 0
         self._room = trio.Event()
         self._subscription = server.hub.subscribe(queue, self.bell)
@@ -90,9 +90,14 @@ class Session:
             _log.error("read failed", error=str(error))
             self._reply(0, r.ErrorReply(error=errors.STORAGE_DOWN.message), command.req_id)
 
+    @property
+    def full(self) -> bool:
+        """Whether so much is in line that nothing more should be taken in."""
+        return len(self._replies) >= SESSION_REPLIES_MAX or self._replies_bytes >= SESSION_BYTES_MAX
+
     async def wait_room(self) -> None:
-        """Wait while so many replies are in line that nothing more should be read."""
-        while len(self._replies) >= SESSION_REPLIES_MAX:
+        """Wait while the line of replies is full."""
+        while self.full:
             self._room = trio.Event()
             await self._room.wait()
 
@@ -101,19 +106,17 @@ class Session:
         messages: list[bytes] = []
         size = 0
         while self._replies and size < _OUT_BYTES:
-            epoch, reply, req_id, begun = self._replies[0]
+            epoch, message, begun = self._replies[0]
             if epoch > self._journal.committed:
                 self._journal.ring_on_commit(self.bell)
                 break
             self._replies.popleft()
             if begun is not None:
                 self._core.note_answered(begun)
-            message = reply if isinstance(reply, bytes) else encode(reply)
-            if bytes(req_id):
-                message = b'%s,"reqId":%s}' % (message[:-1], bytes(req_id))
+            self._replies_bytes -= len(message)
             messages.append(message)
             size += len(message)
-        if len(self._replies) < SESSION_REPLIES_MAX:
+        if not self.full:
             self._room.set()
         if self._subscription:
             events, missed = self._subscription.take()
@@ -172,7 +175,11 @@ class Session:
         self._reply(0, reply, begun.command.req_id)
 
     def _reply(self, epoch: int, reply: r.Reply | bytes, req_id: Raw, begun: Begun | None = None) -> None:
-        self._replies.append(_Waiting(epoch, reply, req_id, begun))
+        message = reply if isinstance(reply, bytes) else encode(reply)
+        if bytes(req_id):
+            message = b'%s,"reqId":%s}' % (message[:-1], bytes(req_id))
+        self._replies.append(_Waiting(epoch, message, begun))
+        self._replies_bytes += len(message)
         if epoch > self._journal.committed:
             self._journal.ring_on_commit(self.bell)
         else:

@@ -98,6 +98,8 @@ class WebSocket:
                     message = self._assemble(event)
                     if message is not None and not self._refuses:  # said before a close that came with it
                         session.receive(message, nursery)
+                        if session.full and self._protocol.state is State.OPEN:
+                            await session.wait_room()
             session.bell.ring()  # pongs and close frames may be waiting
             if self._protocol.state is State.OPEN:
                 await session.wait_room()
