@@ -31,10 +31,11 @@ FLOOR = 85
 # ASYNC127: httpx is what the synchronous client is built on; httpx2 would replace it. ASYNC9: off unless asked for.
 ASYNC_DISABLED = "ASYNC127,ASYNC9"
 # ASYNC124: a fake's or fixture's function is async because its caller awaits it, with an await in it or not.
-ASYNC_DISABLED_IN_TESTS = "ASYNC124"
+# ASYNC114: tests start all kinds of small functions.
+ASYNC_DISABLED_IN_TESTS = "ASYNC114,ASYNC124"
 
 # Functions that are called by `nursery.start`, so that forgetting to wait for one is found.
-STARTABLE = "--startable-in-context-manager=serve,http,_host,_serving,__call__"
+STARTABLE = "--startable-in-context-manager=serve,http,run,_host,_live,_serving,__call__"
 
 SELECTED = {
     "fast": "not slow and not long and not bench",

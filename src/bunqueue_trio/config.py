@@ -29,6 +29,7 @@ QUEUES_IDLE_MAX = 1024  # queues kept without a job in them; a million names mus
 # --- the journal and the store -----------------------------------------------------------------
 INLINE_ROWS_MAX = 128  # a commit of so many rows (1 ms) costs less than two thread hops and GIL fights
 INLINE_BYTES_MAX = 256 * 1024  # and of so many bytes of payloads: also about 1 ms of the event loop
+COMMITS_IN_A_ROW_MAX = 32  # by one task without letting others run: about 1 ms
 COMMIT_RETRY_MIN_MS = 50  # a full disk rarely heals sooner; the first retry is nearly free
 COMMIT_RETRY_MAX_MS = 2 * SECOND_MS  # how long after the disk is back the server may lag
 CHECKPOINT_MS = SECOND_MS  # how often the size of the write-ahead log is looked at
@@ -203,7 +204,7 @@ class Settings:
         HOUR_MS, "RETENTION_EVENTS_AGE_MS", "How long events are kept at most.", low=1, high=365 * DAY_MS
     )
     body_max_bytes: int = _setting(
-        10 * MIB, "BODY_MAX_BYTES", "Largest request body or WebSocket message.", low=1024, high=1024 * MIB
+        10 * MIB, "BODY_MAX_BYTES", "Largest request body or WebSocket message.", low=1024, high=256 * MIB
     )
     pending_max: int = _setting(
         50_000, "PENDING_MAX", "Changed jobs that may wait for the disk before new work gets 503.",

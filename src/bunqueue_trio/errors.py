@@ -59,6 +59,17 @@ SHUTTING_DOWN = Fault(503, "Server is shutting down")
 TOO_MANY_CONNECTIONS = Fault(503, "Too many connections")
 
 
+def leaves(error: BaseException) -> list[BaseException]:
+    """Return the exceptions in a group, however deep, or the one exception itself.
+
+    ``except*`` is not used where a clause raises or exits: what that becomes differs between releases of
+    Python 3.11.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    return [leaf for member in error.exceptions for leaf in leaves(member)]
+
+
 class StartupError(Exception):
     """The server cannot start; the message is one line for the person who started it."""
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import trio
 
 import bunqueue_trio
 from bunqueue_trio.client import Client
@@ -58,9 +59,10 @@ async def test_command_runs_until_a_signal(fresh: Server, tasks: Path):
     try:
         async with Client(f"ws://127.0.0.1:{fresh.port}") as client:
             assert await client.wait(await client.push("emails", 0), 20) == "sent"
-            slow = await client.push("emails", 0.5)
+            slow = await client.push("emails", 1.0)
             while await client.state(slow) != "active":
                 pass
+            await trio.sleep(0.2)  # the server has given it away; now the worker has it
             process.send_signal(signal.SIGTERM)
             assert await client.wait(slow, 10) == "sent"
         assert process.wait(10) == 0

@@ -50,8 +50,8 @@ def test_whose_fault(server: Server):
     with SyncClient(server.url) as client:
         with pytest.raises(Refused, match="invalid characters"):
             client.push("no such name!")
-        with pytest.raises(TypeError, match="prority"):
-            client.push("q", prority=1)
+        with pytest.raises(TypeError, match="prio"):
+            client.push("q", prio=1)
     with SyncClient("http://127.0.0.1:1") as client, pytest.raises(ServerUnavailable):
         client.stats()
 

@@ -91,6 +91,22 @@ async def test_an_answer_waits_for_its_own_batch_only(world: World, answers: Ans
     assert answers.at_ms == {"first": 1000, "second": 2000}
 
 
+async def test_whoever_waits_late_waits_for_the_batch_that_is_being_written(
+    world: World, answers: Answers, thread: VirtualThread
+):
+    """A WebSocket runs a command in its reader and waits for its commit later."""
+    world.store.inline, thread.delay_s = False, 1
+    world.start(answers.nursery, services=False)
+    begun = world.core.begin(c.Push(queue="q", data=c.Raw(b"1"), durable=True))
+    await trio.sleep(0.5)
+    await answers.ask("next", world.push, durable=True)
+    await world.core.finish(begun)
+    assert world.now_ms() == 1000
+    assert "next" not in answers
+    await world.core.finish(begun)  # and later still there is nothing to wait for
+    assert world.now_ms() == 1000
+
+
 async def test_waiting_for_what_is_committed_does_not_wait(running: World):
     await running.push()
     with trio.fail_after(0):

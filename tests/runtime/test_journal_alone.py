@@ -133,7 +133,8 @@ async def test_while_others_have_the_disk_it_waits(world: World, answers: Answer
         async with trio.open_nursery() as nursery:
             held = await nursery.start(_hold, world.journal.disk)
             nursery.start_soon(_let_go_after, held, 5)
-            return await world.push()
+            pushed = await world.push()
+        return pushed
 
     await answers.ask("client", client)
     await trio.sleep(4)

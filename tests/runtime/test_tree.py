@@ -63,12 +63,15 @@ async def test_a_server_starts_serves_and_stops():
         assert server.counts() == {
             "waiting": 1, "delayed": 0, "waiting-children": 0, "active": 1, "completed": 1, "failed": 0,
         }  # fmt: skip
+        await push(server, depends_on=[pulled.jobs[1].id])  # type: ignore[attr-defined]
+        await server.core.execute(c.Cancel(id=pulled.jobs[1].id))  # type: ignore[attr-defined]
+        assert server.counts()["failed"] == 1  # the dependent; it never ran, so its time to run is not counted
         meters = server.core.meters
         assert (meters.commit.count, meters.run.count) == (server.journal.commits, 1)
         server.stop.set()
     assert not server.ready
     assert faulty(server).closed
-    assert [job.state for job in faulty(server).inner.load()] == [State.ACTIVE, State.WAITING]
+    assert [job.state for job in faulty(server).inner.load()] == [State.WAITING]
 
 
 async def test_the_counts_are_those_of_memory_and_disk():
@@ -308,6 +311,29 @@ async def test_a_broken_invariant_ends_the_server_and_writes_nothing_more(logs):
             await trio.sleep(60)
     assert trio.current_time() == 1
     assert [job.state for job in faulty(server).inner.load()] == [State.DELAYED]
+    assert faulty(server).closed
+
+
+async def test_a_broken_invariant_that_a_transport_made_an_answer_of_ends_the_server_all_the_same(logs):
+    server = make_server()
+
+    async def web_framework(server: Server, *, task_status: trio.TaskStatus[Sequence[str]]) -> None:
+        task_status.started([])
+        try:
+            await push(server)
+        except Exception:
+            await trio.sleep_forever()  # "Internal Server Error", and on to the next request
+
+    def broken(*_: object) -> None:
+        raise AssertionError("broken")
+
+    with pytest.RaisesGroup(AssertionError, flatten_subgroups=True):
+        async with trio.open_nursery() as nursery:
+            server.engine.add = broken  # type: ignore[method-assign, assignment]
+            await nursery.start(serve, server, [web_framework])
+            await trio.sleep(60)
+    assert trio.current_time() == 0
+    assert list(faulty(server).inner.load()) == []
     assert faulty(server).closed
 
 

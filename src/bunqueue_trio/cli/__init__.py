@@ -6,7 +6,6 @@ or settings; 130 interrupted.
 
 import os
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -17,7 +16,7 @@ from bunqueue_trio.cli.remote import push, stats
 from bunqueue_trio.cli.serve import config, serve
 from bunqueue_trio.cli.watch import watch
 from bunqueue_trio.cli.worker import worker
-from bunqueue_trio.errors import StartupError, StoreError
+from bunqueue_trio.errors import StartupError, StoreError, leaves
 
 NAME = "bunqueue-trio"
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
@@ -33,11 +32,15 @@ class CommandLine(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line and exit."""
         try:
-            sys.exit(self._run(*args, **{"prog_name": NAME} | kwargs | {"standalone_mode": False}))
-        except* StartupError as group:
-            _exit(group, MISUSED)
-        except* StoreError as group:
-            _exit(group, FAILED)
+            code = self._run(*args, **{"prog_name": NAME} | kwargs | {"standalone_mode": False})
+        except (StartupError, StoreError, ExceptionGroup) as error:
+            found = leaves(error)
+            if not all(isinstance(leaf, StartupError | StoreError) for leaf in found):
+                raise
+            for leaf in found:
+                _tell(f"{NAME}: {leaf}")
+            code = MISUSED if any(isinstance(leaf, StartupError) for leaf in found) else FAILED
+        sys.exit(code)
 
     def _run(self, *args: Any, **kwargs: Any) -> int:
         try:
@@ -73,19 +76,5 @@ for _command in (serve, config, stats, push, watch, doctor, backup, worker):
     main.add_command(_command)
 
 
-def _exit(group: BaseExceptionGroup[Any], code: int) -> None:
-    for error in _leaves(group):
-        _tell(f"{NAME}: {error}")
-    sys.exit(code)
-
-
 def _tell(line: str) -> None:
     click.echo(" ".join(line.split("\n")), err=True)
-
-
-def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error

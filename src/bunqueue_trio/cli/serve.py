@@ -12,7 +12,7 @@ import structlog
 import trio
 
 from bunqueue_trio.config import Settings, load
-from bunqueue_trio.errors import StartupError, StoreError
+from bunqueue_trio.errors import StartupError, StoreError, leaves
 from bunqueue_trio.logs import configure_logging
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -74,10 +74,10 @@ def serve(config_file: Path | None, **flags: str | None) -> None:
         )
     try:
         trio.run(run, settings)
-    except* (StartupError, StoreError):
-        raise
-    except* Exception as group:
-        log.critical("the server has failed", exc_info=group)
+    except Exception as error:
+        if all(isinstance(leaf, StartupError | StoreError) for leaf in leaves(error)):
+            raise  # a line says it all
+        log.critical("the server has failed", exc_info=error)
         sys.exit(1)
 
 

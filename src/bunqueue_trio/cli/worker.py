@@ -10,7 +10,7 @@ import click
 import trio
 
 from bunqueue_trio.client.worker import Worker
-from bunqueue_trio.errors import Refused
+from bunqueue_trio.errors import Refused, leaves
 from bunqueue_trio.logs import configure_logging
 
 _EPILOG = """\b
@@ -51,8 +51,11 @@ def worker(
     configure_logging("info", log_format)
     try:
         trio.run(_run, found)
-    except* Refused as group:
-        raise click.ClickException("; ".join(str(error) for error in group.exceptions)) from None
+    except (Refused, ExceptionGroup) as error:
+        found = leaves(error)
+        if not all(isinstance(leaf, Refused) for leaf in found):
+            raise
+        raise click.ClickException("; ".join(str(leaf) for leaf in found)) from None
 
 
 def _find(target: str) -> Worker:
@@ -74,8 +77,8 @@ def _find(target: str) -> Worker:
 
 
 async def _run(found: Worker) -> None:
-    async with trio.open_nursery() as nursery:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
             nursery.start_soon(_stop_on_signal, signals, found, nursery.cancel_scope)
             await found.run()
             nursery.cancel_scope.cancel()

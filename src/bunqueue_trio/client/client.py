@@ -7,7 +7,6 @@ connection only where that cannot do harm; elsewhere :class:`ConnectionLost` say
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from enum import Enum
 from functools import partial
 from random import Random  # noqa: TID251 - jitter; a test hands in its own
 from typing import Any, Self, TypeVar
@@ -15,13 +14,13 @@ from typing import Any, Self, TypeVar
 import msgspec
 import trio
 import uuid_utils
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from bunqueue_trio.client.connection import Connect, websocket
 from bunqueue_trio.client.errors import ConnectionLost, JobFailed, ServerUnavailable
 from bunqueue_trio.client.events import EventStream, Streams
-from bunqueue_trio.client.jobs import Job, JobInfo, decode
-from bunqueue_trio.client.link import Link, Lost, give_back
+from bunqueue_trio.client.jobs import Job, JobInfo, decode, encoded
+from bunqueue_trio.client.link import Again, Link, Lost, give_back
 from bunqueue_trio.client.options import Spec, push_fields, to_ms
 from bunqueue_trio.errors import JOB_NOT_FOUND, Refused
 from bunqueue_trio.protocol import replies as r
@@ -36,14 +35,6 @@ BACKOFF_MAX_S = 5.0
 _FINISHED = frozenset({"completed", "failed"})
 
 R = TypeVar("R", bound=Struct)
-
-
-class Again(Enum):
-    """What may be done with a command that was sent and not answered."""
-
-    FREELY = "it changes nothing, or the same once more"
-    GUARDED = "it takes effect at most once, but a refusal then may mean that it already has"
-    NEVER = "it would take effect twice"
 
 
 class Client:
@@ -89,10 +80,11 @@ class Client:
             if self._link is not None and not self._link.over:
                 self._link.close()
                 with trio.move_on_after(CLOSE_S):
-                    await self._gone.wait()
+                    await self._gone.wait()  # noqa: ASYNC102 - a cancelled leave does not wait
         finally:
             nursery.cancel_scope.cancel()
-            await manager.__aexit__(None, None, None)  # what the body raised is not put into a group
+            # What the body raised is not put into a group; the nursery is cancelled, so this is short.
+            await manager.__aexit__(None, None, None)  # noqa: ASYNC102
 
     # --- producers --------------------------------------------------------------------------------
 
@@ -154,7 +146,7 @@ class Client:
         try:
             await self._call(r.DataReply, "ACK", again, id=job_id, token=token, result=encoded(result))
         except ConnectionLost:
-            if token is None or await self._state_or_none(job_id) != "completed":
+            if token is None or await self._state_or_none(job_id) != "completed":  # noqa: ASYNC120 - then so be it
                 raise
 
     async def ack_many(
@@ -393,15 +385,6 @@ class Client:
             yield stream
         finally:
             stream.close()  # the server is told at the next change: what it sends meanwhile is dropped
-
-
-def encoded(value: Any) -> Raw | None:
-    """Return the JSON of a result; None for none.
-
-    Raises:
-        TypeError: it has no JSON.
-    """
-    return None if value is None else Raw(msgspec.json.encode(value))
 
 
 def _strings(reply: r.DataReply, name: str) -> list[str]:

@@ -102,7 +102,7 @@ def websocket(url: str, token: str | None = None, tls: ssl.SSLContext | None = N
                     try:
                         yield _WebSocket(socket)
                     finally:
-                        await _close(socket)
+                        await _close(socket)  # noqa: ASYNC102 - it has a limit; a cancelled one just cuts
                 nursery.cancel_scope.cancel()
         except* ws.ConnectionRejected as group:
             rejected = _rejected(url, _status(group))

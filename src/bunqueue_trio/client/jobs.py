@@ -21,6 +21,15 @@ def decode(raw: Raw | bytes) -> Any:
         return json.loads(bytes(raw))
 
 
+def encoded(value: Any) -> Raw | None:
+    """Return the JSON of a result; None for none.
+
+    Raises:
+        TypeError: it has no JSON.
+    """
+    return None if value is None else Raw(msgspec.json.encode(value))
+
+
 class Job:
     """A job that was pulled; ``token`` proves that it is ours, ``raw`` is its payload as it was pushed."""
 

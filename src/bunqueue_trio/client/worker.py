@@ -20,10 +20,10 @@ from typing import Any, TypeVar
 import structlog
 import trio
 
-from bunqueue_trio.client.client import DEFAULT_URL, Client, encoded
+from bunqueue_trio.client.client import DEFAULT_URL, Client
 from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.errors import ConnectionLost, ServerUnavailable
-from bunqueue_trio.client.jobs import Job
+from bunqueue_trio.client.jobs import Job, encoded
 from bunqueue_trio.client.reports import Reporter
 from bunqueue_trio.errors import Refused
 

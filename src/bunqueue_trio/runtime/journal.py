@@ -11,7 +11,13 @@ import structlog
 import trio
 
 from bunqueue_trio import errors
-from bunqueue_trio.config import COMMIT_RETRY_MAX_MS, COMMIT_RETRY_MIN_MS, INLINE_BYTES_MAX, INLINE_ROWS_MAX
+from bunqueue_trio.config import (
+    COMMIT_RETRY_MAX_MS,
+    COMMITS_IN_A_ROW_MAX,
+    COMMIT_RETRY_MIN_MS,
+    INLINE_BYTES_MAX,
+    INLINE_ROWS_MAX,
+)
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.runtime.bell import Bell
@@ -88,6 +94,8 @@ class Journal:
         gathered = self._gathered
         if not (alone and self._flush_at_once()):
             await gathered.wait()
+        elif self.commits % COMMITS_IN_A_ROW_MAX == 0:
+            await trio.lowlevel.checkpoint()  # a loop of changes must not shut everybody else out
 
     async def run(self) -> None:
         """Commit batch after batch, for ever. This is the persistence flusher."""
@@ -143,9 +151,10 @@ class Journal:
         except StoreError as error:
             self._note_failure(error)
             return False
-        except BaseException as error:  # not the client's, whose request this is: the flusher fails of it
+        except BaseException as error:  # noqa: ASYNC103 - nothing is awaited here, so it is no Cancelled
+            # Not the client's trouble, whose request this is: the flusher fails of it.
             self._not_mine = error
-            return False
+            return False  # noqa: ASYNC104
         finally:
             self.disk.release()
         self._finish(batch, done, trio.current_time() - begun)

@@ -91,7 +91,7 @@ class SqliteStore:
             raise
         except (apsw.Error, OSError, ValueError) as error:
             self.close()
-            raise StartupError(f"{self.path}: cannot be opened as a store: {error}") from None
+            raise StartupError(f"{self.path}: cannot be opened as a store: {_one_line(error)}") from None
 
     def _open(self) -> None:
         refuse_foreign(self.path)
@@ -143,12 +143,12 @@ class SqliteStore:
             # Finds damage that would still read as rows: of a wrong order, a wrong type, or too few.
             for (finding,) in self._writer.execute("PRAGMA quick_check(job)"):
                 if finding != "ok":
-                    raise ValueError(str(finding).replace("\n", " "))
+                    raise ValueError(finding)
             unfinished = self._rows.unfinished
             for row in self._writer.execute("SELECT * FROM job ORDER BY seq"):
                 yield unfinished(row)
         except (apsw.Error, ValueError, LookupError) as error:
-            raise StartupError(f"{self.path}: is damaged: {error}") from None
+            raise StartupError(f"{self.path}: is damaged: {_one_line(error)}") from None
         self._writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
 
     def commit(self, batch: Batch) -> None:
@@ -281,6 +281,10 @@ class SqliteStore:
             raise StoreError(str(error)) from error
         except apsw.Error as error:
             raise AssertionError(f"the store contradicts the engine: {error}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _uncount(counts: FinishedCounts | None, deleted: Iterable[tuple[object, ...]]) -> None:

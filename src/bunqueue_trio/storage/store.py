@@ -21,6 +21,8 @@ from bunqueue_trio.engine.job import (
     Options,
     State,
 )
+from bunqueue_trio.engine.queue import Queues
+from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol.events import Event
 
 EVENT_ROW_BYTES = 16 * 1024 * 1024  # a replay holds one row; SQLite's own limit is 10^9 bytes
@@ -238,7 +240,7 @@ class Reader:
             stalls, progress, started_at, lease, note,
         ) = row  # fmt: skip
         return Job(
-            job_id, self._names.setdefault(queue, queue), data,
+            job_id, self._names.get(queue) or self._name(queue), data,
             DEFAULT_OPTIONS if options is None else self._shared(options),
             priority, created_at, created_at if run_at == created_at else run_at, seq, place,
             _STATES[state], attempts, stalls, progress, started_at, 0, None, None,
@@ -262,6 +264,14 @@ class Reader:
             state=_STATES[state] if shown else State.COMPLETED,
             attempts=attempts, stalls=stalls, progress=progress, started_at=started_at, note=known,
         ) if shown else _hidden(job_id, queue)  # fmt: skip
+
+    def _name(self, queue: str) -> str:
+        try:
+            Queues().check(queue)
+        except Refused as refused:
+            raise ValueError(f"{refused}: {queue!r}") from None
+        self._names[queue] = queue
+        return queue
 
     def _shared(self, text: str) -> Options:
         options = self._options.get(text)

@@ -14,7 +14,7 @@ from bunqueue_trio.testing.server import Bunqueue
 async def bunqueue() -> AsyncIterator[Bunqueue]:
     """A server of the test's own, in virtual time."""
     async with Bunqueue() as running:
-        yield running
+        yield running  # noqa: ASYNC119 - pytest-trio sees to its end
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -98,7 +98,8 @@ class Bunqueue:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._running.__aexit__(None, None, None)  # what the body raised is not put into a group
+        # What the body raised is not put into a group.
+        await self._running.__aexit__(None, None, None)  # noqa: ASYNC102 - it shields itself
 
     @property
     def server(self) -> Server:
@@ -187,7 +188,7 @@ class Bunqueue:
                     await self.crash()
                 self._nursery.cancel_scope.cancel()
 
-    async def _live(self, *, task_status: trio.TaskStatus[Server]) -> None:
+    async def _live(self, *, task_status: trio.TaskStatus[Server]) -> None:  # noqa: ASYNC128 - `serve` calls it
         self._ended = ended = trio.Event()
         self._store = MortalStore(self.disk)
         epoch_ms = START_MS + round((trio.current_time() - self._started_at) * 1000)

@@ -37,6 +37,7 @@ class EventStream(AsyncIterator[bytes]):
             if self._replayed is not None:
                 if chunk := self._next_of_the_past():
                     return chunk
+                await trio.lowlevel.checkpoint()  # much of the past may be of no interest here
                 continue
             events, missed = subscription.take()
             if missed:
