@@ -134,7 +134,7 @@ async def test_while_others_have_the_disk_it_waits(world: World, answers: Answer
             held = await nursery.start(_hold, world.journal.disk)
             nursery.start_soon(_let_go_after, held, 5)
             pushed = await world.push()
-        return pushed
+        return pushed  # noqa: RET504 - not from within the nursery
 
     await answers.ask("client", client)
     await trio.sleep(4)

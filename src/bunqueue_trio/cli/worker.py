@@ -52,10 +52,10 @@ def worker(
     try:
         trio.run(_run, found)
     except (Refused, ExceptionGroup) as error:
-        found = leaves(error)
-        if not all(isinstance(leaf, Refused) for leaf in found):
+        refusals = leaves(error)
+        if not all(isinstance(leaf, Refused) for leaf in refusals):
             raise
-        raise click.ClickException("; ".join(str(leaf) for leaf in found)) from None
+        raise click.ClickException("; ".join(str(leaf) for leaf in refusals)) from None
 
 
 def _find(target: str) -> Worker:

@@ -13,8 +13,8 @@ import trio
 from bunqueue_trio import errors
 from bunqueue_trio.config import (
     COMMIT_RETRY_MAX_MS,
-    COMMITS_IN_A_ROW_MAX,
     COMMIT_RETRY_MIN_MS,
+    COMMITS_IN_A_ROW_MAX,
     INLINE_BYTES_MAX,
     INLINE_ROWS_MAX,
 )
