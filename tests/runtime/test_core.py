@@ -303,3 +303,16 @@ async def test_answers_are_timed_with_their_commit_and_polls_without_their_wait(
     assert (meters.push.count, meters.pull.count, meters.ack.count) == (1, 1, 1)
     assert meters.pull.sum == 0
     assert meters.wait.count == 1
+
+
+async def test_a_broken_invariant_of_a_command_is_raised_to_whoever_waits_for_it(running: World):
+    """A framework may turn what a handler raises into an answer; the process must end all the same."""
+
+    def broken(now: int) -> str:
+        raise AssertionError("planted")
+
+    running.engine.new_id = broken
+    with pytest.raises(AssertionError, match="planted"):
+        await running.push()
+    with pytest.raises(AssertionError, match="planted"):
+        await running.core.wait_broken()

@@ -6,6 +6,7 @@
       └ services nursery
         ├ scheduler              delays, backoffs, TTLs
         ├ stall detector         leases and processing timeouts
+        ├ invariants             ends the process when a command has met a broken one
         ├ rate-limit cleaner, checkpointer, retention, rates, loop lag
         └ transports nursery     first to stop, with a deadline
 

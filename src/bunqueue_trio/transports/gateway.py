@@ -25,7 +25,6 @@ from bunqueue_trio.transports.sse import EventStream, parse_event_id
 _log = structlog.get_logger()
 
 JSON = "application/json"
-TEXT = "text/plain"
 
 ReadBody = Callable[[int], Awaitable[bytes]]
 """Reads the request's body of at most so many bytes, or raises ``Refused`` (413)."""
