@@ -69,6 +69,8 @@ PING_S = 20  # a WebSocket that says nothing is pinged so often
 PINGS_MISSED_MAX = 2  # and may leave so many unanswered before it is gone
 LINGER_S = 2  # how long what a refused client still sends is read, so that it sees its answer
 CLOSE_S = 2  # how long the other side may take to agree to the end of a WebSocket
+HEADS_KEPT = 512  # parsed heads of requests: what the clients of a server send again and again
+KEPT_HEAD_BYTES = 1024  # and no longer ones: half a MiB of keys at most
 KEEPER_S = 1  # how often late, silent and idle connections are looked for
 BACKLOG = 1024  # connections waiting to be accepted; Linux caps it at somaxconn (4096)
 

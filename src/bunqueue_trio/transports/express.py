@@ -9,6 +9,7 @@ bytes read so far, to Hypercorn, for the rest of that connection.
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from http import HTTPStatus
+from typing import NamedTuple
 
 import httptools
 import trio
@@ -18,8 +19,9 @@ from bunqueue_trio.config import (
     BODY_TIMEOUT_S,
     HEADER_BYTES_MAX,
     HEADER_TIMEOUT_S,
+    HEADS_KEPT,
     KEEP_ALIVE_S,
-    RECEIVE_BYTES,
+    KEPT_HEAD_BYTES,
     WRITE_TIMEOUT_S,
 )
 from bunqueue_trio.errors import Refused
@@ -27,10 +29,12 @@ from bunqueue_trio.protocol.replies import Reply
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.core import Begun
 from bunqueue_trio.runtime.tree import Server
-from bunqueue_trio.transports.gateway import Gateway, Request, Response
+from bunqueue_trio.transports.gateway import Call, Gateway, Response
+from bunqueue_trio.transports.routes import Match
 from bunqueue_trio.transports.session import Session
 from bunqueue_trio.transports.sse import EventStream
 from bunqueue_trio.transports.websocket import WebSocket
+from bunqueue_trio.transports.wire import Wire
 
 FOREVER = float("inf")
 
@@ -45,6 +49,14 @@ class Handover(Exception):
 
 class _Gone(Exception):
     """The client has hung up."""
+
+
+class _Upgrade(Exception):
+    """The client asks for another protocol."""
+
+    def __init__(self, head: "_Head") -> None:
+        super().__init__("upgrade")
+        self.head = head
 
 
 class _Head:
@@ -63,6 +75,17 @@ class _Head:
         key = name.decode("latin-1").lower()
         text = value.decode("latin-1")
         self.headers[key] = f"{self.headers[key]}, {text}" if key in self.headers else text
+
+
+class _Plain(NamedTuple):
+    """A request in plain form, but for its body."""
+
+    call: Call
+    length: int
+    """Of its body, in bytes."""
+    keep: bool
+    """The client goes on with this connection."""
+    is_head: bool
 
 
 class ResponseHeads:
@@ -93,14 +116,61 @@ class ResponseHeads:
         return b"".join((known[0], size, known[1], self._date, end))
 
 
+class Lane:
+    """What the connections of the lane share: the time, and the heads of requests that come again and again."""
+
+    def __init__(self, server: Server, gateway: Gateway) -> None:
+        self.server = server
+        self.gateway = gateway
+        self.heads = ResponseHeads(server.clock)
+        self.now = trio.current_time()
+        """As of the keeper's last round, which is exact enough for patience."""
+        self._known: dict[bytes, _Plain] = {}
+
+    def parse(self, unread: bytes, end: int) -> _Plain:
+        """Return the request whose head is ``unread[:end]``.
+
+        Raises:
+            Handover: it is not in plain form.
+            _Upgrade: it wants to become something else than HTTP.
+        """
+        head_bytes = unread[:end]
+        plain = self._known.get(head_bytes)
+        if plain is None:
+            plain = self._parse(head_bytes, unread)
+            match = plain.call.match
+            # Ids make heads that do not come again; what leads nowhere may have been made up.
+            if len(head_bytes) <= KEPT_HEAD_BYTES and isinstance(match, Match) and "id" not in match.values:
+                if len(self._known) >= HEADS_KEPT:
+                    self._known.clear()
+                self._known[head_bytes] = plain
+        return plain
+
+    def _parse(self, head_bytes: bytes, unread: bytes) -> _Plain:
+        head = _Head()
+        parser = httptools.HttpRequestParser(head)
+        try:
+            parser.feed_data(head_bytes)
+        except httptools.HttpParserUpgrade:
+            raise _Upgrade(head) from None
+        except httptools.HttpParserError:
+            raise Handover(unread) from None
+        headers = head.headers
+        # An event stream is handed over before it is counted against the rate limit.
+        if not _is_plain(headers, parser.get_http_version()) or head.target.startswith("/events"):
+            raise Handover(unread)
+        method = parser.get_method().decode("latin-1")
+        call = self.gateway.resolve(method, head.target, headers)
+        return _Plain(call, int(headers.get("content-length", "0")), _wants_more(headers), method == "HEAD")
+
+
 class ExpressConnection:
     """One client connection. ``deadline`` (Trio time) is for its keeper: past it, the client is late."""
 
-    def __init__(self, server: Server, gateway: Gateway, heads: ResponseHeads, stream: trio.abc.Stream) -> None:
-        self._server = server
-        self._gateway = gateway
-        self._heads = heads
-        self._stream = stream
+    def __init__(self, lane: Lane, stream: trio.abc.Stream) -> None:
+        self._lane = lane
+        self._server = lane.server
+        self._wire = Wire(stream)
         self._unread = b""
         self.deadline = FOREVER
         self.idle = True
@@ -123,24 +193,14 @@ class ExpressConnection:
 
     async def _serve_one(self) -> bool:
         """Serve one request; return whether the connection goes on."""
-        head_bytes = await self._read_head()
-        if not head_bytes:
+        end = await self._read_head()
+        if not end:
             return False
-        head = _Head()
-        parser = httptools.HttpRequestParser(head)
         try:
-            parser.feed_data(head_bytes)
-        except httptools.HttpParserUpgrade:
-            return await self._upgrade(head, head_bytes)
-        except httptools.HttpParserError:
-            raise Handover(self._unread) from None
-        headers = head.headers
-        if not _is_plain(headers, parser.get_http_version()):
-            raise Handover(self._unread)
-        if head.target.startswith("/events"):
-            raise Handover(self._unread)  # before it is counted against the rate limit
-        length = int(headers.get("content-length", "0"))
-        self._unread = self._unread[len(head_bytes) :]
+            call, length, keep, is_head = self._lane.parse(self._unread, end)
+        except _Upgrade as upgrade:
+            return await self._upgrade(upgrade.head, end)
+        self._unread = self._unread[end:]
         body: bytes | None = None
 
         async def read_body(limit: int) -> bytes:
@@ -151,50 +211,69 @@ class ExpressConnection:
                 body = await self._read_body(length)
             return body
 
-        method = parser.get_method().decode("latin-1")
-        request = Request(method, head.target, headers, read_body, self._wait)
-        response = await self._gateway.respond(request)
         too_large = length > self._server.settings.body_max_bytes  # nobody will read it to its end
-        keep = _wants_more(headers) and not too_large and not self._server.stop.is_set()
+        if length <= len(self._unread) and not too_large:
+            body = self._take(length)
+        response = await self._lane.gateway.respond(call, read_body if body is None else body, self._wait)
+        keep = keep and not too_large and not self._server.stop.is_set()
         self.lingers = too_large
-        await self._send(response, is_head=method == "HEAD", keep=keep)
-        if keep and body is None and length:
+        await self._send(response, is_head=is_head, keep=keep)
+        if keep and body is None:
             await read_body(length)  # refused before it was read: the next request comes after it
         return keep
 
-    async def _read_head(self) -> bytes:
-        """Return the bytes of the next request's head, which stay unread; b"" at the end."""
+    async def _read_head(self) -> int:
+        """Return where the next request's head ends in what is unread; 0 when there is none any more."""
         self.idle = True
-        self.deadline = trio.current_time() + (HEADER_TIMEOUT_S if self._unread else KEEP_ALIVE_S)
+        end = self._head_end()
+        if end:
+            self.idle = False
+            await trio.lowlevel.checkpoint()  # many requests in one packet must not shut everybody else out
+            return end
+        self.deadline = self._lane.now + (HEADER_TIMEOUT_S if self._unread else KEEP_ALIVE_S)
         while True:
-            unread = self._unread
-            end = unread.find(b"\r\n\r\n")
-            if end >= 0:
+            data = await self._wire.receive()
+            if not data:
+                return 0
+            if not self._unread:
+                self.deadline = self._lane.now + HEADER_TIMEOUT_S
+            self._unread += data
+            end = self._head_end()
+            if end:
                 self.idle = False
                 self.deadline = FOREVER
-                return unread[: end + 4]
-            if len(unread) > HEADER_BYTES_MAX or b"\n\n" in unread or unread.startswith(b"\r\n"):
-                raise Handover(unread)
-            data = bytes(await self._stream.receive_some(RECEIVE_BYTES))
-            if not data:
-                return b""
-            if not unread:
-                self.deadline = trio.current_time() + HEADER_TIMEOUT_S
-            self._unread = unread + data if unread else data
+                return end
+
+    def _head_end(self) -> int:
+        """Return where the head ends in what is unread, 0 if that is not there yet.
+
+        Raises:
+            Handover: there is no such thing in it, or it is too long.
+        """
+        unread = self._unread
+        end = unread.find(b"\r\n\r\n")
+        if end >= 0:
+            return end + 4
+        if len(unread) > HEADER_BYTES_MAX or b"\n\n" in unread or unread.startswith(b"\r\n"):
+            raise Handover(unread)
+        return 0
 
     async def _read_body(self, length: int) -> bytes:
         missing = length - len(self._unread)
         if missing > 0:
-            self.deadline = trio.current_time() + BODY_TIMEOUT_S
+            self.deadline = self._lane.now + BODY_TIMEOUT_S
             chunks = [self._unread]
             while missing > 0:
-                data = bytes(await self._stream.receive_some(RECEIVE_BYTES))
+                data = await self._wire.receive()
                 if not data:
                     raise _Gone
                 chunks.append(data)
                 missing -= len(data)
             self._unread = b"".join(chunks)
             self.deadline = FOREVER
+        return self._take(length)
+
+    def _take(self, length: int) -> bytes:
         body, self._unread = self._unread[:length], self._unread[length:]
         return body
 
@@ -220,7 +299,7 @@ class ExpressConnection:
         """Cancel ``scope`` when the client hangs up; what it sends early is kept, a little of it."""
         while len(self._unread) < HEADER_BYTES_MAX:
             try:
-                data = bytes(await self._stream.receive_some(RECEIVE_BYTES))
+                data = await self._wire.receive()
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 data = b""
             if not data:
@@ -231,46 +310,42 @@ class ExpressConnection:
     async def _send(self, response: Response, *, is_head: bool, keep: bool) -> None:
         body = response.body
         assert not isinstance(body, EventStream)  # those were handed over
-        data = self._heads.render(response, len(body), keep=keep)
-        self.deadline = trio.current_time() + WRITE_TIMEOUT_S
+        data = self._lane.heads.render(response, len(body), keep=keep)
+        if not is_head:
+            data += body
         sent = False
+        self.deadline = self._lane.now + WRITE_TIMEOUT_S
         try:
-            await self._stream.send_all(data if is_head else data + body)
+            await self._wire.send(data)
             sent = True
         finally:
             self.deadline = FOREVER
             if not sent and response.delivery is not None:
                 self._server.core.give_back(response.delivery)
 
-    async def _upgrade(self, head: _Head, head_bytes: bytes) -> bool:
+    async def _upgrade(self, head: _Head, end: int) -> bool:
+        gateway = self._lane.gateway
         if head.headers.get("upgrade", "").lower() != "websocket":
             raise Handover(self._unread)
         try:
-            queue = self._gateway.admit_websocket(head.target, head.headers)
+            queue = gateway.admit_websocket(head.target, head.headers)
         except Refused as refused:
-            await self._send(self._gateway.error(refused, head.headers), is_head=False, keep=False)
+            await self._send(gateway.error(refused, head.headers), is_head=False, keep=False)
             return False
-        self._unread = self._unread[len(head_bytes) :]
-        websocket = WebSocket(self._server, head_bytes, self._receive, self._stream.send_all, self._send_eof)
+        head_bytes = self._take(end)
+        websocket = WebSocket(self._server, head_bytes, self._receive, self._wire.send, self._wire.send_eof)
         if await websocket.accept():
-            with Session(self._server, self._gateway, queue, vouched=True) as session:
+            with Session(self._server, gateway, queue, vouched=True) as session:
                 self.websocket = websocket
                 await websocket.run(session)
         return False
-
-    async def _send_eof(self) -> None:
-        """Say that nothing more will be sent; over TLS, which has no half of an end, end it."""
-        if isinstance(self._stream, trio.abc.HalfCloseableStream):
-            await self._stream.send_eof()
-        else:
-            await self._stream.aclose()
 
     async def _receive(self) -> bytes:
         if self._unread:
             data, self._unread = self._unread, b""
             return data
         try:
-            return bytes(await self._stream.receive_some(RECEIVE_BYTES))
+            return await self._wire.receive()
         except trio.BrokenResourceError:
             return b""
 

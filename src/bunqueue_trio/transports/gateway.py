@@ -34,15 +34,21 @@ Wait = Callable[[Callable[[Begun], Awaitable[Reply]], Begun], Awaitable[Reply]]
 """Waits for a long poll on behalf of a carrier that has to notice when the client is gone."""
 
 
-class Request(NamedTuple):
-    """A request: ``target`` is path and query as sent, header names are lower case."""
+class Call(NamedTuple):
+    """What a request line and headers ask for. Equal ones ask for the same, so a carrier may keep it."""
 
     method: str
-    target: str
-    headers: Mapping[str, str]
-    read_body: ReadBody
-    wait: Wait | None = None
-    """None: the carrier cancels the request when its client is gone."""
+    match: Match | Refused | None
+    route: Route | None
+    query: str
+    is_open: bool
+    """Neither rate limit nor authentication apply."""
+    may_enter: bool
+    """A token is not needed, or the right one was given."""
+    client: str
+    """Whose rate limit it counts against."""
+    origin: str | None
+    last_event_id: str | None
 
 
 class Response(NamedTuple):
@@ -71,78 +77,93 @@ class Gateway:
         self._json_headers: dict[str | None, tuple[tuple[str, str], ...]] = {}
         self._fixed_cors = len(self._origins) == 1
 
-    async def respond(self, request: Request) -> Response:
-        """Return the response to ``request``; only cancellation and broken invariants get past it."""
-        origin = None if self._fixed_cors else request.headers.get("origin")
+    def resolve(self, method: str, target: str, headers: Mapping[str, str]) -> Call:
+        """Return what is asked for; ``target`` is path and query as sent, header names are lower case.
+
+        It refuses nothing: that is for :meth:`respond`, each time anew.
+        """
+        path, _, query = _origin_form(target).partition("?")
+        match = _match_or_refusal(self._router, path)
+        route, is_open, needs_token = None, False, True
+        if isinstance(match, Match):
+            route = match.methods.get(method) or (_head_route(match) if method == "HEAD" else None)
+            is_open = any(route.open for route in match.methods.values())
+            asked = match.methods.get("GET" if method == "HEAD" else method)
+            needs_token = asked is None or asked.asks_for_token(metrics_auth=self._server.settings.metrics_auth)
+        return Call(
+            method, match, route, query, is_open,
+            may_enter=not needs_token or self.is_authorized(headers.get("authorization", "")),
+            client=client_key(headers),
+            origin=self._origin_of(headers),
+            last_event_id=headers.get("last-event-id"),
+        )  # fmt: skip
+
+    async def respond(self, call: Call, body: bytes | ReadBody, wait: Wait | None = None) -> Response:
+        """Return the response to ``call``; only cancellation and broken invariants get past it.
+
+        Without ``wait`` the carrier cancels a request whose client is gone.
+        """
         try:
-            return await self._respond(request, origin)
+            return await self._respond(call, body, wait)
         except Refused as refused:
-            return self._error(refused, origin)
+            return self._error(refused, call.origin)
         except StoreError as error:  # a finished job could not be read
             _log.error("read failed", error=str(error))
-            return self._error(errors.STORAGE_DOWN.refuse(), origin)
+            return self._error(errors.STORAGE_DOWN.refuse(), call.origin)
 
-    async def _respond(self, request: Request, origin: str | None) -> Response:
-        method = request.method
-        if method == "OPTIONS":
-            return Response(204, (*self.cors(origin), *_PREFLIGHT), b"")
-        path, _, query = _origin_form(request.target).partition("?")
-        match = self._admitted(request, path)
-        route = match.methods.get(method) or (_head_route(match) if method == "HEAD" else None)
-        if route is None:
-            return self._wrong_method(match, origin)
-        if route.target == "events":
-            return self._events(match, request, origin)
-        if route.target == "websocket":
-            raise errors.UPGRADE_REQUIRED.refuse()
-        if isinstance(route.target, str):
-            content_type, body, status = await make_page(route.target, self._server)
-            return Response(status, self._headers(content_type, origin), body)
-        return await self._run(route, match, request, query, origin)
-
-    def _admitted(self, request: Request, path: str) -> Match:
-        """Return where ``path`` leads, after rate limit and authentication, if it asks for them.
+    def _route(self, call: Call) -> Route | Response:
+        """Return the row for ``call``, or what is answered without one.
 
         Raises:
-            Refused: 429, 401, or what is wrong with the path.
+            Refused: 429, 401, 404, or what is wrong with the path.
         """
-        match = _match_or_refusal(self._router, path)
-        is_open = isinstance(match, Match) and any(route.open for route in match.methods.values())
-        if not is_open:
-            self.admit(request.headers, anonymous=self._is_anonymous(match, request.method))
-        if isinstance(match, Refused):
-            raise match
-        if match is None:
-            raise errors.NOT_FOUND.refuse()
-        return match
+        if call.method == "OPTIONS":
+            return Response(204, (*self.cors(call.origin), *_PREFLIGHT), b"")
+        if not call.is_open:
+            self._admit(call.client, may_enter=call.may_enter)
+        if not isinstance(call.match, Match):
+            raise call.match or errors.NOT_FOUND.refuse()
+        return call.route or self._wrong_method(call.match, call.origin)
 
-    async def _run(self, route: Route, match: Match, request: Request, query: str, origin: str | None) -> Response:
+    async def _respond(self, call: Call, body: bytes | ReadBody, wait: Wait | None) -> Response:
+        route, match, origin = self._route(call), call.match, call.origin
+        if isinstance(route, Response):
+            return route
+        assert isinstance(match, Match)
         kind: Any = route.target
+        if isinstance(kind, str):
+            return await self._page(kind, match, call)
         if route.method == "GET":
-            body = query_object(query) if query else b"{}"
-        else:
-            body = await request.read_body(self._body_max)
-            if not body and route.optional_body:
-                body = b"{}"
-        command = decode(kind, body, **match.values)
+            body = query_object(call.query) if call.query else b"{}"
+        elif not isinstance(body, bytes):
+            body = await body(self._body_max)
+        command = decode(kind, body or (b"{}" if route.optional_body else b""), **match.values)
         if kind is c.Ping or kind is c.Stats:
             content_type, body, status = INSTANT[kind.__name__.lower()](self._server)
             return Response(status, self._headers(content_type, origin), body)
         begun = self._core.begin(command)
         reply = begun.reply
-        if begun.polls and request.wait is not None:
-            reply = await request.wait(self._core.finish, begun)
+        if begun.polls and wait is not None:
+            reply = await wait(self._core.finish, begun)
         elif begun.polls or begun.epoch:
             reply = await self._core.finish(begun)
         delivery = reply if kind is c.Pull or kind is c.PullBatch else None
         return Response(200, self._headers(JSON, origin), encode(reply), delivery)
 
-    def _events(self, match: Match, request: Request, origin: str | None) -> Response:
+    async def _page(self, name: str, match: Match, call: Call) -> Response:
+        if name == "events":
+            return self._events(match, call)
+        if name == "websocket":
+            raise errors.UPGRADE_REQUIRED.refuse()
+        content_type, body, status = await make_page(name, self._server)
+        return Response(status, self._headers(content_type, call.origin), body)
+
+    def _events(self, match: Match, call: Call) -> Response:
         queue = match.values.get("queue")
         if queue is not None:
             self._core.check_queue(queue)
-        after = parse_event_id(request.headers.get("last-event-id"))
-        headers = self._headers("text/event-stream", origin)
+        after = parse_event_id(call.last_event_id)
+        headers = self._headers("text/event-stream", call.origin)
         return Response(200, (*headers, *_STREAM), EventStream(self._server, queue, after))
 
     def admit_websocket(self, target: str, headers: Mapping[str, str]) -> str | None:
@@ -151,7 +172,7 @@ class Gateway:
         Raises:
             Refused: as for any other request; 404 when the path is not a WebSocket's.
         """
-        self.admit(headers)
+        self._admit(client_key(headers), may_enter=self.is_authorized(headers.get("authorization", "")))
         match = self._router.match(target.partition("?")[0])
         route = match.methods.get("GET") if match is not None else None
         if match is None or route is None or route.target != "websocket":
@@ -161,25 +182,18 @@ class Gateway:
             self._core.check_queue(queue)
         return queue
 
-    def _is_anonymous(self, match: Match | Refused | None, method: str) -> bool:
-        """Return whether the request is counted against the limit but needs no token."""
-        if not isinstance(match, Match):
-            return False
-        route = match.methods.get("GET" if method == "HEAD" else method)
-        return route is not None and not route.asks_for_token(metrics_auth=self._server.settings.metrics_auth)
-
-    def admit(self, headers: Mapping[str, str], *, anonymous: bool = False) -> None:
-        """Count a request against its client's limit and check its token, unless it is ``anonymous``.
+    def _admit(self, client: str, *, may_enter: bool) -> None:
+        """Count a request against its client's limit, and let it in if it may.
 
         Raises:
             Refused: 429 or 401.
         """
         limiter = self._server.limiter
         if limiter.enabled:
-            wait_ms = limiter.retry_after_ms(client_key(headers), self._core.clock.now())
+            wait_ms = limiter.retry_after_ms(client, self._core.clock.now())
             if wait_ms:
                 raise Refused(*errors.RATE_LIMITED, retry_after=-(-wait_ms // 1000))
-        if not anonymous and not self.is_authorized(headers.get("authorization", "")):
+        if not may_enter:
             raise errors.UNAUTHORIZED.refuse()
 
     def is_authorized(self, authorization: str) -> bool:
@@ -224,7 +238,11 @@ class Gateway:
 
     def error(self, refused: Refused, headers: Mapping[str, str]) -> Response:
         """Return the response that says ``refused`` to a request with ``headers``."""
-        return self._error(refused, None if self._fixed_cors else headers.get("origin"))
+        return self._error(refused, self._origin_of(headers))
+
+    def _origin_of(self, headers: Mapping[str, str]) -> str | None:
+        """Return the page that asks, if the answer depends on it."""
+        return None if self._fixed_cors else headers.get("origin")
 
     def _error(self, refused: Refused, origin: str | None) -> Response:
         headers = self._headers(JSON, origin)

@@ -30,7 +30,7 @@ from bunqueue_trio.config import (
 )
 from bunqueue_trio.runtime.supervisor import breaks_invariant
 from bunqueue_trio.runtime.tree import Server
-from bunqueue_trio.transports.express import ExpressConnection, Handover, ResponseHeads
+from bunqueue_trio.transports.express import ExpressConnection, Handover, Lane
 from bunqueue_trio.transports.gateway import Gateway
 from bunqueue_trio.transports.quart_app import make_app
 from bunqueue_trio.transports.sockets import open_listeners
@@ -128,7 +128,7 @@ class Http:
     def __init__(self, server: Server, *, express: bool) -> None:
         self._server = server
         self._gateway = Gateway(server)
-        self._heads = ResponseHeads(server.clock)
+        self._lane = Lane(server, self._gateway)
         self._express = express
         self._connections: dict[_Connection, None] = {}
         self._config = _hypercorn_config(server.settings)
@@ -165,7 +165,7 @@ class Http:
             return
         express = None
         if self._express:
-            express = ExpressConnection(self._server, self._gateway, self._heads, stream)
+            express = ExpressConnection(self._lane, stream)
         connection = _Connection(stream, express)
         self._connections[connection] = None
         try:
@@ -205,7 +205,7 @@ class Http:
         assert isinstance(response.body, bytes)
         with trio.move_on_after(1):
             try:
-                head = self._heads.render(response, len(response.body), keep=False)
+                head = self._lane.heads.render(response, len(response.body), keep=False)
                 await stream.send_all(head + response.body)
             except trio.BrokenResourceError:
                 pass  # it did not wait for the answer
@@ -215,7 +215,7 @@ class Http:
         """End late connections, for ever."""
         while True:
             await trio.sleep(KEEPER_S)
-            now = trio.current_time()
+            self._lane.now = now = trio.current_time()
             for connection in [c for c in self._connections if c.is_late(now)]:
                 await self._end(connection)
 

@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException
 from bunqueue_trio import errors
 from bunqueue_trio.config import BODY_TIMEOUT_S, LINGER_S
 from bunqueue_trio.runtime.tree import Server
-from bunqueue_trio.transports.gateway import Gateway, Request, Response
+from bunqueue_trio.transports.gateway import Gateway, Response
 from bunqueue_trio.transports.session import Session
 from bunqueue_trio.transports.sse import EventStream
 
@@ -42,7 +42,8 @@ def make_app(server: Server, gateway: Gateway) -> QuartTrio:
         raw = request.scope["raw_path"].decode("latin-1")
         query = request.scope["query_string"].decode("latin-1")
         target = f"{raw}?{query}" if query else raw
-        response = await gateway.respond(Request(request.method, target, _headers_of(request), _read_body))
+        call = gateway.resolve(request.method, target, _headers_of(request))
+        response = await gateway.respond(call, _read_body)
         return _quart_response(response, close=not await _skip_body(server.settings.body_max_bytes))
 
     @app.before_websocket

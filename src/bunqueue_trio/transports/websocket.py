@@ -138,7 +138,9 @@ class WebSocket:
                 scope.cancel()  # both have said it: its jobs go back now
             elif self._protocol.close_expected():
                 self._limit(scope)
-            if not sent:
+            if sent:
+                await trio.lowlevel.checkpoint()  # a long replay of events must not shut everybody else out
+            else:
                 await session.bell.wait()
 
     def _limit(self, scope: trio.CancelScope) -> None:

@@ -1,0 +1,73 @@
+"""The bytes of one connection, read and written with the fewest switches of tasks.
+
+Trio's own stream lets others run after each read and each write that succeed. Here a write that the
+kernel takes whole returns at once, and each read lets others run before it looks: once a request is enough.
+"""
+
+import os
+
+import trio
+
+from bunqueue_trio.config import RECEIVE_BYTES
+
+_SLOW_READS = 16  # reads that wait for the kernel at once, after one that looked and found nothing
+
+
+class Wire:
+    """A stream; sockets without TLS take the short way."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
+        self._slow_reads = 0
+
+    async def receive(self) -> bytes:
+        """Return what has come, b"" at the end.
+
+        Raises:
+            trio.BrokenResourceError: the client is gone.
+            trio.ClosedResourceError: this end was closed meanwhile.
+        """
+        if self._socket is None:
+            return bytes(await self._stream.receive_some(RECEIVE_BYTES))
+        try:
+            # A busy client has sent its next request by the time that others have run, and asking the
+            # kernel to wake us costs more than that. An idle one only makes us look in vain.
+            if self._slow_reads:
+                self._slow_reads -= 1
+                await trio.lowlevel.wait_readable(self._socket)
+            else:
+                await trio.lowlevel.checkpoint()
+            while True:
+                try:
+                    return os.read(self._socket.fileno(), RECEIVE_BYTES)
+                except BlockingIOError:
+                    self._slow_reads = _SLOW_READS
+                    await trio.lowlevel.wait_readable(self._socket)
+        except OSError as error:
+            raise trio.BrokenResourceError(f"cannot read: {error}") from error
+
+    async def send(self, data: bytes) -> None:
+        """Send all of ``data``; lets others run only if it has to wait for the client.
+
+        Raises:
+            trio.BrokenResourceError: the client is gone.
+            trio.ClosedResourceError: this end was closed meanwhile.
+        """
+        rest: bytes | memoryview = data
+        if self._socket is not None:
+            try:
+                rest = memoryview(data)[os.write(self._socket.fileno(), data) :]
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                raise trio.BrokenResourceError(f"cannot write: {error}") from error
+        if rest:
+            await self._stream.send_all(rest)
+
+    async def send_eof(self) -> None:
+        """Say that nothing more will be sent; over TLS, which has no half of an end, end it."""
+        if isinstance(self._stream, trio.abc.HalfCloseableStream):
+            await self._stream.send_eof()
+        else:
+            await self._stream.aclose()
