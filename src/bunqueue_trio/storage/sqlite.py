@@ -58,13 +58,23 @@ _REUSE = "DELETE FROM finished WHERE id=? RETURNING queue, state"
 _FINISH = f"INSERT INTO finished VALUES ({', '.join('?' * 16)})"  # noqa: S608
 _EVENTS = "INSERT INTO event_batch VALUES (?, ?, ?, ?)"
 _FIND = f"SELECT {_FINISHED} FROM finished WHERE id=?"  # noqa: S608
-_SURPLUS = "SELECT fin FROM finished WHERE fin > ? AND state = ? ORDER BY fin LIMIT ?"
-_AGED = "SELECT fin FROM (SELECT fin, finished_at FROM finished ORDER BY fin LIMIT ?) WHERE finished_at < ?"
-_PRUNE = "DELETE FROM finished WHERE fin=? RETURNING queue, state"
-_PAST_EVENTS = (
-    "SELECT last_id FROM (SELECT last_id, at FROM event_batch ORDER BY last_id LIMIT ?) "
-    "WHERE last_id < ? AND (last_id <= ? OR at < ?)"
+# What to prune is named by one JSON list. Each row that crosses from SQLite to Python takes the interpreter's
+# lock anew, and may wait for it while the commits wait for us.
+_SURPLUS = (
+    "SELECT count(*), max(key), json_group_array(key) FROM "
+    "(SELECT fin AS key FROM finished WHERE fin > ? AND state = ? ORDER BY fin LIMIT ?)"
 )
+_AGED = (
+    "SELECT count(*), max(key), json_group_array(key) FROM "
+    "(SELECT fin AS key, finished_at FROM finished ORDER BY fin LIMIT ?) WHERE finished_at < ?"
+)
+_PAST_EVENTS = (
+    "SELECT count(*), max(key), json_group_array(key) FROM "
+    "(SELECT last_id AS key, at FROM event_batch ORDER BY last_id LIMIT ?) WHERE key < ? AND (key <= ? OR at < ?)"
+)
+_COUNT = "SELECT queue, state, count(*) FROM finished WHERE fin IN (SELECT value FROM json_each(?)) GROUP BY 1, 2"
+_PRUNE = "DELETE FROM finished WHERE fin IN (SELECT value FROM json_each(?))"
+_PRUNE_EVENTS = "DELETE FROM event_batch WHERE last_id IN (SELECT value FROM json_each(?))"
 _RS = b"\x1e"  # between the events of a row; JSON has no place for it, as it has for a line end
 
 _DISK_ERRORS = (
@@ -216,31 +226,32 @@ class SqliteStore:
                 if surplus > 0:
                     # The records of other states before the oldest of this one are not read each time.
                     oldest = (self._pruned_to.get(state, 0), state, min(surplus, PRUNE_ROWS))
-                    keys = self._keys(_SURPLUS, oldest)
-                    deleted += self._delete_finished(keys)
-                    self._pruned_to[state] = keys[-1]
-            deleted += self._delete_finished(self._keys(_AGED, (PRUNE_ROWS, keep.finished_since)))
-            return deleted + self._prune_events(keep)
+                    rows, last = self._prune_finished(_SURPLUS, oldest)
+                    deleted += rows
+                    self._pruned_to[state] = last
+            deleted += self._prune_finished(_AGED, (PRUNE_ROWS, keep.finished_since))[0]
+            last = self.last_event_id  # never its batch, which remembers the newest id
+            rows, _, keys = self._listed(_PAST_EVENTS, (PRUNE_ROWS, last, last - keep.events_max, keep.events_since))
+            if rows:
+                self._writer.execute(_PRUNE_EVENTS, (keys,))
+            return deleted + rows
 
-    def _keys(self, query: str, values: tuple[int | str, ...]) -> list[int]:
-        return [int(row[0]) for row in self._writer.execute(query, values)]
+    def _listed(self, query: str, values: tuple[int | str, ...]) -> tuple[int, int, str]:
+        """Return how many rows ``query`` names, the last of them, and their list."""
+        [(rows, last, keys)] = self._writer.execute(query, values)
+        return rows, last, keys
 
-    def _delete_finished(self, keys: list[int]) -> int:
-        if keys:
+    def _prune_finished(self, query: str, values: tuple[int | str, ...]) -> tuple[int, int]:
+        """Delete the records that ``query`` names; return how many, and the last."""
+        rows, last, keys = self._listed(query, values)
+        if rows:
             counts = self.finished_counts.copy()
             with transaction(self._writer):
-                _uncount(counts, self._writer.executemany(_PRUNE, [(key,) for key in keys]))
+                for queue, state, n in self._writer.execute(_COUNT, (keys,)):
+                    _uncount(counts, [(queue, state)] * n)
+                self._writer.execute(_PRUNE, (keys,))
             self.finished_counts = counts
-        return len(keys)
-
-    def _prune_events(self, keep: Retention) -> int:
-        """Delete old event batches, never the last: it remembers the newest id."""
-        last = self.last_event_id
-        keys = self._keys(_PAST_EVENTS, (PRUNE_ROWS, last, last - keep.events_max, keep.events_since))
-        if keys:
-            with transaction(self._writer):
-                self._writer.executemany("DELETE FROM event_batch WHERE last_id=?", [(key,) for key in keys])
-        return len(keys)
+        return rows, last
 
     def log_bytes(self) -> int:
         """Return the size of what the log holds; see :class:`Store`."""
