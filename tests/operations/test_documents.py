@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bunqueue_trio.cli import main
+from bunqueue_trio.cli import COMMANDS
 from bunqueue_trio.config import Settings
 from tests.operations.processes import environment, serving
 from tests.operations.tables import metric_families, metrics_table, settings_table
@@ -89,8 +89,8 @@ def test_documents_name_only_metrics_settings_and_commands_that_exist(names: set
         spoken = {name for name in METRIC.findall(text) if name != "bunqueue_trio"}
         assert spoken <= names | set(metric_families())
         commands = set(re.findall(r"`bunqueue-trio ([a-z]+)", text))
-        assert commands <= set(main.commands)
-    assert set(main.commands) <= set(re.findall(r"`bunqueue-trio ([a-z]+)", OPERATIONS))
+        assert commands <= set(COMMANDS)
+    assert set(COMMANDS) <= set(re.findall(r"`bunqueue-trio ([a-z]+)", OPERATIONS))
     for word in re.findall(r"`([A-Z][A-Z_]{3,})[=`]", OPERATIONS + DEPLOY):
         assert word in VARIABLES | {"BUNQUEUE_URL", "BUNQUEUE_TOKEN"}, word
 
@@ -110,7 +110,7 @@ def test_the_unit_starts_what_exists_with_settings_that_exist():
     unit.read(ROOT / "deploy/bunqueue-trio.service")
     service = unit["Service"]
     program, command = service["ExecStart"].split()
-    assert (Path(program).name, command in main.commands) == ("bunqueue-trio", True)
+    assert (Path(program).name, command in COMMANDS) == ("bunqueue-trio", True)
     assert {pair.partition("=")[0] for pair in service["Environment"].split()} <= VARIABLES
     grace_s = next(f.default for f in fields(Settings) if f.name == "grace_ms") / 1000
     assert int(service["TimeoutStopSec"].removesuffix("s")) > 2 * grace_s

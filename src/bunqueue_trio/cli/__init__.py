@@ -6,20 +6,22 @@ or settings; 130 interrupted.
 
 import os
 import sys
-from typing import Any
+from importlib import import_module
+from typing import Any, cast
 
 import click
 
 from bunqueue_trio import __version__
-from bunqueue_trio.cli.files import backup, doctor
-from bunqueue_trio.cli.remote import push, stats
-from bunqueue_trio.cli.serve import config, serve
-from bunqueue_trio.cli.watch import watch
-from bunqueue_trio.cli.worker import worker
 from bunqueue_trio.errors import StartupError, StoreError, leaves
 
 NAME = "bunqueue-trio"
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+
+COMMANDS = {
+    "serve": "serve", "config": "serve", "stats": "remote", "push": "remote", "watch": "watch",
+    "doctor": "files", "backup": "files", "worker": "worker",
+}  # fmt: skip
+"""Each command and the file it is in, which is read when it is asked for: the server starts without a client."""
 
 
 class CommandLine(click.Group):
@@ -27,7 +29,13 @@ class CommandLine(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order that the help shows, the usual ones first."""
-        return list(self.commands)
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command, from its file."""
+        if cmd_name not in COMMANDS:
+            return None
+        return cast("click.Command", getattr(import_module(f"{__name__}.{COMMANDS[cmd_name]}"), cmd_name))
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line and exit."""
@@ -70,10 +78,6 @@ def main() -> None:
 
     Exit codes: 0 done; 1 it did not work, and one line on stderr says why; 2 wrong usage or settings.
     """
-
-
-for _command in (serve, config, stats, push, watch, doctor, backup, worker):
-    main.add_command(_command)
 
 
 def _tell(line: str) -> None:
