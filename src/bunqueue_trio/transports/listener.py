@@ -4,80 +4,34 @@ Every connection is registered with its keeper, which ends those whose client is
 and, at a stop, first the idle ones, then those that owe nothing, at the end of the grace all.
 """
 
-import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import trio
-from hypercorn.config import Config
-from hypercorn.trio.tcp_server import TCPServer
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import AppWrapper, ConnectionState
-from hypercorn.utils import wrap_app
 
 from bunqueue_trio import errors
 from bunqueue_trio.config import (
-    HEADER_BYTES_MAX,
-    HEADER_TIMEOUT_S,
     KEEP_ALIVE_S,
     KEEPER_S,
     LINGER_S,
     RECEIVE_BYTES,
-    WRITE_TIMEOUT_S,
-    Settings,
 )
 from bunqueue_trio.runtime.supervisor import breaks_invariant
 from bunqueue_trio.runtime.tree import Server
 from bunqueue_trio.transports.express import ExpressConnection, Handover, Lane
 from bunqueue_trio.transports.gateway import Gateway
-from bunqueue_trio.transports.quart_app import make_app
 from bunqueue_trio.transports.sockets import open_listeners
+
+if TYPE_CHECKING:
+    from bunqueue_trio.transports.slow_lane import HandedStream, SlowLane
 
 _log = structlog.get_logger()
 
 _GOING_AWAY = 1001
 _MARGIN_S = 1.0  # before the end of the grace: for close frames and the last answers to get out
-
-
-class _Stream(trio.abc.Stream):
-    """A connection's stream as Hypercorn sees it: with bytes to read again, and late writes noticed."""
-
-    def __init__(self, stream: Any, unread: bytes = b"") -> None:
-        self._stream = stream
-        self._unread = unread
-        self._sending = trio.Lock()  # Hypercorn says the end while it may still be sending
-        self.deadline = float("inf")
-
-    def __getattr__(self, name: str) -> Any:
-        # Hypercorn asks for the socket, and for TLS methods to find out whether there is TLS.
-        return getattr(self._stream, name)
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        if self._unread:
-            unread, self._unread = self._unread, b""
-            return unread
-        data: bytes | bytearray = await self._stream.receive_some(max_bytes)
-        return data
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        async with self._sending:
-            self.deadline = trio.current_time() + WRITE_TIMEOUT_S
-            try:
-                await self._stream.send_all(data)
-            finally:
-                self.deadline = float("inf")
-
-    async def send_eof(self) -> None:
-        async with self._sending:
-            await self._stream.send_eof()
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
 
 
 class _Connection:
@@ -86,7 +40,7 @@ class _Connection:
     def __init__(self, stream: trio.abc.Stream, express: ExpressConnection | None) -> None:
         self.stream = stream
         self.express = express
-        self.handed: _Stream | None = None
+        self.handed: HandedStream | None = None
         self.requests = 0
         """Requests under way at Hypercorn."""
         self.idle_since = trio.current_time()
@@ -109,11 +63,8 @@ class _Connection:
             return self.requests == 0
         return self.express is not None and self.express.idle
 
-    def counted(self, app: AppWrapper) -> AppWrapper:
-        """Return ``app`` with its requests counted as this connection's."""
-        return cast("AppWrapper", partial(self._run, app))
-
-    async def _run(self, app: AppWrapper, *args: Any) -> None:
+    async def counted(self, app: Any, *args: Any) -> None:
+        """Run a request with Hypercorn's ``app``, counted as this connection's."""
         self.requests += 1
         try:
             await app(*args)
@@ -131,15 +82,13 @@ class Http:
         self._lane = Lane(server, self._gateway)
         self._express = express
         self._connections: dict[_Connection, None] = {}
-        self._config = _hypercorn_config(server.settings)
-        self._context = WorkerContext(None)
-        app = make_app(server, self._gateway)
-        self._app = wrap_app(app, self._config.wsgi_max_body_size, "asgi")
+        self._slow_lane: SlowLane | None = None
 
     async def run(self, listeners: list[Any], on_listening: Callable[[], None]) -> None:
         """Accept on ``listeners`` until the server stops; then end the connections, kindly at first."""
         async with trio.open_nursery() as connections:
             connections.start_soon(self._keep)
+            connections.start_soon(_read_slow_lane)
             async with trio.open_nursery() as accepting:
                 for listener in listeners:
                     accepting.start_soon(
@@ -155,7 +104,8 @@ class Http:
                 accepting.cancel_scope.cancel()
             for listener in listeners:
                 await listener.aclose()
-            await self._context.terminated.set()
+            if self._slow_lane is not None:
+                await self._slow_lane.stop()
             await self._end_connections()
             connections.cancel_scope.cancel()
 
@@ -191,14 +141,16 @@ class Http:
                 if connection.express.lingers:
                     await _close_politely(connection.stream)
                 return
-        connection.handed = _Stream(connection.stream, unread)
-        await TCPServer(
-            connection.counted(self._app),
-            self._config,
-            self._context,
-            ConnectionState({}),
-            connection.handed,  # type: ignore[arg-type]  # it has what a TCPServer uses
-        ).run()
+        slow_lane = self._open_slow_lane()
+        connection.handed = slow_lane.stream(connection.stream, unread)
+        await slow_lane.serve(connection.handed, connection.counted)
+
+    def _open_slow_lane(self) -> "SlowLane":
+        if self._slow_lane is None:
+            from bunqueue_trio.transports.slow_lane import SlowLane
+
+            self._slow_lane = SlowLane(self._server, self._gateway)
+        return self._slow_lane
 
     async def _refuse(self, stream: trio.abc.Stream) -> None:
         response = self._gateway.error(errors.TOO_MANY_CONNECTIONS.refuse(), {})
@@ -245,6 +197,13 @@ class Http:
         await trio.aclose_forcefully(connection.stream)
 
 
+async def _read_slow_lane() -> None:
+    """Read the web framework, which takes longer than the rest of an empty server's start, while others are served."""
+    await trio.to_thread.run_sync(  # noqa: TID251 - once, in no virtual time, and nothing waits for it
+        import_module, "bunqueue_trio.transports.slow_lane"
+    )
+
+
 def _is_hang_up(error: Exception) -> bool:
     """Return whether all that went wrong is that the client is gone."""
     if isinstance(error, ExceptionGroup):
@@ -262,20 +221,6 @@ async def _close_politely(stream: trio.abc.Stream) -> None:
                 pass
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         pass  # it is gone already
-
-
-def _hypercorn_config(settings: Settings) -> Config:
-    config = Config()
-    config.accesslog = None
-    config.errorlog = logging.getLogger("hypercorn.error")  # see logs.py
-    config.include_server_header = False
-    config.keep_alive_timeout = KEEP_ALIVE_S
-    config.read_timeout = None
-    config.ssl_handshake_timeout = HEADER_TIMEOUT_S
-    config.h11_max_incomplete_size = HEADER_BYTES_MAX
-    config.websocket_max_message_size = settings.body_max_bytes
-    config.websocket_ping_interval = 20
-    return config
 
 
 async def http(  # noqa: ASYNC128 - `run` calls started, when the listeners are accepting

@@ -17,7 +17,6 @@ from bunqueue_trio.config import MIB
 from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.runtime.tree import Server
 from bunqueue_trio.transports.docs_page import docs, docs_bundle, docs_start, docs_style
-from bunqueue_trio.transports.metrics import prometheus
 from bunqueue_trio.transports.openapi import openapi
 
 JSON = "application/json"
@@ -120,6 +119,12 @@ def _tasks(server: Server) -> Page:
     )
 
 
+async def _prometheus(server: Server) -> Page:
+    from bunqueue_trio.transports.metrics import prometheus  # its library takes a tenth of a start, and not all ask
+
+    return await prometheus(server)
+
+
 async def _gc(server: Server) -> Page:
     before, after = await server.memory.collect()
     return _json({"ok": True, "before": before.heap(), "after": after.heap()})
@@ -176,7 +181,7 @@ INSTANT: dict[str, Callable[[Server], Page]] = {
 """Name in ``ROUTES`` → page that is made in one step."""
 
 LENGTHY: dict[str, Callable[[Server], Awaitable[Page]]] = {
-    "prometheus": prometheus,
+    "prometheus": _prometheus,
     "gc": _gc,
     "heapstats": _heapstats,
 }

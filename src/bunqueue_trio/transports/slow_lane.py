@@ -1,0 +1,106 @@
+"""The slow lane: Hypercorn and the Quart application, for whatever is not plain enough for the express lane.
+
+It is read when the server has begun to serve: a start must not import it.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, cast
+
+import trio
+from hypercorn.config import Config
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import AppWrapper, ConnectionState
+from hypercorn.utils import wrap_app
+
+from bunqueue_trio.config import HEADER_BYTES_MAX, HEADER_TIMEOUT_S, KEEP_ALIVE_S, WRITE_TIMEOUT_S, Settings
+from bunqueue_trio.runtime.tree import Server
+from bunqueue_trio.transports.gateway import Gateway
+from bunqueue_trio.transports.quart_app import make_app
+
+
+class HandedStream(trio.abc.Stream):
+    """A connection's stream as Hypercorn sees it: with bytes to read again, and late writes noticed."""
+
+    def __init__(self, stream: Any, unread: bytes = b"") -> None:
+        self._stream = stream
+        self._unread = unread
+        self._sending = trio.Lock()  # Hypercorn says the end while it may still be sending
+        self.deadline = float("inf")
+
+    def __getattr__(self, name: str) -> Any:
+        # Hypercorn asks for the socket, and for TLS methods to find out whether there is TLS.
+        return getattr(self._stream, name)
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Return what is to be read again, then what comes."""
+        if self._unread:
+            unread, self._unread = self._unread, b""
+            return unread
+        data: bytes | bytearray = await self._stream.receive_some(max_bytes)
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send ``data``; the keeper sees how long it takes."""
+        async with self._sending:
+            self.deadline = trio.current_time() + WRITE_TIMEOUT_S
+            try:
+                await self._stream.send_all(data)
+            finally:
+                self.deadline = float("inf")
+
+    async def send_eof(self) -> None:
+        """Say that nothing more will be sent."""
+        async with self._sending:
+            await self._stream.send_eof()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait as the stream itself does."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        """Close the stream itself."""
+        await self._stream.aclose()
+
+
+class SlowLane:
+    """Serves connections that were handed over."""
+
+    def __init__(self, server: Server, gateway: Gateway) -> None:
+        self._config = _hypercorn_config(server.settings)
+        self._context = WorkerContext(None)
+        self._app = wrap_app(make_app(server, gateway), self._config.wsgi_max_body_size, "asgi")
+
+    def stream(self, stream: trio.abc.Stream, unread: bytes) -> HandedStream:
+        """Return ``stream`` as Hypercorn is to see it, with ``unread`` to be read first."""
+        return HandedStream(stream, unread)
+
+    async def serve(self, stream: HandedStream, run: Callable[..., Awaitable[None]]) -> None:
+        """Serve ``stream`` to its end; each request is run by calling ``run`` with the application and its arguments."""
+        await TCPServer(
+            cast("AppWrapper", partial(run, self._app)),
+            self._config,
+            self._context,
+            ConnectionState({}),
+            stream,  # type: ignore[arg-type]  # it has what a TCPServer uses
+        ).run()
+
+    async def stop(self) -> None:
+        """End keep-alive: each connection is closed after its present request."""
+        await self._context.terminated.set()
+
+
+def _hypercorn_config(settings: Settings) -> Config:
+    config = Config()
+    config.accesslog = None
+    config.errorlog = logging.getLogger("hypercorn.error")  # see logs.py
+    config.include_server_header = False
+    config.keep_alive_timeout = KEEP_ALIVE_S
+    config.read_timeout = None
+    config.ssl_handshake_timeout = HEADER_TIMEOUT_S
+    config.h11_max_incomplete_size = HEADER_BYTES_MAX
+    config.websocket_max_message_size = settings.body_max_bytes
+    config.websocket_ping_interval = 20
+    return config
