@@ -5,8 +5,8 @@ import trio
 
 from bunqueue_trio.config import (
     CHECKPOINT_BYTES,
+    CHECKPOINT_FINISH_BYTES,
     CHECKPOINT_MS,
-    CHECKPOINT_RESTART_BYTES,
     PRUNE_MS,
     PRUNE_ROWS,
     Settings,
@@ -87,14 +87,15 @@ class Log:
     def __init__(self, world: World) -> None:
         self.world = world
         self.size = 0
-        self.done: list[tuple[bool, bool]] = []
-        """(restarted, while the disk was held) of each checkpoint."""
+        self.done: list[bool] = []
+        """Whether the disk was held at each checkpoint."""
         world.store.log_bytes = lambda: self.size
         world.store.checkpoint = self.checkpoint
 
     def checkpoint(self, *, restart: bool) -> None:
-        self.done.append((restart, self.world.journal.disk.locked()))
-        if restart:
+        assert not restart  # which would wait for readers outside
+        self.done.append(self.world.journal.disk.locked())
+        if self.done[-1]:
             self.size = 0
 
 
@@ -109,13 +110,13 @@ async def log(world: World, nursery: trio.Nursery) -> Log:
     ("size", "done"),
     [
         (CHECKPOINT_BYTES - 1, []),
-        (CHECKPOINT_BYTES, [(False, False)]),
-        (CHECKPOINT_RESTART_BYTES - 1, [(False, False)]),
-        (CHECKPOINT_RESTART_BYTES, [(False, False), (True, True)]),
+        (CHECKPOINT_BYTES, [False, False]),
+        (CHECKPOINT_FINISH_BYTES - 1, [False, False]),
+        (CHECKPOINT_FINISH_BYTES, [False, False, True]),
     ],
 )
-async def test_a_log_is_moved_beside_the_commits_and_emptied_with_the_disk_held_when_it_grows_all_the_same(
-    log: Log, size: int, done: list[tuple[bool, bool]]
+async def test_a_log_is_moved_beside_the_commits_and_its_rest_with_the_disk_held_when_it_grows_all_the_same(
+    log: Log, size: int, done: list[bool]
 ):
     log.size = size
     await trio.sleep(CHECKPOINT_MS / 1000 * 1.5)
@@ -124,9 +125,9 @@ async def test_a_log_is_moved_beside_the_commits_and_emptied_with_the_disk_held_
 
 async def test_a_checkpoint_runs_in_a_thread_when_the_store_wants_one(log: Log, thread: VirtualThread):
     log.world.store.inline = False
-    log.size = CHECKPOINT_RESTART_BYTES
+    log.size = CHECKPOINT_FINISH_BYTES
     await trio.sleep(CHECKPOINT_MS / 1000 * 1.5)
-    assert thread.calls == 2
+    assert thread.calls == 3
 
 
 async def test_maintenance_that_the_disk_refuses_is_tried_again_at_the_next_period(
@@ -138,8 +139,8 @@ async def test_maintenance_that_the_disk_refuses_is_tried_again_at_the_next_peri
     world.store.inner.checkpoint = lambda *, restart: checkpoints.append(trio.current_time())  # type: ignore[method-assign]
     begun = trio.current_time()
     nursery.start_soon(looped(Checkpointer(world.journal, world.store)))
-    await trio.sleep(3.5)
-    assert [at - begun for at in checkpoints] == [3]
+    await trio.sleep(CHECKPOINT_MS / 1000 * 3.5)
+    assert [at - begun for at in checkpoints] == pytest.approx([CHECKPOINT_MS / 1000 * 3] * 2)
     assert [(entry["log_level"], entry["work"]) for entry in logs] == [("warning", "Checkpointer")] * 2
 
 

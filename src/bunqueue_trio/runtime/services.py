@@ -10,8 +10,8 @@ import trio
 
 from bunqueue_trio.config import (
     CHECKPOINT_BYTES,
+    CHECKPOINT_FINISH_BYTES,
     CHECKPOINT_MS,
-    CHECKPOINT_RESTART_BYTES,
     PRUNE_MS,
     Settings,
 )
@@ -119,12 +119,21 @@ class Checkpointer(_Disk):
         super().__init__(journal, store, CHECKPOINT_MS)
 
     async def _work(self) -> None:
-        """Checkpoint beside the commits; make them wait only when the log grows all the same."""
-        if self._store.log_bytes() >= CHECKPOINT_BYTES:
-            await self._run(partial(self._store.checkpoint, restart=False))
-        if self._store.log_bytes() >= CHECKPOINT_RESTART_BYTES:
+        """Move what is in the log beside the commits; if they never pause, the last of it with them waiting.
+
+        Only a log that is moved to its end begins anew. Each step leaves what has come while it worked, about
+        a tenth, so that the last one is short.
+        """
+        if self._store.log_bytes() < CHECKPOINT_BYTES:
+            return
+        for _ in range(2):
+            await self._checkpoint()
+        if self._store.log_bytes() >= CHECKPOINT_FINISH_BYTES:
             async with self._journal.disk:
-                await self._run(partial(self._store.checkpoint, restart=True))
+                await self._checkpoint()
+
+    async def _checkpoint(self) -> None:
+        await self._run(partial(self._store.checkpoint, restart=False))
 
 
 class RetentionSweeper(_Disk):
