@@ -42,7 +42,7 @@ from bunqueue_trio.storage.store import (
 _OPEN_BUSY_MS = 5000  # a start may wait for a tool that has the file for a moment
 _BUSY_MS = 250  # a commit may stop the event loop for so long; then the journal waits, and tries again
 _CHECKPOINT_BUSY_MS = 1000  # it runs in a thread, and only readers outside the server are in the way
-_LOG_KEPT = 8 * 1024 * 1024  # a log that grew once gives the space back, down to its usual size
+_LOG_KEPT = 32 * 1024 * 1024  # a log that grew once gives space back, but not what it soon needs again: that takes 5 ms
 
 _FINISHED = (
     "id, queue, state, finished_at, data, options, priority, created_at, run_at, attempts, stalls, "
