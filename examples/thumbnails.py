@@ -92,49 +92,66 @@ def job_for(source: Path, target: Path, size: int) -> dict[str, object]:
     }
 
 
+def find(pictures: Path, thumbnails: Path, size: int) -> tuple[dict[str, dict[str, object]], int]:
+    """Return the jobs of the pictures that need one, by name, and how many need none."""
+    jobs, there = {}, 0
+    for source in sorted(path for path in pictures.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()):
+        name = source.relative_to(pictures)
+        target = thumbnails / name.with_name(f"{name.name}.webp")
+        if is_current(source, target):
+            there += 1
+        else:
+            jobs[str(name)] = job_for(source, target, size)
+    return jobs, there
+
+
+def tidy(thumbnails: Path) -> None:
+    """Remove what killed workers have left; to be called when all jobs have ended, so that nobody writes here."""
+    for left in thumbnails.rglob(f"*{PART}"):
+        left.unlink()
+
+
 async def produce(client: Client, pictures: Path, thumbnails: Path, size: int) -> Report:
     """Push a job for every picture that has no thumbnail, wait for all of them, and say how it went."""
-    report, jobs = Report(), []
-    for source in sorted(path for path in pictures.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()):
-        target = thumbnails / source.relative_to(pictures).with_name(f"{source.name}.webp")
-        if is_current(source, target):
-            report.there += 1
-        else:
-            jobs.append((source, job_for(source, target, size)))
-    ids: list[str] = []
-    for first in range(0, len(jobs), PUSH_MAX):
-        ids += await client.push_many(QUEUE, [job for _, job in jobs[first : first + PUSH_MAX]])
-    for number, ((source, _), job_id) in enumerate(zip(jobs, ids, strict=True), 1):
+    jobs, there = await trio.to_thread.run_sync(find, pictures, thumbnails, size)
+    report = Report(there=there)
+    specs, ids = list(jobs.values()), []
+    for first in range(0, len(specs), PUSH_MAX):
+        ids += await client.push_many(QUEUE, specs[first : first + PUSH_MAX])
+    for number, (name, job_id) in enumerate(zip(jobs, ids, strict=True), 1):
         try:
             await client.wait(job_id)
             report.made += 1
         except JobFailed as failed:
-            report.failed[str(source.relative_to(pictures))] = str(failed)
+            report.failed[name] = str(failed)
         print(f"\r{number} of {len(jobs)}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    for left in thumbnails.rglob(f"*{PART}"):
-        left.unlink()  # of a worker that was killed; all jobs have ended, so nobody writes here
+    await trio.to_thread.run_sync(tidy, thumbnails)
     return report
 
 
-async def main() -> int:
-    """Make the thumbnails; return 1 when some pictures have none."""
+def arguments() -> argparse.Namespace:
+    """Return what the command line says."""
     parser = argparse.ArgumentParser(description="Thumbnails of every picture in a directory tree.")
     parser.add_argument("pictures", type=Path)
     parser.add_argument("thumbnails", type=Path)
     parser.add_argument("--size", type=int, default=256, help="longest side in pixels")
     parser.add_argument("--no-work", action="store_true", help="only push and report: workers run elsewhere")
     parser.add_argument("--url", default=worker.url, help="the server, default %(default)s")
-    arguments = parser.parse_args()
-    worker.url = arguments.url
+    return parser.parse_args()
+
+
+async def main(said: argparse.Namespace) -> int:
+    """Make the thumbnails; return 1 when some pictures have none."""
+    worker.url = said.url
     async with Client(worker.url) as client, trio.open_nursery() as nursery:
-        if not arguments.no_work:
+        if not said.no_work:
             nursery.start_soon(worker.run)
-        report = await produce(client, arguments.pictures.resolve(), arguments.thumbnails.resolve(), arguments.size)
+        report = await produce(client, said.pictures.resolve(), said.thumbnails.resolve(), said.size)
         worker.stop()
     print(report)
     return 1 if report.failed else 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(trio.run(main))
+    raise SystemExit(trio.run(main, arguments()))
