@@ -1,0 +1,45 @@
+"""docs/tutorial.md and docs/recipes.md, followed step by step with the real commands."""
+
+import os
+import shutil
+import site
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.examples.conftest import ROOT
+from tests.examples.markdown import Reader, pattern_of
+from tests.wire.server import SETTING_PREFIXES, SETTINGS, free_port
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (shutil.which("curl") and shutil.which("bash")), reason="the pages use curl and bash"),
+]
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[Reader]:
+    """Somebody with a checkout of the project and Python, who has not installed anything yet.
+
+    What pip would get from an index is lent by the environment of the tests, so that no network is needed.
+    """
+    port = free_port()
+    (tmp_path / "bunqueue-trio").symlink_to(ROOT)
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in SETTINGS and not name.startswith(SETTING_PREFIXES) and not name.startswith("COVERAGE_")
+    } | {
+        "HOST": "127.0.0.1", "HTTP_PORT": str(port), "BUNQUEUE_URL": f"http://127.0.0.1:{port}",
+        "PYTHONPATH": os.pathsep.join(site.getsitepackages()), "PYTHONUNBUFFERED": "1", "NO_PROXY": "*",
+        "PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_QUIET": "1", "TERM": "xterm", "COLUMNS": "200",
+    }  # fmt: skip
+    with Reader(tmp_path, env, port) as somebody:
+        yield somebody
+
+
+def test_tutorial(reader: Reader):
+    assert reader.follow((ROOT / "docs" / "tutorial.md").read_text()) > 30
