@@ -3,14 +3,14 @@
 import os
 import shutil
 import site
-import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.examples.conftest import ROOT
-from tests.examples.markdown import Reader, pattern_of
+from tests.examples.markdown import Reader
 from tests.wire.server import SETTING_PREFIXES, SETTINGS, free_port
 
 pytestmark = [
@@ -21,7 +21,7 @@ pytestmark = [
 
 @pytest.fixture
 def reader(tmp_path: Path) -> Iterator[Reader]:
-    """Somebody with a checkout of the project and Python, who has not installed anything yet.
+    """Somebody with a checkout of the project, who has installed nothing that the page does not tell to.
 
     What pip would get from an index is lent by the environment of the tests, so that no network is needed.
     """
@@ -42,4 +42,11 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 
 
 def test_tutorial(reader: Reader):
-    assert reader.follow((ROOT / "docs" / "tutorial.md").read_text()) > 30
+    """It begins with the installation, and goes on with what that has put there."""
+    assert reader.follow((ROOT / "docs" / "tutorial.md").read_text()) > 50
+
+
+@pytest.mark.skipif(not shutil.which("jq"), reason="the worker of ten lines uses jq")
+def test_recipes(reader: Reader):
+    reader.follow(f"<!-- PATH={Path(sys.executable).parent}:$PATH; ln -s {sys.prefix} venv -->\n")
+    assert reader.follow((ROOT / "docs" / "recipes.md").read_text()) > 30
