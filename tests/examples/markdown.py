@@ -9,6 +9,7 @@
 | `text NAME` | what the terminal of that name prints from here on, among other things |
 | `ini` | becomes the file that its first line names |
 | a comment, `<!-- CODE -->` | runs in the reader's shell: mostly waits, since a reader is slower than a program |
+| a comment, `<!-- Ctrl-C NAME -->` | is pressed in that terminal |
 
 The port of the page, 6790, is replaced by a free one.
 """
@@ -40,7 +41,13 @@ class Terminal:
     def __init__(self, code: str, directory: Path, env: Mapping[str, str]) -> None:
         self._master, slave = pty.openpty()
         self._process = subprocess.Popen(
-            ["bash", "-c", code], cwd=directory, env=env, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+            ["bash", "-c", code],
+            cwd=directory,
+            env=env,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
         )
         os.close(slave)
         self.printed = ""
@@ -53,10 +60,14 @@ class Terminal:
             self._read(0.1)
         self.printed = self.printed[found.end() :]
 
+    def interrupt(self) -> None:
+        """Press Ctrl-C."""
+        self._signal(signal.SIGINT)
+
     def stop(self) -> None:
         """Stop it as its reader does."""
         deadline = time.monotonic() + WAIT_S
-        self._signal(signal.SIGINT)
+        self.interrupt()
         while self._process.poll() is None:
             assert time.monotonic() < deadline, f"it does not stop:\n{self.printed}"
             self._read(0.05)
@@ -117,7 +128,9 @@ class Reader:
         return len(blocks)
 
     def _do(self, kind: str, name: str | None, code: str) -> None:
-        if kind == "sh" and name is None:
+        if kind == "sh" and name is None and code.startswith("Ctrl-C "):
+            self._terminals[code.removeprefix("Ctrl-C ")].interrupt()
+        elif kind == "sh" and name is None:
             self._run(code)
         elif kind == "sh":
             assert name is not None

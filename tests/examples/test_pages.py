@@ -1,8 +1,10 @@
 """docs/tutorial.md and docs/recipes.md, followed step by step with the real commands."""
 
 import os
+import re
 import shutil
 import site
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,3 +52,15 @@ def test_tutorial(reader: Reader):
 def test_recipes(reader: Reader):
     reader.follow(f"<!-- PATH={Path(sys.executable).parent}:$PATH; ln -s {sys.prefix} venv -->\n")
     assert reader.follow((ROOT / "docs" / "recipes.md").read_text()) > 30
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd here")
+def test_unit_of_the_tutorial(tmp_path: Path):
+    unit = re.search(r"```ini\n(.*?)```", (ROOT / "docs" / "tutorial.md").read_text(), re.DOTALL)
+    assert unit
+    path = tmp_path / "mail-worker.service"
+    path.write_text(re.sub("ExecStart=\\S+", "ExecStart=/bin/true", unit[1]))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", path], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
