@@ -1,10 +1,15 @@
 """examples/thumbnails.py on a directory of pictures, some of them broken, with a worker that is killed."""
 
+import os
 from pathlib import Path
 
 import pytest
+import trio
 from PIL import Image, ImageChops
 
+from bunqueue_trio import Job
+from bunqueue_trio.testing import Bunqueue
+from examples import thumbnails
 from tests.examples.conftest import Start, kill, wait_until
 from tests.wire.server import Server
 
@@ -50,16 +55,16 @@ def spoil(pictures: Path) -> set[str]:
 
 @pytest.mark.slow
 def test_every_picture_has_its_thumbnail_though_a_worker_is_killed(fresh: Server, tmp_path: Path, start: Start):
-    pictures, thumbnails, url = tmp_path / "pictures", tmp_path / "thumbnails", f"ws://127.0.0.1:{fresh.port}"
+    pictures, made, url = tmp_path / "pictures", tmp_path / "thumbnails", f"ws://127.0.0.1:{fresh.port}"
     sizes, broken = draw(pictures), spoil(pictures)
     worker = ["-m", "bunqueue_trio", "worker", "thumbnails:worker", "--url", url, "--concurrency", 2]
-    program = ["thumbnails.py", pictures, thumbnails, "--size", SIZE, "--url", url]
+    program = ["thumbnails.py", pictures, made, "--size", SIZE, "--url", url]
 
     killed = start(*worker)
     producer = start(*program, "--no-work")
-    wait_until(lambda: len(list(thumbnails.rglob("*.webp"))) >= 3)
+    wait_until(lambda: len(list(made.rglob("*.webp"))) >= 3)
     kill(killed)
-    before = {path: path.stat().st_ino for path in thumbnails.rglob("*.webp")}
+    before = {path: path.stat().st_ino for path in made.rglob("*.webp")}
     assert len(before) < len(sizes), "it was killed too late to show anything"
     second = start(*worker)
     report, errors = producer.communicate(timeout=40)
@@ -71,14 +76,12 @@ def test_every_picture_has_its_thumbnail_though_a_worker_is_killed(fresh: Server
     assert "UnidentifiedImageError: cannot identify image file" in failures[1]
     assert "truncated" in failures[0]
     for name, size in sizes.items():
-        with Image.open(thumbnails / f"{name}.webp") as thumbnail:
+        with Image.open(made / f"{name}.webp") as thumbnail:
             thumbnail.load()
             assert (name, thumbnail.size) == (name, size)
-    with Image.open(thumbnails / "transparent.png.webp") as transparent:
+    with Image.open(made / "transparent.png.webp") as transparent:
         assert transparent.mode == "RGBA"
-    assert {path.relative_to(thumbnails).as_posix() for path in thumbnails.rglob("*.*")} == {
-        f"{name}.webp" for name in sizes
-    }
+    assert {path.relative_to(made).as_posix() for path in made.rglob("*.*")} == {f"{name}.webp" for name in sizes}
     assert {path: path.stat().st_ino for path in before} == before, "a thumbnail that was there was made once more"
 
     second.terminate()
@@ -87,3 +90,30 @@ def test_every_picture_has_its_thumbnail_though_a_worker_is_killed(fresh: Server
     again = start(*program)
     report, errors = again.communicate(timeout=40)
     assert report.splitlines()[-1] == f"0 made, {len(sizes)} already there, {len(broken)} failed", errors
+
+
+async def test_thumbnail_is_not_made_again_when_its_worker_died_after_the_work(bunqueue: Bunqueue, tmp_path: Path):
+    """The second worker gets the job, sees that it is done, and says so; of a changed picture it makes a new one."""
+    source, target = tmp_path / "red.png", tmp_path / "out" / "red.png.webp"
+    Image.new("RGB", (400, 200), "red").save(source)
+    mortal, worker = bunqueue.worker(thumbnails.QUEUE), bunqueue.worker(thumbnails.QUEUE)
+
+    @mortal.handler
+    async def make_and_hang(job: Job) -> None:
+        thumbnails.make(job)
+        await trio.sleep_forever()
+
+    worker.handler(thumbnails.make)
+    job_id = (await bunqueue.client.push_many(thumbnails.QUEUE, [thumbnails.job_for(source, target, SIZE)]))[0]
+    with trio.move_on_after(10):
+        await mortal.run()
+    made = target.stat()
+    bunqueue.start(worker)
+    assert await bunqueue.client.wait(job_id) == {"made": False}
+    assert target.stat() == made
+
+    Image.new("RGB", (400, 200), "blue").save(source)
+    os.utime(source, ns=(made.st_mtime_ns + 1, made.st_mtime_ns + 1))
+    job = thumbnails.job_for(source, target, SIZE)
+    assert job["job_id"] != job_id
+    assert await bunqueue.client.wait((await bunqueue.client.push_many(thumbnails.QUEUE, [job]))[0]) == {"made": True}
