@@ -42,6 +42,12 @@ HEAP_LOOK_MS = SECOND_MS  # anybody may ask for a collection or a census of the 
 UNIX_PATH_MAX = 107  # bytes of a socket's path: the kernel's sun_path without its end
 RESTARTS_WINDOW_MS = 60 * SECOND_MS  # the time in which a supervised task may use its budget
 
+# --- the self-audit ------------------------------------------------------------------------------
+AUDIT_SLICE = 100  # jobs looked at in one go: half a ms in which nobody else is served
+AUDIT_PAUSE_MS = 10 * SECOND_MS  # between two passes: a small queue need not be looked at all the time
+AUDIT_DATA_BYTES = 64 * 1024  # of each payload that are read back and compared; the next row is not far then
+AUDIT_FINDINGS_MAX = 100  # kept for whoever asks; a broken structure could fill any list
+
 # --- readers of events --------------------------------------------------------------------------
 READER_EVENTS_MAX = 10_000  # events a reader may lag behind: about a second of a busy server
 READER_BYTES_MAX = 4 * MIB  # and their size; 1,000 stuck readers of large payloads are 4 GiB, not more
@@ -217,6 +223,10 @@ class Settings:
         20_000, "CONNECTIONS_MAX", "Connections that may be open at once.", low=1, high=10**6
     )
     grace_ms: int = _setting(10_000, "SHUTDOWN_GRACE_MS", "Time that open requests get at a stop.", low=0, high=HOUR_MS)
+    audit_jobs_per_second: int = _setting(
+        2000, "AUDIT_JOBS_PER_SECOND", "How many jobs the self-audit looks at; 0: none, there is no audit.",
+        low=0, high=10**6,
+    )  # fmt: skip
     express: bool = _setting(
         default=True, env="EXPRESS", about="Serve plain requests without a framework; false: Hypercorn alone."
     )

@@ -11,6 +11,7 @@ import random
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum, auto
 
+from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import Job
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Store, StoredEvent
@@ -93,6 +94,10 @@ class FaultyStore:
     def find(self, job_id: str) -> Job | None:
         self._readable()
         return self.inner.find(job_id)
+
+    def stored(self, after: int, upto: int, limit: int) -> list[Stored]:
+        self._readable()
+        return self.inner.stored(after, upto, limit)
 
     def events_after(self, event_id: int, limit: int) -> list[StoredEvent]:
         self._readable()

@@ -1,4 +1,4 @@
-"""Commands on the store's file: looking whether it is sound, and copying it. Both run beside a server."""
+"""Commands on the store: looking whether it is sound, in its file or in a server, and copying the file."""
 
 import sys
 from pathlib import Path
@@ -7,6 +7,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
+from bunqueue_trio.cli.remote import live_audit, with_server
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.storage.inspect import CHECKS, copy, examine
 
@@ -14,13 +15,28 @@ _FILE = click.Path(path_type=Path)
 
 
 @click.command()
-@click.argument("file", type=_FILE)
-def doctor(file: Path) -> None:
+@click.argument("file", type=_FILE, required=False)
+@click.option("--live", is_flag=True, help="Ask a running server what it found when it checked itself.")
+@click.option("--wait", is_flag=True, help="With --live: wait until it has checked everything once more.")
+@with_server
+def doctor(file: Path | None, url: str, token: str | None, *, live: bool, wait: bool) -> None:
     """Check the store in FILE: its structure, and that what it says of the jobs agrees.
 
-    Only reads, and works beside a running server. Exit code 0: it is sound; 1: it is not, or cannot be
-    read. Each finding is one line.
+    Only reads, and works beside a running server. With --live instead of FILE: tell what a running server
+    found in its own memory, and between that and its disk, since its start. Exit code 0: it is sound; 1: it
+    is not, or cannot be read. Each finding is one line.
     """
+    if live is (file is not None):
+        raise click.UsageError("give either FILE or --live")
+    if wait and not live:
+        raise click.UsageError("--wait goes with --live")
+    if file is None:
+        _tell(live_audit(url, token, wait=wait))
+    else:
+        _examine(file)
+
+
+def _examine(file: Path) -> None:
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("", total=len(CHECKS) + 3)
 
@@ -36,9 +52,13 @@ def doctor(file: Path) -> None:
         shown = ", ".join(f"{n:,} {state}" for state, n in counts.items()) or "none"
         click.echo(f"{title}: {shown}")
     click.echo(f"events kept: {report.events:,}")
-    for finding in report.findings:
+    _tell(report.findings)
+
+
+def _tell(findings: list[str]) -> None:
+    for finding in findings:
         click.echo(f"PROBLEM: {finding}")
-    if report.findings:
+    if findings:
         sys.exit(1)
     click.echo("no problem found")
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ C = TypeVar("C", bound=Callable[..., Any])
 
 DEFAULT_URL = "http://127.0.0.1:6790"
 TIMEOUT_S = 10.0
+_POLL_S = 0.5  # how often a server is asked whether its audit is done
 
 
 def with_server(command: C) -> C:
@@ -71,6 +73,28 @@ def accepted(url: str, status: int, content: bytes) -> Any:
         return reply
     said = reply.get("error") if isinstance(reply, dict) else None
     raise click.ClickException(f"{url}: {said} ({status})" if said else f"{url}: is no bunqueue server ({status})")
+
+
+def live_audit(url: str, token: str | None, *, wait: bool) -> list[str]:
+    """Return what the self-audit of a running server found, after saying what it looked at.
+
+    Waits until one pass is done; with ``wait``, for one that has not begun yet.
+
+    Raises:
+        ClickException: there is no audit in that server, or as :func:`answer`.
+    """
+    audit = answer(url, token, "GET", "/audit")["audit"]
+    if not audit["jobsPerSecond"]:
+        raise click.ClickException(f"{url}: the self-audit is off (AUDIT_JOBS_PER_SECOND is 0)")
+    wanted = audit["passesBegun"] + 1 if wait else 1
+    while audit["passesDone"] < wanted:
+        time.sleep(_POLL_S)
+        audit = answer(url, token, "GET", "/audit")["audit"]
+    click.echo(
+        f"{url}: {audit['checked']:,} jobs and entries looked at in {audit['passesDone']:,} passes; "
+        f"the last took {audit['lastMs'] / 1000:.1f} s"
+    )
+    return [f"{each['kind']}: {each['what']} (met {each['times']:,} times)" for each in audit["findings"]]
 
 
 @click.command()

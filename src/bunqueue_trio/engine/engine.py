@@ -57,10 +57,8 @@ class Engine:
         self.events: list[Event] = []
         self.woken: dict[str, None] = {}
         """Queues that gained a ready job; the runtime empties it when it has served the waiters."""
-        self.epoch = 1
-        """The batch that collects what happens now."""
-        self.handed = 0
-        """The newest epoch among the jobs that the last pull gave."""
+        self.epoch = 1  # the batch that collects what happens now
+        self.handed = 0  # the newest epoch among the jobs that the last pull gave
         self.shared_options: dict[Options, Options] = {}
         """Equal options are kept once; see ``handlers``."""
         self._reused_ids: dict[str, None] = {}
@@ -314,6 +312,8 @@ class Engine:
         if to in UNFINISHED:
             self.queues[job.queue].counts[to] += 1
             self.counts[to] += 1
+        if self.queues.recount is not None:
+            self.queues.recount.moved(job, before, to)
         self.changed[job] = None
 
     def _enter(self, job: Job, state: State) -> None:

@@ -8,6 +8,7 @@ from bunqueue_trio import errors
 from bunqueue_trio.config import LEASE_MS, RESTART_GRACE_MS, STALLS_MAX
 from bunqueue_trio.engine.job import UNFINISHED, Job, State
 from bunqueue_trio.engine.ready import Ready
+from bunqueue_trio.engine.recount import Recount
 from bunqueue_trio.protocol.events import Event
 
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,256}")
@@ -27,6 +28,9 @@ class Queue:
 
 class Queues(dict[str, Queue]):
     """Every queue that holds a job, and some that did, by name."""
+
+    recount: Recount | None = None
+    """Goes along with every change of a state while the self-audit counts the jobs anew."""
 
     def check(self, name: str) -> None:
         """Raise ``Refused`` when ``name`` cannot be a queue's."""

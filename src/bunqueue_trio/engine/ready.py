@@ -16,7 +16,7 @@ _SWEEP_MIN = 64  # below this blanks cost less than the sweep
 _LANES_LOOKED_AT = 1000  # of two million possible priorities a queue: 1 ms in which nobody else is served
 
 
-class _Lane:
+class Lane:
     """The ready jobs of one priority."""
 
     __slots__ = ("head", "heap", "line")
@@ -27,6 +27,7 @@ class _Lane:
         self.heap: list[tuple[int, int, Job]] = []
 
     def add(self, job: Job) -> None:
+        """Put in ``job`` at its place."""
         line = self.line
         last = line[-1] if line else None  # never a gap: a line read to its end is emptied
         if job.order > 0 and (last is None or last.order < job.order):
@@ -70,6 +71,7 @@ class _Lane:
             self.head = 0
 
     def sweep(self) -> None:
+        """Drop all blanks."""
         self.line = [j for j in self.line[self.head :] if j is not None and j.state is _WAITING]
         self.head = 0
         self.heap = [entry for entry in self.heap if entry[2].state is _WAITING]
@@ -82,7 +84,7 @@ class Ready:
     __slots__ = ("_blanks", "_lanes", "_priorities", "_size")
 
     def __init__(self) -> None:
-        self._lanes: dict[int, _Lane] = {}
+        self._lanes: dict[int, Lane] = {}
         self._priorities: list[int] = []  # negated, a heap; a lane without jobs may linger in it
         self._size = 0
         self._blanks = 0
@@ -94,7 +96,7 @@ class Ready:
         """Put in ``job``, which is ``waiting``, at its place."""
         lane = self._lanes.get(job.priority)
         if lane is None:
-            lane = self._lanes[job.priority] = _Lane()
+            lane = self._lanes[job.priority] = Lane()
             heappush(self._priorities, -job.priority)
         lane.add(job)
         self._size += 1

@@ -5,7 +5,7 @@ the very same batch. Batches are committed in order, one at a time; while one is
 gathers. An answer is released, and its events are published, only after its batch is committed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 import trio
@@ -19,6 +19,7 @@ from bunqueue_trio.config import (
     INLINE_ROWS_MAX,
 )
 from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.job import Job
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.clock import Clock
@@ -58,7 +59,12 @@ class Journal:
     @property
     def pending(self) -> int:
         """How many changed jobs wait for the disk."""
-        return len(self._engine.changed) + (len(self._writing[0].jobs) if self._writing else 0)
+        return len(self._engine.changed) + len(self.writing)
+
+    @property
+    def writing(self) -> Sequence[Job]:
+        """The jobs whose changes are being written."""
+        return self._writing[0].jobs if self._writing else ()
 
     def check(self) -> None:
         """Raise ``Refused`` (503) when a change could not be committed in reasonable time."""

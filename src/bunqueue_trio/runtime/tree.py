@@ -7,7 +7,7 @@
         ├ scheduler              delays, backoffs, TTLs
         ├ stall detector         leases and processing timeouts
         ├ invariants             ends the process when a command has met a broken one
-        ├ rate-limit cleaner, checkpointer, retention, rates, loop lag
+        ├ rate-limit cleaner, checkpointer, retention, rates, loop lag, self-audit
         └ transports nursery     first to stop, with a deadline
 
 Leaving a nursery inside out is the shutdown plan; cancellation is the only way to stop.
@@ -26,6 +26,7 @@ from bunqueue_trio.config import Settings
 from bunqueue_trio.engine.engine import Engine, Rules
 from bunqueue_trio.engine.job import NewId
 from bunqueue_trio.errors import StoreError
+from bunqueue_trio.runtime.audit import Auditor
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.core import Core
 from bunqueue_trio.runtime.hub import Hub
@@ -81,6 +82,9 @@ class Server:
         self.journal.on_commit += [self.hub.publish, self.core.meters.committed]
         self.memory = Memory()
         self.connections = Connections()
+        self.owners: set[str] = set()
+        """The connections that may hold jobs."""
+        self.audit = Auditor(self.engine, self.journal, store, clock, self.owners, settings.audit_jobs_per_second)
         self.addresses: list[str] = []
         self.stop = trio.Event()
         """Set it to shut the server down."""
@@ -100,6 +104,9 @@ class Server:
             Child("rates", looped(self.rates)),
             Child("loop lag", looped(LoopLag(core.meters.loop_lag))),
         ]
+        if settings.audit_jobs_per_second:
+            # Whatever fails in it, the server has the work of others to do.
+            self.services.append(Child("self-audit", self.audit.run, restarts_max=1000))
 
     @property
     def tasks(self) -> list[Child]:

@@ -2,8 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from heapq import nsmallest
 
-from bunqueue_trio.config import PRUNE_ROWS
+from bunqueue_trio.config import AUDIT_DATA_BYTES, PRUNE_ROWS
+from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import Job
 from bunqueue_trio.storage.store import (
     Batch,
@@ -57,6 +59,12 @@ class MemoryStore:
         """Return a finished job that is kept; see :class:`Store`."""
         row = self._finished.get(job_id)
         return None if row is None else self._rows.finished(row)
+
+    def stored(self, after: int, upto: int, limit: int) -> list[Stored]:
+        """Return unfinished jobs as they are stored; see :class:`Store`."""
+        keys = nsmallest(limit, (seq for seq in self._jobs if after < seq <= upto))
+        rows = [self._jobs[seq] for seq in keys]
+        return [self._rows.stored((*row[:3], row[3][:AUDIT_DATA_BYTES], *row[4:])) for row in rows]
 
     def events_after(self, event_id: int, limit: int) -> list[StoredEvent]:
         """Return kept events; see :class:`Store`."""

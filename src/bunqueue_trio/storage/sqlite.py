@@ -18,7 +18,8 @@ from pathlib import Path
 
 import apsw
 
-from bunqueue_trio.config import PRUNE_ROWS
+from bunqueue_trio.config import AUDIT_DATA_BYTES, PRUNE_ROWS
+from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import Job
 from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.storage.opening import (
@@ -58,6 +59,10 @@ _REUSE = "DELETE FROM finished WHERE id=? RETURNING queue, state"
 _FINISH = f"INSERT INTO finished VALUES ({', '.join('?' * 16)})"  # noqa: S608
 _EVENTS = "INSERT INTO event_batch VALUES (?, ?, ?, ?)"
 _FIND = f"SELECT {_FINISHED} FROM finished WHERE id=?"  # noqa: S608
+_STORED = (
+    f"SELECT seq, id, queue, substr(data, 1, {AUDIT_DATA_BYTES}), options, priority, created_at, run_at, state, "  # noqa: S608
+    "place, attempts, stalls, progress, started_at, lease, note FROM job WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+)
 # What to prune is named by one JSON list. Each row that crosses from SQLite to Python takes the interpreter's
 # lock anew, and may wait for it while the commits wait for us.
 _SURPLUS = (
@@ -127,6 +132,9 @@ class SqliteStore:
         # A second connection: its reads see what is committed and never wait for the writer.
         self._reader = self._connect(apsw.SQLITE_OPEN_READONLY)
         self._reader.set_busy_timeout(_BUSY_MS)
+        # And one for the self-audit, which reads in a thread.
+        self._auditor = self._connect(apsw.SQLITE_OPEN_READONLY)
+        self._auditor.set_busy_timeout(_BUSY_MS)
         self._rows = Reader()
         rows = writer.execute("SELECT queue, state, count(*) FROM finished GROUP BY 1, 2")
         self.finished_counts: FinishedCounts = Counter({(q, s): n for q, s, n in rows})
@@ -195,6 +203,14 @@ class SqliteStore:
         with self._translated():
             row = self._reader.execute(_FIND, (job_id,)).fetchone()
         return None if row is None else self._rows.finished(row)
+
+    def stored(self, after: int, upto: int, limit: int) -> list[Stored]:
+        """Return unfinished jobs as they are on the disk; see :class:`Store`."""
+        rows = Reader()  # of its own: this may run beside the event loop
+        try:
+            return [rows.stored(row) for row in self._auditor.execute(_STORED, (after, upto, limit))]
+        except apsw.Error as error:
+            raise StoreError(str(error)) from error
 
     def events_after(self, event_id: int, limit: int) -> list[StoredEvent]:
         """Return kept events; see :class:`Store`."""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 from msgspec import Struct
 
+from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.engine import Changes
 from bunqueue_trio.engine.job import (
     DEFAULT_OPTIONS,
@@ -130,6 +131,16 @@ class Store(Protocol):
         """Return a finished job that is kept; ``removed`` is one that is not to be shown."""
         ...
 
+    def stored(self, after: int, upto: int, limit: int) -> list[Stored]:
+        """Return the first unfinished jobs with keys above ``after`` and up to ``upto``, as they are on the disk.
+
+        Of each payload only the first :data:`AUDIT_DATA_BYTES`. May be called beside everything else.
+
+        Raises:
+            StoreError: they could not be read.
+        """
+        ...
+
     def events_after(self, event_id: int, limit: int) -> list[StoredEvent]:
         """Return at most about ``limit`` kept events (whole batches) with ids above ``event_id``."""
         ...
@@ -247,6 +258,13 @@ class Reader:
             None if lease is None else _LEASE.decode(lease),
             None if note is None else _NOTE.decode(note),
         )  # fmt: skip
+
+    def stored(self, row: Row) -> Stored:
+        """Return what :meth:`Store.stored` does of a row of ``job``."""
+        try:
+            return Stored(row[0], self.unfinished(row))
+        except (ValueError, LookupError, TypeError):
+            return Stored(row[0], None)
 
     def finished(self, row: Row) -> Job:
         """Return the job of a row of ``finished`` without its key, as it was when it ended."""

@@ -97,6 +97,7 @@ class _Scrape(Collector):
         yield from self._queues()
         yield from self._histograms()
         yield from self._journal()
+        yield from self._audit()
         yield from self._process()
 
     def _jobs(self) -> Iterator[Metric]:
@@ -171,6 +172,28 @@ class _Scrape(Collector):
         )
         yield CounterMetricFamily("bunqueue_events", "Events published", server.hub.last_event_id)
         yield CounterMetricFamily("bunqueue_events_dropped", "Events missed by slow readers", server.hub.dropped)
+
+    def _audit(self) -> Iterator[Metric]:
+        audit, now = self._server.audit, self._server.clock.now()
+        yield CounterMetricFamily(
+            "bunqueue_audit_checked", "Jobs and entries that the self-audit looked at", audit.checked
+        )
+        yield CounterMetricFamily("bunqueue_audit_passes", "Passes of the self-audit over everything", audit.done)
+        faults = CounterMetricFamily(
+            "bunqueue_audit_faults", "Faults met by the self-audit, again in each pass", labels=["kind"]
+        )
+        for kind, n in audit.faults.items():
+            faults.add_metric([kind], n)
+        yield faults
+        since = self._server.started_at if audit.last_done_at is None else audit.last_done_at
+        yield GaugeMetricFamily(
+            "bunqueue_audit_age_seconds",
+            "Time since the last whole pass of the self-audit, or since the start, in s; 0 when it is off",
+            (now - since) / 1000 if audit.per_second else 0,
+        )
+        yield GaugeMetricFamily(
+            "bunqueue_audit_pass_seconds", "Time that the last whole pass took in s", audit.last_ms / 1000
+        )
 
     def _process(self) -> Iterator[Metric]:
         server = self._server

@@ -74,6 +74,7 @@ SUMMARIES = {
     "/metrics": "Read the totals.",
     "/prometheus": "Read all metrics in the Prometheus text format.",
     "/tasks": "Read how the server's own tasks are doing.",
+    "/audit": "Read what the server found when it checked itself.",
     "/health": "Read how the server is doing.",
     "/healthz": "Ask whether the process is alive.",
     "/live": "Ask whether the process is alive.",
@@ -241,6 +242,28 @@ PAGE_ANSWERS: dict[str, dict[int, tuple[str, str, _Schema]]] = {
                         lastError={"type": ["string", "null"]},
                     ),
                 },
+            ),
+        )
+    },
+    "audit": {
+        200: (
+            "The account of the self-audit.",
+            _JSON,
+            _of(
+                ok=_TRUE,
+                audit=_of(
+                    jobsPerSecond=_COUNT,
+                    checked=_COUNT,
+                    passesBegun=_COUNT,
+                    passesDone=_COUNT,
+                    lastDoneAt={"type": ["integer", "null"]},
+                    lastMs=_COUNT,
+                    faults={"type": "object", "additionalProperties": _COUNT},
+                    findings={
+                        "type": "array",
+                        "items": _of(kind=_STRING, what=_STRING, firstAt=_COUNT, lastAt=_COUNT, times=_COUNT),
+                    },
+                ),
             ),
         )
     },

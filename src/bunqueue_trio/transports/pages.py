@@ -125,6 +125,25 @@ async def _prometheus(server: Server) -> Page:
     return await prometheus(server)
 
 
+def _audit(server: Server) -> Page:
+    audit = server.audit
+    return _json(
+        {
+            "ok": True,
+            "audit": {
+                "jobsPerSecond": audit.per_second,
+                "checked": audit.checked,
+                "passesBegun": audit.begun,
+                "passesDone": audit.done,
+                "lastDoneAt": audit.last_done_at,
+                "lastMs": audit.last_ms,
+                "faults": dict(audit.faults),
+                "findings": list(audit.findings.values()),
+            },
+        }
+    )
+
+
 async def _gc(server: Server) -> Page:
     before, after = await server.memory.collect()
     return _json({"ok": True, "before": before.heap(), "after": after.heap()})
@@ -172,6 +191,7 @@ INSTANT: dict[str, Callable[[Server], Page]] = {
     "stats": _stats,
     "metrics": _metrics,
     "tasks": _tasks,
+    "audit": _audit,
     "openapi": openapi,
     "docs": docs,
     "docs-style": docs_style,

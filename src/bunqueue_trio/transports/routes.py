@@ -57,6 +57,7 @@ ROUTES = (
     Route("GET", "/metrics", "metrics"),
     Route("GET", "/prometheus", "prometheus", auth="metrics"),
     Route("GET", "/tasks", "tasks"),
+    Route("GET", "/audit", "audit"),
     Route("GET", "/health", "health", open=True),
     Route("GET", "/healthz", "live", open=True),
     Route("GET", "/live", "live", open=True),

@@ -63,12 +63,14 @@ class Session:
 
     def __enter__(self) -> Self:
         self._server.connections.ws += 1
+        self._server.owners.add(self.id)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._server.connections.ws -= 1
         self._server.hub.unsubscribe(self._subscription)
         self._core.release(self.id)
+        self._server.owners.discard(self.id)
 
     @property
     def idle(self) -> bool:

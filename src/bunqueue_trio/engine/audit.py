@@ -1,0 +1,384 @@
+"""The self-audit: looks whether everything that the engine keeps of its jobs agrees, and with the disk.
+
+Theory of operation. A pass first goes through all stored jobs in the order of their keys (:meth:`Pass.rows`):
+each is held against its job in memory, and that job against every structure that must hold it. Then it goes
+through the structures (:meth:`Pass.structures`) and holds each entry against its job. Between two calls the
+engine goes on; within one nothing changes, so each comparison is exact, and so are the counts at the end
+(``recount.py``). A fault is never a guess. What would take a search through a large heap is not told at
+once: an entry that is missing there is noticed when it would be the first.
+
+Nothing here changes anything, and nothing asserts: what is found is reported, and the engine goes on.
+"""
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Container, Iterable, Iterator
+from functools import partial
+from itertools import islice
+from typing import Any, NamedTuple
+
+from bunqueue_trio.config import AUDIT_DATA_BYTES, AUDIT_SLICE
+from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.job import UNFINISHED, Job, Lease, Note, State, deadline
+from bunqueue_trio.engine.queue import Queue
+from bunqueue_trio.engine.ready import Lane
+from bunqueue_trio.engine.recount import Recount
+from bunqueue_trio.engine.timers import Timers
+
+HEAP_SEARCHED = 5000  # entries of a heap that are looked through at once: 0.5 ms
+
+KINDS = (
+    "counts", "index", "ready", "timers", "leases", "keys", "dependents",
+    "disk_missing", "disk_extra", "disk_different", "disk_unreadable",
+)  # fmt: skip
+"""What can be wrong: the counts; the index of the jobs; their place in line; deadlines; leases and who holds
+them; unique keys; dependencies; and a row that is not there, should not be, differs, or cannot be read."""
+
+
+class Fault(NamedTuple):
+    """Something that must not be."""
+
+    kind: str
+    what: str
+
+
+class Stored(NamedTuple):
+    """An unfinished job as it is on the disk, with the first bytes of its payload; None: cannot be read."""
+
+    seq: int
+    job: Job | None
+
+
+_SAME = (
+    "id", "queue", "priority", "created_at", "run_at", "seq", "order", "state", "attempts", "stalls",
+    "progress", "started_at", "options",
+)  # fmt: skip
+
+
+class Pass:
+    """One look at everything. To be closed at its end, whatever that is.
+
+    Before :meth:`rows` is called, what the engine held when this was made must be committed.
+    """
+
+    def __init__(self, engine: Engine, connected: Container[str]) -> None:
+        self._engine = engine
+        self._connected = connected
+        self.last_seq = engine._seq
+        """The newest job that this pass looks at on the disk."""
+        self._count = engine.queues.recount = Recount(self.last_seq)
+        self._seen = array("q")
+        self._missing: set[int] = set()
+        self._countable = True
+        self.faults: list[Fault] = []
+        """What was found; whoever takes it clears it."""
+
+    def close(self) -> None:
+        """Let the engine count for itself again."""
+        self._engine.queues.recount = None
+
+    def _note(self, kind: str, what: str) -> None:
+        self.faults.append(Fault(kind, what))
+
+    # --- from the disk to the memory --------------------------------------------------------------
+
+    def rows(self, rows: Iterable[Stored], upto: int, unsettled: Container[int]) -> None:
+        """Check ``rows``: all that is stored after those of the call before and up to key ``upto``.
+
+        ``unsettled`` are the keys of the jobs whose last change may not have been on the disk when it was read.
+        """
+        jobs: list[Job] = []
+        for seq, stored in rows:
+            self._seen.append(seq)
+            if stored is None:
+                self._countable = False
+                self._note("disk_unreadable", f"row {seq} cannot be read")
+                continue
+            job = self._engine.jobs.get(stored.id)
+            if job is None or job.seq != seq or job.state not in UNFINISHED:
+                if seq not in unsettled:
+                    self._note("disk_extra", f"job {stored.id} is stored (row {seq}) and is not in memory")
+                continue
+            different = _differences(stored, job)
+            if different and seq not in unsettled:
+                self._note("disk_different", f"job {job.id}: {', '.join(different)} on the disk differ")
+            self._count.add(job.queue, job.state)
+            jobs.append(job)
+        self._count.upto = upto
+        self._places(jobs)
+
+    def _places(self, jobs: list[Job]) -> None:
+        """Hold unfinished jobs against everything that must hold them."""
+        lines: dict[tuple[str, int], list[Job]] = {}
+        armed: dict[bool, set[tuple[int, int, Job]]] = {True: set(), False: set()}
+        for job in jobs:
+            queue = self._engine.queues.get(job.queue)
+            if queue is None:
+                self._note("index", f"job {job.id} is in queue {job.queue}, which is not there")
+                continue
+            self._job(job, queue)
+            if job.state is State.WAITING:
+                lines.setdefault((job.queue, job.priority), []).append(job)
+            if job.armed is not None:
+                armed[job.state is State.ACTIVE].add((job.armed, job.seq, job))
+        for active, timers in ((False, self._engine.schedule), (True, self._engine.leases)):
+            timers.next_due()  # what is first is valid now
+            for due, _, job in _missing(timers._heap, armed[active]):
+                self._note("timers", f"job {job.id} is {job.state} and its deadline {due} is in no timer")
+        for (name, priority), members in lines.items():
+            lane = self._engine.queues[name].ready._lanes.get(priority)
+            self._standing(members, lane)
+
+    def _job(self, job: Job, queue: Queue) -> None:
+        if max(job.seq, abs(job.order)) > self._engine._seq:
+            self._note("index", f"job {job.id} has a key or place that will be given again")
+        key = job.options.unique_key
+        if key is not None and queue.keys.get(key) is not job:
+            self._note("keys", f"job {job.id} does not hold its key {key!r} in queue {job.queue}")
+        if self._lease(job):
+            due = deadline(job)
+            if job.due != due:
+                self._note("timers", f"job {job.id} is {job.state} and has the deadline {job.due} instead of {due}")
+            elif (due is None) != (job.armed is None) or (
+                due is not None and job.armed is not None and job.armed > due
+            ):
+                self._note("timers", f"job {job.id} is {job.state}, due at {due} and armed for {job.armed}")
+        self._dependencies(job)
+
+    def _lease(self, job: Job) -> bool:
+        """Check who holds ``job``; return whether its deadline can be told."""
+        lease, active = job.lease, job.state is State.ACTIVE
+        if active is not (lease is not None) or active is not (job.started_at is not None):
+            self._note("leases", f"job {job.id} is {job.state} and has {'no' if lease is None else 'a'} lease")
+            return False
+        if lease is None:
+            return True
+        if lease.owner is None:
+            if deadline(job) is None:
+                self._note("leases", f"job {job.id} is active with a lease that nobody ends")
+        elif job not in self._engine._owned.get(lease.owner, ()):
+            self._note("leases", f"job {job.id} is not among those of its connection {lease.owner}")
+        elif lease.owner not in self._connected:
+            self._note("leases", f"job {job.id} is held by connection {lease.owner}, which is gone")
+        return True
+
+    def _dependencies(self, job: Job) -> None:
+        waiting_on = (job.note and job.note.waiting_on) or ()
+        if (job.state is State.WAITING_CHILDREN) is not bool(waiting_on):
+            self._note("dependents", f"job {job.id} is {job.state} and waits for {len(waiting_on)} jobs")
+        for dependency in waiting_on:
+            if job not in self._engine._dependents._waiting.get(dependency, ()):
+                self._note("dependents", f"job {job.id} waits for {dependency}, which does not know")
+            if not self._is_unfinished(dependency):
+                self._note("dependents", f"job {job.id} waits for {dependency}, which is not unfinished")
+
+    def _standing(self, jobs: list[Job], lane: Lane | None) -> None:
+        """Check that ``jobs``, waiting in the same queue with the same priority, stand in its lane."""
+        wanted: set[tuple[int, int, Job]] = set()
+        for job in jobs:
+            if job.order == 0:
+                self._note("ready", f"job {job.id} is waiting and has no place")
+            elif lane is None:
+                self._note("ready", f"job {job.id} is waiting and stands in no line")
+            elif not _in_line(lane, job):
+                wanted.add((job.order, job.seq, job))
+        if lane is not None and wanted:
+            lane.peek()  # what is first is no blank now
+            for _, _, job in _missing(lane.heap, wanted):
+                self._note("ready", f"job {job.id} is waiting and stands in no line")
+
+    # --- from the structures to the jobs ------------------------------------------------------------
+
+    def structures(self, pending: Callable[[], int]) -> Iterator[int]:
+        """Check every entry of every structure, and at the end the counts; after all rows.
+
+        Yields how many entries were looked at since. ``pending`` tells how many changed jobs are not
+        committed yet.
+        """
+        engine = self._engine
+        for queue in list(engine.queues.values()):
+            for priority, lane in list(queue.ready._lanes.items()):
+                yield from self._line(queue, priority, lane)
+                yield from self._heap(queue, priority, lane)
+            yield from _chunked(list(queue.keys), partial(self._key, queue))
+        yield from self._timers(engine.schedule, "schedule")
+        yield from self._timers(engine.leases, "leases")
+        yield from _chunked(list(engine._dependents._waiting), self._dependents)
+        yield from _chunked(list(engine._owned), self._owner)
+        yield from _chunked(list(engine.queues.values()), self._queue)
+        self._totals(pending())
+        yield 1
+
+    def _line(self, queue: Queue, priority: int, lane: Lane) -> Iterator[int]:
+        last = 0
+        while True:
+            start = bisect_right(lane.line, last, lo=lane.head, key=_order)
+            part = lane.line[start : start + AUDIT_SLICE]
+            reached = last
+            for job in part:
+                if job is None or job.order <= reached:
+                    self._note("ready", f"the line of queue {queue.name}, priority {priority}, is out of order")
+                else:
+                    reached = job.order
+                    self._entry(queue, priority, job)
+            yield 1 + len(part)
+            if reached == last:
+                return
+            last = reached
+
+    def _heap(self, queue: Queue, priority: int, lane: Lane) -> Iterator[int]:
+        for start in range(0, len(lane.heap), AUDIT_SLICE):
+            part = lane.heap[start : start + AUDIT_SLICE]
+            for order, _, job in part:
+                if job.state is State.WAITING:
+                    if order != job.order or _in_line(lane, job):
+                        self._note("ready", f"job {job.id} stands in two places of queue {queue.name}")
+                    self._entry(queue, priority, job)
+            yield len(part)
+        if lane.heap and len(lane.heap) <= HEAP_SEARCHED:
+            if len(set(lane.heap)) != len(lane.heap):
+                self._note("ready", f"a job stands twice in queue {queue.name}, priority {priority}")
+            yield 1 + len(lane.heap) // 10
+
+    def _entry(self, queue: Queue, priority: int, job: Job) -> None:
+        """Check a job that stands in the line of ``queue`` with ``priority``; a blank may be anything."""
+        if job.state is not State.WAITING:
+            return
+        if job.queue != queue.name or job.priority != priority:
+            self._note("ready", f"job {job.id} stands in the line of queue {queue.name}, priority {priority}")
+        self._known(job, "stands in a line")
+
+    def _key(self, queue: Queue, key: str) -> None:
+        job = queue.keys.get(key)
+        if job is None:
+            return
+        if job.options.unique_key != key or job.queue != queue.name or job.state not in UNFINISHED:
+            self._note("keys", f"key {key!r} of queue {queue.name} is held by job {job.id}, {job.state}, wrongly")
+        else:
+            self._known(job, f"holds key {key!r}")
+
+    def _timers(self, timers: Timers, name: str) -> Iterator[int]:
+        for start in range(0, len(timers._heap), AUDIT_SLICE):
+            part = timers._heap[start : start + AUDIT_SLICE]
+            for when, _, job in part:
+                if timers._valid(when, job):
+                    self._known(job, "has a deadline")
+            yield len(part)
+        if timers._heap and len(timers._heap) <= HEAP_SEARCHED:
+            # A set: an entry left behind counts again once its job is armed for the same time again.
+            valid = len({entry for entry in timers._heap if timers._valid(entry[0], entry[2])})
+            if valid != len(timers):
+                self._note("timers", f"the {name} counts {len(timers)} deadlines and has {valid}")
+            yield 1 + len(timers._heap) // 10
+
+    def _dependents(self, dependency: str) -> None:
+        waiting = self._engine._dependents._waiting.get(dependency)
+        if waiting is None:
+            return
+        if not self._is_unfinished(dependency):
+            self._note("dependents", f"{len(waiting)} jobs wait for {dependency}, which is not unfinished")
+        for job in islice(waiting, AUDIT_SLICE):
+            if dependency not in ((job.note and job.note.waiting_on) or ()):
+                self._note("dependents", f"job {job.id} is noted to wait for {dependency}, and does not")
+            self._known(job, f"is noted to wait for {dependency}")
+
+    def _owner(self, owner: str) -> None:
+        for job in islice(self._engine._owned.get(owner, ()), AUDIT_SLICE):
+            if job.lease is None or job.lease.owner != owner:
+                self._note("leases", f"job {job.id} is among those of connection {owner}, and is not its")
+            self._known(job, f"is among those of connection {owner}")
+
+    def _known(self, job: Job, what: str) -> None:
+        """Check that ``job``, an entry of some structure, is a job of this engine, and is stored."""
+        if job.state not in UNFINISHED or self._engine.jobs.get(job.id) is not job:
+            self._note("index", f"job {job.id} {what} and is not among the unfinished jobs")
+        elif job.seq <= self.last_seq and job.seq not in self._missing:
+            at = bisect_left(self._seen, job.seq)
+            if at == len(self._seen) or self._seen[at] != job.seq:
+                self._missing.add(job.seq)
+                self._note("disk_missing", f"job {job.id} is in memory and has no row ({job.seq}) on the disk")
+
+    def _queue(self, queue: Queue) -> None:
+        if self._engine.queues.get(queue.name) is not queue:
+            return  # it was empty, and made room
+        ready, waiting = queue.ready, queue.counts[State.WAITING]
+        standing = sum(len(lane.line) - lane.head + len(lane.heap) for lane in ready._lanes.values())
+        if len(ready) != waiting or not len(ready) <= standing <= len(ready) + ready._blanks:
+            self._note(
+                "ready",
+                f"queue {queue.name} counts {waiting} waiting jobs, its line {len(ready)} of {standing} entries",
+            )
+        if self._told:
+            for state, n in queue.counts.items():
+                counted = self._count.numbers.get((queue.name, state), 0)
+                if n != counted:
+                    self._note("counts", f"queue {queue.name} counts {n} {state} jobs and has {counted}")
+
+    def _totals(self, pending: int) -> None:
+        engine = self._engine
+        finished = len(engine.jobs) - sum(engine.counts.values())
+        if not 0 <= finished <= pending:
+            self._note("index", f"{finished} finished jobs are kept in memory, of which {pending} are not committed")
+        if self._told:
+            totals = dict.fromkeys(UNFINISHED, 0)
+            for (_, state), n in self._count.numbers.items():
+                totals[state] += n
+            if totals != engine.counts:
+                self._note("counts", f"all queues count {_text(engine.counts)} and have {_text(totals)}")
+
+    @property
+    def _told(self) -> bool:
+        """Whether every job was met on the disk, so that the counts can be told."""
+        return self._countable and not self._missing
+
+    def _is_unfinished(self, job_id: str) -> bool:
+        job = self._engine.jobs.get(job_id)
+        return job is not None and job.state in UNFINISHED
+
+
+def _order(job: Job | None) -> int:
+    return 0 if job is None else job.order
+
+
+def _in_line(lane: Lane, job: Job) -> bool:
+    """Return whether ``job`` stands in the plain line of ``lane``, which is in order."""
+    at = bisect_left(lane.line, job.order, lo=lane.head, key=_order)
+    return at < len(lane.line) and lane.line[at] is job
+
+
+def _missing(heap: list[Any], wanted: set[Any]) -> Iterable[Any]:
+    """Return those of the entries ``wanted`` that are not in ``heap``; of a large one, what should be its first."""
+    if not wanted or len(heap) <= HEAP_SEARCHED:
+        return wanted.difference(heap) if wanted else ()
+    return [entry for entry in wanted if entry < heap[0]]
+
+
+def _chunked(items: list[Any], check: Callable[[Any], None]) -> Iterator[int]:
+    for start in range(0, len(items), AUDIT_SLICE):
+        part = items[start : start + AUDIT_SLICE]
+        for item in part:
+            check(item)
+        yield len(part)
+
+
+def _differences(stored: Job, job: Job) -> list[str]:
+    """Return what of a job is not on the disk as it is in memory."""
+    different = [name for name in _SAME if getattr(stored, name) != getattr(job, name)]
+    if stored.data != job.data[:AUDIT_DATA_BYTES]:
+        different.append("data")
+    if (stored.note or Note()) != (job.note or Note()):
+        different.append("note")
+    if _holder(stored.lease) != _holder(job.lease):
+        different.append("lease")
+    return different
+
+
+def _holder(lease: Lease | None) -> tuple[object, ...] | None:
+    """Return what of a lease is the same on the disk: a start gives that of a connection another end."""
+    if lease is None:
+        return None
+    return lease.token, lease.ttl, lease.timeout_at, lease.held, None if lease.held else lease.until
+
+
+def _text(counts: dict[State, int]) -> str:
+    return ", ".join(f"{n} {state}" for state, n in counts.items())

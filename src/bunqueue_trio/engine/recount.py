@@ -1,0 +1,33 @@
+"""Counting the unfinished jobs anew while they change, for the self-audit (``audit.py``).
+
+Jobs are counted in the order of their keys. One that changes its state while the count is under way
+matters if it has been counted already or was born after the begin: then the count moves with it. So at
+the end the count is exact, although the world never stood still.
+"""
+
+from bunqueue_trio.engine.job import UNFINISHED, Job, State
+
+
+class Recount:
+    """How many jobs of each queue are in each unfinished state, of those counted so far."""
+
+    __slots__ = ("born_after", "numbers", "upto")
+
+    def __init__(self, born_after: int) -> None:
+        self.born_after = born_after
+        """Jobs with greater keys are counted when they are born."""
+        self.upto = 0
+        """Jobs up to this key have been counted."""
+        self.numbers: dict[tuple[str, State], int] = {}
+
+    def add(self, queue: str, state: State, n: int = 1) -> None:
+        """Count ``n`` jobs more."""
+        self.numbers[queue, state] = self.numbers.get((queue, state), 0) + n
+
+    def moved(self, job: Job, before: State, to: State) -> None:
+        """Go along with a job that changes its state."""
+        if job.seq <= self.upto or job.seq > self.born_after:
+            if before in UNFINISHED:
+                self.add(job.queue, before, -1)
+            if to in UNFINISHED:
+                self.add(job.queue, to)
