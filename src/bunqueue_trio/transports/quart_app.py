@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import h11
 import trio
 from quart import Response as QuartResponse
 from quart import request, websocket
@@ -54,7 +55,10 @@ def make_app(server: Server, gateway: Gateway) -> QuartTrio:
             queue = gateway.admit_websocket(raw, _headers_of(websocket))
         except errors.Refused as refused:
             return _quart_response(gateway.error(refused, _headers_of(websocket)))
-        await websocket.accept()
+        try:
+            await websocket.accept()
+        except h11.LocalProtocolError:  # it asked for something else in the same breath: nothing can be said any more
+            return None
         with Session(server, gateway, queue, vouched=False) as session:
             await _carry(server, session)
         return None

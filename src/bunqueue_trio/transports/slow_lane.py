@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, cast
 
+import h11
 import trio
 from hypercorn.config import Config
 from hypercorn.trio.tcp_server import TCPServer
@@ -15,6 +16,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState
 from hypercorn.utils import wrap_app
 
+from bunqueue_trio import errors
 from bunqueue_trio.config import HEADER_BYTES_MAX, HEADER_TIMEOUT_S, KEEP_ALIVE_S, WRITE_TIMEOUT_S, Settings
 from bunqueue_trio.runtime.tree import Server
 from bunqueue_trio.transports.gateway import Gateway
@@ -79,13 +81,21 @@ class SlowLane:
 
     async def serve(self, stream: HandedStream, run: Callable[..., Awaitable[None]]) -> None:
         """Serve ``stream`` to its end; each request is run by calling ``run`` with the application and its arguments."""
-        await TCPServer(
+        connection = TCPServer(
             cast("AppWrapper", partial(run, self._app)),
             self._config,
             self._context,
             ConnectionState({}),
             stream,  # type: ignore[arg-type]  # it has what a TCPServer uses
-        ).run()
+        )
+        try:
+            await connection.run()
+        except Exception as error:
+            # Hypercorn answers some broken requests when h11 takes the connection for broken already: the
+            # client's doing, like a hang-up.
+            clients = trio.BrokenResourceError | trio.ClosedResourceError | h11.LocalProtocolError
+            if not all(isinstance(leaf, clients) for leaf in errors.leaves(error)):
+                raise
 
     async def stop(self) -> None:
         """End keep-alive: each connection is closed after its present request."""

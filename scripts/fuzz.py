@@ -1,0 +1,48 @@
+"""Coverage-guided fuzzing of what reads bytes: `python3 scripts/fuzz.py codec|http|websocket --seconds N`.
+
+Inputs are made by atheris (libFuzzer), which keeps what reaches new code, and judged by tests/fuzz/harness.py. It starts
+from tests/fuzz/corpus/TARGET. A failure leaves its input in build/fuzz, with the traceback on the terminal; run it again
+with `--input FILE`, and put it into the corpus when it is mended: the tests run every file there.
+"""
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import bootstrap
+
+ROOT = bootstrap.ROOT
+CORPUS = ROOT / "tests" / "fuzz" / "corpus"
+BUILD = ROOT / "build" / "fuzz"
+INPUT_MAX = 4096  # bytes; longer ones reach nothing new and are slow
+
+
+def main() -> int:
+    """Fuzz one target for a time, or run one input."""
+    parser = argparse.ArgumentParser(description="Fuzz what reads bytes, guided by coverage.")
+    parser.add_argument("target", choices=("codec", "http", "websocket"))
+    parser.add_argument("--seconds", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0, help="0: another one each time")
+    parser.add_argument("--input", type=Path, help="run this one and stop")
+    options = parser.parse_args()
+    bootstrap.reexec()
+    sys.path.insert(0, str(ROOT))
+    atheris: Any = importlib.import_module("atheris")
+    with atheris.instrument_imports(include=["bunqueue_trio.protocol", "bunqueue_trio.transports", "websockets"]):
+        run = importlib.import_module("tests.fuzz.harness").TARGETS[options.target]
+    if options.input is not None:
+        run(options.input.read_bytes())
+        return 0
+    found = BUILD / options.target
+    found.mkdir(parents=True, exist_ok=True)
+    limits = [f"-max_total_time={options.seconds}", f"-seed={options.seed}", f"-max_len={INPUT_MAX}", "-timeout=20"]
+    where = [f"-artifact_prefix={BUILD}/{options.target}-", str(found), str(CORPUS / options.target)]
+    atheris.Setup([sys.argv[0], *limits, "-verbosity=0", "-print_final_stats=1", *where], run)
+    atheris.Fuzz()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
