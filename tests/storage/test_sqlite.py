@@ -1,11 +1,13 @@
 """The SQLite store keeps the contract of all stores."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from bunqueue_trio.storage.sqlite import SqliteStore
 from bunqueue_trio.storage.store import Store
+from tests.storage.ledger import Ledger
 from tests.storage.retention_contract import EventContract, PruneContract
 from tests.storage.store_contract import JobContract
 
@@ -45,3 +47,21 @@ class TestSqliteEvents(SqlitePlace, EventContract):
 
 class TestSqliteRetention(SqlitePlace, PruneContract):
     pass
+
+
+def test_an_end_costs_the_same_however_many_queues_there_were(tmp_path: Path):
+    """The table of counts is as long as there are names of queues: a commit must not copy it."""
+
+    class Uncopied(Counter):
+        def copy(self):
+            raise AssertionError("copied")
+
+    store = SqliteStore(tmp_path / "q.db")
+    ledger = Ledger(store)
+    ledger.completed(1)
+    assert store.finished_counts == {("q", "completed"): 1}
+    store._counts = Uncopied(store._counts)
+    ledger.completed(2)
+    store._counts = Counter(store._counts)
+    assert store.finished_counts == {("q", "completed"): 3}
+    store.close()

@@ -11,7 +11,8 @@ answered, so both are right.
 """
 
 import os
-from collections import Counter
+import threading
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,7 +138,9 @@ class SqliteStore:
         self._auditor.set_busy_timeout(_BUSY_MS)
         self._rows = Reader()
         rows = writer.execute("SELECT queue, state, count(*) FROM finished GROUP BY 1, 2")
-        self.finished_counts: FinishedCounts = Counter({(q, s): n for q, s, n in rows})
+        self._counts: FinishedCounts = Counter({(q, s): n for q, s, n in rows})
+        self._added: deque[FinishedCounts] = deque()
+        self._adding = threading.Lock()  # of whoever asks: the event loop, or a thread that prunes
         self.last_event_id = self._one("SELECT coalesce(max(last_id), 0) FROM event_batch")
         self._last_fin = self._one("SELECT coalesce(max(fin), 0) FROM finished")
         self._pruned_to: dict[str, int] = {}
@@ -171,7 +174,7 @@ class SqliteStore:
 
     def commit(self, batch: Batch) -> None:
         """Write ``batch`` in one transaction; see :class:`Store`."""
-        counts = self.finished_counts.copy() if batch.finished or batch.reused_ids else None
+        added: FinishedCounts = Counter((row[1], row[2]) for row in batch.finished)
         fin = self._last_fin
         with self._translated():
             wanted = "FULL" if batch.durable else "NORMAL"
@@ -181,7 +184,7 @@ class SqliteStore:
             with transaction(self._writer):
                 write = self._writer.executemany
                 if batch.reused_ids:
-                    _uncount(counts, write(_REUSE, batch.reused_ids))
+                    added.subtract((str(queue), str(state)) for queue, state in write(_REUSE, batch.reused_ids))
                 if batch.new:
                     write(_INSERT, batch.new)
                 if batch.changed:
@@ -194,9 +197,26 @@ class SqliteStore:
                     self._writer.execute(_EVENTS, (last_id, len(events), batch.at, _RS.join(events)))
         self.last_event_id = batch.last_event_id
         self._last_fin = fin
-        if counts is not None:
-            counts.update((row[1], row[2]) for row in batch.finished)
-            self.finished_counts = counts
+        if added:
+            self._added.append(added)
+
+    @property
+    def finished_counts(self) -> FinishedCounts:
+        """How many records are kept; see :class:`Store`.
+
+        A commit only notes what it adds, since with many queues a copy costs more than the commit. Whoever asks
+        adds it up; retention does so every few seconds, so little waits.
+        """
+        with self._adding:
+            if self._added:
+                counts = self._counts.copy()
+                while self._added:
+                    for key, n in self._added.popleft().items():
+                        counts[key] += n
+                        if not counts[key]:
+                            del counts[key]  # nobody is counted as 0
+                self._counts = counts
+            return self._counts
 
     def find(self, job_id: str) -> Job | None:
         """Return a finished job that is kept; see :class:`Store`."""
@@ -261,12 +281,11 @@ class SqliteStore:
         """Delete the records that ``query`` names; return how many, and the last."""
         rows, last, keys = self._listed(query, values)
         if rows:
-            counts = self.finished_counts.copy()
             with transaction(self._writer):
-                for queue, state, n in self._writer.execute(_COUNT, (keys,)):
-                    _uncount(counts, [(queue, state)] * n)
+                counted = self._writer.execute(_COUNT, (keys,))
+                added: FinishedCounts = Counter({(queue, state): -n for queue, state, n in counted})
                 self._writer.execute(_PRUNE, (keys,))
-            self.finished_counts = counts
+            self._added.append(added)
         return rows, last
 
     def log_bytes(self) -> int:
@@ -312,13 +331,3 @@ class SqliteStore:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-def _uncount(counts: FinishedCounts | None, deleted: Iterable[tuple[object, ...]]) -> None:
-    """Take deleted records, as (queue, state), out of ``counts``; nobody is counted as 0."""
-    assert counts is not None
-    for queue, state in deleted:
-        key = (str(queue), str(state))
-        counts[key] -= 1
-        if not counts[key]:
-            del counts[key]

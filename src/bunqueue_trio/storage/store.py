@@ -111,9 +111,12 @@ class Store(Protocol):
 
     inline: bool
     """Whether every call is short enough for the event loop: no thread may be used for it."""
-    finished_counts: FinishedCounts
-    """Maintained by :meth:`commit` and :meth:`prune`; replaced, never changed in place."""
     last_event_id: int
+
+    @property
+    def finished_counts(self) -> FinishedCounts:
+        """How many records are kept, as of the last commit and :meth:`prune`; never changed in place."""
+        ...
 
     def load(self) -> Iterable[Job]:
         """Return every unfinished job."""
