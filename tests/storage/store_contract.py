@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from bunqueue_trio.config import AUDIT_DATA_BYTES
 from bunqueue_trio.engine.job import Job, Lease, Note, Options, Series, State
 from bunqueue_trio.storage.store import Store
 from tests.storage.ledger import NOW, Ledger, ended, event, facts, loaded, make_job
@@ -238,6 +239,21 @@ class JobContract:
         ledger.completed(1)
         ledger.write([make_job(9, "completed-1")], reused=["completed-1"])
         assert before == {("q", "completed"): 1}
+
+    def test_stored_jobs_come_by_key_as_they_were_written_last(self, ledger: Ledger, store: Store):
+        """What the self-audit reads: a part of the unfinished jobs, their payloads cut."""
+        jobs = [make_job(seq, data=b'"%s"' % (b"x" * 100_000)) for seq in (5, 1, 9, 3)]
+        ledger.write(jobs)
+        ledger.write(changed=[ended(jobs[2])])
+        jobs[1].attempts = 2
+        ledger.write(changed=[jobs[1]])
+        rows = store.stored(0, 100, 10)
+        assert [seq for seq, _ in rows] == [1, 3, 5]
+        assert [row.job and row.job.attempts for row in rows] == [2, 0, 0]
+        assert all(row.job is not None and len(row.job.data) == AUDIT_DATA_BYTES for row in rows)
+        assert [seq for seq, _ in store.stored(1, 4, 10)] == [3]
+        assert [seq for seq, _ in store.stored(0, 100, 2)] == [1, 3]
+        assert store.stored(5, 100, 2) == []
 
     # --- restarts -----------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.sqlite import SqliteStore
 from bunqueue_trio.storage.store import Store
 from tests.storage.ledger import Ledger
@@ -65,3 +66,11 @@ def test_an_end_costs_the_same_however_many_queues_there_were(tmp_path: Path):
     store._counts = Counter(store._counts)
     assert store.finished_counts == {("q", "completed"): 3}
     store.close()
+
+
+def test_rows_that_cannot_be_read_back_are_a_trouble_of_the_disk(tmp_path: Path):
+    """Whatever SQLite says, the self-audit must not end the server."""
+    store = SqliteStore(tmp_path / "q.db")
+    store.close()
+    with pytest.raises(StoreError):
+        store.stored(0, 1, 1)
