@@ -1,27 +1,40 @@
 """SIGKILL under load: nothing answered is lost, nothing ended comes back."""
 
-from collections.abc import Iterator
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from tests.wire.kill import kill_round
-from tests.wire.server import Server
-
-ROUNDS = 20
-
-pytestmark = pytest.mark.slow
+SCRIPT = Path(__file__).parents[2] / "scripts" / "crashtest.py"
 
 
-@pytest.fixture(scope="module")
-def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One data file for all rounds: each starts with what the kills before it left."""
-    with Server(tmp_path_factory.mktemp("kill") / "q.db") as running:
-        yield running
-        assert running.terminate() == 0
+def crashtest(*arguments: str, within_s: float) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, str(SCRIPT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=within_s, check=False)
 
 
-@pytest.mark.parametrize("seed", range(ROUNDS))
-def test_a_kill_loses_nothing_that_was_answered(victim: Server, seed: int) -> None:
-    report = kill_round(victim, seed)
-    assert report.breaches == []
-    assert report.pushed > 0
+@pytest.mark.slow
+@pytest.mark.timeout(200)  # 30 s on a quiet machine
+def test_twenty_kills_lose_nothing_that_was_answered(tmp_path: Path):
+    done = crashtest("--kills", "20", "--seed", "1", "--data", str(tmp_path), within_s=190)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "nothing was lost that was promised" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1000)  # 150 s on a quiet machine
+@pytest.mark.parametrize("mode", [[], ["--power-loss"], ["--power-loss", "--durable"]], ids=lambda mode: "".join(mode))
+def test_a_hundred_ends_lose_nothing_that_was_promised(tmp_path: Path, mode: list[str]):
+    done = crashtest("--kills", "100", "--seed", "2", "--data", str(tmp_path), *mode, within_s=990)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_wrong_usage_is_told(tmp_path: Path):
+    missing = str(tmp_path / "missing")
+    for arguments, told in ((["--data", missing], missing), (["--kills", "0"], "more than 0")):
+        done = crashtest(*arguments, within_s=30)
+        assert done.returncode == 2
+        assert told in done.stderr
