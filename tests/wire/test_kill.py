@@ -25,7 +25,7 @@ def test_twenty_kills_lose_nothing_that_was_answered(tmp_path: Path):
 
 @pytest.mark.long
 @pytest.mark.timeout(1000)  # 150 s on a quiet machine
-@pytest.mark.parametrize("mode", [[], ["--power-loss"], ["--power-loss", "--durable"]], ids=lambda mode: "".join(mode))
+@pytest.mark.parametrize("mode", [[], ["--power-loss"], ["--power-loss", "--durable"]], ids="".join)
 def test_a_hundred_ends_lose_nothing_that_was_promised(tmp_path: Path, mode: list[str]):
     done = crashtest("--kills", "100", "--seed", "2", "--data", str(tmp_path), *mode, within_s=990)
     assert done.returncode == 0, done.stdout + done.stderr
