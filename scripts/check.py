@@ -35,7 +35,7 @@ ASYNC_DISABLED = "ASYNC127,ASYNC9"
 ASYNC_DISABLED_IN_TESTS = "ASYNC114,ASYNC124"
 
 # Functions that are called by `nursery.start`, so that forgetting to wait for one is found.
-STARTABLE = "--startable-in-context-manager=serve,http,run,_host,_live,_serving,__call__"
+STARTABLE = "--startable-in-context-manager=serve,http,run,_host,_live,_serving,__call__,watch"
 
 SELECTED = {
     "fast": "not slow and not long and not bench",

@@ -92,12 +92,11 @@ class Sampler:
         lag = since("bunqueue_event_loop_lag_ms_sum") / max(1.0, since("bunqueue_event_loop_lag_ms_count"))
         latencies = sorted(tally.latencies_ms) or [0.0]
         states = {state: values.get(f'bunqueue_jobs{{state="{state}"}}', 0.0) for state in STATES}
-        log = Path(f"{data}-wal")
         sample = Sample(
             minute=(now - self._begun) / 60,
             rss_mb=self._server.rss_bytes() / 1e6,
-            db_mb=data.stat().st_size / 1e6,
-            wal_mb=log.stat().st_size / 1e6 if log.exists() else 0.0,
+            db_mb=size_mb(data),
+            wal_mb=size_mb(Path(f"{data}-wal")),
             push_p50_ms=latencies[len(latencies) // 2],
             push_p99_ms=latencies[len(latencies) * 99 // 100],
             loop_lag_ms=lag,
@@ -118,6 +117,11 @@ class Sampler:
 
 FINISHED = ("completed", "failed")
 STATES = ("waiting", "delayed", "waiting-children", "active", *FINISHED)
+
+
+def size_mb(path: Path) -> float:
+    """Return the size of a file that may not be there."""
+    return path.stat().st_size / 1e6 if path.exists() else 0.0
 
 
 def metrics(page: str) -> dict[str, float]:
@@ -141,6 +145,7 @@ async def soak(server: Server, seconds: float, rate: float, rng: random.Random) 
 
 
 def show(sample: Sample) -> None:
+    """Print a sample as a line."""
     print(
         f"{sample.minute:7.2f} min  rss {sample.rss_mb:6.1f} MB  file {sample.db_mb:6.2f} MB  log {sample.wal_mb:5.2f} MB  "
         f"push p50 {sample.push_p50_ms:6.2f} p99 {sample.push_p99_ms:7.2f} ms  lag {sample.loop_lag_ms:5.2f} ms  "
