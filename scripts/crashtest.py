@@ -39,6 +39,8 @@ STILLBORN_S = 0.7  # about how long a start takes
 DURABLE_SHARES = (0.0, 0.02, 0.1, 0.5)  # of the pushes; what is not durable has a right to be lost with the power
 # A job that is forgotten again and again is not to die of it, and clients that go on talking are not to delay a stop.
 SETTINGS = (("LOG_LEVEL", "info"), ("STALLS_MAX", "1000"), ("SHUTDOWN_GRACE_MS", "200"))
+# What a round needs and not much more: rounds cost the same from first to last, and retention works meanwhile.
+RETENTION = ("--completed-max", "10000", "--dead-max", "5000", "--events-max", "50000")
 ENDS = {"cut": 8, "kill": 1, "stop": 1}  # how a round on the simulated disk ends; a stop is followed by a cut
 
 
@@ -94,7 +96,9 @@ class Victim:
             script = str(Path(__file__).with_name("crashtest_disk.py"))
             disk, pace = "lying" if self._lying else "honest", self._rng.choice(("hasty", "calm"))
             program = [script, str(self._log), disk, pace]
-        return Kind("the server", "", (sys.executable, *program, "serve"), (*SETTINGS, ("PYTHONPATH", str(SOURCE))))
+        return Kind(
+            "the server", "", (sys.executable, *program, "serve", *RETENTION), (*SETTINGS, ("PYTHONPATH", str(SOURCE)))
+        )
 
     def end(self, how: str) -> None:
         """See it end, after a stop as it should; then cut the power, unless it was a mere kill."""
