@@ -1,5 +1,6 @@
 """SIGKILL under load: nothing answered is lost, nothing ended comes back."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,21 +15,30 @@ def crashtest(*arguments: str, within_s: float) -> "subprocess.CompletedProcess[
     return subprocess.run(command, capture_output=True, text=True, timeout=within_s, check=False)
 
 
+def answered(shown: str) -> int:
+    """How many changes the clients were told of, in a run that lost none of them."""
+    (count,) = re.findall(
+        r"^\d+ rounds, (\d+) answered changes, .* nothing was lost that was promised$", shown, re.MULTILINE
+    )
+    return int(count)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(200)  # 30 s on a quiet machine
 def test_twenty_kills_lose_nothing_that_was_answered(tmp_path: Path):
     done = crashtest("--kills", "20", "--seed", "1", "--data", str(tmp_path), within_s=190)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "nothing was lost that was promised" in done.stdout
+    assert answered(done.stdout) > 200
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.long
-@pytest.mark.timeout(1000)  # 150 s on a quiet machine
+@pytest.mark.timeout(1500)  # 200 s on a quiet machine
 @pytest.mark.parametrize("mode", [[], ["--power-loss"], ["--power-loss", "--durable"]], ids="".join)
 def test_a_hundred_ends_lose_nothing_that_was_promised(tmp_path: Path, mode: list[str]):
-    done = crashtest("--kills", "100", "--seed", "2", "--data", str(tmp_path), *mode, within_s=990)
+    done = crashtest("--kills", "100", "--seed", "2", "--data", str(tmp_path), *mode, within_s=1490)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert answered(done.stdout) > 1000
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import apsw
 import pytest
 
 from scripts.crashtest_disk import SECTOR, Disk, survivors
-from tests.wire.test_kill import crashtest
+from tests.wire.test_kill import answered, crashtest
 
 CUTS = 200
 OLD, NEW = b"o" * SECTOR * 4, b"n" * SECTOR * 4
@@ -19,15 +19,15 @@ OLD, NEW = b"o" * SECTOR * 4, b"n" * SECTOR * 4
 def test_twenty_power_cuts_lose_nothing_durable(tmp_path: Path):
     done = crashtest("--power-loss", "--kills", "20", "--seed", "3", "--data", str(tmp_path), within_s=190)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "nothing was lost that was promised" in done.stdout
+    assert answered(done.stdout) > 200
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)  # it is found in the first rounds
 def test_a_disk_that_lies_about_syncs_is_found_out(tmp_path: Path):
     """The audit can fail: durable pushes that a disk only claims to have are missed."""
     arguments = ["--lying-disk", "--durable", "--kills", "20", "--seed", "4", "--data", str(tmp_path)]
-    done = crashtest(*arguments, within_s=55)
+    done = crashtest(*arguments, within_s=110)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "BREACH: pushed with an answer" in done.stdout or "BREACH: no audit was possible" in done.stdout
     assert "with seed 4" in done.stdout
