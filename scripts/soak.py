@@ -42,8 +42,9 @@ PRUNE_EVERY_S = 2
 
 # What may be added between the end of the warm-up and the end: noise of the allocator, of checkpoints, of the machine.
 TOLERANCES = {"rss_mb": (0.05, 3.0), "db_mb": (0.05, 1.0), "wal_mb": (0.05, 4.0), "unfinished": (0.1, 100.0),
-              "finished": (0.05, 100.0), "push_p50_ms": (0.5, 2.0)}  # fmt: skip
+              "finished": (0.05, 100.0)}  # fmt: skip
 """Measurement → (share of its median, and in its own unit) that it may seem to grow by."""
+LATENCIES = ("push_p50_ms", "push_p99_ms", "loop_lag_ms")
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def growth(minutes: list[float], values: list[float]) -> float:
 
 
 def judge(samples: list[Sample]) -> list[str]:
-    """Return a line for each measurement after the warm-up; one that begins with GROWS is a failure."""
+    """Return a line for each measurement after the warm-up; all but `steady` and `seen` is a failure."""
     steady = [sample for sample in samples if sample.minute >= samples[-1].minute * WARM_UP]
     minutes = [sample.minute for sample in steady]
     lines = []
@@ -175,6 +176,9 @@ def judge(samples: list[Sample]) -> list[str]:
         allowed = max(least, share * median)
         word = "GROWS" if grown > allowed else "steady"
         lines.append(f"{word:<7}{name:<12} median {median:9.2f}  growth {grown:+8.2f}  allowed {allowed:7.2f}")
+    # Latency is told and not judged: what else the machine does has more to say in it.
+    seen = {name: statistics.median(getattr(each, name) for each in steady) for name in LATENCIES}
+    lines += [f"{'seen':<7}{name:<12} median {median:9.2f}" for name, median in seen.items()]
     last = samples[-1]
     lines.append(f"{'LOST' if last.missed_events else 'steady':<7}events missed by the watcher: {last.missed_events}")
     lines.append(f"{'REFUSED' if last.refused else 'steady':<7}pushes refused: {last.refused}")
@@ -243,7 +247,7 @@ def main() -> int:
     write(samples, options.csv, options.svg, subtitle)
     lines = judge(samples) + [f"DAMAGED {finding}" for finding in report.findings]
     print(*lines, sep="\n")
-    bad = [line for line in lines if not line.startswith("steady")]
+    bad = [line for line in lines if not line.startswith(("steady", "seen"))]
     print("nothing grows beyond the retention settings" if not bad else f"{len(bad)} findings")
     return 1 if bad else 0
 

@@ -1,0 +1,61 @@
+"""The soak runs, draws what it saw, and tells growth from noise."""
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+@pytest.fixture
+def soak(monkeypatch: pytest.MonkeyPatch):
+    """The script as a module; its neighbours are imported by their bare names."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import soak
+
+    return soak
+
+
+def samples(soak, **changes):
+    """A hundred samples with noise; `changes` gives what is added to a field by the end."""
+    rng = random.Random(1)
+    fields = dict.fromkeys(soak.Sample.__dataclass_fields__, 100.0) | {"refused": 0, "missed_events": 0}
+    return [
+        soak.Sample(**{
+            name: i if name == "minute" else value and value + rng.uniform(-3, 3) + changes.get(name, 0) * i / 100
+            for name, value in fields.items()
+        })
+        for i in range(100)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["rss_mb", "db_mb", "wal_mb", "finished"])
+def test_growth_is_told_from_noise(soak, name: str):
+    verdict = {line.split()[1]: line for line in soak.judge(samples(soak, **{name: 400.0}))}
+    assert [each for each, line in verdict.items() if line.startswith("GROWS")] == [name]
+
+
+def test_noise_alone_is_steady(soak):
+    assert all(line.startswith(("steady", "seen")) for line in soak.judge(samples(soak)))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)  # a server, ten seconds of load, and its end
+def test_a_short_soak_counts_and_draws(tmp_path: Path):
+    table, picture = tmp_path / "soak.csv", tmp_path / "soak.svg"
+    command = [sys.executable, str(SCRIPTS / "soak.py"), "--minutes", "0.15", "--rate", "50"]
+    done = subprocess.run(
+        [*command, "--data", str(tmp_path), "--csv", str(table), "--svg", str(picture)],
+        capture_output=True, text=True, timeout=110, check=False,
+    )  # fmt: skip
+    assert done.returncode in {0, 1}, done.stderr  # so short, it still grows
+    assert "steady events missed by the watcher: 0" in done.stdout, done.stdout + done.stderr
+    assert "DAMAGED" not in done.stdout
+    header, *rows = table.read_text().splitlines()
+    assert rows
+    assert float(dict(zip(header.split(","), rows[-1].split(","), strict=True))["completed_per_s"]) > 0
+    assert picture.read_text().count("<polyline") == 9
+    assert {path.name for path in tmp_path.iterdir()} == {"soak.csv", "soak.svg"}
