@@ -79,7 +79,7 @@ async def _push(peer: Peer, tally: Tally, rng: random.Random, each_s: float) -> 
 
 
 def _spec(rng: random.Random, last: str) -> Body:
-    spec: Body = {"data": "x" * rng.randrange(2 * PAYLOAD_BYTES), "maxAttempts": 2, "backoff": 500}
+    spec: Body = {"data": "x" * rng.randrange(2 * PAYLOAD_BYTES), "maxAttempts": rng.choice((1, 2)), "backoff": 500}
     spec["priority"] = rng.randrange(3)
     chance = rng.random()
     if chance < 0.05:
