@@ -248,7 +248,7 @@ def main() -> None:
     disk = Disk(Path(log), lying=disk_kind == "lying")
     os.fsync = functools.partial(disk.directory_synced, sync=os.fsync)
     if pace == "hasty":
-        for name in ("CHECKPOINT_MS", "CHECKPOINT_BYTES", "CHECKPOINT_RESTART_BYTES"):
+        for name in [name for name in vars(services) if name.startswith("CHECKPOINT_")]:
             setattr(services, name, getattr(services, name) // HASTE)
     bunqueue_trio(args=arguments, prog_name="bunqueue-trio")
 

@@ -223,6 +223,7 @@ def main() -> int:
     if minutes <= 0 or options.rate <= 0:
         parser.error("--hours, --minutes and --rate must be more than 0")
 
+    machine = describe("")
     flags = [part for name, value in RETENTION.items() for part in (f"--{name}", str(value))]
     kind = Kind(
         "the server", "", (sys.executable, "-m", "bunqueue_trio", "serve", *flags), (("PYTHONPATH", str(SOURCE)),)
@@ -238,7 +239,6 @@ def main() -> int:
             return 1
         finally:
             server.kill()
-    machine = describe("")
     subtitle = (
         f"{minutes:g} minutes at {options.rate:g} jobs/s; {machine['cores']} cores, Python {machine['python']}, "
         f"SQLite {machine['sqlite']}, {machine['date']}, {machine['commit']}; shaded: warm-up"

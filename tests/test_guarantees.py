@@ -55,7 +55,8 @@ def test_a_test_is_there(command: str):
 @pytest.mark.parametrize("command", [each for each in COMMANDS if each.startswith("bunqueue-trio ")])
 def test_a_subcommand_is_there_and_knows_its_flags(command: str):
     _, name, *arguments = shlex.split(command)
-    subcommand = main.commands[name]
+    subcommand = main.get_command(click.Context(main), name)
+    assert subcommand is not None
     options = {option for each in subcommand.params if isinstance(each, click.Option) for option in each.opts}
     for flag in [argument for argument in arguments if argument.startswith("-")]:
         known(flag, there=flag in options)
