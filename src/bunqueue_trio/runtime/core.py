@@ -1,8 +1,9 @@
 """The front door: the only caller of the engine, and the place where requests wait.
 
 A transport gives a command and gets a reply. Between two awaits everything here is one step, so there
-is no lock. Changes are answered after their commit; a pull is answered at once, but never with a job
-whose own push is not committed yet.
+is no lock. Changes are answered after their commit, and so is a look at a job that has just changed: no
+answer tells what a crash could take back. A pull is answered at once, but never with a job whose own push
+is not committed yet.
 """
 
 from collections import OrderedDict
@@ -39,7 +40,7 @@ class _Waiter:
 class Begun(Struct):
     """A command that was run: its reply is a fact once ``epoch`` is committed (0: it is one).
 
-    ``polls`` is a pull that found nothing and wants to wait.
+    ``polls`` is a pull that found nothing and wants to wait; ``refused`` is said instead of the reply.
     """
 
     command: c.Command
@@ -49,6 +50,7 @@ class Begun(Struct):
     polls: bool = False
     at: float = 0.0
     """When, by Trio's clock; moved on by the time that a long poll had nothing to take."""
+    refused: Refused | None = None
 
 
 class Core:
@@ -89,7 +91,7 @@ class Core:
         """
         kind = type(command)
         if kind in READS:
-            return Begun(command, owner, self._apply(command, owner))
+            return self._look(command, owner)
         self.journal.check()
         at = trio.current_time()
         if kind is not c.Pull and kind is not c.PullBatch:
@@ -111,7 +113,7 @@ class Core:
         """Wait until the reply to a begun command is a fact, or a job for it is there.
 
         Raises:
-            Refused: there are too many long polls.
+            Refused: there are too many long polls, or what the command began with.
         """
         reply = begun.reply
         if begun.polls:
@@ -126,6 +128,8 @@ class Core:
             if not done:
                 self.give_back(reply)
         self.note_answered(begun)
+        if begun.refused is not None:
+            raise begun.refused
         return reply
 
     def note_answered(self, begun: "Begun") -> None:
@@ -185,6 +189,20 @@ class Core:
         self._lines.clear()
 
     # --- inside ---------------------------------------------------------------------------------
+
+    def _look(self, command: Any, owner: str | None) -> Begun:
+        """Run a command that changes nothing; what it saw is a fact when the last change of its job is."""
+        begun = Begun(command, owner, r.EMPTY_PULL)
+        try:
+            begun.reply = self._apply(command, owner)
+        except Refused as refused:
+            begun.refused = refused
+        begun.epoch = self.journal.epoch_of(self._engine.jobs.get(command.id))
+        if begun.epoch and self.journal.failing is not None:
+            raise Refused(*errors.STORAGE_DOWN, retry_after=2)
+        if begun.refused is not None and not begun.epoch:
+            raise begun.refused
+        return begun
 
     def _apply(self, command: Any, owner: str | None, *, durable: bool = False) -> r.Reply:
         try:

@@ -73,6 +73,14 @@ class Journal:
         if len(self._engine.changed) >= self._pending_max:
             raise Refused(*errors.OVERLOADED, retry_after=1)
 
+    def epoch_of(self, job: Job | None) -> int:
+        """Return the batch that the last change of ``job`` waits for, 0 for none; that of no job is any."""
+        if self.gathering and (job is None or job in self._engine.changed):
+            return self._engine.epoch
+        if self._writing is not None and (job is None or job in self._writing[0].jobs):
+            return self._writing[0].epoch
+        return 0
+
     def note(self, *, durable: bool = False) -> None:
         """See to it that what the engine just did is committed; fsynced if it is ``durable``."""
         self._durable = self._durable or durable

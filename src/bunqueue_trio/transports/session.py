@@ -138,8 +138,9 @@ class Session:
             command.lock_ttl = self._server.settings.lease_ms
         begun = self._core.begin(command, self.id)
         if not begun.polls:
+            reply = begun.reply if begun.refused is None else r.ErrorReply(error=str(begun.refused))
             # Without an epoch it is answered, and timed, already.
-            self._reply(begun.epoch, begun.reply, command.req_id, begun if begun.epoch else None)
+            self._reply(begun.epoch, reply, command.req_id, begun if begun.epoch else None)
         elif self._polls >= SESSION_POLLS_MAX:
             raise errors.OVERLOADED.refuse()
         else:
