@@ -2,17 +2,22 @@
 
 from typing import TYPE_CHECKING, Any
 
+from bunqueue_trio.errors import BunqueueError, ConnectionLost, JobFailed, Refused, ServerUnavailable
+
 if TYPE_CHECKING:
-    from bunqueue_trio.client import Client, Job, Worker
+    from bunqueue_trio.client import Client, Job, JobInfo, Worker
 
 __version__ = "0.1.0"
 
-__all__ = ["Client", "Job", "Worker", "__version__"]
+__all__ = [
+    "BunqueueError", "Client", "ConnectionLost", "Job", "JobFailed", "JobInfo", "Refused", "ServerUnavailable",
+    "Worker", "__version__",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     """Import the client when it is asked for: the server does not need it, nor the client the server."""
-    if name in ("Client", "Job", "Worker"):
+    if name in ("Client", "Job", "JobInfo", "Worker"):
         from bunqueue_trio import client
 
         return getattr(client, name)

@@ -1,7 +1,8 @@
-"""The error table: one row per refusal, with its HTTP status and contract text.
+"""What can go wrong, by whose fault it is, and the table of refusals with HTTP status and contract text.
 
-A refusal is the caller's fault or a passing condition of the server, and has changed nothing.
-A broken invariant is an ``AssertionError`` and never appears here.
+The clients raise a :class:`BunqueueError`: ``Refused`` is the caller's fault, ``ServerUnavailable`` the
+server's, ``ConnectionLost`` nobody's, ``JobFailed`` the job's. The server itself raises ``Refused`` only:
+a refusal, for good or for now, has changed nothing. A broken invariant is an ``AssertionError``.
 """
 
 from typing import NamedTuple
@@ -18,17 +19,44 @@ class Fault(NamedTuple):
         return Refused(self.status, self.message.format(*details) if details else self.message)
 
 
-class Refused(Exception):
-    """The request cannot be honoured; nothing was changed.
+class BunqueueError(Exception):
+    """Anything that a client of a server raises about what was asked."""
 
-    ``status`` is the HTTP status, ``str(error)`` the text for the client, and
-    ``retry_after`` the seconds after which a repeat may succeed, or None.
+
+class Refused(BunqueueError):
+    """The caller's fault: the request cannot be honoured, and would be refused again. Nothing was changed.
+
+    ``status`` is the HTTP status and ``str(error)`` the text for the client. Inside the server it is a
+    passing refusal too, and ``retry_after`` the seconds after which a repeat may succeed.
     """
 
     def __init__(self, status: int, message: str, *, retry_after: int | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.retry_after = retry_after
+
+
+class ServerUnavailable(BunqueueError):
+    """The server's fault, and a passing one: nothing was changed, and the same may succeed later.
+
+    ``retry_after``: in so many seconds, where the server says so.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ConnectionLost(BunqueueError):
+    """Nobody's fault: the connection broke after something was sent, and whether it took effect is unknown."""
+
+
+class JobFailed(BunqueueError):
+    """The fault of the job that was waited for: it ended without a result; ``str(error)`` is its last error."""
+
+    def __init__(self, job_id: str, error: str) -> None:
+        super().__init__(error)
+        self.job_id = job_id
 
 
 INVALID_JSON_BODY = Fault(400, "Invalid JSON body")

@@ -4,35 +4,23 @@ The same names and seconds as :class:`bunqueue_trio.Client`, as far as HTTP goes
 here: what was pulled has a lease of 5 minutes, or as long as ``lease`` says.
 """
 
-import json
+import ssl
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 from urllib.parse import quote
 
 import httpx
+import msgspec
 import uuid_utils
 
-from bunqueue_trio.errors import Refused
+from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
+from bunqueue_trio.protocol.options import PushOptions, push_fields, to_ms
+from bunqueue_trio.protocol.replies import fence
+
+__all__ = ["ConnectionLost", "Refused", "ServerUnavailable", "SyncClient", "SyncJob"]
 
 DEFAULT_URL = "http://localhost:6790"
 TIMEOUT_S = 30.0
-_SPEC = {
-    "priority", "delay", "max_attempts", "backoff", "ttl", "timeout", "unique_key", "job_id", "tags", "group_id",
-    "lifo", "remove_on_complete", "remove_on_fail", "durable", "depends_on", "repeat_every", "repeat_limit",
-}  # fmt: skip
-_SECONDS = {"delay", "backoff", "ttl", "timeout", "repeat_every"}
-
-
-class ServerUnavailable(Exception):
-    """The server's fault, and a passing one: nothing was changed. ``retry_after``: seconds, where it says so."""
-
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
-
-
-class ConnectionLost(Exception):
-    """Nobody's fault: the request was sent and not answered, and whether it took effect is unknown."""
 
 
 class SyncJob:
@@ -48,6 +36,16 @@ class SyncJob:
         self.attempts: int = fields["attempts"]
         self.max_attempts: int = fields["maxAttempts"]
         self.token = token
+
+    @property
+    def attempt(self) -> int:
+        """Which try this is, from 1."""
+        return self.attempts + 1
+
+    @property
+    def fence(self) -> int:
+        """The fencing number: greater for each later delivery of the job; fits 63 bits."""
+        return fence(self.token)
 
     def ack(self, result: Any = None) -> None:
         """Complete it."""
@@ -65,12 +63,13 @@ class SyncClient:
     """A client of the server at ``url``, ``http(s)://host:port`` or ``unix:/path``; close it, or use ``with``.
 
     Not one of its commands is repeated by itself. After :class:`ConnectionLost` a push may be repeated with
-    the same ``job_id``.
+    the same ``job_id``. ``tls`` is the context for ``https://``; without one the certificates of the system
+    are trusted.
     """
 
     def __init__(
-        self, url: str = DEFAULT_URL, *, token: str | None = None, timeout: float = TIMEOUT_S,
-        transport: httpx.BaseTransport | None = None,
+        self, url: str = DEFAULT_URL, *, token: str | None = None, tls: ssl.SSLContext | None = None,
+        timeout: float = TIMEOUT_S, transport: httpx.BaseTransport | None = None,
     ) -> None:  # fmt: skip
         if url.startswith("unix:"):
             transport, url = httpx.HTTPTransport(uds=url.removeprefix("unix:")), "http://localhost"
@@ -78,7 +77,7 @@ class SyncClient:
         self._timeout = timeout
         self._http = httpx.Client(
             base_url=url, headers=headers, timeout=timeout, trust_env=False, transport=transport,
-            verify=url.startswith("https"),
+            verify=(tls or ssl.create_default_context()) if url.startswith("https") else False,
         )  # fmt: skip
 
     def __enter__(self) -> Self:
@@ -93,26 +92,25 @@ class SyncClient:
         """Close its connections."""
         self._http.close()
 
-    def push(self, queue: str, data: Any = None, **options: Any) -> str:
+    def push(self, queue: str, data: Any = None, **options: Unpack[PushOptions]) -> str:
         """Add a job and return its id; ``options`` as for :meth:`bunqueue_trio.Client.push`.
 
         Raises:
             TypeError: there is no such option.
             ConnectionLost: its note has the job_id to repeat it with.
         """
-        job_id = options.setdefault("job_id", str(uuid_utils.uuid7()))
-        body = {"data": data} | _fields(options)
+        body = push_fields(data, options, lambda: str(uuid_utils.uuid7()))
         try:
             return str(self._ask("POST", f"/queues/{_quoted(queue)}/jobs", body)["id"])
         except ConnectionLost as lost:
-            lost.add_note(f"job_id={job_id!r}")
+            lost.add_note(f"job_id={body['jobId']!r}")
             raise
 
     def pull(self, queue: str, *, timeout: float = 0, lease: float | None = None) -> SyncJob | None:
         """Take the next job, waiting up to ``timeout`` seconds (at most 60) for one."""
-        query: dict[str, Any] = {"timeout": round(timeout * 1000)}
+        query: dict[str, Any] = {"timeout": to_ms(timeout)}
         if lease is not None:
-            query["lockTtl"] = round(lease * 1000)
+            query["lockTtl"] = to_ms(lease)
         reply = self._ask("GET", f"/queues/{_quoted(queue)}/jobs", query=query, waits=timeout)
         return None if reply.get("job") is None else SyncJob(self, reply["job"], reply["token"])
 
@@ -150,11 +148,14 @@ class SyncClient:
         self, method: str, path: str, body: dict[str, Any] | None = None, *, query: dict[str, Any] | None = None,
         waits: float = 0,
     ) -> dict[str, Any]:  # fmt: skip
-        content = None if body is None else json.dumps(body, allow_nan=False).encode()
+        content = None if body is None else msgspec.json.encode(body)
         try:
             response = self._http.request(method, path, content=content, params=query, timeout=self._timeout + waits)
             reply = response.json()
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            if (untrusted := _untrusted(error)) is not None:
+                message = f"{self._http.base_url}: {untrusted.verify_message}: its certificate is not trusted"
+                raise Refused(400, message) from None
             raise ServerUnavailable(f"{self._http.base_url}: {str(error) or 'no answer'}") from None
         except httpx.TransportError as error:
             raise ConnectionLost(f"{method} {path} was sent: {str(error) or type(error).__name__}") from None
@@ -169,17 +170,11 @@ class SyncClient:
         raise Refused(response.status_code, text)
 
 
-def _fields(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of a push as the fields of its body."""
-    if unknown := options.keys() - _SPEC:
-        raise TypeError(f"push() has no option {min(unknown)!r}")
-    fields: dict[str, Any] = {}
-    for name, value in options.items():
-        if value is not None:
-            first, *rest = name.split("_")
-            fields[first + "".join(map(str.capitalize, rest))] = round(value * 1000) if name in _SECONDS else value
-    every, limit = fields.pop("repeatEvery", None), fields.pop("repeatLimit", None)
-    return fields if every is None else fields | {"repeat": {"every": every, "limit": limit}}
+def _untrusted(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
+    """Return what was wrong with the server's certificate, if that is behind ``error``."""
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _quoted(name: str) -> str:

@@ -1,11 +1,10 @@
-"""A server in virtual time (`bunqueue`), and a real one in a process (`server`)."""
+"""A real server in a process (`server`); the one in virtual time (`bunqueue`) comes with the package."""
 
 import pytest
 
-from bunqueue_trio.testing.plugin import bunqueue, pytest_collection_modifyitems
 from tests.wire.conftest import fresh, queue, server
 
-__all__ = ["bunqueue", "fresh", "pytest_collection_modifyitems", "queue", "server"]
+__all__ = ["fresh", "queue", "server"]
 
 
 @pytest.fixture(autouse=True)

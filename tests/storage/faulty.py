@@ -66,6 +66,9 @@ class FaultyStore:
     def last_event_id(self) -> int:
         return self.inner.last_event_id
 
+    def last_event_at(self) -> int:
+        return self.inner.last_event_at()
+
     @property
     def written(self) -> list[int]:
         """The epochs that were committed, in order."""

@@ -1,12 +1,13 @@
 """The client of a running server, and the worker on top of it. Both speak WebSocket, on Trio."""
 
 from bunqueue_trio.client.client import Client
-from bunqueue_trio.client.errors import ConnectionLost, JobFailed, ServerUnavailable
 from bunqueue_trio.client.events import EventStream
 from bunqueue_trio.client.jobs import Job, JobInfo
 from bunqueue_trio.client.worker import Worker
-from bunqueue_trio.errors import Refused
+from bunqueue_trio.errors import BunqueueError, ConnectionLost, JobFailed, Refused, ServerUnavailable
+from bunqueue_trio.protocol.options import JobSpec, PushOptions
 
 __all__ = [
-    "Client", "ConnectionLost", "EventStream", "Job", "JobFailed", "JobInfo", "Refused", "ServerUnavailable", "Worker",
+    "BunqueueError", "Client", "ConnectionLost", "EventStream", "Job", "JobFailed", "JobInfo", "JobSpec",
+    "PushOptions", "Refused", "ServerUnavailable", "Worker",
 ]  # fmt: skip

@@ -5,11 +5,13 @@ connection only where that cannot do harm; elsewhere :class:`ConnectionLost` say
 """
 
 import math
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from random import Random  # noqa: TID251 - jitter; a test hands in its own
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
+from uuid import UUID
 
 import msgspec
 import trio
@@ -17,14 +19,13 @@ import uuid_utils
 from msgspec import Struct
 
 from bunqueue_trio.client.connection import Connect, websocket
-from bunqueue_trio.client.errors import ConnectionLost, JobFailed, ServerUnavailable
 from bunqueue_trio.client.events import EventStream, Streams
 from bunqueue_trio.client.jobs import Job, JobInfo, decode, encoded
 from bunqueue_trio.client.link import Again, Link, Lost, give_back
-from bunqueue_trio.client.options import Spec, push_fields, to_ms
-from bunqueue_trio.errors import JOB_NOT_FOUND, Refused
+from bunqueue_trio.errors import JOB_NOT_FOUND, ConnectionLost, JobFailed, Refused, ServerUnavailable
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.events import Event
+from bunqueue_trio.protocol.options import JobSpec, PushOptions, push_fields, to_ms
 
 DEFAULT_URL = "ws://localhost:6790"
 PATIENCE_S = 30.0  # a restart of the server, with a large file to read
@@ -41,18 +42,20 @@ class Client:
     """A connection to the server at ``url`` that mends itself. Use as an async context manager.
 
     Entering does not wait for the server; commands do, up to ``patience`` seconds. ``queue`` limits what
-    :meth:`events` and :meth:`wait` see to one queue. At most ``in_flight`` commands are under way.
+    :meth:`events` and :meth:`wait` see to one queue. At most ``in_flight`` commands are under way. ``tls``
+    is the context for ``wss://``; without one the certificates of the system are trusted.
     """
 
     def __init__(
-        self, url: str = DEFAULT_URL, *, token: str | None = None, queue: str | None = None,
-        patience: float = PATIENCE_S, in_flight: int = IN_FLIGHT, connect: Connect | None = None,
-        random: Random | None = None,
+        self, url: str = DEFAULT_URL, *, token: str | None = None, tls: ssl.SSLContext | None = None,
+        queue: str | None = None, patience: float = PATIENCE_S, in_flight: int = IN_FLIGHT,
+        connect: Connect | None = None, random: Random | None = None,
     ) -> None:  # fmt: skip
-        self._connect = connect or websocket(url, token)
+        self._connect = connect or websocket(url, token, tls)
         self._queue = queue
         self._patience = patience
         self._slots = trio.Semaphore(in_flight)
+        self._repeatable = random is not None
         self._random = random or Random()  # noqa: S311 - jitter
         self._streams = Streams()
         self._link: Link | None = None
@@ -88,8 +91,8 @@ class Client:
 
     # --- producers --------------------------------------------------------------------------------
 
-    async def push(self, queue: str, data: Any = None, **options: Any) -> str:
-        """Add a job and return its id; ``options`` are the fields of :class:`Spec`.
+    async def push(self, queue: str, data: Any = None, **options: Unpack[PushOptions]) -> str:
+        """Add a job and return its id.
 
         A push that was cut off is looked up, and repeated if it did not arrive.
 
@@ -98,16 +101,15 @@ class Client:
             ServerUnavailable: not now, and nothing was added.
             ConnectionLost: it may have been added: only for a ``job_id`` of your own or ``remove_on_…``.
         """
-        spec = Spec(data, **options)
-        fields = push_fields(spec, self._new_id)
-        return (await self._push([spec], [fields], partial(self._push_one, queue, fields)))[0]
+        fields = push_fields(data, options, self._new_id)
+        return (await self._push([options], [fields], partial(self._push_one, queue, fields)))[0]
 
-    async def push_many(self, queue: str, jobs: Iterable[Spec | Mapping[str, Any]]) -> list[str]:
-        """Add jobs, all or none, and return their ids. A mapping is the arguments of :class:`Spec`."""
-        specs = [job if isinstance(job, Spec) else Spec(**job) for job in jobs]
+    async def push_many(self, queue: str, jobs: Iterable[JobSpec]) -> list[str]:
+        """Add jobs, each with its ``data`` and the options of :meth:`push`, all or none; return their ids."""
+        specs: list[dict[str, Any]] = [dict(job) for job in jobs]
         if not specs:
             return []
-        fields = [push_fields(spec, self._new_id) for spec in specs]
+        fields = [push_fields(spec.pop("data", None), spec, self._new_id) for spec in specs]
         return await self._push(specs, fields, partial(self._push_all, queue, fields))
 
     # --- consumers --------------------------------------------------------------------------------
@@ -118,7 +120,7 @@ class Client:
         *,
         timeout: float = 0,  # noqa: ASYNC109 - the server waits
         lease: float | None = None,
-    ) -> Job | None:
+    ) -> Job[Any] | None:
         """Take the next job, waiting up to ``timeout`` seconds (at most 60) for one.
 
         It is ours until this connection ends, or ``lease`` seconds without a heartbeat. Cancelled while
@@ -132,7 +134,7 @@ class Client:
     async def pull_many(
         self, queue: str, count: int, *, timeout: float = 0, lease: float | None = None,  # noqa: ASYNC109
         give_back: bool = True,
-    ) -> list[Job]:  # fmt: skip
+    ) -> list[Job[Any]]:  # fmt: skip
         """Take up to ``count`` jobs; see :meth:`pull`. Without ``give_back`` they stay with the connection."""
         reply = await self._call(
             r.PullBatchReply, "PULLB", Again.FREELY, give_back=give_back,
@@ -256,12 +258,14 @@ class Client:
         return (await self._call(r.PushBatchReply, "PUSHB", Again.NEVER, queue=queue, jobs=jobs)).ids
 
     async def _push(
-        self, specs: list[Spec], fields: list[dict[str, Any]], send: Callable[[], Awaitable[list[str]]]
-    ) -> list[str]:
+        self, options: Sequence[Mapping[str, Any]], fields: list[dict[str, Any]],
+        send: Callable[[], Awaitable[list[str]]],
+    ) -> list[str]:  # fmt: skip
         """Send a push until it is known to have arrived; all of its jobs arrive together."""
-        generated = all(spec.job_id is None for spec in specs)
-        keyed = any(spec.unique_key is not None for spec in specs)
-        forgotten = any(spec.remove_on_complete or spec.remove_on_fail for spec in specs)
+        ids: list[str] = [job["jobId"] for job in fields]
+        generated = all(job.get("job_id") is None for job in options)
+        keyed = any(job.get("unique_key") is not None for job in options)
+        forgotten = any(job.get("remove_on_complete") or job.get("remove_on_fail") for job in options)
         lost: ConnectionLost | None = None
         while True:
             try:
@@ -272,15 +276,13 @@ class Client:
                 if lost is None:
                     raise
                 raise lost from None
-            if keyed:
-                continue  # the holder of the key answers for it
-            try:
-                state = await self._state_or_none(fields[0]["jobId"])
+            try:  # one of them stands for all, but those whose key another job had are not there
+                states = [await self._state_or_none(job_id) for job_id in (ids if keyed else ids[:1])]
             except ServerUnavailable:
                 raise lost from None
-            if state is not None and (generated or state not in _FINISHED):
-                return [job["jobId"] for job in fields]
-            if state is not None or forgotten:
+            if all(state is not None and (generated or state not in _FINISHED) for state in states):
+                return ids
+            if forgotten or any(state is not None for state in states):
                 raise lost
 
     async def _state(self, job_id: str) -> r.StateReply:
@@ -295,6 +297,8 @@ class Client:
             return None
 
     def _new_id(self) -> str:
+        if self._repeatable:  # the clock is not
+            return str(UUID(int=self._random.getrandbits(128), version=4))
         return str(uuid_utils.uuid7())
 
     async def _call(self, kind: type[R], command: str, again: Again, *, give_back: bool = True, **fields: Any) -> R:

@@ -124,11 +124,17 @@ async def _open(url: str, tls: ssl.SSLContext | None) -> trio.SocketStream:  # o
                 raise Refused(400, f"{url!r} is not ws://host:port, wss://host:port or unix:/path")
             if parts.scheme == "ws":
                 return await trio.open_tcp_stream(parts.hostname, parts.port or 80)
-            return await trio.open_ssl_over_tcp_stream(  # type: ignore[return-value]
+            stream = await trio.open_ssl_over_tcp_stream(
                 parts.hostname, parts.port or 443, https_compatible=True, ssl_context=tls
             )
+            await stream.do_handshake()
+            return stream  # type: ignore[return-value]
     except (OSError, trio.TooSlowError) as error:
         raise ConnectionError(f"{url}: {str(error) or 'no answer'}") from None
+    except trio.BrokenResourceError as broken:  # that is how the stream tells any trouble of TLS
+        if isinstance(broken.__cause__, ssl.SSLCertVerificationError):
+            raise Refused(400, f"{url}: {broken.__cause__.verify_message}: its certificate is not trusted") from None
+        raise ConnectionError(f"{url}: TLS failed: {broken.__cause__ or 'the connection was closed'}") from None
 
 
 async def _close(socket: ws.WebSocketConnection) -> None:

@@ -2,15 +2,24 @@
 
 import json
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
 
 import msgspec
 from msgspec import Raw
+from msgspec.json import Decoder
 
-from bunqueue_trio.protocol.replies import DeliveredJob, JobView
+from bunqueue_trio.protocol.replies import DeliveredJob, JobView, fence
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # a default for it is of Python 3.13; type checkers bring this with them
+
     from bunqueue_trio.client.client import Client
+
+    T = TypeVar("T", default=Any)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 
 def decode(raw: Raw | bytes) -> Any:
@@ -30,25 +39,58 @@ def encoded(value: Any) -> Raw | None:
     return None if value is None else Raw(msgspec.json.encode(value))
 
 
-class Job:
-    """A job that was pulled; ``token`` proves that it is ours, ``raw`` is its payload as it was pushed."""
+class Job(Generic[T]):
+    """A job that was pulled. ``Job[Email]`` is one whose payload is read as an ``Email``; see :class:`Worker`."""
+
+    id: str
+    queue: str
+    raw: bytes
+    """The payload as it was pushed."""
+    priority: int
+    created_at: float
+    attempts: int
+    """Failed tries so far."""
+    max_attempts: int
+    token: str
+    """Proves that it is ours."""
 
     def __init__(self, client: "Client", view: DeliveredJob, token: str) -> None:
         self._client = client
+        self._decoder: Decoder[T] | None = None
         self.id = view.id
         self.queue = view.queue
         self.raw = bytes(view.data)
         self.priority = view.priority
         self.created_at = view.created_at / 1000
         self.attempts = view.attempts
-        """Failed tries so far."""
         self.max_attempts = view.max_attempts
         self.token = token
 
+    def read_with(self, decoder: Decoder[T] | None) -> None:
+        """Let ``decoder`` read the payload, when it is asked for."""
+        self._decoder = decoder
+
     @cached_property
-    def data(self) -> Any:
-        """The payload."""
-        return decode(self.raw)
+    def data(self) -> T:
+        """The payload.
+
+        Raises:
+            msgspec.ValidationError: it is not what the handler asks for.
+        """
+        if self._decoder is not None:
+            return self._decoder.decode(self.raw)
+        data: T = decode(self.raw)
+        return data
+
+    @property
+    def attempt(self) -> int:
+        """Which try this is, from 1. A try that ended without a verdict, by a crash or a cut, has not counted."""
+        return self.attempts + 1
+
+    @property
+    def fence(self) -> int:
+        """The fencing number: greater for each later delivery of the job; fits 63 bits. See :func:`fence`."""
+        return fence(self.token)
 
     async def ack(self, result: Any = None) -> None:
         """Complete it; a worker does this with what its handler returns."""
@@ -73,10 +115,24 @@ class Job:
 class JobInfo:
     """What the server knows of a job; times in seconds since the epoch."""
 
+    id: str
+    queue: str
+    data: Any
+    priority: int
+    created_at: float
+    run_at: float
+    started_at: float | None
+    completed_at: float | None
+    attempts: int
+    max_attempts: int
+    backoff: float
+    progress: int | float
+    tags: list[str]
+
     def __init__(self, view: JobView) -> None:
         self.id = view.id
         self.queue = view.queue
-        self.data: Any = decode(view.data)
+        self.data = decode(view.data)
         self.priority = view.priority
         self.created_at = view.created_at / 1000
         self.run_at = view.run_at / 1000

@@ -11,7 +11,7 @@ from msgspec import Raw, Struct
 
 from bunqueue_trio import errors
 from bunqueue_trio.client.connection import MESSAGE_MAX, Closed, Connection
-from bunqueue_trio.client.errors import refusal
+from bunqueue_trio.errors import Refused, ServerUnavailable
 from bunqueue_trio.protocol.events import EVENT_TYPES, Event
 
 ANSWER_S = 20.0  # a server that owes an answer to a ping for so long is gone
@@ -58,6 +58,17 @@ class _Question:
         self.failure: Exception | None = None
         self.sent = False
         self.abandoned: Callable[[bytes], None] | None = None
+
+
+_PASSING = {fault.message for fault in (errors.STORAGE_DOWN, errors.OVERLOADED, errors.SHUTTING_DOWN)}
+_STATUS = {fault.message: fault.status for fault in vars(errors).values() if isinstance(fault, errors.Fault)}
+
+
+def _refusal(text: str) -> Exception:
+    """Return the exception for an error text of the server, which over WebSocket carries no status."""
+    if text in _PASSING:
+        return ServerUnavailable(text)
+    return Refused(_STATUS.get(text, 400), text)
 
 
 class Link:
@@ -129,7 +140,7 @@ class Link:
         message = {"cmd": command} | {k: v for k, v in fields.items() if v is not None} | {"reqId": number}
         question = _Question(_encode(message))
         if len(question.message) > MESSAGE_MAX:
-            raise errors.Refused(413, f"a message of {len(question.message):,} bytes is larger than any server takes")
+            raise Refused(413, f"a message of {len(question.message):,} bytes is larger than any server takes")
         self._last_id = number
         self._questions[number] = question
         self._outgoing.append(question)
@@ -168,7 +179,7 @@ class Link:
             if question is None:
                 continue
             if not head.ok:
-                question.failure = refusal(head.error or "refused")
+                question.failure = _refusal(head.error or "refused")
             elif question.abandoned is not None:
                 question.abandoned(message)
             question.answer = message

@@ -1,13 +1,14 @@
 """How jobs went, on the way to the server: acks in batches, each outcome until the server has it or refuses it."""
 
+from typing import Any
+
 import structlog
 import trio
 from msgspec import Raw
 
 from bunqueue_trio.client.client import Client
-from bunqueue_trio.client.errors import ConnectionLost, ServerUnavailable
 from bunqueue_trio.client.jobs import Job
-from bunqueue_trio.errors import Refused
+from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
 
 _log = structlog.get_logger()
 
@@ -21,18 +22,18 @@ class Reporter:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._acks: list[tuple[Job, Raw | None]] = []
-        self._fails: list[tuple[Job, str]] = []
+        self._acks: list[tuple[Job[Any], Raw | None]] = []
+        self._fails: list[tuple[Job[Any], str]] = []
         self._ring = trio.Event()
         self._idle = trio.Event()
         self._idle.set()
 
-    def ack(self, job: Job, result: Raw | None) -> None:
+    def ack(self, job: Job[Any], result: Raw | None) -> None:
         """Report that ``job`` is done."""
         self._acks.append((job, result))
         self._wake()
 
-    def fail(self, job: Job, error: str) -> None:
+    def fail(self, job: Job[Any], error: str) -> None:
         """Report that it is not."""
         self._fails.append((job, error))
         self._wake()
@@ -89,7 +90,7 @@ class Reporter:
                     _log.info("jobs were not ours any more when they were done", jobs=ignored)
                 return
 
-    async def _send_fail(self, job: Job, error: str) -> None:
+    async def _send_fail(self, job: Job[Any], error: str) -> None:
         while True:
             try:
                 await self._client.fail(job.id, error, token=job.token)

@@ -12,20 +12,22 @@ Leaving it closes the connection, and the server gives what was not reported to 
 
 import inspect
 import math
+import ssl
 import traceback
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, TypeVar
+from random import Random  # noqa: TID251 - jitter; a test hands in its own
+from typing import Any, TypeVar, get_args, get_origin
 
 import structlog
 import trio
+from msgspec.json import Decoder
 
 from bunqueue_trio.client.client import DEFAULT_URL, Client
 from bunqueue_trio.client.connection import Connect
-from bunqueue_trio.client.errors import ConnectionLost, ServerUnavailable
 from bunqueue_trio.client.jobs import Job, encoded
 from bunqueue_trio.client.reports import Reporter
-from bunqueue_trio.errors import Refused
+from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
 
 _log = structlog.get_logger()
 
@@ -36,7 +38,7 @@ PULL_MAX = 1000  # the most that one pull may ask for
 RETRY_S = 1.0  # before a server that is in trouble is asked again
 ERROR_MAX = 65_536
 
-Handler = Callable[[Job], Any]
+Handler = Callable[[Job[Any]], Any]
 H = TypeVar("H", bound=Handler)
 
 
@@ -45,7 +47,7 @@ class _Run:
 
     __slots__ = ("job", "scope")
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job[Any]) -> None:
         self.job = job
         self.scope = trio.CancelScope()
 
@@ -53,21 +55,28 @@ class _Run:
 class Worker:
     """Runs up to ``concurrency`` jobs of ``queue`` at once.
 
+    A handler whose parameter is a ``Job[Email]`` gets jobs whose payload is read as an ``Email``: a msgspec
+    struct, a dataclass, a typed dictionary, or what else msgspec can check.
+
     ``timeout``: seconds after which a handler is cancelled and its job has failed. ``grace``: seconds that
     handlers get to finish at a stop; the jobs of those that do not go back, at no attempt.
     """
 
     def __init__(
-        self, queue: str, url: str = DEFAULT_URL, *, token: str | None = None, concurrency: int = 10,
-        timeout: float = math.inf, grace: float = 30.0, connect: Connect | None = None,
+        self, queue: str, url: str = DEFAULT_URL, *, token: str | None = None, tls: ssl.SSLContext | None = None,
+        concurrency: int = 10, timeout: float = math.inf, grace: float = 30.0, connect: Connect | None = None,
+        random: Random | None = None,
     ) -> None:  # fmt: skip
         self.queue = queue
         self.timeout = timeout
         self.grace = grace
         self.url = url
         self.token = token
+        self.tls = tls
         self._connect = connect
-        self._handle: Callable[[Job], Awaitable[Any]] | None = None
+        self._random = random
+        self._handle: Callable[[Job[Any]], Awaitable[Any]] | None = None
+        self._decoder: Decoder[Any] | None = None
         self._runs: dict[str, _Run] = {}  # by lock token: a job may come back while its lost run still ends
         self.set_concurrency(concurrency)
         self._changed = trio.Event()
@@ -78,7 +87,11 @@ class Worker:
 
         What it returns is the result. When it raises, the attempt has failed. It is cancelled when the job is
         cancelled, or is not ours any more; a thread cannot be, it is left to end by itself.
+
+        Raises:
+            TypeError: msgspec cannot read what its ``Job[…]`` names, or the name is not known.
         """
+        self._decoder = _payload_decoder(function)
         if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004 - asked of its type
             self._handle = function
         else:
@@ -112,8 +125,8 @@ class Worker:
         if self._handle is None:
             raise RuntimeError("the worker has no handler: decorate a function with @worker.handler")
         client = Client(
-            self.url, token=self.token, queue=self.queue, patience=math.inf, connect=self._connect,
-            in_flight=PULL_MAX,
+            self.url, token=self.token, tls=self.tls, queue=self.queue, patience=math.inf, connect=self._connect,
+            in_flight=PULL_MAX, random=self._random,
         )  # fmt: skip
         reporter = Reporter(client)
         trouble: Refused | None = None
@@ -150,6 +163,7 @@ class Worker:
                     await trio.sleep(RETRY_S)
                     continue
                 for job in jobs:
+                    job.read_with(self._decoder)
                     run = _Run(job)
                     self._runs[job.token] = run
                     handlers.start_soon(self._work, run, reporter)
@@ -184,7 +198,7 @@ class Worker:
     async def _work_comes(self) -> None:
         """Return when a pull is worth a message; here at once, since the pull itself waits."""
 
-    async def _in_thread(self, function: Handler, job: Job) -> Any:
+    async def _in_thread(self, function: Handler, job: Job[Any]) -> Any:
         # Left alone when it is cancelled: a thread ends only by itself, and holds its place until then.
         return await trio.to_thread.run_sync(  # noqa: TID251 - the handler blocks, that is why it is not async
             function, job, abandon_on_cancel=True, limiter=self._threads
@@ -224,6 +238,26 @@ class Worker:
             for job_id in lost:
                 batch[job_id].scope.cancel()
             runs = rest
+
+
+def _payload_decoder(function: Handler) -> Decoder[Any] | None:
+    """Return what reads the payloads for a handler of ``Job[Something]``; None for one of plain ``Job``."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # a callable without a signature, of C
+        return None
+    wanted: Any = parameters[0].annotation if parameters else None
+    if isinstance(wanted, str):  # annotations of its module are not evaluated
+        if "[" not in wanted:
+            return None
+        try:
+            wanted = next(iter(inspect.signature(function, eval_str=True).parameters.values())).annotation
+        except NameError as error:
+            raise TypeError(f"{wanted!r} of the handler cannot be found: {error}") from None
+    if get_origin(wanted) is not Job:
+        return None
+    (kind,) = get_args(wanted)
+    return None if kind is Any else Decoder(kind)
 
 
 def _traceback(error: Exception) -> str:

@@ -119,3 +119,12 @@ class ResultReply(Reply, kw_only=True):
 OK = DataReply()
 EMPTY_PULL = PullReply()
 """The answer to a pull that found nothing."""
+
+
+def fence(token: str) -> int:
+    """Return the fencing number in a lock token: a UUIDv7's first 60 bits without the version.
+
+    They are a time and a counter, greater for each later delivery of the same job, over restarts of the
+    server and steps of its clock, and fit the signed 64-bit integers of databases.
+    """
+    return int(token[0:8] + token[9:13] + token[15:18], 16)

@@ -34,7 +34,10 @@ OnCommit = Callable[[Batch, float], None]
 class Journal:
     """The changes of an engine on their way to a store."""
 
-    def __init__(self, engine: Engine, store: Store, clock: Clock, pending_max: int) -> None:
+    def __init__(
+        self, engine: Engine, store: Store, clock: Clock, pending_max: int, stamp: Callable[[int], int] | None = None
+    ) -> None:
+        self._stamp = stamp
         self._engine = engine
         self._store = store
         self._clock = clock
@@ -193,8 +196,11 @@ class Journal:
 
     def _take(self) -> tuple[Batch, trio.Event]:
         changes, last_event_id = self._engine.take(), self._store.last_event_id
+        at = self._clock.now()
+        if self._stamp is not None:
+            at = self._stamp(at)
         try:
-            batch = make_batch(changes, self._clock.now(), durable=self._durable, last_event_id=last_event_id)
+            batch = make_batch(changes, at, durable=self._durable, last_event_id=last_event_id)
         except Exception as error:  # the engine has let go of these changes, so there is no going on
             raise AssertionError("the engine holds what no store can") from error
         done, self._gathered, self._durable = self._gathered, trio.Event(), False

@@ -15,11 +15,11 @@ Leaving a nursery inside out is the shutdown plan; cancellation is the only way 
 
 import gc
 from collections.abc import Sequence
+from random import Random  # noqa: TID251 - a test hands in its own
 from typing import Protocol
 
 import structlog
 import trio
-import uuid_utils
 from msgspec import Struct
 
 from bunqueue_trio.config import Settings
@@ -30,6 +30,7 @@ from bunqueue_trio.runtime.audit import Auditor
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.core import Core
 from bunqueue_trio.runtime.hub import Hub
+from bunqueue_trio.runtime.ids import Ids
 from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.limiter import RateLimiter
 from bunqueue_trio.runtime.memory import Memory
@@ -67,14 +68,18 @@ class Connections(Struct):
 class Server:
     """Everything a running server consists of, for its transports and for tests to look at."""
 
-    def __init__(self, settings: Settings, store: Store, clock: Clock, new_id: NewId | None = None) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, clock: Clock, new_id: NewId | None = None,
+        random: Random | None = None,
+    ) -> None:  # fmt: skip
         self.settings = settings
         self.store = store
         self.clock = clock
         self.started_at = clock.now()
         rules = Rules(lease=settings.lease_ms, stalls_max=settings.stalls_max)
-        self.engine = Engine(new_id or _uuid7, store, rules)
-        self.journal = Journal(self.engine, store, clock, settings.pending_max)
+        ids = Ids(store.last_event_at(), random)
+        self.engine = Engine(new_id or ids, store, rules)
+        self.journal = Journal(self.engine, store, clock, settings.pending_max, ids.stamp)
         self.core = Core(self.engine, self.journal, clock, pollers_max=settings.pollers_max)
         self.limiter = RateLimiter(settings.rate_limit_window_ms, settings.rate_limit_max_requests)
         self.rates = Rates(self.engine)
@@ -204,8 +209,3 @@ def _close(store: Store) -> None:
         _log.warning("the log was not emptied; the next start reads it", error=str(error))
     finally:
         store.close()
-
-
-def _uuid7(now: int) -> str:
-    """Return a UUIDv7 text. The library reads the clock itself: ids sort by it, nothing else."""
-    return str(uuid_utils.uuid7())

@@ -82,6 +82,10 @@ class MemoryStore:
         last_id, _, bodies = self._events[0]
         return last_id - len(bodies) + 1
 
+    def last_event_at(self) -> int:
+        """Return the time of the newest events; see :class:`Store`."""
+        return self._events[-1][1] if self._events else 0
+
     def prune(self, keep: Retention) -> int:
         """Delete some of what is not to be kept; see :class:`Store`."""
         doomed: dict[str, None] = {}

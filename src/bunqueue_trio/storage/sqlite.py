@@ -252,6 +252,13 @@ class SqliteStore:
             row = self._reader.execute(query).fetchone()
         return self.last_event_id + 1 if row is None else int(row[0])
 
+    def last_event_at(self) -> int:
+        """Return the time of the newest events; see :class:`Store`."""
+        query = "SELECT at FROM event_batch ORDER BY last_id DESC LIMIT 1"
+        with self._translated():
+            row = self._reader.execute(query).fetchone()
+        return 0 if row is None else int(row[0])
+
     def prune(self, keep: Retention) -> int:
         """Delete some of what is not to be kept; see :class:`Store`."""
         deleted = 0
@@ -266,7 +273,7 @@ class SqliteStore:
                     deleted += rows
                     self._pruned_to[state] = last
             deleted += self._prune_finished(_AGED, (PRUNE_ROWS, keep.finished_since))[0]
-            last = self.last_event_id  # never its batch, which remembers the newest id
+            last = self.last_event_id  # never its batch, which remembers the newest id and time
             rows, _, keys = self._listed(_PAST_EVENTS, (PRUNE_ROWS, last, last - keep.events_max, keep.events_since))
             if rows:
                 self._writer.execute(_PRUNE_EVENTS, (keys,))

@@ -152,6 +152,10 @@ class Store(Protocol):
         """Return the id of the oldest kept event; one above ``last_event_id`` when none is."""
         ...
 
+    def last_event_at(self) -> int:
+        """Return the ``at`` of the newest batch that had events, however old; 0 when there was none."""
+        ...
+
     def prune(self, keep: Retention) -> int:
         """Delete some of what is not to be kept; return how many rows, 0 when all is done.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from random import Random  # noqa: TID251 - of a seed
 from typing import Any, Self
 
 import trio
@@ -77,12 +78,18 @@ class InlineWorker(Worker):
 class Bunqueue:
     """A server for a test; use as an async context manager. ``client`` is a client of it.
 
-    ``disk`` is what survives a crash; ``server`` the real server, to look into.
+    ``disk`` is what survives a crash; ``server`` the real server, to look into; ``random`` follows from
+    ``seed``, as all ids and pauses do: choose with it what the test does when.
     """
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    client: Client
+
+    def __init__(self, settings: Settings | None = None, *, seed: int = 0) -> None:
         self._settings = settings or Settings()
+        self.seed = seed
+        self.random = Random(seed)  # noqa: S311 - to be repeated
         self.disk: dict[str, Any] = {}
+        self._clock_step_s = 0.0
         self._pipes: dict[_Pipe, None] = {}
         self._store: MortalStore | None = None
         self._server: Server | None = None
@@ -120,10 +127,12 @@ class Bunqueue:
 
     def connect(self, **options: Any) -> Client:
         """Return one more client, to be entered; ``options`` as for :class:`Client`."""
+        options.setdefault("random", self._new_random())
         return Client(connect=self._connect, **options)
 
     def worker(self, queue: str, **options: Any) -> Worker:
         """Return a worker; ``options`` as for :class:`Worker`. Its sync handlers run in place."""
+        options.setdefault("random", self._new_random())
         return InlineWorker(queue, self, connect=self._connect, **options)
 
     def start(self, worker: Worker) -> None:
@@ -152,6 +161,10 @@ class Bunqueue:
         """Cut all connections; clients connect again by themselves."""
         for pipe in self._pipes:
             pipe.cut()
+
+    def step_clock(self, seconds: float) -> None:
+        """Set the clock of the machine; a server goes by it from its next start on."""
+        self._clock_step_s += seconds
 
     async def crash(self) -> None:
         """Kill the server: what is not on the disk is lost, and nobody can connect before :meth:`recover`."""
@@ -191,8 +204,8 @@ class Bunqueue:
     async def _live(self, *, task_status: trio.TaskStatus[Server]) -> None:  # noqa: ASYNC128 - `serve` calls it
         self._ended = ended = trio.Event()
         self._store = MortalStore(self.disk)
-        epoch_ms = START_MS + round((trio.current_time() - self._started_at) * 1000)
-        server = Server(self._settings, self._store, Clock(epoch_ms))
+        epoch_ms = START_MS + round((self.elapsed + self._clock_step_s) * 1000)
+        server = Server(self._settings, self._store, Clock(epoch_ms), random=self._new_random())
         server.journal.on_commit.append(self._note_change)
         server.services = [child for child in server.services if child.name in _NEEDED]
         try:
@@ -200,6 +213,9 @@ class Bunqueue:
                 await serve(server, (), task_status=task_status)
         finally:
             ended.set()
+
+    def _new_random(self) -> Random:
+        return Random(self.random.getrandbits(64))  # noqa: S311 - to be repeated
 
     def _note_change(self, *_: object) -> None:
         self._changed.set()

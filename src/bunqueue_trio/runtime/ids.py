@@ -1,0 +1,43 @@
+"""Ids and lock tokens: UUIDv7 texts, each above all before it, whatever happens to the clock.
+
+The first 60 bits beside the version, milliseconds and a counter, are what rises; a client takes the
+fencing number of a delivery from them. They rise over restarts too, also when the clock was set back
+meanwhile: each transaction with events, which every delivery has, notes a time not before that of the
+newest id (:meth:`Ids.stamp`), the last of these notes is never deleted, and the next life begins above
+it. A delivery is answered before it is committed, so it begins above by :data:`LEAD_MS`.
+"""
+
+from random import Random  # noqa: TID251 - a test hands in its own
+
+LEAD_MS = 10_000
+"""More than a commit takes: a crash may forget deliveries this much newer than the last commit."""
+
+_COUNT_MAX = 0xFFF  # 12 bits: 4 million ids a second; beyond, the milliseconds run ahead of the clock
+
+
+class Ids:
+    """Makes ids for the time that it is given; ``stamped`` is the last note of the lives before."""
+
+    def __init__(self, stamped: int, random: Random | None = None) -> None:
+        self._bits = (random or Random()).getrandbits  # noqa: S311 - unique, not secret
+        self._begin(stamped + LEAD_MS if stamped else 0)
+
+    def __call__(self, now: int) -> str:
+        """Return a new id."""
+        if now > self._ms:
+            self._begin(now)
+        elif self._count < _COUNT_MAX:
+            self._count += 1
+        else:
+            self._begin(self._ms + 1)
+        return f"{self._head}{self._count:03x}{self._tail}"
+
+    def stamp(self, now: int) -> int:
+        """Return ``now``, or the time of the newest id where that is later."""
+        return max(now, self._ms)
+
+    def _begin(self, ms: int) -> None:
+        self._ms, self._count = ms, 0
+        self._head = f"{ms >> 16:08x}-{ms & 0xFFFF:04x}-7"
+        tail = f"{self._bits(62) | 1 << 63:016x}"  # the variant, and 62 bits that no other server has
+        self._tail = f"-{tail[:4]}-{tail[4:]}"
