@@ -352,12 +352,6 @@ async def test_a_contradiction_of_the_store_closes_it(logs):
     assert faulty(server).closed
 
 
-def test_ids_are_uuids_of_version_7_and_differ():
-    ids = [tree._uuid7(0) for _ in range(100)]
-    assert len(set(ids)) == 100
-    assert all(len(text) == 36 and text[14] == "7" for text in ids)
-
-
 async def test_a_server_makes_ids_for_peers():
     server = Server(Settings(), MemoryStore(), Clock())
     assert server.new_id() != server.new_id()

@@ -11,7 +11,7 @@ import pytest
 
 from bunqueue_trio.config import AUDIT_DATA_BYTES
 from bunqueue_trio.engine.job import Job, Lease, Note, Options, Series, State
-from bunqueue_trio.storage.store import Store
+from bunqueue_trio.storage.store import Retention, Store
 from tests.storage.ledger import NOW, Ledger, ended, event, facts, loaded, make_job
 
 
@@ -142,7 +142,7 @@ class JobContract:
         assert list(store.load()) == []
         assert store.find("job-1") is None
         assert store.finished_counts == {}
-        assert (store.last_event_id, store.first_event_id()) == (0, 1)
+        assert (store.last_event_id, store.first_event_id(), store.last_event_at()) == (0, 1, 0)
 
     def test_an_unfinished_job_is_not_found(self, ledger: Ledger, store: Store):
         """It is the engine's; the store is asked for finished ones."""
@@ -186,6 +186,13 @@ class JobContract:
         ledger.tell(3)
         ledger.write()
         assert (place.open().last_event_id, loaded(place.open())) == (3, {})
+
+    def test_the_time_of_the_newest_events_is_remembered(self, place: Place, ledger: Ledger):
+        ledger.write(events=[event(make_job(1))], at=NOW + 7)
+        assert ledger.store.last_event_at() == NOW + 7
+        ledger.write([make_job(2)], at=NOW + 9)
+        ledger.store.prune(Retention(0, 0, NOW + 100, 0, NOW + 100))
+        assert place.open().last_event_at() == NOW + 7
 
     def test_a_batch_is_a_snapshot(self, place: Place, ledger: Ledger, store: Store):
         """The engine goes on with the same jobs while the batch waits for the disk."""
