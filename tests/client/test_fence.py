@@ -9,51 +9,58 @@ from bunqueue_trio.testing import Bunqueue
 DAY_S = 24 * 3600
 
 
+class World:
+    """Three jobs, and what may happen to the one who has them."""
+
+    def __init__(self, bunqueue: Bunqueue) -> None:
+        self.bunqueue = bunqueue
+        self.random = bunqueue.random
+        self.last: dict[str, int] = {}
+        self.deliveries = 0
+
+    async def pull(self, client: Client) -> Job | None:
+        job = await client.pull("q", timeout=self.random.choice([0, 40]), lease=5)
+        if job is not None:
+            assert self.last.get(job.id, 0) < job.fence < 2**63
+            self.last[job.id] = job.fence
+            self.deliveries += 1
+        return job
+
+    async def expire(self) -> None:
+        await self.pull(self.bunqueue.client)
+        await trio.sleep(self.random.choice([0, 6]))
+
+    async def fail(self) -> None:
+        job = await self.pull(self.bunqueue.client)
+        if job is not None:
+            await job.fail("no")
+            await trio.sleep(0.01)
+
+    async def cut(self) -> None:
+        async with self.bunqueue.connect() as other:
+            await self.pull(other)
+
+    async def step(self) -> None:
+        self.bunqueue.step_clock(self.random.choice([-365, -1, -1e-7, 1, 30]) * DAY_S)
+
+    async def crash(self) -> None:
+        await self.pull(self.bunqueue.client)  # answered, and perhaps not committed
+        if self.random.random() < 0.5:
+            self.bunqueue.step_clock(self.random.uniform(-20, 5))
+        await self.bunqueue.crash()
+        await self.bunqueue.recover()
+
+
 @pytest.mark.parametrize("bunqueue_seed", range(40))
 async def test_fences_rise(bunqueue: Bunqueue):
     """Deliveries, expiries, failures, cuts, crashes in the moment of a delivery, and steps of the clock."""
-    random = bunqueue.random
+    world = World(bunqueue)
     await bunqueue.client.push_many(
         "q", [{"max_attempts": 1000, "backoff": 0.001, "job_id": f"j{n}"} for n in range(3)]
     )
-    last: dict[str, int] = {}
-    deliveries = 0
-    client = bunqueue.client
-
-    def check(job: Job | None):
-        nonlocal deliveries
-        if job is not None:
-            assert last.get(job.id, 0) < job.fence < 2**63
-            last[job.id] = job.fence
-            deliveries += 1
-
-    async def pull(client: Client) -> Job | None:
-        job = await client.pull("q", timeout=random.choice([0, 40]), lease=5)
-        check(job)
-        return job
-
     for _ in range(80):
-        match random.choice(["expire", "fail", "cut", "crash", "crash", "crash", "step"]):
-            case "expire":
-                await pull(client)
-                await trio.sleep(random.choice([0, 6]))
-            case "fail":
-                job = await pull(client)
-                if job is not None:
-                    await job.fail("no")
-                    await trio.sleep(0.01)
-            case "cut":
-                async with bunqueue.connect() as other:
-                    await pull(other)
-            case "step":
-                bunqueue.step_clock(random.choice([-365, -1, -1e-7, 1, 30]) * DAY_S)
-            case "crash":
-                await pull(client)  # answered, and perhaps not committed
-                if random.random() < 0.5:
-                    bunqueue.step_clock(random.uniform(-20, 5))
-                await bunqueue.crash()
-                await bunqueue.recover()
-    assert deliveries > 20
+        await world.random.choice([world.expire, world.fail, world.cut, world.step, world.crash, world.crash])()
+    assert world.deliveries > 20
 
 
 async def test_attempt_counts_failures(bunqueue: Bunqueue):

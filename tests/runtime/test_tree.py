@@ -10,7 +10,6 @@ from bunqueue_trio.config import Settings
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.protocol import commands as c
-from bunqueue_trio.runtime import tree
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.tree import Server, Transport, serve
 from bunqueue_trio.storage.memory import MemoryStore

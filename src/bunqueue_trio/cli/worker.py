@@ -4,14 +4,19 @@ import importlib
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from traceback import format_exception
+from typing import Any, NoReturn
 
 import click
+import structlog
 import trio
 
+from bunqueue_trio.cli import reload
 from bunqueue_trio.client.worker import Worker
 from bunqueue_trio.errors import Refused, leaves
 from bunqueue_trio.logs import configure_logging
+
+_log = structlog.get_logger()
 
 _EPILOG = """\b
 Signals: SIGTERM and SIGINT stop the worker: it takes no more jobs, and handlers get --grace seconds to
@@ -37,25 +42,49 @@ Example, with a file tasks.py in which `mail = Worker("emails")` has a handler:
 @click.option("--concurrency", type=click.IntRange(min=1), metavar="N", help="Jobs at once.")
 @click.option("--grace", type=click.FloatRange(min=0), metavar="S", help="Seconds for handlers at a stop.")
 @click.option("--log-format", type=click.Choice(["auto", "human", "json"]), default="auto", show_default=True)
+@click.option(
+    "--reload", "reloads", is_flag=True,
+    help="For development: start anew when a Python file of the worker changes. Its jobs go back at no attempt.",
+)  # fmt: skip
 def worker(
-    target: str, url: str | None, token: str | None, concurrency: int | None, grace: float | None, log_format: str
-) -> None:
+    target: str, url: str | None, token: str | None, concurrency: int | None, grace: float | None, log_format: str,
+    *, reloads: bool,
+) -> None:  # fmt: skip
     """Run the worker that MODULE:WORKER names; modules are looked for in this directory first."""
-    found = _find(target)
+    configure_logging("info", log_format)
+    if reloads:
+        reload.begin()
+    before = reload.watched()
+    try:
+        found = _find(target)
+    except Exception as error:
+        if not reloads:
+            raise
+        _wait_for_mending(error, before)
     if url is not None:
         found.url = url.replace("http", "ws", 1) if url.startswith("http") else url
     found.token = token if token is not None else found.token
     found.grace = grace if grace is not None else found.grace
     if concurrency is not None:
         found.set_concurrency(concurrency)
-    configure_logging("info", log_format)
     try:
-        trio.run(_run, found)
+        stale = trio.run(_run, found, reload.watched(before) if reloads else None)
     except (Refused, ExceptionGroup) as error:
         refusals = leaves(error)
         if not all(isinstance(leaf, Refused) for leaf in refusals):
             raise
         raise click.ClickException("; ".join(str(leaf) for leaf in refusals)) from None
+    if stale is not None:
+        _log.info("starting anew", changed=stale)
+        reload.start_anew()
+
+
+def _wait_for_mending(error: Exception, before: reload.Snapshot) -> NoReturn:
+    """Show what is wrong with the worker's code, and start anew when it has changed."""
+    told = error.format_message() if isinstance(error, click.ClickException) else "".join(format_exception(error))
+    click.echo(f"{told.rstrip()}\nwaiting for a change", err=True)
+    reload.wait_changed_blocking(reload.watched(before))
+    reload.start_anew()
 
 
 def _find(target: str) -> Worker:
@@ -76,12 +105,22 @@ def _find(target: str) -> Worker:
     return found
 
 
-async def _run(found: Worker) -> None:
+async def _run(found: Worker, files: reload.Snapshot | None) -> str | None:
+    """Run the worker until a signal stops it, or one of ``files`` changes; return which."""
+    stale: list[str] = []
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_stop_on_signal, signals, found, nursery.cancel_scope)
+            if files is not None:
+                nursery.start_soon(_stop_on_change, files, stale, nursery.cancel_scope)
             await found.run()
             nursery.cancel_scope.cancel()
+    return stale[0] if stale else None
+
+
+async def _stop_on_change(files: reload.Snapshot, stale: list[str], scope: trio.CancelScope) -> None:
+    stale.append(await reload.wait_changed(files))
+    scope.cancel()  # no grace: whoever has just changed the code does not wait for what it was
 
 
 async def _stop_on_signal(signals: Any, found: Worker, scope: trio.CancelScope) -> None:

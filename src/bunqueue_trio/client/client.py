@@ -51,6 +51,7 @@ class Client:
         queue: str | None = None, patience: float = PATIENCE_S, in_flight: int = IN_FLIGHT,
         connect: Connect | None = None, random: Random | None = None,
     ) -> None:  # fmt: skip
+        self._url = url
         self._connect = connect or websocket(url, token, tls)
         self._queue = queue
         self._patience = patience
@@ -61,7 +62,7 @@ class Client:
         self._link: Link | None = None
         self._changed = trio.Event()
         self._refused: Refused | None = None
-        self._trouble = "not connected yet"
+        self._trouble = f"{url}: not connected yet"
         self._nurseries: list[tuple[AbstractAsyncContextManager[trio.Nursery], trio.Nursery]] = []
         self._closing = False
         self._gone = trio.Event()
@@ -347,7 +348,7 @@ class Client:
                     self._notify()
                     await link.run()
                     failures = 0 if link.heard else failures
-                    self._trouble = "the connection was lost"
+                    self._trouble = f"{self._url}: the connection was lost"
             except Refused as refused:
                 self._refused = refused
             except OSError as error:

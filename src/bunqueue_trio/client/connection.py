@@ -127,7 +127,11 @@ async def _open(url: str, tls: ssl.SSLContext | None) -> trio.SocketStream:  # o
             stream = await trio.open_ssl_over_tcp_stream(
                 parts.hostname, parts.port or 443, https_compatible=True, ssl_context=tls
             )
-            await stream.do_handshake()
+            try:
+                await stream.do_handshake()
+            except BaseException:
+                await trio.aclose_forcefully(stream)
+                raise
             return stream  # type: ignore[return-value]
     except (OSError, trio.TooSlowError) as error:
         raise ConnectionError(f"{url}: {str(error) or 'no answer'}") from None

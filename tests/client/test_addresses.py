@@ -1,0 +1,133 @@
+"""Clients over TLS and Unix sockets, for real, and what they say of a certificate that they do not trust."""
+
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+import trustme
+
+from bunqueue_trio import Client, Refused, ServerUnavailable, Worker
+from bunqueue_trio.sync import SyncClient
+from tests.operations.processes import Running, serving
+from tests.operations.test_binds import short
+
+__all__ = ["short"]
+
+AUTHORITY = trustme.CA()
+
+
+def files(directory: Path, *names: str) -> dict[str, str]:
+    issued = AUTHORITY.issue_cert(*names)
+    cert, key = directory / "cert.pem", directory / "key.pem"
+    cert.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+    key.write_bytes(issued.private_key_pem.bytes())
+    return {"TLS_CERT_FILE": str(cert), "TLS_KEY_FILE": str(key)}
+
+
+def listens(running: Running) -> bool:
+    return "listening" in running.log
+
+
+@pytest.fixture(scope="module")
+def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    directory = tmp_path_factory.mktemp("tls")
+    with serving(directory, env=files(directory, "localhost"), ready=listens) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def tls() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    AUTHORITY.configure_trust(context)
+    return context
+
+
+@pytest.mark.slow
+async def test_trio_client_and_worker_over_tls(encrypted: Running, tls: ssl.SSLContext):
+    url = f"wss://localhost:{encrypted.port}"
+    worker = Worker("tls", url, tls=tls)
+    worker.handler(lambda job: len(job.data))
+    async with trio.open_nursery() as nursery, Client(url, tls=tls) as client:
+        nursery.start_soon(worker.run)
+        assert await client.wait(await client.push("tls", "x" * 200_000), 20) == 200_000
+        worker.stop()
+
+
+@pytest.mark.slow
+def test_sync_client_over_tls(encrypted: Running, tls: ssl.SSLContext):
+    with SyncClient(f"https://localhost:{encrypted.port}", tls=tls) as client:
+        job_id = client.push("sync", {"a": 1})
+        job = client.pull("sync", timeout=1)
+        assert job is not None
+        assert (job.attempt, job.fence < 2**63) == (1, True)
+        job.ack("done")
+        assert client.result(job_id) == "done"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("host", "trusted", "said"),
+    [
+        ("localhost", False, "self-signed certificate|unable to get local issuer"),
+        ("127.0.0.1", True, "IP address mismatch"),
+    ],
+    ids=["unknown authority", "another name"],
+)
+async def test_certificate_that_is_not_trusted(
+    encrypted: Running, tls: ssl.SSLContext, host: str, trusted: bool, said: str
+):
+    """Said at once, and not waited for: it will be refused again."""
+    context = tls if trusted else None
+    async with Client(f"wss://{host}:{encrypted.port}", tls=context) as client:
+        with pytest.raises(Refused, match=f"wss://{host}.*({said}).*certificate is not trusted"):
+            await client.ping()
+    with (
+        SyncClient(f"https://{host}:{encrypted.port}", tls=context) as client,
+        pytest.raises(Refused, match=f"https://{host}.*({said}).*certificate is not trusted"),
+    ):
+        await trio.to_thread.run_sync(client.stats)
+    worker = Worker("q", f"wss://{host}:{encrypted.port}", tls=context)
+    worker.handler(lambda job: None)
+    with pytest.raises(Refused, match="certificate is not trusted"):
+        await worker.run()
+
+
+@pytest.mark.slow
+async def test_tls_on_one_side_only(encrypted: Running, tmp_path: Path, tls: ssl.SSLContext):
+    async with Client(f"ws://localhost:{encrypted.port}", patience=0.5) as client:
+        with pytest.raises(ServerUnavailable, match="ws://localhost"):
+            await client.ping()
+    with serving(tmp_path, env={}, ready=listens) as plain:
+        async with Client(f"wss://localhost:{plain.port}", tls=tls, patience=0.5) as client:
+            with pytest.raises(ServerUnavailable, match="wss://localhost"):
+                await client.ping()
+        with SyncClient(f"https://localhost:{plain.port}", tls=tls) as client, pytest.raises(ServerUnavailable):
+            await trio.to_thread.run_sync(client.stats)
+
+
+@pytest.mark.slow
+async def test_unix_socket(tmp_path: Path, short: Path):
+    path = short / "q.sock"
+    worker = Worker("q", f"unix:{path}")
+    worker.handler(lambda job: job.data)
+    async with Client(f"unix:{path}", patience=0.2) as client:
+        with pytest.raises(ServerUnavailable, match=r"unix:.*No such file"):
+            await client.ping()
+    with serving(tmp_path, env={"BIND": f"unix:{path}"}, ready=listens):
+        async with trio.open_nursery() as nursery, Client(f"unix:{path}") as client:
+            nursery.start_soon(worker.run)
+            assert await client.wait(await client.push("q", 7), 20) == 7
+            worker.stop()
+        with SyncClient(f"unix:{path}") as client:
+            assert (
+                await trio.to_thread.run_sync(client.result, await trio.to_thread.run_sync(client.push, "other"))
+                is None
+            )
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(short / "s.sock"))
+        async with Client(f"unix:{short / 's.sock'}", patience=0.2) as client:
+            with pytest.raises(ServerUnavailable, match="refused"):
+                await client.ping()
