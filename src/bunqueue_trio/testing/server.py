@@ -90,6 +90,7 @@ class Bunqueue:
         self.random = Random(seed)  # noqa: S311 - to be repeated
         self.disk: dict[str, Any] = {}
         self._clock_step_s = 0.0
+        self._lives: dict[Worker, trio.CancelScope] = {}
         self._pipes: dict[_Pipe, None] = {}
         self._store: MortalStore | None = None
         self._server: Server | None = None
@@ -136,9 +137,13 @@ class Bunqueue:
         return InlineWorker(queue, self, connect=self._connect, **options)
 
     def start(self, worker: Worker) -> None:
-        """Run ``worker`` until the test ends."""
+        """Run ``worker`` until the test ends, or it is killed."""
         assert self._nursery is not None
-        self._nursery.start_soon(worker.run)
+        self._nursery.start_soon(self._work, worker)
+
+    def kill(self, worker: Worker) -> None:
+        """Let a started worker die in the midst of its jobs: nothing that it has not sent is sent any more."""
+        self._lives[worker].cancel()
 
     async def wait_ready(self, queue: str) -> None:
         """Wait until a job of ``queue`` can be taken, or the server is down."""
@@ -213,6 +218,12 @@ class Bunqueue:
                 await serve(server, (), task_status=task_status)
         finally:
             ended.set()
+
+    async def _work(self, worker: Worker) -> None:
+        with trio.CancelScope() as life:
+            self._lives[worker] = life
+            await worker.run()
+        del self._lives[worker]
 
     def _new_random(self) -> Random:
         return Random(self.random.getrandbits(64))  # noqa: S311 - to be repeated
