@@ -66,7 +66,7 @@ class Client:
         self._nurseries: list[tuple[AbstractAsyncContextManager[trio.Nursery], trio.Nursery]] = []
         self._closing = False
         self._gone = trio.Event()
-        self.connections = 0
+        self.connections: int = 0
         """How often it was connected."""
 
     async def __aenter__(self) -> Self:

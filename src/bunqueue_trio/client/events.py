@@ -17,7 +17,7 @@ class EventStream:
     def __init__(self, types: frozenset[str], job_id: str | None, on_close: Callable[["EventStream"], None]) -> None:
         self.types = types
         self.job_id = job_id
-        self.missed = 0
+        self.missed: int = 0
         self._on_close = on_close
         self._send, self._received = trio.open_memory_channel[Event | None](BUFFER)
 

@@ -82,9 +82,9 @@ class Link:
         self._ring = trio.Event()
         self._last_id = 0
         self._heard_at = trio.current_time()
-        self.heard = False
+        self.heard: bool = False
         """Whether the server has said anything."""
-        self.over = False
+        self.over: bool = False
         self._scope = trio.CancelScope()
 
     def close(self) -> None:
