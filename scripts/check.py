@@ -75,7 +75,8 @@ def static_steps(mode: str) -> list[Step]:
         Step("import-linter", [_program("lint-imports"), "--no-logo"]),
         Step("codespell", [_program("codespell")]),
     ]
-    if mode != "fast":  # it takes half a minute of a core
+    if mode != "fast":  # they take half a minute of a core
+        steps.append(Step("types of the interface", [sys.executable, "scripts/verify_types.py"]))
         disable = f"{ASYNC_DISABLED},{ASYNC_DISABLED_IN_TESTS}"
         steps.append(Step("flake8-async: tests", _flake8_async("tests", disable=disable)))
     return steps

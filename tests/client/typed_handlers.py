@@ -1,0 +1,39 @@
+"""What type checkers must make of a handler and its job; read by `test_typing`, and never run."""
+
+from dataclasses import dataclass
+from typing import Any, assert_type
+
+from bunqueue_trio import Client, Job, Worker
+
+
+@dataclass
+class Email:
+    to: str
+
+
+worker = Worker("emails")
+
+
+@worker.handler
+async def send(job: Job[Email]) -> int:
+    assert_type(job, Job[Email])
+    assert_type(job.data, Email)
+    assert_type(job.fence, int)
+    return len(job.data.to)
+
+
+@worker.handler
+def send_plainly(job: Job) -> str:
+    assert_type(job.data, Any)
+    return job.id
+
+
+async def use(client: Client, job: Job[Email]) -> None:
+    assert_type(await send(job), int)
+    assert_type(send_plainly(job), str)
+    assert_type(await client.push("emails", {"to": "x"}, delay=5.0, max_attempts=3), str)
+    assert_type(await client.pull("emails"), Job[Any] | None)
+    assert_type(await client.push_many("emails", [{"data": 1, "priority": 2}]), list[str])
+    await client.push("emails", prio=3)  # type: ignore[call-arg]  # wrong: an option that does not exist
+    await client.push("emails", delay="5")  # type: ignore[arg-type]  # wrong: a text for a time
+    worker.handler(len)  # type: ignore[type-var]  # wrong: takes no job
