@@ -76,4 +76,4 @@ async def _host(server: Server, *, task_status: trio.TaskStatus[Sequence[str]]) 
     await server.stop.wait()
 
 
-app = App()
+app: App = App()

@@ -99,7 +99,7 @@ def test_cut_at_every_moment(monkeypatch: pytest.MonkeyPatch, seed: int, cuts: i
         with monkeypatch.context() as patch:
             cutter = Cutter(patch, moments + 1, cuts)
             try:
-                run(lambda: story(listen, seed), seed=seed)  # noqa: B023 - it runs here
+                run(lambda: story(listen, seed), seed=seed)
             except BaseException as error:
                 error.add_note(f"cut at moment {moments + 1}, {cuts} times, seed {seed}")
                 raise

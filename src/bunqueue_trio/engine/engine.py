@@ -46,19 +46,19 @@ class Engine:
         self.rules = rules
         self.jobs: dict[str, Job] = {}
         """Every unfinished job, and finished ones until their end is committed."""
-        self.queues = Queues()
+        self.queues: Queues = Queues()
         self.counts: dict[State, int] = dict.fromkeys(UNFINISHED, 0)
-        self.totals = Totals()
-        self.schedule = Timers(active=False)
+        self.totals: Totals = Totals()
+        self.schedule: Timers = Timers(active=False)
         """Ends of delays and backoffs, and TTLs."""
-        self.leases = Timers(active=True)
+        self.leases: Timers = Timers(active=True)
         """Leases and processing timeouts."""
         self.changed: dict[Job, None] = {}
         self.events: list[Event] = []
         self.woken: dict[str, None] = {}
         """Queues that gained a ready job; the runtime empties it when it has served the waiters."""
-        self.epoch = 1  # the batch that collects what happens now
-        self.handed = 0  # the newest epoch among the jobs that the last pull gave
+        self.epoch: int = 1  # the batch that collects what happens now
+        self.handed: int = 0  # the newest epoch among the jobs that the last pull gave
         self.shared_options: dict[Options, Options] = {}
         """Equal options are kept once; see ``handlers``."""
         self._reused_ids: dict[str, None] = {}

@@ -20,8 +20,8 @@ class Queue:
     __slots__ = ("counts", "keys", "name", "ready")
 
     def __init__(self, name: str) -> None:
-        self.name = name
-        self.ready = Ready()
+        self.name: str = name
+        self.ready: Ready = Ready()
         self.counts: dict[State, int] = dict.fromkeys(UNFINISHED, 0)
         self.keys: dict[str, Job] = {}
 

@@ -9,6 +9,7 @@ import functools
 import itertools
 import operator
 import re
+from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -40,7 +41,7 @@ _STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # as signed bytes: one deeper, one less deep
 
-encode = _ENCODER.encode
+encode: Callable[[Any], bytes] = _ENCODER.encode
 """Return the JSON bytes of a reply or an event; payloads are put in as they are."""
 
 

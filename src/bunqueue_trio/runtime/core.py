@@ -62,14 +62,14 @@ class Core:
         self.clock = clock
         self._pollers_max = pollers_max
         self._lines: dict[str, OrderedDict[_Waiter, None]] = {}
-        self.pollers = 0
-        self.stopping = False
+        self.pollers: int = 0
+        self.stopping: bool = False
         """Set at shutdown: long polls are answered empty, and the server is not ready any more."""
         self._broken = trio.Event()
         self._broken_by: AssertionError | None = None
-        self.scheduler = Alarm()
-        self.stall_detector = Alarm()
-        self.meters = Meters()
+        self.scheduler: Alarm = Alarm()
+        self.stall_detector: Alarm = Alarm()
+        self.meters: Meters = Meters()
 
     async def execute(self, command: c.Command, owner: str | None = None) -> r.Reply:
         """Run ``command`` and return its reply, when it is a fact.

@@ -29,7 +29,7 @@ class Subscription:
         self.bell = bell
         self.types: frozenset[str] | None = None
         """The event types it wants; None: all."""
-        self.missed = 0
+        self.missed: int = 0
         """Events that did not fit since the reader last asked."""
         self._waiting: list[Published] = []
         self._bytes = 0
@@ -69,12 +69,12 @@ class Hub:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.last_event_id = store.last_event_id
+        self.last_event_id: int = store.last_event_id
         """The id of the newest published event; the store may be ahead while a thread commits."""
         self._readers: dict[str | None, dict[Subscription, None]] = {}
-        self.dropped = 0
+        self.dropped: int = 0
         """Events that some reader missed."""
-        self.closed = False
+        self.closed: bool = False
         """Set at shutdown: streams end."""
 
     def __len__(self) -> int:

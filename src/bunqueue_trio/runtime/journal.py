@@ -46,9 +46,9 @@ class Journal:
         self._gathered = trio.Event()  # set when the batch that gathers now is committed
         self._writing: tuple[Batch, trio.Event] | None = None
         self._wake, self._woken = trio.open_memory_channel[None](1)
-        self.disk = trio.Lock()
+        self.disk: trio.Lock = trio.Lock()
         """Held by whoever writes to the store: flusher, retention, the checkpointer's last step."""
-        self.committed = 0
+        self.committed: int = 0
         """The last committed epoch."""
         self.failing: str | None = None
         """Why the last attempt to commit failed, while it has not succeeded again."""
@@ -56,8 +56,8 @@ class Journal:
         self._not_mine: BaseException | None = None
         self._bells: dict[Bell, None] = {}
         self.on_commit: list[OnCommit] = []
-        self.commits = 0
-        self.durable_commits = 0
+        self.commits: int = 0
+        self.durable_commits: int = 0
 
     @property
     def pending(self) -> int:

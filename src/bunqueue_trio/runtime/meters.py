@@ -28,9 +28,9 @@ class Histogram:
     __slots__ = ("bounds", "counts", "sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.sum = 0.0
+        self.bounds: Sequence[float] = bounds
+        self.counts: list[int] = [0] * (len(bounds) + 1)
+        self.sum: float = 0.0
 
     def observe(self, value: float) -> None:
         """Count ``value``."""
@@ -47,23 +47,23 @@ class Meters:
     """The histograms of one server."""
 
     def __init__(self) -> None:
-        self.push = Histogram(LATENCY_MS)
+        self.push: Histogram = Histogram(LATENCY_MS)
         """Answering pushes, with their commit."""
-        self.pull = Histogram(LATENCY_MS)
+        self.pull: Histogram = Histogram(LATENCY_MS)
         """Answering pulls, without the time that a long poll had nothing to take."""
-        self.ack = Histogram(LATENCY_MS)
+        self.ack: Histogram = Histogram(LATENCY_MS)
         self.by_command: dict[type[c.Command], Histogram] = {
             c.Push: self.push, c.PushBatch: self.push, c.Pull: self.pull, c.PullBatch: self.pull,
             c.Ack: self.ack, c.AckBatch: self.ack,
         }  # fmt: skip
         """Which commands are timed, and where."""
-        self.wait = Histogram(LIFE_MS)
+        self.wait: Histogram = Histogram(LIFE_MS)
         """From when a job first was ready to its delivery."""
-        self.run = Histogram(LIFE_MS)
+        self.run: Histogram = Histogram(LIFE_MS)
         """From the last delivery of a job to its end."""
-        self.commit = Histogram(LATENCY_MS)
-        self.commit_rows = Histogram(ROWS)
-        self.loop_lag = Histogram(LATENCY_MS)
+        self.commit: Histogram = Histogram(LATENCY_MS)
+        self.commit_rows: Histogram = Histogram(ROWS)
+        self.loop_lag: Histogram = Histogram(LATENCY_MS)
 
     def committed(self, batch: Batch, seconds: float) -> None:
         """Count a commit (one of ``Journal.on_commit``)."""

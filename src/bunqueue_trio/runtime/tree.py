@@ -75,28 +75,30 @@ class Server:
         self.settings = settings
         self.store = store
         self.clock = clock
-        self.started_at = clock.now()
+        self.started_at: int = clock.now()
         rules = Rules(lease=settings.lease_ms, stalls_max=settings.stalls_max)
         ids = Ids(store.last_event_at(), random)
-        self.engine = Engine(new_id or ids, store, rules)
-        self.journal = Journal(self.engine, store, clock, settings.pending_max, ids.stamp)
-        self.core = Core(self.engine, self.journal, clock, pollers_max=settings.pollers_max)
-        self.limiter = RateLimiter(settings.rate_limit_window_ms, settings.rate_limit_max_requests)
-        self.rates = Rates(self.engine)
-        self.hub = Hub(store)
+        self.engine: Engine = Engine(new_id or ids, store, rules)
+        self.journal: Journal = Journal(self.engine, store, clock, settings.pending_max, ids.stamp)
+        self.core: Core = Core(self.engine, self.journal, clock, pollers_max=settings.pollers_max)
+        self.limiter: RateLimiter = RateLimiter(settings.rate_limit_window_ms, settings.rate_limit_max_requests)
+        self.rates: Rates = Rates(self.engine)
+        self.hub: Hub = Hub(store)
         self.journal.on_commit += [self.hub.publish, self.core.meters.committed]
-        self.memory = Memory()
-        self.connections = Connections()
+        self.memory: Memory = Memory()
+        self.connections: Connections = Connections()
         self.owners: set[str] = set()
         """The connections that may hold jobs."""
-        self.audit = Auditor(self.engine, self.journal, store, clock, self.owners, settings.audit_jobs_per_second)
+        self.audit: Auditor = Auditor(
+            self.engine, self.journal, store, clock, self.owners, settings.audit_jobs_per_second
+        )
         self.addresses: list[str] = []
-        self.stop = trio.Event()
+        self.stop: trio.Event = trio.Event()
         """Set it to shut the server down."""
-        self.ended = trio.Event()
+        self.ended: trio.Event = trio.Event()
         core, journal = self.core, self.journal
-        self.flusher = Child("persistence flusher", journal.run)
-        self.services = [
+        self.flusher: Child = Child("persistence flusher", journal.run)
+        self.services: list[Child] = [
             Child("scheduler", looped(Deadlines(core, core.scheduler))),
             Child("stall detector", looped(Deadlines(core, core.stall_detector))),
             Child(

@@ -29,7 +29,7 @@ class MemoryStore:
         self._finished: dict[str, Row] = {}  # in the order of the ends
         self._events: list[tuple[int, int, list[bytes]]] = []  # last id, time, bodies
         self.finished_counts: FinishedCounts = Counter()
-        self.last_event_id = 0
+        self.last_event_id: int = 0
 
     def load(self) -> Iterable[Job]:
         """Return every unfinished job; see :class:`Store`."""

@@ -97,7 +97,7 @@ class SqliteStore:
     inline = False
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self._lock: int | None = lock(self.path)
         self._connections: list[apsw.Connection] = []
         try:
@@ -141,7 +141,7 @@ class SqliteStore:
         self._counts: FinishedCounts = Counter({(q, s): n for q, s, n in rows})
         self._added: deque[FinishedCounts] = deque()
         self._adding = threading.Lock()  # of whoever asks: the event loop, or a thread that prunes
-        self.last_event_id = self._one("SELECT coalesce(max(last_id), 0) FROM event_batch")
+        self.last_event_id: int = self._one("SELECT coalesce(max(last_id), 0) FROM event_batch")
         self._last_fin = self._one("SELECT coalesce(max(fin), 0) FROM finished")
         self._pruned_to: dict[str, int] = {}
         """No record of this state has a smaller key."""

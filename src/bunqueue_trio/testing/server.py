@@ -87,7 +87,7 @@ class Bunqueue:
     def __init__(self, settings: Settings | None = None, *, seed: int = 0) -> None:
         self._settings = settings or Settings()
         self.seed = seed
-        self.random = Random(seed)  # noqa: S311 - to be repeated
+        self.random: Random = Random(seed)  # noqa: S311 - to be repeated
         self.disk: dict[str, Any] = {}
         self._clock_step_s = 0.0
         self._lives: dict[Worker, trio.CancelScope] = {}

@@ -122,8 +122,8 @@ class Lane:
     def __init__(self, server: Server, gateway: Gateway) -> None:
         self.server = server
         self.gateway = gateway
-        self.heads = ResponseHeads(server.clock)
-        self.now = trio.current_time()
+        self.heads: ResponseHeads = ResponseHeads(server.clock)
+        self.now: float = trio.current_time()
         """As of the keeper's last round, which is exact enough for patience."""
         self._known: dict[bytes, _Plain] = {}
 
@@ -172,10 +172,10 @@ class ExpressConnection:
         self._server = lane.server
         self._wire = Wire(stream)
         self._unread = b""
-        self.deadline = FOREVER
-        self.idle = True
+        self.deadline: float = FOREVER
+        self.idle: bool = True
         """No request is under way: may be closed without anybody missing anything."""
-        self.lingers = False
+        self.lingers: bool = False
         """The client may still be sending what nobody will read."""
         self.websocket: WebSocket | None = None
 

@@ -52,14 +52,14 @@ class Session:
         self._core = server.core
         self._journal = server.core.journal
         self._vouched = vouched
-        self.id = server.new_id()
-        self.bell = Bell()
+        self.id: str = server.new_id()
+        self.bell: Bell = Bell()
         self._replies: deque[_Waiting] = deque()
         self._replies_bytes = 0
         self._polls = 0
         self._room = trio.Event()
         self._subscription = server.hub.subscribe(queue, self.bell)
-        self.missed = 0
+        self.missed: int = 0
 
     def __enter__(self) -> Self:
         self._server.connections.ws += 1
