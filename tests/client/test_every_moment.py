@@ -90,9 +90,11 @@ def listen(bunqueue: Bunqueue) -> Counter[str]:
     return completed
 
 
-@pytest.mark.timeout(120)  # some hundred stories
-@pytest.mark.parametrize("cuts", [1, 2, 5])
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.slow
+@pytest.mark.timeout(240)  # some hundred stories
+@pytest.mark.parametrize(
+    ("seed", "cuts"), [(0, 1), (1, 3), *(pytest.param(n, c, marks=pytest.mark.long) for n in (2, 3) for c in (1, 2, 5))]
+)
 def test_cut_at_every_moment(monkeypatch: pytest.MonkeyPatch, seed: int, cuts: int):
     moments = 0
     while True:

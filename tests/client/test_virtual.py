@@ -1,5 +1,8 @@
 """Client and worker against the real server in virtual time."""
 
+from collections.abc import MutableMapping
+from typing import Any
+
 import pytest
 import trio
 
@@ -72,6 +75,20 @@ async def test_server_that_is_away_is_waited_for(bunqueue: Bunqueue, nursery: tr
     await bunqueue.recover()
     await trio.sleep(6)
     assert await bunqueue.client.state(ids[0]) == "waiting"
+
+
+async def test_lost_connection_is_logged_once(bunqueue: Bunqueue, logs: list[MutableMapping[str, Any]]):
+    """A worker waits for its server for ever, and somebody may look into its log to see why nothing happens."""
+    await bunqueue.client.ping()
+    await bunqueue.crash()
+    await trio.sleep(100)
+    await bunqueue.recover()
+    await bunqueue.client.ping()
+    said = [(entry["event"], entry.get("reason")) for entry in logs if "connect" in entry["event"]]
+    lost, down, again = said
+    assert "was lost" in str(lost[1])
+    assert down == ("no connection to the server", "the server is down")
+    assert again[0] == "connected again"
 
 
 async def test_patience_ends(bunqueue: Bunqueue):

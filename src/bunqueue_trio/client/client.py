@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar, Unpack
 from uuid import UUID
 
 import msgspec
+import structlog
 import trio
 import uuid_utils
 from msgspec import Struct
@@ -26,6 +27,8 @@ from bunqueue_trio.errors import JOB_NOT_FOUND, ConnectionLost, JobFailed, Refus
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.events import Event
 from bunqueue_trio.protocol.options import JobSpec, PushOptions, push_fields, to_ms
+
+_log = structlog.get_logger()
 
 DEFAULT_URL = "ws://localhost:6790"
 PATIENCE_S = 30.0  # a restart of the server, with a large file to read
@@ -336,7 +339,7 @@ class Client:
     # --- inside: the connection -------------------------------------------------------------------
 
     async def _stay_connected(self) -> None:
-        failures = 0
+        failures, said = 0, ""
         while not self._is_done():
             try:
                 async with self._connect(self._queue) as connection:
@@ -346,6 +349,9 @@ class Client:
                     if self.connections > 1:
                         self._streams.gap()
                     self._notify()
+                    if said:
+                        said = ""
+                        _log.info("connected again", url=self._url)
                     await link.run()
                     failures = 0 if link.heard else failures
                     self._trouble = f"{self._url}: the connection was lost"
@@ -356,6 +362,9 @@ class Client:
             self._notify()
             if self._is_done():
                 break
+            if self._trouble != said:  # once for each kind: it may last for hours
+                said = self._trouble
+                _log.warning("no connection to the server", reason=said)
             pause = min(BACKOFF_MIN_S * 2**failures, BACKOFF_MAX_S)
             failures = min(failures + 1, 10)
             await trio.sleep(pause * self._random.uniform(0.5, 1))
