@@ -2,6 +2,8 @@
 
 import threading
 from collections import Counter
+from collections.abc import MutableMapping
+from typing import Any
 
 import pytest
 import trio
@@ -36,16 +38,26 @@ async def test_cancelled_job_stops_its_handler(bunqueue: Bunqueue):
     async def handle(job: Job):
         try:
             await trio.sleep(1000)
-        finally:
-            ends.append(bunqueue.elapsed)
+        except trio.Cancelled as cancelled:
+            ends.append((bunqueue.elapsed, cancelled.reason))
+            raise
 
     bunqueue.start(worker)
     job_id = await bunqueue.client.push("q")
     await trio.sleep(5)
     await bunqueue.client.cancel(job_id)
     await trio.sleep(0.1)
-    assert ends == [pytest.approx(5, abs=0.1)]
+    assert ends == [(pytest.approx(5, abs=0.1), "the job was cancelled")]
     assert worker.running == 0
+
+
+async def test_job_logs_with_its_name(bunqueue: Bunqueue, logs: list[MutableMapping[str, Any]]):
+    worker = bunqueue.worker("q")
+    worker.handler(lambda job: job.log.info("sending", to="ann"))
+    bunqueue.start(worker)
+    job_id = await bunqueue.client.push("q")
+    await bunqueue.client.wait(job_id, 10)
+    assert {"event": "sending", "to": "ann", "job": job_id, "queue": "q", "attempt": 1, "log_level": "info"} in logs
 
 
 async def test_timeout_fails_the_attempt(bunqueue: Bunqueue):

@@ -5,8 +5,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic
 
 import msgspec
+import structlog
 from msgspec import Raw
 from msgspec.json import Decoder
+from structlog.typing import FilteringBoundLogger
 
 from bunqueue_trio.protocol.replies import DeliveredJob, JobView, fence
 
@@ -81,6 +83,12 @@ class Job(Generic[T]):
             return self._decoder.decode(self.raw)
         data: T = decode(self.raw)
         return data
+
+    @cached_property
+    def log(self) -> FilteringBoundLogger:
+        """A logger that says with each line which job, queue and attempt it is of."""
+        logger: FilteringBoundLogger = structlog.get_logger()
+        return logger.bind(job=self.id, queue=self.queue, attempt=self.attempt)
 
     @property
     def attempt(self) -> int:

@@ -38,6 +38,12 @@ PULL_MAX = 1000  # the most that one pull may ask for
 RETRY_S = 1.0  # before a server that is in trouble is asked again
 ERROR_MAX = 65_536
 
+_LOST = "the lease is lost"
+_REASONS = {
+    "removed": "the job was cancelled", "failed": "the job failed on the server: it has timed out, or stalled too often",
+    "stalled": "the lease ran out",
+}  # fmt: skip
+
 Handler = Callable[[Job[Any]], Any]
 H = TypeVar("H", bound=Handler)
 
@@ -218,14 +224,13 @@ class Worker:
                 while True:
                     event = await events.next_or_gap()
                     # Only a hint: by now the same job may be ours again, with another token.
-                    await self._check(
-                        client, [run for run in self._runs.values() if event is None or run.job.id == event.job_id]
-                    )
+                    runs = [run for run in self._runs.values() if event is None or run.job.id == event.job_id]
+                    await self._check(client, runs, _REASONS[event.event_type] if event is not None else _LOST)
         except Refused:
             pass  # the puller hears it too, and ends the worker
 
-    async def _check(self, client: Client, runs: list[_Run]) -> None:
-        """Renew the leases of these jobs, and cancel those whose lease is lost."""
+    async def _check(self, client: Client, runs: list[_Run], reason: str = _LOST) -> None:
+        """Renew the leases of these jobs, and cancel those whose lease is lost, for ``reason``."""
         while runs:
             batch = {run.job.id: run for run in runs[:BEATS_MAX]}  # each id once: the answer names ids
             rest = [run for run in runs if batch[run.job.id] is not run]
@@ -236,7 +241,7 @@ class Worker:
                 _log.warning("leases were not renewed", queue=self.queue, error=str(error))
                 return
             for job_id in lost:
-                batch[job_id].scope.cancel()
+                batch[job_id].scope.cancel(reason)
             runs = rest
 
 
