@@ -51,7 +51,7 @@ class HandedStream(trio.abc.Stream):
             try:
                 await self._stream.send_all(data)
             finally:
-                self.deadline = float("inf")
+                self.deadline: float = float("inf")
 
     async def send_eof(self) -> None:
         """Say that nothing more will be sent."""
