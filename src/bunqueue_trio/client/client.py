@@ -108,7 +108,7 @@ class Client:
         fields = push_fields(data, options, self._new_id)
         return (await self._push([options], [fields], partial(self._push_one, queue, fields)))[0]
 
-    async def push_many(self, queue: str, jobs: Iterable[JobSpec]) -> list[str]:
+    async def push_many(self, queue: str, jobs: Iterable[JobSpec | Mapping[str, Any]]) -> list[str]:
         """Add jobs, each with its ``data`` and the options of :meth:`push`, all or none; return their ids."""
         specs: list[dict[str, Any]] = [dict(job) for job in jobs]
         if not specs:

@@ -30,7 +30,7 @@ class HandedStream(trio.abc.Stream):
         self._stream = stream
         self._unread = unread
         self._sending = trio.Lock()  # Hypercorn says the end while it may still be sending
-        self.deadline = float("inf")
+        self.deadline: float = float("inf")
 
     def __getattr__(self, name: str) -> Any:
         # Hypercorn asks for the socket, and for TLS methods to find out whether there is TLS.
@@ -51,7 +51,7 @@ class HandedStream(trio.abc.Stream):
             try:
                 await self._stream.send_all(data)
             finally:
-                self.deadline: float = float("inf")
+                self.deadline = float("inf")
 
     async def send_eof(self) -> None:
         """Say that nothing more will be sent."""
