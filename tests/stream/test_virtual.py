@@ -1,6 +1,8 @@
 """Sessions and streams in virtual time: no socket, no disk, no waiting."""
 
+import gc
 import json
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,6 +11,7 @@ import trio
 import trio.testing
 
 from bunqueue_trio.config import (
+    KEEP_ALIVE_S,
     PING_S,
     PINGS_MISSED_MAX,
     SESSION_REPLIES_MAX,
@@ -16,6 +19,7 @@ from bunqueue_trio.config import (
     WRITE_TIMEOUT_S,
     Settings,
 )
+from bunqueue_trio.errors import StoreError
 from bunqueue_trio.runtime import hub
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.tree import Server, serve
@@ -225,6 +229,32 @@ async def test_retention_that_overtakes_a_replay_is_told(world: World, monkeypat
     await stream.aclose()
 
 
+@pytest.mark.parametrize("moment", [0, 1])
+async def test_a_disk_that_cannot_be_read_ends_the_stream_and_no_more(
+    world: World, monkeypatch: pytest.MonkeyPatch, logs: list[Any], moment: int
+) -> None:
+    with world.session("other") as pusher:
+        await world.ask(pusher, "PUSH", queue="q", data=1)
+    stream = EventStream(world.server, None, 0)
+    for _ in range(moment):
+        await anext(stream)
+
+    def unreadable() -> int:
+        raise StoreError("no")
+
+    with monkeypatch.context() as blind:
+        blind.setattr(world.server.store, "first_event_id", unreadable)
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+    await stream.aclose()
+    assert [entry["event"] for entry in logs] == ["read failed"]
+    assert world.server.connections.sse == 0
+    again = EventStream(world.server, None, 0)
+    await anext(again)
+    assert b'"eventType":"pushed"' in await anext(again)
+    await again.aclose()
+
+
 async def test_a_payload_of_many_lines_is_one_line(world: World) -> None:
     stream = EventStream(world.server, None, None)
     await anext(stream)
@@ -267,3 +297,16 @@ async def test_a_peer_that_answers_no_ping_is_gone_and_its_jobs_go_back(world: W
     assert trio.current_time() - begun == pytest.approx(PING_S * (PINGS_MISSED_MAX + 1), abs=2)
     await trio.testing.wait_all_tasks_blocked()
     assert world.server.connections.ws == 0
+
+
+async def test_the_keeper_lets_go_of_what_it_has_ended(world: World) -> None:
+    client = await world.connect()
+    await trio.testing.wait_all_tasks_blocked()
+    (connection,) = world.http._connections
+    ended = weakref.ref(connection)
+    await trio.sleep(KEEP_ALIVE_S + 5)
+    assert not world.http._connections
+    del connection
+    gc.collect()
+    assert ended() is None
+    await trio.aclose_forcefully(client)

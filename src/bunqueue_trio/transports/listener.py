@@ -167,9 +167,13 @@ class Http:
         """End late connections, for ever."""
         while True:
             await trio.sleep(KEEPER_S)
-            self._lane.now = now = trio.current_time()
-            for connection in [c for c in self._connections if c.is_late(now)]:
-                await self._end(connection)
+            await self._end_late()
+
+    async def _end_late(self) -> None:
+        # Not in the loop above, which would keep the last one, with all that it has read, until the next.
+        self._lane.now = now = trio.current_time()
+        for connection in [c for c in self._connections if c.is_late(now)]:
+            await self._end(connection)
 
     async def _end_connections(self) -> None:
         """End all connections within the grace: idle ones at once, others when they owe nothing."""

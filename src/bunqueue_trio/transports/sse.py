@@ -7,13 +7,17 @@ come back and be replayed.
 
 from collections.abc import AsyncIterator
 
+import structlog
 import trio
 
 from bunqueue_trio.config import SSE_COMMENT_S
+from bunqueue_trio.errors import StoreError
 from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.hub import Published, Subscription
 from bunqueue_trio.runtime.tree import Server
+
+_log = structlog.get_logger()
 
 
 class EventStream(AsyncIterator[bytes]):
@@ -30,6 +34,13 @@ class EventStream(AsyncIterator[bytes]):
         self._replay_until = 0
 
     async def __anext__(self) -> bytes:
+        try:
+            return await self._next()
+        except StoreError as error:  # the reader comes back, and is replayed what it has missed
+            _log.error("read failed", error=str(error))
+            raise StopAsyncIteration from None
+
+    async def _next(self) -> bytes:
         subscription = self._subscription
         if subscription is None:
             return self._hello()
