@@ -138,3 +138,18 @@ def test_a_sweep_leaves_one_entry_of_a_job_with_two(monkeypatch: pytest.MonkeyPa
     assert len(timers) == 2
     assert fired(timers, 300) == ["job-1", "job-2"]
     assert (len(timers), timers._invalid) == (0, 0)
+
+
+def test_invalid_entries_are_swept_when_the_valid_have_fired(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_SWEEP_MIN", 10)
+    timers = Timers(active=False)
+    jobs = [make_job() for _ in range(40)]
+    for i, job in enumerate(jobs):
+        timers.arm(job, 100 + i)
+    for job in jobs[20:]:
+        timers.disarm(job)
+    assert (len(timers), timers._invalid) == (20, 20)
+    for _ in range(5):
+        assert timers.pop_due(1000) is not None
+    assert (len(timers), timers._invalid) == (15, 0)
+    assert len(timers._heap) == 15

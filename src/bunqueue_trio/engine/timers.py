@@ -67,6 +67,7 @@ class Timers:
             return None
         job = heappop(self._heap)[2]
         job.armed = job.due = None
+        self._sweep_if_due()  # also when the valid ones become fewer
         return job
 
     def _valid(self, when: int, job: Job) -> bool:
@@ -74,6 +75,9 @@ class Timers:
 
     def _invalidate(self) -> None:
         self._invalid += 1
+        self._sweep_if_due()
+
+    def _sweep_if_due(self) -> None:
         if self._invalid > _SWEEP_MIN and self._invalid * 2 > len(self._heap):
             # A set: an entry left behind counts again once its job is armed for the same time again.
             self._heap = list({entry for entry in self._heap if self._valid(entry[0], entry[2])})
