@@ -52,7 +52,7 @@ class Journal:
         """The last committed epoch."""
         self.failing: str | None = None
         """Why the last attempt to commit failed, while it has not succeeded again."""
-        self._last_waiter = 0
+        self._last_waiter: trio.lowlevel.Task | None = None
         self._not_mine: BaseException | None = None
         self._bells: dict[Bell, None] = {}
         self.on_commit: list[OnCommit] = []
@@ -106,8 +106,9 @@ class Journal:
         # A task that changed something and was the last one to do so before has no company: nobody
         # shares its commit, so it makes it itself and spares two switches of tasks. Only a hint: a
         # wrong guess costs one small commit.
-        waiter = id(trio.lowlevel.current_task())
-        alone, self._last_waiter = waiter == self._last_waiter, waiter
+        # The task itself, not its id(): that comes back for another task when the allocator likes.
+        waiter = trio.lowlevel.current_task()
+        alone, self._last_waiter = waiter is self._last_waiter, waiter
         gathered = self._gathered
         if not (alone and self._flush_at_once()):
             await gathered.wait()
