@@ -43,6 +43,9 @@ SELECTED = {
     "long": "not bench",
 }
 
+# The worlds of scripts/sim.py: half a minute of two cores, and a long look.
+SIMULATED = {"full": "0-299", "long": "0-2999"}
+
 
 @dataclass(frozen=True)
 class Step:
@@ -194,6 +197,7 @@ def main() -> int:
     outcomes = run_together(static_steps(mode))
     outcomes.append(run_shown(tests_step(mode, junit)))
     if mode != "fast":
+        outcomes.append(run_shown(Step("simulation", [sys.executable, "scripts/sim.py", "--seeds", SIMULATED[mode]])))
         outcomes.extend(run_shown(step) for step in coverage_steps())
         if (ROOT / "scripts" / "mutants.py").is_file():
             outcomes.append(run_shown(Step("mutants", [sys.executable, "scripts/mutants.py"])))

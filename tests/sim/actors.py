@@ -1,0 +1,432 @@
+"""Who uses the server: producers, workers of every character, watchers who count events, and a meddler.
+
+Each draws what it does from a random number generator of its own, so that a change of one does not change
+what the others draw. In the second phase, the calm, producers stop and workers are honest.
+"""
+
+import json
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+
+import trio
+
+from tests.sim.disk import Platter
+from tests.sim.ledger import Delivery, Ledger
+from tests.sim.peer import Answer, EventReader, HttpPeer, Lost, Peer, Refused, WsPeer
+from tests.sim.wire import Network
+
+HANG_S = 1500  # no answer takes longer: the longest poll, an outage, and a machine that stands still
+
+
+class Stage(Protocol):
+    """What an actor needs of the world."""
+
+    network: Network
+    platter: Platter
+    ledger: Ledger
+    queues: Sequence[str]
+    token: str | None
+    calm: trio.Event
+    closing: trio.Event
+    next_nonce: int
+
+    def rng(self, name: str) -> random.Random: ...
+    def log(self, who: str, what: str) -> None: ...
+    def fail(self, text: str) -> None: ...
+    def published(self) -> int: ...
+
+
+class Actor:
+    """Base: connects again and again until the world closes."""
+
+    def __init__(self, stage: Stage, name: str) -> None:
+        self.stage = stage
+        self.name = name
+        self.rng = stage.rng(name)
+        self.ws = self.rng.random() < 0.5
+
+    def say(self, what: str) -> None:
+        self.stage.log(self.name, what)
+
+    @property
+    def calm(self) -> bool:
+        return self.stage.calm.is_set()
+
+    async def nap(self, seconds: float) -> None:
+        """Sleep, but no longer than until the calm begins."""
+        if self.calm:
+            await trio.sleep(min(seconds, 1.0))
+            return
+        with trio.move_on_after(seconds):
+            await self.stage.calm.wait()
+
+    async def pause(self) -> None:
+        """A pause of any length that matters: none, a moment, a while."""
+        await self.nap(self.rng.choice((0, 0, 0.001, 0.05, 1, 5, 20)))
+
+    async def run(self) -> None:
+        while not self.done:
+            try:
+                async with self.connected() as peer:
+                    await self.act(peer)
+            except (Lost, ConnectionRefusedError):
+                self.say("has no connection")
+                await trio.sleep(self.rng.choice((0.01, 0.5, 3)))
+            except Refused as refused:
+                self.say(f"is refused: {refused}")
+                await trio.sleep(1)
+            await trio.sleep(0.01)
+
+    @property
+    def done(self) -> bool:
+        return self.stage.closing.is_set()
+
+    async def act(self, peer: Peer) -> None:
+        raise NotImplementedError
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[Peer]:
+        """A new connection, over HTTP or WebSocket, cut at the end."""
+        end = self.stage.network.connect()
+        try:
+            if not self.ws:
+                yield HttpPeer(end, self.stage.token)
+                return
+            peer = WsPeer(end, self.stage.token)
+            await peer.open("/ws")
+            error: BaseException | None = None
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(peer.read)
+                try:
+                    await peer.ask("Unsubscribe")
+                    yield peer
+                except (Lost, Refused) as lost:  # out of the nursery it would be a group
+                    error = lost
+                nursery.cancel_scope.cancel()
+            if error is not None:
+                raise error
+        finally:
+            end.close()
+
+    async def ask(self, peer: Peer, cmd: str, /, **fields: Any) -> Answer:
+        """Ask, and check the answer against the documented ones.
+
+        Raises:
+            Lost: the connection broke before the answer.
+        """
+        about = ",".join(f"{name}={fields[name]}" for name in ("queue", "id", "timeout") if name in fields)
+        with trio.move_on_after(HANG_S):
+            try:
+                answer = await peer.ask(cmd, **fields)
+            except Lost:
+                self.say(f"{cmd} {about} → lost")
+                raise
+            self.say(f"{cmd} {about} → {json.dumps(answer, separators=(',', ':'))[:160]}")
+            self.stage.ledger.heard(cmd, answer)
+            return answer
+        self.stage.fail(f"{self.name}: {cmd} {about} is not answered within {HANG_S} s")
+        raise Lost
+
+
+class Producer(Actor):
+    """Pushes jobs of all kinds; a push of unknown fate is sometimes sent again under the same id."""
+
+    def __init__(self, stage: Stage, name: str) -> None:
+        super().__init__(stage, name)
+        self.likes = {option: self.rng.choice((0, 0.1, 0.4)) for option in OPTIONS}
+        self.likes["durable"] = self.rng.choice((0, 0.2, 0.8))
+        self.ids: list[str] = []
+        self.bursts = self.rng.choice((1, 1, 5))
+
+    @property
+    def done(self) -> bool:
+        return self.calm
+
+    async def act(self, peer: Peer) -> None:
+        while not self.calm:
+            for _ in range(self.rng.randint(1, self.bursts)):
+                await self.push(peer)
+            await self.pause()
+            await self.nap(self.rng.expovariate(1 / 30))
+
+    async def push(self, peer: Peer) -> None:
+        queue = self.rng.choice(self.stage.queues)
+        if self.rng.random() < 0.2:
+            jobs = [self.spec() for _ in range(self.rng.randint(1, 4))]
+            answer = await self.ask(peer, "PUSHB", queue=queue, jobs=jobs)
+            ids = answer.get("ids", [])
+        else:
+            answer = await self.ask(peer, "PUSH", queue=queue, **self.spec())
+            ids = [answer["id"]] if answer["ok"] else []
+        for job_id in ids:
+            self.stage.ledger.push_answered(job_id)
+        self.ids += ids
+
+    def spec(self) -> dict[str, Any]:
+        self.stage.next_nonce += 1
+        data = {"n": self.stage.next_nonce}
+        spec = {
+            name: self.rng.choice(values) for name, values in OPTIONS.items() if self.rng.random() < self.likes[name]
+        }
+        if spec.pop("dependsOn", None) and self.ids:
+            spec["dependsOn"] = [self.rng.choice(self.ids[-10:]) for _ in range(self.rng.randint(1, 2))]
+        return {"data": data, **spec}
+
+
+OPTIONS: dict[str, list[Any]] = {
+    "priority": [-1, 0, 1, 2],
+    "delay": [0, 1, 50, 1000, 60_000],
+    "maxAttempts": [1, 2, 3],
+    "backoff": [0, 1, 100, 20_000],
+    "ttl": [0, 1, 1000, 60_000],
+    "timeout": [0, 100, 5000, 60_000],
+    "uniqueKey": ["k1", "k2", "k3"],
+    "jobId": ["j1", "j2", "j3", "j4"],
+    "tags": [["t"], ["t", "u"]],
+    "lifo": [True],
+    "removeOnComplete": [True],
+    "removeOnFail": [True],
+    "durable": [True],
+    "dependsOn": [True],
+    "repeat": [{"every": 1000, "limit": 3}, {"every": 30_000, "limit": 2}],
+}
+
+
+class Worker(Actor):
+    """Pulls and works, well or badly; each has habits of its own."""
+
+    def __init__(self, stage: Stage, name: str) -> None:
+        super().__init__(stage, name)
+        self.habits = [self.work, self.dawdle, self.beat, self.fail, self.die, self.lie, self.forget]
+        self.weights = [self.rng.choice((0, 1, 2)) for _ in self.habits]
+        self.weights[0] = 4
+
+    async def act(self, peer: Peer) -> None:
+        was_calm = self.calm
+        if isinstance(peer, WsPeer):
+            peer.mute = not was_calm and self.rng.random() < 0.1
+        while not self.stage.closing.is_set() and self.calm == was_calm:
+            for delivery in await self.pull(peer):
+                habit = self.work if self.calm else self.rng.choices(self.habits, self.weights)[0]
+                await habit(peer, delivery)
+            if not self.calm:
+                await self.pause()
+
+    async def pull(self, peer: Peer) -> list[Delivery]:
+        rng, queue = self.rng, self.rng.choice(self.stage.queues)
+        fields: dict[str, Any] = {"queue": queue, "timeout": rng.choice((0, 500, 5000, 20_000, 60_000))}
+        if self.calm:
+            fields["timeout"] = 2000
+        elif rng.random() < 0.2:
+            fields["lockTtl"] = rng.choice((100, 5000, 60_000))
+        batch = rng.random() < 0.3
+        if batch:
+            fields["count"] = rng.randint(1, 4)
+        hang_up = not self.calm and rng.random() < 0.05
+        with trio.move_on_after(rng.random() * 5 if hang_up else float("inf")) as patience:
+            answer = await self.ask(peer, "PULLB" if batch else "PULL", **fields)
+        if patience.cancelled_caught:
+            self.say("hangs up")
+            raise Lost
+        if not answer["ok"]:
+            await self.nap(1)
+            return []
+        jobs, tokens = (answer["jobs"], answer["tokens"]) if batch else ([answer["job"]], [answer["token"]])
+        deliveries = [
+            Delivery(job["id"], job["data"]["n"], token) for job, token in zip(jobs, tokens, strict=True) if job
+        ]
+        for delivery in deliveries:
+            self.stage.ledger.delivered(delivery)
+        return deliveries
+
+    async def ack(self, peer: Peer, delivery: Delivery, token: str | None) -> bool:
+        fields = {} if token is None else {"token": token}
+        if self.rng.random() < 0.3:
+            fields["result"] = {"by": self.name}  # type: ignore[assignment]
+        answer = await self.ask(peer, "ACK", id=delivery.id, **fields)
+        if answer["ok"] and token is not None:
+            self.stage.ledger.ack_answered(delivery)
+        return bool(answer["ok"])
+
+    async def work(self, peer: Peer, delivery: Delivery) -> None:
+        await self.nap(self.rng.choice((0, 0.01, 2)))
+        if self.rng.random() < 0.2:
+            answer = await self.ask(peer, "ACKB", ids=[delivery.id], tokens=[delivery.token])
+            if answer["ok"] and delivery.id not in answer.get("data", {}).get("ignoredIds", []):
+                self.stage.ledger.ack_answered(delivery)
+        else:
+            await self.ack(peer, delivery, delivery.token)
+
+    async def dawdle(self, peer: Peer, delivery: Delivery) -> None:
+        """Take longer than a lease may last, and then answer all the same."""
+        await self.nap(self.rng.choice((1, 30, 120)))
+        await self.ack(peer, delivery, delivery.token)
+
+    async def beat(self, peer: Peer, delivery: Delivery) -> None:
+        for percent in (10, 50):
+            await self.nap(self.rng.choice((0.1, 10, 40)))
+            cmd = self.rng.choice(("JobHeartbeat", "Progress", "ExtendLock"))
+            more = {"Progress": {"progress": percent}, "ExtendLock": {"duration": 30_000}}.get(cmd, {})
+            await self.ask(peer, cmd, id=delivery.id, token=delivery.token, **more)
+        await self.ack(peer, delivery, delivery.token)
+
+    async def fail(self, peer: Peer, delivery: Delivery) -> None:
+        await self.ask(peer, "FAIL", id=delivery.id, token=delivery.token, error="no luck")
+
+    async def die(self, peer: Peer, delivery: Delivery) -> None:
+        self.say(f"dies with {delivery.id}")
+        raise Lost
+
+    async def lie(self, peer: Peer, delivery: Delivery) -> None:
+        """Ack with a token that is nobody's, then well, then once more."""
+        answer = await self.ask(peer, "ACK", id=delivery.id, token="nobody's")
+        self.stage.ledger.lie_answered(f"a wrong token for {delivery.id}", answer)
+        answer = await self.ask(peer, "ACKB", ids=[delivery.id], tokens=["nobody's"])
+        if answer["ok"] and delivery.id not in answer.get("data", {}).get("ignoredIds", []):
+            self.stage.fail(f"a wrong token for {delivery.id} is accepted in a batch")
+        if await self.ack(peer, delivery, delivery.token):
+            answer = await self.ask(peer, "ACK", id=delivery.id, token=delivery.token)
+            self.stage.ledger.lie_answered(f"a double ack of {delivery.id}", answer)
+
+    async def forget(self, peer: Peer, delivery: Delivery) -> None:
+        """Never speak of it again."""
+
+
+class Meddler(Actor):
+    """Reads and cancels other people's jobs, acks without a token, looks at pages."""
+
+    @property
+    def done(self) -> bool:
+        return self.calm
+
+    async def act(self, peer: Peer) -> None:
+        while not self.calm:
+            await self.nap(self.rng.expovariate(1 / 40))
+            ids = sorted(self.stage.ledger.pushed)
+            job_id = self.rng.choice(ids[-20:]) if ids else "nobody"
+            cmd = self.rng.choice(("GetJob", "GetState", "GetResult", "Cancel", "ACK", "FAIL", "JobHeartbeat"))
+            answer = await self.ask(peer, cmd, id=job_id)
+            if cmd == "Cancel" and answer["ok"]:
+                self.stage.ledger.end_answered("the cancellation", job_id)
+            if isinstance(peer, HttpPeer) and self.rng.random() < 0.3:
+                await peer.request("GET", self.rng.choice(("/health", "/stats", "/prometheus", "/tasks", "/ready")))
+
+
+class StreamWatcher(Actor):
+    """Reads server-sent events, comes back where it left, and must have had every event exactly once."""
+
+    def __init__(self, stage: Stage, name: str) -> None:
+        super().__init__(stage, name)
+        self.queue = self.rng.choice((None, None, stage.queues[0]))
+        self.last = 0
+        self.seen = 0
+
+    async def run(self) -> None:
+        path = "/events" if self.queue is None else f"/events/queues/{self.queue}"
+        while not self.done:
+            try:
+                reader = EventReader(self.stage.network.connect(), self.stage.token)
+                try:
+                    messages = reader.read(path, self.last)
+                    patience = float("inf") if self.calm else self.rng.expovariate(1 / 300)
+                    with trio.move_on_after(patience):
+                        async for message in messages:
+                            self.take(message.id, message.data)
+                            if not self.calm and self.rng.random() < 0.01:
+                                await self.nap(self.rng.choice((1, 60)))  # slow: its buffer may overflow
+                finally:
+                    reader.close()
+                    with trio.CancelScope(shield=True):
+                        await messages.aclose()  # type: ignore[attr-defined]
+                self.say(f"read up to {self.last}")
+            except (Lost, Refused, ConnectionRefusedError) as error:
+                self.say(f"lost its stream at {self.last}: {type(error).__name__} {error}")
+            await trio.sleep(self.rng.choice((0.01, 1)))
+
+    def take(self, number: int, body: bytes) -> None:
+        message = json.loads(body)
+        if "connected" in message:
+            return
+        platter = self.stage.platter
+        if "gap" in message:
+            if platter.first_event_id() <= self.last + 1:
+                self.stage.fail(f"{self.name} is told of a gap after {self.last}, and nothing is missing: {message}")
+            self.last = number
+            return
+        if number > len(platter.events) or platter.events[number - 1] != body:
+            self.stage.fail(f"{self.name} hears an event {number} that is not committed: {body!r}")
+            return
+        skipped = range(self.last + 1, number)
+        missed = [i for i in skipped if self.queue in (None, platter.queue_of[i - 1])]
+        if number <= self.last or missed:
+            self.stage.fail(f"{self.name} hears {number} after {self.last}, without {missed}")
+        self.last = number
+        self.seen += 1
+
+    def caught_up(self) -> bool:
+        platter = self.stage.platter
+        rest = range(self.last + 1, len(platter.events) + 1)
+        return not any(self.queue in (None, platter.queue_of[i - 1]) for i in rest)
+
+
+class SocketWatcher(Actor):
+    """Hears events over a WebSocket: while it is connected, each one of them, in order, exactly once."""
+
+    def __init__(self, stage: Stage, name: str) -> None:
+        super().__init__(stage, name)
+        self.queue = self.rng.choice((None, None, stage.queues[0]))
+        self.places: set[int] = set()
+        self.seen = 0
+
+    async def run(self) -> None:
+        while not self.done:
+            try:
+                await self.listen()
+            except (Lost, Refused, ConnectionRefusedError) as error:
+                self.say(f"lost its socket: {type(error).__name__} {error}")
+            await trio.sleep(self.rng.choice((0.01, 1)))
+
+    async def listen(self) -> None:
+        peer = WsPeer(self.stage.network.connect(), self.stage.token)
+        told = self.stage.platter.queue_of[: self.stage.published()]  # the disk may be ahead of what is told
+        begin = len(told) if self.queue is None else told.count(self.queue)
+        try:
+            await peer.open("/ws" if self.queue is None else f"/ws/queues/{self.queue}")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(peer.read)
+                # How far the server was when it began to listen for this socket, only the server knows.
+                self.places = set(range(begin, len(self.events) + 1))
+                patience = float("inf") if self.calm else self.rng.expovariate(1 / 300)
+                with trio.move_on_after(patience):
+                    while not peer.over:
+                        await peer.news.wait()
+                        peer.news = trio.Event()
+                        heard, peer.heard = peer.heard, []
+                        for body in heard:
+                            self.take(body)
+                self.say(f"heard {self.seen}")
+                nursery.cancel_scope.cancel()
+        finally:
+            peer.close()
+
+    @property
+    def events(self) -> list[bytes]:
+        platter = self.stage.platter
+        return platter.events if self.queue is None else platter.of_queue.setdefault(self.queue, [])
+
+    def take(self, body: bytes) -> None:
+        message = json.loads(body)
+        if (missed := message.get("missedEvents")) is not None:
+            self.places = {place + missed for place in self.places}
+            return
+        events = self.events
+        places = {place + 1 for place in self.places if place < len(events) and events[place] == body}
+        if not places:
+            self.stage.fail(f"{self.name} hears {body!r}, which is not the event at any of {sorted(self.places)[:5]}")
+        self.places = places
+        self.seen += 1
+
+    def caught_up(self) -> bool:
+        return len(self.events) in self.places

@@ -1,0 +1,94 @@
+"""The command line of the simulation: one seed with its log, or many, in as many processes as there are cores."""
+
+import argparse
+import multiprocessing
+import os
+import time
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+from tests.sim.world import Result, simulate
+
+HOURS = 0.1
+"""Virtual hours of trouble a seed: most findings need a certain seed, not a long life."""
+
+LINES_SHOWN = 25  # of the log of a failed seed; --log has all of it
+
+
+def replay(result: Result) -> str:
+    """The command that does the same once more."""
+    return f"python3 scripts/sim.py --seed {result.seed} --hours {result.hours:g} --log sim.log"
+
+
+def _parse_seeds(text: str) -> range:
+    first, _, last = text.partition("-")
+    try:
+        return range(int(first), int(last or first) + 1)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 0-299") from None
+
+
+def _run_without_log(hours: float, seed: int) -> Result:
+    result = simulate(seed, hours)
+    if result.failure is None:
+        result.log.clear()  # it need not travel between processes
+    return result
+
+
+def results(seeds: Iterable[int], hours: float, jobs: int) -> Iterator[Result]:
+    """Simulate all seeds; give the results in their order."""
+    if jobs == 1:
+        for seed in seeds:
+            yield simulate(seed, hours)
+        return
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        yield from pool.imap(partial(_run_without_log, hours), seeds, chunksize=4)
+
+
+def _tell_failure(result: Result) -> None:
+    print("\n".join(result.log[-LINES_SHOWN:]))
+    print(f"\nseed {result.seed} FAILED: {result.failure}\nreplay it with: {replay(result)}", flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what was asked for; 1 when a seed has failed."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/sim.py",
+        description="Simulate the whole server on virtual time, with everything that can go wrong. Same seed: same log.",
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--seed", type=int, default=0, help="the one world to simulate (default 0)")
+    which.add_argument("--seeds", type=_parse_seeds, metavar="A-B", help="all worlds from A to B")
+    parser.add_argument(
+        "--hours", type=float, default=HOURS, help=f"virtual hours with faults, before the calm (default {HOURS})"
+    )
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes for --seeds (default: cores)")
+    parser.add_argument("--log", type=Path, help="where to write the log of --seed")
+    options = parser.parse_args(arguments)
+
+    begun = time.perf_counter()
+    seeds = options.seeds or range(options.seed, options.seed + 1)
+    failed, virtual_s, totals = 0, 0.0, dict[str, int]()
+    for result in results(seeds, options.hours, options.jobs if options.seeds else 1):
+        virtual_s += result.virtual_s
+        for name, n in result.counts.items():
+            totals[name] = totals.get(name, 0) + n
+        if not options.seeds:
+            if options.log:
+                options.log.write_text("\n".join(result.log) + "\n", encoding="utf-8")
+            print(f"seed {result.seed}, {options.hours:g} h of trouble: SHA-256 of the log {result.digest}")
+        if result.failure is not None:
+            failed += 1
+            _tell_failure(result)
+    seconds = time.perf_counter() - begun
+    print(", ".join(f"{n:,} {name}" for name, n in totals.items()))
+    print(
+        f"{len(seeds)} seeds, {failed} failed; {virtual_s / 3600:.1f} virtual hours in {seconds:.1f} s: "
+        f"{virtual_s / 3600 / seconds:.2f} virtual hours per second"
+    )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,151 @@
+"""The simulated disk: what is on it, everything that was ever committed to it, and how it fails.
+
+:class:`Platter` outlives all processes and is where truth is read from: an event, an answer or a delivery
+that it does not know of was given too early. :class:`SimStore` is what one process sees of it.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import trio
+
+from bunqueue_trio.engine.job import Job
+from bunqueue_trio.storage.memory import MemoryStore
+from bunqueue_trio.storage.store import Batch, Retention
+from tests.storage.faulty import Crash, Fault, FaultyStore
+
+OnBatch = Callable[[Batch], None]
+
+_OF_A_LIVE_JOB = frozenset(
+    [
+        "pulled",
+        "completed",
+        "failed",
+        "retried",
+        "stalled",
+        "delayed",
+        "removed",
+        "duplicated",
+        "progress",
+        "drained",
+        "waiting-children",
+    ]
+)
+"""The events that only a job can have that was pushed and has not ended."""
+
+
+class Platter(MemoryStore):
+    """The rows, and the history of all commits."""
+
+    def __init__(self, rng: random.Random) -> None:
+        super().__init__()
+        self._rng = rng
+        self.events: list[bytes] = []
+        """Every event that was ever committed; the first has id 1."""
+        self.of_queue: dict[str, list[bytes]] = {}
+        self.queue_of: list[str] = []
+        """The queue of each event."""
+        self.pushed: set[str] = set()
+        """The ids of all committed pushes."""
+        self.ended: dict[str, str] = {}
+        """How a job whose end is committed has ended; a later push of the same id takes it out."""
+        self.completed: dict[str, int] = {}
+        """How often a job of an id has completed."""
+        self._alive: set[str] = set()
+        self._doomed: dict[str, None] = {}
+        self.on_batch: list[OnBatch] = []
+        self.on_prune: Callable[[set[str]], None] = lambda _: None
+        self.commits = 0
+
+    def load(self) -> Iterable[Job]:
+        jobs = list(super().load())
+        self._rng.shuffle(jobs)  # no order is promised
+        return jobs
+
+    def commit(self, batch: Batch) -> None:
+        super().commit(batch)
+        self.commits += 1
+        for body, event in zip(batch.events, batch.heard, strict=True):
+            self._note(event.event_type, event.job_id)
+            self.events.append(body)
+            self.queue_of.append(event.queue)
+            self.of_queue.setdefault(event.queue, []).append(body)
+        assert batch.last_event_id == len(self.events), "an event id was left out or given twice"
+        for job_id in self._doomed:
+            self._end(job_id, "failed")
+        self._doomed.clear()
+        for hear in self.on_batch:
+            hear(batch)
+
+    def prune(self, keep: Retention) -> int:
+        before = set(self._finished)
+        rows = super().prune(keep)
+        self.on_prune(before - set(self._finished))
+        return rows
+
+    def _note(self, kind: str, job_id: str) -> None:
+        """Follow one job through its events, which are all a reader of the stream has."""
+        doomed = self._doomed.pop(job_id, False) is None
+        if doomed and kind != "retried":  # it has failed, and is not retried: that was its end
+            self._end(job_id, "failed")
+        if kind == "pushed":
+            assert job_id not in self._alive, f"{job_id} is pushed while it is there"
+            self._alive.add(job_id)
+            self.pushed.add(job_id)
+            self.ended.pop(job_id, None)
+            return
+        assert job_id in self._alive, f"{kind} of {job_id}, which is not there"
+        assert kind in _OF_A_LIVE_JOB
+        if kind == "completed":
+            self.completed[job_id] = self.completed.get(job_id, 0) + 1
+        if kind == "failed":
+            self._doomed[job_id] = None
+        if kind in ("completed", "removed"):
+            self._end(job_id, kind)
+
+    def _end(self, job_id: str, how: str) -> None:
+        self._alive.discard(job_id)
+        self.ended[job_id] = how
+
+
+class SimStore(FaultyStore):
+    """The disk as one process sees it; what a dead process still says does not arrive."""
+
+    def __init__(self, inner: Platter, faults: Iterator[Fault], upkeep: Iterator[Fault], on_crash: Callable[[], None]):
+        super().__init__(inner, faults, upkeep)
+        self._on_crash = on_crash
+
+    def commit(self, batch: Batch) -> None:
+        if not self.dead:
+            super().commit(batch)
+
+    def prune(self, keep: Retention) -> int:
+        return 0 if self.dead else super().prune(keep)
+
+    def checkpoint(self, *, restart: bool) -> None:
+        if not self.dead:
+            super().checkpoint(restart=restart)
+
+    def _crash(self) -> None:
+        self.dead = True
+        self._on_crash()
+        raise Crash
+
+    def _alive(self) -> None:
+        """Let a dead process read on: nobody hears of it."""
+
+
+class Threads:
+    """Stands for ``trio.to_thread.run_sync``: costs virtual time, before the work and after it."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self.delays_s: tuple[float, ...] = (0.0,)
+
+    async def run_sync(self, work: Callable[..., Any], *args: Any, **_: Any) -> Any:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(self._rng.choice(self.delays_s))
+            result = work(*args)
+            await trio.sleep(self._rng.choice(self.delays_s))
+        return result

@@ -1,0 +1,76 @@
+"""What clients were told, held against what is on the disk: the view from outside, which knows no engine.
+
+Each method is called by a peer in the moment it learns something, and fails the run when that is not a fact.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tests.sim.disk import Platter
+from tests.sim.peer import Answer
+
+
+class Delivery(NamedTuple):
+    """A job in the hands of a worker; ``nonce`` tells pushes of one id apart."""
+
+    id: str
+    nonce: int
+    token: str
+
+
+class Ledger:
+    """All answers that bind the server."""
+
+    def __init__(self, platter: Platter, fail: Callable[[str], None]) -> None:
+        self._platter = platter
+        self._fail = fail
+        self.pushed: set[str] = set()
+        self._acked: set[tuple[str, int]] = set()
+        self.answers = 0
+        self.deliveries = 0
+
+    @property
+    def acked(self) -> int:
+        return len(self._acked)
+
+    def heard(self, cmd: str, answer: Answer) -> None:
+        """Any answer at all: it is one of those that are documented."""
+        self.answers += 1
+        status = answer.get("status", 200 if answer.get("ok") else 400)  # over WebSocket there is none
+        if status not in (200, 400, 404, 429, 503) or answer.get("ok") is not (status == 200):
+            self._fail(f"{cmd} is answered {answer}")
+
+    def push_answered(self, job_id: str) -> None:
+        self.pushed.add(job_id)
+        if job_id not in self._platter.pushed:
+            self._fail(f"the push of {job_id} is answered, and not committed")
+
+    def delivered(self, delivery: Delivery) -> None:
+        self.deliveries += 1
+        if delivery.id not in self._platter.pushed:
+            self._fail(f"{delivery.id} is delivered, and its push not committed")
+        if delivery[:2] in self._acked:
+            self._fail(f"{delivery.id} is delivered again, though its ack was answered")
+
+    def ack_answered(self, delivery: Delivery) -> None:
+        if delivery[:2] in self._acked:
+            self._fail(f"a second ack of {delivery.id} is answered well")
+        self._acked.add(delivery[:2])
+        if not self._platter.completed.get(delivery.id):
+            self._fail(f"the ack of {delivery.id} is answered, and not committed")
+
+    def lie_answered(self, what: str, answer: Answer) -> None:
+        """An ack that no honest worker would send was answered."""
+        if answer["ok"]:
+            self._fail(f"{what} is accepted: {answer}")
+
+    def end_answered(self, what: str, job_id: str) -> None:
+        """A cancellation was answered well."""
+        if job_id not in self._platter.ended:
+            self._fail(f"{what} of {job_id} is answered, and not committed")
+
+    def check_start(self, known: set[str]) -> None:
+        """A process has loaded the jobs ``known``: with those that have ended, that is all there ever was."""
+        lost = sorted(self.pushed - known - set(self._platter.ended))
+        if lost:
+            self._fail(f"answered pushes are missing after a start: {lost}")

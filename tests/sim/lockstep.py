@@ -1,0 +1,214 @@
+"""The naive model beside the engine of the running server: every step is done twice, and must come out alike.
+
+The model (``tests/engine/model.py``) is written from the documented behaviour and scans lists. What the server
+asks of its engine, in whatever order its tasks come to it, the model is asked too; answers, events, lines,
+counts and deadlines are compared. What a crash leaves is the model as of the last commit.
+"""
+
+import json
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from bunqueue_trio.config import RESTART_GRACE_MS, Settings
+from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.handlers import apply
+from bunqueue_trio.engine.job import Job
+from bunqueue_trio.errors import Refused, StoreError
+from bunqueue_trio.protocol import codec
+from bunqueue_trio.protocol.commands import Command
+from bunqueue_trio.runtime.tree import Server
+from bunqueue_trio.storage.store import Batch
+from tests.engine.checks import check_agreement, check_structure
+from tests.engine.model import Record
+from tests.engine.model_commands import Model
+from tests.sim.disk import Platter
+
+THOROUGH_EVERY = 8
+"""Every so many steps all tables are compared, too, and at each commit and start; answers and events always."""
+
+Snapshot = tuple[list[Record], list[Record]]
+Fail = Callable[[str], None]
+Step = tuple[Any, ...]
+"""What was done: for who reads of a difference after it."""
+
+
+class Lockstep:
+    """Follows one server after the other over the same disk."""
+
+    def __init__(self, settings: Settings, platter: Platter, fail: Fail) -> None:
+        self._ids: deque[str] = deque()
+        self._rules = {"lease": settings.lease_ms, "stalls_max": settings.stalls_max, "grace": RESTART_GRACE_MS}
+        self.model = Model(self._next_id, **self._rules)
+        self._fail = fail
+        self._server: Server | None = None
+        self._depth = 0
+        self._heard = 0
+        self._taken: dict[int, Snapshot] = {}
+        self._committed: Snapshot = ([], [])
+        self.steps = 0
+        self.on_load: Callable[[set[str]], None] = lambda _: None
+        platter.on_batch.append(self._note_commit)
+        platter.on_prune = self._note_prune
+
+    # --- the hooks --------------------------------------------------------------------------------
+
+    def attach(self, server: Server) -> None:
+        """Follow ``server`` from before its engine has loaded anything."""
+        self._server, self._heard = server, 0
+        engine: Any = server.engine
+        engine.new_id = self._recorded(engine.new_id)
+        model = self.model
+        for name, mirror in (
+            ("advance", model.advance), ("release_owner", model.release_owner), ("give_back", model.give_back_one),
+        ):  # fmt: skip
+            self._follow(engine, name, mirror)
+        load, take = engine.load, engine.take
+
+        def loaded(jobs: Iterable[Job], now: int) -> None:
+            load(jobs, now)
+            self._taken.clear()
+            model.restart(self._committed, now)
+            model.events = []
+            self.check(("load",))
+            self.on_load(set(engine.jobs))
+
+        def taken() -> Any:
+            changes = take()
+            if self._server is server:
+                self._taken[changes.epoch] = ([*map(_copy, model.jobs)], list(model.ended))
+                self._heard = 0
+            return changes
+
+        engine.load, engine.take = loaded, taken
+
+    def detach(self) -> None:
+        """The process is dead: what it still does is nobody's business."""
+        self._server = None
+
+    def apply(self, engine: Engine, command: Any, now: int, owner: str | None = None) -> Any:
+        """Stands for the engine's ``apply`` in the runtime."""
+        if self._server is None or engine is not self._server.engine:
+            return apply(engine, command, now, owner)
+        woken, answer = set(engine.woken), None
+        try:
+            outcome = self._inside(apply, engine, command, now, owner)
+            answer = json.loads(codec.encode(outcome))
+            return outcome
+        except Refused as refused:
+            answer = (refused.status, str(refused))
+            raise
+        except StoreError:  # the archive could not be read; what was due has happened all the same
+            answer = "unread"
+            raise
+        finally:
+            if answer is not None and self._server is not None:
+                if answer == "unread":
+                    self.model.advance(now)
+                    expected: Any = answer
+                else:
+                    expected = self.model.do(command, now, owner)
+                self._after((command, now, owner), answer, expected, woken)
+
+    def _follow(self, engine: Any, name: str, mirror: Callable[..., None]) -> None:
+        real = getattr(engine, name)
+
+        def followed(*args: Any) -> None:
+            if self._depth or self._server is None or self._server.engine is not engine:
+                real(*args)
+                return
+            woken = set(engine.woken)
+            self._inside(real, *args)
+            mirror(*args)
+            self._after((name, *args), None, None, woken)
+
+        setattr(engine, name, followed)
+
+    def _inside(self, real: Callable[..., Any], *args: Any) -> Any:
+        self._depth += 1
+        self._ids.clear()
+        try:
+            return real(*args)
+        finally:
+            self._depth -= 1
+
+    def _recorded(self, new_id: Callable[[int], str]) -> Callable[[int], str]:
+        def recorded(now: int) -> str:
+            made = new_id(now)
+            if self._depth:
+                self._ids.append(made)
+            return made
+
+        return recorded
+
+    def _next_id(self, _: int) -> str:
+        return self._ids.popleft() if self._ids else "an id that the engine did not ask for"
+
+    # --- the disk ---------------------------------------------------------------------------------
+
+    def _note_commit(self, batch: Batch) -> None:
+        self._committed = self._taken[batch.epoch]
+
+    def _note_prune(self, job_ids: set[str]) -> None:
+        """Forget with the store; an id may have come back to life meanwhile."""
+        gone = {job.serial for job in self._committed[1] if job.id in job_ids}
+        if gone:
+            for snapshot in [self._committed, *self._taken.values()]:
+                snapshot[1][:] = [job for job in snapshot[1] if job.serial not in gone]
+            self.model.ended = [job for job in self.model.ended if job.serial not in gone]
+
+    # --- the comparison -----------------------------------------------------------------------------
+
+    def _after(self, step: Step, answer: Any, expected: Any, woken: set[str]) -> None:
+        if self._server is None:
+            return
+        self.steps += 1
+        engine, model = self._server.engine, self.model
+        if answer != expected:
+            self._fail(f"{_told(step)}: the server answers {answer}, the model {expected}")
+        if self._ids:
+            self._fail(f"{_told(step)}: the engine made ids that the model did not: {list(self._ids)}")
+        new = set(engine.woken) - woken
+        if not (model.woken <= set(engine.woken) and new <= model.woken):
+            self._fail(f"{_told(step)}: queues woken are {sorted(new)}, expected {sorted(model.woken)}")
+        model.woken.clear()
+        self._compare_events(step)
+        if self.steps % THOROUGH_EVERY == 0:
+            self.check(step)
+
+    def _compare_events(self, step: Step) -> None:
+        assert self._server is not None
+        engine, model = self._server.engine, self.model
+        events = [json.loads(codec.encode(event)) for event in engine.events[self._heard :]]
+        self._heard = len(engine.events)
+        if events != model.events:
+            self._fail(f"{_told(step)}: events are {events}, expected {model.events}")
+        model.events = []
+
+    def check(self, step: Step) -> None:
+        """Compare everything there is."""
+        if self._server is None:
+            return
+        writing = self._server.journal._writing
+        try:
+            check_structure(self._server.engine, list(writing[0].jobs) if writing else [])
+            check_agreement(self._server.engine, self.model)
+        except AssertionError as error:
+            self._fail(f"after {_told(step)}: {what_was_asserted(error)}")
+
+
+def _told(step: Step) -> str:
+    """A step in words that are the same in each run."""
+    return " ".join(codec.encode(part).decode() if isinstance(part, Command) else str(part) for part in step)
+
+
+def what_was_asserted(error: AssertionError) -> str:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{error} [{where.name}: {where.line}]"
+
+
+def _copy(record: Record) -> Record:
+    copy = object.__new__(Record)
+    copy.__dict__.update(record.__dict__)
+    return copy

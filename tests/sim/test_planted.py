@@ -1,0 +1,223 @@
+"""Does the simulation find anything? Bugs that somebody could really write are planted one by one; each must be found.
+
+Where a bug is only in the way of one in some seeds, the test says how many it may take.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+
+from bunqueue_trio.engine import handlers, job
+from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.ready import Ready
+from bunqueue_trio.engine.timers import Timers
+from bunqueue_trio.runtime.core import Core
+from bunqueue_trio.runtime.hub import Hub, Subscription
+from bunqueue_trio.runtime.journal import Journal
+from bunqueue_trio.storage.memory import MemoryStore
+from bunqueue_trio.transports.session import Session
+from bunqueue_trio.transports.sse import EventStream
+from tests.sim.world import simulate
+
+HOURS = 0.05
+SEEDS = 12
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+
+def answers_before_the_commit(patch: pytest.MonkeyPatch) -> None:
+    async def at_once(self: Journal, epoch: int) -> None:
+        await trio.lowlevel.checkpoint()
+
+    patch.setattr(Journal, "wait_committed", at_once)
+
+
+def publishes_before_the_commit(patch: pytest.MonkeyPatch) -> None:
+    take = Journal._take
+
+    def early(self: Journal) -> Any:
+        batch, done = take(self)
+        for hear in self.on_commit[:1]:
+            hear(batch, 0)
+        return batch, done
+
+    patch.setattr(Journal, "_take", early)
+
+
+def takes_a_refusal_for_a_commit(patch: pytest.MonkeyPatch) -> None:
+    commit = Journal._commit
+
+    async def hopeful(self: Journal, batch: Any) -> float:
+        return await commit(self, batch) or 0.0
+
+    patch.setattr(Journal, "_commit", hopeful)
+
+
+def makes_a_new_batch_after_a_refusal(patch: pytest.MonkeyPatch) -> None:
+    """A refused batch may be on the disk all the same: it has to be the same again."""
+
+    async def anew(self: Journal) -> None:
+        while True:
+            batch, done = self._writing = self._take()
+            if (seconds := await self._commit(batch)) is not None:
+                self._finish(batch, done, seconds)
+                return
+            self._engine.changed |= dict.fromkeys(batch.jobs)
+            self._engine.events[:0] = batch.heard
+            self._writing = None
+            await trio.sleep(0.05)
+
+    patch.setattr(Journal, "flush", anew)
+
+
+def forgets_the_timer_of_a_lease(patch: pytest.MonkeyPatch) -> None:
+    arm = Timers.arm
+
+    def only_the_first(self: Timers, what: job.Job, due: int) -> None:
+        if not (self._active and what.stalls):
+            arm(self, what, due)
+
+    patch.setattr(Timers, "arm", only_the_first)
+
+
+def keeps_a_completed_job_on_the_disk(patch: pytest.MonkeyPatch) -> None:
+    commit = MemoryStore.commit
+
+    def lossy(self: MemoryStore, batch: Any) -> None:
+        kept = {row[0]: self._jobs[row[0]] for row in batch.ended if row[0] in self._jobs}
+        commit(self, batch)
+        self._jobs |= kept
+
+    patch.setattr(MemoryStore, "commit", lossy)
+
+
+def misses_the_wake_up_of_a_poll(patch: pytest.MonkeyPatch) -> None:
+    enter = Engine._enter
+
+    def silent(self: Engine, what: job.Job, state: job.State) -> None:
+        enter(self, what, state)
+        if what.attempts:
+            self.woken.pop(what.queue, None)
+
+    patch.setattr(Engine, "_enter", silent)
+
+
+def turns_the_order_around_at_a_start(patch: pytest.MonkeyPatch) -> None:
+    load = Engine.load
+
+    def reversed_(self: Engine, jobs: Any, now: int) -> None:
+        jobs = list(jobs)
+        for one in jobs:
+            one.order = -one.order
+        load(self, jobs, now)
+
+    patch.setattr(Engine, "load", reversed_)
+
+
+def ignores_priority_below_zero(patch: pytest.MonkeyPatch) -> None:
+    add = Ready.add
+
+    def flat(self: Ready, what: job.Job) -> None:
+        what.priority = max(0, what.priority)
+        add(self, what)
+
+    patch.setattr(Ready, "add", flat)
+
+
+def leaks_the_waiters(patch: pytest.MonkeyPatch) -> None:
+    poll = Core._poll
+    kept: list[Any] = []
+
+    async def leaky(self: Core, begun: Any) -> Any:
+        line = self._lines
+        try:
+            return await poll(self, begun)
+        finally:
+            kept.append(list(line.values()))
+            line.setdefault("leak", type(next(iter(line.values()), {}))())
+
+    patch.setattr(Core, "_poll", leaky)
+
+
+def leaks_subscriptions(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Hub, "unsubscribe", lambda self, subscription: None)
+
+
+def checks_no_token(patch: pytest.MonkeyPatch) -> None:
+    held = handlers._held
+    patch.setattr(handlers, "_held", lambda engine, job_id, token: held(engine, job_id, None))
+
+
+def hands_out_what_is_not_committed(patch: pytest.MonkeyPatch) -> None:
+    begin = Core.begin
+
+    def rash(self: Core, command: Any, owner: str | None = None) -> Any:
+        begun = begin(self, command, owner)
+        if type(command) in (handlers.c.Pull, handlers.c.PullBatch):
+            begun.epoch = 0
+        return begun
+
+    patch.setattr(Core, "begin", rash)
+
+
+def keeps_the_jobs_of_a_lost_connection(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Core, "release", lambda self, owner: None)
+
+
+def skips_an_event_after_a_replay(patch: pytest.MonkeyPatch) -> None:
+    replay = Hub.replay
+
+    def short(self: Hub, after: int, until: int, queue: str | None) -> Any:
+        events, reached = replay(self, after, until, queue)
+        return events[:-1] if len(events) > 2 else events, reached
+
+    patch.setattr(Hub, "replay", short)
+
+
+def tells_of_no_gap(patch: pytest.MonkeyPatch) -> None:
+    take = Subscription.take
+    patch.setattr(Subscription, "take", lambda self: (take(self)[0], 0))
+
+
+def forgets_to_wake_a_session(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Journal, "ring_on_commit", lambda self, bell: None)
+
+
+def tells_events_twice(patch: pytest.MonkeyPatch) -> None:
+    past = EventStream._next_of_the_past
+
+    def again(self: EventStream) -> bytes:
+        if self._replayed is not None and self._replayed > 0:
+            self._replayed -= 1
+        return past(self)
+
+    patch.setattr(EventStream, "_next_of_the_past", again)
+
+
+def loses_replies_when_events_come(patch: pytest.MonkeyPatch) -> None:
+    outgoing = Session.outgoing
+    patch.setattr(Session, "outgoing", lambda self: outgoing(self)[-1:])
+
+
+PLANTED: list[Plant] = [
+    answers_before_the_commit, publishes_before_the_commit, takes_a_refusal_for_a_commit, makes_a_new_batch_after_a_refusal,
+    forgets_the_timer_of_a_lease, keeps_a_completed_job_on_the_disk, misses_the_wake_up_of_a_poll,
+    turns_the_order_around_at_a_start, ignores_priority_below_zero, leaks_the_waiters, leaks_subscriptions,
+    checks_no_token, hands_out_what_is_not_committed, keeps_the_jobs_of_a_lost_connection,
+    skips_an_event_after_a_replay, tells_events_twice, forgets_to_wake_a_session, tells_of_no_gap,
+    loses_replies_when_events_come,
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)  # a seed whose jobs never end has an hour of calm to wait
+@pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
+def test_a_planted_bug_is_found(plant: Plant, monkeypatch: pytest.MonkeyPatch):
+    plant(monkeypatch)
+    for seed in range(SEEDS):
+        result = simulate(seed, HOURS)
+        if result.failure is not None:
+            return
+    pytest.fail(f"not found by {SEEDS} seeds")

@@ -1,0 +1,194 @@
+"""A network in memory: connections that dawdle, tear, and pass bytes on in pieces of any size.
+
+The server's end is a Trio stream like a socket's, so that the real listener, express lane, WebSocket and
+Hypercorn run on it. What is not read fills a buffer, and then whoever writes has to wait.
+"""
+
+import random
+from collections.abc import Callable
+from typing import NamedTuple
+
+import trio
+
+BUFFER_BYTES = 64 * 1024  # what a socket holds for a reader that does not read
+
+
+class _Way:
+    """One direction of a connection."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.ended = False
+        self.torn = False
+        self._changed = trio.lowlevel.ParkingLot()
+
+    async def wait_change(self) -> None:
+        await self._changed.park()
+
+    def note_change(self) -> None:
+        self._changed.unpark_all()
+
+
+class Pace(NamedTuple):
+    """How a connection passes bytes on: chances, and the longest delay in seconds."""
+
+    piecewise: float = 0.1
+    dawdle: float = 0.05
+    delay_s: float = 0.5
+
+
+class End(trio.abc.HalfCloseableStream):
+    """One end of a connection."""
+
+    family = None  # Hypercorn asks a socket for it
+
+    def __init__(self, incoming: _Way, outgoing: _Way, rng: random.Random, pace: Pace) -> None:
+        self._in = incoming
+        self._out = outgoing
+        self._rng = rng
+        self._pace = pace
+        self._closed = False
+        self.socket = self
+
+    def getsockname(self) -> tuple[str, int]:
+        return ("memory", 1)
+
+    getpeername = getsockname
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.lowlevel.checkpoint()
+        if self._rng.random() < self._pace.dawdle:
+            await trio.sleep(self._rng.random() * self._pace.delay_s)
+        while len(self._out.data) >= BUFFER_BYTES and not (self._closed or self._out.torn):
+            await self._out.wait_change()
+        if self._closed:
+            raise trio.ClosedResourceError
+        if self._out.torn or self._out.ended:
+            raise trio.BrokenResourceError
+        self._out.data += data
+        self._out.note_change()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        await trio.lowlevel.checkpoint()
+        way = self._in
+        while not (way.data or way.ended or way.torn or self._closed):
+            await way.wait_change()
+        if self._closed:
+            raise trio.ClosedResourceError
+        if way.torn:
+            raise trio.BrokenResourceError
+        size = min(len(way.data), max_bytes or BUFFER_BYTES)
+        if size > 1 and self._rng.random() < self._pace.piecewise:
+            size = self._rng.randrange(1, size)
+        data = bytes(way.data[:size])
+        del way.data[:size]
+        way.note_change()
+        return data
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def send_eof(self) -> None:
+        self._out.ended = True
+        self._out.note_change()
+        await trio.lowlevel.checkpoint()
+
+    def close(self) -> None:
+        """Say the end; what is still coming is lost."""
+        self._closed = True
+        self._out.ended = True
+        self._in.torn = True
+        self._in.data.clear()
+        self._in.note_change()
+        self._out.note_change()
+
+    async def aclose(self) -> None:
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+
+class Connection:
+    """Both ends of one connection, for whoever wants to cut it."""
+
+    def __init__(self, rng: random.Random, pace: Pace) -> None:
+        self._up, self._down = _Way(), _Way()
+        self.client = End(self._down, self._up, rng, pace)
+        self.server = End(self._up, self._down, rng, pace)
+
+    @property
+    def over(self) -> bool:
+        return self._up.torn or (self._up.ended and self._down.ended)
+
+    def cut(self) -> None:
+        """Tear it: neither side gets anything more."""
+        for way in (self._up, self._down):
+            way.data.clear()
+            way.torn = True
+            way.note_change()
+
+    def orphan(self) -> None:
+        """The server's process is gone: what it has sent still arrives, and then the end."""
+        self._up.torn = True
+        self._up.data.clear()
+        self._down.ended = True
+        for way in (self._up, self._down):
+            way.note_change()
+
+
+class Listener(trio.abc.Listener[End]):
+    """Where a server accepts connections."""
+
+    def __init__(self) -> None:
+        self._offer, self._offered = trio.open_memory_channel[End](1024)
+        self.open = True
+
+    def offer(self, end: End) -> None:
+        self._offer.send_nowait(end)
+
+    async def accept(self) -> End:
+        return await self._offered.receive()
+
+    async def aclose(self) -> None:
+        self.open = False
+        await trio.lowlevel.checkpoint()
+
+
+class Network:
+    """All connections to the server that runs now."""
+
+    def __init__(self, rng: random.Random, pace: Pace) -> None:
+        self._rng = rng
+        self._pace = pace
+        self._connections: list[Connection] = []
+        self.listener: Listener | None = None
+
+    def connect(self) -> End:
+        """Return the client's end of a new connection.
+
+        Raises:
+            ConnectionRefusedError: no server listens.
+        """
+        if self.listener is None or not self.listener.open:
+            raise ConnectionRefusedError
+        connection = Connection(self._rng, self._pace)
+        self._connections = [other for other in self._connections if not other.over]
+        self._connections.append(connection)
+        self.listener.offer(connection.server)
+        return connection.client
+
+    def cut_one(self) -> None:
+        """Tear one connection, if there is any."""
+        if self._connections:
+            self._rng.choice(self._connections).cut()
+
+    def cut_all(self) -> None:
+        for connection in self._connections:
+            connection.cut()
+
+    def lose_server(self) -> None:
+        """The process at the other end has died, this instant."""
+        self.listener = None
+        ends: tuple[Callable[[Connection], None], ...] = (Connection.cut, Connection.orphan)
+        for connection in self._connections:
+            self._rng.choice(ends)(connection)
+        self._connections = []

@@ -1,0 +1,393 @@
+"""The simulated world: one server after the other on one disk, everybody who uses it, and what must hold.
+
+``simulate(seed, hours)`` is a whole run. Everything random comes from the seed, time is Trio's mock clock, and no
+thread, socket or file is used, so that a seed gives the same log each time, byte for byte.
+
+The first phase has faults; whatever happens, nothing wrong may come of it. In the second phase, the calm, there
+are no faults and nobody misbehaves: everything must come to its end, and leave nothing behind.
+"""
+
+import gc
+import hashlib
+import random
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from typing import Any
+from unittest import mock
+
+import structlog
+import trio
+import trio.testing
+from trio._core import _run
+
+from bunqueue_trio.config import Settings
+from bunqueue_trio.engine import engine, ready, timers
+from bunqueue_trio.runtime import clock, core, hub, tree
+from bunqueue_trio.runtime.core import _Waiter
+from bunqueue_trio.runtime.hub import Subscription
+from bunqueue_trio.runtime.supervisor import Child
+from bunqueue_trio.runtime.tree import Server, serve
+from bunqueue_trio.transports.express import ExpressConnection
+from bunqueue_trio.transports.listener import Http, _Connection
+from bunqueue_trio.transports.session import Session
+from bunqueue_trio.transports.sse import EventStream
+from bunqueue_trio.transports.websocket import WebSocket
+from tests.engine.checks import check_empty
+from tests.sim.actors import Actor, Meddler, Producer, SocketWatcher, StreamWatcher, Worker
+from tests.sim.chaos import DISK_DELAYS_S, Chaos, TaskKilled, choose
+from tests.sim.disk import Platter, SimStore, Threads
+from tests.sim.ledger import Ledger
+from tests.sim.lockstep import Lockstep, what_was_asserted
+from tests.sim.wire import Listener, Network, Pace
+from tests.storage.faulty import Crash
+
+START_MS = 1_700_000_000_000
+CALM_S_MAX = 3600  # virtual time in which everything must have ended; the longest wait of any job is 20 minutes
+OF_CONNECTIONS = frozenset({Session, WebSocket, ExpressConnection, _Connection, EventStream, Subscription, _Waiter})
+"""What must be gone from memory when nobody is connected."""
+
+
+@dataclass
+class Result:
+    """How a run ended. ``digest`` is the SHA-256 of its log."""
+
+    seed: int
+    hours: float
+    digest: str
+    failure: str | None
+    virtual_s: float
+    real_s: float
+    counts: dict[str, int]
+    log: list[str] = field(repr=False, default_factory=list)
+
+
+class World(trio.abc.Instrument):
+    """One run. It is an instrument to look at the server whenever everybody waits."""
+
+    def __init__(self, seed: int, hours: float) -> None:
+        self.seed = seed
+        self.hours = hours
+        self.lines: list[str] = []
+        self.failure: str | None = None
+        rng = self.rng("world")
+        self.settings = Settings(
+            lease_ms=rng.choice((20_000, 300_000)),
+            stalls_max=rng.choice((0, 3)),
+            completed_max=choose(rng, 100_000, 5),  # type: ignore[arg-type]
+            dead_max=choose(rng, 100_000, 5),  # type: ignore[arg-type]
+            events_max=choose(rng, 100_000, 50),  # type: ignore[arg-type]
+            pending_max=choose(rng, 50_000, 4),  # type: ignore[arg-type]
+            pollers_max=choose(rng, 20_000, 2),  # type: ignore[arg-type]
+            rate_limit_max_requests=choose(rng, None, None, 60),  # type: ignore[arg-type]
+            grace_ms=rng.choice((0, 3000, 10_000)),
+            auth_tokens=rng.choice(((), ("secret",))),
+            events_age_ms=24 * 3600 * 1000,
+        )
+        self.reader_events_max = choose(rng, 10_000, 10)
+        self.inline = rng.random() < 0.3
+        self.queues = ["a", "b", "c"][: rng.randint(1, 3)]
+        self.token = self.settings.auth_tokens[0] if self.settings.auth_tokens else None
+        self.platter = Platter(self.rng("load"))
+        self.ledger = Ledger(self.platter, self.fail)
+        self.lockstep = Lockstep(self.settings, self.platter, self.fail)
+        self.lockstep.on_load = self.ledger.check_start
+        pace = Pace(*rng.choice(((0, 0, 0), (0.1, 0.05, 0.5), (0.5, 0.3, 3.0))))
+        self.network = Network(self.rng("network"), pace)
+        self.threads = Threads(self.rng("threads"))
+        self.threads.delays_s = rng.choice(DISK_DELAYS_S)
+        self.clock = trio.testing.MockClock(autojump_threshold=0)
+        self.wall_skew_ms = 0
+        self.calm, self.closing, self.up = trio.Event(), trio.Event(), trio.Event()
+        self.next_nonce = 0
+        self.server: Server | None = None
+        self.store: SimStore | None = None
+        self.http: Http | None = None
+        self.kill_switches: dict[str, trio.CancelScope] = {}
+        self.lives = 0
+        self._life = trio.CancelScope()
+        self._scope = trio.CancelScope()
+        self._ids = count(1)
+        self._down_rng = self.rng("down")
+        self._checked = -1
+        self.chaos = Chaos(self)
+        self.actors: list[Actor] = [
+            *(Producer(self, f"producer-{i}") for i in range(rng.randint(1, 3))),
+            *(Worker(self, f"worker-{i}") for i in range(rng.randint(1, 4))),
+            *(StreamWatcher(self, f"stream-{i}") for i in range(rng.randint(1, 2))),
+            *(SocketWatcher(self, f"socket-{i}") for i in range(rng.randint(0, 2))),
+            *(Meddler(self, f"meddler-{i}") for i in range(rng.randint(0, 1))),
+        ]
+
+    # --- what everybody uses --------------------------------------------------------------------------
+
+    def rng(self, name: str) -> random.Random:
+        """A generator for one purpose, by the seed."""
+        return random.Random(f"{self.seed}/{name}")
+
+    def log(self, who: str, what: str) -> None:
+        self.lines.append(f"{round(self.clock.current_time() * 1000):>9} {who:<11} {what}")
+
+    def fail(self, text: str) -> None:
+        """Something is wrong. The first finding counts; it ends the run."""
+        self.log("VIOLATION", text)
+        if self.failure is None:
+            self.failure = text
+            self._scope.cancel()
+
+    def published(self) -> int:
+        """The id of the newest event that the server has told."""
+        return 0 if self.server is None else self.server.hub.last_event_id
+
+    def wall_s(self) -> float:
+        """What the wall clock of the machine says."""
+        return (START_MS + self.wall_skew_ms) / 1000 + self.clock.current_time()
+
+    # --- the server -----------------------------------------------------------------------------------
+
+    async def keep_alive(self) -> None:
+        """Start the server again and again, as whatever supervises it would."""
+        while True:
+            await self.live()
+            self.server = self.store = None
+            self.kill_switches.clear()
+            await trio.lowlevel.checkpoint_if_cancelled()  # a crash in the last moment may have hidden it
+            if not self.closing.is_set():
+                await trio.sleep(self._down_rng.choice((0, 0.5, 20)) if not self.calm.is_set() else 1)
+
+    async def live(self) -> None:
+        """One process, from its start to its end."""
+        self.lives += 1
+        self.store = SimStore(self.platter, self.chaos.of_commits(), self.chaos.of_upkeep(), partial(self.die, "crash"))
+        self.store.inline = self.inline
+        self.server = server = Server(self.settings, self.store, clock.Clock(), self._new_id)
+        self.lockstep.attach(server)
+        for child in server.tasks:
+            child.run = self._mortal(child)
+        self.network.listener = listener = Listener()
+        self.http = http = Http(server, express=True)
+
+        async def transport(_: Server, *, task_status: trio.TaskStatus[list[str]]) -> None:  # noqa: ASYNC128
+            gc.disable()  # `serve` has switched it on; its moments are not the seed's
+            self.log("server", f"is up, with {len(server.engine.jobs)} jobs")
+            self.up.set()
+            await http.run([listener], partial(task_status.started, ["memory"]))
+
+        outcome = "stopped"
+        self._life = trio.CancelScope()
+        try:
+            with self._life:
+                await serve(server, [transport])
+        except BaseExceptionGroup as group:
+            outcome = self._judge(group)
+        except Exception as error:
+            outcome = self._judge(error)
+        self.die(outcome)
+        self.store.restart()
+
+    def die(self, how: str) -> None:
+        """The process ends this instant: nothing that it still does can be seen from outside."""
+        if self.server is not None and self.network.listener is not None:
+            self.log("server", f"is down: {how}")
+            assert self.store is not None
+            self.store.dead = True
+            self.lockstep.detach()
+            self.network.lose_server()
+            self._life.cancel()
+
+    def _judge(self, error: BaseException) -> str:
+        """Return what ended the server, if that may be."""
+        leaves = list(_leaves(error))
+        if all(isinstance(leaf, Crash | trio.Cancelled) for leaf in leaves):
+            return "crash"
+        names = ", ".join(f"{type(leaf).__name__}: {leaf}" for leaf in leaves)
+        gave_up = all(isinstance(leaf, Crash | trio.Cancelled | TaskKilled | tree.StoreError) for leaf in leaves)
+        if not gave_up or self.calm.is_set():
+            self.fail(f"the server ended: {names}\n" + "".join(traceback.format_exception(leaves[0])[-12:]))
+        return names
+
+    def _mortal(self, child: Child) -> Callable[[], Any]:
+        run, name = child.run, child.name
+
+        async def mortal() -> None:
+            with trio.CancelScope() as switch:
+                self.kill_switches[name] = switch
+                try:
+                    await run()
+                finally:
+                    if self.kill_switches.get(name) is switch:
+                        del self.kill_switches[name]
+            if switch.cancelled_caught:
+                raise TaskKilled(name)
+
+        return mortal
+
+    def _new_id(self, now: int) -> str:
+        return f"id-{next(self._ids):06}"
+
+    # --- what must hold -------------------------------------------------------------------------------
+
+    def before_io_wait(self, timeout: float) -> None:
+        """Everybody waits for something: nobody may wait for what is there."""
+        server = self.server
+        if server is None or self._life.cancel_called or self.failure is not None:
+            return
+        if _run.GLOBAL_RUN_CONTEXT.runner.runq:
+            return  # somebody goes on at once
+        for queue, line in server.core._lines.items():
+            ready_jobs = server.engine.queues.get(queue)
+            if line and ready_jobs is not None and ready_jobs.ready:
+                self.fail(f"a long poll waits at {queue!r}, where a job is ready")
+        writing = server.journal.dirty and server.journal.failing is None
+        if writing and not server.journal.disk.locked() and self._flusher_sleeps(server):
+            self.fail("changes wait for the disk, and the flusher sleeps")
+        if self.lockstep.steps != self._checked:
+            self._checked = self.lockstep.steps
+            due = server.engine.next_due()
+            if due is not None and due < server.clock.now() - 1 and self._alarms_sleep(server):
+                self.fail(f"a deadline of {server.clock.now() - due} ms ago has not happened")
+
+    def _flusher_sleeps(self, server: Server) -> bool:
+        return server.flusher.state == "running" and "persistence flusher" in self.kill_switches
+
+    def _alarms_sleep(self, server: Server) -> bool:
+        return {"scheduler", "stall detector"} <= set(self.kill_switches)
+
+    def _is_done(self) -> bool:
+        server = self.server
+        return server is not None and not server.engine.jobs and not server.journal.dirty
+
+    async def wait_end(self) -> None:
+        """Wait until all jobs have ended.
+
+        Fails the run when they do not.
+        """
+        with trio.move_on_after(CALM_S_MAX) as patience:
+            while not self._is_done():  # noqa: ASYNC110 - it takes several tables to know
+                await trio.sleep(5)
+        if patience.cancelled_caught:
+            jobs = [] if self.server is None else [(j.id, j.state, j.due) for j in self.server.engine.jobs.values()]
+            self.fail(f"jobs do not come to their end: {jobs[:10]}")
+
+    async def check_end(self) -> None:
+        """Nothing is left of anything."""
+        server = self.server
+        assert server is not None
+        watchers = [a for a in self.actors if isinstance(a, StreamWatcher | SocketWatcher)]
+        for watcher in watchers:
+            with trio.move_on_after(600):
+                while not watcher.caught_up():  # noqa: ASYNC110 - nobody tells
+                    await trio.sleep(1)
+            if not watcher.caught_up():
+                self.fail(f"{watcher.name} has not heard all there was: {len(self.platter.events)} events")
+        self.closing.set()
+        self.network.cut_all()
+        await trio.sleep(150)  # longer than any keep-alive, window or pause
+        self.lockstep.check(("the end",))
+        try:
+            check_empty(server.engine)
+        except AssertionError as error:
+            self.fail(f"left behind in the engine: {what_was_asserted(error)}")
+        left = {
+            "waiters": len(server.core._lines), "pollers": server.core.pollers, "readers": len(server.hub),
+            "bells": len(server.journal._bells), "connections": len(self.http._connections) if self.http else 0,
+            "rate limits": len(server.limiter), "sockets": server.connections.ws, "streams": server.connections.sse,
+            "unwritten": server.journal.pending,
+        }  # fmt: skip
+        left |= objects_of_connections()
+        if any(left.values()):
+            self.fail(f"left behind: { {name: n for name, n in left.items() if n} }")
+
+    async def run(self) -> None:
+        """Both phases."""
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.keep_alive)
+                await self.up.wait()
+                nursery.start_soon(self.chaos.run)
+                for actor in self.actors:
+                    nursery.start_soon(actor.run)
+                await trio.sleep(self.hours * 3600)
+                self.log("world", "calm begins")
+                self.calm.set()
+                if self.store is not None:
+                    self.store.blind = False
+                self.chaos.outage_s = 0
+                self.threads.delays_s = (0.0,)
+                await self.wait_end()
+                await self.check_end()
+                self.log("world", "all is well")
+                self._scope.cancel()
+
+
+def objects_of_connections() -> Counter[str]:
+    """Count the objects of connections and waiters that anything holds on to."""
+    gc.collect()
+    return Counter(type(what).__name__ for what in gc.get_objects() if type(what) in OF_CONNECTIONS)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+@contextmanager
+def _sealed(world: World) -> Iterator[None]:
+    """Everything that would make two runs differ is replaced, and small sizes let sweeps happen early."""
+
+    def note(_: Any, method: str, entry: Any) -> Any:
+        world.log("log", f"{method}: " + " ".join(f"{k}={v}" for k, v in sorted(entry.items()) if k != "exc_info"))
+        raise structlog.DropEvent
+
+    was_enabled = gc.isenabled()
+    with ExitStack() as stack:
+        for target, name, value in (
+            (core, "apply", world.lockstep.apply), (trio.to_thread, "run_sync", world.threads.run_sync),
+            (clock, "time", mock.Mock(time=world.wall_s)), (hub, "READER_EVENTS_MAX", world.reader_events_max),
+            (timers, "_SWEEP_MIN", 4), (ready, "_SWEEP_MIN", 2), (engine, "QUEUES_IDLE_MAX", 2),
+            (_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
+        ):  # fmt: skip
+            stack.enter_context(mock.patch.object(target, name, value))
+        before = structlog.get_config()
+        structlog.configure(processors=[note], cache_logger_on_first_use=False)
+        stack.callback(structlog.configure, **before)
+        _run._r.seed(f"{world.seed}/trio")
+        gc.disable()
+        gc.freeze()  # what is there already is nobody's leak, and need not be looked through
+        try:
+            yield
+        finally:
+            gc.collect()
+            gc.unfreeze()
+            if was_enabled:
+                gc.enable()
+
+
+def simulate(seed: int, hours: float) -> Result:
+    """Run the world of ``seed`` for so many virtual hours of trouble, and then until all is calm."""
+    world = World(seed, hours)
+    begun = time.perf_counter()
+    with _sealed(world):
+        try:
+            trio.run(world.run, clock=world.clock, instruments=[world])
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            leaf = next(_leaves(error))
+            world.fail("".join(traceback.format_exception(leaf)[-8:]))
+    digest = hashlib.sha256("\n".join(world.lines).encode()).hexdigest()
+    counts = Counter(
+        lives=world.lives, pushes=len(world.ledger.pushed), deliveries=world.ledger.deliveries,
+        acks=world.ledger.acked, events=len(world.platter.events), steps=world.lockstep.steps,
+        answers=world.ledger.answers,
+    )  # fmt: skip
+    virtual_s = world.clock.current_time()
+    return Result(seed, hours, digest, world.failure, virtual_s, time.perf_counter() - begun, dict(counts), world.lines)
