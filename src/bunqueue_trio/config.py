@@ -29,6 +29,9 @@ QUEUES_IDLE_MAX = 1024  # queues kept without a job in them; a million names mus
 # --- the journal and the store -----------------------------------------------------------------
 INLINE_ROWS_MAX = 128  # a commit of so many rows (1 ms) costs less than two thread hops and GIL fights
 INLINE_BYTES_MAX = 256 * 1024  # and of so many bytes of payloads: also about 1 ms of the event loop
+INLINE_S_MAX = 0.01  # a disk that took longer the last time gets a thread: it must not stop the event loop
+COMMIT_TARGET_S = 0.1  # no more may wait than was lately committed in so long: an answer takes two commits at most
+PENDING_MIN = 2000  # jobs that may always wait; smaller commits say nothing of how fast large ones are
 COMMITS_IN_A_ROW_MAX = 32  # by one task without letting others run: about 1 ms
 COMMIT_RETRY_MIN_MS = 50  # a full disk rarely heals sooner; the first retry is nearly free
 COMMIT_RETRY_MAX_MS = 2 * SECOND_MS  # how long after the disk is back the server may lag
@@ -77,6 +80,12 @@ LINGER_S = 2  # how long what a refused client still sends is read, so that it s
 CLOSE_S = 2  # how long the other side may take to agree to the end of a WebSocket
 HEADS_KEPT = 512  # parsed heads of requests: what the clients of a server send again and again
 KEPT_HEAD_BYTES = 1024  # and no longer ones: half a MiB of keys at most
+MESSAGES_A_TURN = 64  # of one WebSocket before others are served: about 1 ms
+FEED_BYTES = 4096  # of a WebSocket parsed in one step; the smallest frames are 6 bytes, and 10 µs each
+FRAMES_UNSENT_MAX = 64  # pongs of a client that reads none of them, before it is not read any more
+ROOM_IDLE_S = 2  # a connection idle for so long makes room for a new one when there are too many
+ROOM_CONNECTIONS = 32  # and so many of them at once, since looking for them costs a ms
+DESCRIPTORS_KEPT = 64  # for the store, its log, threads and listeners; the rest may be connections
 KEEPER_S = 1  # how often late, silent and idle connections are looked for
 BACKLOG = 1024  # connections waiting to be accepted; Linux caps it at somaxconn (4096)
 
@@ -217,6 +226,15 @@ class Settings:
     pending_max: int = _setting(
         50_000, "PENDING_MAX", "Changed jobs that may wait for the disk before new work gets 503.",
         low=1, high=10**7,
+    )  # fmt: skip
+    pending_max_bytes: int = _setting(
+        64 * MIB, "PENDING_MAX_BYTES", "Bytes of requests that may wait for the disk before new work gets 503.",
+        low=MIB, high=64 * 1024 * MIB,
+    )  # fmt: skip
+    buffers_max_bytes: int = _setting(
+        256 * MIB, "BUFFERS_MAX_BYTES",
+        "Bytes of large requests and answers held for all clients together before new ones get 503.",
+        low=MIB, high=64 * 1024 * MIB,
     )  # fmt: skip
     pollers_max: int = _setting(20_000, "POLLERS_MAX", "Long polls that may wait at once.", low=1, high=10**6)
     connections_max: int = _setting(

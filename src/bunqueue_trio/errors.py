@@ -83,6 +83,7 @@ UNKNOWN_DEPENDENCY = Fault(400, "Dependency job not found: {}")
 FOREIGN_JOB_ID = Fault(400, "Job ID is in use by a job of another queue: {}")
 STORAGE_DOWN = Fault(503, "Storage unavailable: changes are refused until the disk is back")
 OVERLOADED = Fault(503, "Server is overloaded: more changes are waiting than can be committed")
+BUFFERS_FULL = Fault(503, "Server is overloaded: too many large requests and answers at once")
 SHUTTING_DOWN = Fault(503, "Server is shutting down")
 TOO_MANY_CONNECTIONS = Fault(503, "Too many connections")
 

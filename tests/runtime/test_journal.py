@@ -2,8 +2,9 @@
 
 import pytest
 import trio
+from msgspec import Raw
 
-from bunqueue_trio.config import INLINE_BYTES_MAX, INLINE_ROWS_MAX
+from bunqueue_trio.config import INLINE_BYTES_MAX, INLINE_ROWS_MAX, MIB, PENDING_MIN
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
@@ -251,3 +252,46 @@ async def test_a_pull_of_nothing_writes_nothing(running: World):
     assert await running.pull() is None
     await settled()
     assert running.store.tried == []
+
+
+async def test_a_change_is_refused_when_too_many_bytes_wait(world: World, nursery: trio.Nursery):
+    size = 64 * MIB  # as much as may wait, in one request
+    push = c.Push(queue="q", data=Raw(b"1"))
+    world.core.begin(push, size=size)
+    with pytest.raises(Refused) as refused:
+        world.core.begin(push, size=1)
+    assert (refused.value.status, refused.value.retry_after) == (503, 1)
+    world.start(nursery)
+    await settled()
+    await world.push()  # what is committed waits no more
+
+
+async def test_requests_that_change_nothing_do_not_add_up(world: World):
+    for _ in range(2):
+        with pytest.raises(Refused, match="not active"):
+            world.core.begin(c.Ack(id="nobody"), size=64 * MIB)
+    world.core.begin(c.Push(queue="q", data=Raw(b"1")))
+
+
+async def test_a_slow_disk_lets_fewer_jobs_wait_than_a_fast_one(answers: Answers, thread: VirtualThread):
+    world = World(pending_max=50_000)
+    world.store.inline, thread.delay_s = False, 1
+    world.start(answers.nursery, services=False)
+    many = c.PushBatch(queue="q", jobs=[c.JobSpec(data=Raw(b"1"))] * PENDING_MIN)
+    await world.core.execute(many)  # so many in a second: ten times the time that an answer should take
+    world.core.begin(c.Push(queue="q", data=Raw(b"1")))
+    await settled()  # it is being committed
+    world.core.begin(many)
+    with pytest.raises(Refused, match="overloaded"):
+        world.core.begin(many)
+    await trio.sleep(3)
+    world.core.begin(many)  # and at once when they are committed
+
+
+async def test_a_disk_that_got_slow_does_not_stop_the_event_loop(world: World, thread: VirtualThread, answers: Answers):
+    world.store.inline, thread.delay_s = False, 1
+    world.start(answers.nursery, services=False)
+    await world.push(durable=True)
+    assert world.now_ms() == 1000
+    await world.push()  # a small one, which a fast disk is given at once
+    assert world.now_ms() == 2000

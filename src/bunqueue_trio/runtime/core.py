@@ -83,8 +83,10 @@ class Core:
         begun = self.begin(command, owner)
         return await self.finish(begun) if begun.polls or begun.epoch else begun.reply
 
-    def begin(self, command: c.Command, owner: str | None = None) -> "Begun":
+    def begin(self, command: c.Command, owner: str | None = None, *, size: int = 0) -> "Begun":
         """Run ``command`` without waiting for anything; the rest is :meth:`finish`.
+
+        ``size`` is that of its request: what it makes the journal hold.
 
         Raises:
             Refused: as :meth:`execute`.
@@ -97,7 +99,10 @@ class Core:
         if kind is not c.Pull and kind is not c.PullBatch:
             epoch = self._engine.epoch
             reply = self._apply(command, owner, durable=_is_durable(command))
-            begun = Begun(command, owner, reply, epoch if self.journal.gathering else 0, at=at)
+            gathering = self.journal.gathering
+            if gathering:
+                self.journal.note_size(size)
+            begun = Begun(command, owner, reply, epoch if gathering else 0, at=at)
         else:
             self._engine.handed = 0
             reply = self._apply(command, owner)

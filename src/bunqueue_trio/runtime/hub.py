@@ -48,11 +48,22 @@ class Subscription:
         self.bell.ring()
         return fits
 
-    def take(self) -> tuple[list[Published], int]:
-        """Return what waits, and how many events were missed after it."""
+    def take(self, limit: int | None = None) -> tuple[list[Published], int]:
+        """Return what waits, of about ``limit`` bytes at most; and how many events were missed after all."""
+        if limit is not None and self._bytes > limit:
+            return self._take_some(limit), 0
         taken, missed = self._waiting, self.missed
         self._waiting, self._bytes, self.missed = [], 0, 0
         return taken, missed
+
+    def _take_some(self, limit: int) -> list[Published]:
+        size = count = 0
+        while size < limit and count < len(self._waiting):
+            size += len(self._waiting[count].body)
+            count += 1
+        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        self._bytes -= size
+        return taken
 
 
 class _Where(Struct):
@@ -109,10 +120,11 @@ class Hub:
         event_id = batch.last_event_id - len(batch.events)
         for event, body in zip(batch.heard, batch.events, strict=True):
             event_id += 1
+            published = Published(event_id, body)  # one for all: a thousand slow readers hold it once
             for readers in (everything, self._readers.get(event.queue, {})):
                 for reader in readers:
                     if reader.types is None or event.event_type in reader.types:
-                        self.dropped += not reader.offer(Published(event_id, body))
+                        self.dropped += not reader.offer(published)
 
     def first_kept_id(self) -> int:
         """Return the id of the oldest event that can be replayed.

@@ -14,9 +14,13 @@ from bunqueue_trio import errors
 from bunqueue_trio.config import (
     COMMIT_RETRY_MAX_MS,
     COMMIT_RETRY_MIN_MS,
+    COMMIT_TARGET_S,
     COMMITS_IN_A_ROW_MAX,
     INLINE_BYTES_MAX,
     INLINE_ROWS_MAX,
+    INLINE_S_MAX,
+    MIB,
+    PENDING_MIN,
 )
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import Job
@@ -35,13 +39,21 @@ class Journal:
     """The changes of an engine on their way to a store."""
 
     def __init__(
-        self, engine: Engine, store: Store, clock: Clock, pending_max: int, stamp: Callable[[int], int] | None = None
-    ) -> None:
+        self, engine: Engine, store: Store, clock: Clock, pending_max: int, pending_max_bytes: int = 64 * MIB,
+        stamp: Callable[[int], int] | None = None,
+    ) -> None:  # fmt: skip
         self._stamp = stamp
         self._engine = engine
         self._store = store
         self._clock = clock
         self._pending_max = pending_max
+        self._room = pending_max
+        """Jobs that may wait: the setting, or less on a disk that is slower than that."""
+        self._bytes_max = pending_max_bytes
+        self._bytes = 0
+        """Of the requests whose changes gather now."""
+        self._last_s = 0.0
+        """How long the last commit took."""
         self._durable = False
         self._gathered = trio.Event()  # set when the batch that gathers now is committed
         self._writing: tuple[Batch, trio.Event] | None = None
@@ -73,7 +85,7 @@ class Journal:
         """Raise ``Refused`` (503) when a change could not be committed in reasonable time."""
         if self.failing is not None:
             raise Refused(*errors.STORAGE_DOWN, retry_after=2)
-        if len(self._engine.changed) >= self._pending_max:
+        if len(self._engine.changed) >= self._room or self._bytes >= self._bytes_max:
             raise Refused(*errors.OVERLOADED, retry_after=1)
 
     def epoch_of(self, job: Job | None) -> int:
@@ -83,6 +95,10 @@ class Journal:
         if self._writing is not None and (job is None or job in self._writing[0].jobs):
             return self._writing[0].epoch
         return 0
+
+    def note_size(self, size: int) -> None:
+        """Count the bytes of a request whose changes gather now."""
+        self._bytes += size
 
     def note(self, *, durable: bool = False) -> None:
         """See to it that what the engine just did is committed; fsynced if it is ``durable``."""
@@ -152,7 +168,7 @@ class Journal:
 
         A batch that the disk refuses is left to the flusher, which has been told.
         """
-        if self._writing is not None or self._durable or self.failing is not None:
+        if self._writing is not None or self._durable or self.failing is not None or self._last_s > INLINE_S_MAX:
             return False
         if len(self._engine.changed) > INLINE_ROWS_MAX:
             return False
@@ -184,6 +200,10 @@ class Journal:
             _log.info("commits work again", jobs=len(batch.jobs))
             self.failing = None
         self._writing = None
+        self._last_s = seconds
+        if len(batch.jobs) >= PENDING_MIN:
+            room = int(len(batch.jobs) * COMMIT_TARGET_S / max(seconds, 0.001))
+            self._room = min(self._pending_max, max(PENDING_MIN, room))
         self.committed = batch.epoch
         self.commits += 1
         self.durable_commits += batch.durable
@@ -204,7 +224,7 @@ class Journal:
             batch = make_batch(changes, at, durable=self._durable, last_event_id=last_event_id)
         except Exception as error:  # the engine has let go of these changes, so there is no going on
             raise AssertionError("the engine holds what no store can") from error
-        done, self._gathered, self._durable = self._gathered, trio.Event(), False
+        done, self._gathered, self._durable, self._bytes = self._gathered, trio.Event(), False, 0
         return batch, done
 
     async def _commit(self, batch: Batch) -> float | None:
@@ -216,7 +236,7 @@ class Journal:
         try:
             begun = trio.current_time()
             # A thread hop costs more than a small commit; an fsync or a large one would stop the loop.
-            if self._store.inline or _is_small(batch):
+            if self._store.inline or (_is_small(batch) and self._last_s <= INLINE_S_MAX):
                 self._store.commit(batch)
             else:
                 await trio.to_thread.run_sync(self._store.commit, batch)

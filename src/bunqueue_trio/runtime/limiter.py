@@ -1,4 +1,4 @@
-"""The rate limit: a true sliding window per client, in a table that cannot grow for ever."""
+"""Limits across clients: how often one may ask, and what all of them together may make the server hold."""
 
 from collections import OrderedDict, deque
 
@@ -49,3 +49,18 @@ class RateLimiter:
                 break
             self._clients.popitem(last=False)
         return before - len(self._clients)
+
+
+class Budget:
+    """Bytes that are held for clients, of all of them together; what does not fit is to be refused."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.held = 0
+
+    def take(self, count: int) -> bool:
+        """Hold so many more, or fewer if it is negative; return False when there is no room for them."""
+        if count > 0 and self.held + count > self._limit:
+            return False
+        self.held += count
+        return True

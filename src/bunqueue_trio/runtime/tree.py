@@ -32,7 +32,7 @@ from bunqueue_trio.runtime.core import Core
 from bunqueue_trio.runtime.hub import Hub
 from bunqueue_trio.runtime.ids import Ids
 from bunqueue_trio.runtime.journal import Journal
-from bunqueue_trio.runtime.limiter import RateLimiter
+from bunqueue_trio.runtime.limiter import Budget, RateLimiter
 from bunqueue_trio.runtime.memory import Memory
 from bunqueue_trio.runtime.meters import LoopLag
 from bunqueue_trio.runtime.services import (
@@ -79,9 +79,13 @@ class Server:
         rules = Rules(lease=settings.lease_ms, stalls_max=settings.stalls_max)
         ids = Ids(store.last_event_at(), random)
         self.engine: Engine = Engine(new_id or ids, store, rules)
-        self.journal: Journal = Journal(self.engine, store, clock, settings.pending_max, ids.stamp)
+        self.journal: Journal = Journal(
+            self.engine, store, clock, settings.pending_max, settings.pending_max_bytes, ids.stamp
+        )
         self.core: Core = Core(self.engine, self.journal, clock, pollers_max=settings.pollers_max)
         self.limiter: RateLimiter = RateLimiter(settings.rate_limit_window_ms, settings.rate_limit_max_requests)
+        # Two of the largest fit, whatever the setting says, or they would never be served.
+        self.buffers: Budget = Budget(max(settings.buffers_max_bytes, 2 * settings.body_max_bytes))
         self.rates: Rates = Rates(self.engine)
         self.hub: Hub = Hub(store)
         self.journal.on_commit += [self.hub.publish, self.core.meters.committed]

@@ -22,6 +22,7 @@ from bunqueue_trio.config import (
     HEADS_KEPT,
     KEEP_ALIVE_S,
     KEPT_HEAD_BYTES,
+    RECEIVE_BYTES,
     WRITE_TIMEOUT_S,
 )
 from bunqueue_trio.errors import Refused
@@ -172,6 +173,8 @@ class ExpressConnection:
         self._server = lane.server
         self._wire = Wire(stream)
         self._unread = b""
+        self._held = 0
+        """Bytes of the server's budget that this connection holds."""
         self.deadline: float = FOREVER
         self.idle: bool = True
         """No request is under way: may be closed without anybody missing anything."""
@@ -187,9 +190,12 @@ class ExpressConnection:
         """
         try:
             while await self._serve_one():
-                pass
+                if self._held:
+                    self._release()
         except (_Gone, trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client is gone; what was to be given back has been
+        finally:
+            self._release()
 
     async def _serve_one(self) -> bool:
         """Serve one request; return whether the connection goes on."""
@@ -215,11 +221,14 @@ class ExpressConnection:
         if length <= len(self._unread) and not too_large:
             body = self._take(length)
         response = await self._lane.gateway.respond(call, read_body if body is None else body, self._wait)
-        keep = keep and not too_large and not self._server.stop.is_set()
-        self.lingers = too_large
+        self.lingers = self.lingers or too_large
+        keep = keep and not self.lingers and not self._server.stop.is_set()
         await self._send(response, is_head=is_head, keep=keep)
-        if keep and body is None:
-            await read_body(length)  # refused before it was read: the next request comes after it
+        if keep and body is None:  # refused before it was read: the next request comes after it
+            try:
+                await read_body(length)
+            except Refused:
+                return False
         return keep
 
     async def _read_head(self) -> int:
@@ -262,16 +271,32 @@ class ExpressConnection:
         missing = length - len(self._unread)
         if missing > 0:
             self.deadline = self._lane.now + BODY_TIMEOUT_S
-            chunks = [self._unread]
-            while missing > 0:
+            chunks, data = [], self._unread
+            while True:
+                if length > RECEIVE_BYTES and not self._hold(len(data)):
+                    self._unread, self.deadline, self.lingers = b"", FOREVER, True
+                    raise Refused(*errors.BUFFERS_FULL, retry_after=1)
+                chunks.append(data)
+                if missing <= 0:
+                    break
                 data = await self._wire.receive()
                 if not data:
                     raise _Gone
-                chunks.append(data)
                 missing -= len(data)
             self._unread = b"".join(chunks)
             self.deadline = FOREVER
         return self._take(length)
+
+    def _hold(self, count: int) -> bool:
+        """Hold so many bytes for this client; return False when the server holds too many already."""
+        if not self._server.buffers.take(count):
+            return False
+        self._held += count
+        return True
+
+    def _release(self) -> None:
+        self._server.buffers.take(-self._held)
+        self._held = 0
 
     def _take(self, length: int) -> bytes:
         body, self._unread = self._unread[:length], self._unread[length:]
@@ -310,13 +335,22 @@ class ExpressConnection:
     async def _send(self, response: Response, *, is_head: bool, keep: bool) -> None:
         body = response.body
         assert not isinstance(body, EventStream)  # those were handed over
+        is_large = len(body) > RECEIVE_BYTES and not is_head
+        if is_large and not self._hold(len(body)):
+            if response.delivery is not None:
+                self._server.core.give_back(response.delivery)
+            response = self._lane.gateway.error(Refused(*errors.BUFFERS_FULL, retry_after=1), {})
+            body, is_large = response.body, False
+            assert isinstance(body, bytes)
         data = self._lane.heads.render(response, len(body), keep=keep)
-        if not is_head:
+        if not is_head and not is_large:
             data += body
         sent = False
         self.deadline = self._lane.now + WRITE_TIMEOUT_S
         try:
             await self._wire.send(data)
+            if is_large:
+                await self._wire.send(body)
             sent = True
         finally:
             self.deadline = FOREVER

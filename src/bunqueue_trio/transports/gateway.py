@@ -135,13 +135,15 @@ class Gateway:
             return await self._page(kind, match, call)
         if route.method == "GET":
             body = query_object(call.query) if call.query else b"{}"
-        elif not isinstance(body, bytes):
-            body = await body(self._body_max)
+        else:
+            self._core.journal.check()  # early: a flood must not be read and decoded just to be refused
+            if not isinstance(body, bytes):
+                body = await body(self._body_max)
         command = decode(kind, body or (b"{}" if route.optional_body else b""), **match.values)
         if kind is c.Ping or kind is c.Stats:
             content_type, body, status = INSTANT[kind.__name__.lower()](self._server)
             return Response(status, self._headers(content_type, origin), body)
-        begun = self._core.begin(command)
+        begun = self._core.begin(command, size=len(body))
         reply = begun.reply
         if begun.polls and wait is not None:
             reply = await wait(self._core.finish, begun)

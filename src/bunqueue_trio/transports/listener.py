@@ -6,6 +6,7 @@ and, at a stop, first the idle ones, then those that owe nothing, at the end of 
 
 from collections.abc import Callable
 from functools import partial
+from heapq import nsmallest
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,14 @@ from bunqueue_trio.config import (
     KEEPER_S,
     LINGER_S,
     RECEIVE_BYTES,
+    ROOM_CONNECTIONS,
+    ROOM_IDLE_S,
 )
 from bunqueue_trio.runtime.supervisor import breaks_invariant
 from bunqueue_trio.runtime.tree import Server
 from bunqueue_trio.transports.express import ExpressConnection, Handover, Lane
 from bunqueue_trio.transports.gateway import Gateway
-from bunqueue_trio.transports.sockets import open_listeners
+from bunqueue_trio.transports.sockets import connections_that_fit, open_listeners
 
 if TYPE_CHECKING:
     from bunqueue_trio.transports.slow_lane import HandedStream, SlowLane
@@ -49,9 +52,11 @@ class _Connection:
     def is_late(self, now: float) -> bool:
         """Return whether its client has used up its time."""
         if self.handed is not None:
-            # Hypercorn forgets its own keep-alive timer when a response is streamed.
-            idle_s = 0 if self.requests else now - self.idle_since
-            return now > self.handed.deadline or idle_s > KEEP_ALIVE_S
+            # Hypercorn forgets its own keep-alive timer when a response is streamed, and lets it run to its
+            # end when the client has gone.
+            if not self.requests and (now > self.handed.ended_at or now - self.idle_since > KEEP_ALIVE_S):
+                return True
+            return now > self.handed.deadline
         if self.express is None:
             return False
         websocket = self.express.websocket
@@ -63,9 +68,18 @@ class _Connection:
             return self.requests == 0
         return self.express is not None and self.express.idle
 
+    @property
+    def patience_ends(self) -> float:
+        """When its client will be late, if it is idle now."""
+        if self.handed is not None or self.express is None:
+            return self.idle_since + KEEP_ALIVE_S
+        return self.express.deadline
+
     async def counted(self, app: Any, *args: Any) -> None:
         """Run a request with Hypercorn's ``app``, counted as this connection's."""
         self.requests += 1
+        if self.handed is not None and args[0]["type"] == "websocket":
+            self.handed.sips = True
         try:
             await app(*args)
         finally:
@@ -83,6 +97,9 @@ class Http:
         self._express = express
         self._connections: dict[_Connection, None] = {}
         self._slow_lane: SlowLane | None = None
+        self._refusing = 0
+        """Connections that were told so, and still read: few, since they hold descriptors."""
+        self._connections_max = connections_that_fit(server.settings)
 
     async def run(self, listeners: list[Any], on_listening: Callable[[], None]) -> None:
         """Accept on ``listeners`` until the server stops; then end the connections, kindly at first."""
@@ -110,7 +127,7 @@ class Http:
             connections.cancel_scope.cancel()
 
     async def _serve(self, stream: trio.abc.Stream) -> None:
-        if len(self._connections) >= self._server.settings.connections_max:
+        if len(self._connections) >= self._connections_max and not self._make_room():
             await self._refuse(stream)
             return
         express = None
@@ -142,7 +159,7 @@ class Http:
                     await _close_politely(connection.stream)
                 return
         slow_lane = self._open_slow_lane()
-        connection.handed = slow_lane.stream(connection.stream, unread)
+        connection.handed = slow_lane.stream(connection.stream, unread, connection.scope)
         await slow_lane.serve(connection.handed, connection.counted)
 
     def _open_slow_lane(self) -> "SlowLane":
@@ -152,13 +169,30 @@ class Http:
             self._slow_lane = SlowLane(self._server, self._gateway)
         return self._slow_lane
 
+    def _make_room(self) -> bool:
+        """End some of the connections that have been idle longest; return whether there was one."""
+        latest = trio.current_time() + KEEP_ALIVE_S - ROOM_IDLE_S
+        idle = [
+            c for c in self._connections
+            if c.is_idle() and not c.scope.cancel_called and c.patience_ends < latest
+        ]  # fmt: skip
+        for connection in nsmallest(ROOM_CONNECTIONS, idle, key=lambda c: c.patience_ends):
+            connection.scope.cancel()
+        return bool(idle)
+
     async def _refuse(self, stream: trio.abc.Stream) -> None:
         response = self._gateway.error(errors.TOO_MANY_CONNECTIONS.refuse(), {})
         assert isinstance(response.body, bytes)
-        with trio.move_on_after(1):
+        with trio.move_on_after(1 if isinstance(stream, trio.SocketStream) else 0):  # no handshake for it
             try:
                 head = self._lane.heads.render(response, len(response.body), keep=False)
                 await stream.send_all(head + response.body)
+                if self._refusing < ROOM_CONNECTIONS:
+                    self._refusing += 1
+                    try:
+                        await _close_politely(stream)
+                    finally:
+                        self._refusing -= 1
             except trio.BrokenResourceError:
                 pass  # it did not wait for the answer
         await trio.aclose_forcefully(stream)

@@ -1,6 +1,7 @@
 """The Quart-Trio application: it carries requests to the gateway, sockets to sessions, answers back."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import h11
@@ -9,10 +10,11 @@ from quart import Response as QuartResponse
 from quart import request, websocket
 from quart.wrappers.base import BaseRequestWebsocket
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from bunqueue_trio import errors
-from bunqueue_trio.config import BODY_TIMEOUT_S, LINGER_S
+from bunqueue_trio.config import BODY_TIMEOUT_S, LINGER_S, RECEIVE_BYTES
+from bunqueue_trio.runtime.limiter import Budget
 from bunqueue_trio.runtime.tree import Server
 from bunqueue_trio.transports.gateway import Gateway, Response
 from bunqueue_trio.transports.session import Session
@@ -21,14 +23,16 @@ from bunqueue_trio.transports.sse import EventStream
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
 _GOING_AWAY = 1001
+_HELD = "bunqueue.held"  # in a scope: bytes of the budget that its request holds
 _HTTP_VERSIONS = frozenset({"1.0", "1.1", "2"})
 
 
 def make_app(server: Server, gateway: Gateway) -> QuartTrio:
     """Return the application that serves ``server`` over ASGI."""
     app = QuartTrio("bunqueue_trio", static_folder=None)
-    # The gateway bounds bodies and answers in its own words; a long poll may take a minute.
-    app.config["MAX_CONTENT_LENGTH"] = None
+    # Of a body that nobody reads, Quart keeps so much; the gateway bounds what is read, in its own words.
+    app.config["MAX_CONTENT_LENGTH"] = server.settings.body_max_bytes
+    # A long poll may take a minute.
     app.config["RESPONSE_TIMEOUT"] = None
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
 
@@ -44,7 +48,15 @@ def make_app(server: Server, gateway: Gateway) -> QuartTrio:
         query = request.scope["query_string"].decode("latin-1")
         target = f"{raw}?{query}" if query else raw
         call = gateway.resolve(request.method, target, _headers_of(request))
-        response = await gateway.respond(call, _read_body)
+        response = await gateway.respond(call, partial(_read_body, server.buffers))
+        if (
+            isinstance(response.body, bytes)
+            and len(response.body) > RECEIVE_BYTES
+            and not _hold(server.buffers, len(response.body))
+        ):
+            if response.delivery is not None:
+                server.core.give_back(response.delivery)
+            response = gateway.error(errors.Refused(*errors.BUFFERS_FULL, retry_after=1), {})
         return _quart_response(response, close=not await _skip_body(server.settings.body_max_bytes))
 
     @app.before_websocket
@@ -68,12 +80,12 @@ def make_app(server: Server, gateway: Gateway) -> QuartTrio:
         """Say what Quart itself refuses in the documented format."""
         return _quart_response(gateway.error(errors.Refused(error.code or 400, error.name), {}))
 
-    app.asgi_app = _shielded(app.asgi_app)  # type: ignore[method-assign, assignment]  # Quart's own way in for middleware
+    app.asgi_app = _shielded(app.asgi_app, server.buffers)  # type: ignore[method-assign, assignment]  # Quart's own way in for middleware
     return app
 
 
-def _shielded(app: AsgiApp) -> AsgiApp:
-    """Return ``app`` with its last send out of reach of cancellation.
+def _shielded(app: AsgiApp, buffers: Budget) -> AsgiApp:
+    """Return ``app`` with its last send out of reach of cancellation, and what a request holds given back.
 
     That send tells Quart-Trio that the request is over, which then cancels the task that is still in it:
     Hypercorn would never get to closing the connection, or to its keep-alive timer.
@@ -85,7 +97,10 @@ def _shielded(app: AsgiApp) -> AsgiApp:
             with trio.CancelScope(shield=is_last):
                 await send(message)
 
-        await app(scope, receive, send_shielded)
+        try:
+            await app(scope, receive, send_shielded)
+        finally:
+            buffers.take(-scope.get(_HELD, 0))
 
     return shielded
 
@@ -112,16 +127,30 @@ def _quart_response(response: Response, *, close: bool = False) -> QuartResponse
     return answer
 
 
-async def _read_body(limit: int) -> bytes:
+def _hold(buffers: Budget, count: int) -> bool:
+    """Hold so many bytes for this request; return False when the server holds too many already."""
+    if not buffers.take(count):
+        return False
+    scope: dict[str, Any] = request.scope  # type: ignore[assignment]  # an application may add to it
+    scope[_HELD] = scope.get(_HELD, 0) + count
+    return True
+
+
+async def _read_body(buffers: Budget, limit: int) -> bytes:
     if (request.content_length or 0) > limit:
         raise errors.BODY_TOO_LARGE.refuse()
     chunks, size = [], 0
     with trio.move_on_after(BODY_TIMEOUT_S) as patience:
-        async for chunk in request.body:
-            size += len(chunk)
-            if size > limit:
-                raise errors.BODY_TOO_LARGE.refuse()
-            chunks.append(chunk)
+        try:
+            async for chunk in request.body:
+                size += len(chunk)
+                if size > limit:
+                    raise errors.BODY_TOO_LARGE.refuse()
+                if size > RECEIVE_BYTES and not _hold(buffers, len(chunk)):
+                    raise errors.Refused(*errors.BUFFERS_FULL, retry_after=1)
+                chunks.append(chunk)
+        except RequestEntityTooLarge:  # it came faster than it was read
+            raise errors.BODY_TOO_LARGE.refuse() from None
     if patience.cancelled_caught:
         raise errors.BODY_TOO_SLOW.refuse()
     return b"".join(chunks)
@@ -134,10 +163,13 @@ async def _skip_body(limit: int) -> bool:
     """
     size = 0
     with trio.move_on_after(LINGER_S):
-        async for chunk in request.body:
-            size += len(chunk)
-            if size > limit:
-                return False
+        try:
+            async for chunk in request.body:
+                size += len(chunk)
+                if size > limit:
+                    return False
+        except RequestEntityTooLarge:
+            return False
         return True
     return False
 

@@ -13,7 +13,7 @@ import trio
 from msgspec import Raw
 
 from bunqueue_trio import errors
-from bunqueue_trio.config import SESSION_BYTES_MAX, SESSION_POLLS_MAX, SESSION_REPLIES_MAX
+from bunqueue_trio.config import RECEIVE_BYTES, SESSION_BYTES_MAX, SESSION_POLLS_MAX, SESSION_REPLIES_MAX
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
@@ -56,6 +56,10 @@ class Session:
         self.bell: Bell = Bell()
         self._replies: deque[_Waiting] = deque()
         self._replies_bytes = 0
+        self._held = 0
+        """Bytes of the server's budget for the large ones of them."""
+        self._leaving = 0
+        """Of these, the bytes on their way to the socket."""
         self._polls = 0
         self._room = trio.Event()
         self._subscription = server.hub.subscribe(queue, self.bell)
@@ -71,6 +75,7 @@ class Session:
         self._server.hub.unsubscribe(self._subscription)
         self._core.release(self.id)
         self._server.owners.discard(self.id)
+        self._server.buffers.take(-self._held)
 
     @property
     def idle(self) -> bool:
@@ -85,7 +90,7 @@ class Session:
             self._reply(0, r.ErrorReply(error=str(bad)), bad.req_id)
             return
         try:
-            self._run(command, nursery)
+            self._run(command, len(message), nursery)
         except Refused as refused:
             self._reply(0, r.ErrorReply(error=str(refused)), command.req_id)
         except StoreError as error:
@@ -107,6 +112,9 @@ class Session:
         """Return the messages that may be sent now, at most about 256 KiB; [] when there are none."""
         messages: list[bytes] = []
         size = 0
+        if self._leaving:  # they have left
+            self._server.buffers.take(-self._leaving)
+            self._held, self._leaving = self._held - self._leaving, 0
         while self._replies and size < _OUT_BYTES:
             epoch, message, begun = self._replies[0]
             if epoch > self._journal.committed:
@@ -118,10 +126,12 @@ class Session:
             self._replies_bytes -= len(message)
             messages.append(message)
             size += len(message)
+            if len(message) > RECEIVE_BYTES:
+                self._leaving += len(message)
         if not self.full:
             self._room.set()
         if self._subscription:
-            events, missed = self._subscription.take()
+            events, missed = self._subscription.take(RECEIVE_BYTES)
             messages += [event.body for event in events]
             if missed:
                 self.missed += missed
@@ -130,13 +140,13 @@ class Session:
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _run(self, command: c.Command, nursery: trio.Nursery) -> None:
+    def _run(self, command: c.Command, size: int, nursery: trio.Nursery) -> None:
         if isinstance(command, c.SessionCommand):
             self._run_here(command)
             return
         if not self._vouched and isinstance(command, c.Pull | c.PullBatch) and command.lock_ttl is None:
             command.lock_ttl = self._server.settings.lease_ms
-        begun = self._core.begin(command, self.id)
+        begun = self._core.begin(command, self.id, size=size)
         if not begun.polls:
             reply = begun.reply if begun.refused is None else r.ErrorReply(error=str(begun.refused))
             # Without an epoch it is answered, and timed, already.
@@ -179,14 +189,24 @@ class Session:
 
     def _reply(self, epoch: int, reply: r.Reply | bytes, req_id: Raw, begun: Begun | None = None) -> None:
         message = reply if isinstance(reply, bytes) else encode(reply)
-        if bytes(req_id):
-            message = b'%s,"reqId":%s}' % (message[:-1], bytes(req_id))
+        message = _with_id(message, req_id)
+        if len(message) > RECEIVE_BYTES:
+            if self._server.buffers.take(len(message)):
+                self._held += len(message)
+            else:
+                if not isinstance(reply, bytes):
+                    self._core.give_back(reply)
+                epoch, message = 0, _with_id(encode(r.ErrorReply(error=errors.BUFFERS_FULL.message)), req_id)
         self._replies.append(_Waiting(epoch, message, begun))
         self._replies_bytes += len(message)
         if epoch > self._journal.committed:
             self._journal.ring_on_commit(self.bell)
         else:
             self.bell.ring()
+
+
+def _with_id(message: bytes, req_id: Raw) -> bytes:
+    return b'%s,"reqId":%s}' % (message[:-1], bytes(req_id)) if bytes(req_id) else message
 
 
 def _types(events: list[str] | str) -> frozenset[str] | None:

@@ -17,7 +17,7 @@ from hypercorn.typing import AppWrapper, ConnectionState
 from hypercorn.utils import wrap_app
 
 from bunqueue_trio import errors
-from bunqueue_trio.config import HEADER_BYTES_MAX, HEADER_TIMEOUT_S, KEEP_ALIVE_S, WRITE_TIMEOUT_S, Settings
+from bunqueue_trio.config import FEED_BYTES, HEADER_BYTES_MAX, HEADER_TIMEOUT_S, KEEP_ALIVE_S, WRITE_TIMEOUT_S, Settings
 from bunqueue_trio.runtime.tree import Server
 from bunqueue_trio.transports.gateway import Gateway
 from bunqueue_trio.transports.quart_app import make_app
@@ -26,11 +26,16 @@ from bunqueue_trio.transports.quart_app import make_app
 class HandedStream(trio.abc.Stream):
     """A connection's stream as Hypercorn sees it: with bytes to read again, and late writes noticed."""
 
-    def __init__(self, stream: Any, unread: bytes = b"") -> None:
+    def __init__(self, stream: Any, unread: bytes, scope: trio.CancelScope) -> None:
         self._stream = stream
+        self._scope = scope
         self._unread = unread
         self._sending = trio.Lock()  # Hypercorn says the end while it may still be sending
         self.deadline: float = float("inf")
+        self.ended_at: float = float("inf")
+        """When the client said that it will send nothing more, or was found gone."""
+        self.sips: bool = False
+        """Read little at a time: a WebSocket's many small frames must not shut everybody else out."""
 
     def __getattr__(self, name: str) -> Any:
         # Hypercorn asks for the socket, and for TLS methods to find out whether there is TLS.
@@ -41,7 +46,12 @@ class HandedStream(trio.abc.Stream):
         if self._unread:
             unread, self._unread = self._unread, b""
             return unread
-        data: bytes | bytearray = await self._stream.receive_some(max_bytes)
+        data: bytes | bytearray = b""
+        try:
+            data = await self._stream.receive_some(FEED_BYTES if self.sips else max_bytes)
+        finally:
+            if not data:
+                self.ended_at = trio.current_time()
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -50,6 +60,9 @@ class HandedStream(trio.abc.Stream):
             self.deadline = trio.current_time() + WRITE_TIMEOUT_S
             try:
                 await self._stream.send_all(data)
+            except trio.BrokenResourceError:
+                self._scope.cancel()  # Hypercorn would go on to answer all that the client had asked before it left
+                raise
             finally:
                 self.deadline = float("inf")
 
@@ -75,9 +88,9 @@ class SlowLane:
         self._context = WorkerContext(None)
         self._app = wrap_app(make_app(server, gateway), self._config.wsgi_max_body_size, "asgi")
 
-    def stream(self, stream: trio.abc.Stream, unread: bytes) -> HandedStream:
-        """Return ``stream`` as Hypercorn is to see it, with ``unread`` to be read first."""
-        return HandedStream(stream, unread)
+    def stream(self, stream: trio.abc.Stream, unread: bytes, scope: trio.CancelScope) -> HandedStream:
+        """Return ``stream`` as Hypercorn is to see it, with ``unread`` to be read first; ``scope`` ends it."""
+        return HandedStream(stream, unread, scope)
 
     async def serve(self, stream: HandedStream, run: Callable[..., Awaitable[None]]) -> None:
         """Serve ``stream`` to its end; each request is run by calling ``run`` with the application and its arguments."""

@@ -1,6 +1,7 @@
 """Where the server listens: TCP and Unix sockets, with or without TLS. It opens them and serves nobody."""
 
 import os
+import resource
 import socket
 import ssl
 import stat
@@ -10,7 +11,7 @@ from typing import TypeAlias
 
 import trio
 
-from bunqueue_trio.config import BACKLOG, Bind, Settings
+from bunqueue_trio.config import BACKLOG, DESCRIPTORS_KEPT, Bind, Settings
 from bunqueue_trio.errors import StartupError
 
 Listener: TypeAlias = "trio.abc.Listener[trio.SocketStream] | trio.abc.Listener[trio.SSLStream[trio.SocketStream]]"
@@ -40,6 +41,21 @@ def _remove(path: str, inode: int) -> None:
     with suppress(OSError):  # somebody removed it already
         if Path(path).stat().st_ino == inode:
             Path(path).unlink()
+
+
+def connections_that_fit(settings: Settings) -> int:
+    """Return how many connections may be open: the setting, or as many as this process has descriptors for.
+
+    The process takes what it is allowed to for it: the usual soft limit of 1024 is for programs that use ``select``.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = settings.connections_max + DESCRIPTORS_KEPT
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return settings.connections_max
+    return max(1, soft - DESCRIPTORS_KEPT)
 
 
 async def open_listeners(settings: Settings) -> tuple[list[Listener], list[str]]:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import structlog
 import trio
 
-from bunqueue_trio.config import SSE_COMMENT_S
+from bunqueue_trio.config import RECEIVE_BYTES, SSE_COMMENT_S
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.runtime.bell import Bell
@@ -50,9 +50,9 @@ class EventStream(AsyncIterator[bytes]):
                     return chunk
                 await trio.lowlevel.checkpoint()  # much of the past may be of no interest here
                 continue
-            events, missed = subscription.take()
-            if missed:
+            if subscription.missed:
                 break  # whatever is left in the buffer will be replayed, without a gap
+            events, _ = subscription.take(RECEIVE_BYTES)
             if events:
                 return b"".join(map(_message, events))
             with trio.move_on_after(SSE_COMMENT_S) as patience:

@@ -12,7 +12,16 @@ from websockets.http11 import Request as Handshake
 from websockets.protocol import SEND_EOF, State
 from websockets.server import ServerProtocol
 
-from bunqueue_trio.config import CLOSE_S, PING_S, PINGS_MISSED_MAX, RECEIVE_BYTES
+from bunqueue_trio.config import (
+    CLOSE_S,
+    FEED_BYTES,
+    FRAMES_UNSENT_MAX,
+    MESSAGES_A_TURN,
+    PING_S,
+    PINGS_MISSED_MAX,
+    RECEIVE_BYTES,
+    WRITE_TIMEOUT_S,
+)
 from bunqueue_trio.runtime.tree import Server
 from bunqueue_trio.transports.session import Session
 
@@ -40,6 +49,10 @@ class WebSocket:
         self._pinged_at = self._heard_at
         self._progress_at = self._heard_at
         self._session: Session | None = None
+        self._write_deadline = float("inf")
+        self._flushed = trio.Event()
+        self._held = 0
+        """Bytes of the server's budget for a message that has not come to its end."""
 
     async def accept(self) -> bool:
         """Answer the handshake; return whether the connection is a WebSocket now."""
@@ -58,11 +71,13 @@ class WebSocket:
                 await self._read(session, nursery)
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the peer is gone
+        finally:
+            self._server.buffers.take(-self._held)
 
     def tick(self, now: float) -> bool:
         """Ping a silent peer; return whether it still counts as alive. Called every few seconds."""
         silent = now - max(self._heard_at, self._progress_at)
-        if silent > PING_S * (PINGS_MISSED_MAX + 1):
+        if silent > PING_S * (PINGS_MISSED_MAX + 1) or now > self._write_deadline:
             return False
         if now - max(self._heard_at, self._pinged_at) >= PING_S and self._protocol.state is State.OPEN:
             self._protocol.send_ping(b"")
@@ -92,19 +107,45 @@ class WebSocket:
                 nursery.cancel_scope.cancel()
                 return
             self._heard_at = trio.current_time()
-            self._protocol.receive_data(data)
-            for event in self._protocol.events_received():
-                if isinstance(event, Frame):
-                    message = self._assemble(event)
-                    if message is not None and not self._refuses:  # said before a close that came with it
-                        session.receive(message, nursery)
-                        if session.full and self._protocol.state is State.OPEN:
-                            await session.wait_room()
+            turn = 0
+            for start in range(0, len(data), FEED_BYTES):
+                turn += await self._take_in(data[start : start + FEED_BYTES], session, nursery)
+                if turn >= MESSAGES_A_TURN:
+                    turn = 0
+                    await trio.lowlevel.checkpoint()  # many small frames must not shut everybody else out
+            self._hold(nursery.cancel_scope)
             session.bell.ring()  # pongs and close frames may be waiting
             if self._protocol.state is State.OPEN:
+                if len(self._protocol.writes) > FRAMES_UNSENT_MAX:
+                    self._flushed = trio.Event()
+                    await self._flushed.wait()
                 await session.wait_room()
             else:
                 self._limit(nursery.cancel_scope)
+
+    async def _take_in(self, data: bytes, session: Session, nursery: trio.Nursery) -> int:
+        """Take in some bytes; return how many frames ended in them."""
+        self._protocol.receive_data(data)
+        frames = self._protocol.events_received()
+        for event in frames:
+            if isinstance(event, Frame):
+                message = self._assemble(event)
+                if message is not None and not self._refuses:  # said before a close that came with it
+                    session.receive(message, nursery)
+                    if session.full and self._protocol.state is State.OPEN:
+                        await session.wait_room()
+        return len(frames)
+
+    def _hold(self, scope: trio.CancelScope) -> None:
+        """Count a large unfinished message against the server's budget; end the peer that does not fit."""
+        size = len(self._protocol.reader.buffer) + len(self._fragments or b"")
+        held = size if size > RECEIVE_BYTES else 0
+        if self._server.buffers.take(held - self._held):
+            self._held = held
+        elif not self._refuses:
+            self._refuses = True
+            self._protocol.fail(CloseCode.TRY_AGAIN_LATER, "server is overloaded")
+            self._limit(scope)
 
     def _assemble(self, frame: Frame) -> bytes | None:
         """Return the message that ``frame`` completes, or None."""
@@ -150,9 +191,12 @@ class WebSocket:
     async def _flush(self) -> bool:
         """Send what the protocol has to say; return whether there was anything."""
         chunks = self._protocol.data_to_send()
+        self._flushed.set()
         data = b"".join(chunks)
         for start in range(0, len(data), RECEIVE_BYTES):
+            self._write_deadline = trio.current_time() + WRITE_TIMEOUT_S
             await self._send_all(data[start : start + RECEIVE_BYTES])
+            self._write_deadline = float("inf")
             if start:  # it takes a long message; a ping or an event says nothing: any dead peer's buffer has room
                 self._progress_at = trio.current_time()
         if SEND_EOF in chunks:  # the server ends first; the client waits for it

@@ -1,0 +1,41 @@
+"""The attacks of `scripts/overload.py` in small: the server holds its bounds, and its other clients notice little."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "overload.py"
+ATTACKS = ("slow-bodies", "descriptors", "unread-answers", "large-frames", "slow-disk")
+"""One of each kind: about 3 s each."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)  # several processes each, on a machine that may be busy, and up to three times
+def test_a_server_under_attack_serves_the_others(tmp_path: Path) -> None:
+    """The script judges: answers in time, no answer missing, memory and descriptors within bounds, recovery."""
+    report = tmp_path / "report.json"
+    chosen = [argument for name in ATTACKS for argument in ("--scenario", name)]
+    command = [sys.executable, SCRIPT, "--quick", "--tries", "3", "--json", report, *chosen]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=170)
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = json.loads(report.read_text())
+    assert [found["scenario"] for found in figures] == list(ATTACKS)
+    assert all(found["answers"] > 10 for found in figures)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+def test_a_bound_that_is_missed_is_told(tmp_path: Path) -> None:
+    """Without that the test above could not fail: a commit that takes longer than 250 ms makes the client wait."""
+    program = (
+        "import sys; sys.path.insert(0, {folder!r}); import overload, overload_attacks as a;"
+        "a.SLOW['OVERLOAD_COMMIT_MS'] = '400'; from pathlib import Path;"
+        "found = overload.measure('slow-disk', 'express', quick=True); print(found.problems); sys.exit(bool(found.problems))"
+    )
+    command = [sys.executable, "-c", program.format(folder=str(SCRIPT.parent))]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=55, cwd=tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "p99" in done.stdout

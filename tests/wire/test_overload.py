@@ -1,0 +1,144 @@
+"""Clients that make the server hold much, or hold a connection for nothing: they are refused, the others are served."""
+
+import resource
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.wire import raw
+from tests.wire.client import Client
+from tests.wire.server import Server
+
+KIB = 1024
+SMALL = {"BODY_MAX_BYTES": str(512 * KIB), "BUFFERS_MAX_BYTES": str(1024 * KIB)}
+LARGE = b'{"data":"%s"}' % (b"a" * 400 * KIB)
+HANDSHAKE = (
+    b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+@pytest.fixture(params=["true", "false"], ids=["express", "hypercorn"])
+def small(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+    with Server(tmp_path / "q.db", SMALL | {"EXPRESS": request.param}) as running:
+        yield running
+
+
+def until(condition: Callable[[], object], within_s: float = 8) -> None:
+    end = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def descriptors(server: Server) -> int:
+    return len(list(Path(f"/proc/{server._running().pid}/fd").iterdir()))
+
+
+def test_large_bodies_of_all_clients_together_are_bounded(small: Server, queue: str) -> None:
+    unfinished = raw.request_bytes("POST", f"/queues/{queue}/jobs", LARGE)[:-1]
+    with ExitStack() as held, Client(small.url) as client:
+        for _ in range(2):
+            held.enter_context(raw.connected(small.address)).sendall(unfinished)
+        time.sleep(0.5)  # they are read
+        third = raw.send_while_reading(small.address, lambda sock: sock.sendall(unfinished))
+        assert (third.status_code, third.headers["Retry-After"]) == (503, "1")
+        assert "too many large requests" in third.json()["error"]
+        client.push(queue)  # a small one needs no room
+    with Client(small.url) as client:
+        until(lambda: raw.request(small.address, "POST", f"/queues/{queue}/jobs", LARGE).status_code == 200)
+
+
+def test_large_answers_that_nobody_reads_are_bounded(small: Server, queue: str) -> None:
+    body = b'{"data":"%s"}' % (b"a" * 500 * KIB)
+    job_id = raw.request(small.address, "POST", f"/queues/{queue}/jobs", body).json()["id"]
+    with ExitStack() as held:
+        for _ in range(4):
+            sock = held.enter_context(_small_window(small))
+            sock.sendall(raw.request_bytes("GET", f"/jobs/{job_id}") * 20)
+        time.sleep(0.5)
+        answer = raw.request(small.address, "GET", f"/jobs/{job_id}")
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        assert raw.request(small.address, "GET", "/ping").status_code == 200
+    until(lambda: raw.request(small.address, "GET", f"/jobs/{job_id}").status_code == 200)
+
+
+def test_a_job_whose_answer_does_not_fit_stays_in_its_queue(small: Server, queue: str) -> None:
+    body = b'{"data":"%s"}' % (b"a" * 500 * KIB)
+    raw.request(small.address, "POST", f"/queues/{queue}/jobs", body)
+    unfinished = raw.request_bytes("POST", f"/queues/{queue}/jobs", LARGE)[:-1]
+    with ExitStack() as held:
+        for _ in range(2):
+            held.enter_context(raw.connected(small.address)).sendall(unfinished)
+        time.sleep(0.5)
+        assert raw.request(small.address, "GET", f"/queues/{queue}/jobs").status_code == 503
+    until(lambda: raw.request(small.address, "GET", f"/queues/{queue}/jobs").status_code == 200)
+
+
+def test_websocket_messages_that_never_end_are_bounded(tmp_path: Path) -> None:
+    unfinished = struct.pack("!BBQ", 0x81, 0x80 | 127, 500 * KIB) + b"\0\0\0\0" + b"a" * 450 * KIB
+    with Server(tmp_path / "q.db", SMALL) as server, ExitStack() as held:
+        for _ in range(2):
+            sock = held.enter_context(raw.connected(server.address))
+            sock.sendall(HANDSHAKE + unfinished)
+        time.sleep(0.5)
+        with raw.connected(server.address) as third:
+            third.sendall(HANDSHAKE)
+            assert b" 101 " in third.recv(4096)
+            third.sendall(unfinished)
+            assert third.recv(4096)[2:4] == struct.pack("!H", 1013)
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+def test_a_client_that_has_left_holds_no_descriptor(small: Server, reset: bool) -> None:
+    before = descriptors(small)
+    with ExitStack() as held:
+        for _ in range(20):
+            sock = held.enter_context(raw.connected(small.address))
+            sock.sendall(raw.request_bytes("GET", "/ping"))
+            if not reset:
+                raw.read_response(sock)  # else the unread answer makes the kernel say it rudely
+        until(lambda: descriptors(small) >= before + 15)  # one of them may be that of the probe
+    until(lambda: descriptors(small) <= before + 2)
+
+
+def test_idle_connections_make_room_for_new_ones(tmp_path: Path) -> None:
+    """The process may have 100 descriptors, so that 36 connections fit: it never meets that limit itself."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (100, limits[1])
+    )  # the server may raise it; CONNECTIONS_MAX says how far
+    try:
+        running = Server(tmp_path / "q.db", {"CONNECTIONS_MAX": "36", "LOG_LEVEL": "warning"})
+        running.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    with closing_server(running) as server, ExitStack() as held:
+        idle = [held.enter_context(raw.connected(server.address)) for _ in range(36)]
+        for sock in idle:
+            sock.sendall(raw.request_bytes("GET", "/ping"))
+            assert raw.read_response(sock).status_code == 200
+        young = raw.request(server.address, "GET", "/ping")
+        assert (young.status_code, young.json()["error"]) == (503, "Too many connections")
+        until(lambda: raw.request(server.address, "GET", "/ping").status_code == 200)
+        assert "EMFILE" not in server.log()
+
+
+@contextmanager
+def closing_server(server: Server) -> Iterator[Server]:
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+def _small_window(server: Server) -> socket.socket:
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect(server.address)
+    return sock
