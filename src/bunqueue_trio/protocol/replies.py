@@ -116,6 +116,16 @@ class ResultReply(Reply, kw_only=True):
     result: Raw
 
 
+def payload_size(reply: Reply) -> int:
+    """Return about how many bytes of payloads the encoded ``reply`` will hold."""
+    match reply:
+        case PullReply(job=DeliveredJob(data=data)) | JobReply(job=JobView(data=data)) | ResultReply(result=data):
+            return len(memoryview(data))
+        case PullBatchReply(jobs=jobs):
+            return sum(len(memoryview(job.data)) for job in jobs)
+    return 0
+
+
 OK = DataReply()
 EMPTY_PULL = PullReply()
 """The answer to a pull that found nothing."""

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict, deque
 
-from bunqueue_trio.config import RATE_CLIENTS_MAX
+from bunqueue_trio.config import RATE_CLIENTS_MAX, RECEIVE_BYTES
 
 
 class RateLimiter:
@@ -58,9 +58,16 @@ class Budget:
         self._limit = limit
         self.held = 0
 
-    def take(self, count: int) -> bool:
-        """Hold so many more, or fewer if it is negative; return False when there is no room for them."""
-        if count > 0 and self.held + count > self._limit:
+    def fits(self, count: int) -> bool:
+        """Return whether there is room for so many more; little needs none."""
+        return count <= RECEIVE_BYTES or self.held + count <= self._limit
+
+    def take(self, count: int, *, force: bool = False) -> bool:
+        """Hold so many more, or fewer if it is negative; return False when there is no room for them.
+
+        With ``force`` it is done in any case.
+        """
+        if count > 0 and not force and self.held + count > self._limit:
             return False
         self.held += count
         return True

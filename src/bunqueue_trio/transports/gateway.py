@@ -15,7 +15,7 @@ from bunqueue_trio.config import CLIENT_KEY_MAX
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.codec import decode, encode
-from bunqueue_trio.protocol.replies import ErrorReply, Reply
+from bunqueue_trio.protocol.replies import ErrorReply, Reply, payload_size
 from bunqueue_trio.runtime.core import Begun
 from bunqueue_trio.runtime.tree import Server
 from bunqueue_trio.transports.pages import INSTANT, make_page
@@ -149,6 +149,9 @@ class Gateway:
             reply = await wait(self._core.finish, begun)
         elif begun.polls or begun.epoch:
             reply = await self._core.finish(begun)
+        if not self._server.buffers.fits(payload_size(reply)):  # before it is copied: that is what costs
+            self._core.give_back(reply)
+            raise Refused(*errors.BUFFERS_FULL, retry_after=1)
         delivery = reply if kind is c.Pull or kind is c.PullBatch else None
         return Response(200, self._headers(JSON, origin), encode(reply), delivery)
 

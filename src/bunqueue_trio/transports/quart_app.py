@@ -146,7 +146,7 @@ async def _read_body(buffers: Budget, limit: int) -> bytes:
                 size += len(chunk)
                 if size > limit:
                     raise errors.BODY_TOO_LARGE.refuse()
-                if size > RECEIVE_BYTES and not _hold(buffers, len(chunk)):
+                if size > RECEIVE_BYTES and not _hold(buffers, size - request.scope.get(_HELD, 0)):  # type: ignore[typeddict-item]
                     raise errors.Refused(*errors.BUFFERS_FULL, retry_after=1)
                 chunks.append(chunk)
         except RequestEntityTooLarge:  # it came faster than it was read

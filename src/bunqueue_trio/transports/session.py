@@ -188,15 +188,14 @@ class Session:
         self._reply(0, reply, begun.command.req_id)
 
     def _reply(self, epoch: int, reply: r.Reply | bytes, req_id: Raw, begun: Begun | None = None) -> None:
+        if not isinstance(reply, bytes) and not self._server.buffers.fits(r.payload_size(reply)):
+            self._core.give_back(reply)
+            epoch, reply = 0, r.ErrorReply(error=errors.BUFFERS_FULL.message)
         message = reply if isinstance(reply, bytes) else encode(reply)
         message = _with_id(message, req_id)
         if len(message) > RECEIVE_BYTES:
-            if self._server.buffers.take(len(message)):
-                self._held += len(message)
-            else:
-                if not isinstance(reply, bytes):
-                    self._core.give_back(reply)
-                epoch, message = 0, _with_id(encode(r.ErrorReply(error=errors.BUFFERS_FULL.message)), req_id)
+            self._server.buffers.take(len(message), force=True)  # it has been found to fit, but for a few bytes
+            self._held += len(message)
         self._replies.append(_Waiting(epoch, message, begun))
         self._replies_bytes += len(message)
         if epoch > self._journal.committed:
