@@ -123,7 +123,8 @@ def payload_size(reply: Reply) -> int:
             return len(memoryview(data))
         case PullBatchReply(jobs=jobs):
             return sum(len(memoryview(job.data)) for job in jobs)
-    return 0
+        case _:
+            return 0
 
 
 OK = DataReply()

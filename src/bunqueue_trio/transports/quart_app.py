@@ -139,15 +139,17 @@ def _hold(buffers: Budget, count: int) -> bool:
 async def _read_body(buffers: Budget, limit: int) -> bytes:
     if (request.content_length or 0) > limit:
         raise errors.BODY_TOO_LARGE.refuse()
-    chunks, size = [], 0
+    chunks, size, held = [], 0, 0
     with trio.move_on_after(BODY_TIMEOUT_S) as patience:
         try:
             async for chunk in request.body:
                 size += len(chunk)
                 if size > limit:
                     raise errors.BODY_TOO_LARGE.refuse()
-                if size > RECEIVE_BYTES and not _hold(buffers, size - request.scope.get(_HELD, 0)):  # type: ignore[typeddict-item]
-                    raise errors.Refused(*errors.BUFFERS_FULL, retry_after=1)
+                if size > RECEIVE_BYTES:
+                    uncounted, held = size - held, size
+                    if not _hold(buffers, uncounted):
+                        raise errors.Refused(*errors.BUFFERS_FULL, retry_after=1)
                 chunks.append(chunk)
         except RequestEntityTooLarge:  # it came faster than it was read
             raise errors.BODY_TOO_LARGE.refuse() from None
