@@ -30,6 +30,7 @@ QUEUES_IDLE_MAX = 1024  # queues kept without a job in them; a million names mus
 INLINE_ROWS_MAX = 128  # a commit of so many rows (1 ms) costs less than two thread hops and GIL fights
 INLINE_BYTES_MAX = 256 * 1024  # and of so many bytes of payloads: also about 1 ms of the event loop
 INLINE_S_MAX = 0.01  # a disk that took longer the last time gets a thread: it must not stop the event loop
+COMMITS_JUDGED = 4  # commits by the best of which the disk is judged: one that stumbles refuses nobody
 COMMIT_TARGET_S = 0.1  # no more may wait than was lately committed in so long: an answer takes two commits at most
 PENDING_MIN = 2000  # jobs that may always wait; smaller commits say nothing of how fast large ones are
 COMMITS_IN_A_ROW_MAX = 32  # by one task without letting others run: about 1 ms

@@ -5,6 +5,7 @@ the very same batch. Batches are committed in order, one at a time; while one is
 gathers. An answer is released, and its events are published, only after its batch is committed.
 """
 
+from collections import deque
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -16,6 +17,7 @@ from bunqueue_trio.config import (
     COMMIT_RETRY_MIN_MS,
     COMMIT_TARGET_S,
     COMMITS_IN_A_ROW_MAX,
+    COMMITS_JUDGED,
     INLINE_BYTES_MAX,
     INLINE_ROWS_MAX,
     INLINE_S_MAX,
@@ -49,6 +51,8 @@ class Journal:
         self._pending_max = pending_max
         self._room = pending_max
         """Jobs that may wait: the setting, or less on a disk that is slower than that."""
+        self._rates: deque[float] = deque(maxlen=COMMITS_JUDGED)
+        """Jobs a second of the last large commits."""
         self._bytes_max = pending_max_bytes
         self._bytes = 0
         """Of the requests whose changes gather now."""
@@ -202,8 +206,9 @@ class Journal:
         self._writing = None
         self._last_s = seconds
         if len(batch.jobs) >= PENDING_MIN:
-            room = int(len(batch.jobs) * COMMIT_TARGET_S / max(seconds, 0.001))
-            self._room = min(self._pending_max, max(PENDING_MIN, room))
+            # By the best of them: any disk is slow once, only a slow one every time.
+            self._rates.append(len(batch.jobs) / max(seconds, 0.001))
+            self._room = min(self._pending_max, max(PENDING_MIN, int(max(self._rates) * COMMIT_TARGET_S)))
         self.committed = batch.epoch
         self.commits += 1
         self.durable_commits += batch.durable
