@@ -118,6 +118,9 @@ class ResultReply(Reply, kw_only=True):
 
 def payload_size(reply: Reply) -> int:
     """Return about how many bytes of payloads the encoded ``reply`` will hold."""
+    kind = type(reply)
+    if kind is PushReply or kind is DataReply:  # nearly all of them
+        return 0
     match reply:
         case PullReply(job=DeliveredJob(data=data)) | JobReply(job=JobView(data=data)) | ResultReply(result=data):
             return len(memoryview(data))

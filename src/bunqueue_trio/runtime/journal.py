@@ -62,6 +62,8 @@ class Journal:
         self._gathered = trio.Event()  # set when the batch that gathers now is committed
         self._writing: tuple[Batch, trio.Event] | None = None
         self._wake, self._woken = trio.open_memory_channel[None](1)
+        self._told = False
+        """Something is in the channel, or was and the flusher is about to look."""
         self.disk: trio.Lock = trio.Lock()
         """Held by whoever writes to the store: flusher, retention, the checkpointer's last step."""
         self.committed: int = 0
@@ -107,10 +109,9 @@ class Journal:
     def note(self, *, durable: bool = False) -> None:
         """See to it that what the engine just did is committed; fsynced if it is ``durable``."""
         self._durable = self._durable or durable
-        try:
+        if not self._told:
+            self._told = True
             self._wake.send_nowait(None)
-        except trio.WouldBlock:
-            pass  # the flusher has been told already
 
     def ring_on_commit(self, bell: Bell) -> None:
         """Ring ``bell`` after the next commit."""
@@ -140,6 +141,7 @@ class Journal:
         while True:
             if not self.dirty:
                 await self._woken.receive()
+                self._told = False
             if self._not_mine is not None:
                 error, self._not_mine = self._not_mine, None
                 raise error
