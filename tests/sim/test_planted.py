@@ -22,7 +22,7 @@ from bunqueue_trio.transports.sse import EventStream
 from tests.sim.world import simulate
 
 HOURS = 0.05
-SEEDS = 12
+SEEDS = 24
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -153,8 +153,8 @@ def checks_no_token(patch: pytest.MonkeyPatch) -> None:
 def hands_out_what_is_not_committed(patch: pytest.MonkeyPatch) -> None:
     begin = Core.begin
 
-    def rash(self: Core, command: Any, owner: str | None = None) -> Any:
-        begun = begin(self, command, owner)
+    def rash(self: Core, command: Any, owner: str | None = None, *, size: int = 0) -> Any:
+        begun = begin(self, command, owner, size=size)
         if type(command) in (handlers.c.Pull, handlers.c.PullBatch):
             begun.epoch = 0
         return begun
@@ -178,7 +178,7 @@ def skips_an_event_after_a_replay(patch: pytest.MonkeyPatch) -> None:
 
 def tells_of_no_gap(patch: pytest.MonkeyPatch) -> None:
     take = Subscription.take
-    patch.setattr(Subscription, "take", lambda self: (take(self)[0], 0))
+    patch.setattr(Subscription, "take", lambda self, limit=None: (take(self, limit)[0], 0))
 
 
 def forgets_to_wake_a_session(patch: pytest.MonkeyPatch) -> None:

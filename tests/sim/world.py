@@ -25,6 +25,7 @@ import structlog
 import trio
 import trio.testing
 from trio._core import _run
+from websockets.protocol import State
 
 from bunqueue_trio.config import Settings
 from bunqueue_trio.engine import engine, ready, timers
@@ -243,6 +244,10 @@ class World(trio.abc.Instrument):
             ready_jobs = server.engine.queues.get(queue)
             if line and ready_jobs is not None and ready_jobs.ready:
                 self.fail(f"a long poll waits at {queue!r}, where a job is ready")
+        for connection in self.http._connections if self.http else ():
+            websocket = connection.express.websocket if connection.express else None
+            if websocket is not None and _owes_in_vain(websocket, server):
+                self.fail("a reply waits in a WebSocket's line, and nothing is in its way")
         writing = server.journal.dirty and server.journal.failing is None
         if writing and not server.journal.disk.locked() and self._flusher_sleeps(server):
             self.fail("changes wait for the disk, and the flusher sleeps")
@@ -325,6 +330,15 @@ class World(trio.abc.Instrument):
                 self._scope.cancel()
 
 
+def _owes_in_vain(websocket: WebSocket, server: Server) -> bool:
+    """Return whether a reply could be sent that is a fact, to a client that reads, and nobody sends it."""
+    session = websocket._session
+    if session is None or not session._replies or websocket._protocol.state is not State.OPEN:
+        return False
+    is_sending = websocket._write_deadline != float("inf")
+    return session._replies[0].epoch <= server.journal.committed and not is_sending
+
+
 def objects_of_connections() -> Counter[str]:
     """Count the objects of connections and waiters that anything holds on to."""
     gc.collect()
@@ -345,6 +359,8 @@ def _sealed(world: World) -> Iterator[None]:
 
     def note(_: Any, method: str, entry: Any) -> Any:
         world.log("log", f"{method}: " + " ".join(f"{k}={v}" for k, v in sorted(entry.items()) if k != "exc_info"))
+        if entry.get("event") == "connection failed":  # no client can make one fail: it is a fault of ours
+            world.fail(f"a connection failed: {entry}")
         raise structlog.DropEvent
 
     was_enabled = gc.isenabled()
