@@ -14,7 +14,7 @@ from bench_engine import Check, Sizes, checks, measure_backlog, measure_engine
 from bench_floor import measure_floor
 from bench_loads import MEASUREMENTS, Timing
 from bench_machine import describe
-from bench_peers import measure_peers
+from bench_peers import PEERS, loss_rows, measure_peers, peer_rows, select_peers
 from bench_report import (
     CHART,
     DOCS,
@@ -29,6 +29,7 @@ from bench_report import (
 from bench_servers import BenchError, original, ours
 
 ROUNDS, WARMUP_S, MEASURED_S = 5, 1, 3
+PEER_ROUNDS, PEER_JOBS = 3, 10_000
 BACKLOGS = (1_000, 10_000, 100_000, 1_000_000)
 ORIGINAL_BACKLOG_MAX = 100_000  # more of them takes it minutes to fill; see --full
 SERVER_JOBS = 300_000
@@ -102,13 +103,6 @@ def run_compare(options: argparse.Namespace) -> int:
     show("Latency under that load", *latency_rows(series, list(versions)))
     for line in busy_clients(series):
         print(f"bench: {line}")
-    if options.peers:
-        peers = measure_peers(timing.measured, options.data_dir)
-        if isinstance(peers, str):
-            print(f"bench: {peers}")
-        else:
-            show("A peer, in the process that uses it", *floor_rows(peers, "Peer"))
-            results["peers"] = peers
     if options.write_docs:
         results |= _write_docs(options, plan, series, machine, versions)
     _save(options, "compare", results)
@@ -122,6 +116,26 @@ def run_floor(options: argparse.Namespace) -> int:
     floor = measure_floor(_timing(options), options.data_dir)
     show("The floor", *floor_rows(floor))
     _save(options, "floor", {"machine": machine, "floor": floor})
+    return 0
+
+
+def run_peers(options: argparse.Namespace) -> int:
+    """Measure what a Python user would pick otherwise."""
+    machine = describe(filesystem(options.data_dir))
+    jobs, rounds = (options.jobs // 20 or 1, 1) if options.quick else (options.jobs, options.rounds)
+    found, left_out = measure_peers(select_peers(options.only), jobs, rounds, options.data_dir)
+    show(f"Libraries for Python, {jobs:,} no-op jobs", *peer_rows(found))
+    show("What is lost", *loss_rows(found))
+    for line in left_out:
+        print(f"bench: {line}")
+    results = {
+        "machine": machine, "jobs": jobs, "rounds": rounds, "left_out": left_out,
+        "peers": {each.peer.title: each.as_json() for each in found},
+    }  # fmt: skip
+    if options.write_docs:
+        bench_docs.write_peers(_command(options), machine, found, left_out, jobs, rounds)
+        print(f"bench: wrote its section of {DOCS.name}")
+    _save(options, "peers", results)
     return 0
 
 
@@ -148,11 +162,10 @@ def _write_docs(
 
 def _command(options: argparse.Namespace) -> str:
     """Return the command that was run, as somebody else would run it: without directories."""
-    words = ["python3 scripts/bench.py compare"]
-    words += [f"--{name}" for name in ("quick", "full") if getattr(options, name)]
-    words += [
-        f"--{name} {value}" for name in ("rounds", "seconds") if (value := getattr(options, name)) != _DEFAULTS[name]
-    ]
+    words = [f"python3 scripts/bench.py {options.command}"]
+    words += [f"--{name}" for name in ("quick", "full") if getattr(options, name, False)]
+    defaults = _DEFAULTS[options.command]
+    words += [f"--{name} {value}" for name in defaults if (value := getattr(options, name)) != defaults[name]]
     return " ".join([*words, *(f"--only {name}" for name in options.only)])
 
 
@@ -185,7 +198,10 @@ def _save(options: argparse.Namespace, name: str, results: dict[str, Any]) -> No
         print(f"bench: all numbers are in {options.json}")
 
 
-_DEFAULTS = {"rounds": ROUNDS, "seconds": MEASURED_S}
+_DEFAULTS = {
+    "compare": {"rounds": ROUNDS, "seconds": MEASURED_S},
+    "peers": {"rounds": PEER_ROUNDS, "jobs": PEER_JOBS},
+}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -218,9 +234,18 @@ def _parser() -> argparse.ArgumentParser:
         help=f"one measurement, repeatable: {', '.join(m.name for m in MEASUREMENTS)}",
     )  # fmt: skip
     both.add_argument("--full", action="store_true", help="also a backlog of a million for the original")
-    both.add_argument("--peers", action="store_true", help="also Huey, where it is installed")
     both.add_argument("--write-docs", action="store_true", help="write docs/benchmarks.md and its chart anew")
     both.set_defaults(run=run_compare)
+
+    peers = commands.add_parser("peers", parents=[common], help="RQ, Celery, Dramatiq and Huey, beside this project")
+    peers.add_argument("--rounds", type=_positive, default=PEER_ROUNDS, help="turns, of which medians are taken")
+    peers.add_argument("--jobs", type=_positive, default=PEER_JOBS, help="jobs enqueued and run in each turn")
+    peers.add_argument(
+        "--only", action="append", default=[], metavar="NAME",
+        help=f"one of them, repeatable: {'; '.join(peer.name for peer in PEERS)}",
+    )  # fmt: skip
+    peers.add_argument("--write-docs", action="store_true", help="write its section of docs/benchmarks.md anew")
+    peers.set_defaults(run=run_peers)
 
     floor = commands.add_parser("floor", parents=[common, load], help="SQLite alone and a bare Trio socket")
     floor.set_defaults(run=run_floor)

@@ -1,4 +1,7 @@
-"""docs/benchmarks.md, written anew from the numbers of a run, and its chart. Nothing in it is kept from before."""
+"""docs/benchmarks.md, written anew from the numbers of a run, and its chart.
+
+Nothing in it is kept from before but the section of the Python libraries, which are measured by another command.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +10,8 @@ from typing import Any
 from bench_compare import Series
 from bench_engine import Check
 from bench_http import PAYLOAD_BYTES
+from bench_peers import Found, loss_rows, peer_rows
+from bench_peers_stores import REDIS_VERSION
 from bench_report import (
     CHART,
     DOCS,
@@ -76,15 +81,44 @@ commits alone; one for a hundred is what group commit can come near to.
 
 {floor}
 
+{peers}
 ## Do it yourself
 
     python3 scripts/bench.py engine            # the engine, memory and start-up, checked
     python3 scripts/bench.py compare           # the tables above; under 15 minutes
     python3 scripts/bench.py compare --quick   # to see that it works
+    python3 scripts/bench.py peers             # the Python libraries; some minutes
     python3 scripts/bench.py floor
 
 wrk must be installed. The original is installed with npm into a directory of its own, or taken from `--original DIR`.
+The Python libraries are installed with pip into an environment of their own below the temporary directory.
 """
+
+PEERS_BEGIN, PEERS_END = "<!-- The section of `bench.py peers --write-docs`. -->\n", "<!-- Its end. -->\n"
+PEERS_SECTION = """
+## Beside libraries for Python
+
+`{command}` on {date}, commit {commit}, load average before the run {load_before}: {cpu}, {cores} cores, data on
+{file_system}, Python {python}. Medians of {rounds} turn{s} with {jobs:,} no-op jobs of {payload} bytes each, each on a fresh store.
+
+{table}
+
+- **enqueue**: one process, one call after the other. bunqueue-trio: a Trio `Client` on a WebSocket; RQ: `enqueue` and
+  `enqueue_many`; Celery: `delay`; Dramatiq: `send`. Where there is a "–", the library has no call that sends many at once.
+- **drain**: one worker as its users start it, with no other load, from the first job that runs to the last; its start is
+  not in it. A worker that forks for each job gets a tenth of the jobs. Logs are at warnings.
+- bunqueue-trio keeps completed jobs and their events, RQ keeps results for 500 s; Celery, Dramatiq and Huey keep nothing.
+- Redis {redis} with `appendonly yes` and `appendfsync everysec`, which is closest to our default; over TCP on the
+  loopback, like ours. Huey has no server; its default makes an fsync for each job.
+- **waiting after kill -9**: after the enqueueing the store is killed and started again, and what waits is counted.
+
+What is promised is not the same, so the rates are not of the same thing:
+
+{losses}
+
+The column of the killed store is what was counted above; the others are what the libraries document for their defaults.
+Celery has `acks_late`, RQ has `Retry`, Redis has `appendfsync always`.
+{left_out}"""
 
 
 @dataclass(frozen=True)
@@ -126,7 +160,37 @@ def write(results: Results) -> None:
         engine=markdown(*engine_rows(results.engine)),
         checks=f"\n{markdown(*check_rows(results.checks))}\n" if results.checks else "",
         floor=markdown(*floor_rows(results.floor)),
+        peers=_peers_section(),
     )
     DOCS.parent.mkdir(exist_ok=True)
     DOCS.write_text(page, encoding="utf-8")
     CHART.write_text(draw(results.series, results.rounds), encoding="utf-8")
+
+
+def write_peers(
+    command: str, machine: dict[str, Any], found: Sequence[Found], left_out: Sequence[str], jobs: int, rounds: int
+) -> None:
+    """Write the section of the Python libraries; the rest of the page stays."""
+    section = PEERS_SECTION.format(
+        **machine,
+        command=command,
+        jobs=jobs,
+        rounds=rounds,
+        s="s" * (rounds != 1),
+        payload=PAYLOAD_BYTES,
+        redis=REDIS_VERSION,
+        table=markdown(*peer_rows(found)),
+        losses=markdown(*loss_rows(found)),
+        left_out="".join(f"\n{line}.\n" for line in left_out),
+    )
+    page, old = DOCS.read_text(encoding="utf-8"), _peers_section()
+    if old not in page:
+        raise ValueError(f"{DOCS.name} has no place for the section; `bench.py compare --write-docs` makes it")
+    DOCS.write_text(page.replace(old, f"{PEERS_BEGIN}{section}\n{PEERS_END}"), encoding="utf-8")
+
+
+def _peers_section() -> str:
+    """Return the section as it is on the page, with its marks; an empty one when there is no page yet."""
+    page = DOCS.read_text(encoding="utf-8") if DOCS.exists() else ""
+    begin, end = page.find(PEERS_BEGIN), page.find(PEERS_END)
+    return page[begin : end + len(PEERS_END)] if 0 <= begin < end else PEERS_BEGIN + PEERS_END

@@ -60,9 +60,10 @@ def original(directory: Path | None) -> Kind | str:
 
     `directory` is one where `npm install` was run; without it a cache below the user's temporary directory is used.
     """
-    root = directory or Path(tempfile.gettempdir()) / f"bunqueue-bench-{os.getuid()}-{ORIGINAL_VERSION}"
-    if directory is None and root.exists() and root.lstat().st_uid != os.getuid():
-        return "the original is left out: its cache directory belongs to somebody else"
+    try:
+        root = directory or own_cache(ORIGINAL_VERSION)
+    except BenchError as error:
+        return f"the original is left out: {error}"
     modules = root / "node_modules"
     bun, entry = modules / ".bin" / "bun", modules / "bunqueue" / "dist" / "main.js"
     if not (bun.exists() and entry.exists()):
@@ -77,6 +78,18 @@ def original(directory: Path | None) -> Kind | str:
         return "the original is left out: its bun does not run on this machine"
     command = (str(bun), str(entry))
     return Kind("bunqueue", f"{ORIGINAL_VERSION} on Bun {version.strip()}", command, (("LOG_LEVEL", "error"),))
+
+
+def own_cache(name: str) -> Path:
+    """Return a directory for what is installed once, below the temporary one; it need not exist.
+
+    Raises:
+        BenchError: somebody else has made it.
+    """
+    root = Path(tempfile.gettempdir()) / f"bunqueue-bench-{os.getuid()}-{name}"
+    if root.exists() and root.lstat().st_uid != os.getuid():
+        raise BenchError("its cache directory belongs to somebody else")
+    return root
 
 
 def _install(root: Path) -> str | None:
@@ -102,7 +115,7 @@ class Server:
         """Start the program on what is in `directory` and return when `/ready` answers 200."""
         self.kind = kind
         self.directory = directory
-        self.port, spare = _free_ports(2)
+        self.port, spare = free_ports(2)
         environment = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
         environment |= dict(kind.environment) | UNLIMITED
         environment |= {
@@ -235,7 +248,7 @@ def _stat(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Find ports that are free now."""
     probes = [socket.socket() for _ in range(count)]
     try:
