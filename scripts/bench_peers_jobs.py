@@ -72,7 +72,7 @@ def _ours() -> Library:
     worker = importlib.import_module("bunqueue_trio").Worker(QUEUE, STORE)
 
     @worker.handler  # type: ignore[untyped-decorator] # it was imported by name
-    async def handle(job: Any) -> None:
+    async def handle(job: Any) -> None:  # noqa: ASYNC124 - a handler that has nothing to wait for
         work(job.data)
 
     return Library(worker, lambda: None)
