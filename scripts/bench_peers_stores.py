@@ -149,21 +149,20 @@ def install(packages: list[str]) -> tuple[Path, dict[str, str]]:
     """Make the environment with those packages, or take the one that is there.
 
     Returns its directory of programs, and for each package that could not be installed why.
-
-    Raises:
-        BenchError: there can be no environment at all.
     """
-    pins = {package: PINS[package] for package in packages}
-    root = own_cache("peers")
+    try:
+        root = own_cache("peers")
+    except BenchError as error:
+        return Path(), dict.fromkeys(packages, str(error))
     programs = root / "bin"
-    if not (programs / "python").exists():
+    if not (programs / "pip").exists():
         root.mkdir(mode=0o700, exist_ok=True)
-        problem = _run([sys.executable, "-m", "venv", str(root)])
+        problem = _run([sys.executable, "-m", "venv", "--clear", str(root)])
         if problem is not None:
-            raise BenchError(f"no environment for the peers: {problem}")
+            return programs, dict.fromkeys(packages, problem)
     missing = {}
-    for package, pin in pins.items():
-        done = root / f"installed-{package}"
+    for package in packages:
+        pin, done = PINS[package], root / f"installed-{package}"
         if done.exists() and done.read_text() == pin:
             continue
         print(f"bench: installing {pin} (once)", file=sys.stderr, flush=True)

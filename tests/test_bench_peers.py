@@ -112,6 +112,7 @@ def test_pip_that_fails_gives_its_last_line(monkeypatch: pytest.MonkeyPatch, tmp
     stores = load("bench_peers_stores", monkeypatch)
     programs = tmp_path / "bin"
     programs.mkdir()
+    (programs / "pip").touch()
     pip = programs / "python"
     pip.write_text("#!/bin/sh\necho noise >&2\necho 'ERROR: No matching distribution' >&2\nexit 1\n")
     pip.chmod(0o700)
@@ -119,6 +120,20 @@ def test_pip_that_fails_gives_its_last_line(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr(stores, "own_cache", lambda name: tmp_path)
 
     assert stores.install(["huey", "rq"]) == (programs, {"rq": "ERROR: No matching distribution"})
+
+
+def test_cache_of_somebody_else_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing in it can be trusted; our own part is measured all the same."""
+    stores = load("bench_peers_stores", monkeypatch)
+
+    def own_cache(name: str) -> Path:
+        raise stores.BenchError("it is somebody else's")
+
+    monkeypatch.setattr(stores, "own_cache", own_cache)
+
+    _, missing = stores.install(["huey", "rq"])
+
+    assert missing == {"huey": "it is somebody else's", "rq": "it is somebody else's"}
 
 
 @pytest.fixture
