@@ -99,13 +99,13 @@ PEERS_SECTION = """
 ## Beside libraries for Python
 
 `{command}` on {date}, commit {commit}, load average before the run {load_before}: {cpu}, {cores} cores, data on
-{file_system}, Python {python}. Medians of {rounds} turn{s} with {jobs:,} no-op jobs of {payload} bytes each, each on a fresh store.
+{file_system}, Python {python}. Medians (and ranges) of {rounds} turn{s} with {jobs:,} no-op jobs of {payload} bytes each, each on a fresh store.
 
 {table}
 
 - **enqueue**: one process, one call after the other. bunqueue-trio: a Trio `Client` on a WebSocket; RQ: `enqueue` and
   `enqueue_many`; Celery: `delay`; Dramatiq: `send`. Where there is a "–", the library has no call that sends many at once.
-- **drain**: one worker as its users start it, with no other load, from the first job that runs to the last; its start is
+- **drain**: one worker as its users start it, while nothing is enqueued, from the first job that runs to the last; its start is
   not in it. A worker that forks for each job gets a tenth of the jobs. Logs are at warnings.
 - bunqueue-trio keeps completed jobs and their events, RQ keeps results for 500 s; Celery, Dramatiq and Huey keep nothing.
 - Redis {redis} with `appendonly yes` and `appendfsync everysec`, which is closest to our default; over TCP on the
@@ -116,8 +116,8 @@ What is promised is not the same, so the rates are not of the same thing:
 
 {losses}
 
-The column of the killed store is what was counted above; the others are what the libraries document for their defaults.
-Celery has `acks_late`, RQ has `Retry`, Redis has `appendfsync always`.
+Waiting jobs after a killed store are counted above. The rest was not tried here: for the libraries it is what their
+documentation and code say of their defaults. Celery has `acks_late`, RQ has `Retry`, Redis has `appendfsync always`.
 {left_out}"""
 
 

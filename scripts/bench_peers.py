@@ -298,7 +298,11 @@ def select_peers(names: Sequence[str]) -> list[Peer]:
 
 
 def _rate(rates: Sequence[float]) -> str:
-    return f"{statistics.median(rates):,.0f}/s" if rates else "–"
+    """Return the median and the range."""
+    if not rates:
+        return "–"
+    spread = f" ({min(rates):,.0f} – {max(rates):,.0f})" if len(rates) > 1 else ""
+    return f"{statistics.median(rates):,.0f}/s{spread}"
 
 
 def _last_line(text: str) -> str:

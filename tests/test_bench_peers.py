@@ -47,7 +47,7 @@ def test_rate_of_a_single_job_is_refused(peers: Any) -> None:
 
 
 def test_table_has_a_row_for_each_worker_and_the_library_only_once(peers: Any) -> None:
-    """Medians of the rounds; "–" for what a library does not have; what was lost would show."""
+    """Medians and ranges of the rounds; "–" for what a library does not have; what was lost would show."""
     numbers = [
         found(
             peers, "RQ", one=[1000.0, 3000.0, 2000.0], bulk=[9000.0], put=[500, 500], kept=[500, 499],
@@ -60,7 +60,7 @@ def test_table_has_a_row_for_each_worker_and_the_library_only_once(peers: Any) -
     _, rows = peers.peer_rows(numbers)
 
     assert rows == [
-        ["RQ 3.0.0", "2,000/s", "9,000/s", "999 of 1,000", "SimpleWorker", "700/s"],
+        ["RQ 3.0.0", "2,000/s (1,000 – 3,000)", "9,000/s", "999 of 1,000", "SimpleWorker", "700/s"],
         ["", "", "", "", "Worker, a fork for each job", "90/s"],
         ["Celery 5.7.0", "800/s", "–", "500 of 500", "solo", "600/s"],
         ["bunqueue-trio, durable pushes", "1,234/s", "–", "10 of 10", "–", "–"],
