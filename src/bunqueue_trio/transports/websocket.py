@@ -114,7 +114,8 @@ class WebSocket:
                     turn = 0
                     await trio.lowlevel.checkpoint()  # many small frames must not shut everybody else out
             self._hold(nursery.cancel_scope)
-            session.bell.ring()  # pongs and close frames may be waiting
+            if self._protocol.writes or self._protocol.state is not State.OPEN:
+                session.bell.ring()  # a pong or a close frame; replies ring it when they are facts
             if self._protocol.state is State.OPEN:
                 if len(self._protocol.writes) > FRAMES_UNSENT_MAX:
                     self._flushed = trio.Event()
