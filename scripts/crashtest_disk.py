@@ -130,13 +130,16 @@ def read_log(log: Path) -> Iterator[tuple[int, Record]]:
     """Yield the position and the record of all that was logged; a record cut short was never carried out."""
     decode = msgspec.msgpack.Decoder(Record).decode
     content = log.read_bytes() if log.exists() else b""
-    position = 0
-    while position + 4 <= len(content):
-        end = position + 4 + int.from_bytes(content[position : position + 4])
-        if end > len(content):
-            return
-        yield position, decode(content[position + 4 : end])
-        position = end
+    for start, end in _bounds(content):
+        yield start, decode(content[start + 4 : end])
+
+
+def _bounds(content: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where each whole record begins and ends."""
+    start = 0
+    while start + 4 <= len(content) and (end := start + 4 + int.from_bytes(content[start : start + 4])) <= len(content):
+        yield start, end
+        start = end
 
 
 # --- the server under test ----------------------------------------------------------------------------
@@ -151,7 +154,9 @@ class Disk(apsw.VFS):
     def __init__(self, log: Path, *, lying: bool = False) -> None:
         """Go on with the log, which may have changes of an earlier process that was killed."""
         self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        self._size = os.fstat(self._log).st_size
+        # A kill may have cut a write short; behind its begin nothing could be read.
+        self._size = max((end for _, end in _bounds(log.read_bytes())), default=0)
+        os.ftruncate(self._log, self._size)
         self._lying = lying
         # The order in the log is the order of the changes, whatever threads make them.
         self.lock = threading.Lock()

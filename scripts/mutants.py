@@ -75,9 +75,9 @@ MUTANTS = [
         "a retried job takes its old place",
     ),
     Mutant("engine/engine.py", "-self._seq if job.options.lifo else", "self._seq if job.options.lifo else", "no lifo"),
-    Mutant("engine/engine.py", "max(self._seq, job.seq, abs(job.order))", "max(self._seq, job.seq)", "places given twice"),
-    Mutant("engine/engine.py", "max(self._seq, job.seq, abs(job.order))", "self._seq", "numbers given twice after a restart"),
-    Mutant("engine/engine.py", "waiting.sort(key=lambda job: job.seq)", "pass", "dependents in the order of the disk"),
+    Mutant("engine/engine.py", "newest = max(job.seq, abs(job.order))", "newest = job.seq", "places given twice"),
+    Mutant("engine/engine.py", "        self._seq = newest\n", "", "numbers given twice after a restart"),
+    Mutant("engine/engine.py", 'special.sort(key=attrgetter("seq"))', "pass", "dependents in the order of the disk"),
     Mutant("engine/engine.py", "now + self.rules.restart_grace", "now", "no grace after a restart"),
     Mutant("engine/engine.py", "elif lease.held and lease.owner is None:", "elif False:", "a lost connection is a stall"),
     Mutant(

@@ -327,7 +327,7 @@ class StreamWatcher(Actor):
         path = "/events" if self.queue is None else f"/events/queues/{self.queue}"
         while not self.done:
             try:
-                reader = EventReader(self.stage.network.connect(), self.stage.token)
+                reader = EventReader(self.stage.network.connect(), self.stage.token, self.name)
                 try:
                     messages = reader.read(path, self.last)
                     patience = float("inf") if self.calm else self.rng.expovariate(1 / 300)

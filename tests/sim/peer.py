@@ -97,9 +97,11 @@ class Message(NamedTuple):
 class EventReader:
     """An event stream; ``last`` is what it asks to be told the rest after, None: only what is new."""
 
-    def __init__(self, end: End, token: str | None) -> None:
+    def __init__(self, end: End, token: str | None, address: str) -> None:
         self._end = end
-        self._head = "Host: sim\r\n" + (f"Authorization: Bearer {token}\r\n" if token else "")
+        # An address of its own: a rate limit that all others use up would keep a reader out for ever.
+        self._head = f"Host: sim\r\nX-Forwarded-For: {address}\r\n"
+        self._head += f"Authorization: Bearer {token}\r\n" if token else ""
 
     async def read(self, path: str, last: int | None) -> AsyncIterator[Message]:
         """Yield message after message until the stream ends.

@@ -394,7 +394,7 @@ def simulate(seed: int, hours: float) -> Result:
     with _sealed(world):
         try:
             trio.run(world.run, clock=world.clock, instruments=[world])
-        except BaseException as error:
+        except BaseException as error:  # noqa: ASYNC103 - around a run of its own, in which nobody awaits
             if isinstance(error, KeyboardInterrupt):
                 raise
             leaf = next(_leaves(error))

@@ -128,3 +128,16 @@ def test_a_write_cut_short_in_the_log_has_not_happened(written: Written):
     written.file.xWrite(NEW, 0)
     written.log.write_bytes(written.log.read_bytes()[:-1])
     assert set(written.left()) == {OLD}
+
+
+def test_what_is_written_after_a_write_cut_short_by_a_kill_is_read(written: Written):
+    """The next process goes on with the log of the one that was killed in the middle of a write."""
+    written.sync_directory()
+    written.file.xWrite(OLD, 0)
+    written.log.write_bytes(written.log.read_bytes()[:-1])
+    written.disk = Disk(written.log)
+    flags = apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READWRITE
+    written.file = written.disk.xOpen(str(written.path), [flags, 0])
+    written.file.xWrite(NEW, 0)
+    written.file.xSync(apsw.SQLITE_SYNC_NORMAL)
+    assert set(written.left()) == {NEW}

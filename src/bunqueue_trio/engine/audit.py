@@ -64,7 +64,7 @@ class Pass:
     def __init__(self, engine: Engine, connected: Container[str]) -> None:
         self._engine = engine
         self._connected = connected
-        self.last_seq = engine._seq
+        self.last_seq: int = engine._seq
         """The newest job that this pass looks at on the disk."""
         self._count = engine.queues.recount = Recount(self.last_seq)
         self._seen = array("q")

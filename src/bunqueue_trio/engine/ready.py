@@ -23,7 +23,7 @@ class Lane:
 
     def __init__(self) -> None:
         self.line: list[Job | None] = []
-        self.head = 0
+        self.head: int = 0
         self.heap: list[tuple[int, int, Job]] = []
 
     def add(self, job: Job) -> None:

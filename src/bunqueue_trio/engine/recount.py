@@ -14,9 +14,9 @@ class Recount:
     __slots__ = ("born_after", "numbers", "upto")
 
     def __init__(self, born_after: int) -> None:
-        self.born_after = born_after
+        self.born_after: int = born_after
         """Jobs with greater keys are counted when they are born."""
-        self.upto = 0
+        self.upto: int = 0
         """Jobs up to this key have been counted."""
         self.numbers: dict[tuple[str, State], int] = {}
 

@@ -48,13 +48,13 @@ class Auditor:
         self._connected = connected
         self.per_second = per_second
         """Jobs looked at; 0: there is no audit."""
-        self.checked = 0
+        self.checked: int = 0
         """Jobs and entries looked at since the start."""
-        self.begun = 0
-        self.done = 0
+        self.begun: int = 0
+        self.done: int = 0
         """Passes that have begun, and that came to their end."""
         self.last_done_at: int | None = None
-        self.last_ms = 0
+        self.last_ms: int = 0
         """When the last whole pass ended, and how long it took."""
         self.faults: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
         """How many faults were met, by kind; one that stays is met in every pass."""

@@ -56,7 +56,7 @@ class Budget:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self.held = 0
+        self.held: int = 0
 
     def fits(self, count: int) -> bool:
         """Return whether there is room for so many more; little needs none."""

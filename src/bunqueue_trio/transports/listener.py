@@ -15,6 +15,7 @@ import trio
 
 from bunqueue_trio import errors
 from bunqueue_trio.config import (
+    DRAIN_S,
     KEEP_ALIVE_S,
     KEEPER_S,
     LINGER_S,
@@ -118,6 +119,7 @@ class Http:
                     )
                 on_listening()
                 await self._server.stop.wait()
+                await trio.sleep(DRAIN_S)
                 accepting.cancel_scope.cancel()
             for listener in listeners:
                 await listener.aclose()
