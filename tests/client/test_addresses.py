@@ -95,7 +95,7 @@ async def test_certificate_that_is_not_trusted(
         await worker.run()
 
 
-@pytest.mark.slow
+@pytest.mark.long  # the plain server waits 30 s for the end of what is no head
 async def test_tls_on_one_side_only(encrypted: Running, tmp_path: Path, tls: ssl.SSLContext):
     async with Client(f"ws://localhost:{encrypted.port}", patience=0.5) as client:
         with pytest.raises(ServerUnavailable, match="ws://localhost"):

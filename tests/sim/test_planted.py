@@ -22,7 +22,7 @@ from bunqueue_trio.transports.sse import EventStream
 from tests.sim.world import simulate
 
 HOURS = 0.05
-SEEDS = 24
+SEEDS = 100
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
