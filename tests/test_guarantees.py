@@ -16,15 +16,10 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "guarantees.md"
 TEXT = DOCUMENT.read_text(encoding="utf-8")
 
-# Parts that are made beside this one; each line goes when its part is there.
-LATER = {"scripts/sim.py", "scripts/overload.py", "tests/fuzz", "--live", "client.md#idempotent-handlers"}
-
 COMMANDS = sorted(set(re.findall(r"`((?:python3|bunqueue-trio) [^`]+)`", TEXT)))
 
 
 def known(part: str, *, there: bool) -> None:
-    if not there and part in LATER:
-        pytest.skip(f"{part} is not there yet")
     assert there, f"docs/guarantees.md names {part}, which does not exist"
 
 
