@@ -109,6 +109,15 @@ async def test_tls_on_one_side_only(encrypted: Running, tmp_path: Path, tls: ssl
 
 
 @pytest.mark.slow
+async def test_the_address_of_http_is_the_server_too(tmp_path: Path, encrypted: Running, tls: ssl.SSLContext):
+    with serving(tmp_path, env={}, ready=listens) as plain:
+        async with Client(f"http://localhost:{plain.port}") as client:
+            await client.ping()
+    async with Client(f"https://localhost:{encrypted.port}", tls=tls) as client:
+        await client.ping()
+
+
+@pytest.mark.slow
 async def test_unix_socket(tmp_path: Path, short: Path):
     path = short / "q.sock"
     worker = Worker("q", f"unix:{path}")

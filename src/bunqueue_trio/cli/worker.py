@@ -62,7 +62,7 @@ def worker(
             raise
         _wait_for_mending(error, before)
     if url is not None:
-        found.url = url.replace("http", "ws", 1) if url.startswith("http") else url
+        found.url = url
     found.token = token if token is not None else found.token
     found.grace = grace if grace is not None else found.grace
     if concurrency is not None:

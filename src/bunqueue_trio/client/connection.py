@@ -81,7 +81,7 @@ def _closed(error: ws.ConnectionClosed) -> Closed:
 
 
 def websocket(url: str, token: str | None = None, tls: ssl.SSLContext | None = None) -> Connect:
-    """Return what connects to the server at ``url``, ``ws://host:port``, ``wss://host:port`` or ``unix:/path``."""
+    """Return what connects to the server at ``url``: ``ws(s)://host:port``, ``http(s)://host:port`` or ``unix:/path``."""
     headers = [] if token is None else [(b"Authorization", b"Bearer " + token.encode())]
 
     @asynccontextmanager
@@ -120,9 +120,9 @@ async def _open(url: str, tls: ssl.SSLContext | None) -> trio.SocketStream:  # o
         with trio.fail_after(CONNECT_S):
             if parts.scheme == "unix":
                 return await trio.open_unix_socket(parts.path)
-            if parts.hostname is None or parts.scheme not in ("ws", "wss"):
-                raise Refused(400, f"{url!r} is not ws://host:port, wss://host:port or unix:/path")
-            if parts.scheme == "ws":
+            if parts.hostname is None or parts.scheme not in ("ws", "wss", "http", "https"):
+                raise Refused(400, f"{url!r} is not ws(s)://host:port, http(s)://host:port or unix:/path")
+            if parts.scheme in ("ws", "http"):
                 return await trio.open_tcp_stream(parts.hostname, parts.port or 80)
             stream = await trio.open_ssl_over_tcp_stream(
                 parts.hostname, parts.port or 443, https_compatible=True, ssl_context=tls
