@@ -389,7 +389,7 @@ class SocketWatcher(Actor):
             await trio.sleep(self.rng.choice((0.01, 1)))
 
     async def listen(self) -> None:
-        peer = WsPeer(self.stage.network.connect(), self.stage.token)
+        peer = WsPeer(self.stage.network.connect(), self.stage.token, self.name)
         told = self.stage.platter.queue_of[: self.stage.published()]  # the disk may be ahead of what is told
         begin = len(told) if self.queue is None else told.count(self.queue)
         try:

@@ -135,8 +135,9 @@ class EventReader:
 class WsPeer:
     """A WebSocket. Run :meth:`read` beside whoever asks; what is no answer goes to ``heard``."""
 
-    def __init__(self, end: End, token: str | None) -> None:
+    def __init__(self, end: End, token: str | None, address: str | None = None) -> None:
         self._end = end
+        self._address = address
         self._token = token
         self._numbers = itertools.count(1)
         self._waiting: dict[int, tuple[trio.Event, list[Answer]]] = {}
@@ -151,6 +152,8 @@ class WsPeer:
     async def open(self, path: str) -> None:
         """Shake hands."""
         head = HANDSHAKE.format(path=path)
+        if self._address:
+            head = head.replace("Host: x", f"Host: x\r\nX-Forwarded-For: {self._address}")
         if self._token:
             head = head.replace("Host: x", f"Host: x\r\nAuthorization: Bearer {self._token}")
         try:
