@@ -186,7 +186,7 @@ class World(trio.abc.Instrument):
                 await serve(server, [transport])
         except BaseExceptionGroup as group:
             outcome = self._judge(group)
-        except Exception as error:
+        except (Exception, Crash) as error:  # a crash in the very last commit comes alone
             outcome = self._judge(error)
         self.die(outcome)
         self.store.restart()
