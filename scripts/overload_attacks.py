@@ -437,6 +437,31 @@ async def flood_pushes(attack: Attack) -> None:
     await _push_flood(attack, b'{"jobs":[%s]}' % jobs, attack.size(100, 30))
 
 
+async def flood_frames(attack: Attack) -> None:
+    """100 WebSockets push 1,000 jobs a message, eight at once."""
+    job, end = b'{"data":{"to":"user@test.com"},"ttl":1000}', trio.current_time() + attack.size(15, 3)
+    asked = frame(b'{"cmd":"PUSHB","queue":"attack","jobs":[%s]}' % b",".join([job] * 1000))
+    told = {b'"ok":true': 0, b'"ok":false': 0}
+
+    async def one(_: int) -> None:
+        stream = await open_websocket(attack)
+        await stream.send_all(frame(b'{"cmd":"Unsubscribe"}') + asked * 8)
+        while trio.current_time() < end:
+            got = bytes(await stream.receive_some(1 << 20))
+            if not got:
+                break
+            answers = 0
+            for answer in told:
+                count = got.count(answer)  # one cut in two by the packets is missed, and not asked again
+                told[answer] += count
+                answers += count
+            await stream.send_all(asked * answers)
+        stream.socket.close()
+
+    await spread(range(attack.size(100, 30)), one)
+    attack.notes.append(", ".join(f"{count} × {answer.decode()}" for answer, count in told.items()))
+
+
 async def slow_disk(attack: Attack) -> None:
     """The same on a disk that takes 20 ms a commit and 100 µs a row."""
     jobs = b",".join([b'{"data":{"to":"user@test.com"},"ttl":1000}'] * 200)
@@ -480,6 +505,7 @@ SCENARIOS: dict[str, Scenario] = {
     "many-ids": Scenario(many_ids, "RETENTION", 900, lanes=("express",)),
     "many-polls": Scenario(many_polls, "POLLERS_MAX", 300, lanes=("express",)),
     "flood-pushes": Scenario(flood_pushes, "PENDING_MAX", 600, refuses=True, lanes=("express",)),
+    "flood-frames": Scenario(flood_frames, "PENDING_MAX", 600, refuses=True, lanes=("express",)),
     "slow-disk": Scenario(slow_disk, "PENDING_MAX", 300, SLOW, refuses=True, lanes=("express",)),
     "large-pushes": Scenario(
         large_pushes, "PENDING_MAX_BYTES", 900, SLOW | {"OVERLOAD_ROW_US": "10000"}, refuses=True, lanes=("express",)

@@ -4,7 +4,7 @@ import pytest
 import trio
 from msgspec import Raw
 
-from bunqueue_trio.config import INLINE_BYTES_MAX, INLINE_ROWS_MAX, MIB, PENDING_MIN
+from bunqueue_trio.config import INLINE_BYTES_MAX, INLINE_ROWS_MAX, MIB, PENDING_JOBS_MIN
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
@@ -277,7 +277,7 @@ async def test_a_slow_disk_lets_fewer_jobs_wait_than_a_fast_one(answers: Answers
     world = World(pending_max=50_000)
     world.store.inline, thread.delay_s = False, 1
     world.start(answers.nursery, services=False)
-    many = c.PushBatch(queue="q", jobs=[c.JobSpec(data=Raw(b"1"))] * PENDING_MIN)
+    many = c.PushBatch(queue="q", jobs=[c.JobSpec(data=Raw(b"1"))] * PENDING_JOBS_MIN)
     await world.core.execute(many)  # so many in a second: ten times the time that an answer should take
     world.core.begin(c.Push(queue="q", data=Raw(b"1")))
     await settled()  # it is being committed

@@ -32,6 +32,19 @@ def status_of(server: Server, path: str, **headers: str) -> InvalidStatus:
     return refused_.value
 
 
+# --- more than the disk takes at once ----------------------------------------------------------------
+
+
+def test_many_large_messages_at_once_wait_for_each_other(ws: Peer) -> None:
+    jobs = [{"data": {"to": "user@test.com"}}] * 1000
+    for _ in range(20):
+        ws.send("PUSHB", queue="flood", jobs=jobs)
+    replies = [ws.reply() for _ in range(20)]
+    assert [reply.get("error") for reply in replies] == [None] * 20
+    ids = [job_id for reply in replies for job_id in reply["ids"]]
+    assert ids == sorted(set(ids))  # in the order they were sent
+
+
 # --- handshake ------------------------------------------------------------------------------------
 
 

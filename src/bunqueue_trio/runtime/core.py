@@ -94,7 +94,7 @@ class Core:
         kind = type(command)
         if kind in READS:
             return self._look(command, owner)
-        self.journal.check()
+        self.journal.check(size)
         at = trio.current_time()
         if kind is not c.Pull and kind is not c.PullBatch:
             epoch = self._engine.epoch

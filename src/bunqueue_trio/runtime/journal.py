@@ -5,7 +5,6 @@ the very same batch. Batches are committed in order, one at a time; while one is
 gathers. An answer is released, and its events are published, only after its batch is committed.
 """
 
-from collections import deque
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -15,20 +14,21 @@ from bunqueue_trio import errors
 from bunqueue_trio.config import (
     COMMIT_RETRY_MAX_MS,
     COMMIT_RETRY_MIN_MS,
-    COMMIT_TARGET_S,
     COMMITS_IN_A_ROW_MAX,
-    COMMITS_JUDGED,
     INLINE_BYTES_MAX,
     INLINE_ROWS_MAX,
     INLINE_S_MAX,
+    LARGE_BODY_BYTES,
     MIB,
-    PENDING_MIN,
+    SMALL_BODY_BYTES,
+    TURN_S,
 )
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import Job
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.runtime.pressure import Pressure
 from bunqueue_trio.storage.store import Batch, Store, make_batch
 
 _log = structlog.get_logger()
@@ -48,14 +48,13 @@ class Journal:
         self._engine = engine
         self._store = store
         self._clock = clock
-        self._pending_max = pending_max
-        self._room = pending_max
-        """Jobs that may wait: the setting, or less on a disk that is slower than that."""
-        self._rates: deque[float] = deque(maxlen=COMMITS_JUDGED)
-        """Jobs a second of the last large commits."""
-        self._bytes_max = pending_max_bytes
+        self._pressure = Pressure(pending_max, pending_max_bytes)
         self._bytes = 0
         """Of the requests whose changes gather now."""
+        self._bytes_taken = 0
+        """Of those whose changes are being written."""
+        self._line = trio.Lock()
+        """Held by the large request whose turn it is."""
         self._last_s = 0.0
         """How long the last commit took."""
         self._durable = False
@@ -87,12 +86,32 @@ class Journal:
         """The jobs whose changes are being written."""
         return self._writing[0].jobs if self._writing else ()
 
-    def check(self) -> None:
-        """Raise ``Refused`` (503) when a change could not be committed in reasonable time."""
+    def check(self, size: int = 0) -> None:
+        """Raise ``Refused`` (503) when a change of ``size`` bytes could not be committed in reasonable time."""
         if self.failing is not None:
             raise Refused(*errors.STORAGE_DOWN, retry_after=2)
-        if len(self._engine.changed) >= self._room or self._bytes >= self._bytes_max:
+        jobs = len(self._engine.changed)
+        if self._pressure.refuses(jobs, self._bytes) or (size > SMALL_BODY_BYTES and self._full):
             raise Refused(*errors.OVERLOADED, retry_after=1)
+
+    def takes_turns(self, size: int) -> bool:
+        """Return whether a request of ``size`` bytes has to :meth:`wait_turn` now."""
+        return size > LARGE_BODY_BYTES or (size > SMALL_BODY_BYTES and self._full)
+
+    async def wait_turn(self) -> None:
+        """Wait in line until the disk could soon take what a large request brings; at most TURN_S.
+
+        One after the other, so that small ones are served in between. Whoever has waited in vain is refused
+        by :meth:`check`.
+        """
+        with trio.move_on_after(TURN_S):
+            async with self._line:
+                while self._full and self.failing is None:
+                    await self._gathered.wait()
+
+    @property
+    def _full(self) -> bool:
+        return self._pressure.fills(len(self._engine.changed), self._bytes)
 
     def epoch_of(self, job: Job | None) -> int:
         """Return the batch that the last change of ``job`` waits for, 0 for none; that of no job is any."""
@@ -207,10 +226,7 @@ class Journal:
             self.failing = None
         self._writing = None
         self._last_s = seconds
-        if len(batch.jobs) >= PENDING_MIN:
-            # By the best of them: any disk is slow once, only a slow one every time.
-            self._rates.append(len(batch.jobs) / max(seconds, 0.001))
-            self._room = min(self._pending_max, max(PENDING_MIN, int(max(self._rates) * COMMIT_TARGET_S)))
+        self._pressure.learn(len(batch.jobs), self._bytes_taken, seconds)
         self.committed = batch.epoch
         self.commits += 1
         self.durable_commits += batch.durable
@@ -231,7 +247,8 @@ class Journal:
             batch = make_batch(changes, at, durable=self._durable, last_event_id=last_event_id)
         except Exception as error:  # the engine has let go of these changes, so there is no going on
             raise AssertionError("the engine holds what no store can") from error
-        done, self._gathered, self._durable, self._bytes = self._gathered, trio.Event(), False, 0
+        done, self._gathered, self._durable = self._gathered, trio.Event(), False
+        self._bytes, self._bytes_taken = 0, self._bytes
         return batch, done
 
     async def _commit(self, batch: Batch) -> float | None:

@@ -9,10 +9,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
 import structlog
-import trio
 
 from bunqueue_trio import errors
-from bunqueue_trio.config import CLIENT_KEY_MAX, LARGE_BODY_BYTES
+from bunqueue_trio.config import CLIENT_KEY_MAX
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.codec import decode, encode
@@ -77,7 +76,6 @@ class Gateway:
         self._body_max = settings.body_max_bytes
         self._json_headers: dict[str | None, tuple[tuple[str, str], ...]] = {}
         self._fixed_cors = len(self._origins) == 1
-        self._large = trio.Lock()
 
     def resolve(self, method: str, target: str, headers: Mapping[str, str]) -> Call:
         """Return what is asked for; ``target`` is path and query as sent, header names are lower case.
@@ -141,15 +139,13 @@ class Gateway:
             self._core.journal.check()  # early: a flood must not be read and decoded just to be refused
             if not isinstance(body, bytes):
                 body = await body(self._body_max)
-        if len(body) > LARGE_BODY_BYTES:
-            async with self._large:  # each takes milliseconds: small requests are served in between
-                begun = self._begin(kind, body, route, match)
-        elif kind is c.Ping or kind is c.Stats:
+        if self._core.journal.takes_turns(len(body)):
+            await self._core.journal.wait_turn()
+        if kind is c.Ping or kind is c.Stats:
             decode(kind, body)
             content_type, body, status = INSTANT[kind.__name__.lower()](self._server)
             return Response(status, self._headers(content_type, origin), body)
-        else:
-            begun = self._begin(kind, body, route, match)
+        begun = self._begin(kind, body, route, match)
         reply = begun.reply
         if begun.polls and wait is not None:
             reply = await wait(self._core.finish, begun)

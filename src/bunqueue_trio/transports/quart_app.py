@@ -180,8 +180,10 @@ async def _carry(server: Server, session: Session) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_send_outgoing, server, session)
         while True:
-            message = await websocket.receive()
-            session.receive(message.encode() if isinstance(message, str) else message, nursery)
+            received = await websocket.receive()
+            message = received.encode() if isinstance(received, str) else received
+            await session.wait_turn(message)
+            session.receive(message, nursery)
             await session.wait_room()
 
 

@@ -82,6 +82,11 @@ class Session:
         """Whether it owes no reply and holds no job."""
         return not self._replies and not self._polls and not self._core.holds(self.id)
 
+    async def wait_turn(self, message: bytes) -> None:
+        """Wait with a large message until it is its turn; to be called before :meth:`receive`."""
+        if self._journal.takes_turns(len(message)):
+            await self._journal.wait_turn()
+
     def receive(self, message: bytes, nursery: trio.Nursery) -> None:
         """Take in one message; a pull that must wait does so in ``nursery``."""
         try:

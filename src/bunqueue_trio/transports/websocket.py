@@ -132,6 +132,7 @@ class WebSocket:
             if isinstance(event, Frame):
                 message = self._assemble(event)
                 if message is not None and not self._refuses:  # said before a close that came with it
+                    await session.wait_turn(message)
                     session.receive(message, nursery)
                     if session.full and self._protocol.state is State.OPEN:
                         await session.wait_room()

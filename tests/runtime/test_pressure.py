@@ -1,0 +1,137 @@
+"""How much may gather: as the disk turns out to be; large requests wait for their turn, small ones pass."""
+
+import pytest
+import trio
+from msgspec import Raw
+from trio.testing import wait_all_tasks_blocked
+
+from bunqueue_trio.config import (
+    GATHER_BYTES_MIN,
+    GATHER_JOBS_MAX,
+    GATHER_JOBS_MIN,
+    LARGE_BODY_BYTES,
+    MIB,
+    PENDING_JOBS_MIN,
+    SMALL_BODY_BYTES,
+    TURN_S,
+)
+from bunqueue_trio.errors import Refused
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.runtime.pressure import Pressure
+from tests.runtime.world import Answers, VirtualThread, World
+from tests.storage.faulty import Fault
+
+LARGE = LARGE_BODY_BYTES + 1
+MEDIUM = SMALL_BODY_BYTES + 1
+PUSH = c.Push(queue="q", data=Raw(b"1"))
+
+
+def gathers(pressure: Pressure) -> int:
+    """After how many jobs large requests wait."""
+    return next(jobs for jobs in range(100_000) if pressure.fills(jobs, 0))
+
+
+def refuses_at(pressure: Pressure) -> int:
+    """After how many jobs everything is refused."""
+    return next(jobs for jobs in range(0, 100_001, 100) if pressure.refuses(jobs, 0))
+
+
+def test_little_gathers_while_nothing_is_known_of_the_disk():
+    pressure = Pressure(50_000, 64 * MIB)
+    assert (gathers(pressure), refuses_at(pressure)) == (GATHER_JOBS_MIN, 5000)
+    assert pressure.fills(0, GATHER_BYTES_MIN)
+    assert not pressure.fills(0, GATHER_BYTES_MIN - 1)
+
+
+@pytest.mark.parametrize(
+    ("jobs_a_second", "gather", "pending"),
+    [(1_000_000, GATHER_JOBS_MAX, 50_000), (100_000, 3000, 10_000), (30_000, 900, 3000), (1000, GATHER_JOBS_MIN, PENDING_JOBS_MIN)],
+)  # fmt: skip
+def test_as_much_gathers_as_the_disk_takes_in_a_moment(jobs_a_second: int, gather: int, pending: int):
+    pressure = Pressure(50_000, 64 * MIB)
+    pressure.learn(jobs_a_second // 10, 0, 0.1)
+    assert gathers(pressure) == pytest.approx(gather, abs=1)
+    assert refuses_at(pressure) == pytest.approx(pending, abs=100)
+
+
+def test_the_same_holds_for_bytes():
+    pressure = Pressure(50_000, 64 * MIB)
+    pressure.learn(2, 10 * MIB, 0.1)
+    assert pressure.fills(0, 3 * MIB + 1)
+    assert not pressure.fills(0, 3 * MIB - 1024)
+    assert pressure.refuses(0, 10 * MIB + 1)
+    assert not pressure.refuses(0, 10 * MIB - 1024)
+
+
+def test_a_disk_is_judged_by_the_best_of_its_last_large_commits():
+    pressure = Pressure(50_000, 64 * MIB)
+    pressure.learn(10_000, 0, 0.1)
+    for _ in range(3):
+        pressure.learn(10_000, 0, 10)
+    pressure.learn(1, 1, 10)  # a small one says nothing
+    assert gathers(pressure) == pytest.approx(3000, abs=1)
+    pressure.learn(10_000, 0, 10)
+    assert gathers(pressure) == GATHER_JOBS_MIN
+
+
+def test_the_settings_are_never_exceeded():
+    pressure = Pressure(3, MIB)
+    assert (gathers(pressure), pressure.refuses(3, 0), pressure.refuses(2, MIB)) == (3, True, True)
+    pressure.learn(1000, MIB, 0.001)
+    assert (gathers(pressure), pressure.refuses(3, 0), pressure.refuses(2, MIB)) == (3, True, True)
+
+
+async def turn(world: World, size: int) -> None:
+    """Begin a push of so many bytes as a transport does."""
+    if world.journal.takes_turns(size):
+        await world.journal.wait_turn()
+    world.core.begin(PUSH, size=size)
+
+
+async def fill(world: World) -> None:
+    """Let a batch gather that is as large as may be."""
+    world.core.begin(c.PushBatch(queue="q", jobs=[c.JobSpec(data=Raw(b"1"))] * GATHER_JOBS_MIN))
+
+
+async def test_large_requests_wait_for_the_next_batch_in_line_and_small_ones_pass(
+    answers: Answers, thread: VirtualThread
+):
+    world = answers.world
+    world.store.inline, thread.delay_s = False, 0.5
+    await fill(world)
+    for name, size in {"large": LARGE, "medium": MEDIUM, "larger": LARGE, "small": SMALL_BODY_BYTES}.items():
+        await answers.ask(name, turn, world, size)
+    assert [name for name, _ in answers.given] == ["small"]
+    world.start(answers.nursery, services=False)  # it is being committed, and the next one gathers
+    await trio.sleep(0.1)
+    assert [name for name, _ in answers.given] == ["small", "large", "medium", "larger"]
+    assert not [answer for _, answer in answers.given if answer is not None]
+
+
+async def test_a_medium_request_waits_only_if_it_has_to(world: World):
+    assert not world.journal.takes_turns(MEDIUM)
+    assert world.journal.takes_turns(LARGE)
+    await fill(world)
+    assert world.journal.takes_turns(MEDIUM)
+    assert not world.journal.takes_turns(SMALL_BODY_BYTES)
+
+
+async def test_a_turn_that_does_not_come_is_refused_and_nothing_was_changed(world: World):
+    await fill(world)
+    before = len(world.engine.jobs)
+    begun = trio.current_time()
+    with pytest.raises(Refused, match="overloaded") as refused:
+        await turn(world, LARGE)
+    assert (refused.value.status, refused.value.retry_after) == (503, 1)
+    assert trio.current_time() - begun == pytest.approx(TURN_S)
+    assert len(world.engine.jobs) == before
+
+
+async def test_who_waits_while_the_disk_fails_is_told_so(nursery: trio.Nursery):
+    world = World([Fault.REFUSED] * 100)
+    await fill(world)
+    world.start(nursery, services=False)
+    await wait_all_tasks_blocked()
+    with pytest.raises(Refused, match="Storage"):
+        await turn(world, LARGE)
+    assert trio.current_time() == 0  # at once
