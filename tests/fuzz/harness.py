@@ -105,7 +105,7 @@ async def _http(pieces: Sequence[bytes]) -> list[tuple[int, bytes]]:
 
         async def serve() -> None:
             try:
-                await ExpressConnection(Lane(server, Gateway(server)), theirs).run()
+                await ExpressConnection(Lane(server, Gateway(server), nursery), theirs).run()
             except Handover:
                 pass  # Hypercorn's; the tests of both lanes have it
             await theirs.aclose()

@@ -171,13 +171,15 @@ class World(trio.abc.Instrument):
         for child in server.tasks:
             child.run = self._mortal(child)
         self.network.listener = listener = Listener()
-        self.http = http = Http(server, express=True)
+        self.http = None
 
         async def transport(_: Server, *, task_status: trio.TaskStatus[list[str]]) -> None:  # noqa: ASYNC128
             gc.disable()  # `serve` has switched it on; its moments are not the seed's
             self.log("server", f"is up, with {len(server.engine.jobs)} jobs")
             self.up.set()
-            await http.run([listener], partial(task_status.started, ["memory"]))
+            async with trio.open_nursery() as connections:
+                self.http = Http(server, connections, express=True)
+                await self.http.run([listener], partial(task_status.started, ["memory"]))
 
         outcome = "stopped"
         self._life = trio.CancelScope()

@@ -52,7 +52,7 @@ class World:
         self.server = server
         self.nursery = nursery
         self.gateway = Gateway(server)
-        self.http = Http(server, express=True)
+        self.http = Http(server, nursery, express=True)
         nursery.start_soon(self.http._keep)
 
     def session(self, queue: str | None = None, *, vouched: bool = True) -> Session:

@@ -78,6 +78,14 @@ class _Head:
         self.headers[key] = f"{self.headers[key]}, {text}" if key in self.headers else text
 
 
+class _Watching:
+    """The watching of a client while it waits for a job."""
+
+    def __init__(self) -> None:
+        self.scope = trio.CancelScope()
+        self.ended = trio.Event()
+
+
 class _Plain(NamedTuple):
     """A request in plain form, but for its body."""
 
@@ -120,9 +128,12 @@ class ResponseHeads:
 class Lane:
     """What the connections of the lane share: the time, and the heads of requests that come again and again."""
 
-    def __init__(self, server: Server, gateway: Gateway) -> None:
+    def __init__(self, server: Server, gateway: Gateway, watchers: trio.Nursery) -> None:
         self.server = server
         self.gateway = gateway
+        self.watchers: trio.Nursery = watchers
+        """For what looks whether a client that waits hangs up. A job handed to it goes out at once: the end of a
+        nursery of its own would take two switches of tasks first, a quarter of the whole hand-over."""
         self.heads: ResponseHeads = ResponseHeads(server.clock)
         self.now: float = trio.current_time()
         """As of the keeper's last round, which is exact enough for patience."""
@@ -181,6 +192,7 @@ class ExpressConnection:
         self.lingers: bool = False
         """The client may still be sending what nobody will read."""
         self.websocket: WebSocket | None = None
+        self._watching: _Watching | None = None
 
     async def run(self) -> None:
         """Serve requests until the client or the server ends it.
@@ -195,6 +207,8 @@ class ExpressConnection:
         except (_Gone, trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client is gone; what was to be given back has been
         finally:
+            if self._watching is not None:
+                self._watching.scope.cancel()
             self._release()
 
     async def _serve_one(self) -> bool:
@@ -224,6 +238,9 @@ class ExpressConnection:
         self.lingers = self.lingers or too_large
         keep = keep and not self.lingers and not self._server.stop.is_set()
         await self._send(response, is_head=is_head, keep=keep)
+        if self._watching is not None:
+            await self._watching.ended.wait()  # it was told to end before the answer was made
+            self._watching = None
         if keep and body is None:  # refused before it was read: the next request comes after it
             try:
                 await read_body(length)
@@ -304,33 +321,28 @@ class ExpressConnection:
 
     async def _wait(self, finish: Callable[[Begun], Awaitable[Reply]], begun: Begun) -> Reply:
         """Wait for a long poll; a client that hangs up meanwhile gets no job."""
-        outcome: Reply | Refused = errors.SHUTTING_DOWN.refuse()
-        gone = True
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch, nursery.cancel_scope)
+        watching = self._watching = _Watching()
+        with trio.CancelScope() as polling:
+            self._lane.watchers.start_soon(self._watch, watching, polling)
             try:
-                outcome = await finish(begun)
-            except Refused as refused:
-                outcome = refused
-            gone = False
-            nursery.cancel_scope.cancel()
-        if gone:
-            raise _Gone
-        if isinstance(outcome, Refused):
-            raise outcome
-        return outcome
+                return await finish(begun)
+            finally:
+                watching.scope.cancel()
+        raise _Gone
 
-    async def _watch(self, scope: trio.CancelScope) -> None:
-        """Cancel ``scope`` when the client hangs up; what it sends early is kept, a little of it."""
-        while len(self._unread) < HEADER_BYTES_MAX:
-            try:
-                data = await self._wire.receive()
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                data = b""
-            if not data:
-                scope.cancel()
-                return
-            self._unread += data
+    async def _watch(self, watching: "_Watching", polling: trio.CancelScope) -> None:
+        """Cancel ``polling`` when the client hangs up; what it sends early is kept, a little of it."""
+        with watching.scope:
+            while len(self._unread) < HEADER_BYTES_MAX:
+                try:
+                    data = await self._wire.receive()
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    data = b""
+                if not data:
+                    polling.cancel()
+                    break
+                self._unread += data
+        watching.ended.set()
 
     async def _send(self, response: Response, *, is_head: bool, keep: bool) -> None:
         body = response.body

@@ -89,12 +89,13 @@ class _Connection:
 
 
 class Http:
-    """Accepts connections for a server and serves them until cancelled."""
+    """Accepts connections for a server and serves them until cancelled, each as a task in ``nursery``."""
 
-    def __init__(self, server: Server, *, express: bool) -> None:
+    def __init__(self, server: Server, nursery: trio.Nursery, *, express: bool) -> None:
         self._server = server
+        self._nursery = nursery
         self._gateway = Gateway(server)
-        self._lane = Lane(server, self._gateway)
+        self._lane = Lane(server, self._gateway, nursery)
         self._express = express
         self._connections: dict[_Connection, None] = {}
         self._slow_lane: SlowLane | None = None
@@ -104,29 +105,23 @@ class Http:
 
     async def run(self, listeners: list[Any], on_listening: Callable[[], None]) -> None:
         """Accept on ``listeners`` until the server stops; then end the connections, kindly at first."""
-        async with trio.open_nursery() as connections:
-            connections.start_soon(self._keep)
-            connections.start_soon(_read_slow_lane)
-            async with trio.open_nursery() as accepting:
-                for listener in listeners:
-                    accepting.start_soon(
-                        partial(
-                            trio.serve_listeners,
-                            self._serve,
-                            [listener],
-                            handler_nursery=connections,
-                        )
-                    )
-                on_listening()
-                await self._server.stop.wait()
-                await trio.sleep(DRAIN_S)
-                accepting.cancel_scope.cancel()
+        self._nursery.start_soon(self._keep)
+        self._nursery.start_soon(_read_slow_lane)
+        async with trio.open_nursery() as accepting:
             for listener in listeners:
-                await listener.aclose()
-            if self._slow_lane is not None:
-                await self._slow_lane.stop()
-            await self._end_connections()
-            connections.cancel_scope.cancel()
+                accepting.start_soon(
+                    partial(trio.serve_listeners, self._serve, [listener], handler_nursery=self._nursery)
+                )
+            on_listening()
+            await self._server.stop.wait()
+            await trio.sleep(DRAIN_S)
+            accepting.cancel_scope.cancel()
+        for listener in listeners:
+            await listener.aclose()
+        if self._slow_lane is not None:
+            await self._slow_lane.stop()
+        await self._end_connections()
+        self._nursery.cancel_scope.cancel()
 
     async def _serve(self, stream: trio.abc.Stream) -> None:
         if len(self._connections) >= self._connections_max and not self._make_room():
@@ -272,5 +267,6 @@ async def http(  # noqa: ASYNC128 - `run` calls started, when the listeners are 
         StartupError: an address cannot be listened on, or TLS is not set up right.
     """
     listeners, addresses = await open_listeners(server.settings)
-    transport = Http(server, express=server.settings.express)
-    await transport.run(listeners, partial(task_status.started, addresses))
+    async with trio.open_nursery() as connections:
+        transport = Http(server, connections, express=server.settings.express)
+        await transport.run(listeners, partial(task_status.started, addresses))
