@@ -437,29 +437,41 @@ async def flood_pushes(attack: Attack) -> None:
     await _push_flood(attack, b'{"jobs":[%s]}' % jobs, attack.size(100, 30))
 
 
-async def flood_frames(attack: Attack) -> None:
-    """100 WebSockets push 1,000 jobs a message, eight at once."""
-    job, end = b'{"data":{"to":"user@test.com"},"ttl":1000}', trio.current_time() + attack.size(15, 3)
-    asked = frame(b'{"cmd":"PUSHB","queue":"attack","jobs":[%s]}' % b",".join([job] * 1000))
+async def _command_flood(attack: Attack, asked: bytes, in_flight: int, clients: int) -> None:
+    end = trio.current_time() + attack.size(15, 3)
     told = {b'"ok":true': 0, b'"ok":false': 0}
 
     async def one(_: int) -> None:
         stream = await open_websocket(attack)
-        await stream.send_all(frame(b'{"cmd":"Unsubscribe"}') + asked * 8)
+        await stream.send_all(frame(b'{"cmd":"Unsubscribe"}') + asked * in_flight)
+        cut = b""
         while trio.current_time() < end:
             got = bytes(await stream.receive_some(1 << 20))
             if not got:
                 break
-            answers = 0
+            got, answers = cut + got, 0
             for answer in told:
-                count = got.count(answer)  # one cut in two by the packets is missed, and not asked again
+                count = got.count(answer)
                 told[answer] += count
                 answers += count
+            cut = got[max(got.rfind(b'"ok"') + 1, len(got) - 12) :]  # an answer that is cut in two by the packets
             await stream.send_all(asked * answers)
         stream.socket.close()
 
-    await spread(range(attack.size(100, 30)), one)
+    await spread(range(clients), one, clients)
     attack.notes.append(", ".join(f"{count} × {answer.decode()}" for answer, count in told.items()))
+
+
+async def flood_frames(attack: Attack) -> None:
+    """100 WebSockets push 1,000 jobs a message, eight messages at once."""
+    jobs = b",".join([b'{"data":{"to":"user@test.com"},"ttl":1000}'] * 1000)
+    await _command_flood(attack, frame(b'{"cmd":"PUSHB","queue":"attack","jobs":[%s]}' % jobs), 8, attack.size(100, 30))
+
+
+async def flood_commands(attack: Attack) -> None:
+    """100 WebSockets push single jobs, 1,000 at once."""
+    asked = frame(b'{"cmd":"PUSH","queue":"attack","data":{"to":"user@test.com"},"ttl":1000}')
+    await _command_flood(attack, asked, 1000, attack.size(100, 30))
 
 
 async def slow_disk(attack: Attack) -> None:
@@ -506,6 +518,7 @@ SCENARIOS: dict[str, Scenario] = {
     "many-polls": Scenario(many_polls, "POLLERS_MAX", 300, lanes=("express",)),
     "flood-pushes": Scenario(flood_pushes, "PENDING_MAX", 600, refuses=True, lanes=("express",)),
     "flood-frames": Scenario(flood_frames, "PENDING_MAX", 600, refuses=True, lanes=("express",)),
+    "flood-commands": Scenario(flood_commands, "SESSION_REPLIES_MAX", 600, refuses=True, lanes=("express",)),
     "slow-disk": Scenario(slow_disk, "PENDING_MAX", 300, SLOW, refuses=True, lanes=("express",)),
     "large-pushes": Scenario(
         large_pushes, "PENDING_MAX_BYTES", 900, SLOW | {"OVERLOAD_ROW_US": "10000"}, refuses=True, lanes=("express",)

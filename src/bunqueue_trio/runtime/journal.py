@@ -94,9 +94,9 @@ class Journal:
         if self._pressure.refuses(jobs, self._bytes) or (size > SMALL_BODY_BYTES and self._full):
             raise Refused(*errors.OVERLOADED, retry_after=1)
 
-    def takes_turns(self, size: int) -> bool:
-        """Return whether a request of ``size`` bytes has to :meth:`wait_turn` now."""
-        return size > LARGE_BODY_BYTES or (size > SMALL_BODY_BYTES and self._full)
+    def takes_turns(self, size: int, small: int = SMALL_BODY_BYTES) -> bool:
+        """Return whether a request of ``size`` bytes has to :meth:`wait_turn` now; up to ``small`` it has not."""
+        return size > LARGE_BODY_BYTES or (size > small and self._full)
 
     async def wait_turn(self) -> None:
         """Wait in line until the disk could soon take what a large request brings; at most TURN_S.

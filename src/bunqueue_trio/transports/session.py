@@ -83,8 +83,11 @@ class Session:
         return not self._replies and not self._polls and not self._core.holds(self.id)
 
     async def wait_turn(self, message: bytes) -> None:
-        """Wait with a large message until it is its turn; to be called before :meth:`receive`."""
-        if self._journal.takes_turns(len(message)):
+        """Wait with ``message`` until it is its turn; to be called before :meth:`receive`.
+
+        Small ones wait too: a peer may send any number of them without waiting for the replies.
+        """
+        if self._journal.takes_turns(len(message), small=0):
             await self._journal.wait_turn()
 
     def receive(self, message: bytes, nursery: trio.Nursery) -> None:
