@@ -6,7 +6,6 @@ from msgspec import Raw
 from trio.testing import wait_all_tasks_blocked
 
 from bunqueue_trio.config import (
-    GATHER_BYTES_MIN,
     GATHER_JOBS_MAX,
     GATHER_JOBS_MIN,
     LARGE_BODY_BYTES,
@@ -38,14 +37,14 @@ def refuses_at(pressure: Pressure) -> int:
 
 def test_little_gathers_while_nothing_is_known_of_the_disk():
     pressure = Pressure(50_000, 64 * MIB)
-    assert (gathers(pressure), refuses_at(pressure)) == (GATHER_JOBS_MIN, 5000)
-    assert pressure.fills(0, GATHER_BYTES_MIN)
-    assert not pressure.fills(0, GATHER_BYTES_MIN - 1)
+    assert (gathers(pressure), refuses_at(pressure)) == (1000, 5000)
+    assert pressure.fills(0, 64 * MIB // 50)
+    assert not pressure.fills(0, 64 * MIB // 50 - 1)
 
 
 @pytest.mark.parametrize(
     ("jobs_a_second", "gather", "pending"),
-    [(1_000_000, GATHER_JOBS_MAX, 50_000), (100_000, 3000, 10_000), (30_000, 900, 3000), (1000, GATHER_JOBS_MIN, PENDING_JOBS_MIN)],
+    [(1_000_000, GATHER_JOBS_MAX, 50_000), (100_000, 2000, 10_000), (30_000, 600, 3000), (1000, GATHER_JOBS_MIN, PENDING_JOBS_MIN)],
 )  # fmt: skip
 def test_as_much_gathers_as_the_disk_takes_in_a_moment(jobs_a_second: int, gather: int, pending: int):
     pressure = Pressure(50_000, 64 * MIB)
@@ -57,8 +56,8 @@ def test_as_much_gathers_as_the_disk_takes_in_a_moment(jobs_a_second: int, gathe
 def test_the_same_holds_for_bytes():
     pressure = Pressure(50_000, 64 * MIB)
     pressure.learn(2, 10 * MIB, 0.1)
-    assert pressure.fills(0, 3 * MIB + 1)
-    assert not pressure.fills(0, 3 * MIB - 1024)
+    assert pressure.fills(0, 2 * MIB + 1)
+    assert not pressure.fills(0, 2 * MIB - 1024)
     assert pressure.refuses(0, 10 * MIB + 1)
     assert not pressure.refuses(0, 10 * MIB - 1024)
 
@@ -69,7 +68,7 @@ def test_a_disk_is_judged_by_the_best_of_its_last_large_commits():
     for _ in range(3):
         pressure.learn(10_000, 0, 10)
     pressure.learn(1, 1, 10)  # a small one says nothing
-    assert gathers(pressure) == pytest.approx(3000, abs=1)
+    assert gathers(pressure) == pytest.approx(2000, abs=1)
     pressure.learn(10_000, 0, 10)
     assert gathers(pressure) == GATHER_JOBS_MIN
 
@@ -114,6 +113,20 @@ async def test_a_medium_request_waits_only_if_it_has_to(world: World):
     await fill(world)
     assert world.journal.takes_turns(MEDIUM)
     assert not world.journal.takes_turns(SMALL_BODY_BYTES)
+
+
+async def test_an_fsync_says_nothing_of_how_much_may_gather(answers: Answers, thread: VirtualThread):
+    world = World(pending_max=50_000)
+    world.store.inline, thread.delay_s = False, 0.5
+    world.start(answers.nursery, services=False)
+    many = c.PushBatch(queue="q", jobs=[c.JobSpec(data=Raw(b"1"), durable=True)] * GATHER_JOBS_MIN)
+    await world.core.execute(many)
+    world.core.begin(many)
+    assert not world.journal.takes_turns(MEDIUM)
+    await trio.sleep(1)
+    await world.core.execute(c.PushBatch(queue="q", jobs=[c.JobSpec(data=Raw(b"1"))] * GATHER_JOBS_MIN))
+    world.core.begin(many)
+    assert world.journal.takes_turns(MEDIUM)
 
 
 async def test_a_turn_that_does_not_come_is_refused_and_nothing_was_changed(world: World):

@@ -226,7 +226,8 @@ class Journal:
             self.failing = None
         self._writing = None
         self._last_s = seconds
-        self._pressure.learn(len(batch.jobs), self._bytes_taken, seconds)
+        if not batch.durable:  # an fsync takes what it takes: a smaller batch makes it no shorter
+            self._pressure.learn(len(batch.jobs), self._bytes_taken, seconds)
         self.committed = batch.epoch
         self.commits += 1
         self.durable_commits += batch.durable

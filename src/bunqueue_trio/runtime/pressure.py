@@ -8,6 +8,7 @@ from bunqueue_trio.config import (
     GATHER_JOBS_MAX,
     GATHER_JOBS_MIN,
     GATHER_S,
+    GATHER_UNKNOWN,
     PENDING_BYTES_MIN,
     PENDING_JOBS_MIN,
     PENDING_S,
@@ -23,7 +24,7 @@ class Pressure:
         self._bytes_max = bytes_max
         self._speeds: deque[float] = deque(maxlen=COMMITS_JUDGED)
         """Of the last large commits: what part of the settings' limits they would commit in a second."""
-        self._gather = self._limits(0, GATHER_JOBS_MIN, GATHER_BYTES_MIN)
+        self._gather = self._limits(GATHER_UNKNOWN, GATHER_JOBS_MIN, GATHER_BYTES_MIN)
         self._pending = self._limits(PENDING_UNKNOWN, PENDING_JOBS_MIN, PENDING_BYTES_MIN)
 
     def fills(self, jobs: int, size: int) -> bool:
