@@ -1,5 +1,6 @@
 """Time, leases, connections, restarts and commits: the runtime's side of the engine."""
 
+import random
 import sys
 
 import pytest
@@ -151,14 +152,49 @@ def test_a_tie_of_grace_and_timeout_is_a_timeout(bench: Bench):
     assert bench.state(job_id).error == f"Job timed out after {RESTART_GRACE_MS} ms"
 
 
-def test_a_new_job_comes_after_jobs_that_were_retried_before_a_restart(bench: Bench):
-    first, second = bench.push(backoff=0, max_attempts=9), bench.push(backoff=0, max_attempts=9)
-    for _ in range(6):
+@pytest.mark.parametrize("options", [{}, {"max_attempts": 9}], ids=["no options", "options"])
+def test_a_new_job_comes_after_jobs_that_were_retried_before_a_restart(bench: Bench, options: dict[str, int]):
+    first, second = bench.push(**options), bench.push(**options)
+    for _ in range(4):
         bench.fail(bench.pull_id())
+        bench.sleep(2000)
     bench.commit()
     bench.restart()
     order = [first, second, bench.push()]
     assert [bench.pull_id() for _ in order] == order
+
+
+def test_a_new_job_comes_after_a_retried_one_that_was_active_at_a_restart(bench: Bench):
+    old = bench.push()
+    for _ in range(2):
+        bench.fail(bench.pull_id())
+        bench.sleep(2000)
+    bench.pull(owner="socket")
+    bench.commit()
+    bench.restart()
+    order = [old, bench.push()]
+    bench.sleep(RESTART_GRACE_MS)
+    assert [bench.pull_id() for _ in order] == order
+
+
+def test_a_restart_keeps_all_of_a_mixed_backlog_in_its_order(bench: Bench):
+    """Queues and priorities in turns, newest first and oldest first, and some that were tried before."""
+    rng = random.Random(1)
+    for _ in range(200):
+        bench.push(rng.choice("ab"), priority=rng.choice((-1, 0, 7)), lifo=rng.random() < 0.3)
+    for name in "abab":
+        bench.do(c.PullBatch(queue=name, count=9), "socket")
+        bench.engine.release_owner("socket", bench.now)
+        bench.fail(bench.pull_id(name))
+    bench.sleep(1000)
+    bench.commit()
+    pulled = []
+    for restarted in (False, True):
+        if restarted:
+            bench.restart()
+        pulled.append([[bench.pull_id(name) for _ in range(120)] for name in "ab"])
+    assert pulled[0] == pulled[1]
+    assert sum(job is not None for ids in pulled[1] for job in ids) == 200
 
 
 def test_a_restart_keeps_order_keys_and_dependents(bench: Bench):

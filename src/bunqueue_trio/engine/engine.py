@@ -27,7 +27,7 @@ from bunqueue_trio.engine.job import (
     expiry,
     next_run,
 )
-from bunqueue_trio.engine.queue import DEFAULT_RULES, Changes, Queue, Queues, Rules, Totals
+from bunqueue_trio.engine.queue import DEFAULT_RULES, Changes, Lines, Queue, Queues, Rules, Totals
 from bunqueue_trio.engine.timers import Timers
 from bunqueue_trio.protocol.events import Event, EventType
 
@@ -75,33 +75,33 @@ class Engine:
         Leases, tokens and timeouts go on as they were; jobs of connections, which are gone now, get a
         short grace to be claimed by a heartbeat.
         """
-        # A start with a backlog costs what this loop costs: 0.5 µs for a job that just waits.
-        ready, special, newest, queue = [], [], self._seq, None
+        # A start with a backlog costs what this loop costs: 0.2 µs for a job that just waits.
+        lines: Lines = {}
+        newest, special, name, priority, line = self._seq, [], None, 0, list[Job]()
         for job in jobs:
             self.jobs[job.id] = job
-            if queue is None or queue.name != job.queue:
-                queue = self.queues.open(job.queue)
-            queue.counts[job.state] += 1
-            if not (job.seq <= newest and -newest <= job.order <= newest):
-                newest = max(job.seq, abs(job.order))
+            if job.seq > newest:
+                newest = job.seq
             if job.state is WAITING:
-                ready.append(job)
+                if job.queue is not name or job.priority != priority:
+                    name, priority = job.queue, job.priority
+                    line = lines.setdefault((name, priority), [])
+                line.append(job)
             if job.state is not WAITING or job.options is not DEFAULT_OPTIONS:
                 special.append(job)
-        self._seq = newest
+        self._seq = max(newest, self.queues.fill(lines))
+        for job in sorted(special, key=attrgetter("seq")):
+            self._restore(job, self.queues.open(job.queue), now)
         for state in UNFINISHED:
             self.counts[state] = sum(queue.counts[state] for queue in self.queues.values())
-        ready.sort(key=attrgetter("order"))
-        for job in ready:
-            self.queues[job.queue].ready.add(job)
-        special.sort(key=attrgetter("seq"))
-        for job in special:
-            self._restore(job, now)
 
-    def _restore(self, job: Job, now: int) -> None:
+    def _restore(self, job: Job, queue: Queue, now: int) -> None:
         """Put a loaded job where it is looked up, and set its timer."""
+        self._seq = max(self._seq, abs(job.order))
+        if job.state is not WAITING:
+            queue.counts[job.state] += 1
         if job.options.unique_key is not None:
-            self.queues[job.queue].keys[job.options.unique_key] = job
+            queue.keys[job.options.unique_key] = job
         if job.state is WAITING_CHILDREN:
             self._dependents.add(job)
         elif job.lease is not None and job.lease.held:

@@ -11,6 +11,9 @@ from bunqueue_trio.engine.ready import Ready
 from bunqueue_trio.engine.recount import Recount
 from bunqueue_trio.protocol.events import Event
 
+Lines = dict[tuple[str, int], list[Job]]
+"""Jobs by queue and priority."""
+
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,256}")
 
 
@@ -48,6 +51,16 @@ class Queues(dict[str, Queue]):
             self.check(name)
             queue = self[name] = Queue(name)
         return queue
+
+    def fill(self, lines: Lines) -> int:
+        """Put in all ``waiting`` jobs of a store, and count them; return the largest of their places."""
+        newest = 0
+        for (name, priority), jobs in lines.items():
+            queue = self.open(name)
+            queue.ready.fill(priority, jobs)
+            queue.counts[State.WAITING] = len(queue.ready)
+            newest = max(newest, -jobs[0].order, jobs[-1].order)
+        return newest
 
 
 class Totals(Struct):

@@ -6,8 +6,10 @@ comes out of order (LIFO, jobs that take their old place again) goes to a heap b
 was cancelled stays where it is as a blank, and is skipped; blanks are swept when they outnumber jobs.
 """
 
+from bisect import bisect_right
 from heapq import heapify, heappop, heappush
 from itertools import islice
+from operator import attrgetter
 
 from bunqueue_trio.engine.job import Job, State
 
@@ -34,6 +36,13 @@ class Lane:
             line.append(job)
         else:
             heappush(self.heap, (job.order, job.seq, job))
+
+    def fill(self, jobs: list[Job]) -> None:
+        """Put in ``jobs``, which get sorted by their places; no other is in here."""
+        jobs.sort(key=attrgetter("order"))
+        first = bisect_right(jobs, 0, key=attrgetter("order"))
+        self.line += jobs[first:]
+        self.heap += [(job.order, job.seq, job) for job in jobs[:first]]  # in order, so it is a heap
 
     def peek(self) -> Job | None:
         """Return the first job, dropping the blanks before it."""
@@ -100,6 +109,13 @@ class Ready:
             heappush(self._priorities, -job.priority)
         lane.add(job)
         self._size += 1
+
+    def fill(self, priority: int, jobs: list[Job]) -> None:
+        """Put in all ``waiting`` jobs of one priority, which get sorted by their places."""
+        lane = self._lanes[priority] = Lane()
+        heappush(self._priorities, -priority)
+        lane.fill(jobs)
+        self._size += len(jobs)
 
     def pop(self) -> Job | None:
         """Take out the next job, or return None; its state is the caller's to change."""

@@ -210,7 +210,7 @@ def _damage(connection: apsw.Connection) -> Iterator[str]:
 def _unreadable(connection: apsw.Connection) -> Iterator[str]:
     """Yield the jobs that the server could not read: an unfinished one of them stops its start."""
     rows = Reader()
-    for table, columns, read in (("job", "*", rows.unfinished), ("finished", _FINISHED, rows.finished)):
+    for table, columns, read in (("job", "*", rows.one), ("finished", _FINISHED, rows.finished)):
         failed: list[str] = []
         try:
             for key, *row in connection.execute(f"SELECT rowid, {columns} FROM {table}"):  # noqa: S608 - ours

@@ -33,7 +33,7 @@ class MemoryStore:
 
     def load(self) -> Iterable[Job]:
         """Return every unfinished job; see :class:`Store`."""
-        return [self._rows.unfinished(row) for _, row in sorted(self._jobs.items())]
+        return self._rows.unfinished(row for _, row in sorted(self._jobs.items()))
 
     def commit(self, batch: Batch) -> None:
         """Write ``batch``; see :class:`Store`."""

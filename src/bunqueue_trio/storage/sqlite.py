@@ -161,13 +161,13 @@ class SqliteStore:
             StartupError: the file is damaged.
         """
         try:
-            # Finds damage that would still read as rows: of a wrong order, a wrong type, or too few.
-            for (finding,) in self._writer.execute("PRAGMA quick_check(job)"):
-                if finding != "ok":
-                    raise ValueError(finding)
-            unfinished = self._rows.unfinished
-            for row in self._writer.execute("SELECT * FROM job ORDER BY seq"):
-                yield unfinished(row)
+            # Nobody else uses this connection, so it needs no lock, which each value of a row would take anew.
+            with closing(self._connect(apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_NOMUTEX)) as connection:
+                # Finds damage that would still read as rows: of a wrong order, a wrong type, or too few.
+                for (finding,) in connection.execute("PRAGMA quick_check(job)"):
+                    if finding != "ok":
+                        raise ValueError(finding)
+                yield from self._rows.unfinished(connection.execute("SELECT * FROM job ORDER BY seq"))
         except (apsw.Error, ValueError, LookupError) as error:
             raise StartupError(f"{self.path}: is damaged: {_one_line(error)}") from None
         self._writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)

@@ -251,25 +251,31 @@ class Reader:
         self._options: dict[str | None, Options] = {None: DEFAULT_OPTIONS}
         self._names: dict[str, str] = {}
 
-    def unfinished(self, row: Row) -> Job:
-        """Return the job of a row of ``job``, columns in the order of the schema."""
-        (
+    def unfinished(self, rows: Iterable[Row]) -> Iterator[Job]:
+        """Yield the jobs of rows of ``job``, columns in the order of the schema."""
+        known = self._names.get
+        for (
             seq, job_id, queue, data, options, priority, created_at, run_at, state, place, attempts,
             stalls, progress, started_at, lease, note,
-        ) = row  # fmt: skip
-        return Job(
-            job_id, self._names.get(queue) or self._name(queue), data,
-            DEFAULT_OPTIONS if options is None else self._shared(options),
-            priority, created_at, created_at if run_at == created_at else run_at, seq, place,
-            _STATES[state], attempts, stalls, progress, started_at, 0, None, None,
-            None if lease is None else _LEASE.decode(lease),
-            None if note is None else _NOTE.decode(note),
-        )  # fmt: skip
+        ) in rows:  # fmt: skip
+            yield Job(
+                job_id, known(queue) or self._name(queue), data,
+                DEFAULT_OPTIONS if options is None else self._shared(options),
+                priority, created_at, created_at if run_at == created_at else run_at, seq, place,
+                _STATES[state], attempts, stalls, progress, started_at, 0, None, None,
+                None if lease is None else _LEASE.decode(lease),
+                None if note is None else _NOTE.decode(note),
+            )  # fmt: skip
+
+    def one(self, row: Row) -> Job:
+        """Return the job of one such row."""
+        [job] = self.unfinished([row])
+        return job
 
     def stored(self, row: Row) -> Stored:
         """Return what :meth:`Store.stored` does of a row of ``job``."""
         try:
-            return Stored(row[0], self.unfinished(row))
+            return Stored(row[0], self.one(row))
         except (ValueError, LookupError, TypeError):
             return Stored(row[0], None)
 
