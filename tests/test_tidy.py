@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from bunqueue_trio import __version__
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "bunqueue_trio"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -123,3 +125,7 @@ def test_readme_shows_every_subcommand():
 
     readme = (ROOT / "README.md").read_text()
     assert [name for name in COMMANDS if not re.search(rf"bunqueue-trio {name}(?![\w-])", readme)] == []
+
+
+def test_the_package_and_its_metadata_are_of_one_version():
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == __version__

@@ -10,7 +10,16 @@ import sys
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
-import structlog
+# structlog reads rich, if it is installed, for tracebacks that we do not show: a tenth of an empty start.
+_modules: dict[str, Any] = sys.modules
+_modules.setdefault("rich", None)  # as if it were not installed
+import structlog  # noqa: E402
+
+if _modules["rich"] is None:
+    del _modules["rich"]
+
+get_logger = structlog.get_logger
+"""For what a start reads before anything else has read structlog."""
 
 SECRET_FIELDS = frozenset({"data", "result", "payload", "body", "token", "tokens", "authorization"})
 """Names of fields whose values never get into a log, whoever logs them."""

@@ -35,6 +35,17 @@ def logged(level: str, style: str) -> str:
 
 
 @pytest.mark.slow
+def test_a_start_reads_no_library_that_it_does_not_need_and_leaves_it_to_others():
+    code = (
+        "import sys, bunqueue_trio.cli.serve, bunqueue_trio.server;"
+        "print([m for m in ('rich', 'pygments', 'quart', 'prometheus_client') if m in sys.modules]);"
+        "import bunqueue_trio.cli.watch"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("style", ["human", "json"])
 def test_no_secret_payload_or_variable_gets_into_the_log(style: str):
     text = logged("debug", style)

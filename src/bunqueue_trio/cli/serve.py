@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import structlog
 import trio
 
 from bunqueue_trio.config import Settings, load
 from bunqueue_trio.errors import StartupError, StoreError, leaves
-from bunqueue_trio.logs import configure_logging
+from bunqueue_trio.logs import configure_logging, get_logger
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -66,7 +65,7 @@ def serve(config_file: Path | None, **flags: str | None) -> None:
     loaded = load(os.environ, file=config_file, flags=flags)
     settings = loaded.settings
     configure_logging(settings.log_level, settings.log_format)
-    log = structlog.get_logger()
+    log = get_logger()
     if loaded.sources["data_path"] == "default":
         log.info(
             "DATA_PATH is not set, using a file in the working directory",

@@ -161,7 +161,7 @@ class SqliteStore:
             StartupError: the file is damaged.
         """
         try:
-            # Nobody else uses this connection, so it needs no lock, which each value of a row would take anew.
+            # Without a mutex, which each value of each row would take: nobody else uses this connection.
             with closing(self._connect(apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_NOMUTEX)) as connection:
                 # Finds damage that would still read as rows: of a wrong order, a wrong type, or too few.
                 for (finding,) in connection.execute("PRAGMA quick_check(job)"):

@@ -11,8 +11,8 @@ look at many objects does so in pieces (``runtime/memory.py``). What the pages s
 
 import sys
 from collections.abc import Awaitable, Callable
-from importlib.metadata import version
 
+from bunqueue_trio import __version__
 from bunqueue_trio.config import MIB
 from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.runtime.tree import Server
@@ -21,7 +21,6 @@ from bunqueue_trio.transports.openapi import openapi
 
 JSON = "application/json"
 TEXT = "text/plain"
-VERSION = version("bunqueue-trio")
 TYPES_SHOWN = 20  # the contract's number
 
 Page = tuple[str, bytes, int]
@@ -51,7 +50,7 @@ def _health(server: Server) -> Page:
             "ok": True,
             "status": "healthy" if server.ready else "degraded",
             "uptime": _uptime(server),
-            "version": VERSION,
+            "version": __version__,
             "queues": {
                 "waiting": counts["waiting"],
                 "active": counts["active"],
