@@ -3,6 +3,7 @@
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,13 @@ def samples(soak, **changes):
 def test_growth_is_told_from_noise(soak, name: str):
     verdict = {line.split()[1]: line for line in soak.judge(samples(soak, **{name: 400.0}))}
     assert [each for each, line in verdict.items() if line.startswith("GROWS")] == [name]
+
+
+def test_a_log_that_gets_as_large_as_it_may_does_not_grow(soak):
+    seen = [replace(sample, wal_mb=5 + sample.minute / 10) for sample in samples(soak)]
+    assert not [line for line in soak.judge(seen) if line.startswith("GROWS")]
+    higher = [replace(sample, wal_mb=20 + sample.minute / 10) for sample in seen]
+    assert [line.split()[:2] for line in soak.judge(higher) if line.startswith("GROWS")] == [["GROWS", "wal_mb"]]
 
 
 def test_noise_alone_is_steady(soak):
