@@ -1,13 +1,16 @@
 """Client and worker against a real server process, over real sockets."""
 
+import contextlib
+from base64 import b64encode
 from functools import partial
+from hashlib import sha1
 from pathlib import Path
 
 import httpx
 import pytest
 import trio
 
-from bunqueue_trio.client import Client, Refused, ServerUnavailable, Worker, connection, link
+from bunqueue_trio.client import Client, ConnectionLost, Refused, ServerUnavailable, Worker, connection, link
 from tests.client.chaos import Chaos
 from tests.client.proxy import Proxy
 from tests.wire.server import NO_TLS, Server
@@ -79,6 +82,42 @@ async def test_not_a_server_says_so():
             with pytest.raises(Refused, match="no bunqueue server"):
                 await client.ping()
         nursery.cancel_scope.cancel()
+
+
+async def test_nonsense_after_the_handshake_ends_only_the_connection():
+    """A frame with reserved bits set: the client says so, closes, and connects again."""
+
+    async def serve(stream: trio.SocketStream) -> None:
+        with contextlib.suppress(trio.BrokenResourceError):
+            head = bytes(await stream.receive_some())
+            key = head.lower().split(b"sec-websocket-key: ")[1].split(b"\r\n")[0]
+            key = head[head.lower().index(key) :][: len(key)]
+            accept = b64encode(sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11", usedforsecurity=False).digest())
+            await stream.send_all(
+                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n\xff\xff"
+            )
+            while await stream.receive_some():
+                pass
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        address = f"ws://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+        async with Client(address, patience=0.5) as client:
+            with pytest.raises((ServerUnavailable, ConnectionLost)):
+                for _ in range(3):
+                    await client.ping()
+            with trio.fail_after(10):
+                while client.connections < 2:
+                    await trio.sleep(0.05)
+        nursery.cancel_scope.cancel()
+
+
+async def test_message_larger_than_the_sockets_buffer(server: Server, queue: str):
+    """The kernel takes only a part at once."""
+    async with Client(ws(server)) as client:
+        job_id = await client.push(queue, "x" * 9_000_000)
+        assert len((await client.get(job_id)).data) == 9_000_000
 
 
 async def test_silent_server_is_noticed(server: Server, queue: str, nursery: trio.Nursery, monkeypatch):

@@ -266,10 +266,6 @@ class Client:
         send: Callable[[], Awaitable[list[str]]],
     ) -> list[str]:  # fmt: skip
         """Send a push until it is known to have arrived; all of its jobs arrive together."""
-        ids: list[str] = [job["jobId"] for job in fields]
-        generated = all(job.get("job_id") is None for job in options)
-        keyed = any(job.get("unique_key") is not None for job in options)
-        forgotten = any(job.get("remove_on_complete") or job.get("remove_on_fail") for job in options)
         lost: ConnectionLost | None = None
         while True:
             try:
@@ -280,6 +276,10 @@ class Client:
                 if lost is None:
                     raise
                 raise lost from None
+            ids: list[str] = [job["jobId"] for job in fields]
+            generated = all(job.get("job_id") is None for job in options)
+            keyed = any(job.get("unique_key") is not None for job in options)
+            forgotten = any(job.get("remove_on_complete") or job.get("remove_on_fail") for job in options)
             try:  # one of them stands for all, but those whose key another job had are not there
                 states = [await self._state_or_none(job_id) for job_id in (ids if keyed else ids[:1])]
             except ServerUnavailable:
@@ -311,7 +311,11 @@ class Client:
 
     async def _answer(self, command: str, again: Again, fields: dict[str, Any], *, returns: bool = False) -> bytes:
         sent = False
-        async with self._slots:
+        try:
+            self._slots.acquire_nowait()  # the usual case: without a switch of tasks
+        except trio.WouldBlock:
+            await self._slots.acquire()
+        try:
             while True:
                 try:
                     link = await self._linked()
@@ -324,9 +328,13 @@ class Client:
                     if sent and (again is Again.GUARDED or isinstance(refused, ServerUnavailable)):
                         raise ConnectionLost(f"{command} was sent, and the connection lost: {refused}") from None
                     raise
+        finally:
+            self._slots.release()
 
     async def _linked(self) -> Link:
         """Return the live connection; wait for it no longer than the patience lasts."""
+        if self._link is not None and not self._link.over:
+            return self._link
         with trio.move_on_after(self._patience):
             while True:
                 if self._refused is not None:

@@ -1,6 +1,7 @@
 """How messages get to a server and back: the interface that a client needs, and WebSocket behind it."""
 
 import math
+import os
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -76,6 +77,43 @@ class _WebSocket:
         return message.encode() if isinstance(message, str) else message
 
 
+class _Wire(trio.abc.Stream):
+    """A socket on which a write that the kernel takes whole switches no task, and a read waits before it looks.
+
+    Trio's own stream lets others run after each of them. Here a question waits for its answer in any case.
+    """
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self._socket = stream.socket
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        sent = 0
+        try:
+            sent = os.write(self._socket.fileno(), data)
+        except OSError:
+            pass  # full, broken or closed: Trio's stream waits, or says it
+        if sent < len(data):
+            await self._stream.send_all(memoryview(data)[sent:])
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        if self._socket.fileno() < 0:
+            raise trio.ClosedResourceError
+        try:
+            await trio.lowlevel.wait_readable(self._socket)
+            return os.read(self._socket.fileno(), max_bytes or _BUFFER)
+        except BlockingIOError:  # woken for nothing
+            return await self._stream.receive_some(max_bytes)
+        except OSError as error:
+            raise trio.BrokenResourceError(f"cannot read: {error}") from error
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
 def _closed(error: ws.ConnectionClosed) -> Closed:
     return Closed(too_big=error.reason is not None and error.reason.code == _TOO_BIG)
 
@@ -93,7 +131,7 @@ def websocket(url: str, token: str | None = None, tls: ssl.SSLContext | None = N
             async with trio.open_nursery() as nursery:
                 with trio.move_on_after(CONNECT_S) as limit:
                     socket = await ws.wrap_client_stream(
-                        nursery, stream, urlsplit(url).netloc or "localhost", resource, extra_headers=list(headers),
+                        nursery, _Wire(stream) if isinstance(stream, trio.SocketStream) else stream, urlsplit(url).netloc or "localhost", resource, extra_headers=list(headers),
                         message_queue_size=_QUEUE, max_message_size=RECEIVED_MAX, receive_buffer_size=_BUFFER,
                     )  # fmt: skip
                 if limit.cancelled_caught:
