@@ -5,7 +5,7 @@ import os
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import trio
@@ -131,7 +131,7 @@ def websocket(url: str, token: str | None = None, tls: ssl.SSLContext | None = N
             async with trio.open_nursery() as nursery:
                 with trio.move_on_after(CONNECT_S) as limit:
                     socket = await ws.wrap_client_stream(
-                        nursery, _Wire(stream) if isinstance(stream, trio.SocketStream) else stream, urlsplit(url).netloc or "localhost", resource, extra_headers=list(headers),
+                        nursery, stream, urlsplit(url).netloc or "localhost", resource, extra_headers=list(headers),
                         message_queue_size=_QUEUE, max_message_size=RECEIVED_MAX, receive_buffer_size=_BUFFER,
                     )  # fmt: skip
                 if limit.cancelled_caught:
@@ -152,16 +152,16 @@ def websocket(url: str, token: str | None = None, tls: ssl.SSLContext | None = N
     return connect
 
 
-async def _open(url: str, tls: ssl.SSLContext | None) -> trio.SocketStream:  # or TLS on one, which is used alike
+async def _open(url: str, tls: ssl.SSLContext | None) -> Any:  # a stream; the type that is asked for is narrower
     parts = urlsplit(url)
     try:
         with trio.fail_after(CONNECT_S):
             if parts.scheme == "unix":
-                return await trio.open_unix_socket(parts.path)
+                return _Wire(await trio.open_unix_socket(parts.path))
             if parts.hostname is None or parts.scheme not in ("ws", "wss", "http", "https"):
                 raise Refused(400, f"{url!r} is not ws(s)://host:port, http(s)://host:port or unix:/path")
             if parts.scheme in ("ws", "http"):
-                return await trio.open_tcp_stream(parts.hostname, parts.port or 80)
+                return _Wire(await trio.open_tcp_stream(parts.hostname, parts.port or 80))
             stream = await trio.open_ssl_over_tcp_stream(
                 parts.hostname, parts.port or 443, https_compatible=True, ssl_context=tls
             )
@@ -170,7 +170,7 @@ async def _open(url: str, tls: ssl.SSLContext | None) -> trio.SocketStream:  # o
             except BaseException:
                 await trio.aclose_forcefully(stream)
                 raise
-            return stream  # type: ignore[return-value]
+            return stream
     except (OSError, trio.TooSlowError) as error:
         raise ConnectionError(f"{url}: {str(error) or 'no answer'}") from None
     except trio.BrokenResourceError as broken:  # that is how the stream tells any trouble of TLS
