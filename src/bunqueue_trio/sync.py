@@ -5,6 +5,7 @@ here: what was pulled has a lease of 5 minutes, or as long as ``lease`` says.
 """
 
 import ssl
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
 from urllib.parse import quote
@@ -14,6 +15,7 @@ import msgspec
 import uuid_utils
 
 from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
+from bunqueue_trio.protocol.address import given_token, given_url, http_url
 from bunqueue_trio.protocol.options import PushOptions, push_fields, to_ms
 from bunqueue_trio.protocol.replies import fence
 
@@ -55,6 +57,18 @@ class SyncJob:
         """Report a failed attempt."""
         self._client.fail(self.id, error, token=self.token)
 
+    def heartbeat(self, duration: float | None = None) -> None:
+        """Renew the lease; Refused when it is lost."""
+        self._client.heartbeat(self.id, token=self.token, duration=duration)
+
+    def extend_lock(self, duration: float) -> None:
+        """Let the lease end ``duration`` seconds from now."""
+        self._client.extend_lock(self.id, self.token, duration)
+
+    def progress(self, percent: float, message: str | None = None) -> None:
+        """Report how far it is; this renews the lease too."""
+        self._client.progress(self.id, percent, message, token=self.token)
+
     def __repr__(self) -> str:
         return f"<SyncJob {self.id} of {self.queue}>"
 
@@ -62,15 +76,18 @@ class SyncJob:
 class SyncClient:
     """A client of the server at ``url``, ``http(s)://host:port`` or ``unix:/path``; close it, or use ``with``.
 
+    Without ``url`` or ``token``, BUNQUEUE_URL and BUNQUEUE_TOKEN of the environment count; ``token=""`` is none.
+
     Not one of its commands is repeated by itself. After :class:`ConnectionLost` a push may be repeated with
     the same ``job_id``. ``tls`` is the context for ``https://``; without one the certificates of the system
     are trusted.
     """
 
     def __init__(
-        self, url: str = DEFAULT_URL, *, token: str | None = None, tls: ssl.SSLContext | None = None,
+        self, url: str | None = None, *, token: str | None = None, tls: ssl.SSLContext | None = None,
         timeout: float = TIMEOUT_S, transport: httpx.BaseTransport | None = None,
     ) -> None:  # fmt: skip
+        url, token = http_url(given_url(url, DEFAULT_URL)), given_token(token)
         if url.startswith("unix:"):
             transport, url = httpx.HTTPTransport(uds=url.removeprefix("unix:")), "http://localhost"
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
@@ -116,12 +133,29 @@ class SyncClient:
 
     def ack(self, job_id: str, result: Any = None, *, token: str | None = None) -> None:
         """Complete a job."""
-        body = {"token": token, "result": result}
-        self._ask("POST", f"/jobs/{_quoted(job_id)}/ack", {k: v for k, v in body.items() if v is not None})
+        self._tell(job_id, "ack", token=token, result=result)
 
     def fail(self, job_id: str, error: str | None = None, *, token: str | None = None) -> None:
         """Report a failed attempt: the job is retried later, or dead."""
-        self._ask("POST", f"/jobs/{_quoted(job_id)}/fail", {"token": token, "error": error})
+        self._tell(job_id, "fail", token=token, error=error)
+
+    def heartbeat(self, job_id: str, *, token: str | None = None, duration: float | None = None) -> None:
+        """Renew a lease. Refused when it is lost."""
+        self._tell(job_id, "heartbeat", token=token, duration=to_ms(duration))
+
+    def heartbeats(self, ids: Sequence[str], *, tokens: Sequence[str] | None = None) -> list[str]:
+        """Renew several leases; return the ids of those that are lost."""
+        body = {"ids": ids} if tokens is None else {"ids": ids, "tokens": tokens}
+        reply = self._ask("POST", "/jobs/heartbeat-batch", body)
+        return [str(job_id) for job_id in reply["data"].get("lostIds", [])]
+
+    def extend_lock(self, job_id: str, token: str, duration: float) -> None:
+        """Let the lease of a job end ``duration`` seconds from now."""
+        self._tell(job_id, "extend-lock", token=token, duration=to_ms(duration))
+
+    def progress(self, job_id: str, percent: float, message: str | None = None, *, token: str | None = None) -> None:
+        """Report how far an active job is; this renews its lease too."""
+        self._tell(job_id, "progress", token=token, progress=percent, message=message)
 
     def get(self, job_id: str) -> dict[str, Any]:
         """Return the sixteen fields of a job as the server has them, times in epoch ms."""
@@ -143,6 +177,10 @@ class SyncClient:
     def stats(self) -> dict[str, Any]:
         """Return the server's statistics."""
         return {name: value for name, value in self._ask("GET", "/stats").items() if name != "ok"}
+
+    def _tell(self, job_id: str, what: str, **fields: Any) -> None:
+        body = {name: value for name, value in fields.items() if value is not None}
+        self._ask("POST", f"/jobs/{_quoted(job_id)}/{what}", body)
 
     def _ask(
         self, method: str, path: str, body: dict[str, Any] | None = None, *, query: dict[str, Any] | None = None,

@@ -39,6 +39,28 @@ def test_fail_and_cancel(server: Server, queue: str):
         client.cancel(repeating)
 
 
+def test_keeping_a_job(server: Server, queue: str):
+    with SyncClient(server.url) as client:
+        job_id = client.push(queue)
+        job = client.pull(queue, lease=20)
+        assert job is not None
+        job.progress(40, "half way")
+        assert client.get(job_id)["progress"] == 40
+        job.heartbeat()
+        job.heartbeat(duration=5)
+        job.extend_lock(0.05)
+        again = client.pull(queue, timeout=20)  # the lease ended when it was told to
+        assert again is not None
+        assert again.id == job_id
+        for call in (job.heartbeat, lambda: job.extend_lock(1), lambda: job.progress(50)):
+            with pytest.raises(Refused):
+                call()
+        assert client.heartbeats([job_id], tokens=[job.token]) == [job_id]
+        assert client.heartbeats([job_id], tokens=[again.token]) == []
+        assert client.heartbeats([job_id]) == []
+        again.ack()
+
+
 def test_long_poll_outlasts_the_timeout(server: Server, queue: str):
     with SyncClient(server.url, timeout=0.3) as client:
         started = time.monotonic()

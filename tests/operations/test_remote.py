@@ -10,9 +10,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
+from bunqueue_trio.cli import remote
+from bunqueue_trio.protocol.options import PushOptions, push_fields
 from tests.operations.processes import Done, Running, bunqueue, environment, serving, until
 from tests.wire.server import free_port
 
@@ -40,6 +44,46 @@ def test_push_prints_the_id_and_passes_payload_and_options_on(server: Running):
     assert (job["priority"], job["maxAttempts"], job["runAt"] - job["createdAt"]) == (-5, 7, 60_000)
 
 
+def test_push_has_a_flag_for_every_option(server: Running):
+    """What the server has of the job; a wait for another job shows in its state, and a second run in the queue."""
+    first = ask(server, "push", "flags", "0", "--delay", "600000").out.strip()
+    done = ask(
+        server, "push", "flags", "1", "--backoff", "2500", "--ttl", "700000", "--timeout", "30000", "--tag", "a", "--tag",
+        "b", "--group-id", "g", "--lifo", "--depends-on", first, "--remove-on-complete", "--remove-on-fail",
+    )  # fmt: skip
+    assert (done.code, done.err) == (0, "")
+    repeating = ask(server, "push", "again", "1", "--repeat-every", "1", "--repeat-limit", "2").out.strip()
+    with server.client(headers={"Authorization": "Bearer secret"}) as client:
+        job = client.get(f"/jobs/{done.out.strip()}").json()["job"]
+        assert (job["backoff"], job["tags"]) == (2500, ["a", "b"])
+        assert client.get(f"/jobs/{done.out.strip()}/state").json()["state"] == "waiting-children"
+        for _ in range(2):
+            pulled = client.get("/queues/again/jobs", params={"timeout": 10_000}).json()
+            assert pulled["job"]["data"] == 1
+            client.post(f"/jobs/{pulled['job']['id']}/ack", json={"token": pulled["token"]})
+        assert client.get("/queues/again/jobs", params={"timeout": 100}).json()["job"] is None
+    assert repeating
+
+
+def test_push_sends_what_the_flags_say(monkeypatch: pytest.MonkeyPatch):
+    """Every option of a push from Python is a flag, and arrives under its name and in its unit."""
+    sent: list[bytes] = []
+    monkeypatch.setattr(remote, "answer", lambda *call: (sent.append(call[-1]), {"id": "x"})[1])
+    arguments = [
+        "q", "1", "--priority", "1", "--delay", "2", "--max-attempts", "3", "--backoff", "4", "--ttl", "5", "--timeout", "6",
+        "--unique-key", "u", "--job-id", "j", "--tag", "t", "--group-id", "g", "--lifo", "--remove-on-complete",
+        "--remove-on-fail", "--durable", "--depends-on", "d", "--repeat-every", "7", "--repeat-limit", "8",
+    ]  # fmt: skip
+    remote.push.main(arguments, standalone_mode=False)
+    options: Any = {
+        "priority": 1, "delay": 0.002, "max_attempts": 3, "backoff": 0.004, "ttl": 0.005, "timeout": 0.006,
+        "unique_key": "u", "job_id": "j", "tags": ["t"], "group_id": "g", "lifo": True, "remove_on_complete": True,
+        "remove_on_fail": True, "durable": True, "depends_on": ["d"], "repeat_every": 0.007, "repeat_limit": 8,
+    }  # fmt: skip
+    assert set(options) == set(PushOptions.__annotations__)
+    assert json.loads(sent[0]) == json.loads(msgspec.json.encode(push_fields(1, options, str)))
+
+
 def test_push_reads_standard_input_and_is_idempotent_by_job_id(server: Running):
     arguments = ("push", "q", "-", "--job-id", "mine", "--unique-key", "k", "--durable")
     assert [ask(server, *arguments, stdin="[1]").out for _ in range(2)] == ["mine\n", "mine\n"]
@@ -52,6 +96,7 @@ def test_push_reads_standard_input_and_is_idempotent_by_job_id(server: Running):
         (("push", "a b", "1"), 1, "Queue name contains invalid characters (400)"),
         (("push", "q", "1", "--priority", "99999999"), 1, "priority must be at most 1000000 (400)"),
         (("push", "q"), 2, "bunqueue-trio push: Missing argument 'JSON'. (see --help)"),
+        (("push", "q", "1", "--repeat-limit", "2"), 2, "bunqueue-trio push: --repeat-limit needs --repeat-every"),
         (("push", "q", "1", "--delay", "x"), 2, "'x' is not a valid integer"),
         (("nothing",), 2, "bunqueue-trio: No such command 'nothing'. (see --help)"),
     ],

@@ -13,6 +13,8 @@ from msgspec import Raw
 from rich.console import Console
 from rich.table import Table
 
+from bunqueue_trio.protocol.address import http_url
+
 C = TypeVar("C", bound=Callable[..., Any])
 
 DEFAULT_URL = "http://127.0.0.1:6790"
@@ -27,12 +29,13 @@ def with_server(command: C) -> C:
     )(command)
     return click.option(
         "--url", envvar="BUNQUEUE_URL", default=DEFAULT_URL, metavar="URL",
-        help=f"The server, http(s)://host:port or unix:/path.  [env BUNQUEUE_URL; default {DEFAULT_URL}]",
+        help=f"The server, http(s)://host:port, ws(s)://host:port or unix:/path.  [env BUNQUEUE_URL; default {DEFAULT_URL}]",
     )(command)  # fmt: skip
 
 
 def connect(url: str, token: str | None, timeout_s: float | None = TIMEOUT_S) -> httpx.Client:
     """Return a client of the server at ``url``."""
+    url = http_url(url)
     headers = {} if not token else {"Authorization": f"Bearer {token}"}
     if url.startswith("unix:"):
         transport = httpx.HTTPTransport(uds=url.removeprefix("unix:"))
@@ -124,15 +127,33 @@ def stats(url: str, token: str | None, *, as_json: bool) -> None:
 @click.option("--max-attempts", type=int, metavar="N")
 @click.option("--job-id", metavar="ID", help="Makes the push idempotent while the job is unfinished.")
 @click.option("--unique-key", metavar="KEY")
+@click.option("--backoff", type=int, metavar="MS", help="Wait before the second try; doubles with each further one.")
+@click.option("--ttl", type=int, metavar="MS", help="Drop it if it was not taken by then.")
+@click.option("--timeout", type=int, metavar="MS", help="A try that takes longer has failed.")
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="May be repeated.")
+@click.option("--group-id", metavar="GROUP")
+@click.option("--lifo", is_flag=True, help="Before older ones of its priority.")
+@click.option("--depends-on", multiple=True, metavar="ID", help="Only after this job is completed; may be repeated.")
+@click.option("--repeat-every", type=int, metavar="MS", help="Add it again so long after each run.")
+@click.option("--repeat-limit", type=int, metavar="N", help="At most so many runs.")
+@click.option("--remove-on-complete", is_flag=True, help="Keep nothing of it when it is completed.")
+@click.option("--remove-on-fail", is_flag=True, help="Keep nothing of it when it is dead.")
 @click.option("--durable", is_flag=True, help="Have it on disk (fsync) before the answer.")
-def push(url: str, token: str | None, queue: str, data: str, **options: Any) -> None:
+def push(
+    url: str, token: str | None, queue: str, data: str, *, repeat_every: int | None, repeat_limit: int | None,
+    **options: Any,
+) -> None:  # fmt: skip
     """Add a job with the payload JSON to QUEUE and print its id. JSON can be `-`: standard input."""
     payload = (sys.stdin.read() if data == "-" else data).encode("utf-8", "surrogateescape")
     try:
         msgspec.json.decode(payload, type=Raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise click.BadParameter(f"is no JSON: {error}", param_hint="JSON") from None
-    body = {"data": Raw(payload)} | {_camel(k): v for k, v in options.items() if v not in (None, False)}
+    body = {"data": Raw(payload)} | {_camel(k): v for k, v in options.items() if v not in (None, False, ())}
+    if repeat_every is not None:
+        body["repeat"] = {"every": repeat_every, "limit": repeat_limit}
+    elif repeat_limit is not None:
+        raise click.UsageError("--repeat-limit needs --repeat-every")
     path = f"/queues/{_segment(queue)}/jobs"
     click.echo(answer(url, token, "POST", path, msgspec.json.encode(body))["id"])
 

@@ -1,7 +1,6 @@
 """Running a worker that somebody has written, until a signal stops it."""
 
 import importlib
-import signal
 import sys
 from pathlib import Path
 from traceback import format_exception
@@ -34,11 +33,11 @@ Example, with a file tasks.py in which `mail = Worker("emails")` has a handler:
 @click.command(epilog=_EPILOG)
 @click.argument("target", metavar="MODULE:WORKER")
 @click.option(
-    "--url", envvar="BUNQUEUE_URL", metavar="URL",
+    "--url", metavar="URL",
     help="The server, ws(s)://host:port, http(s)://host:port or unix:/path; default: the worker's own."
-    "  [env BUNQUEUE_URL]",
+    "  [env BUNQUEUE_URL, for a worker that names none]",
 )  # fmt: skip
-@click.option("--token", envvar="BUNQUEUE_TOKEN", metavar="TOKEN", help="Bearer token.  [env BUNQUEUE_TOKEN]")
+@click.option("--token", metavar="TOKEN", help="Bearer token; default: the worker's own.  [env BUNQUEUE_TOKEN]")
 @click.option("--concurrency", type=click.IntRange(min=1), metavar="N", help="Jobs at once.")
 @click.option("--grace", type=click.FloatRange(min=0), metavar="S", help="Seconds for handlers at a stop.")
 @click.option("--log-format", type=click.Choice(["auto", "human", "json"]), default="auto", show_default=True)
@@ -108,23 +107,14 @@ def _find(target: str) -> Worker:
 async def _run(found: Worker, files: reload.Snapshot | None) -> str | None:
     """Run the worker until a signal stops it, or one of ``files`` changes; return which."""
     stale: list[str] = []
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_stop_on_signal, signals, found, nursery.cancel_scope)
-            if files is not None:
-                nursery.start_soon(_stop_on_change, files, stale, nursery.cancel_scope)
-            await found.run()
-            nursery.cancel_scope.cancel()
+    async with trio.open_nursery() as nursery:
+        if files is not None:
+            nursery.start_soon(_stop_on_change, files, stale, nursery.cancel_scope)
+        await found.run_until_signal()
+        nursery.cancel_scope.cancel()
     return stale[0] if stale else None
 
 
 async def _stop_on_change(files: reload.Snapshot, stale: list[str], scope: trio.CancelScope) -> None:
     stale.append(await reload.wait_changed(files))
     scope.cancel()  # no grace: whoever has just changed the code does not wait for what it was
-
-
-async def _stop_on_signal(signals: Any, found: Worker, scope: trio.CancelScope) -> None:
-    await anext(signals)
-    found.stop()
-    await anext(signals)
-    scope.cancel()

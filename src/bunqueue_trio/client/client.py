@@ -25,6 +25,7 @@ from bunqueue_trio.client.jobs import Job, JobInfo, decode, encoded
 from bunqueue_trio.client.link import Again, Link, Lost, give_back
 from bunqueue_trio.errors import JOB_NOT_FOUND, ConnectionLost, JobFailed, Refused, ServerUnavailable
 from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol.address import given_token, given_url
 from bunqueue_trio.protocol.events import Event
 from bunqueue_trio.protocol.options import JobSpec, PushOptions, push_fields, to_ms
 
@@ -44,18 +45,20 @@ R = TypeVar("R", bound=Struct)
 class Client:
     """A connection to the server at ``url`` that mends itself. Use as an async context manager.
 
+    Without ``url`` or ``token``, BUNQUEUE_URL and BUNQUEUE_TOKEN of the environment count; ``token=""`` is none.
+
     Entering does not wait for the server; commands do, up to ``patience`` seconds. ``queue`` limits what
     :meth:`events` and :meth:`wait` see to one queue. At most ``in_flight`` commands are under way. ``tls``
     is the context for ``wss://``; without one the certificates of the system are trusted.
     """
 
     def __init__(
-        self, url: str = DEFAULT_URL, *, token: str | None = None, tls: ssl.SSLContext | None = None,
+        self, url: str | None = None, *, token: str | None = None, tls: ssl.SSLContext | None = None,
         queue: str | None = None, patience: float = PATIENCE_S, in_flight: int = IN_FLIGHT,
         connect: Connect | None = None, random: Random | None = None,
     ) -> None:  # fmt: skip
-        self._url = url
-        self._connect = connect or websocket(url, token, tls)
+        self._url = url = given_url(url, DEFAULT_URL)
+        self._connect = connect or websocket(url, given_token(token), tls)
         self._queue = queue
         self._patience = patience
         self._slots = trio.Semaphore(in_flight)

@@ -12,9 +12,10 @@ Leaving it closes the connection, and the server gives what was not reported to 
 
 import inspect
 import math
+import signal
 import ssl
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from random import Random  # noqa: TID251 - jitter; a test hands in its own
 from typing import Any, TypeVar, get_args, get_origin
@@ -28,6 +29,7 @@ from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.jobs import Job, encoded
 from bunqueue_trio.client.reports import Reporter
 from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
+from bunqueue_trio.protocol.address import given_url
 
 _log = structlog.get_logger()
 
@@ -65,18 +67,19 @@ class Worker:
     struct, a dataclass, a typed dictionary, or what else msgspec can check.
 
     ``timeout``: seconds after which a handler is cancelled and its job has failed. ``grace``: seconds that
-    handlers get to finish at a stop; the jobs of those that do not go back, at no attempt.
+    handlers get to finish at a stop; the jobs of those that do not go back, at no attempt. Without ``url``
+    or ``token``, BUNQUEUE_URL and BUNQUEUE_TOKEN of the environment count.
     """
 
     def __init__(
-        self, queue: str, url: str = DEFAULT_URL, *, token: str | None = None, tls: ssl.SSLContext | None = None,
+        self, queue: str, url: str | None = None, *, token: str | None = None, tls: ssl.SSLContext | None = None,
         concurrency: int = 10, timeout: float = math.inf, grace: float = 30.0, connect: Connect | None = None,
         random: Random | None = None,
     ) -> None:  # fmt: skip
         self.queue = queue
         self.timeout = timeout
         self.grace = grace
-        self.url = url
+        self.url = given_url(url, DEFAULT_URL)
         self.token = token
         self.tls = tls
         self._connect = connect
@@ -120,6 +123,26 @@ class Worker:
         """Take no more jobs; :meth:`run` returns when the handlers have finished, or the grace is over. A worker runs once."""
         self._pulling.cancel()
 
+    async def run_until_signal(self) -> None:
+        """Work until SIGTERM or SIGINT, which stop it as :meth:`stop` does; a second one ends the grace.
+
+        All that a script needs: ``trio.run(worker.run_until_signal)``. Raises as :meth:`run` does.
+        """
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._stop_on_signal, signals, nursery.cancel_scope)
+                _log.info("worker started", queue=self.queue, url=self.url, concurrency=self.concurrency)
+                try:
+                    await self.run()
+                except Refused as refused:
+                    trouble: Refused | None = refused
+                else:
+                    trouble = None
+                nursery.cancel_scope.cancel()
+        if trouble is not None:  # out here, so that it is not in a group
+            raise trouble
+        _log.info("worker stopped", queue=self.queue)
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Work until stopped, or cancelled, which gives everything back at once.
 
@@ -154,6 +177,13 @@ class Worker:
             raise trouble
 
     # --- inside ---------------------------------------------------------------------------------
+
+    async def _stop_on_signal(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+        number = await anext(signals)
+        _log.info("worker stops", queue=self.queue, signal=signal.Signals(number).name, running=self.running)
+        self.stop()
+        await anext(signals)
+        scope.cancel()
 
     async def _pull(self, client: Client, reporter: Reporter, handlers: trio.Nursery) -> None:
         """Take jobs until stopped, never more than there are slots for."""
@@ -221,6 +251,7 @@ class Worker:
         """Look after a job at once when something happened to it that is not our doing."""
         try:
             async with client.events("removed", "failed", "stalled") as events:
+                _log.info("worker connected", queue=self.queue, url=self.url)
                 while True:
                     event = await events.next_or_gap()
                     # Only a hint: by now the same job may be ours again, with another token.

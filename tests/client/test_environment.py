@@ -1,0 +1,107 @@
+"""BUNQUEUE_URL and BUNQUEUE_TOKEN: what clients, workers and commands take when nobody says otherwise."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from bunqueue_trio import Client, Refused, Worker
+from bunqueue_trio.sync import SyncClient
+from tests.operations.processes import environment
+from tests.wire.server import Server
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("env") / "q.db", {"AUTH_TOKENS": "secret"}) as server:
+        yield server
+
+
+@pytest.fixture(params=["ws", "http"])
+def told(request: pytest.FixtureRequest, guarded: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """The environment names the server, in either form of its address."""
+    monkeypatch.setenv("BUNQUEUE_URL", f"{request.param}://127.0.0.1:{guarded.port}")
+    monkeypatch.setenv("BUNQUEUE_TOKEN", "secret")
+    return guarded
+
+
+async def test_client_and_worker(told: Server, queue: str):
+    worker = Worker(queue)
+    worker.handler(lambda job: job.data + 1)
+    async with trio.open_nursery() as nursery, Client() as client:
+        nursery.start_soon(worker.run)
+        assert await client.wait(await client.push(queue, 1), 20) == 2
+        worker.stop()
+
+
+def test_sync_client(told: Server):
+    with SyncClient() as client:
+        assert client.stats()["stats"]
+
+
+async def test_what_is_said_wins(guarded: Server, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("BUNQUEUE_URL", "ws://127.0.0.1:1")
+    monkeypatch.setenv("BUNQUEUE_TOKEN", "guess")
+    address = f"ws://127.0.0.1:{guarded.port}"
+    async with Client(address, token="secret") as client:
+        await client.ping()
+    with SyncClient(address, token="secret") as client:
+        await trio.to_thread.run_sync(client.stats)
+    for token in (None, ""):
+        with SyncClient(address, token=token) as client, pytest.raises(Refused, match="Unauthorized"):
+            await trio.to_thread.run_sync(client.stats)
+    assert Worker("q", address).url == address
+
+
+@pytest.mark.parametrize("scheme", ["ws", "http"])
+def test_commands_take_either_form(guarded: Server, scheme: str):
+    env = environment({"BUNQUEUE_URL": f"{scheme}://127.0.0.1:{guarded.port}", "BUNQUEUE_TOKEN": "secret"})
+    command = [sys.executable, "-m", "bunqueue_trio", "stats", "--json"]
+    assert b'"ok": true' in subprocess.run(command, env=env, capture_output=True, timeout=60, check=True).stdout
+
+
+SCRIPT = """
+import trio
+from bunqueue_trio import Worker
+
+worker = Worker("script", grace=20)
+
+@worker.handler
+async def handle(job):
+    await trio.sleep(1)
+    return "drained"
+
+trio.run(worker.run_until_signal)
+print("after")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+async def test_plain_script_drains_on_a_signal(guarded: Server, tmp_path: Path, number: signal.Signals):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    address = f"ws://127.0.0.1:{guarded.port}"
+    env = environment({"BUNQUEUE_URL": address, "BUNQUEUE_TOKEN": "secret", "PYTHONUNBUFFERED": "1"})
+    process = subprocess.Popen([sys.executable, str(script)], env=env, stdout=subprocess.PIPE, text=True)  # noqa: ASYNC220 - returns at once
+    try:
+        async with Client(address, token="secret") as client:
+            job_id = await client.push("script")
+            with trio.fail_after(30):
+                async with client.events("pulled") as events:
+                    if await client.state(job_id) != "active":
+                        await anext(events)
+            await trio.sleep(0.2)  # the server has given it away; now the worker has it
+            process.send_signal(number)
+            assert await client.wait(job_id, 20) == "drained"
+        output, _ = await trio.to_thread.run_sync(lambda: process.communicate(timeout=20))
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert output.rstrip().endswith("after")
+    places = [output.index(f"worker {what}") for what in ("started", "connected", "stops", "stopped")]
+    assert places == sorted(places)
