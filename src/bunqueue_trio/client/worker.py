@@ -88,6 +88,7 @@ class Worker:
         self._decoder: Decoder[Any] | None = None
         self._runs: dict[str, _Run] = {}  # by lock token: a job may come back while its lost run still ends
         self.set_concurrency(concurrency)
+        self._is_program = False  # else the output is somebody else's
         self._changed = trio.Event()
         self._pulling = trio.CancelScope()
 
@@ -128,6 +129,7 @@ class Worker:
 
         All that a script needs: ``trio.run(worker.run_until_signal)``. Raises as :meth:`run` does.
         """
+        self._is_program = True
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._stop_on_signal, signals, nursery.cancel_scope)
@@ -251,7 +253,8 @@ class Worker:
         """Look after a job at once when something happened to it that is not our doing."""
         try:
             async with client.events("removed", "failed", "stalled") as events:
-                _log.info("worker connected", queue=self.queue, url=self.url)
+                if self._is_program:
+                    _log.info("worker connected", queue=self.queue, url=self.url)
                 while True:
                     event = await events.next_or_gap()
                     # Only a hint: by now the same job may be ours again, with another token.
