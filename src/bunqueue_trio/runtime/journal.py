@@ -143,17 +143,22 @@ class Journal:
         if self._writing is not None and epoch == self._writing[0].epoch:
             await self._writing[1].wait()
             return
-        # A task that changed something and was the last one to do so before has no company: nobody
-        # shares its commit, so it makes it itself and spares two switches of tasks. Only a hint: a
-        # wrong guess costs one small commit.
-        # The task itself, not its id(): that comes back for another task when the allocator likes.
-        waiter = trio.lowlevel.current_task()
-        alone, self._last_waiter = waiter is self._last_waiter, waiter
         gathered = self._gathered
-        if not (alone and self._flush_at_once()):
+        if not self.commit_alone():
             await gathered.wait()
         elif self.commits % COMMITS_IN_A_ROW_MAX == 0:
             await trio.lowlevel.checkpoint()  # a loop of changes must not shut everybody else out
+
+    def commit_alone(self) -> bool:
+        """Commit in this very step if nobody shares the commit with this task; return whether it was done.
+
+        A task that changed something and was the last one to do so before has no company: it spares two
+        switches of tasks. Only a hint: a wrong guess costs one small commit.
+        """
+        # The task itself, not its id(): that comes back for another task when the allocator likes.
+        waiter = trio.lowlevel.current_task()
+        alone, self._last_waiter = waiter is self._last_waiter, waiter
+        return alone and self._flush_at_once()
 
     async def run(self) -> None:
         """Commit batch after batch, for ever. This is the persistence flusher."""

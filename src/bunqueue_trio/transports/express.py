@@ -379,7 +379,7 @@ class ExpressConnection:
             await self._send(gateway.error(refused, head.headers), is_head=False, keep=False)
             return False
         head_bytes = self._take(end)
-        websocket = WebSocket(self._server, head_bytes, self._receive, self._wire.send, self._wire.send_eof)
+        websocket = WebSocket(self._server, head_bytes, self._receive, self._wire)
         if await websocket.accept():
             with Session(self._server, gateway, queue, vouched=True) as session:
                 self.websocket = websocket

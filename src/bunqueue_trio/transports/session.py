@@ -88,10 +88,16 @@ class Session:
         Small ones wait too: a peer may send any number of them without waiting for the replies.
         """
         if self._journal.takes_turns(len(message), small=0):
+            self._ring()
             await self._journal.wait_turn()
 
     def receive(self, message: bytes, nursery: trio.Nursery) -> None:
         """Take in one message; a pull that must wait does so in ``nursery``."""
+        self.take_in(message, nursery)
+        self._ring()
+
+    def take_in(self, message: bytes, nursery: trio.Nursery) -> None:
+        """Do the same with one of several messages; :meth:`settle` is to be called after the last of them."""
         try:
             command = decode_message(message)
         except BadMessage as bad:
@@ -112,9 +118,22 @@ class Session:
 
     async def wait_room(self) -> None:
         """Wait while the line of replies is full."""
+        if self.full:
+            self._ring()
         while self.full:
             self._room = trio.Event()
             await self._room.wait()
+
+    def settle(self) -> bool:
+        """See to the commit of what was taken in; return whether there are replies that may be sent now.
+
+        Without company it is committed here and now; else the bell rings when it is.
+        """
+        if not self._replies:
+            return False
+        if self._replies[-1].epoch > self._journal.committed and not self._journal.commit_alone():
+            self._journal.ring_on_commit(self.bell)
+        return self._replies[0].epoch <= self._journal.committed
 
     def outgoing(self) -> list[bytes]:
         """Return the messages that may be sent now, at most about 256 KiB; [] when there are none."""
@@ -194,6 +213,7 @@ class Session:
         finally:
             self._polls -= 1
         self._reply(0, reply, begun.command.req_id)
+        self.bell.ring()
 
     def _reply(self, epoch: int, reply: r.Reply | bytes, req_id: Raw, begun: Begun | None = None) -> None:
         if not isinstance(reply, bytes) and not self._server.buffers.fits(r.payload_size(reply)):
@@ -206,9 +226,9 @@ class Session:
             self._held += len(message)
         self._replies.append(_Waiting(epoch, message, begun))
         self._replies_bytes += len(message)
-        if epoch > self._journal.committed:
-            self._journal.ring_on_commit(self.bell)
-        else:
+
+    def _ring(self) -> None:
+        if self.settle():
             self.bell.ring()
 
 

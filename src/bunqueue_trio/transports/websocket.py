@@ -1,6 +1,7 @@
 """WebSocket on a stream of our own: frames by the ``websockets`` sans-IO protocol, talk by a session.
 
-One task reads, one writes; only the writer sends. Pings go out while the peer says nothing else; a
+One task reads, one writes. The reader sends too while the writer waits for its bell, but only what the
+kernel takes at once: it must go on reading. Pings go out while the peer says nothing else; a
 peer that answers none of three is gone, and its jobs go back.
 """
 
@@ -24,20 +25,20 @@ from bunqueue_trio.config import (
 )
 from bunqueue_trio.runtime.tree import Server
 from bunqueue_trio.transports.session import Session
+from bunqueue_trio.transports.wire import Wire
 
-SendAll = Callable[[bytes], Awaitable[None]]
-SendEof = Callable[[], Awaitable[None]]
+FOREVER = float("inf")
+
 Receive = Callable[[], Awaitable[bytes]]
 
 
 class WebSocket:
-    """One upgraded connection. ``receive`` returns b"" at the end of the stream."""
+    """One upgraded connection, which writes to ``wire``; ``receive`` returns b"" at the end of the stream."""
 
-    def __init__(self, server: Server, head: bytes, receive: Receive, send_all: SendAll, send_eof: SendEof) -> None:
+    def __init__(self, server: Server, head: bytes, receive: Receive, wire: Wire) -> None:
         self._server = server
         self._receive = receive
-        self._send_all = send_all
-        self._send_eof = send_eof
+        self._wire = wire
         self._protocol = ServerProtocol(max_size=server.settings.body_max_bytes)
         self._protocol.receive_data(head)
         self._fragments: bytearray | None = None
@@ -49,7 +50,10 @@ class WebSocket:
         self._pinged_at = self._heard_at
         self._progress_at = self._heard_at
         self._session: Session | None = None
-        self._write_deadline = float("inf")
+        self._write_deadline = FOREVER
+        """When the peer must have taken what the writer is sending; for ever while it sends nothing."""
+        self._unsent = b""
+        """What the kernel did not take of the reader's; the writer sends it first."""
         self._flushed = trio.Event()
         self._held = 0
         """Bytes of the server's budget for a message that has not come to its end."""
@@ -114,8 +118,10 @@ class WebSocket:
                     turn = 0
                     await trio.lowlevel.checkpoint()  # many small frames must not shut everybody else out
             self._hold(nursery.cancel_scope)
+            if session.settle():
+                self._send_now(session)
             if self._protocol.writes or self._protocol.state is not State.OPEN:
-                session.bell.ring()  # a pong or a close frame; replies ring it when they are facts
+                session.bell.ring()  # a pong or a close frame
             if self._protocol.state is State.OPEN:
                 if len(self._protocol.writes) > FRAMES_UNSENT_MAX:
                     self._flushed = trio.Event()
@@ -133,7 +139,7 @@ class WebSocket:
                 message = self._assemble(event)
                 if message is not None and not self._refuses:  # said before a close that came with it
                     await session.wait_turn(message)
-                    session.receive(message, nursery)
+                    session.take_in(message, nursery)
                     if session.full and self._protocol.state is State.OPEN:
                         await session.wait_room()
         return len(frames)
@@ -171,6 +177,18 @@ class WebSocket:
                 return None
         return data
 
+    def _send_now(self, session: Session) -> None:
+        """Send replies in this very step, which spares the peer two switches of tasks; or ring for the writer."""
+        if self._unsent or self._write_deadline < FOREVER or self._protocol.state is not State.OPEN:
+            session.bell.ring()
+            return
+        for message in session.outgoing():
+            self._protocol.send_text(message)
+        data = b"".join(self._protocol.data_to_send())
+        self._unsent = data[self._wire.send_now(data) :]
+        if self._unsent or session.settle():
+            session.bell.ring()
+
     async def _write(self, session: Session, scope: trio.CancelScope) -> None:
         while True:
             if self._protocol.state is State.OPEN:
@@ -194,14 +212,14 @@ class WebSocket:
         """Send what the protocol has to say; return whether there was anything."""
         chunks = self._protocol.data_to_send()
         self._flushed.set()
-        data = b"".join(chunks)
+        data, self._unsent = self._unsent + b"".join(chunks), b""
         for start in range(0, len(data), RECEIVE_BYTES):
             self._write_deadline = trio.current_time() + WRITE_TIMEOUT_S
-            await self._send_all(data[start : start + RECEIVE_BYTES])
-            self._write_deadline = float("inf")
+            await self._wire.send(data[start : start + RECEIVE_BYTES])
+            self._write_deadline = FOREVER
             if start:  # it takes a long message; a ping or an event says nothing: any dead peer's buffer has room
                 self._progress_at = trio.current_time()
         if SEND_EOF in chunks:  # the server ends first; the client waits for it
-            await self._send_eof()
+            await self._wire.send_eof()
             self._ended = True
         return bool(data)

@@ -65,6 +65,15 @@ class Wire:
         if rest:
             await self._stream.send_all(rest)
 
+    def send_now(self, data: bytes) -> int:
+        """Send what the kernel takes of ``data`` at once; return how much that was, 0 if it cannot be told."""
+        if self._socket is None:
+            return 0
+        try:
+            return os.write(self._socket.fileno(), data)
+        except OSError:
+            return 0  # full, broken or closed: `send` waits, or says it
+
     async def send_eof(self) -> None:
         """Say that nothing more will be sent; over TLS, which has no half of an end, end it."""
         if isinstance(self._stream, trio.abc.HalfCloseableStream):
