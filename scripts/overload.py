@@ -86,12 +86,20 @@ async def _quiet(running: Target, since: float, usual_ms: float) -> float | None
     return None
 
 
+def _step_back() -> None:
+    """Let the server and the good client go first, under `chrt` too, which knows no nice."""
+    os.nice(19)
+    priority = os.sched_getparam(0).sched_priority
+    if priority > 1:
+        os.sched_setscheduler(0, os.sched_getscheduler(0), os.sched_param(priority - 1))
+
+
 async def _measure(name: str, scenario: Scenario, lane: str, *, quick: bool, p99_ms: float, folder: Path) -> Figures:
     env = {"EXPRESS": "true" if lane == "express" else "false"} | scenario.env
     if name == "flood-tls":
         env |= make_certificate(folder)
     with target(folder, env, descriptors=scenario.descriptors) as running:
-        os.nice(19)  # from here on: an attacker from elsewhere takes no processor time from the server
+        _step_back()  # from here on: an attacker from elsewhere takes no processor time from the server
         await trio.sleep(0.7 if quick else 3)
         before, begun = running.look(), time.monotonic()
         attack, problems = Attack(running, quick=quick), []
