@@ -87,6 +87,7 @@ RECEIVE_BYTES = 64 * 1024  # read and written at once: what a socket buffer hold
 PING_S = 20  # a WebSocket that says nothing is pinged so often
 PINGS_MISSED_MAX = 2  # and may leave so many unanswered before it is gone
 LINGER_S = 2  # how long what a refused client still sends is read, so that it sees its answer
+LINGERING_MAX = 1000  # connections that are read so, 10 KiB each; above it they are closed at once
 DRAIN_S = 0.05  # at a stop connections are still accepted: those in the kernel's line would be reset, not closed
 CLOSE_S = 2  # how long the other side may take to agree to the end of a WebSocket
 SMALL_BODY_BYTES = 4096  # a job, or some: it never waits in line

@@ -25,7 +25,7 @@ from bunqueue_trio.config import (
     RECEIVE_BYTES,
     WRITE_TIMEOUT_S,
 )
-from bunqueue_trio.errors import Refused
+from bunqueue_trio.errors import Fault, Refused
 from bunqueue_trio.protocol.replies import Reply
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.core import Begun
@@ -35,7 +35,7 @@ from bunqueue_trio.transports.routes import Match
 from bunqueue_trio.transports.session import Session
 from bunqueue_trio.transports.sse import EventStream
 from bunqueue_trio.transports.websocket import WebSocket
-from bunqueue_trio.transports.wire import Wire
+from bunqueue_trio.transports.wire import Wire, make_buffer
 
 FOREVER = float("inf")
 
@@ -50,14 +50,6 @@ class Handover(Exception):
 
 class _Gone(Exception):
     """The client has hung up."""
-
-
-class _Upgrade(Exception):
-    """The client asks for another protocol."""
-
-    def __init__(self, head: "_Head") -> None:
-        super().__init__("upgrade")
-        self.head = head
 
 
 class _Head:
@@ -137,19 +129,27 @@ class Lane:
         self.heads: ResponseHeads = ResponseHeads(server.clock)
         self.now: float = trio.current_time()
         """As of the keeper's last round, which is exact enough for patience."""
+        self.buffer: memoryview = make_buffer()
         self._known: dict[bytes, _Plain] = {}
 
-    def parse(self, unread: bytes, end: int) -> _Plain:
-        """Return the request whose head is ``unread[:end]``.
+    def refusal(self, fault: Fault) -> bytes:
+        """Return the whole response that says ``fault`` to a client whose connection is closed then."""
+        response = self.gateway.error(fault.refuse(), {})
+        assert isinstance(response.body, bytes)
+        return self.heads.render(response, len(response.body), keep=False) + response.body
+
+    def parse(self, unread: bytes, end: int) -> _Plain | _Head:
+        """Return the request whose head is ``unread[:end]``; only its head, if it asks for another protocol.
 
         Raises:
             Handover: it is not in plain form.
-            _Upgrade: it wants to become something else than HTTP.
         """
         head_bytes = unread[:end]
-        plain = self._known.get(head_bytes)
+        plain: _Plain | _Head | None = self._known.get(head_bytes)
         if plain is None:
             plain = self._parse(head_bytes, unread)
+            if isinstance(plain, _Head):
+                return plain
             match = plain.call.match
             # Ids make heads that do not come again; what leads nowhere may have been made up.
             if len(head_bytes) <= KEPT_HEAD_BYTES and isinstance(match, Match) and "id" not in match.values:
@@ -158,13 +158,13 @@ class Lane:
                 self._known[head_bytes] = plain
         return plain
 
-    def _parse(self, head_bytes: bytes, unread: bytes) -> _Plain:
+    def _parse(self, head_bytes: bytes, unread: bytes) -> _Plain | _Head:
         head = _Head()
         parser = httptools.HttpRequestParser(head)
         try:
             parser.feed_data(head_bytes)
         except httptools.HttpParserUpgrade:
-            raise _Upgrade(head) from None
+            return head
         except httptools.HttpParserError:
             raise Handover(unread) from None
         headers = head.headers
@@ -182,7 +182,7 @@ class ExpressConnection:
     def __init__(self, lane: Lane, stream: trio.abc.Stream) -> None:
         self._lane = lane
         self._server = lane.server
-        self._wire = Wire(stream)
+        self._wire = Wire(stream, lane.buffer)
         self._unread = b""
         self._held = 0
         """Bytes of the server's budget that this connection holds."""
@@ -216,10 +216,10 @@ class ExpressConnection:
         end = await self._read_head()
         if not end:
             return False
-        try:
-            call, length, keep, is_head = self._lane.parse(self._unread, end)
-        except _Upgrade as upgrade:
-            return await self._upgrade(upgrade.head, end)
+        request = self._lane.parse(self._unread, end)
+        if isinstance(request, _Head):
+            return await self._upgrade(request, end)
+        call, length, keep, is_head = request
         self._unread = self._unread[end:]
         body: bytes | None = None
 

@@ -19,6 +19,7 @@ from bunqueue_trio.config import (
     KEEP_ALIVE_S,
     KEEPER_S,
     LINGER_S,
+    LINGERING_MAX,
     RECEIVE_BYTES,
     ROOM_CONNECTIONS,
     ROOM_IDLE_S,
@@ -99,9 +100,9 @@ class Http:
         self._express = express
         self._connections: dict[_Connection, None] = {}
         self._slow_lane: SlowLane | None = None
-        self._refusing = 0
-        """Connections that were told so, and still read: few, since they hold descriptors."""
         self._connections_max = connections_that_fit(server.settings)
+        self._lingering = 0
+        """Connections that were told the end, and are still read."""
 
     async def run(self, listeners: list[Any], on_listening: Callable[[], None]) -> None:
         """Accept on ``listeners`` until the server stops; then end the connections, kindly at first."""
@@ -125,7 +126,10 @@ class Http:
 
     async def _serve(self, stream: trio.abc.Stream) -> None:
         if len(self._connections) >= self._connections_max and not self._make_room():
-            await self._refuse(stream)
+            # No handshake for it; and it holds a descriptor beyond the limit, as only few may.
+            patience_s = 1 if isinstance(stream, trio.SocketStream) else 0
+            await self._refuse(stream, errors.TOO_MANY_CONNECTIONS, patience_s, ROOM_CONNECTIONS)
+            await trio.aclose_forcefully(stream)
             return
         express = None
         if self._express:
@@ -153,9 +157,13 @@ class Http:
                 unread = handover.unread
             else:
                 if connection.express.lingers:
-                    await _close_politely(connection.stream)
+                    await self._close_politely(connection.stream)
                 return
         slow_lane = self._open_slow_lane()
+        fault = slow_lane.find_fault(unread) if unread else None
+        if fault is not None:
+            await self._refuse(connection.stream, fault, LINGER_S)
+            return
         connection.handed = slow_lane.stream(connection.stream, unread, connection.scope)
         await slow_lane.serve(connection.handed, connection.counted)
 
@@ -163,7 +171,7 @@ class Http:
         if self._slow_lane is None:
             from bunqueue_trio.transports.slow_lane import SlowLane
 
-            self._slow_lane = SlowLane(self._server, self._gateway)
+            self._slow_lane = SlowLane(self._server, self._gateway, self._lane.refusal)
         return self._slow_lane
 
     def _make_room(self) -> bool:
@@ -177,22 +185,32 @@ class Http:
             connection.scope.cancel()
         return bool(idle)
 
-    async def _refuse(self, stream: trio.abc.Stream) -> None:
-        response = self._gateway.error(errors.TOO_MANY_CONNECTIONS.refuse(), {})
-        assert isinstance(response.body, bytes)
-        with trio.move_on_after(1 if isinstance(stream, trio.SocketStream) else 0):  # no handshake for it
+    async def _refuse(
+        self, stream: trio.abc.Stream, fault: errors.Fault, patience_s: float, lingering_max: int = LINGERING_MAX
+    ) -> None:
+        """Say ``fault`` to a client that takes it in time, and nothing more."""
+        with trio.move_on_after(patience_s):
             try:
-                head = self._lane.heads.render(response, len(response.body), keep=False)
-                await stream.send_all(head + response.body)
-                if self._refusing < ROOM_CONNECTIONS:
-                    self._refusing += 1
-                    try:
-                        await _close_politely(stream)
-                    finally:
-                        self._refusing -= 1
-            except trio.BrokenResourceError:
-                pass  # it did not wait for the answer
-        await trio.aclose_forcefully(stream)
+                await stream.send_all(self._lane.refusal(fault))
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return  # it did not wait for the answer
+            await self._close_politely(stream, lingering_max)
+
+    async def _close_politely(self, stream: trio.abc.Stream, lingering_max: int = LINGERING_MAX) -> None:
+        """Send the end, and read what is still coming: a reset would take the last answer with it."""
+        if self._lingering >= lingering_max:
+            return
+        self._lingering += 1
+        try:
+            if isinstance(stream, trio.SocketStream):
+                await stream.send_eof()
+            with trio.move_on_after(LINGER_S):
+                while await stream.receive_some(RECEIVE_BYTES):
+                    pass
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # it is gone already
+        finally:
+            self._lingering -= 1
 
     async def _keep(self) -> None:
         """End late connections, for ever."""
@@ -244,18 +262,6 @@ def _is_hang_up(error: Exception) -> bool:
     if isinstance(error, ExceptionGroup):
         return all(_is_hang_up(e) for e in error.exceptions)
     return isinstance(error, trio.BrokenResourceError | trio.ClosedResourceError)
-
-
-async def _close_politely(stream: trio.abc.Stream) -> None:
-    """Send the end, and read what is still coming: a reset would take the last answer with it."""
-    try:
-        if isinstance(stream, trio.SocketStream):
-            await stream.send_eof()
-        with trio.move_on_after(LINGER_S):
-            while await stream.receive_some(RECEIVE_BYTES):
-                pass
-    except (trio.BrokenResourceError, trio.ClosedResourceError):
-        pass  # it is gone already
 
 
 async def http(  # noqa: ASYNC128 - `run` calls started, when the listeners are accepting

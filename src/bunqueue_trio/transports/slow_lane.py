@@ -4,6 +4,7 @@ It is read when the server has begun to serve: a start must not import it.
 """
 
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, cast
@@ -22,12 +23,25 @@ from bunqueue_trio.runtime.tree import Server
 from bunqueue_trio.transports.gateway import Gateway
 from bunqueue_trio.transports.quart_app import make_app
 
+_REFUSAL = re.compile(rb"HTTP/1\.1 (4\d\d|501) \r\ncontent-length: 0\r\nconnection: close\r\n")
+"""How Hypercorn's own refusals begin; those of the application have a body."""
+_FAULTS = {431: errors.HEADERS_TOO_LARGE, 501: errors.UNKNOWN_TRANSFER_CODING}
+
+Refuse = Callable[[errors.Fault], bytes]
+"""Returns the response that says so."""
+
+
+def fault_of(status: int) -> errors.Fault:
+    """Return in our words what Hypercorn refuses with ``status``."""
+    return _FAULTS.get(status, errors.MALFORMED_REQUEST)
+
 
 class HandedStream(trio.abc.Stream):
     """A connection's stream as Hypercorn sees it: with bytes to read again, and late writes noticed."""
 
-    def __init__(self, stream: Any, unread: bytes, scope: trio.CancelScope) -> None:
+    def __init__(self, stream: Any, unread: bytes, scope: trio.CancelScope, refuse: Refuse) -> None:
         self._stream = stream
+        self._refuse = refuse
         self._scope = scope
         self._unread = unread
         self._sending = trio.Lock()  # Hypercorn says the end while it may still be sending
@@ -55,7 +69,9 @@ class HandedStream(trio.abc.Stream):
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send ``data``; the keeper sees how long it takes."""
+        """Send ``data``; the keeper sees how long it takes. A refusal of Hypercorn's gets the documented body."""
+        if refusal := _REFUSAL.match(data):
+            data = self._refuse(fault_of(int(refusal[1])))
         async with self._sending:
             self.deadline = trio.current_time() + WRITE_TIMEOUT_S
             try:
@@ -83,14 +99,29 @@ class HandedStream(trio.abc.Stream):
 class SlowLane:
     """Serves connections that were handed over."""
 
-    def __init__(self, server: Server, gateway: Gateway) -> None:
+    def __init__(self, server: Server, gateway: Gateway, refuse: Refuse) -> None:
+        self._refuse = refuse
         self._config = _hypercorn_config(server.settings)
         self._context = WorkerContext(None)
         self._app = wrap_app(make_app(server, gateway), self._config.wsgi_max_body_size, "asgi")
 
     def stream(self, stream: trio.abc.Stream, unread: bytes, scope: trio.CancelScope) -> HandedStream:
         """Return ``stream`` as Hypercorn is to see it, with ``unread`` to be read first; ``scope`` ends it."""
-        return HandedStream(stream, unread, scope)
+        return HandedStream(stream, unread, scope, self._refuse)
+
+    def find_fault(self, unread: bytes) -> errors.Fault | None:
+        """Return why Hypercorn would refuse what begins with ``unread``, None if it would not: it has the same parser.
+
+        A flood of garbage costs a tenth of what it would cost to let Hypercorn begin.
+        """
+        parser = h11.Connection(h11.SERVER, max_incomplete_event_size=self._config.h11_max_incomplete_size)
+        parser.receive_data(unread)
+        try:
+            parser.next_event()
+        except h11.RemoteProtocolError as error:
+            error.__traceback__ = None  # its frames refer to it, and to all that came: for the garbage collector
+            return fault_of(error.error_status_hint)
+        return None
 
     async def serve(self, stream: HandedStream, run: Callable[..., Awaitable[None]]) -> None:
         """Serve ``stream`` to its end; each request is run by calling ``run`` with the application and its arguments."""
@@ -109,10 +140,22 @@ class SlowLane:
             clients = trio.BrokenResourceError | trio.ClosedResourceError | h11.LocalProtocolError
             if not all(isinstance(leaf, clients) for leaf in errors.leaves(error)):
                 raise
+        finally:
+            _forget(connection)
 
     async def stop(self) -> None:
         """End keep-alive: each connection is closed after its present request."""
         await self._context.terminated.set()
+
+
+def _forget(connection: TCPServer) -> None:
+    """Take an ended connection apart: its parts refer to each other, and would stay until a rare full collection."""
+    wrapper = vars(connection).get("protocol")  # none, if the client was gone before it was made
+    protocol = getattr(wrapper, "protocol", None)
+    stream = getattr(protocol, "stream", None)
+    for part in (stream, protocol, wrapper, connection):
+        if part is not None:
+            vars(part).clear()
 
 
 def _hypercorn_config(settings: Settings) -> Config:

@@ -13,11 +13,21 @@ from bunqueue_trio.config import RECEIVE_BYTES
 _SLOW_READS = 16  # reads that wait for the kernel at once, after one that looked and found nothing
 
 
+def make_buffer() -> memoryview:
+    """Return what all wires of one event loop read into; what has come is copied from there at once.
+
+    A read with a buffer of its own would cut that to the size of what came, and leave a hole in the heap that the
+    next read does not fit in: 64 KiB for each small head that is kept for a while.
+    """
+    return memoryview(bytearray(RECEIVE_BYTES))
+
+
 class Wire:
     """A stream; sockets without TLS take the short way."""
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
+    def __init__(self, stream: trio.abc.Stream, buffer: memoryview) -> None:
         self._stream = stream
+        self._buffer = buffer
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
         self._slow_reads = 0
 
@@ -40,7 +50,7 @@ class Wire:
                 await trio.lowlevel.checkpoint()
             while True:
                 try:
-                    return os.read(self._socket.fileno(), RECEIVE_BYTES)
+                    return bytes(self._buffer[: os.readv(self._socket.fileno(), (self._buffer,))])
                 except BlockingIOError:
                     self._slow_reads = _SLOW_READS
                     await trio.lowlevel.wait_readable(self._socket)
