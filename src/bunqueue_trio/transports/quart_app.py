@@ -6,6 +6,7 @@ from typing import Any
 
 import h11
 import trio
+from hypercorn.protocol import ws_stream
 from quart import Response as QuartResponse
 from quart import request, websocket
 from quart.wrappers.base import BaseRequestWebsocket
@@ -25,6 +26,10 @@ AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 _GOING_AWAY = 1001
 _HELD = "bunqueue.held"  # in a scope: bytes of the budget that its request holds
 _HTTP_VERSIONS = frozenset({"1.0", "1.1", "2"})
+_BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+# Hypercorn has no setting for it, and unpacks a whole frame before it looks at its size: 64 KiB become 64 MiB.
+ws_stream.server_extensions_handshake = lambda *_: None  # type: ignore[attr-defined]
 
 
 def make_app(server: Server, gateway: Gateway) -> QuartTrio:
@@ -39,6 +44,8 @@ def make_app(server: Server, gateway: Gateway) -> QuartTrio:
     @app.before_request
     async def answer() -> QuartResponse:
         """Answer every request before Quart looks for a route of its own."""
+        # It has looked, in vain: the traceback of that would keep this request until a rare full collection.
+        request.routing_exception = None
         if request.http_version not in _HTTP_VERSIONS:  # h11 takes any number for one it knows
             return _quart_response(gateway.error(errors.UNKNOWN_HTTP_VERSION.refuse(), {}), close=True)
         if "content-length" in request.headers and "transfer-encoding" in request.headers:
@@ -62,6 +69,7 @@ def make_app(server: Server, gateway: Gateway) -> QuartTrio:
     @app.before_websocket
     async def talk() -> QuartResponse | None:
         """Carry a WebSocket to a session until either side ends it."""
+        websocket.routing_exception = None  # see above
         raw = websocket.scope["raw_path"].decode("latin-1")
         try:
             queue = gateway.admit_websocket(raw, _headers_of(websocket))
@@ -87,6 +95,8 @@ def make_app(server: Server, gateway: Gateway) -> QuartTrio:
 def _shielded(app: AsgiApp, buffers: Budget) -> AsgiApp:
     """Return ``app`` with its last send out of reach of cancellation, and what a request holds given back.
 
+    The body of a request that needs none is thrown away as it comes.
+
     That send tells Quart-Trio that the request is over, which then cancels the task that is still in it:
     Hypercorn would never get to closing the connection, or to its keep-alive timer.
     """
@@ -97,8 +107,15 @@ def _shielded(app: AsgiApp, buffers: Budget) -> AsgiApp:
             with trio.CancelScope(shield=is_last):
                 await send(message)
 
+        async def receive_no_body() -> Any:
+            message = await receive()
+            if message["type"] == "http.request":
+                message["body"] = b""
+            return message
+
         try:
-            await app(scope, receive, send_shielded)
+            # Quart would keep what is sent to a waiting poll, up to the limit of a body and outside of the budget.
+            await app(scope, receive_no_body if scope.get("method") in _BODILESS else receive, send_shielded)
         finally:
             buffers.take(-scope.get(_HELD, 0))
 

@@ -12,13 +12,23 @@ from typing import Any, cast
 import h11
 import trio
 from hypercorn.config import Config
+from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState
 from hypercorn.utils import wrap_app
 
 from bunqueue_trio import errors
-from bunqueue_trio.config import FEED_BYTES, HEADER_BYTES_MAX, HEADER_TIMEOUT_S, KEEP_ALIVE_S, WRITE_TIMEOUT_S, Settings
+from bunqueue_trio.config import (
+    FEED_BYTES,
+    HEADER_BYTES_MAX,
+    HEADER_TIMEOUT_S,
+    KEEP_ALIVE_S,
+    RECEIVE_BYTES,
+    WRITE_TIMEOUT_S,
+    Settings,
+)
+from bunqueue_trio.runtime.limiter import Budget
 from bunqueue_trio.runtime.tree import Server
 from bunqueue_trio.transports.gateway import Gateway
 from bunqueue_trio.transports.quart_app import make_app
@@ -39,8 +49,11 @@ def fault_of(status: int) -> errors.Fault:
 class HandedStream(trio.abc.Stream):
     """A connection's stream as Hypercorn sees it: with bytes to read again, and late writes noticed."""
 
-    def __init__(self, stream: Any, unread: bytes, scope: trio.CancelScope, refuse: Refuse) -> None:
+    def __init__(self, stream: Any, unread: bytes, scope: trio.CancelScope, buffers: Budget, refuse: Refuse) -> None:
         self._stream = stream
+        self._buffers = buffers
+        self._held = 0
+        """Bytes of the server's budget for a WebSocket's message that has not come to its end."""
         self._refuse = refuse
         self._scope = scope
         self._unread = unread
@@ -50,6 +63,8 @@ class HandedStream(trio.abc.Stream):
         """When the client said that it will send nothing more, or was found gone."""
         self.sips: bool = False
         """Read little at a time: a WebSocket's many small frames must not shut everybody else out."""
+        self.count_unfinished: Callable[[], int] = lambda: 0
+        """Returns the bytes that Hypercorn keeps of messages that have not come to their end."""
 
     def __getattr__(self, name: str) -> Any:
         # Hypercorn asks for the socket, and for TLS methods to find out whether there is TLS.
@@ -62,11 +77,21 @@ class HandedStream(trio.abc.Stream):
             return unread
         data: bytes | bytearray = b""
         try:
+            if not self.hold(self.count_unfinished()):
+                return data  # no room for a message without an end: it ends here
             data = await self._stream.receive_some(FEED_BYTES if self.sips else max_bytes)
         finally:
             if not data:
                 self.ended_at = trio.current_time()
         return data
+
+    def hold(self, size: int) -> bool:
+        """Hold ``size`` bytes if that is much; return False when the server holds too many already."""
+        held = size if size > RECEIVE_BYTES else 0
+        if not self._buffers.take(held - self._held):
+            return False
+        self._held = held
+        return True
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send ``data``; the keeper sees how long it takes. A refusal of Hypercorn's gets the documented body."""
@@ -101,13 +126,14 @@ class SlowLane:
 
     def __init__(self, server: Server, gateway: Gateway, refuse: Refuse) -> None:
         self._refuse = refuse
+        self._buffers = server.buffers
         self._config = _hypercorn_config(server.settings)
         self._context = WorkerContext(None)
         self._app = wrap_app(make_app(server, gateway), self._config.wsgi_max_body_size, "asgi")
 
     def stream(self, stream: trio.abc.Stream, unread: bytes, scope: trio.CancelScope) -> HandedStream:
         """Return ``stream`` as Hypercorn is to see it, with ``unread`` to be read first; ``scope`` ends it."""
-        return HandedStream(stream, unread, scope, self._refuse)
+        return HandedStream(stream, unread, scope, self._buffers, self._refuse)
 
     def find_fault(self, unread: bytes) -> errors.Fault | None:
         """Return why Hypercorn would refuse what begins with ``unread``, None if it would not: it has the same parser.
@@ -132,6 +158,7 @@ class SlowLane:
             ConnectionState({}),
             stream,  # type: ignore[arg-type]  # it has what a TCPServer uses
         )
+        stream.count_unfinished = partial(_count_unfinished, connection)
         try:
             await connection.run()
         except Exception as error:
@@ -141,11 +168,18 @@ class SlowLane:
             if not all(isinstance(leaf, clients) for leaf in errors.leaves(error)):
                 raise
         finally:
+            stream.hold(0)
             _forget(connection)
 
     async def stop(self) -> None:
         """End keep-alive: each connection is closed after its present request."""
         await self._context.terminated.set()
+
+
+def _count_unfinished(connection: TCPServer) -> int:
+    protocol: Any = connection.protocol.protocol
+    streams = protocol.streams.values() if hasattr(protocol, "streams") else (protocol.stream,)  # HTTP/2, 1.1
+    return sum(stream.buffer.length for stream in streams if isinstance(stream, WSStream))
 
 
 def _forget(connection: TCPServer) -> None:
@@ -168,5 +202,6 @@ def _hypercorn_config(settings: Settings) -> Config:
     config.ssl_handshake_timeout = HEADER_TIMEOUT_S
     config.h11_max_incomplete_size = HEADER_BYTES_MAX
     config.websocket_max_message_size = settings.body_max_bytes
+    config.max_app_queue_size = 2  # messages of a WebSocket, or pieces of a body, that wait outside of any budget
     config.websocket_ping_interval = 20
     return config
