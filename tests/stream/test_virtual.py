@@ -4,6 +4,7 @@ import gc
 import json
 import weakref
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,8 +13,11 @@ import trio.testing
 
 from bunqueue_trio.config import (
     KEEP_ALIVE_S,
+    LINGER_S,
+    LINGERING_MAX,
     PING_S,
     PINGS_MISSED_MAX,
+    RECEIVE_BYTES,
     SESSION_REPLIES_MAX,
     SSE_COMMENT_S,
     WRITE_TIMEOUT_S,
@@ -28,7 +32,7 @@ from bunqueue_trio.transports.gateway import Gateway
 from bunqueue_trio.transports.listener import Http
 from bunqueue_trio.transports.session import Session
 from bunqueue_trio.transports.sse import EventStream
-from tests.stream.ws import HANDSHAKE
+from tests.stream.ws import HANDSHAKE, TEXT, frame
 from tests.wire.raw import request_bytes
 
 START_MS = 1_700_000_000_000
@@ -215,6 +219,22 @@ async def test_a_stream_whose_buffer_overflows_ends(world: World, monkeypatch: p
     await again.aclose()
 
 
+async def test_a_stream_is_sent_in_pieces(world: World) -> None:
+    """Each has its time to be taken: a reader of much is not cut for the length of what there is."""
+    stream = EventStream(world.server, None, None)
+    await anext(stream)
+    with world.session("other") as pusher:
+        for _ in range(40):
+            await world.ask(pusher, "PUSH", queue="q", data="x" * 10_000)
+    count, pieces = 0, 0
+    while count < 40:
+        piece = await anext(stream)
+        assert len(piece) < RECEIVE_BYTES + 11_000  # one event may be begun
+        count, pieces = count + piece.count(b"data: "), pieces + 1
+    assert pieces > 5
+    await stream.aclose()
+
+
 async def test_retention_that_overtakes_a_replay_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "REPLAY_EVENTS", 2)
     with world.session("other") as pusher:
@@ -297,6 +317,75 @@ async def test_a_peer_that_answers_no_ping_is_gone_and_its_jobs_go_back(world: W
     assert trio.current_time() - begun == pytest.approx(PING_S * (PINGS_MISSED_MAX + 1), abs=2)
     await trio.testing.wait_all_tasks_blocked()
     assert world.server.connections.ws == 0
+
+
+async def test_a_peer_that_reads_a_trickle_of_a_message_is_ended(world: World) -> None:
+    """Each 64 KiB of it have their time; what is read of them now and then gives no more."""
+    with world.session("x") as session:
+        pushed = await world.ask(session, "PUSH", queue="q", data="x" * 1_000_000)
+    client = await world.connect()
+    await client.send_all(HANDSHAKE.format(path="/ws/queues/none").encode())
+    assert b" 101 " in await client.receive_some()
+    command = json.dumps({"cmd": "GetJob", "id": pushed["id"]}).encode()
+    begun = trio.current_time()
+    await client.send_all(frame(TEXT, command))
+    while world.server.connections.ws and trio.current_time() < begun + 5 * WRITE_TIMEOUT_S:
+        await client.receive_some(1000)
+        await trio.sleep(5)
+    assert trio.current_time() - begun == pytest.approx(WRITE_TIMEOUT_S, abs=10)
+
+
+async def _refused(world: World) -> float:
+    """Send garbage, read the answer to its end, and return how long that took; the client does not close."""
+    client = await world.connect()
+    begun = trio.current_time()
+    await client.send_all(b"\xff garbage\r\n\r\n")
+    answer = b""
+    with suppress(trio.BrokenResourceError):
+        while data := await client.receive_some():
+            answer += bytes(data)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    return trio.current_time() - begun
+
+
+async def test_refused_connections_that_stay_are_closed_at_once_if_there_are_many(world: World) -> None:
+    assert await _refused(world) == pytest.approx(LINGER_S)
+    world.http._lingering = LINGERING_MAX
+    assert await _refused(world) == 0
+
+
+@pytest.mark.parametrize(
+    ("sent", "objects"),
+    [
+        (b"\xff garbage\r\n\r\n", 0),
+        (b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 0),
+        # What Werkzeug's router leaves behind.
+        (b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 10),
+    ],
+    ids=["garbage", "express", "hypercorn"],
+)
+async def test_a_connection_leaves_next_to_nothing_for_the_garbage_collector(
+    world: World, sent: bytes, objects: int
+) -> None:
+    """A full collection is rare, and a flood of connections that wait for it takes all memory."""
+
+    async def connect() -> None:
+        client = await world.connect()
+        await client.send_all(sent)
+        assert (await client.receive_some()).startswith(b"HTTP/1.1 ")
+        await trio.aclose_forcefully(client)
+        await trio.testing.wait_all_tasks_blocked()
+
+    for _ in range(3):
+        await connect()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            await connect()
+        assert gc.collect() <= 20 * objects
+    finally:
+        gc.enable()
 
 
 async def test_the_keeper_lets_go_of_what_it_has_ended(world: World) -> None:

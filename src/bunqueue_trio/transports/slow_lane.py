@@ -5,6 +5,7 @@ It is read when the server has begun to serve: a start must not import it.
 
 import logging
 import re
+import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, cast
@@ -97,6 +98,9 @@ class HandedStream(trio.abc.Stream):
         """Send ``data``; the keeper sees how long it takes. A refusal of Hypercorn's gets the documented body."""
         if refusal := _REFUSAL.match(data):
             data = self._refuse(fault_of(int(refusal[1])))
+            handled = sys.exc_info()[1]
+            if isinstance(handled, h11.RemoteProtocolError):
+                handled.__traceback__ = None  # see find_fault
         async with self._sending:
             self.deadline = trio.current_time() + WRITE_TIMEOUT_S
             try:
