@@ -1,6 +1,6 @@
 """What the server does under attack: each attack in turn, a well-behaved client beside it, and what it all costs.
 
-    python scripts/overload.py [--scenario NAME ...] [--lane express|hypercorn|both] [--quick] [--json FILE] [--list]
+    python scripts/overload.py [--scenario NAME ...] [--lane express|hypercorn|asgi|both] [--quick] [--json FILE] [--list]
 
 Each scenario starts a server of its own on a temporary file, attacks it from a process of low priority, and
 measures how long a well-behaved client waits meanwhile, what memory, descriptors and processor time the server takes
@@ -96,6 +96,8 @@ def _step_back() -> None:
 
 async def _measure(name: str, scenario: Scenario, lane: str, *, quick: bool, p99_ms: float, folder: Path) -> Figures:
     env = {"EXPRESS": "true" if lane == "express" else "false"} | scenario.env
+    if lane == "asgi":
+        env["OVERLOAD_ASGI"] = "1"
     if name == "flood-tls":
         env |= make_certificate(folder)
     with target(folder, env, descriptors=scenario.descriptors) as running:
@@ -185,7 +187,7 @@ def main() -> int:
     """Run the scenarios that were asked for; print their figures; return 1 when one does not hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenario", action="append", choices=list(SCENARIOS), help="only this one; may be repeated")
-    parser.add_argument("--lane", choices=["express", "hypercorn", "both"], default="express")
+    parser.add_argument("--lane", choices=["express", "hypercorn", "asgi", "both"], default="express")
     parser.add_argument("--quick", action="store_true", help="a few hundred connections, a second or two each")
     parser.add_argument("--tries", type=int, default=1, help="how often a scenario that fails is run (default: 1)")
     parser.add_argument("--p99", type=float, default=P99_MAX_MS, help="ms that the client may wait (default: 250)")
@@ -205,7 +207,7 @@ def main() -> int:
     one_each = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1)
     for name in options.scenario or SCENARIOS:
         for lane in lanes:
-            if lane in SCENARIOS[name].lanes:
+            if lane in SCENARIOS[name].lanes or (lane == "asgi" and SCENARIOS[name].runs_under_asgi):
                 results.append(
                     best_of(one_each, name, lane, quick=options.quick, tries=options.tries, p99_ms=options.p99)
                 )

@@ -44,6 +44,11 @@ class Scenario:
     """The good client may be told 503: at once, which counts as an answer."""
 
     @property
+    def runs_under_asgi(self) -> bool:
+        """Whether plain Hypercorn promises it: it has no limit of descriptors, and its TLS is not ours."""
+        return "hypercorn" in self.lanes and self.run not in {descriptors, flood_tls}
+
+    @property
     def about(self) -> str:
         """What it does, in a sentence."""
         return (self.run.__doc__ or "").split("\n", 1)[0]

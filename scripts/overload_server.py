@@ -21,6 +21,14 @@ HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parent / "src"
 READY_S = 60.0  # on a machine that is busy with other things
 SAMPLE_S = 0.05
+HYPERCORN_TOML = """
+backlog = 1024
+keep_alive_timeout = 75
+h11_max_incomplete_size = 65536
+websocket_max_message_size = 10485760
+max_app_queue_size = 2
+"""
+"""For the server under plain Hypercorn, as docs/overload.md recommends it."""
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -105,6 +113,13 @@ def target(folder: Path, env: Mapping[str, str], *, descriptors: int | None = No
     path = os.pathsep.join([str(SOURCE), str(HERE), os.environ.get("PYTHONPATH", "")])
     slow = "OVERLOAD_COMMIT_MS" in env
     command = [sys.executable, str(HERE / "overload_server.py")] if slow else [sys.executable, "-m", "bunqueue_trio"]
+    command.append("serve")
+    if "OVERLOAD_ASGI" in env:
+        (folder / "hypercorn.toml").write_text(HYPERCORN_TOML, encoding="ascii")
+        command = [
+            sys.executable, "-m", "hypercorn", "--worker-class", "trio", "--bind", f"127.0.0.1:{port}",
+            "--config", str(folder / "hypercorn.toml"), "bunqueue_trio.asgi:app",
+        ]  # fmt: skip
 
     def limit() -> None:
         if descriptors is not None:
@@ -112,7 +127,7 @@ def target(folder: Path, env: Mapping[str, str], *, descriptors: int | None = No
 
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(
-            [*command, "serve"], env=os.environ | {"PYTHONPATH": path} | own | dict(env), preexec_fn=limit,  # noqa: PLW1509
+            command, env=os.environ | {"PYTHONPATH": path} | own | dict(env), preexec_fn=limit,  # noqa: PLW1509
             stdin=subprocess.DEVNULL, stdout=log, stderr=log,
         )  # fmt: skip
     client = None

@@ -96,6 +96,7 @@ HEADS_KEPT = 512  # parsed heads of requests: what the clients of a server send 
 KEPT_HEAD_BYTES = 1024  # and no longer ones: half a MiB of keys at most
 MESSAGES_A_TURN = 16  # of one WebSocket before others are served: 0.3 ms, and there may be hundreds
 FEED_BYTES = 4096  # of a WebSocket parsed in one step; the smallest frames are 6 bytes, and 10 µs each
+SIP_BYTES = 1024  # the same in the slow lane, which takes 20 µs and gives nobody a turn in between
 FRAMES_UNSENT_MAX = 64  # pongs of a client that reads none of them, before it is not read any more
 ROOM_IDLE_S = 2  # a connection idle for so long makes room for a new one when there are too many
 ROOM_CONNECTIONS = 32  # and so many of them at once, since looking for them costs a ms

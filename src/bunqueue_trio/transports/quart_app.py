@@ -11,7 +11,7 @@ from quart import Response as QuartResponse
 from quart import request, websocket
 from quart.wrappers.base import BaseRequestWebsocket
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
 
 from bunqueue_trio import errors
 from bunqueue_trio.config import BODY_TIMEOUT_S, LINGER_S, RECEIVE_BYTES
@@ -45,7 +45,7 @@ def make_app(server: Server, gateway: Gateway) -> QuartTrio:
     async def answer() -> QuartResponse:
         """Answer every request before Quart looks for a route of its own."""
         # It has looked, in vain: the traceback of that would keep this request until a rare full collection.
-        request.routing_exception = None
+        request.routing_exception = NotFound()
         if request.http_version not in _HTTP_VERSIONS:  # h11 takes any number for one it knows
             return _quart_response(gateway.error(errors.UNKNOWN_HTTP_VERSION.refuse(), {}), close=True)
         if "content-length" in request.headers and "transfer-encoding" in request.headers:
@@ -69,7 +69,7 @@ def make_app(server: Server, gateway: Gateway) -> QuartTrio:
     @app.before_websocket
     async def talk() -> QuartResponse | None:
         """Carry a WebSocket to a session until either side ends it."""
-        websocket.routing_exception = None  # see above
+        websocket.routing_exception = NotFound()  # see above
         raw = websocket.scope["raw_path"].decode("latin-1")
         try:
             queue = gateway.admit_websocket(raw, _headers_of(websocket))

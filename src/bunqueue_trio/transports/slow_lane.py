@@ -21,11 +21,11 @@ from hypercorn.utils import wrap_app
 
 from bunqueue_trio import errors
 from bunqueue_trio.config import (
-    FEED_BYTES,
     HEADER_BYTES_MAX,
     HEADER_TIMEOUT_S,
     KEEP_ALIVE_S,
     RECEIVE_BYTES,
+    SIP_BYTES,
     WRITE_TIMEOUT_S,
     Settings,
 )
@@ -80,7 +80,7 @@ class HandedStream(trio.abc.Stream):
         try:
             if not self.hold(self.count_unfinished()):
                 return data  # no room for a message without an end: it ends here
-            data = await self._stream.receive_some(FEED_BYTES if self.sips else max_bytes)
+            data = await self._stream.receive_some(SIP_BYTES if self.sips else max_bytes)
         finally:
             if not data:
                 self.ended_at = trio.current_time()
