@@ -33,6 +33,7 @@ from bunqueue_trio.runtime.limiter import Budget
 from bunqueue_trio.runtime.tree import Server
 from bunqueue_trio.transports.gateway import Gateway
 from bunqueue_trio.transports.quart_app import make_app
+from bunqueue_trio.transports.wire import Wire, make_buffer
 
 _REFUSAL = re.compile(rb"HTTP/1\.1 (4\d\d|501) \r\ncontent-length: 0\r\nconnection: close\r\n")
 """How Hypercorn's own refusals begin; those of the application have a body."""
@@ -50,8 +51,11 @@ def fault_of(status: int) -> errors.Fault:
 class HandedStream(trio.abc.Stream):
     """A connection's stream as Hypercorn sees it: with bytes to read again, and late writes noticed."""
 
-    def __init__(self, stream: Any, unread: bytes, scope: trio.CancelScope, buffers: Budget, refuse: Refuse) -> None:
+    def __init__(
+        self, stream: Any, wire: Wire, unread: bytes, scope: trio.CancelScope, buffers: Budget, refuse: Refuse
+    ) -> None:
         self._stream = stream
+        self._wire = wire
         self._buffers = buffers
         self._held = 0
         """Bytes of the server's budget for a WebSocket's message that has not come to its end."""
@@ -80,7 +84,7 @@ class HandedStream(trio.abc.Stream):
         try:
             if not self.hold(self.count_unfinished()):
                 return data  # no room for a message without an end: it ends here
-            data = await self._stream.receive_some(SIP_BYTES if self.sips else max_bytes)
+            data = await self._wire.receive(SIP_BYTES if self.sips else RECEIVE_BYTES)
         finally:
             if not data:
                 self.ended_at = trio.current_time()
@@ -130,6 +134,7 @@ class SlowLane:
 
     def __init__(self, server: Server, gateway: Gateway, refuse: Refuse) -> None:
         self._refuse = refuse
+        self._buffer = make_buffer()
         self._buffers = server.buffers
         self._config = _hypercorn_config(server.settings)
         self._context = WorkerContext(None)
@@ -137,7 +142,7 @@ class SlowLane:
 
     def stream(self, stream: trio.abc.Stream, unread: bytes, scope: trio.CancelScope) -> HandedStream:
         """Return ``stream`` as Hypercorn is to see it, with ``unread`` to be read first; ``scope`` ends it."""
-        return HandedStream(stream, unread, scope, self._buffers, self._refuse)
+        return HandedStream(stream, Wire(stream, self._buffer), unread, scope, self._buffers, self._refuse)
 
     def find_fault(self, unread: bytes) -> errors.Fault | None:
         """Return why Hypercorn would refuse what begins with ``unread``, None if it would not: it has the same parser.

@@ -31,15 +31,15 @@ class Wire:
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
         self._slow_reads = 0
 
-    async def receive(self) -> bytes:
-        """Return what has come, b"" at the end.
+    async def receive(self, limit: int = RECEIVE_BYTES) -> bytes:
+        """Return what has come, at most ``limit`` bytes of it, b"" at the end.
 
         Raises:
             trio.BrokenResourceError: the client is gone.
             trio.ClosedResourceError: this end was closed meanwhile.
         """
         if self._socket is None:
-            return bytes(await self._stream.receive_some(RECEIVE_BYTES))
+            return bytes(await self._stream.receive_some(limit))
         try:
             # A busy client has sent its next request by the time that others have run, and asking the
             # kernel to wake us costs more than that. An idle one only makes us look in vain.
@@ -50,7 +50,8 @@ class Wire:
                 await trio.lowlevel.checkpoint()
             while True:
                 try:
-                    return bytes(self._buffer[: os.readv(self._socket.fileno(), (self._buffer,))])
+                    count = os.readv(self._socket.fileno(), (self._buffer[:limit],))
+                    return bytes(self._buffer[:count])
                 except BlockingIOError:
                     self._slow_reads = _SLOW_READS
                     await trio.lowlevel.wait_readable(self._socket)
