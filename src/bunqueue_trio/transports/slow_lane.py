@@ -56,6 +56,7 @@ class HandedStream(trio.abc.Stream):
     ) -> None:
         self._stream = stream
         self._wire = wire
+        self._refused = False
         self._buffers = buffers
         self._held = 0
         """Bytes of the server's budget for a WebSocket's message that has not come to its end."""
@@ -102,6 +103,7 @@ class HandedStream(trio.abc.Stream):
         """Send ``data``; the keeper sees how long it takes. A refusal of Hypercorn's gets the documented body."""
         if refusal := _REFUSAL.match(data):
             data = self._refuse(fault_of(int(refusal[1])))
+            self._refused = True
             handled = sys.exc_info()[1]
             if isinstance(handled, h11.RemoteProtocolError):
                 handled.__traceback__ = None  # see find_fault
@@ -127,6 +129,8 @@ class HandedStream(trio.abc.Stream):
     async def aclose(self) -> None:
         """Close the stream itself."""
         await self._stream.aclose()
+        if self._refused:
+            self._scope.cancel()  # Hypercorn would stay until its keep-alive timer, or the keeper, ends it
 
 
 class SlowLane:

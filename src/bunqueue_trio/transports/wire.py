@@ -40,6 +40,8 @@ class Wire:
         """
         if self._socket is None:
             return bytes(await self._stream.receive_some(limit))
+        if self._socket.fileno() < 0:  # Hypercorn reads on behind its own end; the kernel would not be asked politely
+            raise trio.ClosedResourceError("this end is closed")
         try:
             # A busy client has sent its next request by the time that others have run, and asking the
             # kernel to wake us costs more than that. An idle one only makes us look in vain.

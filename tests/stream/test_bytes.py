@@ -1,0 +1,38 @@
+"""The bytes of one connection, on real sockets."""
+
+import pytest
+import trio
+
+from bunqueue_trio.transports.wire import Wire, make_buffer
+
+
+async def _pair() -> tuple[trio.SocketStream, trio.SocketStream]:
+    ours, theirs = trio.socket.socketpair()
+    return trio.SocketStream(ours), trio.SocketStream(theirs)
+
+
+async def test_a_wire_that_has_been_closed_says_so_however_it_was_read_before() -> None:
+    for waited in (False, True):
+        ours, theirs = await _pair()
+        wire = Wire(ours, make_buffer())
+        await theirs.send_all(b"x")
+        assert await wire.receive() == b"x"
+        if waited:  # nothing there: the next reads begin by waiting
+            with trio.move_on_after(0.01):
+                await wire.receive()
+        await ours.aclose()
+        with pytest.raises(trio.ClosedResourceError):
+            await wire.receive()
+        await theirs.aclose()
+
+
+async def test_wires_share_a_buffer_and_not_what_they_have_read() -> None:
+    buffer = make_buffer()
+    (one, to_one), (two, to_two) = await _pair(), await _pair()
+    await to_one.send_all(b"first")
+    await to_two.send_all(b"second")
+    first = await Wire(one, buffer).receive()
+    assert await Wire(two, buffer).receive(3) == b"sec"
+    assert first == b"first"
+    for stream in (one, two, to_one, to_two):
+        await stream.aclose()
