@@ -72,7 +72,7 @@ SSE_COMMENT_S = 15  # an idle stream says something; proxies cut silence after 3
 # --- the process --------------------------------------------------------------------------------
 # A full collection looks at every container, of which a growing backlog has large ones; measured at 28 to
 # 190 ms with the defaults of 700, 10, 10. Plain requests leave no cycles behind, so it can be rare;
-# Hypercorn's connections do, about 20 KiB each: a flood of them must not pile up.
+# Hypercorn's connections leave little: slow_lane.py takes them apart. WebSockets leave some: it must not be never.
 GC_THRESHOLDS = (10_000, 20, 20)
 
 # --- the transports ----------------------------------------------------------------------------
