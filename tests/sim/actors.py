@@ -36,6 +36,7 @@ class Stage(Protocol):
     def log(self, who: str, what: str) -> None: ...
     def fail(self, text: str) -> None: ...
     def published(self) -> int: ...
+    def term(self) -> tuple[int, bool]: ...
 
 
 class Actor:
@@ -158,10 +159,11 @@ class Producer(Actor):
             answer = await self.ask(peer, "PUSHB", queue=queue, jobs=jobs)
             ids = answer.get("ids", [])
         else:
-            answer = await self.ask(peer, "PUSH", queue=queue, **self.spec())
+            jobs = [self.spec()]
+            answer = await self.ask(peer, "PUSH", queue=queue, **jobs[0])
             ids = [answer["id"]] if answer["ok"] else []
         for job_id in ids:
-            self.stage.ledger.push_answered(job_id)
+            self.stage.ledger.push_answered(job_id, durable=any(spec.get("durable") for spec in jobs))
         self.ids += ids
 
     def spec(self) -> dict[str, Any]:
@@ -208,7 +210,11 @@ class Worker(Actor):
         if isinstance(peer, WsPeer):
             peer.mute = not was_calm and self.rng.random() < 0.1
         while not self.stage.closing.is_set() and self.calm == was_calm:
-            for delivery in await self.pull(peer):
+            deliveries = await self.pull(peer)
+            if len(deliveries) > 1 and not self.calm and self.rng.random() < 0.5:
+                await self.all_at_once(peer, deliveries)
+                continue
+            for delivery in deliveries:
                 habit = self.work if self.calm else self.rng.choices(self.habits, self.weights)[0]
                 await habit(peer, delivery)
             if not self.calm:
@@ -225,6 +231,7 @@ class Worker(Actor):
         if batch:
             fields["count"] = rng.randint(1, 4)
         hang_up = not self.calm and rng.random() < 0.05
+        term, begun_at = self.stage.term(), trio.current_time()
         with trio.move_on_after(rng.random() * 5 if hang_up else float("inf")) as patience:
             answer = await self.ask(peer, "PULLB" if batch else "PULL", **fields)
         if patience.cancelled_caught:
@@ -234,6 +241,9 @@ class Worker(Actor):
             await self.nap(1)
             return []
         jobs, tokens = (answer["jobs"], answer["tokens"]) if batch else ([answer["job"]], [answer["token"]])
+        waited_ms = (trio.current_time() - begun_at) * 1000
+        if not any(jobs) and term == self.stage.term() == (term[0], False) and round(waited_ms) < fields["timeout"]:
+            self.stage.fail(f"{self.name}: a long poll of {fields['timeout']} ms ends empty after {waited_ms} ms")
         deliveries = [
             Delivery(job["id"], job["data"]["n"], token) for job, token in zip(jobs, tokens, strict=True) if job
         ]
@@ -258,6 +268,24 @@ class Worker(Actor):
                 self.stage.ledger.ack_answered(delivery)
         else:
             await self.ack(peer, delivery, delivery.token)
+
+    async def all_at_once(self, peer: Peer, deliveries: list[Delivery]) -> None:
+        """Speak of several jobs in one breath, and lie about some of them."""
+        rng, ids = self.rng, [delivery.id for delivery in deliveries]
+        lies = [rng.random() < 0.2 for _ in deliveries]
+        tokens = ["nobody's" if lie else delivery.token for lie, delivery in zip(lies, deliveries, strict=True)]
+        if rng.random() < 0.5:
+            await self.nap(rng.choice((0, 10)))
+            await self.ask(peer, "JobHeartbeatB", ids=ids, tokens=tokens)
+        await self.nap(rng.choice((0, 0.01, 2, 30)))
+        fields: dict[str, Any] = {"results": [{"of": job_id} for job_id in ids]} if rng.random() < 0.7 else {}
+        answer = await self.ask(peer, "ACKB", ids=ids, tokens=tokens, **fields)
+        ignored = answer.get("data", {}).get("ignoredIds", [])
+        for lie, delivery in zip(lies, deliveries, strict=True):
+            if answer["ok"] and delivery.id not in ignored:
+                if lie:
+                    self.stage.fail(f"a wrong token for {delivery.id} is accepted among others")
+                self.stage.ledger.ack_answered(delivery)
 
     async def dawdle(self, peer: Peer, delivery: Delivery) -> None:
         """Take longer than a lease may last, and then answer all the same."""

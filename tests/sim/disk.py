@@ -52,6 +52,9 @@ class Platter(MemoryStore):
         """How a job whose end is committed has ended; a later push of the same id takes it out."""
         self.completed: dict[str, int] = {}
         """How often a job of an id has completed."""
+        self.synced: set[str] = set()
+        """The ids of pushes that a power cut would leave: a later commit was fsynced, or their own."""
+        self._unsynced: set[str] = set()
         self._alive: set[str] = set()
         self._doomed: dict[str, None] = {}
         self.on_batch: list[OnBatch] = []
@@ -72,6 +75,9 @@ class Platter(MemoryStore):
             self.queue_of.append(event.queue)
             self.of_queue.setdefault(event.queue, []).append(body)
         assert batch.last_event_id == len(self.events), "an event id was left out or given twice"
+        if batch.durable:
+            self.synced |= self._unsynced
+            self._unsynced.clear()
         for job_id in self._doomed:
             self._end(job_id, "failed")
         self._doomed.clear()
@@ -84,6 +90,14 @@ class Platter(MemoryStore):
         self.on_prune(before - set(self._finished))
         return rows
 
+    def records(self) -> dict[str, Job]:
+        """Return what is kept of finished jobs, by their ids."""
+        return {job_id: self._rows.finished(row) for job_id, row in self._finished.items()}
+
+    def kept_events(self) -> int:
+        """Return how many events could be replayed, without the oldest batch and the newest: they stay whole."""
+        return sum(len(bodies) for _, _, bodies in self._events[1:-1])
+
     def _note(self, kind: str, job_id: str) -> None:
         """Follow one job through its events, which are all a reader of the stream has."""
         doomed = self._doomed.pop(job_id, False) is None
@@ -93,6 +107,7 @@ class Platter(MemoryStore):
             assert job_id not in self._alive, f"{job_id} is pushed while it is there"
             self._alive.add(job_id)
             self.pushed.add(job_id)
+            self._unsynced.add(job_id)
             self.ended.pop(job_id, None)
             return
         assert job_id in self._alive, f"{kind} of {job_id}, which is not there"

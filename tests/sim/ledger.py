@@ -41,10 +41,12 @@ class Ledger:
         if status not in (200, 400, 404, 429, 503) or answer.get("ok") is not (status == 200):
             self._fail(f"{cmd} is answered {answer}")
 
-    def push_answered(self, job_id: str) -> None:
+    def push_answered(self, job_id: str, *, durable: bool) -> None:
         self.pushed.add(job_id)
         if job_id not in self._platter.pushed:
             self._fail(f"the push of {job_id} is answered, and not committed")
+        elif durable and job_id not in self._platter.synced:
+            self._fail(f"the durable push of {job_id} is answered, and not fsynced")
 
     def delivered(self, delivery: Delivery) -> None:
         self.deliveries += 1

@@ -14,7 +14,7 @@ from typing import Any
 from bunqueue_trio.config import RESTART_GRACE_MS, Settings
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.handlers import apply
-from bunqueue_trio.engine.job import Job
+from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.protocol import codec
 from bunqueue_trio.protocol.commands import Command
@@ -24,6 +24,9 @@ from tests.engine.checks import check_agreement, check_structure
 from tests.engine.model import Record
 from tests.engine.model_commands import Model
 from tests.sim.disk import Platter
+
+RECORDS_EVERY = 128
+"""Every so many steps the records of finished jobs are compared with the disk's."""
 
 THOROUGH_EVERY = 8
 """Every so many steps all tables are compared, too, and at each commit and start; answers and events always."""
@@ -43,6 +46,7 @@ class Lockstep:
         self.model = Model(self._next_id, **self._rules)
         self._fail = fail
         self._server: Server | None = None
+        self._platter = platter
         self._depth = 0
         self._heard = 0
         self._taken: dict[int, Snapshot] = {}
@@ -72,6 +76,7 @@ class Lockstep:
             model.restart(self._committed, now)
             model.events = []
             self.check(("load",))
+            self.check_records()
             self.on_load(set(engine.jobs))
 
         def taken() -> Any:
@@ -87,10 +92,18 @@ class Lockstep:
         """The process is dead: what it still does is nobody's business."""
         self._server = None
 
+    def check_stopped(self) -> None:
+        """A server has stopped in good order: everything that it did is on the disk."""
+        if self._server is not None:
+            engine = self._server.engine
+            if engine.changed or engine.events or self._taken:
+                self._fail(f"a server has stopped, and not written {len(engine.changed)} changes and {len(self._taken)} batches")
+
     def apply(self, engine: Engine, command: Any, now: int, owner: str | None = None) -> Any:
         """Stands for the engine's ``apply`` in the runtime."""
         if self._server is None or engine is not self._server.engine:
             return apply(engine, command, now, owner)
+        self._check_turn(command)
         woken, answer = set(engine.woken), None
         try:
             outcome = self._inside(apply, engine, command, now, owner)
@@ -148,7 +161,7 @@ class Lockstep:
     # --- the disk ---------------------------------------------------------------------------------
 
     def _note_commit(self, batch: Batch) -> None:
-        self._committed = self._taken[batch.epoch]
+        self._committed = self._taken.pop(batch.epoch)
 
     def _note_prune(self, job_ids: set[str]) -> None:
         """Forget with the store; an id may have come back to life meanwhile."""
@@ -176,6 +189,8 @@ class Lockstep:
         self._compare_events(step)
         if self.steps % THOROUGH_EVERY == 0:
             self.check(step)
+        if self.steps % RECORDS_EVERY == 0:
+            self.check_records()
 
     def _compare_events(self, step: Step) -> None:
         assert self._server is not None
@@ -185,6 +200,22 @@ class Lockstep:
         if events != model.events:
             self._fail(f"{_told(step)}: events are {events}, expected {model.events}")
         model.events = []
+
+    def _check_turn(self, command: Any) -> None:
+        """A long poll is served when it is the first of its line."""
+        assert self._server is not None
+        line = list(self._server.core._lines.get(getattr(command, "queue", ""), ()))
+        if any(waiter.command is command for waiter in line[1:]):
+            self._fail(f"a long poll at {command.queue!r} is served before one that came earlier")
+
+    def check_records(self) -> None:
+        """Compare the records of finished jobs that are on the disk."""
+        kept = {job_id: _record(job) for job_id, job in self._platter.records().items()}
+        expected = {job.id: _expected(job) for job in self._committed[1]}
+        for job_id in sorted(kept.keys() | expected.keys()):
+            if kept.get(job_id) != expected.get(job_id):
+                self._fail(f"the record of {job_id} is {kept.get(job_id)}, expected {expected.get(job_id)}")
+                return
 
     def check(self, step: Step) -> None:
         """Compare everything there is."""
@@ -196,6 +227,26 @@ class Lockstep:
             check_agreement(self._server.engine, self.model)
         except AssertionError as error:
             self._fail(f"after {_told(step)}: {what_was_asserted(error)}")
+
+
+def _record(job: Job) -> Any:
+    """What is kept of a finished job; of one that wanted no record only that it was."""
+    if job.options.remove_on_complete and job.state is State.COMPLETED:
+        return job.queue
+    note = job.noted()
+    return (
+        job.queue, job.state.value, job.data, job.priority, job.created_at, job.run_at, job.attempts, job.stalls,
+        job.progress, job.started_at, note.finished_at, note.error, note.message, note.result,
+    )  # fmt: skip
+
+
+def _expected(job: Record) -> Any:
+    if job.spec.remove_on_complete and job.state == "completed":
+        return job.queue
+    return (
+        job.queue, job.state, bytes(job.spec.data), job.spec.priority, job.created, job.run_at, job.attempts, job.stalls,
+        job.progress, job.started, job.finished, job.error, job.message, job.result,
+    )  # fmt: skip
 
 
 def _told(step: Step) -> str:

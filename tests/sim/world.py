@@ -29,6 +29,7 @@ from websockets.protocol import State
 
 from bunqueue_trio.config import Settings
 from bunqueue_trio.engine import engine, ready, timers
+from bunqueue_trio.engine.job import Job
 from bunqueue_trio.runtime import clock, core, hub, tree
 from bunqueue_trio.runtime.core import _Waiter
 from bunqueue_trio.runtime.hub import Subscription
@@ -145,6 +146,10 @@ class World(trio.abc.Instrument):
         """The id of the newest event that the server has told."""
         return 0 if self.server is None else self.server.hub.last_event_id
 
+    def term(self) -> tuple[int, bool]:
+        """Which server it is that runs, and whether it is about to stop."""
+        return self.lives, self.server is None or self.server.stop.is_set()
+
     def wall_s(self) -> float:
         """What the wall clock of the machine says."""
         return (START_MS + self.wall_skew_ms) / 1000 + self.clock.current_time()
@@ -190,6 +195,8 @@ class World(trio.abc.Instrument):
             outcome = self._judge(group)
         except (Exception, Crash) as error:  # a crash in the very last commit comes alone
             outcome = self._judge(error)
+        if outcome == "stopped":
+            self.lockstep.check_stopped()
         self.die(outcome)
         self.store.restart()
 
@@ -236,6 +243,12 @@ class World(trio.abc.Instrument):
     # --- what must hold -------------------------------------------------------------------------------
 
     def before_io_wait(self, timeout: float) -> None:
+        try:
+            self._check_waits()
+        except Exception:  # noqa: BLE001 - Trio would go on without its instrument
+            self.fail(traceback.format_exc())
+
+    def _check_waits(self) -> None:
         """Everybody waits for something: nobody may wait for what is there."""
         server = self.server
         if server is None or self._life.cancel_called or self.failure is not None:
@@ -296,6 +309,8 @@ class World(trio.abc.Instrument):
         self.network.cut_all()
         await trio.sleep(150)  # longer than any keep-alive, window or pause
         self.lockstep.check(("the end",))
+        self.lockstep.check_records()
+        self._check_kept(server)
         try:
             check_empty(server.engine)
         except AssertionError as error:
@@ -309,6 +324,18 @@ class World(trio.abc.Instrument):
         left |= objects_of_connections()
         if any(left.values()):
             self.fail(f"left behind: { {name: n for name, n in left.items() if n} }")
+
+    def _check_kept(self, server: Server) -> None:
+        """Long after the last change: retention has done its work, the counts agree, and every task lives."""
+        settings, found = self.settings, Counter(_kept_as(job) for job in self.platter.records().values())
+        limits = {"completed": settings.completed_max, "removed": settings.completed_max, "failed": settings.dead_max}
+        if any(n > limits[state] for state, n in found.items()) or self.platter.kept_events() > settings.events_max:
+            self.fail(f"more is kept than should be: {dict(found)}, {self.platter.kept_events()} events")
+        told = {state: n for state, n in server.counts().items() if n}
+        if told != {state: n for state, n in found.items() if n}:
+            self.fail(f"counted are {told}, kept {dict(found)}")
+        if ill := [task.name for task in server.tasks if task.state != "running" or task.name not in self.kill_switches]:
+            self.fail(f"these tasks do not run: {ill}")
 
     async def run(self) -> None:
         """Both phases."""
@@ -330,6 +357,10 @@ class World(trio.abc.Instrument):
                 await self.check_end()
                 self.log("world", "all is well")
                 self._scope.cancel()
+
+
+def _kept_as(job: Job) -> str:
+    return "removed" if job.options.remove_on_complete and job.state == "completed" else job.state.value
 
 
 def _owes_in_vain(websocket: WebSocket, server: Server) -> bool:
@@ -361,8 +392,9 @@ def _sealed(world: World) -> Iterator[None]:
 
     def note(_: Any, method: str, entry: Any) -> Any:
         world.log("log", f"{method}: " + " ".join(f"{k}={v}" for k, v in sorted(entry.items()) if k != "exc_info"))
-        if entry.get("event") == "connection failed":  # no client can make one fail: it is a fault of ours
-            world.fail(f"a connection failed: {entry}")
+        # No client can make a connection fail, and no trouble makes memory and disk differ: these are faults of ours.
+        if entry.get("event") in ("connection failed", "the self-audit found a fault"):
+            world.fail(f"{entry}")
         raise structlog.DropEvent
 
     was_enabled = gc.isenabled()

@@ -1,6 +1,8 @@
 """The write-ahead log: what is said of its size, and how it is moved into the file."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import apsw
@@ -114,6 +116,60 @@ def test_a_reader_keeps_the_log_from_being_emptied_and_that_is_told(
     reader.execute("COMMIT")
     store.checkpoint(restart=True)
     assert store.log_bytes() == 0
+
+
+@pytest.fixture
+def busy(store: SqliteStore, reader: apsw.Connection) -> Iterator[Callable[[], None]]:
+    """Nobody else can checkpoint: as when a commit writes the header of the log. Call it to end that."""
+    held, over = threading.Event(), threading.Event()
+
+    def wait(_: int) -> bool:
+        held.set()
+        over.wait(10)
+        return False
+
+    def hold() -> None:
+        with closing(apsw.Connection(str(store.path))) as other:
+            other.execute("SELECT * FROM job").fetchall()  # a connection that has read nothing moves nothing
+            other.set_busy_handler(wait)
+            with pytest.raises(apsw.BusyError):
+                other.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+    def end() -> None:
+        over.set()
+        thread.join()
+
+    Ledger(store).write([make_job(2, data=PAYLOAD)])  # the reader is in the way of it
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(10)
+    yield end
+    end()
+
+
+def test_a_checkpoint_that_meets_a_commit_is_tried_again(
+    store: SqliteStore, busy: Callable[[], None], reader: apsw.Connection, monkeypatch: pytest.MonkeyPatch
+):
+    pauses = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        busy()
+        reader.execute("COMMIT")
+
+    monkeypatch.setattr("bunqueue_trio.storage.sqlite.time.sleep", sleep)
+    store.checkpoint(restart=False)
+    assert len(pauses) == 1
+    assert store.log_bytes() == 0
+
+
+def test_a_checkpoint_that_is_refused_for_long_is_told(
+    store: SqliteStore, busy: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("bunqueue_trio.storage.sqlite.time.sleep", lambda _: None)
+    with pytest.raises(StoreError, match="locked"):
+        store.checkpoint(restart=False)
+    assert store.log_bytes() > 0
 
 
 def test_our_own_reads_leave_nothing_open(store: SqliteStore, ledger: Ledger):

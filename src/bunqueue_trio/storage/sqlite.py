@@ -12,6 +12,7 @@ answered, so both are right.
 
 import os
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -44,6 +45,8 @@ from bunqueue_trio.storage.store import (
 _OPEN_BUSY_MS = 5000  # a start may wait for a tool that has the file for a moment
 _BUSY_MS = 250  # a commit may stop the event loop for so long; then the journal waits, and tries again
 _CHECKPOINT_BUSY_MS = 1000  # it runs in a thread, and only readers outside the server are in the way
+_CHECKPOINT_TRIES = 3  # so far apart, in s; what is in the way takes microseconds, or comes again next time
+_CHECKPOINT_PAUSE_S = 0.01
 _LOG_KEPT = 32 * 1024 * 1024  # a log that grew once gives space back, but not what it soon needs again: that takes 5 ms
 
 _FINISHED = (
@@ -305,7 +308,7 @@ class SqliteStore:
         with self._translated(), closing(apsw.Connection(str(self.path.absolute()))) as connection:
             connection.set_busy_timeout(_CHECKPOINT_BUSY_MS)
             connection.execute("PRAGMA synchronous=NORMAL")
-            pages, moved = connection.wal_checkpoint(mode=mode)
+            pages, moved = _move_log(connection, mode)
         if restart or (moved == pages and self._log_pages <= pages):
             self._log_pages = 0  # all of it is in the file: the next commit begins the log anew
 
@@ -334,6 +337,21 @@ class SqliteStore:
             raise StoreError(str(error)) from error
         except apsw.Error as error:
             raise AssertionError(f"the store contradicts the engine: {error}") from error
+
+
+def _move_log(connection: apsw.Connection, mode: int) -> tuple[int, int]:
+    """Checkpoint; return how many pages the log has, and how many of them are moved.
+
+    The busy timeout does not hold for the log's header: who looks at it while a commit writes it is refused at
+    once. On a machine with more to do than cores that happens, so a passive checkpoint is tried again.
+    """
+    if mode == apsw.SQLITE_CHECKPOINT_PASSIVE:
+        for _ in range(_CHECKPOINT_TRIES - 1):
+            try:
+                return connection.wal_checkpoint(mode=mode)
+            except apsw.BusyError:
+                time.sleep(_CHECKPOINT_PAUSE_S)  # in a thread, as ever
+    return connection.wal_checkpoint(mode=mode)
 
 
 def _one_line(error: Exception) -> str:
