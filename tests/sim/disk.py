@@ -10,6 +10,7 @@ from typing import Any
 
 import trio
 
+from bunqueue_trio.config import Settings
 from bunqueue_trio.engine.job import Job
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.storage.store import Batch, Retention
@@ -38,9 +39,10 @@ _OF_A_LIVE_JOB = frozenset(
 class Platter(MemoryStore):
     """The rows, and the history of all commits."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, settings: Settings) -> None:
         super().__init__()
         self._rng = rng
+        self._settings = settings
         self.events: list[bytes] = []
         """Every event that was ever committed; the first has id 1."""
         self.of_queue: dict[str, list[bytes]] = {}
@@ -85,10 +87,22 @@ class Platter(MemoryStore):
             hear(batch)
 
     def prune(self, keep: Retention) -> int:
-        before = set(self._finished)
+        before, events = self._by_state(), self.last_event_id - self.first_event_id() + 1
         rows = super().prune(keep)
-        self.on_prune(before - set(self._finished))
+        after, settings = self._by_state(), self._settings
+        for state, ids in before.items():  # nothing is old here: only what is too much may go, from the front
+            limit = settings.dead_max if state == "failed" else settings.completed_max
+            assert after.get(state, []) == ids[max(0, len(ids) - max(limit, len(after.get(state, [])))) :], state
+        events_left = self.last_event_id - self.first_event_id() + 1
+        assert events_left >= min(events, settings.events_max), f"of {events} events {events_left} are left"
+        self.on_prune({job_id for ids in before.values() for job_id in ids} - set(self._finished))
         return rows
+
+    def _by_state(self) -> dict[str, list[str]]:
+        states: dict[str, list[str]] = {}
+        for job_id, row in self._finished.items():
+            states.setdefault(row[2], []).append(job_id)
+        return states
 
     def records(self) -> dict[str, Job]:
         """Return what is kept of finished jobs, by their ids."""
@@ -130,13 +144,19 @@ class SimStore(FaultyStore):
     def __init__(self, inner: Platter, faults: Iterator[Fault], upkeep: Iterator[Fault], on_crash: Callable[[], None]):
         super().__init__(inner, faults, upkeep)
         self._on_crash = on_crash
+        self.lock = trio.Lock()
+        """Held by whoever writes."""
 
     def commit(self, batch: Batch) -> None:
         if not self.dead:
+            assert self.lock.locked(), "a commit beside another writer"
             super().commit(batch)
 
     def prune(self, keep: Retention) -> int:
-        return 0 if self.dead else super().prune(keep)
+        if self.dead:
+            return 0
+        assert self.lock.locked(), "a deletion beside another writer"
+        return super().prune(keep)
 
     def checkpoint(self, *, restart: bool) -> None:
         if not self.dead:

@@ -97,7 +97,9 @@ class Lockstep:
         if self._server is not None:
             engine = self._server.engine
             if engine.changed or engine.events or self._taken:
-                self._fail(f"a server has stopped, and not written {len(engine.changed)} changes and {len(self._taken)} batches")
+                self._fail(
+                    f"a server has stopped, and not written {len(engine.changed)} changes and {len(self._taken)} batches"
+                )
 
     def apply(self, engine: Engine, command: Any, now: int, owner: str | None = None) -> Any:
         """Stands for the engine's ``apply`` in the runtime."""

@@ -5,11 +5,13 @@ Hypercorn run on it. What is not read fills a buffer, and then whoever writes ha
 """
 
 import random
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
 import trio
 
+_IDS = re.compile(rb"id-\d{6,}")
 BUFFER_BYTES = 64 * 1024  # what a socket holds for a reader that does not read
 
 
@@ -48,6 +50,7 @@ class End(trio.abc.HalfCloseableStream):
         self._rng = rng
         self._pace = pace
         self._closed = False
+        self.on_send: Callable[[bytes], None] = lambda _: None
         self.socket = self
 
     def getsockname(self) -> tuple[str, int]:
@@ -56,6 +59,7 @@ class End(trio.abc.HalfCloseableStream):
     getpeername = getsockname
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        self.on_send(bytes(data))
         await trio.lowlevel.checkpoint()
         if self._rng.random() < self._pace.dawdle:
             await trio.sleep(self._rng.random() * self._pace.delay_s)
@@ -161,6 +165,8 @@ class Network:
         self._pace = pace
         self._connections: list[Connection] = []
         self.listener: Listener | None = None
+        self.told: set[str] = set()
+        """Every id and token that a server has begun to send."""
 
     def connect(self) -> End:
         """Return the client's end of a new connection.
@@ -173,8 +179,12 @@ class Network:
         connection = Connection(self._rng, self._pace)
         self._connections = [other for other in self._connections if not other.over]
         self._connections.append(connection)
+        connection.server.on_send = self._note_sent
         self.listener.offer(connection.server)
         return connection.client
+
+    def _note_sent(self, data: bytes) -> None:
+        self.told.update(found.decode() for found in _IDS.findall(data))
 
     def cut_one(self) -> None:
         """Tear one connection, if there is any."""
