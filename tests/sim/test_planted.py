@@ -3,7 +3,10 @@
 Where a bug is only in the way of one in some seeds, the test says how many it may take.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,10 +16,16 @@ from bunqueue_trio.engine import handlers, job
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.ready import Ready
 from bunqueue_trio.engine.timers import Timers
-from bunqueue_trio.runtime.core import Core
+from bunqueue_trio.errors import Refused
+from bunqueue_trio.runtime import tree
+from bunqueue_trio.runtime.audit import _Unsettled
+from bunqueue_trio.runtime.core import Core, _Waiter
 from bunqueue_trio.runtime.hub import Hub, Subscription
 from bunqueue_trio.runtime.journal import Journal
+from bunqueue_trio.runtime.services import RetentionSweeper
+from bunqueue_trio.runtime.supervisor import Child
 from bunqueue_trio.storage.memory import MemoryStore
+from bunqueue_trio.storage.store import Retention
 from bunqueue_trio.transports.session import Session
 from bunqueue_trio.transports.sse import EventStream
 from tests.sim.world import simulate
@@ -201,13 +210,150 @@ def loses_replies_when_events_come(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Session, "outgoing", lambda self: outgoing(self)[-1:])
 
 
+def keeps_a_record_that_nobody_wants(patch: pytest.MonkeyPatch) -> None:
+    def kept(self: Engine, what: job.Job, error: str, now: int) -> None:
+        self._blame(what, error, now)
+        self._end(what, job.State.FAILED, now)
+        self.totals.failed += 1
+        self._next_run(what, now)
+
+    patch.setattr(Engine, "_to_dead_letters", kept)
+
+
+def ignores_a_whole_batch_for_one_token(patch: pytest.MonkeyPatch) -> None:
+    ack_batch = handlers._ack_batch
+
+    def all_or_nothing(engine: Engine, command: Any, now: int, owner: str | None) -> Any:
+        try:
+            for job_id, token in zip(command.ids, command.tokens or command.ids, strict=True):
+                handlers._held(engine, job_id, token if command.tokens else None)
+        except Refused:
+            return handlers.r.DataReply(data={"ignoredIds": list(command.ids)})
+        return ack_batch(engine, command, now, owner)
+
+    patch.setitem(handlers.HANDLERS, handlers.c.AckBatch, all_or_nothing)
+
+
+def forgets_to_sync_durable_pushes(patch: pytest.MonkeyPatch) -> None:
+    note = Journal.note
+
+    def as_any_other(self: Journal, *, durable: bool = False) -> None:
+        note(self)
+
+    patch.setattr(Journal, "note", as_any_other)
+
+
+def serves_the_last_poll_first(patch: pytest.MonkeyPatch) -> None:
+    serve = Core._serve
+
+    def turned(self: Core, queue: str) -> None:
+        line = self._lines[queue]
+        for waiter in reversed(list(line)):
+            line.move_to_end(waiter)
+        serve(self, queue)
+
+    patch.setattr(Core, "_serve", turned)
+
+
+def ends_polls_early(patch: pytest.MonkeyPatch) -> None:
+    poll = Core._poll
+
+    async def hasty(self: Core, begun: Any) -> Any:
+        begun.command.timeout //= 2
+        return await poll(self, begun)
+
+    patch.setattr(Core, "_poll", hasty)
+
+
+def serves_polls_that_have_gone(patch: pytest.MonkeyPatch) -> None:
+    poll = Core._poll
+
+    async def leaves_a_ghost(self: Core, begun: Any) -> Any:
+        line = self._lines.setdefault(begun.command.queue, OrderedDict())
+        done = False
+        try:
+            reply = await poll(self, begun)
+            done = True
+            return reply
+        finally:
+            if not done and self._lines.get(begun.command.queue) is line:
+                line[_Waiter(begun.command, begun.owner)] = None
+
+    patch.setattr(Core, "_poll", leaves_a_ghost)
+
+
+def never_deletes(patch: pytest.MonkeyPatch) -> None:
+    async def idle(self: RetentionSweeper) -> None:
+        await trio.lowlevel.checkpoint()
+
+    patch.setattr(RetentionSweeper, "_work", idle)
+
+
+def takes_seconds_for_milliseconds(patch: pytest.MonkeyPatch) -> None:
+    prune = MemoryStore.prune
+
+    def eager(self: MemoryStore, keep: Retention) -> int:
+        age = self._finished and max(row[3] for row in self._finished.values()) - keep.finished_since
+        return prune(self, keep._replace(finished_since=keep.finished_since + int(age * 0.9999)))
+
+    patch.setattr(MemoryStore, "prune", eager)
+
+
+def deletes_beside_a_commit(patch: pytest.MonkeyPatch) -> None:
+    work = RetentionSweeper._work
+
+    async def unlocked(self: RetentionSweeper) -> None:
+        journal, self._journal = self._journal, SimpleNamespace(disk=trio.Lock())  # type: ignore[assignment]
+        try:
+            await work(self)
+        finally:
+            self._journal = journal
+
+    patch.setattr(RetentionSweeper, "_work", unlocked)
+
+
+def leaves_a_failed_task_dead(patch: pytest.MonkeyPatch) -> None:
+    supervise = tree.supervise
+
+    async def once(child: Child) -> None:
+        if child.name not in ("checkpointer", "retention", "rates"):
+            await supervise(child)
+            return
+        with suppress(Exception):
+            await child.run()
+
+    patch.setattr(tree, "supervise", once)
+
+
+def counts_one_queue_for_all(patch: pytest.MonkeyPatch) -> None:
+    def counts(self: tree.Server) -> dict[str, int]:
+        known = {state.value: n for state, n in self.engine.counts.items()} | {"completed": 0, "failed": 0}
+        return known | {state: n for (_, state), n in self.store.finished_counts.items()}
+
+    patch.setattr(tree.Server, "counts", counts)
+
+
+def audits_what_is_being_written(patch: pytest.MonkeyPatch) -> None:
+    """A finding that is none is as bad as none."""
+    begin = _Unsettled.__init__
+
+    def blind(self: _Unsettled, engine: Engine, journal: Journal, meanwhile: Any) -> None:
+        begin(self, engine, journal, meanwhile)
+        self._sources = (engine.changed,)  # type: ignore[assignment]
+
+    patch.setattr(_Unsettled, "__init__", blind)
+
+
 PLANTED: list[Plant] = [
     answers_before_the_commit, publishes_before_the_commit, takes_a_refusal_for_a_commit, makes_a_new_batch_after_a_refusal,
     forgets_the_timer_of_a_lease, keeps_a_completed_job_on_the_disk, misses_the_wake_up_of_a_poll,
     turns_the_order_around_at_a_start, ignores_priority_below_zero, leaks_the_waiters, leaks_subscriptions,
     checks_no_token, hands_out_what_is_not_committed, keeps_the_jobs_of_a_lost_connection,
     skips_an_event_after_a_replay, tells_events_twice, forgets_to_wake_a_session, tells_of_no_gap,
-    loses_replies_when_events_come,
+    loses_replies_when_events_come, keeps_a_record_that_nobody_wants, ignores_a_whole_batch_for_one_token,
+    forgets_to_sync_durable_pushes, serves_the_last_poll_first, ends_polls_early, serves_polls_that_have_gone,
+    never_deletes, takes_seconds_for_milliseconds, deletes_beside_a_commit, leaves_a_failed_task_dead,
+    counts_one_queue_for_all, audits_what_is_being_written,
 ]  # fmt: skip
 
 
