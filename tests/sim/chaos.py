@@ -45,6 +45,8 @@ class Chaos:
         }  # fmt: skip
         self._upkeep_weights = {Fault.NONE: 1.0, Fault.REFUSED: rng.choice((0, 0.2))}
         self._kills: list[float] = []
+        self.commits = 0
+        """How many commits were tried before the end, over all lives."""
 
     async def run(self) -> None:
         """Make trouble until the calm begins."""
@@ -56,7 +58,9 @@ class Chaos:
                 await self.rng.choices(self.faults, self.weights)[0]()
 
     def of_commits(self) -> Iterator[Fault]:
-        return self._draw(self._commit_weights, refusal=(Fault.REFUSED, Fault.GHOST))
+        for fault in self._draw(self._commit_weights, refusal=(Fault.REFUSED, Fault.GHOST)):
+            self.commits += not self.world.closing.is_set()
+            yield self.world.crash[1] if self.world.crash and self.world.crash[0] == self.commits else fault
 
     def of_upkeep(self) -> Iterator[Fault]:
         return self._draw(self._upkeep_weights, refusal=(Fault.REFUSED,))

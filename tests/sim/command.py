@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.sim.world import Result, simulate
+from tests.storage.faulty import Fault
 
 HOURS = 0.1
 """Virtual hours of trouble a seed: most findings need a certain seed, not a long life."""
@@ -46,6 +47,26 @@ def results(seeds: Iterable[int], hours: float, jobs: int) -> Iterator[Result]:
         yield from pool.imap(partial(_run_without_log, hours), seeds, chunksize=4)
 
 
+def _parse_crash(text: str) -> tuple[int, Fault]:
+    number, _, when = text.partition("-")
+    try:
+        return int(number), {"before": Fault.CRASH_BEFORE, "after": Fault.CRASH_AFTER}[when]
+    except (ValueError, KeyError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 7-before or 7-after") from None
+
+
+def every_crash(seed: int, hours: float) -> Iterator[Result]:
+    """Simulate a seed, and again with a crash right before and right after each of its commits."""
+    whole = simulate(seed, hours)
+    yield whole
+    for number in range(1, whole.counts["commits"] + 1):
+        for when in ("before", "after"):
+            result = simulate(seed, hours, _parse_crash(f"{number}-{when}"))
+            if result.failure is not None:
+                result.failure += f"\nwith --crash {number}-{when}"
+            yield result
+
+
 def _tell_failure(result: Result) -> None:
     print("\n".join(result.log[-LINES_SHOWN:]))
     print(f"\nseed {result.seed} FAILED: {result.failure}\nreplay it with: {replay(result)}", flush=True)
@@ -64,17 +85,27 @@ def main(arguments: list[str] | None = None) -> int:
         "--hours", type=float, default=HOURS, help=f"virtual hours with faults, before the calm (default {HOURS})"
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes for --seeds (default: cores)")
+    parser.add_argument("--crash", type=_parse_crash, metavar="N-WHEN", help="crash --seed before or after commit N")
+    parser.add_argument(
+        "--every-crash", action="store_true", help="--seed with a crash around each of its commits, in turn"
+    )
     parser.add_argument("--log", type=Path, help="where to write the log of --seed")
     options = parser.parse_args(arguments)
 
     begun = time.perf_counter()
-    seeds = options.seeds or range(options.seed, options.seed + 1)
-    failed, virtual_s, totals = 0, 0.0, dict[str, int]()
-    for result in results(seeds, options.hours, options.jobs if options.seeds else 1):
+    if options.seeds:
+        runs = results(options.seeds, options.hours, options.jobs)
+    elif options.every_crash:
+        runs = every_crash(options.seed, options.hours)
+    else:
+        runs = iter([simulate(options.seed, options.hours, options.crash)])
+    done, failed, virtual_s, totals = 0, 0, 0.0, dict[str, int]()
+    for result in runs:
+        done += 1
         virtual_s += result.virtual_s
         for name, n in result.counts.items():
             totals[name] = totals.get(name, 0) + n
-        if not options.seeds:
+        if not (options.seeds or options.every_crash):
             if options.log:
                 options.log.write_text("\n".join(result.log) + "\n", encoding="utf-8")
             print(f"seed {result.seed}, {options.hours:g} h of trouble: SHA-256 of the log {result.digest}")
@@ -84,7 +115,7 @@ def main(arguments: list[str] | None = None) -> int:
     seconds = time.perf_counter() - begun
     print(", ".join(f"{n:,} {name}" for name, n in totals.items()))
     print(
-        f"{len(seeds)} seeds, {failed} failed; {virtual_s / 3600:.1f} virtual hours in {seconds:.1f} s: "
+        f"{done} runs, {failed} failed; {virtual_s / 3600:.1f} virtual hours in {seconds:.1f} s: "
         f"{virtual_s / 3600 / seconds:.2f} virtual hours per second"
     )
     return 1 if failed else 0

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.sim.command import HOURS, replay
+from tests.sim.command import HOURS, every_crash, replay
 from tests.sim.world import simulate
 
 SCRIPT = [sys.executable, "-m", "tests.sim.command"]
@@ -19,6 +19,16 @@ def test_nothing_wrong_happens(seed: int):
     result = simulate(seed, 0.02)
     assert result.failure is None, f"{result.failure}\n{replay(result)}"
     assert result.counts["events"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("seed", range(2))
+def test_a_crash_around_any_commit_takes_nothing(seed: int):
+    runs = list(every_crash(seed, 0.01))
+    assert len(runs) > 20
+    assert {run.failure for run in runs} == {None}
+    assert all(run.counts["lives"] > runs[0].counts["lives"] for run in runs[1:3])
 
 
 @pytest.mark.slow

@@ -47,7 +47,7 @@ from tests.sim.disk import Platter, SimStore, Threads
 from tests.sim.ledger import Ledger
 from tests.sim.lockstep import Lockstep, what_was_asserted
 from tests.sim.wire import Listener, Network, Pace
-from tests.storage.faulty import Crash
+from tests.storage.faulty import Crash, Fault
 
 START_MS = 1_700_000_000_000
 CALM_S_MAX = 3600  # virtual time in which everything must have ended; the longest wait of any job is 20 minutes
@@ -72,9 +72,10 @@ class Result:
 class World(trio.abc.Instrument):
     """One run. It is an instrument to look at the server whenever everybody waits."""
 
-    def __init__(self, seed: int, hours: float) -> None:
+    def __init__(self, seed: int, hours: float, crash: tuple[int, Fault] | None = None) -> None:
         self.seed = seed
         self.hours = hours
+        self.crash = crash
         self.lines: list[str] = []
         self.failure: str | None = None
         rng = self.rng("world")
@@ -441,9 +442,12 @@ def _sealed(world: World) -> Iterator[None]:
                 gc.enable()
 
 
-def simulate(seed: int, hours: float) -> Result:
-    """Run the world of ``seed`` for so many virtual hours of trouble, and then until all is calm."""
-    world = World(seed, hours)
+def simulate(seed: int, hours: float, crash: tuple[int, Fault] | None = None) -> Result:
+    """Run the world of ``seed`` for so many virtual hours of trouble, and then until all is calm.
+
+    ``crash`` is one more fault: what happens to the commit of that number.
+    """
+    world = World(seed, hours, crash)
     begun = time.perf_counter()
     with _sealed(world):
         try:
@@ -457,7 +461,7 @@ def simulate(seed: int, hours: float) -> Result:
     counts = Counter(
         lives=world.lives, pushes=len(world.ledger.pushed), deliveries=world.ledger.deliveries,
         acks=world.ledger.acked, events=len(world.platter.events), steps=world.lockstep.steps,
-        answers=world.ledger.answers,
+        answers=world.ledger.answers, commits=world.chaos.commits,
     )  # fmt: skip
     virtual_s = world.clock.current_time()
     return Result(seed, hours, digest, world.failure, virtual_s, time.perf_counter() - begun, dict(counts), world.lines)
