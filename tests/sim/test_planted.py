@@ -17,7 +17,7 @@ from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.ready import Ready
 from bunqueue_trio.engine.timers import Timers
 from bunqueue_trio.errors import Refused
-from bunqueue_trio.runtime import tree
+from bunqueue_trio.runtime import core, tree
 from bunqueue_trio.runtime.audit import _Unsettled
 from bunqueue_trio.runtime.core import Core, _Waiter
 from bunqueue_trio.runtime.hub import Hub, Subscription
@@ -244,13 +244,18 @@ def forgets_to_sync_durable_pushes(patch: pytest.MonkeyPatch) -> None:
 
 
 def serves_the_last_poll_first(patch: pytest.MonkeyPatch) -> None:
-    serve = Core._serve
-
     def turned(self: Core, queue: str) -> None:
         line = self._lines[queue]
-        for waiter in reversed(list(line)):
-            line.move_to_end(waiter)
-        serve(self, queue)
+        while line and (ready := self._engine.queues.get(queue)) and ready.ready:
+            waiter = next(reversed(line))
+            self._engine.handed = 0
+            reply = core.apply(self._engine, waiter.command, self.clock.now(), waiter.owner)
+            if self._note_deliveries(reply):
+                del line[waiter]
+                waiter.reply, waiter.handed = reply, self._engine.handed
+                waiter.served.set()
+        if not line:
+            del self._lines[queue]
 
     patch.setattr(Core, "_serve", turned)
 
