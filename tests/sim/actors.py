@@ -336,6 +336,8 @@ class Meddler(Actor):
             job_id = self.rng.choice(ids[-20:]) if ids else "nobody"
             cmd = self.rng.choice(("GetJob", "GetState", "GetResult", "Cancel", "ACK", "FAIL", "JobHeartbeat"))
             answer = await self.ask(peer, cmd, id=job_id)
+            if answer.get("state") == "completed" and not self.stage.platter.completed.get(job_id):
+                self.stage.fail(f"{job_id} is shown completed, and that is not committed")
             if cmd == "Cancel" and answer["ok"]:
                 self.stage.ledger.end_answered("the cancellation", job_id)
             if isinstance(peer, HttpPeer) and self.rng.random() < 0.3:
@@ -386,6 +388,8 @@ class StreamWatcher(Actor):
         if number > len(platter.events) or platter.events[number - 1] != body:
             self.stage.fail(f"{self.name} hears an event {number} that is not committed: {body!r}")
             return
+        if self.queue not in (None, platter.queue_of[number - 1]):
+            self.stage.fail(f"{self.name} wants the events of {self.queue!r}, and hears {body!r}")
         skipped = range(self.last + 1, number)
         missed = [i for i in skipped if self.queue in (None, platter.queue_of[i - 1])]
         if number <= self.last or missed:

@@ -349,6 +349,11 @@ def audits_what_is_being_written(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(_Unsettled, "__init__", blind)
 
 
+def replays_the_events_of_all_queues(patch: pytest.MonkeyPatch) -> None:
+    replay = Hub.replay
+    patch.setattr(Hub, "replay", lambda self, after, until, queue: replay(self, after, until, None))
+
+
 PLANTED: list[Plant] = [
     answers_before_the_commit, publishes_before_the_commit, takes_a_refusal_for_a_commit, makes_a_new_batch_after_a_refusal,
     forgets_the_timer_of_a_lease, keeps_a_completed_job_on_the_disk, misses_the_wake_up_of_a_poll,
@@ -358,7 +363,7 @@ PLANTED: list[Plant] = [
     loses_replies_when_events_come, keeps_a_record_that_nobody_wants, ignores_a_whole_batch_for_one_token,
     forgets_to_sync_durable_pushes, serves_the_last_poll_first, ends_polls_early, serves_polls_that_have_gone,
     never_deletes, takes_seconds_for_milliseconds, deletes_beside_a_commit, leaves_a_failed_task_dead,
-    counts_one_queue_for_all, audits_what_is_being_written,
+    counts_one_queue_for_all, audits_what_is_being_written, replays_the_events_of_all_queues,
 ]  # fmt: skip
 
 
