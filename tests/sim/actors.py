@@ -308,9 +308,12 @@ class Worker(Actor):
         raise Lost
 
     async def lie(self, peer: Peer, delivery: Delivery) -> None:
-        """Ack with a token that is nobody's, then well, then once more."""
-        answer = await self.ask(peer, "ACK", id=delivery.id, token="nobody's")
-        self.stage.ledger.lie_answered(f"a wrong token for {delivery.id}", answer)
+        """Speak with a token that is nobody's, then ack well, then once more."""
+        cmd = self.rng.choice(("JobHeartbeat", "Progress", "ExtendLock", "FAIL"))
+        more = {"Progress": {"progress": 90}, "ExtendLock": {"duration": 90_000}}.get(cmd, {})
+        for lie, fields in ((cmd, more), ("ACK", {})):
+            answer = await self.ask(peer, lie, id=delivery.id, token="nobody's", **fields)
+            self.stage.ledger.lie_answered(f"{lie} with a wrong token for {delivery.id}", answer)
         answer = await self.ask(peer, "ACKB", ids=[delivery.id], tokens=["nobody's"])
         if answer["ok"] and delivery.id not in answer.get("data", {}).get("ignoredIds", []):
             self.stage.fail(f"a wrong token for {delivery.id} is accepted in a batch")

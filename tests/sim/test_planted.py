@@ -354,6 +354,14 @@ def replays_the_events_of_all_queues(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Hub, "replay", lambda self, after, until, queue: replay(self, after, until, None))
 
 
+def renews_the_lease_of_anybody(patch: pytest.MonkeyPatch) -> None:
+    def heartbeat(engine: Engine, command: Any, now: int, owner: str | None) -> Any:
+        engine.renew(handlers._held(engine, command.id, None), now, command.duration, owner)
+        return handlers.r.DataReply(data={"ok": True, "count": 1})
+
+    patch.setitem(handlers.HANDLERS, handlers.c.Heartbeat, heartbeat)
+
+
 PLANTED: list[Plant] = [
     answers_before_the_commit, publishes_before_the_commit, takes_a_refusal_for_a_commit, makes_a_new_batch_after_a_refusal,
     forgets_the_timer_of_a_lease, keeps_a_completed_job_on_the_disk, misses_the_wake_up_of_a_poll,
@@ -364,6 +372,7 @@ PLANTED: list[Plant] = [
     forgets_to_sync_durable_pushes, serves_the_last_poll_first, ends_polls_early, serves_polls_that_have_gone,
     never_deletes, takes_seconds_for_milliseconds, deletes_beside_a_commit, leaves_a_failed_task_dead,
     counts_one_queue_for_all, audits_what_is_being_written, replays_the_events_of_all_queues,
+    renews_the_lease_of_anybody,
 ]  # fmt: skip
 
 
