@@ -45,6 +45,14 @@ def test_many_large_messages_at_once_wait_for_each_other(ws: Peer) -> None:
     assert ids == sorted(set(ids))  # in the order they were sent
 
 
+def test_a_reply_that_waits_for_the_disk_is_not_forgotten_for_one_that_does_not(ws: Peer, queue: str) -> None:
+    push = json.dumps({"cmd": "PUSH", "queue": queue, "data": 1, "durable": True})
+    for count in range(1, 30):
+        frames = b"".join(frame(TEXT, message.encode()) for message in (push, json.dumps({"cmd": "Ping"})))
+        ws.connection.socket.sendall(frames)  # so that the server reads both at once
+        assert [ws.reply()["ok"], ws.reply()["ok"]] == [True, True], count
+
+
 # --- handshake ------------------------------------------------------------------------------------
 
 

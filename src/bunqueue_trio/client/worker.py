@@ -79,7 +79,7 @@ class Worker:
         self.queue = queue
         self.timeout = timeout
         self.grace = grace
-        self.url = given_url(url, DEFAULT_URL)
+        self.url: str = given_url(url, DEFAULT_URL)
         self.token = token
         self.tls = tls
         self._connect = connect

@@ -55,6 +55,8 @@ class Session:
         self.id: str = server.new_id()
         self.bell: Bell = Bell()
         self._replies: deque[_Waiting] = deque()
+        self._epoch = 0
+        """The last one that a reply waits for, or has waited for."""
         self._replies_bytes = 0
         self._held = 0
         """Bytes of the server's budget for the large ones of them."""
@@ -131,7 +133,7 @@ class Session:
         """
         if not self._replies:
             return False
-        if self._replies[-1].epoch > self._journal.committed and not self._journal.commit_alone():
+        if self._epoch > self._journal.committed and not self._journal.commit_alone():
             self._journal.ring_on_commit(self.bell)
         return self._replies[0].epoch <= self._journal.committed
 
@@ -225,6 +227,7 @@ class Session:
             self._server.buffers.take(len(message), force=True)  # it has been found to fit, but for a few bytes
             self._held += len(message)
         self._replies.append(_Waiting(epoch, message, begun))
+        self._epoch = max(self._epoch, epoch)
         self._replies_bytes += len(message)
 
     def _ring(self) -> None:
