@@ -105,3 +105,28 @@ async def test_plain_script_drains_on_a_signal(guarded: Server, tmp_path: Path, 
     assert output.rstrip().endswith("after")
     places = [output.index(f"worker {what}") for what in ("started", "connected", "stops", "stopped")]
     assert places == sorted(places)
+
+
+@pytest.mark.slow
+async def test_second_signal_ends_the_grace(guarded: Server, tmp_path: Path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.replace("sleep(1)", "sleep(60)"))
+    address = f"ws://127.0.0.1:{guarded.port}"
+    env = environment({"BUNQUEUE_URL": address, "BUNQUEUE_TOKEN": "secret", "PYTHONUNBUFFERED": "1"})
+    process = subprocess.Popen([sys.executable, str(script)], env=env, stdout=subprocess.PIPE, text=True)  # noqa: ASYNC220 - returns at once
+    try:
+        async with Client(address, token="secret") as client:
+            job_id = await client.push("script")
+            with trio.fail_after(30):
+                while await client.state(job_id) != "active":  # noqa: ASYNC110 - of a process
+                    await trio.sleep(0.05)
+                await trio.sleep(0.2)  # the server has given it away; now the worker has it
+                process.send_signal(signal.SIGTERM)
+                await trio.sleep(0.5)
+                process.send_signal(signal.SIGTERM)
+                output, _ = await trio.to_thread.run_sync(lambda: process.communicate(timeout=15))
+                assert await client.state(job_id) == "waiting"
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert output.rstrip().endswith("after")

@@ -15,6 +15,7 @@ from bunqueue_trio.config import (
     KEEP_ALIVE_S,
     LINGER_S,
     LINGERING_MAX,
+    MIB,
     PING_S,
     PINGS_MISSED_MAX,
     RECEIVE_BYTES,
@@ -36,6 +37,7 @@ from tests.stream.ws import HANDSHAKE, TEXT, frame
 from tests.wire.raw import request_bytes
 
 START_MS = 1_700_000_000_000
+END = b"<end>"
 
 
 class Sockless:
@@ -102,11 +104,22 @@ async def test_a_reply_waits_for_its_commit_and_keeps_its_place(world: World) ->
     with world.session() as session:
         world.send(session, "Unsubscribe", reqId=0)
         session.outgoing()
+        released = trio.Event()
+
+        async def keep_busy(disk: trio.Lock) -> None:
+            async with disk:
+                await released.wait()
+
+        world.nursery.start_soon(keep_busy, world.server.core.journal.disk)
+        await trio.testing.wait_all_tasks_blocked()
         world.send(session, "PUSH", queue="q", data=1, reqId=1)
         world.send(session, "Nope", reqId=2)  # is known at once, and still comes second
-        assert session.outgoing() == []
         await trio.testing.wait_all_tasks_blocked()
-        assert [json.loads(m)["reqId"] for m in session.outgoing()] == [1, 2]
+        assert session.outgoing() == []
+        released.set()
+        while not (out := session.outgoing()):
+            await session.bell.wait()
+        assert [json.loads(m)["reqId"] for m in out] == [1, 2]
 
 
 async def test_a_long_poll_waits_its_time_while_others_are_served(world: World) -> None:
@@ -286,6 +299,67 @@ async def test_a_payload_of_many_lines_is_one_line(world: World) -> None:
     await stream.aclose()
 
 
+# --- WebSockets on a stream ------------------------------------------------------------------------
+
+
+def message(**fields: Any) -> bytes:
+    return frame(TEXT, json.dumps(fields).encode())
+
+
+async def received(stream: trio.abc.Stream, seconds: float) -> bytes:
+    """What comes in so long; it ends with END if the stream does."""
+    got = b""
+    with trio.move_on_after(seconds):
+        while data := await stream.receive_some(65536):
+            got += data
+        got += END
+    return got
+
+
+async def open_websocket(world: World) -> trio.abc.Stream:
+    stream = await world.connect()
+    world.nursery.start_soon(stream.send_all, HANDSHAKE.format(path="/ws").encode() + message(cmd="Unsubscribe"))
+    assert b'"ok":true' in await received(stream, 1)
+    return stream
+
+
+async def test_a_peer_whose_turn_is_waited_for_is_not_silent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = await open_websocket(world)
+    monkeypatch.setattr(world.server.core.journal._pressure, "fills", lambda jobs, size: True)
+    pushes = b"".join(message(cmd="PUSH", queue="q", data=n) for n in range(40))
+    world.nursery.start_soon(
+        stream.send_all, pushes
+    )  # each waits for 2 s, all of them for longer than a peer may be silent
+    got = await received(stream, 100)
+    assert got.count(b'"ok":true') == 40
+    assert not got.endswith(END)
+
+
+async def test_only_pushes_wait_for_their_turn(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = await open_websocket(world)
+    with world.session() as session:
+        job_id = (await world.ask(session, "PUSH", queue="q", data=1))["id"]
+    monkeypatch.setattr(world.server.core.journal._pressure, "fills", lambda jobs, size: True)
+    world.nursery.start_soon(stream.send_all, message(cmd="Cancel", id=job_id) + message(cmd="PUSH", queue="q", data=2))
+    assert (await received(stream, 1)).count(b'"ok":true') == 1
+    assert (await received(stream, 2)).count(b'"ok":true') == 1
+
+
+@pytest.mark.parametrize("replies", [1, 2, 3])
+async def test_large_replies_that_nobody_reads_count_until_they_have_left(world: World, replies: int) -> None:
+    with world.session() as session:
+        job_id = (await world.ask(session, "PUSH", queue="q", data="x" * MIB))["id"]
+    streams = [await open_websocket(world) for _ in range(5)]
+    for stream in streams:
+        for _ in range(replies):
+            world.nursery.start_soon(stream.send_all, message(cmd="GetJob", id=job_id))
+            await trio.sleep(0.1)
+    assert world.server.buffers.held >= 5 * replies * MIB
+    for stream in streams:
+        assert (await received(stream, 1)).count(b'"ok":true') == replies
+    assert world.server.buffers.held == 0
+
+
 # --- connections ----------------------------------------------------------------------------------
 
 
@@ -350,7 +424,7 @@ async def _refused(world: World) -> float:
 
 async def test_refused_connections_that_stay_are_closed_at_once_if_there_are_many(world: World) -> None:
     assert await _refused(world) == pytest.approx(LINGER_S)
-    world.http._lingering = LINGERING_MAX
+    world.http._lingering[LINGERING_MAX] = LINGERING_MAX
     assert await _refused(world) == 0
 
 

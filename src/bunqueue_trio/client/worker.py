@@ -130,6 +130,7 @@ class Worker:
         All that a script needs: ``trio.run(worker.run_until_signal)``. Raises as :meth:`run` does.
         """
         self._is_program = True
+        trouble: Refused | None = None
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._stop_on_signal, signals, nursery.cancel_scope)
@@ -137,9 +138,7 @@ class Worker:
                 try:
                     await self.run()
                 except Refused as refused:
-                    trouble: Refused | None = refused
-                else:
-                    trouble = None
+                    trouble = refused
                 nursery.cancel_scope.cancel()
         if trouble is not None:  # out here, so that it is not in a group
             raise trouble

@@ -101,8 +101,8 @@ class Http:
         self._connections: dict[_Connection, None] = {}
         self._slow_lane: SlowLane | None = None
         self._connections_max = connections_that_fit(server.settings)
-        self._lingering = 0
-        """Connections that were told the end, and are still read."""
+        self._lingering = {LINGERING_MAX: 0, ROOM_CONNECTIONS: 0}
+        """Connections that were told the end, and are still read, by the limit that they are under."""
 
     async def run(self, listeners: list[Any], on_listening: Callable[[], None]) -> None:
         """Accept on ``listeners`` until the server stops; then end the connections, kindly at first."""
@@ -198,9 +198,9 @@ class Http:
 
     async def _close_politely(self, stream: trio.abc.Stream, lingering_max: int = LINGERING_MAX) -> None:
         """Send the end, and read what is still coming: a reset would take the last answer with it."""
-        if self._lingering >= lingering_max:
+        if self._lingering[lingering_max] >= lingering_max:
             return
-        self._lingering += 1
+        self._lingering[lingering_max] += 1
         try:
             if isinstance(stream, trio.SocketStream):
                 await stream.send_eof()
@@ -210,7 +210,7 @@ class Http:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # it is gone already
         finally:
-            self._lingering -= 1
+            self._lingering[lingering_max] -= 1
 
     async def _keep(self) -> None:
         """End late connections, for ever."""

@@ -13,7 +13,13 @@ import trio
 from msgspec import Raw
 
 from bunqueue_trio import errors
-from bunqueue_trio.config import RECEIVE_BYTES, SESSION_BYTES_MAX, SESSION_POLLS_MAX, SESSION_REPLIES_MAX
+from bunqueue_trio.config import (
+    RECEIVE_BYTES,
+    SESSION_BYTES_MAX,
+    SESSION_POLLS_MAX,
+    SESSION_REPLIES_MAX,
+    SMALL_BODY_BYTES,
+)
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
@@ -27,6 +33,7 @@ from bunqueue_trio.transports.pages import INSTANT
 
 _log = structlog.get_logger()
 
+_PUSH = b'"PUSH'  # how the names of both commands begin
 _OUT_BYTES = 256 * 1024  # sent at once: enough to keep the socket busy, little enough to hold
 
 
@@ -87,9 +94,10 @@ class Session:
     async def wait_turn(self, message: bytes) -> None:
         """Wait with ``message`` until it is its turn; to be called before :meth:`receive`.
 
-        Small ones wait too: a peer may send any number of them without waiting for the replies.
+        Small ones wait too if they push (or look so): a peer may send any number of them without waiting for the
+        replies. Others must not: a heartbeat that comes too late costs a lease.
         """
-        if self._journal.takes_turns(len(message), small=0):
+        if self._journal.takes_turns(len(message), SMALL_BODY_BYTES if _PUSH not in message else 0):
             self._ring()
             await self._journal.wait_turn()
 

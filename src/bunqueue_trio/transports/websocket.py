@@ -46,6 +46,7 @@ class WebSocket:
         self._ended = False
         self._refuses = False
         """We said the end: what the peer still says is not carried out."""
+        self._listens = False
         self._heard_at = trio.current_time()
         self._pinged_at = self._heard_at
         self._progress_at = self._heard_at
@@ -80,6 +81,8 @@ class WebSocket:
 
     def tick(self, now: float) -> bool:
         """Ping a silent peer; return whether it still counts as alive. Called every few seconds."""
+        if not self._listens:
+            self._heard_at = now  # whatever it says, it is not heard: its turn, or room for replies, is waited for
         silent = now - max(self._heard_at, self._progress_at)
         if silent > PING_S * (PINGS_MISSED_MAX + 1) or now > self._write_deadline:
             return False
@@ -105,7 +108,9 @@ class WebSocket:
 
     async def _read(self, session: Session, nursery: trio.Nursery) -> None:
         while True:
+            self._listens = True
             data = await self._receive()
+            self._listens = False
             if not data:
                 self._protocol.receive_eof()
                 nursery.cancel_scope.cancel()
@@ -191,7 +196,7 @@ class WebSocket:
 
     async def _write(self, session: Session, scope: trio.CancelScope) -> None:
         while True:
-            if self._protocol.state is State.OPEN:
+            if self._protocol.state is State.OPEN and not self._unsent:  # that is still counted as held
                 for message in session.outgoing():
                     self._protocol.send_text(message)
             sent = await self._flush()
