@@ -135,8 +135,9 @@ async def flood_garbage(attack: Attack) -> None:
 
 
 async def flood_tls(attack: Attack) -> None:
-    """Clients of a TLS port begin with something else, or hang up in the handshake."""
-    await _flood(attack, b"\x16\x03\x01" + random_bytes(200), waits=True)
+    """Clients of a TLS port begin with what is no handshake, as fast as they can."""
+    # A whole record, which is refused at once: with a length by chance most wait for more, and it is no flood.
+    await _flood(attack, b"\x16\x03\x01\x00\xc8\xff" + random_bytes(199), waits=True)
 
 
 # --- clients that do not read --------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import ssl
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -458,6 +459,31 @@ async def test_a_connection_leaves_next_to_nothing_for_the_garbage_collector(
         for _ in range(20):
             await connect()
         assert gc.collect() <= 20 * objects
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("express", [True, False], ids=["express", "hypercorn"])
+@pytest.mark.parametrize("sent", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\xc8"], ids=["no-tls", "half-a-hello"])
+async def test_a_failed_handshake_does_not_wait_for_the_garbage_collector(
+    world: World, sent: bytes, express: bool
+) -> None:
+    """It would keep OpenSSL's buffers, tens of KiB that the collector does not count."""
+    world.http._express = express
+    client, theirs = trio.testing.memory_stream_pair()
+    theirs.socket = Sockless()  # type: ignore[attr-defined]
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    encrypted = trio.SSLStream(theirs, context, server_side=True, https_compatible=True)
+    ended = weakref.ref(encrypted)
+    world.nursery.start_soon(world.http._serve, encrypted)
+    del encrypted
+    gc.disable()
+    try:
+        await client.send_all(sent)
+        await trio.testing.wait_all_tasks_blocked()
+        await trio.aclose_forcefully(client)
+        await trio.testing.wait_all_tasks_blocked()
+        assert ended() is None
     finally:
         gc.enable()
 

@@ -130,6 +130,7 @@ class Http:
             patience_s = 1 if isinstance(stream, trio.SocketStream) else 0
             await self._refuse(stream, errors.TOO_MANY_CONNECTIONS, patience_s, ROOM_CONNECTIONS)
             await trio.aclose_forcefully(stream)
+            _untie(stream)
             return
         express = None
         if self._express:
@@ -147,6 +148,7 @@ class Http:
         finally:
             del self._connections[connection]
             await trio.aclose_forcefully(stream)
+            _untie(stream)
 
     async def _serve_registered(self, connection: _Connection) -> None:
         unread = b""
@@ -248,6 +250,12 @@ class Http:
         connection.scope.cancel()
         # Hypercorn shields its writes: only a closed socket ends one that the client does not read.
         await trio.aclose_forcefully(connection.stream)
+
+
+def _untie(stream: trio.abc.Stream) -> None:
+    """Let go of a closed stream: one with TLS refers to itself, and OpenSSL's buffers would wait for the collector."""
+    if isinstance(stream, trio.SSLStream):
+        vars(stream).pop("_handshook", None)
 
 
 async def _read_slow_lane() -> None:
