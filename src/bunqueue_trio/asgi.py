@@ -42,7 +42,10 @@ class App:
         elif self._app is None:
             raise RuntimeError("the server needs the ASGI lifespan, which its host does not run")
         else:
-            await self._app(scope, receive, send)
+            try:
+                await self._app(scope, receive, send)
+            except* trio.BusyResourceError:
+                pass  # Hypercorn says the end of a broken request, while the answer to its beginning goes out
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()  # lifespan.startup

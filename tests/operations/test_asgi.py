@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import trio
 
 from bunqueue_trio.asgi import App
 from tests.operations.processes import bunqueue, serving
@@ -56,6 +57,36 @@ async def test_a_host_without_lifespan_is_told_so():
 
     with pytest.raises(RuntimeError, match="lifespan"):
         await App()({"type": "http"}, nothing, nothing)  # type: ignore[arg-type]
+
+
+async def test_an_answer_that_hypercorn_has_no_way_for_is_no_fault(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, nursery: trio.Nursery
+):
+    """It ends the connection of a broken request at once, and the answer meets that."""
+    monkeypatch.setitem(os.environ, "DATA_PATH", str(tmp_path / "q.db"))
+    app = App()
+    lifespan, life = trio.open_memory_channel[dict[str, object]](1)
+    started = trio.Event()
+
+    async def starting(_: object) -> None:
+        started.set()
+
+    nursery.start_soon(app, {"type": "lifespan"}, life.receive, starting)
+    await lifespan.send({"type": "lifespan.startup"})
+    await started.wait()
+    scope = {"type": "http", "http_version": "1.1", "method": "GET", "scheme": "http", "path": "/ping"}
+    scope |= {"raw_path": b"/ping", "query_string": b"", "headers": [(b"host", b"x")]}
+    tried = []
+    requests, request = trio.open_memory_channel[dict[str, object]](1)
+    await requests.send({"type": "http.request", "body": b"", "more_body": False})
+
+    async def send(message: dict[str, object]) -> None:
+        tried.append(message["type"])
+        raise trio.BusyResourceError("another task is currently sending data on this SocketStream")
+
+    await app(scope, request.receive, send)  # type: ignore[arg-type]
+    assert tried == ["http.response.start"]
+    await lifespan.send({"type": "lifespan.shutdown"})
 
 
 async def test_bad_settings_fail_the_startup_with_the_reason(monkeypatch: pytest.MonkeyPatch):
