@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import structlog
 import trio
+from hypercorn.trio.tcp_server import TCPServer
 
 from bunqueue_trio.config import load
 from bunqueue_trio.errors import StartupError
@@ -21,12 +22,29 @@ from bunqueue_trio.server import NO_TOKENS, facts
 from bunqueue_trio.storage.sqlite import SqliteStore
 from bunqueue_trio.transports.gateway import Gateway
 from bunqueue_trio.transports.quart_app import make_app
+from bunqueue_trio.transports.slow_lane import is_clients_doing
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 _log = structlog.get_logger()
+_run_connection = TCPServer.run
+
+
+async def _run_alone(connection: TCPServer) -> None:
+    """Run one of Hypercorn's connections so that its failure is its own.
+
+    Hypercorn would end the whole server: a WebSocket frame in the same packet as the handshake is enough.
+    """
+    try:
+        await _run_connection(connection)
+    except Exception as error:
+        if not is_clients_doing(error):
+            _log.exception("connection failed")
+
+
+TCPServer.run = _run_alone  # type: ignore[assignment, method-assign]  # it has no setting for it
 
 
 class App:

@@ -9,6 +9,8 @@ import trio
 
 from bunqueue_trio.asgi import App
 from tests.operations.processes import bunqueue, serving
+from tests.stream.ws import HANDSHAKE, TEXT, frame
+from tests.wire.raw import connected
 
 pytestmark = pytest.mark.slow
 
@@ -39,6 +41,20 @@ def test_hypercorn_serves_the_same_queue_and_a_stop_keeps_it(tmp_path: Path, sig
     ):
         assert [client.get(f"/jobs/{job}").json()["job"]["data"] for job in ids] == list(range(20))
         client.post(f"/jobs/{ids[0]}/ack", json={"token": pulled["token"]}).raise_for_status()
+
+
+def test_a_client_that_breaks_its_connection_breaks_no_other(tmp_path: Path):
+    early = HANDSHAKE.format(path="/ws").encode() + frame(TEXT, b'{"cmd":"Ping"}')  # it had to wait for the answer
+    with (
+        serving(tmp_path, module="hypercorn", command=HYPERCORN) as running,
+        running.client() as client,
+        connected(("127.0.0.1", running.port)) as hostile,
+    ):
+        hostile.sendall(early)
+        while hostile.recv(4096):
+            pass
+        assert client.get("/ping").status_code == 200
+        assert "Traceback" not in running.log
 
 
 def test_a_store_that_cannot_be_opened_stops_hypercorn_with_the_reason(tmp_path: Path):

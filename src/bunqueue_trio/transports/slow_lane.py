@@ -175,10 +175,7 @@ class SlowLane:
         try:
             await connection.run()
         except Exception as error:
-            # Hypercorn answers some broken requests when h11 takes the connection for broken already: the
-            # client's doing, like a hang-up.
-            clients = trio.BrokenResourceError | trio.ClosedResourceError | h11.LocalProtocolError
-            if not all(isinstance(leaf, clients) for leaf in errors.leaves(error)):
+            if not is_clients_doing(error):
                 raise
         finally:
             stream.hold(0)
@@ -187,6 +184,15 @@ class SlowLane:
     async def stop(self) -> None:
         """End keep-alive: each connection is closed after its present request."""
         await self._context.terminated.set()
+
+
+def is_clients_doing(error: Exception) -> bool:
+    """Return whether all that went wrong in Hypercorn is that a client hung up, or sent what it must not.
+
+    Hypercorn answers some broken requests when h11 takes the connection for broken already.
+    """
+    clients = trio.BrokenResourceError | trio.ClosedResourceError | h11.LocalProtocolError
+    return all(isinstance(leaf, clients) for leaf in errors.leaves(error))
 
 
 def _count_unfinished(connection: TCPServer) -> int:
