@@ -89,7 +89,8 @@ def _install(requirements: Path, wanted: dict[str, str], installed: dict[str, st
         if VENV.exists():
             shutil.rmtree(VENV)
         _run([sys.executable, "-m", "venv", str(VENV)])
-        _pip("--require-hashes", "-r", str(requirements))
+        # All that is needed is listed: a pip before 23.3 would look for `coverage[toml]` beside the `coverage` that is pinned.
+        _pip("--no-deps", "--require-hashes", "-r", str(requirements))
     else:
         _say("pyproject.toml has changed; installing the project again")
     _pip("--no-deps", "--no-build-isolation", "--editable", str(ROOT))
