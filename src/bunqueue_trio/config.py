@@ -39,7 +39,6 @@ GATHER_BYTES_MIN = MIB  # and bytes of requests
 PENDING_S = 0.1  # all new work is refused when the disk needs so long for what gathers already
 PENDING_UNKNOWN = 0.1  # the part that may wait while nothing is known
 PENDING_JOBS_MIN = 2000  # and not below so many jobs
-PENDING_BYTES_MIN = 4 * MIB  # and so many bytes
 TURN_S = 2  # how long a large request waits in line for a batch before it is refused
 COMMITS_IN_A_ROW_MAX = 32  # by one task without letting others run: about 1 ms
 COMMIT_RETRY_MIN_MS = 50  # a full disk rarely heals sooner; the first retry is nearly free

@@ -58,8 +58,8 @@ def test_the_same_holds_for_bytes():
     pressure.learn(2, 10 * MIB, 0.1)
     assert pressure.fills(0, 2 * MIB + 1)
     assert not pressure.fills(0, 2 * MIB - 1024)
-    assert pressure.refuses(0, 10 * MIB + 1)
-    assert not pressure.refuses(0, 10 * MIB - 1024)
+    assert pressure.refuses(0, 64 * MIB)
+    assert not pressure.refuses(0, 64 * MIB - 1)  # one large request refuses no small one
 
 
 def test_a_disk_is_judged_by_the_best_of_its_last_large_commits():
