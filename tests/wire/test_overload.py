@@ -40,6 +40,7 @@ def descriptors(server: Server) -> int:
     return len(list(Path(f"/proc/{server._running().pid}/fd").iterdir()))
 
 
+@pytest.mark.slow
 def test_large_bodies_of_all_clients_together_are_bounded(small: Server, queue: str) -> None:
     unfinished = raw.request_bytes("POST", f"/queues/{queue}/jobs", LARGE)[:-1]
     with ExitStack() as held, Client(small.url) as client:
@@ -80,6 +81,7 @@ def test_a_job_whose_answer_does_not_fit_stays_in_its_queue(small: Server, queue
     until(lambda: raw.request(small.address, "GET", f"/queues/{queue}/jobs").status_code == 200)
 
 
+@pytest.mark.slow
 def test_websocket_messages_that_never_end_are_bounded(small: Server) -> None:
     unfinished = struct.pack("!BBQ", 0x81, 0x80 | 127, 500 * KIB) + b"\0\0\0\0" + b"a" * 450 * KIB
     with ExitStack() as held:
@@ -113,6 +115,7 @@ def test_websocket_messages_that_never_end_are_bounded(small: Server) -> None:
     until(is_taken)  # those that left made room
 
 
+@pytest.mark.slow
 def test_pongs_for_a_client_that_reads_none_are_bounded(small: Server) -> None:
     """It is not read any more: what it sends fills the kernel's buffers, and no more."""
     pings = (b"\x89\xfd" + b"\0\0\0\0" + b"p" * 125) * 1000
@@ -134,6 +137,7 @@ def test_a_websocket_is_offered_no_compression(small: Server) -> None:
         assert b"permessage-deflate" not in answer
 
 
+@pytest.mark.slow
 def test_the_body_that_is_sent_to_a_waiting_poll_is_not_kept(tmp_path: Path, queue: str) -> None:
     """In the slow lane, where chunks come; a body of 9 MiB is below the limit, and would be kept for who reads it."""
     poll = f"GET /queues/{queue}/jobs?timeout=3000 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
@@ -173,6 +177,7 @@ def test_what_is_no_request_is_refused_in_the_documented_words(small: Server) ->
             assert answer.headers["Connection"] == "close"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
 def test_a_client_that_has_left_holds_no_descriptor(small: Server, reset: bool) -> None:
     before = descriptors(small)
@@ -186,6 +191,7 @@ def test_a_client_that_has_left_holds_no_descriptor(small: Server, reset: bool) 
     until(lambda: descriptors(small) <= before + 2)
 
 
+@pytest.mark.slow
 def test_idle_connections_make_room_for_new_ones(tmp_path: Path) -> None:
     """The process may have 100 descriptors, so that 36 connections fit: it never meets that limit itself."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
