@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import trio
 
-from bunqueue_trio.errors import OVERLOADED
+from bunqueue_trio.errors import OVERLOADED, RATE_LIMITED
 from tests.sim.disk import Platter
 from tests.sim.ledger import Delivery, Ledger
 from tests.sim.peer import Answer, EventReader, HttpPeer, Lost, Peer, Refused, WsPeer
@@ -127,7 +127,7 @@ class Actor:
                 raise
             self.say(f"{cmd} {about} → {json.dumps(answer, separators=(',', ':'))[:160]}")
             self.stage.ledger.heard(cmd, answer)
-            if self.calm and str(answer.get("error")).startswith(OVERLOADED.message[:20]):
+            if self.calm and str(answer.get("error")).startswith((OVERLOADED.message[:20], RATE_LIMITED.message[:20])):
                 await trio.sleep(1)  # as any client would; else a job that it holds would not end
                 return await self.ask(peer, cmd, **fields)
             return answer
