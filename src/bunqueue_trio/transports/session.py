@@ -97,7 +97,8 @@ class Session:
         Small ones wait too if they push (or look so): a peer may send any number of them without waiting for the
         replies. Others must not: a heartbeat that comes too late costs a lease.
         """
-        if self._journal.takes_turns(len(message), SMALL_BODY_BYTES if _PUSH not in message else 0):
+        size = len(message)
+        if self._journal.takes_turns(size, small=0) and (size > SMALL_BODY_BYTES or _PUSH in message):
             self._ring()
             await self._journal.wait_turn()
 
