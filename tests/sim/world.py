@@ -307,6 +307,7 @@ class World(trio.abc.Instrument):
         Fails the run when they do not.
         """
         with trio.move_on_after(CALM_S_MAX) as patience:
+            await trio.sleep(5)  # a push that its producer takes for lost may still be on its way
             while not self._is_done():  # noqa: ASYNC110 - it takes several tables to know
                 await trio.sleep(5)
         if patience.cancelled_caught:
