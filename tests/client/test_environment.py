@@ -3,7 +3,8 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,7 @@ worker = Worker("script", grace=20)
 
 @worker.handler
 async def handle(job):
-    await trio.sleep(1)
+    await trio.sleep(SECONDS)
     return "drained"
 
 trio.run(worker.run_until_signal)
@@ -80,37 +81,13 @@ print("after")
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-async def test_plain_script_drains_on_a_signal(guarded: Server, tmp_path: Path, number: signal.Signals):
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    address = f"ws://127.0.0.1:{guarded.port}"
-    env = environment({"BUNQUEUE_URL": address, "BUNQUEUE_TOKEN": "secret", "PYTHONUNBUFFERED": "1"})
-    process = subprocess.Popen([sys.executable, str(script)], env=env, stdout=subprocess.PIPE, text=True)  # noqa: ASYNC220 - returns at once
-    try:
-        async with Client(address, token="secret") as client:
-            job_id = await client.push("script")
-            with trio.fail_after(30):
-                async with client.events("pulled") as events:
-                    if await client.state(job_id) != "active":
-                        await anext(events)
-            await trio.sleep(0.2)  # the server has given it away; now the worker has it
-            process.send_signal(number)
-            assert await client.wait(job_id, 20) == "drained"
-        output, _ = await trio.to_thread.run_sync(lambda: process.communicate(timeout=20))
-    finally:
-        process.kill()
-    assert process.returncode == 0
-    assert output.rstrip().endswith("after")
-    places = [output.index(f"worker {what}") for what in ("started", "connected", "stops", "stopped")]
-    assert places == sorted(places)
-
-
-@pytest.mark.slow
-async def test_second_signal_ends_the_grace(guarded: Server, tmp_path: Path):
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT.replace("sleep(1)", "sleep(60)"))
+@asynccontextmanager
+async def at_work(
+    guarded: Server, folder: Path, seconds: int
+) -> AsyncIterator[tuple[Client, str, "subprocess.Popen[str]"]]:
+    """A client, the id of a job whose handler takes so long, and the process that has begun with it."""
+    script = folder / "script.py"
+    script.write_text(SCRIPT.replace("SECONDS", str(seconds)))
     address = f"ws://127.0.0.1:{guarded.port}"
     env = environment({"BUNQUEUE_URL": address, "BUNQUEUE_TOKEN": "secret", "PYTHONUNBUFFERED": "1"})
     process = subprocess.Popen([sys.executable, str(script)], env=env, stdout=subprocess.PIPE, text=True)  # noqa: ASYNC220 - returns at once
@@ -120,13 +97,35 @@ async def test_second_signal_ends_the_grace(guarded: Server, tmp_path: Path):
             with trio.fail_after(30):
                 while await client.state(job_id) != "active":  # noqa: ASYNC110 - of a process
                     await trio.sleep(0.05)
-                await trio.sleep(0.2)  # the server has given it away; now the worker has it
-                process.send_signal(signal.SIGTERM)
-                await trio.sleep(0.5)
-                process.send_signal(signal.SIGTERM)
-                output, _ = await trio.to_thread.run_sync(lambda: process.communicate(timeout=15))
-                assert await client.state(job_id) == "waiting"
+            await trio.sleep(0.2)  # the server has given it away; now the worker has it
+            yield client, job_id, process
     finally:
         process.kill()
+
+
+async def output_of(process: "subprocess.Popen[str]") -> str:
+    output, _ = await trio.to_thread.run_sync(lambda: process.communicate(timeout=20))
     assert process.returncode == 0
     assert output.rstrip().endswith("after")
+    return output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+async def test_plain_script_drains_on_a_signal(guarded: Server, tmp_path: Path, number: signal.Signals):
+    async with at_work(guarded, tmp_path, 1) as (client, job_id, process):
+        process.send_signal(number)
+        assert await client.wait(job_id, 20) == "drained"
+        output = await output_of(process)
+    places = [output.index(f"worker {what}") for what in ("started", "connected", "stops", "stopped")]
+    assert places == sorted(places)
+
+
+@pytest.mark.slow
+async def test_second_signal_ends_the_grace(guarded: Server, tmp_path: Path):
+    async with at_work(guarded, tmp_path, 60) as (client, job_id, process):
+        process.send_signal(signal.SIGTERM)
+        await trio.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        await output_of(process)
+        assert await client.state(job_id) == "waiting"
