@@ -82,6 +82,7 @@ KEEP_ALIVE_S = 75  # idle keep-alive; longer than the 60 s after which common pr
 HEADER_TIMEOUT_S = 30  # a request's headers must be in by then (slow loris)
 BODY_TIMEOUT_S = 60  # and its body
 WRITE_TIMEOUT_S = 60  # a client that takes none of its answer for so long is gone
+FINAL_SEND_S = 0.5  # how long the end of an answer may still take when its request has been cancelled
 RECEIVE_BYTES = 64 * 1024  # read and written at once: what a socket buffer holds
 PING_S = 20  # a WebSocket that says nothing is pinged so often
 PINGS_MISSED_MAX = 2  # and may leave so many unanswered before it is gone

@@ -2,7 +2,7 @@
 
 A connection starts here. Requests in plain form (a Host, a body with Content-Length or none) are parsed
 by httptools and answered through the same :class:`Gateway` as everywhere else. Whatever is not plain
-(chunked bodies, Expect, HTTP/1.0 and 2, oversized or broken heads, event streams) is handed, with the
+(chunked bodies, HTTP/1.0, oversized or broken heads, event streams) is handed, with the
 bytes read so far, to Hypercorn, for the rest of that connection.
 """
 
@@ -38,6 +38,7 @@ from bunqueue_trio.transports.websocket import WebSocket
 from bunqueue_trio.transports.wire import Wire, make_buffer
 
 FOREVER = float("inf")
+_GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Handover(Exception):
@@ -87,6 +88,15 @@ class _Plain(NamedTuple):
     keep: bool
     """The client goes on with this connection."""
     is_head: bool
+    waits: bool
+    """The client sends its body when it is told to go on."""
+
+
+class _Upgrade(NamedTuple):
+    """A request for a WebSocket where there is one."""
+
+    call: Call
+    headers: dict[str, str]
 
 
 class ResponseHeads:
@@ -106,7 +116,7 @@ class ResponseHeads:
             if len(self._known) > 1000:  # origins are echoed: a client could invent many
                 self._known.clear()
             lines = "".join(f"{name.lower()}: {value}\r\n" for name, value in response.headers)
-            start = f"HTTP/1.1 {response.status} \r\n"
+            start = f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}\r\n"
             self._known[key] = known = (start.encode("latin-1"), lines.encode("latin-1"))
         second = self._clock.now() // 1000
         if second != self._second:
@@ -138,17 +148,17 @@ class Lane:
         assert isinstance(response.body, bytes)
         return self.heads.render(response, len(response.body), keep=False) + response.body
 
-    def parse(self, unread: bytes, end: int) -> _Plain | _Head:
-        """Return the request whose head is ``unread[:end]``; only its head, if it asks for another protocol.
+    def parse(self, unread: bytes, end: int) -> _Plain | _Upgrade:
+        """Return the request whose head is ``unread[:end]``.
 
         Raises:
             Handover: it is not in plain form.
         """
         head_bytes = unread[:end]
-        plain: _Plain | _Head | None = self._known.get(head_bytes)
+        plain: _Plain | _Upgrade | None = self._known.get(head_bytes)
         if plain is None:
             plain = self._parse(head_bytes, unread)
-            if isinstance(plain, _Head):
+            if isinstance(plain, _Upgrade):
                 return plain
             match = plain.call.match
             # Ids make heads that do not come again; what leads nowhere may have been made up.
@@ -158,22 +168,28 @@ class Lane:
                 self._known[head_bytes] = plain
         return plain
 
-    def _parse(self, head_bytes: bytes, unread: bytes) -> _Plain | _Head:
+    def _parse(self, head_bytes: bytes, unread: bytes) -> _Plain | _Upgrade:
         head = _Head()
         parser = httptools.HttpRequestParser(head)
         try:
             parser.feed_data(head_bytes)
         except httptools.HttpParserUpgrade:
-            return head
+            pass  # the parser stops here; what it has read is whole
         except httptools.HttpParserError:
             raise Handover(unread) from None
         headers = head.headers
-        # An event stream is handed over before it is counted against the rate limit.
-        if not _is_plain(headers, parser.get_http_version()) or head.target.startswith("/events"):
+        if not _is_plain(headers, parser.get_http_version()):
             raise Handover(unread)
         method = parser.get_method().decode("latin-1")
         call = self.gateway.resolve(method, head.target, headers)
-        return _Plain(call, int(headers.get("content-length", "0")), _wants_more(headers), method == "HEAD")
+        if call.target == "events":  # it is not counted against the rate limit yet
+            raise Handover(unread)
+        length = int(headers.get("content-length", "0"))
+        # Any other protocol, and a WebSocket elsewhere, is not wanted: the request itself is served (RFC 9110, 7.8).
+        if call.target == "websocket" and parser.should_upgrade() and headers["upgrade"].lower() == "websocket":
+            return _Upgrade(call, headers)
+        waits = headers.get("expect", "").lower() == "100-continue"
+        return _Plain(call, length, _wants_more(headers), method == "HEAD", waits)
 
 
 class ExpressConnection:
@@ -217,9 +233,9 @@ class ExpressConnection:
         if not end:
             return False
         request = self._lane.parse(self._unread, end)
-        if isinstance(request, _Head):
+        if isinstance(request, _Upgrade):
             return await self._upgrade(request, end)
-        call, length, keep, is_head = request
+        call, length, keep, is_head, waits = request
         self._unread = self._unread[end:]
         body: bytes | None = None
 
@@ -228,14 +244,16 @@ class ExpressConnection:
             if length > limit:
                 raise errors.BODY_TOO_LARGE.refuse()
             if body is None:
+                if waits:
+                    await self._wire.send(_GO_ON)
                 body = await self._read_body(length)
             return body
 
         too_large = length > self._server.settings.body_max_bytes  # nobody will read it to its end
-        if length <= len(self._unread) and not too_large:
-            body = self._take(length)
+        body = None if too_large or waits else self._take_whole(length)
         response = await self._lane.gateway.respond(call, read_body if body is None else body, self._wait)
-        self.lingers = self.lingers or too_large
+        # Who was not told to send a body may send it, or the next request: nobody can tell.
+        self.lingers = self.lingers or too_large or (waits and body is None)
         keep = keep and not self.lingers and not self._server.stop.is_set()
         await self._send(response, is_head=is_head, keep=keep)
         if self._watching is not None:
@@ -315,6 +333,9 @@ class ExpressConnection:
         self._server.buffers.take(-self._held)
         self._held = 0
 
+    def _take_whole(self, length: int) -> bytes | None:
+        return self._take(length) if length <= len(self._unread) else None
+
     def _take(self, length: int) -> bytes:
         body, self._unread = self._unread[:length], self._unread[length:]
         return body
@@ -369,21 +390,22 @@ class ExpressConnection:
             if not sent and response.delivery is not None:
                 self._server.core.give_back(response.delivery)
 
-    async def _upgrade(self, head: _Head, end: int) -> bool:
+    async def _upgrade(self, request: _Upgrade, end: int) -> bool:
         gateway = self._lane.gateway
-        if head.headers.get("upgrade", "").lower() != "websocket":
-            raise Handover(self._unread)
-        try:
-            queue = gateway.admit_websocket(head.target, head.headers)
-        except Refused as refused:
-            await self._send(gateway.error(refused, head.headers), is_head=False, keep=False)
-            return False
         head_bytes = self._take(end)
-        websocket = WebSocket(self._server, head_bytes, self._receive, self._wire)
-        if await websocket.accept():
-            with Session(self._server, gateway, queue, vouched=True) as session:
-                self.websocket = websocket
-                await websocket.run(session)
+        try:
+            queue = gateway.admit_websocket(request.call)
+            if request.headers.get("content-length", "0").strip("0"):
+                raise errors.HANDSHAKE_WITH_BODY.refuse()
+            websocket = WebSocket(self._server, head_bytes, self._receive, self._wire)
+        except Refused as refused:
+            self.lingers = True
+            await self._send(gateway.error(refused, request.headers), is_head=False, keep=False)
+            return False
+        await websocket.accept()
+        with Session(self._server, gateway, queue, vouched=True) as session:
+            self.websocket = websocket
+            await websocket.run(session)
         return False
 
     async def _receive(self) -> bytes:
@@ -402,7 +424,7 @@ def _is_plain(headers: dict[str, str], version: str) -> bool:
         version == "1.1"
         and "," not in headers.get("host", ",")  # none, or more than one
         and "transfer-encoding" not in headers
-        and "expect" not in headers
+        and headers.get("expect", "100-continue").lower() == "100-continue"
         and length.isdigit()
         and len(length) <= 20  # more digits than any length has
     )

@@ -5,6 +5,7 @@ body. Both ways in (Quart behind Hypercorn, and the express lane) call :meth:`Ga
 """
 
 import hmac
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -50,6 +51,11 @@ class Call(NamedTuple):
     origin: str | None
     last_event_id: str | None
 
+    @property
+    def target(self) -> object:
+        """The command or the name of the page that it leads to; None when it leads nowhere."""
+        return None if self.route is None else self.route.target
+
 
 class Response(NamedTuple):
     """A response; Content-Length and Date are the carrier's.
@@ -82,8 +88,8 @@ class Gateway:
 
         It refuses nothing: that is for :meth:`respond`, each time anew.
         """
-        path, _, query = _origin_form(target).partition("?")
-        match = _match_or_refusal(self._router, path)
+        path, _, query = target.partition("?")
+        match = self._match(path)
         route, is_open, needs_token = None, False, True
         if isinstance(match, Match):
             route = match.methods.get(method) or (_head_route(match) if method == "HEAD" else None)
@@ -177,18 +183,25 @@ class Gateway:
         headers = self._headers("text/event-stream", call.origin)
         return Response(200, (*headers, *_STREAM), EventStream(self._server, queue, after))
 
-    def admit_websocket(self, target: str, headers: Mapping[str, str]) -> str | None:
-        """Check a WebSocket handshake; return the queue whose events it is for, None for all.
+    def _match(self, path: str) -> Match | Refused | None:
+        """Return where ``path`` leads. It has one reading, whoever asks: nobody else looks at a path.
+
+        A refusal is returned, not raised: rate limit and authentication come first.
+        """
+        try:
+            return self._router.match(_origin_form(path))
+        except Refused as refused:
+            return refused
+
+    def admit_websocket(self, call: Call) -> str | None:
+        """Check a handshake for a WebSocket's route; return the queue whose events it is for, None for all.
 
         Raises:
-            Refused: as for any other request; 404 when the path is not a WebSocket's.
+            Refused: as for any other request.
         """
-        self._admit(client_key(headers), may_enter=self.is_authorized(headers.get("authorization", "")))
-        match = self._router.match(target.partition("?")[0])
-        route = match.methods.get("GET") if match is not None else None
-        if match is None or route is None or route.target != "websocket":
-            raise errors.NOT_FOUND.refuse()
-        queue = match.values.get("queue")
+        self._admit(call.client, may_enter=call.may_enter)
+        assert isinstance(call.match, Match)
+        queue = call.match.values.get("queue")
         if queue is not None:
             self._core.check_queue(queue)
         return queue
@@ -286,20 +299,21 @@ _PREFLIGHT = (
 )
 
 
-def _origin_form(target: str) -> str:
-    """Return the target without scheme and host, which a client may send as if we were a proxy."""
-    if target.startswith("/"):
-        return target
-    _, _, rest = target.partition("://")
-    return rest[rest.find("/") :] if "/" in rest else "/"
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
 
 
-def _match_or_refusal(router: Router, path: str) -> Match | Refused | None:
-    """Match now, but let a broken path be refused only after rate limit and authentication."""
-    try:
-        return router.match(path)
-    except Refused as refused:
-        return refused
+def _origin_form(path: str) -> str:
+    """Return the path without scheme and host, which a client may send as if we were a proxy (RFC 9112, 3.2.2).
+
+    Raises:
+        Refused: it is no path at all.
+    """
+    if path.startswith("/") or path == "*":
+        return path
+    scheme_and_host = _SCHEME.match(path)
+    if scheme_and_host is None:
+        raise errors.MALFORMED_REQUEST.refuse()
+    return path[scheme_and_host.end() :] or "/"
 
 
 def _head_route(match: Match) -> Route | None:

@@ -14,10 +14,10 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
 
 from bunqueue_trio import errors
-from bunqueue_trio.config import BODY_TIMEOUT_S, LINGER_S, RECEIVE_BYTES
+from bunqueue_trio.config import BODY_TIMEOUT_S, FINAL_SEND_S, LINGER_S, RECEIVE_BYTES, WRITE_TIMEOUT_S
 from bunqueue_trio.runtime.limiter import Budget
 from bunqueue_trio.runtime.tree import Server
-from bunqueue_trio.transports.gateway import Gateway, Response
+from bunqueue_trio.transports.gateway import Call, Gateway, Response
 from bunqueue_trio.transports.session import Session
 from bunqueue_trio.transports.sse import EventStream
 
@@ -25,7 +25,8 @@ AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
 _GOING_AWAY = 1001
 _HELD = "bunqueue.held"  # in a scope: bytes of the budget that its request holds
-_HTTP_VERSIONS = frozenset({"1.0", "1.1", "2"})
+_HTTP_VERSIONS = frozenset({"1.0", "1.1", "2"})  # the last one under a host that speaks it
+_READ = "bunqueue.read"  # in a scope: somebody has begun to read the body
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 # Hypercorn has no setting for it, and unpacks a whole frame before it looks at its size: 64 KiB become 64 MiB.
@@ -46,15 +47,10 @@ def make_app(server: Server, gateway: Gateway) -> QuartTrio:
         """Answer every request before Quart looks for a route of its own."""
         # It has looked, in vain: the traceback of that would keep this request until a rare full collection.
         request.routing_exception = NotFound()
-        if request.http_version not in _HTTP_VERSIONS:  # h11 takes any number for one it knows
-            return _quart_response(gateway.error(errors.UNKNOWN_HTTP_VERSION.refuse(), {}), close=True)
-        if "content-length" in request.headers and "transfer-encoding" in request.headers:
-            # One of them is a lie, and what follows may be another's request (RFC 9112, 6.3).
-            return _quart_response(gateway.error(errors.AMBIGUOUS_LENGTH.refuse(), {}), close=True)
-        raw = request.scope["raw_path"].decode("latin-1")
-        query = request.scope["query_string"].decode("latin-1")
-        target = f"{raw}?{query}" if query else raw
-        call = gateway.resolve(request.method, target, _headers_of(request))
+        call = _call(gateway, request)
+        fault = _fault_of(call)
+        if fault is not None:
+            return _quart_response(gateway.error(fault.refuse(), _headers_of(request)), close=True)
         response = await gateway.respond(call, partial(_read_body, server.buffers))
         if (
             isinstance(response.body, bytes)
@@ -64,15 +60,19 @@ def make_app(server: Server, gateway: Gateway) -> QuartTrio:
             if response.delivery is not None:
                 server.core.give_back(response.delivery)
             response = gateway.error(errors.Refused(*errors.BUFFERS_FULL, retry_after=1), {})
-        return _quart_response(response, close=not await _skip_body(server.settings.body_max_bytes))
+        # Nobody told the client to send a body that was not read: it may come, or the next request.
+        waits = "expect" in request.headers and _READ not in request.scope
+        return _quart_response(response, close=waits or not await _skip_body(server.settings.body_max_bytes))
 
     @app.before_websocket
     async def talk() -> QuartResponse | None:
         """Carry a WebSocket to a session until either side ends it."""
         websocket.routing_exception = NotFound()  # see above
-        raw = websocket.scope["raw_path"].decode("latin-1")
         try:
-            queue = gateway.admit_websocket(raw, _headers_of(websocket))
+            call = _call(gateway, websocket)
+            if call.target != "websocket":
+                raise errors.NOT_FOUND.refuse()
+            queue = gateway.admit_websocket(call)
         except errors.Refused as refused:
             return _quart_response(gateway.error(refused, _headers_of(websocket)))
         try:
@@ -93,19 +93,27 @@ def make_app(server: Server, gateway: Gateway) -> QuartTrio:
 
 
 def _shielded(app: AsgiApp, buffers: Budget) -> AsgiApp:
-    """Return ``app`` with its last send out of reach of cancellation, and what a request holds given back.
+    """Wrap ``app`` so that the final send outlives a cancellation for a moment, and the bytes of a request are released.
 
     The body of a request that needs none is thrown away as it comes.
 
-    That send tells Quart-Trio that the request is over, which then cancels the task that is still in it:
-    Hypercorn would never get to closing the connection, or to its keep-alive timer.
+    The final send tells Quart-Trio that the request is over, which then cancels the task that is still in it:
+    Hypercorn would never get to closing the connection, or to its keep-alive timer. The shield has an end: under a
+    host that speaks HTTP/2 the client may never open its window.
     """
 
     async def shielded(scope: Any, receive: Any, send: Any) -> None:
+        scope["path"] = "/"  # Quart stumbles over some; only the raw path is read
+
         async def send_shielded(message: Any) -> None:
-            is_last = message["type"] == "http.response.body" and not message.get("more_body")
-            with trio.CancelScope(shield=is_last):
+            if message["type"] != "http.response.body" or message.get("more_body"):
                 await send(message)
+                return
+            async with trio.open_nursery() as nursery:
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + WRITE_TIMEOUT_S) as shield:
+                    nursery.start_soon(_limit_when_cancelled, shield)
+                    await send(message)
+                nursery.cancel_scope.cancel()
 
         async def receive_no_body() -> Any:
             message = await receive()
@@ -120,6 +128,35 @@ def _shielded(app: AsgiApp, buffers: Budget) -> AsgiApp:
             buffers.take(-scope.get(_HELD, 0))
 
     return shielded
+
+
+async def _limit_when_cancelled(shield: trio.CancelScope) -> None:
+    """Let ``shield`` end soon after the task around it is cancelled."""
+    try:
+        await trio.sleep_forever()
+    finally:
+        shield.deadline = min(shield.deadline, trio.current_time() + FINAL_SEND_S)
+
+
+def _call(gateway: Gateway, message: BaseRequestWebsocket) -> Call:
+    """Return what is asked for, by the bytes that came: Quart's own reading of them is not used."""
+    scope: Any = message.scope
+    raw, query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
+    return gateway.resolve(scope.get("method", "GET"), f"{raw}?{query}" if query else raw, _headers_of(message))
+
+
+def _fault_of(call: Call) -> errors.Fault | None:
+    """Return why the request cannot be read, and nothing that follows it on its connection."""
+    headers = request.headers
+    if request.http_version not in _HTTP_VERSIONS:  # h11 takes any number for one it knows
+        return errors.UNKNOWN_HTTP_VERSION
+    if "content-length" in headers and "transfer-encoding" in headers:
+        return (
+            errors.AMBIGUOUS_LENGTH
+        )  # one of them is a lie, and what follows may be another's request (RFC 9112, 6.3)
+    if call.target == "websocket" and headers.get("upgrade", "").lower() == "websocket":
+        return errors.HANDSHAKE_WITH_BODY  # without one it would not be a request
+    return None
 
 
 def _headers_of(message: BaseRequestWebsocket) -> dict[str, str]:
@@ -156,6 +193,8 @@ def _hold(buffers: Budget, count: int) -> bool:
 async def _read_body(buffers: Budget, limit: int) -> bytes:
     if (request.content_length or 0) > limit:
         raise errors.BODY_TOO_LARGE.refuse()
+    scope: Any = request.scope  # an application may add to it
+    scope[_READ] = True
     chunks, size, held = [], 0, 0
     with trio.move_on_after(BODY_TIMEOUT_S) as patience:
         try:

@@ -6,7 +6,7 @@ It is read when the server has begun to serve: a start must not import it.
 import logging
 import re
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -32,10 +32,13 @@ from bunqueue_trio.config import (
 from bunqueue_trio.runtime.limiter import Budget
 from bunqueue_trio.runtime.tree import Server
 from bunqueue_trio.transports.gateway import Gateway
+from bunqueue_trio.transports.http1 import Http1Connection
 from bunqueue_trio.transports.quart_app import make_app
 from bunqueue_trio.transports.wire import Wire, make_buffer
 
-_REFUSAL = re.compile(rb"HTTP/1\.1 (4\d\d|501) \r\ncontent-length: 0\r\nconnection: close\r\n")
+_REFUSAL = re.compile(
+    rb"HTTP/1\.1 (4\d\d|501) [A-Za-z -]*\r\ncontent-length: 0\r\nconnection: close\r\n", re.IGNORECASE
+)
 """How Hypercorn's own refusals begin; those of the application have a body."""
 _FAULTS = {431: errors.HEADERS_TOO_LARGE, 501: errors.UNKNOWN_TRANSFER_CODING}
 
@@ -138,6 +141,8 @@ class SlowLane:
 
     def __init__(self, server: Server, gateway: Gateway, refuse: Refuse) -> None:
         self._refuse = refuse
+        self._gateway = gateway
+        self._body_max = server.settings.body_max_bytes
         self._buffer = make_buffer()
         self._buffers = server.buffers
         self._config = _hypercorn_config(server.settings)
@@ -164,12 +169,13 @@ class SlowLane:
 
     async def serve(self, stream: HandedStream, run: Callable[..., Awaitable[None]]) -> None:
         """Serve ``stream`` to its end; each request is run by calling ``run`` with the application and its arguments."""
-        connection = TCPServer(
+        connection = Http1Connection(
             cast("AppWrapper", partial(run, self._app)),
             self._config,
             self._context,
             ConnectionState({}),
-            stream,  # type: ignore[arg-type]  # it has what a TCPServer uses
+            stream,
+            judge=self._judge,
         )
         stream.count_unfinished = partial(_count_unfinished, connection)
         try:
@@ -180,6 +186,14 @@ class SlowLane:
         finally:
             stream.hold(0)
             _forget(connection)
+
+    def _judge(self, method: str, target: str, headers: Mapping[str, str]) -> tuple[bool, bool]:
+        call = self._gateway.resolve(method, target, headers)
+        has_body = bool(headers.get("content-length", "0").strip("0")) or "transfer-encoding" in headers
+        wants_websocket = call.target == "websocket" and not has_body  # it is refused as a request then
+        length = headers.get("content-length", "0")
+        reads_body = call.route is not None and (call.is_open or call.may_enter)
+        return wants_websocket, reads_body and (not length.isdigit() or int(length[:20]) <= self._body_max)
 
     async def stop(self) -> None:
         """End keep-alive: each connection is closed after its present request."""
@@ -197,8 +211,8 @@ def is_clients_doing(error: Exception) -> bool:
 
 def _count_unfinished(connection: TCPServer) -> int:
     protocol: Any = connection.protocol.protocol
-    streams = protocol.streams.values() if hasattr(protocol, "streams") else (protocol.stream,)  # HTTP/2, 1.1
-    return sum(stream.buffer.length for stream in streams if isinstance(stream, WSStream))
+    stream = protocol.stream
+    return stream.buffer.length if isinstance(stream, WSStream) else 0
 
 
 def _forget(connection: TCPServer) -> None:

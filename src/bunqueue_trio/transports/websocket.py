@@ -6,6 +6,7 @@ peer that answers none of three is gone, and its jobs go back.
 """
 
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 
 import trio
 from websockets.frames import CloseCode, Frame, Opcode
@@ -13,6 +14,7 @@ from websockets.http11 import Request as Handshake
 from websockets.protocol import SEND_EOF, State
 from websockets.server import ServerProtocol
 
+from bunqueue_trio import errors
 from bunqueue_trio.config import (
     CLOSE_S,
     FEED_BYTES,
@@ -33,14 +35,18 @@ Receive = Callable[[], Awaitable[bytes]]
 
 
 class WebSocket:
-    """One upgraded connection, which writes to ``wire``; ``receive`` returns b"" at the end of the stream."""
+    """One upgraded connection, which writes to ``wire``; ``receive`` returns b"" at the end of the stream.
+
+    Raises:
+        Refused: ``head`` is not the whole head of a legal handshake.
+    """
 
     def __init__(self, server: Server, head: bytes, receive: Receive, wire: Wire) -> None:
         self._server = server
         self._receive = receive
         self._wire = wire
         self._protocol = ServerProtocol(max_size=server.settings.body_max_bytes)
-        self._protocol.receive_data(head)
+        self._shake_hands(head)
         self._fragments: bytearray | None = None
         self._text = False
         self._ended = False
@@ -59,13 +65,21 @@ class WebSocket:
         self._held = 0
         """Bytes of the server's budget for a message that has not come to its end."""
 
-    async def accept(self) -> bool:
-        """Answer the handshake; return whether the connection is a WebSocket now."""
-        for event in self._protocol.events_received():
+    def _shake_hands(self, head: bytes) -> None:
+        protocol = self._protocol
+        protocol.receive_data(head)
+        for event in protocol.events_received():
             if isinstance(event, Handshake):
-                self._protocol.send_response(self._protocol.accept(event))
+                response = protocol.accept(event)
+                if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+                    protocol.send_response(response)
+                    return
+                raise errors.Refused(response.status_code, errors.BAD_HANDSHAKE.message.format(protocol.handshake_exc))
+        raise errors.BAD_HANDSHAKE.refuse(protocol.handshake_exc)
+
+    async def accept(self) -> None:
+        """Answer the handshake: the connection is a WebSocket then."""
         await self._flush()
-        return self._protocol.state is State.OPEN
 
     async def run(self, session: Session) -> None:
         """Talk until either side ends it; the session must be entered."""
