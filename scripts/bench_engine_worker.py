@@ -9,6 +9,7 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import uuid_utils
@@ -17,7 +18,7 @@ from msgspec import Raw
 from bench_http import payload
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.handlers import apply
-from bunqueue_trio.engine.job import Job
+from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 
@@ -31,6 +32,10 @@ class Empty:
     def find(self, job_id: str) -> Job | None:
         """Find nothing."""
         return None
+
+    def outcomes(self, _: Sequence[str]) -> dict[str, State]:
+        """Know nothing."""
+        return {}
 
 
 class Bench:

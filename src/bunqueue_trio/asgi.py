@@ -77,7 +77,7 @@ class App:
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(serve, server, (_host,))
-                self._app = make_app(server, Gateway(server))
+                self._app = make_app(server, Gateway(server), hosted=True)
                 _log.info("serving under ASGI", **facts(server))
                 if not settings.auth_tokens:
                     _log.warning(NO_TOKENS)

@@ -24,6 +24,8 @@ STALLS_MAX = 3  # a job that kills its worker four times will kill the next one
 RESTART_GRACE_MS = 30 * SECOND_MS  # a worker that reconnects does so within seconds
 BACKOFF_MAX_MS = HOUR_MS  # exponential growth past an hour is giving up in disguise
 ADVANCE_MAX = 1000  # deadlines in one step: about 5 ms in which nobody else is served
+DEPENDENCIES_MAX = 10_000  # jobs named in dependsOn by one command: about 10 ms to look them up
+PULL_BATCH_BYTES = 8 * MIB  # of payloads; a pull of many jobs ends here, and takes one job at least
 QUEUES_IDLE_MAX = 1024  # queues kept without a job in them; a million names must not stay for ever
 
 # --- the journal and the store -----------------------------------------------------------------
@@ -42,7 +44,8 @@ PENDING_JOBS_MIN = 2000  # and not below so many jobs
 TURN_S = 2  # how long a large request waits in line for a batch before it is refused
 COMMITS_IN_A_ROW_MAX = 32  # by one task without letting others run: about 1 ms
 COMMIT_RETRY_MIN_MS = 50  # a full disk rarely heals sooner; the first retry is nearly free
-COMMIT_RETRY_MAX_MS = 2 * SECOND_MS  # how long after the disk is back the server may lag
+COMMIT_RETRY_MAX_MS = 500  # how long after the disk is back the server may lag
+GIVE_UP_S = 5  # how long a request waits for a disk that refuses its commit, before it is told so
 CHECKPOINT_MS = 200  # how often the size of the write-ahead log is looked at; one connection fills 70 MB a second
 CHECKPOINT_BYTES = 4 * MIB  # the log is copied back from here on; SQLite's own default is 4 MB
 CHECKPOINT_FINISH_BYTES = 16 * MIB  # from here on with commits waiting for its end

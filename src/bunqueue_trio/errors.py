@@ -2,7 +2,7 @@
 
 The clients raise a :class:`BunqueueError`: ``Refused`` is the caller's fault, ``ServerUnavailable`` the
 server's, ``ConnectionLost`` nobody's, ``JobFailed`` the job's. The server itself raises ``Refused`` only:
-a refusal, for good or for now, has changed nothing. A broken invariant is an ``AssertionError``.
+a refusal, for good or for now, has changed nothing. A broken invariant of its own is ``InvariantBroken``.
 """
 
 from typing import NamedTuple
@@ -87,6 +87,10 @@ LOST_LOCK = Fault(400, "Invalid or expired lock token")
 UNKNOWN_DEPENDENCY = Fault(400, "Dependency job not found: {}")
 FOREIGN_JOB_ID = Fault(400, "Job ID is in use by a job of another queue: {}")
 STORAGE_DOWN = Fault(503, "Storage unavailable: changes are refused until the disk is back")
+NOT_COMMITTED = Fault(
+    503,
+    "Storage unavailable: this change is not committed, and may still be when the disk is back; look before repeating it",
+)
 OVERLOADED = Fault(503, "Server is overloaded: more changes are waiting than can be committed")
 BUFFERS_FULL = Fault(503, "Server is overloaded: too many large requests and answers at once")
 SHUTTING_DOWN = Fault(503, "Server is shutting down")
@@ -102,6 +106,10 @@ def leaves(error: BaseException) -> list[BaseException]:
     if not isinstance(error, BaseExceptionGroup):
         return [error]
     return [leaf for member in error.exceptions for leaf in leaves(member)]
+
+
+class InvariantBroken(AssertionError):
+    """The engine or the journal is not as it must be: the process ends, and the next start recovers from the disk."""
 
 
 class StartupError(Exception):

@@ -35,7 +35,8 @@ def facts(job: Job) -> dict[str, Any]:
         "progress": job.progress,
         "created": job.created_at,
         "run_at": job.run_at,
-        "started": job.started_at,
+        "started": job.started_at if job.state is State.ACTIVE or job.state not in UNFINISHED else None,
+        "delivered": job.started_at is not None,
         "error": note and note.error,
         "message": note and note.message,
         "open": frozenset((note and note.waiting_on) or ()),
@@ -61,9 +62,7 @@ def check_agreement(engine: Engine, model: Model) -> None:
 
 
 def known(job: Record) -> dict[str, Any]:
-    fields = (
-        "id queue state attempts stalls progress created run_at started error message open token until timeout_at owner"
-    )
+    fields = "id queue state attempts stalls progress created run_at started delivered error message open token until timeout_at owner"
     return {name: getattr(job, name) for name in fields.split()}
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from bunqueue_trio.engine import engine, ready, timers
+from bunqueue_trio.engine import moves, ready, timers
+from tests.engine.make import Bench
 
 
 @pytest.fixture
@@ -10,4 +11,9 @@ def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let sweeps and the end of idle queues happen at sizes that a short life reaches."""
     monkeypatch.setattr(timers, "_SWEEP_MIN", 4)
     monkeypatch.setattr(ready, "_SWEEP_MIN", 2)
-    monkeypatch.setattr(engine, "QUEUES_IDLE_MAX", 2)
+    monkeypatch.setattr(moves, "QUEUES_IDLE_MAX", 2)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()

@@ -1,6 +1,7 @@
 """The simplest disk there can be for an engine: whole jobs in two dicts, one batch in flight."""
 
 import random
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -69,6 +70,9 @@ class Disk:
     def find(self, job_id: str) -> Job | None:
         job = self.finished.get(job_id)
         return None if job is None else copy(job)
+
+    def outcomes(self, job_ids: Sequence[str]) -> dict[str, State]:
+        return {job_id: self.finished[job_id].state for job_id in job_ids if job_id in self.finished}
 
     def load(self, rng: random.Random) -> list[Job]:
         """Return every unfinished job, in no order, to an engine that counts its epochs from 1."""

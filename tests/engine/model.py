@@ -40,6 +40,7 @@ class Record:
     message: str | None = None
     result: bytes | None = None
     started: int | None = None
+    delivered: bool = False
     finished: int | None = None
     open: frozenset[str] = frozenset()
     token: str | None = None
@@ -60,7 +61,7 @@ class Record:
             return
         if self.state == "delayed":
             yield self.run_at, 1, "ready"
-        if self.spec.ttl is not None and self.attempts == 0 and self.stalls == 0:
+        if self.spec.ttl is not None and not self.delivered:
             yield (self.created if self.run == 1 else self.slot) + self.spec.ttl, 0, "ttl"
 
     def place(self) -> tuple[int, int, int]:
@@ -99,10 +100,13 @@ class Jobs:
             if job.held:
                 job.owner, job.until = None, now + self.grace
 
-    def release_owner(self, owner: str, now: int) -> None:
+    def release_owner(self, owner: str, now: int, *, dropped: bool) -> None:
         self.advance(now)
         for job in sorted((j for j in self.jobs if j.owner == owner), key=lambda j: j.owned_since):
-            self.give_back(job, now)
+            if dropped:
+                self.stall(job, now)
+            else:
+                self.give_back(job, now)
 
     def give_back_one(self, job_id: str, token: str, now: int) -> None:
         self.advance(now)
@@ -125,6 +129,7 @@ class Jobs:
         if what == "ttl":
             self.totals["expired"] += 1
             self.remove(job, now)
+            self.next_run(job, now)
         elif what == "ready":
             self.queue_up(job)
         elif what == "timeout":
@@ -132,16 +137,19 @@ class Jobs:
         elif job.held and job.owner is None:
             self.give_back(job, now)
         else:
-            job.stalls += 1
-            self.totals["stalled"] += 1
-            self.say("stalled", job, now)
-            if job.stalls > self.stalls_max:
-                self.totals["lost_to_stalls"] += 1
-                self.bury(job, f"Job stalled {job.stalls} times", now)
-            else:
-                job.started = None
-                job.drop_lease()
-                self.wait(job)
+            self.stall(job, now)
+
+    def stall(self, job: Record, now: int) -> None:
+        job.stalls += 1
+        self.totals["stalled"] += 1
+        self.say("stalled", job, now)
+        if job.stalls > self.stalls_max:
+            self.totals["lost_to_stalls"] += 1
+            self.bury(job, f"Job stalled {job.stalls} times", now)
+        else:
+            job.started = None
+            job.drop_lease()
+            self.wait(job)
 
     # --- what can happen to a job -------------------------------------------------------------------
 
@@ -180,7 +188,7 @@ class Jobs:
         self.say("retried", job, now, prev="active")
         job.started = None
         job.drop_lease()
-        job.run_at = now + min(job.spec.backoff * 2 ** (job.attempts - 1), HOUR)
+        job.run_at = now + min(job.spec.backoff * 2 ** (job.attempts - 1), max(HOUR, job.spec.backoff))
         self.queue_up_or_delay(job, now)
 
     def end(self, job: Record, state: str, now: int) -> None:

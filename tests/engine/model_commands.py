@@ -130,7 +130,7 @@ class Model(Jobs):
         if not line:
             return None
         job, timeout = line[0], line[0].spec.timeout
-        job.state, job.started, job.token = "active", now, self.new_id(now)
+        job.state, job.started, job.token, job.delivered = "active", now, self.new_id(now), True
         job.owner, job.held, job.lease = owner, owner is not None, lock_ttl or self.lease
         if timeout:
             job.timeout_at = now + timeout

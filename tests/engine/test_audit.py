@@ -162,7 +162,7 @@ PLANTED: dict[str, tuple[str, str, Callable[[Life], object]]] = {
     "a deadline of nobody": ("index", "has a deadline and is not", lambda it: forgotten(it, some(it, State.DELAYED, "q").id)),
     "active without a lease": ("leases", "is active and has no lease", lambda it: setattr(active(it), "lease", None)),
     "a lease and not active": ("leases", "is waiting and has a lease", lambda it: setattr(named(it, FIRST), "lease", active(it).lease)),
-    "started and not active": ("leases", "is waiting and has no lease", lambda it: setattr(named(it, FIRST), "started_at", 1)),
+    "active and never started": ("leases", "is active and has a lease", lambda it: setattr(active(it), "started_at", None)),
     "a lease without an end": ("leases", "that nobody ends", lambda it: setattr(active(it).lease, "until", None)),
     "a connection that is gone": ("leases", "connection socket, which is gone", lambda it: it.connected.clear()),
     "not among its connection's": ("leases", "is not among those of its connection", lambda it: it.engine._owned.clear()),
@@ -296,7 +296,7 @@ def _act(life: Life, rng: random.Random) -> None:
     elif choice == 6:
         life.do(rng.choice((c.Cancel(id=rng.choice(ids)), c.Heartbeat(id=rng.choice(active)))), owner)
     elif choice == 7:
-        life.engine.release_owner("socket", life.now)
+        life.engine.release_owner("socket", life.now, dropped=False)
     life.now += rng.choice((0, 1, 10, 50))
     life.engine.advance(life.now)
     life.unsettled |= {job.seq for job in life.engine.changed}

@@ -71,7 +71,8 @@ def test_the_engine_makes_exactly_the_moves_of_the_table(before: State, after: S
         (0, 1000, 0),
         (BACKOFF_MAX_MS, 1, BACKOFF_MAX_MS),
         (BACKOFF_MAX_MS - 1, 1, BACKOFF_MAX_MS - 1),
-        (DAY_MS, 1, BACKOFF_MAX_MS),
+        (DAY_MS, 1, DAY_MS),
+        (DAY_MS, 2, DAY_MS),
     ],
 )
 def test_backoff_doubles_up_to_an_hour(base: int, attempts: int, wait: int):

@@ -38,7 +38,7 @@ def drain(ready: Ready) -> list[int]:
 
 def cancel(ready: Ready, job: Job) -> None:
     job.state = State.REMOVED
-    ready.discard()
+    ready.discard(job)
 
 
 def test_an_empty_line_gives_nothing():

@@ -151,7 +151,7 @@ class Life:
         self.world.do(kind(id=self.rng.choice(ids)))
 
     def disconnect(self) -> None:
-        self.world.disconnect(self.rng.choice(["socket-1", "socket-2", "socket-3"]))
+        self.world.disconnect(self.rng.choice(["socket-1", "socket-2", "socket-3"]), dropped=self.rng.random() < 0.5)
 
     def give_back(self) -> None:
         job_id, token = self.active()

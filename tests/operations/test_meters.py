@@ -193,5 +193,5 @@ def test_a_lane_of_cancelled_jobs_has_no_age():
     ready.add(job(3, 30, priority=2))
     for one in gone:
         one.state = State.REMOVED
-        ready.discard()
+        ready.discard(one)
     assert ready.ready_since() == 30

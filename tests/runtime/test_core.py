@@ -161,21 +161,16 @@ async def test_a_job_that_comes_between_begin_and_finish_of_a_poll_is_not_oversl
     assert (reply.job.id, running.now_ms()) == (job, 0)  # type: ignore[attr-defined]
 
 
-async def test_what_expires_while_it_is_handed_over_does_not_end_a_poll_early(
-    running: World, answers: Answers, monkeypatch: pytest.MonkeyPatch
-):
-    """Between the push and the hand-over the clock may go on; then there is nothing to hand over."""
-    await answers.ask("poll", running.pull, wait_ms=1000)
-    later = running.clock.now() + 5
-    times = iter([running.clock.now()])
-    with monkeypatch.context() as patch:
-        patch.setattr(running.clock, "now", lambda: next(times, later))
-        await answers.ask("push", running.push, ttl=5)
-    assert running.published[-1] == ("removed", "id-000001")
-    assert "poll" not in answers
-    job = await running.push()
+async def test_who_waits_is_served_before_who_comes_at_the_due_moment(running: World, answers: Answers):
+    """Also when the deadline is noticed by the pull that comes, before the scheduler has woken."""
+    ids = [await running.push(delay=1000) for _ in range(3)]
+    for name in ("first", "second", "third"):
+        await answers.ask(name, running.pull, wait_ms=60_000)
+    running.skip(1000)
+    reply = running.core.begin(c.Pull(queue="q")).reply
+    assert reply.job is None  # type: ignore[attr-defined]
     await settled()
-    assert answers["poll"] == job
+    assert [answers[name] for name in ("first", "second", "third")] == ids
 
 
 # --- jobs that are not committed yet ---------------------------------------------------------------------
@@ -238,7 +233,7 @@ async def test_a_poll_cancelled_in_the_instant_of_the_hand_over_gives_back_to_th
     await trio.sleep(0.5)
     poll.cancel()  # it runs only after this task has waited, and so after the step below
     running.engine.advance(running.clock.now() + 1000)
-    running.core._settle()
+    running.core._settle(running.clock.now())
     await settled()
     assert answers.given == []
     assert await running.pull_batch(3) == ids
@@ -273,14 +268,20 @@ async def test_the_end_of_a_connection_gives_its_jobs_back_and_to_who_waits(runn
     ids = [await running.push() for _ in range(2)]
     assert await running.pull(owner="socket") == ids[0]
     assert await running.pull(owner="other") == ids[1]
-    assert running.core.holds("socket")
     await answers.ask("poll", running.pull, wait_ms=60_000)
-    running.core.release("socket")
+    running.core.release("socket", dropped=False)
     await settled()
     assert answers.given == [("poll", ids[0])]
-    assert not running.core.holds("socket")
-    assert running.core.holds("other")
-    running.core.release("unknown")
+    assert running.state(ids[1]) is State.ACTIVE
+    running.core.release("unknown", dropped=True)
+
+
+async def test_an_orderly_stop_returns_no_job(running: World):
+    job_id = await running.push()
+    assert await running.pull(owner="socket") == job_id
+    running.core.stop_polls()
+    running.core.release("socket", dropped=True)
+    assert running.state(job_id) is State.ACTIVE
 
 
 async def test_a_queue_name_is_checked_without_making_the_queue(running: World):

@@ -7,8 +7,9 @@ from itertools import pairwise
 import pytest
 import trio
 
-from bunqueue_trio.config import COMMIT_RETRY_MAX_MS, COMMIT_RETRY_MIN_MS
-from bunqueue_trio.engine.job import State
+from bunqueue_trio import errors
+from bunqueue_trio.config import COMMIT_RETRY_MAX_MS, COMMIT_RETRY_MIN_MS, GIVE_UP_S
+from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Job, State
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
@@ -47,8 +48,8 @@ async def test_retries_wait_longer_and_longer_up_to_a_limit(nursery: trio.Nurser
     await answers.ask("push", world.push)
     await trio.sleep(60)
     waits = [round((b - a) * 1000) for a, b in pairwise(times)]
-    assert waits[:7] == [50, 100, 200, 400, 800, 1600, 2000]
-    assert set(waits[6:]) == {COMMIT_RETRY_MAX_MS}
+    assert waits[:5] == [50, 100, 200, 400, 500]
+    assert set(waits[4:]) == {COMMIT_RETRY_MAX_MS}
 
 
 async def test_while_the_disk_refuses_changes_get_503_unchanged_and_reads_go_on(nursery: trio.Nursery):
@@ -300,3 +301,45 @@ async def test_a_read_that_fails_is_told_to_the_reader_alone(running: World):
     assert isinstance(await running.core.execute(c.GetState(id=job_id)), r.StateReply)
     assert await running.pull() == job_id
     await running.ack(job_id)
+
+
+async def test_who_waits_for_a_disk_that_stays_down_is_told_and_the_change_is_kept(nursery: trio.Nursery):
+    """The answer cannot be that nothing happened: the batch is tried again, and may be committed yet."""
+    world = World([Fault.NONE, *[REFUSED] * 30])
+    world.start(nursery)
+    answers = Answers(world, nursery)
+    first = await world.push()
+    await answers.ask("stuck", world.push)
+    await trio.sleep(GIVE_UP_S + 1)
+    stuck = answers["stuck"]
+    assert isinstance(stuck, Refused)
+    assert (stuck.status, str(stuck)) == (503, errors.NOT_COMMITTED.message)
+    assert world.journal.failing is not None
+    await trio.sleep(60)
+    assert world.journal.failing is None
+    assert set(world.stored()) == {first, "id-000002"}
+    await world.push()
+
+
+@pytest.mark.parametrize("command", [c.Ack(id="id-000001"), c.Fail(id="id-000001"), c.Pull(queue="q"),
+                                     c.PullBatch(queue="q", count=1), c.AckBatch(ids=["id-000001"]),
+                                     c.Heartbeat(id="id-000001"), c.HeartbeatBatch(ids=["id-000001"]),
+                                     c.ExtendLock(id="id-000001", token="t", duration=1),
+                                     c.Progress(id="id-000001", progress=1), c.Cancel(id="id-000001")])  # fmt: skip
+async def test_what_empties_the_queues_is_let_in_when_pushes_are_refused(command: c.Command):
+    """Up to twice the limit: nothing is without one."""
+    world = World(pending_max=50)
+    world.engine.changed = dict.fromkeys(waiting_jobs(world, 50))
+    with pytest.raises(Refused, match="overloaded"):
+        world.core.begin(c.Push(queue="q", data=c.Raw(b"1")))
+    with pytest.raises(Refused, match="overloaded"):
+        world.core.begin(c.PushBatch(queue="q", jobs=[c.JobSpec(data=c.Raw(b"1"))]))
+    world.core.check_room(type(command))
+    world.engine.changed |= dict.fromkeys(waiting_jobs(world, 50))
+    with pytest.raises(Refused, match="overloaded"):
+        world.core.check_room(type(command))
+
+
+def waiting_jobs(world: World, count: int) -> list[Job]:
+    """Jobs that wait for the disk."""
+    return [Job(world.engine.new_id(0), "q", b"1", DEFAULT_OPTIONS, 0, 0, 0, seq) for seq in range(count)]

@@ -62,6 +62,10 @@ class World:
             for alarm in (self.core.scheduler, self.core.stall_detector):
                 nursery.start_soon(looped(Deadlines(self.core, alarm)))
 
+    def skip(self, ms: int) -> None:
+        """Let the time come, with nobody awake yet to notice."""
+        self.clock._offset_ms += ms
+
     async def push(self, queue: str = "q", data: bytes = b"{}", **fields: Any) -> str:
         reply = await self.core.execute(c.Push(queue=queue, data=Raw(data), **fields))
         assert isinstance(reply, r.PushReply)
@@ -92,7 +96,7 @@ class World:
 
     def state(self, job_id: str) -> State | None:
         """Where a job stands, in memory or on the disk."""
-        return self.engine.outcome(job_id)
+        return self.engine.outcome(job_id, self.engine.archived_outcomes([job_id]))
 
     def stored(self) -> dict[str, State]:
         """What the next start would find unfinished."""

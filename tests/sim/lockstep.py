@@ -9,11 +9,12 @@ import json
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from bunqueue_trio.config import RESTART_GRACE_MS, Settings
 from bunqueue_trio.engine.engine import Engine
-from bunqueue_trio.engine.handlers import apply
+from bunqueue_trio.engine.handlers import run
 from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.protocol import codec
@@ -101,14 +102,14 @@ class Lockstep:
                     f"a server has stopped, and not written {len(engine.changed)} changes and {len(self._taken)} batches"
                 )
 
-    def apply(self, engine: Engine, command: Any, now: int, owner: str | None = None) -> Any:
-        """Stands for the engine's ``apply`` in the runtime."""
+    def run(self, engine: Engine, command: Any, now: int, owner: str | None = None) -> Any:
+        """Stands for the engine's ``run`` in the runtime."""
         if self._server is None or engine is not self._server.engine:
-            return apply(engine, command, now, owner)
+            return run(engine, command, now, owner)
         self._check_turn(command)
         woken, answer = set(engine.woken), None
         try:
-            outcome = self._inside(apply, engine, command, now, owner)
+            outcome = self._inside(run, engine, command, now, owner)
             answer = json.loads(codec.encode(outcome))
             return outcome
         except Refused as refused:
@@ -129,13 +130,13 @@ class Lockstep:
     def _follow(self, engine: Any, name: str, mirror: Callable[..., None]) -> None:
         real = getattr(engine, name)
 
-        def followed(*args: Any) -> None:
+        def followed(*args: Any, **options: Any) -> None:
             if self._depth or self._server is None or self._server.engine is not engine:
-                real(*args)
+                real(*args, **options)
                 return
             woken = set(engine.woken)
-            self._inside(real, *args)
-            mirror(*args)
+            self._inside(partial(real, **options), *args)
+            mirror(*args, **options)
             self._after((name, *args), None, None, woken)
 
         setattr(engine, name, followed)

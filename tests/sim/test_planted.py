@@ -249,7 +249,7 @@ def serves_the_last_poll_first(patch: pytest.MonkeyPatch) -> None:
         while line and (ready := self._engine.queues.get(queue)) and ready.ready:
             waiter = next(reversed(line))
             self._engine.handed = 0
-            reply = core.apply(self._engine, waiter.command, self.clock.now(), waiter.owner)
+            reply = core.run(self._engine, waiter.command, self.clock.now(), waiter.owner)
             if self._note_deliveries(reply):
                 del line[waiter]
                 waiter.reply, waiter.handed = reply, self._engine.handed

@@ -28,7 +28,7 @@ from trio._core import _run
 from websockets.protocol import State
 
 from bunqueue_trio.config import Settings
-from bunqueue_trio.engine import engine, ready, timers
+from bunqueue_trio.engine import moves, ready, timers
 from bunqueue_trio.engine.job import Job
 from bunqueue_trio.runtime import clock, core, hub, tree
 from bunqueue_trio.runtime.core import _Waiter
@@ -422,9 +422,9 @@ def _sealed(world: World) -> Iterator[None]:
     was_enabled = gc.isenabled()
     with ExitStack() as stack:
         for target, name, value in (
-            (core, "apply", world.lockstep.apply), (trio.to_thread, "run_sync", world.threads.run_sync),
+            (core, "run", world.lockstep.run), (trio.to_thread, "run_sync", world.threads.run_sync),
             (clock, "time", mock.Mock(time=world.wall_s)), (hub, "READER_EVENTS_MAX", world.reader_events_max),
-            (timers, "_SWEEP_MIN", 4), (ready, "_SWEEP_MIN", 2), (engine, "QUEUES_IDLE_MAX", 2),
+            (timers, "_SWEEP_MIN", 4), (ready, "_SWEEP_MIN", 2), (moves, "QUEUES_IDLE_MAX", 2),
             (_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
         ):  # fmt: skip
             stack.enter_context(mock.patch.object(target, name, value))

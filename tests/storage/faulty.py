@@ -8,11 +8,11 @@ reported as failed" for a process that goes on, and the stores need no protectio
 """
 
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
 
 from bunqueue_trio.engine.audit import Stored
-from bunqueue_trio.engine.job import Job
+from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Store, StoredEvent
 
@@ -97,6 +97,10 @@ class FaultyStore:
     def find(self, job_id: str) -> Job | None:
         self._readable()
         return self.inner.find(job_id)
+
+    def outcomes(self, job_ids: Sequence[str]) -> dict[str, State]:
+        self._readable()
+        return self.inner.outcomes(job_ids)
 
     def stored(self, after: int, upto: int, limit: int) -> list[Stored]:
         self._readable()

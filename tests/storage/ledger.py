@@ -69,7 +69,8 @@ class Ledger:
         self.epoch += 1
         for job in new:
             job.epoch = self.epoch
-        changes = Changes(self.epoch, [*new, *changed], list(events), list(reused))
+        jobs = dict.fromkeys([*new, *changed])
+        changes = Changes(self.epoch, jobs, list(events), list(reused), set())
         return make_batch(changes, at, durable=durable, last_event_id=self.store.last_event_id)
 
     def write(self, new: Sequence[Job] = (), changed: Sequence[Job] = (), **rest: Any) -> Batch:

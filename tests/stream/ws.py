@@ -106,6 +106,8 @@ class Bare:
 
     def reply(self) -> dict[str, Any]:
         opcode, payload = self.read()
+        while opcode == PING:
+            opcode, payload = self.read()
         assert opcode == TEXT, (opcode, payload)
         value: dict[str, Any] = json.loads(payload)
         return value

@@ -148,7 +148,7 @@ class Pass:
     def _lease(self, job: Job) -> bool:
         """Check who holds ``job``; return whether its deadline can be told."""
         lease, active = job.lease, job.state is State.ACTIVE
-        if active is not (lease is not None) or active is not (job.started_at is not None):
+        if active is not (lease is not None) or (active and job.started_at is None):
             self._note("leases", f"job {job.id} is {job.state} and has {'no' if lease is None else 'a'} lease")
             return False
         if lease is None:
@@ -158,7 +158,7 @@ class Pass:
                 self._note("leases", f"job {job.id} is active with a lease that nobody ends")
         elif job not in self._engine._owned.get(lease.owner, ()):
             self._note("leases", f"job {job.id} is not among those of its connection {lease.owner}")
-        elif lease.owner not in self._connected:
+        elif lease.owner not in self._connected and not self._engine.has_chores:
             self._note("leases", f"job {job.id} is held by connection {lease.owner}, which is gone")
         return True
 
@@ -166,6 +166,8 @@ class Pass:
         waiting_on = (job.note and job.note.waiting_on) or ()
         if (job.state is State.WAITING_CHILDREN) is not bool(waiting_on):
             self._note("dependents", f"job {job.id} is {job.state} and waits for {len(waiting_on)} jobs")
+        if self._engine.has_chores:
+            return  # who waits for what has ended may not have been told yet
         for dependency in waiting_on:
             if job not in self._engine._dependents._waiting.get(dependency, ()):
                 self._note("dependents", f"job {job.id} waits for {dependency}, which does not know")
@@ -302,8 +304,10 @@ class Pass:
         if self._engine.queues.get(queue.name) is not queue:
             return  # it was empty, and made room
         ready, waiting = queue.ready, queue.counts[State.WAITING]
-        standing = sum(len(lane.line) - lane.head + len(lane.heap) for lane in ready._lanes.values())
-        if len(ready) != waiting or not len(ready) <= standing <= len(ready) + ready._blanks:
+        lanes = ready._lanes.values()
+        standing = sum(len(lane.line) - lane.head + len(lane.heap) for lane in lanes)
+        sizes = sum(lane.size for lane in lanes), sum(lane.size + lane.blanks for lane in lanes)
+        if len(ready) != waiting or sizes != (len(ready), standing):
             self._note(
                 "ready",
                 f"queue {queue.name} counts {waiting} waiting jobs, its line {len(ready)} of {standing} entries",

@@ -1,5 +1,7 @@
 """Who waits for whom: the jobs in ``waiting-children`` by the id of each open dependency."""
 
+from collections.abc import Iterator
+
 from bunqueue_trio.engine.job import Job
 
 
@@ -20,29 +22,32 @@ class Dependents:
         for dependency in job.noted().waiting_on or ():
             self._waiting.setdefault(dependency, {})[job] = None
 
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the open dependencies."""
+        return iter(self._waiting)
+
     def remove(self, job: Job) -> None:
         """Let ``job`` wait for nothing any more."""
         for dependency in job.noted().waiting_on or ():
-            others = self._waiting[dependency]
-            del others[job]
-            if not others:
+            others = self._waiting.get(dependency, {})
+            if others.pop(job, job) is None and not others:
                 del self._waiting[dependency]
         job.noted().waiting_on = None
 
-    def of(self, job_id: str) -> list[Job]:
-        """Return the jobs that wait for ``job_id``."""
-        waiting = self._waiting.get(job_id)
-        return list(waiting) if waiting else []
+    def detach(self, job_id: str) -> dict[Job, None]:
+        """Return the jobs that wait for ``job_id``, which has ended; each is to be told, by :meth:`settle` or its end.
 
-    def settle(self, job_id: str) -> list[Job]:
-        """Note that ``job_id`` has completed; return the jobs that waited for it."""
-        waiting = self._waiting.pop(job_id, None)
-        if waiting is None:
-            return []
-        for job in waiting:
-            note = job.noted()
-            assert note.waiting_on is not None
-            note.waiting_on.remove(job_id)
-            if not note.waiting_on:
-                note.waiting_on = None
-        return list(waiting)
+        A later job of the same id has nothing to do with them.
+        """
+        return self._waiting.pop(job_id, {})
+
+    def settle(self, job: Job, dependency: str) -> bool:
+        """Note for ``job`` that ``dependency`` has completed; return whether it was still waiting for it."""
+        note = job.note
+        if note is None or dependency not in (note.waiting_on or ()):
+            return False  # it has ended meanwhile
+        assert note.waiting_on is not None
+        note.waiting_on.remove(dependency)
+        if not note.waiting_on:
+            note.waiting_on = None
+        return True

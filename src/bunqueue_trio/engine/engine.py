@@ -1,71 +1,24 @@
-"""The truth about all jobs: every queue, state, lease, key, dependency and counter.
+"""The truth about all jobs: what the runtime asks of it, and the deadlines that pass.
 
-Pure and synchronous. Each call is one step: time comes in as ``now`` (epoch ms), replies go out as the
-return value, and what the step did is collected in ``changed`` and ``events`` for the runtime to take.
-What a command means is in ``handlers.py``; this file owns the state and every move of a job.
+Pure and synchronous. Each call is one step: time comes in as ``now`` (epoch ms), which never falls; replies go out as
+the return value, and what the step did is collected in ``changed`` and ``events`` for the runtime to take.
+What a command means is in ``handlers.py``, what can happen to a job in ``moves.py``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import partial
 from operator import attrgetter
 
-from msgspec import Raw
-
-from bunqueue_trio.config import ADVANCE_MAX, QUEUES_IDLE_MAX
-from bunqueue_trio.engine.dependents import Dependents
-from bunqueue_trio.engine.job import (
-    DEFAULT_OPTIONS,
-    TRANSITIONS,
-    UNFINISHED,
-    Archive,
-    Job,
-    Lease,
-    NewId,
-    Options,
-    State,
-    backoff_ms,
-    deadline,
-    expiry,
-    next_run,
-)
-from bunqueue_trio.engine.queue import DEFAULT_RULES, Changes, Lines, Queue, Queues, Rules, Totals
-from bunqueue_trio.engine.timers import Timers
-from bunqueue_trio.protocol.events import Event, EventType
+from bunqueue_trio.config import ADVANCE_MAX
+from bunqueue_trio.engine.job import DEFAULT_OPTIONS, UNFINISHED, Job, State
+from bunqueue_trio.engine.moves import COMPLETED, WAITING, WAITING_CHILDREN, Moves
+from bunqueue_trio.engine.queue import Changes, Lines, Queue, Rules
 
 __all__ = ["Changes", "Engine", "Rules"]
 
-WAITING, DELAYED, WAITING_CHILDREN, ACTIVE = UNFINISHED
-COMPLETED, FAILED, REMOVED = State.COMPLETED, State.FAILED, State.REMOVED
 
-
-class Engine:
+class Engine(Moves):
     """All jobs of the server. Not safe for threads, and needs not be: no step can be interrupted."""
-
-    def __init__(self, new_id: NewId, archive: Archive, rules: Rules = DEFAULT_RULES) -> None:
-        self.new_id = new_id
-        self.archive = archive
-        self.rules = rules
-        self.jobs: dict[str, Job] = {}
-        """Every unfinished job, and finished ones until their end is committed."""
-        self.queues: Queues = Queues()
-        self.counts: dict[State, int] = dict.fromkeys(UNFINISHED, 0)
-        self.totals: Totals = Totals()
-        self.schedule: Timers = Timers(active=False)
-        """Ends of delays and backoffs, and TTLs."""
-        self.leases: Timers = Timers(active=True)
-        """Leases and processing timeouts."""
-        self.changed: dict[Job, None] = {}
-        self.events: list[Event] = []
-        self.woken: dict[str, None] = {}
-        """Queues that gained a ready job; the runtime empties it when it has served the waiters."""
-        self.epoch: int = 1  # the batch that collects what happens now
-        self.handed: int = 0  # the newest epoch among the jobs that the last pull gave
-        self.shared_options: dict[Options, Options] = {}
-        """Equal options are kept once; see ``handlers``."""
-        self._reused_ids: dict[str, None] = {}
-        self._reused_in_flight: dict[str, None] = {}
-        self._dependents = Dependents()
-        self._owned: dict[str, dict[Job, None]] = {}
-        self._seq = 0
 
     # --- the runtime's side -------------------------------------------------------------------
 
@@ -92,6 +45,7 @@ class Engine:
         self._seq = max(newest, self.queues.fill(lines))
         for job in sorted(special, key=attrgetter("seq")):
             self._restore(job, self.queues.open(job.queue), now)
+        self._take_up_outcomes()
         for state in UNFINISHED:
             self.counts[state] = sum(queue.counts[state] for queue in self.queues.values())
 
@@ -109,29 +63,48 @@ class Engine:
             job.lease.until = now + self.rules.restart_grace
         self._arm(job)
 
+    def _take_up_outcomes(self) -> None:
+        """Go on telling the dependents of jobs that had ended before the end of the process."""
+        ended = [dependency for dependency in self._dependents if dependency not in self.jobs]
+        outcomes = self.archive.outcomes(ended) if ended else {}
+        for dependency in ended:
+            self._tell(dependency, completed=outcomes.get(dependency) is COMPLETED)
+
+    @property
+    def has_chores(self) -> bool:
+        """Whether a step has left something to the next one."""
+        return bool(self._chores or self._losses)
+
+    def next_scheduled(self) -> int | None:
+        """Return when a delay, a backoff or a TTL ends next; 0 while there are chores."""
+        return 0 if self.has_chores else self.schedule.next_due()
+
     def next_due(self) -> int | None:
         """Return when :meth:`advance` has something to do next, or None."""
-        a, b = self.schedule.next_due(), self.leases.next_due()
+        a, b = self.next_scheduled(), self.leases.next_due()
         return b if a is None or (b is not None and b < a) else a
 
     def advance(self, now: int) -> None:
-        """Do what is due at or before ``now``, in the order of the deadlines.
+        """Do what is due at or before ``now``: first what a step before has left, then in the order of the deadlines.
 
-        At most :data:`ADVANCE_MAX` deadlines a call: an avalanche is worked off in several steps.
+        At most about :data:`ADVANCE_MAX` jobs a call: an avalanche is worked off in several steps.
         """
-        for _ in range(ADVANCE_MAX):
+        self.left = ADVANCE_MAX
+        self._work_off(now)
+        while self.left > 0:
             due = self.next_due()
             if due is None or due > now:
                 return
             job = self.schedule.pop_due(due) or self.leases.pop_due(due)
             assert job is not None
+            self.left -= 1
             self._fire(job, now)
 
     def take(self) -> Changes:
         """Return what has happened since the last call, and begin a new epoch."""
-        changes = Changes(self.epoch, list(self.changed), self.events, list(self._reused_ids))
+        changes = Changes(self.epoch, self.changed, self.events, list(self._reused_ids), self._removed)
         self._reused_in_flight = self._reused_ids
-        self.changed, self.events, self._reused_ids = {}, [], {}
+        self.changed, self.events, self._reused_ids, self._removed = {}, [], {}, set()
         self.epoch += 1
         return changes
 
@@ -149,22 +122,30 @@ class Engine:
             job.note = None
         self._reused_in_flight = {}
 
-    def release_owner(self, owner: str, now: int) -> None:
-        """Give back every job of a connection that is gone: old place, no attempt charged."""
+    def release_owner(self, owner: str, now: int, *, dropped: bool) -> None:
+        """Return every job of a connection that is gone to its previous position, at no attempt.
+
+        One that ``dropped``, instead of closing in order, has stalled them: a job that kills its workers must end.
+        """
         self.advance(now)
-        for job in list(self._owned.get(owner, ())):
-            self.release(job, now)
+        self._losses.append((partial(self._lose_owner, owner, dropped), iter(list(self._owned.get(owner, ())))))
+        self._work_off(now)
+
+    def _lose_owner(self, owner: str, dropped: bool, job: Job, now: int) -> None:  # noqa: FBT001 - a partial's
+        if job.lease is not None and job.lease.owner == owner:  # still
+            self.settle(job, now)
+        if job.lease is not None and job.lease.owner == owner:
+            if dropped:
+                self._stall(job, now)
+            else:
+                self.release(job, now)
 
     def give_back(self, job_id: str, token: str, now: int) -> None:
-        """Give back one job whose delivery did not arrive, if ``token`` still holds it."""
+        """Return one job whose delivery did not arrive, if ``token`` still holds it."""
         self.advance(now)
         job = self.jobs.get(job_id)
         if job is not None and job.lease is not None and job.lease.token == token:
             self.release(job, now)
-
-    def owns(self, owner: str) -> bool:
-        """Return whether the connection ``owner`` has active jobs."""
-        return owner in self._owned
 
     # --- queries --------------------------------------------------------------------------------
 
@@ -173,278 +154,28 @@ class Engine:
         job = self._known(job_id)
         return None if job is None or (job.state is COMPLETED and job.options.remove_on_complete) else job
 
-    def outcome(self, job_id: str) -> State | None:
+    def archived_outcomes(self, job_ids: Iterable[str]) -> Mapping[str, State]:
+        """Return the states of those of the jobs that have left memory, in one look; unknown ones are left out."""
+        return self.archive.outcomes([job_id for job_id in job_ids if job_id not in self.jobs])
+
+    def outcome(self, job_id: str, archived: Mapping[str, State]) -> State | None:
         """Return the state of a job as a dependency: also completed ones without a record."""
-        job = self._known(job_id)
-        return None if job is None else job.state
+        job = self.jobs.get(job_id)
+        if job is not None:
+            return job.state
+        return None if self._is_replaced(job_id) else archived.get(job_id)
 
     def _known(self, job_id: str) -> Job | None:
         job = self.jobs.get(job_id)
-        if job is not None or job_id in self._reused_ids or job_id in self._reused_in_flight:
-            return job  # the archive still has a record that a later job of this id has replaced
-        return self.archive.find(job_id)
+        return job if job is not None or self._is_replaced(job_id) else self.archive.find(job_id)
 
-    # --- moves ------------------------------------------------------------------------------------
+    def _is_replaced(self, job_id: str) -> bool:
+        """Return whether the archive may still have a record that a later job of this id has replaced.
 
-    def emit(self, kind: EventType, job: Job, now: int) -> Event:
-        """Collect an event of ``job``; the caller may fill in its optional fields."""
-        event = Event(kind, job.queue, job.id, now)
-        self.events.append(event)
-        return event
+        Exactly one batch is in flight, and ``forget`` follows its commit before any other step.
+        """
+        return job_id in self._reused_ids or job_id in self._reused_in_flight
 
-    def add(
-        self, job_id: str, queue: Queue, data: bytes, options: Options, priority: int, run_at: int,
-        waiting_on: set[str], now: int,
-    ) -> Job:  # fmt: skip
-        """Bring a new job into the world, in the state that ``run_at`` and its dependencies ask for."""
-        self._seq += 1
-        job = Job(job_id, queue.name, data, options, priority, now, run_at, self._seq)
-        job.epoch = self.epoch
-        self.jobs[job_id] = job
-        self.totals.pushed += 1
-        if options.unique_key is not None:
-            queue.keys[options.unique_key] = job
-        self.emit("pushed", job, now).data = Raw(data)
-        if waiting_on:
-            job.noted().waiting_on = waiting_on
-            self._dependents.add(job)
-            self._enter(job, WAITING_CHILDREN)
-            self.emit("waiting-children", job, now)
-        else:
-            self._enter_by_time(job, now)
-        return job
-
-    def deliver(self, job: Job, now: int, lock_ttl: int | None, owner: str | None) -> Lease:
-        """Make ``job``, just taken from its queue, active; return its lease."""
-        timeout = job.options.timeout
-        ttl = lock_ttl or self.rules.lease
-        unlimited = timeout is not None or (owner is not None and lock_ttl is None)
-        until = None if unlimited else now + ttl
-        timeout_at = None if timeout is None else now + timeout
-        lease = Lease(self.new_id(now), ttl, until, timeout_at, owner, owner is not None)
-        self.schedule.disarm(job)
-        self._move(job, ACTIVE)
-        job.started_at = now
-        job.lease = lease
-        if owner is not None:
-            self._owned.setdefault(owner, {})[job] = None
-        self._arm(job)
-        self.totals.pulled += 1
-        self.emit("pulled", job, now)
-        if job.epoch > self.handed:
-            self.handed = job.epoch
-        return lease
-
-    def renew(self, job: Job, now: int, duration: int | None, owner: str | None) -> None:
-        """Extend the lease of an active job; a job of a connection that is gone gets a new holder."""
-        lease = job.lease
-        assert lease is not None
-        if lease.held and lease.owner is None:
-            lease.owner, lease.held = owner, owner is not None
-            if owner is not None:
-                self._owned.setdefault(owner, {})[job] = None
-                lease.until = None
-        if job.options.timeout is not None:
-            lease.until = None  # its timeout alone governs it
-        elif duration is not None:
-            lease.until = now + duration
-        elif lease.until is not None:
-            lease.until = now + lease.ttl
-        self._arm(job)
-        self.changed[job] = None
-
-    def complete(self, job: Job, result: bytes | None, now: int) -> None:
-        """End an active job well."""
-        if result is not None:
-            job.noted().result = result
-        self._end(job, COMPLETED, now)
-        self.totals.completed += 1
-        self.emit("completed", job, now)
-        self._next_run(job, now)
-        for dependent in self._dependents.settle(job.id):
-            self.changed[dependent] = None
-            if dependent.noted().waiting_on is None:
-                self._enter_by_time(dependent, now)
-
-    def fail(self, job: Job, error: str, now: int) -> None:
-        """Charge an attempt: retry an active job after its backoff, or bury it."""
-        job.attempts += 1
-        if job.attempts >= job.options.max_attempts:
-            self._bury(job, error, now)
-            return
-        self._blame(job, error, now)
-        self._leave_active(job)
-        self.totals.retried += 1
-        job.run_at = now + backoff_ms(job.options.backoff, job.attempts)
-        self.emit("retried", job, now).prev = ACTIVE.value
-        self._enter_by_time(job, now)
-
-    def release(self, job: Job, now: int) -> None:
-        """Give an active job back to its old place, at no attempt."""
-        self._leave_active(job)
-        self._enter(job, WAITING)
-        self.emit("retried", job, now).prev = ACTIVE.value
-
-    def remove(self, job: Job, now: int) -> None:
-        """Take an unfinished job out of the world: cancelled, or outlived its TTL."""
-        prev = job.state
-        self._end(job, REMOVED, now)
-        self.emit("removed", job, now).prev = prev.value
-        self._fail_dependents(job, now)
-
-    def replace(self, job_id: str) -> None:
-        """Free a producer-chosen id whose job has ended, wherever its record is."""
-        old = self.jobs.pop(job_id, None)
-        if old is not None:
-            self._move(old, REMOVED)
-        self._reused_ids[job_id] = None
-
-    # --- inside ---------------------------------------------------------------------------------
-
-    def _move(self, job: Job, to: State) -> None:
-        """Change the state of ``job`` and every count with it. The only writer of ``job.state``."""
-        before = job.state
-        assert to in TRANSITIONS[before], (job.id, before, to)
-        if before in UNFINISHED:
-            self.queues[job.queue].counts[before] -= 1
-            self.counts[before] -= 1
-        job.state = to
-        if to in UNFINISHED:
-            self.queues[job.queue].counts[to] += 1
-            self.counts[to] += 1
-        if self.queues.recount is not None:
-            self.queues.recount.moved(job, before, to)
-        self.changed[job] = None
-
-    def _enter(self, job: Job, state: State) -> None:
-        """Put ``job`` into ``state``, which is not active: first its place, then its timer."""
-        self._move(job, state)
-        if state is WAITING:
-            if job.order == 0:
-                self._seq += 1
-                job.order = -self._seq if job.options.lifo else self._seq
-            self.queues[job.queue].ready.add(job)
-            self.woken[job.queue] = None
-        self._arm(job)
-
-    def _enter_by_time(self, job: Job, now: int) -> None:
-        """Let ``job`` wait for ``run_at``, or queue at once; its place is by when it gets ready."""
-        job.order = 0
-        if job.run_at > now:
-            self._enter(job, DELAYED)
-            self.emit("delayed", job, now).delay = job.run_at - now
-        else:
-            self._enter(job, WAITING)
-
-    def _arm(self, job: Job) -> None:
-        """Set the one timer of ``job`` by its state."""
-        due = deadline(job)
-        timers = self.leases if job.state is ACTIVE else self.schedule
-        if due is not None:
-            timers.arm(job, due)
-        elif job.due is not None:
-            timers.disarm(job)
-
-    def _fire(self, job: Job, now: int) -> None:
-        """Do what the deadline of ``job``, just disarmed, asks for."""
-        if job.state is ACTIVE:
-            lease = job.lease
-            assert lease is not None
-            if lease.timeout_at is not None and (lease.until is None or lease.timeout_at <= lease.until):
-                self.fail(job, f"Job timed out after {job.options.timeout} ms", now)
-            elif lease.held and lease.owner is None:
-                self.release(job, now)
-            else:
-                self._stall(job, now)
-            return
-        expires = expiry(job)
-        if expires is not None and (job.state is not DELAYED or expires <= job.run_at):
-            self.totals.expired += 1
-            self.remove(job, now)
-        else:
-            self._enter(job, WAITING)
-
-    def _stall(self, job: Job, now: int) -> None:
-        job.stalls += 1
-        self.totals.stalled += 1
-        self.emit("stalled", job, now)
-        if job.stalls > self.rules.stalls_max:
-            self.totals.lost_to_stalls += 1
-            self._bury(job, f"Job stalled {job.stalls} times", now)
-        else:
-            self._leave_active(job)
-            self._enter(job, WAITING)
-
-    def _leave_active(self, job: Job) -> None:
-        lease = job.lease
-        assert job.state is ACTIVE
-        assert lease is not None
-        self.leases.disarm(job)
-        if lease.owner is not None:
-            owned = self._owned[lease.owner]
-            del owned[job]
-            if not owned:
-                del self._owned[lease.owner]
-        job.lease = None
-        job.started_at = None
-
-    def _end(self, job: Job, state: State, now: int) -> None:
-        """Take ``job`` out of everything that holds unfinished jobs, and into its last state."""
-        started_at = job.started_at
-        queue = self.queues[job.queue]
-        if job.state is ACTIVE:
-            self._leave_active(job)
-            job.started_at = started_at
-        else:
-            self.schedule.disarm(job)
-        before = job.state
-        self._move(job, state)
-        if before is WAITING:
-            queue.ready.discard()
-        elif before is WAITING_CHILDREN:
-            self._dependents.remove(job)
-        if job.options.unique_key is not None:
-            del queue.keys[job.options.unique_key]
-        job.noted().finished_at = now
-        if state is REMOVED:
-            del self.jobs[job.id]
-        if len(self.queues) > QUEUES_IDLE_MAX and not any(queue.counts.values()):
-            del self.queues[job.queue]
-
-    def _blame(self, job: Job, error: str, now: int) -> None:
-        job.noted().error = error
-        self.emit("failed", job, now).error = error
-
-    def _bury(self, job: Job, error: str, now: int) -> None:
-        """End ``job`` badly, and everything that waits for it."""
-        self._to_dead_letters(job, error, now)
-        self._fail_dependents(job, now)
-
-    def _to_dead_letters(self, job: Job, error: str, now: int) -> None:
-        """End ``job`` in the dead-letter queue, or nowhere if it does not want to be kept."""
-        self._blame(job, error, now)
-        self._end(job, FAILED, now)
-        self.totals.failed += 1
-        self._next_run(job, now)
-        if job.options.remove_on_fail:
-            self._move(job, REMOVED)
-            del self.jobs[job.id]
-
-    def _fail_dependents(self, job: Job, now: int) -> None:
-        """Bury everything that waits for ``job``, directly or not, without recursion."""
-        failed = [job]
-        for dead in failed:
-            for dependent in self._dependents.of(dead.id):
-                self.fail_dependent(dependent, dead.id, now)
-                failed.append(dependent)
-
-    def fail_dependent(self, job: Job, dependency: str, now: int) -> None:
-        """Bury a job in ``waiting-children``, one of whose dependencies cannot complete any more."""
-        self._to_dead_letters(job, f"Dependency {dependency} failed", now)
-
-    def _next_run(self, job: Job, now: int) -> None:
-        """Create the next run of a repeating job that has just ended."""
-        options = next_run(job.options, now)
-        if options is not None and options.series is not None:
-            queue, due = self.queues.open(job.queue), options.series.due
-            self.add(self.new_id(now), queue, job.data, options, job.priority, due, set(), now)
+    def is_removed(self, job_id: str) -> bool:
+        """Return whether a job of this id was removed since the last :meth:`take`."""
+        return job_id in self._removed

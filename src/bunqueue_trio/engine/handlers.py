@@ -4,17 +4,20 @@ A handler either raises ``Refused`` having changed nothing, or does all of its w
 reply. It moves jobs only through the engine's methods.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
 from msgspec import Raw
 
 from bunqueue_trio import errors
+from bunqueue_trio.config import ADVANCE_MAX, DEPENDENCIES_MAX, PULL_BATCH_BYTES
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, UNFINISHED, Job, Options, Series, State
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
+
+_NOTHING: Mapping[str, State] = {}
 
 _SHARED_MAX = 1024
 """Sets of options that are shared between jobs; a producer with more than that shares less."""
@@ -34,20 +37,32 @@ def apply(engine: Engine, command: c.EngineCommand, now: int, owner: Owner = Non
     due = engine.next_due()
     if due is not None and due <= now:
         engine.advance(now)
+    return run(engine, command, now, owner)
+
+
+def run(engine: Engine, command: c.EngineCommand, now: int, owner: Owner) -> r.Reply:
+    """Run ``command``; what is due by ``now`` has taken effect already.
+
+    Raises:
+        Refused: as :func:`apply`.
+    """
+    engine.left = ADVANCE_MAX
     return HANDLERS[type(command)](engine, command, now, owner)
 
 
 def _push(engine: Engine, command: c.Push, now: int, owner: Owner) -> r.Reply:
-    _check(engine, command, command.queue, set())
-    return r.PushReply(id=_add(engine, command, command.queue, now, {}))
+    archived = _archived(engine, [command]) if command.depends_on else _NOTHING
+    _check(engine, command, command.queue, set(), archived)
+    return r.PushReply(id=_add(engine, command, command.queue, now, {}, archived))
 
 
 def _push_batch(engine: Engine, command: c.PushBatch, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
+    archived = _archived(engine, command.jobs)
     earlier: set[str] = set()
     for i, spec in enumerate(command.jobs):
         try:
-            _check(engine, spec, command.queue, earlier)
+            _check(engine, spec, command.queue, earlier, archived)
         except errors.Refused as refused:
             raise errors.Refused(refused.status, f"jobs[{i}]: {refused}") from None
         if spec.job_id is not None:
@@ -55,14 +70,22 @@ def _push_batch(engine: Engine, command: c.PushBatch, now: int, owner: Owner) ->
     reply = r.PushBatchReply(ids=[])
     actual: dict[str, str] = {}
     for spec in command.jobs:
-        job_id = _add(engine, spec, command.queue, now, actual)
+        job_id = _add(engine, spec, command.queue, now, actual, archived)
         reply.ids.append(job_id)
         if spec.job_id is not None:
             actual[spec.job_id] = job_id
     return reply
 
 
-def _check(engine: Engine, spec: c.JobSpec, queue: str, earlier: set[str]) -> None:
+def _archived(engine: Engine, specs: Sequence[c.JobSpec]) -> Mapping[str, State]:
+    """Look once, before anything is changed, at all ended jobs that a command names as dependencies."""
+    named = sum(len(spec.depends_on) for spec in specs)
+    if named > DEPENDENCIES_MAX:
+        raise errors.INVALID_FIELD.refuse("dependsOn", f"must name at most {DEPENDENCIES_MAX} jobs in one command")
+    return engine.archived_outcomes({job_id for spec in specs for job_id in spec.depends_on}) if named else _NOTHING
+
+
+def _check(engine: Engine, spec: c.JobSpec, queue: str, earlier: set[str], archived: Mapping[str, State]) -> None:
     """Raise what makes ``spec`` impossible; ``earlier`` are ids from the same command."""
     engine.queues.check(queue)
     if not bytes(spec.data):
@@ -72,11 +95,13 @@ def _check(engine: Engine, spec: c.JobSpec, queue: str, earlier: set[str]) -> No
         if holder is not None and holder.state in UNFINISHED and holder.queue != queue:
             raise errors.FOREIGN_JOB_ID.refuse(spec.job_id)
     for dependency in spec.depends_on:
-        if dependency not in earlier and engine.outcome(dependency) is None:
+        if dependency not in earlier and engine.outcome(dependency, archived) is None:
             raise errors.UNKNOWN_DEPENDENCY.refuse(dependency)
 
 
-def _add(engine: Engine, spec: c.JobSpec, queue_name: str, now: int, actual: dict[str, str]) -> str:
+def _add(
+    engine: Engine, spec: c.JobSpec, queue_name: str, now: int, actual: dict[str, str], archived: Mapping[str, State]
+) -> str:
     """Add a checked job, unless one stands for it already; return the id.
 
     ``actual`` tells which job stands for an id that an earlier job of the same command asked for.
@@ -96,7 +121,7 @@ def _add(engine: Engine, spec: c.JobSpec, queue_name: str, now: int, actual: dic
     waiting_on: set[str] = set()
     for dependency in spec.depends_on:
         job_id = actual.get(dependency, dependency)
-        outcomes[job_id] = engine.outcome(job_id)
+        outcomes[job_id] = engine.outcome(job_id, archived)
         if outcomes[job_id] is not State.COMPLETED:
             waiting_on.add(job_id)
     if spec.job_id is not None:
@@ -150,20 +175,26 @@ def _pull(engine: Engine, command: c.Pull, now: int, owner: Owner) -> r.Reply:
 def _pull_batch(engine: Engine, command: c.PullBatch, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
     reply = r.PullBatchReply(jobs=[], tokens=[])
-    while len(reply.jobs) < command.count:
+    size = 0
+    while len(reply.jobs) < command.count and size < PULL_BATCH_BYTES:
         taken = _take(engine, command.queue, now, command.lock_ttl, owner)
         if taken is None:
             break
         reply.jobs.append(taken[0])
         reply.tokens.append(taken[1])
+        size += len(bytes(taken[0].data))
     return reply
 
 
 def _take(engine: Engine, name: str, now: int, lock_ttl: int | None, owner: Owner) -> tuple[r.DeliveredJob, str] | None:
     queue = engine.queues.get(name)
-    job = None if queue is None else queue.ready.pop()
-    if job is None or queue is None:
+    if queue is None:
         return None
+    while (job := queue.ready.peek()) is not None and job.due is not None and job.due <= now:
+        engine.settle(job, now)  # its TTL is over; more deadlines are due than one step works off
+    if job is None:
+        return None
+    queue.ready.take(job)
     lease = engine.deliver(job, now, lock_ttl, owner)
     if not queue.ready:
         engine.emit("drained", job, now)
@@ -174,9 +205,11 @@ def _take(engine: Engine, name: str, now: int, lock_ttl: int | None, owner: Owne
     return view, lease.token
 
 
-def _held(engine: Engine, job_id: str, token: str | None) -> Job:
+def _held(engine: Engine, job_id: str, token: str | None, now: int) -> Job:
     """Return the active job, if the caller may speak for it."""
     job = engine.jobs.get(job_id)
+    if job is not None and job.due is not None and job.due <= now:
+        engine.settle(job, now)
     if job is None or job.lease is None:
         raise errors.NOT_ACTIVE.refuse()
     if token is not None and token != job.lease.token:
@@ -185,7 +218,7 @@ def _held(engine: Engine, job_id: str, token: str | None) -> Job:
 
 
 def _ack(engine: Engine, command: c.Ack, now: int, owner: Owner) -> r.Reply:
-    job = _held(engine, command.id, command.token)
+    job = _held(engine, command.id, command.token, now)
     engine.complete(job, bytes(command.result) or None, now)
     return r.OK
 
@@ -196,7 +229,7 @@ def _ack_batch(engine: Engine, command: c.AckBatch, now: int, owner: Owner) -> r
     ignored: list[str] = []
     for job_id, token, result in zip(command.ids, tokens, results, strict=True):
         try:
-            job = _held(engine, job_id, token)
+            job = _held(engine, job_id, token, now)
         except errors.Refused:
             ignored.append(job_id)
         else:
@@ -213,13 +246,13 @@ def _matching(name: str, values: Sequence[Any] | None, ids: list[str]) -> Sequen
 
 
 def _fail(engine: Engine, command: c.Fail, now: int, owner: Owner) -> r.Reply:
-    job = _held(engine, command.id, command.token)
+    job = _held(engine, command.id, command.token, now)
     engine.fail(job, "Unknown error" if command.error is None else command.error, now)
     return r.OK
 
 
 def _heartbeat(engine: Engine, command: c.Heartbeat, now: int, owner: Owner) -> r.Reply:
-    engine.renew(_held(engine, command.id, command.token), now, command.duration, owner)
+    engine.renew(_held(engine, command.id, command.token, now), now, command.duration, owner)
     return r.DataReply(data={"ok": True, "count": 1})
 
 
@@ -228,7 +261,7 @@ def _heartbeat_batch(engine: Engine, command: c.HeartbeatBatch, now: int, owner:
     lost: list[str] = []
     for job_id, token in zip(command.ids, tokens, strict=True):
         try:
-            engine.renew(_held(engine, job_id, token), now, None, owner)
+            engine.renew(_held(engine, job_id, token, now), now, None, owner)
         except errors.Refused:
             lost.append(job_id)
     data: dict[str, object] = {"ok": True, "count": len(command.ids) - len(lost)}
@@ -236,12 +269,12 @@ def _heartbeat_batch(engine: Engine, command: c.HeartbeatBatch, now: int, owner:
 
 
 def _extend_lock(engine: Engine, command: c.ExtendLock, now: int, owner: Owner) -> r.Reply:
-    engine.renew(_held(engine, command.id, command.token), now, command.duration, owner)
+    engine.renew(_held(engine, command.id, command.token, now), now, command.duration, owner)
     return r.OK
 
 
 def _progress(engine: Engine, command: c.Progress, now: int, owner: Owner) -> r.Reply:
-    job = _held(engine, command.id, command.token)
+    job = _held(engine, command.id, command.token, now)
     job.progress = command.progress
     if command.message is not None:
         job.noted().message = command.message
@@ -252,6 +285,8 @@ def _progress(engine: Engine, command: c.Progress, now: int, owner: Owner) -> r.
 
 def _cancel(engine: Engine, command: c.Cancel, now: int, owner: Owner) -> r.Reply:
     job = engine.jobs.get(command.id)
+    if job is not None and job.state in UNFINISHED:
+        engine.settle(job, now)
     if job is None or job.state not in UNFINISHED:
         raise errors.JOB_NOT_FOUND.refuse()
     engine.totals.cancelled += 1
@@ -259,7 +294,10 @@ def _cancel(engine: Engine, command: c.Cancel, now: int, owner: Owner) -> r.Repl
     return r.OK
 
 
-def _found(engine: Engine, job_id: str) -> Job:
+def _found(engine: Engine, job_id: str, now: int) -> Job:
+    job = engine.jobs.get(job_id)
+    if job is not None and job.state in UNFINISHED:
+        engine.settle(job, now)
     job = engine.find(job_id)
     if job is None:
         raise errors.JOB_NOT_FOUND.refuse()
@@ -267,8 +305,9 @@ def _found(engine: Engine, job_id: str) -> Job:
 
 
 def _get_job(engine: Engine, command: c.GetJob, now: int, owner: Owner) -> r.Reply:
-    job = _found(engine, command.id)
+    job = _found(engine, command.id, now)
     options = job.options
+    has_started = job.state is State.ACTIVE or job.state not in UNFINISHED
     return r.JobReply(
         job=r.JobView(
             id=job.id,
@@ -277,7 +316,7 @@ def _get_job(engine: Engine, command: c.GetJob, now: int, owner: Owner) -> r.Rep
             priority=job.priority,
             created_at=job.created_at,
             run_at=job.run_at,
-            started_at=job.started_at,
+            started_at=job.started_at if has_started else None,
             completed_at=job.note.finished_at if job.note else None,
             attempts=job.attempts,
             max_attempts=options.max_attempts,
@@ -292,7 +331,7 @@ def _get_job(engine: Engine, command: c.GetJob, now: int, owner: Owner) -> r.Rep
 
 
 def _get_state(engine: Engine, command: c.GetState, now: int, owner: Owner) -> r.Reply:
-    job = _found(engine, command.id)
+    job = _found(engine, command.id, now)
     options, note, series = job.options, job.note, job.options.series
     return r.StateReply(
         id=job.id,
@@ -313,7 +352,7 @@ def _get_state(engine: Engine, command: c.GetState, now: int, owner: Owner) -> r
 
 
 def _get_result(engine: Engine, command: c.GetResult, now: int, owner: Owner) -> r.Reply:
-    job = _found(engine, command.id)
+    job = _found(engine, command.id, now)
     result = job.note.result if job.note else None
     return r.ResultReply(id=job.id, result=r.NULL if result is None else Raw(result))
 

@@ -7,7 +7,7 @@ once its end is on disk. Times are epoch ms; ``order`` places a job among its eq
 smaller first, negative for LIFO (so the newest of them is the smallest), positive for FIFO.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -124,6 +124,7 @@ class Job(Struct, eq=False, gc=False):
     stalls: int = 0
     progress: int | float = 0
     started_at: int | None = None
+    """Its last delivery; it is shown while it is active, or has ended."""
     epoch: int = 0
     """The batch that commits its push; 0 for a job loaded from the store."""
     due: int | None = None
@@ -141,9 +142,9 @@ class Job(Struct, eq=False, gc=False):
 
 
 def backoff_ms(base: int, attempts: int) -> int:
-    """Return the wait before the next try: ``base × 2^(attempts − 1)``, at most one hour."""
+    """Return the wait before the next try: ``base × 2^(attempts − 1)``, at most one hour or ``base``."""
     # Beyond 2^32 ms any base is over the hour: the exponent is capped to keep the number small.
-    return min(base << min(attempts - 1, 32), BACKOFF_MAX_MS)
+    return min(base << min(attempts - 1, 32), max(base, BACKOFF_MAX_MS))
 
 
 def next_slot(series: Series, now: int) -> int:
@@ -162,13 +163,13 @@ def next_run(options: Options, now: int) -> Options | None:
 
 
 def expiry(job: Job) -> int | None:
-    """Return when an unstarted job has outlived its TTL, or None.
+    """Return when a job that was never delivered has outlived its TTL, or None.
 
-    A job that was tried once is not unstarted any more. For a later run of a series the TTL counts
+    For a later run of a series the TTL counts
     from its slot: counted from its creation, the end of the run before, it could never be reached.
     """
     options = job.options
-    if options.ttl is None or job.attempts or job.stalls:
+    if options.ttl is None or job.started_at is not None or job.attempts or job.stalls:
         return None
     if options.series is not None and options.series.run > 1:
         return options.series.due + options.ttl
@@ -198,4 +199,8 @@ class Archive(Protocol):
 
     def find(self, job_id: str) -> Job | None:
         """Return the finished job, also one that is only remembered: completed, its record removed."""
+        ...
+
+    def outcomes(self, job_ids: Sequence[str]) -> dict[str, State]:
+        """Return how those of the jobs ended that :meth:`find` finds, without reading what they carry."""
         ...

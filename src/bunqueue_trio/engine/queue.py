@@ -82,10 +82,12 @@ class Changes(Struct):
     """What the steps since the last :meth:`Engine.take` did."""
 
     epoch: int
-    jobs: list[Job]
+    jobs: dict[Job, None]
     events: list[Event]
     reused_ids: list[str]
     """Ids chosen by producers: an older finished record of the same id makes room."""
+    removed_ids: set[str]
+    """Ids of jobs that have left memory already."""
 
 
 class Rules(Struct, frozen=True):

@@ -21,15 +21,18 @@ _LANES_LOOKED_AT = 1000  # of two million possible priorities a queue: 1 ms in w
 class Lane:
     """The ready jobs of one priority."""
 
-    __slots__ = ("head", "heap", "line")
+    __slots__ = ("blanks", "head", "heap", "line", "size")
 
     def __init__(self) -> None:
+        self.size: int = 0
+        self.blanks: int = 0
         self.line: list[Job | None] = []
         self.head: int = 0
         self.heap: list[tuple[int, int, Job]] = []
 
     def add(self, job: Job) -> None:
         """Put in ``job`` at its place."""
+        self.size += 1
         line = self.line
         last = line[-1] if line else None  # never a gap: a line read to its end is emptied
         if job.order > 0 and (last is None or last.order < job.order):
@@ -39,6 +42,7 @@ class Lane:
 
     def fill(self, jobs: list[Job]) -> None:
         """Put in ``jobs``, which get sorted by their places; no other is in here."""
+        self.size = len(jobs)
         jobs.sort(key=attrgetter("order"))
         first = bisect_right(jobs, 0, key=attrgetter("order"))
         self.line += jobs[first:]
@@ -49,12 +53,14 @@ class Lane:
         line, heap = self.line, self.heap
         while heap and heap[0][2].state is not _WAITING:
             heappop(heap)
+            self.blanks -= 1
         while self.head < len(line):
             job = line[self.head]
             assert job is not None
             if job.state is _WAITING:
                 return heap[0][2] if heap and heap[0][0] < job.order else job
             self._advance()
+            self.blanks -= 1
         return heap[0][2] if heap else None
 
     def ready_since(self) -> int | None:
@@ -67,6 +73,7 @@ class Lane:
 
     def drop(self, job: Job) -> None:
         """Take out ``job``, which :meth:`peek` just returned."""
+        self.size -= 1
         if self.head < len(self.line) and self.line[self.head] is job:
             self._advance()
         else:
@@ -79,8 +86,15 @@ class Lane:
             del self.line[: self.head]
             self.head = 0
 
-    def sweep(self) -> None:
-        """Drop all blanks."""
+    def discard(self) -> None:
+        """Note that one of its jobs is a blank now."""
+        self.size -= 1
+        self.blanks += 1
+        if self.blanks > _SWEEP_MIN and self.blanks > self.size:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        self.blanks = 0
         self.line = [j for j in self.line[self.head :] if j is not None and j.state is _WAITING]
         self.head = 0
         self.heap = [entry for entry in self.heap if entry[2].state is _WAITING]
@@ -90,13 +104,13 @@ class Lane:
 class Ready:
     """The ready jobs of one queue. ``len`` is exact; a job leaves by :meth:`pop` or :meth:`discard`."""
 
-    __slots__ = ("_blanks", "_lanes", "_priorities", "_size")
+    __slots__ = ("_lanes", "_priorities", "_size")
 
     def __init__(self) -> None:
         self._lanes: dict[int, Lane] = {}
-        self._priorities: list[int] = []  # negated, a heap; a lane without jobs may linger in it
+        """Those with a job in them."""
+        self._priorities: list[int] = []  # negated, a heap; one without a lane may linger in it
         self._size = 0
-        self._blanks = 0
 
     def __len__(self) -> int:
         return self._size
@@ -105,50 +119,63 @@ class Ready:
         """Put in ``job``, which is ``waiting``, at its place."""
         lane = self._lanes.get(job.priority)
         if lane is None:
-            lane = self._lanes[job.priority] = Lane()
-            heappush(self._priorities, -job.priority)
+            lane = self._open(job.priority)
         lane.add(job)
         self._size += 1
 
+    def _open(self, priority: int) -> Lane:
+        lane = self._lanes[priority] = Lane()
+        if len(self._priorities) > _SWEEP_MIN + 2 * len(self._lanes):
+            self._priorities = [-priority for priority in self._lanes]
+            heapify(self._priorities)
+        else:
+            heappush(self._priorities, -priority)
+        return lane
+
     def fill(self, priority: int, jobs: list[Job]) -> None:
         """Put in all ``waiting`` jobs of one priority, which get sorted by their places."""
-        lane = self._lanes[priority] = Lane()
-        heappush(self._priorities, -priority)
-        lane.fill(jobs)
+        self._open(priority).fill(jobs)
         self._size += len(jobs)
+
+    def peek(self) -> Job | None:
+        """Return the next job, or None."""
+        while self._priorities:
+            lane = self._lanes.get(-self._priorities[0])
+            if lane is not None:
+                return lane.peek()
+            heappop(self._priorities)
+        return None
 
     def pop(self) -> Job | None:
         """Take out the next job, or return None; its state is the caller's to change."""
-        while self._priorities:
-            lane = self._lanes[-self._priorities[0]]
-            job = lane.peek()
-            if job is not None:
-                lane.drop(job)
-                self._size -= 1
-                if self._blanks and not self._size:
-                    self._clear()
-                return job
-            del self._lanes[-heappop(self._priorities)]
-        return None
+        job = self.peek()
+        if job is not None:
+            self.take(job)
+        return job
+
+    def take(self, job: Job) -> None:
+        """Take out ``job``, which :meth:`peek` just returned."""
+        lane = self._lanes[job.priority]
+        lane.drop(job)
+        self._size -= 1
+        if not lane.size:
+            self._close(job.priority)
 
     def ready_since(self) -> int | None:
         """Return when the oldest job got ready, judged by the first of each priority, or None."""
         since = [lane.ready_since() for lane in islice(self._lanes.values(), _LANES_LOOKED_AT)]
         return min((at for at in since if at is not None), default=None)
 
-    def discard(self) -> None:
-        """Note that one of the jobs in here has just stopped to be ``waiting``."""
+    def discard(self, job: Job) -> None:
+        """Note that ``job``, one of those in here, has just stopped to be ``waiting``."""
         self._size -= 1
-        self._blanks += 1
-        if not self._size:
-            self._clear()
-        elif self._blanks > _SWEEP_MIN and self._blanks > self._size:
-            for lane in self._lanes.values():
-                lane.sweep()
-            self._blanks = 0
+        lane = self._lanes[job.priority]
+        lane.discard()
+        if not lane.size:
+            self._close(job.priority)
 
-    def _clear(self) -> None:
-        """Let go of the blanks, of which some may be large; no job is left."""
-        self._lanes.clear()
-        self._priorities.clear()
-        self._blanks = 0
+    def _close(self, priority: int) -> None:
+        """Let go of a lane, with its blanks, of which some may be large."""
+        del self._lanes[priority]
+        if not self._lanes:
+            self._priorities.clear()

@@ -225,3 +225,6 @@ COMMANDS: dict[str, type[Command]] = {
     )
 }  # fmt: skip
 """``cmd`` → command: everything this server understands."""
+
+FILLS: frozenset[type[Command]] = frozenset({Push, PushBatch})
+"""The commands that bring new work; under overload they are refused before those that empty the queues."""

@@ -1,4 +1,4 @@
-"""The front door: the only caller of the engine, and the place where requests wait.
+"""The front door: the only one that changes the engine, and the place where requests wait.
 
 A transport gives a command and gets a reply. Between two awaits everything here is one step, so there
 is no lock. Changes are answered after their commit, and so is a look at a job that has just changed: no
@@ -7,21 +7,26 @@ is not committed yet.
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import structlog
 import trio
 from msgspec import Struct
 
 from bunqueue_trio import errors
 from bunqueue_trio.engine.engine import Engine
-from bunqueue_trio.engine.handlers import READS, apply
-from bunqueue_trio.errors import Refused
+from bunqueue_trio.engine.handlers import READS, run
+from bunqueue_trio.errors import InvariantBroken, Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.runtime.alarm import Alarm
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.meters import Meters
+
+_log = structlog.get_logger()
 
 
 class _Waiter:
@@ -66,7 +71,7 @@ class Core:
         self.stopping: bool = False
         """Set at shutdown: long polls are answered empty, and the server is not ready any more."""
         self._broken = trio.Event()
-        self._broken_by: AssertionError | None = None
+        self._broken_by: InvariantBroken | None = None
         self.scheduler: Alarm = Alarm()
         self.stall_detector: Alarm = Alarm()
         self.meters: Meters = Meters()
@@ -94,7 +99,7 @@ class Core:
         kind = type(command)
         if kind in READS:
             return self._look(command, owner)
-        self.journal.check(size)
+        self.journal.check(size, fills=kind in c.FILLS)
         at = trio.current_time()
         if kind is not c.Pull and kind is not c.PullBatch:
             epoch = self._engine.epoch
@@ -143,17 +148,14 @@ class Core:
         if histogram is not None:
             histogram.observe((trio.current_time() - begun.at) * 1000)
 
-    def give_back(self, reply: r.Reply) -> None:
-        """Give back the jobs of a pull whose reply could not be delivered; else do nothing."""
-        if jobs := _jobs(reply):
-            now = self.clock.now()
-            for job_id, token in jobs:
-                self._engine.give_back(job_id, token, now)
-            self._settle()
+    def check_room(self, kind: type[c.Command]) -> None:
+        """Raise ``Refused`` (503) when a command of this kind would be refused, before it is even read."""
+        self.journal.check(fills=kind in c.FILLS)
 
-    def holds(self, owner: str) -> bool:
-        """Return whether the connection ``owner`` has active jobs."""
-        return self._engine.owns(owner)
+    def give_back(self, reply: r.Reply) -> None:
+        """Return the jobs of a pull whose reply could not be delivered; else do nothing."""
+        for job_id, token in _jobs(reply):
+            self._step(self._engine.give_back, job_id, token)
 
     def check_queue(self, name: str) -> None:
         """Raise ``Refused`` when ``name`` cannot be a queue's."""
@@ -165,25 +167,23 @@ class Core:
         A transport may turn any exception into an answer; this one must end the process all the same.
 
         Raises:
-            AssertionError: the broken invariant.
+            InvariantBroken: the broken invariant.
         """
         await self._broken.wait()
         assert self._broken_by is not None
         raise self._broken_by
 
-    def _break(self, error: AssertionError) -> None:
-        self._broken_by = error
-        self._broken.set()
-
     def advance(self) -> None:
         """Do what is due by now."""
-        self._engine.advance(self.clock.now())
-        self._settle()
+        self._step(self._engine.advance)
 
-    def release(self, owner: str) -> None:
-        """Give back the jobs of a connection that is gone."""
-        self._engine.release_owner(owner, self.clock.now())
-        self._settle()
+    def release(self, owner: str, *, dropped: bool) -> None:
+        """Return the jobs of a connection that is gone; each has stalled if it just ``dropped``.
+
+        At an orderly stop it does nothing: after the restart their workers claim them.
+        """
+        if not self.stopping:
+            self._step(partial(self._engine.release_owner, dropped=dropped), owner)
 
     def stop_polls(self) -> None:
         """Answer every waiting long poll empty, and every later one at once."""
@@ -202,7 +202,7 @@ class Core:
             begun.reply = self._apply(command, owner)
         except Refused as refused:
             begun.refused = refused
-        begun.epoch = self.journal.epoch_of(self._engine.jobs.get(command.id))
+        begun.epoch = self.journal.epoch_of(command.id)
         if begun.epoch and self.journal.failing is not None:
             raise Refused(*errors.STORAGE_DOWN, retry_after=2)
         if begun.refused is not None and not begun.epoch:
@@ -210,32 +210,63 @@ class Core:
         return begun
 
     def _apply(self, command: Any, owner: str | None, *, durable: bool = False) -> r.Reply:
+        engine, now = self._engine, self.clock.now()
         try:
-            return apply(self._engine, command, self.clock.now(), owner)
+            due = engine.next_due()
+            if due is not None and due <= now:
+                engine.advance(now)
+                self._serve_woken(now)  # who waits was here before this command
+                engine.handed = 0
+            return run(engine, command, now, owner)
         except AssertionError as error:
-            self._break(error)
-            raise
+            raise self._break(error) from error
         finally:  # a refused command may have let deadlines pass before it was refused
-            self._settle(durable=durable)
+            self._settle(now, durable=durable)
 
-    def _settle(self, *, durable: bool = False) -> None:
+    def _step(self, change: Callable[..., None], *args: Any) -> None:
+        """Let the engine do something that is no command."""
+        now = self.clock.now()
+        try:
+            change(*args, now)
+        except AssertionError as error:
+            raise self._break(error) from error
+        self._settle(now)
+
+    def _break(self, error: AssertionError) -> InvariantBroken:
+        """Return what ends the process. Nothing that the engine holds is written any more: it is not to be trusted."""
+        if self._broken_by is None:
+            _log.critical("an invariant is broken, the server ends", exc_info=error)
+            self._broken_by = InvariantBroken(str(error))
+            self.journal.halt(self._broken_by)
+            self._broken.set()
+        return self._broken_by
+
+    def _settle(self, now: int, *, durable: bool = False) -> None:
         """Serve the waiters, wake the flusher and set the alarms after a step of the engine."""
+        engine = self._engine
+        try:
+            self._serve_woken(now)
+            if self.journal.gathering:
+                self.journal.note(durable=durable)
+            self.scheduler.set(engine.next_scheduled())
+            self.stall_detector.set(engine.leases.next_due())
+        except AssertionError as error:
+            raise self._break(error) from error
+
+    def _serve_woken(self, now: int) -> None:
         engine = self._engine
         while engine.woken:
             queue, _ = engine.woken.popitem()
             if queue in self._lines:
-                self._serve(queue)
-        if self.journal.gathering:
-            self.journal.note(durable=durable)
-        self.scheduler.set(engine.schedule.next_due())
-        self.stall_detector.set(engine.leases.next_due())
+                self._serve(queue, now)
 
-    def _serve(self, queue: str) -> None:
+    def _serve(self, queue: str, now: int) -> None:
         line = self._lines[queue]
         while line and (ready := self._engine.queues.get(queue)) and ready.ready:
             waiter = next(iter(line))
+            self._engine.advance(now)  # what this very step has made may be over already
             self._engine.handed = 0
-            reply = apply(self._engine, waiter.command, self.clock.now(), waiter.owner)
+            reply = run(self._engine, waiter.command, now, waiter.owner)
             if self._note_deliveries(reply):  # else what was ready has expired in this very moment
                 del line[waiter]
                 waiter.reply, waiter.handed = reply, self._engine.handed
@@ -264,7 +295,7 @@ class Core:
         line[waiter] = None
         if (queue := self._engine.queues.get(command.queue)) and queue.ready:  # it came since `begin`
             self._engine.woken[command.queue] = None
-            self._settle()
+            self.advance()
         self.pollers += 1
         parked_at = trio.current_time()
         try:

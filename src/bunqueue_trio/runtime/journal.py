@@ -5,7 +5,7 @@ the very same batch. Batches are committed in order, one at a time; while one is
 gathers. An answer is released, and its events are published, only after its batch is committed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 
 import structlog
 import trio
@@ -15,6 +15,7 @@ from bunqueue_trio.config import (
     COMMIT_RETRY_MAX_MS,
     COMMIT_RETRY_MIN_MS,
     COMMITS_IN_A_ROW_MAX,
+    GIVE_UP_S,
     INLINE_BYTES_MAX,
     INLINE_ROWS_MAX,
     INLINE_S_MAX,
@@ -25,7 +26,7 @@ from bunqueue_trio.config import (
 )
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import Job
-from bunqueue_trio.errors import Refused, StoreError
+from bunqueue_trio.errors import InvariantBroken, Refused, StoreError
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.pressure import Pressure
@@ -70,6 +71,9 @@ class Journal:
         self.failing: str | None = None
         """Why the last attempt to commit failed, while it has not succeeded again."""
         self._last_waiter: trio.lowlevel.Task | None = None
+        self.given_up: int = 0
+        """The last epoch whose waiters were told that it may never be committed."""
+        self._halted: InvariantBroken | None = None
         self._not_mine: BaseException | None = None
         self._bells: dict[Bell, None] = {}
         self.on_commit: list[OnCommit] = []
@@ -82,16 +86,23 @@ class Journal:
         return len(self._engine.changed) + len(self.writing)
 
     @property
-    def writing(self) -> Sequence[Job]:
+    def writing(self) -> Collection[Job]:
         """The jobs whose changes are being written."""
         return self._writing[0].jobs if self._writing else ()
 
-    def check(self, size: int = 0) -> None:
-        """Raise ``Refused`` (503) when a change of ``size`` bytes could not be committed in reasonable time."""
+    def check(self, size: int = 0, *, fills: bool = True) -> None:
+        """Raise ``Refused`` (503) when a change of ``size`` bytes could not be committed in reasonable time.
+
+        What does not fill the queues may use twice the room: what empties them must not starve.
+        """
         if self.failing is not None:
             raise Refused(*errors.STORAGE_DOWN, retry_after=2)
         jobs = len(self._engine.changed)
-        if self._pressure.refuses(jobs, self._bytes) or (size > SMALL_BODY_BYTES and self._full):
+        if fills:
+            full = self._pressure.refuses(jobs, self._bytes) or (size > SMALL_BODY_BYTES and self._full)
+        else:
+            full = self._pressure.refuses(jobs // 2, self._bytes // 2)
+        if full:
             raise Refused(*errors.OVERLOADED, retry_after=1)
 
     def takes_turns(self, size: int, small: int = SMALL_BODY_BYTES) -> bool:
@@ -113,12 +124,14 @@ class Journal:
     def _full(self) -> bool:
         return self._pressure.fills(len(self._engine.changed), self._bytes)
 
-    def epoch_of(self, job: Job | None) -> int:
-        """Return the batch that the last change of ``job`` waits for, 0 for none; that of no job is any."""
-        if self.gathering and (job is None or job in self._engine.changed):
-            return self._engine.epoch
-        if self._writing is not None and (job is None or job in self._writing[0].jobs):
-            return self._writing[0].epoch
+    def epoch_of(self, job_id: str) -> int:
+        """Return the batch that the last change of a job waits for, 0 when it is committed, or there is no such job."""
+        engine, writing = self._engine, self._writing
+        job = engine.jobs.get(job_id)
+        if engine.is_removed(job_id) if job is None else job in engine.changed:
+            return engine.epoch
+        if writing is not None and (job_id in writing[0].removed_ids if job is None else job in writing[0].jobs):
+            return writing[0].epoch
         return 0
 
     def note_size(self, size: int) -> None:
@@ -137,17 +150,32 @@ class Journal:
         self._bells[bell] = None
 
     async def wait_committed(self, epoch: int) -> None:
-        """Wait until the batch ``epoch``, and with it every earlier one, is committed."""
+        """Wait until the batch ``epoch``, and with it every earlier one, is committed.
+
+        Raises:
+            Refused: the disk has refused it for so long that nobody waits for it any more; see :meth:`flush`.
+        """
         if epoch <= self.committed:
             return
         if self._writing is not None and epoch == self._writing[0].epoch:
             await self._writing[1].wait()
+            self.check_committed(epoch)
             return
         gathered = self._gathered
         if not self.commit_alone():
             await gathered.wait()
+            self.check_committed(epoch)
         elif self.commits % COMMITS_IN_A_ROW_MAX == 0:
             await trio.lowlevel.checkpoint()  # a loop of changes must not shut everybody else out
+
+    def check_committed(self, epoch: int) -> None:
+        """Raise ``Refused`` (503) when who waits for the batch ``epoch`` is not to wait any longer."""
+        if self.committed < epoch <= self.given_up:
+            raise Refused(*errors.NOT_COMMITTED, retry_after=2)
+
+    def halt(self, reason: InvariantBroken) -> None:
+        """Write nothing any more: what the engine holds is not to be trusted."""
+        self._halted = reason
 
     def commit_alone(self) -> bool:
         """Commit in this very step if nobody shares the commit with this task; return whether it was done.
@@ -183,15 +211,31 @@ class Journal:
         return bool(self._engine.changed) or bool(self._engine.events)
 
     async def flush(self) -> None:
-        """Commit everything that waits now, trying again until the disk takes it."""
+        """Commit everything that waits now, trying again until the disk takes it.
+
+        Whoever has waited for it for GIVE_UP_S is told that it is not committed; it is tried again all the same.
+        """
         if self._writing is None:
             self._writing = self._take()
-        batch, done = self._writing
+        batch = self._writing[0]
         retry_ms = COMMIT_RETRY_MIN_MS
+        patience = trio.current_time() + GIVE_UP_S
         while (seconds := await self._commit(batch)) is None:
+            if trio.current_time() >= patience:
+                self._give_up(batch)
             await trio.sleep(retry_ms / 1000)
             retry_ms = min(retry_ms * 2, COMMIT_RETRY_MAX_MS)
-        self._finish(batch, done, seconds)
+        self._finish(batch, self._writing[1], seconds)
+
+    def _give_up(self, batch: Batch) -> None:
+        """Let nobody wait any longer: for ``batch``, nor for the one that gathers behind it."""
+        assert self._writing is not None
+        self.given_up = self._engine.epoch if self.gathering else batch.epoch
+        done, gathered = self._writing[1], self._gathered
+        self._writing, self._gathered = (batch, trio.Event()), trio.Event()
+        done.set()
+        gathered.set()
+        self._ring_bells()
 
     def _flush_at_once(self) -> bool:
         """Commit what waits now in this very step; return whether that was possible and succeeded.
@@ -238,13 +282,18 @@ class Journal:
         self.durable_commits += batch.durable
         self._engine.forget(batch.jobs)
         done.set()
-        bells, self._bells = self._bells, {}
-        for bell in bells:
-            bell.ring()
+        self._ring_bells()
         for hear in self.on_commit:
             hear(batch, seconds)
 
+    def _ring_bells(self) -> None:
+        bells, self._bells = self._bells, {}
+        for bell in bells:
+            bell.ring()
+
     def _take(self) -> tuple[Batch, trio.Event]:
+        if self._halted is not None:
+            raise self._halted
         changes, last_event_id = self._engine.take(), self._store.last_event_id
         at = self._clock.now()
         if self._stamp is not None:
@@ -252,7 +301,7 @@ class Journal:
         try:
             batch = make_batch(changes, at, durable=self._durable, last_event_id=last_event_id)
         except Exception as error:  # the engine has let go of these changes, so there is no going on
-            raise AssertionError("the engine holds what no store can") from error
+            raise InvariantBroken("the engine holds what no store can") from error
         done, self._gathered, self._durable = self._gathered, trio.Event(), False
         self._bytes, self._bytes_taken = 0, self._bytes
         return batch, done
@@ -266,7 +315,9 @@ class Journal:
         try:
             begun = trio.current_time()
             # A thread hop costs more than a small commit; an fsync or a large one would stop the loop.
-            if self._store.inline or (_is_small(batch) and self._last_s <= INLINE_S_MAX):
+            # So would a disk that is down: it may take its whole busy timeout to say so.
+            is_quick = _is_small(batch) and self._last_s <= INLINE_S_MAX and self.failing is None
+            if self._store.inline or is_quick:
                 self._store.commit(batch)
             else:
                 await trio.to_thread.run_sync(self._store.commit, batch)

@@ -55,7 +55,10 @@ async def supervise(child: Child) -> None:
 
 
 def breaks_invariant(error: BaseException) -> bool:
-    """Return whether ``error``, or anything in a group of errors, says that an invariant is broken."""
+    """Return whether ``error``, or anything in a group of errors, says that an invariant is broken.
+
+    Any assertion does in a supervised task: no library runs there on behalf of a client.
+    """
     if isinstance(error, BaseExceptionGroup):
         return any(breaks_invariant(e) for e in error.exceptions)
     return isinstance(error, AssertionError)

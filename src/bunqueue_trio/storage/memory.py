@@ -1,12 +1,12 @@
 """The in-memory twin of the SQLite store: same rows, same rules, no file and no thread."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from heapq import nsmallest
 
 from bunqueue_trio.config import AUDIT_DATA_BYTES, PRUNE_ROWS
 from bunqueue_trio.engine.audit import Stored
-from bunqueue_trio.engine.job import Job
+from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.storage.store import (
     Batch,
     FinishedCounts,
@@ -15,6 +15,7 @@ from bunqueue_trio.storage.store import (
     Row,
     StoredEvent,
     event_rows,
+    outcome,
 )
 
 
@@ -59,6 +60,10 @@ class MemoryStore:
         """Return a finished job that is kept; see :class:`Store`."""
         row = self._finished.get(job_id)
         return None if row is None else self._rows.finished(row)
+
+    def outcomes(self, job_ids: Sequence[str]) -> dict[str, State]:
+        """Return how some jobs ended; see :class:`Store`."""
+        return {job_id: outcome(self._finished[job_id][2]) for job_id in job_ids if job_id in self._finished}
 
     def stored(self, after: int, upto: int, limit: int) -> list[Stored]:
         """Return unfinished jobs as they are stored; see :class:`Store`."""

@@ -14,15 +14,16 @@ import os
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
+from msgspec.json import encode
 
 from bunqueue_trio.config import AUDIT_DATA_BYTES, PRUNE_ROWS
 from bunqueue_trio.engine.audit import Stored
-from bunqueue_trio.engine.job import Job
+from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.storage.opening import (
     closing,
@@ -40,6 +41,7 @@ from bunqueue_trio.storage.store import (
     Retention,
     StoredEvent,
     event_rows,
+    outcome,
 )
 
 _OPEN_BUSY_MS = 5000  # a start may wait for a tool that has the file for a moment
@@ -63,6 +65,7 @@ _REUSE = "DELETE FROM finished WHERE id=? RETURNING queue, state"
 _FINISH = f"INSERT INTO finished VALUES ({', '.join('?' * 16)})"  # noqa: S608
 _EVENTS = "INSERT INTO event_batch VALUES (?, ?, ?, ?)"
 _FIND = f"SELECT {_FINISHED} FROM finished WHERE id=?"  # noqa: S608
+_OUTCOMES = "SELECT id, state FROM finished WHERE id IN (SELECT value FROM json_each(?))"
 _STORED = (
     f"SELECT seq, id, queue, substr(data, 1, {AUDIT_DATA_BYTES}), options, priority, created_at, run_at, state, "  # noqa: S608
     "place, attempts, stalls, progress, started_at, lease, note FROM job WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
@@ -226,6 +229,12 @@ class SqliteStore:
         with self._translated():
             row = self._reader.execute(_FIND, (job_id,)).fetchone()
         return None if row is None else self._rows.finished(row)
+
+    def outcomes(self, job_ids: Sequence[str]) -> dict[str, State]:
+        """Return how some jobs ended; see :class:`Store`."""
+        with self._translated():
+            rows = self._reader.execute(_OUTCOMES, (encode(job_ids).decode(),))
+            return {job_id: outcome(state) for job_id, state in rows}
 
     def stored(self, after: int, upto: int, limit: int) -> list[Stored]:
         """Return unfinished jobs as they are on the disk; see :class:`Store`."""

@@ -5,7 +5,7 @@ and writing it again after a failure writes the same.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -45,13 +45,15 @@ class Batch(Struct):
     epoch: int
     at: int
     durable: bool
-    jobs: Sequence[Job]
+    jobs: Collection[Job]
     """The jobs the rows were made from, to be forgotten by the engine when they have ended."""
     new: list[Row] = []
     changed: list[Row] = []
     ended: list[tuple[int]] = []
     finished: list[Row] = []
     reused_ids: list[tuple[str]] = []
+    removed_ids: Collection[str] = ()
+    """Ids of jobs that the engine has let go of already."""
     events: list[bytes] = []
     """As JSON, in order; the last has the id ``last_event_id``."""
     heard: Sequence[Event] = ()
@@ -134,6 +136,10 @@ class Store(Protocol):
         """Return a finished job that is kept; ``removed`` is one that is not to be shown."""
         ...
 
+    def outcomes(self, job_ids: Sequence[str]) -> dict[str, State]:
+        """Return how those of the jobs ended that :meth:`find` finds; payloads are not read."""
+        ...
+
     def stored(self, after: int, upto: int, limit: int) -> list[Stored]:
         """Return the first unfinished jobs with keys above ``after`` and up to ``upto``, as they are on the disk.
 
@@ -191,6 +197,7 @@ def make_batch(changes: Changes, at: int, *, durable: bool, last_event_id: int) 
         heard=changes.events,
         last_event_id=last_event_id + len(changes.events),
         reused_ids=[(job_id,) for job_id in changes.reused_ids],
+        removed_ids=changes.removed_ids,
     )  # fmt: skip
     for job in changes.jobs:
         is_new = job.epoch == changes.epoch
@@ -314,6 +321,14 @@ class Reader:
 
 
 _HIDDEN_OPTIONS = Options(remove_on_complete=True)
+
+
+def outcome(state: str) -> State:
+    """Return how the job of a row of ``finished`` with this state ended: ``removed`` has *completed*.
+
+    Dependents rely on it, so the word can stand for nothing else there.
+    """
+    return State.FAILED if state == State.FAILED.value else State.COMPLETED
 
 
 def _hidden(job_id: str, queue: str) -> Job:

@@ -142,10 +142,10 @@ class Gateway:
         if route.method == "GET":
             body = query_object(call.query) if call.query else b"{}"
         else:
-            self._core.journal.check()  # early: a flood must not be read and decoded just to be refused
+            self._core.check_room(kind)  # early: a flood must not be read and decoded just to be refused
             if not isinstance(body, bytes):
                 body = await body(self._body_max)
-        if self._core.journal.takes_turns(len(body)):
+        if kind in c.FILLS and self._core.journal.takes_turns(len(body)):
             await self._core.journal.wait_turn()
         if kind is c.Ping or kind is c.Stats:
             decode(kind, body)

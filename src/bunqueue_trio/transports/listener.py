@@ -24,7 +24,6 @@ from bunqueue_trio.config import (
     ROOM_CONNECTIONS,
     ROOM_IDLE_S,
 )
-from bunqueue_trio.runtime.supervisor import breaks_invariant
 from bunqueue_trio.runtime.tree import Server
 from bunqueue_trio.transports.express import ExpressConnection, Handover, Lane
 from bunqueue_trio.transports.gateway import Gateway
@@ -108,21 +107,26 @@ class Http:
         """Accept on ``listeners`` until the server stops; then end the connections, kindly at first."""
         self._nursery.start_soon(self._keep)
         self._nursery.start_soon(_read_slow_lane)
-        async with trio.open_nursery() as accepting:
+        try:
+            async with trio.open_nursery() as accepting:
+                for listener in listeners:
+                    accepting.start_soon(
+                        partial(trio.serve_listeners, self._serve, [listener], handler_nursery=self._nursery)
+                    )
+                on_listening()
+                await self._server.stop.wait()
+                await trio.sleep(DRAIN_S)
+                accepting.cancel_scope.cancel()
             for listener in listeners:
-                accepting.start_soon(
-                    partial(trio.serve_listeners, self._serve, [listener], handler_nursery=self._nursery)
-                )
-            on_listening()
-            await self._server.stop.wait()
-            await trio.sleep(DRAIN_S)
-            accepting.cancel_scope.cancel()
-        for listener in listeners:
-            await listener.aclose()
-        if self._slow_lane is not None:
-            await self._slow_lane.stop()
-        await self._end_connections()
-        self._nursery.cancel_scope.cancel()
+                await listener.aclose()
+            if self._slow_lane is not None:
+                await self._slow_lane.stop()
+            await self._end_connections()
+        finally:
+            # Hypercorn shields its writes: only a closed socket ends one that the client does not read.
+            for connection in self._connections:
+                _close_now(connection.stream)
+            self._nursery.cancel_scope.cancel()
 
     async def _serve(self, stream: trio.abc.Stream) -> None:
         if len(self._connections) >= self._connections_max and not self._make_room():
@@ -141,9 +145,8 @@ class Http:
             with connection.scope:
                 await self._serve_registered(connection)
         except Exception as error:
-            if breaks_invariant(error):
-                raise
-            if not _is_hang_up(error):  # its own trouble; nobody else is disturbed
+            # Its own trouble, whatever a library asserts; nobody else is disturbed. What is ours to trust, `Core` sees to.
+            if not _is_hang_up(error):
                 _log.exception("connection failed")
         finally:
             del self._connections[connection]
@@ -250,6 +253,14 @@ class Http:
         connection.scope.cancel()
         # Hypercorn shields its writes: only a closed socket ends one that the client does not read.
         await trio.aclose_forcefully(connection.stream)
+
+
+def _close_now(stream: trio.abc.Stream) -> None:
+    """Close the socket below ``stream``, in this very step."""
+    if isinstance(stream, trio.SSLStream):
+        stream = stream.transport_stream
+    if isinstance(stream, trio.SocketStream):
+        stream.socket.close()
 
 
 def _untie(stream: trio.abc.Stream) -> None:

@@ -12,6 +12,8 @@ from quart import request, websocket
 from quart.wrappers.base import BaseRequestWebsocket
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
+from wsproto.connection import ConnectionState
+from wsproto.events import CloseConnection
 
 from bunqueue_trio import errors
 from bunqueue_trio.config import BODY_TIMEOUT_S, FINAL_SEND_S, LINGER_S, RECEIVE_BYTES, WRITE_TIMEOUT_S
@@ -20,21 +22,43 @@ from bunqueue_trio.runtime.tree import Server
 from bunqueue_trio.transports.gateway import Call, Gateway, Response
 from bunqueue_trio.transports.session import Session
 from bunqueue_trio.transports.sse import EventStream
+from bunqueue_trio.transports.websocket import is_orderly
 
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
 _GOING_AWAY = 1001
 _HELD = "bunqueue.held"  # in a scope: bytes of the budget that its request holds
 _HTTP_VERSIONS = frozenset({"1.0", "1.1", "2"})  # the last one under a host that speaks it
+_CLOSE_CODE = "bunqueue.close"  # in a scope: how the client has closed the WebSocket
+_DROPPED, _NO_CODE = 1006, 1005
 _READ = "bunqueue.read"  # in a scope: somebody has begun to read the body
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 # Hypercorn has no setting for it, and unpacks a whole frame before it looks at its size: 64 KiB become 64 MiB.
 ws_stream.server_extensions_handshake = lambda *_: None  # type: ignore[attr-defined]
 
+_send_event = ws_stream.WSStream._send_wsproto_event  # noqa: SLF001 - it has no other place for what follows
 
-def make_app(server: Server, gateway: Gateway) -> QuartTrio:
-    """Return the application that serves ``server`` over ASGI."""
+
+async def _send_event_and_note_code(stream: Any, event: Any) -> None:
+    """Let the application hear with which code the client closes; Hypercorn says 1006, whatever it was."""
+    if isinstance(event, CloseConnection) and stream.connection.state is ConnectionState.REMOTE_CLOSING:
+        put = stream.app_put
+
+        async def put_with_code(message: Any) -> None:
+            if message["type"] == "websocket.disconnect":
+                message["code"] = event.code or _NO_CODE
+            await put(message)
+
+        stream.app_put = put_with_code
+    await _send_event(stream, event)
+
+
+ws_stream.WSStream._send_wsproto_event = _send_event_and_note_code  # type: ignore[assignment, method-assign]  # noqa: SLF001
+
+
+def make_app(server: Server, gateway: Gateway, *, hosted: bool = False) -> QuartTrio:
+    """Return the application that serves ``server`` over ASGI; ``hosted``: by a host that owns the sockets."""
     app = QuartTrio("bunqueue_trio", static_folder=None)
     # Of a body that nobody reads, Quart keeps so much; the gateway bounds what is read, in its own words.
     app.config["MAX_CONTENT_LENGTH"] = server.settings.body_max_bytes
@@ -80,7 +104,11 @@ def make_app(server: Server, gateway: Gateway) -> QuartTrio:
         except h11.LocalProtocolError:  # it asked for something else in the same breath: nothing can be said any more
             return None
         with Session(server, gateway, queue, vouched=False) as session:
-            await _carry(server, session)
+            try:
+                await _carry(server, session)
+            finally:
+                scope: Any = websocket.scope
+                session.closed_in_order = is_orderly(scope.get(_CLOSE_CODE, _DROPPED))
         return None
 
     @app.errorhandler(HTTPException)
@@ -88,11 +116,11 @@ def make_app(server: Server, gateway: Gateway) -> QuartTrio:
         """Say what Quart itself refuses in the documented format."""
         return _quart_response(gateway.error(errors.Refused(error.code or 400, error.name), {}))
 
-    app.asgi_app = _shielded(app.asgi_app, server.buffers)  # type: ignore[method-assign, assignment]  # Quart's own way in for middleware
+    app.asgi_app = _shielded(app.asgi_app, server.buffers, hosted=hosted)  # type: ignore[method-assign, assignment]  # Quart's own way in for middleware
     return app
 
 
-def _shielded(app: AsgiApp, buffers: Budget) -> AsgiApp:
+def _shielded(app: AsgiApp, buffers: Budget, *, hosted: bool) -> AsgiApp:
     """Wrap ``app`` so that the final send outlives a cancellation for a moment, and the bytes of a request are released.
 
     The body of a request that needs none is thrown away as it comes.
@@ -109,11 +137,21 @@ def _shielded(app: AsgiApp, buffers: Budget) -> AsgiApp:
             if message["type"] != "http.response.body" or message.get("more_body"):
                 await send(message)
                 return
+            if not hosted:  # the keeper closes the sockets of those who do not read
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + WRITE_TIMEOUT_S):
+                    await send(message)
+                return
             async with trio.open_nursery() as nursery:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + WRITE_TIMEOUT_S) as shield:
                     nursery.start_soon(_limit_when_cancelled, shield)
                     await send(message)
                 nursery.cancel_scope.cancel()
+
+        async def receive_close_code() -> Any:
+            message = await receive()
+            if message["type"] == "websocket.disconnect":
+                scope[_CLOSE_CODE] = message["code"]
+            return message
 
         async def receive_no_body() -> Any:
             message = await receive()
@@ -123,7 +161,8 @@ def _shielded(app: AsgiApp, buffers: Budget) -> AsgiApp:
 
         try:
             # Quart would keep what is sent to a waiting poll, up to the limit of a body and outside of the budget.
-            await app(scope, receive_no_body if scope.get("method") in _BODILESS else receive, send_shielded)
+            hear = receive_close_code if scope["type"] == "websocket" else receive
+            await app(scope, receive_no_body if scope.get("method") in _BODILESS else hear, send_shielded)
         finally:
             buffers.take(-scope.get(_HELD, 0))
 

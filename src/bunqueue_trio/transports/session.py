@@ -5,9 +5,11 @@ sends what :meth:`Session.outgoing` returns. Commands run as they arrive, withou
 wait in line for their commit. Only a pull that has to wait gets a task, and holds up nothing.
 """
 
+import re
 from collections import deque
 from typing import NamedTuple, Self
 
+import msgspec
 import structlog
 import trio
 from msgspec import Raw
@@ -18,7 +20,6 @@ from bunqueue_trio.config import (
     SESSION_BYTES_MAX,
     SESSION_POLLS_MAX,
     SESSION_REPLIES_MAX,
-    SMALL_BODY_BYTES,
 )
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.protocol import commands as c
@@ -33,8 +34,11 @@ from bunqueue_trio.transports.pages import INSTANT
 
 _log = structlog.get_logger()
 
-_PUSH = b'"PUSH'  # how the names of both commands begin
+_PUSH = re.compile(rb'"cmd"\s*:\s*"PUSH')  # how the names of both commands begin
 _OUT_BYTES = 256 * 1024  # sent at once: enough to keep the socket busy, little enough to hold
+
+
+_NO_ID = msgspec.Raw()
 
 
 class _Waiting(NamedTuple):
@@ -44,10 +48,14 @@ class _Waiting(NamedTuple):
     message: bytes
     begun: Begun | None = None
     """What is to be timed when this is sent."""
+    req_id: Raw = _NO_ID
+    delivery: r.Reply | None = None
+    """The reply to a pull: its jobs are returned when this is never sent."""
 
 
 class Session:
-    """A peer of ``server``, from its connection to its end. Use as a context manager.
+    """A peer of ``server``, from its connection to its end. Use as a context manager, around all of its tasks:
+    its waiting pulls must be gone before its jobs are returned.
 
     ``vouched``: the carrier notices when the peer is gone, so its jobs are leased as long as it is
     connected; otherwise they have the usual lease, and are given back at the end all the same.
@@ -73,6 +81,8 @@ class Session:
         self._room = trio.Event()
         self._subscription = server.hub.subscribe(queue, self.bell)
         self.missed: int = 0
+        self.closed_in_order: bool = False
+        """The carrier says so; else the peer has dropped, and each of its jobs counts a stall."""
 
     def __enter__(self) -> Self:
         self._server.connections.ws += 1
@@ -82,23 +92,26 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self._server.connections.ws -= 1
         self._server.hub.unsubscribe(self._subscription)
-        self._core.release(self.id)
-        self._server.owners.discard(self.id)
+        for waiting in self._replies:  # they never left, so nobody has worked on what is in them
+            if waiting.delivery is not None:
+                self._core.give_back(waiting.delivery)
+        self._core.release(self.id, dropped=not self.closed_in_order)
+        if not self._core.stopping:  # else its jobs are still its own, for whoever claims them after the restart
+            self._server.owners.discard(self.id)
         self._server.buffers.take(-self._held)
 
     @property
     def idle(self) -> bool:
-        """Whether it owes no reply and holds no job."""
-        return not self._replies and not self._polls and not self._core.holds(self.id)
+        """Whether it owes no reply. Jobs that it holds are its own business: after a restart it claims them."""
+        return not self._replies and not self._polls
 
     async def wait_turn(self, message: bytes) -> None:
         """Wait with ``message`` until it is its turn; to be called before :meth:`receive`.
 
-        Small ones wait too if they push (or look so): a peer may send any number of them without waiting for the
-        replies. Others must not: a heartbeat that comes too late costs a lease.
+        Pushes wait even when small, because a peer may send any number of them without reading replies. Everything
+        else passes at once: a late heartbeat would lose a lease.
         """
-        size = len(message)
-        if self._journal.takes_turns(size, small=0) and (size > SMALL_BODY_BYTES or _PUSH in message):
+        if self._journal.takes_turns(len(message), small=0) and _PUSH.search(message):
             self._ring()
             await self._journal.wait_turn()
 
@@ -154,10 +167,13 @@ class Session:
             self._server.buffers.take(-self._leaving)
             self._held, self._leaving = self._held - self._leaving, 0
         while self._replies and size < _OUT_BYTES:
-            epoch, message, begun = self._replies[0]
+            epoch, message, begun, req_id, delivery = self._replies[0]
             if epoch > self._journal.committed:
-                self._journal.ring_on_commit(self.bell)
-                break
+                if epoch > self._journal.given_up:
+                    self._journal.ring_on_commit(self.bell)
+                    break
+                self._give_up(message, req_id, delivery)
+                continue
             self._replies.popleft()
             if begun is not None:
                 self._core.note_answered(begun)
@@ -175,6 +191,14 @@ class Session:
                 self.missed += missed
                 messages.append(encode({"missedEvents": missed, "timestamp": self._core.clock.now()}))
         return messages
+
+    def _give_up(self, message: bytes, req_id: Raw, delivery: r.Reply | None) -> None:
+        """Put an error in the place of the first reply, which waits for a disk that is down."""
+        if delivery is not None:
+            self._core.give_back(delivery)
+        error = _with_id(encode(r.ErrorReply(error=errors.NOT_COMMITTED.message)), req_id)
+        self._replies[0] = _Waiting(0, error)
+        self._replies_bytes += len(error) - len(message)
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -235,7 +259,8 @@ class Session:
         if len(message) > RECEIVE_BYTES:
             self._server.buffers.take(len(message), force=True)  # it has been found to fit, but for a few bytes
             self._held += len(message)
-        self._replies.append(_Waiting(epoch, message, begun))
+        delivery = reply if isinstance(reply, r.PullReply | r.PullBatchReply) else None
+        self._replies.append(_Waiting(epoch, message, begun, req_id, delivery))
         self._epoch = max(self._epoch, epoch)
         self._replies_bytes += len(message)
 

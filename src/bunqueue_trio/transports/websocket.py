@@ -2,7 +2,10 @@
 
 One task reads, one writes. The reader sends too while the writer waits for its bell, but only what the
 kernel takes at once: it must go on reading. Pings go out while the peer says nothing else; a
-peer that answers none of three is gone, and its jobs go back.
+peer that answers none of three is gone.
+
+A peer that says goodbye returns its jobs. One that drops, or is cut off, has stalled them, and so has one whose
+close code reports an error: a client that cannot read a job hangs up with one, again and again.
 """
 
 from collections.abc import Awaitable, Callable
@@ -30,6 +33,17 @@ from bunqueue_trio.transports.session import Session
 from bunqueue_trio.transports.wire import Wire
 
 FOREVER = float("inf")
+
+
+def is_orderly(code: int) -> bool:
+    """Return whether a peer that closes with ``code`` does so of its own free will; 1005 is none."""
+    return code in _ORDERLY or 3000 <= code < 5000
+
+
+_ORDERLY = (
+    CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY, CloseCode.NO_STATUS_RCVD, CloseCode.SERVICE_RESTART,
+    CloseCode.TRY_AGAIN_LATER,
+)  # fmt: skip
 
 Receive = Callable[[], Awaitable[bytes]]
 
@@ -92,6 +106,8 @@ class WebSocket:
             pass  # the peer is gone
         finally:
             self._server.buffers.take(-self._held)
+            goodbye = self._protocol.close_rcvd
+            session.closed_in_order = goodbye is not None and is_orderly(goodbye.code)
 
     def tick(self, now: float) -> bool:
         """Ping a silent peer; return whether it still counts as alive. Called every few seconds."""

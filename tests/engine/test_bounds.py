@@ -1,0 +1,224 @@
+"""No step of the engine does more than so much, whatever a client asks for; what is left comes in the next steps."""
+
+from collections.abc import Callable
+
+import pytest
+from msgspec import Raw
+
+from bunqueue_trio.config import ADVANCE_MAX, DEPENDENCIES_MAX, PULL_BATCH_BYTES
+from bunqueue_trio.engine.job import Job, State
+from bunqueue_trio.engine.ready import Lane
+from bunqueue_trio.errors import Refused
+from bunqueue_trio.protocol import commands as c
+from tests.engine.checks import check_structure
+from tests.engine.make import Bench
+
+MANY = ADVANCE_MAX * 5 // 2
+
+
+@pytest.fixture
+def moves(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many jobs each step has moved; a new step is begun by appending 0."""
+    steps = [0]
+    move = type(bench.engine)._move
+
+    def counted(engine: object, job: Job, to: State) -> None:
+        steps[-1] += 1
+        move(engine, job, to)
+
+    monkeypatch.setattr(type(bench.engine), "_move", counted)
+    return steps
+
+
+def work_off(bench: Bench, moves: list[int]) -> None:
+    """Take step after step until nothing is due."""
+    while (due := bench.engine.next_due()) is not None and due <= bench.now:
+        moves.append(0)
+        bench.sleep(0)
+
+
+ENDS: dict[str, tuple[Callable[[Bench, str], object], str]] = {
+    "completed": (lambda bench, job_id: (bench.pull(), bench.ack(job_id)), "waiting"),
+    "failed": (lambda bench, job_id: (bench.pull(), bench.fail(job_id)), "failed"),
+    "cancelled": (lambda bench, job_id: bench.do(c.Cancel(id=job_id)), "failed"),
+    "expired": (lambda bench, _: bench.sleep(60_000), "failed"),
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_the_end_of_a_job_with_many_dependents_is_told_in_steps(bench: Bench, moves: list[int], how: str):
+    first = bench.push(max_attempts=1, ttl=60_000)
+    dependents = [bench.push(depends_on=[first]) for _ in range(MANY)]
+    moves[:] = [0]
+    end, state = ENDS[how]
+    end(bench, first)
+    assert bench.engine.has_chores
+    work_off(bench, moves)
+    assert max(moves) <= ADVANCE_MAX + 3
+    assert not bench.engine.has_chores
+    assert {bench.state(job_id).state for job_id in dependents} == {state}
+    check_structure(bench.engine, [])
+
+
+def test_many_ends_at_once_with_many_dependents_each_are_told_in_steps(bench: Bench, moves: list[int]):
+    ended = [bench.push() for _ in range(5)]
+    dying = [bench.push("dying", ttl=1000) for _ in range(5)]
+    for first in [*ended, *dying]:
+        for _ in range(ADVANCE_MAX // 2):
+            bench.push("other", depends_on=[first])
+    for _ in ended:
+        bench.pull()
+    moves[:] = [0]
+    bench.do(c.AckBatch(ids=ended))
+    work_off(bench, moves)
+    moves.append(0)
+    bench.sleep(1000)
+    work_off(bench, moves)
+    assert max(moves) <= ADVANCE_MAX + len(ended)
+    assert bench.engine.counts[State.WAITING_CHILDREN] == 0
+
+
+@pytest.mark.parametrize("how", ["completed", "cancelled"])
+def test_a_crash_between_the_steps_loses_none_of_them(bench: Bench, how: str):
+    """A cancelled job leaves no record: who waits for it cannot wait any longer all the same."""
+    first = bench.push()
+    dependents = [bench.push(depends_on=[first]) for _ in range(MANY)]
+    end, state = ENDS[how]
+    end(bench, first)
+    bench.commit()
+    assert bench.engine.has_chores
+    bench.restart()
+    work_off(bench, [])
+    assert {bench.state(job_id).state for job_id in dependents} == {state}
+
+
+def test_a_later_job_of_the_same_id_has_nothing_to_do_with_who_waits_for_the_first(bench: Bench):
+    bench.push(job_id="first")
+    early = [bench.push(depends_on=["first"]) for _ in range(MANY)]
+    bench.pull()
+    bench.ack("first")
+    bench.push(job_id="first", priority=-1)
+    late = bench.push(depends_on=["first"])
+    bench.do(c.Cancel(id=early[-1]))
+    work_off(bench, [])
+    assert {bench.state(job_id).state for job_id in early[:-1]} == {"waiting"}
+    assert bench.state(late).state == "waiting-children"
+    check_structure(bench.engine, [])
+
+
+def test_a_dependent_that_failed_meanwhile_is_told_nothing(bench: Bench):
+    """It waits for two jobs, and the second is cancelled before it is its turn to hear of the first."""
+    first, second = bench.push(), bench.push(delay=1000)
+    for _ in range(MANY):
+        bench.push(depends_on=[first])
+    last = bench.push(depends_on=[first, second])
+    bench.pull()
+    bench.ack(first)
+    bench.do(c.Cancel(id=second))
+    work_off(bench, [])
+    assert bench.state(last).state == "failed"
+    check_structure(bench.engine, [])
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_the_end_of_a_connection_with_many_jobs_comes_in_steps(bench: Bench, moves: list[int], *, dropped: bool):
+    jobs = [bench.push() for _ in range(MANY)]
+    for _ in jobs:
+        bench.pull(owner="socket")
+    bench.ack(jobs[-1])
+    moves[:] = [0]
+    bench.engine.release_owner("socket", bench.now, dropped=dropped)
+    moves.append(0)
+    bench.ack(jobs[-2])
+    work_off(bench, moves)
+    assert max(moves) < MANY - 2
+    assert bench.engine.counts[State.WAITING] == MANY - 2
+    assert bench.state(jobs[0]).stalls == dropped
+
+
+def test_a_lease_that_ended_long_ago_is_over_for_a_connection_that_ends(bench: Bench):
+    for _ in range(MANY):
+        bench.push()
+        bench.pull(lock_ttl=10, owner="socket")
+    bench.now += 10
+    bench.engine.release_owner("socket", bench.now, dropped=False)
+    work_off(bench, [])
+    assert bench.engine.totals.stalled == MANY
+
+
+@pytest.mark.parametrize("jobs", [1, 20])
+def test_a_command_names_at_most_so_many_dependencies(bench: Bench, jobs: int):
+    first = bench.push()
+    spec = c.JobSpec(data=Raw(b"1"), depends_on=[first] * (DEPENDENCIES_MAX // jobs))
+    bench.do(c.PushBatch(queue="q", jobs=[spec] * jobs))
+    more = c.JobSpec(data=Raw(b"1"), depends_on=[first])
+    with pytest.raises(Refused, match=f"dependsOn must name at most {DEPENDENCIES_MAX} jobs"):
+        bench.do(c.PushBatch(queue="q", jobs=[*[spec] * jobs, more]))
+
+
+def test_ended_dependencies_are_looked_up_once_a_command(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    first = bench.push()
+    bench.pull()
+    bench.ack(first)
+    bench.commit()
+    looks: list[list[str]] = []
+    outcomes = bench.disk.outcomes
+    monkeypatch.setattr(bench.disk, "outcomes", lambda ids: (looks.append(list(ids)), outcomes(ids))[1])
+    spec = c.JobSpec(data=Raw(b"1"), depends_on=[first] * 100)
+    bench.do(c.PushBatch(queue="q", jobs=[spec] * 50))
+    assert looks == [[first]]
+
+
+def test_what_is_over_is_over_however_much_else_is_due(bench: Bench):
+    for _ in range(MANY):
+        bench.push(ttl=1000)
+    held = [bench.push("other") for _ in range(3)]
+    tokens = [bench.pull("other", lock_ttl=1000).token for _ in held]
+    fresh = bench.push(delay=1001)
+    bench.now += 1000
+    assert bench.pull().job is None
+    with pytest.raises(Refused, match="Job not found or not active"):
+        bench.ack(held[0], tokens[0])
+    with pytest.raises(Refused, match="Job not found or not active"):
+        bench.do(c.ExtendLock(id=held[1], token=tokens[1] or "", duration=1000))
+    assert bench.state(held[2]).state == "waiting"
+    assert bench.engine.totals.stalled == 3
+    bench.now += 1
+    assert bench.do(c.GetState(id=fresh)).state == "waiting"
+
+
+def test_what_is_over_cannot_be_cancelled(bench: Bench):
+    for _ in range(MANY):
+        bench.push(ttl=1000)
+    last = bench.push(ttl=1000)
+    bench.now += 1000
+    with pytest.raises(Refused, match="Job not found"):
+        bench.do(c.Cancel(id=last))
+    assert bench.engine.totals.cancelled == 0
+
+
+def test_cancels_over_many_priorities_cost_what_they_cancel(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    """One job of the highest priority keeps the line from being emptied; nothing else may pile up behind it."""
+    swept = []
+    sweep = Lane._sweep
+    monkeypatch.setattr(Lane, "_sweep", lambda lane: (swept.append(len(lane.line)), sweep(lane)))
+    bench.push(priority=1_000_000)
+    ready = bench.engine.queues["q"].ready
+    for priority in range(3000):
+        bench.do(c.Cancel(id=bench.push(priority=priority)))
+        assert len(ready._lanes) == 1
+        assert len(ready._priorities) < 200
+    ids = [bench.push(priority=n % 3) for n in range(3000)]
+    for job_id in ids:
+        bench.do(c.Cancel(id=job_id))
+    assert sum(swept) <= 3 * len(ids)
+    assert bench.pull().job is not None
+
+
+def test_a_pull_of_many_large_jobs_ends_at_so_many_bytes(bench: Bench):
+    data = b'"%s"' % (b"x" * (PULL_BATCH_BYTES // 4))
+    for _ in range(10):
+        bench.push(data=Raw(data))
+    assert len(bench.do(c.PullBatch(queue="q", count=10)).jobs) == 4
+    bench.push("huge", data=Raw(b'"%s"' % (b"x" * (2 * PULL_BATCH_BYTES))))
+    assert len(bench.do(c.PullBatch(queue="huge", count=10)).jobs) == 1, "one always comes"
