@@ -14,6 +14,7 @@ import pytest
 if TYPE_CHECKING:
     import trio
 
+    from bunqueue_trio.config import Settings
     from bunqueue_trio.testing.server import Bunqueue
 
 
@@ -31,15 +32,21 @@ def bunqueue_seed(request: pytest.FixtureRequest) -> int:
     return seed
 
 
+@pytest.fixture
+def bunqueue_settings() -> "Settings | None":
+    """The settings of the server of `bunqueue`; override it to return others."""
+    return None
+
+
 if importlib.util.find_spec("pytest_trio") is not None:
     from pytest_trio import trio_fixture  # type: ignore[import-untyped]  # it is a plugin, so it is loaded anyway
 
     @trio_fixture  # type: ignore[untyped-decorator]
-    async def bunqueue(bunqueue_seed: int) -> "AsyncIterator[Bunqueue]":
+    async def bunqueue(bunqueue_seed: int, bunqueue_settings: "Settings | None") -> "AsyncIterator[Bunqueue]":
         """A server of the test's own, in virtual time."""
         from bunqueue_trio.testing.server import Bunqueue
 
-        async with Bunqueue(seed=bunqueue_seed) as running:
+        async with Bunqueue(bunqueue_settings, seed=bunqueue_seed) as running:
             yield running  # noqa: ASYNC119 - pytest-trio sees to its end
 
 

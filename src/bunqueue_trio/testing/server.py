@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from random import Random  # noqa: TID251 - of a seed
 from typing import Any, Self
 
@@ -21,6 +22,9 @@ from bunqueue_trio.transports.session import Session
 
 START_MS = 1_700_000_000_000
 _NEEDED = {"scheduler", "stall detector"}  # the others wake up every second, and a week has many seconds
+
+
+_LIFE: ContextVar[trio.CancelScope | None] = ContextVar("life of the worker that connects", default=None)
 
 
 class _Pipe:
@@ -222,6 +226,7 @@ class Bunqueue:
     async def _work(self, worker: Worker) -> None:
         with trio.CancelScope() as life:
             self._lives[worker] = life
+            _LIFE.set(life)
             await worker.run()
         del self._lives[worker]
 
@@ -245,6 +250,9 @@ class Bunqueue:
                 try:
                     yield pipe
                 finally:
+                    life = _LIFE.get()
+                    # Who is cut off or killed says no goodbye.
+                    session.closed_in_order = not pipe.closed and (life is None or not life.cancel_called)
                     pipe.closed = True
                     del self._pipes[pipe]
                     polls.cancel_scope.cancel()
