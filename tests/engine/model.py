@@ -99,10 +99,13 @@ class Jobs:
             if job.held:
                 job.owner, job.until = None, now + self.grace
 
-    def release_owner(self, owner: str, now: int) -> None:
+    def release_owner(self, owner: str, now: int, *, dropped: bool) -> None:
         self.advance(now)
         for job in sorted((j for j in self.jobs if j.owner == owner), key=lambda j: j.owned_since):
-            self.give_back(job, now)
+            if dropped:
+                self.stall(job, now)
+            else:
+                self.give_back(job, now)
 
     def give_back_one(self, job_id: str, token: str, now: int) -> None:
         self.advance(now)
@@ -132,16 +135,7 @@ class Jobs:
         elif job.held and job.owner is None:
             self.give_back(job, now)
         else:
-            job.stalls += 1
-            self.totals["stalled"] += 1
-            self.say("stalled", job, now)
-            if job.stalls > self.stalls_max:
-                self.totals["lost_to_stalls"] += 1
-                self.bury(job, f"Job stalled {job.stalls} times", now)
-            else:
-                job.started = None
-                job.drop_lease()
-                self.wait(job)
+            self.stall(job, now)
 
     # --- what can happen to a job -------------------------------------------------------------------
 
@@ -168,6 +162,18 @@ class Jobs:
         job.drop_lease()
         self.wait(job)
         self.say("retried", job, now, prev="active")
+
+    def stall(self, job: Record, now: int) -> None:
+        job.stalls += 1
+        self.totals["stalled"] += 1
+        self.say("stalled", job, now)
+        if job.stalls > self.stalls_max:
+            self.totals["lost_to_stalls"] += 1
+            self.bury(job, f"Job stalled {job.stalls} times", now)
+        else:
+            job.started = None
+            job.drop_lease()
+            self.wait(job)
 
     def fail(self, job: Record, error: str, now: int) -> None:
         job.attempts += 1

@@ -70,19 +70,54 @@ def test_what_a_connection_pulled_is_leased_as_long_as_it_lives(bench: Bench):
     bench.sleep(100 * LEASE)
     assert bench.state(job_id).state == "active"
     bench.events()
-    assert bench.engine.owns("socket")
-    bench.engine.release_owner("socket", bench.now)
-    assert not bench.engine.owns("socket")
+    bench.engine.release_owner("socket", bench.now, dropped=False)
     assert bench.events() == [f"retried {job_id}"]
     assert (bench.state(job_id).state, bench.engine._owned) == ("waiting", {})
-    bench.engine.release_owner("socket", bench.now)
+    bench.engine.release_owner("socket", bench.now, dropped=False)
     assert bench.events() == []
 
 
 def test_a_connection_gives_back_in_the_old_order(bench: Bench):
     ids = [bench.push() for _ in range(4)]
     bench.do(c.PullBatch(queue="q", count=2), "socket")
-    bench.engine.release_owner("socket", bench.now)
+    bench.engine.release_owner("socket", bench.now, dropped=False)
+    assert [bench.pull_id() for _ in ids] == ids
+
+
+def test_a_connection_that_drops_costs_each_of_its_jobs_a_stall(bench: Bench):
+    ids = [bench.push(), bench.push(timeout=5 * LEASE), bench.push(), bench.push()]
+    bench.do(c.PullBatch(queue="q", count=2), "socket")
+    bench.do(c.PullBatch(queue="q", count=1, lock_ttl=50), "socket")
+    bench.pull(owner="another")
+    bench.events()
+    bench.engine.release_owner("socket", bench.now, dropped=True)
+    assert bench.events() == [f"stalled {job_id}" for job_id in ids[:3]]
+    assert [(bench.state(job_id).state, bench.state(job_id).stalls) for job_id in ids] == [
+        *[("waiting", 1)] * 3, ("active", 0),
+    ]  # fmt: skip
+    assert [bench.pull_id() for _ in ids[:3]] == ids[:3]
+
+
+def test_a_job_that_ends_every_connection_is_dead_after_its_last_stall(bench: Bench):
+    job_id = bench.push()
+    for _ in range(3):
+        bench.pull(owner="socket")
+        bench.engine.release_owner("socket", bench.now, dropped=True)
+        assert bench.state(job_id).state == "waiting"
+    bench.pull(owner="socket")
+    bench.engine.release_owner("socket", bench.now, dropped=True)
+    state = bench.state(job_id)
+    assert (state.state, state.stalls, state.error) == ("failed", 4, "Job stalled 4 times")
+    assert (bench.engine._owned, bench.engine.totals.lost_to_stalls) == ({}, 1)
+
+
+def test_a_released_job_is_back_in_its_place_as_if_never_delivered(bench: Bench):
+    ids = [bench.push() for _ in range(2)]
+    token = bench.pull(owner="socket").token
+    bench.events()
+    bench.do(c.Release(id=ids[0], token=token))
+    assert bench.events() == [f"retried {ids[0]}"]
+    assert (bench.state(ids[0]).stalls, bench.engine._owned) == (0, {})
     assert [bench.pull_id() for _ in ids] == ids
 
 
@@ -107,7 +142,7 @@ def test_a_deadline_that_has_passed_comes_before_giving_back(bench: Bench):
     job_id = bench.push(timeout=5, max_attempts=1)
     bench.pull(owner="socket")
     bench.now += 5
-    bench.engine.release_owner("socket", bench.now)
+    bench.engine.release_owner("socket", bench.now, dropped=False)
     assert bench.state(job_id).state == "failed"
 
 
@@ -139,7 +174,7 @@ def test_a_job_of_a_connection_has_a_grace_after_a_restart(bench: Bench):
     assert bench.state("left").stalls == 0
     assert bench.state("claimed").lease_until is None
     assert bench.state("claimed over HTTP").lease_until == bench.now - 1 + LEASE
-    bench.engine.release_owner("new socket", bench.now)
+    bench.engine.release_owner("new socket", bench.now, dropped=False)
     assert bench.state("claimed").state == "waiting"
 
 
@@ -184,7 +219,7 @@ def test_a_restart_keeps_all_of_a_mixed_backlog_in_its_order(bench: Bench):
         bench.push(rng.choice("ab"), priority=rng.choice((-1, 0, 7)), lifo=rng.random() < 0.3)
     for name in "abab":
         bench.do(c.PullBatch(queue=name, count=9), "socket")
-        bench.engine.release_owner("socket", bench.now)
+        bench.engine.release_owner("socket", bench.now, dropped=False)
         bench.fail(bench.pull_id(name))
     bench.sleep(1000)
     bench.commit()
@@ -241,15 +276,20 @@ def test_a_pull_tells_the_newest_epoch_it_gave_from(bench: Bench):
     assert bench.engine.handed == 3
     bench.commit()
     bench.restart()
-    bench.engine.release_owner("nobody", bench.now)
+    bench.engine.release_owner("nobody", bench.now, dropped=False)
     assert bench.engine.handed == 0
 
 
 def test_each_way_to_become_ready_wakes_the_queue(bench: Bench):
     woken = bench.engine.woken
+
+    def leave(owner: str, *, dropped: bool) -> None:
+        bench.engine.release_owner(owner, bench.now, dropped=dropped)
+
     steps = {
         "pushed": lambda: bench.push("a"),
-        "given back": lambda: (bench.pull("a", owner="s"), woken.clear(), bench.engine.release_owner("s", bench.now)),
+        "given back": lambda: (bench.pull("a", owner="s"), woken.clear(), leave("s", dropped=False)),
+        "dropped": lambda: (bench.pull("a", owner="s"), woken.clear(), leave("s", dropped=True)),
         "stalled": lambda: (bench.pull("a"), woken.clear(), bench.sleep(LEASE)),
         "retried": lambda: (bench.fail(bench.pull_id("a")), woken.clear(), bench.sleep(1000)),
     }

@@ -112,9 +112,9 @@ class Machine(RuleBasedStateMachine):
     def sleep(self, ms):
         self.world.go_to(self.world.now + ms)
 
-    @rule()
-    def disconnect(self):
-        self.world.disconnect("socket")
+    @rule(dropped=st.booleans())
+    def disconnect(self, dropped):
+        self.world.disconnect("socket", dropped=dropped)
 
     @rule()
     def begin_commit(self):

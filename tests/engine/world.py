@@ -62,9 +62,9 @@ class World:
         self.model.advance(self.now)
         self.check()
 
-    def disconnect(self, owner: str) -> None:
-        self.engine.release_owner(owner, self.now)
-        self.model.release_owner(owner, self.now)
+    def disconnect(self, owner: str, *, dropped: bool) -> None:
+        self.engine.release_owner(owner, self.now, dropped=dropped)
+        self.model.release_owner(owner, self.now, dropped=dropped)
         self.check()
 
     def give_back(self, job_id: str, token: str) -> None:

@@ -129,22 +129,22 @@ class Lockstep:
     def _follow(self, engine: Any, name: str, mirror: Callable[..., None]) -> None:
         real = getattr(engine, name)
 
-        def followed(*args: Any) -> None:
+        def followed(*args: Any, **how: Any) -> None:
             if self._depth or self._server is None or self._server.engine is not engine:
-                real(*args)
+                real(*args, **how)
                 return
             woken = set(engine.woken)
-            self._inside(real, *args)
-            mirror(*args)
-            self._after((name, *args), None, None, woken)
+            self._inside(real, *args, **how)
+            mirror(*args, **how)
+            self._after((name, *args, how), None, None, woken)
 
         setattr(engine, name, followed)
 
-    def _inside(self, real: Callable[..., Any], *args: Any) -> Any:
+    def _inside(self, real: Callable[..., Any], *args: Any, **how: Any) -> Any:
         self._depth += 1
         self._ids.clear()
         try:
-            return real(*args)
+            return real(*args, **how)
         finally:
             self._depth -= 1
 

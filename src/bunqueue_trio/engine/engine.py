@@ -149,11 +149,17 @@ class Engine:
             job.note = None
         self._reused_in_flight = {}
 
-    def release_owner(self, owner: str, now: int) -> None:
-        """Give back every job of a connection that is gone: old place, no attempt charged."""
+    def release_owner(self, owner: str, now: int, *, dropped: bool) -> None:
+        """Give back every job of a connection that is gone: old place, no attempt charged.
+
+        ``dropped``: it did not say goodbye, so each of them may be what killed its worker, and counts a stall.
+        """
         self.advance(now)
         for job in list(self._owned.get(owner, ())):
-            self.release(job, now)
+            if dropped:
+                self._stall(job, now)
+            else:
+                self.release(job, now)
 
     def give_back(self, job_id: str, token: str, now: int) -> None:
         """Give back one job whose delivery did not arrive, if ``token`` still holds it."""
@@ -161,10 +167,6 @@ class Engine:
         job = self.jobs.get(job_id)
         if job is not None and job.lease is not None and job.lease.token == token:
             self.release(job, now)
-
-    def owns(self, owner: str) -> bool:
-        """Return whether the connection ``owner`` has active jobs."""
-        return owner in self._owned
 
     # --- queries --------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Raw
 
 from bunqueue_trio import errors
+from bunqueue_trio.config import PULL_BATCH_BYTES
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, UNFINISHED, Job, Options, Series, State
 from bunqueue_trio.protocol import commands as c
@@ -149,13 +150,14 @@ def _pull(engine: Engine, command: c.Pull, now: int, owner: Owner) -> r.Reply:
 
 def _pull_batch(engine: Engine, command: c.PullBatch, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
-    reply = r.PullBatchReply(jobs=[], tokens=[])
-    while len(reply.jobs) < command.count:
+    reply, size = r.PullBatchReply(jobs=[], tokens=[]), 0
+    while len(reply.jobs) < command.count and size < PULL_BATCH_BYTES:
         taken = _take(engine, command.queue, now, command.lock_ttl, owner)
         if taken is None:
             break
         reply.jobs.append(taken[0])
         reply.tokens.append(taken[1])
+        size += len(memoryview(taken[0].data))
     return reply
 
 
@@ -237,6 +239,11 @@ def _heartbeat_batch(engine: Engine, command: c.HeartbeatBatch, now: int, owner:
 
 def _extend_lock(engine: Engine, command: c.ExtendLock, now: int, owner: Owner) -> r.Reply:
     engine.renew(_held(engine, command.id, command.token), now, command.duration, owner)
+    return r.OK
+
+
+def _release(engine: Engine, command: c.Release, now: int, owner: Owner) -> r.Reply:
+    engine.release(_held(engine, command.id, command.token), now)
     return r.OK
 
 
@@ -331,6 +338,7 @@ HANDLERS: dict[type[c.Command], Handler] = {
     c.Heartbeat: _heartbeat,
     c.HeartbeatBatch: _heartbeat_batch,
     c.ExtendLock: _extend_lock,
+    c.Release: _release,
     c.Progress: _progress,
     c.Cancel: _cancel,
     c.GetJob: _get_job,

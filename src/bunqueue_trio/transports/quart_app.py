@@ -7,29 +7,46 @@ from typing import Any
 import h11
 import trio
 from hypercorn.protocol import ws_stream
+from hypercorn.protocol.ws_stream import WSStream
 from quart import Response as QuartResponse
 from quart import request, websocket
 from quart.wrappers.base import BaseRequestWebsocket
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
+from wsproto.connection import ConnectionState
+from wsproto.events import CloseConnection, Event
 
 from bunqueue_trio import errors
 from bunqueue_trio.config import BODY_TIMEOUT_S, LINGER_S, RECEIVE_BYTES
 from bunqueue_trio.runtime.limiter import Budget
 from bunqueue_trio.runtime.tree import Server
 from bunqueue_trio.transports.gateway import Gateway, Response
-from bunqueue_trio.transports.session import Session
+from bunqueue_trio.transports.session import Session, is_goodbye
 from bunqueue_trio.transports.sse import EventStream
 
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
 _GOING_AWAY = 1001
+_GONE = 1006
+_CLOSE_CODE = "bunqueue.close-code"  # in a scope: what its WebSocket's client said when it closed it
 _HELD = "bunqueue.held"  # in a scope: bytes of the budget that its request holds
 _HTTP_VERSIONS = frozenset({"1.0", "1.1", "2"})
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 # Hypercorn has no setting for it, and unpacks a whole frame before it looks at its size: 64 KiB become 64 MiB.
 ws_stream.server_extensions_handshake = lambda *_: None  # type: ignore[attr-defined]
+_send_event = WSStream._send_wsproto_event  # noqa: SLF001 - nothing else tells the code
+
+
+async def _send_noting_goodbye(stream: WSStream, event: Event) -> None:
+    """Keep the code of the close frame that is answered: to the application Hypercorn says 1006 of every end."""
+    if isinstance(event, CloseConnection) and stream.connection.state is ConnectionState.REMOTE_CLOSING:
+        scope: Any = stream.scope
+        scope[_CLOSE_CODE] = event.code
+    await _send_event(stream, event)
+
+
+WSStream._send_wsproto_event = _send_noting_goodbye  # type: ignore[assignment, method-assign]  # noqa: SLF001 - see above
 
 
 def make_app(server: Server, gateway: Gateway) -> QuartTrio:
@@ -80,7 +97,11 @@ def make_app(server: Server, gateway: Gateway) -> QuartTrio:
         except h11.LocalProtocolError:  # it asked for something else in the same breath: nothing can be said any more
             return None
         with Session(server, gateway, queue, vouched=False) as session:
-            await _carry(server, session)
+            try:
+                await _carry(server, session)
+            finally:
+                scope: Any = websocket.scope
+                session.dropped = not is_goodbye(scope.get(_CLOSE_CODE, _GONE))
         return None
 
     @app.errorhandler(HTTPException)
@@ -205,7 +226,8 @@ async def _carry(server: Server, session: Session) -> None:
 
 
 async def _send_outgoing(server: Server, session: Session) -> None:
-    while not server.hub.closed:
+    while not (server.hub.closed and session.idle):
+        await trio.lowlevel.checkpoint_if_cancelled()  # the peer may be gone: a send that failed does not say so
         messages = session.outgoing()
         for message in messages:
             await websocket.send(message.decode())

@@ -34,6 +34,9 @@ from bunqueue_trio.transports.pages import INSTANT
 _log = structlog.get_logger()
 
 _PUSH = b'"PUSH'  # how the names of both commands begin
+_PULLS = (c.Pull, c.PullBatch)
+_GOODBYES = frozenset({1000, 1001, 1005})  # done, going away, no reason given
+_OWN_CODES = range(3000, 5000)  # of libraries and applications, which have their reasons
 _OUT_BYTES = 256 * 1024  # sent at once: enough to keep the socket busy, little enough to hold
 
 
@@ -43,11 +46,14 @@ class _Waiting(NamedTuple):
     epoch: int
     message: bytes
     begun: Begun | None = None
-    """What is to be timed when this is sent."""
+    """What is to be timed when this is sent, if it has an epoch; a pull, to be given back if it is not."""
 
 
 class Session:
     """A peer of ``server``, from its connection to its end. Use as a context manager.
+
+    Waiting pulls must have ended before it is left, or they would take jobs for an owner that is gone: the nursery
+    that is given to :meth:`receive` belongs inside it.
 
     ``vouched``: the carrier notices when the peer is gone, so its jobs are leased as long as it is
     connected; otherwise they have the usual lease, and are given back at the end all the same.
@@ -69,10 +75,17 @@ class Session:
         """Bytes of the server's budget for the large ones of them."""
         self._leaving = 0
         """Of these, the bytes on their way to the socket."""
+        self._delivering: list[Begun] = []
+        """The pulls whose replies are on their way."""
         self._polls = 0
+        self._polls_by_id: dict[bytes, Begun] = {}
         self._room = trio.Event()
         self._subscription = server.hub.subscribe(queue, self.bell)
         self.missed: int = 0
+        self.dropped: bool = True
+        """It ends without a goodbye: each job that it holds counts a stall. The carrier knows better, or leaves it."""
+        self.unsent: bool = False
+        """Set by the carrier when nothing of what :meth:`outgoing` returned last has left."""
 
     def __enter__(self) -> Self:
         self._server.connections.ws += 1
@@ -82,14 +95,19 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self._server.connections.ws -= 1
         self._server.hub.unsubscribe(self._subscription)
-        self._core.release(self.id)
+        replies = [waiting.begun for waiting in self._replies] + (self._delivering if self.unsent else [])
+        for begun in replies:
+            if begun is not None:
+                self._core.give_back(begun.reply)  # the peer has never seen these jobs
+        if not self._core.stopping:  # else whoever works on them goes on, and says so after the restart
+            self._core.release(self.id, dropped=self.dropped)
         self._server.owners.discard(self.id)
         self._server.buffers.take(-self._held)
 
     @property
     def idle(self) -> bool:
-        """Whether it owes no reply and holds no job."""
-        return not self._replies and not self._polls and not self._core.holds(self.id)
+        """Whether it owes no reply."""
+        return not self._replies and not self._polls
 
     async def wait_turn(self, message: bytes) -> None:
         """Wait with ``message`` until it is its turn; to be called before :meth:`receive`.
@@ -150,9 +168,8 @@ class Session:
         """Return the messages that may be sent now, at most about 256 KiB; [] when there are none."""
         messages: list[bytes] = []
         size = 0
-        if self._leaving:  # they have left
-            self._server.buffers.take(-self._leaving)
-            self._held, self._leaving = self._held - self._leaving, 0
+        if self._leaving or self._delivering:
+            self._note_left()
         while self._replies and size < _OUT_BYTES:
             epoch, message, begun = self._replies[0]
             if epoch > self._journal.committed:
@@ -160,7 +177,10 @@ class Session:
                 break
             self._replies.popleft()
             if begun is not None:
-                self._core.note_answered(begun)
+                if epoch:
+                    self._core.note_answered(begun)
+                if isinstance(begun.command, _PULLS):
+                    self._delivering.append(begun)
             self._replies_bytes -= len(message)
             messages.append(message)
             size += len(message)
@@ -169,30 +189,44 @@ class Session:
         if not self.full:
             self._room.set()
         if self._subscription:
-            events, missed = self._subscription.take(RECEIVE_BYTES)
-            messages += [event.body for event in events]
-            if missed:
-                self.missed += missed
-                messages.append(encode({"missedEvents": missed, "timestamp": self._core.clock.now()}))
+            messages += self._take_events()
         return messages
 
     # --- inside ---------------------------------------------------------------------------------
+
+    def _note_left(self) -> None:
+        """What was on its way to the socket has left."""
+        self._server.buffers.take(-self._leaving)
+        self._held, self._leaving = self._held - self._leaving, 0
+        self._delivering.clear()
+
+    def _take_events(self) -> list[bytes]:
+        events, missed = self._subscription.take(RECEIVE_BYTES)
+        messages = [event.body for event in events]
+        if missed:
+            self.missed += missed
+            messages.append(encode({"missedEvents": missed, "timestamp": self._core.clock.now()}))
+        return messages
 
     def _run(self, command: c.Command, size: int, nursery: trio.Nursery) -> None:
         if isinstance(command, c.SessionCommand):
             self._run_here(command)
             return
-        if not self._vouched and isinstance(command, c.Pull | c.PullBatch) and command.lock_ttl is None:
+        if not self._vouched and isinstance(command, _PULLS) and command.lock_ttl is None:
             command.lock_ttl = self._server.settings.lease_ms
         begun = self._core.begin(command, self.id, size=size)
         if not begun.polls:
             reply = begun.reply if begun.refused is None else r.ErrorReply(error=str(begun.refused))
             # Without an epoch it is answered, and timed, already.
-            self._reply(begun.epoch, reply, command.req_id, begun if begun.epoch else None)
+            self._reply(
+                begun.epoch, reply, command.req_id, begun if begun.epoch or isinstance(command, _PULLS) else None
+            )
         elif self._polls >= SESSION_POLLS_MAX:
             raise errors.OVERLOADED.refuse()
         else:
             self._polls += 1
+            if bytes(command.req_id):
+                self._polls_by_id[bytes(command.req_id)] = begun
             nursery.start_soon(self._poll, begun)
 
     def _run_here(self, command: c.SessionCommand) -> None:
@@ -212,24 +246,33 @@ class Session:
                 else:
                     self._subscription.types = (EVENT_TYPES if wanted is None else wanted) - unwanted
                 self._reply(0, r.OK, command.req_id)
+            case c.StopPull(req_id=req_id):
+                if not bytes(req_id):
+                    raise errors.INVALID_FIELD.refuse("reqId", "is required")
+                begun = self._polls_by_id.get(bytes(req_id))
+                stopped = begun is not None and self._core.stop_poll(begun)
+                self._reply(0, r.StopReply(stopped=stopped), req_id)
             case c.Ping() | c.Stats():
                 _, body, _ = INSTANT[type(command).__name__.lower()](self._server)
                 self._reply(0, body, command.req_id)
 
     async def _poll(self, begun: Begun) -> None:
+        req_id = bytes(begun.command.req_id)
         try:
-            reply = await self._core.finish(begun)
+            reply = begun.reply = await self._core.finish(begun)
         except Refused as refused:
             reply = r.ErrorReply(error=str(refused))
         finally:
             self._polls -= 1
-        self._reply(0, reply, begun.command.req_id)
+            if self._polls_by_id.get(req_id) is begun:
+                del self._polls_by_id[req_id]
+        self._reply(0, reply, begun.command.req_id, begun)
         self.bell.ring()
 
     def _reply(self, epoch: int, reply: r.Reply | bytes, req_id: Raw, begun: Begun | None = None) -> None:
         if not isinstance(reply, bytes) and not self._server.buffers.fits(r.payload_size(reply)):
             self._core.give_back(reply)
-            epoch, reply = 0, r.ErrorReply(error=errors.BUFFERS_FULL.message)
+            epoch, begun, reply = 0, None, r.ErrorReply(error=errors.BUFFERS_FULL.message)
         message = reply if isinstance(reply, bytes) else encode(reply)
         message = _with_id(message, req_id)
         if len(message) > RECEIVE_BYTES:
@@ -242,6 +285,14 @@ class Session:
     def _ring(self) -> None:
         if self.settle():
             self.bell.ring()
+
+
+def is_goodbye(code: int) -> bool:
+    """Return whether a close frame with ``code`` (1005: without one) ends a WebSocket in order.
+
+    A code that reports an error does not: a client that cannot read a job says goodbye with one, again and again.
+    """
+    return code in _GOODBYES or code in _OWN_CODES
 
 
 def _with_id(message: bytes, req_id: Raw) -> bytes:
