@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.wire.conftest import fresh, queue, server
+from tests.wire.conftest import fresh, queue, server, start_server
 
-__all__ = ["fresh", "queue", "server"]
+__all__ = ["fresh", "queue", "server", "start_server"]
 
 
 @pytest.fixture(autouse=True)
