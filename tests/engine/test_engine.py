@@ -121,6 +121,13 @@ def test_a_released_job_is_back_in_its_place_as_if_never_delivered(bench: Bench)
     assert [bench.pull_id() for _ in ids] == ids
 
 
+def test_a_bulk_pull_of_large_jobs_takes_fewer(bench: Bench):
+    ids = [bench.push(data=b'"%s"' % (b"x" * 3_000_000)) for _ in range(4)] + [bench.push() for _ in range(3)]
+    taken = bench.do(c.PullBatch(queue="q", count=10)).jobs
+    assert [job.id for job in taken] == ids[:3]  # the third is the one that is over 8 MiB
+    assert [job.id for job in bench.do(c.PullBatch(queue="q", count=10)).jobs] == ids[3:]
+
+
 def test_a_job_given_back_needs_its_token(bench: Bench):
     job_id = bench.push()
     token = bench.pull().token

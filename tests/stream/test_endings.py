@@ -7,12 +7,21 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
+import trio
 
-from tests.stream.ws import CLOSE, PING, TEXT, Bare, Peer, bare, frame, peer
+from bunqueue_trio.config import Settings
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.replies import PushReply
+from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.runtime.tree import Server as InProcess
+from bunqueue_trio.runtime.tree import serve
+from bunqueue_trio.storage.memory import MemoryStore
+from bunqueue_trio.transports.listener import Http
+from tests.stream.ws import CLOSE, HANDSHAKE, PING, TEXT, Bare, Peer, bare, frame, peer
 from tests.wire.client import Client, done, eventually, ok
 from tests.wire.server import SOURCE, Server, StartServer
 
@@ -103,6 +112,100 @@ def test_what_was_never_sent_counts_no_stall(lane: Server, client: Client, queue
     eventually(lambda: client.state(job_id), "waiting")
     assert facts(client, job_id) == ("waiting", 0, 0)
     done(client.cancel(large))
+
+
+def pull_frame(timeout_ms: int) -> bytes:
+    return frame(TEXT, json.dumps({"cmd": "PULL", "queue": "q", "timeout": timeout_ms}).encode())
+
+
+class Near:
+    """A socket to a server in this process, so that a test can choose what happens in one step."""
+
+    def __init__(self, server: InProcess, http: Http, nursery: trio.Nursery) -> None:
+        self.core = server.core
+        self.server = server
+        self.http = http
+        self._ours, theirs = socket.socketpair()
+        self.stream = trio.SocketStream(trio.socket.from_stdlib_socket(self._ours))
+        nursery.start_soon(http._serve, trio.SocketStream(trio.socket.from_stdlib_socket(theirs)))
+
+    async def open(self) -> None:
+        await self.stream.send_all(HANDSHAKE.format(path="/ws").encode())
+        assert b" 101 " in await self.stream.receive_some()
+
+    async def pull(self, timeout_ms: int) -> None:
+        await self.open()
+        await self.stream.send_all(pull_frame(timeout_ms))
+
+    def push(self) -> str:
+        reply = self.core.begin(c.Push(queue="q", data=c.Raw(b"1"))).reply
+        assert isinstance(reply, PushReply)
+        return reply.id
+
+    async def until(self, look: Callable[[], bool]) -> None:
+        with trio.fail_after(20):
+            while not look():  # noqa: ASYNC110 - nobody tells
+                await trio.sleep(0.001)
+
+    def leave(self, last: bytes = b"") -> None:
+        self._ours.sendall(last)
+        self.stream.socket.close()
+
+    async def ended(self, job_id: str) -> tuple[str, int]:
+        await self.until(lambda: not self.http._connections)
+        job = self.server.engine.jobs[job_id]
+        return job.state.value, job.stalls
+
+
+@pytest.fixture
+async def near(nursery: trio.Nursery) -> AsyncIterator[Callable[[], Near]]:
+    async def transport(server: InProcess, *, task_status: trio.TaskStatus[list[str]]) -> None:
+        task_status.started([])
+        await server.stop.wait()
+
+    server = InProcess(Settings(), MemoryStore(), Clock())
+    await nursery.start(serve, server, [transport])
+    http = Http(server, nursery, express=True)
+    yield lambda: Near(server, http, nursery)
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_job_that_came_as_its_client_had_gone_counts_no_stall(near: Callable[[], Near]) -> None:
+    for _ in range(20):  # reader and writer hear of it in any order
+        client = near()
+        await client.pull(60_000)
+        await client.until(lambda core=client.core: core.pollers == 1)  # type: ignore[misc]
+        client.leave()
+        job_id = client.push()  # to the pull that still waits
+        assert await client.ended(job_id) == ("waiting", 0)
+        await client.core.execute(c.Cancel(id=job_id))
+
+
+async def test_a_job_for_who_asked_and_left_counts_no_stall(near: Callable[[], Near]) -> None:
+    for _ in range(20):
+        client = near()
+        job_id = client.push()
+        await client.open()
+        client.leave(pull_frame(0))
+        assert await client.ended(job_id) == ("waiting", 0)
+        await client.core.execute(c.Cancel(id=job_id))
+
+
+@pytest.mark.parametrize(("said", "stalls"), [(b"\x03\xe8", 0), (b"\x03\xf1", 1)])
+async def test_a_last_word_counts_though_nothing_can_be_sent_any_more(
+    near: Callable[[], Near], said: bytes, stalls: int
+) -> None:
+    for _ in range(20):
+        client = near()
+        job_id = client.push()
+        await client.pull(0)
+        await client.until(lambda client=client, job_id=job_id: client.server.engine.jobs[job_id].state == "active")  # type: ignore[misc]
+        await client.stream.receive_some()
+        client.leave(frame(CLOSE, said))
+        other = client.push()  # of which it would be told
+        assert await client.ended(job_id) == ("waiting", stalls)
+        for each in (job_id, other):
+            await client.core.execute(c.Cancel(id=each))
 
 
 # --- poison ---------------------------------------------------------------------------------------

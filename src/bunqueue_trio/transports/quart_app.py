@@ -26,6 +26,7 @@ from bunqueue_trio.transports.sse import EventStream
 
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
+HOST_STOPS = "bunqueue.host-stops"  # in the state of a scope: returns whether the host of the application stops
 _GOING_AWAY = 1001
 _GONE = 1006
 _CLOSE_CODE = "bunqueue.close-code"  # in a scope: what its WebSocket's client said when it closed it
@@ -102,6 +103,8 @@ def make_app(server: Server, gateway: Gateway) -> QuartTrio:
             finally:
                 scope: Any = websocket.scope
                 session.dropped = not is_goodbye(scope.get(_CLOSE_CODE, _GONE))
+                stops = scope.get("state", {}).get(HOST_STOPS)
+                session.stopping = stops is not None and stops()
         return None
 
     @app.errorhandler(HTTPException)

@@ -84,6 +84,8 @@ class Session:
         self.missed: int = 0
         self.dropped: bool = True
         """It ends without a goodbye: each job that it holds counts a stall. The carrier knows better, or leaves it."""
+        self.stopping: bool = False
+        """Set by a carrier whose host stops the server: jobs stay with their holders, as at any stop."""
         self.unsent: bool = False
         """Set by the carrier when nothing of what :meth:`outgoing` returned last has left."""
 
@@ -99,7 +101,9 @@ class Session:
         for begun in replies:
             if begun is not None:
                 self._core.give_back(begun.reply)  # the peer has never seen these jobs
-        if not self._core.stopping:  # else whoever works on them goes on, and says so after the restart
+        if not (
+            self._core.stopping or self.stopping
+        ):  # else whoever works on them goes on, and says so after the restart
             self._core.release(self.id, dropped=self.dropped)
         self._server.owners.discard(self.id)
         self._server.buffers.take(-self._held)

@@ -207,7 +207,7 @@ class WebSocket:
             await self._send_outgoing(session, scope)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as gone:
             session.unsent = isinstance(gone, NothingSent) and not self._partly_sent and self._owes
-            self._limit(scope)
+            self._limit(scope)  # the reader goes on to the end
 
     async def _send_outgoing(self, session: Session, scope: trio.CancelScope) -> None:
         while True:
