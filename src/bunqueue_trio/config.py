@@ -219,7 +219,11 @@ class Settings:
         low=1, high=DAY_MS,
     )  # fmt: skip
     stalls_max: int = _setting(
-        STALLS_MAX, "STALLS_MAX", "Expired leases a job survives before it is dead.", low=0, high=1000
+        STALLS_MAX,
+        "STALLS_MAX",
+        "Expired leases and dropped WebSockets a job survives before it is dead.",
+        low=0,
+        high=1000,
     )
     completed_max: int = _setting(
         100_000, "RETENTION_COMPLETED_MAX", "Completed jobs kept for reading.", low=0, high=10**9

@@ -156,10 +156,7 @@ class Engine:
         """
         self.advance(now)
         for job in list(self._owned.get(owner, ())):
-            if dropped:
-                self._stall(job, now)
-            else:
-                self.release(job, now)
+            (self._stall if dropped else self.release)(job, now)
 
     def give_back(self, job_id: str, token: str, now: int) -> None:
         """Give back one job whose delivery did not arrive, if ``token`` still holds it."""

@@ -53,7 +53,8 @@ class Session:
     """A peer of ``server``, from its connection to its end. Use as a context manager.
 
     Waiting pulls must have ended before it is left, or they would take jobs for an owner that is gone: the nursery
-    that is given to :meth:`receive` belongs inside it.
+    that is given to :meth:`receive` belongs inside it. That somebody still waits for a pull, it has to trust: only
+    StopPull, and the end of the connection, tell.
 
     ``vouched``: the carrier notices when the peer is gone, so its jobs are leased as long as it is
     connected; otherwise they have the usual lease, and are given back at the end all the same.
