@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from bunqueue_trio.client import Client, Job, Worker
 from bunqueue_trio.testing import Bunqueue
@@ -278,3 +279,24 @@ async def test_stopped_worker_takes_nothing_more(bunqueue: Bunqueue, nursery: tr
     assert await bunqueue.client.wait(job_id, 5) is None
     assert runs == ["stopped", "other"]
     other.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("leave", ["exit", "cancel"])
+async def test_goodbye_follows_a_message_that_has_begun(server: Server, queue: str, leave: str):
+    """Half a frame would make the rest, the goodbye too, unreadable."""
+    async with Client(ws(server)) as other:
+        job_id = await other.push(queue)
+        for _ in range(3):
+            with trio.CancelScope() as scope:
+                async with Client(ws(server)) as client, trio.open_nursery() as nursery:
+                    assert await client.pull(queue, timeout=10)
+                    nursery.start_soon(client.push, f"{queue}-large", "x" * 9_000_000)
+                    await trio.testing.wait_all_tasks_blocked(0.002)
+                    if leave == "cancel":
+                        scope.cancel()
+                    nursery.cancel_scope.cancel()
+            with trio.fail_after(20):
+                while (state := await other._state(job_id)).state != "waiting":  # noqa: ASYNC110 - nobody tells
+                    await trio.sleep(0.01)
+            assert state.stalls == 0
