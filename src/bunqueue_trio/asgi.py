@@ -21,7 +21,7 @@ from bunqueue_trio.runtime.tree import Server, serve
 from bunqueue_trio.server import NO_TOKENS, facts
 from bunqueue_trio.storage.sqlite import SqliteStore
 from bunqueue_trio.transports.gateway import Gateway
-from bunqueue_trio.transports.quart_app import make_app
+from bunqueue_trio.transports.quart_app import HOST_STOPS, make_app
 from bunqueue_trio.transports.slow_lane import is_clients_doing
 
 Message: TypeAlias = MutableMapping[str, Any]
@@ -37,6 +37,7 @@ async def _run_alone(connection: TCPServer) -> None:
 
     Hypercorn would end the whole server: a WebSocket frame in the same packet as the handshake is enough.
     """
+    connection.state[HOST_STOPS] = connection.context.terminated.is_set  # it cuts sockets before it tells us
     try:
         await _run_connection(connection)
     except Exception as error:

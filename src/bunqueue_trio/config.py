@@ -68,6 +68,7 @@ READER_BYTES_MAX = 4 * MIB  # and their size; 1,000 stuck readers of large paylo
 REPLAY_EVENTS = 500  # events read from the store at once for a reader that came back: about 1 ms
 SESSION_REPLIES_MAX = 1000  # replies in line before a WebSocket is not read any more
 SESSION_BYTES_MAX = 8 * MIB  # and their size; one more, however large, always fits
+PULL_BATCH_BYTES = 8 * MIB  # of payloads, after which a bulk pull takes no more; the last job, however large, fits
 SESSION_POLLS_MAX = 1000  # waiting pulls of one WebSocket; each is a task
 SSE_COMMENT_S = 15  # an idle stream says something; proxies cut silence after 30 to 60 s
 
@@ -222,7 +223,11 @@ class Settings:
         low=1, high=DAY_MS,
     )  # fmt: skip
     stalls_max: int = _setting(
-        STALLS_MAX, "STALLS_MAX", "Expired leases a job survives before it is dead.", low=0, high=1000
+        STALLS_MAX,
+        "STALLS_MAX",
+        "Expired leases and dropped WebSockets a job survives before it is dead.",
+        low=0,
+        high=1000,
     )
     completed_max: int = _setting(
         100_000, "RETENTION_COMPLETED_MAX", "Completed jobs kept for reading.", low=0, high=10**9

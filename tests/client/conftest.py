@@ -2,16 +2,9 @@
 
 import pytest
 
-from bunqueue_trio.config import Settings
-from tests.wire.conftest import fresh, queue, server
+from tests.wire.conftest import fresh, queue, server, start_server
 
-__all__ = ["fresh", "queue", "server"]
-
-
-@pytest.fixture
-def bunqueue_settings() -> Settings:
-    """Cuts and crashes are many here, and no fault of a job's."""
-    return Settings(stalls_max=1000)
+__all__ = ["fresh", "queue", "server", "start_server"]
 
 
 @pytest.fixture(autouse=True)

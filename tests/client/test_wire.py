@@ -13,7 +13,7 @@ import trio
 from bunqueue_trio.client import Client, Refused, ServerUnavailable, Worker, connection, link
 from tests.client.chaos import Chaos
 from tests.client.proxy import Proxy
-from tests.wire.server import NO_TLS, Server
+from tests.wire.server import NO_TLS, Server, StartServer
 
 
 def ws(server: Server) -> str:
@@ -151,7 +151,8 @@ async def test_stopped_server_is_waited_for(fresh: Server):
 
 @pytest.mark.timeout(90)  # real kills of a real process, in real time
 @pytest.mark.slow
-async def test_chaos(fresh: Server):
+async def test_chaos(start_server: StartServer):
+    fresh = start_server({"STALLS_MAX": "1000"})  # each cut counts as a stall of what the worker holds
     chaos = Chaos(7, pace=0.2)
     proxy = Proxy(fresh.address)
     async with trio.open_nursery() as nursery:

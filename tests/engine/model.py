@@ -139,18 +139,6 @@ class Jobs:
         else:
             self.stall(job, now)
 
-    def stall(self, job: Record, now: int) -> None:
-        job.stalls += 1
-        self.totals["stalled"] += 1
-        self.say("stalled", job, now)
-        if job.stalls > self.stalls_max:
-            self.totals["lost_to_stalls"] += 1
-            self.bury(job, f"Job stalled {job.stalls} times", now)
-        else:
-            job.started = None
-            job.drop_lease()
-            self.wait(job)
-
     # --- what can happen to a job -------------------------------------------------------------------
 
     def say(self, kind: str, job: Record, now: int, **more: Any) -> None:
@@ -176,6 +164,18 @@ class Jobs:
         job.drop_lease()
         self.wait(job)
         self.say("retried", job, now, prev="active")
+
+    def stall(self, job: Record, now: int) -> None:
+        job.stalls += 1
+        self.totals["stalled"] += 1
+        self.say("stalled", job, now)
+        if job.stalls > self.stalls_max:
+            self.totals["lost_to_stalls"] += 1
+            self.bury(job, f"Job stalled {job.stalls} times", now)
+        else:
+            job.started = None
+            job.drop_lease()
+            self.wait(job)
 
     def fail(self, job: Record, error: str, now: int) -> None:
         job.attempts += 1

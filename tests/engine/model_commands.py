@@ -150,8 +150,13 @@ class Model(Jobs):
 
     def pull_batch(self, command: c.PullBatch, now: int, owner: str | None) -> Reply:
         self.check_queue(command.queue)
-        pulls = (self.pull_one(command.queue, command.lock_ttl, now, owner) for _ in range(command.count))
-        taken = [pulled for pulled in pulls if pulled is not None]
+        taken: list[tuple[Reply, str]] = []
+        large = 0
+        while len(taken) < command.count and large < 8 * 2**20:
+            large += sum(len(bytes(job.spec.data)) for job in self.line(command.queue)[:1])
+            if (pulled := self.pull_one(command.queue, command.lock_ttl, now, owner)) is None:
+                break
+            taken.append(pulled)
         return {"jobs": [job for job, _ in taken], "tokens": [token for _, token in taken]}
 
     def ack(self, command: c.Ack, now: int, owner: str | None) -> Reply:
@@ -198,6 +203,10 @@ class Model(Jobs):
 
     def extend(self, command: c.ExtendLock, now: int, owner: str | None) -> Reply:
         self.renew(self.held_by(command.id, command.token), command.duration, now, owner)
+        return {}
+
+    def release(self, command: c.Release, now: int, owner: str | None) -> Reply:
+        self.give_back(self.held_by(command.id, command.token), now)
         return {}
 
     def heartbeat_batch(self, command: c.HeartbeatBatch, now: int, owner: str | None) -> Reply:
@@ -272,6 +281,7 @@ ANSWERS: dict[type[c.Command], Any] = {
     c.Heartbeat: Model.heartbeat,
     c.HeartbeatBatch: Model.heartbeat_batch,
     c.ExtendLock: Model.extend,
+    c.Release: Model.release,
     c.Progress: Model.report,
     c.Cancel: Model.cancel,
     c.GetJob: Model.get_job,

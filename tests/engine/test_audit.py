@@ -268,7 +268,7 @@ def test_an_engine_at_work_is_never_accused(seed: int, small_limits: None, monke
         assert life.look(act, size=rng.choice((1, 3))) == []
         if rng.random() < 0.2:
             life.restart()
-    assert life.made > 30
+    assert life.made > 20
 
 
 def _act(life: Life, rng: random.Random) -> None:
@@ -296,7 +296,7 @@ def _act(life: Life, rng: random.Random) -> None:
     elif choice == 6:
         life.do(rng.choice((c.Cancel(id=rng.choice(ids)), c.Heartbeat(id=rng.choice(active)))), owner)
     elif choice == 7:
-        life.engine.release_owner("socket", life.now, dropped=False)
+        life.engine.release_owner("socket", life.now, dropped=rng.random() < 0.5)
     life.now += rng.choice((0, 1, 10, 50))
     life.engine.advance(life.now)
     life.unsettled |= {job.seq for job in life.engine.changed}

@@ -79,6 +79,50 @@ def test_a_connection_gives_back_in_the_old_order(bench: Bench):
     assert [bench.pull_id() for _ in ids] == ids
 
 
+def test_a_connection_that_drops_costs_each_of_its_jobs_a_stall(bench: Bench):
+    ids = [bench.push(), bench.push(timeout=5 * LEASE), bench.push(), bench.push()]
+    bench.do(c.PullBatch(queue="q", count=2), "socket")
+    bench.do(c.PullBatch(queue="q", count=1, lock_ttl=50), "socket")
+    bench.pull(owner="another")
+    bench.events()
+    bench.engine.release_owner("socket", bench.now, dropped=True)
+    assert bench.events() == [f"stalled {job_id}" for job_id in ids[:3]]
+    assert [(bench.state(job_id).state, bench.state(job_id).stalls) for job_id in ids] == [
+        *[("waiting", 1)] * 3, ("active", 0),
+    ]  # fmt: skip
+    assert [bench.pull_id() for _ in ids[:3]] == ids[:3]
+
+
+def test_a_job_that_ends_every_connection_is_dead_after_its_last_stall(bench: Bench):
+    job_id = bench.push()
+    for _ in range(3):
+        bench.pull(owner="socket")
+        bench.engine.release_owner("socket", bench.now, dropped=True)
+        assert bench.state(job_id).state == "waiting"
+    bench.pull(owner="socket")
+    bench.engine.release_owner("socket", bench.now, dropped=True)
+    state = bench.state(job_id)
+    assert (state.state, state.stalls, state.error) == ("failed", 4, "Job stalled 4 times")
+    assert (bench.engine._owned, bench.engine.totals.lost_to_stalls) == ({}, 1)
+
+
+def test_a_released_job_is_back_in_its_place_as_if_never_delivered(bench: Bench):
+    ids = [bench.push() for _ in range(2)]
+    token = bench.pull(owner="socket").token
+    bench.events()
+    bench.do(c.Release(id=ids[0], token=token))
+    assert bench.events() == [f"retried {ids[0]}"]
+    assert (bench.state(ids[0]).stalls, bench.engine._owned) == (0, {})
+    assert [bench.pull_id() for _ in ids] == ids
+
+
+def test_a_bulk_pull_of_large_jobs_takes_fewer(bench: Bench):
+    ids = [bench.push(data=b'"%s"' % (b"x" * 3_000_000)) for _ in range(4)] + [bench.push() for _ in range(3)]
+    taken = bench.do(c.PullBatch(queue="q", count=10)).jobs
+    assert [job.id for job in taken] == ids[:3]  # the third is the one that is over 8 MiB
+    assert [job.id for job in bench.do(c.PullBatch(queue="q", count=10)).jobs] == ids[3:]
+
+
 def test_a_job_given_back_needs_its_token(bench: Bench):
     job_id = bench.push()
     token = bench.pull().token
@@ -240,13 +284,14 @@ def test_a_pull_tells_the_newest_epoch_it_gave_from(bench: Bench):
 
 def test_each_way_to_become_ready_wakes_the_queue(bench: Bench):
     woken = bench.engine.woken
+
+    def leave(owner: str, *, dropped: bool) -> None:
+        bench.engine.release_owner(owner, bench.now, dropped=dropped)
+
     steps = {
         "pushed": lambda: bench.push("a"),
-        "given back": lambda: (
-            bench.pull("a", owner="s"),
-            woken.clear(),
-            bench.engine.release_owner("s", bench.now, dropped=False),
-        ),
+        "given back": lambda: (bench.pull("a", owner="s"), woken.clear(), leave("s", dropped=False)),
+        "dropped": lambda: (bench.pull("a", owner="s"), woken.clear(), leave("s", dropped=True)),
         "stalled": lambda: (bench.pull("a"), woken.clear(), bench.sleep(LEASE)),
         "retried": lambda: (bench.fail(bench.pull_id("a")), woken.clear(), bench.sleep(1000)),
     }

@@ -29,11 +29,11 @@ class Life:
         # Swarm: each seed emphasises different operations; some are switched off.
         self.operations = [
             self.push, self.push_batch, self.pull, self.pull_batch, self.ack, self.fail, self.ack_batch,
-            self.heartbeat, self.heartbeat_batch, self.extend, self.progress, self.cancel, self.read,
+            self.heartbeat, self.heartbeat_batch, self.extend, self.release, self.progress, self.cancel, self.read,
             self.disconnect, self.give_back, self.take, self.commit, self.crash,
         ]  # fmt: skip
         self.weights = [self.rng.choice((0, 1, 1, 4)) for _ in self.operations]
-        self.about_active = self.operations[4:11]
+        self.about_active = self.operations[4:12]
         self.weights[:3] = 6, 1, 4
         self.weights[-1] = min(self.weights[-1], 1)
         self.patience = self.rng.choice((0.1, 0.2, 0.4))
@@ -135,6 +135,10 @@ class Life:
         job_id, token = self.active()
         self.world.do(c.ExtendLock(id=job_id, token=token or "", duration=self.rng.choice([1, 400_000])))
 
+    def release(self) -> None:
+        job_id, token = self.active()
+        self.world.do(c.Release(id=job_id, token=token or ""))
+
     def progress(self) -> None:
         job_id, token = self.active()
         amount, message = self.rng.choice([0, 12.5, 100]), self.rng.choice([None, "", "half"])
@@ -151,7 +155,7 @@ class Life:
         self.world.do(kind(id=self.rng.choice(ids)))
 
     def disconnect(self) -> None:
-        self.world.disconnect(self.rng.choice(["socket-1", "socket-2", "socket-3"]), dropped=self.rng.random() < 0.5)
+        self.world.disconnect(self.rng.choice(["socket-1", "socket-2", "socket-3"]), dropped=self.rng.random() < 0.3)
 
     def give_back(self) -> None:
         job_id, token = self.active()

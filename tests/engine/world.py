@@ -62,7 +62,7 @@ class World:
         self.model.advance(self.now)
         self.check()
 
-    def disconnect(self, owner: str, *, dropped: bool = False) -> None:
+    def disconnect(self, owner: str, *, dropped: bool) -> None:
         self.engine.release_owner(owner, self.now, dropped=dropped)
         self.model.release_owner(owner, self.now, dropped=dropped)
         self.check()

@@ -1,11 +1,13 @@
 """The application under plain Hypercorn, as its documentation says."""
 
+import json
 import os
 import signal
 from pathlib import Path
 
 import pytest
 import trio
+from websockets.sync.client import connect
 
 from bunqueue_trio.asgi import App
 from tests.operations.processes import bunqueue, serving
@@ -41,6 +43,23 @@ def test_hypercorn_serves_the_same_queue_and_a_stop_keeps_it(tmp_path: Path, sig
     ):
         assert [client.get(f"/jobs/{job}").json()["job"]["data"] for job in ids] == list(range(20))
         client.post(f"/jobs/{ids[0]}/ack", json={"token": pulled["token"]}).raise_for_status()
+
+
+def test_a_stop_of_hypercorn_takes_no_job_from_a_websocket(tmp_path: Path):
+    hosted = (*HYPERCORN[:-1], "--graceful-timeout", "1", HYPERCORN[-1])
+    with serving(tmp_path, module="hypercorn", command=hosted) as running, running.client() as client:
+        ids = [client.post("/queues/q/jobs", json={"data": n}).json()["id"] for n in range(2)]
+        with connect(f"ws://127.0.0.1:{running.port}/ws", proxy=None) as holder:
+            for n in range(2):
+                holder.send(json.dumps({"cmd": "PULL", "queue": "q", "reqId": n}))
+            while "reqId" not in (answer := json.loads(holder.recv(10))) or answer["reqId"] != 1:
+                pass
+            assert running.stop() == 0
+        assert "Traceback" not in running.log
+    with serving(tmp_path, env={"DATA_PATH": str(running.data_path)}) as again, again.client() as client:
+        states = [client.get(f"/jobs/{job}/state").json() for job in ids]
+        assert [(state["state"], state["stalls"]) for state in states] == [("active", 0)] * 2
+        client.post(f"/jobs/{ids[1]}/ack", json={"token": answer["token"]}).raise_for_status()
 
 
 def test_a_client_that_breaks_its_connection_breaks_no_other(tmp_path: Path):

@@ -8,7 +8,7 @@ from bunqueue_trio.protocol import codec, events
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 
-SESSION = {c.Ping, c.Stats, c.Auth, c.Subscribe, c.Unsubscribe}
+SESSION = {c.Ping, c.Stats, c.StopPull, c.Auth, c.Subscribe, c.Unsubscribe}
 CONTRACT_EVENTS = """pushed pulled completed failed progress stalled removed delayed duplicated retried
     waiting-children drained"""
 
@@ -32,8 +32,8 @@ def test_every_command_struct_is_in_the_table_by_its_tag():
 
 
 def test_commands_have_their_documented_names():
-    names = """PUSH PUSHB PULL PULLB ACK ACKB FAIL JobHeartbeat JobHeartbeatB ExtendLock Progress GetJob GetState
-        GetResult Cancel Subscribe Unsubscribe Ping Auth Stats"""
+    names = """PUSH PUSHB PULL PULLB ACK ACKB FAIL JobHeartbeat JobHeartbeatB ExtendLock Release Progress GetJob
+        GetState GetResult Cancel StopPull Subscribe Unsubscribe Ping Auth Stats"""
     assert set(c.COMMANDS) == set(names.split())
 
 

@@ -261,6 +261,38 @@ async def test_a_reply_that_could_not_be_delivered_is_given_back(running: World)
     assert running.state(ids[1]) is State.ACTIVE
 
 
+# --- taking a poll back ------------------------------------------------------------------------------------
+
+
+async def test_a_stopped_poll_ends_empty_and_gets_nothing(running: World, answers: Answers):
+    begun = running.core.begin(c.Pull(queue="q", timeout=60_000))
+    await answers.ask("stopped", running.core.finish, begun)
+    await answers.ask("patient", running.pull, wait_ms=60_000)
+    assert running.core.stop_poll(begun)
+    job = await running.push()
+    await settled()
+    assert dict(answers.given) == {"stopped": begun.reply, "patient": job}
+    assert not running.core.stop_poll(begun)
+    assert (running.core.pollers, running.core._lines) == (0, {})
+
+
+async def test_a_poll_is_stopped_before_it_stands_in_line(running: World, answers: Answers):
+    begun = running.core.begin(c.PullBatch(queue="q", count=2, timeout=60_000))
+    assert running.core.stop_poll(begun)
+    job = await running.push()
+    assert (await running.core.finish(begun)).jobs == []  # type: ignore[attr-defined]
+    assert await running.pull() == job
+
+
+async def test_a_poll_that_a_job_was_handed_to_is_not_stopped(running: World, answers: Answers):
+    begun = running.core.begin(c.Pull(queue="q", timeout=60_000))
+    await answers.ask("poll", running.core.finish, begun)
+    pushed = running.core.begin(c.Push(queue="q", data=c.Raw(b"1")))  # before the poll can run
+    assert not running.core.stop_poll(begun)
+    await settled()
+    assert answers["poll"].job.id == pushed.reply.id  # type: ignore[attr-defined]
+
+
 # --- connections -------------------------------------------------------------------------------------------
 
 
@@ -274,6 +306,7 @@ async def test_the_end_of_a_connection_gives_its_jobs_back_and_to_who_waits(runn
     assert answers.given == [("poll", ids[0])]
     assert running.state(ids[1]) is State.ACTIVE
     running.core.release("unknown", dropped=True)
+    assert [running.engine.jobs[job_id].stalls for job_id in ids] == [0, 0]
 
 
 async def test_an_orderly_stop_returns_no_job(running: World):

@@ -104,6 +104,7 @@ class Actor:
                 try:
                     await peer.ask("Unsubscribe")
                     yield peer
+                    await peer.say_goodbye()
                 except (Lost, Refused) as lost:  # out of the nursery it would be a group
                     error = lost
                 nursery.cancel_scope.cancel()
@@ -205,7 +206,9 @@ class Worker(Actor):
 
     def __init__(self, stage: Stage, name: str) -> None:
         super().__init__(stage, name)
-        self.habits = [self.work, self.dawdle, self.beat, self.fail, self.die, self.lie, self.forget]
+        self.habits = [
+            self.work, self.dawdle, self.beat, self.fail, self.die, self.lie, self.forget, self.leave, self.give_back,
+        ]  # fmt: skip
         self.weights = [self.rng.choice((0, 1, 2)) for _ in self.habits]
         self.weights[0] = 4
 
@@ -234,6 +237,8 @@ class Worker(Actor):
         batch = rng.random() < 0.3
         if batch:
             fields["count"] = rng.randint(1, 4)
+        if isinstance(peer, WsPeer) and not self.calm and rng.random() < 0.15:
+            return await self.pull_impatiently(peer, "PULLB" if batch else "PULL", fields)
         hang_up = not self.calm and rng.random() < 0.05
         term, begun_at = self.stage.term(), trio.current_time()
         with trio.move_on_after(rng.random() * 5 if hang_up else float("inf")) as patience:
@@ -244,16 +249,35 @@ class Worker(Actor):
         if not answer["ok"]:
             await self.nap(1)
             return []
-        jobs, tokens = (answer["jobs"], answer["tokens"]) if batch else ([answer["job"]], [answer["token"]])
+        deliveries = self.delivered(answer)
         waited_ms = (trio.current_time() - begun_at) * 1000
-        if not any(jobs) and term == self.stage.term() == (term[0], False) and round(waited_ms) < fields["timeout"]:
+        if not deliveries and term == self.stage.term() == (term[0], False) and round(waited_ms) < fields["timeout"]:
             self.stage.fail(f"{self.name}: a long poll of {fields['timeout']} ms ends empty after {waited_ms} ms")
+        return deliveries
+
+    def delivered(self, answer: Answer) -> list[Delivery]:
+        """Note what the answer to a pull of either kind brings."""
+        batch = "jobs" in answer
+        jobs, tokens = (answer["jobs"], answer["tokens"]) if batch else ([answer["job"]], [answer["token"]])
         deliveries = [
             Delivery(job["id"], job["data"]["n"], token) for job, token in zip(jobs, tokens, strict=True) if job
         ]
         for delivery in deliveries:
             self.stage.ledger.delivered(delivery)
         return deliveries
+
+    async def pull_impatiently(self, peer: WsPeer, cmd: str, fields: dict[str, Any]) -> list[Delivery]:
+        """Pull, and take the pull back; what comes all the same is worked on."""
+        with trio.move_on_after(HANG_S):
+            answer, stopped = await peer.pull_impatiently(self.rng.choice((0, 0.5, 5)), cmd, **fields)
+            self.say(f"{cmd} and StopPull → {stopped}, {json.dumps(answer, separators=(',', ':'))[:160]}")
+            self.stage.ledger.heard(cmd, answer)
+            deliveries = self.delivered(answer) if answer["ok"] else []
+            if stopped and deliveries:
+                self.stage.fail(f"{self.name}: a pull that was taken back brings {deliveries}")
+            return deliveries
+        self.stage.fail(f"{self.name}: a pull that was taken back is not answered within {HANG_S} s")
+        raise Lost
 
     async def ack(self, peer: Peer, delivery: Delivery, token: str | None) -> bool:
         fields = {} if token is None else {"token": token}
@@ -311,9 +335,19 @@ class Worker(Actor):
         self.say(f"dies with {delivery.id}")
         raise Lost
 
+    async def leave(self, peer: Peer, delivery: Delivery) -> None:
+        """Go home in good order, with the job in hand."""
+        if isinstance(peer, WsPeer):
+            self.say(f"leaves with {delivery.id}")
+            await peer.say_goodbye()
+        raise Lost
+
+    async def give_back(self, peer: Peer, delivery: Delivery) -> None:
+        await self.ask(peer, "Release", id=delivery.id, token=delivery.token)
+
     async def lie(self, peer: Peer, delivery: Delivery) -> None:
         """Speak with a token that is nobody's, then ack well, then once more."""
-        cmd = self.rng.choice(("JobHeartbeat", "Progress", "ExtendLock", "FAIL"))
+        cmd = self.rng.choice(("JobHeartbeat", "Progress", "ExtendLock", "FAIL", "Release"))
         more = {"Progress": {"progress": 90}, "ExtendLock": {"duration": 90_000}}.get(cmd, {})
         for lie, fields in ((cmd, more), ("ACK", {})):
             answer = await self.ask(peer, lie, id=delivery.id, token="nobody's", **fields)

@@ -9,7 +9,6 @@ import json
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any
 
 from bunqueue_trio.config import RESTART_GRACE_MS, Settings
@@ -53,6 +52,8 @@ class Lockstep:
         self._taken: dict[int, Snapshot] = {}
         self._committed: Snapshot = ([], [])
         self.steps = 0
+        self.goodbyes: dict[str, bool] = {}
+        """Of connections that have ended: whether the client had said goodbye, as the network knows."""
         self.on_load: Callable[[set[str]], None] = lambda _: None
         platter.on_batch.append(self._note_commit)
         platter.on_prune = self._note_prune
@@ -130,22 +131,24 @@ class Lockstep:
     def _follow(self, engine: Any, name: str, mirror: Callable[..., None]) -> None:
         real = getattr(engine, name)
 
-        def followed(*args: Any, **options: Any) -> None:
+        def followed(*args: Any, **how: Any) -> None:
             if self._depth or self._server is None or self._server.engine is not engine:
-                real(*args, **options)
+                real(*args, **how)
                 return
+            if name == "release_owner":
+                self._check_ending(*args, **how)
             woken = set(engine.woken)
-            self._inside(partial(real, **options), *args)
-            mirror(*args, **options)
-            self._after((name, *args), None, None, woken)
+            self._inside(real, *args, **how)
+            mirror(*args, **how)
+            self._after((name, *args, how), None, None, woken)
 
         setattr(engine, name, followed)
 
-    def _inside(self, real: Callable[..., Any], *args: Any) -> Any:
+    def _inside(self, real: Callable[..., Any], *args: Any, **how: Any) -> Any:
         self._depth += 1
         self._ids.clear()
         try:
-            return real(*args)
+            return real(*args, **how)
         finally:
             self._depth -= 1
 
@@ -203,6 +206,14 @@ class Lockstep:
         if events != model.events:
             self._fail(f"{_told(step)}: events are {events}, expected {model.events}")
         model.events = []
+
+    def _check_ending(self, owner: str, now: int, *, dropped: bool) -> None:
+        """A goodbye is a goodbye, and a stop takes no jobs from those who work on them."""
+        assert self._server is not None
+        if dropped is self.goodbyes.pop(owner):
+            self._fail(f"the end of {owner} counts as {'a drop' if dropped else 'a goodbye'}, and was none")
+        if self._server.stop.is_set():
+            self._fail(f"the jobs of {owner} are given back at a stop")
 
     def _check_turn(self, command: Any) -> None:
         """A long poll is served when it is the first of its line."""

@@ -141,6 +141,7 @@ class WsPeer:
         self._token = token
         self._numbers = itertools.count(1)
         self._waiting: dict[int, tuple[trio.Event, list[Answer]]] = {}
+        self._stopped: dict[int, bool] = {}
         self._received = bytearray()
         self._sending = trio.Lock()
         self._over = False
@@ -184,6 +185,37 @@ class WsPeer:
             raise Lost
         return answers[0]
 
+    async def pull_impatiently(self, patience_s: float, cmd: str, /, **fields: Any) -> tuple[Answer, bool | None]:
+        """Pull, and take it back after a while; return its answer, and what StopPull said: None if it was not needed."""
+        number = next(self._numbers)
+        answered, answers = self._waiting[number] = trio.Event(), list[Answer]()
+        try:
+            await self._send(TEXT, json.dumps({"cmd": cmd, **fields, "reqId": number}).encode())
+            with trio.move_on_after(patience_s):
+                await answered.wait()
+            if not answers and not self._over:
+                await self._send(TEXT, json.dumps({"cmd": "StopPull", "reqId": number}).encode())
+            if self._over:
+                raise Lost
+            await answered.wait()
+        finally:
+            del self._waiting[number]
+        if not answers:
+            raise Lost
+        return answers[0], self._stopped.pop(number, None)
+
+    async def say_goodbye(self) -> None:
+        """Close in good order, and wait a while for the server to agree."""
+        self._end.goodbye = True
+        try:
+            await self._send(CLOSE, b"\x03\xe8")
+        except Lost:
+            return
+        with trio.move_on_after(5):
+            while not self._over:
+                await self.news.wait()
+                self.news = trio.Event()
+
     async def read(self) -> None:
         """Take in what comes, until the end."""
         try:
@@ -217,7 +249,9 @@ class WsPeer:
     def _take(self, payload: bytes) -> None:
         message = json.loads(payload)
         number = message.pop("reqId", None)
-        if number is None:
+        if "stopped" in message:
+            self._stopped[number] = message["stopped"]
+        elif number is None:
             self.heard.append(payload)
             self.news.set()
         elif number in self._waiting:

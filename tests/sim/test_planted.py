@@ -172,7 +172,33 @@ def hands_out_what_is_not_committed(patch: pytest.MonkeyPatch) -> None:
 
 
 def keeps_the_jobs_of_a_lost_connection(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Core, "release", lambda self, owner: None)
+    patch.setattr(Core, "release", lambda self, owner, *, dropped: None)
+
+
+def takes_every_end_for_a_goodbye(patch: pytest.MonkeyPatch) -> None:
+    """A job that kills its workers would do so for ever."""
+    release = Core.release
+    patch.setattr(Core, "release", lambda self, owner, *, dropped: release(self, owner, dropped=False))
+
+
+def takes_a_goodbye_for_a_drop(patch: pytest.MonkeyPatch) -> None:
+    release = Core.release
+    patch.setattr(Core, "release", lambda self, owner, *, dropped: release(self, owner, dropped=True))
+
+
+def gives_back_at_a_stop(patch: pytest.MonkeyPatch) -> None:
+    leave = Session.__exit__
+
+    def eager(self: Session, *args: Any) -> None:
+        stopping, self._core.stopping = self._core.stopping, False
+        leave(self, *args)
+        self._core.stopping = stopping
+
+    patch.setattr(Session, "__exit__", eager)
+
+
+def leaves_a_stopped_poll_in_line(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Core, "stop_poll", lambda self, begun: True)
 
 
 def skips_an_event_after_a_replay(patch: pytest.MonkeyPatch) -> None:
@@ -366,7 +392,8 @@ PLANTED: list[Plant] = [
     answers_before_the_commit, publishes_before_the_commit, takes_a_refusal_for_a_commit, makes_a_new_batch_after_a_refusal,
     forgets_the_timer_of_a_lease, keeps_a_completed_job_on_the_disk, misses_the_wake_up_of_a_poll,
     turns_the_order_around_at_a_start, ignores_priority_below_zero, leaks_the_waiters, leaks_subscriptions,
-    checks_no_token, hands_out_what_is_not_committed, keeps_the_jobs_of_a_lost_connection,
+    checks_no_token, hands_out_what_is_not_committed, keeps_the_jobs_of_a_lost_connection, takes_every_end_for_a_goodbye,
+    takes_a_goodbye_for_a_drop, gives_back_at_a_stop, leaves_a_stopped_poll_in_line,
     skips_an_event_after_a_replay, tells_events_twice, forgets_to_wake_a_session, tells_of_no_gap,
     loses_replies_when_events_come, keeps_a_record_that_nobody_wants, ignores_a_whole_batch_for_one_token,
     forgets_to_sync_durable_pushes, serves_the_last_poll_first, ends_polls_early, serves_polls_that_have_gone,

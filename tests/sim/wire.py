@@ -43,6 +43,7 @@ class End(trio.abc.HalfCloseableStream):
     """One end of a connection."""
 
     family = None  # Hypercorn asks a socket for it
+    other: "End"
 
     def __init__(self, incoming: _Way, outgoing: _Way, rng: random.Random, pace: Pace) -> None:
         self._in = incoming
@@ -51,6 +52,8 @@ class End(trio.abc.HalfCloseableStream):
         self._pace = pace
         self._closed = False
         self.on_send: Callable[[bytes], None] = lambda _: None
+        self.goodbye = False
+        """Who has this end has begun to say that he leaves in good order."""
         self.socket = self
 
     def getsockname(self) -> tuple[str, int]:
@@ -118,6 +121,7 @@ class Connection:
         self._up, self._down = _Way(), _Way()
         self.client = End(self._down, self._up, rng, pace)
         self.server = End(self._up, self._down, rng, pace)
+        self.client.other, self.server.other = self.server, self.client
 
     @property
     def over(self) -> bool:

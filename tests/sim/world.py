@@ -51,6 +51,7 @@ from tests.storage.faulty import Crash, Fault
 
 START_MS = 1_700_000_000_000
 CALM_S_MAX = 3600  # virtual time in which everything must have ended; the longest wait of any job is 20 minutes
+_run_websocket = WebSocket.run
 OF_CONNECTIONS = frozenset({Session, WebSocket, ExpressConnection, _Connection, EventStream, Subscription, _Waiter})
 """What must be gone from memory when nobody is connected."""
 
@@ -245,6 +246,16 @@ class World(trio.abc.Instrument):
     def _new_id(self, now: int) -> str:
         return f"id-{next(self._ids):06}"
 
+    async def run_websocket(self, websocket: WebSocket, session: Session) -> None:
+        """Stands for the server's talk with one peer: at its end, note what the network knows of that end."""
+        try:
+            await _run_websocket(websocket, session)
+        finally:
+            peer = websocket._wire._stream.other  # type: ignore[attr-defined]
+            # A goodbye may have been lost on its way; that it has come only the server can know.
+            came = websocket._protocol.close_rcvd is not None
+            self.lockstep.goodbyes[session.id] = peer.goodbye and came
+
     # --- what must hold -------------------------------------------------------------------------------
 
     def before_io_wait(self, timeout: float) -> None:
@@ -426,6 +437,7 @@ def _sealed(world: World) -> Iterator[None]:
             (clock, "time", mock.Mock(time=world.wall_s)), (hub, "READER_EVENTS_MAX", world.reader_events_max),
             (timers, "_SWEEP_MIN", 4), (ready, "_SWEEP_MIN", 2), (moves, "QUEUES_IDLE_MAX", 2),
             (_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
+            (WebSocket, "run", lambda websocket, session: world.run_websocket(websocket, session)),  # noqa: PLW0108 - a method of both
         ):  # fmt: skip
             stack.enter_context(mock.patch.object(target, name, value))
         before = structlog.get_config()

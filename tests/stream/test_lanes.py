@@ -65,6 +65,7 @@ PLAIN: list[bytes] = [
     get("/queues/q/jobs?timeout=10"),
     get("/queues/q/jobs?timeout=30"),
     post("/jobs/two/extend-lock", b'{"token":"no","duration":1000}'),
+    post("/jobs/two/release", b'{"token":"no"}'),
     post("/jobs/two/fail", b'{"error":"no"}'),
     head("DELETE", "/jobs/two"),
     head("DELETE", "/jobs/two"),

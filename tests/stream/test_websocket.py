@@ -6,7 +6,6 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -348,52 +347,6 @@ def test_replies_to_ten_thousand_pipelined_commands_come_in_order_in_bounded_mem
 # --- what a connection owns -----------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=["true", "false"], ids=["express", "Hypercorn"])
-def either_lane(request: pytest.FixtureRequest, start_server: StartServer) -> Server:
-    return start_server({"EXPRESS": request.param})
-
-
-@pytest.mark.parametrize(
-    ("end", "kind"),
-    [
-        ("close", "retried"), ("close without a code", "retried"), ("close 3000", "retried"),
-        ("close 1011", "stalled"), ("hang up", "stalled"), ("reset", "stalled"),
-    ],
-)  # fmt: skip
-def test_a_connection_that_ends_returns_its_jobs_to_their_places(
-    either_lane: Server, queue: str, end: str, kind: str
-) -> None:
-    """One that drops, or reports an error, has stalled them: a job that kills its workers must end."""
-    server = either_lane
-    with Client(server.url) as client:
-        check_return(server, client, queue, end, kind)
-
-
-def check_return(server: Server, client: Client, queue: str, end: str, kind: str) -> None:
-    ids = [client.push(queue, n) for n in range(4)]
-    with client.events(queue) as wait, bare(server, f"/ws/queues/{queue}x") as owner:
-        for count in (1, 2):
-            owner.frame(TEXT, json.dumps({"cmd": "PULLB", "queue": queue, "count": count}).encode())
-            owner.reply()
-        assert client.state(ids[0]) == client.state(ids[2]) == "active"
-        if end.startswith("close"):
-            code = {"close": b"\x03\xe8", "close 3000": b"\x0b\xb8", "close 1011": b"\x03\xf3"}.get(end, b"")
-            owner.frame(CLOSE, code)  # and leaves it to the server to hang up
-        elif end == "hang up":
-            owner.sock.shutdown(socket.SHUT_RDWR)
-        else:
-            owner.reset()
-        for job_id in ids[:3]:
-            event = wait(kind, job_id)
-            told = {"eventType": kind, "queue": queue, "jobId": job_id} | (
-                {"prev": "active"} if kind == "retried" else {}
-            )
-            assert {k: v for k, v in event.items() if k != "timestamp"} == told
-    assert client.job(ids[0])["attempts"] == 0
-    assert client.get(f"/jobs/{ids[0]}/state").json()["stalls"] == (kind == "stalled")
-    assert client.drain(queue) == ids
-
-
 def test_what_was_finished_is_not_given_back(server: Server, client: Client, queue: str) -> None:
     ids = [client.push(queue, backoff=60_000) for _ in range(3)]
     with peer(server, quiet=True) as owner:
@@ -725,13 +678,12 @@ def test_frames_after_a_close_are_not_carried_out(server: Server, client: Client
 
 @pytest.mark.slow
 def test_a_hundred_peers_that_crash_leave_nothing(start_server: StartServer) -> None:
-    fresh = start_server({"STALLS_MAX": "1000"})  # they kill no job
-    with Client(fresh.url) as fresh_client:
-        crash_a_hundred(fresh, fresh_client)
-    assert "Traceback" not in Path(fresh.log_path).read_text()
+    fresh = start_server({"STALLS_MAX": "1000"})
+    with Client(fresh.url) as client:
+        a_hundred_crash(fresh, client)
 
 
-def crash_a_hundred(fresh: Server, fresh_client: Client) -> None:
+def a_hundred_crash(fresh: Server, fresh_client: Client) -> None:
     for n in range(100):
         with bare(fresh) as crash:
             command: dict[str, Any] = {"cmd": "PULL", "queue": "q", "timeout": 30_000 * (n % 2)}

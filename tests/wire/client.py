@@ -215,6 +215,9 @@ class Client:
     def extend_lock(self, job_id: str, **body: object) -> httpx.Response:
         return self.post(_job(job_id, "extend-lock"), body)
 
+    def release(self, job_id: str, **body: object) -> httpx.Response:
+        return self.post(_job(job_id, "release"), body)
+
     def progress(self, job_id: str, **body: object) -> httpx.Response:
         return self.post(_job(job_id, "progress"), body)
 

@@ -23,6 +23,7 @@ PROTECTED = [
     ("POST", "/jobs/x/fail"),
     ("POST", "/jobs/x/heartbeat"),
     ("POST", "/jobs/x/extend-lock"),
+    ("POST", "/jobs/x/release"),
     ("POST", "/jobs/x/progress"),
     ("POST", "/jobs/ack-batch"),
     ("POST", "/jobs/heartbeat-batch"),

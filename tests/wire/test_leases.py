@@ -152,6 +152,29 @@ def test_extend_lock_needs_its_token_and_its_duration(client: Client, queue: str
         assert "duration" in refused(client.extend_lock(job_id, token=token, duration=duration))
 
 
+def test_a_released_job_is_back_in_its_place_as_if_never_delivered(client: Client, queue: str) -> None:
+    ids = [client.push(queue, n) for n in range(3)]
+    token = client.take(queue).token
+    with client.events(queue) as wait:
+        done(client.release(ids[0], token=token))
+        assert wait("retried", ids[0])["prev"] == "active"
+    state = ok(client.get(f"/jobs/{ids[0]}/state"))
+    assert (state["state"], state["stalls"], client.job(ids[0])["attempts"]) == ("waiting", 0, 0)
+    refused(client.release(ids[0], token=token), 400, NOT_ACTIVE)
+    assert client.drain(queue) == ids
+    refused(client.ack(ids[0], token=token), 400, LOST_TOKEN)
+
+
+def test_a_release_needs_the_token_of_the_lease(client: Client, queue: str) -> None:
+    job_id = client.push(queue)
+    client.take(queue)
+    refused(client.release(job_id), 400, "token is required")
+    refused(client.release(job_id, token=None), 400)
+    refused(client.release(job_id, token=DEAD_TOKEN), 400, LOST_TOKEN)
+    refused(client.release("no-such-job", token=DEAD_TOKEN), 400, NOT_ACTIVE)
+    assert client.state(job_id) == "active"
+
+
 @pytest.mark.slow
 def test_a_progress_report_keeps_a_lease(client: Client, queue: str) -> None:
     job_id = client.push(queue)

@@ -80,6 +80,7 @@ def test_a_trailing_slash_is_not_found(server: Server, method: str, path: str) -
         ("/jobs/x/fail", {"POST"}),
         ("/jobs/x/heartbeat", {"POST"}),
         ("/jobs/x/extend-lock", {"POST"}),
+        ("/jobs/x/release", {"POST"}),
         ("/jobs/x/progress", {"POST"}),
         ("/jobs/x/state", {"GET"}),
         ("/jobs/x/result", {"GET"}),

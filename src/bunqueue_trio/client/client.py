@@ -131,7 +131,7 @@ class Client:
         """Take the next job, waiting up to ``timeout`` seconds (at most 60) for one.
 
         It is ours until this connection ends, or ``lease`` seconds without a heartbeat. Cancelled while
-        waiting, a job that comes all the same goes back.
+        waiting, it takes no job: one that comes in that moment goes back as if it had not been delivered.
         """
         reply = await self._call(
             r.PullReply, "PULL", Again.FREELY, queue=queue, timeout=to_ms(timeout), lockTtl=to_ms(lease)
@@ -140,11 +140,10 @@ class Client:
 
     async def pull_many(
         self, queue: str, count: int, *, timeout: float = 0, lease: float | None = None,  # noqa: ASYNC109
-        give_back: bool = True,
     ) -> list[Job[Any]]:  # fmt: skip
-        """Take up to ``count`` jobs; see :meth:`pull`. Without ``give_back`` they stay with the connection."""
+        """Take up to ``count`` jobs, fewer if they are large; see :meth:`pull`."""
         reply = await self._call(
-            r.PullBatchReply, "PULLB", Again.FREELY, give_back=give_back,
+            r.PullBatchReply, "PULLB", Again.FREELY,
             queue=queue, count=count, timeout=to_ms(timeout), lockTtl=to_ms(lease),
         )  # fmt: skip
         return [Job(self, job, token) for job, token in zip(reply.jobs, reply.tokens, strict=True)]
@@ -308,8 +307,8 @@ class Client:
             return str(UUID(int=self._random.getrandbits(128), version=4))
         return str(uuid_utils.uuid7())
 
-    async def _call(self, kind: type[R], command: str, again: Again, *, give_back: bool = True, **fields: Any) -> R:
-        returns = give_back and kind in (r.PullReply, r.PullBatchReply)
+    async def _call(self, kind: type[R], command: str, again: Again, **fields: Any) -> R:
+        returns = kind in (r.PullReply, r.PullBatchReply)
         return msgspec.json.decode(await self._answer(command, again, fields, returns=returns), type=kind)
 
     async def _answer(self, command: str, again: Again, fields: dict[str, Any], *, returns: bool = False) -> bytes:

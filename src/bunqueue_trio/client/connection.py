@@ -16,6 +16,7 @@ from bunqueue_trio.errors import Refused
 MESSAGE_MAX = 10 * 1024 * 1024  # the server's default for one message; larger ones would end the connection
 RECEIVED_MAX = 256 * 1024 * 1024  # a batch of large jobs is larger than any one of them
 CONNECT_S = 10.0  # to be connected, and also for an orderly end
+FINISH_S = 1.0  # for the rest of a message that has begun, when everything is cancelled
 _QUEUE = 256  # messages read ahead: what a busy worker gets in a few ms
 _BUFFER = 64 * 1024
 _TOO_BIG = 1009
@@ -80,7 +81,9 @@ class _WebSocket:
 class _Wire(trio.abc.Stream):
     """A socket on which a write that the kernel takes whole switches no task, and a read waits before it looks.
 
-    Trio's own stream lets others run after each of them. Here a question waits for its answer in any case.
+    Trio's own stream lets others run after each of them. Here a question waits for its answer in any case. A message
+    that has begun is sent to its end also when that is cancelled: what comes after half of one, a goodbye above all,
+    could not be read.
     """
 
     def __init__(self, stream: trio.SocketStream) -> None:
@@ -88,13 +91,26 @@ class _Wire(trio.abc.Stream):
         self._socket = stream.socket
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        sent = 0
+        rest = self._write(memoryview(data))
         try:
-            sent = os.write(self._socket.fileno(), data)
-        except OSError:
-            pass  # full, broken or closed: Trio's stream waits, or says it
-        if sent < len(data):
-            await self._stream.send_all(memoryview(data)[sent:])
+            while rest:
+                await trio.lowlevel.wait_writable(self._socket)
+                rest = self._write(rest)
+        except trio.Cancelled:
+            with trio.move_on_after(FINISH_S, shield=True):
+                while len(data) > len(rest) > 0:
+                    await trio.lowlevel.wait_writable(self._socket)
+                    rest = self._write(rest)
+            raise
+
+    def _write(self, data: memoryview) -> memoryview:
+        """Return what the kernel does not take now."""
+        try:
+            return data[os.write(self._socket.fileno(), data) :]
+        except BlockingIOError:
+            return data
+        except OSError as error:
+            raise trio.BrokenResourceError(f"cannot write: {error}") from error
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._stream.wait_send_all_might_not_block()

@@ -42,6 +42,7 @@ class _Head(Struct, rename="camel"):
     req_id: int | None = None
     event_type: str | None = None
     missed_events: int = 0
+    stopped: bool | None = None
 
 
 _HEAD = msgspec.json.Decoder(_Head)
@@ -49,9 +50,10 @@ _EVENT = msgspec.json.Decoder(Event)
 
 
 class _Question:
-    __slots__ = ("abandoned", "answer", "answered", "failure", "message", "sent")
+    __slots__ = ("abandoned", "answer", "answered", "failure", "message", "number", "sent")
 
-    def __init__(self, message: bytes) -> None:
+    def __init__(self, number: int, message: bytes) -> None:
+        self.number = number
         self.message = message
         self.answered = trio.Event()
         self.answer = b""
@@ -60,8 +62,8 @@ class _Question:
         self.abandoned: Callable[[bytes], None] | None = None
 
 
-_PASSING = {fault.message for fault in (errors.STORAGE_DOWN, errors.OVERLOADED, errors.SHUTTING_DOWN)}
 _STATUS = {fault.message: fault.status for fault in vars(errors).values() if isinstance(fault, errors.Fault)}
+_PASSING = {message for message, status in _STATUS.items() if status == 503}
 
 
 def _refusal(text: str) -> Exception:
@@ -114,7 +116,9 @@ class Link:
     async def ask(
         self, command: str, fields: dict[str, Any], abandoned: Callable[[bytes], None] | None = None
     ) -> bytes:
-        """Return the answer of the server. Cancelled, the command still runs, and ``abandoned`` gets the answer.
+        """Return the answer of the server. Cancelled, the command still runs; only a pull that waits is taken back.
+
+        ``abandoned`` is for a pull: it gets the answer that comes all the same.
 
         Raises:
             Lost: there will be no answer.
@@ -125,7 +129,8 @@ class Link:
         try:
             await question.answered.wait()
         except trio.Cancelled:
-            question.abandoned = abandoned
+            if abandoned is not None:
+                self._take_back(question, abandoned)
             raise
         if question.failure is not None:
             raise question.failure
@@ -133,12 +138,24 @@ class Link:
 
     # --- inside ---------------------------------------------------------------------------------
 
+    def _take_back(self, pull: _Question, abandoned: Callable[[bytes], None]) -> None:
+        if pull.answered.is_set():  # in this very moment
+            if pull.failure is None:
+                abandoned(pull.answer)
+        elif pull.sent:
+            pull.abandoned = abandoned
+            self._outgoing.append(_Question(pull.number, _encode({"cmd": "StopPull", "reqId": pull.number})))
+            self._ring.set()
+        else:
+            self._outgoing.remove(pull)
+            del self._questions[pull.number]
+
     def _put(self, command: str, fields: dict[str, Any]) -> _Question:
         if self.over:
             raise Lost(sent=False)
         number = self._last_id + 1
         message = {"cmd": command} | {k: v for k, v in fields.items() if v is not None} | {"reqId": number}
-        question = _Question(_encode(message))
+        question = _Question(number, _encode(message))
         if len(question.message) > MESSAGE_MAX:
             raise Refused(413, f"a message of {len(question.message):,} bytes is larger than any server takes")
         self._last_id = number
@@ -175,7 +192,9 @@ class Link:
                 if event is not None or head.event_type is None:  # else it is of a kind that we do not know
                     self._on_event(event)
                 continue
-            question = self._questions.pop(head.req_id, None) if head.req_id is not None else None
+            if head.req_id is None or head.stopped is not None:  # a pull is answered, too, when it was stopped
+                continue
+            question = self._questions.pop(head.req_id, None)
             if question is None:
                 continue
             if not head.ok:
@@ -225,10 +244,10 @@ class _Tokens(Struct):
 
 
 def give_back(link: Link, answer: bytes) -> None:
-    """Let the leases of jobs that nobody waits for any more end at once: no attempt is charged, but a stall."""
+    """Give back the jobs in the answer to a pull that nobody waits for any more."""
     found = msgspec.json.decode(answer, type=_Tokens)
     jobs = found.jobs if found.job is None else [found.job]
     tokens = found.tokens if found.token is None else [found.token]
     for job, token in zip(jobs, tokens, strict=True):
         if not link.over:
-            link.post("ExtendLock", id=job["id"], token=token, duration=1)
+            link.post("Release", id=job["id"], token=token)

@@ -194,7 +194,7 @@ class Worker:
                     await self._changed.wait()
                 await self._work_comes()
                 try:
-                    jobs = await client.pull_many(self.queue, min(free, PULL_MAX), timeout=POLL_S, give_back=False)
+                    jobs = await client.pull_many(self.queue, min(free, PULL_MAX), timeout=POLL_S)
                 except (ServerUnavailable, ConnectionLost) as error:
                     _log.warning("no jobs from the server", queue=self.queue, error=str(error))
                     await trio.sleep(RETRY_S)

@@ -174,15 +174,14 @@ def _pull(engine: Engine, command: c.Pull, now: int, owner: Owner) -> r.Reply:
 
 def _pull_batch(engine: Engine, command: c.PullBatch, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
-    reply = r.PullBatchReply(jobs=[], tokens=[])
-    size = 0
+    reply, size = r.PullBatchReply(jobs=[], tokens=[]), 0
     while len(reply.jobs) < command.count and size < PULL_BATCH_BYTES:
         taken = _take(engine, command.queue, now, command.lock_ttl, owner)
         if taken is None:
             break
         reply.jobs.append(taken[0])
         reply.tokens.append(taken[1])
-        size += len(bytes(taken[0].data))
+        size += len(memoryview(taken[0].data))
     return reply
 
 
@@ -270,6 +269,11 @@ def _heartbeat_batch(engine: Engine, command: c.HeartbeatBatch, now: int, owner:
 
 def _extend_lock(engine: Engine, command: c.ExtendLock, now: int, owner: Owner) -> r.Reply:
     engine.renew(_held(engine, command.id, command.token, now), now, command.duration, owner)
+    return r.OK
+
+
+def _release(engine: Engine, command: c.Release, now: int, owner: Owner) -> r.Reply:
+    engine.release(_held(engine, command.id, command.token, now), now)
     return r.OK
 
 
@@ -370,6 +374,7 @@ HANDLERS: dict[type[c.Command], Handler] = {
     c.Heartbeat: _heartbeat,
     c.HeartbeatBatch: _heartbeat_batch,
     c.ExtendLock: _extend_lock,
+    c.Release: _release,
     c.Progress: _progress,
     c.Cancel: _cancel,
     c.GetJob: _get_job,

@@ -94,7 +94,7 @@ class Pull(Command, kw_only=True, tag="PULL"):
 
 
 class PullBatch(Command, kw_only=True, tag="PULLB"):
-    """Take up to ``count`` jobs; wait up to ``timeout`` ms for the first."""
+    """Take up to ``count`` jobs, fewer if they are large; wait up to ``timeout`` ms for the first."""
 
     queue: str = ""
     count: Count
@@ -149,6 +149,13 @@ class ExtendLock(Command, kw_only=True, tag="ExtendLock"):
     duration: LockMs
 
 
+class Release(Command, kw_only=True, tag="Release"):
+    """Give an active job back to its old place: no attempt is charged, and no stall."""
+
+    id: str = ""
+    token: Name
+
+
 class Progress(Command, kw_only=True, tag="Progress"):
     """Report how far an active job is; this renews its lease too."""
 
@@ -190,6 +197,10 @@ class Stats(Command, kw_only=True, tag="Stats"):
     """Read the server's statistics."""
 
 
+class StopPull(Command, kw_only=True, tag="StopPull"):
+    """Take back the waiting pull of the same ``reqId``."""
+
+
 class Auth(Command, kw_only=True, tag="Auth"):
     """Authenticate a connection."""
 
@@ -210,18 +221,18 @@ class Unsubscribe(Command, kw_only=True, tag="Unsubscribe"):
 
 EngineCommand = (
     Push | PushBatch | Pull | PullBatch | Ack | AckBatch | Fail | Heartbeat | HeartbeatBatch
-    | ExtendLock | Progress | GetJob | GetState | GetResult | Cancel
+    | ExtendLock | Release | Progress | GetJob | GetState | GetResult | Cancel
 )  # fmt: skip
 """What the engine answers; each has one row in its handler table."""
 
-SessionCommand = Ping | Stats | Auth | Subscribe | Unsubscribe
+SessionCommand = Ping | Stats | StopPull | Auth | Subscribe | Unsubscribe
 """What a connection or the runtime answers without the engine."""
 
 COMMANDS: dict[str, type[Command]] = {
     str(kind.__struct_config__.tag): kind
     for kind in (
         Push, PushBatch, Pull, PullBatch, Ack, AckBatch, Fail, Heartbeat, HeartbeatBatch, ExtendLock,
-        Progress, GetJob, GetState, GetResult, Cancel, Ping, Stats, Auth, Subscribe, Unsubscribe,
+        Release, Progress, GetJob, GetState, GetResult, Cancel, Ping, Stats, StopPull, Auth, Subscribe, Unsubscribe,
     )
 }  # fmt: skip
 """``cmd`` → command: everything this server understands."""

@@ -78,6 +78,12 @@ class PullBatchReply(Reply, kw_only=True):
     tokens: list[str] = []
 
 
+class StopReply(Reply, kw_only=True):
+    """Whether the pull was taken back; its own answer, empty then, comes all the same."""
+
+    stopped: bool
+
+
 class DataReply(Reply, kw_only=True):
     """Success with facts beside it."""
 

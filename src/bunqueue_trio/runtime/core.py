@@ -56,6 +56,8 @@ class Begun(Struct):
     at: float = 0.0
     """When, by Trio's clock; moved on by the time that a long poll had nothing to take."""
     refused: Refused | None = None
+    waiter: _Waiter | None = None
+    """Its place in line, once it waits there."""
 
 
 class Core:
@@ -156,6 +158,18 @@ class Core:
         """Return the jobs of a pull whose reply could not be delivered; else do nothing."""
         for job_id, token in _jobs(reply):
             self._step(self._engine.give_back, job_id, token)
+
+    def stop_poll(self, begun: "Begun") -> bool:
+        """Let a long poll end empty; return False when it is over, or a job was handed to it already."""
+        waiter = begun.waiter
+        if waiter is None:
+            begun.polls = False  # it has not come to its place in line: :meth:`finish` has nothing to wait for
+            return True
+        if waiter not in self._lines.get(waiter.command.queue, ()):
+            return False
+        self._leave(waiter)
+        waiter.served.set()
+        return True
 
     def check_queue(self, name: str) -> None:
         """Raise ``Refused`` when ``name`` cannot be a queue's."""
@@ -290,7 +304,7 @@ class Core:
             return nothing
         if self.pollers >= self._pollers_max:
             raise Refused(*errors.OVERLOADED, retry_after=1)
-        waiter = _Waiter(command, owner)
+        waiter = begun.waiter = _Waiter(command, owner)
         line = self._lines.setdefault(command.queue, OrderedDict())
         line[waiter] = None
         if (queue := self._engine.queues.get(command.queue)) and queue.ready:  # it came since `begin`
@@ -312,10 +326,15 @@ class Core:
             self.pollers -= 1
             if waiter.reply is not None:  # cancelled in the instant a job was handed to it
                 self.give_back(waiter.reply)
-            elif waiter in line:
-                del line[waiter]
-                if not line and self._lines.get(command.queue) is line:
-                    del self._lines[command.queue]
+            elif waiter in self._lines.get(command.queue, ()):
+                self._leave(waiter)
+
+    def _leave(self, waiter: _Waiter) -> None:
+        queue = waiter.command.queue
+        line = self._lines[queue]
+        del line[waiter]
+        if not line:
+            del self._lines[queue]
 
 
 def _jobs(reply: r.Reply) -> list[tuple[str, str]]:

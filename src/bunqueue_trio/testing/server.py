@@ -1,8 +1,7 @@
 """The server of a test: the real engine, journal and sessions on a store in memory, joined without a socket."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from contextvars import ContextVar
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from random import Random  # noqa: TID251 - of a seed
 from typing import Any, Self
 
@@ -21,10 +20,8 @@ from bunqueue_trio.transports.gateway import Gateway
 from bunqueue_trio.transports.session import Session
 
 START_MS = 1_700_000_000_000
+_LOOK_S = 0.05  # virtual, as often as the listener looks who owes nothing any more
 _NEEDED = {"scheduler", "stall detector"}  # the others wake up every second, and a week has many seconds
-
-
-_LIFE: ContextVar[trio.CancelScope | None] = ContextVar("life of the worker that connects", default=None)
 
 
 class _Pipe:
@@ -37,6 +34,8 @@ class _Pipe:
         self._nursery = nursery
         self._messages: list[bytes] = []
         self.closed = False
+        self.dropped = False
+        """It was cut: nobody has said goodbye."""
 
     async def send(self, message: bytes) -> None:
         await self._session.wait_room()
@@ -56,8 +55,12 @@ class _Pipe:
             if not self._messages:
                 await self._session.bell.wait()
 
+    @property
+    def idle(self) -> bool:
+        return self._session.idle and not self._messages
+
     def cut(self) -> None:
-        self.closed = True
+        self.closed = self.dropped = True
         self._session.bell.ring()
 
 
@@ -95,7 +98,7 @@ class Bunqueue:
         self.disk: dict[str, Any] = {}
         self._clock_step_s = 0.0
         self._lives: dict[Worker, trio.CancelScope] = {}
-        self._pipes: dict[_Pipe, None] = {}
+        self._pipes: dict[_Pipe, Worker | None] = {}
         self._store: MortalStore | None = None
         self._server: Server | None = None
         self._life: trio.CancelScope | None = None
@@ -138,7 +141,12 @@ class Bunqueue:
     def worker(self, queue: str, **options: Any) -> Worker:
         """Return a worker; ``options`` as for :class:`Worker`. Its sync handlers run in place."""
         options.setdefault("random", self._new_random())
-        return InlineWorker(queue, self, connect=self._connect, **options)
+
+        def connect(events_of: str | None) -> AbstractAsyncContextManager[Connection]:
+            return self._connect(events_of, worker)
+
+        worker = InlineWorker(queue, self, connect=connect, **options)
+        return worker
 
     def start(self, worker: Worker) -> None:
         """Run ``worker`` until the test ends, or it is killed."""
@@ -146,7 +154,10 @@ class Bunqueue:
         self._nursery.start_soon(self._work, worker)
 
     def kill(self, worker: Worker) -> None:
-        """Let a started worker die in the midst of its jobs: nothing that it has not sent is sent any more."""
+        """Let a started worker die in the midst of its jobs: nothing that it has not sent is sent any more, no goodbye."""
+        for pipe, owner in self._pipes.items():
+            if owner is worker:
+                pipe.cut()
         self._lives[worker].cancel()
 
     async def wait_ready(self, queue: str) -> None:
@@ -188,8 +199,21 @@ class Bunqueue:
         self._life.cancel()
         await self._ended.wait()
 
+    async def stop(self) -> None:
+        """Stop the server in good order, as a signal does; nobody can connect before :meth:`recover`."""
+        if self._server is None:
+            return
+        self._server.stop.set()
+        self._server = None
+        self._note_change()
+        while self._pipes:
+            for pipe in [pipe for pipe in self._pipes if pipe.idle]:
+                pipe.cut()
+            await trio.sleep(_LOOK_S)
+        await self._ended.wait()
+
     async def recover(self) -> None:
-        """Start the server again, from the disk."""
+        """Start the server again, from the disk, after a crash or a stop."""
         if self._server is None:
             assert self._nursery is not None
             self._server = await self._nursery.start(self._live)
@@ -226,7 +250,6 @@ class Bunqueue:
     async def _work(self, worker: Worker) -> None:
         with trio.CancelScope() as life:
             self._lives[worker] = life
-            _LIFE.set(life)
             await worker.run()
         del self._lives[worker]
 
@@ -238,7 +261,7 @@ class Bunqueue:
         self._changed = trio.Event()
 
     @asynccontextmanager
-    async def _connect(self, queue: str | None) -> AsyncIterator[Connection]:
+    async def _connect(self, queue: str | None, worker: Worker | None = None) -> AsyncIterator[Connection]:
         await trio.lowlevel.checkpoint()
         if self._server is None:
             raise ConnectionRefusedError("the server is down")
@@ -246,13 +269,11 @@ class Bunqueue:
         with Session(server, Gateway(server), queue, vouched=True) as session:
             async with trio.open_nursery() as polls:
                 pipe = _Pipe(session, polls)
-                self._pipes[pipe] = None
+                self._pipes[pipe] = worker
                 try:
                     yield pipe
                 finally:
-                    life = _LIFE.get()
-                    # Who is cut off or killed says no goodbye.
-                    session.closed_in_order = not pipe.closed and (life is None or not life.cancel_called)
+                    session.dropped = pipe.dropped
                     pipe.closed = True
                     del self._pipes[pipe]
                     polls.cancel_scope.cancel()

@@ -108,8 +108,8 @@ class _Scrape(Collector):
             ("completed", "Total jobs completed", totals.completed),
             ("failed", "Total jobs that failed for good", totals.failed),
             ("retried", "Total failed attempts that were retried", totals.retried),
-            ("stalled", "Total leases that ran out", totals.stalled),
-            ("lost_to_stalls", "Total jobs dead because their leases ran out too often", totals.lost_to_stalls),
+            ("stalled", "Total leases that ran out, or ended with a WebSocket that dropped", totals.stalled),
+            ("lost_to_stalls", "Total jobs dead because they stalled too often", totals.lost_to_stalls),
             ("expired", "Total jobs removed because their TTL ran out", totals.expired),
             ("cancelled", "Total jobs cancelled", totals.cancelled),
         ):

@@ -35,8 +35,8 @@ from bunqueue_trio.transports.routes import ROUTES, Route
 REPLIES: dict[type[c.Command], type[r.Reply]] = {
     c.Push: r.PushReply, c.PushBatch: r.PushBatchReply, c.Pull: r.PullReply, c.PullBatch: r.PullBatchReply,
     c.Ack: r.DataReply, c.AckBatch: r.DataReply, c.Fail: r.DataReply, c.Heartbeat: r.DataReply,
-    c.HeartbeatBatch: r.DataReply, c.ExtendLock: r.DataReply, c.Progress: r.DataReply, c.Cancel: r.DataReply,
-    c.GetJob: r.JobReply, c.GetState: r.StateReply, c.GetResult: r.ResultReply,
+    c.HeartbeatBatch: r.DataReply, c.ExtendLock: r.DataReply, c.Release: r.DataReply,
+    c.Progress: r.DataReply, c.Cancel: r.DataReply, c.GetJob: r.JobReply, c.GetState: r.StateReply, c.GetResult: r.ResultReply,
 }  # fmt: skip
 """Command → what its route answers with status 200."""
 

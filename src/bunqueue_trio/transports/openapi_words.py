@@ -124,6 +124,7 @@ EXAMPLES: dict[type[c.Command], Example] = {
     c.Heartbeat: Example({"token": _TOKEN}, {"ok": True, "data": {"ok": True, "count": 1}}),
     c.HeartbeatBatch: Example({"ids": [_ID]}, {"ok": True, "data": {"ok": True, "count": 0, "lostIds": [_ID]}}),
     c.ExtendLock: Example({"token": _TOKEN, "duration": 60000}, _OK),
+    c.Release: Example({"token": _TOKEN}, _OK),
     c.Progress: Example({"progress": 50, "message": "half way"}, _OK),
     c.Cancel: Example(None, _OK),
     c.GetJob: Example(
@@ -153,6 +154,7 @@ LINKS: dict[type[c.Command], _Schema] = {
         "ack": _to("ack", "/job/id", {"token": "$response.body#/token"}),
         "fail": _to("fail", "/job/id", {"token": "$response.body#/token"}),
         "heartbeat": _to("heartbeat", "/job/id", {"token": "$response.body#/token"}),
+        "release": _to("release", "/job/id", {"token": "$response.body#/token"}),
     },
 }
 """What can be done next with an answer."""

@@ -7,54 +7,48 @@ from typing import Any
 import h11
 import trio
 from hypercorn.protocol import ws_stream
+from hypercorn.protocol.ws_stream import WSStream
 from quart import Response as QuartResponse
 from quart import request, websocket
 from quart.wrappers.base import BaseRequestWebsocket
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
 from wsproto.connection import ConnectionState
-from wsproto.events import CloseConnection
+from wsproto.events import CloseConnection, Event
 
 from bunqueue_trio import errors
 from bunqueue_trio.config import BODY_TIMEOUT_S, FINAL_SEND_S, LINGER_S, RECEIVE_BYTES, WRITE_TIMEOUT_S
 from bunqueue_trio.runtime.limiter import Budget
 from bunqueue_trio.runtime.tree import Server
 from bunqueue_trio.transports.gateway import Call, Gateway, Response
-from bunqueue_trio.transports.session import Session
+from bunqueue_trio.transports.session import Session, is_goodbye
 from bunqueue_trio.transports.sse import EventStream
-from bunqueue_trio.transports.websocket import is_orderly
 
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
+HOST_STOPS = "bunqueue.host-stops"  # in the state of a scope: returns whether the host of the application stops
 _GOING_AWAY = 1001
+_GONE = 1006
+_CLOSE_CODE = "bunqueue.close-code"  # in a scope: what its WebSocket's client said when it closed it
 _HELD = "bunqueue.held"  # in a scope: bytes of the budget that its request holds
 _HTTP_VERSIONS = frozenset({"1.0", "1.1", "2"})  # the last one under a host that speaks it
-_CLOSE_CODE = "bunqueue.close"  # in a scope: how the client has closed the WebSocket
-_DROPPED, _NO_CODE = 1006, 1005
 _READ = "bunqueue.read"  # in a scope: somebody has begun to read the body
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 # Hypercorn has no setting for it, and unpacks a whole frame before it looks at its size: 64 KiB become 64 MiB.
 ws_stream.server_extensions_handshake = lambda *_: None  # type: ignore[attr-defined]
+_send_event = WSStream._send_wsproto_event  # noqa: SLF001 - nothing else tells the code
 
-_send_event = ws_stream.WSStream._send_wsproto_event  # noqa: SLF001 - it has no other place for what follows
 
-
-async def _send_event_and_note_code(stream: Any, event: Any) -> None:
-    """Let the application hear with which code the client closes; Hypercorn says 1006, whatever it was."""
+async def _send_noting_goodbye(stream: WSStream, event: Event) -> None:
+    """Keep the code of the close frame that is answered: to the application Hypercorn says 1006 of every end."""
     if isinstance(event, CloseConnection) and stream.connection.state is ConnectionState.REMOTE_CLOSING:
-        put = stream.app_put
-
-        async def put_with_code(message: Any) -> None:
-            if message["type"] == "websocket.disconnect":
-                message["code"] = event.code or _NO_CODE
-            await put(message)
-
-        stream.app_put = put_with_code
+        scope: Any = stream.scope
+        scope[_CLOSE_CODE] = event.code
     await _send_event(stream, event)
 
 
-ws_stream.WSStream._send_wsproto_event = _send_event_and_note_code  # type: ignore[assignment, method-assign]  # noqa: SLF001
+WSStream._send_wsproto_event = _send_noting_goodbye  # type: ignore[assignment, method-assign]  # noqa: SLF001 - see above
 
 
 def make_app(server: Server, gateway: Gateway, *, hosted: bool = False) -> QuartTrio:
@@ -108,7 +102,9 @@ def make_app(server: Server, gateway: Gateway, *, hosted: bool = False) -> Quart
                 await _carry(server, session)
             finally:
                 scope: Any = websocket.scope
-                session.closed_in_order = is_orderly(scope.get(_CLOSE_CODE, _DROPPED))
+                session.dropped = not is_goodbye(scope.get(_CLOSE_CODE, _GONE))
+                stops = scope.get("state", {}).get(HOST_STOPS)
+                session.stopping = stops is not None and stops()
         return None
 
     @app.errorhandler(HTTPException)
@@ -147,12 +143,6 @@ def _shielded(app: AsgiApp, buffers: Budget, *, hosted: bool) -> AsgiApp:
                     await send(message)
                 nursery.cancel_scope.cancel()
 
-        async def receive_close_code() -> Any:
-            message = await receive()
-            if message["type"] == "websocket.disconnect":
-                scope[_CLOSE_CODE] = message["code"]
-            return message
-
         async def receive_no_body() -> Any:
             message = await receive()
             if message["type"] == "http.request":
@@ -161,8 +151,7 @@ def _shielded(app: AsgiApp, buffers: Budget, *, hosted: bool) -> AsgiApp:
 
         try:
             # Quart would keep what is sent to a waiting poll, up to the limit of a body and outside of the budget.
-            hear = receive_close_code if scope["type"] == "websocket" else receive
-            await app(scope, receive_no_body if scope.get("method") in _BODILESS else hear, send_shielded)
+            await app(scope, receive_no_body if scope.get("method") in _BODILESS else receive, send_shielded)
         finally:
             buffers.take(-scope.get(_HELD, 0))
 
@@ -283,7 +272,8 @@ async def _carry(server: Server, session: Session) -> None:
 
 
 async def _send_outgoing(server: Server, session: Session) -> None:
-    while not server.hub.closed:
+    while not (server.hub.closed and session.idle):
+        await trio.lowlevel.checkpoint_if_cancelled()  # the peer may be gone: a send that failed does not say so
         messages = session.outgoing()
         for message in messages:
             await websocket.send(message.decode())

@@ -47,6 +47,7 @@ ROUTES = (
     Route("POST", "/jobs/:id/fail", c.Fail, optional_body=True),
     Route("POST", "/jobs/:id/heartbeat", c.Heartbeat, optional_body=True),
     Route("POST", "/jobs/:id/extend-lock", c.ExtendLock),
+    Route("POST", "/jobs/:id/release", c.Release),
     Route("POST", "/jobs/:id/progress", c.Progress),
     Route("GET", "/events", "events"),
     Route("GET", "/events/queues/:queue", "events"),

@@ -35,6 +35,9 @@ from bunqueue_trio.transports.pages import INSTANT
 _log = structlog.get_logger()
 
 _PUSH = re.compile(rb'"cmd"\s*:\s*"PUSH')  # how the names of both commands begin
+_PULLS = (c.Pull, c.PullBatch)
+_GOODBYES = frozenset({1000, 1001, 1005, 1012, 1013})  # done, going away, no reason given, restart, our overload
+_OWN_CODES = range(3000, 5000)  # of libraries and applications, which have their reasons
 _OUT_BYTES = 256 * 1024  # sent at once: enough to keep the socket busy, little enough to hold
 
 
@@ -47,15 +50,17 @@ class _Waiting(NamedTuple):
     epoch: int
     message: bytes
     begun: Begun | None = None
-    """What is to be timed when this is sent."""
+    """What is to be timed when this is sent, if it has an epoch; a pull, to be given back if it is not."""
     req_id: Raw = _NO_ID
-    delivery: r.Reply | None = None
-    """The reply to a pull: its jobs are returned when this is never sent."""
 
 
 class Session:
     """A peer of ``server``, from its connection to its end. Use as a context manager, around all of its tasks:
     its waiting pulls must be gone before its jobs are returned.
+
+    Waiting pulls must have ended before it is left, or they would take jobs for an owner that is gone: the nursery
+    that is given to :meth:`receive` belongs inside it. That somebody still waits for a pull, it has to trust: only
+    StopPull, and the end of the connection, tell.
 
     ``vouched``: the carrier notices when the peer is gone, so its jobs are leased as long as it is
     connected; otherwise they have the usual lease, and are given back at the end all the same.
@@ -77,12 +82,19 @@ class Session:
         """Bytes of the server's budget for the large ones of them."""
         self._leaving = 0
         """Of these, the bytes on their way to the socket."""
+        self._delivering: list[Begun] = []
+        """The pulls whose replies are on their way."""
         self._polls = 0
+        self._polls_by_id: dict[bytes, Begun] = {}
         self._room = trio.Event()
         self._subscription = server.hub.subscribe(queue, self.bell)
         self.missed: int = 0
-        self.closed_in_order: bool = False
-        """The carrier says so; else the peer has dropped, and each of its jobs counts a stall."""
+        self.dropped: bool = True
+        """It ends without a goodbye: each job that it holds counts a stall. The carrier knows better, or leaves it."""
+        self.stopping: bool = False
+        """Set by a carrier whose host stops the server: jobs stay with their holders, as at any stop."""
+        self.unsent: bool = False
+        """Set by the carrier when nothing of what :meth:`outgoing` returned last has left."""
 
     def __enter__(self) -> Self:
         self._server.connections.ws += 1
@@ -92,12 +104,14 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self._server.connections.ws -= 1
         self._server.hub.unsubscribe(self._subscription)
-        for waiting in self._replies:  # they never left, so nobody has worked on what is in them
-            if waiting.delivery is not None:
-                self._core.give_back(waiting.delivery)
-        self._core.release(self.id, dropped=not self.closed_in_order)
-        if not self._core.stopping:  # else its jobs are still its own, for whoever claims them after the restart
+        replies = [waiting.begun for waiting in self._replies] + (self._delivering if self.unsent else [])
+        for begun in replies:
+            if begun is not None:
+                self._core.give_back(begun.reply)  # the peer has never seen these jobs
+        if not (self._core.stopping or self.stopping):
+            self._core.release(self.id, dropped=self.dropped)
             self._server.owners.discard(self.id)
+        # Else its jobs stay its own: whoever works on them goes on, and says so after the restart.
         self._server.buffers.take(-self._held)
 
     @property
@@ -163,20 +177,17 @@ class Session:
         """Return the messages that may be sent now, at most about 256 KiB; [] when there are none."""
         messages: list[bytes] = []
         size = 0
-        if self._leaving:  # they have left
-            self._server.buffers.take(-self._leaving)
-            self._held, self._leaving = self._held - self._leaving, 0
+        if self._leaving or self._delivering:
+            self._note_left()
         while self._replies and size < _OUT_BYTES:
-            epoch, message, begun, req_id, delivery = self._replies[0]
-            if epoch > self._journal.committed:
-                if epoch > self._journal.given_up:
-                    self._journal.ring_on_commit(self.bell)
-                    break
-                self._give_up(message, req_id, delivery)
-                continue
-            self._replies.popleft()
+            if self._replies[0].epoch > self._journal.committed and self._must_wait():
+                break
+            epoch, message, begun, _ = self._replies.popleft()
             if begun is not None:
-                self._core.note_answered(begun)
+                if epoch:
+                    self._core.note_answered(begun)
+                if isinstance(begun.command, _PULLS):
+                    self._delivering.append(begun)
             self._replies_bytes -= len(message)
             messages.append(message)
             size += len(message)
@@ -185,38 +196,57 @@ class Session:
         if not self.full:
             self._room.set()
         if self._subscription:
-            events, missed = self._subscription.take(RECEIVE_BYTES)
-            messages += [event.body for event in events]
-            if missed:
-                self.missed += missed
-                messages.append(encode({"missedEvents": missed, "timestamp": self._core.clock.now()}))
+            messages += self._take_events()
         return messages
 
-    def _give_up(self, message: bytes, req_id: Raw, delivery: r.Reply | None) -> None:
-        """Put an error in the place of the first reply, which waits for a disk that is down."""
-        if delivery is not None:
-            self._core.give_back(delivery)
+    def _must_wait(self) -> bool:
+        """Return whether the first reply, which is not committed, is to wait; an error may be in its place then."""
+        epoch, message, begun, req_id = self._replies[0]
+        if epoch > self._journal.given_up:
+            self._journal.ring_on_commit(self.bell)
+            return True
+        if begun is not None:
+            self._core.give_back(begun.reply)
         error = _with_id(encode(r.ErrorReply(error=errors.NOT_COMMITTED.message)), req_id)
         self._replies[0] = _Waiting(0, error)
         self._replies_bytes += len(error) - len(message)
+        return False
 
     # --- inside ---------------------------------------------------------------------------------
+
+    def _note_left(self) -> None:
+        """What was on its way to the socket has left."""
+        self._server.buffers.take(-self._leaving)
+        self._held, self._leaving = self._held - self._leaving, 0
+        self._delivering.clear()
+
+    def _take_events(self) -> list[bytes]:
+        events, missed = self._subscription.take(RECEIVE_BYTES)
+        messages = [event.body for event in events]
+        if missed:
+            self.missed += missed
+            messages.append(encode({"missedEvents": missed, "timestamp": self._core.clock.now()}))
+        return messages
 
     def _run(self, command: c.Command, size: int, nursery: trio.Nursery) -> None:
         if isinstance(command, c.SessionCommand):
             self._run_here(command)
             return
-        if not self._vouched and isinstance(command, c.Pull | c.PullBatch) and command.lock_ttl is None:
+        if not self._vouched and isinstance(command, _PULLS) and command.lock_ttl is None:
             command.lock_ttl = self._server.settings.lease_ms
         begun = self._core.begin(command, self.id, size=size)
         if not begun.polls:
             reply = begun.reply if begun.refused is None else r.ErrorReply(error=str(begun.refused))
             # Without an epoch it is answered, and timed, already.
-            self._reply(begun.epoch, reply, command.req_id, begun if begun.epoch else None)
+            self._reply(
+                begun.epoch, reply, command.req_id, begun if begun.epoch or isinstance(command, _PULLS) else None
+            )
         elif self._polls >= SESSION_POLLS_MAX:
             raise errors.OVERLOADED.refuse()
         else:
             self._polls += 1
+            if bytes(command.req_id):
+                self._polls_by_id[bytes(command.req_id)] = begun
             nursery.start_soon(self._poll, begun)
 
     def _run_here(self, command: c.SessionCommand) -> None:
@@ -236,37 +266,53 @@ class Session:
                 else:
                     self._subscription.types = (EVENT_TYPES if wanted is None else wanted) - unwanted
                 self._reply(0, r.OK, command.req_id)
+            case c.StopPull(req_id=req_id):
+                if not bytes(req_id):
+                    raise errors.INVALID_FIELD.refuse("reqId", "is required")
+                begun = self._polls_by_id.get(bytes(req_id))
+                stopped = begun is not None and self._core.stop_poll(begun)
+                self._reply(0, r.StopReply(stopped=stopped), req_id)
             case c.Ping() | c.Stats():
                 _, body, _ = INSTANT[type(command).__name__.lower()](self._server)
                 self._reply(0, body, command.req_id)
 
     async def _poll(self, begun: Begun) -> None:
+        req_id = bytes(begun.command.req_id)
         try:
-            reply = await self._core.finish(begun)
+            reply = begun.reply = await self._core.finish(begun)
         except Refused as refused:
             reply = r.ErrorReply(error=str(refused))
         finally:
             self._polls -= 1
-        self._reply(0, reply, begun.command.req_id)
+            if self._polls_by_id.get(req_id) is begun:
+                del self._polls_by_id[req_id]
+        self._reply(0, reply, begun.command.req_id, begun)
         self.bell.ring()
 
     def _reply(self, epoch: int, reply: r.Reply | bytes, req_id: Raw, begun: Begun | None = None) -> None:
         if not isinstance(reply, bytes) and not self._server.buffers.fits(r.payload_size(reply)):
             self._core.give_back(reply)
-            epoch, reply = 0, r.ErrorReply(error=errors.BUFFERS_FULL.message)
+            epoch, begun, reply = 0, None, r.ErrorReply(error=errors.BUFFERS_FULL.message)
         message = reply if isinstance(reply, bytes) else encode(reply)
         message = _with_id(message, req_id)
         if len(message) > RECEIVE_BYTES:
             self._server.buffers.take(len(message), force=True)  # it has been found to fit, but for a few bytes
             self._held += len(message)
-        delivery = reply if isinstance(reply, r.PullReply | r.PullBatchReply) else None
-        self._replies.append(_Waiting(epoch, message, begun, req_id, delivery))
+        self._replies.append(_Waiting(epoch, message, begun, req_id))
         self._epoch = max(self._epoch, epoch)
         self._replies_bytes += len(message)
 
     def _ring(self) -> None:
         if self.settle():
             self.bell.ring()
+
+
+def is_goodbye(code: int) -> bool:
+    """Return whether a close frame with ``code`` (1005: without one) ends a WebSocket in order.
+
+    A code that reports an error does not: a client that cannot read a job says goodbye with one, again and again.
+    """
+    return code in _GOODBYES or code in _OWN_CODES
 
 
 def _with_id(message: bytes, req_id: Raw) -> bytes:

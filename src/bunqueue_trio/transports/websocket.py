@@ -2,10 +2,8 @@
 
 One task reads, one writes. The reader sends too while the writer waits for its bell, but only what the
 kernel takes at once: it must go on reading. Pings go out while the peer says nothing else; a
-peer that answers none of three is gone.
-
-A peer that says goodbye returns its jobs. One that drops, or is cut off, has stalled them, and so has one whose
-close code reports an error: a client that cannot read a job hangs up with one, again and again.
+peer that answers none of three is gone. The reader has the last word: what a peer said before it left, its
+goodbye above all, counts although nothing can be sent to it any more.
 """
 
 from collections.abc import Awaitable, Callable
@@ -29,21 +27,11 @@ from bunqueue_trio.config import (
     WRITE_TIMEOUT_S,
 )
 from bunqueue_trio.runtime.tree import Server
-from bunqueue_trio.transports.session import Session
-from bunqueue_trio.transports.wire import Wire
+from bunqueue_trio.transports.session import Session, is_goodbye
+from bunqueue_trio.transports.wire import NothingSent, Wire
 
 FOREVER = float("inf")
 
-
-def is_orderly(code: int) -> bool:
-    """Return whether a peer that closes with ``code`` does so of its own free will; 1005 is none."""
-    return code in _ORDERLY or 3000 <= code < 5000
-
-
-_ORDERLY = (
-    CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY, CloseCode.NO_STATUS_RCVD, CloseCode.SERVICE_RESTART,
-    CloseCode.TRY_AGAIN_LATER,
-)  # fmt: skip
 
 Receive = Callable[[], Awaitable[bytes]]
 
@@ -75,6 +63,10 @@ class WebSocket:
         """When the peer must have taken what the writer is sending; for ever while it sends nothing."""
         self._unsent = b""
         """What the kernel did not take of the reader's; the writer sends it first."""
+        self._partly_sent = False
+        """The kernel has the beginning of what is being sent."""
+        self._owes = False
+        """Replies are among it."""
         self._flushed = trio.Event()
         self._held = 0
         """Bytes of the server's budget for a message that has not come to its end."""
@@ -105,9 +97,9 @@ class WebSocket:
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the peer is gone
         finally:
+            said = self._protocol.close_rcvd
+            session.dropped = said is None or not self._protocol.close_rcvd_then_sent or not is_goodbye(said.code)
             self._server.buffers.take(-self._held)
-            goodbye = self._protocol.close_rcvd
-            session.closed_in_order = goodbye is not None and is_orderly(goodbye.code)
 
     def tick(self, now: float) -> bool:
         """Ping a silent peer; return whether it still counts as alive. Called every few seconds."""
@@ -220,15 +212,25 @@ class WebSocket:
         for message in session.outgoing():
             self._protocol.send_text(message)
         data = b"".join(self._protocol.data_to_send())
-        self._unsent = data[self._wire.send_now(data) :]
+        taken = self._wire.send_now(data)
+        self._unsent, self._partly_sent = data[taken:], taken > 0
         if self._unsent or session.settle():
             session.bell.ring()
 
     async def _write(self, session: Session, scope: trio.CancelScope) -> None:
+        try:
+            await self._send_outgoing(session, scope)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as gone:
+            session.unsent = isinstance(gone, NothingSent) and not self._partly_sent and self._owes
+            self._limit(scope)  # the reader goes on to the end
+
+    async def _send_outgoing(self, session: Session, scope: trio.CancelScope) -> None:
         while True:
+            self._owes = bool(self._unsent)
             if self._protocol.state is State.OPEN and not self._unsent:  # that is still counted as held
                 for message in session.outgoing():
                     self._protocol.send_text(message)
+                    self._owes = True
             sent = await self._flush()
             if self._ended and self._protocol.close_rcvd is not None:
                 scope.cancel()  # both have said it: its jobs go back now
@@ -247,11 +249,13 @@ class WebSocket:
         """Send what the protocol has to say; return whether there was anything."""
         chunks = self._protocol.data_to_send()
         self._flushed.set()
+        self._partly_sent = self._partly_sent and bool(self._unsent)
         data, self._unsent = self._unsent + b"".join(chunks), b""
         for start in range(0, len(data), RECEIVE_BYTES):
             self._write_deadline = trio.current_time() + WRITE_TIMEOUT_S
             await self._wire.send(data[start : start + RECEIVE_BYTES])
             self._write_deadline = FOREVER
+            self._partly_sent = True
             if start:  # it takes a long message; a ping or an event says nothing: any dead peer's buffer has room
                 self._progress_at = trio.current_time()
         if SEND_EOF in chunks:  # the server ends first; the client waits for it

@@ -22,6 +22,10 @@ def make_buffer() -> memoryview:
     return memoryview(bytearray(RECEIVE_BYTES))
 
 
+class NothingSent(trio.BrokenResourceError):
+    """The client was gone before the kernel took a byte."""
+
+
 class Wire:
     """A stream; sockets without TLS take the short way."""
 
@@ -74,7 +78,7 @@ class Wire:
             except BlockingIOError:
                 pass
             except OSError as error:
-                raise trio.BrokenResourceError(f"cannot write: {error}") from error
+                raise NothingSent(f"cannot write: {error}") from error
         if rest:
             await self._stream.send_all(rest)
 

@@ -1,0 +1,302 @@
+"""Orderly stops and ends: a restart takes no job from a worker, and nobody who leaves in order costs a stall."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from bunqueue_trio.client import Client, Job, Worker
+from bunqueue_trio.testing import Bunqueue
+from tests.client.test_wire import ws
+from tests.wire.server import Server, StartServer
+
+# --- the server stops -----------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("express", ["true", "false"])
+async def test_restart_leaves_long_jobs_to_their_workers(
+    start_server: StartServer, queue: str, express: str, record_property: Callable[[str, object], None]
+):
+    grace_s = 20.0
+    server = start_server({"EXPRESS": express, "SHUTDOWN_GRACE_MS": str(int(grace_s * 1000))})
+    worker = Worker(queue, ws(server), concurrency=3)
+    begun, over, runs = trio.Event(), trio.Event(), list[str]()
+
+    @worker.handler
+    async def hold(job: Job) -> str:
+        runs.append(job.id)
+        if len(runs) == 3:
+            begun.set()
+        await over.wait()
+        return "done"
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(worker.run)
+        async with Client(ws(server)) as client:
+            ids = await client.push_many(queue, [{"data": n} for n in range(3)])
+            await begun.wait()
+            asked_at = time.monotonic()
+            assert await trio.to_thread.run_sync(server.terminate) == 0
+            stopped_s = time.monotonic() - asked_at
+            record_property("stopped_s", stopped_s)
+            assert stopped_s < grace_s / 2
+            await trio.to_thread.run_sync(server.start)
+            await client.ping()
+            assert [await client.state(job_id) for job_id in ids] == ["active"] * 3
+            over.set()
+            for job_id in ids:
+                assert await client.wait(job_id, 30) == "done"
+            infos = [await client._state(job_id) for job_id in ids]
+            assert [info.stalls for info in infos] == [0] * 3
+        worker.stop()
+    assert sorted(runs) == sorted(ids)
+
+
+@pytest.mark.slow
+async def test_several_stops_during_many_jobs_do_none_twice(fresh: Server, queue: str):
+    runs: dict[str, int] = {}
+    workers = [Worker(queue, ws(fresh), concurrency=5) for _ in range(3)]
+
+    async def work(job: Job) -> None:
+        runs[job.id] = runs.get(job.id, 0) + 1
+        await trio.sleep(0.05)
+
+    async with trio.open_nursery() as nursery:
+        for worker in workers:
+            worker.handler(work)
+            nursery.start_soon(worker.run)
+        async with Client(ws(fresh)) as client:
+            ids = await client.push_many(queue, [{"data": n} for n in range(200)])
+            for _ in range(3):
+                seen = len(runs)
+                while len(runs) < min(seen + 20, 200):  # noqa: ASYNC110 - whatever they get through
+                    await trio.sleep(0.01)
+                assert await trio.to_thread.run_sync(fresh.terminate) == 0
+                await trio.to_thread.run_sync(fresh.start)
+            for job_id in ids:
+                await client.wait(job_id, 50)
+        for worker in workers:
+            worker.stop()
+    assert {job_id: n for job_id, n in runs.items() if n != 1} == {}
+    assert set(runs) == set(ids)
+
+
+@pytest.mark.parametrize("down_s", [0, 5, 25])
+async def test_worker_goes_on_over_a_stop(bunqueue: Bunqueue, down_s: float):
+    worker = bunqueue.worker("q", concurrency=5)
+    runs: list[str] = []
+
+    @worker.handler
+    async def hold(job: Job) -> float:
+        runs.append(job.id)
+        await trio.sleep(60)
+        return bunqueue.elapsed
+
+    bunqueue.start(worker)
+    ids = await bunqueue.client.push_many("q", [{"data": n} for n in range(5)])
+    await trio.sleep(10)
+    stopping_at = bunqueue.elapsed
+    await bunqueue.stop()
+    assert bunqueue.elapsed - stopping_at < 1
+    await trio.sleep(down_s)
+    await bunqueue.recover()
+    for job_id in ids:
+        assert await bunqueue.client.wait(job_id, 100) == pytest.approx(60, abs=0.5)
+    assert sorted(runs) == sorted(ids)
+
+
+async def test_jobs_of_a_worker_that_does_not_come_back_go_back_uncounted(bunqueue: Bunqueue):
+    worker = bunqueue.worker("q")
+
+    @worker.handler
+    async def hold(job: Job) -> None:
+        await trio.sleep_forever()
+
+    bunqueue.start(worker)
+    job_id = await bunqueue.client.push("q")
+    await trio.sleep(1)
+    await bunqueue.stop()
+    bunqueue.kill(worker)
+    await bunqueue.recover()
+    recovered_at = bunqueue.elapsed
+    job = await bunqueue.client.pull("q", timeout=60)
+    assert job is not None
+    assert (job.id, bunqueue.jobs[job_id].stalls) == (job_id, 0)
+    assert bunqueue.elapsed - recovered_at == pytest.approx(30, abs=1)
+
+
+# --- the worker leaves ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("leave", ["stop", "cancel"])
+async def test_worker_that_leaves_costs_no_stall(bunqueue: Bunqueue, leave: str):
+    worker = bunqueue.worker("q", grace=1)
+
+    @worker.handler
+    async def hold(job: Job) -> None:
+        await trio.sleep_forever()
+
+    job_id = await bunqueue.client.push("q")
+    for _ in range(5):
+        async with trio.open_nursery() as nursery:
+            worker = bunqueue.worker("q", grace=1)
+            worker.handler(hold)
+            nursery.start_soon(worker.run)
+            await trio.sleep(1)
+            assert await bunqueue.client.state(job_id) == "active"
+            if leave == "stop":
+                worker.stop()
+            else:
+                nursery.cancel_scope.cancel()
+        await trio.sleep(0.1)
+        assert await bunqueue.client.state(job_id) == "waiting"
+    assert bunqueue.jobs[job_id].stalls == 0
+
+
+@pytest.mark.parametrize("loss", ["kill", "cut"])
+async def test_job_that_ends_its_workers_is_dead_after_the_fourth(bunqueue: Bunqueue, loss: str):
+    runs: list[str] = []
+
+    async def hold(job: Job) -> None:
+        runs.append(job.id)
+        await trio.sleep_forever()
+
+    job_id = await bunqueue.client.push("q")
+    for _ in range(4):
+        worker = bunqueue.worker("q")
+        worker.handler(hold)
+        bunqueue.start(worker)
+        await trio.sleep(1)
+        if loss == "cut":
+            for pipe, owner in list(bunqueue._pipes.items()):
+                if owner is worker:
+                    pipe.cut()
+        bunqueue.kill(worker)
+        await trio.sleep(1)
+    state = await bunqueue.client._state(job_id)
+    assert (state.state, state.stalls, state.error) == ("failed", 4, "Job stalled 4 times")
+    assert (await bunqueue.client.get(job_id)).attempts == 0
+    assert runs == [job_id] * 4
+
+
+# --- a pull is cancelled --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"timeout": 3600, "max_attempts": 1}])
+@pytest.mark.parametrize("many", [False, True])
+async def test_cancelled_pulls_take_no_job(bunqueue: Bunqueue, options: dict[str, Any], many: bool):
+    for _ in range(6):
+        with trio.move_on_after(1):
+            if many:
+                await bunqueue.client.pull_many("q", 5, timeout=30)
+            else:
+                await bunqueue.client.pull("q", timeout=30)
+    await bunqueue.client.ping()
+    assert bunqueue.server.core.pollers == 0
+    job_id = await bunqueue.client.push("q", **options)
+    await trio.sleep(100)
+    assert await bunqueue.client.state(job_id) == "waiting"
+    job = await bunqueue.client.pull("q")
+    assert job is not None
+    assert bunqueue.jobs[job_id].stalls == 0
+
+
+async def turns(n: int) -> None:
+    for _ in range(n):
+        await trio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("bunqueue_seed", range(3))
+async def test_pull_cancelled_at_any_moment_loses_no_job(bunqueue: Bunqueue, bunqueue_seed: int):
+    """In whatever order a job's coming and the cancellation meet, the job is taken, or there as if nothing had been."""
+    taken: list[Any] = []
+
+    async def pull(scope: trio.CancelScope) -> None:
+        with scope:
+            taken.append(await bunqueue.client.pull("q", timeout=60))
+
+    for push_first in (True, False):
+        for moment in range(25):
+            taken.clear()
+            scope = trio.CancelScope()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(pull, scope)
+                await trio.sleep(0.001)
+                if push_first:
+                    nursery.start_soon(bunqueue.client.push, "q")
+                    await turns(moment)
+                    scope.cancel()
+                else:
+                    scope.cancel()
+                    await turns(moment)
+                    nursery.start_soon(bunqueue.client.push, "q")
+            await trio.sleep(1)
+            (job,) = bunqueue.jobs.values()
+            if taken:
+                assert taken[0].id == job.id
+            else:
+                assert (job.state, job.attempts, job.stalls) == ("waiting", 0, 0)
+            await bunqueue.client.cancel(job.id)
+
+
+async def test_pull_that_was_never_sent_is_forgotten(bunqueue: Bunqueue):
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await bunqueue.client.pull("q", timeout=60)
+    await bunqueue.client.ping()
+    assert (bunqueue.client._link._questions, bunqueue.server.core.pollers) == ({}, 0)  # type: ignore[union-attr]
+
+
+async def test_stopped_worker_takes_nothing_more(bunqueue: Bunqueue, nursery: trio.Nursery):
+    """Its long poll stands first in line; another worker is idle."""
+    runs: list[str] = []
+
+    def work(name: str) -> Callable[[Job], Any]:
+        async def handle(job: Job) -> None:
+            runs.append(name)
+            await trio.sleep(0 if job.data == "quick" else 30)
+
+        return handle
+
+    # A plain one: it has a pull open at the server, as over a socket.
+    stopped = Worker("q", connect=bunqueue._connect, concurrency=2, grace=60)
+    stopped.handler(work("stopped"))
+    nursery.start_soon(stopped.run)
+    await bunqueue.client.push("q", "slow")
+    await trio.sleep(1)
+    assert bunqueue.server.core.pollers == 1
+    other = Worker("q", connect=bunqueue._connect)
+    other.handler(work("other"))
+    nursery.start_soon(other.run)
+    await trio.sleep(1)
+    stopped.stop()
+    await trio.sleep(0.1)
+    job_id = await bunqueue.client.push("q", "quick", timeout=5, max_attempts=1)
+    assert await bunqueue.client.wait(job_id, 5) is None
+    assert runs == ["stopped", "other"]
+    other.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("leave", ["exit", "cancel"])
+async def test_goodbye_follows_a_message_that_has_begun(server: Server, queue: str, leave: str):
+    """Half a frame would make the rest, the goodbye too, unreadable."""
+    async with Client(ws(server)) as other:
+        job_id = await other.push(queue)
+        for _ in range(3):
+            with trio.CancelScope() as scope:
+                async with Client(ws(server)) as client, trio.open_nursery() as nursery:
+                    assert await client.pull(queue, timeout=10)
+                    nursery.start_soon(client.push, f"{queue}-large", "x" * 9_000_000)
+                    await trio.testing.wait_all_tasks_blocked(0.002)
+                    if leave == "cancel":
+                        scope.cancel()
+                    nursery.cancel_scope.cancel()
+            with trio.fail_after(20):
+                while (state := await other._state(job_id)).state != "waiting":  # noqa: ASYNC110 - nobody tells
+                    await trio.sleep(0.01)
+            assert state.stalls == 0

@@ -1,0 +1,384 @@
+"""How a WebSocket ends, on both lanes, and what that means for the jobs it held: back, and whether a stall counts."""
+
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+import trio
+
+from bunqueue_trio.config import Settings
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.replies import PushReply
+from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.runtime.tree import Server as InProcess
+from bunqueue_trio.runtime.tree import serve
+from bunqueue_trio.storage.memory import MemoryStore
+from bunqueue_trio.transports.listener import Http
+from tests.stream.ws import CLOSE, HANDSHAKE, PING, TEXT, Bare, Peer, bare, frame, peer
+from tests.wire.client import Client, done, eventually, ok
+from tests.wire.server import SOURCE, Server, StartServer
+
+Ending = Callable[[Bare], None]
+
+
+@pytest.fixture(scope="module", params=["express", "slow lane"])
+def lane(request: pytest.FixtureRequest, start_server: StartServer) -> Server:
+    return start_server({"EXPRESS": str(request.param == "express").lower()})
+
+
+@pytest.fixture
+def client(lane: Server) -> Iterator[Client]:
+    with Client(lane.url) as connected:
+        yield connected
+
+
+def close(code: int | None) -> Ending:
+    return lambda owner: owner.frame(CLOSE, b"" if code is None else struct.pack(">H", code))
+
+
+ORDERLY = {str(code or "no code"): close(code) for code in (1000, 1001, None, 3000, 4999)}
+DROPS: dict[str, Ending] = {str(code): close(code) for code in (1002, 1003, 1007, 1009, 1011)} | {
+    "hang up": lambda owner: owner.sock.shutdown(socket.SHUT_RDWR),
+    "half a close": lambda owner: owner.sock.shutdown(socket.SHUT_WR),
+    "reset": Bare.reset,
+    "breaks the protocol": lambda owner: owner.frame(TEXT, b"{}", reserved=0x40),
+    "breaks it, and then says goodbye": lambda owner: owner.sock.sendall(
+        frame(TEXT, b"{}", reserved=0x40) + frame(CLOSE, b"\x03\xe8")
+    ),
+    "no text": lambda owner: owner.frame(TEXT, b"\xff"),
+}
+
+
+def pulls(owner: Bare, queue: str, count: int) -> dict[str, Any]:
+    owner.frame(TEXT, json.dumps({"cmd": "PULLB", "queue": queue, "count": count}).encode())
+    while (message := owner.read())[0] == PING:  # Hypercorn begins with one
+        pass
+    value: dict[str, Any] = json.loads(message[1])
+    return value
+
+
+def facts(client: Client, job_id: str) -> tuple[str, int, int]:
+    state = ok(client.get(f"/jobs/{job_id}/state"))
+    return state["state"], client.job(job_id)["attempts"], state["stalls"]
+
+
+@pytest.mark.parametrize("how", ORDERLY)
+def test_an_orderly_end_gives_back_and_counts_nothing(lane: Server, client: Client, queue: str, how: str) -> None:
+    ids = [client.push(queue, n) for n in range(3)]
+    with client.events(queue) as wait, bare(lane, f"/ws/queues/{queue}x") as owner:
+        pulls(owner, queue, 2)
+        ORDERLY[how](owner)
+        for job_id in ids[:2]:
+            assert wait("retried", job_id)["prev"] == "active"
+    assert [facts(client, job_id) for job_id in ids] == [("waiting", 0, 0)] * 3
+    assert client.drain(queue) == ids
+
+
+@pytest.mark.parametrize("how", DROPS)
+def test_a_drop_gives_back_and_counts_a_stall(lane: Server, client: Client, queue: str, how: str) -> None:
+    ids = [client.push(queue, n) for n in range(3)]
+    with client.events(queue) as wait, bare(lane, f"/ws/queues/{queue}x") as owner:
+        pulls(owner, queue, 2)
+        DROPS[how](owner)
+        for job_id in ids[:2]:
+            wait("stalled", job_id)
+    assert [facts(client, job_id) for job_id in ids] == [("waiting", 0, 1)] * 2 + [("waiting", 0, 0)]
+    assert client.drain(queue) == ids
+
+
+def test_what_was_never_sent_counts_no_stall(lane: Server, client: Client, queue: str) -> None:
+    """A waiting pull whose client is gone, and one whose answer was still in line behind what nobody reads."""
+    with bare(lane, f"/ws/queues/{queue}x") as gone:
+        gone.frame(TEXT, json.dumps({"cmd": "PULL", "queue": queue, "timeout": 30_000}).encode())
+        pulls(gone, f"{queue}-empty", 1)  # so that it waits by now
+        gone.reset()
+    job_id = client.push(queue, "x")
+    eventually(lambda: ok(client.get("/health"))["connections"]["ws"], 0)
+    assert facts(client, job_id) == ("waiting", 0, 0)
+    large = client.push(f"{queue}-large", "x" * 7_500_000)  # more than the kernel takes, not more than the line
+    with bare(lane, f"/ws/queues/{queue}x") as owner:
+        owner.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        owner.frame(TEXT, json.dumps({"cmd": "GetJob", "id": large}).encode())
+        owner.frame(TEXT, json.dumps({"cmd": "PULL", "queue": queue}).encode())
+        eventually(lambda: client.state(job_id), "active")
+        owner.reset()
+    eventually(lambda: client.state(job_id), "waiting")
+    assert facts(client, job_id) == ("waiting", 0, 0)
+    done(client.cancel(large))
+
+
+def pull_frame(timeout_ms: int) -> bytes:
+    return frame(TEXT, json.dumps({"cmd": "PULL", "queue": "q", "timeout": timeout_ms}).encode())
+
+
+class Near:
+    """A socket to a server in this process, so that a test can choose what happens in one step."""
+
+    def __init__(self, server: InProcess, http: Http, nursery: trio.Nursery) -> None:
+        self.core = server.core
+        self.server = server
+        self.http = http
+        self._ours, theirs = socket.socketpair()
+        self.stream = trio.SocketStream(trio.socket.from_stdlib_socket(self._ours))
+        nursery.start_soon(http._serve, trio.SocketStream(trio.socket.from_stdlib_socket(theirs)))
+
+    async def open(self) -> None:
+        await self.stream.send_all(HANDSHAKE.format(path="/ws").encode())
+        assert b" 101 " in await self.stream.receive_some()
+
+    async def pull(self, timeout_ms: int) -> None:
+        await self.open()
+        await self.stream.send_all(pull_frame(timeout_ms))
+
+    def push(self) -> str:
+        reply = self.core.begin(c.Push(queue="q", data=c.Raw(b"1"))).reply
+        assert isinstance(reply, PushReply)
+        return reply.id
+
+    async def until(self, look: Callable[[], bool]) -> None:
+        with trio.fail_after(20):
+            while not look():  # noqa: ASYNC110 - nobody tells
+                await trio.sleep(0.001)
+
+    def leave(self, last: bytes = b"") -> None:
+        self._ours.sendall(last)
+        self.stream.socket.close()
+
+    async def ended(self, job_id: str) -> tuple[str, int]:
+        await self.until(lambda: not self.http._connections)
+        job = self.server.engine.jobs[job_id]
+        return job.state.value, job.stalls
+
+
+@pytest.fixture
+async def near(nursery: trio.Nursery) -> AsyncIterator[Callable[[], Near]]:
+    async def transport(server: InProcess, *, task_status: trio.TaskStatus[list[str]]) -> None:
+        task_status.started([])
+        await server.stop.wait()
+
+    server = InProcess(Settings(), MemoryStore(), Clock())
+    await nursery.start(serve, server, [transport])
+    http = Http(server, nursery, express=True)
+    yield lambda: Near(server, http, nursery)
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_job_that_came_as_its_client_had_gone_counts_no_stall(near: Callable[[], Near]) -> None:
+    for _ in range(20):  # reader and writer hear of it in any order
+        client = near()
+        await client.pull(60_000)
+        await client.until(lambda core=client.core: core.pollers == 1)  # type: ignore[misc]
+        client.leave()
+        job_id = client.push()  # to the pull that still waits
+        assert await client.ended(job_id) == ("waiting", 0)
+        await client.core.execute(c.Cancel(id=job_id))
+
+
+async def test_a_job_for_who_asked_and_left_counts_no_stall(near: Callable[[], Near]) -> None:
+    for _ in range(20):
+        client = near()
+        job_id = client.push()
+        await client.open()
+        client.leave(pull_frame(0))
+        assert await client.ended(job_id) == ("waiting", 0)
+        await client.core.execute(c.Cancel(id=job_id))
+
+
+@pytest.mark.parametrize(("said", "stalls"), [(b"\x03\xe8", 0), (b"\x03\xf1", 1)])
+async def test_a_last_word_counts_though_nothing_can_be_sent_any_more(
+    near: Callable[[], Near], said: bytes, stalls: int
+) -> None:
+    for _ in range(20):
+        client = near()
+        job_id = client.push()
+        await client.pull(0)
+        await client.until(lambda client=client, job_id=job_id: client.server.engine.jobs[job_id].state == "active")  # type: ignore[misc]
+        await client.stream.receive_some()
+        client.leave(frame(CLOSE, said))
+        other = client.push()  # of which it would be told
+        assert await client.ended(job_id) == ("waiting", stalls)
+        for each in (job_id, other):
+            await client.core.execute(c.Cancel(id=each))
+
+
+# --- poison ---------------------------------------------------------------------------------------
+
+WORKER = """
+import json, os, sys, urllib.request
+url, queue = sys.argv[1:3]
+body = json.dumps({"count": 1, "timeout": 10_000, "lockTtl": 50}).encode()
+urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{url}/queues/{queue}/jobs/pull-batch", body).read()
+os.kill(os.getpid(), 9)
+"""
+TRIO_WORKER = """
+import os, sys
+import trio
+from bunqueue_trio import Worker
+
+worker = Worker(sys.argv[2], sys.argv[1])
+
+@worker.handler
+async def die(job):
+    os.kill(os.getpid(), 9)
+
+trio.run(worker.run)
+"""
+
+
+def runs(script: str, *arguments: str) -> int:
+    environment = os.environ | {"PYTHONPATH": str(SOURCE)}
+    command = [sys.executable, "-c", script, *arguments]
+    return subprocess.run(command, env=environment, timeout=50, check=False).returncode
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", [WORKER, TRIO_WORKER], ids=["HTTP lease", "WebSocket"])
+def test_a_job_that_kills_its_workers_is_dead_after_the_fourth(
+    lane: Server, client: Client, queue: str, script: str
+) -> None:
+    job_id = client.push(queue, "poison")
+    for stalls in range(1, 5):
+        assert client.state(job_id) == "waiting"
+        assert runs(script, lane.url, queue) == -signal.SIGKILL
+        eventually(lambda: facts(client, job_id), ("failed" if stalls == 4 else "waiting", 0, stalls))
+    assert ok(client.get(f"/jobs/{job_id}/state"))["error"] == "Job stalled 4 times"
+
+
+LEAVING = """
+import sys
+import trio
+from bunqueue_trio import Client, Worker
+
+url, queue, how = sys.argv[1:4]
+worker = Worker(queue, url, grace=0.1)
+
+@worker.handler
+async def hold(job):
+    if how == "stops":
+        worker.stop()
+    elif how == "cancelled":
+        scope.cancel()
+    await trio.sleep(60)
+
+scope = trio.CancelScope()
+
+async def main():
+    if how == "client":
+        async with Client(url) as client:
+            assert await client.pull(queue, timeout=10)
+        return
+    with scope:
+        await worker.run()
+
+trio.run(main)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["stops", "cancelled", "client"])
+def test_our_own_clients_say_goodbye(lane: Server, client: Client, queue: str, how: str) -> None:
+    job_id = client.push(queue, 1)
+    assert runs(LEAVING, lane.url, queue, how) == 0
+    eventually(lambda: facts(client, job_id), ("waiting", 0, 0))
+    assert client.take(queue).id == job_id
+
+
+# --- a pull that is taken back --------------------------------------------------------------------
+
+
+@pytest.fixture
+def ws(lane: Server) -> Iterator[Peer]:
+    with peer(lane, quiet=True) as connected:
+        yield connected
+
+
+def both(ws: Peer) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the next two replies: that of a StopPull, and that of its pull."""
+    replies = [ws.reply(), ws.reply()]
+    replies.sort(key=lambda reply: "stopped" not in reply)
+    return replies[0], replies[1]
+
+
+@pytest.mark.parametrize(
+    ("cmd", "more", "empty"),
+    [("PULL", {}, {"job": None, "token": None}), ("PULLB", {"count": 3}, {"jobs": [], "tokens": []})],
+)
+def test_a_waiting_pull_is_taken_back(
+    ws: Peer, client: Client, queue: str, cmd: str, more: dict[str, Any], empty: dict[str, Any]
+) -> None:
+    req_id = {"my": [1]}
+    ws.send(cmd, queue=queue, timeout=60_000, reqId=req_id, **more)
+    ws.done("Ping")
+    ws.send("StopPull", reqId=req_id)
+    assert both(ws) == ({"ok": True, "stopped": True, "reqId": req_id}, {"ok": True, **empty, "reqId": req_id})
+    job_id = client.push(queue, 1)
+    assert client.take(queue).id == job_id
+
+
+def test_a_pull_is_taken_back_in_the_same_breath(ws: Peer, client: Client, queue: str) -> None:
+    messages = [{"cmd": "PULL", "queue": queue, "timeout": 60_000, "reqId": 1}, {"cmd": "StopPull", "reqId": 1}]
+    ws.connection.socket.sendall(b"".join(frame(TEXT, json.dumps(message).encode()) for message in messages))
+    stop, pulled = both(ws)
+    assert (stop, pulled) == (
+        {"ok": True, "stopped": True, "reqId": 1},
+        {"ok": True, "job": None, "token": None, "reqId": 1},
+    )
+    job_id = client.push(queue, 1)
+    assert client.take(queue).id == job_id
+
+
+def test_a_pull_that_has_its_job_keeps_it(ws: Peer, client: Client, queue: str) -> None:
+    ws.send("PULL", queue=queue, timeout=60_000, reqId=1)
+    ws.done("Ping")
+    messages = [{"cmd": "PUSH", "queue": queue, "data": 7, "reqId": 2}, {"cmd": "StopPull", "reqId": 1}]
+    ws.connection.socket.sendall(b"".join(frame(TEXT, json.dumps(message).encode()) for message in messages))
+    replies = [ws.reply() for _ in range(3)]
+    assert {"ok": True, "stopped": False, "reqId": 1} in replies
+    (pulled,) = [reply for reply in replies if "job" in reply]
+    assert (pulled["job"]["data"], pulled["reqId"]) == (7, 1)
+    assert ws.ask("Release", id=pulled["job"]["id"], token=pulled["token"]) == {"ok": True}
+    assert facts(client, pulled["job"]["id"]) == ("waiting", 0, 0)
+
+
+def test_only_the_pull_that_is_named_is_taken_back(ws: Peer, client: Client, queue: str) -> None:
+    for req_id in ("a", "b", 1, "1"):
+        ws.send("PULL", queue=queue, timeout=60_000, reqId=req_id)
+        ws.done("Ping")
+    for unknown in ("c", 2, None):
+        ws.send("StopPull", reqId=unknown)
+        assert ws.reply() == {"ok": True, "stopped": False, "reqId": unknown}
+    ws.send("StopPull")
+    assert ws.reply() == {"ok": False, "error": "reqId is required"}
+    for named in ("1", "a"):
+        ws.send("StopPull", reqId=named)
+        assert both(ws)[1] == {"ok": True, "job": None, "token": None, "reqId": named}
+        ws.send("StopPull", reqId=named)
+        assert ws.reply() == {"ok": True, "stopped": False, "reqId": named}
+    ids = [client.push(queue, n) for n in range(2)]
+    assert [(reply["job"]["id"], reply["reqId"]) for reply in (ws.reply(), ws.reply())] == [(ids[0], "b"), (ids[1], 1)]
+
+
+def test_another_sockets_pull_is_not_taken_back(lane: Server, ws: Peer, client: Client, queue: str) -> None:
+    ws.send("PULL", queue=queue, timeout=60_000, reqId="mine")
+    ws.done("Ping")
+    with peer(lane, quiet=True) as other:
+        other.send("StopPull", reqId="mine")
+        assert other.reply() == {"ok": True, "stopped": False, "reqId": "mine"}
+    job_id = client.push(queue, 1)
+    assert ws.reply()["job"]["id"] == job_id
+
+
+def test_three_thousand_pulls_that_are_taken_back_leave_no_poll(lane: Server, ws: Peer, client: Client) -> None:
+    """More than a socket may have waiting at once."""
+    for n in range(3000):
+        ws.send("PULL", queue="nobody-pushes", timeout=60_000, reqId=n)
+        ws.send("StopPull", reqId=n)
+        assert both(ws)[0]["stopped"] is True
+    assert "bunqueue_pollers 0\n" in client.get("/prometheus").text
