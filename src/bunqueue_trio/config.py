@@ -66,6 +66,11 @@ AUDIT_FINDINGS_MAX = 100  # kept for whoever asks; a broken structure could fill
 READER_EVENTS_MAX = 10_000  # events a reader may lag behind: about a second of a busy server
 READER_BYTES_MAX = 4 * MIB  # and their size; 1,000 stuck readers of large payloads are 4 GiB, not more
 REPLAY_EVENTS = 500  # events read from the store at once for a reader that came back: about 1 ms
+REPLAY_BYTES = 256 * 1024  # and of so many bytes: each reader that does not read holds them
+PICTURE_S = 1  # a page that looks at every queue is made once in so long, and given to all that ask
+PICTURE_SHARE = 20  # and a cheap one more often: it may take a twentieth of the time
+CLOCK_LOOK_S = 10  # how often the clock of the machine is looked at
+CLOCK_OFF_MS = 5 * SECOND_MS  # and how far it may be from ours before somebody should know: no timestamp needs less
 SESSION_REPLIES_MAX = 1000  # replies in line before a WebSocket is not read any more
 SESSION_BYTES_MAX = 8 * MIB  # and their size; one more, however large, always fits
 PULL_BATCH_BYTES = 8 * MIB  # of payloads, after which a bulk pull takes no more; the last job, however large, fits
@@ -77,6 +82,11 @@ SSE_COMMENT_S = 15  # an idle stream says something; proxies cut silence after 3
 # 190 ms with the defaults of 700, 10, 10. Plain requests leave no cycles behind, so it can be rare;
 # Hypercorn's connections leave little: slow_lane.py takes them apart. WebSockets leave some: it must not be never.
 GC_THRESHOLDS = (10_000, 20, 20)
+
+# The last deadlines: past them the process ends itself, whatever hangs.
+BROKEN_S = 2  # after a broken invariant: nothing that it still does can be trusted
+SECOND_SIGNAL_S = 0.9  # after a second signal: somebody waits at a terminal
+LAST_S = 5  # after the grace of a stop and the time for what is to be written
 
 # --- the transports ----------------------------------------------------------------------------
 RATE_CLIENTS_MAX = 100_000  # clients remembered by the rate limiter; the idlest one makes room

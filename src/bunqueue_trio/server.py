@@ -8,8 +8,9 @@ import structlog
 import trio
 
 from bunqueue_trio import __version__
-from bunqueue_trio.config import GC_THRESHOLDS, Settings
+from bunqueue_trio.config import BROKEN_S, GC_THRESHOLDS, LAST_S, SECOND_SIGNAL_S, Settings
 from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.runtime.deadline import LastDeadline
 from bunqueue_trio.runtime.tree import Server, Transport, serve
 from bunqueue_trio.storage.sqlite import SqliteStore
 from bunqueue_trio.transports.listener import http
@@ -21,8 +22,12 @@ NO_TOKENS = "no AUTH_TOKENS are set: whoever reaches this address can push, take
 TRANSPORTS: Sequence[Transport] = (http,)
 
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""SIGHUP where nobody ignores it: whoever starts a server under nohup means it to go on."""
+
+
 async def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; a second signal ends the grace period at once.
+    """Serve until SIGTERM, SIGINT or SIGHUP; a second signal ends the grace period at once.
 
     Raises:
         StartupError: with one line that says why the server cannot start.
@@ -30,15 +35,19 @@ async def run(settings: Settings) -> None:
     """
     store = SqliteStore(settings.data_path)
     server = Server(settings, store, Clock())
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    wanted = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # log rotators send it; there is no file to open anew
+    with LastDeadline() as last, trio.open_signal_receiver(*wanted) as signals:
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(_end_when_broken, server, last)
             serving = await nursery.start(_serving, server)
             # The backlog that was loaded lives long and holds no cycles: looking through it again and
             # again would stop the server for tens of ms each time.
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLDS)
             _announce(server)
-            nursery.start_soon(_stop_on_signal, signals, server, serving)
+            nursery.start_soon(_stop_on_signal, signals, server, serving, last)
             await server.ended.wait()
             nursery.cancel_scope.cancel()
     _log.info("stopped", jobs=len(server.engine.jobs))
@@ -70,11 +79,21 @@ async def _serving(server: Server, *, task_status: trio.TaskStatus[trio.CancelSc
     server.ended.set()
 
 
-async def _stop_on_signal(signals: AsyncIterator[int], server: Server, serving: trio.CancelScope) -> None:
+async def _end_when_broken(server: Server, last: LastDeadline) -> None:
+    await server.core.broken.wait()
+    last.set(BROKEN_S, 1)
+
+
+async def _stop_on_signal(
+    signals: AsyncIterator[int], server: Server, serving: trio.CancelScope, last: LastDeadline
+) -> None:
     async for number in signals:
         if server.stop.is_set():
             _log.warning("second signal, stopping at once", signal=signal.Signals(number).name)
+            last.set(SECOND_SIGNAL_S, 1)
             serving.cancel()
             return
+        # Twice the grace: for the transports, and for what is still to be written.
+        last.set(2 * server.settings.grace_ms / 1000 + LAST_S, 1)
         _log.info("stopping", signal=signal.Signals(number).name, grace_ms=server.settings.grace_ms)
         server.stop.set()

@@ -59,6 +59,10 @@ class FaultyStore:
         self._ghost: Batch | None = None
 
     @property
+    def finished_totals(self) -> dict[str, int]:
+        return self.inner.finished_totals
+
+    @property
     def finished_counts(self) -> FinishedCounts:
         return self.inner.finished_counts
 
@@ -106,9 +110,9 @@ class FaultyStore:
         self._readable()
         return self.inner.stored(after, upto, limit)
 
-    def events_after(self, event_id: int, limit: int) -> list[StoredEvent]:
+    def events_after(self, event_id: int, limit: int, size: int) -> list[StoredEvent]:
         self._readable()
-        return self.inner.events_after(event_id, limit)
+        return self.inner.events_after(event_id, limit, size)
 
     def first_event_id(self) -> int:
         self._readable()

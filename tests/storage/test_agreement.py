@@ -102,7 +102,7 @@ class World:
         assert one.finished_counts == other.finished_counts
         assert (one.first_event_id(), one.last_event_id) == (other.first_event_id(), other.last_event_id)
         after = self.rng.randrange(one.last_event_id + 1)
-        assert one.events_after(after, 10) == other.events_after(after, 10)
+        assert one.events_after(after, 10, 10**9) == other.events_after(after, 10, 10**9)
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -9,7 +9,7 @@ import pytest
 
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import Lease, Note, Options, State
-from bunqueue_trio.errors import StartupError
+from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.storage.sqlite import SqliteStore
 from tests.storage.ledger import NOW, Ledger, ended, event, loaded, make_job
 
@@ -47,6 +47,8 @@ def start(path: Path) -> list[str]:
         engine = Engine(str, store)
         engine.load(store.load(), NOW)
         return list(engine.jobs)
+    except StoreError as error:  # as the server tells it
+        raise StartupError(f"{path}: is damaged: {error}") from None
     finally:
         store.close()
 

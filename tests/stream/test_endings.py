@@ -1,5 +1,6 @@
 """How a WebSocket ends, on both lanes, and what that means for the jobs it held: back, and whether a stall counts."""
 
+import contextlib
 import json
 import os
 import signal
@@ -7,6 +8,8 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -253,6 +256,8 @@ def test_a_job_that_kills_its_workers_is_dead_after_the_fourth(
 
 LEAVING = """
 import sys
+import threading
+import time
 import trio
 from bunqueue_trio import Client, Worker
 
@@ -382,3 +387,43 @@ def test_three_thousand_pulls_that_are_taken_back_leave_no_poll(lane: Server, ws
         ws.send("StopPull", reqId=n)
         assert both(ws)[0]["stopped"] is True
     assert "bunqueue_pollers 0\n" in client.get("/prometheus").text
+
+
+# --- the server stops -----------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("express", ["true", "false"])
+def test_a_socket_that_never_pauses_does_not_hold_up_a_stop(start_server: StartServer, express: str) -> None:
+    grace_s = 40
+    server = start_server({"EXPRESS": express, "SHUTDOWN_GRACE_MS": str(grace_s * 1000)})
+    push, over = frame(TEXT, b'{"cmd":"PUSH","queue":"q","data":1}'), threading.Event()
+    with bare(server) as producer:
+        producer.frame(TEXT, b'{"cmd":"Unsubscribe"}')
+        answered: list[bool] = []
+
+        def send() -> None:
+            with contextlib.suppress(OSError):
+                while not over.is_set():
+                    producer.sock.sendall(push)
+
+        def receive() -> None:
+            with contextlib.suppress(OSError, struct.error, ValueError):
+                while (message := producer.read())[0] != CLOSE:
+                    answered.append(message[0] == TEXT and b'"id"' in message[1])
+            over.set()
+            with contextlib.suppress(OSError):
+                producer.frame(CLOSE, b"\x03\xe9")
+
+        threads = [threading.Thread(target=what) for what in (send, receive)]
+        for thread in threads:
+            thread.start()
+        eventually(lambda: len(answered) > 100, True)
+        begun = time.monotonic()
+        assert server.terminate() == 0
+        assert time.monotonic() - begun < grace_s / 2
+        for thread in threads:
+            thread.join()
+    server.start()
+    with Client(server.url) as client:
+        assert ok(client.get("/health"))["queues"]["waiting"] >= sum(answered)

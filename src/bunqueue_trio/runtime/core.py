@@ -72,7 +72,8 @@ class Core:
         self.pollers: int = 0
         self.stopping: bool = False
         """Set at shutdown: long polls are answered empty, and the server is not ready any more."""
-        self._broken = trio.Event()
+        self.broken: trio.Event = trio.Event()
+        """Set when an invariant is broken; :meth:`wait_broken` raises it."""
         self._broken_by: InvariantBroken | None = None
         self.scheduler: Alarm = Alarm()
         self.stall_detector: Alarm = Alarm()
@@ -183,7 +184,7 @@ class Core:
         Raises:
             InvariantBroken: the broken invariant.
         """
-        await self._broken.wait()
+        await self.broken.wait()
         assert self._broken_by is not None
         raise self._broken_by
 
@@ -252,7 +253,7 @@ class Core:
             _log.critical("an invariant is broken, the server ends", exc_info=error)
             self._broken_by = InvariantBroken(str(error))
             self.journal.halt(self._broken_by)
-            self._broken.set()
+            self.broken.set()
         return self._broken_by
 
     def _settle(self, now: int, *, durable: bool = False) -> None:

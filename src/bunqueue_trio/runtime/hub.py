@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
-from bunqueue_trio.config import READER_BYTES_MAX, READER_EVENTS_MAX, REPLAY_EVENTS
+from bunqueue_trio.config import READER_BYTES_MAX, READER_EVENTS_MAX, REPLAY_BYTES, REPLAY_EVENTS
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.storage.store import Batch, Store
 
@@ -38,9 +38,10 @@ class Subscription:
         return bool(self._waiting) or self.missed > 0
 
     def offer(self, event: Published) -> bool:
-        """Put ``event`` into the buffer; return whether it fitted."""
-        fits = len(self._waiting) < READER_EVENTS_MAX and self._bytes < READER_BYTES_MAX
-        if fits and not self.missed:  # after a gap nothing is added until the reader knows of it
+        """Put ``event`` into the buffer; return whether that was possible."""
+        # After a gap nothing is added until the reader knows of it.
+        fits = len(self._waiting) < READER_EVENTS_MAX and self._bytes < READER_BYTES_MAX and not self.missed
+        if fits:
             self._waiting.append(event)
             self._bytes += len(event.body)
         else:
@@ -137,11 +138,12 @@ class Hub:
     def replay(self, after: int, until: int, queue: str | None) -> tuple[list[Published], int]:
         """Return some kept events with ids in ``after < id <= until``, and where to go on.
 
-        Going on at ``until`` means that there are no more. Reads the store, for about 1 ms.
+        Going on at ``until`` means that there are no more. Reads the store, for about 1 ms; at most so many
+        events, and so many bytes, that each reader may hold them.
 
         Raises:
             StoreError: the disk cannot be read.
         """
-        found = [e for e in self._store.events_after(after, REPLAY_EVENTS) if e.id <= until]
+        found = [e for e in self._store.events_after(after, REPLAY_EVENTS, REPLAY_BYTES) if e.id <= until]
         reached = found[-1].id if found else until
         return [Published(*e) for e in found if queue is None or _WHERE.decode(e.body).queue == queue], reached

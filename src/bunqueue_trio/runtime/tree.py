@@ -25,7 +25,7 @@ from msgspec import Struct
 from bunqueue_trio.config import Settings
 from bunqueue_trio.engine.engine import Engine, Rules
 from bunqueue_trio.engine.job import NewId
-from bunqueue_trio.errors import StoreError
+from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.runtime.audit import Auditor
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.core import Core
@@ -37,12 +37,14 @@ from bunqueue_trio.runtime.memory import Memory
 from bunqueue_trio.runtime.meters import LoopLag
 from bunqueue_trio.runtime.services import (
     Checkpointer,
+    ClockWatch,
     Deadlines,
     RateLimitCleaner,
     Rates,
     RetentionSweeper,
     looped,
 )
+from bunqueue_trio.runtime.shared import Shared
 from bunqueue_trio.runtime.supervisor import Child, breaks_invariant, supervise
 from bunqueue_trio.storage.store import Store
 
@@ -90,6 +92,8 @@ class Server:
         self.hub: Hub = Hub(store)
         self.journal.on_commit += [self.hub.publish, self.core.meters.committed]
         self.memory: Memory = Memory()
+        self.pictures: Shared[bytes] = Shared()
+        """Of the metrics page, which looks at every queue."""
         self.connections: Connections = Connections()
         self.owners: set[str] = set()
         """The connections that may hold jobs."""
@@ -114,6 +118,7 @@ class Server:
             Child("retention", looped(RetentionSweeper(journal, store, clock, settings))),
             Child("rates", looped(self.rates)),
             Child("loop lag", looped(LoopLag(core.meters.loop_lag))),
+            Child("clock watch", looped(ClockWatch(clock))),
         ]
         if settings.audit_jobs_per_second:
             # Whatever fails in it, the server has the work of others to do.
@@ -128,9 +133,7 @@ class Server:
         """Return how many jobs stand where, over all queues, finished ones as far as they are kept."""
         counts = {state.value: n for state, n in self.engine.counts.items()}
         counts |= {"completed": 0, "failed": 0}
-        for (_, state), n in self.store.finished_counts.items():
-            counts[state] = counts.get(state, 0) + n
-        return counts
+        return counts | self.store.finished_totals
 
     def new_id(self) -> str:
         """Return a new id for a peer."""
@@ -157,8 +160,10 @@ async def serve(
     gc.disable()  # a large backlog is all new objects and no garbage
     try:
         server.engine.load(server.store.load(), server.clock.now())
-    except BaseException:  # what cannot be read is left as it is, log and all
+    except BaseException as error:  # what cannot be read is left as it is, log and all
         server.store.close()
+        if isinstance(error, StoreError):  # a record that a job waits for
+            raise StartupError(f"{server.settings.data_path}: is damaged: {error}") from None
         raise
     finally:
         gc.enable()

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from heapq import nsmallest
+from itertools import accumulate
 
 from bunqueue_trio.config import AUDIT_DATA_BYTES, PRUNE_ROWS
 from bunqueue_trio.engine.audit import Stored
@@ -71,14 +72,25 @@ class MemoryStore:
         rows = [self._jobs[seq] for seq in keys]
         return [self._rows.stored((*row[:3], row[3][:AUDIT_DATA_BYTES], *row[4:])) for row in rows]
 
-    def events_after(self, event_id: int, limit: int) -> list[StoredEvent]:
+    def events_after(self, event_id: int, limit: int, size: int) -> list[StoredEvent]:
         """Return kept events; see :class:`Store`."""
         found: list[StoredEvent] = []
+        read = 0
         for last_id, _, bodies in self._events:
-            if last_id > event_id and len(found) < limit:
+            if last_id > event_id and read < limit:
+                read += len(bodies)
                 first = last_id - len(bodies) + 1
-                found += [StoredEvent(first + i, body) for i, body in enumerate(bodies)]
-        return [event for event in found if event.id > event_id]
+                found += [StoredEvent(first + i, body) for i, body in enumerate(bodies) if first + i > event_id]
+        before = accumulate((len(event.body) for event in found), initial=0)
+        return [event for event, read in zip(found, before, strict=False) if read < size]
+
+    @property
+    def finished_totals(self) -> dict[str, int]:
+        """How many records are kept by state; see :class:`Store`."""
+        totals: Counter[str] = Counter()
+        for (_, state), n in self.finished_counts.items():
+            totals[state] += n
+        return dict(totals)
 
     def first_event_id(self) -> int:
         """Return the id of the oldest kept event; see :class:`Store`."""

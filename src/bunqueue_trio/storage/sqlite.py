@@ -145,6 +145,9 @@ class SqliteStore:
         self._rows = Reader()
         rows = writer.execute("SELECT queue, state, count(*) FROM finished GROUP BY 1, 2")
         self._counts: FinishedCounts = Counter({(q, s): n for q, s, n in rows})
+        self.finished_totals: dict[str, int] = {}
+        for (_, state), n in self._counts.items():
+            self.finished_totals[state] = self.finished_totals.get(state, 0) + n
         self._added: deque[FinishedCounts] = deque()
         self._adding = threading.Lock()  # of whoever asks: the event loop, or a thread that prunes
         self.last_event_id: int = self._one("SELECT coalesce(max(last_id), 0) FROM event_batch")
@@ -204,7 +207,12 @@ class SqliteStore:
         self.last_event_id = batch.last_event_id
         self._last_fin = fin
         if added:
-            self._added.append(added)
+            self._count(added)
+
+    def _count(self, added: FinishedCounts) -> None:
+        self._added.append(added)
+        for (_, state), n in added.items():
+            self.finished_totals[state] = self.finished_totals.get(state, 0) + n
 
     @property
     def finished_counts(self) -> FinishedCounts:
@@ -244,18 +252,24 @@ class SqliteStore:
         except apsw.Error as error:
             raise StoreError(str(error)) from error
 
-    def events_after(self, event_id: int, limit: int) -> list[StoredEvent]:
+    def events_after(self, event_id: int, limit: int, size: int) -> list[StoredEvent]:
         """Return kept events; see :class:`Store`."""
         events: list[StoredEvent] = []
+        left, read = size, 0
         query = "SELECT last_id, body FROM event_batch WHERE last_id > ? ORDER BY last_id"
         with self._translated():
             for last_id, body in self._reader.execute(query, (event_id,)):
                 bodies = body.split(_RS)
                 first = last_id - len(bodies) + 1
-                events += [StoredEvent(first + i, body) for i, body in enumerate(bodies)]
-                if len(events) >= limit:
+                for found in range(max(0, event_id + 1 - first), len(bodies)):
+                    if left <= 0:
+                        return events
+                    events.append(StoredEvent(first + found, bodies[found]))
+                    left -= len(bodies[found])
+                read += len(bodies)
+                if read >= limit:
                     break
-        return [event for event in events if event.id > event_id]
+        return events
 
     def first_event_id(self) -> int:
         """Return the id of the oldest kept event; see :class:`Store`."""
@@ -277,7 +291,7 @@ class SqliteStore:
         with self._translated():
             # Nothing is locked to find out that there is nothing to do, which is the usual case.
             for state, limit in keep.finished_max().items():
-                surplus = sum(n for (_, s), n in self.finished_counts.items() if s == state) - limit
+                surplus = self.finished_totals.get(state, 0) - limit
                 if surplus > 0:
                     # The records of other states before the oldest of this one are not read each time.
                     oldest = (self._pruned_to.get(state, 0), state, min(surplus, PRUNE_ROWS))
@@ -304,7 +318,7 @@ class SqliteStore:
                 counted = self._writer.execute(_COUNT, (keys,))
                 added: FinishedCounts = Counter({(queue, state): -n for queue, state, n in counted})
                 self._writer.execute(_PRUNE, (keys,))
-            self._added.append(added)
+            self._count(added)
         return rows, last
 
     def log_bytes(self) -> int:

@@ -116,6 +116,11 @@ class Store(Protocol):
     last_event_id: int
 
     @property
+    def finished_totals(self) -> dict[str, int]:
+        """How many records of each state are kept, over all queues; a number that is kept, not counted."""
+        ...
+
+    @property
     def finished_counts(self) -> FinishedCounts:
         """How many records are kept, as of the last commit and :meth:`prune`; never changed in place."""
         ...
@@ -150,7 +155,7 @@ class Store(Protocol):
         """
         ...
 
-    def events_after(self, event_id: int, limit: int) -> list[StoredEvent]:
+    def events_after(self, event_id: int, limit: int, size: int) -> list[StoredEvent]:
         """Return at most about ``limit`` kept events (whole batches) with ids above ``event_id``."""
         ...
 

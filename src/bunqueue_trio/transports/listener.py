@@ -235,9 +235,11 @@ class Http:
         while self._connections and trio.current_time() < end:
             for connection in list(self._connections):
                 websocket = connection.express.websocket if connection.express else None
-                if websocket is not None and websocket.idle:
-                    websocket.close(_GOING_AWAY, "server is shutting down")
-                elif websocket is None and connection.is_idle():
+                if websocket is not None:
+                    websocket.refuse()
+                    if websocket.idle:
+                        websocket.close(_GOING_AWAY, "server is shutting down")
+                elif connection.is_idle():
                     connection.scope.cancel()
             await trio.sleep(0.05)
         for connection in self._connections:

@@ -265,6 +265,8 @@ async def _carry(server: Server, session: Session) -> None:
         nursery.start_soon(_send_outgoing, server, session)
         while True:
             received = await websocket.receive()
+            if server.hub.closed:
+                continue  # what is owed comes to an end, and then the connection
             message = received.encode() if isinstance(received, str) else received
             await session.wait_turn(message)
             session.receive(message, nursery)

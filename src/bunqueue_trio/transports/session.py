@@ -108,10 +108,10 @@ class Session:
         for begun in replies:
             if begun is not None:
                 self._core.give_back(begun.reply)  # the peer has never seen these jobs
+        # At a stop whoever works on them goes on, and says so after the restart.
         if not (self._core.stopping or self.stopping):
             self._core.release(self.id, dropped=self.dropped)
             self._server.owners.discard(self.id)
-        # Else its jobs stay its own: whoever works on them goes on, and says so after the restart.
         self._server.buffers.take(-self._held)
 
     @property

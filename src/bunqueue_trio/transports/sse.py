@@ -32,8 +32,11 @@ class EventStream(AsyncIterator[bytes]):
         self._replayed = last_event_id
         """Up to where the past has been told; None when nobody asked for it."""
         self._replay_until = 0
+        self._held = 0
+        """Bytes of the server's budget for the past that is on its way."""
 
     async def __anext__(self) -> bytes:
+        self._release()
         try:
             return await self._next()
         except StoreError as error:  # the reader comes back, and is replayed what it has missed
@@ -63,6 +66,7 @@ class EventStream(AsyncIterator[bytes]):
 
     async def aclose(self) -> None:
         """End the subscription."""
+        self._release()
         if self._subscription is not None:
             self._hub.unsubscribe(self._subscription)
             self._subscription = None
@@ -97,7 +101,16 @@ class EventStream(AsyncIterator[bytes]):
         if self._replayed < oldest - 1:  # retention was faster than this reader
             return self._gap(self._replayed, oldest)
         events, self._replayed = self._hub.replay(self._replayed, self._replay_until, self._queue)
-        return b"".join(map(_message, events))
+        chunk = b"".join(map(_message, events))
+        if len(chunk) > RECEIVE_BYTES:
+            if not self._server.buffers.take(len(chunk)):
+                raise StopAsyncIteration  # the reader comes back, when there may be room again
+            self._held = len(chunk)
+        return chunk
+
+    def _release(self) -> None:
+        self._server.buffers.take(-self._held)
+        self._held = 0
 
 
 def parse_event_id(text: str | None) -> int | None:

@@ -115,6 +115,10 @@ class WebSocket:
                 self._session.bell.ring()
         return True
 
+    def refuse(self) -> None:
+        """Take in no more commands: what is owed comes to an end then."""
+        self._refuses = True
+
     def close(self, code: int, reason: str) -> None:
         """Begin to close the connection from our side."""
         if self._protocol.state is State.OPEN:
