@@ -44,6 +44,7 @@ class Mutant(NamedTuple):
 MUTANTS = [
     Mutant("engine/engine.py", "attempts >= job.options.max", "attempts > job.options.max", "one attempt too many"),
     Mutant("engine/engine.py", "job.stalls > self.rules", "job.stalls >= self.rules", "one stall too few"),
+    Mutant("engine/engine.py", "self._stall if dropped else self.release", "self.release", "a drop counts nothing"),
     Mutant("engine/engine.py", "if due is None or due > now:", "if due is None or due >= now:", "a deadline a ms late"),
     Mutant("engine/engine.py", "if job.run_at > now:", "if job.run_at >= now:", "no delay is a delay"),
     Mutant("engine/engine.py", "timeout_at <= lease.until", "timeout_at < lease.until", "a tie is a stall, not a timeout"),
