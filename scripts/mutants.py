@@ -120,7 +120,7 @@ MUTANTS = [
     Mutant("engine/handlers.py", "    while (job := queue.ready.peek()) is not None and job.due is not None and job.due <= now:", "    while (job := queue.ready.peek()) is not None and False:", "what has expired is delivered"),
     Mutant("engine/handlers.py", "    if job is not None and job.due is not None and job.due <= now:", "    if False and job is not None:", "a lease that is over is acked"),
     Mutant("engine/handlers.py", "    if named > DEPENDENCIES_MAX:", "    if False:", "dependencies without end"),
-    Mutant("engine/handlers.py", " and size < PULL_BATCH_BYTES", "", "a pull of any size"),
+    Mutant("engine/handlers.py", " and size < engine.rules.pull_bytes", "", "a pull of any size"),
     Mutant("engine/job.py", "job.started_at is not None or ", "", "a delivered job expires"),
     Mutant("engine/job.py", "max(base, BACKOFF_MAX_MS)", "BACKOFF_MAX_MS", "a backoff of a day is an hour"),
     Mutant("engine/engine.py", "job.state in UNFINISHED or job in self.changed", "job.state in UNFINISHED", "forgotten early"),

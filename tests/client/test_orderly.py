@@ -57,7 +57,9 @@ async def test_restart_leaves_long_jobs_to_their_workers(
 
 
 @pytest.mark.slow
-async def test_several_stops_during_many_jobs_do_none_twice(fresh: Server, queue: str):
+@pytest.mark.parametrize("express", ["true", "false"])
+async def test_several_stops_during_many_jobs_do_none_twice(start_server: StartServer, queue: str, express: str):
+    fresh = start_server({"EXPRESS": express})
     runs: dict[str, int] = {}
     workers = [Worker(queue, ws(fresh), concurrency=5) for _ in range(3)]
 

@@ -220,5 +220,6 @@ def test_a_pull_of_many_large_jobs_ends_at_so_many_bytes(bench: Bench):
     for _ in range(10):
         bench.push(data=Raw(data))
     assert len(bench.do(c.PullBatch(queue="q", count=10)).jobs) == 4
+    assert bench.rules.pull_bytes == PULL_BATCH_BYTES
     bench.push("huge", data=Raw(b'"%s"' % (b"x" * (2 * PULL_BATCH_BYTES))))
     assert len(bench.do(c.PullBatch(queue="huge", count=10)).jobs) == 1, "one always comes"

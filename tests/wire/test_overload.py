@@ -82,6 +82,15 @@ def test_a_job_whose_answer_does_not_fit_stays_in_its_queue(small: Server, queue
 
 
 @pytest.mark.slow
+def test_a_bulk_pull_takes_no_more_than_its_answer_may_hold(small: Server, queue: str) -> None:
+    with Client(small.url) as client:
+        ids = [client.push(queue, "x" * 400 * KIB) for _ in range(5)]
+        taken = []
+        while batch := client.pull_batch(queue, count=100):
+            taken += [delivery.id for delivery in batch]
+        assert taken == ids
+
+
 def test_websocket_messages_that_never_end_are_bounded(small: Server) -> None:
     unfinished = struct.pack("!BBQ", 0x81, 0x80 | 127, 500 * KIB) + b"\0\0\0\0" + b"a" * 450 * KIB
     with ExitStack() as held:

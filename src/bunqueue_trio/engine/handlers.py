@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Raw
 
 from bunqueue_trio import errors
-from bunqueue_trio.config import ADVANCE_MAX, DEPENDENCIES_MAX, PULL_BATCH_BYTES
+from bunqueue_trio.config import ADVANCE_MAX, DEPENDENCIES_MAX
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, UNFINISHED, Job, Options, Series, State
 from bunqueue_trio.protocol import commands as c
@@ -175,7 +175,7 @@ def _pull(engine: Engine, command: c.Pull, now: int, owner: Owner) -> r.Reply:
 def _pull_batch(engine: Engine, command: c.PullBatch, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
     reply, size = r.PullBatchReply(jobs=[], tokens=[]), 0
-    while len(reply.jobs) < command.count and size < PULL_BATCH_BYTES:
+    while len(reply.jobs) < command.count and size < engine.rules.pull_bytes:
         taken = _take(engine, command.queue, now, command.lock_ttl, owner)
         if taken is None:
             break

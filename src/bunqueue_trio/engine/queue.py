@@ -5,7 +5,7 @@ import re
 from msgspec import Struct
 
 from bunqueue_trio import errors
-from bunqueue_trio.config import LEASE_MS, RESTART_GRACE_MS, STALLS_MAX
+from bunqueue_trio.config import LEASE_MS, PULL_BATCH_BYTES, RESTART_GRACE_MS, STALLS_MAX
 from bunqueue_trio.engine.job import UNFINISHED, Job, State
 from bunqueue_trio.engine.ready import Ready
 from bunqueue_trio.engine.recount import Recount
@@ -97,6 +97,8 @@ class Rules(Struct, frozen=True):
     stalls_max: int = STALLS_MAX
     """So many stalls a job survives; one more sends it to the dead-letter queue."""
     restart_grace: int = RESTART_GRACE_MS
+    pull_bytes: int = PULL_BATCH_BYTES
+    """Of payloads; a bulk pull that has so many takes no more."""
 
 
 DEFAULT_RULES = Rules()

@@ -22,7 +22,7 @@ import structlog
 import trio
 from msgspec import Struct
 
-from bunqueue_trio.config import Settings
+from bunqueue_trio.config import PULL_BATCH_BYTES, Settings
 from bunqueue_trio.engine.engine import Engine, Rules
 from bunqueue_trio.engine.job import NewId
 from bunqueue_trio.errors import StartupError, StoreError
@@ -78,7 +78,10 @@ class Server:
         self.store = store
         self.clock = clock
         self.started_at: int = clock.now()
-        rules = Rules(lease=settings.lease_ms, stalls_max=settings.stalls_max)
+        # Two of the largest fit, whatever the setting says, or they would never be served.
+        buffers = max(settings.buffers_max_bytes, 2 * settings.body_max_bytes)
+        pull_bytes = min(PULL_BATCH_BYTES, buffers - settings.body_max_bytes)
+        rules = Rules(lease=settings.lease_ms, stalls_max=settings.stalls_max, pull_bytes=pull_bytes)
         ids = Ids(store.last_event_at(), random)
         self.engine: Engine = Engine(new_id or ids, store, rules)
         self.journal: Journal = Journal(
@@ -86,8 +89,7 @@ class Server:
         )
         self.core: Core = Core(self.engine, self.journal, clock, pollers_max=settings.pollers_max)
         self.limiter: RateLimiter = RateLimiter(settings.rate_limit_window_ms, settings.rate_limit_max_requests)
-        # Two of the largest fit, whatever the setting says, or they would never be served.
-        self.buffers: Budget = Budget(max(settings.buffers_max_bytes, 2 * settings.body_max_bytes))
+        self.buffers: Budget = Budget(buffers)
         self.rates: Rates = Rates(self.engine)
         self.hub: Hub = Hub(store)
         self.journal.on_commit += [self.hub.publish, self.core.meters.committed]
