@@ -13,6 +13,7 @@ from msgspec import Raw
 from rich.console import Console
 from rich.table import Table
 
+from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.address import http_url
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -97,7 +98,7 @@ def live_audit(url: str, token: str | None, *, wait: bool) -> list[str]:
         f"{url}: {audit['checked']:,} jobs and entries looked at in {audit['passesDone']:,} passes; "
         f"the last took {audit['lastMs'] / 1000:.1f} s"
     )
-    return [f"{each['kind']}: {each['what']} (met {each['times']:,} times)" for each in audit["findings"]]
+    return [printable(f"{each['kind']}: {each['what']} (met {each['times']:,} times)") for each in audit["findings"]]
 
 
 @click.command()
@@ -114,7 +115,7 @@ def stats(url: str, token: str | None, *, as_json: bool) -> None:
     table.add_column(justify="right")
     for section in ("stats", "memory"):
         for name, value in reply[section].items():
-            table.add_row(name, f"{value:,} MB" if section == "memory" else f"{value:,}")
+            table.add_row(printable(name), f"{value:,} MB" if section == "memory" else f"{value:,}")
     Console(file=sys.stdout, highlight=False).print(table)
 
 
@@ -155,7 +156,7 @@ def push(
     elif repeat_limit is not None:
         raise click.UsageError("--repeat-limit needs --repeat-every")
     path = f"/queues/{_segment(queue)}/jobs"
-    click.echo(answer(url, token, "POST", path, msgspec.json.encode(body))["id"])
+    click.echo(printable(answer(url, token, "POST", path, msgspec.json.encode(body))["id"]))
 
 
 def _camel(name: str) -> str:

@@ -12,7 +12,7 @@ import trio
 
 from bunqueue_trio.config import Settings, load
 from bunqueue_trio.errors import StartupError, StoreError, leaves
-from bunqueue_trio.logs import configure_logging, get_logger
+from bunqueue_trio.logs import configure_logging, flush_logs, get_logger
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -78,6 +78,8 @@ def serve(config_file: Path | None, **flags: str | None) -> None:
             raise  # a line says it all
         log.critical("the server has failed", exc_info=error)
         sys.exit(1)
+    finally:
+        flush_logs()  # what it said comes before the line that says why it ended
 
 
 @click.command()

@@ -13,7 +13,7 @@ import trio
 from bunqueue_trio.cli import reload
 from bunqueue_trio.client.worker import Worker
 from bunqueue_trio.errors import Refused, leaves
-from bunqueue_trio.logs import configure_logging
+from bunqueue_trio.logs import configure_logging, flush_logs, printable
 
 _log = structlog.get_logger()
 
@@ -50,7 +50,7 @@ def worker(
     *, reloads: bool,
 ) -> None:  # fmt: skip
     """Run the worker that MODULE:WORKER names; modules are looked for in this directory first."""
-    configure_logging("info", log_format)
+    configure_logging("info", log_format, limited=False)
     if reloads:
         reload.begin()
     before = reload.watched()
@@ -73,6 +73,8 @@ def worker(
         if not all(isinstance(leaf, Refused) for leaf in refusals):
             raise
         raise click.ClickException("; ".join(str(leaf) for leaf in refusals)) from None
+    finally:
+        flush_logs()
     if stale is not None:
         _log.info("starting anew", changed=stale)
         reload.start_anew()
@@ -81,7 +83,7 @@ def worker(
 def _wait_for_mending(error: Exception, before: reload.Snapshot) -> NoReturn:
     """Show what is wrong with the worker's code, and start anew when it has changed."""
     told = error.format_message() if isinstance(error, click.ClickException) else "".join(format_exception(error))
-    click.echo(f"{told.rstrip()}\nwaiting for a change", err=True)
+    click.echo(f"{printable(told.rstrip(), keep=chr(10))}\nwaiting for a change", err=True)
     reload.wait_changed_blocking(reload.watched(before))
     reload.start_anew()
 
