@@ -76,5 +76,5 @@ async def _stop_on_signal(signals: AsyncIterator[int], server: Server, serving: 
             _log.warning("second signal, stopping at once", signal=signal.Signals(number).name)
             serving.cancel()
             return
-        _log.info("stopping", signal=signal.Signals(number).name, grace_ms=server.settings.grace_ms)
+        _log.info("stopping", signal=signal.Signals(number).name, grace_ms=server.settings.shutdown_grace_ms)
         server.stop.set()

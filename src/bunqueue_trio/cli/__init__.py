@@ -27,6 +27,10 @@ COMMANDS = {
 """Each command and the file it is in, which is read when it is asked for: the server starts without a client."""
 
 
+ALIASES = {"start": "serve"}
+"""What the original calls the same."""
+
+
 class CommandLine(click.Group):
     """The group of all commands; what they raise becomes a line and an exit code."""
 
@@ -36,9 +40,16 @@ class CommandLine(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the command, from its file."""
+        cmd_name = ALIASES.get(cmd_name, cmd_name)
         if cmd_name not in COMMANDS:
             return None
         return cast("click.Command", getattr(import_module(f"{__name__}.{COMMANDS[cmd_name]}"), cmd_name))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write each command with the whole first sentence of its help."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.get_short_help_str(1000)) for name, command in commands if command])
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line and exit."""
