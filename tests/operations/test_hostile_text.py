@@ -1,6 +1,8 @@
 """What clients name their jobs, and what a server says, must not steer the terminal of whoever looks at it."""
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +14,7 @@ import structlog
 
 from bunqueue_trio.client.jobs import Job
 from bunqueue_trio.protocol.replies import DeliveredJob
-from tests.operations.processes import bunqueue
+from tests.operations.processes import bunqueue, environment
 
 HOSTILE = "a\x1b[2J\x1b]0;title\x07\nFAKE LINE\r\x7f\u009b5m\u2028\u202e\u2066z"
 RAW = {character for character in HOSTILE if not character.isprintable()} - {"\n"}
@@ -89,6 +91,17 @@ def test_no_command_passes_control_characters_on(url: str, command: tuple[str, .
 def test_json_means_the_same_when_its_control_characters_are_written_out(url: str):
     done = bunqueue("watch", "--json", "--count", "1", "--url", url)
     assert json.loads(done.out)["jobId"] == HOSTILE
+
+
+@pytest.mark.slow
+def test_a_reader_that_has_seen_enough_ends_a_watch_quietly(url: str):
+    done = subprocess.run(
+        ["bash", "-c", '"$@" | head -1; exit ${PIPESTATUS[0]}', "bash", sys.executable, "-m", "bunqueue_trio", "watch",
+         "--url", url],
+        env=environment(), capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.count("\n")) == (1, 1)
+    assert [line for line in done.stderr.splitlines() if line != "connection lost, trying again"] == []
 
 
 def test_a_jobs_logger_names_it_printably():

@@ -40,7 +40,12 @@ Example, with a file tasks.py in which `mail = Worker("emails")` has a handler:
 @click.option("--token", metavar="TOKEN", help="Bearer token; default: the worker's own.  [env BUNQUEUE_TOKEN]")
 @click.option("--concurrency", type=click.IntRange(min=1), metavar="N", help="Jobs at once.")
 @click.option("--grace", type=click.FloatRange(min=0), metavar="S", help="Seconds for handlers at a stop.")
-@click.option("--log-format", type=click.Choice(["auto", "human", "json"]), default="auto", show_default=True)
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "human", "json"], case_sensitive=False),
+    default="auto",
+    show_default=True,
+)
 @click.option(
     "--reload", "reloads", is_flag=True,
     help="For development: start anew when a Python file of the worker changes. Its jobs go back at no attempt.",
