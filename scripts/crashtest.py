@@ -40,7 +40,7 @@ DURABLE_SHARES = (0.0, 0.02, 0.1, 0.5)  # of the pushes; what is not durable has
 # A job that is forgotten again and again is not to die of it, and clients that go on talking are not to delay a stop.
 SETTINGS = (("LOG_LEVEL", "info"), ("STALLS_MAX", "1000"), ("SHUTDOWN_GRACE_MS", "200"))
 # What a round needs and not much more: rounds cost the same from first to last, and retention works meanwhile.
-RETENTION = ("--completed-max", "10000", "--dead-max", "5000", "--events-max", "50000")
+RETENTION = ("--retention-completed-max", "10000", "--retention-dead-max", "5000", "--retention-events-max", "50000")
 ENDS = {"cut": 8, "kill": 1, "stop": 1}  # how a round on the simulated disk ends; a stop is followed by a cut
 
 

@@ -38,7 +38,7 @@ SAMPLES = 240  # in all; enough for a picture and for a slope that does not depe
 SHORTEST_S = 1.0  # between two: the server's own gauges are not younger
 WARM_UP = 1 / 3  # of the time: caches and the allocator's arenas fill slowly
 # Small: at the usual rate all are reached within a minute, and the rest of the time shows what they hold.
-RETENTION = {"completed-max": 2000, "dead-max": 100, "events-max": 10_000}
+RETENTION = {"retention-completed-max": 2000, "retention-dead-max": 100, "retention-events-max": 10_000}
 
 # What may be added between the end of the warm-up and the end: noise of the allocator, of checkpoints, of the machine.
 TOLERANCES = {"rss_mb": (0.05, 3.0), "db_mb": (0.05, 1.0), "wal_mb": (0.05, 4.0), "unfinished": (0.1, 100.0),

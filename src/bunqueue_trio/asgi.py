@@ -69,8 +69,11 @@ class App:
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()  # lifespan.startup
         try:
-            settings = load(os.environ).settings
+            loaded = load(os.environ)
+            settings = loaded.settings
             configure_logging(settings.log_level, settings.log_format, libraries=False)
+            for warning in loaded.warnings:
+                _log.warning(warning)
             server = Server(settings, SqliteStore(settings.data_path), Clock())
         except StartupError as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})

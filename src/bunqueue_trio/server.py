@@ -94,6 +94,6 @@ async def _stop_on_signal(
             serving.cancel()
             return
         # Twice the grace: for the transports, and for what is still to be written.
-        last.set(2 * server.settings.grace_ms / 1000 + LAST_S, 1)
-        _log.info("stopping", signal=signal.Signals(number).name, grace_ms=server.settings.grace_ms)
+        last.set(2 * server.settings.shutdown_grace_ms / 1000 + LAST_S, 1)
+        _log.info("stopping", signal=signal.Signals(number).name, grace_ms=server.settings.shutdown_grace_ms)
         server.stop.set()

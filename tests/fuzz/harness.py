@@ -95,7 +95,7 @@ def http(pieces: Sequence[bytes]) -> list[tuple[int, bytes]]:
 
 
 async def _http(pieces: Sequence[bytes]) -> list[tuple[int, bytes]]:
-    server = Server(Settings(grace_ms=0), MemoryStore(), Clock(START_MS))
+    server = Server(Settings(shutdown_grace_ms=0), MemoryStore(), Clock(START_MS))
     received = b""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(supervise, server.flusher)
@@ -161,7 +161,7 @@ def messages(texts: Sequence[bytes]) -> list[bytes]:
 
 
 async def _messages(texts: Sequence[bytes]) -> list[bytes]:
-    server = Server(Settings(grace_ms=0), MemoryStore(), Clock(START_MS))
+    server = Server(Settings(shutdown_grace_ms=0), MemoryStore(), Clock(START_MS))
     replies: list[bytes] = []
     async with trio.open_nursery() as nursery:
         nursery.start_soon(supervise, server.flusher)

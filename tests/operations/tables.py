@@ -34,7 +34,12 @@ def _default(f: Any) -> str:
 def _range(meta: Any) -> str:
     if meta["choices"]:
         return ", ".join(f"`{choice}`" for choice in meta["choices"])
-    return "" if meta["low"] is None else f"{meta['low']} … {meta['high']}"
+    if meta["low"] is None:
+        return ""
+    unlimited = meta["unlimited"] is not None or meta["zero_is_unlimited"]
+    if meta["high"] is None:
+        return f"{meta['low']} …" + (" Infinity" if unlimited else "")
+    return f"{meta['low']} … {meta['high']}" + (", Infinity" if unlimited else "")
 
 
 def metric_families() -> dict[str, tuple[str, str]]:

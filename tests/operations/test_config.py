@@ -12,30 +12,53 @@ from bunqueue_trio.errors import StartupError
 from tests.operations.processes import bunqueue
 
 
-def test_flags_override_the_file_and_the_file_the_environment(tmp_path: Path):
+def test_flags_override_the_environment_and_the_environment_the_file(tmp_path: Path):
     file = tmp_path / "s.toml"
     file.write_text('http_port = 2\nlease_ms = 3\nauth_tokens = ["a", "b"]\nmetrics_auth = true\n')
-    environ = {"HTTP_PORT": "1", "LEASE_MS": "1", "STALLS_MAX": "1"}
+    environ = {"HTTP_PORT": "1", "STALLS_MAX": "1", "LEASE_MS": ""}
     loaded = load(environ, file=file, flags={"http_port": "3", "lease_ms": None})
     settings, sources = loaded.settings, loaded.sources
     assert (settings.http_port, settings.lease_ms, settings.stalls_max) == (3, 3, 1)
     assert (settings.auth_tokens, settings.metrics_auth) == (("a", "b"), True)
     assert (sources["http_port"], sources["stalls_max"]) == ("--http-port", "STALLS_MAX")
     assert str(file) in sources["lease_ms"]
-    assert sources["grace_ms"] == "default"
+    assert sources["shutdown_grace_ms"] == "default"
 
 
 @pytest.mark.parametrize(
     ("name", "value", "complaint"),
     [
         ("HTTP_PORT", "65536", "HTTP_PORT='65536': must be between 0 and 65535"),
-        ("HTTP_PORT", "", "HTTP_PORT='': must be an integer"),
+        ("HTTP_PORT", "tcp://10.0.0.1:6790", "HTTP_PORT='tcp://10.0.0.1:6790': must be an integer; Kubernetes"),
+        ("HOST", "127.0.0.1:7000", "HOST='127.0.0.1:7000': must be one address or name without a port; BIND"),
+        ("HOST", "0.0.0.0,::", "HOST='0.0.0.0,::': must be one address"),
+        ("HOST", "a b", "HOST='a b': must be an address or a name"),
+        ("BIND", "http://0.0.0.0:6790", "BIND='http://0.0.0.0:6790': 'http://0.0.0.0:6790' is a URL"),
+        ("AUTH_TOKENS", " , ", "AUTH_TOKENS=…: has nothing in it"),
+        ("AUTH_TOKENS", " ", "AUTH_TOKENS=…: has nothing in it"),
+        ("AUTH_TOKENS", "a\nb", "AUTH_TOKENS=…: a token has a character"),
+        ("AUTH_TOKENS_FILE", "/no/such/file", "AUTH_TOKENS_FILE='/no/such/file': cannot be read: No such file"),
+        ("AUTH_TOKENS_FILE", "/dev/null", "AUTH_TOKENS_FILE='/dev/null': has no token in it"),
+        ("CORS_ALLOW_ORIGIN", "example.org", "CORS_ALLOW_ORIGIN='example.org': 'example.org' is no origin"),
+        ("CORS_ALLOW_ORIGIN", "*.x", "CORS_ALLOW_ORIGIN='*.x': '*.x': browsers know no patterns"),
+        (
+            "CORS_ALLOW_ORIGIN",
+            "https://a https://b",
+            "CORS_ALLOW_ORIGIN='https://a https://b': 'https://a https://b': origins",
+        ),
+        ("CORS_ALLOW_ORIGIN", "https://a/path", "CORS_ALLOW_ORIGIN='https://a/path': 'https://a/path' is no origin"),
+        ("CORS_ALLOW_ORIGIN", "https://a:x", "CORS_ALLOW_ORIGIN='https://a:x': 'https://a:x' has a port"),
+        ("LEASE_MS", "5 parsecs", "LEASE_MS='5 parsecs': must be a time"),
+        ("LEASE_MS", "Infinity", "LEASE_MS='Infinity': must be a time"),
+        ("LEASE_MS", "366d", "LEASE_MS='366d': must be between 1 and 31536000000: the job of a worker"),
+        ("BODY_MAX_BYTES", "10 bananas", "BODY_MAX_BYTES='10 bananas': must be a size"),
+        ("RETENTION_AGE_MS", "0", "RETENTION_AGE_MS='0': must be at least 1: 0 could mean nothing or everything"),
+        ("DATA_PATH", "a\0b", "DATA_PATH='a\\x00b': must not have a NUL in it"),
         ("HTTP_PORT", "--5", "HTTP_PORT='--5': must be an integer"),
         ("HTTP_PORT", "5.0", "HTTP_PORT='5.0': must be an integer"),
         ("METRICS_AUTH", "maybe", "METRICS_AUTH='maybe': must be true or false"),
-        ("LOG_LEVEL", "loud", "LOG_LEVEL='loud': must be one of debug, info, warning, error"),
-        ("DATA_PATH", "", "DATA_PATH='': must not be empty"),
-        ("BIND", "nowhere", "BIND='nowhere': 'nowhere' is not host:port"),
+        ("LOG_LEVEL", "loud", "LOG_LEVEL='loud': must be one of debug, info, warning, error, critical"),
+        ("BIND", "nowhere:x", "BIND='nowhere:x': 'nowhere:x' is not host:port"),
         ("TLS_CERT_FILE", "c.pem", "TLS_CERT_FILE='c.pem': TLS_KEY_FILE is needed as well"),
         ("TLS_KEY_FILE", "k.pem", "TLS_KEY_FILE='k.pem': TLS_CERT_FILE is needed as well"),
     ],
@@ -49,11 +72,17 @@ def test_a_bad_setting_is_named_with_its_value(name: str, value: str, complaint:
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("http_prot = 1", "unknown setting 'http_prot'"),
+        ("http_prot = 1", "unknown setting 'http_prot', did you mean 'http_port'?"),
+        ("tcp_port = 1", "unknown setting 'tcp_port', did you mean 'http_port'?"),
+        ("zzz = 1", "unknown setting 'zzz'$"),
+        ("[server]\nhttp_port = 1", r"\[server\] is a section"),
+        ("HTTP_PORT = 1\nhttp_port = 1", "http_port is set twice"),
+        ("lease_ms = true", "must be an integer"),
+        ("stalls_max = 1.5", "must be an integer"),
         ("http_port = ", "cannot be read"),
         ("http_port = true", "must be an integer"),
         ("data_path = 5", "must be a string"),
-        ("bind = ['x']", "is not host:port"),
+        ("bind = ['x:y']", "is not host:port"),
     ],
 )
 def test_a_bad_file_is_named(tmp_path: Path, content: str, complaint: str):
@@ -90,10 +119,11 @@ def test_a_bind_is_read_and_written_alike(text: str, bind: Bind):
 
 
 @pytest.mark.parametrize(
-    "text", ["", ":80", "host", "host:", "host:65536", "host:٣", "::1:80", "unix:x", "unix:/" + "x" * 107, "host:-1"]
+    "text",
+    ["", "a b:80", "fd://3", "host:", "host:65536", "host:٣", "::1:80", "unix:x", "unix:/" + "x" * 107, "host:-1"],
 )
 def test_a_bad_bind_is_refused(text: str):
-    with pytest.raises(ValueError, match=r"needs|is not"):
+    with pytest.raises(ValueError, match=r"needs|is not|is a URL"):
         parse_bind(text)
 
 
@@ -150,8 +180,8 @@ def test_a_bad_setting_stops_the_start_with_one_line_and_code_2():
 
 @pytest.mark.slow
 def test_a_bad_flag_stops_the_start_with_one_line_and_code_2():
-    done = bunqueue("serve", "--stalls-max", "-1")
-    assert (done.code, done.err) == (2, "bunqueue-trio: --stalls-max='-1': must be between 0 and 1000\n")
+    done = bunqueue("serve", "--stalls-max", "-2")
+    assert (done.code, done.err) == (2, "bunqueue-trio: --stalls-max='-2': must be at least 0; Infinity is no limit\n")
     done = bunqueue("serve", "--no-such-thing")
     assert (done.code, done.err.count("\n")) == (2, 1)
 

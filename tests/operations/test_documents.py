@@ -112,7 +112,7 @@ def test_the_unit_starts_what_exists_with_settings_that_exist():
     program, command = service["ExecStart"].split()
     assert (Path(program).name, command in COMMANDS) == ("bunqueue-trio", True)
     assert {pair.partition("=")[0] for pair in service["Environment"].split()} <= VARIABLES
-    grace_s = next(f.default for f in fields(Settings) if f.name == "grace_ms") / 1000
+    grace_s = next(f.default for f in fields(Settings) if f.name == "shutdown_grace_ms") / 1000
     assert int(service["TimeoutStopSec"].removesuffix("s")) > 2 * grace_s
     assert service["RestartPreventExitStatus"] == "2"
     for line in ("DynamicUser", "StateDirectory", "RuntimeDirectory", "MemoryDenyWriteExecute"):

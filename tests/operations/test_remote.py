@@ -97,7 +97,9 @@ def test_push_reads_standard_input_and_is_idempotent_by_job_id(server: Running):
         (("push", "q", "1", "--priority", "99999999"), 1, "priority must be at most 1000000 (400)"),
         (("push", "q"), 2, "bunqueue-trio push: Missing argument 'JSON'. (see --help)"),
         (("push", "q", "1", "--repeat-limit", "2"), 2, "bunqueue-trio push: --repeat-limit needs --repeat-every"),
-        (("push", "q", "1", "--delay", "x"), 2, "'x' is not a valid integer"),
+        (("push", "q", "1", "--delay", "x"), 2, "'x' must be a time, such as 500ms"),
+        (("push", "q", "hello"), 2, "a string needs quotes: '\"hello\"'"),
+        (("push", "q", "@/no/such.json"), 2, "'/no/such.json' cannot be read"),
         (("nothing",), 2, "bunqueue-trio: No such command 'nothing'. (see --help)"),
     ],
 )
@@ -123,6 +125,29 @@ def test_a_server_that_is_not_there_is_said_in_one_line(command: tuple[str, ...]
     for bad in ("nonsense", "unix:/no/such.sock", "http://["):
         done = bunqueue(*command, "--url", bad)
         assert (done.code, done.err.count("\n")) == (1, 1), bad
+
+
+def test_an_address_is_written_as_for_other_programs(server: Running, tmp_path: Path):
+    place = server.url.removeprefix("http://")
+    (tmp_path / "job.json").write_text('{"from": "a file"}')
+    for url in (place, f"ws://{place}/ws", f"ws://{place}/"):
+        env = {"BUNQUEUE_URL": url, "BUNQUEUE_TOKEN": "secret\n"}
+        done = bunqueue("push", "q", f"@{tmp_path}/job.json", "--delay", "1.5h", env=env)
+        assert (done.code, done.err) == (0, ""), url
+        with server.client(headers={"Authorization": "Bearer secret"}) as client:
+            job = client.get(f"/jobs/{done.out.strip()}").json()["job"]
+        assert (job["data"], job["runAt"] - job["createdAt"]) == ({"from": "a file"}, 5_400_000)
+
+
+@pytest.mark.parametrize("command", [("stats",), ("push", "q", "1"), ("watch",), ("doctor", "--live")])
+def test_secrets_are_in_no_error(command: tuple[str, ...]):
+    url = f"http://user:hunter2@127.0.0.1:{free_port()}"
+    for token in ("geheim\nnis", "geheimnis", "geheimé"):
+        done = bunqueue(*command, env={"BUNQUEUE_URL": url, "BUNQUEUE_TOKEN": token})
+        assert done.code in {1, 2}
+        assert done.err.count("\n") == 1
+        assert "hunter2" not in done.err
+        assert "geheim" not in done.err
 
 
 def test_another_program_at_the_address_is_noticed():

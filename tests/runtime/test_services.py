@@ -153,7 +153,7 @@ def sweeper(world: World, **settings: int) -> RetentionSweeper:
 
 async def test_retention_deletes_until_nothing_is_left_to_delete(world: World, nursery: trio.Nursery):
     ids = Ledger(world.store).completed(PRUNE_ROWS * 2 + 10, at=START_MS)
-    nursery.start_soon(looped(sweeper(world, completed_max=5)))
+    nursery.start_soon(looped(sweeper(world, retention_completed_max=5)))
     await trio.sleep(PRUNE_MS / 1000 * 1.5)
     assert kept(world.store, ids) == ids[-5:]
 
@@ -162,7 +162,7 @@ async def test_commits_get_in_between_the_steps_of_retention(world: World, answe
     Ledger(world.store).completed(PRUNE_ROWS * 3, at=START_MS)
     world.store.inline, thread.delay_s = False, 1
     world.start(answers.nursery, services=False)
-    answers.nursery.start_soon(sweeper(world, completed_max=0).step)
+    answers.nursery.start_soon(sweeper(world, retention_completed_max=0).step)
     await trio.sleep(0.5)
     await answers.ask("push", world.push)
     assert "push" not in answers
@@ -176,7 +176,7 @@ async def test_retention_is_by_age_too(world: World, nursery: trio.Nursery):
     old, young = ledger.completed(1, at=START_MS), ledger.completed(1, at=START_MS + 5000)
     ledger.tell(1, at=START_MS)
     ledger.tell(1, at=START_MS + 5000)
-    nursery.start_soon(looped(sweeper(world, finished_age_ms=7000, events_age_ms=7000)))
+    nursery.start_soon(looped(sweeper(world, retention_age_ms=7000, retention_events_age_ms=7000)))
     await trio.sleep(11)
     assert kept(world.store, old + young) == young
     assert world.store.first_event_id() == 2

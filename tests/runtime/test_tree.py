@@ -21,7 +21,7 @@ GRACE_S = 10
 
 
 def make_server(store: FaultyStore | None = None) -> Server:
-    settings = Settings(grace_ms=GRACE_S * 1000)
+    settings = Settings(shutdown_grace_ms=GRACE_S * 1000)
     return Server(settings, store or FaultyStore(MemoryStore()), Clock(START_MS), Ids())
 
 

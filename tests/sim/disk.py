@@ -91,10 +91,10 @@ class Platter(MemoryStore):
         rows = super().prune(keep)
         after, settings = self._by_state(), self._settings
         for state, ids in before.items():  # nothing is old here: only what is too much may go, from the front
-            limit = settings.dead_max if state == "failed" else settings.completed_max
+            limit = settings.retention_dead_max if state == "failed" else settings.retention_completed_max
             assert after.get(state, []) == ids[max(0, len(ids) - max(limit, len(after.get(state, [])))) :], state
         events_left = self.last_event_id - self.first_event_id() + 1
-        assert events_left >= min(events, settings.events_max), f"of {events} events {events_left} are left"
+        assert events_left >= min(events, settings.retention_events_max), f"of {events} events {events_left} are left"
         self.on_prune({job_id for ids in before.values() for job_id in ids} - set(self._finished))
         return rows
 

@@ -83,15 +83,15 @@ class World(trio.abc.Instrument):
         self.settings = Settings(
             lease_ms=rng.choice((20_000, 300_000)),
             stalls_max=rng.choice((0, 3)),
-            completed_max=choose(rng, 100_000, 5),  # type: ignore[arg-type]
-            dead_max=choose(rng, 100_000, 5),  # type: ignore[arg-type]
-            events_max=choose(rng, 100_000, 50),  # type: ignore[arg-type]
+            retention_completed_max=choose(rng, 100_000, 5),  # type: ignore[arg-type]
+            retention_dead_max=choose(rng, 100_000, 5),  # type: ignore[arg-type]
+            retention_events_max=choose(rng, 100_000, 50),  # type: ignore[arg-type]
             pending_max=choose(rng, 50_000, 4),  # type: ignore[arg-type]
             pollers_max=choose(rng, 20_000, 2),  # type: ignore[arg-type]
             rate_limit_max_requests=choose(rng, None, None, 60),  # type: ignore[arg-type]
-            grace_ms=rng.choice((0, 3000, 10_000)),
+            shutdown_grace_ms=rng.choice((0, 3000, 10_000)),
             auth_tokens=rng.choice(((), ("secret",))),
-            events_age_ms=24 * 3600 * 1000,
+            retention_events_age_ms=24 * 3600 * 1000,
         )
         self.reader_events_max = choose(rng, 10_000, 10)
         self.inline = rng.random() < 0.3
@@ -359,8 +359,15 @@ class World(trio.abc.Instrument):
     def _check_kept(self, server: Server) -> None:
         """Long after the last change: retention has done its work, the counts agree, and every task lives."""
         settings, found = self.settings, Counter(_kept_as(job) for job in self.platter.records().values())
-        limits = {"completed": settings.completed_max, "removed": settings.completed_max, "failed": settings.dead_max}
-        if any(n > limits[state] for state, n in found.items()) or self.platter.kept_events() > settings.events_max:
+        limits = {
+            "completed": settings.retention_completed_max,
+            "removed": settings.retention_completed_max,
+            "failed": settings.retention_dead_max,
+        }
+        if (
+            any(n > limits[state] for state, n in found.items())
+            or self.platter.kept_events() > settings.retention_events_max
+        ):
             self.fail(f"more is kept than should be: {dict(found)}, {self.platter.kept_events()} events")
         told = {state: n for state, n in server.counts().items() if n}
         if told != {state: n for state, n in found.items() if n}:

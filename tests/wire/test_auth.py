@@ -157,10 +157,9 @@ def test_a_websocket_without_a_token_is_refused(locked: Server) -> None:
             assert response.status_code == 401
 
 
-@pytest.mark.parametrize("tokens", ["", " ", " , ,"])
 @pytest.mark.slow
-def test_blank_tokens_configure_no_authentication(start_server: StartServer, queue: str, tokens: str) -> None:
-    server = start_server({"AUTH_TOKENS": tokens})
+def test_no_tokens_configure_no_authentication(start_server: StartServer, queue: str) -> None:
+    server = start_server({"AUTH_TOKENS": ""})
     with Client(server.url) as anybody:
         anybody.push(queue)
     server.kill()

@@ -4,6 +4,7 @@ An error is one line on stderr. Exit codes: 0 done; 1 it did not work, and the l
 or settings; 130 interrupted.
 """
 
+import errno
 import os
 import sys
 from importlib import import_module
@@ -13,15 +14,21 @@ import click
 
 from bunqueue_trio import __version__
 from bunqueue_trio.errors import StartupError, StoreError, leaves
+from bunqueue_trio.logs.printable import printable
 
 NAME = "bunqueue-trio"
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+_UNWRITABLE = frozenset({errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF, errno.EAGAIN, errno.EDQUOT})
 
 COMMANDS = {
     "serve": "serve", "config": "serve", "stats": "remote", "push": "remote", "watch": "watch",
     "doctor": "files", "backup": "files", "worker": "worker",
 }  # fmt: skip
 """Each command and the file it is in, which is read when it is asked for: the server starts without a client."""
+
+
+ALIASES = {"start": "serve"}
+"""What the original calls the same."""
 
 
 class CommandLine(click.Group):
@@ -33,12 +40,20 @@ class CommandLine(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the command, from its file."""
+        cmd_name = ALIASES.get(cmd_name, cmd_name)
         if cmd_name not in COMMANDS:
             return None
         return cast("click.Command", getattr(import_module(f"{__name__}.{COMMANDS[cmd_name]}"), cmd_name))
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write each command with the whole first sentence of its help."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.get_short_help_str(1000)) for name, command in commands if command])
+
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line and exit."""
+        _open_streams()
         try:
             code = self._run(*args, **{"prog_name": NAME} | kwargs | {"standalone_mode": False})
         except (StartupError, StoreError, ExceptionGroup) as error:
@@ -65,8 +80,12 @@ class CommandLine(click.Group):
             return error.exit_code
         except click.Abort:  # Ctrl-C
             return INTERRUPTED
-        except BrokenPipeError:  # the reader has seen enough; Python would complain at its end once more
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except OSError as error:
+            if error.errno not in _UNWRITABLE:
+                raise
+            _give_up(sys.stdout)
+            if error.errno != errno.EPIPE:  # a reader that has seen enough is no fault to speak of
+                _tell(f"{NAME}: cannot write the output: {error.strerror}")
             return FAILED
         return code if isinstance(code, int) else 0
 
@@ -81,4 +100,22 @@ def main() -> None:
 
 
 def _tell(line: str) -> None:
-    click.echo(" ".join(line.split("\n")), err=True)
+    try:
+        click.echo(printable(" ".join(line.split("\n"))), err=True)
+    except OSError:  # nobody hears it; the exit code still says it
+        _give_up(sys.stderr)
+
+
+def _give_up(stream: Any) -> None:
+    """Let what is still in ``stream`` go nowhere: Python would complain at its end once more, and change the code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _open_streams() -> None:
+    """Open what was closed for us (`2>&-`): else the next file or socket would be taken for standard error."""
+    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            # The lowest free number is this one.
+            setattr(sys, name, open(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))  # noqa: SIM115, PTH123

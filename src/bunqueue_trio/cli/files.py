@@ -9,6 +9,7 @@ from rich.progress import Progress
 
 from bunqueue_trio.cli.remote import live_audit, with_server
 from bunqueue_trio.errors import StartupError
+from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.storage.inspect import CHECKS, copy, examine
 
 _FILE = click.Path(path_type=Path)
@@ -57,7 +58,7 @@ def _examine(file: Path) -> None:
 
 def _tell(findings: list[str]) -> None:
     for finding in findings:
-        click.echo(f"PROBLEM: {finding}")
+        click.echo(printable(f"PROBLEM: {finding}"))
     if findings:
         sys.exit(1)
     click.echo("no problem found")

@@ -14,6 +14,8 @@ from typing import NoReturn
 
 import trio
 
+from bunqueue_trio.logs import flush_logs
+
 EVERY_S = 0.5
 
 Snapshot = dict[str, tuple[int, int] | None]
@@ -61,6 +63,7 @@ def wait_changed_blocking(before: Snapshot) -> str:
 
 def start_anew() -> NoReturn:
     """Replace this process by one that was started in the same way."""
+    flush_logs()
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - the very command of this process

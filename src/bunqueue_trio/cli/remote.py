@@ -1,9 +1,11 @@
 """Commands that ask a running server over HTTP: its address and token, and what can go wrong with it."""
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -13,29 +15,42 @@ from msgspec import Raw
 from rich.console import Console
 from rich.table import Table
 
-from bunqueue_trio.protocol.address import http_url
+from bunqueue_trio.config import parse_duration_ms
+from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.protocol.address import http_url, masked
 
 C = TypeVar("C", bound=Callable[..., Any])
 
 DEFAULT_URL = "http://127.0.0.1:6790"
 TIMEOUT_S = 10.0
+_WORDS = re.compile(r"[\w .,:;!?@/-]+")  # what was probably meant as a string
 _POLL_S = 0.5  # how often a server is asked whether its audit is done
 
 
 def with_server(command: C) -> C:
     """Add --url and --token."""
     command = click.option(
-        "--token", envvar="BUNQUEUE_TOKEN", metavar="TOKEN", help="Bearer token.  [env BUNQUEUE_TOKEN]"
+        "--token",
+        envvar="BUNQUEUE_TOKEN",
+        metavar="TOKEN",
+        help="Bearer token; other users of this machine see a flag, not a variable.  [env BUNQUEUE_TOKEN]",
     )(command)
     return click.option(
         "--url", envvar="BUNQUEUE_URL", default=DEFAULT_URL, metavar="URL",
-        help=f"The server, http(s)://host:port, ws(s)://host:port or unix:/path.  [env BUNQUEUE_URL; default {DEFAULT_URL}]",
+        help=f"The server, host:port, http(s)://host:port, ws(s)://host:port or unix:/path.  [env BUNQUEUE_URL; default {DEFAULT_URL}]",
     )(command)  # fmt: skip
 
 
 def connect(url: str, token: str | None, timeout_s: float | None = TIMEOUT_S) -> httpx.Client:
-    """Return a client of the server at ``url``."""
+    """Return a client of the server at ``url``.
+
+    Raises:
+        BadParameter: the token is none; it is not shown.
+    """
     url = http_url(url)
+    token = (token or "").strip()
+    if not token.isascii() or not (token.isprintable()):
+        raise click.BadParameter("has a character that a token cannot have", param_hint="--token or BUNQUEUE_TOKEN")
     headers = {} if not token else {"Authorization": f"Bearer {token}"}
     if url.startswith("unix:"):
         transport = httpx.HTTPTransport(uds=url.removeprefix("unix:"))
@@ -59,7 +74,7 @@ def answer(url: str, token: str | None, method: str, path: str, body: bytes | No
 
 def unreachable(url: str, error: Exception) -> click.ClickException:
     """Return the exception that says that ``url`` does not answer."""
-    return click.ClickException(f"{url}: {str(error) or type(error).__name__}")
+    return click.ClickException(f"{masked(url)}: {str(error) or type(error).__name__}")
 
 
 def accepted(url: str, status: int, content: bytes) -> Any:
@@ -75,7 +90,7 @@ def accepted(url: str, status: int, content: bytes) -> Any:
     if isinstance(reply, dict) and reply.get("ok") is True and status == 200:
         return reply
     said = reply.get("error") if isinstance(reply, dict) else None
-    raise click.ClickException(f"{url}: {said} ({status})" if said else f"{url}: is no bunqueue server ({status})")
+    raise click.ClickException(f"{masked(url)}: {said or 'is no bunqueue server'} ({status})")
 
 
 def live_audit(url: str, token: str | None, *, wait: bool) -> list[str]:
@@ -88,16 +103,16 @@ def live_audit(url: str, token: str | None, *, wait: bool) -> list[str]:
     """
     audit = answer(url, token, "GET", "/audit")["audit"]
     if not audit["jobsPerSecond"]:
-        raise click.ClickException(f"{url}: the self-audit is off (AUDIT_JOBS_PER_SECOND is 0)")
+        raise click.ClickException(f"{masked(url)}: the self-audit is off (AUDIT_JOBS_PER_SECOND is 0)")
     wanted = audit["passesBegun"] + 1 if wait else 1
     while audit["passesDone"] < wanted:
         time.sleep(_POLL_S)
         audit = answer(url, token, "GET", "/audit")["audit"]
     click.echo(
-        f"{url}: {audit['checked']:,} jobs and entries looked at in {audit['passesDone']:,} passes; "
+        f"{masked(url)}: {audit['checked']:,} jobs and entries looked at in {audit['passesDone']:,} passes; "
         f"the last took {audit['lastMs'] / 1000:.1f} s"
     )
-    return [f"{each['kind']}: {each['what']} (met {each['times']:,} times)" for each in audit["findings"]]
+    return [printable(f"{each['kind']}: {each['what']} (met {each['times']:,} times)") for each in audit["findings"]]
 
 
 @click.command()
@@ -114,8 +129,27 @@ def stats(url: str, token: str | None, *, as_json: bool) -> None:
     table.add_column(justify="right")
     for section in ("stats", "memory"):
         for name, value in reply[section].items():
-            table.add_row(name, f"{value:,} MB" if section == "memory" else f"{value:,}")
+            table.add_row(printable(name), f"{value:,} MB" if section == "memory" else f"{value:,}")
     Console(file=sys.stdout, highlight=False).print(table)
+
+
+class Duration(click.ParamType[int]):
+    """A time as in the settings; milliseconds where it has no unit."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the milliseconds."""
+        if isinstance(value, int):
+            return value
+        try:
+            # A negative one is for the server to refuse, in its own words.
+            return int(value) if value[:1] == "-" and value[1:].isdigit() else parse_duration_ms(value)
+        except ValueError as error:
+            self.fail(f"{value!r} {error}", param, ctx)
+
+
+DURATION = Duration()
 
 
 @click.command()
@@ -123,18 +157,20 @@ def stats(url: str, token: str | None, *, as_json: bool) -> None:
 @click.argument("queue")
 @click.argument("data", metavar="JSON")
 @click.option("--priority", type=int, help="Higher is sooner.")
-@click.option("--delay", type=int, metavar="MS", help="Time before it can be taken.")
+@click.option("--delay", type=DURATION, metavar="TIME", help="Time before it can be taken.")
 @click.option("--max-attempts", type=int, metavar="N")
 @click.option("--job-id", metavar="ID", help="Makes the push idempotent while the job is unfinished.")
 @click.option("--unique-key", metavar="KEY")
-@click.option("--backoff", type=int, metavar="MS", help="Wait before the second try; doubles with each further one.")
-@click.option("--ttl", type=int, metavar="MS", help="Drop it if it was not taken by then.")
-@click.option("--timeout", type=int, metavar="MS", help="A try that takes longer has failed.")
+@click.option(
+    "--backoff", type=DURATION, metavar="TIME", help="Wait before the second try; doubles with each further one."
+)
+@click.option("--ttl", type=DURATION, metavar="TIME", help="Drop it if it was not taken by then.")
+@click.option("--timeout", type=DURATION, metavar="TIME", help="A try that takes longer has failed.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="May be repeated.")
 @click.option("--group-id", metavar="GROUP")
 @click.option("--lifo", is_flag=True, help="Before older ones of its priority.")
 @click.option("--depends-on", multiple=True, metavar="ID", help="Only after this job is completed; may be repeated.")
-@click.option("--repeat-every", type=int, metavar="MS", help="Add it again so long after each run.")
+@click.option("--repeat-every", type=DURATION, metavar="TIME", help="Add it again so long after each run.")
 @click.option("--repeat-limit", type=int, metavar="N", help="At most so many runs.")
 @click.option("--remove-on-complete", is_flag=True, help="Keep nothing of it when it is completed.")
 @click.option("--remove-on-fail", is_flag=True, help="Keep nothing of it when it is dead.")
@@ -143,19 +179,35 @@ def push(
     url: str, token: str | None, queue: str, data: str, *, repeat_every: int | None, repeat_limit: int | None,
     **options: Any,
 ) -> None:  # fmt: skip
-    """Add a job with the payload JSON to QUEUE and print its id. JSON can be `-`: standard input."""
-    payload = (sys.stdin.read() if data == "-" else data).encode("utf-8", "surrogateescape")
+    """Add a job with the payload JSON to QUEUE and print its id.
+
+    JSON can be `-`, which is standard input, or `@FILE`. A string needs quotes of its own: '"hello"'. A TIME is a
+    number of milliseconds, or has a unit: 500ms, 5s, 10m, 2h, 1d.
+    """
+    payload = _payload(data)
     try:
         msgspec.json.decode(payload, type=Raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise click.BadParameter(f"is no JSON: {error}", param_hint="JSON") from None
+        hint = ""
+        if data[:1] not in {"-", "@"} and _WORDS.fullmatch(data):
+            hint = f"; a string needs quotes: '\"{data}\"'"
+        raise click.BadParameter(f"is no JSON: {error}{hint}", param_hint="JSON") from None
     body = {"data": Raw(payload)} | {_camel(k): v for k, v in options.items() if v not in (None, False, ())}
     if repeat_every is not None:
         body["repeat"] = {"every": repeat_every, "limit": repeat_limit}
     elif repeat_limit is not None:
         raise click.UsageError("--repeat-limit needs --repeat-every")
     path = f"/queues/{_segment(queue)}/jobs"
-    click.echo(answer(url, token, "POST", path, msgspec.json.encode(body))["id"])
+    click.echo(printable(answer(url, token, "POST", path, msgspec.json.encode(body))["id"]))
+
+
+def _payload(data: str) -> bytes:
+    if not data.startswith("@"):
+        return (sys.stdin.read() if data == "-" else data).encode("utf-8", "surrogateescape")
+    try:
+        return Path(data[1:]).read_bytes()
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"{data[1:]!r} cannot be read: {error}", param_hint="JSON") from None
 
 
 def _camel(name: str) -> str:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,14 +10,20 @@ from typing import Any, TypeVar
 import click
 import trio
 
-from bunqueue_trio.config import Settings, load
+from bunqueue_trio.config import GROUPS, NO_LIMIT, Loaded, Settings, load
 from bunqueue_trio.errors import StartupError, StoreError, leaves
-from bunqueue_trio.logs import configure_logging, get_logger
+from bunqueue_trio.logs import configure_logging, flush_logs, get_logger, printable
+from bunqueue_trio.transports.sockets import check_startable
 
 C = TypeVar("C", bound=Callable[..., Any])
 
+_SHORT = {"http_port": ("-p", "--port"), "auth_tokens": ("--auth-token",)}
+_NO, _OLD = "no__", "old__"
+
 _EPILOG = """\b
-Settings come from the environment, then the file given with --config, then flags; later ones win.
+Settings come from flags, then the environment, then the file given with --config; the first that has one wins,
+and an empty one is not set. Other users of the machine see flags in the process list: keep secrets out of them.
+Times take units (500ms, 10s, 5m, 30d), sizes too (10MB, 10MiB), and Infinity is no limit.
 `bunqueue-trio config` shows what is in force and where each value comes from.
 
 \b
@@ -39,33 +45,78 @@ Examples:
 def _with_settings(command: C) -> C:
     """Add --config, and one flag for each setting; their values stay text here and are checked in one place."""
     for f in reversed(fields(Settings)):
-        names = ["--" + f.name.replace("_", "-"), f.name]
-        if f.name == "http_port":
-            names.insert(0, "--port")
-        command = click.option(*names, metavar="VALUE", help=_help(f))(command)
+        flag = "--" + f.name.replace("_", "-")
+        names = [*_SHORT.get(f.name, ()), flag, f.name]
+        if f.type is bool:
+            # The flag alone means yes; with a value it means what that says.
+            command = click.option(
+                *names,
+                is_flag=False,
+                flag_value="true",
+                metavar="[true|false]",
+                help=_help(f, f"{flag}/--no-{flag[2:]}"),
+            )(command)
+            command = click.option("--no-" + flag[2:], _NO + f.name, is_flag=True, hidden=True)(command)
+        else:
+            command = click.option(*names, metavar="VALUE", help=_help(f))(command)
+        if f.metadata["old"]:
+            old = "--" + f.metadata["old"].replace("_", "-")
+            command = click.option(old, _OLD + f.name, metavar="VALUE", hidden=True)(command)
     return click.option(
         "--config", "config_file", type=click.Path(path_type=Path), metavar="FILE",
         help="TOML file with settings, named as the flags with underscores.",
     )(command)  # fmt: skip
 
 
-def _help(f: Any) -> str:
+def _load(config_file: Path | None, given: Mapping[str, Any]) -> Loaded:
+    """Return the settings in force, and refuse what the server could not start with."""
+    flags: dict[str, Any] = {}
+    for f in fields(Settings):
+        value = given.get(f.name)
+        if value is None and given.get(_NO + f.name):
+            value = "false"
+        flags[f.name] = given.get(_OLD + f.name) if value is None else value
+    loaded = load(os.environ, file=config_file, flags=flags)
+    check_startable(loaded.settings)
+    return loaded
+
+
+class SettingsCommand(click.Command):
+    """A command whose help shows the settings in groups."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, those of no group last."""
+        groups = {f.name: f.metadata["group"] for f in fields(Settings)}
+        rows: dict[str, list[tuple[str, str]]] = {group: [] for group in (*GROUPS, "Options")}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                rows[groups.get(parameter.name or "", "Options")].append(record)
+        for group, records in rows.items():
+            with formatter.section(group):
+                formatter.write_dl(records)
+
+
+def _help(f: Any, also: str = "") -> str:
     default = ",".join(f.default) if isinstance(f.default, tuple) else f.default
     shown = "none" if default in (None, "") else str(default).lower() if isinstance(default, bool) else default
     choices = f" One of {', '.join(f.metadata['choices'])}." if f.metadata["choices"] else ""
-    return f"{f.metadata['help']}{choices}  [env {f.metadata['env']}; default {shown}]"
+    spelled = f" {also}." if also else ""
+    return f"{f.metadata['help']}{choices}{spelled}  [env {f.metadata['env']}; default {shown}]"
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=SettingsCommand, epilog=_EPILOG)
 @_with_settings
-def serve(config_file: Path | None, **flags: str | None) -> None:
+def serve(config_file: Path | None, **flags: Any) -> None:
     """Start the server."""
     from bunqueue_trio.server import run  # a `--help` need not load the server
 
-    loaded = load(os.environ, file=config_file, flags=flags)
+    loaded = _load(config_file, flags)
     settings = loaded.settings
     configure_logging(settings.log_level, settings.log_format)
     log = get_logger()
+    for warning in loaded.warnings:
+        log.warning(warning)
     if loaded.sources["data_path"] == "default":
         log.info(
             "DATA_PATH is not set, using a file in the working directory",
@@ -78,17 +129,21 @@ def serve(config_file: Path | None, **flags: str | None) -> None:
             raise  # a line says it all
         log.critical("the server has failed", exc_info=error)
         sys.exit(1)
+    finally:
+        flush_logs()  # what it said comes before the line that says why it ended
 
 
-@click.command()
+@click.command(cls=SettingsCommand)
 @_with_settings
-def config(config_file: Path | None, **flags: str | None) -> None:
+def config(config_file: Path | None, **flags: Any) -> None:
     """Show the settings that are in force, and where each value comes from.
 
     Takes the same environment, --config and flags as `serve`; secrets are not shown. The output is TOML
     that --config understands, except for the secrets.
     """
-    loaded = load(os.environ, file=config_file, flags=flags)
+    loaded = _load(config_file, flags)
+    for warning in loaded.warnings:
+        click.echo(printable(f"warning: {warning}"), err=True)
     lines = []
     for f in fields(Settings):
         value, source = getattr(loaded.settings, f.name), loaded.sources[f.name]
@@ -108,6 +163,8 @@ def _toml(f: Any, value: Any) -> str:
         return f"{f.name} = {str(value).lower()}"
     if isinstance(value, tuple):
         return f"{f.name} = [{', '.join(map(_quoted, value))}]"
+    if value == NO_LIMIT:
+        return f'{f.name} = "Infinity"'
     return f"{f.name} = {value if isinstance(value, int) else _quoted(value)}"
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bunqueue_trio.cli.remote import accepted, connect, unreachable, with_server
+from bunqueue_trio.logs.printable import printable, printable_json
 
 _SILENCE_S = 45.0  # the server says something every 15 s; three times nothing is a dead connection
 _AGAIN_S = (0.2, 1.0, 3.0)  # a restart takes a second
@@ -47,7 +48,7 @@ def watch(
             if "eventType" not in event or (types and event["eventType"] not in types):
                 continue
             if as_json:
-                click.echo(body)
+                click.echo(printable_json(body))
             else:
                 console.print(_line(event, with_data=with_data))
             shown += 1
@@ -62,13 +63,14 @@ def _line(event: dict[str, Any], *, with_data: bool) -> Text:
     at = time.strftime("%H:%M:%S", time.localtime(event["timestamp"] / 1000))
     text = Text.assemble(
         (f"{at}.{event['timestamp'] % 1000:03d}", "dim"), "  ",
-        (f"{kind:<16}", _STYLES.get(kind, "cyan")), "  ", event["queue"], "  ", (event["jobId"], "bold"),
+        (f"{printable(kind):<16}", _STYLES.get(kind, "cyan")), "  ", printable(event["queue"]), "  ",
+        (printable(event["jobId"]), "bold"),
     )  # fmt: skip
     names = (*_EXTRAS, "data") if with_data else _EXTRAS
     for name in names:
         if name in event:
             value = event[name] if isinstance(event[name], str) else json.dumps(event[name], ensure_ascii=False)
-            text.append(f"  {name}={value!r}" if isinstance(event[name], str) else f"  {name}={value}")
+            text.append(printable(f"  {name}={value!r}" if isinstance(event[name], str) else f"  {name}={value}"))
     return text
 
 

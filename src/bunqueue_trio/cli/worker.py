@@ -13,7 +13,7 @@ import trio
 from bunqueue_trio.cli import reload
 from bunqueue_trio.client.worker import Worker
 from bunqueue_trio.errors import Refused, leaves
-from bunqueue_trio.logs import configure_logging
+from bunqueue_trio.logs import configure_logging, flush_logs, printable
 
 _log = structlog.get_logger()
 
@@ -40,7 +40,12 @@ Example, with a file tasks.py in which `mail = Worker("emails")` has a handler:
 @click.option("--token", metavar="TOKEN", help="Bearer token; default: the worker's own.  [env BUNQUEUE_TOKEN]")
 @click.option("--concurrency", type=click.IntRange(min=1), metavar="N", help="Jobs at once.")
 @click.option("--grace", type=click.FloatRange(min=0), metavar="S", help="Seconds for handlers at a stop.")
-@click.option("--log-format", type=click.Choice(["auto", "human", "json"]), default="auto", show_default=True)
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "human", "json"], case_sensitive=False),
+    default="auto",
+    show_default=True,
+)
 @click.option(
     "--reload", "reloads", is_flag=True,
     help="For development: start anew when a Python file of the worker changes. Its jobs go back at no attempt.",
@@ -50,7 +55,7 @@ def worker(
     *, reloads: bool,
 ) -> None:  # fmt: skip
     """Run the worker that MODULE:WORKER names; modules are looked for in this directory first."""
-    configure_logging("info", log_format)
+    configure_logging("info", log_format, limited=False)
     if reloads:
         reload.begin()
     before = reload.watched()
@@ -73,6 +78,8 @@ def worker(
         if not all(isinstance(leaf, Refused) for leaf in refusals):
             raise
         raise click.ClickException("; ".join(str(leaf) for leaf in refusals)) from None
+    finally:
+        flush_logs()
     if stale is not None:
         _log.info("starting anew", changed=stale)
         reload.start_anew()
@@ -81,7 +88,7 @@ def worker(
 def _wait_for_mending(error: Exception, before: reload.Snapshot) -> NoReturn:
     """Show what is wrong with the worker's code, and start anew when it has changed."""
     told = error.format_message() if isinstance(error, click.ClickException) else "".join(format_exception(error))
-    click.echo(f"{told.rstrip()}\nwaiting for a change", err=True)
+    click.echo(f"{printable(told.rstrip(), keep=chr(10))}\nwaiting for a change", err=True)
     reload.wait_changed_blocking(reload.watched(before))
     reload.start_anew()
 

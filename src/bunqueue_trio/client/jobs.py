@@ -10,6 +10,7 @@ from msgspec import Raw
 from msgspec.json import Decoder
 from structlog.typing import FilteringBoundLogger
 
+from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.replies import DeliveredJob, JobView, fence
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Job(Generic[T]):
     def log(self) -> FilteringBoundLogger:
         """A logger that says with each line which job, queue and attempt it is of."""
         logger: FilteringBoundLogger = structlog.get_logger()
-        return logger.bind(job=self.id, queue=self.queue, attempt=self.attempt)
+        return logger.bind(job=printable(self.id), queue=self.queue, attempt=self.attempt)
 
     @property
     def attempt(self) -> int:

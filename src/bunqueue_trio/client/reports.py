@@ -9,6 +9,7 @@ from msgspec import Raw
 from bunqueue_trio.client.client import Client
 from bunqueue_trio.client.jobs import Job
 from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
+from bunqueue_trio.logs.printable import printable
 
 _log = structlog.get_logger()
 
@@ -95,10 +96,10 @@ class Reporter:
             try:
                 await self._client.fail(job.id, error, token=job.token)
             except (ServerUnavailable, ConnectionLost) as unavailable:  # asked again, it says whether it had arrived
-                _log.warning("a failure waits for the server", job=job.id, error=str(unavailable))
+                _log.warning("a failure waits for the server", job=printable(job.id), error=str(unavailable))
                 await trio.sleep(RETRY_S)
             except Refused as refused:
-                _log.info("job was not ours any more when it failed", job=job.id, error=str(refused))
+                _log.info("job was not ours any more when it failed", job=printable(job.id), error=str(refused))
                 return
             else:
                 return

@@ -29,6 +29,7 @@ from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.jobs import Job, encoded
 from bunqueue_trio.client.reports import Reporter
 from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
+from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.address import given_url
 
 _log = structlog.get_logger()
@@ -220,13 +221,13 @@ class Worker:
                 if limit.cancelled_caught:
                     error = f"Handler timed out after {self.timeout:g} s"
         except Exception as raised:
-            _log.warning("job failed", job=job.id, queue=job.queue, exception=_traceback(raised))
+            _log.warning("job failed", job=printable(job.id), queue=job.queue, exception=_traceback(raised))
             error = f"{type(raised).__name__}: {raised}"[:ERROR_MAX]
         finally:
             del self._runs[job.token]
             self._notify()
         if run.scope.cancelled_caught:
-            _log.info("job is not ours any more", job=job.id, queue=job.queue)
+            _log.info("job is not ours any more", job=printable(job.id), queue=job.queue)
         elif error is not None:
             reporter.fail(job, error)
         else:

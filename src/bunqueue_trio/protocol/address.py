@@ -14,5 +14,14 @@ def given_token(token: str | None) -> str | None:
 
 
 def http_url(url: str) -> str:
-    """Return the address for HTTP: ``ws(s)://host:port`` is the same server."""
-    return f"http{url.removeprefix('ws')}" if url.startswith(("ws://", "wss://")) else url
+    """Return the address for HTTP: ``ws(s)://host:port/ws`` is the same server, and so is ``host:port`` alone."""
+    if url.startswith(("ws://", "wss://")):
+        url = f"http{url.removeprefix('ws').rstrip('/').removesuffix('/ws')}"
+    return url if "://" in url or url.startswith("unix:") else f"http://{url}"
+
+
+def masked(url: str) -> str:
+    """Return ``url`` without a user's password in it, for people to see."""
+    scheme, separator, rest = url.partition("://")
+    place, slash, path = rest.partition("/")
+    return f"{scheme}{separator}…@{place.rpartition('@')[2]}{slash}{path}" if "@" in place else url

@@ -150,8 +150,8 @@ class RetentionSweeper(_Disk):
         """Delete in small transactions, letting commits in between, until nothing is left to delete."""
         settings, now = self._settings, self._clock.now()
         keep = Retention(
-            settings.completed_max, settings.dead_max, now - settings.finished_age_ms,
-            settings.events_max, now - settings.events_age_ms,
+            settings.retention_completed_max, settings.retention_dead_max, now - settings.retention_age_ms,
+            settings.retention_events_max, now - settings.retention_events_age_ms,
         )  # fmt: skip
         while True:
             async with self._journal.disk:

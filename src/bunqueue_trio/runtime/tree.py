@@ -184,7 +184,7 @@ async def serve(
                     await server.stop.wait()
                     server.core.stop_polls()
                     server.hub.close()
-                    grace_s = server.settings.grace_ms / 1000
+                    grace_s = server.settings.shutdown_grace_ms / 1000
                     serving.cancel_scope.deadline = trio.current_time() + grace_s
                 services.cancel_scope.cancel()
             persistence.cancel_scope.cancel()
@@ -207,7 +207,7 @@ async def _write_the_rest(server: Server) -> None:
         StoreError: it could not be written within the grace period.
     """
     journal = server.journal
-    with trio.move_on_after(max(1.0, server.settings.grace_ms / 1000)):
+    with trio.move_on_after(max(1.0, server.settings.shutdown_grace_ms / 1000)):
         while journal.dirty:
             await journal.flush()
     if journal.dirty:

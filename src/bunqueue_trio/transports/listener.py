@@ -231,7 +231,7 @@ class Http:
 
     async def _end_connections(self) -> None:
         """End all connections within the grace: idle ones at once, others when they owe nothing."""
-        end = trio.current_time() + self._server.settings.grace_ms / 1000 - _MARGIN_S
+        end = trio.current_time() + self._server.settings.shutdown_grace_ms / 1000 - _MARGIN_S
         while self._connections and trio.current_time() < end:
             for connection in list(self._connections):
                 websocket = connection.express.websocket if connection.express else None
@@ -247,7 +247,7 @@ class Http:
             if websocket is not None:
                 websocket.close(_GOING_AWAY, "server is shutting down")
         if self._connections:
-            await trio.sleep(min(_MARGIN_S / 2, self._server.settings.grace_ms / 1000))
+            await trio.sleep(min(_MARGIN_S / 2, self._server.settings.shutdown_grace_ms / 1000))
         for connection in list(self._connections):
             await self._end(connection)
 

@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from bunqueue_trio import __version__
+from bunqueue_trio.logs import lines_dropped
 from bunqueue_trio.runtime.meters import Histogram
 from bunqueue_trio.runtime.tree import Server
 
@@ -228,6 +229,14 @@ class _Scrape(Collector):
         for kind, value in server.memory.read()._asdict().items():
             memory.add_metric([kind], value)
         yield memory
+        lines = CounterMetricFamily(
+            "bunqueue_log_lines_dropped",
+            "Log lines not written: unwritable ones, and repeated ones beyond what a second may have",
+            labels=["reason"],
+        )
+        for reason, n in lines_dropped().items():
+            lines.add_metric([reason], n)
+        yield lines
         info = GaugeMetricFamily("bunqueue_info", "Always 1; the version is in the label", labels=["version"])
         info.add_metric([__version__], 1)
         yield info

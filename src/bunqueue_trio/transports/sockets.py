@@ -58,6 +58,21 @@ def connections_that_fit(settings: Settings) -> int:
     return max(1, soft - DESCRIPTORS_KEPT)
 
 
+def check_startable(settings: Settings) -> None:
+    """Refuse settings with which the server cannot start whatever else is the case: certificates, names of hosts.
+
+    Raises:
+        StartupError: as the start would.
+    """
+    tls_context(settings)
+    for bind in settings.binds:
+        if bind.path is None:
+            try:
+                socket.getaddrinfo(bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            except (OSError, UnicodeError) as error:
+                raise StartupError(f"{bind}: cannot listen: {getattr(error, 'strerror', None) or error}") from None
+
+
 async def open_listeners(settings: Settings) -> tuple[list[Listener], list[str]]:
     """Return the listeners for the settings, and their addresses as URLs.
 

@@ -1,0 +1,104 @@
+"""Every number that limits something and that nobody needs to tune: rules of the contract, and bounds with their reason."""
+
+SECOND_MS = 1000
+HOUR_MS = 3600 * SECOND_MS
+DAY_MS = 24 * HOUR_MS
+MIB = 1024 * 1024
+
+# --- the engine --------------------------------------------------------------------------------
+LEASE_MS = 300 * SECOND_MS  # the HTTP contract has no heartbeat and honest long jobs exist
+STALLS_MAX = 3  # a job that kills its worker four times will kill the next one
+RESTART_GRACE_MS = 30 * SECOND_MS  # a worker that reconnects does so within seconds
+BACKOFF_MAX_MS = HOUR_MS  # exponential growth past an hour is giving up in disguise
+ADVANCE_MAX = 1000  # deadlines in one step: about 5 ms in which nobody else is served
+DEPENDENCIES_MAX = 10_000  # jobs named in dependsOn by one command: about 10 ms to look them up
+PULL_BATCH_BYTES = 8 * MIB  # of payloads; a pull of many jobs ends here, and takes one job at least
+QUEUES_IDLE_MAX = 1024  # queues kept without a job in them; a million names must not stay for ever
+
+# --- the journal and the store -----------------------------------------------------------------
+INLINE_ROWS_MAX = 128  # a commit of so many rows (1 ms) costs less than two thread hops and GIL fights
+INLINE_BYTES_MAX = 256 * 1024  # and of so many bytes of payloads: also about 1 ms of the event loop
+INLINE_S_MAX = 0.01  # a disk that took longer the last time gets a thread: it must not stop the event loop
+COMMITS_JUDGED = 4  # commits by the best of which the disk is judged: one that stumbles refuses nobody
+GATHER_S = 0.02  # large requests wait for the next batch when the disk needs so long for this one; an answer takes two
+GATHER_UNKNOWN = 0.02  # what part of the settings' limits may gather while nothing is known of the disk
+GATHER_JOBS_MIN = 100  # jobs that may always gather; smaller commits say nothing of how fast large ones are
+GATHER_JOBS_MAX = 4000  # and on the fastest disk: 20 ms of the event loop for taking, writing and publishing them
+GATHER_BYTES_MIN = MIB  # and bytes of requests
+PENDING_S = 0.1  # all new work is refused when the disk needs so long for what gathers already
+PENDING_UNKNOWN = 0.1  # the part that may wait while nothing is known
+PENDING_JOBS_MIN = 2000  # and not below so many jobs
+TURN_S = 2  # how long a large request waits in line for a batch before it is refused
+COMMITS_IN_A_ROW_MAX = 32  # by one task without letting others run: about 1 ms
+COMMIT_RETRY_MIN_MS = 50  # a full disk rarely heals sooner; the first retry is nearly free
+COMMIT_RETRY_MAX_MS = 500  # how long after the disk is back the server may lag
+GIVE_UP_S = 5  # how long a request waits for a disk that refuses its commit, before it is told so
+CHECKPOINT_MS = 200  # how often the size of the write-ahead log is looked at; one connection fills 70 MB a second
+CHECKPOINT_BYTES = 4 * MIB  # the log is copied back from here on; SQLite's own default is 4 MB
+CHECKPOINT_FINISH_BYTES = 16 * MIB  # from here on with commits waiting for its end
+PRUNE_MS = 2 * SECOND_MS  # how often the retention limits are enforced
+PRUNE_ROWS = 500  # rows deleted in one transaction, which commits wait for: 0.7 ms measured
+LOOP_LAG_MS = SECOND_MS  # how often the event loop's lateness is sampled: 60 values a minute cost nothing
+HEAP_LOOK_MS = SECOND_MS  # anybody may ask for a collection or a census of the heap; one a second is made
+RESTARTS_WINDOW_MS = 60 * SECOND_MS  # the time in which a supervised task may use its budget
+
+# --- the self-audit ------------------------------------------------------------------------------
+AUDIT_SLICE = 100  # jobs looked at in one go: half a ms in which nobody else is served
+AUDIT_PAUSE_MS = 10 * SECOND_MS  # between two passes: a small queue need not be looked at all the time
+AUDIT_DATA_BYTES = 64 * 1024  # of each payload that are read back and compared; the next row is not far then
+AUDIT_FINDINGS_MAX = 100  # kept for whoever asks; a broken structure could fill any list
+
+# --- readers of events --------------------------------------------------------------------------
+READER_EVENTS_MAX = 10_000  # events a reader may lag behind: about a second of a busy server
+READER_BYTES_MAX = 4 * MIB  # and their size; 1,000 stuck readers of large payloads are 4 GiB, not more
+REPLAY_EVENTS = 500  # events read from the store at once for a reader that came back: about 1 ms
+REPLAY_BYTES = 256 * 1024  # and of so many bytes: each reader that does not read holds them
+PICTURE_S = 1  # a page that looks at every queue is made once in so long, and given to all that ask
+PICTURE_SHARE = 20  # and a cheap one more often: it may take a twentieth of the time
+CLOCK_LOOK_S = 10  # how often the clock of the machine is looked at
+CLOCK_OFF_MS = 5 * SECOND_MS  # and how far it may be from ours before somebody should know: no timestamp needs less
+SESSION_REPLIES_MAX = 1000  # replies in line before a WebSocket is not read any more
+SESSION_BYTES_MAX = 8 * MIB  # and their size; one more, however large, always fits
+SESSION_POLLS_MAX = 1000  # waiting pulls of one WebSocket; each is a task
+SSE_COMMENT_S = 15  # an idle stream says something; proxies cut silence after 30 to 60 s
+
+# --- the process --------------------------------------------------------------------------------
+# A full collection looks at every container, of which a growing backlog has large ones; measured at 28 to
+# 190 ms with the defaults of 700, 10, 10. Plain requests leave no cycles behind, so it can be rare;
+# Hypercorn's connections leave little: slow_lane.py takes them apart. WebSockets leave some: it must not be never.
+GC_THRESHOLDS = (10_000, 20, 20)
+
+# The last deadlines: past them the process ends itself, whatever hangs.
+BROKEN_S = 2  # after a broken invariant: nothing that it still does can be trusted
+SECOND_SIGNAL_S = 0.9  # after a second signal: somebody waits at a terminal
+LAST_S = 5  # after the grace of a stop and the time for what is to be written
+
+# --- the transports ----------------------------------------------------------------------------
+RATE_CLIENTS_MAX = 100_000  # clients remembered by the rate limiter; the idlest one makes room
+CLIENT_KEY_MAX = 128  # longest client address taken from a header: IPv6 with zone fits many times
+HEADER_BYTES_MAX = 64 * 1024  # request line and headers: what the strictest proxies in use allow
+KEEP_ALIVE_S = 75  # idle keep-alive; longer than the 60 s after which common proxies give up first
+HEADER_TIMEOUT_S = 30  # a request's headers must be in by then (slow loris)
+BODY_TIMEOUT_S = 60  # and its body
+WRITE_TIMEOUT_S = 60  # a client that takes none of its answer for so long is gone
+FINAL_SEND_S = 0.5  # how long the end of an answer may still take when its request has been cancelled
+RECEIVE_BYTES = 64 * 1024  # read and written at once: what a socket buffer holds
+PING_S = 20  # a WebSocket that says nothing is pinged so often
+PINGS_MISSED_MAX = 2  # and may leave so many unanswered before it is gone
+LINGER_S = 2  # how long what a refused client still sends is read, so that it sees its answer
+LINGERING_MAX = 1000  # connections that are read so, 10 KiB each; above it they are closed at once
+DRAIN_S = 0.05  # at a stop connections are still accepted: those in the kernel's line would be reset, not closed
+CLOSE_S = 2  # how long the other side may take to agree to the end of a WebSocket
+SMALL_BODY_BYTES = 4096  # a job, or some: it never waits in line
+LARGE_BODY_BYTES = 32 * 1024  # a bulk push of 500 jobs: 3 ms of the event loop, one at a time
+HEADS_KEPT = 512  # parsed heads of requests: what the clients of a server send again and again
+KEPT_HEAD_BYTES = 1024  # and no longer ones: half a MiB of keys at most
+MESSAGES_A_TURN = 16  # of one WebSocket before others are served: 0.3 ms, and there may be hundreds
+FEED_BYTES = 4096  # of a WebSocket parsed in one step; the smallest frames are 6 bytes, and 10 µs each
+SIP_BYTES = 1024  # the same in the slow lane, which takes 20 µs and gives nobody a turn in between
+FRAMES_UNSENT_MAX = 64  # pongs of a client that reads none of them, before it is not read any more
+ROOM_IDLE_S = 2  # a connection idle for so long makes room for a new one when there are too many
+ROOM_CONNECTIONS = 32  # and so many of them at once, since looking for them costs a ms
+DESCRIPTORS_KEPT = 64  # for the store, its log, threads and listeners; the rest may be connections
+KEEPER_S = 1  # how often late, silent and idle connections are looked for
+BACKLOG = 1024  # connections waiting to be accepted; Linux caps it at somaxconn (4096)

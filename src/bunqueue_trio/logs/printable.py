@@ -1,0 +1,22 @@
+"""Text of clients on its way to a terminal: what would move its cursor, colour it or hide a line is written out."""
+
+import re
+
+# C0 and DEL, C1, line and paragraph separators, what turns the direction of writing, and lone surrogates,
+# which no terminal gets at all: they cannot be encoded.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: object, *, keep: str = "") -> str:
+    r"""Return ``text`` with each control character as ``\x1b`` or ``\u2028``, except those in ``keep``."""
+    return _UNPRINTABLE.sub(lambda found: found[0] if found[0] in keep else _escaped(found[0]), str(text))
+
+
+def printable_json(text: str) -> str:
+    r"""Return the same JSON with each control character as ``\u009b``; such stand only inside its strings."""
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
