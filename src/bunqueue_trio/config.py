@@ -47,10 +47,17 @@ CHECKPOINT_MS = 200  # how often the size of the write-ahead log is looked at; o
 CHECKPOINT_BYTES = 4 * MIB  # the log is copied back from here on; SQLite's own default is 4 MB
 CHECKPOINT_FINISH_BYTES = 16 * MIB  # from here on with commits waiting for its end
 PRUNE_MS = 2 * SECOND_MS  # how often the retention limits are enforced
+PRUNE_BYTES = 4 * MIB  # and of payloads: 5 ms; a record larger than that goes alone
 PRUNE_ROWS = 500  # rows deleted in one transaction, which commits wait for: 0.7 ms measured
 LOOP_LAG_MS = SECOND_MS  # how often the event loop's lateness is sampled: 60 values a minute cost nothing
 HEAP_LOOK_MS = SECOND_MS  # anybody may ask for a collection or a census of the heap; one a second is made
 UNIX_PATH_MAX = 107  # bytes of a socket's path: the kernel's sun_path without its end
+SHRINK_MS = SECOND_MS  # how often the room in the file and on its disk is looked at: 50 µs
+SHRINK_BYTES = 256 * 1024  # given back in one transaction, which commits wait for: about a ms
+SHRINK_PAUSE_MS = 100  # between two of them: 2.5 MB a second, of which no commit notices anything
+SHRINK_SLACK_BYTES = 16 * MIB  # stays in the file: what the next peak needs again
+MAINTENANCE_TOLD_MS = 60 * SECOND_MS  # the same refusal is told once in this time: the log may be on the same disk
+ANSWER_MAX_S = 5  # a change that the disk has refused for so long is answered 503: its client must not wait for ever
 RESTARTS_WINDOW_MS = 60 * SECOND_MS  # the time in which a supervised task may use its budget
 
 # --- the self-audit ------------------------------------------------------------------------------
@@ -155,6 +162,32 @@ def parse_bind(text: str) -> Bind:
     if not host or not port.isascii() or not port.isdigit() or int(port[:6]) > 65535:
         raise ValueError(f"{text!r} is not host:port with a port up to 65535, nor unix:/path")
     return Bind(host, int(port))
+
+
+def check_data_path(text: str) -> Path:
+    """Return the file that DATA_PATH names, which need not be there yet.
+
+    Raises:
+        StartupError: it is hardly what was meant; says what to write instead.
+    """
+    path = Path(text)
+    if text == ":memory:":
+        reason = "there is no store in memory; write the path of a file, such as bunqueue.db"
+    elif text.startswith("file:"):
+        reason = "is no place for a URI; write the path alone, such as /var/lib/bunqueue/queue.db"
+    elif text.startswith("~"):
+        reason = f"~ is not expanded; write the whole path, such as {path.home() / 'queue.db'}"
+    elif text.startswith("$"):
+        reason = f"variables are not expanded; write the whole path, such as {path.home() / 'queue.db'}"
+    elif path.is_dir():
+        reason = f"is a directory; write the name of a file in it, such as {path / 'queue.db'}"
+    elif path.is_symlink() and not path.exists():
+        reason = "is a symbolic link to nothing; make its target or remove it"
+    elif not path.parent.is_dir():
+        reason = f"there is no directory {path.parent}; make it first"
+    else:
+        return path
+    raise StartupError(f"DATA_PATH={text!r}: {reason}")
 
 
 def _setting(

@@ -8,7 +8,7 @@ import structlog
 import trio
 
 from bunqueue_trio import __version__
-from bunqueue_trio.config import GC_THRESHOLDS, Settings
+from bunqueue_trio.config import GC_THRESHOLDS, Settings, check_data_path
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.tree import Server, Transport, serve
 from bunqueue_trio.storage.sqlite import SqliteStore
@@ -28,7 +28,7 @@ async def run(settings: Settings) -> None:
         StartupError: with one line that says why the server cannot start.
         StoreError: what was not answered yet could not be written.
     """
-    store = SqliteStore(settings.data_path)
+    store = SqliteStore(check_data_path(settings.data_path))
     server = Server(settings, store, Clock())
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:

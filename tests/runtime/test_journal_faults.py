@@ -7,9 +7,9 @@ from itertools import pairwise
 import pytest
 import trio
 
-from bunqueue_trio.config import COMMIT_RETRY_MAX_MS, COMMIT_RETRY_MIN_MS
+from bunqueue_trio.config import ANSWER_MAX_S, COMMIT_RETRY_MAX_MS, COMMIT_RETRY_MIN_MS
 from bunqueue_trio.engine.job import State
-from bunqueue_trio.errors import Refused, StoreError
+from bunqueue_trio.errors import UNCERTAIN, Refused, StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.runtime.supervisor import supervise
@@ -112,6 +112,52 @@ async def test_commands_that_gathered_before_the_failure_showed_are_answered_aft
     await trio.sleep(30)
     assert {name for name, _ in answers.given} == {"a", "b"}
     assert world.store.written == [1, 2]
+
+
+async def test_a_change_that_the_disk_refuses_for_long_is_answered_503_and_takes_effect_when_it_is_back(
+    nursery: trio.Nursery,
+):
+    """Whoever waits is told that it may still happen; so a repeat of the same ``jobId`` makes one job, not two."""
+    world = World([REFUSED] * 12)
+    world.start(nursery)
+    for _ in range(2):
+        begun = trio.current_time()
+        with pytest.raises(Refused) as refused:
+            await world.push(job_id="mine")
+        assert refused.value.status == 503
+        assert trio.current_time() - begun < ANSWER_MAX_S + COMMIT_RETRY_MAX_MS / 1000
+    assert world.stored() == {}
+    await trio.sleep(60)
+    assert await world.push(job_id="mine") == "mine"
+    assert world.stored() == {"mine": State.WAITING}
+    assert world.published.count(("pushed", "mine")) == 1
+
+
+async def test_what_gathers_behind_a_refused_batch_is_told_too_and_later_changes_wait_for_their_own_commit(
+    nursery: trio.Nursery, thread: VirtualThread
+):
+    world = World([REFUSED] * 9)
+    world.store.inline, thread.delay_s = False, 0.01
+    world.start(nursery)
+    outcomes: dict[str, str] = {}
+
+    async def push(name: str) -> None:
+        try:
+            await world.push(job_id=name, durable=True)
+            outcomes[name] = "done"
+        except Refused as refused:
+            outcomes[name] = str(refused)
+
+    nursery.start_soon(push, "first")
+    await settled()
+    nursery.start_soon(push, "second")
+    await trio.sleep(ANSWER_MAX_S + COMMIT_RETRY_MAX_MS / 1000)
+    assert outcomes == dict.fromkeys(("first", "second"), UNCERTAIN.message)
+    hear = world.journal.on_commit
+    hear.append(lambda batch, seconds: (hear.pop(), nursery.start_soon(push, "third")))
+    await trio.sleep(10)
+    assert outcomes["third"] == "done"
+    assert set(world.stored()) == {"first", "second", "third"}
 
 
 # --- the flusher is killed -----------------------------------------------------------------------------

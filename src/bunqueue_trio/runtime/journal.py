@@ -12,6 +12,7 @@ import trio
 
 from bunqueue_trio import errors
 from bunqueue_trio.config import (
+    ANSWER_MAX_S,
     COMMIT_RETRY_MAX_MS,
     COMMIT_RETRY_MIN_MS,
     COMMITS_IN_A_ROW_MAX,
@@ -137,17 +138,27 @@ class Journal:
         self._bells[bell] = None
 
     async def wait_committed(self, epoch: int) -> None:
-        """Wait until the batch ``epoch``, and with it every earlier one, is committed."""
+        """Wait until the batch ``epoch``, and with it every earlier one, is committed.
+
+        Raises:
+            Refused: the disk has refused it for too long. It stays, and is committed when the disk is back.
+        """
         if epoch <= self.committed:
             return
         if self._writing is not None and epoch == self._writing[0].epoch:
             await self._writing[1].wait()
+            self._check_committed(epoch)
             return
         gathered = self._gathered
         if not self.commit_alone():
             await gathered.wait()
+            self._check_committed(epoch)
         elif self.commits % COMMITS_IN_A_ROW_MAX == 0:
             await trio.lowlevel.checkpoint()  # a loop of changes must not shut everybody else out
+
+    def _check_committed(self, epoch: int) -> None:
+        if epoch > self.committed:
+            raise Refused(*errors.UNCERTAIN, retry_after=2)
 
     def commit_alone(self) -> bool:
         """Commit in this very step if nobody shares the commit with this task; return whether it was done.
@@ -186,12 +197,22 @@ class Journal:
         """Commit everything that waits now, trying again until the disk takes it."""
         if self._writing is None:
             self._writing = self._take()
-        batch, done = self._writing
+        batch = self._writing[0]
+        begun = trio.current_time()
         retry_ms = COMMIT_RETRY_MIN_MS
         while (seconds := await self._commit(batch)) is None:
+            if trio.current_time() - begun >= ANSWER_MAX_S:
+                self._let_go(batch)
             await trio.sleep(retry_ms / 1000)
             retry_ms = min(retry_ms * 2, COMMIT_RETRY_MAX_MS)
-        self._finish(batch, done, seconds)
+        self._finish(batch, self._writing[1], seconds)
+
+    def _let_go(self, batch: Batch) -> None:
+        """Tell whoever waits that the disk takes nothing; the changes stay, and later ones wait anew."""
+        assert self._writing is not None
+        self._writing[1].set()
+        self._gathered.set()
+        self._writing, self._gathered = (batch, trio.Event()), trio.Event()
 
     def _flush_at_once(self) -> bool:
         """Commit what waits now in this very step; return whether that was possible and succeeded.
