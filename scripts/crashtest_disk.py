@@ -184,7 +184,7 @@ class Disk(apsw.VFS):
         """Open a file, and note a new name."""
         path = name.filename() if isinstance(name, apsw.URIFilename) else name
         with self.lock:
-            if path is not None and flags[0] & apsw.SQLITE_OPEN_CREATE and not Path(path).exists():
+            if path is not None and flags[0] & apsw.SQLITE_OPEN_CREATE and _is_new(Path(path), flags[0]):
                 self.note("create", path)
             return _Handle(self, name, path, flags)
 
@@ -203,6 +203,11 @@ class Disk(apsw.VFS):
         path = Path(f"/proc/self/fd/{descriptor}").readlink()
         if path.is_dir():
             self.note_synced("directory", str(path), upto)
+
+
+def _is_new(path: Path, flags: int) -> bool:
+    # The server makes its database file itself, for its mode, and SQLite finds it empty.
+    return not path.exists() or bool(flags & apsw.SQLITE_OPEN_MAIN_DB and path.stat().st_size == 0)
 
 
 class _Handle(apsw.VFSFile):

@@ -13,7 +13,7 @@ import structlog
 import trio
 from hypercorn.trio.tcp_server import TCPServer
 
-from bunqueue_trio.config import load
+from bunqueue_trio.config import check_data_path, load
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.logs import configure_logging
 from bunqueue_trio.runtime.clock import Clock
@@ -74,7 +74,7 @@ class App:
             configure_logging(settings.log_level, settings.log_format, libraries=False)
             for warning in loaded.warnings:
                 _log.warning(warning)
-            server = Server(settings, SqliteStore(settings.data_path), Clock())
+            server = Server(settings, SqliteStore(check_data_path(settings.data_path)), Clock())
         except StartupError as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return

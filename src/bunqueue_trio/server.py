@@ -8,7 +8,7 @@ import structlog
 import trio
 
 from bunqueue_trio import __version__
-from bunqueue_trio.config import BROKEN_S, GC_THRESHOLDS, LAST_S, SECOND_SIGNAL_S, Settings
+from bunqueue_trio.config import BROKEN_S, GC_THRESHOLDS, LAST_S, SECOND_SIGNAL_S, Settings, check_data_path
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.deadline import LastDeadline
 from bunqueue_trio.runtime.tree import Server, Transport, serve
@@ -33,7 +33,7 @@ async def run(settings: Settings) -> None:
         StartupError: with one line that says why the server cannot start.
         StoreError: what was not answered yet could not be written.
     """
-    store = SqliteStore(settings.data_path)
+    store = SqliteStore(check_data_path(settings.data_path))
     server = Server(settings, store, Clock())
     wanted = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:

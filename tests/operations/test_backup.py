@@ -38,6 +38,16 @@ def test_a_copy_is_a_store_with_the_same_jobs_and_no_log_beside_it(file: Path, t
     store.store.close()
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644])
+def test_a_copy_has_the_mode_of_its_original_and_is_private_until_then(file: Path, tmp_path: Path, mode: int):
+    file.chmod(mode)
+    meanwhile: set[int] = set()
+    target = tmp_path / "copy.db"
+    copy(file, target, lambda *_: meanwhile.add((tmp_path / "copy.db.partial").stat().st_mode & 0o777), overwrite=False)
+    assert meanwhile == {0o600}
+    assert target.stat().st_mode & 0o777 == mode
+
+
 def test_what_is_there_is_kept_unless_it_may_be_replaced(file: Path, tmp_path: Path):
     target = tmp_path / "copy.db"
     target.write_bytes(b"mine")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bunqueue_trio.config import Bind, Settings, load, parse_bind
+from bunqueue_trio.config import Bind, Settings, check_data_path, load, parse_bind
 from bunqueue_trio.errors import StartupError
 from tests.operations.processes import bunqueue
 
@@ -195,3 +195,27 @@ def test_help_says_every_setting_and_how_it_ends():
         assert f.metadata["help"] in text
     for word in ("SIGTERM", "Exit codes", "--config", "Examples"):
         assert word in text
+
+
+@pytest.mark.parametrize(
+    ("path", "complaint"),
+    [
+        (":memory:", "there is no store in memory"),
+        ("file:/var/q.db", "is no place for a URI"),
+        ("~/q.db", "~ is not expanded; write the whole path"),
+        ("$HOME/q.db", "variables are not expanded; write the whole path"),
+        (".", "is a directory; write the name of a file in it"),
+        ("missing/q.db", "there is no directory missing; make it first"),
+        ("dangling", "is a symbolic link to nothing"),
+    ],
+)
+def test_a_data_path_that_is_hardly_meant_so_is_refused_and_says_what_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, complaint: str
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dangling").symlink_to("nowhere")
+    with pytest.raises(StartupError) as refused:
+        check_data_path(path)
+    assert str(refused.value).startswith(f"DATA_PATH={path!r}: {complaint}")
+    assert "\n" not in str(refused.value)
+    assert check_data_path(f"{tmp_path}/~$:memory:") == tmp_path / "~$:memory:"

@@ -115,6 +115,52 @@ async def test_commands_that_gathered_before_the_failure_showed_are_answered_aft
     assert world.store.written == [1, 2]
 
 
+async def test_a_change_that_the_disk_refuses_for_long_is_answered_503_and_takes_effect_when_it_is_back(
+    nursery: trio.Nursery,
+):
+    """Whoever waits is told that it may still happen; so a repeat of the same ``jobId`` makes one job, not two."""
+    world = World([REFUSED] * 40)
+    world.start(nursery)
+    for _ in range(2):
+        begun = trio.current_time()
+        with pytest.raises(Refused) as refused:
+            await world.push(job_id="mine")
+        assert refused.value.status == 503
+        assert trio.current_time() - begun < GIVE_UP_S + COMMIT_RETRY_MAX_MS / 1000
+    assert world.stored() == {}
+    await trio.sleep(60)
+    assert await world.push(job_id="mine") == "mine"
+    assert world.stored() == {"mine": State.WAITING}
+    assert world.published.count(("pushed", "mine")) == 1
+
+
+async def test_what_gathers_behind_a_refused_batch_is_told_too_and_later_changes_wait_for_their_own_commit(
+    nursery: trio.Nursery, thread: VirtualThread
+):
+    world = World([REFUSED] * 15)
+    world.store.inline, thread.delay_s = False, 0.01
+    world.start(nursery)
+    outcomes: dict[str, str] = {}
+
+    async def push(name: str) -> None:
+        try:
+            await world.push(job_id=name, durable=True)
+            outcomes[name] = "done"
+        except Refused as refused:
+            outcomes[name] = str(refused)
+
+    nursery.start_soon(push, "first")
+    await settled()
+    nursery.start_soon(push, "second")
+    await trio.sleep(GIVE_UP_S + COMMIT_RETRY_MAX_MS / 1000)
+    assert outcomes == dict.fromkeys(("first", "second"), errors.NOT_COMMITTED.message)
+    hear = world.journal.on_commit
+    hear.append(lambda batch, seconds: (hear.pop(), nursery.start_soon(push, "third")))
+    await trio.sleep(10)
+    assert outcomes["third"] == "done"
+    assert set(world.stored()) == {"first", "second", "third"}
+
+
 # --- the flusher is killed -----------------------------------------------------------------------------
 
 

@@ -7,11 +7,17 @@ from bunqueue_trio.config import (
     CHECKPOINT_BYTES,
     CHECKPOINT_FINISH_BYTES,
     CHECKPOINT_MS,
+    MIB,
     PRUNE_MS,
     PRUNE_ROWS,
+    SHRINK_BYTES,
+    SHRINK_MS,
+    SHRINK_PAUSE_MS,
+    SHRINK_SLACK_BYTES,
     Settings,
 )
 from bunqueue_trio.engine.job import State
+from bunqueue_trio.errors import StoreError
 from bunqueue_trio.runtime.limiter import RateLimiter
 from bunqueue_trio.runtime.meters import Histogram, LoopLag
 from bunqueue_trio.runtime.services import (
@@ -19,8 +25,10 @@ from bunqueue_trio.runtime.services import (
     RateLimitCleaner,
     Rates,
     RetentionSweeper,
+    Shrinker,
     looped,
 )
+from bunqueue_trio.storage.store import Space
 from tests.runtime.world import START_MS, Answers, VirtualThread, World, settled
 from tests.storage.faulty import Fault
 from tests.storage.ledger import Ledger, kept
@@ -141,7 +149,71 @@ async def test_maintenance_that_the_disk_refuses_is_tried_again_at_the_next_peri
     nursery.start_soon(looped(Checkpointer(world.journal, world.store)))
     await trio.sleep(CHECKPOINT_MS / 1000 * 3.5)
     assert [at - begun for at in checkpoints] == pytest.approx([CHECKPOINT_MS / 1000 * 3] * 2)
-    assert [(entry["log_level"], entry["work"]) for entry in logs] == [("warning", "Checkpointer")] * 2
+    assert [(entry["log_level"], entry["work"]) for entry in logs] == [("warning", "Checkpointer")]
+
+
+async def test_a_refusal_that_goes_on_is_told_once_a_minute_with_a_count_and_a_new_one_at_once(
+    world: World, nursery: trio.Nursery, logs
+):
+    error = "database or disk is full"
+
+    def refuse(*, restart: bool) -> None:
+        raise StoreError(error)
+
+    world.store.log_bytes = lambda: CHECKPOINT_BYTES
+    world.store.checkpoint = refuse
+    nursery.start_soon(looped(Checkpointer(world.journal, world.store)))
+    await trio.sleep(59)
+    assert [(entry["error"], entry["times"]) for entry in logs] == [(error, 1)]
+    await trio.sleep(2)
+    [_, again] = logs
+    assert again["times"] == pytest.approx(60_000 / CHECKPOINT_MS, abs=2)
+    error = "disk I/O error"
+    await trio.sleep(1)
+    assert [entry["error"] for entry in logs[2:]] == [error]
+
+
+async def test_while_the_disk_refuses_changes_even_a_small_log_is_moved(log: Log):
+    """Its room is what there is for the next commits."""
+    log.size, log.world.journal.failing = 1, "full"
+    await trio.sleep(CHECKPOINT_MS / 1000 * 1.5)
+    assert log.done == [False, False]
+
+
+# --- room -----------------------------------------------------------------------------------------------
+
+
+async def test_room_is_given_back_in_small_steps_with_the_disk_free_in_between(world: World, nursery: trio.Nursery):
+    free = SHRINK_SLACK_BYTES + 3 * SHRINK_BYTES
+    steps: list[tuple[int, bool]] = []
+
+    def shrink(size: int) -> int:
+        nonlocal free
+        steps.append((size, world.journal.disk.locked()))
+        free -= size
+        return size
+
+    moved: list[bool] = []
+    world.store.space = lambda: Space(100 * MIB, free, 5)
+    world.store.shrink = shrink
+    world.store.checkpoint = lambda *, restart: moved.append(restart)
+    shrinker = Shrinker(world.journal, world.store)
+    nursery.start_soon(looped(shrinker))
+    await trio.sleep((SHRINK_MS + SHRINK_PAUSE_MS / 2) / 1000)
+    assert (steps, world.journal.disk.locked(), moved) == ([(SHRINK_BYTES, True)], False, [])
+    await trio.sleep(10)
+    assert steps == [(SHRINK_BYTES, True)] * 3
+    assert moved == [False]
+    assert shrinker.space == (100 * MIB, SHRINK_SLACK_BYTES, 5)
+
+
+async def test_a_file_that_gives_nothing_back_is_left_alone(world: World, nursery: trio.Nursery):
+    asked: list[int] = []
+    world.store.space = lambda: Space(100 * MIB, 90 * MIB, 5)
+    world.store.shrink = lambda size: asked.append(size) or 0
+    nursery.start_soon(looped(Shrinker(world.journal, world.store)))
+    await trio.sleep(SHRINK_MS / 1000 * 3.5)
+    assert asked == [SHRINK_BYTES] * 3
 
 
 # --- retention ------------------------------------------------------------------------------------------

@@ -217,6 +217,18 @@ async def test_a_batch_that_cannot_be_written_is_told_and_the_store_is_closed_al
     ]  # fmt: skip
 
 
+async def test_a_disk_that_refuses_does_not_make_a_stop_take_the_grace_twice():
+    """The request under way has it first, the last batch only what is left of it."""
+    server = make_server(FaultyStore(MemoryStore(), [Fault.REFUSED] * 1000))
+    with pytest.RaisesGroup(pytest.RaisesExc(StoreError, match="could not be written")):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(serve, server, [Slow(GRACE_S + 1)])
+            with trio.move_on_after(1):
+                await push(server)
+            server.stop.set()
+    assert 1 + GRACE_S <= trio.current_time() <= 1 + GRACE_S + 1
+
+
 async def test_a_stop_during_the_final_commit_does_not_cut_it():
     store = FaultyStore(MemoryStore(), [Fault.REFUSED] * 4)
     server = make_server(store)

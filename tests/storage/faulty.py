@@ -14,7 +14,7 @@ from enum import Enum, auto
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.errors import StoreError
-from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Store, StoredEvent
+from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, Store, StoredEvent
 
 
 class Fault(Enum):
@@ -121,6 +121,14 @@ class FaultyStore:
     def prune(self, keep: Retention) -> int:
         self._upkeep()
         return self.inner.prune(keep)
+
+    def space(self) -> Space:
+        self._readable()
+        return self.inner.space()
+
+    def shrink(self, size: int) -> int:
+        self._upkeep()
+        return self.inner.shrink(size)
 
     def log_bytes(self) -> int:
         return self.inner.log_bytes()

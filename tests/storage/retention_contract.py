@@ -150,6 +150,24 @@ class PruneContract:
         prune_all(store, keep(completed=1))
         assert kept(store, future + past + now) == now
 
+    def test_what_was_deleted_leaves_room_that_can_be_given_back(self, ledger: Ledger, store: Store):
+        """Of a store without a file there is none; both say so in the same way."""
+        ledger.completed(5)
+        prune_all(store, keep(completed=0))
+        while store.shrink(4096):
+            pass
+        assert store.space().free == 0
+
+    def test_records_of_a_clock_that_was_ahead_do_not_keep_old_ones_behind_them(self, ledger: Ledger, store: Store):
+        """However many they are: each look at the oldest would find only them."""
+        future = ledger.completed(PRUNE_ROWS * 2 + 1, at=NOW + 1000)
+        past = ledger.completed(2, at=NOW - 1000)
+        for _ in range(5):
+            store.prune(keep(since=NOW))
+        assert kept(store, future + past) == future
+        ledger.completed(1)
+        assert prune_all(store, keep(since=NOW)) == 0
+
     def test_a_reused_newest_id_does_not_confuse_the_order(self, ledger: Ledger, store: Store):
         ledger.completed(3)
         prune_all(store, keep(completed=1))

@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from importlib.resources import files
@@ -276,6 +277,49 @@ def test_any_name_is_that_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     store = SqliteStore(tmp_path / name)
     assert list(loaded(store)) == ["job-1", "job-2"]
     store.close()
+
+
+@pytest.fixture
+def umask() -> Iterator[None]:
+    """The usual one, by which new files are everybody's to read."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("umask")
+def test_a_new_store_is_its_owners_alone_and_so_is_what_lies_beside_it(tmp_path: Path):
+    store = SqliteStore(tmp_path / "queue.db")
+    Ledger(store).write([make_job(1)])
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    store.close()
+    assert modes == dict.fromkeys(["queue.db", "queue.db-wal", "queue.db-shm", "queue.db.lock"], 0o600)
+
+
+@pytest.mark.usefixtures("umask")
+def test_a_store_that_is_there_keeps_its_mode(tmp_path: Path):
+    path = tmp_path / "queue.db"
+    our_own(path)
+    path.chmod(0o640)
+    store = SqliteStore(path)
+    Ledger(store).write([make_job(9)])
+    modes = [stat.S_IMODE(Path(f"{path}{suffix}").stat().st_mode) for suffix in ("", "-wal")]
+    store.close()
+    assert modes == [0o640, 0o640]
+
+
+def test_a_lock_that_is_a_link_is_refused_and_makes_nothing_elsewhere(tmp_path: Path):
+    (tmp_path / "queue.db.lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StartupError, match=r"queue\.db\.lock: is a symbolic link"):
+        SqliteStore(tmp_path / "queue.db")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_link_to_nothing_is_refused_and_makes_nothing_elsewhere(tmp_path: Path):
+    (tmp_path / "queue.db").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StartupError, match="cannot be opened as a store"):
+        SqliteStore(tmp_path / "queue.db")
+    assert not (tmp_path / "elsewhere").exists()
 
 
 @pytest.mark.parametrize("content", [None, b""], ids=["missing", "empty"])

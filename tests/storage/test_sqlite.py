@@ -3,12 +3,15 @@
 from collections import Counter
 from pathlib import Path
 
+import apsw
 import pytest
 
+from bunqueue_trio.config import MIB, PRUNE_BYTES
 from bunqueue_trio.errors import StoreError
+from bunqueue_trio.storage.opening import closing
 from bunqueue_trio.storage.sqlite import SqliteStore
-from bunqueue_trio.storage.store import Store
-from tests.storage.ledger import Ledger
+from bunqueue_trio.storage.store import Retention, Store
+from tests.storage.ledger import NOW, Ledger, State, ended, event, keep, make_job
 from tests.storage.retention_contract import EventContract, PruneContract
 from tests.storage.store_contract import JobContract
 
@@ -74,3 +77,90 @@ def test_rows_that_cannot_be_read_back_are_a_trouble_of_the_disk(tmp_path: Path)
     store.close()
     with pytest.raises(StoreError):
         store.stored(0, 1, 1)
+
+
+LARGE = b'"' + b"x" * (3 * MIB) + b'"'
+
+
+@pytest.mark.parametrize("why", [keep(completed=0), keep(since=NOW + 1)], ids=["surplus", "aged"])
+def test_so_many_bytes_are_deleted_at_once_however_few_records_that_are(tmp_path: Path, why: Retention):
+    """Every commit waits for the disk meanwhile, and what it costs is bytes."""
+    store = SqliteStore(tmp_path / "q.db")
+    ledger = Ledger(store)
+    for seq in range(1, 6):
+        ledger.write([ended(make_job(seq, data=LARGE), State.COMPLETED)])
+    steps = []
+    while rows := store.prune(why):
+        steps.append(rows)
+        assert (rows - 1) * len(LARGE) <= PRUNE_BYTES
+    assert steps == [2, 2, 1]
+    store.close()
+
+
+def test_so_many_bytes_of_events_are_deleted_at_once(tmp_path: Path):
+    store = SqliteStore(tmp_path / "q.db")
+    ledger = Ledger(store)
+    for seq in range(1, 6):
+        job = make_job(seq, data=LARGE)
+        ledger.write(events=[event(job)])
+    steps = []
+    while rows := store.prune(keep(events=0)):
+        steps.append(rows)
+    assert steps == [2, 2]  # the last batch stays
+    store.close()
+
+
+def test_a_surplus_without_rows_does_not_end_retention(tmp_path: Path):
+    store = SqliteStore(tmp_path / "q.db")
+    store._counts[("ghost", "completed")] = 1
+    store.prune(keep(completed=0))
+    Ledger(store).completed(1)
+    assert store.prune(keep(completed=0)) == 1
+    store.close()
+
+
+def test_room_that_a_peak_left_is_told_and_given_back(tmp_path: Path):
+    store = SqliteStore(tmp_path / "q.db")
+    ledger = Ledger(store)
+    for seq in range(1, 4):
+        ledger.write([ended(make_job(seq, data=LARGE), State.COMPLETED)])
+    while store.prune(keep(completed=0)):
+        pass
+    store.checkpoint(restart=True)
+    full = store.space()
+    assert full.file > full.free > 3 * len(LARGE) - 64 * 1024
+    assert full.disk_free > 0
+    assert store.shrink(MIB) == MIB
+    while store.shrink(MIB):
+        pass
+    store.checkpoint(restart=False)
+    left = store.space()
+    assert left.free == 0
+    assert left.file <= full.file - full.free
+    ledger.completed(1)
+    store.close()
+    store = SqliteStore(tmp_path / "q.db")
+    assert store.finished_counts == {("q", "completed"): 1}
+    store.close()
+
+
+def test_a_file_of_before_goes_on_as_it_is(tmp_path: Path):
+    """It cannot give anything back, until it is written anew."""
+    path = tmp_path / "q.db"
+    with closing(apsw.Connection(str(path))) as connection:
+        connection.execute("PRAGMA journal_mode=WAL").fetchall()
+        connection.execute("CREATE TABLE gone (x)").fetchall()
+        connection.execute("DROP TABLE gone").fetchall()
+    store = SqliteStore(path)
+    Ledger(store).completed(1)
+    assert store.space().free > 0 or store.shrink(MIB) == 0
+    assert store.shrink(MIB) == 0
+    store.close()
+
+
+def test_a_file_that_is_gone_has_no_size(tmp_path: Path):
+    store = SqliteStore(tmp_path / "q.db")
+    (tmp_path / "q.db").unlink()
+    with pytest.raises(StoreError, match="No such file"):
+        store.space()
+    store.close()

@@ -1,4 +1,4 @@
-"""Commands on the store: looking whether it is sound, in its file or in a server, and copying the file."""
+"""Commands on the store: looking whether it is sound, in its file or in a server, copying and shrinking the file."""
 
 import sys
 from pathlib import Path
@@ -8,9 +8,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from bunqueue_trio.cli.remote import live_audit, with_server
+from bunqueue_trio.config import SHRINK_SLACK_BYTES
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.storage.inspect import CHECKS, copy, examine
+from bunqueue_trio.storage.shrink import shrink as write_anew
 
 _FILE = click.Path(path_type=Path)
 
@@ -49,6 +51,8 @@ def _examine(file: Path) -> None:
         except StartupError as error:  # here the file is what was asked about, not how it was asked
             raise click.ClickException(str(error)) from None
     click.echo(f"{file}: schema {report.schema}, {report.size:,} bytes")
+    if report.free >= SHRINK_SLACK_BYTES:
+        click.echo(f"free: {report.free:,} of these bytes, which a server gives back in time, and `shrink` at once")
     for title, counts in (("unfinished", report.unfinished), ("finished", report.finished)):
         shown = ", ".join(f"{n:,} {state}" for state, n in counts.items()) or "none"
         click.echo(f"{title}: {shown}")
@@ -85,3 +89,24 @@ def backup(file: Path, to: Path, *, force: bool) -> None:
         except StartupError as error:
             raise click.ClickException(str(error)) from None
     click.echo(f"{to}: {size:,} bytes")
+
+
+@click.command()
+@click.argument("file", type=_FILE)
+def shrink(file: Path) -> None:
+    """Make FILE as small as what is in it, with no server at it.
+
+    A server gives back by itself what a peak took; but not in a file that an early version made, before this was
+    done to it. Needs as much room beside FILE as the new file takes. Whatever interrupts it, FILE is whole.
+    """
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(f"shrinking {file}", total=None)
+
+        def on_progress(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        try:
+            before, after = write_anew(file, on_progress)
+        except StartupError as error:
+            raise click.ClickException(str(error)) from None
+    click.echo(f"{file}: {before:,} bytes before, {after:,} now")

@@ -37,9 +37,15 @@ CHECKPOINT_MS = 200  # how often the size of the write-ahead log is looked at; o
 CHECKPOINT_BYTES = 4 * MIB  # the log is copied back from here on; SQLite's own default is 4 MB
 CHECKPOINT_FINISH_BYTES = 16 * MIB  # from here on with commits waiting for its end
 PRUNE_MS = 2 * SECOND_MS  # how often the retention limits are enforced
+PRUNE_BYTES = 4 * MIB  # and of payloads: 5 ms; a record larger than that goes alone
 PRUNE_ROWS = 500  # rows deleted in one transaction, which commits wait for: 0.7 ms measured
 LOOP_LAG_MS = SECOND_MS  # how often the event loop's lateness is sampled: 60 values a minute cost nothing
 HEAP_LOOK_MS = SECOND_MS  # anybody may ask for a collection or a census of the heap; one a second is made
+SHRINK_MS = SECOND_MS  # how often the room in the file and on its disk is looked at: 50 µs
+SHRINK_BYTES = 256 * 1024  # given back in one transaction, which commits wait for: about a ms
+SHRINK_PAUSE_MS = 100  # between two of them: 2.5 MB a second, of which no commit notices anything
+SHRINK_SLACK_BYTES = 16 * MIB  # stays in the file: what the next peak needs again
+MAINTENANCE_TOLD_MS = 60 * SECOND_MS  # the same refusal is told once in this time: the log may be on the same disk
 RESTARTS_WINDOW_MS = 60 * SECOND_MS  # the time in which a supervised task may use its budget
 
 # --- the self-audit ------------------------------------------------------------------------------

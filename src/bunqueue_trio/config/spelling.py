@@ -3,8 +3,11 @@
 import re
 from collections.abc import Mapping
 from decimal import ROUND_CEILING, Decimal
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
+
+from bunqueue_trio.errors import StartupError
 
 UNIX_PATH_MAX = 107  # bytes of a socket's path: the kernel's sun_path without its end
 DEFAULT_PORT = 6790
@@ -179,3 +182,29 @@ def parse_token(text: str) -> str:
     if not text.isprintable() or not text.isascii():
         raise ValueError("a token has a character that not every client can send; ASCII without control characters can")
     return text
+
+
+def check_data_path(text: str) -> Path:
+    """Return the file that DATA_PATH names, which need not be there yet.
+
+    Raises:
+        StartupError: it is hardly what was meant; says what to write instead.
+    """
+    path = Path(text)
+    if text == ":memory:":
+        reason = "there is no store in memory; write the path of a file, such as bunqueue.db"
+    elif text.startswith("file:"):
+        reason = "is no place for a URI; write the path alone, such as /var/lib/bunqueue/queue.db"
+    elif text.startswith("~"):
+        reason = f"~ is not expanded; write the whole path, such as {path.home() / 'queue.db'}"
+    elif text.startswith("$"):
+        reason = f"variables are not expanded; write the whole path, such as {path.home() / 'queue.db'}"
+    elif path.is_dir():
+        reason = f"is a directory; write the name of a file in it, such as {path / 'queue.db'}"
+    elif path.is_symlink() and not path.exists():
+        reason = "is a symbolic link to nothing; make its target or remove it"
+    elif not path.parent.is_dir():
+        reason = f"there is no directory {path.parent}; make it first"
+    else:
+        return path
+    raise StartupError(f"DATA_PATH={text!r}: {reason}")

@@ -14,7 +14,12 @@ from bunqueue_trio.config import (
     CHECKPOINT_MS,
     CLOCK_LOOK_S,
     CLOCK_OFF_MS,
+    MAINTENANCE_TOLD_MS,
     PRUNE_MS,
+    SHRINK_BYTES,
+    SHRINK_MS,
+    SHRINK_PAUSE_MS,
+    SHRINK_SLACK_BYTES,
     Settings,
 )
 from bunqueue_trio.engine.engine import Engine
@@ -24,7 +29,7 @@ from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.core import Core
 from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.limiter import RateLimiter
-from bunqueue_trio.storage.store import Retention, Store
+from bunqueue_trio.storage.store import Retention, Space, Store
 
 _log = structlog.get_logger()
 
@@ -99,13 +104,25 @@ class _Disk(_Periodic):
         super().__init__(every_ms)
         self._journal = journal
         self._store = store
+        self._told = ""
+        self._told_at = 0.0
+        self._untold = 0
+        """Refusals since the last one that was told."""
 
     async def step(self) -> None:
         """Do the work; a disk that refuses it now is asked again at the next period."""
         try:
             await self._work()
         except StoreError as error:
-            _log.warning("the disk refused maintenance", work=type(self).__name__, error=str(error))
+            self._tell(str(error))
+
+    def _tell(self, error: str) -> None:
+        """Log a refusal, unless the same one was told lately: it comes back every period, and the disk may be the log's."""
+        now = trio.current_time()
+        self._untold += 1
+        if error != self._told or now - self._told_at >= MAINTENANCE_TOLD_MS / 1000:
+            _log.warning("the disk refused maintenance", work=type(self).__name__, error=error, times=self._untold)
+            self._told, self._told_at, self._untold = error, now, 0
 
     async def _work(self) -> None:
         raise NotImplementedError
@@ -126,7 +143,9 @@ class Checkpointer(_Disk):
         Only a log that is moved to its end begins anew. Each step leaves what has come while it worked, about
         a tenth, so that the last one is short.
         """
-        if self._store.log_bytes() < CHECKPOINT_BYTES:
+        # A disk that is full has no room for a longer log: what is moved makes room in the one that is there.
+        least = CHECKPOINT_BYTES if self._journal.failing is None else 1
+        if self._store.log_bytes() < least:
             return
         for _ in range(2):
             await self._checkpoint()
@@ -175,6 +194,29 @@ class ClockWatch(_Periodic):
             _log.warning(
                 "the clock of the machine was set, or the machine has slept: restart to follow it", offset_ms=offset_ms
             )
+
+
+class Shrinker(_Disk):
+    """Looks at the room in the file and on its disk, and gives the file's back after a peak, in small steps."""
+
+    def __init__(self, journal: Journal, store: Store) -> None:
+        super().__init__(journal, store, SHRINK_MS)
+        self.space: Space = Space(0, 0, 0)
+        """As of the last look, which is made once a second whoever asks."""
+
+    async def _work(self) -> None:
+        """Give back all but the slack, with a pause after each step, in which commits do not compete with it."""
+        self.space = self._store.space()
+        given = False
+        while self.space.free >= SHRINK_SLACK_BYTES + SHRINK_BYTES:
+            async with self._journal.disk:
+                if not await self._run(self._store.shrink, SHRINK_BYTES):
+                    break
+            given = True
+            await trio.sleep(SHRINK_PAUSE_MS / 1000)
+            self.space = self._store.space()
+        if given:  # what is given back leaves the file when the log is moved to its end
+            await self._run(partial(self._store.checkpoint, restart=False))
 
 
 class Rates(_Periodic):

@@ -7,13 +7,14 @@
         ├ scheduler              delays, backoffs, TTLs
         ├ stall detector         leases and processing timeouts
         ├ invariants             ends the process when a command has met a broken one
-        ├ rate-limit cleaner, checkpointer, retention, rates, loop lag, self-audit
+        ├ rate-limit cleaner, checkpointer, retention, shrinker, rates, loop lag, self-audit
         └ transports nursery     first to stop, with a deadline
 
 Leaving a nursery inside out is the shutdown plan; cancellation is the only way to stop.
 """
 
 import gc
+import math
 from collections.abc import Sequence
 from random import Random  # noqa: TID251 - a test hands in its own
 from typing import Protocol
@@ -42,6 +43,7 @@ from bunqueue_trio.runtime.services import (
     RateLimitCleaner,
     Rates,
     RetentionSweeper,
+    Shrinker,
     looped,
 )
 from bunqueue_trio.runtime.shared import Shared
@@ -91,6 +93,7 @@ class Server:
         self.limiter: RateLimiter = RateLimiter(settings.rate_limit_window_ms, settings.rate_limit_max_requests)
         self.buffers: Budget = Budget(buffers)
         self.rates: Rates = Rates(self.engine)
+        self.shrinker: Shrinker = Shrinker(self.journal, store)
         self.hub: Hub = Hub(store)
         self.journal.on_commit += [self.hub.publish, self.core.meters.committed]
         self.memory: Memory = Memory()
@@ -118,6 +121,7 @@ class Server:
             Child("invariants", core.wait_broken),
             Child("checkpointer", looped(Checkpointer(journal, store))),
             Child("retention", looped(RetentionSweeper(journal, store, clock, settings))),
+            Child("shrinker", looped(self.shrinker)),
             Child("rates", looped(self.rates)),
             Child("loop lag", looped(LoopLag(core.meters.loop_lag))),
             Child("clock watch", looped(ClockWatch(clock))),
@@ -171,6 +175,7 @@ async def serve(
         gc.enable()
     server.core.advance()
     broken = False
+    ends_at = math.inf
     try:
         async with trio.open_nursery() as persistence:
             persistence.start_soon(supervise, server.flusher)
@@ -184,8 +189,8 @@ async def serve(
                     await server.stop.wait()
                     server.core.stop_polls()
                     server.hub.close()
-                    grace_s = server.settings.shutdown_grace_ms / 1000
-                    serving.cancel_scope.deadline = trio.current_time() + grace_s
+                    ends_at = trio.current_time() + server.settings.shutdown_grace_ms / 1000
+                    serving.cancel_scope.deadline = ends_at
                 services.cancel_scope.cancel()
             persistence.cancel_scope.cancel()
     except BaseException as error:
@@ -195,19 +200,19 @@ async def serve(
         with trio.CancelScope(shield=True):
             try:
                 if not broken:  # else memory is not to be trusted, and the next start recovers from the disk
-                    await _write_the_rest(server)
+                    await _write_the_rest(server, ends_at)
             finally:
                 _close(server.store)
 
 
-async def _write_the_rest(server: Server) -> None:
-    """Commit what still waits.
+async def _write_the_rest(server: Server, ends_at: float) -> None:
+    """Commit what still waits, in what is left of the grace period, which ends then; but at least a second.
 
     Raises:
-        StoreError: it could not be written within the grace period.
+        StoreError: it could not be written.
     """
-    journal = server.journal
-    with trio.move_on_after(max(1.0, server.settings.shutdown_grace_ms / 1000)):
+    journal, now = server.journal, trio.current_time()
+    with trio.CancelScope(deadline=max(now + 1, min(ends_at, now + server.settings.shutdown_grace_ms / 1000))):
         while journal.dirty:
             await journal.flush()
     if journal.dirty:

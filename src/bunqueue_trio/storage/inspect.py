@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Raw
 
 from bunqueue_trio.errors import StoreError
-from bunqueue_trio.storage.opening import closing, refuse_foreign, sync_directory
+from bunqueue_trio.storage.opening import closing, make_private, refuse_foreign, sync_directory
 from bunqueue_trio.storage.store import Reader
 
 _EXAMPLES = 3  # of the rows that a check finds; the count says how many there are
@@ -82,6 +82,8 @@ class Report(NamedTuple):
 
     schema: int
     size: int
+    free: int
+    """Bytes of it that nothing uses."""
     unfinished: dict[str, int]
     finished: dict[str, int]
     events: int
@@ -107,6 +109,7 @@ def examine(path: Path, on_check: Callable[[str], None]) -> Report:
         return Report(
             schema=int(connection.pragma("user_version")),
             size=path.stat().st_size,
+            free=int(connection.pragma("freelist_count")) * int(connection.pragma("page_size")),
             unfinished=_counts(connection, "SELECT state, count(*) FROM job GROUP BY 1 ORDER BY 1"),
             finished=_counts(connection, "SELECT state, count(*) FROM finished GROUP BY 1 ORDER BY 1"),
             events=sum(_counts(connection, "SELECT '', coalesce(sum(count), 0) FROM event_batch").values()),
@@ -129,26 +132,28 @@ def copy(path: Path, target: Path, on_progress: Callable[[int, int], None], *, o
         raise StoreError(f"{target}: is a directory")
     if target.exists() and not overwrite:
         raise StoreError(f"{target}: exists already")
-    if _beside(target):
-        raise StoreError(f"{target}: is in use, or was not closed: {_beside(target)[0]} lies beside it")
+    if beside(target):
+        raise StoreError(f"{target}: is in use, or was not closed: {beside(target)[0]} lies beside it")
     unfinished = target.with_name(f"{target.name}.partial")
     with _snapshot(path) as source:
         if target.exists() and target.samefile(path):
             raise StoreError(f"{target}: is the file itself")
         try:
+            unfinished.unlink(missing_ok=True)  # what an interrupted copy left
+            make_private(unfinished)
             _copy_pages(source, unfinished, on_progress)
+            _finish(unfinished, path.stat().st_mode & 0o7777)
             unfinished.replace(target)
             sync_directory(target.parent)
         except OSError as error:
             raise StoreError(f"{target}: cannot be written: {error.strerror}") from None
         finally:
-            for leftover in (unfinished, *_beside(unfinished)):
+            for leftover in (unfinished, *beside(unfinished)):
                 leftover.unlink(missing_ok=True)
         return target.stat().st_size
 
 
 def _copy_pages(source: apsw.Connection, target: Path, on_progress: Callable[[int, int], None]) -> None:
-    target.unlink(missing_ok=True)  # what an interrupted copy left
     try:
         with closing(apsw.Connection(str(target.absolute()))) as copied:
             with copied.backup("main", source, "main") as backup:
@@ -162,14 +167,18 @@ def _copy_pages(source: apsw.Connection, target: Path, on_progress: Callable[[in
                     raise StoreError(f"{target}: the copy is damaged, as the original may be: {line.strip()}")
     except apsw.Error as error:
         raise StoreError(f"{target}: cannot be written: {error}") from None
+
+
+def _finish(target: Path, mode: int) -> None:
     descriptor = os.open(target, os.O_RDONLY)
     try:
+        os.fchmod(descriptor, mode)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _beside(path: Path) -> list[Path]:
+def beside(path: Path) -> list[Path]:
     """Return the files that SQLite keeps beside ``path`` while somebody has it open."""
     return [log for log in (Path(f"{path}-wal"), Path(f"{path}-shm"), Path(f"{path}-journal")) if log.exists()]
 
@@ -182,7 +191,7 @@ def _snapshot(path: Path) -> Iterator[apsw.Connection]:
     if path.stat().st_size == 0:
         raise StoreError(f"{path}: is empty")
     # With nobody at it no trace is left beside it: files of another owner there would lock the server out.
-    alone = not _beside(path)
+    alone = not beside(path)
     uri = f"{path.absolute().as_uri()}?{'immutable=1' if alone else 'mode=ro'}"
     flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
     try:
@@ -194,7 +203,7 @@ def _snapshot(path: Path) -> Iterator[apsw.Connection]:
             yield connection
     except apsw.Error as error:
         raise StoreError(f"{path}: cannot be read: {error}") from None
-    if alone and _beside(path):
+    if alone and beside(path):
         raise StoreError(f"{path}: a server has started meanwhile; run this again")
 
 

@@ -14,6 +14,7 @@ from bunqueue_trio.storage.store import (
     Reader,
     Retention,
     Row,
+    Space,
     StoredEvent,
     event_rows,
     outcome,
@@ -109,8 +110,8 @@ class MemoryStore:
         for state, limit in keep.finished_max().items():
             ids = [job_id for job_id, row in self._finished.items() if row[2] == state]
             doomed |= dict.fromkeys(ids[: min(max(0, len(ids) - limit), PRUNE_ROWS)])
-        oldest = list(self._finished.items())[:PRUNE_ROWS]
-        doomed |= dict.fromkeys(job_id for job_id, row in oldest if row[3] < keep.finished_since)
+        aged = [job_id for job_id, row in self._finished.items() if row[3] < keep.finished_since]
+        doomed |= dict.fromkeys(aged[:PRUNE_ROWS])
         for job_id in doomed:
             self._drop(job_id)
         kept = [
@@ -121,6 +122,14 @@ class MemoryStore:
         pruned = len(self._events) - len(kept)
         self._events = kept
         return len(doomed) + pruned
+
+    def space(self) -> Space:
+        """Return nothing: there is no file."""
+        return Space(0, 0, 0)
+
+    def shrink(self, size: int) -> int:
+        """Do nothing: there is no file."""
+        return 0
 
     def log_bytes(self) -> int:
         """Return 0: there is no log."""

@@ -3,11 +3,12 @@
 Whatever stops a start is found before a byte of the file is changed.
 """
 
+import errno
 import fcntl
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 
@@ -37,8 +38,11 @@ def lock(path: Path) -> int:
     try:
         if path.exists() and not path.is_file():
             raise StartupError(f"{path}: is not a file")
-        descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # Whoever may write to the directory must not choose what is made, or locked, elsewhere.
+        descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise StartupError(f"{path}.lock: is a symbolic link, which a lock must not be") from None
         raise StartupError(f"{path}: cannot be opened as a store: {error.strerror}") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -48,6 +52,17 @@ def lock(path: Path) -> int:
         reason = "is in use by another server" if taken else f"cannot be locked: {error.strerror}"
         raise StartupError(f"{path}: {reason}") from None
     return descriptor
+
+
+def make_private(path: Path) -> None:
+    """Make the file, for its owner alone, where there is none; what SQLite puts beside it gets the same mode.
+
+    Raises:
+        OSError: it cannot be made, or it is a link to nothing.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    path.stat()
 
 
 def has_log(path: Path) -> bool:

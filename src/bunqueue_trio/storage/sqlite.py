@@ -21,7 +21,7 @@ from pathlib import Path
 import apsw
 from msgspec.json import encode
 
-from bunqueue_trio.config import AUDIT_DATA_BYTES, PRUNE_ROWS
+from bunqueue_trio.config import AUDIT_DATA_BYTES, PRUNE_BYTES, PRUNE_ROWS
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.errors import StartupError, StoreError
@@ -29,6 +29,7 @@ from bunqueue_trio.storage.opening import (
     closing,
     has_log,
     lock,
+    make_private,
     migrate,
     refuse_foreign,
     sync_directory,
@@ -39,6 +40,7 @@ from bunqueue_trio.storage.store import (
     FinishedCounts,
     Reader,
     Retention,
+    Space,
     StoredEvent,
     event_rows,
     outcome,
@@ -49,6 +51,7 @@ _BUSY_MS = 250  # a commit may stop the event loop for so long; then the journal
 _CHECKPOINT_BUSY_MS = 1000  # it runs in a thread, and only readers outside the server are in the way
 _CHECKPOINT_TRIES = 3  # so far apart, in s; what is in the way takes microseconds, or comes again next time
 _CHECKPOINT_PAUSE_S = 0.01
+_INCREMENTAL = 2  # of PRAGMA auto_vacuum: pages are given back when that is asked for
 _LOG_KEPT = 32 * 1024 * 1024  # a log that grew once gives space back, but not what it soon needs again: that takes 5 ms
 
 _FINISHED = (
@@ -72,17 +75,24 @@ _STORED = (
 )
 # What to prune is named by one JSON list. Each row that crosses from SQLite to Python takes the interpreter's
 # lock anew, and may wait for it while the commits wait for us.
-_SURPLUS = (
-    "SELECT count(*), max(key), json_group_array(key) FROM "
-    "(SELECT fin AS key FROM finished WHERE fin > ? AND state = ? ORDER BY fin LIMIT ?)"
+_SIZE = "length(data) + coalesce(length(result), 0) + coalesce(octet_length(note), 0) AS size"
+# Sizes are in the heads of rows: none of them is read for it. The one that passes the limit is still named.
+_NAMED = (
+    "SELECT count(*), max(key), json_group_array(key) FROM "  # noqa: S608 - a number
+    f"(SELECT key, sum(size) OVER (ORDER BY key) - size AS before FROM ({{}})) WHERE before < {PRUNE_BYTES}"
 )
-_AGED = (
-    "SELECT count(*), max(key), json_group_array(key) FROM "
-    "(SELECT fin AS key, finished_at FROM finished ORDER BY fin LIMIT ?) WHERE finished_at < ?"
+_SURPLUS = _NAMED.format(
+    f"SELECT fin AS key, {_SIZE} FROM finished WHERE fin > ? AND state = ? ORDER BY fin LIMIT ?"  # noqa: S608 - ours
 )
-_PAST_EVENTS = (
-    "SELECT count(*), max(key), json_group_array(key) FROM "
-    "(SELECT last_id AS key, at FROM event_batch ORDER BY last_id LIMIT ?) WHERE key < ? AND (key <= ? OR at < ?)"
+_AGED = _NAMED.format(
+    "SELECT key, size FROM "  # noqa: S608 - a constant
+    f"(SELECT fin AS key, finished_at, {_SIZE} FROM finished WHERE fin > ? ORDER BY fin LIMIT ?) WHERE finished_at < ?"
+)
+_LOOKED = "SELECT count(*), max(fin) FROM (SELECT fin FROM finished WHERE fin > ? ORDER BY fin LIMIT ?)"
+_PAST_EVENTS = _NAMED.format(
+    "SELECT key, size FROM "
+    "(SELECT last_id AS key, at, length(body) AS size FROM event_batch ORDER BY last_id LIMIT ?) "
+    "WHERE key < ? AND (key <= ? OR at < ?)"
 )
 _COUNT = "SELECT queue, state, count(*) FROM finished WHERE fin IN (SELECT value FROM json_each(?)) GROUP BY 1, 2"
 _PRUNE = "DELETE FROM finished WHERE fin IN (SELECT value FROM json_each(?))"
@@ -117,11 +127,14 @@ class SqliteStore:
 
     def _open(self) -> None:
         refuse_foreign(self.path)
+        make_private(self.path)
         self._writer = writer = self._connect(apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
         if writer.readonly("main"):
             raise StartupError(f"{self.path}: cannot be opened as a store: it is read-only")
         # A log that an ended process left is not moved into the file before that is known to be sound.
         writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, int(has_log(self.path)))
+        if self._one("PRAGMA page_count") == 0:  # a file that has content keeps what it was made with
+            writer.execute("PRAGMA auto_vacuum=INCREMENTAL").fetchall()
         if writer.execute("PRAGMA journal_mode=WAL").fetchall() != [("wal",)]:
             raise StartupError(f"{self.path}: cannot be opened as a store: no write-ahead log is possible there")
         for pragma in (
@@ -154,6 +167,9 @@ class SqliteStore:
         self._last_fin = self._one("SELECT coalesce(max(fin), 0) FROM finished")
         self._pruned_to: dict[str, int] = {}
         """No record of this state has a smaller key."""
+        self._aged_to = 0
+        """Up to here the records were looked at for their age; those of a wrong clock may stand before old ones."""
+        self._shrinks = self._one("PRAGMA auto_vacuum") == _INCREMENTAL
         sync_directory(self.path.parent)
 
     def _connect(self, flags: int) -> apsw.Connection:
@@ -297,8 +313,12 @@ class SqliteStore:
                     oldest = (self._pruned_to.get(state, 0), state, min(surplus, PRUNE_ROWS))
                     rows, last = self._prune_finished(_SURPLUS, oldest)
                     deleted += rows
-                    self._pruned_to[state] = last
-            deleted += self._prune_finished(_AGED, (PRUNE_ROWS, keep.finished_since))[0]
+                    self._pruned_to[state] = last or 0
+            deleted += self._prune_finished(_AGED, (0, PRUNE_ROWS, keep.finished_since))[0]
+            if self._aged_to:
+                deleted += self._prune_finished(_AGED, (self._aged_to, PRUNE_ROWS, keep.finished_since))[0]
+            [(looked, last_looked)] = self._writer.execute(_LOOKED, (self._aged_to, PRUNE_ROWS))
+            self._aged_to = last_looked if looked == PRUNE_ROWS else 0
             last = self.last_event_id  # never its batch, which remembers the newest id and time
             rows, _, keys = self._listed(_PAST_EVENTS, (PRUNE_ROWS, last, last - keep.events_max, keep.events_since))
             if rows:
@@ -306,7 +326,7 @@ class SqliteStore:
             return deleted + rows
 
     def _listed(self, query: str, values: tuple[int | str, ...]) -> tuple[int, int, str]:
-        """Return how many rows ``query`` names, the last of them, and their list."""
+        """Return how many rows ``query`` names, the last of them (None of none), and their list."""
         [(rows, last, keys)] = self._writer.execute(query, values)
         return rows, last, keys
 
@@ -320,6 +340,26 @@ class SqliteStore:
                 self._writer.execute(_PRUNE, (keys,))
             self._count(added)
         return rows, last
+
+    def space(self) -> Space:
+        """Return how large the file is and what is free; see :class:`Store`."""
+        try:
+            disk = os.statvfs(self.path)
+            size = self.path.stat().st_size
+        except OSError as error:
+            raise StoreError(f"{self.path}: {error.strerror}") from error
+        with self._translated():
+            [(free,)] = self._reader.execute("PRAGMA freelist_count").fetchall()
+        return Space(size, int(free) * self._page_bytes, disk.f_bavail * disk.f_frsize)  # type: ignore[arg-type]
+
+    def shrink(self, size: int) -> int:
+        """Give free pages back; see :class:`Store`."""
+        if not self._shrinks:
+            return 0
+        with self._translated():
+            before = self._one("PRAGMA page_count")
+            self._writer.execute(f"PRAGMA incremental_vacuum({max(1, size // self._page_bytes)})").fetchall()
+            return (before - self._one("PRAGMA page_count")) * self._page_bytes
 
     def log_bytes(self) -> int:
         """Return the size of what the log holds; see :class:`Store`."""

@@ -108,6 +108,14 @@ class Retention(NamedTuple):
         return {"completed": self.completed_max, "failed": self.dead_max, "removed": self.completed_max}
 
 
+class Space(NamedTuple):
+    """Bytes of the file without its log, those of them that are free, and those that its disk has left."""
+
+    file: int
+    free: int
+    disk_free: int
+
+
 class Store(Protocol):
     """A place that keeps jobs. One caller at a time for everything but ``find`` and the events."""
 
@@ -172,6 +180,24 @@ class Store(Protocol):
 
         Raises:
             StoreError: the disk refused it; what was deleted before stays deleted.
+        """
+        ...
+
+    def space(self) -> Space:
+        """Return how large the file is and how much is free in it and beside it; quick, and beside everything else.
+
+        Raises:
+            StoreError: it could not be told.
+        """
+        ...
+
+    def shrink(self, size: int) -> int:
+        """Give about ``size`` free bytes of the file back to the disk; return how many, 0 when none can be.
+
+        The disk has them when the log is next moved into the file.
+
+        Raises:
+            StoreError: the disk refused it; nothing is lost.
         """
         ...
 

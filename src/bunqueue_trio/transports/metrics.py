@@ -175,6 +175,13 @@ class _Scrape(Collector):
         yield GaugeMetricFamily(
             "bunqueue_log_bytes", "Bytes of the write-ahead log beside the database file", server.store.log_bytes()
         )
+        space = server.shrinker.space
+        for name, text, size in (
+            ("file_bytes", "Bytes of the database file, without its log", space.file),
+            ("free_bytes", "Bytes in the database file that nothing uses", space.free),
+            ("disk_free_bytes", "Bytes that the disk of the database file has left", space.disk_free),
+        ):
+            yield GaugeMetricFamily(f"bunqueue_storage_{name}", text, size)
         yield CounterMetricFamily("bunqueue_events", "Events published", server.hub.last_event_id)
         yield CounterMetricFamily("bunqueue_events_dropped", "Events missed by slow readers", server.hub.dropped)
 

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import trio
 
-from bunqueue_trio.config import BACKLOG, DESCRIPTORS_KEPT, Bind, Settings
+from bunqueue_trio.config import BACKLOG, DESCRIPTORS_KEPT, Bind, Settings, check_data_path
 from bunqueue_trio.errors import StartupError
 
 Listener: TypeAlias = "trio.abc.Listener[trio.SocketStream] | trio.abc.Listener[trio.SSLStream[trio.SocketStream]]"
@@ -64,6 +64,7 @@ def check_startable(settings: Settings) -> None:
     Raises:
         StartupError: as the start would.
     """
+    check_data_path(settings.data_path)
     tls_context(settings)
     for bind in settings.binds:
         if bind.path is None:
