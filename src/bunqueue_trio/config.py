@@ -66,6 +66,7 @@ AUDIT_FINDINGS_MAX = 100  # kept for whoever asks; a broken structure could fill
 READER_EVENTS_MAX = 10_000  # events a reader may lag behind: about a second of a busy server
 READER_BYTES_MAX = 4 * MIB  # and their size; 1,000 stuck readers of large payloads are 4 GiB, not more
 REPLAY_EVENTS = 500  # events read from the store at once for a reader that came back: about 1 ms
+REPLAY_BYTES = MIB  # and their size, but for the last row: a reader that takes nothing holds so much
 SESSION_REPLIES_MAX = 1000  # replies in line before a WebSocket is not read any more
 SESSION_BYTES_MAX = 8 * MIB  # and their size; one more, however large, always fits
 SESSION_POLLS_MAX = 1000  # waiting pulls of one WebSocket; each is a task

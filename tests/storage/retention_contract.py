@@ -2,7 +2,7 @@
 
 import pytest
 
-from bunqueue_trio.config import PRUNE_ROWS
+from bunqueue_trio.config import PRUNE_ROWS, REPLAY_BYTES
 from bunqueue_trio.engine.job import Options, State
 from bunqueue_trio.storage.store import Retention, Store, StoredEvent
 from tests.storage.ledger import NOW, Ledger, ended, event, keep, kept, loaded, make_job
@@ -65,6 +65,17 @@ class EventContract:
         assert len(store.events_after(0, 4)) == 6
         assert len(store.events_after(2, 12)) == 10
         assert store.events_after(12, 5) == []
+
+    def test_a_replay_is_cut_by_its_bytes_too(self, ledger: Ledger, store: Store):
+        """And a row larger than that is not lost."""
+        for seq in range(1, 6):
+            job = make_job(seq, data=b'"%s"' % (b"x" * (REPLAY_BYTES // 2)))
+            ledger.write([job], events=[event(job)])
+        huge = make_job(6, data=b'"%s"' % (b"x" * (3 * REPLAY_BYTES)))
+        ledger.write([huge], events=[event(huge)])
+        assert [e.id for e in store.events_after(0, 500)] == [1, 2]
+        assert [e.id for e in store.events_after(4, 500)] == [5, 6]
+        assert [e.id for e in store.events_after(5, 500)] == [6]
 
     def test_events_too_many_for_one_row_are_kept_in_several(
         self, place: Place, ledger: Ledger, monkeypatch: pytest.MonkeyPatch

@@ -38,9 +38,10 @@ class Subscription:
         return bool(self._waiting) or self.missed > 0
 
     def offer(self, event: Published) -> bool:
-        """Put ``event`` into the buffer; return whether it fitted."""
-        fits = len(self._waiting) < READER_EVENTS_MAX and self._bytes < READER_BYTES_MAX
-        if fits and not self.missed:  # after a gap nothing is added until the reader knows of it
+        """Put ``event`` into the buffer; return whether it is there, or is missed."""
+        # After a gap nothing is added until the reader knows of it.
+        fits = not self.missed and len(self._waiting) < READER_EVENTS_MAX and self._bytes < READER_BYTES_MAX
+        if fits:
             self._waiting.append(event)
             self._bytes += len(event.body)
         else:

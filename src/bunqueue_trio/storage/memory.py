@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from heapq import nsmallest
 
-from bunqueue_trio.config import AUDIT_DATA_BYTES, PRUNE_ROWS
+from bunqueue_trio.config import AUDIT_DATA_BYTES, PRUNE_ROWS, REPLAY_BYTES
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.storage.store import (
@@ -74,8 +74,10 @@ class MemoryStore:
     def events_after(self, event_id: int, limit: int) -> list[StoredEvent]:
         """Return kept events; see :class:`Store`."""
         found: list[StoredEvent] = []
+        size = 0
         for last_id, _, bodies in self._events:
-            if last_id > event_id and len(found) < limit:
+            if last_id > event_id and len(found) < limit and size < REPLAY_BYTES:
+                size += sum(map(len, bodies)) + len(bodies) - 1
                 first = last_id - len(bodies) + 1
                 found += [StoredEvent(first + i, body) for i, body in enumerate(bodies)]
         return [event for event in found if event.id > event_id]

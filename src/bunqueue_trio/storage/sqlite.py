@@ -21,7 +21,7 @@ from pathlib import Path
 import apsw
 from msgspec.json import encode
 
-from bunqueue_trio.config import AUDIT_DATA_BYTES, PRUNE_ROWS
+from bunqueue_trio.config import AUDIT_DATA_BYTES, PRUNE_ROWS, REPLAY_BYTES
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.errors import StartupError, StoreError
@@ -247,13 +247,15 @@ class SqliteStore:
     def events_after(self, event_id: int, limit: int) -> list[StoredEvent]:
         """Return kept events; see :class:`Store`."""
         events: list[StoredEvent] = []
+        size = 0
         query = "SELECT last_id, body FROM event_batch WHERE last_id > ? ORDER BY last_id"
         with self._translated():
             for last_id, body in self._reader.execute(query, (event_id,)):
                 bodies = body.split(_RS)
                 first = last_id - len(bodies) + 1
                 events += [StoredEvent(first + i, body) for i, body in enumerate(bodies)]
-                if len(events) >= limit:
+                size += len(body)
+                if len(events) >= limit or size >= REPLAY_BYTES:
                     break
         return [event for event in events if event.id > event_id]
 

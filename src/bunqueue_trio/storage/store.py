@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 from msgspec import Struct
 
+from bunqueue_trio.config import MIB
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.engine import Changes
 from bunqueue_trio.engine.job import (
@@ -26,7 +27,7 @@ from bunqueue_trio.engine.queue import Queues
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol.events import Event
 
-EVENT_ROW_BYTES = 16 * 1024 * 1024  # a replay holds one row; SQLite's own limit is 10^9 bytes
+EVENT_ROW_BYTES = MIB  # a replay reads whole rows: one more than REPLAY_BYTES, and one event more in it
 
 Row = tuple[Any, ...]
 
@@ -151,7 +152,7 @@ class Store(Protocol):
         ...
 
     def events_after(self, event_id: int, limit: int) -> list[StoredEvent]:
-        """Return at most about ``limit`` kept events (whole batches) with ids above ``event_id``."""
+        """Return kept events with ids above ``event_id``: whole rows, until they are ``limit`` or :data:`REPLAY_BYTES`."""
         ...
 
     def first_event_id(self) -> int:
