@@ -53,6 +53,7 @@ PRUNE_MS = 2 * SECOND_MS  # how often the retention limits are enforced
 PRUNE_ROWS = 500  # rows deleted in one transaction, which commits wait for: 0.7 ms measured
 LOOP_LAG_MS = SECOND_MS  # how often the event loop's lateness is sampled: 60 values a minute cost nothing
 HEAP_LOOK_MS = SECOND_MS  # anybody may ask for a collection or a census of the heap; one a second is made
+PICTURE_MS = SECOND_MS  # the same for the page of metrics, which looks at every queue: 60 ms at 30,000
 UNIX_PATH_MAX = 107  # bytes of a socket's path: the kernel's sun_path without its end
 RESTARTS_WINDOW_MS = 60 * SECOND_MS  # the time in which a supervised task may use its budget
 

@@ -63,6 +63,10 @@ class FaultyStore:
         return self.inner.finished_counts
 
     @property
+    def finished_totals(self) -> Mapping[str, int]:
+        return self.inner.finished_totals
+
+    @property
     def last_event_id(self) -> int:
         return self.inner.last_event_id
 

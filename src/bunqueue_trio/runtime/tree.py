@@ -22,7 +22,7 @@ import structlog
 import trio
 from msgspec import Struct
 
-from bunqueue_trio.config import Settings
+from bunqueue_trio.config import PICTURE_MS, Settings
 from bunqueue_trio.engine.engine import Engine, Rules
 from bunqueue_trio.engine.job import NewId
 from bunqueue_trio.errors import StoreError
@@ -43,6 +43,7 @@ from bunqueue_trio.runtime.services import (
     RetentionSweeper,
     looped,
 )
+from bunqueue_trio.runtime.shared import Shared
 from bunqueue_trio.runtime.supervisor import Child, breaks_invariant, supervise
 from bunqueue_trio.storage.store import Store
 
@@ -90,6 +91,8 @@ class Server:
         self.hub: Hub = Hub(store)
         self.journal.on_commit += [self.hub.publish, self.core.meters.committed]
         self.memory: Memory = Memory()
+        self.scrape: Shared[tuple[str, bytes, int]] = Shared(PICTURE_MS)
+        """The last page for Prometheus: it is the one whose making looks at every queue."""
         self.connections: Connections = Connections()
         self.owners: set[str] = set()
         """The connections that may hold jobs."""
@@ -128,7 +131,7 @@ class Server:
         """Return how many jobs stand where, over all queues, finished ones as far as they are kept."""
         counts = {state.value: n for state, n in self.engine.counts.items()}
         counts |= {"completed": 0, "failed": 0}
-        for (_, state), n in self.store.finished_counts.items():
+        for state, n in self.store.finished_totals.items():
             counts[state] = counts.get(state, 0) + n
         return counts
 

@@ -30,6 +30,7 @@ class MemoryStore:
         self._finished: dict[str, Row] = {}  # in the order of the ends
         self._events: list[tuple[int, int, list[bytes]]] = []  # last id, time, bodies
         self.finished_counts: FinishedCounts = Counter()
+        self.finished_totals: Counter[str] = Counter()
         self.last_event_id: int = 0
 
     def load(self) -> Iterable[Job]:
@@ -53,6 +54,7 @@ class MemoryStore:
             self._finished[row[0]] = row
         if batch.finished:
             self.finished_counts = self.finished_counts + Counter((row[1], row[2]) for row in batch.finished)
+            self.finished_totals.update(row[2] for row in batch.finished)
         self._events += [(last_id, batch.at, bodies) for last_id, bodies in event_rows(batch)]
         self.last_event_id = batch.last_event_id
 
@@ -126,3 +128,4 @@ class MemoryStore:
         row = self._finished.pop(job_id, None)
         if row is not None:
             self.finished_counts = self.finished_counts - Counter([(row[1], row[2])])
+            self.finished_totals[row[2]] -= 1

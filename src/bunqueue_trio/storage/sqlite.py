@@ -146,6 +146,8 @@ class SqliteStore:
         rows = writer.execute("SELECT queue, state, count(*) FROM finished GROUP BY 1, 2")
         self._counts: FinishedCounts = Counter({(q, s): n for q, s, n in rows})
         self._added: deque[FinishedCounts] = deque()
+        self.finished_totals: dict[str, int] = dict.fromkeys(("completed", "failed", "removed"), 0)
+        self._add_totals(self._counts)
         self._adding = threading.Lock()  # of whoever asks: the event loop, or a thread that prunes
         self.last_event_id: int = self._one("SELECT coalesce(max(last_id), 0) FROM event_batch")
         self._last_fin = self._one("SELECT coalesce(max(fin), 0) FROM finished")
@@ -205,6 +207,11 @@ class SqliteStore:
         self._last_fin = fin
         if added:
             self._added.append(added)
+            self._add_totals(added)
+
+    def _add_totals(self, added: FinishedCounts) -> None:
+        for (_, state), n in added.items():
+            self.finished_totals[state] = self.finished_totals.get(state, 0) + n
 
     @property
     def finished_counts(self) -> FinishedCounts:
@@ -278,8 +285,9 @@ class SqliteStore:
         deleted = 0
         with self._translated():
             # Nothing is locked to find out that there is nothing to do, which is the usual case.
+            _ = self.finished_counts  # adds up what commits have noted, so that little waits
             for state, limit in keep.finished_max().items():
-                surplus = sum(n for (_, s), n in self.finished_counts.items() if s == state) - limit
+                surplus = self.finished_totals[state] - limit
                 if surplus > 0:
                     # The records of other states before the oldest of this one are not read each time.
                     oldest = (self._pruned_to.get(state, 0), state, min(surplus, PRUNE_ROWS))
@@ -307,6 +315,7 @@ class SqliteStore:
                 added: FinishedCounts = Counter({(queue, state): -n for queue, state, n in counted})
                 self._writer.execute(_PRUNE, (keys,))
             self._added.append(added)
+            self._add_totals(added)
         return rows, last
 
     def log_bytes(self) -> int:

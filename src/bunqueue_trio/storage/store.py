@@ -5,7 +5,7 @@ and writing it again after a failure writes the same.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -119,6 +119,11 @@ class Store(Protocol):
     @property
     def finished_counts(self) -> FinishedCounts:
         """How many records are kept, as of the last commit and :meth:`prune`; never changed in place."""
+        ...
+
+    @property
+    def finished_totals(self) -> Mapping[str, int]:
+        """How many records are kept by state, over all queues; kept as they change, so reading costs nothing."""
         ...
 
     def load(self) -> Iterable[Job]:
