@@ -180,6 +180,14 @@ class PruneContract:
         assert store.prune(keep(since=NOW + 1)) == 5
         assert kept(store, ids) == []
 
+    def test_records_of_a_clock_that_was_ahead_do_not_keep_the_others(self, ledger: Ledger, store: Store):
+        future = ledger.completed(PRUNE_ROWS * 2, at=NOW * 2)
+        old = ledger.completed(5)
+        for _ in range(5):
+            store.prune(keep(since=NOW + 1))
+        assert kept(store, old) == []
+        assert kept(store, future) == future
+
     def test_pruning_leaves_unfinished_jobs_alone(self, place: Place, ledger: Ledger):
         ledger.write([make_job(1, created_at=0, run_at=0)])
         prune_all(ledger.store, keep(0, 0, NOW * 2, 0, NOW * 2))
@@ -211,6 +219,26 @@ class PruneContract:
             ledger.tell(1, at=NOW + i)
         prune_all(ledger.store, keep(events_since=since))
         assert place.open().first_event_id() == first
+
+    def test_events_of_a_clock_that_was_ahead_go_with_later_ones(self, ledger: Ledger, store: Store):
+        """And what is kept has no hole."""
+        for _ in range(PRUNE_ROWS + 5):
+            ledger.tell(1, at=NOW * 2)
+        ledger.tell(1, at=NOW)
+        ledger.tell(2, at=NOW + 9)
+        for _ in range(6):
+            store.prune(keep(events_since=NOW + 1))
+        assert store.first_event_id() == PRUNE_ROWS + 7
+
+    def test_the_age_of_events_is_by_the_clock_and_the_newest_id_is_remembered_too(self, place: Place, ledger: Ledger):
+        job = make_job(1)
+        for at in (NOW, NOW + 1, NOW + 2):
+            batch = ledger.batch(events=[event(job, "drained")], at=at)
+            batch.stamp = NOW * 2  # a life before had a clock that was ahead
+            ledger.store.commit(batch)
+        prune_all(ledger.store, keep(events_since=NOW + 2))
+        store = place.open()
+        assert (store.first_event_id(), store.last_event_at()) == (3, NOW * 2)
 
     def test_after_pruning_all_events_numbers_still_go_on(self, place: Place, ledger: Ledger):
         for _ in range(3):

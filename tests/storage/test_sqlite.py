@@ -3,9 +3,11 @@
 from collections import Counter
 from pathlib import Path
 
+import apsw
 import pytest
 
 from bunqueue_trio.errors import StoreError
+from bunqueue_trio.storage.opening import APPLICATION_ID, migrations
 from bunqueue_trio.storage.sqlite import SqliteStore
 from bunqueue_trio.storage.store import Store
 from tests.storage.ledger import Ledger
@@ -74,3 +76,21 @@ def test_rows_that_cannot_be_read_back_are_a_trouble_of_the_disk(tmp_path: Path)
     store.close()
     with pytest.raises(StoreError):
         store.stored(0, 1, 1)
+
+
+def test_a_file_of_the_first_schema_is_brought_to_this_one(tmp_path: Path):
+    """Its events are there, and the time of the newest is where the next life begins."""
+    path = tmp_path / "old.db"
+    old = apsw.Connection(str(path))
+    version, sql = migrations()[0]
+    old.execute(sql).fetchall()
+    old.execute(f"PRAGMA application_id={APPLICATION_ID}")
+    old.execute(f"PRAGMA user_version={version}")
+    old.execute("INSERT INTO event_batch VALUES (2, 2, 77, x'7b7d1e7b7d')").fetchall()
+    old.close()
+    store = SqliteStore(path)
+    assert (store.last_event_at(), store.last_event_id) == (77, 2)
+    assert [event.body for event in store.events_after(0, 9)] == [b"{}", b"{}"]
+    Ledger(store).tell(1)
+    assert len(store.events_after(0, 9)) == 3
+    store.close()

@@ -296,10 +296,9 @@ class Journal:
             raise self._halted
         changes, last_event_id = self._engine.take(), self._store.last_event_id
         at = self._clock.now()
-        if self._stamp is not None:
-            at = self._stamp(at)
+        stamp = at if self._stamp is None else self._stamp(at)
         try:
-            batch = make_batch(changes, at, durable=self._durable, last_event_id=last_event_id)
+            batch = make_batch(changes, at, durable=self._durable, last_event_id=last_event_id, stamp=stamp)
         except Exception as error:  # the engine has let go of these changes, so there is no going on
             raise InvariantBroken("the engine holds what no store can") from error
         done, self._gathered, self._durable = self._gathered, trio.Event(), False

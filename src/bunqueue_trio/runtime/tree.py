@@ -7,7 +7,7 @@
         ├ scheduler              delays, backoffs, TTLs
         ├ stall detector         leases and processing timeouts
         ├ invariants             ends the process when a command has met a broken one
-        ├ rate-limit cleaner, checkpointer, retention, rates, loop lag, self-audit
+        ├ rate-limit cleaner, checkpointer, retention, clock watch, rates, loop lag, self-audit
         └ transports nursery     first to stop, with a deadline
 
 Leaving a nursery inside out is the shutdown plan; cancellation is the only way to stop.
@@ -27,7 +27,7 @@ from bunqueue_trio.engine.engine import Engine, Rules
 from bunqueue_trio.engine.job import NewId
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.runtime.audit import Auditor
-from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.runtime.clock import Clock, ClockWatch
 from bunqueue_trio.runtime.core import Core
 from bunqueue_trio.runtime.hub import Hub
 from bunqueue_trio.runtime.ids import Ids
@@ -77,6 +77,7 @@ class Server:
         self.store = store
         self.clock = clock
         self.started_at: int = clock.now()
+        self.clock_watch: ClockWatch = ClockWatch(clock)
         rules = Rules(lease=settings.lease_ms, stalls_max=settings.stalls_max)
         ids = Ids(store.last_event_at(), random)
         self.engine: Engine = Engine(new_id or ids, store, rules)
@@ -115,6 +116,7 @@ class Server:
             Child("invariants", core.wait_broken),
             Child("checkpointer", looped(Checkpointer(journal, store))),
             Child("retention", looped(RetentionSweeper(journal, store, clock, settings))),
+            Child("clock watch", looped(self.clock_watch)),
             Child("rates", looped(self.rates)),
             Child("loop lag", looped(LoopLag(core.meters.loop_lag))),
         ]

@@ -28,7 +28,7 @@ class MemoryStore:
         self._rows = Reader()
         self._jobs: dict[int, Row] = {}
         self._finished: dict[str, Row] = {}  # in the order of the ends
-        self._events: list[tuple[int, int, list[bytes]]] = []  # last id, time, bodies
+        self._events: list[tuple[int, int, list[bytes], int]] = []  # last id, time, bodies, stamp
         self.finished_counts: FinishedCounts = Counter()
         self.finished_totals: Counter[str] = Counter()
         self.last_event_id: int = 0
@@ -55,7 +55,7 @@ class MemoryStore:
         if batch.finished:
             self.finished_counts = self.finished_counts + Counter((row[1], row[2]) for row in batch.finished)
             self.finished_totals.update(row[2] for row in batch.finished)
-        self._events += [(last_id, batch.at, bodies) for last_id, bodies in event_rows(batch)]
+        self._events += [(last_id, batch.at, bodies, batch.stamp) for last_id, bodies in event_rows(batch)]
         self.last_event_id = batch.last_event_id
 
     def find(self, job_id: str) -> Job | None:
@@ -77,7 +77,7 @@ class MemoryStore:
         """Return kept events; see :class:`Store`."""
         found: list[StoredEvent] = []
         size = 0
-        for last_id, _, bodies in self._events:
+        for last_id, _, bodies, _ in self._events:
             if last_id > event_id and len(found) < limit and size < REPLAY_BYTES:
                 size += sum(map(len, bodies)) + len(bodies) - 1
                 first = last_id - len(bodies) + 1
@@ -88,12 +88,12 @@ class MemoryStore:
         """Return the id of the oldest kept event; see :class:`Store`."""
         if not self._events:
             return self.last_event_id + 1
-        last_id, _, bodies = self._events[0]
+        last_id, _, bodies, _ = self._events[0]
         return last_id - len(bodies) + 1
 
     def last_event_at(self) -> int:
         """Return the time of the newest events; see :class:`Store`."""
-        return self._events[-1][1] if self._events else 0
+        return max(self._events[-1][1], self._events[-1][3]) if self._events else 0
 
     def prune(self, keep: Retention) -> int:
         """Delete some of what is not to be kept; see :class:`Store`."""
@@ -101,15 +101,13 @@ class MemoryStore:
         for state, limit in keep.finished_max().items():
             ids = [job_id for job_id, row in self._finished.items() if row[2] == state]
             doomed |= dict.fromkeys(ids[: min(max(0, len(ids) - limit), PRUNE_ROWS)])
-        oldest = list(self._finished.items())[:PRUNE_ROWS]
-        doomed |= dict.fromkeys(job_id for job_id, row in oldest if row[3] < keep.finished_since)
+        aged = [job_id for job_id, row in self._finished.items() if row[3] < keep.finished_since]
+        doomed |= dict.fromkeys(aged[:PRUNE_ROWS])
         for job_id in doomed:
             self._drop(job_id)
-        kept = [
-            entry for entry in self._events
-            if entry[0] == self.last_event_id
-            or (entry[0] > self.last_event_id - keep.events_max and entry[1] >= keep.events_since)
-        ]  # fmt: skip
+        past = max((entry[0] for entry in self._events if entry[1] < keep.events_since), default=0)
+        past = max(past, self.last_event_id - keep.events_max)
+        kept = [entry for entry in self._events if entry[0] == self.last_event_id or entry[0] > past]
         pruned = len(self._events) - len(kept)
         self._events = kept
         return len(doomed) + pruned

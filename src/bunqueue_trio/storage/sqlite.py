@@ -63,7 +63,7 @@ _UPDATE = (
 _END = "DELETE FROM job WHERE seq=?"
 _REUSE = "DELETE FROM finished WHERE id=? RETURNING queue, state"
 _FINISH = f"INSERT INTO finished VALUES ({', '.join('?' * 16)})"  # noqa: S608
-_EVENTS = "INSERT INTO event_batch VALUES (?, ?, ?, ?)"
+_EVENTS = "INSERT INTO event_batch VALUES (?, ?, ?, ?, ?)"
 _FIND = f"SELECT {_FINISHED} FROM finished WHERE id=?"  # noqa: S608
 _OUTCOMES = "SELECT id, state FROM finished WHERE id IN (SELECT value FROM json_each(?))"
 _STORED = (
@@ -78,12 +78,19 @@ _SURPLUS = (
 )
 _AGED = (
     "SELECT count(*), max(key), json_group_array(key) FROM "
-    "(SELECT fin AS key, finished_at FROM finished ORDER BY fin LIMIT ?) WHERE finished_at < ?"
+    "(SELECT fin AS key, finished_at FROM finished WHERE fin > ? ORDER BY fin LIMIT ?) WHERE finished_at < ?"
 )
 _PAST_EVENTS = (
     "SELECT count(*), max(key), json_group_array(key) FROM "
-    "(SELECT last_id AS key, at FROM event_batch ORDER BY last_id LIMIT ?) WHERE key < ? AND (key <= ? OR at < ?)"
+    "(SELECT last_id AS key FROM event_batch ORDER BY last_id LIMIT ?) WHERE key < ? AND key <= ?"
 )
+# The end of the next rows, and the last of them that is too old. What is before that one is older still, whatever the
+# clock said: so events go from the front only, and a replay has no hole.
+_NEXT_EVENTS = (
+    "SELECT max(last_id), max(CASE WHEN at < ? THEN last_id END), count(*) FROM "
+    "(SELECT last_id, at FROM event_batch WHERE last_id > ? ORDER BY last_id LIMIT ?)"
+)
+_NEXT_FINISHED = "SELECT max(fin), count(*) FROM (SELECT fin FROM finished WHERE fin > ? ORDER BY fin LIMIT ?)"
 _COUNT = "SELECT queue, state, count(*) FROM finished WHERE fin IN (SELECT value FROM json_each(?)) GROUP BY 1, 2"
 _PRUNE = "DELETE FROM finished WHERE fin IN (SELECT value FROM json_each(?))"
 _PRUNE_EVENTS = "DELETE FROM event_batch WHERE last_id IN (SELECT value FROM json_each(?))"
@@ -153,6 +160,11 @@ class SqliteStore:
         self._last_fin = self._one("SELECT coalesce(max(fin), 0) FROM finished")
         self._pruned_to: dict[str, int] = {}
         """No record of this state has a smaller key."""
+        # Where the search for what is too old goes on: records of a clock that was ahead may stand before it.
+        self._aged_seen = 0
+        self._events_seen = 0
+        self._events_aged = 0
+        """The last event that is known to be too old."""
         sync_directory(self.path.parent)
 
     def _connect(self, flags: int) -> apsw.Connection:
@@ -202,7 +214,7 @@ class SqliteStore:
                 if batch.finished:
                     write(_FINISH, [(fin := fin + 1, *row) for row in batch.finished])
                 for last_id, events in event_rows(batch):
-                    self._writer.execute(_EVENTS, (last_id, len(events), batch.at, _RS.join(events)))
+                    self._writer.execute(_EVENTS, (last_id, len(events), batch.at, _RS.join(events), batch.stamp))
         self.last_event_id = batch.last_event_id
         self._last_fin = fin
         if added:
@@ -275,7 +287,7 @@ class SqliteStore:
 
     def last_event_at(self) -> int:
         """Return the time of the newest events; see :class:`Store`."""
-        query = "SELECT at FROM event_batch ORDER BY last_id DESC LIMIT 1"
+        query = "SELECT max(at, stamp) FROM event_batch ORDER BY last_id DESC LIMIT 1"
         with self._translated():
             row = self._reader.execute(query).fetchone()
         return 0 if row is None else int(row[0])
@@ -294,12 +306,28 @@ class SqliteStore:
                     rows, last = self._prune_finished(_SURPLUS, oldest)
                     deleted += rows
                     self._pruned_to[state] = last
-            deleted += self._prune_finished(_AGED, (PRUNE_ROWS, keep.finished_since))[0]
+            aged = self._prune_finished(_AGED, (0, PRUNE_ROWS, keep.finished_since))[0]
+            deleted += aged or self._prune_further(keep.finished_since)
             last = self.last_event_id  # never its batch, which remembers the newest id and time
-            rows, _, keys = self._listed(_PAST_EVENTS, (PRUNE_ROWS, last, last - keep.events_max, keep.events_since))
+            past = max(last - keep.events_max, self._aged_events(keep.events_since))
+            rows, _, keys = self._listed(_PAST_EVENTS, (PRUNE_ROWS, last, past))
             if rows:
                 self._writer.execute(_PRUNE_EVENTS, (keys,))
             return deleted + rows
+
+    def _prune_further(self, since: int) -> int:
+        """Delete what is too old among the next records behind the oldest; a pass over all takes many calls."""
+        begin = self._aged_seen
+        [(end, rows)] = self._writer.execute(_NEXT_FINISHED, (begin, PRUNE_ROWS))
+        self._aged_seen = end if rows == PRUNE_ROWS else 0
+        return self._prune_finished(_AGED, (begin, PRUNE_ROWS, since))[0]
+
+    def _aged_events(self, since: int) -> int:
+        """Return the last event known to be too old, after a look at some more; 0 when there is none."""
+        [(end, aged, rows)] = self._writer.execute(_NEXT_EVENTS, (since, self._events_seen, PRUNE_ROWS))
+        self._events_aged = max(self._events_aged, aged or 0)
+        self._events_seen = end if rows == PRUNE_ROWS else self._events_aged
+        return self._events_aged
 
     def _listed(self, query: str, values: tuple[int | str, ...]) -> tuple[int, int, str]:
         """Return how many rows ``query`` names, the last of them, and their list."""

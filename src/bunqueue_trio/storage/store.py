@@ -60,6 +60,8 @@ class Batch(Struct):
     heard: Sequence[Event] = ()
     """The same events as structs, for those who pick some of them."""
     last_event_id: int = 0
+    stamp: int = 0
+    """The time of the newest id where that is later than ``at``."""
 
     def rows(self) -> int:
         """Return how many rows it touches."""
@@ -165,7 +167,7 @@ class Store(Protocol):
         ...
 
     def last_event_at(self) -> int:
-        """Return the ``at`` of the newest batch that had events, however old; 0 when there was none."""
+        """Return ``at`` or ``stamp``, the later, of the newest batch that had events, however old; 0 without one."""
         ...
 
     def prune(self, keep: Retention) -> int:
@@ -195,7 +197,7 @@ class Store(Protocol):
         ...
 
 
-def make_batch(changes: Changes, at: int, *, durable: bool, last_event_id: int) -> Batch:
+def make_batch(changes: Changes, at: int, *, durable: bool, last_event_id: int, stamp: int = 0) -> Batch:
     """Return the batch that writes ``changes``; event ids go on from ``last_event_id``."""
     batch = Batch(
         changes.epoch, at, durable, changes.jobs,
@@ -204,6 +206,7 @@ def make_batch(changes: Changes, at: int, *, durable: bool, last_event_id: int) 
         last_event_id=last_event_id + len(changes.events),
         reused_ids=[(job_id,) for job_id in changes.reused_ids],
         removed_ids=changes.removed_ids,
+        stamp=stamp,
     )  # fmt: skip
     for job in changes.jobs:
         is_new = job.epoch == changes.epoch

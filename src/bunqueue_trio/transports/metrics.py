@@ -201,6 +201,11 @@ class _Scrape(Collector):
         yield GaugeMetricFamily(
             "bunqueue_uptime_seconds", "Time since the start in s", (server.clock.now() - server.started_at) / 1000
         )
+        yield GaugeMetricFamily(
+            "bunqueue_clock_offset_ms",
+            "How far the system clock is ahead of the server's, in ms: it was set, or the machine was suspended",
+            server.clock_watch.offset_ms,
+        )
         yield GaugeMetricFamily("bunqueue_pollers", "Long polls waiting for a job", server.core.pollers)
         connections = GaugeMetricFamily("bunqueue_connections", "Open connections by kind", labels=["kind"])
         for kind in ("tcp", "ws", "sse"):
