@@ -8,7 +8,7 @@ thousands of queues do not stop the server; of them only the fullest get series 
 import re
 from collections.abc import Iterator
 from heapq import nlargest
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import trio
 from prometheus_client import CollectorRegistry, generate_latest
@@ -18,6 +18,8 @@ from prometheus_client.registry import Collector
 from bunqueue_trio import __version__
 from bunqueue_trio.runtime.meters import Histogram
 from bunqueue_trio.runtime.tree import Server
+
+T = TypeVar("T")
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _CHUNK = 1000  # queues looked at between two looks at the event loop: about 1 ms
@@ -54,10 +56,13 @@ async def prometheus(server: Server) -> tuple[str, bytes, int]:
 async def take_picture(server: Server) -> Picture:
     """Look at every queue, letting others run in between."""
     finished, limit = server.store.finished_counts, server.settings.metrics_queues_max
-    dead = {name: n for (name, state), n in finished.items() if state == "failed"}
+    dead: dict[str, int] = {}
+    for entries in _chunks([*finished.items()]):
+        dead.update((name, n) for (name, state), n in entries if state == "failed")
+        await trio.lowlevel.checkpoint()
     total, oldest = 0, None
     shown: list[QueueFigures] = []
-    for names in _chunks([*server.engine.queues, *(name for name in dead if name not in server.engine.queues)]):
+    for names in _chunks([*(dict.fromkeys(server.engine.queues, 0) | dead)]):
         for name in names:
             figures, since = _look(server, name, dead.get(name, 0))
             oldest = since if oldest is None or (since is not None and since < oldest) else oldest
@@ -69,7 +74,7 @@ async def take_picture(server: Server) -> Picture:
     return Picture(total, shown, oldest)
 
 
-def _chunks(names: list[str]) -> Iterator[list[str]]:
+def _chunks(names: list[T]) -> Iterator[list[T]]:
     for start in range(0, len(names), _CHUNK):
         yield names[start : start + _CHUNK]
 
