@@ -22,7 +22,7 @@ from bunqueue_trio.runtime.tree import Server
 T = TypeVar("T")
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_CHUNK = 1000  # queues looked at between two looks at the event loop: about 1 ms
+_CHUNK = 250  # queues looked at between two looks at the event loop: 1 ms, some times that on a busy machine
 _WHOLE = re.compile(rb"(?m)^([^#\n].*)\.0$")
 
 
