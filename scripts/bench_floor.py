@@ -64,7 +64,10 @@ def _sqlite(rows: int, seconds: float, data_dir: Path | None, *, durable: bool =
                 database.execute("BEGIN IMMEDIATE")
                 database.executemany(insert, fresh)
                 body = b"\n".join(batch.events)
-                database.execute("INSERT INTO event_batch VALUES (?, ?, ?, ?)", (key, rows, batch.at, body))
+                database.execute(
+                    "INSERT INTO event_batch (last_id, count, at, body) VALUES (?, ?, ?, ?)",
+                    (key, rows, batch.at, body),
+                )
                 database.execute("COMMIT")
                 written += rows
             cpu = time.process_time() - cpu

@@ -18,6 +18,7 @@ from bunqueue_trio.runtime.meters import Histogram, LoopLag
 from bunqueue_trio.runtime.tree import Server, serve
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.transports.metrics import prometheus
+from bunqueue_trio.transports.pages import make_page
 
 
 async def idle(server: Server, *, task_status: trio.TaskStatus[list[str]]) -> None:
@@ -130,6 +131,54 @@ async def test_the_fullest_queues_have_series_and_the_rest_is_counted(autojump_c
     shown = {name for name in found if name.startswith("bunqueue_queue_jobs_waiting")}
     assert shown == {'bunqueue_queue_jobs_waiting{queue="b"}', 'bunqueue_queue_jobs_waiting{queue="c"}'}
     assert (found["bunqueue_queues"], found["bunqueue_queues_omitted"]) == (3, 1)
+
+
+async def test_the_page_is_made_once_a_second_for_all_who_ask(
+    autojump_clock: MockClock, server: Server, monkeypatch: pytest.MonkeyPatch
+):
+    """However many ask, and if the one who made it goes away meanwhile."""
+    made, answers = 0, []
+
+    async def counted(server: Server) -> tuple[str, bytes, int]:
+        nonlocal made
+        made += 1
+        await trio.sleep(0.1)
+        return await prometheus(server)
+
+    async def ask() -> None:
+        answers.append(await make_page("prometheus", server))
+
+    monkeypatch.setattr("bunqueue_trio.transports.metrics.prometheus", counted)
+    async with trio.open_nursery() as asking:
+        with trio.move_on_after(0.05):
+            await ask()
+        for _ in range(50):
+            asking.start_soon(ask)
+    assert made == 2, "the first was cancelled"
+    assert len(answers) == 50
+    assert len(set(answers)) == 1
+    await trio.sleep(1)
+    await server.core.execute(push("new"))
+    await ask()
+    assert made == 3
+    assert answers[-1] != answers[0]
+
+
+@pytest.mark.parametrize("page", ["health", "stats", "metrics", "tasks", "ready"])
+async def test_the_pages_for_probes_look_at_no_queue(
+    autojump_clock: MockClock, server: Server, monkeypatch: pytest.MonkeyPatch, page: str
+):
+    for queue in "abc":
+        await server.core.execute(push(queue))
+        pulled = await server.core.execute(c.Pull(queue=queue))
+        assert isinstance(pulled, r.PullReply)
+        assert pulled.job is not None
+        await server.core.execute(c.Ack(id=pulled.job.id))
+    monkeypatch.setattr(server.store, "finished_counts", None)
+    monkeypatch.setattr(server.engine, "queues", None)
+    body = (await make_page(page, server))[1]
+    if page in ("health", "stats"):
+        assert b'"completed":3' in body
 
 
 async def test_a_queue_of_dead_jobs_alone_is_shown(autojump_clock: MockClock, server: Server):

@@ -2,13 +2,15 @@
 
 import random
 import time
+from typing import Any
 
 import pytest
 import trio
 
+from bunqueue_trio.config import CLOCK_LOOK_S
 from bunqueue_trio.runtime.alarm import Alarm
 from bunqueue_trio.runtime.bell import Bell
-from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.runtime.clock import Clock, ClockWatch
 from tests.runtime.world import START_MS, settled
 
 # --- the clock ------------------------------------------------------------------------------------------
@@ -37,6 +39,28 @@ async def test_a_time_and_back_is_the_same_time_to_the_millisecond(offset_s: flo
     for due in (START_MS, START_MS + 1, START_MS + 365 * 86_400_000, START_MS + 999):
         await trio.sleep_until(clock.trio_time(due))
         assert clock.now() >= due
+
+
+async def test_a_clock_that_is_set_is_warned_of_once_and_shown(logs: list[Any]):
+    """And the server's time goes on as it did."""
+    clock, ahead_s = Clock(START_MS), 0.0
+    watch = ClockWatch(clock, lambda: clock.now() / 1000 + ahead_s)
+    levels = []
+    for ahead_s in (0, 1, 86_400, 86_401, 86_400, 0, -60):
+        before = clock.now()
+        await watch.wait_due()
+        assert clock.now() == before + CLOCK_LOOK_S * 1000
+        await watch.step()
+        assert watch.offset_ms == ahead_s * 1000
+        levels.append([entry["log_level"] for entry in logs])
+        logs.clear()
+    assert levels == [[], [], ["warning"], [], [], ["info"], ["warning"]]
+
+
+async def test_a_clock_that_is_not_the_walls_is_not_compared(logs: list[Any]):
+    watch = ClockWatch(Clock(START_MS))
+    await watch.step()
+    assert (watch.offset_ms, logs) == (0, [])
 
 
 # --- alarms -----------------------------------------------------------------------------------------------

@@ -109,6 +109,20 @@ async def test_a_reader_holds_so_many_bytes_and_no_more(running: World, hub: Hub
     assert took(reader) == ([1, 2], 2)
 
 
+async def test_every_event_that_a_reader_misses_is_counted_once(running: World, hub: Hub):
+    """Also when it takes some of its buffer between: the gap it does not know of yet goes on."""
+    reader = hub.subscribe(None, Bell())
+    data = b'"' + b"x" * (READER_BYTES_MAX // 2) + b'"'
+    for _ in range(3):
+        await running.push(data=data)
+    events, missed = reader.take(1)
+    assert (len(events), missed) == (1, 0)
+    for _ in range(5):
+        await running.push()
+    assert (reader.missed, hub.dropped) == (6, 6)
+    assert took(reader) == ([2], 6)
+
+
 async def test_the_newest_published_id_is_not_ahead_of_what_was_published(
     world: World, answers: Answers, thread: VirtualThread, monkeypatch: pytest.MonkeyPatch
 ):

@@ -110,7 +110,7 @@ class Platter(MemoryStore):
 
     def kept_events(self) -> int:
         """Return how many events could be replayed, without the oldest batch and the newest: they stay whole."""
-        return sum(len(bodies) for _, _, bodies in self._events[1:-1])
+        return sum(len(bodies) for _, _, bodies, _ in self._events[1:-1])
 
     def _note(self, kind: str, job_id: str) -> None:
         """Follow one job through its events, which are all a reader of the stream has."""

@@ -59,12 +59,12 @@ class FaultyStore:
         self._ghost: Batch | None = None
 
     @property
-    def finished_totals(self) -> dict[str, int]:
-        return self.inner.finished_totals
-
-    @property
     def finished_counts(self) -> FinishedCounts:
         return self.inner.finished_counts
+
+    @property
+    def finished_totals(self) -> Mapping[str, int]:
+        return self.inner.finished_totals
 
     @property
     def last_event_id(self) -> int:
@@ -110,9 +110,9 @@ class FaultyStore:
         self._readable()
         return self.inner.stored(after, upto, limit)
 
-    def events_after(self, event_id: int, limit: int, size: int) -> list[StoredEvent]:
+    def events_after(self, event_id: int, limit: int) -> list[StoredEvent]:
         self._readable()
-        return self.inner.events_after(event_id, limit, size)
+        return self.inner.events_after(event_id, limit)
 
     def first_event_id(self) -> int:
         self._readable()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bunqueue_trio.config import PRUNE_ROWS
+from bunqueue_trio.config import PRUNE_ROWS, REPLAY_BYTES
 from bunqueue_trio.engine.job import Options, State
 from bunqueue_trio.storage.store import Retention, Store, StoredEvent
 from tests.storage.ledger import NOW, Ledger, ended, event, keep, kept, loaded, make_job
@@ -32,7 +32,7 @@ class EventContract:
         for n in (3, 1, 2):
             ledger.tell(n)
         store = place.open()
-        assert [e.id for e in store.events_after(0, 100, 10**9)] == [1, 2, 3, 4, 5, 6]
+        assert [e.id for e in store.events_after(0, 100)] == [1, 2, 3, 4, 5, 6]
         assert (store.first_event_id(), store.last_event_id) == (1, 6)
 
     def test_numbers_go_on_after_a_restart(self, place: Place, ledger: Ledger):
@@ -45,14 +45,14 @@ class EventContract:
     def test_events_after_any_id_are_those_with_greater_ids(self, ledger: Ledger, store: Store, after: int):
         for n in (3, 1, 2):
             ledger.tell(n)
-        assert [e.id for e in store.events_after(after, 100, 10**9)] == list(range(after + 1, 7))
+        assert [e.id for e in store.events_after(after, 100)] == list(range(after + 1, 7))
 
     def test_an_event_comes_back_to_the_byte(self, place: Place, ledger: Ledger):
         """Whatever white space a payload has: it is JSON, and may have line ends."""
         job = make_job(1, data=b'{\n\n"a":\r\n 1.10,\t"b": "\xf0\x9f\x90\x87"}')
         batch = ledger.write([job], events=[event(job), event(job, "failed", error="a\nb"), event(job)])
         assert len(batch.events) == 3
-        found = place.open().events_after(0, 100, 10**9)
+        found = place.open().events_after(0, 100)
         assert found == [StoredEvent(i, body) for i, body in enumerate(batch.events, 1)]
         assert job.data in found[0].body
 
@@ -60,14 +60,22 @@ class EventContract:
         """At most about the limit, but always something, so that whoever reads gets to the end."""
         for _ in range(4):
             ledger.tell(3)
-        assert len(store.events_after(0, 1, 10**9)) == 3
-        assert len(store.events_after(1, 3, 10**9)) == 2
-        assert len(store.events_after(0, 4, 10**9)) == 6
-        assert len(store.events_after(2, 12, 10**9)) == 10
-        assert store.events_after(12, 5, 10**9) == []
-        first = len(store.events_after(0, 1, 10**9)[0].body)
-        assert [e.id for e in store.events_after(0, 100, 1)] == [1], "one always comes, however large"
-        assert [e.id for e in store.events_after(0, 100, first + 1)] == [1, 2]
+        assert len(store.events_after(0, 1)) == 3
+        assert len(store.events_after(1, 3)) == 2
+        assert len(store.events_after(0, 4)) == 6
+        assert len(store.events_after(2, 12)) == 10
+        assert store.events_after(12, 5) == []
+
+    def test_a_replay_is_cut_by_its_bytes_too(self, ledger: Ledger, store: Store):
+        """And a row larger than that is not lost."""
+        for seq in range(1, 6):
+            job = make_job(seq, data=b'"%s"' % (b"x" * (REPLAY_BYTES // 2)))
+            ledger.write([job], events=[event(job)])
+        huge = make_job(6, data=b'"%s"' % (b"x" * (3 * REPLAY_BYTES)))
+        ledger.write([huge], events=[event(huge)])
+        assert [e.id for e in store.events_after(0, 500)] == [1, 2]
+        assert [e.id for e in store.events_after(4, 500)] == [5, 6]
+        assert [e.id for e in store.events_after(5, 500)] == [6]
 
     def test_events_too_many_for_one_row_are_kept_in_several(
         self, place: Place, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
@@ -77,8 +85,8 @@ class EventContract:
         ledger.tell(2)
         batch = ledger.write(jobs, events=[event(job) for job in jobs])
         store = place.open()
-        assert [e.body for e in store.events_after(2, 100, 10**9)] == batch.events
-        assert [e.id for e in store.events_after(5, 1, 10**9)][:2] == [6, 7]
+        assert [e.body for e in store.events_after(2, 100)] == batch.events
+        assert [e.id for e in store.events_after(5, 1)][:2] == [6, 7]
         assert prune_all(store, keep(events=0)) > 1  # all rows but the last
         assert 2 < store.first_event_id() <= store.last_event_id == 13
 
@@ -190,6 +198,14 @@ class PruneContract:
         assert store.prune(keep(since=NOW + 1)) == 5
         assert kept(store, ids) == []
 
+    def test_records_of_a_clock_that_was_ahead_do_not_keep_the_others(self, ledger: Ledger, store: Store):
+        future = ledger.completed(PRUNE_ROWS * 2, at=NOW * 2)
+        old = ledger.completed(5)
+        for _ in range(5):
+            store.prune(keep(since=NOW + 1))
+        assert kept(store, old) == []
+        assert kept(store, future) == future
+
     def test_pruning_leaves_unfinished_jobs_alone(self, place: Place, ledger: Ledger):
         ledger.write([make_job(1, created_at=0, run_at=0)])
         prune_all(ledger.store, keep(0, 0, NOW * 2, 0, NOW * 2))
@@ -211,7 +227,7 @@ class PruneContract:
         prune_all(ledger.store, keep(events=limit))
         store = place.open()
         assert (store.first_event_id(), store.last_event_id) == (first, 6)
-        assert [e.id for e in store.events_after(0, 100, 10**9)] == list(range(first, 7))
+        assert [e.id for e in store.events_after(0, 100)] == list(range(first, 7))
 
     @pytest.mark.parametrize(("since", "first"), [(NOW, 1), (NOW + 1, 2), (NOW + 2, 3), (NOW + 3, 3), (NOW * 2, 3)])
     def test_events_are_kept_from_a_time_on_and_the_last_always(
@@ -222,6 +238,26 @@ class PruneContract:
         prune_all(ledger.store, keep(events_since=since))
         assert place.open().first_event_id() == first
 
+    def test_events_of_a_clock_that_was_ahead_go_with_later_ones(self, ledger: Ledger, store: Store):
+        """And what is kept has no hole."""
+        for _ in range(PRUNE_ROWS + 5):
+            ledger.tell(1, at=NOW * 2)
+        ledger.tell(1, at=NOW)
+        ledger.tell(2, at=NOW + 9)
+        for _ in range(6):
+            store.prune(keep(events_since=NOW + 1))
+        assert store.first_event_id() == PRUNE_ROWS + 7
+
+    def test_the_age_of_events_is_by_the_clock_and_the_newest_id_is_remembered_too(self, place: Place, ledger: Ledger):
+        job = make_job(1)
+        for at in (NOW, NOW + 1, NOW + 2):
+            batch = ledger.batch(events=[event(job, "drained")], at=at)
+            batch.stamp = NOW * 2  # a life before had a clock that was ahead
+            ledger.store.commit(batch)
+        prune_all(ledger.store, keep(events_since=NOW + 2))
+        store = place.open()
+        assert (store.first_event_id(), store.last_event_at()) == (3, NOW * 2)
+
     def test_after_pruning_all_events_numbers_still_go_on(self, place: Place, ledger: Ledger):
         for _ in range(3):
             ledger.tell(2)
@@ -229,10 +265,10 @@ class PruneContract:
         store = place.open()
         assert store.last_event_id == 6
         Ledger(store).tell(1)
-        assert [e.id for e in store.events_after(6, 10, 10**9)] == [7]
+        assert [e.id for e in store.events_after(6, 10)] == [7]
 
     def test_a_batch_without_events_does_not_let_the_last_ones_go(self, ledger: Ledger, store: Store):
         ledger.tell(2)
         ledger.write([make_job(1)])
         prune_all(store, keep(events=0, events_since=NOW * 2))
-        assert [e.id for e in store.events_after(0, 10, 10**9)] == [1, 2]
+        assert [e.id for e in store.events_after(0, 10)] == [1, 2]

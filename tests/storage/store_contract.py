@@ -271,7 +271,7 @@ class JobContract:
         seen = []
         for _ in range(3):
             store = place.open()
-            events = store.events_after(0, 1000, 10**9)
+            events = store.events_after(0, 1000)
             seen.append((loaded(store), store.finished_counts, store.last_event_id, store.first_event_id(), events))
         assert seen[0] == seen[1] == seen[2]
         assert len(seen[0][0]) == len(UNFINISHED)

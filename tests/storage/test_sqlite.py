@@ -8,7 +8,7 @@ import pytest
 
 from bunqueue_trio.config import MIB, PRUNE_BYTES
 from bunqueue_trio.errors import StoreError
-from bunqueue_trio.storage.opening import closing
+from bunqueue_trio.storage.opening import APPLICATION_ID, closing, migrations
 from bunqueue_trio.storage.sqlite import SqliteStore
 from bunqueue_trio.storage.store import Retention, Store
 from tests.storage.ledger import NOW, Ledger, State, ended, event, keep, make_job
@@ -163,4 +163,21 @@ def test_a_file_that_is_gone_has_no_size(tmp_path: Path):
     (tmp_path / "q.db").unlink()
     with pytest.raises(StoreError, match="No such file"):
         store.space()
+
+
+def test_a_file_of_the_first_schema_is_brought_to_this_one(tmp_path: Path):
+    """Its events are there, and the time of the newest is where the next life begins."""
+    path = tmp_path / "old.db"
+    old = apsw.Connection(str(path))
+    version, sql = migrations()[0]
+    old.execute(sql).fetchall()
+    old.execute(f"PRAGMA application_id={APPLICATION_ID}")
+    old.execute(f"PRAGMA user_version={version}")
+    old.execute("INSERT INTO event_batch VALUES (2, 2, 77, x'7b7d1e7b7d')").fetchall()
+    old.close()
+    store = SqliteStore(path)
+    assert (store.last_event_at(), store.last_event_id) == (77, 2)
+    assert [event.body for event in store.events_after(0, 9)] == [b"{}", b"{}"]
+    Ledger(store).tell(1)
+    assert len(store.events_after(0, 9)) == 3
     store.close()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from msgspec import Raw
 
 from bunqueue_trio.config import (
     KEEP_ALIVE_S,
@@ -26,6 +27,7 @@ from bunqueue_trio.config import (
     Settings,
 )
 from bunqueue_trio.errors import StoreError
+from bunqueue_trio.protocol.commands import Push
 from bunqueue_trio.runtime import hub
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.tree import Server, serve
@@ -247,6 +249,27 @@ async def test_a_stream_is_sent_in_pieces(world: World) -> None:
         count, pieces = count + piece.count(b"data: "), pieces + 1
     assert pieces > 5
     await stream.aclose()
+
+
+async def test_what_readers_do_not_take_is_inside_the_budget(world: World) -> None:
+    """Readers that come back for much and read none of it: each holds a piece of it, and all of them so much."""
+    core, buffers = world.server.core, world.server.buffers
+    for _ in range(8):
+        await core.execute(Push(queue="q", data=Raw(b'"%s"' % (b"x" * (MIB // 2)))))
+    buffers.take(world.server.settings.buffers_max_bytes - 3 * MIB)
+    before = buffers.held
+    streams = [EventStream(world.server, None, 0) for _ in range(3)]
+    held = []
+    for stream in streams:
+        await anext(stream)
+        with suppress(StopAsyncIteration):
+            held.append(len(await anext(stream)))
+    assert all(MIB <= size < 2 * MIB for size in held)
+    assert buffers.held - before == sum(held) <= 3 * MIB
+    assert len(held) == 2, "the third one is ended, and comes back"
+    for stream in streams:
+        await stream.aclose()
+    assert buffers.held == before
 
 
 async def test_retention_that_overtakes_a_replay_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

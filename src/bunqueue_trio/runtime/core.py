@@ -43,7 +43,7 @@ class _Waiter:
 
 
 class Begun(Struct):
-    """A command that was run: its reply is a fact once ``epoch`` is committed (0: it is one).
+    """A command that has been run. Its reply may be sent once batch ``epoch`` is committed; 0 means now.
 
     ``polls`` is a pull that found nothing and wants to wait; ``refused`` is said instead of the reply.
     """
@@ -123,7 +123,7 @@ class Core:
         return begun
 
     async def finish(self, begun: "Begun") -> r.Reply:
-        """Wait until the reply to a begun command is a fact, or a job for it is there.
+        """Wait until the reply may be sent: its batch is committed, or a waiting pull has a job or no time left.
 
         Raises:
             Refused: there are too many long polls, or what the command began with.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
-from bunqueue_trio.config import READER_BYTES_MAX, READER_EVENTS_MAX, REPLAY_BYTES, REPLAY_EVENTS
+from bunqueue_trio.config import READER_BYTES_MAX, READER_EVENTS_MAX, REPLAY_EVENTS
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.storage.store import Batch, Store
 
@@ -38,9 +38,9 @@ class Subscription:
         return bool(self._waiting) or self.missed > 0
 
     def offer(self, event: Published) -> bool:
-        """Put ``event`` into the buffer; return whether that was possible."""
+        """Put ``event`` into the buffer; return whether it is there, or is missed."""
         # After a gap nothing is added until the reader knows of it.
-        fits = len(self._waiting) < READER_EVENTS_MAX and self._bytes < READER_BYTES_MAX and not self.missed
+        fits = not self.missed and len(self._waiting) < READER_EVENTS_MAX and self._bytes < READER_BYTES_MAX
         if fits:
             self._waiting.append(event)
             self._bytes += len(event.body)
@@ -144,6 +144,6 @@ class Hub:
         Raises:
             StoreError: the disk cannot be read.
         """
-        found = [e for e in self._store.events_after(after, REPLAY_EVENTS, REPLAY_BYTES) if e.id <= until]
+        found = [e for e in self._store.events_after(after, REPLAY_EVENTS) if e.id <= until]
         reached = found[-1].id if found else until
         return [Published(*e) for e in found if queue is None or _WHERE.decode(e.body).queue == queue], reached

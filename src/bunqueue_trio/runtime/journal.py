@@ -3,6 +3,27 @@
 The truth about waiting lives here, not in the flusher task: a flusher that is restarted goes on with
 the very same batch. Batches are committed in order, one at a time; while one is written the next
 gathers. An answer is released, and its events are published, only after its batch is committed.
+
+Theory of operation. The engine marks each step with its *epoch*, the number of the batch that will hold it.
+A batch is in one of three places:
+
+- gathering: in the engine, as changed jobs and events. ``note`` wakes the flusher, once.
+- being written: ``_writing``, rows made by ``_take``, which also moves the engine on to the next epoch. There is
+  at most one. A batch that the disk refuses stays here and is tried again, the same rows, until it is taken.
+- committed: ``_finish`` sets ``committed``, lets the engine forget what has ended, releases who waited and
+  publishes the events, all in one step. Nobody ever sees half of that.
+
+Who waits for an epoch waits for the event of the place where it is, and finds it committed, or is told after
+GIVE_UP_S that it may never be. A batch given up for its waiters is still tried: the engine holds its changes.
+
+There are two ways to the disk. The flusher takes everything, in a thread when the batch is large or durable, or
+the disk slow. A lone client's change is committed in its own step (``commit_alone``), which spares two switches
+of tasks; never while the disk fails, since it may take its whole busy timeout to say so, and the event loop would
+stand still for it. Both hold ``disk``, as does retention.
+
+A read waits only for the batch that holds the last change of its very job (``epoch_of``); finished and unknown
+jobs are answered at once. New work is refused by ``check`` when too much gathers (``pressure.py``); what empties
+the queues is refused only at twice that.
 """
 
 from collections.abc import Callable, Collection
@@ -296,10 +317,9 @@ class Journal:
             raise self._halted
         changes, last_event_id = self._engine.take(), self._store.last_event_id
         at = self._clock.now()
-        if self._stamp is not None:
-            at = self._stamp(at)
+        stamp = at if self._stamp is None else self._stamp(at)
         try:
-            batch = make_batch(changes, at, durable=self._durable, last_event_id=last_event_id)
+            batch = make_batch(changes, at, durable=self._durable, last_event_id=last_event_id, stamp=stamp)
         except Exception as error:  # the engine has let go of these changes, so there is no going on
             raise InvariantBroken("the engine holds what no store can") from error
         done, self._gathered, self._durable = self._gathered, trio.Event(), False

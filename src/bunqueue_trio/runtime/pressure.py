@@ -1,4 +1,19 @@
-"""How much may gather for the next commit, judged by how fast the disk took the last ones."""
+"""How much may gather for the next commit, judged by how fast the disk took the last ones.
+
+Theory of operation. While a batch is written the next one gathers, and its clients wait for the rest of the first
+commit and for all of their own. How long that takes depends on the disk, so a limit in jobs alone is wrong on
+nearly every machine: on a slow disk it lets clients wait for minutes, on a quick one it refuses for nothing.
+
+So each large commit tells a speed: the part of the settings' limits that it would commit in a second, by jobs or
+by bytes, whichever is more. The best of the last COMMITS_JUDGED counts, since any disk is slow once and only a slow
+one every time. Small commits are mostly overhead and tell nothing; a durable one tells of fsync, not of size.
+
+From the speed follow two thresholds. What is committed in GATHER_S is a batch: above it large requests wait in
+line for the next one, one at a time, while small ones pass. What is committed in PENDING_S is the most that may
+gather: above it new work is refused, early, so that it can be tried elsewhere or later. Acks and whatever else
+empties the queues have twice that. Before the first large commit the thresholds are a fixed part of the settings,
+and at no time are they above them or so low that a quiet server would refuse anybody.
+"""
 
 from collections import deque
 
@@ -16,7 +31,7 @@ from bunqueue_trio.config import (
 
 
 class Pressure:
-    """Two limits, both at most what the settings allow: from the first on large requests wait, from the second all are refused."""
+    """Two thresholds, neither above the settings: above the lower one large requests wait, above the upper one new work is refused."""
 
     def __init__(self, jobs_max: int, bytes_max: int) -> None:
         self._jobs_max = jobs_max

@@ -12,8 +12,6 @@ from bunqueue_trio.config import (
     CHECKPOINT_BYTES,
     CHECKPOINT_FINISH_BYTES,
     CHECKPOINT_MS,
-    CLOCK_LOOK_S,
-    CLOCK_OFF_MS,
     MAINTENANCE_TOLD_MS,
     PRUNE_MS,
     SHRINK_BYTES,
@@ -176,24 +174,6 @@ class RetentionSweeper(_Disk):
             async with self._journal.disk:
                 if not await self._run(self._store.prune, keep):
                     return
-
-
-class ClockWatch(_Periodic):
-    """Says when the clock of the machine is not what it was at the start: times and delays are wrong until a restart."""
-
-    def __init__(self, clock: Clock) -> None:
-        super().__init__(CLOCK_LOOK_S * 1000)
-        self._clock = clock
-        self._told_ms = 0
-
-    async def step(self) -> None:
-        """Look at it; a difference is told when it is new."""
-        offset_ms = self._clock.offset_ms()
-        if abs(offset_ms - self._told_ms) > CLOCK_OFF_MS:
-            self._told_ms = offset_ms
-            _log.warning(
-                "the clock of the machine was set, or the machine has slept: restart to follow it", offset_ms=offset_ms
-            )
 
 
 class Shrinker(_Disk):

@@ -1,29 +1,28 @@
-"""Something expensive that many may ask for at once: made by one of them, given to all, and kept for a moment."""
+"""A result that is dear to make, made once for all who ask within a while; it keeps nothing else."""
 
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 import trio
 
-from bunqueue_trio.config import PICTURE_S, PICTURE_SHARE
-
 T = TypeVar("T")
 
 
 class Shared(Generic[T]):
-    """The last thing that was made, at most PICTURE_S old; what is quickly made is made anew sooner."""
+    """The last result, for ``for_ms`` after it was begun; one is made at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, for_ms: int) -> None:
+        self._for_s = for_ms / 1000
         self._making = trio.Lock()
-        self._made: T | None = None
-        self._good_until = float("-inf")
+        self._last: tuple[float, T] | None = None
 
     async def get(self, make: Callable[[], Awaitable[T]]) -> T:
-        """Return it; whoever asks first when it is too old calls ``make``, and the others wait for that."""
+        """Return a result that is young enough, or the one that ``make`` makes now.
+
+        Whoever asks while it is made waits for that one. If its maker is cancelled, the next makes it.
+        """
         async with self._making:
-            begun = trio.current_time()
-            if self._made is None or begun >= self._good_until:
-                self._made = await make()
-                ended = trio.current_time()
-                self._good_until = ended + min(PICTURE_S, PICTURE_SHARE * (ended - begun))
-            return self._made
+            now = trio.current_time()
+            if self._last is None or now - self._last[0] >= self._for_s:
+                self._last = now, await make()
+            return self._last[1]

@@ -7,7 +7,7 @@
         ├ scheduler              delays, backoffs, TTLs
         ├ stall detector         leases and processing timeouts
         ├ invariants             ends the process when a command has met a broken one
-        ├ rate-limit cleaner, checkpointer, retention, shrinker, rates, loop lag, self-audit
+        ├ rate-limit cleaner, checkpointer, retention, shrinker, clock watch, rates, loop lag, self-audit
         └ transports nursery     first to stop, with a deadline
 
 Leaving a nursery inside out is the shutdown plan; cancellation is the only way to stop.
@@ -23,12 +23,12 @@ import structlog
 import trio
 from msgspec import Struct
 
-from bunqueue_trio.config import PULL_BATCH_BYTES, Settings
+from bunqueue_trio.config import PICTURE_MS, PULL_BATCH_BYTES, Settings
 from bunqueue_trio.engine.engine import Engine, Rules
 from bunqueue_trio.engine.job import NewId
 from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.runtime.audit import Auditor
-from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.runtime.clock import Clock, ClockWatch
 from bunqueue_trio.runtime.core import Core
 from bunqueue_trio.runtime.hub import Hub
 from bunqueue_trio.runtime.ids import Ids
@@ -38,7 +38,6 @@ from bunqueue_trio.runtime.memory import Memory
 from bunqueue_trio.runtime.meters import LoopLag
 from bunqueue_trio.runtime.services import (
     Checkpointer,
-    ClockWatch,
     Deadlines,
     RateLimitCleaner,
     Rates,
@@ -80,6 +79,7 @@ class Server:
         self.store = store
         self.clock = clock
         self.started_at: int = clock.now()
+        self.clock_watch: ClockWatch = ClockWatch(clock)
         # Two of the largest fit, whatever the setting says, or they would never be served.
         buffers = max(settings.buffers_max_bytes, 2 * settings.body_max_bytes)
         pull_bytes = min(PULL_BATCH_BYTES, buffers - settings.body_max_bytes)
@@ -97,8 +97,8 @@ class Server:
         self.hub: Hub = Hub(store)
         self.journal.on_commit += [self.hub.publish, self.core.meters.committed]
         self.memory: Memory = Memory()
-        self.pictures: Shared[bytes] = Shared()
-        """Of the metrics page, which looks at every queue."""
+        self.scrape: Shared[tuple[str, bytes, int]] = Shared(PICTURE_MS)
+        """The last page for Prometheus: it is the one whose making looks at every queue."""
         self.connections: Connections = Connections()
         self.owners: set[str] = set()
         """The connections that may hold jobs."""
@@ -122,9 +122,9 @@ class Server:
             Child("checkpointer", looped(Checkpointer(journal, store))),
             Child("retention", looped(RetentionSweeper(journal, store, clock, settings))),
             Child("shrinker", looped(self.shrinker)),
+            Child("clock watch", looped(self.clock_watch)),
             Child("rates", looped(self.rates)),
             Child("loop lag", looped(LoopLag(core.meters.loop_lag))),
-            Child("clock watch", looped(ClockWatch(clock))),
         ]
         if settings.audit_jobs_per_second:
             # Whatever fails in it, the server has the work of others to do.
@@ -139,7 +139,7 @@ class Server:
         """Return how many jobs stand where, over all queues, finished ones as far as they are kept."""
         counts = {state.value: n for state, n in self.engine.counts.items()}
         counts |= {"completed": 0, "failed": 0}
-        return counts | self.store.finished_totals
+        return counts | dict(self.store.finished_totals)
 
     def new_id(self) -> str:
         """Return a new id for a peer."""

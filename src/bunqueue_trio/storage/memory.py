@@ -3,9 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from heapq import nsmallest
-from itertools import accumulate
 
-from bunqueue_trio.config import AUDIT_DATA_BYTES, PRUNE_ROWS
+from bunqueue_trio.config import AUDIT_DATA_BYTES, PRUNE_ROWS, REPLAY_BYTES
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.storage.store import (
@@ -30,8 +29,9 @@ class MemoryStore:
         self._rows = Reader()
         self._jobs: dict[int, Row] = {}
         self._finished: dict[str, Row] = {}  # in the order of the ends
-        self._events: list[tuple[int, int, list[bytes]]] = []  # last id, time, bodies
+        self._events: list[tuple[int, int, list[bytes], int]] = []  # last id, time, bodies, stamp
         self.finished_counts: FinishedCounts = Counter()
+        self.finished_totals: Counter[str] = Counter()
         self.last_event_id: int = 0
 
     def load(self) -> Iterable[Job]:
@@ -55,7 +55,8 @@ class MemoryStore:
             self._finished[row[0]] = row
         if batch.finished:
             self.finished_counts = self.finished_counts + Counter((row[1], row[2]) for row in batch.finished)
-        self._events += [(last_id, batch.at, bodies) for last_id, bodies in event_rows(batch)]
+            self.finished_totals.update(row[2] for row in batch.finished)
+        self._events += [(last_id, batch.at, bodies, batch.stamp) for last_id, bodies in event_rows(batch)]
         self.last_event_id = batch.last_event_id
 
     def find(self, job_id: str) -> Job | None:
@@ -73,36 +74,27 @@ class MemoryStore:
         rows = [self._jobs[seq] for seq in keys]
         return [self._rows.stored((*row[:3], row[3][:AUDIT_DATA_BYTES], *row[4:])) for row in rows]
 
-    def events_after(self, event_id: int, limit: int, size: int) -> list[StoredEvent]:
+    def events_after(self, event_id: int, limit: int) -> list[StoredEvent]:
         """Return kept events; see :class:`Store`."""
         found: list[StoredEvent] = []
-        read = 0
-        for last_id, _, bodies in self._events:
-            if last_id > event_id and read < limit:
-                read += len(bodies)
+        size = 0
+        for last_id, _, bodies, _ in self._events:
+            if last_id > event_id and len(found) < limit and size < REPLAY_BYTES:
+                size += sum(map(len, bodies)) + len(bodies) - 1
                 first = last_id - len(bodies) + 1
-                found += [StoredEvent(first + i, body) for i, body in enumerate(bodies) if first + i > event_id]
-        before = accumulate((len(event.body) for event in found), initial=0)
-        return [event for event, read in zip(found, before, strict=False) if read < size]
-
-    @property
-    def finished_totals(self) -> dict[str, int]:
-        """How many records are kept by state; see :class:`Store`."""
-        totals: Counter[str] = Counter()
-        for (_, state), n in self.finished_counts.items():
-            totals[state] += n
-        return dict(totals)
+                found += [StoredEvent(first + i, body) for i, body in enumerate(bodies)]
+        return [event for event in found if event.id > event_id]
 
     def first_event_id(self) -> int:
         """Return the id of the oldest kept event; see :class:`Store`."""
         if not self._events:
             return self.last_event_id + 1
-        last_id, _, bodies = self._events[0]
+        last_id, _, bodies, _ = self._events[0]
         return last_id - len(bodies) + 1
 
     def last_event_at(self) -> int:
         """Return the time of the newest events; see :class:`Store`."""
-        return self._events[-1][1] if self._events else 0
+        return max(self._events[-1][1], self._events[-1][3]) if self._events else 0
 
     def prune(self, keep: Retention) -> int:
         """Delete some of what is not to be kept; see :class:`Store`."""
@@ -114,11 +106,9 @@ class MemoryStore:
         doomed |= dict.fromkeys(aged[:PRUNE_ROWS])
         for job_id in doomed:
             self._drop(job_id)
-        kept = [
-            entry for entry in self._events
-            if entry[0] == self.last_event_id
-            or (entry[0] > self.last_event_id - keep.events_max and entry[1] >= keep.events_since)
-        ]  # fmt: skip
+        past = max((entry[0] for entry in self._events if entry[1] < keep.events_since), default=0)
+        past = max(past, self.last_event_id - keep.events_max)
+        kept = [entry for entry in self._events if entry[0] == self.last_event_id or entry[0] > past]
         pruned = len(self._events) - len(kept)
         self._events = kept
         return len(doomed) + pruned
@@ -145,3 +135,4 @@ class MemoryStore:
         row = self._finished.pop(job_id, None)
         if row is not None:
             self.finished_counts = self.finished_counts - Counter([(row[1], row[2])])
+            self.finished_totals[row[2]] -= 1

@@ -21,7 +21,7 @@ from pathlib import Path
 import apsw
 from msgspec.json import encode
 
-from bunqueue_trio.config import AUDIT_DATA_BYTES, PRUNE_BYTES, PRUNE_ROWS
+from bunqueue_trio.config import AUDIT_DATA_BYTES, PRUNE_BYTES, PRUNE_ROWS, REPLAY_BYTES
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.errors import StartupError, StoreError
@@ -66,7 +66,7 @@ _UPDATE = (
 _END = "DELETE FROM job WHERE seq=?"
 _REUSE = "DELETE FROM finished WHERE id=? RETURNING queue, state"
 _FINISH = f"INSERT INTO finished VALUES ({', '.join('?' * 16)})"  # noqa: S608
-_EVENTS = "INSERT INTO event_batch VALUES (?, ?, ?, ?)"
+_EVENTS = "INSERT INTO event_batch VALUES (?, ?, ?, ?, ?)"
 _FIND = f"SELECT {_FINISHED} FROM finished WHERE id=?"  # noqa: S608
 _OUTCOMES = "SELECT id, state FROM finished WHERE id IN (SELECT value FROM json_each(?))"
 _STORED = (
@@ -88,12 +88,17 @@ _AGED = _NAMED.format(
     "SELECT key, size FROM "  # noqa: S608 - a constant
     f"(SELECT fin AS key, finished_at, {_SIZE} FROM finished WHERE fin > ? ORDER BY fin LIMIT ?) WHERE finished_at < ?"
 )
-_LOOKED = "SELECT count(*), max(fin) FROM (SELECT fin FROM finished WHERE fin > ? ORDER BY fin LIMIT ?)"
 _PAST_EVENTS = _NAMED.format(
-    "SELECT key, size FROM "
-    "(SELECT last_id AS key, at, length(body) AS size FROM event_batch ORDER BY last_id LIMIT ?) "
-    "WHERE key < ? AND (key <= ? OR at < ?)"
+    "SELECT key, size FROM (SELECT last_id AS key, length(body) AS size FROM event_batch ORDER BY last_id LIMIT ?) "
+    "WHERE key < ? AND key <= ?"
 )
+# The end of the next rows, and the last of them that is too old. What is before that one is older still, whatever the
+# clock said: so events go from the front only, and a replay has no hole.
+_NEXT_EVENTS = (
+    "SELECT max(last_id), max(CASE WHEN at < ? THEN last_id END), count(*) FROM "
+    "(SELECT last_id, at FROM event_batch WHERE last_id > ? ORDER BY last_id LIMIT ?)"
+)
+_NEXT_FINISHED = "SELECT max(fin), count(*) FROM (SELECT fin FROM finished WHERE fin > ? ORDER BY fin LIMIT ?)"
 _COUNT = "SELECT queue, state, count(*) FROM finished WHERE fin IN (SELECT value FROM json_each(?)) GROUP BY 1, 2"
 _PRUNE = "DELETE FROM finished WHERE fin IN (SELECT value FROM json_each(?))"
 _PRUNE_EVENTS = "DELETE FROM event_batch WHERE last_id IN (SELECT value FROM json_each(?))"
@@ -158,17 +163,19 @@ class SqliteStore:
         self._rows = Reader()
         rows = writer.execute("SELECT queue, state, count(*) FROM finished GROUP BY 1, 2")
         self._counts: FinishedCounts = Counter({(q, s): n for q, s, n in rows})
-        self.finished_totals: dict[str, int] = {}
-        for (_, state), n in self._counts.items():
-            self.finished_totals[state] = self.finished_totals.get(state, 0) + n
         self._added: deque[FinishedCounts] = deque()
+        self.finished_totals: dict[str, int] = dict.fromkeys(("completed", "failed", "removed"), 0)
+        self._add_totals(self._counts)
         self._adding = threading.Lock()  # of whoever asks: the event loop, or a thread that prunes
         self.last_event_id: int = self._one("SELECT coalesce(max(last_id), 0) FROM event_batch")
         self._last_fin = self._one("SELECT coalesce(max(fin), 0) FROM finished")
         self._pruned_to: dict[str, int] = {}
         """No record of this state has a smaller key."""
-        self._aged_to = 0
-        """Up to here the records were looked at for their age; those of a wrong clock may stand before old ones."""
+        # Where the search for what is too old goes on: records of a clock that was ahead may stand before it.
+        self._aged_seen = 0
+        self._events_seen = 0
+        self._events_aged = 0
+        """The last event that is known to be too old."""
         self._shrinks = self._one("PRAGMA auto_vacuum") == _INCREMENTAL
         sync_directory(self.path.parent)
 
@@ -219,14 +226,14 @@ class SqliteStore:
                 if batch.finished:
                     write(_FINISH, [(fin := fin + 1, *row) for row in batch.finished])
                 for last_id, events in event_rows(batch):
-                    self._writer.execute(_EVENTS, (last_id, len(events), batch.at, _RS.join(events)))
+                    self._writer.execute(_EVENTS, (last_id, len(events), batch.at, _RS.join(events), batch.stamp))
         self.last_event_id = batch.last_event_id
         self._last_fin = fin
         if added:
-            self._count(added)
+            self._added.append(added)
+            self._add_totals(added)
 
-    def _count(self, added: FinishedCounts) -> None:
-        self._added.append(added)
+    def _add_totals(self, added: FinishedCounts) -> None:
         for (_, state), n in added.items():
             self.finished_totals[state] = self.finished_totals.get(state, 0) + n
 
@@ -268,24 +275,20 @@ class SqliteStore:
         except apsw.Error as error:
             raise StoreError(str(error)) from error
 
-    def events_after(self, event_id: int, limit: int, size: int) -> list[StoredEvent]:
+    def events_after(self, event_id: int, limit: int) -> list[StoredEvent]:
         """Return kept events; see :class:`Store`."""
         events: list[StoredEvent] = []
-        left, read = size, 0
+        size = 0
         query = "SELECT last_id, body FROM event_batch WHERE last_id > ? ORDER BY last_id"
         with self._translated():
             for last_id, body in self._reader.execute(query, (event_id,)):
                 bodies = body.split(_RS)
                 first = last_id - len(bodies) + 1
-                for found in range(max(0, event_id + 1 - first), len(bodies)):
-                    if left <= 0:
-                        return events
-                    events.append(StoredEvent(first + found, bodies[found]))
-                    left -= len(bodies[found])
-                read += len(bodies)
-                if read >= limit:
+                events += [StoredEvent(first + i, body) for i, body in enumerate(bodies)]
+                size += len(body)
+                if len(events) >= limit or size >= REPLAY_BYTES:
                     break
-        return events
+        return [event for event in events if event.id > event_id]
 
     def first_event_id(self) -> int:
         """Return the id of the oldest kept event; see :class:`Store`."""
@@ -296,7 +299,7 @@ class SqliteStore:
 
     def last_event_at(self) -> int:
         """Return the time of the newest events; see :class:`Store`."""
-        query = "SELECT at FROM event_batch ORDER BY last_id DESC LIMIT 1"
+        query = "SELECT max(at, stamp) FROM event_batch ORDER BY last_id DESC LIMIT 1"
         with self._translated():
             row = self._reader.execute(query).fetchone()
         return 0 if row is None else int(row[0])
@@ -306,24 +309,37 @@ class SqliteStore:
         deleted = 0
         with self._translated():
             # Nothing is locked to find out that there is nothing to do, which is the usual case.
+            _ = self.finished_counts  # adds up what commits have noted, so that little waits
             for state, limit in keep.finished_max().items():
-                surplus = self.finished_totals.get(state, 0) - limit
+                surplus = self.finished_totals[state] - limit
                 if surplus > 0:
                     # The records of other states before the oldest of this one are not read each time.
                     oldest = (self._pruned_to.get(state, 0), state, min(surplus, PRUNE_ROWS))
                     rows, last = self._prune_finished(_SURPLUS, oldest)
                     deleted += rows
                     self._pruned_to[state] = last or 0
-            deleted += self._prune_finished(_AGED, (0, PRUNE_ROWS, keep.finished_since))[0]
-            if self._aged_to:
-                deleted += self._prune_finished(_AGED, (self._aged_to, PRUNE_ROWS, keep.finished_since))[0]
-            [(looked, last_looked)] = self._writer.execute(_LOOKED, (self._aged_to, PRUNE_ROWS))
-            self._aged_to = last_looked if looked == PRUNE_ROWS else 0
+            aged = self._prune_finished(_AGED, (0, PRUNE_ROWS, keep.finished_since))[0]
+            deleted += aged or self._prune_further(keep.finished_since)
             last = self.last_event_id  # never its batch, which remembers the newest id and time
-            rows, _, keys = self._listed(_PAST_EVENTS, (PRUNE_ROWS, last, last - keep.events_max, keep.events_since))
+            past = max(last - keep.events_max, self._aged_events(keep.events_since))
+            rows, _, keys = self._listed(_PAST_EVENTS, (PRUNE_ROWS, last, past))
             if rows:
                 self._writer.execute(_PRUNE_EVENTS, (keys,))
             return deleted + rows
+
+    def _prune_further(self, since: int) -> int:
+        """Delete what is too old among the next records behind the oldest; a pass over all takes many calls."""
+        begin = self._aged_seen
+        [(end, rows)] = self._writer.execute(_NEXT_FINISHED, (begin, PRUNE_ROWS))
+        self._aged_seen = end if rows == PRUNE_ROWS else 0
+        return self._prune_finished(_AGED, (begin, PRUNE_ROWS, since))[0]
+
+    def _aged_events(self, since: int) -> int:
+        """Return the last event known to be too old, after a look at some more; 0 when there is none."""
+        [(end, aged, rows)] = self._writer.execute(_NEXT_EVENTS, (since, self._events_seen, PRUNE_ROWS))
+        self._events_aged = max(self._events_aged, aged or 0)
+        self._events_seen = end if rows == PRUNE_ROWS else self._events_aged
+        return self._events_aged
 
     def _listed(self, query: str, values: tuple[int | str, ...]) -> tuple[int, int, str]:
         """Return how many rows ``query`` names, the last of them (None of none), and their list."""
@@ -338,7 +354,8 @@ class SqliteStore:
                 counted = self._writer.execute(_COUNT, (keys,))
                 added: FinishedCounts = Counter({(queue, state): -n for queue, state, n in counted})
                 self._writer.execute(_PRUNE, (keys,))
-            self._count(added)
+            self._added.append(added)
+            self._add_totals(added)
         return rows, last
 
     def space(self) -> Space:

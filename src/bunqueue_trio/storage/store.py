@@ -5,12 +5,13 @@ and writing it again after a failure writes the same.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from msgspec import Struct
 
+from bunqueue_trio.config import MIB
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.engine import Changes
 from bunqueue_trio.engine.job import (
@@ -26,7 +27,7 @@ from bunqueue_trio.engine.queue import Queues
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol.events import Event
 
-EVENT_ROW_BYTES = 16 * 1024 * 1024  # a replay holds one row; SQLite's own limit is 10^9 bytes
+EVENT_ROW_BYTES = MIB  # a replay reads whole rows: one more than REPLAY_BYTES, and one event more in it
 
 Row = tuple[Any, ...]
 
@@ -59,6 +60,8 @@ class Batch(Struct):
     heard: Sequence[Event] = ()
     """The same events as structs, for those who pick some of them."""
     last_event_id: int = 0
+    stamp: int = 0
+    """The time of the newest id where that is later than ``at``."""
 
     def rows(self) -> int:
         """Return how many rows it touches."""
@@ -124,13 +127,13 @@ class Store(Protocol):
     last_event_id: int
 
     @property
-    def finished_totals(self) -> dict[str, int]:
-        """How many records of each state are kept, over all queues; a number that is kept, not counted."""
+    def finished_counts(self) -> FinishedCounts:
+        """How many records are kept, as of the last commit and :meth:`prune`; never changed in place."""
         ...
 
     @property
-    def finished_counts(self) -> FinishedCounts:
-        """How many records are kept, as of the last commit and :meth:`prune`; never changed in place."""
+    def finished_totals(self) -> Mapping[str, int]:
+        """How many records are kept by state, over all queues; kept as they change, so reading costs nothing."""
         ...
 
     def load(self) -> Iterable[Job]:
@@ -163,8 +166,8 @@ class Store(Protocol):
         """
         ...
 
-    def events_after(self, event_id: int, limit: int, size: int) -> list[StoredEvent]:
-        """Return at most about ``limit`` kept events (whole batches) with ids above ``event_id``."""
+    def events_after(self, event_id: int, limit: int) -> list[StoredEvent]:
+        """Return kept events with ids above ``event_id``: whole rows, until they are ``limit`` or :data:`REPLAY_BYTES`."""
         ...
 
     def first_event_id(self) -> int:
@@ -172,7 +175,7 @@ class Store(Protocol):
         ...
 
     def last_event_at(self) -> int:
-        """Return the ``at`` of the newest batch that had events, however old; 0 when there was none."""
+        """Return ``at`` or ``stamp``, the later, of the newest batch that had events, however old; 0 without one."""
         ...
 
     def prune(self, keep: Retention) -> int:
@@ -220,7 +223,7 @@ class Store(Protocol):
         ...
 
 
-def make_batch(changes: Changes, at: int, *, durable: bool, last_event_id: int) -> Batch:
+def make_batch(changes: Changes, at: int, *, durable: bool, last_event_id: int, stamp: int = 0) -> Batch:
     """Return the batch that writes ``changes``; event ids go on from ``last_event_id``."""
     batch = Batch(
         changes.epoch, at, durable, changes.jobs,
@@ -229,6 +232,7 @@ def make_batch(changes: Changes, at: int, *, durable: bool, last_event_id: int) 
         last_event_id=last_event_id + len(changes.events),
         reused_ids=[(job_id,) for job_id in changes.reused_ids],
         removed_ids=changes.removed_ids,
+        stamp=stamp,
     )  # fmt: skip
     for job in changes.jobs:
         is_new = job.epoch == changes.epoch

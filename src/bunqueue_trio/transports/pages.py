@@ -121,7 +121,7 @@ def _tasks(server: Server) -> Page:
 async def _prometheus(server: Server) -> Page:
     from bunqueue_trio.transports.metrics import prometheus  # its library takes a tenth of a start, and not all ask
 
-    return await prometheus(server)
+    return await server.scrape.get(lambda: prometheus(server))
 
 
 def _audit(server: Server) -> Page:

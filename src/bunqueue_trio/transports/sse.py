@@ -2,7 +2,8 @@
 
 Every message carries an ``id:``; a reader that comes back with ``Last-Event-ID`` gets what it missed
 from the store first, or is told how much is gone. A reader too slow for its buffer is ended: it will
-come back and be replayed.
+come back and be replayed. What has been made for a reader and not been sent yet counts in the byte
+budget; a stream for which there is no room is ended too.
 """
 
 from collections.abc import AsyncIterator
@@ -33,15 +34,18 @@ class EventStream(AsyncIterator[bytes]):
         """Up to where the past has been told; None when nobody asked for it."""
         self._replay_until = 0
         self._held = 0
-        """Bytes of the server's budget for the past that is on its way."""
+        """Bytes in the budget, of the chunk that is being sent."""
 
     async def __anext__(self) -> bytes:
-        self._release()
+        self._hold(0)  # whoever asks for more has sent what it got
         try:
-            return await self._next()
+            chunk = await self._next()
         except StoreError as error:  # the reader comes back, and is replayed what it has missed
             _log.error("read failed", error=str(error))
             raise StopAsyncIteration from None
+        if not self._hold(len(chunk)):
+            raise StopAsyncIteration
+        return chunk
 
     async def _next(self) -> bytes:
         subscription = self._subscription
@@ -66,11 +70,19 @@ class EventStream(AsyncIterator[bytes]):
 
     async def aclose(self) -> None:
         """End the subscription."""
-        self._release()
+        self._hold(0)
         if self._subscription is not None:
             self._hub.unsubscribe(self._subscription)
             self._subscription = None
             self._server.connections.sse -= 1
+
+    def _hold(self, size: int) -> bool:
+        """Let the budget hold ``size`` bytes for this reader; return False when there is no room. Little needs none."""
+        wanted = size if size > RECEIVE_BYTES else 0
+        if not self._server.buffers.take(wanted - self._held):
+            return False
+        self._held = wanted
+        return True
 
     def _hello(self) -> bytes:
         """Subscribe, and return the connection message and the notice of a gap, if there is one."""
@@ -101,16 +113,7 @@ class EventStream(AsyncIterator[bytes]):
         if self._replayed < oldest - 1:  # retention was faster than this reader
             return self._gap(self._replayed, oldest)
         events, self._replayed = self._hub.replay(self._replayed, self._replay_until, self._queue)
-        chunk = b"".join(map(_message, events))
-        if len(chunk) > RECEIVE_BYTES:
-            if not self._server.buffers.take(len(chunk)):
-                raise StopAsyncIteration  # the reader comes back, when there may be room again
-            self._held = len(chunk)
-        return chunk
-
-    def _release(self) -> None:
-        self._server.buffers.take(-self._held)
-        self._held = 0
+        return b"".join(map(_message, events))
 
 
 def parse_event_id(text: str | None) -> int | None:
