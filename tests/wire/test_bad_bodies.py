@@ -76,7 +76,6 @@ NOT_UTF8 = {
     "utf-16": '{"data":1}'.encode("utf-16"),
     "utf-16-le": '{"data":1}'.encode("utf-16-le"),
     "utf-32": '{"data":1}'.encode("utf-32"),
-    "byte order mark": b"\xef\xbb\xbf" + b'{"data":1}',
 }
 
 NOT_AN_OBJECT = [b"[]", b'[{"data":1}]', b"1", b'"data"', b"null", b"true"]
