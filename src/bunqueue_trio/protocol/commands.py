@@ -18,18 +18,23 @@ EMPTY = Raw(b"")
 Priority = Annotated[int, Meta(ge=-1_000_000, le=1_000_000)]
 MS = {"read": "ms"}
 """Marks a time: a fraction of a ms is rounded up, since clients subtract and divide what they send."""
-YearMs = Annotated[int, Meta(ge=0, le=365 * DAY_MS, extra=MS)]
-EveryMs = Annotated[int, Meta(ge=1, le=365 * DAY_MS, extra=MS)]
-DayMs = Annotated[int, Meta(ge=0, le=DAY_MS, extra=MS)]
-LockMs = Annotated[int, Meta(ge=1, le=DAY_MS, extra=MS)]
-PollMs = Annotated[int, Meta(ge=0, le=60_000, extra=MS)]  # a connection is not held longer for nothing
+# A peer of the description may send what is rounded up to the least value.
+_FROM_0 = {"type": "number", "minimum": -1, "exclusiveMinimum": -1}
+_FROM_1 = {"type": "number", "minimum": 0, "exclusiveMinimum": 0}
+YearMs = Annotated[int, Meta(ge=0, le=365 * DAY_MS, extra=MS, extra_json_schema=_FROM_0)]
+EveryMs = Annotated[int, Meta(ge=1, le=365 * DAY_MS, extra=MS, extra_json_schema=_FROM_1)]
+DayMs = Annotated[int, Meta(ge=0, le=DAY_MS, extra=MS, extra_json_schema=_FROM_0)]
+LockMs = Annotated[int, Meta(ge=1, le=DAY_MS, extra=MS, extra_json_schema=_FROM_1)]
+PollMs = Annotated[
+    int, Meta(ge=0, le=60_000, extra=MS, extra_json_schema=_FROM_0)
+]  # a connection is not held longer for nothing
 Attempts = Annotated[int, Meta(ge=1, le=1000)]
 Runs = Annotated[int, Meta(ge=1, le=2**53)]  # the integers every JSON peer can count
 Key = Annotated[str, Meta(min_length=1, max_length=256)]
 TEXT_MAX = 65_536  # characters of an error text or a progress message: a traceback, not a log
 ANY = {"read": "any"}
 """Marks a text that is made of whatever was sent: a failure that cannot be reported is worse than an ugly text."""
-Text = Annotated[str, Meta(max_length=TEXT_MAX, extra=ANY)]
+Text = Annotated[str, Meta(extra=ANY, extra_json_schema={"type": ["string", "number", "boolean", "array", "object"]})]
 Name = Annotated[str, Meta(max_length=1024)]  # of any JSON client; a tag is a label
 Tags = Annotated[list[Name], Meta(max_length=100)]
 Dependencies = Annotated[list[Key], Meta(max_length=1000)]
