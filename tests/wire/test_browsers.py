@@ -21,7 +21,6 @@ def test_a_reader_that_comes_back_is_told_its_headers(start_server: StartServer)
 def test_pages_of_others_are_refused(start_server: StartServer) -> None:
     """A form, an image or a WebSocket needs no leave of CORS."""
     server = start_server({"CORS_ALLOW_ORIGIN": MINE})
-    host = f"{server.address[0]}:{server.address[1]}"
     upgrade = (
         "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13",
         "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
@@ -32,7 +31,7 @@ def test_pages_of_others_are_refused(start_server: StartServer) -> None:
         assert raw.request(server.address, "GET", "/queues/q/jobs", b"", header).status_code == 403
         assert raw.request(server.address, "GET", "/ws", b"", header, *upgrade).status_code == 403
         assert raw.request(server.address, "GET", "/live", b"", header).status_code == 200
-    for header in ("X: y", f"Origin: {MINE}", f"Origin: http://{host}", "Sec-Fetch-Site: same-origin"):
+    for header in ("X: y", f"Origin: {MINE}", "Origin: http://x", "Sec-Fetch-Site: same-origin"):
         assert raw.request(server.address, "POST", "/queues/q/jobs", b'{"data":1}', header).status_code == 200
     assert raw.request(server.address, "GET", "/docs", b"", "Sec-Fetch-Site: cross-site").status_code == 200
 
