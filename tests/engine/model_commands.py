@@ -172,7 +172,9 @@ class Model(Jobs):
         tokens = self.beside("tokens", command.tokens, command.ids)
         results = self.beside("results", command.results, command.ids)
         ignored = []
-        for job_id, token, result in zip(command.ids, tokens, results, strict=True):
+        for n, (job_id, token, result) in enumerate(zip(command.ids, tokens, results, strict=True)):
+            if job_id in command.ids[:n]:
+                continue
             try:
                 self.complete(self.held_by(job_id, token), bytes(result or b""), now)
             except No:
@@ -211,12 +213,15 @@ class Model(Jobs):
 
     def heartbeat_batch(self, command: c.HeartbeatBatch, now: int, owner: str | None) -> Reply:
         lost = []
-        for job_id, token in zip(command.ids, self.beside("tokens", command.tokens, command.ids), strict=True):
+        tokens = self.beside("tokens", command.tokens, command.ids)
+        for n, (job_id, token) in enumerate(zip(command.ids, tokens, strict=True)):
+            if job_id in command.ids[:n]:
+                continue
             try:
                 self.renew(self.held_by(job_id, token), None, now, owner)
             except No:
                 lost.append(job_id)
-        data: Reply = {"ok": True, "count": len(command.ids) - len(lost)}
+        data: Reply = {"ok": True, "count": len(set(command.ids)) - len(lost)}
         return {"data": data | ({"lostIds": lost} if lost else {})}
 
     def report(self, command: c.Progress, now: int, owner: str | None) -> Reply:

@@ -62,7 +62,8 @@ def test_every_field_of_a_command_is_described_with_its_bounds(described: dict[s
     assert priority["default"] == 0
     assert {"type": "integer", "minimum": -1_000_000, "maximum": 1_000_000} in priority["anyOf"]
     pull = {p["name"]: p["schema"] for p in described["paths"]["/queues/{queue}/jobs"]["get"]["parameters"]}
-    assert pull["timeout"] == {"type": "integer", "minimum": 0, "maximum": 60_000, "default": 0}
+    assert pull["timeout"] == {"type": "number", "exclusiveMinimum": -1, "maximum": 60_000, "default": 0}
+    assert "type" not in described["components"]["schemas"]["Fail"]["properties"]["error"]
 
 
 def test_answers_say_every_field_and_no_other(described: dict[str, Any]):

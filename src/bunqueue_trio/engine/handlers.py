@@ -226,7 +226,11 @@ def _ack_batch(engine: Engine, command: c.AckBatch, now: int, owner: Owner) -> r
     tokens = _matching("tokens", command.tokens, command.ids)
     results = _matching("results", command.results, command.ids)
     ignored: list[str] = []
+    named: set[str] = set()
     for job_id, token, result in zip(command.ids, tokens, results, strict=True):
+        if job_id in named:
+            continue  # a batch put together from several lists
+        named.add(job_id)
         try:
             job = _held(engine, job_id, token, now)
         except errors.Refused:
@@ -258,12 +262,16 @@ def _heartbeat(engine: Engine, command: c.Heartbeat, now: int, owner: Owner) -> 
 def _heartbeat_batch(engine: Engine, command: c.HeartbeatBatch, now: int, owner: Owner) -> r.Reply:
     tokens = _matching("tokens", command.tokens, command.ids)
     lost: list[str] = []
+    named: set[str] = set()
     for job_id, token in zip(command.ids, tokens, strict=True):
+        if job_id in named:
+            continue
+        named.add(job_id)
         try:
             engine.renew(_held(engine, job_id, token, now), now, None, owner)
         except errors.Refused:
             lost.append(job_id)
-    data: dict[str, object] = {"ok": True, "count": len(command.ids) - len(lost)}
+    data: dict[str, object] = {"ok": True, "count": len(named) - len(lost)}
     return r.DataReply(data=data | {"lostIds": lost} if lost else data)
 
 

@@ -7,6 +7,7 @@ null for "not given", duplicate keys, lone surrogates inside a payload) and name
 
 import functools
 import itertools
+import math
 import operator
 import re
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from msgspec import inspect as types
 
 from bunqueue_trio import errors
 from bunqueue_trio.errors import Refused
-from bunqueue_trio.protocol.commands import COMMANDS, Command
+from bunqueue_trio.protocol.commands import ANY, COMMANDS, TEXT_MAX, Command
 
 DEPTH_MAX = 500
 """Nesting of a body; far below what would exhaust the stack of any JSON reader behind us."""
@@ -36,6 +37,8 @@ _ESCAPES = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
     re.DOTALL,
 )
+_BOM = b"\xef\xbb\xbf"  # editors and shells on Windows begin a file with it
+_NOTHING = frozenset({b"", b"null"})  # how clients spell a body that is none
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -45,8 +48,10 @@ encode: Callable[[Any], bytes] = _ENCODER.encode
 """Return the JSON bytes of a reply or an event; payloads are put in as they are."""
 
 
-def decode(kind: type[T], body: bytes, **given: str) -> T:
+def decode(kind: type[T], body: bytes, optional: bool = False, /, **given: str) -> T:  # noqa: FBT001, FBT002 - any name may be given
     """Return the command of type ``kind`` in ``body``; ``given`` fields (from the path) win.
+
+    An ``optional`` body may be blank or ``null``.
 
     Raises:
         Refused: 400, naming the field; or ``Invalid JSON body`` when it is no JSON object.
@@ -60,6 +65,8 @@ def decode(kind: type[T], body: bytes, **given: str) -> T:
         command: Any = decoder.decode(body)
     except (ValueError, RecursionError):
         # UnicodeDecodeError and msgspec's errors are ValueErrors.
+        if optional and body.removeprefix(_BOM).strip(b" \t\r\n") in _NOTHING:
+            body = b"{}"
         command = _read_struct(kind, _read_object(body, errors.INVALID_JSON_BODY), "", given)
     for name, value in given.items():
         setattr(command, name, value)
@@ -122,6 +129,7 @@ def _read_message(message: bytes) -> Command:
 
 
 def _read_object(body: bytes, malformed: errors.Fault, no_object: errors.Fault | None = None) -> dict[str, Raw]:
+    body = body.removeprefix(_BOM)
     try:
         body.decode()
         # msgspec refuses an escaped lone surrogate even inside a payload that it skips. Its backslash
@@ -181,9 +189,9 @@ def _read(shape: types.Type, raw: bytes, name: str) -> Any:
     match shape:
         case types.UnionType(types=options):
             return _read(_choose(options, raw), raw, name)
-        case types.IntType():
-            return _integer(shape, raw, name)
-        case types.FloatType():
+        case types.Metadata(type=marked, extra=mark):
+            return _read_marked(marked, mark, raw, name)
+        case types.IntType() | types.FloatType():
             return _number(shape, raw, name)
         case types.BoolType():
             if raw not in (b"true", b"false"):
@@ -200,6 +208,12 @@ def _read(shape: types.Type, raw: bytes, name: str) -> Any:
             return _list(shape, item, raw, name)
         case _:  # pragma: no cover - a new kind of field needs a row here
             raise AssertionError(f"no reader for {shape}")
+
+
+def _read_marked(shape: types.Type, mark: dict[str, str] | None, raw: bytes, name: str) -> Any:
+    if mark == ANY:
+        return _any_text(raw)
+    return _number(cast("types.IntType", shape), raw, name, is_time=True)
 
 
 def _choose(options: tuple[types.Type, ...], raw: bytes) -> types.Type:
@@ -239,22 +253,33 @@ def _text(shape: types.StrType, raw: bytes, name: str) -> str:
     return text
 
 
-def _number(shape: types.IntType | types.FloatType, raw: bytes, name: str) -> float:
+def _any_text(raw: bytes) -> str:
+    """Return a text for whatever was sent; what is too long loses its middle."""
+    text = _string(raw.replace(b"\xff", rb"\\")) if raw.startswith(b'"') else None
+    if text is None:
+        text = raw.replace(b"\xff", b"\\").decode()
+    if len(text) <= TEXT_MAX:
+        return text
+    gap = f"\n… {len(text) - TEXT_MAX} characters and a few are left out …\n"
+    half = (TEXT_MAX - len(gap)) // 2
+    return text[:half] + gap + text[-half:]
+
+
+def _number(shape: types.IntType | types.FloatType, raw: bytes, name: str, *, is_time: bool = False) -> float:
     if raw[:1] not in b"-0123456789":
         raise errors.INVALID_FIELD.refuse(name, "must be a number")
     # Beyond the digits of every range float does: unlike int, it takes the longest literal.
     value = int(raw) if len(raw) < 20 and raw.lstrip(b"-").isdigit() else float(raw)
+    if is_time and math.isfinite(value):
+        value = math.ceil(value)
     low, high = shape.ge, shape.le
     if low is not None and value < low:
         raise errors.INVALID_FIELD.refuse(name, f"must be at least {int(low)}")
     if high is not None and value > high:
         raise errors.INVALID_FIELD.refuse(name, f"must be at most {int(high)}")
-    return int(value) if float(value).is_integer() else value
-
-
-def _integer(shape: types.IntType, raw: bytes, name: str) -> int:
-    value = _number(shape, raw, name)
-    if not isinstance(value, int):
+    if float(value).is_integer():
+        return int(value)
+    if isinstance(shape, types.IntType):
         raise errors.INVALID_FIELD.refuse(name, "must be an integer")
     return value
 

@@ -16,15 +16,22 @@ EMPTY = Raw(b"")
 
 # The ranges are the documented ones; they keep every sum of two of them far inside 64 bits.
 Priority = Annotated[int, Meta(ge=-1_000_000, le=1_000_000)]
-YearMs = Annotated[int, Meta(ge=0, le=365 * DAY_MS)]
-EveryMs = Annotated[int, Meta(ge=1, le=365 * DAY_MS)]
-DayMs = Annotated[int, Meta(ge=0, le=DAY_MS)]
-LockMs = Annotated[int, Meta(ge=1, le=DAY_MS)]
-PollMs = Annotated[int, Meta(ge=0, le=60_000)]  # a connection is not held longer for nothing
+MS = {"read": "ms"}
+"""Marks a time: a fraction of a ms is rounded up, since clients subtract and divide what they send."""
+YearMs = Annotated[int, Meta(ge=0, le=365 * DAY_MS, extra=MS, extra_json_schema=MS)]
+EveryMs = Annotated[int, Meta(ge=1, le=365 * DAY_MS, extra=MS, extra_json_schema=MS)]
+DayMs = Annotated[int, Meta(ge=0, le=DAY_MS, extra=MS, extra_json_schema=MS)]
+LockMs = Annotated[int, Meta(ge=1, le=DAY_MS, extra=MS, extra_json_schema=MS)]
+PollMs = Annotated[
+    int, Meta(ge=0, le=60_000, extra=MS, extra_json_schema=MS)
+]  # a connection is not held longer for nothing
 Attempts = Annotated[int, Meta(ge=1, le=1000)]
 Runs = Annotated[int, Meta(ge=1, le=2**53)]  # the integers every JSON peer can count
 Key = Annotated[str, Meta(min_length=1, max_length=256)]
-Text = Annotated[str, Meta(max_length=65_536)]  # an error text or a progress message, not a log
+TEXT_MAX = 65_536  # characters of an error text or a progress message: a traceback, not a log
+ANY = {"read": "any"}
+"""Marks a text that is made of whatever was sent: a failure that cannot be reported is worse than an ugly text."""
+Text = Annotated[str, Meta(max_length=TEXT_MAX, extra=ANY, extra_json_schema=ANY)]
 Name = Annotated[str, Meta(max_length=1024)]  # of any JSON client; a tag is a label
 Tags = Annotated[list[Name], Meta(max_length=100)]
 Dependencies = Annotated[list[Key], Meta(max_length=1000)]

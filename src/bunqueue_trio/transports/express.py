@@ -369,7 +369,7 @@ class ExpressConnection:
         body = response.body
         assert not isinstance(body, EventStream)  # those were handed over
         is_large = len(body) > RECEIVE_BYTES and not is_head
-        if is_large and not self._hold(len(body)):
+        if is_large and not response.is_shared and not self._hold(len(body)):
             if response.delivery is not None:
                 self._server.core.give_back(response.delivery)
             response = self._lane.gateway.error(Refused(*errors.BUFFERS_FULL, retry_after=1), {})

@@ -4,7 +4,10 @@ The order of the checks is the documented one: OPTIONS, open routes, rate limit,
 body. Both ways in (Quart behind Hypercorn, and the express lane) call :meth:`Gateway.respond`.
 """
 
+import functools
+import hashlib
 import hmac
+import ipaddress
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
@@ -50,6 +53,10 @@ class Call(NamedTuple):
     """Whose rate limit it counts against."""
     origin: str | None
     last_event_id: str | None
+    is_foreign: bool = False
+    """A page asks that is not among the configured origins."""
+    allowed_headers: str = "Content-Type, Authorization"
+    """What a preflight is told."""
 
     @property
     def target(self) -> object:
@@ -67,6 +74,8 @@ class Response(NamedTuple):
     headers: tuple[tuple[str, str], ...]
     body: bytes | EventStream
     delivery: Reply | None = None
+    is_shared: bool = False
+    """The body is the same bytes for everybody: nothing is held for this client."""
 
 
 class Gateway:
@@ -77,7 +86,7 @@ class Gateway:
         self._core = server.core
         settings = server.settings
         self._router = Router(ROUTES)
-        self._tokens = [token.encode() for token in settings.auth_tokens]
+        self._tokens = [_digest(token.encode()) for token in settings.auth_tokens]
         self._origins = settings.cors_allow_origin
         self._body_max = settings.body_max_bytes
         self._json_headers: dict[str | None, tuple[tuple[str, str], ...]] = {}
@@ -89,19 +98,26 @@ class Gateway:
         It refuses nothing: that is for :meth:`respond`, each time anew.
         """
         path, _, query = target.partition("?")
-        match = self._match(path)
-        route, is_open, needs_token = None, False, True
+        match = self._match(path, "GET" if method == "HEAD" else method)
+        route, is_open, needs_token, is_foreign = None, False, True, False
         if isinstance(match, Match):
             route = match.methods.get(method) or (_head_route(match) if method == "HEAD" else None)
             is_open = any(route.open for route in match.methods.values())
             asked = match.methods.get("GET" if method == "HEAD" else method)
             needs_token = asked is None or asked.asks_for_token(metrics_auth=self._server.settings.metrics_auth)
+            if "*" not in self._origins:
+                is_foreign = self._is_foreign(headers, is_page=asked is not None and asked.auth == "never")
+            if headers.get("content-encoding", "identity").lower() != "identity" and method not in _BODILESS:
+                match = errors.UNKNOWN_CONTENT_CODING.refuse()
         return Call(
             method, match, route, query, is_open,
-            may_enter=not needs_token or self.is_authorized(headers.get("authorization", "")),
+            may_enter=not is_foreign
+            and (not needs_token or self.is_authorized(headers.get("authorization", ""))),
             client=client_key(headers),
             origin=self._origin_of(headers),
             last_event_id=headers.get("last-event-id"),
+            is_foreign=is_foreign,
+            allowed_headers=_allowed_headers(headers) if method == "OPTIONS" else "",
         )  # fmt: skip
 
     async def respond(self, call: Call, body: bytes | ReadBody, wait: Wait | None = None) -> Response:
@@ -124,9 +140,9 @@ class Gateway:
             Refused: 429, 401, 404, or what is wrong with the path.
         """
         if call.method == "OPTIONS":
-            return Response(204, (*self.cors(call.origin), *_PREFLIGHT), b"")
+            return Response(204, (*self.cors(call.origin), *_preflight(call.allowed_headers)), b"")
         if not call.is_open:
-            self._admit(call.client, may_enter=call.may_enter)
+            self._admit(call)
         if not isinstance(call.match, Match):
             raise call.match or errors.NOT_FOUND.refuse()
         return call.route or self._wrong_method(call.match, call.origin)
@@ -164,7 +180,7 @@ class Gateway:
         return Response(200, self._headers(JSON, origin), encode(reply), delivery)
 
     def _begin(self, kind: Any, body: bytes, route: Route, match: Match) -> Begun:
-        command = decode(kind, body or (b"{}" if route.optional_body else b""), **match.values)
+        command = decode(kind, body or (b"{}" if route.optional_body else b""), route.optional_body, **match.values)
         return self._core.begin(command, size=len(body))
 
     async def _page(self, name: str, match: Match, call: Call) -> Response:
@@ -173,7 +189,9 @@ class Gateway:
         if name == "websocket":
             raise errors.UPGRADE_REQUIRED.refuse()
         content_type, body, status = await make_page(name, self._server)
-        return Response(status, self._headers(content_type, call.origin), body)
+        headers = self._headers(content_type, call.origin)
+        is_shared = name.startswith("docs")
+        return Response(status, (*headers, *_DOCS) if is_shared else headers, body, is_shared=is_shared)
 
     def _events(self, match: Match, call: Call) -> Response:
         queue = match.values.get("queue")
@@ -183,13 +201,13 @@ class Gateway:
         headers = self._headers("text/event-stream", call.origin)
         return Response(200, (*headers, *_STREAM), EventStream(self._server, queue, after))
 
-    def _match(self, path: str) -> Match | Refused | None:
+    def _match(self, path: str, method: str) -> Match | Refused | None:
         """Return where ``path`` leads. It has one reading, whoever asks: nobody else looks at a path.
 
         A refusal is returned, not raised: rate limit and authentication come first.
         """
         try:
-            return self._router.match(_origin_form(path))
+            return self._router.match(_origin_form(path), method)
         except Refused as refused:
             return refused
 
@@ -199,25 +217,27 @@ class Gateway:
         Raises:
             Refused: as for any other request.
         """
-        self._admit(call.client, may_enter=call.may_enter)
+        self._admit(call)
         assert isinstance(call.match, Match)
         queue = call.match.values.get("queue")
         if queue is not None:
             self._core.check_queue(queue)
         return queue
 
-    def _admit(self, client: str, *, may_enter: bool) -> None:
+    def _admit(self, call: Call) -> None:
         """Count a request against its client's limit, and let it in if it may.
 
         Raises:
-            Refused: 429 or 401.
+            Refused: 429, 403 or 401.
         """
         limiter = self._server.limiter
         if limiter.enabled:
-            wait_ms = limiter.retry_after_ms(client, self._core.clock.now())
+            wait_ms = limiter.retry_after_ms(call.client, self._core.clock.now())
             if wait_ms:
                 raise Refused(*errors.RATE_LIMITED, retry_after=-(-wait_ms // 1000))
-        if not may_enter:
+        if not call.may_enter:
+            if call.is_foreign:
+                raise errors.FOREIGN_ORIGIN.refuse()
             raise errors.UNAUTHORIZED.refuse()
 
     def is_authorized(self, authorization: str) -> bool:
@@ -225,21 +245,31 @@ class Gateway:
         if not self._tokens:
             return True
         scheme, _, token = authorization.partition(" ")
-        return scheme.lower() == "bearer" and self.is_token(token.strip())
+        # Header bytes become text as latin-1; a proxy of the ASGI kind may have made it of something else.
+        return scheme.lower() == "bearer" and self._is_token(token.strip().encode("latin-1", "replace"))
 
     def is_token(self, token: str) -> bool:
         """Return whether ``token`` is one of the tokens, in a time that does not tell which.
 
         Without configured tokens any will do.
         """
-        if not self._tokens:
-            return True
-        try:
-            given = token.encode("latin-1")  # how header bytes become text
-        except UnicodeEncodeError:
-            given = token.encode("utf-8", "surrogatepass")
+        return not self._tokens or self._is_token(token.encode("utf-8", "surrogatepass"))
+
+    def _is_token(self, token: bytes) -> bool:
+        given = _digest(token)  # the time to compare these tells neither a token nor its length
         matches = [hmac.compare_digest(given, known) for known in self._tokens]
         return any(matches)
+
+    def _is_foreign(self, headers: Mapping[str, str], *, is_page: bool) -> bool:
+        """Return whether a browser asks for a page of somebody else; other clients say no origin.
+
+        ``is_page``: a link from elsewhere may lead there.
+        """
+        origin = headers.get("origin")
+        if origin is None:
+            return headers.get("sec-fetch-site") == "cross-site" and not is_page
+        own = headers.get("host", "").lower()
+        return origin not in self._origins and origin.lower().partition("://")[2] != own
 
     def cors(self, origin: str | None) -> tuple[tuple[str, str], ...]:
         """Return the CORS headers for a page of ``origin`` (None: not sent, or one rule for all)."""
@@ -292,11 +322,33 @@ _GET_ONLY = (c.Pull, "events", "websocket")
 _STREAM = (("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no"))
 """No proxy may hold events back."""
 
-_PREFLIGHT = (
-    ("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE, OPTIONS"),
-    ("Access-Control-Allow-Headers", "Content-Type, Authorization"),
-    ("Access-Control-Max-Age", "86400"),
+_DOCS = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("Content-Security-Policy", "frame-ancestors 'none'"),
 )
+"""What a page cannot say of itself."""
+
+_BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+_RESUMING = {"last-event-id": "Last-Event-ID", "cache-control": "Cache-Control"}
+"""What readers of event streams ask for when they come back; who does not ask is told the documented two."""
+
+
+def _preflight(allowed_headers: str) -> tuple[tuple[str, str], ...]:
+    return (
+        ("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE, OPTIONS"),
+        ("Access-Control-Allow-Headers", allowed_headers),
+        ("Access-Control-Max-Age", "86400"),
+    )
+
+
+def _allowed_headers(headers: Mapping[str, str]) -> str:
+    asked = {name.strip().lower() for name in headers.get("access-control-request-headers", "").split(",")}
+    return ", ".join(["Content-Type, Authorization", *(_RESUMING[name] for name in _RESUMING if name in asked)])
+
+
+def _digest(token: bytes) -> bytes:
+    return hashlib.sha256(token).digest()
 
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
@@ -326,5 +378,21 @@ def client_key(headers: Mapping[str, str]) -> str:
     """Return the address that a proxy says the request comes from, or ``unknown``."""
     for value in (headers.get("x-forwarded-for", "").split(",")[0], headers.get("x-real-ip", "")):
         if address := value.strip():
-            return address[:CLIENT_KEY_MAX]
+            return _one_spelling(address[:CLIENT_KEY_MAX])
     return "unknown"
+
+
+@functools.lru_cache(maxsize=1024)
+def _one_spelling(address: str) -> str:
+    """Return an address as every proxy's way to write it: without port, brackets, ``for=`` and IPv4 in IPv6."""
+    text = address.lower().removeprefix("for=").partition(";")[0].strip('" ')
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        parsed = ipaddress.ip_address(text)
+    except ValueError:
+        return text or "unknown"
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return str(mapped or parsed)

@@ -62,6 +62,7 @@ def document() -> _Schema:
     _, components = msgspec.json.schema_components(shapes, ref_template=_REF, schema_hook=_any)
     for schema in components.values():
         _close(schema)
+        _widen(schema)
     paths: dict[str, _Schema] = {}
     for route in ROUTES:
         path = re.sub(r":(\w+)", r"{\1}", route.path)
@@ -83,6 +84,23 @@ def document() -> _Schema:
             "responses": {str(status): _error(status, words) for status, words in ERRORS.items()},
         },
     }  # fmt: skip
+
+
+def _widen(schema: Any) -> Any:
+    """Describe what the types do not say: times are rounded up, and some texts are made of anything. Changes ``schema``."""
+    if isinstance(schema, list):
+        for part in schema:
+            _widen(part)
+    elif isinstance(schema, dict):
+        read = schema.pop("read", None)
+        if read == "ms":
+            schema |= {"type": "number", "exclusiveMinimum": schema.pop("minimum") - 1}
+        elif read == "any":
+            schema.pop("type")
+            schema.pop("maxLength")
+        for part in schema.values():
+            _widen(part)
+    return schema
 
 
 def _any(kind: type) -> _Schema:
@@ -117,7 +135,8 @@ def _operation(route: Route) -> _Schema:
     if parameters := _parameters(route):
         operation["parameters"] = parameters
     if _has_body(route):
-        content: _Schema = {"schema": {"$ref": _REF.format(name=_shape(route).__name__)}}
+        body: _Schema = {"$ref": _REF.format(name=_shape(route).__name__)}
+        content: _Schema = {"schema": {"anyOf": [body, {"type": "null"}]} if route.optional_body else body}
         assert kind is not None
         if kind in EXAMPLES:
             content["examples"] = {"documented": {"value": EXAMPLES[kind].request}}
@@ -196,7 +215,7 @@ def _parameters(route: Route) -> list[_Schema]:
         for f in msgspec.structs.fields(route.target):
             if f.name == "req_id" or f.name in names:
                 continue
-            schema = msgspec.json.schema(_without_null(f.type))
+            schema = _widen(msgspec.json.schema(_without_null(f.type)))
             if f.default is not msgspec.NODEFAULT and f.default is not None:
                 schema["default"] = f.default
             parameters.append({"name": f.encode_name, "in": "query", "required": f.required, "schema": schema})

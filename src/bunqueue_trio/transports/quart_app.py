@@ -73,6 +73,7 @@ def make_app(server: Server, gateway: Gateway, *, hosted: bool = False) -> Quart
         if (
             isinstance(response.body, bytes)
             and len(response.body) > RECEIVE_BYTES
+            and not response.is_shared
             and not _hold(server.buffers, len(response.body))
         ):
             if response.delivery is not None:

@@ -1,7 +1,7 @@
 """The table of routes: method and path → command or page, and the matching of a request to a row."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal, NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -77,10 +77,10 @@ ROUTES = (
 class _Node:
     """A place in the tree of paths: what stands literally next, a name for anything, and an end."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "") -> None:
         self.literal: dict[str, _Node] = {}
         self.any: _Node | None = None
-        self.name = ""
+        self.name = name
         self.methods: dict[str, Route] = {}
 
 
@@ -92,7 +92,11 @@ class Match(NamedTuple):
 
 
 class Router:
-    """Finds the row of a path. A literal segment beats a name."""
+    """Finds the row of a path. A literal segment beats a name, but hides none of the methods that only the name has.
+
+    Raises:
+        ValueError: two names are in one place, or a row is there twice.
+    """
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._root = _Node()
@@ -100,15 +104,18 @@ class Router:
             node = self._root
             for segment in route.path.split("/")[1:]:
                 if segment.startswith(":"):
-                    node.any = node.any or _Node()
-                    node.any.name = segment[1:]
+                    node.any = node.any or _Node(segment[1:])
                     node = node.any
+                    if node.name != segment[1:]:
+                        raise ValueError(f"{route.path}: {segment} stands where :{node.name} does")
                 else:
                     node = node.literal.setdefault(segment, _Node())
+            if route.method in node.methods:
+                raise ValueError(f"{route.method} {route.path} is there twice")
             node.methods[route.method] = route
 
-    def match(self, path: str) -> Match | None:
-        """Return where the raw ``path`` (still percent-encoded) leads, or None.
+    def match(self, path: str, method: str = "GET") -> Match | None:
+        """Return where the raw ``path`` (still percent-encoded) leads, or None; the values are those for ``method``.
 
         Raises:
             Refused: the path has a broken percent-escape or is not UTF-8.
@@ -123,8 +130,32 @@ class Router:
                 if following is None:
                     return None
                 values[following.name] = segment
+            elif node.any is not None:
+                return self._match_hidden(path, method)
             node = following
         return Match(node.methods, values) if node.methods else None
+
+    def _match_hidden(self, path: str, method: str) -> Match | None:
+        """Do the same for a path with a literal where a name could stand too, such as a job of the id ``ack-batch``."""
+        matches = list(_matches(self._root, [decode_segment(raw) for raw in path.split("/")[1:]], {}))
+        methods = {name: route for match in reversed(matches) for name, route in match.methods.items()}
+        for match in matches:
+            if method in match.methods:
+                return Match(methods, match.values)
+        return Match(methods, matches[0].values) if matches else None
+
+
+def _matches(node: _Node, segments: list[str], values: dict[str, str]) -> Iterator[Match]:
+    """Yield all places that ``segments`` lead to from ``node``, literal ones first."""
+    if not segments:
+        if node.methods:
+            yield Match(node.methods, values)
+        return
+    segment, *rest = segments
+    if segment in node.literal:
+        yield from _matches(node.literal[segment], rest, values)
+    if node.any is not None:
+        yield from _matches(node.any, rest, values | {node.any.name: segment})
 
 
 def decode_segment(raw: str) -> str:

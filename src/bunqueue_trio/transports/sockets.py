@@ -89,7 +89,7 @@ async def open_listeners(settings: Settings) -> tuple[list[Listener], list[str]]
                 listeners.append(await _open_unix(bind.path))
                 addresses.append(f"unix:{bind.path}")
                 continue
-            for tcp in await trio.open_tcp_listeners(bind.port, host=bind.host, backlog=BACKLOG):
+            for tcp in await _open_tcp(bind):
                 listeners.append(tcp if context is None else trio.SSLListener(tcp, context, https_compatible=True))
                 host, port = tcp.socket.getsockname()[:2]
                 addresses.append(f"{'http' if context is None else 'https'}://{Bind(host, port)}")
@@ -100,18 +100,38 @@ async def open_listeners(settings: Settings) -> tuple[list[Listener], list[str]]
     return listeners, addresses
 
 
-async def _open_unix(path: str) -> UnixListener:
-    """Listen at ``path``; a file that a dead server left there makes room."""
-    sock = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+async def _open_tcp(bind: Bind) -> list[trio.SocketListener]:
+    if bind.host != "::":
+        return await trio.open_tcp_listeners(bind.port, host=bind.host, backlog=BACKLOG)
+    # Every address of this machine, of both families: what other servers do with it. Trio would take one family.
+    sock = trio.socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
     try:
-        _make_room(path)
-        await sock.bind(path)
-        os.chmod(path, _SOCKET_MODE)  # noqa: PTH101 - no Path object is needed for it
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        await sock.bind((bind.host, bind.port))
         sock.listen(BACKLOG)
     except OSError:
         sock.close()
         raise
-    return UnixListener(sock, path)
+    return [trio.SocketListener(sock)]
+
+
+async def _open_unix(path: str) -> UnixListener:
+    """Listen at ``path``; a file that a dead server left there makes room."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _make_room(path)
+        # Not afterwards: nobody else may get in meanwhile. No other task runs here, and no thread makes files yet.
+        others = os.umask(0o777 & ~_SOCKET_MODE)
+        try:
+            sock.bind(path)
+        finally:
+            os.umask(others)
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return UnixListener(trio.socket.from_stdlib_socket(sock), path)
 
 
 def _make_room(path: str) -> None:
