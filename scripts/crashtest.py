@@ -31,6 +31,7 @@ from crashtest_audit import Verdict, audit
 from crashtest_disk import WIPED, survivors
 from crashtest_load import Books, load
 from crashtest_peers import Cut
+from leftovers import nothing_left
 
 SHOWN = 20  # breaches that are printed
 LOAD_S = 0.6  # some hundred changes, and small enough a round to try many moments
@@ -247,4 +248,5 @@ def _positive(kind: type[int | float]) -> Callable[[str], float]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    with nothing_left():
+        raise SystemExit(main())

@@ -64,6 +64,9 @@ def end_below() -> None:
     deadline = time.monotonic() + ENDED_WITHIN_S
     while (left := below(os.getpid())) and time.monotonic() < deadline:
         end(left)
+    with contextlib.suppress(ChildProcessError):  # there is none any more
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 @contextlib.contextmanager
@@ -74,7 +77,10 @@ def nothing_left() -> Iterator[None]:
         signal.signal(ending, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         yield
-    except KeyboardInterrupt:
+    except BaseException as error:
+        subgroup = getattr(error, "subgroup", lambda _: None)  # Trio's nurseries raise groups
+        if not isinstance(error, KeyboardInterrupt) and subgroup(KeyboardInterrupt) is None:
+            raise
         print("interrupted", file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None
     finally:

@@ -149,7 +149,7 @@ async def test_stopped_server_is_waited_for(fresh: Server):
         worker.stop()
 
 
-@pytest.mark.timeout(90)  # real kills of a real process, in real time
+@pytest.mark.timeout(300)  # real kills of a real process, in real time
 @pytest.mark.slow
 async def test_chaos(fresh: Server):
     chaos = Chaos(7, pace=0.2)
