@@ -17,5 +17,7 @@ if __name__ == "__main__":
     bootstrap.reexec()
 
     from bench_cli import main
+    from leftovers import nothing_left
 
-    raise SystemExit(main())
+    with nothing_left():
+        raise SystemExit(main())

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import bootstrap
+import leftovers
 
 ROOT = bootstrap.ROOT
 BUILD = ROOT / "build" / "check"  # reports and coverage data; made new by each run
@@ -121,6 +122,10 @@ def run_shown(step: Step) -> Outcome:
     print(f"\n=== {step.name}", flush=True)
     start = time.monotonic()
     code = subprocess.run(step.command, cwd=ROOT, stdin=subprocess.DEVNULL, check=False).returncode
+    if left := leftovers.below(os.getpid()):
+        print("it left processes behind:", *map(leftovers.name, left), sep="\n", flush=True)
+        leftovers.end(left)
+        code = code or 1
     outcome = Outcome(step.name, code, time.monotonic() - start)
     print(f"=== {outcome}", flush=True)
     return outcome
@@ -130,11 +135,16 @@ def run_together(steps: list[Step]) -> list[Outcome]:
     """Run steps that do not depend on each other, as many at a time as there are cores."""
     outcomes = []
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for outcome, text in pool.map(run_captured, steps):
-            print(f"=== {outcome}", flush=True)
-            if outcome.code:
-                print(text.rstrip(), flush=True)
-            outcomes.append(outcome)
+        try:
+            for outcome, text in pool.map(run_captured, steps):
+                print(f"=== {outcome}", flush=True)
+                if outcome.code:
+                    print(text.rstrip(), flush=True)
+                outcomes.append(outcome)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            leftovers.end_below()  # or the end of the block would wait for the steps
+            raise
     return outcomes
 
 
@@ -221,4 +231,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    with leftovers.nothing_left():
+        raise SystemExit(main())

@@ -15,5 +15,7 @@ if __name__ == "__main__":
     bootstrap.reexec()
 
     from demo_run import main
+    from leftovers import nothing_left
 
-    raise SystemExit(main())
+    with nothing_left():
+        raise SystemExit(main())

@@ -20,6 +20,8 @@ from pathlib import Path
 import httpx
 from websockets.sync.client import connect
 
+from leftovers import nothing_left
+
 RATE_MIN = 0.8
 WS_REQUEST = (
     b"GET /ws/queues/idle HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -152,4 +154,5 @@ def wait_ready(port: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with nothing_left():
+        sys.exit(main())

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import bootstrap
+from leftovers import nothing_left
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path("src") / "bunqueue_trio"
@@ -246,4 +247,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    with nothing_left():
+        raise SystemExit(main())

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import trio
 
+from leftovers import nothing_left
 from overload_attacks import SCENARIOS, Scenario, make_certificate
 from overload_crowd import Attack, Failed
 from overload_server import Answer, Target, target
@@ -218,4 +219,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with nothing_left():
+        sys.exit(main())

@@ -10,8 +10,10 @@ import sys
 from importlib import import_module
 
 import bootstrap
+from leftovers import nothing_left
 
 if __name__ == "__main__":
     bootstrap.reexec()
     sys.path.insert(0, str(bootstrap.ROOT))
-    raise SystemExit(import_module("tests.sim.command").main())
+    with nothing_left():
+        raise SystemExit(import_module("tests.sim.command").main())

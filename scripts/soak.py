@@ -30,6 +30,7 @@ from bench_servers import SOURCE, Kind, Server
 from bunqueue_trio.config import CHECKPOINT_FINISH_BYTES
 from bunqueue_trio.storage.inspect import examine
 from crashtest_peers import Cut
+from leftovers import nothing_left
 from soak_chart import Panel, chart
 from soak_load import Tally, run
 
@@ -257,4 +258,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    with nothing_left():
+        raise SystemExit(main())

@@ -1,10 +1,37 @@
 """What every test may use; fixtures are nouns."""
 
+import os
+import time
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 import pytest
 import structlog
+
+from scripts import leftovers
+
+# The standard library's own, one for each process that uses multiprocessing: it ends with that process.
+EXPECTED = "multiprocessing.resource_tracker"
+ENDS_WITHIN_S = 10.0  # what was told to end may need a moment
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_left() -> Iterator[None]:
+    """Fail the run, and name them, when tests leave processes behind."""
+    leftovers.adopt_orphans()
+    before = set(leftovers.below(os.getpid()))
+    yield
+    deadline = time.monotonic() + ENDS_WITHIN_S
+    while (left := _new(before)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    names = [leftovers.name(pid) for pid in left]
+    leftovers.end(left)
+    assert not names, "tests left processes behind:\n" + "\n".join(names)
+
+
+def _new(before: set[int]) -> list[int]:
+    """List the processes below this one that were not there before."""
+    return [pid for pid in leftovers.below(os.getpid()) if pid not in before and EXPECTED not in leftovers.name(pid)]
 
 
 @pytest.fixture

@@ -2,12 +2,13 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.programs import run_to_its_end
 
 BENCH = Path(__file__).parents[1] / "scripts" / "bench.py"
 
@@ -16,13 +17,13 @@ def bench(directory: Path, *arguments: str) -> tuple[str, dict[str, Any]]:
     """Run the script; return what it printed and the numbers that it wrote."""
     report = directory / "report.json"
     command = [sys.executable, BENCH, *arguments, "--quick", "--json", report, "--data-dir", directory]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=110)
+    done = run_to_its_end(command, within_s=290)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout, json.loads(report.read_text())
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)  # several processes, and two starts of a server, on a machine that may be busy
+@pytest.mark.timeout(300)  # several processes, and two starts of a server, on a machine that may be busy
 def test_engine_benchmark_measures_operations_memory_and_start(tmp_path: Path) -> None:
     """Every operation has a cost at both backlogs, and so has a waiting job in a real server."""
     sizes = ["--jobs", "2000", "--backlogs", "100", "2000", "--repeats", "2", "--server-jobs", "3000"]
@@ -39,7 +40,7 @@ def test_engine_benchmark_measures_operations_memory_and_start(tmp_path: Path) -
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)  # seconds of load are what it is about
+@pytest.mark.timeout(300)  # seconds of load are what it is about
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 def test_comparison_measures_this_server_when_the_original_is_left_out(tmp_path: Path) -> None:
     """One measurement on one server: every answer is good and agrees with the server's own count, or it would fail."""

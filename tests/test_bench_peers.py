@@ -3,13 +3,14 @@
 import importlib
 import json
 import struct
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+
+from tests.programs import run_to_its_end
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 MACHINE = {
@@ -175,16 +176,14 @@ def test_page_of_the_repository_has_the_place(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)  # a dozen processes start
+@pytest.mark.timeout(300)  # a dozen processes start
 def test_our_own_part_runs_without_a_network_and_loses_nothing(tmp_path: Path) -> None:
     """Enqueued, drained by the real worker program, killed and counted: the same code as for the libraries."""
     report = tmp_path / "report.json"
     only = ["--only", "bunqueue-trio", "--only", "bunqueue-trio, durable pushes"]
     command = [sys.executable, SCRIPTS / "bench.py", "peers", "--jobs", "4000", "--quick", *only]
 
-    done = subprocess.run(
-        [*command, "--json", report, "--data-dir", tmp_path], check=False, capture_output=True, text=True, timeout=110
-    )
+    done = run_to_its_end([*command, "--json", report, "--data-dir", tmp_path], within_s=290)
 
     assert done.returncode == 0, done.stdout + done.stderr
     written = json.loads(report.read_text())

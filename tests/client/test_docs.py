@@ -31,7 +31,7 @@ def examples(name: str) -> list[str]:
 def test_client_example(fresh: Server, tmp_path: Path, number: int, printed: str):
     code = examples("client.md")[number].replace("localhost:6790", f"127.0.0.1:{fresh.port}")
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=90, check=False
     )
     assert (done.stdout.strip(), done.returncode) == (printed, 0), done.stderr
 

@@ -94,7 +94,7 @@ async def at_work(
     try:
         async with Client(address, token="secret") as client:
             job_id = await client.push("script")
-            with trio.fail_after(30):
+            with trio.fail_after(60):
                 while await client.state(job_id) != "active":  # noqa: ASYNC110 - of a process
                     await trio.sleep(0.05)
             await trio.sleep(0.2)  # the server has given it away; now the worker has it
@@ -104,7 +104,7 @@ async def at_work(
 
 
 async def output_of(process: "subprocess.Popen[str]") -> str:
-    output, _ = await trio.to_thread.run_sync(lambda: process.communicate(timeout=20))
+    output, _ = await trio.to_thread.run_sync(lambda: process.communicate(timeout=60))
     assert process.returncode == 0
     assert output.rstrip().endswith("after")
     return output

@@ -31,7 +31,7 @@ def test_importing_the_client_imports_no_server():
         "import sys, bunqueue_trio; from bunqueue_trio import Client, Worker, Job;"
         "print([m for m in ('apsw', 'quart', 'hypercorn', 'bunqueue_trio.engine') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=90, check=True)
     assert done.stdout.strip() == "[]"
 
 
@@ -65,7 +65,7 @@ async def test_command_runs_until_a_signal(fresh: Server, tasks: Path):
             await trio.sleep(0.2)  # the server has given it away; now the worker has it
             process.send_signal(signal.SIGTERM)
             assert await client.wait(slow, 10) == "sent"
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.communicate()
@@ -77,7 +77,7 @@ async def test_command_runs_until_a_signal(fresh: Server, tasks: Path):
     [("tasks", "is not MODULE:WORKER"), ("nowhere:x", "no module 'nowhere'"), ("tasks:send", "is no Worker")],
 )
 def test_command_says_what_is_wrong(tasks: Path, target: str, said: str):
-    done = subprocess.run(command(target), cwd=tasks, capture_output=True, text=True, timeout=30, check=False, env=None)
+    done = subprocess.run(command(target), cwd=tasks, capture_output=True, text=True, timeout=90, check=False, env=None)
     assert done.returncode == 2
     assert said in re.sub(r"[\s│]+", " ", done.stderr)
 
@@ -87,7 +87,7 @@ def test_wrong_token_is_one_line(tmp_path: Path, tasks: Path):
     with Server(tmp_path / "q.db", {"AUTH_TOKENS": "secret"}) as server:
         done = subprocess.run(
             command("tasks:mail", "--url", server.url, "--token", "guess"),
-            cwd=tasks, capture_output=True, text=True, timeout=30, check=False,
+            cwd=tasks, capture_output=True, text=True, timeout=90, check=False,
         )  # fmt: skip
     assert done.returncode == 1
     assert "Unauthorized" in done.stderr

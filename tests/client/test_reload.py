@@ -1,7 +1,6 @@
 """`worker --reload`, as a real process whose file is edited under it."""
 
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +21,7 @@ mail = Worker("emails")
 @mail.handler
 async def send(job: Job):
     if job.data == "slow" and SAID == "one":
-        await trio.sleep(60)
+        await trio.sleep(3600)
     return SAID, job.attempt
 """
 
@@ -41,7 +40,7 @@ class Running:
             )
 
     def said(self, text: str, times: int = 1) -> None:
-        until(lambda: self.log.read_text().count(text) >= times, 20, self.log.read_text)
+        until(lambda: self.log.read_text().count(text) >= times, 60, self.log.read_text)
         assert self.process.poll() is None
 
 
@@ -54,7 +53,7 @@ def running(tmp_path: Path, fresh: Server) -> Iterator[Running]:
 
 
 def wait(client: SyncClient, job_id: str) -> object:
-    until(lambda: client.state(job_id) == "completed", 20, lambda: client.state(job_id))
+    until(lambda: client.state(job_id) == "completed", 60, lambda: client.state(job_id))
     return client.result(job_id)
 
 
@@ -63,11 +62,9 @@ def test_reload(running: Running, fresh: Server):
     with SyncClient(fresh.url) as client:
         assert wait(client, client.push("emails")) == ["one", 1]
         slow = client.push("emails", "slow")
-        until(lambda: client.state(slow) == "active", 10, lambda: client.state(slow))
-        begun = time.monotonic()
+        until(lambda: client.state(slow) == "active", 60, lambda: client.state(slow))
         running.helper.write_text('SAID = "two"\n')  # a module that the worker's own imports; the same size
         assert wait(client, slow) == ["two", 1], "given back at no attempt, and not waited for"
-        assert time.monotonic() - begun < 15
         running.tasks.write_text("def broken(:\n")
         running.said("SyntaxError")
         running.said("waiting for a change")
@@ -83,4 +80,4 @@ def test_reload(running: Running, fresh: Server):
         running.tasks.write_text(CODE)
         assert wait(client, waiting) == ["three", 1]
     running.process.terminate()
-    assert running.process.wait(20) == 0, running.log.read_text()
+    assert running.process.wait(60) == 0, running.log.read_text()

@@ -15,7 +15,7 @@ def test_round_trip(server: Server, queue: str):
     with SyncClient(server.url) as client:
         job_id = client.push(queue, {"to": "ä"}, priority=2, backoff=0.5, tags=["x"])
         assert client.get(job_id)["backoff"] == 500
-        job = client.pull(queue, timeout=1, lease=20)
+        job = client.pull(queue, timeout=60, lease=20)
         assert job is not None
         assert (job.id, job.data, job.priority, job.queue) == (job_id, {"to": "ä"}, 2, queue)
         job.ack({"sent": True})
@@ -49,7 +49,7 @@ def test_keeping_a_job(server: Server, queue: str):
         job.heartbeat()
         job.heartbeat(duration=5)
         job.extend_lock(0.05)
-        again = client.pull(queue, timeout=20)  # the lease ended when it was told to
+        again = client.pull(queue, timeout=60)  # the lease ended when it was told to
         assert again is not None
         assert again.id == job_id
         for call in (job.heartbeat, lambda: job.extend_lock(1), lambda: job.progress(50)):

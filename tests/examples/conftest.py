@@ -18,7 +18,7 @@ __all__ = ["bunqueue", "fresh", "pytest_collection_modifyitems"]
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-WAIT_S = 30.0
+WAIT_S = 90.0
 
 
 @pytest.fixture(autouse=True)

@@ -31,7 +31,7 @@ BLOCK = re.compile(r"^```(\w+)(?: (\w+))?\n(.*?)^```$|^<!-- (.*?) -->$", re.DOTA
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 ANYTHING = "…"
 ACTIVATE = "if [ -e venv ]; then . venv/bin/activate; fi"
-WAIT_S = 30.0  # 0.4 s on a quiet machine
+WAIT_S = 90.0  # 0.4 s on a quiet machine
 DONE = "block-ended-with"
 
 

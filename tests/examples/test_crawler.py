@@ -69,7 +69,7 @@ def test_crawl_of_two_sites(fresh: Server, sites: tuple[Site, Site], tmp_path: P
     one, two = sites
     database = tmp_path / "crawl.db"
     crawl = start(*program(fresh, database, one.root, two.root, "--depth", 2))
-    printed, errors = crawl.communicate(timeout=40)
+    printed, errors = crawl.communicate(timeout=90)
     assert crawl.returncode == 0, errors
 
     pages = known(database)
@@ -108,7 +108,7 @@ def test_crawl_that_is_killed_goes_on(fresh: Server, sites: tuple[Site, Site], t
     wait_until(lambda: len(one.asked) >= 8)
     kill(killed)
     again = start(*command)
-    _, errors = again.communicate(timeout=40)
+    _, errors = again.communicate(timeout=90)
 
     assert again.returncode == 0, errors
     pages = known(database)
@@ -125,7 +125,7 @@ def test_limit_of_pages_is_exact(fresh: Server, sites: tuple[Site, Site], tmp_pa
     one, _ = sites
     database = tmp_path / "crawl.db"
     crawl = start(*program(fresh, database, one.root, "--pages", 6))
-    _, errors = crawl.communicate(timeout=40)
+    _, errors = crawl.communicate(timeout=90)
     assert crawl.returncode == 0, errors
     assert len(known(database)) == 6
 

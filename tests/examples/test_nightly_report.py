@@ -188,7 +188,7 @@ def test_program_reports_now(fresh: Server, tmp_path: Path, start: Start):
     program = ["nightly_report.py", tmp_path / "shop.db", tmp_path / "reports", "--sample", "--now"]
     for reports in (7, 0):
         process = start(*program, "--url", f"ws://127.0.0.1:{fresh.port}")
-        printed, errors = process.communicate(timeout=30)
+        printed, errors = process.communicate(timeout=90)
         assert process.returncode == 0, errors
         assert len(list((tmp_path / "reports").glob("sales-*.txt"))) == 7
         assert printed.startswith(f"{reports} reports made"), errors
@@ -203,5 +203,5 @@ def test_program_waits_for_the_night_until_a_signal(fresh: Server, tmp_path: Pat
     job = httpx.get(f"http://{url}/jobs/{nightly_report.JOB_ID}").json()["job"]
     assert datetime.fromtimestamp(job["runAt"] / 1000, UTC).strftime("%H:%M:%S") == "02:00:00"
     process.terminate()
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=90)
     assert process.returncode == 0, errors

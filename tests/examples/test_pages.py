@@ -43,7 +43,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
         yield somebody
 
 
-@pytest.mark.timeout(180)  # it installs the package, and starts a score of programs: 8 s, but a machine may be busy
+@pytest.mark.timeout(600)  # it installs the package, and starts a score of programs: 8 s, but a machine may be busy
 def test_tutorial(reader: Reader):
     """It begins with the installation, and goes on with what that has put there."""
     assert reader.follow((ROOT / "docs" / "tutorial.md").read_text()) > 50

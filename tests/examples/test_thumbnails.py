@@ -67,7 +67,7 @@ def test_every_picture_has_its_thumbnail_though_a_worker_is_killed(fresh: Server
     before = {path: path.stat().st_ino for path in made.rglob("*.webp")}
     assert len(before) < len(sizes), "it was killed too late to show anything"
     second = start(*worker)
-    report, errors = producer.communicate(timeout=40)
+    report, errors = producer.communicate(timeout=90)
 
     assert producer.returncode == 1, errors
     *failures, last = report.splitlines()
@@ -85,10 +85,10 @@ def test_every_picture_has_its_thumbnail_though_a_worker_is_killed(fresh: Server
     assert {path: path.stat().st_ino for path in before} == before, "a thumbnail that was there was made once more"
 
     second.terminate()
-    _, logged = second.communicate(timeout=20)
+    _, logged = second.communicate(timeout=90)
     assert second.returncode == 0, logged
     again = start(*program)
-    report, errors = again.communicate(timeout=40)
+    report, errors = again.communicate(timeout=90)
     assert report.splitlines()[-1] == f"0 made, {len(sizes)} already there, {len(broken)} failed", errors
 
 

@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 import httpx
 
 from bunqueue_trio.config import Settings
+from tests.programs import end_family
 from tests.wire.server import HOST, SOURCE, free_port
 
 OWN = {f.metadata["env"] for f in fields(Settings)} | {"BUNQUEUE_URL", "BUNQUEUE_TOKEN"}
-READY_S = 15.0
+READY_S = 60.0  # 0.5 s on a quiet machine
 
 
 class Done(NamedTuple):
@@ -39,7 +40,7 @@ def bunqueue(*arguments: str, env: Mapping[str, str] | None = None, stdin: str =
     """Run a command to its end."""
     done = subprocess.run(
         [sys.executable, "-m", "bunqueue_trio", *arguments], env=environment(env), input=stdin, cwd=cwd,
-        capture_output=True, text=True, timeout=30, check=False,
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     return Done(done.returncode, done.stdout, done.stderr)
 
@@ -59,13 +60,13 @@ class Running:
         return self.log_path.read_text(encoding="utf-8", errors="replace")
 
     def client(self, **options: Any) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=20, trust_env=False, **options)
+        return httpx.Client(base_url=self.url, timeout=60, trust_env=False, **options)
 
-    def stop(self, signum: signal.Signals = signal.SIGTERM, within_s: float = 15) -> int:
+    def stop(self, signum: signal.Signals = signal.SIGTERM, within_s: float = 60) -> int:
         self.process.send_signal(signum)
         return self.process.wait(within_s)
 
-    def wait_logged(self, pattern: str, within_s: float = 10) -> None:
+    def wait_logged(self, pattern: str, within_s: float = 60) -> None:
         until(lambda: re.search(pattern, self.log), within_s, lambda: f"{pattern!r} is not in {self.log}")
 
 
@@ -93,8 +94,7 @@ def serving(
         assert process.poll() is None, running.log
         yield running
     finally:
-        process.kill()
-        process.wait()
+        end_family(process)
 
 
 def until(condition: Callable[[], object], within_s: float, told: Callable[[], str]) -> None:

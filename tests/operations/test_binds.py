@@ -69,7 +69,7 @@ def test_tls_serves_requests_long_polls_and_events(tmp_path: Path, authority: tr
 
     def client(running: Running) -> httpx.Client:
         url = f"https://localhost:{running.port}"
-        return httpx.Client(base_url=url, verify=context, trust_env=False, timeout=20)
+        return httpx.Client(base_url=url, verify=context, trust_env=False, timeout=60)
 
     def is_ready(running: Running) -> bool:
         return "https://127.0.0.1" in running.log

@@ -163,6 +163,6 @@ def test_the_images_health_check_tells_a_ready_server_from_none(tmp_path: Path):
     with serving(tmp_path) as running:
         env = environment({"HTTP_PORT": str(running.port)})
         check = [sys.executable, *command[1:]]
-        assert subprocess.run(check, env=env, check=False, timeout=20).returncode == 0
+        assert subprocess.run(check, env=env, check=False, timeout=60).returncode == 0
         running.stop()
-        assert subprocess.run(check, env=env, check=False, capture_output=True, timeout=20).returncode == 1
+        assert subprocess.run(check, env=env, check=False, capture_output=True, timeout=60).returncode == 1

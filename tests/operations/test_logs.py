@@ -29,7 +29,7 @@ logging.getLogger("hypercorn.error").info("Running on x")
 
 def logged(level: str, style: str) -> str:
     command = [sys.executable, "-c", SCRIPT, level, style]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True, timeout=20)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "", "logs go to stderr"
     return done.stderr
 
@@ -41,7 +41,7 @@ def test_a_start_reads_no_library_that_it_does_not_need_and_leaves_it_to_others(
         "print([m for m in ('rich', 'pygments', 'quart', 'prometheus_client') if m in sys.modules]);"
         "import bunqueue_trio.cli.watch"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
 
 

@@ -7,6 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -370,7 +371,7 @@ def test_a_gap_is_told_when_what_was_missed_is_not_kept(start_server: StartServe
                 first = next(reader).data
             return first.get("oldest", 2)
 
-        eventually(lambda: oldest() > 2, wanted=True, within_s=10)
+        eventually(lambda: oldest() > 2, wanted=True)
         with events(server, after=1) as reader:
             gap = next(reader)
             assert gap.data == {"gap": True, "after": 1, "oldest": 91, "newest": 100}
@@ -390,13 +391,10 @@ def test_a_gap_is_told_when_what_was_missed_is_not_kept(start_server: StartServe
 def test_a_reader_that_never_reads_holds_up_nobody(fresh: Server) -> None:
     payload = "x" * 100_000
     with events(fresh) as stuck, events(fresh) as awake, Client(fresh.url) as client:
-        jobs, slowest = [], 0.0
+        jobs = []
         for _ in range(200):  # 20 MB: more than all buffers on the way to the stuck reader
-            begun = time.monotonic()
             jobs.append(client.push("q", payload))
-            slowest = max(slowest, time.monotonic() - begun)
             assert next(awake).data["jobId"] == jobs[-1]
-        assert slowest < 1.0
         seen = list(stuck)  # it wakes up: gets what was buffered, then the end, and comes back
         assert [m.id for m in seen] == list(range(1, len(seen) + 1))
         assert len(seen) < 200
@@ -415,11 +413,13 @@ def test_concurrent_readers_see_the_same(fresh: Server, fresh_client: Client) ->
 
 
 @pytest.mark.slow
-def test_a_stream_ends_whole_at_sigterm(fresh: Server, fresh_client: Client) -> None:
-    with events(fresh) as reader:
-        job_id = fresh_client.push("q")
-        begun = time.monotonic()
-        code = fresh.terminate()
-        assert code == 0
-        assert time.monotonic() - begun < 5  # nobody waits for the end of the grace
+def test_a_stream_ends_whole_at_sigterm(tmp_path: Path) -> None:
+    grace = {"SHUTDOWN_GRACE_MS": "600000"}  # longer than `terminate` waits: it is not for streams
+    with (
+        Server(tmp_path / "q.db", grace) as server,
+        Client(server.url) as client,
+        events(server) as reader,
+    ):
+        job_id = client.push("q")
+        assert server.terminate() == 0
         assert [m.data["jobId"] for m in reader] == [job_id]  # and the last chunk says that it is the last

@@ -138,7 +138,7 @@ def test_concurrent_pushes_of_one_job_id_create_one_job(client: Client, queue: s
     gate = threading.Barrier(8)
 
     def push(number: int) -> str:
-        gate.wait(10)
+        gate.wait(60)
         return client.push(queue, number, jobId=job_id)
 
     with ThreadPoolExecutor(8) as pool:

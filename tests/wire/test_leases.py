@@ -69,9 +69,9 @@ def test_a_plain_pull_has_a_long_lease(client: Client, queue: str) -> None:
 @pytest.mark.slow
 def test_heartbeats_keep_a_lease(client: Client, queue: str) -> None:
     job_id = client.push(queue)
-    leased = client.lease(queue, 400)
+    leased = client.lease(queue, 2000)
     for _ in range(6):
-        time.sleep(0.15)
+        time.sleep(0.4)
         assert ok(client.heartbeat(job_id, token=leased.token))["data"]["ok"] is True
     assert client.state(job_id) == "active"
     done(client.ack(job_id, token=leased.token))
@@ -178,9 +178,9 @@ def test_a_release_needs_the_token_of_the_lease(client: Client, queue: str) -> N
 @pytest.mark.slow
 def test_a_progress_report_keeps_a_lease(client: Client, queue: str) -> None:
     job_id = client.push(queue)
-    leased = client.lease(queue, 400)
+    leased = client.lease(queue, 2000)
     for percent in range(6):
-        time.sleep(0.15)
+        time.sleep(0.4)
         done(client.progress(job_id, progress=percent, token=leased.token))
     assert client.state(job_id) == "active"
 

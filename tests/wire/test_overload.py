@@ -29,7 +29,7 @@ def small(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
         yield running
 
 
-def until(condition: Callable[[], object], within_s: float = 8) -> None:
+def until(condition: Callable[[], object], within_s: float = 60) -> None:
     end = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < end

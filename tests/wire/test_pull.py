@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from tests.wire import raw
-from tests.wire.client import UUID7, Client, Delivery, done, ok, refused
+from tests.wire.client import PROMPT_S, UUID7, Client, Delivery, done, ok, refused
 from tests.wire.server import Server
 
 STARTED_S = 0.15  # after this long a poll that was sent is surely waiting
@@ -32,7 +32,7 @@ class Pollers:
                 return client.pull(queue, timeout)
 
         future = self._pool.submit(poll)
-        assert sent.wait(10)
+        assert sent.wait(60)
         time.sleep(STARTED_S)
         return future
 
@@ -44,7 +44,7 @@ def pollers(server: Server) -> Iterator[Pollers]:
 
 
 def delivered(poll: "Future[Delivery | None]") -> Delivery:
-    delivery = poll.result(10)
+    delivery = poll.result(60)
     assert delivery is not None
     return delivery
 
@@ -53,7 +53,7 @@ def delivered(poll: "Future[Delivery | None]") -> Delivery:
 def test_an_empty_queue_answers_null_at_once(client: Client, queue: str, timeout: int | None) -> None:
     started = time.monotonic()
     assert ok(client.try_pull(queue, timeout)) == {"ok": True, "job": None, "token": None}
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < PROMPT_S
 
 
 def test_each_delivery_has_a_token_of_its_own(client: Client, queue: str) -> None:
@@ -94,31 +94,31 @@ def test_a_ready_job_is_delivered_at_once_whatever_the_timeout(client: Client, q
     job_id = client.push(queue)
     started = time.monotonic()
     assert client.take(queue, timeout).id == job_id
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < PROMPT_S
 
 
 @pytest.mark.slow
 def test_a_long_poll_really_waits(client: Client, queue: str) -> None:
     started = time.monotonic()
     assert client.pull(queue, 400) is None
-    assert 0.39 <= time.monotonic() - started < 3
+    assert 0.39 <= time.monotonic() - started < PROMPT_S
 
 
 @pytest.mark.slow
 def test_a_long_poll_is_not_cut_by_an_idle_timeout(client: Client, queue: str) -> None:
     started = time.monotonic()
     assert client.pull(queue, 5500) is None  # beyond the 5 s after which servers like to hang up
-    assert 5.4 <= time.monotonic() - started < 10
+    assert 5.4 <= time.monotonic() - started < PROMPT_S
 
 
 @pytest.mark.slow
 def test_a_long_poll_gets_a_job_pushed_later(client: Client, queue: str, pollers: Pollers) -> None:
-    poll = pollers.start(queue)
+    poll = pollers.start(queue, 60_000)
     assert not poll.done()
     started = time.monotonic()
     job_id = client.push(queue, {"n": 1})
     delivery = delivered(poll)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < PROMPT_S
     assert (delivery.id, delivery.job["data"]) == (job_id, {"n": 1})
     done(client.ack(job_id, token=delivery.token))
 
@@ -196,7 +196,7 @@ def test_pollers_are_served_first_come_first_served(client: Client, queue: str, 
 def test_pollers_of_one_queue_are_not_woken_by_another(client: Client, queue: str, pollers: Pollers) -> None:
     poll = pollers.start(queue, 600)
     other = client.push("other-" + queue)
-    assert poll.result(10) is None
+    assert poll.result(60) is None
     assert client.take("other-" + queue).id == other
 
 
@@ -228,19 +228,19 @@ def test_a_poller_that_has_gone_leaves_its_turn_to_the_next(
 
 @pytest.mark.slow
 def test_a_poll_that_timed_out_takes_no_later_job(client: Client, queue: str, pollers: Pollers) -> None:
-    assert pollers.start(queue, 50).result(10) is None
+    assert pollers.start(queue, 50).result(60) is None
     job_id = client.push(queue)
     assert client.state(job_id) == "waiting"
 
 
 @pytest.mark.slow
 def test_a_long_poll_holds_up_nobody_else(client: Client, queue: str, pollers: Pollers) -> None:
-    polls = [pollers.start("other-" + queue, 1500) for _ in range(5)]
-    started = time.monotonic()
+    polls = [pollers.start("other-" + queue, 60_000) for _ in range(5)]
     client.push(queue)
     client.complete(queue, client.push(queue, priority=1))
-    assert time.monotonic() - started < 1
     assert not any(poll.done() for poll in polls)
+    ids = client.push_bulk("other-" + queue, [{"data": n} for n in range(5)])
+    assert sorted(delivered(poll).id for poll in polls) == sorted(ids)
 
 
 @pytest.mark.slow
@@ -250,7 +250,7 @@ def test_concurrent_pullers_get_each_job_once(server: Server, client: Client, qu
 
     def drain(_: int) -> list[str]:
         with Client(server.url) as mine:
-            gate.wait(10)
+            gate.wait(60)
             return mine.drain(queue)
 
     with ThreadPoolExecutor(6) as pool:

@@ -1,0 +1,28 @@
+"""Programs that start others: whatever becomes of a test, they and all below them end with it."""
+
+import subprocess
+from typing import Any
+
+from scripts import leftovers
+
+
+def run_to_its_end(command: list[Any], *, within_s: float, **options: Any) -> "subprocess.CompletedProcess[str]":
+    """Run a program; after `within_s`, which is for what hangs, it and all that it started are killed.
+
+    `subprocess.run` kills the program alone, and then waits for ever for those that hold its output.
+    """
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options) as process:
+        try:
+            out, err = process.communicate(timeout=within_s)
+        except BaseException:
+            end_family(process)
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def end_family(process: "subprocess.Popen[Any]") -> None:
+    """Kill a process and all below it: a Hypercorn has children that outlive it."""
+    children = leftovers.below(process.pid) if process.poll() is None else []
+    process.kill()
+    process.wait()
+    leftovers.end(children)
