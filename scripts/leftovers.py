@@ -82,6 +82,6 @@ def nothing_left() -> Iterator[None]:
         if not isinstance(error, KeyboardInterrupt) and subgroup(KeyboardInterrupt) is None:
             raise
         print("interrupted", file=sys.stderr)
-        raise SystemExit(128 + signal.SIGINT) from None
+        raise SystemExit(128 + signal.SIGINT) from None  # noqa: ASYNC104 - an interrupt was found in it
     finally:
         end_below()

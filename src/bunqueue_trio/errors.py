@@ -89,6 +89,7 @@ LOST_LOCK = Fault(400, "Invalid or expired lock token")
 UNKNOWN_DEPENDENCY = Fault(400, "Dependency job not found: {}")
 FOREIGN_JOB_ID = Fault(400, "Job ID is in use by a job of another queue: {}")
 STORAGE_DOWN = Fault(503, "Storage unavailable: changes are refused until the disk is back")
+STORAGE_FULL = Fault(503, "Storage is nearly full: new jobs are refused, all else goes on")
 NOT_COMMITTED = Fault(
     503,
     "Storage unavailable: this change is not committed, and may still be when the disk is back; look before repeating it",

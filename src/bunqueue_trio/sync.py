@@ -14,7 +14,7 @@ import httpx
 import msgspec
 import uuid_utils
 
-from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
+from bunqueue_trio.errors import NOT_COMMITTED, ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.protocol.address import given_token, given_url, http_url
 from bunqueue_trio.protocol.options import PushOptions, push_fields, to_ms
 from bunqueue_trio.protocol.replies import fence
@@ -204,6 +204,8 @@ class SyncClient:
         text = str(reply.get("error")) if isinstance(reply, dict) else response.text[:200]
         if response.status_code in (429, 503):
             after = response.headers.get("retry-after", "")
+            if text == NOT_COMMITTED.message:
+                raise ConnectionLost(text)  # whether it takes effect is not known
             raise ServerUnavailable(text, float(after) if after.isdigit() else None)
         raise Refused(response.status_code, text)
 

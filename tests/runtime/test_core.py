@@ -232,7 +232,8 @@ async def test_a_poll_cancelled_in_the_instant_of_the_hand_over_gives_back_to_th
     poll = await answers.ask("poll", running.pull, wait_ms=60_000)
     await trio.sleep(0.5)
     poll.cancel()  # it runs only after this task has waited, and so after the step below
-    running.engine.advance(running.clock.now() + 1000)
+    running.skip(1000)
+    running.engine.advance(running.clock.now())
     running.core._settle(running.clock.now())
     await settled()
     assert answers.given == []

@@ -7,6 +7,7 @@ from bunqueue_trio.config import (
     CHECKPOINT_BYTES,
     CHECKPOINT_FINISH_BYTES,
     CHECKPOINT_MS,
+    DISK_RESERVE_BYTES,
     MIB,
     PRUNE_MS,
     PRUNE_ROWS,
@@ -17,7 +18,7 @@ from bunqueue_trio.config import (
     Settings,
 )
 from bunqueue_trio.engine.job import State
-from bunqueue_trio.errors import StoreError
+from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.runtime.limiter import RateLimiter
 from bunqueue_trio.runtime.meters import Histogram, LoopLag
 from bunqueue_trio.runtime.services import (
@@ -204,7 +205,7 @@ async def test_room_is_given_back_in_small_steps_with_the_disk_free_in_between(w
     await trio.sleep(10)
     assert steps == [(SHRINK_BYTES, True)] * 3
     assert moved == [False]
-    assert shrinker.space == (100 * MIB, SHRINK_SLACK_BYTES, 5)
+    assert shrinker.space == Space(100 * MIB, SHRINK_SLACK_BYTES, 5)
 
 
 async def test_a_file_that_gives_nothing_back_is_left_alone(world: World, nursery: trio.Nursery):
@@ -284,3 +285,22 @@ async def test_the_lateness_of_the_loop_is_measured(nursery: trio.Nursery):
     lag._due -= 0.5
     await trio.sleep(1)
     assert histogram.counts == [3, 0, 1]
+
+
+async def test_the_last_room_on_the_disk_is_for_what_empties_the_queues(nursery: trio.Nursery):
+    world = World()
+    world.start(nursery)
+    job_id = await world.push()
+    _, token = await world.pull_with_token()
+    world.store.space = lambda: Space(100 * MIB, 0, DISK_RESERVE_BYTES - 1, 100 * 1024 * MIB)
+    shrinker = Shrinker(world.journal, world.store)
+    await shrinker.step()
+    with pytest.raises(Refused, match="nearly full"):
+        await world.push()
+    await world.ack(job_id, token)
+    world.store.space = lambda: Space(100 * MIB, MIB, DISK_RESERVE_BYTES - 1, 100 * 1024 * MIB)
+    await shrinker.step()
+    await world.push()
+    world.store.space = lambda: Space(100 * 1024, 0, 1024 * 1024, 6 * MIB)
+    await shrinker.step()
+    await world.push()

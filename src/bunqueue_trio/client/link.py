@@ -68,6 +68,8 @@ _PASSING = {message for message, status in _STATUS.items() if status == 503}
 
 def _refusal(text: str) -> Exception:
     """Return the exception for an error text of the server, which over WebSocket carries no status."""
+    if text == errors.NOT_COMMITTED.message:
+        return Lost(sent=True)  # whether it takes effect is not known, as when the connection breaks
     if text in _PASSING:
         return ServerUnavailable(text)
     return Refused(_STATUS.get(text, 400), text)

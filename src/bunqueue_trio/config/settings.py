@@ -155,6 +155,11 @@ class Settings:
         20_000, "CONNECTIONS_MAX", LIMITS, "Connections that may be open at once.",
         low=1, high=_CONNECTIONS, breaks="a process has no more descriptors", unlimited=_CONNECTIONS,
     )  # fmt: skip
+    keep_alive_ms: int = _setting(
+        75_000, "KEEP_ALIVE_MS", LISTENING,
+        "How long an idle connection is kept; longer than a proxy in front of it keeps its own.",
+        low=1000, unlimited=NO_LIMIT,
+    )  # fmt: skip
     shutdown_grace_ms: int = _setting(
         10_000, "SHUTDOWN_GRACE_MS", OPERATION, "Time that open requests get at a stop.",
         low=0, unlimited=NO_LIMIT, old="grace_ms",

@@ -13,12 +13,18 @@ from bunqueue_trio.config import ADVANCE_MAX
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, UNFINISHED, Job, State
 from bunqueue_trio.engine.moves import COMPLETED, WAITING, WAITING_CHILDREN, Moves
 from bunqueue_trio.engine.queue import Changes, Lines, Queue, Rules
+from bunqueue_trio.protocol.events import Event
 
 __all__ = ["Changes", "Engine", "Rules"]
 
 
 class Engine(Moves):
     """All jobs of the server. Not safe for threads, and needs not be: no step can be interrupted."""
+
+    left: int
+    changed: dict[Job, None]
+    events: list[Event]
+    epoch: int
 
     # --- the runtime's side -------------------------------------------------------------------
 
@@ -89,7 +95,8 @@ class Engine(Moves):
 
         At most about :data:`ADVANCE_MAX` jobs a call: an avalanche is worked off in several steps.
         """
-        self.left = ADVANCE_MAX
+        assert now >= self.now, "time never falls: the order of deadlines, leases and ids relies on it"
+        self.now, self.left = now, ADVANCE_MAX
         self._work_off(now)
         while self.left > 0:
             due = self.next_due()

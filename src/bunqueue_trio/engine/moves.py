@@ -72,6 +72,8 @@ class Moves:
         self._losses: deque[Chore] = deque()
         """What the ends of connections mean for their jobs; after the chores, so that one job is over before the next."""
         self._is_working = False
+        self.now: int = 0
+        """The time of the last :meth:`advance`."""
         self.left: int = ADVANCE_MAX
         """How many chores the present step may still do; whatever begins a step sets it anew."""
         self._owned: dict[str, dict[Job, None]] = {}
@@ -80,7 +82,10 @@ class Moves:
     # --- moves ------------------------------------------------------------------------------------
 
     def emit(self, kind: EventType, job: Job, now: int) -> Event:
-        """Collect an event of ``job``; the caller may fill in its optional fields."""
+        """Collect an event of ``job``; the caller may fill in its optional fields, in this very step.
+
+        Events are encoded when the changes are taken: what is filled in later is never seen.
+        """
         event = Event(kind, job.queue, job.id, now)
         self.events.append(event)
         return event

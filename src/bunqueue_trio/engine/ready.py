@@ -102,7 +102,11 @@ class Lane:
 
 
 class Ready:
-    """The ready jobs of one queue. ``len`` is exact; a job leaves by :meth:`pop` or :meth:`discard`."""
+    """The ready jobs of one queue. ``len`` is exact; a job leaves by :meth:`pop` or :meth:`discard`, and by nothing else.
+
+    One that was discarded has ended: were it to wait again, it would stand at its blank, too. No two jobs have the same
+    ``seq``, so entries of a heap never have to compare jobs.
+    """
 
     __slots__ = ("_lanes", "_priorities", "_size")
 

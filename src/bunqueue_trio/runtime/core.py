@@ -35,11 +35,11 @@ class _Waiter:
     __slots__ = ("command", "handed", "owner", "reply", "served")
 
     def __init__(self, command: "c.Pull | c.PullBatch", owner: str | None) -> None:
-        self.command = command
-        self.owner = owner
-        self.served = trio.Event()
+        self.command: c.Pull | c.PullBatch = command
+        self.owner: str | None = owner
+        self.served: trio.Event = trio.Event()
         self.reply: r.Reply | None = None
-        self.handed = 0
+        self.handed: int = 0
 
 
 class Begun(Struct):
@@ -107,6 +107,8 @@ class Core:
         if kind is not c.Pull and kind is not c.PullBatch:
             epoch = self._engine.epoch
             reply = self._apply(command, owner, durable=_is_durable(command))
+            # No step commits, so what this one did is in the batch that gathered before it.
+            assert epoch == self._engine.epoch
             gathering = self.journal.gathering
             if gathering:
                 self.journal.note_size(size)

@@ -94,6 +94,8 @@ class Journal:
         self._last_waiter: trio.lowlevel.Task | None = None
         self.given_up: int = 0
         """The last epoch whose waiters were told that it may never be committed."""
+        self.nearly_full: bool = False
+        """The last room on the disk is kept for what empties the queues: its commits need some, too."""
         self._halted: InvariantBroken | None = None
         self._not_mine: BaseException | None = None
         self._bells: dict[Bell, None] = {}
@@ -118,6 +120,8 @@ class Journal:
         """
         if self.failing is not None:
             raise Refused(*errors.STORAGE_DOWN, retry_after=2)
+        if fills and self.nearly_full:
+            raise Refused(*errors.STORAGE_FULL, retry_after=2)
         jobs = len(self._engine.changed)
         if fills:
             full = self._pressure.refuses(jobs, self._bytes) or (size > SMALL_BODY_BYTES and self._full)

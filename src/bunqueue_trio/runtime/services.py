@@ -187,6 +187,7 @@ class Shrinker(_Disk):
     async def _work(self) -> None:
         """Give back all but the slack, with a pause after each step, in which commits do not compete with it."""
         self.space = self._store.space()
+        self._journal.nearly_full = self.space.is_nearly_full
         given = False
         while self.space.free >= SHRINK_SLACK_BYTES + SHRINK_BYTES:
             async with self._journal.disk:

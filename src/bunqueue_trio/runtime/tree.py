@@ -169,7 +169,9 @@ async def serve(
     except BaseException as error:  # what cannot be read is left as it is, log and all
         server.store.close()
         if isinstance(error, StoreError):  # a record that a job waits for
-            raise StartupError(f"{server.settings.data_path}: is damaged: {error}") from None
+            raise StartupError(  # noqa: ASYNC104 - it was no Cancelled
+                f"{server.settings.data_path}: is damaged: {error}"
+            ) from None
         raise
     finally:
         gc.enable()

@@ -367,7 +367,8 @@ class SqliteStore:
             raise StoreError(f"{self.path}: {error.strerror}") from error
         with self._translated():
             [(free,)] = self._reader.execute("PRAGMA freelist_count").fetchall()
-        return Space(size, int(free) * self._page_bytes, disk.f_bavail * disk.f_frsize)  # type: ignore[arg-type]
+        free_bytes = int(free) * self._page_bytes  # type: ignore[arg-type]  # of a count
+        return Space(size, free_bytes, disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)
 
     def shrink(self, size: int) -> int:
         """Give free pages back; see :class:`Store`."""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 from msgspec import Struct
 
-from bunqueue_trio.config import MIB
+from bunqueue_trio.config import DISK_RESERVE_BYTES, DISK_RESERVE_PART, MIB
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.engine import Changes
 from bunqueue_trio.engine.job import (
@@ -112,11 +112,17 @@ class Retention(NamedTuple):
 
 
 class Space(NamedTuple):
-    """Bytes of the file without its log, those of them that are free, and those that its disk has left."""
+    """Bytes of the file without its log, those of them that are free, and those that its disk has left, and has."""
 
     file: int
     free: int
     disk_free: int
+    disk: int = 0
+
+    @property
+    def is_nearly_full(self) -> bool:
+        """Whether the last room is for what empties the queues; what is free in the file counts as room."""
+        return self.disk_free + self.free < min(DISK_RESERVE_BYTES, self.disk // DISK_RESERVE_PART)
 
 
 class Store(Protocol):

@@ -20,7 +20,6 @@ from bunqueue_trio.config import (
     HEADER_BYTES_MAX,
     HEADER_TIMEOUT_S,
     HEADS_KEPT,
-    KEEP_ALIVE_S,
     KEPT_HEAD_BYTES,
     RECEIVE_BYTES,
     WRITE_TIMEOUT_S,
@@ -140,6 +139,7 @@ class Lane:
         self.now: float = trio.current_time()
         """As of the keeper's last round, which is exact enough for patience."""
         self.buffer: memoryview = make_buffer()
+        self.keep_alive_s: float = server.settings.keep_alive_ms / 1000
         self._known: dict[bytes, _Plain] = {}
 
     def refusal(self, fault: Fault) -> bytes:
@@ -253,7 +253,8 @@ class ExpressConnection:
         body = None if too_large or waits else self._take_whole(length)
         response = await self._lane.gateway.respond(call, read_body if body is None else body, self._wait)
         # Who was not told to send a body may send it, or the next request: nobody can tell.
-        self.lingers = self.lingers or too_large or (waits and body is None)
+        # A large one is not worth keeping the connection, and would be held for somebody who may have no token.
+        self.lingers = self.lingers or too_large or (body is None and (waits or length > RECEIVE_BYTES))
         keep = keep and not self.lingers and not self._server.stop.is_set()
         await self._send(response, is_head=is_head, keep=keep)
         if self._watching is not None:
@@ -274,7 +275,7 @@ class ExpressConnection:
             self.idle = False
             await trio.lowlevel.checkpoint()  # many requests in one packet must not shut everybody else out
             return end
-        self.deadline = self._lane.now + (HEADER_TIMEOUT_S if self._unread else KEEP_ALIVE_S)
+        self.deadline = self._lane.now + (HEADER_TIMEOUT_S if self._unread else self._lane.keep_alive_s)
         while True:
             data = await self._wire.receive()
             if not data:
@@ -298,6 +299,8 @@ class ExpressConnection:
         end = unread.find(b"\r\n\r\n")
         if end >= 0:
             return end + 4
+        if unread.startswith(b"\0"):  # no HTTP begins so
+            raise Handover(unread)
         if len(unread) > HEADER_BYTES_MAX or b"\n\n" in unread or unread.startswith(b"\r\n"):
             raise Handover(unread)
         return 0

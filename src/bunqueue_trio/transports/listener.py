@@ -16,10 +16,10 @@ import trio
 from bunqueue_trio import errors
 from bunqueue_trio.config import (
     DRAIN_S,
-    KEEP_ALIVE_S,
     KEEPER_S,
     LINGER_S,
     LINGERING_MAX,
+    MSGPACK_TOLD_S,
     RECEIVE_BYTES,
     ROOM_CONNECTIONS,
     ROOM_IDLE_S,
@@ -27,6 +27,7 @@ from bunqueue_trio.config import (
 from bunqueue_trio.runtime.tree import Server
 from bunqueue_trio.transports.express import ExpressConnection, Handover, Lane
 from bunqueue_trio.transports.gateway import Gateway
+from bunqueue_trio.transports.msgpack import is_msgpack, refusal_in_msgpack
 from bunqueue_trio.transports.sockets import connections_that_fit, open_listeners
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ _MARGIN_S = 1.0  # before the end of the grace: for close frames and the last an
 class _Connection:
     """What the keeper knows of one connection."""
 
-    def __init__(self, stream: trio.abc.Stream, express: ExpressConnection | None) -> None:
+    def __init__(self, stream: trio.abc.Stream, express: ExpressConnection | None, keep_alive_s: float) -> None:
+        self.keep_alive_s = keep_alive_s
         self.stream = stream
         self.express = express
         self.handed: HandedStream | None = None
@@ -55,7 +57,7 @@ class _Connection:
         if self.handed is not None:
             # Hypercorn forgets its own keep-alive timer when a response is streamed, and lets it run to its
             # end when the client has gone.
-            if not self.requests and (now > self.handed.ended_at or now - self.idle_since > KEEP_ALIVE_S):
+            if not self.requests and (now > self.handed.ended_at or now - self.idle_since > self.keep_alive_s):
                 return True
             return now > self.handed.deadline
         if self.express is None:
@@ -73,7 +75,7 @@ class _Connection:
     def patience_ends(self) -> float:
         """When its client will be late, if it is idle now."""
         if self.handed is not None or self.express is None:
-            return self.idle_since + KEEP_ALIVE_S
+            return self.idle_since + self.keep_alive_s
         return self.express.deadline
 
     async def counted(self, app: Any, *args: Any) -> None:
@@ -99,6 +101,7 @@ class Http:
         self._express = express
         self._connections: dict[_Connection, None] = {}
         self._slow_lane: SlowLane | None = None
+        self._msgpack_told_at = float("-inf")
         self._connections_max = connections_that_fit(server.settings)
         self._lingering = {LINGERING_MAX: 0, ROOM_CONNECTIONS: 0}
         """Connections that were told the end, and are still read, by the limit that they are under."""
@@ -139,7 +142,7 @@ class Http:
         express = None
         if self._express:
             express = ExpressConnection(self._lane, stream)
-        connection = _Connection(stream, express)
+        connection = _Connection(stream, express, self._lane.keep_alive_s)
         self._connections[connection] = None
         try:
             with connection.scope:
@@ -160,6 +163,9 @@ class Http:
                 await connection.express.run()
             except Handover as handover:
                 unread = handover.unread
+                if is_msgpack(unread):
+                    await self._answer_msgpack(connection.stream, unread)
+                    return
             else:
                 if connection.express.lingers:
                     await self._close_politely(connection.stream)
@@ -172,6 +178,19 @@ class Http:
         connection.handed = slow_lane.stream(connection.stream, unread, connection.scope)
         await slow_lane.serve(connection.handed, connection.counted)
 
+    async def _answer_msgpack(self, stream: trio.abc.Stream, unread: bytes) -> None:
+        """Say what this server speaks to a client of the original's own protocol, in that one; and to the log."""
+        now = trio.current_time()
+        if now - self._msgpack_told_at >= MSGPACK_TOLD_S:
+            self._msgpack_told_at = now
+            _log.warning("a client speaks the binary protocol of the original; this is HTTP and WebSocket only")
+        with trio.move_on_after(LINGER_S):
+            try:
+                await stream.send_all(refusal_in_msgpack(unread))
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return  # it did not wait for the answer
+            await self._close_politely(stream)
+
     def _open_slow_lane(self) -> "SlowLane":
         if self._slow_lane is None:
             from bunqueue_trio.transports.slow_lane import SlowLane
@@ -181,7 +200,7 @@ class Http:
 
     def _make_room(self) -> bool:
         """End some of the connections that have been idle longest; return whether there was one."""
-        latest = trio.current_time() + KEEP_ALIVE_S - ROOM_IDLE_S
+        latest = trio.current_time() + self._lane.keep_alive_s - ROOM_IDLE_S
         idle = [
             c for c in self._connections
             if c.is_idle() and not c.scope.cancel_called and c.patience_ends < latest

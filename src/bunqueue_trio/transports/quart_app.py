@@ -140,6 +140,7 @@ def _shielded(app: AsgiApp, buffers: Budget, *, hosted: bool) -> AsgiApp:
                 return
             async with trio.open_nursery() as nursery:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + WRITE_TIMEOUT_S) as shield:
+                    # It only sets the deadline, and outlives the scope by nothing.
                     nursery.start_soon(_limit_when_cancelled, shield)
                     await send(message)
                 nursery.cancel_scope.cancel()

@@ -23,7 +23,6 @@ from bunqueue_trio import errors
 from bunqueue_trio.config import (
     HEADER_BYTES_MAX,
     HEADER_TIMEOUT_S,
-    KEEP_ALIVE_S,
     RECEIVE_BYTES,
     SIP_BYTES,
     WRITE_TIMEOUT_S,
@@ -230,7 +229,7 @@ def _hypercorn_config(settings: Settings) -> Config:
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn.error")  # see logs.py
     config.include_server_header = False
-    config.keep_alive_timeout = KEEP_ALIVE_S
+    config.keep_alive_timeout = settings.keep_alive_ms / 1000
     config.read_timeout = None
     config.ssl_handshake_timeout = HEADER_TIMEOUT_S
     config.h11_max_incomplete_size = HEADER_BYTES_MAX

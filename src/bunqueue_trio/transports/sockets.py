@@ -86,7 +86,7 @@ async def open_listeners(settings: Settings) -> tuple[list[Listener], list[str]]
     for bind in settings.binds:
         try:
             if bind.path is not None:
-                listeners.append(await _open_unix(bind.path))
+                listeners.append(_open_unix(bind.path))
                 addresses.append(f"unix:{bind.path}")
                 continue
             for tcp in await _open_tcp(bind):
@@ -116,7 +116,7 @@ async def _open_tcp(bind: Bind) -> list[trio.SocketListener]:
     return [trio.SocketListener(sock)]
 
 
-async def _open_unix(path: str) -> UnixListener:
+def _open_unix(path: str) -> UnixListener:
     """Listen at ``path``; a file that a dead server left there makes room."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
