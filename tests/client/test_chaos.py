@@ -1,11 +1,9 @@
 """Cuts and crashes at random moments: nothing is lost, nothing acked twice, no worker goes silent."""
 
 from collections import Counter
-from collections.abc import AsyncIterator
 
 import pytest
 import trio
-from pytest_trio import trio_fixture
 
 from bunqueue_trio.client import Worker
 from bunqueue_trio.config import Settings
@@ -13,11 +11,10 @@ from bunqueue_trio.testing import Bunqueue
 from tests.client.chaos import RETRIED, Chaos
 
 
-@trio_fixture
-async def bunqueue() -> AsyncIterator[Bunqueue]:
+@pytest.fixture
+def bunqueue_settings() -> Settings:
     """One that buries no job: each cut counts as a stall of what the worker holds."""
-    async with Bunqueue(Settings(stalls_max=1000)) as running:
-        yield running
+    return Settings(stalls_max=1000)
 
 
 @pytest.mark.parametrize("polls", [False, True])

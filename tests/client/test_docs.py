@@ -3,13 +3,11 @@
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
-from pytest_trio import trio_fixture
 
 from bunqueue_trio import Job
 from bunqueue_trio.config import Settings
@@ -36,11 +34,10 @@ def test_client_example(fresh: Server, tmp_path: Path, number: int, printed: str
     assert (done.stdout.strip(), done.returncode) == (printed, 0), done.stderr
 
 
-@trio_fixture
-async def bunqueue(bunqueue_seed: int) -> AsyncIterator[Bunqueue]:
+@pytest.fixture
+def bunqueue_settings() -> Settings:
     """One that buries no job: each cut counts as a stall of what the worker holds."""
-    async with Bunqueue(Settings(stalls_max=1000), seed=bunqueue_seed) as running:
-        yield running
+    return Settings(stalls_max=1000)
 
 
 @pytest.mark.parametrize("bunqueue_seed", range(10))

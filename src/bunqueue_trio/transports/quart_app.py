@@ -141,7 +141,7 @@ def _shielded(app: AsgiApp, buffers: Budget, *, hosted: bool) -> AsgiApp:
             async with trio.open_nursery() as nursery:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + WRITE_TIMEOUT_S) as shield:
                     # It only sets the deadline, and outlives the scope by nothing.
-                    nursery.start_soon(_limit_when_cancelled, shield)
+                    nursery.start_soon(_limit_when_cancelled, shield)  # noqa: ASYNC111
                     await send(message)
                 nursery.cancel_scope.cancel()
 
