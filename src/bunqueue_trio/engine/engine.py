@@ -83,7 +83,7 @@ class Engine(Moves):
 
     def next_scheduled(self) -> int | None:
         """Return when a delay, a backoff or a TTL ends next; 0 while there are chores."""
-        return 0 if self.has_chores else self.schedule.next_due()
+        return 0 if self._chores or self._losses else self.schedule.next_due()
 
     def next_due(self) -> int | None:
         """Return when :meth:`advance` has something to do next, or None."""

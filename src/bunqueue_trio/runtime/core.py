@@ -262,7 +262,8 @@ class Core:
         """Serve the waiters, wake the flusher and set the alarms after a step of the engine."""
         engine = self._engine
         try:
-            self._serve_woken(now)
+            if engine.woken:
+                self._serve_woken(now)
             if self.journal.gathering:
                 self.journal.note(durable=durable)
             self.scheduler.set(engine.next_scheduled())
