@@ -80,6 +80,8 @@ def _installed() -> dict[str, str] | None:
 
 
 def _install(requirements: Path, wanted: dict[str, str], installed: dict[str, str] | None) -> None:
+    if VENV.is_symlink():
+        VENV.unlink()  # another checkout's environment stays as it is; this one gets its own
     STAMP.unlink(missing_ok=True)
     rebuild = installed is None or {**installed, "pyproject": ""} != {**wanted, "pyproject": ""}
     if rebuild:  # from nothing, so that no package stays behind that is no longer pinned

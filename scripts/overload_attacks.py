@@ -506,7 +506,7 @@ SLOW = {"OVERLOAD_COMMIT_MS": "20", "OVERLOAD_ROW_US": "100"}
 SCENARIOS: dict[str, Scenario] = {
     "slow-headers": Scenario(slow_headers, "HEADER_TIMEOUT_S", 150),
     "slow-bodies": Scenario(slow_bodies, "BODY_TIMEOUT_S", 150),
-    "idle": Scenario(idle, "KEEP_ALIVE_S, CONNECTIONS_MAX", 250),
+    "idle": Scenario(idle, "KEEP_ALIVE_MS, CONNECTIONS_MAX", 250),
     "descriptors": Scenario(descriptors, "RLIMIT_NOFILE", 50, descriptors=160, refuses=True),
     "flood-connect": Scenario(flood_connect, "BACKLOG", 100),
     "flood-requests": Scenario(flood_requests, "BACKLOG", 50),

@@ -26,19 +26,24 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """SIGHUP where nobody ignores it: whoever starts a server under nohup means it to go on."""
 
 
-async def run(settings: Settings) -> None:
-    """Serve until SIGTERM, SIGINT or SIGHUP; a second signal ends the grace period at once.
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM, SIGINT or SIGHUP; a second signal ends the grace period at once. Blocks until the end.
 
     Raises:
         StartupError: with one line that says why the server cannot start.
         StoreError: what was not answered yet could not be written.
     """
+    with LastDeadline() as last:
+        trio.run(_run, settings, last)
+
+
+async def _run(settings: Settings, last: LastDeadline) -> None:
     store = SqliteStore(check_data_path(settings.data_path))
     server = Server(settings, store, Clock())
     wanted = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # log rotators send it; there is no file to open anew
-    with LastDeadline() as last, trio.open_signal_receiver(*wanted) as signals:
+    with trio.open_signal_receiver(*wanted) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_end_when_broken, server, last)
             serving = await nursery.start(_serving, server)

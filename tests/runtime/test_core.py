@@ -4,7 +4,7 @@ import pytest
 import trio
 
 from bunqueue_trio.engine.job import State
-from bunqueue_trio.errors import Refused
+from bunqueue_trio.errors import InvariantBroken, Refused
 from bunqueue_trio.protocol import commands as c
 from tests.runtime.world import Answers, World, settled
 
@@ -351,3 +351,43 @@ async def test_a_broken_invariant_of_a_command_is_raised_to_whoever_waits_for_it
         await running.push()
     with pytest.raises(AssertionError, match="planted"):
         await running.core.wait_broken()
+
+
+async def test_a_broken_invariant_met_for_a_waiter_ends_it_all_the_same(running: World, answers: Answers):
+    """The hand-over happens in the step of whoever pushes; nothing of it may reach the disk."""
+    await answers.ask("poll", running.pull, wait_ms=60_000)
+
+    def broken(*_: object) -> None:
+        raise AssertionError("planted")
+
+    running.engine.deliver = broken  # type: ignore[method-assign, assignment]
+    # The flusher would end this test, as it ends the server.
+    halted: list[BaseException] = []
+    running.core.journal.halt = halted.append  # type: ignore[method-assign]
+    with pytest.raises(InvariantBroken, match="planted"):
+        await running.push()
+    with pytest.raises(InvariantBroken, match="planted"):
+        await running.core.wait_broken()
+    assert halted
+
+
+@pytest.mark.parametrize("act", ["advance", "release", "give_back"])
+async def test_a_broken_invariant_of_a_deadline_or_an_end_ends_it_all_the_same(running: World, act: str):
+    job_id = await running.push()
+    reply = await running.core.execute(c.Pull(queue="q"), "socket")
+
+    def broken(*_: object, **__: object) -> None:
+        raise AssertionError("planted")
+
+    running.engine.advance = broken  # type: ignore[method-assign, assignment]
+    # The flusher would end this test, as it ends the server.
+    running.core.journal.halt = lambda _: None  # type: ignore[method-assign]
+    acts = {
+        "advance": running.core.advance,
+        "release": lambda: running.core.release("socket", dropped=True),
+        "give_back": lambda: running.core.give_back(reply),
+    }
+    with pytest.raises(InvariantBroken, match="planted"):
+        acts[act]()
+    assert running.core.broken.is_set()
+    assert running.engine.jobs[job_id].state is State.ACTIVE

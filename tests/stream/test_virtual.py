@@ -14,7 +14,6 @@ import trio.testing
 from msgspec import Raw
 
 from bunqueue_trio.config import (
-    KEEP_ALIVE_S,
     LINGER_S,
     LINGERING_MAX,
     MIB,
@@ -516,9 +515,28 @@ async def test_the_keeper_lets_go_of_what_it_has_ended(world: World) -> None:
     await trio.testing.wait_all_tasks_blocked()
     (connection,) = world.http._connections
     ended = weakref.ref(connection)
-    await trio.sleep(KEEP_ALIVE_S + 5)
+    await trio.sleep(80)
     assert not world.http._connections
     del connection
     gc.collect()
     assert ended() is None
     await trio.aclose_forcefully(client)
+
+
+async def test_what_a_library_asserts_in_a_connection_ends_that_connection_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch, logs: list[dict[str, Any]]
+) -> None:
+    """Only the broken invariants of the engine and the journal end the process."""
+
+    def broken(*_: object) -> None:
+        raise AssertionError("planted in a parser")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.http._lane, "parse", broken)
+        client = await world.connect()
+        await client.send_all(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert await client.receive_some() == b""
+    assert not world.server.core.broken.is_set()
+    client = await world.connect()
+    await client.send_all(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (await client.receive_some()).startswith(b"HTTP/1.1 200 OK")

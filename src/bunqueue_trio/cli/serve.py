@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import trio
 
 from bunqueue_trio.config import GROUPS, NO_LIMIT, Loaded, Settings, load
 from bunqueue_trio.errors import StartupError, StoreError, leaves
@@ -123,7 +122,7 @@ def serve(config_file: Path | None, **flags: Any) -> None:
             data_path=str(Path(settings.data_path).absolute()),
         )
     try:
-        trio.run(run, settings)
+        run(settings)
     except Exception as error:
         if all(isinstance(leaf, StartupError | StoreError) for leaf in leaves(error)):
             raise  # a line says it all

@@ -11,11 +11,16 @@ from typing import Self
 
 import structlog
 
+from bunqueue_trio.logs import flush_logs
+
 _log = structlog.get_logger()
 
 
 class LastDeadline:
-    """Ends the process some seconds after it is set, unless it was left before. Use as a context manager."""
+    """Ends the process some seconds after it is set, unless it was left before. Use as a context manager.
+
+    Hold it around ``trio.run``: async generators are finalized after the last task.
+    """
 
     def __init__(self) -> None:
         self._timer: threading.Timer | None = None
@@ -41,5 +46,6 @@ class LastDeadline:
 def _end(seconds: float, code: int) -> None:
     try:
         _log.critical("the server has not come to its end, it is ended now", after_s=seconds)
+        flush_logs()  # for at most a second
     finally:
         os._exit(code)
