@@ -150,8 +150,9 @@ def run_together(steps: list[Step]) -> list[Outcome]:
 
 def tests_step(mode: str, junit: Path) -> Step:
     """Build the step that runs the tests of a mode; outside `fast` under coverage."""
-    # Most tests wait for a server or a socket: one process for each core, a file of tests at a time.
-    spread = ["-n", str(os.cpu_count() or 1), "--dist", "loadfile"]
+    # Most tests wait for a server or a socket: one process for each core, a file of tests at a time; tests/conftest.py has
+    # put the longest files first.
+    spread = ["-n", str(os.cpu_count() or 1), "--dist", "loadfile", "--no-loadscope-reorder"]
     pytest = ["pytest", "-q", "-m", SELECTED[mode], f"--junitxml={junit}", *spread]
     return Step("tests", _module(*pytest) if mode == "fast" else _module("coverage", "run", "-m", *pytest))
 

@@ -54,17 +54,17 @@ def command(*arguments: str) -> list[str]:
 @pytest.mark.slow
 async def test_command_runs_until_a_signal(fresh: Server, tasks: Path):
     process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
-        command("tasks:mail", "--url", fresh.url, "--grace", "5"), cwd=tasks, stderr=subprocess.PIPE
+        command("tasks:mail", "--url", fresh.url, "--grace", "60"), cwd=tasks, stderr=subprocess.PIPE
     )
     try:
         async with Client(f"ws://127.0.0.1:{fresh.port}") as client:
-            assert await client.wait(await client.push("emails", 0), 20) == "sent"
+            assert await client.wait(await client.push("emails", 0), 60) == "sent"
             slow = await client.push("emails", 1.0)
             while await client.state(slow) != "active":
                 pass
             await trio.sleep(0.2)  # the server has given it away; now the worker has it
             process.send_signal(signal.SIGTERM)
-            assert await client.wait(slow, 10) == "sent"
+            assert await client.wait(slow, 60) == "sent"
         assert process.wait(60) == 0
     finally:
         process.kill()

@@ -80,7 +80,7 @@ def test_heartbeats_keep_a_lease(client: Client, queue: str) -> None:
 @pytest.mark.slow
 def test_a_lease_ends_when_the_heartbeats_do(client: Client, queue: str) -> None:
     job_id = client.push(queue)
-    leased = client.lease(queue, 300)
+    leased = client.lease(queue, 1000)
     ok(client.heartbeat(job_id, token=leased.token))
     eventually(lambda: client.state(job_id), "waiting")
 
@@ -88,9 +88,9 @@ def test_a_lease_ends_when_the_heartbeats_do(client: Client, queue: str) -> None
 @pytest.mark.slow
 def test_a_heartbeat_may_ask_for_a_duration(client: Client, queue: str) -> None:
     job_id = client.push(queue)
-    leased = client.lease(queue, 200)
+    leased = client.lease(queue, 1000)
     ok(client.heartbeat(job_id, token=leased.token, duration=30_000))
-    time.sleep(0.5)
+    time.sleep(1.2)
     assert client.state(job_id) == "active"
 
 
@@ -123,9 +123,9 @@ def test_a_heartbeat_for_a_cancelled_job_is_refused(client: Client, queue: str) 
 @pytest.mark.slow
 def test_extend_lock_keeps_a_lease_for_its_duration(client: Client, queue: str) -> None:
     job_id = client.push(queue)
-    leased = client.lease(queue, 200)
+    leased = client.lease(queue, 1000)
     done(client.extend_lock(job_id, token=leased.token, duration=30_000))
-    time.sleep(0.5)
+    time.sleep(1.2)
     assert client.state(job_id) == "active"
     done(client.ack(job_id, token=leased.token))
 

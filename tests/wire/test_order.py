@@ -70,8 +70,8 @@ def test_a_retry_queues_by_the_time_it_became_ready(client: Client, queue: str) 
 
 @pytest.mark.slow
 def test_delayed_jobs_become_ready_in_the_order_they_are_due(client: Client, queue: str) -> None:
-    later, sooner = client.push(queue, delay=350), client.push(queue, delay=200)
-    time.sleep(0.5)
+    later, sooner = client.push(queue, delay=1500), client.push(queue, delay=200)
+    time.sleep(1.6)
     eventually(lambda: (client.state(sooner), client.state(later)), ("waiting", "waiting"))
     assert client.drain(queue) == [sooner, later]
 

@@ -227,15 +227,15 @@ def test_a_delayed_job_is_due_at_creation_plus_delay(client: Client, queue: str)
 @pytest.mark.slow
 def test_a_delayed_job_is_delivered_when_it_is_due_and_not_before(client: Client, queue: str) -> None:
     started = time.monotonic()
-    job_id = client.push(queue, delay=300)
+    job_id = client.push(queue, delay=1000)
     assert client.pull(queue) is None
     assert client.take(queue).id == job_id
-    assert 0.29 <= time.monotonic() - started < PROMPT_S
+    assert 0.99 <= time.monotonic() - started < PROMPT_S
 
 
 @pytest.mark.slow
 def test_an_unstarted_job_that_outlives_its_ttl_is_removed_unasked(client: Client, queue: str) -> None:
-    job_id = client.push(queue, ttl=150, uniqueKey="k")
+    job_id = client.push(queue, ttl=1000, uniqueKey="k")
     assert client.is_known(job_id)
     eventually(lambda: client.is_known(job_id), wanted=False)
     assert client.pull(queue) is None
@@ -244,9 +244,9 @@ def test_an_unstarted_job_that_outlives_its_ttl_is_removed_unasked(client: Clien
 
 @pytest.mark.slow
 def test_ttl_also_ends_a_job_that_is_not_ready(client: Client, queue: str) -> None:
-    delayed = client.push(queue, ttl=150, delay=60_000)
+    delayed = client.push(queue, ttl=1000, delay=60_000)
     child = client.push("other-" + queue)
-    blocked = client.push(queue, ttl=150, dependsOn=[child])
+    blocked = client.push(queue, ttl=1000, dependsOn=[child])
     assert client.state(blocked) == "waiting-children"
     eventually(lambda: client.is_known(delayed), wanted=False)
     eventually(lambda: client.is_known(blocked), wanted=False)
@@ -254,9 +254,9 @@ def test_ttl_also_ends_a_job_that_is_not_ready(client: Client, queue: str) -> No
 
 @pytest.mark.slow
 def test_a_started_job_outlives_its_ttl(client: Client, queue: str) -> None:
-    job_id = client.push(queue, ttl=200)
+    job_id = client.push(queue, ttl=1000)
     delivery = client.take(queue)
-    time.sleep(0.5)
+    time.sleep(1.2)
     assert client.state(job_id) == "active"
     done(client.ack(job_id, token=delivery.token))
 
