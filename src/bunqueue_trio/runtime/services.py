@@ -64,8 +64,9 @@ class Deadlines:
         await self._alarm.wait_due(self._core.clock)
 
     async def step(self) -> None:
-        """Let the deadlines of by now take effect."""
+        """Let the deadlines of by now take effect; an avalanche is worked off batch by batch."""
         self._core.advance()
+        await self._core.journal.wait_gathered()
 
 
 class _Periodic:
