@@ -6,7 +6,6 @@ from msgspec import Raw
 from trio.testing import wait_all_tasks_blocked
 
 from bunqueue_trio.config import (
-    ADVANCE_MAX,
     GATHER_JOBS_MAX,
     GATHER_JOBS_MIN,
     LARGE_BODY_BYTES,
@@ -125,22 +124,6 @@ async def test_a_large_request_waits_while_a_very_large_batch_is_written(
     assert [name for name, _ in answers.given] == (["small"] if waits else ["large", "small"])
     await trio.sleep(0.6)
     assert len(answers.given) == 2
-
-
-async def test_an_avalanche_of_deadlines_is_written_in_batches(answers: Answers, thread: VirtualThread):
-    """Else one commit after it is as long as the avalanche, and whoever changes anything meanwhile waits for that."""
-    world = World(pending_max=50_000)
-    world.store.inline, thread.delay_s = False, 0.01
-    jobs = [c.JobSpec(data=Raw(b"1"), ttl=1000)] * (3 * GATHER_JOBS_MAX)
-    world.core.begin(c.PushBatch(queue="q", jobs=jobs))
-    await world.journal.flush()
-    sizes: list[int] = []
-    world.journal.on_commit.append(lambda batch, _: sizes.append(len(batch.jobs)))
-    world.start(answers.nursery)
-    await trio.sleep(2)
-    assert not world.engine.jobs
-    assert sum(sizes) == len(jobs)
-    assert max(sizes) <= GATHER_JOBS_MAX + ADVANCE_MAX
 
 
 async def test_a_medium_request_waits_only_if_it_has_to(world: World):

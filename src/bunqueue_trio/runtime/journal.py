@@ -15,7 +15,6 @@ from bunqueue_trio.config import (
     COMMIT_RETRY_MAX_MS,
     COMMIT_RETRY_MIN_MS,
     COMMITS_IN_A_ROW_MAX,
-    GATHER_JOBS_MAX,
     GIVE_UP_S,
     INLINE_BYTES_MAX,
     INLINE_ROWS_MAX,
@@ -129,12 +128,6 @@ class Journal:
         if self._writing is not None and len(self._writing[0].jobs) > WRITTEN_ALONE:
             return self._writing[1]
         return None
-
-    async def wait_gathered(self) -> None:
-        """Wait for the commit of what gathers if that is more than a batch should be; at most TURN_S."""
-        if len(self._engine.changed) > GATHER_JOBS_MAX and self.failing is None:
-            with trio.move_on_after(TURN_S):
-                await self._gathered.wait()
 
     @property
     def _full(self) -> bool:

@@ -64,9 +64,8 @@ class Deadlines:
         await self._alarm.wait_due(self._core.clock)
 
     async def step(self) -> None:
-        """Let the deadlines of by now take effect; an avalanche is worked off batch by batch."""
+        """Let the deadlines of by now take effect."""
         self._core.advance()
-        await self._core.journal.wait_gathered()
 
 
 class _Periodic:
