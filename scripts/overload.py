@@ -109,7 +109,7 @@ async def _measure(name: str, scenario: Scenario, lane: str, *, quick: bool, p99
         try:
             await scenario.run(attack)
         except* Failed as failed:
-            problems += [str(error) for error in failed.exceptions]
+            problems += _texts(failed)
         ended = time.monotonic()
         attacked = running.look()
         usual_ms = percentile([answer.ms for answer in running.answers() if answer.at < begun], 0.99)
@@ -133,6 +133,10 @@ async def _measure(name: str, scenario: Scenario, lane: str, *, quick: bool, p99
         )  # fmt: skip
         _judge(found, scenario, during, running.log, p99_ms)
         return found
+
+
+def _texts(group: BaseExceptionGroup[Failed]) -> list[str]:
+    return [text for e in group.exceptions for text in (_texts(e) if isinstance(e, BaseExceptionGroup) else [str(e)])]
 
 
 def _judge(found: Figures, scenario: Scenario, during: list[Answer], log: str, p99_ms: float) -> None:

@@ -15,11 +15,25 @@ from overload_crowd import (
     feed,
     frame,
     open_websocket,
+    pipelined,
     random_bytes,
     read_answer,
     request_bytes,
     send_now,
     spread,
+)
+from overload_work import (
+    ack_batches,
+    dependencies,
+    dependents,
+    large_pulls,
+    log_flood,
+    priorities,
+    probes,
+    push_batches,
+    release,
+    replays,
+    retention,
 )
 
 MIB = 2**20
@@ -291,38 +305,14 @@ async def large_frames(attack: Attack) -> None:
 # --- many names ----------------------------------------------------------------------------------------------------
 
 
-async def _pipelined(attack: Attack, requests: list[bytes], lines: int = 4) -> None:
-    """Send many requests on a few connections, reading the answers as they come."""
-
-    async def one(index: int) -> None:
-        stream = await attack.connect()
-        mine = requests[index::lines]
-        async with stream, trio.open_nursery() as nursery:
-
-            async def send() -> None:
-                for start in range(0, len(mine), 500):
-                    await stream.send_all(b"".join(mine[start : start + 500]))
-
-            nursery.start_soon(send)
-            answered = 0
-            while answered < len(mine):
-                data = await stream.receive_some(1 << 20)
-                attack.check(data, "the server hung up")
-                answered += bytes(data).count(b"HTTP/1.1 ")
-
-    async with trio.open_nursery() as nursery:
-        for index in range(lines):
-            nursery.start_soon(one, index)
-
-
 async def many_queues(attack: Attack) -> None:
     """A million queue names: a job each, and as many that are only asked about."""
     count = attack.size(1_000_000, 20_000)
     for start in range(0, count, 20_000):
         names = [b"q-%d" % n for n in range(start, start + 20_000)]
-        await _pipelined(attack, [request_bytes("GET", f"/queues/{name.decode()}-none/jobs") for name in names[::4]])
+        await pipelined(attack, [request_bytes("GET", f"/queues/{name.decode()}-none/jobs") for name in names[::4]])
         jobs = [request_bytes("POST", f"/queues/{name.decode()}/jobs", b'{"data":1,"ttl":3000}') for name in names]
-        await _pipelined(attack, jobs)
+        await pipelined(attack, jobs)
     for path in ("/stats", "/prometheus", "/health"):
         status, _ = await attack.request("GET", path)
         attack.check(status == 200, f"{path}: {status}")
@@ -334,7 +324,7 @@ async def many_clients(attack: Attack) -> None:
     """A million addresses in X-Forwarded-For, and as many wrong tokens."""
     count = attack.size(1_000_000, 40_000)
     for start in range(0, count, 20_000):
-        await _pipelined(attack, [
+        await pipelined(attack, [
             b"GET /ping HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: a-%d\r\nAuthorization: Bearer %d\r\n\r\n" % (n, n)
             for n in range(start, start + 20_000)
         ])  # fmt: skip
@@ -529,4 +519,15 @@ SCENARIOS: dict[str, Scenario] = {
     "large-pushes": Scenario(
         large_pushes, "PENDING_MAX_BYTES", 900, SLOW | {"OVERLOAD_ROW_US": "10000"}, refuses=True, lanes=("express",)
     ),
+    "dependencies": Scenario(dependencies, "DEPENDENCIES_MAX", 300, refuses=True, lanes=("express",)),
+    "dependents": Scenario(dependents, "ADVANCE_MAX", 600, lanes=("express",)),
+    "priorities": Scenario(priorities, "what is empty is swept", 150, lanes=("express",)),
+    "probes": Scenario(probes, "METRICS_QUEUES_MAX", 200, lanes=("express",)),
+    "ack-batches": Scenario(ack_batches, "BATCH_MAX", 300, refuses=True, lanes=("express",)),
+    "push-batches": Scenario(push_batches, "BATCH_MAX, PENDING_MAX", 600, refuses=True, lanes=("express",)),
+    "release": Scenario(release, "ADVANCE_MAX", 200, lanes=("express",)),
+    "replays": Scenario(replays, "REPLAY_EVENTS", 900, lanes=("express",)),
+    "retention": Scenario(retention, "PRUNE_ROWS", 300, {"RETENTION_COMPLETED_MAX": "100", "RETENTION_EVENTS_MAX": "400"}, lanes=("express",)),
+    "large-pulls": Scenario(large_pulls, "PULL_BATCH_BYTES, BUFFERS_MAX_BYTES", 900, {"STALLS_MAX": "1000"}, lanes=("express",)),
+    "log-flood": Scenario(log_flood, "nothing a client sends is logged", 150, {"LOG_LEVEL": "info"}, lanes=("express",)),
 }  # fmt: skip

@@ -94,6 +94,30 @@ async def spread(
             nursery.start_soon(one, index)
 
 
+async def pipelined(attack: Attack, requests: list[bytes], lines: int = 4) -> None:
+    """Send many requests on a few connections, reading the answers as they come."""
+
+    async def one(index: int) -> None:
+        stream = await attack.connect()
+        mine = requests[index::lines]
+        async with stream, trio.open_nursery() as nursery:
+
+            async def send() -> None:
+                for start in range(0, len(mine), 500):
+                    await stream.send_all(b"".join(mine[start : start + 500]))
+
+            nursery.start_soon(send)
+            answered = 0
+            while answered < len(mine):
+                data = await stream.receive_some(1 << 20)
+                attack.check(data, "the server hung up")
+                answered += bytes(data).count(b"HTTP/1.1 ")
+
+    async with trio.open_nursery() as nursery:
+        for index in range(lines):
+            nursery.start_soon(one, index)
+
+
 async def feed(streams: list[trio.SocketStream], seconds: float, piece: bytes) -> int:
     """Send ``piece`` on every connection each second; return how many the server has ended."""
     ended: set[trio.SocketStream] = set()

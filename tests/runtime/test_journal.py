@@ -195,6 +195,17 @@ async def test_small_commits_run_in_the_loop_and_large_or_durable_ones_in_a_thre
     assert len(world.stored()) == jobs
 
 
+async def test_a_pull_of_large_jobs_is_committed_in_a_thread(world: World, answers: Answers, thread: VirtualThread):
+    """The store writes their rows anew, payloads and all."""
+    world.store.inline = False
+    await answers.ask("push", world.push, data=b'"%s"' % (b"x" * INLINE_BYTES_MAX))
+    await world.journal.flush()
+    calls = thread.calls
+    world.core.begin(c.Pull(queue="q"))
+    await world.journal.flush()
+    assert thread.calls == calls + 1
+
+
 async def test_a_store_that_wants_no_thread_gets_none(world: World, answers: Answers, thread: VirtualThread):
     await answers.ask("push", world.push, durable=True)
     await world.journal.flush()

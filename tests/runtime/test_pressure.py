@@ -13,6 +13,7 @@ from bunqueue_trio.config import (
     PENDING_JOBS_MIN,
     SMALL_BODY_BYTES,
     TURN_S,
+    WRITTEN_ALONE,
 )
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
@@ -105,6 +106,24 @@ async def test_large_requests_wait_for_the_next_batch_in_line_and_small_ones_pas
     await trio.sleep(0.1)
     assert [name for name, _ in answers.given] == ["small", "large", "medium", "larger"]
     assert not [answer for _, answer in answers.given if answer is not None]
+
+
+@pytest.mark.parametrize(("jobs", "waits"), [(WRITTEN_ALONE, False), (WRITTEN_ALONE + 1, True)])
+async def test_a_large_request_waits_while_a_very_large_batch_is_written(
+    answers: Answers, thread: VirtualThread, jobs: int, waits: bool
+):
+    world = World(pending_max=50_000)
+    world.store.inline, thread.delay_s = False, 0.5
+    world.core.begin(c.PushBatch(queue="q", jobs=[c.JobSpec(data=Raw(b"1"))] * jobs))
+    world.start(answers.nursery, services=False)
+    await wait_all_tasks_blocked()
+    assert len(world.journal.writing) == jobs
+    answers.world = world
+    await answers.ask("large", turn, world, LARGE)
+    await answers.ask("small", turn, world, SMALL_BODY_BYTES)
+    assert [name for name, _ in answers.given] == (["small"] if waits else ["large", "small"])
+    await trio.sleep(0.6)
+    assert len(answers.given) == 2
 
 
 async def test_a_medium_request_waits_only_if_it_has_to(world: World):

@@ -14,6 +14,7 @@ import trio.testing
 from msgspec import Raw
 
 from bunqueue_trio.config import (
+    LARGE_BODY_BYTES,
     LINGER_S,
     LINGERING_MAX,
     MIB,
@@ -540,3 +541,34 @@ async def test_what_a_library_asserts_in_a_connection_ends_that_connection_alone
     client = await world.connect()
     await client.send_all(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
     assert (await client.receive_some()).startswith(b"HTTP/1.1 200 OK")
+
+
+async def test_one_large_request_is_worked_on_in_a_round(world: World) -> None:
+    """An ack of 10,000 jobs takes 0.05 s; so would each of twenty before a small request had its turn."""
+    padded = b'{"ids":[]' + b" " * LARGE_BODY_BYTES + b"}"
+    rounds = 0
+    answered: list[int] = []
+
+    async def count_rounds() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            await trio.lowlevel.checkpoint()
+
+    async def ask(session: Session | None) -> None:
+        if session is None:
+            call = world.gateway.resolve("POST", "/jobs/ack-batch", {})
+            assert (await world.gateway.respond(call, padded)).status == 200
+        else:
+            await session.wait_turn(padded)
+        answered.append(rounds)
+
+    with world.session() as session:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(count_rounds)
+            async with trio.open_nursery() as askers:
+                for peer in (None, session, None, session, None):
+                    askers.start_soon(ask, peer)
+            nursery.cancel_scope.cancel()
+    assert len(answered) == 5
+    assert len(set(answered)) == 5

@@ -24,6 +24,7 @@ GATHER_S = 0.02  # large requests wait for the next batch when the disk needs so
 GATHER_UNKNOWN = 0.02  # fraction of the limits allowed before the first commit has shown how fast the disk is
 GATHER_JOBS_MIN = 100  # jobs that may always gather; smaller commits say nothing of how fast large ones are
 GATHER_JOBS_MAX = 4000  # and on the fastest disk: 20 ms of the event loop for taking, writing and publishing them
+WRITTEN_ALONE = 8000  # jobs of a batch during whose commit large requests wait: its thread needs the interpreter, too
 GATHER_BYTES_MIN = MIB  # and bytes of requests
 PENDING_S = 0.1  # all new work is refused when the disk needs so long for what gathers already
 PENDING_UNKNOWN = 0.1  # the part that may wait while nothing is known

@@ -44,6 +44,7 @@ from bunqueue_trio.config import (
     MIB,
     SMALL_BODY_BYTES,
     TURN_S,
+    WRITTEN_ALONE,
 )
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import Job
@@ -142,8 +143,16 @@ class Journal:
         """
         with trio.move_on_after(TURN_S):
             async with self._line:
-                while self._full and self.failing is None:
-                    await self._gathered.wait()
+                while self.failing is None and (done := self._in_the_way()) is not None:
+                    await done.wait()
+
+    def _in_the_way(self) -> trio.Event | None:
+        """Return the end of the commit that a large request has to wait for, if there is one."""
+        if self._full:
+            return self._gathered
+        if self._writing is not None and len(self._writing[0].jobs) > WRITTEN_ALONE:
+            return self._writing[1]
+        return None
 
     @property
     def _full(self) -> bool:
@@ -360,4 +369,7 @@ class Journal:
 
 
 def _is_small(batch: Batch) -> bool:
-    return not batch.durable and batch.rows() <= INLINE_ROWS_MAX and batch.bytes() <= INLINE_BYTES_MAX
+    if batch.durable or batch.rows() > INLINE_ROWS_MAX or batch.bytes() > INLINE_BYTES_MAX:
+        return False
+    # A row whose length changes, as that of a job with a lease does, is written anew, payload and all.
+    return sum([len(job.data) for job in batch.jobs]) <= INLINE_BYTES_MAX

@@ -13,9 +13,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
 import structlog
+import trio
 
 from bunqueue_trio import errors
-from bunqueue_trio.config import CLIENT_KEY_MAX
+from bunqueue_trio.config import CLIENT_KEY_MAX, LARGE_BODY_BYTES, SMALL_BODY_BYTES
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.codec import decode, encode
@@ -83,6 +84,7 @@ class Gateway:
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self._turn = trio.Lock()
         self._core = server.core
         settings = server.settings
         self._router = Router(ROUTES)
@@ -161,8 +163,8 @@ class Gateway:
             self._core.check_room(kind)  # early: a flood must not be read and decoded just to be refused
             if not isinstance(body, bytes):
                 body = await body(self._body_max)
-        if kind in c.FILLS and self._core.journal.takes_turns(len(body)):
-            await self._core.journal.wait_turn()
+        if len(body) > SMALL_BODY_BYTES:
+            await self._wait_turn_of(kind, len(body))
         if kind is c.Ping or kind is c.Stats:
             decode(kind, body)
             content_type, body, status = INSTANT[kind.__name__.lower()](self._server)
@@ -178,6 +180,18 @@ class Gateway:
             raise Refused(*errors.BUFFERS_FULL, retry_after=1)
         delivery = reply if kind is c.Pull or kind is c.PullBatch else None
         return Response(200, self._headers(JSON, origin), encode(reply), delivery)
+
+    async def wait_turn(self) -> None:
+        """Wait in line with a large request that is no push: in a round of all tasks one is worked on."""
+        async with self._turn:
+            pass
+
+    async def _wait_turn_of(self, kind: type[c.Command], size: int) -> None:
+        if kind in c.FILLS:
+            if self._core.journal.takes_turns(size):
+                await self._core.journal.wait_turn()
+        elif size > LARGE_BODY_BYTES:
+            await self.wait_turn()
 
     def _begin(self, kind: Any, body: bytes, route: Route, match: Match) -> Begun:
         command = decode(kind, body or (b"{}" if route.optional_body else b""), route.optional_body, **match.values)

@@ -16,6 +16,7 @@ from msgspec import Raw
 
 from bunqueue_trio import errors
 from bunqueue_trio.config import (
+    LARGE_BODY_BYTES,
     RECEIVE_BYTES,
     SESSION_BYTES_MAX,
     SESSION_POLLS_MAX,
@@ -122,12 +123,14 @@ class Session:
     async def wait_turn(self, message: bytes) -> None:
         """Wait with ``message`` until it is its turn; to be called before :meth:`receive`.
 
-        Pushes wait even when small, because a peer may send any number of them without reading replies. Everything
-        else passes at once: a late heartbeat would lose a lease.
+        Pushes wait for the disk even when small, because a peer may send any number of them without reading replies.
+        Everything else that is small passes at once: a late heartbeat would lose a lease.
         """
         if self._journal.takes_turns(len(message), small=0) and _PUSH.search(message):
             self._ring()
             await self._journal.wait_turn()
+        elif len(message) > LARGE_BODY_BYTES:
+            await self._gateway.wait_turn()
 
     def receive(self, message: bytes, nursery: trio.Nursery) -> None:
         """Take in one message; a pull that must wait does so in ``nursery``."""
