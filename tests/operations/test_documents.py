@@ -160,6 +160,10 @@ def test_compose_and_its_files_agree():
         for volume in service["volumes"]:
             source = volume.split(":")[0]
             assert (directory / source).exists() if source.startswith(".") else source in compose["volumes"], name
+        assert service["read_only"], name
+        assert (service["cap_drop"], service["security_opt"]) == (["ALL"], ["no-new-privileges:true"]), name
+        assert {"mem_limit", "pids_limit"} <= set(service), name
+        assert all(port.startswith("127.0.0.1:") for port in service["ports"]), name
     assert set(compose["services"]["bunqueue"]["environment"]) <= VARIABLES
     assert (directory / compose["services"]["bunqueue"]["build"]["context"] / "deploy/Dockerfile").exists()
     prometheus = yaml.safe_load((directory / "prometheus.yml").read_text())
@@ -185,6 +189,16 @@ def test_the_image_copies_only_what_exists_and_what_is_not_ignored():
     assert all((ROOT / name).exists() for name in copied)
     variables = set(re.findall(r"\b([A-Z_]{4,})=", dockerfile().split("ENV ")[1].split("USER")[0]))
     assert variables - {"PATH", "PYTHONUNBUFFERED"} <= VARIABLES
+
+
+def test_the_image_installs_nothing_without_a_hash():
+    commands = re.findall(r"\bpip (?:install|wheel) [^&\n]*", dockerfile())
+    assert len(commands) > 2
+    for command in commands:
+        assert "--require-hashes" in command or "--no-deps" in command, command
+        assert "--no-build-isolation" in command or "pip wheel" not in command, command
+    for line in re.findall(r"pip install [^&\n]*", DEPLOY):
+        assert "--require-hashes" in line or ("--no-deps" in line and "--no-build-isolation" in line), line
 
 
 @pytest.mark.slow
