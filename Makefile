@@ -23,6 +23,7 @@ PIN = CUSTOM_COMPILE_COMMAND="make pins" $$(python3 scripts/bootstrap.py) -m pip
 pins:    ## the newest versions of everything, with hashes, into requirements/*.txt
 	$(PIN) pyproject.toml -o requirements/run.txt
 	$(PIN) pyproject.toml requirements/dev.in --extra test -c requirements/run.txt -o requirements/dev.txt
+	$(PIN) pyproject.toml --only-build-deps --build-deps-for wheel -c requirements/dev.txt -o requirements/build.txt
 
 clean:   ## forget the environment and all caches
 	rm -rf .venv build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -14,7 +14,7 @@ from bunqueue_trio import __version__
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "bunqueue_trio"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-PINS = [ROOT / "requirements" / "run.txt", ROOT / "requirements" / "dev.txt"]
+PINS = [ROOT / "requirements" / f"{name}.txt" for name in ("run", "dev", "build")]
 
 LINES_MAX = 450  # about what a reader keeps in mind; beyond it there are two owners in one file
 PATH_SUFFIXES = {".py", ".md", ".toml", ".sql", ".txt", ".html"}
@@ -114,10 +114,20 @@ def test_pins_fulfil_the_project_file():
     assert [str(need) for need in wanted if not need.specifier.contains(pinned.get(need.name, "0"))] == []
 
 
-def test_runtime_pins_are_the_same_for_development():
-    run, dev = (dict(re.findall(r"^([a-z0-9-]+)==(\S+)", path.read_text(), re.MULTILINE)) for path in PINS)
+def test_what_builds_the_project_is_pinned():
+    pinned = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", PINS[2].read_text(), re.MULTILINE))
+    wanted = [
+        Requirement(text) for text in tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    ]
+    assert wanted
+    assert [str(need) for need in wanted if not need.specifier.contains(pinned.get(need.name, "0"))] == []
+
+
+def test_pins_are_the_same_for_development():
+    run, dev, build = (dict(re.findall(r"^([a-z0-9-]+)==(\S+)", path.read_text(), re.MULTILINE)) for path in PINS)
     assert run
     assert {name: dev.get(name) for name in run} == run
+    assert {name: dev.get(name, version) for name, version in build.items()} == build
 
 
 def test_readme_shows_every_subcommand():

@@ -2,7 +2,7 @@
 
 The clients raise a :class:`BunqueueError`: ``Refused`` is the caller's fault, ``ServerUnavailable`` the
 server's, ``ConnectionLost`` nobody's, ``JobFailed`` the job's. The server itself raises ``Refused`` only:
-a refusal, for good or for now, has changed nothing. A broken invariant of its own is ``InvariantBroken``.
+a refusal, for good or for now, has changed nothing, but for ``NOT_COMMITTED``, whose change waits for the disk. A broken invariant of its own is ``InvariantBroken``.
 """
 
 from typing import NamedTuple
@@ -37,7 +37,9 @@ class Refused(BunqueueError):
 
 
 class ServerUnavailable(BunqueueError):
-    """The server's fault, and a passing one: nothing was changed, and the same may succeed later.
+    """The server's fault, and a passing one: the same may succeed later.
+
+    Nothing was changed, unless it says that the change is not committed: that may still be, so look before you repeat it.
 
     ``retry_after``: in so many seconds, where the server says so.
     """

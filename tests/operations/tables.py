@@ -1,16 +1,24 @@
-"""The tables of docs/operations.md as the code has them; `python -m tests.operations.tables` prints them."""
+"""The tables of docs/operations.md and docs/websocket.md as the code has them; `python -m tests.operations.tables` prints them."""
 
 from dataclasses import fields
 from typing import Any
 
+import msgspec
 import trio
+from msgspec import Raw
+from msgspec import inspect as types
 from prometheus_client.parser import text_string_to_metric_families
 
+from bunqueue_trio import errors
 from bunqueue_trio.config import Settings
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.events import EVENT_TYPES, EXTRA
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.tree import Server
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.transports.metrics import prometheus
+from bunqueue_trio.transports.openapi import REPLIES
+from bunqueue_trio.transports.openapi_words import EXAMPLES, PAGE_ANSWERS
 
 
 def settings_table() -> list[str]:
@@ -62,5 +70,136 @@ def metrics_table() -> list[str]:
     return rows
 
 
+def commands_table() -> list[str]:
+    """Return one row for each command that a WebSocket takes."""
+    rows = ["| `cmd` | what it does | fields | reply, beside `ok` |", "| --- | --- | --- | --- |"]
+    for name, kind in c.COMMANDS.items():
+        what = (kind.__doc__ or "").split("\n")[0].replace("``", "`")
+        names = ["the job", "`queue`"] if kind is c.Push else [_named(f) for f in _fields(kind)]
+        rows.append(f"| `{name}` | {what} | {', '.join(names)} | {', '.join(f'`{f}`' for f in _reply(kind))} |")
+    return rows
+
+
+def fields_table() -> list[str]:
+    """Return one row for each field of the commands that has a type, a range and a default of its own."""
+    rows = ["| field | value | default | of |", "| --- | --- | --- | --- |"]
+    for (name, value, default), owners in _owners([k for k in c.COMMANDS.values() if k is not c.Push]).items():
+        rows.append(f"| `{name}` | {value} | {default} | {', '.join(f'`{owner}`' for owner in owners)} |")
+    return rows
+
+
+def job_table() -> list[str]:
+    """Return one row for each field of a job that is pushed."""
+    rows = ["| field | value | default |", "| --- | --- | --- |"]
+    return rows + [f"| `{f.encode_name}` | {_value(f.type)} | {_default_of(f)} |" for f in _fields(c.JobSpec)]
+
+
+def events_table() -> list[str]:
+    """Return one row for each type of event, without its explanation."""
+    return [f"| `{kind}` | {f'`{EXTRA[kind]}`' if kind in EXTRA else ''} |" for kind in sorted(EVENT_TYPES)]  # type: ignore[index]
+
+
+def passing_refusals() -> list[str]:
+    """Return the refusals of commands that may be repeated."""
+    faults = [fault for fault in vars(errors).values() if isinstance(fault, errors.Fault) and fault.status == 503]
+    return [f"- `{fault.message}`" for fault in faults if fault is not errors.TOO_MANY_CONNECTIONS]
+
+
+def _fields(kind: type[msgspec.Struct]) -> list[Any]:
+    return [f for f in msgspec.structs.fields(kind) if f.name != "req_id"]
+
+
+def _is_required(f: Any) -> bool:
+    return bool(f.required or f.default == "" or f.name == "data")
+
+
+def _named(f: Any) -> str:
+    return f"`{f.encode_name}`" + ("" if _is_required(f) else "?")
+
+
+def _owners(kinds: list[type[c.Command]]) -> dict[tuple[str, str, str], list[str]]:
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for kind in kinds:
+        for f in _fields(kind):
+            found.setdefault((f.encode_name, _value(f.type), _default_of(f)), []).append(
+                str(kind.__struct_config__.tag)
+            )
+    return found
+
+
+def _default_of(f: Any) -> str:
+    if _is_required(f):
+        return "required"
+    if isinstance(f.default, Raw) or f.default is None:
+        return ""
+    if f.default_factory is not msgspec.NODEFAULT:
+        return "`[]`"
+    return f"`{msgspec.json.encode(f.default).decode()}`"
+
+
+def _value(shape: Any) -> str:
+    return _words(types.type_info(shape))
+
+
+def _words(shape: Any) -> str:  # noqa: C901 - one flat case for each kind of type
+    """Return how a value of this type is called, with its range."""
+    match shape:
+        case types.Metadata(type=marked, extra={"read": "any"}):
+            return f"anything, made a text of {marked.max_length} characters at most"
+        case types.Metadata(type=marked):
+            return f"ms, {marked.ge} … {marked.le}"
+        case types.UnionType(types=options):
+            is_number = any(isinstance(option, types.FloatType) for option in options)
+            skipped = (types.NoneType, types.IntType) if is_number else types.NoneType  # a number may be whole
+            return " or ".join(_words(option) for option in options if not isinstance(option, skipped))
+        case types.IntType() | types.FloatType():
+            what = "integer" if isinstance(shape, types.IntType) else "number"
+            return what if shape.ge is None else f"{what}, {int(shape.ge)} … {int(shape.le)}"
+        case types.StrType(min_length=low, max_length=high):
+            return "text" if high is None else f"text, {f'{low} …' if low else 'at most'} {high} characters"
+        case types.BoolType():
+            return "boolean"
+        case types.RawType():
+            return "any JSON"
+        case types.ListType(item_type=item, max_length=high):
+            return f"list of {_words(item)}" + ("" if high is None else f"; at most {high}")
+        case types.StructType(cls=c.JobSpec):
+            return "jobs, as below"
+        case types.StructType(cls=kind):
+            return f"`{{{', '.join(f'{f.encode_name}' for f in _fields(kind))}}}`: " + "; ".join(
+                _value(f.type) for f in _fields(kind)
+            )
+    raise AssertionError(shape)
+
+
+def _reply(kind: type[c.Command]) -> list[str]:
+    """Return the names of what a reply to ``kind`` holds; what stands in ``data`` with its dot."""
+    if kind is c.StopPull:
+        return ["stopped"]
+    page = PAGE_ANSWERS.get(kind.__name__.lower())
+    if page is not None:
+        return _flat(page[200][2]["properties"], lambda schema: schema.get("properties", {}))
+    if kind in EXAMPLES:
+        return _flat(EXAMPLES[kind].answer, lambda value: value)
+    return [f.encode_name for f in msgspec.structs.fields(REPLIES[kind]) if f.name != "ok"] if kind in REPLIES else []
+
+
+def _flat(fields: Any, inside: Any) -> list[str]:
+    names = []
+    for name, value in fields.items():
+        if name != "ok":
+            names += [f"data.{inner}" for inner in inside(value)] if name == "data" else [name]
+    return names
+
+
 if __name__ == "__main__":
-    print("\n".join([*settings_table(), "", *metrics_table()]))  # noqa: T201 - that is what it is for
+    for table in (
+        settings_table,
+        metrics_table,
+        commands_table,
+        fields_table,
+        job_table,
+        events_table,
+        passing_refusals,
+    ):
+        print("\n".join([*table(), ""]))  # noqa: T201 - that is what it is for

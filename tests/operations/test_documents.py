@@ -13,13 +13,25 @@ from typing import Any
 import pytest
 import yaml
 
+from bunqueue_trio import config
 from bunqueue_trio.cli import COMMANDS
 from bunqueue_trio.config import Settings
+from bunqueue_trio.protocol.codec import DEPTH_MAX
 from tests.operations.processes import environment, serving
-from tests.operations.tables import metric_families, metrics_table, settings_table
+from tests.operations.tables import (
+    commands_table,
+    events_table,
+    fields_table,
+    job_table,
+    metric_families,
+    metrics_table,
+    passing_refusals,
+    settings_table,
+)
 
 ROOT = Path(__file__).parents[2]
 OPERATIONS = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+WEBSOCKET = (ROOT / "docs/websocket.md").read_text(encoding="utf-8")
 DEPLOY = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
 VARIABLES = {f.metadata["env"] for f in fields(Settings)}
 METRIC = re.compile(r"\bbunqueue_[a-z_]+\b")
@@ -82,6 +94,27 @@ def test_the_labels_in_dashboards_and_alerts_are_the_metrics_own():
 def test_the_tables_in_the_documents_are_the_codes():
     assert "\n".join(settings_table()) in OPERATIONS, AGAIN
     assert "\n".join(metrics_table()) in OPERATIONS, AGAIN
+    for table in (commands_table, fields_table, job_table, passing_refusals):
+        assert "\n".join(table()) + "\n\n" in WEBSOCKET, AGAIN
+    section = WEBSOCKET.split("| `eventType` |")[1].split("\n\n")[0]
+    for row, said in zip(events_table(), section.splitlines()[2:], strict=True):
+        assert said.startswith(row), AGAIN
+
+
+def test_the_limits_of_a_websocket_are_the_codes():
+    section = WEBSOCKET.split("## Limits")[1].split("## ")[0]
+    settings = Settings()
+    for number in (
+        config.SESSION_POLLS_MAX, config.SESSION_REPLIES_MAX, config.READER_EVENTS_MAX, settings.connections_max, DEPTH_MAX,
+    ):  # fmt: skip
+        assert f"{number:,}" in section
+    for size in (config.SESSION_BYTES_MAX, config.READER_BYTES_MAX, settings.body_max_bytes):
+        assert f"{size // config.MIB} MiB" in section
+    assert f"nothing for {config.PING_S} s" in WEBSOCKET
+    assert f"after {config.PING_S * (config.PINGS_MISSED_MAX + 1)} s of silence" in WEBSOCKET
+    assert f"for {config.WRITE_TIMEOUT_S} s. Your own" in WEBSOCKET.replace("\n", " ")
+    assert f"within {config.RESTART_GRACE_MS // 1000} s of its start" in WEBSOCKET.replace("\n", " ")
+    assert f"ends at {config.PULL_BATCH_BYTES // config.MIB} MiB" in WEBSOCKET
 
 
 def test_documents_name_only_metrics_settings_and_commands_that_exist(names: set[str]):
@@ -127,6 +160,10 @@ def test_compose_and_its_files_agree():
         for volume in service["volumes"]:
             source = volume.split(":")[0]
             assert (directory / source).exists() if source.startswith(".") else source in compose["volumes"], name
+        assert service["read_only"], name
+        assert (service["cap_drop"], service["security_opt"]) == (["ALL"], ["no-new-privileges:true"]), name
+        assert {"mem_limit", "pids_limit"} <= set(service), name
+        assert all(port.startswith("127.0.0.1:") for port in service["ports"]), name
     assert set(compose["services"]["bunqueue"]["environment"]) <= VARIABLES
     assert (directory / compose["services"]["bunqueue"]["build"]["context"] / "deploy/Dockerfile").exists()
     prometheus = yaml.safe_load((directory / "prometheus.yml").read_text())
@@ -152,6 +189,16 @@ def test_the_image_copies_only_what_exists_and_what_is_not_ignored():
     assert all((ROOT / name).exists() for name in copied)
     variables = set(re.findall(r"\b([A-Z_]{4,})=", dockerfile().split("ENV ")[1].split("USER")[0]))
     assert variables - {"PATH", "PYTHONUNBUFFERED"} <= VARIABLES
+
+
+def test_the_image_installs_nothing_without_a_hash():
+    commands = re.findall(r"\bpip (?:install|wheel) [^&\n]*", dockerfile())
+    assert len(commands) > 2
+    for command in commands:
+        assert "--require-hashes" in command or "--no-deps" in command, command
+        assert "--no-build-isolation" in command or "pip wheel" not in command, command
+    for line in re.findall(r"pip install [^&\n]*", DEPLOY):
+        assert "--require-hashes" in line or ("--no-deps" in line and "--no-build-isolation" in line), line
 
 
 @pytest.mark.slow

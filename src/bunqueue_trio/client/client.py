@@ -105,7 +105,7 @@ class Client:
 
         Raises:
             Refused: it can never be honoured like this.
-            ServerUnavailable: not now, and nothing was added.
+            ServerUnavailable: not now; nothing was added, unless it says "not committed".
             ConnectionLost: it may have been added: only for a ``job_id`` of your own or ``remove_on_…``.
         """
         fields = push_fields(data, options, self._new_id)

@@ -151,7 +151,7 @@ class Worker:
         A server that is away is waited for, for ever.
 
         Raises:
-            Refused: the server will never give us jobs: the token, or the name of the queue.
+            Refused: the server will never give us jobs: the address, its certificate, the token, or the name of the queue.
         """
         if self._handle is None:
             raise RuntimeError("the worker has no handler: decorate a function with @worker.handler")

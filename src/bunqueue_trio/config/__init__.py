@@ -1,4 +1,8 @@
-"""Settings and every number that limits something; whoever needs one takes it from here."""
+"""Settings, and the numbers that limit what clients, disks and clocks may do; whoever needs one takes it from here.
+
+The ranges of fields are with the fields (``protocol/commands.py``); what only one file needs is at the top of it: how the
+clients try again, how long SQLite waits, how many log lines of a kind are written.
+"""
 
 from bunqueue_trio.config.limits import *  # noqa: F403 - constants of all parts
 from bunqueue_trio.config.loading import Loaded, load

@@ -1,4 +1,4 @@
-"""Every number that limits something and that nobody needs to tune: rules of the contract, and bounds with their reason."""
+"""Numbers that limit something and that nobody needs to tune: rules of the contract, and bounds with their reason."""
 
 SECOND_MS = 1000
 HOUR_MS = 3600 * SECOND_MS

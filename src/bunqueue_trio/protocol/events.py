@@ -11,6 +11,11 @@ EventType = Literal[
 
 EVENT_TYPES: frozenset[str] = frozenset(EventType.__args__)  # type: ignore[attr-defined]
 
+EXTRA: dict[EventType, str] = {
+    "pushed": "data", "failed": "error", "progress": "progress", "removed": "prev", "retried": "prev", "delayed": "delay",
+}  # fmt: skip
+"""Event type → the field that it has beside the four of all events; the other types have none."""
+
 
 class Event(Struct, rename="camel", omit_defaults=True):
     """One event; ``timestamp`` is epoch ms, the optional fields depend on the type."""

@@ -1,7 +1,7 @@
 """The OpenAPI description of the HTTP interface, made from ``ROUTES`` and the types of commands and replies.
 
-Nothing here is a second list of routes or fields: what a route takes are the fields of its command, and
-what it gives is in one table by command. Words and examples that no type holds are in ``openapi_words.py``.
+Routes and fields come from there: what a route takes are the fields of its command. What it gives is in a
+table of its own by command, ``REPLIES``; words and examples that no type holds are in ``openapi_words.py``.
 """
 
 import functools
@@ -18,6 +18,7 @@ from bunqueue_trio import __version__
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.codec import encode
+from bunqueue_trio.protocol.events import EVENT_TYPES, EXTRA, Event
 from bunqueue_trio.runtime.tree import Server
 from bunqueue_trio.transports.openapi_words import (
     ABOUT,
@@ -74,7 +75,7 @@ def document() -> _Schema:
         "security": [{"token": []}],
         "paths": paths,
         "components": {
-            "schemas": components,
+            "schemas": components | {"Event": _event()},
             "securitySchemes": {
                 "token": {
                     "type": "http", "scheme": "bearer",
@@ -84,6 +85,31 @@ def document() -> _Schema:
             "responses": {str(status): _error(status, words) for status, words in ERRORS.items()},
         },
     }  # fmt: skip
+
+
+def _event() -> _Schema:
+    """Return the schema of what streams and WebSockets tell: one shape for each type of event."""
+    types = {f.name: f.type for f in msgspec.structs.fields(Event)}
+    encoded = {f.name: f.encode_name for f in msgspec.structs.fields(Event)}
+    shapes = []
+    for kind in sorted(EVENT_TYPES):
+        names = ["queue", "job_id", "timestamp", *(name for of, name in EXTRA.items() if of == kind)]
+        properties = {encoded[name]: _plain(types[name]) for name in names}
+        shapes.append(
+            {
+                "type": "object",
+                "properties": {"eventType": {"const": kind}} | properties,
+                "required": ["eventType", *properties],
+                "additionalProperties": False,
+            }
+        )
+    return {"description": "What happened to a job; times in epoch ms.", "oneOf": shapes}
+
+
+def _plain(shape: Any) -> _Schema:
+    """Return the schema of a field that is there; a payload may be any value."""
+    present = [_in_json(part) for part in get_args(shape) or (shape,) if part is not msgspec.UnsetType]
+    return msgspec.json.schema(functools.reduce(operator.or_, present))
 
 
 def _widen(schema: Any) -> Any:

@@ -90,8 +90,8 @@ SUMMARIES = {
 
 DESCRIPTIONS = {
     "/events": (
-        "Each message is one JSON object with `eventType`, `queue`, `jobId`, `timestamp` and what else belongs to its "
-        "type; the first says `connected`. Send the last `id` as `Last-Event-ID` to get what was missed."
+        "Each message is one JSON object, as the schema `Event` says; the first says `connected`. Send the last `id` as "
+        "`Last-Event-ID` to get what was missed."
     ),
     "/prometheus": "Asks for a token only with METRICS_AUTH=true. A queue has series of its own while it is among the "
     "METRICS_QUEUES_MAX fullest.",
