@@ -4,12 +4,10 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import trio
-from pytest_trio import trio_fixture
 
 from bunqueue_trio.config import Settings
 from bunqueue_trio.protocol.events import EVENT_TYPES, EXTRA
@@ -55,11 +53,10 @@ def test_the_close_codes_of_clients():
     assert not any(is_goodbye(int(low)) for low, _ in CODES.findall(dropped[0]))
 
 
-@trio_fixture
-async def bunqueue(bunqueue_seed: int) -> AsyncIterator[Bunqueue]:
-    """One that buries a job at its first stall."""
-    async with Bunqueue(Settings(stalls_max=0), seed=bunqueue_seed) as running:
-        yield running
+@pytest.fixture
+def bunqueue_settings() -> Settings:
+    """Bury a job at its first stall."""
+    return Settings(stalls_max=0)
 
 
 async def test_events_have_the_fields_that_are_said(bunqueue: Bunqueue):

@@ -96,7 +96,8 @@ class Engine(Moves):
         At most about :data:`ADVANCE_MAX` jobs a call: an avalanche is worked off in several steps.
         """
         assert now >= self.now, "time never falls: the order of deadlines, leases and ids relies on it"
-        self.now, self.left = now, ADVANCE_MAX
+        self.now = now
+        self.left = ADVANCE_MAX
         self._work_off(now)
         while self.left > 0:
             due = self.next_due()
