@@ -63,6 +63,15 @@ def metric_families() -> dict[str, tuple[str, str]]:
     }
 
 
+def task_names() -> list[str]:
+    """Return the names of the tasks that a server supervises."""
+
+    async def names() -> list[str]:
+        return [task.name for task in Server(Settings(), MemoryStore(), Clock()).tasks]
+
+    return trio.run(names)
+
+
 def metrics_table() -> list[str]:
     """Return one row for each metric."""
     rows = ["| metric | type | what it says |", "| --- | --- | --- |"]

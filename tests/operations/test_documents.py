@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,12 @@ from tests.operations.tables import (
     metrics_table,
     passing_refusals,
     settings_table,
+    task_names,
 )
 
 ROOT = Path(__file__).parents[2]
 OPERATIONS = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
 WEBSOCKET = (ROOT / "docs/websocket.md").read_text(encoding="utf-8")
 DEPLOY = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
 VARIABLES = {f.metadata["env"] for f in fields(Settings)}
@@ -126,6 +129,16 @@ def test_documents_name_only_metrics_settings_and_commands_that_exist(names: set
     assert set(COMMANDS) <= set(re.findall(r"`bunqueue-trio ([a-z]+)", OPERATIONS))
     for word in re.findall(r"`([A-Z][A-Z_]{3,})[=`]", OPERATIONS + DEPLOY):
         assert word in VARIABLES | {"BUNQUEUE_URL", "BUNQUEUE_TOKEN"}, word
+
+
+def test_the_architecture_names_every_task_and_every_layer():
+    tasks = ARCHITECTURE.split("## The tasks")[1].split("## ")[0]
+    assert [name for name in task_names() if name not in tasks] == []
+    layers = ARCHITECTURE.split("## Layers")[1].split("## ")[0]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    names = re.findall(r"\w+", " ".join(contracts[0]["layers"]))
+    assert names
+    assert [name for name in names if f"`{name}`" not in layers] == []
 
 
 def test_every_logged_event_in_the_table_is_in_the_code():

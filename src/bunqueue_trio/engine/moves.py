@@ -176,7 +176,7 @@ class Moves:
         self._enter_by_time(job, now)
 
     def release(self, job: Job, now: int) -> None:
-        """Give an active job back to its old place, at no attempt."""
+        """Return an active job to its previous position, at no attempt."""
         self._leave_active(job)
         self._enter(job, WAITING)
         self.emit("retried", job, now).prev = ACTIVE.value

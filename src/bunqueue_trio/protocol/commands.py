@@ -157,7 +157,7 @@ class ExtendLock(Command, kw_only=True, tag="ExtendLock"):
 
 
 class Release(Command, kw_only=True, tag="Release"):
-    """Give an active job back to its old place: no attempt is charged, and no stall."""
+    """Return an active job to its previous position: no attempt is charged, and no stall."""
 
     id: str = ""
     token: Name
