@@ -120,6 +120,8 @@ MUTANTS = [
     Mutant("engine/engine.py", "outcomes.get(dependency) is COMPLETED", "True", "a dependency that was cancelled counts as completed"),
     Mutant("engine/handlers.py", "    while (job := queue.ready.peek()) is not None and job.due is not None and job.due <= now:", "    while (job := queue.ready.peek()) is not None and False:", "what has expired is delivered"),
     Mutant("engine/handlers.py", "    if job is not None and job.due is not None and job.due <= now:", "    if False and job is not None:", "a lease that is over is acked"),
+    Mutant("engine/handlers.py", "            ignored.pop(job_id, None)\n", "", "an acked job called ignored"),
+    Mutant("engine/handlers.py", "            lost.pop(job_id, None)\n", "", "a held job called lost"),
     Mutant("engine/handlers.py", "    if named > DEPENDENCIES_MAX:", "    if False:", "dependencies without end"),
     Mutant("engine/handlers.py", " and size < engine.rules.pull_bytes", "", "a pull of any size"),
     Mutant("engine/job.py", "job.started_at is not None or ", "", "a delivered job expires"),

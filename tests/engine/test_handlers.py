@@ -260,6 +260,21 @@ def test_a_heartbeat_counts_an_id_that_is_named_twice_once(bench: Bench):
     assert bench.do(c.HeartbeatBatch(ids=[job_id, job_id])).data == {"ok": True, "count": 1}
 
 
+@pytest.mark.parametrize("stale_first", [True, False])
+def test_of_two_tokens_for_one_job_the_one_that_counts_is_found(bench: Bench, stale_first: bool):
+    """A worker that was cut off and got its job back names both attempts in one batch."""
+    ids = [bench.push() for _ in range(2)]
+    stale = bench.do(c.PullBatch(queue="q", count=2)).tokens
+    for job_id, token in zip(ids, stale, strict=True):
+        bench.do(c.Release(id=job_id, token=token))
+    fresh = bench.do(c.PullBatch(queue="q", count=1)).tokens
+    tokens = [*(stale[:1] + fresh if stale_first else fresh + stale[:1]), stale[1]]
+    named = [ids[0], ids[0], ids[1]]
+    assert bench.do(c.HeartbeatBatch(ids=named, tokens=tokens)).data == {"ok": True, "count": 1, "lostIds": [ids[1]]}
+    assert bench.do(c.AckBatch(ids=[*named, ids[1]], tokens=[*tokens, ""])).data == {"ignoredIds": [ids[1]]}
+    assert bench.do(c.GetState(id=ids[0])).state == "completed"
+
+
 def test_lists_beside_the_ids_are_as_long(bench: Bench):
     for command in (c.AckBatch(ids=["a"], tokens=[]), c.HeartbeatBatch(ids=[], tokens=["t"])):
         assert refused(bench, command) == "400 tokens must be as long as ids"

@@ -225,19 +225,21 @@ def _ack(engine: Engine, command: c.Ack, now: int, owner: Owner) -> r.Reply:
 def _ack_batch(engine: Engine, command: c.AckBatch, now: int, owner: Owner) -> r.Reply:
     tokens = _matching("tokens", command.tokens, command.ids)
     results = _matching("results", command.results, command.ids)
-    ignored: list[str] = []
-    named: set[str] = set()
+    ignored: dict[str, None] = {}
+    acked: set[str] = set()
     for job_id, token, result in zip(command.ids, tokens, results, strict=True):
-        if job_id in named:
+        if job_id in acked:
             continue  # a batch put together from several lists
-        named.add(job_id)
         try:
             job = _held(engine, job_id, token, now)
         except errors.Refused:
-            ignored.append(job_id)
+            ignored[job_id] = None
         else:
             engine.complete(job, bytes(result or b"") or None, now)
-    return r.DataReply(data={"ignoredIds": ignored}) if ignored else r.OK
+            acked.add(job_id)
+            # A worker that got a job back holds it by two tokens, of which one counts.
+            ignored.pop(job_id, None)
+    return r.DataReply(data={"ignoredIds": list(ignored)}) if ignored else r.OK
 
 
 def _matching(name: str, values: Sequence[Any] | None, ids: list[str]) -> Sequence[Any]:
@@ -261,18 +263,20 @@ def _heartbeat(engine: Engine, command: c.Heartbeat, now: int, owner: Owner) -> 
 
 def _heartbeat_batch(engine: Engine, command: c.HeartbeatBatch, now: int, owner: Owner) -> r.Reply:
     tokens = _matching("tokens", command.tokens, command.ids)
-    lost: list[str] = []
-    named: set[str] = set()
+    lost: dict[str, None] = {}
+    renewed: set[str] = set()
     for job_id, token in zip(command.ids, tokens, strict=True):
-        if job_id in named:
+        if job_id in renewed:
             continue
-        named.add(job_id)
         try:
             engine.renew(_held(engine, job_id, token, now), now, None, owner)
         except errors.Refused:
-            lost.append(job_id)
-    data: dict[str, object] = {"ok": True, "count": len(named) - len(lost)}
-    return r.DataReply(data=data | {"lostIds": lost} if lost else data)
+            lost[job_id] = None
+        else:
+            renewed.add(job_id)
+            lost.pop(job_id, None)
+    data: dict[str, object] = {"ok": True, "count": len(renewed)}
+    return r.DataReply(data=data | {"lostIds": list(lost)} if lost else data)
 
 
 def _extend_lock(engine: Engine, command: c.ExtendLock, now: int, owner: Owner) -> r.Reply:
