@@ -57,6 +57,22 @@ async def test_trio_client_and_worker_over_tls(encrypted: Running, tls: ssl.SSLC
 
 
 @pytest.mark.slow
+async def test_an_address_without_a_scheme_is_one_for_every_client(tmp_path: Path):
+    with serving(tmp_path, ready=listens) as running:
+        url = f"localhost:{running.port}"
+        async with Client(url) as client:
+            assert await client.push("q", 1, job_id="a") == "a"
+        with SyncClient(url) as sync:
+            assert sync.get("a")["id"] == "a"
+
+
+async def test_an_address_of_another_kind_is_refused():
+    with pytest.raises(Refused, match="is not host:port, ws"):
+        async with Client("ftp://localhost:1") as client:
+            await client.get("a")
+
+
+@pytest.mark.slow
 def test_sync_client_over_tls(encrypted: Running, tls: ssl.SSLContext):
     with SyncClient(f"https://localhost:{encrypted.port}", tls=tls) as client:
         job_id = client.push("sync", {"a": 1})

@@ -139,6 +139,15 @@ def test_a_file_that_is_none_is_refused_and_not_made(tmp_path: Path, content: by
     assert not Path(f"{path}.lock").exists()
 
 
+def test_a_file_of_another_kind_is_told_in_one_line(tmp_path: Path):
+    path = tmp_path / "q.toml"
+    path.write_text("http_port = 6790\n" * 100)
+    done = bunqueue("shrink", str(path))
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert "file is not a database" in done.err
+    assert path.read_text() == "http_port = 6790\n" * 100
+
+
 def test_a_damaged_file_is_not_written_anew(tmp_path: Path):
     path = tmp_path / "q.db"
     make_store(path)

@@ -34,7 +34,7 @@ Example, with a file tasks.py in which `mail = Worker("emails")` has a handler:
 @click.argument("target", metavar="MODULE:WORKER")
 @click.option(
     "--url", metavar="URL",
-    help="The server, ws(s)://host:port, http(s)://host:port or unix:/path; default: the worker's own."
+    help="The server, host:port, ws(s)://host:port, http(s)://host:port or unix:/path; default: the worker's own."
     "  [env BUNQUEUE_URL, for a worker that names none]",
 )  # fmt: skip
 @click.option("--token", metavar="TOKEN", help="Bearer token; default: the worker's own.  [env BUNQUEUE_TOKEN]")

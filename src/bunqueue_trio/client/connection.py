@@ -12,6 +12,7 @@ import trio
 import trio_websocket as ws
 
 from bunqueue_trio.errors import Refused
+from bunqueue_trio.protocol.address import http_url
 
 MESSAGE_MAX = 10 * 1024 * 1024  # the server's default for one message; larger ones would end the connection
 RECEIVED_MAX = 256 * 1024 * 1024  # a batch of large jobs is larger than any one of them
@@ -135,7 +136,7 @@ def _closed(error: ws.ConnectionClosed) -> Closed:
 
 
 def websocket(url: str, token: str | None = None, tls: ssl.SSLContext | None = None) -> Connect:
-    """Return what connects to the server at ``url``: ``ws(s)://host:port``, ``http(s)://host:port`` or ``unix:/path``."""
+    """Return what connects to the server at ``url``: ``host:port``, ``ws(s)://host:port``, ``http(s)://host:port`` or ``unix:/path``."""
     headers = [] if token is None else [(b"Authorization", b"Bearer " + token.encode())]
 
     @asynccontextmanager
@@ -147,7 +148,7 @@ def websocket(url: str, token: str | None = None, tls: ssl.SSLContext | None = N
             async with trio.open_nursery() as nursery:
                 with trio.move_on_after(CONNECT_S) as limit:
                     socket = await ws.wrap_client_stream(
-                        nursery, stream, urlsplit(url).netloc or "localhost", resource, extra_headers=list(headers),
+                        nursery, stream, urlsplit(http_url(url)).netloc or "localhost", resource, extra_headers=list(headers),
                         message_queue_size=_QUEUE, max_message_size=RECEIVED_MAX, receive_buffer_size=_BUFFER,
                     )  # fmt: skip
                 if limit.cancelled_caught:
@@ -169,13 +170,13 @@ def websocket(url: str, token: str | None = None, tls: ssl.SSLContext | None = N
 
 
 async def _open(url: str, tls: ssl.SSLContext | None) -> Any:  # a stream; the type that is asked for is narrower
-    parts = urlsplit(url)
+    parts = urlsplit(http_url(url))
     try:
         with trio.fail_after(CONNECT_S):
             if parts.scheme == "unix":
                 return _Wire(await trio.open_unix_socket(parts.path))
             if parts.hostname is None or parts.scheme not in ("ws", "wss", "http", "https"):
-                raise Refused(400, f"{url!r} is not ws(s)://host:port, http(s)://host:port or unix:/path")
+                raise Refused(400, f"{url!r} is not host:port, ws(s)://host:port, http(s)://host:port or unix:/path")
             if parts.scheme in ("ws", "http"):
                 return _Wire(await trio.open_tcp_stream(parts.hostname, parts.port or 80))
             stream = await trio.open_ssl_over_tcp_stream(

@@ -32,10 +32,10 @@ def shrink(path: Path, on_progress: Callable[[int, int], None]) -> tuple[int, in
         raise StoreError(f"{path}: there is no such file, or it is empty")
     held = lock(path)
     try:
-        refuse_foreign(path)
         real = path.resolve()  # a link to it stays one
         unfinished = real.with_name(f"{real.name}.shrunk")
         try:
+            refuse_foreign(path)
             return _replaced(real, unfinished, on_progress)
         except apsw.Error as error:
             raise StoreError(f"{path}: cannot be shrunk: {error}") from None
