@@ -171,14 +171,18 @@ class Model(Jobs):
     def ack_batch(self, command: c.AckBatch, now: int, owner: str | None) -> Reply:
         tokens = self.beside("tokens", command.tokens, command.ids)
         results = self.beside("results", command.results, command.ids)
-        ignored = []
-        for n, (job_id, token, result) in enumerate(zip(command.ids, tokens, results, strict=True)):
-            if job_id in command.ids[:n]:
+        ignored: list[str] = []
+        acked: list[str] = []
+        for job_id, token, result in zip(command.ids, tokens, results, strict=True):
+            if job_id in acked:
                 continue
             try:
                 self.complete(self.held_by(job_id, token), bytes(result or b""), now)
             except No:
-                ignored.append(job_id)
+                ignored += [job_id] if job_id not in ignored else []
+            else:
+                acked.append(job_id)
+        ignored = [job_id for job_id in ignored if job_id not in acked]
         return {"data": {"ignoredIds": ignored}} if ignored else {}
 
     def beside(self, name: str, values: list[Any] | None, ids: list[str]) -> list[Any]:
@@ -212,16 +216,20 @@ class Model(Jobs):
         return {}
 
     def heartbeat_batch(self, command: c.HeartbeatBatch, now: int, owner: str | None) -> Reply:
-        lost = []
+        lost: list[str] = []
+        renewed: list[str] = []
         tokens = self.beside("tokens", command.tokens, command.ids)
-        for n, (job_id, token) in enumerate(zip(command.ids, tokens, strict=True)):
-            if job_id in command.ids[:n]:
+        for job_id, token in zip(command.ids, tokens, strict=True):
+            if job_id in renewed:
                 continue
             try:
                 self.renew(self.held_by(job_id, token), None, now, owner)
             except No:
-                lost.append(job_id)
-        data: Reply = {"ok": True, "count": len(set(command.ids)) - len(lost)}
+                lost += [job_id] if job_id not in lost else []
+            else:
+                renewed.append(job_id)
+        lost = [job_id for job_id in lost if job_id not in renewed]
+        data: Reply = {"ok": True, "count": len(renewed)}
         return {"data": data | ({"lostIds": lost} if lost else {})}
 
     def report(self, command: c.Progress, now: int, owner: str | None) -> Reply:

@@ -10,7 +10,9 @@ import itertools
 import math
 import operator
 import re
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -30,17 +32,15 @@ _ENCODER = msgspec.json.Encoder()
 _OBJECT = msgspec.json.Decoder(dict[str, Raw])
 _ARRAY = msgspec.json.Decoder(list[Raw])
 _ANYTHING = msgspec.json.Decoder(Raw)
+_TEXTS = msgspec.json.Decoder(list[str])
 _STRING = msgspec.json.Decoder(str)
 _ANY_COMMAND: "msgspec.json.Decoder[Command]" = msgspec.json.Decoder(functools.reduce(operator.or_, COMMANDS.values()))
 _DECODERS: dict[type[Struct], "msgspec.json.Decoder[Any]"] = {}
-_ESCAPES = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
-    re.DOTALL,
-)
+_LONE_HIGH = re.compile(rb"\\u(?=[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2}))")
+_LONE_LOW = re.compile(rb"\\u(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u)(?=[dD][c-fC-F][0-9a-fA-F]{2})")
 _BOM = b"\xef\xbb\xbf"  # editors and shells on Windows begin a file with it
 _NOTHING = frozenset({b"", b"null"})  # how clients spell a body that is none
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # as signed bytes: one deeper, one less deep
 
@@ -135,7 +135,10 @@ def _read_object(body: bytes, malformed: errors.Fault, no_object: errors.Fault |
         # msgspec refuses an escaped lone surrogate even inside a payload that it skips. Its backslash
         # becomes 0xFF, which valid UTF-8 cannot hold, passes the skipping, and is turned back later.
         if _SURROGATE.search(body):
-            body = _ESCAPES.sub(lambda m: b"\xff" + m[1] if m[1] else m[0], body)
+            # An escaped backslash begins no other escape: 0xFE stands for it meanwhile. No function of ours is called
+            # for an escape, of which a body may hold millions.
+            body = body.replace(rb"\\", b"\xfe")
+            body = _LONE_LOW.sub(b"\xffu", _LONE_HIGH.sub(b"\xffu", body)).replace(b"\xfe", rb"\\")
         return _OBJECT.decode(body)
     except (ValueError, RecursionError) as error:
         fault = malformed
@@ -160,19 +163,30 @@ def _payload(raw: Raw) -> Raw:
 def _check_depth(body: bytes, fault: errors.Fault) -> None:
     if body.count(b"[") + body.count(b"{") <= DEPTH_MAX:
         return  # the common case: not enough brackets to be too deep
-    steps = _STRINGS.sub(b"", body).translate(_STEPS, _NOT_BRACKETS)
+    # Without its escapes a string ends at the next quote: every second part is outside of the strings.
+    plain = body.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2]
+    steps = b"".join(plain).translate(_STEPS, _NOT_BRACKETS)
     if max(itertools.accumulate(memoryview(steps).cast("b")), default=0) > DEPTH_MAX:
         raise fault.refuse()
 
 
+@functools.cache
+def _shapes(kind: type[Struct]) -> tuple[tuple[msgspec.structs.FieldInfo, types.Type], ...]:
+    return tuple((field, types.type_info(field.type)) for field in msgspec.structs.fields(kind))
+
+
+@functools.cache
+def _decoder(kind: type[T]) -> "msgspec.json.Decoder[T]":
+    return msgspec.json.Decoder(kind)
+
+
 def _read_struct(kind: type[T], fields: dict[str, Raw], prefix: str, given: dict[str, str]) -> T:
     values: dict[str, Any] = dict(given)
-    for field in msgspec.structs.fields(kind):
+    for field, shape in _shapes(kind):
         if field.name in given or field.name == "req_id":
             continue
         raw = fields.get(field.encode_name)
         name = prefix + field.encode_name
-        shape = types.type_info(field.type)
         if isinstance(shape, types.RawType):
             if raw is not None:
                 values[field.name] = _payload(raw)
@@ -200,14 +214,22 @@ def _read(shape: types.Type, raw: bytes, name: str) -> Any:
         case types.StrType():
             return _text(shape, raw, name)
         case types.StructType(cls=kind):
-            if not raw.startswith(b"{"):
-                raise errors.INVALID_FIELD.refuse(name, "must be an object")
-            separator = ": " if name.endswith("]") else "."
-            return _read_struct(kind, _OBJECT.decode(raw), name + separator, {})
+            return _read_part(kind, raw, name)
         case types.ListType(item_type=item):
             return _list(shape, item, raw, name)
         case _:  # pragma: no cover - a new kind of field needs a row here
             raise AssertionError(f"no reader for {shape}")
+
+
+def _read_part(kind: type[T], raw: bytes, name: str) -> T:
+    if not raw.startswith(b"{"):
+        raise errors.INVALID_FIELD.refuse(name, "must be an object")
+    if b"\xff" not in raw:
+        with suppress(ValueError, RecursionError):  # most of many are as they should be
+            part: T = _decoder(kind).decode(raw)
+            return part
+    separator = ": " if name.endswith("]") else "."
+    return _read_struct(kind, _OBJECT.decode(raw), name + separator, {})
 
 
 def _read_marked(shape: types.Type, mark: dict[str, str] | None, raw: bytes, name: str) -> Any:
@@ -229,6 +251,8 @@ def _list(shape: types.ListType, item: types.Type, raw: bytes, name: str) -> lis
     what = "must be an array of strings" if of_strings else "must be an array"
     if not raw.startswith(b"["):
         raise errors.INVALID_FIELD.refuse(name, what)
+    if of_strings and (texts := _texts(shape, item, raw)) is not None:
+        return texts
     items = _ARRAY.decode(raw)
     _check_length(shape, len(items), name, "items")
     if isinstance(item, types.RawType):
@@ -236,6 +260,22 @@ def _list(shape: types.ListType, item: types.Type, raw: bytes, name: str) -> lis
     if of_strings and not all(bytes(element).startswith(b'"') for element in items):
         raise errors.INVALID_FIELD.refuse(name, what)
     return [_read(item, bytes(element), f"{name}[{i}]") for i, element in enumerate(items)]
+
+
+def _texts(shape: types.ListType, item: types.Type, raw: bytes) -> list[str] | None:
+    """Return the texts in ``raw`` at once when all is well with them."""
+    assert isinstance(item, types.StrType)
+    try:
+        texts = _TEXTS.decode(raw)
+    except ValueError:
+        return None
+    lengths: list[tuple[types.ListType | types.StrType, list[int]]] = [
+        (shape, [len(texts)]), (item, list(map(len, texts))),
+    ]  # fmt: skip
+    for limits, found in lengths:
+        if found and not (limits.min_length or 0) <= min(found) <= max(found) <= (limits.max_length or sys.maxsize):
+            return None
+    return texts
 
 
 def _string(raw: Raw | bytes | None) -> str | None:
