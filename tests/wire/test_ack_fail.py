@@ -129,12 +129,13 @@ def test_a_used_token_ends_nothing_again(client: Client, queue: str, end: str) -
     assert client.state(job_id) == "completed"
 
 
-@pytest.mark.parametrize("error", [5, True, [], {}])
-def test_an_error_that_is_no_text_is_refused(client: Client, queue: str, error: object) -> None:
-    job_id = client.push(queue)
+@pytest.mark.parametrize(("error", "text"), [(5, "5"), (True, "true"), ([], "[]"), ({}, "{}")])
+def test_an_error_that_is_no_text_becomes_its_json_text(client: Client, queue: str, error: object, text: str) -> None:
+    job_id = client.push(queue, maxAttempts=1)
     client.take(queue)
-    assert "error" in refused(client.fail(job_id, error=error))
-    assert client.state(job_id) == "active"
+    ok(client.fail(job_id, error=error))
+    assert ok(client.get(f"/jobs/{job_id}/state"))["error"] == text
+    assert client.state(job_id) == "failed"
 
 
 def test_the_example_of_an_ack_is_accepted(client: Client, queue: str) -> None:

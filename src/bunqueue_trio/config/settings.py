@@ -158,7 +158,7 @@ class Settings:
     keep_alive_ms: int = _setting(
         75_000, "KEEP_ALIVE_MS", LISTENING,
         "How long an idle connection is kept; longer than a proxy in front of it keeps its own.",
-        low=1000, unlimited=NO_LIMIT,
+        low=1, unlimited=NO_LIMIT,
     )  # fmt: skip
     shutdown_grace_ms: int = _setting(
         10_000, "SHUTDOWN_GRACE_MS", OPERATION, "Time that open requests get at a stop.",
