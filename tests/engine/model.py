@@ -31,6 +31,7 @@ class Record:
     depends: tuple[str, ...]
     run: int
     slot: int
+    untaken: int = 0
     state: str = "new"
     turn: int = 0
     attempts: int = 0
@@ -129,7 +130,7 @@ class Jobs:
         if what == "ttl":
             self.totals["expired"] += 1
             self.remove(job, now)
-            self.next_run(job, now)
+            self.next_run(job, now, untaken=job.untaken + 1)
         elif what == "ready":
             self.queue_up(job)
         elif what == "timeout":
@@ -233,14 +234,15 @@ class Jobs:
             if not other.open:
                 self.queue_up_or_delay(other, now)
 
-    def next_run(self, job: Record, now: int) -> None:
+    def next_run(self, job: Record, now: int, untaken: int = 0) -> None:
         repeat = job.spec.repeat
         if repeat is None or (repeat.limit is not None and job.run >= repeat.limit):
             return
         slot = job.slot + repeat.every
-        while slot < now:
+        while slot < now or (untaken >= 10 and slot < job.slot + 1000):
             slot += repeat.every
-        self.add(self.new_id(now), job.queue, job.spec, None, (), job.run + 1, slot, slot, frozenset(), now)
+        run = self.add(self.new_id(now), job.queue, job.spec, None, (), job.run + 1, slot, slot, frozenset(), now)
+        run.untaken = untaken
 
     def add(self, job_id: str, queue: str, spec: c.JobSpec, key: str | None, depends: tuple[str, ...], run: int,
             slot: int, run_at: int, waits: frozenset[str], now: int) -> Record:  # fmt: skip

@@ -444,6 +444,25 @@ def test_a_series_goes_on_when_a_run_expires(bench: Bench):
     assert bench.engine.totals.expired == 1
 
 
+def test_a_series_that_nobody_takes_goes_on_once_a_second_until_somebody_does(bench: Bench):
+    """A run that expires makes the next one: with an interval of 1 ms a single push would keep the server busy for ever."""
+    bench.push(repeat=c.Repeat(every=1), ttl=0)
+    for _ in range(60):
+        bench.sleep(1000)
+    assert 60 <= bench.engine.totals.expired <= 75
+
+
+def test_a_series_is_back_at_its_slots_once_a_run_is_taken(bench: Bench):
+    bench.push(repeat=c.Repeat(every=100), ttl=50)
+    for _ in range(30):
+        bench.sleep(100)
+    (run,) = bench.engine.jobs.values()
+    bench.sleep(run.run_at - bench.now)
+    bench.ack(bench.pull_id())
+    (following,) = [job for job in bench.engine.jobs.values() if job.state is State.DELAYED]
+    assert following.run_at == run.run_at + 100
+
+
 def test_a_job_that_was_delivered_does_not_expire(bench: Bench):
     job_id = bench.push(ttl=50)
     bench.pull(owner="socket")

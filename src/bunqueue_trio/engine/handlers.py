@@ -362,9 +362,14 @@ def _get_state(engine: Engine, command: c.GetState, now: int, owner: Owner) -> r
         group_id=options.group_id,
         depends_on=list(options.depends_on),
         waiting_on=sorted((note and note.waiting_on) or ()),
-        repeat=r.NULL if series is None else Raw(msgspec.json.encode(series)),
+        repeat=r.NULL if series is None else _repeat(series),
         lease_until=job.lease.until if job.lease else None,
     )
+
+
+def _repeat(series: Series) -> Raw:
+    shown = {"every": series.every, "limit": series.limit, "run": series.run, "due": series.due}
+    return Raw(msgspec.json.encode(shown))
 
 
 def _get_result(engine: Engine, command: c.GetResult, now: int, owner: Owner) -> r.Reply:

@@ -14,7 +14,7 @@ from typing import Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bunqueue_trio.config import BACKOFF_MAX_MS
+from bunqueue_trio.config import BACKOFF_MAX_MS, UNTAKEN_PAUSE_MS, UNTAKEN_RUNS
 
 
 class State(StrEnum):
@@ -46,13 +46,15 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 UNFINISHED = (State.WAITING, State.DELAYED, State.WAITING_CHILDREN, State.ACTIVE)
 
 
-class Series(Struct, frozen=True):
+class Series(Struct, frozen=True, omit_defaults=True):
     """Where a repeating job stands: this is run number ``run`` and its slot is ``due``."""
 
     every: int
     limit: int | None
     run: int
     due: int
+    untaken: int = 0
+    """How many runs before this one have expired in a row."""
 
 
 class Options(Struct, frozen=True, omit_defaults=True):
@@ -153,13 +155,19 @@ def next_slot(series: Series, now: int) -> int:
     return series.due + series.every * max(1, missed)
 
 
-def next_run(options: Options, now: int) -> Options | None:
-    """Return the options of the run after one that ended at ``now``; None when it was the last."""
+def next_run(options: Options, now: int, *, expired: bool = False) -> Options | None:
+    """Return the options of the run after one that ended at ``now``; None when it was the last.
+
+    A series whose runs expire one after the other goes on by itself: it does so at most once a second.
+    """
     series = options.series
     if series is None or (series.limit is not None and series.run >= series.limit):
         return None
-    due = next_slot(series, now)
-    return replace(options, unique_key=None, depends_on=(), series=replace(series, run=series.run + 1, due=due))
+    untaken = series.untaken + 1 if expired else 0
+    pause = UNTAKEN_PAUSE_MS if untaken >= UNTAKEN_RUNS else 0
+    due = next_slot(series, max(now, series.due + pause))
+    following = replace(series, run=series.run + 1, due=due, untaken=untaken)
+    return replace(options, unique_key=None, depends_on=(), series=following)
 
 
 def expiry(job: Job) -> int | None:

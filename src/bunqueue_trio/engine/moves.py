@@ -264,7 +264,7 @@ class Moves:
         if expires is not None and (job.state is not DELAYED or expires <= job.run_at):
             self.totals.expired += 1
             self.remove(job, now)
-            self._next_run(job, now)
+            self._next_run(job, now, expired=True)
         else:
             self._enter(job, WAITING)
 
@@ -376,9 +376,9 @@ class Moves:
         """Bury a job in ``waiting-children``, one of whose dependencies cannot complete any more."""
         self._to_dead_letters(job, f"Dependency {dependency} failed", now)
 
-    def _next_run(self, job: Job, now: int) -> None:
+    def _next_run(self, job: Job, now: int, *, expired: bool = False) -> None:
         """Create the next run of a repeating job that has just ended."""
-        options = next_run(job.options, now)
+        options = next_run(job.options, now, expired=expired)
         if options is not None and options.series is not None:
             queue, due = self.queues.open(job.queue), options.series.due
             self.add(self.new_id(now), queue, job.data, options, job.priority, due, set(), now)
