@@ -56,13 +56,10 @@ def decode(kind: type[T], body: bytes, optional: bool = False, /, **given: str) 
     Raises:
         Refused: 400, naming the field; or ``Invalid JSON body`` when it is no JSON object.
     """
-    decoder = _DECODERS.get(kind)
-    if decoder is None:
-        decoder = _DECODERS[kind] = msgspec.json.Decoder(kind)
     try:
         if not body.isascii():
             body.decode()
-        command: Any = decoder.decode(body)
+        command: Any = (_DECODERS.get(kind) or _decoder(kind)).decode(body)
     except (ValueError, RecursionError):
         # UnicodeDecodeError and msgspec's errors are ValueErrors.
         if optional and body.removeprefix(_BOM).strip(b" \t\r\n") in _NOTHING:
@@ -175,9 +172,11 @@ def _shapes(kind: type[Struct]) -> tuple[tuple[msgspec.structs.FieldInfo, types.
     return tuple((field, types.type_info(field.type)) for field in msgspec.structs.fields(kind))
 
 
-@functools.cache
 def _decoder(kind: type[T]) -> "msgspec.json.Decoder[T]":
-    return msgspec.json.Decoder(kind)
+    decoder = _DECODERS.get(kind)
+    if decoder is None:
+        decoder = _DECODERS[kind] = msgspec.json.Decoder(kind)
+    return decoder
 
 
 def _read_struct(kind: type[T], fields: dict[str, Raw], prefix: str, given: dict[str, str]) -> T:
