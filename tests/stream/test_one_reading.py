@@ -2,7 +2,7 @@
 
 import re
 import socket
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
@@ -122,3 +122,45 @@ def test_nobody_is_told_to_send_a_body_that_is_not_read(
             request = f"POST {target} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
             sock.sendall(request.encode())
             assert sock.recv(65536).startswith(b"HTTP/1.1 " + status)
+
+
+PUSH = b'{"data":1}'
+LAST = {
+    "close": b"Connection: close\r\nContent-Length: 10\r\n\r\n" + PUSH,
+    "close among others": b"Connection: foo, Close\r\nContent-Length: 10\r\n\r\n" + PUSH,
+    "close after chunks": b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\na\r\n" + PUSH + b"\r\n0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("follows", [b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n", b"\0 garbage\r\n\r\n", b"x" * 20_000])
+@pytest.mark.parametrize("how", LAST)
+def test_what_follows_a_last_request_changes_nothing_of_its_answer(
+    lanes: dict[str, Server], how: str, follows: bytes
+) -> None:
+    """The push was committed, and its client told 400."""
+    for server in lanes.values():
+        answer = everything(server, b"POST /queues/last/jobs HTTP/1.1\r\nHost: x\r\n" + LAST[how] + follows)
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert answer.count(b"HTTP/1.1 ") == 1
+        assert b'{"ok":true,"id":' in answer
+
+
+@pytest.mark.parametrize("follows", [b"", b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"])
+def test_whoever_expects_to_be_told_to_send_no_body_gets_the_whole_answer(
+    lanes: dict[str, Server], follows: bytes
+) -> None:
+    request = b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: 100-continue\r\n\r\n"
+    for server in lanes.values():
+        answer = everything(server, request + follows)
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b'"pong":true' in answer
+
+
+def everything(server: Server, request: bytes) -> bytes:
+    """Return all that comes until the server closes; it may close while it is still being sent to."""
+    answer = b""
+    with closing(socket.create_connection(server.address, 30)) as sock, suppress(ConnectionError):
+        sock.sendall(request)
+        while data := sock.recv(65536):
+            answer += data
+    return answer

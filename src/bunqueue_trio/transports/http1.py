@@ -20,6 +20,21 @@ Judge = Callable[[str, str, dict[str, str]], tuple[bool, bool]]
 """Says of method, target and headers whether a WebSocket is wanted, and whether the body would be read."""
 
 
+class _Connection(h11.Connection):
+    """Forgets what follows a request that is the last one by its own word.
+
+    h11 calls that an error, for which Hypercorn answers 400 in place of the response that is being made: a push would be
+    committed, and its client told that it was refused.
+    """
+
+    def receive_data(self, data: bytes) -> None:
+        if self.their_state is not h11.MUST_CLOSE:
+            super().receive_data(data)
+
+    def next_event(self) -> Any:
+        return h11.NEED_DATA if self.their_state is h11.MUST_CLOSE else super().next_event()
+
+
 class Http1(H11Protocol):
     """One connection's protocol; ``judge`` knows the routes."""
 
@@ -28,6 +43,7 @@ class Http1(H11Protocol):
             wrapper.app, wrapper.config, wrapper.context, wrapper.task_group, wrapper.state, wrapper.ssl,
             wrapper.client, wrapper.server, wrapper.send,
         )  # fmt: skip
+        self.connection = _Connection(h11.SERVER, max_incomplete_event_size=wrapper.config.h11_max_incomplete_size)
         self._judge = judge
         self._reads_body = True
 

@@ -191,7 +191,7 @@ class SlowLane:
         has_body = bool(headers.get("content-length", "0").strip("0")) or "transfer-encoding" in headers
         wants_websocket = call.target == "websocket" and not has_body  # it is refused as a request then
         length = headers.get("content-length", "0")
-        reads_body = call.route is not None and (call.is_open or call.may_enter)
+        reads_body = has_body and call.route is not None and (call.is_open or call.may_enter)
         return wants_websocket, reads_body and (not length.isdigit() or int(length[:20]) <= self._body_max)
 
     async def stop(self) -> None:
