@@ -301,18 +301,17 @@ structlog.get_logger().info("the end", **lines_dropped())
 """
 
 
+def said(program: str, argument: str) -> str:
+    """Run ``program``; return what it has written to stderr."""
+    command = [sys.executable, "-c", program, argument]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True, timeout=30)
+    return done.stderr
+
+
 @pytest.mark.slow
 def test_a_flood_in_a_process_is_told_in_one_line_each_and_a_workers_is_not_cut():
     def run(how: str) -> list[dict[str, object]]:
-        done = subprocess.run(
-            [sys.executable, "-c", FLOOD, how],
-            env=environment(),
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=30,
-        )
-        return [json.loads(line) for line in done.stderr.splitlines()]
+        return [json.loads(line) for line in said(FLOOD, how).splitlines()]
 
     lines = run("limited")
     assert len(lines) < 200
@@ -346,17 +345,10 @@ log.info("two", **lines_dropped())
 @pytest.mark.slow
 @pytest.mark.parametrize("style", ["human", "json"])
 def test_a_value_that_cannot_be_shown_costs_the_line_and_nothing_else(style: str):
-    done = subprocess.run(
-        [sys.executable, "-c", AWKWARD, style],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=30,
-    )
-    assert "two" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert '"unwritable": 2' in done.stderr or "unwritable=2" in done.stderr
+    stderr = said(AWKWARD, style)
+    assert "two" in stderr
+    assert "Traceback" not in stderr
+    assert '"unwritable": 2' in stderr or "unwritable=2" in stderr
 
 
 HOSTILE_LOG = """

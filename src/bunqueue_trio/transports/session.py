@@ -56,15 +56,13 @@ class _Waiting(NamedTuple):
 
 
 class Session:
-    """A peer of ``server``, from its connection to its end. Use as a context manager, around all of its tasks:
-    its waiting pulls must be gone before its jobs are returned.
+    """A peer of ``server``, from its connection to its end. Use as a context manager.
 
-    Waiting pulls must have ended before it is left, or they would take jobs for an owner that is gone: the nursery
-    that is given to :meth:`receive` belongs inside it. That somebody still waits for a pull, it has to trust: only
-    StopPull, and the end of the connection, tell.
+    The nursery that is given to :meth:`receive` belongs inside it: a waiting pull that outlived it would take jobs for
+    an owner that is gone. Only StopPull and the end of the connection tell that nobody waits for a pull any more.
 
     ``vouched``: the carrier notices when the peer is gone, so its jobs are leased as long as it is
-    connected; otherwise they have the usual lease, and are given back at the end all the same.
+    connected; otherwise they have the usual lease. Either way they are returned at the end.
     """
 
     def __init__(self, server: Server, gateway: Gateway, queue: str | None, *, vouched: bool) -> None:
