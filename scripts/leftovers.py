@@ -69,12 +69,22 @@ def end_below() -> None:
             pass
 
 
+def _interrupt(*_: object) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.raise_signal(signal.SIGINT)
+
+
 @contextlib.contextmanager
 def nothing_left() -> Iterator[None]:
-    """End with the block all processes that it started; SIGTERM and SIGHUP end the block as Ctrl-C does."""
+    """End with the block all processes that it started; SIGTERM and SIGHUP end the block as Ctrl-C does.
+
+    SIGHUP and Ctrl-C stay without effect where they were at the start: under ``nohup``, and behind a shell's ``&``.
+    """
     adopt_orphans()
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _interrupt)
     try:
         yield
     except BaseException as error:

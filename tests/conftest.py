@@ -1,6 +1,7 @@
 """What every test may use; fixtures are nouns."""
 
 import os
+import signal
 import time
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
@@ -14,6 +15,12 @@ from scripts import leftovers
 # The standard library's own, one for each process that uses multiprocessing: it ends with that process.
 EXPECTED = "multiprocessing.resource_tracker"
 ENDS_WITHIN_S = 10.0  # what was told to end may need a moment
+
+# Behind `nohup` or a shell's `&` these are ignored, and so they would be in every program that a test starts. One with a
+# handler of its own is not: a new program begins with the default.
+for _number in (signal.SIGHUP, signal.SIGINT):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, lambda *_: None)
 
 
 @pytest.hookimpl(trylast=True)

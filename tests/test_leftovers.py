@@ -65,6 +65,22 @@ def test_a_signal_to_a_program_ends_what_it_started(signum: signal.Signals):
 
 
 @pytest.mark.slow
+def test_a_program_behind_nohup_ends_by_sigterm_alone():
+    ignoring = (
+        "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+    )
+    interpreter, option, code = program("print('again', flush=True); time.sleep(600)")
+    with subprocess.Popen([interpreter, option, ignoring + code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        pids = [int(pid) for pid in process.stdout.readline().split()]
+        assert process.stdout.readline() == "again\n"
+        for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+            process.send_signal(signum)
+        assert process.wait(PATIENCE_S) == 130
+    assert not any(runs(pid) for pid in pids)
+
+
+@pytest.mark.slow
 def test_a_program_that_hangs_is_ended_with_what_it_started():
     with subprocess.Popen(program("time.sleep(600)"), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
