@@ -24,7 +24,9 @@ TIMEOUT_S = 60  # a fault may be an endless loop; that is noticed too
 
 TESTS = {
     # Without test_model.py: it finds nothing that the seeds do not, and would shrink what it finds.
-    "engine": [f"tests/engine/test_{name}.py" for name in ("timers", "ready", "job", "handlers", "engine", "seeded")],
+    "engine": [
+        f"tests/engine/test_{name}.py" for name in ("timers", "ready", "job", "handlers", "engine", "bounds", "seeded")
+    ],
     "protocol": ["tests/protocol"],
 }
 """Which tests must notice a fault, by the directory it is in."""

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 from msgspec import Raw
 
+from bunqueue_trio.config import ADVANCE_MAX
 from bunqueue_trio.engine import audit
 from bunqueue_trio.engine.audit import Fault, Pass, Stored
 from bunqueue_trio.engine.engine import Engine
@@ -217,6 +218,15 @@ def test_a_large_heap_is_not_searched_and_still_tells_what_is_overdue(life: Life
     what = [fault.what for fault in life.look()]
     assert any(newest.id in each and "no line" in each for each in what)
     assert any("is delayed" in each and "no timer" in each for each in what)
+
+
+def test_nothing_is_found_while_dependents_have_not_been_told_yet(life: Life):
+    for _ in range(3 * ADVANCE_MAX):
+        push(life, depends_on=[FIRST])
+    life.do(c.Pull(queue="q"))
+    life.do(c.Ack(id=FIRST))
+    assert life.engine.has_chores
+    assert life.look(size=10_000) == []
 
 
 def test_a_queue_that_makes_room_meanwhile_is_no_fault(monkeypatch: pytest.MonkeyPatch):

@@ -7,6 +7,7 @@ from msgspec import Raw
 
 from bunqueue_trio.config import ADVANCE_MAX, DEPENDENCIES_MAX, PULL_BATCH_BYTES
 from bunqueue_trio.engine.job import Job, State
+from bunqueue_trio.engine.queue import Rules
 from bunqueue_trio.engine.ready import Lane
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
@@ -176,15 +177,51 @@ def test_what_is_over_is_over_however_much_else_is_due(bench: Bench):
     tokens = [bench.pull("other", lock_ttl=1000).token for _ in held]
     fresh = bench.push(delay=1001)
     bench.now += 1000
-    assert bench.pull().job is None
     with pytest.raises(Refused, match="Job not found or not active"):
         bench.ack(held[0], tokens[0])
     with pytest.raises(Refused, match="Job not found or not active"):
         bench.do(c.ExtendLock(id=held[1], token=tokens[1] or "", duration=1000))
     assert bench.state(held[2]).state == "waiting"
+    assert bench.pull().job is None
     assert bench.engine.totals.stalled == 3
     bench.now += 1
     assert bench.do(c.GetState(id=fresh)).state == "waiting"
+
+
+def test_a_pull_steps_over_only_so_many_expired_jobs(bench: Bench, moves: list[int]):
+    for _ in range(10 * ADVANCE_MAX):
+        bench.push(ttl=1000)
+    last = bench.push()
+    bench.now += 1000
+    moves[:] = [0]
+    assert bench.pull().job is None
+    assert max(moves) <= 2 * ADVANCE_MAX
+    work_off(bench, moves)
+    assert max(moves) <= 2 * ADVANCE_MAX
+    assert bench.pull_id() == last
+
+
+def test_the_jobs_of_a_connection_that_end_badly_do_so_one_after_the_other(bench: Bench):
+    """The end of one of them begins work of its own: in a call within the call that would go as deep as there are jobs."""
+    bench.engine.rules = Rules(stalls_max=0)
+    jobs = [bench.push() for _ in range(MANY)]
+    dependents = [bench.push("other", depends_on=[job_id]) for job_id in jobs]
+    for _ in jobs:
+        bench.pull(owner="socket")
+    bench.engine.release_owner("socket", bench.now, dropped=True)
+    work_off(bench, [])
+    assert {bench.state(job_id).state for job_id in [*jobs, *dependents]} == {"failed"}
+
+
+def test_a_dependent_that_was_cancelled_meanwhile_hears_nothing(bench: Bench):
+    first = bench.push()
+    dependents = [bench.push(depends_on=[first]) for _ in range(MANY)]
+    bench.pull()
+    bench.ack(first)
+    bench.do(c.Cancel(id=dependents[-1]))
+    work_off(bench, [])
+    assert bench.engine.counts[State.WAITING] == MANY - 1
+    check_structure(bench.engine, [])
 
 
 def test_what_is_over_cannot_be_cancelled(bench: Bench):

@@ -180,6 +180,41 @@ def test_a_job_of_a_connection_has_a_grace_after_a_restart(bench: Bench):
     assert bench.state("claimed").state == "waiting"
 
 
+def test_a_claimed_job_with_a_timeout_has_no_lease(bench: Bench):
+    job_id = bench.push(timeout=2 * RESTART_GRACE_MS)
+    bench.pull(owner="socket")
+    bench.commit()
+    bench.restart()
+    bench.do(c.Heartbeat(id=job_id))
+    bench.sleep(2 * RESTART_GRACE_MS - 1)
+    assert (bench.state(job_id).state, bench.state(job_id).stalls) == ("active", 0)
+
+
+def test_a_dependency_that_is_done_is_written_though_its_record_is_gone(bench: Bench):
+    first, second = bench.push(), bench.push(delay=1000)
+    last = bench.push(depends_on=[first, second])
+    bench.commit()
+    bench.pull()
+    bench.ack(first)
+    bench.commit()
+    del bench.disk.finished[first]
+    bench.restart()
+    bench.sleep(0)
+    assert bench.state(last).state == "waiting-children"
+
+
+def test_a_job_that_keeps_no_record_is_known_to_be_gone_until_that_is_taken(bench: Bench):
+    """A read may be answered with it only when it is committed."""
+    cancelled, dead = bench.push("other"), bench.push(remove_on_fail=True, max_attempts=1)
+    bench.commit()
+    bench.do(c.Cancel(id=cancelled))
+    bench.pull()
+    bench.fail(dead)
+    assert [bench.engine.is_removed(job_id) for job_id in (cancelled, dead, "another")] == [True, True, False]
+    bench.commit()
+    assert not bench.engine.is_removed(dead)
+
+
 def test_a_tie_of_grace_and_timeout_is_a_timeout(bench: Bench):
     job_id = bench.push(timeout=RESTART_GRACE_MS, backoff=7)
     bench.pull(owner="socket")

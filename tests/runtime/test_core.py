@@ -3,6 +3,7 @@
 import pytest
 import trio
 
+from bunqueue_trio.config import ADVANCE_MAX
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.errors import InvariantBroken, Refused
 from bunqueue_trio.protocol import commands as c
@@ -171,6 +172,21 @@ async def test_who_waits_is_served_before_who_comes_at_the_due_moment(running: W
     assert reply.job is None  # type: ignore[attr-defined]
     await settled()
     assert [answers[name] for name in ("first", "second", "third")] == ids
+
+
+async def test_who_waits_behind_an_avalanche_of_expired_jobs_is_served_in_turns(running: World, answers: Answers):
+    """No step works off all of it, and none is taken in vain: the engine is asked again when it has gone on."""
+    for _ in range(20):
+        await running.core.execute(c.PushBatch(queue="q", jobs=[c.JobSpec(data=c.Raw(b"1"), ttl=1000)] * ADVANCE_MAX))
+    await running.core.execute(c.PushBatch(queue="q", jobs=[c.JobSpec(data=c.Raw(b"1"))] * 2))
+    running.skip(1000)
+    await answers.ask("first", running.pull, wait_ms=60_000)
+    await answers.ask("second", running.pull, wait_ms=60_000)
+    assert answers.given == []
+    await trio.sleep(1)  # the scheduler sleeps until the deadline, by the clock that was not moved on
+    await settled()
+    assert [name for name, job in answers.given if job] == ["first", "second"]
+    assert running.engine.totals.expired == 20 * ADVANCE_MAX
 
 
 # --- jobs that are not committed yet ---------------------------------------------------------------------

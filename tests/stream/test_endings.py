@@ -341,7 +341,8 @@ def test_a_pull_is_taken_back_in_the_same_breath(ws: Peer, client: Client, queue
 
 def test_a_pull_that_has_its_job_keeps_it(ws: Peer, client: Client, queue: str) -> None:
     ws.send("PULL", queue=queue, timeout=60_000, reqId=1)
-    ws.done("Ping")
+    for _ in range(2):  # the first may be answered in the very step that takes the pull in, before it stands in line
+        ws.done("Ping")
     messages = [{"cmd": "PUSH", "queue": queue, "data": 7, "reqId": 2}, {"cmd": "StopPull", "reqId": 1}]
     ws.connection.socket.sendall(b"".join(frame(TEXT, json.dumps(message).encode()) for message in messages))
     replies = [ws.reply() for _ in range(3)]

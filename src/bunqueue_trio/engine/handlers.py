@@ -190,7 +190,10 @@ def _take(engine: Engine, name: str, now: int, lock_ttl: int | None, owner: Owne
     if queue is None:
         return None
     while (job := queue.ready.peek()) is not None and job.due is not None and job.due <= now:
-        engine.settle(job, now)  # its TTL is over; more deadlines are due than one step works off
+        if engine.left <= 0:
+            return None  # more is over than one step works off: the pull declines, and those who wait are served later
+        engine.left -= 1
+        engine.settle(job, now)  # its TTL is over
     if job is None:
         return None
     queue.ready.take(job)

@@ -69,6 +69,8 @@ class Core:
         self.clock = clock
         self._pollers_max = pollers_max
         self._lines: dict[str, OrderedDict[_Waiter, None]] = {}
+        self._declined: dict[str, None] = {}
+        """Queues whose waiters were not served, because more jobs were over than one step works off."""
         self.pollers: int = 0
         self.stopping: bool = False
         """Set at shutdown: long polls are answered empty, and the server is not ready any more."""
@@ -191,7 +193,9 @@ class Core:
         raise self._broken_by
 
     def advance(self) -> None:
-        """Do what is due by now."""
+        """Do what is due by now; then go on serving those for whom the steps before had no time."""
+        self._engine.woken.update(self._declined)
+        self._declined.clear()
         self._step(self._engine.advance)
 
     def release(self, owner: str, *, dropped: bool) -> None:
@@ -289,6 +293,9 @@ class Core:
                 del line[waiter]
                 waiter.reply, waiter.handed = reply, self._engine.handed
                 waiter.served.set()
+            elif ready.ready:  # the engine declines; what it has left to do is due, so there is a next step
+                self._declined[queue] = None
+                break
         if not line:
             del self._lines[queue]
 
