@@ -30,7 +30,8 @@ def main() -> int:
     bootstrap.reexec()
     sys.path.insert(0, str(ROOT))
     atheris: Any = importlib.import_module("atheris")
-    with atheris.instrument_imports(include=["bunqueue_trio.protocol", "bunqueue_trio.transports", "websockets"]):
+    rooms = [f"bunqueue_trio.{room}" for room in ("protocol", "api", "transports")]
+    with atheris.instrument_imports(include=[*rooms, "websockets"]):
         run = importlib.import_module("tests.fuzz.harness").TARGETS[options.target]
     if options.input is not None:
         run(options.input.read_bytes())

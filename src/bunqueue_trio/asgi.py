@@ -13,14 +13,14 @@ import structlog
 import trio
 from hypercorn.trio.tcp_server import TCPServer
 
+from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.config import check_data_path, load
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.logs import configure_logging
+from bunqueue_trio.run import NO_TOKENS, facts
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.tree import Server, serve
-from bunqueue_trio.server import NO_TOKENS, facts
 from bunqueue_trio.storage.sqlite import SqliteStore
-from bunqueue_trio.transports.gateway import Gateway
 from bunqueue_trio.transports.quart_app import HOST_STOPS, make_app
 from bunqueue_trio.transports.slow_lane import is_clients_doing
 

@@ -14,6 +14,8 @@ import trio
 from msgspec import Raw
 from trio.testing import MockClock, memory_stream_pair
 
+from bunqueue_trio.api.gateway import Gateway
+from bunqueue_trio.api.session import Session
 from bunqueue_trio.config import Settings
 from bunqueue_trio.engine.audit import Pass
 from bunqueue_trio.errors import Refused
@@ -25,8 +27,6 @@ from bunqueue_trio.runtime.supervisor import supervise
 from bunqueue_trio.runtime.tree import Server
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.transports.express import ExpressConnection, Handover, Lane
-from bunqueue_trio.transports.gateway import Gateway
-from bunqueue_trio.transports.session import Session
 
 DOCUMENTED = {101, 200, 204, 400, 401, 404, 405, 408, 413, 426, 429, 503}
 START_MS = 1_700_000_000_000

@@ -11,14 +11,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bunqueue_trio import errors
 from bunqueue_trio.config import Settings
+from bunqueue_trio.pages.openapi import REPLIES
+from bunqueue_trio.pages.openapi_words import EXAMPLES, PAGE_ANSWERS
+from bunqueue_trio.pages.prometheus import prometheus
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.events import EVENT_TYPES, EXTRA
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.tree import Server
 from bunqueue_trio.storage.memory import MemoryStore
-from bunqueue_trio.transports.metrics import prometheus
-from bunqueue_trio.transports.openapi import REPLIES
-from bunqueue_trio.transports.openapi_words import EXAMPLES, PAGE_ANSWERS
 
 
 def settings_table() -> list[str]:

@@ -37,7 +37,7 @@ def logged(level: str, style: str) -> str:
 @pytest.mark.slow
 def test_a_start_reads_no_library_that_it_does_not_need_and_leaves_it_to_others():
     code = (
-        "import sys, bunqueue_trio.cli.serve, bunqueue_trio.server;"
+        "import sys, bunqueue_trio.cli.serve, bunqueue_trio.run;"
         "print([m for m in ('rich', 'pygments', 'quart', 'prometheus_client') if m in sys.modules]);"
         "import bunqueue_trio.cli.watch"
     )

@@ -11,14 +11,14 @@ from trio.testing import MockClock
 from bunqueue_trio.config import Settings
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Job, State
 from bunqueue_trio.engine.ready import Ready
+from bunqueue_trio.pages.figures import make_page
+from bunqueue_trio.pages.prometheus import prometheus
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.meters import Histogram, LoopLag
 from bunqueue_trio.runtime.tree import Server, serve
 from bunqueue_trio.storage.memory import MemoryStore
-from bunqueue_trio.transports.metrics import prometheus
-from bunqueue_trio.transports.pages import make_page
 
 
 async def idle(server: Server, *, task_status: trio.TaskStatus[list[str]]) -> None:
@@ -148,7 +148,7 @@ async def test_the_page_is_made_once_a_second_for_all_who_ask(
     async def ask() -> None:
         answers.append(await make_page("prometheus", server))
 
-    monkeypatch.setattr("bunqueue_trio.transports.metrics.prometheus", counted)
+    monkeypatch.setattr("bunqueue_trio.pages.prometheus.prometheus", counted)
     async with trio.open_nursery() as asking:
         with trio.move_on_after(0.05):
             await ask()

@@ -13,11 +13,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import connect
 
 from bunqueue_trio.config import Settings
+from bunqueue_trio.pages.figures import make_page
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.tree import Server, serve
 from bunqueue_trio.storage.memory import MemoryStore
-from bunqueue_trio.transports.pages import make_page
 from tests.operations.processes import Running, serving
 
 TOKEN = {"Authorization": "Bearer secret"}

@@ -3,7 +3,7 @@
 import pytest
 
 from bunqueue_trio.protocol import commands as c
-from bunqueue_trio.transports.routes import ROUTES, Route, Router
+from bunqueue_trio.protocol.routes import ROUTES, Route, Router
 
 LITERALS = ["ack-batch", "heartbeat-batch", "ack%2Dbatch"]
 

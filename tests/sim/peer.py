@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 import httptools
 import trio
 
-from bunqueue_trio.transports.routes import ROUTES
+from bunqueue_trio.protocol.routes import ROUTES
 from tests.sim.wire import End
 from tests.stream.ws import CLOSE, HANDSHAKE, PING, PONG, TEXT, frame
 

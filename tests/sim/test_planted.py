@@ -13,6 +13,8 @@ from weakref import WeakSet
 import pytest
 import trio
 
+from bunqueue_trio.api.event_stream import EventStream
+from bunqueue_trio.api.session import Session
 from bunqueue_trio.engine import handlers, job
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.ready import Ready
@@ -27,8 +29,6 @@ from bunqueue_trio.runtime.services import RetentionSweeper
 from bunqueue_trio.runtime.supervisor import Child
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.storage.store import Retention
-from bunqueue_trio.transports.session import Session
-from bunqueue_trio.transports.sse import EventStream
 from tests.sim.world import simulate
 
 HOURS = 0.05

@@ -27,6 +27,8 @@ import trio.testing
 from trio._core import _run
 from websockets.protocol import State
 
+from bunqueue_trio.api.event_stream import EventStream
+from bunqueue_trio.api.session import Session
 from bunqueue_trio.config import Settings
 from bunqueue_trio.engine import moves, ready, timers
 from bunqueue_trio.engine.job import Job
@@ -37,8 +39,6 @@ from bunqueue_trio.runtime.supervisor import Child
 from bunqueue_trio.runtime.tree import Server, serve
 from bunqueue_trio.transports.express import ExpressConnection
 from bunqueue_trio.transports.listener import Http, _Connection
-from bunqueue_trio.transports.session import Session
-from bunqueue_trio.transports.sse import EventStream
 from bunqueue_trio.transports.websocket import WebSocket
 from tests.engine.checks import check_empty
 from tests.sim.actors import Actor, Meddler, Producer, SocketWatcher, StreamWatcher, Worker

@@ -6,7 +6,7 @@ from contextlib import closing, suppress
 
 import pytest
 
-from bunqueue_trio.transports.routes import ROUTES, Route
+from bunqueue_trio.protocol.routes import ROUTES, Route
 from tests.wire.server import Server, StartServer
 
 pytestmark = pytest.mark.slow  # two servers of their own

@@ -13,6 +13,9 @@ import trio
 import trio.testing
 from msgspec import Raw
 
+from bunqueue_trio.api.event_stream import EventStream
+from bunqueue_trio.api.gateway import Gateway
+from bunqueue_trio.api.session import Session
 from bunqueue_trio.config import (
     LARGE_BODY_BYTES,
     LINGER_S,
@@ -32,10 +35,7 @@ from bunqueue_trio.runtime import hub
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.tree import Server, serve
 from bunqueue_trio.storage.memory import MemoryStore
-from bunqueue_trio.transports.gateway import Gateway
 from bunqueue_trio.transports.listener import Http
-from bunqueue_trio.transports.session import Session
-from bunqueue_trio.transports.sse import EventStream
 from tests.stream.ws import HANDSHAKE, TEXT, frame
 from tests.wire.raw import request_bytes
 

@@ -108,7 +108,7 @@ def _help(f: Any, also: str = "") -> str:
 @_with_settings
 def serve(config_file: Path | None, **flags: Any) -> None:
     """Start the server."""
-    from bunqueue_trio.server import run  # a `--help` need not load the server
+    from bunqueue_trio.run import run  # a `--help` need not load the server
 
     loaded = _load(config_file, flags)
     settings = loaded.settings

@@ -7,6 +7,8 @@ from typing import Any, Self
 
 import trio
 
+from bunqueue_trio.api.gateway import Gateway
+from bunqueue_trio.api.session import Session
 from bunqueue_trio.client.client import Client
 from bunqueue_trio.client.connection import Closed, Connection
 from bunqueue_trio.client.worker import Handler, Worker
@@ -16,8 +18,6 @@ from bunqueue_trio.errors import Refused
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.tree import Server, serve
 from bunqueue_trio.testing.store import MortalStore
-from bunqueue_trio.transports.gateway import Gateway
-from bunqueue_trio.transports.session import Session
 
 START_MS = 1_700_000_000_000
 _LOOK_S = 0.05  # virtual, as often as the listener looks who owes nothing any more

@@ -1,1 +1,1 @@
-"""Bytes ↔ commands. Nothing in here knows the engine or the store; the front door is ``Core``."""
+"""Bytes of connections ↔ ``api``. Nothing in here knows what a command means, nor the engine or the store."""

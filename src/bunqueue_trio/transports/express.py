@@ -15,6 +15,9 @@ import httptools
 import trio
 
 from bunqueue_trio import errors
+from bunqueue_trio.api.event_stream import EventStream
+from bunqueue_trio.api.gateway import Call, Gateway, Response
+from bunqueue_trio.api.session import Session
 from bunqueue_trio.config import (
     BODY_TIMEOUT_S,
     HEADER_BYTES_MAX,
@@ -26,13 +29,10 @@ from bunqueue_trio.config import (
 )
 from bunqueue_trio.errors import Fault, Refused
 from bunqueue_trio.protocol.replies import Reply
+from bunqueue_trio.protocol.routes import Match
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.core import Begun
 from bunqueue_trio.runtime.tree import Server
-from bunqueue_trio.transports.gateway import Call, Gateway, Response
-from bunqueue_trio.transports.routes import Match
-from bunqueue_trio.transports.session import Session
-from bunqueue_trio.transports.sse import EventStream
 from bunqueue_trio.transports.websocket import WebSocket
 from bunqueue_trio.transports.wire import Wire, make_buffer
 

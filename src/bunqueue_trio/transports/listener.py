@@ -14,6 +14,7 @@ import structlog
 import trio
 
 from bunqueue_trio import errors
+from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.config import (
     DRAIN_S,
     KEEPER_S,
@@ -26,7 +27,6 @@ from bunqueue_trio.config import (
 )
 from bunqueue_trio.runtime.tree import Server
 from bunqueue_trio.transports.express import ExpressConnection, Handover, Lane
-from bunqueue_trio.transports.gateway import Gateway
 from bunqueue_trio.transports.msgpack import is_msgpack, refusal_in_msgpack
 from bunqueue_trio.transports.sockets import connections_that_fit, open_listeners
 

@@ -17,12 +17,12 @@ from wsproto.connection import ConnectionState
 from wsproto.events import CloseConnection, Event
 
 from bunqueue_trio import errors
+from bunqueue_trio.api.event_stream import EventStream
+from bunqueue_trio.api.gateway import Call, Gateway, Response
+from bunqueue_trio.api.session import Session, is_goodbye
 from bunqueue_trio.config import BODY_TIMEOUT_S, FINAL_SEND_S, LINGER_S, RECEIVE_BYTES, WRITE_TIMEOUT_S
 from bunqueue_trio.runtime.limiter import Budget
 from bunqueue_trio.runtime.tree import Server
-from bunqueue_trio.transports.gateway import Call, Gateway, Response
-from bunqueue_trio.transports.session import Session, is_goodbye
-from bunqueue_trio.transports.sse import EventStream
 
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 

@@ -20,6 +20,7 @@ from hypercorn.typing import AppWrapper, ConnectionState
 from hypercorn.utils import wrap_app
 
 from bunqueue_trio import errors
+from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.config import (
     HEADER_BYTES_MAX,
     HEADER_TIMEOUT_S,
@@ -30,7 +31,6 @@ from bunqueue_trio.config import (
 )
 from bunqueue_trio.runtime.limiter import Budget
 from bunqueue_trio.runtime.tree import Server
-from bunqueue_trio.transports.gateway import Gateway
 from bunqueue_trio.transports.http1 import Http1Connection
 from bunqueue_trio.transports.quart_app import make_app
 from bunqueue_trio.transports.wire import Wire, make_buffer

@@ -16,6 +16,7 @@ from websockets.protocol import SEND_EOF, State
 from websockets.server import ServerProtocol
 
 from bunqueue_trio import errors
+from bunqueue_trio.api.session import Session, is_goodbye
 from bunqueue_trio.config import (
     CLOSE_S,
     FEED_BYTES,
@@ -27,7 +28,6 @@ from bunqueue_trio.config import (
     WRITE_TIMEOUT_S,
 )
 from bunqueue_trio.runtime.tree import Server
-from bunqueue_trio.transports.session import Session, is_goodbye
 from bunqueue_trio.transports.wire import NothingSent, Wire
 
 FOREVER = float("inf")

@@ -15,12 +15,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from bunqueue_trio import __version__
-from bunqueue_trio.protocol import commands as c
-from bunqueue_trio.protocol import replies as r
-from bunqueue_trio.protocol.codec import encode
-from bunqueue_trio.protocol.events import EVENT_TYPES, EXTRA, Event
-from bunqueue_trio.runtime.tree import Server
-from bunqueue_trio.transports.openapi_words import (
+from bunqueue_trio.pages.openapi_words import (
     ABOUT,
     DESCRIPTIONS,
     ERRORS,
@@ -31,7 +26,12 @@ from bunqueue_trio.transports.openapi_words import (
     SUMMARIES,
     Words,
 )
-from bunqueue_trio.transports.routes import ROUTES, Route
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol.codec import encode
+from bunqueue_trio.protocol.events import EVENT_TYPES, EXTRA, Event
+from bunqueue_trio.protocol.routes import ROUTES, Route
+from bunqueue_trio.runtime.tree import Server
 
 REPLIES: dict[type[c.Command], type[r.Reply]] = {
     c.Push: r.PushReply, c.PushBatch: r.PushBatchReply, c.Pull: r.PullReply, c.PullBatch: r.PullBatchReply,

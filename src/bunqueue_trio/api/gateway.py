@@ -16,16 +16,16 @@ import structlog
 import trio
 
 from bunqueue_trio import errors
+from bunqueue_trio.api.event_stream import EventStream, parse_event_id
 from bunqueue_trio.config import CLIENT_KEY_MAX, LARGE_BODY_BYTES, SMALL_BODY_BYTES
 from bunqueue_trio.errors import Refused, StoreError
+from bunqueue_trio.pages.figures import INSTANT, make_page
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.codec import decode, encode
 from bunqueue_trio.protocol.replies import ErrorReply, Reply, payload_size
+from bunqueue_trio.protocol.routes import ROUTES, Match, Route, Router, query_object
 from bunqueue_trio.runtime.core import Begun
 from bunqueue_trio.runtime.tree import Server
-from bunqueue_trio.transports.pages import INSTANT, make_page
-from bunqueue_trio.transports.routes import ROUTES, Match, Route, Router, query_object
-from bunqueue_trio.transports.sse import EventStream, parse_event_id
 
 _log = structlog.get_logger()
 

@@ -15,6 +15,7 @@ import trio
 from msgspec import Raw
 
 from bunqueue_trio import errors
+from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.config import (
     LARGE_BODY_BYTES,
     RECEIVE_BYTES,
@@ -23,6 +24,7 @@ from bunqueue_trio.config import (
     SESSION_REPLIES_MAX,
 )
 from bunqueue_trio.errors import Refused, StoreError
+from bunqueue_trio.pages.figures import INSTANT
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.codec import BadMessage, decode_message, encode
@@ -30,8 +32,6 @@ from bunqueue_trio.protocol.events import EVENT_TYPES
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.core import Begun
 from bunqueue_trio.runtime.tree import Server
-from bunqueue_trio.transports.gateway import Gateway
-from bunqueue_trio.transports.pages import INSTANT
 
 _log = structlog.get_logger()
 

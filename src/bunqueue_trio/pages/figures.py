@@ -14,10 +14,10 @@ from collections.abc import Awaitable, Callable
 
 from bunqueue_trio import __version__
 from bunqueue_trio.config import MIB
+from bunqueue_trio.pages.docs import docs, docs_bundle, docs_start, docs_style
+from bunqueue_trio.pages.openapi import openapi
 from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.runtime.tree import Server
-from bunqueue_trio.transports.docs_page import docs, docs_bundle, docs_start, docs_style
-from bunqueue_trio.transports.openapi import openapi
 
 JSON = "application/json"
 TEXT = "text/plain"
@@ -119,7 +119,7 @@ def _tasks(server: Server) -> Page:
 
 
 async def _prometheus(server: Server) -> Page:
-    from bunqueue_trio.transports.metrics import prometheus  # its library takes a tenth of a start, and not all ask
+    from bunqueue_trio.pages.prometheus import prometheus  # its library takes a tenth of a start, and not all ask
 
     return await server.scrape.get(lambda: prometheus(server))
 

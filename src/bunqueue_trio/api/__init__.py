@@ -1,0 +1,1 @@
+"""What a request means: checks, routes, commands, sessions, event streams. No sockets, no framework; transports call it."""

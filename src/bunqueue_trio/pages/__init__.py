@@ -1,0 +1,1 @@
+"""What the server says of itself: probes, statistics, metrics, the OpenAPI description. It changes nothing."""
