@@ -19,7 +19,8 @@ from bunqueue_trio.errors import StartupError
 from bunqueue_trio.logs import configure_logging
 from bunqueue_trio.run import NO_TOKENS, facts
 from bunqueue_trio.runtime.clock import Clock
-from bunqueue_trio.runtime.tree import Server, serve
+from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.storage.sqlite import SqliteStore
 from bunqueue_trio.transports.quart_app import HOST_STOPS, make_app
 from bunqueue_trio.transports.slow_lane import is_clients_doing

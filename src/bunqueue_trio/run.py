@@ -11,7 +11,8 @@ from bunqueue_trio import __version__
 from bunqueue_trio.config import BROKEN_S, GC_THRESHOLDS, LAST_S, SECOND_SIGNAL_S, Settings, check_data_path
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.deadline import LastDeadline
-from bunqueue_trio.runtime.tree import Server, Transport, serve
+from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.runtime.tree import Transport, serve
 from bunqueue_trio.storage.sqlite import SqliteStore
 from bunqueue_trio.transports.listener import http
 

@@ -23,8 +23,8 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.codec import BadMessage, decode, decode_message, encode
 from bunqueue_trio.protocol.replies import ErrorReply
 from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.supervisor import supervise
-from bunqueue_trio.runtime.tree import Server
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.transports.express import ExpressConnection, Handover, Lane
 

@@ -17,7 +17,7 @@ from bunqueue_trio.pages.prometheus import prometheus
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.events import EVENT_TYPES, EXTRA
 from bunqueue_trio.runtime.clock import Clock
-from bunqueue_trio.runtime.tree import Server
+from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.storage.memory import MemoryStore
 
 

@@ -17,7 +17,8 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.meters import Histogram, LoopLag
-from bunqueue_trio.runtime.tree import Server, serve
+from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.storage.memory import MemoryStore
 
 

@@ -16,7 +16,8 @@ from bunqueue_trio.config import Settings
 from bunqueue_trio.pages.figures import make_page
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.clock import Clock
-from bunqueue_trio.runtime.tree import Server, serve
+from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.storage.memory import MemoryStore
 from tests.operations.processes import Running, serving
 

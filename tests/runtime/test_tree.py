@@ -11,7 +11,8 @@ from bunqueue_trio.engine.job import State
 from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.clock import Clock
-from bunqueue_trio.runtime.tree import Server, Transport, serve
+from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.runtime.tree import Transport, serve
 from bunqueue_trio.storage.memory import MemoryStore
 from tests.runtime.world import START_MS, Ids, settled
 from tests.storage.faulty import Fault, FaultyStore

@@ -18,7 +18,7 @@ from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.protocol import codec
 from bunqueue_trio.protocol.commands import Command
-from bunqueue_trio.runtime.tree import Server
+from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.storage.store import Batch
 from tests.engine.checks import check_agreement, check_structure
 from tests.engine.model import Record

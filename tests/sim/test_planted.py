@@ -25,6 +25,7 @@ from bunqueue_trio.runtime.audit import _Unsettled
 from bunqueue_trio.runtime.core import Core, _Waiter
 from bunqueue_trio.runtime.hub import Hub, Subscription
 from bunqueue_trio.runtime.journal import Journal
+from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.services import RetentionSweeper
 from bunqueue_trio.runtime.supervisor import Child
 from bunqueue_trio.storage.memory import MemoryStore
@@ -360,11 +361,11 @@ def leaves_a_failed_task_dead(patch: pytest.MonkeyPatch) -> None:
 
 
 def counts_one_queue_for_all(patch: pytest.MonkeyPatch) -> None:
-    def counts(self: tree.Server) -> dict[str, int]:
+    def counts(self: Server) -> dict[str, int]:
         known = {state.value: n for state, n in self.engine.counts.items()} | {"completed": 0, "failed": 0}
         return known | {state: n for (_, state), n in self.store.finished_counts.items()}
 
-    patch.setattr(tree.Server, "counts", counts)
+    patch.setattr(Server, "counts", counts)
 
 
 def audits_what_is_being_written(patch: pytest.MonkeyPatch) -> None:

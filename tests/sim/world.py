@@ -35,8 +35,9 @@ from bunqueue_trio.engine.job import Job
 from bunqueue_trio.runtime import clock, core, hub, tree
 from bunqueue_trio.runtime.core import _Waiter
 from bunqueue_trio.runtime.hub import Subscription
+from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.supervisor import Child
-from bunqueue_trio.runtime.tree import Server, serve
+from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.transports.express import ExpressConnection
 from bunqueue_trio.transports.listener import Http, _Connection
 from bunqueue_trio.transports.websocket import WebSocket

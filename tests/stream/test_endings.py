@@ -20,7 +20,7 @@ from bunqueue_trio.config import Settings
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.replies import PushReply
 from bunqueue_trio.runtime.clock import Clock
-from bunqueue_trio.runtime.tree import Server as InProcess
+from bunqueue_trio.runtime.server import Server as InProcess
 from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.transports.listener import Http

@@ -33,7 +33,8 @@ from bunqueue_trio.errors import StoreError
 from bunqueue_trio.protocol.commands import Push
 from bunqueue_trio.runtime import hub
 from bunqueue_trio.runtime.clock import Clock
-from bunqueue_trio.runtime.tree import Server, serve
+from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.transports.listener import Http
 from tests.stream.ws import HANDSHAKE, TEXT, frame

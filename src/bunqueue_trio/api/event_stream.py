@@ -16,7 +16,7 @@ from bunqueue_trio.errors import StoreError
 from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.hub import Published, Subscription
-from bunqueue_trio.runtime.tree import Server
+from bunqueue_trio.runtime.server import Server
 
 _log = structlog.get_logger()
 

@@ -25,7 +25,7 @@ from bunqueue_trio.protocol.codec import decode, encode
 from bunqueue_trio.protocol.replies import ErrorReply, Reply, payload_size
 from bunqueue_trio.protocol.routes import ROUTES, Match, Route, Router, query_object
 from bunqueue_trio.runtime.core import Begun
-from bunqueue_trio.runtime.tree import Server
+from bunqueue_trio.runtime.server import Server
 
 _log = structlog.get_logger()
 

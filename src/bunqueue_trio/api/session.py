@@ -31,7 +31,7 @@ from bunqueue_trio.protocol.codec import BadMessage, decode_message, encode
 from bunqueue_trio.protocol.events import EVENT_TYPES
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.core import Begun
-from bunqueue_trio.runtime.tree import Server
+from bunqueue_trio.runtime.server import Server
 
 _log = structlog.get_logger()
 

@@ -3,7 +3,7 @@
 import functools
 from importlib.resources import files
 
-from bunqueue_trio.runtime.tree import Server
+from bunqueue_trio.runtime.server import Server
 
 _HTML = b"""<!doctype html>
 <html lang="en">

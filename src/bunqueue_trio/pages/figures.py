@@ -17,7 +17,7 @@ from bunqueue_trio.config import MIB
 from bunqueue_trio.pages.docs import docs, docs_bundle, docs_start, docs_style
 from bunqueue_trio.pages.openapi import openapi
 from bunqueue_trio.protocol.codec import encode
-from bunqueue_trio.runtime.tree import Server
+from bunqueue_trio.runtime.server import Server
 
 JSON = "application/json"
 TEXT = "text/plain"

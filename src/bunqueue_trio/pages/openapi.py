@@ -31,7 +31,7 @@ from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.protocol.events import EVENT_TYPES, EXTRA, Event
 from bunqueue_trio.protocol.routes import ROUTES, Route
-from bunqueue_trio.runtime.tree import Server
+from bunqueue_trio.runtime.server import Server
 
 REPLIES: dict[type[c.Command], type[r.Reply]] = {
     c.Push: r.PushReply, c.PushBatch: r.PushBatchReply, c.Pull: r.PullReply, c.PullBatch: r.PullBatchReply,

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from bunqueue_trio import __version__
 from bunqueue_trio.logs import lines_dropped
 from bunqueue_trio.runtime.meters import Histogram
-from bunqueue_trio.runtime.tree import Server
+from bunqueue_trio.runtime.server import Server
 
 T = TypeVar("T")
 

@@ -16,7 +16,8 @@ from bunqueue_trio.config import Settings
 from bunqueue_trio.engine.job import Job
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.runtime.clock import Clock
-from bunqueue_trio.runtime.tree import Server, serve
+from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.testing.store import MortalStore
 
 START_MS = 1_700_000_000_000

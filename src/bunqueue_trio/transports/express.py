@@ -32,7 +32,7 @@ from bunqueue_trio.protocol.replies import Reply
 from bunqueue_trio.protocol.routes import Match
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.core import Begun
-from bunqueue_trio.runtime.tree import Server
+from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.transports.websocket import WebSocket
 from bunqueue_trio.transports.wire import Wire, make_buffer
 

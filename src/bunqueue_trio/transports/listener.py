@@ -25,7 +25,7 @@ from bunqueue_trio.config import (
     ROOM_CONNECTIONS,
     ROOM_IDLE_S,
 )
-from bunqueue_trio.runtime.tree import Server
+from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.transports.express import ExpressConnection, Handover, Lane
 from bunqueue_trio.transports.msgpack import is_msgpack, refusal_in_msgpack
 from bunqueue_trio.transports.sockets import connections_that_fit, open_listeners

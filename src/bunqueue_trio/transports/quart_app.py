@@ -22,7 +22,7 @@ from bunqueue_trio.api.gateway import Call, Gateway, Response
 from bunqueue_trio.api.session import Session, is_goodbye
 from bunqueue_trio.config import BODY_TIMEOUT_S, FINAL_SEND_S, LINGER_S, RECEIVE_BYTES, WRITE_TIMEOUT_S
 from bunqueue_trio.runtime.limiter import Budget
-from bunqueue_trio.runtime.tree import Server
+from bunqueue_trio.runtime.server import Server
 
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 

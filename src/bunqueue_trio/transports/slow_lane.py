@@ -30,7 +30,7 @@ from bunqueue_trio.config import (
     Settings,
 )
 from bunqueue_trio.runtime.limiter import Budget
-from bunqueue_trio.runtime.tree import Server
+from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.transports.http1 import Http1Connection
 from bunqueue_trio.transports.quart_app import make_app
 from bunqueue_trio.transports.wire import Wire, make_buffer

@@ -27,7 +27,7 @@ from bunqueue_trio.config import (
     RECEIVE_BYTES,
     WRITE_TIMEOUT_S,
 )
-from bunqueue_trio.runtime.tree import Server
+from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.transports.wire import NothingSent, Wire
 
 FOREVER = float("inf")
