@@ -71,6 +71,20 @@ def test_module_has_no_bare_except(path: Path):
     assert not bare, f"bare except in lines {bare}: name what is expected"
 
 
+SERVE_CLIENTS = [path for path in MODULES if path.relative_to(PACKAGE).parts[0] in ("transports", "api", "pages")]
+
+
+@pytest.mark.parametrize("path", SERVE_CLIENTS, ids=module_name)
+def test_module_that_serves_clients_asks_the_server_and_not_its_engine_or_store(path: Path):
+    """What they hold is told by `Server.statistics()`; what changes it goes through `Core`."""
+    reached = [
+        f"{ast.unparse(node)} in line {node.lineno}"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and re.search(r"server\.(engine|store)$", ast.unparse(node))
+    ]
+    assert not reached, f"{reached}: take it from the server's statistics()"
+
+
 def table_paths(text: str) -> list[str]:
     """The paths in backticks in the first table under the heading "Where is it?"."""
     section = re.search(r"^#+ [^\n]*where is it\?[^\n]*$(.*?)(?=^#|\Z)", text, re.IGNORECASE | re.MULTILINE | re.DOTALL)

@@ -3,7 +3,7 @@
 import functools
 from importlib.resources import files
 
-from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.runtime.statistics import Page, Reporter
 
 _HTML = b"""<!doctype html>
 <html lang="en">
@@ -36,21 +36,21 @@ def _file(name: str) -> bytes:
     return files("flask_swagger_ui").joinpath("dist", name).read_bytes()
 
 
-def docs(server: Server) -> tuple[str, bytes, int]:
+def docs(server: Reporter) -> Page:
     """Return the page."""
     return "text/html; charset=utf-8", _HTML, 200
 
 
-def docs_style(server: Server) -> tuple[str, bytes, int]:
+def docs_style(server: Reporter) -> Page:
     """Return Swagger UI's style sheet."""
     return "text/css; charset=utf-8", _file("swagger-ui.css"), 200
 
 
-def docs_bundle(server: Server) -> tuple[str, bytes, int]:
+def docs_bundle(server: Reporter) -> Page:
     """Return Swagger UI."""
     return "text/javascript; charset=utf-8", _file("swagger-ui-bundle.js"), 200
 
 
-def docs_start(server: Server) -> tuple[str, bytes, int]:
+def docs_start(server: Reporter) -> Page:
     """Return the lines that start it; a script within the page would need a weaker policy."""
     return "text/javascript; charset=utf-8", _START, 200

@@ -17,39 +17,37 @@ from bunqueue_trio.config import MIB
 from bunqueue_trio.pages.docs import docs, docs_bundle, docs_start, docs_style
 from bunqueue_trio.pages.openapi import openapi
 from bunqueue_trio.protocol.codec import encode
-from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.runtime.statistics import Page, Reporter, Statistics
 
 JSON = "application/json"
 TEXT = "text/plain"
 TYPES_SHOWN = 20  # the contract's number
-
-Page = tuple[str, bytes, int]
-"""Content type, body, status."""
 
 
 def _json(content: object, status: int = 200) -> Page:
     return JSON, encode(content), status
 
 
-def _live(server: Server) -> Page:
+def _live(server: Reporter) -> Page:
     return TEXT, b"OK", 200
 
 
-def _ready(server: Server) -> Page:
+def _ready(server: Reporter) -> Page:
     return _json({"ok": server.ready, "ready": server.ready}, 200 if server.ready else 503)
 
 
-def _ping(server: Server) -> Page:
+def _ping(server: Reporter) -> Page:
     return _json({"ok": True, "data": {"pong": True, "time": server.clock.now()}})
 
 
-def _health(server: Server) -> Page:
-    counts, connections = server.counts(), server.connections
+def _health(server: Reporter) -> Page:
+    told = server.statistics()
+    counts, connections = told.jobs, told.connections
     return _json(
         {
             "ok": True,
-            "status": "healthy" if server.ready else "degraded",
-            "uptime": _uptime(server),
+            "status": "healthy" if told.is_ready else "degraded",
+            "uptime": _uptime(told),
             "version": __version__,
             "queues": {
                 "waiting": counts["waiting"],
@@ -59,15 +57,14 @@ def _health(server: Server) -> Page:
                 "dlq": counts["failed"],
             },
             "connections": {"tcp": connections.tcp, "ws": connections.ws, "sse": connections.sse},
-            "memory": server.memory.read().heap(),
+            "memory": told.memory.heap(),
         }
     )
 
 
-def _stats(server: Server) -> Page:
-    counts, totals = server.counts(), server.engine.totals
-    pushes, pulls = server.rates.per_second()
-    memory = server.memory.read()
+def _stats(server: Reporter) -> Page:
+    told = server.statistics()
+    counts, totals, memory = told.jobs, told.totals, told.memory
     return _json(
         {
             "ok": True,
@@ -77,22 +74,22 @@ def _stats(server: Server) -> Page:
                 "delayed": counts["delayed"],
                 "dlq": counts["failed"],
                 "completed": counts["completed"],
-                "uptime": _uptime(server),
-                "pushPerSec": pushes,
-                "pullPerSec": pulls,
+                "uptime": _uptime(told),
+                "pushPerSec": told.pushes_per_s,
+                "pullPerSec": told.pulls_per_s,
                 "totalPushed": totals.pushed,
                 "totalPulled": totals.pulled,
                 "totalCompleted": totals.completed,
                 "totalFailed": totals.failed,
             },
             "memory": memory.heap() | {"external": memory.c_used // MIB, "arrayBuffers": 0},
-            "collections": _collections(server),
+            "collections": _collections(told),
         }
     )
 
 
-def _metrics(server: Server) -> Page:
-    totals = server.engine.totals
+def _metrics(server: Reporter) -> Page:
+    totals = server.statistics().totals
     return _json(
         {
             "ok": True,
@@ -106,83 +103,83 @@ def _metrics(server: Server) -> Page:
     )
 
 
-def _tasks(server: Server) -> Page:
+def _tasks(server: Reporter) -> Page:
     return _json(
         {
             "ok": True,
             "tasks": [
                 {"name": task.name, "state": task.state, "restarts": task.restarts, "lastError": task.last_error}
-                for task in server.tasks
+                for task in server.statistics().tasks
             ],
         }
     )
 
 
-async def _prometheus(server: Server) -> Page:
+async def _prometheus(server: Reporter) -> Page:
     from bunqueue_trio.pages.prometheus import prometheus  # its library takes a tenth of a start, and not all ask
 
     return await server.scrape.get(lambda: prometheus(server))
 
 
-def _audit(server: Server) -> Page:
-    audit = server.audit
+def _audit(server: Reporter) -> Page:
+    audit = server.statistics().audit
     return _json(
         {
             "ok": True,
             "audit": {
                 "jobsPerSecond": audit.per_second,
                 "checked": audit.checked,
-                "passesBegun": audit.begun,
-                "passesDone": audit.done,
+                "passesBegun": audit.passes_begun,
+                "passesDone": audit.passes_done,
                 "lastDoneAt": audit.last_done_at,
                 "lastMs": audit.last_ms,
-                "faults": dict(audit.faults),
-                "findings": list(audit.findings.values()),
+                "faults": audit.faults,
+                "findings": audit.findings,
             },
         }
     )
 
 
-async def _gc(server: Server) -> Page:
+async def _gc(server: Reporter) -> Page:
     before, after = await server.memory.collect()
     return _json({"ok": True, "before": before.heap(), "after": after.heap()})
 
 
-async def _heapstats(server: Server) -> Page:
+async def _heapstats(server: Reporter) -> Page:
     census = await server.memory.census()
+    told = server.statistics()
     # Jobs hold no cycles and are hidden from the garbage collector: they are counted where they are kept.
-    types = sorted([*census.types, ("Job", len(server.engine.jobs))], key=lambda entry: -entry[1])
+    types = sorted([*census.types, ("Job", told.unfinished)], key=lambda entry: -entry[1])
     return _json(
         {
             "ok": True,
-            "memory": server.memory.read().heap(),
+            "memory": told.memory.heap(),
             "heap": {
-                "objectCount": max(sys.getallocatedblocks(), census.objects + len(server.engine.jobs)),
+                "objectCount": max(sys.getallocatedblocks(), census.objects + told.unfinished),
                 "protectedCount": 0,
                 "globalCount": 0,
             },
-            "collections": _collections(server),
+            "collections": _collections(told),
             "topObjectTypes": [{"type": name, "count": n} for name, n in types[:TYPES_SHOWN] if n],
         }
     )
 
 
-def _uptime(server: Server) -> int:
-    return (server.clock.now() - server.started_at) // 1000
+def _uptime(told: Statistics) -> int:
+    return (told.now - told.started_at) // 1000
 
 
-def _collections(server: Server) -> dict[str, int]:
-    counts = server.counts()
+def _collections(told: Statistics) -> dict[str, int]:
     return {
-        "jobIndex": len(server.engine.jobs),
-        "completedJobs": counts["completed"],
-        "processingTotal": counts["active"],
-        "queuedTotal": counts["waiting"],
-        "temporalIndexTotal": len(server.engine.schedule),
+        "jobIndex": told.unfinished,
+        "completedJobs": told.jobs["completed"],
+        "processingTotal": told.jobs["active"],
+        "queuedTotal": told.jobs["waiting"],
+        "temporalIndexTotal": told.timers,
     }
 
 
-INSTANT: dict[str, Callable[[Server], Page]] = {
+INSTANT: dict[str, Callable[[Reporter], Page]] = {
     "live": _live,
     "ready": _ready,
     "ping": _ping,
@@ -199,7 +196,7 @@ INSTANT: dict[str, Callable[[Server], Page]] = {
 }
 """Name in ``ROUTES`` → page that is made in one step."""
 
-LENGTHY: dict[str, Callable[[Server], Awaitable[Page]]] = {
+LENGTHY: dict[str, Callable[[Reporter], Awaitable[Page]]] = {
     "prometheus": _prometheus,
     "gc": _gc,
     "heapstats": _heapstats,
@@ -207,7 +204,7 @@ LENGTHY: dict[str, Callable[[Server], Awaitable[Page]]] = {
 """Name in ``ROUTES`` → page that lets others run while it is made."""
 
 
-async def make_page(name: str, server: Server) -> Page:
+async def make_page(name: str, server: Reporter) -> Page:
     """Return the page ``name`` of ``server``."""
     instant = INSTANT.get(name)
     return await LENGTHY[name](server) if instant is None else instant(server)

@@ -31,7 +31,7 @@ from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.protocol.events import EVENT_TYPES, EXTRA, Event
 from bunqueue_trio.protocol.routes import ROUTES, Route
-from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.runtime.statistics import Page, Reporter
 
 REPLIES: dict[type[c.Command], type[r.Reply]] = {
     c.Push: r.PushReply, c.PushBatch: r.PushBatchReply, c.Pull: r.PullReply, c.PullBatch: r.PullBatchReply,
@@ -47,7 +47,7 @@ _ANY_ID = {"type": "string", "minLength": 1}
 _Schema = dict[str, Any]
 
 
-def openapi(server: Server) -> tuple[str, bytes, int]:
+def openapi(server: Reporter) -> Page:
     """Return the page."""
     return "application/json", _encoded(), 200
 

@@ -1,102 +1,40 @@
 """The Prometheus page: what the server counts, as text. It keeps no numbers of its own.
 
 Each scrape takes a picture and gives it to a registry of its own through ``prometheus-client``: there is
-nothing global, and two servers in one process do not mix. The picture is taken in pieces, so that tens of
-thousands of queues do not stop the server; of them only the fullest get series of their own.
+nothing global, and two servers in one process do not mix. Of the queues only the fullest get series of their own.
 """
 
 import re
 from collections.abc import Iterator
-from heapq import nlargest
-from typing import NamedTuple, TypeVar
 
-import trio
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from bunqueue_trio import __version__
 from bunqueue_trio.logs import lines_dropped
-from bunqueue_trio.runtime.meters import Histogram
-from bunqueue_trio.runtime.server import Server
-
-T = TypeVar("T")
+from bunqueue_trio.runtime.meters import HistogramFigures
+from bunqueue_trio.runtime.statistics import Page, QueueStatistics, Reporter, Statistics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_CHUNK = 250  # queues looked at between two looks at the event loop: 1 ms, some times that on a busy machine
 _WHOLE = re.compile(rb"(?m)^([^#\n].*)\.0$")
 
 
-class QueueFigures(NamedTuple):
-    """One queue in the picture; sorts by how much there is in it."""
-
-    jobs: int
-    name: str
-    waiting: int
-    active: int
-    delayed: int
-    dlq: int
-
-
-class Picture(NamedTuple):
-    """What had to be gathered in pieces."""
-
-    queues: int
-    shown: list[QueueFigures]
-    oldest_ready_at: int | None
-
-
-async def prometheus(server: Server) -> tuple[str, bytes, int]:
+async def prometheus(server: Reporter) -> Page:
     """Return the page."""
     registry = CollectorRegistry()
-    registry.register(_Scrape(server, await take_picture(server)))
+    queues = await server.queue_statistics()
+    registry.register(_Scrape(server.statistics(), queues))
     # Whole numbers without ".0", as the documented page has them.
     return CONTENT_TYPE, _WHOLE.sub(rb"\1", generate_latest(registry)), 200
-
-
-async def take_picture(server: Server) -> Picture:
-    """Look at every queue, letting others run in between."""
-    finished, limit = server.store.finished_counts, server.settings.metrics_queues_max
-    dead: dict[str, int] = {}
-    for entries in _chunks([*finished.items()]):
-        dead.update((name, n) for (name, state), n in entries if state == "failed")
-        await trio.lowlevel.checkpoint()
-    total, oldest = 0, None
-    shown: list[QueueFigures] = []
-    for names in _chunks([*(dict.fromkeys(server.engine.queues, 0) | dead)]):
-        for name in names:
-            figures, since = _look(server, name, dead.get(name, 0))
-            oldest = since if oldest is None or (since is not None and since < oldest) else oldest
-            if figures.jobs:
-                total += 1
-                shown.append(figures)
-        shown = nlargest(limit, shown)
-        await trio.lowlevel.checkpoint()
-    return Picture(total, shown, oldest)
-
-
-def _chunks(names: list[T]) -> Iterator[list[T]]:
-    for start in range(0, len(names), _CHUNK):
-        yield names[start : start + _CHUNK]
-
-
-def _look(server: Server, name: str, dead: int) -> tuple[QueueFigures, int | None]:
-    """Return the figures of a queue, and since when a job is ready in it."""
-    queue = server.engine.queues.get(name)
-    if queue is None:  # all that is left of it are dead jobs
-        return QueueFigures(dead, name, 0, 0, 0, dead), None
-    counts = {state.value: n for state, n in queue.counts.items()}
-    jobs = sum(counts.values()) + dead
-    figures = QueueFigures(jobs, name, counts["waiting"], counts["active"], counts["delayed"], dead)
-    return figures, queue.ready.ready_since()
 
 
 class _Scrape(Collector):
     """Turns the numbers of a server into metric families, once."""
 
-    def __init__(self, server: Server, picture: Picture) -> None:
-        self._server = server
-        self._picture = picture
+    def __init__(self, statistics: Statistics, queues: QueueStatistics) -> None:
+        self._told = statistics
+        self._seen = queues
 
     def collect(self) -> Iterator[Metric]:
         yield from self._jobs()
@@ -107,7 +45,7 @@ class _Scrape(Collector):
         yield from self._process()
 
     def _jobs(self) -> Iterator[Metric]:
-        totals = self._server.engine.totals
+        totals = self._told.totals
         for name, text, value in (
             ("pushed", "Total jobs pushed", totals.pushed),
             ("pulled", "Total jobs pulled", totals.pulled),
@@ -123,11 +61,11 @@ class _Scrape(Collector):
         jobs = GaugeMetricFamily(
             "bunqueue_jobs", "Jobs by state, finished ones as far as they are kept", labels=["state"]
         )
-        for state, n in self._server.counts().items():
+        for state, n in self._told.jobs.items():
             if state != "removed":
                 jobs.add_metric([state], n)
         yield jobs
-        since, now = self._picture.oldest_ready_at, self._server.clock.now()
+        since, now = self._seen.oldest_ready_at, self._told.now
         yield GaugeMetricFamily(
             "bunqueue_oldest_ready_job_age_ms",
             "How long the job that is ready longest has been waiting for a worker; 0 when none is ready",
@@ -139,66 +77,72 @@ class _Scrape(Collector):
             family = GaugeMetricFamily(
                 f"bunqueue_queue_jobs_{field}", f"{what} jobs of a queue, for the fullest queues", labels=["queue"]
             )
-            for figures in self._picture.shown:
+            for figures in self._seen.shown:
                 family.add_metric([figures.name], getattr(figures, field))
             yield family
-        yield GaugeMetricFamily("bunqueue_queues", "Queues with unfinished or dead jobs", self._picture.queues)
+        yield GaugeMetricFamily("bunqueue_queues", "Queues with unfinished or dead jobs", self._seen.queues)
         yield GaugeMetricFamily(
             "bunqueue_queues_omitted",
             "Queues beyond METRICS_QUEUES_MAX, which have no series of their own",
-            self._picture.queues - len(self._picture.shown),
+            self._seen.queues - len(self._seen.shown),
         )
 
     def _histograms(self) -> Iterator[Metric]:
-        meters = self._server.core.meters
+        histograms = self._told.histograms
         for name, text, histogram in (
-            ("push_duration_ms", "Push operation latency in ms, with the commit", meters.push),
-            ("pull_duration_ms", "Pull operation latency in ms, without a long poll's wait", meters.pull),
-            ("ack_duration_ms", "Ack operation latency in ms, with the commit", meters.ack),
-            ("job_wait_ms", "From when a job was first ready to its delivery, in ms", meters.wait),
-            ("job_run_ms", "From the last delivery of a job to its end, in ms", meters.run),
-            ("commit_duration_ms", "Time a transaction took in ms", meters.commit),
-            ("commit_rows", "Rows that a transaction wrote", meters.commit_rows),
-            ("event_loop_lag_ms", "How late the event loop woke a task, in ms, one sample a second", meters.loop_lag),
+            ("push_duration_ms", "Push operation latency in ms, with the commit", histograms["push"]),
+            ("pull_duration_ms", "Pull operation latency in ms, without a long poll's wait", histograms["pull"]),
+            ("ack_duration_ms", "Ack operation latency in ms, with the commit", histograms["ack"]),
+            ("job_wait_ms", "From when a job was first ready to its delivery, in ms", histograms["wait"]),
+            ("job_run_ms", "From the last delivery of a job to its end, in ms", histograms["run"]),
+            ("commit_duration_ms", "Time a transaction took in ms", histograms["commit"]),
+            ("commit_rows", "Rows that a transaction wrote", histograms["commit_rows"]),
+            (
+                "event_loop_lag_ms",
+                "How late the event loop woke a task, in ms, one sample a second",
+                histograms["loop_lag"],
+            ),
         ):
             yield _histogram(f"bunqueue_{name}", text, histogram)
 
     def _journal(self) -> Iterator[Metric]:
-        server, journal = self._server, self._server.journal
-        yield CounterMetricFamily("bunqueue_commits", "Transactions committed", journal.commits)
+        told, storage = self._told, self._told.storage
+        yield CounterMetricFamily("bunqueue_commits", "Transactions committed", storage.commits)
         yield CounterMetricFamily(
-            "bunqueue_durable_commits", "Transactions committed with fsync", journal.durable_commits
+            "bunqueue_durable_commits", "Transactions committed with fsync", storage.durable_commits
         )
-        yield GaugeMetricFamily("bunqueue_pending_changes", "Changed jobs that wait for the disk", journal.pending)
+        yield GaugeMetricFamily("bunqueue_pending_changes", "Changed jobs that wait for the disk", storage.pending)
         yield GaugeMetricFamily(
-            "bunqueue_storage_failing", "1 while the disk refuses commits, else 0", int(journal.failing is not None)
+            "bunqueue_storage_failing", "1 while the disk refuses commits, else 0", int(storage.is_failing)
         )
         yield GaugeMetricFamily(
-            "bunqueue_log_bytes", "Bytes of the write-ahead log beside the database file", server.store.log_bytes()
+            "bunqueue_log_bytes", "Bytes of the write-ahead log beside the database file", storage.log_bytes
         )
-        space = server.shrinker.space
+        space = storage.space
         for name, text, size in (
             ("file_bytes", "Bytes of the database file, without its log", space.file),
             ("free_bytes", "Bytes in the database file that nothing uses", space.free),
             ("disk_free_bytes", "Bytes that the disk of the database file has left", space.disk_free),
         ):
             yield GaugeMetricFamily(f"bunqueue_storage_{name}", text, size)
-        yield CounterMetricFamily("bunqueue_events", "Events published", server.hub.last_event_id)
-        yield CounterMetricFamily("bunqueue_events_dropped", "Events missed by slow readers", server.hub.dropped)
+        yield CounterMetricFamily("bunqueue_events", "Events published", told.last_event_id)
+        yield CounterMetricFamily("bunqueue_events_dropped", "Events missed by slow readers", told.events_dropped)
 
     def _audit(self) -> Iterator[Metric]:
-        audit, now = self._server.audit, self._server.clock.now()
+        audit, now = self._told.audit, self._told.now
         yield CounterMetricFamily(
             "bunqueue_audit_checked", "Jobs and entries that the self-audit looked at", audit.checked
         )
-        yield CounterMetricFamily("bunqueue_audit_passes", "Passes of the self-audit over everything", audit.done)
+        yield CounterMetricFamily(
+            "bunqueue_audit_passes", "Passes of the self-audit over everything", audit.passes_done
+        )
         faults = CounterMetricFamily(
             "bunqueue_audit_faults", "Faults met by the self-audit, again in each pass", labels=["kind"]
         )
         for kind, n in audit.faults.items():
             faults.add_metric([kind], n)
         yield faults
-        since = self._server.started_at if audit.last_done_at is None else audit.last_done_at
+        since = self._told.started_at if audit.last_done_at is None else audit.last_done_at
         yield GaugeMetricFamily(
             "bunqueue_audit_age_seconds",
             "Time since the last whole pass of the self-audit, or since the start, in s; 0 when it is off",
@@ -209,24 +153,24 @@ class _Scrape(Collector):
         )
 
     def _process(self) -> Iterator[Metric]:
-        server = self._server
-        yield GaugeMetricFamily("bunqueue_ready", "1 while new work is welcome, else 0", int(server.ready))
+        told = self._told
+        yield GaugeMetricFamily("bunqueue_ready", "1 while new work is welcome, else 0", int(told.is_ready))
         yield GaugeMetricFamily(
-            "bunqueue_uptime_seconds", "Time since the start in s", (server.clock.now() - server.started_at) / 1000
+            "bunqueue_uptime_seconds", "Time since the start in s", (told.now - told.started_at) / 1000
         )
         yield GaugeMetricFamily(
             "bunqueue_clock_offset_ms",
             "How far the system clock is ahead of the server's, in ms: it was set, or the machine was suspended",
-            server.clock_watch.offset_ms,
+            told.clock_offset_ms,
         )
-        yield GaugeMetricFamily("bunqueue_pollers", "Long polls waiting for a job", server.core.pollers)
+        yield GaugeMetricFamily("bunqueue_pollers", "Long polls waiting for a job", told.waiting_pulls)
         connections = GaugeMetricFamily("bunqueue_connections", "Open connections by kind", labels=["kind"])
         for kind in ("tcp", "ws", "sse"):
-            connections.add_metric([kind], getattr(server.connections, kind))
+            connections.add_metric([kind], getattr(told.connections, kind))
         yield connections
         restarts = CounterMetricFamily("bunqueue_task_restarts", "Restarts of supervised tasks", labels=["task"])
         running = GaugeMetricFamily("bunqueue_task_running", "1 while a supervised task runs, else 0", labels=["task"])
-        for task in server.tasks:
+        for task in told.tasks:
             restarts.add_metric([task.name], task.restarts)
             running.add_metric([task.name], int(task.state == "running"))
         yield restarts
@@ -234,7 +178,7 @@ class _Scrape(Collector):
         memory = GaugeMetricFamily(
             "bunqueue_memory_bytes", "Memory: Python objects and C heap, used and held, and resident", labels=["kind"]
         )
-        for kind, value in server.memory.read()._asdict().items():
+        for kind, value in told.memory._asdict().items():
             memory.add_metric([kind], value)
         yield memory
         lines = CounterMetricFamily(
@@ -250,7 +194,7 @@ class _Scrape(Collector):
         yield info
 
 
-def _histogram(name: str, text: str, histogram: Histogram) -> HistogramMetricFamily:
+def _histogram(name: str, text: str, histogram: HistogramFigures) -> HistogramMetricFamily:
     buckets: list[tuple[str, float]] = []
     total = 0
     for bound, n in zip((*map(str, histogram.bounds), "+Inf"), histogram.counts, strict=True):

@@ -4,7 +4,8 @@ An observation is a bisection and two additions (0.13 µs measured); reading is 
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import trio
 
@@ -20,6 +21,14 @@ ROWS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
 
 _ENDED, _STARTED = 3, 12
 """Columns ``finished_at`` and ``started_at`` of a row of ``Batch.finished``."""
+
+
+class HistogramFigures(NamedTuple):
+    """A histogram at one moment: how many values each of its buckets has, the last one those above every bound."""
+
+    bounds: Sequence[float]
+    counts: tuple[int, ...]
+    sum: float
 
 
 class Histogram:
@@ -41,6 +50,10 @@ class Histogram:
     def count(self) -> int:
         """How many values were observed."""
         return sum(self.counts)
+
+    def figures(self) -> HistogramFigures:
+        """Return what was counted so far."""
+        return HistogramFigures(self.bounds, tuple(self.counts), self.sum)
 
 
 class Meters:
@@ -64,6 +77,10 @@ class Meters:
         self.commit: Histogram = Histogram(LATENCY_MS)
         self.commit_rows: Histogram = Histogram(ROWS)
         self.loop_lag: Histogram = Histogram(LATENCY_MS)
+
+    def figures(self) -> Mapping[str, HistogramFigures]:
+        """Return what was counted so far, by the names of the histograms."""
+        return {name: value.figures() for name, value in vars(self).items() if isinstance(value, Histogram)}
 
     def committed(self, batch: Batch, seconds: float) -> None:
         """Count a commit (one of ``Journal.on_commit``)."""

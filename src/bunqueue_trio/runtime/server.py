@@ -3,7 +3,7 @@
 from random import Random  # noqa: TID251 - a test hands in its own
 
 import trio
-from msgspec import Struct
+from msgspec.structs import replace
 
 from bunqueue_trio.config import PICTURE_MS, PULL_BATCH_BYTES, Settings
 from bunqueue_trio.engine.engine import Engine, Rules
@@ -27,16 +27,18 @@ from bunqueue_trio.runtime.services import (
     looped,
 )
 from bunqueue_trio.runtime.shared import Shared
+from bunqueue_trio.runtime.statistics import (
+    AuditFigures,
+    Connections,
+    Page,
+    QueueStatistics,
+    Statistics,
+    StorageFigures,
+    TaskFigures,
+    look_at_queues,
+)
 from bunqueue_trio.runtime.supervisor import Child
 from bunqueue_trio.storage.store import Store
-
-
-class Connections(Struct):
-    """How many peers are connected right now."""
-
-    tcp: int = 0
-    ws: int = 0
-    sse: int = 0
 
 
 class Server:
@@ -68,7 +70,7 @@ class Server:
         self.hub: Hub = Hub(store)
         self.journal.on_commit += [self.hub.publish, self.core.meters.committed]
         self.memory: Memory = Memory()
-        self.scrape: Shared[tuple[str, bytes, int]] = Shared(PICTURE_MS)
+        self.scrape: Shared[Page] = Shared(PICTURE_MS)
         """The last page for Prometheus: it is the one whose making looks at every queue."""
         self.connections: Connections = Connections()
         self.owners: set[str] = set()
@@ -111,6 +113,42 @@ class Server:
         counts = {state.value: n for state, n in self.engine.counts.items()}
         counts |= {"completed": 0, "failed": 0}
         return counts | dict(self.store.finished_totals)
+
+    def statistics(self) -> Statistics:
+        """Return what is the case now; 0.3 ms, most of it for the memory."""
+        pushes, pulls = self.rates.per_second()
+        audit, journal = self.audit, self.journal
+        return Statistics(
+            now=self.clock.now(),
+            started_at=self.started_at,
+            is_ready=self.ready,
+            jobs=self.counts(),
+            unfinished=len(self.engine.jobs),
+            timers=len(self.engine.schedule),
+            totals=replace(self.engine.totals),
+            pushes_per_s=pushes,
+            pulls_per_s=pulls,
+            waiting_pulls=self.core.pollers,
+            connections=replace(self.connections),
+            tasks=tuple(TaskFigures(task.name, task.state, task.restarts, task.last_error) for task in self.tasks),
+            audit=AuditFigures(
+                audit.per_second, audit.checked, audit.begun, audit.done, audit.last_done_at, audit.last_ms,
+                dict(audit.faults), tuple(audit.findings.values()),
+            ),
+            storage=StorageFigures(
+                journal.commits, journal.durable_commits, journal.pending, journal.failing is not None,
+                self.store.log_bytes(), self.shrinker.space,
+            ),
+            last_event_id=self.hub.last_event_id,
+            events_dropped=self.hub.dropped,
+            histograms=self.core.meters.figures(),
+            clock_offset_ms=self.clock_watch.offset_ms,
+            memory=self.memory.read(),
+        )  # fmt: skip
+
+    async def queue_statistics(self) -> QueueStatistics:
+        """Look at every queue, letting others run in between."""
+        return await look_at_queues(self.engine, self.store, self.settings.metrics_queues_max)
 
     def new_id(self) -> str:
         """Return a new id for a peer."""

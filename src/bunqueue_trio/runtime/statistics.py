@@ -1,0 +1,184 @@
+"""What a server says of itself, as immutable pictures. Whoever shows it looks at these, never at engine or store.
+
+:meth:`Server.statistics` is cheap whatever the number of jobs: everything in it is counted as it happens. The queues one
+by one are a picture of their own, taken in pieces, so that tens of thousands of them do not stop the server.
+"""
+
+from collections.abc import Iterator, Mapping
+from heapq import nlargest
+from typing import NamedTuple, Protocol, TypeVar
+
+import trio
+from msgspec import Struct
+
+from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.queue import Totals
+from bunqueue_trio.runtime.audit import Finding
+from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.runtime.memory import Figures, Memory
+from bunqueue_trio.runtime.meters import HistogramFigures
+from bunqueue_trio.runtime.shared import Shared
+from bunqueue_trio.storage.store import Space, Store
+
+T = TypeVar("T")
+
+Page = tuple[str, bytes, int]
+"""Content type, body, status."""
+
+_CHUNK = 250  # queues looked at between two looks at the event loop: 1 ms, some times that on a busy machine
+
+
+class Connections(Struct):
+    """How many peers are connected right now."""
+
+    tcp: int = 0
+    ws: int = 0
+    sse: int = 0
+
+
+class TaskFigures(NamedTuple):
+    """A supervised task and its history."""
+
+    name: str
+    state: str
+    restarts: int
+    last_error: str | None
+
+
+class AuditFigures(NamedTuple):
+    """How far the self-audit is, and what it has found."""
+
+    per_second: int
+    """Jobs that it looks at; 0 when it is off."""
+    checked: int
+    passes_begun: int
+    passes_done: int
+    last_done_at: int | None
+    last_ms: int
+    faults: Mapping[str, int]
+    findings: tuple[Finding, ...]
+
+
+class StorageFigures(NamedTuple):
+    """What was written, what waits for it, and what it takes."""
+
+    commits: int
+    durable_commits: int
+    pending: int
+    is_failing: bool
+    log_bytes: int
+    space: Space
+
+
+class Statistics(Struct, frozen=True, kw_only=True):
+    """One server at one moment; times in epoch ms."""
+
+    now: int
+    started_at: int
+    is_ready: bool
+    jobs: Mapping[str, int]
+    """By state, over all queues, finished ones as far as they are kept."""
+    unfinished: int
+    timers: int
+    """Jobs with a deadline: a delay, a backoff, a TTL."""
+    totals: Totals
+    pushes_per_s: int
+    pulls_per_s: int
+    waiting_pulls: int
+    connections: Connections
+    tasks: tuple[TaskFigures, ...]
+    audit: AuditFigures
+    storage: StorageFigures
+    last_event_id: int
+    events_dropped: int
+    histograms: Mapping[str, HistogramFigures]
+    """By the names in ``Meters``."""
+    clock_offset_ms: int
+    memory: Figures
+
+
+class QueueFigures(NamedTuple):
+    """One queue; sorts by how much there is in it."""
+
+    jobs: int
+    name: str
+    waiting: int
+    active: int
+    delayed: int
+    dlq: int
+
+
+class QueueStatistics(NamedTuple):
+    """All queues: how many hold jobs, the fullest of them, and since when a job is ready in any."""
+
+    queues: int
+    shown: list[QueueFigures]
+    oldest_ready_at: int | None
+
+
+class Reporter(Protocol):
+    """A server, as far as its pages see it."""
+
+    @property
+    def clock(self) -> Clock:
+        """What time it is there."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether new work is welcome."""
+        ...
+
+    @property
+    def memory(self) -> Memory:
+        """Looks at the process, and cleans up."""
+        ...
+
+    @property
+    def scrape(self) -> Shared[Page]:
+        """The last page for Prometheus."""
+        ...
+
+    def statistics(self) -> Statistics:
+        """Return what is the case now."""
+        ...
+
+    async def queue_statistics(self) -> QueueStatistics:
+        """Look at every queue, letting others run in between."""
+        ...
+
+
+async def look_at_queues(engine: Engine, store: Store, shown_max: int) -> QueueStatistics:
+    """Look at every queue, letting others run in between."""
+    dead: dict[str, int] = {}
+    for entries in _chunks([*store.finished_counts.items()]):
+        dead.update((name, n) for (name, state), n in entries if state == "failed")
+        await trio.lowlevel.checkpoint()
+    total, oldest = 0, None
+    shown: list[QueueFigures] = []
+    for names in _chunks([*(dict.fromkeys(engine.queues, 0) | dead)]):
+        for name in names:
+            figures, since = _look(engine, name, dead.get(name, 0))
+            oldest = since if oldest is None or (since is not None and since < oldest) else oldest
+            if figures.jobs:
+                total += 1
+                shown.append(figures)
+        shown = nlargest(shown_max, shown)
+        await trio.lowlevel.checkpoint()
+    return QueueStatistics(total, shown, oldest)
+
+
+def _chunks(names: list[T]) -> Iterator[list[T]]:
+    for start in range(0, len(names), _CHUNK):
+        yield names[start : start + _CHUNK]
+
+
+def _look(engine: Engine, name: str, dead: int) -> tuple[QueueFigures, int | None]:
+    """Return the figures of a queue, and since when a job is ready in it."""
+    queue = engine.queues.get(name)
+    if queue is None:  # all that is left of it are dead jobs
+        return QueueFigures(dead, name, 0, 0, 0, dead), None
+    counts = {state.value: n for state, n in queue.counts.items()}
+    jobs = sum(counts.values()) + dead
+    figures = QueueFigures(jobs, name, counts["waiting"], counts["active"], counts["delayed"], dead)
+    return figures, queue.ready.ready_since()
