@@ -11,8 +11,8 @@ from trio.testing import MockClock
 from bunqueue_trio.config import Settings
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Job, State
 from bunqueue_trio.engine.ready import Ready
-from bunqueue_trio.pages.figures import make_page
 from bunqueue_trio.pages.prometheus import prometheus
+from bunqueue_trio.pages.table import make_page
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.runtime.clock import Clock

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import connect
 
 from bunqueue_trio.config import Settings
-from bunqueue_trio.pages.figures import make_page
+from bunqueue_trio.pages.table import make_page
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server

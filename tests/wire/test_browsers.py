@@ -2,7 +2,7 @@
 
 import pytest
 
-from bunqueue_trio.api.gateway import client_key
+from bunqueue_trio.api.access import client_key
 from tests.wire import raw
 from tests.wire.server import StartServer
 

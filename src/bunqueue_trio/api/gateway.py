@@ -4,10 +4,6 @@ The order of the checks is the documented one: OPTIONS, open routes, rate limit,
 body. Both ways in (Quart behind Hypercorn, and the express lane) call :meth:`Gateway.respond`.
 """
 
-import functools
-import hashlib
-import hmac
-import ipaddress
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
@@ -16,10 +12,11 @@ import structlog
 import trio
 
 from bunqueue_trio import errors
+from bunqueue_trio.api.access import Access, allowed_headers, client_key, preflight
 from bunqueue_trio.api.event_stream import EventStream, parse_event_id
-from bunqueue_trio.config import CLIENT_KEY_MAX, LARGE_BODY_BYTES, SMALL_BODY_BYTES
+from bunqueue_trio.config import LARGE_BODY_BYTES, SMALL_BODY_BYTES
 from bunqueue_trio.errors import Refused, StoreError
-from bunqueue_trio.pages.figures import INSTANT, make_page
+from bunqueue_trio.pages.table import ANSWERS, make_page
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.codec import decode, encode
 from bunqueue_trio.protocol.replies import ErrorReply, Reply, payload_size
@@ -88,17 +85,16 @@ class Gateway:
         self._core = server.core
         settings = server.settings
         self._router = Router(ROUTES)
-        self._tokens = [_digest(token.encode()) for token in settings.auth_tokens]
-        self._origins = settings.cors_allow_origin
+        self.access: Access = Access(settings)
         self._body_max = settings.body_max_bytes
         self._json_headers: dict[str | None, tuple[tuple[str, str], ...]] = {}
-        self._fixed_cors = len(self._origins) == 1
 
     def resolve(self, method: str, target: str, headers: Mapping[str, str]) -> Call:
         """Return what is asked for; ``target`` is path and query as sent, header names are lower case.
 
         It refuses nothing: that is for :meth:`respond`, each time anew.
         """
+        access = self.access
         path, _, query = target.partition("?")
         match = self._match(path, "GET" if method == "HEAD" else method)
         route, is_open, needs_token, is_foreign = None, False, True, False
@@ -107,19 +103,18 @@ class Gateway:
             is_open = any(route.open for route in match.methods.values())
             asked = match.methods.get("GET" if method == "HEAD" else method)
             needs_token = asked is None or asked.asks_for_token(metrics_auth=self._server.settings.metrics_auth)
-            if "*" not in self._origins:
-                is_foreign = self._is_foreign(headers, is_page=asked is not None and asked.auth == "never")
+            is_foreign = access.is_foreign(headers, is_page=asked is not None and asked.auth == "never")
             if headers.get("content-encoding", "identity").lower() != "identity" and method not in _BODILESS:
                 match = errors.UNKNOWN_CONTENT_CODING.refuse()
         return Call(
             method, match, route, query, is_open,
             may_enter=not is_foreign
-            and (not needs_token or self.is_authorized(headers.get("authorization", ""))),
+            and (not needs_token or access.is_authorized(headers.get("authorization", ""))),
             client=client_key(headers),
-            origin=self._origin_of(headers),
+            origin=access.origin_of(headers),
             last_event_id=headers.get("last-event-id"),
             is_foreign=is_foreign,
-            allowed_headers=_allowed_headers(headers) if method == "OPTIONS" else "",
+            allowed_headers=allowed_headers(headers) if method == "OPTIONS" else "",
         )  # fmt: skip
 
     async def respond(self, call: Call, body: bytes | ReadBody, wait: Wait | None = None) -> Response:
@@ -142,7 +137,7 @@ class Gateway:
             Refused: 429, 401, 404, or what is wrong with the path.
         """
         if call.method == "OPTIONS":
-            return Response(204, (*self.cors(call.origin), *_preflight(call.allowed_headers)), b"")
+            return Response(204, (*self.access.cors(call.origin), *preflight(call.allowed_headers)), b"")
         if not call.is_open:
             self._admit(call)
         if not isinstance(call.match, Match):
@@ -165,9 +160,9 @@ class Gateway:
                 body = await body(self._body_max)
         if len(body) > SMALL_BODY_BYTES:
             await self._wait_turn_of(kind, len(body))
-        if kind is c.Ping or kind is c.Stats:
+        if kind in ANSWERS:
             decode(kind, body)
-            content_type, body, status = INSTANT[kind.__name__.lower()](self._server)
+            content_type, body, status = ANSWERS[kind](self._server)
             return Response(status, self._headers(content_type, origin), body)
         begun = self._begin(kind, body, route, match)
         reply = begun.reply
@@ -254,63 +249,18 @@ class Gateway:
                 raise errors.FOREIGN_ORIGIN.refuse()
             raise errors.UNAUTHORIZED.refuse()
 
-    def is_authorized(self, authorization: str) -> bool:
-        """Return whether the value of an Authorization header holds one of the tokens."""
-        if not self._tokens:
-            return True
-        scheme, _, token = authorization.partition(" ")
-        # Header bytes become text as latin-1; a proxy of the ASGI kind may have made it of something else.
-        return scheme.lower() == "bearer" and self._is_token(token.strip().encode("latin-1", "replace"))
-
-    def is_token(self, token: str) -> bool:
-        """Return whether ``token`` is one of the tokens, in a time that does not tell which.
-
-        Without configured tokens any will do.
-        """
-        return not self._tokens or self._is_token(token.encode("utf-8", "surrogatepass"))
-
-    def _is_token(self, token: bytes) -> bool:
-        given = _digest(token)  # the time to compare these tells neither a token nor its length
-        matches = [hmac.compare_digest(given, known) for known in self._tokens]
-        return any(matches)
-
-    def _is_foreign(self, headers: Mapping[str, str], *, is_page: bool) -> bool:
-        """Return whether a browser asks for a page of somebody else; other clients say no origin.
-
-        ``is_page``: a link from elsewhere may lead there.
-        """
-        origin = headers.get("origin")
-        if origin is None:
-            return headers.get("sec-fetch-site") == "cross-site" and not is_page
-        own = headers.get("host", "").lower()
-        return origin not in self._origins and origin.lower().partition("://")[2] != own
-
-    def cors(self, origin: str | None) -> tuple[tuple[str, str], ...]:
-        """Return the CORS headers for a page of ``origin`` (None: not sent, or one rule for all)."""
-        if self._fixed_cors:
-            return (("Access-Control-Allow-Origin", self._origins[0]),)
-        if "*" in self._origins:
-            return (("Access-Control-Allow-Origin", "*"),)
-        if origin in self._origins and origin is not None:
-            return (("Access-Control-Allow-Origin", origin), ("Vary", "Origin"))
-        return (("Vary", "Origin"),)
-
     def _headers(self, content_type: str, origin: str | None) -> tuple[tuple[str, str], ...]:
         if content_type is not JSON or origin is not None:
-            return (("Content-Type", content_type), *self.cors(origin))
+            return (("Content-Type", content_type), *self.access.cors(origin))
         headers = self._json_headers.get(origin)
         if headers is None:
-            headers = (("Content-Type", JSON), *self.cors(origin))
+            headers = (("Content-Type", JSON), *self.access.cors(origin))
             self._json_headers[origin] = headers
         return headers
 
     def error(self, refused: Refused, headers: Mapping[str, str]) -> Response:
         """Return the response that says ``refused`` to a request with ``headers``."""
-        return self._error(refused, self._origin_of(headers))
-
-    def _origin_of(self, headers: Mapping[str, str]) -> str | None:
-        """Return the page that asks, if the answer depends on it."""
-        return None if self._fixed_cors else headers.get("origin")
+        return self._error(refused, self.access.origin_of(headers))
 
     def _error(self, refused: Refused, origin: str | None) -> Response:
         headers = self._headers(JSON, origin)
@@ -344,27 +294,6 @@ _DOCS = (
 
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
-_RESUMING = {"last-event-id": "Last-Event-ID", "cache-control": "Cache-Control"}
-"""What readers of event streams ask for when they come back; who does not ask is told the documented two."""
-
-
-def _preflight(allowed_headers: str) -> tuple[tuple[str, str], ...]:
-    return (
-        ("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE, OPTIONS"),
-        ("Access-Control-Allow-Headers", allowed_headers),
-        ("Access-Control-Max-Age", "86400"),
-    )
-
-
-def _allowed_headers(headers: Mapping[str, str]) -> str:
-    asked = {name.strip().lower() for name in headers.get("access-control-request-headers", "").split(",")}
-    return ", ".join(["Content-Type, Authorization", *(_RESUMING[name] for name in _RESUMING if name in asked)])
-
-
-def _digest(token: bytes) -> bytes:
-    return hashlib.sha256(token).digest()
-
-
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
 
 
@@ -386,27 +315,3 @@ def _head_route(match: Match) -> Route | None:
     """Return what HEAD answers like: GET, except where GET takes a job."""
     route = match.methods.get("GET")
     return None if route is None or route.target in _GET_ONLY else route
-
-
-def client_key(headers: Mapping[str, str]) -> str:
-    """Return the address that a proxy says the request comes from, or ``unknown``."""
-    for value in (headers.get("x-forwarded-for", "").split(",")[0], headers.get("x-real-ip", "")):
-        if address := value.strip():
-            return _one_spelling(address[:CLIENT_KEY_MAX])
-    return "unknown"
-
-
-@functools.lru_cache(maxsize=1024)
-def _one_spelling(address: str) -> str:
-    """Return an address as every proxy's way to write it: without port, brackets, ``for=`` and IPv4 in IPv6."""
-    text = address.lower().removeprefix("for=").partition(";")[0].strip('" ')
-    if text.startswith("["):
-        text = text[1:].partition("]")[0]
-    elif text.count(":") == 1:
-        text = text.partition(":")[0]
-    try:
-        parsed = ipaddress.ip_address(text)
-    except ValueError:
-        return text or "unknown"
-    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
-    return str(mapped or parsed)

@@ -24,7 +24,7 @@ from bunqueue_trio.config import (
     SESSION_REPLIES_MAX,
 )
 from bunqueue_trio.errors import Refused, StoreError
-from bunqueue_trio.pages.figures import INSTANT
+from bunqueue_trio.pages.table import ANSWERS
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.codec import BadMessage, decode_message, encode
@@ -253,7 +253,7 @@ class Session:
     def _run_here(self, command: c.SessionCommand) -> None:
         match command:
             case c.Auth(token=token):
-                if not self._gateway.is_token(token):
+                if not self._gateway.access.is_token(token):
                     raise errors.INVALID_TOKEN.refuse()
                 self._reply(0, r.OK, command.req_id)
             case c.Subscribe(events=events):
@@ -274,7 +274,7 @@ class Session:
                 stopped = begun is not None and self._core.stop_poll(begun)
                 self._reply(0, r.StopReply(stopped=stopped), req_id)
             case c.Ping() | c.Stats():
-                _, body, _ = INSTANT[type(command).__name__.lower()](self._server)
+                _, body, _ = ANSWERS[type(command)](self._server)
                 self._reply(0, body, command.req_id)
 
     async def _poll(self, begun: Begun) -> None:

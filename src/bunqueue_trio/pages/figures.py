@@ -10,12 +10,9 @@ look at many objects does so in pieces (``runtime/memory.py``). What the pages s
 """
 
 import sys
-from collections.abc import Awaitable, Callable
 
 from bunqueue_trio import __version__
 from bunqueue_trio.config import MIB
-from bunqueue_trio.pages.docs import docs, docs_bundle, docs_start, docs_style
-from bunqueue_trio.pages.openapi import openapi
 from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.runtime.statistics import Page, Reporter, Statistics
 
@@ -28,19 +25,23 @@ def _json(content: object, status: int = 200) -> Page:
     return JSON, encode(content), status
 
 
-def _live(server: Reporter) -> Page:
+def live(server: Reporter) -> Page:
+    """Return that the process answers."""
     return TEXT, b"OK", 200
 
 
-def _ready(server: Reporter) -> Page:
+def ready(server: Reporter) -> Page:
+    """Return whether new work is welcome."""
     return _json({"ok": server.ready, "ready": server.ready}, 200 if server.ready else 503)
 
 
-def _ping(server: Reporter) -> Page:
+def ping(server: Reporter) -> Page:
+    """Return the time."""
     return _json({"ok": True, "data": {"pong": True, "time": server.clock.now()}})
 
 
-def _health(server: Reporter) -> Page:
+def health(server: Reporter) -> Page:
+    """Return how the server is, in short."""
     told = server.statistics()
     counts, connections = told.jobs, told.connections
     return _json(
@@ -62,7 +63,8 @@ def _health(server: Reporter) -> Page:
     )
 
 
-def _stats(server: Reporter) -> Page:
+def stats(server: Reporter) -> Page:
+    """Return counts, rates and memory."""
     told = server.statistics()
     counts, totals, memory = told.jobs, told.totals, told.memory
     return _json(
@@ -88,7 +90,8 @@ def _stats(server: Reporter) -> Page:
     )
 
 
-def _metrics(server: Reporter) -> Page:
+def metrics(server: Reporter) -> Page:
+    """Return the totals since the start."""
     totals = server.statistics().totals
     return _json(
         {
@@ -103,7 +106,8 @@ def _metrics(server: Reporter) -> Page:
     )
 
 
-def _tasks(server: Reporter) -> Page:
+def tasks(server: Reporter) -> Page:
+    """Return the supervised tasks."""
     return _json(
         {
             "ok": True,
@@ -115,13 +119,8 @@ def _tasks(server: Reporter) -> Page:
     )
 
 
-async def _prometheus(server: Reporter) -> Page:
-    from bunqueue_trio.pages.prometheus import prometheus  # its library takes a tenth of a start, and not all ask
-
-    return await server.scrape.get(lambda: prometheus(server))
-
-
-def _audit(server: Reporter) -> Page:
+def audit(server: Reporter) -> Page:
+    """Return how far the self-audit is, and what it has found."""
     audit = server.statistics().audit
     return _json(
         {
@@ -140,12 +139,14 @@ def _audit(server: Reporter) -> Page:
     )
 
 
-async def _gc(server: Reporter) -> Page:
+async def gc(server: Reporter) -> Page:
+    """Collect garbage; return the memory before and after."""
     before, after = await server.memory.collect()
     return _json({"ok": True, "before": before.heap(), "after": after.heap()})
 
 
-async def _heapstats(server: Reporter) -> Page:
+async def heapstats(server: Reporter) -> Page:
+    """Return what the heap consists of."""
     census = await server.memory.census()
     told = server.statistics()
     # Jobs hold no cycles and are hidden from the garbage collector: they are counted where they are kept.
@@ -177,34 +178,3 @@ def _collections(told: Statistics) -> dict[str, int]:
         "queuedTotal": told.jobs["waiting"],
         "temporalIndexTotal": told.timers,
     }
-
-
-INSTANT: dict[str, Callable[[Reporter], Page]] = {
-    "live": _live,
-    "ready": _ready,
-    "ping": _ping,
-    "health": _health,
-    "stats": _stats,
-    "metrics": _metrics,
-    "tasks": _tasks,
-    "audit": _audit,
-    "openapi": openapi,
-    "docs": docs,
-    "docs-style": docs_style,
-    "docs-bundle": docs_bundle,
-    "docs-start": docs_start,
-}
-"""Name in ``ROUTES`` → page that is made in one step."""
-
-LENGTHY: dict[str, Callable[[Reporter], Awaitable[Page]]] = {
-    "prometheus": _prometheus,
-    "gc": _gc,
-    "heapstats": _heapstats,
-}
-"""Name in ``ROUTES`` → page that lets others run while it is made."""
-
-
-async def make_page(name: str, server: Reporter) -> Page:
-    """Return the page ``name`` of ``server``."""
-    instant = INSTANT.get(name)
-    return await LENGTHY[name](server) if instant is None else instant(server)
