@@ -28,6 +28,7 @@ TESTS = {
         f"tests/engine/test_{name}.py" for name in ("timers", "ready", "job", "handlers", "engine", "bounds", "seeded")
     ],
     "protocol": ["tests/protocol"],
+    "runtime": ["tests/runtime/test_budget.py", "tests/runtime/test_statistics.py"],
 }
 """Which tests must notice a fault, by the directory it is in."""
 
@@ -182,6 +183,11 @@ MUTANTS = [
     Mutant("protocol/codec.py", "value < low", "value <= low", "the least number is refused"),
     Mutant("protocol/codec.py", "    if isinstance(shape, types.IntType):", "    if False:", "a fraction is an integer"),
     Mutant("protocol/codec.py", "length > shape.max_length", "length >= shape.max_length", "the longest text is refused"),
+    Mutant("runtime/budget.py", "        self.add(-self.size)\n", "        self.size = 0\n", "bytes are held for ever"),
+    Mutant("runtime/budget.py", "        self.release()\n", "        pass\n", "a request that fails keeps its bytes"),
+    Mutant("runtime/budget.py", "(size if size > RECEIVE_BYTES else 0) - self.size", "size - self.size", "little is counted, too"),
+    Mutant("runtime/budget.py", "if more > 0 and not", "if not", "a full budget keeps what shrinks"),
+    Mutant("runtime/server.py", "totals=replace(self.engine.totals)", "totals=self.engine.totals", "statistics that go on changing"),
 ]  # fmt: skip
 
 

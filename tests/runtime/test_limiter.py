@@ -5,7 +5,7 @@ from collections import deque
 
 import pytest
 
-from bunqueue_trio.runtime.limiter import Budget, RateLimiter
+from bunqueue_trio.runtime.limiter import RateLimiter
 
 WINDOW = 1000
 
@@ -95,13 +95,3 @@ def test_it_agrees_with_a_list_of_all_requests(seed: int):
             history[client].append(now)
         else:
             assert wait == recent[-limit] + WINDOW - now
-
-
-def test_a_budget_is_of_all_its_takers_together_and_what_is_given_back_is_there_again():
-    budget = Budget(100)
-    assert budget.take(60)
-    assert not budget.take(41)
-    assert budget.held == 60  # what was refused takes no room
-    assert budget.take(40)
-    assert budget.take(-60)
-    assert budget.take(60)

@@ -257,7 +257,7 @@ async def test_what_readers_do_not_take_is_inside_the_budget(world: World) -> No
     core, buffers = world.server.core, world.server.buffers
     for _ in range(8):
         await core.execute(Push(queue="q", data=Raw(b'"%s"' % (b"x" * (MIB // 2)))))
-    buffers.take(world.server.settings.buffers_max_bytes - 3 * MIB)
+    buffers.hold().grow(world.server.settings.buffers_max_bytes - 3 * MIB)
     before = buffers.held
     streams = [EventStream(world.server, None, 0) for _ in range(3)]
     held = []

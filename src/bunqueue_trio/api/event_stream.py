@@ -33,17 +33,17 @@ class EventStream(AsyncIterator[bytes]):
         self._replayed = last_event_id
         """Up to where the past has been told; None when nobody asked for it."""
         self._replay_until = 0
-        self._held = 0
-        """Bytes in the budget, of the chunk that is being sent."""
+        self._hold = server.buffers.hold()
+        """Of the chunk that is being sent."""
 
     async def __anext__(self) -> bytes:
-        self._hold(0)  # whoever asks for more has sent what it got
+        self._hold.release()  # whoever asks for more has sent what it got
         try:
             chunk = await self._next()
         except StoreError as error:  # the reader comes back, and is replayed what it has missed
             _log.error("read failed", error=str(error))
             raise StopAsyncIteration from None
-        if not self._hold(len(chunk)):
+        if not self._hold.fit(len(chunk)):
             raise StopAsyncIteration
         return chunk
 
@@ -70,19 +70,11 @@ class EventStream(AsyncIterator[bytes]):
 
     async def aclose(self) -> None:
         """End the subscription."""
-        self._hold(0)
+        self._hold.release()
         if self._subscription is not None:
             self._hub.unsubscribe(self._subscription)
             self._subscription = None
             self._server.connections.sse -= 1
-
-    def _hold(self, size: int) -> bool:
-        """Let the budget hold ``size`` bytes for this reader; return False when there is no room. Little needs none."""
-        wanted = size if size > RECEIVE_BYTES else 0
-        if not self._server.buffers.take(wanted - self._held):
-            return False
-        self._held = wanted
-        return True
 
     def _hello(self) -> bytes:
         """Subscribe, and return the connection message and the notice of a gap, if there is one."""

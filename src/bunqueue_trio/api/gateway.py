@@ -14,13 +14,14 @@ import trio
 from bunqueue_trio import errors
 from bunqueue_trio.api.access import Access, allowed_headers, client_key, preflight
 from bunqueue_trio.api.event_stream import EventStream, parse_event_id
-from bunqueue_trio.config import LARGE_BODY_BYTES, SMALL_BODY_BYTES
+from bunqueue_trio.config import LARGE_BODY_BYTES, RECEIVE_BYTES, SMALL_BODY_BYTES
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.pages.table import ANSWERS, make_page
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.codec import decode, encode
 from bunqueue_trio.protocol.replies import ErrorReply, Reply, payload_size
 from bunqueue_trio.protocol.routes import ROUTES, Match, Route, Router, query_object
+from bunqueue_trio.runtime.budget import Hold
 from bunqueue_trio.runtime.core import Begun
 from bunqueue_trio.runtime.server import Server
 
@@ -170,11 +171,26 @@ class Gateway:
             reply = await wait(self._core.finish, begun)
         elif begun.polls or begun.epoch:
             reply = await self._core.finish(begun)
-        if not self._server.buffers.fits(payload_size(reply)):  # before it is copied: that is what costs
+        try:
+            self._server.buffers.check(payload_size(reply))  # before it is copied: that is what costs
+        except Refused:
             self._core.give_back(reply)
-            raise Refused(*errors.BUFFERS_FULL, retry_after=1)
+            raise
         delivery = reply if kind is c.Pull or kind is c.PullBatch else None
         return Response(200, self._headers(JSON, origin), encode(reply), delivery)
+
+    def count(self, response: Response, hold: Hold) -> Response:
+        """Let ``hold`` count the body of ``response`` until it is sent; return a refusal instead if there is no room."""
+        body = response.body
+        if not isinstance(body, bytes) or len(body) <= RECEIVE_BYTES or response.is_shared:
+            return response
+        try:
+            hold.grow(len(body))
+        except Refused as refused:
+            if response.delivery is not None:
+                self._core.give_back(response.delivery)
+            return self.error(refused, {})
+        return response
 
     async def wait_turn(self) -> None:
         """Wait in line with a large request that is no push: in a round of all tasks one is worked on."""

@@ -77,8 +77,8 @@ class Session:
         self._epoch = 0
         """The last one that a reply waits for, or has waited for."""
         self._replies_bytes = 0
-        self._held = 0
-        """Bytes of the server's budget for the large ones of them."""
+        self._hold = server.buffers.hold()
+        """Of the large ones of them."""
         self._leaving = 0
         """Of these, the bytes on their way to the socket."""
         self._delivering: list[Begun] = []
@@ -111,7 +111,7 @@ class Session:
         if not (self._core.stopping or self.stopping):
             self._core.release(self.id, dropped=self.dropped)
             self._server.owners.discard(self.id)
-        self._server.buffers.take(-self._held)
+        self._hold.release()
 
     @property
     def idle(self) -> bool:
@@ -217,8 +217,8 @@ class Session:
 
     def _note_left(self) -> None:
         """What was on its way to the socket has left."""
-        self._server.buffers.take(-self._leaving)
-        self._held, self._leaving = self._held - self._leaving, 0
+        self._hold.add(-self._leaving)
+        self._leaving = 0
         self._delivering.clear()
 
     def _take_events(self) -> list[bytes]:
@@ -291,14 +291,16 @@ class Session:
         self.bell.ring()
 
     def _reply(self, epoch: int, reply: r.Reply | bytes, req_id: Raw, begun: Begun | None = None) -> None:
-        if not isinstance(reply, bytes) and not self._server.buffers.fits(r.payload_size(reply)):
-            self._core.give_back(reply)
-            epoch, begun, reply = 0, None, r.ErrorReply(error=errors.BUFFERS_FULL.message)
+        if not isinstance(reply, bytes):
+            try:
+                self._server.buffers.check(r.payload_size(reply))
+            except Refused as refused:
+                self._core.give_back(reply)
+                epoch, begun, reply = 0, None, r.ErrorReply(error=str(refused))
         message = reply if isinstance(reply, bytes) else encode(reply)
         message = _with_id(message, req_id)
         if len(message) > RECEIVE_BYTES:
-            self._server.buffers.take(len(message), force=True)  # it has been found to fit, but for a few bytes
-            self._held += len(message)
+            self._hold.add(len(message))  # it has been found to fit, but for a few bytes
         self._replies.append(_Waiting(epoch, message, begun, req_id))
         self._epoch = max(self._epoch, epoch)
         self._replies_bytes += len(message)

@@ -1,8 +1,8 @@
-"""Limits across clients: how often one may ask, and what all of them together may make the server hold."""
+"""How often one client may ask. It counts, and refuses nobody itself."""
 
 from collections import OrderedDict, deque
 
-from bunqueue_trio.config import RATE_CLIENTS_MAX, RECEIVE_BYTES
+from bunqueue_trio.config import RATE_CLIENTS_MAX
 
 
 class RateLimiter:
@@ -49,25 +49,3 @@ class RateLimiter:
                 break
             self._clients.popitem(last=False)
         return before - len(self._clients)
-
-
-class Budget:
-    """Bytes that are held for clients, of all of them together; what does not fit is to be refused."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self.held: int = 0
-
-    def fits(self, count: int) -> bool:
-        """Return whether there is room for so many more; little needs none."""
-        return count <= RECEIVE_BYTES or self.held + count <= self._limit
-
-    def take(self, count: int, *, force: bool = False) -> bool:
-        """Hold so many more, or fewer if it is negative; return False when there is no room for them.
-
-        With ``force`` it is done in any case.
-        """
-        if count > 0 and not force and self.held + count > self._limit:
-            return False
-        self.held += count
-        return True

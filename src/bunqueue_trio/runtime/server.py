@@ -9,12 +9,13 @@ from bunqueue_trio.config import PICTURE_MS, PULL_BATCH_BYTES, Settings
 from bunqueue_trio.engine.engine import Engine, Rules
 from bunqueue_trio.engine.job import NewId
 from bunqueue_trio.runtime.audit import Auditor
+from bunqueue_trio.runtime.budget import Budget
 from bunqueue_trio.runtime.clock import Clock, ClockWatch
 from bunqueue_trio.runtime.core import Core
 from bunqueue_trio.runtime.hub import Hub
 from bunqueue_trio.runtime.ids import Ids
 from bunqueue_trio.runtime.journal import Journal
-from bunqueue_trio.runtime.limiter import Budget, RateLimiter
+from bunqueue_trio.runtime.limiter import RateLimiter
 from bunqueue_trio.runtime.memory import Memory
 from bunqueue_trio.runtime.meters import LoopLag
 from bunqueue_trio.runtime.services import (

@@ -15,7 +15,6 @@ import httptools
 import trio
 
 from bunqueue_trio import errors
-from bunqueue_trio.api.event_stream import EventStream
 from bunqueue_trio.api.gateway import Call, Gateway, Response
 from bunqueue_trio.api.session import Session
 from bunqueue_trio.config import (
@@ -200,8 +199,8 @@ class ExpressConnection:
         self._server = lane.server
         self._wire = Wire(stream, lane.buffer)
         self._unread = b""
-        self._held = 0
-        """Bytes of the server's budget that this connection holds."""
+        self._hold = lane.server.buffers.hold()
+        """Of the bodies of its present request and response."""
         self.deadline: float = FOREVER
         self.idle: bool = True
         """No request is under way: may be closed without anybody missing anything."""
@@ -218,14 +217,14 @@ class ExpressConnection:
         """
         try:
             while await self._serve_one():
-                if self._held:
-                    self._release()
+                if self._hold.size:
+                    self._hold.release()
         except (_Gone, trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client is gone; what was to be given back has been
         finally:
             if self._watching is not None:
                 self._watching.scope.cancel()
-            self._release()
+            self._hold.release()
 
     async def _serve_one(self) -> bool:
         """Serve one request; return whether the connection goes on."""
@@ -311,9 +310,12 @@ class ExpressConnection:
             self.deadline = self._lane.now + BODY_TIMEOUT_S
             chunks, data = [], self._unread
             while True:
-                if length > RECEIVE_BYTES and not self._hold(len(data)):
-                    self._unread, self.deadline, self.lingers = b"", FOREVER, True
-                    raise Refused(*errors.BUFFERS_FULL, retry_after=1)
+                if length > RECEIVE_BYTES:
+                    try:
+                        self._hold.grow(len(data))
+                    except Refused:
+                        self._unread, self.deadline, self.lingers = b"", FOREVER, True
+                        raise
                 chunks.append(data)
                 if missing <= 0:
                     break
@@ -324,17 +326,6 @@ class ExpressConnection:
             self._unread = b"".join(chunks)
             self.deadline = FOREVER
         return self._take(length)
-
-    def _hold(self, count: int) -> bool:
-        """Hold so many bytes for this client; return False when the server holds too many already."""
-        if not self._server.buffers.take(count):
-            return False
-        self._held += count
-        return True
-
-    def _release(self) -> None:
-        self._server.buffers.take(-self._held)
-        self._held = 0
 
     def _take_whole(self, length: int) -> bytes | None:
         return self._take(length) if length <= len(self._unread) else None
@@ -370,14 +361,13 @@ class ExpressConnection:
 
     async def _send(self, response: Response, *, is_head: bool, keep: bool) -> None:
         body = response.body
-        assert not isinstance(body, EventStream)  # those were handed over
+        assert isinstance(body, bytes)  # event streams were handed over
         is_large = len(body) > RECEIVE_BYTES and not is_head
-        if is_large and not response.is_shared and not self._hold(len(body)):
-            if response.delivery is not None:
-                self._server.core.give_back(response.delivery)
-            response = self._lane.gateway.error(Refused(*errors.BUFFERS_FULL, retry_after=1), {})
-            body, is_large = response.body, False
+        if is_large:
+            response = self._lane.gateway.count(response, self._hold)
+            body = response.body
             assert isinstance(body, bytes)
+            is_large = len(body) > RECEIVE_BYTES
         data = self._lane.heads.render(response, len(body), keep=keep)
         if not is_head and not is_large:
             data += body

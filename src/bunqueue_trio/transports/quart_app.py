@@ -1,7 +1,6 @@
 """The Quart-Trio application: it carries requests to the gateway, sockets to sessions, answers back."""
 
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any
 
 import h11
@@ -21,7 +20,7 @@ from bunqueue_trio.api.event_stream import EventStream
 from bunqueue_trio.api.gateway import Call, Gateway, Response
 from bunqueue_trio.api.session import Session, is_goodbye
 from bunqueue_trio.config import BODY_TIMEOUT_S, FINAL_SEND_S, LINGER_S, RECEIVE_BYTES, WRITE_TIMEOUT_S
-from bunqueue_trio.runtime.limiter import Budget
+from bunqueue_trio.runtime.budget import Budget
 from bunqueue_trio.runtime.server import Server
 
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
@@ -30,7 +29,7 @@ HOST_STOPS = "bunqueue.host-stops"  # in the state of a scope: returns whether t
 _GOING_AWAY = 1001
 _GONE = 1006
 _CLOSE_CODE = "bunqueue.close-code"  # in a scope: what its WebSocket's client said when it closed it
-_HELD = "bunqueue.held"  # in a scope: bytes of the budget that its request holds
+_HOLD = "bunqueue.hold"  # in a scope: of the bodies of its request and response
 _HTTP_VERSIONS = frozenset({"1.0", "1.1", "2"})  # the last one under a host that speaks it
 _READ = "bunqueue.read"  # in a scope: somebody has begun to read the body
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -69,16 +68,8 @@ def make_app(server: Server, gateway: Gateway, *, hosted: bool = False) -> Quart
         fault = _fault_of(call)
         if fault is not None:
             return _quart_response(gateway.error(fault.refuse(), _headers_of(request)), close=True)
-        response = await gateway.respond(call, partial(_read_body, server.buffers))
-        if (
-            isinstance(response.body, bytes)
-            and len(response.body) > RECEIVE_BYTES
-            and not response.is_shared
-            and not _hold(server.buffers, len(response.body))
-        ):
-            if response.delivery is not None:
-                server.core.give_back(response.delivery)
-            response = gateway.error(errors.Refused(*errors.BUFFERS_FULL, retry_after=1), {})
+        scope: Any = request.scope
+        response = gateway.count(await gateway.respond(call, _read_body), scope[_HOLD])
         # Nobody told the client to send a body that was not read: it may come, or the next request.
         waits = "expect" in request.headers and _READ not in request.scope
         return _quart_response(response, close=waits or not await _skip_body(server.settings.body_max_bytes))
@@ -151,11 +142,9 @@ def _shielded(app: AsgiApp, buffers: Budget, *, hosted: bool) -> AsgiApp:
                 message["body"] = b""
             return message
 
-        try:
+        with buffers.hold() as scope[_HOLD]:
             # Quart would keep what is sent to a waiting poll, up to the limit of a body and outside of the budget.
             await app(scope, receive_no_body if scope.get("method") in _BODILESS else receive, send_shielded)
-        finally:
-            buffers.take(-scope.get(_HELD, 0))
 
     return shielded
 
@@ -211,16 +200,7 @@ def _quart_response(response: Response, *, close: bool = False) -> QuartResponse
     return answer
 
 
-def _hold(buffers: Budget, count: int) -> bool:
-    """Hold so many bytes for this request; return False when the server holds too many already."""
-    if not buffers.take(count):
-        return False
-    scope: dict[str, Any] = request.scope  # type: ignore[assignment]  # an application may add to it
-    scope[_HELD] = scope.get(_HELD, 0) + count
-    return True
-
-
-async def _read_body(buffers: Budget, limit: int) -> bytes:
+async def _read_body(limit: int) -> bytes:
     if (request.content_length or 0) > limit:
         raise errors.BODY_TOO_LARGE.refuse()
     scope: Any = request.scope  # an application may add to it
@@ -233,9 +213,8 @@ async def _read_body(buffers: Budget, limit: int) -> bytes:
                 if size > limit:
                     raise errors.BODY_TOO_LARGE.refuse()
                 if size > RECEIVE_BYTES:
-                    uncounted, held = size - held, size
-                    if not _hold(buffers, uncounted):
-                        raise errors.Refused(*errors.BUFFERS_FULL, retry_after=1)
+                    scope[_HOLD].grow(size - held)
+                    held = size
                 chunks.append(chunk)
         except RequestEntityTooLarge:  # it came faster than it was read
             raise errors.BODY_TOO_LARGE.refuse() from None

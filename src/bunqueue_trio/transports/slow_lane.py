@@ -29,7 +29,7 @@ from bunqueue_trio.config import (
     WRITE_TIMEOUT_S,
     Settings,
 )
-from bunqueue_trio.runtime.limiter import Budget
+from bunqueue_trio.runtime.budget import Hold
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.transports.http1 import Http1Connection
 from bunqueue_trio.transports.quart_app import make_app
@@ -54,14 +54,13 @@ class HandedStream(trio.abc.Stream):
     """A connection's stream as Hypercorn sees it: with bytes to read again, and late writes noticed."""
 
     def __init__(
-        self, stream: Any, wire: Wire, unread: bytes, scope: trio.CancelScope, buffers: Budget, refuse: Refuse
+        self, stream: Any, wire: Wire, unread: bytes, scope: trio.CancelScope, hold: Hold, refuse: Refuse
     ) -> None:
         self._stream = stream
         self._wire = wire
         self._refused = False
-        self._buffers = buffers
-        self._held = 0
-        """Bytes of the server's budget for a WebSocket's message that has not come to its end."""
+        self.hold: Hold = hold
+        """Of a WebSocket's message that has not come to its end."""
         self._refuse = refuse
         self._scope = scope
         self._unread = unread
@@ -85,21 +84,13 @@ class HandedStream(trio.abc.Stream):
             return unread
         data: bytes | bytearray = b""
         try:
-            if not self.hold(self.count_unfinished()):
+            if not self.hold.fit(self.count_unfinished()):
                 return data  # no room for a message without an end: it ends here
             data = await self._wire.receive(SIP_BYTES if self.sips else RECEIVE_BYTES)
         finally:
             if not data:
                 self.ended_at = trio.current_time()
         return data
-
-    def hold(self, size: int) -> bool:
-        """Hold ``size`` bytes if that is much; return False when the server holds too many already."""
-        held = size if size > RECEIVE_BYTES else 0
-        if not self._buffers.take(held - self._held):
-            return False
-        self._held = held
-        return True
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send ``data``; the keeper sees how long it takes. A refusal of Hypercorn's gets the documented body."""
@@ -150,7 +141,7 @@ class SlowLane:
 
     def stream(self, stream: trio.abc.Stream, unread: bytes, scope: trio.CancelScope) -> HandedStream:
         """Return ``stream`` as Hypercorn is to see it, with ``unread`` to be read first; ``scope`` ends it."""
-        return HandedStream(stream, Wire(stream, self._buffer), unread, scope, self._buffers, self._refuse)
+        return HandedStream(stream, Wire(stream, self._buffer), unread, scope, self._buffers.hold(), self._refuse)
 
     def find_fault(self, unread: bytes) -> errors.Fault | None:
         """Return why Hypercorn would refuse what begins with ``unread``, None if it would not: it has the same parser.
@@ -183,7 +174,7 @@ class SlowLane:
             if not is_clients_doing(error):
                 raise
         finally:
-            stream.hold(0)
+            stream.hold.release()
             _forget(connection)
 
     def _judge(self, method: str, target: str, headers: Mapping[str, str]) -> tuple[bool, bool]:

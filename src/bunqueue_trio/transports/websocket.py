@@ -44,7 +44,6 @@ class WebSocket:
     """
 
     def __init__(self, server: Server, head: bytes, receive: Receive, wire: Wire) -> None:
-        self._server = server
         self._receive = receive
         self._wire = wire
         self._protocol = ServerProtocol(max_size=server.settings.body_max_bytes)
@@ -68,8 +67,8 @@ class WebSocket:
         self._owes = False
         """Replies are among it."""
         self._flushed = trio.Event()
-        self._held = 0
-        """Bytes of the server's budget for a message that has not come to its end."""
+        self._hold = server.buffers.hold()
+        """Of a message that has not come to its end."""
 
     def _shake_hands(self, head: bytes) -> None:
         protocol = self._protocol
@@ -99,7 +98,7 @@ class WebSocket:
         finally:
             said = self._protocol.close_rcvd
             session.dropped = said is None or not self._protocol.close_rcvd_then_sent or not is_goodbye(said.code)
-            self._server.buffers.take(-self._held)
+            self._hold.release()
 
     def tick(self, now: float) -> bool:
         """Ping a silent peer; return whether it still counts as alive. Called every few seconds."""
@@ -148,7 +147,7 @@ class WebSocket:
                 if turn >= MESSAGES_A_TURN:
                     turn = 0
                     await trio.lowlevel.checkpoint()  # many small frames must not shut everybody else out
-            self._hold(nursery.cancel_scope)
+            self._count_unfinished(nursery.cancel_scope)
             if session.settle():
                 self._send_now(session)
             if self._protocol.writes or self._protocol.state is not State.OPEN:
@@ -175,13 +174,10 @@ class WebSocket:
                         await session.wait_room()
         return len(frames)
 
-    def _hold(self, scope: trio.CancelScope) -> None:
+    def _count_unfinished(self, scope: trio.CancelScope) -> None:
         """Count a large unfinished message against the server's budget; end the peer that does not fit."""
         size = len(self._protocol.reader.buffer) + len(self._fragments or b"")
-        held = size if size > RECEIVE_BYTES else 0
-        if self._server.buffers.take(held - self._held):
-            self._held = held
-        elif not self._refuses:
+        if not self._hold.fit(size) and not self._refuses:
             self._refuses = True
             self._protocol.fail(CloseCode.TRY_AGAIN_LATER, "server is overloaded")
             self._limit(scope)
