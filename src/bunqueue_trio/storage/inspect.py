@@ -16,14 +16,10 @@ from msgspec import Raw
 
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.opening import closing, make_private, refuse_foreign, sync_directory
-from bunqueue_trio.storage.store import Reader
+from bunqueue_trio.storage.rows import FinishedRow, JobRow, Reader
 
 _EXAMPLES = 3  # of the rows that a check finds; the count says how many there are
 _STEP_PAGES = 2000  # copied between two reports of progress: 8 MB
-_FINISHED = (
-    "id, queue, state, finished_at, data, options, priority, created_at, run_at, attempts, stalls, progress, "
-    "started_at, note, result"
-)
 _RAW = msgspec.json.Decoder(Raw)
 
 _WAITING_ON = "SELECT job.id, open.value AS waits_for FROM job, json_each(job.note, '$.waiting_on') AS open"
@@ -219,10 +215,10 @@ def _damage(connection: apsw.Connection) -> Iterator[str]:
 def _unreadable(connection: apsw.Connection) -> Iterator[str]:
     """Yield the jobs that the server could not read: an unfinished one of them stops its start."""
     rows = Reader()
-    for table, columns, read in (("job", "*", rows.one), ("finished", _FINISHED, rows.finished)):
+    for table, names, read in (("job", JobRow._fields, rows.one), ("finished", FinishedRow._fields, rows.finished)):
         failed: list[str] = []
         try:
-            for key, *row in connection.execute(f"SELECT rowid, {columns} FROM {table}"):  # noqa: S608 - ours
+            for key, *row in connection.execute(f"SELECT rowid, {', '.join(names)} FROM {table}"):  # noqa: S608 - ours
                 try:
                     _RAW.decode(read(tuple(row)).data)
                 except (ValueError, LookupError, TypeError) as error:

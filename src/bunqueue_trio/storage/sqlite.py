@@ -35,16 +35,8 @@ from bunqueue_trio.storage.opening import (
     sync_directory,
     transaction,
 )
-from bunqueue_trio.storage.store import (
-    Batch,
-    FinishedCounts,
-    Reader,
-    Retention,
-    Space,
-    StoredEvent,
-    event_rows,
-    outcome,
-)
+from bunqueue_trio.storage.rows import ChangedRow, FinishedRow, JobRow, Reader, outcome
+from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, StoredEvent, event_rows
 
 _OPEN_BUSY_MS = 5000  # a start may wait for a tool that has the file for a moment
 _BUSY_MS = 250  # a commit may stop the event loop for so long; then the journal waits, and tries again
@@ -54,24 +46,20 @@ _CHECKPOINT_PAUSE_S = 0.01
 _INCREMENTAL = 2  # of PRAGMA auto_vacuum: pages are given back when that is asked for
 _LOG_KEPT = 32 * 1024 * 1024  # a log that grew once gives space back, but not what it soon needs again: that takes 5 ms
 
-_FINISHED = (
-    "id, queue, state, finished_at, data, options, priority, created_at, run_at, attempts, stalls, "
-    "progress, started_at, note, result"
-)
-_INSERT = f"INSERT INTO job VALUES ({', '.join('?' * 16)})"  # noqa: S608 - placeholders
-_UPDATE = (
-    "UPDATE job SET run_at=?, state=?, place=?, attempts=?, stalls=?, progress=?, started_at=?, "
-    "lease=?, note=? WHERE seq=?"
-)
+_JOB, _FINISHED = ", ".join(JobRow._fields), ", ".join(FinishedRow._fields)
+_INSERT = f"INSERT INTO job ({_JOB}) VALUES ({', '.join('?' for _ in JobRow._fields)})"  # noqa: S608 - names of ours
+_UPDATE = f"UPDATE job SET {', '.join(f'{name}=?' for name in ChangedRow._fields[:-1])} WHERE seq=?"  # noqa: S608
 _END = "DELETE FROM job WHERE seq=?"
 _REUSE = "DELETE FROM finished WHERE id=? RETURNING queue, state"
-_FINISH = f"INSERT INTO finished VALUES ({', '.join('?' * 16)})"  # noqa: S608
+_FINISH = f"INSERT INTO finished (fin, {_FINISHED}) VALUES (?, {', '.join('?' for _ in FinishedRow._fields)})"  # noqa: S608
 _EVENTS = "INSERT INTO event_batch VALUES (?, ?, ?, ?, ?)"
 _FIND = f"SELECT {_FINISHED} FROM finished WHERE id=?"  # noqa: S608
 _OUTCOMES = "SELECT id, state FROM finished WHERE id IN (SELECT value FROM json_each(?))"
+_START_OF_DATA = f"substr(data, 1, {AUDIT_DATA_BYTES})"
+_LOAD = f"SELECT {_JOB} FROM job ORDER BY seq"  # noqa: S608
 _STORED = (
-    f"SELECT seq, id, queue, substr(data, 1, {AUDIT_DATA_BYTES}), options, priority, created_at, run_at, state, "  # noqa: S608
-    "place, attempts, stalls, progress, started_at, lease, note FROM job WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+    f"SELECT {', '.join(_START_OF_DATA if name == 'data' else name for name in JobRow._fields)} "  # noqa: S608
+    "FROM job WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
 )
 # What to prune is named by one JSON list. Each row that crosses from SQLite to Python takes the interpreter's
 # lock anew, and may wait for it while the commits wait for us.
@@ -199,14 +187,14 @@ class SqliteStore:
                 for (finding,) in connection.execute("PRAGMA quick_check(job)"):
                     if finding != "ok":
                         raise ValueError(finding)
-                yield from self._rows.unfinished(connection.execute("SELECT * FROM job ORDER BY seq"))
+                yield from self._rows.unfinished(connection.execute(_LOAD))
         except (apsw.Error, ValueError, LookupError) as error:
             raise StartupError(f"{self.path}: is damaged: {_one_line(error)}") from None
         self._writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
 
     def commit(self, batch: Batch) -> None:
         """Write ``batch`` in one transaction; see :class:`Store`."""
-        added: FinishedCounts = Counter((row[1], row[2]) for row in batch.finished)
+        added: FinishedCounts = Counter((row.queue, row.state) for row in batch.finished)
         fin = self._last_fin
         with self._translated():
             wanted = "FULL" if batch.durable else "NORMAL"
