@@ -8,8 +8,8 @@ import pytest
 
 from bunqueue_trio.config import MIB, PRUNE_BYTES
 from bunqueue_trio.errors import StoreError
-from bunqueue_trio.storage.opening import APPLICATION_ID, closing, migrations
 from bunqueue_trio.storage.sqlite import SqliteStore
+from bunqueue_trio.storage.sqlite.opening import APPLICATION_ID, closing, migrations
 from bunqueue_trio.storage.store import Retention, Store
 from tests.storage.ledger import NOW, Ledger, State, ended, event, keep, make_job
 from tests.storage.retention_contract import EventContract, PruneContract

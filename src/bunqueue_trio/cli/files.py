@@ -11,8 +11,8 @@ from bunqueue_trio.cli.remote import live_audit, with_server
 from bunqueue_trio.config import SHRINK_SLACK_BYTES
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.storage.inspect import CHECKS, copy, examine
-from bunqueue_trio.storage.shrink import shrink as write_anew
+from bunqueue_trio.storage.sqlite.inspect import CHECKS, copy, examine
+from bunqueue_trio.storage.sqlite.shrink import shrink as write_anew
 
 _FILE = click.Path(path_type=Path)
 

@@ -25,7 +25,8 @@ from bunqueue_trio.config import AUDIT_DATA_BYTES, PRUNE_BYTES, PRUNE_ROWS, REPL
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.errors import StartupError, StoreError
-from bunqueue_trio.storage.opening import (
+from bunqueue_trio.storage.rows import ChangedRow, FinishedRow, JobRow, Reader, outcome
+from bunqueue_trio.storage.sqlite.opening import (
     closing,
     has_log,
     lock,
@@ -35,7 +36,6 @@ from bunqueue_trio.storage.opening import (
     sync_directory,
     transaction,
 )
-from bunqueue_trio.storage.rows import ChangedRow, FinishedRow, JobRow, Reader, outcome
 from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, StoredEvent, event_rows
 
 _OPEN_BUSY_MS = 5000  # a start may wait for a tool that has the file for a moment

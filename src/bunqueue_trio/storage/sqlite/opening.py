@@ -21,7 +21,7 @@ APPLICATION_ID = 0x42515452  # "BQTR"
 
 def migrations() -> list[tuple[int, str]]:
     """Return the schema's steps as (version, SQL), in order, from ``schema/NNNN_name.sql``."""
-    entries = files("bunqueue_trio.storage").joinpath("schema").iterdir()
+    entries = files("bunqueue_trio.storage.sqlite").joinpath("schema").iterdir()
     return sorted(
         (int(match[1]), entry.read_text(encoding="utf-8"))
         for entry in entries

@@ -15,8 +15,8 @@ import msgspec
 from msgspec import Raw
 
 from bunqueue_trio.errors import StoreError
-from bunqueue_trio.storage.opening import closing, make_private, refuse_foreign, sync_directory
 from bunqueue_trio.storage.rows import FinishedRow, JobRow, Reader
+from bunqueue_trio.storage.sqlite.opening import closing, make_private, refuse_foreign, sync_directory
 
 _EXAMPLES = 3  # of the rows that a check finds; the count says how many there are
 _STEP_PAGES = 2000  # copied between two reports of progress: 8 MB
