@@ -11,17 +11,16 @@ answered, so both are right.
 """
 
 import os
-import threading
 import time
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
 from msgspec.json import encode
 
-from bunqueue_trio.config import AUDIT_DATA_BYTES, PRUNE_BYTES, PRUNE_ROWS, REPLAY_BYTES
+from bunqueue_trio.config import AUDIT_DATA_BYTES, REPLAY_BYTES
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.errors import StartupError, StoreError
@@ -36,6 +35,8 @@ from bunqueue_trio.storage.sqlite.opening import (
     sync_directory,
     transaction,
 )
+from bunqueue_trio.storage.sqlite.retention import Pruner
+from bunqueue_trio.storage.sqlite.tally import Tally
 from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, StoredEvent, event_rows
 
 _OPEN_BUSY_MS = 5000  # a start may wait for a tool that has the file for a moment
@@ -61,35 +62,6 @@ _STORED = (
     f"SELECT {', '.join(_START_OF_DATA if name == 'data' else name for name in JobRow._fields)} "  # noqa: S608
     "FROM job WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
 )
-# What to prune is named by one JSON list. Each row that crosses from SQLite to Python takes the interpreter's
-# lock anew, and may wait for it while the commits wait for us.
-_SIZE = "length(data) + coalesce(length(result), 0) + coalesce(octet_length(note), 0) AS size"
-# Sizes are in the heads of rows: none of them is read for it. The one that passes the limit is still named.
-_NAMED = (
-    "SELECT count(*), max(key), json_group_array(key) FROM "  # noqa: S608 - a number
-    f"(SELECT key, sum(size) OVER (ORDER BY key) - size AS before FROM ({{}})) WHERE before < {PRUNE_BYTES}"
-)
-_SURPLUS = _NAMED.format(
-    f"SELECT fin AS key, {_SIZE} FROM finished WHERE fin > ? AND state = ? ORDER BY fin LIMIT ?"  # noqa: S608 - ours
-)
-_AGED = _NAMED.format(
-    "SELECT key, size FROM "  # noqa: S608 - a constant
-    f"(SELECT fin AS key, finished_at, {_SIZE} FROM finished WHERE fin > ? ORDER BY fin LIMIT ?) WHERE finished_at < ?"
-)
-_PAST_EVENTS = _NAMED.format(
-    "SELECT key, size FROM (SELECT last_id AS key, length(body) AS size FROM event_batch ORDER BY last_id LIMIT ?) "
-    "WHERE key < ? AND key <= ?"
-)
-# The end of the next rows, and the last of them that is too old. What is before that one is older still, whatever the
-# clock said: so events go from the front only, and a replay has no hole.
-_NEXT_EVENTS = (
-    "SELECT max(last_id), max(CASE WHEN at < ? THEN last_id END), count(*) FROM "
-    "(SELECT last_id, at FROM event_batch WHERE last_id > ? ORDER BY last_id LIMIT ?)"
-)
-_NEXT_FINISHED = "SELECT max(fin), count(*) FROM (SELECT fin FROM finished WHERE fin > ? ORDER BY fin LIMIT ?)"
-_COUNT = "SELECT queue, state, count(*) FROM finished WHERE fin IN (SELECT value FROM json_each(?)) GROUP BY 1, 2"
-_PRUNE = "DELETE FROM finished WHERE fin IN (SELECT value FROM json_each(?))"
-_PRUNE_EVENTS = "DELETE FROM event_batch WHERE last_id IN (SELECT value FROM json_each(?))"
 _RS = b"\x1e"  # between the events of a row; JSON has no place for it, as it has for a line end
 
 _DISK_ERRORS = (
@@ -150,20 +122,10 @@ class SqliteStore:
         self._auditor.set_busy_timeout(_BUSY_MS)
         self._rows = Reader()
         rows = writer.execute("SELECT queue, state, count(*) FROM finished GROUP BY 1, 2")
-        self._counts: FinishedCounts = Counter({(q, s): n for q, s, n in rows})
-        self._added: deque[FinishedCounts] = deque()
-        self.finished_totals: dict[str, int] = dict.fromkeys(("completed", "failed", "removed"), 0)
-        self._add_totals(self._counts)
-        self._adding = threading.Lock()  # of whoever asks: the event loop, or a thread that prunes
+        self._tally = Tally(Counter({(queue, state): n for queue, state, n in rows}))
+        self._pruner = Pruner(writer, self._tally)
         self.last_event_id: int = self._one("SELECT coalesce(max(last_id), 0) FROM event_batch")
         self._last_fin = self._one("SELECT coalesce(max(fin), 0) FROM finished")
-        self._pruned_to: dict[str, int] = {}
-        """No record of this state has a smaller key."""
-        # Where the search for what is too old goes on: records of a clock that was ahead may stand before it.
-        self._aged_seen = 0
-        self._events_seen = 0
-        self._events_aged = 0
-        """The last event that is known to be too old."""
         self._shrinks = self._one("PRAGMA auto_vacuum") == _INCREMENTAL
         sync_directory(self.path.parent)
 
@@ -218,30 +180,17 @@ class SqliteStore:
         self.last_event_id = batch.last_event_id
         self._last_fin = fin
         if added:
-            self._added.append(added)
-            self._add_totals(added)
-
-    def _add_totals(self, added: FinishedCounts) -> None:
-        for (_, state), n in added.items():
-            self.finished_totals[state] = self.finished_totals.get(state, 0) + n
+            self._tally.add(added)
 
     @property
     def finished_counts(self) -> FinishedCounts:
-        """How many records are kept; see :class:`Store`.
+        """How many records are kept; see :class:`Store`."""
+        return self._tally.counts()
 
-        A commit only notes what it adds, since with many queues a copy costs more than the commit. Whoever asks
-        adds it up; retention does so every few seconds, so little waits.
-        """
-        with self._adding:
-            if self._added:
-                counts = self._counts.copy()
-                while self._added:
-                    for key, n in self._added.popleft().items():
-                        counts[key] += n
-                        if not counts[key]:
-                            del counts[key]  # nobody is counted as 0
-                self._counts = counts
-            return self._counts
+    @property
+    def finished_totals(self) -> Mapping[str, int]:
+        """How many records are kept by state; see :class:`Store`."""
+        return self._tally.totals
 
     def find(self, job_id: str) -> Job | None:
         """Return a finished job that is kept; see :class:`Store`."""
@@ -294,57 +243,8 @@ class SqliteStore:
 
     def prune(self, keep: Retention) -> int:
         """Delete some of what is not to be kept; see :class:`Store`."""
-        deleted = 0
         with self._translated():
-            # Nothing is locked to find out that there is nothing to do, which is the usual case.
-            _ = self.finished_counts  # adds up what commits have noted, so that little waits
-            for state, limit in keep.finished_max().items():
-                surplus = self.finished_totals[state] - limit
-                if surplus > 0:
-                    # The records of other states before the oldest of this one are not read each time.
-                    oldest = (self._pruned_to.get(state, 0), state, min(surplus, PRUNE_ROWS))
-                    rows, last = self._prune_finished(_SURPLUS, oldest)
-                    deleted += rows
-                    self._pruned_to[state] = last or 0
-            aged = self._prune_finished(_AGED, (0, PRUNE_ROWS, keep.finished_since))[0]
-            deleted += aged or self._prune_further(keep.finished_since)
-            last = self.last_event_id  # never its batch, which remembers the newest id and time
-            past = max(last - keep.events_max, self._aged_events(keep.events_since))
-            rows, _, keys = self._listed(_PAST_EVENTS, (PRUNE_ROWS, last, past))
-            if rows:
-                self._writer.execute(_PRUNE_EVENTS, (keys,))
-            return deleted + rows
-
-    def _prune_further(self, since: int) -> int:
-        """Delete what is too old among the next records behind the oldest; a pass over all takes many calls."""
-        begin = self._aged_seen
-        [(end, rows)] = self._writer.execute(_NEXT_FINISHED, (begin, PRUNE_ROWS))
-        self._aged_seen = end if rows == PRUNE_ROWS else 0
-        return self._prune_finished(_AGED, (begin, PRUNE_ROWS, since))[0]
-
-    def _aged_events(self, since: int) -> int:
-        """Return the last event known to be too old, after a look at some more; 0 when there is none."""
-        [(end, aged, rows)] = self._writer.execute(_NEXT_EVENTS, (since, self._events_seen, PRUNE_ROWS))
-        self._events_aged = max(self._events_aged, aged or 0)
-        self._events_seen = end if rows == PRUNE_ROWS else self._events_aged
-        return self._events_aged
-
-    def _listed(self, query: str, values: tuple[int | str, ...]) -> tuple[int, int, str]:
-        """Return how many rows ``query`` names, the last of them (None of none), and their list."""
-        [(rows, last, keys)] = self._writer.execute(query, values)
-        return rows, last, keys
-
-    def _prune_finished(self, query: str, values: tuple[int | str, ...]) -> tuple[int, int]:
-        """Delete the records that ``query`` names; return how many, and the last."""
-        rows, last, keys = self._listed(query, values)
-        if rows:
-            with transaction(self._writer):
-                counted = self._writer.execute(_COUNT, (keys,))
-                added: FinishedCounts = Counter({(queue, state): -n for queue, state, n in counted})
-                self._writer.execute(_PRUNE, (keys,))
-            self._added.append(added)
-            self._add_totals(added)
-        return rows, last
+            return self._pruner.prune(keep, self.last_event_id)
 
     def space(self) -> Space:
         """Return how large the file is and what is free; see :class:`Store`."""
