@@ -12,6 +12,7 @@ from bunqueue_trio.storage.sqlite import SqliteStore
 from bunqueue_trio.storage.sqlite.opening import APPLICATION_ID, closing, migrations
 from bunqueue_trio.storage.store import Retention, Store
 from tests.storage.ledger import NOW, Ledger, State, ended, event, keep, make_job
+from tests.storage.lists_contract import FactContract, RecordContract
 from tests.storage.retention_contract import EventContract, PruneContract
 from tests.storage.store_contract import JobContract
 
@@ -50,6 +51,14 @@ class TestSqliteEvents(SqlitePlace, EventContract):
 
 
 class TestSqliteRetention(SqlitePlace, PruneContract):
+    pass
+
+
+class TestSqliteFacts(SqlitePlace, FactContract):
+    pass
+
+
+class TestSqliteRecords(SqlitePlace, RecordContract):
     pass
 
 

@@ -57,6 +57,8 @@ def _examine(file: Path) -> None:
         shown = ", ".join(f"{n:,} {state}" for state, n in counts.items()) or "none"
         click.echo(f"{title}: {shown}")
     click.echo(f"events kept: {report.events:,}")
+    if report.facts:
+        click.echo(f"facts: {', '.join(f'{n:,} {kind}' for kind, n in report.facts.items())}")
     _tell(report.findings)
 
 

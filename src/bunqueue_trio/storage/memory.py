@@ -7,8 +7,8 @@ from heapq import nsmallest
 from bunqueue_trio.config import PRUNE_ROWS, REPLAY_BYTES
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import Job, State
-from bunqueue_trio.storage.rows import FinishedRow, JobRow, Reader, outcome
-from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, StoredEvent, event_rows
+from bunqueue_trio.storage.rows import FactRow, FinishedRow, JobRow, Reader, outcome
+from bunqueue_trio.storage.store import Batch, FinishedCounts, Records, Retention, Space, StoredEvent, event_rows
 
 
 class MemoryStore:
@@ -20,6 +20,9 @@ class MemoryStore:
         self._rows = Reader()
         self._jobs: dict[int, JobRow] = {}
         self._finished: dict[str, FinishedRow] = {}  # in the order of the ends
+        self._ends: dict[str, int] = {}  # which end that was
+        self._last_end = 0
+        self._facts: dict[tuple[str, str], bytes] = {}
         self._events: list[tuple[int, int, list[bytes], int]] = []  # last id, time, bodies, stamp
         self.finished_counts: FinishedCounts = Counter()
         self.finished_totals: Counter[str] = Counter()
@@ -28,6 +31,10 @@ class MemoryStore:
     def load(self) -> Iterable[Job]:
         """Return every unfinished job; see :class:`Store`."""
         return self._rows.unfinished(row for _, row in sorted(self._jobs.items()))
+
+    def load_facts(self) -> Iterable[FactRow]:
+        """Return every fact; see :class:`Store`."""
+        return [FactRow(kind, key, value) for (kind, key), value in sorted(self._facts.items())]
 
     def commit(self, batch: Batch) -> None:
         """Write ``batch``; see :class:`Store`."""
@@ -43,6 +50,13 @@ class MemoryStore:
         for record in batch.finished:
             assert record.id not in self._finished
             self._finished[record.id] = record
+            self._last_end += 1
+            self._ends[record.id] = self._last_end
+        for kind, key, value in batch.facts:
+            if value is None:
+                self._facts.pop((kind, key), None)
+            else:
+                self._facts[kind, key] = value
         if batch.finished:
             added = Counter((record.queue, record.state) for record in batch.finished)
             self.finished_counts = self.finished_counts + added
@@ -58,6 +72,20 @@ class MemoryStore:
     def outcomes(self, job_ids: Sequence[str]) -> dict[str, State]:
         """Return how some jobs ended; see :class:`Store`."""
         return {job_id: outcome(self._finished[job_id].state) for job_id in job_ids if job_id in self._finished}
+
+    def records(self, queue: str, state: State, before: int | None, limit: int) -> Records:
+        """Return some of the finished jobs; see :class:`Store`."""
+        found: list[Job] = []
+        size, last = 0, 0
+        for job_id, row in reversed(self._finished.items()):
+            if (row.queue, row.state) != (queue, state.value) or (before is not None and self._ends[job_id] >= before):
+                continue
+            if len(found) >= limit or size >= REPLAY_BYTES:
+                return Records(found, last)
+            found.append(self._rows.finished(row))
+            size += len(row.data) + len(row.result or b"")
+            last = self._ends[job_id]
+        return Records(found, None)
 
     def stored(self, after: int, upto: int, limit: int) -> list[Stored]:
         """Return unfinished jobs as they are stored; see :class:`Store`."""
@@ -123,6 +151,7 @@ class MemoryStore:
 
     def _drop(self, job_id: str) -> None:
         row = self._finished.pop(job_id, None)
+        self._ends.pop(job_id, None)
         if row is not None:
             self.finished_counts = self.finished_counts - Counter([(row.queue, row.state)])
             self.finished_totals[row.state] -= 1

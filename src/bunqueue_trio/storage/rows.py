@@ -67,6 +67,14 @@ class JobRow(NamedTuple):
         return self._replace(data=self.data[:AUDIT_DATA_BYTES])
 
 
+class FactRow(NamedTuple):
+    """A row of ``fact``."""
+
+    kind: str
+    key: str
+    value: bytes
+
+
 class FinishedRow(NamedTuple):
     """A row of ``finished`` without its key: a record of a job that has ended."""
 

@@ -14,9 +14,10 @@ from msgspec import Struct
 from bunqueue_trio.config import DISK_RESERVE_BYTES, DISK_RESERVE_PART, MIB
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.engine import Changes
+from bunqueue_trio.engine.facts import Fact
 from bunqueue_trio.engine.job import UNFINISHED, Job, State
 from bunqueue_trio.protocol.events import Event
-from bunqueue_trio.storage.rows import ChangedRow, FinishedRow, JobRow, changed_row, finished_row, new_row
+from bunqueue_trio.storage.rows import ChangedRow, FactRow, FinishedRow, JobRow, changed_row, finished_row, new_row
 
 EVENT_ROW_BYTES = MIB  # a replay reads whole rows: one more than REPLAY_BYTES, and one event more in it
 
@@ -48,16 +49,18 @@ class Batch(Struct):
     last_event_id: int = 0
     stamp: int = 0
     """The time of the newest id where that is later than ``at``."""
+    facts: Sequence[Fact] = ()
 
     def rows(self) -> int:
         """Return how many rows it touches."""
-        return len(self.new) + len(self.changed) + len(self.ended) + len(self.finished)
+        return len(self.new) + len(self.changed) + len(self.ended) + len(self.finished) + len(self.facts)
 
     def bytes(self) -> int:
         """Return about how many bytes of payloads it writes."""
         # What is pushed is in its event too; what ends is written once more, with its result.
         pushed = sum(map(len, self.events))
-        return pushed + sum(len(row.data) + len(row.result or b"") for row in self.finished)
+        noted = sum(len(value or b"") for _, _, value in self.facts)
+        return pushed + noted + sum(len(row.data) + len(row.result or b"") for row in self.finished)
 
 
 def event_rows(batch: Batch) -> Iterator[tuple[int, list[bytes]]]:
@@ -81,6 +84,14 @@ class StoredEvent(NamedTuple):
 
     id: int
     body: bytes
+
+
+class Records(NamedTuple):
+    """Some of the finished jobs that are kept, newest end first."""
+
+    jobs: list[Job]
+    before: int | None
+    """Where the next page begins; None: there is none."""
 
 
 class Retention(NamedTuple):
@@ -132,6 +143,10 @@ class Store(Protocol):
         """Return every unfinished job."""
         ...
 
+    def load_facts(self) -> Iterable[FactRow]:
+        """Return every fact; to be read before :meth:`load`."""
+        ...
+
     def commit(self, batch: Batch) -> None:
         """Write ``batch`` in one transaction; on disk (fsync) when it is durable.
 
@@ -146,6 +161,14 @@ class Store(Protocol):
 
     def outcomes(self, job_ids: Sequence[str]) -> dict[str, State]:
         """Return how those of the jobs ended that :meth:`find` finds; payloads are not read."""
+        ...
+
+    def records(self, queue: str, state: State, before: int | None, limit: int) -> Records:
+        """Return up to ``limit`` finished jobs of a queue, completed or failed ones, newest end first.
+
+        The first page is ``before`` None, and each tells where the next one begins: what ends meanwhile stands before
+        the first, and what is deleted is missing. A page of :data:`REPLAY_BYTES` ends early.
+        """
         ...
 
     def stored(self, after: int, upto: int, limit: int) -> list[Stored]:
@@ -225,6 +248,7 @@ def make_batch(changes: Changes, at: int, *, durable: bool, last_event_id: int, 
         reused_ids=[(job_id,) for job_id in changes.reused_ids],
         removed_ids=changes.removed_ids,
         stamp=stamp,
+        facts=changes.facts,
     )  # fmt: skip
     for job in changes.jobs:
         is_new = job.epoch == changes.epoch

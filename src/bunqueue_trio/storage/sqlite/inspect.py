@@ -83,6 +83,8 @@ class Report(NamedTuple):
     unfinished: dict[str, int]
     finished: dict[str, int]
     events: int
+    facts: dict[str, int]
+    """Of each kind; a file of an older schema has none."""
     findings: list[str]
 
 
@@ -109,6 +111,7 @@ def examine(path: Path, on_check: Callable[[str], None]) -> Report:
             unfinished=_counts(connection, "SELECT state, count(*) FROM job GROUP BY 1 ORDER BY 1"),
             finished=_counts(connection, "SELECT state, count(*) FROM finished GROUP BY 1 ORDER BY 1"),
             events=sum(_counts(connection, "SELECT '', coalesce(sum(count), 0) FROM event_batch").values()),
+            facts=_counts(connection, "SELECT kind, count(*) FROM fact GROUP BY 1 ORDER BY 1"),
             findings=findings,
         )
 

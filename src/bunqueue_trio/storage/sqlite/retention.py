@@ -5,7 +5,7 @@ from collections import Counter
 import apsw
 
 from bunqueue_trio.config import PRUNE_BYTES, PRUNE_ROWS
-from bunqueue_trio.storage.sqlite.opening import transaction
+from bunqueue_trio.storage.sqlite.opening import Transaction
 from bunqueue_trio.storage.sqlite.tally import Tally
 from bunqueue_trio.storage.store import FinishedCounts, Retention
 
@@ -99,7 +99,7 @@ class Pruner:
         """Delete the records that ``query`` names; return how many, and the last."""
         rows, last, keys = self._listed(query, values)
         if rows:
-            with transaction(self._writer):
+            with Transaction(self._writer):
                 counted = self._writer.execute(_COUNT, (keys,))
                 added: FinishedCounts = Counter({(queue, state): -n for queue, state, n in counted})
                 self._writer.execute(_PRUNE, (keys,))
