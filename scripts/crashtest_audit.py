@@ -13,7 +13,7 @@ from pathlib import Path
 
 import trio
 
-from bunqueue_trio.storage.inspect import examine
+from bunqueue_trio.storage.sqlite.inspect import examine
 from crashtest_load import LEASE_MS, SERIES_EVERY_MS, Books, Job, Op, hear_mark, note_delivery
 from crashtest_peers import Body, Peer, event_stream, http_peer, ws_peer
 

@@ -25,7 +25,7 @@ TIMEOUT_S = 60  # a fault may be an endless loop; that is noticed too
 TESTS = {
     # Without test_model.py: it finds nothing that the seeds do not, and would shrink what it finds.
     "engine": [
-        f"tests/engine/test_{name}.py" for name in ("timers", "ready", "job", "handlers", "engine", "bounds", "seeded")
+        f"tests/engine/test_{name}.py" for name in ("timers", "ready", "job", "handlers", "engine", "bounds", "seeded", "facts")
     ],
     "protocol": ["tests/protocol"],
     "runtime": ["tests/runtime/test_budget.py", "tests/runtime/test_statistics.py"],
@@ -175,6 +175,10 @@ MUTANTS = [
     Mutant("engine/timers.py", " and (job.state is State.ACTIVE) is self._active", "", "timers of the other side fire"),
     Mutant("engine/timers.py", "self._invalid > _SWEEP_MIN and", "False and", "left entries pile up"),
     Mutant("engine/dependents.py", "                del self._waiting[dependency]\n", "                pass\n", "dependencies leak"),
+    Mutant("engine/facts.py", "if values.get(key) != value:", "if not values.get(key):", "a new value is not noted"),
+    Mutant("engine/facts.py", "            del self._kinds[kind]\n        self.changed", "            del self._kinds[kind]\n            self.changed", "a deletion is not noted"),
+    Mutant("engine/facts.py", "changed, self.changed = self.changed, {}", "changed = self.changed", "facts are written again and again"),
+    Mutant("engine/engine.py", "            changes.facts = self.facts.take()\n", "            self.facts.take()\n", "facts are forgotten"),
     Mutant("engine/queue.py", "_.:-]{1,256}", "_.:-]{1,255}", "a name of 256 characters"),
     Mutant("protocol/codec.py", "default=0) > DEPTH_MAX", "default=0) >= DEPTH_MAX", "499 is too deep"),
     Mutant("protocol/codec.py", "split(b'\"')[::2]", "split(b'\"')", "brackets in texts count"),

@@ -28,7 +28,7 @@ import trio
 from bench_machine import describe
 from bench_servers import SOURCE, Kind, Server
 from bunqueue_trio.config import CHECKPOINT_FINISH_BYTES
-from bunqueue_trio.storage.inspect import examine
+from bunqueue_trio.storage.sqlite.inspect import examine
 from crashtest_peers import Cut
 from leftovers import nothing_left
 from soak_chart import Panel, chart

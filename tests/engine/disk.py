@@ -7,6 +7,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from bunqueue_trio.engine.engine import Changes
+from bunqueue_trio.engine.facts import Fact
 from bunqueue_trio.engine.job import UNFINISHED, Job, State
 
 
@@ -26,10 +27,11 @@ class Batch(NamedTuple):
     ended: list[int]
     finished: list[Job]
     reused_ids: list[str]
+    facts: list[Fact]
 
 
 def freeze(changes: Changes) -> Batch:
-    batch = Batch(changes.epoch, [], [], [], [], list(changes.reused_ids))
+    batch = Batch(changes.epoch, [], [], [], [], list(changes.reused_ids), list(changes.facts))
     for job in changes.jobs:
         is_new = job.epoch == changes.epoch
         if job.state in UNFINISHED:
@@ -48,6 +50,7 @@ class Disk:
     def __init__(self) -> None:
         self.jobs: dict[int, Job] = {}
         self.finished: dict[str, Job] = {}
+        self.facts: dict[tuple[str, str], bytes] = {}
         self.epoch = 0
 
     def commit(self, batch: Batch) -> None:
@@ -66,6 +69,11 @@ class Disk:
         for job in batch.finished:
             assert job.id not in self.finished, "two finished jobs of one id"
             self.finished[job.id] = job
+        for kind, key, value in batch.facts:
+            if value is None:
+                self.facts.pop((kind, key), None)
+            else:
+                self.facts[kind, key] = value
 
     def find(self, job_id: str) -> Job | None:
         job = self.finished.get(job_id)
@@ -73,6 +81,9 @@ class Disk:
 
     def outcomes(self, job_ids: Sequence[str]) -> dict[str, State]:
         return {job_id: self.finished[job_id].state for job_id in job_ids if job_id in self.finished}
+
+    def load_facts(self) -> list[tuple[str, str, bytes]]:
+        return [(kind, key, value) for (kind, key), value in self.facts.items()]
 
     def load(self, rng: random.Random) -> list[Job]:
         """Return every unfinished job, in no order, to an engine that counts its epochs from 1."""

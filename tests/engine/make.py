@@ -70,6 +70,7 @@ class Bench:
 
     def restart(self) -> None:
         self.engine = Engine(self.new_id, self.disk, self.rules)
+        self.engine.facts.load(self.disk.load_facts())
         self.engine.load(self.disk.load(random.Random(1)), self.now)
 
     def commit(self) -> None:

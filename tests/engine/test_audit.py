@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 from msgspec import Raw
@@ -111,20 +112,18 @@ def drop_timer(timers: audit.Timers, job: Job) -> None:
     timers._heap = [entry for entry in timers._heap if entry[2] is not job]
 
 
-def rewrite(life: Life, **columns: object) -> None:
+def rewrite(life: Life, **columns: Any) -> None:
     """Change job-1 on the disk."""
-    names = "seq id queue data options priority created_at run_at state place attempts stalls progress started_at lease note"
-    row = dict(zip(names.split(), life.store._jobs[1], strict=True)) | columns
-    life.store._jobs[1] = tuple(row.values())
+    life.store._jobs[1] = life.store._jobs[1]._replace(**columns)
 
 
 def extra_row(life: Life) -> None:
     job = named(life, FIRST)
-    life.store._jobs[3] = (3, "ghost", *life.store._jobs[job.seq][2:])
+    life.store._jobs[3] = life.store._jobs[job.seq]._replace(seq=3, id="ghost")
 
 
 def late_extra_row(life: Life) -> None:
-    life.store._jobs[life.engine._seq] = (life.engine._seq, "ghost", *life.store._jobs[1][2:])
+    life.store._jobs[life.engine._seq] = life.store._jobs[1]._replace(seq=life.engine._seq, id="ghost")
 
 
 def forgotten(life: Life, job_id: str) -> None:

@@ -7,8 +7,8 @@ import apsw
 import pytest
 
 from bunqueue_trio.errors import StartupError, StoreError
-from bunqueue_trio.storage import inspect
-from bunqueue_trio.storage.inspect import copy, examine
+from bunqueue_trio.storage.sqlite import inspect
+from bunqueue_trio.storage.sqlite.inspect import copy, examine
 from tests.operations.processes import bunqueue, serving
 from tests.operations.stores import Writer, make_store, spoil
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bunqueue_trio.errors import StartupError, StoreError
-from bunqueue_trio.storage.inspect import CHECKS, Report, examine
+from bunqueue_trio.storage.sqlite.inspect import CHECKS, Report, examine
 from tests.operations.processes import bunqueue, serving
 from tests.operations.stores import Writer, make_store, spoil
 

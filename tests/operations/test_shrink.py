@@ -6,11 +6,11 @@ import apsw
 import pytest
 
 from bunqueue_trio.errors import StartupError, StoreError
-from bunqueue_trio.storage import shrink as shrinking
-from bunqueue_trio.storage.inspect import examine
-from bunqueue_trio.storage.opening import closing
-from bunqueue_trio.storage.shrink import shrink
 from bunqueue_trio.storage.sqlite import SqliteStore
+from bunqueue_trio.storage.sqlite import shrink as shrinking
+from bunqueue_trio.storage.sqlite.inspect import examine
+from bunqueue_trio.storage.sqlite.opening import closing
+from bunqueue_trio.storage.sqlite.shrink import shrink
 from tests.operations.processes import bunqueue
 from tests.operations.stores import Writer, make_store
 

@@ -68,7 +68,7 @@ async def test_a_fault_is_logged_once_and_counted_in_each_pass(
 async def test_a_row_that_changed_under_the_server_is_found(running: World, nursery: trio.Nursery):
     await running.push()
     store: Any = running.store.inner
-    store._jobs[1] = (*store._jobs[1][:10], 7, *store._jobs[1][11:])
+    store._jobs[1] = store._jobs[1]._replace(attempts=7)
     audit = auditor(running)
     nursery.start_soon(audit.run)
     await trio.sleep(1)

@@ -82,6 +82,14 @@ async def test_a_job_that_changed_several_times_is_written_once_in_its_last_stat
     assert world.stored() == {"id-000001": State.DELAYED}
 
 
+async def test_a_fact_alone_is_committed_like_any_change(running: World, answers: Answers):
+    running.engine.facts.set("pause", "q", b"1")
+    running.journal.note()
+    await answers.ask("committed", running.journal.wait_committed, running.engine.epoch)
+    assert list(running.store.load_facts()) == [("pause", "q", b"1")]
+    assert not running.journal.dirty
+
+
 async def test_an_answer_waits_for_its_own_batch_only(world: World, answers: Answers, thread: VirtualThread):
     world.store.inline, thread.delay_s = False, 1
     world.start(answers.nursery, services=False)

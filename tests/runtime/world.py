@@ -45,6 +45,7 @@ class World:
         self.store = FaultyStore(MemoryStore() if inner is None else inner, faults)
         self.clock = Clock(START_MS)
         self.engine = Engine(new_id or Ids(), self.store, Rules())
+        self.engine.facts.load(self.store.load_facts())
         self.engine.load(self.store.load(), self.clock.now())
         self.journal = Journal(self.engine, self.store, self.clock, pending_max)
         self.core = Core(self.engine, self.journal, self.clock, pollers_max=pollers_max)

@@ -101,7 +101,7 @@ class Platter(MemoryStore):
     def _by_state(self) -> dict[str, list[str]]:
         states: dict[str, list[str]] = {}
         for job_id, row in self._finished.items():
-            states.setdefault(row[2], []).append(job_id)
+            states.setdefault(row.state, []).append(job_id)
         return states
 
     def records(self) -> dict[str, Job]:

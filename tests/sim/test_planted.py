@@ -328,7 +328,7 @@ def takes_seconds_for_milliseconds(patch: pytest.MonkeyPatch) -> None:
     prune = MemoryStore.prune
 
     def eager(self: MemoryStore, keep: Retention) -> int:
-        age = self._finished and max(row[3] for row in self._finished.values()) - keep.finished_since
+        age = self._finished and max(row.finished_at for row in self._finished.values()) - keep.finished_since
         return prune(self, keep._replace(finished_since=keep.finished_since + int(age * 0.9999)))
 
     patch.setattr(MemoryStore, "prune", eager)

@@ -14,7 +14,8 @@ from enum import Enum, auto
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.errors import StoreError
-from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, Store, StoredEvent
+from bunqueue_trio.storage.rows import FactRow
+from bunqueue_trio.storage.store import Batch, FinishedCounts, Records, Retention, Space, Store, StoredEvent
 
 
 class Fault(Enum):
@@ -82,6 +83,10 @@ class FaultyStore:
         self._alive()
         return self.inner.load()
 
+    def load_facts(self) -> Iterable[FactRow]:
+        self._alive()
+        return self.inner.load_facts()
+
     def commit(self, batch: Batch) -> None:
         self._alive()
         assert self._refused in (None, batch), "a refused batch has to be tried again before any other"
@@ -105,6 +110,10 @@ class FaultyStore:
     def outcomes(self, job_ids: Sequence[str]) -> dict[str, State]:
         self._readable()
         return self.inner.outcomes(job_ids)
+
+    def records(self, queue: str, state: State, before: int | None, limit: int) -> Records:
+        self._readable()
+        return self.inner.records(queue, state, before, limit)
 
     def stored(self, after: int, upto: int, limit: int) -> list[Stored]:
         self._readable()

@@ -7,6 +7,7 @@ from msgspec import Raw
 from msgspec.structs import asdict
 
 from bunqueue_trio.engine.engine import Changes
+from bunqueue_trio.engine.facts import Fact
 from bunqueue_trio.engine.job import Job, Note, Options, State
 from bunqueue_trio.protocol.events import Event
 from bunqueue_trio.storage.store import Batch, Retention, Store, make_batch
@@ -63,14 +64,14 @@ class Ledger:
 
     def batch(
         self, new: Sequence[Job] = (), changed: Sequence[Job] = (), *, events: Sequence[Event] = (),
-        reused: Sequence[str] = (), durable: bool = False, at: int = NOW,
+        reused: Sequence[str] = (), facts: Sequence[Fact] = (), durable: bool = False, at: int = NOW,
     ) -> Batch:  # fmt: skip
         """The batch that brings ``new`` jobs and writes the ``changed`` ones, ended ones too."""
         self.epoch += 1
         for job in new:
             job.epoch = self.epoch
         jobs = dict.fromkeys([*new, *changed])
-        changes = Changes(self.epoch, jobs, list(events), list(reused), set())
+        changes = Changes(self.epoch, jobs, list(events), list(reused), set(), list(facts))
         return make_batch(changes, at, durable=durable, last_event_id=self.store.last_event_id)
 
     def write(self, new: Sequence[Job] = (), changed: Sequence[Job] = (), **rest: Any) -> Batch:

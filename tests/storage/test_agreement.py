@@ -7,6 +7,7 @@ from msgspec import Raw
 
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.handlers import apply
+from bunqueue_trio.engine.job import State
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.storage.memory import MemoryStore
@@ -33,6 +34,7 @@ class World:
         """Begin a new life on what the stores have."""
         self.sqlite = SqliteStore(self.place / "queue.db")
         self.engine = Engine(self.new_id, self.rng.choice((self.sqlite, self.memory)))
+        self.engine.facts.load(self.rng.choice((self.sqlite, self.memory)).load_facts())
         self.engine.load(self.rng.choice((self.sqlite, self.memory)).load(), self.now)
 
     def new_id(self, now: int) -> str:
@@ -61,8 +63,33 @@ class World:
             apply(self.engine, command, self.now)
         except Refused:
             pass
+        if rng.random() < 0.2:
+            self.note()
         self.seen |= set(self.engine.jobs)
         self.now += rng.choice((0, 1, 1000, 400_000))
+
+    def note(self) -> None:
+        """Change a fact, as a handler may in the step of any command."""
+        kind, key = self.rng.choice(("pause", "limit")), self.rng.choice("ab")
+        if self.rng.random() < 0.3:
+            self.engine.facts.delete(kind, key)
+        else:
+            self.engine.facts.set(kind, key, b"%d" % self.rng.randrange(3))
+
+    def facts(self) -> list[tuple[str, str, bytes]]:
+        """Every fact that the engine knows of."""
+        known = self.engine.facts
+        return [(kind, key, value) for kind in ("limit", "pause") for key, value in sorted(known.of(kind).items())]
+
+    def listed(self, store: Store, queue: str, state: State) -> list[str]:
+        """Every record of a list, page by page."""
+        limit, before, found = self.rng.randrange(1, 9), None, []
+        while True:
+            page = store.records(queue, state, before, limit)
+            found += [job.id for job in page.jobs]
+            before = page.before
+            if before is None:
+                return found
 
     def a_push(self) -> c.Push:
         rng = self.rng
@@ -100,6 +127,11 @@ class World:
             if one.find(job_id) is not None:
                 assert facts(one.find(job_id)) == facts(other.find(job_id))
         assert one.finished_counts == other.finished_counts
+        assert list(one.load_facts()) == list(other.load_facts()) == self.facts()
+        for queue, state in ((q, s) for q in "ab" for s in (State.COMPLETED, State.FAILED)):
+            pages = [self.listed(store, queue, state) for store in (one, other)]
+            assert pages[0] == pages[1]
+            assert len(pages[0]) == one.finished_counts[queue, state.value]
         for store in (one, other):
             for state in ("completed", "failed", "removed"):
                 kept = sum(n for (_, s), n in store.finished_counts.items() if s == state)

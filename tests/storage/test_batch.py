@@ -4,6 +4,8 @@ import pytest
 
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.storage.memory import MemoryStore
+from bunqueue_trio.storage.rows import ChangedRow, FinishedRow, JobRow
+from bunqueue_trio.storage.sqlite import SqliteStore
 from bunqueue_trio.storage.store import EVENT_ROW_BYTES, Batch, event_rows
 from tests.storage.ledger import Ledger, ended, event, make_job
 
@@ -45,3 +47,13 @@ def test_a_row_of_events_ends_where_it_is_large_enough(sizes: tuple[int, ...], r
     batch = batch_of_events(*sizes)
     assert [(last_id, len(events)) for last_id, events in event_rows(batch)] == rows
     assert [body for _, events in event_rows(batch) for body in events] == batch.events
+
+
+def test_the_columns_of_a_row_are_those_of_the_schema(tmp_path):
+    store = SqliteStore(tmp_path / "queue.db")
+    columns = {
+        table: [row[1] for row in store._writer.execute(f"PRAGMA table_info({table})")] for table in ("job", "finished")
+    }
+    store.close()
+    assert columns == {"job": [*JobRow._fields], "finished": ["fin", *FinishedRow._fields]}
+    assert set(ChangedRow._fields) < set(JobRow._fields)

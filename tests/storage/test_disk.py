@@ -233,7 +233,7 @@ def test_a_full_disk_refuses_until_there_is_room_and_loses_nothing(small_disk: P
         store.checkpoint(restart=True)  # no room for the file either; nothing is lost by it
     ballast.unlink()
     store.commit(batch)
-    done.append(batch.new[0][1])
+    done.append(batch.new[0].id)
     assert list(loaded(store)) == done
     store.checkpoint(restart=True)
     store.close()

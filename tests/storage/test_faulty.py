@@ -10,6 +10,7 @@ from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.storage.store import Store
 from tests.storage.faulty import Crash, Fault, FaultyStore, random_faults
 from tests.storage.ledger import Ledger, keep, loaded, make_job
+from tests.storage.lists_contract import FactContract, RecordContract
 from tests.storage.retention_contract import EventContract, PruneContract
 from tests.storage.store_contract import JobContract
 
@@ -40,6 +41,14 @@ class TestFaultyEvents(FaultyPlace, EventContract):
 
 
 class TestFaultyRetention(FaultyPlace, PruneContract):
+    pass
+
+
+class TestFaultyFacts(FaultyPlace, FactContract):
+    pass
+
+
+class TestFaultyRecords(FaultyPlace, RecordContract):
     pass
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import apsw
 import pytest
 
+from bunqueue_trio.engine.job import State
 from bunqueue_trio.storage.sqlite import SqliteStore
-from tests.storage.killed_writer import SIZE
+from tests.storage.killed_writer import SIZE, facts_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -19,9 +20,11 @@ def check_whole(path: Path, told: int) -> int:
     """Check that the store is that after some batch, ``told`` or the one after it; return which."""
     store = SqliteStore(path)
     try:
+        noted = list(store.load_facts())
         jobs = {job.id: job for job in store.load()}
         n = jobs.pop("staying").run_at
         assert n in (told, told + 1)
+        assert noted == [fact for fact in facts_of(n) if fact[2] is not None]
         assert set(jobs) == {f"{n}-{i}" for i in range(SIZE)}
         assert store.finished_counts == ({("q", "completed"): (n - 1) * SIZE} if n > 1 else {})
         assert store.last_event_id == n * SIZE
@@ -30,6 +33,8 @@ def check_whole(path: Path, told: int) -> int:
             assert [event.id for event in found] == list(range(kept + 1, kept + 1 + len(found)))
             kept = found[-1].id
         assert kept == n * SIZE
+        records = store.records("q", State.COMPLETED, None, SIZE)
+        assert [job.id for job in records.jobs] == [f"{n - 1}-{i}" for i in reversed(range(SIZE))] * (n > 1)
         assert all(store.find(f"{m}-{SIZE - 1}") for m in range(1, n))
     finally:
         store.close()

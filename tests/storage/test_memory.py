@@ -5,6 +5,7 @@ import pytest
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.storage.store import Store
 from tests.storage.ledger import Ledger, ended, make_job
+from tests.storage.lists_contract import FactContract, RecordContract
 from tests.storage.retention_contract import EventContract, PruneContract
 from tests.storage.store_contract import JobContract
 
@@ -35,6 +36,14 @@ class TestMemoryEvents(MemoryPlace, EventContract):
 
 
 class TestMemoryRetention(MemoryPlace, PruneContract):
+    pass
+
+
+class TestMemoryFacts(MemoryPlace, FactContract):
+    pass
+
+
+class TestMemoryRecords(MemoryPlace, RecordContract):
     pass
 
 

@@ -14,9 +14,8 @@ import apsw
 import pytest
 
 from bunqueue_trio.errors import StartupError
-from bunqueue_trio.storage import opening
-from bunqueue_trio.storage.opening import APPLICATION_ID, migrations
-from bunqueue_trio.storage.sqlite import SqliteStore
+from bunqueue_trio.storage.sqlite import SqliteStore, opening
+from bunqueue_trio.storage.sqlite.opening import APPLICATION_ID, migrations
 from tests.storage.ledger import Ledger, loaded, make_job
 
 NOBODY = 65534
@@ -202,7 +201,7 @@ def test_a_directory_that_cannot_be_written_is_refused(commoner: Path):
 
 
 def test_a_file_locked_by_a_tool_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("bunqueue_trio.storage.sqlite._OPEN_BUSY_MS", 1)
+    monkeypatch.setattr("bunqueue_trio.storage.sqlite.store._OPEN_BUSY_MS", 1)
     path = tmp_path / "queue.db"
     tool = database(path, "PRAGMA locking_mode=EXCLUSIVE", f"PRAGMA application_id={APPLICATION_ID}", "BEGIN EXCLUSIVE")
     with pytest.raises(StartupError, match=r"cannot be opened as a store: database is locked$"):
@@ -351,7 +350,7 @@ def test_a_store_killed_before_its_schema_was_in_the_file_is_opened(tmp_path: Pa
 
 
 def test_schema_steps_are_numbered_without_a_gap_and_every_file_is_one():
-    names = [entry.name for entry in files("bunqueue_trio.storage").joinpath("schema").iterdir()]
+    names = [entry.name for entry in files("bunqueue_trio.storage.sqlite").joinpath("schema").iterdir()]
     assert all(re.fullmatch(r"\d{4}_[a-z0-9_]+\.sql", name) for name in names), names
     assert [version for version, _ in migrations()] == list(range(1, len(names) + 1))
 

@@ -8,10 +8,11 @@ import pytest
 
 from bunqueue_trio.config import MIB, PRUNE_BYTES
 from bunqueue_trio.errors import StoreError
-from bunqueue_trio.storage.opening import APPLICATION_ID, closing, migrations
 from bunqueue_trio.storage.sqlite import SqliteStore
+from bunqueue_trio.storage.sqlite.opening import APPLICATION_ID, closing, migrations
 from bunqueue_trio.storage.store import Retention, Store
 from tests.storage.ledger import NOW, Ledger, State, ended, event, keep, make_job
+from tests.storage.lists_contract import FactContract, RecordContract
 from tests.storage.retention_contract import EventContract, PruneContract
 from tests.storage.store_contract import JobContract
 
@@ -53,6 +54,14 @@ class TestSqliteRetention(SqlitePlace, PruneContract):
     pass
 
 
+class TestSqliteFacts(SqlitePlace, FactContract):
+    pass
+
+
+class TestSqliteRecords(SqlitePlace, RecordContract):
+    pass
+
+
 def test_an_end_costs_the_same_however_many_queues_there_were(tmp_path: Path):
     """The table of counts is as long as there are names of queues: a commit must not copy it."""
 
@@ -64,9 +73,9 @@ def test_an_end_costs_the_same_however_many_queues_there_were(tmp_path: Path):
     ledger = Ledger(store)
     ledger.completed(1)
     assert store.finished_counts == {("q", "completed"): 1}
-    store._counts = Uncopied(store._counts)
+    store._tally._counts = Uncopied(store._tally._counts)
     ledger.completed(2)
-    store._counts = Counter(store._counts)
+    store._tally._counts = Counter(store._tally._counts)
     assert store.finished_counts == {("q", "completed"): 3}
     store.close()
 
@@ -112,7 +121,7 @@ def test_so_many_bytes_of_events_are_deleted_at_once(tmp_path: Path):
 
 def test_a_surplus_without_rows_does_not_end_retention(tmp_path: Path):
     store = SqliteStore(tmp_path / "q.db")
-    store._counts[("ghost", "completed")] = 1
+    store._tally._counts[("ghost", "completed")] = 1
     store.prune(keep(completed=0))
     Ledger(store).completed(1)
     assert store.prune(keep(completed=0)) == 1

@@ -11,8 +11,8 @@ from bunqueue_trio.cli.remote import live_audit, with_server
 from bunqueue_trio.config import SHRINK_SLACK_BYTES
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.storage.inspect import CHECKS, copy, examine
-from bunqueue_trio.storage.shrink import shrink as write_anew
+from bunqueue_trio.storage.sqlite.inspect import CHECKS, copy, examine
+from bunqueue_trio.storage.sqlite.shrink import shrink as write_anew
 
 _FILE = click.Path(path_type=Path)
 
@@ -57,6 +57,8 @@ def _examine(file: Path) -> None:
         shown = ", ".join(f"{n:,} {state}" for state, n in counts.items()) or "none"
         click.echo(f"{title}: {shown}")
     click.echo(f"events kept: {report.events:,}")
+    if report.facts:
+        click.echo(f"facts: {', '.join(f'{n:,} {kind}' for kind, n in report.facts.items())}")
     _tell(report.findings)
 
 

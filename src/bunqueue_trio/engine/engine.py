@@ -111,6 +111,8 @@ class Engine(Moves):
     def take(self) -> Changes:
         """Return what has happened since the last call, and begin a new epoch."""
         changes = Changes(self.epoch, self.changed, self.events, list(self._reused_ids), self._removed)
+        if self.facts.changed:
+            changes.facts = self.facts.take()
         self._reused_in_flight = self._reused_ids
         self.changed, self.events, self._reused_ids, self._removed = {}, [], {}, set()
         self.epoch += 1

@@ -14,6 +14,7 @@ from msgspec import Raw
 
 from bunqueue_trio.config import ADVANCE_MAX, QUEUES_IDLE_MAX
 from bunqueue_trio.engine.dependents import Dependents
+from bunqueue_trio.engine.facts import Facts
 from bunqueue_trio.engine.job import (
     TRANSITIONS,
     UNFINISHED,
@@ -57,6 +58,7 @@ class Moves:
         """Leases and processing timeouts."""
         self.changed: dict[Job, None] = {}
         self.events: list[Event] = []
+        self.facts: Facts = Facts()
         self.woken: dict[str, None] = {}
         """Queues that gained a ready job; the runtime empties it when it has served the waiters."""
         self.epoch: int = 1  # the batch that collects what happens now

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from bunqueue_trio import errors
 from bunqueue_trio.config import LEASE_MS, PULL_BATCH_BYTES, RESTART_GRACE_MS, STALLS_MAX
+from bunqueue_trio.engine.facts import Fact
 from bunqueue_trio.engine.job import UNFINISHED, Job, State
 from bunqueue_trio.engine.ready import Ready
 from bunqueue_trio.engine.recount import Recount
@@ -88,6 +89,7 @@ class Changes(Struct):
     """Ids chosen by producers: an older finished record of the same id makes room."""
     removed_ids: set[str]
     """Ids of jobs that have left memory already."""
+    facts: list[Fact] = []
 
 
 class Rules(Struct, frozen=True):

@@ -242,7 +242,8 @@ class Journal:
     @property
     def gathering(self) -> bool:
         """Whether anything has happened since the last batch was taken."""
-        return bool(self._engine.changed) or bool(self._engine.events)
+        engine = self._engine
+        return bool(engine.changed) or bool(engine.events) or bool(engine.facts.changed)
 
     async def flush(self) -> None:
         """Commit everything that waits now, trying again until the disk takes it.

@@ -19,9 +19,6 @@ LATENCY_MS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 
 LIFE_MS = (1, 5, 10, 50, 100, 500, 1000, 5000, 10_000, 60_000, 300_000, 1_800_000, 3_600_000, 21_600_000, 86_400_000)
 ROWS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
 
-_ENDED, _STARTED = 3, 12
-"""Columns ``finished_at`` and ``started_at`` of a row of ``Batch.finished``."""
-
 
 class HistogramFigures(NamedTuple):
     """A histogram at one moment: how many values each of its buckets has, the last one those above every bound."""
@@ -87,9 +84,8 @@ class Meters:
         self.commit.observe(seconds * 1000)
         self.commit_rows.observe(batch.rows())
         for row in batch.finished:
-            started_at = row[_STARTED]
-            if started_at is not None:
-                self.run.observe(row[_ENDED] - started_at)
+            if row.started_at is not None:
+                self.run.observe(row.finished_at - row.started_at)
 
 
 class LoopLag:

@@ -51,6 +51,7 @@ async def serve(
     """
     gc.disable()  # a large backlog is all new objects and no garbage
     try:
+        server.engine.facts.load(server.store.load_facts())
         server.engine.load(server.store.load(), server.clock.now())
     except BaseException as error:  # what cannot be read is left as it is, log and all
         server.store.close()

@@ -4,20 +4,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from heapq import nsmallest
 
-from bunqueue_trio.config import AUDIT_DATA_BYTES, PRUNE_ROWS, REPLAY_BYTES
+from bunqueue_trio.config import PRUNE_ROWS, REPLAY_BYTES
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import Job, State
-from bunqueue_trio.storage.store import (
-    Batch,
-    FinishedCounts,
-    Reader,
-    Retention,
-    Row,
-    Space,
-    StoredEvent,
-    event_rows,
-    outcome,
-)
+from bunqueue_trio.storage.rows import FactRow, FinishedRow, JobRow, Reader, outcome
+from bunqueue_trio.storage.store import Batch, FinishedCounts, Records, Retention, Space, StoredEvent, event_rows
 
 
 class MemoryStore:
@@ -27,8 +18,11 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._rows = Reader()
-        self._jobs: dict[int, Row] = {}
-        self._finished: dict[str, Row] = {}  # in the order of the ends
+        self._jobs: dict[int, JobRow] = {}
+        self._finished: dict[str, FinishedRow] = {}  # in the order of the ends
+        self._ends: dict[str, int] = {}  # which end that was
+        self._last_end = 0
+        self._facts: dict[tuple[str, str], bytes] = {}
         self._events: list[tuple[int, int, list[bytes], int]] = []  # last id, time, bodies, stamp
         self.finished_counts: FinishedCounts = Counter()
         self.finished_totals: Counter[str] = Counter()
@@ -38,24 +32,35 @@ class MemoryStore:
         """Return every unfinished job; see :class:`Store`."""
         return self._rows.unfinished(row for _, row in sorted(self._jobs.items()))
 
+    def load_facts(self) -> Iterable[FactRow]:
+        """Return every fact; see :class:`Store`."""
+        return [FactRow(kind, key, value) for (kind, key), value in sorted(self._facts.items())]
+
     def commit(self, batch: Batch) -> None:
         """Write ``batch``; see :class:`Store`."""
         for (job_id,) in batch.reused_ids:
             self._drop(job_id)
         for row in batch.new:
-            assert row[0] not in self._jobs
-            self._jobs[row[0]] = row
+            assert row.seq not in self._jobs
+            self._jobs[row.seq] = row
         for changed in batch.changed:
-            old = self._jobs[changed[-1]]
-            self._jobs[changed[-1]] = (*old[:7], *changed[:-1])
+            self._jobs[changed.seq] = self._jobs[changed.seq].changed(changed)
         for (seq,) in batch.ended:
             self._jobs.pop(seq, None)
-        for row in batch.finished:
-            assert row[0] not in self._finished
-            self._finished[row[0]] = row
+        for record in batch.finished:
+            assert record.id not in self._finished
+            self._finished[record.id] = record
+            self._last_end += 1
+            self._ends[record.id] = self._last_end
+        for kind, key, value in batch.facts:
+            if value is None:
+                self._facts.pop((kind, key), None)
+            else:
+                self._facts[kind, key] = value
         if batch.finished:
-            self.finished_counts = self.finished_counts + Counter((row[1], row[2]) for row in batch.finished)
-            self.finished_totals.update(row[2] for row in batch.finished)
+            added = Counter((record.queue, record.state) for record in batch.finished)
+            self.finished_counts = self.finished_counts + added
+            self.finished_totals.update(record.state for record in batch.finished)
         self._events += [(last_id, batch.at, bodies, batch.stamp) for last_id, bodies in event_rows(batch)]
         self.last_event_id = batch.last_event_id
 
@@ -66,13 +71,26 @@ class MemoryStore:
 
     def outcomes(self, job_ids: Sequence[str]) -> dict[str, State]:
         """Return how some jobs ended; see :class:`Store`."""
-        return {job_id: outcome(self._finished[job_id][2]) for job_id in job_ids if job_id in self._finished}
+        return {job_id: outcome(self._finished[job_id].state) for job_id in job_ids if job_id in self._finished}
+
+    def records(self, queue: str, state: State, before: int | None, limit: int) -> Records:
+        """Return some of the finished jobs; see :class:`Store`."""
+        found: list[Job] = []
+        size, last = 0, 0
+        for job_id, row in reversed(self._finished.items()):
+            if (row.queue, row.state) != (queue, state.value) or (before is not None and self._ends[job_id] >= before):
+                continue
+            if len(found) >= limit or size >= REPLAY_BYTES:
+                return Records(found, last)
+            found.append(self._rows.finished(row))
+            size += len(row.data) + len(row.result or b"")
+            last = self._ends[job_id]
+        return Records(found, None)
 
     def stored(self, after: int, upto: int, limit: int) -> list[Stored]:
         """Return unfinished jobs as they are stored; see :class:`Store`."""
         keys = nsmallest(limit, (seq for seq in self._jobs if after < seq <= upto))
-        rows = [self._jobs[seq] for seq in keys]
-        return [self._rows.stored((*row[:3], row[3][:AUDIT_DATA_BYTES], *row[4:])) for row in rows]
+        return [self._rows.stored(self._jobs[seq].cut()) for seq in keys]
 
     def events_after(self, event_id: int, limit: int) -> list[StoredEvent]:
         """Return kept events; see :class:`Store`."""
@@ -100,9 +118,9 @@ class MemoryStore:
         """Delete some of what is not to be kept; see :class:`Store`."""
         doomed: dict[str, None] = {}
         for state, limit in keep.finished_max().items():
-            ids = [job_id for job_id, row in self._finished.items() if row[2] == state]
+            ids = [job_id for job_id, row in self._finished.items() if row.state == state]
             doomed |= dict.fromkeys(ids[: min(max(0, len(ids) - limit), PRUNE_ROWS)])
-        aged = [job_id for job_id, row in self._finished.items() if row[3] < keep.finished_since]
+        aged = [job_id for job_id, row in self._finished.items() if row.finished_at < keep.finished_since]
         doomed |= dict.fromkeys(aged[:PRUNE_ROWS])
         for job_id in doomed:
             self._drop(job_id)
@@ -133,6 +151,7 @@ class MemoryStore:
 
     def _drop(self, job_id: str) -> None:
         row = self._finished.pop(job_id, None)
+        self._ends.pop(job_id, None)
         if row is not None:
-            self.finished_counts = self.finished_counts - Counter([(row[1], row[2])])
-            self.finished_totals[row[2]] -= 1
+            self.finished_counts = self.finished_counts - Counter([(row.queue, row.state)])
+            self.finished_totals[row.state] -= 1

@@ -1,4 +1,4 @@
-"""What every store can do, what it is given, and how a job becomes a row and back.
+"""What every store can do, and what it is given.
 
 A batch is a snapshot: rows are made when it is taken, so the engine may go on while it is written,
 and writing it again after a failure writes the same.
@@ -6,7 +6,7 @@ and writing it again after a failure writes the same.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -14,28 +14,15 @@ from msgspec import Struct
 from bunqueue_trio.config import DISK_RESERVE_BYTES, DISK_RESERVE_PART, MIB
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.engine import Changes
-from bunqueue_trio.engine.job import (
-    DEFAULT_OPTIONS,
-    UNFINISHED,
-    Job,
-    Lease,
-    Note,
-    Options,
-    State,
-)
-from bunqueue_trio.engine.queue import Queues
-from bunqueue_trio.errors import Refused
+from bunqueue_trio.engine.facts import Fact
+from bunqueue_trio.engine.job import UNFINISHED, Job, State
 from bunqueue_trio.protocol.events import Event
+from bunqueue_trio.storage.rows import ChangedRow, FactRow, FinishedRow, JobRow, changed_row, finished_row, new_row
 
 EVENT_ROW_BYTES = MIB  # a replay reads whole rows: one more than REPLAY_BYTES, and one event more in it
 
-Row = tuple[Any, ...]
-
 _encode = msgspec.json.Encoder().encode
-_OPTIONS = msgspec.json.Decoder(Options)
-_LEASE = msgspec.json.Decoder(Lease)
-_NOTE = msgspec.json.Decoder(Note)
-_STATES = {state.value: state for state in State}
+
 FinishedCounts = Counter[tuple[str, str]]
 """(queue, state) → number of records kept."""
 
@@ -48,10 +35,10 @@ class Batch(Struct):
     durable: bool
     jobs: Collection[Job]
     """The jobs the rows were made from, to be forgotten by the engine when they have ended."""
-    new: list[Row] = []
-    changed: list[Row] = []
+    new: list[JobRow] = []
+    changed: list[ChangedRow] = []
     ended: list[tuple[int]] = []
-    finished: list[Row] = []
+    finished: list[FinishedRow] = []
     reused_ids: list[tuple[str]] = []
     removed_ids: Collection[str] = ()
     """Ids of jobs that the engine has let go of already."""
@@ -62,16 +49,18 @@ class Batch(Struct):
     last_event_id: int = 0
     stamp: int = 0
     """The time of the newest id where that is later than ``at``."""
+    facts: Sequence[Fact] = ()
 
     def rows(self) -> int:
         """Return how many rows it touches."""
-        return len(self.new) + len(self.changed) + len(self.ended) + len(self.finished)
+        return len(self.new) + len(self.changed) + len(self.ended) + len(self.finished) + len(self.facts)
 
     def bytes(self) -> int:
         """Return about how many bytes of payloads it writes."""
         # What is pushed is in its event too; what ends is written once more, with its result.
         pushed = sum(map(len, self.events))
-        return pushed + sum(len(row[4]) + len(row[14] or b"") for row in self.finished)
+        noted = sum(len(value or b"") for _, _, value in self.facts)
+        return pushed + noted + sum(len(row.data) + len(row.result or b"") for row in self.finished)
 
 
 def event_rows(batch: Batch) -> Iterator[tuple[int, list[bytes]]]:
@@ -95,6 +84,14 @@ class StoredEvent(NamedTuple):
 
     id: int
     body: bytes
+
+
+class Records(NamedTuple):
+    """Some of the finished jobs that are kept, newest end first."""
+
+    jobs: list[Job]
+    before: int | None
+    """Where the next page begins; None: there is none."""
 
 
 class Retention(NamedTuple):
@@ -146,6 +143,10 @@ class Store(Protocol):
         """Return every unfinished job."""
         ...
 
+    def load_facts(self) -> Iterable[FactRow]:
+        """Return every fact; to be read before :meth:`load`."""
+        ...
+
     def commit(self, batch: Batch) -> None:
         """Write ``batch`` in one transaction; on disk (fsync) when it is durable.
 
@@ -160,6 +161,14 @@ class Store(Protocol):
 
     def outcomes(self, job_ids: Sequence[str]) -> dict[str, State]:
         """Return how those of the jobs ended that :meth:`find` finds; payloads are not read."""
+        ...
+
+    def records(self, queue: str, state: State, before: int | None, limit: int) -> Records:
+        """Return up to ``limit`` finished jobs of a queue, completed or failed ones, newest end first.
+
+        The first page is ``before`` None, and each tells where the next one begins: what ends meanwhile stands before
+        the first, and what is deleted is missing. A page of :data:`REPLAY_BYTES` ends early.
+        """
         ...
 
     def stored(self, after: int, upto: int, limit: int) -> list[Stored]:
@@ -239,142 +248,21 @@ def make_batch(changes: Changes, at: int, *, durable: bool, last_event_id: int, 
         reused_ids=[(job_id,) for job_id in changes.reused_ids],
         removed_ids=changes.removed_ids,
         stamp=stamp,
+        facts=changes.facts,
     )  # fmt: skip
     for job in changes.jobs:
         is_new = job.epoch == changes.epoch
         if job.state in UNFINISHED:
             if is_new:
-                batch.new.append(_new_row(job))
+                batch.new.append(new_row(job))
             else:
-                batch.changed.append(_changed_row(job))
+                batch.changed.append(changed_row(job))
             continue
         if not is_new:
             batch.ended.append((job.seq,))
         if job.state is not State.REMOVED:
-            batch.finished.append(_finished_row(job))
+            batch.finished.append(finished_row(job))
     return batch
-
-
-def _new_row(job: Job) -> Row:
-    options = job.options
-    return (
-        job.seq, job.id, job.queue, job.data,
-        None if options is DEFAULT_OPTIONS else _text(options),
-        job.priority, job.created_at, job.run_at, job.state.value, job.order, job.attempts, job.stalls,
-        job.progress, job.started_at,
-        None if job.lease is None else _text(job.lease), None if job.note is None else _text(job.note),
-    )  # fmt: skip
-
-
-def _changed_row(job: Job) -> Row:
-    return (
-        job.run_at, job.state.value, job.order, job.attempts, job.stalls, job.progress, job.started_at,
-        None if job.lease is None else _text(job.lease), None if job.note is None else _text(job.note),
-        job.seq,
-    )  # fmt: skip
-
-
-def _finished_row(job: Job) -> Row:
-    note = job.noted()
-    shown = not (job.state is State.COMPLETED and job.options.remove_on_complete)
-    options = job.options
-    return (
-        job.id, job.queue, job.state.value if shown else State.REMOVED.value, note.finished_at,
-        job.data if shown else b"",
-        None if options is DEFAULT_OPTIONS or not shown else _text(options),
-        job.priority, job.created_at, job.run_at, job.attempts, job.stalls, job.progress, job.started_at,
-        _text(Note(error=note.error, message=note.message)) if shown else None,
-        note.result if shown else None,
-    )  # fmt: skip
-
-
-def _text(value: Struct) -> str:
-    return _encode(value).decode()
-
-
-class Reader:
-    """Turns rows into jobs; equal options and queue names are shared between them."""
-
-    def __init__(self) -> None:
-        self._options: dict[str | None, Options] = {None: DEFAULT_OPTIONS}
-        self._names: dict[str, str] = {}
-
-    def unfinished(self, rows: Iterable[Row]) -> Iterator[Job]:
-        """Yield the jobs of rows of ``job``, columns in the order of the schema."""
-        known = self._names.get
-        for (
-            seq, job_id, queue, data, options, priority, created_at, run_at, state, place, attempts,
-            stalls, progress, started_at, lease, note,
-        ) in rows:  # fmt: skip
-            yield Job(
-                job_id, known(queue) or self._name(queue), data,
-                DEFAULT_OPTIONS if options is None else self._shared(options),
-                priority, created_at, created_at if run_at == created_at else run_at, seq, place,
-                _STATES[state], attempts, stalls, progress, started_at, 0, None, None,
-                None if lease is None else _LEASE.decode(lease),
-                None if note is None else _NOTE.decode(note),
-            )  # fmt: skip
-
-    def one(self, row: Row) -> Job:
-        """Return the job of one such row."""
-        [job] = self.unfinished([row])
-        return job
-
-    def stored(self, row: Row) -> Stored:
-        """Return what :meth:`Store.stored` does of a row of ``job``."""
-        try:
-            return Stored(row[0], self.one(row))
-        except (ValueError, LookupError, TypeError):
-            return Stored(row[0], None)
-
-    def finished(self, row: Row) -> Job:
-        """Return the job of a row of ``finished`` without its key, as it was when it ended."""
-        (
-            job_id, queue, state, finished_at, data, options, priority, created_at, run_at, attempts,
-            stalls, progress, started_at, note, result,
-        ) = row  # fmt: skip
-        known = Note() if note is None else _NOTE.decode(note)
-        known.finished_at, known.result = finished_at, result
-        shown = state != State.REMOVED.value
-        return Job(
-            job_id, queue, data,
-            DEFAULT_OPTIONS if options is None else _OPTIONS.decode(options),
-            priority, created_at, run_at, 0,
-            state=_STATES[state] if shown else State.COMPLETED,
-            attempts=attempts, stalls=stalls, progress=progress, started_at=started_at, note=known,
-        ) if shown else _hidden(job_id, queue)  # fmt: skip
-
-    def _name(self, queue: str) -> str:
-        try:
-            Queues().check(queue)
-        except Refused as refused:
-            raise ValueError(f"{refused}: {queue!r}") from None
-        self._names[queue] = queue
-        return queue
-
-    def _shared(self, text: str) -> Options:
-        options = self._options.get(text)
-        if options is None:
-            if len(self._options) > 4096:  # options that all differ are not worth a table
-                self._options = {None: DEFAULT_OPTIONS}
-            options = self._options[text] = _OPTIONS.decode(text)
-        return options
-
-
-_HIDDEN_OPTIONS = Options(remove_on_complete=True)
-
-
-def outcome(state: str) -> State:
-    """Return how the job of a row of ``finished`` with this state ended: ``removed`` has *completed*.
-
-    Dependents rely on it, so the word can stand for nothing else there.
-    """
-    return State.FAILED if state == State.FAILED.value else State.COMPLETED
-
-
-def _hidden(job_id: str, queue: str) -> Job:
-    """Return what is left of a job that completed and wanted no record: that it completed."""
-    return Job(job_id, queue, b"null", _HIDDEN_OPTIONS, 0, 0, 0, 0, state=State.COMPLETED)
 
 
 OpenStore = Callable[[str], Store]

@@ -11,21 +11,23 @@ answered, so both are right.
 """
 
 import os
-import threading
 import time
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
 from msgspec.json import encode
 
-from bunqueue_trio.config import AUDIT_DATA_BYTES, PRUNE_BYTES, PRUNE_ROWS, REPLAY_BYTES
+from bunqueue_trio.config import AUDIT_DATA_BYTES, REPLAY_BYTES
 from bunqueue_trio.engine.audit import Stored
+from bunqueue_trio.engine.facts import Fact
 from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.errors import StartupError, StoreError
-from bunqueue_trio.storage.opening import (
+from bunqueue_trio.storage.rows import ChangedRow, FactRow, FinishedRow, JobRow, Reader, outcome
+from bunqueue_trio.storage.sqlite.opening import (
+    Transaction,
     closing,
     has_log,
     lock,
@@ -33,18 +35,10 @@ from bunqueue_trio.storage.opening import (
     migrate,
     refuse_foreign,
     sync_directory,
-    transaction,
 )
-from bunqueue_trio.storage.store import (
-    Batch,
-    FinishedCounts,
-    Reader,
-    Retention,
-    Space,
-    StoredEvent,
-    event_rows,
-    outcome,
-)
+from bunqueue_trio.storage.sqlite.retention import Pruner
+from bunqueue_trio.storage.sqlite.tally import Tally
+from bunqueue_trio.storage.store import Batch, FinishedCounts, Records, Retention, Space, StoredEvent, event_rows
 
 _OPEN_BUSY_MS = 5000  # a start may wait for a tool that has the file for a moment
 _BUSY_MS = 250  # a commit may stop the event loop for so long; then the journal waits, and tries again
@@ -54,54 +48,26 @@ _CHECKPOINT_PAUSE_S = 0.01
 _INCREMENTAL = 2  # of PRAGMA auto_vacuum: pages are given back when that is asked for
 _LOG_KEPT = 32 * 1024 * 1024  # a log that grew once gives space back, but not what it soon needs again: that takes 5 ms
 
-_FINISHED = (
-    "id, queue, state, finished_at, data, options, priority, created_at, run_at, attempts, stalls, "
-    "progress, started_at, note, result"
-)
-_INSERT = f"INSERT INTO job VALUES ({', '.join('?' * 16)})"  # noqa: S608 - placeholders
-_UPDATE = (
-    "UPDATE job SET run_at=?, state=?, place=?, attempts=?, stalls=?, progress=?, started_at=?, "
-    "lease=?, note=? WHERE seq=?"
-)
+_JOB, _FINISHED = ", ".join(JobRow._fields), ", ".join(FinishedRow._fields)
+_INSERT = f"INSERT INTO job ({_JOB}) VALUES ({', '.join('?' for _ in JobRow._fields)})"  # noqa: S608 - names of ours
+_UPDATE = f"UPDATE job SET {', '.join(f'{name}=?' for name in ChangedRow._fields[:-1])} WHERE seq=?"  # noqa: S608
+_FACTS = f"SELECT {', '.join(FactRow._fields)} FROM fact ORDER BY kind, key"  # noqa: S608
+_NOTE = f"REPLACE INTO fact ({', '.join(FactRow._fields)}) VALUES (?, ?, ?)"  # noqa: S608
+_UNNOTE = "DELETE FROM fact WHERE kind=? AND key=?"
 _END = "DELETE FROM job WHERE seq=?"
 _REUSE = "DELETE FROM finished WHERE id=? RETURNING queue, state"
-_FINISH = f"INSERT INTO finished VALUES ({', '.join('?' * 16)})"  # noqa: S608
+_FINISH = f"INSERT INTO finished (fin, {_FINISHED}) VALUES (?, {', '.join('?' for _ in FinishedRow._fields)})"  # noqa: S608
 _EVENTS = "INSERT INTO event_batch VALUES (?, ?, ?, ?, ?)"
 _FIND = f"SELECT {_FINISHED} FROM finished WHERE id=?"  # noqa: S608
+_RECORDS = f"SELECT fin, {_FINISHED} FROM finished WHERE queue=? AND state=? AND fin<? ORDER BY fin DESC LIMIT ?"  # noqa: S608
+_NO_END = 2**63 - 1  # none is as late
 _OUTCOMES = "SELECT id, state FROM finished WHERE id IN (SELECT value FROM json_each(?))"
+_START_OF_DATA = f"substr(data, 1, {AUDIT_DATA_BYTES})"
+_LOAD = f"SELECT {_JOB} FROM job ORDER BY seq"  # noqa: S608
 _STORED = (
-    f"SELECT seq, id, queue, substr(data, 1, {AUDIT_DATA_BYTES}), options, priority, created_at, run_at, state, "  # noqa: S608
-    "place, attempts, stalls, progress, started_at, lease, note FROM job WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+    f"SELECT {', '.join(_START_OF_DATA if name == 'data' else name for name in JobRow._fields)} "  # noqa: S608
+    "FROM job WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
 )
-# What to prune is named by one JSON list. Each row that crosses from SQLite to Python takes the interpreter's
-# lock anew, and may wait for it while the commits wait for us.
-_SIZE = "length(data) + coalesce(length(result), 0) + coalesce(octet_length(note), 0) AS size"
-# Sizes are in the heads of rows: none of them is read for it. The one that passes the limit is still named.
-_NAMED = (
-    "SELECT count(*), max(key), json_group_array(key) FROM "  # noqa: S608 - a number
-    f"(SELECT key, sum(size) OVER (ORDER BY key) - size AS before FROM ({{}})) WHERE before < {PRUNE_BYTES}"
-)
-_SURPLUS = _NAMED.format(
-    f"SELECT fin AS key, {_SIZE} FROM finished WHERE fin > ? AND state = ? ORDER BY fin LIMIT ?"  # noqa: S608 - ours
-)
-_AGED = _NAMED.format(
-    "SELECT key, size FROM "  # noqa: S608 - a constant
-    f"(SELECT fin AS key, finished_at, {_SIZE} FROM finished WHERE fin > ? ORDER BY fin LIMIT ?) WHERE finished_at < ?"
-)
-_PAST_EVENTS = _NAMED.format(
-    "SELECT key, size FROM (SELECT last_id AS key, length(body) AS size FROM event_batch ORDER BY last_id LIMIT ?) "
-    "WHERE key < ? AND key <= ?"
-)
-# The end of the next rows, and the last of them that is too old. What is before that one is older still, whatever the
-# clock said: so events go from the front only, and a replay has no hole.
-_NEXT_EVENTS = (
-    "SELECT max(last_id), max(CASE WHEN at < ? THEN last_id END), count(*) FROM "
-    "(SELECT last_id, at FROM event_batch WHERE last_id > ? ORDER BY last_id LIMIT ?)"
-)
-_NEXT_FINISHED = "SELECT max(fin), count(*) FROM (SELECT fin FROM finished WHERE fin > ? ORDER BY fin LIMIT ?)"
-_COUNT = "SELECT queue, state, count(*) FROM finished WHERE fin IN (SELECT value FROM json_each(?)) GROUP BY 1, 2"
-_PRUNE = "DELETE FROM finished WHERE fin IN (SELECT value FROM json_each(?))"
-_PRUNE_EVENTS = "DELETE FROM event_batch WHERE last_id IN (SELECT value FROM json_each(?))"
 _RS = b"\x1e"  # between the events of a row; JSON has no place for it, as it has for a line end
 
 _DISK_ERRORS = (
@@ -162,20 +128,10 @@ class SqliteStore:
         self._auditor.set_busy_timeout(_BUSY_MS)
         self._rows = Reader()
         rows = writer.execute("SELECT queue, state, count(*) FROM finished GROUP BY 1, 2")
-        self._counts: FinishedCounts = Counter({(q, s): n for q, s, n in rows})
-        self._added: deque[FinishedCounts] = deque()
-        self.finished_totals: dict[str, int] = dict.fromkeys(("completed", "failed", "removed"), 0)
-        self._add_totals(self._counts)
-        self._adding = threading.Lock()  # of whoever asks: the event loop, or a thread that prunes
+        self._tally = Tally(Counter({(queue, state): n for queue, state, n in rows}))
+        self._pruner = Pruner(writer, self._tally)
         self.last_event_id: int = self._one("SELECT coalesce(max(last_id), 0) FROM event_batch")
         self._last_fin = self._one("SELECT coalesce(max(fin), 0) FROM finished")
-        self._pruned_to: dict[str, int] = {}
-        """No record of this state has a smaller key."""
-        # Where the search for what is too old goes on: records of a clock that was ahead may stand before it.
-        self._aged_seen = 0
-        self._events_seen = 0
-        self._events_aged = 0
-        """The last event that is known to be too old."""
         self._shrinks = self._one("PRAGMA auto_vacuum") == _INCREMENTAL
         sync_directory(self.path.parent)
 
@@ -192,80 +148,110 @@ class SqliteStore:
         Raises:
             StartupError: the file is damaged.
         """
+        with self._sound("job") as connection:
+            yield from self._rows.unfinished(connection.execute(_LOAD))
+        self._writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+
+    def load_facts(self) -> Iterable[FactRow]:
+        """Return every fact; see :class:`Store`.
+
+        Raises:
+            StartupError: the file is damaged.
+        """
+        with self._sound("fact") as connection:
+            return [FactRow._make(row) for row in connection.execute(_FACTS)]
+
+    @contextmanager
+    def _sound(self, table: str) -> Iterator[apsw.Connection]:
+        """Yield a connection that reads ``table``, after a look whether it is damaged."""
         try:
             # Without a mutex, which each value of each row would take: nobody else uses this connection.
             with closing(self._connect(apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_NOMUTEX)) as connection:
                 # Finds damage that would still read as rows: of a wrong order, a wrong type, or too few.
-                for (finding,) in connection.execute("PRAGMA quick_check(job)"):
+                for (finding,) in connection.execute(f"PRAGMA quick_check({table})"):
                     if finding != "ok":
                         raise ValueError(finding)
-                yield from self._rows.unfinished(connection.execute("SELECT * FROM job ORDER BY seq"))
+                yield connection
         except (apsw.Error, ValueError, LookupError) as error:
             raise StartupError(f"{self.path}: is damaged: {_one_line(error)}") from None
-        self._writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
 
     def commit(self, batch: Batch) -> None:
         """Write ``batch`` in one transaction; see :class:`Store`."""
-        added: FinishedCounts = Counter((row[1], row[2]) for row in batch.finished)
-        fin = self._last_fin
-        with self._translated():
+        added: FinishedCounts | None = None
+        if batch.finished or batch.reused_ids:
+            added = Counter((row.queue, row.state) for row in batch.finished)
+        with _TRANSLATED:
             wanted = "FULL" if batch.durable else "NORMAL"
             if wanted != self._synchronous:
                 self._writer.execute(f"PRAGMA synchronous={wanted}")
                 self._synchronous = wanted
-            with transaction(self._writer):
-                write = self._writer.executemany
-                if batch.reused_ids:
-                    added.subtract((str(queue), str(state)) for queue, state in write(_REUSE, batch.reused_ids))
-                if batch.new:
-                    write(_INSERT, batch.new)
-                if batch.changed:
-                    write(_UPDATE, batch.changed)
-                if batch.ended:
-                    write(_END, batch.ended)
-                if batch.finished:
-                    write(_FINISH, [(fin := fin + 1, *row) for row in batch.finished])
+            with Transaction(self._writer):
+                if added is not None and batch.reused_ids:
+                    reused = self._writer.executemany(_REUSE, batch.reused_ids)
+                    added.subtract((str(queue), str(state)) for queue, state in reused)
+                self._write_jobs(batch)
+                if batch.facts:
+                    self._write_facts(batch.facts)
                 for last_id, events in event_rows(batch):
                     self._writer.execute(_EVENTS, (last_id, len(events), batch.at, _RS.join(events), batch.stamp))
         self.last_event_id = batch.last_event_id
-        self._last_fin = fin
+        self._last_fin += len(batch.finished)
         if added:
-            self._added.append(added)
-            self._add_totals(added)
+            self._tally.add(added)
 
-    def _add_totals(self, added: FinishedCounts) -> None:
-        for (_, state), n in added.items():
-            self.finished_totals[state] = self.finished_totals.get(state, 0) + n
+    def _write_jobs(self, batch: Batch) -> None:
+        write = self._writer.executemany
+        if batch.new:
+            write(_INSERT, batch.new)
+        if batch.changed:
+            write(_UPDATE, batch.changed)
+        if batch.ended:
+            write(_END, batch.ended)
+        if batch.finished:
+            write(_FINISH, [(fin, *row) for fin, row in enumerate(batch.finished, self._last_fin + 1)])
+
+    def _write_facts(self, facts: Iterable[Fact]) -> None:
+        for kind, key, value in facts:
+            if value is None:
+                self._writer.execute(_UNNOTE, (kind, key))
+            else:
+                self._writer.execute(_NOTE, (kind, key, value))
 
     @property
     def finished_counts(self) -> FinishedCounts:
-        """How many records are kept; see :class:`Store`.
+        """How many records are kept; see :class:`Store`."""
+        return self._tally.counts()
 
-        A commit only notes what it adds, since with many queues a copy costs more than the commit. Whoever asks
-        adds it up; retention does so every few seconds, so little waits.
-        """
-        with self._adding:
-            if self._added:
-                counts = self._counts.copy()
-                while self._added:
-                    for key, n in self._added.popleft().items():
-                        counts[key] += n
-                        if not counts[key]:
-                            del counts[key]  # nobody is counted as 0
-                self._counts = counts
-            return self._counts
+    @property
+    def finished_totals(self) -> Mapping[str, int]:
+        """How many records are kept by state; see :class:`Store`."""
+        return self._tally.totals
 
     def find(self, job_id: str) -> Job | None:
         """Return a finished job that is kept; see :class:`Store`."""
-        with self._translated():
+        with _TRANSLATED:
             row = self._reader.execute(_FIND, (job_id,)).fetchone()
         return None if row is None else self._rows.finished(row)
 
     def outcomes(self, job_ids: Sequence[str]) -> dict[str, State]:
         """Return how some jobs ended; see :class:`Store`."""
-        with self._translated():
+        with _TRANSLATED:
             rows = self._reader.execute(_OUTCOMES, (encode(job_ids).decode(),))
             return {job_id: outcome(state) for job_id, state in rows}
+
+    def records(self, queue: str, state: State, before: int | None, limit: int) -> Records:
+        """Return some of the finished jobs; see :class:`Store`."""
+        found: list[Job] = []
+        size, last = 0, 0
+        values = (queue, state.value, _NO_END if before is None else before, limit + 1)
+        with _TRANSLATED:
+            for fin, *row in self._reader.execute(_RECORDS, values):
+                if len(found) >= limit or size >= REPLAY_BYTES:
+                    return Records(found, last)
+                found.append(self._rows.finished(tuple(row)))
+                size += len(found[-1].data) + len(found[-1].noted().result or b"")
+                last = int(fin)
+        return Records(found, None)
 
     def stored(self, after: int, upto: int, limit: int) -> list[Stored]:
         """Return unfinished jobs as they are on the disk; see :class:`Store`."""
@@ -280,7 +266,7 @@ class SqliteStore:
         events: list[StoredEvent] = []
         size = 0
         query = "SELECT last_id, body FROM event_batch WHERE last_id > ? ORDER BY last_id"
-        with self._translated():
+        with _TRANSLATED:
             for last_id, body in self._reader.execute(query, (event_id,)):
                 bodies = body.split(_RS)
                 first = last_id - len(bodies) + 1
@@ -293,70 +279,21 @@ class SqliteStore:
     def first_event_id(self) -> int:
         """Return the id of the oldest kept event; see :class:`Store`."""
         query = "SELECT last_id - count + 1 FROM event_batch ORDER BY last_id LIMIT 1"
-        with self._translated():
+        with _TRANSLATED:
             row = self._reader.execute(query).fetchone()
         return self.last_event_id + 1 if row is None else int(row[0])
 
     def last_event_at(self) -> int:
         """Return the time of the newest events; see :class:`Store`."""
         query = "SELECT max(at, stamp) FROM event_batch ORDER BY last_id DESC LIMIT 1"
-        with self._translated():
+        with _TRANSLATED:
             row = self._reader.execute(query).fetchone()
         return 0 if row is None else int(row[0])
 
     def prune(self, keep: Retention) -> int:
         """Delete some of what is not to be kept; see :class:`Store`."""
-        deleted = 0
-        with self._translated():
-            # Nothing is locked to find out that there is nothing to do, which is the usual case.
-            _ = self.finished_counts  # adds up what commits have noted, so that little waits
-            for state, limit in keep.finished_max().items():
-                surplus = self.finished_totals[state] - limit
-                if surplus > 0:
-                    # The records of other states before the oldest of this one are not read each time.
-                    oldest = (self._pruned_to.get(state, 0), state, min(surplus, PRUNE_ROWS))
-                    rows, last = self._prune_finished(_SURPLUS, oldest)
-                    deleted += rows
-                    self._pruned_to[state] = last or 0
-            aged = self._prune_finished(_AGED, (0, PRUNE_ROWS, keep.finished_since))[0]
-            deleted += aged or self._prune_further(keep.finished_since)
-            last = self.last_event_id  # never its batch, which remembers the newest id and time
-            past = max(last - keep.events_max, self._aged_events(keep.events_since))
-            rows, _, keys = self._listed(_PAST_EVENTS, (PRUNE_ROWS, last, past))
-            if rows:
-                self._writer.execute(_PRUNE_EVENTS, (keys,))
-            return deleted + rows
-
-    def _prune_further(self, since: int) -> int:
-        """Delete what is too old among the next records behind the oldest; a pass over all takes many calls."""
-        begin = self._aged_seen
-        [(end, rows)] = self._writer.execute(_NEXT_FINISHED, (begin, PRUNE_ROWS))
-        self._aged_seen = end if rows == PRUNE_ROWS else 0
-        return self._prune_finished(_AGED, (begin, PRUNE_ROWS, since))[0]
-
-    def _aged_events(self, since: int) -> int:
-        """Return the last event known to be too old, after a look at some more; 0 when there is none."""
-        [(end, aged, rows)] = self._writer.execute(_NEXT_EVENTS, (since, self._events_seen, PRUNE_ROWS))
-        self._events_aged = max(self._events_aged, aged or 0)
-        self._events_seen = end if rows == PRUNE_ROWS else self._events_aged
-        return self._events_aged
-
-    def _listed(self, query: str, values: tuple[int | str, ...]) -> tuple[int, int, str]:
-        """Return how many rows ``query`` names, the last of them (None of none), and their list."""
-        [(rows, last, keys)] = self._writer.execute(query, values)
-        return rows, last, keys
-
-    def _prune_finished(self, query: str, values: tuple[int | str, ...]) -> tuple[int, int]:
-        """Delete the records that ``query`` names; return how many, and the last."""
-        rows, last, keys = self._listed(query, values)
-        if rows:
-            with transaction(self._writer):
-                counted = self._writer.execute(_COUNT, (keys,))
-                added: FinishedCounts = Counter({(queue, state): -n for queue, state, n in counted})
-                self._writer.execute(_PRUNE, (keys,))
-            self._added.append(added)
-            self._add_totals(added)
-        return rows, last
+        with _TRANSLATED:
+            return self._pruner.prune(keep, self.last_event_id)
 
     def space(self) -> Space:
         """Return how large the file is and what is free; see :class:`Store`."""
@@ -365,7 +302,7 @@ class SqliteStore:
             size = self.path.stat().st_size
         except OSError as error:
             raise StoreError(f"{self.path}: {error.strerror}") from error
-        with self._translated():
+        with _TRANSLATED:
             [(free,)] = self._reader.execute("PRAGMA freelist_count").fetchall()
         free_bytes = int(free) * self._page_bytes  # type: ignore[arg-type]  # of a count
         return Space(size, free_bytes, disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)
@@ -374,7 +311,7 @@ class SqliteStore:
         """Give free pages back; see :class:`Store`."""
         if not self._shrinks:
             return 0
-        with self._translated():
+        with _TRANSLATED:
             before = self._one("PRAGMA page_count")
             self._writer.execute(f"PRAGMA incremental_vacuum({max(1, size // self._page_bytes)})").fetchall()
             return (before - self._one("PRAGMA page_count")) * self._page_bytes
@@ -386,7 +323,7 @@ class SqliteStore:
     def checkpoint(self, *, restart: bool) -> None:
         """Move the log into the file; see :class:`Store`."""
         mode = apsw.SQLITE_CHECKPOINT_TRUNCATE if restart else apsw.SQLITE_CHECKPOINT_PASSIVE
-        with self._translated(), closing(apsw.Connection(str(self.path.absolute()))) as connection:
+        with _TRANSLATED, closing(apsw.Connection(str(self.path.absolute()))) as connection:
             connection.set_busy_timeout(_CHECKPOINT_BUSY_MS)
             connection.execute("PRAGMA synchronous=NORMAL")
             pages, moved = _move_log(connection, mode)
@@ -410,14 +347,23 @@ class SqliteStore:
     def _one(self, query: str) -> int:
         return int(self._writer.execute(query).fetchall()[0][0])  # type: ignore[arg-type]  # of a count
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except _DISK_ERRORS as error:
+
+class _Translated:
+    """Lets out of its block no error of SQLite, but what it means for the server."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, _DISK_ERRORS):
             raise StoreError(str(error)) from error
-        except apsw.Error as error:
+        if isinstance(error, apsw.Error):
             raise AssertionError(f"the store contradicts the engine: {error}") from error
+
+
+_TRANSLATED = _Translated()
 
 
 def _move_log(connection: apsw.Connection, mode: int) -> tuple[int, int]:

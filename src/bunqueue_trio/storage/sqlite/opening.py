@@ -21,7 +21,7 @@ APPLICATION_ID = 0x42515452  # "BQTR"
 
 def migrations() -> list[tuple[int, str]]:
     """Return the schema's steps as (version, SQL), in order, from ``schema/NNNN_name.sql``."""
-    entries = files("bunqueue_trio.storage").joinpath("schema").iterdir()
+    entries = files("bunqueue_trio.storage.sqlite").joinpath("schema").iterdir()
     return sorted(
         (int(match[1]), entry.read_text(encoding="utf-8"))
         for entry in entries
@@ -96,7 +96,7 @@ def migrate(connection: apsw.Connection) -> None:
     have = int(connection.pragma("user_version"))
     for version, sql in migrations():
         if version > have:
-            with transaction(connection):
+            with Transaction(connection):
                 connection.execute(sql).fetchall()
                 connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version={version}")
@@ -111,17 +111,26 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-@contextmanager
-def transaction(connection: apsw.Connection) -> Iterator[None]:
-    """Commit what the block writes, or nothing of it."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    finally:
-        # Whatever ended the block: no half of it may stay. SQLite may have rolled back itself.
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+class Transaction:
+    """Commits what its block writes, or nothing of it."""
+
+    # A class: each small commit would pay 2 % for a generator.
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        try:
+            if error is None:
+                self._connection.execute("COMMIT")
+        finally:
+            # Whatever ended the block: no half of it may stay. SQLite may have rolled back itself.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
 
 
 @contextmanager

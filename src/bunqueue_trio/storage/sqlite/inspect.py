@@ -15,15 +15,11 @@ import msgspec
 from msgspec import Raw
 
 from bunqueue_trio.errors import StoreError
-from bunqueue_trio.storage.opening import closing, make_private, refuse_foreign, sync_directory
-from bunqueue_trio.storage.store import Reader
+from bunqueue_trio.storage.rows import FinishedRow, JobRow, Reader
+from bunqueue_trio.storage.sqlite.opening import closing, make_private, refuse_foreign, sync_directory
 
 _EXAMPLES = 3  # of the rows that a check finds; the count says how many there are
 _STEP_PAGES = 2000  # copied between two reports of progress: 8 MB
-_FINISHED = (
-    "id, queue, state, finished_at, data, options, priority, created_at, run_at, attempts, stalls, progress, "
-    "started_at, note, result"
-)
 _RAW = msgspec.json.Decoder(Raw)
 
 _WAITING_ON = "SELECT job.id, open.value AS waits_for FROM job, json_each(job.note, '$.waiting_on') AS open"
@@ -87,6 +83,8 @@ class Report(NamedTuple):
     unfinished: dict[str, int]
     finished: dict[str, int]
     events: int
+    facts: dict[str, int]
+    """Of each kind; a file of an older schema has none."""
     findings: list[str]
 
 
@@ -113,6 +111,7 @@ def examine(path: Path, on_check: Callable[[str], None]) -> Report:
             unfinished=_counts(connection, "SELECT state, count(*) FROM job GROUP BY 1 ORDER BY 1"),
             finished=_counts(connection, "SELECT state, count(*) FROM finished GROUP BY 1 ORDER BY 1"),
             events=sum(_counts(connection, "SELECT '', coalesce(sum(count), 0) FROM event_batch").values()),
+            facts=_counts(connection, "SELECT kind, count(*) FROM fact GROUP BY 1 ORDER BY 1"),
             findings=findings,
         )
 
@@ -219,10 +218,10 @@ def _damage(connection: apsw.Connection) -> Iterator[str]:
 def _unreadable(connection: apsw.Connection) -> Iterator[str]:
     """Yield the jobs that the server could not read: an unfinished one of them stops its start."""
     rows = Reader()
-    for table, columns, read in (("job", "*", rows.one), ("finished", _FINISHED, rows.finished)):
+    for table, names, read in (("job", JobRow._fields, rows.one), ("finished", FinishedRow._fields, rows.finished)):
         failed: list[str] = []
         try:
-            for key, *row in connection.execute(f"SELECT rowid, {columns} FROM {table}"):  # noqa: S608 - ours
+            for key, *row in connection.execute(f"SELECT rowid, {', '.join(names)} FROM {table}"):  # noqa: S608 - ours
                 try:
                     _RAW.decode(read(tuple(row)).data)
                 except (ValueError, LookupError, TypeError) as error:

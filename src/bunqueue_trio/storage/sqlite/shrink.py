@@ -12,8 +12,8 @@ import apsw
 
 from bunqueue_trio.config import MIB
 from bunqueue_trio.errors import StoreError
-from bunqueue_trio.storage.inspect import beside
-from bunqueue_trio.storage.opening import closing, lock, make_private, refuse_foreign, sync_directory
+from bunqueue_trio.storage.sqlite.inspect import beside
+from bunqueue_trio.storage.sqlite.opening import closing, lock, make_private, refuse_foreign, sync_directory
 
 _PROGRESS_STEPS = 100_000  # of SQLite's machine between two reports of progress: some ms
 _BUSY_MS = 1000  # somebody may be looking at it

@@ -1,0 +1,221 @@
+"""How a job becomes a row and back: the columns of every table, named once.
+
+The order of the fields is that of the schema, and what is written, read and compared by column takes it from here.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from bunqueue_trio.config import AUDIT_DATA_BYTES
+from bunqueue_trio.engine.audit import Stored
+from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Job, Lease, Note, Options, State
+from bunqueue_trio.engine.queue import Queues
+from bunqueue_trio.errors import Refused
+
+_encode = msgspec.json.Encoder().encode
+_OPTIONS = msgspec.json.Decoder(Options)
+_LEASE = msgspec.json.Decoder(Lease)
+_NOTE = msgspec.json.Decoder(Note)
+_STATES = {state.value: state for state in State}
+
+
+class ChangedRow(NamedTuple):
+    """What can change of an unfinished job, and the key of its row."""
+
+    run_at: int
+    state: str
+    place: int
+    attempts: int
+    stalls: int
+    progress: int | float
+    started_at: int | None
+    lease: str | None
+    note: str | None
+    seq: int
+
+
+class JobRow(NamedTuple):
+    """A row of ``job``: an unfinished job."""
+
+    seq: int
+    id: str
+    queue: str
+    data: bytes
+    options: str | None
+    priority: int
+    created_at: int
+    run_at: int
+    state: str
+    place: int
+    """``Job.order``."""
+    attempts: int
+    stalls: int
+    progress: int | float
+    started_at: int | None
+    lease: str | None
+    note: str | None
+
+    def changed(self, row: ChangedRow) -> "JobRow":
+        """Return the row after ``row`` was written over it."""
+        return self._replace(**row._asdict())
+
+    def cut(self) -> "JobRow":
+        """Return the row with as much of its payload as the self-audit compares."""
+        return self._replace(data=self.data[:AUDIT_DATA_BYTES])
+
+
+class FactRow(NamedTuple):
+    """A row of ``fact``."""
+
+    kind: str
+    key: str
+    value: bytes
+
+
+class FinishedRow(NamedTuple):
+    """A row of ``finished`` without its key: a record of a job that has ended."""
+
+    id: str
+    queue: str
+    state: str
+    finished_at: int
+    data: bytes
+    options: str | None
+    priority: int
+    created_at: int
+    run_at: int
+    attempts: int
+    stalls: int
+    progress: int | float
+    started_at: int | None
+    note: str | None
+    result: bytes | None
+
+
+# Made from a tuple: by the names of the fields a row would cost three times as much, and each push, pull and ack makes one.
+
+
+def new_row(job: Job) -> JobRow:
+    """Return the row of a job that has none yet."""
+    options = job.options
+    return JobRow._make((
+        job.seq, job.id, job.queue, job.data,
+        None if options is DEFAULT_OPTIONS else _text(options),
+        job.priority, job.created_at, job.run_at, job.state.value, job.order, job.attempts, job.stalls,
+        job.progress, job.started_at,
+        None if job.lease is None else _text(job.lease), None if job.note is None else _text(job.note),
+    ))  # fmt: skip
+
+
+def changed_row(job: Job) -> ChangedRow:
+    """Return what to write over the row of a job."""
+    return ChangedRow._make((
+        job.run_at, job.state.value, job.order, job.attempts, job.stalls, job.progress, job.started_at,
+        None if job.lease is None else _text(job.lease), None if job.note is None else _text(job.note),
+        job.seq,
+    ))  # fmt: skip
+
+
+def finished_row(job: Job) -> FinishedRow:
+    """Return the record of a job that has ended; of one that wants no record what its dependents need."""
+    note = job.noted()
+    shown = not (job.state is State.COMPLETED and job.options.remove_on_complete)
+    options = job.options
+    return FinishedRow._make((
+        job.id, job.queue, job.state.value if shown else State.REMOVED.value, note.finished_at,
+        job.data if shown else b"",
+        None if options is DEFAULT_OPTIONS or not shown else _text(options),
+        job.priority, job.created_at, job.run_at, job.attempts, job.stalls, job.progress, job.started_at,
+        _text(Note(error=note.error, message=note.message)) if shown else None,
+        note.result if shown else None,
+    ))  # fmt: skip
+
+
+def _text(value: Struct) -> str:
+    return _encode(value).decode()
+
+
+class Reader:
+    """Turns rows into jobs; equal options and queue names are shared between them."""
+
+    def __init__(self) -> None:
+        self._options: dict[str | None, Options] = {None: DEFAULT_OPTIONS}
+        self._names: dict[str, str] = {}
+
+    def unfinished(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[Job]:
+        """Yield the jobs of rows of ``job``."""
+        # By position: a start with a backlog costs what this loop costs.
+        known = self._names.get
+        for (
+            seq, job_id, queue, data, options, priority, created_at, run_at, state, place, attempts,
+            stalls, progress, started_at, lease, note,
+        ) in rows:  # fmt: skip
+            yield Job(
+                job_id, known(queue) or self._name(queue), data,
+                DEFAULT_OPTIONS if options is None else self._shared(options),
+                priority, created_at, created_at if run_at == created_at else run_at, seq, place,
+                _STATES[state], attempts, stalls, progress, started_at, 0, None, None,
+                None if lease is None else _LEASE.decode(lease),
+                None if note is None else _NOTE.decode(note),
+            )  # fmt: skip
+
+    def one(self, row: tuple[Any, ...]) -> Job:
+        """Return the job of one such row."""
+        [job] = self.unfinished([row])
+        return job
+
+    def stored(self, row: tuple[Any, ...]) -> Stored:
+        """Return what :meth:`Store.stored` does of a row of ``job``."""
+        try:
+            return Stored(row[0], self.one(row))
+        except (ValueError, LookupError, TypeError):
+            return Stored(row[0], None)
+
+    def finished(self, values: tuple[Any, ...]) -> Job:
+        """Return the job of a :class:`FinishedRow`, as it was when it ended."""
+        row = FinishedRow._make(values)
+        if row.state == State.REMOVED.value:
+            return _hidden(row.id, row.queue)
+        known = Note() if row.note is None else _NOTE.decode(row.note)
+        known.finished_at, known.result = row.finished_at, row.result
+        return Job(
+            row.id, row.queue, row.data,
+            DEFAULT_OPTIONS if row.options is None else _OPTIONS.decode(row.options),
+            row.priority, row.created_at, row.run_at, 0, state=_STATES[row.state],
+            attempts=row.attempts, stalls=row.stalls, progress=row.progress, started_at=row.started_at, note=known,
+        )  # fmt: skip
+
+    def _name(self, queue: str) -> str:
+        try:
+            Queues().check(queue)
+        except Refused as refused:
+            raise ValueError(f"{refused}: {queue!r}") from None
+        self._names[queue] = queue
+        return queue
+
+    def _shared(self, text: str) -> Options:
+        options = self._options.get(text)
+        if options is None:
+            if len(self._options) > 4096:  # options that all differ are not worth a table
+                self._options = {None: DEFAULT_OPTIONS}
+            options = self._options[text] = _OPTIONS.decode(text)
+        return options
+
+
+_HIDDEN_OPTIONS = Options(remove_on_complete=True)
+
+
+def outcome(state: str) -> State:
+    """Return how the job of a row of ``finished`` with this state ended: ``removed`` has *completed*.
+
+    Dependents rely on it, so the word can stand for nothing else there.
+    """
+    return State.FAILED if state == State.FAILED.value else State.COMPLETED
+
+
+def _hidden(job_id: str, queue: str) -> Job:
+    """Return what is left of a job that completed and wanted no record: that it completed."""
+    return Job(job_id, queue, b"null", _HIDDEN_OPTIONS, 0, 0, 0, 0, state=State.COMPLETED)

@@ -1,0 +1,122 @@
+"""What every store does with facts, and with lists of what has ended: one suite for each of them."""
+
+import pytest
+
+from bunqueue_trio.config import REPLAY_BYTES
+from bunqueue_trio.engine.job import Options, State
+from bunqueue_trio.storage.store import Store
+from tests.storage.ledger import NOW, Ledger, ended, facts, keep, make_job
+from tests.storage.store_contract import Place
+
+
+def noted(store: Store) -> dict[tuple[str, str], bytes]:
+    """Every fact that a start would find."""
+    return {(kind, key): value for kind, key, value in store.load_facts()}
+
+
+class FactContract:
+    """Every fact that was committed is there after a restart, with the value that it had last."""
+
+    @pytest.fixture
+    def store(self, place: Place) -> Store:
+        return place.open()
+
+    @pytest.fixture
+    def ledger(self, store: Store) -> Ledger:
+        return Ledger(store)
+
+    def test_a_new_store_has_none(self, store: Store):
+        assert list(store.load_facts()) == []
+
+    def test_the_last_value_stays_and_what_is_deleted_goes(self, place: Place, ledger: Ledger):
+        ledger.write(facts=[("pause", "a", b"1"), ("pause", "b", b"2"), ("limit", "a", b"")])
+        assert (
+            ledger.write(facts=[("pause", "a", b"\x00\xff"), ("pause", "b", None), ("pause", "never", None)]).rows()
+            == 3
+        )
+        assert noted(place.open()) == {("pause", "a"): b"\x00\xff", ("limit", "a"): b""}
+
+    def test_they_come_by_kind_and_key(self, place: Place, ledger: Ledger):
+        ledger.write(facts=[("b", "1", b""), ("a", "2", b""), ("a", "10", b"")])
+        assert [row[:2] for row in place.open().load_facts()] == [("a", "10"), ("a", "2"), ("b", "1")]
+
+    @pytest.mark.parametrize("text", ["", "ünï🐇", "a\u0000b", "' OR 1=1 --", "x" * 3000])
+    def test_any_text_is_a_kind_and_a_key(self, place: Place, ledger: Ledger, text: str):
+        ledger.write(facts=[(text, "k", b"1"), ("k", text, b"2")])
+        assert noted(place.open()) == {(text, "k"): b"1", ("k", text): b"2"}
+
+    def test_a_fact_is_written_with_the_job_of_its_batch(self, place: Place, ledger: Ledger):
+        ledger.write([make_job(1)], facts=[("of", "job-1", b"x")])
+        store = place.open()
+        assert [job.id for job in store.load()] == ["job-1"]
+        assert noted(store) == {("of", "job-1"): b"x"}
+
+    def test_their_bytes_are_those_of_the_batch(self, ledger: Ledger):
+        assert ledger.batch(facts=[("k", "a", b"x" * 100), ("k", "b", None)]).bytes() == 100
+
+
+class RecordContract:
+    """What has ended is listed by queue and state, newest end first, in pages that stay where they are."""
+
+    @pytest.fixture
+    def store(self, place: Place) -> Store:
+        return place.open()
+
+    @pytest.fixture
+    def ledger(self, store: Store) -> Ledger:
+        return Ledger(store)
+
+    def pages(self, store: Store, limit: int, state: State = State.COMPLETED, queue: str = "q") -> list[list[str]]:
+        found, before = [], None
+        while True:
+            page = store.records(queue, state, before, limit)
+            found.append([job.id for job in page.jobs])
+            before = page.before
+            if before is None:
+                return found
+
+    def test_a_page_is_of_one_queue_and_state_newest_first(self, ledger: Ledger, store: Store):
+        one = ledger.completed(2)
+        ledger.completed(2, queue="other")
+        dead = ledger.completed(1, State.FAILED)
+        one += ledger.completed(1)
+        assert self.pages(store, 10) == [one[::-1]]
+        assert self.pages(store, 10, State.FAILED) == [dead]
+        assert self.pages(store, 10, queue="nobody") == [[]]
+
+    def test_a_record_is_whole(self, ledger: Ledger, store: Store):
+        job = ended(make_job(1, data=b"[1]", options=Options(tags=("a",))), result=b'{"r" : 1}')
+        ledger.write([job])
+        [found] = store.records("q", State.COMPLETED, None, 1).jobs
+        assert facts(found) == facts(store.find("job-1"))
+
+    @pytest.mark.parametrize(("limit", "sizes"), [(1, [1] * 5), (2, [2, 2, 1]), (5, [5]), (6, [5])])
+    def test_the_last_page_says_that_it_is(self, place: Place, ledger: Ledger, limit: int, sizes: list[int]):
+        ids = ledger.completed(5)
+        pages = self.pages(place.open(), limit)
+        assert [len(page) for page in pages] == sizes
+        assert [job_id for page in pages for job_id in page] == ids[::-1]
+
+    def test_pages_stay_while_jobs_end_and_records_go(self, ledger: Ledger, store: Store):
+        ids = ledger.completed(6)
+        first = store.records("q", State.COMPLETED, None, 2)
+        ledger.completed(3)
+        ledger.write([make_job(100, ids[3])], reused=[ids[3]])
+        while store.prune(keep(completed=7)):
+            pass
+        assert [job.id for job in first.jobs] == [ids[5], ids[4]]
+        assert [job.id for job in store.records("q", State.COMPLETED, first.before, 9).jobs] == [ids[2], ids[1]]
+
+    def test_what_wants_no_record_is_in_no_list(self, ledger: Ledger, store: Store):
+        ledger.write([ended(make_job(1, options=Options(remove_on_complete=True)))])
+        assert self.pages(store, 10) == [[]]
+
+    def test_a_page_of_large_records_ends_early(self, ledger: Ledger, store: Store):
+        half = b'"' + b"x" * (REPLAY_BYTES // 2) + b'"'
+        ledger.write([ended(make_job(1, data=half)), ended(make_job(2), result=half), ended(make_job(3, data=half))])
+        assert self.pages(store, 10) == [["job-3", "job-2"], ["job-1"]]
+
+    def test_a_state_that_ended_at_the_same_time_is_in_the_order_of_the_ends(self, ledger: Ledger, store: Store):
+        """Whatever the clock said."""
+        late, early = ledger.completed(1, at=NOW + 5), ledger.completed(1, at=NOW)
+        assert self.pages(store, 10) == [early + late]

@@ -1,0 +1,12 @@
+"""Writes `files/schema2.store`, which a version of schema 2 wrote: jobs in every state, records, events.
+
+`python -m tests.storage.old_file FILE`, run in a checkout of the version whose file is wanted.
+"""
+
+import sys
+from pathlib import Path
+
+from tests.operations.stores import make_store
+
+if __name__ == "__main__":
+    make_store(Path(sys.argv[1]))

@@ -1,0 +1,146 @@
+"""A file of an older version comes to this one's schema, whole or not at all, and loses nothing on the way."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from bunqueue_trio.engine.job import State
+from bunqueue_trio.storage.sqlite import SqliteStore
+from bunqueue_trio.storage.sqlite.inspect import copy, examine
+from bunqueue_trio.storage.sqlite.opening import closing, migrations
+from tests.storage.ledger import Ledger, ended, loaded, make_job
+
+FILES = Path(__file__).parent / "files"
+ROOT = Path(__file__).parent.parent.parent
+NEWEST = migrations()[-1][0]
+OLD = [(2, FILES / "schema2.store")]
+"""Files that were written by the last version of their schema (`old_file.py`)."""
+
+
+def rows(path: Path) -> dict[str, list[Any]]:
+    """Everything that is in the tables of jobs, records and events."""
+    with closing(apsw.Connection(str(path))) as connection:
+        return {
+            table: connection.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall()
+            for table in ("job", "finished", "event_batch")
+        }
+
+
+def schema(path: Path) -> int:
+    with closing(apsw.Connection(str(path))) as connection:
+        return connection.pragma("user_version")
+
+
+@pytest.fixture(params=OLD, ids=lambda old: f"schema{old[0]}")
+def old(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[int, Path]:
+    version, file = request.param
+    path = tmp_path / "q.db"
+    shutil.copy(file, path)
+    return version, path
+
+
+def test_everything_is_there_after_the_step_and_the_lists_too(old: tuple[int, Path]):
+    version, path = old
+    before = rows(path)
+    assert schema(path) == version
+    assert all(before.values())
+    store = SqliteStore(path)
+    assert set(loaded(store)) == {row[1] for row in before["job"]}
+    assert list(store.load_facts()) == []
+    for state in ("completed", "failed"):
+        ids = [row[1] for row in before["finished"] if row[3] == state]
+        assert [job.id for job in store.records("q", State(state), None, 10).jobs] == ids[::-1] != []
+        assert store.finished_counts["q", state] == len(ids)
+    store.close()
+    assert (schema(path), rows(path)) == (NEWEST, before)
+    assert examine(path, lambda _: None).findings == []
+
+
+def test_a_log_that_an_older_version_left_is_taken_along(old: tuple[int, Path], tmp_path: Path):
+    """It was killed, and the newer version was started at once."""
+    _, path = old
+    writer = apsw.Connection(str(path))
+    writer.execute("PRAGMA journal_mode=WAL").fetchall()
+    writer.execute("INSERT INTO event_batch VALUES (1000, 1, 7, x'7b7d', 7)").fetchall()
+    killed = tmp_path / "killed.db"
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{path}{suffix}", f"{killed}{suffix}")
+    writer.close()
+    store = SqliteStore(killed)
+    assert (store.last_event_id, len(list(store.load()))) == (1000, len(rows(path)["job"]))
+    store.close()
+    assert schema(killed) == NEWEST
+
+
+def test_doctor_and_backup_work_on_both(old: tuple[int, Path], tmp_path: Path):
+    version, path = old
+    for wanted in (version, NEWEST):
+        report = examine(path, lambda _: None)
+        assert (report.schema, report.findings, report.facts) == (wanted, [], {})
+        target = tmp_path / f"copy-{wanted}.db"
+        copy(path, target, lambda *_: None, overwrite=False)
+        assert (schema(target), rows(target)) == (wanted, rows(path))
+        SqliteStore(path).close()
+
+
+def test_doctor_counts_the_facts_of_each_kind(tmp_path: Path):
+    store = SqliteStore(tmp_path / "q.db")
+    ledger = Ledger(store)
+    ledger.write([ended(make_job(1))], facts=[("pause", "a", b"1"), ("pause", "b", b"2"), ("limit", "a", b"3")])
+    store.close()
+    assert examine(tmp_path / "q.db", lambda _: None).facts == {"limit": 1, "pause": 2}
+
+
+KILLED = """
+import os, signal, sys
+import apsw
+from bunqueue_trio.storage.sqlite import SqliteStore, opening
+
+left = int(sys.argv[2])
+migrate = opening.migrate
+
+def counted():
+    global left
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return False
+
+def killed(connection):
+    connection.set_progress_handler(counted, 4)  # of the steps of SQLite's machine
+    migrate(connection)
+
+import bunqueue_trio.storage.sqlite.store as store
+store.migrate = killed
+SqliteStore(sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_moment_leaves_the_old_schema_or_the_new(tmp_path: Path):
+    version, file = OLD[-1]
+    found = []
+    for moment in range(0, 1000, 5):  # to the end, which is long before
+        path = tmp_path / f"{moment}.db"
+        shutil.copy(file, path)
+        before = rows(path)
+        ended = subprocess.run([sys.executable, "-c", KILLED, str(path), str(moment)], cwd=ROOT, check=False)
+        with closing(apsw.Connection(str(path))) as connection:  # as the next start finds it, with the log
+            found.append(connection.pragma("user_version"))
+            tables = connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'fact'").fetchall()
+            assert tables == [(found[-1] == NEWEST,)]
+        assert examine(path, lambda _: None).findings == []
+        store = SqliteStore(path)
+        assert set(loaded(store)) == {row[1] for row in before["job"]}
+        store.close()
+        assert (schema(path), rows(path)) == (NEWEST, before)
+        if ended.returncode == 0:
+            break
+    assert len(found) > 3, "nothing was cut"
+    assert found == sorted(found)
+    assert (found[0], found[-1]) == (version, NEWEST)
