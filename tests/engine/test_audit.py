@@ -37,7 +37,7 @@ class Life:
         self.made += 1
         return f"job-{self.made}"
 
-    def do(self, command: c.EngineCommand, owner: str | None = None) -> None:
+    def do(self, command: c.Command, owner: str | None = None) -> None:
         try:
             apply(self.engine, command, self.now, owner)
         except Refused:

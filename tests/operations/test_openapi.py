@@ -14,8 +14,7 @@ import pytest
 
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.codec import decode, encode
-from bunqueue_trio.transports.openapi import REPLIES, document
-from bunqueue_trio.transports.openapi_words import EXAMPLES
+from bunqueue_trio.transports.openapi import EXAMPLES, REPLIES, document
 from bunqueue_trio.transports.routes import ROUTES
 from tests.operations.processes import environment, serving
 from tests.programs import run_to_its_end

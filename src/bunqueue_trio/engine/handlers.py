@@ -5,7 +5,7 @@ reply. It moves jobs only through the engine's methods.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from msgspec import Raw
@@ -16,6 +16,7 @@ from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, UNFINISHED, Job, Options, Series, State
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol.catalog import SESSION, SPECS
 
 _NOTHING: Mapping[str, State] = {}
 
@@ -26,7 +27,7 @@ Owner = str | None
 """The connection that a pull is for, whose end gives its jobs back."""
 
 
-def apply(engine: Engine, command: c.EngineCommand, now: int, owner: Owner = None) -> r.Reply:
+def apply(engine: Engine, command: c.Command, now: int, owner: Owner = None) -> r.Reply:
     """Run ``command`` at ``now`` for the connection ``owner`` and return its reply.
 
     Deadlines that have passed take effect first, so a command never sees a state that is over.
@@ -40,7 +41,7 @@ def apply(engine: Engine, command: c.EngineCommand, now: int, owner: Owner = Non
     return run(engine, command, now, owner)
 
 
-def run(engine: Engine, command: c.EngineCommand, now: int, owner: Owner) -> r.Reply:
+def run(engine: Engine, command: c.Command, now: int, owner: Owner) -> r.Reply:
     """Run ``command``; what is due by ``now`` has taken effect already.
 
     Raises:
@@ -403,7 +404,6 @@ HANDLERS: dict[type[c.Command], Handler] = {
 }
 """Command → handler: what this server can do with a job."""
 
-READS: frozenset[type[c.Command]] = frozenset({c.GetJob, c.GetState, c.GetResult})
-"""The commands that change nothing and are answered even while the disk is down."""
-
-assert set(HANDLERS) == set(cast("Any", c.EngineCommand).__args__)
+assert set(HANDLERS) == set(SPECS) - SESSION, (
+    "each command of the catalogue has one handler, and no handler is left over"
+)

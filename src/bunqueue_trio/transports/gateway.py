@@ -19,6 +19,7 @@ from bunqueue_trio import errors
 from bunqueue_trio.config import CLIENT_KEY_MAX, LARGE_BODY_BYTES, SMALL_BODY_BYTES
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.catalog import FILLS, SESSION, TAKES
 from bunqueue_trio.protocol.codec import decode, encode
 from bunqueue_trio.protocol.replies import ErrorReply, Reply, payload_size
 from bunqueue_trio.runtime.core import Begun
@@ -165,7 +166,7 @@ class Gateway:
                 body = await body(self._body_max)
         if len(body) > SMALL_BODY_BYTES:
             await self._wait_turn_of(kind, len(body))
-        if kind is c.Ping or kind is c.Stats:
+        if kind in SESSION:
             decode(kind, body)
             content_type, body, status = INSTANT[kind.__name__.lower()](self._server)
             return Response(status, self._headers(content_type, origin), body)
@@ -178,7 +179,7 @@ class Gateway:
         if not self._server.buffers.fits(payload_size(reply)):  # before it is copied: that is what costs
             self._core.give_back(reply)
             raise Refused(*errors.BUFFERS_FULL, retry_after=1)
-        delivery = reply if kind is c.Pull or kind is c.PullBatch else None
+        delivery = reply if kind in TAKES else None
         return Response(200, self._headers(JSON, origin), encode(reply), delivery)
 
     async def wait_turn(self) -> None:
@@ -187,7 +188,7 @@ class Gateway:
             pass
 
     async def _wait_turn_of(self, kind: type[c.Command], size: int) -> None:
-        if kind in c.FILLS:
+        if kind in FILLS:
             if self._core.journal.takes_turns(size):
                 await self._core.journal.wait_turn()
         elif size > LARGE_BODY_BYTES:
