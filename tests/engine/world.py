@@ -4,8 +4,8 @@ import json
 import random
 from itertools import count
 
+from bunqueue_trio.engine.commands import apply
 from bunqueue_trio.engine.engine import Engine, Rules
-from bunqueue_trio.engine.handlers import apply
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import codec
 from bunqueue_trio.protocol import commands as c

@@ -6,8 +6,8 @@ from pathlib import Path
 import apsw
 from msgspec import Raw
 
+from bunqueue_trio.engine.commands import apply
 from bunqueue_trio.engine.engine import Engine
-from bunqueue_trio.engine.handlers import apply
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.storage.sqlite import SqliteStore

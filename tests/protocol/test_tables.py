@@ -6,7 +6,7 @@ import re
 import msgspec
 import pytest
 
-from bunqueue_trio.engine.handlers import HANDLERS
+from bunqueue_trio.engine.commands import HANDLERS
 from bunqueue_trio.protocol import codec, events
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r

@@ -16,8 +16,8 @@ import trio
 from msgspec import Struct
 
 from bunqueue_trio import errors
+from bunqueue_trio.engine.commands import run
 from bunqueue_trio.engine.engine import Engine
-from bunqueue_trio.engine.handlers import run
 from bunqueue_trio.errors import InvariantBroken, Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
