@@ -16,8 +16,8 @@ import uuid_utils
 from msgspec import Raw
 
 from bench_http import payload
+from bunqueue_trio.engine.commands import apply
 from bunqueue_trio.engine.engine import Engine
-from bunqueue_trio.engine.handlers import apply
 from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r

@@ -18,8 +18,8 @@ from bench_engine_worker import QUEUE, Empty
 from bench_http import payload
 from bench_loads import Timing
 from bench_servers import HOST, TICKS_PER_S, BenchError, cpu_ticks
+from bunqueue_trio.engine.commands import apply
 from bunqueue_trio.engine.engine import Engine
-from bunqueue_trio.engine.handlers import apply
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.storage.sqlite import SqliteStore
 from bunqueue_trio.storage.store import Batch, make_batch

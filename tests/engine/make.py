@@ -6,8 +6,8 @@ from typing import Any
 
 from msgspec import Raw
 
+from bunqueue_trio.engine.commands import apply
 from bunqueue_trio.engine.engine import Engine, Rules
-from bunqueue_trio.engine.handlers import apply
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Job, Options, State
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r

@@ -11,8 +11,8 @@ from msgspec import Raw
 from bunqueue_trio.config import ADVANCE_MAX
 from bunqueue_trio.engine import audit
 from bunqueue_trio.engine.audit import Fault, Pass, Stored
+from bunqueue_trio.engine.commands import apply
 from bunqueue_trio.engine.engine import Engine
-from bunqueue_trio.engine.handlers import apply
 from bunqueue_trio.engine.job import Job, Note, State
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
@@ -38,7 +38,7 @@ class Life:
         self.made += 1
         return f"job-{self.made}"
 
-    def do(self, command: c.EngineCommand, owner: str | None = None) -> None:
+    def do(self, command: c.Command, owner: str | None = None) -> None:
         try:
             apply(self.engine, command, self.now, owner)
         except Refused:

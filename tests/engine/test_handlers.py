@@ -7,7 +7,7 @@ import pytest
 from msgspec import Raw
 
 from bunqueue_trio.config import DAY_MS
-from bunqueue_trio.engine import handlers
+from bunqueue_trio.engine.commands import push
 from bunqueue_trio.engine.engine import Rules
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
@@ -66,7 +66,7 @@ def test_options_of_one_job_only_are_not_collected(bench: Bench, option: dict[st
 
 
 def test_the_table_of_shared_options_is_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(handlers, "_SHARED_MAX", 3)
+    monkeypatch.setattr(push, "_SHARED_MAX", 3)
     for n in range(20):
         bench.push(group_id=f"g{n}")
         assert len(bench.engine.shared_options) <= 3

@@ -4,8 +4,8 @@ import json
 import random
 from itertools import count
 
+from bunqueue_trio.engine.commands import apply
 from bunqueue_trio.engine.engine import Engine, Rules
-from bunqueue_trio.engine.handlers import apply
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import codec
 from bunqueue_trio.protocol import commands as c
@@ -42,7 +42,7 @@ class World:
         self._heard = 0
         self._flight: tuple | None = None
 
-    def do(self, command: c.EngineCommand, owner: str | None = None) -> dict | tuple[int, str]:
+    def do(self, command: c.Command, owner: str | None = None) -> dict | tuple[int, str]:
         """Give both the command; return what they agree is the answer."""
         try:
             reply = apply(self.engine, command, self.now, owner)

@@ -20,6 +20,7 @@ from bunqueue_trio.config import Settings
 from bunqueue_trio.engine.audit import Pass
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.catalog import COMMANDS
 from bunqueue_trio.protocol.codec import BadMessage, decode, decode_message, encode
 from bunqueue_trio.protocol.replies import ErrorReply
 from bunqueue_trio.runtime.clock import Clock
@@ -195,7 +196,7 @@ def codec(data: bytes) -> None:
         if bytes(bad.req_id):
             text = b'%s,"reqId":%s}' % (text[:-1], bytes(bad.req_id))
         check_error(text)
-    for kind in c.COMMANDS.values():
+    for kind in COMMANDS.values():
         try:
             decode(kind, data)
         except Refused as refused:

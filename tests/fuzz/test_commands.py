@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bunqueue_trio.protocol.commands import COMMANDS
+from bunqueue_trio.protocol.catalog import COMMANDS
 from tests.fuzz import harness
 
 FIELDS = sorted(

@@ -9,11 +9,14 @@ from typing import Any
 
 import schemathesis
 
+from bunqueue_trio.protocol.catalog import CATALOG
+
 POLL_MAX_MS = 20
 
+TEXTS = sorted({fault.message for spec in CATALOG for fault in spec.refuses})
 FORBIDDEN_BY_STATE = re.compile(
-    r"Job not found or not active|Invalid or expired lock token|(?:jobs\[\d+\]: )?Dependency job not found: .*"
-    r"|(?:jobs\[\d+\]: )?Job ID is in use by a job of another queue: .*|(?:tokens|results) must be as long as ids",
+    r"(?:jobs\[\d+\]: )?(?:" + "|".join(re.escape(text).replace(r"\{\}", ".*") for text in TEXTS) + ")"
+    "|(?:tokens|results) must be as long as ids",
     re.DOTALL,
 )
 

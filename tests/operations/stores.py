@@ -6,8 +6,8 @@ from pathlib import Path
 import apsw
 from msgspec import Raw
 
+from bunqueue_trio.engine.commands import apply
 from bunqueue_trio.engine.engine import Engine
-from bunqueue_trio.engine.handlers import apply
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.storage.sqlite import SqliteStore
@@ -23,7 +23,7 @@ class Writer:
         self._engine = Engine(lambda _: f"id-{next(self._ids)}", self.store)
         self._engine.load(self.store.load(), 0)
 
-    def do(self, command: c.EngineCommand, now: int = 1000) -> r.Reply:
+    def do(self, command: c.Command, now: int = 1000) -> r.Reply:
         reply = apply(self._engine, command, now)
         changes = self._engine.take()
         self.store.commit(make_batch(changes, now, durable=False, last_event_id=self.store.last_event_id))

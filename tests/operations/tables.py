@@ -11,10 +11,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bunqueue_trio import errors
 from bunqueue_trio.config import Settings
-from bunqueue_trio.pages.openapi import REPLIES
-from bunqueue_trio.pages.openapi_words import EXAMPLES, PAGE_ANSWERS
+from bunqueue_trio.pages.openapi import EXAMPLES, REPLIES
+from bunqueue_trio.pages.openapi_words import PAGE_ANSWERS
 from bunqueue_trio.pages.prometheus import prometheus
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.catalog import COMMANDS
 from bunqueue_trio.protocol.events import EVENT_TYPES, EXTRA
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
@@ -82,7 +83,7 @@ def metrics_table() -> list[str]:
 def commands_table() -> list[str]:
     """Return one row for each command that a WebSocket takes."""
     rows = ["| `cmd` | what it does | fields | reply, beside `ok` |", "| --- | --- | --- | --- |"]
-    for name, kind in c.COMMANDS.items():
+    for name, kind in COMMANDS.items():
         what = (kind.__doc__ or "").split("\n")[0].replace("``", "`")
         names = ["the job", "`queue`"] if kind is c.Push else [_named(f) for f in _fields(kind)]
         rows.append(f"| `{name}` | {what} | {', '.join(names)} | {', '.join(f'`{f}`' for f in _reply(kind))} |")
@@ -92,7 +93,7 @@ def commands_table() -> list[str]:
 def fields_table() -> list[str]:
     """Return one row for each field of the commands that has a type, a range and a default of its own."""
     rows = ["| field | value | default | of |", "| --- | --- | --- | --- |"]
-    for (name, value, default), owners in _owners([k for k in c.COMMANDS.values() if k is not c.Push]).items():
+    for (name, value, default), owners in _owners([k for k in COMMANDS.values() if k is not c.Push]).items():
         rows.append(f"| `{name}` | {value} | {default} | {', '.join(f'`{owner}`' for owner in owners)} |")
     return rows
 

@@ -12,8 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from bunqueue_trio.pages.openapi import REPLIES, document
-from bunqueue_trio.pages.openapi_words import EXAMPLES
+from bunqueue_trio.pages.openapi import EXAMPLES, REPLIES, document
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.codec import decode, encode
 from bunqueue_trio.protocol.routes import ROUTES

@@ -4,6 +4,11 @@ import json
 import math
 from typing import Any, NamedTuple
 
+import msgspec
+from msgspec import inspect as types
+
+from bunqueue_trio.protocol.catalog import COMMANDS
+
 DAY = 24 * 3600 * 1000
 YEAR = 365 * DAY
 
@@ -30,6 +35,36 @@ COMPLETE: dict[str, dict[str, Any]] = {
     "Unsubscribe": {"events": "*"},
 }  # fmt: skip
 """Of each command a body with all of its fields."""
+
+
+def sample(shape: types.Type) -> Any:
+    """Some value that a field of this type takes."""
+    match shape:
+        case types.Metadata(type=marked):
+            return sample(marked)
+        case types.UnionType(types=options):
+            return sample(next(option for option in options if not isinstance(option, types.NoneType)))
+        case types.IntType() | types.FloatType():
+            return max(5, shape.ge or 5) if shape.le is None else min(5, shape.le)
+        case types.StrType():
+            return "t"
+        case types.BoolType():
+            return True
+        case types.ListType(item_type=item):
+            return [sample(item)]
+        case types.StructType(cls=kind):
+            return complete(kind)
+        case _:
+            return [1]
+
+
+def complete(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """A body with all fields of a command, made from their types."""
+    fields = [f for f in msgspec.structs.fields(kind) if f.name not in ("req_id", "queue", "id")]
+    return {f.encode_name: sample(types.type_info(f.type)) for f in fields}
+
+
+COMPLETE |= {name: complete(kind) for name, kind in COMMANDS.items() if name not in COMPLETE}
 
 
 class Field(NamedTuple):

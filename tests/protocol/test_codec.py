@@ -9,6 +9,7 @@ from msgspec import Raw
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import codec
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.catalog import COMMANDS
 from tests.protocol.inputs import COMPLETE, FIELDS, LIMITS, NOT_JSON, Field, nested
 
 TARGETS = {"queue": "q", "id": "a"}
@@ -16,14 +17,14 @@ TARGETS = {"queue": "q", "id": "a"}
 
 def over_http(name: str, body: bytes) -> c.Command:
     """Decode as a request: queue and id come from the path."""
-    kind = c.COMMANDS[name]
+    kind = COMMANDS[name]
     given = {key: value for key, value in TARGETS.items() if key in kind.__struct_fields__}
     return codec.decode(kind, body, **given)
 
 
 def over_socket(name: str, body: bytes) -> c.Command:
     """Decode as a message: everything is in it."""
-    kind = c.COMMANDS[name]
+    kind = COMMANDS[name]
     given = {"cmd": name} | {key: value for key, value in TARGETS.items() if key in kind.__struct_fields__}
     head = json.dumps(given).encode()[:-1]
     rest = body.strip()[1:]
@@ -67,7 +68,7 @@ def with_field(name: str, field: str, value: str) -> str:
 @pytest.mark.parametrize("name", COMPLETE)
 def test_a_complete_command_is_taken_field_by_field(decode: Any, name: str):
     command = decode(name, json.dumps(COMPLETE[name]).encode())
-    assert type(command) is c.COMMANDS[name]
+    assert type(command) is COMMANDS[name]
     for key, value in TARGETS.items():
         assert getattr(command, key, value) == value
     found = fields(command)

@@ -1,14 +1,18 @@
 """The tables of the vocabulary are complete: a command that nobody answers, or a row for nothing, is found here."""
 
+import json
+import re
+
 import msgspec
 import pytest
 
-from bunqueue_trio.engine.handlers import HANDLERS, READS
+from bunqueue_trio.engine.commands import HANDLERS
 from bunqueue_trio.protocol import codec, events
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol.catalog import CATALOG, COMMANDS, SESSION
+from bunqueue_trio.protocol.commands.spec import Again, Does, Spec
 
-SESSION = {c.Ping, c.Stats, c.StopPull, c.Auth, c.Subscribe, c.Unsubscribe}
 CONTRACT_EVENTS = """pushed pulled completed failed progress stalled removed delayed duplicated retried
     waiting-children drained"""
 
@@ -17,29 +21,38 @@ def subclasses(kind: type) -> set[type]:
     return {kind}.union(*map(subclasses, kind.__subclasses__()))
 
 
-def test_every_command_has_one_handler_or_is_a_session_command():
-    assert set(c.COMMANDS.values()) == set(HANDLERS) | SESSION
+def test_every_command_struct_is_in_the_catalogue_by_its_tag():
+    assert subclasses(c.Command) - {c.Command, c.JobSpec} == set(COMMANDS.values()) == {s.command for s in CATALOG}
+    assert all(kind.__struct_config__.tag == name for name, kind in COMMANDS.items())
+
+
+def test_the_catalogue_is_divided_into_those_with_a_handler_and_those_of_a_session():
+    assert set(HANDLERS) | SESSION == set(COMMANDS.values())
     assert not set(HANDLERS) & SESSION
-    assert set(c.EngineCommand.__args__) == set(HANDLERS)
     assert set(c.SessionCommand.__args__) == SESSION
 
 
-def test_every_command_struct_is_in_the_table_by_its_tag():
-    assert subclasses(c.Command) - {c.Command, c.JobSpec} == set(c.COMMANDS.values())
-    assert {name: kind.__struct_config__.tag for name, kind in c.COMMANDS.items()} == {
-        name: name for name in c.COMMANDS
-    }
+@pytest.mark.parametrize("spec", CATALOG, ids=lambda spec: spec.tag)
+def test_a_row_is_whole(spec: Spec):
+    """What is said of a command fits its struct: the names in its path, its example, its reply."""
+    assert (spec.command.__doc__ or "").split("\n")[0].endswith(".")
+    assert issubclass(spec.reply, r.Reply)
+    assert spec.http is not None or spec.does is Does.SESSION
+    names = re.findall(r":(\w+)", spec.http.path if spec.http else "")
+    assert set(names) <= set(spec.command.__struct_fields__)
+    if spec.example is not None:
+        codec.decode(spec.command, codec.encode(spec.example.request), True, **dict.fromkeys(names, "x"))
+        reply = msgspec.json.decode(codec.encode(spec.example.answer), type=spec.reply)
+        assert set(spec.example.answer) == set(json.loads(codec.encode(reply)))
 
 
-def test_commands_have_their_documented_names():
-    names = """PUSH PUSHB PULL PULLB ACK ACKB FAIL JobHeartbeat JobHeartbeatB ExtendLock Release Progress GetJob
-        GetState GetResult Cancel StopPull Subscribe Unsubscribe Ping Auth Stats"""
-    assert set(c.COMMANDS) == set(names.split())
-
-
-def test_reads_are_engine_commands_that_change_nothing():
-    assert {c.GetJob, c.GetState, c.GetResult} == READS
-    assert set(HANDLERS) >= READS
+def test_what_may_be_repeated():
+    """Nothing that would take effect twice; with the lock token of its delivery a report cannot."""
+    sure = {spec.tag for spec in CATALOG if spec.again is not Again.NEVER}
+    assert not sure & {"PUSH", "PUSHB", "ACK", "ACKB", "FAIL"}
+    for spec in CATALOG:
+        assert spec.does is not Does.READS or spec.again is Again.FREELY
+        assert spec.again_with_token is None or {"token", "tokens"} & set(spec.command.__struct_fields__)
 
 
 def test_events_are_the_twelve_of_the_contract():

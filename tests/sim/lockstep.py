@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from bunqueue_trio.config import RESTART_GRACE_MS, Settings
+from bunqueue_trio.engine.commands import run
 from bunqueue_trio.engine.engine import Engine
-from bunqueue_trio.engine.handlers import run
 from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.protocol import codec

@@ -15,11 +15,14 @@ import trio
 
 from bunqueue_trio.api.event_stream import EventStream
 from bunqueue_trio.api.session import Session
-from bunqueue_trio.engine import handlers, job
+from bunqueue_trio.engine import job
+from bunqueue_trio.engine.commands import HANDLERS, report
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.ready import Ready
 from bunqueue_trio.engine.timers import Timers
 from bunqueue_trio.errors import Refused
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.runtime import core, tree
 from bunqueue_trio.runtime.audit import _Unsettled
 from bunqueue_trio.runtime.core import Core, _Waiter
@@ -157,8 +160,8 @@ def leaks_subscriptions(patch: pytest.MonkeyPatch) -> None:
 
 
 def checks_no_token(patch: pytest.MonkeyPatch) -> None:
-    held = handlers._held
-    patch.setattr(handlers, "_held", lambda engine, job_id, token: held(engine, job_id, None))
+    held = report.held
+    patch.setattr(report, "held", lambda engine, job_id, token, now: held(engine, job_id, None, now))
 
 
 def hands_out_what_is_not_committed(patch: pytest.MonkeyPatch) -> None:
@@ -166,7 +169,7 @@ def hands_out_what_is_not_committed(patch: pytest.MonkeyPatch) -> None:
 
     def rash(self: Core, command: Any, owner: str | None = None, *, size: int = 0) -> Any:
         begun = begin(self, command, owner, size=size)
-        if type(command) in (handlers.c.Pull, handlers.c.PullBatch):
+        if type(command) in (c.Pull, c.PullBatch):
             begun.epoch = 0
         return begun
 
@@ -251,17 +254,17 @@ def keeps_a_record_that_nobody_wants(patch: pytest.MonkeyPatch) -> None:
 
 
 def ignores_a_whole_batch_for_one_token(patch: pytest.MonkeyPatch) -> None:
-    ack_batch = handlers._ack_batch
+    ack_batch = report._ack_batch
 
     def all_or_nothing(engine: Engine, command: Any, now: int, owner: str | None) -> Any:
         try:
             for job_id, token in zip(command.ids, command.tokens or command.ids, strict=True):
-                handlers._held(engine, job_id, token if command.tokens else None)
+                report.held(engine, job_id, token if command.tokens else None, now)
         except Refused:
-            return handlers.r.DataReply(data={"ignoredIds": list(command.ids)})
+            return r.DataReply(data={"ignoredIds": list(command.ids)})
         return ack_batch(engine, command, now, owner)
 
-    patch.setitem(handlers.HANDLERS, handlers.c.AckBatch, all_or_nothing)
+    patch.setitem(HANDLERS, c.AckBatch, all_or_nothing)
 
 
 def forgets_to_sync_durable_pushes(patch: pytest.MonkeyPatch) -> None:
@@ -386,10 +389,10 @@ def replays_the_events_of_all_queues(patch: pytest.MonkeyPatch) -> None:
 
 def renews_the_lease_of_anybody(patch: pytest.MonkeyPatch) -> None:
     def heartbeat(engine: Engine, command: Any, now: int, owner: str | None) -> Any:
-        engine.renew(handlers._held(engine, command.id, None), now, command.duration, owner)
-        return handlers.r.DataReply(data={"ok": True, "count": 1})
+        engine.renew(report.held(engine, command.id, None, now), now, command.duration, owner)
+        return r.DataReply(data={"ok": True, "count": 1})
 
-    patch.setitem(handlers.HANDLERS, handlers.c.Heartbeat, heartbeat)
+    patch.setitem(HANDLERS, c.Heartbeat, heartbeat)
 
 
 PLANTED: list[Plant] = [

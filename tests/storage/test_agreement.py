@@ -5,8 +5,8 @@ import random
 import pytest
 from msgspec import Raw
 
+from bunqueue_trio.engine.commands import apply
 from bunqueue_trio.engine.engine import Engine
-from bunqueue_trio.engine.handlers import apply
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c

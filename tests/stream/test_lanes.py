@@ -8,6 +8,7 @@ from typing import BinaryIO, NamedTuple
 
 import pytest
 
+from bunqueue_trio.protocol.routes import ROUTES, Route
 from tests.wire.server import Server, StartServer
 
 pytestmark = pytest.mark.slow  # two servers of their own
@@ -41,6 +42,14 @@ def post(target: str, body: bytes = b"", *headers: str) -> bytes:
 def chunked(target: str, *chunks: bytes) -> bytes:
     body = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in (*chunks, b""))
     return head("POST", target, "Transfer-Encoding: chunked") + body
+
+
+def bare(route: Route) -> list[bytes]:
+    """A request to a route that holds nothing but its path; and its body, if it has one, cut short."""
+    path = re.sub(r":\w+", "nobody", route.path)
+    if route.method == "GET":
+        return [get(path)]
+    return [head(route.method, path, f"Content-Length: {len(body)}") + body for body in (b"", b"{")]
 
 
 JOB = b'{"data":{"a":1}}'
@@ -79,6 +88,8 @@ PLAIN: list[bytes] = [
     get("/ready"),
     get("/openapi.json"),
     get("/docs"),
+    # ... with nothing there, and with a body that is none
+    *(request for route in ROUTES if not isinstance(route.target, str) for request in bare(route)),
     # errors
     get("/"),
     get("/nowhere"),

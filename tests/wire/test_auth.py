@@ -1,38 +1,17 @@
 """AUTH_TOKENS: who is let in, and what is open to everybody."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
 
+from bunqueue_trio.protocol.routes import ROUTES
 from tests.wire import raw
 from tests.wire.client import Client, ok, refused
 from tests.wire.server import Server, StartServer
 
 PUSH = b'{"data":1}'
 
-PROTECTED = [
-    ("POST", "/queues/q/jobs"),
-    ("GET", "/queues/q/jobs"),
-    ("POST", "/queues/q/jobs/bulk"),
-    ("POST", "/queues/q/jobs/pull-batch"),
-    ("GET", "/jobs/x"),
-    ("DELETE", "/jobs/x"),
-    ("GET", "/jobs/x/state"),
-    ("GET", "/jobs/x/result"),
-    ("POST", "/jobs/x/ack"),
-    ("POST", "/jobs/x/fail"),
-    ("POST", "/jobs/x/heartbeat"),
-    ("POST", "/jobs/x/extend-lock"),
-    ("POST", "/jobs/x/release"),
-    ("POST", "/jobs/x/progress"),
-    ("POST", "/jobs/ack-batch"),
-    ("POST", "/jobs/heartbeat-batch"),
-    ("GET", "/stats"),
-    ("GET", "/metrics"),
-    ("GET", "/ping"),
-    ("GET", "/events"),
-    ("GET", "/events/queues/q"),
-]
 OPEN = [
     ("GET", "/health"),
     ("GET", "/healthz"),
@@ -41,6 +20,19 @@ OPEN = [
     ("POST", "/gc"),
     ("GET", "/heapstats"),
 ]
+PUBLIC = [
+    ("GET", "/prometheus"),
+    ("GET", "/openapi.json"),
+    ("GET", "/docs"),
+    ("GET", "/docs/swagger-ui.css"),
+    ("GET", "/docs/swagger-ui-bundle.js"),
+    ("GET", "/docs/start.js"),
+]
+"""What needs no token by default, and is limited in rate all the same."""
+
+EVERY = [(route.method, re.sub(r":\w+", "x", route.path)) for route in ROUTES if route.target != "websocket"]
+PROTECTED = [each for each in EVERY if each not in OPEN + PUBLIC]
+"""Everything else, whatever is added to the table of routes."""
 
 
 @pytest.fixture(scope="module")

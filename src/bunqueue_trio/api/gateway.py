@@ -18,6 +18,7 @@ from bunqueue_trio.config import LARGE_BODY_BYTES, RECEIVE_BYTES, SMALL_BODY_BYT
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.pages.table import ANSWERS, make_page
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.catalog import FILLS, TAKES
 from bunqueue_trio.protocol.codec import decode, encode
 from bunqueue_trio.protocol.replies import ErrorReply, Reply, payload_size
 from bunqueue_trio.protocol.routes import ROUTES, Match, Route, Router, query_object
@@ -176,7 +177,7 @@ class Gateway:
         except Refused:
             self._core.give_back(reply)
             raise
-        delivery = reply if kind is c.Pull or kind is c.PullBatch else None
+        delivery = reply if kind in TAKES else None
         return Response(200, self._headers(JSON, origin), encode(reply), delivery)
 
     def count(self, response: Response, hold: Hold) -> Response:
@@ -198,7 +199,7 @@ class Gateway:
             pass
 
     async def _wait_turn_of(self, kind: type[c.Command], size: int) -> None:
-        if kind in c.FILLS:
+        if kind in FILLS:
             if self._core.journal.takes_turns(size):
                 await self._core.journal.wait_turn()
         elif size > LARGE_BODY_BYTES:

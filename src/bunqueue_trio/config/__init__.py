@@ -1,6 +1,6 @@
 """Settings, and the numbers that limit what clients, disks and clocks may do; whoever needs one takes it from here.
 
-The ranges of fields are with the fields (``protocol/commands.py``); what only one file needs is at the top of it: how the
+The ranges of fields are with the fields (``protocol/commands/base.py``); what only one file needs is at the top of it: how the
 clients try again, how long SQLite waits, how many log lines of a kind are written.
 """
 

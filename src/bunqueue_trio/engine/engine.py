@@ -2,7 +2,7 @@
 
 Pure and synchronous. Each call is one step: time comes in as ``now`` (epoch ms), which never falls; replies go out as
 the return value, and what the step did is collected in ``changed`` and ``events`` for the runtime to take.
-What a command means is in ``handlers.py``, what can happen to a job in ``moves.py``.
+What a command means is in ``commands/``, what can happen to a job in ``moves.py``.
 """
 
 from collections.abc import Iterable, Mapping

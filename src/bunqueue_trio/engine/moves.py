@@ -64,7 +64,7 @@ class Moves:
         self.epoch: int = 1  # the batch that collects what happens now
         self.handed: int = 0  # the newest epoch among the jobs that the last pull gave
         self.shared_options: dict[Options, Options] = {}
-        """Equal options are kept once; see ``handlers``."""
+        """Equal options are kept once; see ``commands/push.py``."""
         self._reused_ids: dict[str, None] = {}
         self._reused_in_flight: dict[str, None] = {}
         self._removed: set[str] = set()

@@ -1,7 +1,7 @@
 """The OpenAPI description of the HTTP interface, made from ``ROUTES`` and the types of commands and replies.
 
-Routes and fields come from there: what a route takes are the fields of its command. What it gives is in a
-table of its own by command, ``REPLIES``; words and examples that no type holds are in ``openapi_words.py``.
+Routes, fields, answers, refusals and examples come from the catalogue of commands and their types; words that no type
+holds, and the pages of the server about itself, are in ``openapi_words.py``.
 """
 
 import functools
@@ -19,27 +19,26 @@ from bunqueue_trio.pages.openapi_words import (
     ABOUT,
     DESCRIPTIONS,
     ERRORS,
-    EXAMPLES,
     LINKS,
     PAGE_ANSWERS,
-    STATE_ERRORS,
     SUMMARIES,
     Words,
 )
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol.catalog import CATALOG, SESSION, SPECS
 from bunqueue_trio.protocol.codec import encode
+from bunqueue_trio.protocol.commands.spec import Does, Example
 from bunqueue_trio.protocol.events import EVENT_TYPES, EXTRA, Event
 from bunqueue_trio.protocol.routes import ROUTES, Route
 from bunqueue_trio.runtime.statistics import Page, Reporter
 
 REPLIES: dict[type[c.Command], type[r.Reply]] = {
-    c.Push: r.PushReply, c.PushBatch: r.PushBatchReply, c.Pull: r.PullReply, c.PullBatch: r.PullBatchReply,
-    c.Ack: r.DataReply, c.AckBatch: r.DataReply, c.Fail: r.DataReply, c.Heartbeat: r.DataReply,
-    c.HeartbeatBatch: r.DataReply, c.ExtendLock: r.DataReply, c.Release: r.DataReply,
-    c.Progress: r.DataReply, c.Cancel: r.DataReply, c.GetJob: r.JobReply, c.GetState: r.StateReply, c.GetResult: r.ResultReply,
-}  # fmt: skip
-"""Command → what its route answers with status 200."""
+    spec.command: spec.reply for spec in CATALOG if spec.does is not Does.SESSION
+}
+"""Command → what its route answers with status 200; the others are answered like pages."""
+
+EXAMPLES: dict[type[c.Command], Example] = {spec.command: spec.example for spec in CATALOG if spec.example is not None}
 
 _REF = "#/components/schemas/{name}"
 _QUEUE = {"type": "string", "pattern": "^[A-Za-z0-9_.:-]{1,256}$"}
@@ -175,7 +174,7 @@ def _operation(route: Route) -> _Schema:
 
 
 def _tag(route: Route) -> str:
-    if isinstance(route.target, str) or route.target in (c.Ping, c.Stats):
+    if isinstance(route.target, str) or route.target in SESSION:
         return "events" if route.target in ("events", "websocket") else "server"
     return "jobs"
 
@@ -188,8 +187,8 @@ def _responses(route: Route) -> _Schema:
         refusals += [429] if route.auth == "never" else [401, 429]
     if ":queue" in route.path or (isinstance(kind, type) and kind in REPLIES):
         refusals.append(400)
-    if kind in STATE_ERRORS:
-        refusals.append(404)
+    if isinstance(kind, type):
+        refusals += {fault.status for fault in SPECS[kind].refuses} - {400}
     if _has_body(route) or route.optional_body:
         refusals.append(413)
     responses |= {str(status): {"$ref": f"#/components/responses/{status}"} for status in refusals}

@@ -15,13 +15,6 @@ class Words(NamedTuple):
     header: tuple[str, _Schema] | None = None
 
 
-class Example(NamedTuple):
-    """The documented request body and answer of a command."""
-
-    request: Any
-    answer: Any
-
-
 ABOUT = (
     "Jobs wait in queues until a worker pulls them, and are held under a lease until it reports. A success answer "
     "means that the change is committed. Every limit of a value is in its schema; fields that are not known are "
@@ -63,9 +56,6 @@ ERRORS: dict[int, Words] = {
     ),
 }  # fmt: skip
 
-STATE_ERRORS = frozenset({c.GetJob, c.GetState, c.GetResult, c.Cancel})
-"""Commands that answer 404 for a job that is not there (the others say 400, as the job may have been theirs)."""
-
 SUMMARIES = {
     "/events": "Follow what happens to all jobs, as server-sent events.",
     "/events/queues/:queue": "Follow what happens to the jobs of one queue, as server-sent events.",
@@ -97,50 +87,6 @@ DESCRIPTIONS = {
     "METRICS_QUEUES_MAX fullest.",
     "/gc": "At most once a second and for a twentieth of the time; in between only the figures are read.",
 }
-
-_ID = "01924f5a-7b3c-7def-8a12-3456789abcde"
-_TOKEN = "01924f5a-9c4d-7abc-b123-456789abcdef"  # noqa: S105 - the documentation's own
-_PULLED = {
-    "id": _ID, "queue": "emails", "data": {"to": "user@test.com"}, "priority": 10, "createdAt": 1700000000000,
-    "attempts": 0, "maxAttempts": 3, "progress": 0,
-}  # fmt: skip
-_OK = {"ok": True}
-
-EXAMPLES: dict[type[c.Command], Example] = {
-    c.Push: Example(
-        {
-            "data": {"to": "user@test.com", "subject": "Welcome"}, "priority": 10, "delay": 5000, "maxAttempts": 5,
-            "backoff": 2000, "ttl": 86400000, "timeout": 30000, "uniqueKey": "email-user-123",
-            "tags": ["email", "onboarding"], "groupId": "batch-1", "repeat": {"every": 60000, "limit": 10},
-        },
-        {"ok": True, "id": _ID},
-    ),
-    c.PushBatch: Example({"jobs": [{"data": 1}, {"data": 2, "delay": 5000}]}, {"ok": True, "ids": [_ID, _ID]}),
-    c.Pull: Example(None, {"ok": True, "job": _PULLED, "token": _TOKEN}),
-    c.PullBatch: Example({"count": 10, "timeout": 0}, {"ok": True, "jobs": [_PULLED], "tokens": [_TOKEN]}),
-    c.Ack: Example({"result": {"sent": True, "messageId": "abc-123"}, "token": _TOKEN}, _OK),
-    c.AckBatch: Example({"ids": [_ID]}, {"ok": True, "data": {"ignoredIds": [_ID]}}),
-    c.Fail: Example({"error": "SMTP connection refused", "token": _TOKEN}, _OK),
-    c.Heartbeat: Example({"token": _TOKEN}, {"ok": True, "data": {"ok": True, "count": 1}}),
-    c.HeartbeatBatch: Example({"ids": [_ID]}, {"ok": True, "data": {"ok": True, "count": 0, "lostIds": [_ID]}}),
-    c.ExtendLock: Example({"token": _TOKEN, "duration": 60000}, _OK),
-    c.Release: Example({"token": _TOKEN}, _OK),
-    c.Progress: Example({"progress": 50, "message": "half way"}, _OK),
-    c.Cancel: Example(None, _OK),
-    c.GetJob: Example(
-        None,
-        {
-            "ok": True,
-            "job": {
-                "id": _ID, "queue": "emails", "data": {"to": "user@test.com"}, "priority": 0,
-                "createdAt": 1700000000000, "runAt": 1700000000000, "startedAt": None, "completedAt": None,
-                "attempts": 0, "maxAttempts": 3, "backoff": 1000, "progress": 0, "tags": [], "lifo": False,
-                "removeOnComplete": False, "removeOnFail": False,
-            },
-        },
-    ),
-    c.GetResult: Example(None, {"ok": True, "id": _ID, "result": {"sent": True}}),
-}  # fmt: skip
 
 
 def _to(operation: str, pointer: str, body: dict[str, str] | None = None) -> _Schema:

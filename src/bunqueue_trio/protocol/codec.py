@@ -21,7 +21,8 @@ from msgspec import inspect as types
 
 from bunqueue_trio import errors
 from bunqueue_trio.errors import Refused
-from bunqueue_trio.protocol.commands import ANY, COMMANDS, TEXT_MAX, Command
+from bunqueue_trio.protocol.catalog import COMMANDS
+from bunqueue_trio.protocol.commands import ANY, TEXT_MAX, Command
 
 DEPTH_MAX = 500
 """Nesting of a body; far below what would exhaust the stack of any JSON reader behind us."""

@@ -115,6 +115,14 @@ class StateReply(Reply, kw_only=True):
     lease_until: int | None
 
 
+class StatsReply(Reply, kw_only=True):
+    """The server's statistics: figures by name, as ``GET /stats`` shows them."""
+
+    stats: dict[str, int]
+    memory: dict[str, int]
+    collections: dict[str, int]
+
+
 class ResultReply(Reply, kw_only=True):
     """The result of a completed job, as it was sent; null when there is none."""
 

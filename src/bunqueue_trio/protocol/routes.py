@@ -7,7 +7,9 @@ from urllib.parse import unquote_to_bytes
 
 from bunqueue_trio import errors
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.catalog import CATALOG
 from bunqueue_trio.protocol.codec import encode
+from bunqueue_trio.protocol.commands.spec import Does
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2})")
 
@@ -32,29 +34,28 @@ class Route(NamedTuple):
         return self.auth == "always" or (self.auth == "metrics" and metrics_auth)
 
 
+def _place(route: Route) -> tuple[bool, int, bool]:
+    """Return what orders the commands for readers: what queues take, what jobs take; short paths first, names last."""
+    segments = route.path.split("/")[1:]
+    return segments[0] != "queues", len(segments), segments[-1].startswith(":")
+
+
+def _routes(*, session: bool) -> list[Route]:
+    """Return the rows of the catalogue that have a path, of the engine's commands or of the others."""
+    rows = [(spec, spec.http) for spec in CATALOG if (spec.does is Does.SESSION) is session]
+    routes = [
+        Route(http.method, http.path, spec.command, optional_body=http.optional_body) for spec, http in rows if http
+    ]
+    return sorted(routes, key=_place)
+
+
 ROUTES = (
-    Route("POST", "/queues/:queue/jobs", c.Push),
-    Route("GET", "/queues/:queue/jobs", c.Pull),
-    Route("POST", "/queues/:queue/jobs/bulk", c.PushBatch),
-    Route("POST", "/queues/:queue/jobs/pull-batch", c.PullBatch),
-    Route("POST", "/jobs/ack-batch", c.AckBatch),
-    Route("POST", "/jobs/heartbeat-batch", c.HeartbeatBatch),
-    Route("GET", "/jobs/:id", c.GetJob),
-    Route("DELETE", "/jobs/:id", c.Cancel, optional_body=True),
-    Route("GET", "/jobs/:id/state", c.GetState),
-    Route("GET", "/jobs/:id/result", c.GetResult),
-    Route("POST", "/jobs/:id/ack", c.Ack, optional_body=True),
-    Route("POST", "/jobs/:id/fail", c.Fail, optional_body=True),
-    Route("POST", "/jobs/:id/heartbeat", c.Heartbeat, optional_body=True),
-    Route("POST", "/jobs/:id/extend-lock", c.ExtendLock),
-    Route("POST", "/jobs/:id/release", c.Release),
-    Route("POST", "/jobs/:id/progress", c.Progress),
+    *_routes(session=False),
     Route("GET", "/events", "events"),
     Route("GET", "/events/queues/:queue", "events"),
     Route("GET", "/ws", "websocket"),
     Route("GET", "/ws/queues/:queue", "websocket"),
-    Route("GET", "/ping", c.Ping),
-    Route("GET", "/stats", c.Stats),
+    *_routes(session=True),
     Route("GET", "/metrics", "metrics"),
     Route("GET", "/prometheus", "prometheus", auth="metrics"),
     Route("GET", "/tasks", "tasks"),

@@ -16,11 +16,12 @@ import trio
 from msgspec import Struct
 
 from bunqueue_trio import errors
+from bunqueue_trio.engine.commands import run
 from bunqueue_trio.engine.engine import Engine
-from bunqueue_trio.engine.handlers import READS, run
 from bunqueue_trio.errors import InvariantBroken, Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol.catalog import FILLS, READS, TAKES
 from bunqueue_trio.runtime.alarm import Alarm
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.journal import Journal
@@ -104,9 +105,9 @@ class Core:
         kind = type(command)
         if kind in READS:
             return self._look(command, owner)
-        self.journal.check(size, fills=kind in c.FILLS)
+        self.journal.check(size, fills=kind in FILLS)
         at = trio.current_time()
-        if kind is not c.Pull and kind is not c.PullBatch:
+        if kind not in TAKES:
             epoch = self._engine.epoch
             reply = self._apply(command, owner, durable=_is_durable(command))
             # No step commits, so what this one did is in the batch that gathered before it.
@@ -157,7 +158,7 @@ class Core:
 
     def check_room(self, kind: type[c.Command]) -> None:
         """Raise ``Refused`` (503) when a command of this kind would be refused, before it is even read."""
-        self.journal.check(fills=kind in c.FILLS)
+        self.journal.check(fills=kind in FILLS)
 
     def give_back(self, reply: r.Reply) -> None:
         """Return the jobs of a pull whose reply could not be delivered; else do nothing."""

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import trio
 
 from bunqueue_trio.config import LOOP_LAG_MS
-from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.catalog import CATALOG
+from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.storage.store import Batch
 
 # An engine step takes 0.01 to 0.1 ms and a commit about 1 ms; beyond 10 s nobody waits for an answer.
@@ -62,10 +63,10 @@ class Meters:
         self.pull: Histogram = Histogram(LATENCY_MS)
         """Answering pulls, without the time that a long poll had nothing to take."""
         self.ack: Histogram = Histogram(LATENCY_MS)
-        self.by_command: dict[type[c.Command], Histogram] = {
-            c.Push: self.push, c.PushBatch: self.push, c.Pull: self.pull, c.PullBatch: self.pull,
-            c.Ack: self.ack, c.AckBatch: self.ack,
-        }  # fmt: skip
+        groups = {"push": self.push, "pull": self.pull, "ack": self.ack}
+        self.by_command: dict[type[Command], Histogram] = {
+            spec.command: groups[spec.timed] for spec in CATALOG if spec.timed is not None
+        }
         """Which commands are timed, and where."""
         self.wait: Histogram = Histogram(LIFE_MS)
         """From when a job first was ready to its delivery."""

@@ -1,0 +1,46 @@
+"""What each command means: one function a command, by theme, and the table that finds it."""
+
+from bunqueue_trio.config import ADVANCE_MAX
+from bunqueue_trio.engine.commands import deliver, look, manage, push, report
+from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.handler import Handlers, Owner
+from bunqueue_trio.protocol import catalog
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol import replies as r
+
+HANDLERS: Handlers = {
+    **push.HANDLERS,
+    **deliver.HANDLERS,
+    **look.HANDLERS,
+    **manage.HANDLERS,
+    **report.HANDLERS,
+}
+"""What this server can do with jobs."""
+
+assert set(HANDLERS) == set(catalog.SPECS) - catalog.SESSION, (
+    "each command of the catalogue has one handler, and no other"
+)
+
+
+def apply(engine: Engine, command: c.Command, now: int, owner: Owner = None) -> r.Reply:
+    """Run ``command`` at ``now`` for the connection ``owner`` and return its reply.
+
+    Deadlines that have passed take effect first, so a command never sees a state that is over.
+
+    Raises:
+        Refused: the command cannot be honoured and has changed nothing.
+    """
+    due = engine.next_due()
+    if due is not None and due <= now:
+        engine.advance(now)
+    return run(engine, command, now, owner)
+
+
+def run(engine: Engine, command: c.Command, now: int, owner: Owner) -> r.Reply:
+    """Run ``command``; what is due by ``now`` has taken effect already.
+
+    Raises:
+        Refused: as :func:`apply`.
+    """
+    engine.left = ADVANCE_MAX
+    return HANDLERS[type(command)](engine, command, now, owner)

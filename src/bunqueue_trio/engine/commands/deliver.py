@@ -1,0 +1,57 @@
+"""Handlers of the commands that give jobs to those who work on them."""
+
+from msgspec import Raw
+
+from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.handler import Handlers, Owner
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol import replies as r
+
+
+def _pull(engine: Engine, command: c.Pull, now: int, owner: Owner) -> r.Reply:
+    engine.queues.check(command.queue)
+    taken = _take(engine, command.queue, now, command.lock_ttl, owner)
+    if taken is None:
+        return r.EMPTY_PULL
+    return r.PullReply(job=taken[0], token=taken[1])
+
+
+def _pull_batch(engine: Engine, command: c.PullBatch, now: int, owner: Owner) -> r.Reply:
+    engine.queues.check(command.queue)
+    reply, size = r.PullBatchReply(jobs=[], tokens=[]), 0
+    while len(reply.jobs) < command.count and size < engine.rules.pull_bytes:
+        taken = _take(engine, command.queue, now, command.lock_ttl, owner)
+        if taken is None:
+            break
+        reply.jobs.append(taken[0])
+        reply.tokens.append(taken[1])
+        size += len(memoryview(taken[0].data))
+    return reply
+
+
+def _take(engine: Engine, name: str, now: int, lock_ttl: int | None, owner: Owner) -> tuple[r.DeliveredJob, str] | None:
+    queue = engine.queues.get(name)
+    if queue is None:
+        return None
+    while (job := queue.ready.peek()) is not None and job.due is not None and job.due <= now:
+        if engine.left <= 0:
+            return None  # more is over than one step works off: the pull declines, and those who wait are served later
+        engine.left -= 1
+        engine.settle(job, now)  # its TTL is over
+    if job is None:
+        return None
+    queue.ready.take(job)
+    lease = engine.deliver(job, now, lock_ttl, owner)
+    if not queue.ready:
+        engine.emit("drained", job, now)
+    view = r.DeliveredJob(
+        job.id, name, Raw(job.data), job.priority, job.created_at, job.attempts,
+        job.options.max_attempts, job.progress,
+    )  # fmt: skip
+    return view, lease.token
+
+
+HANDLERS: Handlers = {
+    c.Pull: _pull,
+    c.PullBatch: _pull_batch,
+}

@@ -1,0 +1,76 @@
+"""Handlers of the commands that look at a job and change nothing."""
+
+import msgspec
+from msgspec import Raw
+
+from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.handler import Handlers, Owner
+from bunqueue_trio.engine.job import UNFINISHED, Series, State
+from bunqueue_trio.engine.lookup import found
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol import replies as r
+
+
+def _get_job(engine: Engine, command: c.GetJob, now: int, owner: Owner) -> r.Reply:
+    job = found(engine, command.id, now)
+    options = job.options
+    has_started = job.state is State.ACTIVE or job.state not in UNFINISHED
+    return r.JobReply(
+        job=r.JobView(
+            id=job.id,
+            queue=job.queue,
+            data=Raw(job.data),
+            priority=job.priority,
+            created_at=job.created_at,
+            run_at=job.run_at,
+            started_at=job.started_at if has_started else None,
+            completed_at=job.note.finished_at if job.note else None,
+            attempts=job.attempts,
+            max_attempts=options.max_attempts,
+            backoff=options.backoff,
+            progress=job.progress,
+            tags=list(options.tags),
+            lifo=options.lifo,
+            remove_on_complete=options.remove_on_complete,
+            remove_on_fail=options.remove_on_fail,
+        )
+    )
+
+
+def _get_state(engine: Engine, command: c.GetState, now: int, owner: Owner) -> r.Reply:
+    job = found(engine, command.id, now)
+    options, note, series = job.options, job.note, job.options.series
+    return r.StateReply(
+        id=job.id,
+        state=job.state.value,
+        queue=job.queue,
+        error=note.error if note else None,
+        message=note.message if note else None,
+        stalls=job.stalls,
+        ttl=options.ttl,
+        timeout=options.timeout,
+        unique_key=options.unique_key,
+        group_id=options.group_id,
+        depends_on=list(options.depends_on),
+        waiting_on=sorted((note and note.waiting_on) or ()),
+        repeat=r.NULL if series is None else _repeat(series),
+        lease_until=job.lease.until if job.lease else None,
+    )
+
+
+def _repeat(series: Series) -> Raw:
+    shown = {"every": series.every, "limit": series.limit, "run": series.run, "due": series.due}
+    return Raw(msgspec.json.encode(shown))
+
+
+def _get_result(engine: Engine, command: c.GetResult, now: int, owner: Owner) -> r.Reply:
+    job = found(engine, command.id, now)
+    result = job.note.result if job.note else None
+    return r.ResultReply(id=job.id, result=r.NULL if result is None else Raw(result))
+
+
+HANDLERS: Handlers = {
+    c.GetJob: _get_job,
+    c.GetState: _get_state,
+    c.GetResult: _get_result,
+}

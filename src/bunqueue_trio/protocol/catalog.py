@@ -1,0 +1,43 @@
+"""The catalogue: one row for each command of this server, and what is derived from the rows.
+
+A row stands beside its struct in ``commands/<theme>.py``. Nothing else lists commands.
+"""
+
+from bunqueue_trio.protocol.commands import Command, deliver, look, manage, push, report, session
+from bunqueue_trio.protocol.commands.spec import Does, Spec
+
+CATALOG: tuple[Spec, ...] = (
+    *push.SPECS,
+    *deliver.SPECS,
+    *look.SPECS,
+    *manage.SPECS,
+    *report.SPECS,
+    *session.SPECS,
+)
+"""Every row, by theme."""
+
+SPECS: dict[type[Command], Spec] = {spec.command: spec for spec in CATALOG}
+"""Command → its row."""
+
+COMMANDS: dict[str, type[Command]] = {spec.tag: spec.command for spec in CATALOG}
+"""``cmd`` → command: everything this server understands."""
+
+
+def commands_that(*does: Does) -> frozenset[type[Command]]:
+    """Return the commands of these kinds."""
+    return frozenset(spec.command for spec in CATALOG if spec.does in does)
+
+
+READS: frozenset[type[Command]] = commands_that(Does.READS)
+"""They change nothing and are answered even while the disk is down."""
+
+TAKES: frozenset[type[Command]] = commands_that(Does.TAKES)
+"""They give jobs away, which must come back if they cannot be delivered."""
+
+SESSION: frozenset[type[Command]] = commands_that(Does.SESSION)
+"""The engine knows nothing of them."""
+
+FILLS: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if spec.fills)
+"""They bring new work; under overload they are refused before those that empty the queues."""
+
+assert len(COMMANDS) == len(SPECS) == len(CATALOG), "a tag or a command is there twice"

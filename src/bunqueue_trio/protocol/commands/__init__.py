@@ -1,0 +1,11 @@
+"""Every command of the server as a typed struct, by theme, each with its row; ``catalog.py`` puts the rows together."""
+
+# ruff: noqa: F403 - a theme gives what it defines; there is no list of its names to forget one in
+
+from bunqueue_trio.protocol.commands.base import *
+from bunqueue_trio.protocol.commands.deliver import *
+from bunqueue_trio.protocol.commands.look import *
+from bunqueue_trio.protocol.commands.manage import *
+from bunqueue_trio.protocol.commands.push import *
+from bunqueue_trio.protocol.commands.report import *
+from bunqueue_trio.protocol.commands.session import *

@@ -1,0 +1,66 @@
+"""What every command is made of: the base struct, and the types of fields with their ranges.
+
+A struct is what arrives: over HTTP its fields come from path, query and body, over WebSocket from one JSON object with
+``cmd``. ``queue`` and ``id`` default to "" only because HTTP sets them from the path; the WebSocket decoder insists on
+them. Payloads stay the bytes that came in. Types are the validation: nothing else checks a field.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Any, Generic
+
+from msgspec import Meta, Raw, Struct
+
+from bunqueue_trio.config import DAY_MS
+from bunqueue_trio.protocol.replies import Reply
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # a default for it is of Python 3.13; type checkers bring this with them
+
+    ReplyT_co = TypeVar("ReplyT_co", bound=Reply, covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    ReplyT_co = TypeVar("ReplyT_co", covariant=True)
+
+EMPTY = Raw(b"")
+"""Stands for "not given" where null is a legal value."""
+
+# The ranges are the documented ones; they keep every sum of two of them far inside 64 bits.
+Priority = Annotated[int, Meta(ge=-1_000_000, le=1_000_000)]
+MS = {"read": "ms"}
+"""Marks a time: a fraction of a ms is rounded up, since clients subtract and divide what they send."""
+YearMs = Annotated[int, Meta(ge=0, le=365 * DAY_MS, extra=MS, extra_json_schema=MS)]
+EveryMs = Annotated[int, Meta(ge=1, le=365 * DAY_MS, extra=MS, extra_json_schema=MS)]
+DayMs = Annotated[int, Meta(ge=0, le=DAY_MS, extra=MS, extra_json_schema=MS)]
+LockMs = Annotated[int, Meta(ge=1, le=DAY_MS, extra=MS, extra_json_schema=MS)]
+# A connection is not held longer for nothing.
+PollMs = Annotated[int, Meta(ge=0, le=60_000, extra=MS, extra_json_schema=MS)]
+Attempts = Annotated[int, Meta(ge=1, le=1000)]
+# The integers that every JSON peer can count.
+Runs = Annotated[int, Meta(ge=1, le=2**53)]
+Key = Annotated[str, Meta(min_length=1, max_length=256)]
+TEXT_MAX = 65_536
+"""Characters of an error text or a progress message: a traceback, not a log."""
+ANY = {"read": "any"}
+"""Marks a text that is made of whatever was sent: a failure that cannot be reported is worse than an ugly text."""
+Text = Annotated[str, Meta(max_length=TEXT_MAX, extra=ANY, extra_json_schema=ANY)]
+# Of any JSON client; a tag is a label.
+Name = Annotated[str, Meta(max_length=1024)]
+Tags = Annotated[list[Name], Meta(max_length=100)]
+Dependencies = Annotated[list[Key], Meta(max_length=1000)]
+Count = Annotated[int, Meta(ge=1, le=1000)]
+# 50 stays 50.
+Percent = Annotated[int, Meta(ge=0, le=100)] | Annotated[float, Meta(ge=0, le=100)]
+# One command is one step of the engine, during which nobody else is served: 10,000 jobs are 0.1 s.
+BATCH_MAX = 10_000
+JobIds = Annotated[list[Key], Meta(max_length=BATCH_MAX)]
+Tokens = Annotated[list[Name], Meta(max_length=BATCH_MAX)]
+Results = Annotated[list[Raw], Meta(max_length=BATCH_MAX)]
+
+
+class Command(Struct, Generic[ReplyT_co], kw_only=True, rename="camel", tag_field="cmd", omit_defaults=True):
+    """Base of all commands; ``Command[PushReply]`` is one that a success answers with a ``PushReply``.
+
+    ``req_id`` is echoed as it came and means nothing else.
+    """
+
+    req_id: Raw = EMPTY

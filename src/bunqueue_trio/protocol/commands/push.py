@@ -1,0 +1,88 @@
+"""Commands that bring new jobs."""
+
+from typing import Annotated
+
+from msgspec import Meta, Raw, Struct, field
+
+from bunqueue_trio import errors
+from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol.commands.base import (
+    BATCH_MAX,
+    EMPTY,
+    Attempts,
+    Command,
+    DayMs,
+    Dependencies,
+    EveryMs,
+    Key,
+    Priority,
+    Runs,
+    Tags,
+    YearMs,
+)
+from bunqueue_trio.protocol.commands.spec import EXAMPLE_ID, Does, Example, Path, Spec
+
+
+class Repeat(Struct, kw_only=True, rename="camel", frozen=True):
+    """How a job repeats: every so many ms, at most ``limit`` runs (None: for ever)."""
+
+    every: EveryMs
+    limit: Runs | None = None
+
+
+class JobSpec(Command[r.PushReply], kw_only=True, tag=False):
+    """What a producer says of a job; the defaults are the contract's."""
+
+    data: Raw = EMPTY
+    priority: Priority = 0
+    delay: YearMs = 0
+    max_attempts: Attempts = 3
+    backoff: DayMs = 1000
+    ttl: YearMs | None = None
+    timeout: DayMs | None = None
+    unique_key: Key | None = None
+    job_id: Key | None = None
+    tags: Tags = field(default_factory=list)
+    group_id: Key | None = None
+    lifo: bool = False
+    remove_on_complete: bool = False
+    remove_on_fail: bool = False
+    durable: bool = False
+    depends_on: Dependencies = field(default_factory=list)
+    repeat: Repeat | None = None
+
+
+class Push(JobSpec, kw_only=True, tag="PUSH", tag_field="cmd"):
+    """Add one job to a queue."""
+
+    queue: str = ""
+
+
+class PushBatch(Command[r.PushBatchReply], kw_only=True, tag="PUSHB"):
+    """Add several jobs to a queue; one bad job refuses all."""
+
+    queue: str = ""
+    jobs: Annotated[list[JobSpec], Meta(max_length=BATCH_MAX)]
+
+
+_REFUSES = (errors.UNKNOWN_DEPENDENCY, errors.FOREIGN_JOB_ID)
+
+SPECS: tuple[Spec, ...] = (
+    Spec(
+        Push, Does.CHANGES, Path("POST", "/queues/:queue/jobs"), refuses=_REFUSES, fills=True, timed="push",
+        example=Example(
+            {
+                "data": {"to": "user@test.com", "subject": "Welcome"}, "priority": 10, "delay": 5000, "maxAttempts": 5,
+                "backoff": 2000, "ttl": 86400000, "timeout": 30000, "uniqueKey": "email-user-123",
+                "tags": ["email", "onboarding"], "groupId": "batch-1", "repeat": {"every": 60000, "limit": 10},
+            },
+            {"ok": True, "id": EXAMPLE_ID},
+        ),
+    ),
+    Spec(
+        PushBatch, Does.CHANGES, Path("POST", "/queues/:queue/jobs/bulk"), refuses=_REFUSES, fills=True, timed="push",
+        example=Example(
+            {"jobs": [{"data": 1}, {"data": 2, "delay": 5000}]}, {"ok": True, "ids": [EXAMPLE_ID, EXAMPLE_ID]}
+        ),
+    ),
+)  # fmt: skip

@@ -1,0 +1,48 @@
+"""Commands that a connection or the runtime answers without the engine."""
+
+from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol.commands.base import Command, Name
+from bunqueue_trio.protocol.commands.spec import Again, Does, Path, Role, Spec
+
+
+class Ping(Command[r.DataReply], kw_only=True, tag="Ping"):
+    """Ask whether the server answers."""
+
+
+class Stats(Command[r.StatsReply], kw_only=True, tag="Stats"):
+    """Read the server's statistics."""
+
+
+class StopPull(Command[r.StopReply], kw_only=True, tag="StopPull"):
+    """Take back the waiting pull of the same ``reqId``."""
+
+
+class Auth(Command[r.DataReply], kw_only=True, tag="Auth"):
+    """Authenticate a connection."""
+
+    token: Name
+
+
+class Subscribe(Command[r.DataReply], kw_only=True, tag="Subscribe"):
+    """Choose the events this connection gets: names, or ``*`` for all."""
+
+    events: list[Name] | Name
+
+
+class Unsubscribe(Command[r.DataReply], kw_only=True, tag="Unsubscribe"):
+    """Stop some events on this connection: names, or ``*`` (the default) for all."""
+
+    events: list[Name] | Name = "*"
+
+
+SessionCommand = Ping | Stats | StopPull | Auth | Subscribe | Unsubscribe
+"""All of them, for the one place that tells them apart."""
+
+SPECS: tuple[Spec, ...] = (
+    Spec(Ping, Does.SESSION, Path("GET", "/ping"), again=Again.FREELY, role=Role.READ),
+    Spec(Stats, Does.SESSION, Path("GET", "/stats"), again=Again.FREELY, role=Role.READ),
+    Spec(StopPull, Does.SESSION),
+    Spec(Auth, Does.SESSION, role=Role.READ),
+    Spec(Subscribe, Does.SESSION, role=Role.READ),
+    Spec(Unsubscribe, Does.SESSION, role=Role.READ),
+)
