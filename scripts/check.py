@@ -74,7 +74,7 @@ def static_steps(mode: str) -> list[Step]:
     steps = [
         Step("ruff check", _module("ruff", "check", "--quiet")),
         Step("ruff format", _module("ruff", "format", "--check", "--quiet", "--diff")),
-        *_flake8_async("src", "scripts", "examples", disable=ASYNC_DISABLED),
+        *_flake8_async("src", "scripts", "trials", "examples", disable=ASYNC_DISABLED),
         Step("mypy", _module("mypy", "--no-error-summary")),
         Step("import-linter", [_program("lint-imports"), "--no-logo"]),
         Step("codespell", [_program("codespell")]),

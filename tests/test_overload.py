@@ -33,11 +33,11 @@ def test_a_server_under_attack_serves_the_others(tmp_path: Path) -> None:
 def test_a_bound_that_is_missed_is_told(tmp_path: Path) -> None:
     """Without that the test above could not fail: a commit that takes longer than 250 ms makes the client wait."""
     program = (
-        "import sys; sys.path.insert(0, {folder!r}); import overload, overload_attacks as a;"
+        "import sys; sys.path.insert(0, {root!r}); from trials.overload import command as overload, attacks as a;"
         "a.SLOW['OVERLOAD_COMMIT_MS'] = '400'; from pathlib import Path;"
         "found = overload.measure('slow-disk', 'express', quick=True); print(found.problems); sys.exit(bool(found.problems))"
     )
-    command = [sys.executable, "-c", program.format(folder=str(SCRIPT.parent))]
+    command = [sys.executable, "-c", program.format(root=str(SCRIPT.parents[1]))]
     done = run_to_its_end(command, within_s=170, cwd=tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "p99" in done.stdout
