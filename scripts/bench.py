@@ -4,20 +4,22 @@
     python3 scripts/bench.py compare    the same load on this server and on the original, in turn
     python3 scripts/bench.py peers      RQ, Celery, Dramatiq and Huey, installed for it, beside this project
     python3 scripts/bench.py floor      SQLite alone and a bare Trio socket: what no server here can beat
+    python3 scripts/bench.py idle       what idle readers cost, and a command over WebSocket
 
 Add `--quick` to see that it works, `--help` for the rest. Absolute numbers are the machine's; ratios of pairs
 measured one right after the other are what the comparison is about.
 
-This file only makes sure of the environment; the commands are in `bench_cli.py`.
+This file only makes sure of the environment; the commands are in `trials/bench/command.py`.
 """
 
+import sys
+from importlib import import_module
+
 import bootstrap
+from leftovers import nothing_left
 
 if __name__ == "__main__":
     bootstrap.reexec()
-
-    from bench_cli import main
-    from leftovers import nothing_left
-
+    sys.path.insert(0, str(bootstrap.ROOT))
     with nothing_left():
-        raise SystemExit(main())
+        raise SystemExit(import_module("trials.bench.command").main())

@@ -2,8 +2,9 @@
 
 import os
 import signal
+import sys
 import time
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Generator, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         limit = item.get_closest_marker("timeout")
         longest[item.path] = max(longest.get(item.path, 0), limit.args[0] if limit else 0)
     items.sort(key=lambda item: -longest[item.path])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Run an `untraced` test, and the programs that it starts, without the tracer of coverage, which doubles their time.
+
+    It is for what goes again and again through lines that plain tests cover. In a run without coverage it means nothing.
+    """
+    module = sys.modules.get("coverage")
+    tracing = module.Coverage.current() if module else None
+    if tracing is None or item.get_closest_marker("untraced") is None:
+        return (yield)
+    inherited = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("COVERAGE_PROCESS_")}
+    tracing.stop()
+    try:
+        return (yield)
+    finally:
+        tracing.start()
+        os.environ |= inherited
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -31,6 +31,7 @@ def test_every_guarantee_has_a_proof():
 
 @pytest.mark.parametrize("command", [each for each in COMMANDS if each.startswith("python3 scripts/")])
 @pytest.mark.slow
+@pytest.mark.untraced
 def test_a_script_is_there_and_knows_its_flags(command: str):
     _, script, *arguments = shlex.split(command)
     known(script, there=(ROOT / script).is_file())
@@ -62,7 +63,7 @@ def test_flags_and_settings_in_the_text_exist():
     named = set(re.findall(r"`([A-Z]+_[A-Z_]+)`", TEXT))
     assert named
     assert named <= variables
-    crashtest = (ROOT / "scripts" / "crashtest.py").read_text()
+    crashtest = (ROOT / "trials" / "crash" / "command.py").read_text()
     for flag in re.findall(r"`(--[a-z-]+)`", TEXT):
         assert f'"{flag}"' in crashtest, flag
 

@@ -8,20 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.programs import run_to_its_end
+from trials.soak import command as soak
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
-
-
-@pytest.fixture
-def soak(monkeypatch: pytest.MonkeyPatch):
-    """The script as a module; its neighbours are imported by their bare names."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    import soak
-
-    return soak
+SCRIPT = Path(__file__).parents[1] / "scripts" / "soak.py"
 
 
-def samples(soak, **changes):
+def samples(**changes):
     """A hundred samples with noise; `changes` gives what is added to a field by the end."""
     rng = random.Random(1)
     fields = dict.fromkeys(soak.Sample.__dataclass_fields__, 100.0) | {"refused": 0, "missed_events": 0}
@@ -35,27 +27,28 @@ def samples(soak, **changes):
 
 
 @pytest.mark.parametrize("name", ["rss_mb", "db_mb", "wal_mb", "finished"])
-def test_growth_is_told_from_noise(soak, name: str):
-    verdict = {line.split()[1]: line for line in soak.judge(samples(soak, **{name: 400.0}))}
+def test_growth_is_told_from_noise(name: str):
+    verdict = {line.split()[1]: line for line in soak.judge(samples(**{name: 400.0}))}
     assert [each for each, line in verdict.items() if line.startswith("GROWS")] == [name]
 
 
-def test_a_log_that_gets_as_large_as_it_may_does_not_grow(soak):
-    seen = [replace(sample, wal_mb=5 + sample.minute / 10) for sample in samples(soak)]
+def test_a_log_that_gets_as_large_as_it_may_does_not_grow():
+    seen = [replace(sample, wal_mb=5 + sample.minute / 10) for sample in samples()]
     assert not [line for line in soak.judge(seen) if line.startswith("GROWS")]
     higher = [replace(sample, wal_mb=20 + sample.minute / 10) for sample in seen]
     assert [line.split()[:2] for line in soak.judge(higher) if line.startswith("GROWS")] == [["GROWS", "wal_mb"]]
 
 
-def test_noise_alone_is_steady(soak):
-    assert all(line.startswith(("steady", "seen")) for line in soak.judge(samples(soak)))
+def test_noise_alone_is_steady():
+    assert all(line.startswith(("steady", "seen")) for line in soak.judge(samples()))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)  # a server, ten seconds of load, and its end
+@pytest.mark.untraced
 def test_a_short_soak_counts_and_draws(tmp_path: Path):
     table, picture = tmp_path / "soak.csv", tmp_path / "soak.svg"
-    command = [sys.executable, str(SCRIPTS / "soak.py"), "--minutes", "0.15", "--rate", "50"]
+    command = [sys.executable, str(SCRIPT), "--minutes", "0.15", "--rate", "50"]
     done = run_to_its_end([*command, "--data", str(tmp_path), "--csv", str(table), "--svg", str(picture)], within_s=290)
     assert done.returncode in {0, 1}, done.stderr  # so short, it still grows
     assert "steady events missed by the watcher: 0" in done.stdout, done.stdout + done.stderr

@@ -17,6 +17,7 @@ def bunqueue_settings() -> Settings:
     return Settings(stalls_max=1000)
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("polls", [False, True])
 @pytest.mark.parametrize("seed", range(10))
 async def test_chaos(bunqueue: Bunqueue, seed: int, polls: bool):

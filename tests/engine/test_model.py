@@ -147,6 +147,7 @@ class TestFew(Machine.TestCase):
 
 
 @pytest.mark.slow
+@pytest.mark.untraced
 class TestMany(Machine.TestCase):
     """What a change must pass."""
 

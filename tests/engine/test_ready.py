@@ -156,3 +156,12 @@ def test_the_age_of_a_line_is_that_of_the_first_of_each_priority():
     assert ready.ready_since() == jobs[2].run_at
     cancel(ready, jobs[2])
     assert ready.ready_since() == jobs[1].run_at
+
+
+def test_nobody_waits_in_a_line_that_is_empty_or_cancelled():
+    job = waiting(1)
+    ready = line(job)
+    assert ready.ready_since() == job.run_at
+    cancel(ready, job)
+    assert ready.ready_since() is None
+    assert Ready().ready_since() is None

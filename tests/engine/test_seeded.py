@@ -201,6 +201,7 @@ def test_engine_agrees_with_the_model(seed: int):
 
 
 @pytest.mark.slow
+@pytest.mark.untraced
 @pytest.mark.parametrize("seed", range(100, 160))
 def test_engine_agrees_with_the_model_for_long(seed: int):
     live(seed, 1000)

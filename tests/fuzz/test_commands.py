@@ -56,6 +56,7 @@ def texts(draw: st.DrawFn, name: str) -> bytes:
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
+@pytest.mark.untraced
 @few
 @given(data=st.data())
 def test_any_values_in_any_field(name: str, data: st.DataObject):

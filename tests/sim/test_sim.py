@@ -1,6 +1,6 @@
 """The simulated worlds of some seeds: nothing wrong happens in them, and they are the same each time.
 
-`check.py full` simulates 300 more, as a step of its own."""
+`check.py full` simulates 150 more, as a step of its own."""
 
 import os
 import subprocess
@@ -22,6 +22,7 @@ def test_nothing_wrong_happens(seed: int):
 
 
 @pytest.mark.slow
+@pytest.mark.untraced
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", range(2))
 def test_a_crash_around_any_commit_takes_nothing(seed: int):
@@ -32,6 +33,7 @@ def test_a_crash_around_any_commit_takes_nothing(seed: int):
 
 
 @pytest.mark.slow
+@pytest.mark.untraced
 def test_a_seed_gives_the_same_log_in_every_process():
     outputs = {
         subprocess.run(

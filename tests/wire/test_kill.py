@@ -27,6 +27,7 @@ def answered(shown: str) -> int:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)  # 30 s on a quiet machine
+@pytest.mark.untraced
 def test_twenty_kills_lose_nothing_that_was_answered(tmp_path: Path):
     done = crashtest("--kills", "20", "--seed", "1", "--data", str(tmp_path), within_s=590)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -44,6 +45,7 @@ def test_a_hundred_ends_lose_nothing_that_was_promised(tmp_path: Path, mode: lis
 
 
 @pytest.mark.slow
+@pytest.mark.untraced
 def test_wrong_usage_is_told(tmp_path: Path):
     missing = str(tmp_path / "missing")
     for arguments, told in ((["--data", missing], missing), (["--kills", "0"], "more than 0")):

@@ -9,9 +9,10 @@ from pathlib import Path
 import apsw
 import pytest
 
-from scripts.crashtest_disk import SECTOR, Disk, survivors
 from tests.programs import run_to_its_end
-from tests.wire.test_kill import SCRIPT, answered, crashtest
+from tests.wire.test_kill import answered, crashtest
+from trials.crash.disk import SECTOR, Disk, survivors
+from trials.lib.places import ROOT
 
 CUTS = 200
 OLD, NEW = b"o" * SECTOR * 4, b"n" * SECTOR * 4
@@ -19,6 +20,7 @@ OLD, NEW = b"o" * SECTOR * 4, b"n" * SECTOR * 4
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)  # 30 s on a quiet machine
+@pytest.mark.untraced
 def test_twenty_power_cuts_lose_nothing_durable(tmp_path: Path):
     done = crashtest("--power-loss", "--kills", "20", "--seed", "3", "--data", str(tmp_path), within_s=590)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -27,6 +29,7 @@ def test_twenty_power_cuts_lose_nothing_durable(tmp_path: Path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)  # it is found in the first rounds
+@pytest.mark.untraced
 def test_a_disk_that_lies_about_syncs_is_found_out(tmp_path: Path):
     """The audit can fail: durable pushes that a disk only claims to have are missed."""
     arguments = ["--lying-disk", "--durable", "--kills", "20", "--seed", "4", "--data", str(tmp_path)]
@@ -39,7 +42,8 @@ def test_a_disk_that_lies_about_syncs_is_found_out(tmp_path: Path):
 
 
 RESTARTS_WITHOUT_POWER = """
-import crashtest, pathlib, sys
+import pathlib, sys
+from trials.crash import command as crashtest
 crashtest.ENDS, crashtest.DURABLE_SHARES = {"kill": 1}, (0.0,)
 crashtest.STILLBORN, crashtest.STILLBORN_S = 0.7, 0.05  # too short a life to sync anything
 for done in crashtest.rounds(pathlib.Path(sys.argv[1]), 20, 0, power_loss=True):
@@ -51,10 +55,11 @@ print(done.verdict.lost, "lost,", len(done.verdict.breaches), "breaches", done.v
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)  # 2 s a round
+@pytest.mark.untraced
 def test_power_lost_while_the_server_restarts_after_a_kill_is_judged_as_a_power_cut(tmp_path: Path):
     """A kill leaves answered changes that are not synced: what the power takes then was not promised."""
     command = [sys.executable, "-c", RESTARTS_WITHOUT_POWER, str(tmp_path)]
-    done = run_to_its_end(command, within_s=290, cwd=SCRIPT.parent)
+    done = run_to_its_end(command, within_s=290, cwd=ROOT)
     assert re.search(r"^[1-9]\d* lost, 0 breaches", done.stdout, re.MULTILINE), done.stdout + done.stderr
 
 

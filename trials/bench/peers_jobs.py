@@ -1,0 +1,127 @@
+"""The no-op job, and how each library enqueues and serves it. Imported by its producer and by its own worker program.
+
+It runs in the environment of the libraries as well as in ours, so it imports only what is in both. Which library it is
+for, where its store is, and the file for the marks are in the environment: worker programs take no arguments of ours.
+"""
+
+import importlib
+import os
+import signal
+import struct
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from trials.lib.raw_http import payload
+
+QUEUE = "bench"
+MARK = struct.Struct("=q")
+
+PEER, STORE = os.environ["BENCH_PEER"], os.environ["BENCH_STORE"]
+_marks = os.open(os.environ["BENCH_MARKS"], os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+_data = payload().decode()
+
+
+def work(data: object) -> None:
+    """Do nothing but say when: one write, the same for all, which is right across threads and forks."""
+    os.write(_marks, MARK.pack(time.monotonic_ns()))
+
+
+class Library(NamedTuple):
+    """What a library was asked for."""
+
+    app: Any
+    """What its worker program looks for in this module."""
+    one: Callable[[], object]
+    """Enqueue a job."""
+    many: Callable[[int], object] | None = None
+    """Enqueue so many in one call, where the library has that."""
+
+
+def _rq() -> Library:
+    rq, redis = importlib.import_module("rq"), importlib.import_module("redis")
+    queue = rq.Queue(QUEUE, connection=redis.Redis.from_url(STORE))
+
+    def many(jobs: int) -> None:
+        queue.enqueue_many([queue.prepare_data(work, (_data,)) for _ in range(jobs)])
+
+    return Library(None, lambda: queue.enqueue(work, _data), many)
+
+
+def _celery() -> Library:
+    app = importlib.import_module("celery").Celery("bench", broker=STORE)
+    task = app.task(work, name="work", ignore_result=True)
+    return Library(app, lambda: task.delay(_data))
+
+
+def _dramatiq() -> Library:
+    dramatiq = importlib.import_module("dramatiq")
+    broker = importlib.import_module("dramatiq.brokers.redis").RedisBroker(url=STORE)
+    dramatiq.set_broker(broker)
+    actor = dramatiq.actor(work)
+    return Library(broker, lambda: actor.send(_data))
+
+
+def _huey() -> Library:
+    app = importlib.import_module("huey").SqliteHuey(QUEUE, filename=STORE)
+    task = app.task()(work)
+    return Library(app, lambda: task(_data))
+
+
+def _ours() -> Library:
+    worker = importlib.import_module("bunqueue_trio").Worker(QUEUE, STORE)
+
+    @worker.handler  # type: ignore[untyped-decorator] # it was imported by name
+    async def handle(job: Any) -> None:  # noqa: ASYNC124 - a handler that has nothing to wait for
+        work(job.data)
+
+    return Library(worker, lambda: None)
+
+
+def _ours_in_threads() -> Library:
+    worker = importlib.import_module("bunqueue_trio").Worker(QUEUE, STORE)
+    worker.handler(lambda job: work(job.data))
+    return Library(worker, lambda: None)
+
+
+_LIBRARIES = {
+    "rq": _rq, "celery": _celery, "dramatiq": _dramatiq, "huey": _huey,
+    "ours": _ours, "ours-durable": _ours, "ours-in-threads": _ours_in_threads,
+}  # fmt: skip
+app, one, many = _LIBRARIES[PEER]()
+
+
+def produce(jobs: int, bulk: int) -> None:
+    """Enqueue so many jobs, `bulk` in a call, print how many seconds that took, and die as in a crash."""
+    if PEER.startswith("ours"):
+        importlib.import_module("trio").run(_produce_ours, jobs, bulk)
+        return
+    begun = time.perf_counter()
+    if bulk > 1:
+        assert many is not None, "asked only of those that have it"
+        for _ in range(jobs // bulk):
+            many(bulk)
+    else:
+        for _ in range(jobs):
+            one()
+    _say_and_die(time.perf_counter() - begun)
+
+
+async def _produce_ours(jobs: int, bulk: int) -> None:
+    durable = {"durable": True} if PEER == "ours-durable" else {}
+    data = {"to": _data}
+    async with importlib.import_module("bunqueue_trio").Client(STORE) as client:
+        begun = time.perf_counter()
+        if bulk > 1:
+            for _ in range(jobs // bulk):
+                await client.push_many(QUEUE, [{"data": data, **durable} for _ in range(bulk)])
+        else:
+            for _ in range(jobs):
+                await client.push(QUEUE, data, **durable)
+        _say_and_die(time.perf_counter() - begun)
+
+
+def _say_and_die(seconds: float) -> None:
+    """Nothing may be tidied up at the end that would be lost in a crash."""
+    print(seconds, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,236 @@
+"""The audit of the crash test: what a server that was killed and started again says, against the books.
+
+`cut` is the moment up to which everything that was answered must be there: for ever after a mere kill. After a power
+cut it is the latest moment at which something was sent that is there, since what survives is the begin of what was
+committed: then everything that had been answered by that moment has to be there as well.
+"""
+
+import json
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from bunqueue_trio.storage.sqlite.inspect import examine
+from trials.crash.load import LEASE_MS, SERIES_EVERY_MS, Books, Job, Op, hear_mark, note_delivery
+from trials.lib.peers import Body, Peer, event_stream, http_peer, ws_peer
+
+ASKING = 16  # questions under way at once
+SHOWN = 5  # breaches of one kind that are shown
+FINISHED = {"completed", "failed"}
+GONE = "gone"
+HOLD_MS = 60_000
+
+
+@dataclass
+class Found:
+    """What the server says."""
+
+    states: dict[Job, str] = field(default_factory=dict)
+    attempts: dict[Job, int] = field(default_factory=dict)
+    results: dict[Job, object] = field(default_factory=dict)
+    drained: list[Job] = field(default_factory=list)
+    events: list[tuple[int, str]] = field(default_factory=list)
+    """All since the round began."""
+    series_runs: int = 0
+
+
+@dataclass
+class Verdict:
+    """What came of one round."""
+
+    breaches: list[str]
+    answered: int
+    durable: int
+    lost: int = 0
+    """Answered changes that a power cut took, with right: none of them durable, and none with a successor."""
+    lost_ms: float = 0.0
+    """How long before the cut the oldest of them was answered."""
+
+
+async def audit(url: str, books: Books, data: Path, *, power_cut: bool, ended_at: float) -> Verdict:
+    """Ask a server that has come back about everything, compare it with the books, and tidy up."""
+    found = Found()
+    with trio.move_on_after(60) as patience:
+        async with ws_peer(url) as peer:
+            # A watcher that was not there for the cut goes on where it was; what a power cut took may have been heard.
+            after = books.begun_at if power_cut or not books.heard else books.heard[-1][0]
+            async with event_stream(url, after) as events, http_peer(url) as marker:
+                await events.next()
+                _, resumed = await hear_mark(marker, events)
+            found.events = resumed if after == books.begun_at else books.heard + resumed
+            await _ask(peer, books, found)
+            await _drain(peer, books, found)
+            await _series(peer, books, found)
+        report = await trio.to_thread.run_sync(examine, data, lambda _: None)
+    if patience.cancelled_caught:
+        return Verdict(["the server did not answer for 60 s"], 0, 0)
+    verdict = compare(books, found, power_cut=power_cut, ended_at=ended_at)
+    verdict.breaches += [f"doctor: {finding}" for finding in report.findings]
+    return verdict
+
+
+async def _ask(peer: Peer, books: Books, found: Found) -> None:
+    """Ask for the state, the attempts and the result of every job whose id somebody knows."""
+    todo = [job for job in books.jobs.values() if job.job_id is not None]
+
+    async def ask() -> None:
+        while todo:
+            job = todo.pop()
+            answer = await peer.call("GetState", id=job.job_id)
+            found.states[job] = answer["state"] if answer["ok"] else GONE
+            if not answer["ok"]:
+                continue
+            view: Body = (await peer.call("GetJob", id=job.job_id))["job"]
+            found.attempts[job] = view["attempts"]
+            if view["data"] != job.payload:
+                books.strange.append(f"{job.job_id} has another payload")
+            if answer["state"] == "completed":
+                found.results[job] = (await peer.call("GetResult", id=job.job_id))["result"]
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(ASKING):
+            nursery.start_soon(ask)
+
+
+async def _drain(peer: Peer, books: Books, found: Found) -> None:
+    """Take all that is ready, and remove everything that is left for the next round."""
+    while jobs := (await peer.call("PULLB", queue=books.queue, count=100, lockTtl=HOLD_MS))["jobs"]:
+        for delivered in jobs:
+            note_delivery(books, delivered, 0)
+            found.drained.append(books.by_id[delivered["id"]])
+    for job in books.by_id.values():
+        if found.states.get(job) not in {*FINISHED, GONE}:
+            await peer.call("Cancel", id=job.job_id)
+
+
+async def _series(peer: Peer, books: Books, found: Found) -> None:
+    """Count the pending runs of the repeating job: there is always exactly one."""
+    if books.series is None or books.series.answered == math.inf:
+        return
+    # Who held the run has a lease, whose end takes it back.
+    waits = [LEASE_MS + 1000, SERIES_EVERY_MS * 3]
+    for wait in waits:
+        pull = {"queue": books.series_queue, "count": 10, "timeout": wait, "lockTtl": HOLD_MS}
+        for delivered in (await peer.call("PULLB", **pull))["jobs"]:
+            found.series_runs += 1
+            await peer.call("Cancel", id=delivered["id"])
+        if not found.series_runs:
+            return
+
+
+def compare(books: Books, found: Found, *, power_cut: bool, ended_at: float) -> Verdict:
+    """Return the breaches of the promise that the answers are facts."""
+    durable = [job.push for job in books.jobs.values() if job.durable and job.push.answered < math.inf]
+    breaches = list(books.strange)
+    cut = math.inf
+    if power_cut:
+        cut = max(
+            [op.sent for op in durable + [op for job in books.jobs.values() for op in _there(job, found)]], default=0
+        )
+    promised = set(durable)
+    lost: list[Op] = []
+    for job in books.jobs.values():
+        sure = {op for op in (job.push, *job.acks, *job.fails, *job.cancels) if op.answered < cut or op in promised}
+        problem, missing = _judge(job, found, sure)
+        breaches += [f"{problem}: {job.job_id}"] if problem else []
+        lost += [op for op in missing if op not in sure]
+    if books.series is not None and books.series.answered < math.inf and found.series_runs != 1:
+        breaches.append(f"a repeating job has {found.series_runs} pending runs")
+    waiting = {job for job, state in found.states.items() if state == "waiting"}
+    breaches += [f"waiting and not delivered: {job.job_id}" for job in waiting - set(found.drained)]
+    twice = Counter(found.drained)
+    breaches += [f"delivered {n} times at once: {job.job_id}" for job, n in twice.items() if n > 1]
+    breaches += _judge_events(books, found, power_cut=power_cut)
+    first = min((op.answered for op in lost), default=ended_at)
+    return Verdict(breaches, books.answered, len(durable), len(set(lost)), (ended_at - first) * 1000)
+
+
+def _there(job: Job, found: Found) -> list[Op]:
+    """Return what certainly has happened, if only one of several can have brought a job to where it is: the first."""
+    state = found.states.get(job, GONE)
+    first = {"completed": job.acks, "failed": [op for op in job.fails if op.final]}.get(state, [])
+    return [*([job.push] if state != GONE else []), *([min(first, key=lambda op: op.sent)] if first else [])]
+
+
+def _judge(job: Job, found: Found, sure: set[Op]) -> tuple[str | None, list[Op]]:
+    """Return what is wrong with a job, if anything, and which answered changes are not there, whether sure or not."""
+    state = found.states.get(job)
+    if state is None:  # nobody knows its id: the push was not answered, and nobody got it
+        return None, []
+    final = [op for op in job.fails if op.final]
+    missing = [op for op in job.acks if state != "completed"] + [op for op in final if state != "failed"]
+    missing += [op for op in job.cancels if state != GONE]
+    attempts = found.attempts.get(job, 0)
+    if state == GONE:
+        if job.cancels:
+            return None, []  # cancelled, or lost with its push: the events tell
+        missing = [job.push, *job.acks, *job.fails]
+    elif attempts < len(job.fails):
+        missing += sorted(job.fails, key=lambda op: op.answered)[attempts:]
+    answered = [op for op in missing if op.answered < math.inf]
+    if any(op in sure for op in answered):
+        return f"{_deed(job, sure & set(answered))}, and now {state} after {attempts} attempts", answered
+    if state == "completed" and not job.acks:
+        return "completed by nobody", answered
+    if state == "completed" and found.results[job] != job.payload:
+        return "the result is lost", answered
+    if state == "failed" and not final:
+        return "failed for good by nobody", answered
+    if attempts > len(job.fails):
+        return f"{attempts} attempts, and {len(job.fails)} were asked for", answered
+    return None, answered
+
+
+def _deed(job: Job, ops: set[Op]) -> str:
+    for name, done in (("pushed", [job.push]), ("acked", job.acks), ("failed", job.fails), ("cancelled", job.cancels)):
+        if ops & set(done):
+            return f"{name} with an answer"
+    raise AssertionError("a deed of nobody")
+
+
+def _judge_events(books: Books, found: Found, *, power_cut: bool) -> list[str]:
+    """Return what is wrong with the events: each once, in order, the same for all, and of nothing but facts."""
+    breaches = []
+    ids = [event_id for event_id, _ in found.events]
+    if ids != list(range(books.begun_at + 1, books.begun_at + 1 + len(ids))):
+        gaps = [(a, b) for a, b in zip([books.begun_at, *ids], ids, strict=False) if b != a + 1]
+        breaches.append(f"events missed or told twice: {gaps[:SHOWN]}")
+    breaches += _judge_heard(books.heard, found.events, power_cut=power_cut)
+    all_events = [json.loads(text) for _, text in found.events]
+    events = [event for event in all_events if "gap" not in event]
+    if len(events) < len(all_events):
+        breaches.append("the events since the begin of the round cannot be told any more")
+    told = Counter((event["eventType"], event["jobId"]) for event in events)
+    runs = Counter(event["eventType"] for event in events if event["queue"] == books.series_queue)
+    if runs["pushed"] and runs["pushed"] != 1 + runs["completed"] + runs["failed"]:
+        breaches.append(
+            f"{runs['pushed']} runs of a repeating job, and {runs['completed'] + runs['failed']} have ended"
+        )
+    for job, state in found.states.items():
+        pushed, removed = told["pushed", job.job_id], told["removed", job.job_id]
+        there = state != GONE or removed > 0
+        if pushed != there:
+            breaches.append(f"{pushed} events tell of the push of a job that is {state}: {job.job_id}")
+        if told["completed", job.job_id] != (state == "completed"):
+            breaches.append(f"{told['completed', job.job_id]} events complete a job that is {state}: {job.job_id}")
+        if there and state != GONE and told["failed", job.job_id] != found.attempts[job]:
+            breaches.append(f"{told['failed', job.job_id]} events for {found.attempts[job]} failures: {job.job_id}")
+        if removed > (state == GONE):
+            breaches.append(f"removed {removed} times and now {state}: {job.job_id}")
+    return breaches
+
+
+def _judge_heard(heard: list[tuple[int, str]], told: list[tuple[int, str]], *, power_cut: bool) -> list[str]:
+    """Return what is wrong with the events that the watcher heard before the end, which are told again after it."""
+    kept = next(
+        (i for i, pair in enumerate(zip(heard, told, strict=False)) if pair[0] != pair[1]), min(len(heard), len(told))
+    )
+    breaches = []
+    if not power_cut and kept < len(heard):
+        breaches.append(f"{len(heard) - kept} events that were heard are not there any more, from {heard[kept][0]} on")
+    if again := set(heard[kept:]) & set(told):
+        breaches.append(f"{len(again)} events survived and others before them did not")
+    return breaches

@@ -1,0 +1,280 @@
+"""The load of the crash test, and the books: what every client asked for, and what it was told."""
+
+import math
+import random
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import trio
+
+from trials.lib.peers import Body, Cut, EventStream, Peer, event_stream, http_peer, ws_peer
+
+Client: TypeAlias = "Callable[[Peer, Books, random.Random], Coroutine[Any, Any, None]]"
+
+LEASE_MS = 500  # jobs that a worker forgets come back within the round
+POLL_MS = 100
+BULK = 10
+SERIES_EVERY_MS = 20
+HTTP_CLIENTS = 2  # of each kind; a WebSocket carries more with less
+WS_CLIENTS = 4
+
+
+@dataclass(eq=False)
+class Op:
+    """One change that a client asked for: when, and when it knew that it had happened (never: infinity)."""
+
+    sent: float
+    answered: float = math.inf
+    final: bool = True
+    """Of a failed attempt: whether it was the last."""
+
+
+@dataclass(eq=False)
+class Job:
+    """A job, known by its payload, which is unique: its id may never have reached anybody."""
+
+    payload: str
+    push: Op
+    durable: bool
+    max_attempts: int
+    job_id: str | None = None
+    acks: list[Op] = field(default_factory=list)
+    fails: list[Op] = field(default_factory=list)
+    cancels: list[Op] = field(default_factory=list)
+    pulled: bool = False
+    """Whether a worker got it."""
+
+    @property
+    def ends(self) -> list[Op]:
+        """What may have ended it."""
+        return [*self.acks, *self.cancels, *(op for op in self.fails if op.final)]
+
+
+@dataclass
+class Books:
+    """All that the clients of one round know."""
+
+    queue: str
+    durable_share: float
+    jobs: dict[str, Job] = field(default_factory=dict)
+    by_id: dict[str, Job] = field(default_factory=dict)
+    series: Op | None = None
+    begun_at: int = 0
+    """The id of the event with which the round begins; what came before it is safe."""
+    heard: list[tuple[int, str]] = field(default_factory=list)
+    strange: list[str] = field(default_factory=list)
+    """What no server should have said."""
+    durable_answer: trio.Event = field(default_factory=trio.Event)
+    """Set when a durable push is answered."""
+
+    @property
+    def series_queue(self) -> str:
+        """The queue in which one repeating job runs."""
+        return f"{self.queue}-series"
+
+    def name(self, job: Job, job_id: str) -> None:
+        """Note the id of a job; it never changes, and belongs to no other."""
+        if job.job_id not in {None, job_id} or self.by_id.get(job_id, job) is not job:
+            self.strange.append(f"{job_id} is an id of two jobs")
+        job.job_id = job_id
+        self.by_id[job_id] = job
+
+    @property
+    def answered(self) -> int:
+        """How many changes were answered."""
+        ops = [op for job in self.jobs.values() for op in (*job.acks, *job.fails, *job.cancels)]
+        pushes = [job.push for job in self.jobs.values()]
+        return sum(op.answered < math.inf for op in ops + pushes)
+
+
+async def change(ops: list[Op], call: Awaitable[Body], *, final: bool = True) -> Body:
+    """Ask for a change and keep book of it; one that was refused has not happened."""
+    op = Op(time.monotonic(), final=final)
+    ops.append(op)
+    answer = await call
+    if answer["ok"]:
+        op.answered = time.monotonic()
+    else:
+        ops.remove(op)
+    return answer
+
+
+async def produce(peer: Peer, books: Books, rng: random.Random) -> None:
+    """Push jobs of all kinds, one by one and in bulk, and cancel some."""
+    mine: list[Job] = []
+    while True:
+        count = BULK if rng.random() < 0.1 else 1
+        durable = rng.random() < books.durable_share
+        specs = [_spec(rng, durable=durable) for _ in range(count)]
+        op = Op(time.monotonic())
+        jobs = [Job(spec["data"], op, durable, spec["maxAttempts"]) for spec in specs]
+        books.jobs |= {job.payload: job for job in jobs}
+        for job, spec in zip(jobs, specs, strict=True):
+            if "jobId" in spec:
+                books.name(job, spec["jobId"])
+        if count == 1:
+            answer = await peer.call("PUSH", queue=books.queue, **specs[0])
+            ids = [answer["id"]] if answer["ok"] else []
+        else:
+            answer = await peer.call("PUSHB", queue=books.queue, jobs=specs)
+            ids = answer.get("ids", [])
+        if not answer["ok"]:
+            books.strange.append(f"a push was refused: {answer}")
+            return
+        op.answered = time.monotonic()
+        if durable:
+            books.durable_answer.set()
+        for job, job_id in zip(jobs, ids, strict=True):
+            books.name(job, job_id)
+        mine += jobs
+        if rng.random() < 0.1:
+            victim = mine.pop(rng.randrange(len(mine)))
+            await change(victim.cancels, peer.call("Cancel", id=victim.job_id))
+
+
+def _spec(rng: random.Random, *, durable: bool) -> Body:
+    spec: Body = {
+        "data": f"{rng.getrandbits(96):024x}" + "x" * rng.choice((0, 0, 100, 5000)),
+        "maxAttempts": rng.choice((1, 2)),
+        "backoff": 10,
+        "priority": rng.randrange(3),
+        "lifo": rng.random() < 0.1,
+        "durable": durable,
+    }
+    if rng.random() < 0.2:
+        spec["jobId"] = f"named-{rng.getrandbits(64):x}"
+    if rng.random() < 0.1:
+        spec["delay"] = rng.randint(1, 80)
+    return spec
+
+
+async def work(peer: Peer, books: Books, rng: random.Random) -> None:
+    """Pull jobs and complete them, fail them, report of them, or forget them until their lease runs out."""
+    while True:
+        deliveries = await _pull(peer, books, books.queue, rng.randint(1, BULK))
+        if rng.random() < 0.05:
+            continue  # forgotten
+        if rng.random() < 0.2:
+            await _ack_all(peer, books, deliveries)
+            continue
+        for delivered, token in deliveries:
+            job = books.by_id[delivered["id"]]
+            lease = {"id": job.job_id, "token": token}
+            chance = rng.random()
+            if chance < 0.1:
+                await peer.call("JobHeartbeat", **lease)
+            elif chance < 0.2:
+                await peer.call("Progress", progress=rng.randrange(101), **lease)
+            if rng.random() < 0.2:
+                final = delivered["attempts"] + 1 >= job.max_attempts
+                await change(job.fails, peer.call("FAIL", error="no", **lease), final=final)
+            else:
+                await change(job.acks, peer.call("ACK", result=job.payload, **lease))
+
+
+async def _pull(peer: Peer, books: Books, queue: str, count: int) -> list[tuple[Body, str]]:
+    sent = time.monotonic()
+    answer = await peer.call("PULLB", queue=queue, count=count, timeout=POLL_MS, lockTtl=LEASE_MS)
+    deliveries = list(zip(answer["jobs"], answer["tokens"], strict=True))
+    for delivered, _ in deliveries:
+        note_delivery(books, delivered, sent)
+    return deliveries
+
+
+def note_delivery(books: Books, delivered: Body, sent: float) -> None:
+    """Keep book of a job that was handed out: nobody made it up, and it had not ended when the pull was `sent`."""
+    if delivered["queue"] == books.series_queue:
+        return
+    job = books.jobs.get(delivered["data"])
+    if job is None:
+        books.strange.append(f"delivered and never pushed: {delivered['id']}")
+        job = books.jobs[delivered["data"]] = Job(delivered["data"], Op(0), durable=False, max_attempts=1)
+    books.name(job, delivered["id"])
+    job.pulled = True
+    if any(op.answered < sent for op in job.ends):
+        books.strange.append(f"delivered after its end: {job.job_id}")
+
+
+async def _ack_all(peer: Peer, books: Books, deliveries: list[tuple[Body, str]]) -> None:
+    if not deliveries:
+        return
+    op = Op(time.monotonic())
+    jobs = [books.by_id[delivered["id"]] for delivered, _ in deliveries]
+    for job in jobs:
+        job.acks.append(op)
+    ids, results, tokens = [job.job_id for job in jobs], [job.payload for job in jobs], [t for _, t in deliveries]
+    answer = await peer.call("ACKB", ids=ids, tokens=tokens, results=results)
+    op.answered = time.monotonic()
+    for job_id in answer.get("data", {}).get("ignoredIds", ()):
+        books.by_id[job_id].acks.remove(op)
+
+
+async def repeat(peer: Peer, books: Books, rng: random.Random) -> None:
+    """Start a series and do its runs, one after the other."""
+    books.series = Op(time.monotonic())
+    spec: Body = {"data": 0, "durable": True, "maxAttempts": 1, "repeat": {"every": SERIES_EVERY_MS}}
+    answer = await peer.call("PUSH", queue=books.series_queue, **spec)
+    assert answer["ok"], answer
+    books.series.answered = time.monotonic()
+    while True:
+        for delivered, token in await _pull(peer, books, books.series_queue, 1):
+            cmd, fields = ("ACK", {}) if rng.random() < 0.8 else ("FAIL", {"error": "no"})
+            await peer.call(cmd, id=delivered["id"], token=token, **fields)
+
+
+async def load(url: str, books: Books, rng: random.Random, kill: Callable[[], None], seconds: float) -> None:
+    """Let all clients work until the server is gone: `kill` ends it after so many seconds.
+
+    Every other time it waits a little longer, for the very moment in which a durable push is answered.
+    """
+    async with trio.open_nursery() as nursery:
+        await nursery.start(watch, url, books)
+        crowds: list[tuple[Any, list[Client]]] = [(http_peer, [produce]), (http_peer, [work])] * HTTP_CLIENTS
+        crowds += [(http_peer, [repeat]), (ws_peer, [produce, work] * WS_CLIENTS)]
+        for connect, clients in crowds:
+            nursery.start_soon(_until_cut, connect, url, clients, books, random.Random(rng.getrandbits(32)))
+        await trio.sleep(seconds)
+        if rng.random() < 0.5:
+            books.durable_answer = trio.Event()
+            with trio.move_on_after(seconds):
+                await books.durable_answer.wait()
+        kill()
+        nursery.cancel_scope.deadline = trio.current_time() + 10  # every client has noticed long before
+
+
+async def _until_cut(connect: Any, url: str, clients: list[Client], books: Books, rng: random.Random) -> None:
+    """Let clients work over one connection until it is cut."""
+    try:
+        async with connect(url) as peer, trio.open_nursery() as nursery:
+            for client in clients:
+                nursery.start_soon(client, peer, books, random.Random(rng.getrandbits(32)))
+    except* Cut:
+        pass  # the kill
+
+
+async def watch(url: str, books: Books, *, task_status: trio.TaskStatus[None]) -> None:
+    """Hear all events until the cut; started when the mark that begins the round has been heard."""
+    try:
+        async with event_stream(url, None) as events, http_peer(url) as peer:
+            await events.next()  # the greeting: from here on nothing is missed
+            books.begun_at, _ = await hear_mark(peer, events)
+            task_status.started()
+            while True:
+                books.heard.append(await events.next())
+    except Cut:
+        pass  # the kill
+
+
+async def hear_mark(peer: Peer, events: EventStream) -> tuple[int, list[tuple[int, str]]]:
+    """Push a durable job, and hear all events up to its own: all before it is safe. Return its id, and the others."""
+    answer = await peer.call("PUSH", queue="marks", data=0, durable=True)
+    assert answer["ok"], answer
+    before: list[tuple[int, str]] = []
+    while True:
+        event_id, text = await events.next()
+        if f'"jobId":"{answer["id"]}"' in text:
+            await peer.call("Cancel", id=answer["id"])
+            return event_id, before
+        before.append((event_id, text))

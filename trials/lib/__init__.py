@@ -1,0 +1,1 @@
+"""What the trials share: where things are, servers, clients, the machine, charts."""

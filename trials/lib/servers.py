@@ -1,0 +1,260 @@
+"""The servers under measurement: start, readiness, CPU time and memory from /proc, and a sure end.
+
+Each server listens on the loopback address only, with an environment of its own and data in a directory of its own.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from trials.lib.places import PYTHONPATH
+from trials.lib.raw_http import Connection
+
+HOST = "127.0.0.1"
+BUN_VERSION = "1.4.5"
+ORIGINAL_VERSION = "2.9.5"
+START_WITHIN_S = 60.0  # a backlog of hundreds of thousands of jobs on a busy machine
+STOP_WITHIN_S = 60.0
+INSTALL_WITHIN_S = 300.0
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+# Neither server may refuse load: the original allows 10,000 requests a minute by default. It also remembers every
+# request of the window, so a short window is the kindest to it; ours has no limit and remembers nothing.
+UNLIMITED = {"RATE_LIMIT_MAX_REQUESTS": "Infinity", "RATE_LIMIT_WINDOW_MS": "1000"}
+
+
+class BenchError(Exception):
+    """A measurement cannot go on; the message says why."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A server program: its name in the tables, its version, and the command that starts it."""
+
+    name: str
+    version: str
+    command: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...] = ()
+
+
+def ours() -> Kind:
+    """Describe this project's server."""
+    from bunqueue_trio import __version__
+
+    command = (sys.executable, "-m", "bunqueue_trio", "serve")
+    # This checkout's code, whatever is installed; the log level is the original's, too: neither logs requests.
+    return Kind("bunqueue-trio", __version__, command, (("LOG_LEVEL", "error"), ("PYTHONPATH", PYTHONPATH)))
+
+
+def original(directory: Path | None) -> Kind | str:
+    """Describe the original, installed from npm if need be; or say in one line why it is left out.
+
+    `directory` is one where `npm install` was run; without it a cache below the user's temporary directory is used.
+    """
+    try:
+        root = directory or own_cache(ORIGINAL_VERSION)
+    except BenchError as error:
+        return f"the original is left out: {error}"
+    modules = root / "node_modules"
+    bun, entry = modules / ".bin" / "bun", modules / "bunqueue" / "dist" / "main.js"
+    if not (bun.exists() and entry.exists()):
+        if directory is not None:
+            return "the original is left out: --original has no node_modules with bun and bunqueue"
+        problem = _install(root)
+        if problem is not None:
+            return f"the original is left out: {problem}"
+    try:
+        version = subprocess.run([bun, "--version"], capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return "the original is left out: its bun does not run on this machine"
+    command = (str(bun), str(entry))
+    return Kind("bunqueue", f"{ORIGINAL_VERSION} on Bun {version.strip()}", command, (("LOG_LEVEL", "error"),))
+
+
+def own_cache(name: str) -> Path:
+    """Return a directory for what is installed once, below the temporary one; it need not exist.
+
+    Raises:
+        BenchError: somebody else has made it.
+    """
+    root = Path(tempfile.gettempdir()) / f"bunqueue-bench-{os.getuid()}-{name}"
+    if root.exists() and root.lstat().st_uid != os.getuid():
+        raise BenchError("its cache directory belongs to somebody else")
+    return root
+
+
+def _install(root: Path) -> str | None:
+    """Install the pinned versions into `root`; return what went wrong."""
+    npm = shutil.which("npm")
+    if npm is None:
+        return "there is no npm to install it with (see --original)"
+    root.mkdir(mode=0o700, exist_ok=True)
+    packages = [f"bun@{BUN_VERSION}", f"bunqueue@{ORIGINAL_VERSION}"]
+    print(f"bench: installing {' and '.join(packages)} (once)", file=sys.stderr, flush=True)
+    command = [npm, "install", "--no-audit", "--no-fund", "--save-exact", "--prefix", str(root), *packages]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=2, timeout=INSTALL_WITHIN_S, check=False)
+    except subprocess.TimeoutExpired:
+        return f"npm did not finish within {INSTALL_WITHIN_S:.0f} s"
+    return None if done.returncode == 0 else f"npm install ended with {done.returncode}"
+
+
+class Server:
+    """A running server."""
+
+    def __init__(self, kind: Kind, directory: Path) -> None:
+        """Start the program on what is in `directory` and return when `/ready` answers 200."""
+        self.kind = kind
+        self.directory = directory
+        self.port, spare = free_ports(2)
+        environment = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
+        environment |= dict(kind.environment) | UNLIMITED
+        environment |= {
+            "HOME": str(directory),
+            "HOST": HOST,
+            "HTTP_PORT": str(self.port),
+            "TCP_PORT": str(spare),  # only the original has it
+            "DATA_PATH": str(directory / "queue.db"),
+            "RETENTION_COMPLETED_MAX": str(50_000),  # as many as the original keeps
+        }
+        self._log = directory / "server.log"
+        begun = time.monotonic()
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                kind.command, cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                process_group=0,
+            )  # fmt: skip
+        try:
+            self._wait_until_ready(begun + START_WITHIN_S)
+        except BaseException:
+            self.kill()
+            raise
+        self.start_s = time.monotonic() - begun
+
+    def _wait_until_ready(self, deadline: float) -> None:
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise BenchError(f"{self.kind.name} ended with {self.process.returncode} at its start: {self.log()}")
+            try:
+                with Connection(HOST, self.port) as connection:
+                    if connection.request("GET", "/ready").status == 200:
+                        return
+            except OSError:
+                pass  # not listening yet
+            time.sleep(0.01)
+        raise BenchError(f"{self.kind.name} was not ready within {START_WITHIN_S:.0f} s: {self.log()}")
+
+    @property
+    def url(self) -> str:
+        """The address to send load to."""
+        return f"http://{HOST}:{self.port}"
+
+    def connect(self) -> Connection:
+        """Open a connection."""
+        return Connection(HOST, self.port)
+
+    def log(self) -> str:
+        """Return the last lines that it wrote."""
+        return " / ".join(self._log.read_text(errors="replace").split("\n")[-4:]).strip(" /") or "(no output)"
+
+    def cpu_s(self) -> float:
+        """Return the CPU seconds that the process and its children have used, in steps of the kernel's clock tick."""
+        return sum(cpu_ticks(pid) for pid in family(self.process.pid)) / TICKS_PER_S
+
+    def rss_bytes(self) -> int:
+        """Return the resident memory of the process and its children."""
+        return sum(rss_bytes(pid) for pid in family(self.process.pid))
+
+    def pushed(self) -> int:
+        """Return how many jobs the server says it was given: what the load generator says is compared with it."""
+        with self.connect() as connection:
+            return int(connection.get("/metrics")["metrics"]["totalPushed"])
+
+    def collect_garbage(self) -> None:
+        """Ask for a collection, so that memory is compared without what is only waiting to be collected."""
+        with self.connect() as connection:
+            connection.request("POST", "/gc")
+
+    def stop(self) -> None:
+        """End it as an operator would, with everything on disk."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(STOP_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise BenchError(f"{self.kind.name} did not stop within {STOP_WITHIN_S:.0f} s") from None
+
+    def kill(self) -> None:
+        """End it at once; its data are not needed any more."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
+@contextmanager
+def running(kind: Kind, data_dir: Path | None = None) -> Iterator[Server]:
+    """Run a server on fresh data, which are removed with it."""
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=data_dir, ignore_cleanup_errors=True) as directory:
+        server = Server(kind, Path(directory))
+        try:
+            yield server
+        finally:
+            server.kill()
+
+
+def family(pid: int) -> list[int]:
+    """Return `pid` and all processes below it."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = _stat(int(entry.name))
+            except OSError:
+                continue  # it ended meanwhile
+            children.setdefault(int(fields[1]), []).append(int(entry.name))
+    members = [pid]
+    for member in members:
+        members += children.get(member, [])
+    return members
+
+
+def cpu_ticks(pid: int) -> int:
+    """Return the clock ticks of user and system time of a process and of its children that have ended."""
+    try:
+        return sum(int(value) for value in _stat(pid)[11:15])
+    except OSError:
+        return 0  # it ended meanwhile
+
+
+def rss_bytes(pid: int) -> int:
+    """Return the resident set of a process."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0  # it ended meanwhile
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat after the name, which may hold blanks and brackets itself."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def free_ports(count: int) -> list[int]:
+    """Find ports that are free now."""
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind((HOST, 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()

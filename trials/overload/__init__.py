@@ -1,0 +1,1 @@
+"""What attacks cost the server and its other clients."""
