@@ -37,6 +37,7 @@ from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.transports.listener import Http
+from bunqueue_trio.transports.quart_app import make_app
 from tests.stream.ws import HANDSHAKE, TEXT, frame
 from tests.wire.raw import request_bytes
 
@@ -383,6 +384,34 @@ async def test_large_replies_that_nobody_reads_count_until_they_have_left(world:
     for stream in streams:
         assert (await received(stream, 1)).count(b'"ok":true') == replies
     assert world.server.buffers.held == 0
+
+
+@pytest.mark.parametrize("sent", [False, True])
+async def test_a_job_whose_response_is_not_sent_through_quart_is_back_at_once(world: World, sent: bool) -> None:
+    await world.server.core.execute(Push(queue="q", data=Raw(b"1")))
+    app = make_app(world.server, world.gateway)
+    scope = {
+        "type": "http", "http_version": "1.1", "method": "GET", "scheme": "http", "headers": [], "query_string": b"",
+        "raw_path": b"/queues/q/jobs", "extensions": {}, "asgi": {},
+    }  # fmt: skip
+    asked = [{"type": "http.request", "body": b"", "more_body": False}]
+    messages = []
+
+    async def receive() -> dict[str, Any]:
+        if not asked:
+            await trio.sleep_forever()
+        return asked.pop()
+
+    async def send(response: dict[str, Any]) -> None:
+        messages.append(response["type"])
+        if not sent:
+            raise trio.BrokenResourceError
+
+    with suppress(BaseExceptionGroup, trio.BrokenResourceError):
+        await app(scope, receive, send)
+    assert messages
+    assert world.server.engine.counts["active"] == sent
+    assert world.server.engine.counts["waiting"] == (not sent)
 
 
 # --- connections ----------------------------------------------------------------------------------

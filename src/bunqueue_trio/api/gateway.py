@@ -23,7 +23,7 @@ from bunqueue_trio.protocol.codec import decode, encode
 from bunqueue_trio.protocol.replies import ErrorReply, Reply, payload_size
 from bunqueue_trio.protocol.routes import ROUTES, Match, Route, Router, query_object
 from bunqueue_trio.runtime.budget import Hold
-from bunqueue_trio.runtime.core import Begun
+from bunqueue_trio.runtime.core import Begun, Core
 from bunqueue_trio.runtime.server import Server
 
 _log = structlog.get_logger()
@@ -64,16 +64,33 @@ class Call(NamedTuple):
         return None if self.route is None else self.route.target
 
 
-class Response(NamedTuple):
-    """A response; Content-Length and Date are the carrier's.
+class Delivery:
+    """The jobs in the reply to a pull, on their way to the client: unless they are sent, they return to their queue."""
 
-    ``delivery`` is the reply to a pull: what the carrier must give back if it cannot send it.
-    """
+    __slots__ = ("_core", "_reply")
+
+    def __init__(self, core: Core, reply: Reply) -> None:
+        self._core = core
+        self._reply: Reply | None = reply
+
+    def sent(self) -> None:
+        """The client has them, as far as anybody can tell: there is nothing to return any more."""
+        self._reply = None
+
+    def end(self) -> None:
+        """Return them, unless they were sent; however often it is called."""
+        reply, self._reply = self._reply, None
+        if reply is not None:
+            self._core.give_back(reply)
+
+
+class Response(NamedTuple):
+    """A response; Content-Length and Date are the carrier's, and so is the end of its ``delivery``."""
 
     status: int
     headers: tuple[tuple[str, str], ...]
     body: bytes | EventStream
-    delivery: Reply | None = None
+    delivery: Delivery | None = None
     is_shared: bool = False
     """The body is the same bytes for everybody: nothing is held for this client."""
 
@@ -177,7 +194,7 @@ class Gateway:
         except Refused:
             self._core.give_back(reply)
             raise
-        delivery = reply if kind in TAKES else None
+        delivery = Delivery(self._core, reply) if kind in TAKES else None
         return Response(200, self._headers(JSON, origin), encode(reply), delivery)
 
     def count(self, response: Response, hold: Hold) -> Response:
@@ -189,7 +206,7 @@ class Gateway:
             hold.grow(len(body))
         except Refused as refused:
             if response.delivery is not None:
-                self._core.give_back(response.delivery)
+                response.delivery.end()
             return self.error(refused, {})
         return response
 

@@ -22,6 +22,7 @@ from bunqueue_trio.config import (
     SESSION_BYTES_MAX,
     SESSION_POLLS_MAX,
     SESSION_REPLIES_MAX,
+    SESSION_SEND_BYTES,
 )
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.pages.table import ANSWERS
@@ -39,7 +40,6 @@ _PUSH = re.compile(rb'"cmd"\s*:\s*"PUSH')  # how the names of both commands begi
 _PULLS = (c.Pull, c.PullBatch)
 _GOODBYES = frozenset({1000, 1001, 1005, 1012, 1013})  # done, going away, no reason given, restart, our overload
 _OWN_CODES = range(3000, 5000)  # of libraries and applications, which have their reasons
-_OUT_BYTES = 256 * 1024  # sent at once: enough to keep the socket busy, little enough to hold
 
 
 _NO_ID = msgspec.Raw()
@@ -180,7 +180,7 @@ class Session:
         size = 0
         if self._leaving or self._delivering:
             self._note_left()
-        while self._replies and size < _OUT_BYTES:
+        while self._replies and size < SESSION_SEND_BYTES:
             if self._replies[0].epoch > self._journal.committed and self._must_wait():
                 break
             epoch, message, begun, _ = self._replies.popleft()

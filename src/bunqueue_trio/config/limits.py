@@ -53,6 +53,8 @@ DISK_RESERVE_PART = 20  # and of a small disk no more than a twentieth
 MAINTENANCE_TOLD_MS = 60 * SECOND_MS  # the same refusal is told once in this time: the log may be on the same disk
 CLOCK_LOOK_S = 10  # how often the system clock is compared with the server's: soon enough for who reads the log
 CLOCK_OFF_MS = 3 * SECOND_MS  # so far apart is worth a warning; slewing by NTP moves 0.5 ms a second
+QUEUES_A_TURN = 250  # looked at before others are served: 1 ms, some times that on a busy machine
+OBJECTS_A_TURN = 20_000  # of the heap counted before others are served: about 1 ms
 PICTURE_MS = SECOND_MS  # a page of metrics, which looks at every queue, is made so often at most, for all who ask
 RESTARTS_WINDOW_MS = 60 * SECOND_MS  # the time in which a supervised task may use its budget
 
@@ -69,6 +71,7 @@ REPLAY_EVENTS = 500  # events read from the store at once for a reader that came
 REPLAY_BYTES = MIB  # and their size, but for the last row: a reader that takes nothing holds so much
 SESSION_REPLIES_MAX = 1000  # replies in line before a WebSocket is not read any more
 SESSION_BYTES_MAX = 8 * MIB  # and their size; one more, however large, always fits
+SESSION_SEND_BYTES = 256 * 1024  # of them sent at once: enough to keep the socket busy, little enough to hold
 SESSION_POLLS_MAX = 1000  # waiting pulls of one WebSocket; each is a task
 SSE_COMMENT_S = 15  # an idle stream says something; proxies cut silence after 30 to 60 s
 
@@ -110,5 +113,6 @@ FRAMES_UNSENT_MAX = 64  # pongs of a client that reads none of them, before it i
 ROOM_IDLE_S = 2  # a connection idle for so long makes room for a new one when there are too many
 ROOM_CONNECTIONS = 32  # and so many of them at once, since looking for them costs a ms
 DESCRIPTORS_KEPT = 64  # for the store, its log, threads and listeners; the rest may be connections
+STOP_MARGIN_S = 1.0  # before the end of the grace: for close frames and the last answers to get out
 KEEPER_S = 1  # how often late, silent and idle connections are looked for
 BACKLOG = 1024  # connections waiting to be accepted; Linux caps it at somaxconn (4096)

@@ -18,9 +18,7 @@ from typing import Any, ClassVar, NamedTuple
 import trio
 from msgspec import Struct
 
-from bunqueue_trio.config import HEAP_LOOK_MS, MIB
-
-_CHUNK = 20_000  # objects counted between two looks at the event loop: about 1 ms
+from bunqueue_trio.config import HEAP_LOOK_MS, MIB, OBJECTS_A_TURN
 
 
 class Figures(NamedTuple):
@@ -90,8 +88,8 @@ async def _count() -> Census:
     """Count in pieces, between which the server goes on."""
     objects: list[Any] = gc.get_objects()
     types: Counter[type] = Counter()
-    for start in range(0, len(objects), _CHUNK):
-        types.update(map(type, objects[start : start + _CHUNK]))
+    for start in range(0, len(objects), OBJECTS_A_TURN):
+        types.update(map(type, objects[start : start + OBJECTS_A_TURN]))
         await trio.lowlevel.checkpoint()
     names: Counter[str] = Counter()
     for kind, n in types.items():

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol, TypeVar
 import trio
 from msgspec import Struct
 
+from bunqueue_trio.config import QUEUES_A_TURN
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.queue import Totals
 from bunqueue_trio.runtime.audit import Finding
@@ -24,8 +25,6 @@ T = TypeVar("T")
 
 Page = tuple[str, bytes, int]
 """Content type, body, status."""
-
-_CHUNK = 250  # queues looked at between two looks at the event loop: 1 ms, some times that on a busy machine
 
 
 class Connections(Struct):
@@ -169,8 +168,8 @@ async def look_at_queues(engine: Engine, store: Store, shown_max: int) -> QueueS
 
 
 def _chunks(names: list[T]) -> Iterator[list[T]]:
-    for start in range(0, len(names), _CHUNK):
-        yield names[start : start + _CHUNK]
+    for start in range(0, len(names), QUEUES_A_TURN):
+        yield names[start : start + QUEUES_A_TURN]
 
 
 def _look(engine: Engine, name: str, dead: int) -> tuple[QueueFigures, int | None]:

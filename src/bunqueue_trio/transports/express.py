@@ -371,17 +371,18 @@ class ExpressConnection:
         data = self._lane.heads.render(response, len(body), keep=keep)
         if not is_head and not is_large:
             data += body
-        sent = False
+        delivery = response.delivery
         self.deadline = self._lane.now + WRITE_TIMEOUT_S
         try:
             await self._wire.send(data)
             if is_large:
                 await self._wire.send(body)
-            sent = True
+            if delivery is not None:
+                delivery.sent()
         finally:
             self.deadline = FOREVER
-            if not sent and response.delivery is not None:
-                self._server.core.give_back(response.delivery)
+            if delivery is not None:
+                delivery.end()
 
     async def _upgrade(self, request: _Upgrade, end: int) -> bool:
         gateway = self._lane.gateway

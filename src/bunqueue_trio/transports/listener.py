@@ -24,6 +24,7 @@ from bunqueue_trio.config import (
     RECEIVE_BYTES,
     ROOM_CONNECTIONS,
     ROOM_IDLE_S,
+    STOP_MARGIN_S,
 )
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.transports.express import ExpressConnection, Handover, Lane
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 
 _GOING_AWAY = 1001
-_MARGIN_S = 1.0  # before the end of the grace: for close frames and the last answers to get out
 
 
 class _Connection:
@@ -250,7 +250,7 @@ class Http:
 
     async def _end_connections(self) -> None:
         """End all connections within the grace: idle ones at once, others when they owe nothing."""
-        end = trio.current_time() + self._server.settings.shutdown_grace_ms / 1000 - _MARGIN_S
+        end = trio.current_time() + self._server.settings.shutdown_grace_ms / 1000 - STOP_MARGIN_S
         while self._connections and trio.current_time() < end:
             for connection in list(self._connections):
                 websocket = connection.express.websocket if connection.express else None
@@ -266,7 +266,7 @@ class Http:
             if websocket is not None:
                 websocket.close(_GOING_AWAY, "server is shutting down")
         if self._connections:
-            await trio.sleep(min(_MARGIN_S / 2, self._server.settings.shutdown_grace_ms / 1000))
+            await trio.sleep(min(STOP_MARGIN_S / 2, self._server.settings.shutdown_grace_ms / 1000))
         for connection in list(self._connections):
             await self._end(connection)
 

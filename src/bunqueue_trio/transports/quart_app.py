@@ -31,6 +31,7 @@ _GONE = 1006
 _CLOSE_CODE = "bunqueue.close-code"  # in a scope: what its WebSocket's client said when it closed it
 _HOLD = "bunqueue.hold"  # in a scope: of the bodies of its request and response
 _HTTP_VERSIONS = frozenset({"1.0", "1.1", "2"})  # the last one under a host that speaks it
+_DELIVERY = "bunqueue.delivery"  # in a scope: the jobs of a pull, until its response is sent
 _READ = "bunqueue.read"  # in a scope: somebody has begun to read the body
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -70,6 +71,7 @@ def make_app(server: Server, gateway: Gateway, *, hosted: bool = False) -> Quart
             return _quart_response(gateway.error(fault.refuse(), _headers_of(request)), close=True)
         scope: Any = request.scope
         response = gateway.count(await gateway.respond(call, _read_body), scope[_HOLD])
+        scope[_DELIVERY] = response.delivery
         # Nobody told the client to send a body that was not read: it may come, or the next request.
         waits = "expect" in request.headers and _READ not in request.scope
         return _quart_response(response, close=waits or not await _skip_body(server.settings.body_max_bytes))
@@ -109,7 +111,7 @@ def make_app(server: Server, gateway: Gateway, *, hosted: bool = False) -> Quart
 
 
 def _shielded(app: AsgiApp, buffers: Budget, *, hosted: bool) -> AsgiApp:
-    """Wrap ``app`` so that the final send outlives a cancellation for a moment, and the bytes of a request are released.
+    """Wrap ``app`` so that the final send outlives a cancellation for a moment, and what a request holds is given back.
 
     The body of a request that needs none is thrown away as it comes.
 
@@ -120,6 +122,12 @@ def _shielded(app: AsgiApp, buffers: Budget, *, hosted: bool) -> AsgiApp:
 
     async def shielded(scope: Any, receive: Any, send: Any) -> None:
         scope["path"] = "/"  # Quart stumbles over some; only the raw path is read
+
+        async def send_noting(message: Any) -> None:
+            await send_shielded(message)
+            delivery = scope.get(_DELIVERY)
+            if delivery is not None and message["type"] == "http.response.body" and not message.get("more_body"):
+                delivery.sent()
 
         async def send_shielded(message: Any) -> None:
             if message["type"] != "http.response.body" or message.get("more_body"):
@@ -144,7 +152,12 @@ def _shielded(app: AsgiApp, buffers: Budget, *, hosted: bool) -> AsgiApp:
 
         with buffers.hold() as scope[_HOLD]:
             # Quart would keep what is sent to a waiting poll, up to the limit of a body and outside of the budget.
-            await app(scope, receive_no_body if scope.get("method") in _BODILESS else receive, send_shielded)
+            try:
+                await app(scope, receive_no_body if scope.get("method") in _BODILESS else receive, send_noting)
+            finally:
+                delivery = scope.get(_DELIVERY)
+                if delivery is not None:
+                    delivery.end()
 
     return shielded
 
