@@ -26,7 +26,7 @@ TESTS = {
     # Without test_model.py: it finds nothing that the seeds do not, and would shrink what it finds.
     "engine": [
         f"tests/engine/test_{name}.py"
-        for name in ("timers", "ready", "job", "handlers", "engine", "bounds", "seeded", "facts")
+        for name in ("timers", "line", "ready", "job", "handlers", "engine", "bounds", "seeded", "facts")
     ],
     "protocol": ["tests/protocol"],
     "runtime": ["tests/runtime/test_budget.py", "tests/runtime/test_statistics.py"],
@@ -105,7 +105,7 @@ MUTANTS = [
     Mutant("engine/moves.py", ", owner is not None)", ", False)", "a restart forgets who was connected"),
     Mutant("engine/moves.py", "            if not owned:\n                del self._owned[lease.owner]\n", "", "owners leak"),
     Mutant("engine/moves.py", "            del queue.keys[job.options.unique_key]", "            pass", "a key is never free"),
-    Mutant("engine/moves.py", "            queue.ready.discard(job)\n", "            pass\n", "a cancelled job is counted as ready"),
+    Mutant("engine/moves.py", "            queue.ready.take(job)\n", "            pass\n", "a cancelled job is counted as ready"),
     Mutant("engine/moves.py", "            self.counts[before] -= 1\n", "", "counts only grow"),
     Mutant("engine/moves.py", "            self._dependents.remove(job)\n", "            pass\n", "a dead dependent is awaited"),
     Mutant(
@@ -162,14 +162,17 @@ MUTANTS = [
     Mutant("engine/job.py", "unique_key=None, depends_on=()", "depends_on=()", "the next run takes the key"),
     Mutant("engine/job.py", "or job.attempts or job.stalls", "or job.attempts", "a stalled job expires"),
     Mutant("engine/job.py", "options.series.run > 1", "options.series.run > 2", "the second run expires at its birth"),
-    Mutant("engine/ready.py", "last.order < job.order", "last.order > job.order", "a line out of order"),
-    Mutant("engine/ready.py", '        jobs.sort(key=attrgetter("order"))\n', "", "the order of the disk is the order of the jobs"),
-    Mutant("engine/ready.py", "        self.heap += [(job.order, job.seq, job) for job in jobs[:first]]", "        pass", "a start loses lifo jobs"),
+    Mutant("engine/ready.py", "-place[0])", "place[0])", "a page goes on in another priority"),
+    Mutant("engine/ready.py", "Line(neg)", "Line(int)", "lowest first"),
+    Mutant("engine/ready.py", "            del self._lines[job.priority]\n            self._priorities.remove(job.priority)\n", "            pass\n", "empty lines linger"),
+    Mutant("engine/ready.py", "lifo.order < 0", "lifo.order > 0", "the age of a line is that of its newest job"),
+    Mutant("engine/line.py", "if self._place(block[-1]) < place:", "if True:", "a line out of order"),
+    Mutant("engine/line.py", "        many.sort(key=self._place)\n", "", "the order of the disk is the order of the jobs"),
+    Mutant("engine/line.py", "        if not block:\n            del blocks[at]\n", "", "empty blocks stay"),
+    Mutant("engine/line.py", "            del block[half:]\n", "", "half a block stands twice"),
+    Mutant("engine/line.py", "chain.from_iterable(blocks[at + 1 :])", "()", "a page ends with its block"),
+    Mutant("engine/line.py", "start = bisect_right(blocks[at], place", "start = bisect_left(blocks[at], place", "the last of a page is the first of the next"),
     Mutant("engine/ready.py", "        self._size += len(jobs)\n", "", "a start counts no ready jobs"),
-    Mutant("engine/ready.py", "heap[0][0] < job.order", "heap[0][0] > job.order", "lifo after fifo"),
-    Mutant("engine/ready.py", "            heappush(self._priorities, -priority)", "            heappush(self._priorities, priority)", "lowest first"),
-    Mutant("engine/ready.py", "        del self._lanes[priority]\n", "        pass\n", "cancelled jobs linger"),
-    Mutant("engine/ready.py", "        if len(self._priorities) > _SWEEP_MIN + 2 * len(self._lanes):", "        if False:", "priorities pile up"),
     Mutant("engine/timers.py", "armed is None or due < armed", "armed is None", "an earlier deadline is missed"),
     Mutant("engine/timers.py", "elif job.due != when:", "elif False:", "a renewed lease ends at its first time"),
     Mutant("engine/timers.py", "job.armed == when and ", "", "stale timers fire"),

@@ -16,11 +16,7 @@ from tests.engine.model_commands import Model
 
 def ready_jobs(queue: Queue) -> list[Job]:
     """Every job that stands in the line of ``queue``, in its order."""
-    lanes = queue.ready._lanes
-    found = [job for lane in lanes.values() for job in lane.line[lane.head :] if job is not None]
-    found += [entry[2] for lane in lanes.values() for entry in lane.heap]
-    found = [job for job in found if job.state is State.WAITING]
-    return sorted(found, key=lambda job: (-job.priority, job.order))
+    return list(queue.ready.after(None))
 
 
 def facts(job: Job) -> dict[str, Any]:
@@ -126,6 +122,6 @@ def check_empty(engine: Engine) -> None:
         assert set(queue.counts.values()) == {0}
         assert queue.keys == {}
         assert len(queue.ready) == 0
-        assert not any(lane.heap or lane.line[lane.head :] for lane in queue.ready._lanes.values())
+        assert (queue.ready._lines, list(queue.ready._priorities)) == ({}, [])
     left = [job for timers in (engine.schedule, engine.leases) for _, _, job in timers._heap]
     assert all(job.data == b"" for job in left), "a payload outlives its job"

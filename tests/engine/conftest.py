@@ -2,15 +2,15 @@
 
 import pytest
 
-from bunqueue_trio.engine import moves, ready, timers
+from bunqueue_trio.engine import line, moves, timers
 from tests.engine.make import Bench
 
 
 @pytest.fixture
 def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let sweeps and the end of idle queues happen at sizes that a short life reaches."""
+    """Let sweeps, second blocks and the end of idle queues happen at sizes that a short life reaches."""
     monkeypatch.setattr(timers, "_SWEEP_MIN", 4)
-    monkeypatch.setattr(ready, "_SWEEP_MIN", 2)
+    monkeypatch.setattr(line, "BLOCK_MAX", 2)
     monkeypatch.setattr(moves, "QUEUES_IDLE_MAX", 2)
 
 

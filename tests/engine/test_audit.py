@@ -82,7 +82,7 @@ def push(life: Life, queue: str = "q", **fields: object) -> Job:
 
 @pytest.fixture
 def life() -> Life:
-    """One job of each kind: waiting in the line and in the heap, delayed, active, waiting for others."""
+    """One job of each kind: waiting at the end of the line and at its front, delayed, active, waiting for others."""
     life = Life()
     push(life)  # job-1
     push(life, unique_key="k")
@@ -104,8 +104,9 @@ def some(life: Life, state: State, queue: str) -> Job:
     return next(job for job in life.engine.jobs.values() if job.state is state and job.queue == queue)
 
 
-def lane(life: Life, queue: str) -> audit.Lane:
-    return life.engine.queues[queue].ready._lanes[0]
+def block(life: Life, queue: str) -> list[Job]:
+    """The first jobs in the line of ``queue``."""
+    return life.engine.queues[queue].ready._lines[0].blocks[0]
 
 
 def drop_timer(timers: audit.Timers, job: Job) -> None:
@@ -142,16 +143,18 @@ PLANTED: dict[str, tuple[str, str, Callable[[Life], object]]] = {
     "finished jobs that stay": ("index", "1 finished jobs are kept", lambda it: it.engine.jobs.update(x=Job("x", "q", b"", named(it, FIRST).options, 0, 0, 0, 1, state=State.COMPLETED))),
     "fewer jobs than counted": ("index", "-1 finished jobs", lambda it: forgotten(it, FIRST)),
     "a key beyond the next": ("index", "will be given again", lambda it: setattr(it.engine, "_seq", 3)),
-    "in no line": ("ready", "job-1 is waiting and stands in no line", lambda it: lane(it, "q").line.pop(0)),
-    "in no heap": ("ready", "stands in no line", lambda it: lane(it, LIFO).heap.pop()),
-    "in no lane": ("ready", "stands in no line", lambda it: it.engine.queues["q"].ready._lanes.clear()),
+    "in no line": ("ready", "job-1 is waiting and stands in no line", lambda it: block(it, "q").pop(0)),
+    "LIFO, in no line": ("ready", "stands in no line", lambda it: block(it, LIFO).pop()),
+    "of a priority without a line": ("ready", "stands in no line", lambda it: it.engine.queues["q"].ready._lines.clear()),
+    "a priority that is not known": ("ready", "is empty or unknown", lambda it: it.engine.queues["q"].ready._priorities.remove(0)),
+    "a priority too many": ("ready", "lines of other priorities", lambda it: it.engine.queues["q"].ready._priorities.add(9)),
+    "an empty line": ("ready", "is empty or unknown", lambda it: it.engine.queues["q"].ready._open(9)),
     "without a place": ("ready", "has no place", lambda it: setattr(named(it, FIRST), "order", 0)),
-    "in line and heap": ("ready", "job-1 stands in two places", lambda it: lane(it, "q").heap.append((1, 1, named(it, FIRST)))),
-    "twice in the line": ("ready", "out of order", lambda it: lane(it, "q").line.insert(1, named(it, FIRST))),
-    "twice in the heap": ("ready", "a job stands twice", lambda it: lane(it, LIFO).heap.append(lane(it, LIFO).heap[0])),
-    "a gap in the line": ("ready", "out of order", lambda it: lane(it, "q").line.append(None)),
-    "in the line of another queue": ("ready", f"stands in the line of queue {LIFO}", lambda it: lane(it, LIFO).line.append(named(it, FIRST))),
-    "a line of a wrong size": ("ready", "its line 1 of 2", lambda it: setattr(it.engine.queues["q"].ready, "_size", 1)),
+    "twice in the line": ("ready", "out of order", lambda it: block(it, "q").insert(1, named(it, FIRST))),
+    "out of order": ("ready", "out of order", lambda it: block(it, LIFO).reverse()),
+    "in the line of another queue": ("ready", f"stands in the line of queue {LIFO}", lambda it: block(it, LIFO).append(named(it, FIRST))),
+    "in line and not waiting": ("ready", "is active and stands in the line of queue q", lambda it: block(it, "q").append(active(it))),
+    "a line of a wrong size": ("ready", "its line 1, of which 2 are there", lambda it: setattr(it.engine.queues["q"].ready, "_size", 1)),
     "a job in line that is nobody's": ("index", "stands in a line and is not", lambda it: forgotten(it, FIRST)),
     "lease timer missing": ("timers", "is in no timer", lambda it: drop_timer(it.engine.leases, active(it))),
     "delay timer missing": ("timers", "is delayed and its deadline", lambda it: drop_timer(it.engine.schedule, some(it, State.DELAYED, "q"))),
@@ -208,14 +211,11 @@ def test_nothing_is_found_where_nothing_is_planted(life: Life):
 def test_a_large_heap_is_not_searched_and_still_tells_what_is_overdue(life: Life, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(audit, "HEAP_SEARCHED", 0)
     assert life.look() == []
-    newest = min(lane(life, LIFO).heap)[2]
-    lane(life, LIFO).heap.remove((newest.order, newest.seq, newest))
     for _ in range(3):
         push(life, delay=5000)
     life.commit()
     drop_timer(life.engine.schedule, some(life, State.DELAYED, "q"))
     what = [fault.what for fault in life.look()]
-    assert any(newest.id in each and "no line" in each for each in what)
     assert any("is delayed" in each and "no timer" in each for each in what)
 
 

@@ -1,10 +1,10 @@
-"""The line of a queue: who is next, and what is left of those who went away."""
+"""The ready jobs of a queue: who is next, and who is behind whom."""
 
 import random
 
 import pytest
 
-from bunqueue_trio.engine import ready as module
+from bunqueue_trio.engine import line as module
 from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.engine.ready import Ready
 from tests.engine.make import make_job
@@ -22,8 +22,9 @@ def waiting(order: int, priority: int = 0) -> Job:
 
 
 def pop(ready: Ready) -> Job | None:
-    job = ready.pop()
+    job = ready.peek()
     if job is not None:
+        ready.take(job)
         job.state = State.ACTIVE
     return job
 
@@ -38,11 +39,11 @@ def drain(ready: Ready) -> list[int]:
 
 def cancel(ready: Ready, job: Job) -> None:
     job.state = State.REMOVED
-    ready.discard(job)
+    ready.take(job)
 
 
 def test_an_empty_line_gives_nothing():
-    assert Ready().pop() is None
+    assert pop(Ready()) is None
 
 
 def test_oldest_first():
@@ -83,48 +84,40 @@ def test_a_cancelled_job_is_skipped_wherever_it_stands():
     assert drain(ready) == [-5, -4, 2]
 
 
-def test_a_line_whose_jobs_are_all_cancelled_keeps_none_of_them():
+def test_a_line_whose_jobs_are_all_cancelled_keeps_nothing():
     jobs = [waiting(1), waiting(2, 7)]
     ready = line(*jobs)
     for job in jobs:
         cancel(ready, job)
-    assert (len(ready), ready._lanes, ready._priorities) == (0, {}, [])
-    assert ready.pop() is None
+    assert (len(ready), ready._lines, list(ready._priorities)) == (0, {}, [])
+    assert ready.peek() is None
 
 
-def test_the_last_pull_lets_go_of_cancelled_jobs_behind_it():
-    jobs = [waiting(1), waiting(2)]
+def test_a_job_leaves_its_line_and_enters_another_at_its_place():
+    """As one whose priority is changed: it takes the place that it would have had by its age."""
+    jobs = [waiting(order, order % 2) for order in range(1, 7)]
     ready = line(*jobs)
-    cancel(ready, jobs[1])
-    assert pop(ready) is jobs[0]
-    assert (len(ready), ready._lanes) == (0, {})
+    moved = jobs[3]
+    assert [job.order for job in ready.after(None)] == [1, 3, 5, 2, 4, 6]
+    ready.take(moved)
+    moved.priority = 1
+    ready.add(moved)
+    assert drain(ready) == [1, 3, 4, 5, 2, 6]
 
 
-def test_cancelled_jobs_are_swept_when_they_outnumber_the_others(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "_SWEEP_MIN", 4)
-    jobs = [waiting(order) for order in (*range(1, 13), *range(-24, -12))]
-    ready = line(*jobs)
-    for job in jobs[1::2] + jobs[2::4]:
-        cancel(ready, job)
-    kept = [job for job in jobs if job.state is State.WAITING]
-    lane = ready._lanes[0]
-    assert len(lane.line) + len(lane.heap) < 20
-    assert len(ready) == len(kept)
-    assert drain(ready) == sorted(job.order for job in kept)
-
-
-def test_a_long_line_gives_back_what_was_read():
-    """Its front must not grow for ever while its end is appended to."""
-    ready = line(*(waiting(order) for order in range(1, 101)))
-    for order in range(101, 2000):
-        ready.add(waiting(order))
-        assert pop(ready).order == order - 100
-    assert len(ready._lanes[0].line) < 250
+def test_the_jobs_behind_a_place_are_those_that_come_after_it():
+    ready = line(*(waiting(order, order % 3) for order in (-9, -8, *range(1, 7))))
+    jobs = list(ready.after(None))
+    for i, job in enumerate(jobs):
+        assert list(ready.after((-job.priority, job.order))) == jobs[i + 1 :]
+    assert list(ready.after((-7, 0))) == jobs  # of a priority that nobody has
+    assert list(ready.after((-1, 10**9))) == [job for job in jobs if job.priority < 1]
+    assert list(ready.after((7, 0))) == []
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_order_is_that_of_a_sorted_list(seed: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "_SWEEP_MIN", 3)
+    monkeypatch.setattr(module, "BLOCK_MAX", 3)
     rng = random.Random(seed)
     ready, truth, taken = Ready(), [], []
     for n in range(1, 600):
@@ -143,6 +136,7 @@ def test_the_order_is_that_of_a_sorted_list(seed: int, monkeypatch: pytest.Monke
         else:
             cancel(ready, truth.pop(rng.randrange(len(truth))))
         assert len(ready) == len(truth)
+        assert list(ready.after(None)) == sorted(truth, key=lambda job: (-job.priority, job.order))
 
 
 def test_the_age_of_a_line_is_that_of_the_first_of_each_priority():
@@ -165,3 +159,15 @@ def test_nobody_waits_in_a_line_that_is_empty_or_cancelled():
     cancel(ready, job)
     assert ready.ready_since() is None
     assert Ready().ready_since() is None
+
+
+def test_the_oldest_may_stand_behind_the_lifo_jobs():
+    jobs = [waiting(order) for order in (5, 7, -9, -8)]
+    for job, age in zip(jobs, (50, 60, 90, 40), strict=True):
+        job.run_at += age
+    ready = line(*jobs)
+    assert ready.ready_since() == jobs[0].run_at, "of LIFO jobs only the next one is looked at"
+    cancel(ready, jobs[0])
+    assert ready.ready_since() == jobs[1].run_at
+    cancel(ready, jobs[1])
+    assert ready.ready_since() == jobs[2].run_at

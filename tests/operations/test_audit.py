@@ -75,7 +75,7 @@ def spoiling(self, job_id, queue, *args):
     job = add(self, job_id, queue, *args)
     if queue.name == "spoilt":
         queue.counts[job.state] += 1
-        queue.ready._lanes[job.priority].line.remove(job)
+        queue.ready._lines[job.priority].remove(job)
     return job
 
 Engine.add = spoiling

@@ -222,7 +222,7 @@ def job(order: int, run_at: int, priority: int = 0) -> Job:
     return made
 
 
-def test_the_oldest_of_a_lane_may_be_in_its_line_or_its_heap():
+def test_the_oldest_of_a_line_may_be_behind_its_lifo_jobs():
     ready = Ready()
     assert ready.ready_since() is None
     ready.add(job(5, 50))
@@ -230,12 +230,13 @@ def test_the_oldest_of_a_lane_may_be_in_its_line_or_its_heap():
     ready.add(job(-9, 90))  # LIFO: first to go, last to come
     assert ready.ready_since() == 50
     ready.add(job(2, 20))  # back in its old place
-    assert ready.ready_since() == 50, "behind the LIFO job: only the first of the heap is looked at"
-    assert ready.pop() is not None
     assert ready.ready_since() == 20
+    ready.add(job(-10, 10))
+    ready.add(job(-11, 95))
+    assert ready.ready_since() == 20, "of LIFO jobs only the next one is looked at"
 
 
-def test_a_lane_of_cancelled_jobs_has_no_age():
+def test_a_line_of_cancelled_jobs_has_no_age():
     ready = Ready()
     gone = [job(1, 10), job(2, 20, priority=1)]
     for one in gone:
@@ -243,5 +244,5 @@ def test_a_lane_of_cancelled_jobs_has_no_age():
     ready.add(job(3, 30, priority=2))
     for one in gone:
         one.state = State.REMOVED
-        ready.discard(one)
+        ready.take(one)
     assert ready.ready_since() == 30

@@ -30,7 +30,8 @@ from websockets.protocol import State
 from bunqueue_trio.api.event_stream import EventStream
 from bunqueue_trio.api.session import Session
 from bunqueue_trio.config import Settings
-from bunqueue_trio.engine import moves, ready, timers
+from bunqueue_trio.engine import line as lines
+from bunqueue_trio.engine import moves, timers
 from bunqueue_trio.engine.job import Job
 from bunqueue_trio.runtime import clock, core, hub, tree
 from bunqueue_trio.runtime.core import _Waiter
@@ -443,7 +444,7 @@ def _sealed(world: World) -> Iterator[None]:
         for target, name, value in (
             (core, "run", world.lockstep.run), (trio.to_thread, "run_sync", world.threads.run_sync),
             (clock, "time", mock.Mock(time=world.wall_s)), (hub, "READER_EVENTS_MAX", world.reader_events_max),
-            (timers, "_SWEEP_MIN", 4), (ready, "_SWEEP_MIN", 2), (moves, "QUEUES_IDLE_MAX", 2),
+            (timers, "_SWEEP_MIN", 4), (lines, "BLOCK_MAX", 2), (moves, "QUEUES_IDLE_MAX", 2),
             (_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
             (WebSocket, "run", lambda websocket, session: world.run_websocket(websocket, session)),  # noqa: PLW0108 - a method of both
         ):  # fmt: skip

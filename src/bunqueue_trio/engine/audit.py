@@ -11,7 +11,7 @@ Nothing here changes anything, and nothing asserts: what is found is reported, a
 """
 
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Container, Iterable, Iterator
 from functools import partial
 from itertools import islice
@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 from bunqueue_trio.config import AUDIT_DATA_BYTES, AUDIT_SLICE
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import UNFINISHED, Job, Lease, Note, State, deadline
+from bunqueue_trio.engine.line import Line
 from bunqueue_trio.engine.queue import Queue
-from bunqueue_trio.engine.ready import Lane
 from bunqueue_trio.engine.recount import Recount
 from bunqueue_trio.engine.timers import Timers
 
@@ -126,8 +126,7 @@ class Pass:
             for due, _, job in _missing(timers._heap, armed[active]):
                 self._note("timers", f"job {job.id} is {job.state} and its deadline {due} is in no timer")
         for (name, priority), members in lines.items():
-            lane = self._engine.queues[name].ready._lanes.get(priority)
-            self._standing(members, lane)
+            self._standing(members, self._engine.queues[name].ready._lines.get(priority))
 
     def _job(self, job: Job, queue: Queue) -> None:
         if max(job.seq, abs(job.order)) > self._engine._seq:
@@ -174,19 +173,12 @@ class Pass:
             if not self._is_unfinished(dependency):
                 self._note("dependents", f"job {job.id} waits for {dependency}, which is not unfinished")
 
-    def _standing(self, jobs: list[Job], lane: Lane | None) -> None:
-        """Check that ``jobs``, waiting in the same queue with the same priority, stand in its lane."""
-        wanted: set[tuple[int, int, Job]] = set()
+    def _standing(self, jobs: list[Job], line: Line[Job] | None) -> None:
+        """Check that ``jobs``, waiting in the same queue with the same priority, stand in its line."""
         for job in jobs:
             if job.order == 0:
                 self._note("ready", f"job {job.id} is waiting and has no place")
-            elif lane is None:
-                self._note("ready", f"job {job.id} is waiting and stands in no line")
-            elif not _in_line(lane, job):
-                wanted.add((job.order, job.seq, job))
-        if lane is not None and wanted:
-            lane.peek()  # what is first is no blank now
-            for _, _, job in _missing(lane.heap, wanted):
+            elif line is None or job not in line:
                 self._note("ready", f"job {job.id} is waiting and stands in no line")
 
     # --- from the structures to the jobs ------------------------------------------------------------
@@ -199,9 +191,8 @@ class Pass:
         """
         engine = self._engine
         for queue in list(engine.queues.values()):
-            for priority, lane in list(queue.ready._lanes.items()):
-                yield from self._line(queue, priority, lane)
-                yield from self._heap(queue, priority, lane)
+            for priority, line in list(queue.ready._lines.items()):
+                yield from self._line(queue, priority, line)
             yield from _chunked(list(queue.keys), partial(self._key, queue))
         yield from self._timers(engine.schedule, "schedule")
         yield from self._timers(engine.leases, "leases")
@@ -211,14 +202,16 @@ class Pass:
         self._totals(pending())
         yield 1
 
-    def _line(self, queue: Queue, priority: int, lane: Lane) -> Iterator[int]:
-        last = 0
+    def _line(self, queue: Queue, priority: int, line: Line[Job]) -> Iterator[int]:
+        """Check a line part by part, as it is when each is looked at: the place of the last one tells where to go on."""
+        if queue.ready._lines.get(priority) is line and not (line and priority in queue.ready._priorities):
+            self._note("ready", f"the line of queue {queue.name}, priority {priority}, is empty or unknown")
+        last: int | None = None
         while True:
-            start = bisect_right(lane.line, last, lo=lane.head, key=_order)
-            part = lane.line[start : start + AUDIT_SLICE]
+            part = list(islice(iter(line) if last is None else line.after(last), AUDIT_SLICE))
             reached = last
             for job in part:
-                if job is None or job.order <= reached:
+                if reached is not None and job.order <= reached:
                     self._note("ready", f"the line of queue {queue.name}, priority {priority}, is out of order")
                 else:
                     reached = job.order
@@ -228,25 +221,11 @@ class Pass:
                 return
             last = reached
 
-    def _heap(self, queue: Queue, priority: int, lane: Lane) -> Iterator[int]:
-        for start in range(0, len(lane.heap), AUDIT_SLICE):
-            part = lane.heap[start : start + AUDIT_SLICE]
-            for order, _, job in part:
-                if job.state is State.WAITING:
-                    if order != job.order or _in_line(lane, job):
-                        self._note("ready", f"job {job.id} stands in two places of queue {queue.name}")
-                    self._entry(queue, priority, job)
-            yield len(part)
-        if lane.heap and len(lane.heap) <= HEAP_SEARCHED:
-            if len(set(lane.heap)) != len(lane.heap):
-                self._note("ready", f"a job stands twice in queue {queue.name}, priority {priority}")
-            yield 1 + len(lane.heap) // 10
-
     def _entry(self, queue: Queue, priority: int, job: Job) -> None:
-        """Check a job that stands in the line of ``queue`` with ``priority``; a blank may be anything."""
+        """Check a job that stands in the line of ``queue`` with ``priority``."""
         if job.state is not State.WAITING:
-            return
-        if job.queue != queue.name or job.priority != priority:
+            self._note("ready", f"job {job.id} is {job.state} and stands in the line of queue {queue.name}")
+        elif job.queue != queue.name or job.priority != priority:
             self._note("ready", f"job {job.id} stands in the line of queue {queue.name}, priority {priority}")
         self._known(job, "stands in a line")
 
@@ -304,14 +283,14 @@ class Pass:
         if self._engine.queues.get(queue.name) is not queue:
             return  # it was empty, and made room
         ready, waiting = queue.ready, queue.counts[State.WAITING]
-        lanes = ready._lanes.values()
-        standing = sum(len(lane.line) - lane.head + len(lane.heap) for lane in lanes)
-        sizes = sum(lane.size for lane in lanes), sum(lane.size + lane.blanks for lane in lanes)
-        if len(ready) != waiting or sizes != (len(ready), standing):
+        standing = sum(map(len, ready._lines.values()))
+        if not len(ready) == waiting == standing:
             self._note(
                 "ready",
-                f"queue {queue.name} counts {waiting} waiting jobs, its line {len(ready)} of {standing} entries",
+                f"queue {queue.name} counts {waiting} waiting jobs, its line {len(ready)}, of which {standing} are there",
             )
+        if len(ready._lines) != len(ready._priorities):
+            self._note("ready", f"queue {queue.name} has lines of other priorities than it knows")
         if self._told:
             for state, n in queue.counts.items():
                 counted = self._count.numbers.get((queue.name, state), 0)
@@ -338,16 +317,6 @@ class Pass:
     def _is_unfinished(self, job_id: str) -> bool:
         job = self._engine.jobs.get(job_id)
         return job is not None and job.state in UNFINISHED
-
-
-def _order(job: Job | None) -> int:
-    return 0 if job is None else job.order
-
-
-def _in_line(lane: Lane, job: Job) -> bool:
-    """Return whether ``job`` stands in the plain line of ``lane``, which is in order."""
-    at = bisect_left(lane.line, job.order, lo=lane.head, key=_order)
-    return at < len(lane.line) and lane.line[at] is job
 
 
 def _missing(heap: list[Any], wanted: set[Any]) -> Iterable[Any]:

@@ -303,7 +303,7 @@ class Moves:
         before = job.state
         self._move(job, state)
         if before is WAITING:
-            queue.ready.discard(job)
+            queue.ready.take(job)
         elif before is WAITING_CHILDREN:
             self._dependents.remove(job)
         if job.options.unique_key is not None:

@@ -1,0 +1,111 @@
+"""A line is a sorted list, whatever enters and leaves, in blocks that are neither empty nor too large."""
+
+import random
+
+import pytest
+
+from bunqueue_trio.engine import line as module
+from bunqueue_trio.engine.line import BLOCK_MAX, Line
+
+
+class Thing:
+    def __init__(self, place: int) -> None:
+        self.place = place
+
+    def __repr__(self) -> str:
+        return f"Thing({self.place})"
+
+
+def place(thing: Thing) -> int:
+    return thing.place
+
+
+def places(line: Line[Thing]) -> list[int]:
+    return [thing.place for thing in line]
+
+
+def check(line: Line[Thing]) -> None:
+    assert all(0 < len(block) <= module.BLOCK_MAX for block in line.blocks)
+    assert len(line) == len(list(line))
+    assert bool(line) == (len(line) > 0)
+    assert line.first() is next(iter(line), None)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_it_is_a_sorted_list(seed: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "BLOCK_MAX", 4)
+    rng = random.Random(seed)
+    line: Line[Thing] = Line(place)
+    truth: list[Thing] = []
+    for n in range(600):
+        free = {thing.place for thing in truth}
+        where = rng.choice((n, n, -n, rng.randrange(-600, 600)))
+        if (rng.random() < (0.7 if n < 300 else 0.3) or not truth) and where not in free:
+            truth.append(Thing(where))
+            line.add(truth[-1])
+        elif truth:
+            gone = truth.pop(rng.choice((0, rng.randrange(len(truth)))))
+            line.remove(gone)
+            assert gone not in line
+        truth.sort(key=place)
+        assert list(line) == truth
+        assert all(thing in line for thing in truth)
+        assert Thing(where) not in line
+        behind = rng.randrange(-700, 700)
+        assert list(line.after(behind)) == [thing for thing in truth if thing.place > behind]
+        check(line)
+
+
+@pytest.mark.parametrize("n", [0, 1, BLOCK_MAX, BLOCK_MAX + 1, 3 * BLOCK_MAX])
+def test_it_is_filled_in_any_order(n: int):
+    things = [Thing(i) for i in range(n)]
+    random.Random(1).shuffle(things)
+    line: Line[Thing] = Line(place)
+    line.fill(things)
+    assert places(line) == list(range(n))
+    check(line)
+    line.add(Thing(-1))
+    line.add(Thing(n))
+    assert places(line) == list(range(-1, n + 1))
+    check(line)
+
+
+def test_who_is_not_there_cannot_leave():
+    line: Line[Thing] = Line(place)
+    line.add(Thing(1))
+    with pytest.raises(ValueError, match="not in list"):
+        line.remove(Thing(1))
+
+
+def test_two_in_one_place_leave_each_by_itself():
+    """It must not be, and a file that says so must not end the server."""
+    line: Line[Thing] = Line(place)
+    twins = [Thing(1), Thing(1)]
+    line.fill([*twins, Thing(2)])
+    line.remove(twins[1])
+    assert line.first() is twins[0]
+
+
+def test_entering_and_leaving_cost_the_same_in_a_long_line():
+    """Counted in looks at a place: two searches by halves, however long it is."""
+    looks = 0
+
+    def counted(thing: Thing) -> int:
+        nonlocal looks
+        looks += 1
+        return thing.place
+
+    line: Line[Thing] = Line(counted)
+    line.fill([Thing(2 * i) for i in range(100_000)])
+    rng = random.Random(3)
+    for _ in range(200):
+        looks = 0
+        thing = Thing(2 * rng.randrange(100_000) + 1)
+        line.add(thing)
+        assert next(line.after(thing.place)).place == thing.place + 1
+        line.remove(thing)
+        assert looks < 90
+    looks = 0
+    line.add(Thing(10**9))
+    line.remove(line.blocks[0][0])
+    assert looks <= 2
