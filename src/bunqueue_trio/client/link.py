@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Callable
-from enum import Enum
 from typing import Any
 
 import msgspec
@@ -18,14 +17,6 @@ ANSWER_S = 20.0  # a server that owes an answer to a ping for so long is gone
 _SUSPECT = 64 * 1024  # smaller messages are never too big for a server
 
 _encode = msgspec.json.Encoder().encode
-
-
-class Again(Enum):
-    """What may be done with a command that was sent and not answered."""
-
-    FREELY = "it changes nothing, or the same once more"
-    GUARDED = "it takes effect at most once, but a refusal then may mean that it already has"
-    NEVER = "it would take effect twice"
 
 
 class Lost(Exception):
