@@ -13,10 +13,11 @@ import httpx
 import msgspec
 import uuid_utils
 
-from bunqueue_trio.errors import NOT_COMMITTED, ConnectionLost, Refused, ServerUnavailable
+from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.address import given_token, given_url, http_url
 from bunqueue_trio.protocol.catalog import SPECS, TAKES
+from bunqueue_trio.protocol.faults import error_of
 from bunqueue_trio.protocol.options import PushOptions, push_fields, to_ms
 from bunqueue_trio.protocol.replies import Reply, fence
 from bunqueue_trio.protocol.request import fields_of, path_of, query_of, target_of
@@ -215,13 +216,12 @@ class SyncClient:
             raise Refused(400, f"{self._http.base_url}: is no bunqueue server") from None
         if response.status_code == 200 and isinstance(reply, dict):
             return reply, response.content
-        text = str(reply.get("error")) if isinstance(reply, dict) else response.text[:200]
-        if response.status_code in (429, 503):
-            after = response.headers.get("retry-after", "")
-            if text == NOT_COMMITTED.message:
-                raise ConnectionLost(text)  # whether it takes effect is not known
-            raise ServerUnavailable(text, float(after) if after.isdigit() else None)
-        raise Refused(response.status_code, text)
+        said = reply if isinstance(reply, dict) else {"error": response.text[:200]}
+        after = response.headers.get("retry-after", "")
+        raise error_of(
+            str(said.get("error")), said.get("code"), status=response.status_code,
+            retry_after=float(after) if after.isdigit() else None,
+        )  # fmt: skip
 
 
 def _untrusted(error: BaseException | None) -> ssl.SSLCertVerificationError | None:

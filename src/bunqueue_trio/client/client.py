@@ -300,7 +300,7 @@ class Client:
         try:
             return await self.state(job_id)
         except Refused as refused:
-            if str(refused) != JOB_NOT_FOUND.message:
+            if refused.code != JOB_NOT_FOUND.code:
                 raise
             return None
 
@@ -344,7 +344,7 @@ class Client:
         with trio.move_on_after(self._patience):
             while True:
                 if self._refused is not None:
-                    raise Refused(self._refused.status, str(self._refused))
+                    raise Refused(self._refused.status, str(self._refused), self._refused.code)
                 if self._link is not None and not self._link.over:
                     return self._link
                 await self._changed.wait()

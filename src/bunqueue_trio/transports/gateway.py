@@ -19,9 +19,9 @@ from bunqueue_trio import errors
 from bunqueue_trio.config import CLIENT_KEY_MAX, LARGE_BODY_BYTES, SMALL_BODY_BYTES
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.protocol import commands as c
-from bunqueue_trio.protocol.catalog import FILLS, SESSION, TAKES
+from bunqueue_trio.protocol.catalog import CODED, FILLS, SESSION, TAKES
 from bunqueue_trio.protocol.codec import decode, encode
-from bunqueue_trio.protocol.replies import ErrorReply, Reply, payload_size
+from bunqueue_trio.protocol.replies import Reply, error_reply, payload_size
 from bunqueue_trio.runtime.core import Begun
 from bunqueue_trio.runtime.tree import Server
 from bunqueue_trio.transports.pages import INSTANT, make_page
@@ -131,10 +131,10 @@ class Gateway:
         try:
             return await self._respond(call, body, wait)
         except Refused as refused:
-            return self._error(refused, call.origin)
+            return self._error(refused, call.origin, coded=call.target in CODED and refused.status not in _LITERAL)
         except StoreError as error:  # a finished job could not be read
             _log.error("read failed", error=str(error))
-            return self._error(errors.STORAGE_DOWN.refuse(), call.origin)
+            return self._error(errors.STORAGE_DOWN.refuse(), call.origin, coded=call.target in CODED)
 
     def _route(self, call: Call) -> Route | Response:
         """Return the row for ``call``, or what is answered without one.
@@ -313,7 +313,7 @@ class Gateway:
         """Return the page that asks, if the answer depends on it."""
         return None if self._fixed_cors else headers.get("origin")
 
-    def _error(self, refused: Refused, origin: str | None) -> Response:
+    def _error(self, refused: Refused, origin: str | None, *, coded: bool = False) -> Response:
         headers = self._headers(JSON, origin)
         if refused.status == 426:
             headers += (("Upgrade", "websocket"),)
@@ -321,7 +321,7 @@ class Gateway:
             headers += (("WWW-Authenticate", "Bearer"),)
         if refused.retry_after is not None:
             headers += (("Retry-After", str(refused.retry_after)),)
-        return Response(refused.status, headers, encode(ErrorReply(error=str(refused))))
+        return Response(refused.status, headers, encode(error_reply(refused, coded=coded)))
 
     def _wrong_method(self, match: Match, origin: str | None) -> Response:
         response = self._error(errors.METHOD_NOT_ALLOWED.refuse(), origin)
@@ -342,6 +342,9 @@ _DOCS = (
     ("Content-Security-Policy", "frame-ancestors 'none'"),
 )
 """What a page cannot say of itself."""
+
+_LITERAL = frozenset({401, 429})
+"""Statuses whose answers the reference shows whole, whatever the route."""
 
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
