@@ -9,14 +9,18 @@ from typing import NamedTuple
 
 
 class Fault(NamedTuple):
-    """One kind of refusal: HTTP status and message (``{}`` is filled in by :meth:`refuse`)."""
+    """One kind of refusal: HTTP status, message (``{}`` is filled in by :meth:`refuse`), and code.
+
+    The message is for people and may be worded anew; the code is for programs, and never changes.
+    """
 
     status: int
     message: str
+    code: str
 
     def refuse(self, *details: object) -> "Refused":
         """Return the exception for this fault, with ``details`` put into the message."""
-        return Refused(self.status, self.message.format(*details) if details else self.message)
+        return Refused(self.status, self.message.format(*details) if details else self.message, self.code)
 
 
 class BunqueueError(Exception):
@@ -26,13 +30,15 @@ class BunqueueError(Exception):
 class Refused(BunqueueError):
     """The caller's fault: the request cannot be honoured, and would be refused again. Nothing was changed.
 
-    ``status`` is the HTTP status and ``str(error)`` the text for the client. Inside the server it is a
-    passing refusal too, and ``retry_after`` the seconds after which a repeat may succeed.
+    ``status`` is the HTTP status, ``code`` what kind of refusal it is ("" where that is not known), and ``str(error)``
+    the text for people. Inside the server it is a passing refusal too, and ``retry_after`` the seconds after which a
+    repeat may succeed.
     """
 
-    def __init__(self, status: int, message: str, *, retry_after: int | None = None) -> None:
+    def __init__(self, status: int, message: str, code: str = "", *, retry_after: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.code = code
         self.retry_after = retry_after
 
 
@@ -41,12 +47,13 @@ class ServerUnavailable(BunqueueError):
 
     Nothing was changed, unless it says that the change is not committed: that may still be, so look before you repeat it.
 
-    ``retry_after``: in so many seconds, where the server says so.
+    ``retry_after``: in so many seconds, where the server says so. ``code``: why, "" where there was no answer.
     """
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, retry_after: float | None = None, *, code: str = "") -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.code = code
 
 
 class ConnectionLost(BunqueueError):
@@ -61,45 +68,48 @@ class JobFailed(BunqueueError):
         self.job_id = job_id
 
 
-INVALID_JSON_BODY = Fault(400, "Invalid JSON body")
-INVALID_JSON = Fault(400, "Invalid JSON")
-INVALID_COMMAND = Fault(400, "Invalid command")
-UNKNOWN_COMMAND = Fault(400, "Unknown command: {}")
-INVALID_FIELD = Fault(400, "{} {}")
-INVALID_QUEUE = Fault(400, "Queue name contains invalid characters")
-INVALID_PATH = Fault(400, "Invalid percent-encoding in path")
-UNAUTHORIZED = Fault(401, "Unauthorized")
-INVALID_TOKEN = Fault(401, "Invalid token")
-NOT_FOUND = Fault(404, "Not found")
-JOB_NOT_FOUND = Fault(404, "Job not found")
-METHOD_NOT_ALLOWED = Fault(405, "Method not allowed")
-UNKNOWN_HTTP_VERSION = Fault(400, "Unknown HTTP version")
-MALFORMED_REQUEST = Fault(400, "Malformed HTTP request")
-HEADERS_TOO_LARGE = Fault(431, "Request headers too large")
-UNKNOWN_TRANSFER_CODING = Fault(501, "Unknown transfer coding")
-AMBIGUOUS_LENGTH = Fault(400, "Content-Length and Transfer-Encoding exclude each other")
-BODY_TOO_SLOW = Fault(408, "Request body did not arrive in time")
-UNKNOWN_CONTENT_CODING = Fault(415, "Content-Encoding is not supported: send the body as it is")
-FOREIGN_ORIGIN = Fault(403, "Origin is not allowed")
-BODY_TOO_LARGE = Fault(413, "Request body too large")
-BAD_HANDSHAKE = Fault(400, "Invalid WebSocket handshake: {}")
-HANDSHAKE_WITH_BODY = Fault(400, "A WebSocket handshake has no body")
-UPGRADE_REQUIRED = Fault(426, "Upgrade to WebSocket required")
-RATE_LIMITED = Fault(429, "Rate limit exceeded")
-NOT_ACTIVE = Fault(400, "Job not found or not active")
-LOST_LOCK = Fault(400, "Invalid or expired lock token")
-UNKNOWN_DEPENDENCY = Fault(400, "Dependency job not found: {}")
-FOREIGN_JOB_ID = Fault(400, "Job ID is in use by a job of another queue: {}")
-STORAGE_DOWN = Fault(503, "Storage unavailable: changes are refused until the disk is back")
-STORAGE_FULL = Fault(503, "Storage is nearly full: new jobs are refused, all else goes on")
+INVALID_JSON_BODY = Fault(400, "Invalid JSON body", "invalid-json-body")
+INVALID_JSON = Fault(400, "Invalid JSON", "invalid-json")
+INVALID_COMMAND = Fault(400, "Invalid command", "invalid-command")
+UNKNOWN_COMMAND = Fault(400, "Unknown command: {}", "unknown-command")
+INVALID_FIELD = Fault(400, "{} {}", "invalid-field")
+INVALID_QUEUE = Fault(400, "Queue name contains invalid characters", "invalid-queue")
+INVALID_PATH = Fault(400, "Invalid percent-encoding in path", "invalid-path")
+UNAUTHORIZED = Fault(401, "Unauthorized", "unauthorized")
+INVALID_TOKEN = Fault(401, "Invalid token", "invalid-token")
+NOT_FOUND = Fault(404, "Not found", "not-found")
+JOB_NOT_FOUND = Fault(404, "Job not found", "job-not-found")
+METHOD_NOT_ALLOWED = Fault(405, "Method not allowed", "method-not-allowed")
+UNKNOWN_HTTP_VERSION = Fault(400, "Unknown HTTP version", "unknown-http-version")
+MALFORMED_REQUEST = Fault(400, "Malformed HTTP request", "malformed-request")
+HEADERS_TOO_LARGE = Fault(431, "Request headers too large", "headers-too-large")
+UNKNOWN_TRANSFER_CODING = Fault(501, "Unknown transfer coding", "unknown-transfer-coding")
+AMBIGUOUS_LENGTH = Fault(400, "Content-Length and Transfer-Encoding exclude each other", "ambiguous-length")
+BODY_TOO_SLOW = Fault(408, "Request body did not arrive in time", "body-too-slow")
+UNKNOWN_CONTENT_CODING = Fault(
+    415, "Content-Encoding is not supported: send the body as it is", "unknown-content-coding"
+)
+FOREIGN_ORIGIN = Fault(403, "Origin is not allowed", "foreign-origin")
+BODY_TOO_LARGE = Fault(413, "Request body too large", "body-too-large")
+BAD_HANDSHAKE = Fault(400, "Invalid WebSocket handshake: {}", "bad-handshake")
+HANDSHAKE_WITH_BODY = Fault(400, "A WebSocket handshake has no body", "handshake-with-body")
+UPGRADE_REQUIRED = Fault(426, "Upgrade to WebSocket required", "upgrade-required")
+RATE_LIMITED = Fault(429, "Rate limit exceeded", "rate-limited")
+NOT_ACTIVE = Fault(400, "Job not found or not active", "not-active")
+LOST_LOCK = Fault(400, "Invalid or expired lock token", "lost-lock")
+UNKNOWN_DEPENDENCY = Fault(400, "Dependency job not found: {}", "unknown-dependency")
+FOREIGN_JOB_ID = Fault(400, "Job ID is in use by a job of another queue: {}", "foreign-job-id")
+STORAGE_DOWN = Fault(503, "Storage unavailable: changes are refused until the disk is back", "storage-down")
+STORAGE_FULL = Fault(503, "Storage is nearly full: new jobs are refused, all else goes on", "storage-full")
 NOT_COMMITTED = Fault(
     503,
     "Storage unavailable: this change is not committed, and may still be when the disk is back; look before repeating it",
+    "not-committed",
 )
-OVERLOADED = Fault(503, "Server is overloaded: more changes are waiting than can be committed")
-BUFFERS_FULL = Fault(503, "Server is overloaded: too many large requests and answers at once")
-SHUTTING_DOWN = Fault(503, "Server is shutting down")
-TOO_MANY_CONNECTIONS = Fault(503, "Too many connections")
+OVERLOADED = Fault(503, "Server is overloaded: more changes are waiting than can be committed", "overloaded")
+BUFFERS_FULL = Fault(503, "Server is overloaded: too many large requests and answers at once", "buffers-full")
+SHUTTING_DOWN = Fault(503, "Server is shutting down", "shutting-down")
+TOO_MANY_CONNECTIONS = Fault(503, "Too many connections", "too-many-connections")
 
 
 def leaves(error: BaseException) -> list[BaseException]:

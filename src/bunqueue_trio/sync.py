@@ -7,22 +7,27 @@ here: what was pulled has a lease of 5 minutes, or as long as ``lease`` says.
 import ssl
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self, Unpack
-from urllib.parse import quote
+from typing import Any, Self, TypeVar, Unpack, cast
 
 import httpx
 import msgspec
 import uuid_utils
 
-from bunqueue_trio.errors import NOT_COMMITTED, ConnectionLost, Refused, ServerUnavailable
+from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
+from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.address import given_token, given_url, http_url
+from bunqueue_trio.protocol.catalog import SPECS, TAKES
+from bunqueue_trio.protocol.faults import error_of
 from bunqueue_trio.protocol.options import PushOptions, push_fields, to_ms
-from bunqueue_trio.protocol.replies import fence
+from bunqueue_trio.protocol.replies import Reply, fence
+from bunqueue_trio.protocol.request import fields_of, path_of, query_of, target_of
 
 __all__ = ["ConnectionLost", "Refused", "ServerUnavailable", "SyncClient", "SyncJob"]
 
 DEFAULT_URL = "http://localhost:6790"
 TIMEOUT_S = 30.0
+
+R = TypeVar("R", bound=Reply)
 
 
 class SyncJob:
@@ -118,75 +123,85 @@ class SyncClient:
         """
         body = push_fields(data, options, lambda: str(uuid_utils.uuid7()))
         try:
-            return str(self._ask("POST", f"/queues/{_quoted(queue)}/jobs", body)["id"])
+            return str(self._ask(c.Push, queue=queue, **body)["id"])
         except ConnectionLost as lost:
             lost.add_note(f"job_id={body['jobId']!r}")
             raise
 
     def pull(self, queue: str, *, timeout: float = 0, lease: float | None = None) -> SyncJob | None:
         """Take the next job, waiting up to ``timeout`` seconds (at most 60) for one."""
-        query: dict[str, Any] = {"timeout": to_ms(timeout)}
-        if lease is not None:
-            query["lockTtl"] = to_ms(lease)
-        reply = self._ask("GET", f"/queues/{_quoted(queue)}/jobs", query=query, waits=timeout)
+        reply = self._ask(c.Pull, queue=queue, timeout=to_ms(timeout), lockTtl=to_ms(lease))
         return None if reply.get("job") is None else SyncJob(self, reply["job"], reply["token"])
 
     def ack(self, job_id: str, result: Any = None, *, token: str | None = None) -> None:
         """Complete a job."""
-        self._tell(job_id, "ack", token=token, result=result)
+        self._ask(c.Ack, id=job_id, token=token, result=result)
 
     def fail(self, job_id: str, error: str | None = None, *, token: str | None = None) -> None:
         """Report a failed attempt: the job is retried later, or dead."""
-        self._tell(job_id, "fail", token=token, error=error)
+        self._ask(c.Fail, id=job_id, token=token, error=error)
 
     def heartbeat(self, job_id: str, *, token: str | None = None, duration: float | None = None) -> None:
         """Renew a lease. Refused when it is lost."""
-        self._tell(job_id, "heartbeat", token=token, duration=to_ms(duration))
+        self._ask(c.Heartbeat, id=job_id, token=token, duration=to_ms(duration))
 
     def heartbeats(self, ids: Sequence[str], *, tokens: Sequence[str] | None = None) -> list[str]:
         """Renew several leases; return the ids of those that are lost."""
-        body = {"ids": ids} if tokens is None else {"ids": ids, "tokens": tokens}
-        reply = self._ask("POST", "/jobs/heartbeat-batch", body)
+        reply = self._ask(c.HeartbeatBatch, ids=ids, tokens=tokens)
         return [str(job_id) for job_id in reply["data"].get("lostIds", [])]
 
     def extend_lock(self, job_id: str, token: str, duration: float) -> None:
         """Let the lease of a job end ``duration`` seconds from now."""
-        self._tell(job_id, "extend-lock", token=token, duration=to_ms(duration))
+        self._ask(c.ExtendLock, id=job_id, token=token, duration=to_ms(duration))
 
     def progress(self, job_id: str, percent: float, message: str | None = None, *, token: str | None = None) -> None:
         """Report how far an active job is; this renews its lease too."""
-        self._tell(job_id, "progress", token=token, progress=percent, message=message)
+        self._ask(c.Progress, id=job_id, token=token, progress=percent, message=message)
 
     def get(self, job_id: str) -> dict[str, Any]:
         """Return the sixteen fields of a job as the server has them, times in epoch ms."""
-        job: dict[str, Any] = self._ask("GET", f"/jobs/{_quoted(job_id)}")["job"]
+        job: dict[str, Any] = self._ask(c.GetJob, id=job_id)["job"]
         return job
 
     def state(self, job_id: str) -> str:
         """Return ``waiting``, ``delayed``, ``waiting-children``, ``active``, ``completed`` or ``failed``."""
-        return str(self._ask("GET", f"/jobs/{_quoted(job_id)}/state")["state"])
+        return str(self._ask(c.GetState, id=job_id)["state"])
 
     def result(self, job_id: str) -> Any:
         """Return the result of a job; None while it has none."""
-        return self._ask("GET", f"/jobs/{_quoted(job_id)}/result")["result"]
+        return self._ask(c.GetResult, id=job_id)["result"]
 
     def cancel(self, job_id: str) -> None:
         """Remove an unfinished job, an active one too."""
-        self._ask("DELETE", f"/jobs/{_quoted(job_id)}")
+        self._ask(c.Cancel, id=job_id)
 
     def stats(self) -> dict[str, Any]:
         """Return the server's statistics."""
-        return {name: value for name, value in self._ask("GET", "/stats").items() if name != "ok"}
+        return {name: value for name, value in self._ask(c.Stats).items() if name != "ok"}
 
-    def _tell(self, job_id: str, what: str, **fields: Any) -> None:
-        body = {name: value for name, value in fields.items() if value is not None}
-        self._ask("POST", f"/jobs/{_quoted(job_id)}/{what}", body)
+    def run(self, command: c.Command[R]) -> R:
+        """Send any command of :mod:`bunqueue_trio.commands`, with its fields as the server has them; return its reply.
 
-    def _ask(
-        self, method: str, path: str, body: dict[str, Any] | None = None, *, query: dict[str, Any] | None = None,
-        waits: float = 0,
-    ) -> dict[str, Any]:  # fmt: skip
-        content = None if body is None else msgspec.json.encode(body)
+        Times are in ms.
+
+        Raises:
+            TypeError: it says something about a connection, and there is none.
+        """
+        _, content = self._send(type(command), fields_of(command))
+        return cast("R", msgspec.json.decode(content, type=SPECS[type(command)].reply))
+
+    def _ask(self, kind: type[c.Command], **fields: Any) -> dict[str, Any]:
+        """Send a command whose fields have their names and units in JSON; None is left out."""
+        return self._send(kind, {name: value for name, value in fields.items() if value is not None})[0]
+
+    def _send(self, kind: type[c.Command], fields: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        """Return the answer to a command, read and as it came."""
+        http = path_of(kind)
+        assert http is not None
+        method, path = http.method, target_of(http.path, fields)
+        query = query_of(fields) if method == "GET" else None
+        content = None if method == "GET" or (method == "DELETE" and not fields) else msgspec.json.encode(fields)
+        waits = query_of(fields).get("timeout", 0) / 1000 if kind in TAKES else 0
         try:
             response = self._http.request(method, path, content=content, params=query, timeout=self._timeout + waits)
             reply = response.json()
@@ -200,14 +215,13 @@ class SyncClient:
         except ValueError:
             raise Refused(400, f"{self._http.base_url}: is no bunqueue server") from None
         if response.status_code == 200 and isinstance(reply, dict):
-            return reply
-        text = str(reply.get("error")) if isinstance(reply, dict) else response.text[:200]
-        if response.status_code in (429, 503):
-            after = response.headers.get("retry-after", "")
-            if text == NOT_COMMITTED.message:
-                raise ConnectionLost(text)  # whether it takes effect is not known
-            raise ServerUnavailable(text, float(after) if after.isdigit() else None)
-        raise Refused(response.status_code, text)
+            return reply, response.content
+        said = reply if isinstance(reply, dict) else {"error": response.text[:200]}
+        after = response.headers.get("retry-after", "")
+        raise error_of(
+            str(said.get("error")), said.get("code"), status=response.status_code,
+            retry_after=float(after) if after.isdigit() else None,
+        )  # fmt: skip
 
 
 def _untrusted(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
@@ -215,7 +229,3 @@ def _untrusted(error: BaseException | None) -> ssl.SSLCertVerificationError | No
     while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
         error = error.__cause__ or error.__context__
     return error
-
-
-def _quoted(name: str) -> str:
-    return quote(name, safe="")

@@ -24,7 +24,13 @@ def examples(name: str) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "printed"),
-    [(0, "{'sent': True}"), (1, "{'sent to': 'user@example.com'}"), (2, "[(5,)]"), (3, "done")],
+    [
+        (0, "{'sent': True}"),
+        (1, "{'sent to': 'user@example.com'}"),
+        (2, "[(5,)]"),
+        (3, "done"),
+        (4, "delayed notes\nwaiting"),
+    ],
 )
 def test_client_example(fresh: Server, tmp_path: Path, number: int, printed: str):
     code = examples("client.md")[number].replace("localhost:6790", f"127.0.0.1:{fresh.port}")

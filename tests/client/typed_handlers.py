@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Any, assert_type
 
 from bunqueue_trio import Client, Job, Worker
+from bunqueue_trio import commands as c
+from bunqueue_trio.sync import SyncClient
 
 
 @dataclass
@@ -34,6 +36,16 @@ async def use(client: Client, job: Job[Email]) -> None:
     assert_type(await client.push("emails", {"to": "x"}, delay=5.0, max_attempts=3), str)
     assert_type(await client.pull("emails"), Job[Any] | None)
     assert_type(await client.push_many("emails", [{"data": 1, "priority": 2}]), list[str])
+    assert_type(await client.run(c.Push(queue="emails", data=c.payload(1))), c.PushReply)
+    assert_type(await client.run(c.GetState(id="x")), c.StateReply)
+    assert_type(await client.run(c.Pull(queue="emails", timeout=5)), c.PullReply)
+    await client.run("GetState")  # type: ignore[arg-type]  # wrong: a text for a command
+    c.GetState(job="x")  # type: ignore[call-arg]  # wrong: a field that does not exist
     await client.push("emails", prio=3)  # type: ignore[call-arg]  # wrong: an option that does not exist
     await client.push("emails", delay="5")  # type: ignore[arg-type]  # wrong: a text for a time
     worker.handler(len)  # type: ignore[type-var]  # wrong: takes no job
+
+
+def use_plainly(client: SyncClient) -> None:
+    assert_type(client.run(c.GetResult(id="x")), c.ResultReply)
+    assert_type(client.run(c.Stats()).stats, dict[str, int])

@@ -22,6 +22,7 @@ from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.catalog import COMMANDS
 from bunqueue_trio.protocol.codec import BadMessage, decode, decode_message, encode
+from bunqueue_trio.protocol.faults import FAULTS
 from bunqueue_trio.protocol.replies import ErrorReply
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
@@ -84,7 +85,8 @@ def check_error(body: bytes) -> None:
     """The documented form of a refusal."""
     said = json.loads(body)
     said.pop("reqId", None)
-    assert set(said) == {"ok", "error"}, said
+    assert set(said) - {"code"} == {"ok", "error"}, said
+    assert said.get("code", "not-found") in FAULTS
     assert said["ok"] is False
     assert isinstance(said["error"], str)
     assert said["error"]

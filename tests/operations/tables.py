@@ -15,8 +15,9 @@ from bunqueue_trio.pages.openapi import EXAMPLES, REPLIES
 from bunqueue_trio.pages.openapi_words import PAGE_ANSWERS
 from bunqueue_trio.pages.prometheus import prometheus
 from bunqueue_trio.protocol import commands as c
-from bunqueue_trio.protocol.catalog import COMMANDS
+from bunqueue_trio.protocol.catalog import CATALOG, COMMANDS
 from bunqueue_trio.protocol.events import EVENT_TYPES, EXTRA
+from bunqueue_trio.protocol.faults import FAULTS
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.storage.memory import MemoryStore
@@ -115,6 +116,21 @@ def passing_refusals() -> list[str]:
     return [f"- `{fault.message}`" for fault in faults if fault is not errors.TOO_MANY_CONNECTIONS]
 
 
+def codes_table() -> list[str]:
+    """Return one row for each kind of refusal."""
+    rows = ["| `code` | status over HTTP | text |", "| --- | --- | --- |"]
+    return rows + [f"| `{fault.code}` | {fault.status} | {_text(fault)} |" for fault in FAULTS.values()]
+
+
+def _text(fault: errors.Fault) -> str:
+    return "names the field" if fault is errors.INVALID_FIELD else f"`{fault.message.replace('{}', '…')}`"
+
+
+def without_code() -> str:
+    """Return the commands whose refusals have no code."""
+    return ", ".join(f"`{spec.tag}`" for spec in CATALOG if spec.contract)
+
+
 def _fields(kind: type[msgspec.Struct]) -> list[Any]:
     return [f for f in msgspec.structs.fields(kind) if f.name != "req_id"]
 
@@ -211,5 +227,6 @@ if __name__ == "__main__":
         job_table,
         events_table,
         passing_refusals,
+        codes_table,
     ):
         print("\n".join([*table(), ""]))  # noqa: T201 - that is what it is for

@@ -20,6 +20,7 @@ from bunqueue_trio.config import Settings
 from bunqueue_trio.protocol.codec import DEPTH_MAX
 from tests.operations.processes import environment, serving
 from tests.operations.tables import (
+    codes_table,
     commands_table,
     events_table,
     fields_table,
@@ -29,6 +30,7 @@ from tests.operations.tables import (
     passing_refusals,
     settings_table,
     task_names,
+    without_code,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -97,8 +99,9 @@ def test_the_labels_in_dashboards_and_alerts_are_the_metrics_own():
 def test_the_tables_in_the_documents_are_the_codes():
     assert "\n".join(settings_table()) in OPERATIONS, AGAIN
     assert "\n".join(metrics_table()) in OPERATIONS, AGAIN
-    for table in (commands_table, fields_table, job_table, passing_refusals):
+    for table in (commands_table, fields_table, job_table, passing_refusals, codes_table):
         assert "\n".join(table()) + "\n\n" in WEBSOCKET, AGAIN
+    assert without_code() in WEBSOCKET.replace("\n", " ")
     section = WEBSOCKET.split("| `eventType` |")[1].split("\n\n")[0]
     for row, said in zip(events_table(), section.splitlines()[2:], strict=True):
         assert said.startswith(row), AGAIN

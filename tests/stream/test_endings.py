@@ -361,7 +361,7 @@ def test_only_the_pull_that_is_named_is_taken_back(ws: Peer, client: Client, que
         ws.send("StopPull", reqId=unknown)
         assert ws.reply() == {"ok": True, "stopped": False, "reqId": unknown}
     ws.send("StopPull")
-    assert ws.reply() == {"ok": False, "error": "reqId is required"}
+    assert ws.reply() == {"ok": False, "error": "reqId is required", "code": "invalid-field"}
     for named in ("1", "a"):
         ws.send("StopPull", reqId=named)
         assert both(ws)[1] == {"ok": True, "job": None, "token": None, "reqId": named}

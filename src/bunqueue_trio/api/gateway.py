@@ -18,9 +18,9 @@ from bunqueue_trio.config import LARGE_BODY_BYTES, RECEIVE_BYTES, SMALL_BODY_BYT
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.pages.table import ANSWERS, make_page
 from bunqueue_trio.protocol import commands as c
-from bunqueue_trio.protocol.catalog import FILLS, TAKES
+from bunqueue_trio.protocol.catalog import CODED, FILLS, TAKES
 from bunqueue_trio.protocol.codec import decode, encode
-from bunqueue_trio.protocol.replies import ErrorReply, Reply, payload_size
+from bunqueue_trio.protocol.replies import Reply, error_reply, payload_size
 from bunqueue_trio.protocol.routes import ROUTES, Match, Route, Router, query_object
 from bunqueue_trio.runtime.budget import Hold
 from bunqueue_trio.runtime.core import Begun, Core
@@ -144,10 +144,10 @@ class Gateway:
         try:
             return await self._respond(call, body, wait)
         except Refused as refused:
-            return self._error(refused, call.origin)
+            return self._error(refused, call.origin, coded=call.target in CODED and refused.status not in _LITERAL)
         except StoreError as error:  # a finished job could not be read
             _log.error("read failed", error=str(error))
-            return self._error(errors.STORAGE_DOWN.refuse(), call.origin)
+            return self._error(errors.STORAGE_DOWN.refuse(), call.origin, coded=call.target in CODED)
 
     def _route(self, call: Call) -> Route | Response:
         """Return the row for ``call``, or what is answered without one.
@@ -296,7 +296,7 @@ class Gateway:
         """Return the response that says ``refused`` to a request with ``headers``."""
         return self._error(refused, self.access.origin_of(headers))
 
-    def _error(self, refused: Refused, origin: str | None) -> Response:
+    def _error(self, refused: Refused, origin: str | None, *, coded: bool = False) -> Response:
         headers = self._headers(JSON, origin)
         if refused.status == 426:
             headers += (("Upgrade", "websocket"),)
@@ -304,7 +304,7 @@ class Gateway:
             headers += (("WWW-Authenticate", "Bearer"),)
         if refused.retry_after is not None:
             headers += (("Retry-After", str(refused.retry_after)),)
-        return Response(refused.status, headers, encode(ErrorReply(error=str(refused))))
+        return Response(refused.status, headers, encode(error_reply(refused, coded=coded)))
 
     def _wrong_method(self, match: Match, origin: str | None) -> Response:
         response = self._error(errors.METHOD_NOT_ALLOWED.refuse(), origin)
@@ -325,6 +325,9 @@ _DOCS = (
     ("Content-Security-Policy", "frame-ancestors 'none'"),
 )
 """What a page cannot say of itself."""
+
+_LITERAL = frozenset({401, 429})
+"""Statuses whose answers the reference shows whole, whatever the route."""
 
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 

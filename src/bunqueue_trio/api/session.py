@@ -28,6 +28,7 @@ from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.pages.table import ANSWERS
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol.catalog import CODED, FILLS, SPECS, TAKES
 from bunqueue_trio.protocol.codec import BadMessage, decode_message, encode
 from bunqueue_trio.protocol.events import EVENT_TYPES
 from bunqueue_trio.runtime.bell import Bell
@@ -36,8 +37,7 @@ from bunqueue_trio.runtime.server import Server
 
 _log = structlog.get_logger()
 
-_PUSH = re.compile(rb'"cmd"\s*:\s*"PUSH')  # how the names of both commands begin
-_PULLS = (c.Pull, c.PullBatch)
+_PUSH = re.compile(rb'"cmd"\s*:\s*"(?:%s)"' % "|".join(sorted(SPECS[kind].tag for kind in FILLS)).encode())
 _GOODBYES = frozenset({1000, 1001, 1005, 1012, 1013})  # done, going away, no reason given, restart, our overload
 _OWN_CODES = range(3000, 5000)  # of libraries and applications, which have their reasons
 
@@ -140,15 +140,15 @@ class Session:
         try:
             command = decode_message(message)
         except BadMessage as bad:
-            self._reply(0, r.ErrorReply(error=str(bad)), bad.req_id)
+            self._reply(0, r.error_reply(bad, coded=bad.kind in CODED), bad.req_id)
             return
         try:
             self._run(command, len(message), nursery)
         except Refused as refused:
-            self._reply(0, r.ErrorReply(error=str(refused)), command.req_id)
+            self._refuse(refused, command)
         except StoreError as error:
             _log.error("read failed", error=str(error))
-            self._reply(0, r.ErrorReply(error=errors.STORAGE_DOWN.message), command.req_id)
+            self._refuse(errors.STORAGE_DOWN.refuse(), command)
 
     @property
     def full(self) -> bool:
@@ -187,7 +187,7 @@ class Session:
             if begun is not None:
                 if epoch:
                     self._core.note_answered(begun)
-                if isinstance(begun.command, _PULLS):
+                if type(begun.command) in TAKES:
                     self._delivering.append(begun)
             self._replies_bytes -= len(message)
             messages.append(message)
@@ -208,7 +208,8 @@ class Session:
             return True
         if begun is not None:
             self._core.give_back(begun.reply)
-        error = _with_id(encode(r.ErrorReply(error=errors.NOT_COMMITTED.message)), req_id)
+        refusal = r.error_reply(errors.NOT_COMMITTED.refuse(), coded=begun is not None and type(begun.command) in CODED)
+        error = _with_id(encode(refusal), req_id)
         self._replies[0] = _Waiting(0, error)
         self._replies_bytes += len(error) - len(message)
         return False
@@ -233,15 +234,16 @@ class Session:
         if isinstance(command, c.SessionCommand):
             self._run_here(command)
             return
-        if not self._vouched and isinstance(command, _PULLS) and command.lock_ttl is None:
+        if not self._vouched and isinstance(command, c.Pull | c.PullBatch) and command.lock_ttl is None:
             command.lock_ttl = self._server.settings.lease_ms
         begun = self._core.begin(command, self.id, size=size)
         if not begun.polls:
-            reply = begun.reply if begun.refused is None else r.ErrorReply(error=str(begun.refused))
+            reply: r.Reply = begun.reply
+            if begun.refused is not None:
+                reply = r.error_reply(begun.refused, coded=type(command) in CODED)
             # Without an epoch it is answered, and timed, already.
-            self._reply(
-                begun.epoch, reply, command.req_id, begun if begun.epoch or isinstance(command, _PULLS) else None
-            )
+            timed = begun if begun.epoch or type(command) in TAKES else None
+            self._reply(begun.epoch, reply, command.req_id, timed, type(command))
         elif self._polls >= SESSION_POLLS_MAX:
             raise errors.OVERLOADED.refuse()
         else:
@@ -282,21 +284,27 @@ class Session:
         try:
             reply = begun.reply = await self._core.finish(begun)
         except Refused as refused:
-            reply = r.ErrorReply(error=str(refused))
+            reply = r.error_reply(refused, coded=type(begun.command) in CODED)
         finally:
             self._polls -= 1
             if self._polls_by_id.get(req_id) is begun:
                 del self._polls_by_id[req_id]
-        self._reply(0, reply, begun.command.req_id, begun)
+        self._reply(0, reply, begun.command.req_id, begun, type(begun.command))
         self.bell.ring()
 
-    def _reply(self, epoch: int, reply: r.Reply | bytes, req_id: Raw, begun: Begun | None = None) -> None:
+    def _refuse(self, refused: Refused, command: c.Command) -> None:
+        self._reply(0, r.error_reply(refused, coded=type(command) in CODED), command.req_id)
+
+    def _reply(
+        self, epoch: int, reply: r.Reply | bytes, req_id: Raw, begun: Begun | None = None,
+        kind: type[c.Command] | None = None,
+    ) -> None:  # fmt: skip
         if not isinstance(reply, bytes):
             try:
                 self._server.buffers.check(r.payload_size(reply))
             except Refused as refused:
                 self._core.give_back(reply)
-                epoch, begun, reply = 0, None, r.ErrorReply(error=str(refused))
+                epoch, begun, reply = 0, None, r.error_reply(refused, coded=kind in CODED)
         message = reply if isinstance(reply, bytes) else encode(reply)
         message = _with_id(message, req_id)
         if len(message) > RECEIVE_BYTES:

@@ -10,24 +10,27 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from random import Random  # noqa: TID251 - jitter; a test hands in its own
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack, cast
 from uuid import UUID
 
 import msgspec
 import structlog
 import trio
 import uuid_utils
-from msgspec import Struct
 
 from bunqueue_trio.client.connection import Connect, websocket
 from bunqueue_trio.client.events import EventStream, Streams
 from bunqueue_trio.client.jobs import Job, JobInfo, decode, encoded
-from bunqueue_trio.client.link import Again, Link, Lost, give_back
+from bunqueue_trio.client.link import Link, Lost, give_back
 from bunqueue_trio.errors import JOB_NOT_FOUND, ConnectionLost, JobFailed, Refused, ServerUnavailable
+from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.address import given_token, given_url
+from bunqueue_trio.protocol.catalog import SPECS, TAKES
+from bunqueue_trio.protocol.commands.spec import Again
 from bunqueue_trio.protocol.events import Event
 from bunqueue_trio.protocol.options import JobSpec, PushOptions, push_fields, to_ms
+from bunqueue_trio.protocol.request import fields_of
 
 _log = structlog.get_logger()
 
@@ -39,7 +42,7 @@ BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 5.0
 _FINISHED = frozenset({"completed", "failed"})
 
-R = TypeVar("R", bound=Struct)
+R = TypeVar("R", bound=r.Reply)
 
 
 class Client:
@@ -133,26 +136,20 @@ class Client:
         It is ours until this connection ends, or ``lease`` seconds without a heartbeat. Cancelled while
         waiting, it takes no job: one that comes in that moment goes back as if it had not been delivered.
         """
-        reply = await self._call(
-            r.PullReply, "PULL", Again.FREELY, queue=queue, timeout=to_ms(timeout), lockTtl=to_ms(lease)
-        )
+        reply = await self._call(c.Pull, queue=queue, timeout=to_ms(timeout), lockTtl=to_ms(lease))
         return None if reply.job is None or reply.token is None else Job(self, reply.job, reply.token)
 
     async def pull_many(
         self, queue: str, count: int, *, timeout: float = 0, lease: float | None = None,  # noqa: ASYNC109
     ) -> list[Job[Any]]:  # fmt: skip
         """Take up to ``count`` jobs, fewer if they are large; see :meth:`pull`."""
-        reply = await self._call(
-            r.PullBatchReply, "PULLB", Again.FREELY,
-            queue=queue, count=count, timeout=to_ms(timeout), lockTtl=to_ms(lease),
-        )  # fmt: skip
+        reply = await self._call(c.PullBatch, queue=queue, count=count, timeout=to_ms(timeout), lockTtl=to_ms(lease))
         return [Job(self, job, token) for job, token in zip(reply.jobs, reply.tokens, strict=True)]
 
     async def ack(self, job_id: str, result: Any = None, *, token: str | None = None) -> None:
         """Complete a job; without its token it cannot be repeated, and may end in ConnectionLost."""
-        again = Again.NEVER if token is None else Again.GUARDED
         try:
-            await self._call(r.DataReply, "ACK", again, id=job_id, token=token, result=encoded(result))
+            await self._call(c.Ack, id=job_id, token=token, result=encoded(result))
         except ConnectionLost:
             if token is None or await self._state_or_none(job_id) != "completed":  # noqa: ASYNC120 - then so be it
                 raise
@@ -164,42 +161,37 @@ class Client:
 
         When the connection was cut meanwhile, jobs that this very call completed may be among them.
         """
-        reply = await self._call(
-            r.DataReply, "ACKB", Again.NEVER if tokens is None else Again.FREELY,
-            ids=ids, tokens=tokens, results=None if results is None else [encoded(x) or r.NULL for x in results],
-        )  # fmt: skip
+        encoded_results = None if results is None else [encoded(result) or r.NULL for result in results]
+        reply = await self._call(c.AckBatch, ids=ids, tokens=tokens, results=encoded_results)
         return _strings(reply, "ignoredIds")
 
     async def fail(self, job_id: str, error: str | None = None, *, token: str | None = None) -> None:
         """Report a failed attempt: the job is retried later, or dead."""
-        again = Again.NEVER if token is None else Again.GUARDED
-        await self._call(r.DataReply, "FAIL", again, id=job_id, token=token, error=error)
+        await self._call(c.Fail, id=job_id, token=token, error=error)
 
     async def heartbeat(self, job_id: str, *, token: str | None = None, duration: float | None = None) -> None:
         """Renew a lease, and move it to this connection. Refused when it is lost."""
-        await self._call(r.DataReply, "JobHeartbeat", Again.FREELY, id=job_id, token=token, duration=to_ms(duration))
+        await self._call(c.Heartbeat, id=job_id, token=token, duration=to_ms(duration))
 
     async def heartbeats(self, ids: Sequence[str], *, tokens: Sequence[str] | None = None) -> list[str]:
         """Renew several leases; return the ids of those that are lost."""
-        return _strings(await self._call(r.DataReply, "JobHeartbeatB", Again.FREELY, ids=ids, tokens=tokens), "lostIds")
+        return _strings(await self._call(c.HeartbeatBatch, ids=ids, tokens=tokens), "lostIds")
 
     async def extend_lock(self, job_id: str, token: str, duration: float) -> None:
         """Let the lease of a job end ``duration`` seconds from now."""
-        await self._call(r.DataReply, "ExtendLock", Again.FREELY, id=job_id, token=token, duration=to_ms(duration))
+        await self._call(c.ExtendLock, id=job_id, token=token, duration=to_ms(duration))
 
     async def progress(
         self, job_id: str, percent: float, message: str | None = None, *, token: str | None = None
     ) -> None:
         """Report how far an active job is; this renews its lease too."""
-        await self._call(
-            r.DataReply, "Progress", Again.FREELY, id=job_id, progress=percent, message=message, token=token
-        )
+        await self._call(c.Progress, id=job_id, progress=percent, message=message, token=token)
 
     # --- everybody --------------------------------------------------------------------------------
 
     async def get(self, job_id: str) -> JobInfo:
         """Return a job; Refused (404) when it is unknown, or finished and not kept."""
-        return JobInfo((await self._call(r.JobReply, "GetJob", Again.FREELY, id=job_id)).job)
+        return JobInfo((await self._call(c.GetJob, id=job_id)).job)
 
     async def state(self, job_id: str) -> str:
         """Return ``waiting``, ``delayed``, ``waiting-children``, ``active``, ``completed`` or ``failed``."""
@@ -207,20 +199,30 @@ class Client:
 
     async def result(self, job_id: str) -> Any:
         """Return the result of a job; None while it has none."""
-        return decode((await self._call(r.ResultReply, "GetResult", Again.FREELY, id=job_id)).result)
+        return decode((await self._call(c.GetResult, id=job_id)).result)
 
     async def cancel(self, job_id: str) -> None:
         """Remove an unfinished job, an active one too; Refused (404) when there is none."""
-        await self._call(r.DataReply, "Cancel", Again.GUARDED, id=job_id)
+        await self._call(c.Cancel, id=job_id)
 
     async def stats(self) -> dict[str, Any]:
         """Return the server's statistics."""
-        reply: dict[str, Any] = msgspec.json.decode(await self._answer("Stats", Again.FREELY, {}))
+        reply: dict[str, Any] = msgspec.json.decode(await self._answer(c.Stats, {}))
         return {name: value for name, value in reply.items() if name not in ("ok", "reqId")}
 
     async def ping(self) -> None:
         """Return when the server has answered."""
-        await self._answer("Ping", Again.FREELY, {})
+        await self._answer(c.Ping, {})
+
+    async def run(self, command: c.Command[R]) -> R:
+        """Send any command of :mod:`bunqueue_trio.commands`, with its fields as the server has them; return its reply.
+
+        Times are in ms. Jobs that it takes are ours as with :meth:`pull`. It is repeated where that can do no harm.
+
+        Raises:
+            TypeError: it says something about a connection, which is this client's own business.
+        """
+        return await self._call(type(command), **fields_of(command))
 
     @asynccontextmanager
     async def events(self, *types: str) -> AsyncIterator[EventStream]:
@@ -258,10 +260,10 @@ class Client:
     # --- inside: commands -------------------------------------------------------------------------
 
     async def _push_one(self, queue: str, fields: dict[str, Any]) -> list[str]:
-        return [(await self._call(r.PushReply, "PUSH", Again.NEVER, queue=queue, **fields)).id]
+        return [(await self._call(c.Push, queue=queue, **fields)).id]
 
     async def _push_all(self, queue: str, jobs: list[dict[str, Any]]) -> list[str]:
-        return (await self._call(r.PushBatchReply, "PUSHB", Again.NEVER, queue=queue, jobs=jobs)).ids
+        return (await self._call(c.PushBatch, queue=queue, jobs=jobs)).ids
 
     async def _push(
         self, options: Sequence[Mapping[str, Any]], fields: list[dict[str, Any]],
@@ -292,13 +294,13 @@ class Client:
                 raise lost
 
     async def _state(self, job_id: str) -> r.StateReply:
-        return await self._call(r.StateReply, "GetState", Again.FREELY, id=job_id)
+        return await self._call(c.GetState, id=job_id)
 
     async def _state_or_none(self, job_id: str) -> str | None:
         try:
             return await self.state(job_id)
         except Refused as refused:
-            if str(refused) != JOB_NOT_FOUND.message:
+            if refused.code != JOB_NOT_FOUND.code:
                 raise
             return None
 
@@ -307,12 +309,14 @@ class Client:
             return str(UUID(int=self._random.getrandbits(128), version=4))
         return str(uuid_utils.uuid7())
 
-    async def _call(self, kind: type[R], command: str, again: Again, **fields: Any) -> R:
-        returns = kind in (r.PullReply, r.PullBatchReply)
-        return msgspec.json.decode(await self._answer(command, again, fields, returns=returns), type=kind)
+    async def _call(self, kind: type[c.Command[R]], **fields: Any) -> R:
+        """Send a command whose fields have their names and units in JSON."""
+        return cast("R", msgspec.json.decode(await self._answer(kind, fields), type=SPECS[kind].reply))
 
-    async def _answer(self, command: str, again: Again, fields: dict[str, Any], *, returns: bool = False) -> bytes:
-        sent = False
+    async def _answer(self, kind: type[c.Command], fields: dict[str, Any]) -> bytes:
+        spec, sent = SPECS[kind], False
+        with_token = fields.get("token") is not None or fields.get("tokens") is not None
+        again, returns = spec.repeatable(with_token=with_token), kind in TAKES
         try:
             self._slots.acquire_nowait()  # the usual case: without a switch of tasks
         except trio.WouldBlock:
@@ -321,14 +325,14 @@ class Client:
             while True:
                 try:
                     link = await self._linked()
-                    return await link.ask(command, fields, partial(give_back, link) if returns else None)
+                    return await link.ask(spec.tag, fields, partial(give_back, link) if returns else None)
                 except Lost as lost:
                     sent = sent or lost.sent
                     if sent and again is Again.NEVER:
-                        raise ConnectionLost(f"{command} was sent, and the connection lost") from None
+                        raise ConnectionLost(f"{spec.tag} was sent, and the connection lost") from None
                 except (Refused, ServerUnavailable) as refused:
                     if sent and (again is Again.GUARDED or isinstance(refused, ServerUnavailable)):
-                        raise ConnectionLost(f"{command} was sent, and the connection lost: {refused}") from None
+                        raise ConnectionLost(f"{spec.tag} was sent, and the connection lost: {refused}") from None
                     raise
         finally:
             self._slots.release()
@@ -340,7 +344,7 @@ class Client:
         with trio.move_on_after(self._patience):
             while True:
                 if self._refused is not None:
-                    raise Refused(self._refused.status, str(self._refused))
+                    raise Refused(self._refused.status, str(self._refused), self._refused.code)
                 if self._link is not None and not self._link.over:
                     return self._link
                 await self._changed.wait()

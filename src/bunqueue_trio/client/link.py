@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Callable
-from enum import Enum
 from typing import Any
 
 import msgspec
@@ -11,21 +10,14 @@ from msgspec import Raw, Struct
 
 from bunqueue_trio import errors
 from bunqueue_trio.client.connection import MESSAGE_MAX, Closed, Connection
-from bunqueue_trio.errors import Refused, ServerUnavailable
+from bunqueue_trio.errors import ConnectionLost, Refused
 from bunqueue_trio.protocol.events import EVENT_TYPES, Event
+from bunqueue_trio.protocol.faults import error_of
 
 ANSWER_S = 20.0  # a server that owes an answer to a ping for so long is gone
 _SUSPECT = 64 * 1024  # smaller messages are never too big for a server
 
 _encode = msgspec.json.Encoder().encode
-
-
-class Again(Enum):
-    """What may be done with a command that was sent and not answered."""
-
-    FREELY = "it changes nothing, or the same once more"
-    GUARDED = "it takes effect at most once, but a refusal then may mean that it already has"
-    NEVER = "it would take effect twice"
 
 
 class Lost(Exception):
@@ -39,6 +31,7 @@ class Lost(Exception):
 class _Head(Struct, rename="camel"):
     ok: bool | None = None
     error: str | None = None
+    code: str | None = None
     req_id: int | None = None
     event_type: str | None = None
     missed_events: int = 0
@@ -62,17 +55,10 @@ class _Question:
         self.abandoned: Callable[[bytes], None] | None = None
 
 
-_STATUS = {fault.message: fault.status for fault in vars(errors).values() if isinstance(fault, errors.Fault)}
-_PASSING = {message for message, status in _STATUS.items() if status == 503}
-
-
-def _refusal(text: str) -> Exception:
-    """Return the exception for an error text of the server, which over WebSocket carries no status."""
-    if text == errors.NOT_COMMITTED.message:
-        return Lost(sent=True)  # whether it takes effect is not known, as when the connection breaks
-    if text in _PASSING:
-        return ServerUnavailable(text)
-    return Refused(_STATUS.get(text, 400), text)
+def _refusal(text: str, code: str | None) -> Exception:
+    """Return the exception for a refusal of the server, which over WebSocket carries no status."""
+    error = error_of(text, code)
+    return Lost(sent=True) if isinstance(error, ConnectionLost) else error
 
 
 class Link:
@@ -200,7 +186,7 @@ class Link:
             if question is None:
                 continue
             if not head.ok:
-                question.failure = _refusal(head.error or "refused")
+                question.failure = _refusal(head.error or "refused", head.code)
             elif question.abandoned is not None:
                 question.abandoned(message)
             question.answer = message

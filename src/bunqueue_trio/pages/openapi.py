@@ -316,7 +316,9 @@ def _close(schema: _Schema) -> None:
     """Make the schema of a reply say exactly what comes: every field, and what ``ok`` is."""
     properties: Mapping[str, _Schema] = schema.get("properties", {})
     if "ok" in properties:
-        schema["required"] = sorted(name for name in properties if name != "data" or name in schema.get("required", ()))
+        schema["required"] = sorted(
+            name for name, fields in properties.items() if "default" in fields or name in schema.get("required", ())
+        )
         schema["additionalProperties"] = False
         ok = properties["ok"].get("default") is True
         schema["properties"] = {**properties, "ok": {"const": ok}}

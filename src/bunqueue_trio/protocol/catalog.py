@@ -40,4 +40,7 @@ SESSION: frozenset[type[Command]] = commands_that(Does.SESSION)
 FILLS: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if spec.fills)
 """They bring new work; under overload they are refused before those that empty the queues."""
 
+CODED: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if not spec.contract)
+"""Their refusals carry a code."""
+
 assert len(COMMANDS) == len(SPECS) == len(CATALOG), "a tag or a command is there twice"

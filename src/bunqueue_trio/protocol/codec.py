@@ -73,11 +73,12 @@ def decode(kind: type[T], body: bytes, optional: bool = False, /, **given: str) 
 
 
 class BadMessage(Refused):
-    """A message that is no command; ``req_id`` is what the answer must echo."""
+    """A message that is no command; ``req_id`` is what the answer must echo, ``kind`` the command it would be."""
 
-    def __init__(self, cause: Refused, req_id: Raw) -> None:
-        super().__init__(cause.status, str(cause))
+    def __init__(self, cause: Refused, req_id: Raw, kind: type[Command] | None = None) -> None:
+        super().__init__(cause.status, str(cause), cause.code)
         self.req_id = req_id
+        self.kind = kind
 
 
 def decode_message(message: bytes) -> Command:
@@ -86,18 +87,17 @@ def decode_message(message: bytes) -> Command:
     Raises:
         BadMessage: with the contract's text.
     """
-    req_id = Raw(b"")
     try:
         if not message.isascii():
             message.decode()
         command = _ANY_COMMAND.decode(message)
-        req_id = command.req_id
-        _check_depth(message, errors.INVALID_JSON)
-        _check_target(command)
     except (ValueError, RecursionError):
         return _read_message(message)
+    try:
+        _check_depth(message, errors.INVALID_JSON)
+        _check_target(command)
     except Refused as refused:
-        raise BadMessage(refused, req_id) from None
+        raise BadMessage(refused, command.req_id, type(command)) from None
     return command
 
 
@@ -108,7 +108,7 @@ def _check_target(command: Command) -> None:
 
 
 def _read_message(message: bytes) -> Command:
-    req_id = Raw(b"")
+    req_id, kind = Raw(b""), None
     try:
         fields = _read_object(message, errors.INVALID_JSON, errors.INVALID_COMMAND)
         _check_depth(message, errors.INVALID_JSON)
@@ -116,12 +116,13 @@ def _read_message(message: bytes) -> Command:
         name = _string(fields.get("cmd"))
         if name is None:
             raise errors.INVALID_COMMAND.refuse()
-        if name not in COMMANDS:
+        kind = COMMANDS.get(name)
+        if kind is None:
             raise errors.UNKNOWN_COMMAND.refuse(name[:100])
-        command = _read_struct(COMMANDS[name], fields, "", {})
+        command = _read_struct(kind, fields, "", {})
         _check_target(command)
     except Refused as refused:
-        raise BadMessage(refused, req_id) from None
+        raise BadMessage(refused, req_id, kind) from None
     command.req_id = req_id
     return command
 

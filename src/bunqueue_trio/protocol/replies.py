@@ -2,6 +2,8 @@
 
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from bunqueue_trio.errors import Refused
+
 NULL = Raw(b"null")
 
 
@@ -12,10 +14,16 @@ class Reply(Struct, rename="camel"):
 
 
 class ErrorReply(Reply, kw_only=True):
-    """A refusal: ``{"ok": false, "error": …}``."""
+    """A refusal. ``code`` says which, for programs; it is left out where the reference of the API shows the whole answer."""
 
     ok: bool = False
     error: str
+    code: str | UnsetType = UNSET
+
+
+def error_reply(refused: Refused, *, coded: bool) -> ErrorReply:
+    """Return what says ``refused``, with its code if the answer to this command is to be ``coded``."""
+    return ErrorReply(error=str(refused), code=(refused.code or UNSET) if coded else UNSET)
 
 
 class DeliveredJob(Struct, rename="camel"):

@@ -30,7 +30,7 @@ def _push_batch(engine: Engine, command: c.PushBatch, now: int, owner: Owner) ->
         try:
             _check(engine, spec, command.queue, earlier, archived)
         except errors.Refused as refused:
-            raise errors.Refused(refused.status, f"jobs[{i}]: {refused}") from None
+            raise errors.Refused(refused.status, f"jobs[{i}]: {refused}", refused.code) from None
         if spec.job_id is not None:
             earlier.add(spec.job_id)
     reply = r.PushBatchReply(ids=[])

@@ -29,6 +29,7 @@ _REFUSES = (errors.JOB_NOT_FOUND,)
 SPECS: tuple[Spec, ...] = (
     Spec(
         GetJob, Does.READS, Path("GET", "/jobs/:id"), refuses=_REFUSES, again=Again.FREELY, role=Role.READ,
+        contract=True,
         example=Example(
             None,
             {

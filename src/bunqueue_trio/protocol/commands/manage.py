@@ -15,6 +15,6 @@ class Cancel(Command[r.DataReply], kw_only=True, tag="Cancel"):
 SPECS: tuple[Spec, ...] = (
     Spec(
         Cancel, Does.CHANGES, Path("DELETE", "/jobs/:id", optional_body=True), refuses=(errors.JOB_NOT_FOUND,),
-        again=Again.GUARDED, example=Example(None, EXAMPLE_OK),
+        again=Again.GUARDED, contract=True, example=Example(None, EXAMPLE_OK),
     ),
 )  # fmt: skip

@@ -95,7 +95,7 @@ _REFUSES = (errors.NOT_ACTIVE, errors.LOST_LOCK)
 SPECS: tuple[Spec, ...] = (
     Spec(
         Ack, Does.CHANGES, Path("POST", "/jobs/:id/ack", optional_body=True), refuses=_REFUSES, timed="ack",
-        again_with_token=Again.GUARDED,
+        again_with_token=Again.GUARDED, contract=True,
         example=Example({"result": {"sent": True, "messageId": "abc-123"}, "token": EXAMPLE_TOKEN}, EXAMPLE_OK),
     ),
     Spec(
@@ -105,7 +105,7 @@ SPECS: tuple[Spec, ...] = (
     ),
     Spec(
         Fail, Does.CHANGES, Path("POST", "/jobs/:id/fail", optional_body=True), refuses=_REFUSES,
-        again_with_token=Again.GUARDED,
+        again_with_token=Again.GUARDED, contract=True,
         example=Example({"error": "SMTP connection refused", "token": EXAMPLE_TOKEN}, EXAMPLE_OK),
     ),
     Spec(

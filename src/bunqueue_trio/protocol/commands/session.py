@@ -40,9 +40,9 @@ SessionCommand = Ping | Stats | StopPull | Auth | Subscribe | Unsubscribe
 
 SPECS: tuple[Spec, ...] = (
     Spec(Ping, Does.SESSION, Path("GET", "/ping"), again=Again.FREELY, role=Role.READ),
-    Spec(Stats, Does.SESSION, Path("GET", "/stats"), again=Again.FREELY, role=Role.READ),
+    Spec(Stats, Does.SESSION, Path("GET", "/stats"), again=Again.FREELY, role=Role.READ, contract=True),
     Spec(StopPull, Does.SESSION),
-    Spec(Auth, Does.SESSION, role=Role.READ),
+    Spec(Auth, Does.SESSION, role=Role.READ, contract=True),
     Spec(Subscribe, Does.SESSION, role=Role.READ),
     Spec(Unsubscribe, Does.SESSION, role=Role.READ),
 )

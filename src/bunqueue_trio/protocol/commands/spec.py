@@ -71,6 +71,8 @@ class Spec(NamedTuple):
     example: Example | None = None
     fills: bool = False
     """It brings new work: under overload it is refused before those that empty the queues."""
+    contract: bool = False
+    """The HTTP API reference shows its answers whole, refusals too: those carry no ``code``."""
     timed: Literal["push", "pull", "ack"] | None = None
     """The histogram that its answers are counted in."""
 

@@ -1,0 +1,23 @@
+"""Every command of the server and every reply, for :meth:`Client.run` and :meth:`SyncClient.run`.
+
+Fields are the server's own: times in ms, and payloads as :class:`msgspec.Raw`, the bytes of JSON.
+"""
+
+# ruff: noqa: F403 - all of them
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from bunqueue_trio.protocol.commands import *
+from bunqueue_trio.protocol.replies import *
+
+
+def payload(value: Any) -> Raw:
+    """Return ``value`` as JSON, as commands want it for ``data`` and ``result``.
+
+    Raises:
+        TypeError: it has none.
+    """
+    return Raw(msgspec.json.encode(value))

@@ -1,0 +1,51 @@
+"""How a client asks for a command: its fields as JSON, and its request over HTTP."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+from msgspec import Raw
+
+from bunqueue_trio.protocol.catalog import SPECS
+from bunqueue_trio.protocol.commands import Command
+from bunqueue_trio.protocol.commands.spec import Path
+
+_FIELDS = msgspec.json.Decoder(dict[str, Raw])
+_encode = msgspec.json.Encoder().encode
+
+
+def fields_of(command: Command) -> dict[str, Any]:
+    """Return what ``command`` says, by the names of its fields in JSON; defaults are left out.
+
+    Raises:
+        TypeError: it is for connections, and says something about the connection itself; or a field has no JSON.
+        msgspec.DecodeError: a payload is no JSON.
+    """
+    if path_of(type(command)) is None:
+        raise TypeError(f"{type(command).__name__} is about a connection, which a client keeps to itself")
+    fields: dict[str, Any] = dict(_FIELDS.decode(_encode(command)))
+    del fields["cmd"]
+    fields.pop("reqId", None)
+    return fields
+
+
+def path_of(kind: type[Command]) -> Path | None:
+    """Return where commands of this kind are over HTTP, or None."""
+    return SPECS[kind].http
+
+
+def target_of(path: str, fields: dict[str, Any]) -> str:
+    """Return the path with its ``:names`` filled in; these are taken out of ``fields``."""
+    return "/".join(
+        quote(_plain(fields.pop(part[1:])), safe="") if part[:1] == ":" else part for part in path.split("/")
+    )
+
+
+def query_of(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields as the parameters of a query: a list is a name that comes more than once."""
+    return {name: msgspec.json.decode(value) if isinstance(value, Raw) else value for name, value in fields.items()}
+
+
+def _plain(value: Any) -> str:
+    return str(msgspec.json.decode(value) if isinstance(value, Raw) else value)
