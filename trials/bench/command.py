@@ -243,7 +243,9 @@ def _parser() -> argparse.ArgumentParser:
         "--only", action="append", default=[], metavar="NAME",
         help=f"one of them, repeatable: {'; '.join(peer.name for peer in PEERS)}",
     )  # fmt: skip
-    peers.add_argument("--write-docs", action="store_true", help="write its section of docs/measured/benchmarks.md anew")
+    peers.add_argument(
+        "--write-docs", action="store_true", help="write its section of docs/measured/benchmarks.md anew"
+    )
     peers.set_defaults(run=run_peers)
 
     floor = commands.add_parser("floor", parents=[common, load], help="SQLite alone and a bare Trio socket")
