@@ -13,7 +13,7 @@ from bunqueue_trio import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "bunqueue_trio"
-MODULES = sorted(PACKAGE.rglob("*.py"))
+MODULES = sorted(path for top in (PACKAGE, ROOT / "trials", ROOT / "scripts") for path in top.rglob("*.py"))
 PINS = [ROOT / "requirements" / f"{name}.txt" for name in ("run", "dev", "build")]
 
 LINES_MAX = 450  # about what a reader keeps in mind; beyond it there are two owners in one file

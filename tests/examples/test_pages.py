@@ -13,7 +13,7 @@ import pytest
 
 from tests.examples.conftest import ROOT
 from tests.examples.markdown import Reader
-from tests.wire.server import SETTING_PREFIXES, SETTINGS, free_port
+from tests.wire.server import SETTINGS, free_port
 
 pytestmark = [
     pytest.mark.slow,
@@ -32,7 +32,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     env = {
         name: value
         for name, value in os.environ.items()
-        if name not in SETTINGS and not name.startswith(SETTING_PREFIXES) and not name.startswith("COVERAGE_")
+        if name not in SETTINGS and not name.startswith("COVERAGE_")
     } | {
         "HOST": "127.0.0.1", "HTTP_PORT": str(port), "BUNQUEUE_URL": f"http://127.0.0.1:{port}",
         "PYTHONPATH": os.pathsep.join(site.getsitepackages()), "PYTHONUNBUFFERED": "1", "NO_PROXY": "*",

@@ -3,23 +3,18 @@
 import contextlib
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 
-from bunqueue_trio.config import Settings
+from bunqueue_trio.testing.process import ServerProcess, without_settings
 from tests.programs import end_family
-from tests.wire.server import HOST, SOURCE, free_port
-
-OWN = {f.metadata["env"] for f in fields(Settings)} | {"BUNQUEUE_URL", "BUNQUEUE_TOKEN"}
-READY_S = 60.0  # 0.5 s on a quiet machine
+from tests.wire.server import SOURCE
 
 
 class Done(NamedTuple):
@@ -32,8 +27,7 @@ class Done(NamedTuple):
 
 def environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return this process's environment without any setting of ours, and ``env``."""
-    inherited = {name: value for name, value in os.environ.items() if name not in OWN}
-    return inherited | {"PYTHONPATH": str(SOURCE), "COLUMNS": "200"} | dict(env or {})
+    return without_settings(os.environ) | {"PYTHONPATH": str(SOURCE), "COLUMNS": "200"} | dict(env or {})
 
 
 def bunqueue(*arguments: str, env: Mapping[str, str] | None = None, stdin: str = "", cwd: Path | None = None) -> Done:
@@ -45,26 +39,11 @@ def bunqueue(*arguments: str, env: Mapping[str, str] | None = None, stdin: str =
     return Done(done.returncode, done.stdout, done.stderr)
 
 
-class Running:
-    """A server process that was started with some command, and what it has logged."""
-
-    def __init__(self, process: "subprocess.Popen[bytes]", log: Path, port: int, data_path: Path) -> None:
-        self.process = process
-        self.log_path = log
-        self.port = port
-        self.data_path = data_path
-        self.url = f"http://{HOST}:{port}"
-
-    @property
-    def log(self) -> str:
-        return self.log_path.read_text(encoding="utf-8", errors="replace")
+class Running(ServerProcess):
+    """A server process that was started with some command."""
 
     def client(self, **options: Any) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=60, trust_env=False, **options)
-
-    def stop(self, signum: signal.Signals = signal.SIGTERM, within_s: float = 60) -> int:
-        self.process.send_signal(signum)
-        return self.process.wait(within_s)
 
     def wait_logged(self, pattern: str, within_s: float = 60) -> None:
         until(lambda: re.search(pattern, self.log), within_s, lambda: f"{pattern!r} is not in {self.log}")
@@ -76,25 +55,16 @@ def serving(
     module: str = "bunqueue_trio", ready: Callable[[Running], object] | None = None,
 ) -> Iterator[Running]:  # fmt: skip
     """Run a server in ``directory`` until the end of the block; it is ready, and killed if need be."""
-    port, data_path = free_port(), directory / "q.db"
-    own = {"HOST": HOST, "HTTP_PORT": str(port), "DATA_PATH": str(data_path)}
-    log = directory / f"{port}.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, *(part.format(port=port) for part in command), *flags],
-            env=environment(own | dict(env or {})), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    running = Running(process, log, port, data_path)
+    running = Running(
+        directory / "q.db", env, inherited=environment(), command=(sys.executable, "-m", module, *command, *flags),
+        ready=ready,
+    )  # fmt: skip
+    running.log_path = directory / f"{running.port}.log"
     try:
-        until(
-            lambda: process.poll() is not None or (ready or _is_ready)(running),
-            READY_S,
-            lambda: f"not ready: {running.log}",
-        )
-        assert process.poll() is None, running.log
+        running.start()
         yield running
     finally:
-        end_family(process)
+        end_family(running.process)
 
 
 def until(condition: Callable[[], object], within_s: float, told: Callable[[], str]) -> None:
@@ -103,9 +73,3 @@ def until(condition: Callable[[], object], within_s: float, told: Callable[[], s
     while not condition():
         assert time.monotonic() < end, told()
         time.sleep(0.02)
-
-
-def _is_ready(running: Running) -> bool:
-    with contextlib.suppress(httpx.TransportError), running.client() as client:
-        return client.get("/ready").status_code == 200
-    return False

@@ -8,20 +8,15 @@ import json
 import struct
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, NamedTuple
-from urllib.parse import quote, urlencode
 
 import httptools
 import trio
 
-from bunqueue_trio.protocol.routes import ROUTES
+from bunqueue_trio.testing.client import http_request
 from tests.sim.wire import End
 from tests.stream.ws import CLOSE, HANDSHAKE, PING, PONG, TEXT, frame
 
 Answer = dict[str, Any]
-
-_ROUTES = {
-    str(route.target.__struct_config__.tag): route for route in ROUTES if not isinstance(route.target, str)
-}  # fmt: skip
 
 
 class Lost(Exception):
@@ -55,17 +50,7 @@ class HttpPeer:
 
     async def ask(self, cmd: str, /, **fields: Any) -> Answer:
         """Send a command as the request it is; return the answer, its ``status`` with it."""
-        route = _ROUTES[cmd]
-        path = route.path
-        for name in ("queue", "id"):
-            if f":{name}" in path:
-                path = path.replace(f":{name}", quote(fields.pop(name), safe=""))
-        body = b""
-        if route.method == "GET":
-            path += f"?{urlencode(fields)}" if fields else ""
-        else:
-            body = json.dumps(fields).encode()
-        return await self.request(route.method, path, body)
+        return await self.request(*http_request(cmd, fields))
 
     async def request(self, method: str, path: str, body: bytes = b"") -> Answer:
         head = f"{method} {path} HTTP/1.1\r\n{self._head}Content-Length: {len(body)}\r\n\r\n"

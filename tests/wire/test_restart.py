@@ -331,4 +331,4 @@ def test_a_file_that_is_no_database_stops_the_start_and_is_not_touched(
     with pytest.raises(RuntimeError, match=r"the server ended with [1-9]"):
         server.start()
     assert path.read_bytes() == content
-    assert "Traceback" not in server.log()
+    assert "Traceback" not in server.log

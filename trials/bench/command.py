@@ -233,7 +233,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"one measurement, repeatable: {', '.join(m.name for m in MEASUREMENTS)}",
     )  # fmt: skip
     both.add_argument("--full", action="store_true", help="also a backlog of a million for the original")
-    both.add_argument("--write-docs", action="store_true", help="write docs/benchmarks.md and its chart anew")
+    both.add_argument("--write-docs", action="store_true", help="write docs/measured/benchmarks.md and its chart anew")
     both.set_defaults(run=run_compare)
 
     peers = commands.add_parser("peers", parents=[common], help="RQ, Celery, Dramatiq and Huey, beside this project")
@@ -243,7 +243,9 @@ def _parser() -> argparse.ArgumentParser:
         "--only", action="append", default=[], metavar="NAME",
         help=f"one of them, repeatable: {'; '.join(peer.name for peer in PEERS)}",
     )  # fmt: skip
-    peers.add_argument("--write-docs", action="store_true", help="write its section of docs/benchmarks.md anew")
+    peers.add_argument(
+        "--write-docs", action="store_true", help="write its section of docs/measured/benchmarks.md anew"
+    )
     peers.set_defaults(run=run_peers)
 
     floor = commands.add_parser("floor", parents=[common, load], help="SQLite alone and a bare Trio socket")

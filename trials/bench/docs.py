@@ -1,4 +1,4 @@
-"""docs/benchmarks.md, written anew from the numbers of a run, and its chart.
+"""docs/measured/benchmarks.md, written anew from the numbers of a run, and its chart.
 
 Nothing in it is kept from before but the section of the Python libraries, which are measured by another command.
 """
@@ -25,7 +25,7 @@ from trials.bench.report import (
 )
 from trials.lib.raw_http import PAYLOAD_BYTES
 
-PAGE = """# Benchmarks
+PAGE = """# Benchmarks, as measured
 
 <!-- Written by `python3 scripts/bench.py compare --write-docs`. Change the script, not this file. -->
 
@@ -82,16 +82,7 @@ commits alone; one for a hundred is what group commit can come near to.
 {floor}
 
 {peers}
-## Do it yourself
-
-    python3 scripts/bench.py engine            # the engine, memory and start-up, checked
-    python3 scripts/bench.py compare           # the tables above; under 15 minutes
-    python3 scripts/bench.py compare --quick   # to see that it works
-    python3 scripts/bench.py peers             # the Python libraries; some minutes
-    python3 scripts/bench.py floor
-
-wrk must be installed. The original is installed with npm into a directory of its own, or taken from `--original DIR`.
-The Python libraries are installed with pip into an environment of their own below the temporary directory.
+What follows from it, and how to do it yourself: [benchmarks.md](../benchmarks.md).
 """
 
 PEERS_BEGIN, PEERS_END = "<!-- The section of `bench.py peers --write-docs`. -->\n", "<!-- Its end. -->\n"
@@ -162,7 +153,7 @@ def write(results: Results) -> None:
         floor=markdown(*floor_rows(results.floor)),
         peers=_peers_section(),
     )
-    DOCS.parent.mkdir(exist_ok=True)
+    DOCS.parent.mkdir(parents=True, exist_ok=True)
     DOCS.write_text(page, encoding="utf-8")
     CHART.write_text(draw(results.series, results.rounds), encoding="utf-8")
 

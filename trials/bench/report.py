@@ -1,4 +1,4 @@
-"""How results are shown: tables on the terminal, the same as Markdown, and docs/benchmarks.md with its chart."""
+"""How results are shown: tables on the terminal, the same as Markdown, and docs/measured/benchmarks.md with its chart."""
 
 import statistics
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ from trials.bench.engine import Check
 from trials.lib.chart import Bar, chart
 from trials.lib.places import ROOT
 
-DOCS = ROOT / "docs" / "benchmarks.md"
-CHART = ROOT / "docs" / "benchmarks.svg"
+DOCS = ROOT / "docs" / "measured" / "benchmarks.md"
+CHART = DOCS.with_suffix(".svg")
 
 CLIENT_CPU_MAX = 0.8
 

@@ -19,12 +19,13 @@ from pathlib import Path
 
 import trio
 
+from bunqueue_trio.testing.client import Cut
+from bunqueue_trio.testing.process import STOP_WITHIN_S
 from trials.crash.audit import Verdict, audit
 from trials.crash.disk import WIPED, survivors
 from trials.crash.load import Books, load
-from trials.lib.peers import Cut
 from trials.lib.places import PYTHONPATH
-from trials.lib.servers import STOP_WITHIN_S, BenchError, Kind, Server
+from trials.lib.servers import BenchError, Kind, Server
 
 SHOWN = 20  # breaches that are printed
 LOAD_S = 0.6  # some hundred changes, and small enough a round to try many moments
@@ -62,10 +63,10 @@ class Stillborn(Server):
 
     life_s = 0.0
 
-    def _wait_until_ready(self, deadline: float) -> None:
+    def _wait_ready(self, process: "subprocess.Popen[bytes]") -> None:
         try:
-            self.process.wait(self.life_s)
-            raise BenchError(f"the server ended at its start: {self.log()}")
+            process.wait(self.life_s)
+            raise BenchError(f"the server ended at its start: {self.last_words()}")
         except subprocess.TimeoutExpired:
             self.kill()
 
@@ -162,7 +163,7 @@ def _restart_and_audit(victim: Victim, books: Books, end: str, ended_at: float) 
         return trio.run(lambda: audit(victim.server.url, books, victim.data, power_cut=power_cut, ended_at=ended_at))
     except (BenchError, Cut, ExceptionGroup, trio.TooSlowError, subprocess.TimeoutExpired) as error:
         return Verdict(
-            [f"no audit was possible: {error!r}; the server's log: {victim.server.log()}"], books.answered, 0
+            [f"no audit was possible: {error!r}; the server's log: {victim.server.last_words()}"], books.answered, 0
         )
 
 

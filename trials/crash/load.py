@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import trio
 
-from trials.lib.peers import Body, Cut, EventStream, Peer, event_stream, http_peer, ws_peer
+from bunqueue_trio.testing.client import Body, Cut, EventStream, Peer, event_stream, http_peer, ws_peer
 
 Client: TypeAlias = "Callable[[Peer, Books, random.Random], Coroutine[Any, Any, None]]"
 

@@ -6,7 +6,6 @@ Each server listens on the loopback address only, with an environment of its own
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,14 +15,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bunqueue_trio import __version__
+from bunqueue_trio.testing.process import HOST, STOP_WITHIN_S, ServerProcess, free_port
 from trials.lib.places import PYTHONPATH
 from trials.lib.raw_http import Connection
 
-HOST = "127.0.0.1"
 BUN_VERSION = "1.4.5"
 ORIGINAL_VERSION = "2.9.5"
-START_WITHIN_S = 60.0  # a backlog of hundreds of thousands of jobs on a busy machine
-STOP_WITHIN_S = 60.0
 INSTALL_WITHIN_S = 300.0
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -48,8 +46,6 @@ class Kind:
 
 def ours() -> Kind:
     """Describe this project's server."""
-    from bunqueue_trio import __version__
-
     command = (sys.executable, "-m", "bunqueue_trio", "serve")
     # This checkout's code, whatever is installed; the log level is the original's, too: neither logs requests.
     return Kind("bunqueue-trio", __version__, command, (("LOG_LEVEL", "error"), ("PYTHONPATH", PYTHONPATH)))
@@ -108,63 +104,45 @@ def _install(root: Path) -> str | None:
     return None if done.returncode == 0 else f"npm install ended with {done.returncode}"
 
 
-class Server:
-    """A running server."""
+class Server(ServerProcess):
+    """A running server, with an environment of its own."""
 
     def __init__(self, kind: Kind, directory: Path) -> None:
         """Start the program on what is in `directory` and return when `/ready` answers 200."""
         self.kind = kind
         self.directory = directory
-        self.port, spare = free_ports(2)
-        environment = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
-        environment |= dict(kind.environment) | UNLIMITED
-        environment |= {
+        settings = dict(kind.environment) | UNLIMITED
+        settings |= {
             "HOME": str(directory),
-            "HOST": HOST,
-            "HTTP_PORT": str(self.port),
-            "TCP_PORT": str(spare),  # only the original has it
-            "DATA_PATH": str(directory / "queue.db"),
+            "TCP_PORT": str(free_port()),  # only the original has it
             "RETENTION_COMPLETED_MAX": str(50_000),  # as many as the original keeps
         }
-        self._log = directory / "server.log"
+        super().__init__(
+            directory / "queue.db", settings, command=kind.command, cwd=directory, log_path=directory / "server.log",
+            inherited={name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ},
+        )  # fmt: skip
         begun = time.monotonic()
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                kind.command, cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                process_group=0,
-            )  # fmt: skip
-        try:
-            self._wait_until_ready(begun + START_WITHIN_S)
-        except BaseException:
-            self.kill()
-            raise
+        self.start()
         self.start_s = time.monotonic() - begun
 
-    def _wait_until_ready(self, deadline: float) -> None:
-        while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                raise BenchError(f"{self.kind.name} ended with {self.process.returncode} at its start: {self.log()}")
-            try:
-                with Connection(HOST, self.port) as connection:
-                    if connection.request("GET", "/ready").status == 200:
-                        return
-            except OSError:
-                pass  # not listening yet
-            time.sleep(0.01)
-        raise BenchError(f"{self.kind.name} was not ready within {START_WITHIN_S:.0f} s: {self.log()}")
+    def start(self) -> None:
+        """Start it.
 
-    @property
-    def url(self) -> str:
-        """The address to send load to."""
-        return f"http://{HOST}:{self.port}"
+        Raises:
+            BenchError: it has ended, or is not ready in time.
+        """
+        try:
+            super().start()
+        except (RuntimeError, TimeoutError) as error:
+            raise BenchError(f"{self.kind.name}: {error}") from None
 
     def connect(self) -> Connection:
         """Open a connection."""
         return Connection(HOST, self.port)
 
-    def log(self) -> str:
+    def last_words(self) -> str:
         """Return the last lines that it wrote."""
-        return " / ".join(self._log.read_text(errors="replace").split("\n")[-4:]).strip(" /") or "(no output)"
+        return " / ".join(self.log.split("\n")[-4:]).strip(" /") or "(no output)"
 
     def cpu_s(self) -> float:
         """Return the CPU seconds that the process and its children have used, in steps of the kernel's clock tick."""
@@ -184,20 +162,17 @@ class Server:
         with self.connect() as connection:
             connection.request("POST", "/gc")
 
-    def stop(self) -> None:
-        """End it as an operator would, with everything on disk."""
-        self.process.send_signal(signal.SIGTERM)
+    def stop(self, signum: int = signal.SIGTERM, within_s: float = STOP_WITHIN_S) -> int:
+        """End it as an operator would, with everything on disk.
+
+        Raises:
+            BenchError: it does not end.
+        """
         try:
-            self.process.wait(STOP_WITHIN_S)
+            return super().stop(signum, within_s)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise BenchError(f"{self.kind.name} did not stop within {STOP_WITHIN_S:.0f} s") from None
-
-    def kill(self) -> None:
-        """End it at once; its data are not needed any more."""
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
+            raise BenchError(f"{self.kind.name} did not stop within {within_s:.0f} s") from None
 
 
 @contextmanager
@@ -246,15 +221,3 @@ def rss_bytes(pid: int) -> int:
 def _stat(pid: int) -> list[str]:
     """Return the fields of /proc/PID/stat after the name, which may hold blanks and brackets itself."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-
-
-def free_ports(count: int) -> list[int]:
-    """Find ports that are free now."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind((HOST, 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()

@@ -10,6 +10,7 @@ import trio
 
 from trials.overload.server import Target
 
+MIB = 2**20
 HANDSHAKE = (
     b"GET %s HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%s\r\n"
@@ -116,6 +117,44 @@ async def pipelined(attack: Attack, requests: list[bytes], lines: int = 4) -> No
     async with trio.open_nursery() as nursery:
         for index in range(lines):
             nursery.start_soon(one, index)
+
+
+async def repeat(attack: Attack, requests: list[bytes], clients: int, seconds: float) -> tuple[dict[int, int], float]:
+    """Let clients make requests, one after the other, on connections that they keep.
+
+    Return how many answers of each status there were (0: none came), and the seconds of the slowest.
+    """
+    statuses: dict[int, int] = {}
+    slowest = 0.0
+    end = trio.current_time() + seconds
+
+    async def one(index: int) -> None:
+        nonlocal slowest
+        while trio.current_time() < end:
+            try:
+                async with await attack.connect() as stream:
+                    while trio.current_time() < end:
+                        begun = trio.current_time()
+                        await stream.send_all(requests[index % len(requests)])
+                        status, _ = await read_answer(stream)
+                        statuses[status] = statuses.get(status, 0) + 1
+                        if not status:
+                            break
+                        slowest = max(slowest, trio.current_time() - begun)
+                        if status == 503:
+                            await trio.sleep(0.05)  # ruder than Retry-After asks for
+            except HANG_UPS:
+                await trio.sleep(0.05)
+
+    async with trio.open_nursery() as nursery:
+        for index in range(clients):
+            nursery.start_soon(one, index)
+    return statuses, slowest
+
+
+def told(statuses: dict[int, int]) -> str:
+    """Return how many answers of each status there were, in words."""
+    return ", ".join(f"{n} × {status or 'cut'}" for status, n in sorted(statuses.items()))
 
 
 async def feed(streams: list[trio.SocketStream], seconds: float, piece: bytes) -> int:

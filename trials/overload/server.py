@@ -5,7 +5,6 @@ Started as a program it is the server with a slow disk: each commit takes OVERLO
 
 import os
 import resource
-import socket
 import subprocess
 import sys
 import threading
@@ -15,10 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from bunqueue_trio.testing.process import ServerProcess
 from trials.lib.places import PYTHONPATH, ROOT
-from trials.overload.client import PATIENCE_S
 
-READY_S = 60.0  # on a machine that is busy with other things
 SAMPLE_S = 0.05
 HYPERCORN_TOML = """
 workers = 0
@@ -54,23 +52,22 @@ class Answer(NamedTuple):
 class Target:
     """A running server, its figures over time, and the well-behaved client next to the attack."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", port: int, folder: Path) -> None:
-        self.process = process
-        self.port = port
+    def __init__(self, server: ServerProcess, folder: Path) -> None:
         self.folder = folder
         self.usage: list[Usage] = []
+        self._server = server
         self._sampler = threading.Thread(target=self._sample, daemon=True)
         self._sampler.start()
 
     @property
     def address(self) -> tuple[str, int]:
         """Where it listens."""
-        return ("127.0.0.1", self.port)
+        return self._server.address
 
     @property
     def log(self) -> str:
         """What the server has logged."""
-        return (self.folder / "server.log").read_text(encoding="utf-8", errors="replace")
+        return self._server.log
 
     def look(self) -> Usage:
         """Return what the process uses now.
@@ -78,9 +75,10 @@ class Target:
         Raises:
             ProcessLookupError: it has ended.
         """
-        folder = Path(f"/proc/{self.process.pid}")
-        if self.process.poll() is not None:
-            raise ProcessLookupError(f"the server ended with {self.process.returncode}: {self.log[-2000:]}")
+        process = self._server.process
+        folder = Path(f"/proc/{process.pid}")
+        if process.poll() is not None:
+            raise ProcessLookupError(f"the server ended with {process.returncode}: {self.log[-2000:]}")
         status = (folder / "statm").read_text(encoding="ascii").split()
         fields = (folder / "stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
         return Usage(
@@ -106,58 +104,38 @@ class Target:
 @contextmanager
 def target(folder: Path, env: Mapping[str, str], *, descriptors: int | None = None) -> Iterator[Target]:
     """Start a server with the settings ``env``, and the good client; end both with the block."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    own = {"HOST": "127.0.0.1", "HTTP_PORT": str(port), "DATA_PATH": str(folder / "q.db"), "LOG_LEVEL": "warning"}
-    path = os.pathsep.join([PYTHONPATH, os.environ.get("PYTHONPATH", "")])
-    slow = "OVERLOAD_COMMIT_MS" in env
-    command = [sys.executable, "-m", "trials.overload.server" if slow else "bunqueue_trio", "serve"]
+    command = [
+        sys.executable,
+        "-m",
+        "trials.overload.server" if "OVERLOAD_COMMIT_MS" in env else "bunqueue_trio",
+        "serve",
+    ]
     if "OVERLOAD_ASGI" in env:
         (folder / "hypercorn.toml").write_text(HYPERCORN_TOML, encoding="ascii")
         command = [
-            sys.executable, "-m", "hypercorn", "--worker-class", "trio", "--bind", f"127.0.0.1:{port}",
+            sys.executable, "-m", "hypercorn", "--worker-class", "trio", "--bind", "127.0.0.1:{port}",
             "--config", str(folder / "hypercorn.toml"), "bunqueue_trio.asgi:app",
         ]  # fmt: skip
-
-    def limit() -> None:
-        if descriptors is not None:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
-
-    with (folder / "server.log").open("wb") as log:
-        server = subprocess.Popen(
-            command, env=os.environ | {"PYTHONPATH": path} | own | dict(env), preexec_fn=limit,  # noqa: PLW1509
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-        )  # fmt: skip
-    client = None
-    try:
-        _wait_listening(server, port, folder)
-        running = Target(server, port, folder)
-        with (folder / "client.out").open("wb") as out, (folder / "client.err").open("wb") as err:
-            arguments = [str(port), "tls"] if "TLS_CERT_FILE" in env else [str(port)]
-            client = subprocess.Popen(
+    if descriptors is not None:
+        command = ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh", *command]
+    own = {"LOG_LEVEL": "warning", "PYTHONPATH": os.pathsep.join([PYTHONPATH, os.environ.get("PYTHONPATH", "")])}
+    server = ServerProcess(
+        folder / "q.db", own | dict(env), command=command, log_path=folder / "server.log",
+        ready=ServerProcess.is_listening,
+    )  # fmt: skip
+    with server:
+        arguments = [str(server.port), "tls"] if "TLS_CERT_FILE" in env else [str(server.port)]
+        running = Target(server, folder)
+        with (
+            (folder / "client.out").open("wb") as out, (folder / "client.err").open("wb") as err,
+            subprocess.Popen(
                 [sys.executable, "-m", "trials.overload.client", *arguments], cwd=ROOT, stdout=out, stderr=err
-            )
-        yield running
-    finally:
-        for process in (client, server):
-            if process is not None:
-                process.kill()
-                process.wait(PATIENCE_S)
-
-
-def _wait_listening(server: "subprocess.Popen[bytes]", port: int, folder: Path) -> None:
-    end = time.monotonic() + READY_S
-    while time.monotonic() < end:
-        if server.poll() is not None:
-            raise RuntimeError((folder / "server.log").read_text(encoding="utf-8", errors="replace"))
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise TimeoutError("the server does not listen")
+            ) as client,
+        ):  # fmt: skip
+            try:
+                yield running
+            finally:
+                client.kill()
 
 
 def main() -> None:

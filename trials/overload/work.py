@@ -7,17 +7,18 @@ import trio
 
 from trials.overload.crowd import (
     HANG_UPS,
+    MIB,
     Attack,
     frame,
     open_websocket,
     pipelined,
     random_bytes,
-    read_answer,
+    repeat,
     request_bytes,
     spread,
+    told,
 )
 
-MIB = 2**20
 BATCH = 10_000
 """The most jobs, ids or dependencies of one command."""
 PULLED = 1000
@@ -73,34 +74,10 @@ async def _together(attack: Attack, clients: int, seconds: float, work: Callable
     return done
 
 
-def _asked(counts: dict[int, int]) -> str:
-    return ", ".join(f"{n} × {status or 'cut'}" for status, n in sorted(counts.items()))
-
-
 async def _repeat(attack: Attack, requests: list[bytes], clients: int, seconds: float) -> None:
-    """Let clients make requests, one after the other, on connections that they keep."""
-    statuses: dict[int, int] = {}
-    end = trio.current_time() + seconds
-
-    async def one(index: int) -> None:
-        while trio.current_time() < end:
-            try:
-                async with await attack.connect() as stream:
-                    while trio.current_time() < end:
-                        await stream.send_all(requests[index % len(requests)])
-                        status, _ = await read_answer(stream)
-                        statuses[status] = statuses.get(status, 0) + 1
-                        if not status:
-                            break
-                        if status == 503:
-                            await trio.sleep(0.05)  # ruder than Retry-After asks for
-            except HANG_UPS:
-                await trio.sleep(0.05)
-
-    async with trio.open_nursery() as nursery:
-        for index in range(clients):
-            nursery.start_soon(one, index)
-    attack.notes.append(_asked(statuses))
+    """Let clients make requests that must be understood; note the answers."""
+    statuses, _ = await repeat(attack, requests, clients, seconds)
+    attack.notes.append(told(statuses))
     attack.check(500 not in statuses and 400 not in statuses, f"answers: {statuses}")
 
 

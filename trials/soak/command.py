@@ -20,8 +20,8 @@ import trio
 
 from bunqueue_trio.config import CHECKPOINT_FINISH_BYTES
 from bunqueue_trio.storage.sqlite.inspect import examine
+from bunqueue_trio.testing.client import Cut
 from trials.lib.machine import describe
-from trials.lib.peers import Cut
 from trials.lib.places import PYTHONPATH
 from trials.lib.servers import Kind, Server
 from trials.soak.chart import Panel, chart
@@ -234,7 +234,7 @@ def main() -> int:
             report = examine(Path(directory) / "queue.db", lambda _: None)
             server.stop()
         except (Cut, ExceptionGroup) as error:
-            print(f"soak: the server failed its clients: {error!r}; its log: {server.log()}", file=sys.stderr)
+            print(f"soak: the server failed its clients: {error!r}; its log: {server.last_words()}", file=sys.stderr)
             return 1
         finally:
             server.kill()

@@ -8,7 +8,7 @@ from typing import Any
 
 import trio
 
-from trials.lib.peers import Body, Peer, event_stream, http_peer, ws_peer
+from bunqueue_trio.testing.client import Body, Peer, event_stream, http_peer, ws_peer
 
 PUSHERS = 4  # over HTTP, and as many over WebSocket
 WORKERS = 4
