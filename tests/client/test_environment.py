@@ -90,7 +90,9 @@ async def at_work(
     script.write_text(SCRIPT.replace("SECONDS", str(seconds)))
     address = f"ws://127.0.0.1:{guarded.port}"
     env = environment({"BUNQUEUE_URL": address, "BUNQUEUE_TOKEN": "secret", "PYTHONUNBUFFERED": "1"})
-    process = subprocess.Popen([sys.executable, str(script)], env=env, stdout=subprocess.PIPE, text=True)  # noqa: ASYNC220 - returns at once
+    process = subprocess.Popen(  # noqa: ASYNC220 - returns at once
+        [sys.executable, str(script)], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     try:
         async with Client(address, token="secret") as client:
             job_id = await client.push("script")

@@ -4,12 +4,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 import trio.testing
 
 from bunqueue_trio.client import Client, Job, Worker
+from bunqueue_trio.errors import NOT_COMMITTED, OVERLOADED, STORAGE_DOWN
 from bunqueue_trio.testing import Bunqueue
+from bunqueue_trio.testing.server import _Pipe
 from tests.client.test_wire import ws
 from tests.wire.server import Server, StartServer
 
@@ -244,6 +247,31 @@ async def test_pull_cancelled_at_any_moment_loses_no_job(bunqueue: Bunqueue, bun
             else:
                 assert (job.state, job.attempts, job.stalls) == ("waiting", 0, 0)
             await bunqueue.client.cancel(job.id)
+
+
+async def test_job_is_given_back_until_the_server_takes_it(bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch):
+    """Its disk refuses the first tries: the job would be held for as long as the connection lives."""
+    refusals = [STORAGE_DOWN.message, NOT_COMMITTED.message, OVERLOADED.message]
+    send = _Pipe.send
+
+    async def refuse(pipe: _Pipe, message: bytes) -> None:
+        command = msgspec.json.decode(message)
+        if command["cmd"] == "Release" and refusals:
+            error = {"ok": False, "error": refusals.pop(), "reqId": command["reqId"]}
+            pipe._messages.append(msgspec.json.encode(error))
+            pipe._session.bell.ring()
+            return
+        await send(pipe, message)
+
+    monkeypatch.setattr(_Pipe, "send", refuse)
+    job_id = await bunqueue.client.push("q")
+    link = bunqueue.client._link
+    assert link is not None
+    link._give_back(await link.ask("PULL", {"queue": "q"}))
+    await trio.sleep(10)
+    assert refusals == []
+    job = bunqueue.jobs[job_id]
+    assert (job.state, job.attempts, job.stalls) == ("waiting", 0, 0)
 
 
 async def test_pull_that_was_never_sent_is_forgotten(bunqueue: Bunqueue):

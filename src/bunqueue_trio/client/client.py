@@ -14,14 +14,14 @@ from typing import Any, Self, TypeVar, Unpack, cast
 from uuid import UUID
 
 import msgspec
-import structlog
 import trio
 import uuid_utils
 
 from bunqueue_trio.client.connection import Connect, websocket
 from bunqueue_trio.client.events import EventStream, Streams
 from bunqueue_trio.client.jobs import Job, JobInfo, decode, encoded
-from bunqueue_trio.client.link import Link, Lost, give_back
+from bunqueue_trio.client.link import Link, Lost
+from bunqueue_trio.client.log import log
 from bunqueue_trio.errors import JOB_NOT_FOUND, ConnectionLost, JobFailed, Refused, ServerUnavailable
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
@@ -31,8 +31,6 @@ from bunqueue_trio.protocol.commands.spec import Again
 from bunqueue_trio.protocol.events import Event
 from bunqueue_trio.protocol.options import JobSpec, PushOptions, push_fields, to_ms
 from bunqueue_trio.protocol.request import fields_of
-
-_log = structlog.get_logger()
 
 DEFAULT_URL = "ws://localhost:6790"
 PATIENCE_S = 30.0  # a restart of the server, with a large file to read
@@ -98,6 +96,11 @@ class Client:
             nursery.cancel_scope.cancel()
             # What the body raised is not put into a group; the nursery is cancelled, so this is short.
             await manager.__aexit__(None, None, None)  # noqa: ASYNC102
+
+    @property
+    def refused(self) -> Refused | None:
+        """Why the server will never let us in; None as far as is known."""
+        return self._refused
 
     # --- producers --------------------------------------------------------------------------------
 
@@ -325,7 +328,7 @@ class Client:
             while True:
                 try:
                     link = await self._linked()
-                    return await link.ask(spec.tag, fields, partial(give_back, link) if returns else None)
+                    return await link.ask(spec.tag, fields, returns=returns)
                 except Lost as lost:
                     sent = sent or lost.sent
                     if sent and again is Again.NEVER:
@@ -365,7 +368,7 @@ class Client:
                     self._notify()
                     if said:
                         said = ""
-                        _log.info("connected again", url=self._url)
+                        log.info("connected again", url=self._url)
                     await link.run()
                     failures = 0 if link.heard else failures
                     self._trouble = f"{self._url}: the connection was lost"
@@ -378,7 +381,7 @@ class Client:
                 break
             if self._trouble != said:  # once for each kind: it may last for hours
                 said = self._trouble
-                _log.warning("no connection to the server", reason=said)
+                log.warning("no connection to the server", reason=said)
             pause = min(BACKOFF_MIN_S * 2**failures, BACKOFF_MAX_S)
             failures = min(failures + 1, 10)
             await trio.sleep(pause * self._random.uniform(0.5, 1))

@@ -6,15 +6,17 @@ from typing import Any
 
 import msgspec
 import trio
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct
 
 from bunqueue_trio import errors
 from bunqueue_trio.client.connection import MESSAGE_MAX, Closed, Connection
-from bunqueue_trio.errors import ConnectionLost, Refused
+from bunqueue_trio.client.surrogates import marked, restored
+from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.protocol.events import EVENT_TYPES, Event
 from bunqueue_trio.protocol.faults import error_of
 
 ANSWER_S = 20.0  # a server that owes an answer to a ping for so long is gone
+RETRY_S = 1.0
 _SUSPECT = 64 * 1024  # smaller messages are never too big for a server
 
 _encode = msgspec.json.Encoder().encode
@@ -38,8 +40,40 @@ class _Head(Struct, rename="camel"):
     stopped: bool | None = None
 
 
+class _Named(Struct):
+    id: Raw
+
+
+class _Tokens(Struct):
+    """Ids and tokens in the answer to a pull of either kind."""
+
+    job: _Named | None = None
+    token: str | None = None
+    jobs: list[_Named] = []
+    tokens: list[str] = []
+
+
 _HEAD = msgspec.json.Decoder(_Head)
 _EVENT = msgspec.json.Decoder(Event)
+
+
+def _read(message: bytes) -> tuple[bytes, _Head, Event | None]:
+    """Return the message as it can be decoded, what kind it is of, and the event that it is.
+
+    Raises:
+        ValueError: it is no message of a server; or ``RecursionError``.
+    """
+    try:
+        head = _HEAD.decode(message)
+    except ValueError:
+        message = marked(message)
+        head = _HEAD.decode(message)
+    if head.event_type not in EVENT_TYPES:
+        return message, head, None
+    event = _EVENT.decode(message)
+    if event.data is not UNSET:
+        event.data = Raw(restored(event.data))
+    return message, head, event
 
 
 class _Question:
@@ -52,7 +86,7 @@ class _Question:
         self.answer = b""
         self.failure: Exception | None = None
         self.sent = False
-        self.abandoned: Callable[[bytes], None] | None = None
+        self.abandoned = False
 
 
 def _refusal(text: str, code: str | None) -> Exception:
@@ -76,6 +110,8 @@ class Link:
         """Whether the server has said anything."""
         self.over: bool = False
         self._scope = trio.CancelScope()
+        self._unwanted: list[tuple[Raw, str]] = []
+        self._unwanted_ring = trio.Event()
 
     def close(self) -> None:
         """Let :meth:`run` return."""
@@ -89,6 +125,7 @@ class Link:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._write)
                     nursery.start_soon(self._watch)
+                    nursery.start_soon(self._release_unwanted)
                     try:
                         await self._read()
                     except Closed as closed:
@@ -101,12 +138,10 @@ class Link:
         """Send a command whose answer nobody waits for."""
         self._put(command, fields)
 
-    async def ask(
-        self, command: str, fields: dict[str, Any], abandoned: Callable[[bytes], None] | None = None
-    ) -> bytes:
+    async def ask(self, command: str, fields: dict[str, Any], *, returns: bool = False) -> bytes:
         """Return the answer of the server. Cancelled, the command still runs; only a pull that waits is taken back.
 
-        ``abandoned`` is for a pull: it gets the answer that comes all the same.
+        ``returns`` is for a pull: the jobs in an answer that comes all the same go back.
 
         Raises:
             Lost: there will be no answer.
@@ -117,8 +152,8 @@ class Link:
         try:
             await question.answered.wait()
         except trio.Cancelled:
-            if abandoned is not None:
-                self._take_back(question, abandoned)
+            if returns:
+                self._take_back(question)
             raise
         if question.failure is not None:
             raise question.failure
@@ -126,17 +161,43 @@ class Link:
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _take_back(self, pull: _Question, abandoned: Callable[[bytes], None]) -> None:
+    def _take_back(self, pull: _Question) -> None:
         if pull.answered.is_set():  # in this very moment
             if pull.failure is None:
-                abandoned(pull.answer)
+                self._give_back(pull.answer)
         elif pull.sent:
-            pull.abandoned = abandoned
+            pull.abandoned = True
             self._outgoing.append(_Question(pull.number, _encode({"cmd": "StopPull", "reqId": pull.number})))
             self._ring.set()
         else:
             self._outgoing.remove(pull)
             del self._questions[pull.number]
+
+    def _give_back(self, answer: bytes) -> None:
+        """Give back the jobs in the answer to a pull that nobody waits for any more."""
+        found = msgspec.json.decode(answer, type=_Tokens)
+        jobs = found.jobs if found.job is None else [found.job]
+        tokens = found.tokens if found.token is None else [found.token]
+        self._unwanted += [(job.id, token) for job, token in zip(jobs, tokens, strict=True)]
+        self._unwanted_ring.set()
+
+    async def _release_unwanted(self) -> None:
+        """Release what was given back until the server does it: its disk may refuse that now."""
+        while True:
+            while not self._unwanted:
+                self._unwanted_ring = trio.Event()
+                await self._unwanted_ring.wait()
+            jobs, self._unwanted = self._unwanted, []
+            try:
+                asked = [self._put("Release", {"id": job_id, "token": token}) for job_id, token in jobs]
+            except Lost:
+                return  # with the connection they go back anyway
+            for job, question in zip(jobs, asked, strict=True):
+                await question.answered.wait()
+                if isinstance(question.failure, ServerUnavailable | Lost):
+                    self._unwanted.append(job)
+            if self._unwanted:
+                await trio.sleep(RETRY_S)
 
     def _put(self, command: str, fields: dict[str, Any]) -> _Question:
         if self.over:
@@ -172,9 +233,8 @@ class Link:
             self._heard_at = trio.current_time()
             self.heard = True
             try:
-                head = _HEAD.decode(message)
-                event = _EVENT.decode(message) if head.event_type in EVENT_TYPES else None
-            except msgspec.DecodeError:
+                message, head, event = _read(message)
+            except (ValueError, RecursionError):
                 return  # what speaks like that is no server of ours
             if head.ok is None:
                 if event is not None or head.event_type is None:  # else it is of a kind that we do not know
@@ -187,8 +247,8 @@ class Link:
                 continue
             if not head.ok:
                 question.failure = _refusal(head.error or "refused", head.code)
-            elif question.abandoned is not None:
-                question.abandoned(message)
+            elif question.abandoned:
+                self._give_back(message)
             question.answer = message
             question.answered.set()
 
@@ -206,6 +266,8 @@ class Link:
                     await self.ask("Ping", {})
                 except Lost:
                     return
+                except (Refused, ServerUnavailable):
+                    pass  # an answer is an answer
             if waiting.cancelled_caught and trio.current_time() - self._heard_at >= ANSWER_S:
                 self.close()
 
@@ -220,22 +282,3 @@ class Link:
             else:
                 question.failure = Lost(sent=question.sent)
             question.answered.set()
-
-
-class _Tokens(Struct):
-    """Ids and tokens in the answer to a pull of either kind."""
-
-    job: dict[str, Raw] | None = None
-    token: str | None = None
-    jobs: list[dict[str, Raw]] = []
-    tokens: list[str] = []
-
-
-def give_back(link: Link, answer: bytes) -> None:
-    """Give back the jobs in the answer to a pull that nobody waits for any more."""
-    found = msgspec.json.decode(answer, type=_Tokens)
-    jobs = found.jobs if found.job is None else [found.job]
-    tokens = found.tokens if found.token is None else [found.token]
-    for job, token in zip(jobs, tokens, strict=True):
-        if not link.over:
-            link.post("Release", id=job["id"], token=token)

@@ -1,105 +1,168 @@
-"""How jobs went, on the way to the server: acks in batches, each outcome until the server has it or refuses it."""
+"""How jobs went, on the way to the server: each outcome until the server has it or refuses it, and a line in the log.
 
+Acks go in batches, and while one is under way the next one gathers. Failures go by themselves, many at once.
+"""
+
+from datetime import UTC, datetime
 from typing import Any
 
-import structlog
 import trio
-from msgspec import Raw
 
 from bunqueue_trio.client.client import Client
+from bunqueue_trio.client.handlers import Outcome
 from bunqueue_trio.client.jobs import Job
-from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
+from bunqueue_trio.client.log import log
+from bunqueue_trio.errors import BunqueueError, ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.logs.printable import printable
-
-_log = structlog.get_logger()
 
 BATCH_MAX = 1000
 BATCH_BYTES = 1024 * 1024  # of results in one message
+FAILS_MAX = 100  # failures under way at once
 RETRY_S = 1.0
+LOOK_BYTES = 64 * 1024  # of a payload; a larger one is not fetched again to learn when the next try is
 
 
 class Reporter:
-    """Takes outcomes without waiting. While one batch is under way the next one gathers."""
+    """Takes outcomes without waiting."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._acks: list[tuple[Job[Any], Raw | None]] = []
-        self._fails: list[tuple[Job[Any], str]] = []
-        self._ring = trio.Event()
-        self._idle = trio.Event()
-        self._idle.set()
+        self._acks: list[Outcome] = []
+        self._fails: list[Outcome] = []
+        self._open = 0
+        self._acks_ring = trio.Event()
+        self._fails_ring = trio.Event()
+        self._drained = trio.Event()
+        self._slots = trio.Semaphore(FAILS_MAX)
 
-    def ack(self, job: Job[Any], result: Raw | None) -> None:
-        """Report that ``job`` is done."""
-        self._acks.append((job, result))
-        self._wake()
-
-    def fail(self, job: Job[Any], error: str) -> None:
-        """Report that it is not."""
-        self._fails.append((job, error))
-        self._wake()
+    def report(self, outcome: Outcome) -> None:
+        """Report how a job went."""
+        self._open += 1
+        if outcome.error is None:
+            self._acks.append(outcome)
+            self._acks_ring.set()
+        else:
+            self._fails.append(outcome)
+            self._fails_ring.set()
 
     async def drained(self) -> None:
         """Wait until the server has everything."""
-        await self._idle.wait()
+        while self._open:
+            self._drained = trio.Event()
+            await self._drained.wait()
 
     async def run(self) -> None:
         """Report, for ever."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._send_all_acks)
+            while True:
+                while not self._fails:
+                    self._fails_ring = trio.Event()
+                    await self._fails_ring.wait()
+                await self._slots.acquire()
+                nursery.start_soon(self._send_fail, self._fails.pop(0))
+
+    def _settle(self, n: int) -> None:
+        self._open -= n
+        if not self._open:
+            self._drained.set()
+
+    # --- done -------------------------------------------------------------------------------------
+
+    async def _send_all_acks(self) -> None:
         while True:
-            if not self._acks and not self._fails:
-                self._idle.set()
-                self._ring = trio.Event()
-                await self._ring.wait()
-            await self._send_acks()
-            fails, self._fails = self._fails, []
-            for job, error in fails:
-                await self._send_fail(job, error)
+            while not self._acks:
+                self._acks_ring = trio.Event()
+                await self._acks_ring.wait()
+            size = count = 0
+            for done in self._acks[:BATCH_MAX]:
+                size += 0 if done.result is None else len(memoryview(done.result))
+                if count and size > BATCH_BYTES:
+                    break
+                count += 1
+            batch, self._acks = self._acks[:count], self._acks[count:]
+            await self._send_acks(batch)
 
-    def _wake(self) -> None:
-        self._idle = trio.Event() if self._idle.is_set() else self._idle
-        self._ring.set()
-
-    async def _send_acks(self) -> None:
-        size = count = 0
-        for _, result in self._acks[:BATCH_MAX]:
-            size += len(bytes(result)) if result is not None else 0
-            if count and size > BATCH_BYTES:
-                break
-            count += 1
-        batch, self._acks = self._acks[:count], self._acks[count:]
-        if not batch:
-            return
-        ids, tokens = [job.id for job, _ in batch], [job.token for job, _ in batch]
-        results = [result for _, result in batch] if any(result is not None for _, result in batch) else None
+    async def _send_acks(self, batch: list[Outcome]) -> None:
+        ids, tokens = [done.job.id for done in batch], [done.job.token for done in batch]
+        results = [done.result for done in batch] if any(done.result is not None for done in batch) else None
         while True:
             try:
                 ignored = await self._client.ack_many(ids, results, tokens=tokens)
             except (ServerUnavailable, ConnectionLost) as error:
-                _log.warning("acks wait for the server", jobs=len(ids), error=str(error))
+                log.warning("acks wait for the server", jobs=len(ids), error=str(error))
                 await trio.sleep(RETRY_S)
             except Refused as refused:  # one by one: which of them is it?
                 if len(batch) == 1:
-                    await self._send_fail(batch[0][0], f"the result was refused: {refused}")
+                    failed = batch[0]._replace(result=None, error=f"the result was refused: {refused}")
+                    await self._slots.acquire()
+                    await self._send_fail(failed)
                     return
-                self._acks = batch[len(batch) // 2 :] + self._acks
-                self._acks, rest = batch[: len(batch) // 2], self._acks
-                await self._send_acks()
-                self._acks += rest
+                half = len(batch) // 2
+                await self._send_acks(batch[:half])
+                await self._send_acks(batch[half:])
                 return
             else:
-                if ignored:
-                    _log.info("jobs were not ours any more when they were done", jobs=ignored)
+                self._settle(len(batch))
+                lost = set(ignored)
+                for done in batch:
+                    if done.job.id in lost:
+                        log.info("job was not ours any more when it was done", **_facts(done))
+                    else:
+                        log.debug("job completed", **_facts(done))
                 return
 
-    async def _send_fail(self, job: Job[Any], error: str) -> None:
-        while True:
-            try:
-                await self._client.fail(job.id, error, token=job.token)
-            except (ServerUnavailable, ConnectionLost) as unavailable:  # asked again, it says whether it had arrived
-                _log.warning("a failure waits for the server", job=printable(job.id), error=str(unavailable))
-                await trio.sleep(RETRY_S)
-            except Refused as refused:
-                _log.info("job was not ours any more when it failed", job=printable(job.id), error=str(refused))
-                return
-            else:
-                return
+    # --- failed -----------------------------------------------------------------------------------
+
+    async def _send_fail(self, failed: Outcome) -> None:
+        """Report a failure, and say so: at once, if the server is not to be had."""
+        job, said = failed.job, False
+        try:
+            while True:
+                try:
+                    await self._client.fail(job.id, failed.error, token=job.token)
+                except (ServerUnavailable, ConnectionLost) as error:  # asked again, it says whether it had arrived
+                    if not said:
+                        said = True
+                        _say(failed, next="when the server has heard of it", server=str(error))
+                    await trio.sleep(RETRY_S)
+                except Refused as refused:
+                    if not said:
+                        said = True
+                        _say(failed, next="not ours any more", server=str(refused))
+                    return
+                else:
+                    if not said:
+                        said = True
+                        _say(failed, next=await self._next_try(job))
+                    return
+        finally:
+            if not said:
+                _say(failed, next="not reported: the worker ended")
+            self._slots.release()
+            self._settle(1)
+
+    async def _next_try(self, job: Job[Any]) -> str:
+        """Return when the job is tried again, or that it is dead."""
+        if job.attempt >= job.max_attempts:
+            return "dead"
+        if len(job.raw) > LOOK_BYTES:
+            return "later"
+        try:
+            info = await self._client.get(job.id)
+        except BunqueueError:  # it has ended meanwhile, or the server is away
+            return "later"
+        return datetime.fromtimestamp(info.run_at, UTC).isoformat(timespec="milliseconds")
+
+
+def _facts(outcome: Outcome) -> dict[str, Any]:
+    job = outcome.job
+    return {
+        "job": printable(job.id), "queue": job.queue, "attempt": f"{job.attempt} of {job.max_attempts}",
+        "duration_s": round(outcome.duration, 3),
+    }  # fmt: skip
+
+
+def _say(failed: Outcome, **fields: Any) -> None:
+    trace = {"error": failed.error} if failed.trace is None else {"exception": failed.trace}
+    log.warning("job failed", **_facts(failed), **fields, **trace)

@@ -14,32 +14,30 @@ import inspect
 import math
 import signal
 import ssl
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from random import Random  # noqa: TID251 - jitter; a test hands in its own
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar
 
-import structlog
 import trio
 from msgspec.json import Decoder
 
 from bunqueue_trio.client.client import DEFAULT_URL, Client
 from bunqueue_trio.client.connection import Connect
+from bunqueue_trio.client.handlers import Handler as Handler
+from bunqueue_trio.client.handlers import Outcome, Threads, of_handler, payload_decoder, told
 from bunqueue_trio.client.jobs import Job, encoded
+from bunqueue_trio.client.log import log, show_plainly
 from bunqueue_trio.client.reports import Reporter
-from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
+from bunqueue_trio.errors import INVALID_QUEUE, BunqueueError, Refused
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.address import given_url
-
-_log = structlog.get_logger()
 
 HEARTBEAT_S = 15.0  # well within the leases of 30 s that a restarted server gives
 BEATS_MAX = 1000  # leases renewed by one message
 POLL_S = 20.0  # as long as a pull waits for a job
 PULL_MAX = 1000  # the most that one pull may ask for
 RETRY_S = 1.0  # before a server that is in trouble is asked again
-ERROR_MAX = 65_536
 
 _LOST = "the lease is lost"
 _REASONS = {
@@ -47,7 +45,6 @@ _REASONS = {
     "stalled": "the lease ran out",
 }  # fmt: skip
 
-Handler = Callable[[Job[Any]], Any]
 H = TypeVar("H", bound=Handler)
 
 
@@ -88,9 +85,10 @@ class Worker:
         self._handle: Callable[[Job[Any]], Awaitable[Any]] | None = None
         self._decoder: Decoder[Any] | None = None
         self._runs: dict[str, _Run] = {}  # by lock token: a job may come back while its lost run still ends
+        self._threads = Threads(self._notify)
+        self._changed = trio.Event()
         self.set_concurrency(concurrency)
         self._is_program = False  # else the output is somebody else's
-        self._changed = trio.Event()
         self._pulling = trio.CancelScope()
 
     def handler(self, function: H) -> H:
@@ -102,7 +100,7 @@ class Worker:
         Raises:
             TypeError: msgspec cannot read what its ``Job[…]`` names, or the name is not known.
         """
-        self._decoder = _payload_decoder(function)
+        self._decoder = payload_decoder(function)
         if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004 - asked of its type
             self._handle = function
         else:
@@ -119,7 +117,7 @@ class Worker:
         if n < 1:
             raise ValueError("concurrency must be at least 1")
         self.concurrency = n
-        self._threads = trio.CapacityLimiter(n)
+        self._notify()
 
     def stop(self) -> None:
         """Take no more jobs; :meth:`run` returns when the handlers have finished, or the grace is over. A worker runs once."""
@@ -131,11 +129,12 @@ class Worker:
         All that a script needs: ``trio.run(worker.run_until_signal)``. Raises as :meth:`run` does.
         """
         self._is_program = True
+        show_plainly()
         trouble: Refused | None = None
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._stop_on_signal, signals, nursery.cancel_scope)
-                _log.info("worker started", queue=self.queue, url=self.url, concurrency=self.concurrency)
+                log.info("worker started", queue=self.queue, url=self.url, concurrency=self.concurrency)
                 try:
                     await self.run()
                 except Refused as refused:
@@ -143,7 +142,7 @@ class Worker:
                 nursery.cancel_scope.cancel()
         if trouble is not None:  # out here, so that it is not in a group
             raise trouble
-        _log.info("worker stopped", queue=self.queue)
+        log.info("worker stopped", queue=self.queue)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Work until stopped, or cancelled, which gives everything back at once.
@@ -182,7 +181,7 @@ class Worker:
 
     async def _stop_on_signal(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
         number = await anext(signals)
-        _log.info("worker stops", queue=self.queue, signal=signal.Signals(number).name, running=self.running)
+        log.info("worker stops", queue=self.queue, signal=signal.Signals(number).name, running=self.running)
         self.stop()
         await anext(signals)
         scope.cancel()
@@ -191,13 +190,15 @@ class Worker:
         """Take jobs until stopped, never more than there are slots for."""
         with self._pulling:
             while True:
-                while (free := self.concurrency - len(self._runs)) <= 0:
+                while (free := self.concurrency - len(self._runs) - self._threads.left) <= 0:
                     await self._changed.wait()
                 await self._work_comes()
                 try:
                     jobs = await client.pull_many(self.queue, min(free, PULL_MAX), timeout=POLL_S)
-                except (ServerUnavailable, ConnectionLost) as error:
-                    _log.warning("no jobs from the server", queue=self.queue, error=str(error))
+                except BunqueueError as error:
+                    if _is_final(client, error):
+                        raise
+                    log.warning("no jobs from the server", queue=self.queue, error=str(error))
                     await trio.sleep(RETRY_S)
                     continue
                 for job in jobs:
@@ -213,34 +214,29 @@ class Worker:
 
     async def _work(self, run: _Run, reporter: Reporter) -> None:
         assert self._handle is not None
-        job, error, result = run.job, None, None
+        job, result, error, trace = run.job, None, None, None
+        started = trio.current_time()
+        limit = trio.move_on_after(self.timeout)
         try:
-            with run.scope:
-                with trio.move_on_after(self.timeout) as limit:
-                    result = encoded(await self._handle(job))
-                if limit.cancelled_caught:
-                    error = f"Handler timed out after {self.timeout:g} s"
-        except Exception as raised:
-            _log.warning("job failed", job=printable(job.id), queue=job.queue, exception=_traceback(raised))
-            error = f"{type(raised).__name__}: {raised}"[:ERROR_MAX]
+            with run.scope, limit:
+                result = encoded(await self._handle(job))
+        except BaseException as raised:
+            error, trace = told(of_handler(raised))
         finally:
             del self._runs[job.token]
             self._notify()
+        if limit.cancelled_caught:
+            error = f"Handler timed out after {self.timeout:g} s"
         if run.scope.cancelled_caught:
-            _log.info("job is not ours any more", job=printable(job.id), queue=job.queue)
-        elif error is not None:
-            reporter.fail(job, error)
+            log.info("job is not ours any more", job=printable(job.id), queue=job.queue)
         else:
-            reporter.ack(job, result)
+            reporter.report(Outcome(job, trio.current_time() - started, result, error, trace))
 
     async def _work_comes(self) -> None:
         """Return when a pull is worth a message; here at once, since the pull itself waits."""
 
     async def _in_thread(self, function: Handler, job: Job[Any]) -> Any:
-        # Left alone when it is cancelled: a thread ends only by itself, and holds its place until then.
-        return await trio.to_thread.run_sync(  # noqa: TID251 - the handler blocks, that is why it is not async
-            function, job, abandon_on_cancel=True, limiter=self._threads
-        )
+        return await self._threads.run(function, job)
 
     async def _keep_leases(self, client: Client) -> None:
         while True:
@@ -251,17 +247,20 @@ class Worker:
 
     async def _listen(self, client: Client) -> None:
         """Look after a job at once when something happened to it that is not our doing."""
-        try:
-            async with client.events("removed", "failed", "stalled") as events:
-                if self._is_program:
-                    _log.info("worker connected", queue=self.queue, url=self.url)
-                while True:
-                    event = await events.next_or_gap()
-                    # Only a hint: by now the same job may be ours again, with another token.
-                    runs = [run for run in self._runs.values() if event is None or run.job.id == event.job_id]
-                    await self._check(client, runs, _REASONS[event.event_type] if event is not None else _LOST)
-        except Refused:
-            pass  # the puller hears it too, and ends the worker
+        while True:
+            try:
+                async with client.events("removed", "failed", "stalled") as events:
+                    if self._is_program:
+                        log.info("worker connected", queue=self.queue, url=self.url)
+                    while True:
+                        event = await events.next_or_gap()
+                        # Only a hint: by now the same job may be ours again, with another token.
+                        runs = [run for run in self._runs.values() if event is None or run.job.id == event.job_id]
+                        await self._check(client, runs, _REASONS[event.event_type] if event is not None else _LOST)
+            except BunqueueError as error:
+                if _is_final(client, error):
+                    return  # the puller hears it too, and ends the worker
+                await trio.sleep(RETRY_S)
 
     async def _check(self, client: Client, runs: list[_Run], reason: str = _LOST) -> None:
         """Renew the leases of these jobs, and cancel those whose lease is lost, for ``reason``."""
@@ -271,34 +270,16 @@ class Worker:
             tokens = [run.job.token for run in batch.values()]
             try:
                 lost = await client.heartbeats(list(batch), tokens=tokens)
-            except (ServerUnavailable, ConnectionLost, Refused) as error:
-                _log.warning("leases were not renewed", queue=self.queue, error=str(error))
+            except BunqueueError as error:
+                log.warning("leases were not renewed", queue=self.queue, error=str(error))
                 return
             for job_id in lost:
                 batch[job_id].scope.cancel(reason)
             runs = rest
 
 
-def _payload_decoder(function: Handler) -> Decoder[Any] | None:
-    """Return what reads the payloads for a handler of ``Job[Something]``; None for one of plain ``Job``."""
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # a callable without a signature, of C
-        return None
-    wanted: Any = parameters[0].annotation if parameters else None
-    if isinstance(wanted, str):  # annotations of its module are not evaluated
-        if "[" not in wanted:
-            return None
-        try:
-            wanted = next(iter(inspect.signature(function, eval_str=True).parameters.values())).annotation
-        except NameError as error:
-            raise TypeError(f"{wanted!r} of the handler cannot be found: {error}") from None
-    if get_origin(wanted) is not Job:
-        return None
-    (kind,) = get_args(wanted)
-    return None if kind is Any else Decoder(kind)
-
-
-def _traceback(error: Exception) -> str:
-    """Return it as plain text: a renderer that draws it takes longer than most jobs."""
-    return "".join(traceback.format_exception(error)).rstrip()
+def _is_final(client: Client, error: BunqueueError) -> bool:
+    """Return whether the server will never give jobs; all else passes: a restart, overload, a proxy in a deploy."""
+    if not isinstance(error, Refused):
+        return False
+    return client.refused is not None or error.status == 401 or str(error) == INVALID_QUEUE.message

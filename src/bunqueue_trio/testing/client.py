@@ -18,7 +18,7 @@ import httpx
 import trio
 import trio_websocket
 
-from bunqueue_trio.transports.routes import ROUTES
+from bunqueue_trio.protocol.routes import ROUTES
 
 Body: TypeAlias = "dict[str, Any]"
 

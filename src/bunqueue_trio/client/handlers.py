@@ -1,0 +1,154 @@
+"""Around a handler: reading what it wants, running it, and telling what it raised. Nothing that it does gets out.
+
+A sync handler runs in a thread, which nobody can end: one whose job is over for us is left alone, and keeps its
+slot until it ends by itself.
+"""
+
+import inspect
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NamedTuple, get_args, get_origin
+
+import trio
+from msgspec import Raw
+from msgspec.json import Decoder
+
+from bunqueue_trio.client.jobs import Job
+from bunqueue_trio.client.log import log
+from bunqueue_trio.logs.printable import printable
+
+Handler = Callable[[Job[Any]], Any]
+
+ERROR_MAX = 65_536  # characters; the server keeps no more
+_CUT = "\n… %d characters left out …\n"
+
+
+class Outcome(NamedTuple):
+    """How a job went: with ``error`` it has failed. ``duration``: seconds of its handler; ``trace``: for the log."""
+
+    job: Job[Any]
+    duration: float
+    result: Raw | None = None
+    error: str | None = None
+    trace: str | None = None
+
+
+class Threads:
+    """The threads of a worker's sync handlers; ``on_end`` is called when one of those that were left alone ends."""
+
+    def __init__(self, on_end: Callable[[], None]) -> None:
+        self.left: int = 0
+        """How many go on although their job is over for us."""
+        self._on_end = on_end
+        # Nobody waits for a thread: whoever takes a job has counted its slots.
+        self._limiter = trio.CapacityLimiter(float("inf"))
+
+    async def run(self, function: Handler, job: Job[Any]) -> Any:
+        """Run ``function`` in a thread, and leave it alone when cancelled."""
+        token = trio.lowlevel.current_trio_token()
+        thread = _Thread()
+
+        def call() -> tuple[Any, BaseException | None]:
+            try:
+                return function(job), None
+            except BaseException as error:
+                return None, error
+            finally:
+                with suppress(trio.RunFinishedError):
+                    token.run_sync_soon(self._ended, thread)
+
+        try:
+            result, error = await trio.to_thread.run_sync(  # noqa: TID251 - the handler blocks, that is why it is not async
+                call, abandon_on_cancel=True, limiter=self._limiter
+            )
+        except trio.Cancelled:
+            if not thread.ended:
+                thread.left = True
+                self.left += 1
+                log.warning(
+                    "a handler goes on in its thread, and keeps its slot until it ends", job=printable(job.id),
+                    queue=job.queue, such_threads=self.left,
+                )  # fmt: skip
+            raise
+        if isinstance(error, KeyboardInterrupt):
+            raise RuntimeError("the handler raised KeyboardInterrupt") from error  # no key was pressed
+        if error is not None:
+            raise error
+        return result
+
+    def _ended(self, thread: "_Thread") -> None:
+        thread.ended = True
+        if thread.left:
+            self.left -= 1
+            self._on_end()
+
+
+class _Thread:
+    __slots__ = ("ended", "left")
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.left = False
+
+
+def of_handler(raised: BaseException) -> BaseException:
+    """Return what a handler raised.
+
+    Raises:
+        BaseException: the part that is not its own doing: the worker is cancelled, or the program interrupted.
+    """
+    if isinstance(raised, trio.Cancelled | KeyboardInterrupt):
+        raise raised
+    if isinstance(raised, BaseExceptionGroup):
+        foreign, _ = raised.split((trio.Cancelled, KeyboardInterrupt))
+        if foreign is not None:
+            raise foreign
+    return raised
+
+
+def told(error: BaseException) -> tuple[str, str]:
+    """Return ``error`` as a text for the server, and with its traceback for the log, whatever it is."""
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except BaseException as mute:
+        text = f"its text cannot be made: {type(mute).__name__}"
+    text = _sendable(f"{name}: {text}" if text else name)
+    try:
+        trace = _sendable("".join(traceback.format_exception(error)).rstrip())
+    except BaseException:
+        trace = text
+    return text, trace
+
+
+def payload_decoder(function: Handler) -> Decoder[Any] | None:
+    """Return what reads the payloads for a handler of ``Job[Something]``; None for one of plain ``Job``.
+
+    Raises:
+        TypeError: msgspec cannot read what it names, or the name is not known.
+    """
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # a callable without a signature, of C
+        return None
+    wanted: Any = parameters[0].annotation if parameters else None
+    if isinstance(wanted, str):  # annotations of its module are not evaluated
+        if "[" not in wanted:
+            return None
+        try:
+            wanted = next(iter(inspect.signature(function, eval_str=True).parameters.values())).annotation
+        except NameError as error:
+            raise TypeError(f"{wanted!r} of the handler cannot be found: {error}") from None
+    if get_origin(wanted) is not Job:
+        return None
+    (kind,) = get_args(wanted)
+    return None if kind is Any else Decoder(kind)
+
+
+def _sendable(text: str) -> str:
+    """Return ``text`` as one that can be encoded, without its middle if it is too long."""
+    if len(text) > ERROR_MAX:
+        half = (ERROR_MAX - 100) // 2
+        text = text[:half] + _CUT % (len(text) - 2 * half) + text[-half:]
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,56 @@
+"""What client and worker say; saying it can cost a line and nothing else.
+
+Lines go where structlog was told to send them, as the command line does, and else to the logger ``bunqueue_trio``
+of the standard library: a program that has set up neither finds warnings on its standard error.
+"""
+
+import logging
+from typing import Any
+
+import structlog
+
+from bunqueue_trio.logs.printable import printable
+
+_PLAIN = logging.getLogger("bunqueue_trio")
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
+_LINES = frozenset({"exception"})  # what has lines of its own, and comes after the others
+
+
+class Log:
+    """Says things at three levels."""
+
+    def debug(self, event: str, **fields: Any) -> None:
+        """Say what is of interest to whoever looks for something."""
+        self._say("debug", event, fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        """Say what is as it should be."""
+        self._say("info", event, fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """Say what somebody may want to mend."""
+        self._say("warning", event, fields)
+
+    def _say(self, level: str, event: str, fields: dict[str, Any]) -> None:
+        try:
+            if structlog.is_configured():
+                getattr(structlog.get_logger(), level)(event, **fields)
+            elif _PLAIN.isEnabledFor(_LEVELS[level]):
+                _PLAIN.log(_LEVELS[level], "%s", _line(event, fields))
+        except Exception:  # noqa: S110 - a log that fails, whose ever it is, has nobody to be told of it
+            pass
+
+
+log = Log()
+
+
+def show_plainly() -> None:
+    """Show all that is said on standard error, in a program that has set up no log at all."""
+    if not structlog.is_configured():
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")  # only where none is
+
+
+def _line(event: str, fields: dict[str, Any]) -> str:
+    plain = " ".join(f"{name}={printable(value)}" for name, value in fields.items() if name not in _LINES)
+    traces = "".join(f"\n{printable(fields[name], keep=chr(10))}" for name in _LINES & fields.keys())
+    return f"{event} {plain}{traces}".rstrip()

@@ -1,0 +1,88 @@
+"""What the server accepts, its own client reads: a payload costs its job at most, never the connection."""
+
+import json
+from typing import Any
+
+import pytest
+
+from bunqueue_trio.client import Job
+from bunqueue_trio.testing import Bunqueue
+
+ODD = {
+    "lone high": rb'{"name": "a\ud83d"}',
+    "lone low": rb'"\udce9"',
+    "lone beside a pair": rb'["\ud83d\ude00\ud83d", "\\ud83d", "\\\udce9"]',
+    "in a key": rb'{"\udce9": 1}',
+    "deep": b"[" * 490 + b"]" * 490,
+    "long integer": b"1" * 4000,
+    "out of range": b"1e999",
+    "same key twice": b'{"a":1,"a":2}',
+}
+
+
+async def raw_push(bunqueue: Bunqueue, payload: bytes, options: bytes = b"") -> str:
+    """Push what no encoder of ours would make."""
+    async with bunqueue._connect(None) as pipe:
+        await pipe.send(b'{"cmd":"Subscribe","events":[],"reqId":1}')
+        await pipe.receive()
+        await pipe.send(b'{"cmd":"PUSH","queue":"q","reqId":2,"data":' + payload + options + b"}")
+        return str(json.loads(await pipe.receive())["id"])
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_odd_payload_gets_to_its_handler(bunqueue: Bunqueue, name: str):
+    payload = ODD[name]
+    worker = bunqueue.worker("q", concurrency=1)
+    got: list[Any] = []
+
+    @worker.handler
+    def handle(job: Job) -> str:
+        got.append((job.raw, job.data))
+        return "done"
+
+    bunqueue.start(worker)
+    async with bunqueue.client.events("pushed") as events:
+        job_id = await raw_push(bunqueue, payload)
+        assert await bunqueue.client.wait(job_id, 10) == "done"
+        event = await anext(events)
+    assert got == [(payload, json.loads(payload))]
+    assert (await bunqueue.client.get(job_id)).data == json.loads(payload)
+    assert bytes(event.data) == payload  # type: ignore[arg-type]
+    assert (bunqueue.client.connections, events.missed) == (1, 0)
+
+
+async def test_odd_payload_costs_no_other_job(bunqueue: Bunqueue):
+    odd = await raw_push(bunqueue, rb'"\ud83d"')
+    other = await bunqueue.client.push("q", "plain")
+    jobs = await bunqueue.client.pull_many("q", 5)
+    assert [(job.id, job.raw) for job in jobs] == [(odd, rb'"\ud83d"'), (other, b'"plain"')]
+    single = await raw_push(bunqueue, rb'"\ud83d"')
+    job = await bunqueue.client.pull("q")
+    assert job is not None
+    assert (job.id, job.raw, job.data) == (single, rb'"\ud83d"', "\ud83d")
+
+
+async def test_odd_result_is_read(bunqueue: Bunqueue):
+    job_id = await bunqueue.client.push("q")
+    job = await bunqueue.client.pull("q")
+    assert job is not None
+    link = bunqueue.client._link
+    assert link is not None
+    raw = b'{"cmd":"ACK","id":"%s","token":"%s","result":"\\ud83d"}' % (job_id.encode(), job.token.encode())
+    await link._connection.send(raw)
+    assert await bunqueue.client.wait(job_id, 10) == "\ud83d"
+
+
+async def test_typed_payload_that_is_no_text_fails_with_a_reason(bunqueue: Bunqueue):
+    worker = bunqueue.worker("q")
+
+    @worker.handler
+    def handle(job: Job[str]) -> str:
+        return job.data
+
+    bunqueue.start(worker)
+    job_id = await raw_push(bunqueue, rb'"\ud83d"', b',"maxAttempts":1')
+    other = await bunqueue.client.push("q", "plain")
+    assert await bunqueue.client.wait(other, 10) == "plain"
+    state = await bunqueue.client._state(job_id)
+    assert (state.state, "DecodeError" in str(state.error)) == ("failed", True)
