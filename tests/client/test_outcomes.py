@@ -13,6 +13,7 @@ import trio
 
 from bunqueue_trio.client import Client, Job, JobFailed, Worker
 from bunqueue_trio.errors import leaves
+from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.testing import Bunqueue
 from tests.client.test_wire import ws
 from tests.wire.server import Server
@@ -111,10 +112,10 @@ async def test_failures_are_not_reported_one_after_the_other(bunqueue: Bunqueue,
     """Each answer takes a second here, as over a long way; acks do not wait behind failures."""
     ask = bunqueue.client._call.__func__  # type: ignore[attr-defined]
 
-    async def slow(client: Any, kind: Any, command: str, *args: Any, **fields: Any) -> Any:
-        if command == "FAIL":
+    async def slow(client: Any, kind: Any, **fields: Any) -> Any:
+        if kind is c.Fail:
             await trio.sleep(1)
-        return await ask(client, kind, command, *args, **fields)
+        return await ask(client, kind, **fields)
 
     monkeypatch.setattr(type(bunqueue.client), "_call", slow)
     worker = bunqueue.worker("q", concurrency=100)
