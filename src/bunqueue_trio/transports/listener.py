@@ -96,6 +96,7 @@ class Http:
     def __init__(self, server: Server, nursery: trio.Nursery, *, express: bool) -> None:
         self._server = server
         self._nursery = nursery
+        """Kept, since connections are accepted in another one, which ends first at a stop."""
         self._gateway = Gateway(server)
         self._shared = ExpressShared(server, self._gateway, nursery)
         self._express = express
