@@ -30,6 +30,8 @@ TESTS = {
     ],
     "protocol": ["tests/protocol"],
     "runtime": ["tests/runtime/test_budget.py", "tests/runtime/test_statistics.py"],
+    "api": ["tests/stream/test_virtual.py"],
+    "transports": ["tests/stream/test_virtual.py"],
 }
 """Which tests must notice a fault, by the directory it is in."""
 
@@ -195,6 +197,9 @@ MUTANTS = [
     Mutant("runtime/budget.py", "        self.release()\n", "        pass\n", "a request that fails keeps its bytes"),
     Mutant("runtime/budget.py", "(size if size > RECEIVE_BYTES else 0) - self.size", "size - self.size", "little is counted, too"),
     Mutant("runtime/budget.py", "if more > 0 and not", "if not", "a full budget keeps what shrinks"),
+    Mutant("api/gateway.py", "        self._reply = None\n", "        pass\n", "a job that was sent comes back"),
+    Mutant("api/gateway.py", "            self._core.give_back(reply)\n\n\nclass Response", "            pass\n\n\nclass Response", "what is not sent is lost"),
+    Mutant("transports/quart_app.py", "                    delivery.end()\n", "                    pass\n", "what Quart does not send is lost"),
     Mutant("runtime/server.py", "totals=replace(self.engine.totals)", "totals=self.engine.totals", "statistics that go on changing"),
 ]  # fmt: skip
 
@@ -219,7 +224,7 @@ def run(mutant: Mutant | None) -> tuple[bool, str]:
             target = copy / PACKAGE.name / mutant.file
             target.write_text(target.read_text().replace(mutant.old, mutant.new))
             areas = {mutant.file.split("/")[0]}
-        tests = [path for area in sorted(areas) for path in TESTS[area]]
+        tests = [*dict.fromkeys(path for area in sorted(areas) for path in TESTS[area])]
         environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
         environment.pop("COVERAGE_FILE", None)
         origin = "import bunqueue_trio, sys; sys.exit(not bunqueue_trio.__file__.startswith(sys.argv[1]))"
