@@ -26,7 +26,7 @@ TESTS = {
     # Without test_model.py: it finds nothing that the seeds do not, and would shrink what it finds.
     "engine": [
         f"tests/engine/test_{name}.py"
-        for name in ("timers", "line", "ready", "job", "handlers", "engine", "bounds", "seeded", "facts")
+        for name in ("timers", "line", "ready", "listing", "job", "handlers", "engine", "bounds", "seeded", "facts")
     ],
     "protocol": ["tests/protocol"],
     "runtime": ["tests/runtime/test_budget.py", "tests/runtime/test_statistics.py"],
@@ -85,7 +85,7 @@ MUTANTS = [
     Mutant("engine/engine.py", "                newest = job.seq\n", "                pass\n", "numbers given twice after a restart"),
     Mutant("engine/engine.py", "max(newest, self.queues.fill(lines))", "max(newest, 0 * self.queues.fill(lines))", "places given twice"),
     Mutant("engine/engine.py", "        self._seq = max(self._seq, abs(job.order))\n", "", "the place of an active job given twice"),
-    Mutant("engine/engine.py", "            queue.counts[job.state] += 1\n", "            pass\n", "only waiting jobs are counted at a start"),
+    Mutant("engine/queue.py", "        self.counts[state] = len(jobs)\n", "", "only waiting jobs are counted at a start"),
     Mutant("engine/engine.py", 'sorted(special, key=attrgetter("seq"))', "special", "dependents in the order of the disk"),
     Mutant("engine/engine.py", "job.queue is not name or job.priority != priority", "job.queue is not name", "priorities are mixed at a start"),
     Mutant("engine/engine.py", "now + self.rules.restart_grace", "now", "no grace after a restart"),
@@ -168,8 +168,8 @@ MUTANTS = [
     Mutant("engine/ready.py", "Line(neg)", "Line(int)", "lowest first"),
     Mutant("engine/ready.py", "            del self._lines[job.priority]\n            self._priorities.remove(job.priority)\n", "            pass\n", "empty lines linger"),
     Mutant("engine/ready.py", "lifo.order < 0", "lifo.order > 0", "the age of a line is that of its newest job"),
-    Mutant("engine/line.py", "if self._place(block[-1]) < place:", "if True:", "a line out of order"),
-    Mutant("engine/line.py", "        many.sort(key=self._place)\n", "", "the order of the disk is the order of the jobs"),
+    Mutant("engine/line.py", "if self.place(block[-1]) < place:", "if True:", "a line out of order"),
+    Mutant("engine/line.py", "        many.sort(key=self.place)\n", "", "the order of the disk is the order of the jobs"),
     Mutant("engine/line.py", "        if not block:\n            del blocks[at]\n", "", "empty blocks stay"),
     Mutant("engine/line.py", "            del block[half:]\n", "", "half a block stands twice"),
     Mutant("engine/line.py", "chain.from_iterable(blocks[at + 1 :])", "()", "a page ends with its block"),
@@ -181,6 +181,15 @@ MUTANTS = [
     Mutant("engine/timers.py", " and (job.state is State.ACTIVE) is self._active", "", "timers of the other side fire"),
     Mutant("engine/timers.py", "self._invalid > _SWEEP_MIN and", "False and", "left entries pile up"),
     Mutant("engine/dependents.py", "                del self._waiting[dependency]\n", "                pass\n", "dependencies leak"),
+    Mutant("engine/listing.py", "jobs = line if after is None else", "jobs = line if True else", "each page is the first"),
+    Mutant("engine/listing.py", "if len(found) <= limit:", "if len(found) < limit:", "a full page is the last"),
+    Mutant("engine/listing.py", "if after is None or by_delivery(job) > after:", "if True:", "active jobs are told twice"),
+    Mutant("engine/listing.py", " and job.started_at != found[-1].started_at:", ":", "of the jobs of one ms some are left out"),
+    Mutant("engine/listing.py", "return sorted(found, key=by_delivery)", "return found", "the jobs of one ms as they came"),
+    Mutant("engine/queue.py", "fromkeys(sorted(jobs, key=by_delivery))", "fromkeys(jobs)", "a start forgets the order of the deliveries"),
+    Mutant("engine/queue.py", "            del self.active[job]\n", "            pass\n", "an active job stays listed"),
+    Mutant("engine/engine.py", "            self.queues[queue].fill(state, jobs_there)\n", "            self.queues[queue].counts[state] = len(jobs_there)\n", "a start lists waiting jobs only"),
+    Mutant("engine/line.py", "        for at, block in enumerate(blocks):\n            if one in block:\n                return at, block.index(one)\n", "", "who has another place cannot leave"),
     Mutant("engine/facts.py", "if values.get(key) != value:", "if not values.get(key):", "a new value is not noted"),
     Mutant("engine/facts.py", "            del self._kinds[kind]\n        self.changed", "            del self._kinds[kind]\n            self.changed", "a deletion is not noted"),
     Mutant("engine/facts.py", "changed, self.changed = self.changed, {}", "changed = self.changed", "facts are written again and again"),
