@@ -155,6 +155,8 @@ MUTANTS = [
     Mutant("engine/commands/report.py", "command.error is None", "not command.error", "an empty error is replaced"),
     Mutant("engine/commands/push.py", "1, now + spec.delay)", "1, now)", "a series begins before its delay"),
     Mutant("engine/lookup.py", "job is None or job.state not in UNFINISHED", "job is None", "a finished job is cancelled"),
+    Mutant("engine/commands/manage.py", "    job.run_at = now\n", "", "a promoted job keeps the time of its delay"),
+    Mutant("engine/commands/manage.py", "job is None or job.state is not State.DELAYED", "job is None", "any job is promoted"),
     Mutant("engine/commands/push.py", "spec.timeout or None", "spec.timeout", "a timeout of 0 ends the job at once"),
     Mutant("engine/job.py", "base << min(attempts - 1, 32)", "base << min(attempts, 32)", "backoff twice as long"),
     Mutant("engine/job.py", ", BACKOFF_MAX_MS))", ", 10**18))", "backoff without end"),
