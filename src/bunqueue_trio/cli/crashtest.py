@@ -66,6 +66,10 @@ def crashtest(
             click.echo(str(each))
     except Failed as error:
         raise click.ClickException(str(error)) from None
+    except BaseExceptionGroup as group:
+        if group.subgroup(KeyboardInterrupt) is None:
+            raise
+        raise click.Abort from None
     _conclude(done, directory, seed)
 
 
