@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from bunqueue_trio.errors import BunqueueError, ConnectionLost, JobFailed, Refused, ServerUnavailable
+from bunqueue_trio.errors import BunqueueError, ConnectionLost, JobFailed, JobRemoved, Refused, ServerUnavailable
 
 if TYPE_CHECKING:
     from bunqueue_trio.client import Client, Job, JobInfo, Worker
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "BunqueueError", "Client", "ConnectionLost", "Job", "JobFailed", "JobInfo", "Refused", "ServerUnavailable",
-    "Worker", "__version__",
+    "BunqueueError", "Client", "ConnectionLost", "Job", "JobFailed", "JobInfo", "JobRemoved", "Refused",
+    "ServerUnavailable", "Worker", "__version__",
 ]  # fmt: skip
 
 

@@ -4,10 +4,10 @@ from bunqueue_trio.client.client import Client
 from bunqueue_trio.client.events import EventStream
 from bunqueue_trio.client.jobs import Job, JobInfo
 from bunqueue_trio.client.worker import Worker
-from bunqueue_trio.errors import BunqueueError, ConnectionLost, JobFailed, Refused, ServerUnavailable
+from bunqueue_trio.errors import BunqueueError, ConnectionLost, JobFailed, JobRemoved, Refused, ServerUnavailable
 from bunqueue_trio.protocol.options import JobSpec, PushOptions
 
 __all__ = [
-    "BunqueueError", "Client", "ConnectionLost", "EventStream", "Job", "JobFailed", "JobInfo", "JobSpec",
+    "BunqueueError", "Client", "ConnectionLost", "EventStream", "Job", "JobFailed", "JobInfo", "JobRemoved", "JobSpec",
     "PushOptions", "Refused", "ServerUnavailable", "Worker",
 ]  # fmt: skip
