@@ -51,13 +51,13 @@ class Client:
 
     Entering does not wait for the server; commands do, up to ``patience`` seconds. ``queue`` limits what
     :meth:`events` and :meth:`wait` see to one queue. At most ``in_flight`` commands are under way, and as many
-    pulls that wait. ``tls`` is the context for ``wss://``; without one the certificates of the system are trusted.
+    pulls that wait. ``on_demand``: it connects when it is first asked for something. ``tls`` is the context for ``wss://``; without one the certificates of the system are trusted.
     """
 
     def __init__(
         self, url: str | None = None, *, token: str | None = None, tls: ssl.SSLContext | None = None,
         queue: str | None = None, patience: float = PATIENCE_S, in_flight: int = IN_FLIGHT,
-        connect: Connect | None = None, random: Random | None = None,
+        on_demand: bool = False, connect: Connect | None = None, random: Random | None = None,
     ) -> None:  # fmt: skip
         self._url = url = given_url(url, DEFAULT_URL)
         self._connect = connect or websocket(url, given_token(token), tls)
@@ -71,6 +71,9 @@ class Client:
         self._link: Link | None = None
         self._in_force: tuple[Link | None, list[str]] = (None, [])
         self._changed = trio.Event()
+        self._wanted = trio.Event()
+        if not on_demand:
+            self._wanted.set()
         self._refused: Refused | None = None
         self._trouble = f"{url}: not connected yet"
         self._nurseries: list[tuple[AbstractAsyncContextManager[trio.Nursery], trio.Nursery]] = []
@@ -348,6 +351,7 @@ class Client:
         """Return the live connection; wait for it no longer than the patience lasts."""
         if self._link is not None and not self._link.over:
             return self._link
+        self._wanted.set()
         with trio.move_on_after(self._patience):
             while True:
                 if self._closing or not self._nurseries:
@@ -363,6 +367,7 @@ class Client:
 
     async def _stay_connected(self) -> None:
         failures, said = 0, ""
+        await self._wanted.wait()
         while not self._is_done():
             try:
                 async with self._connect(self._queue) as connection:
