@@ -4,11 +4,11 @@ import json
 from typing import Any
 
 import pytest
-from bunqueue_trio.transports.openapi import _operation
-from bunqueue_trio.transports.routes import Route, query_object
 
 from bunqueue_trio.errors import Refused
+from bunqueue_trio.pages.openapi import _operation
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.routes import Route, query_object
 
 NUMBERS = [
     ("timeout=5", 5),
