@@ -24,7 +24,13 @@ def examples(name: str) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "printed"),
-    [(0, "{'sent': True}"), (1, "{'sent to': 'user@example.com'}"), (2, "[(5,)]"), (3, "done")],
+    [
+        (0, "{'sent': True}"),
+        (1, "{'sent to': 'user@example.com'}"),
+        (2, "{'fetched': 'https://example.org'}"),
+        (3, "[(5,)]"),
+        (4, "done"),
+    ],
 )
 def test_client_example(fresh: Server, tmp_path: Path, number: int, printed: str):
     code = examples("client.md")[number].replace("localhost:6790", f"127.0.0.1:{fresh.port}")
@@ -45,7 +51,7 @@ async def test_idempotent_handler_pays_once(bunqueue: Bunqueue, tmp_path: Path, 
     """The example, with workers that are cut and killed, leases that run out under it, and crashes."""
     monkeypatch.chdir(tmp_path)
     example: dict[str, Any] = {"__name__": "example"}
-    exec(examples("client.md")[2], example)
+    exec(examples("client.md")[3], example)
     random, workers = bunqueue.random, []
 
     async def pay(job: Job) -> None:
