@@ -87,7 +87,7 @@ async def test_push_is_repeated_only_after_a_short_cut(bunqueue: Bunqueue, loss:
         nursery.start_soon(open_again)
         loss.arm("PUSH", arrives=False)
         if away_s < SURE_S:
-            assert list(bunqueue.jobs) == [await client.push("q")]
+            assert [await client.push("q")] == list(bunqueue.jobs)
         else:
             with pytest.raises(ConnectionLost):
                 await client.push("q")
