@@ -8,8 +8,8 @@ import pytest
 import trio
 
 from bunqueue_trio.client import Client, ConnectionLost
-from bunqueue_trio.client.client import SURE_S
 from bunqueue_trio.client.connection import Connection
+from bunqueue_trio.client.pushing import SURE_S
 from bunqueue_trio.testing import Bunqueue
 from bunqueue_trio.testing.server import _Pipe
 

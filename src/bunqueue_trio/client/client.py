@@ -6,7 +6,7 @@ connection only where that cannot do harm; elsewhere :class:`ConnectionLost` say
 
 import math
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from random import Random  # noqa: TID251 - jitter; a test hands in its own
@@ -24,6 +24,7 @@ from bunqueue_trio.client.handlers import told
 from bunqueue_trio.client.jobs import Job, JobInfo, decode, encoded
 from bunqueue_trio.client.link import Again, Link, Lost
 from bunqueue_trio.client.log import log
+from bunqueue_trio.client.pushing import push_once
 from bunqueue_trio.client.waiting import EVENTS, Wait
 from bunqueue_trio.errors import JOB_NOT_FOUND, ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.protocol import replies as r
@@ -37,9 +38,7 @@ IN_FLIGHT = 500  # half of what makes the server stop reading
 CLOSE_S = 2.0  # an orderly end takes no longer, and no job waits for it
 BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 5.0
-SURE_S = 20.0  # after so long a job that is not there may have been, and be done and forgotten
 _CLOSED = "the client is not open: it works inside its `async with` only"
-_FINISHED = frozenset({"completed", "failed"})
 
 R = TypeVar("R", bound=Struct)
 
@@ -123,7 +122,7 @@ class Client:
                 a cut that was long.
         """
         fields = push_fields(data, options, self._new_id)
-        return (await self._push([options], [fields], partial(self._push_one, queue, fields)))[0]
+        return (await push_once(partial(self._push_one, queue, fields), self._state_or_none, [options], [fields]))[0]
 
     async def push_many(self, queue: str, jobs: Iterable[JobSpec | Mapping[str, Any]]) -> list[str]:
         """Add jobs, each with its ``data`` and the options of :meth:`push`, all or none; return their ids."""
@@ -131,7 +130,7 @@ class Client:
         if not specs:
             return []
         fields = [push_fields(spec.pop("data", None), spec, self._new_id) for spec in specs]
-        return await self._push(specs, fields, partial(self._push_all, queue, fields))
+        return await push_once(partial(self._push_all, queue, fields), self._state_or_none, specs, fields)
 
     # --- consumers --------------------------------------------------------------------------------
 
@@ -274,36 +273,6 @@ class Client:
     async def _push_all(self, queue: str, jobs: list[dict[str, Any]]) -> list[str]:
         return (await self._call(r.PushBatchReply, "PUSHB", Again.NEVER, queue=queue, jobs=jobs)).ids
 
-    async def _push(
-        self, options: Sequence[Mapping[str, Any]], fields: list[dict[str, Any]],
-        send: Callable[[], Awaitable[list[str]]],
-    ) -> list[str]:  # fmt: skip
-        """Send a push until it is known to have arrived; all of its jobs arrive together."""
-        lost: ConnectionLost | None = None
-        while True:
-            began = trio.current_time()
-            try:
-                return await send()
-            except ConnectionLost as error:
-                lost = error
-            except ServerUnavailable:
-                if lost is None:
-                    raise
-                raise lost from None
-            ids: list[str] = [job["jobId"] for job in fields]
-            generated = all(job.get("job_id") is None for job in options)
-            keyed = any(job.get("unique_key") is not None for job in options)
-            forgotten = any(job.get("remove_on_complete") or job.get("remove_on_fail") for job in options)
-            try:  # one of them stands for all, but those whose key another job had are not there
-                states = [await self._state_or_none(job_id) for job_id in (ids if keyed else ids[:1])]
-            except ServerUnavailable:
-                raise lost from None
-            if all(state is not None and (generated or state not in _FINISHED) for state in states):
-                return ids
-            late = trio.current_time() - began > SURE_S
-            if forgotten or late or any(state is not None for state in states):
-                raise lost
-
     async def _state(self, job_id: str) -> r.StateReply:
         return await self._call(r.StateReply, "GetState", Again.FREELY, id=job_id)
 
@@ -322,7 +291,11 @@ class Client:
 
     async def _call(self, kind: type[R], command: str, again: Again, **fields: Any) -> R:
         returns = kind in (r.PullReply, r.PullBatchReply)
-        return msgspec.json.decode(await self._answer(command, again, fields, returns=returns), type=kind)
+        answer = await self._answer(command, again, fields, returns=returns)
+        try:
+            return msgspec.json.decode(answer, type=kind)
+        except (ValueError, RecursionError) as error:  # of a newer server, or of none
+            raise ConnectionLost(f"the answer to {command} cannot be read: {error}") from None
 
     async def _answer(self, command: str, again: Again, fields: dict[str, Any], *, returns: bool = False) -> bytes:
         sent = False
