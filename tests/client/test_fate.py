@@ -8,8 +8,8 @@ import pytest
 import trio
 
 from bunqueue_trio.client import Client, ConnectionLost
-from bunqueue_trio.client.client import SURE_S
 from bunqueue_trio.client.connection import Connection
+from bunqueue_trio.client.pushing import SURE_S
 from bunqueue_trio.testing import Bunqueue
 from bunqueue_trio.testing.server import _Pipe
 
@@ -87,7 +87,7 @@ async def test_push_is_repeated_only_after_a_short_cut(bunqueue: Bunqueue, loss:
         nursery.start_soon(open_again)
         loss.arm("PUSH", arrives=False)
         if away_s < SURE_S:
-            assert list(bunqueue.jobs) == [await client.push("q")]
+            assert [await client.push("q")] == list(bunqueue.jobs)
         else:
             with pytest.raises(ConnectionLost):
                 await client.push("q")

@@ -203,11 +203,13 @@ class Worker:
         assert self._handle is not None
         job, result, error, trace = run.job, None, None, None
         started = trio.current_time()
-        limit = trio.move_on_after(self.timeout)
+        limit = trio.CancelScope(relative_deadline=self.timeout)
         try:
             with run.scope, limit:
                 result = encoded(await self._handle(job))
-        except BaseException as raised:
+        except trio.Cancelled:
+            raise
+        except BaseException as raised:  # noqa: ASYNC103 - of_handler raises what is not the handler's
             error, trace = told(of_handler(raised))
         finally:
             del self._runs[job.token]
