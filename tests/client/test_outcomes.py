@@ -4,7 +4,7 @@ import json
 import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import pytest
@@ -232,7 +232,7 @@ async def test_interrupt_is_the_users(bunqueue: Bunqueue):
     assert (bunqueue.jobs[job_id].attempts, bunqueue.jobs[job_id].stalls) == (0, 0)
 
 
-async def test_error_beside_a_cancellation_is_no_failure(bunqueue: Bunqueue):
+async def test_error_beside_a_cancellation_is_no_failure(bunqueue: Bunqueue, logs: list[MutableMapping[str, Any]]):
     """The worker ends while a task of the handler cleans up badly: the job goes back, uncharged."""
     worker = bunqueue.worker("q")
 
@@ -254,3 +254,4 @@ async def test_error_beside_a_cancellation_is_no_failure(bunqueue: Bunqueue):
     await trio.sleep(0.1)
     assert await bunqueue.client.state(job_id) == "waiting"
     assert (bunqueue.jobs[job_id].attempts, bunqueue.jobs[job_id].stalls) == (0, 0)
+    assert "job failed" not in [line["event"] for line in logs]

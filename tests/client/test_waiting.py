@@ -197,6 +197,24 @@ async def test_client_that_is_not_open_says_so(bunqueue: Bunqueue):
     assert bunqueue.elapsed - started < 1
 
 
+async def test_client_that_is_left_keeps_nobody(bunqueue: Bunqueue):
+    """A command that waits for a connection ends with the block, not with its patience."""
+    await bunqueue.crash()
+    async with trio.open_nursery() as nursery, bunqueue.connect() as client:
+        ends: list[str] = []
+
+        async def ping() -> None:
+            try:
+                await client.ping()
+            except RuntimeError as error:
+                ends.append(str(error))
+
+        nursery.start_soon(ping)
+        await trio.sleep(1)
+    assert len(ends) == 1
+    assert bunqueue.elapsed < 2
+
+
 async def test_waiting_pulls_delay_nothing_else(bunqueue: Bunqueue, nursery: trio.Nursery):
     for _ in range(500):
         nursery.start_soon(lambda: bunqueue.client.pull("idle", timeout=60))
