@@ -50,12 +50,12 @@ class ServerProcess:
         settings. ``{port}`` in the command becomes the port. ``ready`` tells, instead of ``/ready``, whether it is.
         """
         self.data_path = data_path
-        self.log_path = log_path or data_path.with_suffix(".log")
-        self.port = free_port()
+        self.log_path: Path = log_path or data_path.with_suffix(".log")
+        self.port: int = free_port()
         self._command = [part.replace("{port}", str(self.port)) for part in command]
         self._cwd = cwd
         self._inherited = without_settings(os.environ) if inherited is None else dict(inherited)
-        self.settings = dict(environment or {})
+        self.settings: dict[str, str] = dict(environment or {})
         self._ready = ready or type(self).is_ready
         self._within_s = within_s
         self._process: subprocess.Popen[bytes] | None = None

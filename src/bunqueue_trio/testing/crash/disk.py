@@ -159,7 +159,7 @@ class Disk(apsw.VFS):
         os.ftruncate(self._log, self._size)
         self._lying = lying
         # The order in the log is the order of the changes, whatever threads make them.
-        self.lock = threading.Lock()
+        self.lock: threading.Lock = threading.Lock()
         super().__init__("power", "unix", makedefault=True)
 
     def note(self, what: str, path: str, at: int = 0, data: bytes = b"") -> None:

@@ -59,7 +59,7 @@ class Failed(Exception):
 class Stillborn(ServerProcess):
     """A server that is killed while it starts."""
 
-    life_s = 0.0
+    life_s: float = 0.0
 
     def _wait_ready(self, process: "subprocess.Popen[bytes]") -> None:
         try:
@@ -75,13 +75,13 @@ class Victim:
     def __init__(self, directory: Path, rng: random.Random, *, power_loss: bool, lying: bool) -> None:
         """Start it in an empty directory."""
         self.directory = directory
-        self.data = directory / "queue.db"
+        self.data: Path = directory / "queue.db"
         self._rng = rng
         self._power_loss = power_loss
         self._log = directory / "disk.log"
         self._safe: dict[str, bytes] = {}
         self._lying = lying
-        self.server = self._start(ServerProcess)
+        self.server: ServerProcess = self._start(ServerProcess)
 
     def _start(self, kind: type[ServerProcess]) -> ServerProcess:
         program = ["-m", "bunqueue_trio"]
