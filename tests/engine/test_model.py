@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from msgspec import Raw
 
 from bunqueue_trio.protocol import commands as c
+from tests.engine.test_seeded import CHANGES_BY_ID, READS_BY_ID
 from tests.engine.world import LEASE_MS, World
 
 pytestmark = pytest.mark.usefixtures("small_limits")
@@ -95,11 +96,11 @@ class Machine(RuleBasedStateMachine):
     def progress(self, pick):
         self.world.do(c.Progress(id=self.job(pick, "active")[0], progress=50))
 
-    @rule(pick=PICKS)
-    def cancel(self, pick):
-        self.world.do(c.Cancel(id=self.job(pick)[0]))
+    @rule(pick=PICKS, kind=some(*CHANGES_BY_ID))
+    def manage(self, pick, kind):
+        self.world.do(kind(id=self.job(pick)[0]))
 
-    @rule(pick=PICKS, kind=some(c.GetJob, c.GetState, c.GetResult))
+    @rule(pick=PICKS, kind=some(*READS_BY_ID))
     def read(self, pick, kind):
         self.world.do(kind(id=self.job(pick)[0]))
 

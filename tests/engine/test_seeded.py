@@ -5,17 +5,25 @@ time lands exactly on and just before deadlines, and most picks are of jobs that
 """
 
 import random
+from typing import Any
 
 import pytest
 from msgspec import Raw
 
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.catalog import CATALOG
+from bunqueue_trio.protocol.commands.spec import Does
 from tests.engine.world import LEASE_MS, World
 
 QUEUES = ["a", "b", "c:1"]
 OWNERS = [None, None, "socket-1", "socket-2"]
 CHOSEN_IDS = ["j1", "j2", "j3"]
 
+
+BY_ID = [spec for spec in CATALOG if set(spec.command.__struct_fields__) == {"req_id", "id"}]
+CHANGES_BY_ID: list[Any] = [spec.command for spec in BY_ID if spec.does is Does.CHANGES]
+READS_BY_ID: list[Any] = [spec.command for spec in BY_ID if spec.does is Does.READS]
+"""Commands that say nothing but the id of a job: new ones take part by being there."""
 
 pytestmark = pytest.mark.usefixtures("small_limits")
 
@@ -29,7 +37,7 @@ class Life:
         # Swarm: each seed emphasises different operations; some are switched off.
         self.operations = [
             self.push, self.push_batch, self.pull, self.pull_batch, self.ack, self.fail, self.ack_batch,
-            self.heartbeat, self.heartbeat_batch, self.extend, self.release, self.progress, self.cancel, self.read,
+            self.heartbeat, self.heartbeat_batch, self.extend, self.release, self.progress, self.manage, self.read,
             self.disconnect, self.give_back, self.take, self.commit, self.crash,
         ]  # fmt: skip
         self.weights = [self.rng.choice((0, 1, 1, 4)) for _ in self.operations]
@@ -145,11 +153,13 @@ class Life:
         command = c.Progress(id=job_id, progress=amount, message=message, token=token)
         self.world.do(command, self.rng.choice(OWNERS))
 
-    def cancel(self) -> None:
-        self.world.do(c.Cancel(id=self.job()))
+    def manage(self) -> None:
+        """Do something to a job that needs to be told nothing but which."""
+        kind, state = self.rng.choice(CHANGES_BY_ID), self.rng.choice([None, None, "delayed"])
+        self.world.do(kind(id=self.job(state)))
 
     def read(self) -> None:
-        kind = self.rng.choice([c.GetJob, c.GetState, c.GetResult])
+        kind = self.rng.choice(READS_BY_ID)
         model = self.world.model
         ids = [job.id for job in model.jobs + model.ended] + CHOSEN_IDS
         self.world.do(kind(id=self.rng.choice(ids)))

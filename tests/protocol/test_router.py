@@ -1,9 +1,14 @@
 """Where paths lead."""
 
+import json
+import re
+
 import pytest
 
+from bunqueue_trio.api import gateway
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.routes import ROUTES, Route, Router
+from tests.fuzz import harness
 
 LITERALS = ["ack-batch", "heartbeat-batch", "ack%2Dbatch"]
 
@@ -38,3 +43,21 @@ def test_a_table_with_two_readings_is_refused(row: Route) -> None:
     """The second would win in silence."""
     with pytest.raises(ValueError, match=r"stands where|is there twice"):
         Router((*ROUTES, row))
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_a_body_counts_whatever_the_method(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    monkeypatch.setattr(gateway, "ROUTES", (*ROUTES, Route(method, "/jobs/:id/report", c.Progress)))
+    head = f"{method} /jobs/x/report HTTP/1.1\r\nHost: x\r\nContent-Length: "
+    good, bad = (f"{head}{len(body)}\r\n\r\n{body}".encode() for body in ('{"progress":50}', '{"progress":"x"}'))
+    errors = [json.loads(body)["error"] for _, body in harness.http([good, bad])]
+    assert errors == ["Job not found or not active", "progress must be a number"]
+
+
+def test_every_route_is_found_by_a_path_of_its_own() -> None:
+    """None is hidden by another one."""
+    router = Router(ROUTES)
+    for route in ROUTES:
+        match = router.match(re.sub(r":\w+", "x", route.path), route.method)
+        assert match is not None
+        assert match.methods[route.method] is route

@@ -81,6 +81,21 @@ def test_a_reply_is_the_body_of_the_contract(reply: msgspec.Struct, text: bytes)
     assert codec.encode(reply) == text
 
 
+@pytest.mark.parametrize(
+    ("reply", "size"),
+    [
+        (r.PushReply(id="x"), 0),
+        (r.OK, 0),
+        (r.PullReply(job=r.DeliveredJob("i", "q", msgspec.Raw(b"12345"), 0, 0, 0, 0, 0), token="t"), 5),
+        (r.ResultReply(id="x", result=msgspec.Raw(b"123")), 3),
+        (r.DataReply(data={"lostIds": ["abc", "de"]}), 12),
+        (r.ErrorReply(error="no"), 2),
+    ],
+)
+def test_the_size_of_any_reply_is_known_before_it_is_encoded(reply: r.Reply, size: int):
+    assert r.payload_size(reply) == size
+
+
 def test_a_job_has_the_fields_of_the_contract_in_its_order():
     sixteen = """id queue data priority createdAt runAt startedAt completedAt attempts maxAttempts backoff progress
         tags lifo removeOnComplete removeOnFail"""

@@ -3,9 +3,12 @@
 import pytest
 import trio
 
+from bunqueue_trio.engine.commands import HANDLERS
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol.catalog import SPECS
+from bunqueue_trio.runtime import core
 from tests.runtime.world import Answers, VirtualThread, World
 from tests.storage.faulty import Fault
 
@@ -106,3 +109,28 @@ async def test_while_the_disk_refuses_a_change_its_job_is_not_shown_and_others_a
     assert await look(world, "two") == "waiting"
     await trio.sleep(5)
     assert await look(world, "one") == "completed"
+
+
+async def count(world: World) -> object:
+    """A look that is of no job: how many there are."""
+    return await world.core.execute(c.Ping())
+
+
+@pytest.mark.parametrize("settled_by", ["everything", "nothing"])
+async def test_a_look_at_no_one_job_waits_for_all_that_has_changed_or_for_nothing(
+    world: World, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, settled_by: str
+) -> None:
+    monkeypatch.setattr(core, "READS", core.READS | {c.Ping})
+    monkeypatch.setitem(SPECS, c.Ping, SPECS[c.Ping]._replace(settled_by=settled_by))  # type: ignore[arg-type]
+    monkeypatch.setitem(HANDLERS, c.Ping, lambda engine, *_: r.DataReply(data={"jobs": len(engine.jobs)}))
+    answers = Answers(world, nursery)
+    await answers.ask("before", count, world)
+    assert "before" in answers  # all is committed
+    await busy(world, answers)
+    await answers.ask("written", count, world)
+    await answers.ask("ack", world.ack, "one")
+    await answers.ask("gathering", count, world)
+    assert ("written" in answers, "gathering" in answers) == ((settled_by == "nothing",) * 2)
+    await trio.sleep(3 * SECOND)
+    if settled_by == "everything":
+        assert answers.at_ms["written"] == answers.at_ms["other"] < answers.at_ms["gathering"] == answers.at_ms["ack"]

@@ -172,7 +172,7 @@ class Gateway:
         if isinstance(kind, str):
             return await self._page(kind, match, call)
         if route.method == "GET":
-            body = query_object(call.query) if call.query else b"{}"
+            body = query_object(call.query, kind) if call.query else b"{}"
         else:
             self._core.check_room(kind)  # early: a flood must not be read and decoded just to be refused
             if not isinstance(body, bytes):

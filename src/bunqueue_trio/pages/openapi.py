@@ -251,7 +251,10 @@ def _parameters(route: Route) -> list[_Schema]:
 
 
 def _has_body(route: Route) -> bool:
-    return route.method == "POST" and isinstance(route.target, type)
+    """Return whether a request says more than its path does, and not in its query."""
+    if route.method == "GET" or not isinstance(route.target, type):
+        return False
+    return bool({f.name for f in msgspec.structs.fields(route.target)} - {"req_id", *re.findall(r":(\w+)", route.path)})
 
 
 @functools.cache

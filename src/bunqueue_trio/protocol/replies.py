@@ -139,15 +139,32 @@ class ResultReply(Reply, kw_only=True):
 
 
 def payload_size(reply: Reply) -> int:
-    """Return about how many bytes of payloads the encoded ``reply`` will hold."""
+    """Return about how many bytes the encoded ``reply`` will hold, of payloads and texts."""
     kind = type(reply)
-    if kind is PushReply or kind is DataReply:  # nearly all of them
+    if kind is PushReply or (kind is DataReply and reply.data is UNSET):  # type: ignore[attr-defined] # nearly all
         return 0
     match reply:
         case PullReply(job=DeliveredJob(data=data)) | JobReply(job=JobView(data=data)) | ResultReply(result=data):
             return len(memoryview(data))
         case PullBatchReply(jobs=jobs):
             return sum(len(memoryview(job.data)) for job in jobs)
+        case _:
+            return _weight(reply)
+
+
+def _weight(value: object) -> int:
+    """Return the bytes of payloads and texts in a reply of any kind, however deep; numbers are for nothing."""
+    match value:
+        case Raw():
+            return len(memoryview(value))
+        case str():
+            return len(value)
+        case list():
+            return sum(map(_weight, value))
+        case dict():
+            return sum(_weight(key) + _weight(inner) for key, inner in value.items())
+        case Struct():
+            return sum(_weight(getattr(value, name)) for name in value.__struct_fields__)
         case _:
             return 0
 

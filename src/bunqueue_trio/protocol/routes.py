@@ -1,9 +1,13 @@
 """The table of routes: method and path → command or page, and the matching of a request to a row."""
 
+import functools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal, NamedTuple
 from urllib.parse import unquote_to_bytes
+
+from msgspec import inspect as types
+from msgspec.structs import fields
 
 from bunqueue_trio import errors
 from bunqueue_trio.protocol import commands as c
@@ -18,7 +22,7 @@ class Route(NamedTuple):
     """One row. ``target`` is the command, or the name of a page of the server itself.
 
     ``open`` routes skip rate limit and authentication. A command's fields come from the ``:names`` of
-    the path, and from the query for GET, the body for POST (which may be empty if ``optional_body``).
+    the path, and from the query for GET, else from the body (which may be empty if ``optional_body``).
     ``auth`` says when a route that is not open asks for one: ``metrics`` with METRICS_AUTH only.
     """
 
@@ -173,26 +177,57 @@ def decode_segment(raw: str) -> str:
         raise errors.INVALID_PATH.refuse() from None
 
 
-def query_object(query: str) -> bytes:
-    """Return the JSON object that says the same as a query string; numbers stay numbers.
+def query_object(query: str, kind: type[c.Command]) -> bytes:
+    """Return the JSON object that says the same as a query string, each value as the field of ``kind`` wants it.
+
+    A name that comes more than once is a list where the field is one; else the last counts, as in JSON.
 
     Raises:
         Refused: it has a broken escape or is not UTF-8.
     """
-    parts = []
+    found: dict[str, list[str]] = {}
     for pair in query.split("&"):
         if pair:
             name, _, value = pair.partition("=")
-            parts.append(b"%s:%s" % (_text(name), _value(decode_segment(value.replace("+", " ")))))
+            found.setdefault(_plain(name), []).append(_plain(value))
+    readers, parts = _readers(kind), []
+    for name, texts in found.items():
+        reader = readers.get(name)
+        if reader is not None:  # else nobody reads it
+            parts.append(b"%s:%s" % (encode(name), reader(texts)))
     return b"{" + b",".join(parts) + b"}"
 
 
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_LITERAL = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false")
+"""Numbers and truths in JSON."""
+
+_Reader = Callable[[list[str]], bytes]
 
 
-def _value(text: str) -> bytes:
-    return text.encode() if _NUMBER.fullmatch(text) else encode(text)
+@functools.cache
+def _readers(kind: type[c.Command]) -> dict[str, _Reader]:
+    """Return how the values of each field of a command are read."""
+    return {f.encode_name: _reader(types.type_info(f.type)) for f in fields(kind)}
 
 
-def _text(name: str) -> bytes:
-    return encode(decode_segment(name.replace("+", " ")))
+def _reader(shape: types.Type) -> _Reader:
+    options = shape.types if isinstance(shape, types.UnionType) else (shape,)
+    lists = [option for option in options if isinstance(option, types.ListType)]
+    if lists:
+        one = _text if isinstance(lists[0].item_type, types.StrType) else _literal
+        return lambda texts: b"[%s]" % b",".join(map(one, texts))
+    one = _text if any(isinstance(option, types.StrType) for option in options) else _literal
+    return lambda texts: one(texts[-1])
+
+
+def _literal(text: str) -> bytes:
+    """Return a number or a truth; what is neither becomes a text, which the decoder complains of."""
+    return text.encode() if _LITERAL.fullmatch(text) else encode(text)
+
+
+def _text(text: str) -> bytes:
+    return encode(text)
+
+
+def _plain(raw: str) -> str:
+    return decode_segment(raw.replace("+", " "))

@@ -21,7 +21,7 @@ from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.errors import InvariantBroken, Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
-from bunqueue_trio.protocol.catalog import FILLS, READS, TAKES
+from bunqueue_trio.protocol.catalog import FILLS, READS, SPECS, TAKES
 from bunqueue_trio.runtime.alarm import Alarm
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.journal import Journal
@@ -218,13 +218,17 @@ class Core:
     # --- inside ---------------------------------------------------------------------------------
 
     def _look(self, command: Any, owner: str | None) -> Begun:
-        """Run a command that changes nothing; what it saw is a fact when the last change of its job is."""
+        """Run a command that changes nothing; it is answered when what it saw is committed."""
         begun = Begun(command, owner, r.EMPTY_PULL)
         try:
             begun.reply = self._apply(command, owner)
         except Refused as refused:
             begun.refused = refused
-        begun.epoch = self.journal.epoch_of(command.id)
+        settled_by = SPECS[type(command)].settled_by
+        if settled_by == "job":
+            begun.epoch = self.journal.epoch_of(command.id)
+        elif settled_by == "everything":
+            begun.epoch = self.journal.last_epoch
         if begun.epoch and self.journal.failing is not None:
             raise Refused(*errors.STORAGE_DOWN, retry_after=2)
         if begun.refused is not None and not begun.epoch:

@@ -168,6 +168,13 @@ class Journal:
             return writing[0].epoch
         return 0
 
+    @property
+    def last_epoch(self) -> int:
+        """The batch that the last change of all waits for, 0 when everything is committed."""
+        if self.gathering:
+            return self._engine.epoch
+        return 0 if self._writing is None else self._writing[0].epoch
+
     def note_size(self, size: int) -> None:
         """Count the bytes of a request whose changes gather now."""
         self._bytes += size

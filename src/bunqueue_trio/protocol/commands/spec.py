@@ -71,6 +71,8 @@ class Spec(NamedTuple):
     example: Example | None = None
     fills: bool = False
     """It brings new work: under overload it is refused before those that empty the queues."""
+    settled_by: Literal["job", "everything", "nothing"] = "job"
+    """What a READS command must see committed before it is answered: its job, all that has changed, or nothing."""
     contract: bool = False
     """The HTTP API reference shows its answers whole, refusals too: those carry no ``code``."""
     timed: Literal["push", "pull", "ack"] | None = None

@@ -1,0 +1,67 @@
+"""What a holder says of its job."""
+
+import msgspec
+
+from bunqueue_trio import errors
+from bunqueue_trio.protocol import commands as c
+from tests.commands.carriers import Api
+
+STRANGER = "01924f5a-9c4d-7abc-b123-456789abcdef"
+
+
+async def test_an_ack_completes_with_its_result(api: Api, queue: str):
+    job_id = await api.push(queue)
+    _, token = await api.take(queue)
+    assert await api.refused(c.Ack(id=job_id, token=STRANGER)) is errors.LOST_LOCK
+    await api.run(c.Ack(id=job_id, token=token, result=msgspec.Raw(b'{"n":1}')))
+    assert await api.state(job_id) == "completed"
+    assert bytes((await api.run(c.GetResult(id=job_id))).result) == b'{"n":1}'
+    assert await api.refused(c.Ack(id=job_id, token=token)) is errors.NOT_ACTIVE
+
+
+async def test_acks_in_a_batch_name_those_that_did_not_count(api: Api, queue: str):
+    ids = [await api.push(queue) for _ in range(2)]
+    await api.take(queue)
+    assert (await api.run(c.AckBatch(ids=[ids[0], "nobody"]))).data == {"ignoredIds": ["nobody"]}
+    assert [await api.state(job_id) for job_id in ids] == ["completed", "waiting"]
+
+
+async def test_a_failure_is_retried_and_buried_in_the_end(api: Api, queue: str):
+    job_id = await api.push(queue, max_attempts=2, backoff=0)
+    for last_state in ("waiting", "failed"):
+        _, token = await api.take(queue)
+        await api.run(c.Fail(id=job_id, token=token, error="no luck"))
+        said = await api.run(c.GetState(id=job_id))
+        assert (said.state, said.error) == (last_state, "no luck")
+    assert await api.refused(c.Fail(id=job_id)) is errors.NOT_ACTIVE
+
+
+async def test_a_lease_is_kept_while_it_is_renewed_and_no_longer(api: Api, queue: str):
+    job_id = await api.push(queue)
+    _, token = await api.take(queue)
+    assert (await api.run(c.Heartbeat(id=job_id, token=token))).data == {"ok": True, "count": 1}
+    batch = await api.run(c.HeartbeatBatch(ids=[job_id, "nobody"], tokens=[token, token]))
+    assert batch.data == {"ok": True, "count": 1, "lostIds": ["nobody"]}
+    await api.run(c.ExtendLock(id=job_id, token=token, duration=1))
+    assert (await api.take(queue))[0] == job_id
+    for command in (c.Heartbeat(id=job_id, token=token), c.ExtendLock(id=job_id, token=token, duration=1)):
+        assert await api.refused(command) is errors.LOST_LOCK
+
+
+async def test_progress_is_shown(api: Api, queue: str):
+    job_id = await api.push(queue)
+    assert await api.refused(c.Progress(id=job_id, progress=5)) is errors.NOT_ACTIVE
+    await api.take(queue)
+    await api.run(c.Progress(id=job_id, progress=12.5, message="on it"))
+    assert (await api.run(c.GetJob(id=job_id))).job.progress == 12.5
+    assert (await api.run(c.GetState(id=job_id))).message == "on it"
+
+
+async def test_a_released_job_is_first_in_line_again_at_no_cost(api: Api, queue: str):
+    first, _ = [await api.push(queue) for _ in range(2)]
+    _, token = await api.take(queue)
+    await api.run(c.Release(id=first, token=token))
+    assert await api.refused(c.Release(id=first, token=token)) is errors.NOT_ACTIVE
+    pulled = await api.run(c.Pull(queue=queue))
+    assert pulled.job is not None
+    assert (pulled.job.id, pulled.job.attempts) == (first, 0)
