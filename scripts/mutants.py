@@ -26,7 +26,7 @@ TESTS = {
     # Without test_model.py: it finds nothing that the seeds do not, and would shrink what it finds.
     "engine": [
         f"tests/engine/test_{name}.py"
-        for name in ("timers", "line", "ready", "job", "handlers", "engine", "bounds", "seeded", "facts")
+        for name in ("timers", "line", "ready", "job", "handlers", "engine", "bounds", "seeded", "facts", "gates")
     ],
     "protocol": ["tests/protocol"],
     "runtime": ["tests/runtime/test_budget.py", "tests/runtime/test_statistics.py"],
@@ -128,6 +128,17 @@ MUTANTS = [
     Mutant("engine/commands/report.py", "            lost.pop(job_id, None)\n", "", "a held job called lost"),
     Mutant("engine/job.py", "if untaken >= UNTAKEN_RUNS else 0", "if False else 0", "a series without end of its own"),
     Mutant("engine/job.py", "series.untaken + 1 if expired else 0", "series.untaken + 1", "a taken series keeps its pause"),
+    Mutant("engine/commands/deliver.py", "    if gate is not None and not gate.is_open:", "    if False:", "a paused queue hands out"),
+    Mutant("engine/commands/queues.py", "command.until <= now", "command.until < now", "a pause of no time"),
+    Mutant("engine/commands/queues.py", "        engine.woken[command.queue] = None\n", "        pass\n", "who waits is not told that a queue is resumed"),
+    Mutant("engine/engine.py", "                self.woken[name] = None\n", "", "who waits is not told that a pause has ended"),
+    Mutant("engine/engine.py", "        self.gates.load()\n", "", "a restart resumes every queue"),
+    Mutant("engine/engine.py", "(due is None or opens < due)", "due is None", "a pause ends with the next delay"),
+    Mutant("engine/gates.py", "        self._facts.delete(PAUSED, name)\n", "", "a queue that was resumed is paused after a restart"),
+    Mutant("engine/gates.py", "gate.pause is None else gate.pause.since", "True else gate.pause.since", "a pause begins anew when more is said of it"),
+    Mutant("engine/gates.py", "if gate is None and len(self) >= GATES_MAX", "if False", "gates without end"),
+    Mutant("engine/gates.py", " and gate.pause.until == until", "", "a pause ends when it was to end at first"),
+    Mutant("engine/gates.py", "if len(self._ends) > _SWEEP_MIN + 2 * len(self):", "if False:", "ends that are not so any more pile up"),
     Mutant("engine/commands/push.py", "    if named > DEPENDENCIES_MAX:", "    if False:", "dependencies without end"),
     Mutant("engine/commands/deliver.py", " and size < engine.rules.pull_bytes", "", "a pull of any size"),
     Mutant("engine/job.py", "job.started_at is not None or ", "", "a delivered job expires"),

@@ -99,6 +99,7 @@ NOT_ACTIVE = Fault(400, "Job not found or not active", "not-active")
 LOST_LOCK = Fault(400, "Invalid or expired lock token", "lost-lock")
 UNKNOWN_DEPENDENCY = Fault(400, "Dependency job not found: {}", "unknown-dependency")
 FOREIGN_JOB_ID = Fault(400, "Job ID is in use by a job of another queue: {}", "foreign-job-id")
+TOO_MANY_GATES = Fault(409, "More than {} queues would be paused or limited", "too-many-gates")
 STORAGE_DOWN = Fault(503, "Storage unavailable: changes are refused until the disk is back", "storage-down")
 STORAGE_FULL = Fault(503, "Storage is nearly full: new jobs are refused, all else goes on", "storage-full")
 NOT_COMMITTED = Fault(

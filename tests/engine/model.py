@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 from bunqueue_trio.protocol import commands as c
 
@@ -76,6 +76,25 @@ class Record:
         self.lease = 0
 
 
+Pauses = dict[str, tuple[int, str | None, int | None]]
+"""Since when, why and until when, by queue."""
+
+
+class Snapshot(NamedTuple):
+    """All there was at one moment."""
+
+    jobs: list[Record]
+    ended: list[Record]
+    pauses: Pauses
+
+
+class No(Exception):
+    """A refusal: status and text."""
+
+
+Reply = dict[str, Any]
+
+
 class Jobs:
     """Every job there is or was, and what was said about it since ``events`` was last emptied."""
 
@@ -90,12 +109,12 @@ class Jobs:
 
     # --- what the world does to it ------------------------------------------------------------------
 
-    def snapshot(self) -> tuple[list[Record], list[Record]]:
-        return [replace(job) for job in self.jobs], [replace(job) for job in self.ended]
+    def snapshot(self) -> Snapshot:
+        return Snapshot([replace(job) for job in self.jobs], [replace(job) for job in self.ended], {})
 
-    def restart(self, snapshot: tuple[list[Record], list[Record]], now: int) -> None:
+    def restart(self, snapshot: Snapshot, now: int) -> None:
         """Begin again from a snapshot; connections are gone, and their jobs have a grace."""
-        self.jobs, self.ended = ([replace(job) for job in jobs] for jobs in snapshot)
+        self.jobs, self.ended = ([replace(job) for job in jobs] for jobs in snapshot[:2])
         self.totals, self.events, self.woken = Counter(), [], set()
         for job in self.jobs:
             if job.held:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from bunqueue_trio.errors import Refused
-from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.pages.openapi import _operation
+from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.routes import Route, query_object
 
 NUMBERS = [

@@ -15,6 +15,7 @@ from msgspec import Raw
 from bunqueue_trio.config import ADVANCE_MAX, QUEUES_IDLE_MAX
 from bunqueue_trio.engine.dependents import Dependents
 from bunqueue_trio.engine.facts import Facts
+from bunqueue_trio.engine.gates import Gates
 from bunqueue_trio.engine.job import (
     TRANSITIONS,
     UNFINISHED,
@@ -59,8 +60,9 @@ class Moves:
         self.changed: dict[Job, None] = {}
         self.events: list[Event] = []
         self.facts: Facts = Facts()
+        self.gates: Gates = Gates(self.facts)
         self.woken: dict[str, None] = {}
-        """Queues that gained a ready job; the runtime empties it when it has served the waiters."""
+        """Queues that gained a ready job, or whose gate may be open again; the runtime empties it when it has served the waiters."""
         self.epoch: int = 1  # the batch that collects what happens now
         self.handed: int = 0  # the newest epoch among the jobs that the last pull gave
         self.shared_options: dict[Options, Options] = {}

@@ -138,6 +138,15 @@ class ResultReply(Reply, kw_only=True):
     result: Raw
 
 
+class PausedReply(Reply, kw_only=True):
+    """Whether a queue is paused: why, since when and until when, in epoch ms."""
+
+    paused: bool
+    reason: str | None = None
+    since: int | None = None
+    until: int | None = None
+
+
 def payload_size(reply: Reply) -> int:
     """Return about how many bytes the encoded ``reply`` will hold, of payloads and texts."""
     kind = type(reply)

@@ -33,6 +33,9 @@ def _take(engine: Engine, name: str, now: int, lock_ttl: int | None, owner: Owne
     queue = engine.queues.get(name)
     if queue is None:
         return None
+    gate = engine.gates.get(name)
+    if gate is not None and not gate.is_open:
+        return None
     while (job := queue.ready.peek()) is not None and job.due is not None and job.due <= now:
         if engine.left <= 0:
             return None  # more is over than one step works off: the pull declines, and those who wait are served later
