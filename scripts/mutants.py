@@ -26,10 +26,24 @@ TESTS = {
     # Without test_model.py: it finds nothing that the seeds do not, and would shrink what it finds.
     "engine": [
         f"tests/engine/test_{name}.py"
-        for name in ("timers", "line", "ready", "job", "handlers", "engine", "bounds", "seeded", "facts", "gates")
+        for name in (
+            "timers",
+            "line",
+            "ready",
+            "listing",
+            "job",
+            "handlers",
+            "engine",
+            "bounds",
+            "seeded",
+            "facts",
+            "gates",
+        )
     ],
     "protocol": ["tests/protocol"],
     "runtime": ["tests/runtime/test_budget.py", "tests/runtime/test_statistics.py"],
+    "api": ["tests/stream/test_virtual.py"],
+    "transports": ["tests/stream/test_virtual.py"],
 }
 """Which tests must notice a fault, by the directory it is in."""
 
@@ -83,7 +97,7 @@ MUTANTS = [
     Mutant("engine/engine.py", "                newest = job.seq\n", "                pass\n", "numbers given twice after a restart"),
     Mutant("engine/engine.py", "max(newest, self.queues.fill(lines))", "max(newest, 0 * self.queues.fill(lines))", "places given twice"),
     Mutant("engine/engine.py", "        self._seq = max(self._seq, abs(job.order))\n", "", "the place of an active job given twice"),
-    Mutant("engine/engine.py", "            queue.counts[job.state] += 1\n", "            pass\n", "only waiting jobs are counted at a start"),
+    Mutant("engine/queue.py", "        self.counts[state] = len(jobs)\n", "", "only waiting jobs are counted at a start"),
     Mutant("engine/engine.py", 'sorted(special, key=attrgetter("seq"))', "special", "dependents in the order of the disk"),
     Mutant("engine/engine.py", "job.queue is not name or job.priority != priority", "job.queue is not name", "priorities are mixed at a start"),
     Mutant("engine/engine.py", "now + self.rules.restart_grace", "now", "no grace after a restart"),
@@ -164,6 +178,8 @@ MUTANTS = [
     Mutant("engine/commands/report.py", "command.error is None", "not command.error", "an empty error is replaced"),
     Mutant("engine/commands/push.py", "1, now + spec.delay)", "1, now)", "a series begins before its delay"),
     Mutant("engine/lookup.py", "job is None or job.state not in UNFINISHED", "job is None", "a finished job is cancelled"),
+    Mutant("engine/commands/manage.py", "    job.run_at = now\n", "", "a promoted job keeps the time of its delay"),
+    Mutant("engine/commands/manage.py", "job is None or job.state is not State.DELAYED", "job is None", "any job is promoted"),
     Mutant("engine/commands/push.py", "spec.timeout or None", "spec.timeout", "a timeout of 0 ends the job at once"),
     Mutant("engine/job.py", "base << min(attempts - 1, 32)", "base << min(attempts, 32)", "backoff twice as long"),
     Mutant("engine/job.py", ", BACKOFF_MAX_MS))", ", 10**18))", "backoff without end"),
@@ -177,8 +193,8 @@ MUTANTS = [
     Mutant("engine/ready.py", "Line(neg)", "Line(int)", "lowest first"),
     Mutant("engine/ready.py", "            del self._lines[job.priority]\n            self._priorities.remove(job.priority)\n", "            pass\n", "empty lines linger"),
     Mutant("engine/ready.py", "lifo.order < 0", "lifo.order > 0", "the age of a line is that of its newest job"),
-    Mutant("engine/line.py", "if self._place(block[-1]) < place:", "if True:", "a line out of order"),
-    Mutant("engine/line.py", "        many.sort(key=self._place)\n", "", "the order of the disk is the order of the jobs"),
+    Mutant("engine/line.py", "if self.place(block[-1]) < place:", "if True:", "a line out of order"),
+    Mutant("engine/line.py", "        many.sort(key=self.place)\n", "", "the order of the disk is the order of the jobs"),
     Mutant("engine/line.py", "        if not block:\n            del blocks[at]\n", "", "empty blocks stay"),
     Mutant("engine/line.py", "            del block[half:]\n", "", "half a block stands twice"),
     Mutant("engine/line.py", "chain.from_iterable(blocks[at + 1 :])", "()", "a page ends with its block"),
@@ -190,6 +206,15 @@ MUTANTS = [
     Mutant("engine/timers.py", " and (job.state is State.ACTIVE) is self._active", "", "timers of the other side fire"),
     Mutant("engine/timers.py", "self._invalid > _SWEEP_MIN and", "False and", "left entries pile up"),
     Mutant("engine/dependents.py", "                del self._waiting[dependency]\n", "                pass\n", "dependencies leak"),
+    Mutant("engine/listing.py", "jobs = line if after is None else", "jobs = line if True else", "each page is the first"),
+    Mutant("engine/listing.py", "if len(found) <= limit:", "if len(found) < limit:", "a full page is the last"),
+    Mutant("engine/listing.py", "if after is None or by_delivery(job) > after:", "if True:", "active jobs are told twice"),
+    Mutant("engine/listing.py", " and job.started_at != found[-1].started_at:", ":", "of the jobs of one ms some are left out"),
+    Mutant("engine/listing.py", "return sorted(found, key=by_delivery)", "return found", "the jobs of one ms as they came"),
+    Mutant("engine/queue.py", "fromkeys(sorted(jobs, key=by_delivery))", "fromkeys(jobs)", "a start forgets the order of the deliveries"),
+    Mutant("engine/queue.py", "            del self.active[job]\n", "            pass\n", "an active job stays listed"),
+    Mutant("engine/engine.py", "            self.queues[queue].fill(state, jobs_there)\n", "            self.queues[queue].counts[state] = len(jobs_there)\n", "a start lists waiting jobs only"),
+    Mutant("engine/line.py", "        for at, block in enumerate(blocks):\n            if one in block:\n                return at, block.index(one)\n", "", "who has another place cannot leave"),
     Mutant("engine/facts.py", "if values.get(key) != value:", "if not values.get(key):", "a new value is not noted"),
     Mutant("engine/facts.py", "            del self._kinds[kind]\n        self.changed", "            del self._kinds[kind]\n            self.changed", "a deletion is not noted"),
     Mutant("engine/facts.py", "changed, self.changed = self.changed, {}", "changed = self.changed", "facts are written again and again"),
@@ -206,6 +231,9 @@ MUTANTS = [
     Mutant("runtime/budget.py", "        self.release()\n", "        pass\n", "a request that fails keeps its bytes"),
     Mutant("runtime/budget.py", "(size if size > RECEIVE_BYTES else 0) - self.size", "size - self.size", "little is counted, too"),
     Mutant("runtime/budget.py", "if more > 0 and not", "if not", "a full budget keeps what shrinks"),
+    Mutant("api/gateway.py", "        self._reply = None\n", "        pass\n", "a job that was sent comes back"),
+    Mutant("api/gateway.py", "            self._core.give_back(reply)\n\n\nclass Response", "            pass\n\n\nclass Response", "what is not sent is lost"),
+    Mutant("transports/quart_app.py", "                    delivery.end()\n", "                    pass\n", "what Quart does not send is lost"),
     Mutant("runtime/server.py", "totals=replace(self.engine.totals)", "totals=self.engine.totals", "statistics that go on changing"),
 ]  # fmt: skip
 
@@ -230,7 +258,7 @@ def run(mutant: Mutant | None) -> tuple[bool, str]:
             target = copy / PACKAGE.name / mutant.file
             target.write_text(target.read_text().replace(mutant.old, mutant.new))
             areas = {mutant.file.split("/")[0]}
-        tests = [path for area in sorted(areas) for path in TESTS[area]]
+        tests = [*dict.fromkeys(path for area in sorted(areas) for path in TESTS[area])]
         environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
         environment.pop("COVERAGE_FILE", None)
         origin = "import bunqueue_trio, sys; sys.exit(not bunqueue_trio.__file__.startswith(sys.argv[1]))"

@@ -63,7 +63,7 @@ def test_flags_and_settings_in_the_text_exist():
     named = set(re.findall(r"`([A-Z]+_[A-Z_]+)`", TEXT))
     assert named
     assert named <= variables
-    crashtest = (ROOT / "trials" / "crash" / "command.py").read_text()
+    crashtest = (ROOT / "src" / "bunqueue_trio" / "cli" / "crashtest.py").read_text()
     for flag in re.findall(r"`(--[a-z-]+)`", TEXT):
         assert f'"{flag}"' in crashtest, flag
 

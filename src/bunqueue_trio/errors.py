@@ -68,6 +68,10 @@ class JobFailed(BunqueueError):
         self.job_id = job_id
 
 
+class JobRemoved(JobFailed):
+    """The job that was waited for was cancelled, or its time to live was over before it began."""
+
+
 INVALID_JSON_BODY = Fault(400, "Invalid JSON body", "invalid-json-body")
 INVALID_JSON = Fault(400, "Invalid JSON", "invalid-json")
 INVALID_COMMAND = Fault(400, "Invalid command", "invalid-command")

@@ -26,6 +26,8 @@ __all__ = ["ConnectionLost", "Refused", "ServerUnavailable", "SyncClient", "Sync
 
 DEFAULT_URL = "http://localhost:6790"
 TIMEOUT_S = 30.0
+_PASSED_ON = frozenset({500, 502, 504})  # of a proxy: the server may have had the request, and its answer got lost
+_PASSING = frozenset({408, 425, 429, 503})  # whoever says so did not pass it on
 
 R = TypeVar("R", bound=Reply)
 
@@ -204,24 +206,43 @@ class SyncClient:
         waits = query_of(fields).get("timeout", 0) / 1000 if kind in TAKES else 0
         try:
             response = self._http.request(method, path, content=content, params=query, timeout=self._timeout + waits)
-            reply = response.json()
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             if (untrusted := _untrusted(error)) is not None:
                 message = f"{self._http.base_url}: {untrusted.verify_message}: its certificate is not trusted"
                 raise Refused(400, message) from None
             raise ServerUnavailable(f"{self._http.base_url}: {str(error) or 'no answer'}") from None
-        except httpx.TransportError as error:
+        except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
+            raise Refused(400, f"{self._http.base_url}: {error}") from None
+        except (httpx.TransportError, httpx.DecodingError) as error:
             raise ConnectionLost(f"{method} {path} was sent: {str(error) or type(error).__name__}") from None
-        except ValueError:
-            raise Refused(400, f"{self._http.base_url}: is no bunqueue server") from None
-        if response.status_code == 200 and isinstance(reply, dict):
+        reply = _reply(response)
+        if response.status_code == 200 and reply is not None and reply.get("ok") is not False:
             return reply, response.content
-        said = reply if isinstance(reply, dict) else {"error": response.text[:200]}
+        if reply is None or not isinstance(reply.get("error"), str):
+            raise self._foreign(method, path, response.status_code)
         after = response.headers.get("retry-after", "")
         raise error_of(
-            str(said.get("error")), said.get("code"), status=response.status_code,
+            reply["error"], reply.get("code"), status=response.status_code,
             retry_after=float(after) if after.isdigit() else None,
         )  # fmt: skip
+
+    def _foreign(self, method: str, path: str, status: int) -> Exception:
+        """Return what an answer means that is none of ours: of a proxy, or of who knows what at this address."""
+        what = f"{self._http.base_url}: answered {status}, not as a bunqueue server does"
+        if status in _PASSED_ON:
+            return ConnectionLost(f"{method} {path} was sent, and may have been done: {what}")
+        if status >= 500 or status in _PASSING:
+            return ServerUnavailable(what)
+        return Refused(max(status, 400), f"{what}: is no bunqueue server")
+
+
+def _reply(response: httpx.Response) -> dict[str, Any] | None:
+    """Return the object that an answer is; None when it is none."""
+    try:
+        reply = response.json()
+    except ValueError:  # a page of HTML, or nothing
+        return None
+    return reply if isinstance(reply, dict) else None
 
 
 def _untrusted(error: BaseException | None) -> ssl.SSLCertVerificationError | None:

@@ -84,12 +84,23 @@ def test_whose_fault(server: Server):
         (503, {"retry-after": "2"}, b'{"ok":false,"error":"Server is shutting down"}', ServerUnavailable),
         (429, {}, b'{"ok":false,"error":"Rate limit exceeded"}', ServerUnavailable),
         (200, {}, b"<html>", Refused),
+        (404, {}, b"<html>", Refused),
+        (301, {"location": "https://x"}, b"", Refused),
+        (502, {}, b"<html>", ConnectionLost),
+        (504, {}, b"<html>", ConnectionLost),
+        (500, {}, b"oops", ConnectionLost),
+        (503, {}, b"<html>", ServerUnavailable),
+        (503, {}, b"[]", ServerUnavailable),
+        (429, {}, b"slow down", ServerUnavailable),
+        (200, {"content-encoding": "gzip"}, b"no gzip", ConnectionLost),
+        (503, {}, b'{"message": "no upstream"}', ServerUnavailable),
     ],
 )
 def test_other_answers(status: int, headers: dict[str, str], body: bytes, expected: type[Exception]):
     transport = httpx.MockTransport(lambda request: httpx.Response(status, headers=headers, content=body))
-    with SyncClient("http://x", transport=transport) as client, pytest.raises(expected):
+    with SyncClient("http://x", transport=transport) as client, pytest.raises(expected) as caught:
         client.stats()
+    assert type(caught.value) is expected
 
 
 def test_lost_answer_names_the_job(server: Server):

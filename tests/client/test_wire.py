@@ -70,20 +70,6 @@ async def test_no_server_says_so():
             await client.ping()
 
 
-async def test_not_a_server_says_so():
-    async def serve(stream: trio.SocketStream) -> None:
-        await stream.receive_some()
-        await stream.send_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
-        await stream.aclose()
-
-    async with trio.open_nursery() as nursery:
-        listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
-        async with Client(f"ws://127.0.0.1:{listeners[0].socket.getsockname()[1]}") as client:
-            with pytest.raises(Refused, match="no bunqueue server"):
-                await client.ping()
-        nursery.cancel_scope.cancel()
-
-
 async def test_nonsense_after_the_handshake_ends_only_the_connection():
     """A frame with reserved bits set: the client says so, closes, and connects again."""
 

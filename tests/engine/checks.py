@@ -9,6 +9,7 @@ import msgspec
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.gates import PAUSED, Pause
 from bunqueue_trio.engine.job import UNFINISHED, Job, State
+from bunqueue_trio.engine.listing import page
 from bunqueue_trio.engine.queue import Queue
 from bunqueue_trio.engine.timers import Timers
 from tests.engine.model import Record
@@ -18,6 +19,25 @@ from tests.engine.model_commands import Model
 def ready_jobs(queue: Queue) -> list[Job]:
     """Every job that stands in the line of ``queue``, in its order."""
     return list(queue.ready.after(None))
+
+
+PLACES: dict[State, Any] = {
+    State.WAITING: lambda job: (-job.priority, job.order),
+    State.DELAYED: lambda job: (job.run_at, job.seq),
+    State.WAITING_CHILDREN: lambda job: job.seq,
+    State.ACTIVE: lambda job: (job.started_at, job.seq),
+}
+
+
+def every(queue: Queue, state: State, limit: int = 3) -> list[Job]:
+    """All jobs of a list, page by page."""
+    found, after = [], None
+    while True:
+        jobs, after = page(queue, state, after, limit)
+        found += jobs
+        if after is None:
+            return found
+        assert len(jobs) == limit
 
 
 def facts(job: Job) -> dict[str, Any]:
@@ -88,6 +108,9 @@ def check_structure(engine: Engine, in_flight: list[Job]) -> None:
         jobs = [job for job in unfinished(engine) if job.queue == name]
         assert queue.counts == {state: sum(job.state is state for job in jobs) for state in UNFINISHED}
         assert len(queue.ready) == queue.counts[State.WAITING]
+        for state in UNFINISHED:
+            expected = sorted((job for job in jobs if job.state is state), key=PLACES[state])
+            assert every(queue, state) == expected, (name, state)
         waiting = Counter(job.id for job in jobs if job.state is State.WAITING)
         assert Counter(job.id for job in ready_jobs(queue)) == waiting
     open_dependencies: dict[str, list[str]] = {}
@@ -132,6 +155,7 @@ def check_empty(engine: Engine) -> None:
     for queue in engine.queues.values():
         assert set(queue.counts.values()) == {0}
         assert queue.keys == {}
+        assert [*queue.active, *queue.delayed, *queue.waiting_children] == []
         assert len(queue.ready) == 0
         assert (queue.ready._lines, list(queue.ready._priorities)) == ({}, [])
     left = [job for timers in (engine.schedule, engine.leases) for _, _, job in timers._heap]

@@ -235,6 +235,14 @@ class Model(Queues):
         self.remove(job, now)
         return {}
 
+    def promote(self, command: c.Promote, now: int, owner: str | None) -> Reply:
+        job = self.unfinished(command.id)
+        if job is None or job.state != "delayed":
+            raise No(400, "Job not found or not delayed")
+        job.run_at = now
+        self.queue_up(job)
+        return {}
+
     # --- what is shown of a job ---------------------------------------------------------------------
 
     def get_job(self, command: c.GetJob, now: int, owner: str | None) -> Reply:
@@ -284,6 +292,7 @@ ANSWERS: dict[type[c.Command], Any] = {
     c.Release: Model.release,
     c.Progress: Model.report,
     c.Cancel: Model.cancel,
+    c.Promote: Model.promote,
     c.GetJob: Model.get_job,
     c.GetState: Model.get_state,
     c.GetResult: Model.get_result,

@@ -12,7 +12,7 @@ WHY = {
     (State.NEW, State.WAITING_CHILDREN): "push with open dependsOn",
     (State.WAITING, State.ACTIVE): "pull",
     (State.WAITING, State.REMOVED): "cancel, ttl",
-    (State.DELAYED, State.WAITING): "delay or backoff over",
+    (State.DELAYED, State.WAITING): "delay or backoff over, promote",
     (State.DELAYED, State.REMOVED): "cancel, ttl",
     (State.WAITING_CHILDREN, State.WAITING): "all dependencies completed",
     (State.WAITING_CHILDREN, State.DELAYED): "all completed before the delay is over",

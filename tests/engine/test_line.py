@@ -73,8 +73,11 @@ def test_it_is_filled_in_any_order(n: int):
 def test_who_is_not_there_cannot_leave():
     line: Line[Thing] = Line(place)
     line.add(Thing(1))
-    with pytest.raises(ValueError, match="not in list"):
-        line.remove(Thing(1))
+    for stranger in (Thing(1), Thing(0), Thing(2)):
+        with pytest.raises(ValueError, match="in another line"):
+            line.remove(stranger)
+    with pytest.raises(ValueError, match="in none"):
+        Line(place).remove(Thing(1))
 
 
 def test_two_in_one_place_leave_each_by_itself():
@@ -84,6 +87,19 @@ def test_two_in_one_place_leave_each_by_itself():
     line.fill([*twins, Thing(2)])
     line.remove(twins[1])
     assert line.first() is twins[0]
+
+
+@pytest.mark.parametrize("now", [-1, 4, 99])
+def test_who_has_another_place_now_can_still_leave(monkeypatch: pytest.MonkeyPatch, now: int):
+    """As a job whose time is changed and that enters anew in the same step."""
+    monkeypatch.setattr(module, "BLOCK_MAX", 2)
+    things = [Thing(i) for i in range(6)]
+    line: Line[Thing] = Line(place)
+    line.fill(things)
+    moved = things[3]
+    moved.place = now
+    line.remove(moved)
+    assert places(line) == [0, 1, 2, 4, 5]
 
 
 def test_entering_and_leaving_cost_the_same_in_a_long_line():

@@ -28,7 +28,7 @@ from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.supervisor import supervise
 from bunqueue_trio.storage.memory import MemoryStore
-from bunqueue_trio.transports.express import ExpressConnection, Handover, Lane
+from bunqueue_trio.transports.express import ExpressConnection, ExpressShared, Handover
 
 DOCUMENTED = {101, 200, 204, 400, 401, 404, 405, 408, 413, 426, 429, 503}
 START_MS = 1_700_000_000_000
@@ -108,7 +108,7 @@ async def _http(pieces: Sequence[bytes]) -> list[tuple[int, bytes]]:
 
         async def serve() -> None:
             try:
-                await ExpressConnection(Lane(server, Gateway(server), nursery), theirs).run()
+                await ExpressConnection(ExpressShared(server, Gateway(server), nursery), theirs).run()
             except Handover:
                 pass  # Hypercorn's; the tests of both lanes have it
             await theirs.aclose()

@@ -1,6 +1,7 @@
-"""The tables of docs/operations.md and docs/websocket.md as the code has them; `python -m tests.operations.tables` prints them."""
+"""The tables of docs/operations.md and docs/websocket.md as the code has them; `python -m tests.operations.tables` writes them."""
 
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,6 +22,8 @@ from bunqueue_trio.protocol.faults import FAULTS
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.storage.memory import MemoryStore
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def settings_table() -> list[str]:
@@ -218,15 +221,25 @@ def _flat(fields: Any, inside: Any) -> list[str]:
     return names
 
 
+TABLES = {
+    "operations.md": (settings_table, metrics_table),
+    "websocket.md": (commands_table, fields_table, job_table, codes_table),
+}
+"""Which document has which tables, whole."""
+
+
+def write() -> None:
+    """Put the tables into the documents, in the place of those with the same head."""
+    for name, tables in TABLES.items():
+        path = DOCS / name
+        text = path.read_text(encoding="utf-8")
+        for table in tables:
+            rows = table()
+            before, head, rest = text.partition(rows[0] + "\n" + rows[1] + "\n")
+            assert head, f"{name} has no table with the head {rows[0]}"
+            text = before + "\n".join(rows) + "\n\n" + rest.partition("\n\n")[2]
+        path.write_text(text, encoding="utf-8")
+
+
 if __name__ == "__main__":
-    for table in (
-        settings_table,
-        metrics_table,
-        commands_table,
-        fields_table,
-        job_table,
-        events_table,
-        passing_refusals,
-        codes_table,
-    ):
-        print("\n".join([*table(), ""]))  # noqa: T201 - that is what it is for
+    write()

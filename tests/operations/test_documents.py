@@ -40,7 +40,7 @@ WEBSOCKET = (ROOT / "docs/websocket.md").read_text(encoding="utf-8")
 DEPLOY = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
 VARIABLES = {f.metadata["env"] for f in fields(Settings)}
 METRIC = re.compile(r"\bbunqueue_[a-z_]+\b")
-AGAIN = "`python -m tests.operations.tables` prints the table as the code has it"
+AGAIN = "`python -m tests.operations.tables` writes the table as the code has it; lists are by hand"
 
 
 @pytest.fixture(scope="module")

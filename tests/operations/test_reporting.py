@@ -17,8 +17,7 @@ import structlog
 from bunqueue_trio import logs
 from bunqueue_trio.logs.limiter import A_SECOND, KINDS_MAX, Limiter
 from bunqueue_trio.logs.sink import BYTES_MAX, LINES_MAX, Sink
-from tests.operations.processes import HOST, Running, environment, until
-from tests.wire.server import free_port
+from tests.operations.processes import Running, environment, until
 
 FULL = Path("/dev/full")
 
@@ -30,26 +29,18 @@ def nothing(*, at_once: bool) -> tuple[list[str], float | None]:
 @contextlib.contextmanager
 def started(directory: Path, stderr: int | None, *, shell: str = "") -> Iterator[Running]:
     """Run a server whose log goes to ``stderr``."""
-    port = free_port()
-    env = {"HOST": HOST, "HTTP_PORT": str(port), "DATA_PATH": str(directory / "q.db"), "LOG_FORMAT": "json"}
     command = [sys.executable, "-m", "bunqueue_trio", "serve"]
     if shell:
         command = ["sh", "-c", f'exec "$@" {shell}', "sh", *command]
-    process = subprocess.Popen(command, env=environment(env), stdin=subprocess.DEVNULL, stderr=stderr)
-    running = Running(process, directory / "log", port, directory / "q.db")
-
-    def is_ready() -> bool:
-        with contextlib.suppress(Exception), running.client() as client:
-            return client.get("/ready").status_code == 200
-        return False
-
+    running = Running(directory / "q.db", {"LOG_FORMAT": "json"}, inherited=environment())
+    running.log_path.touch()  # its log goes elsewhere
+    process = subprocess.Popen(command, env=running._whole_environment(), stdin=subprocess.DEVNULL, stderr=stderr)
+    running._process = process
     try:
-        until(lambda: process.poll() is not None or is_ready(), 20, lambda: "not ready")
-        assert process.poll() is None
+        running._wait_ready(process)
         yield running
     finally:
-        process.kill()
-        process.wait()
+        running.kill()
 
 
 def works_and_stops(running: Running) -> None:

@@ -83,7 +83,7 @@ def test_the_settings_are_never_exceeded():
 
 async def turn(world: World, size: int) -> None:
     """Begin a push of so many bytes as a transport does."""
-    if world.journal.takes_turns(size):
+    if world.journal.must_wait(size):
         await world.journal.wait_turn()
     world.core.begin(PUSH, size=size)
 
@@ -127,11 +127,11 @@ async def test_a_large_request_waits_while_a_very_large_batch_is_written(
 
 
 async def test_a_medium_request_waits_only_if_it_has_to(world: World):
-    assert not world.journal.takes_turns(MEDIUM)
-    assert world.journal.takes_turns(LARGE)
+    assert not world.journal.must_wait(MEDIUM)
+    assert world.journal.must_wait(LARGE)
     await fill(world)
-    assert world.journal.takes_turns(MEDIUM)
-    assert not world.journal.takes_turns(SMALL_BODY_BYTES)
+    assert world.journal.must_wait(MEDIUM)
+    assert not world.journal.must_wait(SMALL_BODY_BYTES)
 
 
 async def test_an_fsync_says_nothing_of_how_much_may_gather(answers: Answers, thread: VirtualThread):
@@ -141,11 +141,11 @@ async def test_an_fsync_says_nothing_of_how_much_may_gather(answers: Answers, th
     many = c.PushBatch(queue="q", jobs=[c.JobSpec(data=Raw(b"1"), durable=True)] * GATHER_JOBS_MIN)
     await world.core.execute(many)
     world.core.begin(many)
-    assert not world.journal.takes_turns(MEDIUM)
+    assert not world.journal.must_wait(MEDIUM)
     await trio.sleep(1)
     await world.core.execute(c.PushBatch(queue="q", jobs=[c.JobSpec(data=Raw(b"1"))] * GATHER_JOBS_MIN))
     world.core.begin(many)
-    assert world.journal.takes_turns(MEDIUM)
+    assert world.journal.must_wait(MEDIUM)
 
 
 async def test_a_turn_that_does_not_come_is_refused_and_nothing_was_changed(world: World):

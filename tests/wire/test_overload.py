@@ -37,7 +37,7 @@ def until(condition: Callable[[], object], within_s: float = 60) -> None:
 
 
 def descriptors(server: Server) -> int:
-    return len(list(Path(f"/proc/{server._running().pid}/fd").iterdir()))
+    return len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
 
 
 @pytest.mark.slow
@@ -106,7 +106,7 @@ def test_websocket_messages_that_never_end_are_bounded(small: Server) -> None:
             with suppress(ConnectionError):  # it may be cut before it has sent all
                 third.sendall(unfinished)
                 said = third.recv(4096)
-                if small._env["EXPRESS"] == "true":
+                if small.settings["EXPRESS"] == "true":
                     assert said[2:4] == struct.pack("!H", 1013)
                 else:
                     while said:  # a ping; then it is cut
@@ -232,7 +232,7 @@ def closing_server(server: Server) -> Iterator[Server]:
 
 
 def _rss_mib(server: Server) -> float:
-    pages = Path(f"/proc/{server._running().pid}/statm").read_text(encoding="ascii").split()[1]
+    pages = Path(f"/proc/{server.process.pid}/statm").read_text(encoding="ascii").split()[1]
     return int(pages) * resource.getpagesize() / 2**20
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import apsw
 import pytest
 
+from bunqueue_trio.testing.crash.disk import SECTOR, Disk, survivors
 from tests.programs import run_to_its_end
 from tests.wire.test_kill import answered, crashtest
-from trials.crash.disk import SECTOR, Disk, survivors
 from trials.lib.places import ROOT
 
 CUTS = 200
@@ -43,7 +43,7 @@ def test_a_disk_that_lies_about_syncs_is_found_out(tmp_path: Path):
 
 RESTARTS_WITHOUT_POWER = """
 import pathlib, sys
-from trials.crash import command as crashtest
+from bunqueue_trio.testing.crash import rounds as crashtest
 crashtest.ENDS, crashtest.DURABLE_SHARES = {"kill": 1}, (0.0,)
 crashtest.STILLBORN, crashtest.STILLBORN_S = 0.7, 0.05  # too short a life to sync anything
 for done in crashtest.rounds(pathlib.Path(sys.argv[1]), 20, 0, power_loss=True):

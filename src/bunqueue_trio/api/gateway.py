@@ -217,7 +217,7 @@ class Gateway:
 
     async def _wait_turn_of(self, kind: type[c.Command], size: int) -> None:
         if kind in FILLS:
-            if self._core.journal.takes_turns(size):
+            if self._core.journal.must_wait(size):
                 await self._core.journal.wait_turn()
         elif size > LARGE_BODY_BYTES:
             await self.wait_turn()

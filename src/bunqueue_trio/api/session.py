@@ -124,7 +124,7 @@ class Session:
         Pushes wait for the disk even when small, because a peer may send any number of them without reading replies.
         Everything else that is small passes at once: a late heartbeat would lose a lease.
         """
-        if self._journal.takes_turns(len(message), small=0) and _PUSH.search(message):
+        if self._journal.must_wait(len(message), small=0) and _PUSH.search(message):
             self._ring()
             await self._journal.wait_turn()
         elif len(message) > LARGE_BODY_BYTES:

@@ -11,6 +11,7 @@ import structlog
 import trio
 
 from bunqueue_trio.cli import reload
+from bunqueue_trio.client.app import App, run_until_signal
 from bunqueue_trio.client.worker import Worker
 from bunqueue_trio.errors import Refused, leaves
 from bunqueue_trio.logs import configure_logging, flush_logs, printable
@@ -27,18 +28,22 @@ Exit codes: 0 stopped by a signal; 1 the server will never give it jobs (the tok
 \b
 Example, with a file tasks.py in which `mail = Worker("emails")` has a handler:
   bunqueue-trio worker tasks:mail --url ws://queue:6790 --concurrency 20
+or, with `app = App()` and a handler for each of some queues:
+  bunqueue-trio worker tasks:app --queues emails,images
 """
+_HINT = "MODULE:NAME"
 
 
 @click.command(epilog=_EPILOG)
-@click.argument("target", metavar="MODULE:WORKER")
+@click.argument("targets", metavar="MODULE:NAME...", nargs=-1, required=True)
 @click.option(
     "--url", metavar="URL",
     help="The server, host:port, ws(s)://host:port, http(s)://host:port or unix:/path; default: the worker's own."
     "  [env BUNQUEUE_URL, for a worker that names none]",
 )  # fmt: skip
 @click.option("--token", metavar="TOKEN", help="Bearer token; default: the worker's own.  [env BUNQUEUE_TOKEN]")
-@click.option("--concurrency", type=click.IntRange(min=1), metavar="N", help="Jobs at once.")
+@click.option("--queues", metavar="QUEUE,...", help="Only these of them; default: all.")
+@click.option("--concurrency", type=click.IntRange(min=1), metavar="N", help="Jobs at once, of each queue.")
 @click.option("--grace", type=click.FloatRange(min=0), metavar="S", help="Seconds for handlers at a stop.")
 @click.option(
     "--log-format",
@@ -47,30 +52,37 @@ Example, with a file tasks.py in which `mail = Worker("emails")` has a handler:
     show_default=True,
 )
 @click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning"], case_sensitive=False),
+    default="info",
+    show_default=True,
+    help="debug: also a line for each job that is done.",
+)
+@click.option(
     "--reload", "reloads", is_flag=True,
     help="For development: start anew when a Python file of the worker changes. Its jobs go back at no attempt.",
 )  # fmt: skip
 def worker(
-    target: str, url: str | None, token: str | None, concurrency: int | None, grace: float | None, log_format: str,
-    *, reloads: bool,
+    targets: tuple[str, ...], url: str | None, token: str | None, queues: str | None, concurrency: int | None,
+    grace: float | None, log_format: str, log_level: str, *, reloads: bool,
 ) -> None:  # fmt: skip
-    """Run the worker that MODULE:WORKER names; modules are looked for in this directory first."""
-    configure_logging("info", log_format, limited=False)
+    """Run the workers and apps that are named; modules are looked for in this directory first."""
+    configure_logging(log_level, log_format, limited=False)
     if reloads:
         reload.begin()
     before = reload.watched()
     try:
-        found = _find(target)
+        found = _chosen([worker for target in targets for worker in _find(target)], queues)
     except Exception as error:
         if not reloads:
             raise
         _wait_for_mending(error, before)
-    if url is not None:
-        found.url = url
-    found.token = token if token is not None else found.token
-    found.grace = grace if grace is not None else found.grace
-    if concurrency is not None:
-        found.set_concurrency(concurrency)
+    for each in found:
+        each.url = each.url if url is None else url
+        each.token = each.token if token is None else token
+        each.grace = each.grace if grace is None else grace
+        if concurrency is not None:
+            each.set_concurrency(concurrency)
     try:
         stale = trio.run(_run, found, reload.watched(before) if reloads else None)
     except (Refused, ExceptionGroup) as error:
@@ -93,31 +105,45 @@ def _wait_for_mending(error: Exception, before: reload.Snapshot) -> NoReturn:
     reload.start_anew()
 
 
-def _find(target: str) -> Worker:
+def _find(target: str) -> list[Worker]:
+    """Return the workers behind ``MODULE:NAME``: that one, or all of an app."""
     module_name, _, name = target.partition(":")
     if not module_name or not name:
-        raise click.BadParameter(f"{target!r} is not MODULE:WORKER", param_hint="MODULE:WORKER")
-    sys.path.insert(0, str(Path.cwd()))
+        raise click.BadParameter(f"{target!r} is not MODULE:NAME", param_hint=_HINT)
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
     try:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # a module that the worker's own needs
-        raise click.BadParameter(f"there is no module {module_name!r}", param_hint="MODULE:WORKER") from None
+        raise click.BadParameter(f"there is no module {module_name!r}", param_hint=_HINT) from None
     for part in name.split("."):
         found = getattr(found, part, None)
-    if not isinstance(found, Worker):
-        raise click.BadParameter(f"{name!r} in {module_name!r} is no Worker", param_hint="MODULE:WORKER")
-    return found
+    if isinstance(found, Worker):
+        return [found]
+    if not isinstance(found, App):
+        raise click.BadParameter(f"{name!r} in {module_name!r} is no Worker and no App", param_hint=_HINT)
+    if not found.workers:
+        raise click.BadParameter(f"{name!r} in {module_name!r} has no handlers", param_hint=_HINT)
+    return list(found.workers.values())
 
 
-async def _run(found: Worker, files: reload.Snapshot | None) -> str | None:
-    """Run the worker until a signal stops it, or one of ``files`` changes; return which."""
+def _chosen(workers: list[Worker], queues: str | None) -> list[Worker]:
+    there = {worker.queue for worker in workers}
+    wanted = there if queues is None else {queue.strip() for queue in queues.split(",")}
+    if unknown := wanted - there:
+        raise click.BadParameter(f"no {min(unknown)!r} among {', '.join(sorted(there))}", param_hint="--queues")
+    return [worker for worker in workers if worker.queue in wanted]
+
+
+async def _run(found: list[Worker], files: reload.Snapshot | None) -> str | None:
+    """Run workers until a signal stops them, or one of ``files`` changes; return which."""
     stale: list[str] = []
     async with trio.open_nursery() as nursery:
         if files is not None:
             nursery.start_soon(_stop_on_change, files, stale, nursery.cancel_scope)
-        await found.run_until_signal()
+        await run_until_signal(found)
         nursery.cancel_scope.cancel()
     return stale[0] if stale else None
 

@@ -1,13 +1,14 @@
 """The client of a running server, and the worker on top of it. Both speak WebSocket, on Trio."""
 
+from bunqueue_trio.client.app import App
 from bunqueue_trio.client.client import Client
 from bunqueue_trio.client.events import EventStream
 from bunqueue_trio.client.jobs import Job, JobInfo
 from bunqueue_trio.client.worker import Worker
-from bunqueue_trio.errors import BunqueueError, ConnectionLost, JobFailed, Refused, ServerUnavailable
+from bunqueue_trio.errors import BunqueueError, ConnectionLost, JobFailed, JobRemoved, Refused, ServerUnavailable
 from bunqueue_trio.protocol.options import JobSpec, PushOptions
 
 __all__ = [
-    "BunqueueError", "Client", "ConnectionLost", "EventStream", "Job", "JobFailed", "JobInfo", "JobSpec",
+    "App", "BunqueueError", "Client", "ConnectionLost", "EventStream", "Job", "JobFailed", "JobInfo", "JobRemoved", "JobSpec",
     "PushOptions", "Refused", "ServerUnavailable", "Worker",
 ]  # fmt: skip

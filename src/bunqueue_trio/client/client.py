@@ -19,10 +19,12 @@ import uuid_utils
 
 from bunqueue_trio.client.connection import Connect, websocket
 from bunqueue_trio.client.events import EventStream, Streams
+from bunqueue_trio.client.handlers import told
 from bunqueue_trio.client.jobs import Job, JobInfo, decode, encoded
 from bunqueue_trio.client.link import Link, Lost
 from bunqueue_trio.client.log import log
-from bunqueue_trio.errors import JOB_NOT_FOUND, ConnectionLost, JobFailed, Refused, ServerUnavailable
+from bunqueue_trio.client.waiting import EVENTS, Wait
+from bunqueue_trio.errors import JOB_NOT_FOUND, ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.address import given_token, given_url
@@ -38,6 +40,8 @@ IN_FLIGHT = 500  # half of what makes the server stop reading
 CLOSE_S = 2.0  # an orderly end takes no longer, and no job waits for it
 BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 5.0
+SURE_S = 20.0  # after so long a job that is not there may have been, and be done and forgotten
+_CLOSED = "the client is not open: it works inside its `async with` only"
 _FINISHED = frozenset({"completed", "failed"})
 
 R = TypeVar("R", bound=r.Reply)
@@ -49,25 +53,30 @@ class Client:
     Without ``url`` or ``token``, BUNQUEUE_URL and BUNQUEUE_TOKEN of the environment count; ``token=""`` is none.
 
     Entering does not wait for the server; commands do, up to ``patience`` seconds. ``queue`` limits what
-    :meth:`events` and :meth:`wait` see to one queue. At most ``in_flight`` commands are under way. ``tls``
-    is the context for ``wss://``; without one the certificates of the system are trusted.
+    :meth:`events` and :meth:`wait` see to one queue. At most ``in_flight`` commands are under way, and as many
+    pulls that wait. ``on_demand``: it connects when it is first asked for something. ``tls`` is the context for ``wss://``; without one the certificates of the system are trusted.
     """
 
     def __init__(
         self, url: str | None = None, *, token: str | None = None, tls: ssl.SSLContext | None = None,
         queue: str | None = None, patience: float = PATIENCE_S, in_flight: int = IN_FLIGHT,
-        connect: Connect | None = None, random: Random | None = None,
+        on_demand: bool = False, connect: Connect | None = None, random: Random | None = None,
     ) -> None:  # fmt: skip
         self._url = url = given_url(url, DEFAULT_URL)
         self._connect = connect or websocket(url, given_token(token), tls)
         self._queue = queue
         self._patience = patience
         self._slots = trio.Semaphore(in_flight)
+        self._polls = trio.Semaphore(in_flight)
         self._repeatable = random is not None
         self._random = random or Random()  # noqa: S311 - jitter
         self._streams = Streams()
         self._link: Link | None = None
+        self._in_force: tuple[Link | None, list[str]] = (None, [])
         self._changed = trio.Event()
+        self._wanted = trio.Event()
+        if not on_demand:
+            self._wanted.set()
         self._refused: Refused | None = None
         self._trouble = f"{url}: not connected yet"
         self._nurseries: list[tuple[AbstractAsyncContextManager[trio.Nursery], trio.Nursery]] = []
@@ -87,6 +96,7 @@ class Client:
         manager, nursery = self._nurseries.pop()
         self._closing = True
         self._streams.close()
+        self._notify()
         try:
             if self._link is not None and not self._link.over:
                 self._link.close()
@@ -112,7 +122,8 @@ class Client:
         Raises:
             Refused: it can never be honoured like this.
             ServerUnavailable: not now; nothing was added, unless it says "not committed".
-            ConnectionLost: it may have been added: only for a ``job_id`` of your own or ``remove_on_…``.
+            ConnectionLost: it may have been added: only for a ``job_id`` of your own or ``remove_on_…``, or after
+                a cut that was long.
         """
         fields = push_fields(data, options, self._new_id)
         return (await self._push([options], [fields], partial(self._push_one, queue, fields)))[0]
@@ -173,7 +184,7 @@ class Client:
         await self._call(c.Fail, id=job_id, token=token, error=error)
 
     async def heartbeat(self, job_id: str, *, token: str | None = None, duration: float | None = None) -> None:
-        """Renew a lease, and move it to this connection. Refused when it is lost."""
+        """Renew a lease; of a job that was held over a restart of the server, for this connection. Refused when it is lost."""
         await self._call(c.Heartbeat, id=job_id, token=token, duration=to_ms(duration))
 
     async def heartbeats(self, ids: Sequence[str], *, tokens: Sequence[str] | None = None) -> list[str]:
@@ -234,31 +245,28 @@ class Client:
             yield stream
 
     async def wait(self, job_id: str, timeout: float = math.inf) -> Any:  # noqa: ASYNC109 - as every wait
-        """Return the result of a job when it is completed; None for one that is removed on completion.
+        """Return the result of a job when it is completed; None for one whose record is removed on completion.
 
         Raises:
-            JobFailed: it is dead, was cancelled, or has expired.
+            JobFailed: it is dead.
+            JobRemoved: it was cancelled, or its time to live was over; a ``JobFailed`` too.
+            ConnectionLost: it ended while the connection was cut, and left no record: how is not known.
             Refused: 404, there is no such job.
+            ValueError: it is of another queue than this client hears of.
             trio.TooSlowError: it is not done after ``timeout`` seconds.
         """
-        with trio.fail_after(timeout):
-            async with self._stream(("completed", "failed", "removed"), job_id) as stream:
-                last: Event | None = None
-                while True:  # subscribed first, then looked: nothing falls between
-                    try:
-                        state = await self._state(job_id)
-                    except Refused:
-                        if last is None:
-                            raise
-                        if last.event_type == "completed":
-                            return None
-                        error = last.error if last.event_type == "failed" else "cancelled or expired"
-                        raise JobFailed(job_id, str(error)) from None
-                    if state.state == "completed":
-                        return await self.result(job_id)
-                    if state.state == "failed":
-                        raise JobFailed(job_id, state.error or "failed")
-                    last = await stream.next_or_gap() or last
+        wait = Wait(self, job_id, self._queue)
+        with trio.move_on_after(timeout):
+            async with self._stream(EVENTS, job_id) as stream:
+                try:
+                    return await wait.run(stream)
+                except trio.EndOfChannel:
+                    raise RuntimeError(_CLOSED) from None
+        raise await wait.too_slow(timeout)
+
+    async def look(self, job_id: str) -> r.StateReply:
+        """Return where a job stands as the server says it; Refused (404) as for :meth:`get`. Times are in ms."""
+        return await self._state(job_id)
 
     # --- inside: commands -------------------------------------------------------------------------
 
@@ -275,6 +283,7 @@ class Client:
         """Send a push until it is known to have arrived; all of its jobs arrive together."""
         lost: ConnectionLost | None = None
         while True:
+            began = trio.current_time()
             try:
                 return await send()
             except ConnectionLost as error:
@@ -293,7 +302,8 @@ class Client:
                 raise lost from None
             if all(state is not None and (generated or state not in _FINISHED) for state in states):
                 return ids
-            if forgotten or any(state is not None for state in states):
+            late = trio.current_time() - began > SURE_S
+            if forgotten or late or any(state is not None for state in states):
                 raise lost
 
     async def _state(self, job_id: str) -> r.StateReply:
@@ -320,10 +330,11 @@ class Client:
         spec, sent = SPECS[kind], False
         with_token = fields.get("token") is not None or fields.get("tokens") is not None
         again, returns = spec.repeatable(with_token=with_token), kind in TAKES
+        slots = self._polls if returns and fields.get("timeout") else self._slots
         try:
-            self._slots.acquire_nowait()  # the usual case: without a switch of tasks
+            slots.acquire_nowait()  # the usual case: without a switch of tasks
         except trio.WouldBlock:
-            await self._slots.acquire()
+            await slots.acquire()
         try:
             while True:
                 try:
@@ -338,14 +349,17 @@ class Client:
                         raise ConnectionLost(f"{spec.tag} was sent, and the connection lost: {refused}") from None
                     raise
         finally:
-            self._slots.release()
+            slots.release()
 
     async def _linked(self) -> Link:
         """Return the live connection; wait for it no longer than the patience lasts."""
         if self._link is not None and not self._link.over:
             return self._link
+        self._wanted.set()
         with trio.move_on_after(self._patience):
             while True:
+                if self._closing or not self._nurseries:
+                    raise RuntimeError(_CLOSED)
                 if self._refused is not None:
                     raise Refused(self._refused.status, str(self._refused), self._refused.code)
                 if self._link is not None and not self._link.over:
@@ -357,6 +371,7 @@ class Client:
 
     async def _stay_connected(self) -> None:
         failures, said = 0, ""
+        await self._wanted.wait()
         while not self._is_done():
             try:
                 async with self._connect(self._queue) as connection:
@@ -376,6 +391,10 @@ class Client:
                 self._refused = refused
             except OSError as error:
                 self._trouble = str(error)
+            except Exception as error:
+                # Whatever it is, it is the trouble of one connection.
+                self._trouble = f"{self._url}: {type(error).__name__}: {error}"
+                log.warning("a connection broke in an unexpected way", exception=told(error)[1])
             self._notify()
             if self._is_done():
                 break
@@ -406,13 +425,13 @@ class Client:
 
     @asynccontextmanager
     async def _stream(self, types: Iterable[str], job_id: str | None = None) -> AsyncIterator[EventStream]:
-        before = self._streams.wanted
         stream = self._streams.open(types, job_id)
         try:
-            if self._streams.wanted != before:
+            if self._in_force != (self._link, wanted := self._streams.wanted):
                 if self._link is not None and not self._link.over:
                     self._subscribe(self._link)  # else the next connection begins with it
                 await self.ping()  # answered in order: the subscription is in force then
+                self._in_force = self._link, wanted
             yield stream
         finally:
             stream.close()  # the server is told at the next change: what it sends meanwhile is dropped

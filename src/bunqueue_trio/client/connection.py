@@ -6,12 +6,13 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
+import msgspec
 import trio
 import trio_websocket as ws
 
-from bunqueue_trio.errors import Refused
+from bunqueue_trio.errors import INVALID_QUEUE, UNAUTHORIZED, Refused, leaves
 from bunqueue_trio.protocol.address import http_url
 
 MESSAGE_MAX = 10 * 1024 * 1024  # the server's default for one message; larger ones would end the connection
@@ -90,6 +91,8 @@ class _Wire(trio.abc.Stream):
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
         self._socket = stream.socket
+        self.ended = trio.Event()
+        """The other side has closed it, or it broke."""
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         rest = self._write(memoryview(data))
@@ -121,11 +124,42 @@ class _Wire(trio.abc.Stream):
             raise trio.ClosedResourceError
         try:
             await trio.lowlevel.wait_readable(self._socket)
-            return os.read(self._socket.fileno(), max_bytes or _BUFFER)
+            data: bytes | bytearray = os.read(self._socket.fileno(), max_bytes or _BUFFER)
         except BlockingIOError:  # woken for nothing
-            return await self._stream.receive_some(max_bytes)
+            data = await self._stream.receive_some(max_bytes)
         except OSError as error:
+            self.ended.set()
             raise trio.BrokenResourceError(f"cannot read: {error}") from error
+        if not data:
+            self.ended.set()
+        return data
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+class _Secured(trio.abc.Stream):
+    """The same of TLS, which only needs to tell its end."""
+
+    def __init__(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
+        self._stream = stream
+        self.ended = trio.Event()
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        try:
+            data = await self._stream.receive_some(max_bytes)
+        except trio.BrokenResourceError:
+            self.ended.set()
+            raise
+        if not data:
+            self.ended.set()
+        return data
 
     async def aclose(self) -> None:
         await self._stream.aclose()
@@ -141,32 +175,43 @@ def websocket(url: str, token: str | None = None, tls: ssl.SSLContext | None = N
 
     @asynccontextmanager
     async def connect(queue: str | None) -> AsyncIterator[Connection]:
-        resource = "/ws" if queue is None else f"/ws/queues/{queue}"
+        resource = "/ws" if queue is None else f"/ws/queues/{quote(queue, safe='')}"
         rejected: Exception | None = None
+        shaken = False
         stream = await _open(url, tls)
         try:
             async with trio.open_nursery() as nursery:
                 with trio.move_on_after(CONNECT_S) as limit:
+                    nursery.start_soon(_give_up_at_end, stream, limit)
                     socket = await ws.wrap_client_stream(
                         nursery, stream, urlsplit(http_url(url)).netloc or "localhost", resource, extra_headers=list(headers),
                         message_queue_size=_QUEUE, max_message_size=RECEIVED_MAX, receive_buffer_size=_BUFFER,
                     )  # fmt: skip
                 if limit.cancelled_caught:
-                    rejected = ConnectionError(f"{url}: no answer to the handshake")
+                    what = "the connection was closed in" if stream.ended.is_set() else "no answer to"
+                    rejected = ConnectionError(f"{url}: {what} the handshake")
                 else:
+                    shaken = True
                     try:
                         yield _WebSocket(socket)
                     finally:
                         await _close(socket)  # noqa: ASYNC102 - it has a limit; a cancelled one just cuts
                 nursery.cancel_scope.cancel()
-        except* ws.ConnectionRejected as group:
-            rejected = _rejected(url, _status(group))
+        except Exception as error:  # of the library, of the one below it, of the socket; alone or in groups
+            if shaken:
+                raise
+            rejected = _rejected(url, leaves(error)[0])
         finally:
             await trio.aclose_forcefully(stream)
         if rejected is not None:  # out here, so that it is not in a group
             raise rejected
 
     return connect
+
+
+async def _give_up_at_end(stream: _Wire | _Secured, limit: trio.CancelScope) -> None:
+    await stream.ended.wait()
+    limit.cancel()
 
 
 async def _open(url: str, tls: ssl.SSLContext | None) -> Any:  # a stream; the type that is asked for is narrower
@@ -187,7 +232,7 @@ async def _open(url: str, tls: ssl.SSLContext | None) -> Any:  # a stream; the t
             except BaseException:
                 await trio.aclose_forcefully(stream)
                 raise
-            return stream
+            return _Secured(stream)
     except (OSError, trio.TooSlowError) as error:
         raise ConnectionError(f"{url}: {str(error) or 'no answer'}") from None
     except trio.BrokenResourceError as broken:  # that is how the stream tells any trouble of TLS
@@ -203,17 +248,27 @@ async def _close(socket: ws.WebSocketConnection) -> None:
         await socket.aclose()
 
 
-def _status(group: BaseExceptionGroup[ws.ConnectionRejected]) -> int:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, ws.ConnectionRejected)
-    return error.status_code
+def _rejected(address: str, error: BaseException) -> Exception:
+    """Return what a handshake that failed means. Nearly all of it passes: a deploy, a proxy that lacks its server."""
+    if not isinstance(error, ws.ConnectionRejected):
+        return ConnectionError(f"{address}: the handshake broke: {type(error).__name__}: {error}")
+    said = _error_of(error.body)
+    if error.status_code == 401:
+        return Refused(401, f"{address}: {UNAUTHORIZED.message}")
+    if said == INVALID_QUEUE.message:
+        return Refused(error.status_code, said)
+    return ConnectionError(f"{address}: answered {error.status_code}: {said or 'not as a bunqueue server does'}")
 
 
-def _rejected(address: str, status: int) -> Exception:
-    if status == 401:
-        return Refused(status, f"{address}: Unauthorized")
-    if 400 <= status < 500 and status != 429:
-        return Refused(status, f"{address}: is no bunqueue server ({status})")
-    return ConnectionError(f"{address}: answered {status}")
+def _error_of(body: bytes | None) -> str | None:
+    """Return the error text of a server of ours; None for any other answer."""
+    try:
+        reply = msgspec.json.decode(body or b"", type=_Refusal)
+    except msgspec.DecodeError:
+        return None
+    return None if reply.ok else reply.error
+
+
+class _Refusal(msgspec.Struct):
+    ok: bool
+    error: str

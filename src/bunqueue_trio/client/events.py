@@ -1,7 +1,7 @@
 """Events of a client: who wants which, and streams that know when they have missed some."""
 
 from collections.abc import Callable, Iterable
-from typing import Self
+from typing import NamedTuple, Self
 
 import trio
 
@@ -9,6 +9,12 @@ from bunqueue_trio.protocol.events import EVENT_TYPES, Event
 
 BUFFER = 10_000
 """Events that a reader may lag behind; the server's own bound for a connection."""
+
+
+class Noted(NamedTuple):
+    """An event, or None where some may be missing."""
+
+    event: Event | None
 
 
 class EventStream:
@@ -36,6 +42,16 @@ class EventStream:
             self.missed = 0
             return None
         return await self._received.receive()
+
+    def waiting(self) -> "Noted | None":
+        """Return what :meth:`next_or_gap` would return at once; None when it would wait."""
+        if self.missed and not self._received.statistics().current_buffer_used:
+            self.missed = 0
+            return Noted(None)
+        try:
+            return Noted(self._received.receive_nowait())
+        except (trio.WouldBlock, trio.EndOfChannel):
+            return None
 
     def close(self) -> None:
         """End it; whoever reads it sees its end."""

@@ -2,7 +2,7 @@
 
 import json
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, Unpack
 
 import msgspec
 import structlog
@@ -12,6 +12,7 @@ from structlog.typing import FilteringBoundLogger
 
 from bunqueue_trio.client.surrogates import restored
 from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.protocol.options import PushOptions
 from bunqueue_trio.protocol.replies import DeliveredJob, JobView, fence
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class Job(Generic[T]):
 
     def __init__(self, client: "Client", view: DeliveredJob, token: str) -> None:
         self._client = client
+        self.client: Client = client
+        """For whatever else its handler wants from the server."""
         self._decoder: Decoder[T] | None = None
         self.id = view.id
         self.queue = view.queue
@@ -102,6 +105,13 @@ class Job(Generic[T]):
     def fence(self) -> int:
         """The fencing number: greater for each later delivery of the job; fits 63 bits. See :func:`fence`."""
         return fence(self.token)
+
+    async def push(self, queue: str, data: Any = None, **options: Unpack[PushOptions]) -> str:
+        """Push a job that follows from this one, as :meth:`Client.push` does; return its id.
+
+        This one may be delivered again: a ``job_id`` made of its id pushes the other once, as long as that has not ended.
+        """
+        return await self.client.push(queue, data, **options)
 
     async def ack(self, result: Any = None) -> None:
         """Complete it; a worker does this with what its handler returns."""

@@ -12,9 +12,8 @@ Leaving it closes the connection, and the server gives what was not reported to 
 
 import inspect
 import math
-import signal
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from random import Random  # noqa: TID251 - jitter; a test hands in its own
 from typing import Any, TypeVar
@@ -27,7 +26,7 @@ from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.handlers import Handler as Handler
 from bunqueue_trio.client.handlers import Outcome, Threads, of_handler, payload_decoder, told
 from bunqueue_trio.client.jobs import Job, encoded
-from bunqueue_trio.client.log import log, show_plainly
+from bunqueue_trio.client.log import log
 from bunqueue_trio.client.reports import Reporter
 from bunqueue_trio.errors import INVALID_QUEUE, BunqueueError, Refused
 from bunqueue_trio.logs.printable import printable
@@ -88,7 +87,8 @@ class Worker:
         self._threads = Threads(self._notify)
         self._changed = trio.Event()
         self.set_concurrency(concurrency)
-        self._is_program = False  # else the output is somebody else's
+        self.is_program: bool = False
+        """All of the program is workers; else its output is somebody else's."""
         self._pulling = trio.CancelScope()
 
     def handler(self, function: H) -> H:
@@ -128,21 +128,9 @@ class Worker:
 
         All that a script needs: ``trio.run(worker.run_until_signal)``. Raises as :meth:`run` does.
         """
-        self._is_program = True
-        show_plainly()
-        trouble: Refused | None = None
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._stop_on_signal, signals, nursery.cancel_scope)
-                log.info("worker started", queue=self.queue, url=self.url, concurrency=self.concurrency)
-                try:
-                    await self.run()
-                except Refused as refused:
-                    trouble = refused
-                nursery.cancel_scope.cancel()
-        if trouble is not None:  # out here, so that it is not in a group
-            raise trouble
-        log.info("worker stopped", queue=self.queue)
+        from bunqueue_trio.client.app import run_until_signal  # it is built on this
+
+        await run_until_signal([self])
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Work until stopped, or cancelled, which gives everything back at once.
@@ -158,16 +146,21 @@ class Worker:
             self.url, token=self.token, tls=self.tls, queue=self.queue, patience=math.inf, connect=self._connect,
             in_flight=PULL_MAX, random=self._random,
         )  # fmt: skip
+        # What a handler wants from the server delays nothing of ours, and it may look at other queues.
+        side = Client(
+            self.url, token=self.token, tls=self.tls, patience=math.inf, connect=self._connect, random=self._random,
+            on_demand=True,
+        )  # fmt: skip
         reporter = Reporter(client)
         trouble: Refused | None = None
-        async with client, trio.open_nursery() as background:
+        async with client, side, trio.open_nursery() as background:
             background.start_soon(reporter.run)
             background.start_soon(self._keep_leases, client)
             background.start_soon(self._listen, client)
             async with trio.open_nursery() as handlers:
                 task_status.started()
                 try:
-                    await self._pull(client, reporter, handlers)
+                    await self._pull(client, side, reporter, handlers)
                 except Refused as refused:
                     trouble = refused
                 handlers.cancel_scope.deadline = trio.current_time() + self.grace
@@ -179,14 +172,7 @@ class Worker:
 
     # --- inside ---------------------------------------------------------------------------------
 
-    async def _stop_on_signal(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
-        number = await anext(signals)
-        log.info("worker stops", queue=self.queue, signal=signal.Signals(number).name, running=self.running)
-        self.stop()
-        await anext(signals)
-        scope.cancel()
-
-    async def _pull(self, client: Client, reporter: Reporter, handlers: trio.Nursery) -> None:
+    async def _pull(self, client: Client, side: Client, reporter: Reporter, handlers: trio.Nursery) -> None:
         """Take jobs until stopped, never more than there are slots for."""
         with self._pulling:
             while True:
@@ -203,6 +189,7 @@ class Worker:
                     continue
                 for job in jobs:
                     job.read_with(self._decoder)
+                    job.client = side
                     run = _Run(job)
                     self._runs[job.token] = run
                     handlers.start_soon(self._work, run, reporter)
@@ -250,7 +237,7 @@ class Worker:
         while True:
             try:
                 async with client.events("removed", "failed", "stalled") as events:
-                    if self._is_program:
+                    if self.is_program:
                         log.info("worker connected", queue=self.queue, url=self.url)
                     while True:
                         event = await events.next_or_gap()

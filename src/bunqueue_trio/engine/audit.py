@@ -143,6 +143,14 @@ class Pass:
             ):
                 self._note("timers", f"job {job.id} is {job.state}, due at {due} and armed for {job.armed}")
         self._dependencies(job)
+        if job.state is State.ACTIVE:
+            listed = job in queue.active
+        elif job.state is State.WAITING:
+            listed = True  # see `_standing`
+        else:
+            listed = job in (queue.delayed if job.state is State.DELAYED else queue.waiting_children)
+        if not listed:
+            self._note("index", f"job {job.id} is {job.state} and not in the list of its queue")
 
     def _lease(self, job: Job) -> bool:
         """Check who holds ``job``; return whether its deadline can be told."""
@@ -192,7 +200,14 @@ class Pass:
         engine = self._engine
         for queue in list(engine.queues.values()):
             for priority, line in list(queue.ready._lines.items()):
-                yield from self._line(queue, priority, line)
+                if queue.ready._lines.get(priority) is line and not (line and priority in queue.ready._priorities):
+                    self._note("ready", f"the line of queue {queue.name}, priority {priority}, is empty or unknown")
+                name = f"the line of queue {queue.name}, priority {priority},"
+                yield from self._line("ready", name, line, partial(self._entry, queue, priority))
+            for state, line in ((State.DELAYED, queue.delayed), (State.WAITING_CHILDREN, queue.waiting_children)):
+                name = f"the list of {state} jobs of queue {queue.name}"
+                yield from self._line("index", name, line, partial(self._listed, queue, state))
+            yield from _chunked(list(queue.active), partial(self._active, queue))
             yield from _chunked(list(queue.keys), partial(self._key, queue))
         yield from self._timers(engine.schedule, "schedule")
         yield from self._timers(engine.leases, "leases")
@@ -202,20 +217,19 @@ class Pass:
         self._totals(pending())
         yield 1
 
-    def _line(self, queue: Queue, priority: int, line: Line[Job]) -> Iterator[int]:
-        """Check a line part by part, as it is when each is looked at: the place of the last one tells where to go on."""
-        if queue.ready._lines.get(priority) is line and not (line and priority in queue.ready._priorities):
-            self._note("ready", f"the line of queue {queue.name}, priority {priority}, is empty or unknown")
-        last: int | None = None
+    def _line(self, kind: str, name: str, line: Line[Job], check: Callable[[Job], None]) -> Iterator[int]:
+        """Check a line part by part, each as it is then; the place of the last one of a part tells where to go on."""
+        last: Any = None
         while True:
             part = list(islice(iter(line) if last is None else line.after(last), AUDIT_SLICE))
             reached = last
             for job in part:
-                if reached is not None and job.order <= reached:
-                    self._note("ready", f"the line of queue {queue.name}, priority {priority}, is out of order")
+                place = line.place(job)
+                if reached is not None and place <= reached:
+                    self._note(kind, f"{name} is out of order")
                 else:
-                    reached = job.order
-                    self._entry(queue, priority, job)
+                    reached = place
+                    check(job)
             yield 1 + len(part)
             if reached == last:
                 return
@@ -228,6 +242,15 @@ class Pass:
         elif job.queue != queue.name or job.priority != priority:
             self._note("ready", f"job {job.id} stands in the line of queue {queue.name}, priority {priority}")
         self._known(job, "stands in a line")
+
+    def _listed(self, queue: Queue, state: State, job: Job) -> None:
+        if job.state is not state or job.queue != queue.name:
+            self._note("index", f"job {job.id}, {job.state}, is among the {state} ones of queue {queue.name}")
+        self._known(job, f"is among the {state} ones")
+
+    def _active(self, queue: Queue, job: Job) -> None:
+        if job in queue.active:
+            self._listed(queue, State.ACTIVE, job)
 
     def _key(self, queue: Queue, key: str) -> None:
         job = queue.keys.get(key)
@@ -291,11 +314,23 @@ class Pass:
             )
         if len(ready._lines) != len(ready._priorities):
             self._note("ready", f"queue {queue.name} has lines of other priorities than it knows")
+        self._lists(queue)
         if self._told:
             for state, n in queue.counts.items():
                 counted = self._count.numbers.get((queue.name, state), 0)
                 if n != counted:
                     self._note("counts", f"queue {queue.name} counts {n} {state} jobs and has {counted}")
+
+    def _lists(self, queue: Queue) -> None:
+        listed = {
+            State.DELAYED: len(queue.delayed), State.WAITING_CHILDREN: len(queue.waiting_children),
+            State.ACTIVE: len(queue.active),
+        }  # fmt: skip
+        for state, n in listed.items():
+            if n != queue.counts[state]:
+                self._note("index", f"queue {queue.name} counts {queue.counts[state]} {state} jobs and lists {n}")
+        if len(queue.active) <= HEAP_SEARCHED and (active := list(queue.active)) != sorted(active, key=_started):
+            self._note("index", f"the active jobs of queue {queue.name} are not in the order of their deliveries")
 
     def _totals(self, pending: int) -> None:
         engine = self._engine
@@ -317,6 +352,10 @@ class Pass:
     def _is_unfinished(self, job_id: str) -> bool:
         job = self._engine.jobs.get(job_id)
         return job is not None and job.state in UNFINISHED
+
+
+def _started(job: Job) -> int:
+    return job.started_at or 0
 
 
 def _missing(heap: list[Any], wanted: set[Any]) -> Iterable[Any]:

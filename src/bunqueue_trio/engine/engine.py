@@ -50,8 +50,13 @@ class Engine(Moves):
             if job.state is not WAITING or job.options is not DEFAULT_OPTIONS:
                 special.append(job)
         self._seq = max(newest, self.queues.fill(lines))
+        standing: dict[tuple[str, State], list[Job]] = {}
         for job in sorted(special, key=attrgetter("seq")):
+            if job.state is not WAITING:
+                standing.setdefault((job.queue, job.state), []).append(job)
             self._restore(job, self.queues.open(job.queue), now)
+        for (queue, state), jobs_there in standing.items():
+            self.queues[queue].fill(state, jobs_there)
         self._take_up_outcomes()
         for state in UNFINISHED:
             self.counts[state] = sum(queue.counts[state] for queue in self.queues.values())
@@ -59,8 +64,6 @@ class Engine(Moves):
     def _restore(self, job: Job, queue: Queue, now: int) -> None:
         """Put a loaded job where it is looked up, and set its timer."""
         self._seq = max(self._seq, abs(job.order))
-        if job.state is not WAITING:
-            queue.counts[job.state] += 1
         if job.options.unique_key is not None:
             queue.keys[job.options.unique_key] = job
         if job.state is WAITING_CHILDREN:

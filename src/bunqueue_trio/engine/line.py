@@ -1,7 +1,7 @@
 """A line in order, which anything can enter and leave at its place.
 
 Most enter at the end and leave at the front, which costs the same at any length. Anywhere else it is two searches by
-halves, since the line is kept in blocks: a list of short lists. A place must not change while somebody stands there.
+halves, since the line is kept in blocks: a list of short lists. Who gets another place leaves first, or enters anew at once.
 """
 
 from bisect import bisect_left, bisect_right
@@ -17,10 +17,10 @@ BLOCK_MAX = 512  # to leave at the front moves the rest of a block: 4 KB, 0.1 µ
 class Line(Generic[T]):
     """Things in the order of ``place``, which gives each its own; no two stand in the same."""
 
-    __slots__ = ("_place", "blocks")
+    __slots__ = ("blocks", "place")
 
     def __init__(self, place: Callable[[T], Any]) -> None:
-        self._place = place
+        self.place: Callable[[T], Any] = place
         self.blocks: list[list[T]] = []
         """None of them is empty."""
 
@@ -45,9 +45,9 @@ class Line(Generic[T]):
         if not blocks:
             blocks.append([one])
             return
-        place = self._place(one)
+        place = self.place(one)
         block = blocks[-1]
-        if self._place(block[-1]) < place:
+        if self.place(block[-1]) < place:
             if len(block) < BLOCK_MAX:
                 block.append(one)
             else:
@@ -55,7 +55,7 @@ class Line(Generic[T]):
             return
         at = self._block(place)
         block = blocks[at]
-        block.insert(bisect_left(block, place, key=self._place), one)
+        block.insert(bisect_left(block, place, key=self.place), one)
         if len(block) > BLOCK_MAX:
             half = len(block) // 2
             blocks.insert(at + 1, block[half:])
@@ -63,30 +63,46 @@ class Line(Generic[T]):
 
     def fill(self, many: list[T]) -> None:
         """Let all of ``many``, which get sorted, stand in a line that is empty."""
-        many.sort(key=self._place)
+        many.sort(key=self.place)
         self.blocks += [many[i : i + BLOCK_MAX] for i in range(0, len(many), BLOCK_MAX)]
 
     def remove(self, one: T) -> None:
-        """Let ``one``, who stands here, leave."""
+        """Let ``one``, who stands here, leave; if its place is another one now, it is searched for.
+
+        Raises:
+            ValueError: it does not stand here.
+        """
         blocks = self.blocks
-        if blocks[0][0] is one:
-            at, block, i = 0, blocks[0], 0
+        if blocks and blocks[0][0] is one:
+            at, i = 0, 0
         else:
-            place = self._place(one)
-            at = self._block(place)
-            block = blocks[at]
-            i = block.index(one, bisect_left(block, place, key=self._place))
+            at, i = self._find(one)
+        block = blocks[at]
         del block[i]
         if not block:
             del blocks[at]
 
+    def _find(self, one: T) -> tuple[int, int]:
+        blocks, place = self.blocks, self.place(one)
+        at = self._block(place)
+        if at < len(blocks):
+            block = blocks[at]
+            i = bisect_left(block, place, key=self.place)
+            if block[i] is one:
+                return at, i
+        for at, block in enumerate(blocks):
+            if one in block:
+                return at, block.index(one)
+        raise ValueError("it stands in another line, or in none")
+
     def __contains__(self, one: T) -> bool:
-        place = self._place(one)
+        """Return whether ``one`` stands at its place."""
+        place = self.place(one)
         at = self._block(place)
         if at == len(self.blocks):
             return False
         block = self.blocks[at]
-        return block[bisect_left(block, place, key=self._place)] is one
+        return block[bisect_left(block, place, key=self.place)] is one
 
     def after(self, place: Any) -> Iterator[T]:
         """Iterate over who stands behind ``place``, whoever stands there; nothing may enter or leave meanwhile."""
@@ -94,7 +110,7 @@ class Line(Generic[T]):
         at = bisect_right(blocks, place, key=self._end)
         if at == len(blocks):
             return iter(())
-        start = bisect_right(blocks[at], place, key=self._place)
+        start = bisect_right(blocks[at], place, key=self.place)
         return chain(islice(blocks[at], start, None), chain.from_iterable(blocks[at + 1 :]))
 
     def _block(self, place: Any) -> int:
@@ -105,4 +121,4 @@ class Line(Generic[T]):
         return bisect_left(blocks, place, key=self._end)
 
     def _end(self, block: list[T]) -> Any:
-        return self._place(block[-1])
+        return self.place(block[-1])

@@ -62,7 +62,7 @@ class Moves:
         self.facts: Facts = Facts()
         self.gates: Gates = Gates(self.facts)
         self.woken: dict[str, None] = {}
-        """Queues that gained a ready job, or whose gate may be open again; the runtime empties it when it has served the waiters."""
+        """Queues that gained a ready job, or whose gate has opened; the runtime empties it when it has served the waiters."""
         self.epoch: int = 1  # the batch that collects what happens now
         self.handed: int = 0  # the newest epoch among the jobs that the last pull gave
         self.shared_options: dict[Options, Options] = {}
@@ -209,16 +209,22 @@ class Moves:
     # --- inside ---------------------------------------------------------------------------------
 
     def _move(self, job: Job, to: State) -> None:
-        """Change the state of ``job`` and every count with it. The only writer of ``job.state``."""
+        """Change the state of ``job``, every list and every count with it. The only writer of ``job.state``."""
         before = job.state
         assert to in TRANSITIONS[before], (job.id, before, to)
         if before in UNFINISHED:
-            self.queues[job.queue].counts[before] -= 1
+            queue = self.queues[job.queue]
+            queue.counts[before] -= 1
             self.counts[before] -= 1
+            if before is not WAITING:
+                queue.leave(job, before)
         job.state = to
         if to in UNFINISHED:
-            self.queues[job.queue].counts[to] += 1
+            queue = self.queues[job.queue]
+            queue.counts[to] += 1
             self.counts[to] += 1
+            if to is not WAITING:  # it gets its place first
+                queue.enter(job, to)
         if self.queues.recount is not None:
             self.queues.recount.moved(job, before, to)
         self.changed[job] = None

@@ -1,6 +1,7 @@
 """What one queue holds, and the plain records that the engine hands to the runtime."""
 
 import re
+from operator import attrgetter
 
 from msgspec import Struct
 
@@ -8,6 +9,7 @@ from bunqueue_trio import errors
 from bunqueue_trio.config import LEASE_MS, PULL_BATCH_BYTES, RESTART_GRACE_MS, STALLS_MAX
 from bunqueue_trio.engine.facts import Fact
 from bunqueue_trio.engine.job import UNFINISHED, Job, State
+from bunqueue_trio.engine.line import Line
 from bunqueue_trio.engine.ready import Ready
 from bunqueue_trio.engine.recount import Recount
 from bunqueue_trio.protocol.events import Event
@@ -15,19 +17,54 @@ from bunqueue_trio.protocol.events import Event
 Lines = dict[tuple[str, int], list[Job]]
 """Jobs by queue and priority."""
 
+BY_TIME = attrgetter("run_at", "seq")
+BY_PUSH = attrgetter("created_at", "seq")
+
+
+def by_delivery(job: Job) -> tuple[int, int]:
+    """Return where an active job stands among the others: who has it for longest comes first."""
+    return job.started_at or 0, job.seq
+
+
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,256}")
 
 
 class Queue:
-    """One queue: its ready jobs, how many unfinished jobs stand where, and the keys they hold."""
+    """One queue: where each unfinished job stands, how many there are of each state, and the keys they hold."""
 
-    __slots__ = ("counts", "keys", "name", "ready")
+    __slots__ = ("active", "counts", "delayed", "keys", "name", "ready", "waiting_children")
 
     def __init__(self, name: str) -> None:
         self.name: str = name
         self.ready: Ready = Ready()
+        self.delayed: Line[Job] = Line(BY_TIME)
+        self.waiting_children: Line[Job] = Line(BY_PUSH)
+        self.active: dict[Job, None] = {}
+        """In the order of their deliveries: time never falls."""
         self.counts: dict[State, int] = dict.fromkeys(UNFINISHED, 0)
         self.keys: dict[str, Job] = {}
+
+    def enter(self, job: Job, state: State) -> None:
+        """List ``job`` in ``state``, which is not waiting: there :class:`Ready` does."""
+        if state is State.ACTIVE:
+            self.active[job] = None
+        else:
+            (self.delayed if state is State.DELAYED else self.waiting_children).add(job)
+
+    def leave(self, job: Job, state: State) -> None:
+        """Undo :meth:`enter`."""
+        if state is State.ACTIVE:
+            del self.active[job]
+        else:
+            (self.delayed if state is State.DELAYED else self.waiting_children).remove(job)
+
+    def fill(self, state: State, jobs: list[Job]) -> None:
+        """List, and count, all jobs of a store that are in ``state``, which is not waiting."""
+        self.counts[state] = len(jobs)
+        if state is State.ACTIVE:
+            self.active = dict.fromkeys(sorted(jobs, key=by_delivery))
+        else:
+            (self.delayed if state is State.DELAYED else self.waiting_children).fill(jobs)
 
 
 class Queues(dict[str, Queue]):

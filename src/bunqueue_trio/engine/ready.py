@@ -53,8 +53,8 @@ class Ready:
 
     def peek(self) -> Job | None:
         """Return the next job, or None."""
-        priority = self._priorities.first()
-        return None if priority is None else self._lines[priority].first()
+        priorities = self._priorities.blocks
+        return self._lines[priorities[0][0]].blocks[0][0] if priorities else None
 
     def take(self, job: Job) -> None:
         """Take out ``job``, wherever it stands; its priority and order are those it came with."""

@@ -185,6 +185,15 @@ def query_object(query: str, kind: type[c.Command]) -> bytes:
     Raises:
         Refused: it has a broken escape or is not UTF-8.
     """
+    # Pollers ask the same again and again.
+    return _known_object(query, kind) if len(query) <= _SHORT else _object(query, kind)
+
+
+_SHORT = 64
+"""Characters of a query that is kept with what it says."""
+
+
+def _object(query: str, kind: type[c.Command]) -> bytes:
     found: dict[str, list[str]] = {}
     for pair in query.split("&"):
         if pair:
@@ -197,6 +206,8 @@ def query_object(query: str, kind: type[c.Command]) -> bytes:
             parts.append(b"%s:%s" % (encode(name), reader(texts)))
     return b"{" + b",".join(parts) + b"}"
 
+
+_known_object = functools.lru_cache(maxsize=1024)(_object)
 
 _LITERAL = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false")
 """Numbers and truths in JSON."""

@@ -298,9 +298,8 @@ class Core:
                 del line[waiter]
                 waiter.reply, waiter.handed = reply, self._engine.handed
                 waiter.served.set()
-            elif self._engine.offers(
-                queue
-            ):  # the engine declines; what it has left to do is due, so there is a next step
+            elif self._engine.offers(queue):
+                # The engine declines; what it has left to do is due, so there is a next step.
                 self._declined[queue] = None
                 break
         if not line:

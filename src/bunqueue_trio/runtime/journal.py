@@ -131,7 +131,7 @@ class Journal:
         if full:
             raise Refused(*errors.OVERLOADED, retry_after=1)
 
-    def takes_turns(self, size: int, small: int = SMALL_BODY_BYTES) -> bool:
+    def must_wait(self, size: int, small: int = SMALL_BODY_BYTES) -> bool:
         """Return whether a request of ``size`` bytes has to :meth:`wait_turn` now; up to ``small`` it has not."""
         return size > LARGE_BODY_BYTES or (size > small and self._full)
 

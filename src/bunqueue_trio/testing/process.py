@@ -55,7 +55,7 @@ class ServerProcess:
         self._command = [part.replace("{port}", str(self.port)) for part in command]
         self._cwd = cwd
         self._inherited = without_settings(os.environ) if inherited is None else dict(inherited)
-        self._environment = dict(environment or {})
+        self.settings = dict(environment or {})
         self._ready = ready or type(self).is_ready
         self._within_s = within_s
         self._process: subprocess.Popen[bytes] | None = None
@@ -154,7 +154,7 @@ class ServerProcess:
 
     def _whole_environment(self) -> dict[str, str]:
         own = {"HOST": HOST, "HTTP_PORT": str(self.port), "DATA_PATH": str(self.data_path)}
-        return self._inherited | own | self._environment
+        return self._inherited | own | self.settings
 
     def _wait_ready(self, process: "subprocess.Popen[bytes]") -> None:
         deadline = time.monotonic() + self._within_s

@@ -125,7 +125,7 @@ class ResponseHeads:
         return b"".join((known[0], size, known[1], self._date, end))
 
 
-class Lane:
+class ExpressShared:
     """What the connections of the lane share: the time, and the heads of requests that come again and again."""
 
     def __init__(self, server: Server, gateway: Gateway, watchers: trio.Nursery) -> None:
@@ -194,12 +194,12 @@ class Lane:
 class ExpressConnection:
     """One client connection. ``deadline`` (Trio time) is for its keeper: past it, the client is late."""
 
-    def __init__(self, lane: Lane, stream: trio.abc.Stream) -> None:
-        self._lane = lane
-        self._server = lane.server
-        self._wire = Wire(stream, lane.buffer)
+    def __init__(self, shared: ExpressShared, stream: trio.abc.Stream) -> None:
+        self._shared = shared
+        self._server = shared.server
+        self._wire = Wire(stream, shared.buffer)
         self._unread = b""
-        self._hold = lane.server.buffers.hold()
+        self._hold = shared.server.buffers.hold()
         """Of the bodies of its present request and response."""
         self.deadline: float = FOREVER
         self.idle: bool = True
@@ -231,7 +231,7 @@ class ExpressConnection:
         end = await self._read_head()
         if not end:
             return False
-        request = self._lane.parse(self._unread, end)
+        request = self._shared.parse(self._unread, end)
         if isinstance(request, _Upgrade):
             return await self._upgrade(request, end)
         call, length, keep, is_head, waits = request
@@ -250,7 +250,7 @@ class ExpressConnection:
 
         too_large = length > self._server.settings.body_max_bytes  # nobody will read it to its end
         body = None if too_large or waits else self._take_whole(length)
-        response = await self._lane.gateway.respond(call, read_body if body is None else body, self._wait)
+        response = await self._shared.gateway.respond(call, read_body if body is None else body, self._wait)
         # Who was not told to send a body may send it, or the next request: nobody can tell.
         # A large one is not worth keeping the connection, and would be held for somebody who may have no token.
         self.lingers = self.lingers or too_large or (body is None and (waits or length > RECEIVE_BYTES))
@@ -274,13 +274,13 @@ class ExpressConnection:
             self.idle = False
             await trio.lowlevel.checkpoint()  # many requests in one packet must not shut everybody else out
             return end
-        self.deadline = self._lane.now + (HEADER_TIMEOUT_S if self._unread else self._lane.keep_alive_s)
+        self.deadline = self._shared.now + (HEADER_TIMEOUT_S if self._unread else self._shared.keep_alive_s)
         while True:
             data = await self._wire.receive()
             if not data:
                 return 0
             if not self._unread:
-                self.deadline = self._lane.now + HEADER_TIMEOUT_S
+                self.deadline = self._shared.now + HEADER_TIMEOUT_S
             self._unread += data
             end = self._head_end()
             if end:
@@ -307,7 +307,7 @@ class ExpressConnection:
     async def _read_body(self, length: int) -> bytes:
         missing = length - len(self._unread)
         if missing > 0:
-            self.deadline = self._lane.now + BODY_TIMEOUT_S
+            self.deadline = self._shared.now + BODY_TIMEOUT_S
             chunks, data = [], self._unread
             while True:
                 if length > RECEIVE_BYTES:
@@ -338,7 +338,7 @@ class ExpressConnection:
         """Wait for a long poll; a client that hangs up meanwhile gets no job."""
         watching = self._watching = _Watching()
         with trio.CancelScope() as polling:
-            self._lane.watchers.start_soon(self._watch, watching, polling)
+            self._shared.watchers.start_soon(self._watch, watching, polling)
             try:
                 return await finish(begun)
             finally:
@@ -364,15 +364,15 @@ class ExpressConnection:
         assert isinstance(body, bytes)  # event streams were handed over
         is_large = len(body) > RECEIVE_BYTES and not is_head
         if is_large:
-            response = self._lane.gateway.count(response, self._hold)
+            response = self._shared.gateway.count(response, self._hold)
             body = response.body
             assert isinstance(body, bytes)
             is_large = len(body) > RECEIVE_BYTES
-        data = self._lane.heads.render(response, len(body), keep=keep)
+        data = self._shared.heads.render(response, len(body), keep=keep)
         if not is_head and not is_large:
             data += body
         delivery = response.delivery
-        self.deadline = self._lane.now + WRITE_TIMEOUT_S
+        self.deadline = self._shared.now + WRITE_TIMEOUT_S
         try:
             await self._wire.send(data)
             if is_large:
@@ -385,7 +385,7 @@ class ExpressConnection:
                 delivery.end()
 
     async def _upgrade(self, request: _Upgrade, end: int) -> bool:
-        gateway = self._lane.gateway
+        gateway = self._shared.gateway
         head_bytes = self._take(end)
         try:
             queue = gateway.admit_websocket(request.call)

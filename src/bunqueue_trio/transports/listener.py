@@ -27,12 +27,12 @@ from bunqueue_trio.config import (
     STOP_MARGIN_S,
 )
 from bunqueue_trio.runtime.server import Server
-from bunqueue_trio.transports.express import ExpressConnection, Handover, Lane
+from bunqueue_trio.transports.express import ExpressConnection, ExpressShared, Handover
 from bunqueue_trio.transports.msgpack import is_msgpack, refusal_in_msgpack
 from bunqueue_trio.transports.sockets import connections_that_fit, open_listeners
 
 if TYPE_CHECKING:
-    from bunqueue_trio.transports.slow_lane import HandedStream, SlowLane
+    from bunqueue_trio.transports.slow_lane import PassedStream, SlowLane
 
 _log = structlog.get_logger()
 
@@ -46,7 +46,7 @@ class _Connection:
         self.keep_alive_s = keep_alive_s
         self.stream = stream
         self.express = express
-        self.handed: HandedStream | None = None
+        self.passed: PassedStream | None = None
         self.requests = 0
         """Requests under way at Hypercorn."""
         self.idle_since = trio.current_time()
@@ -54,12 +54,12 @@ class _Connection:
 
     def is_late(self, now: float) -> bool:
         """Return whether its client has used up its time."""
-        if self.handed is not None:
+        if self.passed is not None:
             # Hypercorn forgets its own keep-alive timer when a response is streamed, and lets it run to its
             # end when the client has gone.
-            if not self.requests and (now > self.handed.ended_at or now - self.idle_since > self.keep_alive_s):
+            if not self.requests and (now > self.passed.ended_at or now - self.idle_since > self.keep_alive_s):
                 return True
-            return now > self.handed.deadline
+            return now > self.passed.deadline
         if self.express is None:
             return False
         websocket = self.express.websocket
@@ -67,22 +67,22 @@ class _Connection:
 
     def is_idle(self) -> bool:
         """Return whether nobody misses anything when it ends now."""
-        if self.handed is not None:
+        if self.passed is not None:
             return self.requests == 0
         return self.express is not None and self.express.idle
 
     @property
     def patience_ends(self) -> float:
         """When its client will be late, if it is idle now."""
-        if self.handed is not None or self.express is None:
+        if self.passed is not None or self.express is None:
             return self.idle_since + self.keep_alive_s
         return self.express.deadline
 
     async def counted(self, app: Any, *args: Any) -> None:
         """Run a request with Hypercorn's ``app``, counted as this connection's."""
         self.requests += 1
-        if self.handed is not None and args[0]["type"] == "websocket":
-            self.handed.sips = True
+        if self.passed is not None and args[0]["type"] == "websocket":
+            self.passed.sips = True
         try:
             await app(*args)
         finally:
@@ -96,8 +96,9 @@ class Http:
     def __init__(self, server: Server, nursery: trio.Nursery, *, express: bool) -> None:
         self._server = server
         self._nursery = nursery
+        """Kept, since connections are accepted in another one, which ends first at a stop."""
         self._gateway = Gateway(server)
-        self._lane = Lane(server, self._gateway, nursery)
+        self._shared = ExpressShared(server, self._gateway, nursery)
         self._express = express
         self._connections: dict[_Connection, None] = {}
         self._slow_lane: SlowLane | None = None
@@ -141,8 +142,8 @@ class Http:
             return
         express = None
         if self._express:
-            express = ExpressConnection(self._lane, stream)
-        connection = _Connection(stream, express, self._lane.keep_alive_s)
+            express = ExpressConnection(self._shared, stream)
+        connection = _Connection(stream, express, self._shared.keep_alive_s)
         self._connections[connection] = None
         try:
             with connection.scope:
@@ -175,8 +176,8 @@ class Http:
         if fault is not None:
             await self._refuse(connection.stream, fault, LINGER_S)
             return
-        connection.handed = slow_lane.stream(connection.stream, unread, connection.scope)
-        await slow_lane.serve(connection.handed, connection.counted)
+        connection.passed = slow_lane.stream(connection.stream, unread, connection.scope)
+        await slow_lane.serve(connection.passed, connection.counted)
 
     async def _answer_msgpack(self, stream: trio.abc.Stream, unread: bytes) -> None:
         """Say what this server speaks to a client of the original's own protocol, in that one; and to the log."""
@@ -195,12 +196,12 @@ class Http:
         if self._slow_lane is None:
             from bunqueue_trio.transports.slow_lane import SlowLane
 
-            self._slow_lane = SlowLane(self._server, self._gateway, self._lane.refusal)
+            self._slow_lane = SlowLane(self._server, self._gateway, self._shared.refusal)
         return self._slow_lane
 
     def _make_room(self) -> bool:
         """End some of the connections that have been idle longest; return whether there was one."""
-        latest = trio.current_time() + self._lane.keep_alive_s - ROOM_IDLE_S
+        latest = trio.current_time() + self._shared.keep_alive_s - ROOM_IDLE_S
         idle = [
             c for c in self._connections
             if c.is_idle() and not c.scope.cancel_called and c.patience_ends < latest
@@ -215,7 +216,7 @@ class Http:
         """Say ``fault`` to a client that takes it in time, and nothing more."""
         with trio.move_on_after(patience_s):
             try:
-                await stream.send_all(self._lane.refusal(fault))
+                await stream.send_all(self._shared.refusal(fault))
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return  # it did not wait for the answer
             await self._close_politely(stream, lingering_max)
@@ -244,7 +245,7 @@ class Http:
 
     async def _end_late(self) -> None:
         # Not in the loop above, which would keep the last one, with all that it has read, until the next.
-        self._lane.now = now = trio.current_time()
+        self._shared.now = now = trio.current_time()
         for connection in [c for c in self._connections if c.is_late(now)]:
             await self._end(connection)
 

@@ -124,24 +124,24 @@ def _shielded(app: AsgiApp, buffers: Budget, *, hosted: bool) -> AsgiApp:
         scope["path"] = "/"  # Quart stumbles over some; only the raw path is read
 
         async def send_noting(message: Any) -> None:
-            await send_shielded(message)
+            await send(message)
             delivery = scope.get(_DELIVERY)
             if delivery is not None and message["type"] == "http.response.body" and not message.get("more_body"):
                 delivery.sent()
 
         async def send_shielded(message: Any) -> None:
             if message["type"] != "http.response.body" or message.get("more_body"):
-                await send(message)
+                await send_noting(message)
                 return
             if not hosted:  # the keeper closes the sockets of those who do not read
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + WRITE_TIMEOUT_S):
-                    await send(message)
+                    await send_noting(message)
                 return
             async with trio.open_nursery() as nursery:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + WRITE_TIMEOUT_S) as shield:
                     # It only sets the deadline, and outlives the scope by nothing.
                     nursery.start_soon(_limit_when_cancelled, shield)  # noqa: ASYNC111
-                    await send(message)
+                    await send_noting(message)
                 nursery.cancel_scope.cancel()
 
         async def receive_no_body() -> Any:
@@ -153,7 +153,7 @@ def _shielded(app: AsgiApp, buffers: Budget, *, hosted: bool) -> AsgiApp:
         with buffers.hold() as scope[_HOLD]:
             # Quart would keep what is sent to a waiting poll, up to the limit of a body and outside of the budget.
             try:
-                await app(scope, receive_no_body if scope.get("method") in _BODILESS else receive, send_noting)
+                await app(scope, receive_no_body if scope.get("method") in _BODILESS else receive, send_shielded)
             finally:
                 delivery = scope.get(_DELIVERY)
                 if delivery is not None:

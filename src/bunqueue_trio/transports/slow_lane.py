@@ -50,7 +50,7 @@ def fault_of(status: int) -> errors.Fault:
     return _FAULTS.get(status, errors.MALFORMED_REQUEST)
 
 
-class HandedStream(trio.abc.Stream):
+class PassedStream(trio.abc.Stream):
     """A connection's stream as Hypercorn sees it: with bytes to read again, and late writes noticed."""
 
     def __init__(
@@ -139,9 +139,9 @@ class SlowLane:
         self._context = WorkerContext(None)
         self._app = wrap_app(make_app(server, gateway), self._config.wsgi_max_body_size, "asgi")
 
-    def stream(self, stream: trio.abc.Stream, unread: bytes, scope: trio.CancelScope) -> HandedStream:
+    def stream(self, stream: trio.abc.Stream, unread: bytes, scope: trio.CancelScope) -> PassedStream:
         """Return ``stream`` as Hypercorn is to see it, with ``unread`` to be read first; ``scope`` ends it."""
-        return HandedStream(stream, Wire(stream, self._buffer), unread, scope, self._buffers.hold(), self._refuse)
+        return PassedStream(stream, Wire(stream, self._buffer), unread, scope, self._buffers.hold(), self._refuse)
 
     def find_fault(self, unread: bytes) -> errors.Fault | None:
         """Return why Hypercorn would refuse what begins with ``unread``, None if it would not: it has the same parser.
@@ -157,7 +157,7 @@ class SlowLane:
             return fault_of(error.error_status_hint)
         return None
 
-    async def serve(self, stream: HandedStream, run: Callable[..., Awaitable[None]]) -> None:
+    async def serve(self, stream: PassedStream, run: Callable[..., Awaitable[None]]) -> None:
         """Serve ``stream`` to its end; each request is run by calling ``run`` with the application and its arguments."""
         connection = Http1Connection(
             cast("AppWrapper", partial(run, self._app)),

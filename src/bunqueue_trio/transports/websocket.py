@@ -149,7 +149,7 @@ class WebSocket:
                     await trio.lowlevel.checkpoint()  # many small frames must not shut everybody else out
             self._count_unfinished(nursery.cancel_scope)
             if session.settle():
-                self._send_now(session)
+                self._send_nowait(session)
             if self._protocol.writes or self._protocol.state is not State.OPEN:
                 session.bell.ring()  # a pong or a close frame
             if self._protocol.state is State.OPEN:
@@ -204,7 +204,7 @@ class WebSocket:
                 return None
         return data
 
-    def _send_now(self, session: Session) -> None:
+    def _send_nowait(self, session: Session) -> None:
         """Send replies in this very step, which spares the peer two switches of tasks; or ring for the writer."""
         if self._unsent or self._write_deadline < FOREVER or self._protocol.state is not State.OPEN:
             session.bell.ring()
@@ -212,7 +212,7 @@ class WebSocket:
         for message in session.outgoing():
             self._protocol.send_text(message)
         data = b"".join(self._protocol.data_to_send())
-        taken = self._wire.send_now(data)
+        taken = self._wire.send_nowait(data)
         self._unsent, self._partly_sent = data[taken:], taken > 0
         if self._unsent or session.settle():
             session.bell.ring()

@@ -82,7 +82,7 @@ class Wire:
         if rest:
             await self._stream.send_all(rest)
 
-    def send_now(self, data: bytes) -> int:
+    def send_nowait(self, data: bytes) -> int:
         """Send what the kernel takes of ``data`` at once; return how much that was, 0 if it cannot be told."""
         if self._socket is None:
             return 0

@@ -15,7 +15,7 @@ import trio
 
 from bunqueue_trio.storage.sqlite.inspect import examine
 from bunqueue_trio.testing.client import Body, Peer, event_stream, http_peer, ws_peer
-from trials.crash.load import LEASE_MS, SERIES_EVERY_MS, Books, Job, Op, hear_mark, note_delivery
+from bunqueue_trio.testing.crash.load import LEASE_MS, SERIES_EVERY_MS, Books, Job, Op, hear_mark, note_delivery
 
 ASKING = 16  # questions under way at once
 SHOWN = 5  # breaches of one kind that are shown

@@ -250,7 +250,7 @@ class _Handle(apsw.VFSFile):
 
 
 def main() -> None:
-    """Be the server, on a disk that can lose power: `python -m trials.crash.disk LOG honest|lying hasty|calm serve …`."""
+    """Be the server, on a disk that can lose power: `python -m bunqueue_trio.testing.crash.disk LOG honest|lying hasty|calm serve …`."""
     from bunqueue_trio.cli import main as bunqueue_trio
     from bunqueue_trio.runtime import services
 

@@ -1,39 +1,33 @@
 """Kills a real server under load, again and again, and looks whether everything that it had answered is still there.
 
-`python3 scripts/crashtest.py --data DIR` tries your own disk against `kill -9`; with `--power-loss` the server runs on a
-simulated disk (`disk`) that also loses what was not synced. Producers and workers speak HTTP and WebSocket,
-a watcher hears all events. After each restart the audit (`audit`) compares the server with the clients' books.
+With `power_loss` the server runs on a simulated disk (`disk`) that also loses what was not synced. Producers and workers
+speak HTTP and WebSocket (`load`), a watcher hears all events. After each restart the audit (`audit`) compares the server
+with the clients' books.
 """
 
-import argparse
-import math
 import random
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
 from bunqueue_trio.testing.client import Cut
-from bunqueue_trio.testing.process import STOP_WITHIN_S
-from trials.crash.audit import Verdict, audit
-from trials.crash.disk import WIPED, survivors
-from trials.crash.load import Books, load
-from trials.lib.places import PYTHONPATH
-from trials.lib.servers import BenchError, Kind, Server
+from bunqueue_trio.testing.crash.audit import Verdict, audit
+from bunqueue_trio.testing.crash.disk import WIPED, survivors
+from bunqueue_trio.testing.crash.load import Books, load
+from bunqueue_trio.testing.process import STOP_WITHIN_S, ServerProcess
 
-SHOWN = 20  # breaches that are printed
+LOG_SHOWN = 1000  # characters
 LOAD_S = 0.6  # some hundred changes, and small enough a round to try many moments
 STILLBORN = 0.2  # of the restarts are killed, too, before the server is ready
 STILLBORN_S = 0.7  # about how long a start takes
 DURABLE_SHARES = (0.0, 0.02, 0.1, 0.5)  # of the pushes; what is not durable has a right to be lost with the power
 # A job that is forgotten again and again is not to die of it, and clients that go on talking are not to delay a stop.
-SETTINGS = (("LOG_LEVEL", "info"), ("STALLS_MAX", "1000"), ("SHUTDOWN_GRACE_MS", "200"))
+SETTINGS = {"LOG_LEVEL": "info", "STALLS_MAX": "1000", "SHUTDOWN_GRACE_MS": "200"}
 # What a round needs and not much more: rounds cost the same from first to last, and retention works meanwhile.
 RETENTION = ("--retention-completed-max", "10000", "--retention-dead-max", "5000", "--retention-events-max", "50000")
 ENDS = {"cut": 8, "kill": 1, "stop": 1}  # how a round on the simulated disk ends; a stop is followed by a cut
@@ -58,7 +52,11 @@ class Round:
         )
 
 
-class Stillborn(Server):
+class Failed(Exception):
+    """The server does not do what it must for the test to go on; the message says what."""
+
+
+class Stillborn(ServerProcess):
     """A server that is killed while it starts."""
 
     life_s = 0.0
@@ -66,7 +64,7 @@ class Stillborn(Server):
     def _wait_ready(self, process: "subprocess.Popen[bytes]") -> None:
         try:
             process.wait(self.life_s)
-            raise BenchError(f"the server ended at its start: {self.last_words()}")
+            raise Failed(f"the server ended at its start: {self.log[-LOG_SHOWN:]}")
         except subprocess.TimeoutExpired:
             self.kill()
 
@@ -75,7 +73,7 @@ class Victim:
     """A data file, the server on it, and the disk below."""
 
     def __init__(self, directory: Path, rng: random.Random, *, power_loss: bool, lying: bool) -> None:
-        """Prepare to run in an empty directory."""
+        """Start it in an empty directory."""
         self.directory = directory
         self.data = directory / "queue.db"
         self._rng = rng
@@ -83,23 +81,27 @@ class Victim:
         self._log = directory / "disk.log"
         self._safe: dict[str, bytes] = {}
         self._lying = lying
-        self.server = Server(self._kind(), directory)
+        self.server = self._start(ServerProcess)
 
-    def _kind(self) -> Kind:
+    def _start(self, kind: type[ServerProcess]) -> ServerProcess:
         program = ["-m", "bunqueue_trio"]
         if self._power_loss:
             disk, pace = "lying" if self._lying else "honest", self._rng.choice(("hasty", "calm"))
-            program = ["-m", "trials.crash.disk", str(self._log), disk, pace]
-        return Kind(
-            "the server", "", (sys.executable, *program, "serve", *RETENTION), (*SETTINGS, ("PYTHONPATH", PYTHONPATH))
-        )
+            program = ["-m", "bunqueue_trio.testing.crash.disk", str(self._log), disk, pace]
+        command = (sys.executable, *program, "serve", *RETENTION)
+        server = kind(self.data, SETTINGS, command=command, log_path=self.directory / "server.log")
+        try:
+            server.start()
+        except (RuntimeError, TimeoutError) as error:
+            raise Failed(str(error)) from None
+        return server
 
     def end(self, how: str) -> None:
         """See it end, after a stop as it should; then cut the power, unless it was a mere kill."""
         if how == "stop":
             code = self.server.process.wait(STOP_WITHIN_S)
             if code:
-                raise BenchError(f"a server that was stopped ended with {code}")
+                raise Failed(f"a server that was stopped ended with {code}")
         self.server.kill()
         if how != "kill":
             self._lose_power()
@@ -109,11 +111,11 @@ class Victim:
         lost = False
         while self._rng.random() < STILLBORN:
             Stillborn.life_s = self._rng.uniform(0, STILLBORN_S)
-            Stillborn(self._kind(), self.directory)
+            self._start(Stillborn)
             if self._power_loss and self._rng.random() < 0.5:
                 self._lose_power()
                 lost = True
-        self.server = Server(self._kind(), self.directory)
+        self.server = self._start(ServerProcess)
         return lost
 
     def _lose_power(self) -> None:
@@ -161,80 +163,7 @@ def _restart_and_audit(victim: Victim, books: Books, end: str, ended_at: float) 
         # What a mere kill leaves is not synced yet: a power cut at the restart may take it. A stop has synced everything.
         power_cut = end == "cut" or (end == "kill" and lost)
         return trio.run(lambda: audit(victim.server.url, books, victim.data, power_cut=power_cut, ended_at=ended_at))
-    except (BenchError, Cut, ExceptionGroup, trio.TooSlowError, subprocess.TimeoutExpired) as error:
+    except (Failed, Cut, ExceptionGroup, trio.TooSlowError, subprocess.TimeoutExpired) as error:
         return Verdict(
-            [f"no audit was possible: {error!r}; the server's log: {victim.server.last_words()}"], books.answered, 0
+            [f"no audit was possible: {error!r}; the server's log: {victim.server.log[-LOG_SHOWN:]}"], books.answered, 0
         )
-
-
-def main() -> int:
-    """Run the rounds, print what each found, and say in the end what that means."""
-    parser = argparse.ArgumentParser(
-        description="Kill a real server under load, restart it, and look whether everything that it answered is there.",
-        epilog="Exit codes: 0 nothing was lost; 1 something was, and the files are kept; 2 wrong usage.",
-    )
-    parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="a directory on the disk to try (default: a temporary one)"
-    )
-    parser.add_argument("--kills", type=_positive(int), default=20, metavar="N", help="how many rounds (default: 20)")
-    parser.add_argument(
-        "--seed", type=int, metavar="N", help="chooses what is done and when (default: another each time)"
-    )
-    parser.add_argument(
-        "--seconds", type=_positive(float), default=LOAD_S, metavar="S",
-        help=f"the longest load before a kill (default: {LOAD_S})",
-    )  # fmt: skip
-    parser.add_argument("--durable", action="store_true", help="every push is durable")
-    parser.add_argument("--power-loss", action="store_true", help="on a simulated disk that loses what was not synced")
-    parser.add_argument(
-        "--lying-disk", action="store_true", help="the same, and the disk lies about syncs: this must be found out"
-    )
-    options = parser.parse_args()
-    if options.data is not None and not options.data.is_dir():
-        parser.error(f"--data: there is no directory {options.data}")
-
-    seed = options.seed if options.seed is not None else random.SystemRandom().randrange(2**32)
-    directory = Path(tempfile.mkdtemp(prefix="crashtest-", dir=options.data))
-    power_loss = options.power_loss or options.lying_disk
-    what = "power cuts on a simulated disk" if power_loss else f"kills of a server with its file in {directory}"
-    print(f"crashtest: {options.kills} {what}, seed {seed}", flush=True)
-    done: list[Round] = []
-    for each in rounds(
-        directory, options.kills, seed,
-        power_loss=power_loss, lying=options.lying_disk, durable=options.durable, seconds=options.seconds,
-    ):  # fmt: skip
-        done.append(each)
-        print(each, flush=True)
-    return _conclude(done, directory, seed)
-
-
-def _conclude(done: list[Round], directory: Path, seed: int) -> int:
-    answered, durable = sum(each.verdict.answered for each in done), sum(each.verdict.durable for each in done)
-    breaches = done[-1].verdict.breaches
-    if breaches:
-        print(*(f"BREACH: {breach}" for breach in breaches[:SHOWN]), sep="\n")
-        if len(breaches) > SHOWN:
-            print(f"… and {len(breaches) - SHOWN} more")
-        print(f"the promise was broken in round {len(done)} with seed {seed}; everything is in {directory}")
-        return 1
-    shutil.rmtree(directory)
-    lost, longest = sum(each.verdict.lost for each in done), max(each.verdict.lost_ms for each in done)
-    print(
-        f"{len(done)} rounds, {answered} answered changes, {durable} durable pushes: nothing was lost that was promised"
-    )
-    if lost:
-        print(
-            f"the power took {lost} answered changes that were not durable, of at most the last {longest:.0f} ms each time; "
-            "what was left was always the begin of what had been committed"
-        )
-    return 0
-
-
-def _positive(kind: type[int | float]) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        value = kind(text)
-        if not 0 < value < math.inf:
-            raise argparse.ArgumentTypeError("must be more than 0")
-        return value
-
-    return parse

@@ -1,0 +1,137 @@
+"""Many queues in one program: handlers of one app, each with a worker of its own, and running workers until a signal."""
+
+import math
+import signal
+import ssl
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from random import Random  # noqa: TID251 - jitter; a test hands in its own
+
+import trio
+
+from bunqueue_trio.client.connection import Connect
+from bunqueue_trio.client.log import log, show_plainly
+from bunqueue_trio.client.worker import H, Worker
+from bunqueue_trio.errors import Refused
+
+
+class App:
+    """Handlers for many queues of the server at ``url``; each queue has its own connection, slots and time limit.
+
+    The options are those of :class:`Worker`.
+    """
+
+    def __init__(
+        self, url: str | None = None, *, token: str | None = None, tls: ssl.SSLContext | None = None,
+        grace: float = 30.0, connect: Connect | None = None, random: Random | None = None,
+    ) -> None:  # fmt: skip
+        self._url = url
+        self._token = token
+        self._tls = tls
+        self._grace = grace
+        self._connect = connect
+        self._random = random
+        self.workers: dict[str, Worker] = {}
+        """Queue → its worker."""
+
+    def handler(self, queue: str, *, concurrency: int = 10, timeout: float = math.inf) -> Callable[[H], H]:
+        """Use the decorated function for the jobs of ``queue``, as :meth:`Worker.handler` does.
+
+        Raises:
+            ValueError: the queue has a handler already.
+        """
+
+        def decorate(function: H) -> H:
+            if queue in self.workers:
+                raise ValueError(f"queue {queue!r} has a handler already")
+            worker = Worker(
+                queue, self._url, token=self._token, tls=self._tls, concurrency=concurrency, timeout=timeout,
+                grace=self._grace, connect=self._connect, random=self._random,
+            )  # fmt: skip
+            worker.handler(function)
+            self.workers[queue] = worker
+            return function
+
+        return decorate
+
+    def stop(self) -> None:
+        """Take no more jobs of any queue; :meth:`run` returns when all has finished, or the grace is over."""
+        for worker in self.workers.values():
+            worker.stop()
+
+    async def run(
+        self, queues: Collection[str] | None = None, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Work on all queues, or on ``queues`` of them, until stopped or cancelled.
+
+        Raises:
+            Refused: as :meth:`Worker.run`, for any of them; the others are stopped then.
+            ValueError: there is no handler for one of ``queues``.
+        """
+        await run_all(chosen(self, queues), task_status=task_status)
+
+    async def run_until_signal(self, queues: Collection[str] | None = None) -> None:
+        """Do the same until SIGTERM or SIGINT; see :meth:`Worker.run_until_signal`."""
+        await run_until_signal(chosen(self, queues))
+
+
+def chosen(app: App, queues: Collection[str] | None) -> list[Worker]:
+    """Return the workers of ``queues``; of all without.
+
+    Raises:
+        ValueError: there is no handler for one of them, or for none at all.
+    """
+    if not app.workers:
+        raise ValueError("the app has no handlers: decorate functions with @app.handler(queue)")
+    if unknown := set(queues or ()) - app.workers.keys():
+        raise ValueError(f"no handler for queue {min(unknown)!r}; there are {', '.join(sorted(app.workers))}")
+    return [worker for queue, worker in app.workers.items() if queues is None or queue in queues]
+
+
+async def run_all(workers: Sequence[Worker], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    """Run workers side by side; when one is refused, the others are stopped and the refusal raised."""
+    refusals: list[Refused] = []
+
+    async def run(worker: Worker) -> None:
+        try:
+            await worker.run()
+        except Refused as refused:
+            refusals.append(refused)
+            for other in workers:
+                other.stop()
+
+    async with trio.open_nursery() as nursery:
+        for worker in workers:
+            nursery.start_soon(run, worker)
+        task_status.started()
+    if refusals:  # out here, so that it is not in a group
+        raise refusals[0]
+
+
+async def run_until_signal(workers: Sequence[Worker]) -> None:
+    """Run workers until SIGTERM or SIGINT, which stop them; a second one ends the grace."""
+    show_plainly()
+    trouble: Refused | None = None
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_stop_on_signal, workers, signals, nursery.cancel_scope)
+            for worker in workers:
+                worker.is_program = True
+                log.info("worker started", queue=worker.queue, url=worker.url, concurrency=worker.concurrency)
+            try:
+                await run_all(workers)
+            except Refused as refused:
+                trouble = refused
+            nursery.cancel_scope.cancel()
+    if trouble is not None:  # out here, so that it is not in a group
+        raise trouble
+    for worker in workers:
+        log.info("worker stopped", queue=worker.queue)
+
+
+async def _stop_on_signal(workers: Sequence[Worker], signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    number = await anext(signals)
+    for worker in workers:
+        log.info("worker stops", queue=worker.queue, signal=signal.Signals(number).name, running=worker.running)
+        worker.stop()
+    await anext(signals)
+    scope.cancel()

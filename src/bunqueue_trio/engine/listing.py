@@ -1,0 +1,66 @@
+"""Pages of the unfinished jobs of a queue, by state, in the order that somebody who looks at it asks for.
+
+A page goes on behind the place of the last job of the page before, wherever that job is now: so nothing that stays
+where it is is left out or told twice, however many others move meanwhile.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import NamedTuple
+
+from bunqueue_trio.engine.job import Job, State
+from bunqueue_trio.engine.queue import BY_PUSH, BY_TIME, Queue, by_delivery
+
+Place = tuple[int, int]
+
+
+class Page(NamedTuple):
+    """Some jobs, and behind which place the next page begins; None: there is none."""
+
+    jobs: list[Job]
+    after: Place | None
+
+
+def _by_turn(job: Job) -> Place:
+    return -job.priority, job.order
+
+
+_PLACES: dict[State, Callable[[Job], Place]] = {
+    State.WAITING: _by_turn, State.DELAYED: BY_TIME, State.WAITING_CHILDREN: BY_PUSH, State.ACTIVE: by_delivery,
+}  # fmt: skip
+
+
+def page(queue: Queue, state: State, after: Place | None, limit: int) -> Page:
+    """Return up to ``limit`` jobs of ``queue`` in an unfinished ``state`` behind ``after``; None: from the first on.
+
+    Waiting ones come in the order of their delivery, delayed ones by when they get ready, those that wait for others by
+    their push, active ones by how long they have been with their holder, longest first.
+    """
+    place = _PLACES[state]
+    if state is State.ACTIVE:
+        jobs: Iterable[Job] = _active(queue, after, limit)
+    elif state is State.WAITING:
+        jobs = queue.ready.after(after)
+    else:
+        line = queue.delayed if state is State.DELAYED else queue.waiting_children
+        jobs = line if after is None else line.after(after)
+    found = list(islice(jobs, limit + 1))
+    if len(found) <= limit:
+        return Page(found, None)
+    return Page(found[:limit], place(found[limit - 1]))
+
+
+def _active(queue: Queue, after: Place | None, limit: int) -> list[Job]:
+    """Return the active jobs behind ``after``, more than ``limit`` if there are so many."""
+    # They are kept in the order of their deliveries; those of one ms stand as they came, and have to be sorted. A list of
+    # all, 0.5 ms for 10,000, is made for each page instead of a line that each pull and ack would pay for.
+    jobs = list(queue.active)
+    start = 0 if after is None else bisect_left(jobs, after[0], key=lambda job: by_delivery(job)[0])
+    found: list[Job] = []
+    for job in islice(jobs, start, None):
+        if len(found) > limit and job.started_at != found[-1].started_at:
+            break
+        if after is None or by_delivery(job) > after:
+            found.append(job)
+    return sorted(found, key=by_delivery)

@@ -1,0 +1,1 @@
+"""What kills and power cuts take: `bunqueue-trio crashtest`."""

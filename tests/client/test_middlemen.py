@@ -1,0 +1,134 @@
+"""What stands between may answer in the server's place: a worker waits it out, a client is told what it was."""
+
+from functools import partial
+
+import pytest
+import trio
+
+from bunqueue_trio.client import Client, Refused, ServerUnavailable, Worker
+from tests.client.test_wire import ws
+from tests.wire.server import Server
+
+
+def page(status: str, body: bytes = b"<html>sorry</html>", kind: bytes = b"text/html") -> bytes:
+    head = b"HTTP/1.1 %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n"
+    return head % (status.encode(), kind, len(body)) + body
+
+
+ANSWERS = {
+    "502": (page("502 Bad Gateway"), "answered 502"),
+    "503": (page("503 Service Unavailable"), "answered 503"),
+    "504": (page("504 Gateway Timeout"), "answered 504"),
+    "200": (page("200 OK"), "answered 200"),
+    "301": (b"HTTP/1.1 301 Moved\r\nLocation: https://x/\r\nContent-Length: 0\r\n\r\n", "answered 301"),
+    "403": (page("403 Forbidden"), "answered 403"),
+    "404": (page("404 Not Found", b""), "answered 404: not as a bunqueue server does"),
+    "408": (page("408 Request Timeout"), "answered 408"),
+    "426": (page("426 Upgrade Required"), "answered 426"),
+    "429": (page("429 Too Many Requests"), "answered 429"),
+    "ours": (
+        page("503 Service Unavailable", b'{"ok":false,"error":"Server is shutting down"}', b"application/json"),
+        "answered 503: Server is shutting down",
+    ),
+    "nothing": (b"", "handshake"),
+    "a part": (b"HTTP/1.1 101 Switching Pro", "handshake"),
+    "garbage": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", "handshake"),
+    "another protocol": (b"SSH-2.0-OpenSSH_9.2\r\n", "handshake"),
+    "unfounded yes": (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: bm9uc2Vuc2U=\r\n\r\n",
+        "handshake",
+    ),
+    "a page until the end": (b"HTTP/1.1 502 Bad Gateway\r\nConnection: close\r\n\r\n<html>", "502|handshake"),
+    "a page without an end": (b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 500\r\n\r\n<html>", "handshake"),
+}
+
+
+class Middleman:
+    """Gives ``answer`` to the first connections, then passes all on."""
+
+    def __init__(self, server: Server, answer: bytes, times: float) -> None:
+        self._server = server
+        self._answer = answer
+        self._times = times
+        self.url = ""
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        async with trio.open_nursery() as nursery:
+            (listener,) = await nursery.start(partial(trio.serve_tcp, self._serve, 0, host="127.0.0.1"))
+            self.url = f"ws://127.0.0.1:{listener.socket.getsockname()[1]}"
+            task_status.started()
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        try:
+            if self._times > 0:
+                self._times -= 1
+                await stream.receive_some()
+                await stream.send_all(self._answer)
+                return
+            async with await trio.open_tcp_stream(*self._server.address) as server, trio.open_nursery() as nursery:
+                nursery.start_soon(self._copy, stream, server, nursery.cancel_scope)
+                nursery.start_soon(self._copy, server, stream, nursery.cancel_scope)
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+
+    async def _copy(self, source: trio.SocketStream, target: trio.SocketStream, scope: trio.CancelScope) -> None:
+        async for data in source:
+            await target.send_all(data)
+        scope.cancel()
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+async def test_worker_waits_out_whatever_answers(server: Server, queue: str, nursery: trio.Nursery, name: str):
+    middleman = Middleman(server, ANSWERS[name][0], times=2)
+    await nursery.start(middleman.run)
+    worker = Worker(queue, middleman.url)
+    worker.handler(lambda job: job.data)
+    async with Client(ws(server)) as client, trio.open_nursery() as working:
+        working.start_soon(worker.run)
+        assert await client.wait(await client.push(queue, "done"), 60) == "done"
+        worker.stop()
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+async def test_client_is_told_what_answered(server: Server, nursery: trio.Nursery, name: str):
+    answer, told = ANSWERS[name]
+    middleman = Middleman(server, answer, times=float("inf"))
+    await nursery.start(middleman.run)
+    async with Client(middleman.url, patience=0.05) as client:
+        with trio.fail_after(60):
+            while "not connected yet" in client._trouble:
+                await client._changed.wait()
+        with pytest.raises(ServerUnavailable, match=told):
+            await client.ping()
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("name", ["no such name!", "a/../b", "ä?x#y", "x" * 300])
+async def test_queue_that_is_none_ends_its_worker(server: Server, name: str):
+    worker = Worker(name, ws(server))
+    worker.handler(lambda job: None)
+    with trio.fail_after(60), pytest.raises(Refused, match="invalid characters"):
+        await worker.run()
+
+
+async def test_refusal_that_may_pass_ends_no_worker(server: Server, queue: str, monkeypatch: pytest.MonkeyPatch):
+    """Of a server that is newer, or of something between: only a token or a name that is none is for ever."""
+    refusals = [Refused(429, "Rate limit exceeded"), Refused(400, "Unknown command: PULLB"), Refused(404, "Not found")]
+    pull_many = Client.pull_many
+
+    async def refused(client: Client, *args: object, **options: object) -> object:
+        if refusals:
+            raise refusals.pop()
+        return await pull_many(client, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Client, "pull_many", refused)
+    monkeypatch.setattr("bunqueue_trio.client.worker.RETRY_S", 0.01)
+    worker = Worker(queue, ws(server))
+    worker.handler(lambda job: job.data)
+    async with Client(ws(server)) as client, trio.open_nursery() as working:
+        working.start_soon(worker.run)
+        assert await client.wait(await client.push(queue, "done"), 60) == "done"
+        worker.stop()
+    assert refusals == []

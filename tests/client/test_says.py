@@ -1,0 +1,141 @@
+"""What a worker says: one line for each outcome, with the try, the next one, the time it took, the queue and the job."""
+
+import logging
+from collections.abc import Iterator, MutableMapping
+from datetime import datetime
+from typing import Any
+
+import pytest
+import structlog
+import trio
+
+from bunqueue_trio.client import Job
+from bunqueue_trio.testing import Bunqueue
+from bunqueue_trio.testing.server import START_MS
+
+Lines = list[MutableMapping[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def everything() -> Iterator[None]:
+    """Another test may have set a level."""
+    before = structlog.get_config()["wrapper_class"]
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG))
+    yield
+    structlog.configure(wrapper_class=before)
+
+
+def of_jobs(lines: Lines) -> Lines:
+    return [line for line in lines if line["event"].startswith("job ")]
+
+
+async def test_each_try_has_its_line(bunqueue: Bunqueue, logs: Lines):
+    worker = bunqueue.worker("emails")
+
+    @worker.handler
+    async def handle(job: Job) -> None:
+        await trio.sleep(2)
+        if job.attempt < 3:
+            raise ValueError("bad address")
+
+    bunqueue.start(worker)
+    job_id = await bunqueue.client.push("emails", max_attempts=3, backoff=10)
+    await bunqueue.client.wait(job_id, 100)
+    await trio.sleep(1)
+    first, second, last = of_jobs(logs)
+    same = {"job": job_id, "queue": "emails", "duration_s": 2.0}
+    for line, attempt in ((first, "1 of 3"), (second, "2 of 3")):
+        assert line.items() >= ({"event": "job failed", "log_level": "warning", "attempt": attempt} | same).items()
+        assert "ValueError: bad address" in line["exception"]
+        assert "Traceback" in line["exception"]
+    assert last == {"event": "job completed", "log_level": "debug", "attempt": "3 of 3"} | same
+    due_s = [datetime.fromisoformat(line["next"]).timestamp() - START_MS / 1000 for line in (first, second)]
+    assert due_s == [pytest.approx(12, abs=0.1), pytest.approx(34, abs=0.1)]
+
+
+async def test_last_failure_is_called_the_last(bunqueue: Bunqueue, logs: Lines):
+    worker = bunqueue.worker("q")
+    worker.handler(lambda job: 1 // 0)
+    bunqueue.start(worker)
+    await bunqueue.client.push("q", max_attempts=1)
+    await trio.sleep(1)
+    (line,) = of_jobs(logs)
+    assert (line["attempt"], line["next"]) == ("1 of 1", "dead")
+
+
+async def test_time_out_has_its_line(bunqueue: Bunqueue, logs: Lines):
+    worker = bunqueue.worker("q", timeout=2)
+
+    @worker.handler
+    async def handle(job: Job) -> None:
+        await trio.sleep_forever()
+
+    bunqueue.start(worker)
+    job_id = await bunqueue.client.push("q", max_attempts=1)
+    await trio.sleep(5)
+    (line,) = of_jobs(logs)
+    told = {
+        "event": "job failed",
+        "job": job_id,
+        "error": "Handler timed out after 2 s",
+        "next": "dead",
+        "duration_s": 2.0,
+    }
+    assert line.items() >= told.items()
+
+
+async def test_large_payload_is_not_fetched_for_a_line(bunqueue: Bunqueue, logs: Lines):
+    worker = bunqueue.worker("q")
+    worker.handler(lambda job: 1 // 0)
+    bunqueue.start(worker)
+    await bunqueue.client.push("q", "x" * 100_000)
+    await trio.sleep(0.5)
+    (line,) = of_jobs(logs)
+    assert line["next"] == "later"
+
+
+async def test_failure_is_said_though_the_server_is_away(bunqueue: Bunqueue, logs: Lines):
+    """And once, however often it is reported."""
+    worker = bunqueue.worker("q", grace=1)
+
+    @worker.handler
+    async def handle(job: Job) -> None:
+        await trio.sleep(5)
+        raise ValueError("no")
+
+    job_id = await bunqueue.client.push("q", max_attempts=1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(worker.run)
+        await trio.sleep(1)
+        await bunqueue.crash()
+        await trio.sleep(10)
+        worker.stop()
+    (line,) = of_jobs(logs)
+    assert (line["event"], line["job"], line["next"]) == ("job failed", job_id, "not reported: the worker ended")
+
+
+@pytest.fixture
+def unset() -> Iterator[None]:
+    """A program that has not set up structlog."""
+    before = structlog.get_config()
+    structlog.reset_defaults()
+    yield
+    structlog.configure(**before)
+
+
+async def test_library_logs_as_libraries_do(
+    unset: None, bunqueue: Bunqueue, caplog: pytest.LogCaptureFixture, capsys: Any
+):
+    worker = bunqueue.worker("q")
+    worker.handler(lambda job: 1 // 0)
+    bunqueue.start(worker)
+    with caplog.at_level(logging.INFO, logger="bunqueue_trio"):
+        job_id = await bunqueue.client.push("q", max_attempts=1)
+        await trio.sleep(1)
+    (record,) = [record for record in caplog.records if record.name == "bunqueue_trio"]
+    assert record.levelname == "WARNING"
+    line, *trace = record.getMessage().splitlines()
+    assert line.startswith(f"job failed job={job_id} queue=q attempt=1 of 1 duration_s=")
+    assert line.endswith("next=dead")
+    assert trace[-1] == "ZeroDivisionError: integer division or modulo by zero"
+    assert capsys.readouterr().out == ""

@@ -1,1 +1,0 @@
-"""What kills and power cuts take."""
