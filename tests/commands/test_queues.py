@@ -2,6 +2,8 @@
 
 import time
 
+import msgspec
+
 from bunqueue_trio import errors
 from bunqueue_trio.protocol import commands as c
 from tests.commands.carriers import Api
@@ -33,6 +35,61 @@ async def test_a_pause_ends_at_its_time(api: Api, queue: str):
     assert await api.refused(c.Pause(queue=queue, until=until)) is errors.INVALID_FIELD
 
 
+async def test_a_queue_tells_how_it_is_doing(api: Api, queue: str):
+    for priority, delay in ((0, 0), (0, 0), (5, 0), (0, 60_000)):
+        await api.push(queue, priority=priority, delay=delay)
+    job_id, token = await api.take(queue)
+    await api.run(c.Ack(id=job_id, token=token))
+    await api.take(queue)
+    await api.run(c.Pause(queue=queue, reason="why"))
+    seen = (await api.run(c.GetQueue(queue=queue))).queue
+    counts = {"waiting": 1, "delayed": 1, "active": 1, "waiting-children": 0, "completed": 1, "failed": 0}
+    assert (seen.name, seen.counts, seen.pulls_waiting) == (queue, counts, 0)
+    assert seen.paused
+    assert seen.pause is not None
+    assert seen.pause.reason == "why"
+    assert seen.oldest_ready_at is not None
+    assert seen.next_due_at is not None
+    assert 50_000 < seen.next_due_at - seen.oldest_ready_at < 120_000
+    counted = (await api.run(c.GetJobCounts(queue=queue))).counts
+    assert counted == counts | {"waiting": 0, "paused": 1, "prioritized": 0}
+    assert (await api.run(c.CountJobs(queue=queue))).count == 2
+    assert (await api.run(c.GetCountsPerPriority(queue=queue))).counts == {"0": 1}
+
+
+async def test_queues_are_listed_in_pages(api: Api, queue: str):
+    """Those with ready jobs, with ended ones, and with nothing but a pause."""
+    names = [f"{queue}.{i}" for i in range(3)]
+    await api.push(names[0])
+    await api.push(names[1])
+    job_id, token = await api.take(names[1])
+    await api.run(c.Ack(id=job_id, token=token))
+    await api.run(c.Pause(queue=names[2]))
+    after, found = queue, list[str]()
+    while len(found) < 3:
+        page = await api.run(c.ListQueues(after=after, limit=2, details=True))
+        assert isinstance(page.details, list)
+        assert [each.name for each in page.details] == page.queues
+        found += page.queues
+        assert page.next in (page.queues[-1], None)
+        after = page.queues[-1]
+    assert found[:3] == names
+    whole = await api.run(c.ListQueues())
+    assert set(names) <= set(whole.queues)
+    assert whole.queues == sorted(whole.queues)
+    assert whole.details is msgspec.UNSET
+
+
+async def test_a_queue_that_nobody_has_used_is_empty(api: Api, queue: str):
+    seen = (await api.run(c.GetQueue(queue=queue))).queue
+    assert (set(seen.counts.values()), seen.oldest_ready_at, seen.next_due_at) == ({0}, None, None)
+    assert set((await api.run(c.GetJobCounts(queue=queue))).counts.values()) == {0}
+    assert (await api.run(c.CountJobs(queue=queue))).count == 0
+    assert (await api.run(c.GetCountsPerPriority(queue=queue))).counts == {}
+
+
 async def test_a_queue_of_no_name_is_not_paused(api: Api):
-    for command in (c.Pause(queue="a b"), c.Resume(queue="a b"), c.IsPaused(queue="a b")):
+    kinds = (c.Pause, c.Resume, c.IsPaused, c.GetQueue, c.GetJobCounts, c.CountJobs, c.GetCountsPerPriority)
+    for kind in kinds:
+        command = kind(queue="a b")
         assert await api.refused(command) is errors.INVALID_QUEUE

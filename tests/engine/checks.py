@@ -113,6 +113,7 @@ def check_structure(engine: Engine, in_flight: list[Job]) -> None:
             assert every(queue, state) == expected, (name, state)
         waiting = Counter(job.id for job in jobs if job.state is State.WAITING)
         assert Counter(job.id for job in ready_jobs(queue)) == waiting
+    assert list(engine.queues.names) == sorted(engine.queues)
     open_dependencies: dict[str, list[str]] = {}
     owned: dict[str, set[str]] = {}
     for job in by_push(unfinished(engine)):

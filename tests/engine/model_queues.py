@@ -1,10 +1,12 @@
 """What is said of queues as a whole, by the naive queue of ``model.py``."""
 
 import re
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from bunqueue_trio.protocol import commands as c
-from tests.engine.model import Jobs, No, Pauses, Record, Reply, Snapshot
+from tests.engine.model import UNFINISHED, Jobs, No, Pauses, Record, Reply, Snapshot
 
 
 class Queues(Jobs):
@@ -13,6 +15,8 @@ class Queues(Jobs):
     def __init__(self, *args: Any, **how: Any) -> None:
         super().__init__(*args, **how)
         self.pauses: Pauses = {}
+        self.committed: Callable[[], list[Record]] = lambda: self.ended
+        """The jobs that had ended at the last commit."""
 
     # --- what the world does to it ------------------------------------------------------------------
 
@@ -70,9 +74,65 @@ class Queues(Jobs):
         since, reason, until = self.pauses.get(command.queue, (None, None, None))
         return {"paused": since is not None, "reason": reason, "since": since, "until": until}
 
+    def list_queues(self, command: c.ListQueues, now: int, owner: str | None) -> Reply:
+        names = {job.queue for job in self.jobs} | {job.queue for job in self.committed()} | set(self.pauses)
+        behind = sorted(name for name in names if name > command.after)
+        page = behind[: command.limit]
+        reply: Reply = {"queues": page, "next": page[-1] if page != behind else None}
+        return reply | ({"details": [self.view_queue(name) for name in page]} if command.details else {})
+
+    def get_queue(self, command: c.GetQueue, now: int, owner: str | None) -> Reply:
+        self.check_queue(command.queue)
+        return {"queue": self.view_queue(command.queue)}
+
+    def view_queue(self, queue: str) -> Reply:
+        ready, pause = self.line(queue), self.pauses.get(queue)
+        delayed = [job.run_at for job in self.jobs if job.queue == queue and job.state == "delayed"]
+        return {
+            "name": queue,
+            "paused": pause is not None,
+            "pause": pause and {"since": pause[0], "reason": pause[1], "until": pause[2]},
+            "counts": self.all_counts(queue),
+            "oldestReadyAt": self.oldest(ready),
+            "nextDueAt": min(delayed, default=None),
+            "pullsWaiting": 0,
+        }
+
+    def oldest(self, ready: list[Record]) -> int | None:
+        """Since when the first job of each priority is ready, of LIFO ones and of the others."""
+        first = {(job.spec.priority, job.spec.lifo): job.run_at for job in reversed(ready)}
+        return min(first.values(), default=None)
+
+    def all_counts(self, queue: str) -> dict[str, int]:
+        found = Counter(job.state for job in self.jobs if job.queue == queue)
+        kept = [job for job in self.committed() if not (job.spec.remove_on_complete and job.state == "completed")]
+        found += Counter(job.state for job in kept if job.queue == queue)
+        return {state: found[state] for state in (*UNFINISHED, "completed", "failed")}
+
+    def job_counts(self, command: c.GetJobCounts, now: int, owner: str | None) -> Reply:
+        self.check_queue(command.queue)
+        counts = self.all_counts(command.queue) | {"prioritized": 0, "paused": 0}
+        if command.queue in self.pauses:
+            counts |= {"paused": counts["waiting"], "waiting": 0}
+        return {"counts": counts}
+
+    def count_jobs(self, command: c.CountJobs, now: int, owner: str | None) -> Reply:
+        self.check_queue(command.queue)
+        return {"count": sum(job.queue == command.queue and job.state in ("waiting", "delayed") for job in self.jobs)}
+
+    def by_priority(self, command: c.GetCountsPerPriority, now: int, owner: str | None) -> Reply:
+        self.check_queue(command.queue)
+        counts = Counter(str(job.spec.priority) for job in self.line(command.queue))
+        return {"queue": command.queue, "counts": dict(counts)}
+
 
 ANSWERS: dict[type[c.Command], Any] = {
     c.Pause: Queues.pause,
     c.Resume: Queues.resume,
     c.IsPaused: Queues.is_paused,
+    c.ListQueues: Queues.list_queues,
+    c.GetQueue: Queues.get_queue,
+    c.GetJobCounts: Queues.job_counts,
+    c.CountJobs: Queues.count_jobs,
+    c.GetCountsPerPriority: Queues.by_priority,
 }

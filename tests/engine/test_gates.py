@@ -5,6 +5,7 @@ import pytest
 
 from bunqueue_trio import errors
 from bunqueue_trio.engine import gates
+from bunqueue_trio.engine.commands import queues
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from tests.engine.make import T0, Bench
@@ -116,6 +117,17 @@ def test_a_pause_that_ended_while_nobody_ran_ends_at_the_start(bench: Bench):
     assert bench.pull_id() == job
     bench.commit()
     assert bench.disk.facts == {}
+
+
+def test_details_are_of_so_many_queues_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(queues, "QUEUE_DETAILS_MAX", 2)
+    for name in "abc":
+        bench.push(name)
+    page = bench.do(c.ListQueues(details=True))
+    assert (page.queues, page.next) == (["a", "b"], "b")
+    page = bench.do(c.ListQueues(details=True, after="b"))
+    assert ([each.name for each in page.details], page.next) == (["c"], None)
+    assert bench.do(c.ListQueues()).queues == ["a", "b", "c"]
 
 
 def test_gates_have_a_number(bench: Bench, monkeypatch: pytest.MonkeyPatch):

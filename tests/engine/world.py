@@ -39,6 +39,7 @@ class World:
         self.engine = Engine(self._ids, self.disk, self.rules)
         self.model = Model(Ids(), lease=LEASE_MS, stalls_max=STALLS_MAX, grace=GRACE_MS)
         self._committed = self.model.snapshot()
+        self.model.committed = lambda: self._committed.ended
         self._heard = 0
         self._flight: tuple | None = None
 

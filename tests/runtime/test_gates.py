@@ -48,6 +48,17 @@ async def test_who_waits_at_a_shut_gate_costs_nothing(running: World, answers: A
     assert "poll" not in answers
 
 
+async def test_who_waits_is_counted(running: World, answers: Answers):
+    for i in range(2):
+        await answers.ask(f"poll {i}", running.pull, wait_ms=1000)
+    seen = await running.core.execute(c.GetQueue(queue="q"))
+    assert seen.queue.pulls_waiting == 2  # type: ignore[attr-defined]
+    await trio.sleep(1)
+    await settled()
+    seen = await running.core.execute(c.GetQueue(queue="q"))
+    assert seen.queue.pulls_waiting == 0  # type: ignore[attr-defined]
+
+
 async def test_a_pause_is_answered_when_it_is_committed_and_so_is_the_look_at_it(running: World, answers: Answers):
     running.store.inline = False
     await running.core.execute(c.Pause(queue="q", reason="why"))

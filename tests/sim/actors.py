@@ -402,7 +402,7 @@ class Operator(Actor):
                 until = pong["data"]["time"] + rng.choice((1, 1000, 60_000)) if pong["ok"] else 0
                 await self.ask(peer, "Pause", queue=queue, until=until, reason=self.name)
             else:
-                await self.ask(peer, rng.choice(("Resume", "Resume", "IsPaused")), queue=queue)
+                await self.ask(peer, rng.choice(("Resume", "Resume", "IsPaused", "GetJobCounts", "Count")), queue=queue)
 
 
 class StreamWatcher(Actor):

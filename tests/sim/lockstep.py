@@ -50,6 +50,7 @@ class Lockstep:
         self._heard = 0
         self._taken: dict[int, Snapshot] = {}
         self._committed = Snapshot([], [], {})
+        self.model.committed = lambda: self._committed.ended
         self.steps = 0
         self.goodbyes: dict[str, bool] = {}
         """Of connections that have ended: whether the client had said goodbye, as the network knows."""

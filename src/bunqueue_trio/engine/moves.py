@@ -7,7 +7,7 @@ connection has gone still has its lease.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sized
 from functools import partial
 
 from msgspec import Raw
@@ -63,6 +63,8 @@ class Moves:
         self.gates: Gates = Gates(self.facts)
         self.woken: dict[str, None] = {}
         """Queues that gained a ready job, or whose gate has opened; the runtime empties it when it has served the waiters."""
+        self.pulls_waiting: Mapping[str, Sized] = {}
+        """Who waits for a job of each queue: the runtime's, which puts its own here."""
         self.epoch: int = 1  # the batch that collects what happens now
         self.handed: int = 0  # the newest epoch among the jobs that the last pull gave
         self.shared_options: dict[Options, Options] = {}
@@ -320,7 +322,7 @@ class Moves:
         if state is REMOVED:
             self._forget_removed(job)
         if len(self.queues) > QUEUES_IDLE_MAX and not any(queue.counts.values()):
-            del self.queues[job.queue]
+            self.queues.drop(job.queue)
 
     def _blame(self, job: Job, error: str, now: int) -> None:
         job.noted().error = error

@@ -70,6 +70,7 @@ class Core:
         self.clock = clock
         self._pollers_max = pollers_max
         self._lines: dict[str, OrderedDict[_Waiter, None]] = {}
+        engine.pulls_waiting = self._lines
         self._declined: dict[str, None] = {}
         """Queues whose waiters were not served, because more jobs were over than one step works off."""
         self.pollers: int = 0

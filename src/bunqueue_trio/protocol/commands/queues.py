@@ -2,7 +2,7 @@
 
 from bunqueue_trio import errors
 from bunqueue_trio.protocol import replies as r
-from bunqueue_trio.protocol.commands.base import Command, EpochMs, Name
+from bunqueue_trio.protocol.commands.base import Command, Count, EpochMs, Name
 from bunqueue_trio.protocol.commands.spec import EXAMPLE_OK, Again, Does, Example, Path, Role, Spec
 
 
@@ -26,6 +26,53 @@ class IsPaused(Command[r.PausedReply], kw_only=True, tag="IsPaused"):
     queue: str = ""
 
 
+class ListQueues(Command[r.QueuesReply], kw_only=True, tag="ListQueues"):
+    """List the queues that hold a job, or whose gate is shut, by name; ``next`` is the ``after`` of the next page."""
+
+    after: Name = ""
+    limit: Count = 1000
+    details: bool = False
+
+
+class GetQueue(Command[r.QueueReply], kw_only=True, tag="GetQueue"):
+    """Read how a queue is doing; one that nobody has used yet is empty."""
+
+    queue: str = ""
+
+
+class GetJobCounts(Command[r.CountsReply], kw_only=True, tag="GetJobCounts"):
+    """Count the jobs of a queue by state; ready ones of a paused queue are ``paused``."""
+
+    queue: str = ""
+
+
+class CountJobs(Command[r.CountReply], kw_only=True, tag="Count"):
+    """Count the jobs of a queue that are ready or delayed."""
+
+    queue: str = ""
+
+
+class GetCountsPerPriority(Command[r.PriorityCountsReply], kw_only=True, tag="GetCountsPerPriority"):
+    """Count the ready jobs of a queue by priority, the 1,000 highest ones."""
+
+    queue: str = ""
+
+
+_COUNTS = {"waiting": 6, "delayed": 1, "waiting-children": 0, "active": 2, "completed": 40, "failed": 1}
+_QUEUE = {
+    "name": "emails", "paused": False, "pause": None, "counts": _COUNTS, "oldestReadyAt": 1700000000000,
+    "nextDueAt": 1700000060000, "pullsWaiting": 0,
+}  # fmt: skip
+
+
+def _look(command: type[Command], path: str, answer: dict[str, object]) -> Spec:
+    """Return the row of a command that looks at figures: they are of this moment, committed or not."""
+    return Spec(
+        command, Does.READS, Path("GET", path), again=Again.FREELY, role=Role.READ, settled_by="nothing",
+        example=Example(None, {"ok": True} | answer),
+    )  # fmt: skip
+
+
 SPECS: tuple[Spec, ...] = (
     Spec(
         Pause, Does.CHANGES, Path("POST", "/queues/:queue/pause", optional_body=True),
@@ -47,4 +94,17 @@ SPECS: tuple[Spec, ...] = (
             },
         ),
     ),
+    _look(ListQueues, "/queues", {"queues": ["bulk", "emails"], "next": None}),
+    _look(GetQueue, "/queues/:queue", {"queue": _QUEUE}),
+    _look(
+        GetJobCounts, "/queues/:queue/counts",
+        {
+            "counts": {
+                "waiting": 6, "prioritized": 0, "delayed": 1, "active": 2, "completed": 40, "failed": 1,
+                "waiting-children": 0, "paused": 0,
+            }
+        },
+    ),
+    _look(CountJobs, "/queues/:queue/count", {"count": 7}),
+    _look(GetCountsPerPriority, "/queues/:queue/priority-counts", {"queue": "emails", "counts": {"10": 1, "0": 5}}),
 )  # fmt: skip
