@@ -35,6 +35,21 @@ async def test_a_pause_ends_at_its_time(api: Api, queue: str):
     assert await api.refused(c.Pause(queue=queue, until=until)) is errors.INVALID_FIELD
 
 
+async def test_so_many_jobs_of_a_queue_are_active_at_once(api: Api, queue: str):
+    await api.run(c.SetConcurrency(queue=queue, concurrency=2))
+    ids = [await api.push(queue) for _ in range(4)]
+    assert [job.id for job in (await api.run(c.PullBatch(queue=queue, count=9))).jobs] == ids[:2]
+    assert (await api.run(c.Pull(queue=queue, timeout=50))).job is None
+    said = await api.run(c.GetConcurrency(queue=queue))
+    assert (said.concurrency, said.active) == (2, 2)
+    await api.run(c.Ack(id=ids[0]))
+    assert (await api.take(queue))[0] == ids[2]
+    await api.run(c.ClearConcurrency(queue=queue))
+    assert (await api.take(queue))[0] == ids[3]
+    assert (await api.run(c.GetConcurrency(queue=queue))).concurrency is None
+    assert await api.refused(c.SetConcurrency(queue=queue, concurrency=0)) is errors.INVALID_FIELD
+
+
 async def test_a_queue_tells_how_it_is_doing(api: Api, queue: str):
     for priority, delay in ((0, 0), (0, 0), (5, 0), (0, 60_000)):
         await api.push(queue, priority=priority, delay=delay)
@@ -89,7 +104,16 @@ async def test_a_queue_that_nobody_has_used_is_empty(api: Api, queue: str):
 
 
 async def test_a_queue_of_no_name_is_not_paused(api: Api):
-    kinds = (c.Pause, c.Resume, c.IsPaused, c.GetQueue, c.GetJobCounts, c.CountJobs, c.GetCountsPerPriority)
+    kinds = (
+        c.Pause,
+        c.Resume,
+        c.IsPaused,
+        c.GetQueue,
+        c.GetJobCounts,
+        c.CountJobs,
+        c.GetCountsPerPriority,
+        c.GetConcurrency,
+    )
     for kind in kinds:
         command = kind(queue="a b")
         assert await api.refused(command) is errors.INVALID_QUEUE

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from bunqueue_trio.engine.engine import Engine
-from bunqueue_trio.engine.gates import PAUSED, Pause
+from bunqueue_trio.engine.gates import CONCURRENCY, PAUSED, Pause
 from bunqueue_trio.engine.job import UNFINISHED, Job, State
 from bunqueue_trio.engine.listing import page
 from bunqueue_trio.engine.queue import Queue
@@ -76,6 +76,8 @@ def check_agreement(engine: Engine, model: Model) -> None:
     assert {state.value: n for state, n in engine.counts.items()} == model.counts()
     assert engine.next_due() == model.next_due()
     assert pauses(engine) == model.pauses
+    told = {name: gate.concurrency for name, gate in engine.gates.items()}
+    assert {name: limit for name, limit in told.items() if limit is not None} == model.limits
     assert {k: v for k, v in msgspec.structs.asdict(engine.totals).items() if v} == +model.totals
 
 
@@ -128,6 +130,9 @@ def check_structure(engine: Engine, in_flight: list[Job]) -> None:
     assert {owner: {job.id for job in jobs} for owner, jobs in engine._owned.items()} == owned
     noted = {name: msgspec.json.decode(value, type=Pause) for name, value in engine.facts.of(PAUSED).items()}
     assert noted == {name: gate.pause for name, gate in engine.gates.items() if gate.pause is not None}
+    limits = {name: int(value) for name, value in engine.facts.of(CONCURRENCY).items()}
+    assert limits == {name: gate.concurrency for name, gate in engine.gates.items() if gate.concurrency is not None}
+    assert set(engine.gates) == {*noted, *limits}
     check_timers(engine.schedule, [job for job in unfinished(engine) if job.state is not State.ACTIVE])
     check_timers(engine.leases, [job for job in unfinished(engine) if job.state is State.ACTIVE])
 

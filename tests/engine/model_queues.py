@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bunqueue_trio.protocol import commands as c
-from tests.engine.model import UNFINISHED, Jobs, No, Pauses, Record, Reply, Snapshot
+from tests.engine.model import UNFINISHED, Jobs, Limits, No, Pauses, Record, Reply, Snapshot
 
 
 class Queues(Jobs):
@@ -15,17 +15,18 @@ class Queues(Jobs):
     def __init__(self, *args: Any, **how: Any) -> None:
         super().__init__(*args, **how)
         self.pauses: Pauses = {}
+        self.limits: Limits = {}
         self.committed: Callable[[], list[Record]] = lambda: self.ended
         """The jobs that had ended at the last commit."""
 
     # --- what the world does to it ------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
-        return super().snapshot()._replace(pauses=dict(self.pauses))
+        return super().snapshot()._replace(pauses=dict(self.pauses), limits=dict(self.limits))
 
     def restart(self, snapshot: Snapshot, now: int) -> None:
         super().restart(snapshot, now)
-        self.pauses = dict(snapshot.pauses)
+        self.pauses, self.limits = dict(snapshot.pauses), dict(snapshot.limits)
 
     def next_due(self) -> int | None:
         ends = [until for _, _, until in self.pauses.values() if until is not None]
@@ -48,7 +49,12 @@ class Queues(Jobs):
 
     def offered(self, queue: str) -> list[Record]:
         """The jobs that may be taken, in their order."""
-        return [] if queue in self.pauses else self.line(queue)
+        active = sum(job.queue == queue and job.state == "active" for job in self.jobs)
+        return [] if queue in self.pauses or active >= self.limits.get(queue, active + 1) else self.line(queue)
+
+    def make_room(self, job: Record) -> None:
+        if job.queue in self.limits:
+            self.woken.add(job.queue)
 
     # --- the commands -------------------------------------------------------------------------------
 
@@ -74,8 +80,30 @@ class Queues(Jobs):
         since, reason, until = self.pauses.get(command.queue, (None, None, None))
         return {"paused": since is not None, "reason": reason, "since": since, "until": until}
 
+    def set_concurrency(self, command: c.SetConcurrency, now: int, owner: str | None) -> Reply:
+        self.check_queue(command.queue)
+        self.limits[command.queue] = command.concurrency
+        self.woken.add(command.queue)
+        return {}
+
+    def clear_concurrency(self, command: c.ClearConcurrency, now: int, owner: str | None) -> Reply:
+        self.check_queue(command.queue)
+        if self.limits.pop(command.queue, None):
+            self.woken.add(command.queue)
+        return {}
+
+    def get_concurrency(self, command: c.GetConcurrency, now: int, owner: str | None) -> Reply:
+        self.check_queue(command.queue)
+        active = self.all_counts(command.queue)["active"]
+        return {"concurrency": self.limits.get(command.queue), "active": active}
+
     def list_queues(self, command: c.ListQueues, now: int, owner: str | None) -> Reply:
-        names = {job.queue for job in self.jobs} | {job.queue for job in self.committed()} | set(self.pauses)
+        names = (
+            {job.queue for job in self.jobs}
+            | {job.queue for job in self.committed()}
+            | set(self.pauses)
+            | set(self.limits)
+        )
         behind = sorted(name for name in names if name > command.after)
         page = behind[: command.limit]
         reply: Reply = {"queues": page, "next": page[-1] if page != behind else None}
@@ -96,6 +124,7 @@ class Queues(Jobs):
             "oldestReadyAt": self.oldest(ready),
             "nextDueAt": min(delayed, default=None),
             "pullsWaiting": 0,
+            "concurrency": self.limits.get(queue),
         }
 
     def oldest(self, ready: list[Record]) -> int | None:
@@ -130,6 +159,9 @@ ANSWERS: dict[type[c.Command], Any] = {
     c.Pause: Queues.pause,
     c.Resume: Queues.resume,
     c.IsPaused: Queues.is_paused,
+    c.SetConcurrency: Queues.set_concurrency,
+    c.ClearConcurrency: Queues.clear_concurrency,
+    c.GetConcurrency: Queues.get_concurrency,
     c.ListQueues: Queues.list_queues,
     c.GetQueue: Queues.get_queue,
     c.GetJobCounts: Queues.job_counts,

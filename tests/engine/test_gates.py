@@ -159,3 +159,113 @@ def test_many_pauses_that_end_at_once_end_in_steps(bench: Bench):
     while (due := bench.engine.next_due()) is not None and due <= bench.now:
         bench.sleep(0)
     assert len(bench.engine.gates) == 0
+
+
+# --- so many at once ----------------------------------------------------------------------------
+
+
+def limit(bench: Bench, concurrency: int, queue: str = "q") -> None:
+    bench.do(c.SetConcurrency(queue=queue, concurrency=concurrency))
+
+
+def test_so_many_are_active_at_once_and_no_more(bench: Bench):
+    ids = [bench.push() for _ in range(5)]
+    limit(bench, 2)
+    assert [job.id for job in bench.do(c.PullBatch(queue="q", count=5)).jobs] == ids[:2]
+    assert bench.pull_id() is None
+    bench.engine.woken.clear()
+    bench.ack(ids[0])
+    assert set(bench.engine.woken) == {"q"}
+    assert [bench.pull_id(), bench.pull_id()] == [ids[2], None]
+    assert bench.do(c.GetConcurrency(queue="q")).active == 2
+    limit(bench, 1)
+    bench.ack(ids[1])
+    assert bench.pull_id() is None, "those that were out stay so, and count"
+    bench.do(c.ClearConcurrency(queue="q"))
+    assert [bench.pull_id(), bench.pull_id()] == ids[3:]
+    assert bench.do(c.GetConcurrency(queue="q")).concurrency is None
+
+
+def _wait(bench: Bench, _: str) -> None:
+    bench.sleep(bench.rules.lease)
+
+
+LEAVING = {
+    "acked": Bench.ack,
+    "failed": Bench.fail,
+    "dead": Bench.fail,
+    "cancelled": lambda bench, job: bench.do(c.Cancel(id=job)),
+    "stalled": _wait,
+}
+
+
+@pytest.mark.parametrize("how", LEAVING)
+def test_every_way_to_be_active_no_more_makes_room(bench: Bench, how: str):
+    limit(bench, 1)
+    job = bench.push(max_attempts=1 if how == "dead" else 2)
+    assert bench.pull_id() == job
+    other = bench.push(priority=1)
+    assert bench.pull_id() is None
+    bench.engine.woken.clear()
+    LEAVING[how](bench, job)
+    assert "q" in bench.engine.woken
+    assert bench.pull_id() == other
+
+
+def test_a_limit_and_the_jobs_that_count_survive_a_restart(bench: Bench):
+    first, second = bench.push(), bench.push()
+    limit(bench, 1)
+    limit(bench, 7, "other")
+    token = bench.pull().token
+    bench.commit()
+    bench.do(c.ClearConcurrency(queue="other"))
+    bench.commit()
+    bench.restart()
+    assert bench.do(c.GetConcurrency(queue="other")).concurrency is None
+    assert bench.pull_id() is None
+    bench.ack(first, token)
+    assert bench.pull_id() == second
+
+
+def test_a_limit_and_a_pause_do_not_know_of_each_other(bench: Bench):
+    job = bench.push()
+    limit(bench, 1)
+    pause(bench)
+    bench.do(c.ClearConcurrency(queue="q"))
+    assert bench.pull_id() is None
+    limit(bench, 1)
+    bench.do(c.Resume(queue="q"))
+    assert bench.pull_id() == job
+    bench.push()
+    assert bench.pull_id() is None
+    pause(bench)
+    bench.do(c.Resume(queue="q"))
+    assert bench.pull_id() is None
+
+
+def test_a_limit_is_a_gate_among_others(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(gates, "GATES_MAX", 1)
+    limit(bench, 1)
+    pause(bench)
+    for command in (c.SetConcurrency(queue="r", concurrency=1), c.Pause(queue="r")):
+        with pytest.raises(Refused, match="More than 1 queues"):
+            bench.do(command)
+
+
+def test_taking_away_a_limit_that_is_not_there_does_nothing(bench: Bench):
+    bench.do(c.ClearConcurrency(queue="q"))
+    pause(bench)
+    bench.do(c.ClearConcurrency(queue="q"))
+    assert set(bench.engine.woken) == set()
+    for command in (c.ClearConcurrency(queue="a b"), c.SetConcurrency(queue="a b", concurrency=1)):
+        with pytest.raises(Refused, match="invalid characters"):
+            bench.do(command)
+
+
+def test_a_queue_without_a_limit_wakes_nobody_when_a_job_ends(bench: Bench):
+    pause(bench, "other")
+    job = bench.push()
+    bench.pull()
+    bench.engine.woken.clear()
+    bench.ack(job)
+    assert set(bench.engine.woken) == set()

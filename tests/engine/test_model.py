@@ -108,6 +108,11 @@ class Machine(RuleBasedStateMachine):
     def pause(self, queue, after):
         self.world.do(c.Pause(queue=queue, until=after and self.world.now + after))
 
+    @rule(queue=QUEUES, concurrency=some(None, 1, 2))
+    def limit(self, queue, concurrency):
+        command = c.SetConcurrency(queue=queue, concurrency=concurrency) if concurrency else None
+        self.world.do(command or c.ClearConcurrency(queue=queue))
+
     @rule(queue=QUEUES)
     def resume(self, queue):
         self.world.do(c.Resume(queue=queue))

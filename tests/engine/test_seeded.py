@@ -168,8 +168,12 @@ class Life:
         """Shut the gate of a queue, open it, or ask."""
         queue, now = self.rng.choice([*QUEUES * 9, "no good"]), self.world.now
         until = self.rng.choice([None, now, now + 1, now + 50, now + 1000])
-        kinds = [c.Pause(queue=queue, reason=self.rng.choice([None, "why"]), until=until), c.IsPaused(queue=queue)]
-        self.world.do(self.rng.choice([*kinds, *[c.Resume(queue=queue)] * 3]))
+        kinds: list[Any] = [
+            c.Pause(queue=queue, reason=self.rng.choice([None, "why"]), until=until),
+            c.IsPaused(queue=queue),
+        ]
+        kinds += [c.SetConcurrency(queue=queue, concurrency=self.rng.randint(1, 3)), c.ClearConcurrency(queue=queue)]
+        self.world.do(self.rng.choice([*kinds, c.GetConcurrency(queue=queue), *[c.Resume(queue=queue)] * 3]))
 
     def count(self) -> None:
         """Look at a queue, or at all of them."""

@@ -108,6 +108,8 @@ class World:
         assert self.model.jobs == []
         for queue in list(self.model.pauses):
             self.do(c.Resume(queue=queue))
+        for queue in list(self.model.limits):
+            self.do(c.ClearConcurrency(queue=queue))
         self.commit()
         self.commit()
         check_empty(self.engine)

@@ -30,7 +30,7 @@ def test_a_queue_is_paused_shown_and_resumed(server: Running):
     assert done.out.startswith("emails: paused until 20")
     shown = ask(server, "queues").out
     heads, *rows = shown.splitlines()
-    assert heads.split() == ["queue", *queues._STATES, "oldest", "pulls", "paused"]
+    assert heads.split() == ["queue", *queues._STATES, "oldest", "pulls", "at", "once", "paused"]
     (row,) = [row for row in rows if row.startswith("emails ")]
     assert row.split()[1:7] == ["1", "0", "0", "0", "0", "0"]
     assert "is down" in row
@@ -43,12 +43,22 @@ def test_a_queue_is_paused_shown_and_resumed(server: Running):
 
 
 @pytest.mark.slow
+def test_a_queue_is_limited_and_not(server: Running):
+    assert ask(server, "limit", "few", "2").out == "few: 2 at once, 0 now\n"
+    assert json.loads(ask(server, "queues", "few", "--json").out)["concurrency"] == 2
+    assert ask(server, "limit", "few", "any").out == "few: any number at once, 0 now\n"
+
+
+@pytest.mark.slow
 def test_what_is_refused_is_one_line(server: Running):
     for arguments, code, complaint in (
         (("pause", "a b"), 1, "Queue name contains invalid characters (400)"),
         (("pause", "q", "--until", "2001-01-01"), 1, "until must be later than now (400)"),
         (("pause", "q", "--until", "soon"), 2, "'soon' must be a time from now"),
         (("resume", "q q"), 1, "invalid characters (400)"),
+        (("limit", "q", "0"), 1, "concurrency must be at least 1 (400)"),
+        (("limit", "q", "-1"), 2, "No such option"),
+        (("limit", "q", "x"), 2, "'x' must be a number or `any`"),
         (("queues", "q q"), 1, "invalid characters (400)"),
     ):
         done = ask(server, *arguments)

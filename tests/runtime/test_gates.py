@@ -2,8 +2,10 @@
 
 import trio
 
+from bunqueue_trio.engine.job import State
 from bunqueue_trio.protocol import commands as c
 from tests.runtime.world import START_MS, Answers, World, settled
+from tests.storage.faulty import Fault
 
 
 async def test_a_poll_at_a_paused_queue_waits_and_is_woken_by_resume(running: World, answers: Answers):
@@ -67,3 +69,33 @@ async def test_a_pause_is_answered_when_it_is_committed_and_so_is_the_look_at_it
     assert (said.paused, said.reason, said.since) == (True, "why", START_MS)  # type: ignore[attr-defined]
     await running.core.execute(c.Resume(queue="q"))
     assert list(running.store.inner.load_facts()) == []
+
+
+async def test_who_waits_for_room_gets_the_next_job_in_the_moment_there_is_some(running: World, answers: Answers):
+    jobs = [await running.push() for _ in range(3)]
+    await running.core.execute(c.SetConcurrency(queue="q", concurrency=1))
+    assert await running.pull() == jobs[0]
+    await answers.ask("first", running.pull, wait_ms=60_000)
+    await answers.ask("second", running.pull, wait_ms=60_000)
+    await trio.sleep(1)
+    assert answers.given == []
+    await running.ack(jobs[0])
+    await settled()
+    assert answers.given == [("first", jobs[1])]
+    await running.core.execute(c.SetConcurrency(queue="q", concurrency=2))
+    await settled()
+    assert answers.given == [("first", jobs[1]), ("second", jobs[2])]
+
+
+async def test_a_job_of_a_limited_queue_is_handed_out_when_that_is_committed(answers: Answers, nursery: trio.Nursery):
+    """Else a crash would forget that it is out, and there would be one more than may be."""
+    world = World()
+    world.start(nursery)
+    await world.push()
+    await world.core.execute(c.SetConcurrency(queue="q", concurrency=1))
+    world.store.commits = iter([Fault.REFUSED, Fault.REFUSED])
+    await answers.ask("pull", world.pull)
+    assert "pull" not in answers
+    await trio.sleep(1)
+    assert answers["pull"] is not None
+    assert [job.state for job in world.store.inner.load()] == [State.ACTIVE]

@@ -401,8 +401,16 @@ class Operator(Actor):
                 pong = await self.ask(peer, "Ping")
                 until = pong["data"]["time"] + rng.choice((1, 1000, 60_000)) if pong["ok"] else 0
                 await self.ask(peer, "Pause", queue=queue, until=until, reason=self.name)
+            elif rng.random() < 0.3:
+                await self.ask(peer, "SetConcurrency", queue=queue, concurrency=rng.randint(1, 3))
             else:
-                await self.ask(peer, rng.choice(("Resume", "Resume", "IsPaused", "GetJobCounts", "Count")), queue=queue)
+                await self.ask(
+                    peer,
+                    rng.choice(
+                        ("Resume", "Resume", "IsPaused", "GetJobCounts", "Count", "ClearConcurrency", "GetConcurrency")
+                    ),
+                    queue=queue,
+                )
 
 
 class StreamWatcher(Actor):

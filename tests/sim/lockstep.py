@@ -49,7 +49,7 @@ class Lockstep:
         self._depth = 0
         self._heard = 0
         self._taken: dict[int, Snapshot] = {}
-        self._committed = Snapshot([], [], {})
+        self._committed = Snapshot([], [], {}, {})
         self.model.committed = lambda: self._committed.ended
         self.steps = 0
         self.goodbyes: dict[str, bool] = {}
@@ -84,7 +84,9 @@ class Lockstep:
         def taken() -> Any:
             changes = take()
             if self._server is server:
-                self._taken[changes.epoch] = Snapshot([*map(_copy, model.jobs)], list(model.ended), dict(model.pauses))
+                self._taken[changes.epoch] = Snapshot(
+                    [*map(_copy, model.jobs)], list(model.ended), dict(model.pauses), dict(model.limits)
+                )
                 self._heard = 0
             return changes
 

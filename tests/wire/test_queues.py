@@ -25,5 +25,20 @@ def test_a_paused_queue_is_paused_after_a_kill(fresh: Server):
         assert ok(client.get("/queues/q/jobs"))["job"]["data"] == 1
 
 
+def test_a_limit_counts_after_a_kill_what_was_handed_out_before_it(fresh: Server):
+    with Client(fresh.url) as client:
+        ok(client.put("/queues/q/concurrency", {"concurrency": 1}))
+        for n in range(2):
+            client.push("q", n)
+        first = client.take("q")
+    fresh.kill()
+    fresh.start()
+    with Client(fresh.url) as client:
+        assert ok(client.get("/queues/q/concurrency")) == {"ok": True, "concurrency": 1, "active": 1}
+        assert client.pull("q") is None
+        ok(client.ack(first.id, token=first.token))
+        assert client.take("q").job["data"] == 1
+
+
 def paused(client: Client, queue: str) -> dict[str, Any]:
     return ok(client.get(f"/queues/{queue}/paused"))

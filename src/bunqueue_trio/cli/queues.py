@@ -60,7 +60,7 @@ def queues(url: str, token: str | None, queue: str | None, *, as_json: bool) -> 
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("queue", no_wrap=True)
-    for name in (*_STATES, "oldest", "pulls"):
+    for name in (*_STATES, "oldest", "pulls", "at once"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("paused")
     now = _now_ms(url, token)
@@ -68,7 +68,8 @@ def queues(url: str, token: str | None, queue: str | None, *, as_json: bool) -> 
         oldest = each["oldestReadyAt"]
         table.add_row(
             printable(each["name"]), *(f"{each['counts'][state]:,}" for state in _STATES),
-            "" if oldest is None else _age(now - oldest), f"{each['pullsWaiting']:,}", printable(_why(each["pause"])),
+            "" if oldest is None else _age(now - oldest), f"{each['pullsWaiting']:,}",
+            "" if each["concurrency"] is None else f"{each['concurrency']:,}", printable(_why(each["pause"])),
         )  # fmt: skip
     # A pipe has no width: what reads it wants whole lines.
     Console(file=sys.stdout, highlight=False, markup=False, width=None if sys.stdout.isatty() else 10_000).print(table)
@@ -99,6 +100,24 @@ def resume(url: str, token: str | None, queue: str) -> None:
     """Hand out the jobs of QUEUE again."""
     answer(url, token, "POST", f"/queues/{quote(queue, safe='')}/resume")
     click.echo(printable(f"{queue}: resumed"))
+
+
+@click.command()
+@with_server
+@click.argument("queue")
+@click.argument("number", metavar="N")
+def limit(url: str, token: str | None, queue: str, number: str) -> None:
+    """Let N jobs of QUEUE be active at once, whoever pulls them; `any` takes the limit away."""
+    path = f"/queues/{quote(queue, safe='')}/concurrency"
+    if number == "any":
+        answer(url, token, "DELETE", path)
+    elif number.isascii() and number.isdigit():
+        answer(url, token, "PUT", path, msgspec.json.encode({"concurrency": int(number[:20])}))
+    else:
+        raise click.BadParameter(f"{number!r} must be a number or `any`", param_hint="N")
+    said = answer(url, token, "GET", path)
+    allowed = "any number" if said["concurrency"] is None else f"{said['concurrency']:,}"
+    click.echo(printable(f"{queue}: {allowed} at once, {said['active']:,} now"))
 
 
 def _all(url: str, token: str | None) -> Iterator[dict[str, Any]]:

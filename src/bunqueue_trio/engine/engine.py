@@ -175,7 +175,7 @@ class Engine(Moves):
         if queue is None or not queue.ready:
             return False
         gate = self.gates.get(name)
-        return gate is None or gate.is_open
+        return gate is None or gate.is_open(queue.counts[State.ACTIVE])
 
     def find(self, job_id: str) -> Job | None:
         """Return a job in any state that can be shown, or None."""

@@ -14,8 +14,8 @@ from bunqueue_trio import errors
 from bunqueue_trio.config import GATES_MAX
 from bunqueue_trio.engine.facts import Facts
 
-PAUSED = "paused"
-"""The kind of fact that holds the pause of a queue."""
+PAUSED, CONCURRENCY = "paused", "concurrency"
+"""The kinds of facts that hold what was said of a queue."""
 
 _SWEEP_MIN = 64  # fewer entries than that are not worth a sweep
 
@@ -34,15 +34,16 @@ _PAUSE = msgspec.json.Decoder(Pause)
 class Gate:
     """What was said of one queue."""
 
-    __slots__ = ("pause",)
+    __slots__ = ("concurrency", "pause")
 
     def __init__(self) -> None:
         self.pause: Pause | None = None
+        self.concurrency: int | None = None
+        """So many jobs may be active at once."""
 
-    @property
-    def is_open(self) -> bool:
-        """Whether a job may leave the queue now."""
-        return self.pause is None
+    def is_open(self, active: int) -> bool:
+        """Return whether a job may leave the queue, of which ``active`` jobs are out."""
+        return self.pause is None and (self.concurrency is None or active < self.concurrency)
 
 
 class Gates(dict[str, Gate]):
@@ -60,6 +61,8 @@ class Gates(dict[str, Gate]):
         """Put up what the facts, just loaded, tell of."""
         for name, value in self._facts.of(PAUSED).items():
             self._shut(name, _PAUSE.decode(value))
+        for name, value in self._facts.of(CONCURRENCY).items():
+            self._of(name).concurrency = int(value)
 
     def pause(self, name: str, now: int, reason: str | None, until: int | None) -> None:
         """Let nothing out of a queue, before ``until`` if it is told; one that is paused stays so from its begin.
@@ -67,9 +70,8 @@ class Gates(dict[str, Gate]):
         Raises:
             Refused: there are gates enough.
         """
+        self._check_room(name)
         gate = self.get(name)
-        if gate is None and len(self) >= GATES_MAX:
-            raise errors.TOO_MANY_GATES.refuse(GATES_MAX)
         since = now if gate is None or gate.pause is None else gate.pause.since
         pause = Pause(since, reason, until)
         self._facts.set(PAUSED, name, msgspec.json.encode(pause))
@@ -81,9 +83,35 @@ class Gates(dict[str, Gate]):
         if gate is None or gate.pause is None:
             return False
         self._facts.delete(PAUSED, name)
-        del self[name]
+        gate.pause = None
+        self._drop_if_idle(name)
         self._look()
         return True
+
+    def limit(self, name: str, concurrency: int) -> None:
+        """Let so many jobs of a queue be active at once; those that are stay so.
+
+        Raises:
+            Refused: there are gates enough.
+        """
+        self._check_room(name)
+        self._facts.set(CONCURRENCY, name, b"%d" % concurrency)
+        self._of(name).concurrency = concurrency
+
+    def unlimit(self, name: str) -> bool:
+        """Let any number of jobs of a queue be active; return whether there was a limit."""
+        gate = self.get(name)
+        if gate is None or gate.concurrency is None:
+            return False
+        self._facts.delete(CONCURRENCY, name)
+        gate.concurrency = None
+        self._drop_if_idle(name)
+        return True
+
+    def is_limited(self, name: str) -> bool:
+        """Return whether jobs of a queue make room for others when they are not active any more."""
+        gate = self.get(name)
+        return gate is not None and gate.concurrency is not None
 
     def pop_due(self, now: int) -> str | None:
         """End the first pause that ends at or before ``now``; return its queue, or None."""
@@ -93,8 +121,23 @@ class Gates(dict[str, Gate]):
         self.resume(name)
         return name
 
+    def _check_room(self, name: str) -> None:
+        if name not in self and len(self) >= GATES_MAX:
+            raise errors.TOO_MANY_GATES.refuse(GATES_MAX)
+
+    def _of(self, name: str) -> Gate:
+        gate = self.get(name)
+        if gate is None:
+            gate = self[name] = Gate()
+        return gate
+
+    def _drop_if_idle(self, name: str) -> None:
+        gate = self[name]
+        if gate.pause is None and gate.concurrency is None:
+            del self[name]
+
     def _shut(self, name: str, pause: Pause) -> None:
-        self.setdefault(name, Gate()).pause = pause
+        self._of(name).pause = pause
         if pause.until is not None:
             heappush(self._ends, (pause.until, name))
             if len(self._ends) > _SWEEP_MIN + 2 * len(self):

@@ -296,6 +296,8 @@ class Moves:
         assert job.state is ACTIVE
         assert lease is not None
         self.leases.disarm(job)
+        if self.gates and self.gates.is_limited(job.queue):
+            self.woken[job.queue] = None
         if lease.owner is not None:
             owned = self._owned[lease.owner]
             del owned[job]

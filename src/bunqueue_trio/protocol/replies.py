@@ -156,6 +156,15 @@ class QueueView(Struct, kw_only=True, rename="camel"):
     oldest_ready_at: int | None
     next_due_at: int | None
     pulls_waiting: int
+    concurrency: int | None
+    """So many jobs may be active at once."""
+
+
+class ConcurrencyReply(Reply, kw_only=True):
+    """How many jobs of a queue may be active at once, null for any number, and how many are."""
+
+    concurrency: int | None
+    active: int
 
 
 class QueueReply(Reply, kw_only=True):

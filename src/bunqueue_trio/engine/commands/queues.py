@@ -7,7 +7,7 @@ from bunqueue_trio import errors
 from bunqueue_trio.config import QUEUE_DETAILS_MAX
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.handler import Handlers, Owner
-from bunqueue_trio.engine.job import UNFINISHED
+from bunqueue_trio.engine.job import UNFINISHED, State
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 
@@ -34,6 +34,27 @@ def _is_paused(engine: Engine, command: c.IsPaused, now: int, owner: Owner) -> r
     if pause is None:
         return r.PausedReply(paused=False)
     return r.PausedReply(paused=True, reason=pause.reason, since=pause.since, until=pause.until)
+
+
+def _set_concurrency(engine: Engine, command: c.SetConcurrency, now: int, owner: Owner) -> r.Reply:
+    engine.queues.check(command.queue)
+    engine.gates.limit(command.queue, command.concurrency)
+    engine.woken[command.queue] = None
+    return r.OK
+
+
+def _clear_concurrency(engine: Engine, command: c.ClearConcurrency, now: int, owner: Owner) -> r.Reply:
+    engine.queues.check(command.queue)
+    if engine.gates.unlimit(command.queue):
+        engine.woken[command.queue] = None
+    return r.OK
+
+
+def _get_concurrency(engine: Engine, command: c.GetConcurrency, now: int, owner: Owner) -> r.Reply:
+    engine.queues.check(command.queue)
+    queue, gate = engine.queues.get(command.queue), engine.gates.get(command.queue)
+    active = 0 if queue is None else queue.counts[State.ACTIVE]
+    return r.ConcurrencyReply(concurrency=None if gate is None else gate.concurrency, active=active)
 
 
 def _list(engine: Engine, command: c.ListQueues, now: int, owner: Owner) -> r.Reply:
@@ -66,6 +87,7 @@ def _view(engine: Engine, name: str) -> r.QueueView:
         counts=_counts(engine, name),
         oldest_ready_at=None if queue is None else queue.ready.ready_since(),
         next_due_at=None if first is None else first.run_at,
+        concurrency=None if gate is None else gate.concurrency,
         pulls_waiting=len(engine.pulls_waiting.get(name, ())),
     )
 
@@ -104,6 +126,9 @@ HANDLERS: Handlers = {
     c.Pause: _pause,
     c.Resume: _resume,
     c.IsPaused: _is_paused,
+    c.SetConcurrency: _set_concurrency,
+    c.ClearConcurrency: _clear_concurrency,
+    c.GetConcurrency: _get_concurrency,
     c.ListQueues: _list,
     c.GetQueue: _get_queue,
     c.GetJobCounts: _job_counts,

@@ -1,5 +1,9 @@
 """Commands about a queue as a whole."""
 
+from typing import Annotated
+
+from msgspec import Meta
+
 from bunqueue_trio import errors
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.commands.base import Command, Count, EpochMs, Name
@@ -22,6 +26,25 @@ class Resume(Command[r.DataReply], kw_only=True, tag="Resume"):
 
 class IsPaused(Command[r.PausedReply], kw_only=True, tag="IsPaused"):
     """Ask whether a queue is paused: why, since when, until when."""
+
+    queue: str = ""
+
+
+class SetConcurrency(Command[r.DataReply], kw_only=True, tag="SetConcurrency"):
+    """Let at most ``concurrency`` jobs of a queue be active at once; those that are stay so."""
+
+    queue: str = ""
+    concurrency: Annotated[int, Meta(ge=1, le=1_000_000)]
+
+
+class ClearConcurrency(Command[r.DataReply], kw_only=True, tag="ClearConcurrency"):
+    """Let any number of jobs of a queue be active at once."""
+
+    queue: str = ""
+
+
+class GetConcurrency(Command[r.ConcurrencyReply], kw_only=True, tag="GetConcurrency"):
+    """Ask how many jobs of a queue may be active at once, and how many are."""
 
     queue: str = ""
 
@@ -61,7 +84,7 @@ class GetCountsPerPriority(Command[r.PriorityCountsReply], kw_only=True, tag="Ge
 _COUNTS = {"waiting": 6, "delayed": 1, "waiting-children": 0, "active": 2, "completed": 40, "failed": 1}
 _QUEUE = {
     "name": "emails", "paused": False, "pause": None, "counts": _COUNTS, "oldestReadyAt": 1700000000000,
-    "nextDueAt": 1700000060000, "pullsWaiting": 0,
+    "nextDueAt": 1700000060000, "pullsWaiting": 0, "concurrency": None,
 }  # fmt: skip
 
 
@@ -93,6 +116,18 @@ SPECS: tuple[Spec, ...] = (
                 "until": 1893456000000,
             },
         ),
+    ),
+    Spec(
+        SetConcurrency, Does.CHANGES, Path("PUT", "/queues/:queue/concurrency"), refuses=(errors.TOO_MANY_GATES,),
+        again=Again.FREELY, role=Role.ADMIN, example=Example({"concurrency": 5}, EXAMPLE_OK),
+    ),
+    Spec(
+        ClearConcurrency, Does.CHANGES, Path("DELETE", "/queues/:queue/concurrency", optional_body=True),
+        again=Again.FREELY, role=Role.ADMIN, example=Example(None, EXAMPLE_OK),
+    ),
+    Spec(
+        GetConcurrency, Does.READS, Path("GET", "/queues/:queue/concurrency"), again=Again.FREELY, role=Role.READ,
+        settled_by="everything", example=Example(None, {"ok": True, "concurrency": 5, "active": 3}),
     ),
     _look(ListQueues, "/queues", {"queues": ["bulk", "emails"], "next": None}),
     _look(GetQueue, "/queues/:queue", {"queue": _QUEUE}),
