@@ -32,7 +32,7 @@ async def test_a_pause_ends_at_its_time(api: Api, queue: str):
     assert (await api.run(c.IsPaused(queue=queue))).until == until
     assert (await api.take(queue))[0] == job_id
     assert time.time() * 1000 >= until - 1
-    assert await api.refused(c.Pause(queue=queue, until=until)) is errors.INVALID_FIELD
+    assert await api.refused(c.Pause(queue=queue, until=until)) is errors.UNTIL_IS_PAST
 
 
 async def test_so_many_jobs_of_a_queue_are_active_at_once(api: Api, queue: str):

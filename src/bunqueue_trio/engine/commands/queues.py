@@ -15,7 +15,7 @@ from bunqueue_trio.protocol import replies as r
 def _pause(engine: Engine, command: c.Pause, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
     if command.until is not None and command.until <= now:
-        raise errors.INVALID_FIELD.refuse("until", "must be later than now")
+        raise errors.UNTIL_IS_PAST.refuse()
     engine.gates.pause(command.queue, now, command.reason, command.until)
     return r.OK
 

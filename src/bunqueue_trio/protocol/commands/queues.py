@@ -99,7 +99,7 @@ def _look(command: type[Command], path: str, answer: dict[str, object]) -> Spec:
 SPECS: tuple[Spec, ...] = (
     Spec(
         Pause, Does.CHANGES, Path("POST", "/queues/:queue/pause", optional_body=True),
-        refuses=(errors.TOO_MANY_GATES,), again=Again.FREELY, role=Role.ADMIN,
+        refuses=(errors.UNTIL_IS_PAST, errors.TOO_MANY_GATES), again=Again.FREELY, role=Role.ADMIN,
         example=Example({"reason": "the mail server is down", "until": 1893456000000}, EXAMPLE_OK),
     ),
     Spec(
