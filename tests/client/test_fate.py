@@ -1,11 +1,15 @@
 """A command whose answer is lost: what is repeated, what is looked up, and what is left to the caller."""
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 import trio
 
-from bunqueue_trio.client import ConnectionLost
+from bunqueue_trio.client import Client, ConnectionLost
+from bunqueue_trio.client.connection import Connection
+from bunqueue_trio.client.pushing import SURE_S
 from bunqueue_trio.testing import Bunqueue
 from bunqueue_trio.testing.server import _Pipe
 
@@ -58,6 +62,36 @@ async def test_push_many_adds_all_once(bunqueue: Bunqueue, loss: Loss, arrives: 
     loss.arm("PUSHB", arrives)
     assert await bunqueue.client.push_many("q", [{"data": n} for n in range(5)]) == list(bunqueue.jobs)
     assert len(bunqueue.jobs) == 5
+
+
+@pytest.mark.parametrize("away_s", [5, 25])
+async def test_push_is_repeated_only_after_a_short_cut(bunqueue: Bunqueue, loss: Loss, away_s: float):
+    """After a long one its job may have been done, and forgotten: here it is out of sight at once."""
+    closed = False
+
+    @asynccontextmanager
+    async def connect(queue: str | None) -> AsyncIterator[Connection]:
+        if closed:
+            raise ConnectionRefusedError("no way")
+        async with bunqueue._connect(queue) as pipe:
+            yield pipe
+
+    async def open_again() -> None:
+        nonlocal closed
+        await trio.sleep(away_s)
+        closed = False
+
+    async with Client(connect=connect, random=bunqueue.random) as client, trio.open_nursery() as nursery:
+        await client.ping()
+        closed = True
+        nursery.start_soon(open_again)
+        loss.arm("PUSH", arrives=False)
+        if away_s < SURE_S:
+            assert [await client.push("q")] == list(bunqueue.jobs)
+        else:
+            with pytest.raises(ConnectionLost):
+                await client.push("q")
+            assert not bunqueue.jobs
 
 
 @pytest.mark.parametrize("options", [{}, {"job_id": "mine"}, {"remove_on_complete": True}])

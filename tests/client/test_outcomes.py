@@ -4,7 +4,7 @@ import json
 import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import pytest
@@ -12,7 +12,6 @@ import structlog
 import trio
 
 from bunqueue_trio.client import Client, Job, JobFailed, Worker
-from bunqueue_trio.errors import leaves
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.testing import Bunqueue
 from tests.client.test_wire import ws
@@ -48,7 +47,7 @@ def deep() -> Any:
 
 
 ODD: dict[str, tuple[Callable[[], Any], str]] = {
-    "surrogate": (raises(ValueError("cannot read " + os.fsdecode(b"caf\xe9.txt"))), "ValueError: cannot read caf"),
+    "surrogate": (raises(ValueError("cannot read " + os.fsdecode(b"\xe9.txt"))), "ValueError: cannot read "),
     "no text": (raises(Mute()), "Mute"),
     "exit for a text": (raises(MuteForGood()), "MuteForGood"),
     "exit": (raises(SystemExit(3)), "SystemExit: 3"),
@@ -57,7 +56,7 @@ ODD: dict[str, tuple[Callable[[], Any], str]] = {
     "group": (raises(BaseExceptionGroup("two", [Own("bad"), ValueError("worse")])), "BaseExceptionGroup: two"),
     "stop iteration": (raises(StopIteration()), "RuntimeError"),
     "long": (raises(ValueError("x" * 1_000_000)), "ValueError: xxx"),
-    "surrogate result": (lambda: os.fsdecode(b"caf\xe9"), "UnicodeEncodeError"),
+    "surrogate result": (lambda: os.fsdecode(b"\xe9"), "UnicodeEncodeError"),
     "deep result": (deep, "Recursion"),
     "nested result": (lambda: json.loads("[" * 600 + "]" * 600), "the result was refused"),
     "object": (object, "TypeError"),
@@ -226,16 +225,14 @@ async def test_interrupt_is_the_users(bunqueue: Bunqueue):
         raise KeyboardInterrupt
 
     job_id = await bunqueue.client.push("q")
-    with pytest.raises(BaseExceptionGroup) as caught:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(worker.run)
-    assert [type(leaf) for leaf in leaves(caught.value)] == [KeyboardInterrupt]
+    with pytest.RaisesGroup(KeyboardInterrupt, flatten_subgroups=True):
+        await worker.run()
     await trio.sleep(0.1)
     assert await bunqueue.client.state(job_id) == "waiting"
     assert (bunqueue.jobs[job_id].attempts, bunqueue.jobs[job_id].stalls) == (0, 0)
 
 
-async def test_error_beside_a_cancellation_is_no_failure(bunqueue: Bunqueue):
+async def test_error_beside_a_cancellation_is_no_failure(bunqueue: Bunqueue, logs: list[MutableMapping[str, Any]]):
     """The worker ends while a task of the handler cleans up badly: the job goes back, uncharged."""
     worker = bunqueue.worker("q")
 
@@ -257,3 +254,4 @@ async def test_error_beside_a_cancellation_is_no_failure(bunqueue: Bunqueue):
     await trio.sleep(0.1)
     assert await bunqueue.client.state(job_id) == "waiting"
     assert (bunqueue.jobs[job_id].attempts, bunqueue.jobs[job_id].stalls) == (0, 0)
+    assert "job failed" not in [line["event"] for line in logs]

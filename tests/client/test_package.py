@@ -74,7 +74,7 @@ async def test_command_runs_until_a_signal(fresh: Server, tasks: Path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "said"),
-    [("tasks", "is not MODULE:WORKER"), ("nowhere:x", "no module 'nowhere'"), ("tasks:send", "is no Worker")],
+    [("tasks", "is not MODULE:NAME"), ("nowhere:x", "no module 'nowhere'"), ("tasks:send", "is no Worker")],
 )
 def test_command_says_what_is_wrong(tasks: Path, target: str, said: str):
     done = subprocess.run(command(target), cwd=tasks, capture_output=True, text=True, timeout=90, check=False, env=None)

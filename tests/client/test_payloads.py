@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from bunqueue_trio.client import Job
+from bunqueue_trio.client import ConnectionLost, Job
 from bunqueue_trio.testing import Bunqueue
+from bunqueue_trio.testing.server import _Pipe
 
 ODD = {
     "lone high": rb'{"name": "a\ud83d"}',
@@ -86,3 +87,27 @@ async def test_typed_payload_that_is_no_text_fails_with_a_reason(bunqueue: Bunqu
     assert await bunqueue.client.wait(other, 10) == "plain"
     state = await bunqueue.client._state(job_id)
     assert (state.state, "DecodeError" in str(state.error)) == ("failed", True)
+
+
+async def test_what_cannot_be_read_costs_its_reader_only(bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch):
+    """An event of a newer server is one that was missed; an answer is one whose fate is unknown."""
+    receive = _Pipe.receive
+    changes = [(b'"timestamp":', b'"timestamp":"soon","was":'), (b'"state":', b'"state":7,"was":')]
+
+    async def newer(pipe: _Pipe) -> bytes:
+        message = await receive(pipe)
+        for change in changes:
+            if change[0] in message:
+                changes.remove(change)
+                return message.replace(*change, 1)
+        return message
+
+    monkeypatch.setattr(_Pipe, "receive", newer)
+    async with bunqueue.client.events("pushed") as events:
+        first, second = [await bunqueue.client.push("q") for _ in range(2)]
+        assert (await anext(events)).job_id == second
+        assert events.missed == 1
+    with pytest.raises(ConnectionLost, match="cannot be read"):
+        await bunqueue.client.state(first)
+    assert await bunqueue.client.state(first) == "waiting"
+    assert bunqueue.client.connections == 1

@@ -61,11 +61,12 @@ def test_keeping_a_job(server: Server, queue: str):
         again.ack()
 
 
+@pytest.mark.slow
 def test_long_poll_outlasts_the_timeout(server: Server, queue: str):
-    with SyncClient(server.url, timeout=0.3) as client:
+    with SyncClient(server.url, timeout=3) as client:  # how late a busy server may be
         started = time.monotonic()
-        assert client.pull(queue, timeout=0.6) is None
-        assert time.monotonic() - started >= 0.6
+        assert client.pull(queue, timeout=3.2) is None
+        assert time.monotonic() - started >= 3.2
 
 
 def test_whose_fault(server: Server):

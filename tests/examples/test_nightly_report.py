@@ -33,6 +33,8 @@ class Shop:
         self.database = directory / "shop.db"
         self.reports = directory / "reports"
         self.runs: list[tuple[str, list[str]]] = []  # when a run ended, and what it made
+        self.at_work: Worker | None = None
+        self.dead = trio.Event()
         nightly_report.invent_sales(self.database, FIRST, days=31)
 
     def now(self) -> datetime:
@@ -54,10 +56,18 @@ class Shop:
 
     async def work_for_ever(self) -> None:
         while True:
-            try:
-                await self.worker().run()
-            except* Died:
-                await trio.sleep(RESTART_S)
+            self.dead = trio.Event()
+            self.at_work = self.worker()
+            self.bunqueue.start(self.at_work)
+            await self.dead.wait()
+            await trio.sleep(RESTART_S)
+
+    def die(self) -> None:
+        """Let the worker's process end here: nothing after this line happens."""
+        assert self.at_work is not None
+        self.bunqueue.kill(self.at_work)
+        self.dead.set()
+        raise Died
 
     def check(self, days: int) -> None:
         """Every day has its report, and the report the day's total."""
@@ -78,7 +88,7 @@ async def shop(bunqueue: Bunqueue, tmp_path: Path) -> Shop:
 
 
 @pytest.fixture
-def written(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], list[str]]:
+def written(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], list[str]]:
     """Let the worker die once when it writes the report of a day, before or after; return what was written."""
     write = nightly_report.write
 
@@ -90,12 +100,12 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], list[str]]:
             if dies and moment == "before":
                 path.with_suffix(".part").write_text(text[:10])
                 names.append("died before")
-                raise Died
+                shop.die()
             write(path, text)
             names.append(path.name)
             if dies:
                 names.append("died after")
-                raise Died
+                shop.die()
 
         monkeypatch.setattr(nightly_report, "write", mortal)
         return names

@@ -210,10 +210,9 @@ def test_watch_hides_payloads_and_shows_what_else_there_is(server: Running, tmp_
 def test_watch_goes_on_after_a_restart_without_missing_anything(tmp_path: Path):
     port = free_port()
     env = {"BIND": f"127.0.0.1:{port}"}
-    url = f"http://127.0.0.1:{port}"
 
     def listening(running: Running) -> bool:
-        running.url = url
+        running.port = port
         return "listening" in running.log
 
     with (

@@ -67,7 +67,9 @@ class App:
             Refused: as :meth:`Worker.run`, for any of them; the others are stopped then.
             ValueError: there is no handler for one of ``queues``.
         """
-        await run_all(chosen(self, queues), task_status=task_status)
+        workers = chosen(self, queues)
+        task_status.started()
+        await run_all(workers)
 
     async def run_until_signal(self, queues: Collection[str] | None = None) -> None:
         """Do the same until SIGTERM or SIGINT; see :meth:`Worker.run_until_signal`."""
@@ -87,11 +89,11 @@ def chosen(app: App, queues: Collection[str] | None) -> list[Worker]:
     return [worker for queue, worker in app.workers.items() if queues is None or queue in queues]
 
 
-async def run_all(workers: Sequence[Worker], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+async def run_all(workers: Sequence[Worker]) -> None:
     """Run workers side by side; when one is refused, the others are stopped and the refusal raised."""
     refusals: list[Refused] = []
 
-    async def run(worker: Worker) -> None:
+    async def work(worker: Worker) -> None:
         try:
             await worker.run()
         except Refused as refused:
@@ -101,8 +103,7 @@ async def run_all(workers: Sequence[Worker], *, task_status: trio.TaskStatus[Non
 
     async with trio.open_nursery() as nursery:
         for worker in workers:
-            nursery.start_soon(run, worker)
-        task_status.started()
+            nursery.start_soon(work, worker)
     if refusals:  # out here, so that it is not in a group
         raise refusals[0]
 

@@ -6,7 +6,7 @@ connection only where that cannot do harm; elsewhere :class:`ConnectionLost` say
 
 import math
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from random import Random  # noqa: TID251 - jitter; a test hands in its own
@@ -23,6 +23,7 @@ from bunqueue_trio.client.handlers import told
 from bunqueue_trio.client.jobs import Job, JobInfo, decode, encoded
 from bunqueue_trio.client.link import Link, Lost
 from bunqueue_trio.client.log import log
+from bunqueue_trio.client.pushing import push_once
 from bunqueue_trio.client.waiting import EVENTS, Wait
 from bunqueue_trio.errors import JOB_NOT_FOUND, ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.protocol import commands as c
@@ -40,9 +41,7 @@ IN_FLIGHT = 500  # half of what makes the server stop reading
 CLOSE_S = 2.0  # an orderly end takes no longer, and no job waits for it
 BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 5.0
-SURE_S = 20.0  # after so long a job that is not there may have been, and be done and forgotten
 _CLOSED = "the client is not open: it works inside its `async with` only"
-_FINISHED = frozenset({"completed", "failed"})
 
 R = TypeVar("R", bound=r.Reply)
 
@@ -126,7 +125,7 @@ class Client:
                 a cut that was long.
         """
         fields = push_fields(data, options, self._new_id)
-        return (await self._push([options], [fields], partial(self._push_one, queue, fields)))[0]
+        return (await push_once(partial(self._push_one, queue, fields), self._state_or_none, [options], [fields]))[0]
 
     async def push_many(self, queue: str, jobs: Iterable[JobSpec | Mapping[str, Any]]) -> list[str]:
         """Add jobs, each with its ``data`` and the options of :meth:`push`, all or none; return their ids."""
@@ -134,7 +133,7 @@ class Client:
         if not specs:
             return []
         fields = [push_fields(spec.pop("data", None), spec, self._new_id) for spec in specs]
-        return await self._push(specs, fields, partial(self._push_all, queue, fields))
+        return await push_once(partial(self._push_all, queue, fields), self._state_or_none, specs, fields)
 
     # --- consumers --------------------------------------------------------------------------------
 
@@ -276,36 +275,6 @@ class Client:
     async def _push_all(self, queue: str, jobs: list[dict[str, Any]]) -> list[str]:
         return (await self._call(c.PushBatch, queue=queue, jobs=jobs)).ids
 
-    async def _push(
-        self, options: Sequence[Mapping[str, Any]], fields: list[dict[str, Any]],
-        send: Callable[[], Awaitable[list[str]]],
-    ) -> list[str]:  # fmt: skip
-        """Send a push until it is known to have arrived; all of its jobs arrive together."""
-        lost: ConnectionLost | None = None
-        while True:
-            began = trio.current_time()
-            try:
-                return await send()
-            except ConnectionLost as error:
-                lost = error
-            except ServerUnavailable:
-                if lost is None:
-                    raise
-                raise lost from None
-            ids: list[str] = [job["jobId"] for job in fields]
-            generated = all(job.get("job_id") is None for job in options)
-            keyed = any(job.get("unique_key") is not None for job in options)
-            forgotten = any(job.get("remove_on_complete") or job.get("remove_on_fail") for job in options)
-            try:  # one of them stands for all, but those whose key another job had are not there
-                states = [await self._state_or_none(job_id) for job_id in (ids if keyed else ids[:1])]
-            except ServerUnavailable:
-                raise lost from None
-            if all(state is not None and (generated or state not in _FINISHED) for state in states):
-                return ids
-            late = trio.current_time() - began > SURE_S
-            if forgotten or late or any(state is not None for state in states):
-                raise lost
-
     async def _state(self, job_id: str) -> r.StateReply:
         return await self._call(c.GetState, id=job_id)
 
@@ -324,7 +293,11 @@ class Client:
 
     async def _call(self, kind: type[c.Command[R]], **fields: Any) -> R:
         """Send a command whose fields have their names and units in JSON."""
-        return cast("R", msgspec.json.decode(await self._answer(kind, fields), type=SPECS[kind].reply))
+        answer = await self._answer(kind, fields)
+        try:
+            return cast("R", msgspec.json.decode(answer, type=SPECS[kind].reply))
+        except (ValueError, RecursionError) as error:  # of a newer server, or of none
+            raise ConnectionLost(f"the answer to {SPECS[kind].tag} cannot be read: {error}") from None
 
     async def _answer(self, kind: type[c.Command], fields: dict[str, Any]) -> bytes:
         spec, sent = SPECS[kind], False

@@ -181,8 +181,9 @@ def websocket(url: str, token: str | None = None, tls: ssl.SSLContext | None = N
         stream = await _open(url, tls)
         try:
             async with trio.open_nursery() as nursery:
-                with trio.move_on_after(CONNECT_S) as limit:
-                    nursery.start_soon(_give_up_at_end, stream, limit)
+                limit = trio.CancelScope(relative_deadline=CONNECT_S)
+                nursery.start_soon(_give_up_at_end, stream, limit)
+                with limit:
                     socket = await ws.wrap_client_stream(
                         nursery, stream, urlsplit(http_url(url)).netloc or "localhost", resource, extra_headers=list(headers),
                         message_queue_size=_QUEUE, max_message_size=RECEIVED_MAX, receive_buffer_size=_BUFFER,

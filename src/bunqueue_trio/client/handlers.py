@@ -52,8 +52,8 @@ class Threads:
         def call() -> tuple[Any, BaseException | None]:
             try:
                 return function(job), None
-            except BaseException as error:
-                return None, error
+            except BaseException as error:  # noqa: ASYNC103 - it is raised where it is waited for
+                return None, error  # noqa: ASYNC104 - there
             finally:
                 with suppress(trio.RunFinishedError):
                     token.run_sync_soon(self._ended, thread)
@@ -112,12 +112,12 @@ def told(error: BaseException) -> tuple[str, str]:
     name = type(error).__name__
     try:
         text = str(error)
-    except BaseException as mute:
+    except BaseException as mute:  # noqa: ASYNC103 - of code that waits for nothing
         text = f"its text cannot be made: {type(mute).__name__}"
     text = _sendable(f"{name}: {text}" if text else name)
     try:
         trace = _sendable("".join(traceback.format_exception(error)).rstrip())
-    except BaseException:
+    except BaseException:  # noqa: ASYNC103 - the same
         trace = text
     return text, trace
 

@@ -70,7 +70,11 @@ def _read(message: bytes) -> tuple[bytes, _Head, Event | None]:
         head = _HEAD.decode(message)
     if head.event_type not in EVENT_TYPES:
         return message, head, None
-    event = _EVENT.decode(message)
+    try:
+        event = _EVENT.decode(message)
+    except ValueError:  # of a newer server: its readers are told that they miss one
+        head.event_type = None
+        return message, head, None
     if event.data is not UNSET:
         event.data = Raw(restored(event.data))
     return message, head, event

@@ -41,7 +41,7 @@ class Log:
             pass
 
 
-log = Log()
+log: Log = Log()
 
 
 def show_plainly() -> None:

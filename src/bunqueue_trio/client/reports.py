@@ -86,11 +86,14 @@ class Reporter:
     async def _send_acks(self, batch: list[Outcome]) -> None:
         ids, tokens = [done.job.id for done in batch], [done.job.token for done in batch]
         results = [done.result for done in batch] if any(done.result is not None for done in batch) else None
+        said = False
         while True:
             try:
                 ignored = await self._client.ack_many(ids, results, tokens=tokens)
             except (ServerUnavailable, ConnectionLost) as error:
-                log.warning("acks wait for the server", jobs=len(ids), error=str(error))
+                if not said:
+                    said = True
+                    log.warning("acks wait for the server", jobs=len(ids), error=str(error))
                 await trio.sleep(RETRY_S)
             except Refused as refused:  # one by one: which of them is it?
                 if len(batch) == 1:

@@ -78,23 +78,33 @@ class Wait:
             return None  # its record has just been removed
 
     async def _without_record(self, stream: EventStream, refused: Refused) -> Any:
-        # After one answer there may be room for a part of the events only; after two, what follows the part is here.
-        await self._client.ping()
-        await self._client.ping()
+        await self._catch_up(stream)
         with trio.move_on_after(BEHIND_S):
             while True:
-                while (noted := stream.waiting()) is not None:
-                    self._note(noted.event)
-                if self._end is not None:
-                    return self._ended(self._end)
+                end = self._end
+                if end is not None and end.event_type == "failed":
+                    await self._catch_up(stream)
+                if end is not None and end is self._end:
+                    return self._ended(end)
                 if self._seen is None:
                     raise refused
-                if self._gap:
-                    break
-                self._note(await stream.next_or_gap())
+                if self._end is None:
+                    if self._gap:
+                        break
+                    self._note(await stream.next_or_gap())
         raise ConnectionLost(
             f"job {self._job_id} ended while the connection was cut, and no record of it is kept: how is not known"
         )
+
+    async def _catch_up(self, stream: EventStream) -> None:
+        """Take in what follows at once on what was heard.
+
+        A server sends answers first, and then a part of the events: with the second answer, the next part is here.
+        """
+        await self._client.ping()
+        await self._client.ping()
+        while (noted := stream.waiting()) is not None:
+            self._note(noted.event)
 
     def _ended(self, end: Event) -> None:
         if end.event_type == "completed":

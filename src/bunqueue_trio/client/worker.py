@@ -174,6 +174,7 @@ class Worker:
 
     async def _pull(self, client: Client, side: Client, reporter: Reporter, handlers: trio.Nursery) -> None:
         """Take jobs until stopped, never more than there are slots for."""
+        said = ""
         with self._pulling:
             while True:
                 while (free := self.concurrency - len(self._runs) - self._threads.left) <= 0:
@@ -184,9 +185,12 @@ class Worker:
                 except BunqueueError as error:
                     if _is_final(client, error):
                         raise
-                    log.warning("no jobs from the server", queue=self.queue, error=str(error))
+                    if str(error) != said:  # once for each kind: it may last for hours
+                        said = str(error)
+                        log.warning("no jobs from the server", queue=self.queue, error=said)
                     await trio.sleep(RETRY_S)
                     continue
+                said = ""
                 for job in jobs:
                     job.read_with(self._decoder)
                     job.client = side
@@ -203,11 +207,13 @@ class Worker:
         assert self._handle is not None
         job, result, error, trace = run.job, None, None, None
         started = trio.current_time()
-        limit = trio.move_on_after(self.timeout)
+        limit = trio.CancelScope(relative_deadline=self.timeout)
         try:
             with run.scope, limit:
                 result = encoded(await self._handle(job))
-        except BaseException as raised:
+        except trio.Cancelled:
+            raise
+        except BaseException as raised:  # noqa: ASYNC103 - of_handler raises what is not the handler's
             error, trace = told(of_handler(raised))
         finally:
             del self._runs[job.token]

@@ -4,6 +4,22 @@ One task reads, one writes. The reader sends too while the writer waits for its 
 kernel takes at once: it must go on reading. Pings go out while the peer says nothing else; a
 peer that answers none of three is gone. The reader has the last word: what a peer said before it left, its
 goodbye above all, counts although nothing can be sent to it any more.
+
+Theory of operation. The parser of ``websockets`` does no I/O: bytes go in, frames come out, and what is to be sent
+waits in it until it is asked for. The reader feeds it small pieces (FEED_BYTES), puts messages together, hands them
+to the session, and gives others their turn after MESSAGES_A_TURN. It stops reading while the session has no room for
+more replies, while a large push waits for the disk, and while the peer takes none of its pongs; meanwhile the
+peer counts as heard, for it is we who do not listen.
+
+Replies that are ready in the reader's own step are written there, without the writer, which spares two switches of
+tasks. Only what the kernel takes at once goes out so; the rest is ``_unsent``, and the writer sends it before anything
+else. While the writer is in the middle of a message the reader only rings its bell.
+
+The connection ends in one of four ways. The peer closes in order: its goodbye is answered and its jobs return
+uncharged. The peer breaks a rule: a close frame with a code, CLOSE_S for its answer. The peer is gone (FIN, RST, no
+pong after PINGS_MISSED_MAX pings, or nothing of a message taken for WRITE_TIMEOUT_S): its jobs return and count a
+stall. We close, at a stop or to make room: ``refuse`` lets what is owed leave first, ``close`` says why. In each of
+them the reader reads to the end, and only then the nursery of both tasks is over.
 """
 
 from collections.abc import Awaitable, Callable
