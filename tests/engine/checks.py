@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.gates import CONCURRENCY, PAUSED, Pause
 from bunqueue_trio.engine.job import UNFINISHED, Job, State
 from bunqueue_trio.engine.listing import page
 from bunqueue_trio.engine.queue import Queue
@@ -74,7 +75,16 @@ def check_agreement(engine: Engine, model: Model) -> None:
         }
     assert {state.value: n for state, n in engine.counts.items()} == model.counts()
     assert engine.next_due() == model.next_due()
+    assert pauses(engine) == model.pauses
+    told = {name: gate.concurrency for name, gate in engine.gates.items()}
+    assert {name: limit for name, limit in told.items() if limit is not None} == model.limits
     assert {k: v for k, v in msgspec.structs.asdict(engine.totals).items() if v} == +model.totals
+
+
+def pauses(engine: Engine) -> dict[str, tuple[int, str | None, int | None]]:
+    """Since when, why and until when each queue is paused, by its gate."""
+    told = {name: gate.pause for name, gate in engine.gates.items()}
+    return {name: (pause.since, pause.reason, pause.until) for name, pause in told.items() if pause is not None}
 
 
 def known(job: Record) -> dict[str, Any]:
@@ -105,6 +115,7 @@ def check_structure(engine: Engine, in_flight: list[Job]) -> None:
             assert every(queue, state) == expected, (name, state)
         waiting = Counter(job.id for job in jobs if job.state is State.WAITING)
         assert Counter(job.id for job in ready_jobs(queue)) == waiting
+    assert list(engine.queues.names) == sorted(engine.queues)
     open_dependencies: dict[str, list[str]] = {}
     owned: dict[str, set[str]] = {}
     for job in by_push(unfinished(engine)):
@@ -117,6 +128,11 @@ def check_structure(engine: Engine, in_flight: list[Job]) -> None:
     kept = {key: [job.id for job in jobs] for key, jobs in engine._dependents._waiting.items()}
     assert kept == open_dependencies
     assert {owner: {job.id for job in jobs} for owner, jobs in engine._owned.items()} == owned
+    noted = {name: msgspec.json.decode(value, type=Pause) for name, value in engine.facts.of(PAUSED).items()}
+    assert noted == {name: gate.pause for name, gate in engine.gates.items() if gate.pause is not None}
+    limits = {name: int(value) for name, value in engine.facts.of(CONCURRENCY).items()}
+    assert limits == {name: gate.concurrency for name, gate in engine.gates.items() if gate.concurrency is not None}
+    assert set(engine.gates) == {*noted, *limits}
     check_timers(engine.schedule, [job for job in unfinished(engine) if job.state is not State.ACTIVE])
     check_timers(engine.leases, [job for job in unfinished(engine) if job.state is State.ACTIVE])
 
@@ -136,6 +152,7 @@ def check_timers(timers: Timers, jobs: list[Job]) -> None:
 def check_empty(engine: Engine) -> None:
     """Nothing is kept of jobs that are gone and committed."""
     assert engine.jobs == {}
+    assert (dict(engine.gates), engine.gates.due, engine.gates._ends, engine.facts._kinds) == ({}, None, [], {})
     assert set(engine.counts.values()) == {0}
     assert len(engine._dependents) == 0
     assert engine._owned == {}

@@ -18,6 +18,11 @@ def copy(job: Job) -> Job:
     return replace(job, note=note, lease=lease, due=None, armed=None, epoch=0)
 
 
+def is_hidden(job: Job) -> bool:
+    """Whether nothing is kept of a finished job but that it was."""
+    return job.state is State.COMPLETED and job.options.remove_on_complete
+
+
 class Batch(NamedTuple):
     """What one transaction writes: a snapshot, since the engine goes on meanwhile."""
 
@@ -81,6 +86,13 @@ class Disk:
 
     def outcomes(self, job_ids: Sequence[str]) -> dict[str, State]:
         return {job_id: self.finished[job_id].state for job_id in job_ids if job_id in self.finished}
+
+    def kept_of(self, queue: str) -> tuple[int, int]:
+        kept = [job.state for job in self.finished.values() if job.queue == queue and not is_hidden(job)]
+        return kept.count(State.COMPLETED), kept.count(State.FAILED)
+
+    def queues_after(self, name: str, limit: int) -> list[str]:
+        return sorted({job.queue for job in self.finished.values() if job.queue > name})[:limit]
 
     def load_facts(self) -> list[tuple[str, str, bytes]]:
         return [(kind, key, value) for (kind, key), value in self.facts.items()]

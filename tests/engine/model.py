@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 from bunqueue_trio.protocol import commands as c
 
@@ -76,6 +76,28 @@ class Record:
         self.lease = 0
 
 
+Limits = dict[str, int]
+"""How many jobs may be active at once, by queue."""
+Pauses = dict[str, tuple[int, str | None, int | None]]
+"""Since when, why and until when, by queue."""
+
+
+class Snapshot(NamedTuple):
+    """All there was at one moment."""
+
+    jobs: list[Record]
+    ended: list[Record]
+    pauses: Pauses
+    limits: Limits
+
+
+class No(Exception):
+    """A refusal: status and text."""
+
+
+Reply = dict[str, Any]
+
+
 class Jobs:
     """Every job there is or was, and what was said about it since ``events`` was last emptied."""
 
@@ -90,12 +112,12 @@ class Jobs:
 
     # --- what the world does to it ------------------------------------------------------------------
 
-    def snapshot(self) -> tuple[list[Record], list[Record]]:
-        return [replace(job) for job in self.jobs], [replace(job) for job in self.ended]
+    def snapshot(self) -> Snapshot:
+        return Snapshot([replace(job) for job in self.jobs], [replace(job) for job in self.ended], {}, {})
 
-    def restart(self, snapshot: tuple[list[Record], list[Record]], now: int) -> None:
+    def restart(self, snapshot: Snapshot, now: int) -> None:
         """Begin again from a snapshot; connections are gone, and their jobs have a grace."""
-        self.jobs, self.ended = ([replace(job) for job in jobs] for jobs in snapshot)
+        self.jobs, self.ended = ([replace(job) for job in jobs] for jobs in snapshot[:2])
         self.totals, self.events, self.woken = Counter(), [], set()
         for job in self.jobs:
             if job.held:
@@ -178,6 +200,9 @@ class Jobs:
             job.drop_lease()
             self.wait(job)
 
+    def make_room(self, job: Record) -> None:
+        """It is not active any more, which others may have waited for."""
+
     def fail(self, job: Record, error: str, now: int) -> None:
         job.attempts += 1
         if job.attempts >= job.spec.max_attempts:
@@ -189,11 +214,14 @@ class Jobs:
         self.say("retried", job, now, prev="active")
         job.started = None
         job.drop_lease()
+        self.make_room(job)
         job.run_at = now + min(job.spec.backoff * 2 ** (job.attempts - 1), max(HOUR, job.spec.backoff))
         self.queue_up_or_delay(job, now)
 
     def end(self, job: Record, state: str, now: int) -> None:
         self.jobs.remove(job)
+        if job.state == "active":
+            self.make_room(job)
         job.state, job.finished, job.open = state, now, frozenset()
         job.drop_lease()
         if state == "completed" or (state == "failed" and not job.spec.remove_on_fail):

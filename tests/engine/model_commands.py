@@ -1,26 +1,20 @@
 """What each command must answer, by the naive queue of ``model.py``."""
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 from bunqueue_trio.protocol import commands as c
-from tests.engine.model import UNFINISHED, Jobs, Record
-
-Reply = dict[str, Any]
-
+from tests.engine import model_queues
+from tests.engine.model import UNFINISHED, No, Record, Reply
+from tests.engine.model_queues import Queues
 
 EIGHT = "id queue data priority createdAt attempts maxAttempts progress"
 SIXTEEN = (
     "id queue data priority createdAt runAt startedAt completedAt attempts maxAttempts backoff progress tags lifo "
     "removeOnComplete removeOnFail"
 )
-
-
-class No(Exception):
-    """A refusal: status and text."""
 
 
 def not_active() -> No:
@@ -31,7 +25,7 @@ def not_found() -> No:
     return No(404, "Job not found")
 
 
-class Model(Jobs):
+class Model(Queues):
     """The whole of it: give it a command, get the answer."""
 
     def do(self, command: c.Command, now: int, owner: str | None) -> Reply | tuple[int, str]:
@@ -63,18 +57,11 @@ class Model(Jobs):
             raise No(400, "Invalid or expired lock token")
         return job
 
-    def line(self, queue: str) -> list[Record]:
-        return sorted((j for j in self.jobs if j.queue == queue and j.state == "waiting"), key=Record.place)
-
     def counts(self, queue: str | None = None) -> dict[str, int]:
         found = Counter(job.state for job in self.jobs if queue in (None, job.queue))
         return {state: found[state] for state in UNFINISHED}
 
     # --- the commands -------------------------------------------------------------------------------
-
-    def check_queue(self, queue: str) -> None:
-        if not re.fullmatch("[A-Za-z0-9_.:-]{1,256}", queue):
-            raise No(400, "Queue name contains invalid characters")
 
     def check(self, spec: c.JobSpec, queue: str, earlier: Iterable[str]) -> None:
         if not bytes(spec.data):
@@ -126,7 +113,7 @@ class Model(Jobs):
         return {"ids": ids}
 
     def pull_one(self, queue: str, lock_ttl: int | None, now: int, owner: str | None) -> tuple[Reply, str] | None:
-        line = self.line(queue)
+        line = self.offered(queue)
         if not line:
             return None
         job, timeout = line[0], line[0].spec.timeout
@@ -153,7 +140,7 @@ class Model(Jobs):
         taken: list[tuple[Reply, str]] = []
         large = 0
         while len(taken) < command.count and large < 8 * 2**20:
-            large += sum(len(bytes(job.spec.data)) for job in self.line(command.queue)[:1])
+            large += sum(len(bytes(job.spec.data)) for job in self.offered(command.queue)[:1])
             if (pulled := self.pull_one(command.queue, command.lock_ttl, now, owner)) is None:
                 break
             taken.append(pulled)
@@ -309,4 +296,5 @@ ANSWERS: dict[type[c.Command], Any] = {
     c.GetJob: Model.get_job,
     c.GetState: Model.get_state,
     c.GetResult: Model.get_result,
+    **model_queues.ANSWERS,
 }

@@ -153,3 +153,15 @@ def test_a_page_of_a_long_list_reads_no_more_than_that_page():
         looked.clear()
         assert len(page(queue, state, after, 100).jobs) == 100
         assert 0 < len(looked) < 300, state
+
+
+def test_a_restart_keeps_the_order_of_the_deliveries(bench: Bench):
+    for priority in range(8):
+        bench.push(priority=priority)
+    delivered = []
+    for _ in range(8):
+        bench.sleep(1)
+        delivered.append(bench.pull_id())
+    bench.commit()
+    bench.restart()
+    assert [job.id for job in bench.engine.queues["q"].active] == delivered

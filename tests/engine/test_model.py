@@ -104,6 +104,20 @@ class Machine(RuleBasedStateMachine):
     def read(self, pick, kind):
         self.world.do(kind(id=self.job(pick)[0]))
 
+    @rule(queue=QUEUES, after=some(None, 0, 1, 100))
+    def pause(self, queue, after):
+        self.world.do(c.Pause(queue=queue, until=after and self.world.now + after))
+
+    @rule(queue=QUEUES, concurrency=some(None, 1, 2))
+    def limit(self, queue, concurrency):
+        command = c.SetConcurrency(queue=queue, concurrency=concurrency) if concurrency else None
+        self.world.do(command or c.ClearConcurrency(queue=queue))
+
+    @rule(queue=QUEUES)
+    def resume(self, queue):
+        self.world.do(c.Resume(queue=queue))
+        self.world.do(c.IsPaused(queue=queue))
+
     @precondition(lambda self: self.world.engine.next_due() is not None)
     @rule(early=some(0, 0, 1))
     def sleep_until_due(self, early):

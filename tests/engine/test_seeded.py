@@ -38,7 +38,7 @@ class Life:
         self.operations = [
             self.push, self.push_batch, self.pull, self.pull_batch, self.ack, self.fail, self.ack_batch,
             self.heartbeat, self.heartbeat_batch, self.extend, self.release, self.progress, self.manage, self.read,
-            self.disconnect, self.give_back, self.take, self.commit, self.crash,
+            self.gate, self.count, self.disconnect, self.give_back, self.take, self.commit, self.crash,
         ]  # fmt: skip
         self.weights = [self.rng.choice((0, 1, 1, 4)) for _ in self.operations]
         self.about_active = self.operations[4:12]
@@ -163,6 +163,26 @@ class Life:
         model = self.world.model
         ids = [job.id for job in model.jobs + model.ended] + CHOSEN_IDS
         self.world.do(kind(id=self.rng.choice(ids)))
+
+    def gate(self) -> None:
+        """Shut the gate of a queue, open it, or ask."""
+        queue, now = self.rng.choice([*QUEUES * 9, "no good"]), self.world.now
+        until = self.rng.choice([None, now, now + 1, now + 50, now + 1000])
+        kinds: list[Any] = [
+            c.Pause(queue=queue, reason=self.rng.choice([None, "why"]), until=until),
+            c.IsPaused(queue=queue),
+        ]
+        kinds += [c.SetConcurrency(queue=queue, concurrency=self.rng.randint(1, 3)), c.ClearConcurrency(queue=queue)]
+        self.world.do(self.rng.choice([*kinds, c.GetConcurrency(queue=queue), *[c.Resume(queue=queue)] * 3]))
+
+    def count(self) -> None:
+        """Look at a queue, or at all of them."""
+        kind = self.rng.choice([c.GetQueue, c.GetJobCounts, c.CountJobs, c.GetCountsPerPriority, None])
+        if kind is not None:
+            self.world.do(kind(queue=self.rng.choice([*QUEUES * 9, "no good"])))
+            return
+        after, limit = self.rng.choice(["", "a", "b"]), self.rng.randint(1, 4)
+        self.world.do(c.ListQueues(after=after, limit=limit, details=self.rng.random() < 0.5))
 
     def disconnect(self) -> None:
         self.world.disconnect(self.rng.choice(["socket-1", "socket-2", "socket-3"]), dropped=self.rng.random() < 0.3)

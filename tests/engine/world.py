@@ -39,6 +39,7 @@ class World:
         self.engine = Engine(self._ids, self.disk, self.rules)
         self.model = Model(Ids(), lease=LEASE_MS, stalls_max=STALLS_MAX, grace=GRACE_MS)
         self._committed = self.model.snapshot()
+        self.model.committed = lambda: self._committed.ended
         self._heard = 0
         self._flight: tuple | None = None
 
@@ -93,6 +94,7 @@ class World:
         """Lose what is not committed, and start again from the disk."""
         self._flight, self._heard = None, 0
         self.engine = Engine(self._ids, self.disk, self.rules)
+        self.engine.facts.load(self.disk.load_facts())
         self.engine.load(self.disk.load(rng), self.now)
         self.model.restart(self._committed, self.now)
         assert self.engine.changed == {}
@@ -104,6 +106,10 @@ class World:
             for job in list(self.model.jobs):
                 self.do(c.Cancel(id=job.id))
         assert self.model.jobs == []
+        for queue in list(self.model.pauses):
+            self.do(c.Resume(queue=queue))
+        for queue in list(self.model.limits):
+            self.do(c.ClearConcurrency(queue=queue))
         self.commit()
         self.commit()
         check_empty(self.engine)

@@ -25,8 +25,18 @@ FORBIDDEN_BY_STATE = re.compile(
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
     for values in (case.query, case.body):
         timeout = values.get("timeout") if isinstance(values, dict) else None
-        if isinstance(timeout, int | float) and not isinstance(timeout, bool) and POLL_MAX_MS < timeout <= 60_000:
+        if POLL_MAX_MS < _number(timeout) <= 60_000:
             values["timeout"] = POLL_MAX_MS
+
+
+def _number(value: object) -> float:
+    """Return the number that a query, in which all is text, or a body says; 0 if it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return 0
+    try:
+        return float(value)
+    except ValueError:
+        return 0
 
 
 @schemathesis.check

@@ -385,6 +385,34 @@ class Meddler(Actor):
                 await peer.request("GET", self.rng.choice(("/health", "/stats", "/prometheus", "/tasks", "/ready")))
 
 
+class Operator(Actor):
+    """Pauses queues for a while, resumes some of them early, and asks how they are."""
+
+    @property
+    def done(self) -> bool:
+        return self.calm
+
+    async def act(self, peer: Peer) -> None:
+        rng = self.rng
+        while not self.calm:
+            await self.nap(rng.expovariate(1 / 60))
+            queue = rng.choice(self.stage.queues)
+            if rng.random() < 0.5:
+                pong = await self.ask(peer, "Ping")
+                until = pong["data"]["time"] + rng.choice((1, 1000, 60_000)) if pong["ok"] else 0
+                await self.ask(peer, "Pause", queue=queue, until=until, reason=self.name)
+            elif rng.random() < 0.3:
+                await self.ask(peer, "SetConcurrency", queue=queue, concurrency=rng.randint(1, 3))
+            else:
+                await self.ask(
+                    peer,
+                    rng.choice(
+                        ("Resume", "Resume", "IsPaused", "GetJobCounts", "Count", "ClearConcurrency", "GetConcurrency")
+                    ),
+                    queue=queue,
+                )
+
+
 class StreamWatcher(Actor):
     """Reads server-sent events, comes back where it left, and must have had every event exactly once."""
 

@@ -21,7 +21,7 @@ from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.storage.store import Batch
 from tests.engine.checks import check_agreement, check_structure
-from tests.engine.model import Record
+from tests.engine.model import Record, Snapshot
 from tests.engine.model_commands import Model
 from tests.sim.disk import Platter
 
@@ -31,7 +31,6 @@ RECORDS_EVERY = 128
 THOROUGH_EVERY = 8
 """Every so many steps all tables are compared, too, and at each commit and start; answers and events always."""
 
-Snapshot = tuple[list[Record], list[Record]]
 Fail = Callable[[str], None]
 Step = tuple[Any, ...]
 """What was done: for who reads of a difference after it."""
@@ -50,7 +49,8 @@ class Lockstep:
         self._depth = 0
         self._heard = 0
         self._taken: dict[int, Snapshot] = {}
-        self._committed: Snapshot = ([], [])
+        self._committed = Snapshot([], [], {}, {})
+        self.model.committed = lambda: self._committed.ended
         self.steps = 0
         self.goodbyes: dict[str, bool] = {}
         """Of connections that have ended: whether the client had said goodbye, as the network knows."""
@@ -84,7 +84,9 @@ class Lockstep:
         def taken() -> Any:
             changes = take()
             if self._server is server:
-                self._taken[changes.epoch] = ([*map(_copy, model.jobs)], list(model.ended))
+                self._taken[changes.epoch] = Snapshot(
+                    [*map(_copy, model.jobs)], list(model.ended), dict(model.pauses), dict(model.limits)
+                )
                 self._heard = 0
             return changes
 
@@ -171,10 +173,10 @@ class Lockstep:
 
     def _note_prune(self, job_ids: set[str]) -> None:
         """Forget with the store; an id may have come back to life meanwhile."""
-        gone = {job.serial for job in self._committed[1] if job.id in job_ids}
+        gone = {job.serial for job in self._committed.ended if job.id in job_ids}
         if gone:
             for snapshot in [self._committed, *self._taken.values()]:
-                snapshot[1][:] = [job for job in snapshot[1] if job.serial not in gone]
+                snapshot.ended[:] = [job for job in snapshot.ended if job.serial not in gone]
             self.model.ended = [job for job in self.model.ended if job.serial not in gone]
 
     # --- the comparison -----------------------------------------------------------------------------
@@ -225,7 +227,7 @@ class Lockstep:
     def check_records(self) -> None:
         """Compare the records of finished jobs that are on the disk."""
         kept = {job_id: _record(job) for job_id, job in self._platter.records().items()}
-        expected = {job.id: _expected(job) for job in self._committed[1]}
+        expected = {job.id: _expected(job) for job in self._committed.ended}
         for job_id in sorted(kept.keys() | expected.keys()):
             if kept.get(job_id) != expected.get(job_id):
                 self._fail(f"the record of {job_id} is {kept.get(job_id)}, expected {expected.get(job_id)}")

@@ -43,7 +43,7 @@ from bunqueue_trio.transports.express import ExpressConnection
 from bunqueue_trio.transports.listener import Http, _Connection
 from bunqueue_trio.transports.websocket import WebSocket
 from tests.engine.checks import check_empty
-from tests.sim.actors import Actor, Meddler, Producer, SocketWatcher, StreamWatcher, Worker
+from tests.sim.actors import Actor, Meddler, Operator, Producer, SocketWatcher, StreamWatcher, Worker
 from tests.sim.chaos import DISK_DELAYS_S, Chaos, TaskKilled, choose
 from tests.sim.disk import Platter, SimStore, Threads
 from tests.sim.ledger import Ledger
@@ -130,6 +130,7 @@ class World(trio.abc.Instrument):
             *(StreamWatcher(self, f"stream-{i}") for i in range(rng.randint(1, 2))),
             *(SocketWatcher(self, f"socket-{i}") for i in range(rng.randint(0, 2))),
             *(Meddler(self, f"meddler-{i}") for i in range(rng.randint(0, 1))),
+            *(Operator(self, f"operator-{i}") for i in range(rng.randint(0, 1))),
         ]
 
     # --- what everybody uses --------------------------------------------------------------------------
@@ -274,8 +275,7 @@ class World(trio.abc.Instrument):
         if _run.GLOBAL_RUN_CONTEXT.runner.runq:
             return  # somebody goes on at once
         for queue, line in server.core._lines.items():
-            ready_jobs = server.engine.queues.get(queue)
-            if line and ready_jobs is not None and ready_jobs.ready:
+            if line and self.lockstep.model.offered(queue):
                 self.fail(f"a long poll waits at {queue!r}, where a job is ready")
         for connection in self.http._connections if self.http else ():
             websocket = connection.express.websocket if connection.express else None

@@ -111,6 +111,12 @@ class FaultyStore:
         self._readable()
         return self.inner.outcomes(job_ids)
 
+    def kept_of(self, queue: str) -> tuple[int, int]:
+        return self.inner.kept_of(queue)
+
+    def queues_after(self, name: str, limit: int) -> list[str]:
+        return self.inner.queues_after(name, limit)
+
     def records(self, queue: str, state: State, before: int | None, limit: int) -> Records:
         self._readable()
         return self.inner.records(queue, state, before, limit)

@@ -133,6 +133,12 @@ class World:
             assert pages[0] == pages[1]
             assert len(pages[0]) == one.finished_counts[queue, state.value]
         for store in (one, other):
+            for queue in "abc":
+                counts = store.finished_counts
+                assert store.kept_of(queue) == (counts[queue, "completed"], counts[queue, "failed"])
+            for after, limit in (("", 10), ("", 1), ("a", 10), ("b", 10)):
+                behind = sorted({queue for queue, _ in store.finished_counts if queue > after})
+                assert store.queues_after(after, limit) == behind[:limit]
             for state in ("completed", "failed", "removed"):
                 kept = sum(n for (_, s), n in store.finished_counts.items() if s == state)
                 assert store.finished_totals[state] == kept

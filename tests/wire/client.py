@@ -116,6 +116,9 @@ class Client:
     def get(self, path: str) -> httpx.Response:
         return self.http.get(path)
 
+    def put(self, path: str, body: Mapping[str, object]) -> httpx.Response:
+        return self.http.put(path, json=dict(body))
+
     def post(self, path: str, body: Mapping[str, object]) -> httpx.Response:
         return self.http.post(path, json=dict(body))
 

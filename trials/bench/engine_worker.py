@@ -37,6 +37,14 @@ class Empty:
         """Know nothing."""
         return {}
 
+    def kept_of(self, _: str) -> tuple[int, int]:
+        """Count nothing."""
+        return 0, 0
+
+    def queues_after(self, *_: object) -> list[str]:
+        """List nothing."""
+        return []
+
 
 class Bench:
     """An engine with a backlog that stays as large as it is."""

@@ -15,6 +15,8 @@ UNTAKEN_RUNS = 10  # expired in a row: nobody takes the runs of this series
 UNTAKEN_PAUSE_MS = SECOND_MS  # between its runs then; without it one push of 10,000 series keeps a core busy for ever
 DEPENDENCIES_MAX = 10_000  # jobs named in dependsOn by one command: about 10 ms to look them up
 PULL_BATCH_BYTES = 8 * MIB  # of payloads; a pull of many jobs ends here, and takes one job at least
+GATES_MAX = 10_000  # queues that are paused or limited; each is a fact on the disk and looked at when it is loaded
+QUEUE_DETAILS_MAX = 200  # queues told of in one answer: about 2 ms, in which nobody else is served
 QUEUES_IDLE_MAX = 1024  # queues kept without a job in them; a million names must not stay for ever
 
 # --- the journal and the store -----------------------------------------------------------------

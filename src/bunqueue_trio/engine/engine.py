@@ -34,6 +34,7 @@ class Engine(Moves):
         Leases, tokens and timeouts go on as they were; jobs of connections, which are gone now, get a
         short grace to be claimed by a heartbeat.
         """
+        self.gates.load()
         # A start with a backlog costs what this loop costs: 0.2 µs for a job that just waits.
         lines: Lines = {}
         newest, special, name, priority, line = self._seq, [], None, 0, list[Job]()
@@ -85,8 +86,11 @@ class Engine(Moves):
         return bool(self._chores or self._losses)
 
     def next_scheduled(self) -> int | None:
-        """Return when a delay, a backoff or a TTL ends next; 0 while there are chores."""
-        return 0 if self._chores or self._losses else self.schedule.next_due()
+        """Return when a delay, a backoff, a TTL or a pause ends next; 0 while there are chores."""
+        if self._chores or self._losses:
+            return 0
+        due, opens = self.schedule.next_due(), self.gates.due
+        return opens if opens is not None and (due is None or opens < due) else due
 
     def next_due(self) -> int | None:
         """Return when :meth:`advance` has something to do next, or None."""
@@ -106,9 +110,12 @@ class Engine(Moves):
             due = self.next_due()
             if due is None or due > now:
                 return
+            self.left -= 1
+            if (name := self.gates.pop_due(due)) is not None:
+                self.woken[name] = None
+                continue
             job = self.schedule.pop_due(due) or self.leases.pop_due(due)
             assert job is not None
-            self.left -= 1
             self._fire(job, now)
 
     def take(self) -> Changes:
@@ -161,6 +168,14 @@ class Engine(Moves):
             self.release(job, now)
 
     # --- queries --------------------------------------------------------------------------------
+
+    def offers(self, name: str) -> bool:
+        """Return whether a pull would find something in a queue now: a ready job, behind no gate that is shut."""
+        queue = self.queues.get(name)
+        if queue is None or not queue.ready:
+            return False
+        gate = self.gates.get(name)
+        return gate is None or gate.is_open(queue.counts[State.ACTIVE])
 
     def find(self, job_id: str) -> Job | None:
         """Return a job in any state that can be shown, or None."""

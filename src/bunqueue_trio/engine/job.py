@@ -212,3 +212,11 @@ class Archive(Protocol):
     def outcomes(self, job_ids: Sequence[str]) -> dict[str, State]:
         """Return how those of the jobs ended that :meth:`find` finds, without reading what they carry."""
         ...
+
+    def kept_of(self, queue: str) -> tuple[int, int]:
+        """Return how many completed and how many failed jobs of a queue are kept; costs the same however many."""
+        ...
+
+    def queues_after(self, name: str, limit: int) -> list[str]:
+        """Return the first ``limit`` queues behind ``name``, by name, of which finished jobs are remembered."""
+        ...

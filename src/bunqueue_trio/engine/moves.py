@@ -7,7 +7,7 @@ connection has gone still has its lease.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sized
 from functools import partial
 
 from msgspec import Raw
@@ -15,6 +15,7 @@ from msgspec import Raw
 from bunqueue_trio.config import ADVANCE_MAX, QUEUES_IDLE_MAX
 from bunqueue_trio.engine.dependents import Dependents
 from bunqueue_trio.engine.facts import Facts
+from bunqueue_trio.engine.gates import Gates
 from bunqueue_trio.engine.job import (
     TRANSITIONS,
     UNFINISHED,
@@ -59,8 +60,11 @@ class Moves:
         self.changed: dict[Job, None] = {}
         self.events: list[Event] = []
         self.facts: Facts = Facts()
+        self.gates: Gates = Gates(self.facts)
         self.woken: dict[str, None] = {}
-        """Queues that gained a ready job; the runtime empties it when it has served the waiters."""
+        """Queues that gained a ready job, or whose gate has opened; the runtime empties it when it has served the waiters."""
+        self.pulls_waiting: Mapping[str, Sized] = {}
+        """Who waits for a job of each queue: the runtime's, which puts its own here."""
         self.epoch: int = 1  # the batch that collects what happens now
         self.handed: int = 0  # the newest epoch among the jobs that the last pull gave
         self.shared_options: dict[Options, Options] = {}
@@ -292,6 +296,8 @@ class Moves:
         assert job.state is ACTIVE
         assert lease is not None
         self.leases.disarm(job)
+        if self.gates and self.gates.is_limited(job.queue):
+            self.woken[job.queue] = None
         if lease.owner is not None:
             owned = self._owned[lease.owner]
             del owned[job]
@@ -318,7 +324,7 @@ class Moves:
         if state is REMOVED:
             self._forget_removed(job)
         if len(self.queues) > QUEUES_IDLE_MAX and not any(queue.counts.values()):
-            del self.queues[job.queue]
+            self.queues.drop(job.queue)
 
     def _blame(self, job: Job, error: str, now: int) -> None:
         job.noted().error = error

@@ -73,6 +73,11 @@ class Queues(dict[str, Queue]):
     recount: Recount | None = None
     """Goes along with every change of a state while the self-audit counts the jobs anew."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: Line[str] = Line(str)
+        """All of them, in order."""
+
     def check(self, name: str) -> None:
         """Raise ``Refused`` when ``name`` cannot be a queue's."""
         if name not in self and not _NAME.fullmatch(name):
@@ -88,7 +93,13 @@ class Queues(dict[str, Queue]):
         if queue is None:
             self.check(name)
             queue = self[name] = Queue(name)
+            self.names.add(name)
         return queue
+
+    def drop(self, name: str) -> None:
+        """Forget a queue that holds nothing."""
+        del self[name]
+        self.names.remove(name)
 
     def fill(self, lines: Lines) -> int:
         """Put in all ``waiting`` jobs of a store, and count them; return the largest of their places."""

@@ -76,6 +76,10 @@ class Ready:
         for priority in priorities:
             yield from self._lines[priority]
 
+    def by_priority(self) -> dict[int, int]:
+        """Return how many jobs stand at each priority, highest first; of the first 1,000 priorities."""
+        return {priority: len(self._lines[priority]) for priority in islice(self._priorities, _LINES_LOOKED_AT)}
+
     def ready_since(self) -> int | None:
         """Return when the oldest job got ready, judged by the first of each priority, or None.
 

@@ -38,6 +38,10 @@ ERRORS: dict[int, Words] = {
         ("WWW-Authenticate", {"type": "string", "const": "Bearer"}),
     ),
     404: Words("There is no such job.", {"job": "Job not found"}),
+    409: Words(
+        "What is there stands in the way; nothing was changed.",
+        {"gates": "More than 10000 queues would be paused or limited"},
+    ),
     413: Words("The body is larger than BODY_MAX_BYTES.", {"size": "Request body too large"}),
     426: Words(
         "This path is for WebSockets.", {"upgrade": "Upgrade to WebSocket required"},

@@ -3,7 +3,7 @@
 A row stands beside its struct in ``commands/<theme>.py``. Nothing else lists commands.
 """
 
-from bunqueue_trio.protocol.commands import Command, deliver, look, manage, push, report, session
+from bunqueue_trio.protocol.commands import Command, deliver, look, manage, push, queues, report, session
 from bunqueue_trio.protocol.commands.spec import Does, Spec
 
 CATALOG: tuple[Spec, ...] = (
@@ -12,6 +12,7 @@ CATALOG: tuple[Spec, ...] = (
     *look.SPECS,
     *manage.SPECS,
     *report.SPECS,
+    *queues.SPECS,
     *session.SPECS,
 )
 """Every row, by theme."""

@@ -138,6 +138,77 @@ class ResultReply(Reply, kw_only=True):
     result: Raw
 
 
+class PauseView(Struct, rename="camel"):
+    """Why a queue is paused, since when and until when, in epoch ms."""
+
+    reason: str | None
+    since: int
+    until: int | None
+
+
+class QueueView(Struct, kw_only=True, rename="camel"):
+    """One queue, as it is now; times in epoch ms."""
+
+    name: str
+    paused: bool
+    pause: PauseView | None
+    counts: dict[str, int]
+    oldest_ready_at: int | None
+    next_due_at: int | None
+    pulls_waiting: int
+    concurrency: int | None
+    """So many jobs may be active at once."""
+
+
+class ConcurrencyReply(Reply, kw_only=True):
+    """How many jobs of a queue may be active at once, null for any number, and how many are."""
+
+    concurrency: int | None
+    active: int
+
+
+class QueueReply(Reply, kw_only=True):
+    """One queue."""
+
+    queue: QueueView
+
+
+class QueuesReply(Reply, kw_only=True):
+    """Names of queues in order, details of the same queues if they were asked for, and behind which name to go on."""
+
+    queues: list[str]
+    details: list[QueueView] | UnsetType = UNSET
+    next: str | None
+
+
+class CountsReply(Reply, kw_only=True):
+    """How many jobs of a queue are in each state."""
+
+    counts: dict[str, int]
+
+
+class CountReply(Reply, kw_only=True):
+    """How many jobs of a queue are still to be handed out."""
+
+    count: int
+
+
+class PriorityCountsReply(Reply, kw_only=True):
+    """How many jobs of a queue are ready at each priority."""
+
+    queue: str
+    counts: dict[str, int]
+
+
+class PausedReply(Reply, kw_only=True):
+    """Whether a queue is paused: why, since when and until when, in epoch ms."""
+
+    paused: bool
+    reason: str | None = None
+    since: int | None = None
+    until: int | None = None
+
+
 def payload_size(reply: Reply) -> int:
     """Return about how many bytes the encoded ``reply`` will hold, of payloads and texts."""
     kind = type(reply)

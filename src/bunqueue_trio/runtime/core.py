@@ -70,6 +70,7 @@ class Core:
         self.clock = clock
         self._pollers_max = pollers_max
         self._lines: dict[str, OrderedDict[_Waiter, None]] = {}
+        engine.pulls_waiting = self._lines
         self._declined: dict[str, None] = {}
         """Queues whose waiters were not served, because more jobs were over than one step works off."""
         self.pollers: int = 0
@@ -289,7 +290,7 @@ class Core:
 
     def _serve(self, queue: str, now: int) -> None:
         line = self._lines[queue]
-        while line and (ready := self._engine.queues.get(queue)) and ready.ready:
+        while line and self._engine.offers(queue):
             waiter = next(iter(line))
             self._engine.advance(now)  # what this very step has made may be over already
             self._engine.handed = 0
@@ -298,7 +299,8 @@ class Core:
                 del line[waiter]
                 waiter.reply, waiter.handed = reply, self._engine.handed
                 waiter.served.set()
-            elif ready.ready:  # the engine declines; what it has left to do is due, so there is a next step
+            elif self._engine.offers(queue):
+                # The engine declines; what it has left to do is due, so there is a next step.
                 self._declined[queue] = None
                 break
         if not line:
@@ -323,7 +325,7 @@ class Core:
         waiter = begun.waiter = _Waiter(command, owner)
         line = self._lines.setdefault(command.queue, OrderedDict())
         line[waiter] = None
-        if (queue := self._engine.queues.get(command.queue)) and queue.ready:  # it came since `begin`
+        if self._engine.offers(command.queue):  # it came since `begin`
             self._engine.woken[command.queue] = None
             self.advance()
         self.pollers += 1

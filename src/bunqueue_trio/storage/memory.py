@@ -73,6 +73,14 @@ class MemoryStore:
         """Return how some jobs ended; see :class:`Store`."""
         return {job_id: outcome(self._finished[job_id].state) for job_id in job_ids if job_id in self._finished}
 
+    def kept_of(self, queue: str) -> tuple[int, int]:
+        """Return how many completed and failed jobs of a queue are kept; see :class:`Store`."""
+        return self.finished_counts[queue, "completed"], self.finished_counts[queue, "failed"]
+
+    def queues_after(self, name: str, limit: int) -> list[str]:
+        """Return the next queues of which finished jobs are remembered; see :class:`Store`."""
+        return nsmallest(limit, {queue for queue, _ in self.finished_counts if queue > name})
+
     def records(self, queue: str, state: State, before: int | None, limit: int) -> Records:
         """Return some of the finished jobs; see :class:`Store`."""
         found: list[Job] = []

@@ -163,6 +163,14 @@ class Store(Protocol):
         """Return how those of the jobs ended that :meth:`find` finds; payloads are not read."""
         ...
 
+    def kept_of(self, queue: str) -> tuple[int, int]:
+        """Return how many completed and how many failed jobs of a queue are kept; costs the same however many."""
+        ...
+
+    def queues_after(self, name: str, limit: int) -> list[str]:
+        """Return the first ``limit`` queues behind ``name``, by name, of which finished jobs are remembered."""
+        ...
+
     def records(self, queue: str, state: State, before: int | None, limit: int) -> Records:
         """Return up to ``limit`` finished jobs of a queue, completed or failed ones, newest end first.
 

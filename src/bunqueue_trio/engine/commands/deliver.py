@@ -4,6 +4,7 @@ from msgspec import Raw
 
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.handler import Handlers, Owner
+from bunqueue_trio.engine.job import State
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 
@@ -33,6 +34,9 @@ def _take(engine: Engine, name: str, now: int, lock_ttl: int | None, owner: Owne
     queue = engine.queues.get(name)
     if queue is None:
         return None
+    gate = engine.gates.get(name)
+    if gate is not None and not gate.is_open(queue.counts[State.ACTIVE]):
+        return None
     while (job := queue.ready.peek()) is not None and job.due is not None and job.due <= now:
         if engine.left <= 0:
             return None  # more is over than one step works off: the pull declines, and those who wait are served later
@@ -42,6 +46,10 @@ def _take(engine: Engine, name: str, now: int, lock_ttl: int | None, owner: Owne
         return None
     queue.ready.take(job)
     lease = engine.deliver(job, now, lock_ttl, owner)
+    if gate is not None and gate.concurrency is not None:
+        engine.handed = (
+            engine.epoch
+        )  # a crash must not forget that it is out: so its holder hears of it when it is committed
     if not queue.ready:
         engine.emit("drained", job, now)
     view = r.DeliveredJob(

@@ -7,5 +7,6 @@ from bunqueue_trio.protocol.commands.deliver import *
 from bunqueue_trio.protocol.commands.look import *
 from bunqueue_trio.protocol.commands.manage import *
 from bunqueue_trio.protocol.commands.push import *
+from bunqueue_trio.protocol.commands.queues import *
 from bunqueue_trio.protocol.commands.report import *
 from bunqueue_trio.protocol.commands.session import *

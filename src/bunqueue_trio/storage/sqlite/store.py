@@ -239,6 +239,14 @@ class SqliteStore:
             rows = self._reader.execute(_OUTCOMES, (encode(job_ids).decode(),))
             return {job_id: outcome(state) for job_id, state in rows}
 
+    def kept_of(self, queue: str) -> tuple[int, int]:
+        """Return how many completed and failed jobs of a queue are kept; see :class:`Store`."""
+        return self._tally.kept_of(queue)
+
+    def queues_after(self, name: str, limit: int) -> list[str]:
+        """Return the next queues of which finished jobs are remembered; see :class:`Store`."""
+        return self._tally.queues_after(name, limit)
+
     def records(self, queue: str, state: State, before: int | None, limit: int) -> Records:
         """Return some of the finished jobs; see :class:`Store`."""
         found: list[Job] = []

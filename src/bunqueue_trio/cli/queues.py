@@ -1,0 +1,160 @@
+"""Commands about the queues of a running server: what is in them, and whether they hand anything out."""
+
+import json
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from bunqueue_trio.cli.remote import answer, with_server
+from bunqueue_trio.config import parse_duration_ms
+from bunqueue_trio.logs.printable import printable
+
+_EPOCH_MS_MIN = 10**11  # a number of ms as large as that is a moment; as a duration it would be three years
+_STATES = ("waiting", "delayed", "waiting-children", "active", "completed", "failed")
+_UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"))
+
+
+class Moment(click.ParamType[tuple[int, bool]]):
+    """A time from now, as in the settings, or a date and time; the ms, and whether they are from now on."""
+
+    name = "time"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, bool]:  # fmt: skip
+        """Return the ms, and whether they count from now."""
+        if not isinstance(value, str):
+            return value  # type: ignore[no-any-return]
+        try:
+            ms = parse_duration_ms(value)
+        except ValueError:
+            pass  # then it is a date, or nothing
+        else:
+            return ms, ms < _EPOCH_MS_MIN
+        try:
+            return round(datetime.fromisoformat(value).timestamp() * 1000), False
+        except (ValueError, OverflowError, OSError):
+            self.fail(
+                f"{value!r} must be a time from now, such as 10m or 2h, or a date, such as 2030-01-01T08:00", param, ctx
+            )
+
+
+@click.command()
+@with_server
+@click.argument("queue", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print an object a line, as the server has it.")
+def queues(url: str, token: str | None, queue: str | None, *, as_json: bool) -> None:
+    """Show what is in the queues of a running server, or in QUEUE alone."""
+    path = None if queue is None else f"/queues/{quote(queue, safe='')}"
+    found = _all(url, token) if path is None else iter([answer(url, token, "GET", path)["queue"]])
+    if as_json:
+        for each in found:
+            click.echo(json.dumps(each))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("queue", no_wrap=True)
+    for name in (*_STATES, "oldest", "pulls", "at once"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("paused")
+    now = _now_ms(url, token)
+    for each in found:
+        oldest = each["oldestReadyAt"]
+        table.add_row(
+            printable(each["name"]), *(f"{each['counts'][state]:,}" for state in _STATES),
+            "" if oldest is None else _age(now - oldest), f"{each['pullsWaiting']:,}",
+            "" if each["concurrency"] is None else f"{each['concurrency']:,}", printable(_why(each["pause"])),
+        )  # fmt: skip
+    # A pipe has no width: what reads it wants whole lines.
+    Console(file=sys.stdout, highlight=False, markup=False, width=None if sys.stdout.isatty() else 10_000).print(table)
+
+
+@click.command()
+@with_server
+@click.argument("queue")
+@click.option("--reason", metavar="TEXT", help="For whoever asks why nothing is handed out.")
+@click.option(
+    "--until", type=Moment(), metavar="TIME",
+    help="Resume by itself: after so long (10m, 2h), or at a date (2030-01-01T08:00, local time).",
+)  # fmt: skip
+def pause(url: str, token: str | None, queue: str, *, reason: str | None, until: tuple[int, bool] | None) -> None:
+    """Hand out no jobs of QUEUE any more; it still takes some, and what is out already goes on."""
+    body: dict[str, Any] = {} if reason is None else {"reason": reason}
+    if until is not None:
+        ms, from_now = until
+        body["until"] = ms + _now_ms(url, token) if from_now else ms
+    answer(url, token, "POST", f"/queues/{quote(queue, safe='')}/pause", msgspec.json.encode(body))
+    click.echo(printable(f"{queue}: paused{_until(body.get('until'))}"))
+
+
+@click.command()
+@with_server
+@click.argument("queue")
+def resume(url: str, token: str | None, queue: str) -> None:
+    """Hand out the jobs of QUEUE again."""
+    answer(url, token, "POST", f"/queues/{quote(queue, safe='')}/resume")
+    click.echo(printable(f"{queue}: resumed"))
+
+
+@click.command()
+@with_server
+@click.argument("queue")
+@click.argument("number", metavar="N")
+def limit(url: str, token: str | None, queue: str, number: str) -> None:
+    """Let N jobs of QUEUE be active at once, whoever pulls them; `any` takes the limit away."""
+    path = f"/queues/{quote(queue, safe='')}/concurrency"
+    if number == "any":
+        answer(url, token, "DELETE", path)
+    elif number.isascii() and number.isdigit():
+        answer(url, token, "PUT", path, msgspec.json.encode({"concurrency": int(number[:20])}))
+    else:
+        raise click.BadParameter(f"{number!r} must be a number or `any`", param_hint="N")
+    said = answer(url, token, "GET", path)
+    allowed = "any number" if said["concurrency"] is None else f"{said['concurrency']:,}"
+    click.echo(printable(f"{queue}: {allowed} at once, {said['active']:,} now"))
+
+
+def _all(url: str, token: str | None) -> Iterator[dict[str, Any]]:
+    """Yield the details of every queue, page by page."""
+    after = ""
+    while True:
+        page = answer(url, token, "GET", f"/queues?{urlencode({'details': 'true', 'after': after})}")
+        yield from page["details"]
+        if page["next"] is None:
+            return
+        after = page["next"]
+
+
+def _now_ms(url: str, token: str | None) -> int:
+    """Return what time it is at the server: only its clock counts."""
+    return int(answer(url, token, "GET", "/ping")["data"]["time"])
+
+
+def _why(pause: dict[str, Any] | None) -> str:
+    if pause is None:
+        return ""
+    return (
+        f"since {_at(pause['since'])}{_until(pause['until'])}{': ' if pause['reason'] else ''}{pause['reason'] or ''}"
+    )
+
+
+def _until(ms: int | None) -> str:
+    return "" if ms is None else f" until {_at(ms)}"
+
+
+def _at(ms: int) -> str:
+    try:
+        return datetime.fromtimestamp(ms / 1000).astimezone().isoformat(" ", "seconds")
+    except (ValueError, OverflowError, OSError):  # later than any calendar
+        return f"{ms} ms"
+
+
+def _age(ms: int) -> str:
+    """Return a time in its largest unit."""
+    return next((f"{ms // unit}{name}" for unit, name in _UNITS if ms >= unit), f"{max(0, ms)}ms")

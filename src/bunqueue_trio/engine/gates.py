@@ -1,0 +1,157 @@
+"""What stands between the ready jobs of a queue and those who ask for them.
+
+A queue that nobody has said anything of has no gate, and costs its pulls one look into a dictionary. What was said is
+kept as facts, in the very step in which it takes effect. A gate that is shut lets nothing out; jobs come in, wait,
+expire and end behind it as always.
+"""
+
+from heapq import heapify, heappop, heappush
+
+import msgspec
+from msgspec import Struct
+
+from bunqueue_trio import errors
+from bunqueue_trio.config import GATES_MAX
+from bunqueue_trio.engine.facts import Facts
+
+PAUSED, CONCURRENCY = "paused", "concurrency"
+"""The kinds of facts that hold what was said of a queue."""
+
+_SWEEP_MIN = 64  # fewer entries than that are not worth a sweep
+
+
+class Pause(Struct, frozen=True, rename="camel"):
+    """A queue hands nothing out; times in epoch ms."""
+
+    since: int
+    reason: str | None = None
+    until: int | None = None
+
+
+_PAUSE = msgspec.json.Decoder(Pause)
+
+
+class Gate:
+    """What was said of one queue."""
+
+    __slots__ = ("concurrency", "pause")
+
+    def __init__(self) -> None:
+        self.pause: Pause | None = None
+        self.concurrency: int | None = None
+        """So many jobs may be active at once."""
+
+    def is_open(self, active: int) -> bool:
+        """Return whether a job may leave the queue, of which ``active`` jobs are out."""
+        return self.pause is None and (self.concurrency is None or active < self.concurrency)
+
+
+class Gates(dict[str, Gate]):
+    """The gates of all queues that have one, by name."""
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__()
+        self._facts = facts
+        self._ends: list[tuple[int, str]] = []
+        """A heap of when pauses end; what is not so any more is skipped when it surfaces."""
+        self.due: int | None = None
+        """When the next pause ends by itself, or None."""
+
+    def load(self) -> None:
+        """Put up what the facts, just loaded, tell of."""
+        for name, value in self._facts.of(PAUSED).items():
+            self._shut(name, _PAUSE.decode(value))
+        for name, value in self._facts.of(CONCURRENCY).items():
+            self._of(name).concurrency = int(value)
+
+    def pause(self, name: str, now: int, reason: str | None, until: int | None) -> None:
+        """Let nothing out of a queue, before ``until`` if it is told; one that is paused stays so from its begin.
+
+        Raises:
+            Refused: there are gates enough.
+        """
+        self._check_room(name)
+        gate = self.get(name)
+        since = now if gate is None or gate.pause is None else gate.pause.since
+        pause = Pause(since, reason, until)
+        self._facts.set(PAUSED, name, msgspec.json.encode(pause))
+        self._shut(name, pause)
+
+    def resume(self, name: str) -> bool:
+        """End the pause of a queue; return whether there was one."""
+        gate = self.get(name)
+        if gate is None or gate.pause is None:
+            return False
+        self._facts.delete(PAUSED, name)
+        gate.pause = None
+        self._drop_if_idle(name)
+        self._look()
+        return True
+
+    def limit(self, name: str, concurrency: int) -> None:
+        """Let so many jobs of a queue be active at once; those that are stay so.
+
+        Raises:
+            Refused: there are gates enough.
+        """
+        self._check_room(name)
+        self._facts.set(CONCURRENCY, name, b"%d" % concurrency)
+        self._of(name).concurrency = concurrency
+
+    def unlimit(self, name: str) -> bool:
+        """Let any number of jobs of a queue be active; return whether there was a limit."""
+        gate = self.get(name)
+        if gate is None or gate.concurrency is None:
+            return False
+        self._facts.delete(CONCURRENCY, name)
+        gate.concurrency = None
+        self._drop_if_idle(name)
+        return True
+
+    def is_limited(self, name: str) -> bool:
+        """Return whether jobs of a queue make room for others when they are not active any more."""
+        gate = self.get(name)
+        return gate is not None and gate.concurrency is not None
+
+    def pop_due(self, now: int) -> str | None:
+        """End the first pause that ends at or before ``now``; return its queue, or None."""
+        if self.due is None or self.due > now:
+            return None
+        name = self._ends[0][1]
+        self.resume(name)
+        return name
+
+    def _check_room(self, name: str) -> None:
+        if name not in self and len(self) >= GATES_MAX:
+            raise errors.TOO_MANY_GATES.refuse(GATES_MAX)
+
+    def _of(self, name: str) -> Gate:
+        gate = self.get(name)
+        if gate is None:
+            gate = self[name] = Gate()
+        return gate
+
+    def _drop_if_idle(self, name: str) -> None:
+        gate = self[name]
+        if gate.pause is None and gate.concurrency is None:
+            del self[name]
+
+    def _shut(self, name: str, pause: Pause) -> None:
+        self._of(name).pause = pause
+        if pause.until is not None:
+            heappush(self._ends, (pause.until, name))
+            if len(self._ends) > _SWEEP_MIN + 2 * len(self):
+                self._ends = list({end for end in self._ends if self._is_so(*end)})
+                heapify(self._ends)
+        self._look()
+
+    def _look(self) -> None:
+        """See when the next pause ends."""
+        ends = self._ends
+        while ends and not self._is_so(*ends[0]):
+            heappop(ends)
+        self.due = ends[0][0] if ends else None
+
+    def _is_so(self, until: int, name: str) -> bool:
+        gate = self.get(name)
+        return gate is not None and gate.pause is not None and gate.pause.until == until

@@ -1,0 +1,145 @@
+"""Commands about a queue as a whole."""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from bunqueue_trio import errors
+from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol.commands.base import Command, Count, EpochMs, Name
+from bunqueue_trio.protocol.commands.spec import EXAMPLE_OK, Again, Does, Example, Path, Role, Spec
+
+
+class Pause(Command[r.DataReply], kw_only=True, tag="Pause"):
+    """Hand out no jobs of a queue, before the epoch ms ``until`` if it is given; said again, the last counts."""
+
+    queue: str = ""
+    reason: Name | None = None
+    until: EpochMs | None = None
+
+
+class Resume(Command[r.DataReply], kw_only=True, tag="Resume"):
+    """Hand out the jobs of a queue again."""
+
+    queue: str = ""
+
+
+class IsPaused(Command[r.PausedReply], kw_only=True, tag="IsPaused"):
+    """Ask whether a queue is paused: why, since when, until when."""
+
+    queue: str = ""
+
+
+class SetConcurrency(Command[r.DataReply], kw_only=True, tag="SetConcurrency"):
+    """Let at most ``concurrency`` jobs of a queue be active at once; those that are stay so."""
+
+    queue: str = ""
+    concurrency: Annotated[int, Meta(ge=1, le=1_000_000)]
+
+
+class ClearConcurrency(Command[r.DataReply], kw_only=True, tag="ClearConcurrency"):
+    """Let any number of jobs of a queue be active at once."""
+
+    queue: str = ""
+
+
+class GetConcurrency(Command[r.ConcurrencyReply], kw_only=True, tag="GetConcurrency"):
+    """Ask how many jobs of a queue may be active at once, and how many are."""
+
+    queue: str = ""
+
+
+class ListQueues(Command[r.QueuesReply], kw_only=True, tag="ListQueues"):
+    """List the queues that hold a job, or whose gate is shut, by name; ``next`` is the ``after`` of the next page."""
+
+    after: Name = ""
+    limit: Count = 1000
+    details: bool = False
+
+
+class GetQueue(Command[r.QueueReply], kw_only=True, tag="GetQueue"):
+    """Read how a queue is doing; one that nobody has used yet is empty."""
+
+    queue: str = ""
+
+
+class GetJobCounts(Command[r.CountsReply], kw_only=True, tag="GetJobCounts"):
+    """Count the jobs of a queue by state; ready ones of a paused queue are ``paused``."""
+
+    queue: str = ""
+
+
+class CountJobs(Command[r.CountReply], kw_only=True, tag="Count"):
+    """Count the jobs of a queue that are ready or delayed."""
+
+    queue: str = ""
+
+
+class GetCountsPerPriority(Command[r.PriorityCountsReply], kw_only=True, tag="GetCountsPerPriority"):
+    """Count the ready jobs of a queue by priority, the 1,000 highest ones."""
+
+    queue: str = ""
+
+
+_COUNTS = {"waiting": 6, "delayed": 1, "waiting-children": 0, "active": 2, "completed": 40, "failed": 1}
+_QUEUE = {
+    "name": "emails", "paused": False, "pause": None, "counts": _COUNTS, "oldestReadyAt": 1700000000000,
+    "nextDueAt": 1700000060000, "pullsWaiting": 0, "concurrency": None,
+}  # fmt: skip
+
+
+def _look(command: type[Command], path: str, answer: dict[str, object]) -> Spec:
+    """Return the row of a command that looks at figures: they are of this moment, committed or not."""
+    return Spec(
+        command, Does.READS, Path("GET", path), again=Again.FREELY, role=Role.READ, settled_by="nothing",
+        example=Example(None, {"ok": True} | answer),
+    )  # fmt: skip
+
+
+SPECS: tuple[Spec, ...] = (
+    Spec(
+        Pause, Does.CHANGES, Path("POST", "/queues/:queue/pause", optional_body=True),
+        refuses=(errors.UNTIL_IS_PAST, errors.TOO_MANY_GATES), again=Again.FREELY, role=Role.ADMIN,
+        example=Example({"reason": "the mail server is down", "until": 1893456000000}, EXAMPLE_OK),
+    ),
+    Spec(
+        Resume, Does.CHANGES, Path("POST", "/queues/:queue/resume", optional_body=True), again=Again.FREELY,
+        role=Role.ADMIN, example=Example(None, EXAMPLE_OK),
+    ),
+    Spec(
+        IsPaused, Does.READS, Path("GET", "/queues/:queue/paused"), again=Again.FREELY, role=Role.READ,
+        settled_by="everything",
+        example=Example(
+            None,
+            {
+                "ok": True, "paused": True, "reason": "the mail server is down", "since": 1700000000000,
+                "until": 1893456000000,
+            },
+        ),
+    ),
+    Spec(
+        SetConcurrency, Does.CHANGES, Path("PUT", "/queues/:queue/concurrency"), refuses=(errors.TOO_MANY_GATES,),
+        again=Again.FREELY, role=Role.ADMIN, example=Example({"concurrency": 5}, EXAMPLE_OK),
+    ),
+    Spec(
+        ClearConcurrency, Does.CHANGES, Path("DELETE", "/queues/:queue/concurrency", optional_body=True),
+        again=Again.FREELY, role=Role.ADMIN, example=Example(None, EXAMPLE_OK),
+    ),
+    Spec(
+        GetConcurrency, Does.READS, Path("GET", "/queues/:queue/concurrency"), again=Again.FREELY, role=Role.READ,
+        settled_by="everything", example=Example(None, {"ok": True, "concurrency": 5, "active": 3}),
+    ),
+    _look(ListQueues, "/queues", {"queues": ["bulk", "emails"], "next": None}),
+    _look(GetQueue, "/queues/:queue", {"queue": _QUEUE}),
+    _look(
+        GetJobCounts, "/queues/:queue/counts",
+        {
+            "counts": {
+                "waiting": 6, "prioritized": 0, "delayed": 1, "active": 2, "completed": 40, "failed": 1,
+                "waiting-children": 0, "paused": 0,
+            }
+        },
+    ),
+    _look(CountJobs, "/queues/:queue/count", {"count": 7}),
+    _look(GetCountsPerPriority, "/queues/:queue/priority-counts", {"queue": "emails", "counts": {"10": 1, "0": 5}}),
+)  # fmt: skip

@@ -1,0 +1,119 @@
+"""What is said of a queue as a whole."""
+
+import time
+
+import msgspec
+
+from bunqueue_trio import errors
+from bunqueue_trio.protocol import commands as c
+from tests.commands.carriers import Api
+
+
+async def test_a_paused_queue_hands_out_nothing_until_it_is_resumed(api: Api, queue: str):
+    assert not (await api.run(c.IsPaused(queue=queue))).paused
+    await api.run(c.Pause(queue=queue, reason="the mail server is down"))
+    said = await api.run(c.IsPaused(queue=queue))
+    assert (said.paused, said.reason, said.until) == (True, "the mail server is down", None)
+    assert said.since is not None
+    job_id = await api.push(queue)
+    for timeout in (0, 100):
+        assert (await api.run(c.Pull(queue=queue, timeout=timeout))).job is None
+        assert (await api.run(c.PullBatch(queue=queue, count=5, timeout=timeout))).jobs == []
+    for _ in range(2):  # the second is for nothing, and no fault
+        await api.run(c.Resume(queue=queue))
+    assert (await api.take(queue))[0] == job_id
+    assert not (await api.run(c.IsPaused(queue=queue))).paused
+
+
+async def test_a_pause_ends_at_its_time(api: Api, queue: str):
+    job_id = await api.push(queue)
+    until = round(time.time() * 1000) + 300
+    await api.run(c.Pause(queue=queue, until=until))
+    assert (await api.run(c.IsPaused(queue=queue))).until == until
+    assert (await api.take(queue))[0] == job_id
+    assert time.time() * 1000 >= until - 1
+    assert await api.refused(c.Pause(queue=queue, until=until)) is errors.UNTIL_IS_PAST
+
+
+async def test_so_many_jobs_of_a_queue_are_active_at_once(api: Api, queue: str):
+    await api.run(c.SetConcurrency(queue=queue, concurrency=2))
+    ids = [await api.push(queue) for _ in range(4)]
+    assert [job.id for job in (await api.run(c.PullBatch(queue=queue, count=9))).jobs] == ids[:2]
+    assert (await api.run(c.Pull(queue=queue, timeout=50))).job is None
+    said = await api.run(c.GetConcurrency(queue=queue))
+    assert (said.concurrency, said.active) == (2, 2)
+    await api.run(c.Ack(id=ids[0]))
+    assert (await api.take(queue))[0] == ids[2]
+    await api.run(c.ClearConcurrency(queue=queue))
+    assert (await api.take(queue))[0] == ids[3]
+    assert (await api.run(c.GetConcurrency(queue=queue))).concurrency is None
+    assert await api.refused(c.SetConcurrency(queue=queue, concurrency=0)) is errors.INVALID_FIELD
+
+
+async def test_a_queue_tells_how_it_is_doing(api: Api, queue: str):
+    for priority, delay in ((0, 0), (0, 0), (5, 0), (0, 60_000)):
+        await api.push(queue, priority=priority, delay=delay)
+    job_id, token = await api.take(queue)
+    await api.run(c.Ack(id=job_id, token=token))
+    await api.take(queue)
+    await api.run(c.Pause(queue=queue, reason="why"))
+    seen = (await api.run(c.GetQueue(queue=queue))).queue
+    counts = {"waiting": 1, "delayed": 1, "active": 1, "waiting-children": 0, "completed": 1, "failed": 0}
+    assert (seen.name, seen.counts, seen.pulls_waiting) == (queue, counts, 0)
+    assert seen.paused
+    assert seen.pause is not None
+    assert seen.pause.reason == "why"
+    assert seen.oldest_ready_at is not None
+    assert seen.next_due_at is not None
+    assert 50_000 < seen.next_due_at - seen.oldest_ready_at < 120_000
+    counted = (await api.run(c.GetJobCounts(queue=queue))).counts
+    assert counted == counts | {"waiting": 0, "paused": 1, "prioritized": 0}
+    assert (await api.run(c.CountJobs(queue=queue))).count == 2
+    assert (await api.run(c.GetCountsPerPriority(queue=queue))).counts == {"0": 1}
+
+
+async def test_queues_are_listed_in_pages(api: Api, queue: str):
+    """Those with ready jobs, with ended ones, and with nothing but a pause."""
+    names = [f"{queue}.{i}" for i in range(3)]
+    await api.push(names[0])
+    await api.push(names[1])
+    job_id, token = await api.take(names[1])
+    await api.run(c.Ack(id=job_id, token=token))
+    await api.run(c.Pause(queue=names[2]))
+    after, found = queue, list[str]()
+    while len(found) < 3:
+        page = await api.run(c.ListQueues(after=after, limit=2, details=True))
+        assert isinstance(page.details, list)
+        assert [each.name for each in page.details] == page.queues
+        found += page.queues
+        assert page.next in (page.queues[-1], None)
+        after = page.queues[-1]
+    assert found[:3] == names
+    whole = await api.run(c.ListQueues())
+    assert set(names) <= set(whole.queues)
+    assert whole.queues == sorted(whole.queues)
+    assert whole.details is msgspec.UNSET
+
+
+async def test_a_queue_that_nobody_has_used_is_empty(api: Api, queue: str):
+    seen = (await api.run(c.GetQueue(queue=queue))).queue
+    assert (set(seen.counts.values()), seen.oldest_ready_at, seen.next_due_at) == ({0}, None, None)
+    assert set((await api.run(c.GetJobCounts(queue=queue))).counts.values()) == {0}
+    assert (await api.run(c.CountJobs(queue=queue))).count == 0
+    assert (await api.run(c.GetCountsPerPriority(queue=queue))).counts == {}
+
+
+async def test_a_queue_of_no_name_is_not_paused(api: Api):
+    kinds = (
+        c.Pause,
+        c.Resume,
+        c.IsPaused,
+        c.GetQueue,
+        c.GetJobCounts,
+        c.CountJobs,
+        c.GetCountsPerPriority,
+        c.GetConcurrency,
+    )
+    for kind in kinds:
+        command = kind(queue="a b")
+        assert await api.refused(command) is errors.INVALID_QUEUE

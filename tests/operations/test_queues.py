@@ -1,0 +1,96 @@
+"""The commands about queues: what they print, and what they let a server do."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from bunqueue_trio.cli import queues
+from tests.operations.processes import Done, Running, bunqueue, serving
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with serving(tmp_path_factory.mktemp("queues"), env={"AUTH_TOKENS": "secret"}) as running:
+        yield running
+
+
+def ask(server: Running, *arguments: str, token: str = "secret") -> Done:
+    return bunqueue(*arguments, env={"BUNQUEUE_URL": server.url, "BUNQUEUE_TOKEN": token})
+
+
+@pytest.mark.slow
+def test_a_queue_is_paused_shown_and_resumed(server: Running):
+    assert ask(server, "push", "emails", "1").code == 0
+    done = ask(server, "pause", "emails", "--reason", "mail\x1b[2J is down", "--until", "2h")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("emails: paused until 20")
+    shown = ask(server, "queues").out
+    heads, *rows = shown.splitlines()
+    assert heads.split() == ["queue", *queues._STATES, "oldest", "pulls", "at", "once", "paused"]
+    (row,) = [row for row in rows if row.startswith("emails ")]
+    assert row.split()[1:7] == ["1", "0", "0", "0", "0", "0"]
+    assert "is down" in row
+    assert "\x1b" not in shown
+    (seen,) = [json.loads(line) for line in ask(server, "queues", "emails", "--json").out.splitlines()]
+    assert (seen["name"], seen["paused"], seen["counts"]["waiting"]) == ("emails", True, 1)
+    assert 7_000_000 < seen["pause"]["until"] - seen["pause"]["since"] <= 7_200_000
+    assert ask(server, "resume", "emails").out == "emails: resumed\n"
+    assert not json.loads(ask(server, "queues", "--json").out)["paused"]
+
+
+@pytest.mark.slow
+def test_a_queue_is_limited_and_not(server: Running):
+    assert ask(server, "limit", "few", "2").out == "few: 2 at once, 0 now\n"
+    assert json.loads(ask(server, "queues", "few", "--json").out)["concurrency"] == 2
+    assert ask(server, "limit", "few", "any").out == "few: any number at once, 0 now\n"
+
+
+@pytest.mark.slow
+def test_what_is_refused_is_one_line(server: Running):
+    for arguments, code, complaint in (
+        (("pause", "a b"), 1, "Queue name contains invalid characters (400)"),
+        (("pause", "q", "--until", "2001-01-01"), 1, "until must be later than now (400)"),
+        (("pause", "q", "--until", "soon"), 2, "'soon' must be a time from now"),
+        (("resume", "q q"), 1, "invalid characters (400)"),
+        (("limit", "q", "0"), 1, "concurrency must be at least 1 (400)"),
+        (("limit", "q", "-1"), 2, "No such option"),
+        (("limit", "q", "x"), 2, "'x' must be a number or `any`"),
+        (("queues", "q q"), 1, "invalid characters (400)"),
+    ):
+        done = ask(server, *arguments)
+        assert (done.code, done.out, done.err.count("\n")) == (code, "", 1)
+        assert complaint in done.err
+    for command in (("queues",), ("pause", "q"), ("resume", "q")):
+        assert "Unauthorized (401)" in ask(server, *command, token="wrong").err
+
+
+def test_a_time_is_from_now_or_a_date():
+    read = queues.Moment().convert
+    assert [read(text, None, None) for text in ("10m", "600", "1893456000000")] == [
+        (600_000, True), (600, True), (1_893_456_000_000, False),
+    ]  # fmt: skip
+    assert read("2030-01-01T00:00:00Z", None, None) == (1_893_456_000_000, False)
+    local = round(time.mktime((2030, 6, 1, 8, 30, 0, 0, 0, -1)) * 1000)
+    assert read("2030-06-01T08:30", None, None) == (local, False)
+    for bad in ("", "soon", "2030-13-01"):
+        with pytest.raises(click.BadParameter):
+            read(bad, None, None)
+
+
+def test_queues_come_page_by_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    pages = iter([{"details": [{"name": "a&b"}], "next": "a&b"}, {"details": [{"name": "c"}], "next": None}])
+    asked: list[str] = []
+    monkeypatch.setattr(queues, "answer", lambda *call: (asked.append(call[-1]), next(pages))[1])
+    assert [each["name"] for each in queues._all("url", None)] == ["a&b", "c"]
+    assert asked == ["/queues?details=true&after=", "/queues?details=true&after=a%26b"]
+
+
+def test_ages_and_moments_are_short():
+    assert [queues._age(ms) for ms in (-5, 999, 1000, 90_000, 7_200_000, 200_000_000)] == [
+        "0ms", "999ms", "1s", "1m", "2h", "2d",
+    ]  # fmt: skip
+    assert queues._at(2**53) == f"{2**53} ms"
