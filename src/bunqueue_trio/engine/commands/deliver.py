@@ -47,9 +47,8 @@ def _take(engine: Engine, name: str, now: int, lock_ttl: int | None, owner: Owne
     queue.ready.take(job)
     lease = engine.deliver(job, now, lock_ttl, owner)
     if gate is not None and gate.concurrency is not None:
-        engine.handed = (
-            engine.epoch
-        )  # a crash must not forget that it is out: so its holder hears of it when it is committed
+        # A crash must not forget that it is out, so its holder hears of it only when that is committed.
+        engine.handed = engine.epoch
     if not queue.ready:
         engine.emit("drained", job, now)
     view = r.DeliveredJob(
