@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from bunqueue_trio.engine.engine import Changes
 from bunqueue_trio.engine.facts import Fact
-from bunqueue_trio.engine.job import UNFINISHED, Job, State
+from bunqueue_trio.engine.job import UNFINISHED, Job, Records, State
 
 
 def copy(job: Job) -> Job:
@@ -81,6 +81,23 @@ class Disk:
 
     def outcomes(self, job_ids: Sequence[str]) -> dict[str, State]:
         return {job_id: self.finished[job_id].state for job_id in job_ids if job_id in self.finished}
+
+    def kept_of(self, queue: str) -> tuple[int, int]:
+        kept = [
+            job.state
+            for job in self.finished.values()
+            if job.queue == queue and not (job.state is State.COMPLETED and job.options.remove_on_complete)
+        ]
+        return kept.count(State.COMPLETED), kept.count(State.FAILED)
+
+    def records(self, queue: str, state: State, before: int | None, limit: int) -> Records:
+        kept = [
+            (n, copy(job))
+            for n, job in reversed(list(enumerate(self.finished.values())))
+            if (job.queue, job.state) == (queue, state) and not (state is State.COMPLETED and job.options.remove_on_complete)
+            and (before is None or n < before)
+        ]  # fmt: skip
+        return Records([job for _, job in kept[:limit]], kept[limit - 1][0] if len(kept) > limit else None)
 
     def load_facts(self) -> list[tuple[str, str, bytes]]:
         return [(kind, key, value) for (kind, key), value in self.facts.items()]

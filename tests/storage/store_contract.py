@@ -238,6 +238,8 @@ class JobContract:
         assert ledger.store.finished_counts == wanted
         assert dict(ledger.store.finished_counts) == dict(wanted)  # nobody is counted as 0
         assert place.open().finished_counts == wanted
+        for store in (ledger.store, place.open()):
+            assert [store.kept_of(queue) for queue in ("q", "other", "third")] == [(5, 0), (0, 3), (0, 0)]
 
     def test_counts_that_were_handed_out_do_not_change(self, ledger: Ledger, store: Store):
         """A page may be walking over them while a thread commits."""

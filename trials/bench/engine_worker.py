@@ -17,7 +17,7 @@ from msgspec import Raw
 
 from bunqueue_trio.engine.commands import apply
 from bunqueue_trio.engine.engine import Engine
-from bunqueue_trio.engine.job import Job, State
+from bunqueue_trio.engine.job import Job, Records, State
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from trials.lib.raw_http import payload
@@ -36,6 +36,14 @@ class Empty:
     def outcomes(self, _: Sequence[str]) -> dict[str, State]:
         """Know nothing."""
         return {}
+
+    def kept_of(self, *_: object) -> tuple[int, int]:
+        """Keep nothing."""
+        return 0, 0
+
+    def records(self, *_: object) -> Records:
+        """List nothing."""
+        return Records([], None)
 
 
 class Bench:

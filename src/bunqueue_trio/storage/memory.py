@@ -6,9 +6,9 @@ from heapq import nsmallest
 
 from bunqueue_trio.config import PRUNE_ROWS, REPLAY_BYTES
 from bunqueue_trio.engine.audit import Stored
-from bunqueue_trio.engine.job import Job, State
+from bunqueue_trio.engine.job import Job, Records, State
 from bunqueue_trio.storage.rows import FactRow, FinishedRow, JobRow, Reader, outcome
-from bunqueue_trio.storage.store import Batch, FinishedCounts, Records, Retention, Space, StoredEvent, event_rows
+from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, StoredEvent, event_rows
 
 
 class MemoryStore:
@@ -72,6 +72,10 @@ class MemoryStore:
     def outcomes(self, job_ids: Sequence[str]) -> dict[str, State]:
         """Return how some jobs ended; see :class:`Store`."""
         return {job_id: outcome(self._finished[job_id].state) for job_id in job_ids if job_id in self._finished}
+
+    def kept_of(self, queue: str) -> tuple[int, int]:
+        """Return how many completed and failed jobs of a queue are kept; see :class:`Store`."""
+        return self.finished_counts[queue, "completed"], self.finished_counts[queue, "failed"]
 
     def records(self, queue: str, state: State, before: int | None, limit: int) -> Records:
         """Return some of the finished jobs; see :class:`Store`."""

@@ -15,7 +15,7 @@ from bunqueue_trio.config import DISK_RESERVE_BYTES, DISK_RESERVE_PART, MIB
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.engine import Changes
 from bunqueue_trio.engine.facts import Fact
-from bunqueue_trio.engine.job import UNFINISHED, Job, State
+from bunqueue_trio.engine.job import UNFINISHED, Job, Records, State
 from bunqueue_trio.protocol.events import Event
 from bunqueue_trio.storage.rows import ChangedRow, FactRow, FinishedRow, JobRow, changed_row, finished_row, new_row
 
@@ -86,14 +86,6 @@ class StoredEvent(NamedTuple):
     body: bytes
 
 
-class Records(NamedTuple):
-    """Some of the finished jobs that are kept, newest end first."""
-
-    jobs: list[Job]
-    before: int | None
-    """Where the next page begins; None: there is none."""
-
-
 class Retention(NamedTuple):
     """What finished jobs and events are kept: so many of each, and none from before ``…_since``."""
 
@@ -161,6 +153,10 @@ class Store(Protocol):
 
     def outcomes(self, job_ids: Sequence[str]) -> dict[str, State]:
         """Return how those of the jobs ended that :meth:`find` finds; payloads are not read."""
+        ...
+
+    def kept_of(self, queue: str) -> tuple[int, int]:
+        """Return how many completed and how many failed jobs of a queue are kept; costs the same however many."""
         ...
 
     def records(self, queue: str, state: State, before: int | None, limit: int) -> Records:

@@ -23,7 +23,7 @@ from msgspec.json import encode
 from bunqueue_trio.config import AUDIT_DATA_BYTES, REPLAY_BYTES
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.facts import Fact
-from bunqueue_trio.engine.job import Job, State
+from bunqueue_trio.engine.job import Job, Records, State
 from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.storage.rows import ChangedRow, FactRow, FinishedRow, JobRow, Reader, outcome
 from bunqueue_trio.storage.sqlite.opening import (
@@ -38,7 +38,7 @@ from bunqueue_trio.storage.sqlite.opening import (
 )
 from bunqueue_trio.storage.sqlite.retention import Pruner
 from bunqueue_trio.storage.sqlite.tally import Tally
-from bunqueue_trio.storage.store import Batch, FinishedCounts, Records, Retention, Space, StoredEvent, event_rows
+from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, StoredEvent, event_rows
 
 _OPEN_BUSY_MS = 5000  # a start may wait for a tool that has the file for a moment
 _BUSY_MS = 250  # a commit may stop the event loop for so long; then the journal waits, and tries again
@@ -238,6 +238,11 @@ class SqliteStore:
         with _TRANSLATED:
             rows = self._reader.execute(_OUTCOMES, (encode(job_ids).decode(),))
             return {job_id: outcome(state) for job_id, state in rows}
+
+    def kept_of(self, queue: str) -> tuple[int, int]:
+        """Return how many completed and failed jobs of a queue are kept; see :class:`Store`."""
+        counts = self.finished_counts
+        return counts[queue, "completed"], counts[queue, "failed"]
 
     def records(self, queue: str, state: State, before: int | None, limit: int) -> Records:
         """Return some of the finished jobs; see :class:`Store`."""
