@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from bunqueue_trio.engine.engine import Changes
 from bunqueue_trio.engine.facts import Fact
-from bunqueue_trio.engine.job import UNFINISHED, Job, State
+from bunqueue_trio.engine.job import UNFINISHED, Job, Records, State
 
 
 def copy(job: Job) -> Job:
@@ -93,6 +93,15 @@ class Disk:
 
     def queues_after(self, name: str, limit: int) -> list[str]:
         return sorted({job.queue for job in self.finished.values() if job.queue > name})[:limit]
+
+    def records(self, queue: str, state: State, before: int | None, limit: int) -> Records:
+        kept = [
+            (n, copy(job))
+            for n, job in reversed(list(enumerate(self.finished.values())))
+            if (job.queue, job.state) == (queue, state) and not is_hidden(job)
+            and (before is None or n < before)
+        ]  # fmt: skip
+        return Records([job for _, job in kept[:limit]], kept[limit - 1][0] if len(kept) > limit else None)
 
     def load_facts(self) -> list[tuple[str, str, bytes]]:
         return [(kind, key, value) for (kind, key), value in self.facts.items()]

@@ -4,6 +4,9 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
+from unittest.mock import ANY
+
+import msgspec
 
 from bunqueue_trio.protocol import commands as c
 from tests.engine import model_queues
@@ -243,6 +246,20 @@ class Model(Queues):
         self.queue_up(job)
         return {}
 
+    def retry(self, command: c.RetryDlq, now: int, owner: str | None) -> Reply:
+        """Of one job only: which of many a page has is a matter of commits."""
+        self.check_queue(command.queue)
+        dead = next((job for job in self.ended if job.id == command.job_id), None)
+        if dead is None or dead.state != "failed" or dead.queue != command.queue:
+            raise No(404, "No dead letter of this id in this queue")
+        if dead.key is not None and any((job.queue, job.key) == (dead.queue, dead.key) for job in self.jobs):
+            raise No(400, "Another unfinished job has the uniqueKey of this one")
+        self.ended.remove(dead)
+        waits = frozenset(job_id for job_id in dead.depends if self.unfinished(job_id))
+        spec = msgspec.structs.replace(dead.spec, repeat=None)
+        self.add(dead.id, dead.queue, spec, dead.key, dead.depends, 1, now, now, waits, now)
+        return {"count": 1, "left": ANY, "next": None}
+
     # --- what is shown of a job ---------------------------------------------------------------------
 
     def get_job(self, command: c.GetJob, now: int, owner: str | None) -> Reply:
@@ -293,6 +310,7 @@ ANSWERS: dict[type[c.Command], Any] = {
     c.Progress: Model.report,
     c.Cancel: Model.cancel,
     c.Promote: Model.promote,
+    c.RetryDlq: Model.retry,
     c.GetJob: Model.get_job,
     c.GetState: Model.get_state,
     c.GetResult: Model.get_result,

@@ -38,7 +38,7 @@ class Life:
         self.operations = [
             self.push, self.push_batch, self.pull, self.pull_batch, self.ack, self.fail, self.ack_batch,
             self.heartbeat, self.heartbeat_batch, self.extend, self.release, self.progress, self.manage, self.read,
-            self.gate, self.count, self.disconnect, self.give_back, self.take, self.commit, self.crash,
+            self.gate, self.count, self.retry, self.disconnect, self.give_back, self.take, self.commit, self.crash,
         ]  # fmt: skip
         self.weights = [self.rng.choice((0, 1, 1, 4)) for _ in self.operations]
         self.about_active = self.operations[4:12]
@@ -157,6 +157,12 @@ class Life:
         """Do something to a job that needs to be told nothing but which."""
         kind, state = self.rng.choice(CHANGES_BY_ID), self.rng.choice([None, None, "delayed"])
         self.world.do(kind(id=self.job(state)))
+
+    def retry(self) -> None:
+        dead = [job for job in self.world.model.ended if job.state == "failed"]
+        job = self.rng.choice(dead) if dead and self.rng.random() < 0.9 else None
+        queue = self.rng.choice(QUEUES) if job is None or self.rng.random() < 0.1 else job.queue
+        self.world.do(c.RetryDlq(queue=queue, job_id=self.job() if job is None else job.id))
 
     def read(self) -> None:
         kind = self.rng.choice(READS_BY_ID)

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
 
 from bunqueue_trio.engine.audit import Stored
-from bunqueue_trio.engine.job import Job, State
+from bunqueue_trio.engine.job import Job, Records, State
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.rows import FactRow
-from bunqueue_trio.storage.store import Batch, FinishedCounts, Records, Retention, Space, Store, StoredEvent
+from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, Store, StoredEvent
 
 
 class Fault(Enum):

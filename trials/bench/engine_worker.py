@@ -17,7 +17,7 @@ from msgspec import Raw
 
 from bunqueue_trio.engine.commands import apply
 from bunqueue_trio.engine.engine import Engine
-from bunqueue_trio.engine.job import Job, State
+from bunqueue_trio.engine.job import Job, Records, State
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from trials.lib.raw_http import payload
@@ -44,6 +44,10 @@ class Empty:
     def queues_after(self, *_: object) -> list[str]:
         """List nothing."""
         return []
+
+    def records(self, *_: object) -> Records:
+        """List nothing."""
+        return Records([], None)
 
 
 class Bench:

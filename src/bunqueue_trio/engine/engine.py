@@ -10,7 +10,7 @@ from functools import partial
 from operator import attrgetter
 
 from bunqueue_trio.config import ADVANCE_MAX
-from bunqueue_trio.engine.job import DEFAULT_OPTIONS, UNFINISHED, Job, State
+from bunqueue_trio.engine.job import DEFAULT_OPTIONS, UNFINISHED, Job, Records, State
 from bunqueue_trio.engine.moves import COMPLETED, WAITING, WAITING_CHILDREN, Moves
 from bunqueue_trio.engine.queue import Changes, Lines, Queue, Rules
 from bunqueue_trio.protocol.events import Event
@@ -181,6 +181,17 @@ class Engine(Moves):
         """Return a job in any state that can be shown, or None."""
         job = self._known(job_id)
         return None if job is None or (job.state is COMPLETED and job.options.remove_on_complete) else job
+
+    def ended(self, queue: str, state: State, before: int | None, limit: int) -> Records:
+        """Return some of the finished jobs of a queue, as of the last commit; those whose id is taken anew are left out."""
+        records = self.archive.records(queue, state, before, limit)
+        return Records([job for job in records.jobs if not self._is_replaced(job.id)], records.before)
+
+    def dead_left(self, queue: str) -> int:
+        """Return how many dead letters of a queue are kept, as of the last commit, less those that wait again."""
+        retried = (*self._reused_ids.values(), *self._reused_in_flight.values()).count(queue)
+        # While a commit is under way it may have taken some of them already.
+        return max(0, self.archive.kept_of(queue)[1] - retried)
 
     def archived_outcomes(self, job_ids: Iterable[str]) -> Mapping[str, State]:
         """Return the states of those of the jobs that have left memory, in one look; unknown ones are left out."""

@@ -9,7 +9,7 @@ smaller first, negative for LIFO (so the newest of them is the smallest), positi
 
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -202,6 +202,14 @@ NewId = Callable[[int], str]
 """Makes a new UUIDv7 text for the given epoch ms."""
 
 
+class Records(NamedTuple):
+    """Some of the finished jobs that are kept, newest end first."""
+
+    jobs: list[Job]
+    before: int | None
+    """Where the next page begins; None: there is none."""
+
+
 class Archive(Protocol):
     """The finished jobs that have left memory, as far as the retention keeps them."""
 
@@ -219,4 +227,11 @@ class Archive(Protocol):
 
     def queues_after(self, name: str, limit: int) -> list[str]:
         """Return the first ``limit`` queues behind ``name``, by name, of which finished jobs are remembered."""
+        ...
+
+    def records(self, queue: str, state: State, before: int | None, limit: int) -> Records:
+        """Return up to ``limit`` of those of a queue, completed or failed ones, newest end first.
+
+        The first page is ``before`` None, and each tells where the next one begins.
+        """
         ...

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import NamedTuple
 
+from bunqueue_trio.config import REPLAY_BYTES
 from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.engine.queue import BY_PUSH, BY_TIME, Queue, by_delivery
 
@@ -35,7 +36,7 @@ def page(queue: Queue, state: State, after: Place | None, limit: int) -> Page:
     """Return up to ``limit`` jobs of ``queue`` in an unfinished ``state`` behind ``after``; None: from the first on.
 
     Waiting ones come in the order of their delivery, delayed ones by when they get ready, those that wait for others by
-    their push, active ones by how long they have been with their holder, longest first.
+    their push, active ones by how long they have been with their holder, longest first. A page of :data:`REPLAY_BYTES` ends early.
     """
     place = _PLACES[state]
     if state is State.ACTIVE:
@@ -46,9 +47,20 @@ def page(queue: Queue, state: State, after: Place | None, limit: int) -> Page:
         line = queue.delayed if state is State.DELAYED else queue.waiting_children
         jobs = line if after is None else line.after(after)
     found = list(islice(jobs, limit + 1))
-    if len(found) <= limit:
+    most = _fitting(found[:limit])
+    if len(found) <= most:
         return Page(found, None)
-    return Page(found[:limit], place(found[limit - 1]))
+    return Page(found[:most], place(found[most - 1]))
+
+
+def _fitting(jobs: list[Job]) -> int:
+    """Return how many of ``jobs`` go into one page: the one that makes it too large is the last."""
+    size = 0
+    for i, job in enumerate(jobs):
+        size += len(job.data)
+        if size >= REPLAY_BYTES:
+            return i + 1
+    return len(jobs)
 
 
 def _active(queue: Queue, after: Place | None, limit: int) -> list[Job]:

@@ -1,8 +1,12 @@
 """How handlers find the job that a command is about; deadlines of that job that have passed take effect first."""
 
+from typing import Any
+
+from msgspec import Raw
+
 from bunqueue_trio import errors
 from bunqueue_trio.engine.engine import Engine
-from bunqueue_trio.engine.job import UNFINISHED, Job
+from bunqueue_trio.engine.job import UNFINISHED, Job, State
 
 
 def held(engine: Engine, job_id: str, token: str | None, now: int) -> Job:
@@ -40,3 +44,27 @@ def found(engine: Engine, job_id: str, now: int) -> Job:
     if job is None:
         raise errors.JOB_NOT_FOUND.refuse()
     return job
+
+
+def view_fields(job: Job) -> dict[str, Any]:
+    """Return the fields of the view of ``job`` that the contract shows."""
+    options = job.options
+    has_started = job.state is State.ACTIVE or job.state not in UNFINISHED
+    return {
+        "id": job.id,
+        "queue": job.queue,
+        "data": Raw(job.data),
+        "priority": job.priority,
+        "created_at": job.created_at,
+        "run_at": job.run_at,
+        "started_at": job.started_at if has_started else None,
+        "completed_at": job.note.finished_at if job.note else None,
+        "attempts": job.attempts,
+        "max_attempts": options.max_attempts,
+        "backoff": options.backoff,
+        "progress": job.progress,
+        "tags": list(options.tags),
+        "lifo": options.lifo,
+        "remove_on_complete": options.remove_on_complete,
+        "remove_on_fail": options.remove_on_fail,
+    }

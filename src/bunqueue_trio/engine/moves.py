@@ -69,8 +69,9 @@ class Moves:
         self.handed: int = 0  # the newest epoch among the jobs that the last pull gave
         self.shared_options: dict[Options, Options] = {}
         """Equal options are kept once; see ``commands/push.py``."""
-        self._reused_ids: dict[str, None] = {}
-        self._reused_in_flight: dict[str, None] = {}
+        self._reused_ids: dict[str, str | None] = {}
+        """Ids whose ended job makes room, and of which queue's dead letters it was one; None: its producer chose it."""
+        self._reused_in_flight: dict[str, str | None] = {}
         self._removed: set[str] = set()
         self._dependents = Dependents()
         self._chores: deque[Chore] = deque()
@@ -195,12 +196,14 @@ class Moves:
         self._tell(job.id, completed=False)
         self._work_off(now)
 
-    def replace(self, job_id: str) -> None:
-        """Free a producer-chosen id whose job has ended, wherever its record is."""
+    def replace(self, job_id: str, retried_in: str | None = None) -> None:
+        """Free an id whose job has ended, wherever its record is; ``retried_in``: a queue's dead letter waits again."""
         old = self.jobs.pop(job_id, None)
         if old is not None:
             self._move(old, REMOVED)
-        self._reused_ids[job_id] = None
+            self._reused_ids.setdefault(job_id, None)
+        else:
+            self._reused_ids[job_id] = retried_in
 
     def settle(self, job: Job, now: int) -> None:
         """Do what is over for ``job``, however many other deadlines are due before it."""

@@ -3,13 +3,26 @@
 A row stands beside its struct in ``commands/<theme>.py``. Nothing else lists commands.
 """
 
-from bunqueue_trio.protocol.commands import Command, deliver, look, manage, push, queues, report, session
+from bunqueue_trio.protocol.commands import (
+    Command,
+    dead,
+    deliver,
+    jobs,
+    look,
+    manage,
+    push,
+    queues,
+    report,
+    session,
+)
 from bunqueue_trio.protocol.commands.spec import Does, Spec
 
 CATALOG: tuple[Spec, ...] = (
     *push.SPECS,
     *deliver.SPECS,
     *look.SPECS,
+    *jobs.SPECS,
+    *dead.SPECS,
     *manage.SPECS,
     *report.SPECS,
     *queues.SPECS,

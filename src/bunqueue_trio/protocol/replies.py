@@ -104,6 +104,45 @@ class JobReply(Reply, kw_only=True):
     job: JobView
 
 
+class ListedJob(JobView, kw_only=True):
+    """The fields of a job that GET gives, and where it stands."""
+
+    state: str
+    error: str | None
+
+
+class JobsReply(Reply, kw_only=True):
+    """Jobs, and behind which place the next page begins."""
+
+    jobs: list[ListedJob]
+    next: str | None
+
+
+class DeadLetter(Struct, kw_only=True, rename="camel"):
+    """A job that failed for good: when, of what kind its end was, and what its last error said."""
+
+    job: JobView
+    entered_at: int | None
+    reason: str
+    error: str | None
+
+
+class DeadReply(Reply, kw_only=True):
+    """Dead letters, how many there are, and behind which place the next page begins."""
+
+    entries: list[DeadLetter]
+    total: int
+    next: str | None
+
+
+class RetryReply(Reply, kw_only=True):
+    """How many dead letters wait again, how many there still are, and where to go on."""
+
+    count: int
+    left: int
+    next: str | None
+
+
 class StateReply(Reply, kw_only=True):
     """Where a job stands, and what the job view of the contract leaves out."""
 

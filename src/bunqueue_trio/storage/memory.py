@@ -6,9 +6,9 @@ from heapq import nsmallest
 
 from bunqueue_trio.config import PRUNE_ROWS, REPLAY_BYTES
 from bunqueue_trio.engine.audit import Stored
-from bunqueue_trio.engine.job import Job, State
+from bunqueue_trio.engine.job import Job, Records, State
 from bunqueue_trio.storage.rows import FactRow, FinishedRow, JobRow, Reader, outcome
-from bunqueue_trio.storage.store import Batch, FinishedCounts, Records, Retention, Space, StoredEvent, event_rows
+from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, StoredEvent, event_rows
 
 
 class MemoryStore:

@@ -15,7 +15,7 @@ from bunqueue_trio.config import DISK_RESERVE_BYTES, DISK_RESERVE_PART, MIB
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.engine import Changes
 from bunqueue_trio.engine.facts import Fact
-from bunqueue_trio.engine.job import UNFINISHED, Job, State
+from bunqueue_trio.engine.job import UNFINISHED, Job, Records, State
 from bunqueue_trio.protocol.events import Event
 from bunqueue_trio.storage.rows import ChangedRow, FactRow, FinishedRow, JobRow, changed_row, finished_row, new_row
 
@@ -84,14 +84,6 @@ class StoredEvent(NamedTuple):
 
     id: int
     body: bytes
-
-
-class Records(NamedTuple):
-    """Some of the finished jobs that are kept, newest end first."""
-
-    jobs: list[Job]
-    before: int | None
-    """Where the next page begins; None: there is none."""
 
 
 class Retention(NamedTuple):

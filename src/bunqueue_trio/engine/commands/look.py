@@ -5,36 +5,14 @@ from msgspec import Raw
 
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.handler import Handlers, Owner
-from bunqueue_trio.engine.job import UNFINISHED, Series, State
-from bunqueue_trio.engine.lookup import found
+from bunqueue_trio.engine.job import Series
+from bunqueue_trio.engine.lookup import found, view_fields
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 
 
 def _get_job(engine: Engine, command: c.GetJob, now: int, owner: Owner) -> r.Reply:
-    job = found(engine, command.id, now)
-    options = job.options
-    has_started = job.state is State.ACTIVE or job.state not in UNFINISHED
-    return r.JobReply(
-        job=r.JobView(
-            id=job.id,
-            queue=job.queue,
-            data=Raw(job.data),
-            priority=job.priority,
-            created_at=job.created_at,
-            run_at=job.run_at,
-            started_at=job.started_at if has_started else None,
-            completed_at=job.note.finished_at if job.note else None,
-            attempts=job.attempts,
-            max_attempts=options.max_attempts,
-            backoff=options.backoff,
-            progress=job.progress,
-            tags=list(options.tags),
-            lifo=options.lifo,
-            remove_on_complete=options.remove_on_complete,
-            remove_on_fail=options.remove_on_fail,
-        )
-    )
+    return r.JobReply(job=r.JobView(**view_fields(found(engine, command.id, now))))
 
 
 def _get_state(engine: Engine, command: c.GetState, now: int, owner: Owner) -> r.Reply:

@@ -3,7 +3,9 @@
 # ruff: noqa: F403 - a theme gives what it defines; there is no list of its names to forget one in
 
 from bunqueue_trio.protocol.commands.base import *
+from bunqueue_trio.protocol.commands.dead import *
 from bunqueue_trio.protocol.commands.deliver import *
+from bunqueue_trio.protocol.commands.jobs import *
 from bunqueue_trio.protocol.commands.look import *
 from bunqueue_trio.protocol.commands.manage import *
 from bunqueue_trio.protocol.commands.push import *

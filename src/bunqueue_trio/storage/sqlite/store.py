@@ -23,7 +23,7 @@ from msgspec.json import encode
 from bunqueue_trio.config import AUDIT_DATA_BYTES, REPLAY_BYTES
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.facts import Fact
-from bunqueue_trio.engine.job import Job, State
+from bunqueue_trio.engine.job import Job, Records, State
 from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.storage.rows import ChangedRow, FactRow, FinishedRow, JobRow, Reader, outcome
 from bunqueue_trio.storage.sqlite.opening import (
@@ -38,7 +38,7 @@ from bunqueue_trio.storage.sqlite.opening import (
 )
 from bunqueue_trio.storage.sqlite.retention import Pruner
 from bunqueue_trio.storage.sqlite.tally import Tally
-from bunqueue_trio.storage.store import Batch, FinishedCounts, Records, Retention, Space, StoredEvent, event_rows
+from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, StoredEvent, event_rows
 
 _OPEN_BUSY_MS = 5000  # a start may wait for a tool that has the file for a moment
 _BUSY_MS = 250  # a commit may stop the event loop for so long; then the journal waits, and tries again

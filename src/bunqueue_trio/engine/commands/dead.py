@@ -1,0 +1,74 @@
+"""Handlers of the commands about dead letters."""
+
+from msgspec.structs import replace
+
+from bunqueue_trio.engine.commands.jobs import ended_page
+from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.handler import Handlers, Owner
+from bunqueue_trio.engine.job import UNFINISHED, Job, State
+from bunqueue_trio.engine.lookup import view_fields
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol import replies as r
+
+
+def _list(engine: Engine, command: c.Dlq, now: int, owner: Owner) -> r.Reply:
+    jobs, after = ended_page(engine, command.queue, State.FAILED, command.after, command.limit)
+    entries = [
+        r.DeadLetter(
+            job=r.JobView(**view_fields(job)),
+            entered_at=job.noted().finished_at,
+            reason=_reason(job),
+            error=job.noted().error,
+        )
+        for job in jobs
+    ]  # fmt: skip
+    return r.DeadReply(entries=entries, total=engine.dead_left(command.queue), next=after)
+
+
+def _reason(job: Job) -> str:
+    if job.attempts >= job.options.max_attempts:
+        return "max_attempts_exceeded"
+    return "dependency_failed" if job.started_at is None else "stalled"
+
+
+def _retry(engine: Engine, command: c.RetryDlq, now: int, owner: Owner) -> r.Reply:
+    if command.job_id is not None:
+        return _retry_one(engine, command.queue, command.job_id, now)
+    jobs, after = ended_page(engine, command.queue, State.FAILED, command.after, command.limit)
+    # Newest end first is for who looks; they queue in the order in which they died.
+    retried = [_requeue(engine, job, now) for job in reversed(jobs) if not _key_is_held(engine, job)]
+    return r.RetryReply(count=len(retried), left=engine.dead_left(command.queue), next=after)
+
+
+def _retry_one(engine: Engine, queue: str, job_id: str, now: int) -> r.Reply:
+    engine.queues.check(queue)
+    job = engine.find(job_id)
+    if job is None or job.state is not State.FAILED or job.queue != queue:
+        raise c.NOT_DEAD.refuse()
+    if _key_is_held(engine, job):
+        raise c.KEY_IS_HELD.refuse()
+    _requeue(engine, job, now)
+    return r.RetryReply(count=1, left=engine.dead_left(queue), next=None)
+
+
+def _key_is_held(engine: Engine, job: Job) -> bool:
+    queue, key = engine.queues.get(job.queue), job.options.unique_key
+    return queue is not None and key is not None and key in queue.keys
+
+
+def _requeue(engine: Engine, dead: Job, now: int) -> Job:
+    """Put a new job in the place of a dead one, under its id: one commit takes the record and brings the job."""
+    data, options = dead.data, dead.options
+    if options.series is not None:  # the next run has been made when this one died
+        options = replace(options, series=None)
+    waits = {job_id for job_id in options.depends_on if _is_unfinished(engine, job_id)}
+    engine.replace(dead.id, dead.queue)
+    return engine.add(dead.id, engine.queues.open(dead.queue), data, options, dead.priority, now, waits, now)
+
+
+def _is_unfinished(engine: Engine, job_id: str) -> bool:
+    job = engine.jobs.get(job_id)
+    return job is not None and job.state in UNFINISHED
+
+
+HANDLERS: Handlers = {c.Dlq: _list, c.RetryDlq: _retry}

@@ -1,0 +1,50 @@
+"""Dead letters: seen, and let wait again."""
+
+from bunqueue_trio.protocol import commands as c
+from tests.commands.carriers import Api
+
+
+async def die(api: Api, queue: str, **options: object) -> str:
+    job_id = await api.push(queue, max_attempts=1, **options)
+    assert (await api.take(queue))[0] == job_id
+    await api.run(c.Fail(id=job_id, error="no luck"))
+    return job_id
+
+
+async def test_dead_letters_are_listed_newest_first(api: Api, queue: str):
+    ids = [await die(api, queue) for _ in range(3)]
+    page = await api.run(c.Dlq(queue=queue, limit=2))
+    assert [entry.job.id for entry in page.entries] == ids[:0:-1]
+    assert {(entry.error, entry.reason) for entry in page.entries} == {("no luck", "max_attempts_exceeded")}
+    assert page.total == 3
+    page = await api.run(c.Dlq(queue=queue, limit=2, after=page.next))
+    assert ([entry.job.id for entry in page.entries], page.next) == (ids[:1], None)
+
+
+async def test_one_dead_letter_is_retried_under_its_id(api: Api, queue: str):
+    one, other = await die(api, queue), await die(api, queue)
+    reply = await api.run(c.RetryDlq(queue=queue, job_id=one))
+    assert (reply.count, reply.left) == (1, 1)
+    assert await api.refused(c.RetryDlq(queue=queue, job_id=one)) is c.NOT_DEAD
+    job_id, token = await api.take(queue)
+    assert job_id == one
+    job = (await api.run(c.GetJob(id=one))).job
+    assert (job.attempts, job.max_attempts) == (0, 1)
+    await api.run(c.Ack(id=one, token=token))
+    assert [entry.job.id for entry in (await api.run(c.Dlq(queue=queue))).entries] == [other]
+
+
+async def test_all_dead_letters_are_retried_in_the_order_of_their_deaths(api: Api, queue: str):
+    ids = [await die(api, queue) for _ in range(3)]
+    reply = await api.run(c.RetryDlq(queue=queue))
+    assert (reply.count, reply.left, reply.next) == (3, 0, None)
+    assert [(await api.take(queue))[0] for _ in ids] == ids
+    assert (await api.run(c.Dlq(queue=queue))).entries == []
+
+
+async def test_a_dead_letter_whose_key_another_job_holds_stays_dead(api: Api, queue: str):
+    dead = await die(api, queue, unique_key="k")
+    await api.push(queue, unique_key="k")
+    assert await api.refused(c.RetryDlq(queue=queue, job_id=dead)) is c.KEY_IS_HELD
+    reply = await api.run(c.RetryDlq(queue=queue))
+    assert (reply.count, reply.left) == (0, 1)

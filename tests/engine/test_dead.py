@@ -1,0 +1,159 @@
+"""Dead letters that wait again: what they keep, what starts anew, and that a job is never both."""
+
+from typing import Any
+
+import pytest
+
+from bunqueue_trio.engine.engine import Rules
+from bunqueue_trio.errors import Refused
+from bunqueue_trio.protocol import commands as c
+from tests.engine.make import Bench
+
+
+def die(bench: Bench, **options: Any) -> str:
+    job_id = bench.push(max_attempts=1, **options)
+    assert bench.pull_id() == job_id
+    bench.fail(job_id)
+    return job_id
+
+
+def retry(bench: Bench, job_id: str | None = None, **how: Any) -> tuple[int, int, str | None]:
+    reply = bench.do(c.RetryDlq(queue="q", job_id=job_id, **how))
+    return reply.count, reply.left, reply.next
+
+
+def listed(bench: Bench) -> tuple[list[str], int]:
+    reply = bench.do(c.Dlq(queue="q"))
+    return [entry.job.id for entry in reply.entries], reply.total
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_retried_job_is_new_under_its_id(bench: Bench, *, committed: bool):
+    dead = die(bench)
+    if committed:
+        bench.commit()
+    behind = bench.push()
+    bench.now += 5
+    assert retry(bench, dead) == (1, 0, None)
+    assert bench.state(dead).state == "waiting"
+    assert bench.do(c.GetJob(id=dead)).job.attempts == 0
+    bench.commit()
+    bench.restart()
+    assert [bench.pull_id(), bench.pull_id()] == [behind, dead]
+    assert listed(bench) == ([], 0)
+
+
+def test_a_retry_that_is_not_committed_leaves_the_job_dead(bench: Bench):
+    dead = die(bench)
+    bench.commit()
+    retry(bench, dead)
+    bench.restart()
+    assert bench.state(dead).state == "failed"
+    assert listed(bench) == ([dead], 1)
+    assert bench.pull_id() is None
+
+
+def test_many_are_retried_by_pages_and_queue_as_they_died(bench: Bench):
+    ids = [die(bench) for _ in range(5)]
+    bench.commit()
+    count, left, after = retry(bench, limit=2)
+    assert (count, left) == (2, 3)
+    assert after is not None
+    assert listed(bench) == (ids[2::-1], 3)
+    count, left, after = retry(bench, limit=2, after=after)
+    assert (count, left) == (2, 1)
+    assert retry(bench, limit=2, after=after) == (1, 0, None)
+    assert retry(bench) == (0, 0, None)
+    assert [bench.pull_id() for _ in ids] == [ids[3], ids[4], ids[1], ids[2], ids[0]]
+
+
+def test_what_waits_again_is_not_left_while_its_commit_is_under_way(bench: Bench):
+    ids = [die(bench) for _ in range(3)]
+    bench.commit()
+    retry(bench, ids[0])
+    bench.engine.take()
+    assert listed(bench) == ([ids[2], ids[1]], 2)
+    assert retry(bench, ids[1]) == (1, 1, None)
+
+
+def test_one_that_dies_again_before_its_commit_is_counted_once(bench: Bench):
+    ids = [die(bench) for _ in range(2)]
+    bench.commit()
+    retry(bench, ids[0])
+    bench.pull_id()
+    bench.fail(ids[0])
+    assert retry(bench, ids[0]) == (1, 1, None)
+    bench.commit()
+    assert listed(bench) == ([ids[1]], 1)
+
+
+def test_two_jobs_never_have_one_key(bench: Bench):
+    dead = die(bench, unique_key="k")
+    bench.commit()
+    holder = bench.push(unique_key="k")
+    with pytest.raises(Refused, match="uniqueKey"):
+        retry(bench, dead)
+    assert retry(bench) == (0, 1, None)
+    bench.do(c.Cancel(id=holder))
+    assert retry(bench) == (1, 0, None)
+    assert bench.push(unique_key="k") == dead
+
+
+def test_a_retried_run_does_not_repeat_again(bench: Bench):
+    dead = die(bench, repeat=c.Repeat(every=60_000))
+    bench.commit()
+    retry(bench, dead)
+    assert bench.pull_id() == dead
+    bench.ack(dead)
+    assert bench.engine.counts == {"waiting": 0, "delayed": 1, "waiting-children": 0, "active": 0}
+
+
+def test_a_retried_job_waits_for_those_of_its_dependencies_that_can_still_complete(bench: Bench):
+    first = die(bench, job_id="first")
+    child = "child"
+    with_dead = bench.push(job_id=child, depends_on=[first])
+    assert bench.state(with_dead).state == "failed"
+    bench.commit()
+    retry(bench, first)
+    retry(bench, child)
+    assert bench.state(child).state == "waiting-children"
+    assert bench.pull_id() == first
+    bench.ack(first)
+    assert bench.pull_id() == child
+
+
+def test_a_retried_job_does_not_wait_for_what_has_ended(bench: Bench):
+    first = die(bench, job_id="first")
+    bench.push(job_id="child", depends_on=[first])
+    retry(bench, "child")
+    assert bench.pull_id() == "child"
+
+
+def test_why_a_job_is_dead():
+    bench = Bench(Rules(stalls_max=0))
+    die(bench, job_id="failed")
+    bench.push(job_id="child", depends_on=["failed"])
+    bench.push(job_id="stalled")
+    bench.pull_id(lock_ttl=10)
+    bench.sleep(10)
+    bench.commit()
+    entries = bench.do(c.Dlq(queue="q")).entries
+    assert [(entry.job.id, entry.reason, entry.error) for entry in entries] == [
+        ("stalled", "stalled", "Job stalled 1 times"),
+        ("child", "dependency_failed", "Dependency failed failed"),
+        ("failed", "max_attempts_exceeded", "boom"),
+    ]
+    assert entries[0].entered_at == bench.now
+
+
+def test_what_cannot_be_retried_is_refused(bench: Bench):
+    dead, alive = die(bench), bench.push()
+    for wrong in ({"job_id": alive}, {"job_id": "nobody"}, {"after": "x"}):
+        with pytest.raises(Refused):
+            retry(bench, **wrong)  # type: ignore[arg-type]
+    for queue in ("other", "no good"):
+        for job_id in (dead, None)[: 1 + (queue == "no good")]:
+            with pytest.raises(Refused) as refused:
+                bench.do(c.RetryDlq(queue=queue, job_id=job_id))
+            assert refused.value.status == (404 if queue == "other" else 400)
+    assert bench.do(c.Dlq(queue="other")).entries == []

@@ -1,0 +1,77 @@
+"""Lists of jobs: what is in memory and what has left it, by the same command."""
+
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from bunqueue_trio.config import REPLAY_BYTES
+from bunqueue_trio.errors import Refused
+from bunqueue_trio.protocol import commands as c
+from tests.engine.make import Bench
+
+
+def pages(bench: Bench, state: str, limit: int = 2) -> list[list[str]]:
+    found, after = [], None
+    while True:
+        page: Any = bench.do(c.GetJobs(queue="q", state=state, limit=limit, after=after))
+        found.append([job.id for job in page.jobs])
+        after = page.next
+        if after is None:
+            return found
+
+
+@pytest.mark.parametrize(
+    ("options", "state"), [({}, "waiting"), ({"delay": 5}, "delayed"), ({"lifo": True}, "waiting")]
+)
+def test_unfinished_jobs_by_pages(bench: Bench, options: dict[str, Any], state: str):
+    ids = [bench.push(**options) for _ in range(4)]
+    ids = ids[::-1] if "lifo" in options else ids
+    assert pages(bench, state) == [ids[:2], ids[2:]]
+    assert pages(bench, "failed") == [[]]
+
+
+def test_nobody_is_in_a_queue_that_is_not_there(bench: Bench):
+    assert pages(bench, "waiting") == [[]]
+    assert bench.engine.queues == {}
+
+
+def test_ended_jobs_by_pages_as_of_the_last_commit(bench: Bench):
+    ids = [bench.push() for _ in range(3)]
+    for job_id in ids:
+        bench.pull_id()
+        bench.ack(job_id)
+    assert pages(bench, "completed") == [[]]
+    bench.commit()
+    assert pages(bench, "completed") == [[ids[2], ids[1]], [ids[0]]]
+
+
+def test_an_ended_job_whose_id_is_taken_anew_is_listed_once(bench: Bench):
+    bench.push(job_id="mine")
+    bench.pull_id()
+    bench.ack("mine")
+    bench.commit()
+    bench.push(job_id="mine")
+    assert pages(bench, "waiting") == [["mine"]]
+    assert pages(bench, "completed") == [[]]
+
+
+def test_a_page_of_large_payloads_ends_early(bench: Bench):
+    half = Raw(b'"' + b"x" * (REPLAY_BYTES // 2) + b'"')
+    ids = [bench.push(data=half) for _ in range(5)]
+    assert pages(bench, "waiting", limit=1000) == [ids[:2], ids[2:4], ids[4:]]
+    bench.pull_id()
+    assert pages(bench, "waiting", limit=1000) == [ids[1:3], ids[3:]]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"state": "removed"}, {"state": "waiting", "after": ""}, {"state": "waiting", "after": "1"},
+        {"state": "failed", "after": "1,1"}, {"state": "failed", "after": "-1"}, {"state": "failed", "after": "9" * 19},
+        {"state": "failed", "queue": "no good"},
+    ],
+)  # fmt: skip
+def test_what_cannot_be_listed_is_refused(bench: Bench, wrong: dict[str, str]):
+    with pytest.raises(Refused):
+        bench.do(c.GetJobs(**{"queue": "q", **wrong}))
