@@ -69,7 +69,7 @@ def test_a_page_of_large_payloads_ends_early(bench: Bench):
     [
         {"state": "removed"}, {"state": "waiting", "after": ""}, {"state": "waiting", "after": "1"},
         {"state": "failed", "after": "1,1"}, {"state": "failed", "after": "-1"}, {"state": "failed", "after": "9" * 19},
-        {"state": "failed", "queue": "no good"},
+        {"state": "failed", "queue": "no good"}, {"state": "waiting", "queue": "no good"},
     ],
 )  # fmt: skip
 def test_what_cannot_be_listed_is_refused(bench: Bench, wrong: dict[str, str]):

@@ -23,7 +23,8 @@ _UNWRITABLE = frozenset({errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF, errn
 COMMANDS = {
     "serve": "serve", "config": "serve", "stats": "remote", "push": "remote", "watch": "watch",
     "doctor": "files", "backup": "files", "shrink": "files", "worker": "worker",
-    "queues": "queues", "pause": "queues", "resume": "queues", "limit": "queues", "crashtest": "crashtest",
+    "queues": "queues", "pause": "queues", "resume": "queues", "limit": "queues", "dead": "dead", "retry": "dead",
+    "crashtest": "crashtest",
 }  # fmt: skip
 """Each command and the file it is in, which is read when it is asked for: the server starts without a client."""
 

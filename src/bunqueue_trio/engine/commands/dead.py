@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from bunqueue_trio.engine.commands.jobs import ended_page
+from bunqueue_trio.engine.cursors import ended_page
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.engine.job import UNFINISHED, Job, State

@@ -1,0 +1,51 @@
+"""Pages of the jobs of a queue by the cursors that clients send back: a place as text, of no meaning to them."""
+
+import re
+
+from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.job import Job, State
+from bunqueue_trio.engine.listing import page
+from bunqueue_trio.protocol import commands as c
+
+# So many digits fit the integers of the store, and no number of ours has more.
+_ENDED_PLACE = re.compile(r"([0-9]{1,18})")
+_PLACE = re.compile(r"(-?[0-9]{1,18}),(-?[0-9]{1,18})")
+
+
+def ended_page(engine: Engine, queue: str, state: State, after: str | None, limit: int) -> tuple[list[Job], str | None]:
+    """Return finished jobs of a queue behind the cursor ``after``, newest end first, and the cursor of the next page.
+
+    Raises:
+        Refused: no queue has such a name, or no page such a cursor.
+    """
+    engine.queues.check(queue)
+    place = _place(after, _ENDED_PLACE)
+    records = engine.ended(queue, state, place[0] if place else None, limit)
+    return records.jobs, None if records.before is None else str(records.before)
+
+
+def unfinished_page(
+    engine: Engine, name: str, state: State, after: str | None, limit: int
+) -> tuple[list[Job], str | None]:
+    """Return the same of unfinished jobs, in the order of :func:`page`.
+
+    Raises:
+        Refused: as :func:`ended_page`.
+    """
+    engine.queues.check(name)
+    place = _place(after, _PLACE)
+    queue = engine.queues.get(name)
+    if queue is None:
+        return [], None
+    found = page(queue, state, (place[0], place[1]) if place else None, limit)
+    return found.jobs, None if found.after is None else f"{found.after[0]},{found.after[1]}"
+
+
+def _place(after: str | None, form: re.Pattern[str]) -> tuple[int, ...]:
+    """Return the numbers in a cursor; none: from the first job on."""
+    if after is None:
+        return ()
+    found = form.fullmatch(after)
+    if found is None:
+        raise c.NOT_A_PLACE.refuse()
+    return tuple(map(int, found.groups()))
