@@ -386,11 +386,15 @@ class Meddler(Actor):
 
 
 class Operator(Actor):
-    """Pauses queues for a while, resumes some of them early, and asks how they are."""
+    """Pauses queues for a while, resumes some of them early, limits them, and asks how they are."""
+
+    def __init__(self, stage: Stage, name: str) -> None:
+        super().__init__(stage, name)
+        self.done_for_today = False
 
     @property
     def done(self) -> bool:
-        return self.calm
+        return self.done_for_today
 
     async def act(self, peer: Peer) -> None:
         rng = self.rng
@@ -411,6 +415,10 @@ class Operator(Actor):
                     ),
                     queue=queue,
                 )
+        for queue in self.stage.queues:  # a pause ends by itself, a limit stays for ever
+            while not (await self.ask(peer, "ClearConcurrency", queue=queue))["ok"]:
+                await self.nap(1)
+        self.done_for_today = True
 
 
 class StreamWatcher(Actor):
