@@ -160,7 +160,6 @@ PLANTED: dict[str, tuple[str, str, Callable[[Life], object]]] = {
     "listed and of another state": ("index", "job job-1, waiting, is among the delayed ones of queue q", lambda it: it.engine.queues["q"].delayed.add(named(it, FIRST))),
     "listed among the active of another queue": ("index", "is among the active ones of queue held", lambda it: it.engine.queues["held"].active.update({active(it): None})),
     "a list out of order": ("index", "the list of delayed jobs of queue q is out of order", lambda it: it.engine.queues["q"].delayed.blocks[0].append(some(it, State.DELAYED, "q"))),
-    "active in another order": ("index", "not in the order of their deliveries", lambda it: it.engine.queues["held"].active.update({Job("x", "held", b"", named(it, FIRST).options, 0, 0, 0, 1, state=State.ACTIVE, started_at=0): None})),
     "in line and not waiting": ("ready", "is active and stands in the line of queue q", lambda it: block(it, "q").append(active(it))),
     "a line of a wrong size": ("ready", "its line 1, of which 2 are there", lambda it: setattr(it.engine.queues["q"].ready, "_size", 1)),
     "a job in line that is nobody's": ("index", "stands in a line and is not", lambda it: forgotten(it, FIRST)),

@@ -155,13 +155,23 @@ def test_a_page_of_a_long_list_reads_no_more_than_that_page():
         assert 0 < len(looked) < 300, state
 
 
-def test_a_restart_keeps_the_order_of_the_deliveries(bench: Bench):
+@pytest.mark.parametrize("set_back", [0, 60_000])
+def test_a_restart_keeps_the_order_of_the_deliveries(bench: Bench, set_back: int):
+    """Also of pushes; by the clock, which may have been set back meanwhile."""
+    first = bench.push("blocker", delay=1_000_000)
     for priority in range(8):
         bench.push(priority=priority)
-    delivered = []
-    for _ in range(8):
+    delivered, waiting = [], []
+    for n in range(8):
+        if n == 4:
+            bench.commit()
+            bench.now -= set_back
+            bench.restart()
         bench.sleep(1)
         delivered.append(bench.pull_id())
-    bench.commit()
-    bench.restart()
-    assert [job.id for job in bench.engine.queues["q"].active] == delivered
+        waiting.append(bench.push(depends_on=[first]))
+    queue = bench.engine.queues["q"]
+    by_clock = delivered[4:] + delivered[:4] if set_back else delivered
+    assert [job.id for job in page(queue, State.ACTIVE, None, 100).jobs] == by_clock
+    assert [job.id for job in every(queue, State.ACTIVE)] == by_clock
+    assert [job.id for job in every(queue, State.WAITING_CHILDREN)] == waiting

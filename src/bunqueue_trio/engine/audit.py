@@ -329,8 +329,6 @@ class Pass:
         for state, n in listed.items():
             if n != queue.counts[state]:
                 self._note("index", f"queue {queue.name} counts {queue.counts[state]} {state} jobs and lists {n}")
-        if len(queue.active) <= HEAP_SEARCHED and (active := list(queue.active)) != sorted(active, key=_started):
-            self._note("index", f"the active jobs of queue {queue.name} are not in the order of their deliveries")
 
     def _totals(self, pending: int) -> None:
         engine = self._engine
@@ -352,10 +350,6 @@ class Pass:
     def _is_unfinished(self, job_id: str) -> bool:
         job = self._engine.jobs.get(job_id)
         return job is not None and job.state in UNFINISHED
-
-
-def _started(job: Job) -> int:
-    return job.started_at or 0
 
 
 def _missing(heap: list[Any], wanted: set[Any]) -> Iterable[Any]:

@@ -4,7 +4,7 @@ A page goes on behind the place of the last job of the page before, wherever tha
 where it is is left out or told twice, however many others move meanwhile.
 """
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import NamedTuple
@@ -40,7 +40,7 @@ def page(queue: Queue, state: State, after: Place | None, limit: int) -> Page:
     """
     place = _PLACES[state]
     if state is State.ACTIVE:
-        jobs: Iterable[Job] = _active(queue, after, limit)
+        jobs: Iterable[Job] = _active(queue, after)
     elif state is State.WAITING:
         jobs = queue.ready.after(after)
     else:
@@ -63,16 +63,9 @@ def _fitting(jobs: list[Job]) -> int:
     return len(jobs)
 
 
-def _active(queue: Queue, after: Place | None, limit: int) -> list[Job]:
-    """Return the active jobs behind ``after``, more than ``limit`` if there are so many."""
-    # They are kept in the order of their deliveries; those of one ms stand as they came, and have to be sorted. A list of
-    # all, 0.5 ms for 10,000, is made for each page instead of a line that each pull and ack would pay for.
-    jobs = list(queue.active)
-    start = 0 if after is None else bisect_left(jobs, after[0], key=lambda job: by_delivery(job)[0])
-    found: list[Job] = []
-    for job in islice(jobs, start, None):
-        if len(found) > limit and job.started_at != found[-1].started_at:
-            break
-        if after is None or by_delivery(job) > after:
-            found.append(job)
-    return sorted(found, key=by_delivery)
+def _active(queue: Queue, after: Place | None) -> list[Job]:
+    """Return the active jobs behind ``after``."""
+    # Sorted for each page, 2 ms for 10,000, instead of a line that each pull and ack would pay for. They are nearly in
+    # order already: only a restart on a clock that was set back puts an older one behind a younger one.
+    jobs = sorted(queue.active, key=by_delivery)
+    return jobs if after is None else jobs[bisect_right(jobs, after, key=by_delivery) :]

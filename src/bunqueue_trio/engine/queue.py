@@ -18,7 +18,8 @@ Lines = dict[tuple[str, int], list[Job]]
 """Jobs by queue and priority."""
 
 BY_TIME = attrgetter("run_at", "seq")
-BY_PUSH = attrgetter("created_at", "seq")
+# Not by created_at: a clock that is set back between two lives would put later ones first. A place is a pair.
+BY_PUSH = attrgetter("seq", "seq")
 
 
 def by_delivery(job: Job) -> tuple[int, int]:
@@ -40,7 +41,7 @@ class Queue:
         self.delayed: Line[Job] = Line(BY_TIME)
         self.waiting_children: Line[Job] = Line(BY_PUSH)
         self.active: dict[Job, None] = {}
-        """In the order of their deliveries: time never falls."""
+        """As they were delivered, those of the lives before first; whoever shows them sorts them."""
         self.counts: dict[State, int] = dict.fromkeys(UNFINISHED, 0)
         self.keys: dict[str, Job] = {}
 
@@ -62,7 +63,7 @@ class Queue:
         """List, and count, all jobs of a store that are in ``state``, which is not waiting."""
         self.counts[state] = len(jobs)
         if state is State.ACTIVE:
-            self.active = dict.fromkeys(sorted(jobs, key=by_delivery))
+            self.active = dict.fromkeys(jobs)
         else:
             (self.delayed if state is State.DELAYED else self.waiting_children).fill(jobs)
 
