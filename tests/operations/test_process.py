@@ -9,6 +9,7 @@ import pytest
 from bunqueue_trio.testing import ServerProcess
 from bunqueue_trio.testing.client import Cut, event_stream, http_peer, http_request, ws_peer
 from bunqueue_trio.testing.process import without_settings
+from tests.operations.processes import until
 
 pytestmark = pytest.mark.slow  # processes
 
@@ -35,7 +36,8 @@ def test_it_is_started_again_on_what_it_left_and_only_when_it_has_ended(tmp_path
         assert not server.is_listening()
         server.start()
         assert server.process.pid != first.pid
-        assert server.log.count("listening") == 2
+        # A thread writes the log; the server may be ready before its line is there.
+        until(lambda: server.log.count("listening") == 2, 60, lambda: server.log)
     assert server.process.poll() == -signal.SIGKILL
 
 
