@@ -1,5 +1,7 @@
 """Dead letters: seen, and let wait again."""
 
+import pytest
+
 from bunqueue_trio.protocol import commands as c
 from tests.commands.carriers import Api
 
@@ -21,9 +23,10 @@ async def test_dead_letters_are_listed_newest_first(api: Api, queue: str):
     assert ([entry.job.id for entry in page.entries], page.next) == (ids[:1], None)
 
 
-async def test_one_dead_letter_is_retried_under_its_id(api: Api, queue: str):
+@pytest.mark.parametrize("name", ["job_id", "id"])
+async def test_one_dead_letter_is_retried_under_its_id(api: Api, queue: str, name: str):
     one, other = await die(api, queue), await die(api, queue)
-    reply = await api.run(c.RetryDlq(queue=queue, job_id=one))
+    reply = await api.run(c.RetryDlq(queue=queue, **{name: one}))
     assert (reply.count, reply.left) == (1, 1)
     assert await api.refused(c.RetryDlq(queue=queue, job_id=one)) is c.NOT_DEAD
     job_id, token = await api.take(queue)

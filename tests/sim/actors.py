@@ -390,11 +390,11 @@ class Operator(Actor):
 
     def __init__(self, stage: Stage, name: str) -> None:
         super().__init__(stage, name)
-        self.done_for_today = False
+        self.tidied_up = False
 
     @property
     def done(self) -> bool:
-        return self.done_for_today
+        return self.tidied_up
 
     async def act(self, peer: Peer) -> None:
         rng = self.rng
@@ -418,7 +418,7 @@ class Operator(Actor):
         for queue in self.stage.queues:  # a pause ends by itself, a limit stays for ever
             while not (await self.ask(peer, "ClearConcurrency", queue=queue))["ok"]:
                 await self.nap(1)
-        self.done_for_today = True
+        self.tidied_up = True
 
 
 class StreamWatcher(Actor):

@@ -32,8 +32,9 @@ def _reason(job: Job) -> str:
 
 
 def _retry(engine: Engine, command: c.RetryDlq, now: int, owner: Owner) -> r.Reply:
-    if command.job_id is not None:
-        return _retry_one(engine, command.queue, command.job_id, now)
+    job_id = command.id if command.job_id is None else command.job_id
+    if job_id is not None:
+        return _retry_one(engine, command.queue, job_id, now)
     jobs, after = ended_page(engine, command.queue, State.FAILED, command.after, command.limit)
     # Newest end first is for who looks; they queue in the order in which they died.
     retried = [_requeue(engine, job, now) for job in reversed(jobs) if not _key_is_held(engine, job)]

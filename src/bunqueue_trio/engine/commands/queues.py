@@ -58,7 +58,7 @@ def _get_concurrency(engine: Engine, command: c.GetConcurrency, now: int, owner:
 
 
 def _list(engine: Engine, command: c.ListQueues, now: int, owner: Owner) -> r.Reply:
-    limit, after = command.limit, command.after
+    limit, after = command.limit, command.after or ""
     if command.details:
         limit = min(limit, QUEUE_DETAILS_MAX)
     live = (name for name in engine.queues.names.after(after) if any(engine.queues[name].counts.values()))

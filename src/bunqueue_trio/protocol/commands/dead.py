@@ -19,11 +19,13 @@ class Dlq(Command[r.DeadReply], kw_only=True, tag="Dlq"):
 class RetryDlq(Command[r.RetryReply], kw_only=True, tag="RetryDlq"):
     """Let one dead letter of a queue wait again, or ``limit`` of them; goes on behind ``after`` while ``next`` is not null.
 
-    Attempts and stalls start anew, the id stays.
+    Attempts and stalls start anew, the id stays. ``id`` is the same as ``jobId``: whoever takes the one name for the other
+    means one job, not all.
     """
 
     queue: str = ""
     job_id: Key | None = None
+    id: Key | None = None
     limit: Count = 1000
     after: Name | None = None
 

@@ -50,9 +50,9 @@ class GetConcurrency(Command[r.ConcurrencyReply], kw_only=True, tag="GetConcurre
 
 
 class ListQueues(Command[r.QueuesReply], kw_only=True, tag="ListQueues"):
-    """List the queues that hold a job, or whose gate is shut, by name; ``next`` is the ``after`` of the next page."""
+    """List the queues that hold a job, or are paused or limited, by name; ``next`` is the ``after`` of the next page."""
 
-    after: Name = ""
+    after: Name | None = None
     limit: Count = 1000
     details: bool = False
 
