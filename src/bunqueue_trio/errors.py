@@ -114,7 +114,6 @@ NOT_COMMITTED = Fault(
 )
 OVERLOADED = Fault(503, "Server is overloaded: more changes are waiting than can be committed", "overloaded")
 BUFFERS_FULL = Fault(503, "Server is overloaded: too many large requests and answers at once", "buffers-full")
-SHUTTING_DOWN = Fault(503, "Server is shutting down", "shutting-down")
 TOO_MANY_CONNECTIONS = Fault(503, "Too many connections", "too-many-connections")
 
 

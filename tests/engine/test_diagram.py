@@ -24,7 +24,7 @@ WHY = {
     (State.ACTIVE, State.FAILED): "no attempts left, one stall too many",
     (State.ACTIVE, State.REMOVED): "cancel",
     (State.COMPLETED, State.REMOVED): "retention, id pushed again",
-    (State.FAILED, State.REMOVED): "removeOnFail, retention, id pushed again",
+    (State.FAILED, State.REMOVED): "removeOnFail, retention, id pushed again, retried (a new push)",
 }
 
 HEAD = """# The states of a job

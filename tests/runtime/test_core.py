@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from bunqueue_trio.config import ADVANCE_MAX
+from bunqueue_trio.config import ADVANCE_MAX, SERVED_MAX
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.errors import InvariantBroken, Refused
 from bunqueue_trio.protocol import commands as c
@@ -174,7 +174,25 @@ async def test_who_waits_is_served_before_who_comes_at_the_due_moment(running: W
     assert [answers[name] for name in ("first", "second", "third")] == ids
 
 
-async def test_who_waits_behind_an_avalanche_of_expired_jobs_is_served_in_turns(running: World, answers: Answers):
+@pytest.fixture
+def steps(running: World, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many jobs each step of the core has changed."""
+    counts, before = [0], [0]
+    settle, totals = running.core._settle, running.engine.totals
+
+    def counted(now: int, *, durable: bool = False) -> None:
+        settle(now, durable=durable)
+        done = totals.expired + totals.pulled + totals.failed
+        counts.append(done - before[0])
+        before[0] = done
+
+    monkeypatch.setattr(running.core, "_settle", counted)
+    return counts
+
+
+async def test_who_waits_behind_an_avalanche_of_expired_jobs_is_served_in_turns(
+    running: World, answers: Answers, steps: list[int]
+):
     """No step works off all of it, and none is taken in vain: the engine is asked again when it has gone on."""
     for _ in range(20):
         await running.core.execute(c.PushBatch(queue="q", jobs=[c.JobSpec(data=c.Raw(b"1"), ttl=1000)] * ADVANCE_MAX))
@@ -182,11 +200,50 @@ async def test_who_waits_behind_an_avalanche_of_expired_jobs_is_served_in_turns(
     running.skip(1000)
     await answers.ask("first", running.pull, wait_ms=60_000)
     await answers.ask("second", running.pull, wait_ms=60_000)
-    assert answers.given == []
-    await trio.sleep(1)  # the scheduler sleeps until the deadline, by the clock that was not moved on
-    await settled()
     assert [name for name, job in answers.given if job] == ["first", "second"]
     assert running.engine.totals.expired == 20 * ADVANCE_MAX
+    assert max(steps) <= 3 * ADVANCE_MAX + 2
+
+
+async def test_many_who_wait_are_served_in_steps_and_first_come_first_served(
+    running: World, answers: Answers, steps: list[int]
+):
+    """A resume, the end of a pause or a bulk push may have a job for each of them."""
+    many = 3 * SERVED_MAX
+    await running.core.execute(c.Pause(queue="q"))
+    running.core._pollers_max = 2 * many
+    for n in range(many):
+        await answers.ask(f"{n:05}", running.pull, wait_ms=60_000)
+    ids: list[str] = []
+    for _ in range(3):
+        reply = await running.core.execute(c.PushBatch(queue="q", jobs=[c.JobSpec(data=c.Raw(b"1"))] * SERVED_MAX))
+        ids += reply.ids  # type: ignore[attr-defined]
+    late = running.core.begin(c.Resume(queue="q"))
+    begun = running.core.begin(c.Pull(queue="q", timeout=1000))
+    assert begun.polls, "who comes while others are still to be served stands behind them"
+    await running.core.finish(late)
+    await settled()
+    assert "q" not in running.core._lines
+    assert max(steps) <= SERVED_MAX
+    assert [job for _, job in sorted(answers.given)] == ids
+
+
+async def test_a_hand_over_to_many_does_not_work_off_deadlines_for_each(
+    running: World, answers: Answers, steps: list[int]
+):
+    first = await running.push("other")
+    for _ in range(20):
+        jobs = [c.JobSpec(data=c.Raw(b"1"), depends_on=[first])] * ADVANCE_MAX
+        await running.core.execute(c.PushBatch(queue="other", jobs=jobs))
+    await running.core.execute(c.Pause(queue="q"))
+    await running.core.execute(c.PushBatch(queue="q", jobs=[c.JobSpec(data=c.Raw(b"1"))] * 50))
+    for n in range(50):
+        await answers.ask(f"{n}", running.pull, wait_ms=60_000)
+    running.core.begin(c.Cancel(id=first))
+    running.core.begin(c.Resume(queue="q"))
+    await settled()
+    assert running.engine.totals.pulled == 50
+    assert max(steps) <= 3 * ADVANCE_MAX + 50
 
 
 # --- jobs that are not committed yet ---------------------------------------------------------------------

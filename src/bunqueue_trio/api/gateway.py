@@ -189,13 +189,14 @@ class Gateway:
             reply = await wait(self._core.finish, begun)
         elif begun.polls or begun.epoch:
             reply = await self._core.finish(begun)
+        delivery = Delivery(self._core, reply) if kind in TAKES else None
         try:
             self._server.buffers.check(payload_size(reply))  # before it is copied: that is what costs
-        except Refused:
+            encoded = encode(reply)
+        except (Refused, MemoryError):
             self._core.give_back(reply)
             raise
-        delivery = Delivery(self._core, reply) if kind in TAKES else None
-        return Response(200, self._headers(JSON, origin), encode(reply), delivery)
+        return Response(200, self._headers(JSON, origin), encoded, delivery)
 
     def count(self, response: Response, hold: Hold) -> Response:
         """Let ``hold`` count the body of ``response`` until it is sent; return a refusal instead if there is no room."""

@@ -230,6 +230,8 @@ class Session:
         error = _with_id(encode(refusal), req_id)
         self._replies[0] = _Waiting(0, error)
         self._replies_bytes += len(error) - len(message)
+        if len(message) > RECEIVE_BYTES:
+            self._hold.add(-len(message))  # it will not be sent
         return False
 
     # --- inside ---------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ PENDING_S = 0.1  # all new work is refused when the disk needs so long for what 
 PENDING_UNKNOWN = 0.1  # the part that may wait while nothing is known
 PENDING_JOBS_MIN = 2000  # and not below so many jobs
 TURN_S = 2  # how long a large request waits in line for a batch before it is refused
+SERVED_MAX = 500  # jobs given to waiting pulls in one step: 4 ms; a resumed queue may have thousands of them
 COMMITS_IN_A_ROW_MAX = 32  # by one task without letting others run: about 1 ms
 COMMIT_RETRY_MIN_MS = 50  # a full disk rarely heals sooner; the first retry is nearly free
 COMMIT_RETRY_MAX_MS = 500  # how long after the disk is back the server may lag

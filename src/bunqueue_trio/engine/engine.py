@@ -189,7 +189,8 @@ class Engine(Moves):
 
     def dead_left(self, queue: str) -> int:
         """Return how many dead letters of a queue are kept, as of the last commit, less those that wait again."""
-        retried = (*self._reused_ids.values(), *self._reused_in_flight.values()).count(queue)
+        replaced = (self._reused_ids, self._reused_in_flight)
+        retried = sum(each == queue for ids in replaced for each in ids.values())
         # While a commit is under way it may have taken some of them already.
         return max(0, self.archive.kept_of(queue)[1] - retried)
 
@@ -211,7 +212,8 @@ class Engine(Moves):
     def _is_replaced(self, job_id: str) -> bool:
         """Return whether the archive may still have a record that a later job of this id has replaced.
 
-        Exactly one batch is in flight, and ``forget`` follows its commit before any other step.
+        Exactly one batch is in flight. Between its commit, in a thread, and ``forget`` other steps may run: until then its
+        ids count as replaced.
         """
         return job_id in self._reused_ids or job_id in self._reused_in_flight
 

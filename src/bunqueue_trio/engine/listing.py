@@ -4,8 +4,8 @@ A page goes on behind the place of the last job of the page before, wherever tha
 where it is is left out or told twice, however many others move meanwhile.
 """
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterable
+from heapq import nsmallest
 from itertools import islice
 from typing import NamedTuple
 
@@ -40,7 +40,7 @@ def page(queue: Queue, state: State, after: Place | None, limit: int) -> Page:
     """
     place = _PLACES[state]
     if state is State.ACTIVE:
-        jobs: Iterable[Job] = _active(queue, after)
+        jobs: Iterable[Job] = _active(queue, after, limit)
     elif state is State.WAITING:
         jobs = queue.ready.after(after)
     else:
@@ -63,9 +63,9 @@ def _fitting(jobs: list[Job]) -> int:
     return len(jobs)
 
 
-def _active(queue: Queue, after: Place | None) -> list[Job]:
-    """Return the active jobs behind ``after``."""
-    # Sorted for each page, 2 ms for 10,000, instead of a line that each pull and ack would pay for. They are nearly in
-    # order already: only a restart on a clock that was set back puts an older one behind a younger one.
-    jobs = sorted(queue.active, key=by_delivery)
-    return jobs if after is None else jobs[bisect_right(jobs, after, key=by_delivery) :]
+def _active(queue: Queue, after: Place | None, limit: int) -> list[Job]:
+    """Return the active jobs behind ``after``, one more than ``limit`` if there are so many."""
+    # All are looked at for each page, 10 ms for 100,000, instead of a line that each pull and ack would pay for. They are
+    # nearly in order: only a restart on a clock that was set back puts an older one behind a younger one.
+    behind = queue.active if after is None else [job for job in queue.active if by_delivery(job) > after]
+    return nsmallest(limit + 1, behind, key=by_delivery)

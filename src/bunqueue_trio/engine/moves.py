@@ -65,12 +65,14 @@ class Moves:
         """Queues that gained a ready job, or whose gate has opened; the runtime empties it when it has served the waiters."""
         self.pulls_waiting: Mapping[str, Sized] = {}
         """Who waits for a job of each queue: the runtime's, which puts its own here."""
+        self.added_bytes: int = 0
+        """Of the payloads of all new jobs since the start, those of series and retries too."""
         self.epoch: int = 1  # the batch that collects what happens now
         self.handed: int = 0  # the newest epoch among the jobs that the last pull gave
         self.shared_options: dict[Options, Options] = {}
         """Equal options are kept once; see ``commands/push.py``."""
         self._reused_ids: dict[str, str | None] = {}
-        """Ids whose ended job makes room, and of which queue's dead letters it was one; None: its producer chose it."""
+        """Ids whose ended job makes room, and of which queue's dead letters its record is one; None: that is not known, or of none."""
         self._reused_in_flight: dict[str, str | None] = {}
         self._removed: set[str] = set()
         self._dependents = Dependents()
@@ -107,6 +109,7 @@ class Moves:
         job.epoch = self.epoch
         self.jobs[job_id] = job
         self.totals.pushed += 1
+        self.added_bytes += len(data)
         if options.unique_key is not None:
             queue.keys[options.unique_key] = job
         self.emit("pushed", job, now).data = Raw(data)
@@ -196,14 +199,22 @@ class Moves:
         self._tell(job.id, completed=False)
         self._work_off(now)
 
+    def promote(self, job: Job, now: int) -> None:
+        """Make a delayed job ready now, behind those that are."""
+        self.schedule.disarm(job)
+        self._enter(job, WAITING)
+        job.run_at = now  # not before: it stands among the delayed ones by it
+
     def replace(self, job_id: str, retried_in: str | None = None) -> None:
         """Free an id whose job has ended, wherever its record is; ``retried_in``: a queue's dead letter waits again."""
         old = self.jobs.pop(job_id, None)
         if old is not None:
+            if old in self.changed:
+                retried_in = None  # its end is in no batch yet, so it leaves no record
+            elif old.state is FAILED:
+                retried_in = old.queue
             self._move(old, REMOVED)
-            self._reused_ids.setdefault(job_id, None)
-        else:
-            self._reused_ids[job_id] = retried_in
+        self._reused_ids.setdefault(job_id, retried_in)
 
     def settle(self, job: Job, now: int) -> None:
         """Do what is over for ``job``, however many other deadlines are due before it."""

@@ -16,6 +16,7 @@ import trio
 from msgspec import Struct
 
 from bunqueue_trio import errors
+from bunqueue_trio.config import ADVANCE_MAX, SERVED_MAX
 from bunqueue_trio.engine.commands import run
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.errors import InvariantBroken, Refused
@@ -72,7 +73,7 @@ class Core:
         self._lines: dict[str, OrderedDict[_Waiter, None]] = {}
         engine.pulls_waiting = self._lines
         self._declined: dict[str, None] = {}
-        """Queues whose waiters were not served, because more jobs were over than one step works off."""
+        """Queues some of whose waiters were not served, because that would have been too much for one step."""
         self.pollers: int = 0
         self.stopping: bool = False
         """Set at shutdown: long polls are answered empty, and the server is not ready any more."""
@@ -109,15 +110,20 @@ class Core:
         self.journal.check(size, fills=kind in FILLS)
         at = trio.current_time()
         if kind not in TAKES:
-            epoch = self._engine.epoch
+            epoch, added = self._engine.epoch, self._engine.added_bytes
             reply = self._apply(command, owner, durable=_is_durable(command))
             # No step commits, so what this one did is in the batch that gathered before it.
             assert epoch == self._engine.epoch
             gathering = self.journal.gathering
             if gathering:
-                self.journal.note_size(size)
+                # A small request may bring large jobs: it retries dead letters, or ends a run of a series.
+                self.journal.note_size(max(size, self._engine.added_bytes - added))
             begun = Begun(command, owner, reply, epoch if gathering else 0, at=at)
         else:
+            if self._declined and command.queue in self._declined and command.timeout and not self.stopping:  # type: ignore[attr-defined]
+                # Who waits there is served in steps, and who comes meanwhile stands behind them.
+                nothing = r.EMPTY_PULL if kind is c.Pull else r.PullBatchReply(jobs=[], tokens=[])
+                return Begun(command, owner, nothing, polls=True, at=at)
             self._engine.handed = 0
             reply = self._apply(command, owner)
             handed = self._engine.handed
@@ -195,7 +201,7 @@ class Core:
         raise self._broken_by
 
     def advance(self) -> None:
-        """Do what is due by now; then go on serving those for whom the steps before had no time."""
+        """Do what is due by now, and go on serving those for whom the steps before had no time."""
         self._engine.woken.update(self._declined)
         self._declined.clear()
         self._step(self._engine.advance)
@@ -276,44 +282,55 @@ class Core:
                 self._serve_woken(now)
             if self.journal.gathering:
                 self.journal.note(durable=durable)
-            self.scheduler.set(engine.next_scheduled())
+            self.scheduler.set(0 if self._declined else engine.next_scheduled())
             self.stall_detector.set(engine.leases.next_due())
         except AssertionError as error:
             raise self._break(error) from error
 
     def _serve_woken(self, now: int) -> None:
-        engine = self._engine
+        engine, left = self._engine, SERVED_MAX
         while engine.woken:
             queue, _ = engine.woken.popitem()
             if queue in self._lines:
-                self._serve(queue, now)
+                left = self._serve(queue, now, left)
 
-    def _serve(self, queue: str, now: int) -> None:
-        line = self._lines[queue]
-        while line and self._engine.offers(queue):
-            waiter = next(iter(line))
-            self._engine.advance(now)  # what this very step has made may be over already
-            self._engine.handed = 0
-            reply = run(self._engine, waiter.command, now, waiter.owner)
-            if self._note_deliveries(reply):  # else what was ready has expired in this very moment
-                del line[waiter]
-                waiter.reply, waiter.handed = reply, self._engine.handed
-                waiter.served.set()
-            elif self._engine.offers(queue):
-                # The engine declines; what it has left to do is due, so there is a next step.
+    def _serve(self, queue: str, now: int, left: int) -> int:
+        """Serve those who wait for a job of ``queue``, first come, first served, with up to about ``left`` jobs.
+
+        The scheduler goes on with the others in steps of their own. Returns how many more may be given or worked off.
+        """
+        line, engine = self._lines[queue], self._engine
+        while line and engine.offers(queue):
+            if left <= 0:
                 self._declined[queue] = None
+                break
+            if (due := engine.next_due()) is not None and due <= now:
+                # What this very step has made may be over already. However much that is, it is done once.
+                engine.advance(now)
+                left -= ADVANCE_MAX - engine.left
+            waiter = next(iter(line))
+            engine.handed = 0
+            reply = run(engine, waiter.command, now, waiter.owner)
+            if given := self._note_deliveries(reply):  # else what was ready has expired in this very moment
+                left -= given
+                del line[waiter]
+                waiter.reply, waiter.handed = reply, engine.handed
+                waiter.served.set()
+            elif engine.offers(queue):
+                self._declined[queue] = None  # more jobs are over than one step works off
                 break
         if not line:
             del self._lines[queue]
+        return left
 
-    def _note_deliveries(self, reply: r.Reply) -> bool:
-        """Count how long the jobs in the reply to a pull have waited; return whether there are any."""
+    def _note_deliveries(self, reply: r.Reply) -> int:
+        """Count how long the jobs in the reply to a pull have waited; return how many there are."""
         delivered = _jobs(reply)
         for job_id, _ in delivered:
             job = self._engine.jobs[job_id]
             assert job.started_at is not None
             self.meters.wait.observe(job.started_at - job.run_at)
-        return bool(delivered)
+        return len(delivered)
 
     async def _poll(self, begun: "Begun") -> r.Reply:
         command, owner, nothing = begun.command, begun.owner, begun.reply

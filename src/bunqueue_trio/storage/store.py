@@ -5,7 +5,7 @@ and writing it again after a failure writes the same.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -263,7 +263,3 @@ def make_batch(changes: Changes, at: int, *, durable: bool, last_event_id: int, 
         if job.state is not State.REMOVED:
             batch.finished.append(finished_row(job))
     return batch
-
-
-OpenStore = Callable[[str], Store]
-"""Opens the store at a path."""

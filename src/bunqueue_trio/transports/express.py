@@ -368,12 +368,12 @@ class ExpressConnection:
             body = response.body
             assert isinstance(body, bytes)
             is_large = len(body) > RECEIVE_BYTES
-        data = self._shared.heads.render(response, len(body), keep=keep)
-        if not is_head and not is_large:
-            data += body
         delivery = response.delivery
-        self.deadline = self._shared.now + WRITE_TIMEOUT_S
         try:
+            data = self._shared.heads.render(response, len(body), keep=keep)
+            if not is_head and not is_large:
+                data += body
+            self.deadline = self._shared.now + WRITE_TIMEOUT_S
             await self._wire.send(data)
             if is_large:
                 await self._wire.send(body)

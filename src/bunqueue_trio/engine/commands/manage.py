@@ -22,9 +22,7 @@ def _promote(engine: Engine, command: c.Promote, now: int, owner: Owner) -> r.Re
     job = unfinished(engine, command.id, now)
     if job is None or job.state is not State.DELAYED:
         raise c.NOT_DELAYED.refuse()
-    job.run_at = now
-    engine.schedule.arm(job, now)
-    engine.settle(job, now)
+    engine.promote(job, now)
     return r.OK
 
 
