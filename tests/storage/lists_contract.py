@@ -3,10 +3,10 @@
 import pytest
 
 from bunqueue_trio.config import REPLAY_BYTES
-from bunqueue_trio.engine.job import Options, State
+from bunqueue_trio.engine.job import Note, Options, State
 from bunqueue_trio.storage.store import Store
 from tests.storage.ledger import NOW, Ledger, ended, facts, keep, make_job
-from tests.storage.store_contract import Place
+from tests.storage.store_contract import Place, StoreSuite
 
 
 def noted(store: Store) -> dict[tuple[str, str], bytes]:
@@ -14,16 +14,8 @@ def noted(store: Store) -> dict[tuple[str, str], bytes]:
     return {(kind, key): value for kind, key, value in store.load_facts()}
 
 
-class FactContract:
+class FactContract(StoreSuite):
     """Every fact that was committed is there after a restart, with the value that it had last."""
-
-    @pytest.fixture
-    def store(self, place: Place) -> Store:
-        return place.open()
-
-    @pytest.fixture
-    def ledger(self, store: Store) -> Ledger:
-        return Ledger(store)
 
     def test_a_new_store_has_none(self, store: Store):
         assert list(store.load_facts()) == []
@@ -55,16 +47,8 @@ class FactContract:
         assert ledger.batch(facts=[("k", "a", b"x" * 100), ("k", "b", None)]).bytes() == 100
 
 
-class RecordContract:
+class RecordContract(StoreSuite):
     """What has ended is listed by queue and state, newest end first, in pages that stay where they are."""
-
-    @pytest.fixture
-    def store(self, place: Place) -> Store:
-        return place.open()
-
-    @pytest.fixture
-    def ledger(self, store: Store) -> Ledger:
-        return Ledger(store)
 
     def pages(self, store: Store, limit: int, state: State = State.COMPLETED, queue: str = "q") -> list[list[str]]:
         found, before = [], None
@@ -110,6 +94,21 @@ class RecordContract:
     def test_what_wants_no_record_is_in_no_list(self, ledger: Ledger, store: Store):
         ledger.write([ended(make_job(1, options=Options(remove_on_complete=True)))])
         assert self.pages(store, 10) == [[]]
+
+    @pytest.mark.parametrize(
+        "large",
+        [
+            Options(tags=("t" * (REPLAY_BYTES // 4),)),
+            Options(depends_on=tuple(str(n) for n in range(REPLAY_BYTES // 400 + 1))),
+            "e" * (REPLAY_BYTES // 4),
+        ],
+        ids=["tags", "dependencies", "errors"],
+    )
+    def test_whatever_makes_a_record_large_ends_a_page(self, ledger: Ledger, store: Store, large: Options | str):
+        options, error = (large, None) if isinstance(large, Options) else (Options(), large)
+        jobs = [make_job(seq, options=options, note=Note(error=error)) for seq in range(1, 11)]
+        ledger.write([ended(job, State.FAILED) for job in jobs])
+        assert [len(page) for page in self.pages(store, 10, State.FAILED)] == [4, 4, 2]
 
     def test_a_page_of_large_records_ends_early(self, ledger: Ledger, store: Store):
         half = b'"' + b"x" * (REPLAY_BYTES // 2) + b'"'

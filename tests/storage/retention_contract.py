@@ -6,7 +6,7 @@ from bunqueue_trio.config import PRUNE_ROWS, REPLAY_BYTES
 from bunqueue_trio.engine.job import Options, State
 from bunqueue_trio.storage.store import Retention, Store, StoredEvent
 from tests.storage.ledger import NOW, Ledger, ended, event, keep, kept, loaded, make_job
-from tests.storage.store_contract import Place
+from tests.storage.store_contract import Place, StoreSuite
 
 
 def prune_all(store: Store, retention: Retention) -> int:
@@ -17,16 +17,8 @@ def prune_all(store: Store, retention: Retention) -> int:
     return total
 
 
-class EventContract:
+class EventContract(StoreSuite):
     """Every event that was committed is replayed once, in order, until retention takes it."""
-
-    @pytest.fixture
-    def store(self, place: Place) -> Store:
-        return place.open()
-
-    @pytest.fixture
-    def ledger(self, store: Store) -> Ledger:
-        return Ledger(store)
 
     def test_events_are_numbered_from_one_without_a_gap(self, place: Place, ledger: Ledger):
         for n in (3, 1, 2):
@@ -91,16 +83,8 @@ class EventContract:
         assert 2 < store.first_event_id() <= store.last_event_id == 13
 
 
-class PruneContract:
+class PruneContract(StoreSuite):
     """Retention keeps what it says, to the record, and takes the oldest first."""
-
-    @pytest.fixture
-    def store(self, place: Place) -> Store:
-        return place.open()
-
-    @pytest.fixture
-    def ledger(self, store: Store) -> Ledger:
-        return Ledger(store)
 
     @pytest.mark.parametrize(("limit", "left"), [(0, 0), (1, 1), (4, 4), (5, 5), (6, 5)])
     def test_so_many_completed_jobs_are_kept(self, place: Place, ledger: Ledger, limit: int, left: int):

@@ -55,8 +55,8 @@ UNFINISHED: dict[str, dict[str, Any]] = {
 IDS = ["0", "x" * 256, "ünï🐇", "a\u0000b", "' OR 1=1 --", "\u202e", " ", "%00", "NULL"]
 
 
-class JobContract:
-    """Every job comes back as it was written."""
+class StoreSuite:
+    """A suite about one store, which is opened anew for each test."""
 
     @pytest.fixture
     def store(self, place: Place) -> Store:
@@ -65,6 +65,10 @@ class JobContract:
     @pytest.fixture
     def ledger(self, store: Store) -> Ledger:
         return Ledger(store)
+
+
+class JobContract(StoreSuite):
+    """Every job comes back as it was written."""
 
     @pytest.mark.parametrize("fields", UNFINISHED.values(), ids=UNFINISHED)
     def test_an_unfinished_job_comes_back_with_every_field(self, place: Place, ledger: Ledger, fields: dict[str, Any]):

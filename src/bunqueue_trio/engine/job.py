@@ -202,6 +202,21 @@ NewId = Callable[[int], str]
 """Makes a new UUIDv7 text for the given epoch ms."""
 
 
+_DEPENDENCY_BYTES = 100
+"""What a dependency weighs: to look it up costs as much as so many bytes, so a page has about 10,000 of them at most."""
+
+
+def weight(job: Job) -> int:
+    """Return about how many bytes of payloads and texts a job carries: what a page of jobs is bounded by."""
+    options, note = job.options, job.note
+    size = len(job.data)
+    if options is not DEFAULT_OPTIONS:
+        size += sum(map(len, options.tags)) + _DEPENDENCY_BYTES * len(options.depends_on)
+    if note is not None:
+        size += len(note.result or b"") + len(note.error or "") + len(note.message or "")
+    return size
+
+
 class Records(NamedTuple):
     """Some of the finished jobs that are kept, newest end first."""
 

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from bunqueue_trio.config import REPLAY_BYTES
-from bunqueue_trio.engine.job import Job, State
+from bunqueue_trio.engine.job import Job, State, weight
 from bunqueue_trio.engine.queue import BY_PUSH, BY_TIME, Queue, by_delivery
 
 Place = tuple[int, int]
@@ -57,7 +57,7 @@ def _fitting(jobs: list[Job]) -> int:
     """Return how many of ``jobs`` go into one page: the one that makes it too large is the last."""
     size = 0
     for i, job in enumerate(jobs):
-        size += len(job.data)
+        size += weight(job)
         if size >= REPLAY_BYTES:
             return i + 1
     return len(jobs)

@@ -6,7 +6,7 @@ from heapq import nsmallest
 
 from bunqueue_trio.config import PRUNE_ROWS, REPLAY_BYTES
 from bunqueue_trio.engine.audit import Stored
-from bunqueue_trio.engine.job import Job, Records, State
+from bunqueue_trio.engine.job import Job, Records, State, weight
 from bunqueue_trio.storage.rows import FactRow, FinishedRow, JobRow, Reader, outcome
 from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, StoredEvent, event_rows
 
@@ -91,7 +91,7 @@ class MemoryStore:
             if len(found) >= limit or size >= REPLAY_BYTES:
                 return Records(found, last)
             found.append(self._rows.finished(row))
-            size += len(row.data) + len(row.result or b"")
+            size += weight(found[-1])
             last = self._ends[job_id]
         return Records(found, None)
 

@@ -1,5 +1,7 @@
 """Handlers of the commands about dead letters."""
 
+from collections.abc import Mapping
+
 from msgspec.structs import replace
 
 from bunqueue_trio.engine.cursors import ended_page
@@ -37,7 +39,12 @@ def _retry(engine: Engine, command: c.RetryDlq, now: int, owner: Owner) -> r.Rep
         return _retry_one(engine, command.queue, job_id, now)
     jobs, after = ended_page(engine, command.queue, State.FAILED, command.after, command.limit)
     # Newest end first is for who looks; they queue in the order in which they died.
-    retried = [_requeue(engine, job, now) for job in reversed(jobs) if not _key_is_held(engine, job)]
+    outcomes = engine.archived_outcomes({job_id for job in jobs for job_id in job.options.depends_on})
+    retried = [
+        _requeue(engine, job, now)
+        for job in reversed(jobs)
+        if not (_key_is_held(engine, job) or _waits_for_a_dead_one(engine, job, outcomes))
+    ]
     return r.RetryReply(count=len(retried), left=engine.dead_left(command.queue), next=after)
 
 
@@ -55,6 +62,11 @@ def _retry_one(engine: Engine, queue: str, job_id: str, now: int) -> r.Reply:
 def _key_is_held(engine: Engine, job: Job) -> bool:
     queue, key = engine.queues.get(job.queue), job.options.unique_key
     return queue is not None and key is not None and key in queue.keys
+
+
+def _waits_for_a_dead_one(engine: Engine, job: Job, outcomes: Mapping[str, State]) -> bool:
+    """Return whether a dependency of ``job`` is dead still: all of a queue are retried in the order that they depend on."""
+    return any(engine.outcome(job_id, outcomes) is State.FAILED for job_id in job.options.depends_on)
 
 
 def _requeue(engine: Engine, dead: Job, now: int) -> Job:

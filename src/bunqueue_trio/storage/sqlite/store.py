@@ -23,7 +23,7 @@ from msgspec.json import encode
 from bunqueue_trio.config import AUDIT_DATA_BYTES, REPLAY_BYTES
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.facts import Fact
-from bunqueue_trio.engine.job import Job, Records, State
+from bunqueue_trio.engine.job import Job, Records, State, weight
 from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.storage.rows import ChangedRow, FactRow, FinishedRow, JobRow, Reader, outcome
 from bunqueue_trio.storage.sqlite.opening import (
@@ -257,7 +257,7 @@ class SqliteStore:
                 if len(found) >= limit or size >= REPLAY_BYTES:
                     return Records(found, last)
                 found.append(self._rows.finished(tuple(row)))
-                size += len(found[-1].data) + len(found[-1].noted().result or b"")
+                size += weight(found[-1])
                 last = int(fin)
         return Records(found, None)
 
