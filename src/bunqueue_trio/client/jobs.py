@@ -10,10 +10,10 @@ from msgspec import Raw
 from msgspec.json import Decoder
 from structlog.typing import FilteringBoundLogger
 
-from bunqueue_trio.client.surrogates import restored
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.options import PushOptions
 from bunqueue_trio.protocol.replies import DeliveredJob, JobView, fence
+from bunqueue_trio.protocol.surrogates import restored
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # a default for it is of Python 3.13; type checkers bring this with them

@@ -10,10 +10,10 @@ from msgspec import UNSET, Raw, Struct
 
 from bunqueue_trio import errors
 from bunqueue_trio.client.connection import MESSAGE_MAX, Closed, Connection
-from bunqueue_trio.client.surrogates import marked, restored
 from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.protocol.events import EVENT_TYPES, Event
 from bunqueue_trio.protocol.faults import error_of
+from bunqueue_trio.protocol.surrogates import marked, restored
 
 ANSWER_S = 20.0  # a server that owes an answer to a ping for so long is gone
 RETRY_S = 1.0
