@@ -34,6 +34,7 @@ from bunqueue_trio.protocol.commands.spec import Again
 from bunqueue_trio.protocol.events import Event
 from bunqueue_trio.protocol.options import JobSpec, PushOptions, push_fields, to_ms
 from bunqueue_trio.protocol.request import fields_of
+from bunqueue_trio.protocol.surrogates import read
 
 DEFAULT_URL = "ws://localhost:6790"
 PATIENCE_S = 30.0  # a restart of the server, with a large file to read
@@ -295,7 +296,7 @@ class Client:
         """Send a command whose fields have their names and units in JSON."""
         answer = await self._answer(kind, fields)
         try:
-            return cast("R", msgspec.json.decode(answer, type=SPECS[kind].reply))
+            return cast("R", read(answer, SPECS[kind].reply))
         except (ValueError, RecursionError) as error:  # of a newer server, or of none
             raise ConnectionLost(f"the answer to {SPECS[kind].tag} cannot be read: {error}") from None
 
