@@ -174,10 +174,15 @@ class Link:
 
     def _give_back(self, answer: bytes) -> None:
         """Give back the jobs in the answer to a pull that nobody waits for any more."""
-        found = read(answer, _Tokens)
-        jobs = found.jobs if found.job is None else [found.job]
-        tokens = found.tokens if found.token is None else [found.token]
-        self._unwanted += [(job.id, token) for job, token in zip(jobs, tokens, strict=True)]
+        try:
+            found = read(answer, _Tokens)
+            jobs = found.jobs if found.job is None else [found.job]
+            tokens = found.tokens if found.token is None else [found.token]
+            unwanted = [(job.id, token) for job, token in zip(jobs, tokens, strict=True)]
+        except (ValueError, RecursionError):  # of a newer server, or of none
+            self.close()  # what it delivered goes back with the connection
+            return
+        self._unwanted += unwanted
         self._unwanted_ring.set()
 
     async def _release_unwanted(self) -> None:
