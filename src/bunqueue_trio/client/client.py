@@ -250,7 +250,8 @@ class Client:
         Raises:
             JobFailed: it is dead.
             JobRemoved: it was cancelled, or its time to live was over; a ``JobFailed`` too.
-            ConnectionLost: it ended while the connection was cut, and left no record: how is not known.
+            ConnectionLost: it ended while the connection was cut, and left no record: how is not known. Or its record
+                was removed, to make room for others, before the result was read.
             Refused: 404, there is no such job.
             ValueError: it is of another queue than this client hears of.
             trio.TooSlowError: it is not done after ``timeout`` seconds.
@@ -262,7 +263,7 @@ class Client:
                     return await wait.run(stream)
                 except trio.EndOfChannel:
                     raise RuntimeError(_CLOSED) from None
-        raise await wait.too_slow(timeout)
+        return await wait.last_look(timeout)
 
     async def look(self, job_id: str) -> r.StateReply:
         """Return where a job stands as the server says it; Refused (404) as for :meth:`get`. Times are in ms."""
