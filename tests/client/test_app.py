@@ -145,6 +145,7 @@ app.handler("images")(print)
 single = Worker("single")
 single.handler(print)
 empty = App()
+again = app.workers["images"]
 something = 1
 """
 
@@ -156,6 +157,8 @@ something = 1
         (["apptasks:app", "--queues", "images"], ["images"]),
         (["apptasks:app", "apptasks:single"], ["emails", "images", "single"]),
         (["apptasks:app", "apptasks:single", "--queues", "single, emails"], ["emails", "single"]),
+        (["apptasks:single", "apptasks:single"], ["single"]),
+        (["apptasks:app", "apptasks:again", "apptasks:app"], ["emails", "images"]),
     ],
 )
 def test_command_runs_what_is_named(
@@ -177,7 +180,7 @@ def test_command_runs_what_is_named(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["apptasks:app", "--queues", "mails"], "no 'mails' among emails, images"),
+        (["apptasks:app", "--queues", "mails"], "no handler for queue 'mails'; there are emails, images"),
         (["apptasks:empty"], "has no handlers"),
         (["apptasks:something"], "is no Worker and no App"),
         (["apptasks"], "is not MODULE:NAME"),
