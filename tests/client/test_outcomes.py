@@ -188,8 +188,8 @@ async def test_thread_that_never_began_keeps_no_slot(bunqueue: Bunqueue):
     assert (scope.cancelled_caught, threads.left, runs) == (True, 0, [])
 
 
-async def test_time_limit_begins_with_the_handler(server: Server, queue: str):
-    """Whatever other threads of the program do: none is waited for."""
+async def test_handler_waits_for_no_other_thread_of_the_program(server: Server, queue: str):
+    """The threads that Trio gives a program are all in use."""
     gate = Gate()
     worker = Worker(queue, ws(server), concurrency=3)
     worker.handler(gate)
