@@ -21,6 +21,7 @@ from bunqueue_trio.protocol.faults import error_of
 from bunqueue_trio.protocol.options import PushOptions, push_fields, to_ms
 from bunqueue_trio.protocol.replies import Reply, fence
 from bunqueue_trio.protocol.request import fields_of, path_of, query_of, target_of
+from bunqueue_trio.protocol.surrogates import read
 
 __all__ = ["ConnectionLost", "Refused", "ServerUnavailable", "SyncClient", "SyncJob"]
 
@@ -188,9 +189,14 @@ class SyncClient:
 
         Raises:
             TypeError: it says something about a connection, and there is none.
+            ConnectionLost: also where it is done, and its answer cannot be read.
         """
         _, content = self._send(type(command), fields_of(command))
-        return cast("R", msgspec.json.decode(content, type=SPECS[type(command)].reply))
+        spec = SPECS[type(command)]
+        try:
+            return cast("R", read(content, spec.reply))
+        except (ValueError, RecursionError) as error:  # of a newer server, or of none
+            raise ConnectionLost(f"the answer to {spec.tag} cannot be read: {error}") from None
 
     def _ask(self, kind: type[c.Command], **fields: Any) -> dict[str, Any]:
         """Send a command whose fields have their names and units in JSON; None is left out."""

@@ -1,5 +1,7 @@
 """Many queues in one program: one app, its handlers, and what they want from the server themselves."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from click.testing import CliRunner
 
 from bunqueue_trio.cli import main
 from bunqueue_trio.client import App, Client, Job, Refused
+from bunqueue_trio.client.connection import Connection
 from bunqueue_trio.testing import Bunqueue
 from tests.client.test_wire import ws
 from tests.wire.server import Server
@@ -71,8 +74,18 @@ async def test_mistakes_are_told():
         await app.run(["a", "b"])
 
 
-async def test_refused_queue_stops_the_others_in_order(bunqueue: Bunqueue):
-    app = app_of(bunqueue)
+@pytest.mark.parametrize(("late", "state"), [("no such name!", "completed"), ("good", "waiting")])
+async def test_refused_queue_stops_the_others_in_order(bunqueue: Bunqueue, late: str, state: str):
+    """A job that was taken before is done, and nothing is taken afterwards."""
+
+    @asynccontextmanager
+    async def connect(queue: str | None) -> AsyncIterator[Connection]:
+        if queue == late:
+            await trio.sleep(5)
+        async with bunqueue._connect(queue) as connection:
+            yield connection
+
+    app = App(connect=connect, random=bunqueue.random)
     done: list[str] = []
 
     async def work(job: Job) -> None:
@@ -84,8 +97,8 @@ async def test_refused_queue_stops_the_others_in_order(bunqueue: Bunqueue):
     app.handler("no such name!")(work)
     with pytest.raises(Refused, match="invalid characters"):
         await app.run()
-    assert done in ([], [job_id])  # whatever was first
-    assert await bunqueue.client.state(job_id) in ("waiting", "completed")
+    assert done == ([job_id] if state == "completed" else [])
+    assert await bunqueue.client.state(job_id) == state
     assert (await bunqueue.client.get(job_id)).attempts == 0
 
 
@@ -145,6 +158,7 @@ app.handler("images")(print)
 single = Worker("single")
 single.handler(print)
 empty = App()
+again = app.workers["images"]
 something = 1
 """
 
@@ -156,6 +170,8 @@ something = 1
         (["apptasks:app", "--queues", "images"], ["images"]),
         (["apptasks:app", "apptasks:single"], ["emails", "images", "single"]),
         (["apptasks:app", "apptasks:single", "--queues", "single, emails"], ["emails", "single"]),
+        (["apptasks:single", "apptasks:single"], ["single"]),
+        (["apptasks:app", "apptasks:again", "apptasks:app"], ["emails", "images"]),
     ],
 )
 def test_command_runs_what_is_named(
@@ -177,7 +193,7 @@ def test_command_runs_what_is_named(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["apptasks:app", "--queues", "mails"], "no 'mails' among emails, images"),
+        (["apptasks:app", "--queues", "mails"], "no handler for queue 'mails'; there are emails, images"),
         (["apptasks:empty"], "has no handlers"),
         (["apptasks:something"], "is no Worker and no App"),
         (["apptasks"], "is not MODULE:NAME"),

@@ -1,14 +1,16 @@
 """A command whose answer is lost: what is repeated, what is looked up, and what is left to the caller."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 import trio
+import trio.testing
 
 from bunqueue_trio.client import Client, ConnectionLost
 from bunqueue_trio.client.connection import Connection
+from bunqueue_trio.client.link import Link
 from bunqueue_trio.client.pushing import SURE_S
 from bunqueue_trio.testing import Bunqueue
 from bunqueue_trio.testing.server import _Pipe
@@ -120,6 +122,52 @@ async def test_pull_is_repeated(bunqueue: Bunqueue, loss: Loss, arrives: bool):
     assert job is not None
     assert (job.id, job.attempts, bunqueue.jobs[job_id].stalls) == (job_id, 0, 0)
     await job.ack()
+
+
+class Foreign:
+    """A connection to something that answers as no server of ours does, when it is asked and may."""
+
+    keepalive_s = None
+
+    def __init__(self, answer: bytes, on_answer: Callable[[], None]) -> None:
+        self._answers = [answer]
+        self._on_answer = on_answer
+        self._asked = trio.Event()
+        self.may = trio.Event()
+
+    async def send(self, message: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        self._asked.set()
+
+    async def receive(self) -> bytes:
+        await self._asked.wait()
+        await self.may.wait()
+        if not self._answers:
+            await trio.sleep_forever()
+        self._on_answer()
+        return self._answers.pop()
+
+
+@pytest.mark.parametrize("answer", [b'{"ok":true,"reqId":1,"jobs":7}', b'{"ok":true,"reqId":1,"jobs":[{"id":"a"}]}'])
+@pytest.mark.parametrize("when", ["in that moment", "later"])
+async def test_pull_that_is_left_ends_as_it_was_left_whatever_is_answered(
+    autojump_clock: trio.testing.MockClock, answer: bytes, when: str
+):
+    """Jobs that nobody can name go back with the connection."""
+    scope = trio.CancelScope(deadline=trio.current_time() + 1)
+    connection = Foreign(answer, scope.cancel)
+    link = Link(connection, lambda event: None)
+    if when == "in that moment":
+        connection.may.set()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(link.run)
+        with scope:
+            await link.ask("PULLB", {"queue": "q", "timeout": 9000}, returns=True)
+        assert scope.cancelled_caught
+        connection.may.set()
+        await trio.sleep(1)
+        assert link.over
+        nursery.cancel_scope.cancel()
 
 
 @both

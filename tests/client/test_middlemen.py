@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from bunqueue_trio.client import Client, Refused, ServerUnavailable, Worker
+from bunqueue_trio.testing import Bunqueue
 from tests.client.test_wire import ws
 from tests.wire.server import Server
 
@@ -109,7 +110,36 @@ async def test_client_is_told_what_answered(server: Server, nursery: trio.Nurser
 async def test_queue_that_is_none_ends_its_worker(server: Server, name: str):
     worker = Worker(name, ws(server))
     worker.handler(lambda job: None)
-    with trio.fail_after(60), pytest.raises(Refused, match="invalid characters"):
+    with trio.fail_after(60), pytest.raises(Refused, match="invalid characters") as caught:
+        await worker.run()
+    assert caught.value.code == "invalid-queue"
+
+
+async def test_code_of_a_refusal_counts_not_its_words(server: Server, nursery: trio.Nursery):
+    """A newer server may word it anew."""
+    body = b'{"ok":false,"error":"There can be no such queue","code":"invalid-queue"}'
+    middleman = Middleman(server, page("400 Bad Request", body, b"application/json"), times=float("inf"))
+    await nursery.start(middleman.run)
+    worker = Worker("q", middleman.url)
+    worker.handler(lambda job: None)
+    with trio.fail_after(60), pytest.raises(Refused, match="no such queue") as caught:
+        await worker.run()
+    assert caught.value.code == "invalid-queue"
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("code", ["invalid-queue", "unauthorized", "invalid-token"])
+async def test_refusal_that_is_for_ever_ends_a_worker_by_its_code(
+    bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch, code: str
+):
+    async def refused(client: Client, *args: object, **options: object) -> object:
+        raise Refused(400, "worded anew", code)
+
+    monkeypatch.setattr(Client, "pull_many", refused)
+    worker = bunqueue.worker("q")
+    worker.handler(lambda job: None)
+    await bunqueue.client.push("q")
+    with trio.fail_after(60), pytest.raises(Refused, match="worded anew"):
         await worker.run()
 
 

@@ -12,6 +12,7 @@ import structlog
 import trio
 
 from bunqueue_trio.client import Client, Job, JobFailed, Worker
+from bunqueue_trio.client.handlers import Threads
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.testing import Bunqueue
 from tests.client.test_wire import ws
@@ -175,8 +176,20 @@ async def test_hung_thread_costs_its_slot_and_nothing_else(server: Server, queue
         worker.stop()
 
 
-async def test_time_limit_begins_with_the_handler(server: Server, queue: str):
-    """Whatever other threads of the program do: none is waited for."""
+async def test_thread_that_never_began_keeps_no_slot(bunqueue: Bunqueue):
+    """Its job is lost between its delivery and its handler."""
+    await bunqueue.client.push("q")
+    job = await bunqueue.client.pull("q")
+    assert job is not None
+    threads, runs = Threads(lambda: None), list[Job]()
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await threads.run(runs.append, job)
+    assert (scope.cancelled_caught, threads.left, runs) == (True, 0, [])
+
+
+async def test_handler_waits_for_no_other_thread_of_the_program(server: Server, queue: str):
+    """The threads that Trio gives a program are all in use."""
     gate = Gate()
     worker = Worker(queue, ws(server), concurrency=3)
     worker.handler(gate)

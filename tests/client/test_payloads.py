@@ -3,11 +3,17 @@
 import json
 from typing import Any
 
+import httpx
 import pytest
 
-from bunqueue_trio.client import ConnectionLost, Job
+from bunqueue_trio import commands as c
+from bunqueue_trio.client import Client, ConnectionLost, Job
+from bunqueue_trio.sync import SyncClient
 from bunqueue_trio.testing import Bunqueue
 from bunqueue_trio.testing.server import _Pipe
+from tests.client.test_wire import ws
+from tests.wire.client import Client as Wire
+from tests.wire.server import Server
 
 ODD = {
     "lone high": rb'{"name": "a\ud83d"}',
@@ -72,6 +78,57 @@ async def test_odd_result_is_read(bunqueue: Bunqueue):
     raw = b'{"cmd":"ACK","id":"%s","token":"%s","result":"\\ud83d"}' % (job_id.encode(), job.token.encode())
     await link._connection.send(raw)
     assert await bunqueue.client.wait(job_id, 10) == "\ud83d"
+
+
+def pushed(wire: Wire, queue: str, payload: bytes) -> str:
+    """Push what no encoder of ours would make."""
+    return str(wire.post_bytes(f"/queues/{queue}/jobs", b'{"data":%s}' % payload).json()["id"])
+
+
+def acked(wire: Wire, job_id: str, token: str | None, result: bytes) -> None:
+    body = b'{"token":"%s","result":%s}' % (str(token).encode(), result)
+    wire.post_bytes(f"/jobs/{job_id}/ack", body).raise_for_status()
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_run_without_trio_reads_every_payload_and_result(server: Server, queue: str, name: str):
+    payload = ODD[name]
+    with Wire(server.url) as wire, SyncClient(server.url) as sync:
+        job_id = pushed(wire, queue, payload)
+        taken = sync.run(c.Pull(queue=queue))
+        assert taken.job is not None
+        assert (taken.job.id, bytes(taken.job.data)) == (job_id, payload)
+        assert bytes(sync.run(c.GetJob(id=job_id)).job.data) == payload
+        acked(wire, job_id, taken.token, payload)
+        assert bytes(sync.run(c.GetResult(id=job_id)).result) == payload
+        listed = sync.run(c.GetJobs(queue=queue, state="completed")).jobs
+        assert [bytes(job.data) for job in listed] == [payload]
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_run_gives_every_payload_and_result_as_it_came(server: Server, queue: str, name: str):
+    payload = ODD[name]
+    with Wire(server.url) as wire:
+        async with Client(ws(server)) as client:
+            job_id = pushed(wire, queue, payload)
+            taken = await client.run(c.Pull(queue=queue))
+            assert taken.job is not None
+            assert (taken.job.id, bytes(taken.job.data)) == (job_id, payload)
+            assert bytes((await client.run(c.GetJob(id=job_id))).job.data) == payload
+            acked(wire, job_id, taken.token, payload)
+            assert bytes((await client.run(c.GetResult(id=job_id))).result) == payload
+            listed = (await client.run(c.GetJobs(queue=queue, state="completed"))).jobs
+            assert [bytes(job.data) for job in listed] == [payload]
+
+
+def test_answer_that_cannot_be_read_is_one_whose_fate_is_unknown():
+    body = b'{"ok":true,"job":{"id":7},"token":"t"}'
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, content=body))
+    with (
+        SyncClient("http://x", transport=transport) as sync,
+        pytest.raises(ConnectionLost, match="PULL cannot be read"),
+    ):
+        sync.run(c.Pull(queue="q"))
 
 
 async def test_typed_payload_that_is_no_text_fails_with_a_reason(bunqueue: Bunqueue):

@@ -9,7 +9,7 @@ import pytest
 import structlog
 import trio
 
-from bunqueue_trio.client import Job
+from bunqueue_trio.client import Client, Job
 from bunqueue_trio.testing import Bunqueue
 from bunqueue_trio.testing.server import START_MS
 
@@ -109,9 +109,52 @@ async def test_failure_is_said_though_the_server_is_away(bunqueue: Bunqueue, log
         await trio.sleep(1)
         await bunqueue.crash()
         await trio.sleep(10)
+        (line,) = of_jobs(logs)
+        assert (line["event"], line["job"]) == ("job failed", job_id)
+        assert (line["next"], line["server"]) == ("when the server has heard of it", "no answer for 1 s")
         worker.stop()
+    assert len(of_jobs(logs)) == 1
+
+
+async def test_failure_that_was_said_is_reported_when_the_server_is_back(bunqueue: Bunqueue, logs: Lines):
+    worker = bunqueue.worker("q")
+
+    @worker.handler
+    async def handle(job: Job) -> None:
+        await trio.sleep(5)
+        raise ValueError("no")
+
+    job_id = await bunqueue.client.push("q", max_attempts=1, durable=True)
+    bunqueue.start(worker)
+    await trio.sleep(1)
+    await bunqueue.crash()
+    await trio.sleep(60)
+    await bunqueue.recover()
+    await trio.sleep(10)
+    state = await bunqueue.client.look(job_id)
+    assert (state.state, state.error) == ("failed", "ValueError: no")
+    assert len(of_jobs(logs)) == 1
+
+
+async def test_looking_for_the_next_try_keeps_nobody_waiting(
+    bunqueue: Bunqueue, logs: Lines, monkeypatch: pytest.MonkeyPatch
+):
+    """The server goes away between the report and the look."""
+
+    async def never(client: Client, job_id: str) -> Any:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(Client, "get", never)
+    worker = bunqueue.worker("q", grace=30)
+    worker.handler(lambda job: 1 // 0)
+    await bunqueue.client.push("q")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(worker.run)
+        await trio.sleep(0.5)
+        worker.stop()
+    assert bunqueue.elapsed < 3
     (line,) = of_jobs(logs)
-    assert (line["event"], line["job"], line["next"]) == ("job failed", job_id, "not reported: the worker ended")
+    assert line["next"] == "later"
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ import trio
 
 from bunqueue_trio.client import ConnectionLost, Job, JobFailed, JobRemoved, Refused
 from bunqueue_trio.config import Settings
+from bunqueue_trio.errors import JOB_NOT_FOUND, NOT_FOUND
+from bunqueue_trio.protocol.events import Event
 from bunqueue_trio.testing import Bunqueue
 
 
@@ -145,6 +147,86 @@ async def test_time_out_tells_where_the_job_stands(bunqueue: Bunqueue, step: str
     await bunqueue.crash()
     with pytest.raises(trio.TooSlowError, match="no server answers"):
         await bunqueue.client.wait(job_id, 5)
+
+
+@pytest.mark.parametrize(("how", "expected"), [("ack", "result"), ("fail", (JobFailed, "bad"))])
+async def test_job_that_ended_in_the_last_moment_is_no_time_out(
+    bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch, how: str, expected: object
+):
+    """Only the last look is answered."""
+    job_id = await bunqueue.client.push("q", max_attempts=1)
+    look, slow_s = bunqueue.client.look, [9, 0]
+
+    async def late(job_id: str) -> Any:
+        await trio.sleep(slow_s.pop(0))
+        return await look(job_id)
+
+    monkeypatch.setattr(bunqueue.client, "look", late)
+    await end(bunqueue, job_id, how)
+    assert await outcome(bunqueue.client.wait(job_id, 5)) == expected
+
+
+async def test_time_out_without_the_result_says_that_it_is_completed(
+    bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch
+):
+    job_id = await bunqueue.client.push("q")
+    await end(bunqueue, job_id, "ack")
+
+    async def never(job_id: str) -> Any:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(bunqueue.client, "result", never)
+    with pytest.raises(trio.TooSlowError, match="is completed, but its result has not come after 5 s"):
+        await bunqueue.client.wait(job_id, 5)
+
+
+async def test_result_that_is_not_kept_any_more_is_not_none(bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch):
+    """The server made room between the look and the question for the result."""
+    job_id = await bunqueue.client.push("q")
+    await end(bunqueue, job_id, "ack")
+
+    async def gone(job_id: str) -> Any:
+        raise JOB_NOT_FOUND.refuse()
+
+    monkeypatch.setattr(bunqueue.client, "result", gone)
+    with pytest.raises(ConnectionLost, match="is completed, and its result is not kept any more"):
+        await bunqueue.client.wait(job_id)
+
+
+async def test_event_that_does_not_come_is_no_cut(
+    bunqueue: Bunqueue, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+):
+    job_id = await bunqueue.client.push("q", remove_on_complete=True)
+    publish = bunqueue.client._streams.publish
+
+    def mistaken(event: Event) -> None:
+        event.event_type = "retried"
+        publish(event)
+
+    ends = in_background(nursery, bunqueue, job_id)
+    await trio.sleep(1)
+    monkeypatch.setattr(bunqueue.client._streams, "publish", mistaken)
+    await end(bunqueue, job_id, "ack")
+    await trio.sleep(20)
+    told = f"job {job_id} ended, its event did not come in 10 s, and no record of it is kept: how is not known"
+    assert ends == [(ConnectionLost, told)]
+
+
+async def test_other_refusals_with_the_same_status_are_the_callers(
+    bunqueue: Bunqueue, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+):
+    """A 404 of a kind that says nothing of the job."""
+    job_id = await bunqueue.client.push("q")
+    ends = in_background(nursery, bunqueue, job_id)
+    await trio.sleep(1)
+
+    async def refused(job_id: str) -> Any:
+        raise NOT_FOUND.refuse()
+
+    monkeypatch.setattr(bunqueue.client, "look", refused)
+    await end(bunqueue, job_id, "ack")
+    await trio.sleep(1)
+    assert ends == [(Refused, "Not found")]
 
 
 async def test_time_out_of_ones_own_is_left_alone(bunqueue: Bunqueue):

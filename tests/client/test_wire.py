@@ -49,7 +49,7 @@ async def test_wrong_token_is_the_callers_fault(tmp_path: Path):
         async with Client(ws(server), token="guess") as client:
             with pytest.raises(Refused, match="Unauthorized") as caught:
                 await client.ping()
-            assert caught.value.status == 401
+            assert (caught.value.status, caught.value.code) == (401, "unauthorized")
         worker = Worker("q", ws(server))
         worker.handler(lambda job: None)
         with pytest.raises(Refused, match="Unauthorized"):

@@ -26,6 +26,7 @@ PARTS = [
 def lane(request: pytest.FixtureRequest, start_server: StartServer) -> Iterator[Server]:
     server = start_server({"EXPRESS": "true" if request.param == "express" else "false"})
     yield server
+    assert server.terminate() == 0  # a thread writes the log: now it has
     log = server.log_path.read_text(errors="replace")
     assert "Traceback" not in log, log[-3000:]
 

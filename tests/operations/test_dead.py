@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from bunqueue_trio.cli import dead, main, remote
 from tests.operations.processes import Done, Running, bunqueue, serving
-
-pytestmark = pytest.mark.slow  # processes
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +22,7 @@ def ask(server: Running, *arguments: str) -> Done:
     return bunqueue(*arguments, env={"BUNQUEUE_URL": server.url})
 
 
+@pytest.mark.slow
 def test_dead_letters_are_shown_and_retried(server: Running):
     ids = []
     with server.client() as client:
@@ -38,3 +41,23 @@ def test_dead_letters_are_shown_and_retried(server: Running):
     done = ask(server, "retry", "q", "--id", "nobody")
     assert (done.code, done.out) == (1, "")
     assert "No dead letter of this id in this queue" in done.err
+
+
+def test_a_retry_that_breaks_off_says_how_far_it_came(monkeypatch: pytest.MonkeyPatch):
+    pages = [{"count": 1000, "left": 2000, "next": "a"}, {"count": 500, "left": 1500, "next": "b"}]
+
+    def answer(*_: object) -> Any:
+        if not pages:
+            raise click.ClickException("the disk is full (503)")
+        return pages.pop(0)
+
+    monkeypatch.setattr(dead, "answer", answer)
+    for told in ("the disk is full (503); 1,500 were retried before", "the disk is full (503)"):
+        done = CliRunner().invoke(main, ["retry", "q"])
+        assert (done.exit_code, done.output) == (1, f"bunqueue-trio: {told}\n")
+
+
+def test_a_time_later_than_any_calendar_is_shown(monkeypatch: pytest.MonkeyPatch):
+    entry = {"job": {"id": "x"}, "enteredAt": 2**53, "reason": "stalled", "error": None}
+    monkeypatch.setattr(remote, "answer", lambda *_: {"entries": [entry], "next": None})
+    assert CliRunner().invoke(main, ["dead", "q"]).output == f"{2**53} ms  x  stalled  \n"

@@ -92,6 +92,7 @@ def test_the_banner_says_what_runs_where_and_who_may(tmp_path: Path):
 )
 def test_an_open_door_to_the_network_is_warned_of(tmp_path: Path, host: str, tokens: str, warned: bool):
     with serving(tmp_path, env={"AUTH_TOKENS": tokens, "HOST": host}) as running:
+        assert running.stop() == 0  # a thread writes the log: now it has
         assert ("no AUTH_TOKENS are set" in running.log) is warned
 
 

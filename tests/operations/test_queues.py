@@ -3,12 +3,11 @@
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import click
 import pytest
 
-from bunqueue_trio.cli import queues
+from bunqueue_trio.cli import queues, remote
 from tests.operations.processes import Done, Running, bunqueue, serving
 
 
@@ -81,16 +80,17 @@ def test_a_time_is_from_now_or_a_date():
             read(bad, None, None)
 
 
-def test_queues_come_page_by_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_queues_come_page_by_page(monkeypatch: pytest.MonkeyPatch):
     pages = iter([{"details": [{"name": "a&b"}], "next": "a&b"}, {"details": [{"name": "c"}], "next": None}])
     asked: list[str] = []
-    monkeypatch.setattr(queues, "answer", lambda *call: (asked.append(call[-1]), next(pages))[1])
-    assert [each["name"] for each in queues._all("url", None)] == ["a&b", "c"]
-    assert asked == ["/queues?details=true&after=", "/queues?details=true&after=a%26b"]
+    monkeypatch.setattr(remote, "answer", lambda *call: (asked.append(call[-1]), next(pages))[1])
+    found = remote.pages("url", None, "/queues", "details", details="true")
+    assert [each["name"] for each in found] == ["a&b", "c"]
+    assert asked == ["/queues?details=true", "/queues?details=true&after=a%26b"]
 
 
 def test_ages_and_moments_are_short():
     assert [queues._age(ms) for ms in (-5, 999, 1000, 90_000, 7_200_000, 200_000_000)] == [
         "0ms", "999ms", "1s", "1m", "2h", "2d",
     ]  # fmt: skip
-    assert queues._at(2**53) == f"{2**53} ms"
+    assert remote.at(2**53) == f"{2**53} ms"

@@ -170,7 +170,7 @@ def test_serve_takes_what_config_takes_and_says_what_is_odd(tmp_path: Path):
     assert 'retention_dead_max = "Infinity"' in done.out
     assert done.err == "warning: TCP_PORT is not read here, the setting is called HTTP_PORT\n"
     with serving(tmp_path, *flags, env=env, command=("start",)) as running:
-        assert "TCP_PORT is not read here" in running.log
+        running.wait_logged("TCP_PORT is not read here")
         with running.client() as client:
             assert client.get("/prometheus").status_code == 401
 

@@ -2,13 +2,11 @@
 
 import socket
 from contextlib import closing
-from pathlib import Path
 
 import msgspec
 import pytest
 
 from bunqueue_trio.transports.msgpack import SPEAKS, is_msgpack, refusal_in_msgpack
-from tests.wire.client import eventually
 from tests.wire.server import Server
 
 
@@ -29,8 +27,8 @@ def test_a_frame_gets_one_frame_and_the_end(fresh: Server, req_id: str | int | N
         assert answer[:4] == len(answer[4:]).to_bytes(4, "big")
         told = msgspec.msgpack.decode(answer[4:])
         assert told == {"ok": False, "error": SPEAKS} | ({} if req_id is None else {"reqId": req_id})
-    # The log is written by a thread of its own.
-    eventually(lambda: Path(fresh.log_path).read_text().count("binary protocol"), 1)
+    assert fresh.terminate() == 0  # a thread writes the log: now it has
+    assert fresh.log.count("binary protocol") == 1
 
 
 @pytest.mark.parametrize("data", [b"", b"\0\0\0\1", b"GET /", b"\0\0\0\1\xc0", b"\x16\x03\x01\0\x80"])

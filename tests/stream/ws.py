@@ -10,6 +10,7 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
+from bunqueue_trio.protocol.faults import FAULTS
 from tests.wire.server import Server
 
 PATIENCE_S = 10.0
@@ -65,6 +66,7 @@ class Peer:
     def refused(self, cmd: str, /, **fields: Any) -> str:
         reply = self.ask(cmd, **fields)
         assert set(reply) - {"code"} == {"ok", "error"}, reply
+        assert reply.get("code", "not-found") in FAULTS, reply
         assert reply["ok"] is False, reply
         error: str = reply["error"]
         return error

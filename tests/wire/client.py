@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import httpx
 
+from bunqueue_trio.protocol.faults import FAULTS
 from tests.wire.server import NO_TLS
 
 Body: TypeAlias = dict[str, Any]
@@ -53,6 +54,7 @@ def refused(response: httpx.Response, status: int = 400, message: str | None = N
     assert response.status_code == status, (response.status_code, response.text[:300])
     body = _json_body(response)
     assert set(body) - {"code"} == {"ok", "error"}, body
+    assert body.get("code", "not-found") in FAULTS, body
     assert body["ok"] is False, body
     error = body["error"]
     assert isinstance(error, str)

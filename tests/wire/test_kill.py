@@ -48,21 +48,22 @@ def test_a_hundred_ends_lose_nothing_that_was_promised(tmp_path: Path, mode: lis
 
 
 @pytest.mark.slow
-@pytest.mark.untraced
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_the_installed_command_leaves_no_server_behind(tmp_path: Path, signum: signal.Signals):
     command = [sys.executable, "-m", "bunqueue_trio", "crashtest", "--rounds", "1000", "--data", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
+        assert process.stderr is not None
         assert process.stdout.readline().startswith("crashtest: 1000 kills")
         assert process.stdout.readline().startswith("kill    1: ")
         process.send_signal(signum)
         assert process.wait(60) == 130
+        (kept,) = tmp_path.iterdir()
+        assert process.stderr.read() == f"interrupted; the files are in {kept}\n"
     assert not [pid for pid in leftovers.below(os.getpid()) if str(tmp_path) in leftovers.name(pid)]
 
 
 @pytest.mark.slow
-@pytest.mark.untraced
 def test_wrong_usage_is_told(tmp_path: Path):
     missing = str(tmp_path / "missing")
     for arguments, told in ((["--data", missing], missing), (["--kills", "0"], "x>=1")):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from bunqueue_trio.errors import leaves
 from bunqueue_trio.testing.crash.rounds import LOAD_S, Failed, Round, rounds
 
 SHOWN = 20  # breaches that are printed
@@ -48,7 +49,7 @@ def crashtest(
     """Kill a server under load, restart it, and look whether everything that it had answered is there.
 
     Needs no server: it starts its own, in a new directory in DIR. Exit code 0: nothing was lost that was
-    promised; 1: something was, and the files are kept.
+    promised; 1: something was, or a round failed. The files are kept then, and after Ctrl-C.
     """
     # Ended as by Ctrl-C, which leaves no server behind.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
@@ -65,10 +66,11 @@ def crashtest(
             done.append(each)
             click.echo(str(each))
     except Failed as error:
-        raise click.ClickException(str(error)) from None
-    except BaseExceptionGroup as group:
-        if group.subgroup(KeyboardInterrupt) is None:
+        raise click.ClickException(f"{error}; the files are in {directory}") from None
+    except BaseException as error:
+        if not any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves(error)):
             raise
+        click.echo(f"interrupted; the files are in {directory}", err=True)
         raise click.Abort from None
     _conclude(done, directory, seed)
 
@@ -91,5 +93,5 @@ def _conclude(done: list[Round], directory: Path, seed: int) -> None:
     if lost:
         click.echo(
             f"the power took {lost} answered changes that were not durable, of at most the last {longest:.0f} ms each "
-            "time; what was left was always the begin of what had been committed"
+            "time; what was left was always a prefix of what had been committed"
         )

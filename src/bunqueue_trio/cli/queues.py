@@ -2,17 +2,16 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote, urlencode
 
 import click
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from bunqueue_trio.cli.remote import answer, with_server
+from bunqueue_trio.cli.remote import answer, at, pages, segment, with_server
 from bunqueue_trio.config import parse_duration_ms
 from bunqueue_trio.logs.printable import printable
 
@@ -52,8 +51,11 @@ class Moment(click.ParamType[tuple[int, bool]]):
 @click.option("--json", "as_json", is_flag=True, help="Print an object a line, as the server has it.")
 def queues(url: str, token: str | None, queue: str | None, *, as_json: bool) -> None:
     """Show what is in the queues of a running server, or in QUEUE alone."""
-    path = None if queue is None else f"/queues/{quote(queue, safe='')}"
-    found = _all(url, token) if path is None else iter([answer(url, token, "GET", path)["queue"]])
+    found: Iterable[dict[str, Any]]
+    if queue is None:
+        found = pages(url, token, "/queues", "details", details="true")
+    else:
+        found = [answer(url, token, "GET", f"/queues/{segment(queue)}")["queue"]]
     if as_json:
         for each in found:
             click.echo(json.dumps(each))
@@ -78,18 +80,18 @@ def queues(url: str, token: str | None, queue: str | None, *, as_json: bool) -> 
 @click.command()
 @with_server
 @click.argument("queue")
-@click.option("--reason", metavar="TEXT", help="For whoever asks why nothing is handed out.")
+@click.option("--reason", metavar="TEXT", help="Shown to whoever asks why nothing is delivered.")
 @click.option(
     "--until", type=Moment(), metavar="TIME",
     help="Resume by itself: after so long (10m, 2h), or at a date (2030-01-01T08:00, local time).",
 )  # fmt: skip
 def pause(url: str, token: str | None, queue: str, *, reason: str | None, until: tuple[int, bool] | None) -> None:
-    """Hand out no jobs of QUEUE any more; it still takes some, and what is out already goes on."""
+    """Stop delivering jobs of QUEUE. Pushes are still accepted, and active jobs go on."""
     body: dict[str, Any] = {} if reason is None else {"reason": reason}
     if until is not None:
         ms, from_now = until
         body["until"] = ms + _now_ms(url, token) if from_now else ms
-    answer(url, token, "POST", f"/queues/{quote(queue, safe='')}/pause", msgspec.json.encode(body))
+    answer(url, token, "POST", f"/queues/{segment(queue)}/pause", msgspec.json.encode(body))
     click.echo(printable(f"{queue}: paused{_until(body.get('until'))}"))
 
 
@@ -97,8 +99,8 @@ def pause(url: str, token: str | None, queue: str, *, reason: str | None, until:
 @with_server
 @click.argument("queue")
 def resume(url: str, token: str | None, queue: str) -> None:
-    """Hand out the jobs of QUEUE again."""
-    answer(url, token, "POST", f"/queues/{quote(queue, safe='')}/resume")
+    """Deliver the jobs of QUEUE again."""
+    answer(url, token, "POST", f"/queues/{segment(queue)}/resume")
     click.echo(printable(f"{queue}: resumed"))
 
 
@@ -107,8 +109,8 @@ def resume(url: str, token: str | None, queue: str) -> None:
 @click.argument("queue")
 @click.argument("number", metavar="N")
 def limit(url: str, token: str | None, queue: str, number: str) -> None:
-    """Let N jobs of QUEUE be active at once, whoever pulls them; `any` takes the limit away."""
-    path = f"/queues/{quote(queue, safe='')}/concurrency"
+    """Allow at most N active jobs of QUEUE; `any` removes the limit."""
+    path = f"/queues/{segment(queue)}/concurrency"
     if number == "any":
         answer(url, token, "DELETE", path)
     elif number.isascii() and number.isdigit():
@@ -120,17 +122,6 @@ def limit(url: str, token: str | None, queue: str, number: str) -> None:
     click.echo(printable(f"{queue}: {allowed} at once, {said['active']:,} now"))
 
 
-def _all(url: str, token: str | None) -> Iterator[dict[str, Any]]:
-    """Yield the details of every queue, page by page."""
-    after = ""
-    while True:
-        page = answer(url, token, "GET", f"/queues?{urlencode({'details': 'true', 'after': after})}")
-        yield from page["details"]
-        if page["next"] is None:
-            return
-        after = page["next"]
-
-
 def _now_ms(url: str, token: str | None) -> int:
     """Return what time it is at the server: only its clock counts."""
     return int(answer(url, token, "GET", "/ping")["data"]["time"])
@@ -139,20 +130,11 @@ def _now_ms(url: str, token: str | None) -> int:
 def _why(pause: dict[str, Any] | None) -> str:
     if pause is None:
         return ""
-    return (
-        f"since {_at(pause['since'])}{_until(pause['until'])}{': ' if pause['reason'] else ''}{pause['reason'] or ''}"
-    )
+    return f"since {at(pause['since'])}{_until(pause['until'])}{': ' if pause['reason'] else ''}{pause['reason'] or ''}"
 
 
 def _until(ms: int | None) -> str:
-    return "" if ms is None else f" until {_at(ms)}"
-
-
-def _at(ms: int) -> str:
-    try:
-        return datetime.fromtimestamp(ms / 1000).astimezone().isoformat(" ", "seconds")
-    except (ValueError, OverflowError, OSError):  # later than any calendar
-        return f"{ms} ms"
+    return "" if ms is None else f" until {at(ms)}"
 
 
 def _age(ms: int) -> str:

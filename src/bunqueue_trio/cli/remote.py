@@ -4,9 +4,11 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
 
 import click
 import httpx
@@ -70,6 +72,29 @@ def answer(url: str, token: str | None, method: str, path: str, body: bytes | No
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
         raise unreachable(url, error) from None
     return accepted(url, response.status_code, response.content)
+
+
+def pages(url: str, token: str | None, path: str, name: str, **query: object) -> Iterator[dict[str, Any]]:
+    """Yield what is under ``name`` in the answers to ``path``, page by page."""
+    while True:
+        page = answer(url, token, "GET", f"{path}?{urlencode(query)}")
+        yield from page[name]
+        if page["next"] is None:
+            return
+        query["after"] = page["next"]
+
+
+def segment(name: str) -> str:
+    """Return ``name`` as one segment of a path."""
+    return quote(name, safe="")
+
+
+def at(ms: int) -> str:
+    """Return an epoch time as it is on the clock here."""
+    try:
+        return datetime.fromtimestamp(ms / 1000).astimezone().isoformat(" ", "seconds")
+    except (ValueError, OverflowError, OSError):  # later than any calendar
+        return f"{ms} ms"
 
 
 def unreachable(url: str, error: Exception) -> click.ClickException:
@@ -197,7 +222,7 @@ def push(
         body["repeat"] = {"every": repeat_every, "limit": repeat_limit}
     elif repeat_limit is not None:
         raise click.UsageError("--repeat-limit needs --repeat-every")
-    path = f"/queues/{_segment(queue)}/jobs"
+    path = f"/queues/{segment(queue)}/jobs"
     click.echo(printable(answer(url, token, "POST", path, msgspec.json.encode(body))["id"]))
 
 
@@ -213,9 +238,3 @@ def _payload(data: str) -> bytes:
 def _camel(name: str) -> str:
     first, *rest = name.split("_")
     return first + "".join(map(str.capitalize, rest))
-
-
-def _segment(name: str) -> str:
-    from urllib.parse import quote
-
-    return quote(name, safe="")

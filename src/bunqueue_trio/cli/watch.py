@@ -5,14 +5,13 @@ import sys
 import time
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote
 
 import click
 import httpx
 from rich.console import Console
 from rich.text import Text
 
-from bunqueue_trio.cli.remote import accepted, connect, unreachable, with_server
+from bunqueue_trio.cli.remote import accepted, connect, segment, unreachable, with_server
 from bunqueue_trio.logs.printable import printable, printable_json
 
 _SILENCE_S = 45.0  # the server says something every 15 s; three times nothing is a dead connection
@@ -37,7 +36,7 @@ def watch(
     When the connection is lost it is made again, and what was missed meanwhile is shown as far as the
     server keeps it. Exit code 1 when the server refuses, or cannot be reached at the start.
     """
-    path = "/events" if queue is None else f"/events/queues/{quote(queue, safe='')}"
+    path = "/events" if queue is None else f"/events/queues/{segment(queue)}"
     console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
     shown = 0
     try:

@@ -11,7 +11,7 @@ import structlog
 import trio
 
 from bunqueue_trio.cli import reload
-from bunqueue_trio.client.app import App, run_until_signal
+from bunqueue_trio.client.app import App, chosen, run_until_signal
 from bunqueue_trio.client.worker import Worker
 from bunqueue_trio.errors import Refused, leaves
 from bunqueue_trio.logs import configure_logging, flush_logs, printable
@@ -72,7 +72,7 @@ def worker(
         reload.begin()
     before = reload.watched()
     try:
-        found = _chosen([worker for target in targets for worker in _find(target)], queues)
+        found = _of_queues([worker for target in targets for worker in _find(target)], queues)
     except Exception as error:
         if not reloads:
             raise
@@ -129,12 +129,11 @@ def _find(target: str) -> list[Worker]:
     return list(found.workers.values())
 
 
-def _chosen(workers: list[Worker], queues: str | None) -> list[Worker]:
-    there = {worker.queue for worker in workers}
-    wanted = there if queues is None else {queue.strip() for queue in queues.split(",")}
-    if unknown := wanted - there:
-        raise click.BadParameter(f"no {min(unknown)!r} among {', '.join(sorted(there))}", param_hint="--queues")
-    return [worker for worker in workers if worker.queue in wanted]
+def _of_queues(workers: list[Worker], queues: str | None) -> list[Worker]:
+    try:
+        return chosen(workers, None if queues is None else [queue.strip() for queue in queues.split(",")])
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--queues") from None
 
 
 async def _run(found: list[Worker], files: reload.Snapshot | None) -> str | None:

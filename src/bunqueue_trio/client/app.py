@@ -3,7 +3,7 @@
 import math
 import signal
 import ssl
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from random import Random  # noqa: TID251 - jitter; a test hands in its own
 
 import trio
@@ -67,26 +67,31 @@ class App:
             Refused: as :meth:`Worker.run`, for any of them; the others are stopped then.
             ValueError: there is no handler for one of ``queues``.
         """
-        workers = chosen(self, queues)
+        workers = self._chosen(queues)
         task_status.started()
         await run_all(workers)
 
     async def run_until_signal(self, queues: Collection[str] | None = None) -> None:
         """Do the same until SIGTERM or SIGINT; see :meth:`Worker.run_until_signal`."""
-        await run_until_signal(chosen(self, queues))
+        await run_until_signal(self._chosen(queues))
+
+    def _chosen(self, queues: Collection[str] | None) -> list[Worker]:
+        if not self.workers:
+            raise ValueError("the app has no handlers: decorate functions with @app.handler(queue)")
+        return chosen(self.workers.values(), queues)
 
 
-def chosen(app: App, queues: Collection[str] | None) -> list[Worker]:
-    """Return the workers of ``queues``; of all without.
+def chosen(workers: Iterable[Worker], queues: Collection[str] | None) -> list[Worker]:
+    """Return those of ``workers`` that are for one of ``queues``, each once; all without.
 
     Raises:
-        ValueError: there is no handler for one of them, or for none at all.
+        ValueError: there is none for one of them.
     """
-    if not app.workers:
-        raise ValueError("the app has no handlers: decorate functions with @app.handler(queue)")
-    if unknown := set(queues or ()) - app.workers.keys():
-        raise ValueError(f"no handler for queue {min(unknown)!r}; there are {', '.join(sorted(app.workers))}")
-    return [worker for queue, worker in app.workers.items() if queues is None or queue in queues]
+    each = list(dict.fromkeys(workers))  # whoever names a worker twice means one: it runs once
+    there = {worker.queue for worker in each}
+    if unknown := set(queues or ()) - there:
+        raise ValueError(f"no handler for queue {min(unknown)!r}; there are {', '.join(sorted(there))}")
+    return [worker for worker in each if queues is None or worker.queue in queues]
 
 
 async def run_all(workers: Sequence[Worker]) -> None:

@@ -34,6 +34,7 @@ from bunqueue_trio.protocol.commands.spec import Again
 from bunqueue_trio.protocol.events import Event
 from bunqueue_trio.protocol.options import JobSpec, PushOptions, push_fields, to_ms
 from bunqueue_trio.protocol.request import fields_of
+from bunqueue_trio.protocol.surrogates import read
 
 DEFAULT_URL = "ws://localhost:6790"
 PATIENCE_S = 30.0  # a restart of the server, with a large file to read
@@ -249,7 +250,8 @@ class Client:
         Raises:
             JobFailed: it is dead.
             JobRemoved: it was cancelled, or its time to live was over; a ``JobFailed`` too.
-            ConnectionLost: it ended while the connection was cut, and left no record: how is not known.
+            ConnectionLost: it ended while the connection was cut, and left no record: how is not known. Or its record
+                was removed, to make room for others, before the result was read.
             Refused: 404, there is no such job.
             ValueError: it is of another queue than this client hears of.
             trio.TooSlowError: it is not done after ``timeout`` seconds.
@@ -261,7 +263,7 @@ class Client:
                     return await wait.run(stream)
                 except trio.EndOfChannel:
                     raise RuntimeError(_CLOSED) from None
-        raise await wait.too_slow(timeout)
+        return await wait.last_look(timeout)
 
     async def look(self, job_id: str) -> r.StateReply:
         """Return where a job stands as the server says it; Refused (404) as for :meth:`get`. Times are in ms."""
@@ -295,7 +297,7 @@ class Client:
         """Send a command whose fields have their names and units in JSON."""
         answer = await self._answer(kind, fields)
         try:
-            return cast("R", msgspec.json.decode(answer, type=SPECS[kind].reply))
+            return cast("R", read(answer, SPECS[kind].reply))
         except (ValueError, RecursionError) as error:  # of a newer server, or of none
             raise ConnectionLost(f"the answer to {SPECS[kind].tag} cannot be read: {error}") from None
 

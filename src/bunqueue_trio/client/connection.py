@@ -14,6 +14,7 @@ import trio_websocket as ws
 
 from bunqueue_trio.errors import INVALID_QUEUE, UNAUTHORIZED, Refused, leaves
 from bunqueue_trio.protocol.address import http_url
+from bunqueue_trio.protocol.faults import fault_of
 
 MESSAGE_MAX = 10 * 1024 * 1024  # the server's default for one message; larger ones would end the connection
 RECEIVED_MAX = 256 * 1024 * 1024  # a batch of large jobs is larger than any one of them
@@ -253,23 +254,26 @@ def _rejected(address: str, error: BaseException) -> Exception:
     """Return what a handshake that failed means. Nearly all of it passes: a deploy, a proxy that lacks its server."""
     if not isinstance(error, ws.ConnectionRejected):
         return ConnectionError(f"{address}: the handshake broke: {type(error).__name__}: {error}")
-    said = _error_of(error.body)
+    said = _refusal_of(error.body)
     if error.status_code == 401:
-        return Refused(401, f"{address}: {UNAUTHORIZED.message}")
-    if said == INVALID_QUEUE.message:
-        return Refused(error.status_code, said)
-    return ConnectionError(f"{address}: answered {error.status_code}: {said or 'not as a bunqueue server does'}")
+        return Refused(401, f"{address}: {UNAUTHORIZED.message}", UNAUTHORIZED.code)
+    if said is None:
+        return ConnectionError(f"{address}: answered {error.status_code}: not as a bunqueue server does")
+    if fault_of(said.error, said.code) is INVALID_QUEUE:
+        return Refused(error.status_code, said.error, INVALID_QUEUE.code)
+    return ConnectionError(f"{address}: answered {error.status_code}: {said.error}")
 
 
-def _error_of(body: bytes | None) -> str | None:
-    """Return the error text of a server of ours; None for any other answer."""
+def _refusal_of(body: bytes | None) -> "_Refusal | None":
+    """Return what a server of ours refused; None for any other answer."""
     try:
         reply = msgspec.json.decode(body or b"", type=_Refusal)
     except msgspec.DecodeError:
         return None
-    return None if reply.ok else reply.error
+    return None if reply.ok else reply
 
 
 class _Refusal(msgspec.Struct):
     ok: bool
     error: str
+    code: str | None = None

@@ -1,4 +1,6 @@
-"""Around a handler: reading what it wants, running it, and telling what it raised. Nothing that it does gets out.
+"""What surrounds a handler: it decodes the payload, runs the function, and turns whatever it raises into an outcome.
+
+No exception of a handler escapes.
 
 A sync handler runs in a thread, which nobody can end: one whose job is over for us is left alone, and keeps its
 slot until it ends by itself.
@@ -46,6 +48,7 @@ class Threads:
 
     async def run(self, function: Handler, job: Job[Any]) -> Any:
         """Run ``function`` in a thread, and leave it alone when cancelled."""
+        await trio.lowlevel.checkpoint_if_cancelled()  # then there is no thread to leave alone
         token = trio.lowlevel.current_trio_token()
         thread = _Thread()
 

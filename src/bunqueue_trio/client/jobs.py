@@ -10,7 +10,6 @@ from msgspec import Raw
 from msgspec.json import Decoder
 from structlog.typing import FilteringBoundLogger
 
-from bunqueue_trio.client.surrogates import restored
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.options import PushOptions
 from bunqueue_trio.protocol.replies import DeliveredJob, JobView, fence
@@ -29,11 +28,10 @@ else:
 
 def decode(raw: Raw | bytes) -> Any:
     """Return the JSON value; where the quick parser is stricter than the server, the standard one reads it."""
-    text = restored(Raw(raw))
     try:
-        return msgspec.json.decode(text)
+        return msgspec.json.decode(raw)
     except (ValueError, RecursionError):
-        return json.loads(text)
+        return json.loads(bytes(raw))
 
 
 def encoded(value: Any) -> Raw | None:
@@ -67,7 +65,7 @@ class Job(Generic[T]):
         self._decoder: Decoder[T] | None = None
         self.id = view.id
         self.queue = view.queue
-        self.raw = restored(view.data)
+        self.raw = bytes(view.data)
         self.priority = view.priority
         self.created_at = view.created_at / 1000
         self.attempts = view.attempts

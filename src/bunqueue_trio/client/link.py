@@ -6,14 +6,14 @@ from typing import Any
 
 import msgspec
 import trio
-from msgspec import UNSET, Raw, Struct
+from msgspec import Raw, Struct
 
 from bunqueue_trio import errors
 from bunqueue_trio.client.connection import MESSAGE_MAX, Closed, Connection
-from bunqueue_trio.client.surrogates import marked, restored
 from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.protocol.events import EVENT_TYPES, Event
 from bunqueue_trio.protocol.faults import error_of
+from bunqueue_trio.protocol.surrogates import marked, read
 
 ANSWER_S = 20.0  # a server that owes an answer to a ping for so long is gone
 RETRY_S = 1.0
@@ -54,11 +54,10 @@ class _Tokens(Struct):
 
 
 _HEAD = msgspec.json.Decoder(_Head)
-_EVENT = msgspec.json.Decoder(Event)
 
 
-def _read(message: bytes) -> tuple[bytes, _Head, Event | None]:
-    """Return the message as it can be decoded, what kind it is of, and the event that it is.
+def _read(message: bytes) -> tuple[_Head, Event | None]:
+    """Return the head of a message, and the event in it, if it is one.
 
     Raises:
         ValueError: it is no message of a server; or ``RecursionError``.
@@ -66,18 +65,14 @@ def _read(message: bytes) -> tuple[bytes, _Head, Event | None]:
     try:
         head = _HEAD.decode(message)
     except ValueError:
-        message = marked(message)
-        head = _HEAD.decode(message)
+        head = _HEAD.decode(marked(message))
     if head.event_type not in EVENT_TYPES:
-        return message, head, None
+        return head, None
     try:
-        event = _EVENT.decode(message)
+        return head, read(message, Event)
     except ValueError:  # of a newer server: its readers are told that they miss one
         head.event_type = None
-        return message, head, None
-    if event.data is not UNSET:
-        event.data = Raw(restored(event.data))
-    return message, head, event
+        return head, None
 
 
 class _Question:
@@ -179,10 +174,15 @@ class Link:
 
     def _give_back(self, answer: bytes) -> None:
         """Give back the jobs in the answer to a pull that nobody waits for any more."""
-        found = msgspec.json.decode(answer, type=_Tokens)
-        jobs = found.jobs if found.job is None else [found.job]
-        tokens = found.tokens if found.token is None else [found.token]
-        self._unwanted += [(job.id, token) for job, token in zip(jobs, tokens, strict=True)]
+        try:
+            found = read(answer, _Tokens)
+            jobs = found.jobs if found.job is None else [found.job]
+            tokens = found.tokens if found.token is None else [found.token]
+            unwanted = [(job.id, token) for job, token in zip(jobs, tokens, strict=True)]
+        except (ValueError, RecursionError):  # of a newer server, or of none
+            self.close()  # what it delivered goes back with the connection
+            return
+        self._unwanted += unwanted
         self._unwanted_ring.set()
 
     async def _release_unwanted(self) -> None:
@@ -237,7 +237,7 @@ class Link:
             self._heard_at = trio.current_time()
             self.heard = True
             try:
-                message, head, event = _read(message)
+                head, event = _read(message)
             except (ValueError, RecursionError):
                 return  # what speaks like that is no server of ours
             if head.ok is None:

@@ -3,6 +3,7 @@
 Acks go in batches, and while one is under way the next one gathers. Failures go by themselves, many at once.
 """
 
+import math
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,7 +20,10 @@ BATCH_MAX = 1000
 BATCH_BYTES = 1024 * 1024  # of results in one message
 FAILS_MAX = 100  # failures under way at once
 RETRY_S = 1.0
+SAY_S = 1.0  # without an answer of the server, and a failure is said all the same
 LOOK_BYTES = 64 * 1024  # of a payload; a larger one is not fetched again to learn when the next try is
+
+_LATER_HEARD = "when the server has heard of it"
 
 
 class Reporter:
@@ -118,16 +122,22 @@ class Reporter:
     # --- failed -----------------------------------------------------------------------------------
 
     async def _send_fail(self, failed: Outcome) -> None:
-        """Report a failure, and say so: at once, if the server is not to be had."""
+        """Report a failure, and say so: after a second, if the server is not to be had."""
         job, said = failed.job, False
         try:
             while True:
                 try:
-                    await self._client.fail(job.id, failed.error, token=job.token)
+                    # The client waits for a server that is away, for ever.
+                    with trio.move_on_after(math.inf if said else SAY_S) as patience:
+                        await self._client.fail(job.id, failed.error, token=job.token)
+                    if patience.cancelled_caught:  # asked again, as below
+                        said = True
+                        _say(failed, next=_LATER_HEARD, server=f"no answer for {SAY_S:g} s")
+                        continue
                 except (ServerUnavailable, ConnectionLost) as error:  # asked again, it says whether it had arrived
                     if not said:
                         said = True
-                        _say(failed, next="when the server has heard of it", server=str(error))
+                        _say(failed, next=_LATER_HEARD, server=str(error))
                     await trio.sleep(RETRY_S)
                 except Refused as refused:
                     if not said:
@@ -151,11 +161,13 @@ class Reporter:
             return "dead"
         if len(job.raw) > LOOK_BYTES:
             return "later"
-        try:
-            info = await self._client.get(job.id)
-        except BunqueueError:  # it has ended meanwhile, or the server is away
-            return "later"
-        return datetime.fromtimestamp(info.run_at, UTC).isoformat(timespec="milliseconds")
+        with trio.move_on_after(SAY_S):
+            try:
+                info = await self._client.get(job.id)
+            except BunqueueError:  # it has ended meanwhile, or the server has trouble
+                return "later"
+            return datetime.fromtimestamp(info.run_at, UTC).isoformat(timespec="milliseconds")
+        return "later"
 
 
 def _facts(outcome: Outcome) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Waiting for the end of a job, over any gap: completed, failed, removed, and "not known" are different answers.
 
-Events are a hint to look again. Only of a job that leaves no record does the event itself tell how it ended, and
-only while none was missed: an event may come behind the answer that the job is gone, never out of its own order.
+Events only prompt another look. A job that leaves no record is an exception: its last event says how it ended, provided
+no event was missed. Events arrive in order, but may arrive after the answer that the job is gone.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from bunqueue_trio.client.events import EventStream
-from bunqueue_trio.errors import BunqueueError, ConnectionLost, JobFailed, JobRemoved, Refused
+from bunqueue_trio.errors import JOB_NOT_FOUND, BunqueueError, ConnectionLost, JobFailed, JobRemoved, Refused
 from bunqueue_trio.protocol.events import Event
 from bunqueue_trio.protocol.replies import StateReply
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 EVENTS = ("completed", "failed", "removed", "retried")
 BEHIND_S = 10.0  # for an event that must be under way
-LOOK_S = 0.5  # for the state that a time-out tells
+LOOK_S = 0.5  # for the last look, at a time-out
 
 
 class Wait:
@@ -38,31 +38,47 @@ class Wait:
             try:
                 state = await self._client.look(self._job_id)
             except Refused as refused:
-                if refused.status != 404:
+                if refused.code != JOB_NOT_FOUND.code:
                     raise
                 return await self._without_record(stream, refused)
-            self._seen, self._gap = state, False
-            if self._queue not in (None, state.queue):
-                raise ValueError(
-                    f"job {self._job_id} is of queue {state.queue}; this client hears only of {self._queue}"
-                )
-            if state.state == "completed":
+            self._gap = False
+            if self._is_completed(state):
                 return await self._result()
-            if state.state == "failed":
-                raise JobFailed(self._job_id, state.error or "failed")
             self._note(await stream.next_or_gap())
 
-    async def too_slow(self, timeout_s: float) -> trio.TooSlowError:
-        """Return the error for a wait that was too long, with what is known."""
+    async def last_look(self, timeout_s: float) -> Any:
+        """Return the result, or raise what :meth:`run` does, if the job has ended in this moment.
+
+        Raises:
+            trio.TooSlowError: it has not, with what is known.
+        """
         with trio.move_on_after(LOOK_S):
             try:
-                self._seen = await self._client.look(self._job_id)
+                state = await self._client.look(self._job_id)
             except BunqueueError:
                 pass  # then what was seen last is told
+            else:
+                if self._is_completed(state):
+                    return await self._result()
         seen = self._seen
         if seen is None:
-            return trio.TooSlowError(f"nothing is known of job {self._job_id} after {timeout_s:g} s: no server answers")
-        return trio.TooSlowError(f"job {self._job_id} of queue {seen.queue} is {seen.state} after {timeout_s:g} s")
+            raise trio.TooSlowError(f"nothing is known of job {self._job_id} after {timeout_s:g} s: no server answers")
+        stands = "completed, but its result has not come" if seen.state == "completed" else seen.state
+        raise trio.TooSlowError(f"job {self._job_id} of queue {seen.queue} is {stands} after {timeout_s:g} s")
+
+    def _is_completed(self, state: StateReply) -> bool:
+        """Take note of what a look has shown, and return whether there is a result.
+
+        Raises:
+            JobFailed: there will be none.
+            ValueError: it is of another queue than this client hears of.
+        """
+        self._seen = state
+        if self._queue not in (None, state.queue):
+            raise ValueError(f"job {self._job_id} is of queue {state.queue}; this client hears only of {self._queue}")
+        if state.state == "failed":
+            raise JobFailed(self._job_id, state.error or "failed")
+        return state.state == "completed"
 
     def _note(self, event: Event | None) -> None:
         self._gap = self._gap or event is None
@@ -73,9 +89,10 @@ class Wait:
         try:
             return await self._client.result(self._job_id)
         except Refused as refused:
-            if refused.status != 404:
+            if refused.code != JOB_NOT_FOUND.code:
                 raise
-            return None  # its record has just been removed
+            # There was a record, so it was to be kept: the server has just made room for others.
+            raise ConnectionLost(f"job {self._job_id} is completed, and its result is not kept any more") from None
 
     async def _without_record(self, stream: EventStream, refused: Refused) -> Any:
         await self._catch_up(stream)
@@ -92,14 +109,13 @@ class Wait:
                     if self._gap:
                         break
                     self._note(await stream.next_or_gap())
-        raise ConnectionLost(
-            f"job {self._job_id} ended while the connection was cut, and no record of it is kept: how is not known"
-        )
+        when = "ended while the connection was cut" if self._gap else f"ended, its event did not come in {BEHIND_S:g} s"
+        raise ConnectionLost(f"job {self._job_id} {when}, and no record of it is kept: how is not known")
 
     async def _catch_up(self, stream: EventStream) -> None:
-        """Take in what follows at once on what was heard.
+        """Read the events that are already under way.
 
-        A server sends answers first, and then a part of the events: with the second answer, the next part is here.
+        The server sends replies before events and some events after each reply, so two pings bring the next ones.
         """
         await self._client.ping()
         await self._client.ping()

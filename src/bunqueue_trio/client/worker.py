@@ -28,7 +28,7 @@ from bunqueue_trio.client.handlers import Outcome, Threads, of_handler, payload_
 from bunqueue_trio.client.jobs import Job, encoded
 from bunqueue_trio.client.log import log
 from bunqueue_trio.client.reports import Reporter
-from bunqueue_trio.errors import INVALID_QUEUE, BunqueueError, Refused
+from bunqueue_trio.errors import INVALID_QUEUE, INVALID_TOKEN, UNAUTHORIZED, BunqueueError, Refused
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.address import given_url
 
@@ -38,6 +38,7 @@ POLL_S = 20.0  # as long as a pull waits for a job
 PULL_MAX = 1000  # the most that one pull may ask for
 RETRY_S = 1.0  # before a server that is in trouble is asked again
 
+_FOR_EVER = frozenset({UNAUTHORIZED.code, INVALID_TOKEN.code, INVALID_QUEUE.code})
 _LOST = "the lease is lost"
 _REASONS = {
     "removed": "the job was cancelled", "failed": "the job failed on the server: it has timed out, or stalled too often",
@@ -275,4 +276,4 @@ def _is_final(client: Client, error: BunqueueError) -> bool:
     """Return whether the server will never give jobs; all else passes: a restart, overload, a proxy in a deploy."""
     if not isinstance(error, Refused):
         return False
-    return client.refused is not None or error.status == 401 or str(error) == INVALID_QUEUE.message
+    return client.refused is not None or error.code in _FOR_EVER

@@ -11,14 +11,15 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeAlias
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import h11
 import httpx
 import trio
 import trio_websocket
 
-from bunqueue_trio.protocol.routes import ROUTES
+from bunqueue_trio.protocol.catalog import COMMANDS
+from bunqueue_trio.protocol.request import path_of, query_of, target_of
 
 Body: TypeAlias = "dict[str, Any]"
 
@@ -45,24 +46,19 @@ class Peer(Protocol):
         ...
 
 
-_ROUTES = {
-    str(route.target.__struct_config__.tag): route for route in ROUTES if not isinstance(route.target, str)
-}  # fmt: skip
-
-
 def http_request(cmd: str, fields: Body) -> tuple[str, str, bytes]:
     """Return method, target and body of the HTTP request that means a command.
 
     Raises:
         KeyError: there is no such request, or no field for its path.
     """
-    route, rest, path = _ROUTES[cmd], dict(fields), _ROUTES[cmd].path
-    for name in ("queue", "id"):
-        if f":{name}" in path:
-            path = path.replace(f":{name}", quote(rest.pop(name), safe=""))
-    if route.method != "GET":
-        return route.method, path, json.dumps(rest).encode()
-    return route.method, f"{path}?{urlencode(rest)}" if rest else path, b""
+    http, rest = path_of(COMMANDS[cmd]), dict(fields)
+    if http is None:
+        raise KeyError(cmd)
+    target = target_of(http.path, rest)
+    if http.method != "GET":
+        return http.method, target, json.dumps(rest).encode()
+    return http.method, f"{target}?{urlencode(query_of(rest), doseq=True)}" if rest else target, b""
 
 
 class HttpPeer:

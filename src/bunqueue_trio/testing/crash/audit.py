@@ -1,7 +1,7 @@
 """The audit of the crash test: what a server that was killed and started again says, against the books.
 
 `cut` is the moment up to which everything that was answered must be there: for ever after a mere kill. After a power
-cut it is the latest moment at which something was sent that is there, since what survives is the begin of what was
+cut it is the latest moment at which something was sent that is there, since what survives is a prefix of what was
 committed: then everything that had been answered by that moment has to be there as well.
 """
 
@@ -202,7 +202,7 @@ def _judge_events(books: Books, found: Found, *, power_cut: bool) -> list[str]:
     all_events = [json.loads(text) for _, text in found.events]
     events = [event for event in all_events if "gap" not in event]
     if len(events) < len(all_events):
-        breaches.append("the events since the begin of the round cannot be told any more")
+        breaches.append("the events since the round began cannot be told any more")
     told = Counter((event["eventType"], event["jobId"]) for event in events)
     runs = Counter(event["eventType"] for event in events if event["queue"] == books.series_queue)
     if runs["pushed"] and runs["pushed"] != 1 + runs["completed"] + runs["failed"]:

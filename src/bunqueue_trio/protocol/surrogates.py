@@ -1,0 +1,61 @@
+"""JSON with lone surrogates, which a server passes on as they came and the quick parser takes for no JSON.
+
+Where one begins, its backslash becomes a byte that no UTF-8 has: the parser then skips it as part of a payload,
+and the payload gets its backslash back. No mark leaves this file in a payload.
+"""
+
+import re
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Raw, Struct
+from msgspec.structs import force_setattr
+
+T = TypeVar("T")
+
+_MARK = b"\xff"
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_LONE_HIGH = re.compile(rb"\\u(?=[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2}))")
+_LONE_LOW = re.compile(rb"\\u(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u)(?=[dD][c-fC-F][0-9a-fA-F]{2})")
+
+
+def read(message: bytes, kind: type[T]) -> T:
+    """Return ``message`` as a ``kind``, with each payload in it as it was pushed.
+
+    Raises:
+        ValueError: it is none; or ``RecursionError``.
+    """
+    try:
+        return msgspec.json.decode(message, type=kind)
+    except ValueError:
+        skippable = marked(message)
+        if skippable == message:
+            raise
+    found = msgspec.json.decode(skippable, type=kind)
+    _restore(found)
+    return found
+
+
+def marked(message: bytes) -> bytes:
+    """Return ``message`` with each lone surrogate marked; :func:`read` is for whatever has payloads."""
+    if not _SURROGATE.search(message):
+        return message
+    # An escaped backslash begins no other escape: another such byte stands for it meanwhile.
+    message = message.replace(rb"\\", b"\xfe")
+    message = _LONE_LOW.sub(_MARK + b"u", _LONE_HIGH.sub(_MARK + b"u", message))
+    return message.replace(b"\xfe", rb"\\")
+
+
+def _restore(value: Any) -> Any:
+    """Take the marks out of every payload below ``value``; return what stands in its place."""
+    if isinstance(value, Raw):
+        text = bytes(value)
+        return Raw(text.replace(_MARK, b"\\")) if _MARK in text else value
+    if isinstance(value, Struct):
+        for name in value.__struct_fields__:
+            before = getattr(value, name)
+            if (after := _restore(before)) is not before:
+                force_setattr(value, name, after)
+    elif isinstance(value, list):
+        value[:] = map(_restore, value)
+    return value
