@@ -9,8 +9,10 @@ import pytest
 import trio
 import trio.testing
 
+from bunqueue_trio import commands as c
 from bunqueue_trio.client import Client, Job, Worker
 from bunqueue_trio.errors import NOT_COMMITTED, OVERLOADED, STORAGE_DOWN
+from bunqueue_trio.runtime.core import Core
 from bunqueue_trio.testing import Bunqueue
 from bunqueue_trio.testing.server import _Pipe
 from tests.client.test_wire import ws
@@ -112,6 +114,76 @@ async def test_worker_goes_on_over_a_stop(bunqueue: Bunqueue, down_s: float):
     await bunqueue.recover()
     for job_id in ids:
         assert await bunqueue.client.wait(job_id, 100) == pytest.approx(60, abs=0.5)
+    assert sorted(runs) == sorted(ids)
+
+
+class NoReports:
+    """A server that takes no reports, and all else, while ``away``."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.away = True
+        begin = Core.begin
+
+        def refuse(core: Core, command: c.Command, *rest: Any, **options: Any) -> Any:
+            if self.away and isinstance(command, c.AckBatch | c.Fail):
+                raise OVERLOADED.refuse()
+            return begin(core, command, *rest, **options)
+
+        monkeypatch.setattr(Core, "begin", refuse)
+
+
+@pytest.mark.parametrize("how", ["completed", "failed"])
+async def test_done_job_whose_report_is_refused_for_long_is_run_once(
+    bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch, how: str
+):
+    """After a restart its lease runs out unless it is claimed, as those are that still run."""
+    reports = NoReports(monkeypatch)
+    worker = bunqueue.worker("q")
+    runs: list[str] = []
+
+    @worker.handler
+    async def handle(job: Job) -> None:
+        runs.append(job.id)
+        await trio.sleep(5)
+        if how == "failed":
+            raise ValueError("bad")
+
+    bunqueue.start(worker)
+    job_id = await bunqueue.client.push("q", max_attempts=1)
+    await trio.sleep(1)
+    await bunqueue.stop()
+    await trio.sleep(10)
+    await bunqueue.recover()
+    await trio.sleep(200)
+    assert await bunqueue.client.state(job_id) == "active"
+    reports.away = False
+    await trio.sleep(5)
+    state = await bunqueue.client.look(job_id)
+    assert (state.state, state.stalls, runs) == (how, 0, [job_id])
+
+
+@pytest.mark.parametrize("how", ["completed", "failed"])
+async def test_worker_takes_no_more_than_it_can_report(bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch, how: str):
+    """Done jobs keep their slots while the server takes no reports; then all goes on."""
+    reports = NoReports(monkeypatch)
+    worker = bunqueue.worker("q", concurrency=3)
+    runs: list[str] = []
+
+    @worker.handler
+    async def handle(job: Job) -> None:
+        runs.append(job.id)
+        await trio.sleep(1)
+        if how == "failed":
+            raise ValueError("bad")
+
+    ids = await bunqueue.client.push_many("q", [{"data": n, "max_attempts": 1} for n in range(20)])
+    bunqueue.start(worker)
+    await trio.sleep(100)
+    assert 3 <= len(runs) <= 6  # those that were taken before the first refusal came
+    assert sum(job.state == "active" for job in bunqueue.jobs.values()) == len(runs)
+    reports.away = False
+    await trio.sleep(30)
+    assert {await bunqueue.client.state(job_id) for job_id in ids} == {how}
     assert sorted(runs) == sorted(ids)
 
 

@@ -4,6 +4,7 @@ Acks go in batches, and while one is under way the next one gathers. Failures go
 """
 
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,25 +24,35 @@ RETRY_S = 1.0
 SAY_S = 1.0  # without an answer of the server, and a failure is said all the same
 LOOK_BYTES = 64 * 1024  # of a payload; a larger one is not fetched again to learn when the next try is
 
-_LATER_HEARD = "when the server has heard of it"
-
 
 class Reporter:
-    """Takes outcomes without waiting."""
+    """Takes outcomes without waiting; ``on_relief`` is called when :attr:`stuck` has become less."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, on_relief: Callable[[], None]) -> None:
         self._client = client
+        self._on_relief = on_relief
         self._acks: list[Outcome] = []
         self._fails: list[Outcome] = []
-        self._open = 0
+        self._unreported: dict[str, Job[Any]] = {}  # by lock token
+        self._waiting = 0  # batches and failures that the server did not take at once
         self._acks_ring = trio.Event()
         self._fails_ring = trio.Event()
         self._drained = trio.Event()
         self._slots = trio.Semaphore(FAILS_MAX)
 
+    @property
+    def unreported(self) -> list[Job[Any]]:
+        """The jobs that are done, and ours until the server knows it."""
+        return list(self._unreported.values())
+
+    @property
+    def stuck(self) -> int:
+        """How many those are while the server takes no reports; 0 while it does."""
+        return len(self._unreported) if self._waiting else 0
+
     def report(self, outcome: Outcome) -> None:
         """Report how a job went."""
-        self._open += 1
+        self._unreported[outcome.job.token] = outcome.job
         if outcome.error is None:
             self._acks.append(outcome)
             self._acks_ring.set()
@@ -51,7 +62,7 @@ class Reporter:
 
     async def drained(self) -> None:
         """Wait until the server has everything."""
-        while self._open:
+        while self._unreported:
             self._drained = trio.Event()
             await self._drained.wait()
 
@@ -66,10 +77,14 @@ class Reporter:
                 await self._slots.acquire()
                 nursery.start_soon(self._send_fail, self._fails.pop(0))
 
-    def _settle(self, n: int) -> None:
-        self._open -= n
-        if not self._open:
+    def _settle(self, outcomes: list[Outcome], *, waited: bool) -> None:
+        for outcome in outcomes:
+            del self._unreported[outcome.job.token]
+        if not self._unreported:
             self._drained.set()
+        if self._waiting:
+            self._waiting -= waited
+            self._on_relief()
 
     # --- done -------------------------------------------------------------------------------------
 
@@ -90,13 +105,14 @@ class Reporter:
     async def _send_acks(self, batch: list[Outcome]) -> None:
         ids, tokens = [done.job.id for done in batch], [done.job.token for done in batch]
         results = [done.result for done in batch] if any(done.result is not None for done in batch) else None
-        said = False
+        waits = False
         while True:
             try:
                 ignored = await self._client.ack_many(ids, results, tokens=tokens)
             except (ServerUnavailable, ConnectionLost) as error:
-                if not said:
-                    said = True
+                if not waits:
+                    waits = True
+                    self._waiting += 1
                     log.warning("acks wait for the server", jobs=len(ids), error=str(error))
                 await trio.sleep(RETRY_S)
             except Refused as refused:  # one by one: which of them is it?
@@ -104,13 +120,14 @@ class Reporter:
                     failed = batch[0]._replace(result=None, error=f"the result was refused: {refused}")
                     await self._slots.acquire()
                     await self._send_fail(failed)
-                    return
-                half = len(batch) // 2
-                await self._send_acks(batch[:half])
-                await self._send_acks(batch[half:])
+                else:
+                    half = len(batch) // 2
+                    await self._send_acks(batch[:half])
+                    await self._send_acks(batch[half:])
+                self._settle([], waited=waits)
                 return
             else:
-                self._settle(len(batch))
+                self._settle(batch, waited=waits)
                 lost = set(ignored)
                 for done in batch:
                     if done.job.id in lost:
@@ -123,37 +140,39 @@ class Reporter:
 
     async def _send_fail(self, failed: Outcome) -> None:
         """Report a failure, and say so: after a second, if the server is not to be had."""
-        job, said = failed.job, False
+        job, said, waits = failed.job, False, False
         try:
             while True:
+                trouble = f"no answer for {SAY_S:g} s"
+                # The client waits for a server that is away, for ever.
+                patience = trio.CancelScope(relative_deadline=math.inf if waits else SAY_S)
                 try:
-                    # The client waits for a server that is away, for ever.
-                    with trio.move_on_after(math.inf if said else SAY_S) as patience:
+                    with patience:
                         await self._client.fail(job.id, failed.error, token=job.token)
-                    if patience.cancelled_caught:  # asked again, as below
-                        said = True
-                        _say(failed, next=_LATER_HEARD, server=f"no answer for {SAY_S:g} s")
-                        continue
-                except (ServerUnavailable, ConnectionLost) as error:  # asked again, it says whether it had arrived
-                    if not said:
-                        said = True
-                        _say(failed, next=_LATER_HEARD, server=str(error))
-                    await trio.sleep(RETRY_S)
+                except (ServerUnavailable, ConnectionLost) as error:
+                    trouble = str(error)
                 except Refused as refused:
                     if not said:
                         said = True
                         _say(failed, next="not ours any more", server=str(refused))
                     return
                 else:
-                    if not said:
-                        said = True
-                        _say(failed, next=await self._next_try(job))
-                    return
+                    if not patience.cancelled_caught:
+                        if not said:
+                            said = True
+                            _say(failed, next=await self._next_try(job))
+                        return
+                if not waits:
+                    said = waits = True
+                    self._waiting += 1
+                    _say(failed, next="when the server has heard of it", server=trouble)
+                # Asked again, the server says whether it had arrived.
+                await trio.sleep(0 if patience.cancelled_caught else RETRY_S)
         finally:
             if not said:
                 _say(failed, next="not reported: the worker ended")
             self._slots.release()
-            self._settle(1)
+            self._settle([failed], waited=waits)
 
     async def _next_try(self, job: Job[Any]) -> str:
         """Return when the job is tried again, or that it is dead."""

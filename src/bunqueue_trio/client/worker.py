@@ -49,7 +49,7 @@ H = TypeVar("H", bound=Handler)
 
 
 class _Run:
-    """A job under way."""
+    """A job under way, or one that is done and not reported yet."""
 
     __slots__ = ("job", "scope")
 
@@ -152,12 +152,12 @@ class Worker:
             self.url, token=self.token, tls=self.tls, patience=math.inf, connect=self._connect, random=self._random,
             on_demand=True,
         )  # fmt: skip
-        reporter = Reporter(client)
+        reporter = Reporter(client, self._notify)
         trouble: Refused | None = None
         async with client, side, trio.open_nursery() as background:
             background.start_soon(reporter.run)
-            background.start_soon(self._keep_leases, client)
-            background.start_soon(self._listen, client)
+            background.start_soon(self._keep_leases, client, reporter)
+            background.start_soon(self._listen, client, reporter)
             async with trio.open_nursery() as handlers:
                 task_status.started()
                 try:
@@ -178,7 +178,7 @@ class Worker:
         said = ""
         with self._pulling:
             while True:
-                while (free := self.concurrency - len(self._runs) - self._threads.left) <= 0:
+                while (free := self.concurrency - len(self._runs) - self._threads.left - reporter.stuck) <= 0:
                     await self._changed.wait()
                 await self._work_comes()
                 try:
@@ -232,14 +232,18 @@ class Worker:
     async def _in_thread(self, function: Handler, job: Job[Any]) -> Any:
         return await self._threads.run(function, job)
 
-    async def _keep_leases(self, client: Client) -> None:
+    def _held(self, reporter: Reporter) -> list[_Run]:
+        """Return the jobs that are ours: under way, or done without the server knowing it."""
+        return [*self._runs.values(), *map(_Run, reporter.unreported)]
+
+    async def _keep_leases(self, client: Client, reporter: Reporter) -> None:
         while True:
-            while not self._runs:
+            while not self._runs and not reporter.unreported:
                 await self._changed.wait()
             await trio.sleep(HEARTBEAT_S)
-            await self._check(client, list(self._runs.values()))
+            await self._check(client, self._held(reporter))
 
-    async def _listen(self, client: Client) -> None:
+    async def _listen(self, client: Client, reporter: Reporter) -> None:
         """Look after a job at once when something happened to it that is not our doing."""
         while True:
             try:
@@ -248,9 +252,12 @@ class Worker:
                         log.info("worker connected", queue=self.queue, url=self.url)
                     while True:
                         event = await events.next_or_gap()
+                        if event is None:
+                            await self._check(client, self._held(reporter))
+                            continue
                         # Only a hint: by now the same job may be ours again, with another token.
-                        runs = [run for run in self._runs.values() if event is None or run.job.id == event.job_id]
-                        await self._check(client, runs, _REASONS[event.event_type] if event is not None else _LOST)
+                        runs = [run for run in self._runs.values() if run.job.id == event.job_id]
+                        await self._check(client, runs, _REASONS[event.event_type])
             except BunqueueError as error:
                 if _is_final(client, error):
                     return  # the puller hears it too, and ends the worker
