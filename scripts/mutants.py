@@ -5,9 +5,10 @@ code adds its rows to MUTANTS and its tests to TESTS. The source itself is never
 """
 
 import argparse
+import importlib
+import multiprocessing
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -51,6 +52,10 @@ TESTS = {
 
 PLAIN = {"engine", "protocol"}
 """Directories whose tests need no pytest plugin and no setting of pyproject.toml; loading those costs a second a run."""
+
+FORKS = multiprocessing.get_context("forkserver")
+PRELOADED = ["pytest", "msgspec", "apsw", "trio.testing", "structlog"]
+"""What each run begins with; never the package itself, of which every run has another copy."""
 
 
 class Mutant(NamedTuple):
@@ -277,31 +282,51 @@ def run(mutant: Mutant | None) -> tuple[bool, str]:
     """Run the tests on a copy with the fault in it; return whether they passed, and what they said."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as name:
         copy = Path(name) / "src"
-        shutil.copytree(ROOT / "src", copy, ignore=shutil.ignore_patterns("__pycache__"))
+        # What is compiled comes along: only the changed file is compiled anew.
+        shutil.copytree(ROOT / "src", copy)
         areas = set(TESTS)
         if mutant is not None:
             target = copy / PACKAGE.name / mutant.file
             target.write_text(target.read_text().replace(mutant.old, mutant.new))
             areas = {mutant.file.split("/")[0]}
         tests = [*dict.fromkeys(path for area in sorted(areas) for path in TESTS[area])]
-        environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-        environment.pop("COVERAGE_FILE", None)
-        origin = "import bunqueue_trio, sys; sys.exit(not bunqueue_trio.__file__.startswith(sys.argv[1]))"
-        subprocess.run([sys.executable, "-c", origin, str(copy)], env=environment, check=True)
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "not slow and not long and not bench", "-p",
-                   "no:cacheprovider", *tests]  # fmt: skip
+        command = ["-x", "-q", "-m", "not slow and not long and not bench", "-p", "no:cacheprovider", *tests]
         if areas <= PLAIN:
-            environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
             command += ["-c", os.devnull, "--rootdir", str(ROOT), "--import-mode=importlib", "-o", f"pythonpath={ROOT}"]
-        try:
-            done = subprocess.run(
-                command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-            )
-        except subprocess.TimeoutExpired:
+        said = Path(name) / "said"
+        process = FORKS.Process(target=judge, args=(copy, command, said), kwargs={"plain": areas <= PLAIN})
+        process.start()
+        process.join(TIMEOUT_S)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
             return False, "timeout"
-        if done.returncode not in (0, 1):  # 2 and more: the tests did not get to judge
-            return False, f"pytest ended with {done.returncode}:\n{done.stdout}{done.stderr}"
-        return done.returncode == 0, done.stdout
+        text = said.read_text(errors="replace")
+        if process.exitcode not in (0, 1):  # 2 and more: the tests did not get to judge
+            return False, f"pytest ended with {process.exitcode}:\n{text}"
+        return process.exitcode == 0, text
+
+
+def judge(source: Path, command: list[str], said: Path, *, plain: bool) -> None:
+    """Run pytest on the package in ``source``, in a process of its own; its exit code is pytest's."""
+    with said.open("w") as out:
+        os.dup2(out.fileno(), 1)
+        os.dup2(out.fileno(), 2)
+    sys.path.insert(0, str(source))
+    sys.dont_write_bytecode = True
+    # For the programs that tests start.
+    os.environ |= {"PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
+    os.environ.pop("COVERAGE_FILE", None)
+    if plain:
+        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    os.chdir(ROOT)
+    pytest = importlib.import_module("pytest")
+    code = pytest.main(command)
+    loaded = sys.modules.get("bunqueue_trio")
+    if loaded is None or not str(loaded.__file__).startswith(str(source)):
+        print("it is not the copy that was tested")
+        code = 3
+    sys.exit(int(code))
 
 
 def main() -> int:
@@ -311,18 +336,20 @@ def main() -> int:
     words = parser.parse_args().words
     bootstrap.reexec()
 
+    FORKS.set_forkserver_preload(PRELOADED)
     begun = time.monotonic()
     chosen = [m for m in MUTANTS if not words or any(word in m.file or word in m.why for word in words)]
     if problems := rot(chosen):
         print("\n".join(problems))
         return 1
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
-        passed, said = pool.submit(run, None).result()
+        unharmed, *judged = pool.map(run, [None, *chosen])
+        passed, said = unharmed
         if not passed:
             print(f"the tests fail without any fault:\n{said}")
             return 1
         survivors = []
-        for mutant, (survived, said) in zip(chosen, pool.map(run, chosen), strict=True):
+        for mutant, (survived, said) in zip(chosen, judged, strict=True):
             if survived or said.startswith("pytest ended"):
                 survivors.append(mutant)
                 print(f"SURVIVED {mutant.file}: {mutant.why} ({mutant.old!r} -> {mutant.new!r})", flush=True)

@@ -62,7 +62,6 @@ async def test_restart_leaves_long_jobs_to_their_workers(
 
 
 @pytest.mark.slow
-@pytest.mark.untraced
 @pytest.mark.parametrize("express", ["true", "false"])
 async def test_several_stops_during_many_jobs_do_none_twice(start_server: StartServer, queue: str, express: str):
     fresh = start_server({"EXPRESS": express})

@@ -93,7 +93,6 @@ def test_an_example_is_what_the_server_takes(kind: type[c.Command]):
 
 
 @pytest.mark.slow
-@pytest.mark.untraced
 @pytest.mark.timeout(600)  # about 1,500 requests, each made and judged by another process
 def test_no_request_made_from_the_description_breaks_a_rule(tmp_path: Path):
     """Every check of schemathesis, valid and invalid data, single requests and sequences.

@@ -411,7 +411,6 @@ PLANTED: list[Plant] = [
 
 
 @pytest.mark.slow
-@pytest.mark.untraced
 @pytest.mark.timeout(600)  # a seed whose jobs never end has an hour of calm to wait
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
 def test_a_planted_bug_is_found(plant: Plant, monkeypatch: pytest.MonkeyPatch):
