@@ -50,6 +50,26 @@ async def test_so_many_jobs_of_a_queue_are_active_at_once(api: Api, queue: str):
     assert await api.refused(c.SetConcurrency(queue=queue, concurrency=0)) is errors.INVALID_FIELD
 
 
+async def test_so_many_jobs_of_a_queue_are_delivered_in_a_time(api: Api, queue: str):
+    await api.run(c.RateLimit(queue=queue, limit=2, duration=1500))
+    ids = [await api.push(queue) for _ in range(3)]
+    begun = time.monotonic()
+    assert [job.id for job in (await api.run(c.PullBatch(queue=queue, count=9))).jobs] == ids[:2]
+    assert (await api.run(c.Pull(queue=queue, timeout=50))).job is None
+    said = await api.run(c.GetRateLimit(queue=queue))
+    assert (said.limit, said.duration, said.used, said.until) == (2, 1500, 2, None)
+    assert said.opens_at is not None
+    assert (await api.take(queue))[0] == ids[2]
+    assert time.monotonic() - begun > 1.4
+    await api.run(c.RateLimit(queue=queue, limit=1, duration=3_600_000, ttl=86_400_000))
+    last = await api.push(queue)
+    assert (await api.run(c.Pull(queue=queue))).job is None, "what was delivered before counts"
+    await api.run(c.RateLimitClear(queue=queue))
+    assert (await api.take(queue))[0] == last
+    assert (await api.run(c.GetRateLimit(queue=queue))).limit is None
+    assert await api.refused(c.RateLimit(queue=queue, limit=0)) is errors.INVALID_FIELD
+
+
 async def test_a_queue_tells_how_it_is_doing(api: Api, queue: str):
     for priority, delay in ((0, 0), (0, 0), (5, 0), (0, 60_000)):
         await api.push(queue, priority=priority, delay=delay)
@@ -113,6 +133,8 @@ async def test_a_queue_of_no_name_is_not_paused(api: Api):
         c.CountJobs,
         c.GetCountsPerPriority,
         c.GetConcurrency,
+        c.GetRateLimit,
+        c.RateLimitClear,
     )
     for kind in kinds:
         command = kind(queue="a b")

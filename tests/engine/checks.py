@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from bunqueue_trio.engine.engine import Engine
-from bunqueue_trio.engine.gates import CONCURRENCY, PAUSED, Pause
+from bunqueue_trio.engine.gates import CONCURRENCY, PAUSED, RATE, Pause
 from bunqueue_trio.engine.job import UNFINISHED, Job, State
 from bunqueue_trio.engine.listing import page
 from bunqueue_trio.engine.queue import Queue
@@ -78,6 +78,11 @@ def check_agreement(engine: Engine, model: Model) -> None:
     assert pauses(engine) == model.pauses
     told = {name: gate.concurrency for name, gate in engine.gates.items()}
     assert {name: limit for name, limit in told.items() if limit is not None} == model.limits
+    assert {name: gate.opens_at for name, gate in engine.gates.items() if gate.opens_at is not None} == model.full
+    assert rates(engine) == {
+        name: (rate.limit, rate.duration, rate.until, sorted(rate.counted(engine.now)))
+        for name, rate in model.rates.items()
+    }
     assert {k: v for k, v in msgspec.structs.asdict(engine.totals).items() if v} == +model.totals
 
 
@@ -85,6 +90,17 @@ def pauses(engine: Engine) -> dict[str, tuple[int, str | None, int | None]]:
     """Since when, why and until when each queue is paused, by its gate."""
     told = {name: gate.pause for name, gate in engine.gates.items()}
     return {name: (pause.since, pause.reason, pause.until) for name, pause in told.items() if pause is not None}
+
+
+def rates(engine: Engine) -> dict[str, tuple[int, int, int | None, list[int]]]:
+    """The rate limit of each queue, with the time of each delivery that counts."""
+    told = {name: gate.rate for name, gate in engine.gates.items()}
+    return {
+        name: (rate.limit, rate.duration, rate.until,
+               [time for time, n in rate.times for _ in range(n) if time + rate.duration > engine.now])
+        for name, rate in told.items()
+        if rate is not None
+    }  # fmt: skip
 
 
 def known(job: Record) -> dict[str, Any]:
@@ -132,7 +148,9 @@ def check_structure(engine: Engine, in_flight: list[Job]) -> None:
     assert noted == {name: gate.pause for name, gate in engine.gates.items() if gate.pause is not None}
     limits = {name: int(value) for name, value in engine.facts.of(CONCURRENCY).items()}
     assert limits == {name: gate.concurrency for name, gate in engine.gates.items() if gate.concurrency is not None}
-    assert set(engine.gates) == {*noted, *limits}
+    limited = {name for name, gate in engine.gates.items() if gate.rate is not None}
+    assert set(engine.facts.of(RATE)) == limited
+    assert set(engine.gates) == {*noted, *limits, *limited}
     check_timers(engine.schedule, [job for job in unfinished(engine) if job.state is not State.ACTIVE])
     check_timers(engine.leases, [job for job in unfinished(engine) if job.state is State.ACTIVE])
 

@@ -76,6 +76,24 @@ class Record:
         self.lease = 0
 
 
+@dataclass
+class Limit:
+    """So many deliveries in any window; the times of those that count, each as often as it does."""
+
+    limit: int
+    duration: int
+    until: int | None
+    times: list[int]
+
+    def counted(self, now: int) -> list[int]:
+        return [time for time in self.times if time > now - self.duration]
+
+    def deliver(self, now: int) -> None:
+        same = 1 if self.limit <= 100 else max(1, self.duration // 100)
+        self.times = [now if time // same == now // same else time for time in self.counted(now)] + [now]
+
+
+Rates = dict[str, Limit]
 Limits = dict[str, int]
 """How many jobs may be active at once, by queue."""
 Pauses = dict[str, tuple[int, str | None, int | None]]
@@ -89,6 +107,7 @@ class Snapshot(NamedTuple):
     ended: list[Record]
     pauses: Pauses
     limits: Limits
+    rates: Rates
 
 
 class No(Exception):
@@ -113,7 +132,7 @@ class Jobs:
     # --- what the world does to it ------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
-        return Snapshot([replace(job) for job in self.jobs], [replace(job) for job in self.ended], {}, {})
+        return Snapshot([replace(job) for job in self.jobs], [replace(job) for job in self.ended], {}, {}, {})
 
     def restart(self, snapshot: Snapshot, now: int) -> None:
         """Begin again from a snapshot; connections are gone, and their jobs have a grace."""

@@ -129,6 +129,7 @@ class Model(Queues):
         job.owned_since = next(self.ticks)
         self.totals["pulled"] += 1
         self.say("pulled", job, now)
+        self.count_delivery(queue, now)
         if len(line) == 1:
             self.say("drained", job, now)
         return self.view(job, EIGHT), job.token

@@ -3,10 +3,11 @@
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from bunqueue_trio.protocol import commands as c
-from tests.engine.model import UNFINISHED, Jobs, Limits, No, Pauses, Record, Reply, Snapshot
+from tests.engine.model import UNFINISHED, Jobs, Limit, Limits, No, Pauses, Rates, Record, Reply, Snapshot
 
 
 class Queues(Jobs):
@@ -16,27 +17,55 @@ class Queues(Jobs):
         super().__init__(*args, **how)
         self.pauses: Pauses = {}
         self.limits: Limits = {}
+        self.rates: Rates = {}
+        self.full: dict[str, int] = {}
+        """Until when no rate leaves room, by queue."""
         self.committed: Callable[[], list[Record]] = lambda: self.ended
         """The jobs that had ended at the last commit."""
 
     # --- what the world does to it ------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
-        return super().snapshot()._replace(pauses=dict(self.pauses), limits=dict(self.limits))
+        rates = {queue: replace(rate) for queue, rate in self.rates.items()}
+        return super().snapshot()._replace(pauses=dict(self.pauses), limits=dict(self.limits), rates=rates)
 
     def restart(self, snapshot: Snapshot, now: int) -> None:
         super().restart(snapshot, now)
         self.pauses, self.limits = dict(snapshot.pauses), dict(snapshot.limits)
+        self.rates = {queue: replace(rate) for queue, rate in snapshot.rates.items()}
+        self.full = {}
+        for queue, rate in self.rates.items():
+            rate.times = [now - max(rate.times) + time for time in rate.times]
+            self.look(queue, now)
+
+    def look(self, queue: str, now: int) -> None:
+        """See whether the rate of a queue leaves room, and else from when on."""
+        self.full.pop(queue, None)
+        rate = self.rates.get(queue)
+        if rate is not None and len(counted := rate.counted(now)) >= rate.limit:
+            self.full[queue] = sorted(counted)[-rate.limit] + rate.duration
 
     def next_due(self) -> int | None:
-        ends = [until for _, _, until in self.pauses.values() if until is not None]
-        return min((due for due in (super().next_due(), *ends) if due is not None), default=None)
+        ends = [until for _, _, until in self.pauses.values()] + [rate.until for rate in self.rates.values()]
+        return min((due for due in (super().next_due(), *ends, *self.full.values()) if due is not None), default=None)
 
     def advance(self, now: int) -> None:
         super().advance(now)
         for queue, (_, _, until) in list(self.pauses.items()):
             if until is not None and until <= now:
                 self.open(queue)
+        for queue, rate in list(self.rates.items()):
+            if rate.until is not None and rate.until <= now:
+                self.free(queue)
+        for queue, opens in list(self.full.items()):
+            if opens <= now:
+                del self.full[queue]
+                self.woken.add(queue)
+
+    def free(self, queue: str) -> None:
+        if self.rates.pop(queue, None):
+            self.full.pop(queue, None)
+            self.woken.add(queue)
 
     def open(self, queue: str) -> None:
         if self.pauses.pop(queue, None):
@@ -50,7 +79,13 @@ class Queues(Jobs):
     def offered(self, queue: str) -> list[Record]:
         """The jobs that may be taken, in their order."""
         active = sum(job.queue == queue and job.state == "active" for job in self.jobs)
-        return [] if queue in self.pauses or active >= self.limits.get(queue, active + 1) else self.line(queue)
+        shut = queue in self.pauses or queue in self.full or active >= self.limits.get(queue, active + 1)
+        return [] if shut else self.line(queue)
+
+    def count_delivery(self, queue: str, now: int) -> None:
+        if queue in self.rates:
+            self.rates[queue].deliver(now)
+            self.look(queue, now)
 
     def make_room(self, job: Record) -> None:
         if job.queue in self.limits:
@@ -97,12 +132,37 @@ class Queues(Jobs):
         active = self.all_counts(command.queue)["active"]
         return {"concurrency": self.limits.get(command.queue), "active": active}
 
+    def set_rate(self, command: c.RateLimit, now: int, owner: str | None) -> Reply:
+        self.check_queue(command.queue)
+        known = self.rates[command.queue].times if command.queue in self.rates else []
+        until = command.ttl and now + command.ttl
+        self.rates[command.queue] = Limit(command.limit, command.duration, until, known)
+        self.look(command.queue, now)
+        self.woken.add(command.queue)
+        return {}
+
+    def clear_rate(self, command: c.RateLimitClear, now: int, owner: str | None) -> Reply:
+        self.check_queue(command.queue)
+        self.free(command.queue)
+        return {}
+
+    def get_rate(self, command: c.GetRateLimit, now: int, owner: str | None) -> Reply:
+        self.check_queue(command.queue)
+        rate = self.rates.get(command.queue)
+        if rate is None:
+            return {"limit": None, "duration": None, "until": None, "used": 0, "opensAt": None}
+        return {
+            "limit": rate.limit, "duration": rate.duration, "until": rate.until, "used": len(rate.counted(now)),
+            "opensAt": self.full.get(command.queue),
+        }  # fmt: skip
+
     def list_queues(self, command: c.ListQueues, now: int, owner: str | None) -> Reply:
         names = (
             {job.queue for job in self.jobs}
             | {job.queue for job in self.committed()}
             | set(self.pauses)
             | set(self.limits)
+            | set(self.rates)
         )
         behind = sorted(name for name in names if name > command.after)
         page = behind[: command.limit]
@@ -115,6 +175,7 @@ class Queues(Jobs):
 
     def view_queue(self, queue: str) -> Reply:
         ready, pause = self.line(queue), self.pauses.get(queue)
+        rate = self.rates.get(queue)
         delayed = [job.run_at for job in self.jobs if job.queue == queue and job.state == "delayed"]
         return {
             "name": queue,
@@ -125,6 +186,8 @@ class Queues(Jobs):
             "nextDueAt": min(delayed, default=None),
             "pullsWaiting": 0,
             "concurrency": self.limits.get(queue),
+            "rateLimit": rate and {"limit": rate.limit, "duration": rate.duration},
+            "opensAt": self.full.get(queue),
         }
 
     def oldest(self, ready: list[Record]) -> int | None:
@@ -162,6 +225,9 @@ ANSWERS: dict[type[c.Command], Any] = {
     c.SetConcurrency: Queues.set_concurrency,
     c.ClearConcurrency: Queues.clear_concurrency,
     c.GetConcurrency: Queues.get_concurrency,
+    c.RateLimit: Queues.set_rate,
+    c.RateLimitClear: Queues.clear_rate,
+    c.GetRateLimit: Queues.get_rate,
     c.ListQueues: Queues.list_queues,
     c.GetQueue: Queues.get_queue,
     c.GetJobCounts: Queues.job_counts,

@@ -113,6 +113,11 @@ class Machine(RuleBasedStateMachine):
         command = c.SetConcurrency(queue=queue, concurrency=concurrency) if concurrency else None
         self.world.do(command or c.ClearConcurrency(queue=queue))
 
+    @rule(queue=QUEUES, limit=some(None, 1, 2), duration=some(1, 50, 1000), ttl=some(None, 1, 1000))
+    def limit_rate(self, queue, limit, duration, ttl):
+        command = c.RateLimit(queue=queue, limit=limit, duration=duration, ttl=ttl) if limit else None
+        self.world.do(command or c.RateLimitClear(queue=queue))
+
     @rule(queue=QUEUES)
     def resume(self, queue):
         self.world.do(c.Resume(queue=queue))

@@ -179,6 +179,12 @@ class Life:
             c.IsPaused(queue=queue),
         ]
         kinds += [c.SetConcurrency(queue=queue, concurrency=self.rng.randint(1, 3)), c.ClearConcurrency(queue=queue)]
+        limit, duration = self.rng.choice([1, 2, 3, 200]), self.rng.choice([1, 50, 1000, 5000])
+        kinds += [
+            c.RateLimit(queue=queue, limit=limit, duration=duration, ttl=self.rng.choice([None, 1, 3000])),
+            c.RateLimitClear(queue=queue),
+            c.GetRateLimit(queue=queue),
+        ]
         self.world.do(self.rng.choice([*kinds, c.GetConcurrency(queue=queue), *[c.Resume(queue=queue)] * 3]))
 
     def count(self) -> None:

@@ -110,6 +110,8 @@ class World:
             self.do(c.Resume(queue=queue))
         for queue in list(self.model.limits):
             self.do(c.ClearConcurrency(queue=queue))
+        for queue in list(self.model.rates):
+            self.do(c.RateLimitClear(queue=queue))
         self.commit()
         self.commit()
         check_empty(self.engine)

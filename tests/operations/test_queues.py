@@ -58,6 +58,9 @@ def test_what_is_refused_is_one_line(server: Running):
         (("limit", "q", "0"), 1, "concurrency must be at least 1 (400)"),
         (("limit", "q", "-1"), 2, "No such option"),
         (("limit", "q", "x"), 2, "'x' must be a number or `any`"),
+        (("limit", "q", "--rate", "5"), 2, "'5' must be a number for a time, such as 100/60s"),
+        (("limit", "q", "--rate", "x/1s"), 2, "'x/1s' must be a number for a time"),
+        (("limit", "q", "--rate", "0/1s"), 1, "limit must be at least 1 (400)"),
         (("queues", "q q"), 1, "invalid characters (400)"),
     ):
         done = ask(server, *arguments)
@@ -78,6 +81,17 @@ def test_a_time_is_from_now_or_a_date():
     for bad in ("", "soon", "2030-13-01"):
         with pytest.raises(click.BadParameter):
             read(bad, None, None)
+
+
+def test_a_rate_is_a_number_for_a_time():
+    read = queues.PerTime().convert
+    assert [read(text, None, None) for text in ("100/60s", "5/h", "1/500", "any")] == [
+        (100, 60_000), (5, 3_600_000), (1, 500), "any",
+    ]  # fmt: skip
+    assert [queues._per_time(rate) for rate in (None, {"limit": 1500, "duration": 3_600_000})] == [
+        "", "; 1,500 deliveries in 1h",
+    ]  # fmt: skip
+    assert [queues._exact(ms) for ms in (90_000, 60_000, 1001)] == ["90s", "1m", "1001ms"]
 
 
 def test_queues_come_page_by_page(monkeypatch: pytest.MonkeyPatch):

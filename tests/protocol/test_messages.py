@@ -72,7 +72,10 @@ def test_a_command_about_a_job_needs_its_id(name: str, value: bytes):
 @pytest.mark.parametrize("name", about("queue"))
 @pytest.mark.parametrize("value", [b"", b',"queue":""', b',"queue":null'])
 def test_a_command_about_a_queue_needs_its_name(name: str, value: bytes):
-    body = b'{"cmd":"%s","data":1,"jobs":[],"count":1,"concurrency":1,"state":"failed"%s}' % (name.encode(), value)
+    body = b'{"cmd":"%s","data":1,"jobs":[],"count":1,"concurrency":1,"limit":1,"state":"failed"%s}' % (
+        name.encode(),
+        value,
+    )
     assert bad(body) == ("queue is required", b"")
 
 

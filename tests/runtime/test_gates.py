@@ -99,3 +99,42 @@ async def test_a_job_of_a_limited_queue_is_handed_out_when_that_is_committed(ans
     await trio.sleep(1)
     assert answers["pull"] is not None
     assert [job.state for job in world.store.inner.load()] == [State.ACTIVE]
+
+
+async def test_who_waits_at_a_rate_limit_is_woken_in_the_moment_there_is_room_and_not_before(
+    running: World, answers: Answers
+):
+    jobs = [await running.push() for _ in range(4)]
+    await running.core.execute(c.RateLimit(queue="q", limit=2, duration=10_000))
+    assert await running.pull() == jobs[0]
+    await trio.sleep(1)
+    assert await running.pull() == jobs[1]
+    await answers.ask("first", running.pull, wait_ms=60_000)
+    await answers.ask("second", running.pull, wait_ms=60_000)
+    serve, served = running.engine.offers, list[str]()
+    running.engine.offers = lambda name: served.append(name) or serve(name)  # type: ignore[method-assign, func-returns-value]
+    await trio.sleep(8.999)
+    assert (answers.given, served) == ([], [])
+    await trio.sleep(0.001)
+    await settled()
+    assert answers.given == [("first", jobs[2])]
+    await trio.sleep(1)
+    await settled()
+    assert answers.given == [("first", jobs[2]), ("second", jobs[3])]
+    assert answers.at_ms == {"first": 10_000, "second": 11_000}
+    assert len(served) <= 4, "it looks when the gate opens, and again for who is next in line"
+
+
+async def test_a_delivery_that_counts_is_committed_before_its_holder_hears_of_it(
+    answers: Answers, nursery: trio.Nursery
+):
+    world = World()
+    world.start(nursery)
+    await world.push()
+    await world.core.execute(c.RateLimit(queue="q", limit=1, duration=60_000))
+    world.store.commits = iter([Fault.REFUSED, Fault.REFUSED])
+    await answers.ask("pull", world.pull)
+    assert "pull" not in answers
+    await trio.sleep(1)
+    assert answers["pull"] is not None
+    assert any(b'"times":[[' in fact.value for fact in world.store.inner.load_facts())

@@ -406,18 +406,35 @@ class Operator(Actor):
                 until = pong["data"]["time"] + rng.choice((1, 1000, 60_000)) if pong["ok"] else 0
                 await self.ask(peer, "Pause", queue=queue, until=until, reason=self.name)
             elif rng.random() < 0.3:
-                await self.ask(peer, "SetConcurrency", queue=queue, concurrency=rng.randint(1, 3))
+                if rng.random() < 0.5:
+                    await self.ask(peer, "SetConcurrency", queue=queue, concurrency=rng.randint(1, 3))
+                else:
+                    duration, ttl = rng.choice((1, 1000, 30_000)), rng.choice((None, 20_000))
+                    await self.ask(
+                        peer, "RateLimit", queue=queue, limit=rng.choice((1, 3, 150)), duration=duration, ttl=ttl
+                    )
             else:
                 await self.ask(
                     peer,
                     rng.choice(
-                        ("Resume", "Resume", "IsPaused", "GetJobCounts", "Count", "ClearConcurrency", "GetConcurrency")
+                        (
+                            "Resume",
+                            "Resume",
+                            "IsPaused",
+                            "GetJobCounts",
+                            "Count",
+                            "ClearConcurrency",
+                            "GetConcurrency",
+                            "RateLimitClear",
+                            "GetRateLimit",
+                        )
                     ),
                     queue=queue,
                 )
         for queue in self.stage.queues:  # a pause ends by itself, a limit stays for ever
-            while not (await self.ask(peer, "ClearConcurrency", queue=queue))["ok"]:
-                await self.nap(1)
+            for cmd in ("ClearConcurrency", "RateLimitClear"):
+                while not (await self.ask(peer, cmd, queue=queue))["ok"]:
+                    await self.nap(1)
         self.tidied_up = True
 
 

@@ -9,6 +9,7 @@ import json
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from bunqueue_trio.config import RESTART_GRACE_MS, Settings
@@ -49,7 +50,7 @@ class Lockstep:
         self._depth = 0
         self._heard = 0
         self._taken: dict[int, Snapshot] = {}
-        self._committed = Snapshot([], [], {}, {})
+        self._committed = Snapshot([], [], {}, {}, {})
         self.model.committed = lambda: self._committed.ended
         self.steps = 0
         self.goodbyes: dict[str, bool] = {}
@@ -84,8 +85,9 @@ class Lockstep:
         def taken() -> Any:
             changes = take()
             if self._server is server:
+                rates = {queue: replace(rate) for queue, rate in model.rates.items()}
                 self._taken[changes.epoch] = Snapshot(
-                    [*map(_copy, model.jobs)], list(model.ended), dict(model.pauses), dict(model.limits)
+                    [*map(_copy, model.jobs)], list(model.ended), dict(model.pauses), dict(model.limits), rates
                 )
                 self._heard = 0
             return changes

@@ -104,12 +104,49 @@ def resume(url: str, token: str | None, queue: str) -> None:
     click.echo(printable(f"{queue}: resumed"))
 
 
+class PerTime(click.ParamType[tuple[int, int] | str]):
+    """A number for a time, such as 100/60s; the number and the ms. `any`: no limit."""
+
+    name = "rate"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int] | str:  # fmt: skip
+        """Return the number and the ms, or `any`."""
+        if not isinstance(value, str) or value == "any":
+            return value  # type: ignore[no-any-return]
+        number, _, time = value.partition("/")
+        try:
+            if number.isascii() and number.isdigit():
+                return int(number[:20]), parse_duration_ms(time if time[:1].isdigit() else f"1{time}")
+        except ValueError:
+            pass  # told below
+        return self.fail(f"{value!r} must be a number for a time, such as 100/60s or 5/h, or `any`", param, ctx)
+
+
 @click.command()
 @with_server
 @click.argument("queue")
-@click.argument("number", metavar="N")
-def limit(url: str, token: str | None, queue: str, number: str) -> None:
-    """Allow at most N active jobs of QUEUE; `any` removes the limit."""
+@click.argument("number", metavar="[N]", required=False)
+@click.option(
+    "--rate", type=PerTime(), metavar="N/TIME",
+    help="Deliver at most N jobs in any TIME, such as 100/60s or 5/h; `any` removes this limit.",
+)  # fmt: skip
+def limit(url: str, token: str | None, queue: str, *, number: str | None, rate: tuple[int, int] | str | None) -> None:
+    """Allow at most N active jobs of QUEUE, or so many deliveries in a time; `any` removes a limit. Shows both."""
+    if number is not None:
+        _limit(url, token, queue, number)
+    path = f"/queues/{segment(queue)}/rate-limit"
+    if isinstance(rate, str):
+        answer(url, token, "DELETE", path)
+    elif rate is not None:
+        answer(url, token, "PUT", path, msgspec.json.encode({"limit": rate[0], "duration": rate[1]}))
+    seen = answer(url, token, "GET", f"/queues/{segment(queue)}")["queue"]
+    allowed = "any number" if seen["concurrency"] is None else f"{seen['concurrency']:,}"
+    click.echo(printable(f"{queue}: {allowed} at once, {seen['counts']['active']:,} now{_per_time(seen['rateLimit'])}"))
+
+
+def _limit(url: str, token: str | None, queue: str, number: str) -> None:
     path = f"/queues/{segment(queue)}/concurrency"
     if number == "any":
         answer(url, token, "DELETE", path)
@@ -117,9 +154,15 @@ def limit(url: str, token: str | None, queue: str, number: str) -> None:
         answer(url, token, "PUT", path, msgspec.json.encode({"concurrency": int(number[:20])}))
     else:
         raise click.BadParameter(f"{number!r} must be a number or `any`", param_hint="N")
-    said = answer(url, token, "GET", path)
-    allowed = "any number" if said["concurrency"] is None else f"{said['concurrency']:,}"
-    click.echo(printable(f"{queue}: {allowed} at once, {said['active']:,} now"))
+
+
+def _per_time(rate: dict[str, int] | None) -> str:
+    return "" if rate is None else f"; {rate['limit']:,} deliveries in {_exact(rate['duration'])}"
+
+
+def _exact(ms: int) -> str:
+    """Return a time in the largest unit in which it is a whole number."""
+    return next((f"{ms // unit}{name}" for unit, name in _UNITS if ms % unit == 0), f"{ms}ms")
 
 
 def _now_ms(url: str, token: str | None) -> int:

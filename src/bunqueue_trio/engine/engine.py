@@ -34,7 +34,7 @@ class Engine(Moves):
         Leases, tokens and timeouts go on as they were; jobs of connections, which are gone now, get a
         short grace to be claimed by a heartbeat.
         """
-        self.gates.load()
+        self.gates.load(now)
         # A start with a backlog costs what this loop costs: 0.2 µs for a job that just waits.
         lines: Lines = {}
         newest, special, name, priority, line = self._seq, [], None, 0, list[Job]()
@@ -86,7 +86,7 @@ class Engine(Moves):
         return bool(self._chores or self._losses)
 
     def next_scheduled(self) -> int | None:
-        """Return when a delay, a backoff, a TTL or a pause ends next; 0 while there are chores."""
+        """Return when a delay, a backoff, a TTL or a pause ends next, or a gate opens; 0 while there are chores."""
         if self._chores or self._losses:
             return 0
         due, opens = self.schedule.next_due(), self.gates.due

@@ -12,9 +12,11 @@ from msgspec import Struct
 
 from bunqueue_trio import errors
 from bunqueue_trio.config import GATES_MAX
+from bunqueue_trio.engine import rates
 from bunqueue_trio.engine.facts import Facts
+from bunqueue_trio.engine.rates import Rate
 
-PAUSED, CONCURRENCY = "paused", "concurrency"
+PAUSED, CONCURRENCY, RATE = "paused", "concurrency", "rate-limit"
 """The kinds of facts that hold what was said of a queue."""
 
 _SWEEP_MIN = 64  # fewer entries than that are not worth a sweep
@@ -34,16 +36,27 @@ _PAUSE = msgspec.json.Decoder(Pause)
 class Gate:
     """What was said of one queue."""
 
-    __slots__ = ("concurrency", "pause")
+    __slots__ = ("concurrency", "opens_at", "pause", "rate")
 
     def __init__(self) -> None:
         self.pause: Pause | None = None
         self.concurrency: int | None = None
         """So many jobs may be active at once."""
+        self.rate: Rate | None = None
+        self.opens_at: int | None = None
+        """When the rate leaves room again, while it leaves none."""
 
     def is_open(self, active: int) -> bool:
         """Return whether a job may leave the queue, of which ``active`` jobs are out."""
-        return self.pause is None and (self.concurrency is None or active < self.concurrency)
+        return self.pause is None and self.opens_at is None and (self.concurrency is None or active < self.concurrency)
+
+    def times(self) -> tuple[int | None, ...]:
+        """Return when something of it ends by itself."""
+        return (
+            None if self.pause is None else self.pause.until,
+            None if self.rate is None else self.rate.until,
+            self.opens_at,
+        )
 
 
 class Gates(dict[str, Gate]):
@@ -53,16 +66,21 @@ class Gates(dict[str, Gate]):
         super().__init__()
         self._facts = facts
         self._ends: list[tuple[int, str]] = []
-        """A heap of when pauses end; what is not so any more is skipped when it surfaces."""
+        """A heap of when gates open or limits end; what is not so any more is skipped when it surfaces."""
         self.due: int | None = None
-        """When the next pause ends by itself, or None."""
+        """When the next of them does by itself, or None."""
 
-    def load(self) -> None:
+    def load(self, now: int) -> None:
         """Put up what the facts, just loaded, tell of."""
         for name, value in self._facts.of(PAUSED).items():
             self._shut(name, _PAUSE.decode(value))
         for name, value in self._facts.of(CONCURRENCY).items():
             self._of(name).concurrency = int(value)
+        for name, value in self._facts.of(RATE).items():
+            rate = self._of(name).rate = rates.decode(value)
+            rate.resume(now)
+            self._expect(name, rate.until)
+            self._fill(name, now)
 
     def pause(self, name: str, now: int, reason: str | None, until: int | None) -> None:
         """Let nothing out of a queue, before ``until`` if it is told; one that is paused stays so from its begin.
@@ -108,17 +126,58 @@ class Gates(dict[str, Gate]):
         self._drop_if_idle(name)
         return True
 
+    def set_rate(self, name: str, now: int, limit: int, duration: int, until: int | None) -> None:
+        """Let at most ``limit`` jobs of a queue be delivered in any ``duration`` ms; what is known of the last ones counts.
+
+        Raises:
+            Refused: there are gates enough.
+        """
+        self._check_room(name)
+        gate = self._of(name)
+        gate.rate = Rate(limit, duration, until, [] if gate.rate is None else gate.rate.times)
+        self._facts.set(RATE, name, rates.encode(gate.rate))
+        self._expect(name, until)
+        self._fill(name, now)
+
+    def clear_rate(self, name: str) -> bool:
+        """Let jobs of a queue be delivered at any rate; return whether there was a limit."""
+        gate = self.get(name)
+        if gate is None or gate.rate is None:
+            return False
+        self._facts.delete(RATE, name)
+        gate.rate = gate.opens_at = None
+        self._drop_if_idle(name)
+        self._look()
+        return True
+
+    def note_delivery(self, name: str, now: int) -> bool:
+        """Count a delivery at the gate of a queue; return whether it must be committed before its holder hears of it."""
+        gate = self[name]
+        if gate.rate is None:
+            return gate.concurrency is not None
+        gate.rate.note(now)
+        self._facts.set(RATE, name, rates.encode(gate.rate))
+        self._fill(name, now)
+        return True
+
     def is_limited(self, name: str) -> bool:
         """Return whether jobs of a queue make room for others when they are not active any more."""
         gate = self.get(name)
         return gate is not None and gate.concurrency is not None
 
     def pop_due(self, now: int) -> str | None:
-        """End the first pause that ends at or before ``now``; return its queue, or None."""
+        """Do the first thing that is to happen at or before ``now``; return its queue, or None."""
         if self.due is None or self.due > now:
             return None
-        name = self._ends[0][1]
-        self.resume(name)
+        time, name = self._ends[0]
+        gate = self[name]
+        if gate.pause is not None and gate.pause.until == time:
+            self.resume(name)
+        elif gate.rate is not None and gate.rate.until == time:
+            self.clear_rate(name)
+        else:
+            gate.opens_at = None
+            self._look()
         return name
 
     def _check_room(self, name: str) -> None:
@@ -133,25 +192,35 @@ class Gates(dict[str, Gate]):
 
     def _drop_if_idle(self, name: str) -> None:
         gate = self[name]
-        if gate.pause is None and gate.concurrency is None:
+        if gate.pause is None and gate.concurrency is None and gate.rate is None:
             del self[name]
 
     def _shut(self, name: str, pause: Pause) -> None:
         self._of(name).pause = pause
-        if pause.until is not None:
-            heappush(self._ends, (pause.until, name))
-            if len(self._ends) > _SWEEP_MIN + 2 * len(self):
+        self._expect(name, pause.until)
+
+    def _fill(self, name: str, now: int) -> None:
+        """Shut the gate of a queue if its rate leaves no room now, until it does."""
+        gate = self[name]
+        assert gate.rate is not None
+        gate.opens_at = gate.rate.opens_at(now)
+        self._expect(name, gate.opens_at)
+
+    def _expect(self, name: str, time: int | None) -> None:
+        if time is not None:
+            heappush(self._ends, (time, name))
+            if len(self._ends) > _SWEEP_MIN + 4 * len(self):
                 self._ends = list({end for end in self._ends if self._is_so(*end)})
                 heapify(self._ends)
         self._look()
 
     def _look(self) -> None:
-        """See when the next pause ends."""
+        """See what is the next to happen."""
         ends = self._ends
         while ends and not self._is_so(*ends[0]):
             heappop(ends)
         self.due = ends[0][0] if ends else None
 
-    def _is_so(self, until: int, name: str) -> bool:
+    def _is_so(self, time: int, name: str) -> bool:
         gate = self.get(name)
-        return gate is not None and gate.pause is not None and gate.pause.until == until
+        return gate is not None and time in gate.times()

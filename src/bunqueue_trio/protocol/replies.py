@@ -185,6 +185,13 @@ class PauseView(Struct, rename="camel"):
     until: int | None
 
 
+class RateView(Struct, rename="camel"):
+    """So many deliveries in any window of so many ms."""
+
+    limit: int
+    duration: int
+
+
 class QueueView(Struct, kw_only=True, rename="camel"):
     """One queue, as it is now; times in epoch ms."""
 
@@ -197,6 +204,9 @@ class QueueView(Struct, kw_only=True, rename="camel"):
     pulls_waiting: int
     concurrency: int | None
     """So many jobs may be active at once."""
+    rate_limit: RateView | None
+    opens_at: int | None
+    """When the rate limit leaves room again, while it leaves none."""
 
 
 class ConcurrencyReply(Reply, kw_only=True):
@@ -204,6 +214,19 @@ class ConcurrencyReply(Reply, kw_only=True):
 
     concurrency: int | None
     active: int
+
+
+class RateLimitReply(Reply, kw_only=True):
+    """How many deliveries of a queue may be in any window of time, null for any number, and how many count now.
+
+    Times in epoch ms: until when the limit holds, and when it leaves room again, while it leaves none.
+    """
+
+    limit: int | None
+    duration: int | None = None
+    until: int | None = None
+    used: int = 0
+    opens_at: int | None = None
 
 
 class QueueReply(Reply, kw_only=True):

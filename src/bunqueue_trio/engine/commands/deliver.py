@@ -46,7 +46,7 @@ def _take(engine: Engine, name: str, now: int, lock_ttl: int | None, owner: Owne
         return None
     queue.ready.take(job)
     lease = engine.deliver(job, now, lock_ttl, owner)
-    if gate is not None and gate.concurrency is not None:
+    if gate is not None and engine.gates.note_delivery(name, now):
         # A crash must not forget that it is out, so its holder hears of it only when that is committed.
         engine.handed = engine.epoch
     if not queue.ready:

@@ -57,6 +57,32 @@ def _get_concurrency(engine: Engine, command: c.GetConcurrency, now: int, owner:
     return r.ConcurrencyReply(concurrency=None if gate is None else gate.concurrency, active=active)
 
 
+def _set_rate(engine: Engine, command: c.RateLimit, now: int, owner: Owner) -> r.Reply:
+    engine.queues.check(command.queue)
+    until = None if command.ttl is None else now + command.ttl
+    engine.gates.set_rate(command.queue, now, command.limit, command.duration, until)
+    engine.woken[command.queue] = None
+    return r.OK
+
+
+def _clear_rate(engine: Engine, command: c.RateLimitClear, now: int, owner: Owner) -> r.Reply:
+    engine.queues.check(command.queue)
+    if engine.gates.clear_rate(command.queue):
+        engine.woken[command.queue] = None
+    return r.OK
+
+
+def _get_rate(engine: Engine, command: c.GetRateLimit, now: int, owner: Owner) -> r.Reply:
+    engine.queues.check(command.queue)
+    gate = engine.gates.get(command.queue)
+    if gate is None or gate.rate is None:
+        return r.RateLimitReply(limit=None)
+    rate = gate.rate
+    return r.RateLimitReply(
+        limit=rate.limit, duration=rate.duration, until=rate.until, used=rate.used(now), opens_at=gate.opens_at
+    )
+
+
 def _list(engine: Engine, command: c.ListQueues, now: int, owner: Owner) -> r.Reply:
     limit, after = command.limit, command.after or ""
     if command.details:
@@ -79,6 +105,7 @@ def _get_queue(engine: Engine, command: c.GetQueue, now: int, owner: Owner) -> r
 def _view(engine: Engine, name: str) -> r.QueueView:
     queue, gate = engine.queues.get(name), engine.gates.get(name)
     pause = None if gate is None else gate.pause
+    rate = None if gate is None else gate.rate
     first = None if queue is None else queue.delayed.first()
     return r.QueueView(
         name=name,
@@ -88,6 +115,8 @@ def _view(engine: Engine, name: str) -> r.QueueView:
         oldest_ready_at=None if queue is None else queue.ready.ready_since(),
         next_due_at=None if first is None else first.run_at,
         concurrency=None if gate is None else gate.concurrency,
+        rate_limit=None if rate is None else r.RateView(rate.limit, rate.duration),
+        opens_at=None if gate is None else gate.opens_at,
         pulls_waiting=len(engine.pulls_waiting.get(name, ())),
     )
 
@@ -129,6 +158,9 @@ HANDLERS: Handlers = {
     c.SetConcurrency: _set_concurrency,
     c.ClearConcurrency: _clear_concurrency,
     c.GetConcurrency: _get_concurrency,
+    c.RateLimit: _set_rate,
+    c.RateLimitClear: _clear_rate,
+    c.GetRateLimit: _get_rate,
     c.ListQueues: _list,
     c.GetQueue: _get_queue,
     c.GetJobCounts: _job_counts,

@@ -6,7 +6,7 @@ from msgspec import Meta
 
 from bunqueue_trio import errors
 from bunqueue_trio.protocol import replies as r
-from bunqueue_trio.protocol.commands.base import Command, Count, EpochMs, Name
+from bunqueue_trio.protocol.commands.base import Command, Count, EpochMs, EveryMs, Name
 from bunqueue_trio.protocol.commands.spec import EXAMPLE_OK, Again, Does, Example, Path, Role, Spec
 
 
@@ -49,6 +49,27 @@ class GetConcurrency(Command[r.ConcurrencyReply], kw_only=True, tag="GetConcurre
     queue: str = ""
 
 
+class RateLimit(Command[r.DataReply], kw_only=True, tag="RateLimit"):
+    """Deliver at most ``limit`` jobs of a queue in any ``duration`` ms, for ``ttl`` ms if it is given; else until it is cleared."""
+
+    queue: str = ""
+    limit: Annotated[int, Meta(ge=1, le=1_000_000)]
+    duration: EveryMs = 1000
+    ttl: EveryMs | None = None
+
+
+class RateLimitClear(Command[r.DataReply], kw_only=True, tag="RateLimitClear"):
+    """Deliver the jobs of a queue at any rate."""
+
+    queue: str = ""
+
+
+class GetRateLimit(Command[r.RateLimitReply], kw_only=True, tag="GetRateLimit"):
+    """Ask how many jobs of a queue are delivered in any window of time at most, and how many of them were."""
+
+    queue: str = ""
+
+
 class ListQueues(Command[r.QueuesReply], kw_only=True, tag="ListQueues"):
     """List the queues that hold a job, or are paused or limited, by name; ``next`` is the ``after`` of the next page."""
 
@@ -84,7 +105,8 @@ class GetCountsPerPriority(Command[r.PriorityCountsReply], kw_only=True, tag="Ge
 _COUNTS = {"waiting": 6, "delayed": 1, "waiting-children": 0, "active": 2, "completed": 40, "failed": 1}
 _QUEUE = {
     "name": "emails", "paused": False, "pause": None, "counts": _COUNTS, "oldestReadyAt": 1700000000000,
-    "nextDueAt": 1700000060000, "pullsWaiting": 0, "concurrency": None,
+    "nextDueAt": 1700000060000, "pullsWaiting": 0, "concurrency": None, "rateLimit": {"limit": 100, "duration": 60000},
+    "opensAt": None,
 }  # fmt: skip
 
 
@@ -128,6 +150,24 @@ SPECS: tuple[Spec, ...] = (
     Spec(
         GetConcurrency, Does.READS, Path("GET", "/queues/:queue/concurrency"), again=Again.FREELY, role=Role.READ,
         settled_by="everything", example=Example(None, {"ok": True, "concurrency": 5, "active": 3}),
+    ),
+    Spec(
+        RateLimit, Does.CHANGES, Path("PUT", "/queues/:queue/rate-limit"), refuses=(errors.TOO_MANY_GATES,),
+        again=Again.FREELY, role=Role.ADMIN, example=Example({"limit": 100, "duration": 60000}, EXAMPLE_OK),
+    ),
+    Spec(
+        RateLimitClear, Does.CHANGES, Path("DELETE", "/queues/:queue/rate-limit", optional_body=True),
+        again=Again.FREELY, role=Role.ADMIN, example=Example(None, EXAMPLE_OK),
+    ),
+    Spec(
+        GetRateLimit, Does.READS, Path("GET", "/queues/:queue/rate-limit"), again=Again.FREELY, role=Role.READ,
+        settled_by="everything",
+        example=Example(
+            None,
+            {
+                "ok": True, "limit": 100, "duration": 60000, "until": None, "used": 100, "opensAt": 1700000060000,
+            },
+        ),
     ),
     _look(ListQueues, "/queues", {"queues": ["bulk", "emails"], "next": None}),
     _look(GetQueue, "/queues/:queue", {"queue": _QUEUE}),
