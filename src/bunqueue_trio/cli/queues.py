@@ -117,7 +117,7 @@ class PerTime(click.ParamType[tuple[int, int] | str]):
             return value  # type: ignore[no-any-return]
         number, _, time = value.partition("/")
         try:
-            if number.isascii() and number.isdigit():
+            if time and number.isascii() and number.isdigit():
                 return int(number[:20]), parse_duration_ms(time if time[:1].isdigit() else f"1{time}")
         except ValueError:
             pass  # told below
