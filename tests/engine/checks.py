@@ -55,6 +55,10 @@ def facts(job: Job) -> dict[str, Any]:
         "started": job.started_at if job.state is State.ACTIVE or job.state not in UNFINISHED else None,
         "delivered": job.started_at is not None,
         "error": note and note.error,
+        "cause": note and note.reason,
+        "data": job.data,
+        "priority": job.priority,
+        "lifo": job.options.lifo,
         "message": note and note.message,
         "open": frozenset((note and note.waiting_on) or ()),
         "token": lease and lease.token,
@@ -104,8 +108,9 @@ def rates(engine: Engine) -> dict[str, tuple[int, int, int | None, list[int]]]:
 
 
 def known(job: Record) -> dict[str, Any]:
-    fields = "id queue state attempts stalls progress created run_at started delivered error message open token until timeout_at owner"
-    return {name: getattr(job, name) for name in fields.split()}
+    fields = "id queue state attempts stalls progress created run_at started delivered error cause message open token until timeout_at owner"
+    spec = {"data": bytes(job.spec.data), "priority": job.spec.priority, "lifo": job.spec.lifo}
+    return {name: getattr(job, name) for name in fields.split()} | spec
 
 
 def by_push(jobs: Iterator[Job]) -> list[Job]:

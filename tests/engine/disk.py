@@ -38,7 +38,7 @@ class Batch(NamedTuple):
 def freeze(changes: Changes) -> Batch:
     batch = Batch(changes.epoch, [], [], [], [], list(changes.reused_ids), list(changes.facts))
     for job in changes.jobs:
-        is_new = job.epoch == changes.epoch
+        is_new = job.epoch == changes.epoch and job not in changes.rewritten
         if job.state in UNFINISHED:
             (batch.new if is_new else batch.changed).append(copy(job))
             continue

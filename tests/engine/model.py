@@ -38,9 +38,11 @@ class Record:
     stalls: int = 0
     progress: float = 0
     error: str | None = None
+    cause: str | None = None
     message: str | None = None
     result: bytes | None = None
     started: int | None = None
+    last: int | None = None
     delivered: bool = False
     finished: int | None = None
     open: frozenset[str] = frozenset()
@@ -236,6 +238,17 @@ class Jobs:
         self.make_room(job)
         job.run_at = now + min(job.spec.backoff * 2 ** (job.attempts - 1), max(HOUR, job.spec.backoff))
         self.queue_up_or_delay(job, now)
+
+    def postpone(self, job: Record, run_at: int, now: int) -> None:
+        """It is ready at another time; who held it holds it no more."""
+        if job.state == "active":
+            job.started = None
+            job.drop_lease()
+            self.make_room(job)
+            self.say("retried", job, now, prev="active")
+        job.run_at = run_at
+        if job.state != "waiting-children":
+            self.queue_up_or_delay(job, now)
 
     def end(self, job: Record, state: str, now: int) -> None:
         self.jobs.remove(job)

@@ -121,6 +121,7 @@ class Model(Queues):
             return None
         job, timeout = line[0], line[0].spec.timeout
         job.state, job.started, job.token, job.delivered = "active", now, self.new_id(now), True
+        job.last = now
         job.owner, job.held, job.lease = owner, owner is not None, lock_ttl or self.lease
         if timeout:
             job.timeout_at = now + timeout
@@ -247,6 +248,46 @@ class Model(Queues):
         self.queue_up(job)
         return {}
 
+    def there(self, job_id: str, *, resting: bool = False) -> Record:
+        job = self.unfinished(job_id)
+        if job is None:
+            raise not_found()
+        if resting and job.state == "active":
+            raise No(409, "Job is active")
+        return job
+
+    def discard(self, command: c.Discard, now: int, owner: str | None) -> Reply:
+        job = self.there(command.id)
+        job.cause, job.started = "discarded", job.last
+        self.bury(job, "Discarded", now)
+        return {}
+
+    def change_priority(self, command: c.ChangePriority, now: int, owner: str | None) -> Reply:
+        job = self.there(command.id, resting=True)
+        lifo = job.spec.lifo if command.lifo is None else command.lifo
+        job.spec = msgspec.structs.replace(job.spec, priority=command.priority, lifo=lifo)
+        return {}
+
+    def change_delay(self, command: c.ChangeDelay, now: int, owner: str | None) -> Reply:
+        job = self.there(command.id, resting=True)
+        if command.delay or job.state != "waiting":
+            self.postpone(job, now + command.delay, now)
+        return {}
+
+    def move_to_delayed(self, command: c.MoveToDelayed, now: int, owner: str | None) -> Reply:
+        job = self.there(command.id) if command.token is None else self.held_by(command.id, command.token)
+        if job.state == "waiting-children":
+            raise No(409, "Job waits for others: only their ends make it ready")
+        self.postpone(job, now + command.delay, now)
+        return {}
+
+    def update(self, command: c.UpdateData, now: int, owner: str | None) -> Reply:
+        if not bytes(command.data):
+            raise No(400, "data is required")
+        job = self.there(command.id, resting=True)
+        job.spec = msgspec.structs.replace(job.spec, data=command.data)
+        return {}
+
     def retry(self, command: c.RetryDlq, now: int, owner: str | None) -> Reply:
         """Of one job only: which of many a page has is a matter of commits."""
         self.check_queue(command.queue)
@@ -311,6 +352,11 @@ ANSWERS: dict[type[c.Command], Any] = {
     c.Progress: Model.report,
     c.Cancel: Model.cancel,
     c.Promote: Model.promote,
+    c.Discard: Model.discard,
+    c.ChangePriority: Model.change_priority,
+    c.ChangeDelay: Model.change_delay,
+    c.MoveToDelayed: Model.move_to_delayed,
+    c.UpdateData: Model.update,
     c.RetryDlq: Model.retry,
     c.GetJob: Model.get_job,
     c.GetState: Model.get_state,

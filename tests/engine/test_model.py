@@ -100,6 +100,20 @@ class Machine(RuleBasedStateMachine):
     def manage(self, pick, kind):
         self.world.do(kind(id=self.job(pick)[0]))
 
+    @rule(pick=PICKS, priority=some(-1, 0, 1), lifo=some(None, True, False))
+    def change_priority(self, pick, priority, lifo):
+        self.world.do(c.ChangePriority(id=self.job(pick)[0], priority=priority, lifo=lifo))
+
+    @rule(pick=PICKS, delay=some(0, 1, 100), token=some(None, "wrong"))
+    def change_delay(self, pick, delay, token):
+        job_id, right = self.job(pick)
+        self.world.do(c.ChangeDelay(id=job_id, delay=delay))
+        self.world.do(c.MoveToDelayed(id=job_id, delay=delay + 1, token=token and right))
+
+    @rule(pick=PICKS, data=some(b"2", b""))
+    def update(self, pick, data):
+        self.world.do(c.UpdateData(id=self.job(pick)[0], data=Raw(data)))
+
     @rule(pick=PICKS, kind=some(*READS_BY_ID))
     def read(self, pick, kind):
         self.world.do(kind(id=self.job(pick)[0]))

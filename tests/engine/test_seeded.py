@@ -38,7 +38,7 @@ class Life:
         self.operations = [
             self.push, self.push_batch, self.pull, self.pull_batch, self.ack, self.fail, self.ack_batch,
             self.heartbeat, self.heartbeat_batch, self.extend, self.release, self.progress, self.manage, self.read,
-            self.gate, self.count, self.retry, self.disconnect, self.give_back, self.take, self.commit, self.crash,
+            self.gate, self.count, self.edit, self.retry, self.disconnect, self.give_back, self.take, self.commit, self.crash,
         ]  # fmt: skip
         self.weights = [self.rng.choice((0, 1, 1, 4)) for _ in self.operations]
         self.about_active = self.operations[4:12]
@@ -157,6 +157,19 @@ class Life:
         """Do something to a job that needs to be told nothing but which."""
         kind, state = self.rng.choice(CHANGES_BY_ID), self.rng.choice([None, None, "delayed"])
         self.world.do(kind(id=self.job(state)))
+
+    def edit(self) -> None:
+        """Change when the turn of a job is, or what it carries."""
+        state = self.rng.choice(["waiting", "waiting", "delayed", "waiting-children", None])
+        job_id, delay = self.job(state), self.rng.choice([0, 1, 50, 1000])
+        token = self.rng.choice([None, None, self.active()[1]])
+        commands: list[Any] = [
+            c.ChangePriority(id=job_id, priority=self.rng.randint(-1, 2), lifo=self.rng.choice([None, True, False])),
+            c.ChangeDelay(id=job_id, delay=delay),
+            c.MoveToDelayed(id=self.rng.choice([job_id, self.job("active")]), delay=max(1, delay), token=token),
+            c.UpdateData(id=job_id, data=Raw(self.rng.choice([b"", b"null", b"[1,2]"]))),
+        ]
+        self.world.do(self.rng.choice(commands))
 
     def retry(self) -> None:
         dead = [job for job in self.world.model.ended if job.state == "failed"]

@@ -364,7 +364,7 @@ class Worker(Actor):
 
 
 class Meddler(Actor):
-    """Reads and cancels other people's jobs, acks without a token, looks at pages."""
+    """Reads, changes and cancels other people's jobs, acks without a token, looks at pages."""
 
     @property
     def done(self) -> bool:
@@ -375,14 +375,26 @@ class Meddler(Actor):
             await self.nap(self.rng.expovariate(1 / 40))
             ids = sorted(self.stage.ledger.pushed)
             job_id = self.rng.choice(ids[-20:]) if ids else "nobody"
-            cmd = self.rng.choice(("GetJob", "GetState", "GetResult", "Cancel", "ACK", "FAIL", "JobHeartbeat"))
-            answer = await self.ask(peer, cmd, id=job_id)
+            cmd = self.rng.choice(
+                (
+                    "GetJob", "GetState", "GetResult", "Cancel", "ACK", "FAIL", "JobHeartbeat", "Discard", "ChangePriority",
+                    "ChangeDelay", "MoveToDelayed",
+                )
+            )  # fmt: skip
+            answer = await self.ask(peer, cmd, id=job_id, **self.changes(cmd))
             if answer.get("state") == "completed" and not self.stage.platter.completed.get(job_id):
                 self.stage.fail(f"{job_id} is shown completed, and that is not committed")
             if cmd == "Cancel" and answer["ok"]:
                 self.stage.ledger.end_answered("the cancellation", job_id)
+            if cmd == "Discard" and answer["ok"]:
+                self.stage.ledger.end_answered("the discarding", job_id)
             if isinstance(peer, HttpPeer) and self.rng.random() < 0.3:
                 await peer.request("GET", self.rng.choice(("/health", "/stats", "/prometheus", "/tasks", "/ready")))
+
+    def changes(self, cmd: str) -> dict[str, Any]:
+        if cmd == "ChangePriority":
+            return {"priority": self.rng.randint(-1, 2), "lifo": self.rng.choice((None, True, False))}
+        return {"delay": self.rng.choice((1, 500, 20_000))} if cmd in ("ChangeDelay", "MoveToDelayed") else {}
 
 
 class Operator(Actor):

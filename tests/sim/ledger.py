@@ -38,7 +38,7 @@ class Ledger:
         """Any answer at all: it is one of those that are documented."""
         self.answers += 1
         status = answer.get("status", 200 if answer.get("ok") else 400)  # over WebSocket there is none
-        if status not in (200, 400, 404, 429, 503) or answer.get("ok") is not (status == 200):
+        if status not in (200, 400, 404, 409, 429, 503) or answer.get("ok") is not (status == 200):
             self._fail(f"{cmd} is answered {answer}")
 
     def push_answered(self, job_id: str, *, durable: bool) -> None:

@@ -63,15 +63,16 @@ class Ledger:
         self.seq = 0
 
     def batch(
-        self, new: Sequence[Job] = (), changed: Sequence[Job] = (), *, events: Sequence[Event] = (),
+        self, new: Sequence[Job] = (), changed: Sequence[Job] = (), *, rewritten: Sequence[Job] = (), events: Sequence[Event] = (),
         reused: Sequence[str] = (), facts: Sequence[Fact] = (), durable: bool = False, at: int = NOW,
     ) -> Batch:  # fmt: skip
-        """The batch that brings ``new`` jobs and writes the ``changed`` ones, ended ones too."""
+        """The batch that brings ``new`` jobs and writes the ``changed`` ones, ended ones too; ``rewritten`` ones whole."""
         self.epoch += 1
-        for job in new:
+        for job in (*new, *rewritten):
             job.epoch = self.epoch
-        jobs = dict.fromkeys([*new, *changed])
-        changes = Changes(self.epoch, jobs, list(events), list(reused), set(), list(facts))
+        jobs = dict.fromkeys([*new, *changed, *rewritten])
+        whole = dict.fromkeys(rewritten)
+        changes = Changes(self.epoch, jobs, list(events), list(reused), set(), list(facts), whole)
         return make_batch(changes, at, durable=durable, last_event_id=self.store.last_event_id)
 
     def write(self, new: Sequence[Job] = (), changed: Sequence[Job] = (), **rest: Any) -> Batch:

@@ -78,7 +78,7 @@ class JobContract(StoreSuite):
 
     @pytest.mark.parametrize("fields", UNFINISHED.values(), ids=UNFINISHED)
     def test_a_changed_job_comes_back_as_it_was_last(self, place: Place, ledger: Ledger, fields: dict[str, Any]):
-        """Everything but what never changes: data, options, priority, queue, creation."""
+        """Everything but what hardly ever changes: data, options, priority, queue, creation."""
         fixed = {
             name: fields[name] for name in ("data", "options", "priority", "queue", "created_at") if name in fields
         }
@@ -88,6 +88,25 @@ class JobContract(StoreSuite):
             setattr(job, name, value)
         ledger.write(changed=[job])
         assert loaded(place.open()) == {job.id: facts(job)}
+
+    @pytest.mark.parametrize("fields", UNFINISHED.values(), ids=UNFINISHED)
+    def test_a_rewritten_job_comes_back_with_every_field(self, place: Place, ledger: Ledger, fields: dict[str, Any]):
+        job, other = make_job(1), make_job(2)
+        ledger.write([job, other])
+        for name, value in fields.items():
+            setattr(job, name, value)
+        batch = ledger.write(rewritten=[job])
+        assert (batch.rows(), batch.bytes()) == (1, len(job.data))
+        assert loaded(place.open()) == {job.id: facts(job), other.id: facts(other)}
+
+    def test_a_rewritten_job_that_ends_in_the_same_batch_has_no_row(self, place: Place, ledger: Ledger):
+        job = make_job(1)
+        ledger.write([job])
+        job.data = b'"new"'
+        ledger.write(rewritten=[ended(job, State.FAILED)])
+        store = place.open()
+        assert loaded(store) == {}
+        assert facts(store.find("job-1"))["data"] == b'"new"'
 
     @pytest.mark.parametrize("job_id", IDS, ids=ascii)
     def test_any_text_is_an_id(self, place: Place, ledger: Ledger, job_id: str):
@@ -102,7 +121,7 @@ class JobContract(StoreSuite):
     def test_a_finished_job_is_found_with_all_that_is_shown(self, place: Place, ledger: Ledger, state: State):
         job = make_job(
             7, data=b'{\n"a": 1.10}', options=ALL_OPTIONS, priority=-3, run_at=NOW + 9, attempts=2, stalls=1,
-            progress=99.5, started_at=NOW + 10, note=Note(error="e", message="m"),
+            progress=99.5, started_at=NOW + 10, note=Note(error="e", message="m", reason="r"),
         )  # fmt: skip
         ledger.write([job])
         ended(job, state, at=NOW + 11, result=b"[ 1 ]")

@@ -57,6 +57,9 @@ class World:
                 lambda: c.Fail(id=target, error=rng.choice((None, "no\x1e"))),
                 lambda: c.Progress(id=target, progress=rng.choice((0, 50, 99.5)), message="m"),
                 lambda: c.Cancel(id=rng.choice(IDS)),
+                lambda: c.Discard(id=rng.choice(IDS)),
+                lambda: c.ChangePriority(id=rng.choice(IDS), priority=rng.choice((0, 1)), lifo=rng.choice((None, True))),
+                lambda: c.UpdateData(id=rng.choice(IDS), data=Raw(b'"%s"' % (b"y" * rng.randrange(5000)))),
             )
         )()  # fmt: skip
         try:

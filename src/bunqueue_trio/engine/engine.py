@@ -2,7 +2,8 @@
 
 Pure and synchronous. Each call is one step: time comes in as ``now`` (epoch ms), which never falls; replies go out as
 the return value, and what the step did is collected in ``changed`` and ``events`` for the runtime to take.
-What a command means is in ``commands/``, what can happen to a job in ``moves.py``.
+What a command means is in ``commands/``, what can happen to a job in ``moves.py``, what an operator may change of one
+in ``edits.py``.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,15 +11,16 @@ from functools import partial
 from operator import attrgetter
 
 from bunqueue_trio.config import ADVANCE_MAX
+from bunqueue_trio.engine.edits import Edits
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, UNFINISHED, Job, Records, State
-from bunqueue_trio.engine.moves import COMPLETED, WAITING, WAITING_CHILDREN, Moves
+from bunqueue_trio.engine.moves import COMPLETED, WAITING, WAITING_CHILDREN
 from bunqueue_trio.engine.queue import Changes, Lines, Queue, Rules
 from bunqueue_trio.protocol.events import Event
 
 __all__ = ["Changes", "Engine", "Rules"]
 
 
-class Engine(Moves):
+class Engine(Edits):
     """All jobs of the server. Not safe for threads, and needs not be: no step can be interrupted."""
 
     left: int
@@ -123,6 +125,8 @@ class Engine(Moves):
         changes = Changes(self.epoch, self.changed, self.events, list(self._reused_ids), self._removed)
         if self.facts.changed:
             changes.facts = self.facts.take()
+        if self.rewritten:
+            changes.rewritten, self.rewritten = self.rewritten, {}
         self._reused_in_flight = self._reused_ids
         self.changed, self.events, self._reused_ids, self._removed = {}, [], {}, set()
         self.epoch += 1

@@ -32,8 +32,8 @@ class State(StrEnum):
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.NEW: frozenset({State.WAITING, State.DELAYED, State.WAITING_CHILDREN}),
-    State.WAITING: frozenset({State.ACTIVE, State.REMOVED}),
-    State.DELAYED: frozenset({State.WAITING, State.REMOVED}),
+    State.WAITING: frozenset({State.DELAYED, State.ACTIVE, State.FAILED, State.REMOVED}),
+    State.DELAYED: frozenset({State.WAITING, State.FAILED, State.REMOVED}),
     State.WAITING_CHILDREN: frozenset({State.WAITING, State.DELAYED, State.FAILED, State.REMOVED}),
     State.ACTIVE: frozenset({State.WAITING, State.DELAYED, State.COMPLETED, State.FAILED, State.REMOVED}),
     # A finished record only makes room: for retention, or for a new job of the same id.
@@ -58,7 +58,7 @@ class Series(Struct, frozen=True, omit_defaults=True):
 
 
 class Options(Struct, frozen=True, omit_defaults=True):
-    """What a job was pushed with and never changes; equal options are shared between jobs.
+    """What a job was pushed with; equal options are shared between jobs.
 
     The defaults are the contract's. ``depends_on`` keeps the ids as pushed.
     """
@@ -105,6 +105,8 @@ class Note(Struct, omit_defaults=True):
     finished_at: int | None = None
     waiting_on: set[str] | None = None
     """The dependencies that are still open, while ``waiting-children``."""
+    reason: str | None = None
+    """Of what kind its bad end was, where its attempts and stalls do not tell."""
 
 
 class Job(Struct, eq=False, gc=False):

@@ -346,8 +346,10 @@ class Moves:
         job.noted().error = error
         self.emit("failed", job, now).error = error
 
-    def _bury(self, job: Job, error: str, now: int) -> None:
-        """End ``job`` badly, and everything that waits for it."""
+    def _bury(self, job: Job, error: str, now: int, reason: str | None = None) -> None:
+        """End ``job`` badly, and everything that waits for it; ``reason`` where its attempts and stalls do not tell."""
+        if reason is not None:
+            job.noted().reason = reason
         self._to_dead_letters(job, error, now)
         self._tell(job.id, completed=False)
         self._work_off(now)

@@ -139,6 +139,8 @@ class Changes(Struct):
     removed_ids: set[str]
     """Ids of jobs that have left memory already."""
     facts: list[Fact] = []
+    rewritten: dict[Job, None] = {}
+    """Those of the jobs whose whole row is to be written anew, not only what changes in a life."""
 
 
 class Rules(Struct, frozen=True):

@@ -45,6 +45,9 @@ class MemoryStore:
             self._jobs[row.seq] = row
         for changed in batch.changed:
             self._jobs[changed.seq] = self._jobs[changed.seq].changed(changed)
+        for row in batch.rewritten:
+            assert row.seq in self._jobs
+            self._jobs[row.seq] = row
         for (seq,) in batch.ended:
             self._jobs.pop(seq, None)
         for record in batch.finished:

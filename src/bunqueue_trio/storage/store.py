@@ -37,6 +37,8 @@ class Batch(Struct):
     """The jobs the rows were made from, to be forgotten by the engine when they have ended."""
     new: list[JobRow] = []
     changed: list[ChangedRow] = []
+    rewritten: list[JobRow] = []
+    """Rows that are there, and of which anything may be another now."""
     ended: list[tuple[int]] = []
     finished: list[FinishedRow] = []
     reused_ids: list[tuple[str]] = []
@@ -53,13 +55,15 @@ class Batch(Struct):
 
     def rows(self) -> int:
         """Return how many rows it touches."""
-        return len(self.new) + len(self.changed) + len(self.ended) + len(self.finished) + len(self.facts)
+        jobs = len(self.new) + len(self.changed) + len(self.rewritten) + len(self.ended) + len(self.finished)
+        return jobs + len(self.facts)
 
     def bytes(self) -> int:
         """Return about how many bytes of payloads it writes."""
         # What is pushed is in its event too; what ends is written once more, with its result.
         pushed = sum(map(len, self.events))
         noted = sum(len(value or b"") for _, _, value in self.facts)
+        noted += sum(len(row.data) for row in self.rewritten)
         return pushed + noted + sum(len(row.data) + len(row.result or b"") for row in self.finished)
 
 
@@ -250,8 +254,14 @@ def make_batch(changes: Changes, at: int, *, durable: bool, last_event_id: int, 
         stamp=stamp,
         facts=changes.facts,
     )  # fmt: skip
+    rewritten = changes.rewritten
     for job in changes.jobs:
         is_new = job.epoch == changes.epoch
+        if rewritten and job in rewritten:
+            is_new = False
+            if job.state in UNFINISHED:
+                batch.rewritten.append(new_row(job))
+                continue
         if job.state in UNFINISHED:
             if is_new:
                 batch.new.append(new_row(job))

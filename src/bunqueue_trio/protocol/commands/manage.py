@@ -1,9 +1,11 @@
 """Commands that change jobs from outside: neither their producer's push nor their worker's report."""
 
+from msgspec import Raw
+
 from bunqueue_trio import errors
 from bunqueue_trio.errors import Fault
 from bunqueue_trio.protocol import replies as r
-from bunqueue_trio.protocol.commands.base import Command
+from bunqueue_trio.protocol.commands.base import EMPTY, Command, EveryMs, Name, Priority, YearMs
 from bunqueue_trio.protocol.commands.spec import EXAMPLE_OK, Again, Does, Example, Path, Spec
 
 
@@ -19,7 +21,45 @@ class Promote(Command[r.DataReply], kw_only=True, tag="Promote"):
     id: str = ""
 
 
+class Discard(Command[r.DataReply], kw_only=True, tag="Discard"):
+    """Make a dead letter of an unfinished job, an active one too."""
+
+    id: str = ""
+
+
+class ChangePriority(Command[r.DataReply], kw_only=True, tag="ChangePriority"):
+    """Give another priority to a job that is not active; it takes the place it would have had by its age."""
+
+    id: str = ""
+    priority: Priority
+    lifo: bool | None = None
+
+
+class ChangeDelay(Command[r.DataReply], kw_only=True, tag="ChangeDelay"):
+    """Let a job that is not active be ready ``delay`` ms from now; a ready one waits again, unless it is 0."""
+
+    id: str = ""
+    delay: YearMs
+
+
+class MoveToDelayed(Command[r.DataReply], kw_only=True, tag="MoveToDelayed"):
+    """Let a job, an active one too, be ready ``delay`` ms from now; no attempt is counted."""
+
+    id: str = ""
+    delay: EveryMs
+    token: Name | None = None
+
+
+class UpdateData(Command[r.DataReply], kw_only=True, tag="Update"):
+    """Give another payload to a job that is not active."""
+
+    id: str = ""
+    data: Raw = EMPTY
+
+
 NOT_DELAYED = Fault(400, "Job not found or not delayed", "not-delayed")
+IS_ACTIVE = Fault(409, "Job is active", "is-active")
+NEVER_READY = Fault(409, "Job waits for others: only their ends make it ready", "waits-for-others")
 
 SPECS: tuple[Spec, ...] = (
     Spec(
@@ -29,5 +69,26 @@ SPECS: tuple[Spec, ...] = (
     Spec(
         Promote, Does.CHANGES, Path("POST", "/jobs/:id/promote", optional_body=True), refuses=(NOT_DELAYED,),
         again=Again.GUARDED, example=Example(None, EXAMPLE_OK),
+    ),
+    Spec(
+        Discard, Does.CHANGES, Path("POST", "/jobs/:id/discard", optional_body=True), refuses=(errors.JOB_NOT_FOUND,),
+        again=Again.GUARDED, example=Example(None, EXAMPLE_OK),
+    ),
+    Spec(
+        ChangePriority, Does.CHANGES, Path("PUT", "/jobs/:id/priority"), refuses=(errors.JOB_NOT_FOUND, IS_ACTIVE),
+        again=Again.FREELY, example=Example({"priority": 10}, EXAMPLE_OK),
+    ),
+    Spec(
+        ChangeDelay, Does.CHANGES, Path("PUT", "/jobs/:id/delay"), refuses=(errors.JOB_NOT_FOUND, IS_ACTIVE),
+        again=Again.FREELY, example=Example({"delay": 60000}, EXAMPLE_OK),
+    ),
+    Spec(
+        MoveToDelayed, Does.CHANGES, Path("POST", "/jobs/:id/move-to-delayed"),
+        refuses=(errors.JOB_NOT_FOUND, errors.NOT_ACTIVE, errors.LOST_LOCK, NEVER_READY), again=Again.GUARDED,
+        example=Example({"delay": 60000}, EXAMPLE_OK),
+    ),
+    Spec(
+        UpdateData, Does.CHANGES, Path("PUT", "/jobs/:id/data"), refuses=(errors.JOB_NOT_FOUND, IS_ACTIVE),
+        again=Again.FREELY, fills=True, example=Example({"data": {"to": "user@test.com"}}, EXAMPLE_OK),
     ),
 )  # fmt: skip

@@ -50,6 +50,7 @@ _LOG_KEPT = 32 * 1024 * 1024  # a log that grew once gives space back, but not w
 
 _JOB, _FINISHED = ", ".join(JobRow._fields), ", ".join(FinishedRow._fields)
 _INSERT = f"INSERT INTO job ({_JOB}) VALUES ({', '.join('?' for _ in JobRow._fields)})"  # noqa: S608 - names of ours
+_REWRITE = _INSERT.replace("INSERT", "REPLACE", 1)
 _UPDATE = f"UPDATE job SET {', '.join(f'{name}=?' for name in ChangedRow._fields[:-1])} WHERE seq=?"  # noqa: S608
 _FACTS = f"SELECT {', '.join(FactRow._fields)} FROM fact ORDER BY kind, key"  # noqa: S608
 _NOTE = f"REPLACE INTO fact ({', '.join(FactRow._fields)}) VALUES (?, ?, ?)"  # noqa: S608
@@ -205,6 +206,8 @@ class SqliteStore:
             write(_INSERT, batch.new)
         if batch.changed:
             write(_UPDATE, batch.changed)
+        if batch.rewritten:
+            write(_REWRITE, batch.rewritten)
         if batch.ended:
             write(_END, batch.ended)
         if batch.finished:

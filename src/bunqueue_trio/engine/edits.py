@@ -1,0 +1,75 @@
+"""What an operator changes of a job that is there: when its turn is, and what it carries.
+
+A job keeps its key in the store. What a row is not written anew for otherwise, such as its payload, is in ``rewritten``.
+"""
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Job
+from bunqueue_trio.engine.moves import ACTIVE, DELAYED, WAITING, WAITING_CHILDREN, Moves
+
+DISCARDED = "discarded"
+"""Why a job is dead that an operator did not want to run; as clients see it."""
+
+
+class Edits(Moves):
+    """Moves that nobody makes but an operator."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.rewritten: dict[Job, None] = {}
+        """Jobs whose whole row is to be written, of those that have one."""
+
+    def discard(self, job: Job, now: int) -> None:
+        """Make a dead letter of an unfinished job, at no attempt."""
+        self._bury(job, "Discarded", now, DISCARDED)
+
+    def reorder(self, job: Job, priority: int, lifo: bool | None) -> None:  # noqa: FBT001 - as it is in the options
+        """Give another priority to a job that is not active: it stands where it would if it had always had that."""
+        ready = self.queues[job.queue].ready
+        if job.state is WAITING:
+            ready.take(job)
+        job.priority = priority
+        if lifo is not None and lifo is not job.options.lifo:
+            options = replace(job.options, lifo=lifo)
+            job.options = DEFAULT_OPTIONS if options == DEFAULT_OPTIONS else options
+            job.order = -job.order
+        if job.state is WAITING:
+            ready.add(job)
+        self._rewrite(job)
+
+    def update(self, job: Job, data: bytes) -> None:
+        """Give another payload to a job that is not active."""
+        job.data = data
+        self.added_bytes += len(data)
+        self._rewrite(job)
+
+    def postpone(self, job: Job, run_at: int, now: int) -> None:
+        """Let an unfinished job be ready at ``run_at``, which is later than ``now``; an active one at no attempt."""
+        queue = self.queues[job.queue]
+        if job.state is ACTIVE:
+            self._leave_active(job)
+            self.emit("retried", job, now).prev = ACTIVE.value
+        elif job.state is WAITING:
+            queue.ready.take(job)
+        elif job.state is DELAYED:
+            queue.leave(job, DELAYED)
+        job.run_at = run_at
+        self.changed[job] = None
+        if job.state is WAITING_CHILDREN:
+            return
+        if job.state is DELAYED:
+            queue.enter(job, DELAYED)
+            self._arm(job)
+            self.emit("delayed", job, now).delay = run_at - now
+        else:
+            self._enter_by_time(job, now)
+
+    def _rewrite(self, job: Job) -> None:
+        self.changed[job] = None
+        if job.epoch != self.epoch:
+            self.rewritten[job] = None
+            # Whoever pulls it waits for this commit: a crash must not take back what is delivered.
+            job.epoch = self.epoch
