@@ -2,6 +2,7 @@
 
 import pytest
 
+from bunqueue_trio import errors
 from bunqueue_trio.protocol import commands as c
 from tests.commands.carriers import Api
 
@@ -51,3 +52,25 @@ async def test_a_dead_letter_whose_key_another_job_holds_stays_dead(api: Api, qu
     assert await api.refused(c.RetryDlq(queue=queue, job_id=dead)) is c.KEY_IS_HELD
     reply = await api.run(c.RetryDlq(queue=queue))
     assert (reply.count, reply.left) == (0, 1)
+
+
+@pytest.mark.parametrize("name", ["job_id", "id"])
+async def test_one_dead_letter_is_deleted(api: Api, queue: str, name: str):
+    one, other = await die(api, queue), await die(api, queue)
+    reply = await api.run(c.PurgeDlq(queue=queue, **{name: one}))
+    assert (reply.count, reply.left) == (1, 1)
+    assert await api.refused(c.PurgeDlq(queue=queue, job_id=one)) is c.NOT_DEAD
+    assert await api.refused(c.GetJob(id=one)) is errors.JOB_NOT_FOUND
+    assert [entry.job.id for entry in (await api.run(c.Dlq(queue=queue))).entries] == [other]
+
+
+async def test_all_dead_letters_are_deleted_page_by_page(api: Api, queue: str):
+    for _ in range(3):
+        await die(api, queue)
+    waiting = await api.push(queue)
+    reply = await api.run(c.PurgeDlq(queue=queue, limit=2))
+    assert (reply.count, reply.left) == (2, 1)
+    reply = await api.run(c.PurgeDlq(queue=queue, limit=2, after=reply.next))
+    assert (reply.count, reply.left, reply.next) == (1, 0, None)
+    assert (await api.run(c.Dlq(queue=queue))).entries == []
+    assert await api.state(waiting) == "waiting"

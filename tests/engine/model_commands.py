@@ -302,6 +302,47 @@ class Model(Queues):
         self.add(dead.id, dead.queue, spec, dead.key, dead.depends, 1, now, now, waits, now)
         return {"count": 1, "left": ANY, "next": None}
 
+    def purge(self, command: c.PurgeDlq, now: int, owner: str | None) -> Reply:
+        """Of one job only, as :meth:`retry`."""
+        self.check_queue(command.queue)
+        dead = next((job for job in self.ended if job.id == command.job_id), None)
+        if dead is None or dead.state != "failed" or dead.queue != command.queue:
+            raise No(404, "No dead letter of this id in this queue")
+        self.ended.remove(dead)
+        return {"count": 1, "left": ANY, "next": None}
+
+    def remove_all(self, jobs: list[Record], now: int) -> list[str]:
+        removed = []
+        for job in jobs:
+            if job in self.jobs:
+                self.totals["cancelled"] += 1
+                self.remove(job, now)
+                removed.append(job.id)
+        return removed
+
+    def standing(self, queue: str, state: str) -> list[Record]:
+        """The jobs of a queue in a state, as they are listed."""
+        jobs = [job for job in self.jobs if job.queue == queue and job.state == state]
+        if state == "waiting":
+            return self.line(queue)
+        return sorted(jobs, key=lambda job: (job.run_at, job.serial) if state == "delayed" else (0, job.serial))
+
+    def drain(self, command: c.Drain, now: int, owner: str | None) -> Reply:
+        self.check_queue(command.queue)
+        states = ["waiting", "delayed"] if command.delayed else ["waiting"]
+        jobs = [job for state in states for job in self.standing(command.queue, state)][: command.limit]
+        count = len(self.remove_all(jobs, now))
+        return {"count": count, "left": sum(len(self.standing(command.queue, state)) for state in states)}
+
+    def clean(self, command: c.Clean, now: int, owner: str | None) -> Reply:
+        """Of unfinished ones, and in one page: which records a page has is a matter of commits."""
+        if command.state not in ("waiting", "delayed", "waiting-children"):
+            raise No(400, "state must be waiting, delayed, waiting-children, completed or failed")
+        self.check_queue(command.queue)
+        jobs = self.standing(command.queue, command.state)
+        ids = self.remove_all([job for job in jobs if job.created <= now - command.grace], now)
+        return {"count": len(ids), "ids": ids, "scanned": len(jobs), "next": None}
+
     # --- what is shown of a job ---------------------------------------------------------------------
 
     def get_job(self, command: c.GetJob, now: int, owner: str | None) -> Reply:
@@ -358,6 +399,9 @@ ANSWERS: dict[type[c.Command], Any] = {
     c.MoveToDelayed: Model.move_to_delayed,
     c.UpdateData: Model.update,
     c.RetryDlq: Model.retry,
+    c.PurgeDlq: Model.purge,
+    c.Drain: Model.drain,
+    c.Clean: Model.clean,
     c.GetJob: Model.get_job,
     c.GetState: Model.get_state,
     c.GetResult: Model.get_result,

@@ -132,6 +132,11 @@ class Machine(RuleBasedStateMachine):
         command = c.RateLimit(queue=queue, limit=limit, duration=duration, ttl=ttl) if limit else None
         self.world.do(command or c.RateLimitClear(queue=queue))
 
+    @rule(queue=QUEUES, state=some("waiting", "delayed", "waiting-children"), grace=some(0, 1), limit=some(1, 1000))
+    def clear(self, queue, state, grace, limit):
+        self.world.do(c.Clean(queue=queue, state=state, grace=grace))
+        self.world.do(c.Drain(queue=queue, delayed=state == "delayed", limit=limit))
+
     @rule(queue=QUEUES)
     def resume(self, queue):
         self.world.do(c.Resume(queue=queue))

@@ -38,7 +38,7 @@ class Life:
         self.operations = [
             self.push, self.push_batch, self.pull, self.pull_batch, self.ack, self.fail, self.ack_batch,
             self.heartbeat, self.heartbeat_batch, self.extend, self.release, self.progress, self.manage, self.read,
-            self.gate, self.count, self.edit, self.retry, self.disconnect, self.give_back, self.take, self.commit, self.crash,
+            self.gate, self.count, self.edit, self.retry, self.clear, self.disconnect, self.give_back, self.take, self.commit, self.crash,
         ]  # fmt: skip
         self.weights = [self.rng.choice((0, 1, 1, 4)) for _ in self.operations]
         self.about_active = self.operations[4:12]
@@ -175,7 +175,18 @@ class Life:
         dead = [job for job in self.world.model.ended if job.state == "failed"]
         job = self.rng.choice(dead) if dead and self.rng.random() < 0.9 else None
         queue = self.rng.choice(QUEUES) if job is None or self.rng.random() < 0.1 else job.queue
-        self.world.do(c.RetryDlq(queue=queue, job_id=self.job() if job is None else job.id))
+        kind = self.rng.choice([c.RetryDlq, c.RetryDlq, c.PurgeDlq])
+        self.world.do(kind(queue=queue, job_id=self.job() if job is None else job.id))
+
+    def clear(self) -> None:
+        """Remove many at once."""
+        queue, limit = self.rng.choice([*QUEUES * 9, "no good"]), self.rng.choice([1, 3, 1000])
+        grace = self.rng.choice([0, 1, 50, 5000, 100_000])
+        commands: list[Any] = [c.Drain(queue=queue, delayed=self.rng.random() < 0.5, limit=limit)]
+        commands += [
+            c.Clean(queue=queue, state=state, grace=grace) for state in ("waiting", "delayed", "waiting-children")
+        ]
+        self.world.do(self.rng.choice([*commands, c.Clean(queue="a", state="active")]))
 
     def read(self) -> None:
         kind = self.rng.choice(READS_BY_ID)

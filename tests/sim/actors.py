@@ -378,7 +378,7 @@ class Meddler(Actor):
             cmd = self.rng.choice(
                 (
                     "GetJob", "GetState", "GetResult", "Cancel", "ACK", "FAIL", "JobHeartbeat", "Discard", "ChangePriority",
-                    "ChangeDelay", "MoveToDelayed",
+                    "ChangeDelay", "MoveToDelayed", "PurgeDlq",
                 )
             )  # fmt: skip
             answer = await self.ask(peer, cmd, id=job_id, **self.changes(cmd))
@@ -394,6 +394,8 @@ class Meddler(Actor):
     def changes(self, cmd: str) -> dict[str, Any]:
         if cmd == "ChangePriority":
             return {"priority": self.rng.randint(-1, 2), "lifo": self.rng.choice((None, True, False))}
+        if cmd == "PurgeDlq":
+            return {"queue": self.rng.choice(self.stage.queues), "jobId": "nobody"}
         return {"delay": self.rng.choice((1, 500, 20_000))} if cmd in ("ChangeDelay", "MoveToDelayed") else {}
 
 
@@ -417,6 +419,11 @@ class Operator(Actor):
                 pong = await self.ask(peer, "Ping")
                 until = pong["data"]["time"] + rng.choice((1, 1000, 60_000)) if pong["ok"] else 0
                 await self.ask(peer, "Pause", queue=queue, until=until, reason=self.name)
+            elif rng.random() < 0.1:
+                await self.ask(peer, "Drain", queue=queue, delayed=rng.random() < 0.5, limit=rng.randint(1, 5))
+            elif rng.random() < 0.1:
+                state, grace = rng.choice(("waiting", "delayed", "waiting-children")), rng.choice((0, 5000))
+                await self.ask(peer, "Clean", queue=queue, state=state, grace=grace)
             elif rng.random() < 0.3:
                 if rng.random() < 0.5:
                     await self.ask(peer, "SetConcurrency", queue=queue, concurrency=rng.randint(1, 3))

@@ -24,6 +24,7 @@ COMMANDS = {
     "serve": "serve", "config": "serve", "stats": "remote", "push": "remote", "watch": "watch",
     "doctor": "files", "backup": "files", "shrink": "files", "worker": "worker",
     "queues": "queues", "pause": "queues", "resume": "queues", "limit": "queues", "dead": "dead", "retry": "dead",
+    "purge": "clear", "drain": "clear", "clean": "clear", "obliterate": "clear",
     "crashtest": "crashtest",
 }  # fmt: skip
 """Each command and the file it is in, which is read when it is asked for: the server starts without a client."""

@@ -87,6 +87,11 @@ class Engine(Edits):
         """Whether a step has left something to the next one."""
         return bool(self._chores or self._losses)
 
+    @property
+    def has_changes(self) -> bool:
+        """Whether a step since the last :meth:`take` has left something to write."""
+        return bool(self.changed) or bool(self.events) or bool(self.facts.changed) or bool(self._reused_ids)
+
     def next_scheduled(self) -> int | None:
         """Return when a delay, a backoff, a TTL or a pause ends next, or a gate opens; 0 while there are chores."""
         if self._chores or self._losses:

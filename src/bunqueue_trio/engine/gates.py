@@ -160,6 +160,10 @@ class Gates(dict[str, Gate]):
         self._fill(name, now)
         return True
 
+    def drop(self, name: str) -> bool:
+        """Let everything out of a queue, and forget what was said of it; return whether anything was."""
+        return any([self.resume(name), self.unlimit(name), self.clear_rate(name)])
+
     def is_limited(self, name: str) -> bool:
         """Return whether jobs of a queue make room for others when they are not active any more."""
         gate = self.get(name)

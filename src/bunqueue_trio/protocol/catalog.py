@@ -5,6 +5,7 @@ A row stands beside its struct in ``commands/<theme>.py``. Nothing else lists co
 
 from bunqueue_trio.protocol.commands import (
     Command,
+    clear,
     dead,
     deliver,
     jobs,
@@ -26,6 +27,7 @@ CATALOG: tuple[Spec, ...] = (
     *manage.SPECS,
     *report.SPECS,
     *queues.SPECS,
+    *clear.SPECS,
     *session.SPECS,
 )
 """Every row, by theme."""

@@ -143,6 +143,37 @@ class RetryReply(Reply, kw_only=True):
     next: str | None
 
 
+class PurgeReply(Reply, kw_only=True):
+    """How many dead letters were deleted, how many there still are, and where to go on."""
+
+    count: int
+    left: int
+    next: str | None
+
+
+class DrainReply(Reply, kw_only=True):
+    """How many jobs were removed, and how many there still are to remove."""
+
+    count: int
+    left: int
+
+
+class CleanReply(Reply, kw_only=True):
+    """Which jobs were removed, how many were looked at, and behind which place the next page begins."""
+
+    count: int
+    ids: list[str]
+    scanned: int
+    next: str | None
+
+
+class ObliterateReply(Reply, kw_only=True):
+    """How many jobs and records were removed, and whether nothing is left of the queue."""
+
+    count: int
+    done: bool
+
+
 class StateReply(Reply, kw_only=True):
     """Where a job stands, and what the job view of the contract leaves out."""
 

@@ -250,7 +250,8 @@ class Journal:
     def gathering(self) -> bool:
         """Whether anything has happened since the last batch was taken."""
         engine = self._engine
-        return bool(engine.changed) or bool(engine.events) or bool(engine.facts.changed)
+        # The usual case first: this is asked several times a step.
+        return bool(engine.changed) or bool(engine.events) or engine.has_changes
 
     async def flush(self) -> None:
         """Commit everything that waits now, trying again until the disk takes it.

@@ -55,7 +55,9 @@ class Batch(Struct):
 
     def rows(self) -> int:
         """Return how many rows it touches."""
-        jobs = len(self.new) + len(self.changed) + len(self.rewritten) + len(self.ended) + len(self.finished)
+        # A job with an id of its own makes room for its row as it is written; other records just go.
+        new = max(len(self.new), len(self.reused_ids))
+        jobs = new + len(self.changed) + len(self.rewritten) + len(self.ended) + len(self.finished)
         return jobs + len(self.facts)
 
     def bytes(self) -> int:

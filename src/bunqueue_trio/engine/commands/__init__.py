@@ -1,7 +1,7 @@
 """What each command means: one function a command, by theme, and the table that finds it."""
 
 from bunqueue_trio.config import ADVANCE_MAX
-from bunqueue_trio.engine.commands import dead, deliver, jobs, look, manage, push, queues, report
+from bunqueue_trio.engine.commands import clear, dead, deliver, jobs, look, manage, push, queues, report
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.protocol import catalog
@@ -17,6 +17,7 @@ HANDLERS: Handlers = {
     **manage.HANDLERS,
     **report.HANDLERS,
     **queues.HANDLERS,
+    **clear.HANDLERS,
 }
 """What this server can do with jobs."""
 

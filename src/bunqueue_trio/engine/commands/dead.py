@@ -51,14 +51,35 @@ def _retry(engine: Engine, command: c.RetryDlq, now: int, owner: Owner) -> r.Rep
 
 
 def _retry_one(engine: Engine, queue: str, job_id: str, now: int) -> r.Reply:
-    engine.queues.check(queue)
-    job = engine.find(job_id)
-    if job is None or job.state is not State.FAILED or job.queue != queue:
-        raise c.NOT_DEAD.refuse()
+    job = _dead(engine, queue, job_id)
     if _key_is_held(engine, job):
         raise c.KEY_IS_HELD.refuse()
     _requeue(engine, job, now)
     return r.RetryReply(count=1, left=engine.dead_left(queue), next=None)
+
+
+def _dead(engine: Engine, queue: str, job_id: str) -> Job:
+    """Return a dead letter of a queue.
+
+    Raises:
+        Refused: it is none.
+    """
+    engine.queues.check(queue)
+    job = engine.find(job_id)
+    if job is None or job.state is not State.FAILED or job.queue != queue:
+        raise c.NOT_DEAD.refuse()
+    return job
+
+
+def _purge(engine: Engine, command: c.PurgeDlq, now: int, owner: Owner) -> r.Reply:
+    job_id, after = command.id if command.job_id is None else command.job_id, None
+    if job_id is not None:
+        jobs = [_dead(engine, command.queue, job_id)]
+    else:
+        jobs, after = ended_page(engine, command.queue, State.FAILED, command.after, command.limit)
+    for job in jobs:
+        engine.replace(job.id, job.queue)
+    return r.PurgeReply(count=len(jobs), left=engine.dead_left(command.queue), next=after)
 
 
 def _key_is_held(engine: Engine, job: Job) -> bool:
@@ -86,4 +107,4 @@ def _is_unfinished(engine: Engine, job_id: str) -> bool:
     return job is not None and job.state in UNFINISHED
 
 
-HANDLERS: Handlers = {c.Dlq: _list, c.RetryDlq: _retry}
+HANDLERS: Handlers = {c.Dlq: _list, c.RetryDlq: _retry, c.PurgeDlq: _purge}

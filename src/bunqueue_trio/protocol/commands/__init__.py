@@ -3,6 +3,7 @@
 # ruff: noqa: F403 - a theme gives what it defines; there is no list of its names to forget one in
 
 from bunqueue_trio.protocol.commands.base import *
+from bunqueue_trio.protocol.commands.clear import *
 from bunqueue_trio.protocol.commands.dead import *
 from bunqueue_trio.protocol.commands.deliver import *
 from bunqueue_trio.protocol.commands.jobs import *

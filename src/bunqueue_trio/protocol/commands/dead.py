@@ -30,6 +30,19 @@ class RetryDlq(Command[r.RetryReply], kw_only=True, tag="RetryDlq"):
     after: Name | None = None
 
 
+class PurgeDlq(Command[r.PurgeReply], kw_only=True, tag="PurgeDlq"):
+    """Delete one dead letter of a queue for good, or ``limit`` of them; goes on behind ``after`` while ``next`` is not null.
+
+    ``id`` is the same as ``jobId``.
+    """
+
+    queue: str = ""
+    job_id: Key | None = None
+    id: Key | None = None
+    limit: Count = 1000
+    after: Name | None = None
+
+
 NOT_DEAD = Fault(404, "No dead letter of this id in this queue", "not-dead")
 KEY_IS_HELD = Fault(400, "Another unfinished job has the uniqueKey of this one", "key-held")
 
@@ -62,6 +75,11 @@ SPECS: tuple[Spec, ...] = (
     Spec(
         RetryDlq, Does.CHANGES, Path("POST", "/queues/:queue/dlq/retry", optional_body=True),
         refuses=(errors.INVALID_QUEUE, NOT_A_PLACE, NOT_DEAD, KEY_IS_HELD), role=Role.ADMIN, fills=True,
+        example=Example({"jobId": EXAMPLE_ID}, {"ok": True, "count": 1, "left": 41, "next": None}),
+    ),
+    Spec(
+        PurgeDlq, Does.CHANGES, Path("POST", "/queues/:queue/dlq/purge", optional_body=True),
+        refuses=(errors.INVALID_QUEUE, NOT_A_PLACE, NOT_DEAD), role=Role.ADMIN,
         example=Example({"jobId": EXAMPLE_ID}, {"ok": True, "count": 1, "left": 41, "next": None}),
     ),
 )  # fmt: skip

@@ -1,0 +1,137 @@
+"""Commands that remove many jobs of a running server for good; each asks before it does, or wants --yes."""
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import click
+import msgspec
+
+from bunqueue_trio.cli.remote import DURATION, answer, segment, with_server
+from bunqueue_trio.logs.printable import printable
+
+_YES = click.option("--yes", is_flag=True, help="Do it without asking.")
+_STATES = ("waiting", "delayed", "waiting-children", "completed", "failed")
+
+
+@click.command()
+@with_server
+@click.argument("queue")
+@click.option("--id", "job_id", metavar="ID", help="Only this job.")
+@_YES
+def purge(url: str, token: str | None, queue: str, *, job_id: str | None, yes: bool) -> None:
+    """Delete the dead letters of QUEUE for good."""
+    if job_id is not None:
+        _ask(f"{queue}: delete the dead letter {job_id}", yes=yes)
+    elif not yes:
+        total = answer(url, token, "GET", f"/queues/{segment(queue)}/dlq?limit=1")["total"]
+        _ask(f"{queue}: delete {total:,} dead letters", yes=yes)
+    body = {} if job_id is None else {"jobId": job_id}
+    left = 0
+
+    def steps() -> Iterator[int]:
+        nonlocal left
+        for reply in _pages(url, token, f"/queues/{segment(queue)}/dlq/purge", body):
+            left = reply["left"]
+            yield reply["count"]
+
+    click.echo(printable(f"{queue}: {_sum(steps(), 'deleted'):,} deleted, {left:,} left"))
+
+
+@click.command()
+@with_server
+@click.argument("queue")
+@click.option("--delayed", is_flag=True, help="Remove delayed jobs, too.")
+@_YES
+def drain(url: str, token: str | None, queue: str, *, delayed: bool, yes: bool) -> None:
+    """Remove the waiting jobs of QUEUE for good. Active ones go on."""
+    if not yes:
+        counts = answer(url, token, "GET", f"/queues/{segment(queue)}")["queue"]["counts"]
+        states = f"{counts['waiting']:,} waiting" + (f" and {counts['delayed']:,} delayed" if delayed else "")
+        _ask(f"{queue}: remove {states} jobs", yes=yes)
+    path = f"/queues/{segment(queue)}/drain"
+
+    def steps() -> Iterator[int]:
+        while True:
+            reply = _do(url, token, path, {"delayed": delayed})
+            yield reply["count"]
+            if not (reply["count"] and reply["left"]):
+                return
+
+    click.echo(printable(f"{queue}: {_sum(steps(), 'removed'):,} removed"))
+
+
+@click.command()
+@with_server
+@click.argument("queue")
+@click.argument("state", type=click.Choice(_STATES))
+@click.option(
+    "--older", "grace", type=DURATION, default=0, metavar="TIME",
+    help="Only those pushed so long ago, or ended if they are completed or failed: 10m, 2h, 7d.",
+)  # fmt: skip
+@_YES
+def clean(url: str, token: str | None, queue: str, state: str, *, grace: int, yes: bool) -> None:
+    """Remove the jobs of QUEUE in STATE for good."""
+    _ask(f"{queue}: remove {'old' if grace else 'all'} {state} jobs", yes=yes)
+    pages = _pages(url, token, f"/queues/{segment(queue)}/clean", {"state": state, "grace": grace})
+    click.echo(printable(f"{queue}: {_sum((reply['count'] for reply in pages), 'removed'):,} removed"))
+
+
+@click.command()
+@with_server
+@click.argument("queue")
+@click.option("--force", is_flag=True, help="Take active jobs from their workers, too.")
+@_YES
+def obliterate(url: str, token: str | None, queue: str, *, force: bool, yes: bool) -> None:
+    """Remove all that there is of QUEUE for good: jobs, records of ended ones, pause and limits."""
+    _ask(f"{queue}: remove all jobs and records", yes=yes)
+    path = f"/queues/{segment(queue)}/obliterate"
+
+    def steps() -> Iterator[int]:
+        while True:
+            reply = _do(url, token, path, {"force": force})
+            yield reply["count"]
+            if reply["done"]:
+                return
+
+    click.echo(printable(f"{queue}: {_sum(steps(), 'removed'):,} removed"))
+
+
+def _ask(what: str, *, yes: bool) -> None:
+    """Go on if that is wanted."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError("there is nobody to ask: say --yes")
+    click.confirm(printable(f"{what} for good?"), abort=True, err=True)
+
+
+def _do(url: str, token: str | None, path: str, body: dict[str, Any]) -> Any:
+    return answer(url, token, "POST", path, msgspec.json.encode(body))
+
+
+def _pages(url: str, token: str | None, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the answers to a request that is said again for each page."""
+    while True:
+        reply = _do(url, token, path, body)
+        yield reply
+        if reply["next"] is None:
+            return
+        body = body | {"after": reply["next"]}
+
+
+def _sum(steps: Iterator[int], done: str) -> int:
+    """Return the sum of all steps.
+
+    Raises:
+        ClickException: a step went wrong; it says how many were ``done`` before.
+    """
+    count = 0
+    try:
+        for step in steps:
+            count += step
+    except click.ClickException as error:
+        if not count:
+            raise
+        raise click.ClickException(f"{error.message}; {count:,} were {done} before") from None
+    return count

@@ -1,0 +1,81 @@
+"""Handlers of the commands that remove many jobs of a queue at once: a bounded number in each step."""
+
+from itertools import chain, islice
+
+from bunqueue_trio.engine.cursors import ended_page, unfinished_page
+from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.handler import Handlers, Owner
+from bunqueue_trio.engine.job import UNFINISHED, Job, State
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol import replies as r
+
+_RESTING = {state.value: state for state in (State.WAITING, State.DELAYED, State.WAITING_CHILDREN)}
+_ENDED = {state.value: state for state in (State.COMPLETED, State.FAILED)}
+
+
+def _drain(engine: Engine, command: c.Drain, now: int, owner: Owner) -> r.Reply:
+    engine.queues.check(command.queue)
+    queue = engine.queues.get(command.queue)
+    if queue is None:
+        return r.DrainReply(count=0, left=0)
+    jobs = chain(queue.ready.after(None), queue.delayed if command.delayed else ())
+    count = _remove(engine, list(islice(jobs, command.limit)), now)
+    left = queue.counts[State.WAITING] + (queue.counts[State.DELAYED] if command.delayed else 0)
+    return r.DrainReply(count=count, left=left)
+
+
+def _clean(engine: Engine, command: c.Clean, now: int, owner: Owner) -> r.Reply:
+    before = now - command.grace
+    if (state := _RESTING.get(command.state)) is not None:
+        jobs, after = unfinished_page(engine, command.queue, state, command.after, command.limit)
+        old = [job for job in jobs if job.created_at <= before]
+        # Of those that wait for others some end with the ones before them.
+        ids = [job.id for job in old if _remove(engine, [job], now)]
+    elif (state := _ENDED.get(command.state)) is not None:
+        jobs, after = ended_page(engine, command.queue, state, command.after, command.limit)
+        ids = [job.id for job in jobs if (job.noted().finished_at or 0) <= before]
+        _drop(engine, [job for job in jobs if (job.noted().finished_at or 0) <= before])
+    else:
+        raise c.NOT_CLEANABLE.refuse()
+    return r.CleanReply(count=len(ids), ids=ids, scanned=len(jobs), next=after)
+
+
+def _obliterate(engine: Engine, command: c.Obliterate, now: int, owner: Owner) -> r.Reply:
+    engine.queues.check(command.queue)
+    queue, left = engine.queues.get(command.queue), command.limit
+    if queue is not None:
+        if queue.active and not command.force:
+            raise c.HAS_ACTIVE.refuse()
+        everything = chain(queue.active, queue.ready.after(None), queue.delayed, queue.waiting_children)
+        left -= _remove(engine, list(islice(everything, left)), now)
+    is_empty = queue is None or not any(queue.counts.values())
+    for state in _ENDED.values():
+        jobs, after = ended_page(engine, command.queue, state, None, max(1, left))
+        _drop(engine, jobs[:left])
+        left -= len(jobs[:left])
+        is_empty = is_empty and after is None
+    # What ends others leaves records of them: it is done when there was nothing to do any more.
+    is_empty = is_empty and left == command.limit
+    if is_empty and engine.gates.drop(command.queue):
+        engine.woken[command.queue] = None
+    return r.ObliterateReply(count=command.limit - left, done=is_empty)
+
+
+def _remove(engine: Engine, jobs: list[Job], now: int) -> int:
+    """Cancel those of ``jobs`` that are still unfinished; return how many."""
+    count = 0
+    for job in jobs:
+        if job.state in UNFINISHED:
+            engine.totals.cancelled += 1
+            engine.remove(job, now)
+            count += 1
+    return count
+
+
+def _drop(engine: Engine, records: list[Job]) -> None:
+    """Delete the records of ended jobs with the next commit."""
+    for job in records:
+        engine.replace(job.id, job.queue if job.state is State.FAILED else None)
+
+
+HANDLERS: Handlers = {c.Drain: _drain, c.Clean: _clean, c.Obliterate: _obliterate}

@@ -1,0 +1,60 @@
+"""Commands that remove many jobs of a queue at once."""
+
+from bunqueue_trio import errors
+from bunqueue_trio.errors import Fault
+from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol.commands.base import Command, Count, Name, YearMs
+from bunqueue_trio.protocol.commands.jobs import NOT_A_PLACE
+from bunqueue_trio.protocol.commands.spec import EXAMPLE_ID, Does, Example, Path, Role, Spec
+
+
+class Drain(Command[r.DrainReply], kw_only=True, tag="Drain"):
+    """Remove ``limit`` waiting jobs of a queue, the next ones first, and delayed ones if told; go on while some are left."""
+
+    queue: str = ""
+    delayed: bool = False
+    limit: Count = 1000
+
+
+class Clean(Command[r.CleanReply], kw_only=True, tag="Clean"):
+    """Remove jobs in one state that are older than ``grace`` ms, of ``limit`` at a time; go on behind ``after``.
+
+    The age of an unfinished job counts from its push, that of a finished one from its end.
+    """
+
+    queue: str = ""
+    state: Name
+    grace: YearMs = 0
+    limit: Count = 1000
+    after: Name | None = None
+
+
+class Obliterate(Command[r.ObliterateReply], kw_only=True, tag="Obliterate"):
+    """Remove all that is left of a queue, ``limit`` jobs at a time; active ones only by ``force``. Repeat it until it is done."""
+
+    queue: str = ""
+    force: bool = False
+    limit: Count = 1000
+
+
+NOT_CLEANABLE = Fault(400, "state must be waiting, delayed, waiting-children, completed or failed", "not-cleanable")
+HAS_ACTIVE = Fault(409, "Queue has active jobs: force takes them from their workers", "has-active")
+
+SPECS: tuple[Spec, ...] = (
+    Spec(
+        Drain, Does.CHANGES, Path("POST", "/queues/:queue/drain", optional_body=True), role=Role.ADMIN,
+        example=Example({"delayed": True}, {"ok": True, "count": 1000, "left": 234}),
+    ),
+    Spec(
+        Clean, Does.CHANGES, Path("POST", "/queues/:queue/clean"), role=Role.ADMIN,
+        refuses=(errors.INVALID_QUEUE, NOT_A_PLACE, NOT_CLEANABLE),
+        example=Example(
+            {"state": "completed", "grace": 86400000},
+            {"ok": True, "count": 1, "ids": [EXAMPLE_ID], "scanned": 40, "next": None},
+        ),
+    ),
+    Spec(
+        Obliterate, Does.CHANGES, Path("POST", "/queues/:queue/obliterate", optional_body=True), role=Role.ADMIN,
+        refuses=(HAS_ACTIVE,), example=Example({"force": True}, {"ok": True, "count": 1000, "done": False}),
+    ),
+)  # fmt: skip

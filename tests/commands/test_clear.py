@@ -1,0 +1,63 @@
+"""Many jobs removed at once."""
+
+from bunqueue_trio import errors
+from bunqueue_trio.protocol import commands as c
+from tests.commands.carriers import Api
+
+
+async def finish(api: Api, queue: str) -> str:
+    job_id = await api.push(queue, priority=9)
+    _, token = await api.take(queue)
+    await api.run(c.Ack(id=job_id, token=token))
+    return job_id
+
+
+async def test_a_drained_queue_has_no_waiting_jobs(api: Api, queue: str):
+    active = await api.push(queue)
+    await api.take(queue)
+    ids = [await api.push(queue) for _ in range(3)]
+    later = await api.push(queue, delay=3_600_000)
+    said = await api.run(c.Drain(queue=queue, limit=2))
+    assert (said.count, said.left) == (2, 1)
+    assert await api.refused(c.GetJob(id=ids[0])) is errors.JOB_NOT_FOUND
+    assert await api.state(ids[2]) == "waiting"
+    said = await api.run(c.Drain(queue=queue))
+    assert (said.count, said.left) == (1, 0)
+    assert (await api.state(active), await api.state(later)) == ("active", "delayed")
+    assert (await api.run(c.Drain(queue=queue, delayed=True))).count == 1
+    assert await api.refused(c.Drain(queue="a b")) is errors.INVALID_QUEUE
+
+
+async def test_old_jobs_of_a_state_are_cleaned(api: Api, queue: str):
+    ended = [await finish(api, queue) for _ in range(3)]
+    waiting = await api.push(queue)
+    said = await api.run(c.Clean(queue=queue, state="completed", grace=3_600_000))
+    assert (said.count, said.ids, said.scanned, said.next) == (0, [], 3, None)
+    said = await api.run(c.Clean(queue=queue, state="completed", limit=2))
+    assert (said.ids, said.scanned) == (ended[:0:-1], 2)
+    said = await api.run(c.Clean(queue=queue, state="completed", after=said.next))
+    assert (said.ids, said.next) == (ended[:1], None)
+    assert (await api.run(c.GetJobs(queue=queue, state="completed"))).jobs == []
+    assert (await api.run(c.Clean(queue=queue, state="waiting"))).ids == [waiting]
+    for state in ("active", "x"):
+        assert await api.refused(c.Clean(queue=queue, state=state)) is c.NOT_CLEANABLE
+    assert await api.refused(c.Clean(queue=queue, state="failed", after="x")) is c.NOT_A_PLACE
+
+
+async def test_nothing_is_left_of_an_obliterated_queue(api: Api, queue: str):
+    await finish(api, queue)
+    await api.push(queue)
+    await api.take(queue)
+    waiting, later = await api.push(queue), await api.push(queue, delay=3_600_000)
+    await api.run(c.Pause(queue=queue))
+    await api.run(c.RateLimit(queue=queue, limit=1))
+    assert await api.refused(c.Obliterate(queue=queue)) is c.HAS_ACTIVE
+    assert await api.state(waiting) == "waiting"
+    removed = 0
+    while not (said := await api.run(c.Obliterate(queue=queue, force=True, limit=2))).done:
+        assert said.count > 0
+        removed += said.count
+    assert removed == 4
+    assert await api.refused(c.GetJob(id=later)) is errors.JOB_NOT_FOUND
+    seen = (await api.run(c.GetQueue(queue=queue))).queue
+    assert (set(seen.counts.values()), seen.paused, seen.rate_limit) == ({0}, False, None)

@@ -1,0 +1,145 @@
+"""Many jobs removed at once: so many in a step, and what one means for others."""
+
+import pytest
+from msgspec import Raw
+
+from bunqueue_trio.engine.job import State
+from bunqueue_trio.errors import Refused
+from bunqueue_trio.protocol import commands as c
+from tests.engine.disk import freeze
+from tests.engine.make import T0, Bench
+
+
+def die(bench: Bench, queue: str = "q") -> str:
+    job = bench.push(queue, max_attempts=1, priority=9)
+    bench.pull(queue)
+    bench.fail(job)
+    return job
+
+
+def test_a_drain_takes_the_next_ones_first_and_tells_who_waited_for_them(bench: Bench):
+    ids = [bench.push(priority=priority) for priority in (0, 5, 0)]
+    dependent = bench.push(depends_on=[ids[1]])
+    bench.events()
+    said = bench.do(c.Drain(queue="q", limit=1))
+    assert (said.count, said.left) == (1, 2)
+    assert bench.events() == [f"removed {ids[1]}", f"failed {dependent}"]
+    assert bench.engine.totals.cancelled == 1
+
+
+def test_a_queue_that_is_not_there_is_clean(bench: Bench):
+    assert bench.do(c.Drain(queue="q")).count == 0
+    assert bench.do(c.Clean(queue="q", state="waiting")).ids == []
+    assert bench.do(c.Clean(queue="q", state="failed")).ids == []
+    assert bench.do(c.Obliterate(queue="q")).done
+    assert not bench.engine.has_changes
+
+
+def test_of_jobs_that_wait_for_each_other_each_is_removed_or_dead(bench: Bench):
+    first = bench.push(delay=1000)
+    second = bench.push(depends_on=[first])
+    third = bench.push(depends_on=[second])
+    said = bench.do(c.Clean(queue="q", state="waiting-children"))
+    assert (said.ids, said.scanned) == ([second], 2)
+    assert bench.state(third).state == "failed"
+
+
+@pytest.mark.parametrize(("grace", "gone"), [(0, 3), (10, 2), (20, 1), (21, 0)])
+def test_age_counts_from_the_push_or_from_the_end(bench: Bench, grace: int, gone: int):
+    """So old, and not older, is old enough."""
+    for state in ("waiting", "failed"):
+        bench.now = T0
+        for at in (0, 10, 20):
+            bench.now = T0 + at
+            if state == "waiting":
+                bench.push("w")
+            else:
+                die(bench)
+        bench.commit()
+        said = bench.do(c.Clean(queue="w" if state == "waiting" else "q", state=state, grace=grace))
+        assert (said.count, said.scanned) == (gone, 3)
+
+
+def test_a_record_that_is_deleted_is_on_the_disk_until_the_commit_and_shown_no_more(bench: Bench):
+    dead, other = die(bench), die(bench)
+    bench.commit()
+    assert not bench.engine.has_changes
+    said = bench.do(c.PurgeDlq(queue="q", job_id=dead))
+    assert (said.count, said.left) == (1, 1)
+    assert bench.engine.has_changes
+    assert bench.engine.find(dead) is None
+    assert [entry.job.id for entry in bench.do(c.Dlq(queue="q")).entries] == [other]
+    assert dead in bench.disk.finished
+    bench.commit()
+    assert list(bench.disk.finished) == [other]
+    assert bench.engine.dead_left("q") == 1
+
+
+@pytest.mark.parametrize("when", ["not committed", "in flight"])
+def test_a_dead_letter_is_deleted_before_it_is_on_the_disk(bench: Bench, when: str):
+    dead = die(bench)
+    if when == "in flight":
+        changes = bench.engine.take()
+        batch = freeze(changes)
+        bench.do(c.PurgeDlq(queue="q", id=dead))
+        bench.disk.commit(batch)
+        bench.engine.forget(changes.jobs)
+    else:
+        bench.do(c.PurgeDlq(queue="q", id=dead))
+    assert bench.engine.find(dead) is None
+    bench.commit()
+    assert bench.disk.finished == {}
+    assert bench.engine.jobs == {}
+
+
+def test_an_id_that_was_deleted_is_free(bench: Bench):
+    bench.push(job_id="mine", max_attempts=1)
+    bench.pull()
+    bench.fail("mine")
+    bench.commit()
+    bench.do(c.PurgeDlq(queue="q", job_id="mine"))
+    bench.push(job_id="mine", data=Raw(b"2"))
+    bench.commit()
+    found = bench.engine.find("mine")
+    assert found is not None
+    assert (found.state, found.data, bench.disk.finished) == (State.WAITING, b"2", {})
+
+
+def test_an_obliterated_queue_is_done_when_nothing_was_left_to_do(bench: Bench):
+    first = bench.push()
+    bench.push(depends_on=[first])
+    bench.push("other")
+    for _ in range(2):
+        die(bench)
+    bench.commit()
+    bench.do(c.SetConcurrency(queue="q", concurrency=1))
+    counts = []
+    while not (said := bench.do(c.Obliterate(queue="q", limit=3))).done:
+        counts.append(said.count)
+        bench.commit()
+        assert len(counts) < 10
+    assert counts == [3, 1]
+    assert "q" in bench.engine.woken
+    assert (bench.disk.finished, dict(bench.engine.gates)) == ({}, {})
+    assert bench.pull_id("other") is not None
+
+
+def test_what_ends_while_a_queue_is_obliterated_is_not_forgotten(bench: Bench):
+    """A dependent that dies of it is a record only after the commit."""
+    first = bench.push(priority=1)
+    dependent = bench.push(depends_on=[first])
+    assert not bench.do(c.Obliterate(queue="q", limit=1)).done
+    assert bench.state(dependent).state == "failed"
+    bench.commit()
+    assert bench.do(c.Obliterate(queue="q")).count == 1
+    bench.commit()
+    assert bench.do(c.Obliterate(queue="q")).done
+
+
+def test_active_jobs_are_taken_from_their_workers_by_force_only(bench: Bench):
+    job = bench.push()
+    bench.pull()
+    with pytest.raises(Refused, match="Queue has active jobs"):
+        bench.do(c.Obliterate(queue="q"))
+    assert bench.do(c.Obliterate(queue="q", force=True)).count == 1
+    assert bench.engine.find(job) is None

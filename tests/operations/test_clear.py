@@ -1,0 +1,85 @@
+"""The commands that remove much: what they ask, what they print, and what is so afterwards."""
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from bunqueue_trio.cli import clear, main
+from tests.operations.processes import Done, Running, bunqueue, serving
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with serving(tmp_path_factory.mktemp("clear")) as running:
+        yield running
+
+
+def ask(server: Running, *arguments: str) -> Done:
+    return bunqueue(*arguments, env={"BUNQUEUE_URL": server.url})
+
+
+@pytest.mark.slow
+def test_much_is_removed_for_good(server: Running):
+    with server.client() as client:
+
+        def push(**options: Any) -> str:
+            return str(client.post("/queues/q/jobs", json={"data": 1, **options}).json()["id"])
+
+        for _ in range(3):
+            job_id = push(maxAttempts=1)
+            client.get("/queues/q/jobs")
+            client.post(f"/jobs/{job_id}/fail")
+        assert ask(server, "purge", "q", "--id", job_id, "--yes").out == "q: 1 deleted, 2 left\n"
+        assert ask(server, "purge", "q", "--yes").out == "q: 2 deleted, 0 left\n"
+        done = client.post("/queues/q/jobs/bulk", json={"jobs": [{"data": 1}] * 1500})
+        assert done.status_code == 200
+        later = push(delay=3_600_000)
+        assert ask(server, "drain", "q", "--yes").out == "q: 1,500 removed\n"
+        assert client.get(f"/jobs/{later}/state").json()["state"] == "delayed"
+        assert ask(server, "clean", "q", "delayed", "--older", "1h", "--yes").out == "q: 0 removed\n"
+        assert ask(server, "drain", "q", "--delayed", "--yes").out == "q: 1 removed\n"
+        push()
+        client.get("/queues/q/jobs")
+        assert "force" in ask(server, "obliterate", "q", "--yes").err
+        assert ask(server, "obliterate", "q", "--force", "--yes").out == "q: 1 removed\n"
+
+
+@pytest.mark.parametrize("arguments", [
+    ("purge", "q"), ("purge", "q", "--id", "x"), ("drain", "q"), ("clean", "q", "waiting"), ("obliterate", "q"),
+])  # fmt: skip
+def test_nothing_is_removed_when_there_is_nobody_to_ask(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]):
+    asked: list[str] = []
+    counts = {"queue": {"counts": {"waiting": 5, "delayed": 1}}, "total": 3}
+    monkeypatch.setattr(clear, "answer", lambda *call: (asked.append(call[2]), counts)[1])
+    done = CliRunner().invoke(main, [*arguments])
+    assert (done.exit_code, "say --yes" in done.output) == (2, True)
+    assert "POST" not in asked
+
+
+@pytest.mark.parametrize(("said", "code", "posts"), [("y", 0, 1), ("n", 130, 0)])
+def test_it_is_done_when_somebody_says_so(monkeypatch: pytest.MonkeyPatch, said: str, code: int, posts: int):
+    counts = {"queue": {"counts": {"waiting": 5, "delayed": 1}}, "count": 6, "left": 0}
+    asked: list[str] = []
+    monkeypatch.setattr(clear, "answer", lambda *call: (asked.append(call[2]), counts)[1])
+    monkeypatch.setattr(clear, "sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
+    done = CliRunner().invoke(main, ["drain", "q", "--delayed"], input=said)
+    assert "q: remove 5 waiting and 1 delayed jobs for good?" in done.output
+    assert (done.exit_code, asked.count("POST")) == (code, posts)
+
+
+def test_what_breaks_off_says_how_far_it_came(monkeypatch: pytest.MonkeyPatch):
+    pages = [{"count": 1000, "left": 2000, "next": "a"}, {"count": 500, "left": 1500, "next": "b"}]
+
+    def answer(*_: object) -> Any:
+        if not pages:
+            raise click.ClickException("the disk is full (503)")
+        return pages.pop(0)
+
+    monkeypatch.setattr(clear, "answer", answer)
+    for told in ("the disk is full (503); 1,500 were deleted before", "the disk is full (503)"):
+        done = CliRunner().invoke(main, ["purge", "q", "--yes"])
+        assert (done.exit_code, done.output) == (1, f"bunqueue-trio: {told}\n")
