@@ -355,6 +355,43 @@ class Model(Queues):
         result = self.shown(command.id).result
         return {"id": command.id, "result": None if result is None else json.loads(result)}
 
+    def why(self, command: c.Why, now: int, owner: str | None) -> Reply:
+        """The first of all that stands in its way."""
+        job = self.shown(command.id)
+        names = "since until position higher exact active limit pullsWaiting waitsFor waitsForCount"
+        nothing: Reply = dict.fromkeys(names.split())
+        told = {"id": job.id, "queue": job.queue, "state": job.state, "why": ANY, "attempts": job.attempts}
+        return nothing | told | self.reason(job)
+
+    def reason(self, job: Record) -> Reply:
+        if job.state == "waiting":
+            return self.in_line(job)
+        if job.state == "delayed":
+            return {"code": "backs-off" if job.attempts else "delayed", "until": job.run_at}
+        if job.state == "waiting-children":
+            return {"code": "waits-for-jobs", "waitsFor": sorted(job.open), "waitsForCount": len(job.open)}
+        if job.state == "active":
+            ends = [time for time in (job.until, job.timeout_at) if time is not None]
+            return {"code": "active", "since": job.started, "until": min(ends, default=None)}
+        return {"code": job.state, "since": job.finished}
+
+    def in_line(self, job: Record) -> Reply:
+        line, active = self.line(job.queue), self.counts(job.queue)["active"]
+        place = {
+            "position": line.index(job) + 1, "exact": True, "active": active, "pullsWaiting": 0,
+            "higher": sum(other.spec.priority > job.spec.priority for other in line),
+        }  # fmt: skip
+        pause = self.pauses.get(job.queue)
+        if pause:
+            return place | {"code": "paused", "since": pause[0], "until": pause[2]}
+        if job.queue in self.full:
+            return place | {"code": "rate-limit", "limit": self.rates[job.queue].limit, "until": self.full[job.queue]}
+        if active >= self.limits.get(job.queue, active + 1):
+            return place | {"code": "concurrency", "limit": self.limits[job.queue]}
+        if not active:
+            return place | {"code": "nobody-asks"}
+        return place | {"code": "next" if line[0] is job else "in-line"}
+
     def view(self, job: Record, fields: str) -> Reply:
         """The fields of a job by their names in the contract."""
         spec = job.spec
@@ -405,5 +442,6 @@ ANSWERS: dict[type[c.Command], Any] = {
     c.GetJob: Model.get_job,
     c.GetState: Model.get_state,
     c.GetResult: Model.get_result,
+    c.Why: Model.why,
     **model_queues.ANSWERS,
 }

@@ -125,3 +125,11 @@ def test_entering_and_leaving_cost_the_same_in_a_long_line():
     line.add(Thing(10**9))
     line.remove(line.blocks[0][0])
     assert looks <= 2
+
+
+def test_everybody_knows_how_many_stand_before():
+    line: Line[int] = Line(int)
+    line.fill(list(range(0, 3000, 2)))
+    for one in range(1, 3000, 200):
+        line.add(one)
+    assert [line.rank(one) for one in line] == list(range(len(line)))

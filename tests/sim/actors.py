@@ -378,7 +378,7 @@ class Meddler(Actor):
             cmd = self.rng.choice(
                 (
                     "GetJob", "GetState", "GetResult", "Cancel", "ACK", "FAIL", "JobHeartbeat", "Discard", "ChangePriority",
-                    "ChangeDelay", "MoveToDelayed", "PurgeDlq",
+                    "ChangeDelay", "MoveToDelayed", "PurgeDlq", "Why",
                 )
             )  # fmt: skip
             answer = await self.ask(peer, cmd, id=job_id, **self.changes(cmd))

@@ -23,7 +23,7 @@ _UNWRITABLE = frozenset({errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF, errn
 COMMANDS = {
     "serve": "serve", "config": "serve", "stats": "remote", "push": "remote", "watch": "watch",
     "doctor": "files", "backup": "files", "shrink": "files", "worker": "worker",
-    "queues": "queues", "pause": "queues", "resume": "queues", "limit": "queues", "dead": "dead", "retry": "dead",
+    "queues": "queues", "pause": "queues", "resume": "queues", "limit": "queues", "why": "why", "dead": "dead", "retry": "dead",
     "purge": "clear", "drain": "clear", "clean": "clear", "obliterate": "clear",
     "crashtest": "crashtest",
 }  # fmt: skip

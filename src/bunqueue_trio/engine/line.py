@@ -104,6 +104,12 @@ class Line(Generic[T]):
         block = self.blocks[at]
         return block[bisect_left(block, place, key=self.place)] is one
 
+    def rank(self, one: T) -> int:
+        """Return how many stand before ``one``, who stands here at its place; looks at every block before."""
+        place = self.place(one)
+        at = self._block(place)
+        return sum(map(len, self.blocks[:at])) + bisect_left(self.blocks[at], place, key=self.place)
+
     def after(self, place: Any) -> Iterator[T]:
         """Iterate over who stands behind ``place``, whoever stands there; nothing may enter or leave meanwhile."""
         blocks = self.blocks

@@ -77,6 +77,15 @@ class Ready:
         for priority in priorities:
             yield from self._lines[priority]
 
+    def ahead(self, job: Job) -> tuple[int, int, bool]:
+        """Return how many of higher priority and how many of the same stand before ``job``; and whether that are all.
+
+        Of more than 1,000 higher priorities the others are not counted.
+        """
+        above = self._priorities.rank(job.priority)
+        higher = sum(len(self._lines[priority]) for priority in islice(self._priorities, min(above, _COUNTED)))
+        return higher, self._lines[job.priority].rank(job), above <= _COUNTED
+
     def by_priority(self) -> dict[int, int]:
         """Return how many jobs stand at each priority, highest first; of the first 1,000 priorities."""
         return {priority: len(self._lines[priority]) for priority in islice(self._priorities, _COUNTED)}

@@ -193,6 +193,36 @@ class StateReply(Reply, kw_only=True):
     lease_until: int | None
 
 
+class WhyReply(Reply, kw_only=True):
+    """Why a job is not running, or how it ended: a code for programs, a sentence for people, and the numbers that go with it.
+
+    Times in epoch ms. A number that says nothing about this job is null.
+    """
+
+    id: str
+    queue: str
+    state: str
+    code: str
+    why: str
+    attempts: int
+    """Failed tries."""
+    since: int | None = None
+    until: int | None = None
+    """When that ends by itself."""
+    position: int | None = None
+    """1: it is the next of its queue."""
+    higher: int | None = None
+    """How many of those before it have a higher priority."""
+    exact: bool | None = None
+    """Whether both are; else there are more than that."""
+    active: int | None = None
+    limit: int | None = None
+    pulls_waiting: int | None = None
+    waits_for: list[str] | None = None
+    """The first 20 of the jobs that must complete before it."""
+    waits_for_count: int | None = None
+
+
 class StatsReply(Reply, kw_only=True):
     """The server's statistics: figures by name, as ``GET /stats`` shows them."""
 

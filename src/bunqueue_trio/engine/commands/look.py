@@ -7,6 +7,7 @@ from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.engine.job import Series
 from bunqueue_trio.engine.lookup import found, view_fields
+from bunqueue_trio.engine.why import why
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 
@@ -47,8 +48,13 @@ def _get_result(engine: Engine, command: c.GetResult, now: int, owner: Owner) ->
     return r.ResultReply(id=job.id, result=r.NULL if result is None else Raw(result))
 
 
+def _why(engine: Engine, command: c.Why, now: int, owner: Owner) -> r.Reply:
+    return why(engine, found(engine, command.id, now), now)
+
+
 HANDLERS: Handlers = {
     c.GetJob: _get_job,
     c.GetState: _get_state,
     c.GetResult: _get_result,
+    c.Why: _why,
 }

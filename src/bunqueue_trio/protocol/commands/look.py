@@ -24,6 +24,12 @@ class GetResult(Command[r.ResultReply], kw_only=True, tag="GetResult"):
     id: str = ""
 
 
+class Why(Command[r.WhyReply], kw_only=True, tag="Why"):
+    """Ask why a job is not running: what it waits for, or how it ended."""
+
+    id: str = ""
+
+
 _REFUSES = (errors.JOB_NOT_FOUND,)
 
 SPECS: tuple[Spec, ...] = (
@@ -47,5 +53,17 @@ SPECS: tuple[Spec, ...] = (
     Spec(
         GetResult, Does.READS, Path("GET", "/jobs/:id/result"), refuses=_REFUSES, again=Again.FREELY, role=Role.READ,
         example=Example(None, {"ok": True, "id": EXAMPLE_ID, "result": {"sent": True}}),
+    ),
+    Spec(
+        Why, Does.READS, Path("GET", "/jobs/:id/why"), refuses=_REFUSES, again=Again.FREELY, role=Role.READ,
+        example=Example(
+            None,
+            {
+                "ok": True, "id": EXAMPLE_ID, "queue": "emails", "state": "waiting", "code": "in-line",
+                "why": "It is number 7 in line, behind 2 of higher priority. 5 jobs of the queue are active.",
+                "attempts": 0, "since": None, "until": None, "position": 7, "higher": 2, "exact": True, "active": 5,
+                "limit": None, "pullsWaiting": 0, "waitsFor": None, "waitsForCount": None,
+            },
+        ),
     ),
 )  # fmt: skip

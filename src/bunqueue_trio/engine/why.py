@@ -1,0 +1,108 @@
+"""Why a job is not running, or what has become of it: a code, a sentence, and the numbers of this moment.
+
+What is told first is what stands in its way now; when that is gone, the next reason is told.
+"""
+
+from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.gates import Gate
+from bunqueue_trio.engine.job import Job, State
+from bunqueue_trio.protocol import replies as r
+
+_NAMED_MAX = 20  # dependencies told by their ids: a sentence, not a list
+_UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s"))
+
+
+def why(engine: Engine, job: Job, now: int) -> r.WhyReply:
+    """Return what a job that can be shown waits for, or how it ended."""
+    told = r.WhyReply(id=job.id, queue=job.queue, state=job.state.value, code="", why="", attempts=job.attempts)
+    match job.state:
+        case State.WAITING:
+            _waiting(engine, job, told, now)
+        case State.DELAYED:
+            _delayed(job, told, now)
+        case State.WAITING_CHILDREN:
+            _depends(job, told)
+        case State.ACTIVE:
+            _active(job, told, now)
+        case _:
+            told.code, told.since = job.state.value, job.noted().finished_at
+            how = "It completed" if job.state is State.COMPLETED else "It is a dead letter: it failed for good"
+            told.why = f"{how} {_span(now - (told.since or now))} ago."
+    return told
+
+
+def _delayed(job: Job, told: r.WhyReply, now: int) -> None:
+    told.until = job.run_at
+    if job.attempts:
+        told.code = "backs-off"
+        told.why = f"It has failed {_times(job.attempts)}, and is ready again in {_span(job.run_at - now)}."
+    else:
+        told.code = "delayed"
+        told.why = f"It is delayed, and ready in {_span(job.run_at - now)}."
+
+
+def _depends(job: Job, told: r.WhyReply) -> None:
+    waiting_on = job.noted().waiting_on or ()
+    told.code, told.waits_for_count, told.waits_for = "waits-for-jobs", len(waiting_on), sorted(waiting_on)[:_NAMED_MAX]
+    more = len(waiting_on) - len(told.waits_for)
+    told.why = f"It waits for {', '.join(told.waits_for)}{f' and {more} more' if more else ''} to complete."
+
+
+def _active(job: Job, told: r.WhyReply, now: int) -> None:
+    assert job.lease is not None
+    ends = [time for time in (job.lease.until, job.lease.timeout_at) if time is not None]
+    told.code, told.since, told.until = "active", job.started_at, min(ends, default=None)
+    told.why = f"A worker has had it for {_span(now - (job.started_at or now))}."
+
+
+def _waiting(engine: Engine, job: Job, told: r.WhyReply, now: int) -> None:
+    queue, gate = engine.queues[job.queue], engine.gates.get(job.queue)
+    higher, before, told.exact = queue.ready.ahead(job)
+    told.position, told.higher = higher + before + 1, higher
+    told.active, told.pulls_waiting = queue.counts[State.ACTIVE], len(engine.pulls_waiting.get(job.queue, ()))
+    if gate is not None and not gate.is_open(told.active):
+        _gated(gate, told, now)
+    elif not told.active and not told.pulls_waiting:
+        told.code = "nobody-asks"
+        told.why = f"Nobody asks for jobs of this queue, and none is active. {_place(told)}"
+    else:
+        told.code = "next" if told.position == 1 else "in-line"
+        told.why = f"{_place(told)} {_active_now(told)}."
+
+
+def _gated(gate: Gate, told: r.WhyReply, now: int) -> None:
+    if gate.pause is not None:
+        told.code, told.since, told.until = "paused", gate.pause.since, gate.pause.until
+        reason = f" ({gate.pause.reason})" if gate.pause.reason else ""
+        ends = "" if gate.pause.until is None else f", for {_span(gate.pause.until - now)} more"
+        told.why = f"The queue is paused{reason}{ends}. {_place(told)}"
+    elif gate.opens_at is not None:
+        assert gate.rate is not None
+        told.code, told.limit, told.until = "rate-limit", gate.rate.limit, gate.opens_at
+        told.why = (
+            f"The queue delivers at most {gate.rate.limit} in {_span(gate.rate.duration)}: the next is possible in "
+            f"{_span(gate.opens_at - now)}. {_place(told)}"
+        )
+    else:
+        told.code, told.limit = "concurrency", gate.concurrency
+        told.why = f"{_active_now(told)}, and no more than {gate.concurrency} may be. {_place(told)}"
+
+
+def _place(told: r.WhyReply) -> str:
+    if told.position == 1:
+        return "It is the next of its queue."
+    least = "" if told.exact else "at least "
+    return f"It is number {least}{told.position} in line, behind {least}{told.higher} of higher priority."
+
+
+def _active_now(told: r.WhyReply) -> str:
+    return "1 job of the queue is active" if told.active == 1 else f"{told.active} jobs of the queue are active"
+
+
+def _times(n: int) -> str:
+    return "once" if n == 1 else f"{n} times"
+
+
+def _span(ms: int) -> str:
+    """Return a time in its largest unit."""
+    return next((f"{ms // unit} {name}" for unit, name in _UNITS if ms >= unit), f"{max(0, ms)} ms")

@@ -1,0 +1,32 @@
+"""What is told of one job."""
+
+from bunqueue_trio import errors
+from bunqueue_trio.protocol import commands as c
+from tests.commands.carriers import Api
+
+
+async def test_a_job_tells_why_it_is_not_running(api: Api, queue: str):
+    first, second = await api.push(queue), await api.push(queue, priority=-1)
+    dependent = await api.push(queue, depends_on=[second])
+    later = await api.push(queue, delay=3_600_000)
+
+    async def code(job_id: str) -> str:
+        said = await api.run(c.Why(id=job_id))
+        assert said.why.endswith(".")
+        return said.code
+
+    assert await code(second) == "nobody-asks"
+    await api.take(queue)
+    assert [await code(job_id) for job_id in (first, second, dependent, later)] == [
+        "active", "next", "waits-for-jobs", "delayed",
+    ]  # fmt: skip
+    third = await api.push(queue, priority=-2)
+    said = await api.run(c.Why(id=third))
+    assert (said.code, said.position, said.higher, said.exact, said.active) == ("in-line", 2, 1, True, 1)
+    await api.run(c.SetConcurrency(queue=queue, concurrency=1))
+    assert await code(second) == "concurrency"
+    await api.run(c.Pause(queue=queue))
+    assert await code(second) == "paused"
+    await api.run(c.Ack(id=first))
+    assert await code(first) == "completed"
+    assert await api.refused(c.Why(id="nobody")) is errors.JOB_NOT_FOUND

@@ -1,0 +1,174 @@
+"""Why a job is not running: each reason in words, and doing what it says is missing leads to the next one."""
+
+import random
+
+import pytest
+from msgspec import Raw
+
+from bunqueue_trio.engine import ready
+from bunqueue_trio.engine.job import State
+from bunqueue_trio.errors import Refused
+from bunqueue_trio.protocol import commands as c
+from tests.engine.make import T0, Bench
+
+
+def ask(bench: Bench, job: str) -> tuple[str, str]:
+    said = bench.do(c.Why(id=job))
+    return said.code, said.why
+
+
+def test_each_reason_has_its_words(bench: Bench):
+    first, second, third = bench.push(), bench.push(), bench.push(priority=1)
+    nobody = "Nobody asks for jobs of this queue, and none is active. "
+    assert ask(bench, third) == ("nobody-asks", nobody + "It is the next of its queue.")
+    assert ask(bench, second) == ("nobody-asks", nobody + "It is number 3 in line, behind 1 of higher priority.")
+    bench.pull()
+    bench.sleep(61_000)
+    assert ask(bench, third) == ("active", "A worker has had it for 1 min.")
+    assert ask(bench, first) == ("next", "It is the next of its queue. 1 job of the queue is active.")
+    bench.pull()
+    assert ask(bench, second) == ("next", "It is the next of its queue. 2 jobs of the queue are active.")
+    other = bench.push()
+    assert ask(bench, other) == (
+        "in-line", "It is number 2 in line, behind 0 of higher priority. 2 jobs of the queue are active.",
+    )  # fmt: skip
+    bench.do(c.SetConcurrency(queue="q", concurrency=1))
+    assert ask(bench, second) == (
+        "concurrency", "2 jobs of the queue are active, and no more than 1 may be. It is the next of its queue.",
+    )  # fmt: skip
+    bench.do(c.Pause(queue="q", reason="mail is down"))
+    assert ask(bench, second) == ("paused", "The queue is paused (mail is down). It is the next of its queue.")
+    bench.do(c.Pause(queue="q", until=bench.now + 90_000))
+    assert ask(bench, second)[1] == "The queue is paused, for 1 min more. It is the next of its queue."
+    bench.ack(third)
+    bench.sleep(2000)
+    assert ask(bench, third) == ("completed", "It completed 2 s ago.")
+    with pytest.raises(Refused, match="Job not found"):
+        ask(bench, "nobody")
+
+
+def test_a_full_rate_says_when_the_next_is_possible(bench: Bench):
+    bench.push()
+    job = bench.push()
+    bench.do(c.RateLimit(queue="q", limit=1, duration=7_200_000))
+    bench.pull()
+    said = bench.do(c.Why(id=job))
+    assert (said.code, said.limit, said.until) == ("rate-limit", 1, T0 + 7_200_000)
+    assert said.why == (
+        "The queue delivers at most 1 in 2 h: the next is possible in 2 h. It is the next of its queue."
+    )
+
+
+def test_who_is_not_ready_says_when_it_will_be(bench: Bench):
+    job = bench.push(delay=172_800_000)
+    assert ask(bench, job) == ("delayed", "It is delayed, and ready in 2 d.")
+    tried = bench.push(backoff=500)
+    for text in (
+        "It has failed once, and is ready again in 500 ms.",
+        "It has failed 2 times, and is ready again in 1 s.",
+    ):
+        bench.pull()
+        bench.fail(tried)
+        assert ask(bench, tried) == ("backs-off", text)
+        bench.sleep(500)
+    bench.sleep(500)
+    bench.pull()
+    bench.fail(tried)
+    bench.sleep(1)
+    assert ask(bench, tried) == ("failed", "It is a dead letter: it failed for good 1 ms ago.")
+
+
+def test_who_waits_for_others_names_some_of_them(bench: Bench):
+    ids = [bench.push() for _ in range(23)]
+    job = bench.push(depends_on=ids[:2])
+    assert ask(bench, job) == ("waits-for-jobs", f"It waits for {ids[0]}, {ids[1]} to complete.")
+    said = bench.do(c.Why(id=bench.push(depends_on=ids)))
+    assert (len(said.waits_for), said.waits_for_count) == (20, 23)
+    assert said.why.endswith(" and 3 more to complete.")
+
+
+def test_so_many_priorities_are_counted(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ready, "_COUNTED", 3)
+    for priority in range(1, 5):
+        bench.push(priority=priority)
+        bench.push(priority=priority)
+    said = bench.do(c.Why(id=bench.push(priority=1)))
+    assert (said.position, said.higher, said.exact) == (9, 6, True)
+    said = bench.do(c.Why(id=bench.push()))
+    assert (said.position, said.higher, said.exact) == (7, 6, False)
+    assert "number at least 7 in line, behind at least 6 of higher priority" in said.why
+
+
+def satisfy(bench: Bench, job: str, rng: random.Random) -> None:
+    """Do what the answer says is missing, and nothing else."""
+    said = bench.do(c.Why(id=job))
+    match said.code:
+        case "delayed" | "backs-off" | "rate-limit":
+            bench.sleep(said.until - bench.now)
+        case "paused" if said.until is not None and rng.random() < 0.5:
+            bench.sleep(said.until - bench.now)
+        case "paused":
+            bench.do(c.Resume(queue=said.queue))
+        case "concurrency":
+            bench.ack(next(other.id for other in bench.engine.jobs.values() if is_active(other, said.queue)))
+        case "waits-for-jobs":
+            finish(bench, said.waits_for[0], rng)
+        case "in-line" | "nobody-asks" | "next":
+            pulled = bench.pull(said.queue)
+            assert pulled.job is not None, "nothing stands in its way"
+            assert (pulled.job.id == job) is (said.position == 1)
+        case _:
+            raise AssertionError(said.code)
+
+
+def is_active(job: object, queue: str) -> bool:
+    return (job.state, job.queue) == (State.ACTIVE, queue)  # type: ignore[attr-defined]
+
+
+def finish(bench: Bench, job: str, rng: random.Random) -> None:
+    run(bench, job, rng)
+    bench.ack(job)
+
+
+def run(bench: Bench, job: str, rng: random.Random) -> None:
+    """Bring a job to a worker, one reason after the other."""
+    before: tuple[object, ...] = ()
+    for _ in range(500):
+        said = bench.do(c.Why(id=job))
+        if said.code == "active":
+            return
+        seen = (bench.now, said.code, said.position, said.until, said.waits_for_count, said.active)
+        assert seen != before, f"{said.why} It has been done, and changed nothing."
+        before = seen
+        satisfy(bench, job, rng)
+    raise AssertionError("it never ran")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_doing_what_is_missing_makes_a_job_run(seed: int):
+    rng = random.Random(seed)
+    bench = Bench()
+    ids: list[str] = []
+    for _ in range(rng.randint(3, 25)):
+        needs = rng.sample(ids, min(len(ids), rng.choice([0, 0, 1, 2])))
+        # Long leases, and none dies of what is tried here: only what Why says may move a job.
+        ids.append(
+            bench.push(
+                rng.choice("ab"), data=Raw(b"1"), priority=rng.randint(0, 2), delay=rng.choice([0, 0, 50, 5000]),
+                lifo=rng.random() < 0.2, depends_on=needs, backoff=100, timeout=86_400_000, remove_on_complete=True,
+            )
+        )  # fmt: skip
+    for queue in "ab":
+        if rng.random() < 0.5:
+            bench.do(c.Pause(queue=queue, until=rng.choice([None, bench.now + 500])))
+        if rng.random() < 0.5:
+            bench.do(c.RateLimit(queue=queue, limit=rng.randint(1, 3), duration=rng.choice([1, 1000])))
+        if rng.random() < 0.5:
+            bench.do(c.SetConcurrency(queue=queue, concurrency=rng.randint(1, 2)))
+    for _ in range(rng.randint(0, 6)):
+        pulled = bench.pull(rng.choice("ab")).job
+        if pulled is not None and rng.random() < 0.5:
+            bench.fail(pulled.id)
+    for job in rng.sample(ids, len(ids)):
+        if bench.engine.find(job) is not None:
+            finish(bench, job, rng)
