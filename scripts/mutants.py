@@ -174,7 +174,7 @@ MUTANTS = [
     Mutant("engine/gates.py", "        if gate.pause is None and gate.concurrency is None and gate.rate is None:\n", "        if True:\n", "a pause that ends takes the limit along"),
     Mutant("engine/moves.py", "        if self.gates and self.gates.is_limited(job.queue):\n", "        if False:\n", "who waits at a limit is not told of room"),
     Mutant("engine/rates.py", "if used < self.limit:\n            return None", "if used <= self.limit:\n            return None", "one delivery too many in a window"),
-    Mutant("engine/rates.py", "            if used < self.limit:\n                return time", "            if used <= self.limit:\n                return time", "a gate opens before there is room"),
+    Mutant("engine/rates.py", "(used := used - count) < self.limit", "(used := used - count) <= self.limit", "a gate opens before there is room"),
     Mutant("engine/rates.py", "if time + self.duration > now)", "if time + self.duration >= now)", "a delivery counts a ms longer"),
     Mutant("engine/rates.py", "times[0][0] + self.duration <= now:", "times[0][0] + self.duration < now - self.duration:", "deliveries are remembered for ever"),
     Mutant("engine/rates.py", "shift = now - self.times[-1][0]", "shift = 0", "a clock that was set lets more through"),

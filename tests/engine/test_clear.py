@@ -75,6 +75,33 @@ def test_a_record_that_is_deleted_is_on_the_disk_until_the_commit_and_shown_no_m
     assert bench.engine.dead_left("q") == 1
 
 
+def test_a_page_of_dead_letters_is_deleted_and_each_has_a_reason(bench: Bench):
+    dead = [die(bench), bench.push()]
+    bench.do(c.Discard(id=dead[1]))
+    bench.commit()
+    assert [entry.reason for entry in bench.do(c.Dlq(queue="q")).entries] == ["discarded", "max_attempts_exceeded"]
+    said = bench.do(c.PurgeDlq(queue="q", limit=1))
+    assert (said.count, said.left) == (1, 1)
+    said = bench.do(c.PurgeDlq(queue="q", limit=1, after=said.next))
+    assert (said.count, said.left, said.next) == (1, 0, None)
+    bench.commit()
+    assert bench.disk.finished == {}
+
+
+def test_the_id_of_a_completed_job_is_taken_anew_while_its_end_is_being_written(bench: Bench):
+    bench.push(job_id="mine")
+    bench.pull()
+    bench.ack("mine")
+    changes = bench.engine.take()
+    batch = freeze(changes)
+    bench.push(job_id="mine")
+    bench.disk.commit(batch)
+    bench.engine.forget(changes.jobs)
+    assert bench.engine.dead_left("q") == 0
+    bench.commit()
+    assert bench.disk.finished == {}
+
+
 @pytest.mark.parametrize("when", ["not committed", "in flight"])
 def test_a_dead_letter_is_deleted_before_it_is_on_the_disk(bench: Bench, when: str):
     dead = die(bench)

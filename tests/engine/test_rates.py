@@ -191,7 +191,7 @@ def test_many_deliveries_are_remembered_in_hundredths_of_the_window():
         Rate(101, 1).note(now)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(30))
 def test_no_window_ever_has_more_deliveries_than_the_limit(seed: int):
     """Random deliveries, sleeps, crashes, restarts on clocks that were set, against a list of true times."""
     rng = random.Random(seed)
@@ -200,7 +200,7 @@ def test_no_window_ever_has_more_deliveries_than_the_limit(seed: int):
     limit(bench, most, duration)
     bench.commit()
     true_now, delivered, told = 0, list[int](), 0
-    for _ in range(200):
+    for _ in range(120):
         step = rng.random()
         if step < 0.4:
             for _ in range(rng.choice([1, 1, 3, most])):

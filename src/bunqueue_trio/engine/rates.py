@@ -44,11 +44,7 @@ class Rate(Struct, rename="camel", omit_defaults=True):
         if used < self.limit:
             return None
         self._forget(now)
-        for time, count in self.times:
-            used -= count
-            if used < self.limit:
-                return time + self.duration
-        raise AssertionError("without any delivery there is room")
+        return next(time + self.duration for time, count in self.times if (used := used - count) < self.limit)
 
     def resume(self, now: int) -> None:
         """Let the time go on, at ``now``, from the last delivery of the life before."""
