@@ -228,3 +228,12 @@ def test_no_window_ever_has_more_deliveries_than_the_limit(seed: int):
             assert len(window) <= most, (seed, most, duration)
             told += 1
     assert delivered
+
+
+def test_a_delivery_that_counts_is_told_when_it_is_committed(bench: Bench):
+    bench.push()
+    bench.commit()
+    limit(bench, 5)
+    bench.engine.handed = 0
+    bench.pull()
+    assert bench.engine.handed == bench.engine.epoch

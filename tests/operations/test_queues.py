@@ -29,7 +29,7 @@ def test_a_queue_is_paused_shown_and_resumed(server: Running):
     assert done.out.startswith("emails: paused until 20")
     shown = ask(server, "queues").out
     heads, *rows = shown.splitlines()
-    assert heads.split() == ["queue", *queues._STATES, "oldest", "pulls", "at", "once", "paused"]
+    assert heads.split() == ["queue", *queues._STATES, "oldest", "pulls", "at", "once", "rate", "paused"]
     (row,) = [row for row in rows if row.startswith("emails ")]
     assert row.split()[1:7] == ["1", "0", "0", "0", "0", "0"]
     assert "is down" in row
@@ -46,6 +46,7 @@ def test_a_queue_is_limited_and_not(server: Running):
     assert ask(server, "limit", "few", "2").out == "few: 2 at once, 0 now\n"
     assert json.loads(ask(server, "queues", "few", "--json").out)["concurrency"] == 2
     assert ask(server, "limit", "few", "--rate", "100/60s").out == "few: 2 at once, 0 now; 100 deliveries in 1m\n"
+    assert "100/1m" in ask(server, "queues", "few").out
     assert ask(server, "limit", "few", "any", "--rate", "any").out == "few: any number at once, 0 now\n"
 
 

@@ -40,5 +40,22 @@ def test_a_limit_counts_after_a_kill_what_was_handed_out_before_it(fresh: Server
         assert client.take("q").job["data"] == 1
 
 
+def test_a_window_counts_after_a_kill_what_was_delivered_before_it(fresh: Server):
+    with Client(fresh.url) as client:
+        ok(client.put("/queues/q/rate-limit", {"limit": 2, "duration": 3_600_000}))
+        for n in range(3):
+            client.push("q", n)
+        client.take("q")
+        client.take("q")
+    fresh.kill()
+    fresh.start()
+    with Client(fresh.url) as client:
+        said = ok(client.get("/queues/q/rate-limit"))
+        assert (said["limit"], said["used"]) == (2, 2)
+        assert client.pull("q") is None
+        ok(client.put("/queues/q/rate-limit", {"limit": 3, "duration": 3_600_000}))
+        assert client.take("q").job["data"] == 2
+
+
 def paused(client: Client, queue: str) -> dict[str, Any]:
     return ok(client.get(f"/queues/{queue}/paused"))

@@ -62,7 +62,7 @@ def queues(url: str, token: str | None, queue: str | None, *, as_json: bool) -> 
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("queue", no_wrap=True)
-    for name in (*_STATES, "oldest", "pulls", "at once"):
+    for name in (*_STATES, "oldest", "pulls", "at once", "rate"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("paused")
     now = _now_ms(url, token)
@@ -71,7 +71,7 @@ def queues(url: str, token: str | None, queue: str | None, *, as_json: bool) -> 
         table.add_row(
             printable(each["name"]), *(f"{each['counts'][state]:,}" for state in _STATES),
             "" if oldest is None else _age(now - oldest), f"{each['pullsWaiting']:,}",
-            "" if each["concurrency"] is None else f"{each['concurrency']:,}", printable(_why(each["pause"])),
+            "" if each["concurrency"] is None else f"{each['concurrency']:,}", _rate(each["rateLimit"]), printable(_why(each["pause"])),
         )  # fmt: skip
     # A pipe has no width: what reads it wants whole lines.
     Console(file=sys.stdout, highlight=False, markup=False, width=None if sys.stdout.isatty() else 10_000).print(table)
@@ -158,6 +158,10 @@ def _limit(url: str, token: str | None, queue: str, number: str) -> None:
 
 def _per_time(rate: dict[str, int] | None) -> str:
     return "" if rate is None else f"; {rate['limit']:,} deliveries in {_exact(rate['duration'])}"
+
+
+def _rate(rate: dict[str, int] | None) -> str:
+    return "" if rate is None else f"{rate['limit']:,}/{_exact(rate['duration'])}"
 
 
 def _exact(ms: int) -> str:

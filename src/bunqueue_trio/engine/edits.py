@@ -3,12 +3,11 @@
 A job keeps its key in the store. What a row is not written anew for otherwise, such as its payload, is in ``rewritten``.
 """
 
-from typing import Any
-
 from msgspec.structs import replace
 
-from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Job
+from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Archive, Job, NewId
 from bunqueue_trio.engine.moves import ACTIVE, DELAYED, WAITING, WAITING_CHILDREN, Moves
+from bunqueue_trio.engine.queue import DEFAULT_RULES, Rules
 
 DISCARDED = "discarded"
 """Why a job is dead that an operator did not want to run; as clients see it."""
@@ -17,8 +16,8 @@ DISCARDED = "discarded"
 class Edits(Moves):
     """Moves that nobody makes but an operator."""
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, new_id: NewId, archive: Archive, rules: Rules = DEFAULT_RULES) -> None:
+        super().__init__(new_id, archive, rules)
         self.rewritten: dict[Job, None] = {}
         """Jobs whose whole row is to be written, of those that have one."""
 

@@ -42,23 +42,26 @@ def _clean(engine: Engine, command: c.Clean, now: int, owner: Owner) -> r.Reply:
 
 def _obliterate(engine: Engine, command: c.Obliterate, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
-    queue, left = engine.queues.get(command.queue), command.limit
+    queue, jobs = engine.queues.get(command.queue), list[Job]()
     if queue is not None:
         if queue.active and not command.force:
             raise c.HAS_ACTIVE.refuse()
         everything = chain(queue.active, queue.ready.after(None), queue.delayed, queue.waiting_children)
-        left -= _remove(engine, list(islice(everything, left)), now)
-    is_empty = queue is None or not any(queue.counts.values())
+        jobs = list(islice(everything, command.limit))
+    # All is read before anything is changed: a disk that cannot be read refuses the whole.
+    records, has_more, left = list[Job](), False, command.limit - len(jobs)
     for state in _ENDED.values():
-        jobs, after = ended_page(engine, command.queue, state, None, max(1, left))
-        _drop(engine, jobs[:left])
-        left -= len(jobs[:left])
-        is_empty = is_empty and after is None
+        found, after = ended_page(engine, command.queue, state, None, max(1, left))
+        has_more = has_more or after is not None or len(found) > left
+        records += found[:left]
+        left -= len(found[:left])
+    count = _remove(engine, jobs, now) + len(records)
+    _drop(engine, records)
     # What ends others leaves records of them: it is done when there was nothing to do any more.
-    is_empty = is_empty and left == command.limit
-    if is_empty and engine.gates.drop(command.queue):
+    is_done = not (jobs or records or has_more)
+    if is_done and engine.gates.drop(command.queue):
         engine.woken[command.queue] = None
-    return r.ObliterateReply(count=command.limit - left, done=is_empty)
+    return r.ObliterateReply(count=count, done=is_done)
 
 
 def _remove(engine: Engine, jobs: list[Job], now: int) -> int:
