@@ -56,8 +56,9 @@ def test_what_is_refused_is_one_line(server: Running):
         (("pause", "q", "--until", "soon"), 2, "'soon' must be a time from now"),
         (("resume", "q q"), 1, "invalid characters (400)"),
         (("limit", "q", "0"), 1, "concurrency must be at least 1 (400)"),
-        (("limit", "q", "-1"), 2, "No such option"),
-        (("limit", "q", "x"), 2, "'x' must be a number or `any`"),
+        (("limit", "q", "-1"), 2, "'-1' must be a number from 1 on, or `any` for no limit"),
+        (("limit", "q", "x"), 2, "'x' must be a number from 1 on"),
+        (("limit", "q", "--most", "5"), 2, "unexpected extra argument"),
         (("queues", "q q"), 1, "invalid characters (400)"),
     ):
         done = ask(server, *arguments)
@@ -81,11 +82,11 @@ def test_a_time_is_from_now_or_a_date():
 
 
 def test_queues_come_page_by_page(monkeypatch: pytest.MonkeyPatch):
-    pages = iter([{"details": [{"name": "a&b"}], "next": "a&b"}, {"details": [{"name": "c"}], "next": None}])
+    answers = [{"details": [{"name": "a&b"}], "next": "a&b"}, {"details": [{"name": "c"}], "next": None}]
+    pages = iter(answers)
     asked: list[str] = []
     monkeypatch.setattr(remote, "answer", lambda *call: (asked.append(call[-1]), next(pages))[1])
-    found = remote.pages("url", None, "/queues", "details", details="true")
-    assert [each["name"] for each in found] == ["a&b", "c"]
+    assert [*remote.pages("url", None, "/queues", details="true")] == answers
     assert asked == ["/queues?details=true", "/queues?details=true&after=a%26b"]
 
 

@@ -74,11 +74,11 @@ def answer(url: str, token: str | None, method: str, path: str, body: bytes | No
     return accepted(url, response.status_code, response.content)
 
 
-def pages(url: str, token: str | None, path: str, name: str, **query: object) -> Iterator[dict[str, Any]]:
-    """Yield what is under ``name`` in the answers to ``path``, page by page."""
+def pages(url: str, token: str | None, path: str, **query: object) -> Iterator[dict[str, Any]]:
+    """Yield the answers to ``path``, page by page."""
     while True:
         page = answer(url, token, "GET", f"{path}?{urlencode(query)}")
-        yield from page[name]
+        yield page
         if page["next"] is None:
             return
         query["after"] = page["next"]

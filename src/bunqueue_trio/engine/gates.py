@@ -21,7 +21,7 @@ _SWEEP_MIN = 64  # fewer entries than that are not worth a sweep
 
 
 class Pause(Struct, frozen=True, rename="camel"):
-    """A queue hands nothing out; times in epoch ms."""
+    """Nothing of a queue is delivered; times in epoch ms."""
 
     since: int
     reason: str | None = None

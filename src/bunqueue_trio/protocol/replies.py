@@ -227,7 +227,7 @@ class CountsReply(Reply, kw_only=True):
 
 
 class CountReply(Reply, kw_only=True):
-    """How many jobs of a queue are still to be handed out."""
+    """How many jobs of a queue are still to be delivered."""
 
     count: int
 

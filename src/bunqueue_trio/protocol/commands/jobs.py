@@ -10,7 +10,7 @@ from bunqueue_trio.protocol.commands.spec import EXAMPLE_ID, Again, Does, Exampl
 class GetJobs(Command[r.JobsReply], kw_only=True, tag="GetJobs"):
     """List the jobs of a queue in one state; ``next`` is the ``after`` of the next page, null after the last.
 
-    Unfinished ones come as they would be handed out or become ready, finished ones newest end first.
+    Unfinished ones come as they would be delivered or become ready, finished ones newest end first.
     """
 
     queue: str = ""

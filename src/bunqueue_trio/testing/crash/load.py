@@ -184,7 +184,7 @@ async def _pull(peer: Peer, books: Books, queue: str, count: int) -> list[tuple[
 
 
 def note_delivery(books: Books, delivered: Body, sent: float) -> None:
-    """Keep book of a job that was handed out: nobody made it up, and it had not ended when the pull was `sent`."""
+    """Keep book of a job that was delivered: nobody made it up, and it had not ended when the pull was `sent`."""
     if delivered["queue"] == books.series_queue:
         return
     job = books.jobs.get(delivered["data"])
