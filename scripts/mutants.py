@@ -163,6 +163,8 @@ MUTANTS = [
     Mutant("engine/gates.py", "active < self.concurrency", "active <= self.concurrency", "one more at once"),
     Mutant("engine/gates.py", "        self._facts.delete(CONCURRENCY, name)\n", "", "a limit that was taken away is back after a restart"),
     Mutant("engine/gates.py", "        if gate.pause is None and gate.concurrency is None:\n", "        if True:\n", "a pause that ends takes the limit along"),
+    Mutant("engine/gates.py", "len(self._facts.of(PAUSED))", "len(self)", "a limit is counted as a pause"),
+    Mutant("engine/gates.py", "len(self._facts.of(CONCURRENCY))", "len(self)", "a pause is counted as a limit"),
     Mutant("engine/moves.py", "        if self.gates and self.gates.is_limited(job.queue):\n", "        if False:\n", "who waits at a limit is not told of room"),
     Mutant("engine/commands/push.py", "    if named > DEPENDENCIES_MAX:", "    if False:", "dependencies without end"),
     Mutant("engine/commands/deliver.py", " and size < engine.rules.pull_bytes", "", "a pull of any size"),

@@ -64,6 +64,16 @@ class Gates(dict[str, Gate]):
         for name, value in self._facts.of(CONCURRENCY).items():
             self._of(name).concurrency = int(value)
 
+    @property
+    def paused(self) -> int:
+        """How many queues are paused."""
+        return len(self._facts.of(PAUSED))
+
+    @property
+    def limited(self) -> int:
+        """How many queues have a limit of active jobs."""
+        return len(self._facts.of(CONCURRENCY))
+
     def pause(self, name: str, now: int, reason: str | None, until: int | None) -> None:
         """Let nothing out of a queue, before ``until`` if it is told; one that is paused stays so from its begin.
 
