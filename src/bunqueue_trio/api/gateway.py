@@ -31,7 +31,7 @@ _log = structlog.get_logger()
 JSON = "application/json"
 
 ReadBody = Callable[[int], Awaitable[bytes]]
-"""Reads the request's body of at most so many bytes, or raises ``Refused`` (413)."""
+"""Reads the request's body of at most this many bytes, or raises ``Refused`` (413)."""
 
 
 Wait = Callable[[Callable[[Begun], Awaitable[Reply]], Begun], Awaitable[Reply]]

@@ -61,7 +61,7 @@ def queues(url: str, token: str | None, queue: str | None, *, as_json: bool) -> 
     failed            dead letters: jobs that failed for good
     oldest            for how long the oldest waiting job has been waiting
     pulls             pulls that wait for a job right now; 0: no worker is free, or none is there
-    at once           so many jobs may be active (see `limit`); empty: any number
+    at once           how many jobs may be active (see `limit`); empty: any number
     paused            since when, until when and why nothing is delivered (see `pause`); empty: it is not paused
     """
     found: Iterable[dict[str, Any]]
@@ -96,7 +96,7 @@ def queues(url: str, token: str | None, queue: str | None, *, as_json: bool) -> 
 @click.option("--reason", metavar="TEXT", help="Why; `queues` shows it.")
 @click.option(
     "--until", type=Moment(), metavar="TIME",
-    help="Resume by itself after so long (10m, 2h), or at a date (2030-01-01T08:00, local time).",
+    help="Resume by itself after this time (10m, 2h), or at a date (2030-01-01T08:00, local time).",
 )  # fmt: skip
 def pause(url: str, token: str | None, queue: str, *, reason: str | None, until: tuple[int, bool] | None) -> None:
     """Stop delivering jobs of QUEUE. Pushes are still accepted, and active jobs go on.

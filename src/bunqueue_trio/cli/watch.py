@@ -30,7 +30,7 @@ _EXTRAS = ("error", "progress", "prev", "delay")
 )  # fmt: skip
 @click.option("--data", "with_data", is_flag=True, help="Show payloads too.")
 @click.option("--json", "as_json", is_flag=True, help="Print each event as the server sends it, payloads too.")
-@click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after so many events.")
+@click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after N events.")
 def watch(
     url: str, token: str | None, queue: str | None, types: tuple[str, ...], *,
     with_data: bool, as_json: bool, count: int | None,

@@ -15,7 +15,7 @@ from bunqueue_trio.protocol.events import EVENT_TYPES, Event
 from bunqueue_trio.protocol.faults import error_of
 from bunqueue_trio.protocol.surrogates import marked, read
 
-ANSWER_S = 20.0  # a server that owes an answer to a ping for so long is gone
+ANSWER_S = 20.0  # a server that owes an answer to a ping for this long is gone
 RETRY_S = 1.0
 _SUSPECT = 64 * 1024  # smaller messages are never too big for a server
 

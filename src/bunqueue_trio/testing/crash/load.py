@@ -225,7 +225,7 @@ async def repeat(peer: Peer, books: Books, rng: random.Random) -> None:
 
 
 async def load(url: str, books: Books, rng: random.Random, kill: Callable[[], None], seconds: float) -> None:
-    """Let all clients work until the server is gone: `kill` ends it after so many seconds.
+    """Let all clients work until the server is gone: `kill` ends it after `seconds`.
 
     Every other time it waits a little longer, for the very moment in which a durable push is answered.
     """
