@@ -115,7 +115,7 @@ def pause(url: str, token: str | None, queue: str, *, reason: str | None, until:
 @with_server
 @click.argument("queue")
 def resume(url: str, token: str | None, queue: str) -> None:
-    """Deliver the jobs of QUEUE again; nothing happens if it is not paused."""
+    """Deliver the jobs of QUEUE again. Nothing happens if it is not paused."""
     answer(url, token, "POST", f"/queues/{segment(queue)}/resume")
     click.echo(printable(f"{queue}: resumed"))
 
@@ -125,9 +125,9 @@ def resume(url: str, token: str | None, queue: str) -> None:
 @click.argument("queue")
 @click.argument("number", metavar="N")
 def limit(url: str, token: str | None, queue: str, number: str) -> None:
-    """Allow at most N active jobs of QUEUE, over restarts too; `any` removes the limit.
+    """Allow at most N active jobs of QUEUE; `any` removes the limit.
 
-    Jobs that are active stay with their workers when the number falls.
+    It lasts over restarts of the server. When the number falls, active jobs stay with their workers.
     """
     path = f"/queues/{segment(queue)}/concurrency"
     if number == "any":
