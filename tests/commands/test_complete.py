@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from bunqueue_trio import commands as public
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.catalog import CATALOG
 from bunqueue_trio.protocol.commands.spec import Does
@@ -21,3 +22,8 @@ def test_every_command_of_the_engine_has_an_answer_of_the_naive_queue():
     """The random lives compare the two; a command without one is never tried there."""
     asked = {spec.command for spec in CATALOG if spec.does is not Does.SESSION}
     assert asked - set(ANSWERS) == LISTED
+
+
+def test_the_rows_of_one_theme_are_not_taken_for_all():
+    assert not hasattr(c, "SPECS")
+    assert not hasattr(public, "SPECS")
