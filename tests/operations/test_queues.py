@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import click
 import pytest
+from click.testing import CliRunner
 
-from bunqueue_trio.cli import queues, remote
+from bunqueue_trio.cli import main, queues, remote
 from tests.operations.processes import Done, Running, bunqueue, serving
 
 
@@ -29,7 +30,7 @@ def test_a_queue_is_paused_shown_and_resumed(server: Running):
     assert done.out.startswith("emails: paused until 20")
     shown = ask(server, "queues").out
     heads, *rows = shown.splitlines()
-    assert heads.split() == ["queue", *queues._STATES, "oldest", "pulls", "at", "once", "paused"]
+    assert heads.split() == ["queue", *" ".join(queues.COLUMNS).split()]
     (row,) = [row for row in rows if row.startswith("emails ")]
     assert row.split()[1:7] == ["1", "0", "0", "0", "0", "0"]
     assert "is down" in row
@@ -79,6 +80,11 @@ def test_a_time_is_from_now_or_a_date():
     for bad in ("", "soon", "2030-13-01"):
         with pytest.raises(click.BadParameter):
             read(bad, None, None)
+
+
+def test_the_help_explains_every_column():
+    shown = CliRunner().invoke(main, ["queues", "--help"]).output
+    assert [name for name in queues.COLUMNS if f"\n  {name:<18}" not in shown] == []
 
 
 def test_queues_come_page_by_page(monkeypatch: pytest.MonkeyPatch):

@@ -17,6 +17,8 @@ from bunqueue_trio.logs.printable import printable
 
 _EPOCH_MS_MIN = 10**11  # a number of ms as large as that is a moment; as a duration it would be three years
 _STATES = ("waiting", "delayed", "waiting-children", "active", "completed", "failed")
+COLUMNS = (*_STATES, "oldest", "pulls", "at once", "paused")
+"""Of the table, after the name; the help explains each."""
 _UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"))
 
 
@@ -75,9 +77,9 @@ def queues(url: str, token: str | None, queue: str | None, *, as_json: bool) -> 
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("queue", no_wrap=True)
-    for name in (*_STATES, "oldest", "pulls", "at once"):
+    for name in COLUMNS[:-1]:
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("paused")
+    table.add_column(COLUMNS[-1])
     now = _now_ms(url, token)
     for each in found:
         oldest = each["oldestReadyAt"]

@@ -1,4 +1,4 @@
-"""What surrounds a handler: it decodes the payload, runs the function, and turns whatever it raises into an outcome.
+"""What a worker needs around a handler: a decoder of payloads, threads for sync ones, and a text for whatever is raised.
 
 No exception of a handler escapes.
 
