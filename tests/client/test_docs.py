@@ -11,6 +11,7 @@ import trio
 
 from bunqueue_trio import Job
 from bunqueue_trio.config import Settings
+from bunqueue_trio.sync import SyncClient
 from bunqueue_trio.testing import Bunqueue
 from tests.wire.server import Server
 
@@ -34,6 +35,9 @@ def examples(name: str) -> list[str]:
     ],
 )
 def test_client_example(fresh: Server, tmp_path: Path, number: int, printed: str):
+    with SyncClient(fresh.url) as client:  # no queue of a reader is empty
+        for queue in ("emails", "sites", "pages", "reports", "notes"):
+            client.push(queue, ["of somebody else"])
     code = examples("client.md")[number].replace("localhost:6790", f"127.0.0.1:{fresh.port}")
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=90, check=False

@@ -100,6 +100,7 @@ def test_push_reads_standard_input_and_is_idempotent_by_job_id(server: Running):
         (("push", "q", "1", "--delay", "x"), 2, "'x' must be a time, such as 500ms"),
         (("push", "q", "hello"), 2, "a string needs quotes: '\"hello\"'"),
         (("push", "q", "@/no/such.json"), 2, "'/no/such.json' cannot be read"),
+        (("watch", "--type", "done"), 2, "'done' is not one of 'completed', 'delayed'"),
         (("nothing",), 2, "bunqueue-trio: No such command 'nothing'. (see --help)"),
     ],
 )

@@ -74,11 +74,11 @@ def answer(url: str, token: str | None, method: str, path: str, body: bytes | No
     return accepted(url, response.status_code, response.content)
 
 
-def pages(url: str, token: str | None, path: str, name: str, **query: object) -> Iterator[dict[str, Any]]:
-    """Yield what is under ``name`` in the answers to ``path``, page by page."""
+def pages(url: str, token: str | None, path: str, **query: object) -> Iterator[dict[str, Any]]:
+    """Yield the answers to ``path``, page by page."""
     while True:
         page = answer(url, token, "GET", f"{path}?{urlencode(query)}")
-        yield from page[name]
+        yield page
         if page["next"] is None:
             return
         query["after"] = page["next"]
@@ -183,20 +183,20 @@ DURATION = Duration()
 @click.argument("data", metavar="JSON")
 @click.option("--priority", type=int, help="Higher is sooner.")
 @click.option("--delay", type=DURATION, metavar="TIME", help="Time before it can be taken.")
-@click.option("--max-attempts", type=int, metavar="N")
+@click.option("--max-attempts", type=int, metavar="N", help="Tries in all, then it is a dead letter; 3 unless you say.")
 @click.option("--job-id", metavar="ID", help="Makes the push idempotent while the job is unfinished.")
-@click.option("--unique-key", metavar="KEY")
+@click.option("--unique-key", metavar="KEY", help="While an unfinished job of the queue has it, this adds none.")
 @click.option(
     "--backoff", type=DURATION, metavar="TIME", help="Wait before the second try; doubles with each further one."
 )
 @click.option("--ttl", type=DURATION, metavar="TIME", help="Drop it if it was not taken by then.")
 @click.option("--timeout", type=DURATION, metavar="TIME", help="A try that takes longer has failed.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="May be repeated.")
-@click.option("--group-id", metavar="GROUP")
+@click.option("--group-id", metavar="GROUP", help="Kept with the job, for its readers.")
 @click.option("--lifo", is_flag=True, help="Before older ones of its priority.")
 @click.option("--depends-on", multiple=True, metavar="ID", help="Only after this job is completed; may be repeated.")
-@click.option("--repeat-every", type=DURATION, metavar="TIME", help="Add it again so long after each run.")
-@click.option("--repeat-limit", type=int, metavar="N", help="At most so many runs.")
+@click.option("--repeat-every", type=DURATION, metavar="TIME", help="Add it again this long after each run.")
+@click.option("--repeat-limit", type=int, metavar="N", help="At most N runs.")
 @click.option("--remove-on-complete", is_flag=True, help="Keep nothing of it when it is completed.")
 @click.option("--remove-on-fail", is_flag=True, help="Keep nothing of it when it is dead.")
 @click.option("--durable", is_flag=True, help="Have it on disk (fsync) before the answer.")

@@ -1,4 +1,4 @@
-"""What surrounds a handler: it decodes the payload, runs the function, and turns whatever it raises into an outcome.
+"""What a worker needs around a handler: a decoder of payloads, threads for sync ones, and a text for whatever is raised.
 
 No exception of a handler escapes.
 
@@ -23,6 +23,8 @@ from bunqueue_trio.logs.printable import printable
 Handler = Callable[[Job[Any]], Any]
 
 ERROR_MAX = 65_536  # characters; the server keeps no more
+# Not `type(error).__name__`: a metaclass may have a `__name__` of its own, which may raise.
+_name_of: Callable[[type], str] = type.__dict__["__name__"].__get__
 _CUT = "\n… %d characters left out …\n"
 
 
@@ -112,11 +114,11 @@ def of_handler(raised: BaseException) -> BaseException:
 
 def told(error: BaseException) -> tuple[str, str]:
     """Return ``error`` as a text for the server, and with its traceback for the log, whatever it is."""
-    name = type(error).__name__
+    name = _name_of(type(error))
     try:
         text = str(error)
     except BaseException as mute:  # noqa: ASYNC103 - of code that waits for nothing
-        text = f"its text cannot be made: {type(mute).__name__}"
+        text = f"its text cannot be made: {_name_of(type(mute))}"
     text = _sendable(f"{name}: {text}" if text else name)
     try:
         trace = _sendable("".join(traceback.format_exception(error)).rstrip())

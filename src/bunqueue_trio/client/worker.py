@@ -109,6 +109,11 @@ class Worker:
         return function
 
     @property
+    def has_handler(self) -> bool:
+        """Whether there is a function for the jobs; without one it cannot run."""
+        return self._handle is not None
+
+    @property
     def running(self) -> int:
         """How many jobs are under way."""
         return len(self._runs)
@@ -141,7 +146,7 @@ class Worker:
         Raises:
             Refused: the server will never give us jobs: the address, its certificate, the token, or the name of the queue.
         """
-        if self._handle is None:
+        if not self.has_handler:
             raise RuntimeError("the worker has no handler: decorate a function with @worker.handler")
         client = Client(
             self.url, token=self.token, tls=self.tls, queue=self.queue, patience=math.inf, connect=self._connect,

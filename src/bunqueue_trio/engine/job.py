@@ -203,7 +203,7 @@ NewId = Callable[[int], str]
 
 
 _DEPENDENCY_BYTES = 100
-"""What a dependency weighs: to look it up costs as much as so many bytes, so a page has about 10,000 of them at most."""
+"""What a dependency weighs: to look it up costs as much as this many bytes, so a page has about 10,000 of them at most."""
 
 
 def weight(job: Job) -> int:

@@ -196,7 +196,7 @@ class QueueView(Struct, kw_only=True, rename="camel"):
     next_due_at: int | None
     pulls_waiting: int
     concurrency: int | None
-    """So many jobs may be active at once."""
+    """How many jobs may be active at once; null: any number."""
 
 
 class ConcurrencyReply(Reply, kw_only=True):
@@ -227,7 +227,7 @@ class CountsReply(Reply, kw_only=True):
 
 
 class CountReply(Reply, kw_only=True):
-    """How many jobs of a queue are still to be handed out."""
+    """How many jobs of a queue are still to be delivered."""
 
     count: int
 

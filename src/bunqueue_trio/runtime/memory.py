@@ -137,7 +137,7 @@ def _c_heap() -> tuple[int, int] | None:
 
 
 def _objects() -> tuple[int, int] | None:
-    """Return what Python's allocator has handed out and what it holds, in bytes; None when it cannot be asked.
+    """Return what Python's allocator has given out and what it holds, in bytes; None when it cannot be asked.
 
     Python has these numbers only as a report written to a C stream; the stream goes to memory.
     """

@@ -63,7 +63,7 @@ def make_app(server: Server, gateway: Gateway, *, hosted: bool = False) -> Quart
     @app.before_request
     async def answer() -> QuartResponse:
         """Answer every request before Quart looks for a route of its own."""
-        # It has looked, in vain: the traceback of that would keep this request until a rare full collection.
+        # It has looked and found none: the traceback of that would keep this request until a rare full collection.
         request.routing_exception = NotFound()
         call = _call(gateway, request)
         fault = _fault_of(call)

@@ -24,7 +24,7 @@ from bunqueue_trio.protocol.commands.spec import EXAMPLE_ID, Does, Example, Path
 
 
 class Repeat(Struct, kw_only=True, rename="camel", frozen=True):
-    """How a job repeats: every so many ms, at most ``limit`` runs (None: for ever)."""
+    """How a job repeats: every ``every`` ms, at most ``limit`` runs (None: for ever)."""
 
     every: EveryMs
     limit: Runs | None = None

@@ -184,7 +184,7 @@ async def _pull(peer: Peer, books: Books, queue: str, count: int) -> list[tuple[
 
 
 def note_delivery(books: Books, delivered: Body, sent: float) -> None:
-    """Keep book of a job that was handed out: nobody made it up, and it had not ended when the pull was `sent`."""
+    """Keep book of a job that was delivered: nobody made it up, and it had not ended when the pull was `sent`."""
     if delivered["queue"] == books.series_queue:
         return
     job = books.jobs.get(delivered["data"])
@@ -225,7 +225,7 @@ async def repeat(peer: Peer, books: Books, rng: random.Random) -> None:
 
 
 async def load(url: str, books: Books, rng: random.Random, kill: Callable[[], None], seconds: float) -> None:
-    """Let all clients work until the server is gone: `kill` ends it after so many seconds.
+    """Let all clients work until the server is gone: `kill` ends it after `seconds`.
 
     Every other time it waits a little longer, for the very moment in which a durable push is answered.
     """
