@@ -75,6 +75,17 @@ async def test_a_census_is_made_once_for_all_who_ask(nursery: trio.Nursery):
     assert sum(n for _, n in counts[0].types) == counts[0].objects
 
 
+async def test_a_census_counts_classes_that_do_not_say_what_they_are_called():
+    class Shy(type):
+        @property
+        def __name__(cls) -> str:  # type: ignore[override]
+            raise ValueError
+
+    kept = [Shy("Unnamed", (), {})() for _ in range(1234)]
+    count = await Memory().census()
+    assert dict(count.types)["Unnamed"] == len(kept)
+
+
 async def test_a_census_gets_old(autojump_clock: MockClock):
     watched = Memory()
     first = await watched.census()

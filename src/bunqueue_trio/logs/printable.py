@@ -1,6 +1,10 @@
 """Text of clients on its way to a terminal: what would move its cursor, colour it or hide a line is written out."""
 
 import re
+from collections.abc import Callable
+
+class_name: Callable[[type], str] = type.__dict__["__name__"].__get__
+"""Return the name of a class, and not what its metaclass may have in the place of it, which may raise."""
 
 # C0 and DEL, C1, line and paragraph separators, what turns the direction of writing, and lone surrogates,
 # which no terminal gets at all: they cannot be encoded.
