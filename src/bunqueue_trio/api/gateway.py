@@ -315,8 +315,8 @@ class Gateway:
         return response._replace(headers=(*response.headers, ("Allow", ", ".join(sorted(allowed)))))
 
 
-_GET_ONLY: frozenset[object] = TAKES | {"events", "websocket"}
-"""What HEAD does not stand for: a job would be taken, a stream would be opened."""
+LASTING: frozenset[object] = TAKES | {"events", "websocket"}
+"""Who may stay: a long poll, a stream. HEAD does not stand for their GET: a job would be taken, a stream be opened."""
 
 _STREAM = (("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no"))
 """No proxy may hold events back."""
@@ -352,4 +352,4 @@ def _origin_form(path: str) -> str:
 def _head_route(match: Match) -> Route | None:
     """Return what HEAD answers like: GET, except where GET takes a job."""
     route = match.methods.get("GET")
-    return None if route is None or route.target in _GET_ONLY else route
+    return None if route is None or route.target in LASTING else route

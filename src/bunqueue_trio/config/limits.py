@@ -98,6 +98,7 @@ HEADER_BYTES_MAX = 64 * 1024  # request line and headers: what the strictest pro
 MSGPACK_TOLD_S = 60  # a client that speaks another protocol tries again and again; the log says it once in this time
 HEADER_TIMEOUT_S = 30  # a request's headers must be in by then (slow loris)
 BODY_TIMEOUT_S = 60  # and its body
+HALF_CLOSED_S = 10  # a client that says it will send nothing more may wait so long for its answer
 WRITE_TIMEOUT_S = 60  # a client that takes none of its answer for this long is gone
 FINAL_SEND_S = 0.5  # how long the end of an answer may still take when its request has been cancelled
 RECEIVE_BYTES = 64 * 1024  # read and written at once: what a socket buffer holds
