@@ -75,6 +75,9 @@ class PassedStream(trio.abc.Stream):
         """Returns the bytes that Hypercorn keeps of messages that have not come to their end."""
         self.answering: trio.Event | None = None
         """Set when the request under way, which is no long poll and no stream, is answered."""
+        self._half_closed = False
+        self._gone = False
+        """Closed, as it turned out, not half."""
         self.is_whole: Callable[[], bool] = lambda: False
         """Returns whether all of the request under way has come."""
 
@@ -94,6 +97,7 @@ class PassedStream(trio.abc.Stream):
             data = await self._wire.receive(SIP_BYTES if self.sips else RECEIVE_BYTES)
             if not data and self.answering is not None and self.is_whole():
                 # Half a close: it may still read. Hypercorn would drop the answer at the end of what comes.
+                self._half_closed = True
                 with trio.move_on_after(HALF_CLOSED_S):
                     await self.answering.wait()
         finally:
@@ -109,11 +113,17 @@ class PassedStream(trio.abc.Stream):
             handled = sys.exc_info()[1]
             if isinstance(handled, h11.RemoteProtocolError):
                 handled.__traceback__ = None  # see find_fault
+        if self._gone:
+            return
         async with self._sending:
             self.deadline = trio.current_time() + WRITE_TIMEOUT_S
             try:
                 await self._stream.send_all(data)
             except trio.BrokenResourceError:
+                if self._half_closed and self.answering is not None:
+                    self._gone = True
+                    self.answering.set()  # Hypercorn hears of the end now, and drops the rest
+                    return
                 self._scope.cancel()  # Hypercorn would go on to answer all that the client had asked before it left
                 raise
             finally:
@@ -169,7 +179,7 @@ class SlowLane:
     async def serve(self, stream: PassedStream, run: Callable[..., Awaitable[None]]) -> None:
         """Serve ``stream`` to its end; each request is run by calling ``run`` with the application and its arguments."""
         connection = Http1Connection(
-            cast("AppWrapper", partial(self._answer, stream, run)),
+            cast("AppWrapper", partial(run, self._app)),
             self._config,
             self._context,
             ConnectionState({}),
@@ -185,15 +195,9 @@ class SlowLane:
                 raise
         finally:
             stream.hold.release()
+            # They know the connection, which knows the stream.
+            stream.count_unfinished, stream.is_whole = int, bool
             _forget(connection)
-
-    async def _answer(self, stream: PassedStream, run: Callable[..., Awaitable[None]], *arguments: Any) -> None:
-        answering = stream.answering
-        try:
-            await run(self._app, *arguments)
-        finally:
-            if answering is not None:
-                answering.set()
 
     def _judge(self, stream: PassedStream, method: str, target: str, headers: Mapping[str, str]) -> tuple[bool, bool]:
         call = self._gateway.resolve(method, target, headers)
