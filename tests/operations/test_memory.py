@@ -108,3 +108,16 @@ async def test_a_collection_frees_cycles_and_is_not_repeated_at_once():
     assert before.objects_used + before.c_used - after.objects_used - after.c_used > 15 * MIB
     before, after = await watched.collect()
     assert before is after
+
+
+async def test_a_census_counts_what_does_not_say_what_it_is_called(autojump_clock: MockClock):
+    class Shy(type):
+        @property
+        def __name__(cls) -> str:  # type: ignore[override]
+            raise ValueError("no name for this one")
+
+    class Nameless(metaclass=Shy):
+        pass
+
+    kept = [Nameless() for _ in range(1000)]
+    assert dict((await Memory().census()).types)["Nameless"] >= len(kept)

@@ -18,7 +18,7 @@ from msgspec.json import Decoder
 
 from bunqueue_trio.client.jobs import Job
 from bunqueue_trio.client.log import log
-from bunqueue_trio.logs.printable import class_name, printable
+from bunqueue_trio.logs.printable import name_of, printable
 
 Handler = Callable[[Job[Any]], Any]
 
@@ -112,11 +112,11 @@ def of_handler(raised: BaseException) -> BaseException:
 
 def told(error: BaseException) -> tuple[str, str]:
     """Return ``error`` as a text for the server, and with its traceback for the log, whatever it is."""
-    name = class_name(type(error))
+    name = name_of(type(error))
     try:
         text = str(error)
     except BaseException as mute:  # noqa: ASYNC103 - of code that waits for nothing
-        text = f"its text cannot be made: {class_name(type(mute))}"
+        text = f"its text cannot be made: {name_of(type(mute))}"
     text = _sendable(f"{name}: {text}" if text else name)
     try:
         trace = _sendable("".join(traceback.format_exception(error)).rstrip())

@@ -19,7 +19,7 @@ import trio
 from msgspec import Struct
 
 from bunqueue_trio.config import HEAP_LOOK_MS, MIB, OBJECTS_A_TURN
-from bunqueue_trio.logs.printable import class_name
+from bunqueue_trio.logs.printable import name_of
 
 
 class Figures(NamedTuple):
@@ -94,7 +94,7 @@ async def _count() -> Census:
         await trio.lowlevel.checkpoint()
     names: Counter[str] = Counter()
     for kind, n in types.items():
-        names[class_name(kind)] += n
+        names[name_of(kind)] += n
     return Census(len(objects), names.most_common())
 
 
