@@ -138,7 +138,11 @@ async def test_failures_are_not_reported_one_after_the_other(bunqueue: Bunqueue,
 
     monkeypatch.setattr(type(bunqueue.client), "_call", slow)
     worker = bunqueue.worker("q", concurrency=100)
-    worker.handler(lambda job: 1 // job.data)
+
+    @worker.handler
+    async def handle(job: Job) -> float:
+        return 1 // job.data
+
     ids = await bunqueue.client.push_many("q", [{"data": n, "max_attempts": 1} for n in [0] * 99 + [1]])
     started = bunqueue.elapsed
     bunqueue.start(worker)
