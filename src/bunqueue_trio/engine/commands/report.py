@@ -47,7 +47,7 @@ def _matching(name: str, values: Sequence[Any] | None, ids: list[str]) -> Sequen
 
 def _fail(engine: Engine, command: c.Fail, now: int, owner: Owner) -> r.Reply:
     if command.unrecoverable and command.retry_in is not None:
-        raise c.LAST_AND_NOT.refuse()
+        raise c.RETRY_EXCLUDED.refuse()
     job = held(engine, command.id, command.token, now)
     error = "Unknown error" if command.error is None else command.error
     if command.unrecoverable:

@@ -99,7 +99,7 @@ class Progress(Command[r.DataReply], kw_only=True, tag="Progress"):
 
 
 _REFUSES = (errors.NOT_ACTIVE, errors.LOST_LOCK)
-LAST_AND_NOT = Fault(400, "unrecoverable and retryIn exclude each other", "last-and-not")
+RETRY_EXCLUDED = Fault(400, "unrecoverable and retryIn exclude each other", "retry-excluded")
 
 SPECS: tuple[Spec, ...] = (
     Spec(
@@ -113,7 +113,7 @@ SPECS: tuple[Spec, ...] = (
         example=Example({"ids": [EXAMPLE_ID]}, {"ok": True, "data": {"ignoredIds": [EXAMPLE_ID]}}),
     ),
     Spec(
-        Fail, Does.CHANGES, Path("POST", "/jobs/:id/fail", optional_body=True), refuses=(*_REFUSES, LAST_AND_NOT),
+        Fail, Does.CHANGES, Path("POST", "/jobs/:id/fail", optional_body=True), refuses=(*_REFUSES, RETRY_EXCLUDED),
         again_with_token=Again.GUARDED, contract=True,
         example=Example({"error": "SMTP connection refused", "token": EXAMPLE_TOKEN}, EXAMPLE_OK),
     ),
