@@ -163,7 +163,7 @@ def test_again_survives_a_process_pool_and_takes_times_as_they_come():
     assert (Again(-5).after, str(Again(1))) == (0, "")
     assert Again(AFTER_MAX_S).after == AFTER_MAX_S
     for wrong in (math.nan, math.inf, AFTER_MAX_S + 1, "Wed, 21 Oct 2015 07:28:00 GMT"):
-        with pytest.raises(ValueError, match="after must be|could not convert"):
+        with pytest.raises(ValueError, match=r"after must be|could not convert"):
             Again(wrong)  # type: ignore[arg-type]
 
 
