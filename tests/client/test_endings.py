@@ -164,7 +164,7 @@ def test_again_survives_a_process_pool_and_takes_times_as_they_come():
     assert Again(AFTER_MAX_S).after == AFTER_MAX_S
     for wrong in (math.nan, math.inf, AFTER_MAX_S + 1, "Wed, 21 Oct 2015 07:28:00 GMT"):
         with pytest.raises(ValueError, match=r"after must be|could not convert"):
-            Again(wrong)  # type: ignore[arg-type]
+            Again(wrong)
 
 
 def test_a_whole_program_has_them_at_hand():
@@ -196,9 +196,9 @@ async def test_a_backoff_is_given_and_shown_in_seconds(bunqueue: Bunqueue):
     job_id = await bunqueue.client.push("q", backoff={"type": "fixed", "delay": 5, "max_delay": None})
     assert (await bunqueue.client.get(job_id)).backoff == fixed
     with pytest.raises(TypeError, match="a backoff has no option 'max'"):
-        await bunqueue.client.push("q", backoff={"type": "fixed", "delay": 1, "max": 2})  # type: ignore[typeddict-unknown-key]
+        await bunqueue.client.push("q", backoff={"type": "fixed", "delay": 1, "max": 2})
     with pytest.raises(bunqueue_trio.Refused, match=r"backoff.delay is required"):
-        await bunqueue.client.push("q", backoff={"type": "fixed"})  # type: ignore[typeddict-item]
+        await bunqueue.client.push("q", backoff={"type": "fixed"})
 
 
 async def test_attempts_of_a_fixed_backoff_are_as_far_apart_each(bunqueue: Bunqueue):

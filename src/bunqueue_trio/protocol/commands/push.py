@@ -34,7 +34,7 @@ class Repeat(Struct, kw_only=True, rename="camel", frozen=True):
 class Backoff(Struct, kw_only=True, rename="camel", frozen=True, omit_defaults=True):
     """How long a failed job waits for its next attempt: ``delay`` each time, or doubled with each one.
 
-    Never more than ``max_delay``. With ``jitter`` 0.2 it is up to a fifth shorter, differently for each job and attempt.
+    Never more than ``maxDelay``. With ``jitter`` 0.2 it is up to a fifth shorter, differently for each job and attempt.
     """
 
     type: Literal["fixed", "exponential"]
