@@ -83,8 +83,8 @@ def backoff(job: Record) -> int:
     said, doublings = job.spec.backoff, 2 ** (job.attempts - 1)
     if isinstance(said, int):
         return min(said * doublings, max(HOUR, said))
-    wait = said.delay if said.type == "fixed" else min(said.delay * doublings, max(HOUR, said.delay))
-    wait = wait if said.max_delay is None or wait < said.max_delay else said.max_delay
+    wait = said.delay * (1 if said.type == "fixed" else doublings)
+    wait = min(wait, max(HOUR, said.delay) if said.max_delay is None else said.max_delay)
     drawn = int(hashlib.sha256(f"{job.id}:{job.attempts}".encode()).hexdigest()[:8], 16)
     return wait - int(wait * (said.jitter or 0) * drawn / 0x1_0000_0000)
 

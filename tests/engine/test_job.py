@@ -103,7 +103,13 @@ def test_a_backoff_is_fixed_or_doubles_up_to_its_limit(shape: Shape | None, wait
 def test_a_doubling_backoff_without_a_limit_of_its_own_ends_at_an_hour():
     job = make_job(options=Options(backoff=1, shape=Shape()), attempts=1000)
     assert wait_ms(job) == BACKOFF_MAX_MS
-    assert wait_ms(make_job(options=Options(backoff=1, shape=Shape(max_delay=DAY_MS)), attempts=1000)) == BACKOFF_MAX_MS
+
+
+def test_a_limit_of_its_own_may_be_longer_than_an_hour():
+    job = make_job(options=Options(backoff=1, shape=Shape(max_delay=DAY_MS)), attempts=1000)
+    assert wait_ms(job) == DAY_MS
+    job.attempts = 24
+    assert wait_ms(job) == 2**23
 
 
 @pytest.mark.parametrize(("jitter", "least"), [(0.2, 800), (1, 0), (1.0, 0)])

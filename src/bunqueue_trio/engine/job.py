@@ -156,10 +156,12 @@ class Job(Struct, eq=False, gc=False):
         return self.note
 
 
-def backoff_ms(base: int, attempts: int) -> int:
-    """Return the wait before the next try: ``base × 2^(attempts − 1)``, at most one hour or ``base``."""
-    # Beyond 2^32 ms any base is over the hour: the exponent is capped to keep the number small.
-    return min(base << min(attempts - 1, 32), max(base, BACKOFF_MAX_MS))
+def backoff_ms(base: int, attempts: int, most: int | None = None) -> int:
+    """Return the wait before the next try: ``base × 2^(attempts − 1)``, at most ``most``, or else one hour or ``base``."""
+    if most is None:
+        most = max(base, BACKOFF_MAX_MS)
+    # Beyond 2^32 ms any base is over each limit: the exponent is capped to keep the number small.
+    return min(base << min(attempts - 1, 32), most)
 
 
 def wait_ms(job: Job) -> int:
@@ -171,9 +173,7 @@ def wait_ms(job: Job) -> int:
     options, shape = job.options, job.options.shape
     if shape is None:
         return backoff_ms(options.backoff, job.attempts)
-    wait = options.backoff if shape.fixed else backoff_ms(options.backoff, job.attempts)
-    if shape.max_delay is not None:
-        wait = min(wait, shape.max_delay)
+    wait = backoff_ms(options.backoff, 1 if shape.fixed else job.attempts, shape.max_delay)
     if shape.jitter:
         # A checksum will not do: of two jobs that come back together it makes two that do so after each attempt.
         drawn = int.from_bytes(sha256(f"{job.id}:{job.attempts}".encode()).digest()[:4])
