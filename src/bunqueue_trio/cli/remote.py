@@ -189,6 +189,11 @@ DURATION = Duration()
 @click.option(
     "--backoff", type=DURATION, metavar="TIME", help="Wait before the second try; doubles with each further one."
 )
+@click.option(
+    "--backoff-type", type=click.Choice(["fixed", "exponential"]), help="Whether it doubles.  [default: exponential]"
+)
+@click.option("--backoff-max", type=DURATION, metavar="TIME", help="The longest wait; else an hour, or the backoff.")
+@click.option("--backoff-jitter", type=float, metavar="SHARE", help="Waits are up to so much shorter: 0 to 1.")
 @click.option("--ttl", type=DURATION, metavar="TIME", help="Drop it if it was not taken by then.")
 @click.option("--timeout", type=DURATION, metavar="TIME", help="A try that takes longer has failed.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="May be repeated.")
@@ -202,7 +207,7 @@ DURATION = Duration()
 @click.option("--durable", is_flag=True, help="Have it on disk (fsync) before the answer.")
 def push(
     url: str, token: str | None, queue: str, data: str, *, repeat_every: int | None, repeat_limit: int | None,
-    **options: Any,
+    backoff: int | None, backoff_type: str | None, backoff_max: int | None, backoff_jitter: float | None, **options: Any,
 ) -> None:  # fmt: skip
     """Add a job with the payload JSON to QUEUE and print its id.
 
@@ -218,6 +223,12 @@ def push(
             hint = f"; a string needs quotes: '\"{data}\"'"
         raise click.BadParameter(f"is no JSON: {error}{hint}", param_hint="JSON") from None
     body = {"data": Raw(payload)} | {_camel(k): v for k, v in options.items() if v not in (None, False, ())}
+    backoff_how = {"type": backoff_type, "maxDelay": backoff_max, "jitter": backoff_jitter}
+    given = {name: value for name, value in backoff_how.items() if value is not None}
+    if given and backoff is None:
+        raise click.UsageError("--backoff-type, --backoff-max and --backoff-jitter need --backoff")
+    if backoff is not None:
+        body["backoff"] = {"type": "exponential", "delay": backoff} | given if given else backoff
     if repeat_every is not None:
         body["repeat"] = {"every": repeat_every, "limit": repeat_limit}
     elif repeat_limit is not None:

@@ -39,6 +39,15 @@ class DeliveredJob(Struct, rename="camel"):
     progress: int | float
 
 
+class BackoffView(Struct, kw_only=True, rename="camel", omit_defaults=True):
+    """A backoff that was given as an object, as it was given."""
+
+    type: str
+    delay: int
+    max_delay: int | UnsetType = UNSET
+    jitter: int | float | UnsetType = UNSET
+
+
 class JobView(Struct, kw_only=True, rename="camel"):
     """The sixteen fields of a job that GET gives; times in epoch ms."""
 
@@ -52,7 +61,7 @@ class JobView(Struct, kw_only=True, rename="camel"):
     completed_at: int | None
     attempts: int
     max_attempts: int
-    backoff: int
+    backoff: int | BackoffView
     progress: int | float
     tags: list[str]
     lifo: bool

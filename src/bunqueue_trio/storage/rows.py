@@ -129,7 +129,7 @@ def finished_row(job: Job) -> FinishedRow:
         job.data if shown else b"",
         None if options is DEFAULT_OPTIONS or not shown else _text(options),
         job.priority, job.created_at, job.run_at, job.attempts, job.stalls, job.progress, job.started_at,
-        _text(Note(error=note.error, message=note.message)) if shown else None,
+        _text(Note(error=note.error, message=note.message, reason=note.reason)) if shown else None,
         note.result if shown else None,
     ))  # fmt: skip
 

@@ -28,6 +28,8 @@ def _list(engine: Engine, command: c.Dlq, now: int, owner: Owner) -> r.Reply:
 
 
 def _reason(job: Job) -> str:
+    if (reason := job.noted().reason) is not None:
+        return reason
     if job.attempts >= job.options.max_attempts:
         return "max_attempts_exceeded"
     return "dependency_failed" if job.started_at is None else "stalled"
