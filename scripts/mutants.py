@@ -259,7 +259,7 @@ MUTANTS = [
     Mutant("engine/moves.py", "        if reason is not None:\n            job.noted().reason = reason\n", "", "a job does not keep why it is dead"),
     Mutant("engine/moves.py", "            self._bury(job, error, now, reason)\n            return\n", "            self._bury(job, error, now, reason or UNRECOVERABLE)\n            return\n", "who has no attempts left is called given up"),
     Mutant("engine/commands/report.py", "command.retry_in is not None:", "command.retry_in:", "the last attempt, and a next one at once"),
-    Mutant("engine/commands/report.py", "now, retry_in=command.retry_in)", "now)", "a failure says in vain when the next attempt is"),
+    Mutant("engine/commands/report.py", "now, retry_in=command.retry_in)", "now)", "when the next attempt is does not matter"),
     Mutant("engine/commands/report.py", "    if command.unrecoverable:\n", "    if False:\n", "who gives up is retried"),
     Mutant("engine/commands/dead.py", "(reason := job.noted().reason) is not None", "(reason := job.noted().reason) is not None and False", "every dead letter tells what its counters tell"),
     Mutant("engine/commands/push.py", "        shape=shape,\n", "", "a backoff is a number"),

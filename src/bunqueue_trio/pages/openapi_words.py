@@ -91,7 +91,7 @@ DESCRIPTIONS = {
         "`Last-Event-ID` to get what was missed."
     ),
     "/jobs/:id/fail": (
-        "`unrecoverable`: it was the last attempt, whatever attempts are left. `retryIn`: so many ms until the next attempt, "
+        "`unrecoverable`: it was the last attempt, whatever attempts are left. `retryIn`: the ms until the next attempt, "
         "instead of the backoff; it gives no attempt more. Both at once are refused."
     ),
     "/prometheus": "Asks for a token only with METRICS_AUTH=true. A queue has series of its own while it is among the "
