@@ -146,6 +146,53 @@ def test_why_a_job_is_dead():
     assert entries[0].entered_at == bench.now
 
 
+def test_reasons_that_its_attempts_do_not_tell():
+    bench = Bench(Rules(stalls_max=0))
+    give_up = {"error": "no such address", "unrecoverable": True}
+    for job_id, options in {"given up": {}, "at last": {"max_attempts": 1}, "again": {"backoff": 0}}.items():
+        bench.push(job_id=job_id, **options)
+        bench.pull_id()
+        if job_id == "again":
+            bench.fail(job_id)
+            bench.pull_id()
+        bench.do(c.Fail(id=job_id, **give_up))
+        assert bench.state(job_id).state == "failed"
+    bench.push(job_id="slow", timeout=10, max_attempts=2, backoff=0)
+    bench.push(job_id="slow once", timeout=10, max_attempts=2, backoff=0, lifo=True)
+    for _ in range(4):
+        if bench.pull_id() == "slow once" and bench.do(c.GetJob(id="slow once")).job.attempts:
+            bench.fail("slow once")
+        bench.sleep(10)
+    bench.push(job_id="child", depends_on=["given up"])
+    bench.push(job_id="stalled")
+    bench.pull_id(lock_ttl=10)
+    bench.sleep(10)
+    bench.commit()
+    bench.restart()
+    told = {entry.job.id: (entry.reason, entry.job.attempts) for entry in bench.do(c.Dlq(queue="q")).entries}
+    assert told == {
+        "given up": ("unrecoverable", 1),
+        "at last": ("unrecoverable", 1),
+        "again": ("unrecoverable", 2),
+        "slow": ("timeout", 2),
+        "slow once": ("max_attempts_exceeded", 2),
+        "child": ("dependency_failed", 0),
+        "stalled": ("stalled", 0),
+    }
+
+
+def test_one_that_was_given_up_and_put_back_is_like_any_other(bench: Bench):
+    job_id = bench.push(max_attempts=1)
+    bench.pull_id()
+    bench.do(c.Fail(id=job_id, unrecoverable=True))
+    bench.commit()
+    retry(bench, job_id)
+    bench.pull_id()
+    bench.fail(job_id)
+    bench.commit()
+    assert [entry.reason for entry in bench.do(c.Dlq(queue="q")).entries] == ["max_attempts_exceeded"]
+
+
 def test_what_cannot_be_retried_is_refused(bench: Bench):
     dead, alive = die(bench), bench.push()
     for wrong in ({"job_id": alive}, {"job_id": "nobody"}, {"after": "x"}):

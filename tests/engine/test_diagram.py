@@ -24,7 +24,7 @@ WHY = {
     (State.ACTIVE, State.WAITING): "stall, connection closed, retry without backoff",
     (State.ACTIVE, State.DELAYED): "fail or timeout, attempts left; another delay",
     (State.ACTIVE, State.COMPLETED): "ack",
-    (State.ACTIVE, State.FAILED): "no attempts left, one stall too many, discard",
+    (State.ACTIVE, State.FAILED): "no attempts left, given up, one stall too many, discard",
     (State.ACTIVE, State.REMOVED): "cancel",
     (State.COMPLETED, State.REMOVED): "retention, id pushed again",
     (State.FAILED, State.REMOVED): "removeOnFail, retention, id pushed again, retried (a new push)",

@@ -103,9 +103,11 @@ def test_no_request_made_from_the_description_breaks_a_rule(tmp_path: Path):
     schemathesis = shutil.which("schemathesis", path=os.fspath(Path(sys.executable).parent))
     assert schemathesis is not None, "it is among the development requirements"
     with serving(tmp_path, env={"AUTH_TOKENS": "secret"}) as running:
+        # A limit that is taken away is there as none: DELETE and then GET of it answer 200, not 404 (use_after_free).
         command = [
             schemathesis, "run", f"{running.url}/openapi.json", "--header", "Authorization: Bearer secret",
-            "--checks", "all", "--exclude-checks", "positive_data_acceptance", "--exclude-path-regex", "^/(events|ws)",
+            "--checks", "all", "--exclude-checks", "positive_data_acceptance,use_after_free",
+            "--exclude-path-regex", "^/(events|ws)",
             "--max-examples", "10", "--seed", "1", "--request-timeout", "60", "--generation-database", "none",
             "--continue-on-failure", "--no-color",
         ]  # fmt: skip

@@ -64,14 +64,14 @@ def drain(url: str, token: str | None, queue: str, *, delayed: bool, yes: bool) 
 @click.command()
 @with_server
 @click.argument("queue")
-@click.argument("state", type=click.Choice(_STATES))
+@click.argument("state", type=click.Choice(_STATES), metavar="STATE")
 @click.option(
     "--older", "grace", type=DURATION, default=0, metavar="TIME",
-    help="Only those pushed so long ago, or ended if they are completed or failed: 10m, 2h, 7d.",
+    help="Only those that are older: 10m, 2h, 7d. The age counts from the push, or from the end of completed and failed ones.",
 )  # fmt: skip
 @_YES
 def clean(url: str, token: str | None, queue: str, state: str, *, grace: int, yes: bool) -> None:
-    """Remove the jobs of QUEUE in STATE for good."""
+    """Remove the jobs of QUEUE in STATE for good: waiting, delayed, waiting-children, completed or failed ones."""
     _ask(f"{queue}: remove {'old' if grace else 'all'} {state} jobs", yes=yes)
     pages = _pages(url, token, f"/queues/{segment(queue)}/clean", {"state": state, "grace": grace})
     click.echo(printable(f"{queue}: {_sum((reply['count'] for reply in pages), 'removed'):,} removed"))

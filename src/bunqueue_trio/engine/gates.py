@@ -23,7 +23,7 @@ _SWEEP_MIN = 64  # fewer entries than that are not worth a sweep
 
 
 class Pause(Struct, frozen=True, rename="camel"):
-    """A queue hands nothing out; times in epoch ms."""
+    """Nothing of a queue is delivered; times in epoch ms."""
 
     since: int
     reason: str | None = None
@@ -41,7 +41,7 @@ class Gate:
     def __init__(self) -> None:
         self.pause: Pause | None = None
         self.concurrency: int | None = None
-        """So many jobs may be active at once."""
+        """How many jobs may be active at once; None: any number."""
         self.rate: Rate | None = None
         self.opens_at: int | None = None
         """When the rate leaves room again, while it leaves none."""
@@ -82,8 +82,18 @@ class Gates(dict[str, Gate]):
             self._expect(name, rate.until)
             self._fill(name, now)
 
+    @property
+    def paused(self) -> int:
+        """How many queues are paused."""
+        return len(self._facts.of(PAUSED))
+
+    @property
+    def limited(self) -> int:
+        """How many queues have a limit of active jobs."""
+        return len(self._facts.of(CONCURRENCY))
+
     def pause(self, name: str, now: int, reason: str | None, until: int | None) -> None:
-        """Let nothing out of a queue, before ``until`` if it is told; one that is paused stays so from its begin.
+        """Let nothing out of a queue, until ``until`` if it is given; one that is paused already keeps its ``since``.
 
         Raises:
             Refused: there are gates enough.
@@ -107,7 +117,7 @@ class Gates(dict[str, Gate]):
         return True
 
     def limit(self, name: str, concurrency: int) -> None:
-        """Let so many jobs of a queue be active at once; those that are stay so.
+        """Let at most ``concurrency`` jobs of a queue be active at once; those that are stay so.
 
         Raises:
             Refused: there are gates enough.

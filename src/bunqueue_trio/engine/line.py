@@ -32,7 +32,7 @@ class Line(Generic[T]):
         return bool(self.blocks)
 
     def __iter__(self) -> Iterator[T]:
-        """Iterate in order; nothing may enter or leave meanwhile."""
+        """Iterate in order; nothing may be added or removed meanwhile."""
         return chain.from_iterable(self.blocks)
 
     def first(self) -> T | None:
@@ -111,7 +111,7 @@ class Line(Generic[T]):
         return sum(map(len, self.blocks[:at])) + bisect_left(self.blocks[at], place, key=self.place)
 
     def after(self, place: Any) -> Iterator[T]:
-        """Iterate over who stands behind ``place``, whoever stands there; nothing may enter or leave meanwhile."""
+        """Iterate over who stands behind ``place``, whoever stands there; nothing may be added or removed meanwhile."""
         blocks = self.blocks
         at = bisect_right(blocks, place, key=self._end)
         if at == len(blocks):

@@ -64,7 +64,7 @@ def _fitting(jobs: list[Job]) -> int:
 
 
 def _active(queue: Queue, after: Place | None, limit: int) -> list[Job]:
-    """Return the active jobs behind ``after``, one more than ``limit`` if there are so many."""
+    """Return the active jobs behind ``after``, one more than ``limit`` if there are that many."""
     # All are looked at for each page, 10 ms for 100,000, instead of a line that each pull and ack would pay for. They are
     # nearly in order: only a restart on a clock that was set back puts an older one behind a younger one.
     behind = queue.active if after is None else [job for job in queue.active if by_delivery(job) > after]

@@ -25,10 +25,10 @@ from bunqueue_trio.engine.job import (
     NewId,
     Options,
     State,
-    backoff_ms,
     deadline,
     expiry,
     next_run,
+    wait_ms,
 )
 from bunqueue_trio.engine.queue import DEFAULT_RULES, Queue, Queues, Rules, Totals
 from bunqueue_trio.engine.timers import Timers
@@ -39,6 +39,9 @@ Chore = tuple[Callable[[Job, int], None], Iterator[Job]]
 
 WAITING, DELAYED, WAITING_CHILDREN, ACTIVE = UNFINISHED
 COMPLETED, FAILED, REMOVED = State.COMPLETED, State.FAILED, State.REMOVED
+
+UNRECOVERABLE, TIMEOUT = "unrecoverable", "timeout"
+"""Why a job is dead, where its attempts and stalls do not tell; as clients see it."""
 
 
 class Moves:
@@ -172,18 +175,23 @@ class Moves:
         self._tell(job.id, completed=True)
         self._work_off(now)
 
-    def fail(self, job: Job, error: str, now: int) -> None:
-        """Charge an attempt: retry an active job after its backoff, or bury it."""
+    def fail(self, job: Job, error: str, now: int, *, retry_in: int | None = None, reason: str | None = None) -> None:
+        """Charge an attempt: retry an active job after its backoff, or ``retry_in`` ms; or bury it, for ``reason``."""
         job.attempts += 1
         if job.attempts >= job.options.max_attempts:
-            self._bury(job, error, now)
+            self._bury(job, error, now, reason)
             return
         self._blame(job, error, now)
         self._leave_active(job)
         self.totals.retried += 1
-        job.run_at = now + backoff_ms(job.options.backoff, job.attempts)
+        job.run_at = now + (wait_ms(job) if retry_in is None else retry_in)
         self.emit("retried", job, now).prev = ACTIVE.value
         self._enter_by_time(job, now)
+
+    def give_up(self, job: Job, error: str, now: int) -> None:
+        """Charge an attempt and bury an active job, whatever attempts are left."""
+        job.attempts += 1
+        self._bury(job, error, now, UNRECOVERABLE)
 
     def release(self, job: Job, now: int) -> None:
         """Return an active job to its previous position, at no attempt."""
@@ -280,7 +288,7 @@ class Moves:
             lease = job.lease
             assert lease is not None
             if lease.timeout_at is not None and (lease.until is None or lease.timeout_at <= lease.until):
-                self.fail(job, f"Job timed out after {job.options.timeout} ms", now)
+                self.fail(job, f"Job timed out after {job.options.timeout} ms", now, reason=TIMEOUT)
             elif lease.held and lease.owner is None:
                 self.release(job, now)
             else:

@@ -148,10 +148,10 @@ class Rules(Struct, frozen=True):
 
     lease: int = LEASE_MS
     stalls_max: int = STALLS_MAX
-    """So many stalls a job survives; one more sends it to the dead-letter queue."""
+    """How many stalls a job survives; one more sends it to the dead-letter queue."""
     restart_grace: int = RESTART_GRACE_MS
     pull_bytes: int = PULL_BATCH_BYTES
-    """Of payloads; a bulk pull that has so many takes no more."""
+    """Of payloads; a bulk pull that has this many takes no more."""
 
 
 DEFAULT_RULES = Rules()

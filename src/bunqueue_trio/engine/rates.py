@@ -1,4 +1,4 @@
-"""At most so many deliveries of a queue in any window of time: which deliveries count, and from when on there is room.
+"""A limit of the deliveries of a queue in any window of time: which of them count, and from when on there is room.
 
 A delivery counts for ``duration`` ms. Up to :data:`_EXACT_MAX` of them are remembered by their ms. Of more, those in the
 same hundredth of the window are remembered as one, by the time of the last: each then counts a little longer, never

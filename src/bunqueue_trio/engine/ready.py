@@ -1,4 +1,4 @@
-"""The ready jobs of one queue, in the order they are handed out.
+"""The ready jobs of one queue, in the order of their delivery.
 
 Highest priority first, then smallest ``order``. Each priority has a line of its own, so that jobs, which mostly become
 ready in rising order, mostly come to an end of one.

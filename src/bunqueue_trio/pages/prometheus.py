@@ -86,6 +86,10 @@ class _Scrape(Collector):
             "Queues beyond METRICS_QUEUES_MAX, which have no series of their own",
             self._seen.queues - len(self._seen.shown),
         )
+        yield GaugeMetricFamily("bunqueue_queues_paused", "Queues that are paused", self._told.queues_paused)
+        yield GaugeMetricFamily(
+            "bunqueue_queues_limited", "Queues with a limit of active jobs", self._told.queues_limited
+        )
 
     def _histograms(self) -> Iterator[Metric]:
         histograms = self._told.histograms

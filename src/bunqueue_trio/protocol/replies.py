@@ -39,6 +39,15 @@ class DeliveredJob(Struct, rename="camel"):
     progress: int | float
 
 
+class BackoffView(Struct, kw_only=True, rename="camel", omit_defaults=True):
+    """A backoff that was given as an object, as it was given."""
+
+    type: str
+    delay: int
+    max_delay: int | UnsetType = UNSET
+    jitter: int | float | UnsetType = UNSET
+
+
 class JobView(Struct, kw_only=True, rename="camel"):
     """The sixteen fields of a job that GET gives; times in epoch ms."""
 
@@ -52,7 +61,7 @@ class JobView(Struct, kw_only=True, rename="camel"):
     completed_at: int | None
     attempts: int
     max_attempts: int
-    backoff: int
+    backoff: int | BackoffView
     progress: int | float
     tags: list[str]
     lifo: bool
@@ -247,7 +256,7 @@ class PauseView(Struct, rename="camel"):
 
 
 class RateView(Struct, rename="camel"):
-    """So many deliveries in any window of so many ms."""
+    """At most ``limit`` deliveries in any window of ``duration`` ms."""
 
     limit: int
     duration: int
@@ -264,7 +273,7 @@ class QueueView(Struct, kw_only=True, rename="camel"):
     next_due_at: int | None
     pulls_waiting: int
     concurrency: int | None
-    """So many jobs may be active at once."""
+    """How many jobs may be active at once; null: any number."""
     rate_limit: RateView | None
     opens_at: int | None
     """When the rate limit leaves room again, while it leaves none."""
@@ -311,7 +320,7 @@ class CountsReply(Reply, kw_only=True):
 
 
 class CountReply(Reply, kw_only=True):
-    """How many jobs of a queue are still to be handed out."""
+    """How many jobs of a queue are still to be delivered."""
 
     count: int
 

@@ -85,7 +85,7 @@ class Core:
         self.meters: Meters = Meters()
 
     async def execute(self, command: c.Command, owner: str | None = None) -> r.Reply:
-        """Run ``command`` and return its reply, when it is a fact.
+        """Run ``command`` and return its reply, when it may be sent.
 
         ``owner`` is the connection that keeps what it pulls until it ends. Cancelling a pull gives
         back whatever it was about to receive; cancelling any other command does not undo it.
@@ -158,7 +158,7 @@ class Core:
         return reply
 
     def note_answered(self, begun: "Begun") -> None:
-        """Time an answer that is a fact now; :meth:`finish` does it for who waits there."""
+        """Time an answer that may be sent now; :meth:`finish` does it for who waits there."""
         histogram = self.meters.by_command.get(type(begun.command))
         if histogram is not None:
             histogram.observe((trio.current_time() - begun.at) * 1000)

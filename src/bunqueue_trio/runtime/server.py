@@ -130,6 +130,8 @@ class Server:
             pushes_per_s=pushes,
             pulls_per_s=pulls,
             waiting_pulls=self.core.pollers,
+            queues_paused=self.engine.gates.paused,
+            queues_limited=self.engine.gates.limited,
             connections=replace(self.connections),
             tasks=tuple(TaskFigures(task.name, task.state, task.restarts, task.last_error) for task in self.tasks),
             audit=AuditFigures(

@@ -84,6 +84,9 @@ class Statistics(Struct, frozen=True, kw_only=True):
     pushes_per_s: int
     pulls_per_s: int
     waiting_pulls: int
+    queues_paused: int
+    queues_limited: int
+    """Queues with a limit of active jobs."""
     connections: Connections
     tasks: tuple[TaskFigures, ...]
     audit: AuditFigures

@@ -6,7 +6,7 @@ from bunqueue_trio import errors
 from bunqueue_trio.config import DEPENDENCIES_MAX
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.handler import Handlers, Owner
-from bunqueue_trio.engine.job import DEFAULT_OPTIONS, UNFINISHED, Options, Series, State
+from bunqueue_trio.engine.job import DEFAULT_OPTIONS, UNFINISHED, Options, Series, Shape, State
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 
@@ -105,10 +105,13 @@ def _add(
 
 
 def _options(engine: Engine, spec: c.JobSpec, now: int) -> Options:
-    repeat = spec.repeat
+    repeat, backoff, shape = spec.repeat, spec.backoff, None
+    if not isinstance(backoff, int):
+        shape = Shape(backoff.type == "fixed", backoff.max_delay, backoff.jitter)
+        backoff = backoff.delay
     options = Options(
         max_attempts=spec.max_attempts,
-        backoff=spec.backoff,
+        backoff=backoff,
         ttl=spec.ttl,
         timeout=spec.timeout or None,
         unique_key=spec.unique_key,
@@ -119,6 +122,7 @@ def _options(engine: Engine, spec: c.JobSpec, now: int) -> Options:
         remove_on_fail=spec.remove_on_fail,
         depends_on=tuple(spec.depends_on),
         series=None if repeat is None else Series(repeat.every, repeat.limit, 1, now + spec.delay),
+        shape=shape,
     )
     if options == DEFAULT_OPTIONS:
         return DEFAULT_OPTIONS
