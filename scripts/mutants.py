@@ -263,6 +263,13 @@ MUTANTS = [
     Mutant("runtime/budget.py", "if more > 0 and not", "if not", "a full budget keeps what shrinks"),
     Mutant("api/gateway.py", "        self._reply = None\n", "        pass\n", "a job that was sent comes back"),
     Mutant("api/gateway.py", "            self._core.give_back(reply)\n\n\nclass Response", "            pass\n\n\nclass Response", "what is not sent is lost"),
+    Mutant("api/gateway.py", "            self._core.give_back(reply)\n            raise", "            raise", "a job that cannot be told is lost"),
+    Mutant("api/gateway.py", "        except (Refused, MemoryError):", "        except Refused:", "a job for whose answer there is no memory is lost"),
+    Mutant("api/gateway.py", "                response.delivery.end()\n", "                pass\n", "a job whose answer does not fit any more is lost"),
+    Mutant("api/session.py", "            self._hold.add(-len(message))  # it will not be sent\n", "            pass\n", "a reply that is given up holds its bytes"),
+    Mutant("transports/express.py", "                delivery.sent()\n", "                pass\n", "a job that the express lane has sent comes back"),
+    Mutant("transports/express.py", "                delivery.end()\n", "                pass\n", "what the express lane does not send is lost"),
+    Mutant("transports/express.py", "        try:\n            data = self._shared.heads.render(response, len(body), keep=keep)\n", "        data = self._shared.heads.render(response, len(body), keep=keep)\n        try:\n", "a response that cannot be made loses its job"),
     Mutant("transports/quart_app.py", "                    delivery.end()\n", "                    pass\n", "what Quart does not send is lost"),
     Mutant("runtime/server.py", "totals=replace(self.engine.totals)", "totals=self.engine.totals", "statistics that go on changing"),
 ]  # fmt: skip
