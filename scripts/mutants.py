@@ -44,7 +44,14 @@ TESTS = {
         )
     ],
     "protocol": ["tests/protocol"],
-    "runtime": ["tests/runtime/test_budget.py", "tests/runtime/test_statistics.py"],
+    "runtime": [
+        f"tests/runtime/test_{name}.py"
+        for name in (
+            "budget",
+            "statistics",
+            "pressure",
+        )
+    ],
     "api": ["tests/stream/test_virtual.py"],
     "transports": ["tests/stream/test_virtual.py"],
 }
@@ -278,6 +285,7 @@ MUTANTS = [
     Mutant("transports/express.py", "                delivery.end()\n", "                pass\n", "what the express lane does not send is lost"),
     Mutant("transports/express.py", "        try:\n            data = self._shared.heads.render(response, len(body), keep=keep)\n", "        data = self._shared.heads.render(response, len(body), keep=keep)\n        try:\n", "a response that cannot be made loses its job"),
     Mutant("transports/quart_app.py", "                    delivery.end()\n", "                    pass\n", "what Quart does not send is lost"),
+    Mutant("runtime/core.py", "note_size(max(size, self._engine.added_bytes - added))", "note_size(size)", "payloads that are retried gather without bound"),
     Mutant("runtime/server.py", "totals=replace(self.engine.totals)", "totals=self.engine.totals", "statistics that go on changing"),
 ]  # fmt: skip
 
