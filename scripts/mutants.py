@@ -258,7 +258,6 @@ MUTANTS = [
     Mutant("engine/listing.py", "nsmallest(limit + 1, behind, key=by_delivery)", "list(behind)[: limit + 1]", "active jobs as they came"),
     Mutant("engine/queue.py", "            del self.active[job]\n", "            pass\n", "an active job stays listed"),
     Mutant("engine/engine.py", "            self.queues[queue].fill(state, jobs_there)\n", "            self.queues[queue].counts[state] = len(jobs_there)\n", "a start lists waiting jobs only"),
-    Mutant("engine/line.py", "        for at, block in enumerate(blocks):\n            if one in block:\n                return at, block.index(one)\n", "", "who has another place cannot leave"),
     Mutant("engine/facts.py", "if values.get(key) != value:", "if not values.get(key):", "a new value is not noted"),
     Mutant("engine/facts.py", "            del self._kinds[kind]\n        self.changed", "            del self._kinds[kind]\n            self.changed", "a deletion is not noted"),
     Mutant("engine/facts.py", "changed, self.changed = self.changed, {}", "changed = self.changed", "facts are written again and again"),
