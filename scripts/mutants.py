@@ -226,6 +226,7 @@ MUTANTS = [
     Mutant("engine/line.py", "        many.sort(key=self.place)\n", "", "the order of the disk is the order of the jobs"),
     Mutant("engine/line.py", "        if not block:\n            del blocks[at]\n", "", "empty blocks stay"),
     Mutant("engine/line.py", "            del block[half:]\n", "", "half a block stands twice"),
+    Mutant("engine/line.py", "if block[i] == one:", "if block[i] is one:", "equal numbers are two"),
     Mutant("engine/line.py", "chain.from_iterable(blocks[at + 1 :])", "()", "a page ends with its block"),
     Mutant("engine/line.py", "start = bisect_right(blocks[at], place", "start = bisect_left(blocks[at], place", "the last of a page is the first of the next"),
     Mutant("engine/ready.py", "        self._size += len(jobs)\n", "", "a start counts no ready jobs"),

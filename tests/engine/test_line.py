@@ -1,6 +1,7 @@
 """A line is a sorted list, whatever enters and leaves, in blocks that are neither empty nor too large."""
 
 import random
+from typing import Any
 
 import pytest
 
@@ -78,6 +79,20 @@ def test_who_is_not_there_cannot_leave():
             line.remove(stranger)
     with pytest.raises(ValueError, match="in no line"):
         Line(place).remove(Thing(1))
+
+
+@pytest.mark.parametrize("text", ["1000", "a-name"])
+def test_names_and_numbers_are_those_that_are_equal(text: str):
+    """Each command and each row brings one of its own."""
+
+    def made() -> Any:
+        return int(text) if text.isdigit() else "".join(text)
+
+    line: Line[Any] = Line(lambda one: one)
+    line.fill([made() * 2, made()])
+    assert made() in line
+    line.remove(made())
+    assert (made() in line, list(line)) == (False, [made() * 2])
 
 
 @pytest.mark.parametrize("now", [-1, 4, 99])

@@ -88,7 +88,7 @@ class Line(Generic[T]):
         if at < len(blocks):
             block = blocks[at]
             i = bisect_left(block, place, key=self.place)
-            if block[i] is one:
+            if block[i] == one:  # names and numbers come from many sources
                 return at, i
         raise ValueError("it stands somewhere else, or in no line")
 
@@ -99,7 +99,7 @@ class Line(Generic[T]):
         if at == len(self.blocks):
             return False
         block = self.blocks[at]
-        return block[bisect_left(block, place, key=self.place)] is one
+        return block[bisect_left(block, place, key=self.place)] == one
 
     def after(self, place: Any) -> Iterator[T]:
         """Iterate over who stands behind ``place``, whoever stands there; nothing may enter or leave meanwhile."""
