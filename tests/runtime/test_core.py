@@ -38,7 +38,7 @@ async def test_a_poll_without_a_job_ends_exactly_at_its_time(running: World, ans
     await trio.sleep(100)
     assert answers.given == [("poll", None)]
     assert answers.at_ms["poll"] == 123 + wait_ms
-    assert running.core.pollers == 0
+    assert running.core.pulls_waiting == 0
     assert running.core._lines == {}
 
 
@@ -127,11 +127,11 @@ async def test_so_many_may_wait_and_one_more_is_refused(answers: Answers, nurser
     refused = answers["2"]
     assert isinstance(refused, Refused)
     assert (refused.status, refused.retry_after) == (503, 1)
-    assert world.core.pollers == 2
+    assert world.core.pulls_waiting == 2
     await trio.sleep(2)
     await answers.ask("later", world.pull, wait_ms=1000)
     await settled()
-    assert world.core.pollers == 1
+    assert world.core.pulls_waiting == 1
 
 
 async def test_stopping_answers_every_poll_empty_and_later_ones_at_once(running: World, answers: Answers):
@@ -347,7 +347,7 @@ async def test_a_stopped_poll_ends_empty_and_gets_nothing(running: World, answer
     await settled()
     assert dict(answers.given) == {"stopped": begun.reply, "patient": job}
     assert not running.core.stop_poll(begun)
-    assert (running.core.pollers, running.core._lines) == (0, {})
+    assert (running.core.pulls_waiting, running.core._lines) == (0, {})
 
 
 async def test_a_poll_is_stopped_before_it_stands_in_line(running: World, answers: Answers):
@@ -397,7 +397,7 @@ async def test_a_queue_name_is_checked_without_making_the_queue(running: World):
         running.core.check_queue("not fine")
     with pytest.raises(Refused):
         await running.pull("not fine", wait_ms=1000)
-    assert running.core.pollers == 0
+    assert running.core.pulls_waiting == 0
     assert dict(running.engine.queues) == {}
 
 

@@ -165,7 +165,7 @@ class _Scrape(Collector):
             "How far the system clock is ahead of the server's, in ms: it was set, or the machine was suspended",
             told.clock_offset_ms,
         )
-        yield GaugeMetricFamily("bunqueue_pollers", "Long polls waiting for a job", told.waiting_pulls)
+        yield GaugeMetricFamily("bunqueue_pollers", "Long polls waiting for a job", told.pulls_waiting)
         connections = GaugeMetricFamily("bunqueue_connections", "Open connections by kind", labels=["kind"])
         for kind in ("tcp", "ws", "sse"):
             connections.add_metric([kind], getattr(told.connections, kind))

@@ -129,7 +129,7 @@ class Server:
             totals=replace(self.engine.totals),
             pushes_per_s=pushes,
             pulls_per_s=pulls,
-            waiting_pulls=self.core.pollers,
+            pulls_waiting=self.core.pulls_waiting,
             connections=replace(self.connections),
             tasks=tuple(TaskFigures(task.name, task.state, task.restarts, task.last_error) for task in self.tasks),
             audit=AuditFigures(

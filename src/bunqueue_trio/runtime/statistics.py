@@ -83,7 +83,7 @@ class Statistics(Struct, frozen=True, kw_only=True):
     totals: Totals
     pushes_per_s: int
     pulls_per_s: int
-    waiting_pulls: int
+    pulls_waiting: int
     connections: Connections
     tasks: tuple[TaskFigures, ...]
     audit: AuditFigures
