@@ -228,6 +228,22 @@ async def test_many_who_wait_are_served_in_steps_and_first_come_first_served(
     assert [job for _, job in sorted(answers.given)] == ids
 
 
+async def test_one_large_pull_that_waits_is_served_in_a_step(running: World, answers: Answers, steps: list[int]):
+    """It is answered whole; the next one has a step of its own, and what was given before is less than a step."""
+    await running.core.execute(c.Pause(queue="q"))
+    running.core._pollers_max = SERVED_MAX + 9
+    for n in range(SERVED_MAX - 1):
+        await answers.ask(f"small-{n}", running.pull, wait_ms=60_000)
+    for n in range(3):
+        await answers.ask(f"large-{n}", running.pull_batch, 1000, wait_ms=60_000)
+    for _ in range(4):
+        await running.core.execute(c.PushBatch(queue="q", jobs=[c.JobSpec(data=c.Raw(b"1"))] * 1000))
+    running.core.begin(c.Resume(queue="q"))
+    await settled()
+    assert [len(answers[f"large-{n}"]) for n in range(3)] == [1000] * 3
+    assert sorted(steps)[-3:] == [1000, 1000, 1000 + SERVED_MAX - 1]
+
+
 async def test_a_hand_over_to_many_does_not_work_off_deadlines_for_each(
     running: World, answers: Answers, steps: list[int]
 ):
