@@ -38,7 +38,7 @@ class Tally:
                     counts[queue, state] = before + n
                     if not before and queue not in self._queues:
                         self._queues.add(queue)
-                elif before:
+                else:
                     del counts[queue, state]
                     if not any((queue, each) in counts for each in _STATES):
                         self._queues.remove(queue)
