@@ -48,7 +48,14 @@ TESTS = {
         )
     ],
     "protocol": ["tests/protocol"],
-    "runtime": ["tests/runtime/test_budget.py", "tests/runtime/test_statistics.py"],
+    "runtime": [
+        f"tests/runtime/test_{name}.py"
+        for name in (
+            "budget",
+            "statistics",
+            "pressure",
+        )
+    ],
     "api": ["tests/stream/test_virtual.py"],
     "transports": ["tests/stream/test_virtual.py"],
 }
@@ -140,6 +147,7 @@ MUTANTS = [
         "dependents of a dead job wait for ever",
     ),
     Mutant("engine/moves.py", "            self.fail_dependent(job, dependency, now)\n            self._tell(job.id, completed=False)\n", "            self.fail_dependent(job, dependency, now)\n", "dependents of dependents wait for ever"),
+    Mutant("engine/moves.py", "len(job.noted().waiting_on or ()) // 16", "0", "dependencies are left for nothing"),
     Mutant("engine/moves.py", "                self.left -= 1\n", "", "a step does all chores"),
     Mutant("engine/engine.py", "            if dropped:\n", "            if False:\n", "a job that kills its workers never ends"),
     Mutant("engine/moves.py", "            return  # a chore has made others: they are in line\n", "            pass\n", "chores within chores"),
@@ -225,6 +233,10 @@ MUTANTS = [
     Mutant("engine/moves.py", "        job.epoch = self.epoch\n", "", "a new job is written as a changed one"),
     Mutant("engine/engine.py", " or job_id in self._reused_in_flight", "", "a replaced record shows again"),
     Mutant("engine/moves.py", "        self._reused_ids.setdefault(job_id, retried_in)\n", "", "an old record is not replaced"),
+    Mutant("engine/moves.py", "        self._reused_ids.setdefault(job_id, retried_in)\n", "        self._reused_ids[job_id] = retried_in\n", "a dead letter that was cancelled again is left"),
+    Mutant("engine/moves.py", "            if old in self.changed:\n", "            if True:\n", "a dead letter that was retried during its commit is left"),
+    Mutant("engine/moves.py", "                retried_in = old.queue\n", "                pass\n", "a dead letter that was pushed anew during its commit is left"),
+    Mutant("engine/moves.py", "                retried_in = None  # its end", "                pass  # its end", "a death that is in no batch is taken from those on the disk"),
     Mutant("engine/moves.py", "            self.changed[job] = None\n            if job.noted().waiting_on is None:\n", "            if job.noted().waiting_on is None:\n", "a dependency done is not written"),
     Mutant("engine/moves.py", "            self.woken[job.queue] = None\n        self._arm(job)\n", "        self._arm(job)\n", "nobody is woken"),
     Mutant("engine/moves.py", "        if job.epoch > self.handed:", "        if job.epoch < self.handed:", "an uncommitted job is delivered"),
@@ -232,15 +244,16 @@ MUTANTS = [
     Mutant("engine/lookup.py", "job is None or job.lease is None", "job is None", "a job that is not active is acked"),
     Mutant("engine/lookup.py", "token is not None and token != job", "token and token != job", "an empty token counts"),
     Mutant("engine/commands/__init__.py", "if due is not None and due <= now:", "if due is not None and due < now:", "commands before deadlines"),
-    Mutant("engine/commands/push.py", "        if holder is not None and holder.state not in UNFINISHED:\n            holder = None\n", "", "an ended job is a twin"),
-    Mutant("engine/commands/push.py", "holder.state in UNFINISHED and holder.queue != queue", "holder.queue != queue", "an id is never free elsewhere"),
+    Mutant("engine/commands/push.py", "holder = None if spec.job_id is None else engine.standing(spec.job_id)", "holder = None if spec.job_id is None else engine.jobs.get(spec.job_id)", "an ended job is a twin"),
+    Mutant("engine/commands/push.py", "        holder = engine.standing(spec.job_id)\n", "        holder = engine.jobs.get(spec.job_id)\n", "an id is never free elsewhere"),
     Mutant("engine/commands/push.py", "state is None or state is State.FAILED", "state is State.FAILED", "runs after a vanished dependency"),
     Mutant("engine/commands/push.py", "actual.get(dependency, dependency)", "dependency", "waits for an id that does not exist"),
     Mutant("engine/commands/deliver.py", "    if not queue.ready:\n", "    if queue.ready:\n", "drained at the wrong time"),
     Mutant("engine/commands/report.py", "command.error is None", "not command.error", "an empty error is replaced"),
     Mutant("engine/commands/push.py", "1, now + spec.delay)", "1, now)", "a series begins before its delay"),
-    Mutant("engine/lookup.py", "job is None or job.state not in UNFINISHED", "job is None", "a finished job is cancelled"),
+    Mutant("engine/moves.py", "return job if job is not None and job.state in UNFINISHED else None", "return job", "a finished job is cancelled"),
     Mutant("engine/moves.py", "        job.run_at = now  # not before: it stands among the delayed ones by it\n", "", "a promoted job keeps the time of its delay"),
+    Mutant("engine/moves.py", "        self._enter(job, WAITING)\n        job.run_at = now  # not", "        job.run_at = now\n        self._enter(job, WAITING)  # not", "a promoted job has left its place before it leaves its line"),
     Mutant("engine/commands/manage.py", "job is None or job.state is not State.DELAYED", "job is None", "any job is promoted"),
     Mutant("engine/commands/push.py", "spec.timeout or None", "spec.timeout", "a timeout of 0 ends the job at once"),
     Mutant("engine/job.py", "base << min(attempts - 1, 32)", "base << min(attempts, 32)", "backoff twice as long"),
@@ -251,7 +264,7 @@ MUTANTS = [
     Mutant("engine/job.py", "unique_key=None, depends_on=()", "depends_on=()", "the next run takes the key"),
     Mutant("engine/job.py", "or job.attempts or job.stalls", "or job.attempts", "a stalled job expires"),
     Mutant("engine/job.py", "options.series.run > 1", "options.series.run > 2", "the second run expires at its birth"),
-    Mutant("engine/ready.py", "-place[0])", "place[0])", "a page goes on in another priority"),
+    Mutant("engine/ready.py", "-turn[0])", "turn[0])", "a page goes on in another priority"),
     Mutant("engine/ready.py", "Line(neg)", "Line(int)", "lowest first"),
     Mutant("engine/ready.py", "            del self._lines[job.priority]\n            self._priorities.remove(job.priority)\n", "            pass\n", "empty lines linger"),
     Mutant("engine/ready.py", "lifo.order < 0", "lifo.order > 0", "the age of a line is that of its newest job"),
@@ -259,6 +272,7 @@ MUTANTS = [
     Mutant("engine/line.py", "        many.sort(key=self.place)\n", "", "the order of the disk is the order of the jobs"),
     Mutant("engine/line.py", "        if not block:\n            del blocks[at]\n", "", "empty blocks stay"),
     Mutant("engine/line.py", "            del block[half:]\n", "", "half a block stands twice"),
+    Mutant("engine/line.py", "if block[i] == one:", "if block[i] is one:", "equal numbers are two"),
     Mutant("engine/line.py", "chain.from_iterable(blocks[at + 1 :])", "()", "a page ends with its block"),
     Mutant("engine/line.py", "start = bisect_right(blocks[at], place", "start = bisect_left(blocks[at], place", "the last of a page is the first of the next"),
     Mutant("engine/ready.py", "        self._size += len(jobs)\n", "", "a start counts no ready jobs"),
@@ -277,20 +291,20 @@ MUTANTS = [
     Mutant("engine/commands/dead.py", " or job.queue != queue", "", "a dead letter of another queue is retried"),
     Mutant("engine/commands/dead.py", "        for job in reversed(jobs)\n", "        for job in jobs\n", "dead letters queue in the order of a list"),
     Mutant("engine/commands/dead.py", "if not (_key_is_held(engine, job) or ", "if not (", "two jobs of a key"),
-    Mutant("engine/commands/dead.py", " or _waits_for_a_dead_one(engine, job, outcomes))", ")", "who waits for a dead one waits again for ever"),
+    Mutant("engine/commands/dead.py", " or _waits_for_a_dead_one(engine, job, outcomes))", ")", "who depends on a dead one is retried before it"),
     Mutant("engine/commands/dead.py", "if options.series is not None:", "if False:", "a retried run makes a second series"),
-    Mutant("engine/commands/dead.py", " if _is_unfinished(engine, job_id)}", "}", "a retried job waits for what has ended"),
+    Mutant("engine/commands/dead.py", " if engine.standing(job_id) is not None}", "}", "a retried job waits for what has ended"),
     Mutant("engine/commands/dead.py", "replace(dead.id, dead.queue)", "replace(dead.id)", "retried ones are left, too"),
     Mutant("engine/engine.py", "replaced = (self._reused_ids, self._reused_in_flight)", "replaced = (self._reused_ids,)", "what is being committed is left, too"),
     Mutant("engine/engine.py", " if not self._is_replaced(job.id)]", "]", "a job whose id was taken anew is listed twice"),
-    Mutant("engine/listing.py", "            return i + 1", "            return len(jobs)", "a page without bound"),
+    Mutant("engine/listing.py", "size += weight(job)", "size += len(job.data)", "a page of large tags, errors or dependencies without bound"),
+    Mutant("engine/listing.py", "            return i + 1", "            continue", "a page without bound"),
     Mutant("engine/listing.py", "jobs = line if after is None else", "jobs = line if True else", "each page is the first"),
     Mutant("engine/listing.py", "if len(found) <= most:", "if len(found) < most:", "a full page is the last"),
     Mutant("engine/listing.py", "if by_delivery(job) > after]", "]", "active jobs are told twice"),
     Mutant("engine/listing.py", "nsmallest(limit + 1, behind, key=by_delivery)", "list(behind)[: limit + 1]", "active jobs as they came"),
     Mutant("engine/queue.py", "            del self.active[job]\n", "            pass\n", "an active job stays listed"),
     Mutant("engine/engine.py", "            self.queues[queue].fill(state, jobs_there)\n", "            self.queues[queue].counts[state] = len(jobs_there)\n", "a start lists waiting jobs only"),
-    Mutant("engine/line.py", "        for at, block in enumerate(blocks):\n            if one in block:\n                return at, block.index(one)\n", "", "who has another place cannot leave"),
     Mutant("engine/facts.py", "if values.get(key) != value:", "if not values.get(key):", "a new value is not noted"),
     Mutant("engine/facts.py", "            del self._kinds[kind]\n        self.changed", "            del self._kinds[kind]\n            self.changed", "a deletion is not noted"),
     Mutant("engine/facts.py", "changed, self.changed = self.changed, {}", "changed = self.changed", "facts are written again and again"),
@@ -330,7 +344,15 @@ MUTANTS = [
     Mutant("runtime/budget.py", "if more > 0 and not", "if not", "a full budget keeps what shrinks"),
     Mutant("api/gateway.py", "        self._reply = None\n", "        pass\n", "a job that was sent comes back"),
     Mutant("api/gateway.py", "            self._core.give_back(reply)\n\n\nclass Response", "            pass\n\n\nclass Response", "what is not sent is lost"),
+    Mutant("api/gateway.py", "            self._core.give_back(reply)\n            raise", "            raise", "a job that cannot be told is lost"),
+    Mutant("api/gateway.py", "        except (Refused, MemoryError):", "        except Refused:", "a job for whose answer there is no memory is lost"),
+    Mutant("api/gateway.py", "                response.delivery.end()\n", "                pass\n", "a job whose answer does not fit any more is lost"),
+    Mutant("api/session.py", "            self._hold.add(-len(message))  # it will not be sent\n", "            pass\n", "a reply that is given up holds its bytes"),
+    Mutant("transports/express.py", "                delivery.sent()\n", "                pass\n", "a job that the express lane has sent comes back"),
+    Mutant("transports/express.py", "                delivery.end()\n", "                pass\n", "what the express lane does not send is lost"),
+    Mutant("transports/express.py", "        try:\n            data = self._shared.heads.render(response, len(body), keep=keep)\n", "        data = self._shared.heads.render(response, len(body), keep=keep)\n        try:\n", "a response that cannot be made loses its job"),
     Mutant("transports/quart_app.py", "                    delivery.end()\n", "                    pass\n", "what Quart does not send is lost"),
+    Mutant("runtime/core.py", "note_size(max(size, self._engine.added_bytes - added))", "note_size(size)", "payloads that are retried gather without bound"),
     Mutant("runtime/server.py", "totals=replace(self.engine.totals)", "totals=self.engine.totals", "statistics that go on changing"),
 ]  # fmt: skip
 
@@ -363,7 +385,7 @@ def run(mutant: Mutant | None) -> tuple[bool, str]:
         said = Path(name) / "said"
         process = FORKS.Process(target=judge, args=(copy, command, said), kwargs={"plain": areas <= PLAIN})
         process.start()
-        process.join(TIMEOUT_S)
+        process.join(TIMEOUT_S if mutant is not None else 10 * TIMEOUT_S)
         if process.exitcode is None:
             process.kill()
             process.join()

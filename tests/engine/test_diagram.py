@@ -32,7 +32,7 @@ WHY = {
 
 HEAD = """# The states of a job
 
-Every move a job can make; the table is `TRANSITIONS` in `src/bunqueue_trio/engine/job.py`, and `Engine._move` makes
+Every move a job can make; the table is `TRANSITIONS` in `src/bunqueue_trio/engine/job.py`, and `Moves._move` makes
 no other. `failed` is the dead-letter queue. `removed` is no state that anybody sees: the job is gone.
 
 This page is generated from the table (`python -m tests.engine.test_diagram`); a test compares the two.

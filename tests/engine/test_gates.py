@@ -292,3 +292,12 @@ def test_a_queue_without_a_limit_wakes_nobody_when_a_job_ends(bench: Bench):
     bench.engine.woken.clear()
     bench.ack(job)
     assert set(bench.engine.woken) == set()
+
+
+def test_a_queue_tells_how_many_pulls_wait_there_now(bench: Bench):
+    waiting: dict[str, list[str]] = {}
+    bench.engine.watch_pulls(waiting)
+    assert bench.do(c.GetQueue(queue="q")).queue.pulls_waiting == 0
+    waiting["q"] = ["one", "two"]
+    assert bench.do(c.GetQueue(queue="q")).queue.pulls_waiting == 2
+    assert bench.do(c.GetQueue(queue="other")).queue.pulls_waiting == 0

@@ -198,7 +198,7 @@ async def test_a_job_that_came_as_its_client_had_gone_counts_no_stall(near: Call
     for _ in range(20):  # reader and writer hear of it in any order
         client = near()
         await client.pull(60_000)
-        await client.until(lambda core=client.core: core.pollers == 1)  # type: ignore[misc]
+        await client.until(lambda core=client.core: core.pulls_waiting == 1)  # type: ignore[misc]
         client.leave()
         job_id = client.push()  # to the pull that still waits
         assert await client.ended(job_id) == ("waiting", 0)

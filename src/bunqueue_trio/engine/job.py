@@ -2,7 +2,7 @@
 
 Theory of operation. A job is born ``waiting``, ``delayed`` or ``waiting-children`` and ends
 ``completed``, ``failed`` (the dead-letter queue) or ``removed``. Every move is a row of
-:data:`TRANSITIONS`; ``Engine._move`` is the only writer of ``Job.state``. A finished job leaves memory
+:data:`TRANSITIONS`; ``Moves._move`` is the only writer of ``Job.state``. A finished job leaves memory
 once its end is on disk. Times are epoch ms; ``order`` places a job among its equals in priority:
 smaller first, negative for LIFO (so the newest of them is the smallest), positive for FIFO.
 """

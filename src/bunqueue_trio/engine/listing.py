@@ -14,6 +14,7 @@ from bunqueue_trio.engine.job import Job, State, weight
 from bunqueue_trio.engine.queue import BY_PUSH, BY_TIME, Queue, by_delivery
 
 Place = tuple[int, int]
+"""Where a job stands among those of its state: what :data:`_PLACES` tells of it."""
 
 
 class Page(NamedTuple):
@@ -44,7 +45,7 @@ def page(queue: Queue, state: State, after: Place | None, limit: int) -> Page:
     elif state is State.WAITING:
         jobs = queue.ready.after(after)
     else:
-        line = queue.delayed if state is State.DELAYED else queue.waiting_children
+        line = queue.line(state)
         jobs = line if after is None else line.after(after)
     found = list(islice(jobs, limit + 1))
     most = _fitting(found[:limit])

@@ -27,11 +27,11 @@ def held(engine: Engine, job_id: str, token: str | None, now: int) -> Job:
 
 
 def unfinished(engine: Engine, job_id: str, now: int) -> Job | None:
-    """Return a job that has not ended, or None."""
-    job = engine.jobs.get(job_id)
-    if job is not None and job.state in UNFINISHED:
+    """Return a job that has not ended by ``now``, or None."""
+    job = engine.standing(job_id)
+    if job is not None:
         engine.settle(job, now)
-    return None if job is None or job.state not in UNFINISHED else job
+    return engine.standing(job_id)
 
 
 def found(engine: Engine, job_id: str, now: int) -> Job:

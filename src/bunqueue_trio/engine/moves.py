@@ -67,7 +67,7 @@ class Moves:
         self.woken: dict[str, None] = {}
         """Queues that gained a ready job, or whose gate has opened; the runtime empties it when it has served the waiters."""
         self.pulls_waiting: Mapping[str, Sized] = {}
-        """Who waits for a job of each queue: the runtime's, which puts its own here."""
+        """Who waits for a job of each queue; see :meth:`Engine.watch_pulls`."""
         self.added_bytes: int = 0
         """Of the payloads of all new jobs since the start, those of series and retries too."""
         self.epoch: int = 1  # the batch that collects what happens now
@@ -229,6 +229,11 @@ class Moves:
         if job.due is not None and job.due <= now:
             (self.leases if job.state is ACTIVE else self.schedule).disarm(job)
             self._fire(job, now)
+
+    def standing(self, job_id: str) -> Job | None:
+        """Return a job that has not ended, or None."""
+        job = self.jobs.get(job_id)
+        return job if job is not None and job.state in UNFINISHED else None
 
     # --- inside ---------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from msgspec import Struct
 from bunqueue_trio.config import AUDIT_DATA_BYTES
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Job, Lease, Note, Options, State
-from bunqueue_trio.engine.queue import Queues
+from bunqueue_trio.engine.queue import check_name
 from bunqueue_trio.errors import Refused
 
 _encode = msgspec.json.Encoder().encode
@@ -190,7 +190,7 @@ class Reader:
 
     def _name(self, queue: str) -> str:
         try:
-            Queues().check(queue)
+            check_name(queue)
         except Refused as refused:
             raise ValueError(f"{refused}: {queue!r}") from None
         self._names[queue] = queue
