@@ -46,7 +46,7 @@ TESTS = {
             "clear",
             "why",
         )
-    ],
+    ],  # fmt: skip
     "protocol": ["tests/protocol"],
     "runtime": [
         f"tests/runtime/test_{name}.py"
