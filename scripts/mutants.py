@@ -23,30 +23,14 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path("src") / "bunqueue_trio"
 TIMEOUT_S = 60  # a fault may be an endless loop; that is noticed too
 
+# Without test_model.py: it finds nothing that the seeds do not, and would shrink what it finds.
+ENGINE = (
+    "timers", "line", "ready", "listing", "jobs", "dead", "job", "handlers", "engine", "bounds", "seeded",
+    "facts", "gates", "rates", "edits", "clear", "why",
+)  # fmt: skip
+
 TESTS = {
-    # Without test_model.py: it finds nothing that the seeds do not, and would shrink what it finds.
-    "engine": [
-        f"tests/engine/test_{name}.py"
-        for name in (
-            "timers",
-            "line",
-            "ready",
-            "listing",
-            "jobs",
-            "dead",
-            "job",
-            "handlers",
-            "engine",
-            "bounds",
-            "seeded",
-            "facts",
-            "gates",
-            "rates",
-            "edits",
-            "clear",
-            "why",
-        )
-    ],  # fmt: skip
+    "engine": [f"tests/engine/test_{name}.py" for name in ENGINE],
     "protocol": ["tests/protocol"],
     "runtime": [
         f"tests/runtime/test_{name}.py"
