@@ -18,9 +18,11 @@ from functools import partial
 from random import Random  # noqa: TID251 - jitter; a test hands in its own
 from typing import Any, TypeVar
 
-import trio
+import anyio
+from anyio.abc import TaskStatus
 from msgspec.json import Decoder
 
+from bunqueue_trio.client.backend import Loop, Scope, Signal, Tasks
 from bunqueue_trio.client.client import DEFAULT_URL, Client
 from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.handlers import Handler as Handler
@@ -51,11 +53,17 @@ H = TypeVar("H", bound=Handler)
 class _Run:
     """A job under way, or one that is done and not reported yet."""
 
-    __slots__ = ("job", "scope")
+    __slots__ = ("job", "lost", "scope")
 
-    def __init__(self, job: Job[Any]) -> None:
+    def __init__(self, job: Job[Any], scope: Scope) -> None:
         self.job = job
-        self.scope = trio.CancelScope()
+        self.scope = scope
+        self.lost = False
+
+    def lose(self, reason: str) -> None:
+        """End it: the job is not ours any more."""
+        self.lost = True
+        self.scope.cancel(reason)
 
 
 class Worker:
@@ -84,13 +92,15 @@ class Worker:
         self._random = random
         self._handle: Callable[[Job[Any]], Awaitable[Any]] | None = None
         self._decoder: Decoder[Any] | None = None
+        self._loop: Loop
         self._runs: dict[str, _Run] = {}  # by lock token: a job may come back while its lost run still ends
         self._threads = Threads(self._notify)
-        self._changed = trio.Event()
+        self._changed = Signal()
         self.set_concurrency(concurrency)
         self.is_program: bool = False
         """All of the program is workers; else its output is somebody else's."""
-        self._pulling = trio.CancelScope()
+        self._stopped = False
+        self._pulling: anyio.CancelScope | None = None
 
     def handler(self, function: H) -> H:
         """Use ``function`` for the jobs: async, or sync, which then runs in a thread.
@@ -122,7 +132,9 @@ class Worker:
 
     def stop(self) -> None:
         """Take no more jobs; :meth:`run` returns when the handlers have finished, or the grace is over. A worker runs once."""
-        self._pulling.cancel()
+        self._stopped = True
+        if self._pulling is not None:
+            self._pulling.cancel()
 
     async def run_until_signal(self) -> None:
         """Work until SIGTERM or SIGINT, which stop it as :meth:`stop` does; a second one ends the grace.
@@ -133,7 +145,7 @@ class Worker:
 
         await run_until_signal([self])
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Work until stopped, or cancelled, which gives everything back at once.
 
         A server that is away is waited for, for ever.
@@ -154,18 +166,19 @@ class Worker:
         )  # fmt: skip
         reporter = Reporter(client, self._notify)
         trouble: Refused | None = None
-        async with client, side, trio.open_nursery() as background:
+        self._loop = Loop()
+        async with client, side, anyio.create_task_group() as background:
             background.start_soon(reporter.run)
             background.start_soon(self._keep_leases, client, reporter)
             background.start_soon(self._listen, client, reporter)
-            async with trio.open_nursery() as handlers:
+            async with self._loop.open_tasks() as handlers:
                 task_status.started()
                 try:
                     await self._pull(client, side, reporter, handlers)
                 except Refused as refused:
                     trouble = refused
-                handlers.cancel_scope.deadline = trio.current_time() + self.grace
-            with trio.move_on_after(self.grace):
+                handlers.cancel_scope.deadline = self._loop.current_time() + self.grace
+            with anyio.move_on_after(self.grace):
                 await reporter.drained()
             background.cancel_scope.cancel()
         if trouble is not None:
@@ -173,11 +186,11 @@ class Worker:
 
     # --- inside ---------------------------------------------------------------------------------
 
-    async def _pull(self, client: Client, side: Client, reporter: Reporter, handlers: trio.Nursery) -> None:
+    async def _pull(self, client: Client, side: Client, reporter: Reporter, handlers: Tasks) -> None:
         """Take jobs until stopped, never more than there are slots for."""
         said = ""
-        with self._pulling:
-            while True:
+        with anyio.CancelScope() as self._pulling:
+            while not self._stopped:
                 while (free := self.concurrency - len(self._runs) - self._threads.left - reporter.stuck) <= 0:
                     await self._changed.wait()
                 await self._work_comes()
@@ -189,42 +202,39 @@ class Worker:
                     if str(error) != said:  # once for each kind: it may last for hours
                         said = str(error)
                         log.warning("no jobs from the server", queue=self.queue, error=said)
-                    await trio.sleep(RETRY_S)
+                    await anyio.sleep(RETRY_S)
                     continue
                 said = ""
                 for job in jobs:
                     job.read_with(self._decoder)
                     job.client = side
-                    run = _Run(job)
+                    run = _Run(job, self._loop.new_scope())
                     self._runs[job.token] = run
                     handlers.start_soon(self._work, run, reporter)
                 self._notify()
 
     def _notify(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
+        self._changed.ring()
 
     async def _work(self, run: _Run, reporter: Reporter) -> None:
         assert self._handle is not None
         job, result, error, trace = run.job, None, None, None
-        started = trio.current_time()
-        limit = trio.CancelScope(relative_deadline=self.timeout)
+        started = self._loop.current_time()
+        run.scope.deadline = started + self.timeout
         try:
-            with run.scope, limit:
+            with run.scope:
                 result = encoded(await self._handle(job))
-        except trio.Cancelled:
-            raise
         except BaseException as raised:  # noqa: ASYNC103 - of_handler raises what is not the handler's
             error, trace = told(of_handler(raised))
         finally:
             del self._runs[job.token]
             self._notify()
-        if limit.cancelled_caught:
+        if run.scope.cancelled_caught and not run.lost:
             error = f"Handler timed out after {self.timeout:g} s"
-        if run.scope.cancelled_caught:
+        if run.scope.cancelled_caught and run.lost:
             log.info("job is not ours any more", job=printable(job.id), queue=job.queue)
         else:
-            reporter.report(Outcome(job, trio.current_time() - started, result, error, trace))
+            reporter.report(Outcome(job, self._loop.current_time() - started, result, error, trace))
 
     async def _work_comes(self) -> None:
         """Return when a pull is worth a message; here at once, since the pull itself waits."""
@@ -234,13 +244,13 @@ class Worker:
 
     def _held(self, reporter: Reporter) -> list[_Run]:
         """Return the jobs that are ours: under way, or done without the server knowing it."""
-        return [*self._runs.values(), *map(_Run, reporter.unreported)]
+        return [*self._runs.values(), *(_Run(job, self._loop.new_scope()) for job in reporter.unreported)]
 
     async def _keep_leases(self, client: Client, reporter: Reporter) -> None:
         while True:
             while not self._runs and not reporter.unreported:
                 await self._changed.wait()
-            await trio.sleep(HEARTBEAT_S)
+            await anyio.sleep(HEARTBEAT_S)
             await self._check(client, self._held(reporter))
 
     async def _listen(self, client: Client, reporter: Reporter) -> None:
@@ -261,7 +271,7 @@ class Worker:
             except BunqueueError as error:
                 if _is_final(client, error):
                     return  # the puller hears it too, and ends the worker
-                await trio.sleep(RETRY_S)
+                await anyio.sleep(RETRY_S)
 
     async def _check(self, client: Client, runs: list[_Run], reason: str = _LOST) -> None:
         """Renew the leases of these jobs, and cancel those whose lease is lost, for ``reason``."""
@@ -275,7 +285,7 @@ class Worker:
                 log.warning("leases were not renewed", queue=self.queue, error=str(error))
                 return
             for job_id in lost:
-                batch[job_id].scope.cancel(reason)
+                batch[job_id].lose(reason)
             runs = rest
 
 
