@@ -10,7 +10,7 @@ import httpx
 import pytest
 import trio
 
-from bunqueue_trio.client import Client, Refused, ServerUnavailable, Worker, connection, link
+from bunqueue_trio.client import Client, Refused, ServerUnavailable, Worker, link, socket_trio
 from tests.client.chaos import Chaos
 from tests.client.proxy import Proxy
 from tests.wire.server import NO_TLS, Server, StartServer
@@ -105,7 +105,7 @@ async def test_message_larger_than_the_sockets_buffer(server: Server, queue: str
 
 async def test_silent_server_is_noticed(server: Server, queue: str, nursery: trio.Nursery, monkeypatch):
     """Nothing ends the connection, and nothing comes any more: the client connects anew."""
-    monkeypatch.setattr(connection._WebSocket, "keepalive_s", 0.2)
+    monkeypatch.setattr(socket_trio._WebSocket, "keepalive_s", 0.2)
     monkeypatch.setattr(link, "ANSWER_S", 0.2)
     proxy = Proxy(server.address)
     await nursery.start(proxy.run)

@@ -5,12 +5,15 @@ Everything else in the client is written for AnyIO and asks nowhere which loop i
 
 import asyncio
 import math
+import ssl
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
 import anyio
 import trio
+
+from bunqueue_trio.client.connection import Connect, Connection, address_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -95,6 +98,19 @@ class Signal:
 def is_trio() -> bool:
     """Return whether Trio runs this, and not asyncio."""
     return trio.lowlevel.in_trio_task()
+
+
+def websocket(url: str, token: str | None = None, tls: ssl.SSLContext | None = None) -> Connect:
+    """Return what connects to the server at ``url``, on the loop that runs then; see :func:`address_of`."""
+
+    def connect(queue: str | None) -> AbstractAsyncContextManager[Connection]:
+        if is_trio():
+            from bunqueue_trio.client import socket_trio as sockets
+        else:
+            from bunqueue_trio.client import socket_asyncio as sockets  # type: ignore[no-redef]
+        return sockets.connect(address_of(url, token, tls), queue)
+
+    return connect
 
 
 def caller_from_threads() -> Callable[[Callable[[], object]], object]:

@@ -18,8 +18,8 @@ import msgspec
 import uuid_utils
 from anyio.abc import TaskGroup
 
-from bunqueue_trio.client.backend import Signal
-from bunqueue_trio.client.connection import Connect, websocket
+from bunqueue_trio.client.backend import Signal, websocket
+from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.events import EventStream, Streams
 from bunqueue_trio.client.handlers import told
 from bunqueue_trio.client.jobs import Job, JobInfo, decode, encoded
