@@ -6,6 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.from_thread
+import anyio.to_thread
 import pytest
 import trio
 from click.testing import CliRunner
@@ -14,6 +17,7 @@ from bunqueue_trio.cli import main
 from bunqueue_trio.client import App, Client, Job, Refused
 from bunqueue_trio.client.connection import Connection
 from bunqueue_trio.testing import Bunqueue
+from tests.client.loops import on_both
 from tests.client.test_wire import ws
 from tests.wire.server import Server
 
@@ -63,6 +67,7 @@ async def test_some_of_the_queues(bunqueue: Bunqueue, nursery: trio.Nursery):
     app.stop()
 
 
+@on_both
 async def test_mistakes_are_told():
     app = App()
     with pytest.raises(ValueError, match="no handlers"):
@@ -128,14 +133,15 @@ async def test_handler_pushes_waits_and_looks(bunqueue: Bunqueue, nursery: trio.
 
 
 @pytest.mark.slow
+@on_both
 async def test_sync_handler_pushes(server: Server, queue: str):
     app = App(ws(server))
 
     @app.handler(queue)
     def handle(job: Job) -> str:
-        return trio.from_thread.run(partial(job.push, f"{queue}-next", job.data, priority=3))
+        return anyio.from_thread.run(partial(job.push, f"{queue}-next", job.data, priority=3))
 
-    async with Client(ws(server)) as client, trio.open_nursery() as nursery:
+    async with Client(ws(server)) as client, anyio.create_task_group() as nursery:
         nursery.start_soon(app.run)
         child = await client.wait(await client.push(queue, "data"), 60)
         assert (await client.get(child)).priority == 3

@@ -20,6 +20,7 @@ from bunqueue_trio.protocol.faults import fault_of
 MESSAGE_MAX = 10 * 1024 * 1024  # the server's default for one message; larger ones would end the connection
 RECEIVED_MAX = 256 * 1024 * 1024  # a batch of large jobs is larger than any one of them
 CONNECT_S = 10.0  # to be connected, and also for an orderly end
+END_S = 1.0  # for goodbyes
 FINISH_S = 1.0  # for the rest of a message that has begun, when everything is cancelled
 KEEPALIVE_S = 20.0  # as often as the server looks after us
 READ_AHEAD = 256  # messages: what a busy worker gets in a few ms
@@ -101,7 +102,7 @@ def address_of(url: str, token: str | None, tls: ssl.SSLContext | None) -> Addre
 def goodbye_s(*, unsent: bool = False) -> float:
     """Return how long an orderly end may take; when we are cancelled already, nobody waits for its answer."""
     if anyio.current_effective_deadline() > -math.inf:
-        return 1
+        return END_S
     return FINISH_S if unsent else 0.05
 
 

@@ -11,6 +11,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from bunqueue_trio.client.connection import (
     CONNECT_S,
+    END_S,
     KEEPALIVE_S,
     READ_AHEAD,
     RECEIVED_MAX,
@@ -54,6 +55,15 @@ class _WebSocket:
             raise _closed(error) from None
 
 
+class _Connection(client.ClientConnection):
+    """One that ends soon after either side has said goodbye, or spoken nonsense, though the other does not hang up."""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.protocol.close_expected():
+            self.loop.call_later(END_S, self.transport.abort)
+
+
 class _Connect(client.connect):
     """One that sends no token to where an answer points."""
 
@@ -66,7 +76,7 @@ def _closed(error: ConnectionClosed) -> Closed:
 
 
 async def _open(address: Address, queue: str | None) -> client.ClientConnection:
-    place: dict[str, Any] = {"happy_eyeballs_delay": 0.25, "ssl": address.tls}
+    place: dict[str, Any] = {"ssl": address.tls}
     if address.path is not None:
         place = {"unix": True, "path": address.path}
     headers = {} if address.token is None else {"Authorization": f"Bearer {address.token}"}
@@ -75,7 +85,7 @@ async def _open(address: Address, queue: str | None) -> client.ClientConnection:
         return await _Connect(
             f"{scheme}://{address.netloc}{address.resource(queue)}", additional_headers=headers, compression=None,
             proxy=None, open_timeout=CONNECT_S, ping_interval=None, close_timeout=None, max_size=RECEIVED_MAX,
-            max_queue=READ_AHEAD, **place,
+            max_queue=READ_AHEAD, create_connection=_Connection, **place,
         )  # fmt: skip
     except InvalidStatus as error:
         raise rejected(address.given, error.response.status_code, error.response.body) from None
@@ -96,5 +106,5 @@ async def _close(socket: client.ClientConnection) -> None:
     with anyio.move_on_after(goodbye_s(unsent=socket.transport.get_write_buffer_size() > 0), shield=True):
         await socket.close()
     socket.transport.abort()
-    with anyio.move_on_after(1, shield=True):
+    with anyio.move_on_after(END_S, shield=True):
         await socket.wait_closed()
