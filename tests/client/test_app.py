@@ -165,6 +165,10 @@ single = Worker("single")
 single.handler(print)
 empty = App()
 again = app.workers["images"]
+on_asyncio = App(loop="asyncio")
+on_asyncio.handler("asyncio")(print)
+on_trio = App(loop="trio")
+on_trio.handler("trio")(print)
 something = 1
 """
 
@@ -178,6 +182,8 @@ something = 1
         (["apptasks:app", "apptasks:single", "--queues", "single, emails"], ["emails", "single"]),
         (["apptasks:single", "apptasks:single"], ["single"]),
         (["apptasks:app", "apptasks:again", "apptasks:app"], ["emails", "images"]),
+        (["apptasks:app", "--asyncio"], ["emails", "images"]),
+        (["apptasks:on_asyncio", "apptasks:single"], ["asyncio", "single"]),
     ],
 )
 def test_command_runs_what_is_named(
@@ -185,15 +191,18 @@ def test_command_runs_what_is_named(
 ):
     (tmp_path / "apptasks.py").write_text(TASKS)
     monkeypatch.chdir(tmp_path)
-    ran: list[tuple[str, str, int]] = []
+    ran, loops = list[tuple[str, str, int]](), list[str]()
+    loop = "asyncio" if "asyncio" in str(arguments) else "trio"
 
     async def run(workers: Any) -> None:
+        loops.append("trio" if trio.lowlevel.in_trio_task() else "asyncio")
         ran.extend((worker.queue, worker.url, worker.concurrency) for worker in workers)
 
     monkeypatch.setattr("bunqueue_trio.cli.worker.run_until_signal", run)
     result = CliRunner().invoke(main, ["worker", *arguments, "--url", "queue:1", "--concurrency", "7"])
     assert (result.exit_code, result.output) == (0, "")
     assert ran == [(queue, "queue:1", 7) for queue in queues]
+    assert loops == [loop]
 
 
 @pytest.mark.parametrize(
@@ -203,6 +212,7 @@ def test_command_runs_what_is_named(
         (["apptasks:empty"], "has no handlers"),
         (["apptasks:something"], "is no Worker and no App"),
         (["apptasks"], "is not MODULE:NAME"),
+        (["apptasks:on_asyncio", "apptasks:on_trio"], "start them by commands of their own"),
         ([], "Missing argument"),
     ],
 )

@@ -9,6 +9,7 @@ from random import Random  # noqa: TID251 - jitter; a test hands in its own
 import anyio
 from anyio.abc import TaskStatus
 
+from bunqueue_trio.client.backend import LoopName
 from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.log import log, show_plainly
 from bunqueue_trio.client.worker import H, Worker
@@ -23,12 +24,13 @@ class App:
 
     def __init__(
         self, url: str | None = None, *, token: str | None = None, tls: ssl.SSLContext | None = None,
-        grace: float = 30.0, connect: Connect | None = None, random: Random | None = None,
+        grace: float = 30.0, loop: LoopName | None = None, connect: Connect | None = None, random: Random | None = None,
     ) -> None:  # fmt: skip
         self._url = url
         self._token = token
         self._tls = tls
         self._grace = grace
+        self._loop = loop
         self._connect = connect
         self._random = random
         self.workers: dict[str, Worker] = {}
@@ -46,7 +48,7 @@ class App:
                 raise ValueError(f"queue {queue!r} has a handler already")
             worker = Worker(
                 queue, self._url, token=self._token, tls=self._tls, concurrency=concurrency, timeout=timeout,
-                grace=self._grace, connect=self._connect, random=self._random,
+                grace=self._grace, loop=self._loop, connect=self._connect, random=self._random,
             )  # fmt: skip
             worker.handler(function)
             self.workers[queue] = worker

@@ -8,7 +8,7 @@ import math
 import ssl
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Protocol, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, cast
 
 import anyio
 import trio
@@ -17,6 +17,9 @@ from bunqueue_trio.client.connection import Connect, Connection, address_of
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+
+LoopName = Literal["trio", "asyncio"]
 
 
 class Scope(Protocol):

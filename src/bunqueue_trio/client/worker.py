@@ -22,7 +22,7 @@ import anyio
 from anyio.abc import TaskStatus
 from msgspec.json import Decoder
 
-from bunqueue_trio.client.backend import Loop, Scope, Signal, Tasks
+from bunqueue_trio.client.backend import Loop, LoopName, Scope, Signal, Tasks
 from bunqueue_trio.client.client import DEFAULT_URL, Client
 from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.handlers import Handler as Handler
@@ -74,13 +74,14 @@ class Worker:
 
     ``timeout``: seconds after which a handler is cancelled and its job has failed. ``grace``: seconds that
     handlers get to finish at a stop; the jobs of those that do not go back, at no attempt. Without ``url``
-    or ``token``, BUNQUEUE_URL and BUNQUEUE_TOKEN of the environment count.
+    or ``token``, BUNQUEUE_URL and BUNQUEUE_TOKEN of the environment count. It runs on the loop that
+    :meth:`run` is called in; ``loop`` tells the command line which one to start, ``"trio"`` or ``"asyncio"``.
     """
 
     def __init__(
         self, queue: str, url: str | None = None, *, token: str | None = None, tls: ssl.SSLContext | None = None,
-        concurrency: int = 10, timeout: float = math.inf, grace: float = 30.0, connect: Connect | None = None,
-        random: Random | None = None,
+        concurrency: int = 10, timeout: float = math.inf, grace: float = 30.0, loop: LoopName | None = None,
+        connect: Connect | None = None, random: Random | None = None,
     ) -> None:  # fmt: skip
         self.queue = queue
         self.timeout = timeout
@@ -92,7 +93,8 @@ class Worker:
         self._random = random
         self._handle: Callable[[Job[Any]], Awaitable[Any]] | None = None
         self._decoder: Decoder[Any] | None = None
-        self._loop: Loop
+        self.loop: LoopName | None = loop
+        self._on: Loop
         self._runs: dict[str, _Run] = {}  # by lock token: a job may come back while its lost run still ends
         self._threads = Threads(self._notify)
         self._changed = Signal()
@@ -122,6 +124,11 @@ class Worker:
     def running(self) -> int:
         """How many jobs are under way."""
         return len(self._runs)
+
+    @property
+    def hung(self) -> int:
+        """How many threads of sync handlers go on although their job is over for us."""
+        return self._threads.left
 
     def set_concurrency(self, n: int) -> None:
         """Run up to ``n`` jobs at once; what is under way goes on."""
@@ -166,18 +173,18 @@ class Worker:
         )  # fmt: skip
         reporter = Reporter(client, self._notify)
         trouble: Refused | None = None
-        self._loop = Loop()
+        self._on = Loop()
         async with client, side, anyio.create_task_group() as background:
             background.start_soon(reporter.run)
             background.start_soon(self._keep_leases, client, reporter)
             background.start_soon(self._listen, client, reporter)
-            async with self._loop.open_tasks() as handlers:
+            async with self._on.open_tasks() as handlers:
                 task_status.started()
                 try:
                     await self._pull(client, side, reporter, handlers)
                 except Refused as refused:
                     trouble = refused
-                handlers.cancel_scope.deadline = self._loop.current_time() + self.grace
+                handlers.cancel_scope.deadline = self._on.current_time() + self.grace
             with anyio.move_on_after(self.grace):
                 await reporter.drained()
             background.cancel_scope.cancel()
@@ -208,7 +215,7 @@ class Worker:
                 for job in jobs:
                     job.read_with(self._decoder)
                     job.client = side
-                    run = _Run(job, self._loop.new_scope())
+                    run = _Run(job, self._on.new_scope())
                     self._runs[job.token] = run
                     handlers.start_soon(self._work, run, reporter)
                 self._notify()
@@ -219,7 +226,7 @@ class Worker:
     async def _work(self, run: _Run, reporter: Reporter) -> None:
         assert self._handle is not None
         job, result, error, trace = run.job, None, None, None
-        started = self._loop.current_time()
+        started = self._on.current_time()
         run.scope.deadline = started + self.timeout
         try:
             with run.scope:
@@ -234,7 +241,7 @@ class Worker:
         if run.scope.cancelled_caught and run.lost:
             log.info("job is not ours any more", job=printable(job.id), queue=job.queue)
         else:
-            reporter.report(Outcome(job, self._loop.current_time() - started, result, error, trace))
+            reporter.report(Outcome(job, self._on.current_time() - started, result, error, trace))
 
     async def _work_comes(self) -> None:
         """Return when a pull is worth a message; here at once, since the pull itself waits."""
@@ -244,7 +251,7 @@ class Worker:
 
     def _held(self, reporter: Reporter) -> list[_Run]:
         """Return the jobs that are ours: under way, or done without the server knowing it."""
-        return [*self._runs.values(), *(_Run(job, self._loop.new_scope()) for job in reporter.unreported)]
+        return [*self._runs.values(), *(_Run(job, self._on.new_scope()) for job in reporter.unreported)]
 
     async def _keep_leases(self, client: Client, reporter: Reporter) -> None:
         while True:
