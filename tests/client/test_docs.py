@@ -29,8 +29,9 @@ def examples(name: str) -> list[str]:
         (1, "{'sent to': 'user@example.com'}"),
         (2, "{'fetched': 'https://example.org'}"),
         (3, "[(5,)]"),
-        (4, "done"),
-        (5, "delayed notes\nwaiting"),
+        (4, "hello ada"),
+        (5, "done"),
+        (6, "delayed notes\nwaiting"),
     ],
 )
 def test_client_example(fresh: Server, tmp_path: Path, number: int, printed: str):

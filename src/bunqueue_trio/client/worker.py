@@ -146,7 +146,7 @@ class Worker:
     async def run_until_signal(self) -> None:
         """Work until SIGTERM or SIGINT, which stop it as :meth:`stop` does; a second one ends the grace.
 
-        All that a script needs: ``trio.run(worker.run_until_signal)``. Raises as :meth:`run` does.
+        All that a script needs: ``trio.run(worker.run_until_signal)``, or ``asyncio.run(worker.run_until_signal())``. Raises as :meth:`run` does.
         """
         from bunqueue_trio.client.app import run_until_signal  # it is built on this
 
