@@ -143,7 +143,7 @@ class Reporter:
             while True:
                 trouble = f"no answer for {SAY_S:g} s"
                 # The client waits for a server that is away, for ever.
-                patience = anyio.move_on_after(math.inf if waits else SAY_S)
+                patience = anyio.CancelScope(deadline=math.inf if waits else anyio.current_time() + SAY_S)
                 try:
                     with patience:
                         await self._client.fail(job.id, failed.error, token=job.token)
