@@ -71,7 +71,7 @@ def crashtest(
         if not any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves(error)):
             raise
         click.echo(f"interrupted; the files are in {directory}", err=True)
-        raise click.Abort from None
+        raise click.Abort from None  # noqa: ASYNC104 - it is Ctrl-C, and there is no loop here
     _conclude(done, directory, seed)
 
 
