@@ -89,9 +89,11 @@ def _install(requirements: Path, wanted: dict[str, str], installed: dict[str, st
         if importlib.util.find_spec("ensurepip") is None:
             _fail(f"{sys.executable} has no ensurepip; install it (on Debian and Ubuntu: the package python3-venv)")
         _say(f"installing requirements/{requirements.name} into {VENV.name} (once; about a minute)")
+        # The one that the running environment was made with: its own may be the one that goes now.
+        python = os.path.realpath(sys.executable)
         if VENV.exists():
             shutil.rmtree(VENV)
-        _run([sys.executable, "-m", "venv", str(VENV)])
+        _run([python, "-m", "venv", str(VENV)])
         # All that is needed is listed: a pip before 23.3 would look for `coverage[toml]` beside the `coverage` that is pinned.
         _pip("--no-deps", "--require-hashes", "-r", str(requirements))
     else:

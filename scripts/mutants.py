@@ -42,6 +42,7 @@ TESTS = {
     ],
     "api": ["tests/stream/test_virtual.py"],
     "transports": ["tests/stream/test_virtual.py"],
+    "client": ["tests/client/test_taken_back.py"],
 }
 """Which tests must notice a fault, by the directory it is in."""
 
@@ -338,6 +339,10 @@ MUTANTS = [
     Mutant("transports/quart_app.py", "                    delivery.end()\n", "                    pass\n", "what Quart does not send is lost"),
     Mutant("runtime/core.py", "note_size(max(size, self._engine.added_bytes - added))", "note_size(size)", "payloads that are retried gather without bound"),
     Mutant("runtime/server.py", "totals=replace(self.engine.totals)", "totals=self.engine.totals", "statistics that go on changing"),
+    Mutant("client/backend.py", "return anyio.current_effective_deadline() == -math.inf or (task is not None and task.cancelling() > 0)", "return True", "a handler's own CancelledError ends its worker"),
+    Mutant("client/handlers.py", "if not thread.ended and not thread.begins():", "if not thread.ended:", "a thread that never began keeps its slot"),
+    Mutant("client/link.py", "            if returns:\n                self._take_back(question)\n", "", "a pull that is cancelled stays at the server"),
+    Mutant("client/socket_asyncio.py", "        await socket.close()\n", "        pass\n", "a client on asyncio leaves without a goodbye"),
 ]  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from random import Random
 
-import trio
+import anyio
 
 from bunqueue_trio.client import Client, Job, Worker
 
@@ -21,7 +21,7 @@ class Chaos:
         self.runs: Counter[str] = Counter()
 
     async def handle(self, job: Job) -> str:
-        await trio.sleep(self.random.uniform(0.02, self.pace))
+        await anyio.sleep(self.random.uniform(0.02, self.pace))
         self.runs[job.id] += 1
         if self.random.random() < 0.1:
             raise ValueError("bad luck")
@@ -31,11 +31,11 @@ class Chaos:
         for _ in range(rounds):
             self.ids.append(await client.push(queue, **RETRIED))
             self.ids += await client.push_many(queue, [RETRIED] * 3)
-            await trio.sleep(self.random.uniform(0, self.pace / 6))
+            await anyio.sleep(self.random.uniform(0, self.pace / 6))
 
     async def disturb(self, rounds: int, cut: Callable[[], None], crash: Callable[[], Awaitable[None]]) -> None:
         for _ in range(rounds):
-            await trio.sleep(self.random.choice([0, 0.001, self.random.uniform(0, self.pace * 0.7)]))
+            await anyio.sleep(self.random.choice([0, 0.001, self.random.uniform(0, self.pace * 0.7)]))
             if self.random.random() < 0.7:
                 cut()
             else:

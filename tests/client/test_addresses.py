@@ -5,12 +5,14 @@ import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
 import pytest
-import trio
 import trustme
 
 from bunqueue_trio import Client, Refused, ServerUnavailable, Worker
 from bunqueue_trio.sync import SyncClient
+from tests.client.loops import on_both
 from tests.operations.processes import Running, serving
 from tests.operations.test_binds import short
 
@@ -46,17 +48,19 @@ def tls() -> ssl.SSLContext:
 
 
 @pytest.mark.slow
-async def test_trio_client_and_worker_over_tls(encrypted: Running, tls: ssl.SSLContext):
+@on_both
+async def test_client_and_worker_over_tls(encrypted: Running, tls: ssl.SSLContext):
     url = f"wss://localhost:{encrypted.port}"
     worker = Worker("tls", url, tls=tls)
     worker.handler(lambda job: len(job.data))
-    async with trio.open_nursery() as nursery, Client(url, tls=tls) as client:
+    async with anyio.create_task_group() as nursery, Client(url, tls=tls) as client:
         nursery.start_soon(worker.run)
         assert await client.wait(await client.push("tls", "x" * 200_000), 20) == 200_000
         worker.stop()
 
 
 @pytest.mark.slow
+@on_both
 async def test_an_address_without_a_scheme_is_one_for_every_client(tmp_path: Path):
     with serving(tmp_path, ready=listens) as running:
         url = f"localhost:{running.port}"
@@ -66,6 +70,7 @@ async def test_an_address_without_a_scheme_is_one_for_every_client(tmp_path: Pat
             assert sync.get("a")["id"] == "a"
 
 
+@on_both
 async def test_an_address_of_another_kind_is_refused():
     with pytest.raises(Refused, match="is not host:port, ws"):
         async with Client("ftp://localhost:1") as client:
@@ -92,6 +97,7 @@ def test_sync_client_over_tls(encrypted: Running, tls: ssl.SSLContext):
     ],
     ids=["unknown authority", "another name"],
 )
+@on_both
 async def test_certificate_that_is_not_trusted(
     encrypted: Running, tls: ssl.SSLContext, host: str, trusted: bool, said: str
 ):
@@ -104,7 +110,7 @@ async def test_certificate_that_is_not_trusted(
         SyncClient(f"https://{host}:{encrypted.port}", tls=context) as client,
         pytest.raises(Refused, match=f"https://{host}.*({said}).*certificate is not trusted"),
     ):
-        await trio.to_thread.run_sync(client.stats)
+        await anyio.to_thread.run_sync(client.stats)
     worker = Worker("q", f"wss://{host}:{encrypted.port}", tls=context)
     worker.handler(lambda job: None)
     with pytest.raises(Refused, match="certificate is not trusted"):
@@ -112,6 +118,7 @@ async def test_certificate_that_is_not_trusted(
 
 
 @pytest.mark.long  # the plain server waits 30 s for the end of what is no head
+@on_both
 async def test_tls_on_one_side_only(encrypted: Running, tmp_path: Path, tls: ssl.SSLContext):
     async with Client(f"ws://localhost:{encrypted.port}", patience=0.5) as client:
         with pytest.raises(ServerUnavailable, match="ws://localhost"):
@@ -121,10 +128,11 @@ async def test_tls_on_one_side_only(encrypted: Running, tmp_path: Path, tls: ssl
             with pytest.raises(ServerUnavailable, match="wss://localhost"):
                 await client.ping()
         with SyncClient(f"https://localhost:{plain.port}", tls=tls) as client, pytest.raises(ServerUnavailable):
-            await trio.to_thread.run_sync(client.stats)
+            await anyio.to_thread.run_sync(client.stats)
 
 
 @pytest.mark.slow
+@on_both
 async def test_the_address_of_http_is_the_server_too(tmp_path: Path, encrypted: Running, tls: ssl.SSLContext):
     with serving(tmp_path, env={}, ready=listens) as plain:
         async with Client(f"http://localhost:{plain.port}") as client:
@@ -134,6 +142,7 @@ async def test_the_address_of_http_is_the_server_too(tmp_path: Path, encrypted: 
 
 
 @pytest.mark.slow
+@on_both
 async def test_unix_socket(tmp_path: Path, short: Path):
     path = short / "q.sock"
     worker = Worker("q", f"unix:{path}")
@@ -142,13 +151,13 @@ async def test_unix_socket(tmp_path: Path, short: Path):
         with pytest.raises(ServerUnavailable, match=r"unix:.*No such file"):
             await client.ping()
     with serving(tmp_path, env={"BIND": f"unix:{path}"}, ready=listens):
-        async with trio.open_nursery() as nursery, Client(f"unix:{path}") as client:
+        async with anyio.create_task_group() as nursery, Client(f"unix:{path}") as client:
             nursery.start_soon(worker.run)
             assert await client.wait(await client.push("q", 7), 20) == 7
             worker.stop()
         with SyncClient(f"unix:{path}") as client:
             assert (
-                await trio.to_thread.run_sync(client.result, await trio.to_thread.run_sync(client.push, "other"))
+                await anyio.to_thread.run_sync(client.result, await anyio.to_thread.run_sync(client.push, "other"))
                 is None
             )
     with socket.socket(socket.AF_UNIX) as silent:

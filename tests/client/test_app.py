@@ -6,6 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.from_thread
+import anyio.to_thread
 import pytest
 import trio
 from click.testing import CliRunner
@@ -14,6 +17,7 @@ from bunqueue_trio.cli import main
 from bunqueue_trio.client import App, Client, Job, Refused
 from bunqueue_trio.client.connection import Connection
 from bunqueue_trio.testing import Bunqueue
+from tests.client.loops import on_both
 from tests.client.test_wire import ws
 from tests.wire.server import Server
 
@@ -63,6 +67,7 @@ async def test_some_of_the_queues(bunqueue: Bunqueue, nursery: trio.Nursery):
     app.stop()
 
 
+@on_both
 async def test_mistakes_are_told():
     app = App()
     with pytest.raises(ValueError, match="no handlers"):
@@ -128,14 +133,15 @@ async def test_handler_pushes_waits_and_looks(bunqueue: Bunqueue, nursery: trio.
 
 
 @pytest.mark.slow
+@on_both
 async def test_sync_handler_pushes(server: Server, queue: str):
     app = App(ws(server))
 
     @app.handler(queue)
     def handle(job: Job) -> str:
-        return trio.from_thread.run(partial(job.push, f"{queue}-next", job.data, priority=3))
+        return anyio.from_thread.run(partial(job.push, f"{queue}-next", job.data, priority=3))
 
-    async with Client(ws(server)) as client, trio.open_nursery() as nursery:
+    async with Client(ws(server)) as client, anyio.create_task_group() as nursery:
         nursery.start_soon(app.run)
         child = await client.wait(await client.push(queue, "data"), 60)
         assert (await client.get(child)).priority == 3
@@ -160,6 +166,10 @@ single.handler(print)
 idle = Worker("idle")
 empty = App()
 again = app.workers["images"]
+on_asyncio = App(loop="asyncio")
+on_asyncio.handler("asyncio")(print)
+on_trio = App(loop="trio")
+on_trio.handler("trio")(print)
 something = 1
 """
 
@@ -173,6 +183,8 @@ something = 1
         (["apptasks:app", "apptasks:single", "--queues", "single, emails"], ["emails", "single"]),
         (["apptasks:single", "apptasks:single"], ["single"]),
         (["apptasks:app", "apptasks:again", "apptasks:app"], ["emails", "images"]),
+        (["apptasks:app", "--asyncio"], ["emails", "images"]),
+        (["apptasks:on_asyncio", "apptasks:single"], ["asyncio", "single"]),
     ],
 )
 def test_command_runs_what_is_named(
@@ -180,15 +192,18 @@ def test_command_runs_what_is_named(
 ):
     (tmp_path / "apptasks.py").write_text(TASKS)
     monkeypatch.chdir(tmp_path)
-    ran: list[tuple[str, str, int]] = []
+    ran, loops = list[tuple[str, str, int]](), list[str]()
+    loop = "asyncio" if "asyncio" in str(arguments) else "trio"
 
     async def run(workers: Any) -> None:
+        loops.append("trio" if trio.lowlevel.in_trio_task() else "asyncio")
         ran.extend((worker.queue, worker.url, worker.concurrency) for worker in workers)
 
     monkeypatch.setattr("bunqueue_trio.cli.worker.run_until_signal", run)
     result = CliRunner().invoke(main, ["worker", *arguments, "--url", "queue:1", "--concurrency", "7"])
     assert (result.exit_code, result.output) == (0, "")
     assert ran == [(queue, "queue:1", 7) for queue in queues]
+    assert loops == [loop]
 
 
 @pytest.mark.parametrize(
@@ -200,6 +215,7 @@ def test_command_runs_what_is_named(
         (["apptasks:single", "apptasks:idle"], "has no handler"),
         (["apptasks:something"], "is no Worker and no App"),
         (["apptasks"], "is not MODULE:NAME"),
+        (["apptasks:on_asyncio", "apptasks:on_trio"], "start them by commands of their own"),
         ([], "Missing argument"),
     ],
 )

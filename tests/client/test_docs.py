@@ -31,8 +31,9 @@ def examples(name: str) -> list[str]:
         (2, "done at try 2\nGiveUp: there is no such page"),
         (3, "{'fetched': 'https://example.org'}"),
         (4, "[(5,)]"),
-        (5, "done"),
-        (6, "delayed notes\nwaiting"),
+        (5, "hello ada"),
+        (6, "done"),
+        (7, "delayed notes\nwaiting"),
     ],
 )
 def test_client_example(fresh: Server, tmp_path: Path, number: int, printed: str):

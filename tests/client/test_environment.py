@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
 import pytest
-import trio
 
 from bunqueue_trio import Client, Refused, Worker
 from bunqueue_trio.sync import SyncClient
+from tests.client.loops import on_both
 from tests.operations.processes import environment
 from tests.wire.server import Server
 
@@ -30,10 +32,11 @@ def told(request: pytest.FixtureRequest, guarded: Server, monkeypatch: pytest.Mo
     return guarded
 
 
+@on_both
 async def test_client_and_worker(told: Server, queue: str):
     worker = Worker(queue)
     worker.handler(lambda job: job.data + 1)
-    async with trio.open_nursery() as nursery, Client() as client:
+    async with anyio.create_task_group() as nursery, Client() as client:
         nursery.start_soon(worker.run)
         assert await client.wait(await client.push(queue, 1), 20) == 2
         worker.stop()
@@ -44,6 +47,7 @@ def test_sync_client(told: Server):
         assert client.stats()["stats"]
 
 
+@on_both
 async def test_what_is_said_wins(guarded: Server, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("BUNQUEUE_URL", "ws://127.0.0.1:1")
     monkeypatch.setenv("BUNQUEUE_TOKEN", "guess")
@@ -51,10 +55,10 @@ async def test_what_is_said_wins(guarded: Server, monkeypatch: pytest.MonkeyPatc
     async with Client(address, token="secret") as client:
         await client.ping()
     with SyncClient(address, token="secret") as client:
-        await trio.to_thread.run_sync(client.stats)
+        await anyio.to_thread.run_sync(client.stats)
     for token in (None, ""):
         with SyncClient(address, token=token) as client, pytest.raises(Refused, match="Unauthorized"):
-            await trio.to_thread.run_sync(client.stats)
+            await anyio.to_thread.run_sync(client.stats)
     assert Worker("q", address).url == address
 
 
@@ -66,28 +70,28 @@ def test_commands_take_either_form(guarded: Server, scheme: str):
 
 
 SCRIPT = """
-import trio
+import anyio
 from bunqueue_trio import Worker
 
 worker = Worker("script", grace=20)
 
 @worker.handler
 async def handle(job):
-    await trio.sleep(SECONDS)
+    await anyio.sleep(SECONDS)
     return "drained"
 
-trio.run(worker.run_until_signal)
+anyio.run(worker.run_until_signal, backend="LOOP")
 print("after")
 """
 
 
 @asynccontextmanager
 async def at_work(
-    guarded: Server, folder: Path, seconds: int
+    guarded: Server, folder: Path, seconds: int, loop: str
 ) -> AsyncIterator[tuple[Client, str, "subprocess.Popen[str]"]]:
     """A client, the id of a job whose handler takes so long, and the process that has begun with it."""
     script = folder / "script.py"
-    script.write_text(SCRIPT.replace("SECONDS", str(seconds)))
+    script.write_text(SCRIPT.replace("SECONDS", str(seconds)).replace("LOOP", loop))
     address = f"ws://127.0.0.1:{guarded.port}"
     env = environment({"BUNQUEUE_URL": address, "BUNQUEUE_TOKEN": "secret", "PYTHONUNBUFFERED": "1"})
     process = subprocess.Popen(  # noqa: ASYNC220 - returns at once
@@ -96,17 +100,17 @@ async def at_work(
     try:
         async with Client(address, token="secret") as client:
             job_id = await client.push("script")
-            with trio.fail_after(60):
+            with anyio.fail_after(60):
                 while await client.state(job_id) != "active":  # noqa: ASYNC110 - of a process
-                    await trio.sleep(0.05)
-            await trio.sleep(0.2)  # the server has given it away; now the worker has it
+                    await anyio.sleep(0.05)
+            await anyio.sleep(0.2)  # the server has given it away; now the worker has it
             yield client, job_id, process
     finally:
         process.kill()
 
 
 async def output_of(process: "subprocess.Popen[str]") -> str:
-    output, _ = await trio.to_thread.run_sync(lambda: process.communicate(timeout=60))
+    output, _ = await anyio.to_thread.run_sync(lambda: process.communicate(timeout=60))
     assert process.returncode == 0
     assert output.rstrip().endswith("after")
     return output
@@ -114,8 +118,9 @@ async def output_of(process: "subprocess.Popen[str]") -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-async def test_plain_script_drains_on_a_signal(guarded: Server, tmp_path: Path, number: signal.Signals):
-    async with at_work(guarded, tmp_path, 1) as (client, job_id, process):
+@on_both
+async def test_plain_script_drains_on_a_signal(guarded: Server, tmp_path: Path, number: signal.Signals, loop: str):
+    async with at_work(guarded, tmp_path, 1, loop) as (client, job_id, process):
         process.send_signal(number)
         assert await client.wait(job_id, 20) == "drained"
         output = await output_of(process)
@@ -124,10 +129,11 @@ async def test_plain_script_drains_on_a_signal(guarded: Server, tmp_path: Path, 
 
 
 @pytest.mark.slow
-async def test_second_signal_ends_the_grace(guarded: Server, tmp_path: Path):
-    async with at_work(guarded, tmp_path, 60) as (client, job_id, process):
+@on_both
+async def test_second_signal_ends_the_grace(guarded: Server, tmp_path: Path, loop: str):
+    async with at_work(guarded, tmp_path, 60, loop) as (client, job_id, process):
         process.send_signal(signal.SIGTERM)
-        await trio.sleep(0.5)
+        await anyio.sleep(0.5)
         process.send_signal(signal.SIGTERM)
         await output_of(process)
         assert await client.state(job_id) == "waiting"

@@ -1,12 +1,13 @@
 """What stands between may answer in the server's place: a worker waits it out, a client is told what it was."""
 
-from functools import partial
-
+import anyio
 import pytest
 import trio
 
 from bunqueue_trio.client import Client, Refused, ServerUnavailable, Worker
 from bunqueue_trio.testing import Bunqueue
+from tests.client.loops import on_both
+from tests.client.proxy import Proxy
 from tests.client.test_wire import ws
 from tests.wire.server import Server
 
@@ -45,87 +46,69 @@ ANSWERS = {
 }
 
 
-class Middleman:
+class Middleman(Proxy):
     """Gives ``answer`` to the first connections, then passes all on."""
 
     def __init__(self, server: Server, answer: bytes, times: float) -> None:
-        self._server = server
+        super().__init__(server.address)
         self._answer = answer
         self._times = times
-        self.url = ""
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        async with trio.open_nursery() as nursery:
-            (listener,) = await nursery.start(partial(trio.serve_tcp, self._serve, 0, host="127.0.0.1"))
-            self.url = f"ws://127.0.0.1:{listener.socket.getsockname()[1]}"
-            task_status.started()
-
-    async def _serve(self, stream: trio.SocketStream) -> None:
-        try:
-            if self._times > 0:
-                self._times -= 1
-                await stream.receive_some()
-                await stream.send_all(self._answer)
-                return
-            async with await trio.open_tcp_stream(*self._server.address) as server, trio.open_nursery() as nursery:
-                nursery.start_soon(self._copy, stream, server, nursery.cancel_scope)
-                nursery.start_soon(self._copy, server, stream, nursery.cancel_scope)
-        except* (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
-
-    async def _copy(self, source: trio.SocketStream, target: trio.SocketStream, scope: trio.CancelScope) -> None:
-        async for data in source:
-            await target.send_all(data)
-        scope.cancel()
+    async def serve(self, client: trio.SocketStream) -> None:
+        if self._times <= 0:
+            await super().serve(client)
+            return
+        self._times -= 1
+        await client.receive_some()
+        await client.send_all(self._answer)
+        await client.aclose()
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-async def test_worker_waits_out_whatever_answers(server: Server, queue: str, nursery: trio.Nursery, name: str):
-    middleman = Middleman(server, ANSWERS[name][0], times=2)
-    await nursery.start(middleman.run)
-    worker = Worker(queue, middleman.url)
-    worker.handler(lambda job: job.data)
-    async with Client(ws(server)) as client, trio.open_nursery() as working:
-        working.start_soon(worker.run)
-        assert await client.wait(await client.push(queue, "done"), 60) == "done"
-        worker.stop()
-    nursery.cancel_scope.cancel()
+@on_both
+async def test_worker_waits_out_whatever_answers(server: Server, queue: str, name: str):
+    with Middleman(server, ANSWERS[name][0], times=2) as middleman:
+        worker = Worker(queue, middleman.url)
+        worker.handler(lambda job: job.data)
+        async with Client(ws(server)) as client, anyio.create_task_group() as working:
+            working.start_soon(worker.run)
+            assert await client.wait(await client.push(queue, "done"), 60) == "done"
+            worker.stop()
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-async def test_client_is_told_what_answered(server: Server, nursery: trio.Nursery, name: str):
+@on_both
+async def test_client_is_told_what_answered(server: Server, name: str):
     answer, told = ANSWERS[name]
-    middleman = Middleman(server, answer, times=float("inf"))
-    await nursery.start(middleman.run)
-    async with Client(middleman.url, patience=0.05) as client:
-        with trio.fail_after(60):
-            while "not connected yet" in client._trouble:
-                await client._changed.wait()
-        with pytest.raises(ServerUnavailable, match=told):
-            await client.ping()
-    nursery.cancel_scope.cancel()
+    with Middleman(server, answer, times=float("inf")) as middleman:
+        async with Client(middleman.url, patience=0.05) as client:
+            with anyio.fail_after(60):
+                while "not connected yet" in client._trouble:
+                    await client._changed.wait()
+            with pytest.raises(ServerUnavailable, match=told):
+                await client.ping()
 
 
 @pytest.mark.parametrize("name", ["no such name!", "a/../b", "ä?x#y", "x" * 300])
+@on_both
 async def test_queue_that_is_none_ends_its_worker(server: Server, name: str):
     worker = Worker(name, ws(server))
     worker.handler(lambda job: None)
-    with trio.fail_after(60), pytest.raises(Refused, match="invalid characters") as caught:
+    with anyio.fail_after(60), pytest.raises(Refused, match="invalid characters") as caught:
         await worker.run()
     assert caught.value.code == "invalid-queue"
 
 
-async def test_code_of_a_refusal_counts_not_its_words(server: Server, nursery: trio.Nursery):
+@on_both
+async def test_code_of_a_refusal_counts_not_its_words(server: Server):
     """A newer server may word it anew."""
     body = b'{"ok":false,"error":"There can be no such queue","code":"invalid-queue"}'
-    middleman = Middleman(server, page("400 Bad Request", body, b"application/json"), times=float("inf"))
-    await nursery.start(middleman.run)
-    worker = Worker("q", middleman.url)
-    worker.handler(lambda job: None)
-    with trio.fail_after(60), pytest.raises(Refused, match="no such queue") as caught:
-        await worker.run()
-    assert caught.value.code == "invalid-queue"
-    nursery.cancel_scope.cancel()
+    with Middleman(server, page("400 Bad Request", body, b"application/json"), times=float("inf")) as middleman:
+        worker = Worker("q", middleman.url)
+        worker.handler(lambda job: None)
+        with anyio.fail_after(60), pytest.raises(Refused, match="no such queue") as caught:
+            await worker.run()
+        assert caught.value.code == "invalid-queue"
 
 
 @pytest.mark.parametrize("code", ["invalid-queue", "unauthorized", "invalid-token"])
@@ -139,10 +122,11 @@ async def test_refusal_that_is_for_ever_ends_a_worker_by_its_code(
     worker = bunqueue.worker("q")
     worker.handler(lambda job: None)
     await bunqueue.client.push("q")
-    with trio.fail_after(60), pytest.raises(Refused, match="worded anew"):
+    with anyio.fail_after(60), pytest.raises(Refused, match="worded anew"):
         await worker.run()
 
 
+@on_both
 async def test_refusal_that_may_pass_ends_no_worker(server: Server, queue: str, monkeypatch: pytest.MonkeyPatch):
     """Of a server that is newer, or of something between: only a token or a name that is none is for ever."""
     refusals = [Refused(429, "Rate limit exceeded"), Refused(400, "Unknown command: PULLB"), Refused(404, "Not found")]
@@ -157,7 +141,7 @@ async def test_refusal_that_may_pass_ends_no_worker(server: Server, queue: str, 
     monkeypatch.setattr("bunqueue_trio.client.worker.RETRY_S", 0.01)
     worker = Worker(queue, ws(server))
     worker.handler(lambda job: job.data)
-    async with Client(ws(server)) as client, trio.open_nursery() as working:
+    async with Client(ws(server)) as client, anyio.create_task_group() as working:
         working.start_soon(worker.run)
         assert await client.wait(await client.push(queue, "done"), 60) == "done"
         worker.stop()

@@ -4,6 +4,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import anyio
+import anyio.from_thread
+import anyio.to_thread
 import msgspec
 import pytest
 import trio
@@ -15,6 +18,7 @@ from bunqueue_trio.errors import NOT_COMMITTED, OVERLOADED, STORAGE_DOWN
 from bunqueue_trio.runtime.core import Core
 from bunqueue_trio.testing import Bunqueue
 from bunqueue_trio.testing.server import _Pipe
+from tests.client.loops import on_both
 from tests.client.test_wire import ws
 from tests.wire.server import Server, StartServer
 
@@ -23,13 +27,14 @@ from tests.wire.server import Server, StartServer
 
 @pytest.mark.slow
 @pytest.mark.parametrize("express", ["true", "false"])
+@on_both
 async def test_restart_leaves_long_jobs_to_their_workers(
     start_server: StartServer, queue: str, express: str, record_property: Callable[[str, object], None]
 ):
     grace_s = 20.0
     server = start_server({"EXPRESS": express, "SHUTDOWN_GRACE_MS": str(int(grace_s * 1000))})
     worker = Worker(queue, ws(server), concurrency=3)
-    begun, over, runs = trio.Event(), trio.Event(), list[str]()
+    begun, over, runs = anyio.Event(), anyio.Event(), list[str]()
 
     @worker.handler
     async def hold(job: Job) -> str:
@@ -39,17 +44,17 @@ async def test_restart_leaves_long_jobs_to_their_workers(
         await over.wait()
         return "done"
 
-    async with trio.open_nursery() as nursery:
+    async with anyio.create_task_group() as nursery:
         nursery.start_soon(worker.run)
         async with Client(ws(server)) as client:
             ids = await client.push_many(queue, [{"data": n} for n in range(3)])
             await begun.wait()
             asked_at = time.monotonic()
-            assert await trio.to_thread.run_sync(server.terminate) == 0
+            assert await anyio.to_thread.run_sync(server.terminate) == 0
             stopped_s = time.monotonic() - asked_at
             record_property("stopped_s", stopped_s)
             assert stopped_s < grace_s / 2
-            await trio.to_thread.run_sync(server.start)
+            await anyio.to_thread.run_sync(server.start)
             await client.ping()
             assert [await client.state(job_id) for job_id in ids] == ["active"] * 3
             over.set()
@@ -63,6 +68,7 @@ async def test_restart_leaves_long_jobs_to_their_workers(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("express", ["true", "false"])
+@on_both
 async def test_several_stops_during_many_jobs_do_none_twice(start_server: StartServer, queue: str, express: str):
     fresh = start_server({"EXPRESS": express})
     runs: dict[str, int] = {}
@@ -70,9 +76,9 @@ async def test_several_stops_during_many_jobs_do_none_twice(start_server: StartS
 
     async def work(job: Job) -> None:
         runs[job.id] = runs.get(job.id, 0) + 1
-        await trio.sleep(0.05)
+        await anyio.sleep(0.05)
 
-    async with trio.open_nursery() as nursery:
+    async with anyio.create_task_group() as nursery:
         for worker in workers:
             worker.handler(work)
             nursery.start_soon(worker.run)
@@ -81,9 +87,9 @@ async def test_several_stops_during_many_jobs_do_none_twice(start_server: StartS
             for _ in range(3):
                 seen = len(runs)
                 while len(runs) < min(seen + 20, 200):  # noqa: ASYNC110 - whatever they get through
-                    await trio.sleep(0.01)
-                assert await trio.to_thread.run_sync(fresh.terminate) == 0
-                await trio.to_thread.run_sync(fresh.start)
+                    await anyio.sleep(0.01)
+                assert await anyio.to_thread.run_sync(fresh.terminate) == 0
+                await anyio.to_thread.run_sync(fresh.start)
             for job_id in ids:
                 await client.wait(job_id, 50)
         for worker in workers:
@@ -385,20 +391,21 @@ async def test_stopped_worker_takes_nothing_more(bunqueue: Bunqueue, nursery: tr
 
 @pytest.mark.slow
 @pytest.mark.parametrize("leave", ["exit", "cancel"])
+@on_both
 async def test_goodbye_follows_a_message_that_has_begun(server: Server, queue: str, leave: str):
     """Half a frame would make the rest, the goodbye too, unreadable."""
     async with Client(ws(server)) as other:
         job_id = await other.push(queue)
         for _ in range(3):
-            with trio.CancelScope() as scope:
-                async with Client(ws(server)) as client, trio.open_nursery() as nursery:
+            with anyio.CancelScope() as scope:
+                async with Client(ws(server)) as client, anyio.create_task_group() as nursery:
                     assert await client.pull(queue, timeout=10)
                     nursery.start_soon(client.push, f"{queue}-large", "x" * 9_000_000)
-                    await trio.testing.wait_all_tasks_blocked(0.002)
+                    await anyio.wait_all_tasks_blocked()
                     if leave == "cancel":
                         scope.cancel()
                     nursery.cancel_scope.cancel()
-            with trio.fail_after(20):
+            with anyio.fail_after(20):
                 while (state := await other._state(job_id)).state != "waiting":  # noqa: ASYNC110 - nobody tells
-                    await trio.sleep(0.01)
+                    await anyio.sleep(0.01)
             assert state.stalls == 0

@@ -7,6 +7,9 @@ import threading
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
+import anyio
+import anyio.from_thread
+import anyio.to_thread
 import pytest
 import structlog
 import trio
@@ -15,6 +18,7 @@ from bunqueue_trio.client import Client, Job, JobFailed, Worker
 from bunqueue_trio.client.handlers import Threads
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.testing import Bunqueue
+from tests.client.loops import on_both
 from tests.client.test_wire import ws
 from tests.wire.server import Server
 
@@ -170,6 +174,7 @@ class Gate:
 
 
 @pytest.mark.slow
+@on_both
 async def test_hung_thread_costs_its_slot_and_nothing_else(server: Server, queue: str):
     """The other jobs run; when no slot is left they wait, uncharged, until one of the threads ends."""
     gate = Gate()
@@ -183,7 +188,7 @@ async def test_hung_thread_costs_its_slot_and_nothing_else(server: Server, queue
             await client.wait(job_id, 60)
         worker.timeout = math.inf
 
-    async with Client(ws(server)) as client, trio.open_nursery() as nursery:
+    async with Client(ws(server)) as client, anyio.create_task_group() as nursery:
         nursery.start_soon(worker.run)
         await hang()
         for n in range(5):
@@ -211,16 +216,17 @@ async def test_thread_that_never_began_keeps_no_slot(bunqueue: Bunqueue):
     assert (scope.cancelled_caught, threads.left, runs) == (True, 0, [])
 
 
+@on_both
 async def test_handler_waits_for_no_other_thread_of_the_program(server: Server, queue: str):
     """The threads that Trio gives a program are all in use."""
     gate = Gate()
     worker = Worker(queue, ws(server), concurrency=3)
     worker.handler(gate)
-    default = trio.to_thread.current_default_thread_limiter()
+    default = anyio.to_thread.current_default_thread_limiter()
     before, default.total_tokens = default.total_tokens, 1
     default.acquire_on_behalf_of_nowait("another part of the program")
     try:
-        async with Client(ws(server)) as client, trio.open_nursery() as nursery:
+        async with Client(ws(server)) as client, anyio.create_task_group() as nursery:
             nursery.start_soon(worker.run)
             job_id = await client.push(queue, "well")
             assert await client.wait(job_id, 60) == "well"
@@ -231,6 +237,7 @@ async def test_handler_waits_for_no_other_thread_of_the_program(server: Server, 
 
 
 @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), GeneratorExit(), StopIteration()])
+@on_both
 async def test_whatever_a_thread_raises_is_reported(server: Server, queue: str, error: BaseException):
     worker = Worker(queue, ws(server), concurrency=1)
 
@@ -240,7 +247,7 @@ async def test_whatever_a_thread_raises_is_reported(server: Server, queue: str, 
             raise error
         return "well"
 
-    async with Client(ws(server)) as client, trio.open_nursery() as nursery:
+    async with Client(ws(server)) as client, anyio.create_task_group() as nursery:
         nursery.start_soon(worker.run)
         bad = await client.push(queue, "bad", max_attempts=1)
         with pytest.raises(JobFailed, match=type(error).__name__):

@@ -10,18 +10,18 @@ import pytest
 import trio
 
 import bunqueue_trio
-from bunqueue_trio.client import Client
+from bunqueue_trio.client import Client, JobFailed
 from tests.wire.server import Server
 
 TASKS = """
-import trio
+import LOOP
 from bunqueue_trio import Worker
 
-mail = Worker("emails", concurrency=2)
+mail = Worker("emails", concurrency=2, loop=NAMED)
 
 @mail.handler
 async def send(job):
-    await trio.sleep(job.data)
+    await LOOP.sleep(job.data)
     return "sent"
 """
 
@@ -43,8 +43,12 @@ def test_exports():
 
 @pytest.fixture
 def tasks(tmp_path: Path) -> Path:
-    (tmp_path / "tasks.py").write_text(TASKS)
-    return tmp_path
+    return written(tmp_path, "trio", None)
+
+
+def written(folder: Path, loop: str, named: str | None) -> Path:
+    (folder / "tasks.py").write_text(TASKS.replace("LOOP", loop).replace("NAMED", repr(named)))
+    return folder
 
 
 def command(*arguments: str) -> list[str]:
@@ -52,9 +56,16 @@ def command(*arguments: str) -> list[str]:
 
 
 @pytest.mark.slow
-async def test_command_runs_until_a_signal(fresh: Server, tasks: Path):
+@pytest.mark.parametrize(
+    ("loop", "named", "options"),
+    [("trio", None, ()), ("asyncio", None, ("--asyncio",)), ("asyncio", "asyncio", ()), ("trio", "trio", ())],
+)
+async def test_command_runs_until_a_signal(
+    fresh: Server, tmp_path: Path, loop: str, named: str | None, options: tuple[str, ...]
+):
+    tasks = written(tmp_path, loop, named)
     process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
-        command("tasks:mail", "--url", fresh.url, "--grace", "60"), cwd=tasks, stderr=subprocess.PIPE
+        command("tasks:mail", "--url", fresh.url, "--grace", "60", *options), cwd=tasks, stderr=subprocess.PIPE
     )
     try:
         async with Client(f"ws://127.0.0.1:{fresh.port}") as client:
@@ -65,6 +76,36 @@ async def test_command_runs_until_a_signal(fresh: Server, tasks: Path):
             await trio.sleep(0.2)  # the server has given it away; now the worker has it
             process.send_signal(signal.SIGTERM)
             assert await client.wait(slow, 60) == "sent"
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+HANGING = """
+import time
+from bunqueue_trio import Worker
+
+mail = Worker("emails", timeout=0.1, grace=0.1)
+
+@mail.handler
+def send(job):
+    time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [(), ("--asyncio",)], ids=["trio", "asyncio"])
+async def test_command_ends_though_a_thread_hangs(fresh: Server, tmp_path: Path, options: tuple[str, ...]):
+    (tmp_path / "tasks.py").write_text(HANGING)
+    process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
+        command("tasks:mail", "--url", fresh.url, *options), cwd=tmp_path, stderr=subprocess.PIPE
+    )
+    try:
+        async with Client(f"ws://127.0.0.1:{fresh.port}") as client:
+            with pytest.raises(JobFailed, match="timed out"):
+                await client.wait(await client.push("emails", max_attempts=1), 60)
+        process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
     finally:
         process.kill()

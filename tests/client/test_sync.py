@@ -1,13 +1,18 @@
 """The client without Trio, against a real server process."""
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from bunqueue_trio.errors import Refused
-from bunqueue_trio.sync import ConnectionLost, ServerUnavailable, SyncClient
+from bunqueue_trio.protocol.replies import StateReply
+from bunqueue_trio.sync import ConnectionLost, JobFailed, JobRemoved, ServerUnavailable, SyncClient
+from tests.client.proxy import Proxy
 from tests.wire.server import Server
 
 
@@ -23,6 +28,123 @@ def test_round_trip(server: Server, queue: str):
         assert client.state(job_id) == "completed"
         assert client.pull(queue) is None
         assert "stats" in client.stats()
+
+
+def test_many_at_once(server: Server, queue: str):
+    with SyncClient(server.url) as client:
+        assert client.push_many(queue, []) == []
+        ids = client.push_many(queue, [{"data": n, "priority": -n, "job_id": f"{queue}-{n}"} for n in range(3)])
+        assert ids == [f"{queue}-{n}" for n in range(3)]
+        jobs = client.pull_many(queue, 10, timeout=20, lease=20)
+        assert [(job.id, job.data) for job in jobs] == [(job_id, n) for n, job_id in enumerate(ids)]
+        client.cancel(ids[0])
+        assert client.ack_many(ids, [None, "one", "two"], tokens=[job.token for job in jobs]) == ids[:1]
+        assert [client.result(job_id) for job_id in ids[1:]] == ["one", "two"]
+        assert client.pull_many(queue, 10) == []
+        with pytest.raises(TypeError, match="prio"):
+            client.push_many(queue, [{"prio": 1}])
+
+
+ENDS: dict[str, tuple[dict[str, Any], str, Any]] = {
+    "completed": ({}, "ack", "result"),
+    "completed and removed": ({"remove_on_complete": True}, "ack", None),
+    "dead": ({"max_attempts": 1}, "fail", (JobFailed, "bad")),
+    "dead and removed": ({"max_attempts": 1, "remove_on_fail": True}, "fail", (JobFailed, "bad")),
+    "cancelled": ({}, "cancel", (JobRemoved, "cancelled")),
+    "retried and removed": ({"backoff": 0, "remove_on_complete": True}, "fail ack", None),
+    "retried and cancelled": ({"backoff": 0}, "fail cancel", (JobRemoved, "cancelled")),
+}
+
+
+class Looking(SyncClient):
+    """Tells when it has had a first look at the job that it waits for."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.looked = threading.Event()
+
+    def look(self, job_id: str) -> StateReply:
+        state = super().look(job_id)
+        self.looked.set()
+        return state
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_wait_tells_each_end(server: Server, queue: str, name: str):
+    options, how, expected = ENDS[name]
+    with Looking(server.url) as client, SyncClient(server.url) as other, ThreadPoolExecutor() as threads:
+        job_id = other.push(queue, **options)
+        waiting = threads.submit(client.wait, job_id, 60)
+        assert client.looked.wait(60)
+        for step in how.split():
+            if step == "cancel":
+                other.cancel(job_id)
+                continue
+            job = other.pull(queue, timeout=20)
+            assert job is not None
+            job.ack("result") if step == "ack" else job.fail("bad")
+        if isinstance(expected, tuple):
+            with pytest.raises(expected[0], match=expected[1]):
+                waiting.result(60)
+        else:
+            assert waiting.result(60) == expected
+
+
+def test_wait_ends_in_time(server: Server, queue: str):
+    with SyncClient(server.url) as client:
+        with pytest.raises(TimeoutError, match=f"of queue {queue} is waiting after 0.1 s"):
+            client.wait(client.push(queue), 0.1)
+        with pytest.raises(Refused, match="Job not found"):
+            client.wait("nobody", 1)
+
+
+def test_end_that_is_not_told_is_not_guessed(server: Server, queue: str, monkeypatch: pytest.MonkeyPatch):
+    """The job is gone, and of its last event nothing is kept."""
+    with SyncClient(server.url) as client:
+        job_id = client.push(queue)
+        seen = client.look(job_id)
+        client.cancel(job_id)
+        after = client._newest_event()
+        with pytest.raises(ConnectionLost, match="how is not known"):
+            client._end_without_record(job_id, seen, after)
+
+
+def test_events(server: Server, queue: str):
+    with SyncClient(server.url) as client:
+        with client.events(queue=queue) as everything, client.events("completed", queue=queue) as ends:
+            job_id = client.push(queue, "a\u2028b\x85c")
+            job = client.pull(queue, timeout=20)
+            assert job is not None
+            job.ack()
+            heard = [next(everything).event_type for _ in range(3)]
+            assert heard[:2] == ["pushed", "pulled"]
+            assert next(ends).job_id == job_id
+        with pytest.raises(ValueError, match="'done' is no event type"):
+            client.events("done")
+        with pytest.raises(Refused, match="invalid characters"), client.events(queue="no such name!"):
+            pass
+
+
+def test_events_go_on_after_a_cut(server: Server, queue: str):
+    """What happened meanwhile is told too."""
+    with (
+        Proxy(server.address) as proxy, SyncClient(proxy.url) as client, SyncClient(server.url) as other,
+        client.events("pushed", queue=queue) as events,
+    ):  # fmt: skip
+        ids = [other.push(queue)]
+        assert next(events).job_id == ids[0]
+        for _ in range(3):
+            proxy.cut()
+            ids.append(other.push(queue))
+            assert next(events).job_id == ids[-1]
+        assert events.missed == 0
+
+
+def test_events_end_with_the_patience(fresh: Server):
+    with SyncClient(fresh.url, timeout=0.2) as client, client.events() as events:
+        fresh.kill()
+        with pytest.raises(ServerUnavailable, match=r"no events for 0\.2 s"):
+            next(events)
 
 
 def test_fail_and_cancel(server: Server, queue: str):

@@ -1,18 +1,19 @@
 """Client and worker against a real server process, over real sockets."""
 
-import contextlib
 from base64 import b64encode
-from functools import partial
 from hashlib import sha1
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
 import httpx
 import pytest
 import trio
 
-from bunqueue_trio.client import Client, Refused, ServerUnavailable, Worker, connection, link
+from bunqueue_trio.client import Client, Refused, ServerUnavailable, Worker, link, socket_asyncio, socket_trio
 from tests.client.chaos import Chaos
-from tests.client.proxy import Proxy
+from tests.client.loops import on_both
+from tests.client.proxy import Between, Proxy
 from tests.wire.server import NO_TLS, Server, StartServer
 
 
@@ -20,6 +21,7 @@ def ws(server: Server) -> str:
     return f"ws://127.0.0.1:{server.port}"
 
 
+@on_both
 async def test_round_trip(server: Server, queue: str):
     async with Client(ws(server)) as client:
         job_id = await client.push(queue, {"to": "ä"})
@@ -33,6 +35,7 @@ async def test_round_trip(server: Server, queue: str):
             await client.cancel(job_id)
 
 
+@on_both
 async def test_leaving_gives_jobs_back(server: Server, queue: str):
     async with Client(ws(server)) as client:
         job_id = await client.push(queue)
@@ -42,6 +45,7 @@ async def test_leaving_gives_jobs_back(server: Server, queue: str):
         assert await client.pull(queue, timeout=60) is not None
 
 
+@on_both
 async def test_wrong_token_is_the_callers_fault(tmp_path: Path):
     with Server(tmp_path / "q.db", {"AUTH_TOKENS": "secret"}) as server:
         async with Client(ws(server), token="secret") as client:
@@ -56,6 +60,7 @@ async def test_wrong_token_is_the_callers_fault(tmp_path: Path):
             await worker.run()
 
 
+@on_both
 async def test_message_too_big_for_this_server(tmp_path: Path):
     with Server(tmp_path / "q.db", {"BODY_MAX_BYTES": "100000"}) as server:
         async with Client(ws(server)) as client:
@@ -64,38 +69,40 @@ async def test_message_too_big_for_this_server(tmp_path: Path):
             await client.push("q", "x")
 
 
+@on_both
 async def test_no_server_says_so():
     async with Client("ws://127.0.0.1:1", patience=0.2) as client:
         with pytest.raises(ServerUnavailable, match=r"127\.0\.0\.1:1"):
             await client.ping()
 
 
+class Nonsense(Between):
+    """Says yes to a handshake, then sends a frame with reserved bits set, and does not hang up."""
+
+    async def serve(self, client: trio.SocketStream) -> None:
+        head = bytes(await client.receive_some())
+        key = head.lower().split(b"sec-websocket-key: ")[1].split(b"\r\n")[0]
+        key = head[head.lower().index(key) :][: len(key)]
+        accept = b64encode(sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11", usedforsecurity=False).digest())
+        await client.send_all(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n\xff\xff"
+        )
+        while await client.receive_some():
+            pass
+
+
+@on_both
 async def test_nonsense_after_the_handshake_ends_only_the_connection():
-    """A frame with reserved bits set: the client says so, closes, and connects again."""
-
-    async def serve(stream: trio.SocketStream) -> None:
-        with contextlib.suppress(trio.BrokenResourceError):
-            head = bytes(await stream.receive_some())
-            key = head.lower().split(b"sec-websocket-key: ")[1].split(b"\r\n")[0]
-            key = head[head.lower().index(key) :][: len(key)]
-            accept = b64encode(sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11", usedforsecurity=False).digest())
-            await stream.send_all(
-                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n\xff\xff"
-            )
-            while await stream.receive_some():
-                pass
-
-    async with trio.open_nursery() as nursery:
-        listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
-        address = f"ws://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
-        async with Client(address, patience=0.5) as client:
-            with trio.fail_after(60):
+    """The client says so, closes, and connects again."""
+    with Nonsense() as nonsense:
+        async with Client(nonsense.url, patience=0.5) as client:
+            with anyio.fail_after(60):
                 while client.connections < 2:
                     await client._changed.wait()
-        nursery.cancel_scope.cancel()
 
 
+@on_both
 async def test_message_larger_than_the_sockets_buffer(server: Server, queue: str):
     """The kernel takes only a part at once."""
     async with Client(ws(server)) as client:
@@ -103,33 +110,34 @@ async def test_message_larger_than_the_sockets_buffer(server: Server, queue: str
         assert len((await client.get(job_id)).data) == 9_000_000
 
 
-async def test_silent_server_is_noticed(server: Server, queue: str, nursery: trio.Nursery, monkeypatch):
+@on_both
+async def test_silent_server_is_noticed(server: Server, queue: str, monkeypatch: pytest.MonkeyPatch):
     """Nothing ends the connection, and nothing comes any more: the client connects anew."""
-    monkeypatch.setattr(connection._WebSocket, "keepalive_s", 0.2)
+    for sockets in (socket_trio, socket_asyncio):
+        monkeypatch.setattr(sockets._WebSocket, "keepalive_s", 0.2)
     monkeypatch.setattr(link, "ANSWER_S", 0.2)
-    proxy = Proxy(server.address)
-    await nursery.start(proxy.run)
-    async with Client(f"ws://127.0.0.1:{proxy.port}") as client:
-        await client.ping()
-        proxy.freeze()
-        with trio.fail_after(60):
-            while client._link is not None and not client._link.over:
-                await client._changed.wait()
-            proxy.thaw()
-            await client.push(queue)
-    nursery.cancel_scope.cancel()
+    with Proxy(server.address) as proxy:
+        async with Client(proxy.url) as client:
+            await client.ping()
+            proxy.freeze()
+            with anyio.fail_after(60):
+                while client._link is not None and not client._link.over:
+                    await client._changed.wait()
+                proxy.thaw()
+                await client.push(queue)
 
 
+@on_both
 async def test_stopped_server_is_waited_for(fresh: Server):
     worker = Worker("q", ws(fresh), concurrency=4)
     worker.handler(lambda job: job.data)
-    async with trio.open_nursery() as nursery:
+    async with anyio.create_task_group() as nursery:
         nursery.start_soon(worker.run)
         async with Client(ws(fresh)) as client:
             first = await client.push("q", 1)
             assert await client.wait(first, 60) == 1
-            assert await trio.to_thread.run_sync(fresh.terminate) == 0
-            await trio.to_thread.run_sync(fresh.start)
+            assert await anyio.to_thread.run_sync(fresh.terminate) == 0
+            await anyio.to_thread.run_sync(fresh.start)
             second = await client.push("q", 2)
             assert await client.wait(second, 60) == 2
         worker.stop()
@@ -137,13 +145,17 @@ async def test_stopped_server_is_waited_for(fresh: Server):
 
 @pytest.mark.timeout(300)  # real kills of a real process, in real time
 @pytest.mark.slow
+@on_both
 async def test_chaos(start_server: StartServer):
     fresh = start_server({"STALLS_MAX": "1000"})  # each cut counts as a stall of what the worker holds
     chaos = Chaos(7, pace=0.2)
-    proxy = Proxy(fresh.address)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(proxy.run)
-        url = f"ws://127.0.0.1:{proxy.port}"
+    with Proxy(fresh.address) as proxy:
+        await chaos_behind(proxy, fresh, chaos)
+
+
+async def chaos_behind(proxy: Proxy, fresh: Server, chaos: Chaos) -> None:
+    url = proxy.url
+    async with anyio.create_task_group() as nursery:
         workers = [Worker("q", url, concurrency=5) for _ in range(2)]
         for worker in workers:
             worker.handler(chaos.handle)
@@ -151,17 +163,17 @@ async def test_chaos(start_server: StartServer):
 
         async def crash():
             fresh.kill()
-            await trio.to_thread.run_sync(fresh.start)
+            await anyio.to_thread.run_sync(fresh.start)
 
         async with Client(url) as client:
-            async with trio.open_nursery() as disturbed:
+            async with anyio.create_task_group() as disturbed:
                 disturbed.start_soon(chaos.produce, client, "q", 60)
                 disturbed.start_soon(chaos.disturb, 15, proxy.cut, crash)
             await chaos.check(client, workers, "q")
             stats = await client.stats()
         for worker in workers:
             worker.stop()
-        await trio.sleep(0.5)
+        await anyio.sleep(0.5)
         nursery.cancel_scope.cancel()
     async with httpx.AsyncClient(trust_env=False, verify=NO_TLS) as http:
         counts = (await http.get(f"{fresh.url}/health")).json()["queues"]

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-import trio
+import anyio
 
 from bunqueue_trio.logs import flush_logs
 
@@ -50,12 +50,12 @@ def changed(before: Snapshot) -> str | None:
 async def wait_changed(before: Snapshot) -> str:
     """Return when a file has changed, and which."""
     while (path := changed(before)) is None:  # noqa: ASYNC110 - nobody tells
-        await trio.sleep(EVERY_S)
+        await anyio.sleep(EVERY_S)
     return path
 
 
 def wait_changed_blocking(before: Snapshot) -> str:
-    """Do the same where Trio does not run."""
+    """Do the same where no loop runs."""
     while (path := changed(before)) is None:
         time.sleep(EVERY_S)
     return path

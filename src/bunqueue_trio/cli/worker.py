@@ -1,14 +1,15 @@
 """Running a worker that somebody has written, until a signal stops it."""
 
 import importlib
+import os
 import sys
 from pathlib import Path
 from traceback import format_exception
 from typing import Any, NoReturn
 
+import anyio
 import click
 import structlog
-import trio
 
 from bunqueue_trio.cli import reload
 from bunqueue_trio.client.app import App, chosen, run_until_signal
@@ -30,6 +31,7 @@ Example, with a file tasks.py in which `mail = Worker("emails")` has a handler:
   bunqueue-trio worker tasks:mail --url ws://queue:6790 --concurrency 20
 or, with `app = App()` and a handler for each of some queues:
   bunqueue-trio worker tasks:app --queues emails,images
+Handlers written for asyncio: `--asyncio`, or `App(loop="asyncio")` in the file.
 """
 _HINT = "MODULE:NAME"
 
@@ -59,12 +61,16 @@ _HINT = "MODULE:NAME"
     help="debug: also a line for each job that is done.",
 )
 @click.option(
+    "--asyncio", "on_asyncio", is_flag=True,
+    help="Run the handlers on asyncio; default: on the loop that a worker names, and else on Trio.",
+)  # fmt: skip
+@click.option(
     "--reload", "reloads", is_flag=True,
     help="For development: start anew when a Python file of the worker changes. Its jobs go back at no attempt.",
 )  # fmt: skip
 def worker(
     targets: tuple[str, ...], url: str | None, token: str | None, queues: str | None, concurrency: int | None,
-    grace: float | None, log_format: str, log_level: str, *, reloads: bool,
+    grace: float | None, log_format: str, log_level: str, *, on_asyncio: bool, reloads: bool,
 ) -> None:  # fmt: skip
     """Run the workers and apps that are named; modules are looked for in this directory first."""
     configure_logging(log_level, log_format, limited=False)
@@ -83,8 +89,9 @@ def worker(
         each.grace = each.grace if grace is None else grace
         if concurrency is not None:
             each.set_concurrency(concurrency)
+    loop = "asyncio" if on_asyncio else _loop_of(found)
     try:
-        stale = trio.run(_run, found, reload.watched(before) if reloads else None)
+        stale = anyio.run(_run, found, reload.watched(before) if reloads else None, backend=loop)
     except (Refused, ExceptionGroup) as error:
         refusals = leaves(error)
         if not all(isinstance(leaf, Refused) for leaf in refusals):
@@ -95,6 +102,8 @@ def worker(
     if stale is not None:
         _log.info("starting anew", changed=stale)
         reload.start_anew()
+    if any(each.hung for each in found):
+        os._exit(0)  # Python would wait for the threads of asyncio, for ever
 
 
 def _wait_for_mending(error: Exception, before: reload.Snapshot) -> NoReturn:
@@ -138,17 +147,26 @@ def _of_queues(workers: list[Worker], queues: str | None) -> list[Worker]:
         raise click.BadParameter(str(error), param_hint="--queues") from None
 
 
+def _loop_of(workers: list[Worker]) -> str:
+    named = sorted({worker.loop for worker in workers if worker.loop is not None})
+    if len(named) > 1:
+        raise click.BadParameter(
+            "some run on Trio and some on asyncio: start them by commands of their own", param_hint=_HINT
+        )
+    return named[0] if named else "trio"
+
+
 async def _run(found: list[Worker], files: reload.Snapshot | None) -> str | None:
     """Run workers until a signal stops them, or one of ``files`` changes; return which."""
     stale: list[str] = []
-    async with trio.open_nursery() as nursery:
+    async with anyio.create_task_group() as group:
         if files is not None:
-            nursery.start_soon(_stop_on_change, files, stale, nursery.cancel_scope)
+            group.start_soon(_stop_on_change, files, stale, group.cancel_scope)
         await run_until_signal(found)
-        nursery.cancel_scope.cancel()
+        group.cancel_scope.cancel()
     return stale[0] if stale else None
 
 
-async def _stop_on_change(files: reload.Snapshot, stale: list[str], scope: trio.CancelScope) -> None:
+async def _stop_on_change(files: reload.Snapshot, stale: list[str], scope: anyio.CancelScope) -> None:
     stale.append(await reload.wait_changed(files))
     scope.cancel()  # no grace: whoever has just changed the code does not wait for what it was

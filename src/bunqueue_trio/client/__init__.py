@@ -1,4 +1,4 @@
-"""The client of a running server, and the worker on top of it. Both speak WebSocket, on Trio."""
+"""The client of a running server, and the worker on top of it. Both speak WebSocket, on Trio and on asyncio."""
 
 from bunqueue_trio.client.app import App
 from bunqueue_trio.client.client import Client

@@ -6,8 +6,10 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from random import Random  # noqa: TID251 - jitter; a test hands in its own
 
-import trio
+import anyio
+from anyio.abc import TaskStatus
 
+from bunqueue_trio.client.backend import LoopName
 from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.log import log, show_plainly
 from bunqueue_trio.client.worker import H, Worker
@@ -22,12 +24,13 @@ class App:
 
     def __init__(
         self, url: str | None = None, *, token: str | None = None, tls: ssl.SSLContext | None = None,
-        grace: float = 30.0, connect: Connect | None = None, random: Random | None = None,
+        grace: float = 30.0, loop: LoopName | None = None, connect: Connect | None = None, random: Random | None = None,
     ) -> None:  # fmt: skip
         self._url = url
         self._token = token
         self._tls = tls
         self._grace = grace
+        self._loop = loop
         self._connect = connect
         self._random = random
         self.workers: dict[str, Worker] = {}
@@ -45,7 +48,7 @@ class App:
                 raise ValueError(f"queue {queue!r} has a handler already")
             worker = Worker(
                 queue, self._url, token=self._token, tls=self._tls, concurrency=concurrency, timeout=timeout,
-                grace=self._grace, connect=self._connect, random=self._random,
+                grace=self._grace, loop=self._loop, connect=self._connect, random=self._random,
             )  # fmt: skip
             worker.handler(function)
             self.workers[queue] = worker
@@ -59,7 +62,7 @@ class App:
             worker.stop()
 
     async def run(
-        self, queues: Collection[str] | None = None, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+        self, queues: Collection[str] | None = None, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
     ) -> None:
         """Work on all queues, or on ``queues`` of them, until stopped or cancelled.
 
@@ -106,9 +109,9 @@ async def run_all(workers: Sequence[Worker]) -> None:
             for other in workers:
                 other.stop()
 
-    async with trio.open_nursery() as nursery:
+    async with anyio.create_task_group() as group:
         for worker in workers:
-            nursery.start_soon(work, worker)
+            group.start_soon(work, worker)
     if refusals:  # out here, so that it is not in a group
         raise refusals[0]
 
@@ -117,9 +120,9 @@ async def run_until_signal(workers: Sequence[Worker]) -> None:
     """Run workers until SIGTERM or SIGINT, which stop them; a second one ends the grace."""
     show_plainly()
     trouble: Refused | None = None
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_stop_on_signal, workers, signals, nursery.cancel_scope)
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with anyio.create_task_group() as group:
+            group.start_soon(_stop_on_signal, workers, signals, group.cancel_scope)
             for worker in workers:
                 worker.is_program = True
                 log.info("worker started", queue=worker.queue, url=worker.url, concurrency=worker.concurrency)
@@ -127,14 +130,14 @@ async def run_until_signal(workers: Sequence[Worker]) -> None:
                 await run_all(workers)
             except Refused as refused:
                 trouble = refused
-            nursery.cancel_scope.cancel()
+            group.cancel_scope.cancel()
     if trouble is not None:  # out here, so that it is not in a group
         raise trouble
     for worker in workers:
         log.info("worker stopped", queue=worker.queue)
 
 
-async def _stop_on_signal(workers: Sequence[Worker], signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+async def _stop_on_signal(workers: Sequence[Worker], signals: AsyncIterator[int], scope: anyio.CancelScope) -> None:
     number = await anext(signals)
     for worker in workers:
         log.info("worker stops", queue=worker.queue, signal=signal.Signals(number).name, running=worker.running)

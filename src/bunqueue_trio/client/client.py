@@ -7,17 +7,19 @@ connection only where that cannot do harm; elsewhere :class:`ConnectionLost` say
 import math
 import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from random import Random  # noqa: TID251 - jitter; a test hands in its own
 from typing import Any, Self, TypeVar, Unpack, cast
 from uuid import UUID
 
+import anyio
 import msgspec
-import trio
 import uuid_utils
+from anyio.abc import TaskGroup
 
-from bunqueue_trio.client.connection import Connect, websocket
+from bunqueue_trio.client.backend import Signal, websocket
+from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.events import EventStream, Streams
 from bunqueue_trio.client.handlers import told
 from bunqueue_trio.client.jobs import Job, JobInfo, decode, encoded
@@ -66,46 +68,46 @@ class Client:
         self._connect = connect or websocket(url, given_token(token), tls)
         self._queue = queue
         self._patience = patience
-        self._slots = trio.Semaphore(in_flight)
-        self._polls = trio.Semaphore(in_flight)
+        self._slots = anyio.Semaphore(in_flight)
+        self._polls = anyio.Semaphore(in_flight)
         self._repeatable = random is not None
         self._random = random or Random()  # noqa: S311 - jitter
         self._streams = Streams()
         self._link: Link | None = None
         self._in_force: tuple[Link | None, list[str]] = (None, [])
-        self._changed = trio.Event()
-        self._wanted = trio.Event()
+        self._changed = Signal()
+        self._wanted = anyio.Event()
         if not on_demand:
             self._wanted.set()
         self._refused: Refused | None = None
         self._trouble = f"{url}: not connected yet"
-        self._nurseries: list[tuple[AbstractAsyncContextManager[trio.Nursery], trio.Nursery]] = []
+        self._groups: list[TaskGroup] = []
         self._closing = False
-        self._gone = trio.Event()
+        self._gone = anyio.Event()
         self.connections: int = 0
         """How often it was connected."""
 
     async def __aenter__(self) -> Self:
-        manager = trio.open_nursery()
-        nursery = await manager.__aenter__()
-        self._nurseries.append((manager, nursery))
-        nursery.start_soon(self._stay_connected)
+        group = anyio.create_task_group()
+        await group.__aenter__()
+        self._groups.append(group)
+        group.start_soon(self._stay_connected)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        manager, nursery = self._nurseries.pop()
+        group = self._groups.pop()
         self._closing = True
         self._streams.close()
         self._notify()
         try:
             if self._link is not None and not self._link.over:
                 self._link.close()
-                with trio.move_on_after(CLOSE_S):
+                with anyio.move_on_after(CLOSE_S):
                     await self._gone.wait()  # noqa: ASYNC102 - a cancelled leave does not wait
         finally:
-            nursery.cancel_scope.cancel()
-            # What the body raised is not put into a group; the nursery is cancelled, so this is short.
-            await manager.__aexit__(None, None, None)  # noqa: ASYNC102
+            group.cancel_scope.cancel()
+            # What the body raised is not put into a group; it is cancelled, so this is short.
+            await group.__aexit__(None, None, None)  # noqa: ASYNC102
 
     @property
     def refused(self) -> Refused | None:
@@ -265,14 +267,14 @@ class Client:
                 was removed, to make room for others, before the result was read.
             Refused: 404, there is no such job.
             ValueError: it is of another queue than this client hears of.
-            trio.TooSlowError: it is not done after ``timeout`` seconds.
+            TimeoutError: it is not done after ``timeout`` seconds.
         """
         wait = Wait(self, job_id, self._queue)
-        with trio.move_on_after(timeout):
+        with anyio.move_on_after(timeout):
             async with self._stream(EVENTS, job_id) as stream:
                 try:
                     return await wait.run(stream)
-                except trio.EndOfChannel:
+                except anyio.EndOfStream:
                     raise RuntimeError(_CLOSED) from None
         return await wait.last_look(timeout)
 
@@ -319,7 +321,7 @@ class Client:
         slots = self._polls if returns and fields.get("timeout") else self._slots
         try:
             slots.acquire_nowait()  # the usual case: without a switch of tasks
-        except trio.WouldBlock:
+        except anyio.WouldBlock:
             await slots.acquire()
         try:
             while True:
@@ -342,9 +344,9 @@ class Client:
         if self._link is not None and not self._link.over:
             return self._link
         self._wanted.set()
-        with trio.move_on_after(self._patience):
+        with anyio.move_on_after(self._patience):
             while True:
-                if self._closing or not self._nurseries:
+                if self._closing or not self._groups:
                     raise RuntimeError(_CLOSED)
                 if self._refused is not None:
                     raise Refused(self._refused.status, str(self._refused), self._refused.code)
@@ -389,15 +391,14 @@ class Client:
                 log.warning("no connection to the server", reason=said)
             pause = min(BACKOFF_MIN_S * 2**failures, BACKOFF_MAX_S)
             failures = min(failures + 1, 10)
-            await trio.sleep(pause * self._random.uniform(0.5, 1))
+            await anyio.sleep(pause * self._random.uniform(0.5, 1))
         self._gone.set()
 
     def _is_done(self) -> bool:
         return self._closing or self._refused is not None
 
     def _notify(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
+        self._changed.ring()
 
     def _heard(self, event: Event | None) -> None:
         if event is None:

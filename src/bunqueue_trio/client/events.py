@@ -1,10 +1,13 @@
 """Events of a client: who wants which, and streams that know when they have missed some."""
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Self
 
-import trio
+import anyio
+import anyio.lowlevel
 
+from bunqueue_trio.client.backend import Signal
 from bunqueue_trio.protocol.events import EVENT_TYPES, Event
 
 BUFFER = 10_000
@@ -25,38 +28,43 @@ class EventStream:
         self.job_id = job_id
         self.missed: int = 0
         self._on_close = on_close
-        self._send, self._received = trio.open_memory_channel[Event | None](BUFFER)
+        self._events: deque[Event | None] = deque()
+        self._signal = Signal()
+        self._ended = False
 
     def offer(self, event: Event | None) -> None:
         """Give it an event, or None where some may be missing."""
-        try:
-            self._send.send_nowait(event)
-        except trio.WouldBlock:
+        if len(self._events) < BUFFER:
+            self._events.append(event)
+            self._signal.ring()
+        else:
             self.missed += 1
-        except trio.BrokenResourceError:
-            pass  # its reader has just left
 
     async def next_or_gap(self) -> Event | None:
-        """Return the next event, or None where some may be missing."""
-        if self.missed and not self._received.statistics().current_buffer_used:
+        """Return the next event, or None where some may be missing.
+
+        Raises:
+            anyio.EndOfStream: it was closed.
+        """
+        if self.missed and not self._events:
             self.missed = 0
             return None
-        return await self._received.receive()
+        return await self._next()
 
     def waiting(self) -> "Noted | None":
         """Return what :meth:`next_or_gap` would return at once; None when it would wait."""
-        if self.missed and not self._received.statistics().current_buffer_used:
+        if self._events:
+            return Noted(self._events.popleft())
+        if self.missed:
             self.missed = 0
             return Noted(None)
-        try:
-            return Noted(self._received.receive_nowait())
-        except (trio.WouldBlock, trio.EndOfChannel):
-            return None
+        return None
 
     def close(self) -> None:
         """End it; whoever reads it sees its end."""
         self._on_close(self)
-        self._send.close()
+        self._ended = True
+        self._signal.ring()
 
     def __aiter__(self) -> Self:
         return self
@@ -64,12 +72,20 @@ class EventStream:
     async def __anext__(self) -> Event:
         while True:
             try:
-                event = await self._received.receive()
-            except trio.EndOfChannel:
+                event = await self._next()
+            except anyio.EndOfStream:
                 raise StopAsyncIteration from None
             if event is not None:
                 return event
             self.missed += 1
+
+    async def _next(self) -> Event | None:
+        await anyio.lowlevel.checkpoint()  # however much is there: others want to run
+        while not self._events:
+            if self._ended:
+                raise anyio.EndOfStream
+            await self._signal.wait()
+        return self._events.popleft()
 
 
 class Streams:

@@ -7,15 +7,20 @@ slot until it ends by itself.
 """
 
 import inspect
+import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple, get_args, get_origin
 
-import trio
+import anyio
+import anyio.lowlevel
+from anyio.to_thread import run_sync  # noqa: TID251 - a handler that blocks, that is why it is not async
 from msgspec import Raw
 from msgspec.json import Decoder
 
+from bunqueue_trio.client.backend import caller_from_threads, is_cancelled
 from bunqueue_trio.client.endings import Ending, ending_of
 from bunqueue_trio.client.jobs import Job
 from bunqueue_trio.client.log import log
@@ -49,29 +54,29 @@ class Threads:
         """How many go on although their job is over for us."""
         self._on_end = on_end
         # Nobody waits for a thread: whoever takes a job has counted its slots.
-        self._limiter = trio.CapacityLimiter(float("inf"))
+        self._limiter = anyio.CapacityLimiter(float("inf"))
 
     async def run(self, function: Handler, job: Job[Any]) -> Any:
         """Run ``function`` in a thread, and leave it alone when cancelled."""
-        await trio.lowlevel.checkpoint_if_cancelled()  # then there is no thread to leave alone
-        token = trio.lowlevel.current_trio_token()
+        await anyio.lowlevel.checkpoint_if_cancelled()  # then there is no thread to leave alone
+        call_in_loop = caller_from_threads()
         thread = _Thread()
 
         def call() -> tuple[Any, BaseException | None]:
+            if not thread.begins():
+                return None, None  # nobody waits any more
             try:
                 return function(job), None
             except BaseException as error:  # noqa: ASYNC103 - it is raised where it is waited for
                 return None, error  # noqa: ASYNC104 - there
             finally:
-                with suppress(trio.RunFinishedError):
-                    token.run_sync_soon(self._ended, thread)
+                with suppress(RuntimeError):  # the loop has ended
+                    call_in_loop(partial(self._ended, thread))
 
         try:
-            result, error = await trio.to_thread.run_sync(  # noqa: TID251 - the handler blocks, that is why it is not async
-                call, abandon_on_cancel=True, limiter=self._limiter
-            )
-        except trio.Cancelled:
-            if not thread.ended:
+            result, error = await run_sync(call, abandon_on_cancel=True, limiter=self._limiter)
+        except anyio.get_cancelled_exc_class():
+            if not thread.ended and not thread.begins():
                 thread.left = True
                 self.left += 1
                 log.warning(
@@ -93,11 +98,16 @@ class Threads:
 
 
 class _Thread:
-    __slots__ = ("ended", "left")
+    __slots__ = ("_first", "ended", "left")
 
     def __init__(self) -> None:
+        self._first = threading.Lock()
         self.ended = False
         self.left = False
+
+    def begins(self) -> bool:
+        """Return true to whoever asks first: the thread, which then runs its handler, or whom it would be left by."""
+        return self._first.acquire(blocking=False)
 
 
 def of_handler(raised: BaseException) -> BaseException:
@@ -106,12 +116,15 @@ def of_handler(raised: BaseException) -> BaseException:
     Raises:
         BaseException: the part that is not its own doing: the worker is cancelled, or the program interrupted.
     """
-    if isinstance(raised, trio.Cancelled | KeyboardInterrupt):
+    foreign: tuple[type[BaseException], ...] = (KeyboardInterrupt,)
+    if is_cancelled():
+        foreign += (anyio.get_cancelled_exc_class(),)
+    if isinstance(raised, foreign):
         raise raised
     if isinstance(raised, BaseExceptionGroup):
-        foreign, _ = raised.split((trio.Cancelled, KeyboardInterrupt))
-        if foreign is not None:
-            raise foreign
+        theirs, _ = raised.split(foreign)
+        if theirs is not None:
+            raise theirs
     return raised
 
 

@@ -4,11 +4,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import anyio
 import msgspec
-import trio
 from msgspec import Raw, Struct
 
 from bunqueue_trio import errors
+from bunqueue_trio.client.backend import Loop, Signal, new_event
 from bunqueue_trio.client.connection import MESSAGE_MAX, Closed, Connection
 from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.protocol.events import EVENT_TYPES, Event
@@ -81,7 +82,7 @@ class _Question:
     def __init__(self, number: int, message: bytes) -> None:
         self.number = number
         self.message = message
-        self.answered = trio.Event()
+        self.answered = new_event()
         self.answer = b""
         self.failure: Exception | None = None
         self.sent = False
@@ -102,15 +103,16 @@ class Link:
         self._on_event = on_event
         self._questions: dict[int, _Question] = {}
         self._outgoing: deque[_Question] = deque()
-        self._ring = trio.Event()
+        self._ring = Signal()
         self._last_id = 0
-        self._heard_at = trio.current_time()
+        self._now = Loop().current_time
+        self._heard_at = self._now()
         self.heard: bool = False
         """Whether the server has said anything."""
         self.over: bool = False
-        self._scope = trio.CancelScope()
+        self._scope = anyio.CancelScope()
         self._unwanted: list[tuple[Raw, str]] = []
-        self._unwanted_ring = trio.Event()
+        self._unwanted_ring = Signal()
 
     def close(self) -> None:
         """Let :meth:`run` return."""
@@ -121,15 +123,15 @@ class Link:
         too_big = False
         try:
             with self._scope:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._write)
-                    nursery.start_soon(self._watch)
-                    nursery.start_soon(self._release_unwanted)
+                async with anyio.create_task_group() as group:
+                    group.start_soon(self._write)
+                    group.start_soon(self._watch)
+                    group.start_soon(self._release_unwanted)
                     try:
                         await self._read()
                     except Closed as closed:
                         too_big = closed.too_big
-                    nursery.cancel_scope.cancel()
+                    group.cancel_scope.cancel()
         finally:
             self._end(too_big=too_big)
 
@@ -150,7 +152,7 @@ class Link:
         question = self._put(command, fields)
         try:
             await question.answered.wait()
-        except trio.Cancelled:
+        except anyio.get_cancelled_exc_class():
             if returns:
                 self._take_back(question)
             raise
@@ -167,7 +169,7 @@ class Link:
         elif pull.sent:
             pull.abandoned = True
             self._outgoing.append(_Question(pull.number, _encode({"cmd": "StopPull", "reqId": pull.number})))
-            self._ring.set()
+            self._ring.ring()
         else:
             self._outgoing.remove(pull)
             del self._questions[pull.number]
@@ -183,13 +185,12 @@ class Link:
             self.close()  # what it delivered goes back with the connection
             return
         self._unwanted += unwanted
-        self._unwanted_ring.set()
+        self._unwanted_ring.ring()
 
     async def _release_unwanted(self) -> None:
         """Release what was given back until the server does it: its disk may refuse that now."""
         while True:
             while not self._unwanted:
-                self._unwanted_ring = trio.Event()
                 await self._unwanted_ring.wait()
             jobs, self._unwanted = self._unwanted, []
             try:
@@ -201,7 +202,7 @@ class Link:
                 if isinstance(question.failure, ServerUnavailable | Lost):
                     self._unwanted.append(job)
             if self._unwanted:
-                await trio.sleep(RETRY_S)
+                await anyio.sleep(RETRY_S)
 
     def _put(self, command: str, fields: dict[str, Any]) -> _Question:
         if self.over:
@@ -214,7 +215,7 @@ class Link:
         self._last_id = number
         self._questions[number] = question
         self._outgoing.append(question)
-        self._ring.set()
+        self._ring.ring()
         return question
 
     async def _write(self) -> None:
@@ -224,18 +225,17 @@ class Link:
                     question = self._outgoing.popleft()
                     question.sent = True
                     await self._connection.send(question.message)
-                self._ring = trio.Event()
                 await self._ring.wait()
         except Closed:
             # the reader says why, after what is still to be read
-            await trio.sleep(1)
+            await anyio.sleep(1)
             self.close()
 
     async def _read(self) -> None:
         """Give answers to who asked and events to who listens, until the connection ends or what comes makes no sense."""
         while True:
             message = await self._connection.receive()
-            self._heard_at = trio.current_time()
+            self._heard_at = self._now()
             self.heard = True
             try:
                 head, event = _read(message)
@@ -262,18 +262,18 @@ class Link:
         if self._connection.keepalive_s is None:
             return
         while True:
-            silent = trio.current_time() - self._heard_at
+            silent = self._now() - self._heard_at
             if silent < self._connection.keepalive_s:
-                await trio.sleep(self._connection.keepalive_s - silent)
+                await anyio.sleep(self._connection.keepalive_s - silent)
                 continue
-            with trio.move_on_after(ANSWER_S) as waiting:
+            with anyio.move_on_after(ANSWER_S) as waiting:
                 try:
                     await self.ask("Ping", {})
                 except Lost:
                     return
                 except (Refused, ServerUnavailable):
                     pass  # an answer is an answer
-            if waiting.cancelled_caught and trio.current_time() - self._heard_at >= ANSWER_S:
+            if waiting.cancelled_caught and self._now() - self._heard_at >= ANSWER_S:
                 self.close()
 
     def _end(self, *, too_big: bool) -> None:

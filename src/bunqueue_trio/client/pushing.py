@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-import trio
+import anyio
 
 from bunqueue_trio.errors import ConnectionLost, ServerUnavailable
 
@@ -22,7 +22,7 @@ async def push_once(
     """
     lost: ConnectionLost | None = None
     while True:
-        began = trio.current_time()
+        began = anyio.current_time()
         try:
             return await send()
         except ConnectionLost as error:
@@ -41,6 +41,6 @@ async def push_once(
             raise lost from None
         if all(state is not None and (generated or state not in _FINISHED) for state in states):
             return ids
-        late = trio.current_time() - began > SURE_S
+        late = anyio.current_time() - began > SURE_S
         if forgotten or late or any(state is not None for state in states):
             raise lost

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-import trio
+import anyio
 
+from bunqueue_trio.client.backend import Signal
 from bunqueue_trio.client.client import Client
 from bunqueue_trio.client.endings import Again, GiveUp
 from bunqueue_trio.client.handlers import Outcome
@@ -36,10 +37,10 @@ class Reporter:
         self._fails: list[Outcome] = []
         self._unreported: dict[str, Job[Any]] = {}  # by lock token
         self._waiting = 0  # batches and failures that the server did not take at once
-        self._acks_ring = trio.Event()
-        self._fails_ring = trio.Event()
-        self._drained = trio.Event()
-        self._slots = trio.Semaphore(FAILS_MAX)
+        self._acks_ring = Signal()
+        self._fails_ring = Signal()
+        self._drained = Signal()
+        self._slots = anyio.Semaphore(FAILS_MAX)
 
     @property
     def unreported(self) -> list[Job[Any]]:
@@ -56,33 +57,31 @@ class Reporter:
         self._unreported[outcome.job.token] = outcome.job
         if outcome.error is None:
             self._acks.append(outcome)
-            self._acks_ring.set()
+            self._acks_ring.ring()
         else:
             self._fails.append(outcome)
-            self._fails_ring.set()
+            self._fails_ring.ring()
 
     async def drained(self) -> None:
         """Wait until the server has everything."""
         while self._unreported:
-            self._drained = trio.Event()
             await self._drained.wait()
 
     async def run(self) -> None:
         """Report, for ever."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._send_all_acks)
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._send_all_acks)
             while True:
                 while not self._fails:
-                    self._fails_ring = trio.Event()
                     await self._fails_ring.wait()
                 await self._slots.acquire()
-                nursery.start_soon(self._send_fail, self._fails.pop(0))
+                group.start_soon(self._send_fail, self._fails.pop(0))
 
     def _settle(self, outcomes: list[Outcome], *, waited: bool) -> None:
         for outcome in outcomes:
             del self._unreported[outcome.job.token]
         if not self._unreported:
-            self._drained.set()
+            self._drained.ring()
         if self._waiting:
             self._waiting -= waited
             self._on_relief()
@@ -92,7 +91,6 @@ class Reporter:
     async def _send_all_acks(self) -> None:
         while True:
             while not self._acks:
-                self._acks_ring = trio.Event()
                 await self._acks_ring.wait()
             size = count = 0
             for done in self._acks[:BATCH_MAX]:
@@ -115,7 +113,7 @@ class Reporter:
                     waits = True
                     self._waiting += 1
                     log.warning("acks wait for the server", jobs=len(ids), error=str(error))
-                await trio.sleep(RETRY_S)
+                await anyio.sleep(RETRY_S)
             except Refused as refused:  # one by one: which of them is it?
                 if len(batch) == 1:
                     failed = batch[0]._replace(result=None, error=f"the result was refused: {refused}")
@@ -146,7 +144,7 @@ class Reporter:
             while True:
                 trouble = f"no answer for {SAY_S:g} s"
                 # The client waits for a server that is away, for ever.
-                patience = trio.CancelScope(relative_deadline=math.inf if waits else SAY_S)
+                patience = anyio.CancelScope(deadline=math.inf if waits else anyio.current_time() + SAY_S)
                 try:
                     with patience:
                         await self._client.fail(
@@ -171,7 +169,7 @@ class Reporter:
                     self._waiting += 1
                     _say(failed, next="when the server has heard of it", server=trouble)
                 # Asked again, the server says whether it had arrived.
-                await trio.sleep(0 if patience.cancelled_caught else RETRY_S)
+                await anyio.sleep(0 if patience.cancelled_caught else RETRY_S)
         finally:
             if not said:
                 _say(failed, next="not reported: the worker ended")
@@ -189,7 +187,7 @@ class Reporter:
             return f"in {ending.after:g} s"
         if len(job.raw) > LOOK_BYTES:
             return "later"
-        with trio.move_on_after(SAY_S):
+        with anyio.move_on_after(SAY_S):
             try:
                 info = await self._client.get(job.id)
             except BunqueueError:  # it has ended meanwhile, or the server has trouble

@@ -8,6 +8,7 @@ no event was missed. Events arrive in order, but may arrive after the answer tha
 
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import trio
 
 from bunqueue_trio.client.events import EventStream
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 EVENTS = ("completed", "failed", "removed", "retried")
 BEHIND_S = 10.0  # for an event that must be under way
 LOOK_S = 0.5  # for the last look, at a time-out
+
+
+class TooSlow(trio.TooSlowError, TimeoutError):
+    """A wait is over before the job: caught as either, on any loop."""
 
 
 class Wait:
@@ -52,9 +57,9 @@ class Wait:
         """Return the result, or raise what :meth:`run` does, if the job has ended in this moment.
 
         Raises:
-            trio.TooSlowError: it has not, with what is known.
+            TooSlow: it has not, with what is known.
         """
-        with trio.move_on_after(LOOK_S):
+        with anyio.move_on_after(LOOK_S):
             try:
                 state = await self._client.look(self._job_id)
             except BunqueueError:
@@ -64,9 +69,9 @@ class Wait:
                     return await self._result()
         seen = self._seen
         if seen is None:
-            raise trio.TooSlowError(f"nothing is known of job {self._job_id} after {timeout_s:g} s: no server answers")
+            raise TooSlow(f"nothing is known of job {self._job_id} after {timeout_s:g} s: no server answers")
         stands = "completed, but its result has not come" if seen.state == "completed" else seen.state
-        raise trio.TooSlowError(f"job {self._job_id} of queue {seen.queue} is {stands} after {timeout_s:g} s")
+        raise TooSlow(f"job {self._job_id} of queue {seen.queue} is {stands} after {timeout_s:g} s")
 
     def _is_completed(self, state: StateReply) -> bool:
         """Take note of what a look has shown, and return whether there is a result.
@@ -98,7 +103,7 @@ class Wait:
 
     async def _without_record(self, stream: EventStream, refused: Refused) -> Any:
         await self._catch_up(stream)
-        with trio.move_on_after(BEHIND_S):
+        with anyio.move_on_after(BEHIND_S):
             while True:
                 end = self._end
                 if end is not None and end.event_type == "failed":

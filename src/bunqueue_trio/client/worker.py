@@ -18,9 +18,11 @@ from functools import partial
 from random import Random  # noqa: TID251 - jitter; a test hands in its own
 from typing import Any, TypeVar
 
-import trio
+import anyio
+from anyio.abc import TaskStatus
 from msgspec.json import Decoder
 
+from bunqueue_trio.client.backend import Loop, LoopName, Scope, Signal, Tasks
 from bunqueue_trio.client.client import DEFAULT_URL, Client
 from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.handlers import Handler as Handler
@@ -51,11 +53,17 @@ H = TypeVar("H", bound=Handler)
 class _Run:
     """A job under way, or one that is done and not reported yet."""
 
-    __slots__ = ("job", "scope")
+    __slots__ = ("job", "lost", "scope")
 
-    def __init__(self, job: Job[Any]) -> None:
+    def __init__(self, job: Job[Any], scope: Scope) -> None:
         self.job = job
-        self.scope = trio.CancelScope()
+        self.scope = scope
+        self.lost = False
+
+    def lose(self, reason: str) -> None:
+        """End it: the job is not ours any more."""
+        self.lost = True
+        self.scope.cancel(reason)
 
 
 class Worker:
@@ -66,13 +74,14 @@ class Worker:
 
     ``timeout``: seconds after which a handler is cancelled and its job has failed. ``grace``: seconds that
     handlers get to finish at a stop; the jobs of those that do not go back, at no attempt. Without ``url``
-    or ``token``, BUNQUEUE_URL and BUNQUEUE_TOKEN of the environment count.
+    or ``token``, BUNQUEUE_URL and BUNQUEUE_TOKEN of the environment count. It runs on the loop that
+    :meth:`run` is called in; ``loop`` tells the command line which one to start, ``"trio"`` or ``"asyncio"``.
     """
 
     def __init__(
         self, queue: str, url: str | None = None, *, token: str | None = None, tls: ssl.SSLContext | None = None,
-        concurrency: int = 10, timeout: float = math.inf, grace: float = 30.0, connect: Connect | None = None,
-        random: Random | None = None,
+        concurrency: int = 10, timeout: float = math.inf, grace: float = 30.0, loop: LoopName | None = None,
+        connect: Connect | None = None, random: Random | None = None,
     ) -> None:  # fmt: skip
         self.queue = queue
         self.timeout = timeout
@@ -84,13 +93,16 @@ class Worker:
         self._random = random
         self._handle: Callable[[Job[Any]], Awaitable[Any]] | None = None
         self._decoder: Decoder[Any] | None = None
+        self.loop: LoopName | None = loop
+        self._on: Loop
         self._runs: dict[str, _Run] = {}  # by lock token: a job may come back while its lost run still ends
         self._threads = Threads(self._notify)
-        self._changed = trio.Event()
+        self._changed = Signal()
         self.set_concurrency(concurrency)
         self.is_program: bool = False
         """All of the program is workers; else its output is somebody else's."""
-        self._pulling = trio.CancelScope()
+        self._stopped = False
+        self._pulling: anyio.CancelScope | None = None
 
     def handler(self, function: H) -> H:
         """Use ``function`` for the jobs: async, or sync, which then runs in a thread.
@@ -119,6 +131,11 @@ class Worker:
         """How many jobs are under way."""
         return len(self._runs)
 
+    @property
+    def hung(self) -> int:
+        """How many threads of sync handlers go on although their job is over for us."""
+        return self._threads.left
+
     def set_concurrency(self, n: int) -> None:
         """Run up to ``n`` jobs at once; what is under way goes on."""
         if n < 1:
@@ -128,18 +145,20 @@ class Worker:
 
     def stop(self) -> None:
         """Take no more jobs; :meth:`run` returns when the handlers have finished, or the grace is over. A worker runs once."""
-        self._pulling.cancel()
+        self._stopped = True
+        if self._pulling is not None:
+            self._pulling.cancel()
 
     async def run_until_signal(self) -> None:
         """Work until SIGTERM or SIGINT, which stop it as :meth:`stop` does; a second one ends the grace.
 
-        All that a script needs: ``trio.run(worker.run_until_signal)``. Raises as :meth:`run` does.
+        All that a script needs: ``trio.run(worker.run_until_signal)``, or ``asyncio.run(worker.run_until_signal())``. Raises as :meth:`run` does.
         """
         from bunqueue_trio.client.app import run_until_signal  # it is built on this
 
         await run_until_signal([self])
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Work until stopped, or cancelled, which gives everything back at once.
 
         A server that is away is waited for, for ever.
@@ -160,18 +179,19 @@ class Worker:
         )  # fmt: skip
         reporter = Reporter(client, self._notify)
         trouble: Refused | None = None
-        async with client, side, trio.open_nursery() as background:
+        self._on = Loop()
+        async with client, side, anyio.create_task_group() as background:
             background.start_soon(reporter.run)
             background.start_soon(self._keep_leases, client, reporter)
             background.start_soon(self._listen, client, reporter)
-            async with trio.open_nursery() as handlers:
+            async with self._on.open_tasks() as handlers:
                 task_status.started()
                 try:
                     await self._pull(client, side, reporter, handlers)
                 except Refused as refused:
                     trouble = refused
-                handlers.cancel_scope.deadline = trio.current_time() + self.grace
-            with trio.move_on_after(self.grace):
+                handlers.cancel_scope.deadline = self._on.current_time() + self.grace
+            with anyio.move_on_after(self.grace):
                 await reporter.drained()
             background.cancel_scope.cancel()
         if trouble is not None:
@@ -179,11 +199,11 @@ class Worker:
 
     # --- inside ---------------------------------------------------------------------------------
 
-    async def _pull(self, client: Client, side: Client, reporter: Reporter, handlers: trio.Nursery) -> None:
+    async def _pull(self, client: Client, side: Client, reporter: Reporter, handlers: Tasks) -> None:
         """Take jobs until stopped, never more than there are slots for."""
         said = ""
-        with self._pulling:
-            while True:
+        with anyio.CancelScope() as self._pulling:
+            while not self._stopped:
                 while (free := self.concurrency - len(self._runs) - self._threads.left - reporter.stuck) <= 0:
                     await self._changed.wait()
                 await self._work_comes()
@@ -195,42 +215,39 @@ class Worker:
                     if str(error) != said:  # once for each kind: it may last for hours
                         said = str(error)
                         log.warning("no jobs from the server", queue=self.queue, error=said)
-                    await trio.sleep(RETRY_S)
+                    await anyio.sleep(RETRY_S)
                     continue
                 said = ""
                 for job in jobs:
                     job.read_with(self._decoder)
                     job.client = side
-                    run = _Run(job)
+                    run = _Run(job, self._on.new_scope())
                     self._runs[job.token] = run
                     handlers.start_soon(self._work, run, reporter)
                 self._notify()
 
     def _notify(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
+        self._changed.ring()
 
     async def _work(self, run: _Run, reporter: Reporter) -> None:
         assert self._handle is not None
         job, result, error, trace, ending = run.job, None, None, None, None
-        started = trio.current_time()
-        limit = trio.CancelScope(relative_deadline=self.timeout)
+        started = self._on.current_time()
+        run.scope.deadline = started + self.timeout
         try:
-            with run.scope, limit:
+            with run.scope:
                 result = encoded(await self._handle(job))
-        except trio.Cancelled:
-            raise
         except BaseException as raised:  # noqa: ASYNC103 - of_handler raises what is not the handler's
             error, trace, ending = heard(of_handler(raised))
         finally:
             del self._runs[job.token]
             self._notify()
-        if limit.cancelled_caught and ending is None:
+        if run.scope.cancelled_caught and not run.lost and ending is None:
             error = f"Handler timed out after {self.timeout:g} s"
-        if run.scope.cancelled_caught:
+        if run.scope.cancelled_caught and run.lost:
             log.info("job is not ours any more", job=printable(job.id), queue=job.queue)
         else:
-            reporter.report(Outcome(job, trio.current_time() - started, result, error, trace, ending))
+            reporter.report(Outcome(job, self._on.current_time() - started, result, error, trace, ending))
 
     async def _work_comes(self) -> None:
         """Return when a pull is worth a message; here at once, since the pull itself waits."""
@@ -240,13 +257,13 @@ class Worker:
 
     def _held(self, reporter: Reporter) -> list[_Run]:
         """Return the jobs that are ours: under way, or done without the server knowing it."""
-        return [*self._runs.values(), *map(_Run, reporter.unreported)]
+        return [*self._runs.values(), *(_Run(job, self._on.new_scope()) for job in reporter.unreported)]
 
     async def _keep_leases(self, client: Client, reporter: Reporter) -> None:
         while True:
             while not self._runs and not reporter.unreported:
                 await self._changed.wait()
-            await trio.sleep(HEARTBEAT_S)
+            await anyio.sleep(HEARTBEAT_S)
             await self._check(client, self._held(reporter))
 
     async def _listen(self, client: Client, reporter: Reporter) -> None:
@@ -267,7 +284,7 @@ class Worker:
             except BunqueueError as error:
                 if _is_final(client, error):
                     return  # the puller hears it too, and ends the worker
-                await trio.sleep(RETRY_S)
+                await anyio.sleep(RETRY_S)
 
     async def _check(self, client: Client, runs: list[_Run], reason: str = _LOST) -> None:
         """Renew the leases of these jobs, and cancel those whose lease is lost, for ``reason``."""
@@ -281,7 +298,7 @@ class Worker:
                 log.warning("leases were not renewed", queue=self.queue, error=str(error))
                 return
             for job_id in lost:
-                batch[job_id].scope.cancel(reason)
+                batch[job_id].lose(reason)
             runs = rest
 
 

@@ -1,34 +1,39 @@
-"""A client without Trio, over HTTP: for scripts, and for producers in code that is not async.
-
-The same names and seconds as :class:`bunqueue_trio.Client`, as far as HTTP goes. No connection holds jobs
+"""The synchronous client. The same names and seconds as :class:`bunqueue_trio.Client`, as far as HTTP goes. No connection holds jobs
 here: what was pulled has a lease of 5 minutes, or as long as ``lease`` says.
 """
 
+import math
 import ssl
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, cast
+from urllib.parse import quote
 
 import httpx
 import msgspec
 import uuid_utils
 
-from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
+from bunqueue_trio.errors import JOB_NOT_FOUND, ConnectionLost, JobFailed, JobRemoved, Refused, ServerUnavailable
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.address import given_token, given_url, http_url
 from bunqueue_trio.protocol.catalog import SPECS, TAKES
 from bunqueue_trio.protocol.faults import error_of
-from bunqueue_trio.protocol.options import PushOptions, push_fields, to_ms
-from bunqueue_trio.protocol.replies import Reply, fence
+from bunqueue_trio.protocol.options import JobSpec, PushOptions, push_fields, to_ms
+from bunqueue_trio.protocol.replies import Reply, StateReply, fence
 from bunqueue_trio.protocol.request import fields_of, path_of, query_of, target_of
 from bunqueue_trio.protocol.surrogates import read
-
-__all__ = ["ConnectionLost", "Refused", "ServerUnavailable", "SyncClient", "SyncJob"]
+from bunqueue_trio.sync.events import SILENCE_S, SyncEventStream, wanted
 
 DEFAULT_URL = "http://localhost:6790"
 TIMEOUT_S = 30.0
+LOOK_MIN_S = 0.02  # between two looks at a job that is waited for, at first
+LOOK_MAX_S = 0.5
 _PASSED_ON = frozenset({500, 502, 504})  # of a proxy: the server may have had the request, and its answer got lost
 _PASSING = frozenset({408, 425, 429, 503})  # whoever says so did not pass it on
+
+_ENDS = frozenset({"completed", "failed", "removed", "retried"})
 
 R = TypeVar("R", bound=Reply)
 
@@ -135,14 +140,43 @@ class SyncClient:
             lost.add_note(f"job_id={body['jobId']!r}")
             raise
 
+    def push_many(self, queue: str, jobs: Iterable[JobSpec | Mapping[str, Any]]) -> list[str]:
+        """Add jobs, each with its ``data`` and the options of :meth:`push`, all or none; return their ids.
+
+        Raises:
+            TypeError: there is no such option.
+            ConnectionLost: its note has the job_ids to repeat it with.
+        """
+        specs: list[dict[str, Any]] = [dict(job) for job in jobs]
+        bodies = [push_fields(spec.pop("data", None), spec, lambda: str(uuid_utils.uuid7())) for spec in specs]
+        if not bodies:
+            return []
+        try:
+            return [str(job_id) for job_id in self._ask(c.PushBatch, queue=queue, jobs=bodies)["ids"]]
+        except ConnectionLost as lost:
+            lost.add_note(f"job_ids={[body['jobId'] for body in bodies]!r}")
+            raise
+
     def pull(self, queue: str, *, timeout: float = 0, lease: float | None = None) -> SyncJob | None:
         """Take the next job, waiting up to ``timeout`` seconds (at most 60) for one."""
         reply = self._ask(c.Pull, queue=queue, timeout=to_ms(timeout), lockTtl=to_ms(lease))
         return None if reply.get("job") is None else SyncJob(self, reply["job"], reply["token"])
 
+    def pull_many(self, queue: str, count: int, *, timeout: float = 0, lease: float | None = None) -> list[SyncJob]:
+        """Take up to ``count`` jobs, fewer if they are large; see :meth:`pull`."""
+        reply = self._ask(c.PullBatch, queue=queue, count=count, timeout=to_ms(timeout), lockTtl=to_ms(lease))
+        return [SyncJob(self, job, token) for job, token in zip(reply["jobs"], reply["tokens"], strict=True)]
+
     def ack(self, job_id: str, result: Any = None, *, token: str | None = None) -> None:
         """Complete a job."""
         self._ask(c.Ack, id=job_id, token=token, result=result)
+
+    def ack_many(
+        self, ids: Sequence[str], results: Sequence[Any] | None = None, *, tokens: Sequence[str] | None = None
+    ) -> list[str]:
+        """Complete several jobs; return the ids that were not active, or not ours any more."""
+        reply = self._ask(c.AckBatch, ids=ids, results=results, tokens=tokens)
+        return [str(job_id) for job_id in (reply.get("data") or {}).get("ignoredIds", [])]
 
     def fail(
         self, job_id: str, error: str | None = None, *, token: str | None = None, unrecoverable: bool = False,
@@ -189,6 +223,51 @@ class SyncClient:
         """Return the result of a job; None while it has none."""
         return self._ask(c.GetResult, id=job_id)["result"]
 
+    def look(self, job_id: str) -> StateReply:
+        """Return where a job stands as the server says it; Refused (404) as for :meth:`get`. Times are in ms."""
+        return self.run(c.GetState(id=job_id))
+
+    def wait(self, job_id: str, timeout: float = math.inf) -> Any:
+        """Return the result of a job when it is completed; None for one whose record is removed on completion.
+
+        It looks at the job twice a second.
+
+        Raises:
+            JobFailed: it is dead.
+            JobRemoved: it was cancelled, or its time to live was over; a ``JobFailed`` too.
+            ConnectionLost: it ended and left no record, nor is its last event kept: how is not known. Or an answer was lost.
+            Refused: 404, there is no such job.
+            ServerUnavailable: not now.
+            TimeoutError: it is not done after ``timeout`` seconds.
+        """
+        until, pause = time.monotonic() + timeout, LOOK_MIN_S
+        seen: StateReply | None = None
+        before = self._newest_event()  # all that happens after the first look is told from here
+        while True:
+            try:
+                state = self.look(job_id)
+            except Refused as refused:
+                if refused.code != JOB_NOT_FOUND.code or seen is None:
+                    raise
+                return self._end_without_record(job_id, seen, before)
+            if state.state == "failed":
+                raise JobFailed(job_id, state.error or "failed")
+            if state.state == "completed":
+                return self.result(job_id)
+            seen = state
+            left = until - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(f"job {job_id} of queue {state.queue} is {state.state} after {timeout:g} s")
+            time.sleep(min(pause, left))
+            pause = min(pause * 2, LOOK_MAX_S)
+
+    def events(self, *types: str, queue: str | None = None) -> SyncEventStream:
+        """Give a stream of events of these types (default: all) from now on, of all queues or one. Use as a context manager.
+
+        Where the connection is cut it connects again, for up to ``timeout`` seconds, and gets what happened meanwhile.
+        """
+        return SyncEventStream(lambda headers: self._stream(queue, headers), wanted(types), self._timeout)
+
     def cancel(self, job_id: str) -> None:
         """Remove an unfinished job, an active one too."""
         self._ask(c.Cancel, id=job_id)
@@ -213,6 +292,29 @@ class SyncClient:
         except (ValueError, RecursionError) as error:  # of a newer server, or of none
             raise ConnectionLost(f"the answer to {spec.tag} cannot be read: {error}") from None
 
+    def _newest_event(self) -> int:
+        with self.events() as stream:
+            return stream.after
+
+    def _end_without_record(self, job_id: str, seen: StateReply, after: int) -> Any:
+        """Tell the end of a job that is not kept, by its last event."""
+        newest, last = self._newest_event(), None
+        past = SyncEventStream(lambda headers: self._stream(None, headers), wanted(()), self._timeout, after)
+        with past:
+            while past.after < newest:
+                message = past.next_message()
+                if message.gap:
+                    last = None  # what it was may have been told there
+                if message.event is not None and message.event.job_id == job_id and message.event.event_type in _ENDS:
+                    last = message.event
+        if last is not None and last.event_type == "completed":
+            return None
+        if last is not None and last.event_type == "failed":
+            raise JobFailed(job_id, str(last.error))
+        if last is not None and last.event_type == "removed":
+            raise JobRemoved(job_id, "cancelled" if seen.ttl is None else "cancelled, or its time to live was over")
+        raise ConnectionLost(f"job {job_id} ended, and no record of it is kept: how is not known")
+
     def _ask(self, kind: type[c.Command], **fields: Any) -> dict[str, Any]:
         """Send a command whose fields have their names and units in JSON; None is left out."""
         return self._send(kind, {name: value for name, value in fields.items() if value is not None})[0]
@@ -225,8 +327,32 @@ class SyncClient:
         query = query_of(fields) if method == "GET" else None
         content = None if method == "GET" or (method == "DELETE" and not fields) else msgspec.json.encode(fields)
         waits = query_of(fields).get("timeout", 0) / 1000 if kind in TAKES else 0
-        try:
+        with self._telling(method, path):
             response = self._http.request(method, path, content=content, params=query, timeout=self._timeout + waits)
+        return self._read(method, path, response), response.content
+
+    @contextmanager
+    def _stream(self, queue: str | None, headers: dict[str, str]) -> Iterator[httpx.Response]:
+        path = "/events" if queue is None else f"/events/queues/{quote(queue, safe='')}"
+        timeout = httpx.Timeout(self._timeout, read=max(self._timeout, SILENCE_S))
+        request = self._http.build_request("GET", path, headers=headers, timeout=timeout)
+        with self._telling("GET", path):
+            response = self._http.send(request, stream=True)
+        try:
+            if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                with self._telling("GET", path):
+                    response.read()
+                self._read("GET", path, response)
+                raise self._foreign("GET", path, response.status_code)
+            yield response
+        finally:
+            response.close()
+
+    @contextmanager
+    def _telling(self, method: str, path: str) -> Iterator[None]:
+        """Turn what goes wrong on the way into whose fault it is."""
+        try:
+            yield
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             if (untrusted := _untrusted(error)) is not None:
                 message = f"{self._http.base_url}: {untrusted.verify_message}: its certificate is not trusted"
@@ -236,9 +362,12 @@ class SyncClient:
             raise Refused(400, f"{self._http.base_url}: {error}") from None
         except (httpx.TransportError, httpx.DecodingError) as error:
             raise ConnectionLost(f"{method} {path} was sent: {str(error) or type(error).__name__}") from None
+
+    def _read(self, method: str, path: str, response: httpx.Response) -> dict[str, Any]:
+        """Return the answer, or raise what was refused."""
         reply = _reply(response)
         if response.status_code == 200 and reply is not None and reply.get("ok") is not False:
-            return reply, response.content
+            return reply
         if reply is None or not isinstance(reply.get("error"), str):
             raise self._foreign(method, path, response.status_code)
         after = response.headers.get("retry-after", "")

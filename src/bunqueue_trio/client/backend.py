@@ -1,0 +1,133 @@
+"""The loop that a client runs on: AnyIO, and Trio itself where AnyIO's wrapping of it would cost a third of a job.
+
+Everything else in the client is written for AnyIO and asks nowhere which loop it is, but for the sockets (`connection.py`).
+"""
+
+import asyncio
+import math
+import ssl
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, cast
+
+import anyio
+import trio
+
+from bunqueue_trio.client.connection import Connect, Connection, address_of
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+LoopName = Literal["trio", "asyncio"]
+
+
+class Scope(Protocol):
+    """What Trio's and AnyIO's cancel scopes have in common."""
+
+    deadline: float
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: "TracebackType | None", /
+    ) -> bool | None: ...
+    def cancel(self, reason: str | None = None) -> None:
+        """Cancel all that runs in it."""
+        ...
+
+    @property
+    def cancelled_caught(self) -> bool:
+        """Whether that ended it."""
+        ...
+
+
+class Tasks(Protocol):
+    """What Trio's nurseries and AnyIO's task groups have in common."""
+
+    @property
+    def cancel_scope(self) -> Scope:
+        """The scope of all of its tasks."""
+        ...
+
+    def start_soon(self, function: Callable[..., Any], /, *arguments: Any) -> object:
+        """Start a task."""
+        ...
+
+
+class Loop:
+    """The loop that runs now, for what a worker does once or more for each job."""
+
+    new_scope: Callable[[], Scope]
+    current_time: Callable[[], float]
+    open_tasks: Callable[[], AbstractAsyncContextManager[Tasks]]
+
+    def __init__(self) -> None:
+        if is_trio():
+            self.new_scope = trio.CancelScope
+            self.current_time = trio.current_time
+            self.open_tasks = cast("Any", trio.open_nursery)
+        else:
+            self.new_scope = anyio.CancelScope
+            self.current_time = asyncio.get_running_loop().time
+            self.open_tasks = cast("Any", anyio.create_task_group)
+
+
+def new_event() -> anyio.Event | trio.Event:
+    """Return an event of the loop that runs."""
+    return trio.Event() if is_trio() else anyio.Event()
+
+
+class Signal:
+    """Wakes whoever waits for it at that moment. It may be made before any loop runs."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event: anyio.Event | trio.Event | None = None
+
+    def ring(self) -> None:
+        """Wake all who wait."""
+        if self._event is not None:
+            event, self._event = self._event, None
+            event.set()
+
+    async def wait(self) -> None:
+        """Wait for the next ring."""
+        if self._event is None:
+            self._event = new_event()
+        await self._event.wait()
+
+
+def is_trio() -> bool:
+    """Return whether Trio runs this, and not asyncio."""
+    return trio.lowlevel.in_trio_task()
+
+
+def websocket(url: str, token: str | None = None, tls: ssl.SSLContext | None = None) -> Connect:
+    """Return what connects to the server at ``url``, on the loop that runs then; see :func:`address_of`."""
+
+    def connect(queue: str | None) -> AbstractAsyncContextManager[Connection]:
+        if is_trio():
+            from bunqueue_trio.client import socket_trio as sockets
+        else:
+            from bunqueue_trio.client import socket_asyncio as sockets  # type: ignore[no-redef]
+        return sockets.connect(address_of(url, token, tls), queue)
+
+    return connect
+
+
+def caller_from_threads() -> Callable[[Callable[[], object]], object]:
+    """Return what lets this loop call a function soon, asked by any thread; ``RuntimeError`` when the loop has ended."""
+    return (
+        trio.lowlevel.current_trio_token().run_sync_soon
+        if is_trio()
+        else asyncio.get_running_loop().call_soon_threadsafe
+    )
+
+
+def is_cancelled() -> bool:
+    """Return whether this task is being cancelled: on asyncio anybody may raise ``CancelledError`` without that."""
+    if is_trio():
+        return True  # nobody else can raise Trio's
+    task = asyncio.current_task()
+    return anyio.current_effective_deadline() == -math.inf or (task is not None and task.cancelling() > 0)

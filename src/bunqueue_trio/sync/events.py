@@ -1,0 +1,152 @@
+"""Events over HTTP (server-sent events), for code that blocks: connected again by itself, and told what was missed meanwhile."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import httpx
+import msgspec
+
+from bunqueue_trio.errors import ConnectionLost, ServerUnavailable
+from bunqueue_trio.protocol.events import EVENT_TYPES, Event
+from bunqueue_trio.protocol.surrogates import marked, read
+
+SILENCE_S = 40.0  # an idle stream says something every 15 s
+PAUSE_MIN_S = 0.05
+PAUSE_MAX_S = 5.0
+
+Open = Callable[[dict[str, str]], AbstractContextManager[httpx.Response]]
+"""Asks for the stream, with these headers; raises as any command does."""
+
+
+class _Head(msgspec.Struct, rename="camel"):
+    event_type: str | None = None
+    connected: bool = False
+    gap: bool = False
+
+
+class Message(NamedTuple):
+    """What a stream says; neither an event nor a gap: how far it is."""
+
+    id: int
+    event: Event | None = None
+    gap: bool = False
+
+
+class SyncEventStream:
+    """Events as they come, without an end; ``missed`` grows where some are not kept any more, or cannot be read."""
+
+    def __init__(self, open_: Open, types: frozenset[str], patience_s: float, after: int | None = None) -> None:
+        self._open = open_
+        self._types = types
+        self._patience_s = patience_s
+        self._after = after
+        self._stack = ExitStack()
+        self._messages: Iterator[Message] = iter(())
+        self.missed: int = 0
+
+    def __enter__(self) -> Self:
+        """Hear what happens from now on."""
+        self._connect()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Event:
+        while True:
+            message = self.next_message()
+            if message.gap:
+                self.missed += 1
+            elif message.event is not None and message.event.event_type in self._types:
+                return message.event
+
+    @property
+    def after(self) -> int:
+        """The id of the newest event that was told; only inside the block."""
+        assert self._after is not None
+        return self._after
+
+    def next_message(self) -> Message:
+        """Return what comes next; connect again where the stream ends, for as long as the patience lasts."""
+        while True:
+            try:
+                message = next(self._messages, None)
+            except httpx.TransportError:
+                message = None
+            if message is not None:
+                self._after = message.id
+                return message
+            self._connect_again()
+
+    def _connect(self) -> None:
+        self._stack.close()
+        headers = {} if self._after is None else {"Last-Event-ID": str(self._after)}
+        response = self._stack.enter_context(self._open(headers))
+        self._messages = _messages(response)
+        if self._after is None:  # the first message says where the stream stands; what comes later is ours
+            first = next(self._messages, None)
+            if first is None:
+                raise ConnectionLost("the stream of events ended at once")
+            self._after = first.id
+
+    def _connect_again(self) -> None:
+        pause, until = PAUSE_MIN_S, time.monotonic() + self._patience_s
+        while True:
+            try:
+                self._connect()
+            except (ServerUnavailable, ConnectionLost, httpx.TransportError) as error:
+                if time.monotonic() + pause > until:
+                    raise ServerUnavailable(f"no events for {self._patience_s:g} s: {error}") from None
+                time.sleep(pause)
+                pause = min(pause * 2, PAUSE_MAX_S)
+            else:
+                return
+
+
+def wanted(types: tuple[str, ...]) -> frozenset[str]:
+    """Return the types of events that are asked for; all when none is named.
+
+    Raises:
+        ValueError: there is no such type.
+    """
+    if unknown := set(types) - EVENT_TYPES:
+        raise ValueError(f"{min(unknown)!r} is no event type; there are {', '.join(sorted(EVENT_TYPES))}")
+    return frozenset(types) or EVENT_TYPES
+
+
+def _messages(response: httpx.Response) -> Iterator[Message]:
+    event_id = 0
+    for line in _lines(response):
+        name, _, value = line.partition(b": ")
+        if name == b"id":
+            event_id = int(value)
+        elif name == b"data":
+            yield _message(event_id, value)
+
+
+def _message(event_id: int, data: bytes) -> Message:
+    try:
+        head = msgspec.json.decode(data, type=_Head)
+    except ValueError:
+        head = msgspec.json.decode(marked(data), type=_Head)
+    if head.event_type in EVENT_TYPES:
+        return Message(event_id, read(data, Event))
+    return Message(event_id, gap=not head.connected)  # a gap, or an event of a newer server
+
+
+def _lines(response: httpx.Response) -> Iterator[bytes]:
+    """Split at line feeds only: a payload may have other separators of Unicode."""
+    rest = bytearray()
+    for chunk in response.iter_bytes():
+        rest += chunk
+        *lines, last = rest.split(b"\n")
+        rest = last
+        yield from map(bytes, lines)
