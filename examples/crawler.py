@@ -169,7 +169,7 @@ class Host:
             self._next = trio.current_time() + self._delay
 
     def pause(self, seconds: float) -> None:
-        """Let nobody pass for so long."""
+        """Let nobody pass for `seconds`."""
         self._next = max(self._next, trio.current_time() + min(seconds, PAUSE_MAX_S))
 
     @asynccontextmanager

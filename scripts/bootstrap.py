@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
-VENV = ROOT / ".venv"
+# Another Python's environment stands beside that of the checkout (check.py --python).
+VENV = ROOT / os.environ.get("CHECKOUT_VENV", ".venv")
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "bootstrap.json"  # written last, removed first: while it is missing, nothing in VENV counts
 LOCK = ROOT / ".venv.lock"
@@ -87,7 +88,7 @@ def _install(requirements: Path, wanted: dict[str, str], installed: dict[str, st
     if rebuild:  # from nothing, so that no package stays behind that is no longer pinned
         if importlib.util.find_spec("ensurepip") is None:
             _fail(f"{sys.executable} has no ensurepip; install it (on Debian and Ubuntu: the package python3-venv)")
-        _say(f"installing requirements/{requirements.name} into .venv (once; about a minute)")
+        _say(f"installing requirements/{requirements.name} into {VENV.name} (once; about a minute)")
         if VENV.exists():
             shutil.rmtree(VENV)
         _run([sys.executable, "-m", "venv", str(VENV)])

@@ -21,10 +21,14 @@ import bootstrap
 import leftovers
 
 ROOT = bootstrap.ROOT
-BUILD = ROOT / "build" / "check"  # reports and coverage data; made new by each run
+# Reports and coverage data; made new by each run.
+BUILD = ROOT / "build" / os.environ.get("CHECKOUT_VENV", "check")
 
 # The packages that must not lose a job: every line and every branch of them is tested.
 EXACT = ("engine", "storage")
+
+# Those that the classifiers of pyproject.toml promise.
+PYTHONS = ("python3.11", "python3.12", "python3.13")
 
 # Percent of all other code. What is left is mostly error paths of sockets and processes; the number only ever goes up.
 FLOOR = 85
@@ -190,6 +194,34 @@ def _program(name: str) -> str:
     return str(bootstrap.PYTHON.with_name(name))
 
 
+def other_pythons() -> list[Step]:
+    """List a step for each other Python that is here and is promised: `fast`, in an environment of its own."""
+    own = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    return [
+        Step(f"fast, {name}", [sys.executable, "scripts/check.py", "fast", "--python", name])
+        for name in PYTHONS
+        if name != own and _runs(name)
+    ]
+
+
+def _runs(python: str) -> bool:
+    """Return whether there is such a Python; what manages several may have a command for one that is not in use."""
+    if shutil.which(python) is None:
+        return False
+    return subprocess.run([python, "--version"], capture_output=True, check=False).returncode == 0
+
+
+def under(python: str, mode: str) -> int:
+    """Run a mode under another Python, whose environment is kept beside the checkout's own."""
+    if not _runs(python):
+        print(f"there is no {python}")
+        return 2
+    # Started by another check, this one must not write into its coverage.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    environment["CHECKOUT_VENV"] = f".venv-{Path(python).name}"
+    return subprocess.run([python, str(Path(__file__)), mode], env=environment, check=False).returncode
+
+
 def main() -> int:
     """Run the steps of the mode that was asked for; tell how each ended, and how the whole did."""
     parser = argparse.ArgumentParser(description="Run every test and check of the project.")
@@ -200,7 +232,11 @@ def main() -> int:
         choices=sorted(SELECTED),
         help="fast: under a minute, no slow tests, no coverage; full (the default): what a change must pass; long: all tests",
     )
-    mode = parser.parse_args().mode
+    parser.add_argument("--python", help="run under this Python, such as python3.13, in an environment of its own")
+    arguments = parser.parse_args()
+    mode = arguments.mode
+    if arguments.python is not None:
+        return under(arguments.python, mode)
     bootstrap.reexec()
 
     start = time.monotonic()
@@ -219,6 +255,8 @@ def main() -> int:
         outcomes.extend(run_shown(step) for step in coverage_steps())
         if (ROOT / "scripts" / "mutants.py").is_file():
             outcomes.append(run_shown(Step("mutants", [sys.executable, "scripts/mutants.py"])))
+    if mode == "long":
+        outcomes.extend(run_shown(step) for step in other_pythons())
 
     passed, failed, skipped = counts(junit)
     if not passed and not failed:

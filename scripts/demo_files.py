@@ -9,7 +9,7 @@ from typing import TypedDict
 
 QUEUE = "files"
 SKIPPED_DIRECTORIES = {"__pycache__", "site-packages", "dist-packages", ".git"}
-ONE_IN = 20  # so many jobs fail on purpose at the first try: 5 %
+ONE_IN = 20  # one job in 20 (5 %) fails on purpose at the first try
 
 
 class Facts(TypedDict):

@@ -5,9 +5,10 @@ code adds its rows to MUTANTS and its tests to TESTS. The source itself is never
 """
 
 import argparse
+import importlib
+import multiprocessing
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -43,7 +44,14 @@ TESTS = {
         )
     ],
     "protocol": ["tests/protocol"],
-    "runtime": ["tests/runtime/test_budget.py", "tests/runtime/test_statistics.py"],
+    "runtime": [
+        f"tests/runtime/test_{name}.py"
+        for name in (
+            "budget",
+            "statistics",
+            "pressure",
+        )
+    ],
     "api": ["tests/stream/test_virtual.py"],
     "transports": ["tests/stream/test_virtual.py"],
     "client": ["tests/client/test_taken_back.py"],
@@ -52,6 +60,10 @@ TESTS = {
 
 PLAIN = {"engine", "protocol"}
 """Directories whose tests need no pytest plugin and no setting of pyproject.toml; loading those costs a second a run."""
+
+FORKS = multiprocessing.get_context("forkserver")
+PRELOADED = ["pytest", "msgspec", "apsw", "trio.testing", "structlog"]
+"""What each run begins with; never the package itself, of which every run has another copy."""
 
 
 class Mutant(NamedTuple):
@@ -132,6 +144,7 @@ MUTANTS = [
         "dependents of a dead job wait for ever",
     ),
     Mutant("engine/moves.py", "            self.fail_dependent(job, dependency, now)\n            self._tell(job.id, completed=False)\n", "            self.fail_dependent(job, dependency, now)\n", "dependents of dependents wait for ever"),
+    Mutant("engine/moves.py", "len(job.noted().waiting_on or ()) // 16", "0", "dependencies are left for nothing"),
     Mutant("engine/moves.py", "                self.left -= 1\n", "", "a step does all chores"),
     Mutant("engine/engine.py", "            if dropped:\n", "            if False:\n", "a job that kills its workers never ends"),
     Mutant("engine/moves.py", "            return  # a chore has made others: they are in line\n", "            pass\n", "chores within chores"),
@@ -145,7 +158,7 @@ MUTANTS = [
     Mutant("engine/commands/report.py", "            lost.pop(job_id, None)\n", "", "a held job called lost"),
     Mutant("engine/job.py", "if untaken >= UNTAKEN_RUNS else 0", "if False else 0", "a series without end of its own"),
     Mutant("engine/job.py", "series.untaken + 1 if expired else 0", "series.untaken + 1", "a taken series keeps its pause"),
-    Mutant("engine/commands/deliver.py", "    if gate is not None and not gate.is_open(queue.counts[State.ACTIVE]):", "    if False:", "a paused queue hands out"),
+    Mutant("engine/commands/deliver.py", "    if gate is not None and not gate.is_open(queue.counts[State.ACTIVE]):", "    if False:", "a paused queue delivers"),
     Mutant("engine/commands/queues.py", "command.until <= now", "command.until < now", "a pause of no time"),
     Mutant("engine/commands/queues.py", "    if engine.gates.resume(command.queue):\n", "    if engine.gates.resume(command.queue) and False:\n", "who waits is not told that a queue is resumed"),
     Mutant("engine/commands/queues.py", "    if engine.gates.unlimit(command.queue):\n", "    if engine.gates.unlimit(command.queue) and False:\n", "who waits is not told that a limit is gone"),
@@ -164,6 +177,8 @@ MUTANTS = [
     Mutant("engine/gates.py", "active < self.concurrency", "active <= self.concurrency", "one more at once"),
     Mutant("engine/gates.py", "        self._facts.delete(CONCURRENCY, name)\n", "", "a limit that was taken away is back after a restart"),
     Mutant("engine/gates.py", "        if gate.pause is None and gate.concurrency is None:\n", "        if True:\n", "a pause that ends takes the limit along"),
+    Mutant("engine/gates.py", "len(self._facts.of(PAUSED))", "len(self)", "a limit is counted as a pause"),
+    Mutant("engine/gates.py", "len(self._facts.of(CONCURRENCY))", "len(self)", "a pause is counted as a limit"),
     Mutant("engine/moves.py", "        if self.gates and self.gates.is_limited(job.queue):\n", "        if False:\n", "who waits at a limit is not told of room"),
     Mutant("engine/commands/push.py", "    if named > DEPENDENCIES_MAX:", "    if False:", "dependencies without end"),
     Mutant("engine/commands/deliver.py", " and size < engine.rules.pull_bytes", "", "a pull of any size"),
@@ -175,33 +190,38 @@ MUTANTS = [
     Mutant("engine/moves.py", "        job.epoch = self.epoch\n", "", "a new job is written as a changed one"),
     Mutant("engine/engine.py", " or job_id in self._reused_in_flight", "", "a replaced record shows again"),
     Mutant("engine/moves.py", "        self._reused_ids.setdefault(job_id, retried_in)\n", "", "an old record is not replaced"),
+    Mutant("engine/moves.py", "        self._reused_ids.setdefault(job_id, retried_in)\n", "        self._reused_ids[job_id] = retried_in\n", "a dead letter that was cancelled again is left"),
+    Mutant("engine/moves.py", "            if old in self.changed:\n", "            if True:\n", "a dead letter that was retried during its commit is left"),
+    Mutant("engine/moves.py", "                retried_in = old.queue\n", "                pass\n", "a dead letter that was pushed anew during its commit is left"),
+    Mutant("engine/moves.py", "                retried_in = None  # its end", "                pass  # its end", "a death that is in no batch is taken from those on the disk"),
     Mutant("engine/moves.py", "            self.changed[job] = None\n            if job.noted().waiting_on is None:\n", "            if job.noted().waiting_on is None:\n", "a dependency done is not written"),
     Mutant("engine/moves.py", "            self.woken[job.queue] = None\n        self._arm(job)\n", "        self._arm(job)\n", "nobody is woken"),
-    Mutant("engine/moves.py", "        if job.epoch > self.handed:", "        if job.epoch < self.handed:", "an uncommitted job is handed out"),
+    Mutant("engine/moves.py", "        if job.epoch > self.handed:", "        if job.epoch < self.handed:", "an uncommitted job is delivered"),
     Mutant("engine/engine.py", "job.state is COMPLETED and job.options.remove_on_complete", "False", "a removed record is shown"),
     Mutant("engine/lookup.py", "job is None or job.lease is None", "job is None", "a job that is not active is acked"),
     Mutant("engine/lookup.py", "token is not None and token != job", "token and token != job", "an empty token counts"),
     Mutant("engine/commands/__init__.py", "if due is not None and due <= now:", "if due is not None and due < now:", "commands before deadlines"),
-    Mutant("engine/commands/push.py", "        if holder is not None and holder.state not in UNFINISHED:\n            holder = None\n", "", "an ended job is a twin"),
-    Mutant("engine/commands/push.py", "holder.state in UNFINISHED and holder.queue != queue", "holder.queue != queue", "an id is never free elsewhere"),
+    Mutant("engine/commands/push.py", "holder = None if spec.job_id is None else engine.standing(spec.job_id)", "holder = None if spec.job_id is None else engine.jobs.get(spec.job_id)", "an ended job is a twin"),
+    Mutant("engine/commands/push.py", "        holder = engine.standing(spec.job_id)\n", "        holder = engine.jobs.get(spec.job_id)\n", "an id is never free elsewhere"),
     Mutant("engine/commands/push.py", "state is None or state is State.FAILED", "state is State.FAILED", "runs after a vanished dependency"),
     Mutant("engine/commands/push.py", "actual.get(dependency, dependency)", "dependency", "waits for an id that does not exist"),
     Mutant("engine/commands/deliver.py", "    if not queue.ready:\n", "    if queue.ready:\n", "drained at the wrong time"),
     Mutant("engine/commands/report.py", "command.error is None", "not command.error", "an empty error is replaced"),
     Mutant("engine/commands/push.py", "1, now + spec.delay)", "1, now)", "a series begins before its delay"),
-    Mutant("engine/lookup.py", "job is None or job.state not in UNFINISHED", "job is None", "a finished job is cancelled"),
+    Mutant("engine/moves.py", "return job if job is not None and job.state in UNFINISHED else None", "return job", "a finished job is cancelled"),
     Mutant("engine/moves.py", "        job.run_at = now  # not before: it stands among the delayed ones by it\n", "", "a promoted job keeps the time of its delay"),
+    Mutant("engine/moves.py", "        self._enter(job, WAITING)\n        job.run_at = now  # not", "        job.run_at = now\n        self._enter(job, WAITING)  # not", "a promoted job has left its place before it leaves its line"),
     Mutant("engine/commands/manage.py", "job is None or job.state is not State.DELAYED", "job is None", "any job is promoted"),
     Mutant("engine/commands/push.py", "spec.timeout or None", "spec.timeout", "a timeout of 0 ends the job at once"),
     Mutant("engine/job.py", "base << min(attempts - 1, 32)", "base << min(attempts, 32)", "backoff twice as long"),
-    Mutant("engine/job.py", ", BACKOFF_MAX_MS))", ", 10**18))", "backoff without end"),
+    Mutant("engine/job.py", "        most = max(base, BACKOFF_MAX_MS)\n", "        most = 10**18\n", "backoff without end"),
     Mutant("engine/job.py", "series.run >= series.limit", "series.run > series.limit", "one run too many"),
     Mutant("engine/job.py", "max(1, missed)", "max(1, missed - 1)", "a slot that has passed is made up"),
     Mutant("engine/job.py", "run=series.run + 1", "run=series.run", "runs are not counted"),
     Mutant("engine/job.py", "unique_key=None, depends_on=()", "depends_on=()", "the next run takes the key"),
     Mutant("engine/job.py", "or job.attempts or job.stalls", "or job.attempts", "a stalled job expires"),
     Mutant("engine/job.py", "options.series.run > 1", "options.series.run > 2", "the second run expires at its birth"),
-    Mutant("engine/ready.py", "-place[0])", "place[0])", "a page goes on in another priority"),
+    Mutant("engine/ready.py", "-turn[0])", "turn[0])", "a page goes on in another priority"),
     Mutant("engine/ready.py", "Line(neg)", "Line(int)", "lowest first"),
     Mutant("engine/ready.py", "            del self._lines[job.priority]\n            self._priorities.remove(job.priority)\n", "            pass\n", "empty lines linger"),
     Mutant("engine/ready.py", "lifo.order < 0", "lifo.order > 0", "the age of a line is that of its newest job"),
@@ -209,6 +229,7 @@ MUTANTS = [
     Mutant("engine/line.py", "        many.sort(key=self.place)\n", "", "the order of the disk is the order of the jobs"),
     Mutant("engine/line.py", "        if not block:\n            del blocks[at]\n", "", "empty blocks stay"),
     Mutant("engine/line.py", "            del block[half:]\n", "", "half a block stands twice"),
+    Mutant("engine/line.py", "if block[i] == one:", "if block[i] is one:", "equal numbers are two"),
     Mutant("engine/line.py", "chain.from_iterable(blocks[at + 1 :])", "()", "a page ends with its block"),
     Mutant("engine/line.py", "start = bisect_right(blocks[at], place", "start = bisect_left(blocks[at], place", "the last of a page is the first of the next"),
     Mutant("engine/ready.py", "        self._size += len(jobs)\n", "", "a start counts no ready jobs"),
@@ -227,25 +248,46 @@ MUTANTS = [
     Mutant("engine/commands/dead.py", " or job.queue != queue", "", "a dead letter of another queue is retried"),
     Mutant("engine/commands/dead.py", "        for job in reversed(jobs)\n", "        for job in jobs\n", "dead letters queue in the order of a list"),
     Mutant("engine/commands/dead.py", "if not (_key_is_held(engine, job) or ", "if not (", "two jobs of a key"),
-    Mutant("engine/commands/dead.py", " or _waits_for_a_dead_one(engine, job, outcomes))", ")", "who waits for a dead one waits again for ever"),
+    Mutant("engine/commands/dead.py", " or _waits_for_a_dead_one(engine, job, outcomes))", ")", "who depends on a dead one is retried before it"),
     Mutant("engine/commands/dead.py", "if options.series is not None:", "if False:", "a retried run makes a second series"),
-    Mutant("engine/commands/dead.py", " if _is_unfinished(engine, job_id)}", "}", "a retried job waits for what has ended"),
+    Mutant("engine/commands/dead.py", " if engine.standing(job_id) is not None}", "}", "a retried job waits for what has ended"),
     Mutant("engine/commands/dead.py", "replace(dead.id, dead.queue)", "replace(dead.id)", "retried ones are left, too"),
     Mutant("engine/engine.py", "replaced = (self._reused_ids, self._reused_in_flight)", "replaced = (self._reused_ids,)", "what is being committed is left, too"),
     Mutant("engine/engine.py", " if not self._is_replaced(job.id)]", "]", "a job whose id was taken anew is listed twice"),
-    Mutant("engine/listing.py", "            return i + 1", "            return len(jobs)", "a page without bound"),
+    Mutant("engine/listing.py", "size += weight(job)", "size += len(job.data)", "a page of large tags, errors or dependencies without bound"),
+    Mutant("engine/listing.py", "            return i + 1", "            continue", "a page without bound"),
     Mutant("engine/listing.py", "jobs = line if after is None else", "jobs = line if True else", "each page is the first"),
     Mutant("engine/listing.py", "if len(found) <= most:", "if len(found) < most:", "a full page is the last"),
     Mutant("engine/listing.py", "if by_delivery(job) > after]", "]", "active jobs are told twice"),
     Mutant("engine/listing.py", "nsmallest(limit + 1, behind, key=by_delivery)", "list(behind)[: limit + 1]", "active jobs as they came"),
     Mutant("engine/queue.py", "            del self.active[job]\n", "            pass\n", "an active job stays listed"),
     Mutant("engine/engine.py", "            self.queues[queue].fill(state, jobs_there)\n", "            self.queues[queue].counts[state] = len(jobs_there)\n", "a start lists waiting jobs only"),
-    Mutant("engine/line.py", "        for at, block in enumerate(blocks):\n            if one in block:\n                return at, block.index(one)\n", "", "who has another place cannot leave"),
     Mutant("engine/facts.py", "if values.get(key) != value:", "if not values.get(key):", "a new value is not noted"),
     Mutant("engine/facts.py", "            del self._kinds[kind]\n        self.changed", "            del self._kinds[kind]\n            self.changed", "a deletion is not noted"),
     Mutant("engine/facts.py", "changed, self.changed = self.changed, {}", "changed = self.changed", "facts are written again and again"),
     Mutant("engine/engine.py", "            changes.facts = self.facts.take()\n", "            self.facts.take()\n", "facts are forgotten"),
     Mutant("engine/queue.py", "_.:-]{1,256}", "_.:-]{1,255}", "a name of 256 characters"),
+    Mutant("engine/moves.py", "        self._bury(job, error, now, UNRECOVERABLE)", "        self._bury(job, error, now)", "who gave up is called out of attempts"),
+    Mutant("engine/moves.py", "        job.attempts += 1\n        self._bury", "        self._bury", "the attempt at which a job is given up is not counted"),
+    Mutant("engine/moves.py", "if retry_in is None else retry_in", "if not retry_in else retry_in", "a retry at once waits out its backoff"),
+    Mutant("engine/moves.py", ' ms", now, reason=TIMEOUT)', ' ms", now)', "nobody is told that a job was too slow"),
+    Mutant("engine/moves.py", "        if reason is not None:\n            job.noted().reason = reason\n", "", "a job does not keep why it is dead"),
+    Mutant("engine/moves.py", "            self._bury(job, error, now, reason)\n            return\n", "            self._bury(job, error, now, reason or UNRECOVERABLE)\n            return\n", "who has no attempts left is called given up"),
+    Mutant("engine/commands/report.py", "command.retry_in is not None:", "command.retry_in:", "the last attempt, and a next one at once"),
+    Mutant("engine/commands/report.py", "now, retry_in=command.retry_in)", "now)", "when the next attempt is does not matter"),
+    Mutant("engine/commands/report.py", "    if command.unrecoverable:\n", "    if False:\n", "who gives up is retried"),
+    Mutant("engine/commands/dead.py", "(reason := job.noted().reason) is not None", "(reason := job.noted().reason) is not None and False", "every dead letter tells what its counters tell"),
+    Mutant("engine/commands/push.py", "        shape=shape,\n", "", "a backoff is a number"),
+    Mutant("engine/commands/push.py", 'backoff.type == "fixed"', 'backoff.type != "fixed"', "fixed backoffs double"),
+    Mutant("engine/job.py", "1 if shape.fixed else job.attempts", "job.attempts", "no backoff is fixed"),
+    Mutant("engine/job.py", "    if most is None:\n", "    if not most:\n", "a longest wait of nothing is none"),
+    Mutant("engine/job.py", "job.attempts, shape.max_delay)", "job.attempts)", "there is no longest wait"),
+    Mutant("engine/job.py", "wait * shape.jitter * drawn", "wait * drawn", "jitter is all or nothing"),
+    Mutant("engine/job.py", 'f"{job.id}:{job.attempts}"', 'f"{job.id}"', "each attempt of a job has the same jitter"),
+    Mutant("engine/job.py", 'f"{job.id}:{job.attempts}"', 'f"{job.attempts}"', "each job has the same jitter"),
+    Mutant("engine/lookup.py", "UNSET if shape.jitter is None", "UNSET if not shape.jitter", "a jitter of 0 is not shown"),
+    Mutant("protocol/codec.py", "            return structs[0]\n", "            pass\n", "a backoff that needs a second look is no object"),
+    Mutant("protocol/codec.py", " or text not in shape.values", "", "any word is a kind of backoff"),
     Mutant("protocol/codec.py", "default=0) > DEPTH_MAX", "default=0) >= DEPTH_MAX", "499 is too deep"),
     Mutant("protocol/codec.py", "split(b'\"')[::2]", "split(b'\"')", "brackets in texts count"),
     Mutant("protocol/codec.py", '_LONE_HIGH.sub(b"\\xffu", body)', "body", "a surrogate in a payload is refused"),
@@ -259,7 +301,15 @@ MUTANTS = [
     Mutant("runtime/budget.py", "if more > 0 and not", "if not", "a full budget keeps what shrinks"),
     Mutant("api/gateway.py", "        self._reply = None\n", "        pass\n", "a job that was sent comes back"),
     Mutant("api/gateway.py", "            self._core.give_back(reply)\n\n\nclass Response", "            pass\n\n\nclass Response", "what is not sent is lost"),
+    Mutant("api/gateway.py", "            self._core.give_back(reply)\n            raise", "            raise", "a job that cannot be told is lost"),
+    Mutant("api/gateway.py", "        except (Refused, MemoryError):", "        except Refused:", "a job for whose answer there is no memory is lost"),
+    Mutant("api/gateway.py", "                response.delivery.end()\n", "                pass\n", "a job whose answer does not fit any more is lost"),
+    Mutant("api/session.py", "            self._hold.add(-len(message))  # it will not be sent\n", "            pass\n", "a reply that is given up holds its bytes"),
+    Mutant("transports/express.py", "                delivery.sent()\n", "                pass\n", "a job that the express lane has sent comes back"),
+    Mutant("transports/express.py", "                delivery.end()\n", "                pass\n", "what the express lane does not send is lost"),
+    Mutant("transports/express.py", "        try:\n            data = self._shared.heads.render(response, len(body), keep=keep)\n", "        data = self._shared.heads.render(response, len(body), keep=keep)\n        try:\n", "a response that cannot be made loses its job"),
     Mutant("transports/quart_app.py", "                    delivery.end()\n", "                    pass\n", "what Quart does not send is lost"),
+    Mutant("runtime/core.py", "note_size(max(size, self._engine.added_bytes - added))", "note_size(size)", "payloads that are retried gather without bound"),
     Mutant("runtime/server.py", "totals=replace(self.engine.totals)", "totals=self.engine.totals", "statistics that go on changing"),
     Mutant("client/backend.py", "return anyio.current_effective_deadline() == -math.inf or (task is not None and task.cancelling() > 0)", "return True", "a handler's own CancelledError ends its worker"),
     Mutant("client/handlers.py", "if not thread.ended and not thread.begins():", "if not thread.ended:", "a thread that never began keeps its slot"),
@@ -282,31 +332,51 @@ def run(mutant: Mutant | None) -> tuple[bool, str]:
     """Run the tests on a copy with the fault in it; return whether they passed, and what they said."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as name:
         copy = Path(name) / "src"
-        shutil.copytree(ROOT / "src", copy, ignore=shutil.ignore_patterns("__pycache__"))
+        # What is compiled comes along: only the changed file is compiled anew.
+        shutil.copytree(ROOT / "src", copy)
         areas = set(TESTS)
         if mutant is not None:
             target = copy / PACKAGE.name / mutant.file
             target.write_text(target.read_text().replace(mutant.old, mutant.new))
             areas = {mutant.file.split("/")[0]}
         tests = [*dict.fromkeys(path for area in sorted(areas) for path in TESTS[area])]
-        environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-        environment.pop("COVERAGE_FILE", None)
-        origin = "import bunqueue_trio, sys; sys.exit(not bunqueue_trio.__file__.startswith(sys.argv[1]))"
-        subprocess.run([sys.executable, "-c", origin, str(copy)], env=environment, check=True)
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "not slow and not long and not bench", "-p",
-                   "no:cacheprovider", *tests]  # fmt: skip
+        command = ["-x", "-q", "-m", "not slow and not long and not bench", "-p", "no:cacheprovider", *tests]
         if areas <= PLAIN:
-            environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
             command += ["-c", os.devnull, "--rootdir", str(ROOT), "--import-mode=importlib", "-o", f"pythonpath={ROOT}"]
-        try:
-            done = subprocess.run(
-                command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-            )
-        except subprocess.TimeoutExpired:
+        said = Path(name) / "said"
+        process = FORKS.Process(target=judge, args=(copy, command, said), kwargs={"plain": areas <= PLAIN})
+        process.start()
+        process.join(TIMEOUT_S if mutant is not None else 10 * TIMEOUT_S)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
             return False, "timeout"
-        if done.returncode not in (0, 1):  # 2 and more: the tests did not get to judge
-            return False, f"pytest ended with {done.returncode}:\n{done.stdout}{done.stderr}"
-        return done.returncode == 0, done.stdout
+        text = said.read_text(errors="replace")
+        if process.exitcode not in (0, 1):  # 2 and more: the tests did not get to judge
+            return False, f"pytest ended with {process.exitcode}:\n{text}"
+        return process.exitcode == 0, text
+
+
+def judge(source: Path, command: list[str], said: Path, *, plain: bool) -> None:
+    """Run pytest on the package in ``source``, in a process of its own; its exit code is pytest's."""
+    with said.open("w") as out:
+        os.dup2(out.fileno(), 1)
+        os.dup2(out.fileno(), 2)
+    sys.path.insert(0, str(source))
+    sys.dont_write_bytecode = True
+    # For the programs that tests start.
+    os.environ |= {"PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
+    os.environ.pop("COVERAGE_FILE", None)
+    if plain:
+        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    os.chdir(ROOT)
+    pytest = importlib.import_module("pytest")
+    code = pytest.main(command)
+    loaded = sys.modules.get("bunqueue_trio")
+    if loaded is None or not str(loaded.__file__).startswith(str(source)):
+        print("it is not the copy that was tested")
+        code = 3
+    sys.exit(int(code))
 
 
 def main() -> int:
@@ -316,18 +386,20 @@ def main() -> int:
     words = parser.parse_args().words
     bootstrap.reexec()
 
+    FORKS.set_forkserver_preload(PRELOADED)
     begun = time.monotonic()
     chosen = [m for m in MUTANTS if not words or any(word in m.file or word in m.why for word in words)]
     if problems := rot(chosen):
         print("\n".join(problems))
         return 1
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
-        passed, said = pool.submit(run, None).result()
+        unharmed, *judged = pool.map(run, [None, *chosen])
+        passed, said = unharmed
         if not passed:
             print(f"the tests fail without any fault:\n{said}")
             return 1
         survivors = []
-        for mutant, (survived, said) in zip(chosen, pool.map(run, chosen), strict=True):
+        for mutant, (survived, said) in zip(chosen, judged, strict=True):
             if survived or said.startswith("pytest ended"):
                 survivors.append(mutant)
                 print(f"SURVIVED {mutant.file}: {mutant.why} ({mutant.old!r} -> {mutant.new!r})", flush=True)

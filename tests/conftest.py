@@ -39,13 +39,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Run an `untraced` test, and the programs that it starts, without the tracer of coverage, which doubles their time.
+    """Run what goes again and again through lines that plain tests cover without the tracer of coverage: it doubles the time.
 
-    It is for what goes again and again through lines that plain tests cover. In a run without coverage it means nothing.
+    That is what is marked `untraced`, and what is `slow` outside of the tests of engine and storage; the programs that
+    they start, too.
     """
     module = sys.modules.get("coverage")
     tracing = module.Coverage.current() if module else None
-    if tracing is None or item.get_closest_marker("untraced") is None:
+    if tracing is None or not _is_untraced(item):
         return (yield)
     inherited = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("COVERAGE_PROCESS_")}
     tracing.stop()
@@ -54,6 +55,12 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     finally:
         tracing.start()
         os.environ |= inherited
+
+
+def _is_untraced(item: pytest.Item) -> bool:
+    if item.get_closest_marker("untraced"):
+        return True
+    return item.get_closest_marker("slow") is not None and item.path.parent.name not in ("engine", "storage")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -24,7 +24,6 @@ def bench(directory: Path, *arguments: str) -> tuple[str, dict[str, Any]]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)  # several processes, and two starts of a server, on a machine that may be busy
-@pytest.mark.untraced
 def test_engine_benchmark_measures_operations_memory_and_start(tmp_path: Path) -> None:
     """Every operation has a cost at both backlogs, and so has a waiting job in a real server."""
     sizes = ["--jobs", "2000", "--backlogs", "100", "2000", "--repeats", "2", "--server-jobs", "3000"]
@@ -43,7 +42,6 @@ def test_engine_benchmark_measures_operations_memory_and_start(tmp_path: Path) -
 @pytest.mark.slow
 @pytest.mark.timeout(300)  # seconds of load are what it is about
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
-@pytest.mark.untraced
 def test_comparison_measures_this_server_when_the_original_is_left_out(tmp_path: Path) -> None:
     """One measurement on one server: every answer is good and agrees with the server's own count, or it would fail."""
     shown, report = bench(tmp_path, "compare", "--no-original", "--only", "http-push-8", "--only", "pull-ack")

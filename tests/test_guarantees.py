@@ -31,7 +31,6 @@ def test_every_guarantee_has_a_proof():
 
 @pytest.mark.parametrize("command", [each for each in COMMANDS if each.startswith("python3 scripts/")])
 @pytest.mark.slow
-@pytest.mark.untraced
 def test_a_script_is_there_and_knows_its_flags(command: str):
     _, script, *arguments = shlex.split(command)
     known(script, there=(ROOT / script).is_file())

@@ -17,7 +17,6 @@ P99_MS = "5000"
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)  # several processes each, on a machine that may be busy, and up to three times
-@pytest.mark.untraced
 def test_a_server_under_attack_serves_the_others(tmp_path: Path) -> None:
     """The script judges: answers in time, no answer missing, memory and descriptors within bounds, recovery."""
     report = tmp_path / "report.json"
@@ -31,7 +30,6 @@ def test_a_server_under_attack_serves_the_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.untraced
 def test_a_bound_that_is_missed_is_told(tmp_path: Path) -> None:
     """Without that the test above could not fail: a commit that takes longer than 250 ms makes the client wait."""
     program = (

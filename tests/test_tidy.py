@@ -27,6 +27,20 @@ INDEX_ADDRESS = re.compile(
 MACHINE_PATH = re.compile(r"(?<![\w.~-])(?:/(?:work|root)(?![\w-])|/home" + r"/)")
 
 
+BANNED = {
+    r"\bhand(?:s|ed|ing)?(?: \w+)? out\b": "deliver",
+    r"\bin vain\b": "say what does not come of it",
+    r"\bthe begin\b": "the start",
+    r"\bis a fact\b(?! on)": "is committed, or may be sent",
+    r"\bmay enter\b": "may be added",
+    r"\bwhat was to be\b": "name it",
+    r"\bso (?:many|long)\b(?!(?: \w+)? that\b)": "this many, how many, or the number's name",
+}
+"""What a reader has to read twice → what to write instead."""
+
+BANNED_IN_DOCUMENTS = BANNED | {r"\b(?:is|are|was|were|be) told\b": "gets, is answered, or learns"}
+
+
 def module_name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
@@ -104,6 +118,14 @@ def test_table_of_the_architecture_names_files_that_exist(title: str):
     assert paths, f'the table under "{title}" names no file'
     missing = [path for path in paths if not any((base / path).exists() for base in (PACKAGE, ROOT))]
     assert not missing, f"ARCHITECTURE.md sends the reader to files that do not exist: {missing}"
+
+
+@pytest.mark.parametrize(("phrase", "better"), BANNED_IN_DOCUMENTS.items())
+def test_sources_and_documents_are_in_plain_words(phrase: str, better: str):
+    kinds = {".md"} | ({".py"} if phrase in BANNED else set())
+    texts = [path for path in tracked_files() if path.suffix in kinds and ROOT / "tests" not in path.parents]
+    found = findings(re.compile(phrase, re.IGNORECASE), texts)
+    assert not found, f"{found}: write {better!r}"
 
 
 def test_no_package_index_address_is_tracked():

@@ -47,7 +47,7 @@ class ServerUnavailable(BunqueueError):
 
     Nothing was changed, unless it says that the change is not committed: that may still be, so look before you repeat it.
 
-    ``retry_after``: in so many seconds, where the server says so. ``code``: why, "" where there was no answer.
+    ``retry_after``: in how many seconds, where the server says it. ``code``: why, "" where there was no answer.
     """
 
     def __init__(self, message: str, retry_after: float | None = None, *, code: str = "") -> None:

@@ -163,6 +163,7 @@ app.handler("emails", concurrency=3)(print)
 app.handler("images")(print)
 single = Worker("single")
 single.handler(print)
+idle = Worker("idle")
 empty = App()
 again = app.workers["images"]
 on_asyncio = App(loop="asyncio")
@@ -209,7 +210,9 @@ def test_command_runs_what_is_named(
     ("arguments", "told"),
     [
         (["apptasks:app", "--queues", "mails"], "no handler for queue 'mails'; there are emails, images"),
-        (["apptasks:empty"], "has no handlers"),
+        (["apptasks:empty"], "'empty' in 'apptasks' has no handlers"),
+        (["apptasks:idle"], "'idle' in 'apptasks' has no handler"),
+        (["apptasks:single", "apptasks:idle"], "has no handler"),
         (["apptasks:something"], "is no Worker and no App"),
         (["apptasks"], "is not MODULE:NAME"),
         (["apptasks:on_asyncio", "apptasks:on_trio"], "start them by commands of their own"),
@@ -220,5 +223,5 @@ def test_command_tells_mistakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
     (tmp_path / "apptasks.py").write_text(TASKS)
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, ["worker", *arguments])
-    assert result.exit_code == 2
+    assert (result.exit_code, result.output.count("\n")) == (2, 1)
     assert told in result.output

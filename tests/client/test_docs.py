@@ -11,6 +11,7 @@ import trio
 
 from bunqueue_trio import Job
 from bunqueue_trio.config import Settings
+from bunqueue_trio.sync import SyncClient
 from bunqueue_trio.testing import Bunqueue
 from tests.wire.server import Server
 
@@ -27,14 +28,18 @@ def examples(name: str) -> list[str]:
     [
         (0, "{'sent': True}"),
         (1, "{'sent to': 'user@example.com'}"),
-        (2, "{'fetched': 'https://example.org'}"),
-        (3, "[(5,)]"),
-        (4, "hello ada"),
-        (5, "done"),
-        (6, "delayed notes\nwaiting"),
+        (2, "done at try 2\nGiveUp: there is no such page"),
+        (3, "{'fetched': 'https://example.org'}"),
+        (4, "[(5,)]"),
+        (5, "hello ada"),
+        (6, "done"),
+        (7, "delayed notes\nwaiting"),
     ],
 )
 def test_client_example(fresh: Server, tmp_path: Path, number: int, printed: str):
+    with SyncClient(fresh.url) as client:  # no queue of a reader is empty
+        for queue in ("emails", "sites", "pages", "reports", "notes"):
+            client.push(queue, ["of somebody else"])
     code = examples("client.md")[number].replace("localhost:6790", f"127.0.0.1:{fresh.port}")
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=90, check=False
@@ -53,7 +58,7 @@ async def test_idempotent_handler_pays_once(bunqueue: Bunqueue, tmp_path: Path, 
     """The example, with workers that are cut and killed, leases that run out under it, and crashes."""
     monkeypatch.chdir(tmp_path)
     example: dict[str, Any] = {"__name__": "example"}
-    exec(examples("client.md")[3], example)
+    exec(examples("client.md")[4], example)
     random, workers = bunqueue.random, []
 
     async def pay(job: Job) -> None:

@@ -91,7 +91,6 @@ def listen(bunqueue: Bunqueue) -> Counter[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.untraced
 @pytest.mark.timeout(600)  # some hundred stories
 @pytest.mark.parametrize(
     ("seed", "cuts"), [(0, 1), (1, 3), *(pytest.param(n, c, marks=pytest.mark.long) for n in (2, 3) for c in (1, 2, 5))]

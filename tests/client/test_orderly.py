@@ -67,7 +67,6 @@ async def test_restart_leaves_long_jobs_to_their_workers(
 
 
 @pytest.mark.slow
-@pytest.mark.untraced
 @pytest.mark.parametrize("express", ["true", "false"])
 @on_both
 async def test_several_stops_during_many_jobs_do_none_twice(start_server: StartServer, queue: str, express: str):
@@ -280,7 +279,7 @@ async def test_cancelled_pulls_take_no_job(bunqueue: Bunqueue, options: dict[str
             else:
                 await bunqueue.client.pull("q", timeout=30)
     await bunqueue.client.ping()
-    assert bunqueue.server.core.pollers == 0
+    assert bunqueue.server.core.pulls_waiting == 0
     job_id = await bunqueue.client.push("q", **options)
     await trio.sleep(100)
     assert await bunqueue.client.state(job_id) == "waiting"
@@ -357,7 +356,7 @@ async def test_pull_that_was_never_sent_is_forgotten(bunqueue: Bunqueue):
         scope.cancel()
         await bunqueue.client.pull("q", timeout=60)
     await bunqueue.client.ping()
-    assert (bunqueue.client._link._questions, bunqueue.server.core.pollers) == ({}, 0)  # type: ignore[union-attr]
+    assert (bunqueue.client._link._questions, bunqueue.server.core.pulls_waiting) == ({}, 0)  # type: ignore[union-attr]
 
 
 async def test_stopped_worker_takes_nothing_more(bunqueue: Bunqueue, nursery: trio.Nursery):
@@ -377,7 +376,7 @@ async def test_stopped_worker_takes_nothing_more(bunqueue: Bunqueue, nursery: tr
     nursery.start_soon(stopped.run)
     await bunqueue.client.push("q", "slow")
     await trio.sleep(1)
-    assert bunqueue.server.core.pollers == 1
+    assert bunqueue.server.core.pulls_waiting == 1
     other = Worker("q", connect=bunqueue._connect)
     other.handler(work("other"))
     nursery.start_soon(other.run)

@@ -33,6 +33,23 @@ class MuteForGood(Exception):
         raise SystemExit("not even to be asked")
 
 
+class Shy(type):
+    """The class of classes that do not say what they are called."""
+
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]
+        raise ValueError("no name for this one")
+
+
+class Nameless(Exception, metaclass=Shy):
+    pass
+
+
+class MuteByNameless(Exception):
+    def __str__(self) -> str:
+        raise Nameless
+
+
 class Own(BaseException):
     """One that is no Exception."""
 
@@ -55,6 +72,8 @@ ODD: dict[str, tuple[Callable[[], Any], str]] = {
     "surrogate": (raises(ValueError("cannot read " + os.fsdecode(b"\xe9.txt"))), "ValueError: cannot read "),
     "no text": (raises(Mute()), "Mute"),
     "exit for a text": (raises(MuteForGood()), "MuteForGood"),
+    "no name": (raises(Nameless("bad")), "Nameless: bad"),
+    "no name for a text": (raises(MuteByNameless()), "MuteByNameless: its text cannot be made: Nameless"),
     "exit": (raises(SystemExit(3)), "SystemExit: 3"),
     "generator exit": (raises(GeneratorExit()), "GeneratorExit"),
     "own base": (raises(Own("bad")), "Own: bad"),
@@ -123,7 +142,11 @@ async def test_failures_are_not_reported_one_after_the_other(bunqueue: Bunqueue,
 
     monkeypatch.setattr(type(bunqueue.client), "_call", slow)
     worker = bunqueue.worker("q", concurrency=100)
-    worker.handler(lambda job: 1 // job.data)
+
+    @worker.handler
+    async def handle(job: Job) -> float:
+        return 1 // job.data
+
     ids = await bunqueue.client.push_many("q", [{"data": n, "max_attempts": 1} for n in [0] * 99 + [1]])
     started = bunqueue.elapsed
     bunqueue.start(worker)

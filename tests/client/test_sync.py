@@ -242,3 +242,21 @@ def test_token(tmp_path: Path):
             client.push("q")
         with SyncClient(server.url) as client, pytest.raises(Refused, match="Unauthorized"):
             client.push("q")
+
+
+def test_the_last_attempt_a_wait_of_ones_own_and_a_return(server: Server, queue: str):
+    with SyncClient(server.url) as client:
+        given_up, later, back = [
+            client.push(queue, n, backoff={"type": "fixed", "delay": 0.5, "max_delay": 2}) for n in range(3)
+        ]
+        assert client.get(back)["backoff"] == {"type": "fixed", "delay": 500, "maxDelay": 2000}
+        jobs = [client.pull(queue, timeout=60) for _ in range(3)]
+        assert None not in jobs
+        jobs[0].fail("no", unrecoverable=True)  # type: ignore[union-attr]
+        jobs[1].fail("not now", retry_in=600)  # type: ignore[union-attr]
+        jobs[2].release()  # type: ignore[union-attr]
+        assert [client.state(job_id) for job_id in (given_up, later, back)] == ["failed", "delayed", "waiting"]
+        assert client.pull(queue).id == back  # type: ignore[union-attr]
+        client.release(back)
+        with pytest.raises(Refused, match="exclude each other"):
+            client.fail(back, unrecoverable=True, retry_in=0)

@@ -145,7 +145,6 @@ async def test_stopped_server_is_waited_for(fresh: Server):
 
 @pytest.mark.timeout(300)  # real kills of a real process, in real time
 @pytest.mark.slow
-@pytest.mark.untraced
 @on_both
 async def test_chaos(start_server: StartServer):
     fresh = start_server({"STALLS_MAX": "1000"})  # each cut counts as a stall of what the worker holds

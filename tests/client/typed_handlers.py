@@ -5,6 +5,7 @@ from typing import Any, assert_type
 
 from bunqueue_trio import Client, Job, Worker
 from bunqueue_trio import commands as c
+from bunqueue_trio.client import Backoff
 from bunqueue_trio.sync import SyncClient
 
 
@@ -41,6 +42,9 @@ async def use(client: Client, job: Job[Email]) -> None:
     assert_type(await client.run(c.Pull(queue="emails", timeout=5)), c.PullReply)
     await client.run("GetState")  # type: ignore[arg-type]  # wrong: a text for a command
     c.GetState(job="x")  # type: ignore[call-arg]  # wrong: a field that does not exist
+    assert_type(await client.push("emails", backoff={"type": "fixed", "delay": 1.5, "jitter": 0.5}), str)
+    assert_type((await client.get("x")).backoff, float | Backoff)
+    await client.push("emails", backoff={"type": "linear", "delay": 1})  # type: ignore[arg-type]  # wrong: no such type
     await client.push("emails", prio=3)  # type: ignore[call-arg]  # wrong: an option that does not exist
     await client.push("emails", delay="5")  # type: ignore[arg-type]  # wrong: a text for a time
     worker.handler(len)  # type: ignore[type-var]  # wrong: takes no job

@@ -33,3 +33,17 @@ async def test_all_jobs_of_a_batch_come_or_none(api: Api, queue: str):
     assert (await api.run(c.PullBatch(queue=queue, count=5))).jobs == []
     ids = (await api.run(c.PushBatch(queue=queue, jobs=[good, good]))).ids
     assert [job.id for job in (await api.run(c.PullBatch(queue=queue, count=5, timeout=60_000))).jobs] == ids
+
+
+async def test_a_backoff_is_shown_and_kept_as_it_was_given(api: Api, queue: str):
+    fixed, doubling = c.Backoff(type="fixed", delay=0), c.Backoff(type="exponential", delay=9, max_delay=5, jitter=0.5)
+    ids = (
+        await api.run(c.PushBatch(queue=queue, jobs=[c.JobSpec(data=ONE, backoff=b) for b in (7, fixed, doubling)]))
+    ).ids
+    shown = [(await api.run(c.GetJob(id=job_id))).job.backoff for job_id in ids]
+    assert msgspec.json.encode(shown) == msgspec.json.encode([7, fixed, doubling])
+    one = await api.push(queue, backoff=fixed, priority=1, max_attempts=3)
+    for _ in range(2):
+        assert (await api.take(queue))[0] == one
+        await api.run(c.Fail(id=one))
+    assert await api.state(one) == "waiting"

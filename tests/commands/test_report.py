@@ -65,3 +65,41 @@ async def test_a_released_job_is_first_in_line_again_at_no_cost(api: Api, queue:
     pulled = await api.run(c.Pull(queue=queue))
     assert pulled.job is not None
     assert (pulled.job.id, pulled.job.attempts) == (first, 0)
+
+
+async def test_an_unrecoverable_failure_is_the_last(api: Api, queue: str):
+    job_id = await api.push(queue, max_attempts=5, backoff=0)
+    _, token = await api.take(queue)
+    both = c.Fail(id=job_id, token=token, unrecoverable=True, retry_in=0)
+    assert await api.refused(both) is c.RETRY_EXCLUDED
+    await api.run(c.Fail(id=job_id, token=token, error="no such address", unrecoverable=True))
+    (dead,) = (await api.run(c.Dlq(queue=queue))).entries
+    assert (dead.job.id, dead.job.attempts, dead.reason, dead.error) == (
+        job_id,
+        1,
+        "unrecoverable",
+        "no such address",
+    )
+    assert await api.refused(c.Fail(id=job_id, unrecoverable=True)) is errors.NOT_ACTIVE
+
+
+async def test_a_failure_says_when_the_next_attempt_is(api: Api, queue: str):
+    job_id = await api.push(queue, max_attempts=2, backoff=0)
+    _, token = await api.take(queue)
+    await api.run(c.Fail(id=job_id, token=token, retry_in=86_400_000))
+    job = (await api.run(c.GetJob(id=job_id))).job
+    assert (job.attempts, await api.state(job_id)) == (1, "delayed")
+    assert job.started_at is None
+    assert job.run_at - job.created_at >= 86_400_000
+    await api.run(c.Promote(id=job_id))
+    await api.take(queue)
+    await api.run(c.Fail(id=job_id, retry_in=0))
+    assert await api.state(job_id) == "failed"
+
+
+async def test_a_job_is_released_without_its_token_too(api: Api, queue: str):
+    job_id = await api.push(queue)
+    await api.take(queue)
+    assert await api.refused(c.Release(id=job_id, token=STRANGER)) is errors.LOST_LOCK
+    await api.run(c.Release(id=job_id))
+    assert (await api.take(queue))[0] == job_id

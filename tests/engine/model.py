@@ -4,6 +4,7 @@ It shares the vocabulary (``protocol``) with the engine and nothing else. This f
 a job, in which order, and which events tell of it; ``model_commands.py`` what a command must answer.
 """
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -38,6 +39,7 @@ class Record:
     stalls: int = 0
     progress: float = 0
     error: str | None = None
+    cause: str | None = None
     message: str | None = None
     result: bytes | None = None
     started: int | None = None
@@ -74,6 +76,17 @@ class Record:
         self.token = self.until = self.timeout_at = self.owner = None
         self.held = False
         self.lease = 0
+
+
+def backoff(job: Record) -> int:
+    """How long a job waits that has failed so many times."""
+    said, doublings = job.spec.backoff, 2 ** (job.attempts - 1)
+    if isinstance(said, int):
+        return min(said * doublings, max(HOUR, said))
+    wait = said.delay * (1 if said.type == "fixed" else doublings)
+    wait = min(wait, max(HOUR, said.delay) if said.max_delay is None else said.max_delay)
+    drawn = int(hashlib.sha256(f"{job.id}:{job.attempts}".encode()).hexdigest()[:8], 16)
+    return wait - int(wait * (said.jitter or 0) * drawn / 0x1_0000_0000)
 
 
 Limits = dict[str, int]
@@ -156,7 +169,7 @@ class Jobs:
         elif what == "ready":
             self.queue_up(job)
         elif what == "timeout":
-            self.fail(job, f"Job timed out after {job.spec.timeout} ms", now)
+            self.fail(job, f"Job timed out after {job.spec.timeout} ms", now, cause="timeout")
         elif job.held and job.owner is None:
             self.give_back(job, now)
         else:
@@ -203,9 +216,12 @@ class Jobs:
     def make_room(self, job: Record) -> None:
         """It is not active any more, which others may have waited for."""
 
-    def fail(self, job: Record, error: str, now: int) -> None:
+    def fail(
+        self, job: Record, error: str, now: int, *, wait: int | None = None, last: bool = False, cause: str | None = None
+    ) -> None:  # fmt: skip
         job.attempts += 1
-        if job.attempts >= job.spec.max_attempts:
+        if last or job.attempts >= job.spec.max_attempts:
+            job.cause = "unrecoverable" if last else cause
             self.bury(job, error, now)
             return
         job.error = error
@@ -215,7 +231,7 @@ class Jobs:
         job.started = None
         job.drop_lease()
         self.make_room(job)
-        job.run_at = now + min(job.spec.backoff * 2 ** (job.attempts - 1), max(HOUR, job.spec.backoff))
+        job.run_at = now + (backoff(job) if wait is None else wait)
         self.queue_up_or_delay(job, now)
 
     def end(self, job: Record, state: str, now: int) -> None:

@@ -154,8 +154,11 @@ class Model(Queues):
         return {}
 
     def give_up(self, command: c.Fail, now: int, owner: str | None) -> Reply:
+        if command.unrecoverable and command.retry_in is not None:
+            raise No(400, "unrecoverable and retryIn exclude each other")
         error = "Unknown error" if command.error is None else command.error
-        self.fail(self.held_by(command.id, command.token), error, now)
+        job = self.held_by(command.id, command.token)
+        self.fail(job, error, now, wait=command.retry_in, last=command.unrecoverable)
         return {}
 
     def ack_batch(self, command: c.AckBatch, now: int, owner: str | None) -> Reply:
@@ -278,7 +281,8 @@ class Model(Queues):
         every = {
             "id": job.id, "queue": job.queue, "data": json.loads(bytes(spec.data)), "priority": spec.priority,
             "createdAt": job.created, "runAt": job.run_at, "startedAt": job.started, "completedAt": job.finished,
-            "attempts": job.attempts, "maxAttempts": spec.max_attempts, "backoff": spec.backoff,
+            "attempts": job.attempts, "maxAttempts": spec.max_attempts,
+            "backoff": spec.backoff if isinstance(spec.backoff, int) else json.loads(msgspec.json.encode(spec.backoff)),
             "progress": job.progress, "tags": spec.tags, "lifo": spec.lifo,
             "removeOnComplete": spec.remove_on_complete, "removeOnFail": spec.remove_on_fail,
         }  # fmt: skip

@@ -10,7 +10,7 @@ from tests.engine.model import UNFINISHED, Jobs, Limits, No, Pauses, Record, Rep
 
 
 class Queues(Jobs):
-    """Jobs, and which of their queues hand out nothing."""
+    """Jobs, and which of their queues deliver nothing."""
 
     def __init__(self, *args: Any, **how: Any) -> None:
         super().__init__(*args, **how)

@@ -16,6 +16,10 @@ from tests.engine.make import Bench
 MANY = ADVANCE_MAX * 5 // 2
 
 
+WIDE = 320
+"""Dependencies of one job: as much work as 20 jobs without any."""
+
+
 @pytest.fixture
 def moves(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many jobs each step has moved; a new step is begun by appending 0."""
@@ -76,6 +80,18 @@ def test_many_ends_at_once_with_many_dependents_each_are_told_in_steps(bench: Be
     work_off(bench, moves)
     assert max(moves) <= ADVANCE_MAX + len(ended)
     assert bench.engine.counts[State.WAITING_CHILDREN] == 0
+
+
+def test_to_take_leave_of_many_dependencies_is_work_too(bench: Bench, moves: list[int]):
+    first = bench.push()
+    others = [bench.push("other", job_id=f"other-{n}") for n in range(WIDE)]
+    dependents = [bench.push("dependents", depends_on=[first, *others]) for _ in range(200)]
+    moves[:] = [0]
+    bench.do(c.Cancel(id=first))
+    work_off(bench, moves)
+    assert max(moves) <= ADVANCE_MAX // (1 + WIDE // 16) + 3
+    assert {bench.state(job_id).state for job_id in dependents} == {"failed"}
+    check_structure(bench.engine, [])
 
 
 @pytest.mark.parametrize("how", ["completed", "cancelled"])
@@ -231,6 +247,25 @@ def test_what_is_over_cannot_be_cancelled(bench: Bench):
     with pytest.raises(Refused, match="Job not found"):
         bench.do(c.Cancel(id=last))
     assert bench.engine.totals.cancelled == 0
+
+
+def test_a_promoted_job_leaves_a_long_line_by_its_place(bench: Bench):
+    """Counted in looks at a place: two searches by halves, however many are delayed."""
+    ids = [bench.push(delay=1000 + n) for n in range(5000)]
+    line, looks = bench.engine.queues["q"].delayed, 0
+    place = line.place
+
+    def counted(job: Job) -> object:
+        nonlocal looks
+        looks += 1
+        return place(job)
+
+    line.place = counted
+    bench.do(c.Promote(id=ids[-1]))
+    bench.do(c.Promote(id=ids[2500]))
+    assert 0 < looks < 60
+    assert bench.state(ids[-1]).state == "waiting"
+    check_structure(bench.engine, [])
 
 
 def test_cancels_over_many_priorities_leave_nothing_behind(bench: Bench):

@@ -7,6 +7,7 @@ import pytest
 from bunqueue_trio.engine.engine import Rules
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
+from tests.engine.disk import freeze
 from tests.engine.make import Bench
 
 
@@ -87,6 +88,72 @@ def test_one_that_dies_again_before_its_commit_is_counted_once(bench: Bench):
     assert listed(bench) == ([ids[1]], 1)
 
 
+def test_one_that_is_cancelled_and_pushed_anew_before_its_commit_is_left_nowhere(bench: Bench):
+    die(bench, job_id="x")
+    bench.commit()
+    assert retry(bench, "x") == (1, 0, None)
+    bench.do(c.Cancel(id="x"))
+    assert listed(bench) == ([], 0)
+    bench.push(job_id="x")
+    assert listed(bench) == ([], 0)
+    bench.commit()
+    assert listed(bench) == ([], 0)
+    assert bench.pull_id() == "x"
+
+
+@pytest.mark.parametrize("how", ["one", "all"])
+@pytest.mark.parametrize("committed", [True, False])
+def test_one_that_is_retried_while_its_death_is_being_committed_is_left_nowhere(
+    bench: Bench, how: str, *, committed: bool
+):
+    """A thread may have committed it, and the engine does not know it yet."""
+    dead = die(bench)
+    changes = bench.engine.take()
+    if committed:
+        bench.disk.commit(freeze(changes))
+    one = how == "one" or not committed  # all of them are those on the disk
+    assert retry(bench, dead if one else None) == (1, 0, None)
+    assert listed(bench) == ([], 0)
+    if not committed:
+        bench.disk.commit(freeze(changes))
+        assert listed(bench) == ([], 0)
+    bench.engine.forget(changes.jobs)
+    assert listed(bench) == ([], 0)
+    assert bench.pull_id() == dead
+    bench.commit()
+    assert listed(bench) == ([], 0)
+
+
+def test_one_that_is_retried_before_its_death_is_written_was_never_counted(bench: Bench):
+    other = die(bench)
+    bench.commit()
+    dead = die(bench)
+    assert retry(bench, dead) == (1, 1, None)
+    assert listed(bench) == ([other], 1)
+    bench.commit()
+    assert listed(bench) == ([other], 1)
+
+
+def test_a_push_over_a_death_that_is_being_committed_takes_it_from_those_that_are_left(bench: Bench):
+    dead = die(bench)
+    changes = bench.engine.take()
+    bench.disk.commit(freeze(changes))
+    bench.push(job_id=dead)
+    assert listed(bench) == ([], 0)
+    bench.engine.forget(changes.jobs)
+    assert listed(bench) == ([], 0)
+
+
+def test_a_push_over_a_dead_letter_takes_it_from_the_list(bench: Bench):
+    """How many are left is as of the last commit: nobody looks up whose record makes room."""
+    die(bench, job_id="x")
+    bench.commit()
+    bench.push(job_id="x")
+    assert listed(bench) == ([], 1)
+    bench.commit()
+    assert listed(bench) == ([], 0)
+
+
 def test_two_jobs_never_have_one_key(bench: Bench):
     dead = die(bench, unique_key="k")
     bench.commit()
@@ -129,6 +196,50 @@ def test_a_retried_job_does_not_wait_for_what_has_ended(bench: Bench):
     assert bench.pull_id() == "child"
 
 
+def family(bench: Bench) -> None:
+    """Let a parent fail, with it its child and its grandchild: of the same queue, and of one after the other."""
+    bench.push(job_id="parent", max_attempts=1)
+    bench.push(job_id="child", depends_on=["parent"])
+    bench.push(job_id="grandchild", depends_on=["child"])
+    assert bench.pull_id() == "parent"
+    bench.fail("parent")
+    bench.commit()
+    assert listed(bench) == (["grandchild", "child", "parent"], 3)
+
+
+@pytest.mark.parametrize(("limit", "rounds"), [(3, [3]), (2, [1, 2]), (1, [1, 1, 1])])
+def test_page_by_page_nobody_is_retried_before_what_it_depends_on(bench: Bench, limit: int, rounds: list[int]):
+    """Who depends on a dead letter of a later page stays one, and is retried when all are once more."""
+    family(bench)
+    done = []
+    while listed(bench)[1]:
+        count, after = 0, None
+        while True:
+            n, _, after = retry(bench, limit=limit, after=after)
+            count += n
+            if after is None:
+                break
+        bench.commit()
+        done.append(count)
+    assert done == rounds
+    for job_id in ("parent", "child", "grandchild"):
+        assert bench.pull_id() == job_id
+        assert bench.pull_id() is None, "the others wait for it"
+        bench.ack(job_id)
+
+
+def test_who_depends_on_a_dead_letter_of_another_queue_stays_one(bench: Bench):
+    bench.push("other", job_id="parent", max_attempts=1)
+    child = bench.push(depends_on=["parent"])
+    bench.pull_id("other")
+    bench.fail("parent")
+    bench.commit()
+    assert retry(bench) == (0, 1, None)
+    bench.do(c.RetryDlq(queue="other"))
+    assert retry(bench) == (1, 0, None)
+    assert bench.state(child).state == "waiting-children"
+
+
 def test_why_a_job_is_dead():
     bench = Bench(Rules(stalls_max=0))
     die(bench, job_id="failed")
@@ -144,6 +255,53 @@ def test_why_a_job_is_dead():
         ("failed", "max_attempts_exceeded", "boom"),
     ]
     assert entries[0].entered_at == bench.now
+
+
+def test_reasons_that_its_attempts_do_not_tell():
+    bench = Bench(Rules(stalls_max=0))
+    give_up = {"error": "no such address", "unrecoverable": True}
+    for job_id, options in {"given up": {}, "at last": {"max_attempts": 1}, "again": {"backoff": 0}}.items():
+        bench.push(job_id=job_id, **options)
+        bench.pull_id()
+        if job_id == "again":
+            bench.fail(job_id)
+            bench.pull_id()
+        bench.do(c.Fail(id=job_id, **give_up))
+        assert bench.state(job_id).state == "failed"
+    bench.push(job_id="slow", timeout=10, max_attempts=2, backoff=0)
+    bench.push(job_id="slow once", timeout=10, max_attempts=2, backoff=0, lifo=True)
+    for _ in range(4):
+        if bench.pull_id() == "slow once" and bench.do(c.GetJob(id="slow once")).job.attempts:
+            bench.fail("slow once")
+        bench.sleep(10)
+    bench.push(job_id="child", depends_on=["given up"])
+    bench.push(job_id="stalled")
+    bench.pull_id(lock_ttl=10)
+    bench.sleep(10)
+    bench.commit()
+    bench.restart()
+    told = {entry.job.id: (entry.reason, entry.job.attempts) for entry in bench.do(c.Dlq(queue="q")).entries}
+    assert told == {
+        "given up": ("unrecoverable", 1),
+        "at last": ("unrecoverable", 1),
+        "again": ("unrecoverable", 2),
+        "slow": ("timeout", 2),
+        "slow once": ("max_attempts_exceeded", 2),
+        "child": ("dependency_failed", 0),
+        "stalled": ("stalled", 0),
+    }
+
+
+def test_one_that_was_given_up_and_put_back_is_like_any_other(bench: Bench):
+    job_id = bench.push(max_attempts=1)
+    bench.pull_id()
+    bench.do(c.Fail(id=job_id, unrecoverable=True))
+    bench.commit()
+    retry(bench, job_id)
+    bench.pull_id()
+    bench.fail(job_id)
+    bench.commit()
+    assert [entry.reason for entry in bench.do(c.Dlq(queue="q")).entries] == ["max_attempts_exceeded"]
 
 
 def test_what_cannot_be_retried_is_refused(bench: Bench):

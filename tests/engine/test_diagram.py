@@ -21,7 +21,7 @@ WHY = {
     (State.ACTIVE, State.WAITING): "stall, connection closed, retry without backoff",
     (State.ACTIVE, State.DELAYED): "fail or timeout, attempts left",
     (State.ACTIVE, State.COMPLETED): "ack",
-    (State.ACTIVE, State.FAILED): "no attempts left, one stall too many",
+    (State.ACTIVE, State.FAILED): "no attempts left, given up, one stall too many",
     (State.ACTIVE, State.REMOVED): "cancel",
     (State.COMPLETED, State.REMOVED): "retention, id pushed again",
     (State.FAILED, State.REMOVED): "removeOnFail, retention, id pushed again, retried (a new push)",
@@ -29,7 +29,7 @@ WHY = {
 
 HEAD = """# The states of a job
 
-Every move a job can make; the table is `TRANSITIONS` in `src/bunqueue_trio/engine/job.py`, and `Engine._move` makes
+Every move a job can make; the table is `TRANSITIONS` in `src/bunqueue_trio/engine/job.py`, and `Moves._move` makes
 no other. `failed` is the dead-letter queue. `removed` is no state that anybody sees: the job is gone.
 
 This page is generated from the table (`python -m tests.engine.test_diagram`); a test compares the two.

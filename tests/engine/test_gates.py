@@ -243,6 +243,29 @@ def test_a_limit_and_a_pause_do_not_know_of_each_other(bench: Bench):
     assert bench.pull_id() is None
 
 
+def test_paused_and_limited_queues_are_counted(bench: Bench):
+    def counts() -> tuple[int, int]:
+        return bench.engine.gates.paused, bench.engine.gates.limited
+
+    assert counts() == (0, 0)
+    for queue in ("a", "b", "b", "c"):
+        pause(bench, queue, until=T0 + 100 if queue == "c" else None)
+    limit(bench, 1, "b")
+    limit(bench, 2, "d")
+    limit(bench, 3, "d")
+    assert counts() == (3, 2)
+    bench.commit()
+    bench.restart()
+    assert counts() == (3, 2)
+    bench.sleep(100)
+    bench.do(c.Resume(queue="b"))
+    bench.do(c.ClearConcurrency(queue="d"))
+    assert counts() == (1, 1)
+    bench.do(c.Resume(queue="a"))
+    bench.do(c.ClearConcurrency(queue="b"))
+    assert counts() == (0, 0)
+
+
 def test_a_limit_is_a_gate_among_others(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(gates, "GATES_MAX", 1)
     limit(bench, 1)
@@ -269,3 +292,12 @@ def test_a_queue_without_a_limit_wakes_nobody_when_a_job_ends(bench: Bench):
     bench.engine.woken.clear()
     bench.ack(job)
     assert set(bench.engine.woken) == set()
+
+
+def test_a_queue_tells_how_many_pulls_wait_there_now(bench: Bench):
+    waiting: dict[str, list[str]] = {}
+    bench.engine.watch_pulls(waiting)
+    assert bench.do(c.GetQueue(queue="q")).queue.pulls_waiting == 0
+    waiting["q"] = ["one", "two"]
+    assert bench.do(c.GetQueue(queue="q")).queue.pulls_waiting == 2
+    assert bench.do(c.GetQueue(queue="other")).queue.pulls_waiting == 0

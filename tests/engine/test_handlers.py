@@ -348,3 +348,62 @@ def test_the_largest_numbers_fit_together(bench: Bench):
     year = 365 * DAY_MS
     job_id = bench.push(delay=year, ttl=year, repeat=c.Repeat(every=year), priority=10**6, backoff=DAY_MS)
     assert bench.state(job_id).state == "delayed"
+
+
+def test_a_failure_for_good_takes_along_who_waits_for_it_and_the_series_goes_on(bench: Bench):
+    job_id = bench.push(repeat=c.Repeat(every=1000), max_attempts=5, remove_on_fail=True)
+    child = bench.push(depends_on=[job_id])
+    bench.pull_id()
+    bench.do(c.Fail(id=job_id, unrecoverable=True))
+    assert refused(bench, c.GetState(id=job_id)) == "404 Job not found"
+    assert bench.state(child).error == f"Dependency {job_id} failed"
+    assert bench.engine.counts == {"waiting": 0, "delayed": 1, "waiting-children": 0, "active": 0}
+    assert (bench.engine.totals.failed, bench.engine.totals.retried) == (2, 0)
+
+
+@pytest.mark.parametrize("retry_in", [0, 1, 365 * DAY_MS])
+def test_a_failure_may_say_when_the_next_attempt_is(bench: Bench, retry_in: int):
+    job_id = bench.push(max_attempts=2, backoff=7)
+    bench.pull_id()
+    bench.do(c.Fail(id=job_id, retry_in=retry_in))
+    job = bench.do(c.GetJob(id=job_id)).job
+    assert (job.run_at, job.attempts, bench.state(job_id).state) == (
+        bench.now + retry_in,
+        1,
+        "delayed" if retry_in else "waiting",
+    )
+    bench.sleep(retry_in)
+    assert bench.pull_id() == job_id
+    bench.do(c.Fail(id=job_id, retry_in=retry_in))
+    assert bench.state(job_id).state == "failed"
+
+
+def test_a_failure_is_not_both_the_last_and_to_be_retried(bench: Bench):
+    """Said before anything else is looked at."""
+    job_id = bench.push()
+    bench.pull_id()
+    both = c.Fail(id=job_id, unrecoverable=True, retry_in=0)
+    assert refused(bench, both) == "400 unrecoverable and retryIn exclude each other"
+    assert bench.state(job_id).state == "active"
+    bench.do(c.Fail(id=job_id, unrecoverable=False, retry_in=5))
+    assert bench.state(job_id).state == "delayed"
+
+
+def test_a_backoff_is_shown_as_it_was_given(bench: Bench):
+    for given in (
+        0,
+        5,
+        c.Backoff(type="fixed", delay=5),
+        c.Backoff(type="exponential", delay=0, max_delay=0, jitter=0),
+    ):
+        job_id = bench.push(backoff=given)
+        bench.commit()
+        bench.restart()
+        shown = bench.do(c.GetJob(id=job_id)).job.backoff
+        assert msgspec.json.encode(shown) == msgspec.json.encode(given)
+
+
+def test_equal_backoffs_are_kept_once(bench: Bench):
+    ids = [bench.push(backoff=c.Backoff(type="fixed", delay=5, jitter=0.5)) for _ in range(2)]
+    one, other = (bench.engine.jobs[job_id].options for job_id in ids)
+    assert one is other

@@ -9,12 +9,14 @@ from bunqueue_trio.engine.job import (
     Lease,
     Options,
     Series,
+    Shape,
     State,
     backoff_ms,
     deadline,
     expiry,
     next_run,
     next_slot,
+    wait_ms,
 )
 from tests.engine.make import T0, Bench, make_job
 
@@ -79,6 +81,64 @@ def test_the_engine_makes_exactly_the_moves_of_the_table(before: State, after: S
 )
 def test_backoff_doubles_up_to_an_hour(base: int, attempts: int, wait: int):
     assert backoff_ms(base, attempts) == wait
+
+
+@pytest.mark.parametrize(
+    ("shape", "waits"),
+    [
+        (None, [1000, 2000, 4000, 8000]),
+        (Shape(), [1000, 2000, 4000, 8000]),
+        (Shape(max_delay=3000), [1000, 2000, 3000, 3000]),
+        (Shape(max_delay=500), [500, 500, 500, 500]),
+        (Shape(max_delay=0), [0, 0, 0, 0]),
+        (Shape(fixed=True), [1000, 1000, 1000, 1000]),
+        (Shape(fixed=True, max_delay=700, jitter=0), [700, 700, 700, 700]),
+    ],
+)
+def test_a_backoff_is_fixed_or_doubles_up_to_its_limit(shape: Shape | None, waits: list[int]):
+    options = Options(backoff=1000, shape=shape)
+    assert [wait_ms(make_job(options=options, attempts=attempts)) for attempts in (1, 2, 3, 4)] == waits
+
+
+def test_a_doubling_backoff_without_a_limit_of_its_own_ends_at_an_hour():
+    job = make_job(options=Options(backoff=1, shape=Shape()), attempts=1000)
+    assert wait_ms(job) == BACKOFF_MAX_MS
+
+
+def test_a_limit_of_its_own_may_be_longer_than_an_hour():
+    job = make_job(options=Options(backoff=1, shape=Shape(max_delay=DAY_MS)), attempts=1000)
+    assert wait_ms(job) == DAY_MS
+    job.attempts = 24
+    assert wait_ms(job) == 2**23
+
+
+@pytest.mark.parametrize(("jitter", "least"), [(0.2, 800), (1, 0), (1.0, 0)])
+def test_jitter_spreads_the_waits_of_jobs_and_attempts_evenly_and_always_alike(jitter: float, least: int):
+    options = Options(backoff=1000, shape=Shape(fixed=True, jitter=jitter))
+    for waits in (
+        [wait_ms(make_job(seq, options=options, attempts=1)) for seq in range(1000)],
+        [wait_ms(make_job(options=options, attempts=attempts)) for attempts in range(1000)],
+    ):
+        spread = 1000 - least
+        assert least <= min(waits) <= least + spread // 50
+        assert 1000 - spread // 50 <= max(waits) <= 1000
+        for tenth in range(10):
+            low = least + spread * tenth / 10
+            assert 50 <= sum(low < wait <= low + spread / 10 for wait in waits) <= 150
+    assert wait_ms(make_job(5, options=Options(backoff=1000, shape=Shape(jitter=0.5)), attempts=3)) == 3997
+
+
+def test_jobs_that_come_back_together_do_not_do_so_after_each_attempt():
+    options = Options(backoff=1000, shape=Shape(fixed=True, jitter=1))
+    tenths = [[wait_ms(make_job(seq, options=options, attempts=n)) // 100 for n in (1, 2)] for seq in range(1000)]
+    together = [other[1] for other in tenths[1:] if other[0] == tenths[0][0]]
+    assert len(set(together)) > 5
+
+
+def test_jitter_keeps_to_the_limit():
+    shape = Shape(max_delay=3000, jitter=0.1)
+    waits = [wait_ms(make_job(seq, options=Options(backoff=1000, shape=shape), attempts=9)) for seq in range(100)]
+    assert 2700 <= min(waits) <= max(waits) <= 3000
 
 
 @pytest.mark.parametrize(

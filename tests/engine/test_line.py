@@ -1,6 +1,7 @@
 """A line is a sorted list, whatever enters and leaves, in blocks that are neither empty nor too large."""
 
 import random
+from typing import Any
 
 import pytest
 
@@ -74,32 +75,53 @@ def test_who_is_not_there_cannot_leave():
     line: Line[Thing] = Line(place)
     line.add(Thing(1))
     for stranger in (Thing(1), Thing(0), Thing(2)):
-        with pytest.raises(ValueError, match="in another line"):
+        with pytest.raises(ValueError, match="somewhere else"):
             line.remove(stranger)
-    with pytest.raises(ValueError, match="in none"):
+    with pytest.raises(ValueError, match="in no line"):
         Line(place).remove(Thing(1))
 
 
-def test_two_in_one_place_leave_each_by_itself():
+@pytest.mark.parametrize("text", ["1000", "a-name"])
+def test_names_and_numbers_are_those_that_are_equal(text: str):
+    """Each command and each row brings one of its own."""
+
+    def made() -> Any:
+        return int(text) if text.isdigit() else "".join(text)
+
+    line: Line[Any] = Line(lambda one: one)
+    line.fill([made() * 2, made()])
+    assert made() in line
+    line.remove(made())
+    assert (made() in line, list(line)) == (False, [made() * 2])
+
+
+@pytest.mark.parametrize("leaves", range(5))
+def test_those_in_one_place_leave_each_by_itself(monkeypatch: pytest.MonkeyPatch, leaves: int):
     """It must not be, and a file that says so must not end the server."""
+    monkeypatch.setattr(module, "BLOCK_MAX", 2)
     line: Line[Thing] = Line(place)
-    twins = [Thing(1), Thing(1)]
-    line.fill([*twins, Thing(2)])
-    line.remove(twins[1])
-    assert line.first() is twins[0]
+    twins = [Thing(1) for _ in range(5)]
+    line.fill([Thing(0), *twins, Thing(2)])
+    assert Thing(1) not in line
+    with pytest.raises(ValueError, match="somewhere else"):
+        line.remove(Thing(1))
+    line.remove(twins[leaves])
+    assert all((twin in line) is (twin is not twins[leaves]) for twin in twins)
+    assert places(line) == [0, 1, 1, 1, 1, 2]
+    line.remove(twins[leaves - 1])
+    assert places(line) == [0, 1, 1, 1, 2]
 
 
 @pytest.mark.parametrize("now", [-1, 4, 99])
-def test_who_has_another_place_now_can_still_leave(monkeypatch: pytest.MonkeyPatch, now: int):
-    """As a job whose time is changed and that enters anew in the same step."""
+def test_who_is_to_have_another_place_has_to_leave_first(monkeypatch: pytest.MonkeyPatch, now: int):
+    """Nobody is searched for among all of them."""
     monkeypatch.setattr(module, "BLOCK_MAX", 2)
-    things = [Thing(i) for i in range(6)]
     line: Line[Thing] = Line(place)
-    line.fill(things)
-    moved = things[3]
-    moved.place = now
-    line.remove(moved)
-    assert places(line) == [0, 1, 2, 4, 5]
+    things = [Thing(i) for i in range(6)]
+    line.fill(list(things))
+    things[2].place = now
+    with pytest.raises(ValueError, match="somewhere else"):
+        line.remove(things[2])
 
 
 def test_entering_and_leaving_cost_the_same_in_a_long_line():

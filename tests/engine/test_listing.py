@@ -1,10 +1,12 @@
 """Pages of a queue's unfinished jobs: in order, each once, at the same cost however many there are."""
 
 import random
+from typing import Any
 
 import pytest
 
-from bunqueue_trio.engine.job import UNFINISHED, Job, State
+from bunqueue_trio.config import REPLAY_BYTES
+from bunqueue_trio.engine.job import UNFINISHED, Job, Note, Options, State
 from bunqueue_trio.engine.listing import Page, page
 from bunqueue_trio.engine.queue import Queue
 from tests.engine.checks import PLACES, every
@@ -153,6 +155,31 @@ def test_a_page_of_a_long_list_reads_no_more_than_that_page():
         looked.clear()
         assert len(page(queue, state, after, 100).jobs) == 100
         assert 0 < len(looked) < 300, state
+
+
+@pytest.mark.parametrize("state", UNFINISHED)
+@pytest.mark.parametrize(
+    "large",
+    [
+        {"data": b"x" * (REPLAY_BYTES // 4)},
+        {"options": Options(tags=("t" * (REPLAY_BYTES // 4),))},
+        {"options": Options(depends_on=tuple(str(n) for n in range(REPLAY_BYTES // 400 + 1)))},
+        {"note": Note(error="e" * (REPLAY_BYTES // 4))},
+    ],
+    ids=["payloads", "tags", "dependencies", "errors"],
+)
+def test_whatever_makes_a_job_large_ends_a_page(state: State, large: dict[str, Any]):
+    queue = Queue("q")
+    jobs = [make_job(n, state=state, order=n, started_at=T0, **large) for n in range(1, 11)]
+    if state is State.WAITING:
+        queue.ready.fill(0, jobs)
+    else:
+        queue.fill(state, jobs)
+    sizes, after = [], None
+    while not sizes or after is not None:
+        found, after = page(queue, state, after, 10)
+        sizes.append(len(found))
+    assert sizes == [4, 4, 2]
 
 
 @pytest.mark.parametrize("set_back", [0, 60_000])

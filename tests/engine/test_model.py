@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from msgspec import Raw
 
 from bunqueue_trio.protocol import commands as c
-from tests.engine.test_seeded import CHANGES_BY_ID, READS_BY_ID
+from tests.engine.test_seeded import BACKOFFS, CHANGES_BY_ID, HOW, READS_BY_ID
 from tests.engine.world import LEASE_MS, World
 
 pytestmark = pytest.mark.usefixtures("small_limits")
@@ -30,7 +30,7 @@ OPTIONS = st.fixed_dictionaries(
         "priority": some(0, 1),
         "delay": some(0, 1, 100),
         "max_attempts": some(1, 2),
-        "backoff": some(0, 100, 3_000_000),
+        "backoff": some(0, 100, 3_000_000, *BACKOFFS),
         "ttl": some(0, 1, 100),
         "timeout": some(0, 1, 100, LEASE_MS),
         "unique_key": some("k"),
@@ -78,10 +78,10 @@ class Machine(RuleBasedStateMachine):
         job_id, token = self.job(pick, "active")
         self.world.do(c.Ack(id=job_id, token=token if honest else "wrong", result=Raw(result)))
 
-    @rule(pick=PICKS, error=some(None, "boom"), honest=st.booleans())
-    def fail(self, pick, error, honest):
+    @rule(pick=PICKS, error=some(None, "boom"), honest=st.booleans(), how=some({}, *HOW))
+    def fail(self, pick, error, honest, how):
         job_id, token = self.job(pick, "active")
-        self.world.do(c.Fail(id=job_id, token=token if honest else None, error=error))
+        self.world.do(c.Fail(id=job_id, token=token if honest else None, error=error, **how))
 
     @rule(picks=st.lists(PICKS, max_size=3))
     def ack_several(self, picks):

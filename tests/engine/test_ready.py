@@ -84,6 +84,15 @@ def test_a_cancelled_job_is_skipped_wherever_it_stands():
     assert drain(ready) == [-5, -4, 2]
 
 
+def test_the_last_job_of_a_priority_closes_its_line_though_another_has_opened_it():
+    """Each command brings a number of its own."""
+    first, last = waiting(1, int("1000")), waiting(2, int("1000"))
+    ready = line(waiting(3, 2000), first, last)
+    cancel(ready, first)
+    cancel(ready, last)
+    assert list(ready.by_priority()) == [2000]
+
+
 def test_a_line_whose_jobs_are_all_cancelled_keeps_nothing():
     jobs = [waiting(1), waiting(2, 7)]
     ready = line(*jobs)

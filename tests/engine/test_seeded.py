@@ -121,7 +121,8 @@ class Life:
 
     def fail(self) -> None:
         job_id, token = self.active()
-        self.world.do(c.Fail(id=job_id, token=token, error=self.rng.choice([None, "", "boom"])))
+        how = self.rng.choice([{}, {}, *HOW])
+        self.world.do(c.Fail(id=job_id, token=token, error=self.rng.choice([None, "", "boom"]), **how))
 
     def ack_batch(self) -> None:
         picks = [self.active() for _ in range(self.rng.randint(0, 3))]
@@ -207,11 +208,22 @@ class Life:
         self.world.crash(self.rng)
 
 
+HOW: list[dict[str, Any]] = [
+    {"unrecoverable": True}, {"retry_in": 0}, {"retry_in": 1}, {"retry_in": 5000}, {"unrecoverable": True, "retry_in": 0},
+]  # fmt: skip
+"""What a failure may say of the next attempt."""
+
+BACKOFFS = [
+    c.Backoff(type="fixed", delay=50), c.Backoff(type="exponential", delay=1, max_delay=3, jitter=0),
+    c.Backoff(type="exponential", delay=1000, jitter=0.5), c.Backoff(type="fixed", delay=1000, max_delay=0),
+    c.Backoff(type="exponential", delay=3_000_000, jitter=1),
+]  # fmt: skip
+
 OPTIONS: dict[str, list] = {
     "priority": [-1, 0, 1, 2],
     "delay": [0, 1, 50, 1000],
     "max_attempts": [1, 2, 3],
-    "backoff": [0, 1, 100, 3_000_000],
+    "backoff": [0, 1, 100, 3_000_000, *BACKOFFS],
     "ttl": [0, 1, 60, 5000],
     "timeout": [0, 1, 100, LEASE_MS, 400_000],
     "unique_key": ["k1", "k2"],

@@ -6,6 +6,7 @@ from itertools import count
 
 from bunqueue_trio.engine.commands import apply
 from bunqueue_trio.engine.engine import Engine, Rules
+from bunqueue_trio.engine.job import State
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import codec
 from bunqueue_trio.protocol import commands as c
@@ -89,6 +90,8 @@ class World:
         self.disk.commit(batch)
         self.engine.forget(jobs)
         self.check()
+        kept = {job.id: job.noted().reason for job in self.disk.finished.values() if job.state is State.FAILED}
+        assert kept == {job.id: job.cause for job in self._committed.ended if job.state == "failed"}
 
     def crash(self, rng: random.Random) -> None:
         """Lose what is not committed, and start again from the disk."""

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def program(fresh: Server, database: Path, *more: object) -> list[object]:
 
 
 def known(database: Path) -> dict[str, tuple[str, str]]:
-    with sqlite3.connect(database) as connection:
+    with closing(sqlite3.connect(database)) as connection:
         return {url: rest for url, *rest in connection.execute("SELECT url, status, title FROM page")}
 
 

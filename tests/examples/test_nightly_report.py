@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -73,7 +74,7 @@ class Shop:
         """Every day has its report, and the report the day's total."""
         paths = sorted(self.reports.glob("sales-*.txt"))
         assert [path.name for path in paths] == [f"sales-2026-01-{n + 1:02}.txt" for n in range(days)]
-        with sqlite3.connect(self.database) as database:
+        with closing(sqlite3.connect(self.database)) as database, database:
             for n, path in enumerate(paths):
                 day = FIRST + timedelta(days=n)
                 query = "SELECT sum(cents) FROM sale WHERE at LIKE ?"
@@ -185,7 +186,7 @@ async def test_program_that_is_started_again_starts_no_second_series(shop: Shop)
 
 def test_report_of_a_day_without_sales(tmp_path: Path):
     nightly_report.invent_sales(tmp_path / "shop.db", FIRST, days=1)
-    with sqlite3.connect(tmp_path / "shop.db") as database:
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as database, database:
         text = nightly_report.sales_of(database, date(2027, 1, 1))
         assert text.splitlines()[-1].split() == ["total", "0", "0.00"]
         database.execute("DELETE FROM sale")

@@ -54,7 +54,6 @@ def spoil(pictures: Path) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.untraced
 def test_every_picture_has_its_thumbnail_though_a_worker_is_killed(fresh: Server, tmp_path: Path, start: Start):
     pictures, made, url = tmp_path / "pictures", tmp_path / "thumbnails", f"ws://127.0.0.1:{fresh.port}"
     sizes, broken = draw(pictures), spoil(pictures)

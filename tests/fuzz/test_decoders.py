@@ -106,7 +106,6 @@ def test_any_frames_of_a_websocket(sent: list[bytes], cut: int):
 
 
 @pytest.mark.slow
-@pytest.mark.untraced
 @pytest.mark.parametrize("target", harness.TARGETS)
 def test_the_coverage_guided_fuzzer_finds_nothing(target: str):
     """A few seconds of it in the full check; hours are for `scripts/fuzz.py` by hand."""

@@ -188,6 +188,8 @@ def _words(shape: Any) -> str:  # noqa: C901 - one flat case for each kind of ty
             return "text" if high is None else f"text, {f'{low} …' if low else 'at most'} {high} characters"
         case types.BoolType():
             return "boolean"
+        case types.LiteralType(values=words):
+            return " or ".join(f"`{word}`" for word in words)
         case types.RawType():
             return "any JSON"
         case types.ListType(item_type=item, max_length=high):

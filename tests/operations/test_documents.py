@@ -11,11 +11,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 
 from bunqueue_trio import config
-from bunqueue_trio.cli import COMMANDS
+from bunqueue_trio.cli import COMMANDS, main
 from bunqueue_trio.config import Settings
 from bunqueue_trio.protocol.codec import DEPTH_MAX
 from tests.operations.processes import environment, serving
@@ -132,6 +133,28 @@ def test_documents_name_only_metrics_settings_and_commands_that_exist(names: set
     assert set(COMMANDS) <= set(re.findall(r"`bunqueue-trio ([a-z]+)", OPERATIONS))
     for word in re.findall(r"`([A-Z][A-Z_]{3,})[=`]", OPERATIONS + DEPLOY):
         assert word in VARIABLES | {"BUNQUEUE_URL", "BUNQUEUE_TOKEN"}, word
+
+
+def test_the_table_of_commands_is_the_command_lines():
+    """All commands, as the help has them: their order, arguments and flags."""
+    section = OPERATIONS.split("## Commands")[1].split("### ")[0]
+    rows = re.findall(r"^\| `bunqueue-trio (\w+)([^`]*)` \| (.*) \|$", section, re.MULTILINE)
+    assert list(dict.fromkeys(name for name, _, _ in rows)) == list(COMMANDS)
+    asking = []
+    for name in COMMANDS:
+        command = main.get_command(click.Context(main), name)
+        assert command is not None
+        flags = {flag for each in command.params for flag in each.opts if flag.startswith("--")}
+        arguments = [each for each in command.params if isinstance(each, click.Argument)]
+        usage = "".join(f" {each.make_metavar(click.Context(command))}" for each in arguments)
+        for said, text in ((said, text) for row, said, text in rows if row == name):
+            assert set(re.findall(r"--[a-z-]+", f"{said} {text}")) <= flags | {"--help"}, name
+            if "--" not in said:
+                assert said in {usage, usage.replace("[", "").replace("]", "")}, name
+        if {"--url", "--token"} <= flags and name != "worker":
+            asking.append(name)
+    (sentence,) = re.findall(r"^(`stats`.*) ask a server", section, re.MULTILINE)
+    assert re.findall(r"`([a-z]+)(?: --live)?`", sentence) == asking
 
 
 def test_the_architecture_names_every_task_and_every_layer():

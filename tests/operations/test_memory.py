@@ -75,6 +75,17 @@ async def test_a_census_is_made_once_for_all_who_ask(nursery: trio.Nursery):
     assert sum(n for _, n in counts[0].types) == counts[0].objects
 
 
+async def test_a_census_counts_classes_that_do_not_say_what_they_are_called():
+    class Shy(type):
+        @property
+        def __name__(cls) -> str:  # type: ignore[override]
+            raise ValueError
+
+    kept = [Shy("Unnamed", (), {})() for _ in range(1234)]
+    count = await Memory().census()
+    assert dict(count.types)["Unnamed"] == len(kept)
+
+
 async def test_a_census_gets_old(autojump_clock: MockClock):
     watched = Memory()
     first = await watched.census()
@@ -97,3 +108,16 @@ async def test_a_collection_frees_cycles_and_is_not_repeated_at_once():
     assert before.objects_used + before.c_used - after.objects_used - after.c_used > 15 * MIB
     before, after = await watched.collect()
     assert before is after
+
+
+async def test_a_census_counts_what_does_not_say_what_it_is_called(autojump_clock: MockClock):
+    class Shy(type):
+        @property
+        def __name__(cls) -> str:  # type: ignore[override]
+            raise ValueError("no name for this one")
+
+    class Nameless(metaclass=Shy):
+        pass
+
+    kept = [Nameless() for _ in range(1000)]
+    assert dict((await Memory().census()).types)["Nameless"] >= len(kept)

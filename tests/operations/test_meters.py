@@ -134,6 +134,18 @@ async def test_the_fullest_queues_have_series_and_the_rest_is_counted(autojump_c
     assert (found["bunqueue_queues"], found["bunqueue_queues_omitted"]) == (3, 1)
 
 
+async def test_paused_and_limited_queues_are_counted_and_not_named(autojump_clock: MockClock, server: Server):
+    for queue in ("a", "b", "c"):
+        await server.core.execute(c.Pause(queue=queue))
+    await server.core.execute(c.SetConcurrency(queue="c", concurrency=1))
+    found = await samples(server)
+    assert (found["bunqueue_queues_paused"], found["bunqueue_queues_limited"]) == (3, 1)
+    await server.core.execute(c.Resume(queue="c"))
+    await server.core.execute(c.ClearConcurrency(queue="c"))
+    found = await samples(server)
+    assert (found["bunqueue_queues_paused"], found["bunqueue_queues_limited"]) == (2, 0)
+
+
 async def test_the_page_is_made_once_a_second_for_all_who_ask(
     autojump_clock: MockClock, server: Server, monkeypatch: pytest.MonkeyPatch
 ):

@@ -93,7 +93,6 @@ def test_an_example_is_what_the_server_takes(kind: type[c.Command]):
 
 
 @pytest.mark.slow
-@pytest.mark.untraced
 @pytest.mark.timeout(600)  # about 1,500 requests, each made and judged by another process
 def test_no_request_made_from_the_description_breaks_a_rule(tmp_path: Path):
     """Every check of schemathesis, valid and invalid data, single requests and sequences.
@@ -104,9 +103,11 @@ def test_no_request_made_from_the_description_breaks_a_rule(tmp_path: Path):
     schemathesis = shutil.which("schemathesis", path=os.fspath(Path(sys.executable).parent))
     assert schemathesis is not None, "it is among the development requirements"
     with serving(tmp_path, env={"AUTH_TOKENS": "secret"}) as running:
+        # A limit that is taken away is there as none: DELETE and then GET of it answer 200, not 404 (use_after_free).
         command = [
             schemathesis, "run", f"{running.url}/openapi.json", "--header", "Authorization: Bearer secret",
-            "--checks", "all", "--exclude-checks", "positive_data_acceptance", "--exclude-path-regex", "^/(events|ws)",
+            "--checks", "all", "--exclude-checks", "positive_data_acceptance,use_after_free",
+            "--exclude-path-regex", "^/(events|ws)",
             "--max-examples", "10", "--seed", "1", "--request-timeout", "60", "--generation-database", "none",
             "--continue-on-failure", "--no-color",
         ]  # fmt: skip

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import click
 import pytest
+from click.testing import CliRunner
 
-from bunqueue_trio.cli import queues, remote
+from bunqueue_trio.cli import main, queues, remote
 from tests.operations.processes import Done, Running, bunqueue, serving
 
 
@@ -29,7 +30,7 @@ def test_a_queue_is_paused_shown_and_resumed(server: Running):
     assert done.out.startswith("emails: paused until 20")
     shown = ask(server, "queues").out
     heads, *rows = shown.splitlines()
-    assert heads.split() == ["queue", *queues._STATES, "oldest", "pulls", "at", "once", "paused"]
+    assert heads.split() == ["queue", *" ".join(queues.COLUMNS).split()]
     (row,) = [row for row in rows if row.startswith("emails ")]
     assert row.split()[1:7] == ["1", "0", "0", "0", "0", "0"]
     assert "is down" in row
@@ -56,8 +57,9 @@ def test_what_is_refused_is_one_line(server: Running):
         (("pause", "q", "--until", "soon"), 2, "'soon' must be a time from now"),
         (("resume", "q q"), 1, "invalid characters (400)"),
         (("limit", "q", "0"), 1, "concurrency must be at least 1 (400)"),
-        (("limit", "q", "-1"), 2, "No such option"),
-        (("limit", "q", "x"), 2, "'x' must be a number or `any`"),
+        (("limit", "q", "-1"), 2, "'-1' must be a number from 1 on, or `any` for no limit"),
+        (("limit", "q", "x"), 2, "'x' must be a number from 1 on"),
+        (("limit", "q", "--most", "5"), 2, "unexpected extra argument"),
         (("queues", "q q"), 1, "invalid characters (400)"),
     ):
         done = ask(server, *arguments)
@@ -80,12 +82,17 @@ def test_a_time_is_from_now_or_a_date():
             read(bad, None, None)
 
 
+def test_the_help_explains_every_column():
+    shown = CliRunner().invoke(main, ["queues", "--help"]).output
+    assert [name for name in queues.COLUMNS if f"\n  {name:<18}" not in shown] == []
+
+
 def test_queues_come_page_by_page(monkeypatch: pytest.MonkeyPatch):
-    pages = iter([{"details": [{"name": "a&b"}], "next": "a&b"}, {"details": [{"name": "c"}], "next": None}])
+    answers = [{"details": [{"name": "a&b"}], "next": "a&b"}, {"details": [{"name": "c"}], "next": None}]
+    pages = iter(answers)
     asked: list[str] = []
     monkeypatch.setattr(remote, "answer", lambda *call: (asked.append(call[-1]), next(pages))[1])
-    found = remote.pages("url", None, "/queues", "details", details="true")
-    assert [each["name"] for each in found] == ["a&b", "c"]
+    assert [*remote.pages("url", None, "/queues", details="true")] == answers
     assert asked == ["/queues?details=true", "/queues?details=true&after=a%26b"]
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 import pytest
 
@@ -84,6 +85,20 @@ def test_push_sends_what_the_flags_say(monkeypatch: pytest.MonkeyPatch):
     assert json.loads(sent[0]) == json.loads(msgspec.json.encode(push_fields(1, options, str)))
 
 
+def test_push_says_what_a_backoff_is_like(monkeypatch: pytest.MonkeyPatch):
+    sent: list[bytes] = []
+    monkeypatch.setattr(remote, "answer", lambda *call: (sent.append(call[-1]), {"id": "x"})[1])
+    flags = ["--backoff", "2s", "--backoff-max", "1m"]
+    remote.push.main(["q", "1", *flags], standalone_mode=False)
+    remote.push.main(["q", "1", *flags, "--backoff-type", "fixed", "--backoff-jitter", "0.5"], standalone_mode=False)
+    assert [json.loads(body)["backoff"] for body in sent] == [
+        {"type": "exponential", "delay": 2000, "maxDelay": 60_000},
+        {"type": "fixed", "delay": 2000, "maxDelay": 60_000, "jitter": 0.5},
+    ]
+    with pytest.raises(click.UsageError, match="need --backoff"):
+        remote.push.main(["q", "1", "--backoff-max", "1m"], standalone_mode=False)
+
+
 def test_push_reads_standard_input_and_is_idempotent_by_job_id(server: Running):
     arguments = ("push", "q", "-", "--job-id", "mine", "--unique-key", "k", "--durable")
     assert [ask(server, *arguments, stdin="[1]").out for _ in range(2)] == ["mine\n", "mine\n"]
@@ -100,6 +115,7 @@ def test_push_reads_standard_input_and_is_idempotent_by_job_id(server: Running):
         (("push", "q", "1", "--delay", "x"), 2, "'x' must be a time, such as 500ms"),
         (("push", "q", "hello"), 2, "a string needs quotes: '\"hello\"'"),
         (("push", "q", "@/no/such.json"), 2, "'/no/such.json' cannot be read"),
+        (("watch", "--type", "done"), 2, "'done' is not one of 'completed', 'delayed'"),
         (("nothing",), 2, "bunqueue-trio: No such command 'nothing'. (see --help)"),
     ],
 )

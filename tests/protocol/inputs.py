@@ -14,7 +14,8 @@ YEAR = 365 * DAY
 
 COMPLETE: dict[str, dict[str, Any]] = {
     "PUSH": {
-        "data": {"to": "é"}, "priority": -3, "delay": 5, "maxAttempts": 4, "backoff": 6, "ttl": 7, "timeout": 8,
+        "data": {"to": "é"}, "priority": -3, "delay": 5, "maxAttempts": 4,
+        "backoff": {"type": "fixed", "delay": 6, "maxDelay": 7, "jitter": 0.5}, "ttl": 7, "timeout": 8,
         "uniqueKey": "k", "jobId": "j", "tags": ["a", "b"], "groupId": "g", "lifo": True, "removeOnComplete": True,
         "removeOnFail": True, "durable": True, "dependsOn": ["x"], "repeat": {"every": 5, "limit": 2},
     },
@@ -23,7 +24,7 @@ COMPLETE: dict[str, dict[str, Any]] = {
     "PULLB": {"count": 3, "timeout": 5, "lockTtl": 6},
     "ACK": {"token": "t", "result": [1]},
     "ACKB": {"ids": ["a", "b"], "tokens": ["s", "t"], "results": [1, None]},
-    "FAIL": {"token": "t", "error": "boom"},
+    "FAIL": {"token": "t", "error": "boom", "unrecoverable": False, "retryIn": 5},
     "JobHeartbeat": {"token": "t", "duration": 5},
     "JobHeartbeatB": {"ids": ["a"], "tokens": ["t"]},
     "ExtendLock": {"token": "t", "duration": 5},
@@ -92,6 +93,8 @@ class Field(NamedTuple):
         return {
             "integer": number and value == int(value) and self.fits(value),
             "time": number and self.fits(math.ceil(value)),
+            "time or object": isinstance(value, dict) or (number and self.fits(math.ceil(value))),
+            "kind of backoff": False,
             "anything": True,
             "number": number and self.fits(value),
             "string": isinstance(value, str),
@@ -109,9 +112,9 @@ class Field(NamedTuple):
     def complaints(self, text: str) -> list[str]:
         """What may be said of a value that is not taken."""
         value = json.loads(text)
-        if self.kind in ("integer", "time", "number"):
+        if self.kind in ("integer", "time", "time or object", "number"):
             if isinstance(value, bool) or not isinstance(value, int | float):
-                return ["must be a number"]
+                return ["must be a number or an object" if "object" in self.kind else "must be a number"]
             if not self.fits(value):
                 return [f"must be at least {self.low}", f"must be at most {self.high}"]
             return ["must be an integer"]
@@ -123,6 +126,7 @@ class Field(NamedTuple):
             "array": ["must be an array"],
             "objects": ["must be an array"],
             "object": ["must be an object"],
+            "kind of backoff": ["must be 'exponential' or 'fixed'"],
         }[self.kind]
 
 
@@ -130,7 +134,11 @@ FIELDS = [
     Field("PUSH", "priority", "integer", -1_000_000, 1_000_000),
     Field("PUSH", "delay", "time", 0, YEAR),
     Field("PUSH", "maxAttempts", "integer", 1, 1000),
-    Field("PUSH", "backoff", "time", 0, DAY),
+    Field("PUSH", "backoff", "time or object", 0, DAY),
+    Field("PUSH", "backoff.type", "kind of backoff"),
+    Field("PUSH", "backoff.delay", "time", 0, DAY),
+    Field("PUSH", "backoff.maxDelay", "time", 0, DAY),
+    Field("PUSH", "backoff.jitter", "number", 0, 1),
     Field("PUSH", "ttl", "time", 0, YEAR),
     Field("PUSH", "timeout", "time", 0, DAY),
     Field("PUSH", "repeat.every", "time", 1, YEAR),
@@ -149,13 +157,15 @@ FIELDS = [
     Field("ACKB", "results", "array"),
     Field("FAIL", "token", "string"),
     Field("FAIL", "error", "anything"),
+    Field("FAIL", "unrecoverable", "boolean"),
+    Field("FAIL", "retryIn", "time", 0, YEAR),
     Field("JobHeartbeat", "token", "string"),
     Field("JobHeartbeat", "duration", "time", 1, DAY),
     Field("JobHeartbeatB", "ids", "strings", required=True),
     Field("JobHeartbeatB", "tokens", "strings"),
     Field("ExtendLock", "token", "string", required=True),
     Field("ExtendLock", "duration", "time", 1, DAY, required=True),
-    Field("Release", "token", "string", required=True),
+    Field("Release", "token", "string"),
     Field("Progress", "progress", "number", 0, 100, required=True),
     Field("Progress", "message", "anything"),
     Field("Progress", "token", "string"),

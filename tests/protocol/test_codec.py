@@ -13,6 +13,8 @@ from bunqueue_trio.protocol.catalog import COMMANDS
 from tests.protocol.inputs import COMPLETE, FIELDS, LIMITS, NOT_JSON, Field, nested
 
 TARGETS = {"queue": "q", "id": "a"}
+NEEDED = {"repeat": {"every": "5"}, "backoff": {"type": '"fixed"', "delay": "5"}}
+"""What an object needs beside the field that is looked at."""
 
 
 def over_http(name: str, body: bytes) -> c.Command:
@@ -59,7 +61,7 @@ def with_field(name: str, field: str, value: str) -> str:
     body = {key: json.dumps(given) for key, given in COMPLETE[name].items()}
     outer, _, inner = field.partition(".")
     if inner:
-        value = "{" + ",".join(f'"{k}":{v}' for k, v in {"every": "5", inner: value}.items()) + "}"
+        value = "{" + ",".join(f'"{k}":{v}' for k, v in {**NEEDED[outer], inner: value}.items()) + "}"
     body[outer] = value
     return "{" + ",".join(f'"{key}":{text}' for key, text in body.items()) + "}"
 
@@ -74,7 +76,7 @@ def test_a_complete_command_is_taken_field_by_field(decode: Any, name: str):
     found = fields(command)
     by_wire_name = dict(zip(command.__struct_encode_fields__, command.__struct_fields__, strict=True))
     for key, value in COMPLETE[name].items():
-        if key in ("jobs", "repeat"):
+        if key in ("jobs", "repeat", "backoff"):
             continue
         got = found[by_wire_name[key]]
         if isinstance(got, bytes):
@@ -136,20 +138,46 @@ def test_a_number_is_taken_to_the_ends_of_its_range_and_no_further(decode: Any, 
 
 
 @both_ways
-@pytest.mark.parametrize("field", [f for f in FIELDS if f.kind in ("integer", "time")], ids=str)
+@pytest.mark.parametrize("field", [f for f in FIELDS if f.kind.startswith(("integer", "time"))], ids=str)
 def test_an_integer_may_have_a_point_but_no_fraction(decode: Any, field: Field):
     whole = str(max(field.low or 0, 2))
     for text in (f"{whole}.0", f"{whole}e0", f"{whole}0e-1"):
         plain = decode(field.command, with_field(field.command, field.name, whole).encode())
         pointed = decode(field.command, with_field(field.command, field.name, text).encode())
         assert fields(pointed) == fields(plain)
-        assert "." not in repr(fields(pointed)).replace("'", "").partition("repeat")[0] or field.command == "Progress"
+        assert ".0" not in repr(fields(pointed)) or field.command == "Progress"
     fraction = with_field(field.command, field.name, f"{whole}.5")
-    if field.kind == "time":  # rounded up
+    if field.kind.startswith("time"):  # rounded up
         up = with_field(field.command, field.name, str(int(whole) + 1))
         assert fields(decode(field.command, fraction.encode())) == fields(decode(field.command, up.encode()))
     else:
         assert refusal(decode, field.command, fraction) == f"{field.name} must be an integer"
+
+
+@both_ways
+def test_a_backoff_is_a_number_or_an_object(decode: Any):
+    given = {"type": "exponential", "delay": 4.5, "maxDelay": 2.0, "jitter": 1.0, "unknown": 1}
+    for batch in (False, True):
+        job = {"data": 1, "backoff": given}
+        body = json.dumps({"jobs": [job]} if batch else job).encode()
+        command = decode("PUSHB", body).jobs[0] if batch else decode("PUSH", body)
+        assert command.backoff == c.Backoff(type="exponential", delay=5, max_delay=2, jitter=1)
+    assert decode("PUSH", b'{"data":1,"backoff":{"type":"fixed","delay":1,"jitter":null}}').backoff == c.Backoff(
+        type="fixed", delay=1
+    )
+    for wrong, complaint in {
+        '"fast"': "backoff must be a number or an object",
+        "{}": "backoff.type is required",
+        '{"type":null}': "backoff.type must be 'exponential' or 'fixed'",
+        '{"type":"linear"}': "backoff.type must be 'exponential' or 'fixed'",
+        '{"type":["fixed"]}': "backoff.type must be 'exponential' or 'fixed'",
+        '{"type":"fixed"}': "backoff.delay is required",
+        '{"type":"fixed","delay":-1}': "backoff.delay must be at least 0",
+        '{"type":"fixed","delay":1,"maxDelay":"1"}': "backoff.maxDelay must be a number",
+        '{"type":"fixed","delay":1,"jitter":1.5}': "backoff.jitter must be at most 1",
+    }.items():
+        assert refusal(decode, "PUSH", f'{{"data":1,"backoff":{wrong}}}') == complaint
+        assert refusal(decode, "PUSHB", f'{{"jobs":[{{"data":1,"backoff":{wrong}}}]}}') == f"jobs[0]: {complaint}"
 
 
 @both_ways

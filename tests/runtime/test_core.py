@@ -38,7 +38,7 @@ async def test_a_poll_without_a_job_ends_exactly_at_its_time(running: World, ans
     await trio.sleep(100)
     assert answers.given == [("poll", None)]
     assert answers.at_ms["poll"] == 123 + wait_ms
-    assert running.core.pollers == 0
+    assert running.core.pulls_waiting == 0
     assert running.core._lines == {}
 
 
@@ -127,11 +127,11 @@ async def test_so_many_may_wait_and_one_more_is_refused(answers: Answers, nurser
     refused = answers["2"]
     assert isinstance(refused, Refused)
     assert (refused.status, refused.retry_after) == (503, 1)
-    assert world.core.pollers == 2
+    assert world.core.pulls_waiting == 2
     await trio.sleep(2)
     await answers.ask("later", world.pull, wait_ms=1000)
     await settled()
-    assert world.core.pollers == 1
+    assert world.core.pulls_waiting == 1
 
 
 async def test_stopping_answers_every_poll_empty_and_later_ones_at_once(running: World, answers: Answers):
@@ -226,6 +226,22 @@ async def test_many_who_wait_are_served_in_steps_and_first_come_first_served(
     assert "q" not in running.core._lines
     assert max(steps) <= SERVED_MAX
     assert [job for _, job in sorted(answers.given)] == ids
+
+
+async def test_one_large_pull_that_waits_is_served_in_a_step(running: World, answers: Answers, steps: list[int]):
+    """It is answered whole; the next one has a step of its own, and what was given before is less than a step."""
+    await running.core.execute(c.Pause(queue="q"))
+    running.core._pollers_max = SERVED_MAX + 9
+    for n in range(SERVED_MAX - 1):
+        await answers.ask(f"small-{n}", running.pull, wait_ms=60_000)
+    for n in range(3):
+        await answers.ask(f"large-{n}", running.pull_batch, 1000, wait_ms=60_000)
+    for _ in range(4):
+        await running.core.execute(c.PushBatch(queue="q", jobs=[c.JobSpec(data=c.Raw(b"1"))] * 1000))
+    running.core.begin(c.Resume(queue="q"))
+    await settled()
+    assert [len(answers[f"large-{n}"]) for n in range(3)] == [1000] * 3
+    assert sorted(steps)[-3:] == [1000, 1000, 1000 + SERVED_MAX - 1]
 
 
 async def test_a_hand_over_to_many_does_not_work_off_deadlines_for_each(
@@ -347,7 +363,7 @@ async def test_a_stopped_poll_ends_empty_and_gets_nothing(running: World, answer
     await settled()
     assert dict(answers.given) == {"stopped": begun.reply, "patient": job}
     assert not running.core.stop_poll(begun)
-    assert (running.core.pollers, running.core._lines) == (0, {})
+    assert (running.core.pulls_waiting, running.core._lines) == (0, {})
 
 
 async def test_a_poll_is_stopped_before_it_stands_in_line(running: World, answers: Answers):
@@ -397,7 +413,7 @@ async def test_a_queue_name_is_checked_without_making_the_queue(running: World):
         running.core.check_queue("not fine")
     with pytest.raises(Refused):
         await running.pull("not fine", wait_ms=1000)
-    assert running.core.pollers == 0
+    assert running.core.pulls_waiting == 0
     assert dict(running.engine.queues) == {}
 
 

@@ -21,7 +21,7 @@ async def test_a_poll_at_a_paused_queue_waits_and_is_woken_by_resume(running: Wo
     await running.core.execute(c.Resume(queue="q"))
     await settled()
     assert (answers["first"], answers["second"]) == (jobs[0], jobs[1])
-    assert (running.core._lines, running.core.pollers) == ({}, 0)
+    assert (running.core._lines, running.core.pulls_waiting) == ({}, 0)
 
 
 async def test_a_pause_that_ends_by_itself_wakes_who_waits_at_that_very_time(running: World, answers: Answers):

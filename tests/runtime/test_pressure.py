@@ -167,3 +167,19 @@ async def test_who_waits_while_the_disk_fails_is_told_so(nursery: trio.Nursery):
     with pytest.raises(Refused, match="Storage"):
         await turn(world, LARGE)
     assert trio.current_time() == 0  # at once
+
+
+@pytest.mark.parametrize("how", ["retry", "ack"])
+async def test_payloads_that_a_small_request_brings_gather_too(world: World, how: str):
+    """Dead letters that wait again, and the next run of a series, are written whole."""
+    repeat = c.Repeat(every=60_000) if how == "ack" else None
+    world.core.begin(c.Push(queue="q", data=Raw(b'"%s"' % (b"x" * 2 * MIB)), max_attempts=1, repeat=repeat))
+    [job_id] = world.engine.jobs
+    world.core.begin(c.Pull(queue="q"))
+    if how == "retry":
+        world.core.begin(c.Fail(id=job_id))
+    await world.journal.flush()
+    world.journal._pressure = Pressure(50_000, 64 * MIB)  # which knows nothing of the disk
+    assert not world.journal.must_wait(MEDIUM)
+    world.core.begin(c.Ack(id=job_id) if how == "ack" else c.RetryDlq(queue="q"), size=20)
+    assert world.journal.must_wait(MEDIUM)

@@ -8,6 +8,7 @@ from trio.testing import MockClock
 from bunqueue_trio.config import Settings
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.runtime.memory import Memory
 from bunqueue_trio.runtime.meters import Meters
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.storage.memory import MemoryStore
@@ -37,6 +38,16 @@ async def test_statistics_are_of_one_moment(autojump_clock: MockClock):
     assert (after.unfinished, after.totals.pushed, after.jobs["waiting"]) == (2, 2, 2)
     assert (after.connections.tcp, after.tasks[0].restarts, after.audit.faults["lost"]) == (1, 1, 1)
     assert after.histograms["pull"].counts != before.histograms["pull"].counts
+
+
+async def test_statistics_do_not_look_at_the_memory(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch):
+    """It would take longer than all the rest, and most who ask do not show it."""
+
+    def looked(self: Memory) -> None:
+        raise AssertionError("the memory is looked at")
+
+    monkeypatch.setattr(Memory, "read", looked)
+    assert make_server().statistics().is_ready
 
 
 async def test_statistics_cannot_be_changed(autojump_clock: MockClock):

@@ -186,7 +186,15 @@ OPTIONS: dict[str, list[Any]] = {
     "priority": [-1, 0, 1, 2],
     "delay": [0, 1, 50, 1000, 60_000],
     "maxAttempts": [1, 2, 3],
-    "backoff": [0, 1, 100, 20_000],
+    "backoff": [
+        0,
+        1,
+        100,
+        20_000,
+        {"type": "fixed", "delay": 500},
+        {"type": "exponential", "delay": 100, "maxDelay": 300},
+        {"type": "exponential", "delay": 5000, "jitter": 0.5},
+    ],
     "ttl": [0, 1, 1000, 60_000],
     "timeout": [0, 100, 5000, 60_000],
     "uniqueKey": ["k1", "k2", "k3"],
@@ -329,7 +337,12 @@ class Worker(Actor):
         await self.ack(peer, delivery, delivery.token)
 
     async def fail(self, peer: Peer, delivery: Delivery) -> None:
-        await self.ask(peer, "FAIL", id=delivery.id, token=delivery.token, error="no luck")
+        how: dict[str, Any] = self.rng.choice(
+            ({}, {}, {"retryIn": 0}, {"retryIn": 5000}, {"unrecoverable": True}, {"unrecoverable": False, "retryIn": 9})
+        )
+        answer = await self.ask(peer, "FAIL", id=delivery.id, token=delivery.token, error="no luck", **how)
+        if answer["ok"] and how.get("unrecoverable"):
+            self.stage.ledger.failure_for_good_answered(delivery)
 
     async def die(self, peer: Peer, delivery: Delivery) -> None:
         self.say(f"dies with {delivery.id}")

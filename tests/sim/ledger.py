@@ -27,6 +27,8 @@ class Ledger:
         self.pushed: set[str] = set()
         self._acked: dict[tuple[str, int], str] = {}
         """The token that each acked push was acked with; tokens rise."""
+        self._given_up: dict[tuple[str, int], str] = {}
+        """The same of those that were failed for good."""
         self.answers = 0
         self.deliveries = 0
 
@@ -55,6 +57,8 @@ class Ledger:
         # A slow reader may hear late of a lease that ended before the one that was acked began.
         if delivery.token > self._acked.get(delivery[:2], delivery.token):
             self._fail(f"{delivery.id} is delivered again, though its ack was answered")
+        if delivery.token > self._given_up.get(delivery[:2], delivery.token):
+            self._fail(f"{delivery.id} is delivered again, though its failure for good was answered")
 
     def ack_answered(self, delivery: Delivery) -> None:
         if delivery[:2] in self._acked:
@@ -62,6 +66,9 @@ class Ledger:
         self._acked[delivery[:2]] = delivery.token
         if not self._platter.completed.get(delivery.id):
             self._fail(f"the ack of {delivery.id} is answered, and not committed")
+
+    def failure_for_good_answered(self, delivery: Delivery) -> None:
+        self._given_up[delivery[:2]] = delivery.token
 
     def lie_answered(self, what: str, answer: Answer) -> None:
         """An ack that no honest worker would send was answered."""

@@ -252,7 +252,7 @@ def _record(job: Job) -> Any:
     note = job.noted()
     return (
         job.queue, job.state.value, job.data, job.priority, job.created_at, job.run_at, job.attempts, job.stalls,
-        job.progress, job.started_at, note.finished_at, note.error, note.message, note.result,
+        job.progress, job.started_at, note.finished_at, note.error, note.message, note.reason, note.result,
     )  # fmt: skip
 
 
@@ -261,7 +261,7 @@ def _expected(job: Record) -> Any:
         return job.queue
     return (
         job.queue, job.state, bytes(job.spec.data), job.spec.priority, job.created, job.run_at, job.attempts, job.stalls,
-        job.progress, job.started, job.finished, job.error, job.message, job.result,
+        job.progress, job.started, job.finished, job.error, job.message, job.cause, job.result,
     )  # fmt: skip
 
 

@@ -253,6 +253,16 @@ def keeps_a_record_that_nobody_wants(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Engine, "_to_dead_letters", kept)
 
 
+def forgets_why_a_job_is_dead(patch: pytest.MonkeyPatch) -> None:
+    give_up = Engine.give_up
+
+    def nameless(self: Engine, what: job.Job, error: str, now: int) -> None:
+        give_up(self, what, error, now)
+        what.noted().reason = None
+
+    patch.setattr(Engine, "give_up", nameless)
+
+
 def ignores_a_whole_batch_for_one_token(patch: pytest.MonkeyPatch) -> None:
     ack_batch = report._ack_batch
 
@@ -406,12 +416,11 @@ PLANTED: list[Plant] = [
     forgets_to_sync_durable_pushes, serves_the_last_poll_first, ends_polls_early, serves_polls_that_have_gone,
     never_deletes, takes_seconds_for_milliseconds, deletes_beside_a_commit, leaves_a_failed_task_dead,
     counts_one_queue_for_all, audits_what_is_being_written, replays_the_events_of_all_queues,
-    renews_the_lease_of_anybody,
+    renews_the_lease_of_anybody, forgets_why_a_job_is_dead,
 ]  # fmt: skip
 
 
 @pytest.mark.slow
-@pytest.mark.untraced
 @pytest.mark.timeout(600)  # a seed whose jobs never end has an hour of calm to wait
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
 def test_a_planted_bug_is_found(plant: Plant, monkeypatch: pytest.MonkeyPatch):

@@ -22,7 +22,6 @@ def test_nothing_wrong_happens(seed: int):
 
 
 @pytest.mark.slow
-@pytest.mark.untraced
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", range(2))
 def test_a_crash_around_any_commit_takes_nothing(seed: int):
@@ -33,7 +32,6 @@ def test_a_crash_around_any_commit_takes_nothing(seed: int):
 
 
 @pytest.mark.slow
-@pytest.mark.untraced
 def test_a_seed_gives_the_same_log_in_every_process():
     outputs = {
         subprocess.run(

@@ -349,7 +349,7 @@ class World(trio.abc.Instrument):
         except AssertionError as error:
             self.fail(f"left behind in the engine: {what_was_asserted(error)}")
         left = {
-            "waiters": len(server.core._lines), "pollers": server.core.pollers, "readers": len(server.hub),
+            "waiters": len(server.core._lines), "pollers": server.core.pulls_waiting, "readers": len(server.hub),
             "bells": len(server.journal._bells), "connections": len(self.http._connections) if self.http else 0,
             "rate limits": len(server.limiter), "sockets": server.connections.ws, "streams": server.connections.sse,
             "unwritten": server.journal.pending,

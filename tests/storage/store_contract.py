@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pytest
 
 from bunqueue_trio.config import AUDIT_DATA_BYTES
-from bunqueue_trio.engine.job import Job, Lease, Note, Options, Series, State
+from bunqueue_trio.engine.job import Job, Lease, Note, Options, Series, Shape, State
 from bunqueue_trio.storage.store import Retention, Store
 from tests.storage.ledger import NOW, Ledger, ended, event, facts, loaded, make_job
 
@@ -27,6 +27,7 @@ ALL_OPTIONS = Options(
     max_attempts=1000, backoff=86_400_000, ttl=365 * 86_400_000, timeout=1, unique_key="k" * 256,
     tags=("a", "", "ü\u2028", "🐇" * 1024), group_id="g", lifo=True, remove_on_fail=True,
     depends_on=("x", "y"), series=Series(every=1, limit=2**53, run=7, due=NOW + 1),
+    shape=Shape(fixed=True, max_delay=86_400_000, jitter=0.1),
 )  # fmt: skip
 LEASE = Lease(token="t", ttl=300_000, until=NOW + 300_000, timeout_at=NOW + 5, owner="socket-1", held=True)
 UNFINISHED: dict[str, dict[str, Any]] = {
@@ -102,7 +103,7 @@ class JobContract(StoreSuite):
     def test_a_finished_job_is_found_with_all_that_is_shown(self, place: Place, ledger: Ledger, state: State):
         job = make_job(
             7, data=b'{\n"a": 1.10}', options=ALL_OPTIONS, priority=-3, run_at=NOW + 9, attempts=2, stalls=1,
-            progress=99.5, started_at=NOW + 10, note=Note(error="e", message="m"),
+            progress=99.5, started_at=NOW + 10, note=Note(error="e", message="m", reason="r"),
         )  # fmt: skip
         ledger.write([job])
         ended(job, state, at=NOW + 11, result=b"[ 1 ]")

@@ -75,8 +75,27 @@ def test_an_end_costs_the_same_however_many_queues_there_were(tmp_path: Path):
     assert store.finished_counts == {("q", "completed"): 1}
     store._tally._counts = Uncopied(store._tally._counts)
     ledger.completed(2)
-    store._tally._counts = Counter(store._tally._counts)
-    assert store.finished_counts == {("q", "completed"): 3}
+    assert store.kept_of("q") == (3, 0)
+    assert store.queues_after("", 9) == ["q"]
+    assert store.finished_totals["completed"] == 3
+    store.close()
+
+
+def test_a_queue_is_told_once_whatever_is_kept_of_it(tmp_path: Path):
+    """And no more when the last of it goes; the names come from rows and from commands."""
+    store = SqliteStore(tmp_path / "q.db")
+    ledger = Ledger(store)
+    for queue in ("b", "a", "".join("long-name"), "".join("long-name")):
+        ledger.completed(1, queue=queue)
+        ledger.completed(1, State.FAILED, queue=queue)
+    assert store.queues_after("", 9) == ["a", "b", "long-name"]
+    assert (store.kept_of("long-name"), store.kept_of("nobody")) == ((2, 2), (0, 0))
+    while store.prune(keep(completed=0)):
+        pass
+    assert store.queues_after("a", 9) == ["b", "long-name"]
+    while store.prune(keep(dead=0)):
+        pass
+    assert (store.queues_after("", 9), store.finished_counts) == ([], {})
     store.close()
 
 

@@ -25,6 +25,7 @@ from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.transports.listener import Http
 from tests.stream.ws import CLOSE, HANDSHAKE, PING, TEXT, Bare, Peer, bare, frame, peer
+from tests.wire import raw
 from tests.wire.client import Client, done, eventually, ok
 from tests.wire.server import SOURCE, Server, StartServer
 
@@ -94,6 +95,26 @@ def test_a_drop_gives_back_and_counts_a_stall(lane: Server, client: Client, queu
             wait("stalled", job_id)
     assert [facts(client, job_id) for job_id in ids] == [("waiting", 0, 1)] * 2 + [("waiting", 0, 0)]
     assert client.drain(queue) == ids
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "body"),
+    [("GET", "/health", b""), ("POST", "/queues/{}/jobs", b'{"data":1}'), ("GET", "/nowhere", b"")],
+)  # fmt: skip
+def test_who_has_asked_and_says_no_more_is_answered(
+    lane: Server, queue: str, method: str, target: str, body: bytes
+) -> None:
+    asked = raw.request_bytes(method, target.format(queue), body)
+    answer = raw.what_comes_back(lane.address, asked, half_close=True)
+    assert answer.startswith(b"HTTP/1.1 404" if target == "/nowhere" else b"HTTP/1.1 200")
+
+
+def test_a_long_poll_ends_when_its_client_says_no_more(lane: Server, client: Client, queue: str) -> None:
+    """It looks like one that has gone: a job that comes would be lost on it."""
+    asked = raw.request_bytes("GET", f"/queues/{queue}/jobs?timeout=30000", b"")
+    assert raw.what_comes_back(lane.address, asked, half_close=True) == b""
+    job_id = client.push(queue, 0)
+    assert facts(client, job_id) == ("waiting", 0, 0)
 
 
 def test_what_was_never_sent_counts_no_stall(lane: Server, client: Client, queue: str) -> None:
@@ -177,7 +198,7 @@ async def test_a_job_that_came_as_its_client_had_gone_counts_no_stall(near: Call
     for _ in range(20):  # reader and writer hear of it in any order
         client = near()
         await client.pull(60_000)
-        await client.until(lambda core=client.core: core.pollers == 1)  # type: ignore[misc]
+        await client.until(lambda core=client.core: core.pulls_waiting == 1)  # type: ignore[misc]
         client.leave()
         job_id = client.push()  # to the pull that still waits
         assert await client.ended(job_id) == ("waiting", 0)

@@ -171,6 +171,29 @@ ENDING: list[bytes] = [
     get("/healthz", "x-control: a\x00b"),
 ]
 
+_ASKS = ("Upgrade: websocket", "Connection: Upgrade")
+_KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+_VERSION = "Sec-WebSocket-Version: 13"
+
+PLAIN += [
+    get("/ws"),
+    get("/ws", "Connection: Upgrade", _KEY, _VERSION),
+    get("/ws", "Upgrade: websocket", _KEY, _VERSION),
+    get("/ws", "Upgrade: h2c", "Connection: Upgrade", _KEY, _VERSION),
+    get("/live", *_ASKS, _KEY, _VERSION),
+]
+
+ENDING += [
+    get("/ws", *_ASKS, _VERSION),
+    get("/ws", *_ASKS, _KEY),
+    get("/ws", *_ASKS, _KEY, "Sec-WebSocket-Version: 8"),
+    get("/ws", *_ASKS, _VERSION, "Sec-WebSocket-Key: short"),
+    get("/ws", *_ASKS, _VERSION, _KEY, _KEY),
+    get("/ws", *_ASKS, _VERSION, _KEY, "Content-Length: 2") + b"{}",
+    get("/ws/queues/a%20b", *_ASKS, _KEY, _VERSION),
+    get("/ws", *_ASKS, _KEY, _VERSION).replace(b"HTTP/1.1", b"HTTP/1.0"),
+]
+
 DIALOGUES: list[list[bytes]] = [
     [PUSH * 5],
     [PUSH + get("/queues/q/jobs") + get("/nowhere") + head("HEAD", "/healthz") + get("/live")],

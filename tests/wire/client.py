@@ -85,7 +85,7 @@ def eventually(look: Callable[[], T], wanted: T, within_s: float = PATIENCE_S) -
 
 @dataclass(frozen=True)
 class Delivery:
-    """What a pull hands out: the job and the token that proves who holds it."""
+    """What a pull gives: the job and the token that proves who holds it."""
 
     job: Body
     token: str

@@ -1,6 +1,7 @@
 """A lease: what keeps it, what it costs to lose it, and what the old token is worth then."""
 
 import time
+from typing import Any
 
 import pytest
 
@@ -165,14 +166,21 @@ def test_a_released_job_is_back_in_its_place_as_if_never_delivered(client: Clien
     refused(client.ack(ids[0], token=token), 400, LOST_TOKEN)
 
 
-def test_a_release_needs_the_token_of_the_lease(client: Client, queue: str) -> None:
+def test_a_release_with_a_token_is_of_that_lease_only(client: Client, queue: str) -> None:
     job_id = client.push(queue)
     client.take(queue)
-    refused(client.release(job_id), 400, "token is required")
-    refused(client.release(job_id, token=None), 400)
     refused(client.release(job_id, token=DEAD_TOKEN), 400, LOST_TOKEN)
     refused(client.release("no-such-job", token=DEAD_TOKEN), 400, NOT_ACTIVE)
     assert client.state(job_id) == "active"
+
+
+@pytest.mark.parametrize("fields", [{}, {"token": None}])
+def test_a_release_without_a_token_is_of_the_lease_there_is(client: Client, queue: str, fields: dict[str, Any]) -> None:
+    job_id = client.push(queue)
+    client.take(queue)
+    ok(client.release(job_id, **fields))
+    assert client.state(job_id) == "waiting"
+    refused(client.release(job_id, **fields), 400, NOT_ACTIVE)
 
 
 @pytest.mark.slow

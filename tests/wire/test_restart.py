@@ -68,6 +68,12 @@ def _push_failed(client: Client, before: Before) -> None:
     for name, backoff in (("retry", NEVER_MS), ("retry-soon", SOON_MS)):
         before.ids[name] = [client.push(name, backoff=backoff)]
         done(client.fail(client.take(name).id, error="once"))
+    before.ids["retry-when-told"] = [
+        client.push("retry-when-told", backoff={"type": "fixed", "delay": 0, "jitter": 0.5})
+    ]
+    done(client.fail(client.take("retry-when-told").id, retryIn=NEVER_MS))
+    before.ids["given-up"] = [client.push("given-up", maxAttempts=9, uniqueKey="k")]
+    done(client.fail(client.take("given-up").id, unrecoverable=True))
     before.ids["dead"] = [client.push("dead", maxAttempts=1, uniqueKey="k")]
     client.bury("dead", before.id("dead"))
 
@@ -98,7 +104,7 @@ def _push_related(client: Client, before: Before) -> None:
 
 STABLE = (
     *("order", "later", "named", "unique", "payload", "durable", "held", "progressing", "retry"),
-    *("dead", "done", "parent-of-child", "half", "parent-of-half"),
+    *("dead", "done", "parent-of-child", "half", "parent-of-half", "given-up", "retry-when-told"),
 )
 
 
@@ -146,7 +152,15 @@ def test_a_delay_goes_on(life: Life, name: str) -> None:
     assert life.client.pull(name) is None
 
 
-@pytest.mark.parametrize("name", ["later", "retry"])
+def test_why_a_job_is_dead_is_known(life: Life) -> None:
+    reasons = {
+        name: [entry["reason"] for entry in ok(life.client.get(f"/queues/{name}/dlq"))["entries"]]
+        for name in ("given-up", "dead")
+    }
+    assert reasons == {"given-up": ["unrecoverable"], "dead": ["max_attempts_exceeded"]}
+
+
+@pytest.mark.parametrize("name", ["later", "retry", "retry-when-told"])
 def test_a_job_that_is_not_due_is_not_delivered(life: Life, name: str) -> None:
     assert life.client.pull(name) is None
 

@@ -79,7 +79,7 @@ def _sqlite(rows: int, seconds: float, data_dir: Path | None, *, durable: bool =
 
 
 def _batch(rows: int) -> Batch:
-    """Return what the server writes for so many pushes."""
+    """Return what the server writes for `rows` pushes."""
     engine = Engine(lambda now: str(uuid_utils.uuid7()), Empty())
     now = 1_700_000_000_000
     for _ in range(rows):

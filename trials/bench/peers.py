@@ -222,7 +222,7 @@ def _environment(job: str, store: Store, directory: Path) -> dict[str, str]:
 
 
 def _produce(peer: Peer, programs: Path, environment: dict[str, str], jobs: int, bulk: int) -> float:
-    """Enqueue so many jobs from a process of their own; return the seconds that took, without its start."""
+    """Enqueue `jobs` jobs from a process of their own; return the seconds that took, without its start."""
     code = f"import {JOBS} as jobs; jobs.produce({jobs}, {bulk})"
     command = [str(_programs(peer, programs) / "python"), "-c", code]
     try:

@@ -35,7 +35,7 @@ class Library(NamedTuple):
     one: Callable[[], object]
     """Enqueue a job."""
     many: Callable[[int], object] | None = None
-    """Enqueue so many in one call, where the library has that."""
+    """Enqueue several in one call, where the library has that."""
 
 
 def _rq() -> Library:
@@ -92,7 +92,7 @@ app, one, many = _LIBRARIES[PEER]()
 
 
 def produce(jobs: int, bulk: int) -> None:
-    """Enqueue so many jobs, `bulk` in a call, print how many seconds that took, and die as in a crash."""
+    """Enqueue `jobs` jobs, `bulk` in a call, print how many seconds that took, and die as in a crash."""
     if PEER.startswith("ours"):
         importlib.import_module("trio").run(_produce_ours, jobs, bulk)
         return

@@ -57,7 +57,7 @@ class WebSocket:
         self._socket.close()
 
     def run(self, in_flight: int, seconds: float) -> tuple[int, int, float]:
-        """Keep `in_flight` commands on their way for so long; return good replies, bad ones, and the seconds taken."""
+        """Keep `in_flight` commands on their way for `seconds`; return good replies, bad ones, and the seconds taken."""
         good = bad = 0
         begun = time.perf_counter()
         deadline = begun + seconds

@@ -78,7 +78,7 @@ class Attack:
 async def spread(
     items: Sequence[object] | range, work: Callable[[int], Awaitable[None]], at_once: int = OPENING_MAX
 ) -> None:
-    """Do ``work`` for the index of each item, so many at once; one that is hung up on is no failure."""
+    """Do ``work`` for the index of each item, `at_once` together; one that is hung up on is no failure."""
     limit = trio.CapacityLimiter(at_once)
 
     async def one(index: int) -> None:

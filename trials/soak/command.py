@@ -129,7 +129,7 @@ def metrics(page: str) -> dict[str, float]:
 
 
 async def soak(server: Server, seconds: float, rate: float, rng: random.Random) -> list[Sample]:
-    """Load the server for so long and return the samples."""
+    """Load the server for `seconds` and return the samples."""
     tally = Tally()
     sampler = Sampler(server, tally)
     every = max(SHORTEST_S, seconds / SAMPLES)

@@ -16,7 +16,7 @@ from bunqueue_trio.api.access import Access, allowed_headers, client_key, prefli
 from bunqueue_trio.api.event_stream import EventStream, parse_event_id
 from bunqueue_trio.config import LARGE_BODY_BYTES, RECEIVE_BYTES, SMALL_BODY_BYTES
 from bunqueue_trio.errors import Refused, StoreError
-from bunqueue_trio.pages.table import ANSWERS, make_page
+from bunqueue_trio.pages.table import ANSWERS, DOCS, make_page
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.catalog import CODED, FILLS, TAKES
 from bunqueue_trio.protocol.codec import decode, encode
@@ -31,7 +31,7 @@ _log = structlog.get_logger()
 JSON = "application/json"
 
 ReadBody = Callable[[int], Awaitable[bytes]]
-"""Reads the request's body of at most so many bytes, or raises ``Refused`` (413)."""
+"""Reads the request's body of at most this many bytes, or raises ``Refused`` (413)."""
 
 
 Wait = Callable[[Callable[[Begun], Awaitable[Reply]], Begun], Awaitable[Reply]]
@@ -234,7 +234,7 @@ class Gateway:
             raise errors.UPGRADE_REQUIRED.refuse()
         content_type, body, status = await make_page(name, self._server)
         headers = self._headers(content_type, call.origin)
-        is_shared = name.startswith("docs")
+        is_shared = name in DOCS
         return Response(status, (*headers, *_DOCS) if is_shared else headers, body, is_shared=is_shared)
 
     def _events(self, match: Match, call: Call) -> Response:
@@ -315,8 +315,8 @@ class Gateway:
         return response._replace(headers=(*response.headers, ("Allow", ", ".join(sorted(allowed)))))
 
 
-_GET_ONLY = (c.Pull, "events", "websocket")
-"""What HEAD does not stand for: a job would be taken, a stream would be opened."""
+LASTING: frozenset[object] = TAKES | {"events", "websocket"}
+"""Who may stay: a long poll, a stream. HEAD does not stand for their GET: a job would be taken, a stream be opened."""
 
 _STREAM = (("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no"))
 """No proxy may hold events back."""
@@ -352,4 +352,4 @@ def _origin_form(path: str) -> str:
 def _head_route(match: Match) -> Route | None:
     """Return what HEAD answers like: GET, except where GET takes a job."""
     route = match.methods.get("GET")
-    return None if route is None or route.target in _GET_ONLY else route
+    return None if route is None or route.target in LASTING else route

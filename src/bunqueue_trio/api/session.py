@@ -295,7 +295,7 @@ class Session:
                 begun = self._polls_by_id.get(bytes(req_id))
                 stopped = begun is not None and self._core.stop_poll(begun)
                 self._reply(0, r.StopReply(stopped=stopped), req_id)
-            case c.Ping() | c.Stats():
+            case _:  # one of those that a page answers
                 _, body, _ = ANSWERS[type(command)](self._server)
                 self._reply(0, body, command.req_id)
 

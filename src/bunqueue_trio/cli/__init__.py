@@ -21,10 +21,9 @@ FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 _UNWRITABLE = frozenset({errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF, errno.EAGAIN, errno.EDQUOT})
 
 COMMANDS = {
-    "serve": "serve", "config": "serve", "stats": "remote", "push": "remote", "watch": "watch",
-    "doctor": "files", "backup": "files", "shrink": "files", "worker": "worker",
+    "serve": "serve", "worker": "worker", "config": "serve", "stats": "remote", "push": "remote",
     "queues": "queues", "pause": "queues", "resume": "queues", "limit": "queues", "dead": "dead", "retry": "dead",
-    "crashtest": "crashtest",
+    "watch": "watch", "doctor": "files", "backup": "files", "shrink": "files", "crashtest": "crashtest",
 }  # fmt: skip
 """Each command and the file it is in, which is read when it is asked for: the server starts without a client."""
 

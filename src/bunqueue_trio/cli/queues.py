@@ -1,4 +1,4 @@
-"""Commands about the queues of a running server: what is in them, and whether they hand anything out."""
+"""Commands about the queues of a running server: what is in them, and whether they are paused or limited."""
 
 import json
 import sys
@@ -17,6 +17,8 @@ from bunqueue_trio.logs.printable import printable
 
 _EPOCH_MS_MIN = 10**11  # a number of ms as large as that is a moment; as a duration it would be three years
 _STATES = ("waiting", "delayed", "waiting-children", "active", "completed", "failed")
+COLUMNS = (*_STATES, "oldest", "pulls", "at once", "paused")
+"""Of the table, after the name; the help explains each."""
 _UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"))
 
 
@@ -50,10 +52,23 @@ class Moment(click.ParamType[tuple[int, bool]]):
 @click.argument("queue", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print an object a line, as the server has it.")
 def queues(url: str, token: str | None, queue: str | None, *, as_json: bool) -> None:
-    """Show what is in the queues of a running server, or in QUEUE alone."""
+    """Show what is in the queues of a running server, or in QUEUE alone.
+
+    \b
+    waiting           jobs that a worker can take
+    delayed           jobs that wait for their time, or for the next attempt
+    waiting-children  jobs that wait for others that they depend on
+    active            jobs that workers have
+    completed         jobs that are done, as far as they are kept
+    failed            dead letters: jobs that failed for good
+    oldest            for how long the oldest waiting job has been waiting
+    pulls             pulls that wait for a job right now; 0: no worker is free, or none is there
+    at once           how many jobs may be active (see `limit`); empty: any number
+    paused            since when, until when and why nothing is delivered (see `pause`); empty: it is not paused
+    """
     found: Iterable[dict[str, Any]]
     if queue is None:
-        found = pages(url, token, "/queues", "details", details="true")
+        found = (each for page in pages(url, token, "/queues", details="true") for each in page["details"])
     else:
         found = [answer(url, token, "GET", f"/queues/{segment(queue)}")["queue"]]
     if as_json:
@@ -62,9 +77,9 @@ def queues(url: str, token: str | None, queue: str | None, *, as_json: bool) -> 
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("queue", no_wrap=True)
-    for name in (*_STATES, "oldest", "pulls", "at once"):
+    for name in COLUMNS[:-1]:
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("paused")
+    table.add_column(COLUMNS[-1])
     now = _now_ms(url, token)
     for each in found:
         oldest = each["oldestReadyAt"]
@@ -80,13 +95,16 @@ def queues(url: str, token: str | None, queue: str | None, *, as_json: bool) -> 
 @click.command()
 @with_server
 @click.argument("queue")
-@click.option("--reason", metavar="TEXT", help="Shown to whoever asks why nothing is delivered.")
+@click.option("--reason", metavar="TEXT", help="Why; `queues` shows it.")
 @click.option(
     "--until", type=Moment(), metavar="TIME",
-    help="Resume by itself: after so long (10m, 2h), or at a date (2030-01-01T08:00, local time).",
+    help="Resume by itself after this time (10m, 2h), or at a date (2030-01-01T08:00, local time).",
 )  # fmt: skip
 def pause(url: str, token: str | None, queue: str, *, reason: str | None, until: tuple[int, bool] | None) -> None:
-    """Stop delivering jobs of QUEUE. Pushes are still accepted, and active jobs go on."""
+    """Stop delivering jobs of QUEUE. Pushes are still accepted, and active jobs go on.
+
+    The pause lasts over restarts of the server, until `resume` or --until. A second pause replaces the first.
+    """
     body: dict[str, Any] = {} if reason is None else {"reason": reason}
     if until is not None:
         ms, from_now = until
@@ -99,24 +117,27 @@ def pause(url: str, token: str | None, queue: str, *, reason: str | None, until:
 @with_server
 @click.argument("queue")
 def resume(url: str, token: str | None, queue: str) -> None:
-    """Deliver the jobs of QUEUE again."""
+    """Deliver the jobs of QUEUE again. Nothing happens if it is not paused."""
     answer(url, token, "POST", f"/queues/{segment(queue)}/resume")
     click.echo(printable(f"{queue}: resumed"))
 
 
-@click.command()
+@click.command(context_settings={"ignore_unknown_options": True})  # so that -1 is a wrong number
 @with_server
 @click.argument("queue")
 @click.argument("number", metavar="N")
 def limit(url: str, token: str | None, queue: str, number: str) -> None:
-    """Allow at most N active jobs of QUEUE; `any` removes the limit."""
+    """Allow at most N active jobs of QUEUE; `any` removes the limit.
+
+    It lasts over restarts of the server. When the number falls, active jobs stay with their workers.
+    """
     path = f"/queues/{segment(queue)}/concurrency"
     if number == "any":
         answer(url, token, "DELETE", path)
     elif number.isascii() and number.isdigit():
         answer(url, token, "PUT", path, msgspec.json.encode({"concurrency": int(number[:20])}))
     else:
-        raise click.BadParameter(f"{number!r} must be a number or `any`", param_hint="N")
+        raise click.BadParameter(f"{number!r} must be a number from 1 on, or `any` for no limit", param_hint="N")
     said = answer(url, token, "GET", path)
     allowed = "any number" if said["concurrency"] is None else f"{said['concurrency']:,}"
     click.echo(printable(f"{queue}: {allowed} at once, {said['active']:,} now"))

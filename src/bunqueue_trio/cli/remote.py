@@ -74,11 +74,11 @@ def answer(url: str, token: str | None, method: str, path: str, body: bytes | No
     return accepted(url, response.status_code, response.content)
 
 
-def pages(url: str, token: str | None, path: str, name: str, **query: object) -> Iterator[dict[str, Any]]:
-    """Yield what is under ``name`` in the answers to ``path``, page by page."""
+def pages(url: str, token: str | None, path: str, **query: object) -> Iterator[dict[str, Any]]:
+    """Yield the answers to ``path``, page by page."""
     while True:
         page = answer(url, token, "GET", f"{path}?{urlencode(query)}")
-        yield from page[name]
+        yield page
         if page["next"] is None:
             return
         query["after"] = page["next"]
@@ -183,26 +183,31 @@ DURATION = Duration()
 @click.argument("data", metavar="JSON")
 @click.option("--priority", type=int, help="Higher is sooner.")
 @click.option("--delay", type=DURATION, metavar="TIME", help="Time before it can be taken.")
-@click.option("--max-attempts", type=int, metavar="N")
+@click.option("--max-attempts", type=int, metavar="N", help="Tries in all, then it is a dead letter; 3 unless you say.")
 @click.option("--job-id", metavar="ID", help="Makes the push idempotent while the job is unfinished.")
-@click.option("--unique-key", metavar="KEY")
+@click.option("--unique-key", metavar="KEY", help="While an unfinished job of the queue has it, this adds none.")
 @click.option(
     "--backoff", type=DURATION, metavar="TIME", help="Wait before the second try; doubles with each further one."
 )
+@click.option(
+    "--backoff-type", type=click.Choice(["fixed", "exponential"]), help="Whether it doubles.  [default: exponential]"
+)
+@click.option("--backoff-max", type=DURATION, metavar="TIME", help="The longest wait; else an hour, or the backoff.")
+@click.option("--backoff-jitter", type=float, metavar="SHARE", help="Waits are up to so much shorter: 0 to 1.")
 @click.option("--ttl", type=DURATION, metavar="TIME", help="Drop it if it was not taken by then.")
 @click.option("--timeout", type=DURATION, metavar="TIME", help="A try that takes longer has failed.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="May be repeated.")
-@click.option("--group-id", metavar="GROUP")
+@click.option("--group-id", metavar="GROUP", help="Kept with the job, for its readers.")
 @click.option("--lifo", is_flag=True, help="Before older ones of its priority.")
 @click.option("--depends-on", multiple=True, metavar="ID", help="Only after this job is completed; may be repeated.")
-@click.option("--repeat-every", type=DURATION, metavar="TIME", help="Add it again so long after each run.")
-@click.option("--repeat-limit", type=int, metavar="N", help="At most so many runs.")
+@click.option("--repeat-every", type=DURATION, metavar="TIME", help="Add it again this long after each run.")
+@click.option("--repeat-limit", type=int, metavar="N", help="At most N runs.")
 @click.option("--remove-on-complete", is_flag=True, help="Keep nothing of it when it is completed.")
 @click.option("--remove-on-fail", is_flag=True, help="Keep nothing of it when it is dead.")
 @click.option("--durable", is_flag=True, help="Have it on disk (fsync) before the answer.")
 def push(
     url: str, token: str | None, queue: str, data: str, *, repeat_every: int | None, repeat_limit: int | None,
-    **options: Any,
+    backoff: int | None, backoff_type: str | None, backoff_max: int | None, backoff_jitter: float | None, **options: Any,
 ) -> None:  # fmt: skip
     """Add a job with the payload JSON to QUEUE and print its id.
 
@@ -218,6 +223,12 @@ def push(
             hint = f"; a string needs quotes: '\"{data}\"'"
         raise click.BadParameter(f"is no JSON: {error}{hint}", param_hint="JSON") from None
     body = {"data": Raw(payload)} | {_camel(k): v for k, v in options.items() if v not in (None, False, ())}
+    backoff_how = {"type": backoff_type, "maxDelay": backoff_max, "jitter": backoff_jitter}
+    given = {name: value for name, value in backoff_how.items() if value is not None}
+    if given and backoff is None:
+        raise click.UsageError("--backoff-type, --backoff-max and --backoff-jitter need --backoff")
+    if backoff is not None:
+        body["backoff"] = {"type": "exponential", "delay": backoff} | given if given else backoff
     if repeat_every is not None:
         body["repeat"] = {"every": repeat_every, "limit": repeat_limit}
     elif repeat_limit is not None:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from bunqueue_trio.cli.remote import accepted, connect, segment, unreachable, with_server
 from bunqueue_trio.logs.printable import printable, printable_json
+from bunqueue_trio.protocol.events import EVENT_TYPES
 
 _SILENCE_S = 45.0  # the server says something every 15 s; three times nothing is a dead connection
 _AGAIN_S = (0.2, 1.0, 3.0)  # a restart takes a second
@@ -23,10 +24,13 @@ _EXTRAS = ("error", "progress", "prev", "delay")
 @click.command()
 @with_server
 @click.option("--queue", metavar="QUEUE", help="Only the events of this queue.")
-@click.option("--type", "types", multiple=True, metavar="TYPE", help="Only events of this type; may be repeated.")
+@click.option(
+    "--type", "types", multiple=True, type=click.Choice(sorted(EVENT_TYPES)), metavar="TYPE",
+    help=f"Only events of this type; may be repeated. One of {', '.join(sorted(EVENT_TYPES))}.",
+)  # fmt: skip
 @click.option("--data", "with_data", is_flag=True, help="Show payloads too.")
 @click.option("--json", "as_json", is_flag=True, help="Print each event as the server sends it, payloads too.")
-@click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after so many events.")
+@click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after N events.")
 def watch(
     url: str, token: str | None, queue: str | None, types: tuple[str, ...], *,
     with_data: bool, as_json: bool, count: int | None,

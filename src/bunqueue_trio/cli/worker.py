@@ -130,6 +130,8 @@ def _find(target: str) -> list[Worker]:
     for part in name.split("."):
         found = getattr(found, part, None)
     if isinstance(found, Worker):
+        if not found.has_handler:
+            raise click.BadParameter(f"{name!r} in {module_name!r} has no handler", param_hint=_HINT)
         return [found]
     if not isinstance(found, App):
         raise click.BadParameter(f"{name!r} in {module_name!r} is no Worker and no App", param_hint=_HINT)

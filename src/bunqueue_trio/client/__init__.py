@@ -2,13 +2,14 @@
 
 from bunqueue_trio.client.app import App
 from bunqueue_trio.client.client import Client
+from bunqueue_trio.client.endings import Again, GiveUp
 from bunqueue_trio.client.events import EventStream
 from bunqueue_trio.client.jobs import Job, JobInfo
 from bunqueue_trio.client.worker import Worker
 from bunqueue_trio.errors import BunqueueError, ConnectionLost, JobFailed, JobRemoved, Refused, ServerUnavailable
-from bunqueue_trio.protocol.options import JobSpec, PushOptions
+from bunqueue_trio.protocol.options import Backoff, JobSpec, PushOptions
 
 __all__ = [
-    "App", "BunqueueError", "Client", "ConnectionLost", "EventStream", "Job", "JobFailed", "JobInfo", "JobRemoved", "JobSpec",
-    "PushOptions", "Refused", "ServerUnavailable", "Worker",
+    "Again", "App", "Backoff", "BunqueueError", "Client", "ConnectionLost", "EventStream", "GiveUp", "Job", "JobFailed",
+    "JobInfo", "JobRemoved", "JobSpec", "PushOptions", "Refused", "ServerUnavailable", "Worker",
 ]  # fmt: skip

@@ -181,9 +181,20 @@ class Client:
         reply = await self._call(c.AckBatch, ids=ids, tokens=tokens, results=encoded_results)
         return _strings(reply, "ignoredIds")
 
-    async def fail(self, job_id: str, error: str | None = None, *, token: str | None = None) -> None:
-        """Report a failed attempt: the job is retried later, or dead."""
-        await self._call(c.Fail, id=job_id, token=token, error=error)
+    async def fail(
+        self, job_id: str, error: str | None = None, *, token: str | None = None, unrecoverable: bool = False,
+        retry_in: float | None = None,
+    ) -> None:  # fmt: skip
+        """Report a failed attempt: the job is retried after its backoff, or ``retry_in`` seconds, or dead.
+
+        An ``unrecoverable`` one is the last.
+        """
+        last = unrecoverable or None
+        await self._call(c.Fail, id=job_id, token=token, error=error, unrecoverable=last, retryIn=to_ms(retry_in))
+
+    async def release(self, job_id: str, *, token: str | None = None) -> None:
+        """Return a job to its previous position, as if it had not been pulled."""
+        await self._call(c.Release, id=job_id, token=token)
 
     async def heartbeat(self, job_id: str, *, token: str | None = None, duration: float | None = None) -> None:
         """Renew a lease; of a job that was held over a restart of the server, for this connection. Refused when it is lost."""

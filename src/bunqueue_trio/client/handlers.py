@@ -1,4 +1,4 @@
-"""What surrounds a handler: it decodes the payload, runs the function, and turns whatever it raises into an outcome.
+"""What a worker needs around a handler: a decoder of payloads, threads for sync ones, and a text for whatever is raised.
 
 No exception of a handler escapes.
 
@@ -21,9 +21,10 @@ from msgspec import Raw
 from msgspec.json import Decoder
 
 from bunqueue_trio.client.backend import caller_from_threads, is_cancelled
+from bunqueue_trio.client.endings import Ending, ending_of
 from bunqueue_trio.client.jobs import Job
 from bunqueue_trio.client.log import log
-from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.logs.printable import name_of, printable
 
 Handler = Callable[[Job[Any]], Any]
 
@@ -32,13 +33,17 @@ _CUT = "\n… %d characters left out …\n"
 
 
 class Outcome(NamedTuple):
-    """How a job went: with ``error`` it has failed. ``duration``: seconds of its handler; ``trace``: for the log."""
+    """How a job went: with ``error`` it has failed. ``duration``: seconds of its handler; ``trace``: for the log.
+
+    ``ending``: what the handler said of the next attempt.
+    """
 
     job: Job[Any]
     duration: float
     result: Raw | None = None
     error: str | None = None
     trace: str | None = None
+    ending: Ending | None = None
 
 
 class Threads:
@@ -125,17 +130,29 @@ def of_handler(raised: BaseException) -> BaseException:
 
 def told(error: BaseException) -> tuple[str, str]:
     """Return ``error`` as a text for the server, and with its traceback for the log, whatever it is."""
-    name = type(error).__name__
+    name = name_of(type(error))
     try:
         text = str(error)
     except BaseException as mute:  # noqa: ASYNC103 - of code that waits for nothing
-        text = f"its text cannot be made: {type(mute).__name__}"
+        text = f"its text cannot be made: {name_of(type(mute))}"
     text = _sendable(f"{name}: {text}" if text else name)
     try:
         trace = _sendable("".join(traceback.format_exception(error)).rstrip())
     except BaseException:  # noqa: ASYNC103 - the same
         trace = text
     return text, trace
+
+
+def heard(raised: BaseException) -> tuple[str, str | None, Ending | None]:
+    """Return what a handler raised as :func:`told` does, and what it said of the next attempt.
+
+    If it said so, where it did is of no interest, but for what made it say so.
+    """
+    ending = ending_of(raised)
+    if ending is None:
+        return *told(raised), None
+    cause = ending.__cause__ or ending.__context__
+    return told(ending)[0], None if cause is None else told(raised)[1], ending
 
 
 def payload_decoder(function: Handler) -> Decoder[Any] | None:

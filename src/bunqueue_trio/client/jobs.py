@@ -11,7 +11,7 @@ from msgspec.json import Decoder
 from structlog.typing import FilteringBoundLogger
 
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.protocol.options import PushOptions
+from bunqueue_trio.protocol.options import Backoff, PushOptions, backoff_of
 from bunqueue_trio.protocol.replies import DeliveredJob, JobView, fence
 
 if TYPE_CHECKING:
@@ -115,9 +115,15 @@ class Job(Generic[T]):
         """Complete it; a worker does this with what its handler returns."""
         await self._client.ack(self.id, result, token=self.token)
 
-    async def fail(self, error: str | None = None) -> None:
-        """Report a failed attempt; a worker does this when its handler raises."""
-        await self._client.fail(self.id, error, token=self.token)
+    async def fail(
+        self, error: str | None = None, *, unrecoverable: bool = False, retry_in: float | None = None
+    ) -> None:
+        """Report a failed attempt, as :meth:`Client.fail` does; a worker does this when its handler raises."""
+        await self._client.fail(self.id, error, token=self.token, unrecoverable=unrecoverable, retry_in=retry_in)
+
+    async def release(self) -> None:
+        """Return it to its previous position, as if it had not been pulled."""
+        await self._client.release(self.id, token=self.token)
 
     async def progress(self, percent: float, message: str | None = None) -> None:
         """Report how far it is."""
@@ -144,7 +150,7 @@ class JobInfo:
     completed_at: float | None
     attempts: int
     max_attempts: int
-    backoff: float
+    backoff: float | Backoff
     progress: int | float
     tags: list[str]
 
@@ -159,7 +165,7 @@ class JobInfo:
         self.completed_at = None if view.completed_at is None else view.completed_at / 1000
         self.attempts = view.attempts
         self.max_attempts = view.max_attempts
-        self.backoff = view.backoff / 1000
+        self.backoff = backoff_of(view.backoff)
         self.progress = view.progress
         self.tags = view.tags
 

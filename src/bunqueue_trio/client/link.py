@@ -16,7 +16,7 @@ from bunqueue_trio.protocol.events import EVENT_TYPES, Event
 from bunqueue_trio.protocol.faults import error_of
 from bunqueue_trio.protocol.surrogates import marked, read
 
-ANSWER_S = 20.0  # a server that owes an answer to a ping for so long is gone
+ANSWER_S = 20.0  # a server that owes an answer to a ping for this long is gone
 RETRY_S = 1.0
 _SUSPECT = 64 * 1024  # smaller messages are never too big for a server
 
@@ -58,10 +58,10 @@ _HEAD = msgspec.json.Decoder(_Head)
 
 
 def _read(message: bytes) -> tuple[_Head, Event | None]:
-    """Return the head of a message, and the event in it, if it is one.
+    """Return what every message from a server may have, and the whole event if the message is one.
 
     Raises:
-        ValueError: it is no message of a server; or ``RecursionError``.
+        ValueError, RecursionError: no server of ours speaks like that.
     """
     try:
         head = _HEAD.decode(message)
@@ -232,6 +232,7 @@ class Link:
             self.close()
 
     async def _read(self) -> None:
+        """Give answers to who asked and events to who listens, until the connection ends or what comes makes no sense."""
         while True:
             message = await self._connection.receive()
             self._heard_at = self._now()

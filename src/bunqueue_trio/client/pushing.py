@@ -7,7 +7,7 @@ import anyio
 
 from bunqueue_trio.errors import ConnectionLost, ServerUnavailable
 
-SURE_S = 20.0  # after so long a job that is not there may have been, and be done and forgotten
+SURE_S = 20.0  # after this long a job that is not there may have been, and be done and forgotten
 _FINISHED = frozenset({"completed", "failed"})
 
 

@@ -12,6 +12,7 @@ import anyio
 
 from bunqueue_trio.client.backend import Signal
 from bunqueue_trio.client.client import Client
+from bunqueue_trio.client.endings import Again, GiveUp
 from bunqueue_trio.client.handlers import Outcome
 from bunqueue_trio.client.jobs import Job
 from bunqueue_trio.client.log import log
@@ -138,7 +139,7 @@ class Reporter:
 
     async def _send_fail(self, failed: Outcome) -> None:
         """Report a failure, and say so: after a second, if the server is not to be had."""
-        job, said, waits = failed.job, False, False
+        job, ending, said, waits = failed.job, failed.ending, False, False
         try:
             while True:
                 trouble = f"no answer for {SAY_S:g} s"
@@ -146,7 +147,10 @@ class Reporter:
                 patience = anyio.CancelScope(deadline=math.inf if waits else anyio.current_time() + SAY_S)
                 try:
                     with patience:
-                        await self._client.fail(job.id, failed.error, token=job.token)
+                        await self._client.fail(
+                            job.id, failed.error, token=job.token, unrecoverable=isinstance(ending, GiveUp),
+                            retry_in=ending.after if isinstance(ending, Again) else None,
+                        )  # fmt: skip
                 except (ServerUnavailable, ConnectionLost) as error:
                     trouble = str(error)
                 except Refused as refused:
@@ -158,7 +162,7 @@ class Reporter:
                     if not patience.cancelled_caught:
                         if not said:
                             said = True
-                            _say(failed, next=await self._next_try(job))
+                            _say(failed, next=await self._next_try(failed))
                         return
                 if not waits:
                     said = waits = True
@@ -172,10 +176,15 @@ class Reporter:
             self._slots.release()
             self._settle([failed], waited=waits)
 
-    async def _next_try(self, job: Job[Any]) -> str:
+    async def _next_try(self, failed: Outcome) -> str:
         """Return when the job is tried again, or that it is dead."""
+        job, ending = failed.job, failed.ending
+        if isinstance(ending, GiveUp):
+            return "dead: given up"
         if job.attempt >= job.max_attempts:
             return "dead"
+        if isinstance(ending, Again):
+            return f"in {ending.after:g} s"
         if len(job.raw) > LOOK_BYTES:
             return "later"
         with anyio.move_on_after(SAY_S):

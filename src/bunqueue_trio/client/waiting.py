@@ -1,4 +1,6 @@
-"""Waiting for the end of a job, over any gap: completed, failed, removed, and "not known" are different answers.
+"""``client.wait``: finding out how a job ended, also when the connection was cut meanwhile.
+
+Completed, failed, removed and "not known" are different answers.
 
 Events only prompt another look. A job that leaves no record is an exception: its last event says how it ended, provided
 no event was missed. Events arrive in order, but may arrive after the answer that the job is gone.

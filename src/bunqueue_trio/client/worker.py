@@ -26,7 +26,7 @@ from bunqueue_trio.client.backend import Loop, LoopName, Scope, Signal, Tasks
 from bunqueue_trio.client.client import DEFAULT_URL, Client
 from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.handlers import Handler as Handler
-from bunqueue_trio.client.handlers import Outcome, Threads, of_handler, payload_decoder, told
+from bunqueue_trio.client.handlers import Outcome, Threads, heard, of_handler, payload_decoder
 from bunqueue_trio.client.jobs import Job, encoded
 from bunqueue_trio.client.log import log
 from bunqueue_trio.client.reports import Reporter
@@ -107,7 +107,8 @@ class Worker:
     def handler(self, function: H) -> H:
         """Use ``function`` for the jobs: async, or sync, which then runs in a thread.
 
-        What it returns is the result. When it raises, the attempt has failed. It is cancelled when the job is
+        What it returns is the result. When it raises, the attempt has failed; :class:`GiveUp` and :class:`Again` say
+        more. It is cancelled when the job is
         cancelled, or is not ours any more; a thread cannot be, it is left to end by itself.
 
         Raises:
@@ -119,6 +120,11 @@ class Worker:
         else:
             self._handle = partial(self._in_thread, function)
         return function
+
+    @property
+    def has_handler(self) -> bool:
+        """Whether there is a function for the jobs; without one it cannot run."""
+        return self._handle is not None
 
     @property
     def running(self) -> int:
@@ -160,7 +166,7 @@ class Worker:
         Raises:
             Refused: the server will never give us jobs: the address, its certificate, the token, or the name of the queue.
         """
-        if self._handle is None:
+        if not self.has_handler:
             raise RuntimeError("the worker has no handler: decorate a function with @worker.handler")
         client = Client(
             self.url, token=self.token, tls=self.tls, queue=self.queue, patience=math.inf, connect=self._connect,
@@ -225,23 +231,23 @@ class Worker:
 
     async def _work(self, run: _Run, reporter: Reporter) -> None:
         assert self._handle is not None
-        job, result, error, trace = run.job, None, None, None
+        job, result, error, trace, ending = run.job, None, None, None, None
         started = self._on.current_time()
         run.scope.deadline = started + self.timeout
         try:
             with run.scope:
                 result = encoded(await self._handle(job))
         except BaseException as raised:  # noqa: ASYNC103 - of_handler raises what is not the handler's
-            error, trace = told(of_handler(raised))
+            error, trace, ending = heard(of_handler(raised))
         finally:
             del self._runs[job.token]
             self._notify()
-        if run.scope.cancelled_caught and not run.lost:
+        if run.scope.cancelled_caught and not run.lost and ending is None:
             error = f"Handler timed out after {self.timeout:g} s"
         if run.scope.cancelled_caught and run.lost:
             log.info("job is not ours any more", job=printable(job.id), queue=job.queue)
         else:
-            reporter.report(Outcome(job, self._on.current_time() - started, result, error, trace))
+            reporter.report(Outcome(job, self._on.current_time() - started, result, error, trace, ending))
 
     async def _work_comes(self) -> None:
         """Return when a pull is worth a message; here at once, since the pull itself waits."""

@@ -148,7 +148,7 @@ class Pass:
         elif job.state is State.WAITING:
             listed = True  # see `_standing`
         else:
-            listed = job in (queue.delayed if job.state is State.DELAYED else queue.waiting_children)
+            listed = job in queue.line(job.state)
         if not listed:
             self._note("index", f"job {job.id} is {job.state} and not in the list of its queue")
 
@@ -178,7 +178,7 @@ class Pass:
         for dependency in waiting_on:
             if job not in self._engine._dependents._waiting.get(dependency, ()):
                 self._note("dependents", f"job {job.id} waits for {dependency}, which does not know")
-            if not self._is_unfinished(dependency):
+            if self._engine.standing(dependency) is None:
                 self._note("dependents", f"job {job.id} waits for {dependency}, which is not unfinished")
 
     def _standing(self, jobs: list[Job], line: Line[Job] | None) -> None:
@@ -204,9 +204,9 @@ class Pass:
                     self._note("ready", f"the line of queue {queue.name}, priority {priority}, is empty or unknown")
                 name = f"the line of queue {queue.name}, priority {priority},"
                 yield from self._line("ready", name, line, partial(self._entry, queue, priority))
-            for state, line in ((State.DELAYED, queue.delayed), (State.WAITING_CHILDREN, queue.waiting_children)):
+            for state in (State.DELAYED, State.WAITING_CHILDREN):
                 name = f"the list of {state} jobs of queue {queue.name}"
-                yield from self._line("index", name, line, partial(self._listed, queue, state))
+                yield from self._line("index", name, queue.line(state), partial(self._listed, queue, state))
             yield from _chunked(list(queue.active), partial(self._active, queue))
             yield from _chunked(list(queue.keys), partial(self._key, queue))
         yield from self._timers(engine.schedule, "schedule")
@@ -279,7 +279,7 @@ class Pass:
         waiting = self._engine._dependents._waiting.get(dependency)
         if waiting is None:
             return
-        if not self._is_unfinished(dependency):
+        if self._engine.standing(dependency) is None:
             self._note("dependents", f"{len(waiting)} jobs wait for {dependency}, which is not unfinished")
         for job in islice(waiting, AUDIT_SLICE):
             if dependency not in ((job.note and job.note.waiting_on) or ()):
@@ -346,10 +346,6 @@ class Pass:
     def _told(self) -> bool:
         """Whether every job was met on the disk, so that the counts can be told."""
         return self._countable and not self._missing
-
-    def _is_unfinished(self, job_id: str) -> bool:
-        job = self._engine.jobs.get(job_id)
-        return job is not None and job.state in UNFINISHED
 
 
 def _missing(heap: list[Any], wanted: set[Any]) -> Iterable[Any]:

@@ -7,7 +7,7 @@ from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.engine.listing import page
 from bunqueue_trio.protocol import commands as c
 
-# So many digits fit the integers of the store, and no number of ours has more.
+# This many digits fit the integers of the store, and no number of ours has more.
 _ENDED_PLACE = re.compile(r"([0-9]{1,18})")
 _PLACE = re.compile(r"(-?[0-9]{1,18}),(-?[0-9]{1,18})")
 

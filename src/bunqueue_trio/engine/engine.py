@@ -5,7 +5,7 @@ the return value, and what the step did is collected in ``changed`` and ``events
 What a command means is in ``commands/``, what can happen to a job in ``moves.py``.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from functools import partial
 from operator import attrgetter
 
@@ -117,6 +117,10 @@ class Engine(Moves):
             job = self.schedule.pop_due(due) or self.leases.pop_due(due)
             assert job is not None
             self._fire(job, now)
+
+    def watch_pulls(self, waiting: Mapping[str, Sized]) -> None:
+        """Tell of the pulls that wait for a job of each queue; the runtime goes on changing ``waiting``."""
+        self.pulls_waiting = waiting
 
     def take(self) -> Changes:
         """Return what has happened since the last call, and begin a new epoch."""

@@ -21,7 +21,7 @@ _SWEEP_MIN = 64  # fewer entries than that are not worth a sweep
 
 
 class Pause(Struct, frozen=True, rename="camel"):
-    """A queue hands nothing out; times in epoch ms."""
+    """Nothing of a queue is delivered; times in epoch ms."""
 
     since: int
     reason: str | None = None
@@ -39,7 +39,7 @@ class Gate:
     def __init__(self) -> None:
         self.pause: Pause | None = None
         self.concurrency: int | None = None
-        """So many jobs may be active at once."""
+        """How many jobs may be active at once; None: any number."""
 
     def is_open(self, active: int) -> bool:
         """Return whether a job may leave the queue, of which ``active`` jobs are out."""
@@ -64,8 +64,18 @@ class Gates(dict[str, Gate]):
         for name, value in self._facts.of(CONCURRENCY).items():
             self._of(name).concurrency = int(value)
 
+    @property
+    def paused(self) -> int:
+        """How many queues are paused."""
+        return len(self._facts.of(PAUSED))
+
+    @property
+    def limited(self) -> int:
+        """How many queues have a limit of active jobs."""
+        return len(self._facts.of(CONCURRENCY))
+
     def pause(self, name: str, now: int, reason: str | None, until: int | None) -> None:
-        """Let nothing out of a queue, before ``until`` if it is told; one that is paused stays so from its begin.
+        """Let nothing out of a queue, until ``until`` if it is given; one that is paused already keeps its ``since``.
 
         Raises:
             Refused: there are gates enough.
@@ -89,7 +99,7 @@ class Gates(dict[str, Gate]):
         return True
 
     def limit(self, name: str, concurrency: int) -> None:
-        """Let so many jobs of a queue be active at once; those that are stay so.
+        """Let at most ``concurrency`` jobs of a queue be active at once; those that are stay so.
 
         Raises:
             Refused: there are gates enough.

@@ -2,13 +2,14 @@
 
 Theory of operation. A job is born ``waiting``, ``delayed`` or ``waiting-children`` and ends
 ``completed``, ``failed`` (the dead-letter queue) or ``removed``. Every move is a row of
-:data:`TRANSITIONS`; ``Engine._move`` is the only writer of ``Job.state``. A finished job leaves memory
+:data:`TRANSITIONS`; ``Moves._move`` is the only writer of ``Job.state``. A finished job leaves memory
 once its end is on disk. Times are epoch ms; ``order`` places a job among its equals in priority:
 smaller first, negative for LIFO (so the newest of them is the smallest), positive for FIFO.
 """
 
 from collections.abc import Callable, Sequence
 from enum import StrEnum
+from hashlib import sha256
 from typing import NamedTuple, Protocol
 
 from msgspec import Struct
@@ -57,6 +58,14 @@ class Series(Struct, frozen=True, omit_defaults=True):
     """How many runs before this one have expired in a row."""
 
 
+class Shape(Struct, frozen=True, omit_defaults=True):
+    """How the waits of a backoff are made of its delay, where it was given as an object."""
+
+    fixed: bool = False
+    max_delay: int | None = None
+    jitter: int | float | None = None
+
+
 class Options(Struct, frozen=True, omit_defaults=True):
     """What a job was pushed with and never changes; equal options are shared between jobs.
 
@@ -75,6 +84,8 @@ class Options(Struct, frozen=True, omit_defaults=True):
     remove_on_fail: bool = False
     depends_on: tuple[str, ...] = ()
     series: Series | None = None
+    shape: Shape | None = None
+    """None: the backoff is a number. Beside it, so that a version that knows of numbers only can read the rest."""
 
 
 DEFAULT_OPTIONS = Options()
@@ -105,6 +116,8 @@ class Note(Struct, omit_defaults=True):
     finished_at: int | None = None
     waiting_on: set[str] | None = None
     """The dependencies that are still open, while ``waiting-children``."""
+    reason: str | None = None
+    """Of what kind its bad end was, where its attempts and stalls do not tell."""
 
 
 class Job(Struct, eq=False, gc=False):
@@ -143,10 +156,29 @@ class Job(Struct, eq=False, gc=False):
         return self.note
 
 
-def backoff_ms(base: int, attempts: int) -> int:
-    """Return the wait before the next try: ``base × 2^(attempts − 1)``, at most one hour or ``base``."""
-    # Beyond 2^32 ms any base is over the hour: the exponent is capped to keep the number small.
-    return min(base << min(attempts - 1, 32), max(base, BACKOFF_MAX_MS))
+def backoff_ms(base: int, attempts: int, most: int | None = None) -> int:
+    """Return the wait before the next try: ``base × 2^(attempts − 1)``, at most ``most``, or else one hour or ``base``."""
+    if most is None:
+        most = max(base, BACKOFF_MAX_MS)
+    # Beyond 2^32 ms any base is over each limit: the exponent is capped to keep the number small.
+    return min(base << min(attempts - 1, 32), most)
+
+
+def wait_ms(job: Job) -> int:
+    """Return how long ``job``, which has just failed, waits for its next attempt.
+
+    Its jitter is made of its id and the number of the attempt: nothing here is random, and jobs that failed together come
+    back one by one.
+    """
+    options, shape = job.options, job.options.shape
+    if shape is None:
+        return backoff_ms(options.backoff, job.attempts)
+    wait = backoff_ms(options.backoff, 1 if shape.fixed else job.attempts, shape.max_delay)
+    if shape.jitter:
+        # A checksum will not do: of two jobs that come back together it makes two that do so after each attempt.
+        drawn = int.from_bytes(sha256(f"{job.id}:{job.attempts}".encode()).digest()[:4])
+        wait -= int(wait * shape.jitter * drawn / 2**32)
+    return wait
 
 
 def next_slot(series: Series, now: int) -> int:
@@ -203,7 +235,7 @@ NewId = Callable[[int], str]
 
 
 _DEPENDENCY_BYTES = 100
-"""What a dependency weighs: to look it up costs as much as so many bytes, so a page has about 10,000 of them at most."""
+"""What a dependency weighs: to look it up costs as much as this many bytes, so a page has about 10,000 of them at most."""
 
 
 def weight(job: Job) -> int:

@@ -1,7 +1,7 @@
 """A line in order, which anything can enter and leave at its place.
 
 Most enter at the end and leave at the front, which costs the same at any length. Anywhere else it is two searches by
-halves, since the line is kept in blocks: a list of short lists. Who gets another place leaves first, or enters anew at once.
+halves, since the line is kept in blocks: a list of short lists. Who gets another place leaves first.
 """
 
 from bisect import bisect_left, bisect_right
@@ -32,7 +32,7 @@ class Line(Generic[T]):
         return bool(self.blocks)
 
     def __iter__(self) -> Iterator[T]:
-        """Iterate in order; nothing may enter or leave meanwhile."""
+        """Iterate in order; nothing may be added or removed meanwhile."""
         return chain.from_iterable(self.blocks)
 
     def first(self) -> T | None:
@@ -67,10 +67,10 @@ class Line(Generic[T]):
         self.blocks += [many[i : i + BLOCK_MAX] for i in range(0, len(many), BLOCK_MAX)]
 
     def remove(self, one: T) -> None:
-        """Let ``one``, who stands here, leave; if its place is another one now, it is searched for.
+        """Let ``one`` leave its place.
 
         Raises:
-            ValueError: it does not stand here.
+            ValueError: it does not stand there.
         """
         blocks = self.blocks
         if blocks and blocks[0][0] is one:
@@ -85,27 +85,29 @@ class Line(Generic[T]):
     def _find(self, one: T) -> tuple[int, int]:
         blocks, place = self.blocks, self.place(one)
         at = self._block(place)
-        if at < len(blocks):
+        i = bisect_left(blocks[at], place, key=self.place) if at < len(blocks) else 0
+        while at < len(blocks):
             block = blocks[at]
-            i = bisect_left(block, place, key=self.place)
-            if block[i] is one:
-                return at, i
-        for at, block in enumerate(blocks):
-            if one in block:
-                return at, block.index(one)
-        raise ValueError("it stands in another line, or in none")
+            # A damaged file may have given a place twice.
+            while i < len(block) and self.place(block[i]) == place:
+                if block[i] == one:  # names and numbers come from many sources
+                    return at, i
+                i += 1
+            if i < len(block):
+                break
+            at, i = at + 1, 0
+        raise ValueError("it stands somewhere else, or in no line")
 
     def __contains__(self, one: T) -> bool:
         """Return whether ``one`` stands at its place."""
-        place = self.place(one)
-        at = self._block(place)
-        if at == len(self.blocks):
+        try:
+            self._find(one)
+        except ValueError:
             return False
-        block = self.blocks[at]
-        return block[bisect_left(block, place, key=self.place)] is one
+        return True
 
     def after(self, place: Any) -> Iterator[T]:
-        """Iterate over who stands behind ``place``, whoever stands there; nothing may enter or leave meanwhile."""
+        """Iterate over who stands behind ``place``, whoever stands there; nothing may be added or removed meanwhile."""
         blocks = self.blocks
         at = bisect_right(blocks, place, key=self._end)
         if at == len(blocks):

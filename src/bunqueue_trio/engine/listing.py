@@ -14,6 +14,7 @@ from bunqueue_trio.engine.job import Job, State, weight
 from bunqueue_trio.engine.queue import BY_PUSH, BY_TIME, Queue, by_delivery
 
 Place = tuple[int, int]
+"""Where a job stands among those of its state: what :data:`_PLACES` tells of it."""
 
 
 class Page(NamedTuple):
@@ -44,7 +45,7 @@ def page(queue: Queue, state: State, after: Place | None, limit: int) -> Page:
     elif state is State.WAITING:
         jobs = queue.ready.after(after)
     else:
-        line = queue.delayed if state is State.DELAYED else queue.waiting_children
+        line = queue.line(state)
         jobs = line if after is None else line.after(after)
     found = list(islice(jobs, limit + 1))
     most = _fitting(found[:limit])
@@ -64,7 +65,7 @@ def _fitting(jobs: list[Job]) -> int:
 
 
 def _active(queue: Queue, after: Place | None, limit: int) -> list[Job]:
-    """Return the active jobs behind ``after``, one more than ``limit`` if there are so many."""
+    """Return the active jobs behind ``after``, one more than ``limit`` if there are that many."""
     # All are looked at for each page, 10 ms for 100,000, instead of a line that each pull and ack would pay for. They are
     # nearly in order: only a restart on a clock that was set back puts an older one behind a younger one.
     behind = queue.active if after is None else [job for job in queue.active if by_delivery(job) > after]

@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from bunqueue_trio import errors
 from bunqueue_trio.engine.engine import Engine
-from bunqueue_trio.engine.job import UNFINISHED, Job, State
+from bunqueue_trio.engine.job import UNFINISHED, Job, Shape, State
+from bunqueue_trio.protocol.replies import BackoffView
 
 
 def held(engine: Engine, job_id: str, token: str | None, now: int) -> Job:
@@ -26,11 +27,11 @@ def held(engine: Engine, job_id: str, token: str | None, now: int) -> Job:
 
 
 def unfinished(engine: Engine, job_id: str, now: int) -> Job | None:
-    """Return a job that has not ended, or None."""
-    job = engine.jobs.get(job_id)
-    if job is not None and job.state in UNFINISHED:
+    """Return a job that has not ended by ``now``, or None."""
+    job = engine.standing(job_id)
+    if job is not None:
         engine.settle(job, now)
-    return None if job is None or job.state not in UNFINISHED else job
+    return engine.standing(job_id)
 
 
 def found(engine: Engine, job_id: str, now: int) -> Job:
@@ -61,10 +62,19 @@ def view_fields(job: Job) -> dict[str, Any]:
         "completed_at": job.note.finished_at if job.note else None,
         "attempts": job.attempts,
         "max_attempts": options.max_attempts,
-        "backoff": options.backoff,
+        "backoff": options.backoff if options.shape is None else _backoff(options.backoff, options.shape),
         "progress": job.progress,
         "tags": list(options.tags),
         "lifo": options.lifo,
         "remove_on_complete": options.remove_on_complete,
         "remove_on_fail": options.remove_on_fail,
     }
+
+
+def _backoff(delay: int, shape: Shape) -> BackoffView:
+    return BackoffView(
+        type="fixed" if shape.fixed else "exponential",
+        delay=delay,
+        max_delay=UNSET if shape.max_delay is None else shape.max_delay,
+        jitter=UNSET if shape.jitter is None else shape.jitter,
+    )

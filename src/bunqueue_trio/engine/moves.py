@@ -25,10 +25,10 @@ from bunqueue_trio.engine.job import (
     NewId,
     Options,
     State,
-    backoff_ms,
     deadline,
     expiry,
     next_run,
+    wait_ms,
 )
 from bunqueue_trio.engine.queue import DEFAULT_RULES, Queue, Queues, Rules, Totals
 from bunqueue_trio.engine.timers import Timers
@@ -39,6 +39,9 @@ Chore = tuple[Callable[[Job, int], None], Iterator[Job]]
 
 WAITING, DELAYED, WAITING_CHILDREN, ACTIVE = UNFINISHED
 COMPLETED, FAILED, REMOVED = State.COMPLETED, State.FAILED, State.REMOVED
+
+UNRECOVERABLE, TIMEOUT = "unrecoverable", "timeout"
+"""Why a job is dead, where its attempts and stalls do not tell; as clients see it."""
 
 
 class Moves:
@@ -64,7 +67,7 @@ class Moves:
         self.woken: dict[str, None] = {}
         """Queues that gained a ready job, or whose gate has opened; the runtime empties it when it has served the waiters."""
         self.pulls_waiting: Mapping[str, Sized] = {}
-        """Who waits for a job of each queue: the runtime's, which puts its own here."""
+        """Who waits for a job of each queue; see :meth:`Engine.watch_pulls`."""
         self.added_bytes: int = 0
         """Of the payloads of all new jobs since the start, those of series and retries too."""
         self.epoch: int = 1  # the batch that collects what happens now
@@ -172,18 +175,23 @@ class Moves:
         self._tell(job.id, completed=True)
         self._work_off(now)
 
-    def fail(self, job: Job, error: str, now: int) -> None:
-        """Charge an attempt: retry an active job after its backoff, or bury it."""
+    def fail(self, job: Job, error: str, now: int, *, retry_in: int | None = None, reason: str | None = None) -> None:
+        """Charge an attempt: retry an active job after its backoff, or ``retry_in`` ms; or bury it, for ``reason``."""
         job.attempts += 1
         if job.attempts >= job.options.max_attempts:
-            self._bury(job, error, now)
+            self._bury(job, error, now, reason)
             return
         self._blame(job, error, now)
         self._leave_active(job)
         self.totals.retried += 1
-        job.run_at = now + backoff_ms(job.options.backoff, job.attempts)
+        job.run_at = now + (wait_ms(job) if retry_in is None else retry_in)
         self.emit("retried", job, now).prev = ACTIVE.value
         self._enter_by_time(job, now)
+
+    def give_up(self, job: Job, error: str, now: int) -> None:
+        """Charge an attempt and bury an active job, whatever attempts are left."""
+        job.attempts += 1
+        self._bury(job, error, now, UNRECOVERABLE)
 
     def release(self, job: Job, now: int) -> None:
         """Return an active job to its previous position, at no attempt."""
@@ -221,6 +229,11 @@ class Moves:
         if job.due is not None and job.due <= now:
             (self.leases if job.state is ACTIVE else self.schedule).disarm(job)
             self._fire(job, now)
+
+    def standing(self, job_id: str) -> Job | None:
+        """Return a job that has not ended, or None."""
+        job = self.jobs.get(job_id)
+        return job if job is not None and job.state in UNFINISHED else None
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -280,7 +293,7 @@ class Moves:
             lease = job.lease
             assert lease is not None
             if lease.timeout_at is not None and (lease.until is None or lease.timeout_at <= lease.until):
-                self.fail(job, f"Job timed out after {job.options.timeout} ms", now)
+                self.fail(job, f"Job timed out after {job.options.timeout} ms", now, reason=TIMEOUT)
             elif lease.held and lease.owner is None:
                 self.release(job, now)
             else:
@@ -346,8 +359,10 @@ class Moves:
         job.noted().error = error
         self.emit("failed", job, now).error = error
 
-    def _bury(self, job: Job, error: str, now: int) -> None:
-        """End ``job`` badly, and everything that waits for it."""
+    def _bury(self, job: Job, error: str, now: int, reason: str | None = None) -> None:
+        """End ``job`` badly, and everything that waits for it; ``reason`` where its attempts and stalls do not tell."""
+        if reason is not None:
+            job.noted().reason = reason
         self._to_dead_letters(job, error, now)
         self._tell(job.id, completed=False)
         self._work_off(now)

@@ -30,6 +30,12 @@ def by_delivery(job: Job) -> tuple[int, int]:
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,256}")
 
 
+def check_name(name: str) -> None:
+    """Raise ``Refused`` when ``name`` cannot be a queue's."""
+    if not _NAME.fullmatch(name):
+        raise errors.INVALID_QUEUE.refuse()
+
+
 class Queue:
     """One queue: where each unfinished job stands, how many there are of each state, and the keys they hold."""
 
@@ -45,19 +51,23 @@ class Queue:
         self.counts: dict[State, int] = dict.fromkeys(UNFINISHED, 0)
         self.keys: dict[str, Job] = {}
 
+    def line(self, state: State) -> Line[Job]:
+        """Return where the delayed jobs stand, or those that wait for others."""
+        return self.delayed if state is State.DELAYED else self.waiting_children
+
     def enter(self, job: Job, state: State) -> None:
         """List ``job`` in ``state``, which is not waiting: there :class:`Ready` does."""
         if state is State.ACTIVE:
             self.active[job] = None
         else:
-            (self.delayed if state is State.DELAYED else self.waiting_children).add(job)
+            self.line(state).add(job)
 
     def leave(self, job: Job, state: State) -> None:
         """Undo :meth:`enter`."""
         if state is State.ACTIVE:
             del self.active[job]
         else:
-            (self.delayed if state is State.DELAYED else self.waiting_children).remove(job)
+            self.line(state).remove(job)
 
     def fill(self, state: State, jobs: list[Job]) -> None:
         """List, and count, all jobs of a store that are in ``state``, which is not waiting."""
@@ -65,7 +75,7 @@ class Queue:
         if state is State.ACTIVE:
             self.active = dict.fromkeys(jobs)
         else:
-            (self.delayed if state is State.DELAYED else self.waiting_children).fill(jobs)
+            self.line(state).fill(jobs)
 
 
 class Queues(dict[str, Queue]):
@@ -81,8 +91,8 @@ class Queues(dict[str, Queue]):
 
     def check(self, name: str) -> None:
         """Raise ``Refused`` when ``name`` cannot be a queue's."""
-        if name not in self and not _NAME.fullmatch(name):
-            raise errors.INVALID_QUEUE.refuse()
+        if name not in self:
+            check_name(name)
 
     def open(self, name: str) -> Queue:
         """Return the queue, made if it is new.
@@ -146,10 +156,10 @@ class Rules(Struct, frozen=True):
 
     lease: int = LEASE_MS
     stalls_max: int = STALLS_MAX
-    """So many stalls a job survives; one more sends it to the dead-letter queue."""
+    """How many stalls a job survives; one more sends it to the dead-letter queue."""
     restart_grace: int = RESTART_GRACE_MS
     pull_bytes: int = PULL_BATCH_BYTES
-    """Of payloads; a bulk pull that has so many takes no more."""
+    """Of payloads; a bulk pull that has this many takes no more."""
 
 
 DEFAULT_RULES = Rules()

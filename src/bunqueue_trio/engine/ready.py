@@ -1,4 +1,4 @@
-"""The ready jobs of one queue, in the order they are handed out.
+"""The ready jobs of one queue, in the order of their delivery.
 
 Highest priority first, then smallest ``order``. Each priority has a line of its own, so that jobs, which mostly become
 ready in rising order, mostly come to an end of one.
@@ -11,7 +11,7 @@ from operator import attrgetter, neg
 from bunqueue_trio.engine.job import Job
 from bunqueue_trio.engine.line import Line
 
-Place = tuple[int, int]
+Turn = tuple[int, int]
 """The negated priority of a job and its ``order``."""
 
 _COUNTED = 1000  # priorities, of two million possible ones a queue: 1 ms in which nobody else is served
@@ -66,14 +66,14 @@ class Ready:
             del self._lines[job.priority]
             self._priorities.remove(job.priority)
 
-    def after(self, place: Place | None) -> Iterator[Job]:
-        """Yield the jobs behind ``place``, of None all, in order; nothing may change meanwhile."""
+    def after(self, turn: Turn | None) -> Iterator[Job]:
+        """Yield the jobs whose turn comes after ``turn``, of None all, in order; nothing may change meanwhile."""
         priorities = iter(self._priorities)
-        if place is not None:
-            line = self._lines.get(-place[0])
+        if turn is not None:
+            line = self._lines.get(-turn[0])
             if line is not None:
-                yield from line.after(place[1])
-            priorities = self._priorities.after(place[0])
+                yield from line.after(turn[1])
+            priorities = self._priorities.after(turn[0])
         for priority in priorities:
             yield from self._lines[priority]
 

@@ -1,7 +1,7 @@
 """Counting the unfinished jobs anew while they change, for the self-audit (``audit.py``).
 
 Jobs are counted in the order of their keys. One that changes its state while the count is under way
-matters if it has been counted already or was born after the begin: then the count moves with it. So at
+matters if it has been counted already or was born after its start: then the count moves with it. So at
 the end the count is exact, although the world never stood still.
 """
 

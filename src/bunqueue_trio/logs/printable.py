@@ -1,10 +1,14 @@
 """Text of clients on its way to a terminal: what would move its cursor, colour it or hide a line is written out."""
 
 import re
+from collections.abc import Callable
 
 # C0 and DEL, C1, line and paragraph separators, what turns the direction of writing, and lone surrogates,
 # which no terminal gets at all: they cannot be encoded.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+name_of: Callable[[type], str] = type.__dict__["__name__"].__get__
+"""Returns the name of a class, as `kind.__name__` does, but never raises: a metaclass may have a `__name__` of its own."""
 
 
 def printable(text: object, *, keep: str = "") -> str:

@@ -30,7 +30,7 @@ class Overdue(Protocol):
 class Sink:
     """Lines on their way to descriptor ``fd``; each call of structlog for a logger returns it itself.
 
-    ``lost`` makes the line that tells of so many lost ones. ``overdue`` is asked after each line, and
+    ``lost`` makes the line that says how many were lost. ``overdue`` is asked after each line, and
     again when it says so.
     """
 

@@ -58,7 +58,7 @@ def health(server: Reporter) -> Page:
                 "dlq": counts["failed"],
             },
             "connections": {"tcp": connections.tcp, "ws": connections.ws, "sse": connections.sse},
-            "memory": told.memory.heap(),
+            "memory": server.memory.read().heap(),
         }
     )
 
@@ -66,7 +66,7 @@ def health(server: Reporter) -> Page:
 def stats(server: Reporter) -> Page:
     """Return counts, rates and memory."""
     told = server.statistics()
-    counts, totals, memory = told.jobs, told.totals, told.memory
+    counts, totals, memory = told.jobs, told.totals, server.memory.read()
     return _json(
         {
             "ok": True,
@@ -154,7 +154,7 @@ async def heapstats(server: Reporter) -> Page:
     return _json(
         {
             "ok": True,
-            "memory": told.memory.heap(),
+            "memory": server.memory.read().heap(),
             "heap": {
                 "objectCount": max(sys.getallocatedblocks(), census.objects + told.unfinished),
                 "protectedCount": 0,

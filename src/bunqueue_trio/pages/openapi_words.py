@@ -90,6 +90,10 @@ DESCRIPTIONS = {
         "Each message is one JSON object, as the schema `Event` says; the first says `connected`. Send the last `id` as "
         "`Last-Event-ID` to get what was missed."
     ),
+    "/jobs/:id/fail": (
+        "`unrecoverable`: it was the last attempt, whatever attempts are left. `retryIn`: the ms until the next attempt, "
+        "instead of the backoff; it gives no attempt more. Both at once are refused."
+    ),
     "/prometheus": "Asks for a token only with METRICS_AUTH=true. A queue has series of its own while it is among the "
     "METRICS_QUEUES_MAX fullest.",
     "/gc": "At most once a second and for a twentieth of the time; in between only the figures are read.",

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from bunqueue_trio import __version__
 from bunqueue_trio.logs import lines_dropped
+from bunqueue_trio.runtime.memory import Figures
 from bunqueue_trio.runtime.meters import HistogramFigures
 from bunqueue_trio.runtime.statistics import Page, QueueStatistics, Reporter, Statistics
 
@@ -24,7 +25,7 @@ async def prometheus(server: Reporter) -> Page:
     """Return the page."""
     registry = CollectorRegistry()
     queues = await server.queue_statistics()
-    registry.register(_Scrape(server.statistics(), queues))
+    registry.register(_Scrape(server.statistics(), server.memory.read(), queues))
     # Whole numbers without ".0", as the documented page has them.
     return CONTENT_TYPE, _WHOLE.sub(rb"\1", generate_latest(registry)), 200
 
@@ -32,8 +33,9 @@ async def prometheus(server: Reporter) -> Page:
 class _Scrape(Collector):
     """Turns the numbers of a server into metric families, once."""
 
-    def __init__(self, statistics: Statistics, queues: QueueStatistics) -> None:
+    def __init__(self, statistics: Statistics, memory: Figures, queues: QueueStatistics) -> None:
         self._told = statistics
+        self._memory = memory
         self._seen = queues
 
     def collect(self) -> Iterator[Metric]:
@@ -85,6 +87,10 @@ class _Scrape(Collector):
             "bunqueue_queues_omitted",
             "Queues beyond METRICS_QUEUES_MAX, which have no series of their own",
             self._seen.queues - len(self._seen.shown),
+        )
+        yield GaugeMetricFamily("bunqueue_queues_paused", "Queues that are paused", self._told.queues_paused)
+        yield GaugeMetricFamily(
+            "bunqueue_queues_limited", "Queues with a limit of active jobs", self._told.queues_limited
         )
 
     def _histograms(self) -> Iterator[Metric]:
@@ -163,7 +169,7 @@ class _Scrape(Collector):
             "How far the system clock is ahead of the server's, in ms: it was set, or the machine was suspended",
             told.clock_offset_ms,
         )
-        yield GaugeMetricFamily("bunqueue_pollers", "Long polls waiting for a job", told.waiting_pulls)
+        yield GaugeMetricFamily("bunqueue_pollers", "Long polls waiting for a job", told.pulls_waiting)
         connections = GaugeMetricFamily("bunqueue_connections", "Open connections by kind", labels=["kind"])
         for kind in ("tcp", "ws", "sse"):
             connections.add_metric([kind], getattr(told.connections, kind))
@@ -178,7 +184,7 @@ class _Scrape(Collector):
         memory = GaugeMetricFamily(
             "bunqueue_memory_bytes", "Memory: Python objects and C heap, used and held, and resident", labels=["kind"]
         )
-        for kind, value in told.memory._asdict().items():
+        for kind, value in self._memory._asdict().items():
             memory.add_metric([kind], value)
         yield memory
         lines = CounterMetricFamily(

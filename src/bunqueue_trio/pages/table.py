@@ -15,6 +15,14 @@ async def _prometheus(server: Reporter) -> Page:
     return await server.scrape.get(lambda: prometheus(server))
 
 
+DOCS: dict[str, Callable[[Reporter], Page]] = {
+    "docs": docs,
+    "docs-style": docs_style,
+    "docs-bundle": docs_bundle,
+    "docs-start": docs_start,
+}
+"""Name in ``ROUTES`` → what makes it: the page that shows the description of the API, and its files."""
+
 INSTANT: dict[str, Callable[[Reporter], Page]] = {
     "live": figures.live,
     "ready": figures.ready,
@@ -25,10 +33,7 @@ INSTANT: dict[str, Callable[[Reporter], Page]] = {
     "tasks": figures.tasks,
     "audit": figures.audit,
     "openapi": openapi,
-    "docs": docs,
-    "docs-style": docs_style,
-    "docs-bundle": docs_bundle,
-    "docs-start": docs_start,
+    **DOCS,
 }
 """Name of a page, in ``ROUTES`` or of its command → what makes it in one step."""
 

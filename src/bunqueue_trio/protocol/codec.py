@@ -203,7 +203,7 @@ def _read(shape: types.Type, raw: bytes, name: str) -> Any:
     """Return the value of one field, or raise what is wrong with it."""
     match shape:
         case types.UnionType(types=options):
-            return _read(_choose(options, raw), raw, name)
+            return _read(_choose(options, raw, name), raw, name)
         case types.Metadata(type=marked, extra=mark):
             return _read_marked(marked, mark, raw, name)
         case types.IntType() | types.FloatType():
@@ -212,7 +212,7 @@ def _read(shape: types.Type, raw: bytes, name: str) -> Any:
             if raw not in (b"true", b"false"):
                 raise errors.INVALID_FIELD.refuse(name, "must be a boolean")
             return raw == b"true"
-        case types.StrType():
+        case types.StrType() | types.LiteralType():
             return _text(shape, raw, name)
         case types.StructType(cls=kind):
             return _read_part(kind, raw, name)
@@ -239,10 +239,17 @@ def _read_marked(shape: types.Type, mark: dict[str, str] | None, raw: bytes, nam
     return _number(cast("types.IntType", shape), raw, name, is_time=True)
 
 
-def _choose(options: tuple[types.Type, ...], raw: bytes) -> types.Type:
+def _choose(options: tuple[types.Type, ...], raw: bytes, name: str) -> types.Type:
     """Return the one of ``options`` that a value like ``raw`` is held against."""
     texts = [option for option in options if isinstance(option, types.StrType)]
     others = [option for option in options if not isinstance(option, types.StrType | types.NoneType)]
+    structs = [option for option in others if isinstance(option, types.StructType)]
+    if structs and len(others) > 1:  # a number says the same in short
+        if raw.startswith(b"{"):
+            return structs[0]
+        if raw[:1] not in b"-0123456789":
+            raise errors.INVALID_FIELD.refuse(name, "must be a number or an object")
+        others = [option for option in others if option not in structs]
     # int | float is a number; list | str is a list, unless it looks like a text; None was dealt with before.
     return texts[0] if texts and (raw.startswith(b'"') or not others) else others[-1]
 
@@ -286,8 +293,12 @@ def _string(raw: Raw | bytes | None) -> str | None:
         return None
 
 
-def _text(shape: types.StrType, raw: bytes, name: str) -> str:
+def _text(shape: types.StrType | types.LiteralType, raw: bytes, name: str) -> str:
     text = _string(raw)
+    if isinstance(shape, types.LiteralType):
+        if text is None or text not in shape.values:
+            raise errors.INVALID_FIELD.refuse(name, f"must be {' or '.join(map(repr, shape.values))}")
+        return text
     if text is None:
         raise errors.INVALID_FIELD.refuse(name, "must be a string")
     _check_length(shape, len(text), name, "characters")

@@ -1,10 +1,24 @@
 """What a producer says of a job, in seconds, and the same as fields of a command, in milliseconds."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypedDict, overload
+from typing import Any, Literal, Required, TypedDict, overload
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw
+
+from bunqueue_trio.protocol.replies import BackoffView
+
+
+class Backoff(TypedDict, total=False):
+    """How long a failed job waits for its next attempt: ``delay`` seconds each time, or doubled with each one.
+
+    Never more than ``max_delay`` seconds. With ``jitter`` 0.2 it is up to a fifth shorter, differently for each attempt.
+    """
+
+    type: Required[Literal["fixed", "exponential"]]
+    delay: Required[float]
+    max_delay: float | None
+    jitter: float | None
 
 
 class PushOptions(TypedDict, total=False):
@@ -13,7 +27,7 @@ class PushOptions(TypedDict, total=False):
     priority: int | None
     delay: float | None
     max_attempts: int | None
-    backoff: float | None
+    backoff: float | Backoff | None
     ttl: float | None
     timeout: float | None
     unique_key: str | None
@@ -57,7 +71,7 @@ def push_fields(data: Any, options: Mapping[str, Any], new_id: Callable[[], str]
         if name not in _FIELDS:
             raise TypeError(f"a push has no option {name!r}")
         if value is not None:
-            fields[_FIELDS[name]] = to_ms(value) if name in _TIMES else value
+            fields[_FIELDS[name]] = _in_ms(value) if name in _TIMES else value
     every, limit = fields.pop("repeatEvery", None), fields.pop("repeatLimit", None)
     if every is not None:
         fields["repeat"] = {"every": every, "limit": limit}
@@ -65,6 +79,27 @@ def push_fields(data: Any, options: Mapping[str, Any], new_id: Callable[[], str]
     if fields["jobId"] is None:
         fields["jobId"] = new_id()
     return fields
+
+
+def _in_ms(given: float | Mapping[str, Any]) -> int | dict[str, Any]:
+    """Return milliseconds, or the fields of a backoff."""
+    if not isinstance(given, Mapping):
+        return to_ms(given)
+    if unknown := given.keys() - Backoff.__annotations__.keys():
+        raise TypeError(f"a backoff has no option {min(unknown)!r}")
+    return {_camel(name): to_ms(value) if "delay" in name else value for name, value in given.items()}
+
+
+def backoff_of(view: int | BackoffView) -> float | Backoff:
+    """Return a backoff that the server shows, in seconds, as it was given."""
+    if isinstance(view, int):
+        return view / 1000
+    backoff = Backoff(type="fixed" if view.type == "fixed" else "exponential", delay=view.delay / 1000)
+    if view.max_delay is not UNSET:
+        backoff["max_delay"] = view.max_delay / 1000
+    if view.jitter is not UNSET:
+        backoff["jitter"] = view.jitter
+    return backoff
 
 
 @overload

@@ -39,6 +39,15 @@ class DeliveredJob(Struct, rename="camel"):
     progress: int | float
 
 
+class BackoffView(Struct, kw_only=True, rename="camel", omit_defaults=True):
+    """A backoff that was given as an object, as it was given."""
+
+    type: str
+    delay: int
+    max_delay: int | UnsetType = UNSET
+    jitter: int | float | UnsetType = UNSET
+
+
 class JobView(Struct, kw_only=True, rename="camel"):
     """The sixteen fields of a job that GET gives; times in epoch ms."""
 
@@ -52,7 +61,7 @@ class JobView(Struct, kw_only=True, rename="camel"):
     completed_at: int | None
     attempts: int
     max_attempts: int
-    backoff: int
+    backoff: int | BackoffView
     progress: int | float
     tags: list[str]
     lifo: bool
@@ -196,7 +205,7 @@ class QueueView(Struct, kw_only=True, rename="camel"):
     next_due_at: int | None
     pulls_waiting: int
     concurrency: int | None
-    """So many jobs may be active at once."""
+    """How many jobs may be active at once; null: any number."""
 
 
 class ConcurrencyReply(Reply, kw_only=True):
@@ -227,7 +236,7 @@ class CountsReply(Reply, kw_only=True):
 
 
 class CountReply(Reply, kw_only=True):
-    """How many jobs of a queue are still to be handed out."""
+    """How many jobs of a queue are still to be delivered."""
 
     count: int
 

@@ -71,10 +71,11 @@ class Core:
         self.clock = clock
         self._pollers_max = pollers_max
         self._lines: dict[str, OrderedDict[_Waiter, None]] = {}
-        engine.pulls_waiting = self._lines
+        engine.watch_pulls(self._lines)
         self._declined: dict[str, None] = {}
         """Queues some of whose waiters were not served, because that would have been too much for one step."""
-        self.pollers: int = 0
+        self.pulls_waiting: int = 0
+        """Over all queues."""
         self.stopping: bool = False
         """Set at shutdown: long polls are answered empty, and the server is not ready any more."""
         self.broken: trio.Event = trio.Event()
@@ -85,7 +86,7 @@ class Core:
         self.meters: Meters = Meters()
 
     async def execute(self, command: c.Command, owner: str | None = None) -> r.Reply:
-        """Run ``command`` and return its reply, when it is a fact.
+        """Run ``command`` and return its reply, when what it tells is committed.
 
         ``owner`` is the connection that keeps what it pulls until it ends. Cancelling a pull gives
         back whatever it was about to receive; cancelling any other command does not undo it.
@@ -158,7 +159,7 @@ class Core:
         return reply
 
     def note_answered(self, begun: "Begun") -> None:
-        """Time an answer that is a fact now; :meth:`finish` does it for who waits there."""
+        """Time an answer that may be sent now; :meth:`finish` does it for who waits there."""
         histogram = self.meters.by_command.get(type(begun.command))
         if histogram is not None:
             histogram.observe((trio.current_time() - begun.at) * 1000)
@@ -337,7 +338,7 @@ class Core:
         assert isinstance(command, c.Pull | c.PullBatch)
         if self.stopping:
             return nothing
-        if self.pollers >= self._pollers_max:
+        if self.pulls_waiting >= self._pollers_max:
             raise Refused(*errors.OVERLOADED, retry_after=1)
         waiter = begun.waiter = _Waiter(command, owner)
         line = self._lines.setdefault(command.queue, OrderedDict())
@@ -345,7 +346,7 @@ class Core:
         if self._engine.offers(command.queue):  # it came since `begin`
             self._engine.woken[command.queue] = None
             self.advance()
-        self.pollers += 1
+        self.pulls_waiting += 1
         parked_at = trio.current_time()
         try:
             with trio.move_on_after(command.timeout / 1000):
@@ -358,7 +359,7 @@ class Core:
             reply, waiter.reply = waiter.reply, None
             return reply
         finally:
-            self.pollers -= 1
+            self.pulls_waiting -= 1
             if waiter.reply is not None:  # cancelled in the instant a job was handed to it
                 self.give_back(waiter.reply)
             elif waiter in self._lines.get(command.queue, ()):

@@ -138,8 +138,8 @@ class Hub:
     def replay(self, after: int, until: int, queue: str | None) -> tuple[list[Published], int]:
         """Return some kept events with ids in ``after < id <= until``, and where to go on.
 
-        Going on at ``until`` means that there are no more. Reads the store, for about 1 ms; at most so many
-        events, and so many bytes, that each reader may hold them.
+        Going on at ``until`` means that there are no more. Reads the store, for about 1 ms; at most as
+        many events and bytes as a reader may hold.
 
         Raises:
             StoreError: the disk cannot be read.

@@ -138,7 +138,7 @@ class Journal:
     async def wait_turn(self) -> None:
         """Wait in line until the disk could soon take what a large request brings; at most TURN_S.
 
-        One after the other, so that small ones are served in between. Whoever has waited in vain is refused
+        One after the other, so that small ones are served in between. Whoever is still waiting then is refused
         by :meth:`check`.
         """
         with trio.move_on_after(TURN_S):

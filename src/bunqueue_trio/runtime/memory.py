@@ -19,6 +19,7 @@ import trio
 from msgspec import Struct
 
 from bunqueue_trio.config import HEAP_LOOK_MS, MIB, OBJECTS_A_TURN
+from bunqueue_trio.logs.printable import name_of
 
 
 class Figures(NamedTuple):
@@ -93,7 +94,7 @@ async def _count() -> Census:
         await trio.lowlevel.checkpoint()
     names: Counter[str] = Counter()
     for kind, n in types.items():
-        names[kind.__name__] += n
+        names[name_of(kind)] += n
     return Census(len(objects), names.most_common())
 
 
@@ -137,7 +138,7 @@ def _c_heap() -> tuple[int, int] | None:
 
 
 def _objects() -> tuple[int, int] | None:
-    """Return what Python's allocator has handed out and what it holds, in bytes; None when it cannot be asked.
+    """Return what Python's allocator has given out and what it holds, in bytes; None when it cannot be asked.
 
     Python has these numbers only as a report written to a C stream; the stream goes to memory.
     """

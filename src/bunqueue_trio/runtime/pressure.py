@@ -43,7 +43,7 @@ class Pressure:
         self._pending = self._jobs(PENDING_UNKNOWN, PENDING_JOBS_MIN)
 
     def fills(self, jobs: int, size: int) -> bool:
-        """Return whether so many jobs of so many bytes are a batch: large requests are to wait for the next."""
+        """Return whether ``jobs`` of ``size`` bytes are a batch: large requests are to wait for the next."""
         return jobs >= min(self._gather, GATHER_JOBS_MAX) or size >= self._gather_bytes
 
     def refuses(self, jobs: int, size: int) -> bool:

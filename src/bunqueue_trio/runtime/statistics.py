@@ -16,7 +16,7 @@ from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.queue import Totals
 from bunqueue_trio.runtime.audit import Finding
 from bunqueue_trio.runtime.clock import Clock
-from bunqueue_trio.runtime.memory import Figures, Memory
+from bunqueue_trio.runtime.memory import Memory
 from bunqueue_trio.runtime.meters import HistogramFigures
 from bunqueue_trio.runtime.shared import Shared
 from bunqueue_trio.storage.store import Space, Store
@@ -83,7 +83,10 @@ class Statistics(Struct, frozen=True, kw_only=True):
     totals: Totals
     pushes_per_s: int
     pulls_per_s: int
-    waiting_pulls: int
+    pulls_waiting: int
+    queues_paused: int
+    queues_limited: int
+    """Queues with a limit of active jobs."""
     connections: Connections
     tasks: tuple[TaskFigures, ...]
     audit: AuditFigures
@@ -93,7 +96,6 @@ class Statistics(Struct, frozen=True, kw_only=True):
     histograms: Mapping[str, HistogramFigures]
     """By the names in ``Meters``."""
     clock_offset_ms: int
-    memory: Figures
 
 
 class QueueFigures(NamedTuple):

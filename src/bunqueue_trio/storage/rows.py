@@ -12,7 +12,7 @@ from msgspec import Struct
 from bunqueue_trio.config import AUDIT_DATA_BYTES
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Job, Lease, Note, Options, State
-from bunqueue_trio.engine.queue import Queues
+from bunqueue_trio.engine.queue import check_name
 from bunqueue_trio.errors import Refused
 
 _encode = msgspec.json.Encoder().encode
@@ -129,7 +129,7 @@ def finished_row(job: Job) -> FinishedRow:
         job.data if shown else b"",
         None if options is DEFAULT_OPTIONS or not shown else _text(options),
         job.priority, job.created_at, job.run_at, job.attempts, job.stalls, job.progress, job.started_at,
-        _text(Note(error=note.error, message=note.message)) if shown else None,
+        _text(Note(error=note.error, message=note.message, reason=note.reason)) if shown else None,
         note.result if shown else None,
     ))  # fmt: skip
 
@@ -190,7 +190,7 @@ class Reader:
 
     def _name(self, queue: str) -> str:
         try:
-            Queues().check(queue)
+            check_name(queue)
         except Refused as refused:
             raise ValueError(f"{refused}: {queue!r}") from None
         self._names[queue] = queue

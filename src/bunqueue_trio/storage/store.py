@@ -87,7 +87,7 @@ class StoredEvent(NamedTuple):
 
 
 class Retention(NamedTuple):
-    """What finished jobs and events are kept: so many of each, and none from before ``…_since``."""
+    """What finished jobs and events are kept: how many of each, and none from before ``…_since``."""
 
     completed_max: int
     dead_max: int

@@ -66,9 +66,13 @@ class SyncJob:
         """Complete it."""
         self._client.ack(self.id, result, token=self.token)
 
-    def fail(self, error: str | None = None) -> None:
-        """Report a failed attempt."""
-        self._client.fail(self.id, error, token=self.token)
+    def fail(self, error: str | None = None, *, unrecoverable: bool = False, retry_in: float | None = None) -> None:
+        """Report a failed attempt, as :meth:`SyncClient.fail` does."""
+        self._client.fail(self.id, error, token=self.token, unrecoverable=unrecoverable, retry_in=retry_in)
+
+    def release(self) -> None:
+        """Return it to its previous position, as if it had not been pulled."""
+        self._client.release(self.id, token=self.token)
 
     def heartbeat(self, duration: float | None = None) -> None:
         """Renew the lease; Refused when it is lost."""
@@ -174,9 +178,20 @@ class SyncClient:
         reply = self._ask(c.AckBatch, ids=ids, results=results, tokens=tokens)
         return [str(job_id) for job_id in (reply.get("data") or {}).get("ignoredIds", [])]
 
-    def fail(self, job_id: str, error: str | None = None, *, token: str | None = None) -> None:
-        """Report a failed attempt: the job is retried later, or dead."""
-        self._ask(c.Fail, id=job_id, token=token, error=error)
+    def fail(
+        self, job_id: str, error: str | None = None, *, token: str | None = None, unrecoverable: bool = False,
+        retry_in: float | None = None,
+    ) -> None:  # fmt: skip
+        """Report a failed attempt: the job is retried after its backoff, or ``retry_in`` seconds, or dead.
+
+        An ``unrecoverable`` one is the last.
+        """
+        last = unrecoverable or None
+        self._ask(c.Fail, id=job_id, token=token, error=error, unrecoverable=last, retryIn=to_ms(retry_in))
+
+    def release(self, job_id: str, *, token: str | None = None) -> None:
+        """Return a job to its previous position, as if it had not been pulled."""
+        self._ask(c.Release, id=job_id, token=token)
 
     def heartbeat(self, job_id: str, *, token: str | None = None, duration: float | None = None) -> None:
         """Renew a lease. Refused when it is lost."""

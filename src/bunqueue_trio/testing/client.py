@@ -23,7 +23,7 @@ from bunqueue_trio.protocol.request import path_of, query_of, target_of
 
 Body: TypeAlias = "dict[str, Any]"
 
-ANSWER_WITHIN_S = 30.0  # longer than any command waits; a server that is silent for so long is a finding
+ANSWER_WITHIN_S = 30.0  # longer than any command waits; a server that is silent for this long is a finding
 
 
 # For plain addresses: else each client loads all certificates of the machine.

@@ -220,7 +220,7 @@ class ExpressConnection:
                 if self._hold.size:
                     self._hold.release()
         except (_Gone, trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the client is gone; what was to be given back has been
+            pass  # the client is gone; what it was to get has been returned
         finally:
             if self._watching is not None:
                 self._watching.scope.cancel()

@@ -16,6 +16,9 @@ from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.trio.tcp_server import TCPServer
 
+from bunqueue_trio.errors import Refused
+from bunqueue_trio.transports.websocket import check_handshake
+
 Judge = Callable[[str, str, dict[str, str]], tuple[bool, bool]]
 """Says of method, target and headers whether a WebSocket is wanted, and whether the body would be read."""
 
@@ -54,7 +57,7 @@ class Http1(H11Protocol):
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
         method, target = request.method.decode("latin-1"), request.target.decode("latin-1")
         wants_websocket, self._reads_body = self._judge(method, target, headers)
-        if wants_websocket:
+        if wants_websocket and _is_handshake(request):
             await super()._create_stream(request)
             return
         self.stream = HTTPStream(
@@ -83,6 +86,17 @@ class Http1(H11Protocol):
             reason = HTTPStatus(event.status_code).phrase.encode()
             event = type(event)(status_code=event.status_code, headers=headers, reason=reason)
         await super()._send_h11_event(event)
+
+
+def _is_handshake(request: h11.Request) -> bool:
+    """Return whether Hypercorn may take it for one: it looks at less, and what it refuses it refuses in its own words."""
+    if request.http_version != b"1.1":
+        return False
+    try:
+        check_handshake((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers)
+    except Refused:
+        return False
+    return True
 
 
 class Http1Connection(TCPServer):

@@ -22,6 +22,7 @@ from bunqueue_trio.api.session import Session, is_goodbye
 from bunqueue_trio.config import BODY_TIMEOUT_S, FINAL_SEND_S, LINGER_S, RECEIVE_BYTES, WRITE_TIMEOUT_S
 from bunqueue_trio.runtime.budget import Budget
 from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.transports.websocket import check_handshake, wants_upgrade
 
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -63,12 +64,13 @@ def make_app(server: Server, gateway: Gateway, *, hosted: bool = False) -> Quart
     @app.before_request
     async def answer() -> QuartResponse:
         """Answer every request before Quart looks for a route of its own."""
-        # It has looked, in vain: the traceback of that would keep this request until a rare full collection.
+        # It has looked and found none: the traceback of that would keep this request until a rare full collection.
         request.routing_exception = NotFound()
         call = _call(gateway, request)
-        fault = _fault_of(call)
-        if fault is not None:
-            return _quart_response(gateway.error(fault.refuse(), _headers_of(request)), close=True)
+        try:
+            _check(gateway, call)
+        except errors.Refused as refused:
+            return _quart_response(gateway.error(refused, _headers_of(request)), close=True)
         scope: Any = request.scope
         response = gateway.count(await gateway.respond(call, _read_body), scope[_HOLD])
         scope[_DELIVERY] = response.delivery
@@ -86,7 +88,7 @@ def make_app(server: Server, gateway: Gateway, *, hosted: bool = False) -> Quart
                 raise errors.NOT_FOUND.refuse()
             queue = gateway.admit_websocket(call)
         except errors.Refused as refused:
-            return _quart_response(gateway.error(refused, _headers_of(websocket)))
+            return _quart_response(gateway.error(refused, _headers_of(websocket)), close=True)
         try:
             await websocket.accept()
         except h11.LocalProtocolError:  # it asked for something else in the same breath: nothing can be said any more
@@ -177,18 +179,18 @@ def _call(gateway: Gateway, message: BaseRequestWebsocket) -> Call:
     return gateway.resolve(scope.get("method", "GET"), f"{raw}?{query}" if query else raw, _headers_of(message))
 
 
-def _fault_of(call: Call) -> errors.Fault | None:
-    """Return why the request cannot be read, and nothing that follows it on its connection."""
+def _check(gateway: Gateway, call: Call) -> None:
+    """Raise ``Refused`` when the request cannot be read, and nothing that follows it on its connection."""
     headers = request.headers
     if request.http_version not in _HTTP_VERSIONS:  # h11 takes any number for one it knows
-        return errors.UNKNOWN_HTTP_VERSION
+        raise errors.UNKNOWN_HTTP_VERSION.refuse()
     if "content-length" in headers and "transfer-encoding" in headers:
-        return (
-            errors.AMBIGUOUS_LENGTH
-        )  # one of them is a lie, and what follows may be another's request (RFC 9112, 6.3)
-    if call.target == "websocket" and headers.get("upgrade", "").lower() == "websocket":
-        return errors.HANDSHAKE_WITH_BODY  # without one it would not be a request
-    return None
+        # One of them is a lie, and what follows may be another's request (RFC 9112, 6.3).
+        raise errors.AMBIGUOUS_LENGTH.refuse()
+    if call.target == "websocket" and request.http_version == "1.1" and wants_upgrade(_headers_of(request)):
+        gateway.admit_websocket(call)
+        check_handshake(headers.items())
+        raise errors.HANDSHAKE_WITH_BODY.refuse()  # without one it would not be a request
 
 
 def _headers_of(message: BaseRequestWebsocket) -> dict[str, str]:

@@ -20,8 +20,9 @@ from hypercorn.typing import AppWrapper, ConnectionState
 from hypercorn.utils import wrap_app
 
 from bunqueue_trio import errors
-from bunqueue_trio.api.gateway import Gateway
+from bunqueue_trio.api.gateway import LASTING, Gateway
 from bunqueue_trio.config import (
+    HALF_CLOSED_S,
     HEADER_BYTES_MAX,
     HEADER_TIMEOUT_S,
     RECEIVE_BYTES,
@@ -72,6 +73,13 @@ class PassedStream(trio.abc.Stream):
         """Read little at a time: a WebSocket's many small frames must not shut everybody else out."""
         self.count_unfinished: Callable[[], int] = lambda: 0
         """Returns the bytes that Hypercorn keeps of messages that have not come to their end."""
+        self.answering: trio.Event | None = None
+        """Set when the request under way, which is no long poll and no stream, is answered."""
+        self._half_closed = False
+        self._gone = False
+        """Closed, as it turned out, not half."""
+        self.is_whole: Callable[[], bool] = lambda: False
+        """Returns whether all of the request under way has come."""
 
     def __getattr__(self, name: str) -> Any:
         # Hypercorn asks for the socket, and for TLS methods to find out whether there is TLS.
@@ -87,6 +95,11 @@ class PassedStream(trio.abc.Stream):
             if not self.hold.fit(self.count_unfinished()):
                 return data  # no room for a message without an end: it ends here
             data = await self._wire.receive(SIP_BYTES if self.sips else RECEIVE_BYTES)
+            if not data and self.answering is not None and self.is_whole():
+                # Half a close: it may still read. Hypercorn would drop the answer at the end of what comes.
+                self._half_closed = True
+                with trio.move_on_after(HALF_CLOSED_S):
+                    await self.answering.wait()
         finally:
             if not data:
                 self.ended_at = trio.current_time()
@@ -100,11 +113,17 @@ class PassedStream(trio.abc.Stream):
             handled = sys.exc_info()[1]
             if isinstance(handled, h11.RemoteProtocolError):
                 handled.__traceback__ = None  # see find_fault
+        if self._gone:
+            return
         async with self._sending:
             self.deadline = trio.current_time() + WRITE_TIMEOUT_S
             try:
                 await self._stream.send_all(data)
             except trio.BrokenResourceError:
+                if self._half_closed and self.answering is not None:
+                    self._gone = True
+                    self.answering.set()  # Hypercorn hears of the end now, and drops the rest
+                    return
                 self._scope.cancel()  # Hypercorn would go on to answer all that the client had asked before it left
                 raise
             finally:
@@ -165,9 +184,10 @@ class SlowLane:
             self._context,
             ConnectionState({}),
             stream,
-            judge=self._judge,
+            judge=partial(self._judge, stream),
         )
         stream.count_unfinished = partial(_count_unfinished, connection)
+        stream.is_whole = partial(_is_whole, connection)
         try:
             await connection.run()
         except Exception as error:
@@ -175,10 +195,13 @@ class SlowLane:
                 raise
         finally:
             stream.hold.release()
+            # They know the connection, which knows the stream.
+            stream.count_unfinished, stream.is_whole = int, bool
             _forget(connection)
 
-    def _judge(self, method: str, target: str, headers: Mapping[str, str]) -> tuple[bool, bool]:
+    def _judge(self, stream: PassedStream, method: str, target: str, headers: Mapping[str, str]) -> tuple[bool, bool]:
         call = self._gateway.resolve(method, target, headers)
+        stream.answering = None if call.target in LASTING else trio.Event()
         has_body = bool(headers.get("content-length", "0").strip("0")) or "transfer-encoding" in headers
         wants_websocket = call.target == "websocket" and not has_body  # it is refused as a request then
         length = headers.get("content-length", "0")
@@ -197,6 +220,11 @@ def is_clients_doing(error: Exception) -> bool:
     """
     clients = trio.BrokenResourceError | trio.ClosedResourceError | h11.LocalProtocolError
     return all(isinstance(leaf, clients) for leaf in errors.leaves(error))
+
+
+def _is_whole(connection: TCPServer) -> bool:
+    protocol: Any = connection.protocol.protocol
+    return protocol.connection.their_state in (h11.DONE, h11.MUST_CLOSE)
 
 
 def _count_unfinished(connection: TCPServer) -> int:

@@ -22,12 +22,14 @@ stall. We close, at a stop or to make room: ``refuse`` lets what is owed leave f
 them the reader reads to the end, and only then the nursery of both tasks is over.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from http import HTTPStatus
 
 import trio
+from websockets.datastructures import Headers
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request as Handshake
+from websockets.http11 import Response
 from websockets.protocol import SEND_EOF, State
 from websockets.server import ServerProtocol
 
@@ -50,6 +52,24 @@ FOREVER = float("inf")
 
 
 Receive = Callable[[], Awaitable[bytes]]
+
+
+def wants_upgrade(headers: Mapping[str, str]) -> bool:
+    """Return whether a request asks to become a WebSocket; another protocol is not wanted (RFC 9110, 7.8)."""
+    tokens = [token.strip() for token in headers.get("connection", "").lower().split(",")]
+    return "upgrade" in tokens and headers.get("upgrade", "").lower() == "websocket"
+
+
+def check_handshake(headers: Iterable[tuple[str, str]]) -> None:
+    """Raise ``Refused`` when a request that wants to become a WebSocket does not ask as RFC 6455 has it (4.2.1)."""
+    _accept(ServerProtocol(), Handshake("/", Headers(headers)))
+
+
+def _accept(protocol: ServerProtocol, handshake: Handshake) -> Response:
+    response = protocol.accept(handshake)
+    if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+        raise errors.Refused(response.status_code, errors.BAD_HANDSHAKE.message.format(protocol.handshake_exc))
+    return response
 
 
 class WebSocket:
@@ -91,11 +111,8 @@ class WebSocket:
         protocol.receive_data(head)
         for event in protocol.events_received():
             if isinstance(event, Handshake):
-                response = protocol.accept(event)
-                if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
-                    protocol.send_response(response)
-                    return
-                raise errors.Refused(response.status_code, errors.BAD_HANDSHAKE.message.format(protocol.handshake_exc))
+                protocol.send_response(_accept(protocol, event))
+                return
         raise errors.BAD_HANDSHAKE.refuse(protocol.handshake_exc)
 
     async def accept(self) -> None:

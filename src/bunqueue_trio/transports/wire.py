@@ -48,7 +48,7 @@ class Wire:
             raise trio.ClosedResourceError("this end is closed")
         try:
             # A busy client has sent its next request by the time that others have run, and asking the
-            # kernel to wake us costs more than that. An idle one only makes us look in vain.
+            # kernel to wake us costs more than that. With an idle one the look is for nothing.
             if self._slow_reads:
                 self._slow_reads -= 1
                 await trio.lowlevel.wait_readable(self._socket)

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from bunqueue_trio.engine.cursors import ended_page
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.handler import Handlers, Owner
-from bunqueue_trio.engine.job import UNFINISHED, Job, State
+from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.engine.lookup import view_fields
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
@@ -28,6 +28,8 @@ def _list(engine: Engine, command: c.Dlq, now: int, owner: Owner) -> r.Reply:
 
 
 def _reason(job: Job) -> str:
+    if (reason := job.noted().reason) is not None:
+        return reason
     if job.attempts >= job.options.max_attempts:
         return "max_attempts_exceeded"
     return "dependency_failed" if job.started_at is None else "stalled"
@@ -74,14 +76,9 @@ def _requeue(engine: Engine, dead: Job, now: int) -> Job:
     data, options = dead.data, dead.options
     if options.series is not None:  # the next run has been made when this one died
         options = replace(options, series=None)
-    waits = {job_id for job_id in options.depends_on if _is_unfinished(engine, job_id)}
+    waits = {job_id for job_id in options.depends_on if engine.standing(job_id) is not None}
     engine.replace(dead.id, dead.queue)
     return engine.add(dead.id, engine.queues.open(dead.queue), data, options, dead.priority, now, waits, now)
-
-
-def _is_unfinished(engine: Engine, job_id: str) -> bool:
-    job = engine.jobs.get(job_id)
-    return job is not None and job.state in UNFINISHED
 
 
 HANDLERS: Handlers = {c.Dlq: _list, c.RetryDlq: _retry}

@@ -6,7 +6,7 @@ from bunqueue_trio import errors
 from bunqueue_trio.config import DEPENDENCIES_MAX
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.handler import Handlers, Owner
-from bunqueue_trio.engine.job import DEFAULT_OPTIONS, UNFINISHED, Options, Series, State
+from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Options, Series, Shape, State
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 
@@ -57,8 +57,8 @@ def _check(engine: Engine, spec: c.JobSpec, queue: str, earlier: set[str], archi
     if not bytes(spec.data):
         raise errors.INVALID_FIELD.refuse("data", "is required")
     if spec.job_id is not None:
-        holder = engine.jobs.get(spec.job_id)
-        if holder is not None and holder.state in UNFINISHED and holder.queue != queue:
+        holder = engine.standing(spec.job_id)
+        if holder is not None and holder.queue != queue:
             raise errors.FOREIGN_JOB_ID.refuse(spec.job_id)
     for dependency in spec.depends_on:
         if dependency not in earlier and engine.outcome(dependency, archived) is None:
@@ -73,11 +73,7 @@ def _add(
     ``actual`` tells which job stands for an id that an earlier job of the same command asked for.
     """
     queue = engine.queues.open(queue_name)
-    holder = None
-    if spec.job_id is not None:
-        holder = engine.jobs.get(spec.job_id)
-        if holder is not None and holder.state not in UNFINISHED:
-            holder = None
+    holder = None if spec.job_id is None else engine.standing(spec.job_id)
     if holder is None and spec.unique_key is not None:
         holder = queue.keys.get(spec.unique_key)
     if holder is not None:
@@ -105,10 +101,13 @@ def _add(
 
 
 def _options(engine: Engine, spec: c.JobSpec, now: int) -> Options:
-    repeat = spec.repeat
+    repeat, backoff, shape = spec.repeat, spec.backoff, None
+    if not isinstance(backoff, int):
+        shape = Shape(backoff.type == "fixed", backoff.max_delay, backoff.jitter)
+        backoff = backoff.delay
     options = Options(
         max_attempts=spec.max_attempts,
-        backoff=spec.backoff,
+        backoff=backoff,
         ttl=spec.ttl,
         timeout=spec.timeout or None,
         unique_key=spec.unique_key,
@@ -119,6 +118,7 @@ def _options(engine: Engine, spec: c.JobSpec, now: int) -> Options:
         remove_on_fail=spec.remove_on_fail,
         depends_on=tuple(spec.depends_on),
         series=None if repeat is None else Series(repeat.every, repeat.limit, 1, now + spec.delay),
+        shape=shape,
     )
     if options == DEFAULT_OPTIONS:
         return DEFAULT_OPTIONS

@@ -46,8 +46,14 @@ def _matching(name: str, values: Sequence[Any] | None, ids: list[str]) -> Sequen
 
 
 def _fail(engine: Engine, command: c.Fail, now: int, owner: Owner) -> r.Reply:
+    if command.unrecoverable and command.retry_in is not None:
+        raise c.RETRY_EXCLUDED.refuse()
     job = held(engine, command.id, command.token, now)
-    engine.fail(job, "Unknown error" if command.error is None else command.error, now)
+    error = "Unknown error" if command.error is None else command.error
+    if command.unrecoverable:
+        engine.give_up(job, error, now)
+    else:
+        engine.fail(job, error, now, retry_in=command.retry_in)
     return r.OK
 
 

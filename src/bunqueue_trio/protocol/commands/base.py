@@ -34,6 +34,8 @@ DayMs = Annotated[int, Meta(ge=0, le=DAY_MS, extra=MS, extra_json_schema=MS)]
 LockMs = Annotated[int, Meta(ge=1, le=DAY_MS, extra=MS, extra_json_schema=MS)]
 # A connection is not held longer for nothing.
 PollMs = Annotated[int, Meta(ge=0, le=60_000, extra=MS, extra_json_schema=MS)]
+# 1 stays 1.
+Share = Annotated[int, Meta(ge=0, le=1)] | Annotated[float, Meta(ge=0, le=1)]
 # As far as every JSON peer can count.
 EpochMs = Annotated[int, Meta(ge=0, le=2**53, extra=MS, extra_json_schema=MS)]
 Attempts = Annotated[int, Meta(ge=1, le=1000)]

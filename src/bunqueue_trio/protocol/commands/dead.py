@@ -5,7 +5,7 @@ from bunqueue_trio.errors import Fault
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.commands.base import Command, Count, Key, Name
 from bunqueue_trio.protocol.commands.jobs import NOT_A_PLACE
-from bunqueue_trio.protocol.commands.spec import EXAMPLE_ID, Again, Does, Example, Path, Role, Spec
+from bunqueue_trio.protocol.commands.spec import EXAMPLE_DEAD_JOB, EXAMPLE_ID, Again, Does, Example, Path, Role, Spec
 
 
 class Dlq(Command[r.DeadReply], kw_only=True, tag="Dlq"):
@@ -43,13 +43,7 @@ SPECS: tuple[Spec, ...] = (
                 "ok": True,
                 "entries": [
                     {
-                        "job": {
-                            "id": EXAMPLE_ID, "queue": "emails", "data": {"to": "user@test.com"}, "priority": 0,
-                            "createdAt": 1700000000000, "runAt": 1700000000000, "startedAt": 1700000000500,
-                            "completedAt": 1700000001000, "attempts": 3, "maxAttempts": 3, "backoff": 1000,
-                            "progress": 0, "tags": [], "lifo": False, "removeOnComplete": False,
-                            "removeOnFail": False,
-                        },
+                        "job": EXAMPLE_DEAD_JOB,
                         "enteredAt": 1700000001000, "reason": "max_attempts_exceeded",
                         "error": "SMTP connection refused",
                     },

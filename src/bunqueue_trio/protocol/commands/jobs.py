@@ -4,13 +4,13 @@ from bunqueue_trio import errors
 from bunqueue_trio.errors import Fault
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.commands.base import Command, Count, Name
-from bunqueue_trio.protocol.commands.spec import EXAMPLE_ID, Again, Does, Example, Path, Role, Spec
+from bunqueue_trio.protocol.commands.spec import EXAMPLE_DEAD_JOB, Again, Does, Example, Path, Role, Spec
 
 
 class GetJobs(Command[r.JobsReply], kw_only=True, tag="GetJobs"):
     """List the jobs of a queue in one state; ``next`` is the ``after`` of the next page, null after the last.
 
-    Unfinished ones come as they would be handed out or become ready, finished ones newest end first.
+    Unfinished ones come as they would be delivered or become ready, finished ones newest end first.
     """
 
     queue: str = ""
@@ -34,13 +34,7 @@ SPECS: tuple[Spec, ...] = (
             {
                 "ok": True,
                 "jobs": [
-                    {
-                        "id": EXAMPLE_ID, "queue": "emails", "data": {"to": "user@test.com"}, "priority": 0,
-                        "createdAt": 1700000000000, "runAt": 1700000000000, "startedAt": 1700000000500,
-                        "completedAt": 1700000001000, "attempts": 3, "maxAttempts": 3, "backoff": 1000, "progress": 0,
-                        "tags": [], "lifo": False, "removeOnComplete": False, "removeOnFail": False,
-                        "state": "failed", "error": "SMTP connection refused",
-                    },
+                    EXAMPLE_DEAD_JOB | {"state": "failed", "error": "SMTP connection refused"},
                 ],
                 "next": "41",
             },

@@ -3,7 +3,7 @@
 from bunqueue_trio import errors
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.commands.base import Command
-from bunqueue_trio.protocol.commands.spec import EXAMPLE_ID, Again, Does, Example, Path, Role, Spec
+from bunqueue_trio.protocol.commands.spec import EXAMPLE_ID, EXAMPLE_JOB, Again, Does, Example, Path, Role, Spec
 
 
 class GetJob(Command[r.JobReply], kw_only=True, tag="GetJob"):
@@ -30,18 +30,7 @@ SPECS: tuple[Spec, ...] = (
     Spec(
         GetJob, Does.READS, Path("GET", "/jobs/:id"), refuses=_REFUSES, again=Again.FREELY, role=Role.READ,
         contract=True,
-        example=Example(
-            None,
-            {
-                "ok": True,
-                "job": {
-                    "id": EXAMPLE_ID, "queue": "emails", "data": {"to": "user@test.com"}, "priority": 0,
-                    "createdAt": 1700000000000, "runAt": 1700000000000, "startedAt": None, "completedAt": None,
-                    "attempts": 0, "maxAttempts": 3, "backoff": 1000, "progress": 0, "tags": [], "lifo": False,
-                    "removeOnComplete": False, "removeOnFail": False,
-                },
-            },
-        ),
+        example=Example(None, {"ok": True, "job": EXAMPLE_JOB}),
     ),
     Spec(GetState, Does.READS, Path("GET", "/jobs/:id/state"), refuses=_REFUSES, again=Again.FREELY, role=Role.READ),
     Spec(

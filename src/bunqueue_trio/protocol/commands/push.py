@@ -1,6 +1,6 @@
 """Commands that bring new jobs."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Raw, Struct, field
 
@@ -17,6 +17,7 @@ from bunqueue_trio.protocol.commands.base import (
     Key,
     Priority,
     Runs,
+    Share,
     Tags,
     YearMs,
 )
@@ -24,10 +25,22 @@ from bunqueue_trio.protocol.commands.spec import EXAMPLE_ID, Does, Example, Path
 
 
 class Repeat(Struct, kw_only=True, rename="camel", frozen=True):
-    """How a job repeats: every so many ms, at most ``limit`` runs (None: for ever)."""
+    """How a job repeats: every ``every`` ms, at most ``limit`` runs (None: for ever)."""
 
     every: EveryMs
     limit: Runs | None = None
+
+
+class Backoff(Struct, kw_only=True, rename="camel", frozen=True, omit_defaults=True):
+    """How long a failed job waits for its next attempt: ``delay`` each time, or doubled with each one.
+
+    Never more than ``maxDelay``. With ``jitter`` 0.2 it is up to a fifth shorter, differently for each job and attempt.
+    """
+
+    type: Literal["fixed", "exponential"]
+    delay: DayMs
+    max_delay: DayMs | None = None
+    jitter: Share | None = None
 
 
 class JobSpec(Command[r.PushReply], kw_only=True, tag=False):
@@ -37,7 +50,7 @@ class JobSpec(Command[r.PushReply], kw_only=True, tag=False):
     priority: Priority = 0
     delay: YearMs = 0
     max_attempts: Attempts = 3
-    backoff: DayMs = 1000
+    backoff: DayMs | Backoff = 1000
     ttl: YearMs | None = None
     timeout: DayMs | None = None
     unique_key: Key | None = None

@@ -11,7 +11,7 @@ from bunqueue_trio.protocol.commands.spec import EXAMPLE_OK, Again, Does, Exampl
 
 
 class Pause(Command[r.DataReply], kw_only=True, tag="Pause"):
-    """Hand out no jobs of a queue, before the epoch ms ``until`` if it is given; said again, the last counts."""
+    """Stop delivering the jobs of a queue, until the epoch ms ``until`` if it is given; a second pause replaces the first."""
 
     queue: str = ""
     reason: Name | None = None
@@ -19,7 +19,7 @@ class Pause(Command[r.DataReply], kw_only=True, tag="Pause"):
 
 
 class Resume(Command[r.DataReply], kw_only=True, tag="Resume"):
-    """Hand out the jobs of a queue again."""
+    """Deliver the jobs of a queue again."""
 
     queue: str = ""
 

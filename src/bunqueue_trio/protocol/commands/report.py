@@ -3,6 +3,7 @@
 from msgspec import Raw
 
 from bunqueue_trio import errors
+from bunqueue_trio.errors import Fault
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.commands.base import (
     EMPTY,
@@ -14,6 +15,7 @@ from bunqueue_trio.protocol.commands.base import (
     Results,
     Text,
     Tokens,
+    YearMs,
 )
 from bunqueue_trio.protocol.commands.spec import (
     EXAMPLE_ID,
@@ -44,11 +46,17 @@ class AckBatch(Command[r.DataReply], kw_only=True, tag="ACKB"):
 
 
 class Fail(Command[r.DataReply], kw_only=True, tag="FAIL"):
-    """Report a failed attempt: the job is retried, or goes to the dead-letter queue."""
+    """Report a failed attempt: the job is retried, or goes to the dead-letter queue.
+
+    An ``unrecoverable`` one is the last, whatever attempts are left. ``retry_in`` is the wait before the next one, instead
+    of the backoff; it gives no attempt more.
+    """
 
     id: str = ""
     token: Name | None = None
     error: Text | None = None
+    unrecoverable: bool = False
+    retry_in: YearMs | None = None
 
 
 class Heartbeat(Command[r.DataReply], kw_only=True, tag="JobHeartbeat"):
@@ -78,7 +86,7 @@ class Release(Command[r.DataReply], kw_only=True, tag="Release"):
     """Return an active job to its previous position: no attempt is charged, and no stall."""
 
     id: str = ""
-    token: Name
+    token: Name | None = None
 
 
 class Progress(Command[r.DataReply], kw_only=True, tag="Progress"):
@@ -91,6 +99,7 @@ class Progress(Command[r.DataReply], kw_only=True, tag="Progress"):
 
 
 _REFUSES = (errors.NOT_ACTIVE, errors.LOST_LOCK)
+RETRY_EXCLUDED = Fault(400, "unrecoverable and retryIn exclude each other", "retry-excluded")
 
 SPECS: tuple[Spec, ...] = (
     Spec(
@@ -104,7 +113,7 @@ SPECS: tuple[Spec, ...] = (
         example=Example({"ids": [EXAMPLE_ID]}, {"ok": True, "data": {"ignoredIds": [EXAMPLE_ID]}}),
     ),
     Spec(
-        Fail, Does.CHANGES, Path("POST", "/jobs/:id/fail", optional_body=True), refuses=_REFUSES,
+        Fail, Does.CHANGES, Path("POST", "/jobs/:id/fail", optional_body=True), refuses=(*_REFUSES, RETRY_EXCLUDED),
         again_with_token=Again.GUARDED, contract=True,
         example=Example({"error": "SMTP connection refused", "token": EXAMPLE_TOKEN}, EXAMPLE_OK),
     ),
@@ -122,7 +131,8 @@ SPECS: tuple[Spec, ...] = (
         example=Example({"token": EXAMPLE_TOKEN, "duration": 60000}, EXAMPLE_OK),
     ),
     Spec(
-        Release, Does.CHANGES, Path("POST", "/jobs/:id/release"), refuses=_REFUSES, again=Again.GUARDED,
+        Release, Does.CHANGES, Path("POST", "/jobs/:id/release", optional_body=True), refuses=_REFUSES,
+        again_with_token=Again.GUARDED,
         example=Example({"token": EXAMPLE_TOKEN}, EXAMPLE_OK),
     ),
     Spec(

@@ -58,7 +58,6 @@ class Pruner:
         """Delete some of what is not to be kept; return how many rows, 0 when all is done."""
         deleted = 0
         # Nothing is locked to find out that there is nothing to do, which is the usual case.
-        self._tally.counts()  # adds up what commits have noted, so that little waits
         for state, limit in keep.finished_max().items():
             surplus = self._tally.totals[state] - limit
             if surplus > 0:

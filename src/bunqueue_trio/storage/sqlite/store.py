@@ -41,7 +41,7 @@ from bunqueue_trio.storage.sqlite.tally import Tally
 from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, StoredEvent, event_rows
 
 _OPEN_BUSY_MS = 5000  # a start may wait for a tool that has the file for a moment
-_BUSY_MS = 250  # a commit may stop the event loop for so long; then the journal waits, and tries again
+_BUSY_MS = 250  # a commit may stop the event loop for this long; then the journal waits, and tries again
 _CHECKPOINT_BUSY_MS = 1000  # it runs in a thread, and only readers outside the server are in the way
 _CHECKPOINT_TRIES = 3  # so far apart, in s; what is in the way takes microseconds, or comes again next time
 _CHECKPOINT_PAUSE_S = 0.01

@@ -1,7 +1,7 @@
 """How many records a store keeps of finished jobs; counted once, at the start, and kept from then on."""
 
 import threading
-from collections import deque
+from collections import Counter
 from itertools import islice
 
 from bunqueue_trio.engine.line import Line
@@ -11,66 +11,48 @@ _STATES = ("completed", "failed", "removed")
 
 
 class Tally:
-    """Counts by queue and state, and by state alone.
+    """Counts by queue and state, and by state alone, which a commit or a deletion changes where they stand.
 
-    A commit only notes what it adds, since with many queues a copy costs more than the commit. Whoever asks
-    adds it up; retention does so every few seconds, so little waits.
+    With many queues a copy costs more than a commit: it is made for who asks for all of them.
     """
 
     def __init__(self, counted: FinishedCounts) -> None:
-        self._counts = counted
-        self._added: deque[FinishedCounts] = deque()
-        self._now: dict[tuple[str, str], int] = dict(counted)
-        """As they are now, changed in place: for whoever asks of one queue."""
+        self._counts = Counter(counted)
+        """Of nobody there is a 0."""
         self._queues: Line[str] = Line(str)
+        """All that are counted, in order."""
         self._queues.fill(list({queue for queue, _ in counted}))
-        self._adding = threading.Lock()  # of whoever asks: the event loop, or a thread that prunes
-        self.totals: dict[str, int] = dict.fromkeys(_STATES, 0)
-        self._add_totals(counted)
+        self._changing = threading.Lock()  # by a thread, while the event loop looks
+        self.totals: Counter[str] = Counter(dict.fromkeys(_STATES, 0))
+        for (_, state), n in counted.items():
+            self.totals[state] += n
 
     def add(self, added: FinishedCounts) -> None:
         """Count ``added`` more; what is negative, fewer."""
-        self._added.append(added)
-        self._add_totals(added)
-        with self._adding:
+        counts = self._counts
+        with self._changing:
             for (queue, state), n in added.items():
-                self._add(queue, state, n)
+                self.totals[state] += n
+                before = counts[queue, state]
+                if before + n:
+                    counts[queue, state] = before + n
+                    if not before and queue not in self._queues:
+                        self._queues.add(queue)
+                else:
+                    del counts[queue, state]
+                    if not any((queue, each) in counts for each in _STATES):
+                        self._queues.remove(queue)
 
     def kept_of(self, queue: str) -> tuple[int, int]:
         """Return how many completed and failed jobs of a queue there are."""
-        return self._now.get((queue, "completed"), 0), self._now.get((queue, "failed"), 0)
+        return self._counts[queue, "completed"], self._counts[queue, "failed"]
 
     def queues_after(self, name: str, limit: int) -> list[str]:
         """Return the first ``limit`` queues behind ``name``, by name, that have records."""
-        with self._adding:
+        with self._changing:
             return list(islice(self._queues.after(name), limit))
 
     def counts(self) -> FinishedCounts:
-        """Return the counts as they are now; they are never changed in place."""
-        with self._adding:
-            if self._added:
-                counts = self._counts.copy()
-                while self._added:
-                    for key, n in self._added.popleft().items():
-                        counts[key] += n
-                        if not counts[key]:
-                            del counts[key]  # nobody is counted as 0
-                self._counts = counts
-            return self._counts
-
-    def _add(self, queue: str, state: str, n: int) -> None:
-        known = any((queue, each) in self._now for each in _STATES)
-        left = self._now.get((queue, state), 0) + n
-        if left:
-            self._now[queue, state] = left
-        else:
-            self._now.pop((queue, state), None)
-        knows = any((queue, each) in self._now for each in _STATES)
-        if knows and not known:
-            self._queues.add(queue)
-        elif known and not knows:
-            self._queues.remove(queue)
-
-    def _add_totals(self, added: FinishedCounts) -> None:
-        for (_, state), n in added.items():
-            self.totals[state] = self.totals.get(state, 0) + n
+        """Return a copy of the counts."""
+        with self._changing:
+            return self._counts.copy()

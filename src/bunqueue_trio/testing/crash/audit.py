@@ -31,6 +31,8 @@ class Found:
     states: dict[Job, str] = field(default_factory=dict)
     attempts: dict[Job, int] = field(default_factory=dict)
     results: dict[Job, object] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    """Of dead jobs, by their ids."""
     drained: list[Job] = field(default_factory=list)
     events: list[tuple[int, str]] = field(default_factory=list)
     """All since the round began."""
@@ -62,6 +64,7 @@ async def audit(url: str, books: Books, data: Path, *, power_cut: bool, ended_at
                 _, resumed = await hear_mark(marker, events)
             found.events = resumed if after == books.begun_at else books.heard + resumed
             await _ask(peer, books, found)
+            await _ask_why(peer, books, found)
             await _drain(peer, books, found)
             await _series(peer, books, found)
         report = await trio.to_thread.run_sync(examine, data, lambda _: None)
@@ -93,6 +96,17 @@ async def _ask(peer: Peer, books: Books, found: Found) -> None:
     async with trio.open_nursery() as nursery:
         for _ in range(ASKING):
             nursery.start_soon(ask)
+
+
+async def _ask_why(peer: Peer, books: Books, found: Found) -> None:
+    """Ask of every dead job why it is."""
+    page: Body = {"next": None}
+    while True:
+        after = {} if page["next"] is None else {"after": page["next"]}
+        page = await peer.call("Dlq", queue=books.queue, limit=1000, **after)
+        found.reasons |= {entry["job"]["id"]: entry["reason"] for entry in page["entries"]}
+        if page["next"] is None:
+            return
 
 
 async def _drain(peer: Peer, books: Books, found: Found) -> None:
@@ -177,11 +191,19 @@ def _judge(job: Job, found: Found, sure: set[Op]) -> tuple[str | None, list[Op]]
         return "completed by nobody", answered
     if state == "completed" and found.results[job] != job.payload:
         return "the result is lost", answered
-    if state == "failed" and not final:
-        return "failed for good by nobody", answered
+    if state == "failed" and (problem := _judge_death(job, found, final)):
+        return problem, answered
     if attempts > len(job.fails):
         return f"{attempts} attempts, and {len(job.fails)} were asked for", answered
     return None, answered
+
+
+def _judge_death(job: Job, found: Found, final: list[Op]) -> str | None:
+    if not final:
+        return "failed for good by nobody"
+    reasons = {"unrecoverable" if op.unrecoverable else "max_attempts_exceeded" for op in final}
+    reason = found.reasons.get(job.job_id or "")
+    return None if reason in reasons else f"dead for {reason}, which nobody gave"
 
 
 def _deed(job: Job, ops: set[Op]) -> str:

@@ -227,7 +227,7 @@ class _Handle(apsw.VFSFile):
         except apsw.IOError:  # a read-only file at its close: SQLite only tries, but APSW would raise it
             raise apsw.BusyError from None
 
-    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
+    def xWrite(self, data: Any, offset: int) -> None:  # noqa: N802 - bytes, or another buffer
         with self._disk.lock:
             if self._path is not None:
                 self._disk.note("write", self._path, offset, data)

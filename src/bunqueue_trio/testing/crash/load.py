@@ -29,6 +29,8 @@ class Op:
     answered: float = math.inf
     final: bool = True
     """Of a failed attempt: whether it was the last."""
+    unrecoverable: bool = False
+    """And whether that is because it said so."""
 
 
 @dataclass(eq=False)
@@ -89,9 +91,9 @@ class Books:
         return sum(op.answered < math.inf for op in ops + pushes)
 
 
-async def change(ops: list[Op], call: Awaitable[Body], *, final: bool = True) -> Body:
+async def change(ops: list[Op], call: Awaitable[Body], *, final: bool = True, unrecoverable: bool = False) -> Body:
     """Ask for a change and keep book of it; one that was refused has not happened."""
-    op = Op(time.monotonic(), final=final)
+    op = Op(time.monotonic(), final=final, unrecoverable=unrecoverable)
     ops.append(op)
     answer = await call
     if answer["ok"]:
@@ -138,7 +140,7 @@ def _spec(rng: random.Random, *, durable: bool) -> Body:
     spec: Body = {
         "data": f"{rng.getrandbits(96):024x}" + "x" * rng.choice((0, 0, 100, 5000)),
         "maxAttempts": rng.choice((1, 2)),
-        "backoff": 10,
+        "backoff": rng.choice((10, {"type": "fixed", "delay": 10, "jitter": 0.5})),
         "priority": rng.randrange(3),
         "lifo": rng.random() < 0.1,
         "durable": durable,
@@ -168,8 +170,11 @@ async def work(peer: Peer, books: Books, rng: random.Random) -> None:
             elif chance < 0.2:
                 await peer.call("Progress", progress=rng.randrange(101), **lease)
             if rng.random() < 0.2:
-                final = delivered["attempts"] + 1 >= job.max_attempts
-                await change(job.fails, peer.call("FAIL", error="no", **lease), final=final)
+                how: Body = rng.choice(({}, {"unrecoverable": True}, {"retryIn": rng.randrange(50)}))
+                last = "unrecoverable" in how
+                final = last or delivered["attempts"] + 1 >= job.max_attempts
+                call = peer.call("FAIL", error="no", **how, **lease)
+                await change(job.fails, call, final=final, unrecoverable=last)
             else:
                 await change(job.acks, peer.call("ACK", result=job.payload, **lease))
 
@@ -184,7 +189,7 @@ async def _pull(peer: Peer, books: Books, queue: str, count: int) -> list[tuple[
 
 
 def note_delivery(books: Books, delivered: Body, sent: float) -> None:
-    """Keep book of a job that was handed out: nobody made it up, and it had not ended when the pull was `sent`."""
+    """Keep book of a job that was delivered: nobody made it up, and it had not ended when the pull was `sent`."""
     if delivered["queue"] == books.series_queue:
         return
     job = books.jobs.get(delivered["data"])
@@ -225,7 +230,7 @@ async def repeat(peer: Peer, books: Books, rng: random.Random) -> None:
 
 
 async def load(url: str, books: Books, rng: random.Random, kill: Callable[[], None], seconds: float) -> None:
-    """Let all clients work until the server is gone: `kill` ends it after so many seconds.
+    """Let all clients work until the server is gone: `kill` ends it after `seconds`.
 
     Every other time it waits a little longer, for the very moment in which a durable push is answered.
     """

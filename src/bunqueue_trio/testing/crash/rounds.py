@@ -133,7 +133,7 @@ def rounds(
     directory: Path, kills: int, seed: int, *, power_loss: bool = False, lying: bool = False, durable: bool = False,
     seconds: float = LOAD_S,
 ) -> Iterator[Round]:  # fmt: skip
-    """Kill a server on fresh data in `directory` so many times; yield what each audit found.
+    """Kill a server on fresh data in `directory`, `kills` times; yield what each audit found.
 
     Stops after the first round with a breach. The seed decides what is done and when, as far as the machine lets it.
     """
