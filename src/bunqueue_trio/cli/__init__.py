@@ -22,8 +22,9 @@ _UNWRITABLE = frozenset({errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF, errn
 
 COMMANDS = {
     "serve": "serve", "worker": "worker", "config": "serve", "stats": "remote", "push": "remote",
-    "queues": "queues", "pause": "queues", "resume": "queues", "limit": "queues", "why": "why", "dead": "dead", "retry": "dead",
-    "purge": "clear", "drain": "clear", "clean": "clear", "obliterate": "clear",
+    "queues": "queues", "pause": "queues", "resume": "queues", "limit": "queues",
+    "jobs": "jobs", "job": "jobs", "why": "jobs", "cancel": "jobs", "promote": "jobs", "discard": "jobs", "change": "jobs",
+    "dead": "dead", "retry": "dead", "purge": "clear", "drain": "clear", "clean": "clear", "obliterate": "clear",
     "watch": "watch", "doctor": "files", "backup": "files", "shrink": "files", "crashtest": "crashtest",
 }  # fmt: skip
 """Each command and the file it is in, which is read when it is asked for: the server starts without a client."""

@@ -214,15 +214,7 @@ def push(
     JSON can be `-`, which is standard input, or `@FILE`. A string needs quotes of its own: '"hello"'. A TIME is a
     number of milliseconds, or has a unit: 500ms, 5s, 10m, 2h, 1d.
     """
-    payload = _payload(data)
-    try:
-        msgspec.json.decode(payload, type=Raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        hint = ""
-        if data[:1] not in {"-", "@"} and _WORDS.fullmatch(data):
-            hint = f"; a string needs quotes: '\"{data}\"'"
-        raise click.BadParameter(f"is no JSON: {error}{hint}", param_hint="JSON") from None
-    body = {"data": Raw(payload)} | {_camel(k): v for k, v in options.items() if v not in (None, False, ())}
+    body = {"data": Raw(json_argument(data))} | {_camel(k): v for k, v in options.items() if v not in (None, False, ())}
     backoff_how = {"type": backoff_type, "maxDelay": backoff_max, "jitter": backoff_jitter}
     given = {name: value for name, value in backoff_how.items() if value is not None}
     if given and backoff is None:
@@ -235,6 +227,23 @@ def push(
         raise click.UsageError("--repeat-limit needs --repeat-every")
     path = f"/queues/{segment(queue)}/jobs"
     click.echo(printable(answer(url, token, "POST", path, msgspec.json.encode(body))["id"]))
+
+
+def json_argument(data: str) -> bytes:
+    """Return the JSON that an argument is or names: `-` is standard input, `@FILE` a file.
+
+    Raises:
+        BadParameter: it is none, or cannot be read.
+    """
+    payload = _payload(data)
+    try:
+        msgspec.json.decode(payload, type=Raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        hint = ""
+        if data[:1] not in {"-", "@"} and _WORDS.fullmatch(data):
+            hint = f"; a string needs quotes: '\"{data}\"'"
+        raise click.BadParameter(f"is no JSON: {error}{hint}", param_hint="JSON") from None
+    return payload
 
 
 def _payload(data: str) -> bytes:

@@ -1,0 +1,141 @@
+"""The commands about single jobs: what they print, and what is so afterwards."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from bunqueue_trio.cli import jobs as told
+from bunqueue_trio.cli import main, remote
+from tests.operations.processes import Done, Running, bunqueue, serving
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with serving(tmp_path_factory.mktemp("jobs")) as running:
+        yield running
+
+
+def ask(server: Running, *arguments: str) -> Done:
+    return bunqueue(*arguments, env={"BUNQUEUE_URL": server.url})
+
+
+@pytest.mark.slow
+def test_jobs_are_listed_shown_and_changed(server: Running, tmp_path: Path):
+    with server.client() as client:
+        ids = [
+            client.post("/queues/q/jobs", json={"data": {"n": n}, "delay": 3_600_000 + n}).json()["id"]
+            for n in range(3)
+        ]
+        done = ask(server, "jobs", "q", "delayed", "--limit", "2")
+        assert [line.split()[2] for line in done.out.splitlines()] == ids[:2]
+        assert done.err == "the first 2; --limit shows more\n"
+        done = ask(server, "jobs", "q", "delayed", "--json")
+        assert [json.loads(line)["data"] for line in done.out.splitlines()] == [{"n": n} for n in range(3)]
+        assert ask(server, "jobs", "q", "failed")[1:] == ("", "q: no failed jobs\n")
+        assert ask(server, "promote", *ids[:2]).out == f"{ids[0]}: ready\n{ids[1]}: ready\n"
+        (tmp_path / "payload").write_text('{"n": "new"}')
+        done = ask(server, "change", ids[1], "--priority", "7", "--data", f"@{tmp_path / 'payload'}")
+        assert done.out == f"{ids[1]}: data changed\n{ids[1]}: priority changed\n"
+        taken = client.get("/queues/q/jobs").json()
+        assert (taken["job"]["id"], taken["job"]["data"]) == (ids[1], {"n": "new"})
+        done = ask(server, "change", ids[1], "--delay", "1h")
+        assert (done.code, "Job is active (409)" in done.err) == (1, True)
+        client.post(f"/jobs/{ids[1]}/ack", json={"token": taken["token"], "result": {"ok": "\x9b"}})
+        done = ask(server, "cancel", ids[0], ids[1], ids[2])
+        assert (done.code, done.out) == (1, f"{ids[0]}: cancelled\n{ids[2]}: cancelled\n")
+        assert done.err.count(ids[1]) == 1
+        lines = ask(server, "job", ids[1], "--data").out.splitlines()
+        assert {f"id: {ids[1]}", "state: completed", "priority: 7", 'data: {"n": "new"}'} <= set(lines)
+        assert not any("\x9b" in line for line in lines)
+        assert "result: " in lines[-1]
+        assert not any(line.startswith(("data", "result")) for line in ask(server, "job", ids[1]).out.splitlines())
+        assert json.loads(ask(server, "job", ids[1], "--json").out)["data"] == {"n": "new"}
+        last = client.post("/queues/q/jobs", json={"data": 1}).json()["id"]
+        assert ask(server, "discard", last).out == f"{last}: dead\n"
+        assert ask(server, "dead", "q").out.split()[2:4] == [last, "discarded"]
+
+
+@pytest.mark.parametrize(("limit", "shown", "said"), [(3, 3, "the first 3"), (5, 5, ""), (9, 5, "")])
+def test_jobs_come_page_by_page(monkeypatch: pytest.MonkeyPatch, limit: int, shown: int, said: str):
+    listed = [
+        {
+            "id": str(n),
+            "state": "active",
+            "startedAt": n,
+            "createdAt": n,
+            "attempts": 0,
+            "maxAttempts": 3,
+            "error": "\x1b",
+        }
+        for n in range(5)
+    ]
+
+    def answer(*call: Any) -> Any:
+        after = int(call[-1].partition("after=")[2] or 0)
+        return {"jobs": listed[after : after + 2], "next": str(after + 2) if after < 4 else None}
+
+    monkeypatch.setattr(remote, "answer", answer)
+    done = CliRunner().invoke(main, ["jobs", "q", "active", "--limit", str(limit)])
+    assert len(done.stdout.splitlines()) == shown
+    assert "\x1b" not in done.stdout
+    assert done.stderr.startswith(said)
+    assert bool(done.stderr) == bool(said)
+
+
+@pytest.mark.parametrize("verb", ["cancel", "promote", "discard"])
+def test_what_one_job_refuses_is_done_to_the_others(monkeypatch: pytest.MonkeyPatch, verb: str):
+    asked: list[str] = []
+
+    def answer(*call: Any) -> Any:
+        asked.append(call[3])
+        if call[3].startswith("/jobs/b"):
+            raise click.ClickException("Job not found\x1b (404)")
+
+    monkeypatch.setattr(told, "answer", answer)
+    done = CliRunner().invoke(main, [verb, "a/1", "b", "c"])
+    assert [path.split("/")[2] for path in asked] == ["a%2F1", "b", "c"]
+    assert done.exit_code == 1
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["a/1", "c"]
+    assert done.stderr.startswith("bunqueue-trio: b: Job not found\\x1b (404)")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [([], "say what to change"), (["--data", "hello"], "a string needs quotes"), (["--delay", "soon"], "'soon'")],
+)
+def test_a_change_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str):
+    monkeypatch.setattr(told, "answer", lambda *_: pytest.fail("it was asked for"))
+    done = CliRunner().invoke(main, ["change", "x", *arguments])
+    assert (done.exit_code, said in done.output) == (2, True)
+
+
+@pytest.mark.slow
+def test_a_server_says_why(tmp_path):
+    with serving(tmp_path) as server, server.client() as client:
+        job_id = client.post("/queues/q/jobs", json={"data": 1, "delay": 3_600_000}).json()["id"]
+        env = {"BUNQUEUE_URL": server.url}
+        lines = bunqueue("why", job_id, env=env).out.splitlines()
+        assert lines[0].startswith("q: delayed (delayed). It is delayed, and ready in ")
+        assert lines[1].startswith("until ")
+        assert json.loads(bunqueue("why", job_id, "--json", env=env).out)["code"] == "delayed"
+        done = bunqueue("why", "nobody", env=env)
+        assert (done.code, "Job not found (404)" in done.err) == (1, True)
+
+
+def test_what_a_queue_is_paused_for_cannot_move_the_cursor(monkeypatch: pytest.MonkeyPatch):
+    said: dict[str, Any] = {
+        "queue": "q",
+        "state": "waiting",
+        "code": "paused",
+        "why": "\x1b[2J.",
+        "since": 5,
+        "until": None,
+    }
+    monkeypatch.setattr(told, "answer", lambda *_: said)
+    done = CliRunner().invoke(main, ["why", "x"])
+    assert (done.exit_code, "\x1b" in done.output, len(done.output.splitlines())) == (0, False, 2)
