@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -62,6 +63,70 @@ def test_a_retry_says_why_some_stay_dead(server: Running):
     assert out.startswith("held: 1 retried, 1 still dead (")
     assert "an unfinished job has their unique key" in out
     assert "a job that they depend on is dead" in out
+
+
+@pytest.mark.slow
+def test_dead_letters_are_seen_retried_and_deleted_by_their_error(server: Running):
+    errors = {
+        "timeout after 30 s": "timeout after 31 s", "no such user 'ann'": "no such user 'bob'", "disk full": "disk full",
+    }  # fmt: skip
+    with server.client() as client:
+        for first, second in errors.items():
+            for said in (first, second):
+                job_id = client.post("/queues/e/jobs", json={"data": 1, "maxAttempts": 1}).json()["id"]
+                client.get("/queues/e/jobs")
+                assert client.post(f"/jobs/{job_id}/fail", json={"error": said}).status_code == 200
+        lines = ask(server, "dead", "e", "--groups").out.splitlines()
+        assert [line.split("  ")[:3] for line in lines] == [
+            ["2", "max_attempts_exceeded", text] for text in ("disk full", "no such user …", "timeout after … s")
+        ]
+        group = json.loads(ask(server, "dead", "e", "--groups", "--error", "30 s", "--json").out)
+        assert (group["count"], group["error"]) == (1, "timeout after … s")
+        assert len(ask(server, "dead", "e", "--error", "no such").out.splitlines()) == 2
+        assert len(ask(server, "dead", "e", "--error", "no such", "--limit", "1").out.splitlines()) == 1
+        assert ask(server, "retry", "e", "--error", "timeout").out == "e: 2 of 2 dead letters with this error retried\n"
+        assert (
+            ask(server, "purge", "e", "--error", "disk", "--yes").out
+            == "e: 2 of 2 dead letters with this error deleted\n"
+        )
+        assert ask(server, "retry", "e", "--error", "disk").out == "e: 0 of 0 dead letters with this error retried\n"
+        counts = client.get("/queues/e/counts").json()["counts"]
+        assert (counts["waiting"], counts["failed"]) == (2, 2)
+        assert ask(server, "retry", "e", "--id", "x", "--error", "y").code == 2
+        assert ask(server, "purge", "e", "--id", "x", "--error", "y").code == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "shape"),
+    [
+        (None, ""),
+        ("ConnectionError: 10.0.0.5:5432 refused (try 3)", "ConnectionError: … refused (try …)"),
+        ("KeyError: 'user_7'", "KeyError: …"),
+        ("can't open it, isn't it", "can't open it, isn't it"),
+        ("job 01924f5a-7b3c-7def-8a12-3456789abcde at 0x7f3A is lost\nTraceback", "job … at … is lost"),
+    ],
+)
+def test_an_error_is_known_by_what_does_not_differ(error: str | None, shape: str):
+    assert dead.shape(error) == shape
+
+
+@pytest.mark.parametrize(
+    ("status", "done"), [(404, "1 of 2 dead letters"), (503, "was said; 1 of 2 were retried before")]
+)
+def test_what_is_not_dead_any_more_is_passed_over(monkeypatch: pytest.MonkeyPatch, status: int, done: str):
+    entries = [{"job": {"id": each}, "error": "x"} for each in "ab"]
+    monkeypatch.setattr(remote, "answer", lambda *_: {"entries": entries, "next": None})
+
+    @contextmanager
+    def connection(*_: object) -> Iterator[Any]:
+        def ask(method: str, path: str, body: bytes) -> None:
+            if b'"a"' in body:  # the newest, so the last
+                raise remote.Refusal("it was said", status)
+
+        yield ask
+
+    monkeypatch.setattr(dead, "connection", connection)
+    assert done in CliRunner().invoke(main, ["retry", "q", "--error", "x"]).output
 
 
 @pytest.mark.parametrize(("limit", "shown", "told"), [(3, 3, "3 of 5 dead letters"), (5, 5, ""), (9, 5, "")])

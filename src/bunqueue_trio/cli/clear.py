@@ -7,6 +7,7 @@ from typing import Any
 import click
 import msgspec
 
+from bunqueue_trio.cli.dead import dead_letters, each_with_error, with_error
 from bunqueue_trio.cli.remote import DURATION, answer, segment, with_server
 from bunqueue_trio.logs.printable import printable
 
@@ -18,9 +19,18 @@ _STATES = ("waiting", "delayed", "waiting-children", "completed", "failed")
 @with_server
 @click.argument("queue")
 @click.option("--id", "job_id", metavar="ID", help="Only this job.")
+@with_error
 @_YES
-def purge(url: str, token: str | None, queue: str, *, job_id: str | None, yes: bool) -> None:
+def purge(url: str, token: str | None, queue: str, *, job_id: str | None, error: str | None, yes: bool) -> None:
     """Delete the dead letters of QUEUE for good."""
+    if error is not None:
+        if job_id is not None:
+            raise click.UsageError("--id and --error exclude each other")
+        if not yes:
+            total = sum(1 for _ in dead_letters(url, token, queue, error))
+            _ask(f"{queue}: delete {total:,} dead letters with this error", yes=yes)
+        each_with_error(url, token, queue, error, f"/queues/{segment(queue)}/dlq/purge", "deleted")
+        return
     if job_id is not None:
         _ask(f"{queue}: delete the dead letter {job_id}", yes=yes)
     elif not yes:

@@ -5,6 +5,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +23,8 @@ from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.address import http_url, masked
 
 C = TypeVar("C", bound=Callable[..., Any])
+Ask = Callable[..., Any]
+"""Takes method, path and body, and returns the answer."""
 
 DEFAULT_URL = "http://127.0.0.1:6790"
 TIMEOUT_S = 10.0
@@ -60,18 +63,37 @@ def connect(url: str, token: str | None, timeout_s: float | None = TIMEOUT_S) ->
     return httpx.Client(base_url=url, headers=headers, timeout=timeout_s, trust_env=False)
 
 
+class Refusal(click.ClickException):
+    """What the server refused, in its own words, with its status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status: int = status
+
+
+@contextmanager
+def connection(url: str, token: str | None) -> Iterator[Ask]:
+    """Return what asks a server for many things, over one connection; it raises as :func:`answer`."""
+    with connect(url, token) as client:
+
+        def ask(method: str, path: str, body: bytes | None = None) -> Any:
+            try:
+                response = client.request(method, path, content=body)
+            except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+                raise unreachable(url, error) from None
+            return accepted(url, response.status_code, response.content)
+
+        yield ask
+
+
 def answer(url: str, token: str | None, method: str, path: str, body: bytes | None = None) -> Any:
     """Return what the server answers to one request.
 
     Raises:
         ClickException: in one line, that it cannot be reached, or what it refused.
     """
-    try:
-        with connect(url, token) as client:
-            response = client.request(method, path, content=body)
-    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-        raise unreachable(url, error) from None
-    return accepted(url, response.status_code, response.content)
+    with connection(url, token) as ask:
+        return ask(method, path, body)
 
 
 def pages(url: str, token: str | None, path: str, **query: object) -> Iterator[dict[str, Any]]:
@@ -106,7 +128,8 @@ def accepted(url: str, status: int, content: bytes) -> Any:
     """Return the content of a response with status 200.
 
     Raises:
-        ClickException: with the server's own words where it has any.
+        Refusal: a server of this kind has said no.
+        ClickException: it is none, or something stands in between.
     """
     try:
         reply = json.loads(content)
@@ -115,7 +138,9 @@ def accepted(url: str, status: int, content: bytes) -> Any:
     if isinstance(reply, dict) and reply.get("ok") is True and status == 200:
         return reply
     said = reply.get("error") if isinstance(reply, dict) else None
-    raise click.ClickException(f"{masked(url)}: {said or 'is no bunqueue server'} ({status})")
+    if said:
+        raise Refusal(f"{masked(url)}: {said} ({status})", status)
+    raise click.ClickException(f"{masked(url)}: is no bunqueue server ({status})")
 
 
 def live_audit(url: str, token: str | None, *, wait: bool) -> list[str]:
