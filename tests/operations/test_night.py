@@ -1,0 +1,72 @@
+"""The page `docs/night.md`, typed as it stands against a server in that state."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.operations.processes import Running, bunqueue, serving
+
+PAGE = Path(__file__).parents[2] / "docs" / "night.md"
+ERRORS = (
+    ["ConnectionError: 10.0.0.7:25 refused"] * 3 + ["TimeoutError: no answer within 30 s"] * 2 + ["no such address 'x'"]
+)  # fmt: skip
+
+
+def commands() -> list[str]:
+    return re.findall(r"^\$ bunqueue-trio (.*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def prepare(server: Running) -> tuple[str, str]:
+    """Make what the page tells of; return the two reports."""
+    with server.client() as client:
+        for error in ERRORS:
+            job_id = client.post("/queues/emails/jobs", json={"data": 1, "maxAttempts": 1}).json()["id"]
+            client.get("/queues/emails/jobs")
+            gives_up = error.startswith("no such")
+            assert (
+                client.post(f"/jobs/{job_id}/fail", json={"error": error, "unrecoverable": gives_up}).status_code == 200
+            )
+        client.post("/queues/reports/jobs", json={"data": 1})
+        client.post(f"/jobs/{client.get('/queues/reports/jobs').json()['job']['id']}/ack", json={})
+        wanted, unwanted = (
+            client.post("/queues/reports/jobs", json={"data": {"month": n}, "delay": 3_600_000}).json()["id"]
+            for n in (5, 0)
+        )
+        return wanted, unwanted
+
+
+@pytest.mark.slow
+def test_the_night(tmp_path: Path):
+    with serving(tmp_path) as server:
+        wanted, unwanted = prepare(server)
+        said: dict[str, str] = {}
+        for line in commands():
+            if line.startswith("watch"):
+                continue  # it has no end
+            words = [{"ID": wanted, "ID2": unwanted}.get(word, word) for word in shlex.split(line)]
+            done = bunqueue(*words, env={"BUNQUEUE_URL": server.url})
+            assert done.code == 0, (line, done)
+            said[line] = done.out
+            if line.startswith("clean"):
+                assert "reports" in done.out
+        assert [row.split()[0] for row in said["dead emails --groups"].splitlines()] == ["3", "2", "1"]
+        assert wanted in said["jobs reports delayed"]
+        assert "It is delayed" in said["why ID"]
+        assert '{"month": 5}' in said["job ID --data"]
+        assert said['retry emails --error "refused"'].startswith("emails: 3 of 3")
+        assert said['retry emails --error "TimeoutError"'].startswith("emails: 2 of 2")
+        assert "unrecoverable" in said["dead emails"]
+        assert said['purge emails --error "no such address" --yes'].startswith("emails: 1 of 1")
+        with server.client() as client:
+            assert client.get("/queues/emails/counts").json()["counts"]["waiting"] == 5
+            assert client.get("/queues/emails/paused").json()["paused"] is False
+            taken = client.get("/queues/reports/jobs").json()["job"]
+            assert (taken["id"], taken["data"], taken["priority"]) == (wanted, {"month": 6}, 10)
+            assert client.get(f"/jobs/{unwanted}/state").json()["state"] == "failed"
+
+
+def test_the_night_is_told_of():
+    assert len(commands()) > 12
+    assert "(night.md)" in (PAGE.parent / "operations.md").read_text(encoding="utf-8")
