@@ -52,6 +52,7 @@ async def gives_up_in_a_nursery(job: Job) -> None:
     async with trio.open_nursery() as outer:
         outer.start_soon(trio.sleep_forever)
         async with trio.open_nursery() as inner:
+            inner.start_soon(trio.sleep_forever)
             inner.start_soon(gives_up, job)
 
 

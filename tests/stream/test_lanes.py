@@ -239,7 +239,15 @@ def read(stream: BinaryIO, *, is_head: bool) -> tuple[bytes, bytes] | None:
         return None
     while lines[-1] not in {b"\r\n", b""}:
         lines.append(stream.readline())
-    text = b"".join(lines)
+    # Their order means nothing, nor how their names are written.
+    first, *fields = lines[:-1]
+    text = (
+        first
+        + b"".join(
+            sorted(name.lower() + sign + value for name, sign, value in (field.partition(b":") for field in fields))
+        )
+        + lines[-1]
+    )
     length = re.search(rb"(?i)\r\ncontent-length: ([0-9]+)\r\n", text)
     body = stream.read(int(length[1])) if length and not is_head else b""
     return normal(text), normal(body)

@@ -16,10 +16,17 @@ DISCARDED = "discarded"
 class Edits(Moves):
     """Moves that nobody makes but an operator."""
 
+    added_bytes: int
+
     def __init__(self, new_id: NewId, archive: Archive, rules: Rules = DEFAULT_RULES) -> None:
         super().__init__(new_id, archive, rules)
         self.rewritten: dict[Job, None] = {}
         """Jobs whose whole row is to be written, of those that have one."""
+
+    def take_rewritten(self) -> dict[Job, None]:
+        """Return those since the last call."""
+        taken, self.rewritten = self.rewritten, {}
+        return taken
 
     def discard(self, job: Job, now: int) -> None:
         """Make a dead letter of an unfinished job, at no attempt."""

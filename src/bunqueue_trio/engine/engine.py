@@ -135,7 +135,7 @@ class Engine(Edits):
         if self.facts.changed:
             changes.facts = self.facts.take()
         if self.rewritten:
-            changes.rewritten, self.rewritten = self.rewritten, {}
+            changes.rewritten = self.take_rewritten()
         self._reused_in_flight = self._reused_ids
         self.changed, self.events, self._reused_ids, self._removed = {}, [], {}, set()
         self.epoch += 1

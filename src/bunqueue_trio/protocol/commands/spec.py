@@ -98,10 +98,14 @@ class Spec(NamedTuple):
 EXAMPLE_ID = "01924f5a-7b3c-7def-8a12-3456789abcde"
 EXAMPLE_TOKEN = "01924f5a-9c4d-7abc-b123-456789abcdef"  # noqa: S105 - the documentation's own
 EXAMPLE_OK = {"ok": True}
-EXAMPLE_JOB = {
+EXAMPLE_JOB: dict[str, Any] = {
     "id": EXAMPLE_ID, "queue": "emails", "data": {"to": "user@test.com"}, "priority": 0,
     "createdAt": 1700000000000, "runAt": 1700000000000, "startedAt": None, "completedAt": None,
     "attempts": 0, "maxAttempts": 3, "backoff": 1000, "progress": 0, "tags": [], "lifo": False,
     "removeOnComplete": False, "removeOnFail": False,
 }  # fmt: skip
-EXAMPLE_DEAD_JOB = EXAMPLE_JOB | {"startedAt": 1700000000500, "completedAt": 1700000001000, "attempts": 3}
+EXAMPLE_DEAD_JOB: dict[str, Any] = EXAMPLE_JOB | {
+    "startedAt": 1700000000500,
+    "completedAt": 1700000001000,
+    "attempts": 3,
+}
