@@ -21,6 +21,7 @@ from msgspec import inspect as types
 
 from bunqueue_trio import errors
 from bunqueue_trio.errors import Refused
+from bunqueue_trio.protocol.bounds import LARGE_BYTES, check_lists
 from bunqueue_trio.protocol.catalog import COMMANDS
 from bunqueue_trio.protocol.commands import ANY, TEXT_MAX, Command
 
@@ -42,7 +43,8 @@ _LONE_LOW = re.compile(rb"\\u(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u)(?=[dD][c-fC-F
 _BOM = b"\xef\xbb\xbf"  # editors and shells on Windows begin a file with it
 _NOTHING = frozenset({b"", b"null"})  # how clients spell a body that is none
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_NOT_MARKS = bytes(set(range(256)) - set(b'[]{}"'))
+_LAYERS_MAX = 8  # of brackets that are taken off at once, before the rest is counted one by one
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # as signed bytes: one deeper, one less deep
 
 encode: Callable[[Any], bytes] = _ENCODER.encode
@@ -57,6 +59,8 @@ def decode(kind: type[T], body: bytes, optional: bool = False, /, **given: str) 
     Raises:
         Refused: 400, naming the field; or ``Invalid JSON body`` when it is no JSON object.
     """
+    if len(body) > LARGE_BYTES and issubclass(kind, Command):
+        check_lists(kind, body)
     try:
         if not body.isascii():
             body.decode()
@@ -87,6 +91,8 @@ def decode_message(message: bytes) -> Command:
     Raises:
         BadMessage: with the contract's text.
     """
+    if len(message) > LARGE_BYTES:
+        _check_lists(message)
     try:
         if not message.isascii():
             message.decode()
@@ -99,6 +105,29 @@ def decode_message(message: bytes) -> Command:
     except Refused as refused:
         raise BadMessage(refused, command.req_id, type(command)) from None
     return command
+
+
+class _Address(Struct, rename="camel"):
+    """What a message says of itself."""
+
+    cmd: str
+    req_id: Raw = Raw(b"")
+
+
+_ADDRESS = msgspec.json.Decoder(_Address)
+
+
+def _check_lists(message: bytes) -> None:
+    try:
+        address = _ADDRESS.decode(message)
+    except (ValueError, RecursionError):
+        return
+    kind = COMMANDS.get(address.cmd)
+    if kind is not None:
+        try:
+            check_lists(kind, message)
+        except Refused as refused:
+            raise BadMessage(refused, address.req_id, kind) from None
 
 
 def _check_target(command: Command) -> None:
@@ -163,9 +192,15 @@ def _check_depth(body: bytes, fault: errors.Fault) -> None:
     if body.count(b"[") + body.count(b"{") <= DEPTH_MAX:
         return  # the common case: not enough brackets to be too deep
     # Without its escapes a string ends at the next quote: every second part is outside of the strings.
-    plain = body.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2]
-    steps = b"".join(plain).translate(_STEPS, _NOT_BRACKETS)
-    if max(itertools.accumulate(memoryview(steps).cast("b")), default=0) > DEPTH_MAX:
+    marks = body.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, _NOT_MARKS)
+    # Two quotes with nothing in between change nothing for what follows: most strings go, and most of what separates them.
+    plain = marks.replace(b'""', b"").split(b'"')[::2]
+    steps = b"".join(plain).translate(_STEPS)
+    depth = 0
+    while steps and depth < _LAYERS_MAX:
+        # The innermost pairs go; most of many brackets are siblings.
+        steps, depth = steps.replace(b"\x01\xff", b""), depth + 1
+    if depth + max(itertools.accumulate(memoryview(steps).cast("b")), default=0) > DEPTH_MAX:
         raise fault.refuse()
 
 

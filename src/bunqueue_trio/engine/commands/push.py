@@ -9,6 +9,7 @@ from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Options, Series, Shape, State
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol.bounds import too_many_dependencies
 
 _NOTHING: Mapping[str, State] = {}
 
@@ -47,7 +48,7 @@ def _archived(engine: Engine, specs: Sequence[c.JobSpec]) -> Mapping[str, State]
     """Look once, before anything is changed, at all ended jobs that a command names as dependencies."""
     named = sum(len(spec.depends_on) for spec in specs)
     if named > DEPENDENCIES_MAX:
-        raise errors.INVALID_FIELD.refuse("dependsOn", f"must name at most {DEPENDENCIES_MAX} jobs in one command")
+        raise too_many_dependencies()
     return engine.archived_outcomes({job_id for spec in specs for job_id in spec.depends_on}) if named else _NOTHING
 
 
