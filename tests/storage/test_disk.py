@@ -10,6 +10,7 @@ import apsw
 import pytest
 
 from bunqueue_trio.errors import StoreError
+from bunqueue_trio.storage.rows import JobRow
 from bunqueue_trio.storage.sqlite import SqliteStore
 from bunqueue_trio.storage.store import Batch
 from tests.storage.disk import Disk, refuse, registered
@@ -233,7 +234,7 @@ def test_a_full_disk_refuses_until_there_is_room_and_loses_nothing(small_disk: P
         store.checkpoint(restart=True)  # no room for the file either; nothing is lost by it
     ballast.unlink()
     store.commit(batch)
-    done.append(batch.new[0].id)
+    done.append(JobRow._make(batch.new[0]).id)
     assert list(loaded(store)) == done
     store.checkpoint(restart=True)
     store.close()

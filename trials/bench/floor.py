@@ -61,7 +61,7 @@ def _sqlite(rows: int, seconds: float, data_dir: Path | None, *, durable: bool =
             cpu, begun = time.process_time(), time.perf_counter()
             while (elapsed := time.perf_counter() - begun) < seconds:
                 batch = batches[written // rows % BATCHES]
-                fresh = [row._replace(seq=key + i) for i, row in enumerate(batch.new, 1)]
+                fresh = [(key + i, *row[1:]) for i, row in enumerate(batch.new, 1)]
                 key += rows
                 database.execute("BEGIN IMMEDIATE")
                 database.executemany(insert, fresh)

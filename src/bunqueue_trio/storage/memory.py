@@ -7,7 +7,7 @@ from heapq import nsmallest
 from bunqueue_trio.config import PRUNE_ROWS, REPLAY_BYTES
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import Job, Records, State, weight
-from bunqueue_trio.storage.rows import FactRow, FinishedRow, JobRow, Reader, outcome
+from bunqueue_trio.storage.rows import ChangedRow, FactRow, FinishedRow, JobRow, Reader, outcome
 from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, StoredEvent, event_rows
 
 
@@ -40,10 +40,10 @@ class MemoryStore:
         """Write ``batch``; see :class:`Store`."""
         for (job_id,) in batch.reused_ids:
             self._drop(job_id)
-        for row in batch.new:
+        for row in map(JobRow._make, batch.new):
             assert row.seq not in self._jobs
             self._jobs[row.seq] = row
-        for changed in batch.changed:
+        for changed in map(ChangedRow._make, batch.changed):
             self._jobs[changed.seq] = self._jobs[changed.seq].changed(changed)
         for row in batch.rewritten:
             assert row.seq in self._jobs

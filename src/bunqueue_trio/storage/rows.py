@@ -95,28 +95,29 @@ class FinishedRow(NamedTuple):
     result: bytes | None
 
 
-# Made from a tuple: by the names of the fields a row would cost three times as much, and each push, pull and ack makes one.
+# Plain tuples: to give the fields names, and SQLite what has names, would cost each push and pull 0.6 µs.
+Row = tuple[Any, ...]
 
 
-def new_row(job: Job) -> JobRow:
-    """Return the row of a job that has none yet."""
+def new_row(job: Job) -> Row:
+    """Return the row of a job that has none yet: the fields of a :class:`JobRow`."""
     options = job.options
-    return JobRow._make((
+    return (
         job.seq, job.id, job.queue, job.data,
         None if options is DEFAULT_OPTIONS else _text(options),
         job.priority, job.created_at, job.run_at, job.state.value, job.order, job.attempts, job.stalls,
         job.progress, job.started_at,
         None if job.lease is None else _text(job.lease), None if job.note is None else _text(job.note),
-    ))  # fmt: skip
+    )  # fmt: skip
 
 
-def changed_row(job: Job) -> ChangedRow:
-    """Return what to write over the row of a job."""
-    return ChangedRow._make((
+def changed_row(job: Job) -> Row:
+    """Return what to write over the row of a job: the fields of a :class:`ChangedRow`."""
+    return (
         job.run_at, job.state.value, job.order, job.attempts, job.stalls, job.progress, job.started_at,
         None if job.lease is None else _text(job.lease), None if job.note is None else _text(job.note),
         job.seq,
-    ))  # fmt: skip
+    )  # fmt: skip
 
 
 def finished_row(job: Job) -> FinishedRow:

@@ -17,7 +17,7 @@ from bunqueue_trio.engine.engine import Changes
 from bunqueue_trio.engine.facts import Fact
 from bunqueue_trio.engine.job import UNFINISHED, Job, Records, State
 from bunqueue_trio.protocol.events import Event
-from bunqueue_trio.storage.rows import ChangedRow, FactRow, FinishedRow, JobRow, changed_row, finished_row, new_row
+from bunqueue_trio.storage.rows import FactRow, FinishedRow, JobRow, Row, changed_row, finished_row, new_row
 
 EVENT_ROW_BYTES = MIB  # a replay reads whole rows: one more than REPLAY_BYTES, and one event more in it
 
@@ -35,8 +35,10 @@ class Batch(Struct):
     durable: bool
     jobs: Collection[Job]
     """The jobs the rows were made from, to be forgotten by the engine when they have ended."""
-    new: list[JobRow] = []
-    changed: list[ChangedRow] = []
+    new: list[Row] = []
+    """As ``JobRow`` has them."""
+    changed: list[Row] = []
+    """As ``ChangedRow`` has them."""
     rewritten: list[JobRow] = []
     """Rows that are there, and of which anything may be another now."""
     ended: list[tuple[int]] = []
@@ -262,7 +264,7 @@ def make_batch(changes: Changes, at: int, *, durable: bool, last_event_id: int, 
         if rewritten and job in rewritten:
             is_new = False
             if job.state in UNFINISHED:
-                batch.rewritten.append(new_row(job))
+                batch.rewritten.append(JobRow._make(new_row(job)))
                 continue
         if job.state in UNFINISHED:
             if is_new:
