@@ -285,7 +285,8 @@ def _twin(kind: type[Struct], without: frozenset[str] = frozenset()) -> type[Str
             fields.append((f.encode_name, shape | None, msgspec.field(default_factory=f.default_factory)))
         else:
             fields.append((f.encode_name, shape | None, f.default))
-    twin = msgspec.defstruct(kind.__name__, fields, kw_only=True)
+    is_strict = kind.__struct_config__.forbid_unknown_fields
+    twin = msgspec.defstruct(kind.__name__, fields, kw_only=True, forbid_unknown_fields=is_strict)
     twin.__doc__ = kind.__doc__
     return twin
 

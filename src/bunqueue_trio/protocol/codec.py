@@ -183,6 +183,8 @@ def _decoder(kind: type[T]) -> "msgspec.json.Decoder[T]":
 
 def _read_struct(kind: type[T], fields: dict[str, Raw], prefix: str, given: dict[str, str]) -> T:
     values: dict[str, Any] = dict(given)
+    if kind.__struct_config__.forbid_unknown_fields:
+        _refuse_unknown(kind, fields)
     for field, shape in _shapes(kind):
         if field.name in given or field.name == "req_id":
             continue
@@ -197,6 +199,13 @@ def _read_struct(kind: type[T], fields: dict[str, Raw], prefix: str, given: dict
         else:
             values[field.name] = _read(shape, bytes(raw), name)
     return kind(**values)
+
+
+def _refuse_unknown(kind: type[Struct], fields: dict[str, Raw]) -> None:
+    known = {kind.__struct_config__.tag_field, *(field.encode_name for field, _ in _shapes(kind))}
+    for name in fields:
+        if name not in known:
+            raise errors.UNKNOWN_FIELD.refuse(name[:100])
 
 
 def _read(shape: types.Type, raw: bytes, name: str) -> Any:

@@ -3,6 +3,9 @@
 A struct is what arrives: over HTTP its fields come from path, query and body, over WebSocket from one JSON object with
 ``cmd``. ``queue`` and ``id`` default to "" only because HTTP sets them from the path; the WebSocket decoder insists on
 them. Payloads stay the bytes that came in. Types are the validation: nothing else checks a field.
+
+A command that does something to many jobs unless a field says otherwise is declared with ``forbid_unknown_fields``: one
+letter wrong must not make it mean all of them. The others ignore what they do not know, as the contract does.
 """
 
 from typing import TYPE_CHECKING, Annotated, Any, Generic
