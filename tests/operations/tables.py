@@ -94,6 +94,12 @@ def commands_table() -> list[str]:
     return rows
 
 
+def names_table() -> list[str]:
+    """Return one row for each command whose class has another name."""
+    rows = ["| `cmd` | in Python |", "| --- | --- |"]
+    return rows + [f"| `{tag}` | `{kind.__name__}` |" for tag, kind in COMMANDS.items() if kind.__name__ != tag]
+
+
 def fields_table() -> list[str]:
     """Return one row for each field of the commands that has a type, a range and a default of its own."""
     rows = ["| field | value | default | of |", "| --- | --- | --- | --- |"]
@@ -225,7 +231,7 @@ def _flat(fields: Any, inside: Any) -> list[str]:
 
 TABLES = {
     "operations.md": (settings_table, metrics_table),
-    "websocket.md": (commands_table, fields_table, job_table, codes_table),
+    "websocket.md": (names_table, commands_table, fields_table, job_table, codes_table),
 }
 """Which document has which tables, whole."""
 

@@ -276,7 +276,7 @@ def _twin(kind: type[Struct], without: frozenset[str] = frozenset()) -> type[Str
             continue
         shape = _in_json(f.type)
         if f.required or (
-            kind in (c.Push, c.JobSpec, c.UpdateData) and f.name == "data"
+            kind in (c.Push, c.JobSpec, c.Update) and f.name == "data"
         ):  # Raw has no "required" of its own
             fields.append((f.encode_name, shape))
         elif isinstance(f.default, Raw):
