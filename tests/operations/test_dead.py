@@ -158,6 +158,52 @@ def test_a_retry_that_breaks_off_says_how_far_it_came(monkeypatch: pytest.Monkey
         assert (done.exit_code, done.output) == (1, f"bunqueue-trio: {told}\n")
 
 
+class DeadOnes:
+    """A queue whose dead letters are a chain, or die again at once; pages are of 2."""
+
+    def __init__(self, dead: int, *, dies_again: bool = False) -> None:
+        self.dead, self.dies_again, self.asked = dead, dies_again, 0
+
+    def answer(self, *call: Any) -> dict[str, Any]:
+        self.asked += 1
+        assert self.asked < 100, "it goes on for ever"
+        after = int(json.loads(call[-1]).get("after", 0)) + 2
+        last = after >= self.dead
+        count = min(2, self.dead) if self.dies_again else int(last and self.dead > 0)
+        if not self.dies_again:
+            self.dead -= count
+        return {"count": count, "left": self.dead - count * self.dies_again, "next": None if last else str(after)}
+
+
+@pytest.mark.parametrize(
+    ("server", "said"),
+    [
+        (DeadOnes(5), "q: 5 retried, 0 still dead\n"),
+        (DeadOnes(0), "q: 0 retried, 0 still dead\n"),
+        (DeadOnes(4, dies_again=True), "q: 4 retried, 2 still dead ("),
+    ],
+    ids=["chain", "none", "dies again"],
+)
+def test_a_retry_goes_on_while_others_can_follow(monkeypatch: pytest.MonkeyPatch, server: DeadOnes, said: str):
+    monkeypatch.setattr(dead, "answer", server.answer)
+    assert CliRunner().invoke(main, ["retry", "q"]).output.startswith(said)
+
+
+@pytest.mark.slow
+def test_a_chain_comes_back_at_once(server: Running):
+    with server.client() as client:
+        last = client.post("/queues/chain/jobs", json={"data": 1, "maxAttempts": 1}).json()["id"]
+        first = last
+        jobs = []
+        for n in range(2500):
+            jobs.append({"data": 1, "jobId": f"chain-{n}", "dependsOn": [last]})
+            last = f"chain-{n}"
+        assert client.post("/queues/chain/jobs/bulk", json={"jobs": jobs}).status_code == 200
+        client.get("/queues/chain/jobs")
+        assert client.post(f"/jobs/{first}/fail", json={"error": "no luck"}).status_code == 200
+    assert ask(server, "retry", "chain").out == "chain: 2,501 retried, 0 still dead\n"
+
+
 def test_a_time_later_than_any_calendar_is_shown(monkeypatch: pytest.MonkeyPatch):
     entry = {"job": {"id": "x"}, "enteredAt": 2**53, "reason": "stalled", "error": None}
     monkeypatch.setattr(remote, "answer", lambda *_: {"entries": [entry], "total": 1, "next": None})
