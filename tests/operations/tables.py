@@ -181,8 +181,8 @@ def _words(shape: Any) -> str:  # noqa: C901 - one flat case for each kind of ty
     match shape:
         case types.Metadata(type=marked, extra={"read": "any"}):
             return f"anything, made a text of {marked.max_length} characters at most"
-        case types.Metadata(type=marked):
-            return f"ms, {marked.ge} … {marked.le}"
+        case types.Metadata(type=marked, extra=mark):
+            return f"ms{' since 1970' if mark and 'since' in mark else ''}, {marked.ge} … {marked.le}"
         case types.UnionType(types=options):
             is_number = any(isinstance(option, types.FloatType) for option in options)
             skipped = (types.NoneType, types.IntType) if is_number else types.NoneType  # a number may be whole

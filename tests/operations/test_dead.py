@@ -1,8 +1,11 @@
 """The commands for dead letters: what they print, and what is so afterwards."""
 
 import json
+import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,6 +14,8 @@ from click.testing import CliRunner
 
 from bunqueue_trio.cli import dead, main, remote
 from tests.operations.processes import Done, Running, bunqueue, serving
+
+OPERATIONS = (Path(__file__).parents[2] / "docs/operations.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +207,24 @@ def test_a_chain_comes_back_at_once(server: Running):
         client.get("/queues/chain/jobs")
         assert client.post(f"/jobs/{first}/fail", json={"error": "no luck"}).status_code == 200
     assert ask(server, "retry", "chain").out == "chain: 2,501 retried, 0 still dead\n"
+
+
+@pytest.mark.slow
+def test_a_dead_job_is_corrected_as_the_page_says(server: Running):
+    with server.client() as client:
+        job_id = client.post("/queues/emails/jobs", json={"data": 1, "maxAttempts": 1}).json()["id"]
+        client.get("/queues/emails/jobs")
+        assert client.post(f"/jobs/{job_id}/fail", json={"error": "no luck"}).status_code == 200
+        (entry,) = client.get("/queues/emails/dlq").json()["entries"]
+        assert entry["job"] == client.get(f"/jobs/{job_id}").json()["job"]
+        block = re.search(r"To correct one:.*?\n\n((?:    .*\n)+)", OPERATIONS)
+        assert block is not None
+        for line in block[1].splitlines():
+            program, *arguments = shlex.split(line.replace("ID", job_id))
+            assert program == "bunqueue-trio"
+            assert ask(server, *arguments).code == 0
+        job = client.get("/queues/emails/jobs").json()["job"]
+        assert (job["id"], job["data"]) == (job_id, {"to": "user@test.com"})
 
 
 def test_a_time_later_than_any_calendar_is_shown(monkeypatch: pytest.MonkeyPatch):

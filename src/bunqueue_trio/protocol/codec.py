@@ -22,7 +22,7 @@ from msgspec import inspect as types
 from bunqueue_trio import errors
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol.catalog import COMMANDS
-from bunqueue_trio.protocol.commands import ANY, TEXT_MAX, Command
+from bunqueue_trio.protocol.commands import ANY, EPOCH_MS, TEXT_MAX, Command
 
 DEPTH_MAX = 500
 """Nesting of a body; far below what would exhaust the stack of any JSON reader behind us."""
@@ -245,6 +245,8 @@ def _read_part(kind: type[T], raw: bytes, name: str) -> T:
 def _read_marked(shape: types.Type, mark: dict[str, str] | None, raw: bytes, name: str) -> Any:
     if mark == ANY:
         return _any_text(raw)
+    if mark == EPOCH_MS and raw[:1] not in b"-0123456789":
+        raise errors.INVALID_FIELD.refuse(name, "must be a number: ms since 1970")
     return _number(cast("types.IntType", shape), raw, name, is_time=True)
 
 
