@@ -1,5 +1,7 @@
 """Any command by either client: what it sends, what it gets back, and what it does with one whose answer is lost."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -37,6 +39,15 @@ async def test_a_client_keeps_its_connection_to_itself(bunqueue: Bunqueue):
     for command in (c.Auth(token="t"), c.Subscribe(events=[]), c.Unsubscribe(), c.StopPull()):
         with pytest.raises(TypeError, match="about a connection"):
             await bunqueue.client.run(command)
+
+
+@pytest.mark.parametrize("said", ["Pause", c.Pause, {"cmd": "Pause"}, None], ids=str)
+async def test_only_a_command_is_sent(bunqueue: Bunqueue, said: Any):
+    told = r"^a command, such as Pause\(queue=…\), is wanted, not "
+    with pytest.raises(TypeError, match=told):
+        await bunqueue.client.run(said)
+    with SyncClient("127.0.0.1:1") as client, pytest.raises(TypeError, match=told):
+        client.run(said)
 
 
 async def test_a_payload_that_is_no_json_is_not_sent(bunqueue: Bunqueue):

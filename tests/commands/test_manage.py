@@ -108,13 +108,13 @@ async def test_an_active_job_is_put_off_at_no_attempt(api: Api, queue: str):
 @pytest.mark.parametrize("delay", [0, 3_600_000])
 async def test_the_payload_of_a_job_that_nobody_works_on_is_changed(api: Api, queue: str, delay: int):
     job_id = await api.push(queue, {"to": "nobody"}, delay=delay)
-    await api.run(c.UpdateData(id=job_id, data=Raw(b'{"to":"somebody","n":1.50}')))
+    await api.run(c.Update(id=job_id, data=Raw(b'{"to":"somebody","n":1.50}')))
     assert json.loads(bytes((await api.run(c.GetJob(id=job_id))).job.data)) == {"to": "somebody", "n": 1.5}
     await api.run(c.ChangeDelay(id=job_id, delay=0))
     pulled = await api.run(c.Pull(queue=queue))
     assert pulled.job is not None
     assert json.loads(bytes(pulled.job.data)) == {"to": "somebody", "n": 1.5}
-    assert await api.refused(c.UpdateData(id=job_id, data=Raw(b"1"))) is c.IS_ACTIVE
+    assert await api.refused(c.Update(id=job_id, data=Raw(b"1"))) is c.IS_ACTIVE
     await api.run(c.Ack(id=job_id))
-    assert await api.refused(c.UpdateData(id=job_id, data=Raw(b"1"))) is errors.JOB_NOT_FOUND
-    assert await api.refused(c.UpdateData(id=job_id)) is errors.INVALID_FIELD
+    assert await api.refused(c.Update(id=job_id, data=Raw(b"1"))) is errors.JOB_NOT_FOUND
+    assert await api.refused(c.Update(id=job_id)) is errors.INVALID_FIELD

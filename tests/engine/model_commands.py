@@ -284,7 +284,7 @@ class Model(Queues):
         self.postpone(job, now + command.delay, now)
         return {}
 
-    def update(self, command: c.UpdateData, now: int, owner: str | None) -> Reply:
+    def update(self, command: c.Update, now: int, owner: str | None) -> Reply:
         if not bytes(command.data):
             raise No(400, "data is required")
         job = self.there(command.id, resting=True)
@@ -438,7 +438,7 @@ ANSWERS: dict[type[c.Command], Any] = {
     c.ChangePriority: Model.change_priority,
     c.ChangeDelay: Model.change_delay,
     c.MoveToDelayed: Model.move_to_delayed,
-    c.UpdateData: Model.update,
+    c.Update: Model.update,
     c.RetryDlq: Model.retry,
     c.PurgeDlq: Model.purge,
     c.Drain: Model.drain,

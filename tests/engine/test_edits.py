@@ -12,7 +12,7 @@ from tests.engine.make import T0, Bench
 
 CHANGES = {
     "priority": lambda job: c.ChangePriority(id=job, priority=7, lifo=True),
-    "data": lambda job: c.UpdateData(id=job, data=Raw(b'"new"')),
+    "data": lambda job: c.Update(id=job, data=Raw(b'"new"')),
     "delay": lambda job: c.ChangeDelay(id=job, delay=500),
     "discarded": lambda job: c.Discard(id=job),
 }
@@ -52,7 +52,7 @@ def test_a_change_is_on_the_disk_with_its_commit(bench: Bench, how: str, when: s
 def test_what_is_delivered_after_a_change_waits_for_its_commit(bench: Bench):
     job = bench.push()
     bench.commit()
-    bench.do(c.UpdateData(id=job, data=Raw(b"2")))
+    bench.do(c.Update(id=job, data=Raw(b"2")))
     bench.engine.handed = 0
     bench.pull()
     assert bench.engine.handed == bench.engine.epoch
@@ -130,7 +130,7 @@ def test_a_discarded_run_is_followed_by_the_next_and_its_key_is_free(bench: Benc
 def test_a_changed_payload_counts_for_the_disk(bench: Bench):
     job = bench.push()
     before = bench.engine.added_bytes
-    bench.do(c.UpdateData(id=job, data=Raw(b"12345")))
+    bench.do(c.Update(id=job, data=Raw(b"12345")))
     assert bench.engine.added_bytes - before == 5
 
 

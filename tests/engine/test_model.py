@@ -112,7 +112,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(pick=PICKS, data=some(b"2", b""))
     def update(self, pick, data):
-        self.world.do(c.UpdateData(id=self.job(pick)[0], data=Raw(data)))
+        self.world.do(c.Update(id=self.job(pick)[0], data=Raw(data)))
 
     @rule(pick=PICKS, kind=some(*READS_BY_ID))
     def read(self, pick, kind):

@@ -168,7 +168,7 @@ class Life:
             c.ChangePriority(id=job_id, priority=self.rng.randint(-1, 2), lifo=self.rng.choice([None, True, False])),
             c.ChangeDelay(id=job_id, delay=delay),
             c.MoveToDelayed(id=self.rng.choice([job_id, self.job("active")]), delay=max(1, delay), token=token),
-            c.UpdateData(id=job_id, data=Raw(self.rng.choice([b"", b"null", b"[1,2]"]))),
+            c.Update(id=job_id, data=Raw(self.rng.choice([b"", b"null", b"[1,2]"]))),
         ]
         self.world.do(self.rng.choice(commands))
 

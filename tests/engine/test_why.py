@@ -30,7 +30,7 @@ def test_each_reason_has_its_words(bench: Bench):
     assert ask(bench, second) == ("next", "It is the next of its queue. 2 jobs of the queue are active.")
     other = bench.push()
     assert ask(bench, other) == (
-        "in-line", "It is number 2 in line, behind 0 of higher priority. 2 jobs of the queue are active.",
+        "in-line", "It is number 2 in line. 2 jobs of the queue are active.",
     )  # fmt: skip
     bench.do(c.SetConcurrency(queue="q", concurrency=1))
     assert ask(bench, second) == (
@@ -75,7 +75,24 @@ def test_who_is_not_ready_says_when_it_will_be(bench: Bench):
     bench.pull()
     bench.fail(tried)
     bench.sleep(1)
-    assert ask(bench, tried) == ("failed", "It is a dead letter: it failed for good 1 ms ago.")
+    assert ask(bench, tried) == (
+        "failed", "It is a dead letter (max_attempts_exceeded, attempt 3 of 3) since 1 ms: boom",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ("ValueError: amount\nTraceback", ": ValueError: amount"), ("\n  x\r\ny", ": x"), ("e" * 201, ": " + "e" * 200),
+        (" \n", "."), ("", "."),
+    ],
+)  # fmt: skip
+def test_a_dead_one_says_what_it_died_of(bench: Bench, error: str, told: str):
+    job = bench.push(max_attempts=2)
+    bench.pull()
+    bench.do(c.Fail(id=job, error=error, unrecoverable=True))
+    bench.sleep(53_000)
+    assert ask(bench, job) == ("failed", f"It is a dead letter (unrecoverable, attempt 1 of 2) since 53 s{told}")
 
 
 def test_who_waits_for_others_names_some_of_them(bench: Bench):

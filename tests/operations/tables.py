@@ -94,6 +94,12 @@ def commands_table() -> list[str]:
     return rows
 
 
+def names_table() -> list[str]:
+    """Return one row for each command whose class has another name."""
+    rows = ["| `cmd` | in Python |", "| --- | --- |"]
+    return rows + [f"| `{tag}` | `{kind.__name__}` |" for tag, kind in COMMANDS.items() if kind.__name__ != tag]
+
+
 def fields_table() -> list[str]:
     """Return one row for each field of the commands that has a type, a range and a default of its own."""
     rows = ["| field | value | default | of |", "| --- | --- | --- | --- |"]
@@ -175,8 +181,8 @@ def _words(shape: Any) -> str:  # noqa: C901 - one flat case for each kind of ty
     match shape:
         case types.Metadata(type=marked, extra={"read": "any"}):
             return f"anything, made a text of {marked.max_length} characters at most"
-        case types.Metadata(type=marked):
-            return f"ms, {marked.ge} … {marked.le}"
+        case types.Metadata(type=marked, extra=mark):
+            return f"ms{' since 1970' if mark and 'since' in mark else ''}, {marked.ge} … {marked.le}"
         case types.UnionType(types=options):
             is_number = any(isinstance(option, types.FloatType) for option in options)
             skipped = (types.NoneType, types.IntType) if is_number else types.NoneType  # a number may be whole
@@ -225,7 +231,7 @@ def _flat(fields: Any, inside: Any) -> list[str]:
 
 TABLES = {
     "operations.md": (settings_table, metrics_table),
-    "websocket.md": (commands_table, fields_table, job_table, codes_table),
+    "websocket.md": (names_table, commands_table, fields_table, job_table, codes_table),
 }
 """Which document has which tables, whole."""
 

@@ -1,8 +1,11 @@
 """The commands for dead letters: what they print, and what is so afterwards."""
 
 import json
+import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,6 +14,8 @@ from click.testing import CliRunner
 
 from bunqueue_trio.cli import dead, main, remote
 from tests.operations.processes import Done, Running, bunqueue, serving
+
+OPERATIONS = (Path(__file__).parents[2] / "docs/operations.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +161,70 @@ def test_a_retry_that_breaks_off_says_how_far_it_came(monkeypatch: pytest.Monkey
     for told in ("the disk is full (503); 1,500 were retried before", "the disk is full (503)"):
         done = CliRunner().invoke(main, ["retry", "q"])
         assert (done.exit_code, done.output) == (1, f"bunqueue-trio: {told}\n")
+
+
+class DeadOnes:
+    """A queue whose dead letters are a chain, or die again at once; pages are of 2."""
+
+    def __init__(self, dead: int, *, dies_again: bool = False) -> None:
+        self.dead, self.dies_again, self.asked = dead, dies_again, 0
+
+    def answer(self, *call: Any) -> dict[str, Any]:
+        self.asked += 1
+        assert self.asked < 100, "it goes on for ever"
+        after = int(json.loads(call[-1]).get("after", 0)) + 2
+        last = after >= self.dead
+        count = min(2, self.dead) if self.dies_again else int(last and self.dead > 0)
+        if not self.dies_again:
+            self.dead -= count
+        return {"count": count, "left": self.dead - count * self.dies_again, "next": None if last else str(after)}
+
+
+@pytest.mark.parametrize(
+    ("server", "said"),
+    [
+        (DeadOnes(5), "q: 5 retried, 0 still dead\n"),
+        (DeadOnes(0), "q: 0 retried, 0 still dead\n"),
+        (DeadOnes(4, dies_again=True), "q: 4 retried, 2 still dead ("),
+    ],
+    ids=["chain", "none", "dies again"],
+)
+def test_a_retry_goes_on_while_others_can_follow(monkeypatch: pytest.MonkeyPatch, server: DeadOnes, said: str):
+    monkeypatch.setattr(dead, "answer", server.answer)
+    assert CliRunner().invoke(main, ["retry", "q"]).output.startswith(said)
+
+
+@pytest.mark.slow
+def test_a_chain_comes_back_at_once(server: Running):
+    with server.client() as client:
+        last = client.post("/queues/chain/jobs", json={"data": 1, "maxAttempts": 1}).json()["id"]
+        first = last
+        jobs = []
+        for n in range(2500):
+            jobs.append({"data": 1, "jobId": f"chain-{n}", "dependsOn": [last]})
+            last = f"chain-{n}"
+        assert client.post("/queues/chain/jobs/bulk", json={"jobs": jobs}).status_code == 200
+        client.get("/queues/chain/jobs")
+        assert client.post(f"/jobs/{first}/fail", json={"error": "no luck"}).status_code == 200
+    assert ask(server, "retry", "chain").out == "chain: 2,501 retried, 0 still dead\n"
+
+
+@pytest.mark.slow
+def test_a_dead_job_is_corrected_as_the_page_says(server: Running):
+    with server.client() as client:
+        job_id = client.post("/queues/emails/jobs", json={"data": 1, "maxAttempts": 1}).json()["id"]
+        client.get("/queues/emails/jobs")
+        assert client.post(f"/jobs/{job_id}/fail", json={"error": "no luck"}).status_code == 200
+        (entry,) = client.get("/queues/emails/dlq").json()["entries"]
+        assert entry["job"] == client.get(f"/jobs/{job_id}").json()["job"]
+        block = re.search(r"To correct one:.*?\n\n((?:    .*\n)+)", OPERATIONS)
+        assert block is not None
+        for line in block[1].splitlines():
+            program, *arguments = shlex.split(line.replace("ID", job_id))
+            assert program == "bunqueue-trio"
+            assert ask(server, *arguments).code == 0
+        job = client.get("/queues/emails/jobs").json()["job"]
+        assert (job["id"], job["data"]) == (job_id, {"to": "user@test.com"})
 
 
 def test_a_time_later_than_any_calendar_is_shown(monkeypatch: pytest.MonkeyPatch):

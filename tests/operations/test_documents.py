@@ -28,6 +28,7 @@ from tests.operations.tables import (
     job_table,
     metric_families,
     metrics_table,
+    names_table,
     passing_refusals,
     settings_table,
     task_names,
@@ -100,7 +101,7 @@ def test_the_labels_in_dashboards_and_alerts_are_the_metrics_own():
 def test_the_tables_in_the_documents_are_the_codes():
     assert "\n".join(settings_table()) in OPERATIONS, AGAIN
     assert "\n".join(metrics_table()) in OPERATIONS, AGAIN
-    for table in (commands_table, fields_table, job_table, passing_refusals, codes_table):
+    for table in (names_table, commands_table, fields_table, job_table, passing_refusals, codes_table):
         assert "\n".join(table()) + "\n\n" in WEBSOCKET, AGAIN
     assert without_code() in WEBSOCKET.replace("\n", " ")
     section = WEBSOCKET.split("| `eventType` |")[1].split("\n\n")[0]

@@ -14,6 +14,7 @@ import pytest
 
 from bunqueue_trio.pages.openapi import EXAMPLES, REPLIES, document
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.catalog import SPECS
 from bunqueue_trio.protocol.codec import decode, encode
 from bunqueue_trio.protocol.routes import ROUTES
 from tests.operations.processes import environment, serving
@@ -63,6 +64,16 @@ def test_every_field_of_a_command_is_described_with_its_bounds(described: dict[s
     pull = {p["name"]: p["schema"] for p in described["paths"]["/queues/{queue}/jobs"]["get"]["parameters"]}
     assert pull["timeout"] == {"type": "number", "exclusiveMinimum": -1, "maximum": 60_000, "default": 0}
     assert "type" not in described["components"]["schemas"]["Fail"]["properties"]["error"]
+
+
+def test_what_refuses_unknown_fields_says_so(described: dict[str, Any]):
+    closed = {
+        name
+        for name, schema in described["components"]["schemas"].items()
+        if schema.get("additionalProperties") is False
+    }
+    bodies = {kind.__name__ for kind in SPECS}
+    assert closed & bodies == {"RetryDlq", "PurgeDlq", "Drain", "Clean", "Obliterate"}
 
 
 def test_answers_say_every_field_and_no_other(described: dict[str, Any]):

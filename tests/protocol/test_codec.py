@@ -85,15 +85,15 @@ def test_a_complete_command_is_taken_field_by_field(decode: Any, name: str):
 
 
 def slow(body: bytes) -> bytes:
-    """The same command in a body that the fast path cannot read: a lone surrogate, in a field that nobody knows."""
-    return body[:-1] + (b"," if len(body) > 2 else b"") + b'"unknown":"\\ud800"}'
+    """The same command in a body that the fast path cannot read: a lone surrogate, in a field that is only echoed."""
+    return body[:-1] + (b"," if len(body) > 2 else b"") + b'"reqId":"\\ud800"}'
 
 
 @both_ways
 @pytest.mark.parametrize("name", COMPLETE)
 def test_the_slow_path_reads_the_same_as_the_fast(decode: Any, name: str):
     body = json.dumps(COMPLETE[name]).encode()
-    assert fields(decode(name, slow(body))) == fields(decode(name, body))
+    assert fields(decode(name, slow(body))) | {"req_id": b""} == fields(decode(name, body))
 
 
 @both_ways

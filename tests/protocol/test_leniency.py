@@ -30,6 +30,13 @@ def test_a_time_that_is_negative_by_a_hair_is_zero() -> None:
         decode(c.Push, b'{"data":1,"delay":-1}')
 
 
+@pytest.mark.parametrize("value", ['"2026-01-01"', "{}", "true"])
+def test_a_time_on_the_clock_says_what_it_counts(value: str) -> None:
+    with pytest.raises(Refused, match=r"^until must be a number: ms since 1970$"):
+        decode(c.Pause, b'{"until":%s}' % value.encode(), queue="q")
+    assert decode(c.Pause, b'{"until":4.5}', queue="q").until == 5
+
+
 @pytest.mark.parametrize("body", [b'{"data":1,"priority":1.5}', b'{"data":1,"maxAttempts":1.5}'])
 def test_what_is_counted_must_be_whole(body: bytes) -> None:
     """A priority between two is a mistake."""

@@ -59,7 +59,7 @@ class World:
                 lambda: c.Cancel(id=rng.choice(IDS)),
                 lambda: c.Discard(id=rng.choice(IDS)),
                 lambda: c.ChangePriority(id=rng.choice(IDS), priority=rng.choice((0, 1)), lifo=rng.choice((None, True))),
-                lambda: c.UpdateData(id=rng.choice(IDS), data=Raw(b'"%s"' % (b"y" * rng.randrange(5000)))),
+                lambda: c.Update(id=rng.choice(IDS), data=Raw(b'"%s"' % (b"y" * rng.randrange(5000)))),
             )
         )()  # fmt: skip
         try:

@@ -21,7 +21,7 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.catalog import CODED, FILLS, TAKES
 from bunqueue_trio.protocol.codec import decode, encode
 from bunqueue_trio.protocol.replies import Reply, error_reply, payload_size
-from bunqueue_trio.protocol.routes import ROUTES, Match, Route, Router, query_object
+from bunqueue_trio.protocol.routes import ROUTES, Match, Route, Router, query_object, refuse_query
 from bunqueue_trio.runtime.budget import Hold
 from bunqueue_trio.runtime.core import Begun, Core
 from bunqueue_trio.runtime.server import Server
@@ -174,6 +174,7 @@ class Gateway:
         if route.method == "GET":
             body = query_object(call.query, kind) if call.query else b"{}"
         else:
+            refuse_query(call.query, kind)
             self._core.check_room(kind)  # early: a flood must not be read and decoded just to be refused
             if not isinstance(body, bytes):
                 body = await body(self._body_max)

@@ -81,7 +81,10 @@ def drain(url: str, token: str | None, queue: str, *, delayed: bool, yes: bool) 
 )  # fmt: skip
 @_YES
 def clean(url: str, token: str | None, queue: str, state: str, *, grace: int, yes: bool) -> None:
-    """Remove the jobs of QUEUE in STATE for good: waiting, delayed, waiting-children, completed or failed ones."""
+    """Remove the jobs of QUEUE in STATE for good: waiting, delayed, waiting-children, completed or failed ones.
+
+    `failed`: the dead letters.
+    """
     _ask(f"{queue}: remove {'old' if grace else 'all'} {state} jobs", yes=yes)
     pages = _pages(url, token, f"/queues/{segment(queue)}/clean", {"state": state, "grace": grace})
     click.echo(printable(f"{queue}: {_sum((reply['count'] for reply in pages), 'removed'):,} removed"))

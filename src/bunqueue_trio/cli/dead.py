@@ -135,8 +135,8 @@ def each_with_error(url: str, token: str | None, queue: str, error: str, path: s
 def retry(url: str, token: str | None, queue: str, *, job_id: str | None, error: str | None) -> None:
     """Put the dead letters of QUEUE back into it, as new jobs with their old ids.
 
-    Attempts and stalls are counted from zero. A job stays dead while an unfinished job has its unique key, or while a job
-    that it depends on is dead: once that one is retried, retry again.
+    Attempts and stalls are counted from zero. A job that depends on another one of them follows it. One stays dead while an
+    unfinished job has its unique key, or while a job of another queue that it depends on is dead.
     """
     path = f"/queues/{segment(queue)}/dlq/retry"
     if error is not None:
@@ -144,20 +144,37 @@ def retry(url: str, token: str | None, queue: str, *, job_id: str | None, error:
             raise click.UsageError("--id and --error exclude each other")
         each_with_error(url, token, queue, error, path, "retried")
         return
-    body: dict[str, Any] = {} if job_id is None else {"jobId": job_id}
-    count = 0
-    while True:
-        try:
-            reply = answer(url, token, "POST", path, msgspec.json.encode(body))
-        except click.ClickException as gone:
-            if not count:
-                raise
-            raise click.ClickException(f"{gone.message}; {count:,} were retried before") from None
-        count += reply["count"]
-        if reply["next"] is None:
-            break
-        body["after"] = reply["next"]
-    said = f"{queue}: {count:,} retried, {reply['left']:,} still dead"
-    if reply["left"] and job_id is None:
+    count, left = 0, 0
+    try:
+        for reply in _tries(url, token, path, job_id):
+            count, left = count + reply["count"], reply["left"]
+    except click.ClickException as gone:
+        if not count:
+            raise
+        raise click.ClickException(f"{gone.message}; {count:,} were retried before") from None
+    said = f"{queue}: {count:,} retried, {left:,} still dead"
+    if left and job_id is None:
         said += f" ({_WHY_STILL})"
     click.echo(printable(said))
+
+
+def _tries(url: str, token: str | None, path: str, job_id: str | None) -> Iterator[dict[str, Any]]:
+    """Yield the answers of one pass over all dead letters after another, while one lets others follow; or that for one job.
+
+    No more are retried than were dead at the start: where retried jobs die at once, that is not done for ever.
+    """
+    todo: int | None = None
+    while True:
+        done, body = 0, {} if job_id is None else {"jobId": job_id}
+        while True:
+            reply = answer(url, token, "POST", path, msgspec.json.encode(body))
+            yield reply
+            if todo is None:
+                todo = reply["count"] + reply["left"]
+            done += reply["count"]
+            if reply["next"] is None:
+                break
+            body["after"] = reply["next"]
+        todo -= done
+        if job_id is not None or not done or todo <= 0 or not reply["left"]:
+            return

@@ -247,7 +247,7 @@ class Client:
         Times are in ms. Jobs that it takes are ours as with :meth:`pull`. It is repeated where that can do no harm.
 
         Raises:
-            TypeError: it says something about a connection, which is this client's own business.
+            TypeError: it is no command, or it says something about a connection, which is this client's own business.
         """
         return await self._call(type(command), **fields_of(command))
 

@@ -78,3 +78,12 @@ def _backoff(delay: int, shape: Shape) -> BackoffView:
         max_delay=UNSET if shape.max_delay is None else shape.max_delay,
         jitter=UNSET if shape.jitter is None else shape.jitter,
     )
+
+
+def reason_of(job: Job) -> str:
+    """Return of what kind the end of a dead job was."""
+    if (reason := job.noted().reason) is not None:
+        return reason
+    if job.attempts >= job.options.max_attempts:
+        return "max_attempts_exceeded"
+    return "dependency_failed" if job.started_at is None else "stalled"

@@ -6,9 +6,11 @@ What is told first is what stands in its way now; when that is gone, the next re
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.gates import Gate
 from bunqueue_trio.engine.job import Job, State
+from bunqueue_trio.engine.lookup import reason_of
 from bunqueue_trio.protocol import replies as r
 
 _NAMED_MAX = 20  # dependencies told by their ids: a sentence, not a list
+_ERROR_MAX = 200  # characters of the error of a dead one: the whole is among the dead letters
 _UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s"))
 
 
@@ -26,9 +28,15 @@ def why(engine: Engine, job: Job, now: int) -> r.WhyReply:
             _active(job, told, now)
         case _:
             told.code, told.since = job.state.value, job.noted().finished_at
-            how = "It completed" if job.state is State.COMPLETED else "It is a dead letter: it failed for good"
-            told.why = f"{how} {_span(now - (told.since or now))} ago."
+            span = _span(now - (told.since or now))
+            told.why = f"It completed {span} ago." if job.state is State.COMPLETED else _dead(job, span)
     return told
+
+
+def _dead(job: Job, span: str) -> str:
+    error = (job.noted().error or "").strip().partition("\n")[0][:_ERROR_MAX].strip()
+    tries = f"attempt {job.attempts} of {job.options.max_attempts}"
+    return f"It is a dead letter ({reason_of(job)}, {tries}) since {span}{f': {error}' if error else '.'}"
 
 
 def _delayed(job: Job, told: r.WhyReply, now: int) -> None:
@@ -92,7 +100,8 @@ def _place(told: r.WhyReply) -> str:
     if told.position == 1:
         return "It is the next of its queue."
     least = "" if told.exact else "at least "
-    return f"It is number {least}{told.position} in line, behind {least}{told.higher} of higher priority."
+    behind = f", behind {least}{told.higher} of higher priority" if told.higher else ""
+    return f"It is number {least}{told.position} in line{behind}."
 
 
 def _active_now(told: r.WhyReply) -> str:

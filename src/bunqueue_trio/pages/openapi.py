@@ -276,7 +276,7 @@ def _twin(kind: type[Struct], without: frozenset[str] = frozenset()) -> type[Str
             continue
         shape = _in_json(f.type)
         if f.required or (
-            kind in (c.Push, c.JobSpec, c.UpdateData) and f.name == "data"
+            kind in (c.Push, c.JobSpec, c.Update) and f.name == "data"
         ):  # Raw has no "required" of its own
             fields.append((f.encode_name, shape))
         elif isinstance(f.default, Raw):
@@ -285,7 +285,8 @@ def _twin(kind: type[Struct], without: frozenset[str] = frozenset()) -> type[Str
             fields.append((f.encode_name, shape | None, msgspec.field(default_factory=f.default_factory)))
         else:
             fields.append((f.encode_name, shape | None, f.default))
-    twin = msgspec.defstruct(kind.__name__, fields, kw_only=True)
+    is_strict = kind.__struct_config__.forbid_unknown_fields
+    twin = msgspec.defstruct(kind.__name__, fields, kw_only=True, forbid_unknown_fields=is_strict)
     twin.__doc__ = kind.__doc__
     return twin
 

@@ -23,7 +23,7 @@ from bunqueue_trio import errors
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol.bounds import LARGE_BYTES, check_lists
 from bunqueue_trio.protocol.catalog import COMMANDS
-from bunqueue_trio.protocol.commands import ANY, TEXT_MAX, Command
+from bunqueue_trio.protocol.commands import ANY, EPOCH_MS, TEXT_MAX, Command
 
 DEPTH_MAX = 500
 """Nesting of a body; far below what would exhaust the stack of any JSON reader behind us."""
@@ -218,6 +218,8 @@ def _decoder(kind: type[T]) -> "msgspec.json.Decoder[T]":
 
 def _read_struct(kind: type[T], fields: dict[str, Raw], prefix: str, given: dict[str, str]) -> T:
     values: dict[str, Any] = dict(given)
+    if kind.__struct_config__.forbid_unknown_fields:
+        _refuse_unknown(kind, fields)
     for field, shape in _shapes(kind):
         if field.name in given or field.name == "req_id":
             continue
@@ -232,6 +234,13 @@ def _read_struct(kind: type[T], fields: dict[str, Raw], prefix: str, given: dict
         else:
             values[field.name] = _read(shape, bytes(raw), name)
     return kind(**values)
+
+
+def _refuse_unknown(kind: type[Struct], fields: dict[str, Raw]) -> None:
+    known = {kind.__struct_config__.tag_field, *(field.encode_name for field, _ in _shapes(kind))}
+    for name in fields:
+        if name not in known:
+            raise errors.UNKNOWN_FIELD.refuse(name[:100])
 
 
 def _read(shape: types.Type, raw: bytes, name: str) -> Any:
@@ -271,6 +280,8 @@ def _read_part(kind: type[T], raw: bytes, name: str) -> T:
 def _read_marked(shape: types.Type, mark: dict[str, str] | None, raw: bytes, name: str) -> Any:
     if mark == ANY:
         return _any_text(raw)
+    if mark == EPOCH_MS and raw[:1] not in b"-0123456789":
+        raise errors.INVALID_FIELD.refuse(name, "must be a number: ms since 1970")
     return _number(cast("types.IntType", shape), raw, name, is_time=True)
 
 

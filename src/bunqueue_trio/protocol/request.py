@@ -19,9 +19,12 @@ def fields_of(command: Command) -> dict[str, Any]:
     """Return what ``command`` says, by the names of its fields in JSON; defaults are left out.
 
     Raises:
-        TypeError: it is for connections, and says something about the connection itself; or a field has no JSON.
+        TypeError: it is no command; it is for connections, and says something about the connection itself; or a field
+            has no JSON.
         msgspec.DecodeError: a payload is no JSON.
     """
+    if type(command) not in SPECS:
+        raise TypeError(f"a command, such as Pause(queue=…), is wanted, not {command!r:.100}")
     if path_of(type(command)) is None:
         raise TypeError(f"{type(command).__name__} is about a connection, which a client keeps to itself")
     fields: dict[str, Any] = dict(_FIELDS.decode(_encode(command)))

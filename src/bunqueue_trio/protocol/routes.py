@@ -189,6 +189,19 @@ def query_object(query: str, kind: type[c.Command]) -> bytes:
     return _known_object(query, kind) if len(query) <= _SHORT else _object(query, kind)
 
 
+def refuse_query(query: str, kind: type[c.Command]) -> None:
+    """See to it that nothing is said in a query that nobody reads, where ``kind`` knows all its fields.
+
+    Raises:
+        Refused: there is a parameter; or it has a broken escape or is not UTF-8.
+    """
+    if query and kind.__struct_config__.forbid_unknown_fields:
+        for pair in query.split("&"):
+            if pair:
+                name = _plain(pair.partition("=")[0])
+                raise errors.UNKNOWN_FIELD.refuse(f"{name[:100]} (in the query: fields belong in the body)")
+
+
 _SHORT = 64
 """Characters of a query that is kept with what it says."""
 

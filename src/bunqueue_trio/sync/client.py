@@ -282,7 +282,7 @@ class SyncClient:
         Times are in ms.
 
         Raises:
-            TypeError: it says something about a connection, and there is none.
+            TypeError: it is no command, or it says something about a connection, and there is none.
             ConnectionLost: also where it is done, and its answer cannot be read.
         """
         _, content = self._send(type(command), fields_of(command))

@@ -8,7 +8,7 @@ from bunqueue_trio.engine.cursors import ended_page
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.engine.job import Job, State
-from bunqueue_trio.engine.lookup import view_fields
+from bunqueue_trio.engine.lookup import reason_of, view_fields
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 
@@ -19,20 +19,12 @@ def _list(engine: Engine, command: c.Dlq, now: int, owner: Owner) -> r.Reply:
         r.DeadLetter(
             job=r.JobView(**view_fields(job)),
             entered_at=job.noted().finished_at,
-            reason=_reason(job),
+            reason=reason_of(job),
             error=job.noted().error,
         )
         for job in jobs
     ]  # fmt: skip
     return r.DeadReply(entries=entries, total=engine.dead_left(command.queue), next=after)
-
-
-def _reason(job: Job) -> str:
-    if (reason := job.noted().reason) is not None:
-        return reason
-    if job.attempts >= job.options.max_attempts:
-        return "max_attempts_exceeded"
-    return "dependency_failed" if job.started_at is None else "stalled"
 
 
 def _retry(engine: Engine, command: c.RetryDlq, now: int, owner: Owner) -> r.Reply:

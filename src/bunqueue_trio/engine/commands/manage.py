@@ -51,7 +51,7 @@ def _move_to_delayed(engine: Engine, command: c.MoveToDelayed, now: int, owner: 
     return r.OK
 
 
-def _update(engine: Engine, command: c.UpdateData, now: int, owner: Owner) -> r.Reply:
+def _update(engine: Engine, command: c.Update, now: int, owner: Owner) -> r.Reply:
     data = bytes(command.data)
     if not data:
         raise errors.INVALID_FIELD.refuse("data", "is required")
@@ -90,5 +90,5 @@ HANDLERS: Handlers = {
     c.ChangePriority: _change_priority,
     c.ChangeDelay: _change_delay,
     c.MoveToDelayed: _move_to_delayed,
-    c.UpdateData: _update,
+    c.Update: _update,
 }

@@ -3,6 +3,9 @@
 A struct is what arrives: over HTTP its fields come from path, query and body, over WebSocket from one JSON object with
 ``cmd``. ``queue`` and ``id`` default to "" only because HTTP sets them from the path; the WebSocket decoder insists on
 them. Payloads stay the bytes that came in. Types are the validation: nothing else checks a field.
+
+A command that does something to many jobs unless a field says otherwise is declared with ``forbid_unknown_fields``: one
+letter wrong must not make it mean all of them. The others ignore what they do not know, as the contract does.
 """
 
 from typing import TYPE_CHECKING, Annotated, Any, Generic
@@ -28,6 +31,8 @@ EMPTY = Raw(b"")
 Priority = Annotated[int, Meta(ge=-1_000_000, le=1_000_000)]
 MS = {"read": "ms"}
 """Marks a time: a fraction of a ms is rounded up, since clients subtract and divide what they send."""
+EPOCH_MS = MS | {"since": "1970"}
+"""Marks one on the clock."""
 YearMs = Annotated[int, Meta(ge=0, le=365 * DAY_MS, extra=MS, extra_json_schema=MS)]
 EveryMs = Annotated[int, Meta(ge=1, le=365 * DAY_MS, extra=MS, extra_json_schema=MS)]
 DayMs = Annotated[int, Meta(ge=0, le=DAY_MS, extra=MS, extra_json_schema=MS)]
@@ -37,7 +42,7 @@ PollMs = Annotated[int, Meta(ge=0, le=60_000, extra=MS, extra_json_schema=MS)]
 # 1 stays 1.
 Share = Annotated[int, Meta(ge=0, le=1)] | Annotated[float, Meta(ge=0, le=1)]
 # As far as every JSON peer can count.
-EpochMs = Annotated[int, Meta(ge=0, le=2**53, extra=MS, extra_json_schema=MS)]
+EpochMs = Annotated[int, Meta(ge=0, le=2**53, extra=EPOCH_MS, extra_json_schema=MS)]
 Attempts = Annotated[int, Meta(ge=1, le=1000)]
 # The integers that every JSON peer can count.
 Runs = Annotated[int, Meta(ge=1, le=2**53)]

@@ -8,7 +8,7 @@ from bunqueue_trio.protocol.commands.jobs import NOT_A_PLACE
 from bunqueue_trio.protocol.commands.spec import EXAMPLE_ID, Does, Example, Path, Role, Spec
 
 
-class Drain(Command[r.DrainReply], kw_only=True, tag="Drain"):
+class Drain(Command[r.DrainReply], kw_only=True, tag="Drain", forbid_unknown_fields=True):
     """Remove ``limit`` waiting jobs of a queue, the next ones first, and delayed ones if told; go on while some are left."""
 
     queue: str = ""
@@ -16,7 +16,7 @@ class Drain(Command[r.DrainReply], kw_only=True, tag="Drain"):
     limit: Count = 1000
 
 
-class Clean(Command[r.CleanReply], kw_only=True, tag="Clean"):
+class Clean(Command[r.CleanReply], kw_only=True, tag="Clean", forbid_unknown_fields=True):
     """Remove jobs in one state that are older than ``grace`` ms, of ``limit`` at a time; go on behind ``after``.
 
     The age of an unfinished job counts from its push, that of a finished one from its end.
@@ -29,7 +29,7 @@ class Clean(Command[r.CleanReply], kw_only=True, tag="Clean"):
     after: Name | None = None
 
 
-class Obliterate(Command[r.ObliterateReply], kw_only=True, tag="Obliterate"):
+class Obliterate(Command[r.ObliterateReply], kw_only=True, tag="Obliterate", forbid_unknown_fields=True):
     """Remove all that is left of a queue, ``limit`` jobs at a time; active ones only by ``force``. Repeat it until it is done."""
 
     queue: str = ""

@@ -16,7 +16,7 @@ class Dlq(Command[r.DeadReply], kw_only=True, tag="Dlq"):
     after: Name | None = None
 
 
-class RetryDlq(Command[r.RetryReply], kw_only=True, tag="RetryDlq"):
+class RetryDlq(Command[r.RetryReply], kw_only=True, tag="RetryDlq", forbid_unknown_fields=True):
     """Let one dead letter of a queue wait again, or ``limit`` of them; goes on behind ``after`` while ``next`` is not null.
 
     Attempts and stalls start anew, the id stays. ``id`` is the same as ``jobId``: whoever takes the one name for the other
@@ -30,7 +30,7 @@ class RetryDlq(Command[r.RetryReply], kw_only=True, tag="RetryDlq"):
     after: Name | None = None
 
 
-class PurgeDlq(Command[r.PurgeReply], kw_only=True, tag="PurgeDlq"):
+class PurgeDlq(Command[r.PurgeReply], kw_only=True, tag="PurgeDlq", forbid_unknown_fields=True):
     """Delete one dead letter of a queue for good, or ``limit`` of them; goes on behind ``after`` while ``next`` is not null.
 
     ``id`` is the same as ``jobId``.

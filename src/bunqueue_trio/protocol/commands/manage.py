@@ -50,7 +50,7 @@ class MoveToDelayed(Command[r.DataReply], kw_only=True, tag="MoveToDelayed"):
     token: Name | None = None
 
 
-class UpdateData(Command[r.DataReply], kw_only=True, tag="Update"):
+class Update(Command[r.DataReply], kw_only=True, tag="Update"):
     """Give another payload to a job that is not active."""
 
     id: str = ""
@@ -88,7 +88,7 @@ SPECS: tuple[Spec, ...] = (
         example=Example({"delay": 60000}, EXAMPLE_OK),
     ),
     Spec(
-        UpdateData, Does.CHANGES, Path("PUT", "/jobs/:id/data"), refuses=(errors.JOB_NOT_FOUND, IS_ACTIVE),
+        Update, Does.CHANGES, Path("PUT", "/jobs/:id/data"), refuses=(errors.JOB_NOT_FOUND, IS_ACTIVE),
         again=Again.FREELY, fills=True, example=Example({"data": {"to": "user@test.com"}}, EXAMPLE_OK),
     ),
 )  # fmt: skip
