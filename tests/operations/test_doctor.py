@@ -77,6 +77,18 @@ def test_a_payload_that_is_no_json_is_found(file: Path):
     assert any(finding.startswith("jobs in job cannot be read: 5 (row") and ", …)" in finding for finding in findings)
 
 
+def test_a_result_that_is_no_json_is_found(file: Path):
+    spoil(file, "UPDATE finished SET result = CAST('{' AS BLOB) WHERE state = 'completed'")
+    assert any(finding.startswith("jobs in finished cannot be read: 1 (row") for finding in look(file).findings)
+
+
+def test_half_a_surrogate_pair_in_a_payload_is_no_damage(file: Path):
+    """Its JSON is passed on as it came."""
+    payload = r"""CAST('["\ud800", {"a": "\udfff\\"}]' AS BLOB)"""
+    spoil(file, f"UPDATE job SET data = {payload}", f"UPDATE finished SET data = {payload}, result = {payload}")
+    assert look(file).findings == []
+
+
 def test_a_question_that_cannot_be_asked_is_a_finding(file: Path):
     spoil(file, "UPDATE job SET note = '{' WHERE state = 'waiting-children'")
     assert any("cannot be told: malformed JSON" in finding for finding in look(file).findings)

@@ -109,6 +109,13 @@ def test_who_has_asked_and_says_no_more_is_answered(
     assert answer.startswith(b"HTTP/1.1 404" if target == "/nowhere" else b"HTTP/1.1 200")
 
 
+def test_a_pull_that_does_not_wait_is_answered_whole(lane: Server, client: Client, queue: str) -> None:
+    job_id = client.push(queue, 0)
+    asked = raw.request_bytes("GET", f"/queues/{queue}/jobs", b"")
+    answer = raw.what_comes_back(lane.address, asked, half_close=True)
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["job"]["id"] == job_id
+
+
 def test_a_long_poll_ends_when_its_client_says_no_more(lane: Server, client: Client, queue: str) -> None:
     """It looks like one that has gone: a job that comes would be lost on it."""
     asked = raw.request_bytes("GET", f"/queues/{queue}/jobs?timeout=30000", b"")

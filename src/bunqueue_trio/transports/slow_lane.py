@@ -30,6 +30,7 @@ from bunqueue_trio.config import (
     WRITE_TIMEOUT_S,
     Settings,
 )
+from bunqueue_trio.protocol.catalog import TAKES
 from bunqueue_trio.runtime.budget import Hold
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.transports.http1 import Http1Connection
@@ -201,7 +202,11 @@ class SlowLane:
 
     def _judge(self, stream: PassedStream, method: str, target: str, headers: Mapping[str, str]) -> tuple[bool, bool]:
         call = self._gateway.resolve(method, target, headers)
-        stream.answering = None if call.target in LASTING else trio.Event()
+        # A pull without a timeout does not wait; of a POST only its body says.
+        may_last = call.target in LASTING and not (
+            call.target in TAKES and method == "GET" and "timeout" not in call.query
+        )
+        stream.answering = None if may_last else trio.Event()
         has_body = bool(headers.get("content-length", "0").strip("0")) or "transfer-encoding" in headers
         wants_websocket = call.target == "websocket" and not has_body  # it is refused as a request then
         length = headers.get("content-length", "0")

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Raw
 
 from bunqueue_trio.errors import StoreError
+from bunqueue_trio.protocol.surrogates import marked
 from bunqueue_trio.storage.rows import FinishedRow, JobRow, Reader
 from bunqueue_trio.storage.sqlite.opening import closing, make_private, refuse_foreign, sync_directory
 
@@ -223,7 +224,9 @@ def _unreadable(connection: apsw.Connection) -> Iterator[str]:
         try:
             for key, *row in connection.execute(f"SELECT rowid, {', '.join(names)} FROM {table}"):  # noqa: S608 - ours
                 try:
-                    _RAW.decode(read(tuple(row)).data)
+                    job = read(tuple(row))
+                    for payload in (job.data, None if job.note is None else job.note.result):
+                        _RAW.decode(marked(payload or b"null"))
                 except (ValueError, LookupError, TypeError) as error:
                     failed.append(f"row {key}: {error}")
         except apsw.Error as error:  # damage that stops the reading
