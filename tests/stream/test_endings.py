@@ -109,9 +109,10 @@ def test_who_has_asked_and_says_no_more_is_answered(
     assert answer.startswith(b"HTTP/1.1 404" if target == "/nowhere" else b"HTTP/1.1 200")
 
 
-def test_a_pull_that_does_not_wait_is_answered_whole(lane: Server, client: Client, queue: str) -> None:
+@pytest.mark.parametrize("query", ["", "?timeout=0"])
+def test_a_pull_that_does_not_wait_is_answered_whole(lane: Server, client: Client, queue: str, query: str) -> None:
     job_id = client.push(queue, 0)
-    asked = raw.request_bytes("GET", f"/queues/{queue}/jobs", b"")
+    asked = raw.request_bytes("GET", f"/queues/{queue}/jobs{query}", b"")
     answer = raw.what_comes_back(lane.address, asked, half_close=True)
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["job"]["id"] == job_id
 

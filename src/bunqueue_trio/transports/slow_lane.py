@@ -202,9 +202,9 @@ class SlowLane:
 
     def _judge(self, stream: PassedStream, method: str, target: str, headers: Mapping[str, str]) -> tuple[bool, bool]:
         call = self._gateway.resolve(method, target, headers)
-        # A pull without a timeout does not wait; of a POST only its body says.
+        # A pull with no timeout, or one of 0, does not wait; of a POST only its body says.
         may_last = call.target in LASTING and not (
-            call.target in TAKES and method == "GET" and "timeout" not in call.query
+            call.target in TAKES and method == "GET" and ("timeout" not in call.query or call.query == "timeout=0")
         )
         stream.answering = None if may_last else trio.Event()
         has_body = bool(headers.get("content-length", "0").strip("0")) or "transfer-encoding" in headers
