@@ -109,18 +109,32 @@ def test_who_has_asked_and_says_no_more_is_answered(
     assert answer.startswith(b"HTTP/1.1 404" if target == "/nowhere" else b"HTTP/1.1 200")
 
 
-@pytest.mark.parametrize("query", ["", "?timeout=0"])
-def test_a_pull_that_does_not_wait_is_answered_whole(lane: Server, client: Client, queue: str, query: str) -> None:
+PULLS = {
+    "GET": ("GET", "/queues/{}/jobs?lockTtl=60000&%74imeout={}", b""),
+    "POST": ("POST", "/queues/{}/jobs/pull-batch", b'{"count":1,"timeout":%d}'),
+}
+
+
+def ask_and_say_no_more(lane: Server, queue: str, how: str, timeout: int) -> bytes:
+    method, target, body = PULLS[how]
+    asked = raw.request_bytes(method, target.format(queue, timeout), body % timeout if body else b"")
+    return raw.what_comes_back(lane.address, asked, half_close=True)
+
+
+@pytest.mark.parametrize("timeout", [0, 30_000])
+@pytest.mark.parametrize("how", PULLS)
+def test_a_pull_that_finds_a_job_is_answered_whole(
+    lane: Server, client: Client, queue: str, how: str, timeout: int
+) -> None:
     job_id = client.push(queue, 0)
-    asked = raw.request_bytes("GET", f"/queues/{queue}/jobs{query}", b"")
-    answer = raw.what_comes_back(lane.address, asked, half_close=True)
-    assert json.loads(answer.partition(b"\r\n\r\n")[2])["job"]["id"] == job_id
+    body = json.loads(ask_and_say_no_more(lane, queue, how, timeout).partition(b"\r\n\r\n")[2])
+    assert (body["job"] if how == "GET" else body["jobs"][0])["id"] == job_id
 
 
-def test_a_long_poll_ends_when_its_client_says_no_more(lane: Server, client: Client, queue: str) -> None:
+@pytest.mark.parametrize("how", PULLS)
+def test_a_long_poll_ends_when_its_client_says_no_more(lane: Server, client: Client, queue: str, how: str) -> None:
     """It looks like one that has gone: a job that comes would be lost on it."""
-    asked = raw.request_bytes("GET", f"/queues/{queue}/jobs?timeout=30000", b"")
-    assert raw.what_comes_back(lane.address, asked, half_close=True) == b""
+    assert ask_and_say_no_more(lane, queue, how, 30_000) == b""
     job_id = client.push(queue, 0)
     assert facts(client, job_id) == ("waiting", 0, 0)
 

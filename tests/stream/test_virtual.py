@@ -639,6 +639,19 @@ async def test_a_connection_leaves_next_to_nothing_for_the_garbage_collector(
 
 
 @pytest.mark.parametrize("express", [True, False], ids=["express", "hypercorn"])
+async def test_a_job_for_a_client_that_has_gone_returns(world: World, express: bool) -> None:
+    world.http._express = express
+    with world.session() as session:
+        job_id = (await world.ask(session, "PUSH", queue="q", data=1))["id"]
+        client = await world.connect()
+        await client.send_all(b"GET /queues/q/jobs HTTP/1.1\r\nHost: x\r\n\r\n")
+        await trio.aclose_forcefully(client)
+        await trio.testing.wait_all_tasks_blocked()
+        state = await world.ask(session, "GetState", id=job_id)
+    assert (state["state"], state["stalls"]) == ("waiting", 0)
+
+
+@pytest.mark.parametrize("express", [True, False], ids=["express", "hypercorn"])
 @pytest.mark.parametrize("sent", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\xc8"], ids=["no-tls", "half-a-hello"])
 async def test_a_failed_handshake_does_not_wait_for_the_garbage_collector(
     world: World, sent: bytes, express: bool

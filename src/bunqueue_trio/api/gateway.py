@@ -139,7 +139,7 @@ class Gateway:
     async def respond(self, call: Call, body: bytes | ReadBody, wait: Wait | None = None) -> Response:
         """Return the response to ``call``; only cancellation and broken invariants get past it.
 
-        Without ``wait`` the carrier cancels a request whose client is gone.
+        ``wait`` is called when a long poll begins to wait; without it the carrier cancels a request whose client is gone.
         """
         try:
             return await self._respond(call, body, wait)
@@ -316,8 +316,8 @@ class Gateway:
         return response._replace(headers=(*response.headers, ("Allow", ", ".join(sorted(allowed)))))
 
 
-LASTING: frozenset[object] = TAKES | {"events", "websocket"}
-"""Who may stay: a long poll, a stream. HEAD does not stand for their GET: a job would be taken, a stream be opened."""
+_GET_ONLY: frozenset[object] = TAKES | {"events", "websocket"}
+"""What HEAD does not stand for: a job would be taken, a stream would be opened."""
 
 _STREAM = (("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no"))
 """No proxy may hold events back."""
@@ -353,4 +353,4 @@ def _origin_form(path: str) -> str:
 def _head_route(match: Match) -> Route | None:
     """Return what HEAD answers like: GET, except where GET takes a job."""
     route = match.methods.get("GET")
-    return None if route is None or route.target in LASTING else route
+    return None if route is None or route.target in _GET_ONLY else route

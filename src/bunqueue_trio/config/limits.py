@@ -24,9 +24,7 @@ INLINE_ROWS_MAX = 128  # a commit of this many rows (1 ms) costs less than two t
 INLINE_BYTES_MAX = 256 * 1024  # and of this many bytes of payloads: also about 1 ms of the event loop
 INLINE_S_MAX = 0.01  # a disk that took longer the last time gets a thread: it must not stop the event loop
 COMMITS_JUDGED = 4  # commits by the best of which the disk is judged: one that stumbles refuses nobody
-GATHER_S = (
-    0.02  # large requests wait for the next batch when the disk needs this long for this one; an answer takes two
-)
+GATHER_S = 0.02  # large requests wait for the next batch when the disk needs this for this one; an answer takes two
 GATHER_UNKNOWN = 0.02  # fraction of the limits allowed before the first commit has shown how fast the disk is
 GATHER_JOBS_MIN = 100  # jobs that may always gather; smaller commits say nothing of how fast large ones are
 GATHER_JOBS_MAX = 4000  # and on the fastest disk: 20 ms of the event loop for taking, writing and publishing them

@@ -275,9 +275,8 @@ def _twin(kind: type[Struct], without: frozenset[str] = frozenset()) -> type[Str
         if f.name == "req_id" or f.name in without:
             continue
         shape = _in_json(f.type)
-        if f.required or (
-            kind in (c.Push, c.JobSpec, c.Update) and f.name == "data"
-        ):  # Raw has no "required" of its own
+        # Raw has no "required" of its own.
+        if f.required or (kind in (c.Push, c.JobSpec, c.Update) and f.name == "data"):
             fields.append((f.encode_name, shape))
         elif isinstance(f.default, Raw):
             fields.append((f.encode_name, shape, None))

@@ -83,12 +83,9 @@ class _Connection:
         self.requests += 1
         if self.passed is not None and args[0]["type"] == "websocket":
             self.passed.sips = True
-        answering = None if self.passed is None else self.passed.answering
         try:
             await app(*args)
         finally:
-            if answering is not None:
-                answering.set()
             self.requests -= 1
             self.idle_since = trio.current_time()
 

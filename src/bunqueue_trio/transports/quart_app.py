@@ -20,12 +20,15 @@ from bunqueue_trio.api.event_stream import EventStream
 from bunqueue_trio.api.gateway import Call, Gateway, Response
 from bunqueue_trio.api.session import Session, is_goodbye
 from bunqueue_trio.config import BODY_TIMEOUT_S, FINAL_SEND_S, LINGER_S, RECEIVE_BYTES, WRITE_TIMEOUT_S
+from bunqueue_trio.protocol.replies import Reply
 from bunqueue_trio.runtime.budget import Budget
+from bunqueue_trio.runtime.core import Begun
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.transports.websocket import check_handshake, wants_upgrade
 
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
+LASTS = "bunqueue.lasts"  # in a scope: is called when the request begins to last, as a long poll or a stream
 HOST_STOPS = "bunqueue.host-stops"  # in the state of a scope: returns whether the host of the application stops
 _GOING_AWAY = 1001
 _GONE = 1006
@@ -72,7 +75,15 @@ def make_app(server: Server, gateway: Gateway, *, hosted: bool = False) -> Quart
         except errors.Refused as refused:
             return _quart_response(gateway.error(refused, _headers_of(request)), close=True)
         scope: Any = request.scope
-        response = gateway.count(await gateway.respond(call, _read_body), scope[_HOLD])
+        lasts = scope.get(LASTS, bool)
+
+        async def wait(finish: Callable[[Begun], Awaitable[Reply]], begun: Begun) -> Reply:
+            lasts()
+            return await finish(begun)
+
+        response = gateway.count(await gateway.respond(call, _read_body, wait), scope[_HOLD])
+        if isinstance(response.body, EventStream):
+            lasts()
         scope[_DELIVERY] = response.delivery
         # Nobody told the client to send a body that was not read: it may come, or the next request.
         waits = "expect" in request.headers and _READ not in request.scope

@@ -20,7 +20,7 @@ from hypercorn.typing import AppWrapper, ConnectionState
 from hypercorn.utils import wrap_app
 
 from bunqueue_trio import errors
-from bunqueue_trio.api.gateway import LASTING, Gateway
+from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.config import (
     HALF_CLOSED_S,
     HEADER_BYTES_MAX,
@@ -34,7 +34,7 @@ from bunqueue_trio.protocol.catalog import TAKES
 from bunqueue_trio.runtime.budget import Hold
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.transports.http1 import Http1Connection
-from bunqueue_trio.transports.quart_app import make_app
+from bunqueue_trio.transports.quart_app import LASTS, make_app
 from bunqueue_trio.transports.wire import Wire, make_buffer
 
 _REFUSAL = re.compile(
@@ -74,8 +74,10 @@ class PassedStream(trio.abc.Stream):
         """Read little at a time: a WebSocket's many small frames must not shut everybody else out."""
         self.count_unfinished: Callable[[], int] = lambda: 0
         """Returns the bytes that Hypercorn keeps of messages that have not come to their end."""
-        self.answering: trio.Event | None = None
-        """Set when the request under way, which is no long poll and no stream, is answered."""
+        self.answering: trio.Event = trio.Event()
+        """Of the request under way. Set when it is answered, or lasts: a long poll or a stream."""
+        self.delivers: bool = False
+        """The answer brings jobs, which return to their queue if it cannot be sent."""
         self._half_closed = False
         self._gone = False
         """Closed, as it turned out, not half."""
@@ -96,7 +98,7 @@ class PassedStream(trio.abc.Stream):
             if not self.hold.fit(self.count_unfinished()):
                 return data  # no room for a message without an end: it ends here
             data = await self._wire.receive(SIP_BYTES if self.sips else RECEIVE_BYTES)
-            if not data and self.answering is not None and self.is_whole():
+            if not data and self.is_whole():
                 # Half a close: it may still read. Hypercorn would drop the answer at the end of what comes.
                 self._half_closed = True
                 with trio.move_on_after(HALF_CLOSED_S):
@@ -121,7 +123,7 @@ class PassedStream(trio.abc.Stream):
             try:
                 await self._stream.send_all(data)
             except trio.BrokenResourceError:
-                if self._half_closed and self.answering is not None:
+                if self._half_closed and not self.delivers:
                     self._gone = True
                     self.answering.set()  # Hypercorn hears of the end now, and drops the rest
                     return
@@ -180,7 +182,7 @@ class SlowLane:
     async def serve(self, stream: PassedStream, run: Callable[..., Awaitable[None]]) -> None:
         """Serve ``stream`` to its end; each request is run by calling ``run`` with the application and its arguments."""
         connection = Http1Connection(
-            cast("AppWrapper", partial(run, self._app)),
+            cast("AppWrapper", partial(self._answer, stream, run)),
             self._config,
             self._context,
             ConnectionState({}),
@@ -200,13 +202,19 @@ class SlowLane:
             stream.count_unfinished, stream.is_whole = int, bool
             _forget(connection)
 
+    async def _answer(
+        self, stream: PassedStream, run: Callable[..., Awaitable[None]], scope: dict[str, Any], *channels: Any
+    ) -> None:
+        answering = stream.answering
+        scope[LASTS] = answering.set
+        try:
+            await run(self._app, scope, *channels)
+        finally:
+            answering.set()
+
     def _judge(self, stream: PassedStream, method: str, target: str, headers: Mapping[str, str]) -> tuple[bool, bool]:
         call = self._gateway.resolve(method, target, headers)
-        # A pull with no timeout, or one of 0, does not wait; of a POST only its body says.
-        may_last = call.target in LASTING and not (
-            call.target in TAKES and method == "GET" and ("timeout" not in call.query or call.query == "timeout=0")
-        )
-        stream.answering = None if may_last else trio.Event()
+        stream.answering, stream.delivers = trio.Event(), call.target in TAKES
         has_body = bool(headers.get("content-length", "0").strip("0")) or "transfer-encoding" in headers
         wants_websocket = call.target == "websocket" and not has_body  # it is refused as a request then
         length = headers.get("content-length", "0")
