@@ -7,7 +7,7 @@ help:    ## this list
 check:   ## everything that must be green before a change goes in
 	python3 scripts/check.py full
 
-fast:    ## the same without slow tests and coverage, under a minute
+fast:    ## the same without slow tests and coverage, a minute or two
 	python3 scripts/check.py fast
 
 long:    ## check, and the tests that take minutes

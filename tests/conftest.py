@@ -60,7 +60,13 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 def _is_untraced(item: pytest.Item) -> bool:
     if item.get_closest_marker("untraced"):
         return True
-    return item.get_closest_marker("slow") is not None and item.path.parent.name not in ("engine", "storage")
+    is_traced = item.path.parent.name in ("engine", "storage") or item.path.name in (
+        "test_doctor.py",
+        "test_backup.py",
+        "test_restore.py",
+        "test_shrink.py",
+    )
+    return item.get_closest_marker("slow") is not None and not is_traced
 
 
 @pytest.fixture(scope="session", autouse=True)

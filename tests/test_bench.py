@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.programs import run_to_its_end
+from trials.lib.machine import build_of, describe
 
 BENCH = Path(__file__).parents[1] / "scripts" / "bench.py"
 
@@ -20,6 +21,14 @@ def bench(directory: Path, *arguments: str) -> tuple[str, dict[str, Any]]:
     done = run_to_its_end(command, within_s=290)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout, json.loads(report.read_text())
+
+
+def test_the_machine_says_how_its_interpreter_was_built() -> None:
+    assert build_of("'--enable-optimizations' '--with-lto=full'") == "PGO and LTO"
+    assert build_of("'--enable-optimizations'") == "PGO"
+    assert build_of("'--with-lto'") == "LTO"
+    assert build_of("'--enable-shared'") == "says nothing of PGO or LTO"
+    assert "(" in describe("ext4")["python"]
 
 
 @pytest.mark.slow
@@ -52,3 +61,16 @@ def test_comparison_measures_this_server_when_the_original_is_left_out(tmp_path:
         assert series["unit"] == unit
         assert series["median"]["bunqueue-trio"]["rate"] > 0
         assert series["advantage"] == {}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)  # two servers and two workers, on a machine that may be busy
+def test_worker_benchmark_measures_both_loops(tmp_path: Path) -> None:
+    """Jobs that are done, jobs that fail and single pushes, of our own worker and client."""
+    shown, report = bench(tmp_path, "workers")
+
+    assert "nothing is judged" in shown
+    assert {loop: sorted(found) for loop, found in report["loops"].items()} == {
+        loop: ["done", "failed", "pushed"] for loop in ("trio", "asyncio")
+    }
+    assert all(rate > 0 for found in report["loops"].values() for rate in found.values())

@@ -72,6 +72,7 @@ def test_module_is_of_a_size_to_read(path: Path):
     assert lines <= LINES_MAX, f"{lines} lines: find the second owner in it and give it a file of its own"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_module_says_what_it_owns(path: Path):
     assert ast.get_docstring(ast.parse(path.read_text())), "the docstring says what the file owns and refuses"
@@ -85,7 +86,9 @@ def test_module_has_no_bare_except(path: Path):
     assert not bare, f"bare except in lines {bare}: name what is expected"
 
 
-SERVE_CLIENTS = [path for name in ("transports", "api", "pages") for path in sorted((PACKAGE / name).rglob("*.py"))]
+SERVE_CLIENTS = [
+    path for name in ("transports", "ui", "api", "pages") for path in sorted((PACKAGE / name).rglob("*.py"))
+]
 
 
 @pytest.mark.parametrize("path", SERVE_CLIENTS, ids=module_name)

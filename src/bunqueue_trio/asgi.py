@@ -16,7 +16,7 @@ from hypercorn.trio.tcp_server import TCPServer
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.config import check_data_path, load
 from bunqueue_trio.errors import StartupError
-from bunqueue_trio.logs import configure_logging
+from bunqueue_trio.logs.lines import configure_logging
 from bunqueue_trio.run import NO_TOKENS, facts
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server

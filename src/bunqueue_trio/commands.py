@@ -11,7 +11,9 @@ import msgspec
 from msgspec import Raw
 
 from bunqueue_trio.protocol.commands import *
+from bunqueue_trio.protocol.queue_replies import *
 from bunqueue_trio.protocol.replies import *
+from bunqueue_trio.protocol.worker_replies import *
 
 
 def payload(value: Any) -> Raw:

@@ -13,8 +13,9 @@ import trustme
 from bunqueue_trio import Client, Refused, ServerUnavailable, Worker
 from bunqueue_trio.sync import SyncClient
 from tests.client.loops import on_both
-from tests.operations.processes import Running, serving
+from tests.operations.processes import Running, bunqueue, serving
 from tests.operations.test_binds import short
+from tests.wire.server import Server
 
 __all__ = ["short"]
 
@@ -117,6 +118,18 @@ async def test_certificate_that_is_not_trusted(
         await worker.run()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["HTTPS", "Wss"])
+def test_certificate_counts_however_the_scheme_is_written(encrypted: Running, scheme: str):
+    with (
+        SyncClient(f"{scheme}://localhost:{encrypted.port}") as client,
+        pytest.raises(Refused, match="certificate is not trusted"),
+    ):
+        client.stats()
+    done = bunqueue("stats", "--url", f"{scheme}://localhost:{encrypted.port}")
+    assert (done.code, "CERTIFICATE_VERIFY_FAILED" in done.err) == (1, True)
+
+
 @pytest.mark.long  # the plain server waits 30 s for the end of what is no head
 @on_both
 async def test_tls_on_one_side_only(encrypted: Running, tmp_path: Path, tls: ssl.SSLContext):
@@ -127,7 +140,8 @@ async def test_tls_on_one_side_only(encrypted: Running, tmp_path: Path, tls: ssl
         async with Client(f"wss://localhost:{plain.port}", tls=tls, patience=0.5) as client:
             with pytest.raises(ServerUnavailable, match="wss://localhost"):
                 await client.ping()
-        with SyncClient(f"https://localhost:{plain.port}", tls=tls) as client, pytest.raises(ServerUnavailable):
+        url = f"https://localhost:{plain.port}"
+        with SyncClient(url, tls=tls, timeout=0.5) as client, pytest.raises(ServerUnavailable):
             await anyio.to_thread.run_sync(client.stats)
 
 
@@ -164,4 +178,28 @@ async def test_unix_socket(tmp_path: Path, short: Path):
         silent.bind(str(short / "s.sock"))
         async with Client(f"unix:{short / 's.sock'}", patience=0.2) as client:
             with pytest.raises(ServerUnavailable, match="refused"):
+                await client.ping()
+
+
+@on_both
+async def test_address_that_is_silent_holds_up_no_other(monkeypatch: pytest.MonkeyPatch, server: Server, loop: str):
+    """A host has two addresses; at the first one nobody answers, not even with a refusal."""
+    with socket.socket() as deaf, socket.socket() as first, socket.socket() as second:
+        deaf.bind(("127.0.0.2", server.port))
+        deaf.listen(0)
+        for filler in (first, second):  # there is room for one that nobody has accepted, and one on its way
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.2", server.port))
+        found = [
+            (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, server.port))
+            for address in ("127.0.0.2", "127.0.0.1")
+        ]
+        look_up = socket.getaddrinfo
+
+        def both(host: object, *rest: object, **options: object) -> object:
+            return found if host in ("two.example", b"two.example") else look_up(host, *rest, **options)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(socket, "getaddrinfo", both)
+        with anyio.fail_after(8):  # both loops would give the first address ten seconds and more
+            async with Client(f"ws://two.example:{server.port}") as client:
                 await client.ping()

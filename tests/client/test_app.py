@@ -23,7 +23,7 @@ from tests.wire.server import Server
 
 
 def app_of(bunqueue: Bunqueue, **options: Any) -> App:
-    return App(connect=bunqueue._connect, random=bunqueue.random, **options)
+    return App(connect=bunqueue._place.connect, random=bunqueue.random, **options)
 
 
 async def test_each_queue_has_its_handler_slots_and_limit(bunqueue: Bunqueue, nursery: trio.Nursery):
@@ -87,7 +87,7 @@ async def test_refused_queue_stops_the_others_in_order(bunqueue: Bunqueue, late:
     async def connect(queue: str | None) -> AsyncIterator[Connection]:
         if queue == late:
             await trio.sleep(5)
-        async with bunqueue._connect(queue) as connection:
+        async with bunqueue._place.connect(queue) as connection:
             yield connection
 
     app = App(connect=connect, random=bunqueue.random)
@@ -153,7 +153,7 @@ async def test_connection_of_handlers_is_made_when_it_is_wanted(bunqueue: Bunque
     worker.handler(lambda job: job.data)
     bunqueue.start(worker)
     assert await bunqueue.client.wait(await bunqueue.client.push("q", 1), 10) == 1
-    assert sum(owner is worker for owner in bunqueue._pipes.values()) == 1
+    assert sum(owner is worker for owner in bunqueue._lives.pipes.values()) == 1
 
 
 TASKS = """
@@ -174,6 +174,7 @@ something = 1
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "queues"),
     [
@@ -206,6 +207,7 @@ def test_command_runs_what_is_named(
     assert loops == [loop]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -17,13 +17,14 @@ def bunqueue_settings() -> Settings:
     return Settings(stalls_max=1000)
 
 
+@pytest.mark.slow
 @pytest.mark.untraced
 @pytest.mark.parametrize("polls", [False, True])
 @pytest.mark.parametrize("seed", range(10))
 async def test_chaos(bunqueue: Bunqueue, seed: int, polls: bool):
     chaos = Chaos(seed, pace=3)
     workers = [
-        Worker("q", connect=bunqueue._connect, concurrency=5) if polls else bunqueue.worker("q", concurrency=5)
+        Worker("q", connect=bunqueue._place.connect, concurrency=5) if polls else bunqueue.worker("q", concurrency=5)
         for _ in range(3)
     ]
     completed: Counter[str] = Counter()
@@ -34,7 +35,7 @@ async def test_chaos(bunqueue: Bunqueue, seed: int, polls: bool):
         )
 
     def cut():
-        for pipe in list(bunqueue._pipes):
+        for pipe in list(bunqueue._lives.pipes):
             if chaos.random.random() < 0.5:
                 pipe.cut()
 

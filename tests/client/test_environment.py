@@ -62,6 +62,7 @@ async def test_what_is_said_wins(guarded: Server, monkeypatch: pytest.MonkeyPatc
     assert Worker("q", address).url == address
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["ws", "http"])
 def test_commands_take_either_form(guarded: Server, scheme: str):
     env = environment({"BUNQUEUE_URL": f"{scheme}://127.0.0.1:{guarded.port}", "BUNQUEUE_TOKEN": "secret"})

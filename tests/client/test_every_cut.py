@@ -36,7 +36,7 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits long before another try."""
-    monkeypatch.setattr("bunqueue_trio.client.client.BACKOFF_MIN_S", 0.001)
+    monkeypatch.setattr("bunqueue_trio.client.upkeep.BACKOFF_MIN_S", 0.001)
     monkeypatch.setattr("bunqueue_trio.client.worker.RETRY_S", 0.01)
     monkeypatch.setattr("bunqueue_trio.client.reports.RETRY_S", 0.01)
 

@@ -13,7 +13,7 @@ import trio
 
 from bunqueue_trio.client import Job
 from bunqueue_trio.testing import Bunqueue
-from bunqueue_trio.testing.server import _Pipe
+from bunqueue_trio.testing.lives import Pipe
 from bunqueue_trio.testing.virtual import run
 
 OPTIONS = {"max_attempts": 1000, "backoff": 0.5}
@@ -26,23 +26,23 @@ class Cutter:
         self.at = at
         self.cuts = cuts
         self.passed = 0
-        send, receive = _Pipe.send, _Pipe.receive
+        send, receive = Pipe.send, Pipe.receive
 
-        async def cut_send(pipe: _Pipe, message: bytes) -> None:
+        async def cut_send(pipe: Pipe, message: bytes) -> None:
             self._moment(pipe)
             await send(pipe, message)
             self._moment(pipe)
 
-        async def cut_receive(pipe: _Pipe) -> bytes:
+        async def cut_receive(pipe: Pipe) -> bytes:
             self._moment(pipe)
             message = await receive(pipe)
             self._moment(pipe)  # it has come, and nobody has read it: the next one is an end
             return message
 
-        monkeypatch.setattr(_Pipe, "send", cut_send)
-        monkeypatch.setattr(_Pipe, "receive", cut_receive)
+        monkeypatch.setattr(Pipe, "send", cut_send)
+        monkeypatch.setattr(Pipe, "receive", cut_receive)
 
-    def _moment(self, pipe: _Pipe) -> None:
+    def _moment(self, pipe: Pipe) -> None:
         self.passed += 1
         if self.cuts and self.passed >= self.at:
             self.cuts -= 1

@@ -13,7 +13,7 @@ from bunqueue_trio.client.connection import Connection
 from bunqueue_trio.client.link import Link
 from bunqueue_trio.client.pushing import SURE_S
 from bunqueue_trio.testing import Bunqueue
-from bunqueue_trio.testing.server import _Pipe
+from bunqueue_trio.testing.lives import Pipe
 
 
 class Loss:
@@ -21,9 +21,9 @@ class Loss:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._armed: tuple[str, bool] | None = None
-        send = _Pipe.send
+        send = Pipe.send
 
-        async def lossy(pipe: _Pipe, message: bytes) -> None:
+        async def lossy(pipe: Pipe, message: bytes) -> None:
             command, arrives = self._armed or ("", False)
             if json.loads(message)["cmd"] != command:
                 await send(pipe, message)
@@ -33,7 +33,7 @@ class Loss:
                 await send(pipe, message)
             pipe.cut()
 
-        monkeypatch.setattr(_Pipe, "send", lossy)
+        monkeypatch.setattr(Pipe, "send", lossy)
 
     def arm(self, command: str, arrives: bool) -> None:
         self._armed = (command, arrives)
@@ -75,7 +75,7 @@ async def test_push_is_repeated_only_after_a_short_cut(bunqueue: Bunqueue, loss:
     async def connect(queue: str | None) -> AsyncIterator[Connection]:
         if closed:
             raise ConnectionRefusedError("no way")
-        async with bunqueue._connect(queue) as pipe:
+        async with bunqueue._place.connect(queue) as pipe:
             yield pipe
 
     async def open_again() -> None:
@@ -217,6 +217,25 @@ async def test_fail_charges_one_attempt(bunqueue: Bunqueue, loss: Loss, arrives:
 
 
 @both
+async def test_failures_are_repeated(bunqueue: Bunqueue, loss: Loss, arrives: bool):
+    ids = await bunqueue.client.push_many("q", [{}, {}])
+    jobs = await bunqueue.client.pull_many("q", 2)
+    loss.arm("FAILB", arrives)
+    assert await bunqueue.client.fail_many([{"id": job.id, "token": job.token} for job in jobs]) == ids
+    assert {bunqueue.jobs[job_id].attempts for job_id in ids} == {int(arrives)}
+
+
+@both
+async def test_failures_without_tokens_are_not_repeated(bunqueue: Bunqueue, loss: Loss, arrives: bool):
+    job_id = await bunqueue.client.push("q")
+    await bunqueue.client.pull("q")
+    loss.arm("FAILB", arrives)
+    with pytest.raises(ConnectionLost):
+        await bunqueue.client.fail_many([{"id": job_id, "error": "no", "retry_in": None}])
+    assert bunqueue.jobs[job_id].attempts == int(arrives)
+
+
+@both
 async def test_cancel(bunqueue: Bunqueue, loss: Loss, arrives: bool):
     job_id = await bunqueue.client.push("q")
     loss.arm("Cancel", arrives)
@@ -252,6 +271,6 @@ async def test_failure_of_a_cut_worker_is_reported_or_given_back(bunqueue: Bunqu
             raise ValueError("once")
 
     bunqueue.start(worker)
-    loss.arm("FAIL", arrives)
+    loss.arm("FAILB", arrives)
     await bunqueue.client.wait(await bunqueue.client.push("q"), 10)
     assert runs == [0, int(arrives)]

@@ -51,6 +51,7 @@ class World:
         await self.bunqueue.recover()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bunqueue_seed", range(40))
 async def test_fences_rise(bunqueue: Bunqueue):
     """Deliveries, expiries, failures, cuts, crashes in the moment of a delivery, and steps of the clock."""

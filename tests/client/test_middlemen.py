@@ -64,6 +64,7 @@ class Middleman(Proxy):
         await client.aclose()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ANSWERS)
 @on_both
 async def test_worker_waits_out_whatever_answers(server: Server, queue: str, name: str):
@@ -76,6 +77,7 @@ async def test_worker_waits_out_whatever_answers(server: Server, queue: str, nam
             worker.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ANSWERS)
 @on_both
 async def test_client_is_told_what_answered(server: Server, name: str):
@@ -83,8 +85,8 @@ async def test_client_is_told_what_answered(server: Server, name: str):
     with Middleman(server, answer, times=float("inf")) as middleman:
         async with Client(middleman.url, patience=0.05) as client:
             with anyio.fail_after(60):
-                while "not connected yet" in client._trouble:
-                    await client._changed.wait()
+                while "not connected yet" in client._upkeep._trouble:
+                    await client._upkeep._changed.wait()
             with pytest.raises(ServerUnavailable, match=told):
                 await client.ping()
 

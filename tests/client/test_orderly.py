@@ -17,7 +17,7 @@ from bunqueue_trio.client import Client, Job, Worker
 from bunqueue_trio.errors import NOT_COMMITTED, OVERLOADED, STORAGE_DOWN
 from bunqueue_trio.runtime.core import Core
 from bunqueue_trio.testing import Bunqueue
-from bunqueue_trio.testing.server import _Pipe
+from bunqueue_trio.testing.lives import Pipe
 from tests.client.loops import on_both
 from tests.client.test_wire import ws
 from tests.wire.server import Server, StartServer
@@ -130,7 +130,7 @@ class NoReports:
         begin = Core.begin
 
         def refuse(core: Core, command: c.Command, *rest: Any, **options: Any) -> Any:
-            if self.away and isinstance(command, c.AckBatch | c.Fail):
+            if self.away and isinstance(command, c.AckBatch | c.Fail | c.FailBatch):
                 raise OVERLOADED.refuse()
             return begin(core, command, *rest, **options)
 
@@ -255,7 +255,7 @@ async def test_job_that_ends_its_workers_is_dead_after_the_fourth(bunqueue: Bunq
         bunqueue.start(worker)
         await trio.sleep(1)
         if loss == "cut":
-            for pipe, owner in list(bunqueue._pipes.items()):
+            for pipe, owner in list(bunqueue._lives.pipes.items()):
                 if owner is worker:
                     pipe.cut()
         bunqueue.kill(worker)
@@ -329,9 +329,9 @@ async def test_pull_cancelled_at_any_moment_loses_no_job(bunqueue: Bunqueue, bun
 async def test_job_is_given_back_until_the_server_takes_it(bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch):
     """Its disk refuses the first tries: the job would be held for as long as the connection lives."""
     refusals = [STORAGE_DOWN.message, NOT_COMMITTED.message, OVERLOADED.message]
-    send = _Pipe.send
+    send = Pipe.send
 
-    async def refuse(pipe: _Pipe, message: bytes) -> None:
+    async def refuse(pipe: Pipe, message: bytes) -> None:
         command = msgspec.json.decode(message)
         if command["cmd"] == "Release" and refusals:
             error = {"ok": False, "error": refusals.pop(), "reqId": command["reqId"]}
@@ -340,9 +340,9 @@ async def test_job_is_given_back_until_the_server_takes_it(bunqueue: Bunqueue, m
             return
         await send(pipe, message)
 
-    monkeypatch.setattr(_Pipe, "send", refuse)
+    monkeypatch.setattr(Pipe, "send", refuse)
     job_id = await bunqueue.client.push("q")
-    link = bunqueue.client._link
+    link = bunqueue.client._upkeep.link
     assert link is not None
     link._give_back(await link.ask("PULL", {"queue": "q"}))
     await trio.sleep(10)
@@ -356,7 +356,7 @@ async def test_pull_that_was_never_sent_is_forgotten(bunqueue: Bunqueue):
         scope.cancel()
         await bunqueue.client.pull("q", timeout=60)
     await bunqueue.client.ping()
-    assert (bunqueue.client._link._questions, bunqueue.server.core.pulls_waiting) == ({}, 0)  # type: ignore[union-attr]
+    assert (bunqueue.client._upkeep.link._questions, bunqueue.server.core.pulls_waiting) == ({}, 0)  # type: ignore[union-attr]
 
 
 async def test_stopped_worker_takes_nothing_more(bunqueue: Bunqueue, nursery: trio.Nursery):
@@ -371,13 +371,13 @@ async def test_stopped_worker_takes_nothing_more(bunqueue: Bunqueue, nursery: tr
         return handle
 
     # A plain one: it has a pull open at the server, as over a socket.
-    stopped = Worker("q", connect=bunqueue._connect, concurrency=2, grace=60)
+    stopped = Worker("q", connect=bunqueue._place.connect, concurrency=2, grace=60)
     stopped.handler(work("stopped"))
     nursery.start_soon(stopped.run)
     await bunqueue.client.push("q", "slow")
     await trio.sleep(1)
     assert bunqueue.server.core.pulls_waiting == 1
-    other = Worker("q", connect=bunqueue._connect)
+    other = Worker("q", connect=bunqueue._place.connect)
     other.handler(work("other"))
     nursery.start_soon(other.run)
     await trio.sleep(1)
@@ -409,3 +409,26 @@ async def test_goodbye_follows_a_message_that_has_begun(server: Server, queue: s
                 while (state := await other._state(job_id)).state != "waiting":  # noqa: ASYNC110 - nobody tells
                     await anyio.sleep(0.01)
             assert state.stalls == 0
+
+
+async def test_server_that_stops_is_not_asked_again_and_again(bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch):
+    """It answers each pull at once, and empty: whoever asked again at once would keep it busy, and from its end."""
+    worker = bunqueue.worker("q")
+
+    @worker.handler
+    async def handle(job: Job) -> None:
+        await trio.sleep(5)
+
+    asked: list[float] = []
+    begin = Core.begin
+
+    def count(core: Core, command: c.Command, *rest: Any, **options: Any) -> Any:
+        asked.extend([trio.current_time()] * isinstance(command, c.PullBatch))
+        return begin(core, command, *rest, **options)
+
+    bunqueue.start(worker)
+    await bunqueue.client.push("q")
+    await trio.sleep(1)
+    monkeypatch.setattr(Core, "begin", count)
+    await bunqueue.stop()
+    assert len(asked) < 10

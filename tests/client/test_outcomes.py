@@ -18,6 +18,7 @@ from bunqueue_trio.client import Client, Job, JobFailed, Worker
 from bunqueue_trio.client.handlers import Threads
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.testing import Bunqueue
+from bunqueue_trio.testing.lives import Pipe
 from tests.client.loops import on_both
 from tests.client.test_wire import ws
 from tests.wire.server import Server
@@ -88,6 +89,7 @@ ODD: dict[str, tuple[Callable[[], Any], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["async", "sync"])
 @pytest.mark.parametrize("name", ODD)
 async def test_odd_outcome_fails_its_attempt_and_nothing_else(bunqueue: Bunqueue, name: str, kind: str):
@@ -136,7 +138,7 @@ async def test_failures_are_not_reported_one_after_the_other(bunqueue: Bunqueue,
     ask = bunqueue.client._call.__func__  # type: ignore[attr-defined]
 
     async def slow(client: Any, kind: Any, **fields: Any) -> Any:
-        if kind is c.Fail:
+        if kind is c.FailBatch:
             await trio.sleep(1)
         return await ask(client, kind, **fields)
 
@@ -236,6 +238,7 @@ async def test_handler_waits_for_no_other_thread_of_the_program(server: Server, 
         default.total_tokens = before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), GeneratorExit(), StopIteration()])
 @on_both
 async def test_whatever_a_thread_raises_is_reported(server: Server, queue: str, error: BaseException):
@@ -298,3 +301,47 @@ async def test_error_beside_a_cancellation_is_no_failure(bunqueue: Bunqueue, log
     assert await bunqueue.client.state(job_id) == "waiting"
     assert (bunqueue.jobs[job_id].attempts, bunqueue.jobs[job_id].stalls) == (0, 0)
     assert "job failed" not in [line["event"] for line in logs]
+
+
+async def test_failures_of_many_jobs_go_together(bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch):
+    """While one message is under way the next one gathers; and there is a bound to each."""
+    said: list[list[str]] = []
+    answers, send, receive = trio.Event(), Pipe.send, Pipe.receive
+
+    async def sent(pipe: Pipe, message: bytes) -> None:
+        command = json.loads(message)
+        if command["cmd"] == "FAILB":
+            said.append([failure["id"] for failure in command["failures"]])
+        await send(pipe, message)
+
+    async def received(pipe: Pipe) -> bytes:
+        message = await receive(pipe)
+        if said:
+            await answers.wait()
+        return message
+
+    monkeypatch.setattr(Pipe, "send", sent)
+    monkeypatch.setattr(Pipe, "receive", received)
+    monkeypatch.setattr(c, "FAILURES_MAX", 100)
+    worker = bunqueue.worker("q", concurrency=151)
+    first, others = trio.Event(), trio.Event()
+
+    @worker.handler
+    async def handle(job: Job) -> None:
+        await (first if job.data == 0 else others).wait()
+        raise ValueError("bad")
+
+    ids = await bunqueue.client.push_many("q", [{"data": n, "max_attempts": 1} for n in range(151)])
+    bunqueue.start(worker)
+    await trio.sleep(1)
+    assert worker.running == 151
+    first.set()
+    await trio.sleep(0.1)
+    others.set()
+    await trio.sleep(0.1)
+    assert said == [ids[:1]]
+    answers.set()
+    await trio.sleep(1)
+    assert [len(batch) for batch in said] == [1, 100, 50]
+    assert sorted(job_id for batch in said for job_id in batch) == sorted(ids)
+    assert bunqueue.server.engine.totals.failed == 151

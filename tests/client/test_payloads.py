@@ -7,10 +7,10 @@ import httpx
 import pytest
 
 from bunqueue_trio import commands as c
-from bunqueue_trio.client import Client, ConnectionLost, Job
+from bunqueue_trio.client import Client, ConnectionLost, Job, JobFailed
 from bunqueue_trio.sync import SyncClient
 from bunqueue_trio.testing import Bunqueue
-from bunqueue_trio.testing.server import _Pipe
+from bunqueue_trio.testing.lives import Pipe
 from tests.client.test_wire import ws
 from tests.wire.client import Client as Wire
 from tests.wire.server import Server
@@ -29,7 +29,7 @@ ODD = {
 
 async def raw_push(bunqueue: Bunqueue, payload: bytes, options: bytes = b"") -> str:
     """Push what no encoder of ours would make."""
-    async with bunqueue._connect(None) as pipe:
+    async with bunqueue._place.connect(None) as pipe:
         await pipe.send(b'{"cmd":"Subscribe","events":[],"reqId":1}')
         await pipe.receive()
         await pipe.send(b'{"cmd":"PUSH","queue":"q","reqId":2,"data":' + payload + options + b"}")
@@ -73,7 +73,7 @@ async def test_odd_result_is_read(bunqueue: Bunqueue):
     job_id = await bunqueue.client.push("q")
     job = await bunqueue.client.pull("q")
     assert job is not None
-    link = bunqueue.client._link
+    link = bunqueue.client._upkeep.link
     assert link is not None
     raw = b'{"cmd":"ACK","id":"%s","token":"%s","result":"\\ud83d"}' % (job_id.encode(), job.token.encode())
     await link._connection.send(raw)
@@ -142,16 +142,17 @@ async def test_typed_payload_that_is_no_text_fails_with_a_reason(bunqueue: Bunqu
     job_id = await raw_push(bunqueue, rb'"\ud83d"', b',"maxAttempts":1')
     other = await bunqueue.client.push("q", "plain")
     assert await bunqueue.client.wait(other, 10) == "plain"
-    state = await bunqueue.client._state(job_id)
-    assert (state.state, "DecodeError" in str(state.error)) == ("failed", True)
+    with pytest.raises(JobFailed, match="DecodeError"):
+        await bunqueue.client.wait(job_id, 10)
+    assert await bunqueue.client.state(job_id) == "failed"
 
 
 async def test_what_cannot_be_read_costs_its_reader_only(bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch):
     """An event of a newer server is one that was missed; an answer is one whose fate is unknown."""
-    receive = _Pipe.receive
+    receive = Pipe.receive
     changes = [(b'"timestamp":', b'"timestamp":"soon","was":'), (b'"state":', b'"state":7,"was":')]
 
-    async def newer(pipe: _Pipe) -> bytes:
+    async def newer(pipe: Pipe) -> bytes:
         message = await receive(pipe)
         for change in changes:
             if change[0] in message:
@@ -159,7 +160,7 @@ async def test_what_cannot_be_read_costs_its_reader_only(bunqueue: Bunqueue, mon
                 return message.replace(*change, 1)
         return message
 
-    monkeypatch.setattr(_Pipe, "receive", newer)
+    monkeypatch.setattr(Pipe, "receive", newer)
     async with bunqueue.client.events("pushed") as events:
         first, second = [await bunqueue.client.push("q") for _ in range(2)]
         assert (await anext(events)).job_id == second

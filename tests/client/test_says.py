@@ -9,7 +9,10 @@ import pytest
 import structlog
 import trio
 
-from bunqueue_trio.client import Client, Job
+from bunqueue_trio.api.access import Grant
+from bunqueue_trio.api.session import Session
+from bunqueue_trio.client import Job
+from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.testing import Bunqueue
 from bunqueue_trio.testing.server import START_MS
 
@@ -84,14 +87,44 @@ async def test_time_out_has_its_line(bunqueue: Bunqueue, logs: Lines):
     assert line.items() >= told.items()
 
 
-async def test_large_payload_is_not_fetched_for_a_line(bunqueue: Bunqueue, logs: Lines):
+async def test_job_that_is_lost_has_its_line(bunqueue: Bunqueue, logs: Lines):
     worker = bunqueue.worker("q")
-    worker.handler(lambda job: 1 // 0)
+
+    @worker.handler
+    async def handle(job: Job) -> None:
+        await trio.sleep_forever()
+
     bunqueue.start(worker)
-    await bunqueue.client.push("q", "x" * 100_000)
-    await trio.sleep(0.5)
-    (line,) = of_jobs(logs)
-    assert line["next"] == "later"
+    job_id = await bunqueue.client.push("q", max_attempts=3)
+    await trio.sleep(2)
+    await bunqueue.client.cancel(job_id)
+    await trio.sleep(1)
+    assert of_jobs(logs) == [
+        {
+            "event": "job is not ours any more", "log_level": "info", "job": job_id, "queue": "q", "attempt": "1 of 3",
+            "duration_s": 2.0, "reason": "the job was cancelled",
+        }
+    ]  # fmt: skip
+
+
+async def test_job_that_is_cancelled_with_a_grace_has_its_line(bunqueue: Bunqueue, logs: Lines):
+    worker = bunqueue.worker("q")
+
+    @worker.handler
+    async def handle(job: Job) -> None:
+        await trio.sleep_forever()
+
+    bunqueue.start(worker)
+    job_id = await bunqueue.client.push("q", max_attempts=3)
+    await trio.sleep(2)
+    await bunqueue.client.cancel(job_id, grace=10)
+    await trio.sleep(1)
+    assert of_jobs(logs) == [
+        {
+            "event": "job was cancelled", "log_level": "info", "job": job_id, "queue": "q", "attempt": "1 of 3",
+            "duration_s": 2.0, "next": "none: the job is cancelled", "error": "the job was cancelled",
+        }
+    ]  # fmt: skip
 
 
 async def test_failure_is_said_though_the_server_is_away(bunqueue: Bunqueue, logs: Lines):
@@ -136,27 +169,6 @@ async def test_failure_that_was_said_is_reported_when_the_server_is_back(bunqueu
     assert len(of_jobs(logs)) == 1
 
 
-async def test_looking_for_the_next_try_keeps_nobody_waiting(
-    bunqueue: Bunqueue, logs: Lines, monkeypatch: pytest.MonkeyPatch
-):
-    """The server goes away between the report and the look."""
-
-    async def never(client: Client, job_id: str) -> Any:
-        await trio.sleep_forever()
-
-    monkeypatch.setattr(Client, "get", never)
-    worker = bunqueue.worker("q", grace=30)
-    worker.handler(lambda job: 1 // 0)
-    await bunqueue.client.push("q")
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(worker.run)
-        await trio.sleep(0.5)
-        worker.stop()
-    assert bunqueue.elapsed < 3
-    (line,) = of_jobs(logs)
-    assert line["next"] == "later"
-
-
 @pytest.fixture
 def unset() -> Iterator[None]:
     """A program that has not set up structlog."""
@@ -182,3 +194,21 @@ async def test_library_logs_as_libraries_do(
     assert line.endswith("next=dead")
     assert trace[-1] == "ZeroDivisionError: integer division or modulo by zero"
     assert capsys.readouterr().out == ""
+
+
+async def test_a_token_that_lacks_the_role_is_told_of_every_minute(
+    bunqueue: Bunqueue, logs: Lines, monkeypatch: pytest.MonkeyPatch
+):
+    """It once was told of one time, and the worker stood there in silence until somebody wondered."""
+    monkeypatch.setitem(Session.__init__.__kwdefaults__, "grant", Grant(Role.READ, "metrics"))
+    worker = bunqueue.worker("q")
+    worker.handler(lambda job: None)
+    bunqueue.start(worker)
+    await trio.sleep(299)
+    told = [line for line in logs if line["event"] == "no jobs from the server"]
+    assert {line["error"] for line in told} == {"Token may not do this: it takes the role work"}
+    assert len(told) == 5
+    monkeypatch.undo()
+    bunqueue.cut()
+    job_id = await bunqueue.client.push("q")
+    await bunqueue.client.wait(job_id, 10)

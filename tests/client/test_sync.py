@@ -125,6 +125,17 @@ def test_events(server: Server, queue: str):
             pass
 
 
+@pytest.mark.parametrize("name", [".", ".."])
+def test_names_of_dots_are_no_folders(server: Server, name: str):
+    with SyncClient(server.url) as client, client.events("pushed", queue=name) as events:
+        client.push(name, 1, job_id=name)
+        assert next(events).job_id == name
+        assert client.get(name)["queue"] == name
+        client.cancel(name)
+        with pytest.raises(Refused, match="Job not found"):
+            client.get(name)
+
+
 def test_events_go_on_after_a_cut(server: Server, queue: str):
     """What happened meanwhile is told too."""
     with (
@@ -140,6 +151,7 @@ def test_events_go_on_after_a_cut(server: Server, queue: str):
         assert events.missed == 0
 
 
+@pytest.mark.slow
 def test_events_end_with_the_patience(fresh: Server):
     with SyncClient(fresh.url, timeout=0.2) as client, client.events() as events:
         fresh.kill()

@@ -127,6 +127,7 @@ def test_handler_may_use_the_time_limits_of_asyncio(server: Server, queue: str):
     assert asyncio.run(outcomes(server, queue, handle)) == "in time"
 
 
+@pytest.mark.slow
 @on_both
 async def test_handler_is_cancelled_after_its_time(server: Server, queue: str):
     async def handle(job: Job) -> None:

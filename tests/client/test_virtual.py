@@ -183,6 +183,7 @@ async def test_events(bunqueue: Bunqueue):
             pass
 
 
+@pytest.mark.slow
 async def test_a_week_of_retries(bunqueue: Bunqueue):
     """A handler that fails for a week, until what it needs is back."""
     worker = bunqueue.worker("q")

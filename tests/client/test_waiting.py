@@ -56,7 +56,7 @@ async def end(bunqueue: Bunqueue, job_id: str, how: str) -> None:
             elif step == "fail":
                 await job.fail("bad")
             else:
-                await other._link.ask("Release", {"id": job.id, "token": job.token})  # type: ignore[union-attr]
+                await other._upkeep.link.ask("Release", {"id": job.id, "token": job.token})  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("name", ENDS)
@@ -116,8 +116,8 @@ async def test_end_in_a_gap_is_never_guessed(
     if heard:
         await end(bunqueue, job_id, "fail")
     await trio.sleep(1)
-    link = bunqueue.client._link
-    for pipe in list(bunqueue._pipes):
+    link = bunqueue.client._upkeep.link
+    for pipe in list(bunqueue._lives.pipes):
         assert link is not None
         if pipe is link._connection:
             pipe.cut()
@@ -332,3 +332,21 @@ async def test_every_reader_hears_from_the_beginning_of_its_block(bunqueue: Bunq
         await bunqueue.recover()
         await trio.sleep(20)
         assert sorted(heard) == [(0, "pushed"), (1, "pushed")]
+
+
+async def test_reader_that_gave_up_takes_no_events_from_the_next(bunqueue: Bunqueue, nursery: trio.Nursery):
+    client = bunqueue.client
+    async with client.events("pushed"):
+        for gives_up in (True, False):
+            job_id = await client.push("q")
+            ends = in_background(nursery, bunqueue, job_id)
+            await trio.sleep(1)
+            await end(bunqueue, job_id, "ack")
+            await trio.sleep(1)
+            assert ends == ["result"]
+            if gives_up:
+                with trio.CancelScope() as scope:
+                    scope.cancel()
+                    async with client.events("progress"):  # the server is asked, and nobody waits for its answer
+                        pass
+                assert scope.cancelled_caught

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from bunqueue_trio import JobFailed
 from bunqueue_trio import commands as c
 from bunqueue_trio.api.session import is_goodbye
 from bunqueue_trio.config import Settings
@@ -16,10 +17,97 @@ from bunqueue_trio.protocol.events import EVENT_TYPES, EXTRA
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.sync import SyncClient
 from bunqueue_trio.testing import Bunqueue
-from tests.wire.server import Server
+from tests.wire.server import Server, StartServer
 
 PAGE = (Path(__file__).parents[2] / "docs/websocket.md").read_text()
 CODES = re.compile(r"\b(\d{4})\b(?: to (\d{4}))?")
+
+
+WORKER = """
+import { work } from "./worker.mjs";
+import { appendFileSync } from "node:fs";
+
+const stop = new AbortController();
+process.on("SIGTERM", () => stop.abort());
+await work("ADDRESS", "images", async (job) => {
+  appendFileSync("runs", `${job.id}\\n`);
+  await new Promise((resolve) => setTimeout(resolve, job.data.ms ?? 0));
+  if (job.data.bad) throw new Error("no image");
+  return { width: job.data.width * 2 };
+}, { slots: 3, signal: stop.signal, token: TOKEN });
+"""
+
+
+def worker_of(kind: str, folder: Path, address: str) -> list[str]:
+    """Write the worker of the page, and return the command that runs it."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None:
+        pytest.skip("no Node here")
+    found = re.search(r"```js worker.mjs\n(.*?)```", PAGE, re.DOTALL)
+    assert found
+    (folder / "worker.mjs").write_text(found[1])
+    script = WORKER.replace("ADDRESS", address).replace("TOKEN", "undefined" if kind == "browser" else '"secret"')
+    if kind == "browser":  # the WebSocket of browsers, which Node has too
+        script = re.sub('import .*worker.mjs";', "", script)
+        script = 'globalThis.window = globalThis;\nconst { work } = await import("./worker.mjs");\n' + script
+        (folder / "script.mjs").write_text(script)
+        probe = subprocess.run(
+            [node, "--experimental-websocket", "-e", "new WebSocket('ws://127.0.0.1:1').onerror = () => {}"],
+            capture_output=True, timeout=60, check=False,
+        )  # fmt: skip
+        if probe.returncode:
+            pytest.skip("a Node without WebSocket")
+        return [node, "--experimental-websocket", "--no-warnings", "script.mjs"]
+    (folder / "script.mjs").write_text(script)
+    if npm is None:
+        pytest.skip("no npm here")
+    got = subprocess.run(
+        [npm, "install", "ws@8", "--prefer-offline", "--no-audit", "--no-fund"],
+        cwd=folder, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    if got.returncode:
+        pytest.skip(f"npm cannot get ws here: {got.stderr.splitlines()[0]}")
+    return [node, "script.mjs"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ws", "browser"])
+def test_the_worker_in_javascript(start_server: StartServer, tmp_path: Path, kind: str):
+    """It works, reports failures, connects again after a kill, and goes on with its job over an orderly restart."""
+    fresh = start_server({"AUTH_TOKENS": "secret"} if kind == "ws" else {})
+    command = worker_of(kind, tmp_path, f"ws://127.0.0.1:{fresh.port}/ws")
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            with SyncClient(fresh.url, token="secret") as client:
+                ids = client.push_many("images", [{"data": {"width": n}} for n in range(10)])
+                assert [client.wait(job_id, 60)["width"] for job_id in ids] == [2 * n for n in range(10)]
+                with pytest.raises(JobFailed, match="Error: no image"):
+                    client.wait(client.push("images", {"bad": True}, max_attempts=1), 60)
+                fresh.kill()
+                fresh.start()
+                assert client.wait(client.push("images", {"width": 21}), 60) == {"width": 42}
+                long = client.push("images", {"width": 50, "ms": 3000})
+                while client.state(long) != "active":
+                    pass
+                fresh.stop()
+                fresh.start()
+                assert client.wait(long, 60) == {"width": 100}
+            assert (tmp_path / "runs").read_text().split().count(long) == 1
+            process.terminate()
+            said, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    # A report whose answer the kill took is sent again, and then not needed any more.
+    told = [line for line in said.splitlines() if not line.endswith("Job not found or not active")]
+    assert (process.returncode, told) == (0, [])
+
+
+def test_the_worker_in_javascript_is_short():
+    found = re.search(r"```js worker.mjs\n(.*?)```", PAGE, re.DOTALL)
+    assert found
+    assert len(found[1].splitlines()) <= 46  # short enough to be copied
 
 
 @pytest.mark.slow

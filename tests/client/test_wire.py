@@ -45,6 +45,7 @@ async def test_leaving_gives_jobs_back(server: Server, queue: str):
         assert await client.pull(queue, timeout=60) is not None
 
 
+@pytest.mark.slow
 @on_both
 async def test_wrong_token_is_the_callers_fault(tmp_path: Path):
     with Server(tmp_path / "q.db", {"AUTH_TOKENS": "secret"}) as server:
@@ -60,6 +61,7 @@ async def test_wrong_token_is_the_callers_fault(tmp_path: Path):
             await worker.run()
 
 
+@pytest.mark.slow
 @on_both
 async def test_message_too_big_for_this_server(tmp_path: Path):
     with Server(tmp_path / "q.db", {"BODY_MAX_BYTES": "100000"}) as server:
@@ -92,6 +94,7 @@ class Nonsense(Between):
             pass
 
 
+@pytest.mark.slow
 @on_both
 async def test_nonsense_after_the_handshake_ends_only_the_connection():
     """The client says so, closes, and connects again."""
@@ -99,7 +102,7 @@ async def test_nonsense_after_the_handshake_ends_only_the_connection():
         async with Client(nonsense.url, patience=0.5) as client:
             with anyio.fail_after(60):
                 while client.connections < 2:
-                    await client._changed.wait()
+                    await client._upkeep._changed.wait()
 
 
 @on_both
@@ -110,6 +113,7 @@ async def test_message_larger_than_the_sockets_buffer(server: Server, queue: str
         assert len((await client.get(job_id)).data) == 9_000_000
 
 
+@pytest.mark.slow
 @on_both
 async def test_silent_server_is_noticed(server: Server, queue: str, monkeypatch: pytest.MonkeyPatch):
     """Nothing ends the connection, and nothing comes any more: the client connects anew."""
@@ -121,12 +125,13 @@ async def test_silent_server_is_noticed(server: Server, queue: str, monkeypatch:
             await client.ping()
             proxy.freeze()
             with anyio.fail_after(60):
-                while client._link is not None and not client._link.over:
-                    await client._changed.wait()
+                while client._upkeep.link is not None and not client._upkeep.link.over:
+                    await client._upkeep._changed.wait()
                 proxy.thaw()
                 await client.push(queue)
 
 
+@pytest.mark.slow
 @on_both
 async def test_stopped_server_is_waited_for(fresh: Server):
     worker = Worker("q", ws(fresh), concurrency=4)

@@ -1,5 +1,7 @@
 """Many jobs removed at once."""
 
+import pytest
+
 from bunqueue_trio import errors
 from bunqueue_trio.protocol import commands as c
 from tests.commands.carriers import Api
@@ -12,6 +14,7 @@ async def finish(api: Api, queue: str) -> str:
     return job_id
 
 
+@pytest.mark.slow
 async def test_a_drained_queue_has_no_waiting_jobs(api: Api, queue: str):
     active = await api.push(queue)
     await api.take(queue)
@@ -61,3 +64,15 @@ async def test_nothing_is_left_of_an_obliterated_queue(api: Api, queue: str):
     assert await api.refused(c.GetJob(id=later)) is errors.JOB_NOT_FOUND
     seen = (await api.run(c.GetQueue(queue=queue))).queue
     assert (set(seen.counts.values()), seen.paused, seen.rate_limit) == ({0}, False, None)
+
+
+async def test_delayed_jobs_of_a_queue_are_promoted_those_first_whose_time_is_next(api: Api, queue: str):
+    last, first, second = [await api.push(queue, delay=delay) for delay in (3_600_000, 3_500_000, 3_500_001)]
+    ready = await api.push(queue)
+    promoted = await api.run(c.PromoteJobs(queue=queue, count=2))
+    assert (promoted.count, promoted.left) == (2, 1)
+    assert [(await api.take(queue))[0] for _ in range(3)] == [ready, first, second]
+    assert (await api.run(c.PromoteJobs(queue=queue))).count == 1
+    assert (await api.take(queue))[0] == last
+    promoted = await api.run(c.PromoteJobs(queue=queue))
+    assert (promoted.count, promoted.left) == (0, 0)

@@ -24,6 +24,25 @@ async def test_dead_letters_are_listed_newest_first(api: Api, queue: str):
     assert ([entry.job.id for entry in page.entries], page.next) == (ids[:1], None)
 
 
+async def test_dead_letters_are_counted_by_their_error(api: Api, queue: str):
+    for error in ("refused by 10.0.0.1", "refused by 10.0.0.2", "'x' is no address"):
+        job_id = await api.push(queue, max_attempts=1, tags=["nightly"])
+        await api.take(queue)
+        await api.run(c.Fail(id=job_id, error=error))
+    page = await api.run(c.DlqGroups(queue=queue, limit=1))
+    [group] = page.groups
+    assert (group.shape, group.count, group.queues, page.total) == ("refused by …", 2, {queue: 2}, 2)
+    assert (group.example.error, group.common.tags) == ("refused by 10.0.0.2", ["nightly"])
+    page = await api.run(c.DlqGroups(queue=queue, limit=1, after=page.next))
+    assert ([group.example.id for group in page.groups], page.next) == ([job_id], None)
+    assert await api.refused(c.DlqGroups(queue=queue, after="x")) is c.NOT_A_PLACE
+    everywhere = {group.shape: group.queues for group in (await api.run(c.DeadGroups(limit=100))).groups}
+    assert everywhere["… is no address"][queue] == 1
+    assert {entry.fingerprint for entry in (await api.run(c.Dlq(queue=queue))).entries} == {
+        group.fingerprint for group in (await api.run(c.DlqGroups(queue=queue))).groups
+    }
+
+
 @pytest.mark.parametrize("name", ["job_id", "id"])
 async def test_one_dead_letter_is_retried_under_its_id(api: Api, queue: str, name: str):
     one, other = await die(api, queue), await die(api, queue)

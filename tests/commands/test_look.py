@@ -30,3 +30,20 @@ async def test_a_job_tells_why_it_is_not_running(api: Api, queue: str):
     await api.run(c.Ack(id=first))
     assert await code(first) == "completed"
     assert await api.refused(c.Why(id="nobody")) is errors.JOB_NOT_FOUND
+
+
+async def test_a_job_tells_how_far_it_is_and_when_that_was_said(api: Api, queue: str):
+    job_id = await api.push(queue)
+    said = await api.run(c.GetProgress(id=job_id))
+    assert (said.progress, said.message, said.at) == (0, None, None)
+    _, token = await api.take(queue)
+    await api.run(c.Progress(id=job_id, token=token, progress=50, message="half"))
+    said = await api.run(c.GetProgress(id=job_id))
+    started = (await api.run(c.GetJob(id=job_id))).job.started_at
+    assert (said.progress, said.message) == (50, "half")
+    assert said.at is not None
+    assert started is not None
+    assert said.at >= started
+    await api.run(c.Ack(id=job_id))
+    assert await api.run(c.GetProgress(id=job_id)) == said
+    assert await api.refused(c.GetProgress(id="nobody")) is errors.JOB_NOT_FOUND

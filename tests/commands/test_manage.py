@@ -105,6 +105,31 @@ async def test_an_active_job_is_put_off_at_no_attempt(api: Api, queue: str):
     assert await api.refused(c.MoveToDelayed(id=dependent, delay=1)) is c.NEVER_READY
 
 
+async def test_a_job_waits_again_wherever_it_was(api: Api, queue: str):
+    first, second = await api.push(queue), await api.push(queue)
+    _, token = await api.take(queue)
+    assert await api.refused(c.MoveToWait(id=first, token="wrong")) is errors.LOST_LOCK
+    await api.run(c.MoveToWait(id=first, token=token))
+    assert await api.refused(c.Ack(id=first, token=token)) is errors.NOT_ACTIVE
+    assert await api.refused(c.MoveToWait(id=first, token=token)) is errors.NOT_ACTIVE
+    await api.run(c.MoveToWait(id=second))
+    assert (await api.take(queue))[0] == first, "its previous position"
+    await api.run(c.MoveToWait(id=first))
+    assert (await api.run(c.GetJob(id=first))).job.attempts == 0
+    later = await api.push(queue, delay=3_600_000, unique_key="k")
+    await api.run(c.MoveToWait(id=later))
+    await api.run(c.Discard(id=later))
+    twin = await api.push(queue, unique_key="k")
+    assert await api.refused(c.MoveToWait(id=later)) is c.KEY_IS_HELD
+    await api.run(c.Cancel(id=twin))
+    await api.run(c.MoveToWait(id=later))
+    assert [(await api.take(queue))[0] for _ in range(3)] == [first, second, later]
+    dependent = await api.push(queue, depends_on=[first])
+    assert await api.refused(c.MoveToWait(id=dependent)) is c.NEVER_READY
+    await api.run(c.Ack(id=second))
+    assert await api.refused(c.MoveToWait(id=second)) is errors.JOB_NOT_FOUND
+
+
 @pytest.mark.parametrize("delay", [0, 3_600_000])
 async def test_the_payload_of_a_job_that_nobody_works_on_is_changed(api: Api, queue: str, delay: int):
     job_id = await api.push(queue, {"to": "nobody"}, delay=delay)

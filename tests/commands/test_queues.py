@@ -3,12 +3,14 @@
 import time
 
 import msgspec
+import pytest
 
 from bunqueue_trio import errors
 from bunqueue_trio.protocol import commands as c
 from tests.commands.carriers import Api
 
 
+@pytest.mark.slow
 async def test_a_paused_queue_hands_out_nothing_until_it_is_resumed(api: Api, queue: str):
     assert not (await api.run(c.IsPaused(queue=queue))).paused
     await api.run(c.Pause(queue=queue, reason="the mail server is down"))
@@ -25,6 +27,7 @@ async def test_a_paused_queue_hands_out_nothing_until_it_is_resumed(api: Api, qu
     assert not (await api.run(c.IsPaused(queue=queue))).paused
 
 
+@pytest.mark.slow
 async def test_a_pause_ends_at_its_time(api: Api, queue: str):
     job_id = await api.push(queue)
     until = round(time.time() * 1000) + 300
@@ -50,6 +53,7 @@ async def test_so_many_jobs_of_a_queue_are_active_at_once(api: Api, queue: str):
     assert await api.refused(c.SetConcurrency(queue=queue, concurrency=0)) is errors.INVALID_FIELD
 
 
+@pytest.mark.slow
 async def test_so_many_jobs_of_a_queue_are_delivered_in_a_time(api: Api, queue: str):
     await api.run(c.RateLimit(queue=queue, limit=2, duration=1500))
     ids = [await api.push(queue) for _ in range(3)]

@@ -4,6 +4,7 @@ import msgspec
 
 from bunqueue_trio import errors
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol import replies as r
 from tests.commands.carriers import Api
 
 STRANGER = "01924f5a-9c4d-7abc-b123-456789abcdef"
@@ -34,6 +35,31 @@ async def test_a_failure_is_retried_and_buried_in_the_end(api: Api, queue: str):
         said = await api.run(c.GetState(id=job_id))
         assert (said.state, said.error) == (last_state, "no luck")
     assert await api.refused(c.Fail(id=job_id)) is errors.NOT_ACTIVE
+
+
+async def test_failures_in_a_batch_say_what_became_of_each(api: Api, queue: str):
+    ids = [await api.push(queue, backoff=1000) for _ in range(4)]
+    taken = dict([await api.take(queue) for _ in range(3)])
+    failures = [
+        c.Failure(id=ids[0], token=taken[ids[0]], error="no luck", stack="in x"),
+        c.Failure(id=ids[1], token=taken[ids[1]], unrecoverable=True),
+        c.Failure(id=ids[2], token=STRANGER, retry_in=5),
+        c.Failure(id=ids[3]),
+    ]
+    data = (await api.run(c.FailBatch(failures=failures))).data
+    later = (await api.run(c.GetJob(id=ids[0]))).job.run_at
+    assert data == r.Failed(run_at=[later, None, None, None], ignored_ids=ids[2:])
+    assert [await api.state(job_id) for job_id in ids] == ["delayed", "failed", "active", "waiting"]
+    (tried,) = (await api.run(c.GetAttempts(id=ids[0]))).attempts
+    assert (tried.error, tried.stack) == ("no luck", "in x")
+
+
+async def test_a_batch_of_failures_is_refused_whole_for_one_that_cannot_be(api: Api, queue: str):
+    job_id = await api.push(queue)
+    await api.take(queue)
+    failures = [c.Failure(id=job_id), c.Failure(id="x", unrecoverable=True, retry_in=0)]
+    assert await api.refused(c.FailBatch(failures=failures)) is c.RETRY_EXCLUDED
+    assert await api.state(job_id) == "active"
 
 
 async def test_a_lease_is_kept_while_it_is_renewed_and_no_longer(api: Api, queue: str):

@@ -12,8 +12,10 @@ from bunqueue_trio.engine.job import UNFINISHED, Job, State
 from bunqueue_trio.engine.listing import page
 from bunqueue_trio.engine.queue import Queue
 from bunqueue_trio.engine.timers import Timers
+from bunqueue_trio.engine.workers import QUIET
 from tests.engine.model import Record
 from tests.engine.model_commands import Model
+from tests.engine.model_schedules import Schedule
 
 
 def ready_jobs(queue: Queue) -> list[Job]:
@@ -65,7 +67,14 @@ def facts(job: Job) -> dict[str, Any]:
         "until": lease and lease.until,
         "timeout_at": lease and lease.timeout_at,
         "owner": lease and lease.owner,
+        "called_off": _called_off(job),
+        "worker": lease and (lease.worker or lease.owner),
     }
+
+
+def _called_off(job: Job) -> dict[str, Any] | None:
+    cancelled = (job.lease and job.lease.cancelled) or (job.note and job.note.cancelled)
+    return {name: getattr(cancelled, name) for name in ("at", "until", "reason", "by")} if cancelled else None
 
 
 def check_agreement(engine: Engine, model: Model) -> None:
@@ -87,7 +96,37 @@ def check_agreement(engine: Engine, model: Model) -> None:
         name: (rate.limit, rate.duration, rate.until, sorted(rate.counted(engine.now)))
         for name, rate in model.rates.items()
     }
+    known_workers = {
+        hand.id: (hand.named and hand.name, [job.id for job in model.jobs_of(hand)], hand.done, hand.failed, hand.quiet, hand.heard,
+                  hand.connections, hand.named, hand.left)
+        for hand in model.hands.values()
+    }  # fmt: skip
+    assert workers(engine) == known_workers, (workers(engine), known_workers)
+    assert engine.workers.by_connection == model.bound
     assert {k: v for k, v in msgspec.structs.asdict(engine.totals).items() if v} == +model.totals
+    assert {name: msgspec.to_builtins(each) for name, each in engine.planner.progress.items()} == {
+        name: progress(each) for name, each in model.schedules.items()
+    }
+    for name, schedule in model.schedules.items():
+        told = [(skip.first, skip.last, skip.why) for skip in engine.planner.skips(name)]
+        assert told == schedule.skips, (name, told, schedule)
+        assert engine.planner.slots[name] == schedule.next()
+
+
+def progress(schedule: Schedule) -> dict[str, Any]:
+    """How far a schedule of the model has come, as the engine keeps it."""
+    fields = ("settled", "created", "updated", "runs", "jobs", "waiting", "holder", "paused")
+    said = {name: getattr(schedule, name) for name in fields}
+    return {name: value for name, value in said.items() if name in fields[:3] or value not in (0, [], None, "")}
+
+
+def workers(engine: Engine) -> dict[str, tuple[object, ...]]:
+    """What is known of each worker."""
+    return {
+        name: (worker.is_named and worker.name, [job.id for job in worker.jobs], worker.done, worker.failed, worker.quiet_since, worker.heard_at,
+               worker.connections, worker.is_named, worker.has_left)
+        for name, worker in engine.workers.items()
+    }  # fmt: skip
 
 
 def pauses(engine: Engine) -> dict[str, tuple[int, str | None, int | None]]:
@@ -108,7 +147,7 @@ def rates(engine: Engine) -> dict[str, tuple[int, int, int | None, list[int]]]:
 
 
 def known(job: Record) -> dict[str, Any]:
-    fields = "id queue state attempts stalls progress created run_at started delivered error cause message open token until timeout_at owner"
+    fields = "id queue state attempts stalls progress created run_at started delivered error cause message open token until timeout_at owner worker called_off"
     spec = {"data": bytes(job.spec.data), "priority": job.spec.priority, "lifo": job.spec.lifo}
     return {name: getattr(job, name) for name in fields.split()} | spec
 
@@ -137,6 +176,19 @@ def check_structure(engine: Engine, in_flight: list[Job]) -> None:
         waiting = Counter(job.id for job in jobs if job.state is State.WAITING)
         assert Counter(job.id for job in ready_jobs(queue)) == waiting
     assert list(engine.queues.names) == sorted(engine.queues)
+    planner = engine.planner
+    assert planner.due == min((time for time in planner.times.values() if time is not None), default=None)
+    assert set(planner.plans) == set(planner.progress) == set(planner.slots) == set(planner.times)
+    assert all(
+        engine.standing(job_id) and planner.progress[name].holder == job_id for job_id, name in planner.held_by.items()
+    )
+    for name in planner.plans:
+        assert engine.facts.get("schedule-progress", name) == msgspec.json.encode(planner.progress[name])
+    assert [job.id for job in engine.repeating] == sorted(job.id for job in unfinished(engine) if job.options.series)
+    assert list(engine.workers.ids) == sorted(engine.workers)
+    assert engine.workers.slots == sum(worker.concurrency for worker in engine.workers.values())
+    quiet = {name: int(since) for name, since in engine.facts.of(QUIET).items()}
+    assert quiet == {w.id: w.quiet_since for w in engine.workers.values() if w.quiet_since is not None}
     open_dependencies: dict[str, list[str]] = {}
     owned: dict[str, set[str]] = {}
     for job in by_push(unfinished(engine)):
@@ -176,9 +228,12 @@ def check_empty(engine: Engine) -> None:
     """Nothing is kept of jobs that are gone and committed."""
     assert engine.jobs == {}
     assert (dict(engine.gates), engine.gates.due, engine.gates._ends, engine.facts._kinds) == ({}, None, [], {})
+    planner = engine.planner
+    assert (planner.plans, planner.progress, planner.times, planner.held_by, planner.due) == ({}, {}, {}, {}, None)
     assert set(engine.counts.values()) == {0}
     assert len(engine._dependents) == 0
     assert engine._owned == {}
+    assert (engine.workers, list(engine.workers.ids), engine.workers.by_connection) == ({}, [], {})
     assert engine._reused_ids == engine._reused_in_flight == {}
     assert (len(engine.schedule), len(engine.leases)) == (0, 0)
     for queue in engine.queues.values():

@@ -8,7 +8,9 @@ from msgspec.structs import replace
 
 from bunqueue_trio.engine.engine import Changes
 from bunqueue_trio.engine.facts import Fact
-from bunqueue_trio.engine.job import UNFINISHED, Job, Records, State
+from bunqueue_trio.engine.fingerprint import fingerprint
+from bunqueue_trio.engine.job import UNFINISHED, Job, Records, State, Trace
+from bunqueue_trio.engine.trails import Line, TrailChange, TrailPage
 
 
 def copy(job: Job) -> Job:
@@ -23,6 +25,10 @@ def is_hidden(job: Job) -> bool:
     return job.state is State.COMPLETED and job.options.remove_on_complete
 
 
+def fingerprint_of(job: Job) -> str | None:
+    return fingerprint(job.noted().error or "").key if job.state is State.FAILED else None
+
+
 class Batch(NamedTuple):
     """What one transaction writes: a snapshot, since the engine goes on meanwhile."""
 
@@ -33,10 +39,11 @@ class Batch(NamedTuple):
     finished: list[Job]
     reused_ids: list[str]
     facts: list[Fact]
+    trails: list[TrailChange]
 
 
 def freeze(changes: Changes) -> Batch:
-    batch = Batch(changes.epoch, [], [], [], [], list(changes.reused_ids), list(changes.facts))
+    batch = Batch(changes.epoch, [], [], [], [], list(changes.reused_ids), list(changes.facts), changes.trails)
     for job in changes.jobs:
         is_new = job.epoch == changes.epoch and job not in changes.rewritten
         if job.state in UNFINISHED:
@@ -56,13 +63,15 @@ class Disk:
         self.jobs: dict[int, Job] = {}
         self.finished: dict[str, Job] = {}
         self.facts: dict[tuple[str, str], bytes] = {}
+        self.trails: dict[str, dict[str, list[tuple[int, bytes]]]] = {}
         self.epoch = 0
 
     def commit(self, batch: Batch) -> None:
         assert batch.epoch > self.epoch
         self.epoch = batch.epoch
         for job_id in batch.reused_ids:
-            self.finished.pop(job_id, None)
+            if self.finished.pop(job_id, None) is not None:
+                self.trails.pop(job_id, None)
         for job in batch.new:
             assert job.seq not in self.jobs, "a new job takes the row of another"
             self.jobs[job.seq] = job
@@ -79,6 +88,26 @@ class Disk:
                 self.facts.pop((kind, key), None)
             else:
                 self.facts[kind, key] = value
+        for change in batch.trails:
+            self.change_trail(change)
+        standing = {job.id for job in self.jobs.values()} | set(self.finished) | {""}
+        assert set(self.trails) <= standing, "a trail of a job that is not there"
+
+    def change_trail(self, change: TrailChange) -> None:
+        if isinstance(change, Line):
+            if not change.of_record or change.key in self.finished:
+                lines = self.trails.setdefault(change.key, {}).setdefault(change.kind, [])
+                lines.append((lines[-1][0] + 1 if lines else 1, change.body))
+        elif change.kind is None:
+            self.trails.pop(change.key, None)
+        else:
+            self.trails.get(change.key, {}).pop(change.kind, None)
+
+    def trail(self, kind: str, key: str, place: int | None, limit: int, *, newest: bool) -> TrailPage:
+        lines = self.trails.get(key, {}).get(kind, [])
+        found = [(n, body) for n, body in lines if place is None or (n < place if newest else n > place)]
+        found.sort(reverse=newest)
+        return TrailPage(found[:limit], len(lines), found[limit - 1][0] if len(found) > limit else None)
 
     def find(self, job_id: str) -> Job | None:
         job = self.finished.get(job_id)
@@ -94,14 +123,41 @@ class Disk:
     def queues_after(self, name: str, limit: int) -> list[str]:
         return sorted({job.queue for job in self.finished.values() if job.queue > name})[:limit]
 
-    def records(self, queue: str, state: State, before: int | None, limit: int) -> Records:
+    def traces(self, first: str, end: str, limit: int) -> list[Trace]:
+        found = sorted((job for job in self.finished.values() if first <= job.id < end), key=lambda job: job.id)
+        return [
+            Trace(job.id, job.state, job.started_at, job.note and job.note.finished_at, job.note and job.note.error)
+            for job in found[: -limit - 1 : -1]
+        ]
+
+    def records(
+        self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None
+    ) -> Records:
         kept = [
             (n, copy(job))
             for n, job in reversed(list(enumerate(self.finished.values())))
             if (job.queue, job.state) == (queue, state) and not is_hidden(job)
-            and (before is None or n < before)
+            and (before is None or n < before) and fingerprint in (None, fingerprint_of(job))
         ]  # fmt: skip
-        return Records([job for _, job in kept[:limit]], kept[limit - 1][0] if len(kept) > limit else None)
+        for _, job in kept:
+            job.noted().fingerprint = fingerprint_of(job)
+        more = kept[limit - 1][0] if len(kept) > limit else None
+        return Records([job for _, job in kept[:limit]], more, [n for n, _ in kept[:limit]])
+
+    def groups(self, queue: str | None) -> dict[str, dict[str, int]]:
+        found: dict[str, dict[str, int]] = {}
+        for job in self.finished.values():
+            if (key := fingerprint_of(job)) is not None and queue in (None, job.queue):
+                found.setdefault(key, {}).setdefault(job.queue, 0)
+                found[key][job.queue] += 1
+        return found
+
+    def is_grouped(self, queue: str) -> bool:
+        return True
+
+    def first_seen(self, queue: str, fingerprint: str) -> int | None:
+        dead = [job for job in self.finished.values() if (job.queue, fingerprint_of(job)) == (queue, fingerprint)]
+        return dead[0].noted().finished_at if dead else None
 
     def load_facts(self) -> list[tuple[str, str, bytes]]:
         return [(kind, key, value) for (kind, key), value in self.facts.items()]

@@ -60,7 +60,7 @@ class Bench:
 
     def sleep(self, ms: int) -> None:
         self.now += ms
-        self.engine.advance(self.now)
+        self.engine.advance(self.now, waited=True)
 
     def events(self) -> list[str]:
         """The types of the events since the last call or commit, each with its job."""

@@ -7,9 +7,10 @@ a job, in which order, and which events tell of it; ``model_commands.py`` what a
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from bunqueue_trio.protocol import commands as c
@@ -41,6 +42,7 @@ class Record:
     error: str | None = None
     cause: str | None = None
     message: str | None = None
+    said_at: int | None = None
     result: bytes | None = None
     started: int | None = None
     last: int | None = None
@@ -54,6 +56,9 @@ class Record:
     owner: str | None = None
     owned_since: int = 0
     held: bool = False
+    worker: str | None = None
+    called_off: dict[str, Any] | None = None
+    """When it was cancelled, until when its worker has time, why and by whom."""
 
     def deadlines(self) -> Iterator[tuple[int, int, str]]:
         """What happens to it by itself: when, which first of two at the same time, and what."""
@@ -62,6 +67,8 @@ class Record:
                 yield self.timeout_at, 0, "timeout"
             if self.until is not None:
                 yield self.until, 1, "lease"
+            if self.called_off is not None:
+                yield self.called_off["until"], 2, "cancel"
             return
         if self.state == "delayed":
             yield self.run_at, 1, "ready"
@@ -74,7 +81,7 @@ class Record:
         return (-spec.priority, 0, -self.turn) if spec.lifo else (-spec.priority, 1, self.turn)
 
     def drop_lease(self) -> None:
-        self.token = self.until = self.timeout_at = self.owner = None
+        self.token = self.until = self.timeout_at = self.owner = self.worker = None
         self.held = False
         self.lease = 0
 
@@ -122,6 +129,9 @@ class Snapshot(NamedTuple):
     pauses: Pauses
     limits: Limits
     rates: Rates
+    quiet: Limits = MappingProxyType({})
+    """Since when workers get no jobs, by worker."""
+    schedules: Mapping[str, Any] = MappingProxyType({})
 
 
 class No(Exception):
@@ -154,6 +164,7 @@ class Jobs:
         self.totals, self.events, self.woken = Counter(), [], set()
         for job in self.jobs:
             if job.held:
+                job.worker = None if job.worker == job.owner else job.worker
                 job.owner, job.until = None, now + self.grace
 
     def release_owner(self, owner: str, now: int, *, dropped: bool) -> None:
@@ -173,11 +184,11 @@ class Jobs:
     def next_due(self) -> int | None:
         return min((min(job.deadlines())[0] for job in self.jobs if any(job.deadlines())), default=None)
 
-    def advance(self, now: int) -> None:
+    def advance(self, now: int, upto: int | None = None) -> None:
         while True:
             due = [(min(j.deadlines()), j.state == "active", j.serial, j) for j in self.jobs if any(j.deadlines())]
             first = min(due, key=lambda entry: (entry[0][0], entry[1], entry[2]), default=None)
-            if first is None or first[0][0] > now:
+            if first is None or first[0][0] > (now if upto is None else upto):
                 return
             self.happen(first[3], first[0][2], now)
 
@@ -188,6 +199,8 @@ class Jobs:
             self.next_run(job, now, untaken=job.untaken + 1)
         elif what == "ready":
             self.queue_up(job)
+        elif job.called_off is not None:
+            self.call_off(job, job.called_off, now)
         elif what == "timeout":
             self.fail(job, f"Job timed out after {job.spec.timeout} ms", now, cause="timeout")
         elif job.held and job.owner is None:
@@ -199,6 +212,9 @@ class Jobs:
 
     def say(self, kind: str, job: Record, now: int, **more: Any) -> None:
         self.events.append({"eventType": kind, "queue": job.queue, "jobId": job.id, "timestamp": now} | more)
+
+    def tell(self, kind: str, now: int, **what: Any) -> None:
+        self.events.append({"eventType": kind, "timestamp": now} | {k: v for k, v in what.items() if v is not None})
 
     def wait(self, job: Record) -> None:
         job.state = "waiting"
@@ -215,13 +231,32 @@ class Jobs:
             job.state = "delayed"
             self.say("delayed", job, now, delay=job.run_at - now)
 
+    def call_off(self, job: Record, how: dict[str, Any], now: int, said: str | None = None) -> None:
+        """It ends now; it has said why, unless it is not to be kept."""
+        job.called_off, job.cause = how, "cancelled"
+        words = (
+            "Cancelled" + (f" by {how['by']}" if how["by"] else "") + (f": {how['reason']}" if how["reason"] else "")
+        )
+        job.error = words if said is None else words + "\n" + said
+        job.started = job.last
+        self.totals["cancelled"] += 1
+        self.say("removed", job, now, prev=job.state)
+        self.end(job, "failed", now)
+        self.fail_dependents(job, now)
+
     def give_back(self, job: Record, now: int) -> None:
+        if job.called_off is not None:
+            self.call_off(job, job.called_off, now)
+            return
         job.started = None
         job.drop_lease()
         self.wait(job)
         self.say("retried", job, now, prev="active")
 
     def stall(self, job: Record, now: int) -> None:
+        if job.called_off is not None:
+            self.call_off(job, job.called_off, now)
+            return
         job.stalls += 1
         self.totals["stalled"] += 1
         self.say("stalled", job, now)
@@ -240,6 +275,9 @@ class Jobs:
         self, job: Record, error: str, now: int, *, wait: int | None = None, last: bool = False, cause: str | None = None
     ) -> None:  # fmt: skip
         job.attempts += 1
+        if job.called_off is not None:
+            self.call_off(job, job.called_off, now, error)
+            return
         if last or job.attempts >= job.spec.max_attempts:
             job.cause = "unrecoverable" if last else cause
             self.bury(job, error, now)
@@ -256,6 +294,9 @@ class Jobs:
 
     def postpone(self, job: Record, run_at: int, now: int) -> None:
         """It is ready at another time; who held it holds it no more."""
+        if job.called_off is not None:
+            self.call_off(job, job.called_off, now)
+            return
         if job.state == "active":
             job.started = None
             job.drop_lease()

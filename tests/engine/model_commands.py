@@ -2,16 +2,17 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any
 from unittest.mock import ANY
 
 import msgspec
 
 from bunqueue_trio.protocol import commands as c
-from tests.engine import model_queues
+from tests.engine import model_many, model_queues, model_schedules, model_workers
 from tests.engine.model import UNFINISHED, No, Record, Reply
-from tests.engine.model_queues import Queues
+from tests.engine.model_schedules import Schedules
+from tests.engine.model_workers import Crew, Hand
 
 EIGHT = "id queue data priority createdAt attempts maxAttempts progress"
 SIXTEEN = (
@@ -28,8 +29,24 @@ def not_found() -> No:
     return No(404, "Job not found")
 
 
-class Model(Queues):
+Parts = Generator[Reply | None, tuple[int, int], None]
+"""A command whose items are done some at a time: send how many, and when; get the answer with the last of them, else None."""
+
+NOTHING: Mapping[str, str] = {}
+
+
+def in_one(parts: Parts, items: int, now: int) -> Reply:
+    next(parts)
+    answer = parts.send((items, now))
+    assert answer is not None
+    return answer
+
+
+class Model(Crew, Schedules):
     """The whole of it: give it a command, get the answer."""
+
+    reserved: tuple[str, list[str]] | None = None
+    """The queue of a bulk push that is half in, and the ids that its jobs have."""
 
     def do(self, command: c.Command, now: int, owner: str | None) -> Reply | tuple[int, str]:
         self.advance(now)
@@ -70,13 +87,16 @@ class Model(Queues):
         if not bytes(spec.data):
             raise No(400, "data is required")
         other = self.unfinished(spec.job_id) if spec.job_id else None
-        if other is not None and other.queue != queue:
+        taken_by = self.reserved[0] if self.reserved and spec.job_id in self.reserved[1] else queue
+        if (other is not None and other.queue != queue) or taken_by != queue:
             raise No(400, f"Job ID is in use by a job of another queue: {spec.job_id}")
         for needed in spec.depends_on:
             if needed not in earlier and self.known(needed) is None:
                 raise No(400, f"Dependency job not found: {needed}")
 
-    def push_one(self, spec: c.JobSpec, queue: str, now: int, stands_for: dict[str, str]) -> str:
+    def push_one(
+        self, spec: c.JobSpec, queue: str, now: int, stands_for: dict[str, str], ended: Mapping[str, str] = NOTHING
+    ) -> str:
         twin = self.unfinished(spec.job_id) if spec.job_id else None
         if twin is None and spec.unique_key is not None:
             twin = next((j for j in self.jobs if j.queue == queue and j.key == spec.unique_key), None)
@@ -84,7 +104,9 @@ class Model(Queues):
             self.say("duplicated", twin, now)
             return twin.id
         needed = [stands_for.get(job_id, job_id) for job_id in spec.depends_on]
-        states = [(job_id, job.state if (job := self.known(job_id)) else "gone") for job_id in needed]
+        states = [
+            (job_id, job.state if (job := self.known(job_id)) else ended.get(job_id, "gone")) for job_id in needed
+        ]
         waits = frozenset(job_id for job_id, state in states if state != "completed")
         self.ended = [job for job in self.ended if job.id != spec.job_id]
         job_id, slot = spec.job_id or self.new_id(now), now + spec.delay
@@ -101,21 +123,34 @@ class Model(Queues):
         return {"id": self.push_one(command, command.queue, now, {})}
 
     def push_batch(self, command: c.PushBatch, now: int, owner: str | None) -> Reply:
+        return in_one(self.pushing(command), len(command.jobs), now)
+
+    def pushing(self, command: c.PushBatch) -> Parts:
         self.check_queue(command.queue)
         for i, spec in enumerate(command.jobs):
             try:
                 self.check(spec, command.queue, [job.job_id for job in command.jobs[:i] if job.job_id])
             except No as no:
                 raise No(no.args[0], f"jobs[{i}]: {no.args[1]}") from None
+        needed = {job_id: self.known(job_id) for spec in command.jobs for job_id in spec.depends_on}
+        ended = {job_id: job.state for job_id, job in needed.items() if job is not None and job.state not in UNFINISHED}
+        self.reserved = (command.queue, [spec.job_id for spec in command.jobs if spec.job_id])
         ids: list[str] = []
         stands_for: dict[str, str] = {}
+        left, now = yield None
         for spec in command.jobs:
-            ids.append(self.push_one(spec, command.queue, now, stands_for))
+            if not left:
+                left, now = yield None
+            left -= 1
+            ids.append(self.push_one(spec, command.queue, now, stands_for, ended))
             if spec.job_id:
                 stands_for[spec.job_id] = ids[-1]
-        return {"ids": ids}
+        self.reserved = None
+        yield {"ids": ids}
 
-    def pull_one(self, queue: str, lock_ttl: int | None, now: int, owner: str | None) -> tuple[Reply, str] | None:
+    def pull_one(
+        self, queue: str, lock_ttl: int | None, now: int, owner: str | None, hand: Hand | None
+    ) -> tuple[Reply, str] | None:
         line = self.offered(queue)
         if not line:
             return None
@@ -128,6 +163,7 @@ class Model(Queues):
         elif owner is None or lock_ttl:
             job.until = now + job.lease
         job.owned_since = next(self.ticks)
+        job.worker = hand and hand.id
         self.totals["pulled"] += 1
         self.say("pulled", job, now)
         self.count_delivery(queue, now)
@@ -137,16 +173,22 @@ class Model(Queues):
 
     def pull(self, command: c.Pull, now: int, owner: str | None) -> Reply:
         self.check_queue(command.queue)
-        job, token = self.pull_one(command.queue, command.lock_ttl, now, owner) or (None, None)
+        hand = self.hear(owner, command.owner, now)
+        if hand is not None and hand.quiet is not None:
+            return {"job": None, "token": None}
+        job, token = self.pull_one(command.queue, command.lock_ttl, now, owner, hand) or (None, None)
         return {"job": job, "token": token}
 
     def pull_batch(self, command: c.PullBatch, now: int, owner: str | None) -> Reply:
         self.check_queue(command.queue)
         taken: list[tuple[Reply, str]] = []
         large = 0
+        hand = self.hear(owner, command.owner, now)
+        if hand is not None and hand.quiet is not None:
+            return {"jobs": [], "tokens": []}
         while len(taken) < command.count and large < 8 * 2**20:
             large += sum(len(bytes(job.spec.data)) for job in self.offered(command.queue)[:1])
-            if (pulled := self.pull_one(command.queue, command.lock_ttl, now, owner)) is None:
+            if (pulled := self.pull_one(command.queue, command.lock_ttl, now, owner, hand)) is None:
                 break
             taken.append(pulled)
         return {"jobs": [job for job, _ in taken], "tokens": [token for _, token in taken]}
@@ -163,12 +205,48 @@ class Model(Queues):
         self.fail(job, error, now, wait=command.retry_in, last=command.unrecoverable)
         return {}
 
+    def give_up_several(self, command: c.FailBatch, now: int, owner: str | None) -> Reply:
+        return in_one(self.failing(command), len(command.failures), now)
+
+    def failing(self, command: c.FailBatch) -> Parts:
+        for i, failure in enumerate(command.failures):
+            if failure.unrecoverable and failure.retry_in is not None:
+                raise No(400, f"failures[{i}]: unrecoverable and retryIn exclude each other")
+        told: dict[str, int | None] = {}
+        places: list[int | None] = []
+        left, now = yield None
+        for failure in command.failures:
+            if not left:
+                left, now = yield None
+            left -= 1
+            place = None
+            if failure.id not in told:
+                try:
+                    job = self.held_by(failure.id, failure.token)
+                except No:
+                    pass
+                else:
+                    error = "Unknown error" if failure.error is None else failure.error
+                    self.fail(job, error, now, wait=failure.retry_in, last=failure.unrecoverable)
+                    place = job.run_at if job.state in ("waiting", "delayed") else None
+                    told[failure.id] = place
+            places.append(place)
+        ignored = [name for name in dict.fromkeys(failure.id for failure in command.failures) if name not in told]
+        yield {"data": {"runAt": places, **({"ignoredIds": ignored} if ignored else {})}}
+
     def ack_batch(self, command: c.AckBatch, now: int, owner: str | None) -> Reply:
+        return in_one(self.acking(command), len(command.ids), now)
+
+    def acking(self, command: c.AckBatch) -> Parts:
         tokens = self.beside("tokens", command.tokens, command.ids)
         results = self.beside("results", command.results, command.ids)
         ignored: list[str] = []
         acked: list[str] = []
+        left, now = yield None
         for job_id, token, result in zip(command.ids, tokens, results, strict=True):
+            if not left:
+                left, now = yield None
+            left -= 1
             if job_id in acked:
                 continue
             try:
@@ -178,7 +256,7 @@ class Model(Queues):
             else:
                 acked.append(job_id)
         ignored = [job_id for job_id in ignored if job_id not in acked]
-        return {"data": {"ignoredIds": ignored}} if ignored else {}
+        yield {"data": {"ignoredIds": ignored}} if ignored else {}
 
     def beside(self, name: str, values: list[Any] | None, ids: list[str]) -> list[Any]:
         if values is None:
@@ -189,8 +267,13 @@ class Model(Queues):
 
     def renew(self, job: Record, duration: int | None, now: int, owner: str | None) -> None:
         if job.held and job.owner is None:  # its connection went with a restart: whoever speaks for it has it now
-            job.owner, job.held, job.owned_since = owner, owner is not None, next(self.ticks)
+            job.owner, job.held = owner, owner is not None
+            job.owned_since = job.owned_since if owner is None else next(self.ticks)
             job.until = now + job.lease if owner is None else None
+            hand = self.hear(owner, None, now)
+            job.worker = job.worker if hand is None else hand.id
+        else:
+            self.note(job, now)
         if job.spec.timeout:
             job.until = None
         elif duration is not None:
@@ -199,8 +282,11 @@ class Model(Queues):
             job.until = now + job.lease
 
     def heartbeat(self, command: c.Heartbeat, now: int, owner: str | None) -> Reply:
-        self.renew(self.held_by(command.id, command.token), command.duration, now, owner)
-        return {"data": {"ok": True, "count": 1}}
+        job = self.held_by(command.id, command.token)
+        self.renew(job, command.duration, now, owner)
+        how = job.called_off
+        told = {"cancelled": {name: how[name] for name in ("reason", "by", "until")}} if how else {}
+        return {"data": {"ok": True, "count": 1} | told}
 
     def extend(self, command: c.ExtendLock, now: int, owner: str | None) -> Reply:
         self.renew(self.held_by(command.id, command.token), command.duration, now, owner)
@@ -211,10 +297,18 @@ class Model(Queues):
         return {}
 
     def heartbeat_batch(self, command: c.HeartbeatBatch, now: int, owner: str | None) -> Reply:
+        return in_one(self.beating(command, owner), len(command.ids), now)
+
+    def beating(self, command: c.HeartbeatBatch, owner: str | None) -> Parts:
         lost: list[str] = []
         renewed: list[str] = []
+        called_off: list[str] = []
         tokens = self.beside("tokens", command.tokens, command.ids)
+        left, now = yield None
         for job_id, token in zip(command.ids, tokens, strict=True):
+            if not left:
+                left, now = yield None
+            left -= 1
             if job_id in renewed:
                 continue
             try:
@@ -223,25 +317,47 @@ class Model(Queues):
                 lost += [job_id] if job_id not in lost else []
             else:
                 renewed.append(job_id)
+                called_off += [job_id] if self.held_by(job_id, None).called_off else []
         lost = [job_id for job_id in lost if job_id not in renewed]
-        data: Reply = {"ok": True, "count": len(renewed)}
-        return {"data": data | ({"lostIds": lost} if lost else {})}
+        data: Reply = {"ok": True, "count": len(renewed)} | ({"lostIds": lost} if lost else {})
+        yield {"data": data | ({"cancelledIds": called_off} if called_off else {})}
 
     def report(self, command: c.Progress, now: int, owner: str | None) -> Reply:
         job = self.held_by(command.id, command.token)
         self.renew(job, None, now, owner)
         job.progress = command.progress
+        job.said_at = now
         job.message = job.message if command.message is None else command.message
         self.say("progress", job, now, progress=command.progress)
+        return {}
+
+    def log(self, command: c.AddLog, now: int, owner: str | None) -> Reply:
+        self.shown(command.id)
+        return {"data": {"added": True}}
+
+    def clear_log(self, command: c.ClearLogs, now: int, owner: str | None) -> Reply:
+        self.shown(command.id)
         return {}
 
     def cancel(self, command: c.Cancel, now: int, owner: str | None) -> Reply:
         job = self.unfinished(command.id)
         if job is None:
             raise not_found()
-        self.totals["cancelled"] += 1
-        self.remove(job, now)
-        return {}
+        if command.reason is None and command.by is None and command.grace is None:
+            self.totals["cancelled"] += 1
+            self.remove(job, now)
+            return {}
+        how = {"at": now, "until": None, "reason": command.reason, "by": command.by}
+        if job.state != "active" or not command.grace:
+            if job.state == "active":
+                self.tell("cancelling", now, queue=job.queue, jobId=job.id, until=None, reason=command.reason)
+            self.call_off(job, how, now)
+            return {}
+        until = now + command.grace
+        how["until"] = until if job.called_off is None else min(until, job.called_off["until"])
+        job.called_off = how
+        self.tell("cancelling", now, queue=job.queue, jobId=job.id, until=how["until"], reason=command.reason)
+        return {"data": {"until": how["until"]}}
 
     def promote(self, command: c.Promote, now: int, owner: str | None) -> Reply:
         job = self.unfinished(command.id)
@@ -249,6 +365,7 @@ class Model(Queues):
             raise No(400, "Job not found or not delayed")
         job.run_at = now
         self.queue_up(job)
+        self.tell("promoted", now, queue=job.queue, jobId=job.id)
         return {}
 
     def there(self, job_id: str, *, resting: bool = False) -> Record:
@@ -269,12 +386,16 @@ class Model(Queues):
         job = self.there(command.id, resting=True)
         lifo = job.spec.lifo if command.lifo is None else command.lifo
         job.spec = msgspec.structs.replace(job.spec, priority=command.priority, lifo=lifo)
+        self.tell("updated", now, queue=job.queue, jobId=job.id)
         return {}
 
     def change_delay(self, command: c.ChangeDelay, now: int, owner: str | None) -> Reply:
         job = self.there(command.id, resting=True)
         if command.delay or job.state != "waiting":
+            was = job.state
             self.postpone(job, now + command.delay, now)
+            if was == "delayed" and not command.delay:
+                self.tell("promoted", now, queue=job.queue, jobId=job.id)
         return {}
 
     def move_to_delayed(self, command: c.MoveToDelayed, now: int, owner: str | None) -> Reply:
@@ -284,11 +405,37 @@ class Model(Queues):
         self.postpone(job, now + command.delay, now)
         return {}
 
+    def move_to_wait(self, command: c.MoveToWait, now: int, owner: str | None) -> Reply:
+        if command.token is not None:
+            self.give_back(self.held_by(command.id, command.token), now)
+            return {}
+        job = self.unfinished(command.id)
+        if job is None:
+            dead = next((job for job in self.ended if job.id == command.id and job.state == "failed"), None)
+            if dead is None:
+                raise not_found()
+            self.retry(c.RetryDlq(queue=dead.queue, job_id=dead.id), now, owner)
+        elif job.state == "active":
+            self.give_back(job, now)
+        elif job.state == "delayed":
+            self.promote(c.Promote(id=job.id), now, owner)
+        elif job.state != "waiting":
+            raise No(409, "Job waits for others: only their ends make it ready")
+        return {}
+
+    def promote_jobs(self, command: c.PromoteJobs, now: int, owner: str | None) -> Reply:
+        self.check_queue(command.queue)
+        delayed = self.standing(command.queue, "delayed")
+        for job in delayed[: command.count]:
+            self.promote(c.Promote(id=job.id), now, owner)
+        return {"count": len(delayed[: command.count]), "left": len(delayed[command.count :])}
+
     def update(self, command: c.Update, now: int, owner: str | None) -> Reply:
         if not bytes(command.data):
             raise No(400, "data is required")
         job = self.there(command.id, resting=True)
         job.spec = msgspec.structs.replace(job.spec, data=command.data)
+        self.tell("updated", now, queue=job.queue, jobId=job.id)
         return {}
 
     def retry(self, command: c.RetryDlq, now: int, owner: str | None) -> Reply:
@@ -323,6 +470,10 @@ class Model(Queues):
                 removed.append(job.id)
         return removed
 
+    def tell_cleaned(self, queue: str, count: int, now: int) -> None:
+        if count:
+            self.tell("cleaned", now, queue=queue, count=count)
+
     def standing(self, queue: str, state: str) -> list[Record]:
         """The jobs of a queue in a state, as they are listed."""
         jobs = [job for job in self.jobs if job.queue == queue and job.state == state]
@@ -335,6 +486,7 @@ class Model(Queues):
         states = ["waiting", "delayed"] if command.delayed else ["waiting"]
         jobs = [job for state in states for job in self.standing(command.queue, state)][: command.limit]
         count = len(self.remove_all(jobs, now))
+        self.tell_cleaned(command.queue, count, now)
         return {"count": count, "left": sum(len(self.standing(command.queue, state)) for state in states)}
 
     def clean(self, command: c.Clean, now: int, owner: str | None) -> Reply:
@@ -344,6 +496,7 @@ class Model(Queues):
         self.check_queue(command.queue)
         jobs = self.standing(command.queue, command.state)
         ids = self.remove_all([job for job in jobs if job.created <= now - command.grace], now)
+        self.tell_cleaned(command.queue, len(ids), now)
         return {"count": len(ids), "ids": ids, "scanned": len(jobs), "next": None}
 
     # --- what is shown of a job ---------------------------------------------------------------------
@@ -353,6 +506,10 @@ class Model(Queues):
 
     def get_state(self, command: c.GetState, now: int, owner: str | None) -> Reply:
         return self.state(self.shown(command.id))
+
+    def get_progress(self, command: c.GetProgress, now: int, owner: str | None) -> Reply:
+        job = self.shown(command.id)
+        return {"progress": job.progress, "message": job.message, "at": job.said_at}
 
     def get_result(self, command: c.GetResult, now: int, owner: str | None) -> Reply:
         result = self.shown(command.id).result
@@ -374,9 +531,13 @@ class Model(Queues):
         if job.state == "waiting-children":
             return {"code": "waits-for-jobs", "waitsFor": sorted(job.open), "waitsForCount": len(job.open)}
         if job.state == "active":
-            ends = [time for time in (job.until, job.timeout_at) if time is not None]
-            return {"code": "active", "since": job.started, "until": min(ends, default=None)}
-        return {"code": job.state, "since": job.finished}
+            ends = [time for time, _, _ in job.deadlines()]
+            return {
+                "code": "cancelling" if job.called_off else "active",
+                "since": job.started,
+                "until": min(ends, default=None),
+            }
+        return {"code": "cancelled" if job.cause == "cancelled" else job.state, "since": job.finished}
 
     def in_line(self, job: Record) -> Reply:
         line, active = self.line(job.queue), self.counts(job.queue)["active"]
@@ -392,7 +553,8 @@ class Model(Queues):
         if active >= self.limits.get(job.queue, active + 1):
             return place | {"code": "concurrency", "limit": self.limits[job.queue]}
         if not active:
-            return place | {"code": "nobody-asks"}
+            quiet = any(hand.quiet is not None and job.queue in hand.queues for hand in self.hands.values())
+            return place | {"code": "workers-quiet" if quiet else "nobody-asks"}
         return place | {"code": "next" if line[0] is job else "in-line"}
 
     def view(self, job: Record, fields: str) -> Reply:
@@ -411,11 +573,13 @@ class Model(Queues):
     def state(self, job: Record) -> Reply:
         spec, repeat = job.spec, job.spec.repeat
         series = repeat and {"every": repeat.every, "limit": repeat.limit, "run": job.run, "due": job.slot}
+        if repeat and repeat.name is not None:
+            series["name"] = repeat.name
         return {
             "id": job.id, "state": job.state, "queue": job.queue, "error": job.error, "message": job.message,
             "stalls": job.stalls, "ttl": spec.ttl, "timeout": spec.timeout or None, "uniqueKey": job.key,
             "groupId": spec.group_id, "dependsOn": list(job.depends), "waitingOn": sorted(job.open),
-            "repeat": series, "leaseUntil": job.until,
+            "repeat": series, "leaseUntil": job.until, "cancelled": None if job.state == "completed" else job.called_off,
         }  # fmt: skip
 
 
@@ -427,17 +591,22 @@ ANSWERS: dict[type[c.Command], Any] = {
     c.Ack: Model.ack,
     c.AckBatch: Model.ack_batch,
     c.Fail: Model.give_up,
+    c.FailBatch: Model.give_up_several,
     c.Heartbeat: Model.heartbeat,
     c.HeartbeatBatch: Model.heartbeat_batch,
     c.ExtendLock: Model.extend,
     c.Release: Model.release,
     c.Progress: Model.report,
+    c.AddLog: Model.log,
+    c.ClearLogs: Model.clear_log,
     c.Cancel: Model.cancel,
     c.Promote: Model.promote,
     c.Discard: Model.discard,
     c.ChangePriority: Model.change_priority,
     c.ChangeDelay: Model.change_delay,
     c.MoveToDelayed: Model.move_to_delayed,
+    c.MoveToWait: Model.move_to_wait,
+    c.PromoteJobs: Model.promote_jobs,
     c.Update: Model.update,
     c.RetryDlq: Model.retry,
     c.PurgeDlq: Model.purge,
@@ -445,7 +614,11 @@ ANSWERS: dict[type[c.Command], Any] = {
     c.Clean: Model.clean,
     c.GetJob: Model.get_job,
     c.GetState: Model.get_state,
+    c.GetProgress: Model.get_progress,
     c.GetResult: Model.get_result,
     c.Why: Model.why,
     **model_queues.ANSWERS,
+    **model_schedules.ANSWERS,
+    **model_many.ANSWERS,
+    **model_workers.ANSWERS,
 }

@@ -49,11 +49,13 @@ class Queues(Jobs):
         ends = [until for _, _, until in self.pauses.values()] + [rate.until for rate in self.rates.values()]
         return min((due for due in (super().next_due(), *ends, *self.full.values()) if due is not None), default=None)
 
-    def advance(self, now: int) -> None:
+    def advance(self, now: int, upto: int | None = None) -> None:
+        ends = [(until, queue) for queue, (_, _, until) in self.pauses.items() if until is not None and until <= now]
+        for until, queue in sorted(ends):
+            super().advance(now, until - 1)
+            self.tell("resumed", now, queue=queue)
+            self.open(queue)
         super().advance(now)
-        for queue, (_, _, until) in list(self.pauses.items()):
-            if until is not None and until <= now:
-                self.open(queue)
         for queue, rate in list(self.rates.items()):
             if rate.until is not None and rate.until <= now:
                 self.free(queue)
@@ -103,10 +105,13 @@ class Queues(Jobs):
             raise No(400, "until must be later than now")
         since = self.pauses[command.queue][0] if command.queue in self.pauses else now
         self.pauses[command.queue] = since, command.reason, command.until
+        self.tell("paused", now, queue=command.queue, reason=command.reason, until=command.until)
         return {}
 
     def resume(self, command: c.Resume, now: int, owner: str | None) -> Reply:
         self.check_queue(command.queue)
+        if command.queue in self.pauses:
+            self.tell("resumed", now, queue=command.queue)
         self.open(command.queue)
         return {}
 

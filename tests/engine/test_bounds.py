@@ -64,6 +64,28 @@ def test_the_end_of_a_job_with_many_dependents_is_told_in_steps(bench: Bench, mo
     check_structure(bench.engine, [])
 
 
+def test_an_avalanche_waits_while_the_batch_is_full_until_somebody_has_waited_for_room(
+    bench: Bench, moves: list[int], monkeypatch: pytest.MonkeyPatch
+):
+    first = bench.push()
+    dependents = [bench.push(depends_on=[first]) for _ in range(10)]
+    late = bench.push("late", delay=1000)
+    bench.pull()
+    monkeypatch.setattr("bunqueue_trio.engine.engine.GATHER_JOBS_MAX", 10)
+    moves[:] = [0]
+    bench.ack(first)
+    bench.now += 1000
+    bench.engine.advance(bench.now)
+    assert moves == [1]
+    assert bench.engine.next_due() == 0
+    bench.engine.take()
+    bench.engine.advance(bench.now)
+    assert {bench.state(job_id).state for job_id in dependents} == {"waiting"}
+    assert bench.engine.is_full
+    bench.engine.advance(bench.now, waited=True)
+    assert bench.state(late).state == "waiting"
+
+
 def test_many_ends_at_once_with_many_dependents_each_are_told_in_steps(bench: Bench, moves: list[int]):
     ended = [bench.push() for _ in range(5)]
     dying = [bench.push("dying", ttl=1000) for _ in range(5)]

@@ -23,7 +23,7 @@ def test_a_drain_takes_the_next_ones_first_and_tells_who_waited_for_them(bench: 
     bench.events()
     said = bench.do(c.Drain(queue="q", limit=1))
     assert (said.count, said.left) == (1, 2)
-    assert bench.events() == [f"removed {ids[1]}", f"failed {dependent}"]
+    assert bench.events() == [f"removed {ids[1]}", f"failed {dependent}", "cleaned "]
     assert bench.engine.totals.cancelled == 1
 
 
@@ -171,3 +171,16 @@ def test_active_jobs_are_taken_from_their_workers_by_force_only(bench: Bench):
         bench.do(c.Obliterate(queue="q"))
     assert bench.do(c.Obliterate(queue="q", force=True)).count == 1
     assert bench.engine.find(job) is None
+
+
+def test_those_are_promoted_first_whose_time_is_next(bench: Bench):
+    last, first, second = (bench.push(delay=delay) for delay in (300, 100, 200))
+    said = bench.do(c.PromoteJobs(queue="q", count=2))
+    assert (said.count, said.left) == (2, 1)
+    bench.commit()
+    bench.restart()
+    assert [bench.pull_id() for _ in range(2)] == [first, second]
+    assert bench.pull_id() is None
+    assert bench.do(c.PromoteJobs(queue="q")).count == 1
+    assert bench.pull_id() == last
+    assert bench.do(c.PromoteJobs(queue="nobody")).left == 0

@@ -68,6 +68,27 @@ def test_many_are_retried_by_pages_and_queue_as_they_died(bench: Bench):
     assert [bench.pull_id() for _ in ids] == [ids[3], ids[4], ids[1], ids[2], ids[0]]
 
 
+def test_those_of_an_error_are_listed_retried_and_deleted(bench: Bench):
+    said = {"late 1": [], "late 2": [], "refused": []}
+    for error in [*said, *said]:
+        job_id = bench.push(max_attempts=1)
+        bench.pull_id()
+        bench.fail(job_id, error)
+        said[error].append(job_id)
+    bench.commit()
+    key = next(group.fingerprint for group in bench.do(c.DlqGroups(queue="q")).groups if group.shape == "late …")
+    page = bench.do(c.Dlq(queue="q", fingerprint=key, limit=3))
+    found = [entry.job.id for entry in page.entries]
+    assert (page.total, page.next is None) == (6, False)
+    found += [entry.job.id for entry in bench.do(c.Dlq(queue="q", fingerprint=key, limit=3, after=page.next)).entries]
+    assert found == [said["late 2"][1], said["late 1"][1], said["late 2"][0], said["late 1"][0]]
+    assert [entry.error for entry in bench.do(c.Dlq(queue="q", fingerprint=key, error="1")).entries] == ["late 1"] * 2
+    assert retry(bench, error="late 1") == (2, 4, None)
+    reply = bench.do(c.PurgeDlq(queue="q", fingerprint=key))
+    assert (reply.count, reply.left) == (2, 2)
+    assert listed(bench)[0] == said["refused"][::-1]
+
+
 def test_what_waits_again_is_not_left_while_its_commit_is_under_way(bench: Bench):
     ids = [die(bench) for _ in range(3)]
     bench.commit()
@@ -109,13 +130,14 @@ def test_one_that_is_retried_while_its_death_is_being_committed_is_left_nowhere(
     """A thread may have committed it, and the engine does not know it yet."""
     dead = die(bench)
     changes = bench.engine.take()
+    batch = freeze(changes)
     if committed:
-        bench.disk.commit(freeze(changes))
+        bench.disk.commit(batch)
     one = how == "one" or not committed  # all of them are those on the disk
     assert retry(bench, dead if one else None) == (1, 0, None)
     assert listed(bench) == ([], 0)
     if not committed:
-        bench.disk.commit(freeze(changes))
+        bench.disk.commit(batch)
         assert listed(bench) == ([], 0)
     bench.engine.forget(changes.jobs)
     assert listed(bench) == ([], 0)
@@ -315,3 +337,13 @@ def test_what_cannot_be_retried_is_refused(bench: Bench):
                 bench.do(c.RetryDlq(queue=queue, job_id=job_id))
             assert refused.value.status == (404 if queue == "other" else 400)
     assert bench.do(c.Dlq(queue="other")).entries == []
+
+
+def test_a_record_that_goes_is_something_to_write(bench: Bench):
+    bench.push(job_id="a", max_attempts=1)
+    assert bench.pull_id() == "a"
+    bench.fail("a")
+    bench.commit()
+    assert not bench.engine.has_changes
+    bench.engine.replace("a", "q")
+    assert bench.engine.has_changes

@@ -6,6 +6,7 @@ import pytest
 from msgspec import Raw
 
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, State
+from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from tests.engine.disk import freeze
 from tests.engine.make import T0, Bench
@@ -144,3 +145,46 @@ def test_whoever_is_not_touched_keeps_its_place(bench: Bench):
         bench.do(c.ChangePriority(id=job, priority=told[job]))
     delivered = [bench.pull_id() for _ in jobs]
     assert delivered == sorted(jobs, key=lambda job: (-told[job], jobs[job]))
+
+
+def test_what_waits_for_others_cannot_be_moved(bench: Bench):
+    dependent = bench.push(depends_on=[bench.push()])
+    with pytest.raises(Refused) as refused:
+        bench.do(c.MoveToDelayed(id=dependent, delay=5))
+    assert refused.value.code == c.NEVER_READY.code
+
+
+def test_a_job_is_moved_to_wait_wherever_it_was(bench: Bench):
+    first, second = bench.push(unique_key="k", max_attempts=1), bench.push()
+    assert bench.pull_id() == first
+    bench.do(c.MoveToWait(id=first))
+    assert bench.pull_id() == first, "its previous position"
+    bench.fail(first)
+    bench.commit()
+    twin = bench.push(unique_key="k", delay=500)
+    with pytest.raises(Refused, match="uniqueKey"):
+        bench.do(c.MoveToWait(id=first))
+    bench.do(c.MoveToWait(id=twin))
+    bench.do(c.MoveToWait(id=twin))
+    bench.do(c.Cancel(id=twin))
+    bench.do(c.MoveToWait(id=first))
+    bench.commit()
+    bench.restart()
+    assert [bench.pull_id() for _ in range(2)] == [second, first]
+    dependent = bench.push(depends_on=[second])
+    with pytest.raises(Refused, match="waits for others"):
+        bench.do(c.MoveToWait(id=dependent))
+    with pytest.raises(Refused, match="Job not found"):
+        bench.do(c.MoveToWait(id="nobody"))
+
+
+def test_whoever_holds_a_job_moves_it_to_wait_with_its_token_and_nobody_else_does(bench: Bench):
+    job = bench.push()
+    with pytest.raises(Refused):
+        bench.do(c.MoveToWait(id=job, token="nobody's"))
+    pulled = bench.pull(lock_ttl=1000)
+    with pytest.raises(Refused):
+        bench.do(c.MoveToWait(id=job, token="nobody's"))
+    assert pulled.token is not None
+    bench.do(c.MoveToWait(id=job, token=pulled.token))
+    assert bench.pull_id() == job

@@ -544,3 +544,7 @@ def test_a_waiting_job_is_small():
     job = make_job()
     assert sys.getsizeof(job) <= 200
     assert (job.lease, job.note) == (None, None)
+
+
+def test_all_attributes_are_in_slots_where_any_number_is_quick_to_reach(bench: Bench):
+    assert vars(bench.engine) == {}

@@ -21,7 +21,11 @@ def test_a_paused_queue_takes_jobs_and_gives_none(bench: Bench):
     assert bench.pull_id() is None
     assert bench.do(c.PullBatch(queue="q", count=5)).jobs == []
     assert not bench.engine.offers("q")
+    counts = bench.do(c.GetJobCounts(queue="q")).counts
+    assert (counts["waiting"], counts["paused"]) == (0, 1)
     bench.do(c.Resume(queue="q"))
+    counts = bench.do(c.GetJobCounts(queue="q")).counts
+    assert (counts["waiting"], counts["paused"]) == (1, 0)
     assert bench.engine.offers("q")
     assert bench.pull_id() == job
     assert not bench.engine.offers("q")

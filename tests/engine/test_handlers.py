@@ -7,10 +7,11 @@ import pytest
 from msgspec import Raw
 
 from bunqueue_trio.config import DAY_MS
-from bunqueue_trio.engine.commands import push
+from bunqueue_trio.engine import options
 from bunqueue_trio.engine.engine import Rules
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol import replies as r
 from tests.engine.make import Bench
 
 LEASE = Rules().lease
@@ -66,7 +67,7 @@ def test_options_of_one_job_only_are_not_collected(bench: Bench, option: dict[st
 
 
 def test_the_table_of_shared_options_is_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(push, "_SHARED_MAX", 3)
+    monkeypatch.setattr(options, "_SHARED_MAX", 3)
     for n in range(20):
         bench.push(group_id=f"g{n}")
         assert len(bench.engine.shared_options) <= 3
@@ -254,6 +255,40 @@ def test_a_batch_of_acks_names_those_that_were_not_active(bench: Bench):
     assert bench.do(c.AckBatch(ids=[])).data is msgspec.UNSET
 
 
+def test_a_batch_of_failures_says_of_each_when_it_is_tried_again(bench: Bench):
+    ids = [bench.push(max_attempts=1 if n == 2 else 3, backoff=7) for n in range(5)]
+    tokens = bench.do(c.PullBatch(queue="q", count=4)).tokens
+    failures = [
+        c.Failure(id=ids[0], token=tokens[0], error="no"),
+        c.Failure(id=ids[1], token=tokens[1], retry_in=0),
+        c.Failure(id=ids[2], token=tokens[2]),
+        c.Failure(id=ids[3], token=tokens[3], error="never", unrecoverable=True, stack="in x"),
+        c.Failure(id=ids[4]),
+        c.Failure(id=ids[0], token=""),
+    ]
+    answer = bench.do(c.FailBatch(failures=failures))
+    assert answer.data == r.Failed(run_at=[bench.now + 7, bench.now, None, None, None, None], ignored_ids=[ids[4]])
+    assert [bench.do(c.GetState(id=job_id)).state for job_id in ids] == [
+        "delayed", "waiting", "failed", "failed", "waiting",
+    ]  # fmt: skip
+    assert [bench.do(c.GetState(id=job_id)).error for job_id in (ids[0], ids[2], ids[3])] == [
+        "no",
+        "Unknown error",
+        "never",
+    ]
+    assert bench.do(c.GetJob(id=ids[0])).job.attempts == 1, "an id named twice is taken once"
+    assert bench.do(c.FailBatch(failures=[])).data == r.Failed(run_at=[])
+
+
+def test_a_failure_that_says_what_cannot_be_refuses_all_of_its_batch(bench: Bench):
+    ids = [bench.push() for _ in range(2)]
+    bench.do(c.PullBatch(queue="q", count=2))
+    both = c.Failure(id=ids[1], unrecoverable=True, retry_in=0)
+    said = refused(bench, c.FailBatch(failures=[c.Failure(id=ids[0]), both]))
+    assert said == "400 failures[1]: unrecoverable and retryIn exclude each other"
+    assert {bench.do(c.GetState(id=job_id)).state for job_id in ids} == {"active"}
+
+
 def test_a_heartbeat_counts_an_id_that_is_named_twice_once(bench: Bench):
     job_id = bench.push()
     bench.do(c.Pull(queue="q"))
@@ -273,6 +308,19 @@ def test_of_two_tokens_for_one_job_the_one_that_counts_is_found(bench: Bench, st
     assert bench.do(c.HeartbeatBatch(ids=named, tokens=tokens)).data == {"ok": True, "count": 1, "lostIds": [ids[1]]}
     assert bench.do(c.AckBatch(ids=[*named, ids[1]], tokens=[*tokens, ""])).data == {"ignoredIds": [ids[1]]}
     assert bench.do(c.GetState(id=ids[0])).state == "completed"
+
+
+@pytest.mark.parametrize("stale_first", [True, False])
+def test_of_two_tokens_for_one_failed_job_the_one_that_counts_is_found(bench: Bench, stale_first: bool):
+    job_id = bench.push()
+    stale = bench.pull().token
+    bench.do(c.Release(id=job_id, token=stale))
+    fresh = bench.pull().token
+    tokens = [stale, fresh] if stale_first else [fresh, stale]
+    answer = bench.do(c.FailBatch(failures=[c.Failure(id=job_id, token=token) for token in tokens]))
+    assert [place is None for place in answer.data.run_at] == [stale_first, not stale_first]
+    assert answer.data.ignored_ids is msgspec.UNSET
+    assert bench.do(c.GetJob(id=job_id)).job.attempts == 1
 
 
 def test_lists_beside_the_ids_are_as_long(bench: Bench):

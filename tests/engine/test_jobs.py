@@ -6,9 +6,10 @@ import pytest
 from msgspec import Raw
 
 from bunqueue_trio.config import REPLAY_BYTES
+from bunqueue_trio.engine.jobs import Jobs
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
-from tests.engine.make import Bench
+from tests.engine.make import Bench, make_job
 
 
 def pages(bench: Bench, state: str, limit: int = 2) -> list[list[str]]:
@@ -75,3 +76,27 @@ def test_a_page_of_large_payloads_ends_early(bench: Bench):
 def test_what_cannot_be_listed_is_refused(bench: Bench, wrong: dict[str, str]):
     with pytest.raises(Refused):
         bench.do(c.GetJobs(**{"queue": "q", **wrong}))
+
+
+def test_jobs_are_kept_in_many_small_dictionaries_in_the_order_of_their_pushes():
+    """A large one would stop everybody when it grows."""
+    jobs = Jobs()
+    for n in range(20_000):
+        jobs.add(make_job(id=f"job-{n}", seq=n))
+    assert max(map(len, jobs._shards)) < 100
+    assert list(jobs) == [f"job-{n}" for n in range(20_000)]
+    assert len(jobs) == 20_000
+
+
+def test_jobs_are_a_mapping():
+    jobs, first, second = Jobs(), make_job(id="a", seq=1), make_job(id="b", seq=2)
+    jobs["a"] = first
+    jobs.add(second)
+    assert jobs["a"] is jobs.find("a") is first
+    assert dict(jobs) == {"a": first, "b": second}
+    assert "b" in jobs
+    assert jobs.take("b") is second
+    del jobs["a"]
+    assert (jobs.find("b"), jobs.take("a"), len(jobs)) == (None, None, 0)
+    with pytest.raises(KeyError):
+        jobs["a"]

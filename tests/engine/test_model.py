@@ -10,13 +10,14 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from msgspec import Raw
 
 from bunqueue_trio.protocol import commands as c
-from tests.engine.test_seeded import BACKOFFS, CHANGES_BY_ID, HOW, READS_BY_ID
+from tests.engine.test_seeded import BACKOFFS, CHANGES_BY_ID, HOW, READS_BY_ID, WHEN
 from tests.engine.world import LEASE_MS, World
 
 pytestmark = pytest.mark.usefixtures("small_limits")
 
 QUEUES = st.sampled_from(["a", "b"])
 OWNERS = st.sampled_from([None, "socket"])
+WORKERS = st.sampled_from([None, None, "w1", "@1.2.3.4"])
 PICKS = st.integers(0, 20)
 
 
@@ -43,6 +44,18 @@ OPTIONS = st.fixed_dictionaries(
 )
 
 
+HOW_A_SCHEDULE = st.fixed_dictionaries(
+    {},
+    optional={
+        "misfire": some("skip", "all"),
+        "overlap": some("allow", "queue", "cancel"),
+        "window": some(0, 1000),
+        "limit": some(1, 3),
+        "end": some(1_060_000),
+    },
+)
+
+
 class Machine(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
@@ -65,9 +78,24 @@ class Machine(RuleBasedStateMachine):
             job.depends_on = [before.job_id] if before.job_id else []
         self.world.do(c.PushBatch(queue=queue, jobs=jobs))
 
-    @rule(queue=QUEUES, lock_ttl=some(None, None, 1, 1000), owner=OWNERS)
-    def pull(self, queue, lock_ttl, owner):
-        self.world.do(c.Pull(queue=queue, lock_ttl=lock_ttl), owner)
+    @rule(queue=QUEUES, lock_ttl=some(None, None, 1, 1000), owner=OWNERS, named=WORKERS)
+    def pull(self, queue, lock_ttl, owner, named):
+        self.world.do(c.Pull(queue=queue, lock_ttl=lock_ttl, owner=named), owner)
+
+    @rule(owner=OWNERS, named=WORKERS, name=some(None, "me"))
+    def register(self, owner, named, name):
+        self.world.do(c.RegisterWorker(worker_id=named, name=name, concurrency=2), owner)
+
+    @rule(
+        kind=some(c.QuietWorker, c.UnquietWorker, c.ReleaseWorker, c.UnregisterWorker, c.WorkerHeartbeat),
+        name=some("w1", "socket"),
+    )
+    def act_on_worker(self, kind, name):
+        self.world.do(kind(id=name))
+
+    @rule()
+    def sweep(self):
+        self.world.sweep()
 
     @rule(queue=QUEUES, owner=OWNERS)
     def pull_two(self, queue, owner):
@@ -87,6 +115,10 @@ class Machine(RuleBasedStateMachine):
     def ack_several(self, picks):
         self.world.do(c.AckBatch(ids=[self.job(pick, "active")[0] for pick in picks]))
 
+    @rule(picks=st.lists(PICKS, max_size=3), how=some({}, *HOW))
+    def fail_several(self, picks, how):
+        self.world.do(c.FailBatch(failures=[c.Failure(id=self.job(pick, "active")[0], **how) for pick in picks]))
+
     @rule(pick=PICKS, duration=some(None, 1, 1000), owner=OWNERS)
     def heartbeat(self, pick, duration, owner):
         job_id, token = self.job(pick, "active")
@@ -100,6 +132,16 @@ class Machine(RuleBasedStateMachine):
     def manage(self, pick, kind):
         self.world.do(kind(id=self.job(pick)[0]))
 
+    @rule(
+        pick=PICKS,
+        state=some(None, "active"),
+        reason=some(None, "why"),
+        by=some(None, "ann"),
+        grace=some(None, 0, 1, 1000),
+    )
+    def cancel(self, pick, state, reason, by, grace):
+        self.world.do(c.Cancel(id=self.job(pick, state)[0], reason=reason, by=by, grace=grace))
+
     @rule(pick=PICKS, priority=some(-1, 0, 1), lifo=some(None, True, False))
     def change_priority(self, pick, priority, lifo):
         self.world.do(c.ChangePriority(id=self.job(pick)[0], priority=priority, lifo=lifo))
@@ -109,6 +151,7 @@ class Machine(RuleBasedStateMachine):
         job_id, right = self.job(pick)
         self.world.do(c.ChangeDelay(id=job_id, delay=delay))
         self.world.do(c.MoveToDelayed(id=job_id, delay=delay + 1, token=token and right))
+        self.world.do(c.MoveToWait(id=job_id, token=token and right))
 
     @rule(pick=PICKS, data=some(b"2", b""))
     def update(self, pick, data):
@@ -135,12 +178,22 @@ class Machine(RuleBasedStateMachine):
     @rule(queue=QUEUES, state=some("waiting", "delayed", "waiting-children"), grace=some(0, 1), limit=some(1, 1000))
     def clear(self, queue, state, grace, limit):
         self.world.do(c.Clean(queue=queue, state=state, grace=grace))
+        self.world.do(c.PromoteJobs(queue=queue, count=limit))
         self.world.do(c.Drain(queue=queue, delayed=state == "delayed", limit=limit))
 
     @rule(queue=QUEUES)
     def resume(self, queue):
         self.world.do(c.Resume(queue=queue))
         self.world.do(c.IsPaused(queue=queue))
+
+    @rule(name=some("s", "t"), queue=QUEUES, when=some(*WHEN[:5]), how=HOW_A_SCHEDULE, misfire_max=some(1, 3))
+    def put_schedule(self, name, queue, when, how, misfire_max):
+        self.world.do(c.PutSchedule(name=name, queue=queue, **when, **how, misfire_max=misfire_max))
+
+    @rule(name=some("s", "t"), kind=some(c.PauseSchedule, c.ResumeSchedule, c.RunSchedule, c.DeleteSchedule))
+    def tell_schedule(self, name, kind):
+        self.world.do(kind(name=name))
+        self.world.do(c.ListSchedules())
 
     @precondition(lambda self: self.world.engine.next_due() is not None)
     @rule(early=some(0, 0, 1))
@@ -182,7 +235,7 @@ SETTINGS = settings(
 class TestFew(Machine.TestCase):
     """Seconds, for every run."""
 
-    settings = settings(SETTINGS, max_examples=200, stateful_step_count=25)
+    settings = settings(SETTINGS, max_examples=60, stateful_step_count=25)
 
 
 @pytest.mark.slow
@@ -190,4 +243,4 @@ class TestFew(Machine.TestCase):
 class TestMany(Machine.TestCase):
     """What a change must pass."""
 
-    settings = settings(SETTINGS, max_examples=1000, stateful_step_count=50)
+    settings = settings(SETTINGS, max_examples=400, stateful_step_count=50)

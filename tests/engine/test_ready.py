@@ -84,6 +84,13 @@ def test_a_cancelled_job_is_skipped_wherever_it_stands():
     assert drain(ready) == [-5, -4, 2]
 
 
+def test_jobs_that_come_in_their_order_fill_blocks_up_to_their_bound(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "BLOCK_MAX", 4)
+    ready = line(*(waiting(order) for order in range(11)))
+    assert max(map(len, ready._lines[0].blocks)) == 4
+    assert drain(ready) == list(range(11))
+
+
 def test_the_last_job_of_a_priority_closes_its_line_though_another_has_opened_it():
     """Each command brings a number of its own."""
     first, last = waiting(1, int("1000")), waiting(2, int("1000"))

@@ -7,22 +7,25 @@ time lands exactly on and just before deadlines, and most picks are of jobs that
 import random
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec import Raw
 
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.catalog import CATALOG
 from bunqueue_trio.protocol.commands.spec import Does
+from tests.engine.model_commands import ANSWERS
 from tests.engine.world import LEASE_MS, World
 
 QUEUES = ["a", "b", "c:1"]
 OWNERS = [None, None, "socket-1", "socket-2"]
+WORKERS = ["w1", "@1.2.3.4"]
 CHOSEN_IDS = ["j1", "j2", "j3"]
 
 
 BY_ID = [spec for spec in CATALOG if set(spec.command.__struct_fields__) == {"req_id", "id"}]
 CHANGES_BY_ID: list[Any] = [spec.command for spec in BY_ID if spec.does is Does.CHANGES]
-READS_BY_ID: list[Any] = [spec.command for spec in BY_ID if spec.does is Does.READS]
+READS_BY_ID: list[Any] = [spec.command for spec in BY_ID if spec.does is Does.READS and spec.command in ANSWERS]
 """Commands that say nothing but the id of a job: new ones take part by being there."""
 
 pytestmark = pytest.mark.usefixtures("small_limits")
@@ -36,12 +39,13 @@ class Life:
         self.world = World()
         # Swarm: each seed emphasises different operations; some are switched off.
         self.operations = [
-            self.push, self.push_batch, self.pull, self.pull_batch, self.ack, self.fail, self.ack_batch,
-            self.heartbeat, self.heartbeat_batch, self.extend, self.release, self.progress, self.manage, self.read,
-            self.gate, self.count, self.edit, self.retry, self.clear, self.disconnect, self.give_back, self.take, self.commit, self.crash,
+            self.push, self.push_batch, self.pull, self.pull_batch, self.ack, self.fail, self.ack_batch, self.fail_batch,
+            self.heartbeat, self.heartbeat_batch, self.extend, self.release, self.progress, self.manage, self.cancel, self.read,
+            self.gate, self.count, self.edit, self.retry, self.clear, self.staff, self.schedule, self.find, self.act, self.disconnect,
+            self.give_back, self.take, self.commit, self.crash,
         ]  # fmt: skip
         self.weights = [self.rng.choice((0, 1, 1, 4)) for _ in self.operations]
-        self.about_active = self.operations[4:12]
+        self.about_active = self.operations[4:13]
         self.weights[:3] = 6, 1, 4
         self.weights[-1] = min(self.weights[-1], 1)
         self.patience = self.rng.choice((0.1, 0.2, 0.4))
@@ -88,7 +92,9 @@ class Life:
         }
         if self.rng.random() < self.likes["repeat"]:
             limit = self.rng.choice([None, 1, 2, 3])
-            given["repeat"] = c.Repeat(every=self.rng.choice([50, 1000, 60_000]), limit=limit)
+            given["repeat"] = c.Repeat(
+                every=self.rng.choice([50, 1000, 60_000]), limit=limit, name=self.rng.choice([None, "n"])
+            )
         if self.rng.random() < self.likes["priority"]:
             given["depends_on"] = [self.job() for _ in range(self.rng.choice([1, 1, 2, 3]))]
         return {"data": Raw(b"%d" % self.rng.randrange(100)), **given}
@@ -109,10 +115,12 @@ class Life:
     def pull(self) -> None:
         ttl = self.rng.choice([None, None, None, 1, 5000])
         full = [queue for queue in QUEUES if self.world.model.line(queue)] * 9
-        self.world.do(c.Pull(queue=self.rng.choice(full + QUEUES), lock_ttl=ttl), self.rng.choice(OWNERS))
+        named = self.rng.choice([None, None, *WORKERS])
+        self.world.do(c.Pull(queue=self.rng.choice(full + QUEUES), lock_ttl=ttl, owner=named), self.rng.choice(OWNERS))
 
     def pull_batch(self) -> None:
-        command = c.PullBatch(queue=self.rng.choice(QUEUES), count=self.rng.randint(1, 4))
+        named = self.rng.choice([None, None, *WORKERS])
+        command = c.PullBatch(queue=self.rng.choice(QUEUES), count=self.rng.randint(1, 4), owner=named)
         self.world.do(command, self.rng.choice(OWNERS))
 
     def ack(self) -> None:
@@ -129,6 +137,16 @@ class Life:
         tokens = self.rng.choice([None, [token or "" for _, token in picks], ["one"]])
         results = self.rng.choice([None, [Raw(b"1") for _ in picks]])
         self.world.do(c.AckBatch(ids=[job_id for job_id, _ in picks], tokens=tokens, results=results))
+
+    def fail_batch(self) -> None:
+        picks = [self.active() for _ in range(self.rng.randint(0, 3))]
+        failures = [
+            c.Failure(
+                id=job_id, token=token, error=self.rng.choice([None, "", "boom"]), **self.rng.choice([{}, {}, *HOW])
+            )
+            for job_id, token in picks
+        ]
+        self.world.do(c.FailBatch(failures=failures))
 
     def heartbeat(self) -> None:
         job_id, token = self.active()
@@ -153,11 +171,19 @@ class Life:
         amount, message = self.rng.choice([0, 12.5, 100]), self.rng.choice([None, "", "half"])
         command = c.Progress(id=job_id, progress=amount, message=message, token=token)
         self.world.do(command, self.rng.choice(OWNERS))
+        ended = [job.id for job in self.world.model.ended]
+        self.world.do(c.AddLog(id=self.rng.choice([job_id, self.job(None), *CHOSEN_IDS, *ended]), message="x"))
 
     def manage(self) -> None:
         """Do something to a job that needs to be told nothing but which."""
         kind, state = self.rng.choice(CHANGES_BY_ID), self.rng.choice([None, None, "delayed"])
         self.world.do(kind(id=self.job(state)))
+
+    def cancel(self) -> None:
+        """Cancel a job, often an active one, with a word or a grace or neither."""
+        job_id = self.job(self.rng.choice(["active", "active", None]))
+        reason, by = self.rng.choice([None, "wrong data"]), self.rng.choice([None, None, "ann"])
+        self.world.do(c.Cancel(id=job_id, reason=reason, by=by, grace=self.rng.choice([None, 0, 1, 50, 5000])))
 
     def edit(self) -> None:
         """Change when the turn of a job is, or what it carries."""
@@ -167,6 +193,7 @@ class Life:
         commands: list[Any] = [
             c.ChangePriority(id=job_id, priority=self.rng.randint(-1, 2), lifo=self.rng.choice([None, True, False])),
             c.ChangeDelay(id=job_id, delay=delay),
+            c.MoveToWait(id=self.rng.choice([job_id, self.job("active")]), token=token),
             c.MoveToDelayed(id=self.rng.choice([job_id, self.job("active")]), delay=max(1, delay), token=token),
             c.Update(id=job_id, data=Raw(self.rng.choice([b"", b"null", b"[1,2]"]))),
         ]
@@ -177,13 +204,16 @@ class Life:
         job = self.rng.choice(dead) if dead and self.rng.random() < 0.9 else None
         queue = self.rng.choice(QUEUES) if job is None or self.rng.random() < 0.1 else job.queue
         kind = self.rng.choice([c.RetryDlq, c.RetryDlq, c.PurgeDlq])
-        self.world.do(kind(queue=queue, job_id=self.job() if job is None else job.id))
+        job_id = self.job() if job is None else job.id
+        self.world.do(c.MoveToWait(id=job_id) if self.rng.random() < 0.2 else kind(queue=queue, job_id=job_id))
 
     def clear(self) -> None:
         """Remove many at once."""
         queue, limit = self.rng.choice([*QUEUES * 9, "no good"]), self.rng.choice([1, 3, 1000])
         grace = self.rng.choice([0, 1, 50, 5000, 100_000])
-        commands: list[Any] = [c.Drain(queue=queue, delayed=self.rng.random() < 0.5, limit=limit)]
+        commands: list[Any] = [
+            c.Drain(queue=queue, delayed=self.rng.random() < 0.5, limit=limit), c.PromoteJobs(queue=queue, count=limit),
+        ]  # fmt: skip
         commands += [
             c.Clean(queue=queue, state=state, grace=grace) for state in ("waiting", "delayed", "waiting-children")
         ]
@@ -221,6 +251,73 @@ class Life:
         after, limit = self.rng.choice(["", "a", "b"]), self.rng.randint(1, 4)
         self.world.do(c.ListQueues(after=after, limit=limit, details=self.rng.random() < 0.5))
 
+    def schedule(self) -> None:
+        """Put a schedule, do something to one, or ask."""
+        name, now = self.rng.choice(["s", "t", "u:1"]), self.world.now
+        when = self.rng.choice(WHEN)
+        if self.rng.random() < 0.2:
+            when = {"at": now + self.rng.choice([-1, 0, 1, 500, 100_000])}
+        how = {field: self.rng.choice(values) for field, values in HOW_SCHEDULED.items() if self.rng.random() < 0.3}
+        how |= {
+            f: now + self.rng.choice([-1000, 0, 5000, 200_000]) for f in ("start", "end") if self.rng.random() < 0.1
+        }
+        queue = self.rng.choice([*QUEUES * 9, "no good"])
+        put: list[Any] = [c.PutSchedule(name=name, queue=queue, data=Raw(b"7"), **when, **how)] * 3
+        if name in self.world.model.schedules:
+            put.append(msgspec.structs.replace(self.world.model.schedules[name].said))
+        kinds = [c.GetSchedule, c.PauseSchedule, c.ResumeSchedule, c.ResumeSchedule, c.RunSchedule, c.DeleteSchedule]
+        commands = [kind(name=name) for kind in kinds]
+        commands += [c.ListSchedules(after=self.rng.choice([None, "s"]), limit=self.rng.randint(1, 3))]
+        commands += [c.PreviewSchedule(**when), c.PutSchedule(name=self.rng.choice(["preview", "no/good"]), queue="a")]
+        schedule, every = self.rng.choice([("*/5 * * * *", None), (None, 1000), (None, 1000), (None, None)])
+        crons: list[Any] = [
+            c.Cron(
+                name=name, queue=queue, data=Raw(b"8"), schedule=schedule, repeat_every=every, priority=self.rng.choice([0, 1]),
+                immediately=self.rng.random() < 0.5, prevent_overlap=self.rng.random() < 0.5,
+                skip_missed_on_restart=self.rng.random() < 0.5,
+            ),
+            self.rng.choice([c.CronGet(name=name), c.CronList(limit=2), c.CronDelete(name=name)]),
+        ]  # fmt: skip
+        self.world.do(self.rng.choice([*put, *commands, *crons]))
+
+    def wanted(self) -> dict[str, Any]:
+        """Some fields of a filter."""
+        said: dict[str, list] = {
+            "queue": ["a", ["b", "a"], ["c:1", "none"]], "state": ["waiting", ["delayed", "active"], ["waiting-children", "waiting"]],
+            "tag": ["t"], "id_prefix": ["id-1", "j"], "error": ["boom", "o"], "text": ["1"], "older": [0, 50, 5000],
+            "newer": [0, 50, 5000], "attempts": [0, 1], "owner": ["socket-1"], "group_id": ["g"],
+        }  # fmt: skip
+        names = self.rng.sample(sorted(said), self.rng.choice([0, 1, 1, 2, 3]))
+        return {name: self.rng.choice(said[name]) for name in names}
+
+    def find(self) -> None:
+        wanted = {"state": ["waiting", "delayed", "waiting-children", "active"]} | self.wanted()
+        self.world.do(c.FindJobs(**wanted, limit=self.rng.choice([1, 3, 1000])))
+
+    def act(self) -> None:
+        """Do something to many; mostly to few."""
+        action = self.rng.choice(["cancel", "promote", "promote", "discard", "priority", "priority"])
+        how: dict[str, Any] = {
+            "dry_run": self.rng.random() < 0.3,
+            "force": self.rng.random() < 0.3,
+            "priority": self.rng.choice([-1, 0, 2]),
+        }
+        limit = self.rng.choice([1, 2, 100])
+        self.world.do(c.ActOnJobs(filter=c.Filter(**self.wanted()), action=action, limit=limit, **how))
+
+    def staff(self) -> None:
+        """Say who works, or do something to one of them."""
+        name = self.rng.choice([*WORKERS, *self.world.model.hands])
+        commands: list[Any] = [
+            c.RegisterWorker(worker_id=self.rng.choice([None, name]), name=self.rng.choice([None, "me"]), concurrency=3),
+            c.WorkerHeartbeat(id=name), c.QuietWorker(id=name), c.UnquietWorker(id=name), c.UnregisterWorker(id=name),
+            c.ReleaseWorker(id=name),
+        ]  # fmt: skip
+        if self.rng.random() < 0.2:
+            self.world.sweep()
+        else:
+            self.world.do(self.rng.choice(commands), self.rng.choice(OWNERS))
+
     def disconnect(self) -> None:
         self.world.disconnect(self.rng.choice(["socket-1", "socket-2", "socket-3"]), dropped=self.rng.random() < 0.3)
 
@@ -248,6 +345,25 @@ BACKOFFS = [
     c.Backoff(type="exponential", delay=1000, jitter=0.5), c.Backoff(type="fixed", delay=1000, max_delay=0),
     c.Backoff(type="exponential", delay=3_000_000, jitter=1),
 ]  # fmt: skip
+
+WHEN: list[dict[str, Any]] = [
+    {"every": 50}, {"every": 1000, "anchor": 300}, {"every": 60_000}, {"every": 400_000}, {"cron": "*/5 * * * *"},
+    {"cron": "7,9 * * * *"}, {"cron": "* * * * *", "every": 5}, {},
+]  # fmt: skip
+
+HOW_SCHEDULED: dict[str, list] = {
+    "misfire": ["skip", "once", "all", "all"],
+    "misfire_max": [1, 2, 25],
+    "window": [0, 1000, 100_000],
+    "overlap": ["allow", "skip", "queue", "queue", "cancel"],
+    "limit": [1, 2, 5],
+    "source": ["app"],
+    "options": [
+        c.RunOptions(),
+        c.RunOptions(priority=1, ttl=60, backoff=BACKOFFS[0]),
+        c.RunOptions(timeout=100, lifo=True),
+    ],
+}
 
 OPTIONS: dict[str, list] = {
     "priority": [-1, 0, 1, 2],

@@ -189,3 +189,25 @@ def test_doing_what_is_missing_makes_a_job_run(seed: int):
     for job in rng.sample(ids, len(ids)):
         if bench.engine.find(job) is not None:
             finish(bench, job, rng)
+
+
+def test_a_queue_whose_workers_are_quiet_does_not_look_forgotten(bench: Bench):
+    job_id = bench.push()
+    bench.do(c.RegisterWorker(worker_id="w", name="mailer", queues=["q"]))
+    bench.do(c.RegisterWorker(worker_id="v", name="other", queues=["other"]))
+    assert ask(bench, job_id)[0] == "nobody-asks"
+    bench.do(c.QuietWorker(id="v"))
+    assert ask(bench, job_id)[0] == "nobody-asks"
+    bench.do(c.QuietWorker(id="w"))
+    said = "Those who work on this queue are quiet, and get no jobs: mailer. It is the next of its queue."
+    assert ask(bench, job_id) == ("workers-quiet", said)
+
+
+def test_an_active_job_that_is_cancelled_says_how_long_it_may_go_on(bench: Bench):
+    job_id = bench.push()
+    bench.pull()
+    bench.do(c.Cancel(id=job_id, grace=5000, reason="wrong file"))
+    code, said = ask(bench, job_id)
+    assert code == "cancelling"
+    assert "It is cancelled, and may go on for 5" in said
+    assert "wrong file" in said

@@ -60,7 +60,7 @@ class World:
     def go_to(self, now: int) -> None:
         """Let time pass, and what is due by then happen."""
         self.now = max(self.now, now)
-        self.engine.advance(self.now)
+        self.engine.advance(self.now, waited=True)
         self.model.advance(self.now)
         self.check()
 
@@ -72,6 +72,12 @@ class World:
     def give_back(self, job_id: str, token: str) -> None:
         self.engine.give_back(job_id, token, self.now)
         self.model.give_back_one(job_id, token, self.now)
+        self.check()
+
+    def sweep(self) -> None:
+        """Forget workers that are silent."""
+        self.engine.forget_silent(self.now)
+        self.model.forget_silent(self.now)
         self.check()
 
     def take(self) -> None:
@@ -105,6 +111,8 @@ class World:
 
     def finish(self) -> None:
         """End every job there is; nothing may be left of any."""
+        for name in self.model.schedules:
+            self.do(c.PauseSchedule(name=name))
         for _ in range(3):  # the next runs of series, too
             for job in list(self.model.jobs):
                 self.do(c.Cancel(id=job.id))
@@ -115,6 +123,13 @@ class World:
             self.do(c.ClearConcurrency(queue=queue))
         for queue in list(self.model.rates):
             self.do(c.RateLimitClear(queue=queue))
+        for name in list(self.model.schedules):
+            self.do(c.DeleteSchedule(name=name))
+        for owner in list(self.model.bound):
+            self.disconnect(owner, dropped=True)
+        self.now += 120_000
+        self.sweep()
+        assert self.model.hands == {}
         self.commit()
         self.commit()
         check_empty(self.engine)

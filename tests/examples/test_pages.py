@@ -32,10 +32,11 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     env = {
         name: value
         for name, value in os.environ.items()
-        if name not in SETTINGS and not name.startswith("COVERAGE_")
+        # Unbuffered, a line of print and its end are two writes, and a line of the log may come between.
+        if name not in SETTINGS | {"PYTHONUNBUFFERED"} and not name.startswith("COVERAGE_")
     } | {
         "HOST": "127.0.0.1", "HTTP_PORT": str(port), "BUNQUEUE_URL": f"http://127.0.0.1:{port}",
-        "PYTHONPATH": os.pathsep.join(site.getsitepackages()), "PYTHONUNBUFFERED": "1", "NO_PROXY": "*",
+        "PYTHONPATH": os.pathsep.join(site.getsitepackages()), "NO_PROXY": "*",
         "PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_QUIET": "1", "TERM": "xterm", "COLUMNS": "200",
     }  # fmt: skip

@@ -28,7 +28,8 @@ from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.supervisor import supervise
 from bunqueue_trio.storage.memory import MemoryStore
-from bunqueue_trio.transports.express import ExpressConnection, ExpressShared, Handover
+from bunqueue_trio.transports.express import ExpressConnection, ExpressShared
+from bunqueue_trio.transports.heads import Handover
 
 DOCUMENTED = {101, 200, 204, 400, 401, 404, 405, 408, 413, 426, 429, 503}
 START_MS = 1_700_000_000_000

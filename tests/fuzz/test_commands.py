@@ -55,6 +55,7 @@ def texts(draw: st.DrawFn, name: str) -> bytes:
     return b"{" + b",".join(key + b":" + raw for key, raw in fields) + b"}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 @pytest.mark.untraced
 @few
@@ -69,6 +70,7 @@ def test_any_message_at_all(sent: list[bytes]):
     harness.messages(sent)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("raw", ODD, ids=range(len(ODD)))
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_each_field_with_each_odd_value(name: str, raw: bytes):

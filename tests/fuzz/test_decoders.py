@@ -54,6 +54,7 @@ def requests(draw: st.DrawFn) -> bytes:
     return ends.join([*lines, "", ""]).encode("latin-1", "replace") + body
 
 
+@pytest.mark.slow
 @few
 @given(st.lists(requests(), min_size=1, max_size=4), st.lists(st.integers(0, 400), max_size=4))
 def test_requests_in_a_pipeline_cut_anywhere(pipeline: list[bytes], cuts: list[int]):
@@ -62,6 +63,7 @@ def test_requests_in_a_pipeline_cut_anywhere(pipeline: list[bytes], cuts: list[i
     harness.http([sent[a:b] for a, b in itertools.pairwise(at)])
 
 
+@pytest.mark.slow
 @few
 @given(st.lists(st.binary(min_size=1, max_size=200), min_size=1, max_size=5))
 def test_any_bytes_at_the_express_lane(pieces: list[bytes]):
@@ -71,6 +73,7 @@ def test_any_bytes_at_the_express_lane(pieces: list[bytes]):
 PUSH = b'POST /queues/q/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{"data":1}'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", range(1, len(PUSH)))
 def test_a_request_cut_at_every_byte_is_one_request(cut: int):
     [(status, _)] = harness.http([PUSH[:cut], PUSH[cut:]])
@@ -99,6 +102,7 @@ def frames(draw: st.DrawFn) -> bytes:
     return bytes([first]) + size + (b"\0\0\0\0" if masked else b"") + payload
 
 
+@pytest.mark.slow
 @few
 @given(st.lists(frames(), min_size=1, max_size=6), st.integers(0, 60))
 def test_any_frames_of_a_websocket(sent: list[bytes], cut: int):

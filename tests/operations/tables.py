@@ -17,8 +17,10 @@ from bunqueue_trio.pages.openapi_words import PAGE_ANSWERS
 from bunqueue_trio.pages.prometheus import prometheus
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.catalog import CATALOG, COMMANDS
-from bunqueue_trio.protocol.events import EVENT_TYPES, EXTRA
+from bunqueue_trio.protocol.commands.spec import Role
+from bunqueue_trio.protocol.events import EVENT_TYPES, EXTRA, NAMED, Event
 from bunqueue_trio.protocol.faults import FAULTS
+from bunqueue_trio.protocol.routes import ROUTES
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.storage.memory import MemoryStore
@@ -94,6 +96,17 @@ def commands_table() -> list[str]:
     return rows
 
 
+def roles_table() -> list[str]:
+    """Return one row for each role of a token."""
+    rows = ["| role | commands | pages |", "| --- | --- | --- |"]
+    for role in Role:
+        tags = [f"`{spec.tag}`" for spec in CATALOG if spec.role is role]
+        guarded = [route for route in ROUTES if isinstance(route.target, str) and not route.open]
+        pages = [f"`{route.path}`" for route in guarded if route.auth != "never" and route.role is role]
+        rows.append(f"| `{role.name.lower()}` | {', '.join(tags)} | {', '.join(pages)} |")
+    return rows
+
+
 def names_table() -> list[str]:
     """Return one row for each command whose class has another name."""
     rows = ["| `cmd` | in Python |", "| --- | --- |"]
@@ -117,6 +130,14 @@ def job_table() -> list[str]:
 def events_table() -> list[str]:
     """Return one row for each type of event, without its explanation."""
     return [f"| `{kind}` | {f'`{EXTRA[kind]}`' if kind in EXTRA else ''} |" for kind in sorted(EVENT_TYPES)]  # type: ignore[index]
+
+
+def named_events_table() -> list[str]:
+    """Return one row for each type of event that is told by name, without its explanation."""
+    encoded = {f.name: f.encode_name for f in msgspec.structs.fields(Event)}
+    return [
+        f"| `{kind}` | {', '.join(f'`{encoded[name]}`' for name in names)} |" for kind, names in sorted(NAMED.items())
+    ]
 
 
 def passing_refusals() -> list[str]:
@@ -231,7 +252,7 @@ def _flat(fields: Any, inside: Any) -> list[str]:
 
 TABLES = {
     "operations.md": (settings_table, metrics_table),
-    "websocket.md": (names_table, commands_table, fields_table, job_table, codes_table),
+    "websocket.md": (names_table, commands_table, fields_table, job_table, codes_table, roles_table),
 }
 """Which document has which tables, whole."""
 

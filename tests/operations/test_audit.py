@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow  # a server of its own, and the pause between two 
 SECRET = {"AUTH_TOKENS": "secret"}
 FAULTS = {
     "disk_missing": "DELETE FROM job WHERE id = 'one'",
-    "disk_extra": "INSERT INTO job SELECT 5, 'ghost', queue, data, NULL, 0, 1, 1, 'waiting', 3, 0, 0, 0, NULL, NULL, NULL FROM job LIMIT 1",
+    "disk_extra": "INSERT INTO job SELECT 3, 'ghost', queue, data, NULL, 0, 1, 1, 'waiting', 3, 0, 0, 0, NULL, NULL, NULL FROM job LIMIT 1",
     "disk_different": "UPDATE job SET attempts = 7 WHERE id = 'four'",
     "disk_unreadable": "UPDATE job SET state = 'nowhere' WHERE id = 'two'",
 }
@@ -52,8 +52,8 @@ def test_what_is_planted_in_the_file_is_found_by_the_running_server(running: Run
     code, said = doctor(running, "--wait")
     assert code == 1, said
     assert "PROBLEM: disk_missing: job one is in memory and has no row (1) on the disk" in said
-    assert "PROBLEM: disk_extra: job ghost is stored (row 5) and is not in memory" in said
-    assert "PROBLEM: disk_unreadable: row 3 cannot be read" in said
+    assert "PROBLEM: disk_extra: job ghost is stored (row 3) and is not in memory" in said
+    assert "PROBLEM: disk_unreadable: row 2 cannot be read" in said
     assert "PROBLEM: disk_different: job four: attempts on the disk differ" in said
     with running.client(headers={"Authorization": "Bearer secret"}) as client:
         page = client.get("/prometheus").text
@@ -102,7 +102,10 @@ def test_the_page_needs_a_token_and_the_command_says_what_is_wrong(running: Runn
     with running.client() as client:
         assert client.get("/audit").status_code == 401
     done = bunqueue("doctor", "--live", "--url", running.url)
-    assert (done.code, done.err) == (1, f"bunqueue-trio: {running.url}: Unauthorized (401)\n")
+    assert (done.code, done.err) == (
+        1,
+        f"bunqueue-trio: {running.url}: Unauthorized (401): the token in BUNQUEUE_TOKEN or --token is missing or wrong\n",
+    )
     assert bunqueue("doctor").code == 2
     assert bunqueue("doctor", "--live", str(running.data_path)).code == 2
     assert bunqueue("doctor", "--wait", str(running.data_path)).code == 2

@@ -10,18 +10,7 @@ from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.storage.sqlite import inspect
 from bunqueue_trio.storage.sqlite.inspect import copy, examine
 from tests.operations.processes import bunqueue, serving
-from tests.operations.stores import Writer, make_store, spoil
-
-
-def ignore(done: int, total: int) -> None:
-    assert 0 <= done <= total
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "q.db"
-    make_store(path)
-    return path
+from tests.operations.stores import Writer, ignore, spoil
 
 
 def test_a_copy_is_a_store_with_the_same_jobs_and_no_log_beside_it(file: Path, tmp_path: Path):

@@ -8,7 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from bunqueue_trio.cli import clear, main
+from bunqueue_trio.cli import clear, main, many
 from tests.operations.processes import Done, Running, bunqueue, serving
 
 
@@ -65,7 +65,7 @@ def test_it_is_done_when_somebody_says_so(monkeypatch: pytest.MonkeyPatch, said:
     counts = {"queue": {"counts": {"waiting": 5, "delayed": 1}}, "count": 6, "left": 0}
     asked: list[str] = []
     monkeypatch.setattr(clear, "answer", lambda *call: (asked.append(call[2]), counts)[1])
-    monkeypatch.setattr(clear, "sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
+    monkeypatch.setattr(many, "sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
     done = CliRunner().invoke(main, ["drain", "q", "--delayed"], input=said)
     assert "q: remove 5 waiting and 1 delayed jobs for good?" in done.output
     assert (done.exit_code, asked.count("POST")) == (code, posts)

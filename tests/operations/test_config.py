@@ -154,7 +154,8 @@ def test_config_shows_what_is_in_force_and_where_it_comes_from(tmp_path: Path):
     assert str(file) in sources["stalls_max = 7"]
     assert sources["body_max_bytes = 10485760"] == "default (BODY_MAX_BYTES)"
     assert "# auth_tokens = 2 set, not shown" in done.out
-    assert "secret" not in done.out
+    assert "first-secret" not in done.out
+    assert "second-secret" not in done.out
 
 
 def _squeezed(line: str) -> str:

@@ -8,6 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from bunqueue_trio.cli import crashtest, main
+from bunqueue_trio.testing.crash.audit import judge_slots
+from bunqueue_trio.testing.crash.load import SLOT_EVERY_MS
 from bunqueue_trio.testing.crash.rounds import Failed
 
 
@@ -33,3 +35,13 @@ def test_what_ends_it_early_leaves_the_files_and_says_where(
     (kept,) = tmp_path.iterdir()
     assert (done.exit_code, done.stderr) == (code, f"{told}; the files are in {kept}\n")
     assert (kept / "queue.db").exists()
+
+
+def test_a_slot_that_brings_two_jobs_or_none_is_a_breach():
+    whole = [1000 + n * SLOT_EVERY_MS for n in range(40)]
+    assert judge_slots(whole) == []
+    assert judge_slots(whole[:5] + whole[4:]) == ["slot 2000 brings a job after that of 2000"]
+    assert judge_slots(whole[:5] + whole[4:5]) == ["slot 2000 brings a job after that of 2000"]
+    assert judge_slots(whole[:30] + whole[31:]) == ["slots between 8250 and 8750 bring no job"]
+    # After a long time without a server the last of them are made up.
+    assert judge_slots(whole[:1] + whole[5:]) == []

@@ -4,7 +4,6 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from bunqueue_trio.cli import dead, main, remote
+from bunqueue_trio.cli import dead, main, many, remote
 from tests.operations.processes import Done, Running, bunqueue, serving
 
 OPERATIONS = (Path(__file__).parents[2] / "docs/operations.md").read_text(encoding="utf-8")
@@ -64,10 +63,14 @@ def test_a_retry_says_why_some_stay_dead(server: Running):
             client.get("/queues/held/jobs")
             assert client.post(f"/jobs/{job_id}/fail", json={"error": "no luck"}).status_code == 200
         client.post("/queues/held/jobs", json={"data": 2, "uniqueKey": "k"})
+        off = client.post("/queues/off/jobs", json={"data": 1}).json()["id"]
+    assert ask(server, "cancel", off, "--reason", "wrong").code == 0
+    assert (
+        ask(server, "retry", "off").out
+        == "off: 0 retried, 1 still dead (1: cancelled on purpose, `retry --id` retries one)\n"
+    )
     out = ask(server, "retry", "held").out
-    assert out.startswith("held: 1 retried, 1 still dead (")
-    assert "an unfinished job has their unique key" in out
-    assert "a job that they depend on is dead" in out
+    assert out == "held: 1 retried, 1 still dead (1: an unfinished job has their unique key)\n"
 
 
 @pytest.mark.slow
@@ -82,11 +85,18 @@ def test_dead_letters_are_seen_retried_and_deleted_by_their_error(server: Runnin
                 client.get("/queues/e/jobs")
                 assert client.post(f"/jobs/{job_id}/fail", json={"error": said}).status_code == 200
         lines = ask(server, "dead", "e", "--groups").out.splitlines()
-        assert [line.split("  ")[:3] for line in lines] == [
-            ["2", "max_attempts_exceeded", text] for text in ("disk full", "no such user …", "timeout after … s")
+        assert sorted(line.split("  ")[0::3][:2] + line.split("  ")[2:3] for line in lines) == [
+            ["2", text, "max_attempts_exceeded"] for text in ("disk full", "no such user …", "timeout after … s")
         ]
-        group = json.loads(ask(server, "dead", "e", "--groups", "--error", "30 s", "--json").out)
-        assert (group["count"], group["error"]) == (1, "timeout after … s")
+        assert "  e: 2  (" in ask(server, "dead", "--groups").out
+        assert ask(server, "dead", "e", "--groups", "--limit", "2").err == "2 of 3 groups; --limit shows more\n"
+        found = [json.loads(line) for line in ask(server, "dead", "e", "--groups", "--json").out.splitlines()]
+        assert {(group["count"], group["shape"]) for group in found} == {
+            (2, "disk full"), (2, "no such user …"), (2, "timeout after … s"),
+        }  # fmt: skip
+        assert ask(server, "dead", "nobody", "--groups").err == "nobody: no dead letters\n"
+        assert ask(server, "dead", "e", "--groups", "--error", "x").code == 2
+        assert ask(server, "dead").code == 2
         assert len(ask(server, "dead", "e", "--error", "no such").out.splitlines()) == 2
         assert len(ask(server, "dead", "e", "--error", "no such", "--limit", "1").out.splitlines()) == 1
         assert ask(server, "retry", "e", "--error", "timeout").out == "e: 2 of 2 dead letters with this error retried\n"
@@ -99,39 +109,12 @@ def test_dead_letters_are_seen_retried_and_deleted_by_their_error(server: Runnin
         assert (counts["waiting"], counts["failed"]) == (2, 2)
         assert ask(server, "retry", "e", "--id", "x", "--error", "y").code == 2
         assert ask(server, "purge", "e", "--id", "x", "--error", "y").code == 2
-
-
-@pytest.mark.parametrize(
-    ("error", "shape"),
-    [
-        (None, ""),
-        ("ConnectionError: 10.0.0.5:5432 refused (try 3)", "ConnectionError: … refused (try …)"),
-        ("KeyError: 'user_7'", "KeyError: …"),
-        ("can't open it, isn't it", "can't open it, isn't it"),
-        ("job 01924f5a-7b3c-7def-8a12-3456789abcde at 0x7f3A is lost\nTraceback", "job … at … is lost"),
-    ],
-)
-def test_an_error_is_known_by_what_does_not_differ(error: str | None, shape: str):
-    assert dead.shape(error) == shape
-
-
-@pytest.mark.parametrize(
-    ("status", "done"), [(404, "1 of 2 dead letters"), (503, "was said; 1 of 2 were retried before")]
-)
-def test_what_is_not_dead_any_more_is_passed_over(monkeypatch: pytest.MonkeyPatch, status: int, done: str):
-    entries = [{"job": {"id": each}, "error": "x"} for each in "ab"]
-    monkeypatch.setattr(remote, "answer", lambda *_: {"entries": entries, "next": None})
-
-    @contextmanager
-    def connection(*_: object) -> Iterator[Any]:
-        def ask(method: str, path: str, body: bytes) -> None:
-            if b'"a"' in body:  # the newest, so the last
-                raise remote.Refusal("it was said", status)
-
-        yield ask
-
-    monkeypatch.setattr(dead, "connection", connection)
-    assert done in CliRunner().invoke(main, ["retry", "q", "--error", "x"]).output
+        group = next(group["fingerprint"] for group in found if group["shape"] == "no such user …")
+        assert len(ask(server, "dead", "e", "--group", group).out.splitlines()) == 2
+        assert ask(server, "retry", "--group", group).out == "all queues: 2 of 2 dead letters with this error retried\n"
+        assert ask(server, "purge", "e", "--tag", "x", "--yes").out == "e: 0 of 0 dead letters deleted\n"
+        assert (ask(server, "retry").code, ask(server, "purge", "--id", "x").code) == (2, 2)
+        assert ask(server, "retry", "e", "--id", "x", "--canary", "1").code == 2
 
 
 @pytest.mark.parametrize(("limit", "shown", "told"), [(3, 3, "3 of 5 dead letters"), (5, 5, ""), (9, 5, "")])
@@ -185,12 +168,17 @@ class DeadOnes:
     [
         (DeadOnes(5), "q: 5 retried, 0 still dead\n"),
         (DeadOnes(0), "q: 0 retried, 0 still dead\n"),
-        (DeadOnes(4, dies_again=True), "q: 4 retried, 2 still dead ("),
+        (
+            DeadOnes(4, dies_again=True),
+            "q: 4 retried, 2 still dead (1: an unfinished job has their unique key; 3: new; 2: they died just now, retry again)\n",
+        ),
     ],
     ids=["chain", "none", "dies again"],
 )
 def test_a_retry_goes_on_while_others_can_follow(monkeypatch: pytest.MonkeyPatch, server: DeadOnes, said: str):
     monkeypatch.setattr(dead, "answer", server.answer)
+    tried = {"count": 2, "refused": {"key-held": 1, "new": 3}, "examples": [], "next": None}
+    monkeypatch.setattr(many, "answer", lambda *_: tried)
     assert CliRunner().invoke(main, ["retry", "q"]).output.startswith(said)
 
 

@@ -2,19 +2,14 @@
 
 from pathlib import Path
 
+import apsw
 import pytest
 
 from bunqueue_trio.errors import StartupError, StoreError
-from bunqueue_trio.storage.sqlite.inspect import CHECKS, Report, examine
+from bunqueue_trio.storage.sqlite import inspect
+from bunqueue_trio.storage.sqlite.inspect import CHECKS, TRAIL_CHECKS, Report, examine
 from tests.operations.processes import bunqueue, serving
 from tests.operations.stores import Writer, make_store, spoil
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "q.db"
-    make_store(path)
-    return path
 
 
 def look(path: Path) -> Report:
@@ -29,7 +24,7 @@ def test_a_sound_store_has_no_findings_and_true_counts(file: Path):
     assert report.finished == {"completed": 1, "failed": 1, "removed": 1}
     assert report.events > 10
     assert report.size == file.stat().st_size
-    assert [claim for claim, _ in CHECKS] == told[2:-1]
+    assert [claim for claim, _ in CHECKS + TRAIL_CHECKS] == told[2:-1]
 
 
 def test_an_empty_store_is_sound(tmp_path: Path):
@@ -38,7 +33,7 @@ def test_an_empty_store_is_sound(tmp_path: Path):
     assert (report.findings, report.unfinished, report.finished, report.events) == ([], {}, {}, 0)
 
 
-COPY = "INSERT INTO finished SELECT {fin}, {id}, queue, 'completed', 1, data, NULL, 0, 1, 1, 0, 0, 0, NULL, NULL, NULL FROM job LIMIT 1"
+COPY = "INSERT INTO finished SELECT {fin}, {id}, queue, 'completed', 1, data, NULL, 0, 1, 1, 0, 0, 0, NULL, NULL, NULL, NULL FROM job LIMIT 1"
 FAULTS = {
     "unfinished jobs share an id": "UPDATE job SET id = 'twin' WHERE state IN ('waiting', 'delayed')",
     "jobs are unfinished and finished at once": COPY.format(fin=99, id="id"),
@@ -68,6 +63,15 @@ def test_each_broken_invariant_is_found_and_named(file: Path, claim: str):
 def test_a_job_that_the_server_could_not_read_is_found(file: Path):
     spoil(file, "UPDATE job SET lease = '{' WHERE state = 'active'")
     assert any(finding.startswith("jobs in job cannot be read: 1 (row") for finding in look(file).findings)
+
+
+def test_a_dead_letter_in_no_group_is_found(file: Path):
+    spoil(file, "UPDATE finished SET fingerprint = NULL WHERE state = 'failed'")
+    [finding] = look(file).findings
+    assert finding.startswith("dead letters are in no group of errors, or others are: 1 (")
+    spoil(file, "UPDATE finished SET fingerprint = 'x'")
+    [finding] = look(file).findings
+    assert finding.startswith("dead letters are in no group of errors, or others are: ")
 
 
 def test_a_payload_that_is_no_json_is_found(file: Path):
@@ -106,6 +110,13 @@ def test_a_damaged_page_is_found_and_does_not_end_the_look(tmp_path: Path):
     findings = look(path).findings
     assert any(finding.startswith("the file is damaged") for finding in findings)
     assert any("cannot be read" in finding for finding in findings)
+
+
+def test_a_file_that_cannot_be_looked_at_at_all_is_a_finding(tmp_path: Path):
+    connection = apsw.Connection(str(tmp_path / "q.db"))
+    connection.close()
+    [found] = inspect._damage(connection)
+    assert found.startswith("the file is damaged: ")
 
 
 def test_counts_of_a_damaged_table_are_left_out(tmp_path: Path):

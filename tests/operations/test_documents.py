@@ -28,6 +28,7 @@ from tests.operations.tables import (
     job_table,
     metric_families,
     metrics_table,
+    named_events_table,
     names_table,
     passing_refusals,
     settings_table,
@@ -104,9 +105,10 @@ def test_the_tables_in_the_documents_are_the_codes():
     for table in (names_table, commands_table, fields_table, job_table, passing_refusals, codes_table):
         assert "\n".join(table()) + "\n\n" in WEBSOCKET, AGAIN
     assert without_code() in WEBSOCKET.replace("\n", " ")
-    section = WEBSOCKET.split("| `eventType` |")[1].split("\n\n")[0]
-    for row, said in zip(events_table(), section.splitlines()[2:], strict=True):
-        assert said.startswith(row), AGAIN
+    for head, table in (("| `eventType` |", events_table), ("| by name |", named_events_table)):
+        section = WEBSOCKET.split(head)[1].split("\n\n")[0]
+        for row, said in zip(table(), section.splitlines()[2:], strict=True):
+            assert said.startswith(row), AGAIN
 
 
 def test_the_limits_of_a_websocket_are_the_codes():

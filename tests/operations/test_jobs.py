@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from bunqueue_trio.cli import jobs as told
-from bunqueue_trio.cli import main, remote
+from bunqueue_trio.cli import main, remote, words
 from tests.operations.processes import Done, Running, bunqueue, serving
 
 
@@ -95,6 +95,7 @@ def test_what_one_job_refuses_is_done_to_the_others(monkeypatch: pytest.MonkeyPa
         asked.append(call[3])
         if call[3].startswith("/jobs/b"):
             raise click.ClickException("Job not found\x1b (404)")
+        return {"ok": True}
 
     monkeypatch.setattr(told, "answer", answer)
     done = CliRunner().invoke(main, [verb, "a/1", "b", "c"])
@@ -102,6 +103,38 @@ def test_what_one_job_refuses_is_done_to_the_others(monkeypatch: pytest.MonkeyPa
     assert done.exit_code == 1
     assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["a/1", "c"]
     assert done.stderr.startswith("bunqueue-trio: b: Job not found\\x1b (404)")
+
+
+@pytest.mark.parametrize(
+    ("options", "sent"),
+    [
+        ([], None),
+        (["--reason", "wrong"], {"reason": "wrong", "by": "ann@web-1"}),
+        (["--grace", "2m"], {"grace": 120_000, "by": "ann@web-1"}),
+    ],
+)
+def test_a_cancellation_says_why_by_whom_and_how_long_only_if_it_is_asked_to(
+    monkeypatch: pytest.MonkeyPatch, options: list[str], sent: object
+):
+    bodies: list[bytes | None] = []
+    monkeypatch.setattr(told, "answer", lambda *call: [bodies.append(call[4]), {"ok": True}][1])
+    monkeypatch.setattr(told, "getuser", lambda: "ann")
+    monkeypatch.setattr(told, "node", lambda: "web-1")
+    done = CliRunner().invoke(main, ["cancel", "x", *options])
+    assert (done.exit_code, done.output) == (0, "x: cancelled\n")
+    assert [body and json.loads(body) for body in bodies] == [sent]
+
+
+def test_a_user_without_a_name_may_cancel(monkeypatch: pytest.MonkeyPatch):
+    bodies: list[bytes] = []
+
+    def nobody() -> str:
+        raise KeyError("uid 1234")
+
+    monkeypatch.setattr(told, "answer", lambda *call: [bodies.append(call[4]), {"ok": True}][1])
+    monkeypatch.setattr(told, "getuser", nobody)
+    assert CliRunner().invoke(main, ["cancel", "x", "--reason", "wrong"]).exit_code == 0
+    assert json.loads(bodies[0])["by"].startswith("unknown@")
 
 
 @pytest.mark.parametrize(
@@ -139,3 +172,45 @@ def test_what_a_queue_is_paused_for_cannot_move_the_cursor(monkeypatch: pytest.M
     monkeypatch.setattr(told, "answer", lambda *_: said)
     done = CliRunner().invoke(main, ["why", "x"])
     assert (done.exit_code, "\x1b" in done.output, len(done.output.splitlines())) == (0, False, 2)
+
+
+@pytest.mark.slow
+def test_a_job_is_shown_with_its_failed_attempts_and_its_log(server: Running):
+    with server.client() as client:
+        job_id = client.post("/queues/falls/jobs", json={"data": 1, "backoff": 0}).json()["id"]
+        assert ask(server, "logs", job_id)[1:] == ("", "")
+        client.post(f"/jobs/{job_id}/logs", json={"message": "half\x1b[2J way", "level": "warn"})
+        for stack in ("Traceback:\n  in fall\x9b", None):
+            token = client.get("/queues/falls/jobs").json()["token"]
+            client.post(f"/jobs/{job_id}/fail", json={"token": token, "error": "boom", "stack": stack})
+    shown = ask(server, "job", job_id).out
+    lines = shown.splitlines()
+    assert [line.split(":")[0] for line in lines[-4:]] == [
+        "attempt 1",
+        "    Traceback",
+        "      in fall\\x9b",
+        "attempt 2",
+    ]
+    assert lines[-1].endswith("explicit_fail  boom")
+    found = json.loads(ask(server, "job", job_id, "--json").out)
+    assert [each["attempt"] for each in found["failedAttempts"]] == [1, 2]
+    (line,) = ask(server, "logs", job_id).out.splitlines()
+    assert "  warn  half" in line
+    assert "\x1b" not in shown + line
+    assert json.loads(ask(server, "logs", job_id, "--json").out)["message"] == "half\x1b[2J way"
+    assert "Job not found (404)" in ask(server, "logs", "nobody").err
+
+
+def test_a_job_whose_worker_has_time_is_not_cancelled_yet(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(told, "answer", lambda *_: {"ok": True, "data": {"until": 1_893_456_000_000}})
+    done = CliRunner().invoke(main, ["cancel", "x", "--grace", "30s"])
+    assert done.output.startswith("x: its worker is told, and has until 20")
+
+
+def test_a_field_is_told_in_words():
+    assert [words.told(name, value) for name, value in (("timeout", 90_000), ("ttl", 0), ("priority", 5), ("tags", ["ü"]))] == [
+        "90s", "0ms", "5", '["ü"]',
+    ]  # fmt: skip
+    assert words.told("until", 0).startswith("19")
+    assert words.told("backoff", {"type": "fixed", "delay": 60_000, "maxDelay": None}) == 'type "fixed", delay 1m'
+    assert [words.took(ms) for ms in (999, 1500)] == ["999ms", "1.5 s"]

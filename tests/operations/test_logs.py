@@ -12,7 +12,7 @@ from tests.operations.processes import environment, serving
 
 SCRIPT = """
 import logging, sys, structlog
-from bunqueue_trio.logs import configure_logging
+from bunqueue_trio.logs.lines import configure_logging
 configure_logging(sys.argv[1], sys.argv[2])
 log = structlog.get_logger()
 log.info("quiet")
@@ -97,7 +97,7 @@ def test_an_open_door_to_the_network_is_warned_of(tmp_path: Path, host: str, tok
 
 
 def test_configuring_for_a_host_leaves_its_logging_alone():
-    from bunqueue_trio.logs import configure_logging
+    from bunqueue_trio.logs.lines import configure_logging
 
     before = list(logging.getLogger().handlers)
     configure_logging("info", "json", libraries=False)

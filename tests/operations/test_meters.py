@@ -138,12 +138,16 @@ async def test_paused_and_limited_queues_are_counted_and_not_named(autojump_cloc
     for queue in ("a", "b", "c"):
         await server.core.execute(c.Pause(queue=queue))
     await server.core.execute(c.SetConcurrency(queue="c", concurrency=1))
+    for queue in ("b", "c"):
+        await server.core.execute(c.RateLimit(queue=queue, limit=1))
+    names = [f"bunqueue_queues_{what}" for what in ("paused", "limited", "rate_limited")]
     found = await samples(server)
-    assert (found["bunqueue_queues_paused"], found["bunqueue_queues_limited"]) == (3, 1)
+    assert [found[name] for name in names] == [3, 1, 2]
     await server.core.execute(c.Resume(queue="c"))
     await server.core.execute(c.ClearConcurrency(queue="c"))
+    await server.core.execute(c.RateLimitClear(queue="b"))
     found = await samples(server)
-    assert (found["bunqueue_queues_paused"], found["bunqueue_queues_limited"]) == (2, 0)
+    assert [found[name] for name in names] == [2, 0, 1]
 
 
 async def test_the_page_is_made_once_a_second_for_all_who_ask(

@@ -55,7 +55,7 @@ def test_the_night(tmp_path: Path):
         assert wanted in said["jobs reports delayed"]
         assert "It is delayed" in said["why ID"]
         assert '{"month": 5}' in said["job ID --data"]
-        assert said['retry emails --error "refused"'].startswith("emails: 3 of 3")
+        assert said["retry emails --group 2a253bca139c"].startswith("emails: 3 of 3")
         assert said['retry emails --error "TimeoutError"'].startswith("emails: 2 of 2")
         assert "unrecoverable" in said["dead emails"]
         assert said['purge emails --error "no such address" --yes'].startswith("emails: 1 of 1")

@@ -8,7 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from bunqueue_trio.cli import main, queues, remote
+from bunqueue_trio.cli import main, queues, remote, words
 from tests.operations.processes import Done, Running, bunqueue, serving
 
 
@@ -25,6 +25,12 @@ def ask(server: Running, *arguments: str, token: str = "secret") -> Done:
 @pytest.mark.slow
 def test_a_queue_is_paused_shown_and_resumed(server: Running):
     assert ask(server, "push", "emails", "1").code == 0
+    done = ask(server, "pause", "emial")
+    assert (done.out, done.err) == (
+        "emial: paused\n",
+        "emial: there is no such queue yet; jobs that come to it will wait\n",
+    )
+    assert ask(server, "resume", "emial").code == 0
     done = ask(server, "pause", "emails", "--reason", "mail\x1b[2J is down", "--until", "2h")
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("emails: paused until 20")
@@ -95,7 +101,7 @@ def test_a_rate_is_a_number_for_a_time():
     assert [queues._per_time(rate) for rate in (None, {"limit": 1500, "duration": 3_600_000})] == [
         "", "; 1,500 deliveries in 1h",
     ]  # fmt: skip
-    assert [queues._exact(ms) for ms in (90_000, 60_000, 1001)] == ["90s", "1m", "1001ms"]
+    assert [words.exact(ms) for ms in (90_000, 60_000, 1001)] == ["90s", "1m", "1001ms"]
 
 
 def test_the_help_explains_every_column():

@@ -15,8 +15,9 @@ from typing import Any
 import click
 import msgspec
 import pytest
+from click.testing import CliRunner
 
-from bunqueue_trio.cli import remote
+from bunqueue_trio.cli import main, remote
 from bunqueue_trio.protocol.options import PushOptions, push_fields
 from tests.operations.processes import Done, Running, bunqueue, environment, serving, until
 from tests.wire.server import free_port
@@ -74,15 +75,25 @@ def test_push_sends_what_the_flags_say(monkeypatch: pytest.MonkeyPatch):
         "q", "1", "--priority", "1", "--delay", "2", "--max-attempts", "3", "--backoff", "4", "--ttl", "5", "--timeout", "6",
         "--unique-key", "u", "--job-id", "j", "--tag", "t", "--group-id", "g", "--lifo", "--remove-on-complete",
         "--remove-on-fail", "--durable", "--depends-on", "d", "--repeat-every", "7", "--repeat-limit", "8",
+        "--repeat-name", "n",
     ]  # fmt: skip
     remote.push.main(arguments, standalone_mode=False)
     options: Any = {
         "priority": 1, "delay": 0.002, "max_attempts": 3, "backoff": 0.004, "ttl": 0.005, "timeout": 0.006,
         "unique_key": "u", "job_id": "j", "tags": ["t"], "group_id": "g", "lifo": True, "remove_on_complete": True,
         "remove_on_fail": True, "durable": True, "depends_on": ["d"], "repeat_every": 0.007, "repeat_limit": 8,
+        "repeat_name": "n",
     }  # fmt: skip
     assert set(options) == set(PushOptions.__annotations__)
     assert json.loads(sent[0]) == json.loads(msgspec.json.encode(push_fields(1, options, str)))
+
+
+@pytest.mark.parametrize(
+    "arguments", [["job"], ["pause"], ["push", "q", "1", "--job-id"], ["purge", "q", "--yes", "--id"]]
+)
+def test_what_is_no_utf_8_is_wrong_usage(arguments: list[str]):
+    done = CliRunner().invoke(main, [*arguments, os.fsdecode(b"\xff")])
+    assert (done.exit_code, "'\\udcff' is no UTF-8" in done.output) == (2, True)
 
 
 def test_push_says_what_a_backoff_is_like(monkeypatch: pytest.MonkeyPatch):
@@ -115,7 +126,7 @@ def test_push_reads_standard_input_and_is_idempotent_by_job_id(server: Running):
         (("push", "q", "1", "--delay", "x"), 2, "'x' must be a time, such as 500ms"),
         (("push", "q", "hello"), 2, "a string needs quotes: '\"hello\"'"),
         (("push", "q", "@/no/such.json"), 2, "'/no/such.json' cannot be read"),
-        (("watch", "--type", "done"), 2, "'done' is not one of 'completed', 'delayed'"),
+        (("watch", "--type", "done"), 2, "'done' is not one of 'cancelling', 'cleaned', 'completed'"),
         (("nothing",), 2, "bunqueue-trio: No such command 'nothing'. (see --help)"),
     ],
 )
@@ -128,7 +139,10 @@ def test_what_is_refused_is_said_in_one_line(server: Running, arguments: tuple[s
 @pytest.mark.parametrize("command", [("stats",), ("push", "q", "1"), ("watch",)])
 def test_a_wrong_token_is_said_in_one_line(server: Running, command: tuple[str, ...]):
     done = ask(server, *command, token="wrong")
-    assert (done.code, done.err) == (1, f"bunqueue-trio: {server.url}: Unauthorized (401)\n")
+    assert (done.code, done.err) == (
+        1,
+        f"bunqueue-trio: {server.url}: Unauthorized (401): the token in BUNQUEUE_TOKEN or --token is missing or wrong\n",
+    )
 
 
 @pytest.mark.parametrize("command", [("stats",), ("push", "q", "1"), ("watch",)])

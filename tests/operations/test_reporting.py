@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import structlog
 
-from bunqueue_trio import logs
 from bunqueue_trio.logs.limiter import A_SECOND, KINDS_MAX, Limiter
+from bunqueue_trio.logs.printable import printable, printable_json
 from bunqueue_trio.logs.sink import BYTES_MAX, LINES_MAX, Sink
 from tests.operations.processes import Running, environment, until
 
@@ -283,7 +283,7 @@ def test_texts_of_libraries_are_told_apart_before_their_values():
 
 FLOOD = """
 import logging, structlog, sys
-from bunqueue_trio.logs import configure_logging, lines_dropped
+from bunqueue_trio.logs.lines import configure_logging, lines_dropped
 configure_logging("info", "json", limited=sys.argv[1] == "limited")
 for n in range(1000):
     structlog.get_logger().warning("flood", n=n)
@@ -321,7 +321,7 @@ RAW = [character for character in HOSTILE if not character.isprintable()]
 
 AWKWARD = """
 import logging, structlog, sys
-from bunqueue_trio.logs import configure_logging, lines_dropped
+from bunqueue_trio.logs.lines import configure_logging, lines_dropped
 configure_logging("info", sys.argv[1])
 class Awkward:
     def __repr__(self):
@@ -344,7 +344,7 @@ def test_a_value_that_cannot_be_shown_costs_the_line_and_nothing_else(style: str
 
 HOSTILE_LOG = """
 import structlog, sys
-from bunqueue_trio.logs import configure_logging
+from bunqueue_trio.logs.lines import configure_logging
 configure_logging("info", "human")
 text = sys.argv[1].encode().decode("unicode_escape")
 log = structlog.get_logger()
@@ -369,11 +369,11 @@ def test_control_characters_reach_no_terminal_through_the_log():
 
 
 def test_printable_writes_out_what_a_terminal_would_obey_and_nothing_else():
-    assert logs.printable("grün 漢字 🙂 \\") == "grün 漢字 🙂 \\"
-    assert logs.printable(HOSTILE) == (
+    assert printable("grün 漢字 🙂 \\") == "grün 漢字 🙂 \\"
+    assert printable(HOSTILE) == (
         "a\\x1b[2J\\x1b]0;title\\x07\\x0aFAKE LINE\\x0d\\x7f\\x9b5m\\u2028\\u202e\\u2066z\\ud800"
     )
-    assert logs.printable("a\n\tb\r", keep="\n\t") == "a\n\tb\\x0d"
+    assert printable("a\n\tb\r", keep="\n\t") == "a\n\tb\\x0d"
     text = json.dumps(HOSTILE, ensure_ascii=False)
-    assert json.loads(logs.printable_json(text)) == HOSTILE
-    assert logs.printable_json(text).isprintable()
+    assert json.loads(printable_json(text)) == HOSTILE
+    assert printable_json(text).isprintable()

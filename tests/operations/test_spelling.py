@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bunqueue_trio.config import NO_LIMIT, Bind, Settings, load, parse_bind
+from bunqueue_trio.config import NO_LIMIT, Bind, NamedToken, Settings, load, parse_bind
 from bunqueue_trio.errors import StartupError
 from tests.operations.processes import bunqueue, serving
 
@@ -142,6 +142,55 @@ def test_tokens_come_from_a_file_without_comments_and_blanks(tmp_path: Path):
     file.write_bytes(b"\xff")
     with pytest.raises(StartupError, match="is no text"):
         load({"AUTH_TOKENS_FILE": str(file)})
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("ann admin", "line 1: must be a token, or a name, a role and a token"),
+        ("ok\n\n# x\nann admin s3cret more", "line 4: must be a token, or a name, a role and a token"),
+        ("ann s3cret admin", "line 1: its second word must be a role: read, work or admin"),
+        ("ann Admin s3cret", "line 1: its second word must be a role: read, work or admin"),
+        ("127.0.0.1 read s3cret", "line 1: its name must begin with a letter and have at most 64 letters, digits and _.@- in it"),
+        (f"{'a' * 65} read s3cret", "line 1: its name must begin with a letter and have at most 64 letters, digits and _.@- in it"),
+        ("ann read s3cr\xe9t", "line 1: a token has a character that not every client can send"),
+        ("s3cr\xe9t", "line 1: a token has a character that not every client can send"),
+        ("ann read s3cret\nann work s3cret", "line 2: this token is there already, with another name or role"),
+        ("ann read s3cret\nbob read s3cret", "line 2: this token is there already, with another name or role"),
+        ("s3cret\nbob admin s3cret", "line 2: this token is there already, with another name or role"),
+        ("bob admin both", "line 1: this token is in AUTH_TOKENS too, where it may do everything"),
+    ],
+)  # fmt: skip
+def test_a_line_that_is_no_token_stops_the_start_and_shows_no_secret(tmp_path: Path, lines: str, said: str):
+    file = tmp_path / "tokens"
+    file.write_text(lines, encoding="utf-8")
+    with pytest.raises(StartupError) as caught:
+        load({"AUTH_TOKENS_FILE": str(file), "AUTH_TOKENS": "both"})
+    assert str(caught.value).startswith(f"AUTH_TOKENS_FILE={str(file)!r}: {said}")
+    assert "s3c" not in str(caught.value)
+
+
+def test_a_token_of_a_file_may_have_a_name_and_a_role(tmp_path: Path):
+    file = tmp_path / "tokens"
+    file.write_text("ann admin one\nann admin one\n bob\tread  two\nbob read three\nfour\nfour\n")
+    file.chmod(0o600)
+    loaded = load({"AUTH_TOKENS_FILE": str(file), "AUTH_TOKENS": "five"})
+    tokens = loaded.settings.auth_tokens
+    assert tokens == ("five", "one", "two", "three", "four")
+    named = {token: (token.name, token.role) for token in tokens if isinstance(token, NamedToken)}
+    assert named == {"one": ("ann", "admin"), "two": ("bob", "read"), "three": ("bob", "read")}
+    assert loaded.warnings == ()
+
+
+@pytest.mark.slow
+def test_config_and_serve_refuse_a_file_of_tokens_in_the_same_words(tmp_path: Path):
+    file = tmp_path / "tokens"
+    file.write_text("ann may-not s3cret\n")
+    env = {"AUTH_TOKENS_FILE": str(file)}
+    config, serve = (bunqueue(command, env=env) for command in ("config", "serve"))
+    assert (config.code, config.out, config.err) == (serve.code, serve.out, serve.err)
+    assert config.code == 2
+    assert config.err.endswith(": line 1: its second word must be a role: read, work or admin\n")
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import inspect as types
 
 from bunqueue_trio.protocol.catalog import COMMANDS
+from bunqueue_trio.protocol.commands import Command
 
 DAY = 24 * 3600 * 1000
 YEAR = 365 * DAY
@@ -25,6 +26,7 @@ COMPLETE: dict[str, dict[str, Any]] = {
     "ACK": {"token": "t", "result": [1]},
     "ACKB": {"ids": ["a", "b"], "tokens": ["s", "t"], "results": [1, None]},
     "FAIL": {"token": "t", "error": "boom", "unrecoverable": False, "retryIn": 5},
+    "FAILB": {"failures": [{"id": "a", "token": "t", "error": "boom", "stack": "in x", "retryIn": 5}, {"id": "b"}]},
     "JobHeartbeat": {"token": "t", "duration": 5},
     "JobHeartbeatB": {"ids": ["a"], "tokens": ["t"]},
     "ExtendLock": {"token": "t", "duration": 5},
@@ -33,7 +35,7 @@ COMPLETE: dict[str, dict[str, Any]] = {
     "GetJobs": {"state": "failed", "limit": 5, "after": "t"},
     "Dlq": {"limit": 5, "after": "t"},
     "RetryDlq": {"jobId": "t", "limit": 5, "after": "t"},
-    "GetJob": {}, "GetState": {}, "GetResult": {}, "Cancel": {}, "Ping": {}, "Stats": {}, "StopPull": {},
+    "GetJob": {}, "GetState": {}, "GetResult": {}, "Cancel": {}, "Ping": {}, "Stats": {}, "StorageStatus": {}, "StopPull": {},
     "Auth": {"token": "secret"},
     "Subscribe": {"events": ["completed"]},
     "Unsubscribe": {"events": "*"},
@@ -54,6 +56,8 @@ def sample(shape: types.Type) -> Any:
             return "t"
         case types.BoolType():
             return True
+        case types.LiteralType(values=values):
+            return values[0]
         case types.ListType(item_type=item):
             return [sample(item)]
         case types.StructType(cls=kind):
@@ -64,8 +68,23 @@ def sample(shape: types.Type) -> Any:
 
 def complete(kind: type[msgspec.Struct]) -> dict[str, Any]:
     """A body with all fields of a command, made from their types."""
-    fields = [f for f in msgspec.structs.fields(kind) if f.name not in ("req_id", "queue", "id")]
-    return {f.encode_name: sample(types.type_info(f.type)) for f in fields}
+    of_the_path = ("req_id", "queue", "id") if issubclass(kind, Command) else ()
+    fields = [f for f in msgspec.structs.fields(kind) if f.name not in of_the_path]
+    return {f.encode_name: told(f) for f in fields}
+
+
+def told(field: msgspec.structs.FieldInfo) -> Any:
+    """Some value of a field that is not what it has anyway."""
+    value = sample(types.type_info(field.type))
+    if value != field.default:
+        return value
+    match value:
+        case bool():
+            return not value
+        case int():
+            return value + 1
+        case _:
+            return value
 
 
 COMPLETE |= {name: complete(kind) for name, kind in COMMANDS.items() if name not in COMPLETE}
@@ -157,6 +176,7 @@ FIELDS = [
     Field("ACKB", "results", "array"),
     Field("FAIL", "token", "string"),
     Field("FAIL", "error", "anything"),
+    Field("FAIL", "stack", "anything"),
     Field("FAIL", "unrecoverable", "boolean"),
     Field("FAIL", "retryIn", "time", 0, YEAR),
     Field("JobHeartbeat", "token", "string"),

@@ -12,7 +12,7 @@ from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import bounds, codec
 from bunqueue_trio.protocol.bounds import LARGE_BYTES
 from bunqueue_trio.protocol.catalog import CATALOG
-from bunqueue_trio.protocol.commands import AckBatch, Command, Push, PushBatch
+from bunqueue_trio.protocol.commands import FAILURES_BYTES, AckBatch, Command, FailBatch, Push, PushBatch
 
 PAD = "x" * LARGE_BYTES
 LISTS = [
@@ -25,7 +25,7 @@ def item_of(kind: type[Command], name: str) -> Any:
 
 
 def body_of(kind: type[Command], fields: dict[str, Any]) -> bytes:
-    needed: dict[str, Any] = {"queue": "q", "id": "a", "data": PAD, "ids": ["a"], "pad": PAD}
+    needed: dict[str, Any] = {"queue": "q", "id": "a", "data": PAD, "ids": ["a"], "pad": PAD, "failures": []}
     return json.dumps(needed | fields).encode()
 
 
@@ -84,6 +84,18 @@ def test_lists_of_the_jobs_of_a_bulk(monkeypatch: pytest.MonkeyPatch, jobs: list
     monkeypatch.setattr(codec, "_decoder", never)
     monkeypatch.setattr(codec, "_DECODERS", {PushBatch: None})
     assert refusal(PushBatch, body_of(PushBatch, {"jobs": jobs}))[1] == said
+
+
+def test_failures_that_are_too_large_together_are_not_read(monkeypatch: pytest.MonkeyPatch):
+    each = {"id": "a", "error": "x" * 60_000}
+    n = FAILURES_BYTES // 60_000
+    assert len(codec.decode(FailBatch, json.dumps({"failures": [each] * (n - 1)}).encode()).failures) == n - 1
+    too_large = json.dumps({"failures": [each] * n, "pad": PAD}).encode()
+    monkeypatch.setattr(codec, "_decoder", never)
+    monkeypatch.setattr(codec, "_DECODERS", {FailBatch: None})
+    said = f"failures must be at most {FAILURES_BYTES} bytes"
+    assert refusal(FailBatch, too_large)[:2] == (400, said)
+    assert message_refusal(FailBatch, too_large)[0] == said
 
 
 def test_commas_in_names_are_no_items():

@@ -79,6 +79,26 @@ def test_a_failure_may_be_reported_as_anything(sent: str, text: str) -> None:
     assert isinstance(message, c.Fail)
     assert message.error == text
     assert decode(c.Progress, b'{"progress":1,"message":%s}' % sent.encode()).message == text
+    (one, other) = decode(c.FailBatch, b'{"failures":[{"id":"a","stack":%s},{"id":"b"}]}' % sent.encode()).failures
+    assert (one.stack, one.error, other.id, other.stack) == (text, None, "b", None)
+
+
+@pytest.mark.parametrize(
+    ("failures", "said"),
+    [
+        ("5", "failures must be an array"), ("[5]", "failures[0] must be an object"),
+        ('[{"id":"a"},{}]', "failures[1]: id is required"), ('[{"id":""}]', "failures[0]: id must be at least 1 characters"),
+        ('[{"id":"a","retryIn":-5}]', "failures[0]: retryIn must be at least 0"),
+        ('[{"id":"a","token":5}]', "failures[0]: token must be a string"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_one_of_several_failures_is_said(failures: str, said: str) -> None:
+    with pytest.raises(Refused) as refused:
+        decode(c.FailBatch, f'{{"failures":{failures}}}'.encode())
+    assert str(refused.value) == said
+    assert (
+        decode(c.FailBatch, b'{"failures":[{"id":"a","retryIn":4.5,"unrecoverable":null}]}').failures[0].retry_in == 5
+    )
 
 
 @pytest.mark.parametrize("size", [c.TEXT_MAX + 1, 1_000_000])

@@ -65,7 +65,10 @@ def about(field: str) -> list[str]:
 @pytest.mark.parametrize("name", about("id"))
 @pytest.mark.parametrize("value", [b"", b',"id":""', b',"id":null'])
 def test_a_command_about_a_job_needs_its_id(name: str, value: bytes):
-    body = b'{"cmd":"%s","token":"t","duration":1,"progress":1,"priority":1,"delay":1%s}' % (name.encode(), value)
+    body = b'{"cmd":"%s","token":"t","duration":1,"progress":1,"priority":1,"delay":1,"message":"m"%s}' % (
+        name.encode(),
+        value,
+    )
     assert bad(body) == ("id is required", b"")
 
 

@@ -54,4 +54,4 @@ def test_a_broken_escape_is_refused_wherever_it_is(query: str):
 def test_a_body_is_described_whatever_the_method_if_there_is_something_to_say(method: str):
     described = _operation(Route(method, "/jobs/:id/ack", c.Ack))
     assert described["requestBody"]["required"] is True
-    assert "requestBody" not in _operation(Route(method, "/jobs/:id/cancel", c.Cancel, optional_body=True))
+    assert "requestBody" not in _operation(Route(method, "/jobs/:id/discard", c.Discard, optional_body=True))

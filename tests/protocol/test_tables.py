@@ -12,6 +12,7 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.catalog import CATALOG, COMMANDS, SESSION
 from bunqueue_trio.protocol.commands.spec import Again, Does, Spec
+from bunqueue_trio.protocol.request import fields_of, has_tokens
 
 CONTRACT_EVENTS = """pushed pulled completed failed progress stalled removed delayed duplicated retried
     waiting-children drained"""
@@ -49,10 +50,18 @@ def test_a_row_is_whole(spec: Spec):
 def test_what_may_be_repeated():
     """Nothing that would take effect twice; with the lock token of its delivery a report cannot."""
     sure = {spec.tag for spec in CATALOG if spec.again is not Again.NEVER}
-    assert not sure & {"PUSH", "PUSHB", "ACK", "ACKB", "FAIL"}
+    assert not sure & {"PUSH", "PUSHB", "ACK", "ACKB", "FAIL", "FAILB"}
     for spec in CATALOG:
         assert spec.does is not Does.READS or spec.again is Again.FREELY
-        assert spec.again_with_token is None or {"token", "tokens"} & set(spec.command.__struct_fields__)
+        assert spec.again_with_token is None or {"token", "tokens", "failures"} & set(spec.command.__struct_fields__)
+
+
+def test_failures_may_be_repeated_when_each_has_its_token():
+    both = [c.Failure(id="a", token="s"), c.Failure(id="b", token="t")]
+    for failures, has in ((both, True), ([], True), ([*both, c.Failure(id="c")], False)):
+        assert has_tokens(fields_of(c.FailBatch(failures=failures))) is has
+    assert has_tokens({"failures": [{"id": "a", "token": "t"}]})
+    assert not has_tokens({"failures": [{"id": "a", "token": None}]})
 
 
 def test_events_are_the_twelve_of_the_contract():
@@ -102,3 +111,11 @@ def test_a_job_has_the_fields_of_the_contract_in_its_order():
     eight = "id queue data priority createdAt attempts maxAttempts progress"
     assert r.JobView.__struct_encode_fields__ == tuple(sixteen.split())
     assert r.DeliveredJob.__struct_encode_fields__ == tuple(eight.split())
+
+
+def test_what_can_be_found_can_be_acted_on():
+    """The fields of a filter stand twice, since a command is a kind of struct that cannot have a second one below it."""
+    found = {field.name: (field.type, field.default) for field in msgspec.structs.fields(c.FindJobs)}
+    acted_on = {field.name: (field.type, field.default) for field in msgspec.structs.fields(c.Filter)}
+    assert {name: found[name] for name in acted_on} == acted_on
+    assert found.keys() - acted_on.keys() == {"req_id", "limit", "after"}

@@ -42,13 +42,36 @@ def test_what_every_message_has_is_known(kind: type[c.Command], limit: float):
         assert (type(command), command.queue, command.limit) == (kind, "q", 2)  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("kind", [c.PutSchedule, c.PreviewSchedule])
+def test_a_schedule_is_never_put_for_another_time_than_was_meant(kind: type[c.Command]):
+    fields = {"name": "s", "queue": "q", "every": 5}
+    if kind is c.PreviewSchedule:
+        fields = {"every": 5}
+    assert type(decode(kind, json.dumps(fields).encode())) is kind
+    with pytest.raises(Refused, match=r"^unknown field: timeZone$"):
+        decode(kind, json.dumps(fields | {"timeZone": "Europe/Berlin"}).encode())
+
+
 def test_the_path_counts_whatever_queue_the_body_names():
     assert decode(c.Drain, b'{"queue":"b"}', queue="a").queue == "a"
 
 
+@both_looks
+@pytest.mark.parametrize("slip", [{"dryrun": True}, {"filter": {"queue": "q", "tags": ["a"]}}])
+def test_a_slip_in_what_is_done_to_many_is_refused(limit: float, slip: dict[str, Any]):
+    name = "dryrun" if "dryrun" in slip else "tags"
+    said = {"filter": {"queue": "q"}, "action": "cancel", "limit": limit} | slip
+    with pytest.raises(Refused, match=rf"^unknown field: {name}$"):
+        decode(c.ActOnJobs, json.dumps(said).encode())
+    said |= {"filter": {"queue": "q"}}
+    if name == "tags":
+        assert decode(c.ActOnJobs, json.dumps(said).encode()).filter == c.Filter(queue="q")
+
+
 def test_all_other_commands_ignore_it():
-    assert {spec.command for spec in CATALOG if spec.command.__struct_config__.forbid_unknown_fields} == set(STRICT)
-    assert decode(c.Cancel, b'{"reason":1}', id="j").id == "j"
+    refusing = {spec.command for spec in CATALOG if spec.command.__struct_config__.forbid_unknown_fields}
+    assert refusing == {*STRICT, c.ActOnJobs, c.PromoteJobs, c.PutSchedule, c.PreviewSchedule}
+    assert decode(c.Discard, b'{"reason":1}', id="j").id == "j"
 
 
 @strict

@@ -39,7 +39,7 @@ async def test_a_poll_without_a_job_ends_exactly_at_its_time(running: World, ans
     assert answers.given == [("poll", None)]
     assert answers.at_ms["poll"] == 123 + wait_ms
     assert running.core.pulls_waiting == 0
-    assert running.core._lines == {}
+    assert running.core.waiting.lines == {}
 
 
 async def test_a_job_in_the_last_moment_is_taken(running: World, answers: Answers):
@@ -205,6 +205,22 @@ async def test_who_waits_behind_an_avalanche_of_expired_jobs_is_served_in_turns(
     assert max(steps) <= 3 * ADVANCE_MAX + 2
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0), (2, 0, 1)])
+async def test_who_came_first_is_served_first_in_whatever_order_their_tasks_run(
+    running: World, answers: Answers, order: tuple[int, ...]
+):
+    begun = []
+    for _ in range(3):
+        begun.append(running.core.begin(c.Pull(queue="q", timeout=60_000)))
+        await trio.sleep(0.001)
+    for n in order:
+        await answers.ask(str(n), running.core.finish, begun[n])
+    ids = [await running.push() for _ in range(3)]
+    await settled()
+    assert [reply.job.id for _, reply in sorted(answers.given)] == ids
+
+
 async def test_many_who_wait_are_served_in_steps_and_first_come_first_served(
     running: World, answers: Answers, steps: list[int]
 ):
@@ -223,7 +239,7 @@ async def test_many_who_wait_are_served_in_steps_and_first_come_first_served(
     assert begun.polls, "who comes while others are still to be served stands behind them"
     await running.core.finish(late)
     await settled()
-    assert "q" not in running.core._lines
+    assert "q" not in running.core.waiting.lines
     assert max(steps) <= SERVED_MAX
     assert [job for _, job in sorted(answers.given)] == ids
 
@@ -244,6 +260,7 @@ async def test_one_large_pull_that_waits_is_served_in_a_step(running: World, ans
     assert sorted(steps)[-3:] == [1000, 1000, 1000 + SERVED_MAX - 1]
 
 
+@pytest.mark.slow
 async def test_a_hand_over_to_many_does_not_work_off_deadlines_for_each(
     running: World, answers: Answers, steps: list[int]
 ):
@@ -363,7 +380,7 @@ async def test_a_stopped_poll_ends_empty_and_gets_nothing(running: World, answer
     await settled()
     assert dict(answers.given) == {"stopped": begun.reply, "patient": job}
     assert not running.core.stop_poll(begun)
-    assert (running.core.pulls_waiting, running.core._lines) == (0, {})
+    assert (running.core.pulls_waiting, running.core.waiting.lines) == (0, {})
 
 
 async def test_a_poll_is_stopped_before_it_stands_in_line(running: World, answers: Answers):

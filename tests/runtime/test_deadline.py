@@ -16,7 +16,7 @@ HANGS = {
 def run(body: str) -> subprocess.CompletedProcess[str]:
     code = f"""
 import time, trio
-from bunqueue_trio.logs import configure_logging
+from bunqueue_trio.logs.lines import configure_logging
 from bunqueue_trio.runtime.deadline import LastDeadline
 
 async def generate():

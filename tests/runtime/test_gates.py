@@ -21,7 +21,7 @@ async def test_a_poll_at_a_paused_queue_waits_and_is_woken_by_resume(running: Wo
     await running.core.execute(c.Resume(queue="q"))
     await settled()
     assert (answers["first"], answers["second"]) == (jobs[0], jobs[1])
-    assert (running.core._lines, running.core.pulls_waiting) == ({}, 0)
+    assert (running.core.waiting.lines, running.core.pulls_waiting) == ({}, 0)
 
 
 async def test_a_pause_that_ends_by_itself_wakes_who_waits_at_that_very_time(running: World, answers: Answers):
@@ -46,7 +46,7 @@ async def test_who_waits_at_a_shut_gate_costs_nothing(running: World, answers: A
     running.engine.offers = lambda name: served.append(name) or serve(name)  # type: ignore[method-assign, func-returns-value]
     await trio.sleep(30)
     assert served == ["q"] * 5, "one look for each job that became ready"
-    assert running.core._declined == {}
+    assert running.core.waiting.declined == {}
     assert "poll" not in answers
 
 

@@ -164,6 +164,7 @@ async def test_the_past_is_replayed_in_pieces_up_to_where_one_wants(running: Wor
     assert replayed(0, 7, "b") == ([2, 4], 7)
     assert replayed(0, 3, "nobody's") == ([], 3)
     assert replayed(7, 7, None) == ([], 7)
+    assert hub.replay(0, 7, None, frozenset({"completed"})) == ([], 7)
 
 
 async def test_a_long_past_is_replayed_without_a_gap(running: World, hub: Hub):

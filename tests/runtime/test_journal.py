@@ -78,7 +78,7 @@ async def test_a_job_that_changed_several_times_is_written_once_in_its_last_stat
     await answers.ask("fail", world.fail, "id-000001")
     await world.journal.flush()
     (batch,) = batches
-    assert (len(batch.changed), batch.rows()) == (1, 1)
+    assert (len(batch.changed), len(batch.trails), batch.rows()) == (1, 1, 2)
     assert world.stored() == {"id-000001": State.DELAYED}
 
 

@@ -2,17 +2,19 @@
 
 import random
 import threading
+from contextlib import nullcontext, suppress
 from itertools import pairwise
 
 import pytest
 import trio
 
 from bunqueue_trio import errors
-from bunqueue_trio.config import COMMIT_RETRY_MAX_MS, COMMIT_RETRY_MIN_MS, GIVE_UP_S
+from bunqueue_trio.config import COMMIT_RETRY_MAX_MS, COMMIT_RETRY_MIN_MS, GIVE_UP_S, INLINE_BYTES_MAX
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Job, State
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.runtime import core
 from bunqueue_trio.runtime.supervisor import supervise
 from tests.runtime.world import Answers, VirtualThread, World, settled
 from tests.storage.faulty import Crash, Fault, random_faults
@@ -294,10 +296,18 @@ async def test_a_waiting_command_that_is_cancelled_is_done_all_the_same(world: W
 # --- crashes -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
-async def test_after_any_crash_nothing_that_was_answered_is_missing(seed: int):
-    """Refusals, ghosts and crashes by chance; after each crash a new world on what the disk has."""
+async def test_after_any_crash_nothing_that_was_answered_is_missing(
+    seed: int, thread: VirtualThread, monkeypatch: pytest.MonkeyPatch
+):
+    """Refusals, ghosts and crashes by chance; after each crash a new world on what the disk has.
+
+    Whoever can commit does: the flusher, a lone task, a step of many commands, beside bulk pushes that take several steps.
+    """
+    monkeypatch.setattr(core, "BULK_SLICE", 2)
     rng = random.Random(seed)
+    thread.delay_s = rng.choice((0.0, 0.01))
     weights = {
         Fault.NONE: 10,
         REFUSED: rng.choice((0, 3)),
@@ -312,6 +322,7 @@ async def test_after_any_crash_nothing_that_was_answered_is_missing(seed: int):
     for _ in range(10):
         world = World(random_faults(rng, weights), inner=inner, new_id=ids)
         ids = world.engine.new_id
+        world.store.inline = rng.random() < 0.5
         assert set(pushed) <= set(world.engine.jobs) <= asked
         try:
             async with trio.open_nursery() as nursery:
@@ -324,19 +335,37 @@ async def test_after_any_crash_nothing_that_was_answered_is_missing(seed: int):
 
 
 async def _push_for_ever(world: World, rng: random.Random, pushed: list[str], asked: set[str]) -> None:
-    async def one(job_id: str) -> None:
-        try:
-            pushed.append(await world.push(job_id=job_id))
-        except Refused:
-            asked.discard(job_id)
+    def new(job_id: str | None = None) -> c.Push:
+        job_id = job_id or f"job-{len(asked)}-{rng.random()}"
+        asked.add(job_id)
+        size = INLINE_BYTES_MAX if rng.random() < 0.2 else 1  # what a step leaves to the flusher
+        return c.Push(queue="q", job_id=job_id, data=c.Raw(b'"%s"' % (b"x" * size)))
+
+    async def finish(begun: core.Begun) -> None:
+        with trio.fail_after(3 * GIVE_UP_S):
+            try:
+                reply = await world.core.finish(begun)
+            except Refused:
+                return  # it may be there later all the same
+        pushed.extend(reply.ids if isinstance(reply, r.PushBatchReply) else [reply.id])  # type: ignore[attr-defined]
+
+    def bulk() -> c.PushBatch:
+        names = [f"old-{rng.randrange(20)}" if rng.random() < 0.7 else None for _ in range(rng.randrange(1, 9))]
+        specs = [new(name) for name in names]
+        return c.PushBatch(queue="q", jobs=[c.JobSpec(data=spec.data, job_id=spec.job_id) for spec in specs])
 
     async with trio.open_nursery() as pushing:
         while True:
             for _ in range(rng.randrange(1, 5)):
-                job_id = f"job-{len(asked)}-{rng.random()}"
-                asked.add(job_id)
-                pushing.start_soon(one, job_id)
-            await trio.sleep(rng.choice((0, 0.01, 3)))
+                with suppress(Refused), world.journal.one_commit() if rng.random() < 0.5 else nullcontext():
+                    for _ in range(rng.randrange(1, 4)):
+                        command = bulk() if rng.random() < 0.3 else new()
+                        pushing.start_soon(finish, world.core.begin(command, sliced=True))
+                if world.store.dead:
+                    await trio.sleep_forever()  # the flusher says so, and ends the world
+                if rng.random() < 0.3:
+                    await trio.lowlevel.checkpoint()
+            await trio.sleep(rng.choice((0, 0, 0.01, 3)))
 
 
 async def test_a_read_that_fails_is_told_to_the_reader_alone(running: World):

@@ -295,8 +295,13 @@ async def test_the_last_room_on_the_disk_is_for_what_empties_the_queues(nursery:
     world.store.space = lambda: Space(100 * MIB, 0, DISK_RESERVE_BYTES - 1, 100 * 1024 * MIB)
     shrinker = Shrinker(world.journal, world.store)
     await shrinker.step()
+    since = world.journal.nearly_full_since
+    assert since is not None
     with pytest.raises(Refused, match="nearly full"):
         await world.push()
+    await trio.sleep(1)
+    await shrinker.step()
+    assert world.journal.nearly_full_since == since
     await world.ack(job_id, token)
     world.store.space = lambda: Space(100 * MIB, MIB, DISK_RESERVE_BYTES - 1, 100 * 1024 * MIB)
     await shrinker.step()

@@ -26,6 +26,13 @@ def make_server(store: FaultyStore | None = None) -> Server:
     return Server(settings, store or FaultyStore(MemoryStore()), Clock(START_MS), Ids())
 
 
+async def test_no_part_has_so_many_attributes_that_they_are_slow_to_reach() -> None:
+    """CPython reaches up to 30 in the dictionary of an object quickly, and any number of slots."""
+    server = make_server()
+    parts = (server.core, server.journal, server.hub, server.clock, server.engine.gates)
+    assert [type(part).__name__ for part in parts if len(vars(part)) > 30] == []
+
+
 def faulty(server: Server) -> FaultyStore:
     assert isinstance(server.store, FaultyStore)
     return server.store

@@ -1,6 +1,7 @@
 """A whole server without transports, in virtual time, on a store that fails as a test says."""
 
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from itertools import count
 from typing import Any
 
@@ -10,15 +11,18 @@ from msgspec import Raw
 from bunqueue_trio.config import Settings
 from bunqueue_trio.engine.engine import Engine, Rules
 from bunqueue_trio.engine.job import State
+from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.core import Core
 from bunqueue_trio.runtime.journal import Journal
+from bunqueue_trio.runtime.lookups import AwaitingCore, Lookups
 from bunqueue_trio.runtime.services import Deadlines, looped
 from bunqueue_trio.runtime.supervisor import Child, supervise
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.storage.store import Store
+from tests.storage.distant import DistantStore
 from tests.storage.faulty import Fault, FaultyStore
 
 START_MS = 1_700_000_000_000
@@ -40,15 +44,21 @@ class World:
 
     def __init__(
         self, faults: Iterable[Fault] = (), *, inner: Store | None = None, pending_max: int = 1000,
-        pollers_max: int = 100, new_id: Ids | None = None,
+        pollers_max: int = 100, new_id: Ids | None = None, away_s: float = 0,
     ) -> None:  # fmt: skip
-        self.store = FaultyStore(MemoryStore() if inner is None else inner, faults)
+        inner = MemoryStore() if inner is None else inner
+        self.store = DistantStore(inner, faults, away_s) if away_s else FaultyStore(inner, faults)
         self.clock = Clock(START_MS)
-        self.engine = Engine(new_id or Ids(), self.store, Rules())
+        lookups = Lookups(self.store) if isinstance(self.store, DistantStore) else None
+        self.engine = Engine(new_id or Ids(), lookups or self.store, Rules())
         self.engine.facts.load(self.store.load_facts())
         self.engine.load(self.store.load(), self.clock.now())
         self.journal = Journal(self.engine, self.store, self.clock, pending_max)
-        self.core = Core(self.engine, self.journal, self.clock, pollers_max=pollers_max)
+        self.core = (
+            Core(self.engine, self.journal, self.clock, pollers_max=pollers_max)
+            if lookups is None
+            else AwaitingCore(self.engine, self.journal, self.clock, lookups, pollers_max=pollers_max)
+        )
         self.flusher = Child("flusher", self.journal.run)
         self.published: list[tuple[str, str]] = []
         """(type, job) of every event, as it is published."""
@@ -94,6 +104,11 @@ class World:
 
     async def fail(self, job_id: str) -> None:
         await self.core.execute(c.Fail(id=job_id, error="no"))
+
+    async def execute_refused(self, command: c.Command) -> None:
+        """Run a command that the disk refuses sooner or later."""
+        with suppress(Refused):
+            await self.core.execute(command)
 
     def state(self, job_id: str) -> State | None:
         """Where a job stands, in memory or on the disk."""

@@ -8,15 +8,18 @@ import json
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
 from bunqueue_trio.errors import OVERLOADED, RATE_LIMITED
-from tests.sim.disk import Platter
+from tests.sim.disk import UNTOLD, Platter
 from tests.sim.ledger import Delivery, Ledger
 from tests.sim.peer import Answer, EventReader, HttpPeer, Lost, Peer, Refused, WsPeer
 from tests.sim.wire import Network
+
+if TYPE_CHECKING:
+    from tests.sim.scheduling import SlotBook
 
 HANG_S = 1500  # no answer takes longer: the longest poll, an outage, and a machine that stands still
 
@@ -27,6 +30,7 @@ class Stage(Protocol):
     network: Network
     platter: Platter
     ledger: Ledger
+    slot_book: "SlotBook"
     queues: Sequence[str]
     token: str | None
     calm: trio.Event
@@ -161,6 +165,7 @@ class Producer(Actor):
         queue = self.rng.choice(self.stage.queues)
         if self.rng.random() < 0.2:
             jobs = [self.spec() for _ in range(self.rng.randint(1, 4))]
+            self.stage.ledger.bulk_asked({job["data"]["n"] for job in jobs if not job.keys() & {"jobId", "uniqueKey"}})
             answer = await self.ask(peer, "PUSHB", queue=queue, jobs=jobs)
             ids = answer.get("ids", [])
         else:
@@ -219,6 +224,7 @@ class Worker(Actor):
         ]  # fmt: skip
         self.weights = [self.rng.choice((0, 1, 2)) for _ in self.habits]
         self.weights[0] = 4
+        self.names_itself = self.rng.random() < 0.5
 
     async def act(self, peer: Peer) -> None:
         was_calm = self.calm
@@ -242,6 +248,8 @@ class Worker(Actor):
             fields["timeout"] = 2000
         elif rng.random() < 0.2:
             fields["lockTtl"] = rng.choice((100, 5000, 60_000))
+        if self.names_itself:
+            fields["owner"] = self.name
         batch = rng.random() < 0.3
         if batch:
             fields["count"] = rng.randint(1, 4)
@@ -340,8 +348,14 @@ class Worker(Actor):
         how: dict[str, Any] = self.rng.choice(
             ({}, {}, {"retryIn": 0}, {"retryIn": 5000}, {"unrecoverable": True}, {"unrecoverable": False, "retryIn": 9})
         )
-        answer = await self.ask(peer, "FAIL", id=delivery.id, token=delivery.token, error="no luck", **how)
-        if answer["ok"] and how.get("unrecoverable"):
+        said = {"id": delivery.id, "token": delivery.token, "error": "no luck", **how}
+        if self.rng.random() < 0.3:
+            answer = await self.ask(peer, "FAILB", failures=[{"id": "nobody"}, said])
+            counted = answer["ok"] and answer["data"]["ignoredIds"] == ["nobody"]
+        else:
+            answer = await self.ask(peer, "FAIL", **said)
+            counted = answer["ok"]
+        if counted and how.get("unrecoverable"):
             self.stage.ledger.failure_for_good_answered(delivery)
 
     async def die(self, peer: Peer, delivery: Delivery) -> None:
@@ -397,7 +411,7 @@ class Meddler(Actor):
             answer = await self.ask(peer, cmd, id=job_id, **self.changes(cmd))
             if answer.get("state") == "completed" and not self.stage.platter.completed.get(job_id):
                 self.stage.fail(f"{job_id} is shown completed, and that is not committed")
-            if cmd == "Cancel" and answer["ok"]:
+            if cmd == "Cancel" and answer["ok"] and "data" not in answer:
                 self.stage.ledger.end_answered("the cancellation", job_id)
             if cmd == "Discard" and answer["ok"]:
                 self.stage.ledger.end_answered("the discarding", job_id)
@@ -409,6 +423,8 @@ class Meddler(Actor):
             return {"priority": self.rng.randint(-1, 2), "lifo": self.rng.choice((None, True, False))}
         if cmd == "PurgeDlq":
             return {"queue": self.rng.choice(self.stage.queues), "jobId": "nobody"}
+        if cmd == "Cancel":
+            return self.rng.choice(({}, {"reason": "why", "by": self.name}, {"grace": 1000}, {"grace": 60_000}))
         return {"delay": self.rng.choice((1, 500, 20_000))} if cmd in ("ChangeDelay", "MoveToDelayed") else {}
 
 
@@ -437,6 +453,9 @@ class Operator(Actor):
             elif rng.random() < 0.1:
                 state, grace = rng.choice(("waiting", "delayed", "waiting-children")), rng.choice((0, 5000))
                 await self.ask(peer, "Clean", queue=queue, state=state, grace=grace)
+            elif rng.random() < 0.2:
+                cmds = ("QuietWorker", "UnquietWorker", "ReleaseWorker", "UnregisterWorker", "Heartbeat")
+                await self.ask(peer, rng.choice(cmds), id=f"worker-{rng.randint(0, 3)}")
             elif rng.random() < 0.3:
                 if rng.random() < 0.5:
                     await self.ask(peer, "SetConcurrency", queue=queue, concurrency=rng.randint(1, 3))
@@ -463,10 +482,18 @@ class Operator(Actor):
                     ),
                     queue=queue,
                 )
+        await self.tidy_up(peer)
+
+    async def tidy_up(self, peer: Peer) -> None:
         for queue in self.stage.queues:  # a pause ends by itself, a limit stays for ever
             for cmd in ("ClearConcurrency", "RateLimitClear"):
                 while not (await self.ask(peer, cmd, queue=queue))["ok"]:
                     await self.nap(1)
+        for i in range(4):  # so does a worker that is quiet
+            while not (answer := await self.ask(peer, "UnquietWorker", id=f"worker-{i}"))["ok"]:
+                if answer.get("code") == "worker-not-found":
+                    break
+                await self.nap(1)
         self.tidied_up = True
 
 
@@ -514,10 +541,10 @@ class StreamWatcher(Actor):
         if number > len(platter.events) or platter.events[number - 1] != body:
             self.stage.fail(f"{self.name} hears an event {number} that is not committed: {body!r}")
             return
-        if self.queue not in (None, platter.queue_of[number - 1]):
+        if not self.wants(number):
             self.stage.fail(f"{self.name} wants the events of {self.queue!r}, and hears {body!r}")
         skipped = range(self.last + 1, number)
-        missed = [i for i in skipped if self.queue in (None, platter.queue_of[i - 1])]
+        missed = [i for i in skipped if self.wants(i)]
         if number <= self.last or missed:
             self.stage.fail(f"{self.name} hears {number} after {self.last}, without {missed}")
         self.last = number
@@ -525,8 +552,12 @@ class StreamWatcher(Actor):
 
     def caught_up(self) -> bool:
         platter = self.stage.platter
-        rest = range(self.last + 1, len(platter.events) + 1)
-        return not any(self.queue in (None, platter.queue_of[i - 1]) for i in rest)
+        return not any(self.wants(i) for i in range(self.last + 1, len(platter.events) + 1))
+
+    def wants(self, number: int) -> bool:
+        """Whether it must hear an event: it names no type."""
+        queue = self.stage.platter.queue_of[number - 1]
+        return queue is not UNTOLD and self.queue in (None, queue)
 
 
 class SocketWatcher(Actor):
@@ -549,7 +580,7 @@ class SocketWatcher(Actor):
     async def listen(self) -> None:
         peer = WsPeer(self.stage.network.connect(), self.stage.token, self.name)
         told = self.stage.platter.queue_of[: self.stage.published()]  # the disk may be ahead of what is told
-        begin = len(told) if self.queue is None else told.count(self.queue)
+        begin = len(told) - told.count(UNTOLD) if self.queue is None else told.count(self.queue)
         try:
             await peer.open("/ws" if self.queue is None else f"/ws/queues/{self.queue}")
             async with trio.open_nursery() as nursery:
@@ -572,7 +603,7 @@ class SocketWatcher(Actor):
     @property
     def events(self) -> list[bytes]:
         platter = self.stage.platter
-        return platter.events if self.queue is None else platter.of_queue.setdefault(self.queue, [])
+        return platter.told if self.queue is None else platter.of_queue.setdefault(self.queue, [])
 
     def take(self, body: bytes) -> None:
         message = json.loads(body)

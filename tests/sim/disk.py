@@ -12,6 +12,7 @@ import trio
 
 from bunqueue_trio.config import Settings
 from bunqueue_trio.engine.job import Job
+from bunqueue_trio.protocol.events import NAMED_TYPES
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.storage.store import Batch, Retention
 from tests.storage.faulty import Crash, Fault, FaultyStore
@@ -36,6 +37,10 @@ _OF_A_LIVE_JOB = frozenset(
 """The events that only a job can have that was pushed and has not ended."""
 
 
+UNTOLD = "untold"
+"""Stands for the queue of an event that only who names its type is told: no actor does."""
+
+
 class Platter(MemoryStore):
     """The rows, and the history of all commits."""
 
@@ -45,6 +50,8 @@ class Platter(MemoryStore):
         self._settings = settings
         self.events: list[bytes] = []
         """Every event that was ever committed; the first has id 1."""
+        self.told: list[bytes] = []
+        """Those of the types that need not be named."""
         self.of_queue: dict[str, list[bytes]] = {}
         self.queue_of: list[str] = []
         """The queue of each event."""
@@ -72,9 +79,13 @@ class Platter(MemoryStore):
         super().commit(batch)
         self.commits += 1
         for body, event in zip(batch.events, batch.heard, strict=True):
-            self._note(event.event_type, event.job_id)
             self.events.append(body)
+            if event.event_type in NAMED_TYPES:
+                self.queue_of.append(UNTOLD)
+                continue
+            self._note(event.event_type, event.job_id)
             self.queue_of.append(event.queue)
+            self.told.append(body)
             self.of_queue.setdefault(event.queue, []).append(body)
         assert batch.last_event_id == len(self.events), "an event id was left out or given twice"
         if batch.durable:

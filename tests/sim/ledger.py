@@ -3,9 +3,11 @@
 Each method is called by a peer in the moment it learns something, and fails the run when that is not a fact.
 """
 
+import json
 from collections.abc import Callable
 from typing import NamedTuple
 
+from bunqueue_trio.storage.store import Batch
 from tests.sim.disk import Platter
 from tests.sim.peer import Answer
 
@@ -29,8 +31,11 @@ class Ledger:
         """The token that each acked push was acked with; tokens rise."""
         self._given_up: dict[tuple[str, int], str] = {}
         """The same of those that were failed for good."""
+        self._bulks: dict[int, set[int]] = {}
+        """By its nonce, each job of a bulk push that is not on the disk: the nonces of all jobs of that push."""
         self.answers = 0
         self.deliveries = 0
+        platter.on_batch.append(self._note)
 
     @property
     def acked(self) -> int:
@@ -42,6 +47,19 @@ class Ledger:
         status = answer.get("status", 200 if answer.get("ok") else 400)  # over WebSocket there is none
         if status not in (200, 400, 404, 409, 429, 503) or answer.get("ok") is not (status == 200):
             self._fail(f"{cmd} is answered {answer}")
+
+    def bulk_asked(self, nonces: set[int]) -> None:
+        """A bulk push is under way, with jobs of these nonces for which no other can stand."""
+        self._bulks |= dict.fromkeys(nonces, nonces)
+
+    def _note(self, batch: Batch) -> None:
+        """Hear of a commit: it has all jobs of a bulk push, or none."""
+        bodies = (body for body, event in zip(batch.events, batch.heard, strict=True) if event.event_type == "pushed")
+        here = {data["n"] for body in bodies if (data := json.loads(body)["data"]) and "n" in data}
+        for nonce in here & self._bulks.keys():
+            missing = self._bulks.pop(nonce) - here
+            if missing:
+                self._fail(f"{nonce} and {missing} are of one bulk push, and not in one commit")
 
     def push_answered(self, job_id: str, *, durable: bool) -> None:
         self.pushed.add(job_id)

@@ -14,16 +14,21 @@ from typing import Any
 
 from bunqueue_trio.config import RESTART_GRACE_MS, Settings
 from bunqueue_trio.engine.commands import run
+from bunqueue_trio.engine.commands.report import FAILURE_ACKS
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.protocol import codec
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.caller import SERVER, By
 from bunqueue_trio.protocol.commands import Command
+from bunqueue_trio.protocol.replies import Reply
+from bunqueue_trio.runtime.half import Bulky, begin_bulk
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.storage.store import Batch
 from tests.engine.checks import check_agreement, check_structure
-from tests.engine.model import Record, Snapshot
-from tests.engine.model_commands import Model
+from tests.engine.model import No, Record, Snapshot
+from tests.engine.model_commands import Model, Parts
 from tests.sim.disk import Platter
 
 RECORDS_EVERY = 128
@@ -68,7 +73,8 @@ class Lockstep:
         engine.new_id = self._recorded(engine.new_id)
         model = self.model
         for name, mirror in (
-            ("advance", model.advance), ("release_owner", model.release_owner), ("give_back", model.give_back_one),
+            ("advance", lambda now, **_: model.advance(now)), ("release_owner", model.release_owner),
+            ("forget_silent", model.forget_silent), ("give_back", model.give_back_one),
         ):  # fmt: skip
             self._follow(engine, name, mirror)
         load, take = engine.load, engine.take
@@ -77,7 +83,7 @@ class Lockstep:
             load(jobs, now)
             self._taken.clear()
             model.restart(self._committed, now)
-            model.events = []
+            model.events, model.reserved = [], None
             self.check(("load",))
             self.check_records()
             self.on_load(set(engine.jobs))
@@ -87,8 +93,9 @@ class Lockstep:
             if self._server is server:
                 rates = {queue: replace(rate) for queue, rate in model.rates.items()}
                 self._taken[changes.epoch] = Snapshot(
-                    [*map(_copy, model.jobs)], list(model.ended), dict(model.pauses), dict(model.limits), rates
-                )
+                    [*map(_copy, model.jobs)], list(model.ended), dict(model.pauses), dict(model.limits), rates,
+                    model.snapshot().quiet, model.snapshot().schedules,
+                )  # fmt: skip
                 self._heard = 0
             return changes
 
@@ -107,14 +114,14 @@ class Lockstep:
                     f"a server has stopped, and not written {len(engine.changed)} changes and {len(self._taken)} batches"
                 )
 
-    def run(self, engine: Engine, command: Any, now: int, owner: str | None = None) -> Any:
+    def run(self, engine: Engine, command: Any, now: int, owner: str | None = None, by: By = SERVER) -> Any:
         """Stands for the engine's ``run`` in the runtime."""
-        if self._server is None or engine is not self._server.engine:
-            return run(engine, command, now, owner)
+        if not self.follows(engine):
+            return run(engine, command, now, owner, by)
         self._check_turn(command)
         woken, answer = set(engine.woken), None
         try:
-            outcome = self._inside(run, engine, command, now, owner)
+            outcome = self._inside(run, engine, command, now, owner, by)
             answer = json.loads(codec.encode(outcome))
             return outcome
         except Refused as refused:
@@ -132,11 +139,47 @@ class Lockstep:
                     expected = self.model.do(command, now, owner)
                 self._after((command, now, owner), answer, expected, woken)
 
+    def begin_bulk(self, engine: Engine, command: Any, owner: str | None) -> Any:
+        """Stands for the runtime's ``begin_bulk``: of what is done in steps."""
+        if not self.follows(engine):
+            return begin_bulk(engine, command, owner)
+        woken, parts, step = set(engine.woken), self._parts(command, owner), (command, "begins")
+        try:
+            bulk = self._inside(begin_bulk, engine, command, owner)
+        except Refused as refused:
+            self._after(step, (refused.status, str(refused)), _answer_of(parts, None), woken)
+            raise
+        self._after(step, None, _answer_of(parts, None), woken)
+        return FollowedBulk(self, bulk, command, parts, engine)
+
+    def _parts(self, command: Any, owner: str | None) -> Parts:
+        model = self.model
+        if isinstance(command, c.HeartbeatBatch):
+            return model.beating(command, owner)
+        parts: Any = {c.PushBatch: model.pushing, c.AckBatch: model.acking, c.FailBatch: model.failing}
+        return parts[type(command)](command)  # type: ignore[no-any-return]
+
+    def add_some(self, followed: "FollowedBulk", count: int, now: int) -> bool:
+        """Do the next items of a bulk command twice."""
+        items = max(1, count // FAILURE_ACKS) if isinstance(followed.command, c.FailBatch) else count
+        bulk = followed.bulk
+        if not self.follows(followed.engine):
+            return bulk.add(count, now)
+        woken = set(followed.engine.woken)
+        done = bool(self._inside(bulk.add, count, now))
+        answer = json.loads(codec.encode(bulk.reply)) if done else None
+        self._after((followed.command, f"next {count}", now), answer, _answer_of(followed.parts, (items, now)), woken)
+        return done
+
+    def follows(self, engine: Any) -> bool:
+        """Return whether this is the engine of the server that lives."""
+        return self._server is not None and self._server.engine is engine
+
     def _follow(self, engine: Any, name: str, mirror: Callable[..., None]) -> None:
         real = getattr(engine, name)
 
         def followed(*args: Any, **how: Any) -> None:
-            if self._depth or self._server is None or self._server.engine is not engine:
+            if self._depth or not self.follows(engine):
                 real(*args, **how)
                 return
             if name == "release_owner":
@@ -222,7 +265,7 @@ class Lockstep:
     def _check_turn(self, command: Any) -> None:
         """A long poll is served when it is the first of its line."""
         assert self._server is not None
-        line = list(self._server.core._lines.get(getattr(command, "queue", ""), ()))
+        line = list(self._server.core.waiting.lines.get(getattr(command, "queue", ""), ()))
         if any(waiter.command is command for waiter in line[1:]):
             self._fail(f"a long poll at {command.queue!r} is served before one that came earlier")
 
@@ -245,6 +288,35 @@ class Lockstep:
             check_agreement(self._server.engine, self.model)
         except AssertionError as error:
             self._fail(f"after {_told(step)}: {what_was_asserted(error)}")
+
+
+class FollowedBulk:
+    """A bulk command in steps, each of which is done twice."""
+
+    def __init__(self, lockstep: Lockstep, bulk: Bulky, command: Command, parts: Parts, engine: Engine) -> None:
+        self.lockstep = lockstep
+        self.bulk = bulk
+        self.command = command
+        self.parts = parts
+        self.engine = engine
+        self.prepare = bulk.prepare
+
+    @property
+    def reply(self) -> Reply:
+        return self.bulk.reply
+
+    def add(self, count: int, now: int) -> bool:
+        """Do the next ``count``; return whether these were the last."""
+        return self.lockstep.add_some(self, count, now)
+
+
+def _answer_of(parts: Parts, asked: tuple[int, int] | None) -> Any:
+    """Return what the model says to the next items; None: to begin."""
+    try:
+        answer = next(parts) if asked is None else parts.send(asked)
+    except No as no:
+        return no.args
+    return None if answer is None else {"ok": True} | answer
 
 
 def _record(job: Job) -> Any:

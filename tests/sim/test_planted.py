@@ -15,22 +15,26 @@ import trio
 
 from bunqueue_trio.api.event_stream import EventStream
 from bunqueue_trio.api.session import Session
-from bunqueue_trio.engine import job
+from bunqueue_trio.engine import firing, job
 from bunqueue_trio.engine.commands import HANDLERS, report
 from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.planner import Planner
 from bunqueue_trio.engine.ready import Ready
 from bunqueue_trio.engine.timers import Timers
+from bunqueue_trio.engine.timing import next_slot
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
-from bunqueue_trio.runtime import core, tree
+from bunqueue_trio.runtime import tree, waiting
 from bunqueue_trio.runtime.audit import _Unsettled
-from bunqueue_trio.runtime.core import Core, _Waiter
+from bunqueue_trio.runtime.core import Begun, Core
+from bunqueue_trio.runtime.half import Half
 from bunqueue_trio.runtime.hub import Hub, Subscription
 from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.services import RetentionSweeper
 from bunqueue_trio.runtime.supervisor import Child
+from bunqueue_trio.runtime.waiting import Waiter, WaitingPulls
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.storage.store import Retention
 from tests.sim.world import simulate
@@ -145,7 +149,7 @@ def leaks_the_waiters(patch: pytest.MonkeyPatch) -> None:
     kept: list[Any] = []
 
     async def leaky(self: Core, begun: Any) -> Any:
-        line = self._lines
+        line = self.waiting.lines
         try:
             return await poll(self, begun)
         finally:
@@ -167,8 +171,8 @@ def checks_no_token(patch: pytest.MonkeyPatch) -> None:
 def hands_out_what_is_not_committed(patch: pytest.MonkeyPatch) -> None:
     begin = Core.begin
 
-    def rash(self: Core, command: Any, owner: str | None = None, *, size: int = 0) -> Any:
-        begun = begin(self, command, owner, size=size)
+    def rash(self: Core, command: Any, *args: Any, **options: Any) -> Any:
+        begun = begin(self, command, *args, **options)
         if type(command) in (c.Pull, c.PullBatch):
             begun.epoch = 0
         return begun
@@ -209,8 +213,8 @@ def leaves_a_stopped_poll_in_line(patch: pytest.MonkeyPatch) -> None:
 def skips_an_event_after_a_replay(patch: pytest.MonkeyPatch) -> None:
     replay = Hub.replay
 
-    def short(self: Hub, after: int, until: int, queue: str | None) -> Any:
-        events, reached = replay(self, after, until, queue)
+    def short(self: Hub, *where: Any) -> Any:
+        events, reached = replay(self, *where)
         return events[:-1] if len(events) > 2 else events, reached
 
     patch.setattr(Hub, "replay", short)
@@ -256,8 +260,8 @@ def keeps_a_record_that_nobody_wants(patch: pytest.MonkeyPatch) -> None:
 def forgets_why_a_job_is_dead(patch: pytest.MonkeyPatch) -> None:
     give_up = Engine.give_up
 
-    def nameless(self: Engine, what: job.Job, error: str, now: int) -> None:
-        give_up(self, what, error, now)
+    def nameless(self: Engine, what: job.Job, *args: Any, **options: Any) -> None:
+        give_up(self, what, *args, **options)
         what.noted().reason = None
 
     patch.setattr(Engine, "give_up", nameless)
@@ -287,20 +291,22 @@ def forgets_to_sync_durable_pushes(patch: pytest.MonkeyPatch) -> None:
 
 
 def serves_the_last_poll_first(patch: pytest.MonkeyPatch) -> None:
-    def turned(self: Core, queue: str) -> None:
-        line = self._lines[queue]
-        while line and (ready := self._engine.queues.get(queue)) and ready.ready:
+    def turned(self: WaitingPulls, queue: str, now: int, left: int) -> int:
+        line = self.lines[queue]
+        while line and self._engine.offers(queue):
             waiter = next(reversed(line))
             self._engine.handed = 0
-            reply = core.run(self._engine, waiter.command, self.clock.now(), waiter.owner)
-            if self._note_deliveries(reply):
-                del line[waiter]
-                waiter.reply, waiter.handed = reply, self._engine.handed
-                waiter.served.set()
+            reply = waiting.run(self._engine, waiter.command, now, waiter.owner)
+            if not self.note_deliveries(reply):
+                break
+            del line[waiter]
+            waiter.reply, waiter.handed = reply, self._engine.handed
+            waiter.served.set()
         if not line:
-            del self._lines[queue]
+            del self.lines[queue]
+        return left
 
-    patch.setattr(Core, "_serve", turned)
+    patch.setattr(WaitingPulls, "_serve", turned)
 
 
 def ends_polls_early(patch: pytest.MonkeyPatch) -> None:
@@ -317,15 +323,15 @@ def serves_polls_that_have_gone(patch: pytest.MonkeyPatch) -> None:
     poll = Core._poll
 
     async def leaves_a_ghost(self: Core, begun: Any) -> Any:
-        line = self._lines.setdefault(begun.command.queue, OrderedDict())
+        line = self.waiting.lines.setdefault(begun.command.queue, OrderedDict())
         done = False
         try:
             reply = await poll(self, begun)
             done = True
             return reply
         finally:
-            if not done and self._lines.get(begun.command.queue) is line:
-                line[_Waiter(begun.command, begun.owner)] = None
+            if not done and self.waiting.lines.get(begun.command.queue) is line:
+                line[Waiter(begun.command, begun.owner)] = None
 
     patch.setattr(Core, "_poll", leaves_a_ghost)
 
@@ -341,7 +347,8 @@ def takes_seconds_for_milliseconds(patch: pytest.MonkeyPatch) -> None:
     prune = MemoryStore.prune
 
     def eager(self: MemoryStore, keep: Retention) -> int:
-        age = self._finished and max(row.finished_at for row in self._finished.values()) - keep.finished_since
+        newest = max((row.finished_at for row in self._finished.values()), default=keep.finished_since)
+        age = newest - keep.finished_since
         return prune(self, keep._replace(finished_since=keep.finished_since + int(age * 0.9999)))
 
     patch.setattr(MemoryStore, "prune", eager)
@@ -394,7 +401,7 @@ def audits_what_is_being_written(patch: pytest.MonkeyPatch) -> None:
 
 def replays_the_events_of_all_queues(patch: pytest.MonkeyPatch) -> None:
     replay = Hub.replay
-    patch.setattr(Hub, "replay", lambda self, after, until, queue: replay(self, after, until, None))
+    patch.setattr(Hub, "replay", lambda self, after, until, _, *types: replay(self, after, until, None, *types))
 
 
 def renews_the_lease_of_anybody(patch: pytest.MonkeyPatch) -> None:
@@ -403,6 +410,41 @@ def renews_the_lease_of_anybody(patch: pytest.MonkeyPatch) -> None:
         return r.DataReply(data={"ok": True, "count": 1})
 
     patch.setitem(HANDLERS, c.Heartbeat, heartbeat)
+
+
+def begins_schedules_anew_at_a_start(patch: pytest.MonkeyPatch) -> None:
+    """What was missed while the server was down would be missed for good."""
+    load = Planner.load
+
+    def forgetful(self: Planner, now: int, standing: Any) -> None:
+        load(self, now, standing)
+        for name, plan in self.plans.items():
+            self.settle(name, now)
+            self.arm(name, next_slot(plan.timing, self.progress[name].settled))
+
+    patch.setattr(Planner, "load", forgetful)
+
+
+def makes_the_job_of_a_slot_twice(patch: pytest.MonkeyPatch) -> None:
+    """A slot that is late is not left behind, as a scheduler does that counts from the time of its last run."""
+    patch.setattr(Planner, "settle", lambda self, name, slot: None)
+    patch.setattr(firing, "_was_there", lambda engine, job_id: job_id in engine.jobs)
+
+
+def commits_half_of_a_bulk_push(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Half, "begin", lambda self: None)
+    patch.setattr(Half, "end", lambda self: None)
+
+
+def waits_for_the_disk_between_two_steps(patch: pytest.MonkeyPatch) -> None:
+    """Another's commit cannot begin before the bulk push has ended, and that one waits for it."""
+
+    async def add_rest(self: Core, begun: Begun) -> None:
+        while begun.bulk is not None:
+            await self.journal.wait_committed(begun.epoch)
+            self._add_some(begun)
+
+    patch.setattr(Core, "add_rest", add_rest)
 
 
 PLANTED: list[Plant] = [
@@ -416,8 +458,13 @@ PLANTED: list[Plant] = [
     forgets_to_sync_durable_pushes, serves_the_last_poll_first, ends_polls_early, serves_polls_that_have_gone,
     never_deletes, takes_seconds_for_milliseconds, deletes_beside_a_commit, leaves_a_failed_task_dead,
     counts_one_queue_for_all, audits_what_is_being_written, replays_the_events_of_all_queues,
-    renews_the_lease_of_anybody, forgets_why_a_job_is_dead,
+    renews_the_lease_of_anybody, forgets_why_a_job_is_dead, begins_schedules_anew_at_a_start, makes_the_job_of_a_slot_twice,
+    commits_half_of_a_bulk_push,
+    waits_for_the_disk_between_two_steps,
 ]  # fmt: skip
+
+FOUND = {"tells_of_no_gap": 49, "gives_back_at_a_stop": 17, "never_deletes": 9}
+"""The seeds that lately found those for which the first ones do not; they are tried first, since that takes a second."""
 
 
 @pytest.mark.slow
@@ -425,8 +472,10 @@ PLANTED: list[Plant] = [
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
 def test_a_planted_bug_is_found(plant: Plant, monkeypatch: pytest.MonkeyPatch):
     plant(monkeypatch)
-    for seed in range(SEEDS):
+    first = FOUND.get(plant.__name__, 0)
+    for seed in (first, *(seed for seed in range(SEEDS) if seed != first)):
         result = simulate(seed, HOURS)
         if result.failure is not None:
+            assert "TypeError" not in f"{result.failure}", "the bug does not fit the code any more"
             return
     pytest.fail(f"not found by {SEEDS} seeds")

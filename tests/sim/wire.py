@@ -4,9 +4,11 @@ The server's end is a Trio stream like a socket's, so that the real listener, ex
 Hypercorn run on it. What is not read fills a buffer, and then whoever writes has to wait.
 """
 
+import errno
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import count
 from typing import NamedTuple
 
 import trio
@@ -23,12 +25,14 @@ class _Way:
         self.ended = False
         self.torn = False
         self._changed = trio.lowlevel.ParkingLot()
+        self.on_change: Callable[[], None] = lambda: None
 
     async def wait_change(self) -> None:
         await self._changed.park()
 
     def note_change(self) -> None:
         self._changed.unpark_all()
+        self.on_change()
 
 
 class Pace(NamedTuple):
@@ -55,6 +59,8 @@ class End(trio.abc.HalfCloseableStream):
         self.goodbye = False
         """Who has this end has begun to say that he leaves in good order."""
         self.socket = self
+        self.descriptor = -1
+        """Its number at the :class:`Poller` that it was shown to."""
 
     def getsockname(self) -> tuple[str, int]:
         return ("memory", 1)
@@ -91,6 +97,48 @@ class End(trio.abc.HalfCloseableStream):
         del way.data[:size]
         way.note_change()
         return data
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    @property
+    def readable(self) -> bool:
+        way = self._in
+        return bool(way.data) or way.ended or way.torn
+
+    def show(self, descriptor: int, on_change: Callable[[], None]) -> None:
+        self.descriptor, self._in.on_change = descriptor, on_change
+
+    def readv(self, buffer: memoryview) -> int:
+        """Read as a kernel does."""
+        way = self._in
+        if self._closed or way.torn:
+            raise OSError(errno.EBADF if self._closed else errno.ECONNRESET, "no more")
+        if not way.data and not way.ended:
+            raise BlockingIOError
+        size = min(len(way.data), len(buffer))
+        if size > 1 and self._rng.random() < self._pace.piecewise:
+            size = self._rng.randrange(1, size)
+        buffer[:size] = way.data[:size]
+        del way.data[:size]
+        way.note_change()
+        return size
+
+    def write(self, data: bytes) -> int:
+        """Write as a kernel does: what there is room for, or less."""
+        way = self._out
+        if self._closed or way.torn or way.ended:
+            raise OSError(errno.EBADF if self._closed else errno.EPIPE, "no more")
+        size = min(len(data), BUFFER_BYTES - len(way.data))
+        if size <= 0:
+            raise BlockingIOError
+        self.on_send(data)
+        if size > 1 and self._rng.random() < self._pace.piecewise:
+            size = self._rng.randrange(1, size)
+        way.data += data[:size]
+        way.note_change()
+        return size
 
     async def wait_send_all_might_not_block(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -141,6 +189,69 @@ class Connection:
         self._down.ended = True
         for way in (self._up, self._down):
             way.note_change()
+
+
+class Poller:
+    """Stands for the kernel's: the smallest free number for each stream, in turns those that have something to read."""
+
+    def __init__(self) -> None:
+        self._ends: dict[int, End] = {}
+        self._watched: dict[int, End] = {}
+        self._changed = trio.lowlevel.ParkingLot()
+        self.waits = False
+        self.closed = False
+
+    def descriptor_of(self, stream: trio.abc.Stream) -> int:
+        if not isinstance(stream, End) or stream.closed:
+            return -1
+        if stream.descriptor < 0:
+            number = next(n for n in count(3) if n not in self._ends or self._ends[n].closed)
+            self._ends[number] = stream
+            stream.show(number, self._changed.unpark_all)
+        return stream.descriptor
+
+    def watch(self, descriptor: int) -> None:
+        if self.closed or self._ends[descriptor].closed or self._is_watched(descriptor):
+            raise OSError(errno.EBADF, "cannot watch")
+        self._watched[descriptor] = self._ends[descriptor]
+        self._changed.unpark_all()
+
+    def ignore(self, descriptor: int) -> None:
+        if self._is_watched(descriptor):
+            del self._watched[descriptor]
+
+    def ready(self, most: int) -> list[int]:
+        found = self.in_vain()[:most]
+        for number in found:
+            self._watched[number] = self._watched.pop(number)
+        return found
+
+    def in_vain(self) -> list[int]:
+        """Who has something to read, and is watched."""
+        return [n for n, end in self._watched.items() if end.readable and self._is_watched(n)]
+
+    async def wait(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self.waits = True
+        try:
+            while not self.in_vain():
+                await self._changed.park()
+        finally:
+            self.waits = False
+
+    def readv(self, descriptor: int, buffers: Sequence[memoryview]) -> int:
+        return self._ends[descriptor].readv(buffers[0])
+
+    def write(self, descriptor: int, data: bytes) -> int:
+        return self._ends[descriptor].write(data)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _is_watched(self, descriptor: int) -> bool:
+        """A closed one is forgotten by the kernel."""
+        end = self._watched.get(descriptor)
+        return end is not None and not end.closed and end is self._ends[descriptor]
 
 
 class Listener(trio.abc.Listener[End]):

@@ -10,6 +10,7 @@ are no faults and nobody misbehaves: everything must come to its end, and leave 
 import gc
 import hashlib
 import random
+import sys
 import time
 import traceback
 from collections import Counter
@@ -33,12 +34,13 @@ from bunqueue_trio.config import Settings
 from bunqueue_trio.engine import line as lines
 from bunqueue_trio.engine import moves, timers
 from bunqueue_trio.engine.job import Job
-from bunqueue_trio.runtime import clock, core, hub, tree
-from bunqueue_trio.runtime.core import _Waiter
+from bunqueue_trio.runtime import clock, core, hub, tree, waiting
 from bunqueue_trio.runtime.hub import Subscription
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.supervisor import Child
 from bunqueue_trio.runtime.tree import serve
+from bunqueue_trio.runtime.waiting import Waiter
+from bunqueue_trio.transports import express, hot
 from bunqueue_trio.transports.express import ExpressConnection
 from bunqueue_trio.transports.listener import Http, _Connection
 from bunqueue_trio.transports.websocket import WebSocket
@@ -48,13 +50,14 @@ from tests.sim.chaos import DISK_DELAYS_S, Chaos, TaskKilled, choose
 from tests.sim.disk import Platter, SimStore, Threads
 from tests.sim.ledger import Ledger
 from tests.sim.lockstep import Lockstep, what_was_asserted
-from tests.sim.wire import Listener, Network, Pace
+from tests.sim.scheduling import Planner, SlotBook
+from tests.sim.wire import Listener, Network, Pace, Poller
 from tests.storage.faulty import Crash, Fault
 
 START_MS = 1_700_000_000_000
 CALM_S_MAX = 3600  # virtual time in which everything must have ended; the longest wait of any job is 20 minutes
 _run_websocket = WebSocket.run
-OF_CONNECTIONS = frozenset({Session, WebSocket, ExpressConnection, _Connection, EventStream, Subscription, _Waiter})
+OF_CONNECTIONS = frozenset({Session, WebSocket, ExpressConnection, _Connection, EventStream, Subscription, Waiter})
 """What must be gone from memory when nobody is connected."""
 
 
@@ -97,10 +100,14 @@ class World(trio.abc.Instrument):
         )
         self.reader_events_max = choose(rng, 10_000, 10)
         self.inline = rng.random() < 0.3
+        self.lone_requests, self.turn_requests = choose(rng, 2, 0, 16), choose(rng, 64, 1, 2)
+        self.bulk_slice = choose(self.rng("bulk"), 500, 1, 2)
         self.queues = ["a", "b", "c"][: rng.randint(1, 3)]
         self.token = self.settings.auth_tokens[0] if self.settings.auth_tokens else None
         self.platter = Platter(self.rng("load"), self.settings)
         self.ledger = Ledger(self.platter, self.fail)
+        self.slot_book = SlotBook(self.fail)
+        self.platter.on_batch.append(self.slot_book.note)
         self.lockstep = Lockstep(self.settings, self.platter, self.fail)
         self.lockstep.on_load = self.ledger.check_start
         pace = Pace(*rng.choice(((0, 0, 0), (0.1, 0.05, 0.5), (0.5, 0.3, 3.0))))
@@ -114,6 +121,7 @@ class World(trio.abc.Instrument):
         self.server: Server | None = None
         self.store: SimStore | None = None
         self.http: Http | None = None
+        self.poller = Poller()
         self.kill_switches: dict[str, trio.CancelScope] = {}
         self.lives = 0
         self._life = trio.CancelScope()
@@ -131,6 +139,7 @@ class World(trio.abc.Instrument):
             *(SocketWatcher(self, f"socket-{i}") for i in range(rng.randint(0, 2))),
             *(Meddler(self, f"meddler-{i}") for i in range(rng.randint(0, 1))),
             *(Operator(self, f"operator-{i}") for i in range(rng.randint(0, 1))),
+            *(Planner(self, f"planner-{i}") for i in range(rng.randint(0, 1))),
         ]
 
     # --- what everybody uses --------------------------------------------------------------------------
@@ -192,7 +201,9 @@ class World(trio.abc.Instrument):
             self.log("server", f"is up, with {len(server.engine.jobs)} jobs")
             self.up.set()
             async with trio.open_nursery() as connections:
-                self.http = Http(server, connections, express=True)
+                self.poller = Poller()
+                self.http = Http(server, connections, express=True, make_poller=lambda: self.poller)
+                self.http.loop.run = self._mortal(self.http.loop)
                 await self.http.run([listener], partial(task_status.started, ["memory"]))
 
         outcome = "stopped"
@@ -274,13 +285,15 @@ class World(trio.abc.Instrument):
             return
         if _run.GLOBAL_RUN_CONTEXT.runner.runq:
             return  # somebody goes on at once
-        for queue, line in server.core._lines.items():
+        for queue, line in server.core.waiting.lines.items():
             if line and self.lockstep.model.offered(queue):
                 self.fail(f"a long poll waits at {queue!r}, where a job is ready")
         for connection in self.http._connections if self.http else ():
             websocket = connection.express.websocket if connection.express else None
             if websocket is not None and _owes_in_vain(websocket, server):
                 self.fail("a reply waits in a WebSocket's line, and nothing is in its way")
+        if self.poller.waits and (ready := self.poller.in_vain()):
+            self.fail(f"the hot loop waits, and these connections have something for it: {ready}")
         writing = server.journal.dirty and server.journal.failing is None
         if writing and not server.journal.disk.locked() and self._flusher_sleeps(server):
             self.fail("changes wait for the disk, and the flusher sleeps")
@@ -343,13 +356,14 @@ class World(trio.abc.Instrument):
         await trio.sleep(150)  # longer than any keep-alive, window or pause
         self.lockstep.check(("the end",))
         self.lockstep.check_records()
+        self.slot_book.check()
         self._check_kept(server)
         try:
             check_empty(server.engine)
         except AssertionError as error:
             self.fail(f"left behind in the engine: {what_was_asserted(error)}")
         left = {
-            "waiters": len(server.core._lines), "pollers": server.core.pulls_waiting, "readers": len(server.hub),
+            "waiters": len(server.core.waiting.lines), "pollers": server.core.pulls_waiting, "readers": len(server.hub),
             "bells": len(server.journal._bells), "connections": len(self.http._connections) if self.http else 0,
             "rate limits": len(server.limiter), "sockets": server.connections.ws, "streams": server.connections.sse,
             "unwritten": server.journal.pending,
@@ -436,14 +450,18 @@ def _sealed(world: World) -> Iterator[None]:
         world.log("log", f"{method}: " + " ".join(f"{k}={v}" for k, v in sorted(entry.items()) if k != "exc_info"))
         # No client can make a connection fail, and no trouble makes memory and disk differ: these are faults of ours.
         if entry.get("event") in ("connection failed", "the self-audit found a fault"):
-            world.fail(f"{entry}")
+            world.fail(f"{entry} {sys.exc_info()[1]!r}")
         raise structlog.DropEvent
 
     was_enabled = gc.isenabled()
     with ExitStack() as stack:
         for target, name, value in (
-            (core, "run", world.lockstep.run), (trio.to_thread, "run_sync", world.threads.run_sync),
+            (core, "begin_bulk", world.lockstep.begin_bulk), (core, "BULK_SLICE", world.bulk_slice),
+            (core, "run", world.lockstep.run), (waiting, "run", world.lockstep.run),
+            (trio.to_thread, "run_sync", world.threads.run_sync),
             (clock, "time", mock.Mock(time=world.wall_s)), (hub, "READER_EVENTS_MAX", world.reader_events_max),
+            (hot, "LONE_REQUESTS", world.lone_requests), (express, "OWN_REQUESTS", world.lone_requests),
+            (hot, "TURN_REQUESTS", world.turn_requests), (hot, "ANSWERS_MAX", world.turn_requests),
             (timers, "_SWEEP_MIN", 4), (lines, "BLOCK_MAX", 2), (moves, "QUEUES_IDLE_MAX", 2),
             (_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
             (WebSocket, "run", lambda websocket, session: world.run_websocket(websocket, session)),  # noqa: PLW0108 - a method of both

@@ -11,8 +11,11 @@ import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
 
+import trio
+
 from bunqueue_trio.engine.audit import Stored
-from bunqueue_trio.engine.job import Job, Records, State
+from bunqueue_trio.engine.job import Job, Records, State, Trace
+from bunqueue_trio.engine.trails import TrailPage
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.rows import FactRow
 from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, Store, StoredEvent
@@ -49,6 +52,7 @@ class FaultyStore:
     def __init__(self, inner: Store, commits: Iterable[Fault] = (), upkeep: Iterable[Fault] = ()) -> None:
         self.inner = inner
         self.inline = inner.inline
+        self.at_once = inner.at_once
         self.commits = iter(commits)
         self.upkeep = iter(upkeep)
         self.blind = False
@@ -103,6 +107,12 @@ class FaultyStore:
         if fault is Fault.CRASH_AFTER:
             self._crash()
 
+    async def write(self, batch: Batch, *, quick: bool) -> None:
+        if self.inline or quick:
+            self.commit(batch)
+        else:
+            await trio.to_thread.run_sync(self.commit, batch)
+
     def find(self, job_id: str) -> Job | None:
         self._readable()
         return self.inner.find(job_id)
@@ -117,9 +127,29 @@ class FaultyStore:
     def queues_after(self, name: str, limit: int) -> list[str]:
         return self.inner.queues_after(name, limit)
 
-    def records(self, queue: str, state: State, before: int | None, limit: int) -> Records:
+    def traces(self, first: str, end: str, limit: int) -> list[Trace]:
         self._readable()
-        return self.inner.records(queue, state, before, limit)
+        return self.inner.traces(first, end, limit)
+
+    def records(
+        self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None
+    ) -> Records:
+        self._readable()
+        return self.inner.records(queue, state, before, limit, fingerprint)
+
+    def groups(self, queue: str | None) -> dict[str, dict[str, int]]:
+        return self.inner.groups(queue)
+
+    def is_grouped(self, queue: str) -> bool:
+        return self.inner.is_grouped(queue)
+
+    def first_seen(self, queue: str, fingerprint: str) -> int | None:
+        self._readable()
+        return self.inner.first_seen(queue, fingerprint)
+
+    def trail(self, kind: str, key: str, place: int | None, limit: int, *, newest: bool) -> TrailPage:
+        self._readable()
+        return self.inner.trail(kind, key, place, limit, newest=newest)
 
     def stored(self, after: int, upto: int, limit: int) -> list[Stored]:
         self._readable()

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Raw
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from bunqueue_trio.engine.engine import Changes
 from bunqueue_trio.engine.facts import Fact
 from bunqueue_trio.engine.job import Job, Note, Options, State
+from bunqueue_trio.engine.trails import TrailChange
 from bunqueue_trio.protocol.events import Event
 from bunqueue_trio.storage.store import Batch, Retention, Store, make_batch
 
@@ -44,14 +45,21 @@ def event(job: Job, kind: str = "pushed", at: int = NOW, **fields: Any) -> Event
 def facts(job: Job | None) -> dict[str, Any]:
     """Everything about a job that has to survive; not what the engine makes anew."""
     assert job is not None
-    return {name: value for name, value in asdict(job).items() if name not in {"epoch", "due", "armed"}}
+    note = job.note and replace(job.note, fingerprint=None)  # that is made of the error
+    return {n: v for n, v in asdict(job).items() if n not in {"epoch", "due", "armed"}} | {"note": note}
 
 
 def keep(
-    completed: int = 10**9, dead: int = 10**9, since: int = 0, events: int = 10**9, events_since: int = 0
+    completed: int = 10**9,
+    dead: int = 10**9,
+    since: int = 0,
+    events: int = 10**9,
+    events_since: int = 0,
+    actions: int = 10**9,
+    actions_since: int = 0,
 ) -> Retention:
     """A retention that keeps everything but what the test says."""
-    return Retention(completed, dead, since, events, events_since)
+    return Retention(completed, dead, since, events, events_since, actions, actions_since)
 
 
 class Ledger:
@@ -64,7 +72,8 @@ class Ledger:
 
     def batch(
         self, new: Sequence[Job] = (), changed: Sequence[Job] = (), *, rewritten: Sequence[Job] = (), events: Sequence[Event] = (),
-        reused: Sequence[str] = (), facts: Sequence[Fact] = (), durable: bool = False, at: int = NOW,
+        reused: Sequence[str] = (), facts: Sequence[Fact] = (), trails: Sequence[TrailChange] = (),
+        durable: bool = False, at: int = NOW,
     ) -> Batch:  # fmt: skip
         """The batch that brings ``new`` jobs and writes the ``changed`` ones, ended ones too; ``rewritten`` ones whole."""
         self.epoch += 1
@@ -72,7 +81,7 @@ class Ledger:
             job.epoch = self.epoch
         jobs = dict.fromkeys([*new, *changed, *rewritten])
         whole = dict.fromkeys(rewritten)
-        changes = Changes(self.epoch, jobs, list(events), list(reused), set(), list(facts), whole)
+        changes = Changes(self.epoch, jobs, list(events), list(reused), set(), list(facts), whole, list(trails))
         return make_batch(changes, at, durable=durable, last_event_id=self.store.last_event_id)
 
     def write(self, new: Sequence[Job] = (), changed: Sequence[Job] = (), **rest: Any) -> Batch:

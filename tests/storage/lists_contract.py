@@ -3,7 +3,8 @@
 import pytest
 
 from bunqueue_trio.config import REPLAY_BYTES
-from bunqueue_trio.engine.job import Note, Options, State
+from bunqueue_trio.engine.fingerprint import fingerprint
+from bunqueue_trio.engine.job import Job, Note, Options, State
 from bunqueue_trio.storage.store import Store
 from tests.storage.ledger import NOW, Ledger, ended, facts, keep, make_job
 from tests.storage.store_contract import Place, StoreSuite
@@ -119,3 +120,73 @@ class RecordContract(StoreSuite):
         """Whatever the clock said."""
         late, early = ledger.completed(1, at=NOW + 5), ledger.completed(1, at=NOW)
         assert self.pages(store, 10) == [early + late]
+
+
+def died(seq: int, error: str | None, queue: str = "q", at: int = NOW) -> Job:
+    return ended(make_job(seq, queue=queue, note=Note(error=error)), State.FAILED, at=at)
+
+
+class GroupContract(StoreSuite):
+    """Dead letters are counted by the error that they died of, and found by it."""
+
+    REFUSED, LATE = fingerprint("refused by 10.0.0.1").key, fingerprint("too late").key
+
+    def test_they_are_counted_by_error_and_queue(self, place: Place, ledger: Ledger, store: Store):
+        ledger.write([died(1, "refused by 10.0.0.1"), died(2, "refused by 10.0.0.2"), died(3, "too late")])
+        ledger.write([died(4, "too late", "other"), ended(make_job(5)), died(6, None, "other")])
+        for each in (store, place.open()):
+            assert each.is_grouped("q")
+            assert each.is_grouped("nobody")
+            assert each.groups("q") == {self.REFUSED: {"q": 2}, self.LATE: {"q": 1}}
+            assert each.groups(None) == each.groups("q") | {
+                self.LATE: {"q": 1, "other": 1}, fingerprint("").key: {"other": 1},
+            }  # fmt: skip
+            assert each.groups("nobody") == {}
+
+    def test_what_is_retried_or_deleted_counts_no_more(self, place: Place, ledger: Ledger, store: Store):
+        ledger.write([died(n, "too late", at=NOW + n) for n in range(1, 5)])
+        ledger.write([make_job(10, "job-1"), died(11, "refused by me")], reused=["job-1"])
+        assert store.groups("q") == {self.LATE: {"q": 3}, fingerprint("refused by me").key: {"q": 1}}
+        while store.prune(keep(dead=2)):
+            pass
+        left = {self.LATE: {"q": 1}, fingerprint("refused by me").key: {"q": 1}}
+        assert store.groups(None) == left
+        store = place.open()
+        assert store.groups(None) == left
+        assert store.is_grouped("q")
+        while store.prune(keep(dead=0)):
+            pass
+        assert store.groups(None) == {}
+
+    def test_those_of_an_error_come_in_pages_of_their_own(self, ledger: Ledger, store: Store):
+        ledger.write([died(n, "too late" if n % 2 else f"refused by 10.0.0.{n}") for n in range(1, 8)])
+        page = store.records("q", State.FAILED, None, 3, self.LATE)
+        assert [job.id for job in page.jobs] == ["job-7", "job-5", "job-3"]
+        assert {job.note and job.note.fingerprint for job in page.jobs} == {self.LATE}
+        page = store.records("q", State.FAILED, page.before, 3, self.LATE)
+        assert ([job.id for job in page.jobs], page.before) == (["job-1"], None)
+        assert store.records("other", State.FAILED, None, 3, self.LATE).jobs == []
+
+    def test_the_first_is_the_oldest_that_is_kept(self, ledger: Ledger, store: Store):
+        ledger.write([died(n, "too late", at=NOW + n) for n in range(1, 4)])
+        assert store.first_seen("q", self.LATE) == NOW + 1
+        ledger.write([make_job(10, "job-1")], reused=["job-1"])
+        assert store.first_seen("q", self.LATE) == NOW + 2
+        assert store.first_seen("q", self.REFUSED) is None
+        assert store.first_seen("other", self.LATE) is None
+
+    def test_traces_are_of_a_range_of_ids_by_id_falling(self, place: Place, ledger: Ledger):
+        names = ["s@5", "s@6", "s@7+x", "s@9", "t@6", "s"]
+        jobs = [make_job(n, name, started_at=NOW + n) for n, name in enumerate(names, 1)]
+        jobs[1].options, jobs[3].note = Options(remove_on_complete=True), Note(error="boom")
+        ledger.write([ended(job, State.FAILED if job.id == "s@9" else State.COMPLETED) for job in jobs])
+        for opened in (ledger.store, None):
+            store = opened or place.open()
+            found = store.traces("s@", "s@:", 9)
+            assert [trace.id for trace in found] == ["s@9", "s@7+x", "s@6", "s@5"]
+            assert (found[0].state, found[0].error) == (State.FAILED, "boom")
+            assert [trace.state for trace in found[1:]] == [State.COMPLETED] * 3
+            assert all(trace.finished_at is not None for trace in found)
+            assert found[3].started_at == NOW + 1
+            assert [trace.id for trace in store.traces("s@", "s@9", 2)] == ["s@7+x", "s@6"]
+            assert store.traces("u", "v", 5) == []

@@ -1,4 +1,4 @@
-"""Writes `files/schema2.store`, which a version of schema 2 wrote: jobs in every state, records, events.
+"""Writes `files/schemaN.store`, which a version of schema N wrote: jobs in every state, records, events.
 
 `python -m tests.storage.old_file FILE`, run in a checkout of the version whose file is wanted.
 """

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pytest
 
 from bunqueue_trio.config import AUDIT_DATA_BYTES
-from bunqueue_trio.engine.job import Job, Lease, Note, Options, Series, Shape, State
+from bunqueue_trio.engine.job import Cancelled, Job, Lease, Note, Options, Series, Shape, State
 from bunqueue_trio.storage.store import Retention, Store
 from tests.storage.ledger import NOW, Ledger, ended, event, facts, loaded, make_job
 
@@ -41,7 +41,7 @@ UNFINISHED: dict[str, dict[str, Any]] = {
     },
     "active": {"state": State.ACTIVE, "lease": LEASE, "started_at": NOW + 1},
     "active, a bare lease": {"state": State.ACTIVE, "lease": Lease(token="t", ttl=1), "started_at": 0},
-    "told about": {"note": Note(error="so\nwhat", message="\u0000\u2029", result=b'{"a" : 1.0}', finished_at=1)},
+    "told about": {"note": Note(error="so\nwhat", message="\u0000\u2029", result=b'{"a" : 1.0}', finished_at=1, progressed_at=7)},
     "all options": {"options": ALL_OPTIONS},
     "tried and stalled": {"attempts": 999, "stalls": 1000, "progress": 100},
     "a float of progress": {"progress": 1e-300},
@@ -53,6 +53,9 @@ UNFINISHED: dict[str, dict[str, Any]] = {
     "payload of bytes": {"data": b'"\xf0\x9f\x90\x87\\ud800"'},
     "queue": {"queue": "A-Z_a.z:0-9" * 23},
 }  # fmt: skip
+REMARKS: list[dict[str, Any]] = [
+    {"error": "e"}, {"message": "m"}, {"reason": "r"}, {"cancelled": Cancelled(at=5)}, {"progressed_at": 9},
+]  # fmt: skip
 IDS = ["0", "x" * 256, "ünï🐇", "a\u0000b", "' OR 1=1 --", "\u202e", " ", "%00", "NULL"]
 
 
@@ -122,7 +125,7 @@ class JobContract(StoreSuite):
     def test_a_finished_job_is_found_with_all_that_is_shown(self, place: Place, ledger: Ledger, state: State):
         job = make_job(
             7, data=b'{\n"a": 1.10}', options=ALL_OPTIONS, priority=-3, run_at=NOW + 9, attempts=2, stalls=1,
-            progress=99.5, started_at=NOW + 10, note=Note(error="e", message="m", reason="r"),
+            progress=99.5, started_at=NOW + 10, note=Note(error="e", message="m", reason="r", progressed_at=9),
         )  # fmt: skip
         ledger.write([job])
         ended(job, state, at=NOW + 11, result=b"[ 1 ]")
@@ -131,6 +134,11 @@ class JobContract(StoreSuite):
         assert loaded(store) == {}
         wanted = facts(job) | {"seq": 0, "order": 0}  # places in an order that it has left
         assert facts(store.find(job.id)) == wanted
+
+    @pytest.mark.parametrize("remark", REMARKS, ids=repr)
+    def test_each_remark_on_a_finished_job_is_kept_alone(self, place: Place, ledger: Ledger, remark: dict[str, Any]):
+        ledger.write([ended(make_job(1, note=Note(**remark)))])
+        assert facts(place.open().find("job-1"))["note"] == Note(finished_at=NOW, **remark)
 
     def test_a_job_may_come_and_end_within_one_batch(self, place: Place, ledger: Ledger):
         ledger.write([ended(make_job(1), result=b"1")])

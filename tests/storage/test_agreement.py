@@ -7,7 +7,7 @@ from msgspec import Raw
 
 from bunqueue_trio.engine.commands import apply
 from bunqueue_trio.engine.engine import Engine
-from bunqueue_trio.engine.job import State
+from bunqueue_trio.engine.job import UNFINISHED, State
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.storage.memory import MemoryStore
@@ -68,8 +68,34 @@ class World:
             pass
         if rng.random() < 0.2:
             self.note()
+        if rng.random() < 0.3:
+            self.tell()
         self.seen |= set(self.engine.jobs)
         self.now += rng.choice((0, 1, 1000, 400_000))
+
+    def tell(self) -> None:
+        """Add to a trail, or cut one."""
+        key = self.rng.choice([job.id for job in self.engine.jobs.values() if job.state in UNFINISHED] or [""])
+        kind = self.rng.choice(("attempts", "log", "log"))
+        if self.rng.random() < 0.2:
+            self.engine.trails.cut(key, self.rng.choice((None, kind)))
+        elif key:
+            self.engine.trails.add(kind, key, self.now, b"x" * self.rng.choice((0, 9, 100_000)))
+            job = self.engine.jobs[key]
+            job.noted().logged = True
+            self.engine.changed[job] = None
+        self.engine.trails.add("log", self.rng.choice(IDS), self.now, b"late", of_record=True)
+
+    def lines(self, store: Store, kind: str, key: str, *, newest: bool) -> list[tuple[int, bytes]]:
+        """Every line of a trail, page by page."""
+        limit, place, found = self.rng.randrange(1, 9), None, []
+        while True:
+            page = store.trail(kind, key, place, limit, newest=newest)
+            found += page.lines
+            place = page.next
+            if place is None:
+                assert len(found) == page.total
+                return found
 
     def note(self) -> None:
         """Change a fact, as a handler may in the step of any command."""
@@ -117,6 +143,7 @@ class World:
         retention = keep(
             rng.choice((3, 10**9)), rng.choice((2, 10**9)), rng.choice((0, self.now - 2_000_000)),
             rng.choice((20, 10**9)), rng.choice((0, self.now - 1_000_000)),
+            rng.choice((5, 10**9)), rng.choice((0, self.now - 1_000_000)),
         )  # fmt: skip
         for store in self.stores:
             while store.prune(retention):
@@ -129,6 +156,11 @@ class World:
             assert (one.find(job_id) is None) == (other.find(job_id) is None), job_id
             if one.find(job_id) is not None:
                 assert facts(one.find(job_id)) == facts(other.find(job_id))
+        for kind, key in [("actions", ""), *((kind, key) for key in self.seen for kind in ("attempts", "log"))]:
+            lines = self.lines(one, kind, key, newest=False)
+            assert lines == self.lines(other, kind, key, newest=True)[::-1], (kind, key)
+            if key and lines:
+                assert one.find(key) is not None or key in self.engine.jobs
         assert one.finished_counts == other.finished_counts
         assert list(one.load_facts()) == list(other.load_facts()) == self.facts()
         for queue, state in ((q, s) for q in "ab" for s in (State.COMPLETED, State.FAILED)):
@@ -150,6 +182,7 @@ class World:
         assert one.events_after(after, 10) == other.events_after(after, 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_both_stores_hold_the_same_whatever_happens(tmp_path, seed: int):
     world = World(seed, tmp_path)

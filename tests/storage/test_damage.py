@@ -71,6 +71,7 @@ def test_the_sound_file_starts(tmp_path: Path, sound: bytes):
     assert len(sound) > 10 * PAGE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_flipped_bytes_stop_the_start_with_one_line_or_hit_nothing_of_the_structure(
     tmp_path: Path, sound: bytes, seed: int

@@ -10,9 +10,10 @@ from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.storage.store import Store
 from tests.storage.faulty import Crash, Fault, FaultyStore, random_faults
 from tests.storage.ledger import Ledger, keep, loaded, make_job
-from tests.storage.lists_contract import FactContract, RecordContract
+from tests.storage.lists_contract import FactContract, GroupContract, RecordContract
 from tests.storage.retention_contract import EventContract, PruneContract
 from tests.storage.store_contract import JobContract
+from tests.storage.trails_contract import TrailContract
 
 
 class Faulty:
@@ -49,6 +50,14 @@ class TestFaultyFacts(FaultyPlace, FactContract):
 
 
 class TestFaultyRecords(FaultyPlace, RecordContract):
+    pass
+
+
+class TestFaultyTrails(FaultyPlace, TrailContract):
+    pass
+
+
+class TestFaultyGroups(FaultyPlace, GroupContract):
     pass
 
 

@@ -106,7 +106,7 @@ def test_a_reader_stands_in_nobodys_way(store: SqliteStore, ledger: Ledger, read
 def test_a_reader_keeps_the_log_from_being_emptied_and_that_is_told(
     store: SqliteStore, ledger: Ledger, reader: apsw.Connection, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("bunqueue_trio.storage.sqlite.store._CHECKPOINT_BUSY_MS", 1)
+    monkeypatch.setattr("bunqueue_trio.storage.sqlite.log._CHECKPOINT_BUSY_MS", 1)
     ledger.write([make_job(2, data=PAYLOAD)])
     size = store.log_bytes()
     with pytest.raises(StoreError, match="locked"):
@@ -157,7 +157,7 @@ def test_a_checkpoint_that_meets_a_commit_is_tried_again(
         busy()
         reader.execute("COMMIT")
 
-    monkeypatch.setattr("bunqueue_trio.storage.sqlite.store.time.sleep", sleep)
+    monkeypatch.setattr("bunqueue_trio.storage.sqlite.log.time.sleep", sleep)
     store.checkpoint(restart=False)
     assert len(pauses) == 1
     assert store.log_bytes() == 0
@@ -166,7 +166,7 @@ def test_a_checkpoint_that_meets_a_commit_is_tried_again(
 def test_a_checkpoint_that_is_refused_for_long_is_told(
     store: SqliteStore, busy: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("bunqueue_trio.storage.sqlite.store.time.sleep", lambda _: None)
+    monkeypatch.setattr("bunqueue_trio.storage.sqlite.log.time.sleep", lambda _: None)
     with pytest.raises(StoreError, match="locked"):
         store.checkpoint(restart=False)
     assert store.log_bytes() > 0

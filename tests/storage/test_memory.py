@@ -5,9 +5,10 @@ import pytest
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.storage.store import Store
 from tests.storage.ledger import Ledger, ended, make_job
-from tests.storage.lists_contract import FactContract, RecordContract
+from tests.storage.lists_contract import FactContract, GroupContract, RecordContract
 from tests.storage.retention_contract import EventContract, PruneContract
 from tests.storage.store_contract import JobContract
+from tests.storage.trails_contract import TrailContract
 
 
 class Memory:
@@ -44,6 +45,14 @@ class TestMemoryFacts(MemoryPlace, FactContract):
 
 
 class TestMemoryRecords(MemoryPlace, RecordContract):
+    pass
+
+
+class TestMemoryTrails(MemoryPlace, TrailContract):
+    pass
+
+
+class TestMemoryGroups(MemoryPlace, GroupContract):
     pass
 
 

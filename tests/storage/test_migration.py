@@ -9,7 +9,9 @@ from typing import Any
 import apsw
 import pytest
 
+from bunqueue_trio.engine.fingerprint import fingerprint
 from bunqueue_trio.engine.job import State
+from bunqueue_trio.engine.trails import Line
 from bunqueue_trio.storage.sqlite import SqliteStore
 from bunqueue_trio.storage.sqlite.inspect import copy, examine
 from bunqueue_trio.storage.sqlite.opening import closing, migrations
@@ -18,16 +20,16 @@ from tests.storage.ledger import Ledger, ended, loaded, make_job
 FILES = Path(__file__).parent / "files"
 ROOT = Path(__file__).parent.parent.parent
 NEWEST = migrations()[-1][0]
-OLD = [(2, FILES / "schema2.store")]
+OLD = [(2, FILES / "schema2.store"), (3, FILES / "schema3.store")]
 """Files that were written by the last version of their schema (`old_file.py`)."""
 
 
 def rows(path: Path) -> dict[str, list[Any]]:
-    """Everything that is in the tables of jobs, records and events."""
+    """Everything that is in the tables of jobs, records and events, and was there in each schema."""
     with closing(apsw.Connection(str(path))) as connection:
         return {
-            table: connection.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall()
-            for table in ("job", "finished", "event_batch")
+            table: [row[:columns] for row in connection.execute(f"SELECT * FROM {table} ORDER BY 1")]
+            for table, columns in (("job", 16), ("finished", 16), ("event_batch", 5))
         }
 
 
@@ -56,6 +58,7 @@ def test_everything_is_there_after_the_step_and_the_lists_too(old: tuple[int, Pa
         ids = [row[1] for row in before["finished"] if row[3] == state]
         assert [job.id for job in store.records("q", State(state), None, 10).jobs] == ids[::-1] != []
         assert store.finished_counts["q", state] == len(ids)
+    assert store.groups("q") == {fingerprint("Unknown error").key: {"q": 1}}
     store.close()
     assert (schema(path), rows(path)) == (NEWEST, before)
     assert examine(path, lambda _: None).findings == []
@@ -81,7 +84,7 @@ def test_doctor_and_backup_work_on_both(old: tuple[int, Path], tmp_path: Path):
     version, path = old
     for wanted in (version, NEWEST):
         report = examine(path, lambda _: None)
-        assert (report.schema, report.findings, report.facts) == (wanted, [], {})
+        assert (report.schema, report.findings, report.facts, report.trails) == (wanted, [], {}, {})
         target = tmp_path / f"copy-{wanted}.db"
         copy(path, target, lambda *_: None, overwrite=False)
         assert (schema(target), rows(target)) == (wanted, rows(path))
@@ -94,6 +97,29 @@ def test_doctor_counts_the_facts_of_each_kind(tmp_path: Path):
     ledger.write([ended(make_job(1))], facts=[("pause", "a", b"1"), ("pause", "b", b"2"), ("limit", "a", b"3")])
     store.close()
     assert examine(tmp_path / "q.db", lambda _: None).facts == {"limit": 1, "pause": 2}
+
+
+def test_doctor_counts_the_lines_of_trails_and_knows_what_is_wrong_with_them(tmp_path: Path):
+    path = tmp_path / "q.db"
+    store = SqliteStore(path)
+    ledger = Ledger(store)
+    lines = [Line("attempts", "a", 1, b"{}"), Line("actions", "", 1, b"{}"), Line("log", "a", 1, b"12")] * 2
+    ledger.write([make_job(1, "a")], trails=lines)
+    store.close()
+    report = examine(path, lambda _: None)
+    assert (report.trails, report.findings) == ({"actions": 2, "attempts": 2, "log": 2}, [])
+    for spoiled, said in (
+        ("UPDATE trail SET key = 'b' WHERE kind = 'log'", "trails are of no job: 1 (b)"),
+        ("UPDATE trail SET size = 5 WHERE kind = 'log'", "trails do not add up: 1 (a log)"),
+        ("UPDATE trail SET next = 4 WHERE kind = 'log'", "trails do not add up: 1 (a log)"),
+        ("UPDATE trail_line SET n = 7 WHERE n = 2 AND body = x'3132'", "trails do not add up: 1 (a log)"),
+        ("INSERT INTO trail_line VALUES (9, 1, 1, x'')", "lines are of no trail: 1 (9)"),
+    ):
+        spoilt = tmp_path / "spoilt.db"
+        shutil.copy(path, spoilt)
+        with closing(apsw.Connection(str(spoilt))) as connection:
+            connection.execute(spoiled).fetchall()
+        assert examine(spoilt, lambda _: None).findings == [said]
 
 
 KILLED = """
@@ -125,14 +151,16 @@ SqliteStore(sys.argv[1])
 def test_a_kill_at_any_moment_leaves_the_old_schema_or_the_new(tmp_path: Path):
     version, file = OLD[-1]
     found = []
-    for moment in range(0, 1000, 5):  # to the end, which is long before
+    for moment in range(0, 1000, 10):  # to the end, which is long before
         path = tmp_path / f"{moment}.db"
         shutil.copy(file, path)
         before = rows(path)
         ended = subprocess.run([sys.executable, "-c", KILLED, str(path), str(moment)], cwd=ROOT, check=False)
         with closing(apsw.Connection(str(path))) as connection:  # as the next start finds it, with the log
             found.append(connection.pragma("user_version"))
-            tables = connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'fact'").fetchall()
+            tables = connection.execute(
+                "SELECT count(*) FROM sqlite_schema WHERE name = 'finished_by_fingerprint'"
+            ).fetchall()
             assert tables == [(found[-1] == NEWEST,)]
         assert examine(path, lambda _: None).findings == []
         store = SqliteStore(path)

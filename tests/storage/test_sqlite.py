@@ -12,9 +12,10 @@ from bunqueue_trio.storage.sqlite import SqliteStore
 from bunqueue_trio.storage.sqlite.opening import APPLICATION_ID, closing, migrations
 from bunqueue_trio.storage.store import Retention, Store
 from tests.storage.ledger import NOW, Ledger, State, ended, event, keep, make_job
-from tests.storage.lists_contract import FactContract, RecordContract
+from tests.storage.lists_contract import FactContract, GroupContract, RecordContract
 from tests.storage.retention_contract import EventContract, PruneContract
 from tests.storage.store_contract import JobContract
+from tests.storage.trails_contract import TrailContract
 
 
 class Sqlite:
@@ -59,6 +60,14 @@ class TestSqliteFacts(SqlitePlace, FactContract):
 
 
 class TestSqliteRecords(SqlitePlace, RecordContract):
+    pass
+
+
+class TestSqliteTrails(SqlitePlace, TrailContract):
+    pass
+
+
+class TestSqliteGroups(SqlitePlace, GroupContract):
     pass
 
 
@@ -208,4 +217,13 @@ def test_a_file_of_the_first_schema_is_brought_to_this_one(tmp_path: Path):
     assert [event.body for event in store.events_after(0, 9)] == [b"{}", b"{}"]
     Ledger(store).tell(1)
     assert len(store.events_after(0, 9)) == 3
+    store.close()
+
+
+async def test_a_batch_is_written_on_the_spot_or_in_a_thread(tmp_path: Path):
+    store = SqliteStore(tmp_path / "q.db")
+    ledger = Ledger(store)
+    for key, quick in ((1, True), (2, False)):
+        await store.write(ledger.batch([make_job(key)]), quick=quick)
+    assert len(list(store.load())) == 2
     store.close()

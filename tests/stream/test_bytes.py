@@ -1,9 +1,11 @@
 """The bytes of one connection, on real sockets."""
 
-import pytest
-import trio
+import ssl
 
-from bunqueue_trio.transports.wire import Wire, make_buffer
+import pytest
+import trio.testing
+
+from bunqueue_trio.transports.wire import Wire, address_of, make_buffer
 
 
 async def _pair() -> tuple[trio.SocketStream, trio.SocketStream]:
@@ -36,3 +38,21 @@ async def test_wires_share_a_buffer_and_not_what_they_have_read() -> None:
     assert first == b"first"
     for stream in (one, two, to_one, to_two):
         await stream.aclose()
+
+
+async def test_a_connection_tells_who_is_at_its_other_end() -> None:
+    listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
+    async with (
+        listener,
+        await trio.testing.open_stream_to_socket_listener(listener),
+        await listener.accept() as accepted,
+    ):
+        assert address_of(accepted) == "127.0.0.1"
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        assert address_of(trio.SSLStream(accepted, context, server_side=True)) == "127.0.0.1"
+    assert address_of(accepted) == "unknown"
+    ours, theirs = await _pair()
+    async with ours, theirs:
+        assert address_of(ours) == "unix"
+    one, _ = trio.testing.memory_stream_pair()
+    assert address_of(one) == "unknown"

@@ -73,6 +73,7 @@ def facts(client: Client, job_id: str) -> tuple[str, int, int]:
     return state["state"], client.job(job_id)["attempts"], state["stalls"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ORDERLY)
 def test_an_orderly_end_gives_back_and_counts_nothing(lane: Server, client: Client, queue: str, how: str) -> None:
     ids = [client.push(queue, n) for n in range(3)]
@@ -85,6 +86,7 @@ def test_an_orderly_end_gives_back_and_counts_nothing(lane: Server, client: Clie
     assert client.drain(queue) == ids
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", DROPS)
 def test_a_drop_gives_back_and_counts_a_stall(lane: Server, client: Client, queue: str, how: str) -> None:
     ids = [client.push(queue, n) for n in range(3)]
@@ -97,6 +99,7 @@ def test_a_drop_gives_back_and_counts_a_stall(lane: Server, client: Client, queu
     assert client.drain(queue) == ids
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "target", "body"),
     [("GET", "/health", b""), ("POST", "/queues/{}/jobs", b'{"data":1}'), ("GET", "/nowhere", b"")],
@@ -121,6 +124,7 @@ def ask_and_say_no_more(lane: Server, queue: str, how: str, timeout: int) -> byt
     return raw.what_comes_back(lane.address, asked, half_close=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("timeout", [0, 30_000])
 @pytest.mark.parametrize("how", PULLS)
 def test_a_pull_that_finds_a_job_is_answered_whole(
@@ -139,6 +143,7 @@ def test_a_long_poll_ends_when_its_client_says_no_more(lane: Server, client: Cli
     assert facts(client, job_id) == ("waiting", 0, 0)
 
 
+@pytest.mark.slow
 def test_what_was_never_sent_counts_no_stall(lane: Server, client: Client, queue: str) -> None:
     """A waiting pull whose client is gone, and one whose answer was still in line behind what nobody reads."""
     with bare(lane, f"/ws/queues/{queue}x") as gone:
@@ -424,6 +429,7 @@ def test_another_sockets_pull_is_not_taken_back(lane: Server, ws: Peer, client: 
     assert ws.reply()["job"]["id"] == job_id
 
 
+@pytest.mark.slow
 def test_three_thousand_pulls_that_are_taken_back_leave_no_poll(lane: Server, ws: Peer, client: Client) -> None:
     """More than a socket may have waiting at once."""
     for n in range(3000):

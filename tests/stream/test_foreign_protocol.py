@@ -15,6 +15,7 @@ def frame(message: object) -> bytes:
     return len(body).to_bytes(4, "big") + body
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("req_id", ["r-1", 7, None])
 def test_a_frame_gets_one_frame_and_the_end(fresh: Server, req_id: str | int | None) -> None:
     message = {"cmd": "PUSH", "queue": "q", "data": {"x": 1}} | ({} if req_id is None else {"reqId": req_id})

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow  # two servers of their own
 UUID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 TIME = re.compile(rb"\b1[0-9]{12}\b")
 DATE = re.compile(rb"\r\ndate: [A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT\r\n", re.IGNORECASE)
-VARIES = ("/health", "/stats", "/heapstats", "/gc", "/prometheus", "/tasks", "/metrics")
+VARIES = ("/workers", "/storage", "/health", "/stats", "/heapstats", "/gc", "/prometheus", "/tasks", "/metrics")
 """Pages whose figures are those of a process: their heads are compared."""
 
 
@@ -142,6 +142,7 @@ PLAIN: list[bytes] = [
     get("/jobs/one?"),
     get("/jobs/%6fne"),
     get("http://x/jobs/one"),
+    post("/queues/q/jobs", JOB, "Content-Encoding: gzip"),
     post("/queues/q/jobs", JOB, "Content-Type: text/plain; charset=utf-16"),
     get("/jobs/one", "Origin: https://x.example"),
     get("/jobs/one", "x-long: " + "x" * 10_000),

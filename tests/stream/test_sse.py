@@ -94,6 +94,7 @@ def test_head_and_post_open_no_stream(client: Client) -> None:
     assert client.http.post("/events").status_code == 405
 
 
+@pytest.mark.slow
 def test_readers_are_counted_while_they_read(fresh: Server, fresh_client: Client) -> None:
     def count() -> int:
         number: int = fresh_client.get("/health").json()["connections"]["sse"]
@@ -115,7 +116,7 @@ def test_pushed_carries_the_data_as_it_was_sent(client: Client, reader: EventRea
     message = next(reader)
     event = message.data
     assert list(event)[:4] == ["eventType", "queue", "jobId", "timestamp"]
-    assert before <= event["timestamp"] <= now_ms()
+    assert before - 1000 <= event["timestamp"] <= now_ms() + 1000  # the system's clock may be drawn aside meanwhile
     assert bare(message) == {"eventType": "pushed", "queue": queue, "jobId": job_id, "data": json.loads(payload)}
     assert f'"data":{payload}'.encode() in message.text
 
@@ -250,6 +251,20 @@ def test_a_reader_that_comes_back_gets_what_it_missed(fresh: Server, fresh_clien
         assert (live.id, live.data["jobId"]) == (7, now)
 
 
+@pytest.mark.slow
+def test_half_a_surrogate_pair_is_in_nobodys_way(fresh: Server, fresh_client: Client) -> None:
+    """A payload may hold one: it is delivered live, so it is replayed, and what stands beside it is, too."""
+    with events(fresh) as reader:
+        fresh_client.push("b")
+        (first,) = reader.take(1)
+    assert fresh_client.post_bytes("/queues/a/jobs", b'{"data":"\\ud800"}').status_code == 200
+    last = fresh_client.push("b")
+    with events(fresh, after=first.id) as reader:
+        assert [m.data["queue"] for m in reader.take(2)] == ["a", "b"]
+    with events(fresh, "/events/queues/b", after=first.id) as reader:
+        assert next(reader).data["jobId"] == last
+
+
 def test_the_id_of_the_connection_message_is_where_a_reader_stands(fresh: Server, fresh_client: Client) -> None:
     for _ in range(3):
         fresh_client.push("q")
@@ -267,6 +282,7 @@ def test_a_replay_is_filtered_too(fresh: Server, fresh_client: Client) -> None:
         assert [(m.id, m.data["queue"]) for m in reader.take(2)] == [(2, "b"), (4, "b")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["x", "-1", "1.5", "٣", "9" * 30, ""])
 def test_a_last_event_id_that_is_not_ours_replays_nothing(fresh: Server, fresh_client: Client, text: str) -> None:
     fresh_client.push("q")
@@ -372,7 +388,7 @@ def test_a_gap_is_told_when_what_was_missed_is_not_kept(start_server: StartServe
                 first = next(reader).data
             return first.get("oldest", 2)
 
-        eventually(lambda: oldest() > 2, wanted=True)
+        eventually(oldest, wanted=91)
         with events(server, after=1) as reader:
             gap = next(reader)
             assert gap.data == {"gap": True, "after": 1, "oldest": 91, "newest": 100}

@@ -604,6 +604,7 @@ async def test_refused_connections_that_stay_are_closed_at_once_if_there_are_man
     assert await _refused(world) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sent", "objects"),
     [
@@ -698,7 +699,7 @@ async def test_what_a_library_asserts_in_a_connection_ends_that_connection_alone
         raise AssertionError("planted in a parser")
 
     with monkeypatch.context() as patch:
-        patch.setattr(world.http._shared, "parse", broken)
+        patch.setattr(world.http._shared.requests, "parse", broken)
         client = await world.connect()
         await client.send_all(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
         assert await client.receive_some() == b""

@@ -34,6 +34,7 @@ def status_of(server: Server, path: str, **headers: str) -> InvalidStatus:
 # --- more than the disk takes at once ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_many_large_messages_at_once_wait_for_each_other(ws: Peer) -> None:
     jobs = [{"data": {"to": "user@test.com"}}] * 1000
     for _ in range(20):

@@ -18,6 +18,7 @@ def test_a_reader_that_comes_back_is_told_its_headers(start_server: StartServer)
     assert allowed == "Content-Type, Authorization, Last-Event-ID, Cache-Control"
 
 
+@pytest.mark.slow
 def test_pages_of_others_are_refused(start_server: StartServer) -> None:
     """A form, an image or a WebSocket needs no leave of CORS."""
     server = start_server({"CORS_ALLOW_ORIGIN": MINE})
@@ -46,6 +47,7 @@ def test_a_coded_body_is_told_so(start_server: StartServer) -> None:
     assert plain.status_code == 200
 
 
+@pytest.mark.slow
 def test_the_documentation_is_in_nobodys_frame(start_server: StartServer) -> None:
     """A page cannot say that of itself."""
     response = raw.request(start_server({}).address, "GET", "/docs")

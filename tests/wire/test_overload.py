@@ -55,6 +55,7 @@ def test_large_bodies_of_all_clients_together_are_bounded(small: Server, queue: 
         until(lambda: raw.request(small.address, "POST", f"/queues/{queue}/jobs", LARGE).status_code == 200)
 
 
+@pytest.mark.slow
 def test_large_answers_that_nobody_reads_are_bounded(small: Server, queue: str) -> None:
     body = b'{"data":"%s"}' % (b"a" * 500 * KIB)
     job_id = raw.request(small.address, "POST", f"/queues/{queue}/jobs", body).json()["id"]
@@ -69,6 +70,7 @@ def test_large_answers_that_nobody_reads_are_bounded(small: Server, queue: str) 
     until(lambda: raw.request(small.address, "GET", f"/jobs/{job_id}").status_code == 200)
 
 
+@pytest.mark.slow
 def test_a_job_whose_answer_does_not_fit_stays_in_its_queue(small: Server, queue: str) -> None:
     body = b'{"data":"%s"}' % (b"a" * 500 * KIB)
     raw.request(small.address, "POST", f"/queues/{queue}/jobs", body)
@@ -91,6 +93,7 @@ def test_a_bulk_pull_takes_no_more_than_its_answer_may_hold(small: Server, queue
         assert taken == ids
 
 
+@pytest.mark.slow
 def test_websocket_messages_that_never_end_are_bounded(small: Server) -> None:
     unfinished = struct.pack("!BBQ", 0x81, 0x80 | 127, 500 * KIB) + b"\0\0\0\0" + b"a" * 450 * KIB
     with ExitStack() as held:
@@ -136,6 +139,7 @@ def test_pongs_for_a_client_that_reads_none_are_bounded(small: Server) -> None:
         assert raw.request(small.address, "GET", "/ping").status_code == 200
 
 
+@pytest.mark.slow
 def test_a_websocket_is_offered_no_compression(small: Server) -> None:
     """A few KiB would become more than any limit before anybody could look at their size."""
     asking = HANDSHAKE[:-2] + b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
@@ -171,6 +175,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 def test_what_is_no_request_is_refused_in_the_documented_words(small: Server) -> None:
     first = raw.request_bytes("GET", "/ping")
     for sent, (status, error) in REFUSED.items():

@@ -31,7 +31,7 @@ def allow(server: Server, method: str, path: str) -> set[str]:
         "/queue",
         "/queues/q/nothing",
         "/queues/q/jobs/nothing",
-        "/jobs",
+        "/job",
         "/jobs/x/nothing",
         "/jobs/x/ack/more",
         "/Health",

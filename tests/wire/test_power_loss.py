@@ -20,10 +20,10 @@ OLD, NEW = b"o" * SECTOR * 4, b"n" * SECTOR * 4
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)  # 30 s on a quiet machine
-def test_twenty_power_cuts_lose_nothing_durable(tmp_path: Path):
-    done = crashtest("--power-loss", "--kills", "20", "--seed", "3", "--data", str(tmp_path), within_s=590)
+def test_eight_power_cuts_lose_nothing_durable(tmp_path: Path):
+    done = crashtest("--power-loss", "--kills", "8", "--seed", "3", "--data", str(tmp_path), within_s=590)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert answered(done.stdout) > 200
+    assert answered(done.stdout) > 80
 
 
 @pytest.mark.slow

@@ -3,10 +3,13 @@
 import time
 from typing import Any
 
+import pytest
+
 from tests.wire.client import Client, ok
 from tests.wire.server import Server
 
 
+@pytest.mark.slow
 def test_a_paused_queue_is_paused_after_a_kill(fresh: Server):
     until = round(time.time() * 1000) + 3_600_000
     with Client(fresh.url) as client:
@@ -25,6 +28,7 @@ def test_a_paused_queue_is_paused_after_a_kill(fresh: Server):
         assert ok(client.get("/queues/q/jobs"))["job"]["data"] == 1
 
 
+@pytest.mark.slow
 def test_a_limit_counts_after_a_kill_what_was_handed_out_before_it(fresh: Server):
     with Client(fresh.url) as client:
         ok(client.put("/queues/q/concurrency", {"concurrency": 1}))
@@ -40,6 +44,7 @@ def test_a_limit_counts_after_a_kill_what_was_handed_out_before_it(fresh: Server
         assert client.take("q").job["data"] == 1
 
 
+@pytest.mark.slow
 def test_a_window_counts_after_a_kill_what_was_delivered_before_it(fresh: Server):
     with Client(fresh.url) as client:
         ok(client.put("/queues/q/rate-limit", {"limit": 2, "duration": 3_600_000}))

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from trials.bench import docs, idle, wrk
+from trials.bench import docs, idle, workers, wrk
 from trials.bench.compare import Plan, Series, compare, filesystem, select
 from trials.bench.engine import Check, Sizes, checks, measure_backlog, measure_engine
 from trials.bench.floor import measure_floor
@@ -32,6 +32,7 @@ PEER_ROUNDS, PEER_JOBS = 3, 10_000
 BACKLOGS = (1_000, 10_000, 100_000, 1_000_000)
 ORIGINAL_BACKLOG_MAX = 100_000  # more of them takes it minutes to fill; see --full
 SERVER_JOBS = 300_000
+WORKER_JOBS = 10_000
 SIZES = Sizes(backlogs=(1_000, 1_000_000), jobs=100_000, repeats=5, server_jobs=SERVER_JOBS)
 
 
@@ -136,6 +137,21 @@ def run_peers(options: argparse.Namespace) -> int:
         print(f"bench: wrote its section of {DOCS.name}")
     _save(options, "peers", results)
     return 0
+
+
+def run_workers(options: argparse.Namespace) -> int:
+    """Measure our own worker on both loops, and compare with what is required."""
+    jobs, rounds = (options.jobs // 20 or 1, 1) if options.quick else (options.jobs, options.rounds)
+    found = workers.measure_workers(jobs, rounds)
+    show(f"One worker, {jobs:,} jobs, medians of {rounds}; {workers.load()}", *workers.rows(found))
+    _save(options, "workers", {"jobs": jobs, "rounds": rounds, "load": workers.load(), "loops": found})
+    if options.quick:
+        print("bench: too few jobs, so nothing is judged")
+        return 0
+    missed = workers.misses(found)
+    for line in missed:
+        print(f"bench: {line}")
+    return 1 if missed else 0
 
 
 def _write_docs(
@@ -250,6 +266,11 @@ def _parser() -> argparse.ArgumentParser:
 
     floor = commands.add_parser("floor", parents=[common, load], help="SQLite alone and a bare Trio socket")
     floor.set_defaults(run=run_floor)
+
+    loops = commands.add_parser("workers", parents=[common], help="our worker on Trio and on asyncio; checked")
+    loops.add_argument("--rounds", type=_positive, default=PEER_ROUNDS, help="turns, of which medians are taken")
+    loops.add_argument("--jobs", type=_positive, default=WORKER_JOBS, help="jobs of each kind in a turn")
+    loops.set_defaults(run=run_workers)
 
     readers = commands.add_parser("idle", help="what idle readers cost, and a command over WebSocket")
     readers.add_argument("--connections", type=_positive, default=idle.CONNECTIONS, help="of each kind")

@@ -17,7 +17,8 @@ from msgspec import Raw
 
 from bunqueue_trio.engine.commands import apply
 from bunqueue_trio.engine.engine import Engine
-from bunqueue_trio.engine.job import Job, Records, State
+from bunqueue_trio.engine.job import Job, Records, State, Trace
+from bunqueue_trio.engine.trails import TrailPage
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from trials.lib.raw_http import payload
@@ -45,9 +46,28 @@ class Empty:
         """List nothing."""
         return []
 
+    def traces(self, *_: object) -> list[Trace]:
+        """List nothing."""
+        return []
+
     def records(self, *_: object) -> Records:
         """List nothing."""
         return Records([], None)
+
+    def trail(self, *_: object, newest: bool) -> TrailPage:
+        """List nothing."""
+        return TrailPage([], 0, None)
+
+    def groups(self, _: str | None) -> dict[str, dict[str, int]]:
+        """Count nothing."""
+        return {}
+
+    def is_grouped(self, _: str) -> bool:
+        """Count nothing wrongly."""
+        return True
+
+    def first_seen(self, *_: object) -> None:
+        """Know nothing."""
 
 
 class Bench:

@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import subprocess
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def describe(filesystem: str) -> dict[str, Any]:
         "load_before": round(os.getloadavg()[0], 2),
         "file_system": filesystem,
         "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
-        "python": platform.python_version(),
+        "python": f"{platform.python_version()} ({build_of(str(sysconfig.get_config_var('CONFIG_ARGS')))})",
         "sqlite": apsw.sqlite_lib_version(),
     }
 
@@ -36,6 +37,14 @@ def commit() -> str:
         return head + (" with changes" if _git("status", "--porcelain", "--", "src", "scripts", "trials") else "")
     except (OSError, subprocess.SubprocessError):
         return "unknown"
+
+
+def build_of(options: str) -> str:
+    """Return how an interpreter that was configured with ``options`` was optimised, as far as they say; Debian's do not."""
+    has_pgo, has_lto = "--enable-optimizations" in options, "--with-lto" in options
+    if has_pgo and has_lto:
+        return "PGO and LTO"
+    return "PGO" if has_pgo else "LTO" if has_lto else "says nothing of PGO or LTO"
 
 
 def cpu_model() -> str:

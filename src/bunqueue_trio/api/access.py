@@ -5,8 +5,10 @@ import hashlib
 import hmac
 import ipaddress
 from collections.abc import Mapping
+from typing import NamedTuple
 
-from bunqueue_trio.config import CLIENT_KEY_MAX, Settings
+from bunqueue_trio.config import CLIENT_KEY_MAX, NamedToken, Settings
+from bunqueue_trio.protocol.commands.spec import Role
 
 CorsHeaders = tuple[tuple[str, str], ...]
 
@@ -14,33 +16,44 @@ _RESUMING = {"last-event-id": "Last-Event-ID", "cache-control": "Cache-Control"}
 """What readers of event streams ask for when they come back; who does not ask is told the documented two."""
 
 
+class Grant(NamedTuple):
+    """What somebody may do, and the name of their token: None where none is asked for."""
+
+    role: Role
+    name: str | None = None
+
+
+ANYBODY = Grant(Role.ADMIN)
+"""Where no token is asked for."""
+
+
 class Access:
     """The rules of one server; it refuses nobody itself."""
 
     def __init__(self, settings: Settings) -> None:
-        self._tokens = [_digest(token.encode()) for token in settings.auth_tokens]
+        self._tokens = [(_digest(token.encode()), _grant(token)) for token in settings.auth_tokens]
         self._origins = settings.cors_allow_origin
         self._fixed_cors = len(self._origins) == 1
 
-    def is_authorized(self, authorization: str) -> bool:
-        """Return whether the value of an Authorization header holds one of the tokens."""
+    def grant_of_header(self, authorization: str) -> Grant | None:
+        """Return what the token in an Authorization header allows; None: it is none of the tokens."""
         if not self._tokens:
-            return True
+            return ANYBODY
         scheme, _, token = authorization.partition(" ")
         # Header bytes become text as latin-1; a proxy of the ASGI kind may have made it of something else.
-        return scheme.lower() == "bearer" and self._is_token(token.strip().encode("latin-1", "replace"))
+        return self._look_up(token.strip().encode("latin-1", "replace")) if scheme.lower() == "bearer" else None
 
-    def is_token(self, token: str) -> bool:
-        """Return whether ``token`` is one of the tokens, in a time that does not tell which.
+    def grant_of(self, token: str) -> Grant | None:
+        """Return what ``token`` allows, in a time that does not tell which it is; None: it is none of the tokens.
 
         Without configured tokens any will do.
         """
-        return not self._tokens or self._is_token(token.encode("utf-8", "surrogatepass"))
+        return self._look_up(token.encode("utf-8", "surrogatepass")) if self._tokens else ANYBODY
 
-    def _is_token(self, token: bytes) -> bool:
+    def _look_up(self, token: bytes) -> Grant | None:
         given = _digest(token)  # the time to compare these tells neither a token nor its length
-        matches = [hmac.compare_digest(given, known) for known in self._tokens]
-        return any(matches)
+        matches = [grant for known, grant in self._tokens if hmac.compare_digest(given, known)]
+        return matches[0] if matches else None
 
     def is_foreign(self, headers: Mapping[str, str], *, is_page: bool) -> bool:
         """Return whether a browser asks for a page of somebody else; other clients say no origin.
@@ -85,12 +98,15 @@ def allowed_headers(headers: Mapping[str, str]) -> str:
     return ", ".join(["Content-Type, Authorization", *(_RESUMING[name] for name in _RESUMING if name in asked)])
 
 
+UNKNOWN = "unknown"
+
+
 def client_key(headers: Mapping[str, str]) -> str:
     """Return the address that a proxy says the request comes from, or ``unknown``."""
     for value in (headers.get("x-forwarded-for", "").split(",")[0], headers.get("x-real-ip", "")):
         if address := value.strip():
             return _one_spelling(address[:CLIENT_KEY_MAX])
-    return "unknown"
+    return UNKNOWN
 
 
 @functools.lru_cache(maxsize=1024)
@@ -104,9 +120,13 @@ def _one_spelling(address: str) -> str:
     try:
         parsed = ipaddress.ip_address(text)
     except ValueError:
-        return text or "unknown"
+        return text or UNKNOWN
     mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
     return str(mapped or parsed)
+
+
+def _grant(token: str) -> Grant:
+    return Grant(Role[token.role.upper()], token.name) if isinstance(token, NamedToken) else Grant(Role.ADMIN, "token")
 
 
 def _digest(token: bytes) -> bytes:

@@ -14,6 +14,7 @@ import trio
 from bunqueue_trio.config import RECEIVE_BYTES, SSE_COMMENT_S
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.protocol.codec import encode
+from bunqueue_trio.protocol.events import EVENT_TYPES
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.hub import Published, Subscription
 from bunqueue_trio.runtime.server import Server
@@ -24,10 +25,13 @@ _log = structlog.get_logger()
 class EventStream(AsyncIterator[bytes]):
     """The stream of one reader. ``aclose`` it, wherever it was left."""
 
-    def __init__(self, server: Server, queue: str | None, last_event_id: int | None) -> None:
+    def __init__(
+        self, server: Server, queue: str | None, last_event_id: int | None, types: frozenset[str] = EVENT_TYPES
+    ) -> None:
         self._server = server
         self._hub = server.hub
         self._queue = queue
+        self._types = types
         self._bell = Bell()
         self._subscription: Subscription | None = None
         self._replayed = last_event_id
@@ -80,6 +84,7 @@ class EventStream(AsyncIterator[bytes]):
         """Subscribe, and return the connection message and the notice of a gap, if there is one."""
         self._server.connections.sse += 1
         self._subscription = self._hub.subscribe(self._queue, self._bell)
+        self._subscription.types = self._types
         self._replay_until = newest = self._hub.last_event_id
         hello = {"connected": True, "clientId": self._server.new_id()}
         if self._replayed is None:
@@ -104,7 +109,7 @@ class EventStream(AsyncIterator[bytes]):
         oldest = min(self._hub.first_kept_id(), self._replay_until + 1)
         if self._replayed < oldest - 1:  # retention was faster than this reader
             return self._gap(self._replayed, oldest)
-        events, self._replayed = self._hub.replay(self._replayed, self._replay_until, self._queue)
+        events, self._replayed = self._hub.replay(self._replayed, self._replay_until, self._queue, self._types)
         return b"".join(map(_message, events))
 
 

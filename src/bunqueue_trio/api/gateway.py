@@ -5,94 +5,38 @@ body. Both ways in (Quart behind Hypercorn, and the express lane) call :meth:`Ga
 """
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+from urllib.parse import parse_qs
 
 import structlog
 import trio
 
 from bunqueue_trio import errors
-from bunqueue_trio.api.access import Access, allowed_headers, client_key, preflight
+from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Access, Grant, allowed_headers, client_key, preflight
+from bunqueue_trio.api.bulk import BulkReader, ReadBulk
+from bunqueue_trio.api.call import Call, Delivery, ReadBody, Response, Wait, is_coded, missing_role, sender
 from bunqueue_trio.api.event_stream import EventStream, parse_event_id
+from bunqueue_trio.api.logins import TICKET_MS, Logins, cookie_of
 from bunqueue_trio.config import LARGE_BODY_BYTES, RECEIVE_BYTES, SMALL_BODY_BYTES
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.pages.table import ANSWERS, DOCS, make_page
 from bunqueue_trio.protocol import commands as c
-from bunqueue_trio.protocol.catalog import CODED, FILLS, TAKES
+from bunqueue_trio.protocol.caller import SERVER
+from bunqueue_trio.protocol.catalog import ACTS, CODED, FILLS, TAKES
 from bunqueue_trio.protocol.codec import decode, encode
+from bunqueue_trio.protocol.events import EVENT_TYPES, chosen
+from bunqueue_trio.protocol.parts import PARTS_FROM
 from bunqueue_trio.protocol.replies import Reply, error_reply, payload_size
 from bunqueue_trio.protocol.routes import ROUTES, Match, Route, Router, query_object, refuse_query
 from bunqueue_trio.runtime.budget import Hold
-from bunqueue_trio.runtime.core import Begun, Core
+from bunqueue_trio.runtime.core import Begun
 from bunqueue_trio.runtime.server import Server
 
 _log = structlog.get_logger()
 
 JSON = "application/json"
-
-ReadBody = Callable[[int], Awaitable[bytes]]
-"""Reads the request's body of at most this many bytes, or raises ``Refused`` (413)."""
-
-
-Wait = Callable[[Callable[[Begun], Awaitable[Reply]], Begun], Awaitable[Reply]]
-"""Waits for a long poll on behalf of a carrier that has to notice when the client is gone."""
-
-
-class Call(NamedTuple):
-    """What a request line and headers ask for. Equal ones ask for the same, so a carrier may keep it."""
-
-    method: str
-    match: Match | Refused | None
-    route: Route | None
-    query: str
-    is_open: bool
-    """Neither rate limit nor authentication apply."""
-    may_enter: bool
-    """A token is not needed, or the right one was given."""
-    client: str
-    """Whose rate limit it counts against."""
-    origin: str | None
-    last_event_id: str | None
-    is_foreign: bool = False
-    """A page asks that is not among the configured origins."""
-    allowed_headers: str = "Content-Type, Authorization"
-    """What a preflight is told."""
-
-    @property
-    def target(self) -> object:
-        """The command or the name of the page that it leads to; None when it leads nowhere."""
-        return None if self.route is None else self.route.target
-
-
-class Delivery:
-    """The jobs in the reply to a pull, on their way to the client: unless they are sent, they return to their queue."""
-
-    __slots__ = ("_core", "_reply")
-
-    def __init__(self, core: Core, reply: Reply) -> None:
-        self._core = core
-        self._reply: Reply | None = reply
-
-    def sent(self) -> None:
-        """The client has them, as far as anybody can tell: there is nothing to return any more."""
-        self._reply = None
-
-    def end(self) -> None:
-        """Return them, unless they were sent; however often it is called."""
-        reply, self._reply = self._reply, None
-        if reply is not None:
-            self._core.give_back(reply)
-
-
-class Response(NamedTuple):
-    """A response; Content-Length and Date are the carrier's, and so is the end of its ``delivery``."""
-
-    status: int
-    headers: tuple[tuple[str, str], ...]
-    body: bytes | EventStream
-    delivery: Delivery | None = None
-    is_shared: bool = False
-    """The body is the same bytes for everybody: nothing is held for this client."""
 
 
 class Gateway:
@@ -102,9 +46,13 @@ class Gateway:
         self._server = server
         self._turn = trio.Lock()
         self._core = server.core
+        self.bulk: BulkReader = BulkReader(server.core.journal)
         settings = server.settings
         self._router = Router(ROUTES)
         self.access: Access = Access(settings)
+        self.logins: Logins = Logins()
+        self.cookie: str = f"bunqueue-{settings.http_port}"
+        """The name of the cookie of who has signed in; browsers keep those of all ports of a machine together."""
         self._body_max = settings.body_max_bytes
         self._json_headers: dict[str | None, tuple[tuple[str, str], ...]] = {}
 
@@ -116,6 +64,13 @@ class Gateway:
         access = self.access
         path, _, query = target.partition("?")
         match = self._match(path, "GET" if method == "HEAD" else method)
+        if (
+            path == "/"
+            and method in _DOOR_METHODS
+            and self._server.settings.ui
+            and "text/html" in headers.get("accept", "")
+        ):
+            match = _DOOR
         route, is_open, needs_token, is_foreign = None, False, True, False
         if isinstance(match, Match):
             route = match.methods.get(method) or (_head_route(match) if method == "HEAD" else None)
@@ -125,46 +80,110 @@ class Gateway:
             is_foreign = access.is_foreign(headers, is_page=asked is not None and asked.auth == "never")
             if headers.get("content-encoding", "identity").lower() != "identity" and method not in _BODILESS:
                 match = errors.UNKNOWN_CONTENT_CODING.refuse()
-        return Call(
-            method, match, route, query, is_open,
-            may_enter=not is_foreign
-            and (not needs_token or access.is_authorized(headers.get("authorization", ""))),
+        grant = access.grant_of_header(headers.get("authorization", "")) if needs_token else ANYBODY
+        call = Call(
+            method, match, route, query, is_open, may_enter=not is_foreign and grant is not None,
             client=client_key(headers),
             origin=access.origin_of(headers),
             last_event_id=headers.get("last-event-id"),
             is_foreign=is_foreign,
             allowed_headers=allowed_headers(headers) if method == "OPTIONS" else "",
+            grant=grant or ANYBODY,
+            lacks=route.role if route is not None and grant is not None and grant.role < route.role else None,
         )  # fmt: skip
+        if call.may_enter or route is None or not isinstance(route.target, str):
+            return call
+        return self._with_stand_ins(call, route.target, headers)
 
-    async def respond(self, call: Call, body: bytes | ReadBody, wait: Wait | None = None) -> Response:
-        """Return the response to ``call``; only cancellation and broken invariants get past it.
+    def _with_stand_ins(self, call: Call, target: str, headers: Mapping[str, str]) -> Call:
+        """Return ``call`` with what may stand for the token that it lacks; whether it does is found when it is let in."""
+        if target in _TICKETED and "ticket=" in call.query:
+            return call._replace(ticket=parse_qs(call.query, max_num_fields=20).get("ticket", [""])[-1])
+        if target == "ticket":
+            cookie = cookie_of(headers.get("cookie", ""), self.cookie)
+            return call._replace(cookie=cookie, csrf=headers.get("x-csrf-token", ""))
+        return call
+
+    async def respond(
+        self, call: Call, body: bytes | ReadBody, wait: Wait | None = None, address: str = UNKNOWN
+    ) -> Response:
+        """Return the response to ``call``, which comes from ``address``; only cancellation and broken invariants get past it.
 
         ``wait`` is called when a long poll begins to wait; without it the carrier cancels a request whose client is gone.
         """
         try:
-            return await self._respond(call, body, wait)
+            return await self._respond(call, body, wait, address)
+        except (Refused, StoreError) as error:
+            return self._refusal(call, error)
+
+    def may_begin(self, call: Call) -> bool:
+        """Return whether ``call`` is for a command, which :meth:`begin` may take."""
+        # What leads somewhere may be refused for what its head says.
+        is_found = call.route is not None and isinstance(call.match, Match)
+        return is_found and not isinstance(call.target, str) and call.target not in ANSWERS
+
+    def begin(self, call: Call, body: bytes, address: str = UNKNOWN) -> Begun | Response | None:
+        """Do what :meth:`respond` does as far as it waits for nothing; it may begin, and ``body`` is whole.
+
+        What has begun goes on by :meth:`finish`, or :meth:`finish_nowait` when its batch is committed, it does not poll and
+        is no bulk command that is half in. None: it would have to wait before anything, and nothing was done, nor counted.
+        """
+        route, match = call.route, call.match
+        assert route is not None
+        assert isinstance(match, Match)
+        kind: Any = route.target
+        if len(body) > SMALL_BODY_BYTES and self._has_to_wait(kind, len(body)):
+            return None
+        try:
+            self._route(call)
+            if route.method == "GET":
+                body = query_object(call.query, kind) if call.query else b"{}"
+            else:
+                self._check_early(call, kind)
+            return self._begin(call, route, match, body, address)
+        except (Refused, StoreError) as error:
+            return self._refusal(call, error)
+
+    async def finish(self, call: Call, begun: Begun, wait: Wait) -> Response:
+        """Return the response to what has begun, and polls or is half in, when it may be sent; ``wait`` as in :meth:`respond`."""
+        try:
+            if begun.bulk is not None:
+                await self._core.add_rest(begun)  # before anything that may be cancelled
+            return self._reply(call, await wait(self._core.finish, begun))
+        except (Refused, StoreError) as error:
+            return self._refusal(call, error)
+
+    def finish_nowait(self, call: Call, begun: Begun) -> Response:
+        """Return the response to what is committed, or is not to be waited for any longer."""
+        try:
+            return self._reply(call, self._core.finish_nowait(begun) if begun.epoch else begun.reply)
         except Refused as refused:
-            return self._error(refused, call.origin, coded=call.target in CODED and refused.status not in _LITERAL)
-        except StoreError as error:  # a finished job could not be read
-            _log.error("read failed", error=str(error))
-            return self._error(errors.STORAGE_DOWN.refuse(), call.origin, coded=call.target in CODED)
+            return self._refusal(call, refused)
+
+    def _refusal(self, call: Call, error: Refused | StoreError) -> Response:
+        if isinstance(error, Refused):
+            return self._error(error, call.origin, coded=is_coded(error, call.target))
+        _log.error("read failed", error=str(error))  # a finished job could not be read
+        return self._error(errors.STORAGE_DOWN.refuse(), call.origin, coded=call.target in CODED)
 
     def _route(self, call: Call) -> Route | Response:
         """Return the row for ``call``, or what is answered without one.
 
         Raises:
-            Refused: 429, 401, 404, or what is wrong with the path.
+            Refused: 429, 401, 403, 404, or what is wrong with the path.
         """
         if call.method == "OPTIONS":
             return Response(204, (*self.access.cors(call.origin), *preflight(call.allowed_headers)), b"")
         if not call.is_open:
-            self._admit(call)
+            self.admit(call)
         if not isinstance(call.match, Match):
             raise call.match or errors.NOT_FOUND.refuse()
+        if call.lacks is not None:
+            raise missing_role(call.lacks)
         return call.route or self._wrong_method(call.match, call.origin)
 
-    async def _respond(self, call: Call, body: bytes | ReadBody, wait: Wait | None) -> Response:
-        route, match, origin = self._route(call), call.match, call.origin
+    async def _respond(self, call: Call, body: bytes | ReadBody, wait: Wait | None, address: str) -> Response:
+        route, match = self._route(call), call.match
         if isinstance(route, Response):
             return route
         assert isinstance(match, Match)
@@ -174,30 +193,31 @@ class Gateway:
         if route.method == "GET":
             body = query_object(call.query, kind) if call.query else b"{}"
         else:
-            refuse_query(call.query, kind)
-            self._core.check_room(kind)  # early: a flood must not be read and decoded just to be refused
+            self._check_early(call, kind)
             if not isinstance(body, bytes):
                 body = await body(self._body_max)
-        if len(body) > SMALL_BODY_BYTES:
-            await self._wait_turn_of(kind, len(body))
+        bulk = await self._wait_turn_of(kind, body, match) if len(body) > SMALL_BODY_BYTES else None
         if kind in ANSWERS:
             decode(kind, body)
             content_type, body, status = ANSWERS[kind](self._server)
-            return Response(status, self._headers(content_type, origin), body)
-        begun = self._begin(kind, body, route, match)
+            return Response(status, self._headers(content_type, call.origin), body)
+        begun = self._begin(call, route, match, bulk or body, address)
         reply = begun.reply
         if begun.polls and wait is not None:
             reply = await wait(self._core.finish, begun)
         elif begun.polls or begun.epoch:
             reply = await self._core.finish(begun)
-        delivery = Delivery(self._core, reply) if kind in TAKES else None
+        return self._reply(call, reply)
+
+    def _reply(self, call: Call, reply: Reply) -> Response:
+        delivery = Delivery(self._core, reply) if call.target in TAKES else None
         try:
             self._server.buffers.check(payload_size(reply))  # before it is copied: that is what costs
             encoded = encode(reply)
         except (Refused, MemoryError):
             self._core.give_back(reply)
             raise
-        return Response(200, self._headers(JSON, origin), encoded, delivery)
+        return Response(200, self._headers(JSON, call.origin), encoded, delivery)
 
     def count(self, response: Response, hold: Hold) -> Response:
         """Let ``hold`` count the body of ``response`` until it is sent; return a refusal instead if there is no room."""
@@ -217,22 +237,47 @@ class Gateway:
         async with self._turn:
             pass
 
-    async def _wait_turn_of(self, kind: type[c.Command], size: int) -> None:
-        if kind in FILLS:
-            if self._core.journal.must_wait(size):
-                await self._core.journal.wait_turn()
-        elif size > LARGE_BODY_BYTES:
-            await self.wait_turn()
+    async def _wait_turn_of(self, kind: type[c.Command], body: bytes, match: Match) -> ReadBulk | None:
+        """Wait until a request that is not small may be worked on; return what was read of it already."""
+        if self._has_to_wait(kind, len(body)):
+            await (self._core.journal.wait_turn() if kind in FILLS else self.wait_turn())
+        if kind is c.PushBatch and len(body) > PARTS_FROM:
+            return await self.bulk.read(body, partial(decode, kind, **match.values))
+        return None
 
-    def _begin(self, kind: Any, body: bytes, route: Route, match: Match) -> Begun:
+    def _check_early(self, call: Call, kind: Any) -> None:
+        """Refuse what would be refused anyway before its body is read and decoded: a flood must not cost that."""
+        refuse_query(call.query, kind)
+        self._core.check_room(kind)
+
+    def _has_to_wait(self, kind: object, size: int) -> bool:
+        return self._core.journal.must_wait(size) if kind in FILLS else size > LARGE_BODY_BYTES
+
+    def _begin(self, call: Call, route: Route, match: Match, body: bytes | ReadBulk, peer: str) -> Begun:
+        kind: Any = route.target
+        by = sender(call, peer) if kind in ACTS else SERVER
+        if isinstance(body, ReadBulk):
+            return self._core.begin(body.command, size=body.size, by=by, sliced=True)
         command = decode(kind, body or (b"{}" if route.optional_body else b""), route.optional_body, **match.values)
-        return self._core.begin(command, size=len(body))
+        if kind in TAKES and command.owner is None:
+            address = call.client if call.client != UNKNOWN else peer
+            if address != UNKNOWN:
+                command.owner = f"@{address}"  # a worker that says nothing of itself
+        return self._core.begin(command, size=len(body), by=by, sliced=True)
 
     async def _page(self, name: str, match: Match, call: Call) -> Response:
         if name == "events":
             return self._events(match, call)
         if name == "websocket":
             raise errors.UPGRADE_REQUIRED.refuse()
+        if name == "ticket":
+            ticket = self.logins.new_ticket(self._grant_by_cookie(call) or call.grant, self._core.clock.now())
+            body = encode({"ok": True, "ticket": ticket, "expiresIn": TICKET_MS})
+            return Response(200, (*self._headers(JSON, call.origin), ("Cache-Control", "no-store")), body)
+        if name == "ui":  # it is the slow lane's
+            raise errors.NOT_FOUND.refuse()
+        if name == "door":
+            return Response(303, (("Location", "ui"), ("Vary", "Accept"), ("Cache-Control", "no-store")), b"")
         content_type, body, status = await make_page(name, self._server)
         headers = self._headers(content_type, call.origin)
         is_shared = name in DOCS
@@ -242,9 +287,9 @@ class Gateway:
         queue = match.values.get("queue")
         if queue is not None:
             self._core.check_queue(queue)
-        after = parse_event_id(call.last_event_id)
+        after, types = parse_event_id(call.last_event_id), _types(call.query)
         headers = self._headers("text/event-stream", call.origin)
-        return Response(200, (*headers, *_STREAM), EventStream(self._server, queue, after))
+        return Response(200, (*headers, *_STREAM), EventStream(self._server, queue, after, types))
 
     def _match(self, path: str, method: str) -> Match | Refused | None:
         """Return where ``path`` leads. It has one reading, whoever asks: nobody else looks at a path.
@@ -252,25 +297,28 @@ class Gateway:
         A refusal is returned, not raised: rate limit and authentication come first.
         """
         try:
-            return self._router.match(_origin_form(path), method)
+            path = _origin_form(path)
+            if path.startswith("/ui") and self._server.settings.ui and (path == "/ui" or path[3] == "/"):
+                return _UI
+            return self._router.match(path, method)
         except Refused as refused:
             return refused
 
-    def admit_websocket(self, call: Call) -> str | None:
-        """Check a handshake for a WebSocket's route; return the queue whose events it is for, None for all.
+    def admit_websocket(self, call: Call) -> tuple[str | None, Grant]:
+        """Check a handshake for a WebSocket's route; return the queue whose events it is for (None: all), and what it may do.
 
         Raises:
             Refused: as for any other request.
         """
-        self._admit(call)
+        grant = self.admit(call)
         assert isinstance(call.match, Match)
         queue = call.match.values.get("queue")
         if queue is not None:
             self._core.check_queue(queue)
-        return queue
+        return queue, grant
 
-    def _admit(self, call: Call) -> None:
-        """Count a request against its client's limit, and let it in if it may.
+    def admit(self, call: Call) -> Grant:
+        """Count a request against its client's limit, and let it in if it may; return what it may do.
 
         Raises:
             Refused: 429, 403 or 401.
@@ -280,10 +328,23 @@ class Gateway:
             wait_ms = limiter.retry_after_ms(call.client, self._core.clock.now())
             if wait_ms:
                 raise Refused(*errors.RATE_LIMITED, retry_after=-(-wait_ms // 1000))
-        if not call.may_enter:
-            if call.is_foreign:
-                raise errors.FOREIGN_ORIGIN.refuse()
+        if call.may_enter:
+            return call.grant
+        if call.is_foreign:
+            raise errors.FOREIGN_ORIGIN.refuse()
+        # What may stand for the token that it lacks.
+        if call.ticket is not None:
+            grant = self.logins.redeem(call.ticket, self._core.clock.now())
+        else:
+            grant = self._grant_by_cookie(call)
+        if grant is None:
             raise errors.UNAUTHORIZED.refuse()
+        return grant
+
+    def _grant_by_cookie(self, call: Call) -> Grant | None:
+        """Return what the login allows whose cookie comes from a page of ours."""
+        login = self.logins.find(call.cookie, self._core.clock.now()) if call.cookie else None
+        return login.grant if login is not None and self.logins.is_csrf(call.cookie, call.csrf) else None
 
     def _headers(self, content_type: str, origin: str | None) -> tuple[tuple[str, str], ...]:
         if content_type is not JSON or origin is not None:
@@ -316,6 +377,16 @@ class Gateway:
         return response._replace(headers=(*response.headers, ("Allow", ", ".join(sorted(allowed)))))
 
 
+_UI = Match({"GET": Route("GET", "/ui", "ui", auth="never"), "POST": Route("POST", "/ui", "ui", auth="never")}, {})
+"""Where everything below ``/ui`` leads; the dashboard has a table of its own."""
+
+_DOOR = Match({"GET": Route("GET", "/", "door", auth="never")}, {})
+"""Where a browser is led from ``/``, which is nothing to all others."""
+
+_DOOR_METHODS = frozenset({"GET", "HEAD"})
+
+_TICKETED = frozenset({"events", "websocket"})
+
 _GET_ONLY: frozenset[object] = TAKES | {"events", "websocket"}
 """What HEAD does not stand for: a job would be taken, a stream would be opened."""
 
@@ -328,12 +399,23 @@ _DOCS = (
 )
 """What a page cannot say of itself."""
 
-_LITERAL = frozenset({401, 429})
-"""Statuses whose answers the reference shows whole, whatever the route."""
 
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
+
+
+def _types(query: str) -> frozenset[str]:
+    """Return the types of events that a query asks for: ``types=a,b``, or one after the other.
+
+    Raises:
+        Refused: one of them does not exist.
+    """
+    names = [name for value in parse_qs(query).get("types", []) for name in value.split(",") if name]
+    try:
+        return chosen(names) if names else EVENT_TYPES
+    except ValueError as unknown:
+        raise errors.INVALID_FIELD.refuse("types", f"must be event types or *, not {str(unknown)[:50]!r}") from None
 
 
 def _origin_form(path: str) -> str:

@@ -33,6 +33,8 @@ import trio
 from msgspec import Raw
 
 from bunqueue_trio import errors
+from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Grant
+from bunqueue_trio.api.call import is_coded, missing_role
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.config import (
     LARGE_BODY_BYTES,
@@ -46,9 +48,12 @@ from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.pages.table import ANSWERS
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
-from bunqueue_trio.protocol.catalog import CODED, FILLS, SPECS, TAKES
+from bunqueue_trio.protocol.caller import SERVER, By
+from bunqueue_trio.protocol.catalog import ACTS, CODED, FILLS, SPECS, TAKES
 from bunqueue_trio.protocol.codec import BadMessage, decode_message, encode
-from bunqueue_trio.protocol.events import EVENT_TYPES
+from bunqueue_trio.protocol.commands.spec import Role
+from bunqueue_trio.protocol.events import ALL_TYPES, chosen
+from bunqueue_trio.protocol.parts import PARTS_FROM
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.core import Begun
 from bunqueue_trio.runtime.server import Server
@@ -56,6 +61,7 @@ from bunqueue_trio.runtime.server import Server
 _log = structlog.get_logger()
 
 _PUSH = re.compile(rb'"cmd"\s*:\s*"(?:%s)"' % "|".join(sorted(SPECS[kind].tag for kind in FILLS)).encode())
+_BULK = re.compile(rb'"cmd"\s*:\s*"PUSHB"')
 _GOODBYES = frozenset({1000, 1001, 1005, 1012, 1013})  # done, going away, no reason given, restart, our overload
 _OWN_CODES = range(3000, 5000)  # of libraries and applications, which have their reasons
 
@@ -79,16 +85,22 @@ class Session:
     The nursery that is given to :meth:`receive` belongs inside it: a waiting pull that outlived it would take jobs for
     an owner that is gone. Only StopPull and the end of the connection tell that nobody waits for a pull any more.
 
+    ``grant``: what its token allows; ``Auth`` with another token changes it. ``address``: the peer's.
     ``vouched``: the carrier notices when the peer is gone, so its jobs are leased as long as it is
-    connected; otherwise they have the usual lease. Either way they are returned at the end.
+    connected; otherwise they have the usual lease. Either way they are returned at the end. ``address``: from where it is.
     """
 
-    def __init__(self, server: Server, gateway: Gateway, queue: str | None, *, vouched: bool) -> None:
+    def __init__(
+        self, server: Server, gateway: Gateway, queue: str | None, *, vouched: bool, grant: Grant = ANYBODY,
+        address: str = UNKNOWN,
+    ) -> None:  # fmt: skip
         self._server = server
         self._gateway = gateway
         self._core = server.core
         self._journal = server.core.journal
         self._vouched = vouched
+        self._grant = grant
+        self._address = address
         self.id: str = server.new_id()
         self.bell: Bell = Bell()
         self._replies: deque[_Waiting] = deque()
@@ -101,6 +113,10 @@ class Session:
         """Of these, the bytes on their way to the socket."""
         self._delivering: list[Begun] = []
         """The pulls whose replies are on their way."""
+        self._read: tuple[bytes, c.PushBatch] | None = None
+        """A large bulk push that was read while it waited for its turn."""
+        self._adding: Begun | None = None
+        """A bulk command that is half done: whatever comes behind it waits."""
         self._polls = 0
         self._polls_by_id: dict[bytes, Begun] = {}
         self._room = trio.Event()
@@ -116,6 +132,8 @@ class Session:
     def __enter__(self) -> Self:
         self._server.connections.ws += 1
         self._server.owners.add(self.id)
+        if self._address != UNKNOWN:
+            self._core.note_address(self.id, self._address)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -134,7 +152,7 @@ class Session:
     @property
     def idle(self) -> bool:
         """Whether it owes no reply. Jobs that it holds are its own business: after a restart it claims them."""
-        return not self._replies and not self._polls
+        return not self._replies and not self._polls and self._adding is None
 
     async def wait_turn(self, message: bytes) -> None:
         """Wait with ``message`` until it is its turn; to be called before :meth:`receive`.
@@ -147,6 +165,9 @@ class Session:
             await self._journal.wait_turn()
         elif len(message) > LARGE_BODY_BYTES:
             await self._gateway.wait_turn()
+        if len(message) > PARTS_FROM and _BULK.search(message):
+            bulk = await self._gateway.bulk.read(message, decode_message)
+            self._read = None if bulk is None else (message, bulk.command)
 
     def receive(self, message: bytes, nursery: trio.Nursery) -> None:
         """Take in one message; a pull that must wait does so in ``nursery``."""
@@ -155,12 +176,16 @@ class Session:
 
     def take_in(self, message: bytes, nursery: trio.Nursery) -> None:
         """Do the same with one of several messages; :meth:`settle` is to be called after the last of them."""
+        if self._adding is not None:
+            self._end_bulk(self._adding)  # they came together, with a goodbye
         try:
-            command = decode_message(message)
+            command = decode_message(message) if self._read is None else self._take_read(message)
         except BadMessage as bad:
             self._reply(0, r.error_reply(bad, coded=bad.kind in CODED), bad.req_id)
             return
         try:
+            if self._grant.role is not Role.ADMIN and self._grant.role < (wanted := SPECS[type(command)].role):
+                raise missing_role(wanted)
             self._run(command, len(message), nursery)
         except Refused as refused:
             self._refuse(refused, command)
@@ -170,7 +195,9 @@ class Session:
 
     @property
     def full(self) -> bool:
-        """Whether so much is in line that nothing more should be taken in."""
+        """Whether so much is in line that nothing more should be taken in; or a bulk command is half done, whose reply comes first."""
+        if self._adding is not None:
+            return True
         return len(self._replies) >= SESSION_REPLIES_MAX or self._replies_bytes >= SESSION_BYTES_MAX
 
     async def wait_room(self) -> None:
@@ -256,8 +283,12 @@ class Session:
             return
         if not self._vouched and isinstance(command, c.Pull | c.PullBatch) and command.lock_ttl is None:
             command.lock_ttl = self._server.settings.lease_ms
-        begun = self._core.begin(command, self.id, size=size)
-        if not begun.polls:
+        by = By(self._grant.name or self._address, self._address) if type(command) in ACTS else SERVER
+        begun = self._core.begin(command, self.id, size=size, by=by, sliced=True)
+        if begun.bulk is not None:
+            self._adding = begun
+            nursery.start_soon(self._add, begun)
+        elif not begun.polls:
             reply: r.Reply = begun.reply
             if begun.refused is not None:
                 reply = r.error_reply(begun.refused, coded=type(command) in CODED)
@@ -275,19 +306,16 @@ class Session:
     def _run_here(self, command: c.SessionCommand) -> None:
         match command:
             case c.Auth(token=token):
-                if not self._gateway.access.is_token(token):
+                grant = self._gateway.access.grant_of(token)
+                if grant is None:
                     raise errors.INVALID_TOKEN.refuse()
+                self._grant = grant
                 self._reply(0, r.OK, command.req_id)
             case c.Subscribe(events=events):
                 self._subscription.types = _types(events)
                 self._reply(0, r.OK, command.req_id)
             case c.Unsubscribe(events=events):
-                unwanted = _types(events)
-                wanted = self._subscription.types
-                if unwanted is None:
-                    self._subscription.types = frozenset()
-                else:
-                    self._subscription.types = (EVENT_TYPES if wanted is None else wanted) - unwanted
+                self._subscription.types -= ALL_TYPES if events == "*" or "*" in events else _types(events)
                 self._reply(0, r.OK, command.req_id)
             case c.StopPull(req_id=req_id):
                 if not bytes(req_id):
@@ -298,6 +326,26 @@ class Session:
             case _:  # one of those that a page answers
                 _, body, _ = ANSWERS[type(command)](self._server)
                 self._reply(0, body, command.req_id)
+
+    def _take_read(self, message: bytes) -> c.Command:
+        """Return the command in ``message``, which may have been read already."""
+        assert self._read is not None
+        (text, command), self._read = self._read, None
+        return command if text is message else decode_message(message)
+
+    async def _add(self, begun: Begun) -> None:
+        await self._core.add_rest(begun)
+        self._end_bulk(begun)
+        if not self.full:
+            self._room.set()
+        self._ring()
+
+    def _end_bulk(self, begun: Begun) -> None:
+        """Add what is left of a bulk push, and put its reply in line."""
+        if self._adding is begun:
+            self._core.add_at_once(begun)
+            self._adding = None
+            self._reply(begun.epoch, begun.reply, begun.command.req_id, begun, type(begun.command))
 
     async def _poll(self, begun: Begun) -> None:
         req_id = bytes(begun.command.req_id)
@@ -313,7 +361,7 @@ class Session:
         self.bell.ring()
 
     def _refuse(self, refused: Refused, command: c.Command) -> None:
-        self._reply(0, r.error_reply(refused, coded=type(command) in CODED), command.req_id)
+        self._reply(0, r.error_reply(refused, coded=is_coded(refused, type(command))), command.req_id)
 
     def _reply(
         self, epoch: int, reply: r.Reply | bytes, req_id: Raw, begun: Begun | None = None,
@@ -350,18 +398,13 @@ def _with_id(message: bytes, req_id: Raw) -> bytes:
     return b'%s,"reqId":%s}' % (message[:-1], bytes(req_id)) if bytes(req_id) else message
 
 
-def _types(events: list[str] | str) -> frozenset[str] | None:
-    """Return the event types that a client named; None for all.
+def _types(events: list[str] | str) -> frozenset[str]:
+    """Return the event types that a client named.
 
     Raises:
         Refused: one of them does not exist.
     """
-    if events == "*":
-        return None
-    names = [events] if isinstance(events, str) else events
-    if "*" in names:
-        return None
-    for name in names:
-        if name not in EVENT_TYPES:
-            raise errors.INVALID_FIELD.refuse("events", f"must be event types or *, not {name[:50]!r}")
-    return frozenset(names)
+    try:
+        return chosen(events)
+    except ValueError as unknown:
+        raise errors.INVALID_FIELD.refuse("events", f"must be event types or *, not {str(unknown)[:50]!r}") from None

@@ -21,11 +21,13 @@ FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 _UNWRITABLE = frozenset({errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF, errno.EAGAIN, errno.EDQUOT})
 
 COMMANDS = {
-    "serve": "serve", "worker": "worker", "config": "serve", "stats": "remote", "push": "remote",
+    "serve": "serve", "worker": "worker", "config": "serve", "stats": "remote", "storage": "storage", "health": "storage", "push": "remote",
     "queues": "queues", "pause": "queues", "resume": "queues", "limit": "queues",
-    "jobs": "jobs", "job": "jobs", "why": "jobs", "cancel": "jobs", "promote": "jobs", "discard": "jobs", "change": "jobs",
+    "jobs": "jobs", "job": "jobs", "logs": "jobs", "why": "jobs", "cancel": "jobs", "promote": "jobs", "discard": "jobs", "change": "jobs",
     "dead": "dead", "retry": "dead", "purge": "clear", "drain": "clear", "clean": "clear", "obliterate": "clear",
-    "watch": "watch", "doctor": "files", "backup": "files", "shrink": "files", "crashtest": "crashtest",
+    "actions": "actions", "workers": "workers",
+    "schedules": "schedules",
+    "watch": "watch", "doctor": "files", "backup": "files", "restore": "files", "shrink": "files", "crashtest": "crashtest",
 }  # fmt: skip
 """Each command and the file it is in, which is read when it is asked for: the server starts without a client."""
 

@@ -1,47 +1,53 @@
 """Commands that remove many jobs of a running server for good; each asks before it does, or wants --yes."""
 
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import click
 import msgspec
 
-from bunqueue_trio.cli.dead import dead_letters, each_with_error, with_error
-from bunqueue_trio.cli.remote import DURATION, answer, segment, with_server
+from bunqueue_trio.cli.dead import check_which, told_of
+from bunqueue_trio.cli.many import act, confirm, refuse_unknown_group, try_act, with_dead_filter, yes_option
+from bunqueue_trio.cli.remote import DURATION, answer, with_server
 from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.protocol.request import segment_of
 
-_YES = click.option("--yes", is_flag=True, help="Do it without asking.")
+_YES = yes_option
 _STATES = ("waiting", "delayed", "waiting-children", "completed", "failed")
 
 
 @click.command()
 @with_server
-@click.argument("queue")
+@click.argument("queue", required=False)
 @click.option("--id", "job_id", metavar="ID", help="Only this job.")
-@with_error
+@with_dead_filter
 @_YES
-def purge(url: str, token: str | None, queue: str, *, job_id: str | None, error: str | None, yes: bool) -> None:
-    """Delete the dead letters of QUEUE for good."""
-    if error is not None:
-        if job_id is not None:
-            raise click.UsageError("--id and --error exclude each other")
-        if not yes:
-            total = sum(1 for _ in dead_letters(url, token, queue, error))
-            _ask(f"{queue}: delete {total:,} dead letters with this error", yes=yes)
-        each_with_error(url, token, queue, error, f"/queues/{segment(queue)}/dlq/purge", "deleted")
+def purge(
+    url: str, token: str | None, queue: str | None, wanted: dict[str, Any], *, job_id: str | None, yes: bool
+) -> None:
+    """Delete the dead letters of QUEUE for good; without QUEUE all that a filter describes."""
+    check_which(queue, job_id, wanted)
+    if wanted:
+        which = wanted | ({} if queue is None else {"queue": queue})
+        tried, told = try_act(url, token, which, "purge"), told_of(queue, wanted)
+        refuse_unknown_group(which, tried)
+        total = tried.count
+        _ask(told.format(f"delete {total:,}"), yes=yes)
+        did = act(url, token, which, "purge", total, "deleted")
+        click.echo(printable(f"{told} deleted".format(f"{did.count:,} of {total:,}")))
         return
+    assert queue is not None
     if job_id is not None:
         _ask(f"{queue}: delete the dead letter {job_id}", yes=yes)
     elif not yes:
-        total = answer(url, token, "GET", f"/queues/{segment(queue)}/dlq?limit=1")["total"]
+        total = answer(url, token, "GET", f"/queues/{segment_of(queue)}/dlq?limit=1")["total"]
         _ask(f"{queue}: delete {total:,} dead letters", yes=yes)
     body = {} if job_id is None else {"jobId": job_id}
     left = 0
 
     def steps() -> Iterator[int]:
         nonlocal left
-        for reply in _pages(url, token, f"/queues/{segment(queue)}/dlq/purge", body):
+        for reply in _pages(url, token, f"/queues/{segment_of(queue)}/dlq/purge", body):
             left = reply["left"]
             yield reply["count"]
 
@@ -56,10 +62,10 @@ def purge(url: str, token: str | None, queue: str, *, job_id: str | None, error:
 def drain(url: str, token: str | None, queue: str, *, delayed: bool, yes: bool) -> None:
     """Remove the waiting jobs of QUEUE for good. Active ones go on."""
     if not yes:
-        counts = answer(url, token, "GET", f"/queues/{segment(queue)}")["queue"]["counts"]
+        counts = answer(url, token, "GET", f"/queues/{segment_of(queue)}")["queue"]["counts"]
         states = f"{counts['waiting']:,} waiting" + (f" and {counts['delayed']:,} delayed" if delayed else "")
         _ask(f"{queue}: remove {states} jobs", yes=yes)
-    path = f"/queues/{segment(queue)}/drain"
+    path = f"/queues/{segment_of(queue)}/drain"
 
     def steps() -> Iterator[int]:
         while True:
@@ -86,7 +92,7 @@ def clean(url: str, token: str | None, queue: str, state: str, *, grace: int, ye
     `failed`: the dead letters.
     """
     _ask(f"{queue}: remove {'old' if grace else 'all'} {state} jobs", yes=yes)
-    pages = _pages(url, token, f"/queues/{segment(queue)}/clean", {"state": state, "grace": grace})
+    pages = _pages(url, token, f"/queues/{segment_of(queue)}/clean", {"state": state, "grace": grace})
     click.echo(printable(f"{queue}: {_sum((reply['count'] for reply in pages), 'removed'):,} removed"))
 
 
@@ -98,7 +104,7 @@ def clean(url: str, token: str | None, queue: str, state: str, *, grace: int, ye
 def obliterate(url: str, token: str | None, queue: str, *, force: bool, yes: bool) -> None:
     """Remove all that there is of QUEUE for good: jobs, records of ended ones, pause and limits."""
     _ask(f"{queue}: remove all jobs and records", yes=yes)
-    path = f"/queues/{segment(queue)}/obliterate"
+    path = f"/queues/{segment_of(queue)}/obliterate"
 
     def steps() -> Iterator[int]:
         while True:
@@ -111,12 +117,7 @@ def obliterate(url: str, token: str | None, queue: str, *, force: bool, yes: boo
 
 
 def _ask(what: str, *, yes: bool) -> None:
-    """Go on if that is wanted."""
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise click.UsageError("there is nobody to ask: say --yes")
-    click.confirm(printable(f"{what} for good?"), abort=True, err=True)
+    confirm(f"{what} for good", yes=yes)
 
 
 def _do(url: str, token: str | None, path: str, body: dict[str, Any]) -> Any:

@@ -1,77 +1,68 @@
 """Commands about the dead letters of a running server: what they are, and another try for them."""
 
 import json
-import re
 from collections.abc import Iterator
 from typing import Any
 
 import click
 import msgspec
 
-from bunqueue_trio.cli.remote import Refusal, answer, at, connection, pages, segment, with_server
+from bunqueue_trio.cli.canary import Percent, retry_first
+from bunqueue_trio.cli.many import act, rate_option, rated, refuse_unknown_group, try_act, with_dead_filter
+from bunqueue_trio.cli.remote import DURATION, answer, at, pages, with_server
 from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.protocol.request import segment_of
 
-PAGE_MAX = 1000  # a server gives no more at once
-_WHY_STILL = "an unfinished job has their unique key, or a job that they depend on is dead, or they died just now: retry again"  # the answer of the server does not say which
-
-
-# What differs between two times of the same error: quoted text, addresses in memory, ids, and numbers with their dots and colons.
-_VARIES = re.compile(
-    r"""(?<!\w)'[^']*'(?!\w)|"[^"]*"|\b0x[0-9a-f]+|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\d+(?:[.:]\d+)*""",
-    re.IGNORECASE,
-)
-_SHAPE_MAX = 160
-
-with_error = click.option("--error", metavar="TEXT", help="Only those whose last error has this text in it.")
-
-
-def shape(error: str | None) -> str:
-    """Return the first line of an error, without what differs each time it happens."""
-    first = (error or "").strip().partition("\n")[0]
-    return _VARIES.sub("…", first)[:_SHAPE_MAX]
-
-
-def dead_letters(url: str, token: str | None, queue: str, error: str | None) -> Iterator[dict[str, Any]]:
-    """Yield the dead letters of a queue whose last error has ``error`` in it, newest first."""
-    for page in pages(url, token, f"/queues/{segment(queue)}/dlq", limit=PAGE_MAX):
-        yield from (entry for entry in page["entries"] if error is None or error in (entry["error"] or ""))
+PAGE_MAX, GROUPS_MAX = 1000, 100  # a server gives no more at once
+_WHY_STILL = {
+    "job-cancelled": "cancelled on purpose, `retry --id` retries one",
+    "key-held": "an unfinished job has their unique key",
+    "dependency-dead": "a job that they depend on is dead",
+}
 
 
 @click.command()
 @with_server
-@click.argument("queue")
+@click.argument("queue", required=False)
 @click.option(
     "--limit", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="Show at most N."
 )
-@with_error
+@click.option("--error", metavar="TEXT", help="Only those whose last error has this text in it.")
+@click.option("--group", metavar="FP", help="Only those whose last error is of this group.")
 @click.option(
-    "--groups", is_flag=True, help="Count them by their error instead; numbers and quoted text do not matter."
+    "--groups",
+    is_flag=True,
+    help="Count them by their error instead, of all queues without QUEUE; numbers, ids, names and places in it do not matter.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print an object a line, as the server has it.")
 def dead(
-    url: str, token: str | None, queue: str, *, limit: int, error: str | None, groups: bool, as_json: bool
-) -> None:
+    url: str, token: str | None, queue: str | None, *, limit: int, error: str | None, group: str | None, groups: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Show the jobs of QUEUE that failed for good, newest first: when, id, reason and last error.
 
     The reason is `max_attempts_exceeded`, `timeout` (the last attempt took too long), `unrecoverable` (its worker gave it up),
-    `discarded`, `stalled` (its workers died, or lost it, too often) or `dependency_failed`.
+    `discarded`, `stalled` (its workers died, or lost it, too often) or `dependency_failed`. Of a group it is that of the newest.
     """
+    which = {name: value for name, value in (("error", error), ("fingerprint", group)) if value is not None}
     if groups:
-        _show_groups(dead_letters(url, token, queue, error), as_json=as_json)
+        if which:
+            raise click.UsageError("--groups excludes --error and --group")
+        _show_groups(url, token, queue, limit=limit, as_json=as_json)
         return
-    if error is not None:
-        for _, entry in zip(range(limit), dead_letters(url, token, queue, error), strict=False):
-            _show(entry, as_json=as_json)
-        return
-    path = f"/queues/{segment(queue)}/dlq"
+    if queue is None:
+        raise click.UsageError("say which QUEUE; only --groups are told of all")
+    path = f"/queues/{segment_of(queue)}/dlq"
     shown = total = 0
-    for page in pages(url, token, path, limit=min(limit, PAGE_MAX)):
+    for page in pages(url, token, path, **which, limit=min(limit, PAGE_MAX)):
         entries = page["entries"][: limit - shown]
         for entry in entries:
             _show(entry, as_json=as_json)
         shown, total = shown + len(entries), page["total"]
         if shown == limit:
             break
+    if which:
+        return
     # Beside the output, which a program may read.
     if total > shown == limit:
         click.echo(f"{shown:,} of {total:,} dead letters; --limit shows more", err=True)
@@ -87,63 +78,112 @@ def _show(entry: dict[str, Any], *, as_json: bool) -> None:
         click.echo(printable(f"{when}  {entry['job']['id']}  {entry['reason']}  {entry['error'] or ''}"))
 
 
-def _show_groups(entries: Iterator[dict[str, Any]], *, as_json: bool) -> None:
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for entry in entries:
-        reason, said = entry["reason"], shape(entry["error"])
-        group = found.setdefault(
-            (reason, said),
-            {"count": 0, "reason": reason, "error": said, "last": entry["enteredAt"], "example": entry["job"]["id"]},
-        )
-        group["count"] += 1
-        group["first"] = entry["enteredAt"]
-    for group in sorted(found.values(), key=lambda group: -group["count"]):
-        if as_json:
-            click.echo(json.dumps(group))
-        else:
-            since, until = at(group["first"]), at(group["last"])
-            told = f"{group['count']:,}  {group['reason']}  {group['error']}  ({since} to {until}, such as {group['example']})"
-            click.echo(printable(told))
+def _show_groups(url: str, token: str | None, queue: str | None, *, limit: int, as_json: bool) -> None:
+    path, shown = "/dead/groups" if queue is None else f"/queues/{segment_of(queue)}/dlq/groups", 0
+    for page in pages(url, token, path, limit=min(limit, GROUPS_MAX)):
+        groups = page["groups"][: limit - shown]
+        for group in groups:
+            _show_group(group, where=queue is None, as_json=as_json)
+        shown += len(groups)
+        if shown == limit < page["total"]:
+            click.echo(f"{shown:,} of {page['total']:,} groups; --limit shows more", err=True)
+        if shown == limit:
+            return
+    if not (shown or as_json):
+        click.echo(printable("no dead letters" if queue is None else f"{queue}: no dead letters"), err=True)
 
 
-def each_with_error(url: str, token: str | None, queue: str, error: str, path: str, done: str) -> None:
-    """Ask for something for each dead letter with this error, oldest first, and say how many of them it was ``done`` for.
-
-    Raises:
-        ClickException: the server cannot be reached any more; it says how far it came.
-    """
-    ids = [entry["job"]["id"] for entry in dead_letters(url, token, queue, error)]
-    count, left = 0, len(ids)
-    with connection(url, token) as ask:
-        for job_id in reversed(ids):
-            try:
-                ask("POST", path, msgspec.json.encode({"jobId": job_id}))
-            except click.ClickException as gone:
-                # It is not dead any more, or its key is held: that is said by the count.
-                if isinstance(gone, Refusal) and gone.status in {400, 404, 409}:
-                    continue
-                raise click.ClickException(f"{gone.message}; {count:,} of {left:,} were {done} before") from None
-            count += 1
-    click.echo(printable(f"{queue}: {count:,} of {left:,} dead letters with this error {done}"))
+def _show_group(group: dict[str, Any], *, where: bool, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(group))
+        return
+    example = group["example"]
+    told = f"{group['count']:,}  {group['fingerprint']}  {example['reason']}  {group['shape']}"
+    if where:
+        told += "  " + ", ".join(f"{name}: {count:,}" for name, count in group["queues"].items())
+    told += f"  ({at(group['firstSeen'])} to {at(group['lastSeen'])}, such as {example['id']})"
+    click.echo(printable(told))
 
 
 @click.command()
 @with_server
-@click.argument("queue")
+@click.argument("queue", required=False)
 @click.option("--id", "job_id", metavar="ID", help="Only this job.")
-@with_error
-def retry(url: str, token: str | None, queue: str, *, job_id: str | None, error: str | None) -> None:
-    """Put the dead letters of QUEUE back into it, as new jobs with their old ids.
+@with_dead_filter
+@click.option(
+    "--canary",
+    type=click.IntRange(1, PAGE_MAX),
+    metavar="N",
+    help="Retry N of them first, and the others only if those do well.",
+)
+@click.option(
+    "--stop-at",
+    type=Percent(),
+    default="20%",
+    show_default=True,
+    metavar="PART",
+    help="With --canary: the others stay dead if more than this part of the first die again.",
+)
+@click.option(
+    "--wait",
+    type=DURATION,
+    default="10m",
+    show_default=True,
+    metavar="TIME",
+    help="With --canary: the others stay dead if the first have not ended by then.",
+)
+@rate_option
+def retry(
+    url: str, token: str | None, queue: str | None, wanted: dict[str, Any], *, job_id: str | None, canary: int | None,
+    stop_at: float, wait: int, rate: int | None,
+) -> None:  # fmt: skip
+    """Put the dead letters of QUEUE back into it, as new jobs with their old ids; without QUEUE all that a filter describes.
 
     Attempts and stalls are counted from zero. A job that depends on another one of them follows it. One stays dead while an
     unfinished job has its unique key, or while a job of another queue that it depends on is dead.
     """
-    path = f"/queues/{segment(queue)}/dlq/retry"
-    if error is not None:
-        if job_id is not None:
-            raise click.UsageError("--id and --error exclude each other")
-        each_with_error(url, token, queue, error, path, "retried")
-        return
+    check_which(queue, job_id, wanted)
+    if job_id is not None and (canary is not None or rate is not None):
+        raise click.UsageError(f"--id and --{'rate' if canary is None else 'canary'} exclude each other")
+    which = wanted | ({} if queue is None else {"queue": queue})
+    if canary is not None:
+        retry_first(url, token, which, canary, stop_at, wait / 1000)
+    if wanted or rate is not None:
+        _retry_which(url, token, queue, which, **rated(rate))
+    else:
+        assert queue is not None
+        _retry_all(url, token, queue, job_id)
+
+
+def check_which(queue: str | None, job_id: str | None, wanted: dict[str, Any]) -> None:
+    """Raise ``UsageError`` unless it is said which dead letters are meant."""
+    if job_id is not None and wanted:
+        raise click.UsageError("--id excludes the other filters")
+    if queue is None and (job_id is not None or not wanted):
+        raise click.UsageError("say which QUEUE, or which dead letters: --group, --error, --tag …")
+
+
+def told_of(queue: str | None, which: dict[str, Any]) -> str:
+    """Return how dead letters are spoken of, with ``{}`` for how many."""
+    where = "all queues" if queue is None else queue
+    is_one = {"queue"} < which.keys() | {"queue"} <= {"queue", "error", "fingerprint"}
+    return f"{where}: {{}} dead letters{' with this error' if is_one else ''}"
+
+
+def _retry_which(url: str, token: str | None, queue: str | None, which: dict[str, Any], **how: Any) -> None:
+    tried = try_act(url, token, which, "retry")
+    refuse_unknown_group(which, tried)
+    did = again = act(url, token, which, "retry", tried.count, "retried", **how)
+    total = did.count + sum(did.refused.values())
+    # Those that depend on others follow them; where retried jobs die at once, that is not done for ever.
+    while again.count and "dependency-dead" in again.refused and did.count < total:
+        again = act(url, token, which, "retry", total - did.count, "retried", **how)
+        did.count, did.refused = did.count + again.count, again.refused
+    click.echo(printable(f"{told_of(queue, which)} retried{did.why_not}".format(f"{did.count:,} of {total:,}")))
+
+
+def _retry_all(url: str, token: str | None, queue: str, job_id: str | None) -> None:
+    path = f"/queues/{segment_of(queue)}/dlq/retry"
     count, left = 0, 0
     try:
         for reply in _tries(url, token, path, job_id):
@@ -154,8 +194,20 @@ def retry(url: str, token: str | None, queue: str, *, job_id: str | None, error:
         raise click.ClickException(f"{gone.message}; {count:,} were retried before") from None
     said = f"{queue}: {count:,} retried, {left:,} still dead"
     if left and job_id is None:
-        said += f" ({_WHY_STILL})"
+        said += f" ({_why_still(url, token, queue)})"
     click.echo(printable(said))
+
+
+def _why_still(url: str, token: str | None, queue: str) -> str:
+    """Return why jobs are dead that were to be retried."""
+    try:
+        tried = try_act(url, token, {"queue": queue}, "retry")
+    except click.ClickException:  # it is gone meanwhile; what was retried is to be told all the same
+        return "why, another retry tells"
+    why = [f"{n:,}: {_WHY_STILL.get(code, code)}" for code, n in sorted(tried.refused.items())]
+    return (
+        "; ".join([*why, f"{tried.count:,}: they died just now, retry again"] if tried.count else why) or "not any more"
+    )
 
 
 def _tries(url: str, token: str | None, path: str, job_id: str | None) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,8 @@
-"""Commands on the store: looking whether it is sound, in its file or in a server, copying and shrinking the file."""
+"""Commands on the store: looking whether it is sound, in its file or in a server, copying it, putting a copy back and shrinking the file."""
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -11,7 +13,8 @@ from bunqueue_trio.cli.remote import live_audit, with_server
 from bunqueue_trio.config import SHRINK_SLACK_BYTES
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.storage.sqlite.inspect import CHECKS, copy, examine
+from bunqueue_trio.storage.sqlite.inspect import CHECKS, TRAIL_CHECKS, copy, examine
+from bunqueue_trio.storage.sqlite.restore import restore as put_back
 from bunqueue_trio.storage.sqlite.shrink import shrink as write_anew
 
 _FILE = click.Path(path_type=Path)
@@ -41,7 +44,7 @@ def doctor(file: Path | None, url: str, token: str | None, *, live: bool, wait: 
 
 def _examine(file: Path) -> None:
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("", total=len(CHECKS) + 3)
+        task = progress.add_task("", total=len(CHECKS) + len(TRAIL_CHECKS) + 3)
 
         def on_check(what: str) -> None:
             progress.update(task, advance=1, description=what)
@@ -59,6 +62,8 @@ def _examine(file: Path) -> None:
     click.echo(f"events kept: {report.events:,}")
     if report.facts:
         click.echo(f"facts: {', '.join(f'{n:,} {kind}' for kind, n in report.facts.items())}")
+    if report.trails:
+        click.echo(f"lines: {', '.join(f'{n:,} of {kind}' for kind, n in report.trails.items())}")
     _tell(report.findings)
 
 
@@ -70,6 +75,17 @@ def _tell(findings: list[str]) -> None:
     click.echo("no problem found")
 
 
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how far ``what`` is, to people; what stands in its way is an error of the command."""
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(what, total=None)
+        try:
+            yield lambda done, total: progress.update(task, completed=done, total=total)
+        except StartupError as error:
+            raise click.ClickException(str(error)) from None
+
+
 @click.command()
 @click.argument("file", type=_FILE)
 @click.argument("to", type=_FILE)
@@ -77,20 +93,25 @@ def _tell(findings: list[str]) -> None:
 def backup(file: Path, to: Path, *, force: bool) -> None:
     """Copy the store in FILE to TO: one consistent state, checked and fsynced, also while the server runs.
 
-    TO gets its name when the copy is complete; what was there stays until then. To restore, stop the
-    server and put the copy in the place of its file (removing the -wal and -shm files beside it).
+    TO gets its name when the copy is complete; what was there stays until then. `restore` puts it back.
     """
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task(f"copying {file}", total=None)
-
-        def on_progress(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
-
-        try:
-            size = copy(file, to, on_progress, overwrite=force)
-        except StartupError as error:
-            raise click.ClickException(str(error)) from None
+    with _progress(f"copying {file}") as on_progress:
+        size = copy(file, to, on_progress, overwrite=force)
     click.echo(f"{to}: {size:,} bytes")
+
+
+@click.command()
+@click.argument("copy_", metavar="COPY", type=_FILE)
+@click.argument("file", type=_FILE)
+@click.option("--force", is_flag=True, help="Replace FILE if it exists: what came after the copy is lost.")
+def restore(copy_: Path, file: Path, *, force: bool) -> None:
+    """Put COPY, which `backup` has made, into the place of FILE, with no server at it.
+
+    COPY stays. It is checked before FILE is touched, and whatever interrupts it, the old FILE or the new one is there, whole.
+    """
+    with _progress(f"restoring {file}") as on_progress:
+        size = put_back(copy_, file, on_progress, overwrite=force)
+    click.echo(f"{file}: {size:,} bytes")
 
 
 @click.command()
@@ -101,14 +122,6 @@ def shrink(file: Path) -> None:
     A server gives back by itself what a peak took; but not in a file that an early version made, before this was
     done to it. Needs as much room beside FILE as the new file takes. Whatever interrupts it, FILE is whole.
     """
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task(f"shrinking {file}", total=None)
-
-        def on_progress(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
-
-        try:
-            before, after = write_anew(file, on_progress)
-        except StartupError as error:
-            raise click.ClickException(str(error)) from None
+    with _progress(f"shrinking {file}") as on_progress:
+        before, after = write_anew(file, on_progress)
     click.echo(f"{file}: {before:,} bytes before, {after:,} now")

@@ -1,45 +1,55 @@
-"""Commands about single jobs of a running server: where they are, why they are not running, and changes of them."""
+"""Commands about jobs of a running server: where they are, why they are not running, and changes of them."""
 
 import json
 from collections.abc import Callable
+from getpass import getuser
+from platform import node
 from typing import Any
 
 import click
 import msgspec
 from msgspec import Raw
 
-from bunqueue_trio.cli.remote import DURATION, answer, at, json_argument, pages, segment, with_server
+from bunqueue_trio.cli.many import STATES, act_on_many, rate_option, rated, with_filter, yes_option
+from bunqueue_trio.cli.remote import DURATION, answer, at, json_argument, pages, with_server
+from bunqueue_trio.cli.words import told, took
 from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.protocol.request import segment_of
 
 PAGE_MAX = 1000  # a server gives no more at once
-STATES = ("waiting", "delayed", "waiting-children", "active", "completed", "failed")
 # The time that matters in each state.
 _WHEN = {"delayed": "runAt", "active": "startedAt", "completed": "completedAt", "failed": "completedAt"}
-_TIMES = ("createdAt", "runAt", "startedAt", "completedAt")
 
-_ids = click.argument("job_ids", nargs=-1, required=True, metavar="ID...")
+_ids = click.argument("job_ids", nargs=-1, metavar="[ID...]")
+_force = click.option("--force", is_flag=True, help="With a filter: active ones, too.")
 
 
 @click.command()
 @with_server
-@click.argument("queue")
-@click.argument("state", type=click.Choice(STATES), metavar="STATE")
+@click.argument("of_queue", required=False, metavar="[QUEUE")
+@click.argument("in_state", required=False, type=click.Choice(STATES), metavar="[STATE]]")
+@with_filter
 @click.option(
     "--limit", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="Show at most N."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print an object a line, as the server has it.")
-def jobs(url: str, token: str | None, queue: str, state: str, *, limit: int, as_json: bool) -> None:
-    """List the jobs of QUEUE in STATE: when, id, attempts and last error.
+def jobs(
+    url: str, token: str | None, of_queue: str | None, in_state: str | None, wanted: dict[str, Any], *, limit: int,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """List jobs, of QUEUE in STATE or of all that a filter describes: when, id, attempts and last error.
 
     STATE is waiting, delayed, waiting-children, active, completed or failed. Waiting jobs come in the order of their delivery,
     delayed ones as they become ready, ended ones newest first. The time is when a delayed job is ready, an active one began, an
-    ended one ended, and any other was pushed.
+    ended one ended, and any other was pushed. Of several queues or states, each job has its own beside it.
     """
-    path, shown = f"/queues/{segment(queue)}/jobs/list", 0
-    for page in pages(url, token, path, state=state, limit=min(limit, PAGE_MAX)):
+    wanted |= _also(wanted, "queue", of_queue) | _also(wanted, "state", in_state)
+    is_one = all(len(wanted.get(name, ())) == 1 for name in ("queue", "state"))
+    shown = 0
+    for page in pages(url, token, "/jobs", **wanted, limit=min(limit, PAGE_MAX)):
         listed = page["jobs"][: limit - shown]
         for each in listed:
-            _show(each, as_json=as_json)
+            _show(each, where=not is_one, as_json=as_json)
         shown += len(listed)
         if shown == limit:
             if page["next"] is not None or len(listed) < len(page["jobs"]):
@@ -47,16 +57,21 @@ def jobs(url: str, token: str | None, queue: str, state: str, *, limit: int, as_
                 click.echo(f"the first {shown:,}; --limit shows more", err=True)
             return
     if not (shown or as_json):
-        click.echo(printable(f"{queue}: no {state} jobs"), err=True)
+        click.echo(printable(f"{wanted['queue'][0]}: no {wanted['state'][0]} jobs" if is_one else "no jobs"), err=True)
 
 
-def _show(job: dict[str, Any], *, as_json: bool) -> None:
+def _also(wanted: dict[str, Any], name: str, value: str | None) -> dict[str, Any]:
+    return {} if value is None else {name: [*wanted.get(name, ()), value]}
+
+
+def _show(job: dict[str, Any], *, where: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(job))
         return
     when = at(job[_WHEN.get(job["state"], "createdAt")] or job["createdAt"])
     tries = f"{job['attempts']} of {job['maxAttempts']} attempts"
-    click.echo(printable(f"{when}  {job['id']}  {tries}  {job['error'] or ''}".rstrip()))
+    place = f"  {job['queue']}  {job['state']}" if where else ""
+    click.echo(printable(f"{when}  {job['id']}{place}  {tries}  {job['error'] or ''}".rstrip()))
 
 
 @click.command()
@@ -65,12 +80,13 @@ def _show(job: dict[str, Any], *, as_json: bool) -> None:
 @click.option("--data", is_flag=True, help="Show its payload and its result, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the server's answers as one object, payload included.")
 def job(url: str, token: str | None, job_id: str, *, data: bool, as_json: bool) -> None:
-    """Show the job ID: its state, times, attempts and last error."""
-    path = f"/jobs/{segment(job_id)}"
+    """Show the job ID: its state, times and last error, and the attempts that failed, with their stacks."""
+    path = f"/jobs/{segment_of(job_id)}"
     found = answer(url, token, "GET", path)["job"] | answer(url, token, "GET", f"{path}/state")
     del found["ok"]
+    failed = answer(url, token, "GET", f"{path}/attempts")["attempts"]
     if as_json:
-        click.echo(json.dumps(found))
+        click.echo(json.dumps(found | {"failedAttempts": failed}))
         return
     if data:
         if found["state"] == "completed":
@@ -80,8 +96,33 @@ def job(url: str, token: str | None, job_id: str, *, data: bool, as_json: bool) 
     for name, value in found.items():
         if value is None or value == []:
             continue
-        said = at(value) if name in _TIMES else value if isinstance(value, str) else json.dumps(value)
+        said = (
+            value if isinstance(value, str) else json.dumps(value) if name in ("data", "result") else told(name, value)
+        )
         click.echo(printable(f"{name}: {said}"))
+    for attempt in failed:
+        _show_attempt(attempt)
+
+
+@click.command()
+@with_server
+@click.argument("job_id", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="Print an object a line, as the server has it.")
+def logs(url: str, token: str | None, job_id: str, *, as_json: bool) -> None:
+    """Show what the workers of the job ID wrote down, oldest line first: when, level and message."""
+    path = f"/jobs/{segment_of(job_id)}/logs"
+    for page in pages(url, token, path, of="data", limit=PAGE_MAX):
+        for line in page["logs"]:
+            said = f"{at(line['timestamp'])}  {line['level']}  {line['message']}"
+            click.echo(json.dumps(line) if as_json else printable(said))
+
+
+def _show_attempt(attempt: dict[str, Any]) -> None:
+    by = f"  by {attempt['by']}" if attempt["by"] else ""
+    begun, for_ = at(attempt["startedAt"]), took(attempt["duration"])
+    click.echo(printable(f"attempt {attempt['attempt']}: {begun}  {for_}  {attempt['reason']}{by}  {attempt['error']}"))
+    for line in (attempt["stack"] or "").splitlines():
+        click.echo(printable(f"    {line}"))
 
 
 @click.command()
@@ -90,7 +131,7 @@ def job(url: str, token: str | None, job_id: str, *, data: bool, as_json: bool) 
 @click.option("--json", "as_json", is_flag=True, help="Print the server's answer as it is.")
 def why(url: str, token: str | None, job_id: str, *, as_json: bool) -> None:
     """Say why the job ID is not running: what it waits for, or how it ended."""
-    said = answer(url, token, "GET", f"/jobs/{segment(job_id)}/why")
+    said = answer(url, token, "GET", f"/jobs/{segment_of(job_id)}/why")
     if as_json:
         click.echo(json.dumps(said))
         return
@@ -103,25 +144,82 @@ def why(url: str, token: str | None, job_id: str, *, as_json: bool) -> None:
 @click.command()
 @with_server
 @_ids
-def cancel(url: str, token: str | None, job_ids: tuple[str, ...]) -> None:
-    """Remove unfinished jobs for good. The worker of an active one hears of it."""
-    _each(job_ids, "cancelled", lambda job_id: answer(url, token, "DELETE", f"/jobs/{segment(job_id)}"))
+@with_filter
+@_force
+@yes_option
+@click.option("--reason", metavar="TEXT", help="Why; a record is kept that says so, and who asked.")
+@click.option(
+    "--grace", type=DURATION, metavar="TIME",
+    help="Time for the worker of an active job to end it; what it reports meanwhile counts. A record is kept.",
+)  # fmt: skip
+def cancel(
+    url: str, token: str | None, job_ids: tuple[str, ...], wanted: dict[str, Any], *, force: bool, yes: bool,
+    reason: str | None, grace: int | None,
+) -> None:  # fmt: skip
+    """Remove unfinished jobs for good: those with these IDs, or all that a filter describes.
+
+    The worker of an active one hears of it at once; of those of a filter they are removed by --force only. With a reason or a
+    grace, which only IDs can have, a record of each is kept, among the dead letters.
+    """
+    how: dict[str, Any] = {"reason": reason, "grace": grace}
+    given = {name: value for name, value in how.items() if value is not None}
+    if _are_ids(job_ids, wanted):
+        body = msgspec.json.encode(given | {"by": _who()}) if given else None
+
+        def one(job_id: str) -> str:
+            until = answer(url, token, "DELETE", f"/jobs/{segment_of(job_id)}", body).get("data", {}).get("until")
+            # An active job whose worker has time to end it is not over yet.
+            return "cancelled" if until is None else f"its worker is told, and has until {at(until)} to end it"
+
+        _each(job_ids, "cancelled", one)
+    elif given:
+        raise click.UsageError("--reason and --grace are for single jobs: give their IDs")
+    else:
+        act_on_many(url, token, wanted, "cancel", "cancelled", yes=yes, force=force)
 
 
 @click.command()
 @with_server
 @_ids
-def promote(url: str, token: str | None, job_ids: tuple[str, ...]) -> None:
-    """Make delayed jobs ready now, also those that wait out their backoff."""
-    _each(job_ids, "ready", lambda job_id: answer(url, token, "POST", f"/jobs/{segment(job_id)}/promote"))
+@with_filter
+@rate_option
+@yes_option
+def promote(
+    url: str, token: str | None, job_ids: tuple[str, ...], wanted: dict[str, Any], *, rate: int | None, yes: bool
+) -> None:
+    """Make delayed jobs ready now, also those that wait out their backoff: these IDs, or all that a filter describes."""
+    if rate is not None and job_ids:
+        raise click.UsageError("--rate is for many jobs: give a filter such as --queue")
+    if _are_ids(job_ids, wanted):
+        _each(job_ids, "ready", lambda job_id: answer(url, token, "POST", f"/jobs/{segment_of(job_id)}/promote"))
+    else:
+        act_on_many(url, token, wanted, "promote", "ready", yes=yes, **rated(rate))
 
 
 @click.command()
 @with_server
 @_ids
-def discard(url: str, token: str | None, job_ids: tuple[str, ...]) -> None:
-    """Make dead letters of unfinished jobs: kept, and not tried again unless they are retried."""
-    _each(job_ids, "dead", lambda job_id: answer(url, token, "POST", f"/jobs/{segment(job_id)}/discard"))
+@with_filter
+@_force
+@yes_option
+def discard(
+    url: str, token: str | None, job_ids: tuple[str, ...], wanted: dict[str, Any], *, force: bool, yes: bool
+) -> None:
+    """Make dead letters of unfinished jobs: these IDs, or all that a filter describes.
+
+    They are kept, and not tried again unless they are retried. Active ones of a filter are discarded by --force only.
+    """
+    if _are_ids(job_ids, wanted):
+        _each(job_ids, "dead", lambda job_id: answer(url, token, "POST", f"/jobs/{segment_of(job_id)}/discard"))
+    else:
+        act_on_many(url, token, wanted, "discard", "discarded", yes=yes, force=force)
+
+
+def _are_ids(job_ids: tuple[str, ...], wanted: dict[str, Any]) -> bool:
+    """Return whether jobs are named by their ids, and not by a filter."""
+    if bool(job_ids) == bool(wanted):
+        raise click.UsageError("say which jobs: their IDs, or a filter such as --queue")
+    return bool(job_ids)
 
 
 @click.command()
@@ -143,19 +241,28 @@ def change(
     if not given:
         raise click.UsageError("say what to change: --data, --priority or --delay")
     for name, value in given.items():
-        answer(url, token, "PUT", f"/jobs/{segment(job_id)}/{name}", msgspec.json.encode({name: value}))
+        answer(url, token, "PUT", f"/jobs/{segment_of(job_id)}/{name}", msgspec.json.encode({name: value}))
         click.echo(printable(f"{job_id}: {name} changed"))
 
 
+def _who() -> str:
+    """Return who asks, as this machine knows."""
+    try:
+        name = getuser()
+    except (KeyError, OSError):  # a user that has no name, as in containers
+        name = "unknown"
+    return f"{name}@{node()}"
+
+
 def _each(job_ids: tuple[str, ...], done: str, act: Callable[[str], object]) -> None:
-    """Do it to each of the jobs; those that refuse it do not keep it from the others."""
+    """Do it to each of the jobs, and say what ``act`` says, or ``done``; those that refuse it do not keep it from the others."""
     refused = []
     for job_id in job_ids:
         try:
-            act(job_id)
+            said = act(job_id)
         except click.ClickException as error:
             refused.append(f"{job_id}: {error.message}")
         else:
-            click.echo(printable(f"{job_id}: {done}"))
+            click.echo(printable(f"{job_id}: {said if isinstance(said, str) else done}"))
     if refused:
         raise click.ClickException(printable("; ".join(refused)))

@@ -11,9 +11,11 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from bunqueue_trio.cli.remote import answer, at, pages, segment, with_server
+from bunqueue_trio.cli.remote import answer, at, pages, with_server
+from bunqueue_trio.cli.words import exact
 from bunqueue_trio.config import parse_duration_ms
 from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.protocol.request import segment_of
 
 _EPOCH_MS_MIN = 10**11  # a number of ms as large as that is a moment; as a duration it would be three years
 _STATES = ("waiting", "delayed", "waiting-children", "active", "completed", "failed")
@@ -71,7 +73,7 @@ def queues(url: str, token: str | None, queue: str | None, *, as_json: bool) -> 
     if queue is None:
         found = (each for page in pages(url, token, "/queues", details="true") for each in page["details"])
     else:
-        found = [answer(url, token, "GET", f"/queues/{segment(queue)}")["queue"]]
+        found = [answer(url, token, "GET", f"/queues/{segment_of(queue)}")["queue"]]
     if as_json:
         for each in found:
             click.echo(json.dumps(each))
@@ -106,12 +108,16 @@ def pause(url: str, token: str | None, queue: str, *, reason: str | None, until:
 
     The pause lasts over restarts of the server, until `resume` or --until. A second pause replaces the first.
     """
+    before = answer(url, token, "GET", f"/queues/{segment_of(queue)}")["queue"]
     body: dict[str, Any] = {} if reason is None else {"reason": reason}
     if until is not None:
         ms, from_now = until
         body["until"] = ms + _now_ms(url, token) if from_now else ms
-    answer(url, token, "POST", f"/queues/{segment(queue)}/pause", msgspec.json.encode(body))
+    answer(url, token, "POST", f"/queues/{segment_of(queue)}/pause", msgspec.json.encode(body))
     click.echo(printable(f"{queue}: paused{_until(body.get('until'))}"))
+    if not (any(before["counts"].values()) or before["paused"] or before["pullsWaiting"]):
+        # A slip in the name would go unnoticed. Beside the output, which a program may read.
+        click.echo(printable(f"{queue}: there is no such queue yet; jobs that come to it will wait"), err=True)
 
 
 @click.command()
@@ -119,7 +125,7 @@ def pause(url: str, token: str | None, queue: str, *, reason: str | None, until:
 @click.argument("queue")
 def resume(url: str, token: str | None, queue: str) -> None:
     """Deliver the jobs of QUEUE again. Nothing happens if it is not paused."""
-    answer(url, token, "POST", f"/queues/{segment(queue)}/resume")
+    answer(url, token, "POST", f"/queues/{segment_of(queue)}/resume")
     click.echo(printable(f"{queue}: resumed"))
 
 
@@ -158,18 +164,18 @@ def limit(url: str, token: str | None, queue: str, *, number: str | None, rate: 
     """
     if number is not None:
         _limit(url, token, queue, number)
-    path = f"/queues/{segment(queue)}/rate-limit"
+    path = f"/queues/{segment_of(queue)}/rate-limit"
     if isinstance(rate, str):
         answer(url, token, "DELETE", path)
     elif rate is not None:
         answer(url, token, "PUT", path, msgspec.json.encode({"limit": rate[0], "duration": rate[1]}))
-    seen = answer(url, token, "GET", f"/queues/{segment(queue)}")["queue"]
+    seen = answer(url, token, "GET", f"/queues/{segment_of(queue)}")["queue"]
     allowed = "any number" if seen["concurrency"] is None else f"{seen['concurrency']:,}"
     click.echo(printable(f"{queue}: {allowed} at once, {seen['counts']['active']:,} now{_per_time(seen['rateLimit'])}"))
 
 
 def _limit(url: str, token: str | None, queue: str, number: str) -> None:
-    path = f"/queues/{segment(queue)}/concurrency"
+    path = f"/queues/{segment_of(queue)}/concurrency"
     if number == "any":
         answer(url, token, "DELETE", path)
     elif number.isascii() and number.isdigit():
@@ -179,16 +185,11 @@ def _limit(url: str, token: str | None, queue: str, number: str) -> None:
 
 
 def _per_time(rate: dict[str, int] | None) -> str:
-    return "" if rate is None else f"; {rate['limit']:,} deliveries in {_exact(rate['duration'])}"
+    return "" if rate is None else f"; {rate['limit']:,} deliveries in {exact(rate['duration'])}"
 
 
 def _rate(rate: dict[str, int] | None) -> str:
-    return "" if rate is None else f"{rate['limit']:,}/{_exact(rate['duration'])}"
-
-
-def _exact(ms: int) -> str:
-    """Return a time in the largest unit in which it is a whole number."""
-    return next((f"{ms // unit}{name}" for unit, name in _UNITS if ms % unit == 0), f"{ms}ms")
+    return "" if rate is None else f"{rate['limit']:,}/{exact(rate['duration'])}"
 
 
 def _now_ms(url: str, token: str | None) -> int:

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import anyio
 
-from bunqueue_trio.logs import flush_logs
+from bunqueue_trio.logs.lines import flush_logs
 
 EVERY_S = 0.5
 

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import quote, urlencode
+from typing import Any
+from urllib.parse import urlencode
 
 import click
 import httpx
@@ -21,8 +22,8 @@ from rich.table import Table
 from bunqueue_trio.config import parse_duration_ms
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.address import http_url, masked
+from bunqueue_trio.protocol.request import segment_of
 
-C = TypeVar("C", bound=Callable[..., Any])
 Ask = Callable[..., Any]
 """Takes method, path and body, and returns the answer."""
 
@@ -32,18 +33,26 @@ _WORDS = re.compile(r"[\w .,:;!?@/-]+")  # what was probably meant as a string
 _POLL_S = 0.5  # how often a server is asked whether its audit is done
 
 
-def with_server(command: C) -> C:
-    """Add --url and --token."""
-    command = click.option(
+def with_server(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --url and --token; what cannot be sent is wrong usage."""
+
+    @wraps(command)
+    def checked(**values: Any) -> Any:
+        try:
+            return command(**values)
+        except UnicodeEncodeError as error:
+            raise click.UsageError(f"{error.object!r:.100} is no UTF-8") from None
+
+    with_token = click.option(
         "--token",
         envvar="BUNQUEUE_TOKEN",
         metavar="TOKEN",
         help="Bearer token; other users of this machine see a flag, not a variable.  [env BUNQUEUE_TOKEN]",
-    )(command)
+    )(checked)
     return click.option(
         "--url", envvar="BUNQUEUE_URL", default=DEFAULT_URL, metavar="URL",
         help=f"The server, host:port, http(s)://host:port, ws(s)://host:port or unix:/path.  [env BUNQUEUE_URL; default {DEFAULT_URL}]",
-    )(command)  # fmt: skip
+    )(with_token)  # fmt: skip
 
 
 def connect(url: str, token: str | None, timeout_s: float | None = TIMEOUT_S) -> httpx.Client:
@@ -58,9 +67,11 @@ def connect(url: str, token: str | None, timeout_s: float | None = TIMEOUT_S) ->
         raise click.BadParameter("has a character that a token cannot have", param_hint="--token or BUNQUEUE_TOKEN")
     headers = {} if not token else {"Authorization": f"Bearer {token}"}
     if url.startswith("unix:"):
-        transport = httpx.HTTPTransport(uds=url.removeprefix("unix:"))
+        transport = httpx.HTTPTransport(uds=url.removeprefix("unix:"), verify=False)
         return httpx.Client(base_url="http://localhost", headers=headers, transport=transport, timeout=timeout_s)
-    return httpx.Client(base_url=url, headers=headers, timeout=timeout_s, trust_env=False)
+    # Reading the certificates of the system takes longer than a request.
+    verify = not url.startswith("http:")
+    return httpx.Client(base_url=url, headers=headers, timeout=timeout_s, trust_env=False, verify=verify)
 
 
 class Refusal(click.ClickException):
@@ -96,19 +107,17 @@ def answer(url: str, token: str | None, method: str, path: str, body: bytes | No
         return ask(method, path, body)
 
 
-def pages(url: str, token: str | None, path: str, **query: object) -> Iterator[dict[str, Any]]:
-    """Yield the answers to ``path``, page by page."""
+def pages(
+    url: str, token: str | None, path: str, *, of: str | None = None, **query: object
+) -> Iterator[dict[str, Any]]:
+    """Yield the answers to ``path``, or the part ``of`` each, page by page."""
     while True:
-        page = answer(url, token, "GET", f"{path}?{urlencode(query)}")
+        page = answer(url, token, "GET", f"{path}?{urlencode(query, doseq=True)}")
+        page = page if of is None else page[of]
         yield page
         if page["next"] is None:
             return
         query["after"] = page["next"]
-
-
-def segment(name: str) -> str:
-    """Return ``name`` as one segment of a path."""
-    return quote(name, safe="")
 
 
 def at(ms: int) -> str:
@@ -139,7 +148,8 @@ def accepted(url: str, status: int, content: bytes) -> Any:
         return reply
     said = reply.get("error") if isinstance(reply, dict) else None
     if said:
-        raise Refusal(f"{masked(url)}: {said} ({status})", status)
+        hint = ": the token in BUNQUEUE_TOKEN or --token is missing or wrong" if status == 401 else ""
+        raise Refusal(f"{masked(url)}: {said} ({status}){hint}", status)
     raise click.ClickException(f"{masked(url)}: is no bunqueue server ({status})")
 
 
@@ -227,12 +237,13 @@ DURATION = Duration()
 @click.option("--depends-on", multiple=True, metavar="ID", help="Only after this job is completed; may be repeated.")
 @click.option("--repeat-every", type=DURATION, metavar="TIME", help="Add it again this long after each run.")
 @click.option("--repeat-limit", type=int, metavar="N", help="At most N runs.")
+@click.option("--repeat-name", metavar="NAME", help="What `schedules list` calls it.")
 @click.option("--remove-on-complete", is_flag=True, help="Keep nothing of it when it is completed.")
 @click.option("--remove-on-fail", is_flag=True, help="Keep nothing of it when it is dead.")
 @click.option("--durable", is_flag=True, help="Have it on disk (fsync) before the answer.")
 def push(
     url: str, token: str | None, queue: str, data: str, *, repeat_every: int | None, repeat_limit: int | None,
-    backoff: int | None, backoff_type: str | None, backoff_max: int | None, backoff_jitter: float | None, **options: Any,
+    repeat_name: str | None, backoff: int | None, backoff_type: str | None, backoff_max: int | None, backoff_jitter: float | None, **options: Any,
 ) -> None:  # fmt: skip
     """Add a job with the payload JSON to QUEUE and print its id.
 
@@ -247,10 +258,12 @@ def push(
     if backoff is not None:
         body["backoff"] = {"type": "exponential", "delay": backoff} | given if given else backoff
     if repeat_every is not None:
-        body["repeat"] = {"every": repeat_every, "limit": repeat_limit}
+        body["repeat"] = {"every": repeat_every, "limit": repeat_limit} | ({"name": repeat_name} if repeat_name else {})
     elif repeat_limit is not None:
         raise click.UsageError("--repeat-limit needs --repeat-every")
-    path = f"/queues/{segment(queue)}/jobs"
+    elif repeat_name is not None:
+        raise click.UsageError("--repeat-name needs --repeat-every")
+    path = f"/queues/{segment_of(queue)}/jobs"
     click.echo(printable(answer(url, token, "POST", path, msgspec.json.encode(body))["id"]))
 
 

@@ -11,7 +11,8 @@ import click
 
 from bunqueue_trio.config import GROUPS, NO_LIMIT, Loaded, Settings, load
 from bunqueue_trio.errors import StartupError, StoreError, leaves
-from bunqueue_trio.logs import configure_logging, flush_logs, get_logger, printable
+from bunqueue_trio.logs.lines import configure_logging, flush_logs, get_logger
+from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.transports.sockets import check_startable
 
 C = TypeVar("C", bound=Callable[..., Any])

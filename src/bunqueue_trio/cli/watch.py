@@ -11,22 +11,23 @@ import httpx
 from rich.console import Console
 from rich.text import Text
 
-from bunqueue_trio.cli.remote import accepted, connect, segment, unreachable, with_server
+from bunqueue_trio.cli.remote import accepted, connect, unreachable, with_server
 from bunqueue_trio.logs.printable import printable, printable_json
-from bunqueue_trio.protocol.events import EVENT_TYPES
+from bunqueue_trio.protocol.events import ALL_TYPES, EVENT_TYPES
+from bunqueue_trio.protocol.request import segment_of
 
 _SILENCE_S = 45.0  # the server says something every 15 s; three times nothing is a dead connection
 _AGAIN_S = (0.2, 1.0, 3.0)  # a restart takes a second
 _STYLES = {"completed": "green", "failed": "red", "stalled": "yellow", "removed": "magenta", "retried": "yellow"}
-_EXTRAS = ("error", "progress", "prev", "delay")
+_EXTRAS = ("error", "progress", "prev", "delay", "reason", "until", "count", "worker", "name")
 
 
 @click.command()
 @with_server
 @click.option("--queue", metavar="QUEUE", help="Only the events of this queue.")
 @click.option(
-    "--type", "types", multiple=True, type=click.Choice(sorted(EVENT_TYPES)), metavar="TYPE",
-    help=f"Only events of this type; may be repeated. One of {', '.join(sorted(EVENT_TYPES))}.",
+    "--type", "types", multiple=True, type=click.Choice(sorted(ALL_TYPES)), metavar="TYPE",
+    help=f"Only events of this type; may be repeated. One of {', '.join(sorted(ALL_TYPES))}.",
 )  # fmt: skip
 @click.option("--data", "with_data", is_flag=True, help="Show payloads too.")
 @click.option("--json", "as_json", is_flag=True, help="Print each event as the server sends it, payloads too.")
@@ -40,7 +41,9 @@ def watch(
     When the connection is lost it is made again, and what was missed meanwhile is shown as far as the
     server keeps it. Exit code 1 when the server refuses, or cannot be reached at the start.
     """
-    path = "/events" if queue is None else f"/events/queues/{segment(queue)}"
+    path = "/events" if queue is None else f"/events/queues/{segment_of(queue)}"
+    if set(types) - EVENT_TYPES:
+        path += f"?types={','.join(types)}"
     console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
     shown = 0
     try:
@@ -66,8 +69,8 @@ def _line(event: dict[str, Any], *, with_data: bool) -> Text:
     at = time.strftime("%H:%M:%S", time.localtime(event["timestamp"] / 1000))
     text = Text.assemble(
         (f"{at}.{event['timestamp'] % 1000:03d}", "dim"), "  ",
-        (f"{printable(kind):<16}", _STYLES.get(kind, "cyan")), "  ", printable(event["queue"]), "  ",
-        (printable(event["jobId"]), "bold"),
+        (f"{printable(kind):<16}", _STYLES.get(kind, "cyan")), "  ", printable(event.get("queue", "")), "  ",
+        (printable(event.get("jobId", "")), "bold"),
     )  # fmt: skip
     names = (*_EXTRAS, "data") if with_data else _EXTRAS
     for name in names:

@@ -13,9 +13,11 @@ import structlog
 
 from bunqueue_trio.cli import reload
 from bunqueue_trio.client.app import App, chosen, run_until_signal
+from bunqueue_trio.client.declared import Synced
 from bunqueue_trio.client.worker import Worker
 from bunqueue_trio.errors import Refused, leaves
-from bunqueue_trio.logs import configure_logging, flush_logs, printable
+from bunqueue_trio.logs.lines import configure_logging, flush_logs
+from bunqueue_trio.logs.printable import printable
 
 _log = structlog.get_logger()
 
@@ -65,12 +67,16 @@ _HINT = "MODULE:NAME"
     help="Run the handlers on asyncio; default: on the loop that a worker names, and else on Trio.",
 )  # fmt: skip
 @click.option(
+    "--sync", "syncs", is_flag=True,
+    help="First put the schedules that the apps declare onto the server, as `schedules sync` does.",
+)  # fmt: skip
+@click.option(
     "--reload", "reloads", is_flag=True,
     help="For development: start anew when a Python file of the worker changes. Its jobs go back at no attempt.",
 )  # fmt: skip
 def worker(
     targets: tuple[str, ...], url: str | None, token: str | None, queues: str | None, concurrency: int | None,
-    grace: float | None, log_format: str, log_level: str, *, on_asyncio: bool, reloads: bool,
+    grace: float | None, log_format: str, log_level: str, *, on_asyncio: bool, syncs: bool, reloads: bool,
 ) -> None:  # fmt: skip
     """Run the workers and apps that are named; modules are looked for in this directory first."""
     configure_logging(log_level, log_format, limited=False)
@@ -78,7 +84,10 @@ def worker(
         reload.begin()
     before = reload.watched()
     try:
-        found = _of_queues([worker for target in targets for worker in _find(target)], queues)
+        named = [imported(target) for target in targets]
+        found = _of_queues(
+            [worker for target, each in zip(targets, named, strict=True) for worker in _workers(target, each)], queues
+        )
     except Exception as error:
         if not reloads:
             raise
@@ -89,9 +98,10 @@ def worker(
         each.grace = each.grace if grace is None else grace
         if concurrency is not None:
             each.set_concurrency(concurrency)
+    apps = _apps(named, url, token) if syncs else []
     loop = "asyncio" if on_asyncio else _loop_of(found)
     try:
-        stale = anyio.run(_run, found, reload.watched(before) if reloads else None, backend=loop)
+        stale = anyio.run(_run, found, apps, reload.watched(before) if reloads else None, backend=loop)
     except (Refused, ExceptionGroup) as error:
         refusals = leaves(error)
         if not all(isinstance(leaf, Refused) for leaf in refusals):
@@ -114,8 +124,12 @@ def _wait_for_mending(error: Exception, before: reload.Snapshot) -> NoReturn:
     reload.start_anew()
 
 
-def _find(target: str) -> list[Worker]:
-    """Return the workers behind ``MODULE:NAME``: that one, or all of an app."""
+def imported(target: str) -> Any:
+    """Return what is behind ``MODULE:NAME``; None: there is nothing of this name.
+
+    Raises:
+        BadParameter: it is none, or there is no such module.
+    """
     module_name, _, name = target.partition(":")
     if not module_name or not name:
         raise click.BadParameter(f"{target!r} is not MODULE:NAME", param_hint=_HINT)
@@ -129,6 +143,12 @@ def _find(target: str) -> list[Worker]:
         raise click.BadParameter(f"there is no module {module_name!r}", param_hint=_HINT) from None
     for part in name.split("."):
         found = getattr(found, part, None)
+    return found
+
+
+def _workers(target: str, found: Any) -> list[Worker]:
+    """Return the workers behind ``MODULE:NAME``: that one, or all of an app."""
+    module_name, _, name = target.partition(":")
     if isinstance(found, Worker):
         if not found.has_handler:
             raise click.BadParameter(f"{name!r} in {module_name!r} has no handler", param_hint=_HINT)
@@ -138,6 +158,14 @@ def _find(target: str) -> list[Worker]:
     if not found.workers:
         raise click.BadParameter(f"{name!r} in {module_name!r} has no handlers", param_hint=_HINT)
     return list(found.workers.values())
+
+
+def _apps(named: list[Any], url: str | None, token: str | None) -> list[App]:
+    """Return the apps among what was named, each once, with the server that they are to sync with."""
+    apps = list(dict.fromkeys(each for each in named if isinstance(each, App)))
+    for app in apps:
+        app.use_server(url, token)
+    return apps
 
 
 def _of_queues(workers: list[Worker], queues: str | None) -> list[Worker]:
@@ -156,9 +184,21 @@ def _loop_of(workers: list[Worker]) -> str:
     return named[0] if named else "trio"
 
 
-async def _run(found: list[Worker], files: reload.Snapshot | None) -> str | None:
+def told_of(app: App, synced: Synced) -> list[str]:
+    """Return a line for each schedule of an app that is another now than it was, and for each that it does not declare any more."""
+    lines = [f"{name}: created" for name in synced.created] + [f"{name}: changed" for name in synced.changed]
+    return lines + [
+        f"{name}: {app.name} does not declare it any more; it goes on until `schedules delete {name}`"
+        for name in synced.left
+    ]
+
+
+async def _run(found: list[Worker], apps: list[App], files: reload.Snapshot | None) -> str | None:
     """Run workers until a signal stops them, or one of ``files`` changes; return which."""
     stale: list[str] = []
+    for app in apps:
+        for line in told_of(app, await app.sync()):
+            _log.info(printable(line))
     async with anyio.create_task_group() as group:
         if files is not None:
             group.start_soon(_stop_on_change, files, stale, group.cancel_scope)

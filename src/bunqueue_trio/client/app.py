@@ -5,12 +5,15 @@ import signal
 import ssl
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from random import Random  # noqa: TID251 - jitter; a test hands in its own
+from typing import Any, Unpack
 
 import anyio
 from anyio.abc import TaskStatus
 
 from bunqueue_trio.client.backend import LoopName
+from bunqueue_trio.client.client import Client
 from bunqueue_trio.client.connection import Connect
+from bunqueue_trio.client.declared import Declared, Synced, When, synchronise
 from bunqueue_trio.client.log import log, show_plainly
 from bunqueue_trio.client.worker import H, Worker
 from bunqueue_trio.errors import Refused
@@ -25,7 +28,12 @@ class App:
     def __init__(
         self, url: str | None = None, *, token: str | None = None, tls: ssl.SSLContext | None = None,
         grace: float = 30.0, loop: LoopName | None = None, connect: Connect | None = None, random: Random | None = None,
+        name: str = "app",
     ) -> None:  # fmt: skip
+        self.name = name
+        """As whose the server has the schedules that it declares."""
+        self.schedules: dict[str, Declared] = {}
+        """Those that it declares, by name."""
         self._url = url
         self._token = token
         self._tls = tls
@@ -55,6 +63,57 @@ class App:
             return function
 
         return decorate
+
+    def task(
+        self, queue: str | None = None, *, name: str | None = None, data: Any = None, concurrency: int = 10,
+        timeout: float = math.inf, **when: Unpack[When],
+    ) -> Callable[[H], H]:  # fmt: skip
+        """Use the decorated function for the jobs of ``queue``, and declare a schedule that brings them.
+
+        It brings jobs with ``data`` by ``cron`` in a ``timezone``, or ``every`` that many seconds. Queue and schedule are
+        called as the function is, unless they have names. The server knows of it after :meth:`sync`.
+
+        Raises:
+            ValueError: the queue has a handler, or the schedule is declared already.
+        """
+
+        def decorate(function: H) -> H:
+            of_queue = queue or function.__name__
+            called = name or of_queue
+            if called in self.schedules:
+                raise ValueError(f"schedule {called!r} is declared already")
+            declared = Declared.of(called, of_queue, data, self.name, when)
+            self.handler(of_queue, concurrency=concurrency, timeout=timeout)(function)
+            self.schedules[called] = declared
+            return function
+
+        return decorate
+
+    def schedule(self, name: str, queue: str, data: Any = None, **when: Unpack[When]) -> None:
+        """Declare a schedule that brings jobs to ``queue``, whoever works on them, as :meth:`task` does.
+
+        Raises:
+            ValueError: it is declared already.
+        """
+        if name in self.schedules:
+            raise ValueError(f"schedule {name!r} is declared already")
+        self.schedules[name] = Declared.of(name, queue, data, self.name, when)
+
+    async def sync(self) -> Synced:
+        """Put what is declared onto the server, and tell of what was declared before and is not any more.
+
+        What is the same already stays as it is: nothing runs because of a deploy. Nothing is deleted.
+
+        Raises:
+            Refused: the server does not take one of them.
+        """
+        async with Client(self._url, token=self._token, tls=self._tls, connect=self._connect) as client:
+            return await synchronise(client, self.name, list(self.schedules.values()))
+
+    def use_server(self, url: str | None, token: str | None) -> None:
+        """Let :meth:`sync` ask this server, where they are given."""
+        self._url = url or self._url
+        self._token = token or self._token
 
     def stop(self) -> None:
         """Take no more jobs of any queue; :meth:`run` returns when all has finished, or the grace is over."""

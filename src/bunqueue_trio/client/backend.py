@@ -14,6 +14,7 @@ import anyio
 import trio
 
 from bunqueue_trio.client.connection import Connect, Connection, address_of
+from bunqueue_trio.protocol.standin import STAND_INS
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -103,10 +104,23 @@ def is_trio() -> bool:
     return trio.lowlevel.in_trio_task()
 
 
-def websocket(url: str, token: str | None = None, tls: ssl.SSLContext | None = None) -> Connect:
-    """Return what connects to the server at ``url``, on the loop that runs then; see :func:`address_of`."""
+async def rest(seconds: float) -> None:
+    """Sleep, where nothing that anybody waits for comes of it alone: the server of a test may say so."""
+    with anyio.move_on_after(seconds) as scope, STAND_INS.resting(scope):
+        await anyio.sleep_forever()
+
+
+def websocket(
+    url: str, token: str | None = None, tls: ssl.SSLContext | None = None, holder: object | None = None
+) -> Connect:
+    """Return what connects to the server at ``url``, on the loop that runs then; see :func:`address_of`.
+
+    The server of a test that lives then takes its place. ``holder`` is the worker whose connection it is.
+    """
 
     def connect(queue: str | None) -> AbstractAsyncContextManager[Connection]:
+        if (stand_in := STAND_INS.current) is not None:
+            return stand_in.connect(queue, holder)
         if is_trio():
             from bunqueue_trio.client import socket_trio as sockets
         else:

@@ -18,14 +18,13 @@ import msgspec
 import uuid_utils
 from anyio.abc import TaskGroup
 
-from bunqueue_trio.client.backend import Signal, websocket
+from bunqueue_trio.client.backend import websocket
 from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.events import EventStream, Streams
-from bunqueue_trio.client.handlers import told
 from bunqueue_trio.client.jobs import Job, JobInfo, decode, encoded
-from bunqueue_trio.client.link import Link, Lost
-from bunqueue_trio.client.log import log
+from bunqueue_trio.client.link import Lost
 from bunqueue_trio.client.pushing import push_once
+from bunqueue_trio.client.upkeep import CLOSED, Introduction, Upkeep
 from bunqueue_trio.client.waiting import EVENTS, Wait
 from bunqueue_trio.errors import JOB_NOT_FOUND, ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.protocol import commands as c
@@ -33,18 +32,14 @@ from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.address import given_token, given_url
 from bunqueue_trio.protocol.catalog import SPECS, TAKES
 from bunqueue_trio.protocol.commands.spec import Again
-from bunqueue_trio.protocol.events import Event
-from bunqueue_trio.protocol.options import JobSpec, PushOptions, push_fields, to_ms
-from bunqueue_trio.protocol.request import fields_of
+from bunqueue_trio.protocol.options import FailureSpec, JobSpec, PushOptions, failure_fields, push_fields, to_ms
+from bunqueue_trio.protocol.request import fields_of, has_tokens
+from bunqueue_trio.protocol.standin import STAND_INS, Awaited
 from bunqueue_trio.protocol.surrogates import read
 
 DEFAULT_URL = "ws://localhost:6790"
 PATIENCE_S = 30.0  # a restart of the server, with a large file to read
 IN_FLIGHT = 500  # half of what makes the server stop reading
-CLOSE_S = 2.0  # an orderly end takes no longer, and no job waits for it
-BACKOFF_MIN_S = 0.05
-BACKOFF_MAX_S = 5.0
-_CLOSED = "the client is not open: it works inside its `async with` only"
 
 R = TypeVar("R", bound=r.Reply)
 
@@ -56,54 +51,55 @@ class Client:
 
     Entering does not wait for the server; commands do, up to ``patience`` seconds. ``queue`` limits what
     :meth:`events` and :meth:`wait` see to one queue. At most ``in_flight`` commands are under way, and as many
-    pulls that wait. ``on_demand``: it connects when it is first asked for something. ``tls`` is the context for ``wss://``; without one the certificates of the system are trusted.
+    pulls that wait. ``on_demand``: it connects when it is first asked for something. ``worker``: what the server is told of who works over
+    each connection. ``tls`` is the context for ``wss://``; without one the certificates of the system are trusted.
     """
 
     def __init__(
         self, url: str | None = None, *, token: str | None = None, tls: ssl.SSLContext | None = None,
         queue: str | None = None, patience: float = PATIENCE_S, in_flight: int = IN_FLIGHT,
-        on_demand: bool = False, connect: Connect | None = None, random: Random | None = None,
+        on_demand: bool = False, worker: Introduction | None = None, connect: Connect | None = None,
+        random: Random | None = None,
     ) -> None:  # fmt: skip
-        self._url = url = given_url(url, DEFAULT_URL)
-        self._connect = connect or websocket(url, given_token(token), tls)
         self._queue = queue
-        self._patience = patience
-        self._slots = anyio.Semaphore(in_flight)
-        self._polls = anyio.Semaphore(in_flight)
-        self._repeatable = random is not None
+        self._in_flight = in_flight
+        self._is_random = random is None
+        self._repeatable = not self._is_random
         self._random = random or Random()  # noqa: S311 - jitter
         self._streams = Streams()
-        self._link: Link | None = None
-        self._in_force: tuple[Link | None, list[str]] = (None, [])
-        self._changed = Signal()
-        self._wanted = anyio.Event()
-        if not on_demand:
-            self._wanted.set()
-        self._refused: Refused | None = None
-        self._trouble = f"{url}: not connected yet"
         self._groups: list[TaskGroup] = []
-        self._closing = False
-        self._gone = anyio.Event()
-        self.connections: int = 0
-        """How often it was connected."""
+        url = given_url(url, DEFAULT_URL)
+        self._upkeep = Upkeep(
+            url, connect or websocket(url, given_token(token), tls), self._streams,
+            queue=queue, worker=worker, patience=patience, on_demand=on_demand,
+        )  # fmt: skip
+        self._begin()
+
+    def _begin(self) -> None:
+        """Set up what belongs to one block, and to one loop."""
+        self._slots = anyio.Semaphore(self._in_flight)
+        self._polls = anyio.Semaphore(self._in_flight)
+        self._upkeep.begin()
 
     async def __aenter__(self) -> Self:
+        if self._groups:
+            raise RuntimeError("the client is open already: its commands may be used by any number of tasks at once")
+        if self._upkeep.closing:  # it was open before
+            self._begin()
+        if self._is_random and (stand_in := STAND_INS.current) is not None:
+            self._random, self._repeatable = stand_in.new_random(), True
         group = anyio.create_task_group()
         await group.__aenter__()
         self._groups.append(group)
-        group.start_soon(self._stay_connected)
+        self._upkeep.is_open = True
+        group.start_soon(self._upkeep.stay_connected, self._random)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         group = self._groups.pop()
-        self._closing = True
         self._streams.close()
-        self._notify()
         try:
-            if self._link is not None and not self._link.over:
-                self._link.close()
-                with anyio.move_on_after(CLOSE_S):
-                    await self._gone.wait()  # noqa: ASYNC102 - a cancelled leave does not wait
+            await self._upkeep.close()  # noqa: ASYNC102 - a cancelled leave does not wait
         finally:
             group.cancel_scope.cancel()
             # What the body raised is not put into a group; it is cancelled, so this is short.
@@ -112,7 +108,12 @@ class Client:
     @property
     def refused(self) -> Refused | None:
         """Why the server will never let us in; None as far as is known."""
-        return self._refused
+        return self._upkeep.refused
+
+    @property
+    def connections(self) -> int:
+        """How often it was connected."""
+        return self._upkeep.connections
 
     # --- producers --------------------------------------------------------------------------------
 
@@ -183,14 +184,22 @@ class Client:
 
     async def fail(
         self, job_id: str, error: str | None = None, *, token: str | None = None, unrecoverable: bool = False,
-        retry_in: float | None = None,
+        retry_in: float | None = None, stack: str | None = None,
     ) -> None:  # fmt: skip
         """Report a failed attempt: the job is retried after its backoff, or ``retry_in`` seconds, or dead.
 
-        An ``unrecoverable`` one is the last.
+        An ``unrecoverable`` one is the last. ``stack`` is kept with the attempt.
         """
-        last = unrecoverable or None
-        await self._call(c.Fail, id=job_id, token=token, error=error, unrecoverable=last, retryIn=to_ms(retry_in))
+        how = {"stack": stack, "unrecoverable": unrecoverable or None, "retryIn": to_ms(retry_in)}
+        await self._call(c.Fail, id=job_id, token=token, error=error, **how)
+
+    async def fail_many(self, failures: Iterable[FailureSpec]) -> list[str]:
+        """Report failed attempts, each with the ``id`` of its job and what :meth:`fail` takes; at most 500.
+
+        Return the ids that were not active, or not ours any more. When the connection was cut meanwhile, jobs that this
+        very call reported may be among them, if each has its token; else it may end in ConnectionLost.
+        """
+        return (await self._call(c.FailBatch, failures=failure_fields(failures))).data.ignored_ids or []
 
     async def release(self, job_id: str, *, token: str | None = None) -> None:
         """Return a job to its previous position, as if it had not been pulled."""
@@ -202,7 +211,12 @@ class Client:
 
     async def heartbeats(self, ids: Sequence[str], *, tokens: Sequence[str] | None = None) -> list[str]:
         """Renew several leases; return the ids of those that are lost."""
-        return _strings(await self._call(c.HeartbeatBatch, ids=ids, tokens=tokens), "lostIds")
+        return (await self.renew(ids, tokens=tokens))[0]
+
+    async def renew(self, ids: Sequence[str], *, tokens: Sequence[str] | None = None) -> tuple[list[str], list[str]]:
+        """Renew several leases; return the ids of those that are lost, and of jobs that are cancelled and to be ended."""
+        reply = await self._call(c.HeartbeatBatch, ids=ids, tokens=tokens)
+        return _strings(reply, "lostIds"), _strings(reply, "cancelledIds")
 
     async def extend_lock(self, job_id: str, token: str, duration: float) -> None:
         """Let the lease of a job end ``duration`` seconds from now."""
@@ -228,9 +242,14 @@ class Client:
         """Return the result of a job; None while it has none."""
         return decode((await self._call(c.GetResult, id=job_id)).result)
 
-    async def cancel(self, job_id: str) -> None:
-        """Remove an unfinished job, an active one too; Refused (404) when there is none."""
-        await self._call(c.Cancel, id=job_id)
+    async def cancel(
+        self, job_id: str, *, reason: str | None = None, by: str | None = None, grace: float | None = None
+    ) -> None:
+        """Remove an unfinished job, an active one too; Refused (404) when there is none.
+
+        With any of the others a record is kept. Its worker has ``grace`` seconds to end it.
+        """
+        await self._call(c.Cancel, id=job_id, reason=reason, by=by, grace=to_ms(grace))
 
     async def stats(self) -> dict[str, Any]:
         """Return the server's statistics."""
@@ -270,13 +289,15 @@ class Client:
             TimeoutError: it is not done after ``timeout`` seconds.
         """
         wait = Wait(self, job_id, self._queue)
-        with anyio.move_on_after(timeout):
+        if (stand_in := STAND_INS.current) is not None:
+            timeout = min(timeout, stand_in.wait_max_s)
+        with anyio.move_on_after(timeout) as scope, STAND_INS.waiting(awaited := Awaited(scope)):
             async with self._stream(EVENTS, job_id) as stream:
                 try:
                     return await wait.run(stream)
                 except anyio.EndOfStream:
-                    raise RuntimeError(_CLOSED) from None
-        return await wait.last_look(timeout)
+                    raise RuntimeError(CLOSED) from None
+        return await wait.last_look(awaited.stuck or f"after {timeout:g} s")
 
     async def look(self, job_id: str) -> r.StateReply:
         """Return where a job stands as the server says it; Refused (404) as for :meth:`get`. Times are in ms."""
@@ -316,8 +337,7 @@ class Client:
 
     async def _answer(self, kind: type[c.Command], fields: dict[str, Any]) -> bytes:
         spec, sent = SPECS[kind], False
-        with_token = fields.get("token") is not None or fields.get("tokens") is not None
-        again, returns = spec.repeatable(with_token=with_token), kind in TAKES
+        again, returns = spec.repeatable(with_token=has_tokens(fields)), kind in TAKES
         slots = self._polls if returns and fields.get("timeout") else self._slots
         try:
             slots.acquire_nowait()  # the usual case: without a switch of tasks
@@ -326,7 +346,7 @@ class Client:
         try:
             while True:
                 try:
-                    link = await self._linked()
+                    link = await self._upkeep.linked()
                     return await link.ask(spec.tag, fields, returns=returns)
                 except Lost as lost:
                     sent = sent or lost.sent
@@ -339,86 +359,13 @@ class Client:
         finally:
             slots.release()
 
-    async def _linked(self) -> Link:
-        """Return the live connection; wait for it no longer than the patience lasts."""
-        if self._link is not None and not self._link.over:
-            return self._link
-        self._wanted.set()
-        with anyio.move_on_after(self._patience):
-            while True:
-                if self._closing or not self._groups:
-                    raise RuntimeError(_CLOSED)
-                if self._refused is not None:
-                    raise Refused(self._refused.status, str(self._refused), self._refused.code)
-                if self._link is not None and not self._link.over:
-                    return self._link
-                await self._changed.wait()
-        raise ServerUnavailable(f"no connection for {self._patience:g} s: {self._trouble}")
-
-    # --- inside: the connection -------------------------------------------------------------------
-
-    async def _stay_connected(self) -> None:
-        failures, said = 0, ""
-        await self._wanted.wait()
-        while not self._is_done():
-            try:
-                async with self._connect(self._queue) as connection:
-                    self._link = link = Link(connection, self._heard)
-                    self.connections += 1
-                    self._subscribe(link)
-                    if self.connections > 1:
-                        self._streams.gap()
-                    self._notify()
-                    if said:
-                        said = ""
-                        log.info("connected again", url=self._url)
-                    await link.run()
-                    failures = 0 if link.heard else failures
-                    self._trouble = f"{self._url}: the connection was lost"
-            except Refused as refused:
-                self._refused = refused
-            except OSError as error:
-                self._trouble = str(error)
-            except Exception as error:
-                # Whatever it is, it is the trouble of one connection.
-                self._trouble = f"{self._url}: {type(error).__name__}: {error}"
-                log.warning("a connection broke in an unexpected way", exception=told(error)[1])
-            self._notify()
-            if self._is_done():
-                break
-            if self._trouble != said:  # once for each kind: it may last for hours
-                said = self._trouble
-                log.warning("no connection to the server", reason=said)
-            pause = min(BACKOFF_MIN_S * 2**failures, BACKOFF_MAX_S)
-            failures = min(failures + 1, 10)
-            await anyio.sleep(pause * self._random.uniform(0.5, 1))
-        self._gone.set()
-
-    def _is_done(self) -> bool:
-        return self._closing or self._refused is not None
-
-    def _notify(self) -> None:
-        self._changed.ring()
-
-    def _heard(self, event: Event | None) -> None:
-        if event is None:
-            self._streams.gap()
-        else:
-            self._streams.publish(event)
-
-    def _subscribe(self, link: Link) -> None:
-        """Ask for the events somebody wants; a server sends all to whoever does not ask."""
-        link.post("Subscribe", events=self._streams.wanted)
+    # --- inside: events ---------------------------------------------------------------------------
 
     @asynccontextmanager
     async def _stream(self, types: Iterable[str], job_id: str | None = None) -> AsyncIterator[EventStream]:
         stream = self._streams.open(types, job_id)
         try:
-            if self._in_force != (self._link, wanted := self._streams.wanted):
-                if self._link is not None and not self._link.over:
-                    self._subscribe(self._link)  # else the next connection begins with it
-                await self.ping()  # answered in order: the subscription is in force then
-                self._in_force = self._link, wanted
+            await self._upkeep.subscribe(self.ping)
             yield stream
         finally:
             stream.close()  # the server is told at the next change: what it sends meanwhile is dropped

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import anyio
 import msgspec
@@ -16,6 +16,7 @@ import msgspec
 from bunqueue_trio.errors import INVALID_QUEUE, UNAUTHORIZED, Refused
 from bunqueue_trio.protocol.address import http_url
 from bunqueue_trio.protocol.faults import fault_of
+from bunqueue_trio.protocol.request import segment_of
 
 MESSAGE_MAX = 10 * 1024 * 1024  # the server's default for one message; larger ones would end the connection
 RECEIVED_MAX = 256 * 1024 * 1024  # a batch of large jobs is larger than any one of them
@@ -78,7 +79,7 @@ class Address(NamedTuple):
 
     def resource(self, queue: str | None) -> str:
         """Return what is asked for: events of all queues, or of one."""
-        return "/ws" if queue is None else f"/ws/queues/{quote(queue, safe='')}"
+        return "/ws" if queue is None else f"/ws/queues/{segment_of(queue)}"
 
 
 def address_of(url: str, token: str | None, tls: ssl.SSLContext | None) -> Address:

@@ -8,7 +8,7 @@ import anyio
 import anyio.lowlevel
 
 from bunqueue_trio.client.backend import Signal
-from bunqueue_trio.protocol.events import EVENT_TYPES, Event
+from bunqueue_trio.protocol.events import ALL_TYPES, EVENT_TYPES, Event
 
 BUFFER = 10_000
 """Events that a reader may lag behind; the server's own bound for a connection."""
@@ -102,8 +102,8 @@ class Streams:
             ValueError: there is no such type.
         """
         wanted = frozenset(types) or EVENT_TYPES
-        if unknown := wanted - EVENT_TYPES:
-            raise ValueError(f"{min(unknown)!r} is no event type; there are {', '.join(sorted(EVENT_TYPES))}")
+        if unknown := wanted - ALL_TYPES:
+            raise ValueError(f"{min(unknown)!r} is no event type; there are {', '.join(sorted(ALL_TYPES))}")
         stream = EventStream(wanted, job_id, self._close)
         if job_id is None:
             self._general[stream] = None

@@ -44,6 +44,8 @@ class Outcome(NamedTuple):
     error: str | None = None
     trace: str | None = None
     ending: Ending | None = None
+    called_off: bool = False
+    """Its job is cancelled, and it has ended for that."""
 
 
 class Threads:

@@ -2,7 +2,7 @@
 
 import json
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Literal, Unpack
 
 import msgspec
 import structlog
@@ -11,6 +11,7 @@ from msgspec.json import Decoder
 from structlog.typing import FilteringBoundLogger
 
 from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.protocol.commands import AddLog
 from bunqueue_trio.protocol.options import Backoff, PushOptions, backoff_of
 from bunqueue_trio.protocol.replies import DeliveredJob, JobView, fence
 
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
 
     from bunqueue_trio.client.client import Client
 
+    # A protocol, for who checks types; else nothing of it may stand in the way of `__getattr__`.
+    _Logger = FilteringBoundLogger
     T = TypeVar("T", default=Any)
 else:
     from typing import TypeVar
 
+    _Logger = object
     T = TypeVar("T")
 
 
@@ -41,6 +45,26 @@ def encoded(value: Any) -> Raw | None:
         TypeError: it has no JSON.
     """
     return None if value is None else Raw(msgspec.json.encode(value))
+
+
+class JobLog(_Logger):
+    """The log of a job at the server, and a logger of this process."""
+
+    def __init__(self, job: "Job[Any]", logger: FilteringBoundLogger) -> None:
+        self._job = job
+        self._logger = logger
+
+    async def __call__(self, message: str, level: Literal["info", "warn", "error"] = "info") -> None:
+        """Add a line to the log of the job; it is kept when this returns.
+
+        Raises:
+            ServerUnavailable: the server takes nothing new now, as with a push.
+            ConnectionLost: whether the line is there is not known.
+        """
+        await self._job.client.run(AddLog(id=self._job.id, message=message, level=level))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._logger, name)
 
 
 class Job(Generic[T]):
@@ -89,10 +113,15 @@ class Job(Generic[T]):
         return data
 
     @cached_property
-    def log(self) -> FilteringBoundLogger:
-        """A logger that says with each line which job, queue and attempt it is of."""
+    def log(self) -> "JobLog":
+        """``await job.log("half way")`` writes a line that the server keeps with the job.
+
+        It is a logger, too, that says with each line which job, queue and attempt it is of: ``job.log.info("sending")``
+        writes to the log of this process.
+        """
         logger: FilteringBoundLogger = structlog.get_logger()
-        return logger.bind(job=printable(self.id), queue=self.queue, attempt=self.attempt)
+        bound = logger.bind(job=printable(self.id), queue=self.queue, attempt=self.attempt)
+        return JobLog(self, bound)  # type: ignore[abstract]  # its logger has what it is said to lack
 
     @property
     def attempt(self) -> int:
@@ -116,10 +145,13 @@ class Job(Generic[T]):
         await self._client.ack(self.id, result, token=self.token)
 
     async def fail(
-        self, error: str | None = None, *, unrecoverable: bool = False, retry_in: float | None = None
-    ) -> None:
+        self, error: str | None = None, *, unrecoverable: bool = False, retry_in: float | None = None,
+        stack: str | None = None,
+    ) -> None:  # fmt: skip
         """Report a failed attempt, as :meth:`Client.fail` does; a worker does this when its handler raises."""
-        await self._client.fail(self.id, error, token=self.token, unrecoverable=unrecoverable, retry_in=retry_in)
+        await self._client.fail(
+            self.id, error, token=self.token, unrecoverable=unrecoverable, retry_in=retry_in, stack=stack
+        )
 
     async def release(self) -> None:
         """Return it to its previous position, as if it had not been pulled."""

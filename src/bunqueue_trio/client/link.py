@@ -12,7 +12,7 @@ from bunqueue_trio import errors
 from bunqueue_trio.client.backend import Loop, Signal, new_event
 from bunqueue_trio.client.connection import MESSAGE_MAX, Closed, Connection
 from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
-from bunqueue_trio.protocol.events import EVENT_TYPES, Event
+from bunqueue_trio.protocol.events import ALL_TYPES, Event
 from bunqueue_trio.protocol.faults import error_of
 from bunqueue_trio.protocol.surrogates import marked, read
 
@@ -67,7 +67,7 @@ def _read(message: bytes) -> tuple[_Head, Event | None]:
         head = _HEAD.decode(message)
     except ValueError:
         head = _HEAD.decode(marked(message))
-    if head.event_type not in EVENT_TYPES:
+    if head.event_type not in ALL_TYPES:
         return head, None
     try:
         return head, read(message, Event)

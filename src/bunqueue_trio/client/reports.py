@@ -1,14 +1,17 @@
 """How jobs went, on the way to the server: each outcome until the server has it or refuses it, and a line in the log.
 
-Acks go in batches, and while one is under way the next one gathers. Failures go by themselves, many at once.
+Acks go in batches, and so do failures: while one is under way the next one gathers. Jobs that were cancelled go by
+themselves, many at once.
 """
 
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import Any
 
 import anyio
+from anyio.abc import TaskGroup
 
 from bunqueue_trio.client.backend import Signal
 from bunqueue_trio.client.client import Client
@@ -16,15 +19,21 @@ from bunqueue_trio.client.endings import Again, GiveUp
 from bunqueue_trio.client.handlers import Outcome
 from bunqueue_trio.client.jobs import Job
 from bunqueue_trio.client.log import log
-from bunqueue_trio.errors import BunqueueError, ConnectionLost, Refused, ServerUnavailable
+from bunqueue_trio.errors import UNKNOWN_COMMAND, ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.options import to_ms
 
 BATCH_MAX = 1000
 BATCH_BYTES = 1024 * 1024  # of results in one message
-FAILS_MAX = 100  # failures under way at once
+FAILURES_CHARACTERS = 512 * 1024  # of texts in one message, each up to four bytes: the server takes 2 MiB
+UNDER_WAY_MAX = 100  # batches of failures, and cancelled jobs, that wait for the server at once
+SHORT = 1000  # characters of an error that is told again because the whole of it was refused
+GONE = "not ours any more"
 RETRY_S = 1.0
 SAY_S = 1.0  # without an answer of the server, and a failure is said all the same
-LOOK_BYTES = 64 * 1024  # of a payload; a larger one is not fetched again to learn when the next try is
+END_OF_DATES_MS = 253_402_300_800_000  # the year 10000, which no datetime can say
+NO_ANSWER = f"no answer for {SAY_S:g} s"
 
 
 class Reporter:
@@ -33,14 +42,13 @@ class Reporter:
     def __init__(self, client: Client, on_relief: Callable[[], None]) -> None:
         self._client = client
         self._on_relief = on_relief
-        self._acks: list[Outcome] = []
-        self._fails: list[Outcome] = []
+        self._acks = _Line(BATCH_MAX, BATCH_BYTES, _result_size)
+        self._fails = _Line(c.FAILURES_MAX, FAILURES_CHARACTERS, _texts_size)
+        self._cancelled = _Line(1, 0, _texts_size)
         self._unreported: dict[str, Job[Any]] = {}  # by lock token
-        self._waiting = 0  # batches and failures that the server did not take at once
-        self._acks_ring = Signal()
-        self._fails_ring = Signal()
+        self._waiting = 0  # batches that the server did not take at once
         self._drained = Signal()
-        self._slots = anyio.Semaphore(FAILS_MAX)
+        self._slots = anyio.Semaphore(UNDER_WAY_MAX)
 
     @property
     def unreported(self) -> list[Job[Any]]:
@@ -55,12 +63,9 @@ class Reporter:
     def report(self, outcome: Outcome) -> None:
         """Report how a job went."""
         self._unreported[outcome.job.token] = outcome.job
-        if outcome.error is None:
-            self._acks.append(outcome)
-            self._acks_ring.ring()
-        else:
-            self._fails.append(outcome)
-            self._fails_ring.ring()
+        line = self._acks if outcome.error is None else self._cancelled if outcome.called_off else self._fails
+        line.outcomes.append(outcome)
+        line.ring.ring()
 
     async def drained(self) -> None:
         """Wait until the server has everything."""
@@ -71,11 +76,8 @@ class Reporter:
         """Report, for ever."""
         async with anyio.create_task_group() as group:
             group.start_soon(self._send_all_acks)
-            while True:
-                while not self._fails:
-                    await self._fails_ring.wait()
-                await self._slots.acquire()
-                group.start_soon(self._send_fail, self._fails.pop(0))
+            group.start_soon(self._send_all_fails, group)
+            group.start_soon(self._send_all_cancelled, group)
 
     def _settle(self, outcomes: list[Outcome], *, waited: bool) -> None:
         for outcome in outcomes:
@@ -90,16 +92,8 @@ class Reporter:
 
     async def _send_all_acks(self) -> None:
         while True:
-            while not self._acks:
-                await self._acks_ring.wait()
-            size = count = 0
-            for done in self._acks[:BATCH_MAX]:
-                size += 0 if done.result is None else len(memoryview(done.result))
-                if count and size > BATCH_BYTES:
-                    break
-                count += 1
-            batch, self._acks = self._acks[:count], self._acks[count:]
-            await self._send_acks(batch)
+            await self._acks.wait()
+            await self._send_acks(self._acks.take())
 
     async def _send_acks(self, batch: list[Outcome]) -> None:
         ids, tokens = [done.job.id for done in batch], [done.job.token for done in batch]
@@ -117,8 +111,7 @@ class Reporter:
             except Refused as refused:  # one by one: which of them is it?
                 if len(batch) == 1:
                     failed = batch[0]._replace(result=None, error=f"the result was refused: {refused}")
-                    await self._slots.acquire()
-                    await self._send_fail(failed)
+                    await self._send_fails([failed], anyio.Event())
                 else:
                     half = len(batch) // 2
                     await self._send_acks(batch[:half])
@@ -130,73 +123,179 @@ class Reporter:
                 lost = set(ignored)
                 for done in batch:
                     if done.job.id in lost:
-                        log.info("job was not ours any more when it was done", **_facts(done))
+                        log.info("job was not ours any more when it was done", **facts(done))
                     else:
-                        log.debug("job completed", **_facts(done))
+                        log.debug("job completed", **facts(done))
                 return
 
     # --- failed -----------------------------------------------------------------------------------
 
-    async def _send_fail(self, failed: Outcome) -> None:
-        """Report a failure, and say so: after a second, if the server is not to be had."""
-        job, ending, said, waits = failed.job, failed.ending, False, False
+    async def _send_all_fails(self, group: TaskGroup) -> None:
+        while True:
+            await self._fails.wait()
+            await self._slots.acquire()
+            tried = anyio.Event()
+            group.start_soon(self._send_with_slot, self._fails.take(), tried)
+            await tried.wait()
+
+    async def _send_all_cancelled(self, group: TaskGroup) -> None:
+        while True:
+            await self._cancelled.wait()
+            await self._slots.acquire()
+            group.start_soon(self._send_with_slot, self._cancelled.take(), anyio.Event())
+
+    async def _send_with_slot(self, batch: list[Outcome], tried: anyio.Event) -> None:
         try:
-            while True:
-                trouble = f"no answer for {SAY_S:g} s"
-                # The client waits for a server that is away, for ever.
-                patience = anyio.CancelScope(deadline=math.inf if waits else anyio.current_time() + SAY_S)
-                try:
-                    with patience:
-                        await self._client.fail(
-                            job.id, failed.error, token=job.token, unrecoverable=isinstance(ending, GiveUp),
-                            retry_in=ending.after if isinstance(ending, Again) else None,
-                        )  # fmt: skip
-                except (ServerUnavailable, ConnectionLost) as error:
-                    trouble = str(error)
-                except Refused as refused:
-                    if not said:
-                        said = True
-                        _say(failed, next="not ours any more", server=str(refused))
-                    return
-                else:
-                    if not patience.cancelled_caught:
-                        if not said:
-                            said = True
-                            _say(failed, next=await self._next_try(failed))
-                        return
-                if not waits:
-                    said = waits = True
-                    self._waiting += 1
-                    _say(failed, next="when the server has heard of it", server=trouble)
-                # Asked again, the server says whether it had arrived.
-                await anyio.sleep(0 if patience.cancelled_caught else RETRY_S)
+            await self._send_fails(batch, tried)
         finally:
-            if not said:
-                _say(failed, next="not reported: the worker ended")
             self._slots.release()
-            self._settle([failed], waited=waits)
 
-    async def _next_try(self, failed: Outcome) -> str:
-        """Return when the job is tried again, or that it is dead."""
+    async def _send_fails(self, batch: list[Outcome], tried: anyio.Event) -> None:
+        """Report failures, and say them: after a second, if the server is not to be had, and then ``tried`` is set too."""
+        left, waits = [batch], False
+        try:
+            while left:
+                try:
+                    told = await self._try(left[0], math.inf if waits else SAY_S)
+                except Refused:  # one by one: which of them is it?
+                    half = len(left[0]) // 2
+                    left[:1] = left[0][:half], left[0][half:]
+                    continue
+                if not isinstance(told, str):
+                    part = left.pop(0)
+                    if not waits:
+                        _say_all(part, told)
+                    self._settle(part, waited=False)
+                    continue
+                if not waits:
+                    waits = True
+                    self._waiting += 1
+                    _say_all(_joined(left), {"next": "when the server has heard of it", "server": told})
+                tried.set()
+                # Asked again, the server says whether it had arrived.
+                await anyio.sleep(0 if told is NO_ANSWER else RETRY_S)
+        finally:
+            tried.set()
+            if not waits:
+                _say_all(_joined(left), {"next": "not reported: the worker ended"})
+            self._settle(_joined(left), waited=waits)
+
+    async def _try(self, batch: list[Outcome], patience: float) -> list[dict[str, str]] | str:
+        """Do as :meth:`_tell`, for ``patience`` seconds; or return why the server is not to be had."""
+        try:
+            # The client waits for a server that is away, for ever.
+            with anyio.move_on_after(patience):
+                return await self._tell(batch)
+        except (ServerUnavailable, ConnectionLost) as error:
+            return str(error)
+        return NO_ANSWER
+
+    async def _tell(self, batch: list[Outcome]) -> list[dict[str, str]]:
+        """Tell the server of failures, and return what is to be said of each.
+
+        Raises:
+            Refused: they are refused together.
+        """
+        client, connections = self._client, self._client.connections
+        if batch[0].called_off:  # then to return it is its end
+            return [await self._tell_one(batch[0])]
+        try:
+            data = (await client.run(c.FailBatch(failures=list(map(_failure, batch))))).data
+        except Refused as refused:
+            if len(batch) > 1:
+                raise
+            return [await self._tell_one(batch[0], None if refused.code == UNKNOWN_COMMAND.code else SHORT)]
+        lost = frozenset(data.ignored_ids or ())
+        gone = GONE if client.connections == connections else f"{GONE}, or told before the connection was lost"
+        return [
+            {"next": gone if failed.job.id in lost else _next_try(failed, at)}
+            for failed, at in zip_longest(batch, data.run_at[: len(batch)])
+        ]
+
+    async def _tell_one(self, failed: Outcome, most: int | None = None) -> dict[str, str]:
+        """Do the same with one, by itself: it is cancelled, or refused with all of its texts, or the server is an older one."""
         job, ending = failed.job, failed.ending
-        if isinstance(ending, GiveUp):
-            return "dead: given up"
-        if job.attempt >= job.max_attempts:
-            return "dead"
-        if isinstance(ending, Again):
-            return f"in {ending.after:g} s"
-        if len(job.raw) > LOOK_BYTES:
-            return "later"
-        with anyio.move_on_after(SAY_S):
-            try:
-                info = await self._client.get(job.id)
-            except BunqueueError:  # it has ended meanwhile, or the server has trouble
-                return "later"
-            return datetime.fromtimestamp(info.run_at, UTC).isoformat(timespec="milliseconds")
-        return "later"
+        try:
+            if failed.called_off:
+                await self._client.release(job.id, token=job.token)
+                return {"next": "none: the job is cancelled"}
+            await self._client.fail(
+                job.id, (failed.error or "")[:most], token=job.token, unrecoverable=isinstance(ending, GiveUp),
+                retry_in=ending.after if isinstance(ending, Again) else None, stack=failed.trace if most is None else None,
+            )  # fmt: skip
+        except Refused as refused:
+            return {"next": GONE, "server": str(refused)}
+        return {"next": _next_try(failed, "later")}
 
 
-def _facts(outcome: Outcome) -> dict[str, Any]:
+class _Line:
+    """Outcomes that are still to be sent, in messages of a bounded number and size."""
+
+    def __init__(self, most: int, size: int, size_of: Callable[[Outcome], int]) -> None:
+        self.outcomes: list[Outcome] = []
+        self.ring = Signal()
+        self._most = most
+        self._size = size
+        self._size_of = size_of
+
+    async def wait(self) -> None:
+        """Wait until there are some."""
+        while not self.outcomes:
+            await self.ring.wait()
+
+    def take(self) -> list[Outcome]:
+        """Take those of the next message, at least one."""
+        count = size = 0
+        for outcome in self.outcomes[: self._most]:
+            size += self._size_of(outcome)
+            if count and size > self._size:
+                break
+            count += 1
+        batch, self.outcomes = self.outcomes[:count], self.outcomes[count:]
+        return batch
+
+
+def _say_all(batch: list[Outcome], told: list[dict[str, str]] | dict[str, str]) -> None:
+    """Say failures, of each what was ``told`` of it, or of all the same."""
+    for number, failed in enumerate(batch):
+        _say(failed, **(told if isinstance(told, dict) else told[number]))
+
+
+def _joined(parts: list[list[Outcome]]) -> list[Outcome]:
+    return [outcome for part in parts for outcome in part]
+
+
+def _result_size(done: Outcome) -> int:
+    return 0 if done.result is None else len(memoryview(done.result))
+
+
+def _texts_size(failed: Outcome) -> int:
+    return len(failed.error or "") + len(failed.trace or "")
+
+
+def _failure(failed: Outcome) -> c.Failure:
+    ending = failed.ending
+    return c.Failure(
+        id=failed.job.id, token=failed.job.token, error=failed.error, stack=failed.trace,
+        unrecoverable=isinstance(ending, GiveUp), retry_in=to_ms(ending.after) if isinstance(ending, Again) else None,
+    )  # fmt: skip
+
+
+def _next_try(failed: Outcome, at: int | str | None) -> str:
+    """Return when a job is tried again, or that it is dead; ``at``: in ms since 1970, or in words, as the server says."""
+    job, ending = failed.job, failed.ending
+    if isinstance(ending, GiveUp):
+        return "dead: given up"
+    if isinstance(at, int) and 0 <= at < END_OF_DATES_MS:
+        moment = datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds")
+        return f"in {ending.after:g} s" if isinstance(ending, Again) else moment
+    if job.attempt >= job.max_attempts:
+        return "dead"
+    return at if isinstance(at, str) else "none: the job is dead, or cancelled"
+
+
+def facts(outcome: Outcome) -> dict[str, Any]:
+    """Return what each line of an outcome says: job, queue, which attempt of how many, and how long it took."""
     job = outcome.job
     return {
         "job": printable(job.id), "queue": job.queue, "attempt": f"{job.attempt} of {job.max_attempts}",
@@ -206,4 +305,7 @@ def _facts(outcome: Outcome) -> dict[str, Any]:
 
 def _say(failed: Outcome, **fields: Any) -> None:
     trace = {"error": failed.error} if failed.trace is None else {"exception": failed.trace}
-    log.warning("job failed", **_facts(failed), **fields, **trace)
+    if failed.called_off:  # as somebody wanted
+        log.info("job was cancelled", **facts(failed), **fields, **trace)
+    else:
+        log.warning("job failed", **facts(failed), **fields, **trace)

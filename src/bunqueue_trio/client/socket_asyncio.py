@@ -1,11 +1,13 @@
 """The client's WebSocket on asyncio: the package websockets."""
 
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+from aiohappyeyeballs import start_connection
 from websockets.asyncio import client
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -25,15 +27,17 @@ from bunqueue_trio.client.connection import (
     untrusted,
 )  # fmt: skip
 
+NEXT_ADDRESS_S = 0.25  # Trio's: how long an address of a host may be silent before the next one is tried beside it
+
 
 @asynccontextmanager
 async def connect(address: Address, queue: str | None) -> AsyncIterator[Connection]:
     """Connect to a server; see ``Connect``."""
-    socket = await _open(address, queue)
+    connection = await _open(address, queue)
     try:
-        yield _WebSocket(socket)
+        yield _WebSocket(connection)
     finally:
-        await _close(socket)  # noqa: ASYNC102 - it has a limit; a cancelled one just cuts
+        await _close(connection)  # noqa: ASYNC102 - it has a limit; a cancelled one just cuts
 
 
 class _WebSocket:
@@ -76,17 +80,16 @@ def _closed(error: ConnectionClosed) -> Closed:
 
 
 async def _open(address: Address, queue: str | None) -> client.ClientConnection:
-    place: dict[str, Any] = {"ssl": address.tls}
-    if address.path is not None:
-        place = {"unix": True, "path": address.path}
-    headers = {} if address.token is None else {"Authorization": f"Bearer {address.token}"}
-    scheme = "ws" if address.tls is None else "wss"
     try:
-        return await _Connect(
-            f"{scheme}://{address.netloc}{address.resource(queue)}", additional_headers=headers, compression=None,
-            proxy=None, open_timeout=CONNECT_S, ping_interval=None, close_timeout=None, max_size=RECEIVED_MAX,
-            max_queue=READ_AHEAD, create_connection=_Connection, **place,
-        )  # fmt: skip
+        with anyio.fail_after(CONNECT_S):
+            if address.path is not None:
+                return await _shake_hands(address, queue, {"unix": True, "path": address.path})
+            tcp = await _connected(address)
+            try:
+                return await _shake_hands(address, queue, {"sock": tcp, "ssl": address.tls})
+            except BaseException:
+                tcp.close()
+                raise
     except InvalidStatus as error:
         raise rejected(address.given, error.response.status_code, error.response.body) from None
     except ssl.SSLCertVerificationError as error:
@@ -101,10 +104,29 @@ async def _open(address: Address, queue: str | None) -> client.ClientConnection:
         raise broken(address.given, error) from None
 
 
-async def _close(socket: client.ClientConnection) -> None:
+async def _connected(address: Address) -> socket.socket:
+    """Return a connection to the first address of the host that answers.
+
+    Not by the loop's own ``create_connection``: cancelled between an answer and its notice, that leaves the socket open.
+    """
+    addresses = await anyio.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    return await start_connection(addresses, happy_eyeballs_delay=NEXT_ADDRESS_S)
+
+
+async def _shake_hands(address: Address, queue: str | None, place: dict[str, Any]) -> client.ClientConnection:
+    headers = {} if address.token is None else {"Authorization": f"Bearer {address.token}"}
+    scheme = "ws" if address.tls is None else "wss"
+    return await _Connect(
+        f"{scheme}://{address.netloc}{address.resource(queue)}", additional_headers=headers, compression=None, proxy=None,
+        open_timeout=None, ping_interval=None, close_timeout=None, max_size=RECEIVED_MAX, max_queue=READ_AHEAD,
+        create_connection=_Connection, **place,
+    )  # fmt: skip
+
+
+async def _close(connection: client.ClientConnection) -> None:
     """Say goodbye, after what was begun, and leave nothing of the connection."""
-    with anyio.move_on_after(goodbye_s(unsent=socket.transport.get_write_buffer_size() > 0), shield=True):
-        await socket.close()
-    socket.transport.abort()
+    with anyio.move_on_after(goodbye_s(unsent=connection.transport.get_write_buffer_size() > 0), shield=True):
+        await connection.close()
+    connection.transport.abort()
     with anyio.move_on_after(END_S, shield=True):
-        await socket.wait_closed()
+        await connection.wait_closed()

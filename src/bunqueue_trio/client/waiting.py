@@ -6,6 +6,7 @@ Events only prompt another look. A job that leaves no record is an exception: it
 no event was missed. Events arrive in order, but may arrive after the answer that the job is gone.
 """
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -13,6 +14,7 @@ import trio
 
 from bunqueue_trio.client.events import EventStream
 from bunqueue_trio.errors import JOB_NOT_FOUND, BunqueueError, ConnectionLost, JobFailed, JobRemoved, Refused
+from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.events import Event
 from bunqueue_trio.protocol.replies import StateReply
 
@@ -53,12 +55,13 @@ class Wait:
                 return await self._result()
             self._note(await stream.next_or_gap())
 
-    async def last_look(self, timeout_s: float) -> Any:
+    async def last_look(self, when: str) -> Any:
         """Return the result, or raise what :meth:`run` does, if the job has ended in this moment.
 
         Raises:
-            TooSlow: it has not, with what is known.
+            TooSlow: it has not, with what is known: where it stands, ``when``, and why.
         """
+        why = ""
         with anyio.move_on_after(LOOK_S):
             try:
                 state = await self._client.look(self._job_id)
@@ -67,11 +70,13 @@ class Wait:
             else:
                 if self._is_completed(state):
                     return await self._result()
+                with suppress(BunqueueError):  # of a server that is older, or has just lost it
+                    why = (await self._client.run(c.Why(id=self._job_id))).why
         seen = self._seen
         if seen is None:
-            raise TooSlow(f"nothing is known of job {self._job_id} after {timeout_s:g} s: no server answers")
+            raise TooSlow(f"nothing is known of job {self._job_id} {when}: no server answers")
         stands = "completed, but its result has not come" if seen.state == "completed" else seen.state
-        raise TooSlow(f"job {self._job_id} of queue {seen.queue} is {stands} after {timeout_s:g} s")
+        raise TooSlow(f"job {self._job_id} of queue {seen.queue} is {stands} {when}{why and f': {why}'}")
 
     def _is_completed(self, state: StateReply) -> bool:
         """Take note of what a look has shown, and return whether there is a result.
@@ -84,7 +89,7 @@ class Wait:
         if self._queue not in (None, state.queue):
             raise ValueError(f"job {self._job_id} is of queue {state.queue}; this client hears only of {self._queue}")
         if state.state == "failed":
-            raise JobFailed(self._job_id, state.error or "failed")
+            raise (JobFailed if state.cancelled is None else JobRemoved)(self._job_id, state.error or "failed")
         return state.state == "completed"
 
     def _note(self, event: Event | None) -> None:

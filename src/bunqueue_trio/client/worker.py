@@ -17,34 +17,37 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from random import Random  # noqa: TID251 - jitter; a test hands in its own
 from typing import Any, TypeVar
+from uuid import UUID, uuid4
 
 import anyio
 from anyio.abc import TaskStatus
 from msgspec.json import Decoder
 
-from bunqueue_trio.client.backend import Loop, LoopName, Scope, Signal, Tasks
+from bunqueue_trio.client.backend import Loop, LoopName, Scope, Signal, Tasks, rest, websocket
 from bunqueue_trio.client.client import DEFAULT_URL, Client
 from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.handlers import Handler as Handler
 from bunqueue_trio.client.handlers import Outcome, Threads, heard, of_handler, payload_decoder
 from bunqueue_trio.client.jobs import Job, encoded
 from bunqueue_trio.client.log import log
-from bunqueue_trio.client.reports import Reporter
+from bunqueue_trio.client.reports import Reporter, facts
 from bunqueue_trio.errors import INVALID_QUEUE, INVALID_TOKEN, UNAUTHORIZED, BunqueueError, Refused
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.protocol.address import given_url
+from bunqueue_trio.protocol.address import given_token, given_url, this_process
 
 HEARTBEAT_S = 15.0  # well within the leases of 30 s that a restarted server gives
 BEATS_MAX = 1000  # leases renewed by one message
 POLL_S = 20.0  # as long as a pull waits for a job
 PULL_MAX = 1000  # the most that one pull may ask for
+EARLY_S = 0.2  # before a server is asked again that does not let us wait; well within the time of a restart
 RETRY_S = 1.0  # before a server that is in trouble is asked again
+SAY_AGAIN_S = 60.0  # a refusal that lasts is said so often: only somebody who reads of it can end it
 
 _FOR_EVER = frozenset({UNAUTHORIZED.code, INVALID_TOKEN.code, INVALID_QUEUE.code})
 _LOST = "the lease is lost"
 _REASONS = {
     "removed": "the job was cancelled", "failed": "the job failed on the server: it has timed out, or stalled too often",
-    "stalled": "the lease ran out",
+    "stalled": "the lease ran out", "cancelling": "the job was cancelled",
 }  # fmt: skip
 
 H = TypeVar("H", bound=Handler)
@@ -53,17 +56,26 @@ H = TypeVar("H", bound=Handler)
 class _Run:
     """A job under way, or one that is done and not reported yet."""
 
-    __slots__ = ("job", "lost", "scope")
+    __slots__ = ("called_off", "job", "lost", "reason", "scope")
 
     def __init__(self, job: Job[Any], scope: Scope) -> None:
         self.job = job
         self.scope = scope
         self.lost = False
+        self.called_off = False
+        self.reason = ""
+        """Why it ends."""
 
     def lose(self, reason: str) -> None:
         """End it: the job is not ours any more."""
-        self.lost = True
+        self.lost, self.reason = True, reason
         self.scope.cancel(reason)
+
+    def call_off(self, reason: str) -> None:
+        """End it, although it is ours for a while: what it says still counts."""
+        if not self.called_off:
+            self.called_off = True
+            self.scope.cancel(reason)
 
 
 class Worker:
@@ -75,13 +87,14 @@ class Worker:
     ``timeout``: seconds after which a handler is cancelled and its job has failed. ``grace``: seconds that
     handlers get to finish at a stop; the jobs of those that do not go back, at no attempt. Without ``url``
     or ``token``, BUNQUEUE_URL and BUNQUEUE_TOKEN of the environment count. It runs on the loop that
-    :meth:`run` is called in; ``loop`` tells the command line which one to start, ``"trio"`` or ``"asyncio"``.
+    :meth:`run` is called in; ``loop`` tells the command line which one to start, ``"trio"`` or ``"asyncio"``. ``name`` is
+    what the server's list of workers shows; without one that is the host and the process.
     """
 
     def __init__(
         self, queue: str, url: str | None = None, *, token: str | None = None, tls: ssl.SSLContext | None = None,
         concurrency: int = 10, timeout: float = math.inf, grace: float = 30.0, loop: LoopName | None = None,
-        connect: Connect | None = None, random: Random | None = None,
+        name: str | None = None, connect: Connect | None = None, random: Random | None = None,
     ) -> None:  # fmt: skip
         self.queue = queue
         self.timeout = timeout
@@ -89,6 +102,9 @@ class Worker:
         self.url: str = given_url(url, DEFAULT_URL)
         self.token = token
         self.tls = tls
+        self.name: str = name or "{hostname}-{pid}".format(**this_process())
+        self.id: str = str(uuid4() if random is None else UUID(int=random.getrandbits(128), version=4))
+        """By which the server knows it, over all of its connections."""
         self._connect = connect
         self._random = random
         self._handle: Callable[[Job[Any]], Awaitable[Any]] | None = None
@@ -102,6 +118,7 @@ class Worker:
         self.is_program: bool = False
         """All of the program is workers; else its output is somebody else's."""
         self._stopped = False
+        self._is_running = False
         self._pulling: anyio.CancelScope | None = None
 
     def handler(self, function: H) -> H:
@@ -144,7 +161,10 @@ class Worker:
         self._notify()
 
     def stop(self) -> None:
-        """Take no more jobs; :meth:`run` returns when the handlers have finished, or the grace is over. A worker runs once."""
+        """Take no more jobs; :meth:`run` returns when the handlers have finished, or the grace is over.
+
+        Before a run it ends that one as it begins. After it has returned, the worker may run again.
+        """
         self._stopped = True
         if self._pulling is not None:
             self._pulling.cancel()
@@ -158,25 +178,37 @@ class Worker:
 
         await run_until_signal([self])
 
-    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:  # noqa: ASYNC128 - `_run` calls it
         """Work until stopped, or cancelled, which gives everything back at once.
 
-        A server that is away is waited for, for ever.
+        A server that is away is waited for, for ever; so is one where its token lacks a role, which is said every minute.
 
         Raises:
             Refused: the server will never give us jobs: the address, its certificate, the token, or the name of the queue.
         """
         if not self.has_handler:
             raise RuntimeError("the worker has no handler: decorate a function with @worker.handler")
+        if self._is_running:
+            raise RuntimeError(f"the worker of {self.queue} runs already: concurrency= lets it run more jobs at once")
+        self._is_running = True
+        # Of an earlier run, on a loop that may be gone: what waited there, and threads that nobody can end.
+        self._changed, self._threads = Signal(), Threads(self._notify)
+        try:
+            await self._run(task_status.started)
+        finally:
+            self._is_running = self._stopped = False
+            self._pulling = None
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    async def _run(self, started: Callable[[], None]) -> None:
+        connect = self._connect or websocket(self.url, given_token(self.token), self.tls, self)
         client = Client(
-            self.url, token=self.token, tls=self.tls, queue=self.queue, patience=math.inf, connect=self._connect,
-            in_flight=PULL_MAX, random=self._random,
+            self.url, queue=self.queue, patience=math.inf, connect=connect, in_flight=PULL_MAX,
+            worker=self._introduction, random=self._random,
         )  # fmt: skip
         # What a handler wants from the server delays nothing of ours, and it may look at other queues.
-        side = Client(
-            self.url, token=self.token, tls=self.tls, patience=math.inf, connect=self._connect, random=self._random,
-            on_demand=True,
-        )  # fmt: skip
+        side = Client(self.url, patience=math.inf, connect=connect, random=self._random, on_demand=True)
         reporter = Reporter(client, self._notify)
         trouble: Refused | None = None
         self._on = Loop()
@@ -185,7 +217,7 @@ class Worker:
             background.start_soon(self._keep_leases, client, reporter)
             background.start_soon(self._listen, client, reporter)
             async with self._on.open_tasks() as handlers:
-                task_status.started()
+                started()
                 try:
                     await self._pull(client, side, reporter, handlers)
                 except Refused as refused:
@@ -197,27 +229,29 @@ class Worker:
         if trouble is not None:
             raise trouble
 
-    # --- inside ---------------------------------------------------------------------------------
-
     async def _pull(self, client: Client, side: Client, reporter: Reporter, handlers: Tasks) -> None:
         """Take jobs until stopped, never more than there are slots for."""
-        said = ""
+        said, say_again_at = "", math.inf
         with anyio.CancelScope() as self._pulling:
             while not self._stopped:
                 while (free := self.concurrency - len(self._runs) - self._threads.left - reporter.stuck) <= 0:
                     await self._changed.wait()
-                await self._work_comes()
+                asked_at = self._on.current_time()
                 try:
                     jobs = await client.pull_many(self.queue, min(free, PULL_MAX), timeout=POLL_S)
                 except BunqueueError as error:
                     if _is_final(client, error):
                         raise
-                    if str(error) != said:  # once for each kind: it may last for hours
+                    now = self._on.current_time()
+                    if str(error) != said or now >= say_again_at:  # once for each kind: it may last for hours
                         said = str(error)
+                        say_again_at = now + SAY_AGAIN_S if isinstance(error, Refused) else math.inf
                         log.warning("no jobs from the server", queue=self.queue, error=said)
                     await anyio.sleep(RETRY_S)
                     continue
                 said = ""
+                if not jobs and self._on.current_time() < asked_at + POLL_S / 2:
+                    await anyio.sleep(EARLY_S)  # it answers before the time is over: it is about to stop
                 for job in jobs:
                     job.read_with(self._decoder)
                     job.client = side
@@ -225,6 +259,12 @@ class Worker:
                     self._runs[job.token] = run
                     handlers.start_soon(self._work, run, reporter)
                 self._notify()
+
+    def _introduction(self) -> dict[str, Any]:
+        """Return what the server is told at each connection."""
+        return {
+            "workerId": self.id, "name": self.name, "queues": [self.queue], "concurrency": self.concurrency
+        } | this_process()  # fmt: skip
 
     def _notify(self) -> None:
         self._changed.ring()
@@ -242,15 +282,16 @@ class Worker:
         finally:
             del self._runs[job.token]
             self._notify()
-        if run.scope.cancelled_caught and not run.lost and ending is None:
+        duration = self._on.current_time() - started
+        called_off = run.scope.cancelled_caught and run.called_off and ending is None
+        if called_off:
+            error = "the job was cancelled"
+        elif run.scope.cancelled_caught and not run.lost and ending is None:
             error = f"Handler timed out after {self.timeout:g} s"
         if run.scope.cancelled_caught and run.lost:
-            log.info("job is not ours any more", job=printable(job.id), queue=job.queue)
+            log.info("job is not ours any more", **facts(Outcome(job, duration)), reason=printable(run.reason))
         else:
-            reporter.report(Outcome(job, self._on.current_time() - started, result, error, trace, ending))
-
-    async def _work_comes(self) -> None:
-        """Return when a pull is worth a message; here at once, since the pull itself waits."""
+            reporter.report(Outcome(job, duration, result, error, trace, ending, called_off))
 
     async def _in_thread(self, function: Handler, job: Job[Any]) -> Any:
         return await self._threads.run(function, job)
@@ -263,14 +304,14 @@ class Worker:
         while True:
             while not self._runs and not reporter.unreported:
                 await self._changed.wait()
-            await anyio.sleep(HEARTBEAT_S)
+            await rest(HEARTBEAT_S)
             await self._check(client, self._held(reporter))
 
     async def _listen(self, client: Client, reporter: Reporter) -> None:
         """Look after a job at once when something happened to it that is not our doing."""
         while True:
             try:
-                async with client.events("removed", "failed", "stalled") as events:
+                async with client.events(*_REASONS) as events:
                     if self.is_program:
                         log.info("worker connected", queue=self.queue, url=self.url)
                     while True:
@@ -280,25 +321,28 @@ class Worker:
                             continue
                         # Only a hint: by now the same job may be ours again, with another token.
                         runs = [run for run in self._runs.values() if run.job.id == event.job_id]
-                        await self._check(client, runs, _REASONS[event.event_type])
+                        because = f": {event.reason}" if event.reason else ""
+                        await self._check(client, runs, _REASONS[event.event_type] + because)
             except BunqueueError as error:
                 if _is_final(client, error):
                     return  # the puller hears it too, and ends the worker
                 await anyio.sleep(RETRY_S)
 
     async def _check(self, client: Client, runs: list[_Run], reason: str = _LOST) -> None:
-        """Renew the leases of these jobs, and cancel those whose lease is lost, for ``reason``."""
+        """Renew the leases of these jobs, and end those whose lease is lost, or that are cancelled, for ``reason``."""
         while runs:
             batch = {run.job.id: run for run in runs[:BEATS_MAX]}  # each id once: the answer names ids
             rest = [run for run in runs if batch[run.job.id] is not run]
             tokens = [run.job.token for run in batch.values()]
             try:
-                lost = await client.heartbeats(list(batch), tokens=tokens)
+                lost, cancelled = await client.renew(list(batch), tokens=tokens)
             except BunqueueError as error:
                 log.warning("leases were not renewed", queue=self.queue, error=str(error))
                 return
             for job_id in lost:
                 batch[job_id].lose(reason)
+            for job_id in cancelled:
+                batch[job_id].call_off(reason if reason != _LOST else _REASONS["cancelling"])
             runs = rest
 
 

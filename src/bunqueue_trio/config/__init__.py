@@ -8,12 +8,15 @@ from bunqueue_trio.config.limits import *  # noqa: F403 - constants of all parts
 from bunqueue_trio.config.loading import Loaded, load
 from bunqueue_trio.config.settings import *  # noqa: F403 - the groups, and Settings
 from bunqueue_trio.config.spelling import NO_LIMIT, UNIX_PATH_MAX, Bind, check_data_path, parse_bind, parse_duration_ms
+from bunqueue_trio.config.tokens import ROLES, NamedToken
 
 __all__ = [
     "NO_LIMIT",
+    "ROLES",
     "UNIX_PATH_MAX",
     "Bind",
     "Loaded",
+    "NamedToken",
     "check_data_path",
     "load",
     "parse_bind",

@@ -14,10 +14,26 @@ ADVANCE_MAX = 1000  # deadlines in one step: about 5 ms in which nobody else is 
 UNTAKEN_RUNS = 10  # expired in a row: nobody takes the runs of this series
 UNTAKEN_PAUSE_MS = SECOND_MS  # between its runs then; without it one push of 10,000 series keeps a core busy for ever
 DEPENDENCIES_MAX = 10_000  # jobs named in dependsOn by one command: about 10 ms to look them up
+BULK_SLICE = 500  # jobs of a bulk push or ack that are dealt with in one step: 2 to 5 ms in which nobody else is served
 PULL_BATCH_BYTES = 8 * MIB  # of payloads; a pull of many jobs ends here, and takes one job at least
 GATES_MAX = 10_000  # queues that are paused or limited; each is a fact on the disk and looked at when it is loaded
 QUEUE_DETAILS_MAX = 200  # queues told of in one answer: about 2 ms, in which nobody else is served
+WORKERS_MAX = 10_000  # known at once: 1 ms for the sweep, 1 to 8 KiB each; more of them work, and are not listed
+WORKER_SILENT_MS = 120 * SECOND_MS  # six pulls that wait as long as those of our client do
+WORKER_SWEEP_MS = 10 * SECOND_MS  # how often those that are silent are looked for
+WORKER_QUEUES_BYTES = 2000  # of the names of its queues that a worker is remembered with
+WORKER_JOBS_SHOWN = 100  # jobs of one worker in a list
+WORKER_MESSAGE_CHARS = 1000  # of what a worker says of each of them; the whole is with the job
+WORKER_PAGE_CHARS = 250_000  # of all texts in a list of workers, but for the last: 2 ms, and 10 where each is an escape
+WORKER_JOBS_PAGE = 1000  # and of all of them in one page: about 2 ms, in which nobody else is served
 QUEUES_IDLE_MAX = 1024  # queues kept without a job in them; a million names must not stay for ever
+SCHEDULES_MAX = 20_000  # each is looked at at a start, which takes 50 µs, and keeps 1 KB
+SCHEDULE_DATA_BYTES = 256 * 1024  # of its payload, which stays in memory as long as the schedule
+LATE_MS = 60 * SECOND_MS  # a slot may be so late and still be in time: a restart takes less
+SLOT_CHORES = 30  # deadlines that a slot costs as much as: 20 to 150 µs to find the next one and to make the job
+SLOT_JOBS_KEPT = 10  # the last jobs of a schedule that it knows by itself, ended or not
+SKIPS_KEPT = 20  # entries of slots left out, of each schedule; slots in a row for one reason are one entry
+UPCOMING_MS = 20 * 365 * DAY_MS  # how far the slots to come are listed: 29 February on a Sunday is every 28 years
 
 # --- the journal and the store -----------------------------------------------------------------
 INLINE_ROWS_MAX = 128  # a commit of this many rows (1 ms) costs less than two thread hops and GIL fights
@@ -33,6 +49,8 @@ GATHER_BYTES_MIN = MIB  # and bytes of requests
 PENDING_S = 0.1  # all new work is refused when the disk needs this long for what gathers already
 PENDING_UNKNOWN = 0.1  # the part that may wait while nothing is known
 PENDING_JOBS_MIN = 2000  # and not below this many jobs
+LOOKS_MAX = 8  # questions of one command to a store that is a network away; what it tells of rarely changes meanwhile
+ROOM_S = 1  # how long an avalanche waits for a batch of its own before it goes on in one that is full
 TURN_S = 2  # how long a large request waits in line for a batch before it is refused
 SERVED_MAX = 500  # jobs given to waiting pulls in one step, but for the last pull, of 1,000 at most: 4 to 14 ms
 COMMITS_IN_A_ROW_MAX = 32  # by one task without letting others run: about 1 ms
@@ -60,6 +78,12 @@ QUEUES_A_TURN = 250  # looked at before others are served: 1 ms, some times that
 OBJECTS_A_TURN = 20_000  # of the heap counted before others are served: about 1 ms
 PICTURE_MS = SECOND_MS  # a page of metrics, which looks at every queue, is made so often at most, for all who ask
 RESTARTS_WINDOW_MS = 60 * SECOND_MS  # the time in which a supervised task may use its budget
+
+# --- what is noted of jobs and acts --------------------------------------------------------------
+ATTEMPTS_KEPT = 20  # of a job, the last ones: what comes before says the same
+ATTEMPTS_BYTES_KEPT = 256 * 1024  # and their size; the newest one is kept however large
+LOG_LINES_KEPT = 1000  # of the log of a job, the last ones: it is for a look, not an archive
+LOG_BYTES_KEPT = 256 * 1024  # and their size; the records of 100,000 such jobs are 25 GB, not more
 
 # --- the self-audit ------------------------------------------------------------------------------
 AUDIT_SLICE = 100  # jobs looked at in one go: half a ms in which nobody else is served
@@ -110,6 +134,11 @@ SMALL_BODY_BYTES = 4096  # a job, or some: it never waits in line
 LARGE_BODY_BYTES = 32 * 1024  # a bulk push of 500 jobs: 3 ms of the event loop, one at a time
 HEADS_KEPT = 512  # parsed heads of requests: what the clients of a server send again and again
 KEPT_HEAD_BYTES = 1024  # and no longer ones: half a MiB of keys at most
+TURN_REQUESTS = 64  # served in one step of the hot loop, with one commit: 2 ms
+TURN_LONG_S = 0.002  # and a step of large ones ends earlier; the one that is begun takes what it takes
+ANSWERS_MAX = 256  # written in the step of a commit: 2 ms; the tasks of their connections write the others
+LONE_REQUESTS = 16  # from one connection, one after the other: it is alone, and its own task is quicker
+OWN_REQUESTS = 16  # of a connection that the hot loop could not serve, before it is asked again: most do as they did
 MESSAGES_A_TURN = 16  # of one WebSocket before others are served: 0.3 ms, and there may be hundreds
 FEED_BYTES = 4096  # of a WebSocket parsed in one step; the smallest frames are 6 bytes, and 10 µs each
 SIP_BYTES = 1024  # the same in the slow lane, which takes 20 µs and gives nobody a turn in between

@@ -17,6 +17,7 @@ from bunqueue_trio.config.spelling import (
     parse_duration_ms,
     parse_whole,
 )  # fmt: skip
+from bunqueue_trio.config.tokens import read_tokens
 from bunqueue_trio.errors import StartupError
 
 _ALIASES = {
@@ -62,7 +63,7 @@ def load(environ: Mapping[str, str], *, file: Path | None = None, flags: Mapping
         )
         raise StartupError(f"{sources[given]}={getattr(settings, given)!r}: {missing} is needed as well")
     if settings.auth_tokens_file is not None:
-        more = _read_tokens(settings.auth_tokens_file, sources["auth_tokens_file"])
+        more = read_tokens(settings.auth_tokens_file, sources["auth_tokens_file"], settings.auth_tokens)
         settings = replace(settings, auth_tokens=tuple(dict.fromkeys((*settings.auth_tokens, *more))))
     warnings += _oddities(settings)
     return Loaded(settings, sources, tuple(warnings))
@@ -91,19 +92,6 @@ def _read_file(file: Path) -> dict[str, Any]:
             raise StartupError(f"{file}: {name} is set twice, once as {key!r}")
         found[name] = value
     return found
-
-
-def _read_tokens(path: str, source: str) -> list[str]:
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "is no text"
-        raise StartupError(f"{source}={path!r}: cannot be read: {reason}") from None
-    tokens = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    if not tokens:
-        raise StartupError(f"{source}={path!r}: has no token in it")
-    field = next(f for f in fields(Settings) if f.name == "auth_tokens")
-    return list(_parse(field, tokens, source))
 
 
 def _oddities(settings: Settings) -> list[str]:

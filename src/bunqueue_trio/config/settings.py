@@ -77,7 +77,10 @@ class Settings:
         secret=True, each=parse_token,
     )  # fmt: skip
     auth_tokens_file: str | None = _setting(
-        None, "AUTH_TOKENS_FILE", SECURITY, "File with bearer tokens, one a line; # begins a comment."
+        None,
+        "AUTH_TOKENS_FILE",
+        SECURITY,
+        "File with bearer tokens, one a line, bare or as `name role token`; # begins a comment.",
     )
     cors_allow_origin: tuple[str, ...] = _setting(
         ("*",), "CORS_ALLOW_ORIGIN", SECURITY, "Comma-separated origins that browsers may call from.", each=parse_origin
@@ -85,6 +88,13 @@ class Settings:
     metrics_auth: bool = _setting(
         default=False, env="METRICS_AUTH", group=SECURITY, about="Ask for a token at /prometheus too."
     )
+    ui: bool = _setting(
+        default=True, env="UI", group=OPERATION, about="Serve the dashboard at /ui; off: there is none."
+    )
+    ui_mask: tuple[str, ...] = _setting(
+        ("password", "passwd", "secret", "token", "authorization", "apikey", "api_key"), "UI_MASK", SECURITY,
+        "Comma-separated keys of payloads whose values the dashboard does not show, however deep; case does not matter.",
+    )  # fmt: skip
     metrics_queues_max: int = _setting(
         100, "METRICS_QUEUES_MAX", OPERATION, "Queues with series of their own at /prometheus, the fullest ones.",
         low=0, unlimited=NO_LIMIT,
@@ -130,6 +140,14 @@ class Settings:
     retention_events_age_ms: int = _setting(
         HOUR_MS, "RETENTION_EVENTS_AGE_MS", RETENTION, "How long events are kept at most.",
         low=1, breaks="0 could mean nothing or everything: Infinity keeps them", unlimited=NO_LIMIT, old="events_age_ms",
+    )  # fmt: skip
+    retention_actions_max: int = _setting(
+        100_000, "RETENTION_ACTIONS_MAX", RETENTION, "Acts of operators kept for reading; 0 keeps none.",
+        low=0, unlimited=NO_LIMIT,
+    )  # fmt: skip
+    retention_actions_age_ms: int = _setting(
+        365 * DAY_MS, "RETENTION_ACTIONS_AGE_MS", RETENTION, "How long acts of operators are kept at most.",
+        low=1, breaks="0 could mean nothing or everything: Infinity keeps them", unlimited=NO_LIMIT,
     )  # fmt: skip
     body_max_bytes: int = _setting(
         10 * MIB, "BODY_MAX_BYTES", LIMITS, "Largest request body or WebSocket message.",

@@ -94,7 +94,7 @@ class Pass:
                 self._countable = False
                 self._note("disk_unreadable", f"row {seq} cannot be read")
                 continue
-            job = self._engine.jobs.get(stored.id)
+            job = self._engine.jobs.find(stored.id)
             if job is None or job.seq != seq or job.state not in UNFINISHED:
                 if seq not in unsettled:
                     self._note("disk_extra", f"job {stored.id} is stored (row {seq}) and is not in memory")
@@ -214,6 +214,7 @@ class Pass:
         yield from _chunked(list(engine._dependents._waiting), self._dependents)
         yield from _chunked(list(engine._owned), self._owner)
         yield from _chunked(list(engine.queues.values()), self._queue)
+        yield from self._groups()
         self._totals(pending())
         yield 1
 
@@ -294,7 +295,7 @@ class Pass:
 
     def _known(self, job: Job, what: str) -> None:
         """Check that ``job``, an entry of some structure, is a job of this engine, and is stored."""
-        if job.state not in UNFINISHED or self._engine.jobs.get(job.id) is not job:
+        if job.state not in UNFINISHED or self._engine.jobs.find(job.id) is not job:
             self._note("index", f"job {job.id} {what} and is not among the unfinished jobs")
         elif job.seq <= self.last_seq and job.seq not in self._missing:
             at = bisect_left(self._seen, job.seq)
@@ -329,6 +330,15 @@ class Pass:
         for state, n in listed.items():
             if n != queue.counts[state]:
                 self._note("index", f"queue {queue.name} counts {queue.counts[state]} {state} jobs and lists {n}")
+
+    def _groups(self) -> Iterator[int]:
+        archive, last = self._engine.archive, ""
+        while names := archive.queues_after(last, AUDIT_SLICE):
+            for name in names:
+                if not archive.is_grouped(name):
+                    self._note("counts", f"the groups of queue {name} are not all of its dead letters")
+            last = names[-1]
+            yield len(names)
 
     def _totals(self, pending: int) -> None:
         engine = self._engine

@@ -1,4 +1,4 @@
-"""Pages of the jobs of a queue by the cursors that clients send back: a place as text, of no meaning to them."""
+"""Pages of the jobs of a queue, and of trails, by the cursors that clients send back: a place as text, of no meaning to them."""
 
 import re
 
@@ -39,6 +39,19 @@ def unfinished_page(
         return [], None
     found = page(queue, state, (place[0], place[1]) if place else None, limit)
     return found.jobs, None if found.after is None else f"{found.after[0]},{found.after[1]}"
+
+
+def trail_page(
+    engine: Engine, kind: str, key: str, after: str | None, limit: int, *, newest: bool
+) -> tuple[list[bytes], int, str | None]:
+    """Return lines of a trail, how many it has, and the cursor of the next page; as of the last commit.
+
+    Raises:
+        Refused: no page has such a cursor.
+    """
+    place = _place(after, _ENDED_PLACE)
+    page = engine.trail(kind, key, place[0] if place else None, limit, newest=newest)
+    return [body for _, body in page.lines], page.total, None if page.next is None else str(page.next)
 
 
 def _place(after: str | None, form: re.Pattern[str]) -> tuple[int, ...]:

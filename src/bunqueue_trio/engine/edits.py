@@ -3,18 +3,22 @@
 A job keeps its key in the store. What a row is not written anew for otherwise, such as its payload, is in ``rewritten``.
 """
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
-from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Archive, Job, NewId
-from bunqueue_trio.engine.moves import ACTIVE, DELAYED, WAITING, WAITING_CHILDREN, Moves
+from bunqueue_trio.engine.holding import Holding
+from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Archive, Cancelled, Job, NewId
+from bunqueue_trio.engine.moves import ACTIVE, DELAYED, WAITING, WAITING_CHILDREN
 from bunqueue_trio.engine.queue import DEFAULT_RULES, Rules
 
 DISCARDED = "discarded"
 """Why a job is dead that an operator did not want to run; as clients see it."""
 
 
-class Edits(Moves):
+class Edits(Holding):
     """Moves that nobody makes but an operator."""
+
+    __slots__ = ("rewritten",)
 
     added_bytes: int
 
@@ -31,6 +35,30 @@ class Edits(Moves):
     def discard(self, job: Job, now: int) -> None:
         """Make a dead letter of an unfinished job, at no attempt."""
         self._bury(job, "Discarded", now, DISCARDED)
+
+    def cancel(self, job: Job, cancelled: Cancelled, now: int) -> None:
+        """Call off an unfinished job: at once, or when its worker has ended it, at the latest when its grace is over."""
+        until = cancelled.until
+        if job.state is not ACTIVE:
+            self.call_off(job, cancelled, now)
+            return
+        if until is None:
+            self._tell_cancelling(job, cancelled, now)  # its worker learns why the job is not its own any more
+            self.call_off(job, cancelled, now)
+            return
+        assert job.lease is not None
+        before = job.lease.cancelled
+        if before is not None and before.until is not None and before.until < until:
+            cancelled = replace(cancelled, until=before.until)  # no more time than it has
+        job.lease.cancelled = cancelled
+        self.changed[job] = None
+        self._arm(job)
+        self._tell_cancelling(job, cancelled, now)
+
+    def _tell_cancelling(self, job: Job, cancelled: Cancelled, now: int) -> None:
+        event = self.tell("cancelling", now, job.queue, job.id)
+        event.until = UNSET if cancelled.until is None else cancelled.until
+        event.reason = UNSET if cancelled.reason is None else cancelled.reason
 
     def reorder(self, job: Job, priority: int, lifo: bool | None) -> None:  # noqa: FBT001 - as it is in the options
         """Give another priority to a job that is not active: it stands where it would if it had always had that."""
@@ -55,6 +83,8 @@ class Edits(Moves):
     def postpone(self, job: Job, run_at: int, now: int) -> None:
         """Let an unfinished job be ready at ``run_at``, which is later than ``now``; an active one at no attempt."""
         queue = self.queues[job.queue]
+        if job.state is ACTIVE and self._is_called_off(job, now):
+            return
         if job.state is ACTIVE:
             self._leave_active(job)
             self.emit("retried", job, now).prev = ACTIVE.value

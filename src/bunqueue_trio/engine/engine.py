@@ -2,19 +2,22 @@
 
 Pure and synchronous. Each call is one step: time comes in as ``now`` (epoch ms), which never falls; replies go out as
 the return value, and what the step did is collected in ``changed`` and ``events`` for the runtime to take.
-What a command means is in ``commands/``, what can happen to a job in ``moves.py``, what an operator may change of one
-in ``edits.py``.
+What a command means is in ``commands/``, what can happen to a job in ``moves.py``, what its holder or its deadline does to
+one in ``holding.py``, what an operator may change of one in ``edits.py``.
 """
 
 from collections.abc import Iterable, Mapping, Sized
 from functools import partial
 from operator import attrgetter
 
-from bunqueue_trio.config import ADVANCE_MAX
+from bunqueue_trio.config import ADVANCE_MAX, GATHER_JOBS_MAX
 from bunqueue_trio.engine.edits import Edits
+from bunqueue_trio.engine.firing import fire
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, UNFINISHED, Job, Records, State
 from bunqueue_trio.engine.moves import COMPLETED, WAITING, WAITING_CHILDREN
 from bunqueue_trio.engine.queue import Changes, Lines, Queue, Rules
+from bunqueue_trio.engine.trails import TrailPage
+from bunqueue_trio.engine.workers import Worker
 from bunqueue_trio.protocol.events import Event
 
 __all__ = ["Changes", "Engine", "Rules"]
@@ -37,11 +40,12 @@ class Engine(Edits):
         short grace to be claimed by a heartbeat.
         """
         self.gates.load(now)
+        self.workers.load(now)
         # A start with a backlog costs what this loop costs: 0.2 µs for a job that just waits.
         lines: Lines = {}
         newest, special, name, priority, line = self._seq, [], None, 0, list[Job]()
         for job in jobs:
-            self.jobs[job.id] = job
+            self.jobs.add(job)
             if job.seq > newest:
                 newest = job.seq
             if job.state is WAITING:
@@ -62,17 +66,22 @@ class Engine(Edits):
         self._take_up_outcomes()
         for state in UNFINISHED:
             self.counts[state] = sum(queue.counts[state] for queue in self.queues.values())
+        self.planner.load(now, self.standing)
 
     def _restore(self, job: Job, queue: Queue, now: int) -> None:
         """Put a loaded job where it is looked up, and set its timer."""
         self._seq = max(self._seq, abs(job.order))
         if job.options.unique_key is not None:
             queue.keys[job.options.unique_key] = job
+        if job.options.series is not None:
+            self.repeating.add(job)
         if job.state is WAITING_CHILDREN:
             self._dependents.add(job)
         elif job.lease is not None and job.lease.held:
             job.lease.owner = None
             job.lease.until = now + self.rules.restart_grace
+        if job.lease is not None:
+            self.workers.take_up(job, now)
         self._arm(job)
 
     def _take_up_outcomes(self) -> None:
@@ -88,42 +97,64 @@ class Engine(Edits):
         return bool(self._chores or self._losses)
 
     @property
+    def is_full(self) -> bool:
+        """Whether so much has gathered that chores and deadlines are to wait for the next batch.
+
+        A batch is made and published in one go; an avalanche would make one of any size.
+        """
+        return len(self.changed) >= GATHER_JOBS_MAX
+
+    @property
     def has_changes(self) -> bool:
         """Whether a step since the last :meth:`take` has left something to write."""
-        return bool(self.changed) or bool(self.events) or bool(self.facts.changed) or bool(self._reused_ids)
+        quiet = not (self.changed or self.events or self.facts.changed or self._reused_ids or self.trails.changed)
+        return not quiet
 
     def next_scheduled(self) -> int | None:
-        """Return when a delay, a backoff, a TTL or a pause ends next, or a gate opens; 0 while there are chores."""
+        """Return when a delay, a backoff, a TTL or a pause ends, a gate opens or a schedule is due next; 0 while there are chores."""
         if self._chores or self._losses:
             return 0
-        due, opens = self.schedule.next_due(), self.gates.due
-        return opens if opens is not None and (due is None or opens < due) else due
+        due, opens, slot = self.schedule.next_due(), self.gates.due, self.planner.due
+        if opens is not None and (due is None or opens < due):
+            due = opens
+        return slot if slot is not None and (due is None or slot < due) else due
 
     def next_due(self) -> int | None:
         """Return when :meth:`advance` has something to do next, or None."""
         a, b = self.next_scheduled(), self.leases.next_due()
         return b if a is None or (b is not None and b < a) else a
 
-    def advance(self, now: int) -> None:
+    def advance(self, now: int, *, waited: bool = False) -> None:
         """Do what is due at or before ``now``: first what a step before has left, then in the order of the deadlines.
 
-        At most about :data:`ADVANCE_MAX` jobs a call: an avalanche is worked off in several steps.
+        At most about :data:`ADVANCE_MAX` jobs a call: an avalanche is worked off in several steps. Nothing while the batch
+        is full, unless the caller has ``waited`` for room.
         """
         assert now >= self.now, "time never falls: the order of deadlines, leases and ids relies on it"
         self.now = now
-        self.left = ADVANCE_MAX
+        self.left = ADVANCE_MAX if waited or not self.is_full else 0
         self._work_off(now)
         while self.left > 0:
-            due = self.next_due()
-            if due is None or due > now:
-                return
+            due = self._next_of_jobs()
+            if due is None or due > now:  # what brings jobs comes after what ends them
+                if (name := self.planner.pop_due(now)) is None:
+                    return
+                self.left -= fire(self, name, now)
+                continue
             self.left -= 1
+            paused = self.gates.paused
             if (name := self.gates.pop_due(due)) is not None:
                 self.woken[name] = None
+                if self.gates.paused < paused:
+                    self.tell("resumed", now, name)
                 continue
             job = self.schedule.pop_due(due) or self.leases.pop_due(due)
             assert job is not None
             self._fire(job, now)
+
+    def _next_of_jobs(self) -> int | None:
+        times = (self.schedule.next_due(), self.gates.due, self.leases.next_due())
+        return min([time for time in times if time is not None], default=None)
 
     def watch_pulls(self, waiting: Mapping[str, Sized]) -> None:
         """Tell of the pulls that wait for a job of each queue; the runtime goes on changing ``waiting``."""
@@ -134,6 +165,11 @@ class Engine(Edits):
         changes = Changes(self.epoch, self.changed, self.events, list(self._reused_ids), self._removed)
         if self.facts.changed:
             changes.facts = self.facts.take()
+        if self.trails.changed:
+            changes.trails = self.trails.take()
+        if self.groups:
+            changes.groups = dict(self.groups)
+            self.groups.clear()
         if self.rewritten:
             changes.rewritten = self.take_rewritten()
         self._reused_in_flight = self._reused_ids
@@ -149,8 +185,8 @@ class Engine(Edits):
         for job in jobs:
             if job.state in UNFINISHED or job in self.changed:
                 continue
-            if self.jobs.get(job.id) is job:
-                del self.jobs[job.id]
+            if self.jobs.find(job.id) is job:
+                self.jobs.take(job.id)
             job.data = b""  # an entry left behind in a heap must not keep a payload alive
             job.note = None
         self._reused_in_flight = {}
@@ -163,6 +199,7 @@ class Engine(Edits):
         self.advance(now)
         self._losses.append((partial(self._lose_owner, owner, dropped), iter(list(self._owned.get(owner, ())))))
         self._work_off(now)
+        self.workers.end(owner, now, dropped=dropped)
 
     def _lose_owner(self, owner: str, dropped: bool, job: Job, now: int) -> None:  # noqa: FBT001 - a partial's
         if job.lease is not None and job.lease.owner == owner:  # still
@@ -173,10 +210,26 @@ class Engine(Edits):
             else:
                 self.release(job, now)
 
+    def release_jobs_of(self, worker: Worker, now: int) -> None:
+        """Return every job of a worker to its previous position, at no attempt."""
+        self._losses.append((partial(self._lose_worker, worker), iter(list(worker.jobs))))
+        self._work_off(now)
+
+    def _lose_worker(self, worker: Worker, job: Job, now: int) -> None:
+        if job in worker.jobs:  # still
+            self.settle(job, now)
+        if job in worker.jobs:
+            self.release(job, now)
+
+    def forget_silent(self, now: int) -> None:
+        """Forget workers that were not heard of for long."""
+        self.advance(now)
+        self.workers.forget_silent(now)
+
     def give_back(self, job_id: str, token: str, now: int) -> None:
         """Return one job whose delivery did not arrive, if ``token`` still holds it."""
         self.advance(now)
-        job = self.jobs.get(job_id)
+        job = self.jobs.find(job_id)
         if job is not None and job.lease is not None and job.lease.token == token:
             self.release(job, now)
 
@@ -195,10 +248,15 @@ class Engine(Edits):
         job = self._known(job_id)
         return None if job is None or (job.state is COMPLETED and job.options.remove_on_complete) else job
 
-    def ended(self, queue: str, state: State, before: int | None, limit: int) -> Records:
+    def ended(
+        self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None
+    ) -> Records:
         """Return some of the finished jobs of a queue, as of the last commit; those whose id is taken anew are left out."""
-        records = self.archive.records(queue, state, before, limit)
-        return Records([job for job in records.jobs if not self._is_replaced(job.id)], records.before)
+        records = self.archive.records(queue, state, before, limit, fingerprint)
+        kept = [
+            (job, at) for job, at in zip(records.jobs, records.places, strict=True) if not self._is_replaced(job.id)
+        ]
+        return Records([job for job, _ in kept], records.before, [at for _, at in kept])
 
     def dead_left(self, queue: str) -> int:
         """Return how many dead letters of a queue are kept, as of the last commit, less those that wait again."""
@@ -207,19 +265,25 @@ class Engine(Edits):
         # While a commit is under way it may have taken some of them already.
         return max(0, self.archive.kept_of(queue)[1] - retried)
 
+    def trail(self, kind: str, key: str, place: int | None, limit: int, *, newest: bool) -> TrailPage:
+        """Return some of the lines of a trail, as of the last commit; none of a job whose id is taken anew."""
+        if self._is_replaced(key):
+            return TrailPage([], 0, None)
+        return self.archive.trail(kind, key, place, limit, newest=newest)
+
     def archived_outcomes(self, job_ids: Iterable[str]) -> Mapping[str, State]:
         """Return the states of those of the jobs that have left memory, in one look; unknown ones are left out."""
         return self.archive.outcomes([job_id for job_id in job_ids if job_id not in self.jobs])
 
     def outcome(self, job_id: str, archived: Mapping[str, State]) -> State | None:
         """Return the state of a job as a dependency: also completed ones without a record."""
-        job = self.jobs.get(job_id)
+        job = self.jobs.find(job_id)
         if job is not None:
             return job.state
         return None if self._is_replaced(job_id) else archived.get(job_id)
 
     def _known(self, job_id: str) -> Job | None:
-        job = self.jobs.get(job_id)
+        job = self.jobs.find(job_id)
         return job if job is not None or self._is_replaced(job_id) else self.archive.find(job_id)
 
     def _is_replaced(self, job_id: str) -> bool:

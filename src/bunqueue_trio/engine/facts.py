@@ -33,12 +33,14 @@ class Facts:
         """Return every value of a kind by its key, not to be changed."""
         return self._kinds.get(kind, _NONE)
 
-    def set(self, kind: str, key: str, value: bytes) -> None:
-        """Note ``value``, instead of what was noted before."""
+    def set(self, kind: str, key: str, value: bytes) -> bool:
+        """Note ``value``, instead of what was noted before; return whether that was anything else."""
         values = self._kinds.setdefault(kind, {})
-        if values.get(key) != value:
-            values[key] = value
-            self.changed[kind, key] = None
+        if values.get(key) == value:
+            return False
+        values[key] = value
+        self.changed[kind, key] = None
+        return True
 
     def delete(self, kind: str, key: str) -> None:
         """Note nothing any more, if anything was noted."""

@@ -92,8 +92,15 @@ class Gates(dict[str, Gate]):
         """How many queues have a limit of active jobs."""
         return len(self._facts.of(CONCURRENCY))
 
-    def pause(self, name: str, now: int, reason: str | None, until: int | None) -> None:
+    @property
+    def rate_limited(self) -> int:
+        """How many queues have a limit of jobs in a time."""
+        return len(self._facts.of(RATE))
+
+    def pause(self, name: str, now: int, reason: str | None, until: int | None) -> bool:
         """Let nothing out of a queue, until ``until`` if it is given; one that is paused already keeps its ``since``.
+
+        Returns whether that changes anything.
 
         Raises:
             Refused: there are gates enough.
@@ -102,8 +109,8 @@ class Gates(dict[str, Gate]):
         gate = self.get(name)
         since = now if gate is None or gate.pause is None else gate.pause.since
         pause = Pause(since, reason, until)
-        self._facts.set(PAUSED, name, msgspec.json.encode(pause))
         self._shut(name, pause)
+        return self._facts.set(PAUSED, name, msgspec.json.encode(pause))
 
     def resume(self, name: str) -> bool:
         """End the pause of a queue; return whether there was one."""
@@ -116,15 +123,17 @@ class Gates(dict[str, Gate]):
         self._look()
         return True
 
-    def limit(self, name: str, concurrency: int) -> None:
+    def limit(self, name: str, concurrency: int) -> bool:
         """Let at most ``concurrency`` jobs of a queue be active at once; those that are stay so.
+
+        Returns whether that changes anything.
 
         Raises:
             Refused: there are gates enough.
         """
         self._check_room(name)
-        self._facts.set(CONCURRENCY, name, b"%d" % concurrency)
         self._of(name).concurrency = concurrency
+        return self._facts.set(CONCURRENCY, name, b"%d" % concurrency)
 
     def unlimit(self, name: str) -> bool:
         """Let any number of jobs of a queue be active; return whether there was a limit."""
@@ -136,8 +145,10 @@ class Gates(dict[str, Gate]):
         self._drop_if_idle(name)
         return True
 
-    def set_rate(self, name: str, now: int, limit: int, duration: int, until: int | None) -> None:
+    def set_rate(self, name: str, now: int, limit: int, duration: int, until: int | None) -> bool:
         """Let at most ``limit`` jobs of a queue be delivered in any ``duration`` ms; what is known of the last ones counts.
+
+        Returns whether that changes anything.
 
         Raises:
             Refused: there are gates enough.
@@ -145,9 +156,9 @@ class Gates(dict[str, Gate]):
         self._check_room(name)
         gate = self._of(name)
         gate.rate = Rate(limit, duration, until, [] if gate.rate is None else gate.rate.times)
-        self._facts.set(RATE, name, rates.encode(gate.rate))
         self._expect(name, until)
         self._fill(name, now)
+        return self._facts.set(RATE, name, rates.encode(gate.rate))
 
     def clear_rate(self, name: str) -> bool:
         """Let jobs of a queue be delivered at any rate; return whether there was a limit."""

@@ -16,6 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from bunqueue_trio.config import BACKOFF_MAX_MS, UNTAKEN_PAUSE_MS, UNTAKEN_RUNS
+from bunqueue_trio.engine.trails import TrailPage
 
 
 class State(StrEnum):
@@ -56,6 +57,7 @@ class Series(Struct, frozen=True, omit_defaults=True):
     due: int
     untaken: int = 0
     """How many runs before this one have expired in a row."""
+    name: str | None = None
 
 
 class Shape(Struct, frozen=True, omit_defaults=True):
@@ -91,6 +93,20 @@ class Options(Struct, frozen=True, omit_defaults=True):
 DEFAULT_OPTIONS = Options()
 
 
+class Cancelled(Struct, frozen=True, omit_defaults=True):
+    """That a job is cancelled: when, until when its worker has time to end it, why and by whom, in their own words."""
+
+    at: int
+    until: int | None = None
+    reason: str | None = None
+    by: str | None = None
+
+    def words(self, said: str | None = None) -> str:
+        """Return it as the error of the job, with what its worker ``said`` when it had to end."""
+        text = "Cancelled" + (f" by {self.by}" if self.by else "") + (f": {self.reason}" if self.reason else "")
+        return text if said is None else f"{text}\n{said}"
+
+
 class Lease(Struct, omit_defaults=True):
     """An active job's holder: the only token that counts, and until when.
 
@@ -105,6 +121,10 @@ class Lease(Struct, omit_defaults=True):
     owner: str | None = None
     held: bool = False
     """Pulled by a connection: after a restart it is given back, not counted as a stall."""
+    worker: str | None = None
+    """Who has it, by the id it has given itself; None: that is the connection, or not known."""
+    cancelled: Cancelled | None = None
+    """The job does not wait again: whatever ends the lease ends it, at the latest the end of the grace."""
 
 
 class Note(Struct, omit_defaults=True):
@@ -118,6 +138,13 @@ class Note(Struct, omit_defaults=True):
     """The dependencies that are still open, while ``waiting-children``."""
     reason: str | None = None
     """Of what kind its bad end was, where its attempts and stalls do not tell."""
+    logged: bool = False
+    """It has a log, which goes with it."""
+    fingerprint: str | None = None
+    """Of the error of a dead letter that has left memory; see ``fingerprint.py``."""
+    cancelled: Cancelled | None = None
+    progressed_at: int | None = None
+    """When its worker has last said how far it is."""
 
 
 class Job(Struct, eq=False, gc=False):
@@ -154,6 +181,11 @@ class Job(Struct, eq=False, gc=False):
         if self.note is None:
             self.note = Note()
         return self.note
+
+
+def has_trails(job: Job) -> bool:
+    """Return whether anything may be noted of ``job`` beside its record: it has failed, stalled or written a log."""
+    return job.attempts > 0 or job.stalls > 0 or (job.note is not None and job.note.logged)
 
 
 def backoff_ms(base: int, attempts: int, most: int | None = None) -> int:
@@ -221,6 +253,9 @@ def deadline(job: Job) -> int | None:
     if job.state is State.ACTIVE:
         lease = job.lease
         assert lease is not None
+        if lease.cancelled is not None:
+            ends = (lease.until, lease.timeout_at, lease.cancelled.until)
+            return min((end for end in ends if end is not None), default=None)
         if lease.until is None or (lease.timeout_at is not None and lease.timeout_at < lease.until):
             return lease.timeout_at
         return lease.until
@@ -255,6 +290,18 @@ class Records(NamedTuple):
     jobs: list[Job]
     before: int | None
     """Where the next page begins; None: there is none."""
+    places: Sequence[int] = ()
+    """Of each of the jobs: where a page that ends with it goes on."""
+
+
+class Trace(NamedTuple):
+    """What is kept of a finished job, without what it carried."""
+
+    id: str
+    state: State
+    started_at: int | None
+    finished_at: int | None
+    error: str | None
 
 
 class Archive(Protocol):
@@ -276,9 +323,38 @@ class Archive(Protocol):
         """Return the first ``limit`` queues behind ``name``, by name, of which finished jobs are remembered."""
         ...
 
-    def records(self, queue: str, state: State, before: int | None, limit: int) -> Records:
+    def records(
+        self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None
+    ) -> Records:
         """Return up to ``limit`` of those of a queue, completed or failed ones, newest end first.
 
-        The first page is ``before`` None, and each tells where the next one begins.
+        The first page is ``before`` None, and each tells where the next one begins. With ``fingerprint`` only dead letters that
+        died of that error.
+        """
+        ...
+
+    def trail(self, kind: str, key: str, place: int | None, limit: int, *, newest: bool) -> TrailPage:
+        """Return up to ``limit`` lines of a trail behind the line numbered ``place``, the newest or the oldest first.
+
+        The first page is ``place`` None, and each tells where the next one begins.
+        """
+        ...
+
+    def groups(self, queue: str | None) -> dict[str, dict[str, int]]:
+        """Return how many dead letters died of each error, by its fingerprint, and in which queue; None: of all queues."""
+        ...
+
+    def is_grouped(self, queue: str) -> bool:
+        """Return whether its groups add up to the dead letters of a queue, as they must."""
+        ...
+
+    def first_seen(self, queue: str, fingerprint: str) -> int | None:
+        """Return when the oldest dead letter of this error that a queue keeps has died; None: there is none any more."""
+        ...
+
+    def traces(self, first: str, end: str, limit: int) -> list[Trace]:
+        """Return the last ``limit`` of the jobs that :meth:`find` finds whose ids are from ``first`` on and before ``end``.
+
+        By their ids, falling.
         """
         ...

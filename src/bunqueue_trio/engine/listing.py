@@ -39,19 +39,26 @@ def page(queue: Queue, state: State, after: Place | None, limit: int) -> Page:
     Waiting ones come in the order of their delivery, delayed ones by when they get ready, those that wait for others by
     their push, active ones by how long they have been with their holder, longest first. A page of :data:`REPLAY_BYTES` ends early.
     """
-    place = _PLACES[state]
-    if state is State.ACTIVE:
-        jobs: Iterable[Job] = _active(queue, after, limit)
-    elif state is State.WAITING:
-        jobs = queue.ready.after(after)
-    else:
-        line = queue.line(state)
-        jobs = line if after is None else line.after(after)
-    found = list(islice(jobs, limit + 1))
+    found = list(islice(standing(queue, state, after, limit), limit + 1))
     most = _fitting(found[:limit])
     if len(found) <= most:
         return Page(found, None)
-    return Page(found[:most], place(found[most - 1]))
+    return Page(found[:most], place_of(found[most - 1]))
+
+
+def standing(queue: Queue, state: State, after: Place | None, limit: int) -> Iterable[Job]:
+    """Iterate over the jobs of :func:`page` with no end but theirs, of active ones one more than ``limit``; nothing may change meanwhile."""
+    if state is State.ACTIVE:
+        return _active(queue, after, limit)
+    if state is State.WAITING:
+        return queue.ready.after(after)
+    line = queue.line(state)
+    return line if after is None else line.after(after)
+
+
+def place_of(job: Job) -> Place:
+    """Return where an unfinished job stands among those of its state."""
+    return _PLACES[job.state](job)
 
 
 def _fitting(jobs: list[Job]) -> int:

@@ -7,7 +7,7 @@ from msgspec import UNSET, Raw
 from bunqueue_trio import errors
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import UNFINISHED, Job, Shape, State
-from bunqueue_trio.protocol.replies import BackoffView
+from bunqueue_trio.protocol.replies import BackoffView, ListedJob
 
 
 def held(engine: Engine, job_id: str, token: str | None, now: int) -> Job:
@@ -16,7 +16,7 @@ def held(engine: Engine, job_id: str, token: str | None, now: int) -> Job:
     Raises:
         Refused: it is not active, or ``token`` is not the one of its delivery.
     """
-    job = engine.jobs.get(job_id)
+    job = engine.jobs.find(job_id)
     if job is not None and job.due is not None and job.due <= now:
         engine.settle(job, now)
     if job is None or job.lease is None:
@@ -69,6 +69,13 @@ def view_fields(job: Job) -> dict[str, Any]:
         "remove_on_complete": options.remove_on_complete,
         "remove_on_fail": options.remove_on_fail,
     }
+
+
+def listed(job: Job) -> ListedJob:
+    """Return ``job`` as lists show it."""
+    error = job.note.error if job.note else None
+    reason = reason_of(job) if job.state is State.FAILED else None
+    return ListedJob(**view_fields(job), state=job.state.value, error=error, reason=reason)
 
 
 def _backoff(delay: int, shape: Shape) -> BackoffView:

@@ -12,6 +12,7 @@ from bunqueue_trio.engine.job import UNFINISHED, Job, State
 from bunqueue_trio.engine.line import Line
 from bunqueue_trio.engine.ready import Ready
 from bunqueue_trio.engine.recount import Recount
+from bunqueue_trio.engine.trails import TrailChange
 from bunqueue_trio.protocol.events import Event
 
 Lines = dict[tuple[str, int], list[Job]]
@@ -151,6 +152,9 @@ class Changes(Struct):
     facts: list[Fact] = []
     rewritten: dict[Job, None] = {}
     """Those of the jobs whose whole row is to be written anew, not only what changes in a life."""
+    trails: list[TrailChange] = []
+    groups: dict[Job, str] = {}
+    """The groups of errors that some of the dead jobs belong to, by their fingerprints; of others they are still to be found."""
 
 
 class Rules(Struct, frozen=True):

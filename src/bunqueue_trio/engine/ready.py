@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import islice
 from operator import attrgetter, neg
 
+from bunqueue_trio.engine import line as lines
 from bunqueue_trio.engine.job import Job
 from bunqueue_trio.engine.line import Line
 
@@ -39,8 +40,12 @@ class Ready:
         line = self._lines.get(job.priority)
         if line is None:
             line = self._open(job.priority)
-        line.add(job)
         self._size += 1
+        # Nearly every push ends here, and in half the time of what the line would do.
+        if (blocks := line.blocks) and len(end := blocks[-1]) < lines.BLOCK_MAX and end[-1].order < job.order:
+            end.append(job)
+        else:
+            line.add(job)
 
     def fill(self, priority: int, jobs: list[Job]) -> None:
         """Put in all jobs of one priority, which get sorted by their places; no other is in here."""

@@ -5,8 +5,9 @@ What is told first is what stands in its way now; when that is gone, the next re
 
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.gates import Gate
-from bunqueue_trio.engine.job import Job, State
+from bunqueue_trio.engine.job import Job, State, deadline
 from bunqueue_trio.engine.lookup import reason_of
+from bunqueue_trio.engine.moves import CANCELLED
 from bunqueue_trio.protocol import replies as r
 
 _NAMED_MAX = 20  # dependencies told by their ids: a sentence, not a list
@@ -27,16 +28,24 @@ def why(engine: Engine, job: Job, now: int) -> r.WhyReply:
         case State.ACTIVE:
             _active(job, told, now)
         case _:
-            told.code, told.since = job.state.value, job.noted().finished_at
+            told.code = job.state.value if job.noted().cancelled is None else CANCELLED
+            told.since = job.noted().finished_at
             span = _span(now - (told.since or now))
             told.why = f"It completed {span} ago." if job.state is State.COMPLETED else _dead(job, span)
     return told
 
 
 def _dead(job: Job, span: str) -> str:
-    error = (job.noted().error or "").strip().partition("\n")[0][:_ERROR_MAX].strip()
+    if job.noted().cancelled is not None:
+        return f"It was cancelled {span} ago: {_line(job)}."
+    error = _line(job)
     tries = f"attempt {job.attempts} of {job.options.max_attempts}"
     return f"It is a dead letter ({reason_of(job)}, {tries}) since {span}{f': {error}' if error else '.'}"
+
+
+def _line(job: Job) -> str:
+    """Return the first line of the error of a job."""
+    return (job.noted().error or "").strip().partition("\n")[0][:_ERROR_MAX].strip()
 
 
 def _delayed(job: Job, told: r.WhyReply, now: int) -> None:
@@ -61,6 +70,9 @@ def _active(job: Job, told: r.WhyReply, now: int) -> None:
     ends = [time for time in (job.lease.until, job.lease.timeout_at) if time is not None]
     told.code, told.since, told.until = "active", job.started_at, min(ends, default=None)
     told.why = f"A worker has had it for {_span(now - (job.started_at or now))}."
+    if (cancelled := job.lease.cancelled) is not None:
+        told.code, told.until = "cancelling", deadline(job)
+        told.why += f" It is cancelled, and may go on for {_span((told.until or now) - now)}: {cancelled.words()}."
 
 
 def _waiting(engine: Engine, job: Job, told: r.WhyReply, now: int) -> None:
@@ -71,6 +83,11 @@ def _waiting(engine: Engine, job: Job, told: r.WhyReply, now: int) -> None:
     if gate is not None and not gate.is_open(told.active):
         _gated(gate, told, now)
     elif not told.active and not told.pulls_waiting:
+        names = sorted(each.name for each in engine.workers.quieted() if each.works_on(job.queue))
+        if names:
+            told.code = "workers-quiet"
+            told.why = f"Those who work on this queue are quiet, and get no jobs: {', '.join(names[:_NAMED_MAX])}. {_place(told)}"
+            return
         told.code = "nobody-asks"
         told.why = f"Nobody asks for jobs of this queue, and none is active. {_place(told)}"
     else:

@@ -28,8 +28,8 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.catalog import CATALOG, SESSION, SPECS
 from bunqueue_trio.protocol.codec import encode
-from bunqueue_trio.protocol.commands.spec import Does, Example
-from bunqueue_trio.protocol.events import EVENT_TYPES, EXTRA, Event
+from bunqueue_trio.protocol.commands.spec import Does, Example, Role
+from bunqueue_trio.protocol.events import ALL_TYPES, EVENT_TYPES, EXTRA, NAMED, Event, EventType
 from bunqueue_trio.protocol.routes import ROUTES, Route
 from bunqueue_trio.runtime.statistics import Page, Reporter
 
@@ -78,7 +78,10 @@ def document() -> _Schema:
             "securitySchemes": {
                 "token": {
                     "type": "http", "scheme": "bearer",
-                    "description": "One of AUTH_TOKENS; not needed where none are configured.",
+                    "description": (
+                        "One of AUTH_TOKENS, or of AUTH_TOKENS_FILE with the role of the operation, or a higher one: read, "
+                        "work, admin. Not needed where none are configured."
+                    ),
                 }
             },
             "responses": {str(status): _error(status, words) for status, words in ERRORS.items()},
@@ -91,18 +94,19 @@ def _event() -> _Schema:
     types = {f.name: f.type for f in msgspec.structs.fields(Event)}
     encoded = {f.name: f.encode_name for f in msgspec.structs.fields(Event)}
     shapes = []
-    for kind in sorted(EVENT_TYPES):
-        names = ["queue", "job_id", "timestamp", *(name for of, name in EXTRA.items() if of == kind)]
-        properties = {encoded[name]: _plain(types[name]) for name in names}
+    fields = {kind: ("queue", "job_id") + ((EXTRA[kind],) if kind in EXTRA else ()) for kind in EventType.__args__}  # type: ignore[attr-defined]
+    for kind, names in sorted((fields | NAMED).items()):
+        properties = {encoded[name]: _plain(types[name]) for name in (*names, "timestamp")}
+        required = [name for name in properties if kind in EVENT_TYPES or name not in ("reason", "until", "name")]
         shapes.append(
             {
                 "type": "object",
                 "properties": {"eventType": {"const": kind}} | properties,
-                "required": ["eventType", *properties],
+                "required": ["eventType", *required],
                 "additionalProperties": False,
             }
         )
-    return {"description": "What happened to a job; times in epoch ms.", "oneOf": shapes}
+    return {"description": "What happened; times in epoch ms.", "oneOf": shapes}
 
 
 def _plain(shape: Any) -> _Schema:
@@ -168,8 +172,9 @@ def _operation(route: Route) -> _Schema:
         operation["requestBody"] = {"required": not route.optional_body, "content": {"application/json": content}}
     if route.open or route.auth == "never":
         operation["security"] = []
-    elif route.auth == "metrics":
-        operation["security"] = [{}, {"token": []}]
+    else:
+        needs: list[_Schema] = [{"token": [route.role.name.lower()]}]
+        operation["security"] = [{}, *needs] if route.auth == "metrics" else needs
     return operation
 
 
@@ -185,6 +190,8 @@ def _responses(route: Route) -> _Schema:
     refusals = []
     if not route.open:
         refusals += [429] if route.auth == "never" else [401, 429]
+        if route.role is not Role.READ:
+            refusals.append(403)
     if ":queue" in route.path or (isinstance(kind, type) and kind in REPLIES):
         refusals.append(400)
     if isinstance(kind, type):
@@ -247,6 +254,8 @@ def _parameters(route: Route) -> list[_Schema]:
     if route.target == "events":
         schema = {"type": "integer", "minimum": 0}
         parameters.append({"name": "Last-Event-ID", "in": "header", "required": False, "schema": schema})
+        listed = {"type": "array", "items": {"enum": ["*", *sorted(ALL_TYPES)]}}
+        parameters.append({"name": "types", "in": "query", "required": False, "explode": False, "schema": listed})
     return parameters
 
 

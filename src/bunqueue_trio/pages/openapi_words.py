@@ -40,6 +40,10 @@ ERRORS: dict[int, Words] = {
         "The token is missing or wrong.", {"token": "Unauthorized"},
         ("WWW-Authenticate", {"type": "string", "const": "Bearer"}),
     ),
+    403: Words(
+        "The token has not the role that this takes; nothing was changed.",
+        {"role": "Token may not do this: it takes the role admin"},
+    ),
     404: Words("There is no such job.", {"job": "Job not found", "dead": "No dead letter of this id in this queue"}),
     409: Words(
         "What is there stands in the way; nothing was changed.",
@@ -72,6 +76,8 @@ SUMMARIES = {
     "/prometheus": "Read all metrics in the Prometheus text format.",
     "/tasks": "Read how the server's own tasks are doing.",
     "/audit": "Read what the server found when it checked itself.",
+    "/findings": "Read what is wrong, worst first, each with its likely cause.",
+    "/ticket": "Get a ticket that lets a browser open one event stream or WebSocket.",
     "/health": "Read how the server is doing.",
     "/healthz": "Ask whether the process is alive.",
     "/live": "Ask whether the process is alive.",
@@ -93,6 +99,14 @@ DESCRIPTIONS = {
     "/jobs/:id/fail": (
         "`unrecoverable`: it was the last attempt, whatever attempts are left. `retryIn`: the ms until the next attempt, "
         "instead of the backoff; it gives no attempt more. Both at once are refused."
+    ),
+    "/jobs/fail-batch": (
+        "`runAt` has for each failure, in its place, when the job is tried again: null for never, or if it did not count. "
+        "`ignoredIds` names the jobs that are not active, or not held by the token; without any it is left out."
+    ),
+    "/ticket": (
+        "For `EventSource` and `WebSocket` in browsers, which cannot send a token: append `?ticket=…` to the address of an "
+        "event stream or a WebSocket. It counts once, and for `expiresIn` ms."
     ),
     "/prometheus": "Asks for a token only with METRICS_AUTH=true. A queue has series of its own while it is among the "
     "METRICS_QUEUES_MAX fullest.",
@@ -120,6 +134,7 @@ LINKS: dict[type[c.Command], _Schema] = {
 
 _JSON, _TEXT = "application/json", "text/plain"
 _COUNT: _Schema = {"type": "integer", "minimum": 0}
+_COUNT_OR_NULL: _Schema = {"type": ["integer", "null"], "minimum": 0}
 _STRING: _Schema = {"type": "string"}
 _BOOL: _Schema = {"type": "boolean"}
 
@@ -184,6 +199,32 @@ PAGE_ANSWERS: dict[str, dict[int, tuple[str, str, _Schema]]] = {
             ),
         )
     },
+    "storagestatus": {
+        200: (
+            "Sizes in bytes, growth in bytes an hour; times in ms, `since` in epoch ms.",
+            _JSON,
+            _of(
+                ok=_TRUE,
+                data=_of(
+                    diskFull=_BOOL,
+                    error={"type": ["string", "null"]},
+                    since=_COUNT_OR_NULL,
+                    file=_COUNT,
+                    free=_COUNT,
+                    log=_COUNT,
+                    diskFree=_COUNT,
+                    disk=_COUNT,
+                    growth={"type": ["integer", "null"]},
+                    fullIn=_COUNT_OR_NULL,
+                    pending=_COUNT,
+                    jobs=_counts("waiting", "delayed", "waiting-children", "active", "completed", "failed"),
+                    retention=_of(
+                        **dict.fromkeys(("completedMax", "deadMax", "age", "eventsMax", "eventsAge"), _COUNT_OR_NULL)
+                    ),
+                ),
+            ),
+        )
+    },
     "metrics": {200: ("The totals since the start.", _JSON, _of(ok=_TRUE, metrics=_counts(*_TOTALS)))},
     "prometheus": {200: ("The metrics.", _TEXT, _STRING)},
     "tasks": {
@@ -225,6 +266,34 @@ PAGE_ANSWERS: dict[str, dict[int, tuple[str, str, _Schema]]] = {
                 ),
             ),
         )
+    },
+    "findings": {
+        200: (
+            "What is wrong, worst first; times in epoch ms.",
+            _JSON,
+            _of(
+                ok=_TRUE,
+                now=_COUNT,
+                findings={
+                    "type": "array",
+                    "items": _of(
+                        code=_STRING,
+                        severity={"enum": ["critical", "warning", "notice"]},
+                        title=_STRING,
+                        cause=_STRING,
+                        evidence=_STRING,
+                        queue={"type": ["string", "null"]},
+                        since={"type": ["integer", "null"]},
+                        numbers={"type": "object", "additionalProperties": {"type": "integer"}},
+                        alert={"type": ["string", "null"]},
+                        weight=_COUNT,
+                    ),
+                },
+            ),
+        )
+    },
+    "ticket": {
+        200: ("The ticket, and for how many ms it is good.", _JSON, _of(ok=_TRUE, ticket=_STRING, expiresIn=_COUNT))
     },
     "gc": {200: ("Memory in MB, before and after.", _JSON, _of(ok=_TRUE, before=_MEMORY, after=_MEMORY))},
     "heapstats": {

@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from bunqueue_trio import __version__
-from bunqueue_trio.logs import lines_dropped
+from bunqueue_trio.logs.lines import lines_dropped
 from bunqueue_trio.runtime.memory import Figures
 from bunqueue_trio.runtime.meters import HistogramFigures
 from bunqueue_trio.runtime.statistics import Page, QueueStatistics, Reporter, Statistics
@@ -41,6 +41,7 @@ class _Scrape(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._jobs()
         yield from self._queues()
+        yield from self._schedules()
         yield from self._histograms()
         yield from self._journal()
         yield from self._audit()
@@ -91,6 +92,23 @@ class _Scrape(Collector):
         yield GaugeMetricFamily("bunqueue_queues_paused", "Queues that are paused", self._told.queues_paused)
         yield GaugeMetricFamily(
             "bunqueue_queues_limited", "Queues with a limit of active jobs", self._told.queues_limited
+        )
+        yield GaugeMetricFamily(
+            "bunqueue_queues_rate_limited", "Queues with a limit of jobs in a time", self._told.queues_rate_limited
+        )
+
+    def _schedules(self) -> Iterator[Metric]:
+        told = self._told.schedules
+        yield GaugeMetricFamily("bunqueue_schedules", "Schedules, paused ones and those that are over, too", told.known)
+        yield CounterMetricFamily(
+            "bunqueue_schedules_late",
+            "Times that a schedule was dealt with more than a minute after its slot",
+            told.late,
+        )
+        yield CounterMetricFamily(
+            "bunqueue_schedules_left_out",
+            "Times that a schedule left out slots: they were missed or paused, or the job before had not ended",
+            told.left_out,
         )
 
     def _histograms(self) -> Iterator[Metric]:

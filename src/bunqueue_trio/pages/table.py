@@ -4,7 +4,9 @@ from collections.abc import Awaitable, Callable
 
 from bunqueue_trio.pages import figures
 from bunqueue_trio.pages.docs import docs, docs_bundle, docs_start, docs_style
+from bunqueue_trio.pages.findings import findings
 from bunqueue_trio.pages.openapi import openapi
+from bunqueue_trio.pages.storage import storage
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.statistics import Page, Reporter
 
@@ -29,6 +31,7 @@ INSTANT: dict[str, Callable[[Reporter], Page]] = {
     "ping": figures.ping,
     "health": figures.health,
     "stats": figures.stats,
+    "storagestatus": storage,
     "metrics": figures.metrics,
     "tasks": figures.tasks,
     "audit": figures.audit,
@@ -41,11 +44,16 @@ LENGTHY: dict[str, Callable[[Reporter], Awaitable[Page]]] = {
     "prometheus": _prometheus,
     "gc": figures.gc,
     "heapstats": figures.heapstats,
+    "findings": findings,
 }
 """Name in ``ROUTES`` → what makes the page and lets others run meanwhile."""
 
 
-ANSWERS: dict[type[c.Command], Callable[[Reporter], Page]] = {c.Ping: figures.ping, c.Stats: figures.stats}
+ANSWERS: dict[type[c.Command], Callable[[Reporter], Page]] = {
+    c.Ping: figures.ping,
+    c.Stats: figures.stats,
+    c.StorageStatus: storage,
+}
 """Command → page that answers it, whatever carried the command."""
 
 

@@ -1,6 +1,9 @@
 """Where the server is and how to get in, when nobody has said so: BUNQUEUE_URL and BUNQUEUE_TOKEN."""
 
 import os
+from importlib.metadata import PackageNotFoundError, version
+from platform import node
+from typing import Any
 
 
 def given_url(url: str | None, default: str) -> str:
@@ -15,6 +18,8 @@ def given_token(token: str | None) -> str | None:
 
 def http_url(url: str) -> str:
     """Return the address for HTTP: ``ws(s)://host:port/ws`` is the same server, and so is ``host:port`` alone."""
+    scheme, separator, rest = url.partition("://")
+    url = scheme.lower() + separator + rest if separator else url
     if url.startswith(("ws://", "wss://")):
         url = f"http{url.removeprefix('ws').rstrip('/').removesuffix('/ws')}"
     return url if "://" in url or url.startswith("unix:") else f"http://{url}"
@@ -25,3 +30,12 @@ def masked(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     place, slash, path = rest.partition("/")
     return f"{scheme}{separator}…@{place.rpartition('@')[2]}{slash}{path}" if "@" in place else url
+
+
+def this_process() -> dict[str, Any]:
+    """Return what a worker tells the server of the program that it is in."""
+    try:
+        release = version("bunqueue-trio")
+    except PackageNotFoundError:  # it runs from a directory of sources
+        release = "unknown"
+    return {"hostname": node() or "unknown", "pid": os.getpid(), "version": f"bunqueue-trio {release}"}

@@ -16,7 +16,7 @@ from msgspec import inspect as types
 from bunqueue_trio import errors
 from bunqueue_trio.config import DEPENDENCIES_MAX
 from bunqueue_trio.errors import Refused
-from bunqueue_trio.protocol.commands import EMPTY, Command, JobSpec, PushBatch
+from bunqueue_trio.protocol.commands import EMPTY, FAILURES_BYTES, Command, FailBatch, JobSpec, PushBatch
 
 LARGE_BYTES = 64 * 1024
 """Inputs up to this are read as they are: no list in them takes 20 ms."""
@@ -25,7 +25,9 @@ _ITEMS = msgspec.json.Decoder(list[Raw])
 
 
 def check_lists(kind: type[Command], text: bytes) -> None:
-    """Raise ``Refused`` (400) when a list of a command of this kind, as JSON, has more items than it may have."""
+    """Raise ``Refused`` (400) when a list of a command of this kind, as JSON, has more items than it may have, or bytes."""
+    if kind is FailBatch and len(text) > FAILURES_BYTES:
+        raise errors.INVALID_FIELD.refuse("failures", f"must be at most {FAILURES_BYTES} bytes")
     found = _lists(kind, text, "")
     if kind is PushBatch and "jobs" in found:
         _check_jobs(found["jobs"])
@@ -80,7 +82,7 @@ def _lists(kind: type[Struct], text: bytes | Raw, prefix: str) -> dict[str, byte
         if raw.count(b",") < most:
             continue
         try:
-            _limited(most).decode(raw)
+            limited(most).decode(raw)
         except msgspec.ValidationError as error:
             if "at most length" in str(error):
                 raise errors.INVALID_FIELD.refuse(prefix + name, f"must be at most {most} items") from None
@@ -104,7 +106,7 @@ def _outline(kind: type[Struct]) -> tuple["msgspec.json.Decoder[Any]", dict[str,
 
 
 @functools.cache
-def _limited(most: int) -> "msgspec.json.Decoder[Any]":
+def limited(most: int) -> "msgspec.json.Decoder[Any]":
     """Return what reads a list of at most this many items."""
     fields = [(f"item{i}", Raw | UnsetType, UNSET) for i in range(most)]
     return msgspec.json.Decoder(msgspec.defstruct("Limited", fields, array_like=True, forbid_unknown_fields=True))

@@ -5,16 +5,22 @@ A row stands beside its struct in ``commands/<theme>.py``. Nothing else lists co
 
 from bunqueue_trio.protocol.commands import (
     Command,
+    actions,
     clear,
+    crons,
     dead,
     deliver,
+    find,
     jobs,
+    logs,
     look,
     manage,
     push,
     queues,
     report,
+    schedules,
     session,
+    workers,
 )
 from bunqueue_trio.protocol.commands.spec import Does, Spec
 
@@ -28,6 +34,12 @@ CATALOG: tuple[Spec, ...] = (
     *report.SPECS,
     *queues.SPECS,
     *clear.SPECS,
+    *logs.SPECS,
+    *actions.SPECS,
+    *schedules.SPECS,
+    *find.SPECS,
+    *workers.SPECS,
+    *crons.SPECS,
     *session.SPECS,
 )
 """Every row, by theme."""
@@ -44,8 +56,8 @@ def commands_that(*does: Does) -> frozenset[type[Command]]:
     return frozenset(spec.command for spec in CATALOG if spec.does in does)
 
 
-READS: frozenset[type[Command]] = commands_that(Does.READS)
-"""They change nothing and are answered even while the disk is down."""
+READS: frozenset[type[Command]] = commands_that(Does.READS, Does.NOTES)
+"""They change nothing that is kept on the disk, and are answered even while that is down."""
 
 TAKES: frozenset[type[Command]] = commands_that(Does.TAKES)
 """They give jobs away, which must come back if they cannot be delivered."""
@@ -55,6 +67,11 @@ SESSION: frozenset[type[Command]] = commands_that(Does.SESSION)
 
 FILLS: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if spec.fills)
 """They bring new work; under overload they are refused before those that empty the queues."""
+
+ACTS: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if spec.acts)
+"""What they have done is written down, with who did it."""
+SLICED: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if spec.sliced)
+"""One step does a slice of what they ask for; the runtime goes on with the next."""
 
 CODED: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if not spec.contract)
 """Their refusals carry a code."""

@@ -9,7 +9,6 @@ import functools
 import itertools
 import math
 import operator
-import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,7 +22,9 @@ from bunqueue_trio import errors
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol.bounds import LARGE_BYTES, check_lists
 from bunqueue_trio.protocol.catalog import COMMANDS
-from bunqueue_trio.protocol.commands import ANY, EPOCH_MS, TEXT_MAX, Command
+from bunqueue_trio.protocol.commands import ANY, EPOCH_MS, Command
+from bunqueue_trio.protocol.cutting import CUT_BYTES, cut_text, cut_texts, text_names, text_of
+from bunqueue_trio.protocol.surrogates import MARK, marked, masked, unmasked, unmasked_bytes
 
 DEPTH_MAX = 500
 """Nesting of a body; far below what would exhaust the stack of any JSON reader behind us."""
@@ -38,11 +39,8 @@ _TEXTS = msgspec.json.Decoder(list[str])
 _STRING = msgspec.json.Decoder(str)
 _ANY_COMMAND: "msgspec.json.Decoder[Command]" = msgspec.json.Decoder(functools.reduce(operator.or_, COMMANDS.values()))
 _DECODERS: dict[type[Struct], "msgspec.json.Decoder[Any]"] = {}
-_LONE_HIGH = re.compile(rb"\\u(?=[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2}))")
-_LONE_LOW = re.compile(rb"\\u(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u)(?=[dD][c-fC-F][0-9a-fA-F]{2})")
 _BOM = b"\xef\xbb\xbf"  # editors and shells on Windows begin a file with it
 _NOTHING = frozenset({b"", b"null"})  # how clients spell a body that is none
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _NOT_MARKS = bytes(set(range(256)) - set(b'[]{}"'))
 _LAYERS_MAX = 8  # of brackets that are taken off at once, before the rest is counted one by one
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # as signed bytes: one deeper, one less deep
@@ -59,11 +57,13 @@ def decode(kind: type[T], body: bytes, optional: bool = False, /, **given: str) 
     Raises:
         Refused: 400, naming the field; or ``Invalid JSON body`` when it is no JSON object.
     """
-    if len(body) > LARGE_BYTES and issubclass(kind, Command):
-        check_lists(kind, body)
     try:
         if not body.isascii():
             body.decode()
+        if len(body) > CUT_BYTES and (names := text_names(kind)):
+            body = cut_texts(names, body)
+        if len(body) > LARGE_BYTES and issubclass(kind, Command):
+            check_lists(kind, body)
         command: Any = (_DECODERS.get(kind) or _decoder(kind)).decode(body)
     except (ValueError, RecursionError):
         # UnicodeDecodeError and msgspec's errors are ValueErrors.
@@ -91,11 +91,16 @@ def decode_message(message: bytes) -> Command:
     Raises:
         BadMessage: with the contract's text.
     """
-    if len(message) > LARGE_BYTES:
-        _check_lists(message)
     try:
         if not message.isascii():
             message.decode()
+        if len(message) > CUT_BYTES:
+            message = _cut_texts(message)
+    except ValueError:
+        return _read_message(message)
+    if len(message) > LARGE_BYTES:
+        _check_lists(message)
+    try:
         command = _ANY_COMMAND.decode(message)
     except (ValueError, RecursionError):
         return _read_message(message)
@@ -115,6 +120,22 @@ class _Address(Struct, rename="camel"):
 
 
 _ADDRESS = msgspec.json.Decoder(_Address)
+_WITH_TEXTS = tuple(tag.encode() for tag, kind in COMMANDS.items() if text_names(kind))
+_TEXT_NAMES = b"|".join({text_names(kind) for kind in COMMANDS.values()} - {b""})
+
+
+def _cut_texts(message: bytes) -> bytes:
+    """Return ``message`` without the middles of long texts, if it is of a command that may have some."""
+    if not any(b'"%s"' % tag in message for tag in _WITH_TEXTS):
+        return message
+    short = cut_texts(_TEXT_NAMES, message)
+    if len(short) == len(message):
+        return message
+    try:
+        kind = COMMANDS.get(_ADDRESS.decode(masked(short)).cmd)
+    except (ValueError, RecursionError):
+        return message
+    return short if kind is not None and text_names(kind) else message
 
 
 def _check_lists(message: bytes) -> None:
@@ -141,7 +162,7 @@ def _read_message(message: bytes) -> Command:
     try:
         fields = _read_object(message, errors.INVALID_JSON, errors.INVALID_COMMAND)
         _check_depth(message, errors.INVALID_JSON)
-        req_id = _payload(fields.pop("reqId", req_id))
+        req_id = unmasked(fields.pop("reqId", req_id))
         name = _string(fields.get("cmd"))
         if name is None:
             raise errors.INVALID_COMMAND.refuse()
@@ -160,19 +181,22 @@ def _read_object(body: bytes, malformed: errors.Fault, no_object: errors.Fault |
     body = body.removeprefix(_BOM)
     try:
         body.decode()
-        # msgspec refuses an escaped lone surrogate even inside a payload that it skips. Its backslash
-        # becomes 0xFF, which valid UTF-8 cannot hold, passes the skipping, and is turned back later.
-        if _SURROGATE.search(body):
-            # An escaped backslash begins no other escape: 0xFE stands for it meanwhile. No function of ours is called
-            # for an escape, of which a body may hold millions.
-            body = body.replace(rb"\\", b"\xfe")
-            body = _LONE_LOW.sub(b"\xffu", _LONE_HIGH.sub(b"\xffu", body)).replace(b"\xfe", rb"\\")
-        return _OBJECT.decode(body)
+        return _fields(masked(body))
     except (ValueError, RecursionError) as error:
         fault = malformed
         if isinstance(error, msgspec.ValidationError) and no_object is not None and _is_json(body):
             fault = no_object
         raise fault.refuse() from None
+
+
+def _fields(text: bytes) -> dict[str, Raw]:
+    """Return the fields of a masked object; a name with a surrogate in it is decoded, and so it may not be masked."""
+    try:
+        return _OBJECT.decode(text)
+    except ValueError:
+        if MARK not in text:
+            raise
+        return _OBJECT.decode(marked(unmasked_bytes(text)))
 
 
 def _is_json(text: bytes) -> bool:
@@ -183,14 +207,15 @@ def _is_json(text: bytes) -> bool:
     return True
 
 
-def _payload(raw: Raw) -> Raw:
-    text = bytes(raw)
-    return Raw(text.replace(b"\xff", b"\\")) if b"\xff" in text else raw
-
-
 def _check_depth(body: bytes, fault: errors.Fault) -> None:
-    if body.count(b"[") + body.count(b"{") <= DEPTH_MAX:
-        return  # the common case: not enough brackets to be too deep
+    if is_deep(body):
+        raise fault.refuse()
+
+
+def is_deep(body: bytes, enclosing: int = 0) -> bool:
+    """Return whether JSON is nested too deep; ``enclosing``: how many brackets there are around it."""
+    if body.count(b"[") + body.count(b"{") <= DEPTH_MAX - enclosing:
+        return False  # the common case: not enough brackets to be too deep
     # Without its escapes a string ends at the next quote: every second part is outside of the strings.
     marks = body.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, _NOT_MARKS)
     # Two quotes with nothing in between change nothing for what follows: most strings go, and most of what separates them.
@@ -200,8 +225,7 @@ def _check_depth(body: bytes, fault: errors.Fault) -> None:
     while steps and depth < _LAYERS_MAX:
         # The innermost pairs go; most of many brackets are siblings.
         steps, depth = steps.replace(b"\x01\xff", b""), depth + 1
-    if depth + max(itertools.accumulate(memoryview(steps).cast("b")), default=0) > DEPTH_MAX:
-        raise fault.refuse()
+    return depth + max(itertools.accumulate(memoryview(steps).cast("b")), default=0) > DEPTH_MAX - enclosing
 
 
 @functools.cache
@@ -227,7 +251,7 @@ def _read_struct(kind: type[T], fields: dict[str, Raw], prefix: str, given: dict
         name = prefix + field.encode_name
         if isinstance(shape, types.RawType):
             if raw is not None:
-                values[field.name] = _payload(raw)
+                values[field.name] = unmasked(raw)
         elif raw is None or (bytes(raw) == b"null" and not field.required):
             if field.required:
                 raise errors.INVALID_FIELD.refuse(name, "is required")
@@ -248,8 +272,8 @@ def _read(shape: types.Type, raw: bytes, name: str) -> Any:
     match shape:
         case types.UnionType(types=options):
             return _read(_choose(options, raw, name), raw, name)
-        case types.Metadata(type=marked, extra=mark):
-            return _read_marked(marked, mark, raw, name)
+        case types.Metadata(type=shape, extra=mark):
+            return _read_marked(shape, mark, raw, name)
         case types.IntType() | types.FloatType():
             return _number(shape, raw, name)
         case types.BoolType():
@@ -269,12 +293,11 @@ def _read(shape: types.Type, raw: bytes, name: str) -> Any:
 def _read_part(kind: type[T], raw: bytes, name: str) -> T:
     if not raw.startswith(b"{"):
         raise errors.INVALID_FIELD.refuse(name, "must be an object")
-    if b"\xff" not in raw:
-        with suppress(ValueError, RecursionError):  # most of many are as they should be
-            part: T = _decoder(kind).decode(raw)
-            return part
+    with suppress(ValueError, RecursionError):  # most of many are as they should be
+        part: T = _decoder(kind).decode(unmasked_bytes(raw) if MARK in raw else raw)
+        return part
     separator = ": " if name.endswith("]") else "."
-    return _read_struct(kind, _OBJECT.decode(raw), name + separator, {})
+    return _read_struct(kind, _fields(raw), name + separator, {})
 
 
 def _read_marked(shape: types.Type, mark: dict[str, str] | None, raw: bytes, name: str) -> Any:
@@ -310,7 +333,7 @@ def _list(shape: types.ListType, item: types.Type, raw: bytes, name: str) -> lis
     items = _ARRAY.decode(raw)
     _check_length(shape, len(items), name, "items")
     if isinstance(item, types.RawType):
-        return [_payload(element) for element in items]
+        return [unmasked(element) for element in items]
     if of_strings and not all(bytes(element).startswith(b'"') for element in items):
         raise errors.INVALID_FIELD.refuse(name, what)
     return [_read(item, bytes(element), f"{name}[{i}]") for i, element in enumerate(items)]
@@ -320,7 +343,7 @@ def _texts(shape: types.ListType, item: types.Type, raw: bytes) -> list[str] | N
     """Return the texts in ``raw`` at once when all is well with them."""
     assert isinstance(item, types.StrType)
     try:
-        texts = _TEXTS.decode(raw)
+        texts = _TEXTS.decode(unmasked_bytes(raw))
     except ValueError:
         return None
     lengths: list[tuple[types.ListType | types.StrType, list[int]]] = [
@@ -334,7 +357,7 @@ def _texts(shape: types.ListType, item: types.Type, raw: bytes) -> list[str] | N
 
 def _string(raw: Raw | bytes | None) -> str | None:
     try:
-        return None if raw is None else _STRING.decode(bytes(raw))
+        return None if raw is None else _STRING.decode(unmasked_bytes(bytes(raw)))
     except ValueError:  # another type, or a lone surrogate, which is no text
         return None
 
@@ -353,14 +376,11 @@ def _text(shape: types.StrType | types.LiteralType, raw: bytes, name: str) -> st
 
 def _any_text(raw: bytes) -> str:
     """Return a text for whatever was sent; what is too long loses its middle."""
-    text = _string(raw.replace(b"\xff", rb"\\")) if raw.startswith(b'"') else None
-    if text is None:
-        text = raw.replace(b"\xff", b"\\").decode()
-    if len(text) <= TEXT_MAX:
-        return text
-    gap = f"\n… {len(text) - TEXT_MAX} characters and a few are left out …\n"
-    half = (TEXT_MAX - len(gap)) // 2
-    return text[:half] + gap + text[-half:]
+    raw = unmasked_bytes(raw)
+    if not raw.startswith(b'"'):
+        return cut_text(raw.decode())
+    text = _string(raw)
+    return cut_text(text_of(raw) if text is None else text)
 
 
 def _number(shape: types.IntType | types.FloatType, raw: bytes, name: str, *, is_time: bool = False) -> float:

@@ -1,4 +1,4 @@
-"""What happened to a job, as every reader hears it: the contract's twelve types and fields."""
+"""What happened, as readers hear it: the contract's twelve types, which everybody gets, and those that one asks for by name."""
 
 from typing import Literal
 
@@ -9,23 +9,68 @@ EventType = Literal[
     "delayed", "duplicated", "retried", "waiting-children", "drained",
 ]  # fmt: skip
 
+NamedType = Literal["paused", "resumed", "cleaned", "promoted", "updated", "cancelling", "workerJoined", "workerLost"]
+
 EVENT_TYPES: frozenset[str] = frozenset(EventType.__args__)  # type: ignore[attr-defined]
+"""What a reader gets who names none, and what ``*`` stands for."""
+
+NAMED_TYPES: frozenset[str] = frozenset(NamedType.__args__)  # type: ignore[attr-defined]
+"""What only those get who name it."""
+
+ALL_TYPES = EVENT_TYPES | NAMED_TYPES
 
 EXTRA: dict[EventType, str] = {
     "pushed": "data", "failed": "error", "progress": "progress", "removed": "prev", "retried": "prev", "delayed": "delay",
 }  # fmt: skip
 """Event type → the field that it has beside the four of all events; the other types have none."""
 
+NAMED: dict[NamedType, tuple[str, ...]] = {
+    "paused": ("queue", "reason", "until"),
+    "resumed": ("queue",),
+    "cleaned": ("queue", "count"),
+    "promoted": ("queue", "job_id"),
+    "updated": ("queue", "job_id"),
+    "cancelling": ("queue", "job_id", "reason", "until"),
+    "workerJoined": ("worker", "name"),
+    "workerLost": ("worker", "name"),
+}
+"""Named type → its fields beside the type and the time; ``reason`` and ``until`` only where they were given."""
+
 
 class Event(Struct, rename="camel", omit_defaults=True):
-    """One event; ``timestamp`` is epoch ms, the optional fields depend on the type."""
+    """One event; ``timestamp`` is epoch ms, the optional fields depend on the type.
 
-    event_type: EventType
-    queue: str
-    job_id: str
-    timestamp: int
+    Of the contract's twelve each has a queue and a job; an empty one means that the event is of none.
+    """
+
+    event_type: EventType | NamedType
+    queue: str = ""
+    job_id: str = ""
+    timestamp: int = -1
     data: Raw | UnsetType = UNSET
     error: str | UnsetType = UNSET
     progress: int | float | UnsetType = UNSET
     prev: str | UnsetType = UNSET
     delay: int | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    until: int | UnsetType = UNSET
+    count: int | UnsetType = UNSET
+    worker: str | UnsetType = UNSET
+    name: str | UnsetType = UNSET
+
+
+def chosen(names: list[str] | str) -> frozenset[str]:
+    """Return the types that a reader names; ``*`` stands for the contract's twelve.
+
+    Raises:
+        ValueError: with the name of one that there is not.
+    """
+    found: set[str] = set()
+    for name in [names] if isinstance(names, str) else names:
+        if name == "*":
+            found |= EVENT_TYPES
+        elif name in ALL_TYPES:
+            found.add(name)
+        else:
+            raise ValueError(name)
+    return frozenset(found)

@@ -1,6 +1,6 @@
-"""What a producer says of a job, in seconds, and the same as fields of a command, in milliseconds."""
+"""What a producer says of a job, or a worker of one that has failed, in seconds, and the same as fields of a command, in milliseconds."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Required, TypedDict, overload
 
 import msgspec
@@ -41,12 +41,24 @@ class PushOptions(TypedDict, total=False):
     depends_on: Sequence[str] | None
     repeat_every: float | None
     repeat_limit: int | None
+    repeat_name: str | None
 
 
 class JobSpec(PushOptions, total=False):
     """One of several jobs to push: its options, and its ``data``."""
 
     data: Any
+
+
+class FailureSpec(TypedDict, total=False):
+    """One of several failed attempts: the ``id`` of its job, and what is said of it. ``retry_in``: seconds."""
+
+    id: Required[str]
+    token: str | None
+    error: str | None
+    stack: str | None
+    unrecoverable: bool | None
+    retry_in: float | None
 
 
 _TIMES = frozenset({"delay", "backoff", "ttl", "timeout", "repeat_every"})
@@ -72,13 +84,30 @@ def push_fields(data: Any, options: Mapping[str, Any], new_id: Callable[[], str]
             raise TypeError(f"a push has no option {name!r}")
         if value is not None:
             fields[_FIELDS[name]] = _in_ms(value) if name in _TIMES else value
-    every, limit = fields.pop("repeatEvery", None), fields.pop("repeatLimit", None)
+    every, limit, name = (fields.pop(f"repeat{part}", None) for part in ("Every", "Limit", "Name"))
     if every is not None:
-        fields["repeat"] = {"every": every, "limit": limit}
+        fields["repeat"] = {"every": every, "limit": limit} | ({} if name is None else {"name": name})
     fields.setdefault("jobId", None)
     if fields["jobId"] is None:
         fields["jobId"] = new_id()
     return fields
+
+
+def failure_fields(failures: Iterable[FailureSpec]) -> list[dict[str, Any]]:
+    """Return the fields of failures.
+
+    Raises:
+        TypeError: one has something that no failure has.
+    """
+    found = []
+    for failure in failures:
+        if unknown := failure.keys() - FailureSpec.__annotations__.keys():
+            raise TypeError(f"a failure has no {min(unknown)!r}")
+        fields: dict[str, Any] = {name: value for name, value in failure.items() if value is not None}
+        if "retry_in" in fields:
+            fields["retryIn"] = to_ms(fields.pop("retry_in"))
+        found.append(fields)
+    return found
 
 
 def _in_ms(given: float | Mapping[str, Any]) -> int | dict[str, Any]:

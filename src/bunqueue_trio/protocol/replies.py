@@ -3,6 +3,8 @@
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from bunqueue_trio.errors import Refused
+from bunqueue_trio.protocol.groups import ErrorGroup
+from bunqueue_trio.protocol.lines import Action, Attempt, LogPage
 
 NULL = Raw(b"null")
 
@@ -107,6 +109,19 @@ class DataReply(Reply, kw_only=True):
     data: dict[str, object] | UnsetType = UNSET
 
 
+class Failed(Struct, kw_only=True, rename="camel"):
+    """What became of several failures: when each is tried again, in ms since 1970, and which of their jobs were not active."""
+
+    run_at: list[int | None]
+    ignored_ids: list[str] | UnsetType = UNSET
+
+
+class FailBatchReply(Reply, kw_only=True):
+    """What became of several failures."""
+
+    data: Failed
+
+
 class JobReply(Reply, kw_only=True):
     """One job."""
 
@@ -114,16 +129,42 @@ class JobReply(Reply, kw_only=True):
 
 
 class ListedJob(JobView, kw_only=True):
-    """The fields of a job that GET gives, and where it stands."""
+    """The fields of a job that GET gives, and where it stands; of a dead letter, of what kind its end was."""
 
     state: str
     error: str | None
+    reason: str | None
 
 
 class JobsReply(Reply, kw_only=True):
     """Jobs, and behind which place the next page begins."""
 
     jobs: list[ListedJob]
+    next: str | None
+
+
+class FoundReply(Reply, kw_only=True):
+    """Jobs, how many were looked at for them, and behind which place the next page begins.
+
+    ``complete`` is false if the page ended because that were enough, and not because it is full or these are all.
+    """
+
+    jobs: list[ListedJob]
+    scanned: int
+    complete: bool
+    next: str | None
+
+
+class ActReply(Reply, kw_only=True):
+    """To how many jobs it was done, to how many not, by the code of what forbade it, how many were looked at, and where to go on.
+
+    ``examples`` are the first three, as they were before.
+    """
+
+    count: int
+    refused: dict[str, int]
+    scanned: int
+    examples: list[ListedJob]
     next: str | None
 
 
@@ -134,6 +175,16 @@ class DeadLetter(Struct, kw_only=True, rename="camel"):
     entered_at: int | None
     reason: str
     error: str | None
+    fingerprint: str | None = None
+    """Of its error: those of the same fault have the same."""
+
+
+class GroupsReply(Reply, kw_only=True):
+    """Groups of dead letters, largest first, how many groups there are, and behind which place the next page begins."""
+
+    groups: list[ErrorGroup]
+    total: int
+    next: str | None
 
 
 class DeadReply(Reply, kw_only=True):
@@ -167,6 +218,13 @@ class DrainReply(Reply, kw_only=True):
     left: int
 
 
+class PromoteReply(Reply, kw_only=True):
+    """How many jobs were made ready, and how many of the queue are still delayed."""
+
+    count: int
+    left: int
+
+
 class CleanReply(Reply, kw_only=True):
     """Which jobs were removed, how many were looked at, and behind which place the next page begins."""
 
@@ -181,6 +239,15 @@ class ObliterateReply(Reply, kw_only=True):
 
     count: int
     done: bool
+
+
+class CancelledView(Struct, kw_only=True, rename="camel"):
+    """When a job was cancelled, until when its worker may go on, why and by whom; times in epoch ms."""
+
+    at: int
+    until: int | None
+    reason: str | None
+    by: str | None
 
 
 class StateReply(Reply, kw_only=True):
@@ -200,6 +267,7 @@ class StateReply(Reply, kw_only=True):
     waiting_on: list[str]
     repeat: Raw
     lease_until: int | None
+    cancelled: CancelledView | None = None
 
 
 class WhyReply(Reply, kw_only=True):
@@ -240,6 +308,56 @@ class StatsReply(Reply, kw_only=True):
     collections: dict[str, int]
 
 
+class ProgressReply(Reply, kw_only=True):
+    """How far a job is, in the words of its worker, and when, in epoch ms, that was last said; null: never."""
+
+    progress: int | float
+    message: str | None
+    at: int | None
+
+
+class RetentionView(Struct, rename="camel"):
+    """How much is kept, for how many ms; null: no limit."""
+
+    completed_max: int | None
+    dead_max: int | None
+    age: int | None
+    events_max: int | None
+    events_age: int | None
+
+
+class StorageView(Struct, kw_only=True, rename="camel"):
+    """What the disk holds: bytes, and times in ms."""
+
+    disk_full: bool
+    """New jobs are refused: the last room is for what empties the queues."""
+    error: str | None
+    """What the disk says, while it refuses changes."""
+    since: int | None
+    """Since when, in epoch ms, one or the other is so."""
+    file: int
+    free: int
+    """Of the file, to be used again."""
+    log: int
+    disk_free: int
+    disk: int
+    growth: int | None
+    """Bytes an hour that the file grew by lately; null: not known yet."""
+    full_in: int | None
+    """When nothing is left of the disk, at the rate of the last hour; null: it does not fill up, or that is not known yet."""
+    pending: int
+    """Changed jobs that wait for the disk."""
+    jobs: dict[str, int]
+    """By state."""
+    retention: RetentionView
+
+
+class StorageReply(Reply, kw_only=True):
+    """What the disk holds, and how it does."""
+
+    data: StorageView
+
+
 class ResultReply(Reply, kw_only=True):
     """The result of a completed job, as it was sent; null when there is none."""
 
@@ -247,98 +365,24 @@ class ResultReply(Reply, kw_only=True):
     result: Raw
 
 
-class PauseView(Struct, rename="camel"):
-    """Why a queue is paused, since when and until when, in epoch ms."""
+class ActionsReply(Reply, kw_only=True):
+    """What operators did, how much of it is kept, and behind which place the next page begins."""
 
-    reason: str | None
-    since: int
-    until: int | None
-
-
-class RateView(Struct, rename="camel"):
-    """At most ``limit`` deliveries in any window of ``duration`` ms."""
-
-    limit: int
-    duration: int
-
-
-class QueueView(Struct, kw_only=True, rename="camel"):
-    """One queue, as it is now; times in epoch ms."""
-
-    name: str
-    paused: bool
-    pause: PauseView | None
-    counts: dict[str, int]
-    oldest_ready_at: int | None
-    next_due_at: int | None
-    pulls_waiting: int
-    concurrency: int | None
-    """How many jobs may be active at once; null: any number."""
-    rate_limit: RateView | None
-    opens_at: int | None
-    """When the rate limit leaves room again, while it leaves none."""
-
-
-class ConcurrencyReply(Reply, kw_only=True):
-    """How many jobs of a queue may be active at once, null for any number, and how many are."""
-
-    concurrency: int | None
-    active: int
-
-
-class RateLimitReply(Reply, kw_only=True):
-    """How many deliveries of a queue may be in any window of time, null for any number, and how many count now.
-
-    Times in epoch ms: until when the limit holds, and when it leaves room again, while it leaves none.
-    """
-
-    limit: int | None
-    duration: int | None = None
-    until: int | None = None
-    used: int = 0
-    opens_at: int | None = None
-
-
-class QueueReply(Reply, kw_only=True):
-    """One queue."""
-
-    queue: QueueView
-
-
-class QueuesReply(Reply, kw_only=True):
-    """Names of queues in order, details of the same queues if they were asked for, and behind which name to go on."""
-
-    queues: list[str]
-    details: list[QueueView] | UnsetType = UNSET
+    actions: list[Action]
+    total: int
     next: str | None
 
 
-class CountsReply(Reply, kw_only=True):
-    """How many jobs of a queue are in each state."""
+class LogsReply(Reply, kw_only=True):
+    """Part of the log of a job, oldest line first."""
 
-    counts: dict[str, int]
-
-
-class CountReply(Reply, kw_only=True):
-    """How many jobs of a queue are still to be delivered."""
-
-    count: int
+    data: LogPage
 
 
-class PriorityCountsReply(Reply, kw_only=True):
-    """How many jobs of a queue are ready at each priority."""
+class AttemptsReply(Reply, kw_only=True):
+    """The last failed attempts of a job, oldest first."""
 
-    queue: str
-    counts: dict[str, int]
-
-
-class PausedReply(Reply, kw_only=True):
-    """Whether a queue is paused: why, since when and until when, in epoch ms."""
-
-    paused: bool
-    reason: str | None = None
-    since: int | None = None
-    until: int | None = None
+    attempts: list[Attempt]
 
 
 def payload_size(reply: Reply) -> int:

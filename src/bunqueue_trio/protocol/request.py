@@ -33,6 +33,14 @@ def fields_of(command: Command) -> dict[str, Any]:
     return fields
 
 
+def has_tokens(fields: Mapping[str, Any]) -> bool:
+    """Return whether these fields of a command name their jobs with lock tokens, each of several."""
+    if (failures := fields.get("failures")) is not None:
+        told = msgspec.json.decode(failures) if isinstance(failures, Raw) else failures
+        return all(failure.get("token") is not None for failure in told)
+    return fields.get("token") is not None or fields.get("tokens") is not None
+
+
 def path_of(kind: type[Command]) -> Path | None:
     """Return where commands of this kind are over HTTP, or None."""
     return SPECS[kind].http
@@ -40,9 +48,12 @@ def path_of(kind: type[Command]) -> Path | None:
 
 def target_of(path: str, fields: dict[str, Any]) -> str:
     """Return the path with its ``:names`` filled in; these are taken out of ``fields``."""
-    return "/".join(
-        quote(_plain(fields.pop(part[1:])), safe="") if part[:1] == ":" else part for part in path.split("/")
-    )
+    return "/".join(segment_of(_plain(fields.pop(part[1:]))) if part[:1] == ":" else part for part in path.split("/"))
+
+
+def segment_of(name: str) -> str:
+    """Return ``name`` as one segment of a path; one of dots alone, too, which on its way would be taken for a folder."""
+    return quote(name, safe="") if name.strip(".") else name.replace(".", "%2E")
 
 
 def query_of(fields: Mapping[str, Any]) -> dict[str, Any]:

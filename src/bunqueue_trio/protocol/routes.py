@@ -13,7 +13,7 @@ from bunqueue_trio import errors
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.catalog import CATALOG
 from bunqueue_trio.protocol.codec import encode
-from bunqueue_trio.protocol.commands.spec import Does
+from bunqueue_trio.protocol.commands.spec import Does, Role
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2})")
 
@@ -23,7 +23,8 @@ class Route(NamedTuple):
 
     ``open`` routes skip rate limit and authentication. A command's fields come from the ``:names`` of
     the path, and from the query for GET, else from the body (which may be empty if ``optional_body``).
-    ``auth`` says when a route that is not open asks for one: ``metrics`` with METRICS_AUTH only.
+    ``auth`` says when a route that is not open asks for one: ``metrics`` with METRICS_AUTH only. ``role`` is what the
+    token must have then.
     """
 
     method: str
@@ -32,6 +33,7 @@ class Route(NamedTuple):
     open: bool = False
     optional_body: bool = False
     auth: Literal["always", "metrics", "never"] = "always"
+    role: Role = Role.READ
 
     def asks_for_token(self, *, metrics_auth: bool) -> bool:
         """Return whether a request needs a token where tokens are configured."""
@@ -48,7 +50,9 @@ def _routes(*, session: bool) -> list[Route]:
     """Return the rows of the catalogue that have a path, of the engine's commands or of the others."""
     rows = [(spec, spec.http) for spec in CATALOG if (spec.does is Does.SESSION) is session]
     routes = [
-        Route(http.method, http.path, spec.command, optional_body=http.optional_body) for spec, http in rows if http
+        Route(http.method, http.path, spec.command, optional_body=http.optional_body, role=spec.role)
+        for spec, http in rows
+        if http
     ]
     return sorted(routes, key=_place)
 
@@ -64,6 +68,8 @@ ROUTES = (
     Route("GET", "/prometheus", "prometheus", auth="metrics"),
     Route("GET", "/tasks", "tasks"),
     Route("GET", "/audit", "audit"),
+    Route("GET", "/findings", "findings"),
+    Route("POST", "/ticket", "ticket", optional_body=True),
     Route("GET", "/health", "health", open=True),
     Route("GET", "/healthz", "live", open=True),
     Route("GET", "/live", "live", open=True),
@@ -138,6 +144,8 @@ class Router:
             elif node.any is not None:
                 return self._match_hidden(path, method)
             node = following
+        if path.endswith("/") and method not in node.methods:
+            return None  # a name that is empty is no reason to say which methods there are
         return Match(node.methods, values) if node.methods else None
 
     def _match_hidden(self, path: str, method: str) -> Match | None:

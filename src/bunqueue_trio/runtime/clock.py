@@ -29,11 +29,17 @@ class Clock:
         wall_ms = time.time() * 1000 if epoch_ms is None else epoch_ms
         self.follows_wall: bool = epoch_ms is None
         """Whether it was anchored at the wall clock, so that the two can be compared."""
-        self._offset_ms = wall_ms - trio.current_time() * 1000
+        self.time: Callable[[], float] = trio.lowlevel.current_clock().current_time
+        """``trio.current_time`` without its two detours: each request reads it three times."""
+        self._offset_ms = wall_ms - self.time() * 1000
 
     def now(self) -> int:
         """Return the current time in epoch ms."""
-        return round(trio.current_time() * 1000 + self._offset_ms)
+        return round(self.time() * 1000 + self._offset_ms)
+
+    def epoch_ms(self, trio_time: float) -> int:
+        """Return what :meth:`now` says at ``trio_time``: who has read Trio's clock need not read it again."""
+        return round(trio_time * 1000 + self._offset_ms)
 
     def trio_time(self, epoch_ms: int) -> float:
         """Return the time of Trio's clock at which :meth:`now` reaches ``epoch_ms``."""

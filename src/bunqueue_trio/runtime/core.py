@@ -6,42 +6,35 @@ answer tells what a crash could take back. A pull is answered at once, but never
 is not committed yet.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 import trio
 from msgspec import Struct
 
 from bunqueue_trio import errors
-from bunqueue_trio.config import ADVANCE_MAX, SERVED_MAX
+from bunqueue_trio.config import BULK_SLICE
 from bunqueue_trio.engine.commands import run
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.errors import InvariantBroken, Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
-from bunqueue_trio.protocol.catalog import FILLS, READS, SPECS, TAKES
+from bunqueue_trio.protocol.caller import SERVER, By
+from bunqueue_trio.protocol.catalog import FILLS, READS, SLICED, SPECS, TAKES
 from bunqueue_trio.runtime.alarm import Alarm
 from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.runtime.half import BULKS, Bulky, begin_bulk, work_of
 from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.meters import Meters
+from bunqueue_trio.runtime.notices import tell
+from bunqueue_trio.runtime.slices import LOOKED_MAX, RATED_S, joined, next_slice, pause_after
+from bunqueue_trio.runtime.waiting import Waiter, WaitingPulls, jobs_of
 
 _log = structlog.get_logger()
 
-
-class _Waiter:
-    """A long poll in its queue's line."""
-
-    __slots__ = ("command", "handed", "owner", "reply", "served")
-
-    def __init__(self, command: "c.Pull | c.PullBatch", owner: str | None) -> None:
-        self.command: c.Pull | c.PullBatch = command
-        self.owner: str | None = owner
-        self.served: trio.Event = trio.Event()
-        self.reply: r.Reply | None = None
-        self.handed: int = 0
+T = TypeVar("T")
 
 
 class Begun(Struct):
@@ -58,8 +51,12 @@ class Begun(Struct):
     at: float = 0.0
     """When, by Trio's clock; moved on by the time that a long poll had nothing to take."""
     refused: Refused | None = None
-    waiter: _Waiter | None = None
+    waiter: Waiter | None = None
     """Its place in line, once it waits there."""
+    by: By = SERVER
+    """Who does it, of what is done in slices."""
+    bulk: Bulky | None = None
+    """What is still to be done of a bulk command, by :meth:`Core.add_rest`; nothing is committed before that."""
 
 
 class Core:
@@ -70,10 +67,6 @@ class Core:
         self.journal = journal
         self.clock = clock
         self._pollers_max = pollers_max
-        self._lines: dict[str, OrderedDict[_Waiter, None]] = {}
-        engine.watch_pulls(self._lines)
-        self._declined: dict[str, None] = {}
-        """Queues some of whose waiters were not served, because that would have been too much for one step."""
         self.pulls_waiting: int = 0
         """Over all queues."""
         self.stopping: bool = False
@@ -84,23 +77,27 @@ class Core:
         self.scheduler: Alarm = Alarm()
         self.stall_detector: Alarm = Alarm()
         self.meters: Meters = Meters()
+        self.waiting: WaitingPulls = WaitingPulls(engine, self.meters.wait)
 
-    async def execute(self, command: c.Command, owner: str | None = None) -> r.Reply:
+    async def execute(self, command: c.Command, owner: str | None = None, *, by: By = SERVER) -> r.Reply:
         """Run ``command`` and return its reply, when what it tells is committed.
 
         ``owner`` is the connection that keeps what it pulls until it ends. Cancelling a pull gives
-        back whatever it was about to receive; cancelling any other command does not undo it.
+        back whatever it was about to receive; cancelling any other command does not undo it. ``by`` is who did it.
 
         Raises:
             Refused: with status and text for the client; nothing was changed.
         """
-        begun = self.begin(command, owner)
+        begun = self.begin(command, owner, by=by, sliced=True)
         return await self.finish(begun) if begun.polls or begun.epoch else begun.reply
 
-    def begin(self, command: c.Command, owner: str | None = None, *, size: int = 0) -> "Begun":
+    def begin(
+        self, command: c.Command, owner: str | None = None, *, size: int = 0, by: By = SERVER, sliced: bool = False
+    ) -> "Begun":
         """Run ``command`` without waiting for anything; the rest is :meth:`finish`.
 
-        ``size`` is that of its request: what it makes the journal hold.
+        ``size`` is that of its request: what it makes the journal hold. ``by`` is who did it, if it is an act. With
+        ``sliced`` a bulk command may be left half done; :meth:`finish` or :meth:`add_rest` is to follow then, without waiting.
 
         Raises:
             Refused: as :meth:`execute`.
@@ -109,10 +106,12 @@ class Core:
         if kind in READS:
             return self._look(command, owner)
         self.journal.check(size, fills=kind in FILLS)
-        at = trio.current_time()
+        at = self.clock.time()
         if kind not in TAKES:
-            epoch, added = self._engine.epoch, self._engine.added_bytes
-            reply = self._apply(command, owner, durable=_is_durable(command))
+            if sliced and kind in BULKS and not self.journal.half.is_there and work_of(command) > BULK_SLICE:
+                return self._begin_bulk(command, owner, size, at)
+            epoch, added, now = self._engine.epoch, self._engine.added_bytes, self.clock.epoch_ms(at)
+            reply = self._apply(now, run, self._engine, command, now, owner, by, durable=_is_durable(command))
             # No step commits, so what this one did is in the batch that gathered before it.
             assert epoch == self._engine.epoch
             gathering = self.journal.gathering
@@ -120,20 +119,35 @@ class Core:
                 # A small request may bring large jobs: it retries dead letters, or ends a run of a series.
                 self.journal.note_size(max(size, self._engine.added_bytes - added))
             begun = Begun(command, owner, reply, epoch if gathering else 0, at=at)
+            if kind in SLICED:
+                begun.by = by
+                begun.polls = next_slice(command, reply) is not None
         else:
-            if self._declined and command.queue in self._declined and command.timeout and not self.stopping:  # type: ignore[attr-defined]
+            declined = self.waiting.declined
+            if declined and command.queue in declined and command.timeout and not self.stopping:  # type: ignore[attr-defined]
                 # Who waits there is served in steps, and who comes meanwhile stands behind them.
                 nothing = r.EMPTY_PULL if kind is c.Pull else r.PullBatchReply(jobs=[], tokens=[])
                 return Begun(command, owner, nothing, polls=True, at=at)
-            self._engine.handed = 0
-            reply = self._apply(command, owner)
+            self._engine.handed, now = 0, self.clock.epoch_ms(at)
+            reply = self._apply(now, run, self._engine, command, now, owner, by)
             handed = self._engine.handed
-            if not self._note_deliveries(reply) and command.timeout and not self.stopping:  # type: ignore[attr-defined]
+            if not self.waiting.note_deliveries(reply) and command.timeout and not self.stopping:  # type: ignore[attr-defined]
                 return Begun(command, owner, reply, polls=True, at=at)
             begun = Begun(command, owner, reply, handed if handed > self.journal.committed else 0, at=at)
         if not begun.epoch:
             self.note_answered(begun)
         return begun
+
+    def peek(self, command: c.Command) -> r.Reply:
+        """Return what a command that changes nothing finds now, committed or not: for people, also while the disk is down.
+
+        Raises:
+            Refused: as :meth:`execute`.
+            StoreError: what is on the disk only cannot be read.
+        """
+        assert type(command) in READS, command
+        now = self.clock.now()
+        return self._apply(now, run, self._engine, command, now, None, SERVER)
 
     async def finish(self, begun: "Begun") -> r.Reply:
         """Wait until the reply may be sent: its batch is committed, or a waiting pull has a job or no time left.
@@ -141,9 +155,11 @@ class Core:
         Raises:
             Refused: there are too many long polls, or what the command began with.
         """
+        if begun.bulk is not None:
+            await self.add_rest(begun)
         reply = begun.reply
         if begun.polls:
-            reply = await self._poll(begun)
+            reply = await (self._go_on(begun) if type(begun.command) in SLICED else self._poll(begun))
             self.note_answered(begun)
             return reply
         done = False
@@ -158,11 +174,39 @@ class Core:
             raise begun.refused
         return reply
 
+    async def add_rest(self, begun: "Begun") -> None:
+        """Do the rest of a bulk command, some jobs in each step. What has begun comes to its end, whoever has gone."""
+        with trio.CancelScope(shield=True):  # its steps are counted, and nothing else is waited for
+            while begun.bulk is not None:
+                await trio.lowlevel.checkpoint()
+                self._add_some(begun)
+
+    def add_at_once(self, begun: "Begun") -> None:
+        """Do the same in this very step."""
+        while begun.bulk is not None:
+            self._add_some(begun)
+
+    def finish_nowait(self, begun: "Begun") -> r.Reply:
+        """Do as :meth:`finish` does when the batch is committed, or given up; who polls has to wait there.
+
+        Raises:
+            Refused: as :meth:`finish`.
+        """
+        try:
+            self.journal.check_committed(begun.epoch)
+        except Refused:
+            self.give_back(begun.reply)
+            raise
+        self.note_answered(begun)
+        if begun.refused is not None:
+            raise begun.refused
+        return begun.reply
+
     def note_answered(self, begun: "Begun") -> None:
         """Time an answer that may be sent now; :meth:`finish` does it for who waits there."""
         histogram = self.meters.by_command.get(type(begun.command))
         if histogram is not None:
-            histogram.observe((trio.current_time() - begun.at) * 1000)
+            histogram.observe((self.clock.time() - begun.at) * 1000)
 
     def check_room(self, kind: type[c.Command]) -> None:
         """Raise ``Refused`` (503) when a command of this kind would be refused, before it is even read."""
@@ -170,18 +214,20 @@ class Core:
 
     def give_back(self, reply: r.Reply) -> None:
         """Return the jobs of a pull whose reply could not be delivered; else do nothing."""
-        for job_id, token in _jobs(reply):
+        for job_id, token in jobs_of(reply):
             self._step(self._engine.give_back, job_id, token)
 
     def stop_poll(self, begun: "Begun") -> bool:
         """Let a long poll end empty; return False when it is over, or a job was handed to it already."""
         waiter = begun.waiter
+        if type(begun.command) in SLICED:
+            return False  # what it has done is to be told
         if waiter is None:
             begun.polls = False  # it has not come to its place in line: :meth:`finish` has nothing to wait for
             return True
-        if waiter not in self._lines.get(waiter.command.queue, ()):
+        if waiter not in waiter.line:
             return False
-        self._leave(waiter)
+        self.waiting.leave(waiter)
         waiter.served.set()
         return True
 
@@ -202,10 +248,17 @@ class Core:
         raise self._broken_by
 
     def advance(self) -> None:
-        """Do what is due by now, and go on serving those for whom the steps before had no time."""
-        self._engine.woken.update(self._declined)
-        self._declined.clear()
-        self._step(self._engine.advance)
+        """Do what is due by now, however full the batch; and go on serving those for whom the steps before had no time."""
+        self.waiting.wake_declined()
+        self._step(partial(self._engine.advance, waited=True))
+
+    def forget_silent_workers(self) -> None:
+        """Forget workers that were not heard of for long."""
+        self._step(self._engine.forget_silent)
+
+    def note_address(self, owner: str, address: str) -> None:
+        """Note from where a connection is, until it is released."""
+        self._engine.workers.addresses[owner] = address
 
     def release(self, owner: str, *, dropped: bool) -> None:
         """Return the jobs of a connection that is gone; each has stalled if it just ``dropped``.
@@ -218,18 +271,42 @@ class Core:
     def stop_polls(self) -> None:
         """Answer every waiting long poll empty, and every later one at once."""
         self.stopping = True
-        for line in self._lines.values():
-            for waiter in line:
-                waiter.served.set()
-        self._lines.clear()
+        self.waiting.end_all()
 
     # --- inside ---------------------------------------------------------------------------------
 
+    def _begin_bulk(self, command: Any, owner: str | None, size: int, at: float) -> Begun:
+        """Find out whether a bulk command is possible, and do the first part of it."""
+        engine, now = self._engine, self.clock.epoch_ms(at)
+        bulk = self._apply(now, begin_bulk, engine, command, owner)
+        begun = Begun(command, owner, bulk.reply, engine.epoch, at=at, bulk=bulk)
+        bulk.prepare()
+        self.journal.half.begin()
+        added = sum(len(memoryview(spec.data)) for spec in command.jobs) if isinstance(command, c.PushBatch) else 0
+        self.journal.note_size(max(size, added))
+        self._add_some(begun)
+        self.journal.note(durable=_is_durable(command))
+        return begun
+
+    def _add_some(self, begun: Begun) -> None:
+        """Do some more of a bulk command; with its end the batch may be taken."""
+        bulk, now, is_done = begun.bulk, self.clock.now(), True
+        if bulk is None:
+            return
+        try:
+            is_done = self._apply(now, bulk.add, BULK_SLICE, now)
+        finally:
+            if is_done:
+                begun.bulk, begun.reply = None, bulk.reply
+                if not self.journal.gathering:
+                    begun.epoch = 0  # acks of nothing change nothing
+                self.journal.half.end()
+
     def _look(self, command: Any, owner: str | None) -> Begun:
         """Run a command that changes nothing; it is answered when what it saw is committed."""
-        begun = Begun(command, owner, r.EMPTY_PULL)
+        begun, now = Begun(command, owner, r.EMPTY_PULL), self.clock.now()
         try:
-            begun.reply = self._apply(command, owner)
+            begun.reply = self._apply(now, run, self._engine, command, now, owner, SERVER)
         except Refused as refused:
             begun.refused = refused
         settled_by = SPECS[type(command)].settled_by
@@ -243,15 +320,16 @@ class Core:
             raise begun.refused
         return begun
 
-    def _apply(self, command: Any, owner: str | None, *, durable: bool = False) -> r.Reply:
-        engine, now = self._engine, self.clock.now()
+    def _apply(self, now: int, do: Callable[..., T], *args: Any, durable: bool = False) -> T:
+        """Return what ``do``, which runs a command, returns: at ``now``, when what is due by then is done."""
+        engine = self._engine
         try:
             due = engine.next_due()
             if due is not None and due <= now:
                 engine.advance(now)
-                self._serve_woken(now)  # who waits was here before this command
+                self.waiting.serve_woken(now)  # who waits was here before this command
                 engine.handed = 0
-            return run(engine, command, now, owner)
+            return do(*args)
         except AssertionError as error:
             raise self._break(error) from error
         finally:  # a refused command may have let deadlines pass before it was refused
@@ -279,59 +357,48 @@ class Core:
         """Serve the waiters, wake the flusher and set the alarms after a step of the engine."""
         engine = self._engine
         try:
+            if engine.workers.turned:
+                self.waiting.turn()
             if engine.woken:
-                self._serve_woken(now)
+                self.waiting.serve_woken(now)
             if self.journal.gathering:
                 self.journal.note(durable=durable)
-            self.scheduler.set(0 if self._declined else engine.next_scheduled())
+            if engine.planner.notices:
+                tell(engine.planner.take_notices())
+            self.scheduler.set(0 if self.waiting.declined else engine.next_scheduled())
             self.stall_detector.set(engine.leases.next_due())
         except AssertionError as error:
             raise self._break(error) from error
 
-    def _serve_woken(self, now: int) -> None:
-        engine, left = self._engine, SERVED_MAX
-        while engine.woken:
-            queue, _ = engine.woken.popitem()
-            if queue in self._lines:
-                left = self._serve(queue, now, left)
-
-    def _serve(self, queue: str, now: int, left: int) -> int:
-        """Serve those who wait for a job of ``queue``, first come, first served, with up to about ``left`` jobs.
-
-        The scheduler goes on with the others in steps of their own. Returns how many more may be given or worked off.
-        """
-        line, engine = self._lines[queue], self._engine
-        while line and engine.offers(queue):
-            if left <= 0:
-                self._declined[queue] = None
-                break
-            if (due := engine.next_due()) is not None and due <= now:
-                # What this very step has made may be over already. However much that is, it is done once.
-                engine.advance(now)
-                left -= ADVANCE_MAX - engine.left
-            waiter = next(iter(line))
-            engine.handed = 0
-            reply = run(engine, waiter.command, now, waiter.owner)
-            if given := self._note_deliveries(reply):  # else what was ready has expired in this very moment
-                left -= given
-                del line[waiter]
-                waiter.reply, waiter.handed = reply, engine.handed
-                waiter.served.set()
-            elif engine.offers(queue):
-                self._declined[queue] = None  # more jobs are over than one step works off
-                break
-        if not line:
-            del self._lines[queue]
-        return left
-
-    def _note_deliveries(self, reply: r.Reply) -> int:
-        """Count how long the jobs in the reply to a pull have waited; return how many there are."""
-        delivered = _jobs(reply)
-        for job_id, _ in delivered:
-            job = self._engine.jobs[job_id]
-            assert job.started_at is not None
-            self.meters.wait.observe(job.started_at - job.run_at)
-        return len(delivered)
+    async def _go_on(self, begun: "Begun") -> r.Reply:
+        """Do the next slices of a command, each when the one before is committed; who has gone is done with."""
+        reply = begun.reply
+        assert isinstance(reply, r.ActReply)
+        epoch, command = begun.epoch, next_slice(begun.command, reply)
+        due = trio.current_time()
+        until, pause = due + RATED_S, pause_after(begun.command, reply)
+        while command is not None and reply.scanned < LOOKED_MAX and not self.stopping:
+            await self.journal.wait_committed(epoch)
+            if pause:
+                due += pause
+                await trio.sleep_until(due)
+                if due >= until or self.stopping:
+                    break
+            else:
+                await trio.lowlevel.checkpoint()
+            try:
+                self.journal.check(fills=type(command) in FILLS)
+            except Refused:
+                break  # the answer says how far it came
+            epoch = self._engine.epoch
+            now = self.clock.now()
+            slice_ = self._apply(now, run, self._engine, command, now, begun.owner, begun.by)
+            if not self.journal.gathering:
+                epoch = 0
+            reply, pause = joined(reply, slice_), pause_after(command, slice_)
+            command = next_slice(command, slice_)
+        await self.journal.wait_committed(epoch)
+        return reply
 
     async def _poll(self, begun: "Begun") -> r.Reply:
         command, owner, nothing = begun.command, begun.owner, begun.reply
@@ -340,11 +407,8 @@ class Core:
             return nothing
         if self.pulls_waiting >= self._pollers_max:
             raise Refused(*errors.OVERLOADED, retry_after=1)
-        waiter = begun.waiter = _Waiter(command, owner)
-        line = self._lines.setdefault(command.queue, OrderedDict())
-        line[waiter] = None
-        if self._engine.offers(command.queue):  # it came since `begin`
-            self._engine.woken[command.queue] = None
+        waiter = begun.waiter = Waiter(command, owner, begun.at)
+        if self.waiting.join(waiter):
             self.advance()
         self.pulls_waiting += 1
         parked_at = trio.current_time()
@@ -362,24 +426,8 @@ class Core:
             self.pulls_waiting -= 1
             if waiter.reply is not None:  # cancelled in the instant a job was handed to it
                 self.give_back(waiter.reply)
-            elif waiter in self._lines.get(command.queue, ()):
-                self._leave(waiter)
-
-    def _leave(self, waiter: _Waiter) -> None:
-        queue = waiter.command.queue
-        line = self._lines[queue]
-        del line[waiter]
-        if not line:
-            del self._lines[queue]
-
-
-def _jobs(reply: r.Reply) -> list[tuple[str, str]]:
-    """Return ids and tokens of the jobs in the reply to a pull."""
-    if isinstance(reply, r.PullReply):
-        return [] if reply.job is None or reply.token is None else [(reply.job.id, reply.token)]
-    if isinstance(reply, r.PullBatchReply):
-        return [(job.id, token) for job, token in zip(reply.jobs, reply.tokens, strict=True)]
-    return []
+            elif waiter in waiter.line:
+                self.waiting.leave(waiter)
 
 
 def _is_durable(command: c.Command) -> bool:

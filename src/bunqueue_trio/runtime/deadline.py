@@ -11,7 +11,7 @@ from typing import Self
 
 import structlog
 
-from bunqueue_trio.logs import flush_logs
+from bunqueue_trio.logs.lines import flush_logs
 
 _log = structlog.get_logger()
 

@@ -10,6 +10,8 @@ import msgspec
 from msgspec import Struct
 
 from bunqueue_trio.config import READER_BYTES_MAX, READER_EVENTS_MAX, REPLAY_EVENTS
+from bunqueue_trio.protocol.events import EVENT_TYPES
+from bunqueue_trio.protocol.surrogates import masked
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.storage.store import Batch, Store
 
@@ -27,8 +29,8 @@ class Subscription:
     def __init__(self, queue: str | None, bell: Bell) -> None:
         self.queue = queue
         self.bell = bell
-        self.types: frozenset[str] | None = None
-        """The event types it wants; None: all."""
+        self.types: frozenset[str] = EVENT_TYPES
+        """The event types it wants."""
         self.missed: int = 0
         """Events that did not fit since the reader last asked."""
         self._waiting: list[Published] = []
@@ -67,13 +69,25 @@ class Subscription:
         return taken
 
 
-class _Where(Struct):
-    """The field of a stored event that replay filters by."""
+class _Where(Struct, rename="camel"):
+    """The fields of a stored event that replay filters by."""
 
-    queue: str
+    event_type: str
+    queue: str = ""
 
 
 _WHERE = msgspec.json.Decoder(_Where)
+
+
+def _where(body: bytes) -> _Where:
+    try:
+        return _WHERE.decode(body)
+    except ValueError:  # half a surrogate pair in a payload, which the quick parser takes for no JSON
+        return _WHERE.decode(masked(body))
+
+
+def _wants(event: _Where, queue: str | None, types: frozenset[str]) -> bool:
+    return event.event_type in types and queue in (None, event.queue)
 
 
 class Hub:
@@ -124,7 +138,7 @@ class Hub:
             published = Published(event_id, body)  # one for all: a thousand slow readers hold it once
             for readers in (everything, self._readers.get(event.queue, {})):
                 for reader in readers:
-                    if reader.types is None or event.event_type in reader.types:
+                    if event.event_type in reader.types:
                         self.dropped += not reader.offer(published)
 
     def first_kept_id(self) -> int:
@@ -135,8 +149,10 @@ class Hub:
         """
         return self._store.first_event_id()
 
-    def replay(self, after: int, until: int, queue: str | None) -> tuple[list[Published], int]:
-        """Return some kept events with ids in ``after < id <= until``, and where to go on.
+    def replay(
+        self, after: int, until: int, queue: str | None, types: frozenset[str] = EVENT_TYPES
+    ) -> tuple[list[Published], int]:
+        """Return some kept events of ``types`` with ids in ``after < id <= until``, and where to go on.
 
         Going on at ``until`` means that there are no more. Reads the store, for about 1 ms; at most as
         many events and bytes as a reader may hold.
@@ -146,4 +162,4 @@ class Hub:
         """
         found = [e for e in self._store.events_after(after, REPLAY_EVENTS) if e.id <= until]
         reached = found[-1].id if found else until
-        return [Published(*e) for e in found if queue is None or _WHERE.decode(e.body).queue == queue], reached
+        return [Published(*e) for e in found if _wants(_where(e.body), queue, types)], reached

@@ -16,17 +16,23 @@ A batch is in one of three places:
 Who waits for an epoch waits for the event of the place where it is, and finds it committed, or is told after
 GIVE_UP_S that it may never be. A batch given up for its waiters is still tried: the engine holds its changes.
 
-There are two ways to the disk. The flusher takes everything, in a thread when the batch is large or durable, or
-the disk slow. A lone client's change is committed in its own step (``commit_alone``), which spares two switches
+There are two ways to the disk. The flusher takes everything and awaits the store, which uses a thread when the batch is
+large or durable, or the disk slow; a store may be a network away. A lone client's change is committed in its own step (``commit_alone``), which spares two switches
 of tasks; never while the disk fails, since it may take its whole busy timeout to say so, and the event loop would
 stand still for it. Both hold ``disk``, as does retention.
 
+A bulk push of many jobs takes several steps (``core.py``), and is one batch all the same: while it is
+half in (``half.py``) none is taken, and what others do meanwhile is in that batch, too.
+
 A read waits only for the batch that holds the last change of its very job (``epoch_of``); finished and unknown
 jobs are answered at once. New work is refused by ``check`` when too much gathers (``pressure.py``); what empties
-the queues is refused only at twice that.
+the queues is refused only at twice that. What happens by itself (the dependents of a job that has ended, deadlines
+that pass together) is never refused: it waits in ``wait_room`` for a batch of its own, so that none is so large that
+making and publishing it holds everybody up.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 
 import structlog
 import trio
@@ -42,6 +48,7 @@ from bunqueue_trio.config import (
     INLINE_S_MAX,
     LARGE_BODY_BYTES,
     MIB,
+    ROOM_S,
     SMALL_BODY_BYTES,
     TURN_S,
     WRITTEN_ALONE,
@@ -51,6 +58,7 @@ from bunqueue_trio.engine.job import Job
 from bunqueue_trio.errors import InvariantBroken, Refused, StoreError
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.runtime.half import Half
 from bunqueue_trio.runtime.pressure import Pressure
 from bunqueue_trio.storage.store import Batch, Store, make_batch
 
@@ -76,31 +84,36 @@ class Journal:
         """Of the requests whose changes gather now."""
         self._bytes_taken = 0
         """Of those whose changes are being written."""
-        self._line = trio.Lock()
-        """Held by the large request whose turn it is."""
-        self._last_s = 0.0
-        """How long the last commit took."""
+        self._room: trio.Event | None = None
+        """Set when the batch that gathers now is taken, or the disk fails; None: nobody waits for that."""
         self._durable = False
         self._gathered = trio.Event()  # set when the batch that gathers now is committed
         self._writing: tuple[Batch, trio.Event] | None = None
+        self.half: Half = Half()
         self._wake, self._woken = trio.open_memory_channel[None](1)
         self._told = False
         """Something is in the channel, or was and the flusher is about to look."""
+        self._in_turn = False
+        """A step of many commands is under way, which commits at its end."""
         self.disk: trio.Lock = trio.Lock()
         """Held by whoever writes to the store: flusher, retention, the checkpointer's last step."""
         self.committed: int = 0
         """The last committed epoch."""
         self.failing: str | None = None
         """Why the last attempt to commit failed, while it has not succeeded again."""
+        self.failing_since: int | None = None
+        """Epoch ms of the first of those that failed one after the other."""
         self._last_waiter: trio.lowlevel.Task | None = None
         self.given_up: int = 0
         """The last epoch whose waiters were told that it may never be committed."""
-        self.nearly_full: bool = False
-        """The last room on the disk is kept for what empties the queues: its commits need some, too."""
+        self.nearly_full_since: int | None = None
+        """Epoch ms since when the last room on the disk is kept for what empties the queues: its commits need some, too."""
         self._halted: InvariantBroken | None = None
         self._not_mine: BaseException | None = None
         self._bells: dict[Bell, None] = {}
         self.on_commit: list[OnCommit] = []
+        self.on_give_up: list[Callable[[], None]] = []
+        """Called when nobody is to wait any longer for what the disk refuses; must not block or raise."""
         self.commits: int = 0
         self.durable_commits: int = 0
 
@@ -121,7 +134,7 @@ class Journal:
         """
         if self.failing is not None:
             raise Refused(*errors.STORAGE_DOWN, retry_after=2)
-        if fills and self.nearly_full:
+        if fills and self.nearly_full_since is not None:
             raise Refused(*errors.STORAGE_FULL, retry_after=2)
         jobs = len(self._engine.changed)
         if fills:
@@ -131,9 +144,16 @@ class Journal:
         if full:
             raise Refused(*errors.OVERLOADED, retry_after=1)
 
+    def note_room(self, *, nearly_full: bool) -> None:
+        """Note whether the disk has its last room left."""
+        if nearly_full is not (self.nearly_full_since is not None):
+            self.nearly_full_since = self._clock.now() if nearly_full else None
+
     def must_wait(self, size: int, small: int = SMALL_BODY_BYTES) -> bool:
         """Return whether a request of ``size`` bytes has to :meth:`wait_turn` now; up to ``small`` it has not."""
-        return size > LARGE_BODY_BYTES or (size > small and self._full)
+        return (
+            size > LARGE_BODY_BYTES or (size > small and self._full) or (size > SMALL_BODY_BYTES and self.half.is_there)
+        )
 
     async def wait_turn(self) -> None:
         """Wait in line until the disk could soon take what a large request brings; at most TURN_S.
@@ -142,14 +162,27 @@ class Journal:
         by :meth:`check`.
         """
         with trio.move_on_after(TURN_S):
-            async with self._line:
+            async with self._pressure.line:
                 while self.failing is None and (done := self._in_the_way()) is not None:
                     await done.wait()
+
+    async def wait_room(self) -> None:
+        """Wait until the batch that gathers is not full, at most ROOM_S; and not at all while the disk fails.
+
+        For what happens by itself, such as what the end of a job means for 100,000 others: it goes on with the next batch.
+        """
+        with trio.move_on_after(ROOM_S):
+            while self._engine.is_full and self.failing is None:
+                if self._room is None:
+                    self._room = trio.Event()
+                await self._room.wait()
 
     def _in_the_way(self) -> trio.Event | None:
         """Return the end of the commit that a large request has to wait for, if there is one."""
         if self._full:
             return self._gathered
+        if self.half.over is not None:
+            return self.half.over
         if self._writing is not None and len(self._writing[0].jobs) > WRITTEN_ALONE:
             return self._writing[1]
         return None
@@ -161,7 +194,7 @@ class Journal:
     def epoch_of(self, job_id: str) -> int:
         """Return the batch that the last change of a job waits for, 0 when it is committed, or there is no such job."""
         engine, writing = self._engine, self._writing
-        job = engine.jobs.get(job_id)
+        job = engine.jobs.find(job_id)
         if engine.is_removed(job_id) if job is None else job in engine.changed:
             return engine.epoch
         if writing is not None and (job_id in writing[0].removed_ids if job is None else job in writing[0].jobs):
@@ -182,9 +215,23 @@ class Journal:
     def note(self, *, durable: bool = False) -> None:
         """See to it that what the engine just did is committed; fsynced if it is ``durable``."""
         self._durable = self._durable or durable
-        if not self._told:
+        if not self._told and not self._in_turn:
             self._told = True
             self._wake.send_nowait(None)
+
+    @contextmanager
+    def one_commit(self) -> Iterator[None]:
+        """Commit what the commands of the block, which is one step, have changed at its end and together.
+
+        The flusher hears of it only when it cannot be committed in this very step.
+        """
+        self._in_turn = True
+        try:
+            yield
+        finally:
+            self._in_turn = False
+            if self.gathering and not self._flush_at_once():
+                self.note()
 
     def ring_on_commit(self, bell: Bell) -> None:
         """Ring ``bell`` after the next commit."""
@@ -254,10 +301,13 @@ class Journal:
         return bool(engine.changed) or bool(engine.events) or engine.has_changes
 
     async def flush(self) -> None:
-        """Commit everything that waits now, trying again until the disk takes it.
+        """Commit everything that waits now, trying again until the disk takes it; wait for a change that is half in, and for that alone.
 
         Whoever has waited for it for GIVE_UP_S is told that it is not committed; it is tried again all the same.
         """
+        if self.half.is_there:
+            await self.half.wait()
+            return  # others have run meanwhile, and may have taken a batch: whoever calls looks anew at what is to be done
         if self._writing is None:
             self._writing = self._take()
         batch = self._writing[0]
@@ -279,15 +329,24 @@ class Journal:
         done.set()
         gathered.set()
         self._ring_bells()
+        for hear in self.on_give_up:
+            hear()
 
     def _flush_at_once(self) -> bool:
         """Commit what waits now in this very step; return whether that was possible and succeeded.
 
         A batch that the disk refuses is left to the flusher, which has been told.
         """
-        if self._writing is not None or self._durable or self.failing is not None or self._last_s > INLINE_S_MAX:
+        if (
+            self._writing is not None
+            or self._durable
+            or self.failing is not None
+            or self._pressure.last_s > INLINE_S_MAX
+        ):
             return False
-        if len(self._engine.changed) > INLINE_ROWS_MAX:
+        if self.half.is_there:
+            return False
+        if len(self._engine.changed) > INLINE_ROWS_MAX or not self._store.at_once:
             return False
         try:
             self.disk.acquire_nowait()
@@ -315,9 +374,9 @@ class Journal:
         """Let the world know of a committed batch. One step: the batch is finished, whole."""
         if self.failing is not None:
             _log.info("commits work again", jobs=len(batch.jobs))
-            self.failing = None
+            self.failing = self.failing_since = None
         self._writing = None
-        self._last_s = seconds
+        self._pressure.last_s = seconds
         if not batch.durable:  # an fsync takes what it takes: a smaller batch makes it no shorter
             self._pressure.learn(len(batch.jobs), self._bytes_taken, seconds)
         self.committed = batch.epoch
@@ -329,6 +388,11 @@ class Journal:
         for hear in self.on_commit:
             hear(batch, seconds)
 
+    def _make_room(self) -> None:
+        if self._room is not None:
+            self._room.set()
+            self._room = None
+
     def _ring_bells(self) -> None:
         bells, self._bells = self._bells, {}
         for bell in bells:
@@ -337,6 +401,7 @@ class Journal:
     def _take(self) -> tuple[Batch, trio.Event]:
         if self._halted is not None:
             raise self._halted
+        assert self._writing is None, "a batch that is not written yet would be lost"
         changes, last_event_id = self._engine.take(), self._store.last_event_id
         at = self._clock.now()
         stamp = at if self._stamp is None else self._stamp(at)
@@ -345,6 +410,7 @@ class Journal:
         except Exception as error:  # the engine has let go of these changes, so there is no going on
             raise InvariantBroken("the engine holds what no store can") from error
         done, self._gathered, self._durable = self._gathered, trio.Event(), False
+        self._make_room()
         self._bytes, self._bytes_taken = 0, self._bytes
         return batch, done
 
@@ -356,13 +422,9 @@ class Journal:
             await self.disk.acquire()
         try:
             begun = trio.current_time()
-            # A thread hop costs more than a small commit; an fsync or a large one would stop the loop.
-            # So would a disk that is down: it may take its whole busy timeout to say so.
-            is_quick = _is_small(batch) and self._last_s <= INLINE_S_MAX and self.failing is None
-            if self._store.inline or is_quick:
-                self._store.commit(batch)
-            else:
-                await trio.to_thread.run_sync(self._store.commit, batch)
+            # A disk that is down may take its whole busy timeout to say so.
+            is_quick = _is_small(batch) and self._pressure.last_s <= INLINE_S_MAX and self.failing is None
+            await self._store.write(batch, quick=is_quick)
             return trio.current_time() - begun
         except StoreError as error:
             self._note_failure(error)
@@ -374,7 +436,9 @@ class Journal:
         if self.failing is None:
             assert self._writing is not None
             _log.error("commit failed", error=str(error), jobs=len(self._writing[0].jobs))
+            self.failing_since = self._clock.now()
         self.failing = str(error)
+        self._make_room()
 
 
 def _is_small(batch: Batch) -> bool:

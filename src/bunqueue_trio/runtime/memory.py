@@ -77,11 +77,11 @@ class Memory:
             return before, read()
 
     async def census(self) -> Census:
-        """Return a count by type that is at most a second old."""
+        """Return a count by type that ended at most a second ago: whoever waited for it shares it."""
         async with self._looking:
-            now = trio.current_time()
-            if self._census is None or now - self._census[0] >= HEAP_LOOK_MS / 1000:
-                self._census = now, await _count()
+            if self._census is None or trio.current_time() - self._census[0] >= HEAP_LOOK_MS / 1000:
+                count = await _count()
+                self._census = trio.current_time(), count
             return self._census[1]
 
 

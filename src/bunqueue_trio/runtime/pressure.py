@@ -17,6 +17,8 @@ and at no time are they above them or so low that a quiet server would refuse an
 
 from collections import deque
 
+import trio
+
 from bunqueue_trio.config import (
     COMMITS_JUDGED,
     GATHER_BYTES_MIN,
@@ -34,6 +36,10 @@ class Pressure:
     """Two thresholds, neither above the settings: above the lower one large requests wait, above the upper one new work is refused."""
 
     def __init__(self, jobs_max: int, bytes_max: int) -> None:
+        self.line: trio.Lock = trio.Lock()
+        """Held by the large request whose turn it is."""
+        self.last_s: float = 0.0
+        """How long the last commit took."""
         self._jobs_max = jobs_max
         self._bytes_max = bytes_max
         self._speeds: deque[float] = deque(maxlen=COMMITS_JUDGED)

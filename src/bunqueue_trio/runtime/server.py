@@ -1,23 +1,28 @@
 """The parts of a running server, put together from settings, a store and a clock; it starts none of them."""
 
+from functools import partial
 from random import Random  # noqa: TID251 - a test hands in its own
+from typing import cast
 
 import trio
 from msgspec.structs import replace
 
-from bunqueue_trio.config import PICTURE_MS, PULL_BATCH_BYTES, Settings
+from bunqueue_trio.config import NO_LIMIT, PICTURE_MS, PULL_BATCH_BYTES, Settings
 from bunqueue_trio.engine.engine import Engine, Rules
 from bunqueue_trio.engine.job import NewId
 from bunqueue_trio.runtime.audit import Auditor
 from bunqueue_trio.runtime.budget import Budget
 from bunqueue_trio.runtime.clock import Clock, ClockWatch
 from bunqueue_trio.runtime.core import Core
+from bunqueue_trio.runtime.history import History, Minute, Minutes, Past
 from bunqueue_trio.runtime.hub import Hub
 from bunqueue_trio.runtime.ids import Ids
 from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.limiter import RateLimiter
+from bunqueue_trio.runtime.lookups import AwaitingCore, Lookups
 from bunqueue_trio.runtime.memory import Memory
 from bunqueue_trio.runtime.meters import LoopLag
+from bunqueue_trio.runtime.picture import QueueLook, look
 from bunqueue_trio.runtime.services import (
     Checkpointer,
     Deadlines,
@@ -25,6 +30,7 @@ from bunqueue_trio.runtime.services import (
     Rates,
     RetentionSweeper,
     Shrinker,
+    WorkerSweep,
     looped,
 )
 from bunqueue_trio.runtime.shared import Shared
@@ -33,13 +39,15 @@ from bunqueue_trio.runtime.statistics import (
     Connections,
     Page,
     QueueStatistics,
+    RetentionFigures,
+    ScheduleFigures,
     Statistics,
     StorageFigures,
     TaskFigures,
     look_at_queues,
 )
 from bunqueue_trio.runtime.supervisor import Child
-from bunqueue_trio.storage.store import Store
+from bunqueue_trio.storage.store import AwaitedStore, Store
 
 
 class Server:
@@ -59,20 +67,28 @@ class Server:
         pull_bytes = min(PULL_BATCH_BYTES, buffers - settings.body_max_bytes)
         rules = Rules(lease=settings.lease_ms, stalls_max=settings.stalls_max, pull_bytes=pull_bytes)
         ids = Ids(store.last_event_at(), random)
-        self.engine: Engine = Engine(new_id or ids, store, rules)
+        lookups = None if store.at_once else Lookups(cast("AwaitedStore", store))
+        self.engine: Engine = Engine(new_id or ids, lookups or store, rules)
         self.journal: Journal = Journal(
             self.engine, store, clock, settings.pending_max, settings.pending_max_bytes, ids.stamp
         )
-        self.core: Core = Core(self.engine, self.journal, clock, pollers_max=settings.pollers_max)
+        self.core: Core = (
+            Core(self.engine, self.journal, clock, pollers_max=settings.pollers_max)
+            if lookups is None
+            else AwaitingCore(self.engine, self.journal, clock, lookups, pollers_max=settings.pollers_max)
+        )
         self.limiter: RateLimiter = RateLimiter(settings.rate_limit_window_ms, settings.rate_limit_max_requests)
         self.buffers: Budget = Budget(buffers)
         self.rates: Rates = Rates(self.engine)
         self.shrinker: Shrinker = Shrinker(self.journal, store)
         self.hub: Hub = Hub(store)
-        self.journal.on_commit += [self.hub.publish, self.core.meters.committed]
+        self.history: History = History()
+        self.journal.on_commit += [self.hub.publish, self.core.meters.committed, self.history.committed]
         self.memory: Memory = Memory()
         self.scrape: Shared[Page] = Shared(PICTURE_MS)
         """The last page for Prometheus: it is the one whose making looks at every queue."""
+        self.queues_seen: Shared[tuple[QueueLook, ...]] = Shared(PICTURE_MS)
+        """The last look at every queue, for all who ask within a second."""
         self.connections: Connections = Connections()
         self.owners: set[str] = set()
         """The connections that may hold jobs."""
@@ -83,6 +99,8 @@ class Server:
         self.stop: trio.Event = trio.Event()
         """Set it to shut the server down."""
         self.ended: trio.Event = trio.Event()
+        self.serving: list[Child] = []
+        """What the transports add to the supervised tasks."""
         core, journal = self.core, self.journal
         self.flusher: Child = Child("persistence flusher", journal.run)
         self.services: list[Child] = [
@@ -99,6 +117,8 @@ class Server:
             Child("clock watch", looped(self.clock_watch)),
             Child("rates", looped(self.rates)),
             Child("loop lag", looped(LoopLag(core.meters.loop_lag))),
+            Child("history", looped(Minutes(self.note_minute))),
+            Child("worker sweep", looped(WorkerSweep(core))),
         ]
         if settings.audit_jobs_per_second:
             # Whatever fails in it, the server has the work of others to do.
@@ -107,7 +127,7 @@ class Server:
     @property
     def tasks(self) -> list[Child]:
         """Everything that is supervised."""
-        return [self.flusher, *self.services]
+        return [self.flusher, *self.services, *self.serving]
 
     def counts(self) -> dict[str, int]:
         """Return how many jobs stand where, over all queues, finished ones as far as they are kept."""
@@ -118,7 +138,7 @@ class Server:
     def statistics(self) -> Statistics:
         """Return what is the case now, but for the memory, which takes longer to look at than all of it."""
         pushes, pulls = self.rates.per_second()
-        audit, journal = self.audit, self.journal
+        audit, journal, planner = self.audit, self.journal, self.engine.planner
         return Statistics(
             now=self.clock.now(),
             started_at=self.started_at,
@@ -132,6 +152,8 @@ class Server:
             pulls_waiting=self.core.pulls_waiting,
             queues_paused=self.engine.gates.paused,
             queues_limited=self.engine.gates.limited,
+            queues_rate_limited=self.engine.gates.rate_limited,
+            schedules=ScheduleFigures(len(planner.plans), planner.late, planner.left_out),
             connections=replace(self.connections),
             tasks=tuple(TaskFigures(task.name, task.state, task.restarts, task.last_error) for task in self.tasks),
             audit=AuditFigures(
@@ -140,7 +162,8 @@ class Server:
             ),
             storage=StorageFigures(
                 journal.commits, journal.durable_commits, journal.pending, journal.failing is not None,
-                self.store.log_bytes(), self.shrinker.space,
+                self.store.log_bytes(), self.shrinker.space, self._retention(), journal.failing, journal.failing_since,
+                journal.nearly_full_since,
             ),
             last_event_id=self.hub.last_event_id,
             events_dropped=self.hub.dropped,
@@ -148,13 +171,48 @@ class Server:
             clock_offset_ms=self.clock_watch.offset_ms,
         )  # fmt: skip
 
+    def _retention(self) -> RetentionFigures:
+        settings = self.settings
+        limits = (
+            settings.retention_completed_max, settings.retention_dead_max, settings.retention_age_ms,
+            settings.retention_events_max, settings.retention_events_age_ms,
+        )  # fmt: skip
+        return RetentionFigures(*(None if limit >= NO_LIMIT else limit for limit in limits))
+
     async def queue_statistics(self) -> QueueStatistics:
         """Look at every queue, letting others run in between."""
         return await look_at_queues(self.engine, self.store, self.settings.metrics_queues_max)
 
+    async def look_at_queues(self) -> tuple[QueueLook, ...]:
+        """Return every queue as it was within the last second."""
+        return await self.queues_seen.get(partial(look, self.engine, self.store))
+
+    async def note_minute(self) -> None:
+        """Note what is the case at the end of a minute."""
+        queues = await self.look_at_queues()
+        told = self.statistics()
+        totals, storage, histograms = told.totals, told.storage, told.histograms
+        minute = Minute(
+            told.now, totals.pushed, totals.completed, totals.failed, totals.stalled, totals.lost_to_stalls,
+            told.jobs["waiting"], told.jobs["active"], told.jobs["failed"], storage.pending, storage.is_failing,
+            storage.log_bytes, storage.space.file, storage.space.disk_free, told.events_dropped,
+            sum(told.audit.faults.values()), sum(task.restarts for task in told.tasks),
+            histograms["commit"].counts, histograms["loop_lag"].counts,
+        )  # fmt: skip
+        await self.history.note(minute, queues)
+
+    def past(self) -> Past:
+        """Return what happened in the last hours, minute by minute."""
+        return self.history.past()
+
     def new_id(self) -> str:
         """Return a new id for a peer."""
         return self.engine.new_id(self.clock.now())
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether a token is asked for, or only this machine can ask."""
+        return bool(self.settings.auth_tokens) or all(bind.is_local for bind in self.settings.binds)
 
     @property
     def ready(self) -> bool:

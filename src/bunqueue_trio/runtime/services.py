@@ -18,6 +18,7 @@ from bunqueue_trio.config import (
     SHRINK_MS,
     SHRINK_PAUSE_MS,
     SHRINK_SLACK_BYTES,
+    WORKER_SWEEP_MS,
     Settings,
 )
 from bunqueue_trio.engine.engine import Engine
@@ -67,7 +68,8 @@ class Deadlines:
         await self._alarm.wait_due(self._core.clock)
 
     async def step(self) -> None:
-        """Let the deadlines of by now take effect."""
+        """Let the deadlines of by now take effect; an avalanche waits for the disk between its batches."""
+        await self._core.journal.wait_room()
         self._core.advance()
 
 
@@ -93,6 +95,18 @@ class RateLimitCleaner(_Periodic):
     async def step(self) -> None:
         """Forget them."""
         self._limiter.clean(self._clock.now())
+
+
+class WorkerSweep(_Periodic):
+    """Forgets workers that were not heard of for long."""
+
+    def __init__(self, core: Core) -> None:
+        super().__init__(WORKER_SWEEP_MS)
+        self._core = core
+
+    async def step(self) -> None:
+        """Forget them."""
+        self._core.forget_silent_workers()
 
 
 class _Disk(_Periodic):
@@ -156,7 +170,7 @@ class Checkpointer(_Disk):
 
 
 class RetentionSweeper(_Disk):
-    """Deletes finished jobs and events that are not to be kept any longer."""
+    """Deletes finished jobs, events and acts that are not to be kept any longer."""
 
     def __init__(self, journal: Journal, store: Store, clock: Clock, settings: Settings) -> None:
         super().__init__(journal, store, PRUNE_MS)
@@ -169,6 +183,7 @@ class RetentionSweeper(_Disk):
         keep = Retention(
             settings.retention_completed_max, settings.retention_dead_max, now - settings.retention_age_ms,
             settings.retention_events_max, now - settings.retention_events_age_ms,
+            settings.retention_actions_max, now - settings.retention_actions_age_ms,
         )  # fmt: skip
         while True:
             async with self._journal.disk:
@@ -187,7 +202,7 @@ class Shrinker(_Disk):
     async def _work(self) -> None:
         """Give back all but the slack, with a pause after each step, in which commits do not compete with it."""
         self.space = self._store.space()
-        self._journal.nearly_full = self.space.is_nearly_full
+        self._journal.note_room(nearly_full=self.space.is_nearly_full)
         given = False
         while self.space.free >= SHRINK_SLACK_BYTES + SHRINK_BYTES:
             async with self._journal.disk:

@@ -16,8 +16,10 @@ from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.queue import Totals
 from bunqueue_trio.runtime.audit import Finding
 from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.runtime.history import Past
 from bunqueue_trio.runtime.memory import Memory
 from bunqueue_trio.runtime.meters import HistogramFigures
+from bunqueue_trio.runtime.picture import QueueLook
 from bunqueue_trio.runtime.shared import Shared
 from bunqueue_trio.storage.store import Space, Store
 
@@ -58,6 +60,24 @@ class AuditFigures(NamedTuple):
     findings: tuple[Finding, ...]
 
 
+class RetentionFigures(NamedTuple):
+    """How much is kept for how many ms; None: no limit."""
+
+    completed_max: int | None
+    dead_max: int | None
+    age_ms: int | None
+    events_max: int | None
+    events_age_ms: int | None
+
+
+class ScheduleFigures(NamedTuple):
+    """How many schedules there are, and what became of slots that were not kept, since the start."""
+
+    known: int
+    late: int
+    left_out: int
+
+
 class StorageFigures(NamedTuple):
     """What was written, what waits for it, and what it takes."""
 
@@ -67,6 +87,12 @@ class StorageFigures(NamedTuple):
     is_failing: bool
     log_bytes: int
     space: Space
+    retention: RetentionFigures
+    trouble: str | None = None
+    """What the disk said, while it refuses commits."""
+    failing_since: int | None = None
+    full_since: int | None = None
+    """Since when its last room is kept for what empties the queues."""
 
 
 class Statistics(Struct, frozen=True, kw_only=True):
@@ -86,7 +112,9 @@ class Statistics(Struct, frozen=True, kw_only=True):
     pulls_waiting: int
     queues_paused: int
     queues_limited: int
+    queues_rate_limited: int
     """Queues with a limit of active jobs."""
+    schedules: ScheduleFigures
     connections: Connections
     tasks: tuple[TaskFigures, ...]
     audit: AuditFigures
@@ -131,6 +159,11 @@ class Reporter(Protocol):
         ...
 
     @property
+    def is_guarded(self) -> bool:
+        """Whether a token is asked for, or only this machine can ask."""
+        ...
+
+    @property
     def memory(self) -> Memory:
         """Looks at the process, and cleans up."""
         ...
@@ -146,6 +179,14 @@ class Reporter(Protocol):
 
     async def queue_statistics(self) -> QueueStatistics:
         """Look at every queue, letting others run in between."""
+        ...
+
+    async def look_at_queues(self) -> tuple[QueueLook, ...]:
+        """Return every queue as it was within the last second."""
+        ...
+
+    def past(self) -> Past:
+        """Return what happened in the last hours, minute by minute."""
         ...
 
 

@@ -2,19 +2,41 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from heapq import nsmallest
+from heapq import nlargest, nsmallest
 
 from bunqueue_trio.config import PRUNE_ROWS, REPLAY_BYTES
 from bunqueue_trio.engine.audit import Stored
-from bunqueue_trio.engine.job import Job, Records, State, weight
-from bunqueue_trio.storage.rows import ChangedRow, FactRow, FinishedRow, JobRow, Reader, outcome
+from bunqueue_trio.engine.job import Job, Records, State, Trace, weight
+from bunqueue_trio.engine.trails import ACTIONS, BOUNDS, Line, TrailChange, TrailPage
+from bunqueue_trio.storage.rows import ChangedRow, FactRow, FinishedRow, JobRow, Reader, outcome, trace
 from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, StoredEvent, event_rows
+
+
+class _Trail:
+    """The lines of one trail by their numbers, as time and body."""
+
+    def __init__(self) -> None:
+        self.lines: dict[int, tuple[int, bytes]] = {}
+        self.next = 1
+
+    def add(self, line: Line) -> None:
+        """Add ``line``, and let the oldest ones go that are too many."""
+        self.lines[self.next] = line.at, line.body
+        self.next += 1
+        bound = BOUNDS[line.kind]
+        while len(self.lines) > 1 and (len(self.lines) > bound.lines or self.size() > bound.size):
+            del self.lines[min(self.lines)]
+
+    def size(self) -> int:
+        """Return the bytes of all lines."""
+        return sum(len(body) for _, body in self.lines.values())
 
 
 class MemoryStore:
     """A store that outlives the engine but not the process; for tests and simulation."""
 
     inline = True
+    at_once = True
 
     def __init__(self) -> None:
         self._rows = Reader()
@@ -23,6 +45,7 @@ class MemoryStore:
         self._ends: dict[str, int] = {}  # which end that was
         self._last_end = 0
         self._facts: dict[tuple[str, str], bytes] = {}
+        self._trails: dict[str, dict[str, _Trail]] = {}  # by key and kind
         self._events: list[tuple[int, int, list[bytes], int]] = []  # last id, time, bodies, stamp
         self.finished_counts: FinishedCounts = Counter()
         self.finished_totals: Counter[str] = Counter()
@@ -60,12 +83,17 @@ class MemoryStore:
                 self._facts.pop((kind, key), None)
             else:
                 self._facts[kind, key] = value
+        self._change_trails(batch.trails)
         if batch.finished:
             added = Counter((record.queue, record.state) for record in batch.finished)
             self.finished_counts = self.finished_counts + added
             self.finished_totals.update(record.state for record in batch.finished)
         self._events += [(last_id, batch.at, bodies, batch.stamp) for last_id, bodies in event_rows(batch)]
         self.last_event_id = batch.last_event_id
+
+    async def write(self, batch: Batch, *, quick: bool) -> None:
+        """Commit ``batch``; see :class:`Store`."""
+        self.commit(batch)
 
     def find(self, job_id: str) -> Job | None:
         """Return a finished job that is kept; see :class:`Store`."""
@@ -84,19 +112,63 @@ class MemoryStore:
         """Return the next queues of which finished jobs are remembered; see :class:`Store`."""
         return nsmallest(limit, {queue for queue, _ in self.finished_counts if queue > name})
 
-    def records(self, queue: str, state: State, before: int | None, limit: int) -> Records:
+    def traces(self, first: str, end: str, limit: int) -> list[Trace]:
+        """Return what is kept of some finished jobs; see :class:`Store`."""
+        rows = nlargest(limit, (row for job_id, row in self._finished.items() if first <= job_id < end))
+        return [trace((row.id, row.state, row.started_at, row.finished_at, row.note)) for row in rows]
+
+    def records(
+        self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None
+    ) -> Records:
         """Return some of the finished jobs; see :class:`Store`."""
         found: list[Job] = []
-        size, last = 0, 0
+        places: list[int] = []
+        size = 0
         for job_id, row in reversed(self._finished.items()):
             if (row.queue, row.state) != (queue, state.value) or (before is not None and self._ends[job_id] >= before):
                 continue
+            if fingerprint not in (None, row.fingerprint):
+                continue
             if len(found) >= limit or size >= REPLAY_BYTES:
-                return Records(found, last)
+                return Records(found, places[-1], places)
             found.append(self._rows.finished(row))
             size += weight(found[-1])
-            last = self._ends[job_id]
-        return Records(found, None)
+            places.append(self._ends[job_id])
+        return Records(found, None, places)
+
+    def groups(self, queue: str | None) -> dict[str, dict[str, int]]:
+        """Return how many died of each error; see :class:`Store`."""
+        found: dict[str, dict[str, int]] = {}
+        for row in self._finished.values():
+            if row.fingerprint is not None and queue in (None, row.queue):
+                counts = found.setdefault(row.fingerprint, {})
+                counts[row.queue] = counts.get(row.queue, 0) + 1
+        return found
+
+    def is_grouped(self, queue: str) -> bool:
+        """Return whether its groups add up; see :class:`Store`."""
+        return self.kept_of(queue)[1] == sum(counts[queue] for counts in self.groups(queue).values())
+
+    def first_seen(self, queue: str, fingerprint: str) -> int | None:
+        """Return since when there are some; see :class:`Store`."""
+        of_it = (row for row in self._finished.values() if (row.queue, row.fingerprint) == (queue, fingerprint))
+        return next((row.finished_at for row in of_it), None)
+
+    def trail(self, kind: str, key: str, place: int | None, limit: int, *, newest: bool) -> TrailPage:
+        """Return some of the lines of a trail; see :class:`Store`."""
+        trail = self._trails.get(key, {}).get(kind)
+        if trail is None:
+            return TrailPage([], 0, None)
+        found: list[tuple[int, bytes]] = []
+        size = 0
+        for n in sorted(trail.lines, reverse=newest):
+            if place is not None and (n >= place if newest else n <= place):
+                continue
+            if len(found) >= limit or size >= REPLAY_BYTES:
+                return TrailPage(found, len(trail.lines), found[-1][0])
+            found.append((n, trail.lines[n][1]))
+            size += len(found[-1][1])
+        return TrailPage(found, len(trail.lines), None)
 
     def stored(self, after: int, upto: int, limit: int) -> list[Stored]:
         """Return unfinished jobs as they are stored; see :class:`Store`."""
@@ -140,7 +212,7 @@ class MemoryStore:
         kept = [entry for entry in self._events if entry[0] == self.last_event_id or entry[0] > past]
         pruned = len(self._events) - len(kept)
         self._events = kept
-        return len(doomed) + pruned
+        return len(doomed) + pruned + self._prune_actions(keep)
 
     def space(self) -> Space:
         """Return nothing: there is no file."""
@@ -160,9 +232,31 @@ class MemoryStore:
     def close(self) -> None:
         """Keep everything, for the next engine."""
 
+    def _change_trails(self, changes: Iterable[TrailChange]) -> None:
+        for change in changes:
+            if isinstance(change, Line):
+                if not change.of_record or change.key in self._finished:
+                    self._trails.setdefault(change.key, {}).setdefault(change.kind, _Trail()).add(change)
+            elif change.kind is None:
+                self._trails.pop(change.key, None)
+            else:
+                self._trails.get(change.key, {}).pop(change.kind, None)
+
+    def _prune_actions(self, keep: Retention) -> int:
+        trail = self._trails.get("", {}).get(ACTIONS)
+        if trail is None:
+            return 0
+        oldest = sorted(trail.lines)[:PRUNE_ROWS]
+        aged = max((n for n in oldest if trail.lines[n][0] < keep.actions_since), default=0)
+        doomed = [n for n in oldest if n <= max(aged, trail.next - 1 - keep.actions_max)]
+        for n in doomed:
+            del trail.lines[n]
+        return len(doomed)
+
     def _drop(self, job_id: str) -> None:
         row = self._finished.pop(job_id, None)
         self._ends.pop(job_id, None)
         if row is not None:
+            self._trails.pop(job_id, None)
             self.finished_counts = self.finished_counts - Counter([(row.queue, row.state)])
             self.finished_totals[row.state] -= 1

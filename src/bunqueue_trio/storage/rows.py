@@ -11,7 +11,8 @@ from msgspec import Struct
 
 from bunqueue_trio.config import AUDIT_DATA_BYTES
 from bunqueue_trio.engine.audit import Stored
-from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Job, Lease, Note, Options, State
+from bunqueue_trio.engine.fingerprint import fingerprint
+from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Job, Lease, Note, Options, State, Trace
 from bunqueue_trio.engine.queue import check_name
 from bunqueue_trio.errors import Refused
 
@@ -93,6 +94,8 @@ class FinishedRow(NamedTuple):
     started_at: int | None
     note: str | None
     result: bytes | None
+    fingerprint: str | None
+    """Of a dead letter: the key of its error."""
 
 
 # Plain tuples: to give the fields names, and SQLite what has names, would cost each push and pull 0.6 µs.
@@ -120,8 +123,11 @@ def changed_row(job: Job) -> Row:
     )  # fmt: skip
 
 
-def finished_row(job: Job) -> FinishedRow:
-    """Return the record of a job that has ended; of one that wants no record what its dependents need."""
+def finished_row(job: Job, group: str | None = None) -> FinishedRow:
+    """Return the record of a job that has ended; of one that wants no record what its dependents need.
+
+    ``group``: the fingerprint of its error, if that is known.
+    """
     note = job.noted()
     shown = not (job.state is State.COMPLETED and job.options.remove_on_complete)
     options = job.options
@@ -130,13 +136,37 @@ def finished_row(job: Job) -> FinishedRow:
         job.data if shown else b"",
         None if options is DEFAULT_OPTIONS or not shown else _text(options),
         job.priority, job.created_at, job.run_at, job.attempts, job.stalls, job.progress, job.started_at,
-        _text(Note(error=note.error, message=note.message, reason=note.reason)) if shown else None,
+        _kept_note(note) if shown else None,
         note.result if shown else None,
+        (group or fingerprint(note.error or "").key) if job.state is State.FAILED else None,
     ))  # fmt: skip
+
+
+def _kept_note(note: Note) -> str:
+    """Return what is kept of the rare facts of a job that has ended, beside those that have a column."""
+    error, message, reason, cancelled, progressed_at = (
+        note.error,
+        note.message,
+        note.reason,
+        note.cancelled,
+        note.progressed_at,
+    )
+    if error is None and message is None and reason is None and cancelled is None and progressed_at is None:
+        return _NO_NOTE  # most complete without any, thousands in a batch
+    return _text(Note(error=error, message=message, reason=reason, cancelled=cancelled, progressed_at=progressed_at))
+
+
+def fingerprint_of(*values: Any) -> str:
+    """Return the fingerprint of the dead letter with a note, a text or None, for files in which it has none yet."""
+    [note] = values
+    return fingerprint((_NOTE.decode(note).error if note else None) or "").key
 
 
 def _text(value: Struct) -> str:
     return _encode(value).decode()
+
+
+_NO_NOTE = _text(Note())
 
 
 class Reader:
@@ -181,7 +211,7 @@ class Reader:
         if row.state == State.REMOVED.value:
             return _hidden(row.id, row.queue)
         known = Note() if row.note is None else _NOTE.decode(row.note)
-        known.finished_at, known.result = row.finished_at, row.result
+        known.finished_at, known.result, known.fingerprint = row.finished_at, row.result, row.fingerprint
         return Job(
             row.id, row.queue, row.data,
             DEFAULT_OPTIONS if row.options is None else _OPTIONS.decode(row.options),
@@ -215,6 +245,12 @@ def outcome(state: str) -> State:
     Dependents rely on it, so the word can stand for nothing else there.
     """
     return State.FAILED if state == State.FAILED.value else State.COMPLETED
+
+
+def trace(row: tuple[Any, ...]) -> Trace:
+    """Return what is kept of a job, of these columns of its row: id, state, started_at, finished_at, note."""
+    job_id, state, started_at, finished_at, note = row
+    return Trace(job_id, outcome(state), started_at, finished_at, None if note is None else _NOTE.decode(note).error)
 
 
 def _hidden(job_id: str, queue: str) -> Job:

@@ -6,16 +6,17 @@ and writing it again after a failure writes the same.
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from msgspec import Struct
 
-from bunqueue_trio.config import DISK_RESERVE_BYTES, DISK_RESERVE_PART, MIB
+from bunqueue_trio.config import DISK_RESERVE_BYTES, DISK_RESERVE_PART, MIB, NO_LIMIT
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.engine import Changes
 from bunqueue_trio.engine.facts import Fact
-from bunqueue_trio.engine.job import UNFINISHED, Job, Records, State
+from bunqueue_trio.engine.job import UNFINISHED, Job, Records, State, Trace
+from bunqueue_trio.engine.trails import Line, TrailChange, TrailPage
 from bunqueue_trio.protocol.events import Event
 from bunqueue_trio.storage.rows import FactRow, FinishedRow, JobRow, Row, changed_row, finished_row, new_row
 
@@ -54,13 +55,15 @@ class Batch(Struct):
     stamp: int = 0
     """The time of the newest id where that is later than ``at``."""
     facts: Sequence[Fact] = ()
+    trails: Sequence[TrailChange] = ()
+    """In the order in which they happened."""
 
     def rows(self) -> int:
         """Return how many rows it touches."""
         # A job with an id of its own makes room for its row as it is written; other records just go.
         new = max(len(self.new), len(self.reused_ids))
         jobs = new + len(self.changed) + len(self.rewritten) + len(self.ended) + len(self.finished)
-        return jobs + len(self.facts)
+        return jobs + len(self.facts) + len(self.trails)
 
     def bytes(self) -> int:
         """Return about how many bytes of payloads it writes."""
@@ -68,6 +71,7 @@ class Batch(Struct):
         pushed = sum(map(len, self.events))
         noted = sum(len(value or b"") for _, _, value in self.facts)
         noted += sum(len(row.data) for row in self.rewritten)
+        noted += sum(len(change.body) for change in self.trails if isinstance(change, Line))
         return pushed + noted + sum(len(row.data) + len(row.result or b"") for row in self.finished)
 
 
@@ -95,13 +99,15 @@ class StoredEvent(NamedTuple):
 
 
 class Retention(NamedTuple):
-    """What finished jobs and events are kept: how many of each, and none from before ``…_since``."""
+    """What finished jobs, events and acts are kept: how many of each, and none from before ``…_since``."""
 
     completed_max: int
     dead_max: int
     finished_since: int
     events_max: int
     events_since: int
+    actions_max: int = NO_LIMIT
+    actions_since: int = 0
 
     def finished_max(self) -> dict[str, int]:
         """Return how many records of each state are kept; ``removed`` ones count as completed."""
@@ -127,6 +133,8 @@ class Store(Protocol):
 
     inline: bool
     """Whether every call is short enough for the event loop: no thread may be used for it."""
+    at_once: bool
+    """Whether :meth:`commit` may be called; a store that is a network away knows :meth:`write` only."""
     last_event_id: int
 
     @property
@@ -155,6 +163,17 @@ class Store(Protocol):
         """
         ...
 
+    async def write(self, batch: Batch, *, quick: bool) -> None:
+        """Do what :meth:`commit` does, wherever that holds nobody up: a ``quick`` one may be done in the event loop.
+
+        Whoever is cancelled meanwhile does not know whether it was written. The next that is written is the same batch, and
+        is there once.
+
+        Raises:
+            StoreError: as :meth:`commit`.
+        """
+        ...
+
     def find(self, job_id: str) -> Job | None:
         """Return a finished job that is kept; ``removed`` is one that is not to be shown."""
         ...
@@ -171,12 +190,41 @@ class Store(Protocol):
         """Return the first ``limit`` queues behind ``name``, by name, of which finished jobs are remembered."""
         ...
 
-    def records(self, queue: str, state: State, before: int | None, limit: int) -> Records:
+    def traces(self, first: str, end: str, limit: int) -> list[Trace]:
+        """Return the last ``limit`` finished jobs with ids from ``first`` on and before ``end``, by their ids, falling."""
+        ...
+
+    def records(
+        self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None
+    ) -> Records:
         """Return up to ``limit`` finished jobs of a queue, completed or failed ones, newest end first.
 
         The first page is ``before`` None, and each tells where the next one begins: what ends meanwhile stands before
-        the first, and what is deleted is missing. A page of :data:`REPLAY_BYTES` ends early.
+        the first, and what is deleted is missing. A page of :data:`REPLAY_BYTES` ends early. With ``fingerprint`` only dead
+        letters that died of that error.
         """
+        ...
+
+    def trail(self, kind: str, key: str, place: int | None, limit: int, *, newest: bool) -> TrailPage:
+        """Return up to ``limit`` lines of a trail behind the line numbered ``place``, the newest or the oldest first.
+
+        The first page is ``place`` None, and each tells where the next one begins. A page of :data:`REPLAY_BYTES` ends early.
+        """
+        ...
+
+    def groups(self, queue: str | None) -> dict[str, dict[str, int]]:
+        """Return how many dead letters died of each error, by its fingerprint and queue; None: of all queues.
+
+        They are counted as they change: it costs what the groups are, however many have died of each.
+        """
+        ...
+
+    def is_grouped(self, queue: str) -> bool:
+        """Return whether its groups add up to the dead letters of a queue, as they must."""
+        ...
+
+    def first_seen(self, queue: str, fingerprint: str) -> int | None:
+        """Return when the oldest dead letter of this error that a queue keeps has died; None: there is none any more."""
         ...
 
     def stored(self, after: int, upto: int, limit: int) -> list[Stored]:
@@ -246,6 +294,38 @@ class Store(Protocol):
         ...
 
 
+class Question(NamedTuple):
+    """What somebody wants to know of the archive: one of the reads of a :class:`Store`, by its name."""
+
+    kind: str
+    arguments: tuple[object, ...]
+    """What it is called with, in its order."""
+    named: tuple[tuple[str, object], ...] = ()
+    """What it is called with by name."""
+    ids: tuple[str, ...] = ()
+    """The jobs that it names: what a commit says of them meanwhile makes an answer old."""
+
+    def ask(self, store: "Store") -> Any:
+        """Return what ``store`` answers.
+
+        Raises:
+            StoreError: there is no answer.
+        """
+        return getattr(store, self.kind)(*self.arguments, **dict(self.named))
+
+
+class AwaitedStore(Store, Protocol):
+    """A store that is a network away. Its other reads are for the start, or of what it keeps in memory."""
+
+    async def look_up(self, question: Question) -> Any:
+        """Return what the read of that name returns.
+
+        Raises:
+            StoreError: there is no answer.
+        """
+        ...
+
+
 def make_batch(changes: Changes, at: int, *, durable: bool, last_event_id: int, stamp: int = 0) -> Batch:
     """Return the batch that writes ``changes``; event ids go on from ``last_event_id``."""
     batch = Batch(
@@ -257,8 +337,9 @@ def make_batch(changes: Changes, at: int, *, durable: bool, last_event_id: int, 
         removed_ids=changes.removed_ids,
         stamp=stamp,
         facts=changes.facts,
+        trails=changes.trails,
     )  # fmt: skip
-    rewritten = changes.rewritten
+    rewritten, groups = changes.rewritten, changes.groups
     for job in changes.jobs:
         is_new = job.epoch == changes.epoch
         if rewritten and job in rewritten:
@@ -275,5 +356,5 @@ def make_batch(changes: Changes, at: int, *, durable: bool, last_event_id: int, 
         if not is_new:
             batch.ended.append((job.seq,))
         if job.state is not State.REMOVED:
-            batch.finished.append(finished_row(job))
+            batch.finished.append(finished_row(job, groups.get(job)))
     return batch

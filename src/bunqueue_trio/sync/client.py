@@ -9,22 +9,32 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, cast
-from urllib.parse import quote
 
 import httpx
 import msgspec
 import uuid_utils
 
-from bunqueue_trio.errors import JOB_NOT_FOUND, ConnectionLost, JobFailed, JobRemoved, Refused, ServerUnavailable
+from bunqueue_trio.errors import (
+    JOB_NOT_FOUND,
+    BunqueueError,
+    ConnectionLost,
+    JobFailed,
+    JobRemoved,
+    Refused,
+    ServerUnavailable,
+)  # fmt: skip
 from bunqueue_trio.protocol import commands as c
-from bunqueue_trio.protocol.address import given_token, given_url, http_url
+from bunqueue_trio.protocol.address import given_token, given_url, http_url, this_process
 from bunqueue_trio.protocol.catalog import SPECS, TAKES
+from bunqueue_trio.protocol.events import EVENT_TYPES
 from bunqueue_trio.protocol.faults import error_of
-from bunqueue_trio.protocol.options import JobSpec, PushOptions, push_fields, to_ms
-from bunqueue_trio.protocol.replies import Reply, StateReply, fence
-from bunqueue_trio.protocol.request import fields_of, path_of, query_of, target_of
+from bunqueue_trio.protocol.options import FailureSpec, JobSpec, PushOptions, failure_fields, push_fields, to_ms
+from bunqueue_trio.protocol.replies import Reply, StateReply
+from bunqueue_trio.protocol.request import fields_of, path_of, query_of, segment_of, target_of
+from bunqueue_trio.protocol.standin import STAND_INS
 from bunqueue_trio.protocol.surrogates import read
 from bunqueue_trio.sync.events import SILENCE_S, SyncEventStream, wanted
+from bunqueue_trio.sync.jobs import SyncJob
 
 DEFAULT_URL = "http://localhost:6790"
 TIMEOUT_S = 30.0
@@ -36,58 +46,6 @@ _PASSING = frozenset({408, 425, 429, 503})  # whoever says so did not pass it on
 _ENDS = frozenset({"completed", "failed", "removed", "retried"})
 
 R = TypeVar("R", bound=Reply)
-
-
-class SyncJob:
-    """A job that was pulled; ``token`` proves that it is ours."""
-
-    def __init__(self, client: "SyncClient", fields: dict[str, Any], token: str) -> None:
-        self._client = client
-        self.id: str = fields["id"]
-        self.queue: str = fields["queue"]
-        self.data: Any = fields["data"]
-        self.priority: int = fields["priority"]
-        self.created_at: float = fields["createdAt"] / 1000
-        self.attempts: int = fields["attempts"]
-        self.max_attempts: int = fields["maxAttempts"]
-        self.token = token
-
-    @property
-    def attempt(self) -> int:
-        """Which try this is, from 1."""
-        return self.attempts + 1
-
-    @property
-    def fence(self) -> int:
-        """The fencing number: greater for each later delivery of the job; fits 63 bits."""
-        return fence(self.token)
-
-    def ack(self, result: Any = None) -> None:
-        """Complete it."""
-        self._client.ack(self.id, result, token=self.token)
-
-    def fail(self, error: str | None = None, *, unrecoverable: bool = False, retry_in: float | None = None) -> None:
-        """Report a failed attempt, as :meth:`SyncClient.fail` does."""
-        self._client.fail(self.id, error, token=self.token, unrecoverable=unrecoverable, retry_in=retry_in)
-
-    def release(self) -> None:
-        """Return it to its previous position, as if it had not been pulled."""
-        self._client.release(self.id, token=self.token)
-
-    def heartbeat(self, duration: float | None = None) -> None:
-        """Renew the lease; Refused when it is lost."""
-        self._client.heartbeat(self.id, token=self.token, duration=duration)
-
-    def extend_lock(self, duration: float) -> None:
-        """Let the lease end ``duration`` seconds from now."""
-        self._client.extend_lock(self.id, self.token, duration)
-
-    def progress(self, percent: float, message: str | None = None) -> None:
-        """Report how far it is; this renews the lease too."""
-        self._client.progress(self.id, percent, message, token=self.token)
-
-    def __repr__(self) -> str:
-        return f"<SyncJob {self.id} of {self.queue}>"
 
 
 class SyncClient:
@@ -105,13 +63,15 @@ class SyncClient:
         timeout: float = TIMEOUT_S, transport: httpx.BaseTransport | None = None,
     ) -> None:  # fmt: skip
         url, token = http_url(given_url(url, DEFAULT_URL)), given_token(token)
+        self._is_own_way = transport is not None
         if url.startswith("unix:"):
             transport, url = httpx.HTTPTransport(uds=url.removeprefix("unix:")), "http://localhost"
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._timeout = timeout
+        self._worker: str | None = None
         self._http = httpx.Client(
             base_url=url, headers=headers, timeout=timeout, trust_env=False, transport=transport,
-            verify=(tls or ssl.create_default_context()) if url.startswith("https") else False,
+            verify=False if url.startswith("http:") else tls or ssl.create_default_context(),
         )  # fmt: skip
 
     def __enter__(self) -> Self:
@@ -157,14 +117,24 @@ class SyncClient:
             lost.add_note(f"job_ids={[body['jobId'] for body in bodies]!r}")
             raise
 
+    def introduce(self, name: str, *, queues: Sequence[str] = (), concurrency: int = 1) -> str:
+        """Tell the server who pulls with this client from now on, and return the id that its list of workers has."""
+        reply = self._ask(
+            c.RegisterWorker, workerId=self._worker, name=name, queues=queues, concurrency=concurrency, **this_process()
+        )  # fmt: skip
+        self._worker = str(reply["data"]["id"])
+        return self._worker
+
     def pull(self, queue: str, *, timeout: float = 0, lease: float | None = None) -> SyncJob | None:
         """Take the next job, waiting up to ``timeout`` seconds (at most 60) for one."""
-        reply = self._ask(c.Pull, queue=queue, timeout=to_ms(timeout), lockTtl=to_ms(lease))
+        reply = self._ask(c.Pull, queue=queue, timeout=to_ms(timeout), lockTtl=to_ms(lease), owner=self._worker)
         return None if reply.get("job") is None else SyncJob(self, reply["job"], reply["token"])
 
     def pull_many(self, queue: str, count: int, *, timeout: float = 0, lease: float | None = None) -> list[SyncJob]:
         """Take up to ``count`` jobs, fewer if they are large; see :meth:`pull`."""
-        reply = self._ask(c.PullBatch, queue=queue, count=count, timeout=to_ms(timeout), lockTtl=to_ms(lease))
+        reply = self._ask(
+            c.PullBatch, queue=queue, count=count, timeout=to_ms(timeout), lockTtl=to_ms(lease), owner=self._worker
+        )
         return [SyncJob(self, job, token) for job, token in zip(reply["jobs"], reply["tokens"], strict=True)]
 
     def ack(self, job_id: str, result: Any = None, *, token: str | None = None) -> None:
@@ -180,22 +150,30 @@ class SyncClient:
 
     def fail(
         self, job_id: str, error: str | None = None, *, token: str | None = None, unrecoverable: bool = False,
-        retry_in: float | None = None,
+        retry_in: float | None = None, stack: str | None = None,
     ) -> None:  # fmt: skip
         """Report a failed attempt: the job is retried after its backoff, or ``retry_in`` seconds, or dead.
 
-        An ``unrecoverable`` one is the last.
+        An ``unrecoverable`` one is the last. ``stack`` is kept with the attempt.
         """
         last = unrecoverable or None
-        self._ask(c.Fail, id=job_id, token=token, error=error, unrecoverable=last, retryIn=to_ms(retry_in))
+        self._ask(c.Fail, id=job_id, token=token, error=error, stack=stack, unrecoverable=last, retryIn=to_ms(retry_in))
+
+    def fail_many(self, failures: Iterable[FailureSpec]) -> list[str]:
+        """Report failed attempts, each with the ``id`` of its job and what :meth:`fail` takes; at most 500.
+
+        Return the ids that were not active, or not ours any more.
+        """
+        reply = self._ask(c.FailBatch, failures=failure_fields(failures))
+        return [str(job_id) for job_id in reply["data"].get("ignoredIds", [])]
 
     def release(self, job_id: str, *, token: str | None = None) -> None:
         """Return a job to its previous position, as if it had not been pulled."""
         self._ask(c.Release, id=job_id, token=token)
 
-    def heartbeat(self, job_id: str, *, token: str | None = None, duration: float | None = None) -> None:
-        """Renew a lease. Refused when it is lost."""
-        self._ask(c.Heartbeat, id=job_id, token=token, duration=to_ms(duration))
+    def heartbeat(self, job_id: str, *, token: str | None = None, duration: float | None = None) -> bool:
+        """Renew a lease; return whether to go on: a job that is cancelled is to be ended. Refused when it is lost."""
+        return "cancelled" not in self._ask(c.Heartbeat, id=job_id, token=token, duration=to_ms(duration))["data"]
 
     def heartbeats(self, ids: Sequence[str], *, tokens: Sequence[str] | None = None) -> list[str]:
         """Renew several leases; return the ids of those that are lost."""
@@ -240,7 +218,10 @@ class SyncClient:
             ServerUnavailable: not now.
             TimeoutError: it is not done after ``timeout`` seconds.
         """
-        until, pause = time.monotonic() + timeout, LOOK_MIN_S
+        stand_in = STAND_INS.current
+        now = time.monotonic if stand_in is None else stand_in.now
+        timeout = timeout if stand_in is None else min(timeout, stand_in.wait_max_s)
+        until, pause, stuck = now() + timeout, LOOK_MIN_S, None
         seen: StateReply | None = None
         before = self._newest_event()  # all that happens after the first look is told from here
         while True:
@@ -251,13 +232,17 @@ class SyncClient:
                     raise
                 return self._end_without_record(job_id, seen, before)
             if state.state == "failed":
-                raise JobFailed(job_id, state.error or "failed")
+                raise (JobFailed if state.cancelled is None else JobRemoved)(job_id, state.error or "failed")
             if state.state == "completed":
                 return self.result(job_id)
             seen = state
-            left = until - time.monotonic()
-            if left <= 0:
-                raise TimeoutError(f"job {job_id} of queue {state.queue} is {state.state} after {timeout:g} s")
+            left = until - now()
+            if left <= 0 or stuck is not None:
+                when = stuck or f"after {timeout:g} s"
+                raise TimeoutError(f"job {job_id} of queue {state.queue} is {state.state} {when}{self._why(job_id)}")
+            if stand_in is not None:
+                stuck = stand_in.wait_change(left)
+                continue
             time.sleep(min(pause, left))
             pause = min(pause * 2, LOOK_MAX_S)
 
@@ -266,11 +251,14 @@ class SyncClient:
 
         Where the connection is cut it connects again, for up to ``timeout`` seconds, and gets what happened meanwhile.
         """
-        return SyncEventStream(lambda headers: self._stream(queue, headers), wanted(types), self._timeout)
+        named = wanted(types)
+        return SyncEventStream(lambda headers: self._stream(queue, headers, named), named, self._timeout)
 
-    def cancel(self, job_id: str) -> None:
-        """Remove an unfinished job, an active one too."""
-        self._ask(c.Cancel, id=job_id)
+    def cancel(
+        self, job_id: str, *, reason: str | None = None, by: str | None = None, grace: float | None = None
+    ) -> None:
+        """Remove an unfinished job, an active one too; the rest as :meth:`bunqueue_trio.Client.cancel`."""
+        self._ask(c.Cancel, id=job_id, reason=reason, by=by, grace=to_ms(grace))
 
     def stats(self) -> dict[str, Any]:
         """Return the server's statistics."""
@@ -291,6 +279,13 @@ class SyncClient:
             return cast("R", read(content, spec.reply))
         except (ValueError, RecursionError) as error:  # of a newer server, or of none
             raise ConnectionLost(f"the answer to {spec.tag} cannot be read: {error}") from None
+
+    def _why(self, job_id: str) -> str:
+        """Return why a job is not done, for the end of a sentence."""
+        try:
+            return f": {self.run(c.Why(id=job_id)).why}"
+        except BunqueueError:  # of a server that is older, or has just lost it
+            return ""
 
     def _newest_event(self) -> int:
         with self.events() as stream:
@@ -328,16 +323,29 @@ class SyncClient:
         content = None if method == "GET" or (method == "DELETE" and not fields) else msgspec.json.encode(fields)
         waits = query_of(fields).get("timeout", 0) / 1000 if kind in TAKES else 0
         with self._telling(method, path):
-            response = self._http.request(method, path, content=content, params=query, timeout=self._timeout + waits)
+            response = self._way().request(method, path, content=content, params=query, timeout=self._timeout + waits)
         return self._read(method, path, response), response.content
 
+    def _way(self) -> httpx.Client:
+        """Return what sends requests: to the address, or to the server of a test that lives now."""
+        stand_in = STAND_INS.current
+        if stand_in is None or self._is_own_way:
+            return self._http
+        return httpx.Client(
+            base_url=self._http.base_url, headers=self._http.headers, trust_env=False, transport=stand_in.http
+        )
+
     @contextmanager
-    def _stream(self, queue: str | None, headers: dict[str, str]) -> Iterator[httpx.Response]:
-        path = "/events" if queue is None else f"/events/queues/{quote(queue, safe='')}"
+    def _stream(
+        self, queue: str | None, headers: dict[str, str], types: frozenset[str] = EVENT_TYPES
+    ) -> Iterator[httpx.Response]:
+        path = "/events" if queue is None else f"/events/queues/{segment_of(queue)}"
         timeout = httpx.Timeout(self._timeout, read=max(self._timeout, SILENCE_S))
-        request = self._http.build_request("GET", path, headers=headers, timeout=timeout)
+        params = {} if types <= EVENT_TYPES else {"types": ",".join(sorted(types))}
+        way = self._way()
+        request = way.build_request("GET", path, params=params, headers=headers, timeout=timeout)
         with self._telling("GET", path):
-            response = self._http.send(request, stream=True)
+            response = way.send(request, stream=True)
         try:
             if not response.headers.get("content-type", "").startswith("text/event-stream"):
                 with self._telling("GET", path):

@@ -10,7 +10,7 @@ import httpx
 import msgspec
 
 from bunqueue_trio.errors import ConnectionLost, ServerUnavailable
-from bunqueue_trio.protocol.events import EVENT_TYPES, Event
+from bunqueue_trio.protocol.events import ALL_TYPES, EVENT_TYPES, Event
 from bunqueue_trio.protocol.surrogates import marked, read
 
 SILENCE_S = 40.0  # an idle stream says something every 15 s
@@ -117,8 +117,8 @@ def wanted(types: tuple[str, ...]) -> frozenset[str]:
     Raises:
         ValueError: there is no such type.
     """
-    if unknown := set(types) - EVENT_TYPES:
-        raise ValueError(f"{min(unknown)!r} is no event type; there are {', '.join(sorted(EVENT_TYPES))}")
+    if unknown := set(types) - ALL_TYPES:
+        raise ValueError(f"{min(unknown)!r} is no event type; there are {', '.join(sorted(ALL_TYPES))}")
     return frozenset(types) or EVENT_TYPES
 
 
@@ -137,7 +137,7 @@ def _message(event_id: int, data: bytes) -> Message:
         head = msgspec.json.decode(data, type=_Head)
     except ValueError:
         head = msgspec.json.decode(marked(data), type=_Head)
-    if head.event_type in EVENT_TYPES:
+    if head.event_type in ALL_TYPES:
         return Message(event_id, read(data, Event))
     return Message(event_id, gap=not head.connected)  # a gap, or an event of a newer server
 

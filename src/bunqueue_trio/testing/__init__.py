@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bunqueue_trio.testing.process import ServerProcess
-    from bunqueue_trio.testing.server import Bunqueue, InlineWorker
+    from bunqueue_trio.testing.server import Bunqueue
 
-__all__ = ["Bunqueue", "InlineWorker", "ServerProcess"]
+__all__ = ["Bunqueue", "ServerProcess"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 Every command is the JSON object that WebSocket takes; over HTTP the same is sent as the request that means it. Nothing is
 repeated and nothing is reconnected: an answer that does not come is `Cut`, and nobody can tell what became of the command.
+It speaks to real servers only, and so not while a `Bunqueue` lives in the process.
 """
 
 import http
@@ -20,6 +21,7 @@ import trio_websocket
 
 from bunqueue_trio.protocol.catalog import COMMANDS
 from bunqueue_trio.protocol.request import path_of, query_of, target_of
+from bunqueue_trio.protocol.standin import STAND_INS
 
 Body: TypeAlias = "dict[str, Any]"
 
@@ -120,6 +122,7 @@ class WsPeer:
 @asynccontextmanager
 async def http_peer(url: str) -> AsyncIterator[HttpPeer]:
     """Connect over HTTP for the time of the block."""
+    STAND_INS.refuse_real(url)
     async with httpx.AsyncClient(
         base_url=url, trust_env=False, verify=_TRUSTS_NOBODY, timeout=ANSWER_WITHIN_S
     ) as client:
@@ -133,6 +136,7 @@ async def ws_peer(url: str) -> AsyncIterator[WsPeer]:
     Raises:
         Cut: nobody listens there, or who does speaks no WebSocket.
     """
+    STAND_INS.refuse_real(url)
     place = urlsplit(url)
     try:
         # The stream is closed here: after a reset the library leaves it open.
@@ -200,6 +204,7 @@ async def event_stream(url: str, after: int | None = None) -> AsyncIterator[Even
     Raises:
         OSError: nobody listens there.
     """
+    STAND_INS.refuse_real(url)
     place = urlsplit(url)
     headers = [("Host", place.netloc), *([] if after is None else [("Last-Event-ID", str(after))])]
     connection = h11.Connection(h11.CLIENT)

@@ -1,11 +1,12 @@
-"""The pytest plugin: the fixtures ``bunqueue`` and ``bunqueue_seed``, where pytest-trio is installed too.
+"""The pytest plugin: the fixtures ``bunqueue`` and ``bunqueue_seed``, for tests on Trio, on asyncio, and without a loop.
 
 pytest loads it in every run of whoever has this package, so it imports next to nothing by itself, and
 touches no test that does not use the fixture.
 """
 
 import importlib.util
-from collections.abc import AsyncIterator, Callable, Sequence
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -38,12 +39,25 @@ def bunqueue_settings() -> "Settings | None":
     return None
 
 
+@pytest.fixture
+def bunqueue(
+    request: pytest.FixtureRequest, bunqueue_seed: int, bunqueue_settings: "Settings | None"
+) -> "Iterator[Bunqueue]":
+    """A server of the test's own: in virtual time for a test on Trio, in real time on asyncio and without a loop."""
+    if request.node.get_closest_marker("trio") is not None:
+        yield request.getfixturevalue("_bunqueue_on_trio")  # pytest-trio sees to its beginning and its end
+        return
+    from bunqueue_trio.testing.server import Bunqueue
+
+    with Bunqueue(bunqueue_settings, seed=bunqueue_seed) as running:
+        yield running
+
+
 if importlib.util.find_spec("pytest_trio") is not None:
     from pytest_trio import trio_fixture  # type: ignore[import-untyped]  # it is a plugin, so it is loaded anyway
 
     @trio_fixture  # type: ignore[untyped-decorator]
-    async def bunqueue(bunqueue_seed: int, bunqueue_settings: "Settings | None") -> "AsyncIterator[Bunqueue]":
-        """A server of the test's own, in virtual time."""
+    async def _bunqueue_on_trio(bunqueue_seed: int, bunqueue_settings: "Settings | None") -> "AsyncIterator[Bunqueue]":
         from bunqueue_trio.testing.server import Bunqueue
 
         async with Bunqueue(bunqueue_settings, seed=bunqueue_seed) as running:
@@ -51,11 +65,22 @@ if importlib.util.find_spec("pytest_trio") is not None:
 
 
 @pytest.hookimpl(tryfirst=True)  # pytest-trio gives its own marker to whatever has none
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let every test that uses the fixture run in virtual time, whether it asks for a clock or not."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let every async test that uses the fixture run in virtual time, unless it is another loop's."""
+    if not config.pluginmanager.hasplugin("trio"):
+        return
     for item in items:
-        if "bunqueue" in getattr(item, "fixturenames", ()) and item.get_closest_marker("trio") is None:
+        if "bunqueue" in getattr(item, "fixturenames", ()) and _is_for_trio(item):
             item.add_marker(pytest.mark.trio(run=partial(_run, item)))
+
+
+def _is_for_trio(item: pytest.Item) -> bool:
+    if any(item.get_closest_marker(name) is not None for name in ("trio", "asyncio", "anyio")):
+        return False
+    function = getattr(item, "obj", None)
+    # Hypothesis puts a function of its own around the test.
+    function = getattr(getattr(function, "hypothesis", None), "inner_test", function)
+    return inspect.iscoroutinefunction(function)
 
 
 def _run(

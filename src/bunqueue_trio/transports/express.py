@@ -1,72 +1,44 @@
 """The express lane: HTTP/1.1 requests served on the Trio stream itself, without a framework.
 
-A connection starts here. Requests in plain form (a Host, a body with Content-Length or none) are parsed
-by httptools and answered through the same :class:`Gateway` as everywhere else. Whatever is not plain
-(chunked bodies, HTTP/1.0, oversized or broken heads, event streams) is handed, with the
-bytes read so far, to Hypercorn, for the rest of that connection.
+A connection starts here, as a task. Requests in plain form (a Host, a body with Content-Length or none) are answered
+through the same :class:`Gateway` as everywhere else: what is there whole and waits for nothing by the hot loop
+(``hot.py``), where the task parks between two requests, and everything else by the task itself. Whatever is not plain
+is handed, with the bytes read so far, to Hypercorn, for the rest of that connection.
 """
 
-from collections.abc import Awaitable, Callable
-from email.utils import formatdate
-from http import HTTPStatus
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import count
 
-import httptools
 import trio
 
 from bunqueue_trio import errors
-from bunqueue_trio.api.gateway import Call, Gateway, Response
+from bunqueue_trio.api.call import Call, Delivery, Response, sender
+from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.api.session import Session
 from bunqueue_trio.config import (
     BODY_TIMEOUT_S,
     HEADER_BYTES_MAX,
     HEADER_TIMEOUT_S,
-    HEADS_KEPT,
-    KEPT_HEAD_BYTES,
+    OWN_REQUESTS,
     RECEIVE_BYTES,
     WRITE_TIMEOUT_S,
 )
 from bunqueue_trio.errors import Fault, Refused
 from bunqueue_trio.protocol.replies import Reply
-from bunqueue_trio.protocol.routes import Match
-from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.core import Begun
 from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.transports.heads import Handover, RequestHeads, ResponseHeads, Upgrade
+from bunqueue_trio.transports.hot import HotLoop
+from bunqueue_trio.transports.poller import Epoll, Poller
 from bunqueue_trio.transports.websocket import WebSocket
-from bunqueue_trio.transports.wire import Wire, make_buffer
+from bunqueue_trio.transports.wire import Wire, address_of, make_buffer
 
 FOREVER = float("inf")
 _GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class Handover(Exception):
-    """This connection goes on at Hypercorn; ``unread`` is what it has to read first."""
-
-    def __init__(self, unread: bytes) -> None:
-        super().__init__("handover")
-        self.unread = unread
-
-
 class _Gone(Exception):
     """The client has hung up."""
-
-
-class _Head:
-    """The head of a request, as httptools reports it."""
-
-    __slots__ = ("headers", "target")
-
-    def __init__(self) -> None:
-        self.target = ""
-        self.headers: dict[str, str] = {}
-
-    def on_url(self, url: bytes) -> None:
-        self.target += url.decode("latin-1")
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        key = name.decode("latin-1").lower()
-        text = value.decode("latin-1")
-        self.headers[key] = f"{self.headers[key]}, {text}" if key in self.headers else text
 
 
 class _Watching:
@@ -77,69 +49,27 @@ class _Watching:
         self.ended = trio.Event()
 
 
-class _Plain(NamedTuple):
-    """A request in plain form, but for its body."""
-
-    call: Call
-    length: int
-    """Of its body, in bytes."""
-    keep: bool
-    """The client goes on with this connection."""
-    is_head: bool
-    waits: bool
-    """The client sends its body when it is told to go on."""
-
-
-class _Upgrade(NamedTuple):
-    """A request for a WebSocket where there is one."""
-
-    call: Call
-    headers: dict[str, str]
-
-
-class ResponseHeads:
-    """Makes the heads of responses: the same bytes that Hypercorn would send."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._known: dict[tuple[int, tuple[tuple[str, str], ...]], tuple[bytes, bytes]] = {}
-        self._second = 0
-        self._date = b""
-
-    def render(self, response: Response, length: int, *, keep: bool) -> bytes:
-        """Return status line, headers and the empty line."""
-        key = (response.status, response.headers)
-        known = self._known.get(key)
-        if known is None:
-            if len(self._known) > 1000:  # origins are echoed: a client could invent many
-                self._known.clear()
-            lines = "".join(f"{name.lower()}: {value}\r\n" for name, value in response.headers)
-            start = f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}\r\n"
-            self._known[key] = known = (start.encode("latin-1"), lines.encode("latin-1"))
-        second = self._clock.now() // 1000
-        if second != self._second:
-            self._second = second
-            self._date = f"date: {formatdate(second, usegmt=True)}\r\n".encode("ascii")
-        size = b"" if response.status == HTTPStatus.NO_CONTENT else b"content-length: %d\r\n" % length
-        end = b"\r\n" if keep else b"Connection: close\r\n\r\n"
-        return b"".join((known[0], size, known[1], self._date, end))
-
-
 class ExpressShared:
-    """What the connections of the lane share: the time, and the heads of requests that come again and again."""
+    """What the connections of the lane share: the time, the heads that come again and again, and the hot loop."""
 
-    def __init__(self, server: Server, gateway: Gateway, watchers: trio.Nursery) -> None:
+    def __init__(
+        self, server: Server, gateway: Gateway, watchers: trio.Nursery, make_poller: Callable[[], Poller] = Epoll
+    ) -> None:
         self.server = server
         self.gateway = gateway
         self.watchers: trio.Nursery = watchers
         """For what looks whether a client that waits hangs up. A job handed to it goes out at once: the end of a
         nursery of its own would take two switches of tasks first, a quarter of the whole hand-over."""
         self.heads: ResponseHeads = ResponseHeads(server.clock)
+        self.requests: RequestHeads = RequestHeads(gateway, server.settings.body_max_bytes)
         self.now: float = trio.current_time()
         """As of the keeper's last round, which is exact enough for patience."""
         self.buffer: memoryview = make_buffer()
         self.keep_alive_s: float = server.settings.keep_alive_ms / 1000
-        self._known: dict[bytes, _Plain] = {}
+        self.numbers: Iterator[int] = count()
+        """Of the connections."""
+        self.poller: Poller = make_poller()
+        self.hot: HotLoop = HotLoop(self, self.poller)
 
     def refusal(self, fault: Fault) -> bytes:
         """Return the whole response that says ``fault`` to a client whose connection is closed then."""
@@ -147,58 +77,20 @@ class ExpressShared:
         assert isinstance(response.body, bytes)
         return self.heads.render(response, len(response.body), keep=False) + response.body
 
-    def parse(self, unread: bytes, end: int) -> _Plain | _Upgrade:
-        """Return the request whose head is ``unread[:end]``.
-
-        Raises:
-            Handover: it is not in plain form.
-        """
-        head_bytes = unread[:end]
-        plain: _Plain | _Upgrade | None = self._known.get(head_bytes)
-        if plain is None:
-            plain = self._parse(head_bytes, unread)
-            if isinstance(plain, _Upgrade):
-                return plain
-            match = plain.call.match
-            # Ids make heads that do not come again; what leads nowhere may have been made up.
-            if len(head_bytes) <= KEPT_HEAD_BYTES and isinstance(match, Match) and "id" not in match.values:
-                if len(self._known) >= HEADS_KEPT:
-                    self._known.clear()
-                self._known[head_bytes] = plain
-        return plain
-
-    def _parse(self, head_bytes: bytes, unread: bytes) -> _Plain | _Upgrade:
-        head = _Head()
-        parser = httptools.HttpRequestParser(head)
-        try:
-            parser.feed_data(head_bytes)
-        except httptools.HttpParserUpgrade:
-            pass  # the parser stops here; what it has read is whole
-        except httptools.HttpParserError:
-            raise Handover(unread) from None
-        headers = head.headers
-        if not _is_plain(headers, parser.get_http_version()):
-            raise Handover(unread)
-        method = parser.get_method().decode("latin-1")
-        call = self.gateway.resolve(method, head.target, headers)
-        if call.target == "events":  # it is not counted against the rate limit yet
-            raise Handover(unread)
-        length = int(headers.get("content-length", "0"))
-        # Any other protocol, and a WebSocket elsewhere, is not wanted: the request itself is served (RFC 9110, 7.8).
-        if call.target == "websocket" and parser.should_upgrade() and headers["upgrade"].lower() == "websocket":
-            return _Upgrade(call, headers)
-        waits = headers.get("expect", "").lower() == "100-continue"
-        return _Plain(call, length, _wants_more(headers), method == "HEAD", waits)
-
 
 class ExpressConnection:
     """One client connection. ``deadline`` (Trio time) is for its keeper: past it, the client is late."""
 
     def __init__(self, shared: ExpressShared, stream: trio.abc.Stream) -> None:
+        self.stream = stream
+        self.number: int = next(shared.numbers)
+        self.address: str = address_of(stream)
         self._shared = shared
         self._server = shared.server
         self._wire = Wire(stream, shared.buffer)
         self._unread = b""
+        self._own = 0
+        """How many requests it serves by itself before it parks again."""
         self._hold = shared.server.buffers.hold()
         """Of the bodies of its present request and response."""
         self.deadline: float = FOREVER
@@ -216,7 +108,7 @@ class ExpressConnection:
             Handover: the next request is not for this lane.
         """
         try:
-            while await self._serve_one():
+            while await self._serve_some():
                 if self._hold.size:
                     self._hold.release()
         except (_Gone, trio.BrokenResourceError, trio.ClosedResourceError):
@@ -226,15 +118,57 @@ class ExpressConnection:
                 self._watching.scope.cancel()
             self._hold.release()
 
-    async def _serve_one(self) -> bool:
-        """Serve one request; return whether the connection goes on."""
+    async def _serve_some(self) -> bool:
+        """Serve a request, or let the loop serve some; return whether the connection goes on."""
+        if self._own:
+            self._own -= 1
+        elif not self._unread and self._shared.hot.last != self.number and self._shared.hot.wants(self):
+            self.idle, self.deadline = True, self._shared.now + self._shared.keep_alive_s
+            go_on = await self._shared.hot.park(self)
+            return await go_on()
         end = await self._read_head()
-        if not end:
+        return await self._serve(end) if end else False
+
+    async def serve_next(self) -> bool:
+        """Read a request and serve it; return whether the connection goes on, as all that the loop leaves to the task."""
+        end = await self._read_head()
+        return await self._serve(end) if end else False
+
+    async def go_on(self, data: bytes) -> bool:
+        """Serve what begins with ``data``, which the loop has read; nothing is the end."""
+        self._unread, self._own = data, OWN_REQUESTS
+        if not data:
             return False
-        request = self._shared.parse(self._unread, end)
-        if isinstance(request, _Upgrade):
+        end = self._head_end()
+        return await self._serve(end) if end else await self.serve_next()
+
+    async def finish(self, call: Call, begun: Begun) -> bool:
+        """Answer what the loop has begun, and what waits for more than its commit."""
+        return await self.answer(await self._shared.gateway.finish(call, begun, self._wait))
+
+    async def finish_nowait(self, call: Call, begun: Begun) -> bool:
+        """Answer what the loop has begun, and what is committed or given up."""
+        return await self.answer(self._shared.gateway.finish_nowait(call, begun))
+
+    async def send_rest(self, data: bytes, delivery: Delivery | None) -> bool:
+        """Send what the kernel has not taken of a response, with the jobs of ``delivery`` in it."""
+        self.deadline = self._shared.now + WRITE_TIMEOUT_S
+        try:
+            await self._wire.send(data)
+            if delivery is not None:
+                delivery.sent()
+        finally:
+            self.deadline = FOREVER
+            if delivery is not None:
+                delivery.end()
+        return not self._server.stop.is_set()
+
+    async def _serve(self, end: int) -> bool:
+        """Serve the request whose head ends there in what is unread."""
+        request = self._shared.requests.parse(self._unread, end)
+        if isinstance(request, Upgrade):
             return await self._upgrade(request, end)
-        call, length, keep, is_head, waits = request
+        call, length, keep, is_head, waits, _ = request
         self._unread = self._unread[end:]
         body: bytes | None = None
 
@@ -250,15 +184,13 @@ class ExpressConnection:
 
         too_large = length > self._server.settings.body_max_bytes  # nobody will read it to its end
         body = None if too_large or waits else self._take_whole(length)
-        response = await self._shared.gateway.respond(call, read_body if body is None else body, self._wait)
+        response = await self._shared.gateway.respond(
+            call, read_body if body is None else body, self._wait, self.address
+        )
         # Who was not told to send a body may send it, or the next request: nobody can tell.
         # A large one is not worth keeping the connection, and would be held for somebody who may have no token.
         self.lingers = self.lingers or too_large or (body is None and (waits or length > RECEIVE_BYTES))
-        keep = keep and not self.lingers and not self._server.stop.is_set()
-        await self._send(response, is_head=is_head, keep=keep)
-        if self._watching is not None:
-            await self._watching.ended.wait()  # it was told to end before the answer was made
-            self._watching = None
+        keep = await self.answer(response, is_head=is_head, keep=keep and not self.lingers)
         if keep and body is None:  # refused before it was read: the next request comes after it
             try:
                 await read_body(length)
@@ -359,7 +291,9 @@ class ExpressConnection:
                 self._unread += data
         watching.ended.set()
 
-    async def _send(self, response: Response, *, is_head: bool, keep: bool) -> None:
+    async def answer(self, response: Response, *, is_head: bool = False, keep: bool = True) -> bool:
+        """Send a response, the last one unless ``keep`` and the server goes on; return whether the connection does."""
+        keep = keep and not self._server.stop.is_set()
         body = response.body
         assert isinstance(body, bytes)  # event streams were handed over
         is_large = len(body) > RECEIVE_BYTES and not is_head
@@ -383,21 +317,25 @@ class ExpressConnection:
             self.deadline = FOREVER
             if delivery is not None:
                 delivery.end()
+        if self._watching is not None:
+            await self._watching.ended.wait()  # it was told to end before the answer was made
+            self._watching = None
+        return keep
 
-    async def _upgrade(self, request: _Upgrade, end: int) -> bool:
+    async def _upgrade(self, request: Upgrade, end: int) -> bool:
         gateway = self._shared.gateway
         head_bytes = self._take(end)
         try:
-            queue = gateway.admit_websocket(request.call)
+            queue, grant = gateway.admit_websocket(request.call)
             if request.headers.get("content-length", "0").strip("0"):
                 raise errors.HANDSHAKE_WITH_BODY.refuse()
             websocket = WebSocket(self._server, head_bytes, self._receive, self._wire)
         except Refused as refused:
             self.lingers = True
-            await self._send(gateway.error(refused, request.headers), is_head=False, keep=False)
-            return False
+            return await self.answer(gateway.error(refused, request.headers), keep=False)
         await websocket.accept()
-        with Session(self._server, gateway, queue, vouched=True) as session:
+        address = sender(request.call, self.address).address
+        with Session(self._server, gateway, queue, vouched=True, grant=grant, address=address) as session:
             self.websocket = websocket
             await websocket.run(session)
         return False
@@ -410,20 +348,3 @@ class ExpressConnection:
             return await self._wire.receive()
         except trio.BrokenResourceError:
             return b""
-
-
-def _is_plain(headers: dict[str, str], version: str) -> bool:
-    length = headers.get("content-length", "0")
-    return (
-        version == "1.1"
-        and "," not in headers.get("host", ",")  # none, or more than one
-        and "transfer-encoding" not in headers
-        and headers.get("expect", "100-continue").lower() == "100-continue"
-        and length.isdigit()
-        and len(length) <= 20  # more digits than any length has
-    )
-
-
-def _wants_more(headers: dict[str, str]) -> bool:
-    """Return whether the client keeps the connection. (httptools knows only until a request is complete.)"""
-    return "close" not in (token.strip().lower() for token in headers.get("connection", "").split(","))

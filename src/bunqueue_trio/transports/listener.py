@@ -27,8 +27,11 @@ from bunqueue_trio.config import (
     STOP_MARGIN_S,
 )
 from bunqueue_trio.runtime.server import Server
-from bunqueue_trio.transports.express import ExpressConnection, ExpressShared, Handover
+from bunqueue_trio.runtime.supervisor import Child, supervise
+from bunqueue_trio.transports.express import ExpressConnection, ExpressShared
+from bunqueue_trio.transports.heads import Handover
 from bunqueue_trio.transports.msgpack import is_msgpack, refusal_in_msgpack
+from bunqueue_trio.transports.poller import Epoll, Poller
 from bunqueue_trio.transports.sockets import connections_that_fit, open_listeners
 
 if TYPE_CHECKING:
@@ -93,12 +96,15 @@ class _Connection:
 class Http:
     """Accepts connections for a server and serves them until cancelled, each as a task in ``nursery``."""
 
-    def __init__(self, server: Server, nursery: trio.Nursery, *, express: bool) -> None:
+    def __init__(
+        self, server: Server, nursery: trio.Nursery, *, express: bool, make_poller: Callable[[], Poller] = Epoll
+    ) -> None:
         self._server = server
         self._nursery = nursery
         """Kept, since connections are accepted in another one, which ends first at a stop."""
         self._gateway = Gateway(server)
-        self._shared = ExpressShared(server, self._gateway, nursery)
+        self._shared = ExpressShared(server, self._gateway, nursery, make_poller)
+        self.loop: Child = Child("hot loop", self._shared.hot.run)
         self._express = express
         self._connections: dict[_Connection, None] = {}
         self._slow_lane: SlowLane | None = None
@@ -111,6 +117,9 @@ class Http:
         """Accept on ``listeners`` until the server stops; then end the connections, kindly at first."""
         self._nursery.start_soon(self._keep)
         self._nursery.start_soon(_read_slow_lane)
+        if self._express:
+            self._server.serving.append(self.loop)
+            self._nursery.start_soon(supervise, self.loop)
         try:
             async with trio.open_nursery() as accepting:
                 for listener in listeners:
@@ -131,6 +140,7 @@ class Http:
             for connection in self._connections:
                 _close_now(connection.stream)
             self._nursery.cancel_scope.cancel()
+            self._shared.poller.close()
 
     async def _serve(self, stream: trio.abc.Stream) -> None:
         if len(self._connections) >= self._connections_max and not self._make_room():

@@ -16,8 +16,9 @@ from wsproto.connection import ConnectionState
 from wsproto.events import CloseConnection, Event
 
 from bunqueue_trio import errors
+from bunqueue_trio.api.call import Call, Response, Wait, sender
 from bunqueue_trio.api.event_stream import EventStream
-from bunqueue_trio.api.gateway import Call, Gateway, Response
+from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.api.session import Session, is_goodbye
 from bunqueue_trio.config import BODY_TIMEOUT_S, FINAL_SEND_S, LINGER_S, RECEIVE_BYTES, WRITE_TIMEOUT_S
 from bunqueue_trio.protocol.replies import Reply
@@ -25,6 +26,7 @@ from bunqueue_trio.runtime.budget import Budget
 from bunqueue_trio.runtime.core import Begun
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.transports.websocket import check_handshake, wants_upgrade
+from bunqueue_trio.ui.dashboard import Dashboard
 
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -63,6 +65,7 @@ def make_app(server: Server, gateway: Gateway, *, hosted: bool = False) -> Quart
     # A long poll may take a minute.
     app.config["RESPONSE_TIMEOUT"] = None
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    dashboard = Dashboard(server, gateway)
 
     @app.before_request
     async def answer() -> QuartResponse:
@@ -81,7 +84,7 @@ def make_app(server: Server, gateway: Gateway, *, hosted: bool = False) -> Quart
             lasts()
             return await finish(begun)
 
-        response = gateway.count(await gateway.respond(call, _read_body, wait), scope[_HOLD])
+        response = await _respond(gateway, dashboard, call, wait)
         if isinstance(response.body, EventStream):
             lasts()
         scope[_DELIVERY] = response.delivery
@@ -97,14 +100,15 @@ def make_app(server: Server, gateway: Gateway, *, hosted: bool = False) -> Quart
             call = _call(gateway, websocket)
             if call.target != "websocket":
                 raise errors.NOT_FOUND.refuse()
-            queue = gateway.admit_websocket(call)
+            queue, grant = gateway.admit_websocket(call)
         except errors.Refused as refused:
             return _quart_response(gateway.error(refused, _headers_of(websocket)), close=True)
         try:
             await websocket.accept()
         except h11.LocalProtocolError:  # it asked for something else in the same breath: nothing can be said any more
             return None
-        with Session(server, gateway, queue, vouched=False) as session:
+        address = sender(call, _peer(websocket.scope)).address
+        with Session(server, gateway, queue, vouched=False, grant=grant, address=address) as session:
             try:
                 await _carry(server, session)
             finally:
@@ -188,6 +192,23 @@ def _call(gateway: Gateway, message: BaseRequestWebsocket) -> Call:
     scope: Any = message.scope
     raw, query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
     return gateway.resolve(scope.get("method", "GET"), f"{raw}?{query}" if query else raw, _headers_of(message))
+
+
+def _peer(scope: Any) -> str:
+    """Return the address that the host of the application has of a client; of a Unix socket it has none."""
+    client = scope.get("client")
+    return str(client[0]).removeprefix("::ffff:") if client and client[0] else "unix"
+
+
+async def _respond(gateway: Gateway, dashboard: Dashboard, call: Call, wait: Wait) -> Response:
+    """Return the response of whoever answers this; its body is counted."""
+    scope: Any = request.scope
+    if call.target == "ui":
+        target = f"{scope['raw_path'].decode('latin-1')}?{scope['query_string'].decode('latin-1')}"
+        response = await dashboard.respond(call, target, _headers_of(request), _read_body)
+    else:
+        response = await gateway.respond(call, _read_body, wait, _peer(scope))
+    return gateway.count(response, scope[_HOLD])
 
 
 def _check(gateway: Gateway, call: Call) -> None:

@@ -8,6 +8,7 @@ import os
 
 import trio
 
+from bunqueue_trio.api.access import UNKNOWN
 from bunqueue_trio.config import RECEIVE_BYTES
 
 _SLOW_READS = 16  # reads that wait for the kernel at once, after one that looked and found nothing
@@ -20,6 +21,19 @@ def make_buffer() -> memoryview:
     next read does not fit in: 64 KiB for each small head that is kept for a while.
     """
     return memoryview(bytearray(RECEIVE_BYTES))
+
+
+def address_of(stream: trio.abc.Stream) -> str:
+    """Return from where a connection comes, without the port; ``unix`` of a Unix socket, ``unknown`` where nobody knows."""
+    if isinstance(stream, trio.SSLStream):
+        stream = stream.transport_stream
+    if not isinstance(stream, trio.SocketStream):
+        return UNKNOWN
+    try:
+        name = stream.socket.getpeername()
+    except OSError:  # it is gone already
+        return UNKNOWN
+    return str(name[0]).removeprefix("::ffff:") if isinstance(name, tuple) else "unix"
 
 
 class NothingSent(trio.BrokenResourceError):

@@ -1,23 +1,47 @@
 """What each command means: one function a command, by theme, and the table that finds it."""
 
 from bunqueue_trio.config import ADVANCE_MAX
-from bunqueue_trio.engine.commands import clear, dead, deliver, jobs, look, manage, push, queues, report
+from bunqueue_trio.engine.actions import note_action
+from bunqueue_trio.engine.commands import (
+    actions,
+    clear,
+    crons,
+    dead,
+    deliver,
+    find,
+    jobs,
+    logs,
+    look,
+    manage,
+    push,
+    queues,
+    report,
+    schedules,
+    workers,
+)
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.protocol import catalog
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol.caller import SERVER, By
 
 HANDLERS: Handlers = {
     **push.HANDLERS,
     **deliver.HANDLERS,
     **look.HANDLERS,
+    **logs.HANDLERS,
     **jobs.HANDLERS,
     **dead.HANDLERS,
     **manage.HANDLERS,
     **report.HANDLERS,
     **queues.HANDLERS,
     **clear.HANDLERS,
+    **actions.HANDLERS,
+    **schedules.HANDLERS,
+    **find.HANDLERS,
+    **workers.HANDLERS,
+    **crons.HANDLERS,
 }
 """What this server can do with jobs."""
 
@@ -26,7 +50,7 @@ assert set(HANDLERS) == set(catalog.SPECS) - catalog.SESSION, (
 )
 
 
-def apply(engine: Engine, command: c.Command, now: int, owner: Owner = None) -> r.Reply:
+def apply(engine: Engine, command: c.Command, now: int, owner: Owner = None, by: By = SERVER) -> r.Reply:
     """Run ``command`` at ``now`` for the connection ``owner`` and return its reply.
 
     Deadlines that have passed take effect first, so a command never sees a state that is over.
@@ -37,14 +61,20 @@ def apply(engine: Engine, command: c.Command, now: int, owner: Owner = None) -> 
     due = engine.next_due()
     if due is not None and due <= now:
         engine.advance(now)
-    return run(engine, command, now, owner)
+    return run(engine, command, now, owner, by)
 
 
-def run(engine: Engine, command: c.Command, now: int, owner: Owner) -> r.Reply:
-    """Run ``command``; what is due by ``now`` has taken effect already.
+def run(engine: Engine, command: c.Command, now: int, owner: Owner, by: By = SERVER) -> r.Reply:
+    """Run ``command``, which ``by`` has sent; what is due by ``now`` has taken effect already.
 
     Raises:
         Refused: as :func:`apply`.
     """
-    engine.left = ADVANCE_MAX
-    return HANDLERS[type(command)](engine, command, now, owner)
+    engine.left = 0 if engine.is_full else ADVANCE_MAX
+    kind = type(command)
+    if kind not in catalog.ACTS:
+        return HANDLERS[kind](engine, command, now, owner)
+    engine.acted = None
+    reply = HANDLERS[kind](engine, command, now, owner)
+    note_action(engine, command, reply, now, by)
+    return reply

@@ -1,4 +1,4 @@
-"""Handlers of the commands that remove many jobs of a queue at once: a bounded number in each step."""
+"""Handlers of the commands that remove, or promote, many jobs of a queue at once: a bounded number in each step."""
 
 from itertools import chain, islice
 
@@ -20,8 +20,18 @@ def _drain(engine: Engine, command: c.Drain, now: int, owner: Owner) -> r.Reply:
         return r.DrainReply(count=0, left=0)
     jobs = chain(queue.ready.after(None), queue.delayed if command.delayed else ())
     count = _remove(engine, list(islice(jobs, command.limit)), now)
+    _tell(engine, command.queue, count, now)
     left = queue.counts[State.WAITING] + (queue.counts[State.DELAYED] if command.delayed else 0)
     return r.DrainReply(count=count, left=left)
+
+
+def _promote(engine: Engine, command: c.PromoteJobs, now: int, owner: Owner) -> r.Reply:
+    engine.queues.check(command.queue)
+    queue = engine.queues.get(command.queue)
+    jobs = [] if queue is None else list(islice(queue.delayed, command.count))
+    for job in jobs:
+        engine.promote(job, now)
+    return r.PromoteReply(count=len(jobs), left=0 if queue is None else queue.counts[State.DELAYED])
 
 
 def _clean(engine: Engine, command: c.Clean, now: int, owner: Owner) -> r.Reply:
@@ -37,6 +47,7 @@ def _clean(engine: Engine, command: c.Clean, now: int, owner: Owner) -> r.Reply:
         _drop(engine, [job for job in jobs if (job.noted().finished_at or 0) <= before])
     else:
         raise c.NOT_CLEANABLE.refuse()
+    _tell(engine, command.queue, len(ids), now)
     return r.CleanReply(count=len(ids), ids=ids, scanned=len(jobs), next=after)
 
 
@@ -57,10 +68,12 @@ def _obliterate(engine: Engine, command: c.Obliterate, now: int, owner: Owner) -
         left -= len(found[:left])
     count = _remove(engine, jobs, now) + len(records)
     _drop(engine, records)
+    _tell(engine, command.queue, count, now)
     # What ends others leaves records of them: it is done when there was nothing to do any more.
     is_done = not (jobs or records or has_more)
     if is_done and engine.gates.drop(command.queue):
         engine.woken[command.queue] = None
+        engine.acted = True
     return r.ObliterateReply(count=count, done=is_done)
 
 
@@ -75,10 +88,15 @@ def _remove(engine: Engine, jobs: list[Job], now: int) -> int:
     return count
 
 
+def _tell(engine: Engine, queue: str, count: int, now: int) -> None:
+    if count:
+        engine.tell("cleaned", now, queue).count = count
+
+
 def _drop(engine: Engine, records: list[Job]) -> None:
     """Delete the records of ended jobs with the next commit."""
     for job in records:
         engine.replace(job.id, job.queue if job.state is State.FAILED else None)
 
 
-HANDLERS: Handlers = {c.Drain: _drain, c.Clean: _clean, c.Obliterate: _obliterate}
+HANDLERS: Handlers = {c.Drain: _drain, c.PromoteJobs: _promote, c.Clean: _clean, c.Obliterate: _obliterate}

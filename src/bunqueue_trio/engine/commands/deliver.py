@@ -5,13 +5,17 @@ from msgspec import Raw
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.engine.job import State
+from bunqueue_trio.engine.workers import Worker
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 
 
 def _pull(engine: Engine, command: c.Pull, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
-    taken = _take(engine, command.queue, now, command.lock_ttl, owner)
+    worker = engine.workers.heard(owner, command.owner, now)
+    if worker is not None and worker.quiet_since is not None:
+        return r.EMPTY_PULL
+    taken = _take(engine, command.queue, now, command.lock_ttl, owner, worker)
     if taken is None:
         return r.EMPTY_PULL
     return r.PullReply(job=taken[0], token=taken[1])
@@ -20,8 +24,11 @@ def _pull(engine: Engine, command: c.Pull, now: int, owner: Owner) -> r.Reply:
 def _pull_batch(engine: Engine, command: c.PullBatch, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
     reply, size = r.PullBatchReply(jobs=[], tokens=[]), 0
+    worker = engine.workers.heard(owner, command.owner, now)
+    if worker is not None and worker.quiet_since is not None:
+        return reply
     while len(reply.jobs) < command.count and size < engine.rules.pull_bytes:
-        taken = _take(engine, command.queue, now, command.lock_ttl, owner)
+        taken = _take(engine, command.queue, now, command.lock_ttl, owner, worker)
         if taken is None:
             break
         reply.jobs.append(taken[0])
@@ -30,7 +37,9 @@ def _pull_batch(engine: Engine, command: c.PullBatch, now: int, owner: Owner) ->
     return reply
 
 
-def _take(engine: Engine, name: str, now: int, lock_ttl: int | None, owner: Owner) -> tuple[r.DeliveredJob, str] | None:
+def _take(
+    engine: Engine, name: str, now: int, lock_ttl: int | None, owner: Owner, worker: Worker | None
+) -> tuple[r.DeliveredJob, str] | None:
     queue = engine.queues.get(name)
     if queue is None:
         return None
@@ -45,7 +54,7 @@ def _take(engine: Engine, name: str, now: int, lock_ttl: int | None, owner: Owne
     if job is None:
         return None
     queue.ready.take(job)
-    lease = engine.deliver(job, now, lock_ttl, owner)
+    lease = engine.deliver(job, now, lock_ttl, owner, worker)
     if gate is not None and engine.gates.note_delivery(name, now):
         # A crash must not forget that it is out, so its holder hears of it only when that is committed.
         engine.handed = engine.epoch

@@ -4,7 +4,7 @@ from bunqueue_trio.engine.cursors import ended_page, unfinished_page
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.engine.job import UNFINISHED, State
-from bunqueue_trio.engine.lookup import view_fields
+from bunqueue_trio.engine.lookup import listed
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 
@@ -19,11 +19,7 @@ def _get_jobs(engine: Engine, command: c.GetJobs, now: int, owner: Owner) -> r.R
         jobs, after = ended_page(engine, command.queue, state, command.after, command.limit)
     else:
         jobs, after = unfinished_page(engine, command.queue, state, command.after, command.limit)
-    listed = [
-        r.ListedJob(**view_fields(job), state=job.state.value, error=job.note.error if job.note else None)
-        for job in jobs
-    ]  # fmt: skip
-    return r.JobsReply(jobs=listed, next=after)
+    return r.JobsReply(jobs=[listed(job) for job in jobs], next=after)
 
 
 HANDLERS: Handlers = {c.GetJobs: _get_jobs}

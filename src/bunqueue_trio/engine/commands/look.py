@@ -3,13 +3,18 @@
 import msgspec
 from msgspec import Raw
 
+from bunqueue_trio.config import ATTEMPTS_KEPT
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.handler import Handlers, Owner
-from bunqueue_trio.engine.job import Series
+from bunqueue_trio.engine.job import Job, Series
 from bunqueue_trio.engine.lookup import found, view_fields
+from bunqueue_trio.engine.trails import ATTEMPTS
 from bunqueue_trio.engine.why import why
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol.lines import Attempt
+
+_attempt = msgspec.json.Decoder(Attempt).decode
 
 
 def _get_job(engine: Engine, command: c.GetJob, now: int, owner: Owner) -> r.Reply:
@@ -34,11 +39,31 @@ def _get_state(engine: Engine, command: c.GetState, now: int, owner: Owner) -> r
         waiting_on=sorted((note and note.waiting_on) or ()),
         repeat=r.NULL if series is None else _repeat(series),
         lease_until=job.lease.until if job.lease else None,
+        cancelled=_cancelled(job),
     )
 
 
+def _get_progress(engine: Engine, command: c.GetProgress, now: int, owner: Owner) -> r.Reply:
+    job = found(engine, command.id, now)
+    note = job.note
+    return r.ProgressReply(
+        progress=job.progress, message=note.message if note else None, at=note.progressed_at if note else None
+    )
+
+
+def _cancelled(job: Job) -> r.CancelledView | None:
+    cancelled = job.lease.cancelled if job.lease else job.note.cancelled if job.note else None
+    if cancelled is None:
+        return None
+    return r.CancelledView(at=cancelled.at, until=cancelled.until, reason=cancelled.reason, by=cancelled.by)
+
+
 def _repeat(series: Series) -> Raw:
-    shown = {"every": series.every, "limit": series.limit, "run": series.run, "due": series.due}
+    shown: dict[str, object] = {
+        "every": series.every, "limit": series.limit, "run": series.run, "due": series.due,
+    }  # fmt: skip
+    if series.name is not None:
+        shown["name"] = series.name
     return Raw(msgspec.json.encode(shown))
 
 
@@ -52,9 +77,17 @@ def _why(engine: Engine, command: c.Why, now: int, owner: Owner) -> r.Reply:
     return why(engine, found(engine, command.id, now), now)
 
 
+def _get_attempts(engine: Engine, command: c.GetAttempts, now: int, owner: Owner) -> r.Reply:
+    job = found(engine, command.id, now)
+    page = engine.trail(ATTEMPTS, job.id, None, ATTEMPTS_KEPT, newest=False)
+    return r.AttemptsReply(attempts=[_attempt(line) for _, line in page.lines])
+
+
 HANDLERS: Handlers = {
     c.GetJob: _get_job,
     c.GetState: _get_state,
+    c.GetProgress: _get_progress,
     c.GetResult: _get_result,
     c.Why: _why,
+    c.GetAttempts: _get_attempts,
 }

@@ -3,17 +3,23 @@
 from bunqueue_trio import errors
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.handler import Handlers, Owner
-from bunqueue_trio.engine.job import Job, State
+from bunqueue_trio.engine.job import Cancelled, Job, State
 from bunqueue_trio.engine.lookup import held, unfinished
+from bunqueue_trio.engine.retries import key_is_held, requeue
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 
 
 def _cancel(engine: Engine, command: c.Cancel, now: int, owner: Owner) -> r.Reply:
-    job = _there(engine, command.id, now)
-    engine.totals.cancelled += 1
-    engine.remove(job, now)
-    return r.OK
+    job, grace = _there(engine, command.id, now), command.grace
+    if command.reason is None and command.by is None and grace is None:
+        engine.totals.cancelled += 1
+        engine.remove(job, now)
+        return r.OK
+    until = now + grace if grace and job.state is State.ACTIVE else None
+    engine.cancel(job, Cancelled(now, until, command.reason, command.by), now)
+    cancelled = None if job.lease is None else job.lease.cancelled
+    return r.OK if cancelled is None else r.DataReply(data={"until": cancelled.until})
 
 
 def _promote(engine: Engine, command: c.Promote, now: int, owner: Owner) -> r.Reply:
@@ -30,7 +36,10 @@ def _discard(engine: Engine, command: c.Discard, now: int, owner: Owner) -> r.Re
 
 
 def _change_priority(engine: Engine, command: c.ChangePriority, now: int, owner: Owner) -> r.Reply:
-    engine.reorder(_resting(engine, command.id, now), command.priority, command.lifo)
+    job = _resting(engine, command.id, now)
+    engine.acted = command.priority != job.priority or command.lifo not in (None, job.options.lifo)
+    engine.reorder(job, command.priority, command.lifo)
+    engine.tell("updated", now, job.queue, job.id)
     return r.OK
 
 
@@ -40,6 +49,8 @@ def _change_delay(engine: Engine, command: c.ChangeDelay, now: int, owner: Owner
         engine.postpone(job, now + command.delay, now)
     elif job.state is State.DELAYED:
         engine.promote(job, now)
+    else:
+        engine.acted = False
     return r.OK
 
 
@@ -51,11 +62,46 @@ def _move_to_delayed(engine: Engine, command: c.MoveToDelayed, now: int, owner: 
     return r.OK
 
 
+def _move_to_wait(engine: Engine, command: c.MoveToWait, now: int, owner: Owner) -> r.Reply:
+    if command.token is not None:
+        engine.release(held(engine, command.id, command.token, now), now)
+        return r.OK
+    job = unfinished(engine, command.id, now)
+    if job is None:
+        _retry(engine, command.id, now)
+    elif job.state is State.WAITING_CHILDREN:
+        raise c.NEVER_READY.refuse()
+    elif job.state is State.ACTIVE:
+        engine.release(job, now)
+    elif job.state is State.DELAYED:
+        engine.promote(job, now)
+    else:
+        engine.acted = False
+    return r.OK
+
+
+def _retry(engine: Engine, job_id: str, now: int) -> None:
+    """Let a dead letter wait again.
+
+    Raises:
+        Refused: there is none of this id, or another job has its key.
+    """
+    dead = engine.find(job_id)
+    if dead is None or dead.state is not State.FAILED:
+        raise errors.JOB_NOT_FOUND.refuse()
+    if key_is_held(engine, dead):
+        raise c.KEY_IS_HELD.refuse()
+    requeue(engine, dead, now)
+
+
 def _update(engine: Engine, command: c.Update, now: int, owner: Owner) -> r.Reply:
     data = bytes(command.data)
     if not data:
         raise errors.INVALID_FIELD.refuse("data", "is required")
-    engine.update(_resting(engine, command.id, now), data)
+    job = _resting(engine, command.id, now)
+    engine.acted = data != job.data
+    engine.update(job, data)
+    engine.tell("updated", now, job.queue, job.id)
     return r.OK
 
 
@@ -90,5 +136,6 @@ HANDLERS: Handlers = {
     c.ChangePriority: _change_priority,
     c.ChangeDelay: _change_delay,
     c.MoveToDelayed: _move_to_delayed,
+    c.MoveToWait: _move_to_wait,
     c.Update: _update,
 }

@@ -6,15 +6,13 @@ from bunqueue_trio import errors
 from bunqueue_trio.config import DEPENDENCIES_MAX
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.handler import Handlers, Owner
-from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Options, Series, Shape, State
+from bunqueue_trio.engine.job import UNFINISHED, State
+from bunqueue_trio.engine.options import options_of
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.bounds import too_many_dependencies
 
 _NOTHING: Mapping[str, State] = {}
-
-_SHARED_MAX = 1024
-"""Sets of options that are shared between jobs; a producer with more than that shares less."""
 
 
 def _push(engine: Engine, command: c.Push, now: int, owner: Owner) -> r.Reply:
@@ -24,24 +22,68 @@ def _push(engine: Engine, command: c.Push, now: int, owner: Owner) -> r.Reply:
 
 
 def _push_batch(engine: Engine, command: c.PushBatch, now: int, owner: Owner) -> r.Reply:
-    engine.queues.check(command.queue)
-    archived = _archived(engine, command.jobs)
-    earlier: set[str] = set()
-    for i, spec in enumerate(command.jobs):
-        try:
-            _check(engine, spec, command.queue, earlier, archived)
-        except errors.Refused as refused:
-            raise errors.Refused(refused.status, f"jobs[{i}]: {refused}", refused.code) from None
-        if spec.job_id is not None:
-            earlier.add(spec.job_id)
-    reply = r.PushBatchReply(ids=[])
-    actual: dict[str, str] = {}
-    for spec in command.jobs:
-        job_id = _add(engine, spec, command.queue, now, actual, archived)
-        reply.ids.append(job_id)
-        if spec.job_id is not None:
-            actual[spec.job_id] = job_id
-    return reply
+    bulk = Bulk(engine, command)
+    bulk.add(len(command.jobs), now)
+    return bulk.reply
+
+
+class Bulk:
+    """A bulk push that nothing forbids any more: its jobs may be added in several steps, and the first step decides on all.
+
+    Others may do what they like between two steps, but for commits, with which ended jobs would leave memory.
+
+    Raises:
+        Refused: one of its jobs is impossible; nothing was changed.
+    """
+
+    __slots__ = ("_actual", "_archived", "_command", "_earlier", "_ended", "_engine", "reply")
+
+    def __init__(self, engine: Engine, command: c.PushBatch) -> None:
+        engine.queues.check(command.queue)
+        archived = _archived(engine, command.jobs)
+        earlier: set[str] = set()
+        for i, spec in enumerate(command.jobs):
+            try:
+                _check(engine, spec, command.queue, earlier, archived)
+            except errors.Refused as refused:
+                raise errors.Refused(refused.status, f"jobs[{i}]: {refused}", refused.code) from None
+            if spec.job_id is not None:
+                earlier.add(spec.job_id)
+        self._engine = engine
+        self._command = command
+        self._archived = archived
+        self._earlier = earlier
+        self._ended: Mapping[str, State] = _NOTHING
+        """How dependencies had ended that may be gone when their dependents are added."""
+        self._actual: dict[str, str] = {}
+        self.reply: r.PushBatchReply = r.PushBatchReply(ids=[])
+
+    def prepare(self) -> None:
+        """Keep what was found possible so, until the last job is added in a later step."""
+        ended = dict(self._archived)
+        for spec in self._command.jobs:
+            for dependency in spec.depends_on:
+                job = self._engine.jobs.find(dependency)
+                if job is not None and job.state not in UNFINISHED:
+                    ended[dependency] = job.state
+        self._ended = ended
+        if self._earlier:
+            assert self._engine.reserved is None, "one bulk push at a time is done in steps"
+            self._engine.reserved = (self._command.queue, self._earlier)
+
+    def add(self, count: int, now: int) -> bool:
+        """Add the next ``count`` jobs; return whether these were the last."""
+        engine, command, ids, actual = self._engine, self._command, self.reply.ids, self._actual
+        begin = len(ids)
+        for spec in command.jobs[begin : begin + count]:
+            job_id = _add(engine, spec, command.queue, now, actual, self._archived, self._ended)
+            ids.append(job_id)
+            if spec.job_id is not None:
+                actual[spec.job_id] = job_id
+        if len(ids) < len(command.jobs):
+            return False
+        engine.reserved = None
+        return True
 
 
 def _archived(engine: Engine, specs: Sequence[c.JobSpec]) -> Mapping[str, State]:
@@ -59,19 +101,27 @@ def _check(engine: Engine, spec: c.JobSpec, queue: str, earlier: set[str], archi
         raise errors.INVALID_FIELD.refuse("data", "is required")
     if spec.job_id is not None:
         holder = engine.standing(spec.job_id)
-        if holder is not None and holder.queue != queue:
+        if (holder is not None and holder.queue != queue) or _is_reserved(engine, spec.job_id, queue):
             raise errors.FOREIGN_JOB_ID.refuse(spec.job_id)
     for dependency in spec.depends_on:
         if dependency not in earlier and engine.outcome(dependency, archived) is None:
             raise errors.UNKNOWN_DEPENDENCY.refuse(dependency)
 
 
+def _is_reserved(engine: Engine, job_id: str, queue: str) -> bool:
+    """Return whether a bulk push to another queue, half of which is in, has this id."""
+    reserved = engine.reserved
+    return reserved is not None and job_id in reserved[1] and queue != reserved[0]
+
+
 def _add(
-    engine: Engine, spec: c.JobSpec, queue_name: str, now: int, actual: dict[str, str], archived: Mapping[str, State]
-) -> str:
+    engine: Engine, spec: c.JobSpec, queue_name: str, now: int, actual: dict[str, str], archived: Mapping[str, State],
+    ended: Mapping[str, State] = _NOTHING,
+) -> str:  # fmt: skip
     """Add a checked job, unless one stands for it already; return the id.
 
-    ``actual`` tells which job stands for an id that an earlier job of the same command asked for.
+    ``actual`` tells which job stands for an id that an earlier job of the same command asked for, ``ended`` how jobs had
+    ended when it was checked, if that is another step.
     """
     queue = engine.queues.open(queue_name)
     holder = None if spec.job_id is None else engine.standing(spec.job_id)
@@ -84,12 +134,12 @@ def _add(
     waiting_on: set[str] = set()
     for dependency in spec.depends_on:
         job_id = actual.get(dependency, dependency)
-        outcomes[job_id] = engine.outcome(job_id, archived)
+        outcomes[job_id] = engine.outcome(job_id, archived) or ended.get(job_id)
         if outcomes[job_id] is not State.COMPLETED:
             waiting_on.add(job_id)
     if spec.job_id is not None:
         engine.replace(spec.job_id)
-    options = _options(engine, spec, now)
+    options = options_of(spec, now, engine.shared_options)
     job_id = spec.job_id or engine.new_id(now)
     data = bytes(spec.data)
     job = engine.add(job_id, queue, data, options, spec.priority, now + spec.delay, waiting_on, now)
@@ -99,36 +149,6 @@ def _add(
             engine.fail_dependent(job, dependency, now)
             break
     return job_id
-
-
-def _options(engine: Engine, spec: c.JobSpec, now: int) -> Options:
-    repeat, backoff, shape = spec.repeat, spec.backoff, None
-    if not isinstance(backoff, int):
-        shape = Shape(backoff.type == "fixed", backoff.max_delay, backoff.jitter)
-        backoff = backoff.delay
-    options = Options(
-        max_attempts=spec.max_attempts,
-        backoff=backoff,
-        ttl=spec.ttl,
-        timeout=spec.timeout or None,
-        unique_key=spec.unique_key,
-        tags=tuple(spec.tags),
-        group_id=spec.group_id,
-        lifo=spec.lifo,
-        remove_on_complete=spec.remove_on_complete,
-        remove_on_fail=spec.remove_on_fail,
-        depends_on=tuple(spec.depends_on),
-        series=None if repeat is None else Series(repeat.every, repeat.limit, 1, now + spec.delay),
-        shape=shape,
-    )
-    if options == DEFAULT_OPTIONS:
-        return DEFAULT_OPTIONS
-    if options.unique_key is not None or options.depends_on or options.series is not None:
-        return options  # hardly ever equal to another's
-    shared = engine.shared_options
-    if len(shared) >= _SHARED_MAX:
-        shared.clear()
-    return shared.setdefault(options, options)
 
 
 HANDLERS: Handlers = {

@@ -3,12 +3,15 @@
 from heapq import nsmallest
 from itertools import islice
 
+from msgspec import UNSET
+
 from bunqueue_trio import errors
 from bunqueue_trio.config import QUEUE_DETAILS_MAX
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.engine.job import UNFINISHED, State
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol import queue_replies as qr
 from bunqueue_trio.protocol import replies as r
 
 
@@ -16,14 +19,19 @@ def _pause(engine: Engine, command: c.Pause, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
     if command.until is not None and command.until <= now:
         raise errors.UNTIL_IS_PAST.refuse()
-    engine.gates.pause(command.queue, now, command.reason, command.until)
+    engine.acted = engine.gates.pause(command.queue, now, command.reason, command.until)
+    event = engine.tell("paused", now, command.queue)
+    event.reason = UNSET if command.reason is None else command.reason
+    event.until = UNSET if command.until is None else command.until
     return r.OK
 
 
 def _resume(engine: Engine, command: c.Resume, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
-    if engine.gates.resume(command.queue):
+    if did := engine.gates.resume(command.queue):
         engine.woken[command.queue] = None
+        engine.tell("resumed", now, command.queue)
+    engine.acted = did
     return r.OK
 
 
@@ -32,21 +40,22 @@ def _is_paused(engine: Engine, command: c.IsPaused, now: int, owner: Owner) -> r
     gate = engine.gates.get(command.queue)
     pause = None if gate is None else gate.pause
     if pause is None:
-        return r.PausedReply(paused=False)
-    return r.PausedReply(paused=True, reason=pause.reason, since=pause.since, until=pause.until)
+        return qr.PausedReply(paused=False)
+    return qr.PausedReply(paused=True, reason=pause.reason, since=pause.since, until=pause.until)
 
 
 def _set_concurrency(engine: Engine, command: c.SetConcurrency, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
-    engine.gates.limit(command.queue, command.concurrency)
+    engine.acted = engine.gates.limit(command.queue, command.concurrency)
     engine.woken[command.queue] = None
     return r.OK
 
 
 def _clear_concurrency(engine: Engine, command: c.ClearConcurrency, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
-    if engine.gates.unlimit(command.queue):
+    if did := engine.gates.unlimit(command.queue):
         engine.woken[command.queue] = None
+    engine.acted = did
     return r.OK
 
 
@@ -54,21 +63,22 @@ def _get_concurrency(engine: Engine, command: c.GetConcurrency, now: int, owner:
     engine.queues.check(command.queue)
     queue, gate = engine.queues.get(command.queue), engine.gates.get(command.queue)
     active = 0 if queue is None else queue.counts[State.ACTIVE]
-    return r.ConcurrencyReply(concurrency=None if gate is None else gate.concurrency, active=active)
+    return qr.ConcurrencyReply(concurrency=None if gate is None else gate.concurrency, active=active)
 
 
 def _set_rate(engine: Engine, command: c.RateLimit, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
     until = None if command.ttl is None else now + command.ttl
-    engine.gates.set_rate(command.queue, now, command.limit, command.duration, until)
+    engine.acted = engine.gates.set_rate(command.queue, now, command.limit, command.duration, until)
     engine.woken[command.queue] = None
     return r.OK
 
 
 def _clear_rate(engine: Engine, command: c.RateLimitClear, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
-    if engine.gates.clear_rate(command.queue):
+    if did := engine.gates.clear_rate(command.queue):
         engine.woken[command.queue] = None
+    engine.acted = did
     return r.OK
 
 
@@ -76,9 +86,9 @@ def _get_rate(engine: Engine, command: c.GetRateLimit, now: int, owner: Owner) -
     engine.queues.check(command.queue)
     gate = engine.gates.get(command.queue)
     if gate is None or gate.rate is None:
-        return r.RateLimitReply(limit=None)
+        return qr.RateLimitReply(limit=None)
     rate = gate.rate
-    return r.RateLimitReply(
+    return qr.RateLimitReply(
         limit=rate.limit, duration=rate.duration, until=rate.until, used=rate.used(now), opens_at=gate.opens_at
     )
 
@@ -91,7 +101,7 @@ def _list(engine: Engine, command: c.ListQueues, now: int, owner: Owner) -> r.Re
     gated = nsmallest(limit + 1, (name for name in engine.gates if name > after))
     found = sorted({*islice(live, limit + 1), *gated, *engine.archive.queues_after(after, limit + 1)})
     names = found[:limit]
-    reply = r.QueuesReply(queues=names, next=names[-1] if len(found) > limit else None)
+    reply = qr.QueuesReply(queues=names, next=names[-1] if len(found) > limit else None)
     if command.details:
         reply.details = [_view(engine, name) for name in names]
     return reply
@@ -99,23 +109,23 @@ def _list(engine: Engine, command: c.ListQueues, now: int, owner: Owner) -> r.Re
 
 def _get_queue(engine: Engine, command: c.GetQueue, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
-    return r.QueueReply(queue=_view(engine, command.queue))
+    return qr.QueueReply(queue=_view(engine, command.queue))
 
 
-def _view(engine: Engine, name: str) -> r.QueueView:
+def _view(engine: Engine, name: str) -> qr.QueueView:
     queue, gate = engine.queues.get(name), engine.gates.get(name)
     pause = None if gate is None else gate.pause
     rate = None if gate is None else gate.rate
     first = None if queue is None else queue.delayed.first()
-    return r.QueueView(
+    return qr.QueueView(
         name=name,
         paused=pause is not None,
-        pause=None if pause is None else r.PauseView(pause.reason, pause.since, pause.until),
+        pause=None if pause is None else qr.PauseView(pause.reason, pause.since, pause.until),
         counts=_counts(engine, name),
         oldest_ready_at=None if queue is None else queue.ready.ready_since(),
         next_due_at=None if first is None else first.run_at,
         concurrency=None if gate is None else gate.concurrency,
-        rate_limit=None if rate is None else r.RateView(rate.limit, rate.duration),
+        rate_limit=None if rate is None else qr.RateView(rate.limit, rate.duration),
         opens_at=None if gate is None else gate.opens_at,
         pulls_waiting=len(engine.pulls_waiting.get(name, ())),
     )
@@ -135,20 +145,20 @@ def _job_counts(engine: Engine, command: c.GetJobCounts, now: int, owner: Owner)
     counts |= {"prioritized": 0, "paused": 0}
     if gate is not None and gate.pause is not None:
         counts["paused"], counts["waiting"] = counts["waiting"], 0
-    return r.CountsReply(counts=counts)
+    return qr.CountsReply(counts=counts)
 
 
 def _count(engine: Engine, command: c.CountJobs, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
     counts = _counts(engine, command.queue)
-    return r.CountReply(count=counts["waiting"] + counts["delayed"])
+    return qr.CountReply(count=counts["waiting"] + counts["delayed"])
 
 
 def _by_priority(engine: Engine, command: c.GetCountsPerPriority, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
     queue = engine.queues.get(command.queue)
     counts = {} if queue is None else queue.ready.by_priority()
-    return r.PriorityCountsReply(queue=command.queue, counts={str(priority): n for priority, n in counts.items()})
+    return qr.PriorityCountsReply(queue=command.queue, counts={str(priority): n for priority, n in counts.items()})
 
 
 HANDLERS: Handlers = {

@@ -5,7 +5,7 @@ A struct is what arrives: over HTTP its fields come from path, query and body, o
 them. Payloads stay the bytes that came in. Types are the validation: nothing else checks a field.
 
 A command that does something to many jobs unless a field says otherwise is declared with ``forbid_unknown_fields``: one
-letter wrong must not make it mean all of them. The others ignore what they do not know, as the contract does.
+letter wrong must not make it mean all of them, nor a schedule run in another zone. The others ignore what they do not know, as the contract does.
 """
 
 from typing import TYPE_CHECKING, Annotated, Any, Generic
@@ -59,7 +59,7 @@ Dependencies = Annotated[list[Key], Meta(max_length=1000)]
 Count = Annotated[int, Meta(ge=1, le=1000)]
 # 50 stays 50.
 Percent = Annotated[int, Meta(ge=0, le=100)] | Annotated[float, Meta(ge=0, le=100)]
-# One command is one step of the engine, during which nobody else is served: 10,000 jobs are 0.1 s.
+# A bulk push or ack takes several steps of the engine, and commits wait for the last: 10,000 jobs are 0.1 s.
 BATCH_MAX = 10_000
 JobIds = Annotated[list[Key], Meta(max_length=BATCH_MAX)]
 Tokens = Annotated[list[Name], Meta(max_length=BATCH_MAX)]

@@ -1,4 +1,4 @@
-"""Commands that remove many jobs of a queue at once."""
+"""Commands that remove, or promote, many jobs of a queue at once."""
 
 from bunqueue_trio import errors
 from bunqueue_trio.errors import Fault
@@ -14,6 +14,16 @@ class Drain(Command[r.DrainReply], kw_only=True, tag="Drain", forbid_unknown_fie
     queue: str = ""
     delayed: bool = False
     limit: Count = 1000
+
+
+class PromoteJobs(Command[r.PromoteReply], kw_only=True, tag="PromoteJobs", forbid_unknown_fields=True):
+    """Make ``count`` delayed jobs of a queue ready now, those first whose time is next; go on while some are left.
+
+    They queue behind those that are ready, in this order.
+    """
+
+    queue: str = ""
+    count: Count = 1000
 
 
 class Clean(Command[r.CleanReply], kw_only=True, tag="Clean", forbid_unknown_fields=True):
@@ -43,18 +53,22 @@ HAS_ACTIVE = Fault(409, "Queue has active jobs: force takes them from their work
 SPECS: tuple[Spec, ...] = (
     Spec(
         Drain, Does.CHANGES, Path("POST", "/queues/:queue/drain", optional_body=True), role=Role.ADMIN,
-        example=Example({"delayed": True}, {"ok": True, "count": 1000, "left": 234}),
+        acts=True, example=Example({"delayed": True}, {"ok": True, "count": 1000, "left": 234}),
+    ),
+    Spec(
+        PromoteJobs, Does.CHANGES, Path("POST", "/queues/:queue/promote-jobs", optional_body=True), role=Role.ADMIN,
+        acts=True, example=Example({"count": 10}, {"ok": True, "count": 10, "left": 234}),
     ),
     Spec(
         Clean, Does.CHANGES, Path("POST", "/queues/:queue/clean"), role=Role.ADMIN,
         refuses=(errors.INVALID_QUEUE, NOT_A_PLACE, NOT_CLEANABLE),
-        example=Example(
+        acts=True, example=Example(
             {"state": "completed", "grace": 86400000},
             {"ok": True, "count": 1, "ids": [EXAMPLE_ID], "scanned": 40, "next": None},
         ),
     ),
     Spec(
         Obliterate, Does.CHANGES, Path("POST", "/queues/:queue/obliterate", optional_body=True), role=Role.ADMIN,
-        refuses=(HAS_ACTIVE,), example=Example({"force": True}, {"ok": True, "count": 1000, "done": False}),
+        refuses=(HAS_ACTIVE,), acts=True, example=Example({"force": True}, {"ok": True, "count": 1000, "done": False}),
     ),
 )  # fmt: skip

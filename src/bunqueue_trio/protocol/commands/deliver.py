@@ -1,16 +1,17 @@
 """Commands that give jobs to those who work on them."""
 
 from bunqueue_trio.protocol import replies as r
-from bunqueue_trio.protocol.commands.base import Command, Count, LockMs, PollMs
+from bunqueue_trio.protocol.commands.base import Command, Count, Key, LockMs, PollMs
 from bunqueue_trio.protocol.commands.spec import EXAMPLE_ID, EXAMPLE_TOKEN, Again, Does, Example, Path, Spec
 
 
 class Pull(Command[r.PullReply], kw_only=True, tag="PULL"):
-    """Take the next job of a queue; wait up to ``timeout`` ms for one."""
+    """Take the next job of a queue; wait up to ``timeout`` ms for one. ``owner`` is the id of the worker that asks."""
 
     queue: str = ""
     timeout: PollMs = 0
     lock_ttl: LockMs | None = None
+    owner: Key | None = None
 
 
 class PullBatch(Command[r.PullBatchReply], kw_only=True, tag="PULLB"):
@@ -20,6 +21,7 @@ class PullBatch(Command[r.PullBatchReply], kw_only=True, tag="PULLB"):
     count: Count
     timeout: PollMs = 0
     lock_ttl: LockMs | None = None
+    owner: Key | None = None
 
 
 _PULLED = {

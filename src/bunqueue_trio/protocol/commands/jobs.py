@@ -34,7 +34,7 @@ SPECS: tuple[Spec, ...] = (
             {
                 "ok": True,
                 "jobs": [
-                    EXAMPLE_DEAD_JOB | {"state": "failed", "error": "SMTP connection refused"},
+                    EXAMPLE_DEAD_JOB | {"state": "failed", "error": "SMTP connection refused", "reason": "max_attempts_exceeded"},
                 ],
                 "next": "41",
             },

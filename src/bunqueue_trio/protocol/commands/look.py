@@ -18,6 +18,12 @@ class GetState(Command[r.StateReply], kw_only=True, tag="GetState"):
     id: str = ""
 
 
+class GetProgress(Command[r.ProgressReply], kw_only=True, tag="GetProgress"):
+    """Read how far a job is, in the words of its worker, and when that was last said."""
+
+    id: str = ""
+
+
 class GetResult(Command[r.ResultReply], kw_only=True, tag="GetResult"):
     """Read the result of a completed job."""
 
@@ -26,6 +32,12 @@ class GetResult(Command[r.ResultReply], kw_only=True, tag="GetResult"):
 
 class Why(Command[r.WhyReply], kw_only=True, tag="Why"):
     """Ask why a job is not running: what it waits for, or how it ended."""
+
+    id: str = ""
+
+
+class GetAttempts(Command[r.AttemptsReply], kw_only=True, tag="GetAttempts"):
+    """Read the last 20 failed attempts of a job, stalls too: when, for how long, why, the error and the stack."""
 
     id: str = ""
 
@@ -40,8 +52,27 @@ SPECS: tuple[Spec, ...] = (
     ),
     Spec(GetState, Does.READS, Path("GET", "/jobs/:id/state"), refuses=_REFUSES, again=Again.FREELY, role=Role.READ),
     Spec(
+        GetProgress, Does.READS, Path("GET", "/jobs/:id/progress"), refuses=_REFUSES, again=Again.FREELY, role=Role.READ,
+        example=Example(None, {"ok": True, "progress": 50, "message": "half", "at": 1700000000500}),
+    ),
+    Spec(
         GetResult, Does.READS, Path("GET", "/jobs/:id/result"), refuses=_REFUSES, again=Again.FREELY, role=Role.READ,
         example=Example(None, {"ok": True, "id": EXAMPLE_ID, "result": {"sent": True}}),
+    ),
+    Spec(
+        GetAttempts, Does.READS, Path("GET", "/jobs/:id/attempts"), refuses=_REFUSES, again=Again.FREELY, role=Role.READ,
+        example=Example(
+            None,
+            {
+                "ok": True,
+                "attempts": [
+                    {
+                        "attempt": 1, "startedAt": 1700000000500, "failedAt": 1700000001000, "duration": 500,
+                        "reason": "explicit_fail", "by": None, "error": "SMTP connection refused", "stack": None,
+                    },
+                ],
+            },
+        ),
     ),
     Spec(
         Why, Does.READS, Path("GET", "/jobs/:id/why"), refuses=_REFUSES, again=Again.FREELY, role=Role.READ,

@@ -5,14 +5,22 @@ from msgspec import Raw
 from bunqueue_trio import errors
 from bunqueue_trio.errors import Fault
 from bunqueue_trio.protocol import replies as r
-from bunqueue_trio.protocol.commands.base import EMPTY, Command, EveryMs, Name, Priority, YearMs
+from bunqueue_trio.protocol.commands.base import EMPTY, Command, DayMs, EveryMs, Name, Priority, YearMs
+from bunqueue_trio.protocol.commands.dead import KEY_IS_HELD
 from bunqueue_trio.protocol.commands.spec import EXAMPLE_OK, Again, Does, Example, Path, Spec
 
 
 class Cancel(Command[r.DataReply], kw_only=True, tag="Cancel"):
-    """Remove an unfinished job, an active one too."""
+    """Remove an unfinished job, an active one too.
+
+    With a ``reason``, or ``by`` whom, a record is kept: it counts as failed, for the reason ``cancelled``. ``grace`` is the ms that the
+    worker of an active one has to end it: what it reports meanwhile counts.
+    """
 
     id: str = ""
+    reason: Name | None = None
+    by: Name | None = None
+    grace: DayMs | None = None
 
 
 class Promote(Command[r.DataReply], kw_only=True, tag="Promote"):
@@ -50,6 +58,16 @@ class MoveToDelayed(Command[r.DataReply], kw_only=True, tag="MoveToDelayed"):
     token: Name | None = None
 
 
+class MoveToWait(Command[r.DataReply], kw_only=True, tag="MoveToWait"):
+    """Let a job wait for a worker now: an active or delayed one, or a dead letter; of one that waits already nothing changes.
+
+    An active one goes back to its previous position, at no attempt; a delayed one is promoted, a dead letter retried.
+    """
+
+    id: str = ""
+    token: Name | None = None
+
+
 class Update(Command[r.DataReply], kw_only=True, tag="Update"):
     """Give another payload to a job that is not active."""
 
@@ -64,31 +82,36 @@ NEVER_READY = Fault(409, "Job waits for others: only their ends make it ready", 
 SPECS: tuple[Spec, ...] = (
     Spec(
         Cancel, Does.CHANGES, Path("DELETE", "/jobs/:id", optional_body=True), refuses=(errors.JOB_NOT_FOUND,),
-        again=Again.GUARDED, contract=True, example=Example(None, EXAMPLE_OK),
+        again=Again.GUARDED, contract=True, acts=True, example=Example(None, EXAMPLE_OK),
     ),
     Spec(
         Promote, Does.CHANGES, Path("POST", "/jobs/:id/promote", optional_body=True), refuses=(NOT_DELAYED,),
-        again=Again.GUARDED, example=Example(None, EXAMPLE_OK),
+        again=Again.GUARDED, acts=True, example=Example(None, EXAMPLE_OK),
     ),
     Spec(
         Discard, Does.CHANGES, Path("POST", "/jobs/:id/discard", optional_body=True), refuses=(errors.JOB_NOT_FOUND,),
-        again=Again.GUARDED, example=Example(None, EXAMPLE_OK),
+        again=Again.GUARDED, acts=True, example=Example(None, EXAMPLE_OK),
     ),
     Spec(
         ChangePriority, Does.CHANGES, Path("PUT", "/jobs/:id/priority"), refuses=(errors.JOB_NOT_FOUND, IS_ACTIVE),
-        again=Again.FREELY, example=Example({"priority": 10}, EXAMPLE_OK),
+        again=Again.FREELY, acts=True, example=Example({"priority": 10}, EXAMPLE_OK),
     ),
     Spec(
         ChangeDelay, Does.CHANGES, Path("PUT", "/jobs/:id/delay"), refuses=(errors.JOB_NOT_FOUND, IS_ACTIVE),
-        again=Again.FREELY, example=Example({"delay": 60000}, EXAMPLE_OK),
+        again=Again.FREELY, acts=True, example=Example({"delay": 60000}, EXAMPLE_OK),
     ),
     Spec(
         MoveToDelayed, Does.CHANGES, Path("POST", "/jobs/:id/move-to-delayed"),
         refuses=(errors.JOB_NOT_FOUND, errors.NOT_ACTIVE, errors.LOST_LOCK, NEVER_READY), again=Again.GUARDED,
-        example=Example({"delay": 60000}, EXAMPLE_OK),
+        acts=True, example=Example({"delay": 60000}, EXAMPLE_OK),
+    ),
+    Spec(
+        MoveToWait, Does.CHANGES, Path("POST", "/jobs/:id/move-to-wait", optional_body=True),
+        refuses=(errors.JOB_NOT_FOUND, errors.NOT_ACTIVE, errors.LOST_LOCK, NEVER_READY, KEY_IS_HELD), again=Again.FREELY,
+        again_with_token=Again.GUARDED, fills=True, acts=True, example=Example(None, EXAMPLE_OK),
     ),
     Spec(
         Update, Does.CHANGES, Path("PUT", "/jobs/:id/data"), refuses=(errors.JOB_NOT_FOUND, IS_ACTIVE),
-        again=Again.FREELY, fills=True, example=Example({"data": {"to": "user@test.com"}}, EXAMPLE_OK),
+        again=Again.FREELY, fills=True, acts=True, example=Example({"data": {"to": "user@test.com"}}, EXAMPLE_OK),
     ),
 )  # fmt: skip

@@ -25,10 +25,11 @@ from bunqueue_trio.protocol.commands.spec import EXAMPLE_ID, Does, Example, Path
 
 
 class Repeat(Struct, kw_only=True, rename="camel", frozen=True):
-    """How a job repeats: every ``every`` ms, at most ``limit`` runs (None: for ever)."""
+    """How a job repeats: every ``every`` ms, at most ``limit`` runs (None: for ever), and what the list of schedules calls it."""
 
     every: EveryMs
     limit: Runs | None = None
+    name: Key | None = None
 
 
 class Backoff(Struct, kw_only=True, rename="camel", frozen=True, omit_defaults=True):

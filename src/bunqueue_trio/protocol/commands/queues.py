@@ -5,6 +5,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from bunqueue_trio import errors
+from bunqueue_trio.protocol import queue_replies as qr
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.commands.base import Command, Count, EpochMs, EveryMs, Name
 from bunqueue_trio.protocol.commands.spec import EXAMPLE_OK, Again, Does, Example, Path, Role, Spec
@@ -24,7 +25,7 @@ class Resume(Command[r.DataReply], kw_only=True, tag="Resume"):
     queue: str = ""
 
 
-class IsPaused(Command[r.PausedReply], kw_only=True, tag="IsPaused"):
+class IsPaused(Command[qr.PausedReply], kw_only=True, tag="IsPaused"):
     """Ask whether a queue is paused: why, since when, until when."""
 
     queue: str = ""
@@ -43,7 +44,7 @@ class ClearConcurrency(Command[r.DataReply], kw_only=True, tag="ClearConcurrency
     queue: str = ""
 
 
-class GetConcurrency(Command[r.ConcurrencyReply], kw_only=True, tag="GetConcurrency"):
+class GetConcurrency(Command[qr.ConcurrencyReply], kw_only=True, tag="GetConcurrency"):
     """Ask how many jobs of a queue may be active at once, and how many are."""
 
     queue: str = ""
@@ -64,13 +65,13 @@ class RateLimitClear(Command[r.DataReply], kw_only=True, tag="RateLimitClear"):
     queue: str = ""
 
 
-class GetRateLimit(Command[r.RateLimitReply], kw_only=True, tag="GetRateLimit"):
+class GetRateLimit(Command[qr.RateLimitReply], kw_only=True, tag="GetRateLimit"):
     """Ask how many jobs of a queue are delivered in any window of time at most, and how many of them were."""
 
     queue: str = ""
 
 
-class ListQueues(Command[r.QueuesReply], kw_only=True, tag="ListQueues"):
+class ListQueues(Command[qr.QueuesReply], kw_only=True, tag="ListQueues"):
     """List the queues that hold a job, or are paused or limited, by name; ``next`` is the ``after`` of the next page."""
 
     after: Name | None = None
@@ -78,25 +79,25 @@ class ListQueues(Command[r.QueuesReply], kw_only=True, tag="ListQueues"):
     details: bool = False
 
 
-class GetQueue(Command[r.QueueReply], kw_only=True, tag="GetQueue"):
+class GetQueue(Command[qr.QueueReply], kw_only=True, tag="GetQueue"):
     """Read how a queue is doing; one that nobody has used yet is empty."""
 
     queue: str = ""
 
 
-class GetJobCounts(Command[r.CountsReply], kw_only=True, tag="GetJobCounts"):
+class GetJobCounts(Command[qr.CountsReply], kw_only=True, tag="GetJobCounts"):
     """Count the jobs of a queue by state; ready ones of a paused queue are ``paused``."""
 
     queue: str = ""
 
 
-class CountJobs(Command[r.CountReply], kw_only=True, tag="Count"):
+class CountJobs(Command[qr.CountReply], kw_only=True, tag="Count"):
     """Count the jobs of a queue that are ready or delayed."""
 
     queue: str = ""
 
 
-class GetCountsPerPriority(Command[r.PriorityCountsReply], kw_only=True, tag="GetCountsPerPriority"):
+class GetCountsPerPriority(Command[qr.PriorityCountsReply], kw_only=True, tag="GetCountsPerPriority"):
     """Count the ready jobs of a queue by priority, the 1,000 highest ones."""
 
     queue: str = ""
@@ -122,11 +123,11 @@ SPECS: tuple[Spec, ...] = (
     Spec(
         Pause, Does.CHANGES, Path("POST", "/queues/:queue/pause", optional_body=True),
         refuses=(errors.UNTIL_IS_PAST, errors.TOO_MANY_GATES), again=Again.FREELY, role=Role.ADMIN,
-        example=Example({"reason": "the mail server is down", "until": 1893456000000}, EXAMPLE_OK),
+        acts=True, example=Example({"reason": "the mail server is down", "until": 1893456000000}, EXAMPLE_OK),
     ),
     Spec(
         Resume, Does.CHANGES, Path("POST", "/queues/:queue/resume", optional_body=True), again=Again.FREELY,
-        role=Role.ADMIN, example=Example(None, EXAMPLE_OK),
+        role=Role.ADMIN, acts=True, example=Example(None, EXAMPLE_OK),
     ),
     Spec(
         IsPaused, Does.READS, Path("GET", "/queues/:queue/paused"), again=Again.FREELY, role=Role.READ,
@@ -141,11 +142,11 @@ SPECS: tuple[Spec, ...] = (
     ),
     Spec(
         SetConcurrency, Does.CHANGES, Path("PUT", "/queues/:queue/concurrency"), refuses=(errors.TOO_MANY_GATES,),
-        again=Again.FREELY, role=Role.ADMIN, example=Example({"concurrency": 5}, EXAMPLE_OK),
+        again=Again.FREELY, role=Role.ADMIN, acts=True, example=Example({"concurrency": 5}, EXAMPLE_OK),
     ),
     Spec(
         ClearConcurrency, Does.CHANGES, Path("DELETE", "/queues/:queue/concurrency", optional_body=True),
-        again=Again.FREELY, role=Role.ADMIN, example=Example(None, EXAMPLE_OK),
+        again=Again.FREELY, role=Role.ADMIN, acts=True, example=Example(None, EXAMPLE_OK),
     ),
     Spec(
         GetConcurrency, Does.READS, Path("GET", "/queues/:queue/concurrency"), again=Again.FREELY, role=Role.READ,
@@ -153,11 +154,11 @@ SPECS: tuple[Spec, ...] = (
     ),
     Spec(
         RateLimit, Does.CHANGES, Path("PUT", "/queues/:queue/rate-limit"), refuses=(errors.TOO_MANY_GATES,),
-        again=Again.FREELY, role=Role.ADMIN, example=Example({"limit": 100, "duration": 60000}, EXAMPLE_OK),
+        again=Again.FREELY, role=Role.ADMIN, acts=True, example=Example({"limit": 100, "duration": 60000}, EXAMPLE_OK),
     ),
     Spec(
         RateLimitClear, Does.CHANGES, Path("DELETE", "/queues/:queue/rate-limit", optional_body=True),
-        again=Again.FREELY, role=Role.ADMIN, example=Example(None, EXAMPLE_OK),
+        again=Again.FREELY, role=Role.ADMIN, acts=True, example=Example(None, EXAMPLE_OK),
     ),
     Spec(
         GetRateLimit, Does.READS, Path("GET", "/queues/:queue/rate-limit"), again=Again.FREELY, role=Role.READ,

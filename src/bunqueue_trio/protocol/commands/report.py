@@ -1,6 +1,8 @@
 """Commands by which a holder says how its job goes."""
 
-from msgspec import Raw
+from typing import Annotated
+
+from msgspec import Meta, Raw, Struct
 
 from bunqueue_trio import errors
 from bunqueue_trio.errors import Fault
@@ -9,6 +11,7 @@ from bunqueue_trio.protocol.commands.base import (
     EMPTY,
     Command,
     JobIds,
+    Key,
     LockMs,
     Name,
     Percent,
@@ -49,14 +52,41 @@ class Fail(Command[r.DataReply], kw_only=True, tag="FAIL"):
     """Report a failed attempt: the job is retried, or goes to the dead-letter queue.
 
     An ``unrecoverable`` one is the last, whatever attempts are left. ``retry_in`` is the wait before the next one, instead
-    of the backoff; it gives no attempt more.
+    of the backoff; it gives no attempt more. ``stack`` is kept with the attempt.
     """
 
     id: str = ""
     token: Name | None = None
     error: Text | None = None
+    stack: Text | None = None
     unrecoverable: bool = False
     retry_in: YearMs | None = None
+
+
+# A failure is up to twenty times the work of an ack.
+FAILURES_MAX = 500
+FAILURES_BYTES = 2 * 1024 * 1024
+"""How large the command may be: each text in it may be one that takes long to make a text of, 80 ms in all."""
+
+
+class Failure(Struct, kw_only=True, rename="camel", omit_defaults=True):
+    """What is said of one of several jobs that have failed, as in FAIL."""
+
+    id: Key
+    token: Name | None = None
+    error: Text | None = None
+    stack: Text | None = None
+    unrecoverable: bool = False
+    retry_in: YearMs | None = None
+
+
+class FailBatch(Command[r.FailBatchReply], kw_only=True, tag="FAILB"):
+    """Report several failed attempts, each as with FAIL; jobs that are not active are named in the answer.
+
+    ``runAt`` there says of each, in their order, when its next attempt may begin: null for one that has none, or did not count.
+    """
+
+    failures: Annotated[list[Failure], Meta(max_length=FAILURES_MAX)]
 
 
 class Heartbeat(Command[r.DataReply], kw_only=True, tag="JobHeartbeat"):
@@ -116,6 +146,14 @@ SPECS: tuple[Spec, ...] = (
         Fail, Does.CHANGES, Path("POST", "/jobs/:id/fail", optional_body=True), refuses=(*_REFUSES, RETRY_EXCLUDED),
         again_with_token=Again.GUARDED, contract=True,
         example=Example({"error": "SMTP connection refused", "token": EXAMPLE_TOKEN}, EXAMPLE_OK),
+    ),
+    Spec(
+        FailBatch, Does.CHANGES, Path("POST", "/jobs/fail-batch"), refuses=(RETRY_EXCLUDED,),
+        again_with_token=Again.FREELY,
+        example=Example(
+            {"failures": [{"id": "letter-1", "error": "SMTP connection refused"}, {"id": EXAMPLE_ID, "retryIn": 30000}]},
+            {"ok": True, "data": {"runAt": [1700000001000, None], "ignoredIds": [EXAMPLE_ID]}},
+        ),
     ),
     Spec(
         Heartbeat, Does.CHANGES, Path("POST", "/jobs/:id/heartbeat", optional_body=True), refuses=_REFUSES,

@@ -13,6 +13,10 @@ class Stats(Command[r.StatsReply], kw_only=True, tag="Stats"):
     """Read the server's statistics."""
 
 
+class StorageStatus(Command[r.StorageReply], kw_only=True, tag="StorageStatus"):
+    """Read what the disk holds, how long there is room, and whether it takes changes."""
+
+
 class StopPull(Command[r.StopReply], kw_only=True, tag="StopPull"):
     """Take back the waiting pull of the same ``reqId``."""
 
@@ -35,12 +39,13 @@ class Unsubscribe(Command[r.DataReply], kw_only=True, tag="Unsubscribe"):
     events: list[Name] | Name = "*"
 
 
-SessionCommand = Ping | Stats | StopPull | Auth | Subscribe | Unsubscribe
+SessionCommand = Ping | Stats | StorageStatus | StopPull | Auth | Subscribe | Unsubscribe
 """All of them, for the one place that tells them apart."""
 
 SPECS: tuple[Spec, ...] = (
     Spec(Ping, Does.SESSION, Path("GET", "/ping"), again=Again.FREELY, role=Role.READ),
     Spec(Stats, Does.SESSION, Path("GET", "/stats"), again=Again.FREELY, role=Role.READ, contract=True),
+    Spec(StorageStatus, Does.SESSION, Path("GET", "/storage"), again=Again.FREELY, role=Role.READ),
     Spec(StopPull, Does.SESSION),
     Spec(Auth, Does.SESSION, role=Role.READ, contract=True),
     Spec(Subscribe, Does.SESSION, role=Role.READ),

@@ -4,7 +4,7 @@ Routes, decoders, the OpenAPI description, the clients' calls and the lists of t
 ``catalog.py``, which puts them together.
 """
 
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from bunqueue_trio.errors import Fault
@@ -17,6 +17,7 @@ class Does(Enum):
 
     CHANGES = "it changes jobs and is answered when that is committed"
     READS = "it changes nothing and is answered even while the disk is down"
+    NOTES = "it tells the server what that keeps in memory only, and is answered even while the disk is down"
     TAKES = "it gives jobs away, and can wait for them"
     SESSION = "the runtime or the connection answers it, without the engine"
 
@@ -29,12 +30,15 @@ class Again(Enum):
     NEVER = "it would take effect twice"
 
 
-class Role(Enum):
-    """Who needs a command: what a token may be limited to."""
+class Role(IntEnum):
+    """Who needs a command: what a token may be limited to. Each may do all that those before it may."""
 
-    READ = "looks at jobs"
-    WORK = "produces jobs, or works on them"
-    ADMIN = "looks after the server"
+    READ = 1
+    """Looks at jobs."""
+    WORK = 2
+    """Produces jobs, or works on them."""
+    ADMIN = 3
+    """Looks after the server."""
 
 
 class Path(NamedTuple):
@@ -71,10 +75,14 @@ class Spec(NamedTuple):
     example: Example | None = None
     fills: bool = False
     """It brings new work: under overload it is refused before those that empty the queues."""
+    sliced: bool = False
+    """One step does a part of it, and its answer says where the next one goes on."""
     settled_by: Literal["job", "everything", "nothing"] = "job"
     """What a READS command must see committed before it is answered: its job, all that has changed, or nothing."""
     contract: bool = False
     """The HTTP API reference shows its answers whole, refusals too: those carry no ``code``."""
+    acts: bool = False
+    """An operator does it: what it has done is written down. With the lock token of its job it is that job's worker."""
     timed: Literal["push", "pull", "ack"] | None = None
     """The histogram that its answers are counted in."""
 

@@ -74,6 +74,22 @@ CHECKS: tuple[tuple[str, str], ...] = (
 """What must not be, and the query that finds it: one row for each offence, naming the job or event."""
 
 
+TRAIL_CHECKS: tuple[tuple[str, str], ...] = (
+    (
+        "trails are of no job",
+        "SELECT key FROM trail WHERE key <> '' AND key NOT IN (SELECT id FROM job) AND key NOT IN (SELECT id FROM finished)",
+    ),
+    (
+        "trails do not add up",
+        "SELECT key || ' ' || kind FROM trail LEFT JOIN trail_line ON trail = id GROUP BY id HAVING count(n) <> next - first "
+        "OR total(length(body)) <> size OR min(n) <> first OR max(n) <> next - 1",
+    ),
+    ("lines are of no trail", "SELECT trail FROM trail_line WHERE trail NOT IN (SELECT id FROM trail)"),
+)
+"""The same of trails, which a file has since schema 4."""
+_TRAILS_SINCE = 4
+
+
 class Report(NamedTuple):
     """What was found in a file: how much there is, and what is wrong (nothing, if all is well)."""
 
@@ -86,6 +102,8 @@ class Report(NamedTuple):
     events: int
     facts: dict[str, int]
     """Of each kind; a file of an older schema has none."""
+    trails: dict[str, int]
+    """Lines of each kind; a file of an older schema has none."""
     findings: list[str]
 
 
@@ -101,18 +119,21 @@ def examine(path: Path, on_check: Callable[[str], None]) -> Report:
         findings = list(_damage(connection))
         on_check("every job")
         findings += _unreadable(connection)
-        for claim, query in CHECKS:
+        version = int(connection.pragma("user_version"))
+        for claim, query in CHECKS + (TRAIL_CHECKS if version >= _TRAILS_SINCE else ()):
             on_check(claim)
             findings += _offences(connection, claim, query)
+        findings += _ungrouped(connection)
         on_check("the counts")
         return Report(
-            schema=int(connection.pragma("user_version")),
+            schema=version,
             size=path.stat().st_size,
             free=int(connection.pragma("freelist_count")) * int(connection.pragma("page_size")),
             unfinished=_counts(connection, "SELECT state, count(*) FROM job GROUP BY 1 ORDER BY 1"),
             finished=_counts(connection, "SELECT state, count(*) FROM finished GROUP BY 1 ORDER BY 1"),
             events=sum(_counts(connection, "SELECT '', coalesce(sum(count), 0) FROM event_batch").values()),
             facts=_counts(connection, "SELECT kind, count(*) FROM fact GROUP BY 1 ORDER BY 1"),
+            trails=_counts(connection, "SELECT kind, sum(next - first) FROM trail GROUP BY 1 ORDER BY 1"),
             findings=findings,
         )
 
@@ -207,6 +228,14 @@ def _snapshot(path: Path) -> Iterator[apsw.Connection]:
         raise StoreError(f"{path}: a server has started meanwhile; run this again")
 
 
+def _ungrouped(connection: apsw.Connection) -> Iterator[str]:
+    """Yield what is in no group of errors and should be, or the other way round; a file of an older schema has no groups."""
+    with suppress(apsw.Error):  # the damage is a finding already
+        if any(row[1] == "fingerprint" for row in connection.execute("PRAGMA table_info(finished)")):
+            query = "SELECT id FROM finished WHERE (state = 'failed') <> (fingerprint IS NOT NULL)"
+            yield from _offences(connection, "dead letters are in no group of errors, or others are", query)
+
+
 def _damage(connection: apsw.Connection) -> Iterator[str]:
     try:
         for (line,) in connection.execute("PRAGMA integrity_check(20)"):
@@ -222,7 +251,11 @@ def _unreadable(connection: apsw.Connection) -> Iterator[str]:
     for table, names, read in (("job", JobRow._fields, rows.one), ("finished", FinishedRow._fields, rows.finished)):
         failed: list[str] = []
         try:
-            for key, *row in connection.execute(f"SELECT rowid, {', '.join(names)} FROM {table}"):  # noqa: S608 - ours
+            have = {
+                str(row[1]) for row in connection.execute(f"PRAGMA table_info({table})")
+            }  # an older schema has fewer
+            columns = ", ".join(name if name in have else "NULL" for name in names)
+            for key, *row in connection.execute(f"SELECT rowid, {columns} FROM {table}"):  # noqa: S608 - ours
                 try:
                     job = read(tuple(row))
                     for payload in (job.data, None if job.note is None else job.note.result):

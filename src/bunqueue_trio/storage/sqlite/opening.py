@@ -15,6 +15,7 @@ from pathlib import Path
 import apsw
 
 from bunqueue_trio.errors import StartupError
+from bunqueue_trio.storage.rows import fingerprint_of
 
 APPLICATION_ID = 0x42515452  # "BQTR"
 
@@ -94,6 +95,7 @@ def refuse_foreign(path: Path) -> None:
 def migrate(connection: apsw.Connection) -> None:
     """Bring the schema to the newest version, each step whole or not at all."""
     have = int(connection.pragma("user_version"))
+    connection.create_scalar_function("fingerprint_of", fingerprint_of, 1, deterministic=True)
     for version, sql in migrations():
         if version > have:
             with Transaction(connection):

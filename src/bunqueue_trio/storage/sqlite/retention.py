@@ -7,11 +7,15 @@ import apsw
 from bunqueue_trio.config import PRUNE_BYTES, PRUNE_ROWS
 from bunqueue_trio.storage.sqlite.opening import Transaction
 from bunqueue_trio.storage.sqlite.tally import Tally
+from bunqueue_trio.storage.sqlite.trails import prune_actions
 from bunqueue_trio.storage.store import FinishedCounts, Retention
 
 # What to prune is named by one JSON list. Each row that crosses from SQLite to Python takes the interpreter's
 # lock anew, and may wait for it while the commits wait for us.
-_SIZE = "length(data) + coalesce(length(result), 0) + coalesce(octet_length(note), 0) AS size"
+_SIZE = (
+    "length(data) + coalesce(length(result), 0) + coalesce(octet_length(note), 0) + "
+    "coalesce((SELECT sum(size) FROM trail WHERE key = finished.id), 0) AS size"
+)
 # Sizes are in the heads of rows: none of them is read for it. The one that passes the limit is still named.
 _NAMED = (
     "SELECT count(*), max(key), json_group_array(key) FROM "  # noqa: S608 - a number
@@ -36,6 +40,10 @@ _NEXT_EVENTS = (
 )
 _NEXT_FINISHED = "SELECT max(fin), count(*) FROM (SELECT fin FROM finished WHERE fin > ? ORDER BY fin LIMIT ?)"
 _COUNT = "SELECT queue, state, count(*) FROM finished WHERE fin IN (SELECT value FROM json_each(?)) GROUP BY 1, 2"
+_COUNT_GROUPS = (
+    "SELECT queue, fingerprint, count(*) FROM finished "
+    "WHERE fin IN (SELECT value FROM json_each(?)) AND fingerprint IS NOT NULL GROUP BY 1, 2"
+)
 _PRUNE = "DELETE FROM finished WHERE fin IN (SELECT value FROM json_each(?))"
 _PRUNE_EVENTS = "DELETE FROM event_batch WHERE last_id IN (SELECT value FROM json_each(?))"
 
@@ -53,6 +61,8 @@ class Pruner:
         self._events_seen = 0
         self._events_aged = 0
         """The last event that is known to be too old."""
+        self._events_since = 0
+        """From when on it was known."""
 
     def prune(self, keep: Retention, last_event_id: int) -> int:
         """Delete some of what is not to be kept; return how many rows, 0 when all is done."""
@@ -73,7 +83,7 @@ class Pruner:
         rows, _, keys = self._listed(_PAST_EVENTS, (PRUNE_ROWS, last_event_id, past))
         if rows:
             self._writer.execute(_PRUNE_EVENTS, (keys,))
-        return deleted + rows
+        return deleted + rows + prune_actions(self._writer, keep.actions_max, keep.actions_since)
 
     def _prune_further(self, since: int) -> int:
         """Delete what is too old among the next records behind the oldest; a pass over all takes many calls."""
@@ -84,6 +94,9 @@ class Pruner:
 
     def _aged_events(self, since: int) -> int:
         """Return the last event known to be too old, after a look at some more; 0 when there is none."""
+        if since < self._events_since:  # the clock was set back: what was too old may not be so any more
+            self._events_seen = self._events_aged = 0
+        self._events_since = since
         [(end, aged, rows)] = self._writer.execute(_NEXT_EVENTS, (since, self._events_seen, PRUNE_ROWS))
         self._events_aged = max(self._events_aged, aged or 0)
         self._events_seen = end if rows == PRUNE_ROWS else self._events_aged
@@ -101,6 +114,8 @@ class Pruner:
             with Transaction(self._writer):
                 counted = self._writer.execute(_COUNT, (keys,))
                 added: FinishedCounts = Counter({(queue, state): -n for queue, state, n in counted})
+                counted = self._writer.execute(_COUNT_GROUPS, (keys,))
+                grouped: FinishedCounts = Counter({(queue, key): -n for queue, key, n in counted})
                 self._writer.execute(_PRUNE, (keys,))
-            self._tally.add(added)
+            self._tally.add(added, grouped)
         return rows, last

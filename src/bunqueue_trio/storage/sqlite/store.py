@@ -11,21 +11,25 @@ answered, so both are right.
 """
 
 import os
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
+import trio
 from msgspec.json import encode
 
 from bunqueue_trio.config import AUDIT_DATA_BYTES, REPLAY_BYTES
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.facts import Fact
-from bunqueue_trio.engine.job import Job, Records, State, weight
+from bunqueue_trio.engine.job import Job, Records, State, Trace, weight
+from bunqueue_trio.engine.trails import TrailPage
 from bunqueue_trio.errors import StartupError, StoreError
-from bunqueue_trio.storage.rows import ChangedRow, FactRow, FinishedRow, JobRow, Reader, outcome
+from bunqueue_trio.storage.rows import ChangedRow, FactRow, FinishedRow, JobRow, Reader, outcome, trace
+from bunqueue_trio.storage.sqlite import trails
+from bunqueue_trio.storage.sqlite.log import Log
+from bunqueue_trio.storage.sqlite.meaning import TRANSLATED
 from bunqueue_trio.storage.sqlite.opening import (
     Transaction,
     closing,
@@ -42,9 +46,6 @@ from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space,
 
 _OPEN_BUSY_MS = 5000  # a start may wait for a tool that has the file for a moment
 _BUSY_MS = 250  # a commit may stop the event loop for this long; then the journal waits, and tries again
-_CHECKPOINT_BUSY_MS = 1000  # it runs in a thread, and only readers outside the server are in the way
-_CHECKPOINT_TRIES = 3  # so far apart, in s; what is in the way takes microseconds, or comes again next time
-_CHECKPOINT_PAUSE_S = 0.01
 _INCREMENTAL = 2  # of PRAGMA auto_vacuum: pages are given back when that is asked for
 _LOG_KEPT = 32 * 1024 * 1024  # a log that grew once gives space back, but not what it soon needs again: that takes 5 ms
 
@@ -56,13 +57,18 @@ _FACTS = f"SELECT {', '.join(FactRow._fields)} FROM fact ORDER BY kind, key"  # 
 _NOTE = f"REPLACE INTO fact ({', '.join(FactRow._fields)}) VALUES (?, ?, ?)"  # noqa: S608
 _UNNOTE = "DELETE FROM fact WHERE kind=? AND key=?"
 _END = "DELETE FROM job WHERE seq=?"
-_REUSE = "DELETE FROM finished WHERE id=? RETURNING queue, state"
+_REUSE = "DELETE FROM finished WHERE id=? RETURNING queue, state, fingerprint"
 _FINISH = f"INSERT INTO finished (fin, {_FINISHED}) VALUES (?, {', '.join('?' for _ in FinishedRow._fields)})"  # noqa: S608
 _EVENTS = "INSERT INTO event_batch VALUES (?, ?, ?, ?, ?)"
 _FIND = f"SELECT {_FINISHED} FROM finished WHERE id=?"  # noqa: S608
 _RECORDS = f"SELECT fin, {_FINISHED} FROM finished WHERE queue=? AND state=? AND fin<? ORDER BY fin DESC LIMIT ?"  # noqa: S608
+_OF_ERROR = _RECORDS.replace("AND fin<?", "AND fingerprint=? AND fin<?")
+_FIRST_SEEN = "SELECT finished_at FROM finished WHERE queue=? AND fingerprint=? ORDER BY fin LIMIT 1"
 _NO_END = 2**63 - 1  # none is as late
 _OUTCOMES = "SELECT id, state FROM finished WHERE id IN (SELECT value FROM json_each(?))"
+_TRACES = (
+    "SELECT id, state, started_at, finished_at, note FROM finished WHERE id >= ? AND id < ? ORDER BY id DESC LIMIT ?"
+)
 _START_OF_DATA = f"substr(data, 1, {AUDIT_DATA_BYTES})"
 _LOAD = f"SELECT {_JOB} FROM job ORDER BY seq"  # noqa: S608
 _STORED = (
@@ -71,18 +77,12 @@ _STORED = (
 )
 _RS = b"\x1e"  # between the events of a row; JSON has no place for it, as it has for a line end
 
-_DISK_ERRORS = (
-    apsw.BusyError, apsw.CantOpenError, apsw.CorruptError, apsw.FullError, apsw.IOError, apsw.LockedError,
-    apsw.NoLFSError, apsw.NoMemError, apsw.NotADBError, apsw.PermissionsError, apsw.ProtocolError,
-    apsw.ReadOnlyError,
-)  # fmt: skip
-"""What may pass, or is the operator's to mend. Anything else that SQLite reports is a fault of ours."""
-
 
 class SqliteStore:
     """A store in the file ``path``, which no other process may have open as a store."""
 
     inline = False
+    at_once = True
 
     def __init__(self, path: str | Path) -> None:
         self.path: Path = Path(path)
@@ -116,8 +116,7 @@ class SqliteStore:
         ):
             writer.execute(f"PRAGMA {pragma}").fetchall()
         self._synchronous = "NORMAL"
-        self._log_pages = 0
-        writer.set_wal_hook(self._note_log)  # this also stops SQLite's own checkpoints
+        self._log = Log(self.path, writer)
         migrate(writer)
         writer.set_busy_timeout(_BUSY_MS)
         self._page_bytes = self._one("PRAGMA page_size")
@@ -129,7 +128,11 @@ class SqliteStore:
         self._auditor.set_busy_timeout(_BUSY_MS)
         self._rows = Reader()
         rows = writer.execute("SELECT queue, state, count(*) FROM finished GROUP BY 1, 2")
-        self._tally = Tally(Counter({(queue, state): n for queue, state, n in rows}))
+        counted: FinishedCounts = Counter({(queue, state): n for queue, state, n in rows})
+        groups = writer.execute(
+            "SELECT queue, fingerprint, count(*) FROM finished WHERE fingerprint IS NOT NULL GROUP BY 1, 2"
+        )
+        self._tally = Tally(counted, Counter({(queue, key): n for queue, key, n in groups}))
         self._pruner = Pruner(writer, self._tally)
         self.last_event_id: int = self._one("SELECT coalesce(max(last_id), 0) FROM event_batch")
         self._last_fin = self._one("SELECT coalesce(max(fin), 0) FROM finished")
@@ -179,26 +182,40 @@ class SqliteStore:
     def commit(self, batch: Batch) -> None:
         """Write ``batch`` in one transaction; see :class:`Store`."""
         added: FinishedCounts | None = None
+        grouped: FinishedCounts = Counter()
         if batch.finished or batch.reused_ids:
             added = Counter((row.queue, row.state) for row in batch.finished)
-        with _TRANSLATED:
+            grouped.update((row.queue, row.fingerprint) for row in batch.finished if row.fingerprint is not None)
+        with TRANSLATED:
             wanted = "FULL" if batch.durable else "NORMAL"
             if wanted != self._synchronous:
                 self._writer.execute(f"PRAGMA synchronous={wanted}")
                 self._synchronous = wanted
             with Transaction(self._writer):
                 if added is not None and batch.reused_ids:
-                    reused = self._writer.executemany(_REUSE, batch.reused_ids)
-                    added.subtract((str(queue), str(state)) for queue, state in reused)
+                    for queue, state, key in self._writer.executemany(_REUSE, batch.reused_ids):
+                        added[str(queue), str(state)] -= 1
+                        if key is not None:
+                            grouped[str(queue), str(key)] -= 1
                 self._write_jobs(batch)
                 if batch.facts:
                     self._write_facts(batch.facts)
+                if batch.trails:
+                    trails.write(self._writer, batch.trails)
                 for last_id, events in event_rows(batch):
                     self._writer.execute(_EVENTS, (last_id, len(events), batch.at, _RS.join(events), batch.stamp))
         self.last_event_id = batch.last_event_id
         self._last_fin += len(batch.finished)
         if added:
-            self._tally.add(added)
+            self._tally.add(added, grouped)
+
+    async def write(self, batch: Batch, *, quick: bool) -> None:
+        """Commit ``batch``, in a thread unless it is ``quick``; see :class:`Store`."""
+        # A thread hop costs more than a small commit; an fsync or a large one would stop the loop.
+        if quick:
+            self.commit(batch)
+        else:
+            await trio.to_thread.run_sync(self.commit, batch)
 
     def _write_jobs(self, batch: Batch) -> None:
         write = self._writer.executemany
@@ -232,13 +249,13 @@ class SqliteStore:
 
     def find(self, job_id: str) -> Job | None:
         """Return a finished job that is kept; see :class:`Store`."""
-        with _TRANSLATED:
+        with TRANSLATED:
             row = self._reader.execute(_FIND, (job_id,)).fetchone()
         return None if row is None else self._rows.finished(row)
 
     def outcomes(self, job_ids: Sequence[str]) -> dict[str, State]:
         """Return how some jobs ended; see :class:`Store`."""
-        with _TRANSLATED:
+        with TRANSLATED:
             rows = self._reader.execute(_OUTCOMES, (encode(job_ids).decode(),))
             return {job_id: outcome(state) for job_id, state in rows}
 
@@ -250,19 +267,47 @@ class SqliteStore:
         """Return the next queues of which finished jobs are remembered; see :class:`Store`."""
         return self._tally.queues_after(name, limit)
 
-    def records(self, queue: str, state: State, before: int | None, limit: int) -> Records:
+    def traces(self, first: str, end: str, limit: int) -> list[Trace]:
+        """Return what is kept of some finished jobs; see :class:`Store`."""
+        with TRANSLATED:
+            return [trace(row) for row in self._reader.execute(_TRACES, (first, end, limit))]
+
+    def records(
+        self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None
+    ) -> Records:
         """Return some of the finished jobs; see :class:`Store`."""
         found: list[Job] = []
-        size, last = 0, 0
-        values = (queue, state.value, _NO_END if before is None else before, limit + 1)
-        with _TRANSLATED:
-            for fin, *row in self._reader.execute(_RECORDS, values):
+        places: list[int] = []
+        size = 0
+        query, wanted = (_RECORDS, ()) if fingerprint is None else (_OF_ERROR, (fingerprint,))
+        values = (queue, state.value, *wanted, _NO_END if before is None else before, limit + 1)
+        with TRANSLATED:
+            for fin, *row in self._reader.execute(query, values):
                 if len(found) >= limit or size >= REPLAY_BYTES:
-                    return Records(found, last)
+                    return Records(found, places[-1], places)
                 found.append(self._rows.finished(tuple(row)))
                 size += weight(found[-1])
-                last = int(fin)
-        return Records(found, None)
+                places.append(int(fin))
+        return Records(found, None, places)
+
+    def groups(self, queue: str | None) -> dict[str, dict[str, int]]:
+        """Return how many died of each error; see :class:`Store`."""
+        return self._tally.groups(queue)
+
+    def is_grouped(self, queue: str) -> bool:
+        """Return whether its groups add up; see :class:`Store`."""
+        return self._tally.is_grouped(queue)
+
+    def first_seen(self, queue: str, fingerprint: str) -> int | None:
+        """Return since when there are some; see :class:`Store`."""
+        with TRANSLATED:
+            row = self._reader.execute(_FIRST_SEEN, (queue, fingerprint)).fetchone()
+        return None if row is None else int(row[0])
+
+    def trail(self, kind: str, key: str, place: int | None, limit: int, *, newest: bool) -> TrailPage:
+        """Return some of the lines of a trail; see :class:`Store`."""
+        with TRANSLATED:
+            return trails.page(self._reader, kind, key, place, limit, newest=newest)
 
     def stored(self, after: int, upto: int, limit: int) -> list[Stored]:
         """Return unfinished jobs as they are on the disk; see :class:`Store`."""
@@ -277,7 +322,7 @@ class SqliteStore:
         events: list[StoredEvent] = []
         size = 0
         query = "SELECT last_id, body FROM event_batch WHERE last_id > ? ORDER BY last_id"
-        with _TRANSLATED:
+        with TRANSLATED:
             for last_id, body in self._reader.execute(query, (event_id,)):
                 bodies = body.split(_RS)
                 first = last_id - len(bodies) + 1
@@ -290,20 +335,20 @@ class SqliteStore:
     def first_event_id(self) -> int:
         """Return the id of the oldest kept event; see :class:`Store`."""
         query = "SELECT last_id - count + 1 FROM event_batch ORDER BY last_id LIMIT 1"
-        with _TRANSLATED:
+        with TRANSLATED:
             row = self._reader.execute(query).fetchone()
         return self.last_event_id + 1 if row is None else int(row[0])
 
     def last_event_at(self) -> int:
         """Return the time of the newest events; see :class:`Store`."""
         query = "SELECT max(at, stamp) FROM event_batch ORDER BY last_id DESC LIMIT 1"
-        with _TRANSLATED:
+        with TRANSLATED:
             row = self._reader.execute(query).fetchone()
         return 0 if row is None else int(row[0])
 
     def prune(self, keep: Retention) -> int:
         """Delete some of what is not to be kept; see :class:`Store`."""
-        with _TRANSLATED:
+        with TRANSLATED:
             return self._pruner.prune(keep, self.last_event_id)
 
     def space(self) -> Space:
@@ -313,7 +358,7 @@ class SqliteStore:
             size = self.path.stat().st_size
         except OSError as error:
             raise StoreError(f"{self.path}: {error.strerror}") from error
-        with _TRANSLATED:
+        with TRANSLATED:
             [(free,)] = self._reader.execute("PRAGMA freelist_count").fetchall()
         free_bytes = int(free) * self._page_bytes  # type: ignore[arg-type]  # of a count
         return Space(size, free_bytes, disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)
@@ -322,28 +367,18 @@ class SqliteStore:
         """Give free pages back; see :class:`Store`."""
         if not self._shrinks:
             return 0
-        with _TRANSLATED:
+        with TRANSLATED:
             before = self._one("PRAGMA page_count")
             self._writer.execute(f"PRAGMA incremental_vacuum({max(1, size // self._page_bytes)})").fetchall()
             return (before - self._one("PRAGMA page_count")) * self._page_bytes
 
     def log_bytes(self) -> int:
         """Return the size of what the log holds; see :class:`Store`."""
-        return self._log_pages * self._page_bytes
+        return self._log.pages * self._page_bytes
 
     def checkpoint(self, *, restart: bool) -> None:
         """Move the log into the file; see :class:`Store`."""
-        mode = apsw.SQLITE_CHECKPOINT_TRUNCATE if restart else apsw.SQLITE_CHECKPOINT_PASSIVE
-        with _TRANSLATED, closing(apsw.Connection(str(self.path.absolute()))) as connection:
-            connection.set_busy_timeout(_CHECKPOINT_BUSY_MS)
-            connection.execute("PRAGMA synchronous=NORMAL")
-            pages, moved = _move_log(connection, mode)
-        if restart or (moved == pages and self._log_pages <= pages):
-            self._log_pages = 0  # all of it is in the file: the next commit begins the log anew
-
-    def _note_log(self, connection: apsw.Connection, name: str, pages: int) -> int:
-        self._log_pages = pages
-        return apsw.SQLITE_OK
+        self._log.checkpoint(restart=restart)
 
     def close(self) -> None:
         """Release the file; see :class:`Store`."""
@@ -357,39 +392,6 @@ class SqliteStore:
 
     def _one(self, query: str) -> int:
         return int(self._writer.execute(query).fetchall()[0][0])  # type: ignore[arg-type]  # of a count
-
-
-class _Translated:
-    """Lets out of its block no error of SQLite, but what it means for the server."""
-
-    __slots__ = ()
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, _DISK_ERRORS):
-            raise StoreError(str(error)) from error
-        if isinstance(error, apsw.Error):
-            raise AssertionError(f"the store contradicts the engine: {error}") from error
-
-
-_TRANSLATED = _Translated()
-
-
-def _move_log(connection: apsw.Connection, mode: int) -> tuple[int, int]:
-    """Checkpoint; return how many pages the log has, and how many of them are moved.
-
-    The busy timeout does not hold for the log's header: who looks at it while a commit writes it is refused at
-    once. On a machine with more to do than cores that happens, so a passive checkpoint is tried again.
-    """
-    if mode == apsw.SQLITE_CHECKPOINT_PASSIVE:
-        for _ in range(_CHECKPOINT_TRIES - 1):
-            try:
-                return connection.wal_checkpoint(mode=mode)
-            except apsw.BusyError:
-                time.sleep(_CHECKPOINT_PAUSE_S)  # in a thread, as ever
-    return connection.wal_checkpoint(mode=mode)
 
 
 def _one_line(error: Exception) -> str:

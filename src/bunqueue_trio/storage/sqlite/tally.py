@@ -1,4 +1,4 @@
-"""How many records a store keeps of finished jobs; counted once, at the start, and kept from then on."""
+"""How many records a store keeps of finished jobs, and which errors the dead ones died of; counted once, at the start, and kept from then on."""
 
 import threading
 from collections import Counter
@@ -16,7 +16,7 @@ class Tally:
     With many queues a copy costs more than a commit: it is made for who asks for all of them.
     """
 
-    def __init__(self, counted: FinishedCounts) -> None:
+    def __init__(self, counted: FinishedCounts, grouped: FinishedCounts) -> None:
         self._counts = Counter(counted)
         """Of nobody there is a 0."""
         self._queues: Line[str] = Line(str)
@@ -26,11 +26,24 @@ class Tally:
         self.totals: Counter[str] = Counter(dict.fromkeys(_STATES, 0))
         for (_, state), n in counted.items():
             self.totals[state] += n
+        self._groups: dict[str, dict[str, int]] = {}
+        """How many dead letters each queue has of each fingerprint; none of them is 0."""
+        self._count_groups(grouped)
 
-    def add(self, added: FinishedCounts) -> None:
-        """Count ``added`` more; what is negative, fewer."""
+    def _count_groups(self, grouped: FinishedCounts) -> None:
+        for (queue, fingerprint), n in grouped.items():
+            groups = self._groups.setdefault(queue, {})
+            groups[fingerprint] = groups.get(fingerprint, 0) + n
+            if not groups[fingerprint]:
+                del groups[fingerprint]
+                if not groups:
+                    del self._groups[queue]
+
+    def add(self, added: FinishedCounts, grouped: FinishedCounts) -> None:
+        """Count ``added`` more by queue and state, and ``grouped`` by queue and fingerprint; what is negative, fewer."""
         counts = self._counts
         with self._changing:
+            self._count_groups(grouped)
             for (queue, state), n in added.items():
                 self.totals[state] += n
                 before = counts[queue, state]
@@ -51,6 +64,20 @@ class Tally:
         """Return the first ``limit`` queues behind ``name``, by name, that have records."""
         with self._changing:
             return list(islice(self._queues.after(name), limit))
+
+    def groups(self, queue: str | None) -> dict[str, dict[str, int]]:
+        """Return how many dead letters there are by fingerprint and queue, of one or of all."""
+        found: dict[str, dict[str, int]] = {}
+        with self._changing:
+            for name in self._groups if queue is None else (queue,):
+                for fingerprint, n in self._groups.get(name, {}).items():
+                    found.setdefault(fingerprint, {})[name] = n
+        return found
+
+    def is_grouped(self, queue: str) -> bool:
+        """Return whether the groups of a queue add up to its dead letters."""
+        with self._changing:
+            return self._counts[queue, "failed"] == sum(self._groups.get(queue, {}).values())
 
     def counts(self) -> FinishedCounts:
         """Return a copy of the counts."""

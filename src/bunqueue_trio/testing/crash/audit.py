@@ -13,9 +13,20 @@ from pathlib import Path
 
 import trio
 
+from bunqueue_trio.config import ATTEMPTS_KEPT
 from bunqueue_trio.storage.sqlite.inspect import examine
 from bunqueue_trio.testing.client import Body, Peer, event_stream, http_peer, ws_peer
-from bunqueue_trio.testing.crash.load import LEASE_MS, SERIES_EVERY_MS, Books, Job, Op, hear_mark, note_delivery
+from bunqueue_trio.testing.crash.load import (
+    LEASE_MS,
+    SERIES_EVERY_MS,
+    SLOT_EVERY_MS,
+    SLOTS_MADE_UP,
+    Books,
+    Job,
+    Op,
+    hear_mark,
+    note_delivery,
+)
 
 ASKING = 16  # questions under way at once
 SHOWN = 5  # breaches of one kind that are shown
@@ -37,6 +48,7 @@ class Found:
     events: list[tuple[int, str]] = field(default_factory=list)
     """All since the round began."""
     series_runs: int = 0
+    has_schedule: bool = False
 
 
 @dataclass
@@ -67,6 +79,7 @@ async def audit(url: str, books: Books, data: Path, *, power_cut: bool, ended_at
             await _ask_why(peer, books, found)
             await _drain(peer, books, found)
             await _series(peer, books, found)
+            await _schedule(peer, books, found)
         report = await trio.to_thread.run_sync(examine, data, lambda _: None)
     if patience.cancelled_caught:
         return Verdict(["the server did not answer for 60 s"], 0, 0)
@@ -88,6 +101,10 @@ async def _ask(peer: Peer, books: Books, found: Found) -> None:
                 continue
             view: Body = (await peer.call("GetJob", id=job.job_id))["job"]
             found.attempts[job] = view["attempts"]
+            told = (await peer.call("GetAttempts", id=job.job_id))["attempts"]
+            failed = [each for each in told if each["reason"] != "stalled"]
+            if len(told) < ATTEMPTS_KEPT and len(failed) != view["attempts"]:
+                books.strange.append(f"{job.job_id} has failed {view['attempts']} times, and tells of {len(failed)}")
             if view["data"] != job.payload:
                 books.strange.append(f"{job.job_id} has another payload")
             if answer["state"] == "completed":
@@ -135,6 +152,12 @@ async def _series(peer: Peer, books: Books, found: Found) -> None:
             return
 
 
+async def _schedule(peer: Peer, books: Books, found: Found) -> None:
+    """See whether the schedule is there, and take it away."""
+    found.has_schedule = (await peer.call("DeleteSchedule", name=books.slot_queue))["ok"]
+    await peer.call("Obliterate", queue=books.slot_queue, force=True)
+
+
 def compare(books: Books, found: Found, *, power_cut: bool, ended_at: float) -> Verdict:
     """Return the breaches of the promise that the answers are facts."""
     durable = [job.push for job in books.jobs.values() if job.durable and job.push.answered < math.inf]
@@ -153,6 +176,8 @@ def compare(books: Books, found: Found, *, power_cut: bool, ended_at: float) -> 
         lost += [op for op in missing if op not in sure]
     if books.series is not None and books.series.answered < math.inf and found.series_runs != 1:
         breaches.append(f"a repeating job has {found.series_runs} pending runs")
+    if books.schedule is not None and books.schedule.answered < cut and not found.has_schedule:
+        breaches.append("a schedule is lost that was put with an answer")
     waiting = {job for job, state in found.states.items() if state == "waiting"}
     breaches += [f"waiting and not delivered: {job.job_id}" for job in waiting - set(found.drained)]
     twice = Counter(found.drained)
@@ -231,6 +256,9 @@ def _judge_events(books: Books, found: Found, *, power_cut: bool) -> list[str]:
         breaches.append(
             f"{runs['pushed']} runs of a repeating job, and {runs['completed'] + runs['failed']} have ended"
         )
+    prefix = f"{books.slot_queue}@"
+    pushed_ids = [event["jobId"] for event in events if event["eventType"] == "pushed"]
+    breaches += judge_slots([int(each.removeprefix(prefix)) for each in pushed_ids if each.startswith(prefix)])
     for job, state in found.states.items():
         pushed, removed = told["pushed", job.job_id], told["removed", job.job_id]
         there = state != GONE or removed > 0
@@ -243,6 +271,21 @@ def _judge_events(books: Books, found: Found, *, power_cut: bool) -> list[str]:
         if removed > (state == GONE):
             breaches.append(f"removed {removed} times and now {state}: {job.job_id}")
     return breaches
+
+
+def judge_slots(slots: list[int]) -> list[str]:
+    """Return what is wrong with the slots that brought a job, in the order in which they did: each does once, none is left out.
+
+    After a long time without a server only the last of them are made up.
+    """
+    breaches = []
+    for i, slot in enumerate(slots[1:], 1):
+        made_up = slots[i + SLOTS_MADE_UP - 1 : i + SLOTS_MADE_UP]
+        if slot <= slots[i - 1]:
+            breaches.append(f"slot {slot} brings a job after that of {slots[i - 1]}")
+        elif slot - slots[i - 1] != SLOT_EVERY_MS and made_up != [slot + (SLOTS_MADE_UP - 1) * SLOT_EVERY_MS]:
+            breaches.append(f"slots between {slots[i - 1]} and {slot} bring no job")
+    return breaches[:SHOWN]
 
 
 def _judge_heard(heard: list[tuple[int, str]], told: list[tuple[int, str]], *, power_cut: bool) -> list[str]:

@@ -17,6 +17,8 @@ LEASE_MS = 500  # jobs that a worker forgets come back within the round
 POLL_MS = 100
 BULK = 10
 SERIES_EVERY_MS = 20
+SLOT_EVERY_MS = 250
+SLOTS_MADE_UP = 25  # after a restart; those of 6 s
 HTTP_CLIENTS = 2  # of each kind; a WebSocket carries more with less
 WS_CLIENTS = 4
 
@@ -63,6 +65,7 @@ class Books:
     jobs: dict[str, Job] = field(default_factory=dict)
     by_id: dict[str, Job] = field(default_factory=dict)
     series: Op | None = None
+    schedule: Op | None = None
     begun_at: int = 0
     """The id of the event with which the round begins; what came before it is safe."""
     heard: list[tuple[int, str]] = field(default_factory=list)
@@ -75,6 +78,11 @@ class Books:
     def series_queue(self) -> str:
         """The queue in which one repeating job runs."""
         return f"{self.queue}-series"
+
+    @property
+    def slot_queue(self) -> str:
+        """The queue of the jobs of a schedule, and its name."""
+        return f"{self.queue}-slots"
 
     def name(self, job: Job, job_id: str) -> None:
         """Note the id of a job; it never changes, and belongs to no other."""
@@ -190,7 +198,7 @@ async def _pull(peer: Peer, books: Books, queue: str, count: int) -> list[tuple[
 
 def note_delivery(books: Books, delivered: Body, sent: float) -> None:
     """Keep book of a job that was delivered: nobody made it up, and it had not ended when the pull was `sent`."""
-    if delivered["queue"] == books.series_queue:
+    if delivered["queue"] in (books.series_queue, books.slot_queue):
         return
     job = books.jobs.get(delivered["data"])
     if job is None:
@@ -229,6 +237,24 @@ async def repeat(peer: Peer, books: Books, rng: random.Random) -> None:
             await peer.call(cmd, id=delivered["id"], token=token, **fields)
 
 
+async def schedule(peer: Peer, books: Books, rng: random.Random) -> None:
+    """Make a schedule that is to miss nothing, and do its jobs."""
+    books.schedule = Op(time.monotonic())
+    fields: Body = {
+        "every": SLOT_EVERY_MS,
+        "overlap": "allow",
+        "misfire": "all",
+        "misfireMax": SLOTS_MADE_UP,
+        "data": 0,
+    }
+    answer = await peer.call("PutSchedule", name=books.slot_queue, queue=books.slot_queue, **fields)
+    assert answer["ok"], answer
+    books.schedule.answered = time.monotonic()
+    while True:
+        for delivered, token in await _pull(peer, books, books.slot_queue, 1):
+            await peer.call("ACK", id=delivered["id"], token=token)
+
+
 async def load(url: str, books: Books, rng: random.Random, kill: Callable[[], None], seconds: float) -> None:
     """Let all clients work until the server is gone: `kill` ends it after `seconds`.
 
@@ -237,7 +263,7 @@ async def load(url: str, books: Books, rng: random.Random, kill: Callable[[], No
     async with trio.open_nursery() as nursery:
         await nursery.start(watch, url, books)
         crowds: list[tuple[Any, list[Client]]] = [(http_peer, [produce]), (http_peer, [work])] * HTTP_CLIENTS
-        crowds += [(http_peer, [repeat]), (ws_peer, [produce, work] * WS_CLIENTS)]
+        crowds += [(http_peer, [repeat]), (http_peer, [schedule]), (ws_peer, [produce, work] * WS_CLIENTS)]
         for connect, clients in crowds:
             nursery.start_soon(_until_cut, connect, url, clients, books, random.Random(rng.getrandbits(32)))
         await trio.sleep(seconds)

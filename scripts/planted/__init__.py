@@ -1,0 +1,10 @@
+"""The planted faults. Code that gets a new rule gets its rows here, in the table of its directory."""
+
+from planted.engine import ENGINE
+from planted.others import OTHERS
+from planted.row import Mutant
+from planted.schedules import SCHEDULES
+
+__all__ = ["MUTANTS", "Mutant"]
+
+MUTANTS = [*ENGINE, *OTHERS, *SCHEDULES]

@@ -1,0 +1,170 @@
+"""What commands about many jobs share: the flags of a filter, and an act that is tried dry, asked about, done and told of."""
+
+import sys
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any
+
+import click
+import msgspec
+
+from bunqueue_trio.cli.remote import DURATION, answer
+from bunqueue_trio.logs.printable import printable
+
+STATES = ("waiting", "delayed", "waiting-children", "active", "completed", "failed")
+ACT_MAX = 1000  # jobs in one request: about a second at most, so that the bar moves
+
+_WHERE = (
+    click.option("--queue", "queue", multiple=True, metavar="QUEUE", help="Only of this queue; may be repeated."),
+    click.option("--state", "state", multiple=True, type=click.Choice(STATES), metavar="STATE", help="Only in this state; may be repeated."),
+)  # fmt: skip
+_WHICH = (
+    click.option("--tag", metavar="TAG", help="Only with this tag."),
+    click.option("--group-id", metavar="GROUP", help="Only of this group of jobs."),
+    click.option("--id-prefix", metavar="TEXT", help="Only whose id begins so."),
+    click.option("--group", "fingerprint", metavar="FP", help="Only whose last error is of this group, as `dead --groups` names it."),
+    click.option("--error", metavar="TEXT", help="Only whose last error has this text in it."),
+    click.option("--text", metavar="TEXT", help="Only with this text in the payload, as it was sent."),
+    click.option("--older", type=DURATION, metavar="TIME", help="Only pushed, or ended, at least this long ago: 10m, 2h, 7d."),
+    click.option("--newer", type=DURATION, metavar="TIME", help="Only pushed, or ended, at most this long ago."),
+    click.option("--attempts", type=click.IntRange(min=0), metavar="N", help="Only that have failed at least N times."),
+)  # fmt: skip
+_OWNER = click.option("--owner", metavar="ID", help="Only that this connection holds.")
+rate_option = click.option(
+    "--rate", type=click.IntRange(1, 1_000_000), metavar="N", help="At most N jobs a second, so that workers keep up.",
+)  # fmt: skip
+yes_option = click.option("--yes", is_flag=True, help="Do it without asking.")
+
+
+def _with(options: tuple[Callable[..., Any], ...], names: tuple[str, ...]) -> Callable[..., Any]:
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def filtered(*arguments: Any, **values: Any) -> Any:
+            said = {_camel(name): values.pop(name) for name in names}
+            wanted = {name: list(value) if isinstance(value, tuple) else value for name, value in said.items()}
+            return command(*arguments, wanted={k: v for k, v in wanted.items() if v not in (None, [])}, **values)
+
+        decorated: Callable[..., Any] = filtered
+        for option in reversed(options):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
+
+
+_NAMES = ("tag", "group_id", "id_prefix", "fingerprint", "error", "text", "older", "newer", "attempts")
+with_filter = _with((*_WHERE, *_WHICH, _OWNER), ("queue", "state", *_NAMES, "owner"))
+"""Add the flags of a filter; the command gets it as ``wanted``."""
+with_dead_filter = _with(_WHICH, _NAMES)
+"""The same for dead letters, whose queue is an argument."""
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(map(str.capitalize, rest))
+
+
+def confirm(what: str, *, yes: bool) -> None:
+    """Go on if that is wanted."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError(printable(f"{what}: there is nobody to ask; say --yes"))
+    click.confirm(printable(f"{what}?"), abort=True, err=True)
+
+
+def rated(rate: int | None) -> dict[str, int]:
+    """Return what an act is told of a rate."""
+    return {} if rate is None else {"rate": rate}
+
+
+class Sum:
+    """What the answers to one act came to."""
+
+    def __init__(self) -> None:
+        self.count: int = 0
+        self.refused: dict[str, int] = {}
+        self.examples: list[dict[str, Any]] = []
+
+    def add(self, reply: dict[str, Any]) -> None:
+        """Count one answer more."""
+        self.count += reply["count"]
+        for code, n in reply["refused"].items():
+            self.refused[code] = self.refused.get(code, 0) + n
+        self.examples = (self.examples + reply["examples"])[:3]
+
+    @property
+    def why_not(self) -> str:
+        """What forbade it to the others, in brackets."""
+        told = ", ".join(f"{code}: {n:,}" for code, n in sorted(self.refused.items()))
+        return f" (not {told})" if told else ""
+
+
+def try_act(url: str, token: str | None, wanted: dict[str, Any], action: str, **how: Any) -> Sum:
+    """Return what an act would do."""
+    tried, how = Sum(), {name: value for name, value in how.items() if name != "rate"}
+    for reply in _replies(
+        url, token, {"filter": wanted, "action": action, "dryRun": True, "limit": 10 * ACT_MAX} | how
+    ):
+        tried.add(reply)
+    return tried
+
+
+def refuse_unknown_group(wanted: dict[str, Any], tried: Sum) -> None:
+    """Raise ``ClickException`` when a group of errors is named and nothing is in it: a slip must not look like an empty one."""
+    if "fingerprint" in wanted and not tried.count and not tried.refused:
+        raise click.ClickException(
+            printable(
+                f"no job that this is about has an error of the group {wanted['fingerprint']}; `dead --groups` lists the groups"
+            )
+        )
+
+
+def act(url: str, token: str | None, wanted: dict[str, Any], action: str, total: int, done: str, **how: Any) -> Sum:
+    """Do it to all that are found, with a bar on a terminal; return what came of it.
+
+    Raises:
+        ClickException: a step went wrong; it says to how many it was ``done`` before.
+    """
+    did = Sum()
+    body = {"filter": wanted, "action": action, "limit": ACT_MAX} | how
+    with click.progressbar(length=total, label=done, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+        try:
+            for reply in _replies(url, token, body):
+                did.add(reply)
+                bar.update(reply["count"])
+        except click.ClickException as gone:
+            if not did.count:
+                raise
+            raise click.ClickException(f"{gone.message}; {did.count:,} were {done} before") from None
+    return did
+
+
+def _replies(url: str, token: str | None, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the answers to an act, page by page."""
+    while True:
+        reply = answer(url, token, "POST", "/jobs/act", msgspec.json.encode(body))
+        yield reply
+        if reply["next"] is None:
+            return
+        body = body | {"after": reply["next"]}
+
+
+def act_on_many(
+    url: str, token: str | None, wanted: dict[str, Any], action: str, done: str, *, yes: bool, **how: Any
+) -> None:
+    """Try it dry, show what it would be done to, ask, do it, and say to how many it was."""
+    tried = try_act(url, token, wanted, action, **how)
+    refuse_unknown_group(wanted, tried)
+    if not tried.count:
+        click.echo(f"0 jobs {done}{tried.why_not}")
+        return
+    if not yes:
+        for job in tried.examples:
+            click.echo(
+                printable(f"{job['id']}  {job['queue']}  {job['state']}  {job['error'] or ''}".rstrip()), err=True
+            )
+        more = tried.count - len(tried.examples)
+        confirm(f"{action} {tried.count:,} jobs{f', these and {more:,} more' if more > 0 else ''}", yes=yes)
+    did = act(url, token, wanted, action, tried.count, done, **how)
+    click.echo(f"{did.count:,} jobs {done}{did.why_not}")

@@ -1,0 +1,252 @@
+"""Commands about the schedules of a running server: what there is, when each runs, what became of its slots, and changes."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlencode
+
+import anyio
+import click
+import msgspec
+from msgspec import Raw
+
+from bunqueue_trio.cli.queues import Moment
+from bunqueue_trio.cli.remote import DURATION, answer, at, json_argument, pages, with_server
+from bunqueue_trio.cli.words import exact, told, took
+from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
+from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.protocol.request import segment_of
+
+_PAGE = 100  # a server gives no more at once
+_TIMES = ("start", "end", "at")
+
+_name = click.argument("name")
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print an object a line, as the server has it.")
+
+
+@click.group()
+def schedules() -> None:
+    """Show and change what brings jobs by itself: list, show, preview, put, run, pause, resume, delete, sync."""
+
+
+def _when(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say when a schedule runs."""
+    options = (
+        click.option(
+            "--cron", metavar="EXPR", help="Such as '0 3 * * *' or @daily; with 6 fields the first is seconds."
+        ),
+        click.option(
+            "--timezone", metavar="ZONE", help="Of the expression, such as Europe/Berlin; UTC unless you say."
+        ),
+        click.option("--every", type=DURATION, metavar="TIME", help="Each 10s, 5m, 2h …, counted from 1970 on."),
+        click.option("--at", type=Moment(), metavar="TIME", help="Once: after this time (10m, 2h), or at a date."),
+        click.option("--start", type=Moment(), metavar="TIME", help="No sooner."),
+        click.option("--end", type=Moment(), metavar="TIME", help="No later."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _fields(url: str, token: str | None, given: dict[str, Any]) -> dict[str, Any]:
+    """Return what was said, as the server has it; times from now on are by the server's clock."""
+    fields = {name: value for name, value in given.items() if value is not None}
+    for name in _TIMES:
+        if name in fields:
+            ms, from_now = fields[name]
+            fields[name] = ms + int(answer(url, token, "GET", "/ping")["data"]["time"]) if from_now else ms
+    return fields
+
+
+@schedules.command("list")
+@with_server
+@_as_json
+def list_(url: str, token: str | None, *, as_json: bool) -> None:
+    """List the schedules: name, next run or state, when, queue, and how many jobs each has brought.
+
+    Behind them the jobs that were pushed with a repeat: name, due, how often, queue, which run it is, and its id.
+    """
+    shown = 0
+    for page in pages(url, token, "/schedules", limit=_PAGE):
+        for each in page["schedules"]:
+            shown += 1
+            click.echo(json.dumps(each) if as_json else printable(_line(each)))
+        for each in page["repeats"]:
+            shown += 1
+            click.echo(json.dumps(each) if as_json else printable(_repeat_line(each)))
+    if not (shown or as_json):
+        click.echo("no schedules", err=True)
+
+
+def _line(each: dict[str, Any]) -> str:
+    following = each["state"] if each["nextRun"] is None else at(each["nextRun"])
+    return f"{each['name']}  {following}  {_when_of(each)}  {each['queue']}  {each['runs']:,} jobs"
+
+
+def _repeat_line(each: dict[str, Any]) -> str:
+    runs = f"run {each['run']:,}" + ("" if each["limit"] is None else f" of {each['limit']:,}")
+    following = at(each["due"]) if each["state"] == "delayed" else each["state"]
+    return f"{each['name'] or '(repeat)'}  {following}  every {each['every']} ms  {each['queue']}  {runs}  job {each['job']}"
+
+
+def _when_of(each: dict[str, Any]) -> str:
+    if each["cron"] is not None:
+        return f"{each['cron']} {each['timezone']}"
+    return f"once at {at(each['at'])}" if each["every"] is None else f"every {exact(each['every'])}"
+
+
+@schedules.command()
+@with_server
+@_name
+@click.option(
+    "--next", "next_", type=click.IntRange(1, 25), default=5, show_default=True, metavar="N", help="Slots to come."
+)
+@click.option(
+    "--limit", type=click.IntRange(1, _PAGE), default=20, show_default=True, metavar="N", help="Past slots at most."
+)
+@_as_json
+def show(url: str, token: str | None, name: str, *, next_: int, limit: int, as_json: bool) -> None:
+    """Show the schedule NAME: what it brings, when it runs next, with remarks, and what became of its past slots."""
+    path = f"/schedules/{segment_of(name)}"
+    each = answer(url, token, "GET", path)["schedule"]
+    runs = answer(url, token, "GET", f"{path}/runs?{urlencode({'next': next_, 'limit': limit})}")
+    if as_json:
+        click.echo(json.dumps({"schedule": each, "upcoming": runs["upcoming"], "past": runs["past"]}))
+        return
+    click.echo(printable(_line(each)))
+    for key in ("data", "options", "limit", "jitter", "misfire", "window", "overlap", "pausedAt", "waitingSlot"):
+        if each[key] not in (None, 0, {}):
+            click.echo(printable(f"{key}: {json.dumps(each[key]) if key == 'data' else told(key, each[key])}"))
+    _show_upcoming(runs["upcoming"])
+    for past in runs["past"]:
+        click.echo(printable(_past(past)))
+    if runs["next"] is not None:
+        click.echo(f"the last {limit:,} slots; --limit shows more", err=True)
+
+
+def _show_upcoming(upcoming: list[dict[str, Any]]) -> None:
+    for each in upcoming:
+        late = each["runAt"] - each["slot"]
+        remarks = [*([f"{took(late)} later: jitter"] if late else []), *each["remarks"]]
+        click.echo(printable(f"next  {each['local']}  {'; '.join(remarks)}".rstrip()))
+
+
+def _past(past: dict[str, Any]) -> str:
+    until = "" if past["until"] == past["slot"] else f" to {at(past['until'])}"
+    parts = [f"past  {at(past['slot'])}{until}", past["outcome"], past["job"], past["why"]]
+    parts += [None if past["took"] is None else f"took {took(past['took'])}", past["error"]]
+    return "  ".join(part for part in parts if part)
+
+
+@schedules.command()
+@with_server
+@_when
+@click.option(
+    "--next", "next_", type=click.IntRange(1, 25), default=5, show_default=True, metavar="N", help="How many."
+)
+def preview(url: str, token: str | None, *, next_: int, **given: Any) -> None:
+    """Show when a schedule would run, without storing it."""
+    query = urlencode({"next": next_} | _fields(url, token, given))
+    _show_upcoming(answer(url, token, "GET", f"/schedules/preview?{query}")["upcoming"])
+
+
+@schedules.command()
+@with_server
+@_name
+@click.argument("queue")
+@click.argument("data", metavar="[JSON]", default="null")
+@_when
+@click.option("--limit", type=int, metavar="N", help="At most N jobs.")
+@click.option("--jitter", type=DURATION, metavar="TIME", help="Run up to this much later, always the same for a slot.")
+@click.option(
+    "--misfire", type=click.Choice(["skip", "once", "all"]), help="What is done about missed slots.  [default: once]"
+)
+@click.option("--misfire-max", type=int, metavar="N", help="Of `all`: at most N of them.")
+@click.option("--window", type=DURATION, metavar="TIME", help="Slots older than that are not made up for.")
+@click.option(
+    "--overlap", type=click.Choice(["allow", "skip", "queue", "cancel"]),
+    help="What is done while the job before has not ended.  [default: skip]",
+)  # fmt: skip
+@click.option("--priority", type=int, help="Of the jobs.")
+@click.option("--max-attempts", type=int, metavar="N", help="Of the jobs; 3 unless you say.")
+@click.option("--timeout", type=DURATION, metavar="TIME", help="Of the jobs.")
+def put(
+    url: str, token: str | None, name: str, queue: str, data: str, *, misfire_max: int | None, priority: int | None,
+    max_attempts: int | None, timeout: int | None, **given: Any,
+) -> None:  # fmt: skip
+    """Create the schedule NAME, or replace it: it brings jobs with the payload JSON to QUEUE.
+
+    Nothing runs because of this; one that is the same already stays as it is. JSON can be `-` or `@FILE`, as of `push`.
+    """
+    fields: dict[str, Any] = {"name": name, "queue": queue, "data": Raw(json_argument(data))}
+    fields |= _fields(url, token, given) | ({} if misfire_max is None else {"misfireMax": misfire_max})
+    options = {"priority": priority, "maxAttempts": max_attempts, "timeout": timeout}
+    fields["options"] = {key: value for key, value in options.items() if value is not None}
+    said = answer(url, token, "POST", "/schedules", msgspec.json.encode(fields))
+    click.echo(printable(f"{said['outcome']}: {_line(said['schedule'])}"))
+
+
+def _told(url: str, token: str | None, name: str, method: str, action: str) -> Any:
+    return answer(url, token, method, f"/schedules/{segment_of(name)}{action}")
+
+
+@schedules.command()
+@with_server
+@_name
+def run(url: str, token: str | None, name: str) -> None:
+    """Bring a job of the schedule NAME now, beside its slots, and print its id."""
+    click.echo(printable(_told(url, token, name, "POST", "/run")["id"]))
+
+
+@schedules.command()
+@with_server
+@_name
+def pause(url: str, token: str | None, name: str) -> None:
+    """Let the schedule NAME bring no jobs until `resume`."""
+    _told(url, token, name, "POST", "/pause")
+    click.echo(printable(f"{name}: paused"))
+
+
+@schedules.command()
+@with_server
+@_name
+def resume(url: str, token: str | None, name: str) -> None:
+    """Let the schedule NAME go on with its next slot; those of the pause are skipped."""
+    _told(url, token, name, "POST", "/resume")
+    following = answer(url, token, "GET", f"/schedules/{segment_of(name)}")["schedule"]["nextRun"]
+    click.echo(printable(f"{name}: resumed, {'no slot is to come' if following is None else f'next {at(following)}'}"))
+
+
+@schedules.command()
+@with_server
+@_name
+def delete(url: str, token: str | None, name: str) -> None:
+    """Forget the schedule NAME; jobs that it has brought stay."""
+    _told(url, token, name, "DELETE", "")
+    click.echo(printable(f"{name}: deleted"))
+
+
+@schedules.command()
+@with_server
+@click.argument("targets", metavar="MODULE:NAME...", nargs=-1, required=True)
+def sync(url: str, token: str | None, targets: tuple[str, ...]) -> None:
+    """Put the schedules that these apps declare onto the server; what is the same already stays as it is.
+
+    Nothing is deleted: those that an app does not declare any more are told.
+    """
+    # Only here: a client of Python takes a while to read.
+    from bunqueue_trio.cli.worker import imported, told_of
+    from bunqueue_trio.client.app import App
+
+    for target in targets:
+        app = imported(target)
+        if not isinstance(app, App):
+            raise click.BadParameter(f"{target!r} is no App", param_hint="MODULE:NAME")
+        app.use_server(url, token)
+        try:
+            synced = anyio.run(app.sync, backend="trio")
+        except (Refused, ServerUnavailable, ConnectionLost) as error:
+            raise click.ClickException(str(error)) from None
+        for line in told_of(app, synced):
+            click.echo(printable(line))
+        click.echo(printable(f"{target}: {len(synced.unchanged):,} unchanged"))

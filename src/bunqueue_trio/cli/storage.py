@@ -1,0 +1,78 @@
+"""Commands about how a running server is: what its disk holds, and whether it takes work."""
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from bunqueue_trio.cli.remote import answer, at, with_server
+from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.pages.words import size, span
+
+
+@click.command()
+@with_server
+@click.option("--json", "as_json", is_flag=True, help="Print the server's answer as it is.")
+def storage(url: str, token: str | None, *, as_json: bool) -> None:
+    """Show what the disk of a running server holds, how fast that grows, how long there is room, and what is kept how long."""
+    told = answer(url, token, "GET", "/storage")["data"]
+    if as_json:
+        click.echo(json.dumps(told))
+        return
+    for name, value in _rows(told):
+        click.echo(printable(f"{name:<10} {value}"))
+
+
+def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
+    since = "" if told["since"] is None else f" since {at(told['since'])}"
+    if told["error"] is not None:
+        state = f"refuses changes{since}: {told['error']}"
+    else:
+        state = f"nearly full{since}: new jobs are refused" if told["diskFull"] else "takes changes"
+    rows = [
+        ("state", state),
+        ("file", f"{size(told['file'])}, {size(told['free'])} of it free"),
+        ("log", size(told["log"])),
+    ]
+    if told["disk"]:
+        ends = (
+            "not filling up"
+            if told["fullIn"] is None
+            else f"full in {span(told['fullIn'])} at the rate of the last hour"
+        )
+        rows.append(("disk", f"{size(told['diskFree'])} of {size(told['disk'])} free, {ends}"))
+    grown = told["growth"]
+    rows.append(
+        ("growth", "not known yet" if grown is None else f"{'-' if grown < 0 else ''}{size(abs(grown))} an hour")
+    )
+    rows.append(("pending", f"{told['pending']:,} changed jobs wait for the disk"))
+    rows.append(("jobs", ", ".join(f"{n:,} {state}" for state, n in told["jobs"].items() if n) or "none"))
+    keeps = told["retention"]
+    for name, most, age in (
+        ("completed", keeps["completedMax"], keeps["age"]), ("dead", keeps["deadMax"], keeps["age"]),
+        ("events", keeps["eventsMax"], keeps["eventsAge"]),
+    ):  # fmt: skip
+        limits = ([] if most is None else [f"{most:,}"]) + ([] if age is None else [span(age)])
+        rows.append((name, f"kept: at most {' and '.join(limits)}" if limits else "kept: all"))
+    return rows
+
+
+@click.command()
+@with_server
+@click.option("--json", "as_json", is_flag=True, help="Print the server's answer as it is.")
+def health(url: str, token: str | None, *, as_json: bool) -> None:
+    """Ask whether a running server takes work: exit code 0 if it does, 1 if it does not or cannot be reached.
+
+    For probes; it needs no token.
+    """
+    told = answer(url, token, "GET", "/health")
+    if as_json:
+        click.echo(json.dumps(told))
+    else:
+        counts = ", ".join(f"{n:,} {name}" for name, n in told["queues"].items())
+        click.echo(
+            printable(f"{told['status']}: up {span(told['uptime'] * 1000)}, version {told['version']}; {counts}")
+        )
+    if told["status"] != "healthy":
+        sys.exit(1)

@@ -1,0 +1,35 @@
+"""Fields of the server's answers as people read them: ms are times and spans, and the rest is JSON."""
+
+import json
+from typing import Any
+
+from bunqueue_trio.cli.remote import at
+
+_UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"))
+_MOMENTS = frozenset({
+    "at", "completedAt", "createdAt", "due", "from", "leaseUntil", "pausedAt", "runAt", "since", "startedAt", "to", "until", "waitingSlot",
+})  # fmt: skip
+_SPANS = frozenset({
+    "backoff", "delay", "duration", "every", "grace", "jitter", "maxDelay", "newer", "older", "repeatEvery", "timeout", "ttl", "window",
+})  # fmt: skip
+
+
+def exact(ms: int) -> str:
+    """Return a time in the largest unit in which it is a whole number."""
+    return next((f"{ms // unit}{name}" for unit, name in _UNITS if ms and ms % unit == 0), f"{ms}ms")
+
+
+def took(ms: int) -> str:
+    """Return how long something took, in seconds where it was as long as one."""
+    return f"{ms}ms" if ms < 1000 else f"{ms / 1000:g} s"
+
+
+def told(name: str, value: Any) -> str:
+    """Return the value of a field."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {told(key, inner)}" for key, inner in value.items() if inner is not None)
+    if type(value) is int and name in _MOMENTS:
+        return at(value)
+    if type(value) is int and name in _SPANS:
+        return exact(value)
+    return json.dumps(value, ensure_ascii=False)

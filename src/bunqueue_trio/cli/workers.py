@@ -1,0 +1,130 @@
+"""Commands about those who work for a running server: who they are, what they have, and taking it from them."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlencode
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from bunqueue_trio.cli.remote import answer, with_server
+from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.protocol.request import segment_of
+
+_COLUMNS = ("status", "jobs", "at once", "done", "failed", "heard", "longest", "queues")
+_UNITS = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))
+
+_name = click.argument("name", metavar="NAME")
+
+
+@click.group(invoke_without_command=True)
+@with_server
+@click.option("--json", "as_json", is_flag=True, help="Print an object a line, as the server has it.")
+@click.pass_context
+def workers(ctx: click.Context, url: str, token: str | None, *, as_json: bool) -> None:
+    """Show who works for a running server.
+
+    \b
+    status   active, quiet (gets no jobs), or lost (its connection has dropped)
+    jobs     that it has now
+    at once  how many it says that it runs
+    done     jobs since it is known
+    failed   attempts since it is known
+    heard    how long ago it last asked for a job, or said something of one
+    longest  for how long it has had the job that it has had for longest
+    """
+    ctx.obj = (url, token)
+    if ctx.invoked_subcommand is not None:
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("name", no_wrap=True)
+    table.add_column("id", no_wrap=True)
+    for column in _COLUMNS:
+        table.add_column(column, justify="left" if column in ("status", "queues") else "right", no_wrap=True)
+    now = answer(url, token, "GET", "/ping")["data"]["time"]  # its clock made the times
+    for worker in _all(url, token):
+        if as_json:
+            click.echo(json.dumps(worker))
+            continue
+        began = min((job["since"] or now for job in worker["jobs"]), default=None)
+        table.add_row(
+            printable(worker["name"]), printable(worker["id"]), worker["status"], f"{worker['activeJobs']:,}",
+            f"{worker['concurrency']:,}", f"{worker['processedJobs']:,}", f"{worker['failedJobs']:,}",
+            _age(now - worker["lastSeen"]), "" if began is None else _age(now - began),
+            printable(", ".join(worker["queues"])),
+        )  # fmt: skip
+    if not as_json:
+        Console(file=sys.stdout, highlight=False, markup=False, width=None if sys.stdout.isatty() else 10_000).print(
+            table
+        )
+
+
+@workers.command()
+@_name
+@click.pass_obj
+def quiet(server: tuple[str, str | None], name: str) -> None:
+    """Give workers NAME no more jobs, until they are unquieted or leave; they keep those that they have."""
+    _act(server, name, "POST", "/quiet", lambda said: f"quiet, and has {said['activeJobs']:,} jobs")
+
+
+@workers.command()
+@_name
+@click.pass_obj
+def unquiet(server: tuple[str, str | None], name: str) -> None:
+    """Give workers NAME jobs again."""
+    _act(server, name, "POST", "/unquiet", lambda said: "gets jobs")
+
+
+@workers.command()
+@_name
+@click.pass_obj
+def release(server: tuple[str, str | None], name: str) -> None:
+    """Return the jobs of workers NAME, at no attempt.
+
+    They may get new ones, unless they are quiet.
+    """
+    _act(server, name, "POST", "/release", lambda said: f"{said['count']:,} jobs returned")
+
+
+@workers.command()
+@_name
+@click.pass_obj
+def forget(server: tuple[str, str | None], name: str) -> None:
+    """Forget workers NAME, which are gone.
+
+    One that is connected, is quiet or has jobs cannot be forgotten.
+    """
+    _act(server, name, "DELETE", "", lambda said: "forgotten")
+
+
+def _act(
+    server: tuple[str, str | None], name: str, method: str, path: str, says: Callable[[dict[str, Any]], str]
+) -> None:
+    """Do something to the worker of this id, or else to all of this name: a program has one for each of its queues."""
+    url, token = server
+    found = [worker for worker in _all(url, token) if name in (worker["id"], worker["name"])]
+    found = [worker for worker in found if worker["id"] == name] or found
+    if not found:
+        raise click.ClickException(printable(f"there is no worker {name}"))
+    for worker in found:
+        said = answer(url, token, method, f"/workers/{segment_of(worker['id'])}{path}")["data"]
+        which = name if len(found) == 1 else f"{name} ({', '.join(worker['queues']) or worker['id']})"
+        click.echo(printable(f"{which}: {says(said)}"))
+
+
+def _all(url: str, token: str | None) -> Iterator[dict[str, Any]]:
+    query: dict[str, object] = {"limit": 1000}
+    while True:
+        page = answer(url, token, "GET", f"/workers?{urlencode(query)}")["data"]
+        yield from page["workers"]
+        if page["next"] is None:
+            return
+        query["after"] = page["next"]
+
+
+def _age(ms: float) -> str:
+    seconds = max(0, round(ms / 1000))
+    return next((f"{seconds // unit} {name}" for unit, name in _UNITS if seconds >= unit), "0 s")

@@ -1,0 +1,145 @@
+"""The upkeep of a client's connection: made, told who works over it and which events are wanted, and made again when it is lost."""
+
+from collections.abc import Awaitable, Callable
+from random import Random  # noqa: TID251 - jitter; the client hands it in
+from typing import Any
+
+import anyio
+
+from bunqueue_trio.client.backend import Signal, rest
+from bunqueue_trio.client.connection import Connect
+from bunqueue_trio.client.events import Streams
+from bunqueue_trio.client.handlers import told
+from bunqueue_trio.client.link import Link
+from bunqueue_trio.client.log import log
+from bunqueue_trio.errors import Refused, ServerUnavailable
+from bunqueue_trio.protocol.events import Event
+
+CLOSE_S = 2.0  # an orderly end takes no longer, and no job waits for it
+BACKOFF_MIN_S = 0.05
+BACKOFF_MAX_S = 5.0
+CLOSED = "the client is not open: it works inside its `async with` only"
+
+Introduction = Callable[[], dict[str, Any]]
+
+
+class Upkeep:
+    """Keeps a client connected to ``url`` while it is open; whoever asks for :meth:`linked` waits ``patience`` seconds at most."""
+
+    def __init__(
+        self, url: str, connect: Connect, streams: Streams, *,
+        queue: str | None, worker: Introduction | None, patience: float, on_demand: bool,
+    ) -> None:  # fmt: skip
+        self._url = url
+        self._connect = connect
+        self._streams = streams
+        self._queue = queue
+        self._worker = worker
+        self._patience = patience
+        self._on_demand = on_demand
+        self.connections: int = 0
+        """How often it was connected."""
+
+    def begin(self) -> None:
+        """Set up what belongs to one block, and to one loop."""
+        self.link: Link | None = None
+        self._subscribed: tuple[Link | None, list[str]] = (None, [])
+        self._is_in_force = False  # whether the server has answered something that was asked after it
+        self._changed = Signal()
+        self._wanted = anyio.Event()
+        if not self._on_demand:
+            self._wanted.set()
+        self.refused: Refused | None = None
+        """Why the server will never let us in; None as far as is known."""
+        self._trouble = f"{self._url}: not connected yet"
+        self.is_open: bool = False
+        self.closing: bool = False
+        self._gone = anyio.Event()
+
+    async def close(self) -> None:
+        """End the connection in order, if that is quick; nobody waits for another one."""
+        self.closing = True
+        self._changed.ring()
+        if self.link is not None and not self.link.over:
+            self.link.close()
+            with anyio.move_on_after(CLOSE_S):
+                await self._gone.wait()
+
+    async def subscribe(self, ping: Callable[[], Awaitable[None]]) -> None:
+        """Return when the events that somebody wants are on their way; ``ping`` returns when the server has answered."""
+        if not self._is_in_force or self._subscribed != (self.link, self._streams.wanted):
+            if self.link is not None and not self.link.over:
+                self._ask_for_events(self.link)  # else the next connection begins with it
+            subscribed = self._subscribed
+            await ping()  # answered in order: the subscription is in force then
+            self._is_in_force = self._subscribed is subscribed
+
+    async def linked(self) -> Link:
+        """Return the live connection; wait for it no longer than the patience lasts."""
+        if self.link is not None and not self.link.over:
+            return self.link
+        self._wanted.set()
+        with anyio.move_on_after(self._patience):
+            while True:
+                if self.closing or not self.is_open:
+                    raise RuntimeError(CLOSED)
+                if self.refused is not None:
+                    raise Refused(self.refused.status, str(self.refused), self.refused.code)
+                if self.link is not None and not self.link.over:
+                    return self.link
+                await self._changed.wait()
+        raise ServerUnavailable(f"no connection for {self._patience:g} s: {self._trouble}")
+
+    async def stay_connected(self, random: Random) -> None:
+        """Stay connected, with pauses that ``random`` varies, until it is closed or refused for good."""
+        failures, said = 0, ""
+        await self._wanted.wait()
+        while not self._is_done():
+            try:
+                async with self._connect(self._queue) as connection:
+                    self.link = link = Link(connection, self._heard)
+                    self.connections += 1
+                    if self._worker is not None:
+                        link.post("RegisterWorker", **self._worker())
+                    self._ask_for_events(link)
+                    if self.connections > 1:
+                        self._streams.gap()
+                    self._changed.ring()
+                    if said:
+                        said = ""
+                        log.info("connected again", url=self._url)
+                    await link.run()
+                    failures = 0 if link.heard else failures
+                    self._trouble = f"{self._url}: the connection was lost"
+            except Refused as refused:
+                self.refused = refused
+            except OSError as error:
+                self._trouble = str(error)
+            except Exception as error:
+                # Whatever it is, it is the trouble of one connection.
+                self._trouble = f"{self._url}: {type(error).__name__}: {error}"
+                log.warning("a connection broke in an unexpected way", exception=told(error)[1])
+            self._changed.ring()
+            if self._is_done():
+                break
+            if self._trouble != said:  # once for each kind: it may last for hours
+                said = self._trouble
+                log.warning("no connection to the server", reason=said)
+            pause = min(BACKOFF_MIN_S * 2**failures, BACKOFF_MAX_S)
+            failures = min(failures + 1, 10)
+            await rest(pause * random.uniform(0.5, 1))
+        self._gone.set()
+
+    def _is_done(self) -> bool:
+        return self.closing or self.refused is not None
+
+    def _heard(self, event: Event | None) -> None:
+        if event is None:
+            self._streams.gap()
+        else:
+            self._streams.publish(event)
+
+    def _ask_for_events(self, link: Link) -> None:
+        """Ask for the events somebody wants; a server sends all to whoever does not ask."""
+        self._subscribed, self._is_in_force = (link, self._streams.wanted), False
+        link.post("Subscribe", events=self._streams.wanted)

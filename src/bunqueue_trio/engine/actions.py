@@ -1,0 +1,38 @@
+"""What operators did: a line for each act that has changed something, written with its change."""
+
+import msgspec
+from msgspec import Raw
+from msgspec.structs import fields
+
+from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.trails import ACTIONS
+from bunqueue_trio.protocol.caller import By
+from bunqueue_trio.protocol.catalog import CATALOG, SPECS
+from bunqueue_trio.protocol.commands import Command
+from bunqueue_trio.protocol.lines import Action
+from bunqueue_trio.protocol.replies import Reply
+
+_encode = msgspec.json.Encoder().encode
+_OF_WORKERS = frozenset(spec.command for spec in CATALOG if spec.http and spec.http.path.startswith("/workers/"))
+_NAMED = frozenset({"queue", "id", "job_id", "token", "req_id"})
+
+
+def note_action(engine: Engine, command: Command, reply: Reply, now: int, by: By) -> None:
+    """Write down that ``by`` sent ``command``, unless it has changed nothing."""
+    count: int = getattr(reply, "count", 1)
+    changed = engine.acted if engine.acted is not None else count > 0
+    if not changed or getattr(command, "token", None) is not None:
+        return
+    sent = {
+        f.encode_name: value
+        for f in fields(command)
+        if f.name not in _NAMED and (value := getattr(command, f.name)) != f.default and not isinstance(value, Raw)
+    }
+    named = getattr(command, "id", None) or getattr(command, "job_id", None)
+    is_worker = type(command) in _OF_WORKERS
+    action = Action(
+        at=now, who=by.who, address=by.address, command=SPECS[type(command)].tag,
+        queue=getattr(command, "queue", None), job=None if is_worker else named,
+        worker=named if is_worker else None, fields=sent, count=count,
+    )  # fmt: skip
+    engine.trails.add(ACTIONS, "", now, _encode(action))

@@ -1,0 +1,35 @@
+"""Handlers of the commands about whatever jobs a filter describes."""
+
+from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.find import select, states_of
+from bunqueue_trio.engine.handler import Handlers, Owner
+from bunqueue_trio.engine.lookup import listed
+from bunqueue_trio.engine.many import act
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol import replies as r
+
+_EXAMPLES = 3
+
+
+def _find(engine: Engine, command: c.FindJobs, now: int, owner: Owner) -> r.Reply:
+    found = select(engine, command, states_of(command.state), command.after, command.limit, now)
+    return r.FoundReply(
+        jobs=[listed(job) for job in found.jobs], scanned=found.scanned, complete=found.is_full, next=found.after
+    )
+
+
+def _act(engine: Engine, command: c.ActOnJobs, now: int, owner: Owner) -> r.Reply:
+    if not any(getattr(command.filter, name) for name in command.filter.__struct_fields__):  # "" and 0 mean all, too
+        raise c.EMPTY_FILTER.refuse()
+    if command.action == "priority" and command.priority is None:
+        raise c.NO_PRIORITY.refuse()
+    examples: list[r.ListedJob] = []
+    done = act(engine, command, now, lambda jobs: examples.extend(listed(job) for job in jobs[:_EXAMPLES]))
+    engine.acted = done.done > 0 and not command.dry_run
+    return r.ActReply(
+        count=done.done, refused=done.refused, scanned=done.selection.scanned, examples=examples, next=done.selection.after
+    )  # fmt: skip
+
+
+HANDLERS: Handlers = {c.FindJobs: _find, c.ActOnJobs: _act}
+"""What of them the engine does in one step; the runtime goes on with the next slices of an act."""

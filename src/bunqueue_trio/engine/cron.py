@@ -1,0 +1,76 @@
+"""Cron expressions on a calendar without time zones: which local time matches next, and nothing of offsets.
+
+A local time is written as if it were UTC, in whole seconds since 1970; what it is in a zone is the business of
+``timing.py``. Parsing and matching are cronsim's.
+"""
+
+import functools
+from datetime import UTC, datetime
+
+from cronsim import CronSim, CronSimError
+
+MACROS = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+"""Short names. There is no ``@reboot``: nothing runs because a server starts."""
+
+EXPRESSION_MAX = 256  # characters; the longest that anybody needs lists some minutes
+
+LAST_S = 221_845_392_000
+"""The start of the year 9000: nothing is looked for behind it, since the calendar of Python ends in 9999."""
+
+_SOME_DAY = datetime(2000, 1, 1, tzinfo=UTC)
+_FORMS = (5, 6)  # fields: without seconds, and with
+
+
+class BadExpression(ValueError):
+    """It is no cron expression; the message says what is wrong."""
+
+
+class Expression:
+    """One expression: fields for minute, hour, day, month and day of the week, and for seconds before them if there are six."""
+
+    def __init__(self, text: str) -> None:
+        self._matching = CronSim(text, _SOME_DAY)
+        parts = text.split()
+        # The rule of Debian's cron, which says what times of day are meant: those that are named, or all that pass.
+        self.names_times: bool = not any(part.startswith("*") for part in parts[: len(parts) - 3])
+        """Whether it names times of day, each of which is to happen once a day; else it runs along with real time."""
+
+    def after(self, second: int) -> int | None:
+        """Return the first local time after ``second`` that matches; None: there is none in the next 50 years."""
+        self._matching.dt = datetime.fromtimestamp(second, UTC)
+        try:
+            return int(next(self._matching).timestamp())
+        except StopIteration:
+            return None
+
+
+@functools.lru_cache(maxsize=4096)
+def parse(text: str) -> Expression:
+    """Return what ``text`` says.
+
+    Raises:
+        BadExpression: it says nothing, or nothing that ever happens.
+    """
+    expanded = MACROS.get(text.strip().lower(), text)
+    if expanded.strip().startswith("@"):
+        raise BadExpression(f"{text.strip()[:20]} is not known: there are {', '.join(MACROS)}")
+    if not expanded.isascii() or len(expanded) > EXPRESSION_MAX:
+        raise BadExpression(f"it has other than ASCII characters, or more than {EXPRESSION_MAX}")
+    parts = expanded.split()
+    if len(parts) not in _FORMS:
+        raise BadExpression(f"it has {len(parts)} fields, not 5, or 6 with seconds first")
+    try:
+        expression = Expression(" ".join(parts))
+    except (CronSimError, AssertionError, ValueError) as error:
+        raise BadExpression(str(error).replace("Bad ", "the field is wrong: ") or "a field is wrong") from None
+    if expression.after(int(_SOME_DAY.timestamp())) is None:
+        raise BadExpression("no day is like that")
+    return expression

@@ -1,0 +1,242 @@
+"""The jobs that a filter describes, in pages: one selection for whoever looks and whoever acts.
+
+A page goes through the states one after the other, in each through the queues by name, and in a queue through its jobs in the order
+of its lists. It goes on behind the place of the last job looked at, so nothing that stays where it is is left out or told twice.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from bunqueue_trio.config import REPLAY_BYTES
+from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.fingerprint import fingerprint
+from bunqueue_trio.engine.job import UNFINISHED, Job, State, weight
+from bunqueue_trio.engine.listing import place_of, standing
+from bunqueue_trio.protocol import commands as c
+
+LOOKS = 4000
+"""What a page may cost: a look at an unfinished job is 1, about 1 µs."""
+_RECORD = 12  # to read an ended one
+_RECORDS = 100  # of them read at once
+_FOUND = 4  # to show one
+_MATCHED = 60  # to tell what an error of an unfinished one is
+_BYTES = 2000  # of a payload that are looked through for 1
+
+STATES = (
+    State.ACTIVE, State.WAITING, State.DELAYED, State.WAITING_CHILDREN, State.FAILED, State.COMPLETED,
+)  # fmt: skip
+"""In the order in which they are gone through."""
+_BY_NAME = {state.value: state for state in STATES}
+_CURSOR = re.compile(r"([a-z-]+)\|([A-Za-z0-9_.:-]{1,256})\|(?:(-?[0-9]{1,18})(?:,(-?[0-9]{1,18}))?)?")
+
+Place = tuple[int, ...]
+
+
+class Selection(NamedTuple):
+    """Some jobs, how many were looked at for them, and behind which cursor to go on; None: these are all."""
+
+    jobs: list[Job]
+    scanned: int
+    after: str | None
+    is_full: bool
+    """Whether it ended because it has as many as were wanted, or all."""
+
+
+def states_of(wanted: list[str] | str | None, usual: tuple[State, ...] = STATES) -> list[State]:
+    """Return the states of a filter in the order in which they are gone through; ``usual`` where it says none.
+
+    Raises:
+        Refused: there is no such state.
+    """
+    if wanted is None:
+        return [state for state in STATES if state in usual]
+    names = [wanted] if isinstance(wanted, str) else wanted
+    if not set(names) <= set(_BY_NAME):
+        raise c.UNKNOWN_STATE.refuse()
+    return [state for state in STATES if state.value in names]
+
+
+def select(
+    engine: Engine, wanted: "c.Filter | c.FindJobs", states: list[State], after: str | None, limit: int, now: int
+) -> Selection:
+    """Return up to ``limit`` of the jobs in ``states`` that are as ``wanted``, behind the cursor ``after``.
+
+    Raises:
+        Refused: ``after`` is no cursor of these states, or no queue can have such a name.
+    """
+    return _Search(engine, wanted, states, limit, now).run(after)
+
+
+class _Search:
+    """One page in the making."""
+
+    def __init__(
+        self, engine: Engine, wanted: "c.Filter | c.FindJobs", states: list[State], limit: int, now: int
+    ) -> None:
+        self._engine = engine
+        self._wanted = wanted
+        self._states = states
+        self._limit = limit
+        self._tests = list(_tests(wanted, now))
+        self._queues: list[str] | None = None
+        if wanted.queue is not None:
+            self._queues = sorted({wanted.queue} if isinstance(wanted.queue, str) else set(wanted.queue))
+            for name in self._queues:
+                engine.queues.check(name)
+        self._jobs: list[Job] = []
+        self._scanned = 0
+        self._cost = 0
+        self._bytes = 0
+
+    def run(self, after: str | None) -> Selection:
+        """Go through what is behind ``after``."""
+        states, queue, place = self._states, None, None
+        if after is not None:
+            state, queue, place = self._parse(after)
+            states = states[states.index(state) :]
+        for state in states:
+            for name in self._names(state, queue):
+                # A cursor whose queue is gone goes on with the one behind it.
+                begin = place if name == queue else None
+                if self._cost >= LOOKS:
+                    return self._ended(state, name, begin, is_full=False)
+                self._cost += 1
+                search = self._unfinished if state in UNFINISHED else self._finished
+                stopped = search(state, name, begin)
+                if stopped is not None:
+                    return stopped
+            queue = place = None
+        return Selection(self._jobs, self._scanned, None, is_full=True)
+
+    def _parse(self, after: str) -> tuple[State, str, Place | None]:
+        found = _CURSOR.fullmatch(after)
+        state = _BY_NAME.get(found[1]) if found else None
+        if found is None or state not in self._states:
+            raise c.NOT_A_PLACE.refuse()
+        place = tuple(int(number) for number in found.groups()[2:] if number is not None)
+        if place and len(place) != (2 if state in UNFINISHED else 1):
+            raise c.NOT_A_PLACE.refuse()
+        return state, found[2], place or None
+
+    def _names(self, state: State, first: str | None) -> Iterator[str]:
+        """Yield the queues to go through, from ``first`` on."""
+        if self._queues is not None:
+            yield from (name for name in self._queues if first is None or name >= first)
+            return
+        if first is not None:
+            yield first
+        if state in UNFINISHED:
+            yield from self._engine.queues.names.after(first or "")
+            return
+        last = first or ""
+        while names := self._engine.archive.queues_after(last, _RECORDS):
+            yield from names
+            last = names[-1]
+
+    def _unfinished(self, state: State, name: str, after: Place | None) -> Selection | None:
+        queue = self._engine.queues.get(name)
+        if queue is None or not queue.counts[state]:
+            return None
+        place = None if after is None else (after[0], after[1])
+        for job in standing(queue, state, place, LOOKS):
+            if self._cost >= LOOKS or self._bytes >= REPLAY_BYTES:
+                return self._ended(state, name, place, is_full=False)
+            if self._is_wanted(job) and not self._take(job):
+                return self._ended(state, name, place, is_full=True)
+            place = place_of(job)
+        return None
+
+    def _finished(self, state: State, name: str, after: Place | None) -> Selection | None:
+        wanted = self._wanted.fingerprint
+        if wanted is not None and state is not State.FAILED:
+            return None
+        place, more = after, True
+        while more:
+            if self._cost >= LOOKS or self._bytes >= REPLAY_BYTES:
+                return self._ended(state, name, place, is_full=False)
+            records = self._engine.ended(name, state, place[0] if place else None, _RECORDS, wanted)
+            self._cost += _RECORD
+            for job, at in zip(records.jobs, records.places, strict=True):
+                self._cost += _RECORD
+                if self._is_wanted(job) and not self._take(job):
+                    return self._ended(state, name, place, is_full=True)
+                place = (at,)
+            more = records.before is not None
+            if records.before is not None:
+                place = (records.before,)
+        return None
+
+    def _is_wanted(self, job: Job) -> bool:
+        self._scanned += 1
+        self._cost += 1
+        for cost, test in self._tests:
+            self._cost += cost + (len(job.data) // _BYTES if cost else 0)
+            if not test(job):
+                return False
+        return True
+
+    def _take(self, job: Job) -> bool:
+        """Take ``job`` if there is room for one more."""
+        if len(self._jobs) >= self._limit:
+            self._scanned -= 1  # it is the first of the next page
+            return False
+        self._jobs.append(job)
+        self._cost += _FOUND
+        self._bytes += weight(job)
+        return True
+
+    def _ended(self, state: State, name: str, place: Place | None, *, is_full: bool) -> Selection:
+        cursor = f"{state.value}|{name}|{','.join(map(str, place or ()))}"
+        return Selection(self._jobs, self._scanned, cursor, is_full)
+
+
+_Test = tuple[int, Callable[[Job], bool]]
+"""What it costs beside the look itself, and whether a job is wanted."""
+
+
+def _tests(wanted: "c.Filter | c.FindJobs", now: int) -> Iterator[_Test]:
+    """Yield what a job is held against, what costs least first."""
+    tag, group_id, prefix, owner = wanted.tag, wanted.group_id, wanted.id_prefix, wanted.owner
+    older, newer, attempts = wanted.older, wanted.newer, wanted.attempts
+    if tag is not None:
+        yield 0, lambda job: tag in job.options.tags
+    if group_id is not None:
+        yield 0, lambda job: job.options.group_id == group_id
+    if prefix is not None:
+        yield 0, lambda job: job.id.startswith(prefix)
+    if owner is not None:
+        yield 0, lambda job: job.lease is not None and job.lease.owner == owner
+    if older is not None:
+        yield 0, lambda job: now - _begun(job) >= older
+    if newer is not None:
+        yield 0, lambda job: now - _begun(job) <= newer
+    if attempts is not None:
+        yield 0, lambda job: job.attempts >= attempts
+    yield from _told(wanted)
+
+
+def _told(wanted: "c.Filter | c.FindJobs") -> Iterator[_Test]:
+    error, group = wanted.error, wanted.fingerprint
+    if error is not None:
+        yield 1, lambda job: error in (_error(job) or "")
+    if group is not None:
+        yield _MATCHED, lambda job: job.state is State.FAILED or _is_of(job, group)
+    if wanted.text is not None:
+        text = wanted.text.encode()
+        yield 1, lambda job: text in job.data
+
+
+def _begun(job: Job) -> int:
+    """Return when its age began: at its end, or else at its push."""
+    ended = None if job.note is None else job.note.finished_at
+    return job.created_at if ended is None else ended
+
+
+def _error(job: Job) -> str | None:
+    return None if job.note is None else job.note.error
+
+
+def _is_of(job: Job, group: str) -> bool:
+    error = _error(job)
+    return error is not None and fingerprint(error).key == group

@@ -1,0 +1,127 @@
+"""What happens when a schedule is due: which of its slots bring a job, and what is said of those that do not.
+
+A slot brings at most one job: its id is made of the schedule's name and the slot, and the schedule moves past the slot in
+the very step that makes the job, so that one transaction writes both.
+"""
+
+from bunqueue_trio.config import LATE_MS, SLOT_CHORES, SLOT_JOBS_KEPT
+from bunqueue_trio.engine.moves import Moves
+from bunqueue_trio.engine.planner import LATE, Notice, Plan
+from bunqueue_trio.engine.timing import jitter_ms, last_slots, next_slot
+from bunqueue_trio.errors import StoreError
+
+MISSED = "missed: the server was not there, or too busy, when it was due"
+
+_JITTERED_MAX = 25  # slots looked at one by one for whether their jitter is over; others are for the next step
+
+
+def fire(engine: Moves, name: str, now: int) -> int:
+    """Deal with the slots of a schedule that are due by ``now``; return what it costs, in chores."""
+    planner = engine.planner
+    plan, progress = planner.plans[name], planner.progress[name]
+    if progress.waiting is not None and progress.holder not in planner.held_by:
+        slot, progress.waiting, progress.holder = progress.waiting, None, ""
+        _claim(engine, name, slot, now)
+        planner.keep(name)
+    first = planner.slots[name]
+    if first is None or first + jitter_ms(name, first, plan.jitter) > now:
+        planner.arm(name, first)
+        return SLOT_CHORES
+    times, following = _due_slots(name, plan, first, now)
+    chosen = _chosen(name, plan, times, now)
+    if plan.limit is not None:
+        chosen = chosen[: plan.limit - progress.runs - (progress.waiting is not None)]
+    missed = [slot for slot in times if not chosen or slot < chosen[0]]
+    if missed:
+        planner.skip(name, first, missed[-1], MISSED)
+        planner.settle(name, missed[-1])
+    for slot in chosen:
+        _bring(engine, name, plan, slot, now)
+        planner.settle(name, slot)
+    planner.settle(name, times[-1])  # those beyond the limit, too: one before them may not have run after all
+    planner.keep(name)
+    planner.arm(name, following)
+    if now - first > LATE_MS + plan.jitter:
+        planner.late += 1
+        planner.notices.append(Notice(name, LATE, first, times[-1], len(chosen)))
+    return SLOT_CHORES * (1 + len(chosen)) // 2
+
+
+def previous_of(engine: Moves, name: str) -> str | None:
+    """Return the newest job of a schedule that has not ended, or None."""
+    return next((job_id for job_id in reversed(engine.planner.progress[name].jobs) if engine.standing(job_id)), None)
+
+
+def run_now(engine: Moves, name: str, now: int) -> str:
+    """Bring a job beside the slots; return its id."""
+    job_id = f"{name}@{now}+{engine.new_id(now)}"
+    _make(engine, name, job_id, now)
+    engine.planner.keep(name)
+    return job_id
+
+
+def _due_slots(name: str, plan: Plan, first: int, now: int) -> tuple[list[int], int | None]:
+    """Return the last of the slots from ``first`` on that are due, and the slot to come; ``first`` is, too."""
+    times, following = [first], next_slot(plan.timing, first)
+    if following is not None and following <= now - plan.jitter:
+        # One more than may run, so that it is known up to where they are missed.
+        limit = 1 + (plan.misfire_max if plan.misfire == "all" else 1)
+        times = last_slots(plan.timing, first - 1, now - plan.jitter, limit).times
+        following = next_slot(plan.timing, times[-1])
+    while (
+        following is not None
+        and len(times) < _JITTERED_MAX
+        and following + jitter_ms(name, following, plan.jitter) <= now
+    ):
+        times.append(following)
+        following = next_slot(plan.timing, following)
+    return times, following
+
+
+def _chosen(name: str, plan: Plan, times: list[int], now: int) -> list[int]:
+    """Return which of the due slots bring a job. All but the last are late, and the last may be."""
+    last = times[-1]
+    in_time = now - last - jitter_ms(name, last, plan.jitter) <= LATE_MS
+    if plan.misfire == "skip":
+        return [last] if in_time else []
+    wanted = times[-plan.misfire_max :] if plan.misfire == "all" else [last]
+    oldest = 0 if plan.window is None else now - plan.window
+    return [slot for slot in wanted if slot >= oldest or (slot == last and in_time)]
+
+
+def _bring(engine: Moves, name: str, plan: Plan, slot: int, now: int) -> None:
+    """Let a slot bring its job, unless the one before stands in the way."""
+    planner, previous = engine.planner, None if plan.overlap == "allow" else previous_of(engine, name)
+    if previous is None:
+        _claim(engine, name, slot, now)
+    elif plan.overlap == "cancel":
+        engine.totals.cancelled += 1
+        engine.remove(engine.jobs[previous], now)
+        _claim(engine, name, slot, now)
+    elif plan.overlap == "queue" and planner.progress[name].waiting is None:
+        planner.hold(name, slot, previous)
+    else:
+        planner.skip(name, slot, slot, f"job {previous} had not ended")
+
+
+def _claim(engine: Moves, name: str, slot: int, now: int) -> None:
+    """Make the job of a slot, unless there was one; a file that came back from a backup may have it."""
+    job_id = f"{name}@{slot}"
+    if _was_there(engine, job_id):
+        engine.planner.skip(name, slot, slot, f"job {job_id} was there already")
+    else:
+        _make(engine, name, job_id, now)
+        engine.planner.progress[name].runs += 1
+
+
+def _was_there(engine: Moves, job_id: str) -> bool:
+    try:
+        return job_id in engine.jobs or bool(engine.archive.outcomes([job_id]))
+    except StoreError:
+        return False  # the schedule itself says that it was not, and a disk that cannot be read stops none
+
+
+def _make(engine: Moves, name: str, job_id: str, now: int) -> None:
+    plan, progress = engine.planner.plans[name], engine.planner.progress[name]
+    engine.add(job_id, engine.queues.open(plan.queue), bytes(plan.data), plan.options, plan.priority, now, set(), now)
+    progress.jobs = [*progress.jobs, job_id][-SLOT_JOBS_KEPT:]

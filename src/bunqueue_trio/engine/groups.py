@@ -1,0 +1,126 @@
+"""Groups of dead letters by the error that they died of: how many, since when, where, and what they have in common.
+
+Counts are kept by the archive. What else is told of a group is read from a few of its newest records, within a bound for each page.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from functools import reduce
+from operator import and_
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Raw
+
+from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.fingerprint import fingerprint
+from bunqueue_trio.engine.job import Job, State, weight
+from bunqueue_trio.engine.lookup import reason_of
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.groups import ErrorGroup, GroupExample, InCommon
+
+_LOOKS = 300  # records read for a page, about 10 µs each; the group that passes it is the last
+_SAMPLE = 10  # of a group's newest in one queue
+_QUEUES = 100  # of a group that are looked into and named, those with most of it first
+_KEYS = 20  # named of a payload
+_KEY_MAX = 100  # characters of one
+_PAYLOAD_MAX = 64 * 1024  # bytes of one that is read for its keys
+_ERROR_MAX = 1000  # characters of the example's: the whole is among the dead letters
+_LARGE = 4096  # bytes of a record that cost as much as another one
+
+_PLACE = re.compile(r"([0-9]{1,18}),([0-9a-f]{12})")
+_OBJECT = msgspec.json.Decoder(dict[str, Raw])
+
+
+class Page(NamedTuple):
+    """Some groups, how many there are, and behind which place the next page begins."""
+
+    groups: list[ErrorGroup]
+    total: int
+    after: str | None
+
+
+def groups_page(engine: Engine, queue: str | None, after: str | None, limit: int) -> Page:
+    """Return groups of the dead letters of a queue, of None all, largest first; as of the last commit.
+
+    Raises:
+        Refused: ``after`` is no cursor.
+    """
+    counted = engine.archive.groups(queue)
+    order = sorted((-sum(queues.values()), key) for key, queues in counted.items())
+    if after is not None:
+        found = _PLACE.fullmatch(after)
+        if found is None:
+            raise c.NOT_A_PLACE.refuse()
+        place = (-int(found[1]), found[2])
+        order = [one for one in order if one > place]
+    told: list[ErrorGroup] = []
+    looks = 0
+    for i, (count, key) in enumerate(order):
+        if i == limit or looks >= _LOOKS:
+            before, last = order[i - 1]
+            return Page(told, len(counted), f"{-before},{last}")
+        group, cost = _group(engine, key, counted[key])
+        looks += cost
+        if group is not None:  # else all of it waits again since the last commit
+            group.count = -count
+            told.append(group)
+    return Page(told, len(counted), None)
+
+
+def _group(engine: Engine, key: str, queues: dict[str, int]) -> tuple[ErrorGroup | None, int]:
+    """Return what is told of a group, and how many records were looked at."""
+    largest = sorted(queues.items(), key=lambda one: (-one[1], one[0]))[:_QUEUES]
+    sample: list[Job] = []
+    first: list[int] = []
+    for i, (name, _) in enumerate(largest):
+        sample += engine.ended(name, State.FAILED, None, 1 if i else _SAMPLE, key).jobs
+        if (seen := engine.archive.first_seen(name, key)) is not None:
+            first.append(seen)
+    cost = len(sample) + len(largest) + sum(map(weight, sample)) // _LARGE
+    if not sample:
+        return None, cost
+    newest = max(sample, key=_ended_at)
+    error = newest.noted().error or ""
+    group = ErrorGroup(
+        fingerprint=key,
+        shape=fingerprint(error).shape,
+        count=0,
+        first_seen=min(first, default=_ended_at(newest)),
+        last_seen=_ended_at(newest),
+        queues=dict(largest),
+        example=GroupExample(
+            id=newest.id, queue=newest.queue, entered_at=_ended_at(newest), reason=reason_of(newest),
+            error=error[:_ERROR_MAX],
+        ),
+        common=_common(sample),
+    )  # fmt: skip
+    return group, cost
+
+
+def _ended_at(job: Job) -> int:
+    return job.noted().finished_at or 0
+
+
+def _common(sample: list[Job]) -> InCommon:
+    """Return what all of some jobs have."""
+    groups = {job.options.group_id for job in sample}
+    return InCommon(
+        sampled=len(sample),
+        tags=_in_all(job.options.tags for job in sample),
+        group_id=groups.pop() if len(groups) == 1 else None,
+        keys=[key[:_KEY_MAX] for key in _in_all(_keys(job.data) for job in sample)[:_KEYS]],
+    )
+
+
+def _in_all(lists: Iterable[Iterable[str]]) -> list[str]:
+    return sorted(reduce(and_, map(set, lists)))
+
+
+def _keys(data: bytes) -> Iterator[str]:
+    """Yield the names in a payload that is an object; none of others, nor of a large one."""
+    if data[:1] == b"{" and len(data) <= _PAYLOAD_MAX:
+        try:
+            yield from _OBJECT.decode(data)
+        except (ValueError, RecursionError):
+            return  # a lone surrogate in it: legal, and no text

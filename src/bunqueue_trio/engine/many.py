@@ -1,0 +1,135 @@
+"""What can be done to each of many jobs, what forbids it, and a slice of doing it: no more than others can wait for."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from bunqueue_trio import errors
+from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.find import Selection, select, states_of
+from bunqueue_trio.engine.job import UNFINISHED, Job, State
+from bunqueue_trio.engine.lookup import reason_of
+from bunqueue_trio.engine.moves import CANCELLED
+from bunqueue_trio.engine.retries import archived_dependencies, key_is_held, requeue, waits_for_a_dead_one
+from bunqueue_trio.protocol import commands as c
+
+SLICE = 100
+"""Jobs changed in one step: 1 to 3 ms in which nobody else is served."""
+
+JOB_CANCELLED = "job-cancelled"
+"""Why a dead letter is not retried with others that was cancelled: on purpose; it is retried by its id, or not at all."""
+
+DEPENDENCY_DEAD = "dependency-dead"
+"""Why a dead letter is not retried that depends on another one."""
+
+_RESTING = (State.WAITING, State.DELAYED, State.WAITING_CHILDREN)
+
+
+class Doing(NamedTuple):
+    """What is done in one slice."""
+
+    engine: Engine
+    command: "c.ActOnJobs"
+    outcomes: Mapping[str, State]
+    """How dependencies of dead letters have ended."""
+    now: int
+
+
+class Action(NamedTuple):
+    """What is done to a job."""
+
+    states: tuple[State, ...]
+    """In which it is, where the filter names none."""
+    forbids: Callable[[Doing, Job], str | None]
+    """Returns the code of what forbids it, or None."""
+    act: Callable[[Doing, Job], object]
+
+
+def _ended(doing: Doing, job: Job) -> str | None:
+    """An unfinished job of the selection may have ended with one before it."""
+    if job.state not in UNFINISHED:
+        return errors.JOB_NOT_FOUND.code
+    return c.IS_ACTIVE.code if job.state is State.ACTIVE and not doing.command.force else None
+
+
+def _not_delayed(doing: Doing, job: Job) -> str | None:
+    return None if job.state is State.DELAYED else c.NOT_DELAYED.code
+
+
+def _not_resting(doing: Doing, job: Job) -> str | None:
+    if job.state not in UNFINISHED:
+        return errors.JOB_NOT_FOUND.code
+    return c.IS_ACTIVE.code if job.state is State.ACTIVE else None
+
+
+def _not_dead(doing: Doing, job: Job) -> str | None:
+    return None if job.state is State.FAILED else c.NOT_DEAD.code
+
+
+def _not_retried(doing: Doing, job: Job) -> str | None:
+    if job.state is not State.FAILED:
+        return c.NOT_DEAD.code
+    if reason_of(job) == CANCELLED:
+        return JOB_CANCELLED
+    if key_is_held(doing.engine, job):
+        return c.KEY_IS_HELD.code
+    return DEPENDENCY_DEAD if waits_for_a_dead_one(doing.engine, job, doing.outcomes) else None
+
+
+def _cancel(doing: Doing, job: Job) -> None:
+    doing.engine.totals.cancelled += 1
+    doing.engine.remove(job, doing.now)
+
+
+def _reorder(doing: Doing, job: Job) -> None:
+    priority = doing.command.priority
+    assert priority is not None
+    doing.engine.reorder(job, priority, None)
+    doing.engine.tell("updated", doing.now, job.queue, job.id)
+
+
+ACTIONS: dict[str, Action] = {
+    "cancel": Action(UNFINISHED, _ended, _cancel),
+    "promote": Action((State.DELAYED,), _not_delayed, lambda doing, job: doing.engine.promote(job, doing.now)),
+    "discard": Action(UNFINISHED, _ended, lambda doing, job: doing.engine.discard(job, doing.now)),
+    "retry": Action((State.FAILED,), _not_retried, lambda doing, job: requeue(doing.engine, job, doing.now)),
+    "purge": Action((State.FAILED,), _not_dead, lambda doing, job: doing.engine.replace(job.id, job.queue)),
+    "priority": Action(_RESTING, _not_resting, _reorder),
+}
+
+
+class Slice(NamedTuple):
+    """What was selected, how many of it were done, and how many were not, by the code of what forbade it."""
+
+    selection: Selection
+    done: int
+    refused: dict[str, int]
+
+
+def act(engine: Engine, command: "c.ActOnJobs", now: int, show: Callable[[list[Job]], object]) -> Slice:
+    """Do the next slice of what ``command`` asks for; of a dry run, say what would be done.
+
+    ``show`` is given the jobs as they are before.
+
+    Raises:
+        Refused: as :func:`select`, or there is no such state; nothing was changed.
+    """
+    action, wanted = ACTIONS[command.action], command.filter
+    states = states_of(wanted.state, action.states)
+    most = command.limit if command.dry_run else min(command.limit, SLICE, command.rate or SLICE)
+    selection = select(engine, wanted, states, command.after, most, now)
+    show(selection.jobs)
+    retries = command.action == "retry"
+    doing = Doing(engine, command, archived_dependencies(engine, selection.jobs) if retries else {}, now)
+    count, refused = 0, dict[str, int]()
+    # Newest end first is for who looks; they queue in the order in which they died.
+    for job in reversed(selection.jobs) if retries else selection.jobs:
+        if command.action == "priority" and job.priority == command.priority:
+            continue  # it has it already; a job that has just got it may stand behind the cursor
+        code = action.forbids(doing, job)
+        if code is not None:
+            refused[code] = refused.get(code, 0) + 1
+            continue
+        count += 1
+        if not command.dry_run:
+            action.act(doing, job)
+    return Slice(selection, count, refused)

@@ -1,0 +1,234 @@
+"""All schedules by name: what each brings and when, how far it has come, and which is due next. It makes no jobs.
+
+What a schedule is stands in one fact, how far it has come in another, what it left out in a third; each is written in the
+step in which it changes, with the jobs of that step. All slots up to ``settled`` are dealt with, for ever: whatever a
+restart, a clock or newer rules of time zones say, no slot is dealt with twice.
+"""
+
+from collections.abc import Callable
+from heapq import heappop, heappush, nsmallest
+
+import msgspec
+from msgspec import Raw, Struct
+from msgspec.structs import replace
+
+from bunqueue_trio.config import SKIPS_KEPT
+from bunqueue_trio.engine.facts import Facts
+from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Options
+from bunqueue_trio.engine.timing import Timing, jitter_ms, next_slot
+
+PLAN, PROGRESS, SKIPS = "schedule", "schedule-progress", "schedule-skips"
+"""The kinds of facts that hold what is known of a schedule."""
+
+BEHIND, LATE = "the clock is behind the last run of a schedule", "a schedule missed its time"
+"""What the log says."""
+
+_SWEEP_MIN = 64  # fewer entries of the heap than that are not worth a sweep
+_AT_ONCE = 0  # before all times
+
+
+class Plan(Struct, frozen=True, omit_defaults=True):
+    """What a schedule brings, when, and what happens to slots that cannot be kept."""
+
+    queue: str
+    data: Raw
+    timing: Timing
+    options: Options = DEFAULT_OPTIONS
+    priority: int = 0
+    limit: int | None = None
+    jitter: int = 0
+    misfire: str = "once"
+    misfire_max: int = 10
+    window: int | None = None
+    overlap: str = "skip"
+    shown: Raw = Raw(b"{}")
+    """The options as they were put."""
+    source: str | None = None
+    job_name: str = "default"
+    """What the original calls its jobs; nothing here is called so."""
+
+
+class Progress(Struct, omit_defaults=True):
+    """How far a schedule has come; times in epoch ms."""
+
+    settled: int
+    created: int
+    updated: int
+    runs: int = 0
+    """How many slots brought a job."""
+    jobs: list[str] = []
+    """The last jobs, newest last."""
+    waiting: int | None = None
+    """The slot whose job is made when ``holder`` has ended."""
+    holder: str = ""
+    paused: int | None = None
+
+
+class Skip(Struct, frozen=True):
+    """Slots in a row that brought no job, for one reason."""
+
+    first: int
+    last: int
+    why: str
+
+
+class Notice(Struct, frozen=True):
+    """What the log is to say of a schedule: of slots from ``first`` to ``last``, and how many jobs they brought."""
+
+    name: str
+    event: str
+    first: int
+    last: int
+    jobs: int
+
+
+_PLAN = msgspec.json.Decoder(Plan)
+_PROGRESS = msgspec.json.Decoder(Progress)
+_SKIPS = msgspec.json.Decoder(list[Skip])
+
+
+class Planner:
+    """Every schedule, and when the next of them has something to do."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self.plans: dict[str, Plan] = {}
+        self.progress: dict[str, Progress] = {}
+        """Whoever changes one is to :meth:`keep` it."""
+        self.slots: dict[str, int | None] = {}
+        """The next slot of each; None: there is none any more, or it is paused."""
+        self.times: dict[str, int | None] = {}
+        """When each is due; None: never."""
+        self._heap: list[tuple[int, str]] = []
+        """The same; an entry whose time is not its schedule's any more is skipped when it surfaces."""
+        self.due: int | None = None
+        """When the next of them is, or None."""
+        self.held_by: dict[str, str] = {}
+        """The job whose end a slot waits for → its schedule."""
+        self.notices: list[Notice] = []
+        self.late = 0
+        """How often one of them has missed its time, since the start."""
+        self.left_out: int = 0
+        """How often slots in a row were left out in one step, since the start."""
+
+    def load(self, now: int, standing: Callable[[str], object]) -> None:
+        """Take up what the facts, just loaded, tell of; ``standing`` says which jobs have not ended."""
+        for name, value in self._facts.of(PLAN).items():
+            plan = self.plans[name] = _PLAN.decode(value)
+            progress = self.progress[name] = _PROGRESS.decode(self._facts.of(PROGRESS)[name])
+            if progress.settled > now:
+                self.notices.append(Notice(name, BEHIND, now, progress.settled, 0))
+            if progress.waiting is not None and standing(progress.holder):
+                self.held_by[progress.holder] = name
+            self.arm(name, next_slot(plan.timing, progress.settled))
+
+    def names_after(self, name: str, limit: int) -> list[str]:
+        """Return the first ``limit`` names behind ``name``."""
+        return nsmallest(limit, (each for each in self.plans if each > name))
+
+    def put(self, name: str, plan: Plan, now: int) -> str:
+        """Store a schedule; return what came of it: ``created``, ``changed`` or ``unchanged``."""
+        old, encoded = self.plans.get(name), msgspec.json.encode(plan)
+        if self._facts.get(PLAN, name) == encoded:
+            return "unchanged"
+        # Decoded from a copy: what is kept must not hold the whole request that it came in.
+        plan = self.plans[name] = _PLAN.decode(encoded)
+        self._facts.set(PLAN, name, encoded)
+        if old is None:
+            self.progress[name] = Progress(now, now, now)
+        else:
+            self.progress[name].updated = now
+            if plan.timing != old.timing or self.slots[name] is None:  # what was over goes on from now
+                self.settle(name, now)
+        self.keep(name)
+        self.arm(name, next_slot(plan.timing, self.progress[name].settled))
+        return "created" if old is None else "changed"
+
+    def delete(self, name: str) -> None:
+        """Forget a schedule."""
+        self.held_by.pop(self.progress[name].holder, None)
+        del self.plans[name], self.progress[name], self.slots[name], self.times[name]
+        for kind in (PLAN, PROGRESS, SKIPS):
+            self._facts.delete(kind, name)
+        self._look()
+
+    def keep(self, name: str) -> None:
+        """Note how far a schedule has come."""
+        self._facts.set(PROGRESS, name, msgspec.json.encode(self.progress[name]))
+
+    def settle(self, name: str, slot: int) -> None:
+        """Leave all slots up to ``slot`` behind."""
+        progress = self.progress[name]
+        progress.settled = max(progress.settled, slot)
+
+    def arm(self, name: str, slot: int | None) -> None:
+        """Let a schedule be due at ``slot``, its next, with its jitter; a paused one and one that is over never are."""
+        plan, progress = self.plans[name], self.progress[name]
+        claimed = progress.runs + (progress.waiting is not None)
+        if progress.paused is not None or (plan.limit is not None and claimed >= plan.limit):
+            slot = None
+        self.slots[name] = slot
+        if progress.waiting is not None and progress.paused is None and progress.holder not in self.held_by:
+            self._expect(name, _AT_ONCE)
+        else:
+            self._expect(name, self.run_at(name))
+
+    def hold(self, name: str, slot: int, job_id: str) -> None:
+        """Let a slot wait for the end of a job."""
+        progress = self.progress[name]
+        progress.waiting, progress.holder = slot, job_id
+        self.held_by[job_id] = name
+
+    def wake(self, job_id: str) -> None:
+        """Let the slot that waits for a job, which has ended, bring its own, unless its schedule is paused."""
+        name = self.held_by.pop(job_id)
+        if self.progress[name].paused is None:
+            self._expect(name, _AT_ONCE)
+
+    def pop_due(self, now: int) -> str | None:
+        """Return the first schedule that is due at or before ``now``, or None; it is to be armed again."""
+        if self.due is None or self.due > now:
+            return None
+        name = self._heap[0][1]
+        self._expect(name, None)
+        return name
+
+    def run_at(self, name: str) -> int | None:
+        """Return when a schedule runs its next slot, or None."""
+        slot = self.slots[name]
+        return None if slot is None else slot + jitter_ms(name, slot, self.plans[name].jitter)
+
+    def skips(self, name: str) -> list[Skip]:
+        """Return what a schedule left out lately, oldest first."""
+        value = self._facts.get(SKIPS, name)
+        return [] if value is None else _SKIPS.decode(value)
+
+    def skip(self, name: str, first: int, last: int, why: str) -> None:
+        """Note slots that bring no job, from the next on; those in a row, for one reason, are one entry."""
+        self.left_out += 1
+        skips = self.skips(name)
+        if skips and skips[-1].why == why and skips[-1].last == self.progress[name].settled:
+            skips[-1] = replace(skips[-1], last=last)
+        else:
+            skips.append(Skip(first, last, why))
+        self._facts.set(SKIPS, name, msgspec.json.encode(skips[-SKIPS_KEPT:]))
+
+    def take_notices(self) -> list[Notice]:
+        """Return what the log is to say since the last call."""
+        notices, self.notices = self.notices, []
+        return notices
+
+    def _expect(self, name: str, time: int | None) -> None:
+        self.times[name] = time
+        if time is not None:
+            heappush(self._heap, (time, name))
+            if len(self._heap) > _SWEEP_MIN + 2 * len(self.plans):
+                self._heap = sorted((time, name) for name, time in self.times.items() if time is not None)
+        self._look()
+
+    def _look(self) -> None:
+        """See what is the next to be due."""
+        heap = self._heap
+        while heap and self.times.get(heap[0][1]) != heap[0][0]:
+            heappop(heap)
+        self.due = heap[0][0] if heap else None

@@ -1,0 +1,85 @@
+"""What a schedule is to be, as it was said: whether that makes sense, and the plan that it makes."""
+
+import re
+
+import msgspec
+from msgspec import Raw
+
+from bunqueue_trio import errors
+from bunqueue_trio.config import SCHEDULE_DATA_BYTES, SCHEDULES_MAX
+from bunqueue_trio.engine import cron, zones
+from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.options import options_of
+from bunqueue_trio.engine.planner import Plan
+from bunqueue_trio.engine.timing import Timing, next_slot
+from bunqueue_trio.protocol import commands as c
+
+_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
+
+
+def check_names(engine: Engine, name: str, queue: str) -> None:
+    """Raise ``Refused`` when ``name`` cannot be a schedule's, or ``queue`` a queue's."""
+    if not _NAME.fullmatch(name) or name == "preview":
+        raise c.INVALID_SCHEDULE.refuse()
+    engine.queues.check(queue)
+
+
+def put(engine: Engine, name: str, plan: Plan, now: int) -> str:
+    """Store a schedule; return what came of it, as :meth:`Planner.put` does.
+
+    Raises:
+        Refused: it would never run, or there are enough of them.
+    """
+    planner = engine.planner
+    known = planner.plans.get(name)
+    if known is None or known.timing != plan.timing:
+        if next_slot(plan.timing, now) is None:
+            raise c.NEVER_RUNS.refuse()
+        if known is None and len(planner.plans) >= SCHEDULES_MAX:
+            raise c.TOO_MANY_SCHEDULES.refuse(SCHEDULES_MAX)
+    return planner.put(name, plan, now)
+
+
+def plan_of(command: c.PutSchedule) -> Plan:
+    """Return what is to be stored of a schedule.
+
+    Raises:
+        Refused: when it runs is not clear, or makes no sense.
+    """
+    if len(bytes(command.data)) > SCHEDULE_DATA_BYTES:
+        raise errors.INVALID_FIELD.refuse("data", f"must be at most {SCHEDULE_DATA_BYTES} bytes in a schedule")
+    options = command.options or c.RunOptions()
+    as_pushed = c.JobSpec(data=Raw(b"0"), **msgspec.structs.asdict(options))
+    return Plan(
+        queue=command.queue,
+        data=Raw(bytes(command.data) or b"null"),
+        timing=timing_of(command),
+        options=options_of(as_pushed, 0, {}),
+        priority=options.priority,
+        limit=command.limit,
+        jitter=command.jitter,
+        misfire=command.misfire,
+        misfire_max=command.misfire_max,
+        window=command.window,
+        overlap=command.overlap,
+        shown=Raw(msgspec.json.encode(options)),
+        source=command.source,
+    )
+
+
+def timing_of(command: c.PutSchedule | c.PreviewSchedule) -> Timing:
+    """Return when a schedule runs.
+
+    Raises:
+        Refused: it is not clear, or makes no sense.
+    """
+    if sum(each is not None for each in (command.cron, command.every, command.at)) != 1:
+        raise c.WHEN_IS_UNCLEAR.refuse()
+    if command.timezone not in zones.names():
+        raise c.NO_ZONE.refuse()
+    if command.cron is not None:
+        try:
+            cron.parse(command.cron)
+        except cron.BadExpression as bad:
+            raise c.NO_CRON.refuse(bad) from None
+    return Timing(command.cron, command.timezone, command.every, command.anchor, command.at, command.start, command.end)

@@ -1,0 +1,34 @@
+"""Dead letters that wait again: what forbids it, and the new job in the place of the old one."""
+
+from collections.abc import Iterable, Mapping
+
+from msgspec.structs import replace
+
+from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.job import Job, State
+
+
+def key_is_held(engine: Engine, job: Job) -> bool:
+    """Return whether an unfinished job has the unique key of ``job``."""
+    queue, key = engine.queues.get(job.queue), job.options.unique_key
+    return queue is not None and key is not None and key in queue.keys
+
+
+def archived_dependencies(engine: Engine, jobs: Iterable[Job]) -> Mapping[str, State]:
+    """Return how those of the dependencies of ``jobs`` ended that have left memory, in one look."""
+    return engine.archived_outcomes({job_id for job in jobs for job_id in job.options.depends_on})
+
+
+def waits_for_a_dead_one(engine: Engine, job: Job, outcomes: Mapping[str, State]) -> bool:
+    """Return whether a dependency of ``job`` is dead still: many are retried in the order that they depend on."""
+    return any(engine.outcome(job_id, outcomes) is State.FAILED for job_id in job.options.depends_on)
+
+
+def requeue(engine: Engine, dead: Job, now: int) -> Job:
+    """Put a new job in the place of a dead one, under its id: one commit takes the record and brings the job."""
+    data, options = dead.data, dead.options
+    if options.series is not None:  # the next run has been made when this one died
+        options = replace(options, series=None)
+    waits = {job_id for job_id in options.depends_on if engine.standing(job_id) is not None}
+    engine.replace(dead.id, dead.queue)
+    return engine.add(dead.id, engine.queues.open(dead.queue), data, options, dead.priority, now, waits, now)

@@ -1,0 +1,271 @@
+"""What is wrong, as sentences: rules over one picture of the server. Pure functions; they look nowhere else.
+
+They are the rules of ``docs/alerts.yml``, and some that need to see the queues one by one. Each finding says since when,
+with what numbers, what the likely cause is, and what speaks for it; the worst comes first.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import Literal
+
+import trio
+from msgspec import Struct
+
+from bunqueue_trio.config import MIB
+from bunqueue_trio.pages.queue_findings import Candidates
+from bunqueue_trio.pages.words import count, size, span
+from bunqueue_trio.protocol.codec import encode
+from bunqueue_trio.runtime.history import MINUTE_MS, Minute, Past
+from bunqueue_trio.runtime.picture import QueueLook
+from bunqueue_trio.runtime.statistics import Page, Reporter, Statistics
+
+Severity = Literal["critical", "warning", "notice"]
+RANKS: dict[Severity, int] = {"critical": 0, "warning": 1, "notice": 2}
+
+JUDGED_A_TURN = 100  # queues that the rules look at before others are served: 1 ms
+FINDINGS_MAX = 100  # told of; what is worse comes first
+DISK_FREE_MIN = 256 * MIB
+DISK_FULL_WITHIN_MS = 4 * 3600_000
+DISK_SEEN_MS = 10 * MINUTE_MS  # of growth before it is trusted
+GROWTH_SEEN_MS = 5 * MINUTE_MS  # of growth before it is told
+LOG_BYTES_MAX = 256 * MIB
+COMMIT_MS_MAX, LAG_MS_MAX = 250, 100
+PENDING_MAX = 10_000
+JUDGED_MS = 5 * MINUTE_MS
+SAMPLES_MIN = 20  # of a histogram before its tail says something
+CLOCK_OFF_MS = 3000
+
+
+class Finding(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Something that somebody should know; times in epoch ms."""
+
+    code: str
+    severity: Severity
+    title: str
+    cause: str
+    evidence: str
+    queue: str | None = None
+    since: int | None = None
+    numbers: dict[str, int] = {}
+    alert: str | None = None
+    """The alert of ``docs/alerts.yml`` with the same rule."""
+    weight: int = 0
+    """Orders those of one severity."""
+
+
+class Picture(Struct, frozen=True):
+    """All that the rules look at."""
+
+    told: Statistics
+    queues: Sequence[QueueLook]
+    past: Past
+    is_guarded: bool = True
+    """A token is asked for, or only this machine can ask."""
+
+
+async def picture_of(server: Reporter) -> Picture:
+    """Return what the rules look at, of a server as it is now; lets others run while it looks at the queues."""
+    queues = await server.look_at_queues()
+    await trio.lowlevel.checkpoint()
+    return Picture(server.statistics(), queues, server.past(), server.is_guarded)
+
+
+async def findings(server: Reporter) -> Page:
+    """Return what is wrong, worst first."""
+    picture, found = await look(server)
+    return "application/json", encode({"ok": True, "now": picture.told.now, "findings": found}), 200
+
+
+async def look(server: Reporter) -> tuple[Picture, list[Finding]]:
+    """Return what the rules look at, and what they find; lets others run in between."""
+    picture, candidates = await picture_of(server), Candidates()
+    for start in range(0, len(picture.queues), JUDGED_A_TURN):
+        await trio.lowlevel.checkpoint()
+        candidates.scan(picture.told, picture.queues[start : start + JUDGED_A_TURN], picture.past)
+    await trio.lowlevel.checkpoint()
+    return picture, _worst(picture, candidates)
+
+
+def find(picture: Picture) -> list[Finding]:
+    """Return what is wrong, worst first."""
+    candidates = Candidates()
+    candidates.scan(picture.told, picture.queues, picture.past)
+    return _worst(picture, candidates)
+
+
+def _worst(picture: Picture, candidates: Candidates) -> list[Finding]:
+    server = chain.from_iterable(rule(picture) for rule in _RULES)
+    queues = candidates.tell(picture.told, picture.queues, picture.past)
+    found = [*server, *(Finding(**fields) for fields in queues)]
+    return sorted(found, key=lambda each: (RANKS[each.severity], -each.weight, each.title))[:FINDINGS_MAX]
+
+
+def _storage(picture: Picture) -> Iterator[Finding]:
+    told = picture.told.storage
+    if told.is_failing:
+        since = picture.told.now
+        for minute in reversed(picture.past.minutes):
+            if not minute.is_failing:
+                break
+            since = minute.at
+        yield Finding(
+            code="storage-failing", severity="critical", alert="BunqueueStorageFailing", since=since, weight=1000 * 10**5,
+            title="The disk refuses changes",
+            cause=f"The disk is full, read-only or broken. It says: {(told.trouble or 'nothing')[:300]}",
+            evidence=f"{count(told.pending, 'change')} wait for it. Pushes, acks and fails get 503; reading goes on.",
+            numbers={"pending": told.pending},
+        )  # fmt: skip
+    elif not picture.told.is_ready:
+        yield Finding(
+            code="not-ready", severity="critical", alert="BunqueueNotReady", title="The server is stopping",
+            cause="Somebody has told it to stop, and it waits for what is under way.",
+            evidence="New work is refused; /ready answers 503.",
+        )  # fmt: skip
+
+
+def _disk(picture: Picture) -> Iterator[Finding]:
+    space, now = picture.told.storage.space, picture.told.now
+    if not space.disk:
+        return  # it was not looked at yet, or there is none
+    ends = full_in_ms(picture.past, now, space.disk_free)
+    if space.disk_free >= DISK_FREE_MIN and (ends is None or ends > DISK_FULL_WITHIN_MS):
+        return
+    soon = f"The disk will be full in about {span(ends)} at this rate" if ends else "The disk is nearly full"
+    yield Finding(
+        code="disk-fills", severity="critical", alert="BunqueueDiskFillsUp", title=soon, weight=900 * 10**5,
+        cause="Jobs come faster than they leave, finished ones are kept for long, or something else fills the disk.",
+        evidence=f"{size(space.disk_free)} of {size(space.disk)} are free; the queue's file has {size(space.file)}.",
+        numbers={"diskFree": space.disk_free, "file": space.file} | ({"fullInMs": int(ends)} if ends else {}),
+    )  # fmt: skip
+
+
+def full_in_ms(past: Past, now: int, free: int) -> float | None:
+    """Return in how many ms the disk is full, by how it filled up within the last hour; None when it does not."""
+    first = past.since(now - 60 * MINUTE_MS)
+    if first is None or not first.disk_free or now - first.at < DISK_SEEN_MS or first.disk_free <= free:
+        return None
+    return free * (now - first.at) / (first.disk_free - free)
+
+
+def growth_an_hour(past: Past, now: int, size: int) -> int | None:
+    """Return how many bytes an hour the file grew by within the last hour, to now ``size``; None while that is not known."""
+    first = past.since(now - 60 * MINUTE_MS)
+    if first is None or now - first.at < GROWTH_SEEN_MS or not first.file_bytes:
+        return None
+    return (size - first.file_bytes) * 60 * MINUTE_MS // (now - first.at)
+
+
+def _audit(picture: Picture) -> Iterator[Finding]:
+    audit = picture.told.audit
+    faults = {kind: n for kind, n in audit.faults.items() if n}
+    if faults:
+        found = audit.findings[0] if audit.findings else None
+        yield Finding(
+            code="audit-faults", severity="critical", alert="BunqueueAuditFoundAFault", weight=800 * 10**5,
+            title=f"The server found {count(sum(faults.values()), 'fault')} in itself",
+            cause="A bug of the server, broken memory, or a file that something else has changed.",
+            evidence=", ".join(f"{kind}: {n:,}" for kind, n in faults.items()) + (f". {found.what[:300]}" if found else ""),
+            since=_since(picture.past, lambda minute: minute.faults > 0), numbers=faults,
+        )  # fmt: skip
+
+
+def _since(past: Past, holds: Callable[[Minute], bool]) -> int | None:
+    """Return the first of the last minutes in which something held without a break."""
+    since = None
+    for minute in reversed(past.minutes):
+        if not holds(minute):
+            break
+        since = minute.at
+    return since
+
+
+def _tasks(picture: Picture) -> Iterator[Finding]:
+    before = picture.past.since(picture.told.now - 10 * MINUTE_MS)
+    lately = sum(task.restarts for task in picture.told.tasks) - (before.restarts if before else 0)
+    for task in picture.told.tasks:
+        if task.state in {"failed", "restarting"} or (task.restarts > 2 and lately > 2):
+            yield Finding(
+                code="task-failing", severity="critical", alert="BunqueueTaskFailing", weight=700 * 10**5,
+                title=f"The server's task “{task.name}” fails again and again",
+                cause=f"Its last error: {(task.last_error or 'none')[:300]}",
+                evidence=f"It is {task.state}, and was restarted {count(task.restarts, 'time')}.",
+                numbers={"restarts": task.restarts},
+            )  # fmt: skip
+
+
+def _slow(picture: Picture) -> Iterator[Finding]:
+    told, first = picture.told, picture.past.since(picture.told.now - JUDGED_MS)
+    commits = p99(told, "commit", first.commits if first else None)
+    pending = told.storage.pending
+    if not told.storage.is_failing and (commits > COMMIT_MS_MAX or pending > PENDING_MAX):
+        yield Finding(
+            code="commits-slow", severity="warning", alert="BunqueueCommitsSlow", weight=500 * 10**5,
+            title=f"The disk does not keep up: one commit in a hundred takes more than {span(commits)}",
+            cause="The disk is slow or busy with other work, or more is pushed than it can write.",
+            evidence=f"{count(pending, 'changed job')} wait to be written.",
+            numbers={"p99Ms": int(commits), "pending": pending},
+        )  # fmt: skip
+    lag = p99(told, "loop_lag", first.lags if first else None)
+    if lag > LAG_MS_MAX:
+        yield Finding(
+            code="loop-lags", severity="warning", alert="BunqueueLoopLags", weight=400 * 10**5,
+            title=f"The server is late: its event loop lags by up to {span(lag)}",
+            cause="It has more work than one processor does, or the machine is busy with something else.",
+            evidence=f"{told.pushes_per_s:,} pushes and {told.pulls_per_s:,} pulls a second.",
+            numbers={"p99Ms": int(lag)},
+        )  # fmt: skip
+
+
+def p99(told: Statistics, name: str, before: Sequence[int] | None) -> float:
+    """Return what 99 of 100 values of a histogram did not exceed since ``before``; 0 when there are too few."""
+    figures = told.histograms[name]
+    counts = [n - earlier for n, earlier in zip(figures.counts, before or [0] * len(figures.counts), strict=True)]
+    total = sum(counts)
+    if total < SAMPLES_MIN:
+        return 0
+    seen = 0
+    for bound, n in zip((*figures.bounds, float(figures.bounds[-1])), counts, strict=True):
+        seen += n
+        if seen >= 0.99 * total:
+            return bound
+    return 0
+
+
+def _rest(picture: Picture) -> Iterator[Finding]:
+    told = picture.told
+    if told.storage.log_bytes > LOG_BYTES_MAX:
+        yield Finding(
+            code="log-grows", severity="warning", alert="BunqueueLogGrows", weight=300 * 10**5,
+            title=f"The write-ahead log has grown to {size(told.storage.log_bytes)}",
+            cause="Something reads the file all the time, such as a backup that hangs, or the disk refuses to move the log.",
+            evidence="It is emptied as soon as nobody reads the file for a moment.",
+            numbers={"logBytes": told.storage.log_bytes},
+        )  # fmt: skip
+    first = picture.past.since(told.now - 15 * MINUTE_MS)
+    missed = told.events_dropped - (first.dropped if first else 0)
+    if missed > 0:
+        yield Finding(
+            code="events-missed", severity="notice", alert="BunqueueEventsMissed", weight=200 * 10**5,
+            title=f"Readers of events missed {count(missed, 'event')} within 15 minutes",
+            cause="A reader of a stream is slower than what happens; it is told, and reads what is kept.",
+            evidence=f"{told.connections.sse} event streams and {told.connections.ws} WebSockets are open.",
+            numbers={"missed": missed},
+        )  # fmt: skip
+    if abs(told.clock_offset_ms) > CLOCK_OFF_MS:
+        yield Finding(
+            code="clock-off", severity="warning", weight=250 * 10**5,
+            title=f"The clock of the machine was set by {span(abs(told.clock_offset_ms))} while the server runs",
+            cause="Somebody, or a time service, has set it. The server goes by its own until its next start.",
+            evidence=f"It is {'ahead of' if told.clock_offset_ms > 0 else 'behind'} the server's.",
+            numbers={"offsetMs": told.clock_offset_ms},
+        )  # fmt: skip
+    if not picture.is_guarded:
+        yield Finding(
+            code="no-tokens", severity="notice", weight=1,
+            title="Whoever reaches this address can push, take and delete jobs",
+            cause="No AUTH_TOKENS are set, and the server listens on more than this machine.",
+            evidence="Set AUTH_TOKENS_FILE, or BIND=127.0.0.1:6790.",
+        )  # fmt: skip
+
+
+_RULES = (_storage, _disk, _audit, _tasks, _slow, _rest)

@@ -1,0 +1,39 @@
+"""Numbers and times as people read them."""
+
+_UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s"))
+_BYTES = ((1024**4, "TiB"), (1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB"))
+
+
+def span(ms: float) -> str:
+    """Return a time in its largest unit, and one of the next while the first is small: ``41 min``, ``1 h 20 min``."""
+    ms = max(0, ms)
+    for i, (unit, name) in enumerate(_UNITS):
+        if ms >= unit:
+            whole = int(ms // unit)
+            if whole < 3 and i + 1 < len(_UNITS):
+                part, smaller = _UNITS[i + 1]
+                rest = int(ms % unit // part)
+                if rest:
+                    return f"{whole} {name} {rest} {smaller}"
+            return f"{whole} {name}"
+    return f"{round(ms)} ms"
+
+
+def count(n: int, one: str, many: str | None = None) -> str:
+    """Return how many there are of something: ``1 job``, ``1,667 jobs``."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def size(n: float) -> str:
+    """Return bytes in their largest unit."""
+    for unit, name in _BYTES:
+        if n >= unit:
+            return f"{n / unit:.1f} {name}" if n < 100 * unit else f"{n / unit:,.0f} {name}"
+    return f"{n:.0f} B"
+
+
+def rate(per_minute: float) -> str:
+    """Return how often something happens."""
+    if per_minute >= 600:
+        return f"{per_minute / 60:,.0f} a second"
+    return f"{per_minute:,.0f} a minute" if per_minute >= 1 or not per_minute else f"{per_minute * 60:,.0f} an hour"

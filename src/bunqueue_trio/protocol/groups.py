@@ -1,0 +1,36 @@
+"""What is told of a group of dead letters that died of the same fault."""
+
+from msgspec import Struct
+
+
+class GroupExample(Struct, kw_only=True, rename="camel"):
+    """The newest dead letter of a group, with the beginning of its error."""
+
+    id: str
+    queue: str
+    entered_at: int
+    reason: str
+    error: str
+
+
+class InCommon(Struct, kw_only=True, rename="camel"):
+    """What all of the ``sampled`` newest dead letters of a group have; ``keys`` are those of payloads that are objects."""
+
+    sampled: int
+    tags: list[str]
+    group_id: str | None
+    keys: list[str]
+
+
+class ErrorGroup(Struct, kw_only=True, rename="camel"):
+    """The dead letters that died of the same fault; ``shape`` is their error without what differs. Times in epoch ms."""
+
+    fingerprint: str
+    shape: str
+    count: int
+    first_seen: int
+    last_seen: int
+    queues: dict[str, int]
+    """How many of them are in each queue; of more than 100 queues those with most."""
+    example: GroupExample
+    common: InCommon

@@ -1,0 +1,54 @@
+"""The lines of trails as clients see them, and as they are stored: acts, attempts, and the logs of jobs."""
+
+from msgspec import Struct
+
+
+class Action(Struct, kw_only=True, rename="camel"):
+    """What an operator did: when, who and from where, which command, to which queue, job or worker, and how many it has changed.
+
+    ``who`` is the name of a token, ``token`` for one without a name, and the address where none is asked for.
+    """
+
+    at: int
+    who: str
+    address: str
+    command: str
+    queue: str | None = None
+    job: str | None = None
+    worker: str | None = None
+    fields: dict[str, object] = {}
+    """The other fields that it was sent with, but for payloads."""
+    count: int
+
+
+class LogLine(Struct, kw_only=True, rename="camel"):
+    """A line that was written into the log of a job, and when."""
+
+    timestamp: int
+    level: str
+    message: str
+
+
+class LogPage(Struct, kw_only=True, rename="camel"):
+    """Lines of a log, how many are kept, and behind which place the next page begins."""
+
+    logs: list[LogLine]
+    count: int
+    next: str | None
+
+
+class Attempt(Struct, kw_only=True, rename="camel"):
+    """An attempt that failed: which one it was, when and for how long, why it ended, and what its holder said of it.
+
+    A stall is none of the attempts that a job has: it has the number of the next one. ``by`` is the connection that held
+    the job, as ``owner`` of its lease; null over HTTP.
+    """
+
+    attempt: int
+    started_at: int
+    failed_at: int
+    duration: int
+    reason: str
+    by: str | None
+    error: str
+    stack: str | None

@@ -1,0 +1,99 @@
+"""Replies about queues: what they hold, whether they are paused, and what limits them; times in epoch ms."""
+
+from msgspec import UNSET, Struct, UnsetType
+
+from bunqueue_trio.protocol.replies import Reply
+
+
+class PauseView(Struct, rename="camel"):
+    """Why a queue is paused, since when and until when, in epoch ms."""
+
+    reason: str | None
+    since: int
+    until: int | None
+
+
+class RateView(Struct, rename="camel"):
+    """At most ``limit`` deliveries in any window of ``duration`` ms."""
+
+    limit: int
+    duration: int
+
+
+class QueueView(Struct, kw_only=True, rename="camel"):
+    """One queue, as it is now; times in epoch ms."""
+
+    name: str
+    paused: bool
+    pause: PauseView | None
+    counts: dict[str, int]
+    oldest_ready_at: int | None
+    next_due_at: int | None
+    pulls_waiting: int
+    concurrency: int | None
+    """How many jobs may be active at once; null: any number."""
+    rate_limit: RateView | None
+    opens_at: int | None
+    """When the rate limit leaves room again, while it leaves none."""
+
+
+class ConcurrencyReply(Reply, kw_only=True):
+    """How many jobs of a queue may be active at once, null for any number, and how many are."""
+
+    concurrency: int | None
+    active: int
+
+
+class RateLimitReply(Reply, kw_only=True):
+    """How many deliveries of a queue may be in any window of time, null for any number, and how many count now.
+
+    Times in epoch ms: until when the limit holds, and when it leaves room again, while it leaves none.
+    """
+
+    limit: int | None
+    duration: int | None = None
+    until: int | None = None
+    used: int = 0
+    opens_at: int | None = None
+
+
+class QueueReply(Reply, kw_only=True):
+    """One queue."""
+
+    queue: QueueView
+
+
+class QueuesReply(Reply, kw_only=True):
+    """Names of queues in order, details of the same queues if they were asked for, and behind which name to go on."""
+
+    queues: list[str]
+    details: list[QueueView] | UnsetType = UNSET
+    next: str | None
+
+
+class CountsReply(Reply, kw_only=True):
+    """How many jobs of a queue are in each state."""
+
+    counts: dict[str, int]
+
+
+class CountReply(Reply, kw_only=True):
+    """How many jobs of a queue are still to be delivered."""
+
+    count: int
+
+
+class PriorityCountsReply(Reply, kw_only=True):
+    """How many jobs of a queue are ready at each priority."""
+
+    queue: str
+    counts: dict[str, int]
+
+
+class PausedReply(Reply, kw_only=True):
+    """Whether a queue is paused: why, since when and until when, in epoch ms."""
+
+    paused: bool
+    reason: str | None = None
+    since: int | None = None
+    until: int | None = None

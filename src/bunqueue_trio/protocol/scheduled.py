@@ -1,0 +1,111 @@
+"""Replies about schedules. Times in epoch ms."""
+
+from msgspec import Raw, Struct
+
+from bunqueue_trio.protocol.replies import Reply
+
+
+class ScheduleView(Struct, kw_only=True, rename="camel"):
+    """A schedule: what it brings and when, as it was put, and where it stands."""
+
+    name: str
+    queue: str
+    data: Raw
+    cron: str | None
+    timezone: str
+    every: int | None
+    anchor: int
+    at: int | None
+    start: int | None
+    end: int | None
+    limit: int | None
+    jitter: int
+    misfire: str
+    misfire_max: int
+    window: int | None
+    overlap: str
+    options: Raw
+    source: str | None
+    state: str
+    """``active``, ``paused``, or ``ended``: no slot is to come."""
+    created_at: int
+    updated_at: int
+    paused_at: int | None
+    next_run: int | None
+    """With its jitter."""
+    runs: int
+    """How many of its slots brought a job."""
+    last_job: str | None
+    waiting_slot: int | None
+    """The slot whose job comes when the job before has ended."""
+
+
+class ScheduleReply(Reply, kw_only=True):
+    """A schedule, and what came of the command: ``created``, ``changed``, ``unchanged`` or ``read``."""
+
+    schedule: ScheduleView
+    outcome: str
+
+
+class RepeatView(Struct, kw_only=True, rename="camel"):
+    """A job that was pushed with ``repeat``: its present run, which is to come, waits, or is worked on."""
+
+    name: str | None
+    """As it was pushed; others may have the same."""
+    job: str
+    queue: str
+    state: str
+    every: int
+    limit: int | None
+    run: int
+    """Which of the runs it is, from 1 on."""
+    due: int
+
+
+class SchedulesReply(Reply, kw_only=True):
+    """Schedules by name, behind them the jobs that repeat by id, and behind which the next page begins."""
+
+    schedules: list[ScheduleView]
+    repeats: list[RepeatView]
+    next: str | None
+
+
+class Upcoming(Struct, kw_only=True, rename="camel"):
+    """A slot to come: its time, when it runs with its jitter, what the clock of its zone shows then, and what is special."""
+
+    slot: int
+    run_at: int
+    local: str
+    remarks: list[str]
+
+
+class Past(Struct, kw_only=True, rename="camel"):
+    """A slot that is over, or several in a row that were skipped for one reason: what became of it.
+
+    ``outcome`` is the state of its job, ``gone`` where nothing is kept of that, or ``skipped``.
+    """
+
+    slot: int
+    until: int
+    outcome: str
+    why: str | None = None
+    job: str | None = None
+    started_at: int | None = None
+    ended_at: int | None = None
+    took: int | None = None
+    error: str | None = None
+
+
+class SchedulePreview(Reply, kw_only=True):
+    """The next slots, and which release of the rules of time zones they are by."""
+
+    upcoming: list[Upcoming]
+    rules: str
+
+
+class ScheduleRuns(Reply, kw_only=True):
+    """The next slots, the past ones newest first, and before which one the next page begins."""
+
+    upcoming: list[Upcoming]
+    past: list[Past]
+    next: str | None

@@ -1,0 +1,162 @@
+"""What happened in the last hours, minute by minute, in memory: the server as a whole, and the queues where most happens.
+
+A job costs three additions, one for each of its events. What is kept is bounded: a day of the server, an hour of
+:data:`QUEUES_KEPT` queues. It begins anew with the process.
+"""
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from heapq import nlargest
+from typing import NamedTuple
+
+import trio
+from msgspec import Struct
+
+from bunqueue_trio.config import QUEUES_A_TURN
+from bunqueue_trio.runtime.picture import QueueLook
+from bunqueue_trio.storage.store import Batch
+
+MINUTE_MS = 60_000
+MINUTES_KEPT = 24 * 60  # of the server: enough to tell how fast a disk fills up
+QUEUE_MINUTES_KEPT = 60
+QUEUES_KEPT = 500  # with a line of their own; 60 small tuples each
+COUNTED_MAX = 20_000  # queues counted within a minute: names that come once must not fill the memory
+
+_PLACE = {"pushed": 0, "completed": 1, "failed": 2, "stalled": 3, "retried": 4}
+_NOTHING = [0] * len(_PLACE)
+
+
+class Minute(NamedTuple):
+    """The server at the end of a minute: totals since the start, and what was the case then."""
+
+    at: int
+    pushed: int
+    completed: int
+    failed: int
+    """Jobs that failed for good."""
+    stalled: int
+    lost_to_stalls: int
+    waiting: int
+    active: int
+    dead: int
+    pending: int
+    is_failing: bool
+    log_bytes: int
+    file_bytes: int
+    disk_free: int
+    dropped: int
+    faults: int
+    restarts: int
+    commits: tuple[int, ...]
+    """The histogram of commits."""
+    lags: tuple[int, ...]
+    """That of the lateness of the event loop."""
+
+
+class QueueMinute(NamedTuple):
+    """What happened in a queue within a minute, and what was in it at the end."""
+
+    at: int
+    pushed: int
+    completed: int
+    failed: int
+    """Attempts."""
+    stalled: int
+    retried: int
+    waiting: int
+    dead: int
+
+
+class Past(Struct, frozen=True):
+    """What the history knows, oldest minute first; never changed."""
+
+    minutes: Sequence[Minute] = ()
+    queues: Mapping[str, Sequence[QueueMinute]] = {}
+
+    def since(self, at: int) -> Minute | None:
+        """Return the oldest minute that is not before ``at``; None when there is none yet."""
+        return next((minute for minute in self.minutes if minute.at >= at), None)
+
+    def of(self, queue: str, since: int) -> list[QueueMinute]:
+        """Return the minutes of a queue from ``since`` on."""
+        line = self.queues.get(queue, ())
+        # From the end: what is asked for is mostly the last quarter of an hour.
+        start = len(line)
+        while start and line[start - 1].at >= since:
+            start -= 1
+        return list(line[start:])
+
+
+class History:
+    """Keeps the minutes. ``committed`` counts, ``note`` ends a minute."""
+
+    def __init__(self) -> None:
+        self._minutes: deque[Minute] = deque(maxlen=MINUTES_KEPT)
+        self._lines: dict[str, deque[QueueMinute]] = {}
+        self._counted: dict[str, list[int]] = {}
+
+    def committed(self, batch: Batch, seconds: float) -> None:
+        """Count what a batch did (one of ``Journal.on_commit``)."""
+        counted = self._counted
+        for event in batch.heard:
+            place = _PLACE.get(event.event_type)
+            if place is None:
+                continue
+            counts = counted.get(event.queue)
+            if counts is None:
+                if len(counted) >= COUNTED_MAX:
+                    continue
+                counts = counted[event.queue] = [0] * len(_PLACE)
+            counts[place] += 1
+
+    async def note(self, minute: Minute, queues: Sequence[QueueLook]) -> None:
+        """End a minute, at which the server and its queues were so; lets others run in between."""
+        self._minutes.append(minute)
+        counted, self._counted = self._counted, {}
+        looks = {each.name: each for each in queues}
+        lines = self._lines
+
+        def activity(name: str) -> tuple[int, int]:
+            return sum(counted.get(name, ())), looks[name].jobs if name in looks else 0
+
+        known = [name for name in lines if name in looks or name in counted]
+        await trio.lowlevel.checkpoint()
+        kept = nlargest(QUEUES_KEPT, dict.fromkeys([*known, *looks, *counted]), key=activity)
+        for i, name in enumerate(kept):
+            if i % QUEUES_A_TURN == 0:
+                await trio.lowlevel.checkpoint()
+            line = lines.pop(name, None)
+            if line is None:
+                line = deque(maxlen=QUEUE_MINUTES_KEPT)
+            look = looks.get(name)
+            holds = (look.waiting, look.dead) if look else (0, 0)
+            line.append(QueueMinute._make((minute.at, *counted.get(name, _NOTHING), *holds)))
+            lines[name] = line
+        # Those that were written to stand last: what stands before them is quieter, or gone.
+        for name in list(lines):
+            if lines[name][-1].at == minute.at:
+                break
+            del lines[name]
+
+    def past(self) -> Past:
+        """Return what is known by now."""
+        return Past(tuple(self._minutes), {name: tuple(line) for name, line in self._lines.items()})
+
+
+class Minutes:
+    """The service that ends the minutes of a history."""
+
+    def __init__(self, note: Callable[[], Awaitable[None]]) -> None:
+        self._note = note
+        self._first = True
+
+    async def wait_due(self) -> None:
+        """Sleep a minute; the first one ends at once, for a start."""
+        if not self._first:
+            await trio.sleep(MINUTE_MS / 1000)
+        self._first = False
+        await trio.lowlevel.checkpoint()
+
+    async def step(self) -> None:
+        """End one."""
+        await self._note()

@@ -1,0 +1,249 @@
+"""The archive of a store that is a network away: what a command wants to know of it is awaited before its step.
+
+Theory of operation. A step of the engine cannot wait. So a command runs with the answers that are known; the first
+question without one ends it with :class:`Unread`, having changed nothing, as when a disk cannot be read. The answer is
+awaited, and the command runs anew with all of them, until nothing is missing. Few commands ask anything, most of them
+once.
+
+An answer tells of the store in some moment between question and answer. What the engine has in memory counts before it.
+What has ended, was deleted or replaced, and has left memory meanwhile would be missed: so each look notes what the commits
+since its question have touched, and one that tells of any of that is taken again.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import trio
+
+from bunqueue_trio import errors
+from bunqueue_trio.config import LOOKS_MAX
+from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.job import UNFINISHED, Job, Records, State, Trace
+from bunqueue_trio.engine.trails import TrailPage
+from bunqueue_trio.errors import Refused, StoreError
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol.caller import SERVER, By
+from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.runtime.core import Begun, Core
+from bunqueue_trio.runtime.journal import Journal
+from bunqueue_trio.storage.store import AwaitedStore, Batch, Question
+
+
+class Unread(Exception):
+    """A command needs an answer of the archive that nobody has asked for yet."""
+
+    def __init__(self, question: Question) -> None:
+        super().__init__(question)
+        self.question = question
+
+
+class _Look:
+    """A question under way, or its answer while a command may need it."""
+
+    def __init__(self, question: Question) -> None:
+        self.question = question
+        self.answer: Any = None
+        self.touched: set[str] = set()
+        """What the commits since the question have ended, deleted or replaced."""
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether its answer still tells what is so."""
+        answer, question = self.answer, self.question
+        named = [job.id for job in answer.jobs] if isinstance(answer, Records) else question.ids
+        return self.touched.isdisjoint(named)
+
+
+class Lookups:
+    """The archive as the engine sees it."""
+
+    def __init__(self, store: AwaitedStore) -> None:
+        self._store = store
+        self._known: dict[Question, Any] | None = None
+        """What the command that runs may know; None: none runs, and whoever asks may wait, as a start does."""
+        self._looks: dict[_Look, None] = {}
+
+    @contextmanager
+    def knowing(self, looks: Sequence[_Look]) -> Iterator[None]:
+        """Let the command that runs inside know the answers in ``looks``, and nothing else of the archive."""
+        self._known = {look.question: look.answer for look in looks}
+        try:
+            yield
+        finally:
+            self._known = None
+
+    async def ask(self, question: Question) -> _Look:
+        """Return the answer to ``question``; :meth:`close` is to follow.
+
+        Raises:
+            StoreError: there is none.
+        """
+        look = _Look(question)
+        self._looks[look] = None
+        try:
+            look.answer = await self._store.look_up(question)
+        except BaseException:
+            self.close([look])
+            raise
+        return look
+
+    def close(self, looks: Sequence[_Look]) -> None:
+        """Note that nobody needs these answers any more."""
+        for look in looks:
+            self._looks.pop(look, None)
+
+    def committed(self, batch: Batch, _: float) -> None:
+        """Tell the looks what ``batch`` has ended, deleted or replaced (one of ``Journal.on_commit``)."""
+        if self._looks:
+            touched = {job.id for job in batch.jobs if job.state not in UNFINISHED}
+            touched.update(batch.removed_ids, (job_id for (job_id,) in batch.reused_ids))
+            for look in self._looks:
+                look.touched |= touched
+
+    # --- the archive ----------------------------------------------------------------------------
+
+    def find(self, job_id: str) -> Job | None:
+        """Return a finished job; see :class:`Archive`."""
+        if self._known is None:
+            return self._store.find(job_id)
+        job: Job | None = self._answer(Question("find", (job_id,), ids=(job_id,)))
+        return job
+
+    def outcomes(self, job_ids: Sequence[str]) -> dict[str, State]:
+        """Return how some jobs ended; see :class:`Archive`."""
+        if self._known is None or not job_ids:
+            return self._store.outcomes(job_ids)
+        ids = tuple(sorted(job_ids))
+        states: dict[str, State] = self._answer(Question("outcomes", (ids,), ids=ids))
+        return states
+
+    def records(
+        self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None
+    ) -> Records:
+        """Return some of the finished jobs of a queue; see :class:`Archive`."""
+        if self._known is None:
+            return self._store.records(queue, state, before, limit, fingerprint)
+        records: Records = self._answer(Question("records", (queue, state, before, limit, fingerprint)))
+        return records
+
+    def trail(self, kind: str, key: str, place: int | None, limit: int, *, newest: bool) -> TrailPage:
+        """Return lines of a trail; see :class:`Archive`."""
+        if self._known is None:
+            return self._store.trail(kind, key, place, limit, newest=newest)
+        page: TrailPage = self._answer(Question("trail", (kind, key, place, limit), (("newest", newest),)))
+        return page
+
+    def first_seen(self, queue: str, fingerprint: str) -> int | None:
+        """Return when the oldest dead letter of an error has died; see :class:`Archive`."""
+        if self._known is None:
+            return self._store.first_seen(queue, fingerprint)
+        moment: int | None = self._answer(Question("first_seen", (queue, fingerprint)))
+        return moment
+
+    def traces(self, first: str, end: str, limit: int) -> list[Trace]:
+        """Return what is kept of some jobs; see :class:`Archive`."""
+        if self._known is None:
+            return self._store.traces(first, end, limit)
+        traces: list[Trace] = self._answer(Question("traces", (first, end, limit)))
+        return traces
+
+    def groups(self, queue: str | None) -> dict[str, dict[str, int]]:
+        """Return how many dead letters died of each error; every store counts along."""
+        return self._store.groups(queue)
+
+    def is_grouped(self, queue: str) -> bool:
+        """Return whether its groups add up; every store counts along."""
+        return self._store.is_grouped(queue)
+
+    def kept_of(self, queue: str) -> tuple[int, int]:
+        """Return how many finished jobs of a queue are kept; every store counts along."""
+        return self._store.kept_of(queue)
+
+    def queues_after(self, name: str, limit: int) -> list[str]:
+        """Return the next queues of which finished jobs are remembered; every store knows them."""
+        return self._store.queues_after(name, limit)
+
+    def _answer(self, question: Question) -> Any:
+        assert self._known is not None
+        if question not in self._known:
+            raise Unread(question)
+        return self._known[question]
+
+
+class _Asking(Begun, kw_only=True):
+    """A command that has not been run, since it needs an answer of the archive first."""
+
+    question: Question
+    size: int
+    sender: By
+    sliced: bool
+
+
+class AwaitingCore(Core):
+    """The front door of a server whose store is a network away."""
+
+    def __init__(self, engine: Engine, journal: Journal, clock: Clock, lookups: Lookups, *, pollers_max: int) -> None:
+        super().__init__(engine, journal, clock, pollers_max=pollers_max)
+        self._lookups = lookups
+        journal.on_commit.append(lookups.committed)
+
+    def begin(
+        self, command: c.Command, owner: str | None = None, *, size: int = 0, by: By = SERVER, sliced: bool = False
+    ) -> Begun:
+        """Run ``command``, or say that it is to wait; see :class:`Core`."""
+        return self._begin(command, owner, size, by, (), sliced=sliced)
+
+    async def finish(self, begun: Begun) -> r.Reply:
+        """Wait for the answers that it needs, if any, and then as every core does; see :class:`Core`."""
+        if not isinstance(begun, _Asking):
+            return await super().finish(begun)
+        ready = await self._find_out(begun)
+        return await super().finish(ready) if ready.polls or ready.epoch else ready.reply
+
+    def stop_poll(self, begun: Begun) -> bool:
+        """Let a long poll end empty; see :class:`Core`. What waits for an answer is none."""
+        return not isinstance(begun, _Asking) and super().stop_poll(begun)
+
+    def _begin(
+        self, command: c.Command, owner: str | None, size: int, by: By, looks: Sequence[_Look], *, sliced: bool
+    ) -> Begun:
+        try:
+            with self._lookups.knowing(looks):
+                return super().begin(command, owner, size=size, by=by, sliced=sliced)
+        except Unread as unread:
+            return _Asking(
+                command,
+                owner,
+                r.EMPTY_PULL,
+                polls=True,
+                at=trio.current_time(),
+                question=unread.question,
+                size=size,
+                sender=by,
+                sliced=sliced,
+            )
+
+    async def _find_out(self, begun: _Asking) -> Begun:
+        """Run the command once all that it needs is known.
+
+        Raises:
+            Refused: as :meth:`begin`; or the store did not answer, or what it tells changed again and again.
+        """
+        looks: list[_Look] = []
+        ready: Begun = begun
+        try:
+            for _ in range(LOOKS_MAX):
+                assert isinstance(ready, _Asking)
+                looks.append(await self._lookups.ask(ready.question))
+                self._lookups.close([look for look in looks if not look.is_fresh])
+                looks = [look for look in looks if look.is_fresh]
+                ready = self._begin(begun.command, begun.owner, begun.size, begun.sender, looks, sliced=begun.sliced)
+                if not isinstance(ready, _Asking):
+                    return ready
+        except StoreError as error:
+            raise errors.STORAGE_DOWN.refuse() from error
+        finally:
+            self._lookups.close(looks)
+        raise Refused(*errors.OVERLOADED, retry_after=1)

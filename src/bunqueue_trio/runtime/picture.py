@@ -1,0 +1,89 @@
+"""Every queue at one moment, for whoever looks for what is wrong: taken in pieces, so that nobody waits for it."""
+
+from collections.abc import Iterator
+from typing import NamedTuple, TypeVar
+
+import trio
+
+from bunqueue_trio.config import QUEUES_A_TURN
+from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.gates import Gate
+from bunqueue_trio.engine.job import State
+from bunqueue_trio.storage.store import Store
+
+T = TypeVar("T")
+
+
+class PauseLook(NamedTuple):
+    """Why a queue is paused, since when and until when, in epoch ms."""
+
+    reason: str | None
+    since: int
+    until: int | None
+
+
+class QueueLook(NamedTuple):
+    """One queue; times in epoch ms."""
+
+    name: str
+    waiting: int
+    active: int
+    delayed: int
+    blocked: int
+    completed: int
+    dead: int
+    oldest_ready_at: int | None
+    pulls_waiting: int
+    pause: PauseLook | None
+    concurrency: int | None
+    opens_at: int | None
+
+    @property
+    def jobs(self) -> int:
+        """How many jobs are in it, but for those that completed."""
+        return self.waiting + self.active + self.delayed + self.blocked + self.dead
+
+
+async def look(engine: Engine, store: Store) -> tuple[QueueLook, ...]:
+    """Return all queues that hold a job, remember one, or are paused or limited; lets others run in between."""
+    kept: dict[str, tuple[int, int]] = {}
+    for entries in _chunks([*store.finished_counts.items()]):
+        for (name, state), n in entries:
+            completed, dead = kept.get(name, (0, 0))
+            kept[name] = (completed + n, dead) if state == "completed" else (completed, dead + n)
+        await trio.lowlevel.checkpoint()
+    found: list[QueueLook] = []
+    for names in _chunks([*(dict.fromkeys(engine.queues) | dict.fromkeys(engine.gates) | dict.fromkeys(kept))]):
+        for name in names:
+            seen = _look(engine, name, *kept.get(name, (0, 0)))
+            if seen.jobs or seen.completed or name in engine.gates:
+                found.append(seen)
+        await trio.lowlevel.checkpoint()
+    return tuple(found)
+
+
+def _chunks(items: list[T]) -> Iterator[list[T]]:
+    for start in range(0, len(items), QUEUES_A_TURN):
+        yield items[start : start + QUEUES_A_TURN]
+
+
+def _look(engine: Engine, name: str, completed: int, dead: int) -> QueueLook:
+    queue, gate = engine.queues.get(name), engine.gates.get(name)
+    if queue is None:
+        return QueueLook(name, 0, 0, 0, 0, completed, dead, None, _pulls(engine, name), *_gate(gate))
+    counts = queue.counts
+    return QueueLook(
+        name, counts[State.WAITING], counts[State.ACTIVE], counts[State.DELAYED], counts[State.WAITING_CHILDREN],
+        completed, dead, queue.ready.ready_since(), _pulls(engine, name), *_gate(gate),
+    )  # fmt: skip
+
+
+def _pulls(engine: Engine, name: str) -> int:
+    return len(engine.pulls_waiting.get(name, ()))
+
+
+def _gate(gate: Gate | None) -> tuple[PauseLook | None, int | None, int | None]:
+    if gate is None:
+        return None, None, None
+    pause = None if gate.pause is None else PauseLook(gate.pause.reason, gate.pause.since, gate.pause.until)
+    return pause, gate.concurrency, gate.opens_at

@@ -1,0 +1,42 @@
+"""How a command that is done in slices goes on: the command of the next slice, and the one answer to all of them."""
+
+from msgspec.structs import replace
+
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol import replies as r
+
+LOOKED_MAX = 200_000
+"""Jobs looked at for one call: about a second beside other work; whoever wants more asks again."""
+
+RATED_S = 5.0
+"""After that a call is answered that keeps to a rate: its client waits, and asks again."""
+
+
+def next_slice(command: c.Command, reply: r.Reply) -> "c.ActOnJobs | None":
+    """Return the command that goes on where the slice of ``command`` that ``reply`` answers has ended; None: it is done."""
+    assert isinstance(command, c.ActOnJobs)
+    assert isinstance(reply, r.ActReply)
+    left = command.limit - reply.count - sum(reply.refused.values())
+    if reply.next is None or left <= 0:
+        return None
+    return replace(command, after=reply.next, limit=left)
+
+
+def pause_after(command: c.Command, reply: r.Reply) -> float:
+    """Return the seconds until the next slice of ``command`` may be done, by its rate."""
+    assert isinstance(command, c.ActOnJobs)
+    assert isinstance(reply, r.ActReply)
+    return 0.0 if command.rate is None else reply.count / command.rate
+
+
+def joined(one: r.Reply, other: r.Reply) -> r.ActReply:
+    """Return the answer to two slices."""
+    assert isinstance(one, r.ActReply)
+    assert isinstance(other, r.ActReply)
+    refused: dict[str, int] = dict(one.refused)
+    for code, n in other.refused.items():
+        refused[code] = refused.get(code, 0) + n
+    return r.ActReply(
+        count=one.count + other.count, refused=refused, scanned=one.scanned + other.scanned,
+        examples=(one.examples + other.examples)[:3], next=other.next,
+    )  # fmt: skip

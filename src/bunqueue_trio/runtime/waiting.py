@@ -1,0 +1,181 @@
+"""The pulls that wait for a job: who stands in which queue's line, who is put aside, and who is served next.
+
+Only :class:`~bunqueue_trio.runtime.core.Core` uses it, within its steps. Nothing here waits, and nothing commits:
+how long a pull waits, and when its answer may be sent, is the core's.
+"""
+
+from collections import OrderedDict
+from itertools import takewhile
+
+import trio
+
+from bunqueue_trio.config import ADVANCE_MAX, SERVED_MAX
+from bunqueue_trio.engine.commands import run
+from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.runtime.meters import Histogram
+
+
+class Waiter:
+    """A long poll in its queue's line."""
+
+    __slots__ = ("asked_at", "command", "handed", "line", "owner", "reply", "served", "worker")
+
+    def __init__(self, command: "c.Pull | c.PullBatch", owner: str | None, asked_at: float = 0.0) -> None:
+        self.command: c.Pull | c.PullBatch = command
+        self.owner: str | None = owner
+        self.asked_at: float = asked_at
+        """When it came, on Trio's clock: in the next round of tasks who came later may be the first to stand in line."""
+        self.worker: str | None = None
+        """Who asks, if that is known."""
+        self.line: Line = OrderedDict()
+        """Where it stands: in its queue's line, or aside while its worker gets no jobs."""
+        self.served: trio.Event = trio.Event()
+        self.reply: r.Reply | None = None
+        self.handed: int = 0
+
+
+Line = OrderedDict[Waiter, None]
+
+
+class WaitingPulls:
+    """The lines of waiting pulls. ``waits`` counts how long the jobs that are delivered have waited."""
+
+    def __init__(self, engine: Engine, waits: Histogram) -> None:
+        self._engine = engine
+        self._waits = waits
+        self.lines: dict[str, Line] = {}
+        """By queue; none is empty between two steps."""
+        self.aside: dict[str, Line] = {}
+        """The waiters of quiet workers, by worker."""
+        self.declined: dict[str, None] = {}
+        """Queues some of whose waiters were not served, because that would have been too much for one step."""
+        engine.watch_pulls(self.lines)
+
+    def join(self, waiter: Waiter) -> bool:
+        """Give ``waiter`` its place; return whether its line is to be served: a job came since it asked."""
+        engine, queue = self._engine, waiter.command.queue
+        waiter.worker = engine.workers.id_of(waiter.owner, waiter.command.owner)
+        if engine.workers.is_quiet(waiter.worker):
+            self._put_aside(waiter)
+            return False
+        self._stand_in_line(waiter)
+        for later in self._later_than(waiter):
+            waiter.line.move_to_end(later)
+        if not engine.offers(queue):
+            return False
+        engine.woken[queue] = None
+        return True
+
+    def leave(self, waiter: Waiter) -> None:
+        """Take ``waiter`` from where it stands."""
+        del waiter.line[waiter]
+        if not waiter.line:
+            queue = waiter.command.queue
+            if self.lines.get(queue) is waiter.line:
+                del self.lines[queue]
+            elif waiter.worker is not None:
+                self.aside.pop(waiter.worker, None)
+
+    def end_all(self) -> None:
+        """Let everybody who waits go without a job."""
+        for lines in (self.lines, self.aside):
+            for line in lines.values():
+                for waiter in line:
+                    waiter.served.set()
+                line.clear()
+            lines.clear()
+
+    def turn(self) -> None:
+        """Take the waiting pulls of workers that were quieted out of their lines, and let those of others stand there again."""
+        engine, turned = self._engine, self._engine.workers.turned
+        quieted = {worker for worker in turned if engine.workers.is_quiet(worker)}
+        if quieted:
+            for waiter in [waiter for line in self.lines.values() for waiter in line if waiter.worker in quieted]:
+                self.leave(waiter)
+                self._put_aside(waiter)
+        for worker in turned:
+            for waiter in () if worker in quieted else self.aside.pop(worker, ()):
+                self._stand_in_line(waiter)
+                engine.woken[waiter.command.queue] = None
+        turned.clear()
+
+    def wake_declined(self) -> None:
+        """Let the next step serve those for whom the steps before had no time."""
+        self._engine.woken.update(self.declined)
+        self.declined.clear()
+
+    def serve_woken(self, now: int) -> None:
+        """Serve who waits at the queues that the engine has woken."""
+        engine, left = self._engine, SERVED_MAX
+        while engine.woken:
+            queue, _ = engine.woken.popitem()
+            if queue in self.lines:
+                left = self._serve(queue, now, left)
+
+    def note_deliveries(self, reply: r.Reply) -> int:
+        """Count how long the jobs in the reply to a pull have waited; return how many there are."""
+        delivered = jobs_of(reply)
+        for job_id, _ in delivered:
+            job = self._engine.jobs[job_id]
+            assert job.started_at is not None
+            self._waits.observe(job.started_at - job.run_at)
+        return len(delivered)
+
+    def _serve(self, queue: str, now: int, left: int) -> int:
+        """Serve those who wait for a job of ``queue``, first come, first served, with up to about ``left`` jobs.
+
+        The scheduler goes on with the others in steps of their own. Returns how many more may be given or worked off.
+        """
+        line, engine = self.lines[queue], self._engine
+        while line and engine.offers(queue):
+            if left <= 0:
+                self.declined[queue] = None
+                break
+            if not engine.is_full and (due := engine.next_due()) is not None and due <= now:
+                # What this very step has made may be over already. However much that is, it is done once.
+                engine.advance(now)
+                left -= ADVANCE_MAX - engine.left
+            waiter = next(iter(line))
+            engine.handed = 0
+            reply = run(engine, waiter.command, now, waiter.owner)
+            if given := self.note_deliveries(reply):  # else what was ready has expired in this very moment
+                left -= given
+                del line[waiter]
+                waiter.reply, waiter.handed = reply, engine.handed
+                waiter.served.set()
+            elif engine.workers.is_quiet(worker := engine.workers.id_of(waiter.owner, waiter.command.owner)):
+                del line[waiter]  # it has said since who it is
+                waiter.worker = worker
+                self._put_aside(waiter)
+            elif engine.offers(queue):
+                self.declined[queue] = None  # more jobs are over than one step works off
+                break
+        if not line:
+            del self.lines[queue]
+        return left
+
+    def _stand_in_line(self, waiter: Waiter) -> None:
+        waiter.line = self.lines.setdefault(waiter.command.queue, OrderedDict())
+        waiter.line[waiter] = None
+
+    def _later_than(self, waiter: Waiter) -> list[Waiter]:
+        """Return those before ``waiter``, the last in its line, that came later, in their order."""
+        others = reversed(waiter.line)
+        next(others)
+        return [*takewhile(lambda other: other.asked_at > waiter.asked_at, others)][::-1]
+
+    def _put_aside(self, waiter: Waiter) -> None:
+        assert waiter.worker is not None
+        waiter.line = self.aside.setdefault(waiter.worker, OrderedDict())
+        waiter.line[waiter] = None
+
+
+def jobs_of(reply: r.Reply) -> list[tuple[str, str]]:
+    """Return ids and tokens of the jobs in the reply to a pull."""
+    if isinstance(reply, r.PullReply):
+        return [] if reply.job is None or reply.token is None else [(reply.job.id, reply.token)]
+    if isinstance(reply, r.PullBatchReply):
+        return [(job.id, token) for job, token in zip(reply.jobs, reply.tokens, strict=True)]
+    return []

@@ -1,0 +1,31 @@
+"""What an error of SQLite means for the server: a disk that may mend, or a fault of ours."""
+
+import apsw
+
+from bunqueue_trio.errors import StoreError
+
+_DISK_ERRORS = (
+    apsw.BusyError, apsw.CantOpenError, apsw.CorruptError, apsw.FullError, apsw.IOError, apsw.LockedError,
+    apsw.NoLFSError, apsw.NoMemError, apsw.NotADBError, apsw.PermissionsError, apsw.ProtocolError,
+    apsw.ReadOnlyError,
+)  # fmt: skip
+"""What may pass, or is the operator's to mend. Anything else that SQLite reports is a fault of ours."""
+
+
+class _Translated:
+    """Lets out of its block no error of SQLite, but what it means for the server."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, _DISK_ERRORS):
+            raise StoreError(str(error)) from error
+        if isinstance(error, apsw.Error):
+            raise AssertionError(f"the store contradicts the engine: {error}") from error
+
+
+TRANSLATED = _Translated()
+"""One for all: it keeps nothing."""

@@ -1,0 +1,50 @@
+"""Putting a copy of a store into the place of its file, with no server at it."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from bunqueue_trio.errors import StoreError
+from bunqueue_trio.storage.sqlite.inspect import beside, copy
+from bunqueue_trio.storage.sqlite.opening import lock, sync_directory
+
+
+def restore(backup: Path, path: Path, on_progress: Callable[[int, int], None], *, overwrite: bool) -> int:
+    """Make the store in ``path`` what the copy ``backup`` is, fsynced; return its size in bytes.
+
+    The copy stays as it is. ``path`` is the old file until the new one is whole and checked, and keeps its owner and mode.
+
+    Raises:
+        StartupError: a server has ``path``, or the copy is not a store of ours.
+        StoreError: saying what stands in the way; ``path`` is as it was.
+    """
+    if path.exists() and not overwrite:
+        raise StoreError(f"{path}: exists already")
+    if not path.parent.is_dir():
+        raise StoreError(f"{path}: there is no directory {path.parent}")
+    held = lock(path)
+    try:
+        real = path.resolve()  # a link to it stays one
+        if real.exists() and backup.exists() and backup.samefile(real):
+            raise StoreError(f"{path}: is the copy itself")
+        written = real.with_name(f"{real.name}.restored")
+        try:
+            for left in (*beside(written), written):  # by an interrupted run
+                left.unlink(missing_ok=True)
+            size = copy(backup, written, on_progress, overwrite=False)
+            if real.exists():
+                before = real.stat()
+                os.chown(written, before.st_uid, before.st_gid)
+                written.chmod(before.st_mode & 0o7777)
+            # A log of the old file would be taken for one of the new: it goes first.
+            for log in beside(real):
+                log.unlink()
+            written.replace(real)
+            sync_directory(real.parent)
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be restored: {error.strerror}") from None
+        finally:
+            written.unlink(missing_ok=True)
+        return size
+    finally:
+        os.close(held)

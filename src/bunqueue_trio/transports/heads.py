@@ -1,0 +1,166 @@
+"""The heads of requests and responses of the express lane: what is asked for, in which form, and the bytes said first.
+
+Heads come again and again, so both kinds are kept, a bounded number of them. What is not in plain form
+(chunked bodies, HTTP/1.0, oversized or broken heads, event streams) is a :class:`Handover`: it is not for this lane.
+"""
+
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import NamedTuple
+
+import httptools
+
+from bunqueue_trio.api.call import Call, Response
+from bunqueue_trio.api.gateway import Gateway
+from bunqueue_trio.config import HEADS_KEPT, KEPT_HEAD_BYTES
+from bunqueue_trio.protocol.routes import Match
+from bunqueue_trio.runtime.clock import Clock
+
+_SLOW = frozenset({"events", "ui"})  # targets that the lane leaves to Hypercorn and Quart
+
+
+class Handover(Exception):
+    """This connection goes on at Hypercorn; ``unread`` is what it has to read first."""
+
+    def __init__(self, unread: bytes) -> None:
+        super().__init__("handover")
+        self.unread = unread
+
+
+class _Head:
+    """The head of a request, as httptools reports it."""
+
+    __slots__ = ("headers", "target")
+
+    def __init__(self) -> None:
+        self.target = ""
+        self.headers: dict[str, str] = {}
+
+    def on_url(self, url: bytes) -> None:
+        self.target += url.decode("latin-1")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        key = name.decode("latin-1").lower()
+        text = value.decode("latin-1")
+        self.headers[key] = f"{self.headers[key]}, {text}" if key in self.headers else text
+
+
+class Plain(NamedTuple):
+    """A request in plain form, but for its body."""
+
+    call: Call
+    length: int
+    """Of its body, in bytes."""
+    keep: bool
+    """The client goes on with this connection."""
+    is_head: bool
+    waits: bool
+    """The client sends its body when it is told to go on."""
+    at_once: bool
+    """With its body, it is a command that :meth:`Gateway.begin` may take, on a connection that goes on."""
+
+
+class Upgrade(NamedTuple):
+    """A request for a WebSocket where there is one."""
+
+    call: Call
+    headers: dict[str, str]
+
+
+class ResponseHeads:
+    """Makes the heads of responses: the same bytes that Hypercorn would send."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._known: dict[tuple[int, tuple[tuple[str, str], ...]], tuple[bytes, bytes]] = {}
+        self._second = 0
+        self._date = b""
+
+    def render(self, response: Response, length: int, *, keep: bool) -> bytes:
+        """Return status line, headers and the empty line."""
+        key = (response.status, response.headers)
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) > 1000:  # origins are echoed: a client could invent many
+                self._known.clear()
+            lines = "".join(f"{name.lower()}: {value}\r\n" for name, value in response.headers)
+            start = f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}\r\n"
+            self._known[key] = known = (start.encode("latin-1"), lines.encode("latin-1"))
+        second = self._clock.now() // 1000
+        if second != self._second:
+            self._second = second
+            self._date = f"date: {formatdate(second, usegmt=True)}\r\n".encode("ascii")
+        size = b"" if response.status == HTTPStatus.NO_CONTENT else b"content-length: %d\r\n" % length
+        end = b"\r\n" if keep else b"Connection: close\r\n\r\n"
+        return b"".join((known[0], size, known[1], self._date, end))
+
+
+class RequestHeads:
+    """Reads the heads of requests."""
+
+    def __init__(self, gateway: Gateway, body_max: int) -> None:
+        self._gateway = gateway
+        self._body_max = body_max
+        self._known: dict[bytes, Plain] = {}
+
+    def parse(self, unread: bytes, end: int) -> Plain | Upgrade:
+        """Return the request whose head is ``unread[:end]``.
+
+        Raises:
+            Handover: it is not in plain form.
+        """
+        head_bytes = unread[:end]
+        plain: Plain | Upgrade | None = self._known.get(head_bytes)
+        if plain is None:
+            plain = self._parse(head_bytes, unread)
+            if isinstance(plain, Upgrade):
+                return plain
+            match = plain.call.match
+            # Ids make heads that do not come again; what leads nowhere may have been made up.
+            if len(head_bytes) <= KEPT_HEAD_BYTES and isinstance(match, Match) and "id" not in match.values:
+                if len(self._known) >= HEADS_KEPT:
+                    self._known.clear()
+                self._known[head_bytes] = plain
+        return plain
+
+    def _parse(self, head_bytes: bytes, unread: bytes) -> Plain | Upgrade:
+        head = _Head()
+        parser = httptools.HttpRequestParser(head)
+        try:
+            parser.feed_data(head_bytes)
+        except httptools.HttpParserUpgrade:
+            pass  # the parser stops here; what it has read is whole
+        except httptools.HttpParserError:
+            raise Handover(unread) from None
+        headers = head.headers
+        if not _is_plain(headers, parser.get_http_version()):
+            raise Handover(unread)
+        method = parser.get_method().decode("latin-1")
+        call = self._gateway.resolve(method, head.target, headers)
+        if call.target in _SLOW:  # it is not counted against the rate limit yet
+            raise Handover(unread)
+        length = int(headers.get("content-length", "0"))
+        # Any other protocol, and a WebSocket elsewhere, is not wanted: the request itself is served (RFC 9110, 7.8).
+        if call.target == "websocket" and parser.should_upgrade() and headers["upgrade"].lower() == "websocket":
+            return Upgrade(call, headers)
+        keep, is_head = _wants_more(headers), method == "HEAD"
+        waits = headers.get("expect", "").lower() == "100-continue"
+        at_once = keep and not is_head and not waits and length <= self._body_max and self._gateway.may_begin(call)
+        return Plain(call, length, keep, is_head, waits, at_once)
+
+
+def _is_plain(headers: dict[str, str], version: str) -> bool:
+    length = headers.get("content-length", "0")
+    return (
+        version == "1.1"
+        and "," not in headers.get("host", ",")  # none, or more than one
+        and "transfer-encoding" not in headers
+        and headers.get("expect", "100-continue").lower() == "100-continue"
+        and length.isdigit()
+        and len(length) <= 20  # more digits than any length has
+    )
+
+
+def _wants_more(headers: dict[str, str]) -> bool:
+    """Return whether the client keeps the connection. (httptools knows only until a request is complete.)"""
+    return "close" not in (token.strip().lower() for token in headers.get("connection", "").split(","))

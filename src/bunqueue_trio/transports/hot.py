@@ -1,0 +1,306 @@
+"""The hot loop: requests that are there whole and wait for nothing, served by one task for all connections.
+
+Theory of operation. A switch of tasks and a wait in Trio cost as much as a push. So a connection that waits for its
+next request *parks*: its task sleeps, and its socket is in a poller of our own. One task, the loop, waits for that
+poller and takes a *turn* over the sockets that have something: read once, find the head, run the command. At the end
+of the turn everything that it changed is committed in one transaction, in the same step if the journal may do that;
+and in the step of the commit, whoever makes it, the answers are written, straight to the sockets.
+
+A parked connection is in one of two states. Without ``begun`` it waits for a request, and its socket is watched. With
+``begun`` its request has been run and waits for its commit, or for the disk to be given up (``Journal.on_give_up``):
+what comes on its socket meanwhile stays in the kernel, since answers keep the order of requests.
+
+Everything else *leaves* to the connection's own task, which is woken with what it is to do next, and parks again when
+that is done. It goes on where the loop stopped, so nothing is done, refused or counted twice:
+
+- bytes that are not one whole plain request, that have to wait their turn, or come while the server stops: ``go_on``;
+- a command that has begun and polls, or is done in several steps: ``finish``; one that is committed, when a step is full: ``finish_nowait``;
+- a response that is too large to be written at once, or is the last one: ``answer``;
+- the rest of a response of which the kernel did not take all: ``send_rest``;
+- whatever goes wrong with one connection: that error, raised in its task. The loop goes on with the others.
+
+Two kinds of connection stay with their tasks for some requests: those whose requests come in pieces, and one that
+nobody asks beside, since an epoll within an epoll is a system call more.
+
+Fairness. A turn ends after TURN_REQUESTS requests or TURN_LONG_S; who was ready and not served comes first in the next
+one, and between two turns all other tasks run. A step of answers ends after ANSWERS_MAX of them. Overload is refused,
+and bytes are bounded, by the same :class:`Gateway`: the loop holds one buffer and what waits for its commit.
+
+Who cancels a parked task takes its connection out of the loop in that very step: an idle connection can be ended
+without a request being lost, and its descriptor may be closed, and be somebody else's, at once. A pull whose answer
+cannot be sent any more gives its jobs back.
+"""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from math import inf
+from typing import TYPE_CHECKING, NoReturn
+
+import trio
+
+from bunqueue_trio.api.call import Call, Response
+from bunqueue_trio.config import ANSWERS_MAX, LONE_REQUESTS, RECEIVE_BYTES, TURN_LONG_S, TURN_REQUESTS
+from bunqueue_trio.runtime.core import Begun
+from bunqueue_trio.transports.heads import Handover, Plain
+from bunqueue_trio.transports.poller import Poller
+
+if TYPE_CHECKING:
+    from bunqueue_trio.transports.express import ExpressConnection, ExpressShared
+
+Next = Callable[[], Awaitable[bool]]
+"""What a connection's task is to do next; it returns whether the connection goes on."""
+
+
+class _Parked:
+    """A connection in the loop, from its parking to its leaving."""
+
+    __slots__ = ("begun", "call", "connection", "descriptor", "error", "go_on", "is_watched", "task")
+
+    def __init__(self, connection: "ExpressConnection", descriptor: int, task: trio.lowlevel.Task) -> None:
+        self.connection = connection
+        self.descriptor = descriptor
+        self.task = task
+        self.is_watched = True
+        self.call: Call | None = None
+        self.begun: Begun | None = None
+        """Its request has been run, and is not answered yet."""
+        self.go_on: Next = connection.serve_next
+        """What its task is to do next, when it has left."""
+        self.error: Exception | None = None
+        """What its task is to raise instead."""
+
+
+class HotLoop:
+    """Serves the connections that are parked in it."""
+
+    def __init__(self, shared: "ExpressShared", poller: Poller) -> None:
+        self._shared = shared
+        self._server = shared.server
+        self._core = shared.server.core
+        self._journal = shared.server.journal
+        self._poller = poller
+        self._runs = False
+        self._parked: dict[int, _Parked] = {}
+        self._due: list[int] = []
+        """The descriptors that are ready and not served yet; the next one is the last."""
+        self._uncommitted: list[_Parked] = []
+        """In the order in which they began."""
+        self.last: int = -1
+        """The number of the connection that the last request came from."""
+        self._alone = 0
+        """How many requests have come from there, one after the other."""
+        # After the hub's: events are published before the answers of their commit, as they always were.
+        self._journal.on_commit.append(self._release)
+        self._journal.on_give_up.append(self._release)
+
+    def __len__(self) -> int:
+        return len(self._parked)
+
+    async def run(self) -> None:
+        """Take turns, for ever. When it fails, the tasks of the connections serve them until it runs again."""
+        self._runs = True
+        try:
+            while True:
+                if self._due:
+                    await trio.lowlevel.checkpoint()
+                else:
+                    await self._poller.wait()
+                    self._due = self._poller.ready(TURN_REQUESTS)
+                    self._due.reverse()
+                with self._journal.one_commit():
+                    self._take_turn()
+        finally:
+            self._runs = False
+            for parked in list(self._parked.values()):
+                if parked.begun is None:
+                    self._leave(parked, parked.connection.serve_next)
+
+    def wants(self, connection: "ExpressConnection") -> bool:
+        """Return whether ``connection``, about to wait for a request, is to park.
+
+        Not to be asked when the last request was its own: then nobody asks beside it.
+        """
+        self.last, self._alone = connection.number, 0
+        return self._runs and self._poller.descriptor_of(connection.stream) >= 0
+
+    async def park(self, connection: "ExpressConnection") -> Next:
+        """Let the loop serve ``connection``, which it wants; return what its task is to do next.
+
+        Raises:
+            Exception: what went wrong with it.
+        """
+        parked = _Parked(connection, self._poller.descriptor_of(connection.stream), trio.lowlevel.current_task())
+        try:
+            self._poller.watch(parked.descriptor)
+        except OSError:
+            return connection.serve_next  # the kernel has no room for it: as if there were no loop
+        self._parked[parked.descriptor] = parked
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._remove(parked)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        try:
+            await trio.lowlevel.wait_task_rescheduled(abort)
+        finally:
+            begun, parked.begun = parked.begun, None
+            if begun is not None:
+                self._uncommitted = [other for other in self._uncommitted if other is not parked]
+                self._core.give_back(begun.reply)
+        if parked.error is not None:
+            raise parked.error
+        return parked.go_on
+
+    # --- requests -------------------------------------------------------------------------------
+
+    def _take_turn(self) -> None:
+        due, parked_by, now = self._due, self._parked, trio.lowlevel.current_clock().current_time
+        ends = now() + TURN_LONG_S
+        while due:
+            parked = parked_by.get(due.pop())
+            if parked is not None:
+                try:
+                    self._serve(parked)
+                except Exception as error:
+                    self._end(parked, error)
+                if now() > ends:
+                    break
+
+    def _serve(self, parked: _Parked) -> None:
+        connection, descriptor = parked.connection, parked.descriptor
+        if parked.begun is not None:
+            self._poller.ignore(descriptor)
+            parked.is_watched = False
+            return
+        if connection.number != self.last:
+            self.last, self._alone = connection.number, 0
+        elif (alone := self._alone) < LONE_REQUESTS:
+            self._alone = alone + 1
+        else:
+            self._leave(parked, connection.serve_next)
+            return
+        buffer = self._shared.buffer
+        try:
+            count = self._poller.readv(descriptor, (buffer,))
+        except BlockingIOError:
+            return  # it has been read meanwhile, by whoever had this descriptor
+        except OSError as error:
+            _raise_gone(error)
+        data = bytes(buffer[:count])
+        end = data.find(b"\r\n\r\n") + 4
+        request = self._parse(data, end) if end > 3 else None
+        if request is None or request.length != count - end:
+            self._leave(parked, partial(connection.go_on, data))
+            return
+        begun = self._shared.gateway.begin(request.call, data[end:], connection.address)
+        if begun is None:
+            self._leave(parked, partial(connection.go_on, data))
+        elif isinstance(begun, Response):
+            self._answer(parked, begun)
+        else:
+            self._go_on(parked, request.call, begun)
+
+    def _go_on(self, parked: _Parked, call: Call, begun: Begun) -> None:
+        connection = parked.connection
+        if begun.polls or begun.bulk is not None:
+            self._leave(parked, partial(connection.finish, call, begun))
+        elif begun.epoch:
+            connection.idle, connection.deadline = False, inf
+            parked.call, parked.begun = call, begun
+            self._uncommitted.append(parked)
+        else:
+            self._answer(parked, self._shared.gateway.finish_nowait(call, begun))
+
+    def _parse(self, data: bytes, end: int) -> Plain | None:
+        """Return the request if it is one for the loop, but for the length of its body."""
+        try:
+            request = self._shared.requests.parse(data, end)
+        except Handover:
+            return None
+        if not isinstance(request, Plain) or not request.at_once or self._server.stop.is_set():
+            return None
+        return request
+
+    # --- answers --------------------------------------------------------------------------------
+
+    def _release(self, *_: object) -> None:
+        """Answer what is committed, or given up (one of ``Journal.on_commit``, and of ``on_give_up``)."""
+        waiting, self._uncommitted = self._uncommitted, []
+        settled = max(self._journal.committed, self._journal.given_up)
+        gateway, left = self._shared.gateway, ANSWERS_MAX
+        for parked in waiting:
+            if self._parked.get(parked.descriptor) is not parked:
+                continue  # it was cancelled in this round of tasks, and its descriptor may be another's
+            call, begun = parked.call, parked.begun
+            assert call is not None
+            assert begun is not None
+            if begun.epoch > settled:
+                self._uncommitted.append(parked)
+                continue
+            parked.begun = None
+            left -= 1
+            try:
+                if left < 0:
+                    self._leave(parked, partial(parked.connection.finish_nowait, call, begun))
+                else:
+                    self._answer(parked, gateway.finish_nowait(call, begun))
+            except Exception as error:
+                self._end(parked, error)
+
+    def _answer(self, parked: _Parked, response: Response) -> None:
+        connection, body, delivery = parked.connection, response.body, response.delivery
+        assert isinstance(body, bytes)
+        if len(body) > RECEIVE_BYTES or self._server.stop.is_set():
+            self._leave(parked, partial(connection.answer, response))
+            return
+        try:
+            data = self._shared.heads.render(response, len(body), keep=True) + body
+            try:
+                count = self._poller.write(parked.descriptor, data)
+            except BlockingIOError:
+                count = 0
+            except OSError as error:
+                _raise_gone(error)
+            if count < len(data):
+                self._leave(parked, partial(connection.send_rest, data[count:], delivery))
+                delivery = None
+                return
+            if delivery is not None:
+                delivery.sent()
+        finally:
+            if delivery is not None:
+                delivery.end()
+        connection.idle, connection.deadline = True, self._shared.now + self._shared.keep_alive_s
+        if not parked.is_watched:
+            try:
+                self._poller.watch(parked.descriptor)
+            except OSError:
+                self._leave(parked, connection.serve_next)
+            else:
+                parked.is_watched = True
+
+    # --- leaving --------------------------------------------------------------------------------
+
+    def _leave(self, parked: _Parked, go_on: Next) -> None:
+        self._remove(parked)
+        # Until its task says so itself: what the loop has read or begun is not to be ended as if nothing were under way.
+        parked.connection.idle, parked.connection.deadline = False, inf
+        parked.go_on = go_on
+        trio.lowlevel.reschedule(parked.task)
+
+    def _end(self, parked: _Parked, error: Exception) -> None:
+        """Let ``error`` be the end of one connection, unless it has left already."""
+        if self._parked.get(parked.descriptor) is parked:
+            self._remove(parked)
+            parked.error = error
+            trio.lowlevel.reschedule(parked.task)
+
+    def _remove(self, parked: _Parked) -> None:
+        if self._parked.get(parked.descriptor) is parked:
+            del self._parked[parked.descriptor]
+            if parked.is_watched:
+                self._poller.ignore(parked.descriptor)
+
+
+def _raise_gone(error: OSError) -> NoReturn:
+    raise trio.BrokenResourceError(f"the client is gone: {error}") from error

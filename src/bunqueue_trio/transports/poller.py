@@ -1,0 +1,87 @@
+"""What the hot loop asks of the kernel: which sockets have something to read, and their bytes, without waiting.
+
+A test gives it sockets that are none (``tests/sim/wire.py``).
+"""
+
+import os
+import select
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import trio
+
+
+class Poller(Protocol):
+    """Sockets by their descriptors, and those among them that have something to read."""
+
+    readv: Callable[[int, Sequence[memoryview]], int]
+    """As ``os.readv``: ``BlockingIOError`` when there is nothing, 0 at the end."""
+    write: Callable[[int, bytes], int]
+    """As ``os.write``: ``BlockingIOError`` when the client takes nothing now."""
+
+    def descriptor_of(self, stream: trio.abc.Stream) -> int:
+        """Return the descriptor whose bytes are those of ``stream``; -1 where there is none, or none any more."""
+        ...
+
+    def watch(self, descriptor: int) -> None:
+        """Look at it from now on.
+
+        Raises:
+            OSError: the kernel cannot.
+        """
+        ...
+
+    def ignore(self, descriptor: int) -> None:
+        """Look at it no more."""
+        ...
+
+    def ready(self, most: int) -> list[int]:
+        """Return those that have something to read, ``most`` of them at most; others come first the next time."""
+        ...
+
+    async def wait(self) -> None:
+        """Wait until there is one, and let others run in any case."""
+        ...
+
+    def close(self) -> None:
+        """Look at none any more."""
+        ...
+
+
+class Epoll:
+    """The kernel's own: an epoll inside that of Trio. It says of a socket that it is readable as long as it is."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self.readv: Callable[[int, Sequence[memoryview]], int] = os.readv
+        self.write: Callable[[int, bytes], int] = os.write
+
+    def descriptor_of(self, stream: trio.abc.Stream) -> int:
+        """Return the descriptor of a socket without TLS; see :class:`Poller`."""
+        return stream.socket.fileno() if isinstance(stream, trio.SocketStream) else -1
+
+    def watch(self, descriptor: int) -> None:
+        """Look at it from now on; see :class:`Poller`."""
+        try:
+            self._epoll.register(descriptor, select.EPOLLIN)
+        except ValueError as error:  # this, or the descriptor, is closed
+            raise OSError(f"cannot watch: {error}") from error
+
+    def ignore(self, descriptor: int) -> None:
+        """Look at it no more; see :class:`Poller`. Not even at its end, which a mask of nothing would go on to report."""
+        try:
+            self._epoll.unregister(descriptor)
+        except (OSError, ValueError):
+            pass  # it was closed, and is forgotten; or this was
+
+    def ready(self, most: int) -> list[int]:
+        """Return those that have something to read; see :class:`Poller`."""
+        return [descriptor for descriptor, _ in self._epoll.poll(0, most)]
+
+    async def wait(self) -> None:
+        """Wait until there is one; see :class:`Poller`."""
+        await trio.lowlevel.wait_readable(self._epoll.fileno())
+
+    def close(self) -> None:
+        """Look at none any more; see :class:`Poller`."""
+        self._epoll.close()

@@ -1,0 +1,315 @@
+"""What can be done from a page, one row each: its words, its form, the command behind it, and how it looks before it acts.
+
+A new action is a row here; pages name it and say of what. Nothing else knows how an action is shown or done.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.commands import Command
+from bunqueue_trio.protocol.request import segment_of
+from bunqueue_trio.ui import doing
+from bunqueue_trio.ui.ask import Ask, Wrong
+from bunqueue_trio.ui.commands import curl, line
+from bunqueue_trio.ui.doing import Done, Preview, duration
+
+Form = Mapping[str, str]
+
+
+STOP_AT = 20
+"""Percent of those retried first: if more die again, the others stay dead."""
+
+
+class Field(NamedTuple):
+    """Something that the person fills in."""
+
+    name: str
+    label: str
+    hint: str = ""
+    kind: str = "text"
+    """text, number, or choice."""
+    default: str = ""
+    choices: tuple[str, ...] = ()
+    is_needed: bool = False
+
+
+class Action(NamedTuple):
+    """One row."""
+
+    name: str
+    label: str
+    """On the button."""
+    title: Callable[[Form], str]
+    command: type[Command]
+    fields_of: Callable[[Form, int], dict[str, Any]]
+    """Returns the command's fields, by their names in JSON, for a form at a time."""
+    cli: Callable[[Form], tuple[object, ...]]
+    preview: Callable[[Ask, Form], Awaitable[Preview]]
+    perform: Callable[[Ask, "Action", Form], Awaitable[Done]]
+    """Does it, and returns what was done."""
+    about: tuple[str, ...] = ("queue",)
+    """What it is done to: given by the page, not filled in."""
+    fields: tuple[Field, ...] = ()
+    note: str = ""
+    is_grave: bool = False
+    """What it takes away does not come back."""
+    goes_back: str = "queue"
+    """The page of what, or the address of one, is shown when it is done."""
+
+
+class Bound(NamedTuple):
+    """An action for a page: what its button needs."""
+
+    action: Action
+    href: str
+    cli: str
+    curl: str
+    label: str
+
+
+def bind(ask: Ask, name: str, label: str = "", /, **about: str) -> Bound:
+    """Return the action ``name`` for what it is to be done to."""
+    action = ACTIONS[name]
+    form = {field.name: field.default for field in action.fields} | about
+    return Bound(action, f"/ui/act/{name}?{urlencode(about)}", *lines(ask, action, form), label or action.label)
+
+
+def lines(ask: Ask, action: Action, form: Form) -> tuple[str, str]:
+    """Return the command line and the curl that do the same."""
+    try:
+        fields = action.fields_of(form, ask.now)
+    except Wrong:
+        fields = action.fields_of({name: form[name] for name in action.about} | defaults(action), ask.now)
+    with_token = bool(ask.server.settings.auth_tokens)
+    return line(*action.cli(form)), curl(ask.base, action.command, fields, with_token=with_token)
+
+
+def defaults(action: Action) -> dict[str, str]:
+    """Return the form as it is at first."""
+    return {field.name: field.default for field in action.fields}
+
+
+def back(action: Action, form: Form) -> str:
+    """Return the page to go to when it is done."""
+    if action.goes_back == "job":
+        return f"/ui/jobs/{segment_of(form['id'])}"
+    if action.goes_back == "schedule":
+        return f"/ui/schedules/{segment_of(form['name'])}"
+    if action.goes_back == "worker":
+        return f"/ui/workers/{segment_of(form['id'])}"
+    if action.goes_back.startswith("/"):
+        return action.goes_back
+    if action.goes_back == "group":
+        return f"/ui/errors/{segment_of(form['queue'])}?{urlencode({'fingerprint': form['fingerprint']})}"
+    return f"/ui/queues/{segment_of(form['queue'])}"
+
+
+def _queue(form: Form, now: int) -> dict[str, Any]:
+    return {"queue": form["queue"]}
+
+
+def _group(form: Form, now: int) -> dict[str, Any]:
+    return {"queue": form["queue"], "fingerprint": form["fingerprint"]}
+
+
+def _job(form: Form, now: int) -> dict[str, Any]:
+    return {"id": form["id"]}
+
+
+def _pause(form: Form, now: int) -> dict[str, Any]:
+    until = duration(form["until"]) if form["until"].strip() else None
+    reason = {"reason": form["reason"].strip()} if form["reason"].strip() else {}
+    return {"queue": form["queue"]} | reason | ({"until": now + until} if until is not None else {})
+
+
+def _whole(form: Form, name: str) -> int:
+    text = form[name].strip().replace(",", "")
+    if re.fullmatch(r"-?[0-9]{1,18}", text) is None:
+        raise Wrong(f"{name}: a whole number is wanted, not {text[:50]!r}")
+    return int(text)
+
+
+def _rate(form: Form, now: int) -> dict[str, Any]:
+    return {"queue": form["queue"], "limit": _whole(form, "limit"), "duration": duration(form["time"])}
+
+
+def _clean(form: Form, now: int) -> dict[str, Any]:
+    return {"queue": form["queue"], "state": form["state"], "grace": duration(form["older"])}
+
+
+def _name(form: Form, now: int) -> dict[str, Any]:
+    return {"name": form["name"]}
+
+
+def _has(form: Form, name: str) -> bool:
+    return form.get(name) == "yes"
+
+
+_YES = ("no", "yes")
+_STATES = ("completed", "failed", "waiting", "delayed", "waiting-children")
+_UNTIL = Field("until", "Resume by itself after", "such as 30m or 2h; empty: until somebody resumes it")
+
+_ROWS = (
+    Action(
+        "pause", "Pause", lambda f: f"Pause {f['queue']}", c.Pause, _pause,
+        lambda f: ("pause", f["queue"], *(("--reason", f["reason"]) if f["reason"] else ()), *(("--until", f["until"]) if f["until"] else ())),
+        doing.of_queue("waiting", "{} will wait until it is resumed."), doing.once("{queue} is paused."),
+        fields=(Field("reason", "Reason", "everybody who looks will read it"), _UNTIL),
+        note="Nothing of it is delivered any more. Pushes are accepted, and active jobs go on.",
+    ),
+    Action(
+        "resume", "Resume", lambda f: f"Resume {f['queue']}", c.Resume, _queue, lambda f: ("resume", f["queue"]),
+        doing.of_queue("waiting", "{} can be delivered at once."), doing.once("{queue} delivers again."),
+    ),
+    Action(
+        "limit", "Limit active jobs", lambda f: f"Limit the active jobs of {f['queue']}", c.SetConcurrency,
+        lambda f, now: {"queue": f["queue"], "concurrency": _whole(f, "number")},
+        lambda f: ("limit", f["queue"], f["number"]), doing.of_queue("active", "{} are active now and stay so."),
+        doing.once("{queue} has at most {number} active jobs."),
+        fields=(Field("number", "At most", "jobs at once", "number", "10", is_needed=True),),
+    ),
+    Action(
+        "unlimit", "Remove the limit", lambda f: f"Let any number of jobs of {f['queue']} be active", c.ClearConcurrency,
+        _queue, lambda f: ("limit", f["queue"], "any"), doing.of_queue("waiting", "{} wait."),
+        doing.once("{queue} has no limit of active jobs."),
+    ),
+    Action(
+        "rate", "Limit the rate", lambda f: f"Limit the deliveries of {f['queue']}", c.RateLimit, _rate,
+        lambda f: ("limit", f["queue"], "--rate", f"{f['limit']}/{f['time']}"), doing.of_queue("waiting", "{} wait."),
+        doing.once("{queue} delivers at most {limit} jobs in {time}."),
+        fields=(
+            Field("limit", "At most", "jobs", "number", "100", is_needed=True),
+            Field("time", "in", "such as 1s or 1m", default="1m", is_needed=True),
+        ),
+    ),
+    Action(
+        "unrate", "Remove the rate limit", lambda f: f"Deliver the jobs of {f['queue']} at any rate", c.RateLimitClear,
+        _queue, lambda f: ("limit", f["queue"], "--rate", "any"), doing.of_queue("waiting", "{} wait."),
+        doing.once("{queue} delivers at any rate."),
+    ),
+    Action(
+        "drain", "Drain", lambda f: f"Remove the waiting jobs of {f['queue']}", c.Drain,
+        lambda f, now: {"queue": f["queue"]} | ({"delayed": True} if _has(f, "delayed") else {}),
+        lambda f: ("drain", f["queue"], "--delayed" if _has(f, "delayed") else ""), doing.before_drain, doing.drain,
+        fields=(Field("delayed", "Delayed jobs, too", kind="choice", default="no", choices=_YES),), is_grave=True,
+        note="Active jobs go on. What is removed is gone.",
+    ),
+    Action(
+        "clean", "Clean up", lambda f: f"Remove {f.get('state', '')} jobs of {f['queue']}", c.Clean, _clean,
+        lambda f: ("clean", f["queue"], f["state"], "--older", f["older"]), doing.before_clean, doing.clean,
+        fields=(
+            Field("state", "Those that are", kind="choice", default="completed", choices=_STATES),
+            Field("older", "older than", "such as 1h or 7d; 0s: all", default="1d", is_needed=True),
+        ),
+        is_grave=True, note="The age counts from the end of a finished job, and from the push of others.",
+    ),
+    Action(
+        "retry-all", "Retry all", lambda f: f"Retry the dead letters of {f['queue']}", c.RetryDlq, _queue,
+        lambda f: ("retry", f["queue"]), doing.before_dead, doing.retry_all,
+        note="They wait again under their ids; attempts start anew.",
+    ),
+    Action(
+        "purge-all", "Delete all", lambda f: f"Delete the dead letters of {f['queue']}", c.PurgeDlq, _queue,
+        lambda f: ("purge", f["queue"]), doing.before_dead, doing.purge_all, is_grave=True,
+    ),
+    Action(
+        "retry-group", "Retry", lambda f: f"Retry dead letters of {f['queue']} with one error", c.RetryDlq,
+        _group, lambda f: ("retry", f["queue"], "--group", f["fingerprint"], "--canary", f["number"], "--stop-at", f"{STOP_AT}%"),
+        doing.before_group, doing.retry_group,
+        about=("queue", "fingerprint"), goes_back="group",
+        fields=(Field("number", "How many", "the newest ones; begin with 10 and look how they fare", "number", "10", is_needed=True),),
+        note="They wait again under their ids; attempts start anew. The first line also retries the others, unless too many of these die again; the second retries all at once.",
+    ),
+    Action(
+        "purge-group", "Delete", lambda f: f"Delete dead letters of {f['queue']} with one error", c.PurgeDlq,
+        _group, lambda f: ("purge", f["queue"], "--group", f["fingerprint"]), doing.before_group, doing.purge_group,
+        about=("queue", "fingerprint"), goes_back="group", is_grave=True,
+        fields=(Field("number", "How many", "the newest ones", "number", "10000", is_needed=True),),
+        note="The two lines delete all with this error.",
+    ),
+    Action(
+        "retry", "Retry", lambda f: f"Retry the dead letter {f['id']}", c.RetryDlq,
+        lambda f, now: {"queue": f["queue"], "jobId": f["id"]}, lambda f: ("retry", f["queue"], "--id", f["id"]),
+        doing.of_job, doing.once("{id} waits again."), about=("queue", "id"), goes_back="job",
+    ),
+    Action(
+        "purge", "Delete", lambda f: f"Delete the dead letter {f['id']}", c.PurgeDlq,
+        lambda f, now: {"queue": f["queue"], "jobId": f["id"]}, lambda f: ("purge", f["queue"], "--id", f["id"]),
+        doing.of_job, doing.once("{id} is deleted."), about=("queue", "id"), is_grave=True,
+    ),
+    Action(
+        "cancel", "Cancel", lambda f: f"Cancel the job {f['id']}", c.Cancel, _job, lambda f: ("cancel", f["id"]),
+        doing.of_job, doing.once("{id} is cancelled."), about=("queue", "id"), is_grave=True,
+        note="An active one is taken from its worker: what that reports later is refused.",
+    ),
+    Action(
+        "promote", "Run now", lambda f: f"Make the job {f['id']} ready now", c.Promote, _job,
+        lambda f: ("promote", f["id"]), doing.of_job, doing.once("{id} is ready."), about=("queue", "id"), goes_back="job",
+    ),
+    Action(
+        "discard", "Give up", lambda f: f"Make a dead letter of the job {f['id']}", c.Discard, _job,
+        lambda f: ("discard", f["id"]), doing.of_job, doing.once("{id} is a dead letter."), about=("queue", "id"),
+        goes_back="job",
+    ),
+    Action(
+        "priority", "Change its priority", lambda f: f"Change the priority of the job {f['id']}", c.ChangePriority,
+        lambda f, now: {"id": f["id"], "priority": _whole(f, "priority")},
+        lambda f: ("change", f["id"], "--priority", f["priority"]), doing.of_job,
+        doing.once("{id} has priority {priority}."), about=("queue", "id"), goes_back="job",
+        fields=(Field("priority", "Priority", "higher is sooner", "number", "0", is_needed=True),),
+    ),
+    Action(
+        "delay", "Change its delay", lambda f: f"Let the job {f['id']} wait", c.ChangeDelay,
+        lambda f, now: {"id": f["id"], "delay": duration(f["delay"])},
+        lambda f: ("change", f["id"], "--delay", f["delay"]), doing.of_job,
+        doing.once("{id} is ready in {delay}."), about=("queue", "id"), goes_back="job",
+        fields=(Field("delay", "Ready in", "such as 10m", default="10m", is_needed=True),),
+    ),
+    Action(
+        "run-schedule", "Run now", lambda f: f"Bring a job of {f['name']} now", c.RunSchedule, _name,
+        lambda f: ("schedules", "run", f["name"]), doing.of_schedule("{job}"), doing.run_schedule, about=("name",),
+        goes_back="schedule", note="It comes beside the slots, also of a schedule that is paused.",
+    ),
+    Action(
+        "pause-schedule", "Pause", lambda f: f"Pause the schedule {f['name']}", c.PauseSchedule, _name,
+        lambda f: ("schedules", "pause", f["name"]), doing.of_schedule("{next}"), doing.once("{name} is paused."), about=("name",),
+        goes_back="schedule", note="It brings no jobs until it is resumed; its slots until then are left out.",
+    ),
+    Action(
+        "resume-schedule", "Resume", lambda f: f"Resume the schedule {f['name']}", c.ResumeSchedule, _name,
+        lambda f: ("schedules", "resume", f["name"]), doing.of_schedule("{job}"), doing.once("{name} goes on."), about=("name",),
+        goes_back="schedule", note="It goes on with its next slot; those of the pause are left out.",
+    ),
+    Action(
+        "delete-schedule", "Delete", lambda f: f"Delete the schedule {f['name']}", c.DeleteSchedule, _name,
+        lambda f: ("schedules", "delete", f["name"]), doing.of_schedule("{next} {runs}"), doing.once("{name} is deleted."),
+        about=("name",), goes_back="/ui/schedules", is_grave=True, note="The jobs that it has brought stay.",
+    ),
+    Action(
+        "quiet", "Give no more jobs", lambda f: f"Give no more jobs to {f['id']}", c.QuietWorker, _job,
+        lambda f: ("workers", "quiet", f["id"]), doing.of_worker("It has {}, which it keeps."), doing.once("{id} is quiet."),
+        about=("id",), goes_back="worker", note="Until somebody lets it have jobs again, or it has left.",
+    ),
+    Action(
+        "unquiet", "Give jobs again", lambda f: f"Give jobs to {f['id']} again", c.UnquietWorker, _job,
+        lambda f: ("workers", "unquiet", f["id"]), doing.of_worker("It has {}."), doing.once("{id} gets jobs."),
+        about=("id",), goes_back="worker",
+    ),
+    Action(
+        "release", "Take its jobs back", lambda f: f"Take the jobs of {f['id']} back", c.ReleaseWorker, _job,
+        lambda f: ("workers", "release", f["id"]), doing.of_worker("{} would go back to where they stood in line.", is_nothing=True),
+        doing.release, about=("id",), goes_back="worker", is_grave=True,
+        note="No attempt is charged. What the worker reports of them later is refused; it may get new ones, unless it is quiet.",
+    ),
+    Action(
+        "forget", "Forget", lambda f: f"Forget the worker {f['id']}", c.UnregisterWorker, _job,
+        lambda f: ("workers", "forget", f["id"]), doing.of_worker("It has {}."), doing.once("{id} is forgotten."),
+        about=("id",), goes_back="/ui/workers", note="It is known again when it is next heard of.",
+    ),
+)  # fmt: skip
+
+ACTIONS: Mapping[str, Action] = {row.name: row for row in _ROWS}
+"""By their names in addresses."""

@@ -1,0 +1,104 @@
+"""One request for a page: who asks, for what, of which server; and what a page is made of."""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any, NamedTuple, TypeVar, cast
+
+from bunqueue_trio.pages.findings import Finding, Picture
+from bunqueue_trio.protocol.caller import By
+from bunqueue_trio.protocol.commands import Command
+from bunqueue_trio.protocol.replies import Reply
+from bunqueue_trio.runtime.server import Server
+
+R = TypeVar("R", bound=Reply)
+
+
+class Viewer(NamedTuple):
+    """Who looks."""
+
+    name: str
+    may_change: bool
+    cookie: str
+    csrf: str
+    """What the forms of the page carry."""
+    can_leave: bool
+    """There is a login that can be ended."""
+
+
+class Ask(NamedTuple):
+    """A request that may be answered; names and ids are those of the path."""
+
+    server: Server
+    viewer: Viewer
+    path: str
+    """As it was asked for, with its query: for links back."""
+    values: Mapping[str, str]
+    query: Mapping[str, str]
+    form: Mapping[str, str]
+    """Of a POST."""
+    base: str
+    """The address of the server as the browser knows it."""
+    now: int
+    found: Callable[[], Awaitable[tuple[Picture, list[Finding]]]]
+    """Returns what is the case, and what is wrong, as it was within the last two seconds."""
+
+    @property
+    def queue(self) -> str:
+        """The queue that the path or else the query names; empty when neither does."""
+        return self.values.get("queue") or self.query.get("queue", "")
+
+    @property
+    def by(self) -> By:
+        """Who it is that does something."""
+        return By(self.viewer.name, "dashboard")
+
+    @property
+    def mask(self) -> Collection[str]:
+        """The keys of payloads whose values are not shown, in lower case."""
+        return frozenset(key.lower() for key in self.server.settings.ui_mask)
+
+    @property
+    def cannot(self) -> str:
+        """Why nothing can be changed now; empty when it can."""
+        if not self.viewer.may_change:
+            return "You may look, and not change anything."
+        if self.server.journal.failing is not None:
+            return "The disk refuses changes. Reading goes on; buttons work again when it is back."
+        return ""
+
+    def look(self, command: "Command[R]") -> R:
+        """Return what a command finds now.
+
+        Raises:
+            Refused: it cannot be honoured.
+            StoreError: the disk cannot be read.
+        """
+        return cast("R", self.server.core.peek(command))
+
+
+class Screen(NamedTuple):
+    """A page to be made."""
+
+    template: str
+    title: str
+    nav: str
+    """Which entry of the navigation it belongs to."""
+    context: Mapping[str, Any]
+    status: int = 200
+    live_s: int = 0
+    """How often the page looks again; 0: it does not."""
+
+
+class Leads(NamedTuple):
+    """Another page to go to."""
+
+    where: str
+    cookie: str | None = None
+    """A Set-Cookie header."""
+
+
+class Wrong(Exception):
+    """What was asked for cannot be done; said to the person who asked."""
+
+    def __init__(self, text: str, status: int = 400) -> None:
+        super().__init__(text)
+        self.status = status

@@ -1,0 +1,42 @@
+"""Commands as a person would type them: for a shell with ``curl``, and as the command line of this project has them."""
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from bunqueue_trio.protocol.codec import decode, encode
+from bunqueue_trio.protocol.commands import Command
+from bunqueue_trio.protocol.request import path_of, target_of
+
+
+def make(kind: type[Command], fields: Mapping[str, Any]) -> Command:
+    """Return the command with these fields, by their names in JSON.
+
+    Raises:
+        Refused: one of them is out of its bounds.
+    """
+    path = path_of(kind)
+    assert path is not None
+    body = dict(fields)
+    given = {part[1:]: str(body.pop(part[1:])) for part in path.path.split("/") if part.startswith(":")}
+    return decode(kind, encode(body), **given)
+
+
+def curl(base: str, kind: type[Command], fields: Mapping[str, Any], *, with_token: bool) -> str:
+    """Return the line that sends the command."""
+    path = path_of(kind)
+    assert path is not None
+    body = dict(fields)
+    url = base + target_of(path.path, body)
+    parts = ["curl"] + ([] if path.method == "POST" and body else ["-X", path.method])
+    if with_token:
+        parts.append('-H "Authorization: Bearer $BUNQUEUE_TOKEN"')
+    parts.append(shlex.quote(url))
+    if body:
+        parts += ["-d", shlex.quote(encode(body).decode())]
+    return " ".join(parts)
+
+
+def line(*words: object) -> str:
+    """Return the command line of this project with these words; an empty one is left out."""
+    return shlex.join(["bunqueue-trio", *(str(word) for word in words if word != "")])

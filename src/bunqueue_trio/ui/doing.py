@@ -1,0 +1,312 @@
+"""How actions look before they act, and act: in slices, each its own commit, at most :data:`ACT_MAX` jobs at once."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import trio
+
+from bunqueue_trio.config import parse_duration_ms
+from bunqueue_trio.errors import Refused
+from bunqueue_trio.pages.words import count, span
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.replies import DeadLetter
+from bunqueue_trio.protocol.worker_replies import WorkerView
+from bunqueue_trio.ui.ask import Ask, Wrong
+from bunqueue_trio.ui.commands import make
+
+if TYPE_CHECKING:
+    from bunqueue_trio.ui.actions import Action
+
+Form = Mapping[str, str]
+
+SLICE = 200  # jobs in one step of the engine: about a ms
+ACT_MAX = 10_000  # jobs in one go; the rest by doing it again
+LOOKED_MAX = 10_000  # dead letters of one error that are counted
+EXAMPLES_MAX = 3
+PAGE = 50  # dead letters read at once: their payloads come from the disk
+WORKERS_PAGE = 50  # each with up to 100 jobs
+WATCHED_MAX = 20  # jobs whose fate is shown after they were retried
+
+
+class Preview(NamedTuple):
+    """What would be done: a sentence, and some of those it would be done to."""
+
+    says: str
+    examples: tuple[str, ...] = ()
+    """Ids of jobs."""
+    is_nothing: bool = False
+
+
+class Done(NamedTuple):
+    """What was done: a sentence, and the jobs whose fate is of interest."""
+
+    says: str
+    watch: tuple[str, ...] = ()
+
+
+Looks = Callable[[Ask, Form], Awaitable[Preview]]
+Does = Callable[[Ask, "Action", Form], Awaitable[Done]]
+
+
+def duration(text: str) -> int:
+    """Return the ms that a person means.
+
+    Raises:
+        Wrong: it is no time.
+    """
+    try:
+        return parse_duration_ms(text.strip())
+    except ValueError:
+        raise Wrong(f"{text[:50]!r} is no time: write 30s, 10m, 2h or 7d") from None
+
+
+def of_queue(state: str, says: str) -> Looks:
+    """Return what looks at how many jobs of a queue are in a state, and says so."""
+
+    async def look(ask: Ask, form: Form) -> Preview:
+        await trio.lowlevel.checkpoint()
+        n = ask.look(c.GetQueue(queue=form["queue"])).queue.counts[state]
+        jobs = ask.look(c.GetJobs(queue=form["queue"], state=state, limit=EXAMPLES_MAX)).jobs if n else []
+        return Preview(says.format(count(n, f"{state} job")), tuple(job.id for job in jobs))
+
+    return look
+
+
+async def of_job(ask: Ask, form: Form) -> Preview:
+    """Say where the job is."""
+    await trio.lowlevel.checkpoint()
+    try:
+        told = ask.look(c.Why(id=form["id"]))
+    except Refused as refused:
+        raise Wrong(f"{form['id']}: {refused}", refused.status) from None
+    return Preview(f"It is {told.state}. {told.why}", (form["id"],))
+
+
+async def before_drain(ask: Ask, form: Form) -> Preview:
+    """Say how many would go."""
+    await trio.lowlevel.checkpoint()
+    counts = ask.look(c.GetQueue(queue=form["queue"])).queue.counts
+    n = counts["waiting"] + (counts["delayed"] if form.get("delayed") == "yes" else 0)
+    jobs = ask.look(c.GetJobs(queue=form["queue"], state="waiting", limit=EXAMPLES_MAX)).jobs
+    return Preview(f"{count(n, 'job')} would be removed{_at_once(n)}.", tuple(job.id for job in jobs), not n)
+
+
+async def before_clean(ask: Ask, form: Form) -> Preview:
+    """Say how many there are in the state, and name some that are old enough."""
+    await trio.lowlevel.checkpoint()
+    state, before = form["state"], ask.now - duration(form["older"])
+    counts = ask.look(c.GetQueue(queue=form["queue"])).queue.counts
+    if state not in counts:
+        raise Wrong(f"{state[:50]!r} is no state")
+    page = ask.look(c.GetJobs(queue=form["queue"], state=state, limit=100)).jobs
+    old = [job.id for job in page if (job.completed_at or job.created_at) <= before]
+    says = f"{count(counts[state], f'{state} job')} in all; {len(old)} of the {len(page)} looked at are old enough"
+    return Preview(f"{says}{_at_once(counts[state])}.", tuple(old[:EXAMPLES_MAX]), not counts[state])
+
+
+async def before_dead(ask: Ask, form: Form) -> Preview:
+    """Say how many dead letters there are."""
+    await trio.lowlevel.checkpoint()
+    told = ask.look(c.Dlq(queue=form["queue"], limit=EXAMPLES_MAX))
+    return Preview(
+        f"{count(told.total, 'dead letter')}{_at_once(told.total)}.", tuple(each.job.id for each in told.entries), not told.total
+    )  # fmt: skip
+
+
+async def before_group(ask: Ask, form: Form) -> Preview:
+    """Say how many of the newest have this error."""
+    most = _number(form)
+    ids = [letter.job.id for letter in await dead_letters(ask, form["queue"], LOOKED_MAX, form["fingerprint"])]
+    more = " or more" if len(ids) >= LOOKED_MAX else ""
+    says = f"{count(min(len(ids), most), 'dead letter')} of {len(ids):,}{more} with this error."
+    return Preview(says, tuple(ids[:EXAMPLES_MAX]), not ids)
+
+
+def of_schedule(says: str) -> Looks:
+    """Return what looks at a schedule, and says when it would run next, and which job was its last."""
+
+    async def look(ask: Ask, form: Form) -> Preview:
+        await trio.lowlevel.checkpoint()
+        try:
+            each = ask.look(c.GetSchedule(name=form["name"])).schedule
+        except Refused as refused:
+            raise Wrong(f"{form['name']}: {refused}", refused.status) from None
+        wait = None if each.next_run is None else span(max(0, each.next_run - ask.now))
+        following = "It is paused." if each.state == "paused" else "No slot is to come."
+        said = {
+            "next": following if wait is None else f"Its next run would be in {wait}.",
+            "runs": f"It has brought {count(each.runs, 'job')}.",
+            "job": "Its last job:" if each.last_job else "It has brought no job yet.",
+        }
+        return Preview(says.format(**said), (each.last_job,) if each.last_job else ())
+
+    return look
+
+
+def of_worker(says: str, *, is_nothing: bool = False) -> Looks:
+    """Return what looks at the jobs of a worker, and says how many; ``is_nothing``: without any there is nothing to do."""
+
+    async def look(ask: Ask, form: Form) -> Preview:
+        each = await worker_of(ask, form["id"])
+        if each is None:
+            raise Wrong(f"No worker {form['id'][:256]} is known", 404)
+        examples = tuple(job.id for job in each.jobs[:EXAMPLES_MAX])
+        return Preview(says.format(count(each.active_jobs, "job")), examples, is_nothing and not each.active_jobs)
+
+    return look
+
+
+async def worker_of(ask: Ask, worker_id: str) -> WorkerView | None:
+    """Return a worker, or None; lets others run while it looks for it."""
+    after = worker_id[:255][:-1] or None  # not far before it
+    while True:
+        page = ask.look(c.ListWorkers(limit=WORKERS_PAGE, after=after)).data
+        await trio.lowlevel.checkpoint()
+        found = next((each for each in page.workers if each.id >= worker_id), None)
+        if found is not None or page.next is None:
+            return found if found is not None and found.id == worker_id else None
+        after = page.next
+
+
+def _at_once(n: int) -> str:
+    return f"; {ACT_MAX:,} at once, the rest by doing it again" if n > ACT_MAX else ""
+
+
+def _number(form: Form) -> int:
+    text = form.get("number", "").strip().replace(",", "")
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:12]) <= ACT_MAX):
+        raise Wrong(f"How many: a number from 1 to {ACT_MAX:,} is wanted")
+    return int(text)
+
+
+async def dead_letters(ask: Ask, queue: str, limit: int, fingerprint: str | None = None) -> list[DeadLetter]:
+    """Return up to ``limit`` dead letters of a queue, or only of one error, newest first; lets others run in between."""
+    after = None
+    found: list[DeadLetter] = []
+    while len(found) < limit:
+        page = c.Dlq(queue=queue, limit=min(PAGE, limit - len(found)), after=after, fingerprint=fingerprint)
+        told = ask.look(page)
+        found += told.entries
+        after = told.next
+        await trio.lowlevel.checkpoint()
+        if after is None:
+            break
+    return found
+
+
+def once(says: str) -> Does:
+    """Return what runs the one command of an action, and says so."""
+
+    async def do(ask: Ask, action: "Action", form: Form) -> Done:
+        await ask.server.core.execute(make(action.command, action.fields_of(form, ask.now)), by=ask.by)
+        return Done(says.format(**form))
+
+    return do
+
+
+async def run_schedule(ask: Ask, action: "Action", form: Form) -> Done:
+    """Bring a job now, and say which."""
+    reply: Any = await _step(ask, action, form, 0)
+    return Done(f"The job {reply.id} is there.")
+
+
+async def release(ask: Ask, action: "Action", form: Form) -> Done:
+    """Take the jobs of a worker back, and say how many."""
+    reply: Any = await _step(ask, action, form, 0)
+    return Done(f"{form['id']}: {count(reply.data['count'], 'job')} taken back.")
+
+
+async def drain(ask: Ask, action: "Action", form: Form) -> Done:
+    """Remove waiting jobs until none is left, or enough were."""
+    done = left = 0
+    while done < ACT_MAX:
+        reply: Any = await _step(ask, action, form, done, limit=SLICE)
+        done, left = done + reply.count, reply.left
+        if not (reply.count and left):
+            break
+    return Done(f"{form['queue']}: {count(done, 'job')} removed, {left:,} left.")
+
+
+async def clean(ask: Ask, action: "Action", form: Form) -> Done:
+    """Remove old jobs until none is left, or enough were looked at."""
+    done, looked, after = 0, 0, None
+    while looked < 10 * ACT_MAX and done < ACT_MAX:
+        reply: Any = await _step(ask, action, form, done, limit=SLICE, **({} if after is None else {"after": after}))
+        done, looked, after = done + reply.count, looked + reply.scanned, reply.next
+        if after is None:
+            break
+    more = "" if after is None else " There may be more: do it again."
+    return Done(f"{form['queue']}: {count(done, 'job')} removed of {looked:,} looked at.{more}")
+
+
+async def retry_all(ask: Ask, action: "Action", form: Form) -> Done:
+    """Let all dead letters wait again."""
+    done, left = await _dead(ask, action, form)
+    still = f", {left:,} still dead: their key is held, or what they depend on is dead" if left else ""
+    return Done(f"{form['queue']}: {count(done, 'dead letter')} retried{still}.")
+
+
+async def purge_all(ask: Ask, action: "Action", form: Form) -> Done:
+    """Delete all dead letters."""
+    done, left = await _dead(ask, action, form)
+    return Done(f"{form['queue']}: {count(done, 'dead letter')} deleted, {left:,} left.")
+
+
+async def _dead(ask: Ask, action: "Action", form: Form) -> tuple[int, int]:
+    done, left, after = 0, 0, None
+    while done < ACT_MAX:
+        reply: Any = await _step(ask, action, form, done, limit=SLICE, **({} if after is None else {"after": after}))
+        done, left, after = done + reply.count, reply.left, reply.next
+        if after is None:
+            break
+    return done, left
+
+
+async def _step(ask: Ask, action: "Action", form: Form, done: int, **more: Any) -> Any:
+    """Run one slice of an action.
+
+    Raises:
+        Wrong: it was refused after some had been done.
+    """
+    try:
+        return await ask.server.core.execute(make(action.command, action.fields_of(form, ask.now) | more), by=ask.by)
+    except Refused as refused:
+        if not done:
+            raise
+        raise Wrong(f"{refused}; {count(done, 'job')} were done before", refused.status) from None
+
+
+async def retry_group(ask: Ask, action: "Action", form: Form) -> Done:
+    """Let the newest dead letters with one error wait again."""
+    return await _group(ask, c.RetryDlq, form, "retried")
+
+
+async def purge_group(ask: Ask, action: "Action", form: Form) -> Done:
+    """Delete the newest dead letters with one error."""
+    return await _group(ask, c.PurgeDlq, form, "deleted")
+
+
+async def _group(ask: Ask, kind: type[c.RetryDlq] | type[c.PurgeDlq], form: Form, said: str) -> Done:
+    found = await dead_letters(ask, form["queue"], _number(form), form["fingerprint"])
+    ids = [letter.job.id for letter in found]
+    ids.reverse()  # they wait in the order in which they died
+    core, done = ask.server.core, 0
+    for start in range(0, len(ids), SLICE // 4):
+        begun, refusal = [], None
+        for job_id in ids[start : start + SLICE // 4]:
+            try:
+                begun.append(core.begin(kind(queue=form["queue"], job_id=job_id), by=ask.by))
+            except Refused as refused:
+                if refused.status == 503:
+                    refusal = refused
+                    break
+                # Else it is not dead any more, or its key is held: that is said by the count.
+        for each in begun:
+            await core.finish(each)
+            done += 1
+        if refusal is not None:
+            raise Wrong(f"{refusal}; {count(done, 'dead letter')} {said} before", 503)
+    return Done(
+        f"{form['queue']}: {done:,} of {count(len(ids), 'dead letter')} {said}.",
+        tuple(ids) if len(ids) <= WATCHED_MAX else (),
+    )

@@ -1,0 +1,87 @@
+"""Templates to text: compiled once, when this is read; what clients have put into names and payloads is escaped always."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import Any
+
+import trio
+from jinja2 import DictLoader, Environment, StrictUndefined, Template
+from markupsafe import Markup
+
+from bunqueue_trio.pages import words
+from bunqueue_trio.protocol.request import segment_of
+from bunqueue_trio.ui import charts
+
+PARTS_A_TURN = 200  # pieces of a page before others are served: about a ms, with a chart among them
+
+
+def clock_time(ms: int | None) -> str:
+    """Return a moment in UTC, to the second."""
+    if ms is None:
+        return ""
+    try:
+        return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (ValueError, OverflowError, OSError):  # a client may choose when a delay ends
+        return f"{ms} ms"
+
+
+def ago(ms: int | None, now: int) -> Markup:
+    """Return how long ago a moment was, or in how long it comes; the moment itself is beside it for who asks."""
+    if ms is None:
+        return Markup('<span class="none">–</span>')
+    said = f"{words.span(now - ms)} ago" if ms <= now else f"in {words.span(ms - now)}"
+    if abs(now - ms) < 1000:
+        said = "now"
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(_iso(ms), clock_time(ms), said)
+
+
+def _iso(ms: int) -> str:
+    try:
+        return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return ""
+
+
+def plain(text: object) -> str:
+    """Return a text without what steers how others are shown: directions of writing, and control characters."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+
+
+def number(n: float | None) -> str:
+    """Return a number with its thousands apart."""
+    return "–" if n is None else f"{n:,.0f}"
+
+
+def _environment() -> Environment:
+    folder = files("bunqueue_trio.ui").joinpath("templates")
+    sources = {each.name: each.read_text("utf-8") for each in folder.iterdir() if each.name.endswith(".html")}
+    made = Environment(
+        loader=DictLoader(sources), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        auto_reload=False,
+    )  # fmt: skip
+    made.filters |= {
+        "n": number, "size": words.size, "span": words.span, "at": clock_time, "segment": segment_of, "plain": plain,
+    }  # fmt: skip
+    made.globals |= {"count": words.count, "rate": words.rate, "area": charts.area, "bar": charts.bar, "ago": ago}
+    return made
+
+
+def _compiled() -> Mapping[str, Template]:
+    """Return the pages by name. Compiling takes a fifth of a second: it is done where the slow lane is read, in a thread."""
+    made = _environment()
+    return {name: made.get_template(name) for name in made.list_templates()}
+
+
+TEMPLATES: Mapping[str, Template] = _compiled()
+
+
+async def render(name: str, context: Mapping[str, Any]) -> bytes:
+    """Return a page as UTF-8; lets others run while a long one is made."""
+    parts: list[str] = []
+    for i, part in enumerate(TEMPLATES[name].generate(**context)):
+        parts.append(part)
+        if i % PARTS_A_TURN == PARTS_A_TURN - 1:
+            await trio.lowlevel.checkpoint()
+    # Payloads may hold half a surrogate pair, which UTF-8 cannot say.
+    return "".join(parts).encode("utf-8", "replace")

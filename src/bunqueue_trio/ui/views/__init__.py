@@ -1,0 +1,1 @@
+"""The screens, one file for each theme; ``table.py`` says which path leads where."""

@@ -1,0 +1,68 @@
+"""Before something is done, what it would do; then doing it."""
+
+from urllib.parse import urlencode
+
+from bunqueue_trio.errors import Refused, StoreError
+from bunqueue_trio.ui.actions import ACTIONS, Action, back, defaults, lines
+from bunqueue_trio.ui.ask import Ask, Screen, Wrong
+from bunqueue_trio.ui.doing import Done
+
+TEXT_MAX = 2000  # characters of a field
+
+
+def action_of(ask: Ask) -> Action:
+    """Return the action that the path names.
+
+    Raises:
+        Wrong: there is none, or it is not said what it is to be done to.
+    """
+    action = ACTIONS.get(ask.values["action"])
+    if action is None:
+        raise Wrong("There is no such action", 404)
+    given = ask.form or ask.query
+    if any(not given.get(name) for name in action.about):
+        raise Wrong("It is not said what this is to be done to", 400)
+    return action
+
+
+def filled(action: Action, given: "dict[str, str]") -> dict[str, str]:
+    """Return the form with what was given in place of the defaults; other fields are not looked at."""
+    form = defaults(action) | {name: given.get(name, "") for name in action.about}
+    return form | {field.name: given[field.name][:TEXT_MAX] for field in action.fields if field.name in given}
+
+
+async def ask_first(ask: Ask, wrong: str = "") -> Screen:
+    """Return the page that says what would be done, and asks."""
+    action = action_of(ask)
+    form = filled(action, dict(ask.form or ask.query))
+    preview = None
+    try:
+        preview = await action.preview(ask, form)
+        action.fields_of(form, ask.now)
+    except (Wrong, Refused) as error:
+        wrong = wrong or str(error)
+    cli, curl = lines(ask, action, form)
+    return Screen(
+        "act.html", action.title(form), "",
+        {
+            "action": action, "form": form, "heading": action.title(form), "preview": preview, "wrong": wrong, "cli": cli,
+            "curl": curl, "back": back(action, form), "about": [(name, form[name]) for name in action.about],
+        },
+        status=400 if wrong else 200,
+    )  # fmt: skip
+
+
+async def do(ask: Ask) -> "tuple[str, Done] | Screen":
+    """Do it; return where to go, and what is to be said there; or the page again, with what is wrong."""
+    action = action_of(ask)
+    form = filled(action, dict(ask.form))
+    if ask.cannot:
+        return await ask_first(ask, ask.cannot)
+    try:
+        done = await action.perform(ask, action, form)
+    except (Wrong, Refused, StoreError) as error:
+        return await ask_first(ask, str(error))
+    where = back(action, form)
+    if done.watch and action.name == "retry-group":
+        where += ("&" if "?" in where else "?") + urlencode({"watch": ",".join(done.watch)})
+    return where, done

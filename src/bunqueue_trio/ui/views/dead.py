@@ -1,0 +1,152 @@
+"""Errors: the dead letters by what they died of, what those of one error have in common, and how a first retry fares."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+import trio
+
+from bunqueue_trio.errors import Refused
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.groups import ErrorGroup
+from bunqueue_trio.protocol.replies import DeadLetter
+from bunqueue_trio.protocol.request import segment_of
+from bunqueue_trio.runtime.history import MINUTE_MS
+from bunqueue_trio.ui import charts
+from bunqueue_trio.ui.actions import STOP_AT, bind
+from bunqueue_trio.ui.ask import Ask, Screen
+from bunqueue_trio.ui.doing import dead_letters
+from bunqueue_trio.ui.payload import common, show
+from bunqueue_trio.ui.views.queues import of
+
+QUEUES_LOOKED, LETTERS_LOOKED = 20, 200  # of each queue on the page of all
+GROUP_LOOKED = 1000  # on the page of one error, or of one queue
+GROUPS_SHOWN = 100
+COMPARED = 100  # payloads that are compared
+SHOWN = 20
+FINGERPRINT_MAX = 100  # characters of one that are looked for: ours have 12
+WATCHED = 20
+
+
+class Row(NamedTuple):
+    """An error of a queue, as the list shows it."""
+
+    queue: str
+    group: ErrorGroup
+    number: int
+    href: str
+    chart: Any
+    is_new: bool
+    """The oldest of them that is kept died within the last quarter of an hour."""
+
+
+async def index(ask: Ask) -> Screen:
+    """Return the page of all errors, or of those of one queue."""
+    only = ask.query.get("queue", "")
+    looks = (await ask.found())[0].queues
+    dead = sorted((q for q in looks if q.dead and (not only or q.name == only)), key=lambda q: (-q.dead, q.name))
+    rows: list[Row] = []
+    for queue in dead[:QUEUES_LOOKED]:
+        letters = await dead_letters(ask, queue.name, GROUP_LOOKED if only else LETTERS_LOOKED)
+        died: dict[str | None, list[DeadLetter]] = {}
+        for letter in letters:
+            died.setdefault(letter.fingerprint, []).append(letter)
+        told = ask.look(c.DlqGroups(queue=queue.name, limit=GROUPS_SHOWN))
+        await trio.lowlevel.checkpoint()
+        rows += (_row(queue.name, group, died.get(group.fingerprint, []), ask.now) for group in told.groups)
+    rows.sort(key=lambda row: (-row.number, row.queue))
+    shown = rows[:GROUPS_SHOWN]
+    return Screen(
+        "errors.html", "Errors", "errors",
+        {
+            "rows": shown, "queues": dead, "only": only, "told": sum(row.number for row in shown),
+            "total": sum(queue.dead for queue in dead),
+        },
+        live_s=5,
+    )  # fmt: skip
+
+
+def _row(queue: str, group: ErrorGroup, letters: Sequence[DeadLetter], now: int) -> Row:
+    number = group.queues.get(queue, group.count)
+    chart = charts.area(_per_minute(letters, now), f"deaths a minute within the last hour, {number} in all", "bad")
+    is_new = now - group.first_seen < 15 * MINUTE_MS
+    href = f"/ui/errors/{segment_of(queue)}?{urlencode({'fingerprint': group.fingerprint})}"
+    return Row(queue, group, number, href, chart, is_new)
+
+
+def _per_minute(letters: Sequence[DeadLetter], now: int, minutes: int = 60) -> list[int]:
+    """Return how many of some dead letters died in each of the last minutes."""
+    counts = [0] * minutes
+    for letter in letters:
+        age = (now - (letter.entered_at or 0)) // MINUTE_MS
+        if 0 <= age < minutes:
+            counts[minutes - 1 - age] += 1
+    return counts
+
+
+async def one(ask: Ask) -> Screen:
+    """Return the page of one error of a queue."""
+    view, fingerprint = of(ask), ask.query.get("fingerprint", "")[:FINGERPRINT_MAX]
+    letters = await dead_letters(ask, view.name, GROUP_LOOKED, fingerprint)
+    told = ask.look(c.DlqGroups(queue=view.name, limit=GROUPS_SHOWN)).groups
+    group = next((group for group in told if group.fingerprint == fingerprint), None)
+    # Of a queue with very many errors the rare ones are not among the first; their newest letter says what they are.
+    said = group.shape if group else (letters[0].error or "").partition("\n")[0][:200] if letters else ""
+    about, watched = {"queue": view.name, "fingerprint": fingerprint}, _watched(ask)
+    await trio.lowlevel.checkpoint()
+    return Screen(
+        "group.html", said or "An error", "errors",
+        {
+            "queue": view, "reason": letters[0].reason if letters else "", "shape": said, "letters": letters,
+            "is_cut": len(letters) >= GROUP_LOOKED,
+            "first": group.first_seen if group else letters[-1].entered_at if letters else None,
+            "common": _common(ask, letters),
+            "shown": [(letter, show(letter.job.data, ask.mask, 160)) for letter in letters[:SHOWN]],
+            "chart": charts.area(_per_minute(letters, ask.now), "deaths a minute within the last hour", "bad"),
+            "actions": [bind(ask, "retry-group", **about), bind(ask, "purge-group", **about)] if letters else [],
+            "pause": bind(ask, "resume" if view.paused else "pause", queue=view.name),
+            "watched": watched, "verdict": _verdict(dict(watched)),
+        },
+        live_s=5,
+    )  # fmt: skip
+
+
+def _common(ask: Ask, letters: Sequence[DeadLetter]) -> list[tuple[str, str]]:
+    """Return what all of the newest letters have in common, as name and value."""
+    some = list(letters)[:COMPARED]
+    if len(some) < 2:
+        return []
+    found = [(each.what, each.value) for each in common([letter.job.data for letter in some], ask.mask)]
+    tags = set.intersection(*(set(letter.job.tags) for letter in some))
+    found += [("tag", tag) for tag in sorted(tags)[:5]]
+    attempts = {letter.job.attempts for letter in some}
+    if len(attempts) == 1:
+        found.append(("attempts", str(next(iter(attempts)))))
+    return found
+
+
+def _watched(ask: Ask) -> list[tuple[str, int]]:
+    """Return in which states the jobs are that were retried first, and how many in each."""
+    ids = [each for each in ask.query.get("watch", "").split(",") if each][:WATCHED]
+    states: Counter[str] = Counter()
+    for job_id in ids:
+        try:
+            states[ask.look(c.GetState(id=job_id)).state] += 1
+        except Refused:
+            states["gone"] += 1
+    return states.most_common()
+
+
+def _verdict(states: dict[str, int]) -> tuple[str, str]:
+    """Return what the fate of those that were retried first means for the others, and whether that is good or bad."""
+    total, died = sum(states.values()), states.get("failed", 0)
+    ended = died + states.get("completed", 0) + states.get("gone", 0)
+    if died * 100 > STOP_AT * total:
+        return (
+            "bad",
+            f"{died:,} of {total:,} died again: leave the others where they are, and look at the newest error.",
+        )
+    if ended < total:
+        return "", f"{total - ended:,} of {total:,} have not ended yet: wait for them before you retry the others."
+    return "good", f"{total - died:,} of {total:,} did not die again: the others can be retried."

@@ -1,0 +1,100 @@
+"""The server itself: what it stores and how long that will fit, and with what settings and tasks it runs."""
+
+from dataclasses import fields
+from typing import Any
+
+from bunqueue_trio import __version__
+from bunqueue_trio.config import GROUPS, NO_LIMIT, Settings
+from bunqueue_trio.pages.findings import full_in_ms, growth_an_hour, p99
+from bunqueue_trio.pages.words import size, span
+from bunqueue_trio.ui import charts
+from bunqueue_trio.ui.actions import bind
+from bunqueue_trio.ui.ask import Ask, Screen
+
+TOP = 12
+_OF_STORAGE = {"storage-failing", "disk-fills", "log-grows", "commits-slow"}
+_OF_SERVER = {"not-ready", "audit-faults", "task-failing", "loop-lags", "events-missed", "clock-off", "no-tokens"}
+
+
+async def storage(ask: Ask) -> Screen:
+    """Return the page of what is stored."""
+    picture, found = await ask.found()
+    told, past, settings = picture.told, picture.past, ask.server.settings
+    space = told.storage.space
+    hour = [minute for minute in past.minutes if minute.at >= told.now - 3600_000]
+    kept = sorted((q for q in picture.queues if q.completed or q.dead), key=lambda q: (-q.completed - q.dead, q.name))[
+        :TOP
+    ]
+    return Screen(
+        "storage.html", "Storage", "storage",
+        {
+            "space": space, "log": told.storage.log_bytes, "pending": told.storage.pending, "growth": growth_an_hour(past, told.now, space.file),
+            "ends": full_in_ms(past, told.now, space.disk_free) if space.disk else None, "jobs": told.jobs,
+            "unfinished": told.unfinished, "commits": told.storage.commits, "durable": told.storage.durable_commits,
+            "commit_ms": p99(told, "commit", None), "found": [each for each in found if each.code in _OF_STORAGE],
+            "file_chart": charts.area([m.file_bytes for m in hour], "size of the file within the last hour"),
+            "kept": [(q, [bind(ask, "clean", queue=q.name, state="completed")] + ([bind(ask, "purge-all", queue=q.name)] if q.dead else [])) for q in kept],
+            "rules": _rules(settings, told.jobs), "data_path": settings.data_path,
+        },
+        live_s=5,
+    )  # fmt: skip
+
+
+def _rules(settings: Settings, jobs: Any) -> list[tuple[str, int | None, str, str]]:
+    """Return what is kept how long: its name, how many there are, the limits, and the variable that sets them."""
+    age = _limit(settings.retention_age_ms, span)
+    return [
+        ("Completed jobs", jobs["completed"], f"{_limit(settings.retention_completed_max, _whole)}, {age}", "RETENTION_COMPLETED_MAX"),
+        ("Dead letters", jobs["failed"], f"{_limit(settings.retention_dead_max, _whole)}, {age}", "RETENTION_DEAD_MAX"),
+        (
+            "Events", None,
+            f"{_limit(settings.retention_events_max, _whole)}, {_limit(settings.retention_events_age_ms, span)}", "RETENTION_EVENTS_MAX",
+        ),
+    ]  # fmt: skip
+
+
+def _whole(n: float) -> str:
+    return f"{n:,}"
+
+
+def _limit(value: int, words: Any) -> str:
+    return "no limit" if value >= NO_LIMIT else f"at most {words(value)}"
+
+
+async def server(ask: Ask) -> Screen:
+    """Return the page of the server."""
+    picture, found = await ask.found()
+    told = picture.told
+    return Screen(
+        "server.html", "Server", "server",
+        {
+            "told": told, "version": __version__, "addresses": ask.server.addresses, "settings": _settings(ask.server.settings),
+            "lag_ms": p99(told, "loop_lag", None), "commit_ms": p99(told, "commit", None), "wait_ms": p99(told, "wait", None),
+            "run_ms": p99(told, "run", None), "found": [each for each in found if each.code in _OF_SERVER],
+        },
+        live_s=5,
+    )  # fmt: skip
+
+
+def _settings(settings: Settings) -> list[tuple[str, list[tuple[str, str, bool, str]]]]:
+    """Return the settings in force by their groups: variable, value, whether it is another than the default, what it is."""
+    found: dict[str, list[tuple[str, str, bool, str]]] = {group: [] for group in GROUPS}
+    for f in fields(settings):
+        value = getattr(settings, f.name)
+        shown = f"{len(value)} set" if f.metadata["secret"] and value else _value(f.name, value)
+        found[f.metadata["group"]].append((f.metadata["env"], shown, value != f.default, f.metadata["help"]))
+    return list(found.items())
+
+
+def _value(name: str, value: Any) -> str:
+    if value is None or value == ():
+        return "none"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, int) and value >= NO_LIMIT:
+        return "no limit"
+    if name.endswith("_ms"):
+        return str(span(value))
+    return str(size(value)) if name.endswith("_bytes") else str(value)

@@ -1,0 +1,115 @@
+"""Jobs: lists by queue and state, and one job with why it is where it is."""
+
+from typing import Any
+from urllib.parse import urlencode
+
+import trio
+
+from bunqueue_trio import errors
+from bunqueue_trio.errors import Refused
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.request import segment_of
+from bunqueue_trio.ui.actions import bind
+from bunqueue_trio.ui.ask import Ask, Leads, Screen, Wrong
+from bunqueue_trio.ui.commands import curl
+from bunqueue_trio.ui.payload import show
+from bunqueue_trio.ui.views.queues import STATES, of
+
+PAGE = 50
+PREVIEW_CHARS = 160
+
+_ACTS = {
+    "waiting": ("cancel", "priority", "delay", "discard"), "delayed": ("promote", "delay", "priority", "discard", "cancel"),
+    "waiting-children": ("priority", "discard", "cancel"), "active": ("discard", "cancel"), "failed": ("retry", "purge"),
+    "completed": (),
+}  # fmt: skip
+"""State of a job → what can be done with it."""
+
+
+async def index(ask: Ask) -> Screen | Leads:
+    """Return the page that finds jobs: by id, or by queue and state."""
+    job_id, queue, state = (
+        ask.query.get("id", "").strip(),
+        ask.query.get("queue", "").strip(),
+        ask.query.get("state", ""),
+    )
+    if job_id:
+        return Leads(f"/ui/jobs/{segment_of(job_id)}")
+    if queue:
+        return Leads(f"/ui/queues/{segment_of(queue)}/jobs?{urlencode({'state': state or 'waiting'})}")
+    found = sorted((q for q in (await ask.found())[0].queues if q.jobs or q.completed), key=lambda q: (-q.jobs, q.name))
+    return Screen(
+        "jobs.html", "Jobs", "jobs", {"queues": found[:PAGE], "total": len(found), "states": STATES}, live_s=5
+    )
+
+
+async def listed(ask: Ask) -> Screen:
+    """Return a page of the jobs of a queue in a state."""
+    await trio.lowlevel.checkpoint()
+    view, state, after = of(ask), ask.query.get("state", "waiting"), ask.query.get("after") or None
+    try:
+        told = ask.look(c.GetJobs(queue=view.name, state=state, limit=PAGE, after=after))
+    except Refused as refused:
+        raise Wrong(str(refused), refused.status) from None
+    base = f"/ui/queues/{segment_of(view.name)}/jobs"
+    rows = [(job, show(job.data, ask.mask, PREVIEW_CHARS)) for job in told.jobs]
+    more = None if told.next is None else f"{base}?{urlencode({'state': state, 'after': told.next})}"
+    return Screen(
+        "listed.html", f"{view.name}: {state}", "jobs",
+        {
+            "queue": view, "state": state, "rows": rows, "more": more, "begins": after is None, "base": base,
+            "states": [(name, view.counts[name]) for name in STATES], "actions": _many(ask, view.name, state),
+        },
+        live_s=5 if after is None else 0,
+    )  # fmt: skip
+
+
+def _many(ask: Ask, queue: str, state: str) -> list[Any]:
+    if state == "failed":
+        return [bind(ask, "retry-all", queue=queue), bind(ask, "purge-all", queue=queue)]
+    if state == "waiting":
+        return [bind(ask, "drain", queue=queue)]
+    return [] if state == "active" else [bind(ask, "clean", queue=queue)]
+
+
+async def one(ask: Ask) -> Screen:
+    """Return the page of a job."""
+    await trio.lowlevel.checkpoint()
+    job_id = ask.values["id"]
+    try:
+        job, state = ask.look(c.GetJob(id=job_id)).job, ask.look(c.GetState(id=job_id))
+        why = ask.look(c.Why(id=job_id))
+    except Refused as refused:
+        if refused.code != errors.JOB_NOT_FOUND.code:
+            raise
+        raise Wrong(
+            f"There is no job {job_id[:256]}. It may have been cancelled, removed on its end, or be older than what is kept.",
+            404,
+        ) from None
+    with_token = bool(ask.server.settings.auth_tokens)
+    result = show(ask.look(c.GetResult(id=job_id)).result, ask.mask) if state.state == "completed" else None
+    return Screen(
+        "job.html", job_id, "jobs",
+        {
+            "job": job, "state": state, "why": why, "data": show(job.data, ask.mask), "result": result,
+            "repeat": None if bytes(state.repeat) == b"null" else show(state.repeat, ask.mask).text,
+            "actions": [bind(ask, name, queue=job.queue, id=job_id) for name in _ACTS.get(state.state, ())],
+            "curl": curl(ask.base, c.GetJob, {"id": job_id}, with_token=with_token),
+        },
+        live_s=3,
+    )  # fmt: skip
+
+
+async def data(ask: Ask) -> Screen:
+    """Return the whole payload of a job on a page of its own."""
+    await trio.lowlevel.checkpoint()
+    job_id = ask.values["id"]
+    try:
+        job = ask.look(c.GetJob(id=job_id)).job
+    except Refused as refused:
+        raise Wrong(str(refused), refused.status) from None
+    with_token = bool(ask.server.settings.auth_tokens)
+    line = curl(ask.base, c.GetJob, {"id": job_id}, with_token=with_token)
+    return Screen(
+        "data.html", f"Payload of {job_id}", "jobs", {"job": job, "data": show(job.data, ask.mask, None), "curl": line}
+    )

@@ -1,0 +1,123 @@
+"""Now: what is wrong, worst first, each with what helps; then the last hour, and the queues where most is."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+from bunqueue_trio.pages.findings import Finding
+from bunqueue_trio.pages.words import rate
+from bunqueue_trio.protocol.request import segment_of
+from bunqueue_trio.runtime.history import Minute
+from bunqueue_trio.ui import charts
+from bunqueue_trio.ui.actions import Bound, bind
+from bunqueue_trio.ui.ask import Ask, Screen
+
+FULLEST = 8
+MINUTES = 60
+
+
+class Link(NamedTuple):
+    """A way to another page."""
+
+    href: str
+    label: str
+
+
+class Told(NamedTuple):
+    """A finding with what helps."""
+
+    finding: Finding
+    links: Sequence[Link]
+    actions: Sequence[Bound]
+
+
+class Tile(NamedTuple):
+    """A figure with its last hour."""
+
+    label: str
+    value: str
+    chart: Markup
+    tone: str
+
+
+_PAGES = {
+    "storage-failing": Link("/ui/storage", "Storage"), "disk-fills": Link("/ui/storage", "Storage"),
+    "log-grows": Link("/ui/storage", "Storage"), "commits-slow": Link("/ui/storage", "Storage"),
+    "audit-faults": Link("/ui/server", "Server"), "task-failing": Link("/ui/server", "Server"),
+    "loop-lags": Link("/ui/server", "Server"), "clock-off": Link("/ui/server", "Server"),
+    "no-tokens": Link("/ui/server", "Server"), "events-missed": Link("/ui/server", "Server"),
+    "dead-letters": Link("/ui/errors", "Look at the errors"),
+}  # fmt: skip
+"""Finding → the page that has the evidence; those of a queue lead to the queue."""
+
+_ACTIONS = {
+    "nobody-asks": ("pause",), "queue-waits": ("pause",), "queue-grows": ("pause",), "jobs-die": ("pause",),
+    "attempts-fail": ("pause",), "paused": ("resume",), "workers-vanish": (),
+}  # fmt: skip
+
+
+async def show(ask: Ask) -> Screen:
+    """Return the page."""
+    picture, found = await ask.found()
+    told = [Told(each, _links(each), _actions(ask, each)) for each in found]
+    fullest = sorted((q for q in picture.queues if q.jobs), key=lambda q: (-q.waiting - q.active, -q.dead, q.name))[
+        :FULLEST
+    ]
+    minutes = picture.past.minutes[-MINUTES:]
+    return Screen(
+        "now.html", "Now", "now",
+        {
+            "found": told, "tiles": _tiles(ask, minutes), "fullest": fullest, "queues": len(picture.queues),
+            "jobs": picture.told.jobs, "since": minutes[0].at if minutes else ask.now,
+        },
+        live_s=3,
+    )  # fmt: skip
+
+
+def _links(finding: Finding) -> list[Link]:
+    links = []
+    if finding.queue is not None:
+        if finding.code in {"jobs-die", "dead-letters"}:
+            links.append(Link(f"/ui/errors?queue={segment_of(finding.queue)}", "Look at the errors"))
+        links.append(Link(f"/ui/queues/{segment_of(finding.queue)}", "Open the queue"))
+    elif finding.code in _PAGES:
+        links.append(_PAGES[finding.code])
+    return links
+
+
+def _actions(ask: Ask, finding: Finding) -> list[Bound]:
+    if finding.queue is None:
+        return []
+    return [bind(ask, name, queue=finding.queue) for name in _ACTIONS.get(finding.code, ())]
+
+
+def _tiles(ask: Ask, minutes: Sequence[Minute]) -> list[Tile]:
+    jobs = ask.server.counts()
+    comes = [after.pushed - before.pushed for before, after in pairwise(minutes)]
+    goes = [after.completed - before.completed for before, after in pairwise(minutes)]
+    waiting, dead = [m.waiting for m in minutes], [m.dead for m in minutes]
+    return [
+        _flow("In", comes, "ink"),
+        _flow("Done", goes, "good"),
+        Tile("Waiting", f"{jobs['waiting']:,}", _chart([*waiting, jobs["waiting"]], "jobs waiting"), "ink"),
+        Tile(
+            "Active",
+            f"{jobs['active']:,}",
+            _chart([*(m.active for m in minutes), jobs["active"]], "jobs active"),
+            "ink",
+        ),
+        Tile("Dead letters", f"{jobs['failed']:,}", _chart([*dead, jobs["failed"]], "dead letters", "bad"), "bad"),
+    ]
+
+
+def _flow(label: str, per_minute: Sequence[int], tone: str) -> Tile:
+    value = rate(per_minute[-1]) if per_minute else "–"
+    return Tile(label, value, _chart(per_minute, f"{label}, jobs a minute", tone), tone)
+
+
+def _chart(values: Sequence[float], what: str, tone: str = "ink") -> Markup:
+    if len(values) < 2:
+        return charts.area(values, "")
+    return charts.area(values, f"{what}, last {len(values)} minutes: from {values[0]:,.0f} to {values[-1]:,.0f}", tone)

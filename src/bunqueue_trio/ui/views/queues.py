@@ -1,0 +1,113 @@
+"""Queues: all of them, and one."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+from urllib.parse import urlencode
+
+from bunqueue_trio import errors
+from bunqueue_trio.errors import Refused
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.queue_replies import QueueView
+from bunqueue_trio.runtime.history import QueueMinute
+from bunqueue_trio.ui import charts
+from bunqueue_trio.ui.actions import bind
+from bunqueue_trio.ui.ask import Ask, Screen, Wrong
+
+PAGE = 50
+STATES = ("waiting", "delayed", "waiting-children", "active", "completed", "failed")
+
+
+async def index(ask: Ask) -> Screen:
+    """Return the page of all queues: by name with a cursor, or the fullest first."""
+    text, by = ask.query.get("q", "").strip(), ask.query.get("by", "name")
+    told, _ = await ask.found()
+    picture, past = told.queues, told.past
+    if by == "fullest":
+        found = sorted((q for q in picture if text in q.name), key=lambda q: (-q.jobs, q.name))
+        shown, after = found[:PAGE], None
+    else:
+        behind = ask.query.get("after", "")
+        found = sorted((q for q in picture if text in q.name and q.name > behind), key=lambda q: q.name)
+        shown, after = found[:PAGE], found[PAGE - 1].name if len(found) > PAGE else None
+    lines = {q.name: [m.waiting for m in past.queues.get(q.name, ())] for q in shown}
+    more = f"/ui/queues?{urlencode({'q': text, 'after': after})}" if after is not None else None
+    return Screen(
+        "queues.html", "Queues", "queues",
+        {
+            "shown": shown, "total": len(picture), "found": len(found), "text": text, "by": by, "more": more,
+            "lines": {name: line for name, line in lines.items() if len(line) > 1},
+            "begins": not ask.query.get("after"),
+        },
+        live_s=3,
+    )  # fmt: skip
+
+
+async def one(ask: Ask) -> Screen:
+    """Return the page of one queue."""
+    view = of(ask)
+    name = view.name
+    rates = ask.look(c.GetCountsPerPriority(queue=name)).counts
+    picture, found = await ask.found()
+    line = picture.past.queues.get(name, ())
+    return Screen(
+        "queue.html", name, "queues",
+        {
+            "queue": view, "found": [each for each in found if each.queue == name], "priorities": list(rates.items())[:12],
+            "states": [(state, view.counts[state]) for state in STATES], "charts": _charts(line), "actions": _actions(ask, view),
+            "lately": _lately(line),
+        },
+        live_s=3,
+    )  # fmt: skip
+
+
+def of(ask: Ask) -> QueueView:
+    """Return the queue that the path names.
+
+    Raises:
+        Wrong: nothing can have this name.
+    """
+    try:
+        return ask.look(c.GetQueue(queue=ask.queue)).queue
+    except Refused as refused:
+        if refused.code != errors.INVALID_QUEUE.code:
+            raise
+        raise Wrong(f"{ask.queue[:100]!r} cannot be the name of a queue", 404) from None
+
+
+def _actions(ask: Ask, view: QueueView) -> dict[str, list[Any]]:
+    name = view.name
+    flow = [bind(ask, "resume", queue=name) if view.paused else bind(ask, "pause", queue=name)]
+    flow.append(bind(ask, "limit", queue=name))
+    if view.concurrency is not None:
+        flow.append(bind(ask, "unlimit", queue=name))
+    flow.append(bind(ask, "rate", queue=name))
+    if view.rate_limit is not None:
+        flow.append(bind(ask, "unrate", queue=name))
+    dead = [bind(ask, "retry-all", queue=name), bind(ask, "purge-all", queue=name)] if view.counts["failed"] else []
+    return {"flow": flow, "dead": dead, "remove": [bind(ask, "drain", queue=name), bind(ask, "clean", queue=name)]}
+
+
+def _charts(line: Sequence[QueueMinute]) -> list[tuple[str, Any, str]]:
+    if len(line) < 2:
+        return []
+    rows = (
+        ("In", [m.pushed for m in line], "ink", "a minute"), ("Done", [m.completed for m in line], "good", "a minute"),
+        ("Failed attempts", [m.failed for m in line], "bad", "a minute"), ("Waiting", [m.waiting for m in line], "ink", "jobs"),
+    )  # fmt: skip
+    return [
+        (label, charts.area(values, f"{label}, {unit}, last {len(values)} minutes; now {values[-1]:,}", tone), f"{values[-1]:,} {unit}")
+        for label, values, tone, unit in rows
+    ]  # fmt: skip
+
+
+def _lately(line: Sequence[QueueMinute]) -> dict[str, float] | None:
+    """Return how a queue went in the last five minutes, by the minute; None when nothing is known."""
+    last = list(line)[-5:]
+    if len(last) < 2:
+        return None
+    seconds = (last[-1].at - last[0].at) / 60_000 or 1
+    comes, goes = sum(m.pushed for m in last[1:]) / seconds, sum(m.completed for m in last[1:]) / seconds
+    falls = (last[0].waiting - last[-1].waiting) / seconds
+    empty = last[-1].waiting / falls if falls > 0 and all(a.waiting >= b.waiting for a, b in pairwise(last)) else None
+    return {"comes": comes, "goes": goes} | ({"empty_ms": empty * 60_000} if empty else {})

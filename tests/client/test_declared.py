@@ -1,0 +1,164 @@
+"""Schedules that are declared beside the handlers, and what becomes of them at a deploy."""
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from bunqueue_trio import commands as c
+from bunqueue_trio.cli import main
+from bunqueue_trio.client import App, Client, Job, Refused
+from bunqueue_trio.client.declared import Synced
+from bunqueue_trio.sync import SyncClient
+from bunqueue_trio.testing import Bunqueue
+from tests.client.loops import on_both
+from tests.client.test_wire import ws
+from tests.wire.server import Server
+
+
+def app_of(bunqueue: Bunqueue, **options: Any) -> App:
+    return App(connect=bunqueue._place.connect, random=bunqueue.random, **options)
+
+
+async def test_a_declared_schedule_brings_jobs_to_its_handler(bunqueue: Bunqueue, nursery: Any):
+    app, seen = app_of(bunqueue), list[Any]()
+
+    @app.task(every=60, data={"kind": "daily"}, overlap="allow", options=c.RunOptions(priority=1))
+    async def reports(job: Job) -> None:
+        seen.append((job.queue, job.data, job.id.partition("@")[0]))
+        app.stop()
+
+    assert await app.sync() == Synced(["reports"], [], [], [])
+    assert await app.sync() == Synced([], [], ["reports"], [])
+    await app.run()
+    assert seen == [("reports", {"kind": "daily"}, "reports")]
+
+
+async def test_what_is_not_declared_any_more_is_told_and_goes_on(bunqueue: Bunqueue):
+    before, after, other = app_of(bunqueue), app_of(bunqueue), app_of(bunqueue, name="other")
+    for name in ("a", "b", "c"):
+        before.schedule(name, "q", cron="0 3 * * *", timezone="Europe/Berlin")
+    other.schedule("d", "q", every=3600)
+    assert (await before.sync()).created == ["a", "b", "c"]
+    assert (await other.sync()).left == []
+    after.schedule("b", "q", cron="0 4 * * *", timezone="Europe/Berlin")
+    after.schedule("c", "q", cron="0 3 * * *", timezone="Europe/Berlin")
+    assert await after.sync() == Synced([], ["b"], ["c"], ["a"])
+    assert (await bunqueue.client.run(c.GetSchedule(name="a"))).schedule.state == "active"
+
+
+async def test_more_than_a_page_of_schedules_is_looked_at(bunqueue: Bunqueue):
+    app = app_of(bunqueue)
+    for n in range(103):
+        app.schedule(f"s{n:03}", "q", every=3600)
+    assert len((await app.sync()).created) == 103
+    assert len((await app_of(bunqueue).sync()).left) == 103
+
+
+async def test_what_the_server_does_not_take_is_raised(bunqueue: Bunqueue):
+    app = app_of(bunqueue)
+    app.schedule("s", "q", cron="never")
+    with pytest.raises(Refused, match="cron must be"):
+        await app.sync()
+
+
+def test_what_cannot_be_declared_says_so():
+    app = App()
+    app.task("q", name="s", every=5)(lambda job: None)
+    with pytest.raises(ValueError, match="'s' is declared already"):
+        app.schedule("s", "other", every=5)
+    with pytest.raises(ValueError, match="'s' is declared already"):
+        app.task("other", name="s", every=5)(lambda job: None)
+    with pytest.raises(ValueError, match="'q' has a handler already"):
+        app.task("q", name="t", every=5)(lambda job: None)
+    assert list(app.schedules) == ["s"]
+    with pytest.raises(TypeError, match="no option 'eachly'"):
+        app.schedule("t", "q", eachly=5)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="start needs a zone"):
+        app.schedule("t", "q", every=5, start=datetime(2030, 1, 1))  # noqa: DTZ001 - the point
+
+
+def test_times_are_seconds_and_datetimes():
+    app = App(name="me")
+    moment = datetime(2030, 1, 1, tzinfo=UTC)
+    app.schedule("s", "q", [1], every=0.5, start=moment, jitter=2, window=60, limit=3)
+    command = app.schedules["s"].command
+    assert (command.every, command.start, command.jitter, command.window) == (500, 1_893_456_000_000, 2000, 60_000)
+    assert (command.source, bytes(command.data), command.limit) == ("me", b"[1]", 3)
+
+
+@on_both
+async def test_over_a_connection(server: Server, queue: str):
+    app = App(ws(server), name=queue)
+    app.schedule(queue, queue, every=3600)
+    assert (await app.sync()).created == [queue]
+    async with Client(ws(server)) as client:
+        await client.run(c.DeleteSchedule(name=queue))
+
+
+APP = """
+from bunqueue_trio.client import App
+
+app = App(name="deployed")
+app.schedule("{name}", "q", every=3600)
+other = 5
+"""
+
+
+def test_one_command_puts_what_is_declared(server: Server, queue: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    module = f"declares_{queue.replace('-', '_').replace('.', '_')}"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / f"{module}.py").write_text(APP.format(name=queue))
+
+    def run(*arguments: str) -> Any:
+        return CliRunner().invoke(main, ["schedules", "sync", *arguments, "--url", ws(server)])
+
+    done = run(f"{module}:app")
+    assert (done.exit_code, done.output.splitlines()) == (0, [f"{queue}: created", f"{module}:app: 0 unchanged"])
+    assert run(f"{module}:app").output == f"{module}:app: 1 unchanged\n"
+    (tmp_path / f"{module}.py").write_text(APP.format(name=queue + "-2"))
+    del sys.modules[module]
+    done = run(f"{module}:app")
+    assert f"{queue}: deployed does not declare it any more; it goes on until `schedules delete {queue}`" in done.output
+    assert "is no App" in run(f"{module}:other").output
+    assert run(f"{module}:nobody").exit_code == 2
+    (tmp_path / f"{module}.py").write_text(APP.format(name="a b"))
+    del sys.modules[module]
+    done = run(f"{module}:app")
+    assert (done.exit_code, "Schedule name must be" in done.output) == (1, True)
+
+
+WORKER = """
+from bunqueue_trio.client import App
+
+app = App(name="deployed")
+
+
+@app.task("q", name="{name}", every=3600)
+def work(job):
+    pass
+"""
+
+
+@pytest.mark.parametrize("syncs", [True, False])
+def test_a_worker_puts_what_is_declared_first_if_it_is_to(
+    server: Server, queue: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syncs: bool
+):
+    module = f"works_{queue.replace('-', '_').replace('.', '_')}"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / f"{module}.py").write_text(WORKER.format(name=queue))
+
+    async def run(workers: Any) -> None:
+        """End at once."""
+
+    monkeypatch.setattr("bunqueue_trio.cli.worker.run_until_signal", run)
+    flags = ["--sync"] if syncs else []
+    assert CliRunner().invoke(main, ["worker", f"{module}:app", *flags, "--url", ws(server)]).exit_code == 0
+    with SyncClient(server.url) as client:
+        names = [each.name for each in client.run(c.ListSchedules(after=queue[:-1])).schedules]
+    assert (queue in names) is syncs

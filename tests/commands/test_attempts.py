@@ -1,0 +1,24 @@
+"""The failed attempts of a job."""
+
+from bunqueue_trio import errors
+from bunqueue_trio.protocol import commands as c
+from tests.commands.carriers import Api
+
+
+async def test_failed_attempts_are_kept_with_their_stacks(api: Api, queue: str):
+    job_id = await api.push(queue, max_attempts=2, backoff=0)
+    assert (await api.run(c.GetAttempts(id=job_id))).attempts == []
+    for error, stack in (("first", "Traceback of the first\n  …"), (None, None)):
+        _, token = await api.take(queue)
+        await api.run(c.Fail(id=job_id, token=token, error=error, stack=stack))
+    first, second = (await api.run(c.GetAttempts(id=job_id))).attempts
+    assert (first.attempt, first.reason, first.error, first.stack) == (
+        1, "explicit_fail", "first", "Traceback of the first\n  …",
+    )  # fmt: skip
+    assert (second.attempt, second.reason, second.error, second.stack) == (
+        2, "max_attempts_exceeded", "Unknown error", None,
+    )  # fmt: skip
+    assert first.failed_at - first.started_at == first.duration >= 0
+    await api.run(c.RetryDlq(queue=queue, job_id=job_id))
+    assert (await api.run(c.GetAttempts(id=job_id))).attempts == []
+    assert await api.refused(c.GetAttempts(id="nobody")) is errors.JOB_NOT_FOUND

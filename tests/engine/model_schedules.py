@@ -1,0 +1,353 @@
+"""Schedules of the naive queue: all slots of a time are listed, and each is looked at."""
+
+import functools
+import re
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from bunqueue_trio.protocol import commands as c
+from tests.engine import minutes
+from tests.engine.model import HOUR, No, Record, Reply, Snapshot
+from tests.engine.model_queues import Queues
+
+IN_TIME = 60_000
+
+
+@dataclass
+class Schedule:
+    """All that is true of one schedule."""
+
+    said: c.PutSchedule
+    settled: int
+    created: int
+    updated: int
+    runs: int = 0
+    jobs: list[str] = field(default_factory=list)
+    waiting: int | None = None
+    holder: str = ""
+    paused: int | None = None
+    skips: list[tuple[int, int, str]] = field(default_factory=list)
+
+    def slots(self, after: int, upto: int) -> list[int]:
+        """Every slot of a time."""
+        said = self.said
+        low, high = max(after + 1, said.start or 0), min(upto, upto if said.end is None else said.end)
+        if said.at is not None:
+            found = [said.at]
+        elif said.every is not None:
+            first = low + (said.anchor - low) % said.every
+            found = list(range(first, high + 1, said.every))
+        else:
+            hours = range(low // HOUR, high // HOUR + 1)
+            found = [slot for hour in hours for slot in of_hour(said.cron or "", hour)]
+        return [slot for slot in found if low <= slot <= high]
+
+    def next(self) -> int | None:
+        """The next slot."""
+        if self.paused is not None:
+            return None
+        if self.said.limit is not None and self.runs + (self.waiting is not None) >= self.said.limit:
+            return None
+        horizon = self.said.at or max(self.settled, self.said.start or 0) + (self.said.every or HOUR)
+        return next(iter(self.slots(self.settled, horizon)), None)
+
+    def skip(self, first: int, last: int, why: str) -> None:
+        kept = self.skips
+        if kept and kept[-1][2] == why and kept[-1][1] == self.settled:
+            first, kept = kept[-1][0], kept[:-1]
+        self.skips = [*kept, (first, last, why)][-20:]
+
+
+@functools.cache
+def of_hour(text: str, hour: int) -> list[int]:
+    """The slots of an expression in one hour of UTC."""
+    walked = list(minutes.clocks("UTC", hour * 3600, hour * 3600 + 3600))
+    return [slot * 1000 for slot in minutes.slots(text, walked)]
+
+
+def options(said: c.PutSchedule) -> c.RunOptions:
+    return said.options or c.RunOptions()
+
+
+class Schedules(Queues):
+    """Queues, and what brings jobs by itself."""
+
+    def __init__(self, *args: Any, **how: Any) -> None:
+        super().__init__(*args, **how)
+        self.schedules: dict[str, Schedule] = {}
+
+    # --- what the world does to it ------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        return super().snapshot()._replace(schedules={name: replace(each) for name, each in self.schedules.items()})
+
+    def restart(self, snapshot: Snapshot, now: int) -> None:
+        super().restart(snapshot, now)
+        self.schedules = {name: replace(each) for name, each in snapshot.schedules.items()}
+
+    def is_there(self, job_id: str) -> bool:
+        return any(job.id == job_id for job in self.jobs)
+
+    def due_of(self, schedule: Schedule) -> int | None:
+        if schedule.paused is None and schedule.waiting is not None and not self.is_there(schedule.holder):
+            return 0
+        return schedule.next()
+
+    def next_due(self) -> int | None:
+        dues = [super().next_due(), *map(self.due_of, self.schedules.values())]
+        return min((due for due in dues if due is not None), default=None)
+
+    def advance(self, now: int) -> None:
+        while True:
+            super().advance(now)
+            due = [(time, name) for name, each in self.schedules.items() if (time := self.due_of(each)) is not None]
+            if not due or min(due)[0] > now:
+                return
+            self.run_due(min(due)[1], now)
+
+    def run_due(self, name: str, now: int) -> None:
+        schedule = self.schedules[name]
+        said = schedule.said
+        if schedule.waiting is not None and not self.is_there(schedule.holder):
+            slot, schedule.waiting, schedule.holder = schedule.waiting, None, ""
+            self.bring(name, slot, now)
+        if (schedule.next() or now + 1) > now:
+            return
+        slots = schedule.slots(schedule.settled, now)
+        wanted = slots[-said.misfire_max :] if said.misfire == "all" else slots[-1:]
+        in_time = now - slots[-1] <= IN_TIME
+        if said.misfire == "skip" and not in_time:
+            wanted = []
+        if said.window is not None and said.misfire != "skip":
+            wanted = [slot for slot in wanted if now - slot <= said.window or (in_time and slot == slots[-1])]
+        if said.limit is not None:
+            wanted = wanted[: said.limit - schedule.runs - (schedule.waiting is not None)]
+        before = [slot for slot in slots if not wanted or slot < wanted[0]]
+        if before:
+            schedule.skip(before[0], before[-1], "missed: the server was not there, or too busy, when it was due")
+            schedule.settled = before[-1]
+        for slot in wanted:
+            self.keep(name, slot, now)
+            schedule.settled = slot
+        schedule.settled = slots[-1]
+
+    def keep(self, name: str, slot: int, now: int) -> None:
+        schedule = self.schedules[name]
+        open_jobs = [job_id for job_id in schedule.jobs if self.is_there(job_id)]
+        how = schedule.said.overlap
+        if not open_jobs or how == "allow":
+            self.bring(name, slot, now)
+        elif how == "cancel":
+            self.totals["cancelled"] += 1
+            self.remove(next(job for job in self.jobs if job.id == open_jobs[-1]), now)
+            self.bring(name, slot, now)
+        elif how == "queue" and schedule.waiting is None:
+            schedule.waiting, schedule.holder = slot, open_jobs[-1]
+        else:
+            schedule.skip(slot, slot, f"job {open_jobs[-1]} had not ended")
+
+    def bring(self, name: str, slot: int, now: int) -> None:
+        self.schedules[name].runs += 1
+        self.make(name, f"{name}@{slot}", now)
+
+    def make(self, name: str, job_id: str, now: int) -> Record:
+        schedule = self.schedules[name]
+        how = {f: getattr(options(schedule.said), f) for f in c.RunOptions.__struct_fields__}
+        spec = c.JobSpec(data=Raw(bytes(schedule.said.data) or b"null"), **how)
+        schedule.jobs = [*schedule.jobs, job_id][-10:]
+        return self.add(job_id, schedule.said.queue, spec, None, (), 1, now, now, frozenset(), now)
+
+    # --- the commands -------------------------------------------------------------------------------
+
+    def known_schedule(self, name: str) -> Schedule:
+        if name not in self.schedules:
+            raise No(404, "Schedule not found")
+        return self.schedules[name]
+
+    def put_schedule(self, command: c.PutSchedule, now: int, owner: str | None) -> Reply:
+        if not re.fullmatch("[A-Za-z0-9_.:-]{1,200}", command.name) or command.name == "preview":
+            raise No(400, "Schedule name must be 1 to 200 letters, digits or _.:- and not preview")
+        self.check_queue(command.queue)
+        if [command.cron, command.every, command.at].count(None) != 2:
+            raise No(400, "Exactly one of cron, every and at must be given")
+        old = self.schedules.get(command.name)
+
+        def when(said: c.PutSchedule) -> tuple[object, ...]:
+            return said.cron, said.timezone, said.every, said.anchor, said.at, said.start, said.end
+
+        is_new_time = old is None or when(old.said) != when(command)
+        if is_new_time and Schedule(replace_limit(command), now, now, now).next() is None:
+            raise No(400, "This schedule would never run")
+        outcome = "created"
+        if old is None:
+            self.schedules[command.name] = Schedule(command, now, now, now)
+        elif essence(old.said) == essence(command):
+            outcome = "unchanged"
+        else:
+            outcome, was_over = "changed", old.next() is None
+            old.said, old.updated = command, now
+            if is_new_time or was_over:
+                old.settled = max(old.settled, now)
+        return {"schedule": self.view_schedule(command.name), "outcome": outcome}
+
+    def view_schedule(self, name: str) -> Reply:
+        schedule = self.schedules[name]
+        said, due = schedule.said, schedule.next()
+        state = "active" if due is not None or schedule.waiting is not None else "ended"
+        return {
+            "name": name, "queue": said.queue, "data": msgspec.json.decode(bytes(said.data) or b"null"), "cron": said.cron,
+            "timezone": said.timezone, "every": said.every, "anchor": said.anchor, "at": said.at, "start": said.start,
+            "end": said.end, "limit": said.limit, "jitter": 0, "misfire": said.misfire, "misfireMax": said.misfire_max,
+            "source": said.source, "window": said.window, "overlap": said.overlap, "options": msgspec.to_builtins(options(said)),
+            "state": "paused" if schedule.paused is not None else state, "createdAt": schedule.created,
+            "updatedAt": schedule.updated, "pausedAt": schedule.paused, "nextRun": due, "runs": schedule.runs,
+            "lastJob": schedule.jobs[-1] if schedule.jobs else None, "waitingSlot": schedule.waiting,
+        }  # fmt: skip
+
+    def get_schedule(self, command: c.GetSchedule, now: int, owner: str | None) -> Reply:
+        self.known_schedule(command.name)
+        return {"schedule": self.view_schedule(command.name), "outcome": "read"}
+
+    def list_schedules(self, command: c.ListSchedules, now: int, owner: str | None) -> Reply:
+        behind = [name for name in sorted(self.schedules) if name > (command.after or "")]
+        page = behind[: command.limit]
+        repeats = sorted((job for job in self.jobs if job.spec.repeat), key=lambda job: job.id)
+        repeats = [job for job in repeats if f"~{job.id}" > (command.after or "")]
+        room = command.limit - len(page) if page == behind else 0
+        rest = "~" + "".join(job.id for job in repeats[:room][-1:])
+        following = page[-1] if page != behind else rest if repeats[room:] else None
+        return {
+            "schedules": [self.view_schedule(name) for name in page], "repeats": [view_repeat(job) for job in repeats[:room]],
+            "next": following,
+        }  # fmt: skip
+
+    def delete_schedule(self, command: c.DeleteSchedule, now: int, owner: str | None) -> Reply:
+        self.known_schedule(command.name)
+        del self.schedules[command.name]
+        return {}
+
+    def pause_schedule(self, command: c.PauseSchedule, now: int, owner: str | None) -> Reply:
+        schedule = self.known_schedule(command.name)
+        schedule.paused = now if schedule.paused is None else schedule.paused
+        return {}
+
+    def resume_schedule(self, command: c.ResumeSchedule, now: int, owner: str | None) -> Reply:
+        schedule = self.known_schedule(command.name)
+        if schedule.paused is not None:
+            missed = schedule.slots(schedule.settled, now)
+            if missed:
+                schedule.skip(missed[0], now, "paused")
+            schedule.settled, schedule.paused = max(schedule.settled, now), None
+        return {}
+
+    def run_schedule(self, command: c.RunSchedule, now: int, owner: str | None) -> Reply:
+        self.known_schedule(command.name)
+        return {"id": self.make(command.name, f"{command.name}@{now}+{self.new_id(now)}", now).id}
+
+    def preview_schedule(self, command: c.PreviewSchedule, now: int, owner: str | None) -> Reply:
+        if [command.cron, command.every, command.at].count(None) != 2:
+            raise No(400, "Exactly one of cron, every and at must be given")
+        said = c.PutSchedule(
+            name="", queue="", cron=command.cron, every=command.every, at=command.at, anchor=command.anchor,
+            start=command.start, end=command.end,
+        )  # fmt: skip
+        schedule = Schedule(said, now, now, now)
+        found: list[Reply] = []
+        while len(found) < command.next and (slot := schedule.next()) is not None:
+            moment = datetime.fromtimestamp(slot / 1000, UTC)
+            local = moment.isoformat(timespec="milliseconds" if slot % 1000 else "seconds")
+            found.append({"slot": slot, "runAt": slot, "local": local, "remarks": []})
+            schedule.settled = slot
+        if not found:
+            raise No(400, "This schedule would never run")
+        return {"upcoming": found, "rules": "2026f"}
+
+
+def essence(said: c.PutSchedule) -> bytes:
+    """What a schedule is, however that was said."""
+    return msgspec.json.encode(
+        msgspec.structs.replace(said, options=options(said), data=Raw(bytes(said.data) or b"null"))
+    )
+
+
+def replace_limit(command: c.PutSchedule) -> c.PutSchedule:
+    return msgspec.structs.replace(command, limit=None)
+
+
+def cron(self: Schedules, command: c.Cron, now: int, owner: str | None) -> Reply:
+    """The original's words for a schedule."""
+    if [command.schedule, command.repeat_every].count(None) != 1:
+        raise No(400, "Cron job must have either schedule or repeatEvery")
+    old = self.schedules.get(command.name)
+    goes_on = old is not None and command.repeat_every is not None and old.said.every == command.repeat_every
+    anchor = old.said.anchor if goes_on and old else now if command.repeat_every else 0
+    how = command.job_options or c.RunOptions()
+    said = c.PutSchedule(
+        name=command.name, queue=command.queue, data=command.data, cron=command.schedule, every=command.repeat_every,
+        timezone=command.timezone or "UTC", anchor=anchor, limit=command.max_limit,
+        misfire="skip" if command.skip_missed_on_restart else "once",
+        overlap="skip" if command.prevent_overlap else "allow",
+        options=msgspec.structs.replace(how, priority=command.priority or how.priority),
+    )  # fmt: skip
+    if self.put_schedule(said, now, owner)["outcome"] == "created" and command.immediately:
+        self.run_schedule(c.RunSchedule(name=command.name), now, owner)
+    return {"cron": view_cron(self, command.name)}
+
+
+def view_repeat(job: Record) -> Reply:
+    said = job.spec.repeat
+    return {
+        "name": said and said.name, "job": job.id, "queue": job.queue, "state": job.state, "every": said and said.every,
+        "limit": said and said.limit, "run": job.run, "due": job.slot,
+    }  # fmt: skip
+
+
+def view_cron(self: Schedules, name: str) -> Reply:
+    schedule = self.schedules[name]
+    said = schedule.said
+    return {
+        "name": name, "jobName": "default", "queue": said.queue, "schedule": said.cron, "repeatEvery": said.every,
+        "nextRun": schedule.next(), "executions": schedule.runs, "maxLimit": said.limit,
+        "timezone": None if said.timezone == "UTC" else said.timezone, "priority": options(said).priority,
+    }  # fmt: skip
+
+
+def known_cron(self: Schedules, name: str) -> None:
+    if name not in self.schedules:
+        raise No(404, "Cron job not found")
+
+
+def get_cron(self: Schedules, command: c.CronGet, now: int, owner: str | None) -> Reply:
+    known_cron(self, command.name)
+    return {"cron": view_cron(self, command.name)}
+
+
+def list_crons(self: Schedules, command: c.CronList, now: int, owner: str | None) -> Reply:
+    behind = [name for name in sorted(self.schedules) if name > (command.after or "")]
+    page = behind[: command.limit]
+    return {"crons": [view_cron(self, name) for name in page], "next": page[-1] if page != behind else None}
+
+
+def delete_cron(self: Schedules, command: c.CronDelete, now: int, owner: str | None) -> Reply:
+    known_cron(self, command.name)
+    return self.delete_schedule(c.DeleteSchedule(name=command.name), now, owner)
+
+
+ANSWERS: dict[type[c.Command], Any] = {
+    c.PutSchedule: Schedules.put_schedule,
+    c.GetSchedule: Schedules.get_schedule,
+    c.ListSchedules: Schedules.list_schedules,
+    c.DeleteSchedule: Schedules.delete_schedule,
+    c.PauseSchedule: Schedules.pause_schedule,
+    c.ResumeSchedule: Schedules.resume_schedule,
+    c.RunSchedule: Schedules.run_schedule,
+    c.PreviewSchedule: Schedules.preview_schedule,
+    c.Cron: cron,
+    c.CronGet: get_cron,
+    c.CronList: list_crons,
+    c.CronDelete: delete_cron,
+}

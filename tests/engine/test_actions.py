@@ -1,0 +1,218 @@
+"""Each act of an operator is written down with its change, and nothing is where nothing was changed."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from bunqueue_trio.engine.commands import apply
+from bunqueue_trio.errors import Refused
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.caller import By
+from bunqueue_trio.protocol.catalog import ACTS, SPECS
+from tests.engine.make import T0, Bench
+
+ANN = By("ann", "10.0.0.7")
+
+Act = tuple[c.Command, dict[str, Any], int, c.Command | None]
+"""What is done, the fields that are noted of it, how many it changes; and what changes nothing afterwards."""
+
+NIGHTLY = c.PutSchedule(name="s", queue="q", data=Raw(b"1"), every=60_000)
+
+
+HOURLY = c.Cron(name="s", queue="q", data=Raw(b"1"), repeat_every=3_600_000)
+
+
+def known(bench: Bench) -> Bench:
+    bench.do(c.RegisterWorker(worker_id="w"))
+    return bench
+
+
+def dead(bench: Bench, job_id: str) -> None:
+    bench.push(job_id=job_id, max_attempts=1)
+    assert bench.pull_id() == job_id
+    bench.fail(job_id)
+
+
+def two_dead(bench: Bench) -> Bench:
+    dead(bench, "a")
+    dead(bench, "b")
+    bench.commit()
+    return bench
+
+
+def pushed(bench: Bench, n: int = 1, **options: Any) -> Bench:
+    for i in range(n):
+        bench.push(job_id="abcd"[i], **options)
+    return bench
+
+
+ACTS_TRIED: dict[type[c.Command], tuple[Callable[[Bench], object], Act]] = {
+    c.Cancel: (pushed, (c.Cancel(id="a"), {}, 1, None)),
+    c.Promote: (lambda b: pushed(b, delay=9), (c.Promote(id="a"), {}, 1, None)),
+    c.Discard: (pushed, (c.Discard(id="a"), {}, 1, None)),
+    c.ChangePriority: (
+        pushed, (c.ChangePriority(id="a", priority=3), {"priority": 3}, 1, c.ChangePriority(id="a", priority=3)),
+    ),
+    c.ChangeDelay: (
+        lambda b: pushed(b, delay=9),
+        (c.ChangeDelay(id="a", delay=0), {"delay": 0}, 1, c.ChangeDelay(id="a", delay=0)),
+    ),
+    c.MoveToDelayed: (pushed, (c.MoveToDelayed(id="a", delay=5), {"delay": 5}, 1, None)),
+    c.MoveToWait: (lambda b: pushed(b, delay=9), (c.MoveToWait(id="a"), {}, 1, c.MoveToWait(id="a"))),
+    c.Update: (pushed, (c.Update(id="a", data=Raw(b'"secret"')), {}, 1, c.Update(id="a", data=Raw(b'"secret"')))),
+    c.ClearLogs: (
+        lambda b: pushed(b).do(c.AddLog(id="a", message="x")), (c.ClearLogs(id="a"), {}, 1, c.ClearLogs(id="a")),
+    ),
+    c.RetryDlq: (two_dead, (c.RetryDlq(queue="q", limit=5), {"limit": 5}, 2, c.RetryDlq(queue="q"))),
+    c.PurgeDlq: (two_dead, (c.PurgeDlq(queue="q"), {}, 2, c.PurgeDlq(queue="q"))),
+    c.Drain: (lambda b: pushed(b, 3), (c.Drain(queue="q", delayed=True), {"delayed": True}, 3, c.Drain(queue="q"))),
+    c.PromoteJobs: (
+        lambda b: pushed(b, 3, delay=9), (c.PromoteJobs(queue="q", count=2), {"count": 2}, 2, c.PromoteJobs(queue="q2")),
+    ),
+    c.Clean: (
+        lambda b: pushed(b, 2),
+        (c.Clean(queue="q", state="waiting"), {"state": "waiting"}, 2, c.Clean(queue="q", state="waiting")),
+    ),
+    c.Obliterate: (lambda b: pushed(b, 2), (c.Obliterate(queue="q"), {}, 2, c.Obliterate(queue="q"))),
+    c.Pause: (lambda b: b, (c.Pause(queue="q", reason="x"), {"reason": "x"}, 1, c.Pause(queue="q", reason="x"))),
+    c.Resume: (lambda b: b.do(c.Pause(queue="q")), (c.Resume(queue="q"), {}, 1, c.Resume(queue="q"))),
+    c.SetConcurrency: (
+        lambda b: b,
+        (c.SetConcurrency(queue="q", concurrency=2), {"concurrency": 2}, 1, c.SetConcurrency(queue="q", concurrency=2)),
+    ),
+    c.ClearConcurrency: (
+        lambda b: b.do(c.SetConcurrency(queue="q", concurrency=2)),
+        (c.ClearConcurrency(queue="q"), {}, 1, c.ClearConcurrency(queue="q")),
+    ),
+    c.RateLimit: (lambda b: b, (c.RateLimit(queue="q", limit=7), {"limit": 7}, 1, c.RateLimit(queue="q", limit=7))),
+    c.RateLimitClear: (
+        lambda b: b.do(c.RateLimit(queue="q", limit=7)),
+        (c.RateLimitClear(queue="q"), {}, 1, c.RateLimitClear(queue="q")),
+    ),
+    c.ActOnJobs: (
+        lambda b: pushed(b, 2),
+        (
+            c.ActOnJobs(filter=c.Filter(queue="q"), action="discard"),
+            {"filter": {"queue": "q"}, "action": "discard"}, 2, c.ActOnJobs(filter=c.Filter(queue="q"), action="cancel", dry_run=True),
+        ),
+    ),
+    c.PutSchedule: (lambda b: b, (NIGHTLY, {"name": "s", "every": 60_000}, 1, NIGHTLY)),
+    c.DeleteSchedule: (lambda b: b.do(NIGHTLY), (c.DeleteSchedule(name="s"), {"name": "s"}, 1, None)),
+    c.PauseSchedule: (
+        lambda b: b.do(NIGHTLY), (c.PauseSchedule(name="s"), {"name": "s"}, 1, c.PauseSchedule(name="s")),
+    ),
+    c.ResumeSchedule: (
+        lambda b: [b.do(NIGHTLY), b.do(c.PauseSchedule(name="s"))],
+        (c.ResumeSchedule(name="s"), {"name": "s"}, 1, c.ResumeSchedule(name="s")),
+    ),
+    c.Cron: (lambda b: b, (HOURLY, {"name": "s", "repeatEvery": 3_600_000}, 1, HOURLY)),
+    c.CronDelete: (lambda b: b.do(NIGHTLY), (c.CronDelete(name="s"), {"name": "s"}, 1, None)),
+    c.QuietWorker: (known, (c.QuietWorker(id="w"), {}, 1, c.QuietWorker(id="w"))),
+    c.UnquietWorker: (
+        lambda b: known(b).do(c.QuietWorker(id="w")), (c.UnquietWorker(id="w"), {}, 1, c.UnquietWorker(id="w")),
+    ),
+    c.ReleaseWorker: (
+        lambda b: pushed(b).do(c.Pull(queue="q", owner="w")), (c.ReleaseWorker(id="w"), {}, 1, c.ReleaseWorker(id="w")),
+    ),
+    c.RunSchedule: (lambda b: b.do(NIGHTLY), (c.RunSchedule(name="s"), {"name": "s"}, 1, None)),
+}  # fmt: skip
+
+
+def noted(bench: Bench) -> list[dict[str, Any]]:
+    """What the next commit writes of acts."""
+    return [json.loads(line.body) for line in bench.engine.trails.changed if line.kind == "actions"]  # type: ignore[union-attr]
+
+
+def test_every_act_of_the_catalogue_is_tried():
+    assert set(ACTS_TRIED) == ACTS
+
+
+@pytest.mark.parametrize("kind", ACTS_TRIED, ids=lambda kind: kind.__name__)
+def test_an_act_is_written_down_with_its_change(bench: Bench, kind: type[c.Command]):
+    prepare, (command, fields, count, again) = ACTS_TRIED[kind]
+    prepare(bench)
+    bench.commit()
+    bench.now += 5
+    apply(bench.engine, command, bench.now, by=ANN)
+    assert noted(bench) == [
+        {
+            "at": T0 + 5, "who": "ann", "address": "10.0.0.7", "command": SPECS[kind].tag,
+            "queue": getattr(command, "queue", None), "job": None if "Worker" in kind.__name__ else getattr(command, "id", None),
+            "worker": getattr(command, "id", None) if "Worker" in kind.__name__ else None, "fields": fields, "count": count,
+        },
+    ]  # fmt: skip
+    bench.commit()
+    page = bench.do(c.Actions(limit=1))
+    assert (page.actions[0].command, page.actions[0].who) == (SPECS[kind].tag, "ann")
+    if again is None:
+        name = "name" if "name" in kind.__struct_fields__ else "id"
+        with pytest.raises(Refused):
+            bench.do(kind(**{name: "nobody"}, **({"delay": 5} if kind is c.MoveToDelayed else {})))
+    else:
+        apply(bench.engine, again, bench.now, by=ANN)
+    assert noted(bench) == []
+    bench.commit()
+    assert bench.do(c.Actions()).total == page.total
+
+
+def test_one_dead_letter_is_named(bench: Bench):
+    two_dead(bench)
+    for command in (c.RetryDlq(queue="q", job_id="a"), c.PurgeDlq(queue="q", id="b")):
+        bench.do(command)
+    assert [(act["command"], act["job"], act["count"]) for act in noted(bench)] == [
+        ("RetryDlq", "a", 1),
+        ("PurgeDlq", "b", 1),
+    ]
+
+
+def test_what_a_worker_does_with_its_job_is_no_act(bench: Bench):
+    bench.push(job_id="a")
+    token = bench.pull().token
+    bench.do(c.MoveToDelayed(id="a", delay=5, token=token))
+    assert noted(bench) == []
+
+
+def test_an_obliterated_queue_whose_pause_was_all_is_an_act(bench: Bench):
+    bench.do(c.Pause(queue="q"))
+    bench.commit()
+    bench.do(c.Obliterate(queue="q"))
+    assert [(act["command"], act["count"]) for act in noted(bench)] == [("Obliterate", 0)]
+    bench.do(c.Obliterate(queue="q"))
+    assert len(noted(bench)) == 1
+
+
+@pytest.mark.parametrize(("priority", "lifo"), [(0, True), (1, None), (1, False)])
+def test_each_part_of_a_priority_is_a_change(bench: Bench, priority: int, lifo: bool | None):
+    bench.push(job_id="a")
+    for count in (1, 1):
+        bench.do(c.ChangePriority(id="a", priority=priority, lifo=lifo))
+        assert len(noted(bench)) == count
+
+
+def test_an_act_alone_is_written(bench: Bench):
+    bench.commit()
+    assert not bench.engine.has_changes
+    bench.engine.trails.cut("nobody")
+    assert bench.engine.has_changes
+    bench.commit()
+    assert not bench.engine.has_changes
+
+
+def test_acts_come_by_pages_newest_first(bench: Bench):
+    for n in range(5):
+        bench.do(c.Pause(queue=f"q{n}"))
+    bench.commit()
+    found, after = [], None
+    while True:
+        page = bench.do(c.Actions(limit=2, after=after))
+        found.append([act.queue for act in page.actions])
+        assert page.total == 5
+        after = page.next
+        if after is None:
+            break
+    assert found == [["q4", "q3"], ["q2", "q1"], ["q0"]]
+    with pytest.raises(Refused, match="after must be the next of an earlier page"):
+        bench.do(c.Actions(after="x"))

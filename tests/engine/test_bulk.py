@@ -1,0 +1,73 @@
+"""Bulk commands in several steps: what was found possible in the first stays so, whatever others do before the last."""
+
+import pytest
+from msgspec import Raw
+
+from bunqueue_trio.engine.commands.push import Bulk
+from bunqueue_trio.engine.commands.report import FAILURE_ACKS, Failures
+from bunqueue_trio.engine.job import State
+from bunqueue_trio.errors import Refused
+from bunqueue_trio.protocol import commands as c
+from tests.engine.make import Bench
+
+
+def begun(bench: Bench, *specs: c.JobSpec) -> Bulk:
+    bulk = Bulk(bench.engine, c.PushBatch(queue="q", jobs=[*specs]))
+    bulk.prepare()
+    return bulk
+
+
+def spec(**fields: object) -> c.JobSpec:
+    return c.JobSpec(data=Raw(b"1"), **fields)
+
+
+def test_its_jobs_come_in_order_and_the_last_step_says_so(bench: Bench):
+    bulk = begun(bench, *(spec(priority=n) for n in range(5)))
+    assert [bulk.add(2, bench.now) for _ in range(3)] == [False, False, True]
+    assert [bench.engine.jobs[job_id].priority for job_id in bulk.reply.ids] == [0, 1, 2, 3, 4]
+
+
+def test_its_ids_are_taken_in_other_queues_until_it_is_in(bench: Bench):
+    bulk = begun(bench, spec(), spec(job_id="a"))
+    with pytest.raises(Refused, match="in use by a job of another queue: a"):
+        bench.do(c.Push(queue="other", data=Raw(b"1"), job_id="a"))
+    bench.do(c.Push(queue="other", data=Raw(b"1"), job_id="b"))
+    bench.do(c.Push(queue="q", data=Raw(b"1"), job_id="a"))
+    assert bulk.add(2, bench.now)
+    assert bulk.reply.ids[1] == "a"
+    bench.do(c.Cancel(id="a"))
+    bench.do(c.Push(queue="other", data=Raw(b"1"), job_id="a"))
+
+
+@pytest.mark.parametrize("is_written", [True, False])
+def test_a_dependency_that_had_ended_may_be_forgotten_meanwhile(bench: Bench, is_written: bool):
+    first = bench.push()
+    bench.do(c.Pull(queue="q"))
+    bench.do(c.Ack(id=first))
+    if is_written:
+        bench.commit()
+    bulk = begun(bench, spec(depends_on=[first]), spec(depends_on=[first]))
+    bench.do(c.Push(queue="q", data=Raw(b"1"), job_id=first))
+    bench.do(c.Cancel(id=first))
+    bulk.add(2, bench.now)
+    assert [bench.engine.jobs[job_id].state for job_id in bulk.reply.ids] == [State.WAITING] * 2
+
+
+def test_a_dependency_that_ends_badly_meanwhile_ends_its_dependents(bench: Bench):
+    first = bench.push()
+    bulk = begun(bench, spec(depends_on=[first]), spec(depends_on=[first]))
+    bulk.add(1, bench.now)
+    bench.do(c.Cancel(id=first))
+    bulk.add(1, bench.now)
+    assert [bench.engine.jobs[job_id].state for job_id in bulk.reply.ids] == [State.FAILED] * 2
+
+
+def test_fewer_failures_than_acks_are_a_step_and_one_at_least(bench: Bench):
+    ids = [bench.push() for _ in range(4)]
+    bench.do(c.PullBatch(queue="q", count=4))
+    failures = Failures(bench.engine, c.FailBatch(failures=[c.Failure(id=job_id) for job_id in ids]))
+    done = []
+    for count, is_last in ((2 * FAILURE_ACKS, False), (1, False), (FAILURE_ACKS, True)):
+        assert failures.add(count, bench.now) is is_last
+        done.append(sum(bench.engine.jobs[job_id].state is State.DELAYED for job_id in ids))
+    assert done == [2, 3, 4]

@@ -1,0 +1,141 @@
+"""A cancelled job with a grace: nothing lets it wait again, and no crash forgets that it is cancelled."""
+
+import pytest
+from msgspec import UNSET
+
+from bunqueue_trio.engine.job import Cancelled, State
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.storage.rows import Reader, changed_row, finished_row, new_row
+from tests.engine.make import Bench
+
+
+def cancelled(bench: Bench, **options: object) -> tuple[str, str]:
+    """An active job that is cancelled, with 1000 ms to end; its id and token."""
+    job_id = bench.push(**options)
+    token = bench.pull().token
+    bench.commit()
+    bench.do(c.Cancel(id=job_id, reason="no", grace=1000))
+    assert token is not None
+    return job_id, token
+
+
+@pytest.mark.parametrize("options", [{}, {"timeout": 500}, {"timeout": 5000}])
+def test_it_ends_with_the_grace_or_with_its_time(bench: Bench, options: dict[str, int]):
+    job_id, _ = cancelled(bench, **options)
+    ends = min(1000, options.get("timeout", 1000))
+    bench.events()
+    bench.sleep(ends - 1)
+    assert bench.state(job_id).state == "active"
+    bench.sleep(1)
+    seen = bench.state(job_id)
+    assert (seen.state, seen.error, seen.stalls, bench.engine.jobs[job_id].attempts) == (
+        "failed",
+        "Cancelled: no",
+        0,
+        0,
+    )
+    assert bench.events() == [f"removed {job_id}"]
+    assert (bench.engine.totals.cancelled, bench.engine.totals.failed, bench.engine.totals.stalled) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("dropped", [True, False])
+def test_it_ends_with_its_connection(bench: Bench, dropped: bool):
+    job_id = bench.push()
+    bench.pull(owner="socket")
+    bench.do(c.Cancel(id=job_id, grace=1000))
+    bench.engine.release_owner("socket", bench.now, dropped=dropped)
+    assert (bench.state(job_id).state, bench.state(job_id).stalls) == ("failed", 0)
+
+
+def test_a_crash_does_not_forget_it(bench: Bench):
+    job_id, token = cancelled(bench)
+    bench.commit()
+    bench.now += 400
+    bench.restart()
+    assert bench.do(c.Heartbeat(id=job_id, token=token)).data["cancelled"]["reason"] == "no"
+    bench.sleep(600)
+    assert bench.state(job_id).state == "failed"
+    bench.commit()
+    bench.restart()
+    seen = bench.state(job_id)
+    assert (seen.cancelled.reason, seen.cancelled.at, seen.cancelled.until) == ("no", bench.now - 1000, bench.now)
+
+
+def test_a_grace_that_was_over_while_the_server_was_down_is_over(bench: Bench):
+    job_id, _ = cancelled(bench)
+    bench.commit()
+    bench.now += 5000
+    bench.restart()
+    bench.engine.advance(bench.now)
+    assert bench.state(job_id).state == "failed"
+
+
+def test_a_second_cancellation_gives_no_more_time_and_other_words(bench: Bench):
+    job_id, _ = cancelled(bench)
+    bench.do(c.Cancel(id=job_id, by="ann", grace=9000))
+    bench.sleep(1000)
+    assert bench.state(job_id).error == "Cancelled by ann"
+
+
+def test_a_series_ends_with_a_run_that_is_cancelled(bench: Bench):
+    cancelled(bench, repeat=c.Repeat(every=1000, limit=3))
+    bench.sleep(1000)
+    assert sum(bench.engine.counts.values()) == 0
+
+
+def test_its_worker_is_told_by_an_event(bench: Bench):
+    job_id, _ = cancelled(bench)
+    bench.do(c.Cancel(id=job_id, grace=500))
+    first, second = [event for event in bench.engine.events if event.event_type == "cancelling"]
+    assert (first.job_id, first.queue, first.reason, first.until) == (job_id, "q", "no", bench.now + 1000)
+    assert (second.reason, second.until) == (UNSET, bench.now + 500)
+
+
+def test_it_is_written_with_its_lease_and_its_record(bench: Bench):
+    job_id, token = cancelled(bench)
+    job, reader = bench.engine.jobs[job_id], Reader()
+    read = reader.one(new_row(job))
+    assert read.lease == job.lease
+    assert read.lease is not None
+    assert read.lease.cancelled == Cancelled(bench.now, bench.now + 1000, "no")
+    assert changed_row(job)[-3] is not None
+    bench.do(c.Release(id=job_id, token=token))
+    assert job.state is State.FAILED
+    record = reader.finished(tuple(finished_row(job)))
+    assert record.noted().cancelled == Cancelled(bench.now, bench.now + 1000, "no")
+
+
+def test_its_dependents_fail(bench: Bench):
+    job_id, _ = cancelled(bench)
+    dependent = bench.push(depends_on=[job_id])
+    bench.sleep(1000)
+    assert bench.state(dependent).error == f"Dependency {job_id} failed"
+
+
+def test_a_job_for_whose_answer_nobody_waits_ends_too(bench: Bench):
+    job_id, token = cancelled(bench)
+    bench.engine.give_back(job_id, token, bench.now)
+    assert bench.state(job_id).state == "failed"
+
+
+@pytest.mark.parametrize("how", ["give up", "put off"])
+def test_it_cannot_be_given_up_or_put_off_any_more(bench: Bench, how: str):
+    job_id, token = cancelled(bench)
+    if how == "give up":
+        bench.do(c.Fail(id=job_id, token=token, error="boom", unrecoverable=True))
+    else:
+        bench.do(c.MoveToDelayed(id=job_id, delay=5000))
+    seen = bench.state(job_id)
+    assert (seen.state, seen.error) == ("failed", "Cancelled: no\nboom" if how == "give up" else "Cancelled: no")
+    assert bench.engine.jobs[job_id].noted().reason == "cancelled"
+
+
+def test_a_retry_of_all_leaves_it_where_it_is(bench: Bench):
+    job_id = bench.push()
+    bench.do(c.Cancel(id=job_id, reason="no"))
+    other = bench.push()
+    bench.do(c.Discard(id=other))
+    bench.commit()
+    said = bench.do(c.RetryDlq(queue="q"))
+    assert (said.count, said.left) == (1, 1)
+    assert (bench.state(job_id).state, bench.state(other).state) == ("failed", "waiting")

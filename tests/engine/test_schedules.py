@@ -1,0 +1,680 @@
+"""Schedules: what a restart, an outage, a clock and a job that does not end mean for their slots."""
+
+import random
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from bunqueue_trio import errors
+from bunqueue_trio.engine import planner, putting
+from bunqueue_trio.engine.commands import schedules
+from bunqueue_trio.engine.job import State, Trace
+from bunqueue_trio.errors import Fault, Refused, StoreError
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol import scheduled as s
+from tests.engine.make import T0, Bench
+
+MINUTE, DAY = 60_000, 86_400_000
+NOON = int(datetime(2026, 1, 15, 12, tzinfo=UTC).timestamp() * 1000)
+
+
+def put(bench: Bench, name: str = "s", **fields: Any) -> s.ScheduleReply:
+    reply: s.ScheduleReply = bench.do(c.PutSchedule(name=name, **{"queue": "q", "data": Raw(b"1"), **fields}))
+    return reply
+
+
+def view(bench: Bench, name: str = "s") -> s.ScheduleView:
+    shown: s.ScheduleView = bench.do(c.GetSchedule(name=name)).schedule
+    return shown
+
+
+def past(bench: Bench, **fields: Any) -> list[tuple[int, str]]:
+    return [(each.slot, each.outcome) for each in bench.do(c.GetScheduleRuns(name="s", **fields)).past]
+
+
+def refusal(bench: Bench, command: c.Command) -> Refused:
+    with pytest.raises(Refused) as caught:
+        bench.do(command)
+    return caught.value
+
+
+def jobs(bench: Bench) -> list[str]:
+    return sorted(bench.engine.jobs)
+
+
+@pytest.fixture
+def day(bench: Bench) -> Bench:
+    """A bench at noon of a day in January."""
+    bench.now = NOON
+    return bench
+
+
+# --- putting --------------------------------------------------------------------------------------
+
+
+def test_a_new_schedule_runs_at_its_next_slot_and_not_before(bench: Bench):
+    shown = put(bench, every=MINUTE, options=c.RunOptions(priority=3, tags=["t"])).schedule
+    assert (shown.state, shown.next_run, shown.runs, shown.last_job) == ("active", 1_020_000, 0, None)
+    bench.sleep(19_999)
+    assert jobs(bench) == []
+    bench.sleep(1)
+    job = bench.do(c.GetJob(id="s@1020000")).job
+    assert (job.queue, bytes(job.data), job.priority, job.tags, job.run_at) == ("q", b"1", 3, ["t"], 1_020_000)
+    assert view(bench).next_run == 1_080_000
+
+
+def test_what_is_put_once_more_changes_nothing(bench: Bench):
+    put(bench, every=MINUTE)
+    bench.commit()
+    bench.sleep(1000)
+    assert put(bench, every=MINUTE).outcome == "unchanged"
+    assert not bench.engine.has_changes
+    assert view(bench).updated_at == T0
+
+
+def test_another_payload_moves_no_slot_and_another_time_runs_nothing_now(bench: Bench):
+    put(bench, every=MINUTE)
+    bench.now += MINUTE * 3  # nobody looked meanwhile
+    assert put(bench, every=MINUTE, data=Raw(b"2")).outcome == "changed"
+    assert jobs(bench) == ["s@1140000"], "what was due has taken effect first"
+    assert put(bench, every=1000).schedule.next_run == bench.now + 1000
+    bench.sleep(0)
+    assert jobs(bench) == ["s@1140000"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"every": 5, "name": "a/b"}, c.INVALID_SCHEDULE),
+        ({"every": 5, "name": "x" * 201}, c.INVALID_SCHEDULE),
+        ({"every": 5, "name": ""}, c.INVALID_SCHEDULE),
+        ({"every": 5, "name": "preview"}, c.INVALID_SCHEDULE),
+        ({"every": 5, "queue": "no good"}, errors.INVALID_QUEUE),
+        ({}, c.WHEN_IS_UNCLEAR),
+        ({"every": 5, "at": T0 + 5}, c.WHEN_IS_UNCLEAR),
+        ({"cron": "* * *"}, c.NO_CRON),
+        ({"cron": "* * * * *", "timezone": "Mars/Olympus"}, c.NO_ZONE),
+        ({"cron": "* * * * *", "timezone": "../Europe/Berlin"}, c.NO_ZONE),
+        ({"at": T0}, c.NEVER_RUNS),
+        ({"every": 5, "end": T0}, c.NEVER_RUNS),
+    ],
+)
+def test_what_makes_no_sense_is_refused_and_changes_nothing(bench: Bench, fields: dict, fault: Fault):
+    refused = refusal(bench, c.PutSchedule(**{"name": "s", "queue": "q", **fields}))
+    assert (refused.status, refused.code) == (fault.status, fault.code)
+    assert not bench.engine.has_changes
+
+
+def test_there_are_so_many_schedules_at_most(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(putting, "SCHEDULES_MAX", 2)
+    put(bench, "a", every=5)
+    put(bench, "b", every=5)
+    assert refusal(bench, c.PutSchedule(name="c", queue="q", every=5)).code == c.TOO_MANY_SCHEDULES.code
+    assert put(bench, "b", every=6).outcome == "changed"
+
+
+@pytest.mark.parametrize(
+    "kind", [c.GetSchedule, c.DeleteSchedule, c.PauseSchedule, c.ResumeSchedule, c.RunSchedule, c.GetScheduleRuns]
+)
+def test_there_is_nothing_to_do_with_a_schedule_that_is_not_there(bench: Bench, kind: Any):
+    assert refusal(bench, kind(name="s")).code == c.SCHEDULE_NOT_FOUND.code
+
+
+def test_options_become_those_of_each_job(bench: Bench):
+    given = c.RunOptions(max_attempts=7, backoff=c.Backoff(type="fixed", delay=5), timeout=0, ttl=DAY, group_id="g")
+    put(bench, every=MINUTE, options=given)
+    bench.sleep(MINUTE)
+    options = bench.engine.jobs["s@1020000"].options
+    assert (options.max_attempts, options.timeout, options.ttl, options.group_id) == (7, None, DAY, "g")
+    assert (options.backoff, options.shape and options.shape.fixed) == (5, True)
+
+
+def test_a_deleted_schedule_is_forgotten_and_its_jobs_stay(bench: Bench):
+    put(bench, every=MINUTE, overlap="queue")
+    bench.sleep(MINUTE)
+    bench.sleep(MINUTE)
+    bench.do(c.DeleteSchedule(name="s"))
+    bench.commit()
+    bench.sleep(DAY)
+    assert jobs(bench) == ["s@1020000"]
+    bench.pull()
+    bench.ack("s@1020000")
+    assert bench.disk.facts == {}
+
+
+# --- time ------------------------------------------------------------------------------------------
+
+
+def test_a_schedule_in_a_zone_runs_when_the_clock_goes_on(bench: Bench):
+    bench.now = int(datetime(2026, 3, 28, 12, tzinfo=UTC).timestamp() * 1000)
+    put(bench, cron="30 2 * * *", timezone="Europe/Berlin", overlap="allow")
+    [first, second] = bench.do(c.GetScheduleRuns(name="s", next=2)).upcoming
+    assert (first.local, first.remarks) == (
+        "2026-03-29T03:00:00+02:00",
+        ["02:30 does not exist on this day: runs at 03:00"],
+    )
+    assert (second.local, second.remarks) == ("2026-03-30T02:30:00+02:00", [])
+    for each in (first, second):
+        bench.sleep(each.slot - bench.now)
+        assert f"s@{each.slot}" in bench.engine.jobs
+
+
+def test_jitter_is_between_a_slot_and_its_run(bench: Bench):
+    for n in range(50):
+        put(bench, f"s{n}", every=MINUTE, jitter=10_000, overlap="allow")
+    shown = [view(bench, f"s{n}") for n in range(50)]
+    times = sorted(each.next_run or 0 for each in shown)
+    assert 1_020_000 <= times[0] < times[25] < times[-1] < 1_030_000
+    bench.now = times[24]
+    bench.engine.advance(bench.now)
+    assert len(bench.engine.jobs) == sum(time <= bench.now for time in times)
+    for _ in range(3):
+        bench.sleep(MINUTE)
+    assert {view(bench, f"s{n}").runs for n in range(50)} <= {2, 3, 4}
+    [upcoming] = bench.do(c.GetScheduleRuns(name="s7", next=1)).upcoming
+    assert upcoming.run_at == view(bench, "s7").next_run != upcoming.slot
+
+
+def test_more_jitter_than_a_period_loses_no_slot(bench: Bench):
+    put(bench, every=1000, jitter=30_000, overlap="allow", misfire="all", misfire_max=25)
+    for _ in range(80):
+        bench.sleep(500)
+    assert jobs(bench) == [f"s@{1_001_000 + 1000 * n}" for n in range(len(bench.engine.jobs))]
+    assert len(bench.engine.jobs) > 5
+
+
+def test_only_so_many_slots_run_and_none_outside_of_the_time(bench: Bench):
+    put(bench, every=1000, limit=2, overlap="allow")
+    put(bench, "t", every=1000, start=1_005_000, end=1_006_500, overlap="allow")
+    for _ in range(20):
+        bench.sleep(1000)
+    assert jobs(bench) == ["s@1001000", "s@1002000", "t@1005000", "t@1006000"]
+    assert [view(bench, name).state for name in "st"] == ["ended", "ended"]
+    assert bench.do(c.GetScheduleRuns(name="s")).upcoming == []
+    assert bench.engine.next_due() is None
+    put(bench, every=1000, limit=5, overlap="allow")
+    assert [each.slot for each in bench.do(c.GetScheduleRuns(name="s", next=9)).upcoming] == [
+        1_021_000,
+        1_022_000,
+        1_023_000,
+    ]
+
+
+def test_what_was_due_beyond_the_limit_does_not_come_after_a_restart(bench: Bench):
+    """The second of the two that may run is skipped, so that the limit is not reached."""
+    put(bench, every=1000, limit=2, misfire="all")
+    bench.sleep(10_000)
+    assert jobs(bench) == ["s@1001000"]
+    assert bench.pull_id() == "s@1001000"
+    bench.ack("s@1001000")
+    bench.commit()
+    bench.restart()
+    bench.sleep(999)
+    assert jobs(bench) == []
+    bench.sleep(1)
+    assert jobs(bench) == ["s@1011000"]
+
+
+def test_a_thousand_schedules_that_are_due_at_once_run_in_steps(bench: Bench):
+    for n in range(1000):
+        put(bench, f"s{n}", cron="* * * * *")
+    bench.now += MINUTE
+    steps = []
+    while (due := bench.engine.next_due()) is not None and due <= bench.now:
+        before = len(bench.engine.jobs)
+        bench.engine.advance(bench.now)
+        steps.append(len(bench.engine.jobs) - before)
+    assert sum(steps) == 1000
+    assert max(steps) <= 35, "a step is of 5 ms, and finding the next slot of a rare day takes 150 µs"
+
+
+# --- outages ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "ran"),
+    [
+        ({}, [30]),
+        ({"misfire": "skip"}, []),
+        ({"misfire": "all", "misfire_max": 3}, [28, 29, 30]),
+        ({"misfire": "all", "misfire_max": 3, "window": 13 * 3_600_000 + DAY}, [29, 30]),
+        ({"window": 3_600_000}, []),
+        ({"misfire": "all", "misfire_max": 25, "limit": 2}, [6, 7]),
+    ],
+)
+def test_after_a_month_off_the_slots_that_were_missed_run_as_told(day: Bench, fields: dict, ran: list[int]):
+    put(day, cron="0 0 * * *", overlap="allow", **fields)
+    day.commit()
+    day.now += 30 * DAY  # 31 … 14: from midnight after the first noon on
+    day.restart()
+    day.sleep(0)
+    midnight = NOON - DAY // 2
+    assert jobs(day) == [f"s@{midnight + n * DAY}" for n in ran]
+    notices = day.engine.planner.take_notices()
+    assert notices == [planner.Notice("s", planner.LATE, midnight + DAY, midnight + 30 * DAY, len(ran))]
+    skipped = [each for each in day.do(c.GetScheduleRuns(name="s")).past if each.outcome == "skipped"]
+    last_skipped = (ran[0] if ran else 31) - 1
+    assert [(each.slot, each.until) for each in skipped] == [(midnight + DAY, midnight + last_skipped * DAY)]
+    assert "missed" in (skipped[0].why or "")
+    day.commit()
+    day.restart()
+    day.sleep(0)
+    assert jobs(day) == [f"s@{midnight + n * DAY}" for n in ran], "a restart runs nothing again"
+    assert day.engine.planner.take_notices() == []
+
+
+def test_a_slot_that_is_late_by_less_than_a_minute_is_in_time(bench: Bench):
+    put(bench, every=DAY, misfire="skip", window=0)
+    put(bench, "t", every=DAY, misfire="once", window=0)
+    bench.commit()
+    bench.now = DAY + MINUTE
+    bench.restart()
+    bench.sleep(0)
+    assert jobs(bench) == [f"s@{DAY}", f"t@{DAY}"]
+    assert bench.engine.planner.take_notices() == []
+    put(bench, "u", every=DAY, misfire="once", window=0)
+    bench.sleep(DAY + 1)
+    assert f"u@{2 * DAY}" not in bench.engine.jobs
+
+
+def test_an_old_file_from_a_backup_makes_no_job_that_it_has(bench: Bench):
+    put(bench, every=MINUTE, overlap="allow")
+    bench.commit()
+    old = dict(bench.disk.facts)
+    bench.sleep(20_000)
+    bench.commit()
+    bench.disk.facts = old
+    bench.restart()
+    bench.sleep(0)
+    assert view(bench).runs == 0
+    assert past(bench) == [(1_020_000, "skipped")]
+    assert bench.do(c.GetScheduleRuns(name="s")).past[0].why == "job s@1020000 was there already"
+
+
+def test_a_clock_that_is_behind_runs_no_slot_again_and_says_so_once(bench: Bench):
+    put(bench, every=MINUTE, overlap="allow")
+    bench.sleep(DAY)
+    bench.commit()
+    bench.now -= DAY // 2
+    bench.restart()
+    bench.sleep(MINUTE)
+    assert len(bench.engine.jobs) == 1
+    [notice] = bench.engine.planner.take_notices()
+    assert (notice.event, notice.last) == (planner.BEHIND, 87_360_000)
+    assert view(bench).next_run == 87_420_000
+
+
+def test_a_busy_server_that_leaves_out_some_slots_is_no_line_of_the_log(bench: Bench):
+    put(bench, every=100)
+    bench.sleep(5000)
+    assert [each.outcome for each in bench.do(c.GetScheduleRuns(name="s")).past] == ["waiting", "skipped"]
+    assert bench.engine.planner.take_notices() == []
+
+
+def test_a_clock_that_is_behind_runs_no_slot_again_when_it_is_put_or_resumed(bench: Bench):
+    put(bench, every=MINUTE)
+    bench.sleep(DAY)
+    bench.commit()
+    bench.now -= DAY // 2
+    bench.restart()
+    assert put(bench, every=30_000).schedule.next_run == 87_390_000
+    bench.do(c.PauseSchedule(name="s"))
+    bench.do(c.ResumeSchedule(name="s"))
+    assert view(bench).next_run == 87_390_000
+
+
+def test_a_disk_that_cannot_be_read_stops_no_schedule(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    put(bench, every=MINUTE)
+
+    def refuse(job_ids: object) -> dict[str, State]:
+        raise StoreError("it is gone")
+
+    monkeypatch.setattr(bench.disk, "outcomes", refuse)
+    bench.sleep(MINUTE)
+    assert jobs(bench) == ["s@1020000"]
+
+
+def test_a_crash_before_the_commit_makes_the_job_again_and_one_after_it_does_not(bench: Bench):
+    put(bench, every=MINUTE)
+    bench.commit()
+    bench.sleep(20_000)
+    bench.restart()  # nothing of it was written
+    assert jobs(bench) == []
+    bench.sleep(0)
+    assert jobs(bench) == ["s@1020000"]
+    bench.commit()
+    bench.restart()
+    bench.sleep(0)
+    assert jobs(bench) == ["s@1020000"]
+    assert view(bench).runs == 1
+
+
+# --- jobs that do not end ---------------------------------------------------------------------------
+
+
+def test_a_slot_is_skipped_while_the_job_before_has_not_ended(bench: Bench):
+    put(bench, every=1000)
+    for _ in range(4):
+        bench.sleep(1000)
+    assert jobs(bench) == ["s@1001000"]
+    [skipped, ran] = bench.do(c.GetScheduleRuns(name="s")).past
+    assert (skipped.slot, skipped.until, skipped.why) == (1_002_000, 1_004_000, "job s@1001000 had not ended")
+    assert (ran.slot, ran.outcome, ran.job) == (1_001_000, "waiting", "s@1001000")
+    bench.pull()
+    bench.ack("s@1001000")
+    bench.sleep(1000)
+    assert "s@1005000" in bench.engine.jobs
+
+
+def test_slots_of_one_step_that_are_skipped_in_a_row_are_one_entry(bench: Bench):
+    put(bench, every=1000, misfire="all", misfire_max=10)
+    bench.sleep(4000)
+    assert jobs(bench) == ["s@1001000"]
+    [skipped, ran] = bench.do(c.GetScheduleRuns(name="s")).past
+    assert (skipped.slot, skipped.until) == (1_002_000, 1_004_000)
+    assert ran.slot == 1_001_000
+
+
+def test_one_slot_waits_for_the_end_of_the_job_before(bench: Bench):
+    put(bench, every=1000, overlap="queue", limit=3)
+    for _ in range(3):
+        bench.sleep(1000)
+    assert (jobs(bench), view(bench).waiting_slot, view(bench).state) == (["s@1001000"], 1_002_000, "active")
+    bench.commit()
+    bench.restart()
+    bench.pull()
+    bench.ack("s@1001000")
+    assert bench.engine.next_scheduled() == 0
+    bench.sleep(0)
+    assert bench.engine.standing("s@1002000")
+    assert view(bench).waiting_slot is None
+
+
+def test_a_slot_that_waits_runs_after_a_crash_that_ended_the_job_before(bench: Bench):
+    put(bench, every=1000, overlap="queue")
+    bench.sleep(1000)
+    bench.sleep(1000)
+    bench.do(c.Cancel(id="s@1001000"))
+    bench.commit()
+    bench.restart()
+    bench.sleep(0)
+    assert jobs(bench) == ["s@1002000"]
+
+
+def test_a_slot_that_waits_stays_until_its_schedule_is_resumed(bench: Bench):
+    put(bench, every=1000, overlap="queue")
+    bench.sleep(1000)
+    bench.sleep(1000)
+    bench.do(c.PauseSchedule(name="s"))
+    bench.pull()
+    bench.ack("s@1001000")
+    bench.sleep(500)
+    assert jobs(bench) == ["s@1001000"]
+    bench.do(c.ResumeSchedule(name="s"))
+    bench.sleep(0)
+    assert bench.engine.standing("s@1002000")
+
+
+def test_the_job_before_is_cancelled_if_that_is_wanted(bench: Bench):
+    put(bench, every=1000, overlap="cancel")
+    bench.sleep(1000)
+    bench.pull()
+    bench.sleep(1000)
+    assert jobs(bench) == ["s@1002000"]
+    assert past(bench) == [(1_002_000, "waiting"), (1_001_000, "gone")]
+
+
+def test_a_replaced_schedule_cancels_what_a_slot_waited_for(bench: Bench):
+    put(bench, every=1000, overlap="queue")
+    bench.sleep(1000)
+    bench.sleep(1000)
+    put(bench, every=1000, overlap="cancel")
+    bench.sleep(1000)
+    bench.sleep(0)
+    assert view(bench).runs == 3
+    assert view(bench).waiting_slot is None
+
+
+# --- told to ------------------------------------------------------------------------------------------
+
+
+def test_a_paused_schedule_runs_nothing_and_goes_on_with_its_next_slot(bench: Bench):
+    put(bench, every=1000, overlap="allow")
+    for _ in range(2):  # the second is for nothing, and no fault
+        bench.do(c.PauseSchedule(name="s"))
+    assert (view(bench).state, view(bench).paused_at, view(bench).next_run) == ("paused", T0, None)
+    bench.commit()
+    bench.restart()
+    bench.sleep(2500)
+    assert jobs(bench) == []
+    for _ in range(2):
+        bench.do(c.ResumeSchedule(name="s"))
+    assert view(bench).next_run == 1_003_000
+    assert past(bench) == [(1_001_000, "skipped")]
+    bench.do(c.PauseSchedule(name="s"))
+    bench.do(c.ResumeSchedule(name="s"))
+    assert past(bench) == [(1_001_000, "skipped")]
+    bench.sleep(500)
+    assert jobs(bench) == ["s@1003000"]
+
+
+def test_a_job_beside_the_slots_counts_as_one_that_has_not_ended(bench: Bench):
+    put(bench, every=1000, limit=5)
+    job_id = bench.do(c.RunSchedule(name="s")).id
+    assert job_id == "s@1000000+id-1"
+    bench.sleep(1000)
+    assert jobs(bench) == [job_id]
+    assert view(bench).runs == 0
+    [skipped, ran] = bench.do(c.GetScheduleRuns(name="s")).past
+    assert (skipped.outcome, ran.job, ran.why) == ("skipped", job_id, "told to run")
+
+
+# --- asking ---------------------------------------------------------------------------------------------
+
+
+def test_schedules_are_listed_by_name_in_pages(bench: Bench):
+    for name in "cab":
+        put(bench, name, every=MINUTE)
+    page = bench.do(c.ListSchedules(limit=2))
+    assert ([each.name for each in page.schedules], page.next) == (["a", "b"], "b")
+    page = bench.do(c.ListSchedules(limit=2, after=page.next))
+    assert ([each.name for each in page.schedules], page.next) == (["c"], None)
+
+
+def test_past_slots_tell_what_became_of_them_in_pages(day: Bench):
+    put(day, every=1000, options=c.RunOptions(max_attempts=1))
+    told = {}
+    for n in range(1, 13):
+        day.sleep(1000)
+        job_id = f"s@{NOON + n * 1000}"
+        day.pull()
+        day.now += 7
+        (day.fail if n % 3 == 0 else day.ack)(job_id)
+        told[NOON + n * 1000] = "failed" if n % 3 == 0 else "completed"
+        day.now -= 7
+        day.engine.now = day.now
+    expected = sorted(told.items(), reverse=True)
+    assert past(day) == expected[:10], "of those that are not committed yet the last ones are known"
+    day.commit()
+    day.push(job_id=f"s@{NOON}x")
+    day.pull()
+    day.ack(f"s@{NOON}x")
+    day.commit()
+    assert past(day) == expected
+    found, before = [], None
+    while True:
+        reply = day.do(c.GetScheduleRuns(name="s", limit=5, before=before))
+        found += [(each.slot, each.outcome) for each in reply.past]
+        before = reply.next
+        if before is None:
+            break
+    assert found == expected
+    [last] = day.do(c.GetScheduleRuns(name="s", limit=1)).past
+    assert (last.started_at, last.ended_at, last.took, last.error) == (NOON + 12_000, NOON + 12_007, 7, "boom")
+    for wrong in ("x", "", "-5", "5+", "5+" + "a" * 41):
+        assert refusal(day, c.GetScheduleRuns(name="s", before=wrong)).code == c.NOT_A_SLOT.code
+
+
+def test_a_preview_stores_nothing_and_tells_the_rules(day: Bench):
+    reply = day.do(c.PreviewSchedule(cron="0 9 * * MON", timezone="Asia/Tokyo", next=2))
+    assert [each.local for each in reply.upcoming] == ["2026-01-19T09:00:00+09:00", "2026-01-26T09:00:00+09:00"]
+    assert reply.rules.startswith("20")
+    assert not day.engine.has_changes
+    assert (
+        day.do(c.PreviewSchedule(every=1, anchor=NOON + 500, next=1)).upcoming[0].local.endswith("12:00:00.001+00:00")
+    )
+    assert len(day.do(c.PreviewSchedule(cron="0 0 29 2 *", next=25)).upcoming) == 5, "20 years are shown"
+    assert refusal(day, c.PreviewSchedule(at=NOON)).code == c.NEVER_RUNS.code
+
+
+def test_the_heap_of_schedules_is_swept(bench: Bench):
+    put(bench, "first", every=1000)
+    for n in range(1000):
+        put(bench, every=MINUTE + n)
+    assert len(bench.engine.planner._heap) < 100
+
+
+def test_what_is_skipped_is_kept_for_some_entries(bench: Bench):
+    put(bench, every=1000)
+    for _ in range(planner.SKIPS_KEPT + 5):
+        bench.do(c.PauseSchedule(name="s"))
+        bench.sleep(1000)
+        bench.do(c.ResumeSchedule(name="s"))
+        bench.sleep(1000)
+    assert len(bench.engine.planner.skips("s")) == planner.SKIPS_KEPT
+
+
+def test_a_trace_of_a_job_that_never_began_took_no_time():
+    trace = Trace("s@5", State.FAILED, None, 7, "x" * 5000)
+    shown = schedules._ended("s", trace)
+    assert (shown.took, len(shown.error or "")) == (None, 1000)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_each_slot_makes_at_most_one_job_over_any_number_of_crashes(seed: int):
+    """With ``all`` and ``allow`` and short outages each makes exactly one."""
+    rng, bench = random.Random(seed), Bench()
+    put(bench, every=1000, overlap="allow", misfire="all", misfire_max=25, options=c.RunOptions(ttl=DAY))
+    bench.commit()
+    made: list[str] = []
+
+    def work() -> None:
+        bench.commit()
+        while (job_id := bench.pull_id()) is not None:
+            made.append(job_id)
+            bench.ack(job_id)
+        bench.commit()
+
+    written = bench.now
+    for _ in range(100):
+        bench.sleep(rng.choice([1, 300, 1000, 5000]))
+        if rng.random() < 0.3 or bench.now - written > 15_000:
+            work()
+            written = bench.now
+        elif rng.random() < 0.7:
+            bench.restart()
+    bench.sleep(0)
+    work()
+    settled = bench.engine.planner.progress["s"].settled
+    assert sorted(made) == [f"s@{slot}" for slot in range(1_001_000, settled + 1, 1000)]
+
+
+def test_what_has_run_once_can_be_put_again_and_does_not_run(bench: Bench):
+    put(bench, at=T0 + 5)
+    bench.sleep(10)
+    assert put(bench, at=T0 + 5).outcome == "unchanged"
+    again = put(bench, at=T0 + 5, data=Raw(b"2"))
+    assert (again.outcome, again.schedule.state) == ("changed", "ended")
+    bench.sleep(DAY)
+    assert jobs(bench) == [f"s@{T0 + 5}"]
+
+
+def test_the_words_of_the_original_are_of_the_same_schedules(bench: Bench):
+    said = c.Cron(name="s", queue="q", repeat_every=60_000, max_limit=3, immediately=True, priority=2)
+    cron = bench.do(said).cron
+    assert (cron.next_run, cron.executions, cron.max_limit, cron.priority) == (T0 + 60_000, 0, 3, 2)
+    assert jobs(bench) == [view(bench).last_job]
+    bench.sleep(30_000)
+    bench.commit()
+    assert bench.do(said).cron.next_run == T0 + 60_000, "put once more it goes on as it was"
+    assert not bench.engine.has_changes
+    assert bench.do(c.Cron(name="s", queue="q", repeat_every=1000)).cron.next_run == bench.now + 1000
+    rome = bench.do(
+        c.Cron(name="r", queue="q", schedule="0 9 * * *", timezone="Europe/Rome", prevent_overlap=False)
+    ).cron
+    assert (rome.schedule, rome.timezone, view(bench, "r").overlap) == ("0 9 * * *", "Europe/Rome", "allow")
+    page = bench.do(c.CronList(limit=1))
+    assert ([each.name for each in page.crons], page.next) == (["r"], "r")
+    assert bench.do(c.CronGet(name="r")).cron == rome
+    bench.do(c.CronDelete(name="r"))
+    for command in (c.CronGet(name="r"), c.CronDelete(name="r")):
+        assert refusal(bench, command).code == c.CRON_NOT_FOUND.code
+    assert refusal(bench, c.Cron(name="r", queue="q")).code == c.CRON_IS_UNCLEAR.code
+    assert refusal(bench, c.Cron(name="r", queue="q", schedule="@daily", repeat_every=5)).code == c.CRON_IS_UNCLEAR.code
+
+
+def test_a_page_of_large_payloads_ends_early_and_none_is_larger_than_that(bench: Bench):
+    large = Raw(b'"' + b"x" * (256 * 1024 - 2) + b'"')
+    for n in range(6):
+        put(bench, f"s{n}", every=MINUTE, data=large)
+    page = bench.do(c.ListSchedules())
+    assert ([each.name for each in page.schedules], page.next) == (["s0", "s1", "s2", "s3"], "s3")
+    page = bench.do(c.ListSchedules(after=page.next))
+    assert ([each.name for each in page.schedules], page.next) == (["s4", "s5"], None)
+    command = c.PutSchedule(name="s", queue="q", every=5, data=Raw(bytes(large) + b" "))
+    assert str(refusal(bench, command)) == "data must be at most 262144 bytes in a schedule"
+
+
+# --- jobs that repeat -----------------------------------------------------------------------------
+
+
+def listed(bench: Bench, **fields: Any) -> tuple[list[str], str | None]:
+    page = bench.do(c.ListSchedules(**fields))
+    return [*(each.name for each in page.schedules), *(each.job for each in page.repeats)], page.next
+
+
+def test_jobs_that_repeat_are_listed_behind_the_schedules_page_by_page(bench: Bench):
+    for name in ("a", "b"):
+        put(bench, name, every=MINUTE)
+    for job_id in ("z", "x", "y"):
+        bench.push(job_id=job_id, repeat=c.Repeat(every=MINUTE), delay=5)
+    bench.push(job_id="w")
+    assert listed(bench) == (["a", "b", "x", "y", "z"], None)
+    assert listed(bench, limit=1) == (["a"], "a")
+    assert listed(bench, limit=2) == (["a", "b"], "~")
+    assert listed(bench, limit=3) == (["a", "b", "x"], "~x")
+    assert listed(bench, limit=2, after="~") == (["x", "y"], "~y")
+    assert listed(bench, limit=2, after="~y") == (["z"], None)
+    assert listed(bench, limit=5) == (["a", "b", "x", "y", "z"], None)
+    for job_id in ("x", "y", "z"):
+        bench.do(c.Cancel(id=job_id))
+    assert listed(bench, limit=2) == (["a", "b"], None)
+
+
+def test_a_job_that_repeats_is_listed_by_its_present_run_also_after_a_restart(bench: Bench):
+    first = bench.push(repeat=c.Repeat(every=MINUTE, limit=2, name="poll"))
+    (told,) = bench.do(c.ListSchedules()).repeats
+    assert told == s.RepeatView(
+        name="poll", job=first, queue="q", state="waiting", every=MINUTE, limit=2, run=1, due=T0,
+    )  # fmt: skip
+    bench.pull()
+    bench.ack(first)
+    bench.commit()
+    bench.restart()
+    (told,) = bench.do(c.ListSchedules()).repeats
+    assert (told.name, told.state, told.run, told.due) == ("poll", "delayed", 2, T0 + MINUTE)
+    assert b'"name":"poll"' in bytes(bench.do(c.GetState(id=told.job)).repeat)
+    bench.do(c.Cancel(id=told.job))
+    assert bench.do(c.ListSchedules()).repeats == []
+
+
+# --- figures --------------------------------------------------------------------------------------
+
+
+def test_what_is_late_and_what_is_left_out_is_counted(bench: Bench):
+    put(bench, every=MINUTE)
+    bench.sleep(2 * MINUTE)
+    bench.sleep(MINUTE)
+    assert (bench.engine.planner.late, bench.engine.planner.left_out) == (1, 2)

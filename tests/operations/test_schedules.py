@@ -1,0 +1,117 @@
+"""The commands about schedules: what they print, and what they let a server do."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.operations.processes import Done, Running, bunqueue, serving
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with serving(tmp_path_factory.mktemp("schedules"), env={"AUTH_TOKENS": "secret"}) as running:
+        yield running
+
+
+def ask(server: Running, *arguments: str, token: str = "secret") -> Done:
+    return bunqueue("schedules", *arguments, env={"BUNQUEUE_URL": server.url, "BUNQUEUE_TOKEN": token})
+
+
+def test_a_schedule_is_put_listed_shown_and_deleted(server: Running):
+    put = (
+        "put",
+        "nightly",
+        "reports",
+        '{"n": 1}',
+        "--cron",
+        "0 3 * * *",
+        "--timezone",
+        "Europe/Berlin",
+        "--jitter",
+        "5m",
+    )
+    done = ask(server, *put, "--priority", "3", "--misfire", "all", "--misfire-max", "5")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("created: nightly  20")
+    assert "0 3 * * * Europe/Berlin  reports  0 jobs" in done.out
+    assert ask(server, *put, "--priority", "3", "--misfire", "all", "--misfire-max", "5").out.startswith("unchanged: ")
+    assert ask(server, "list").out == done.out.removeprefix("created: ")
+    job_id = ask(server, "run", "nightly").out.strip()
+    assert job_id.startswith("nightly@")
+    shown = ask(server, "show", "nightly", "--next", "2").out
+    assert "options: priority 3" in shown
+    assert shown.count("\nnext  ") == 2
+    assert "s later: jitter" in shown
+    assert f"waiting  {job_id}  told to run" in shown
+    seen = json.loads(ask(server, "show", "nightly", "--json").out)
+    assert (seen["schedule"]["data"], seen["schedule"]["misfireMax"], seen["past"][0]["job"]) == ({"n": 1}, 5, job_id)
+    assert ask(server, "pause", "nightly").out == "nightly: paused\n"
+    assert json.loads(ask(server, "list", "--json").out)["state"] == "paused"
+    assert ask(server, "resume", "nightly").out.startswith("nightly: resumed, next 20")
+    assert ask(server, "delete", "nightly").out == "nightly: deleted\n"
+    assert ask(server, "list").err == "no schedules\n"
+    env = {"BUNQUEUE_URL": server.url, "BUNQUEUE_TOKEN": "secret"}
+    repeat = ("--delay", "1m", "--repeat-every", "5s", "--repeat-limit", "3", "--repeat-name", "poll")
+    job = bunqueue("push", "mail", "1", *repeat, env=env).out.strip()
+    said = ask(server, "list").out
+    assert said.startswith("poll  20")
+    assert said.endswith(f"every 5000 ms  mail  run 1 of 3  job {job}\n")
+    assert json.loads(ask(server, "list", "--json").out)["job"] == job
+    assert bunqueue("cancel", job, "--yes", env=env).code == 0
+
+
+def test_a_preview_has_remarks(server: Running):
+    done = ask(
+        server,
+        "preview",
+        "--cron",
+        "30 2 * * SUN",
+        "--timezone",
+        "Europe/Berlin",
+        "--start",
+        "2027-03-22",
+        "--next",
+        "1",
+    )
+    assert done.out == "next  2027-03-28T03:00:00+02:00  02:30 does not exist on this day: runs at 03:00\n"
+    assert ask(server, "preview", "--every", "1h", "--next", "3").out.count("next") == 3
+    assert ask(server, "preview", "--at", "10m").out.count("next") == 1
+
+
+def test_one_that_runs_once_ends(server: Running):
+    done = ask(
+        server, "put", "once", "q", "--at", "1h", "--end", "2h", "--limit", "1", "--overlap", "allow", "--window", "5m"
+    )
+    assert "once at 20" in done.out
+    assert ask(server, "put", "often", "q", "--every", "30s", "--timeout", "5s", "--max-attempts", "1").code == 0
+    assert "every 30s" in ask(server, "list").out
+    shown = ask(server, "show", "often", "--limit", "1")
+    assert (shown.code, shown.err) == (0, "")
+    ask(server, "run", "often")
+    ask(server, "run", "often")
+    assert "--limit shows more" in ask(server, "show", "often", "--limit", "1").err
+
+
+def test_what_is_refused_is_one_line(server: Running):
+    for arguments, code, complaint in (
+        (("put", "a b", "q", "--every", "5s"), 1, "Schedule name must be"),
+        (("put", "s", "q"), 1, "Exactly one of cron, every and at must be given (400)"),
+        (("put", "s", "q", "hello", "--every", "5s"), 2, "a string needs quotes"),
+        (
+            ("put", "s", "q", "--cron", "61 * * * *"),
+            1,
+            "cron must be a cron expression: the field is wrong: minute (400)",
+        ),
+        (("put", "s", "q", "--at", "soon"), 2, "must be a time from now"),
+        (("preview", "--cron", "@daily", "--timezone", "Nowhere"), 1, "timezone must be a name"),
+        (("show", "nobody"), 1, "Schedule not found (404)"),
+        (("run", "nobody"), 1, "Schedule not found (404)"),
+        (("resume", "nobody"), 1, "Schedule not found (404)"),
+    ):
+        done = ask(server, *arguments)
+        assert (done.code, done.out, done.err.count("\n")) == (code, "", 1)
+        assert complaint in done.err
+    assert "Unauthorized (401)" in ask(server, "list", token="wrong").err

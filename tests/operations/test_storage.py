@@ -1,0 +1,97 @@
+"""What the disk holds and whether the server takes work: as the page and as the commands tell it."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+from click.testing import CliRunner
+
+from bunqueue_trio.cli import main
+from bunqueue_trio.cli import storage as cli
+from bunqueue_trio.config import MIB
+from bunqueue_trio.pages.storage import storage
+from bunqueue_trio.protocol.replies import StorageReply, StorageView
+from bunqueue_trio.storage.store import Space
+from bunqueue_trio.testing.server import Bunqueue
+
+GIB = 1024 * MIB
+
+
+def seen(bunqueue: Bunqueue) -> StorageView:
+    return msgspec.json.decode(storage(bunqueue.server)[1], type=StorageReply).data
+
+
+async def test_the_page_tells_sizes_growth_and_how_long_there_is_room(bunqueue: Bunqueue):
+    server = bunqueue.server
+    assert (seen(bunqueue).growth, seen(bunqueue).full_in) == (None, None)
+    size, left = MIB, 10 * GIB
+    server.store.space = lambda: Space(size, 0, left, 20 * GIB)  # type: ignore[method-assign]
+    await server.shrinker.step()
+    await server.note_minute()
+    size, left = 31 * MIB, 5 * GIB
+    await trio.sleep(30 * 60)
+    await server.shrinker.step()
+    told = seen(bunqueue)
+    assert (told.file, told.disk_free, told.disk) == (31 * MIB, 5 * GIB, 20 * GIB)
+    assert told.growth == 60 * MIB
+    assert told.full_in == 30 * 60_000
+    assert set(told.jobs) == {"waiting", "delayed", "waiting-children", "active", "completed", "failed"}
+
+
+async def test_the_page_tells_since_when_the_disk_is_in_trouble(bunqueue: Bunqueue):
+    server, journal = bunqueue.server, bunqueue.server.journal
+    before = seen(bunqueue)
+    assert (before.disk_full, before.error, before.since) == (False, None, None)
+    server.store.space = lambda: Space(MIB, 0, 1, 20 * GIB)  # type: ignore[method-assign]
+    await server.shrinker.step()
+    told, now = seen(bunqueue), server.clock.now()
+    assert told.disk_full
+    assert told.since == now
+    await trio.sleep(5)
+    await server.shrinker.step()
+    assert seen(bunqueue).since == told.since
+    journal.failing, journal.failing_since = "FullError: disk is full", told.since - 7
+    told = seen(bunqueue)
+    assert (told.error, told.since) == ("FullError: disk is full", journal.failing_since)
+
+
+TOLD: dict[str, Any] = {
+    "diskFull": False, "error": None, "since": None, "file": 31 * MIB, "free": 0, "log": 2048, "diskFree": 5 * GIB,
+    "disk": 20 * GIB, "growth": 60 * MIB, "fullIn": 1_800_000, "pending": 0,
+    "jobs": {"waiting": 1200, "delayed": 0}, "retention": {
+        "completedMax": 1000, "deadMax": None, "age": 86_400_000, "eventsMax": None, "eventsAge": None,
+    },
+}  # fmt: skip
+
+
+def run(monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any], *arguments: str) -> tuple[int, str]:
+    monkeypatch.setattr(cli, "answer", lambda *_: answer)
+    done = CliRunner().invoke(main, list(arguments))
+    return done.exit_code, done.output
+
+
+def test_the_command_says_it_in_words_or_as_it_is(monkeypatch: pytest.MonkeyPatch):
+    code, out = run(monkeypatch, {"ok": True, "data": TOLD}, "storage")
+    assert code == 0
+    for words in (
+        "state      takes changes\n", "disk       5.0 GiB of 20.0 GiB free, full in 30 min", "growth     60.0 MiB an hour\n",
+        "jobs       1,200 waiting\n", "completed  kept: at most 1,000 and 1 d\n", "dead       kept: at most 1 d\n", "events     kept: all\n",
+    ):  # fmt: skip
+        assert words in out
+    assert json.loads(run(monkeypatch, {"ok": True, "data": TOLD}, "storage", "--json")[1]) == TOLD
+    trouble = TOLD | {"diskFull": True, "since": 0, "disk": 0, "growth": None, "jobs": {}}
+    out = run(monkeypatch, {"ok": True, "data": trouble}, "storage")[1]
+    assert "nearly full since 1970" in out
+    assert "jobs       none" in out
+    out = run(monkeypatch, {"ok": True, "data": trouble | {"error": "disk\x1b is full"}}, "storage")[1]
+    assert "refuses changes since 1970" in out
+    assert "\x1b" not in out
+
+
+@pytest.mark.parametrize(("status", "code"), [("healthy", 0), ("degraded", 1)])
+def test_health_is_an_exit_code(monkeypatch: pytest.MonkeyPatch, status: str, code: int):
+    told = {"ok": True, "status": status, "uptime": 90, "version": "1", "queues": {"waiting": 3}}
+    assert run(monkeypatch, told, "health") == (code, f"{status}: up 1 min 30 s, version 1; 3 waiting\n")
+    assert run(monkeypatch, told, "health", "--json") == (code, json.dumps(told) + "\n")

@@ -1,0 +1,78 @@
+"""`bunqueue-trio workers`: who works, and what may be done to them."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from bunqueue_trio.cli import main
+from bunqueue_trio.cli import workers as told
+from tests.operations.processes import Done, Running, bunqueue, serving
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Running]:
+    with serving(tmp_path) as running:
+        yield running
+
+
+@pytest.mark.slow
+def test_workers_are_shown_quieted_released_and_forgotten(server: Running):
+    def ask(*arguments: str) -> Done:
+        return bunqueue("workers", *arguments, env={"BUNQUEUE_URL": server.url})
+
+    with server.client() as client:
+        client.post("/workers", json={"workerId": "w-1", "name": "mailer", "queues": ["q"], "concurrency": 4})
+        job_id = client.post("/queues/q/jobs", json={"data": 1}).json()["id"]
+        assert client.get("/queues/q/jobs", params={"owner": "w-1"}).json()["job"]["id"] == job_id
+        head, row = ask().out.splitlines()
+        assert head.split()[:3] == ["name", "id", "status"]
+        assert row.split()[:7] == ["mailer", "w-1", "active", "1", "4", "0", "0"]
+        [listed] = map(json.loads, ask("--json").out.splitlines())
+        assert [job["id"] for job in listed["jobs"]] == [job_id]
+        assert ask("quiet", "mailer").out == "mailer: quiet, and has 1 jobs\n"
+        done = ask("forget", "mailer")
+        assert (done.code, "release them first" in done.err) == (1, True)
+        assert ask("release", "w-1").out == "w-1: 1 jobs returned\n"
+        assert client.get("/queues/q/jobs", params={"owner": "w-1"}).json()["job"] is None
+        assert ask("unquiet", "mailer").out == "mailer: gets jobs\n"
+        assert client.get("/queues/q/jobs", params={"owner": "w-1"}).json()["job"]["id"] == job_id
+        client.post(f"/jobs/{job_id}/ack")
+        assert ask("forget", "mailer").out == "mailer: forgotten\n"
+        assert ask("--json").out == ""
+
+
+def known(*workers: tuple[str, str]) -> dict[str, Any]:
+    return {"data": {"workers": [{"id": i, "name": n, "queues": [f"q-{i}"]} for i, n in workers], "next": None}}
+
+
+def test_what_is_done_to_a_name_is_done_to_all_of_it(monkeypatch: pytest.MonkeyPatch):
+    """A program has a worker for each of its queues, all of one name."""
+    asked: list[str] = []
+
+    def answer(*call: str) -> Any:
+        asked.append(call[3])
+        found = known(("a", "same\x1b"), ("b", "same\x1b"), ("c", "other"))
+        return found if call[2] == "GET" else {"data": {"activeJobs": 2}}
+
+    monkeypatch.setattr(told, "answer", answer)
+    done = CliRunner().invoke(main, ["workers", "quiet", "same\x1b"])
+    assert done.output == "same\\x1b (q-a): quiet, and has 2 jobs\nsame\\x1b (q-b): quiet, and has 2 jobs\n"
+    assert asked[1:] == ["/workers/a/quiet", "/workers/b/quiet"]
+    done = CliRunner().invoke(main, ["workers", "quiet", "nobody"])
+    assert (done.exit_code, done.stderr) == (1, "bunqueue-trio: there is no worker nobody\n")
+
+
+def test_an_id_goes_before_a_name(monkeypatch: pytest.MonkeyPatch):
+    asked: list[str] = []
+
+    def answer(*call: str) -> Any:
+        asked.append(call[3])
+        return known(("a/1", "b"), ("b", "a/1")) if call[2] == "GET" else {"data": {"count": 3}}
+
+    monkeypatch.setattr(told, "answer", answer)
+    done = CliRunner().invoke(main, ["workers", "release", "a/1"])
+    assert (done.output, asked[-1]) == ("a/1: 3 jobs returned\n", "/workers/a%2F1/release")

@@ -1,0 +1,436 @@
+"""A bulk command about many jobs takes several steps and is one all the same: refused or done as a whole, on the disk as a whole."""
+
+from typing import Any
+
+import pytest
+import trio
+from msgspec import Raw
+
+from bunqueue_trio.config import INLINE_BYTES_MAX
+from bunqueue_trio.engine.commands.push import Bulk
+from bunqueue_trio.engine.commands.report import FAILURE_ACKS
+from bunqueue_trio.engine.job import State
+from bunqueue_trio.errors import Refused
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.runtime import core
+from tests.runtime.world import Answers, VirtualThread, World, settled
+from tests.storage.faulty import Crash, Fault
+
+SLICE = 3
+
+
+@pytest.fixture(autouse=True)
+def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core, "BULK_SLICE", SLICE)
+
+
+def spec(**fields: Any) -> c.JobSpec:
+    return c.JobSpec(data=Raw(b"1"), **fields)
+
+
+def bulk(n: int = 10, queue: str = "q", **fields: Any) -> c.PushBatch:
+    return c.PushBatch(queue=queue, jobs=[spec(**fields) for _ in range(n)])
+
+
+def named(*ids: str, queue: str = "q") -> c.PushBatch:
+    return c.PushBatch(queue=queue, jobs=[spec(job_id=job_id) for job_id in ids])
+
+
+def begin(world: World, command: c.PushBatch) -> core.Begun:
+    """Begin a bulk push, of which the first jobs are in then."""
+    begun = world.core.begin(command, sliced=True)
+    assert begun.bulk is not None
+    return begun
+
+
+async def ids_of(world: World, begun: core.Begun) -> list[str]:
+    reply = await world.core.finish(begun)
+    assert isinstance(reply, r.PushBatchReply)
+    return reply.ids
+
+
+async def test_others_are_served_between_two_steps(nursery: trio.Nursery):
+    world = World()
+    world.start(nursery)
+    counts: list[int] = []
+
+    async def look() -> None:
+        while len(counts) < 20:
+            counts.append(len(world.engine.jobs))
+            await trio.lowlevel.checkpoint()
+
+    nursery.start_soon(look)
+    reply = await world.core.execute(bulk(10))
+    assert isinstance(reply, r.PushBatchReply)
+    assert reply.ids == [f"id-{n:06}" for n in range(1, 11)]
+    assert {6, 9} <= set(counts)
+    assert world.published == [("pushed", job_id) for job_id in reply.ids]
+
+
+@pytest.mark.parametrize("n", [1, SLICE])
+async def test_a_small_one_is_one_step(world: World, n: int):
+    begun = world.core.begin(bulk(n), sliced=True)
+    assert begun.bulk is None
+    assert len(world.engine.jobs) == n
+
+
+async def test_all_of_it_is_in_one_commit(nursery: trio.Nursery):
+    world = World()
+    world.start(nursery)
+    begun = begin(world, bulk(10))
+    for _ in range(20):
+        await trio.lowlevel.checkpoint()
+    assert (len(world.engine.jobs), world.stored(), world.journal.commits) == (SLICE, {}, 0)
+    ids = await ids_of(world, begun)
+    assert list(world.stored()) == ids
+    assert world.journal.commits == 1
+
+
+async def test_who_changes_something_alone_commits_no_half_of_it(world: World):
+    begun = begin(world, bulk(10))
+    assert [world.journal.commit_alone() for _ in range(3)] == [False] * 3
+    assert world.stored() == {}
+    world.core.add_at_once(begun)
+    assert world.journal.half.is_there is False
+
+
+async def test_what_others_do_meanwhile_is_in_the_same_commit(nursery: trio.Nursery, answers: Answers):
+    world = answers.world = World()
+    world.start(nursery)
+    begun = begin(world, bulk(10))
+    await answers.ask("other", world.push, "other")
+    assert "other" not in answers
+    await ids_of(world, begun)
+    await settled()
+    assert "other" in answers
+    assert world.journal.commits == 1
+
+
+async def test_who_waits_for_jobs_gets_them_when_all_are_committed(nursery: trio.Nursery, answers: Answers):
+    world = answers.world = World()
+    world.start(nursery)
+    await answers.ask("pull", world.pull, wait_ms=1000)
+    begun = begin(world, bulk(10))
+    await settled()
+    assert "pull" not in answers
+    (first, *_) = await ids_of(world, begun)
+    await settled()
+    assert answers["pull"] == first
+
+
+async def test_one_bad_job_refuses_all_before_any_is_in(world: World):
+    command = bulk(10)
+    command.jobs[-1] = spec(depends_on=["nobody"])
+    with pytest.raises(Refused, match=r"^jobs\[9\]: Dependency job not found: nobody$"):
+        world.core.begin(command, sliced=True)
+    assert (dict(world.engine.jobs), world.journal.gathering, world.journal.half.is_there) == ({}, False, False)
+
+
+async def test_who_has_gone_leaves_all_of_it(nursery: trio.Nursery):
+    world = World()
+    world.start(nursery)
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await world.core.execute(bulk(10))
+    assert scope.cancelled_caught
+    await settled()
+    assert len(world.stored()) == 10
+
+
+async def test_a_disk_that_refuses_it_at_first_takes_it_whole(nursery: trio.Nursery):
+    world = World([Fault.REFUSED])
+    world.start(nursery)
+    await world.core.execute(bulk(10))
+    assert len(world.stored()) == 10
+
+
+async def test_an_fsync_that_one_job_wants_is_of_all(nursery: trio.Nursery):
+    world = World()
+    world.start(nursery)
+    command = bulk(10)
+    command.jobs[-1] = spec(durable=True)
+    await world.core.execute(command)
+    assert world.journal.durable_commits == world.journal.commits == 1
+
+
+async def test_a_second_one_meanwhile_is_done_in_its_step(nursery: trio.Nursery):
+    """Its carrier waits its turn, for two seconds at most; else two of them could hold the commit for ever."""
+    world = World()
+    world.start(nursery)
+    first = begin(world, bulk(10))
+    assert world.journal.must_wait(5000)
+    assert not world.journal.must_wait(1000, small=0)
+    second = world.core.begin(bulk(10), sliced=True)
+    assert second.bulk is None
+    await ids_of(world, first)
+    await ids_of(world, second)
+    assert not world.journal.must_wait(5000)
+    assert world.journal.commits == 1
+
+
+async def test_a_large_request_waits_for_its_end(nursery: trio.Nursery, answers: Answers):
+    world = answers.world = World()
+    begun = begin(world, bulk(10))
+    await answers.ask("turn", world.journal.wait_turn)
+    assert "turn" not in answers
+    world.core.add_at_once(begun)
+    await settled()
+    assert "turn" in answers
+    assert len(world.engine.jobs) == 10
+
+
+async def test_an_id_in_it_is_taken_from_the_first_step_on(world: World):
+    """Else it would be refused when half of it is in."""
+    begun = begin(world, named("a", "b", "c", "d", "e"))
+    with pytest.raises(Refused, match="in use by a job of another queue: e"):
+        world.core.begin(c.Push(queue="other", data=Raw(b"1"), job_id="e"))
+    assert world.core.begin(c.Push(queue="q", data=Raw(b"1"), job_id="e")).reply == r.PushReply(id="e")
+    assert world.core.begin(c.Push(queue="other", data=Raw(b"1"), job_id="f")).reply == r.PushReply(id="f")
+    world.core.add_at_once(begun)
+    assert begun.reply == r.PushBatchReply(ids=["a", "b", "c", "d", "e"])
+    assert [event.event_type for event in world.engine.events if event.job_id == "e"] == ["pushed", "duplicated"]
+    world.core.begin(c.Cancel(id="e"))
+    world.core.begin(c.Push(queue="other", data=Raw(b"1"), job_id="e"))
+
+
+async def test_a_unique_key_that_others_take_meanwhile_is_theirs(world: World):
+    command = bulk(10)
+    command.jobs[-1] = spec(unique_key="k")
+    begun = begin(world, command)
+    other = world.core.begin(c.Push(queue="q", data=Raw(b"1"), unique_key="k")).reply
+    world.core.add_at_once(begun)
+    assert isinstance(begun.reply, r.PushBatchReply)
+    assert isinstance(other, r.PushReply)
+    assert begun.reply.ids[-1] == other.id
+
+
+async def test_a_batch_that_is_taken_when_the_last_step_is_done_is_written_and_not_forgotten(
+    nursery: trio.Nursery, thread: VirtualThread
+):
+    """The flusher has waited for that step; before it runs, another step takes a batch, and leaves it since it is large."""
+    world = World()
+    world.start(nursery)
+    world.store.inline = False
+    bulk_of_old_ones = begin(world, bulk(10))
+    await settled()
+    assert world.journal.half.is_there
+    with world.journal.one_commit():
+        world.core.add_at_once(bulk_of_old_ones)
+        large = world.core.begin(c.Push(queue="q", job_id="large", data=c.Raw(b'"%s"' % (b"x" * INLINE_BYTES_MAX))))
+    later = world.core.begin(c.Push(queue="q", job_id="later", data=c.Raw(b"1")))
+    with trio.fail_after(10):
+        for begun in (bulk_of_old_ones, large, later):
+            await world.core.finish(begun)
+    assert {"large", "later"} <= world.stored().keys()
+    assert len(world.stored()) == 12
+
+
+async def test_trouble_of_a_commit_is_that_of_the_flusher_that_waited_for_the_last_step():
+    """It is no commit to try again."""
+    world = World([Fault.CRASH_BEFORE])
+
+    async def live() -> None:
+        async with trio.open_nursery() as nursery:
+            world.start(nursery)
+            begun = begin(world, bulk(10))
+            await settled()
+            with world.journal.one_commit():
+                world.core.add_at_once(begun)
+            await trio.sleep(60)
+
+    with pytest.RaisesGroup(Crash, flatten_subgroups=True):
+        await live()
+
+
+@pytest.mark.parametrize("keep", [True, False], ids=["kept", "removed"])
+async def test_a_dependency_whose_end_is_being_written_may_be_forgotten_meanwhile(
+    nursery: trio.Nursery, thread: VirtualThread, keep: bool
+):
+    """It is in memory when the push begins, and no more when its dependent is added."""
+    world = World()
+    world.start(nursery)
+    await world.push(job_id="a", remove_on_complete=not keep)
+    await world.pull()
+    world.store.inline, world.journal._pressure.last_s, thread.delay_s = False, 1.0, 0.5
+    world.core.begin(c.Ack(id="a"))
+    await settled()
+    assert "a" in {job.id for job in world.journal.writing}
+    command = bulk(10)
+    command.jobs[-1] = spec(depends_on=["a"], job_id="b")
+    begun = begin(world, command)
+    await trio.sleep(0.6)
+    assert "a" not in world.engine.jobs
+    await ids_of(world, begun)
+    assert world.engine.jobs["b"].state is State.WAITING
+
+
+async def test_a_dependency_that_is_cancelled_meanwhile_ends_its_dependent(nursery: trio.Nursery):
+    world = World()
+    world.start(nursery)
+    await world.push(job_id="a")
+    command = bulk(10)
+    command.jobs[-1] = spec(depends_on=["a"], job_id="b")
+    begun = begin(world, command)
+    world.core.begin(c.Cancel(id="a"))
+    await ids_of(world, begun)
+    assert world.state("b") is State.FAILED
+
+
+async def test_a_dependency_that_completes_meanwhile_has_completed(nursery: trio.Nursery):
+    world = World()
+    world.start(nursery)
+    await world.push(job_id="a", priority=1)
+    await world.pull()
+    command = bulk(10)
+    command.jobs[-1] = spec(depends_on=["a"], job_id="b")
+    begun = begin(world, command)
+    world.core.begin(c.Ack(id="a"))
+    await ids_of(world, begun)
+    assert world.state("b") is State.WAITING
+
+
+async def test_a_broken_invariant_in_the_middle_ends_the_server_and_writes_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    begun = begin(world, bulk(10))
+
+    def add(*_: object) -> bool:
+        raise AssertionError("planted")
+
+    monkeypatch.setattr(Bulk, "add", add)
+    with pytest.raises(AssertionError, match="planted"):
+        await world.core.finish(begun)
+    assert not world.journal.half.is_there
+    with pytest.raises(AssertionError, match="planted"):
+        await world.journal.flush()
+
+
+async def test_the_bytes_of_all_of_it_are_counted_when_it_begins(world: World):
+    begin(world, bulk(10))
+    assert world.journal._bytes == 10
+
+
+async def test_it_works_where_the_store_is_a_network_away(nursery: trio.Nursery):
+    world = World(away_s=0.01)
+    world.start(nursery)
+    await world.push(job_id="a")
+    await world.pull()
+    await world.ack("a")
+    command = bulk(10)
+    command.jobs[-1] = spec(depends_on=["a"], job_id="b")
+    reply = await world.core.execute(command)
+    assert isinstance(reply, r.PushBatchReply)
+    assert world.state("b") is State.WAITING
+    assert world.journal.commits == 3
+
+
+# --- acks -----------------------------------------------------------------------------------------
+
+
+async def taken(world: World, n: int = 10) -> tuple[list[str], list[str]]:
+    await world.core.execute(bulk(n))
+    reply = await world.core.execute(c.PullBatch(queue="q", count=n))
+    assert isinstance(reply, r.PullBatchReply)
+    return [job.id for job in reply.jobs], reply.tokens
+
+
+async def test_acks_of_many_are_done_in_steps_and_are_one_commit(nursery: trio.Nursery):
+    world = World()
+    world.start(nursery)
+    ids, tokens = await taken(world)
+    commits = world.journal.commits
+    begun = world.core.begin(c.AckBatch(ids=ids, tokens=tokens, results=[Raw(b"1")] * 10), sliced=True)
+    assert begun.bulk is not None
+    assert [world.state(job_id) for job_id in ids].count(State.COMPLETED) == SLICE
+    assert await world.core.finish(begun) == r.OK
+    assert world.journal.commits == commits + 1
+    assert {world.state(job_id) for job_id in ids} == {State.COMPLETED}
+
+
+async def test_acks_of_nothing_wait_for_nothing(nursery: trio.Nursery):
+    world = World()
+    world.start(nursery)
+    nobody = [f"n-{n}" for n in range(10)]
+    reply = await world.core.execute(c.AckBatch(ids=nobody))
+    assert reply == r.DataReply(data={"ignoredIds": nobody})
+    assert not world.journal.half.is_there
+
+
+async def test_an_id_that_is_named_twice_is_acked_once_though_steps_lie_between(nursery: trio.Nursery):
+    world = World()
+    world.start(nursery)
+    ids, tokens = await taken(world)
+    twice = c.AckBatch(ids=[*ids, *ids], tokens=[*["old"] * 10, *tokens])
+    assert await world.core.execute(twice) == r.OK
+    assert {world.state(job_id) for job_id in ids} == {State.COMPLETED}
+
+
+async def test_acks_whose_lists_do_not_fit_change_nothing(nursery: trio.Nursery):
+    world = World()
+    world.start(nursery)
+    ids, tokens = await taken(world)
+    with pytest.raises(Refused, match="tokens must be as long as ids"):
+        world.core.begin(c.AckBatch(ids=ids, tokens=tokens[:-1]), sliced=True)
+    assert not world.journal.half.is_there
+    assert {world.state(job_id) for job_id in ids} == {State.ACTIVE}
+
+
+# --- failures -------------------------------------------------------------------------------------
+
+
+async def test_failures_of_many_are_done_in_steps_and_are_one_commit(nursery: trio.Nursery):
+    """One is more work than an ack, so fewer of them make a step."""
+    world = World()
+    world.start(nursery)
+    ids, tokens = await taken(world)
+    commits = world.journal.commits
+    failures = [
+        c.Failure(id=job_id, token=token, unrecoverable=True) for job_id, token in zip(ids, tokens, strict=True)
+    ]
+    begun = world.core.begin(c.FailBatch(failures=failures), sliced=True)
+    assert begun.bulk is not None
+    assert [world.state(job_id) for job_id in ids].count(State.FAILED) == 1
+    assert await world.core.finish(begun) == r.FailBatchReply(data=r.Failed(run_at=[None] * 10))
+    assert world.journal.commits == commits + 1
+    assert {world.state(job_id) for job_id in ids} == {State.FAILED}
+
+
+async def test_a_few_failures_are_one_step(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(core, "BULK_SLICE", 10 * FAILURE_ACKS)
+    world = World()
+    world.start(nursery)
+    ids, _ = await taken(world)
+    begun = world.core.begin(c.FailBatch(failures=[c.Failure(id=job_id) for job_id in ids]), sliced=True)
+    assert begun.bulk is None
+    assert {world.state(job_id) for job_id in ids} == {State.DELAYED}
+
+
+async def test_failures_that_say_what_cannot_be_change_nothing(nursery: trio.Nursery):
+    world = World()
+    world.start(nursery)
+    ids, _ = await taken(world)
+    failures = [c.Failure(id=job_id) for job_id in ids]
+    failures[9] = c.Failure(id=ids[9], unrecoverable=True, retry_in=0)
+    with pytest.raises(Refused, match=r"failures\[9\]: unrecoverable and retryIn exclude each other"):
+        world.core.begin(c.FailBatch(failures=failures), sliced=True)
+    assert not world.journal.half.is_there
+    assert {world.state(job_id) for job_id in ids} == {State.ACTIVE}
+
+
+# --- heartbeats -----------------------------------------------------------------------------------
+
+
+async def test_heartbeats_of_many_are_done_in_steps_and_what_ends_meanwhile_is_lost(nursery: trio.Nursery):
+    world = World()
+    world.start(nursery)
+    ids, tokens = await taken(world)
+    begun = world.core.begin(c.HeartbeatBatch(ids=ids, tokens=tokens), sliced=True)
+    assert begun.bulk is not None
+    world.core.begin(c.Ack(id=ids[-1], token=tokens[-1]))
+    reply = await world.core.finish(begun)
+    assert reply == r.DataReply(data={"ok": True, "count": 9, "lostIds": [ids[-1]]})
+    assert not world.journal.half.is_there
+    with pytest.raises(Refused, match="tokens must be as long as ids"):
+        world.core.begin(c.HeartbeatBatch(ids=ids, tokens=tokens[:-1]), sliced=True)
+    assert not world.journal.half.is_there

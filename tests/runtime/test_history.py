@@ -1,0 +1,106 @@
+"""What happened by the minute: counted as it happens, bounded, and told as it was."""
+
+import pytest
+from msgspec import Raw
+
+from bunqueue_trio.config import Settings
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.runtime import history as module
+from bunqueue_trio.runtime.history import MINUTES_KEPT, History, Minute
+from bunqueue_trio.runtime.picture import QueueLook
+from bunqueue_trio.storage.store import Batch
+from bunqueue_trio.testing.server import Bunqueue
+
+MINUTE = 60_000
+
+
+def minute(at: int) -> Minute:
+    return Minute(at, 0, 0, 0, 0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, 0, 0, (), ())
+
+
+def look(name: str, waiting: int = 0) -> QueueLook:
+    return QueueLook(name, waiting, 0, 0, 0, 0, 0, None, 0, None, None, None)
+
+
+class Heard:
+    def __init__(self, event_type: str, queue: str) -> None:
+        self.event_type, self.queue = event_type, queue
+
+
+def batch(*heard: tuple[str, str]) -> Batch:
+    return Batch(1, 0, False, [], heard=[Heard(*each) for each in heard])  # type: ignore[misc]
+
+
+async def test_events_are_counted_by_queue_and_minute():
+    history = History()
+    history.committed(
+        batch(("pushed", "a"), ("pushed", "a"), ("completed", "a"), ("failed", "b"), ("progress", "a")), 0.0
+    )
+    await history.note(minute(MINUTE), [look("a", 5), look("b")])
+    history.committed(batch(("stalled", "a"), ("retried", "a"), ("drained", "a")), 0.0)
+    await history.note(minute(2 * MINUTE), [look("a", 4)])
+    past = history.past()
+    assert [tuple(each) for each in past.queues["a"]] == [
+        (MINUTE, 2, 1, 0, 0, 0, 5, 0), (2 * MINUTE, 0, 0, 0, 1, 1, 4, 0)
+    ]  # fmt: skip
+    assert "b" not in past.queues  # it holds nothing, and nothing happens
+    assert past.of("a", MINUTE + 1) == list(past.queues["a"][1:])
+    assert past.of("nobody", 0) == []
+    assert past.since(MINUTE + 1) is past.minutes[1]
+    assert past.since(3 * MINUTE) is None
+
+
+async def test_the_past_is_not_changed_by_the_next_minute():
+    history = History()
+    await history.note(minute(1), [look("a")])
+    past = history.past()
+    await history.note(minute(2), [look("a")])
+    assert (len(past.minutes), len(past.queues["a"])) == (1, 1)
+
+
+async def test_the_past_is_bounded():
+    history = History()
+    for at in range(MINUTES_KEPT + 5):
+        await history.note(minute(at), [look("a", 1)])
+    past = history.past()
+    assert (len(past.minutes), past.minutes[0].at, len(past.queues["a"])) == (MINUTES_KEPT, 5, 60)
+
+
+async def test_the_busiest_queues_keep_a_line_and_then_the_fullest(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "QUEUES_KEPT", 2)
+    history = History()
+    looks = [look("full", 10), look("fuller", 20), look("busy")]
+    await history.note(minute(1), looks)
+    assert set(history.past().queues) == {"full", "fuller"}
+    history.committed(batch(("pushed", "busy")), 0.0)
+    await history.note(minute(2), looks)
+    assert set(history.past().queues) == {"busy", "fuller"}
+    assert [each.at for each in history.past().queues["fuller"]] == [1, 2]
+
+
+async def test_names_that_come_once_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "COUNTED_MAX", 3)
+    history = History()
+    history.committed(batch(*(("pushed", f"q{n}") for n in range(10))), 0.0)
+    history.committed(batch(("pushed", "q0")), 0.0)
+    await history.note(minute(1), [])
+    assert {name: line[0].pushed for name, line in history.past().queues.items()} == {"q0": 2, "q1": 1, "q2": 1}
+    await history.note(minute(2), [])
+    assert history.past().queues == {}
+
+
+async def test_a_server_notes_what_was_the_case(autojump_clock: object):
+    async with Bunqueue(Settings()) as bunqueue:
+        core = bunqueue.server.core
+        for _ in range(3):
+            await core.execute(c.Push(queue="q", data=Raw(b"1")))
+        await core.execute(c.Pause(queue="q", reason="why"))
+        await core.execute(c.SetConcurrency(queue="limited", concurrency=2))
+        await bunqueue.server.note_minute()
+        (noted,) = bunqueue.server.past().minutes
+        assert (noted.pushed, noted.waiting, noted.is_failing) == (3, 3, False)
+        looks = {each.name: each for each in await bunqueue.server.look_at_queues()}
+        pause = looks["q"].pause
+        assert pause is not None
+        assert (looks["q"].waiting, pause.reason, looks["q"].jobs) == (3, "why", 3)
+        assert (looks["limited"].concurrency, looks["limited"].jobs, looks["limited"].pulls_waiting) == (2, 0, 0)

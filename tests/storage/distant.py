@@ -1,0 +1,46 @@
+"""A store that is a network away: each commit is awaited, there and back, and may be cancelled in between."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import trio
+
+from bunqueue_trio.storage.store import Batch, Question, Store
+from tests.storage.faulty import Fault, FaultyStore
+
+
+class DistantStore(FaultyStore):
+    """A :class:`FaultyStore` that only knows awaited commits, of which each takes ``away_s`` there and the same back.
+
+    A batch whose answer nobody has waited for is not written again: it is known by its epoch.
+    """
+
+    def __init__(self, inner: Store, commits: Iterable[Fault] = (), away_s: float = 0.01) -> None:
+        super().__init__(inner, commits)
+        self.at_once = False
+        self.away_s = away_s
+        self.look_s = away_s
+        """How long a question is on its way, and its answer."""
+        self.repeated = 0
+        """Commits that were there already."""
+        self.asked: list[str] = []
+        """What was looked up."""
+        self._unheard: int | None = None
+        """The epoch of the last commit, until its answer has arrived."""
+
+    async def write(self, batch: Batch, *, quick: bool) -> None:
+        await trio.sleep(self.away_s)
+        if batch.epoch == self._unheard:
+            self.repeated += 1
+        else:
+            self.commit(batch)
+            self._unheard = batch.epoch
+        await trio.sleep(self.away_s)
+        self._unheard = None
+
+    async def look_up(self, question: Question) -> Any:
+        await trio.sleep(self.look_s)
+        self.asked.append(question.kind)
+        answer = question.ask(self)
+        await trio.sleep(self.look_s)
+        return answer

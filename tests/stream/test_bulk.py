@@ -1,0 +1,149 @@
+"""Bulk pushes of many jobs over a connection: the order of what it says, and what its end leaves."""
+
+import json
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from bunqueue_trio.api import gateway, session
+from bunqueue_trio.protocol import parts
+from bunqueue_trio.runtime import core
+from tests.stream.test_virtual import World, message
+from tests.stream.test_virtual import world as world
+from tests.stream.ws import HANDSHAKE, frame
+from tests.wire.raw import request_bytes
+
+CLOSE = frame(0x8, b"\x03\xe8")
+
+
+@pytest.fixture(autouse=True, params=[True, False], ids=["in parts", "whole"])
+def small_slices(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core, "BULK_SLICE", 2)
+    if request.param:
+        monkeypatch.setattr(parts, "_PART", 3)
+        for reader in (gateway, session):
+            monkeypatch.setattr(reader, "PARTS_FROM", 10)
+
+
+def bulk(n: int = 9, **fields: Any) -> dict[str, Any]:
+    return {"cmd": "PUSHB", "queue": "q", "jobs": [{"data": k, "jobId": f"job-{k}"} for k in range(n)], **fields}
+
+
+def waiting(world: World) -> int:
+    return len(world.server.engine.jobs)
+
+
+async def opened(world: World) -> trio.abc.Stream:
+    """A WebSocket that hears of no events."""
+    stream = await world.connect()
+    sent = HANDSHAKE.format(path="/ws").encode() + message(cmd="Unsubscribe", reqId=0)
+    assert await said(world, stream, sent, 1) == [0]
+    return stream
+
+
+async def said(world: World, stream: trio.abc.Stream, sent: bytes, n: int) -> list[int]:
+    """The numbers of the first ``n`` replies to what is sent, in their order."""
+    world.nursery.start_soon(stream.send_all, sent)
+    got = ""
+    with trio.fail_after(5):
+        while got.count('"reqId":') < n:
+            got += (await stream.receive_some()).decode("latin-1")
+    return [int(part.partition("}")[0]) for part in got.split('"reqId":')[1:]]
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["in one piece", "frame by frame"])
+async def test_what_comes_behind_it_is_done_and_answered_behind_it(world: World, at_once: bool):
+    stream = await opened(world)
+    frames = [
+        message(cmd="Ping", reqId=1), message(**bulk(reqId=2)), message(cmd="Cancel", id="job-8", reqId=3),
+        message(**bulk(reqId=4)), message(cmd="Ping", reqId=5),
+    ]  # fmt: skip
+    if at_once:
+        assert await said(world, stream, b"".join(frames), 5) == [1, 2, 3, 4, 5]
+    else:
+        assert [(await said(world, stream, one, 1))[0] for one in frames] == [1, 2, 3, 4, 5]
+    assert waiting(world) == 9
+
+
+async def test_what_came_with_a_goodbye_is_done_in_order(world: World):
+    stream = await opened(world)
+    frames = [message(**bulk(reqId=1)), message(cmd="Cancel", id="job-8", reqId=2), CLOSE]
+    await stream.send_all(b"".join(frames))
+    await trio.testing.wait_all_tasks_blocked()
+    assert waiting(world) == 8
+
+
+async def test_others_are_served_meanwhile(world: World):
+    with world.session() as one, world.session() as other:
+        world.send(one, "Unsubscribe")
+        one.receive(json.dumps(bulk(reqId="bulk")).encode(), world.nursery)
+        assert one.full
+        assert not one.idle
+        assert waiting(world) == 2
+        world.send(other, "Ping", reqId="other")
+        assert b'"other"' in b"".join(other.outgoing())
+        await one.wait_room()
+        assert waiting(world) == 9
+        while b'"bulk"' not in b"".join(one.outgoing()):
+            await one.bell.wait()
+        assert one.idle
+
+
+async def test_its_end_leaves_all_of_it(world: World):
+    async with trio.open_nursery() as polls:
+        with world.session() as one:
+            one.receive(json.dumps(bulk()).encode(), polls)
+            polls.cancel_scope.cancel()
+    assert waiting(world) == 9
+    assert not world.server.core.journal.half.is_there
+
+
+async def test_a_request_whose_client_is_gone_leaves_all_of_it(world: World):
+    client = await world.connect()
+    body = json.dumps({"jobs": bulk()["jobs"]}).encode()
+    await client.send_all(request_bytes("POST", "/queues/q/jobs/bulk", body))
+    await trio.aclose_forcefully(client)
+    await trio.testing.wait_all_tasks_blocked()
+    assert waiting(world) in {0, 9}
+    assert not world.server.core.journal.half.is_there
+
+
+async def test_a_refused_one_changes_nothing_and_keeps_its_place(world: World):
+    stream = await opened(world)
+    bad = bulk(reqId=2)
+    bad["jobs"][-1]["dependsOn"] = ["nobody"]
+    assert await said(
+        world, stream, message(cmd="Ping", reqId=1) + message(**bad) + message(cmd="Ping", reqId=3), 3
+    ) == [1, 2, 3]
+    assert waiting(world) == 0
+
+
+async def test_a_large_one_over_http_is_read_in_parts_and_in_one_commit(world: World):
+    client = await world.connect()
+    jobs = [{"data": {"n": n}, "jobId": f"job-{n}", "delay": 60_000} for n in range(500)]
+    world.nursery.start_soon(
+        client.send_all, request_bytes("POST", "/queues/q/jobs/bulk", json.dumps({"jobs": jobs}).encode())
+    )
+    got = b""
+    with trio.fail_after(5):
+        while b'"ids":[' not in got or not got.endswith(b"}"):
+            got += await client.receive_some()
+    assert json.loads(got[got.index(b"{") :])["ids"] == [job["jobId"] for job in jobs]
+    assert waiting(world) == 500
+    assert world.server.core.journal.commits == 1
+
+
+async def test_two_that_are_read_at_once_are_both_in(world: World):
+    streams = [await opened(world) for _ in range(2)]
+    for k, stream in enumerate(streams):
+        jobs = [{"data": n, "jobId": f"{k}-{n}"} for n in range(20)]
+        world.nursery.start_soon(stream.send_all, message(cmd="PUSHB", queue="q", jobs=jobs, reqId=k))
+    for k, stream in enumerate(streams):
+        got = b""
+        with trio.fail_after(5):
+            while b'"reqId":' not in got:
+                got += await stream.receive_some()
+        assert b'"reqId":%d' % k in got
+    assert waiting(world) == 40

@@ -1,0 +1,90 @@
+"""A night with incidents, for tests and pictures: five queues, one of which dies of an error, one of which nobody serves."""
+
+import trio
+from msgspec import Raw
+
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.testing.server import Bunqueue
+from tests.ui.site import minutes
+
+TENANTS = ("acme", "globex", "initech")
+
+
+async def push(bunqueue: Bunqueue, queue: str, data: str = "{}", **options: object) -> str:
+    reply = await bunqueue.server.core.execute(c.Push(queue=queue, data=Raw(data.encode()), **options))  # type: ignore[arg-type]
+    assert isinstance(reply, r.PushReply)
+    return reply.id
+
+
+async def take(bunqueue: Bunqueue, queue: str, most: int) -> list[tuple[str, str]]:
+    """Take some jobs; return their ids and tokens."""
+    reply = await bunqueue.server.core.execute(c.PullBatch(queue=queue, count=most))
+    assert isinstance(reply, r.PullBatchReply)
+    return [(job.id, token) for job, token in zip(reply.jobs, reply.tokens, strict=True)]
+
+
+async def work(bunqueue: Bunqueue, queue: str, most: int) -> int:
+    """Complete some jobs."""
+    taken = await take(bunqueue, queue, most)
+    for job_id, token in taken:
+        await bunqueue.server.core.execute(c.Ack(id=job_id, token=token, result=Raw(b'{"sent":true}')))
+    return len(taken)
+
+
+async def fail(bunqueue: Bunqueue, queue: str, most: int, error: str) -> list[str]:
+    """Fail some jobs for good."""
+    taken = await take(bunqueue, queue, most)
+    for i, (job_id, token) in enumerate(taken):
+        said = error.format(i * 7919 % 90_000 + 1000)
+        await bunqueue.server.core.execute(c.Fail(id=job_id, token=token, error=said, unrecoverable=True))
+    return [job_id for job_id, _ in taken]
+
+
+async def ordinary_minute(bunqueue: Bunqueue, i: int) -> None:
+    """What happens in every minute."""
+    for n in range(14 + (i * 5) % 9):
+        await push(
+            bunqueue, "emails", f'{{"to":"user{n}@example.com","template":"welcome","tenant":"{TENANTS[n % 3]}"}}'
+        )
+    await work(bunqueue, "emails", 40)
+    for n in range(8 + i % 4):
+        await push(bunqueue, "thumbnails", f'{{"image":"s3://media/{i:03}/{n}.jpg","width":640}}', tags=["media"])
+    await work(bunqueue, "thumbnails", 7)
+    for n in range(5 + i % 3):
+        await push(
+            bunqueue, "webhooks", f'{{"url":"https://hooks.example/{n}","event":"invoice.paid","token":"t0p-s3cret"}}'
+        )
+    await work(bunqueue, "webhooks", 12)
+
+
+async def night(bunqueue: Bunqueue, length: int = 60) -> None:
+    """Let ``length`` minutes pass, of which the last third goes wrong."""
+    core = bunqueue.server.core
+    await core.execute(c.SetConcurrency(queue="thumbnails", concurrency=4))
+    await core.execute(c.Pause(queue="newsletter", reason="ana: template is being corrected"))
+    for n in range(120):
+        await push(bunqueue, "newsletter", f'{{"issue":48,"to":{n}}}')
+    for n in range(12):
+        await push(bunqueue, "reports", f'{{"report":"daily","day":{n}}}', delay=3_600_000 * (n + 1))
+    await minutes(bunqueue)
+    for i in range(length):
+        await ordinary_minute(bunqueue, i)
+        if i > length * 2 // 3:
+            # Of one customer's orders each fails, and nobody asks for invoices any more.
+            for n in range(9 + i % 5):
+                await push(
+                    bunqueue, "orders", f'{{"tenant":"acme","order":{i * 100 + n},"password":"hunter2"}}',
+                    tags=["checkout"], max_attempts=1,
+                )  # fmt: skip
+            await fail(bunqueue, "orders", 20, "PaymentError: card service answered 503 for order {}")
+            if i % 4 == 0:
+                await push(bunqueue, "orders", f'{{"tenant":"globex","order":{i}}}', max_attempts=1)
+                await fail(bunqueue, "orders", 1, "TimeoutError: no answer from db-2 within {} ms")
+            for n in range(30 + 2 * i):
+                await push(bunqueue, "invoices", f'{{"invoice":"2026-{i:02}-{n}"}}')
+        await minutes(bunqueue)
+    for n in range(3):
+        await push(bunqueue, "thumbnails", f'{{"image":"s3://media/last/{n}.jpg"}}', priority=5)
+    await take(bunqueue, "thumbnails", 4)
+    await trio.sleep(12)

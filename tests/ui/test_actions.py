@@ -1,0 +1,257 @@
+"""Whatever is done from a page: looked at first, agreed to, done, and told; and the lines that do the same in a shell."""
+
+import html
+import shlex
+
+import pytest
+import trio
+from click.testing import CliRunner
+from msgspec import Raw
+from trio.testing import MockClock
+
+from bunqueue_trio.api.access import Grant
+from bunqueue_trio.cli import main
+from bunqueue_trio.config import Settings
+from bunqueue_trio.engine.fingerprint import fingerprint
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol import queue_replies as qr
+from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol.commands.spec import Role
+from bunqueue_trio.testing.server import Bunqueue
+from bunqueue_trio.ui.actions import ACTIONS
+from bunqueue_trio.ui.doing import SLICE
+from tests.ui.night import fail, push, take, work
+from tests.ui.site import Site
+
+
+def state_of(bunqueue: Bunqueue, job_id: str) -> str:
+    return bunqueue.server.core.peek(c.GetState(id=job_id)).state  # type: ignore[attr-defined]
+
+
+def counts(bunqueue: Bunqueue, queue: str = "q") -> dict[str, int]:
+    reply = bunqueue.server.core.peek(c.GetQueue(queue=queue))
+    assert isinstance(reply, qr.QueueReply)
+    return reply.queue.counts
+
+
+async def test_a_queue_is_paused_with_a_reason_and_an_end_and_resumed(site: Site, bunqueue: Bunqueue) -> None:
+    await push(bunqueue, "q")
+    page = await site.do("pause", queue="q", reason="the mail server is down", until="2h")
+    assert page.said("q is paused.")
+    assert page.said("Paused now: “the mail server is down”; it ends in 2 h.")
+    assert await take(bunqueue, "q", 1) == []
+    page = await site.do("resume", queue="q")
+    assert page.said("q delivers again.")
+    assert len(await take(bunqueue, "q", 1)) == 1
+
+
+async def test_before_it_is_done_it_says_what_would_be_done(site: Site, bunqueue: Bunqueue) -> None:
+    ids = [await push(bunqueue, "q", str(n)) for n in range(5)]
+    page = await site.get("/ui/act/drain?queue=q")
+    assert page.said("5 jobs would be removed.")
+    assert all(job_id in page.html for job_id in ids[:3])
+    assert ids[3] not in page.html
+    assert counts(bunqueue)["waiting"] == 5
+    await push(bunqueue, "q", delay=10_000)
+    assert (await site.get("/ui/act/drain?queue=q&delayed=yes")).said("6 jobs would be removed.")
+
+
+async def test_draining_goes_on_over_slices(site: Site, bunqueue: Bunqueue) -> None:
+    for n in range(2 * SLICE + 30):
+        await push(bunqueue, "q", str(n))
+    await push(bunqueue, "q", delay=10_000)
+    page = await site.do("drain", queue="q")
+    assert page.said("q: 430 jobs removed, 0 left.")
+    assert counts(bunqueue) == dict.fromkeys(counts(bunqueue), 0) | {"delayed": 1}
+
+
+async def test_cleaning_up_takes_only_what_is_old(site: Site, bunqueue: Bunqueue) -> None:
+    for n in range(SLICE + 10):
+        await push(bunqueue, "q", str(n))
+    await work(bunqueue, "q", 100)
+    await trio.sleep(7200)
+    await work(bunqueue, "q", 110)
+    page = await site.get("/ui/act/clean?queue=q&state=completed&older=1h")
+    assert page.said("completed jobs in all")
+    page = await site.do("clean", queue="q", state="completed", older="1h")
+    assert page.said("q: 100 jobs removed of 210 looked at.")
+
+
+async def test_all_dead_letters_are_retried_or_deleted(site: Site, bunqueue: Bunqueue) -> None:
+    for n in range(SLICE + 5):
+        await push(bunqueue, "q", str(n))
+    await fail(bunqueue, "q", SLICE + 5, "no")
+    page = await site.do("retry-all", queue="q")
+    assert page.said("q: 205 dead letters retried.")
+    assert counts(bunqueue)["waiting"] == 205
+    await fail(bunqueue, "q", SLICE + 5, "no")
+    page = await site.do("purge-all", queue="q")
+    assert page.said("q: 205 dead letters deleted, 0 left.")
+    assert counts(bunqueue)["failed"] == 0
+
+
+async def test_a_few_of_one_error_are_retried_first_and_their_fate_is_shown(site: Site, bunqueue: Bunqueue) -> None:
+    for n in range(30):
+        await push(bunqueue, "q", str(n), max_attempts=1)
+    other = await fail(bunqueue, "q", 5, "TimeoutError: db")
+    await fail(bunqueue, "q", 25, "PaymentError: order {}")
+    about = {"queue": "q", "fingerprint": fingerprint("PaymentError: order 7").key}
+    page = await site.do("retry-group", **about, number="10")
+    assert page.said("q: 10 of 10 dead letters retried.")
+    assert page.said("Of those that were retried: 10 waiting")
+    again = page.html  # the address that shows it
+    assert "watch=" not in again
+    assert counts(bunqueue)["waiting"] == 10
+    assert all(state_of(bunqueue, job_id) == "failed" for job_id in other)
+    page = await site.do("purge-group", **about, number="10000")
+    assert page.said("q: 15 of 15 dead letters deleted.")
+    assert page.said("No dead letter with this error is left")
+    assert counts(bunqueue)["failed"] == 5
+
+
+async def test_one_job_is_changed_from_its_page(site: Site, bunqueue: Bunqueue) -> None:
+    job = await push(bunqueue, "q", delay=60_000)
+    assert (await site.do("promote", queue="q", id=job)).said(f"{job} is ready.")
+    assert (await site.do("priority", queue="q", id=job, priority="7")).said(f"{job} has priority 7.")
+    assert (await site.do("delay", queue="q", id=job, delay="10m")).said(f"{job} is ready in 10m.")
+    assert state_of(bunqueue, job) == "delayed"
+    assert (await site.do("discard", queue="q", id=job)).said(f"{job} is a dead letter.")
+    assert (await site.do("retry", queue="q", id=job)).said(f"{job} waits again.")
+    assert state_of(bunqueue, job) == "waiting"
+    await site.do("discard", queue="q", id=job)
+    assert (await site.do("purge", queue="q", id=job)).said(f"{job} is deleted.")
+    second = await push(bunqueue, "q")
+    assert (await site.do("cancel", queue="q", id=second)).said(f"{second} is cancelled.")
+
+
+async def test_limits_are_set_and_removed(site: Site, bunqueue: Bunqueue) -> None:
+    page = await site.do("limit", queue="q", number="3")
+    assert page.said("Active at once at most 3")
+    page = await site.do("rate", queue="q", limit="100", time="1m")
+    assert page.said("Rate at most 100 in 1 min")
+    page = await site.do("unlimit", queue="q")
+    assert page.said("Active at once any number")
+    page = await site.do("unrate", queue="q")
+    assert page.said("Rate any")
+
+
+@pytest.mark.parametrize(
+    ("action", "form", "words"),
+    [
+        ("limit", {"number": "many"}, "a whole number is wanted, not 'many'"),
+        ("limit", {"number": "0"}, "concurrency"),
+        ("rate", {"limit": "5", "time": "soon"}, "'soon' is no time"),
+        ("pause", {"reason": "", "until": "later"}, "'later' is no time"),
+        ("pause", {"reason": "x" * 3000, "until": ""}, "reason"),
+        ("clean", {"state": "asleep", "older": "1h"}, "state must be"),
+        ("clean", {"state": "active", "older": "0s"}, "state"),
+        ("retry-group", {"fingerprint": "f", "number": "-1"}, "a number from 1 to 10,000 is wanted"),
+        ("cancel", {"id": "nobody"}, "Job not found"),
+    ],
+)
+async def test_what_is_wrong_is_said_and_nothing_is_done(
+    site: Site, bunqueue: Bunqueue, action: str, form: dict[str, str], words: str
+) -> None:
+    await push(bunqueue, "q")
+    first = await site.get("/ui/act/drain?queue=q")
+    page = await site.post(f"/ui/act/{action}", {"queue": "q", "csrf": first.csrf} | form)
+    assert page.status == 400
+    assert page.said(words), page.text
+    assert counts(bunqueue)["waiting"] == 1
+    assert not bunqueue.server.engine.gates
+
+
+async def test_a_form_without_its_number_does_nothing(site: Site, bunqueue: Bunqueue) -> None:
+    await push(bunqueue, "q")
+    first = await site.get("/ui/act/drain?queue=q")
+    for csrf in ("", "0" * 64, first.csrf[:-1] + "x", "ü" * 500):
+        page = await site.post("/ui/act/drain", {"queue": "q", "csrf": csrf})
+        assert page.status == 403
+        assert page.said("go back, load the page again")
+    # The right number, from another site.
+    for headers in (
+        {"origin": "https://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}, {"sec-fetch-site": "same-site"},
+    ):  # fmt: skip
+        page = await site.post("/ui/act/drain", {"queue": "q", "csrf": first.csrf}, headers)
+        assert page.status == 403
+        assert page.said("Origin is not allowed")
+    other = Site(bunqueue)
+    page = await other.post("/ui/act/drain", {"queue": "q", "csrf": first.csrf})
+    assert page.status == 403
+    assert counts(bunqueue)["waiting"] == 1
+    # Behind a proxy the host is another; the browser says whose form it is.
+    for headers in (
+        {"origin": "http://queue.example:6790"}, {"origin": "https://queue.example", "host": "backend:6790", "sec-fetch-site": "same-origin"},
+    ):  # fmt: skip
+        page = await site.post("/ui/act/drain", {"queue": "q", "csrf": first.csrf}, headers)
+        assert page.status == 303
+
+
+async def test_it_leads_back_to_where_it_belongs_and_nowhere_else(site: Site, bunqueue: Bunqueue) -> None:
+    await push(bunqueue, "q")
+    first = await site.get("/ui/act/pause?queue=q&back=https://evil.example")
+    assert "evil" not in first.html
+    done = await site.post("/ui/act/pause", {"queue": "q", "csrf": first.csrf, "back": "https://evil.example"})
+    where = done.headers["location"]
+    assert where.startswith("/ui/queues/q?said=")
+    assert (await site.get(where)).said("q is paused.")
+    # What was said is of this server, not of who makes up an address.
+    assert not (await site.get("/ui/queues/q?said=hello")).said("hello")
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+async def test_every_action_has_lines_for_a_shell_that_say_the_same(site: Site, bunqueue: Bunqueue, name: str) -> None:
+    """The command is there with these options, and the curl is of the queue and job of the page."""
+    job = await push(bunqueue, "q'; rm -rf /;".replace("'; rm -rf /;", "x"), '{"a":1}')
+    await bunqueue.server.core.execute(c.PutSchedule(name="sx", queue="qx", every=60_000))
+    about = {"queue": "qx", "id": job, "fingerprint": "it's `ls` $(gone) …", "name": "sx"}
+    asked = "&".join(
+        f"{key}={html.escape(value).replace('&', '%26').replace('#', '%23')}" for key, value in about.items()
+    )
+    page = await site.get(f"/ui/act/{name}?{asked}")
+    lines = [html.unescape(text) for text in page.html.split("<pre")[1:]]
+    cli, curl = (text.partition(">")[2].partition("</pre>")[0] for text in lines)
+    words = shlex.split(cli)
+    assert words[0] == "bunqueue-trio"
+    done = CliRunner().invoke(main, [*words[1 : 3 if words[1] in ("schedules", "workers") else 2], "--help"])
+    assert done.exit_code == 0
+    for word in words[2:]:
+        if word.startswith("--"):
+            assert word in done.output
+    words = shlex.split(curl)
+    assert words[0] == "curl"
+    paths = ("/queues/qx", f"/jobs/{job}", "/schedules/sx", f"/workers/{job}")
+    assert any(path in word for word in words for path in paths)
+
+
+async def test_a_reader_sees_why_there_are_no_buttons(autojump_clock: MockClock) -> None:
+    async with Bunqueue(Settings(auth_tokens=("secret-1",))) as bunqueue:
+        await push(bunqueue, "q")
+        site = Site(bunqueue)
+        value = site.gateway.logins.sign_in(Grant(Role.READ, "reader"), bunqueue.server.clock.now())
+        site.cookie = f"{site.gateway.cookie}={value}"
+        page = await site.get("/ui/queues/q")
+        assert page.said("You may look, and not change anything.")
+        assert "/ui/act/" not in page.html
+        page = await site.post("/ui/act/drain", {"queue": "q", "csrf": page.csrf})
+        assert page.said("You may look, and not change anything.")
+        assert counts(bunqueue)["waiting"] == 1
+
+
+async def test_results_and_payloads_are_as_they_were(bunqueue: Bunqueue) -> None:
+    """Looking changes nothing."""
+    site = Site(bunqueue)
+    job = await push(bunqueue, "q", '{"n": 1.0}')
+    for path in (
+        f"/ui/jobs/{job}",
+        f"/ui/jobs/{job}/data",
+        "/ui/queues/q",
+        "/ui",
+        "/ui/errors",
+        "/ui/act/drain?queue=q",
+    ):
+        await site.get(path)
+    reply = bunqueue.server.core.peek(c.GetJob(id=job))
+    assert isinstance(reply, r.JobReply)
+    assert bytes(reply.job.data) == b'{"n": 1.0}' == bytes(Raw(b'{"n": 1.0}'))
+    assert bunqueue.server.journal.pending == 0

@@ -1,0 +1,204 @@
+"""The night story in a real browser: every screen at both widths and in both colours, with and without JavaScript."""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from bunqueue_trio.engine.fingerprint import fingerprint
+from tests.ui.chromium import CHROMIUM, PATIENCE_S, Browser
+from tests.ui.test_hostile import HOSTILE
+from tests.wire.server import Server
+
+TOKEN = "secret-token-1"
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),  # a browser on a busy machine
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: the dashboard is not looked at"),
+]
+
+# What can be judged without looking: contrast of each text with what is behind it, size of what is pressed, names of controls.
+JUDGE = r"""(() => {
+  const faults = [], main = document.body;
+  const parse = (c) => { const m = c.match(/[\d.]+/g).map(Number); return c.startsWith("color(srgb") ? [m[0]*255, m[1]*255, m[2]*255, m[3] ?? 1] : [m[0], m[1], m[2], m[3] ?? 1]; };
+  const light = ([r, g, b]) => { const f = (v) => { v /= 255; return v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4; }; return .2126*f(r) + .7152*f(g) + .0722*f(b); };
+  const behind = (e) => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c[3] > .99) return c; } return [255, 255, 255, 1]; };
+  const walk = document.createTreeWalker(main, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const e = walk.currentNode.parentElement, box = e.getBoundingClientRect();
+    if (!walk.currentNode.nodeValue.trim() || !box.width || e.closest(".hidden, .skip, script, option, [disabled]")) continue;
+    const style = getComputedStyle(e), [a, b] = [light(parse(style.color)), light(behind(e))];
+    const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+    const large = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && style.fontWeight >= 700);
+    if (ratio < (large ? 3 : 4.5)) faults.push(`contrast ${ratio.toFixed(2)}: ${walk.currentNode.nodeValue.trim().slice(0, 40)} (${e.className})`);
+  }
+  for (const e of main.querySelectorAll("a, button, input:not([type=hidden]), select, summary")) {
+    const box = e.getBoundingClientRect();
+    if (!box.width || e.closest(".skip")) continue;
+    const inline = e.nodeName === "A" && e.closest("p, td, th, li, dd, .crumbs");
+    if (!inline && (box.width < 24 || box.height < 24)) faults.push(`small: ${e.outerHTML.slice(0, 80)}`);
+    const name = e.textContent.trim() || e.getAttribute("aria-label") || e.labels?.length;
+    if (!name) faults.push(`no name: ${e.outerHTML.slice(0, 80)}`);
+  }
+  const ids = [...document.querySelectorAll("[id]")].map((e) => e.id);
+  for (const id of ids) if (ids.indexOf(id) !== ids.lastIndexOf(id)) faults.push(`twice: ${id}`);
+  let level = 0;
+  for (const h of document.querySelectorAll("h1, h2, h3")) { const n = Number(h.nodeName[1]); if (n > level + 1) faults.push(`jumps to ${h.nodeName}`); level = n; }
+  const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+  if (wide > 0) faults.push(`wider than the window by ${wide}`);
+  return [...new Set(faults)];
+})()"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that asks for a token, with a queue that has died of one error."""
+    with Server(tmp_path_factory.mktemp("night") / "q.db", {"AUTH_TOKENS": TOKEN}) as running:
+        with httpx.Client(base_url=running.url, headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False) as api:
+            for n in range(12):
+                api.post("/queues/orders/jobs", json={"data": {"tenant": "acme", "order": n}, "maxAttempts": 1})
+                job = api.get("/queues/orders/jobs").json()
+                error = {"error": f"PaymentError: order {n} refused", "token": job["token"]}
+                api.post(f"/jobs/{job['job']['id']}/fail", json=error)
+            for n in range(3):
+                api.post("/queues/invoices/jobs", json={"data": {"invoice": n, "password": "hunter2"}})
+            api.post(
+                "/schedules",
+                json={"name": "nightly", "queue": "reports", "cron": "30 2 * * *", "timezone": "Europe/Berlin"},
+            )
+            api.post("/schedules/nightly/run")
+            api.post("/schedules/nightly/pause")
+            api.post("/queues/reports/jobs", json={"data": 1, "repeat": {"every": 60_000, "name": "poll"}})
+            api.post(
+                "/workers",
+                json={"workerId": "w-1", "name": "mailer", "queues": ["reports"], "hostname": "web-1.example"},
+            )
+            api.get("/queues/reports/jobs", params={"owner": "w-1"})
+            for text in HOSTILE[:12]:
+                api.post(
+                    "/queues/strange/jobs",
+                    content=json.dumps({"data": {text: text}, "jobId": text[:250], "tags": [text[:500]]}),
+                )
+        yield running
+
+
+@pytest.fixture
+def browser(server: Server, tmp_path: Path) -> Iterator[Browser]:
+    with Browser(tmp_path / "profile") as running:
+        running.look(1440)
+        running.go(f"{server.url}/ui")
+        running.run(f"document.getElementById('token').value = {TOKEN!r}; 1")
+        running.click("Sign in")
+        yield running
+
+
+def test_the_story_of_a_night(browser: Browser, server: Server) -> None:
+    # What is wrong may be a few seconds old on the first page; it mends itself.
+    browser.until("document.body.innerText.includes('12 dead letters in orders wait for a decision')")
+    browser.click("Look at the errors")
+    assert "PaymentError: order … refused" in browser.text()
+    browser.run(
+        "document.querySelector('.groups a').dataset.x = 1; window.isOld = true; document.querySelector('.groups a').click(); 1"
+    )
+    browser.until("!window.isOld && document.readyState === 'complete' && document.querySelector('.pairs') && 1")
+    assert 'tenant "acme"' in browser.text()
+    browser.click("Retry…")
+    browser.click("Retry")
+    browser.until("document.getElementById('main').innerText.includes('10 of 10 dead letters retried')")
+    assert "Of those that were retried: 10" in browser.text()
+    browser.click("Pause…")
+    browser.run("document.getElementById('f-reason').value = 'card service is down'; 1")
+    browser.click("Pause")
+    assert "Paused" in browser.text()
+    assert "card service is down" in browser.text()
+    browser.click("Resume…")
+    browser.click("Resume")
+    assert "orders delivers again." in browser.text()
+    browser.go(f"{server.url}/ui/queues/invoices/jobs?state=waiting")
+    browser.run("window.isOld = true; document.querySelector('.list .id a').click(); 1")
+    browser.until("!window.isOld && document.readyState === 'complete' && document.querySelector('.why') && 1")
+    assert "Nobody asks for jobs of this queue" in browser.text()
+    assert "hunter2" not in browser.run("document.documentElement.outerHTML")
+    browser.click("Cancel…")
+    browser.click("Cancel")
+    assert "is cancelled." in browser.text()
+    browser.click("Sign out")
+    assert "One of the server's AUTH_TOKENS" in browser.text()
+    assert browser.complaints == []
+    assert {re.sub(r"(//[^/]*).*", r"\1", url) for url in browser.asked} == {server.url}
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["script", "no script"])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1440])
+def test_every_screen_is_fit_to_be_read(
+    browser: Browser, server: Server, width: int, dark: bool, scripts: bool
+) -> None:
+    job = browser.run(
+        "fetch('/ui/queues/invoices/jobs?state=waiting').then((r) => r.text()).then((t) => t.match(/\\/ui\\/jobs\\/[^\"?]+/)[0])"
+    )
+    browser.look(width, dark=dark, scripts=scripts)
+    found = {}
+    for path in (
+        "/ui", "/ui/queues", "/ui/queues/orders", "/ui/jobs", "/ui/queues/orders/jobs?state=failed", "/ui/queues/strange/jobs?state=waiting",
+        job, job + "/data", "/ui/errors", f"/ui/errors/orders?fingerprint={fingerprint('PaymentError: order 17 refused').key}",
+        "/ui/events", "/ui/events?type=failed", "/ui/schedules", "/ui/schedules/nightly", "/ui/workers", "/ui/workers/w-1", "/ui/actions", "/ui/actions?of=nowhere",
+        "/ui/act/release?id=w-1", "/ui/act/delete-schedule?name=nightly", "/ui/storage", "/ui/server", "/ui/act/pause?queue=orders", "/ui/act/clean?queue=orders", "/ui/jobs/nobody",
+    ):  # fmt: skip
+        browser.call("Page.navigate", url=server.url + path)
+        deadline = time.monotonic() + PATIENCE_S
+        while browser.run("document.readyState + location.pathname + location.search") != f"complete{path}":
+            assert time.monotonic() < deadline, path
+            time.sleep(0.02)
+        found[path] = browser.run(JUDGE)
+    assert {path: faults for path, faults in found.items() if faults} == {}
+    assert [each for each in browser.complaints if "404" not in each] == []
+
+
+def test_a_page_lives_and_a_hidden_one_asks_nothing(browser: Browser, server: Server) -> None:
+    browser.go(f"{server.url}/ui/queues/alive")
+    assert "waiting" in browser.text()
+    browser.run(
+        "document.querySelector('.shell').open = true; document.querySelector('.states a').focus(); window.isSame = 1"
+    )
+    with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False) as api:
+        for n in range(7):
+            api.post("/queues/alive/jobs", json={"data": n})
+    browser.until("document.querySelector('.states-n').textContent === '7'")
+    # It is the same page, with the same focus and the same things open.
+    assert browser.run("window.isSame === 1 && document.querySelector('.shell').open") is True
+    assert browser.run("document.activeElement === document.querySelector('.states a')") is True
+    hide = "Object.defineProperty(document, 'hidden', {configurable: true, get: () => %s}); document.dispatchEvent(new Event('visibilitychange')); 1"
+    browser.run(hide % "true")
+    browser.run("new Promise((go) => setTimeout(go, 1000))")
+    asked = len(browser.asked)
+    browser.run("new Promise((go) => setTimeout(go, 7000))")
+    assert len(browser.asked) == asked
+    browser.run(hide % "false")
+    browser.until("1")
+    browser.run("new Promise((go) => setTimeout(go, 500))")
+    assert len(browser.asked) == asked + 1
+    assert browser.complaints == []
+
+
+def test_keys_lead_through_it_and_can_be_turned_off(browser: Browser, server: Server) -> None:
+    def press(key: str) -> None:
+        for kind in ("keyDown", "keyUp"):
+            browser.call("Input.dispatchKeyEvent", type=kind, key=key, text=key if kind == "keyDown" else "", code=key)
+
+    browser.go(f"{server.url}/ui")
+    press("4")
+    browser.until("location.pathname === '/ui/errors' && document.readyState === 'complete' && 1")
+    press("/")
+    assert browser.run("document.activeElement.id") == "find"
+    press("2")  # it is typed now
+    assert browser.run("location.pathname") == "/ui/errors"
+    browser.run("document.activeElement.blur(); document.getElementById('keys').click(); 1")
+    press("1")
+    browser.run("new Promise((go) => setTimeout(go, 300))")
+    assert browser.run("location.pathname") == "/ui/errors"
+    browser.run("localStorage.clear(); 1")

@@ -1,0 +1,241 @@
+"""The rules: what they say of a picture, and that they say nothing of a good one."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+from msgspec.structs import replace
+
+from bunqueue_trio.config import MIB, Settings
+from bunqueue_trio.pages.findings import FINDINGS_MAX, Picture, find, full_in_ms
+from bunqueue_trio.pages.words import count, rate, size, span
+from bunqueue_trio.runtime.audit import Finding as AuditFinding
+from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.runtime.history import Minute, Past, QueueMinute
+from bunqueue_trio.runtime.picture import PauseLook, QueueLook
+from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.runtime.statistics import Statistics, TaskFigures
+from bunqueue_trio.storage.memory import MemoryStore
+from bunqueue_trio.storage.store import Space
+
+NOW = 1_700_000_000_000
+MINUTE = 60_000
+GIB = 1024 * MIB
+
+
+def told() -> Statistics:
+    async def make() -> Statistics:
+        return Server(Settings(), MemoryStore(), Clock(NOW)).statistics()
+
+    return replace(trio.run(make), now=NOW)
+
+
+GOOD = told()
+
+
+def queue(name: str = "q", **fields: Any) -> QueueLook:
+    empty = QueueLook(name, 0, 0, 0, 0, 0, 0, None, 0, None, None, None)
+    return empty._replace(**fields)
+
+
+def minute(ago: int, **fields: Any) -> Minute:
+    zeros = {
+        name: (0,) * len(GOOD.histograms["commit"].counts) if name in ("commits", "lags") else 0
+        for name in Minute._fields
+    }
+    return Minute(**zeros | {"at": NOW - ago * MINUTE, "is_failing": False} | fields)
+
+
+def line(*rows: dict[str, int]) -> list[QueueMinute]:
+    zeros = dict.fromkeys(QueueMinute._fields, 0)
+    return [QueueMinute(**zeros | {"at": NOW - (len(rows) - i) * MINUTE} | row) for i, row in enumerate(rows)]
+
+
+def found(picture: Picture) -> list[str]:
+    return [each.code for each in find(picture)]
+
+
+def test_nothing_is_said_of_a_good_server():
+    busy = queue("busy", waiting=5000, active=3, oldest_ready_at=NOW - 9 * MINUTE, completed=10)
+    idle = queue("idle", pulls_waiting=3)
+    assert found(Picture(GOOD, [busy, idle], Past())) == []
+
+
+def storage(**fields: Any) -> Statistics:
+    return replace(GOOD, storage=GOOD.storage._replace(**fields))
+
+
+def test_a_disk_that_refuses_is_critical_and_says_since_when():
+    past = Past(
+        [minute(5), minute(4, is_failing=True), minute(3), minute(2, is_failing=True), minute(1, is_failing=True)]
+    )
+    (finding,) = find(Picture(storage(is_failing=True, pending=7, trouble="disk is full"), [], past))
+    assert (finding.code, finding.severity, finding.since) == ("storage-failing", "critical", NOW - 2 * MINUTE)
+    assert "disk is full" in finding.cause
+    assert "7 changes wait" in finding.evidence
+
+
+def test_a_server_that_stops_says_so():
+    assert found(Picture(replace(GOOD, is_ready=False), [], Past())) == ["not-ready"]
+
+
+@pytest.mark.parametrize(
+    ("free", "past", "code"),
+    [
+        (200 * MIB, [], ["disk-fills"]), (10 * GIB, [], []),
+        (10 * GIB, [minute(30, disk_free=12 * GIB)], ["disk-fills"]),
+        (10 * GIB, [minute(30, disk_free=11 * GIB)], []),  # in five hours
+        (10 * GIB, [minute(5, disk_free=30 * GIB)], []),  # not seen for long enough
+        (10 * GIB, [minute(30, disk_free=5 * GIB)], []),  # it empties
+    ],
+)  # fmt: skip
+def test_a_disk_that_fills_up_is_told_before_it_is_full(free: int, past: list[Minute], code: list[str]):
+    space = Space(GIB, 0, free, 100 * GIB)
+    assert found(Picture(storage(space=space), [], Past(past))) == code
+
+
+def test_the_time_until_the_disk_is_full():
+    assert full_in_ms(Past([minute(60, disk_free=20)]), NOW, 10) == 60 * MINUTE
+    assert full_in_ms(Past(), NOW, 10) is None
+
+
+def test_faults_that_the_server_found_in_itself():
+    audit = GOOD.audit._replace(
+        faults={"lost": 2, "other": 0}, findings=(AuditFinding("lost", "job 7 is gone", 1, 2, 2),)
+    )
+    (finding,) = find(Picture(replace(GOOD, audit=audit), [], Past([minute(2), minute(1, faults=2)])))
+    assert (finding.code, finding.severity, finding.since) == ("audit-faults", "critical", NOW - MINUTE)
+    assert "job 7 is gone" in finding.evidence
+
+
+def test_a_task_that_fails_again_and_again():
+    tasks = (TaskFigures("scheduler", "running", 4, "ValueError: x"), TaskFigures("rates", "running", 0, None))
+    assert found(Picture(replace(GOOD, tasks=tasks), [], Past([minute(5, restarts=1)]))) == ["task-failing"]
+    assert found(Picture(replace(GOOD, tasks=tasks), [], Past([minute(5, restarts=3)]))) == []
+    tasks = (TaskFigures("scheduler", "restarting", 1, "ValueError: x"),)
+    assert found(Picture(replace(GOOD, tasks=tasks), [], Past())) == ["task-failing"]
+
+
+def slow(name: str, bound_ms: float, n: int = 100) -> Statistics:
+    figures = GOOD.histograms[name]
+    place = list(figures.bounds).index(bound_ms)
+    counts = tuple(n if i == place else 0 for i in range(len(figures.counts)))
+    return replace(GOOD, histograms=dict(GOOD.histograms) | {name: figures._replace(counts=counts)})
+
+
+def test_a_slow_disk_and_a_late_loop_are_judged_by_the_last_minutes():
+    assert found(Picture(slow("commit", 500), [], Past())) == ["commits-slow"]
+    assert found(Picture(slow("commit", 250), [], Past())) == []
+    assert found(Picture(slow("commit", 500, n=5), [], Past())) == []
+    before = slow("commit", 500).histograms["commit"].counts
+    assert found(Picture(slow("commit", 500), [], Past([minute(3, commits=before)]))) == []
+    assert found(Picture(slow("loop_lag", 250), [], Past())) == ["loop-lags"]
+    assert found(Picture(storage(pending=10_001), [], Past())) == ["commits-slow"]
+
+
+def test_the_rest_of_the_server():
+    assert found(Picture(storage(log_bytes=300 * MIB), [], Past())) == ["log-grows"]
+    assert found(Picture(replace(GOOD, events_dropped=5), [], Past([minute(5, dropped=2)]))) == ["events-missed"]
+    assert found(Picture(replace(GOOD, events_dropped=5), [], Past([minute(5, dropped=5)]))) == []
+    assert found(Picture(replace(GOOD, clock_offset_ms=-5000), [], Past())) == ["clock-off"]
+    assert found(Picture(GOOD, [], Past(), is_guarded=False)) == ["no-tokens"]
+
+
+def test_a_queue_without_workers_is_told_sooner_than_a_slow_one():
+    waits = queue(waiting=3, oldest_ready_at=NOW - 2 * MINUTE)
+    assert found(Picture(GOOD, [waits], Past())) == ["nobody-asks"]
+    assert found(Picture(GOOD, [waits._replace(active=1)], Past())) == []
+    assert found(Picture(GOOD, [waits._replace(pulls_waiting=1)], Past())) == []
+    slow_one = waits._replace(active=1, oldest_ready_at=NOW - 10 * MINUTE)
+    (finding,) = find(Picture(GOOD, [slow_one], Past()))
+    assert (finding.code, finding.alert) == ("queue-waits", "BunqueueJobsWaitTooLong")
+    assert "More comes than its workers can do" in finding.cause
+    gated = slow_one._replace(active=0, opens_at=NOW + 5000)
+    assert "rate limit lets none through for 5 s" in find(Picture(GOOD, [gated], Past()))[0].cause
+    asked = slow_one._replace(active=0, pulls_waiting=2)
+    assert "it has just begun to move" in find(Picture(GOOD, [asked], Past()))[0].cause
+
+
+def test_a_queue_grows_only_when_it_does_so_steadily():
+    one = queue(waiting=600, active=1, oldest_ready_at=NOW - MINUTE)
+    grows = line(*({"waiting": 100 * n, "pushed": 120, "completed": 20} for n in range(6)))
+    (finding,) = find(Picture(GOOD, [one], Past(queues={"q": grows})))
+    assert finding.title == "q: grows by 100 a minute, 600 jobs wait"
+    assert "120 a minute come, 20 a minute are done." in finding.evidence
+    wavers = line(*({"waiting": n} for n in (0, 400, 100, 500, 200, 600)))
+    assert found(Picture(GOOD, [one], Past(queues={"q": wavers}))) == []
+
+
+def test_jobs_that_die_since_they_began_to():
+    dies = line({"dead": 5}, {"dead": 5}, {"dead": 30, "failed": 25}, {"dead": 60, "failed": 30})
+    (finding,) = find(Picture(GOOD, [queue(dead=60)], Past(queues={"q": dies})))
+    assert (finding.code, finding.since, finding.numbers) == ("jobs-die", NOW - 2 * MINUTE, {"died": 55, "dead": 60})
+    # Those that were dead before are only mentioned.
+    assert found(Picture(GOOD, [queue(dead=60)], Past(queues={"q": line({"dead": 55}, {"dead": 60})}))) == [
+        "dead-letters"
+    ]
+
+
+def test_attempts_that_fail():
+    fails = line({"failed": 12, "completed": 3}, {"failed": 9})
+    assert found(Picture(GOOD, [queue(delayed=20)], Past(queues={"q": fails}))) == ["attempts-fail"]
+    some = line({"failed": 12, "completed": 30}, {"failed": 9})
+    assert found(Picture(GOOD, [queue(delayed=20)], Past(queues={"q": some}))) == []
+
+
+def test_pauses():
+    paused = queue(pause=PauseLook("ana", NOW - 13 * 60 * MINUTE, None))
+    (finding,) = find(Picture(GOOD, [paused], Past()))
+    assert (finding.severity, finding.title) == ("warning", "q: paused since 13 h: forgotten?")
+    until = paused._replace(pause=PauseLook(None, NOW - 13 * 60 * MINUTE, NOW + MINUTE))
+    assert found(Picture(GOOD, [until], Past())) == []
+    (finding,) = find(Picture(GOOD, [until._replace(waiting=2, oldest_ready_at=NOW - 60 * MINUTE)], Past()))
+    assert finding.severity == "notice"
+    assert "it ends by itself in 1 min" in finding.cause
+
+
+def test_dead_letters_that_lie_around():
+    (finding,) = find(Picture(GOOD, [queue("a", dead=1)], Past()))
+    assert finding.title == "1 dead letter in a waits for a decision"
+    (finding,) = find(Picture(GOOD, [queue("a", dead=1), queue("b", dead=9)], Past()))
+    assert (finding.title, finding.evidence) == ("10 dead letters in 2 queues wait for a decision", "b: 9, a: 1")
+
+
+def test_the_worst_comes_first_and_there_is_an_end():
+    queues = [queue(f"q{n:04}", waiting=n + 1, oldest_ready_at=NOW - 20 * MINUTE) for n in range(1000)]
+    queues.append(queue("p", pause=PauseLook(None, NOW, None), waiting=3, oldest_ready_at=NOW))
+    all_of_them = find(Picture(storage(is_failing=True), queues, Past(), is_guarded=False))
+    assert all_of_them[0].code == "storage-failing"
+    assert all_of_them[1].queue == "q0999"
+    assert [each.severity for each in all_of_them] == sorted(
+        (e.severity for e in all_of_them), key=["critical", "warning", "notice"].index
+    )
+    more = next(each for each in all_of_them if each.code == "nobody-asks-more")
+    assert more.numbers == {"queues": 980}
+    assert len(all_of_them) <= FINDINGS_MAX
+    msgspec.json.encode(all_of_them)
+
+
+def rules() -> Iterator[str]:
+    yield from re.findall(r"- alert: (\w+)", (Path(__file__).parents[2] / "docs" / "alerts.yml").read_text())
+
+
+def test_every_alert_has_its_finding():
+    """But for the one that only somebody else can notice."""
+    pages = Path(__file__).parents[2] / "src" / "bunqueue_trio" / "pages"
+    sources = (pages / "findings.py").read_text() + (pages / "queue_findings.py").read_text()
+    assert [alert for alert in rules() if f'"{alert}"' not in sources] == ["BunqueueDown"]
+    assert set(re.findall(r'"(Bunqueue\w+)"', sources)) <= set(rules())
+
+
+def test_words():
+    assert [span(ms) for ms in (0, 400, 1000, 61_000, 119_000, 41 * MINUTE, 80 * MINUTE, 50 * 60 * MINUTE, -5)] == [
+        "0 ms", "400 ms", "1 s", "1 min 1 s", "1 min 59 s", "41 min", "1 h 20 min", "2 d 2 h", "0 ms",
+    ]  # fmt: skip
+    assert [count(1, "job"), count(1667, "job"), count(2, "is", "are")] == ["1 job", "1,667 jobs", "2 are"]
+    assert [size(n) for n in (5, 2048, 5 * MIB, 300 * GIB)] == ["5 B", "2.0 KiB", "5.0 MiB", "300 GiB"]
+    assert [rate(n) for n in (0, 0.5, 310, 60_000)] == ["0 a minute", "30 an hour", "310 a minute", "1,000 a second"]

@@ -1,0 +1,262 @@
+"""Schedules, workers and the log of acts: an incident is planted in a simulated server, and the page says it."""
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from bunqueue_trio.api.access import ANYBODY, Grant
+from bunqueue_trio.config import Settings
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.caller import By
+from bunqueue_trio.protocol.commands.spec import Role
+from bunqueue_trio.testing.server import Bunqueue
+from tests.ui.night import fail, push, take, work
+from tests.ui.site import Page, Site, minutes
+from tests.ui.test_screens import links
+
+ANA = By("ana", "10.0.0.7")
+
+
+async def follow(site: Site, page: Page, within: str) -> Page:
+    """Follow the one link of a page that has ``within`` in it."""
+    (href,) = set(links(page, within))
+    return await site.get(href)
+
+
+# --- schedules ------------------------------------------------------------------------------------
+
+
+async def test_a_schedule_says_when_it_runs_next_and_what_is_special(site: Site, bunqueue: Bunqueue) -> None:
+    nightly = c.PutSchedule(
+        name="nightly", queue="reports", cron="30 2 30 3 *", timezone="Europe/Berlin", jitter=60_000
+    )
+    await bunqueue.server.core.execute(nightly)
+    page = await site.get("/ui/schedules")
+    assert page.said("nightly active in")
+    assert page.said("30 2 30 3 * Europe/Berlin reports 0")
+    page = await site.get("/ui/schedules/nightly")
+    assert page.said("2025-03-30 03:00:00+02:00")
+    assert page.said("later, to be spread. 02:30 does not exist on this day: runs at 03:00")
+    assert page.said("No slot of it is over.")
+    assert page.said("bunqueue-trio schedules run nightly")
+    assert page.said("curl -X DELETE http://queue.example:6790/schedules/nightly")
+
+
+async def test_a_schedule_whose_jobs_do_not_end_says_which_slots_were_left_out_and_why(
+    site: Site, bunqueue: Bunqueue
+) -> None:
+    await bunqueue.server.core.execute(c.PutSchedule(name="cleanup", queue="q", every=60_000))
+    await minutes(bunqueue, 4)
+    page = await site.get("/ui/schedules/cleanup")
+    assert page.said("had not ended")
+    assert page.said("waiting cleanup@")
+    await fail(bunqueue, "q", 1, "PermissionError: /var/tmp/{}")
+    page = await site.get("/ui/schedules/cleanup")
+    assert page.said("failed cleanup@")
+    assert page.said("PermissionError: /var/tmp/1000")
+
+
+async def test_past_slots_come_in_pages(site: Site, bunqueue: Bunqueue) -> None:
+    await bunqueue.server.core.execute(c.PutSchedule(name="s", queue="q", every=1000, overlap="allow"))
+    for _ in range(30):
+        await trio.sleep(1)
+        await work(bunqueue, "q", 1)
+    first = await site.get("/ui/schedules/s")
+    assert first.text.count("completed s@") == 20
+    second = await follow(site, first, "before=")
+    assert 5 < second.text.count("completed s@") < 15
+    assert "First page" in second.text
+    assert (await site.get("/ui/schedules/s?before=x")).status == 400
+
+
+async def test_schedules_come_in_pages_and_behind_them_what_repeats(site: Site, bunqueue: Bunqueue) -> None:
+    for n in range(26):
+        await bunqueue.server.core.execute(c.PutSchedule(name=f"s{n:02}", queue="q", cron="@yearly"))
+    await push(bunqueue, "mail", repeat=c.Repeat(every=5000, limit=9, name="poll inbox"))
+    first = await site.get("/ui/schedules")
+    assert "s24" in first.text
+    assert "s25" not in first.text
+    second = await follow(site, first, "/ui/schedules?after")
+    assert second.said("s25 active")
+    assert second.said("poll inbox waiting now 5 s mail 1 of 9")
+
+
+async def test_a_schedule_is_paused_resumed_run_and_deleted(site: Site, bunqueue: Bunqueue) -> None:
+    core = bunqueue.server.core
+    await core.execute(c.PutSchedule(name="s", queue="q", cron="@yearly"))
+    assert (await site.get("/ui/act/pause-schedule?name=s")).said("Its next run would be in")
+    page = await site.do("pause-schedule", name="s")
+    assert page.said("s is paused.")
+    assert page.said("Paused now: its slots until it is resumed are left out.")
+    assert (await site.get("/ui/act/delete-schedule?name=s")).said("It is paused. It has brought 0 jobs.")
+    assert (await site.do("resume-schedule", name="s")).said("s goes on.")
+    page = await site.do("run-schedule", name="s")
+    ((job_id, _),) = await take(bunqueue, "q", 1)
+    assert page.said(f"The job {job_id} is there.")
+    assert (await site.get("/ui/act/run-schedule?name=s")).said(f"Its last job: For example: {job_id}")
+    page = await site.do("delete-schedule", name="s")
+    assert page.said("s is deleted.")
+    assert page.said("There is no schedule yet.")
+    assert (await site.get("/ui/schedules/s")).said("s: Schedule not found")
+    assert (await site.get("/ui/act/run-schedule?name=s")).status == 400
+    acts = core.peek(c.Actions()).actions  # type: ignore[attr-defined]
+    assert [act.command for act in acts] == [
+        "DeleteSchedule",
+        "RunSchedule",
+        "ResumeSchedule",
+        "PauseSchedule",
+        "PutSchedule",
+    ]
+
+
+# --- workers --------------------------------------------------------------------------------------
+
+
+async def hire(bunqueue: Bunqueue, worker_id: str = "w-3") -> None:
+    await bunqueue.server.core.execute(
+        c.RegisterWorker(
+            worker_id=worker_id, name="mailer", queues=["emails"], concurrency=5, hostname="web-1", pid=4711
+        )
+    )
+
+
+async def test_a_stuck_worker_is_found_with_what_it_has_for_how_long_and_its_jobs_are_taken_back(
+    site: Site, bunqueue: Bunqueue
+) -> None:
+    core = bunqueue.server.core
+    await hire(bunqueue)
+    for _ in range(2):
+        await push(bunqueue, "emails")
+    (job, _) = (await core.execute(c.PullBatch(queue="emails", count=2, owner="w-3", lock_ttl=3_600_000))).jobs  # type: ignore[attr-defined]
+    await core.execute(c.Progress(id=job.id, progress=40, message="sent 400 of 1,000"))
+    await minutes(bunqueue, 40)
+    page = await site.get("/ui/workers")
+    assert page.said("mailer active web-1 4711 emails 2 of 5 0 0 40 min ago 40 min")
+    page = await follow(site, page, "/ui/workers/")
+    assert page.said(f"{job.id} emails 40 min 40 % sent 400 of 1,000 in 20 min")
+    assert page.said("bunqueue-trio workers release w-3")
+    assert (await site.get("/ui/act/quiet?id=w-3")).said("It has 2 jobs, which it keeps.")
+    page = await site.do("quiet", id="w-3")
+    assert page.said("w-3 is quiet.")
+    assert page.said("Quiet now: it gets no more jobs.")
+    assert (await site.get("/ui/act/release?id=w-3")).said(
+        f"2 jobs would go back to where they stood in line. For example: {job.id}"
+    )
+    page = await site.do("release", id="w-3")
+    assert page.said("w-3: 2 jobs taken back.")
+    assert page.said("It has no job in its hands.")
+    assert "/ui/act/release" not in page.html
+    assert (await site.do("unquiet", id="w-3")).said("w-3 gets jobs.")
+
+
+async def test_a_worker_that_nobody_knows_is_not_there(site: Site, bunqueue: Bunqueue) -> None:
+    assert (await site.get("/ui/workers")).said("Nobody works for this server, or nobody has said who it is.")
+    await hire(bunqueue)
+    assert (await site.do("forget", id="w-3")).said("w-3 is forgotten.")
+    for gone in ("w-3", "w", "w-33"):
+        assert (await site.get(f"/ui/workers/{gone}")).status == 404
+    assert (await site.get("/ui/act/release?id=w-3")).said("No worker w-3 is known")
+
+
+async def test_each_of_many_workers_has_its_page(site: Site, bunqueue: Bunqueue) -> None:
+    for n in range(60):
+        await hire(bunqueue, f"w-{n}")
+    page = await follow(site, await site.get("/ui/workers"), "after=")
+    assert page.text.count("mailer active") == 10
+    for n in (1, 10, 59):
+        assert (await site.get(f"/ui/workers/w-{n}")).said(f"mailer active w-{n}")
+
+
+# --- the log of acts ------------------------------------------------------------------------------
+
+
+async def test_the_log_of_acts_says_who_did_what_and_is_filtered(site: Site, bunqueue: Bunqueue) -> None:
+    core = bunqueue.server.core
+    await core.execute(c.Pause(queue="bills", reason="card service is down"), by=ANA)
+    await core.execute(c.SetConcurrency(queue="thumbs", concurrency=4), by=By("deploy", "10.1.0.2"))
+    page = await site.get("/ui/actions")
+    assert page.said('ana 10.0.0.7 Pause bills { "reason": "card service is down" } 1')
+    assert page.said('deploy 10.1.0.2 SetConcurrency thumbs { "concurrency": 4 } 1')
+    for query in ("who=ana", "what=Pause", "of=bills"):
+        page = await site.get(f"/ui/actions?{query}")
+        assert page.said("1 of 2 looked at; 2 acts kept")
+        assert "thumbs" not in page.text
+    assert (await site.get("/ui/actions?who=bob")).said("None of the 2 looked at is like that.")
+
+
+async def test_acts_come_in_pages_and_what_is_looked_for_is_found_behind_many(site: Site, bunqueue: Bunqueue) -> None:
+    core = bunqueue.server.core
+    await core.execute(c.Pause(queue="first"), by=ANA)
+    for n in range(120):
+        await core.execute(c.SetConcurrency(queue="q", concurrency=n + 1))
+    page, seen = await site.get("/ui/actions"), 0
+    while True:
+        seen += page.html.count("<tr><td")
+        if "after=" not in page.html:
+            break
+        page = await follow(site, page, "after=")
+    assert seen == 121
+    assert (await site.get("/ui/actions?of=first")).said("Pause first")
+    assert (await site.get("/ui/actions?after=x")).status == 400
+
+
+async def test_what_can_be_taken_back_is_until_somebody_has(site: Site, bunqueue: Bunqueue) -> None:
+    core = bunqueue.server.core
+    await core.execute(c.Pause(queue="bills"), by=ANA)
+    await core.execute(c.PutSchedule(name="s", queue="q", every=1000), by=ANA)
+    await core.execute(c.PauseSchedule(name="s"), by=ANA)
+    page = await site.get("/ui/actions")
+    assert links(page, "/ui/act/") == ["/ui/act/resume-schedule?name=s", "/ui/act/resume?queue=bills"]
+    await site.do("resume", queue="bills")
+    page = await site.get("/ui/actions")
+    assert links(page, "/ui/act/") == ["/ui/act/resume-schedule?name=s"]
+    assert page.said("Resume bills")
+
+
+async def test_a_reader_sees_all_of_it_and_no_buttons(autojump_clock: MockClock) -> None:
+    async with Bunqueue(Settings(auth_tokens=("secret-1",))) as bunqueue:
+        await hire(bunqueue)
+        await bunqueue.server.core.execute(c.PutSchedule(name="s", queue="q", every=1000), by=ANA)
+        await bunqueue.server.core.execute(c.PauseSchedule(name="s"), by=ANA)
+        for grant, can in ((Grant(Role.READ, "reader"), False), (ANYBODY, True)):
+            site = Site(bunqueue)
+            value = site.gateway.logins.sign_in(grant, bunqueue.server.clock.now())
+            site.cookie = f"{site.gateway.cookie}={value}"
+            for path in ("/ui/schedules/s", "/ui/workers/w-3", "/ui/actions"):
+                page = await site.get(path)
+                assert page.status == 200
+                assert ("/ui/act/" in page.html) is can
+                assert page.said("You may look, and not change anything.") is not can
+            if not can:
+                page = await site.post("/ui/act/delete-schedule", {"name": "s", "csrf": page.csrf})
+                assert page.said("You may look, and not change anything.")
+
+
+# --- a first retry --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("again", "said"),
+    [
+        (0, "3 of 3 did not die again: the others can be retried."),
+        (1, "1 of 3 died again: leave the others where they are"),
+        (None, "3 of 3 have not ended yet: wait for them"),
+    ],
+)
+async def test_the_fate_of_those_that_were_retried_first_says_what_to_do_with_the_others(
+    site: Site, bunqueue: Bunqueue, again: int | None, said: str
+) -> None:
+    for _ in range(5):
+        await push(bunqueue, "q")
+    await fail(bunqueue, "q", 5, "DiskError: no space on {}")
+    page = await follow(site, await site.get("/ui/errors"), "/ui/errors/q?")
+    assert page.said("--canary 10 --stop-at 20%")
+    (href,) = set(links(page, "/ui/act/retry-group"))
+    first = await site.get(href)
+    fields = {"queue": "q", "fingerprint": href.rpartition("=")[2], "number": "3", "csrf": first.csrf}
+    done = await site.post("/ui/act/retry-group", fields)
+    if again is not None:
+        await fail(bunqueue, "q", again, "DiskError: no space on {}")
+        for job_id, token in await take(bunqueue, "q", 3):
+            await bunqueue.server.core.execute(c.Ack(id=job_id, token=token))
+    assert (await site.follow(done)).said(said)

@@ -1,0 +1,385 @@
+"""Each screen shows what it is for: an incident is planted in a simulated server, and the sentence stands on the page."""
+
+import re
+from html import unescape
+
+import pytest
+import trio
+from msgspec import Raw
+from trio.testing import MockClock
+
+from bunqueue_trio.api.access import ANYBODY
+from bunqueue_trio.config import QUEUES_A_TURN, Settings
+from bunqueue_trio.errors import StoreError
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.testing.server import Bunqueue
+from bunqueue_trio.ui.table import NAVIGATION, VIEWS
+from tests.ui.night import fail, night, push, take, work
+from tests.ui.site import Page, Site, minutes
+
+
+def links(page: Page, within: str) -> list[str]:
+    return [unescape(href) for href in re.findall(r'href="([^"]+)"', page.html) if within in href]
+
+
+async def test_a_quiet_night_says_so(site: Site, bunqueue: Bunqueue) -> None:
+    bunqueue.server.settings = Settings(auth_tokens=())
+    page = await Site(bunqueue).get("/ui")
+    assert page.status == 200
+    # Nobody has set tokens in this server, which it says.
+    assert page.said("Whoever reaches this address can push, take and delete jobs")
+
+
+async def test_with_tokens_a_quiet_night_needs_nobody(autojump_clock: MockClock) -> None:
+    async with Bunqueue(Settings(auth_tokens=("secret-1",))) as bunqueue:
+        site = Site(bunqueue)
+        site.cookie = f"{site.gateway.cookie}={site.gateway.logins.sign_in(ANYBODY, bunqueue.server.clock.now())}"
+        assert (await site.get("/ui")).said("Nothing needs you")
+
+
+async def test_a_queue_that_nobody_asks_for_is_told_with_its_numbers(site: Site, bunqueue: Bunqueue) -> None:
+    for _ in range(19):
+        await push(bunqueue, "bills")
+    await minutes(bunqueue, 41)
+    page = await site.get("/ui")
+    assert page.said("bills: 19 jobs wait, the oldest for 41 min, and nobody asks")
+    assert page.said("No worker asks for jobs of this queue")
+    assert "/ui/queues/bills" in page.html
+    assert page.said("bunqueue-trio pause bills")
+    assert page.said("curl -X POST http://queue.example:6790/queues/bills/pause")
+
+
+async def test_jobs_that_die_are_told_with_the_way_to_their_errors(site: Site, bunqueue: Bunqueue) -> None:
+    await push(bunqueue, "emails")
+    await minutes(bunqueue, 2)
+    for _ in range(12):
+        await push(bunqueue, "emails")
+    await fail(bunqueue, "emails", 13, "SMTP said 450 at {}")
+    await minutes(bunqueue, 3)
+    page = await site.get("/ui")
+    assert page.said("emails: 13 jobs died within")
+    assert "/ui/errors?queue=emails" in page.html
+
+
+async def test_attempts_that_fail_are_told_before_anything_is_dead(site: Site, bunqueue: Bunqueue) -> None:
+    for _ in range(15):
+        await push(bunqueue, "emails", backoff=3_600_000)
+    await minutes(bunqueue)
+    for job_id, token in await take(bunqueue, "emails", 15):
+        await bunqueue.server.core.execute(c.Fail(id=job_id, token=token, error="no"))
+    await minutes(bunqueue)
+    page = await site.get("/ui")
+    assert page.said("of the attempts fail, and most of them")
+    assert page.said("15 jobs wait for another try")
+
+
+async def test_a_pause_of_yesterday_is_asked_about(site: Site, bunqueue: Bunqueue) -> None:
+    await bunqueue.server.core.execute(c.Pause(queue="thumbs", reason="ana: disk is full"))
+    await push(bunqueue, "thumbs")
+    page = await site.get("/ui")
+    assert page.said("thumbs: paused since")
+    assert not page.said("forgotten?")
+    await trio.sleep(13 * 3600)
+    page = await site.get("/ui")
+    assert page.said("thumbs: paused since 13 h: forgotten?")
+    assert page.said("ana: disk is full")
+    assert "/ui/act/resume?queue=thumbs" in page.html
+
+
+async def test_a_limit_that_holds_jobs_up_is_the_cause(site: Site, bunqueue: Bunqueue) -> None:
+    await bunqueue.server.core.execute(c.SetConcurrency(queue="thumbs", concurrency=1))
+    await push(bunqueue, "thumbs")
+    await push(bunqueue, "thumbs")
+    await take(bunqueue, "thumbs", 1)
+    for _ in range(11):
+        await minutes(bunqueue)
+        for job in list(bunqueue.server.engine.queues["thumbs"].active):
+            assert job.lease is not None
+            await bunqueue.server.core.execute(c.Heartbeat(id=job.id, token=job.lease.token))
+    page = await site.get("/ui")
+    assert page.said("No more than 1 job of it may be active, and as many are.")
+
+
+async def test_a_queue_that_grows_is_told_before_it_waits_long(site: Site, bunqueue: Bunqueue) -> None:
+    for _ in range(8):
+        for _ in range(40):
+            await push(bunqueue, "mail")
+        await work(bunqueue, "mail", 5)
+        await take(bunqueue, "mail", 1)
+        await minutes(bunqueue)
+    page = await site.get("/ui")
+    assert page.said("mail: grows by 35 a minute")
+    assert page.said("More comes than its workers can do")
+
+
+async def test_workers_that_vanish_are_told_with_their_queue(site: Site, bunqueue: Bunqueue) -> None:
+    for _ in range(120):
+        await push(bunqueue, "video", max_attempts=1)
+    await minutes(bunqueue)
+    for _ in range(4):
+        await take(bunqueue, "video", 120)
+        await minutes(bunqueue, 6)
+    page = await site.get("/ui")
+    assert page.said("Workers take jobs and are not heard of again")
+    assert page.said("Most of them in video.")
+
+
+async def test_while_the_disk_refuses_reading_works_and_buttons_say_why_they_do_not(
+    site: Site, bunqueue: Bunqueue
+) -> None:
+    await push(bunqueue, "emails")
+    refused = refuse_commits(bunqueue)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(push_in_vain, bunqueue)
+        await trio.sleep(30)
+        page = await site.get("/ui")
+        assert page.said("The disk refuses changes")
+        assert page.said("database or disk is full")
+        for path in ("/ui/queues/emails", "/ui/queues/emails/jobs?state=waiting", "/ui/storage", "/ui/errors"):
+            page = await site.get(path)
+            assert page.status == 200, page.text
+        page = await site.get("/ui/queues/emails")
+        assert page.said("The disk refuses changes. Reading goes on")
+        assert "/ui/act/" not in page.html
+        first = await site.get("/ui/act/pause?queue=emails")
+        done = await site.post("/ui/act/pause", {"queue": "emails", "csrf": first.csrf})
+        assert done.said("The disk refuses changes.")
+        assert not bunqueue.server.engine.gates
+        refused.clear()
+        await trio.sleep(5)
+    assert not (await site.get("/ui")).said("The disk refuses changes")
+
+
+def refuse_commits(bunqueue: Bunqueue) -> list[bool]:
+    """Let the disk refuse every commit until the list is emptied."""
+    refuses = [True]
+    store = bunqueue.server.store
+    commit = store.commit
+
+    def refuse(batch: object) -> None:
+        if refuses:
+            raise StoreError("database or disk is full")
+        commit(batch)  # type: ignore[arg-type]
+
+    store.commit = refuse  # type: ignore[method-assign]
+    return refuses
+
+
+async def push_in_vain(bunqueue: Bunqueue) -> None:
+    with pytest.raises(Exception, match="Storage unavailable"):
+        await push(bunqueue, "emails")
+
+
+async def test_the_night_is_on_every_screen(site: Site, bunqueue: Bunqueue) -> None:
+    """All screens of one night; every link on them leads somewhere."""
+    await night(bunqueue, 30)
+    now = await site.get("/ui")
+    order = [now.html.index(words) for words in ("orders:", "invoices:", "newsletter: paused")]
+    assert order == sorted(order)
+    queues = await site.get("/ui/queues")
+    assert queues.said("7 queues")
+    queue = await site.get("/ui/queues/invoices")
+    assert queue.said("nobody asks")
+    assert len(re.findall("<svg class=.chart", queue.html)) == 4
+    errors = await site.get("/ui/errors")
+    assert errors.said("PaymentError: card service answered … for order …")
+    group = await site.get(links(errors, "/ui/errors/orders?")[0])
+    assert group.said("tenant “acme”".replace("“", '"').replace("”", '"'))
+    assert group.said("tag checkout")
+    assert "hunter2" not in group.html
+    job = await site.get(links(group, "/ui/jobs/0")[0])
+    assert job.said("It is a dead letter (unrecoverable, attempt 1 of 1)")
+    assert '"password": "•••"' in unescape(job.html)
+    waiting = await site.get("/ui/queues/newsletter/jobs?state=waiting")
+    job = await site.get(links(waiting, "/ui/jobs/0")[0])
+    assert job.said("The queue is paused (ana: template is being corrected). It is the next of its queue.")
+    storage = await site.get("/ui/storage")
+    assert storage.said("RETENTION_COMPLETED_MAX")
+    server = await site.get("/ui/server")
+    assert server.said("persistence flusher")
+    seen = set()
+    for page in (now, queues, queue, errors, group, job, storage, server):
+        for href in links(page, "/ui"):
+            if href.startswith("/ui/static") or href in seen:
+                continue
+            seen.add(href)
+            found = await site.get(href)
+            assert found.status in {200, 303}, (href, found.text)
+
+
+async def test_every_screen_has_its_landmarks(site: Site, bunqueue: Bunqueue) -> None:
+    await push(bunqueue, "q")
+    job_id = await push(bunqueue, "q", '"x"')
+    core = bunqueue.server.core
+    await core.execute(c.RegisterWorker(worker_id="w"))
+    await core.execute(c.PutSchedule(name="s", queue="q", every=1000))
+    for view in VIEWS:
+        path = (
+            view.replace("workers/:id", "workers/w").replace(":queue", "q").replace(":id", job_id).replace(":name", "s")
+        )
+        page = await site.get(path)
+        assert page.status == 200, (path, page.text)
+        for part in ('<html lang="en">', '<main id="main"', "<nav ", 'name="viewport"', "<h1", "Skip to content"):
+            assert page.html.count(part) >= 1, (path, part)
+        assert page.html.count("<h1") == 1, path
+        assert page.headers["cache-control"] == "no-store"
+        assert "unsafe" not in page.headers["content-security-policy"]
+        assert not re.search(r"<[^>]* (style|on\w+)=", page.html), path
+        # Every field has a label.
+        for name in re.findall(r'<(?:input|select)[^>]* id="([^"]+)"', page.html):
+            assert f'for="{name}"' in page.html, (path, name)
+
+
+async def test_navigation_marks_where_one_is(site: Site) -> None:
+    for entry in NAVIGATION:
+        page = await site.get(entry.href)
+        marked = re.findall(r'<a href="([^"]+)" accesskey="\d" data-key="\d" aria-current="page"', page.html)
+        assert marked == [entry.href]
+
+
+async def test_a_part_of_a_page_is_its_main_part(site: Site, bunqueue: Bunqueue) -> None:
+    """What the script asks for; nothing when nothing has changed."""
+    part = await site.get("/ui/jobs", {"x-part": "main"})
+    assert part.html.lstrip().startswith('<div id="part"')
+    assert "<nav " not in part.html.replace('<nav class="pages"', "")
+    again = await site.get("/ui/jobs", {"x-part": "main", "if-none-match": part.headers["etag"]})
+    assert (again.status, again.body) == (304, b"")
+    await push(bunqueue, "q")
+    await trio.sleep(2.1)
+    assert (await site.get("/ui/jobs", {"x-part": "main", "if-none-match": part.headers["etag"]})).status == 200
+
+
+async def test_queues_come_by_pages_and_by_a_part_of_their_name(site: Site, bunqueue: Bunqueue) -> None:
+    for n in range(120):
+        await push(bunqueue, f"queue-{n:03}")
+    names: list[str] = []
+    page = await site.get("/ui/queues")
+    while True:
+        names += re.findall(r'scope="row"><a href="/ui/queues/[^"]*">([^<]*)<', page.html)
+        more = links(page, "after=")
+        if not more:
+            break
+        page = await site.get(more[0])
+    assert names == [f"queue-{n:03}" for n in range(120)]
+    page = await site.get("/ui/queues?q=e-07")
+    assert page.said("10 with “e-07”")
+    await push(bunqueue, "queue-050")
+    await trio.sleep(2.1)
+    page = await site.get("/ui/queues?by=fullest")
+    assert re.findall(r'scope="row"><a href="/ui/queues/[^"]*">([^<]*)<', page.html)[0] == "queue-050"
+
+
+async def test_jobs_come_by_pages(site: Site, bunqueue: Bunqueue) -> None:
+    ids = [await push(bunqueue, "q", str(n)) for n in range(120)]
+    found: list[str] = []
+    page = await site.get("/ui/queues/q/jobs?state=waiting")
+    while True:
+        found += re.findall(r'class="id"><a href="/ui/jobs/([^"]*)"', page.html)
+        more = links(page, "after=")
+        if not more:
+            break
+        page = await site.get(more[0])
+    assert found == ids
+
+
+async def test_what_is_not_there_is_told(site: Site) -> None:
+    for path, status, words in (
+        ("/ui/jobs/nobody", 404, "There is no job nobody."),
+        ("/ui/queues/a%20b", 404, "cannot be the name of a queue"),
+        ("/ui/queues/q/jobs?state=asleep", 400, "state must be waiting"),
+        ("/ui/queues/q/jobs?state=waiting&after=x", 400, "after must be the next of an earlier page"),
+        ("/ui/act/explode?queue=q", 404, "There is no such action"),
+        ("/ui/act/pause", 400, "It is not said what this is to be done to"),
+        ("/ui/nothing", 404, "Not found"),
+        ("/ui/static/app.py", 404, "Not found"),
+        ("/ui/static/..%2Fdashboard.py", 404, "Not found"),
+        ("/ui/%ff", 400, "Invalid percent-encoding in path"),
+        ("/ui?" + "&".join(f"a{n}=1" for n in range(80)), 400, "Too many fields"),
+    ):
+        page = await site.get(path)
+        assert (page.status, page.said(words)) == (status, True), (path, page.status, page.text)
+
+
+async def test_a_job_is_found_by_its_id(site: Site, bunqueue: Bunqueue) -> None:
+    await push(bunqueue, "q", job_id="order/7 ü")
+    page = await site.follow(await site.get("/ui/jobs?id=order/7+%C3%BC"))
+    assert page.said("order/7 ü waiting")
+    page = await site.follow(await site.get("/ui/jobs?queue=q&state=waiting"))
+    assert page.said("order/7 ü")
+
+
+async def test_every_kind_of_job_has_its_page(site: Site, bunqueue: Bunqueue) -> None:
+    core = bunqueue.server.core
+    parent = await push(
+        bunqueue, "q", "[1]", delay=60_000, unique_key="k", tags=["a"], group_id="g", ttl=10**7, timeout=5000, lifo=True
+    )
+    child = await push(bunqueue, "q", "2", depends_on=[parent])
+    series = await push(bunqueue, "q", "3", repeat=c.Repeat(every=60_000, limit=3))
+    (active,) = await take(bunqueue, "q", 1)
+    await core.execute(c.Progress(id=series, progress=40, message="half way", token=active[1]))
+    page = await site.get(f"/ui/jobs/{series}")
+    assert page.said("40 % half way")
+    assert page.said("Series")
+    await core.execute(c.Ack(id=series, token=active[1], result=Raw(b'{"token":"x","n":1}')))
+    page = await site.get(f"/ui/jobs/{series}")
+    assert page.said("It completed")
+    assert page.said('"n": 1')
+    assert (await site.get(f"/ui/jobs/{child}")).said(f"It waits for {parent} to complete.")
+    page = await site.get(f"/ui/jobs/{parent}")
+    for words in ("Unique key k", "Group g", "Tags a", "Time to live 2 h 46 min", "Timeout 5 s", "last in, first out"):
+        assert page.said(words), words
+
+
+async def test_what_happened_is_listed_newest_first(site: Site, bunqueue: Bunqueue) -> None:
+    first = await push(bunqueue, "a", '{"n":1,"password":"hunter2"}')
+    await trio.sleep(60)
+    second = await push(bunqueue, "b")
+    await fail(bunqueue, "b", 1, "no such host")
+    page = await site.get("/ui/events")
+    assert page.said("5 events of the newest 5")
+    assert page.html.index(second) < page.html.index(first)
+    assert page.said("no such host")
+    assert "hunter2" not in page.html
+    page = await site.get("/ui/events?queue=a")
+    assert first in page.html
+    assert second not in page.html
+    page = await site.get("/ui/events?type=failed")
+    assert page.said("1 event of the newest")
+    assert (await site.get("/ui/events?queue=a%20b")).status == 400
+    for n in range(2100):
+        await push(bunqueue, "many", str(n))
+    page = await site.get("/ui/events")
+    assert page.said("2,000 events of the newest 2,000")
+    assert page.html.count("<tr>") == 101
+
+
+class Steps(trio.abc.Instrument):
+    """Counts the turns that tasks get."""
+
+    def __init__(self) -> None:
+        self.n = 0
+
+    def before_task_step(self, task: object) -> None:
+        self.n += 1
+
+
+@pytest.mark.parametrize("path", ["/ui", "/ui/queues", "/ui/jobs", "/ui/errors", "/ui/storage"])
+async def test_a_thousand_queues_are_looked_at_in_pieces(site: Site, bunqueue: Bunqueue, path: str) -> None:
+    """Others are served in between: for each 250 queues that are looked at, and that the rules look at."""
+    engine = bunqueue.server.engine
+    for n in range(1000):
+        await push(bunqueue, f"queue-{n:04}")
+    assert len(engine.queues) == 1000
+    await bunqueue.server.note_minute()
+    await trio.sleep(3)
+    steps = Steps()
+    trio.lowlevel.add_instrument(steps)
+    page = await site.get(path)
+    trio.lowlevel.remove_instrument(steps)
+    assert page.status == 200
+    assert steps.n >= 2 * (1000 // QUEUES_A_TURN)
+    steps.n = 0
+    trio.lowlevel.add_instrument(steps)
+    await bunqueue.server.note_minute()
+    trio.lowlevel.remove_instrument(steps)
+    assert steps.n >= 1000 // QUEUES_A_TURN

@@ -1,0 +1,108 @@
+"""AUTH_TOKENS_FILE with roles: each route and each command lets in whom its row says, on both lanes and over WebSocket."""
+
+import re
+from typing import Any
+
+import httpx
+import pytest
+
+from bunqueue_trio.config import ROLES
+from bunqueue_trio.protocol.catalog import CATALOG
+from bunqueue_trio.protocol.commands.spec import Role, Spec
+from bunqueue_trio.protocol.routes import ROUTES, Route
+from tests.stream.ws import peer
+from tests.wire.client import Client, refused
+from tests.wire.server import NO_TLS, Server, StartServer
+
+TOKENS = {"read": "r-1", "work": "w-1", "admin": "a-1"}
+FILE = "# who may do what\nann admin a-1\n\nbob  work\tw-1\nprometheus read r-1\nbare-1\n"
+
+
+@pytest.fixture(scope="module", params=["express", "hypercorn"])
+def guarded(
+    request: pytest.FixtureRequest, start_server: StartServer, tmp_path_factory: pytest.TempPathFactory
+) -> Server:
+    file = tmp_path_factory.mktemp("tokens") / "tokens"
+    file.write_text(FILE)
+    settings = {"AUTH_TOKENS": "bare-2", "AUTH_TOKENS_FILE": str(file), "METRICS_AUTH": "true"}
+    return start_server(settings | ({"EXPRESS": "false"} if request.param == "hypercorn" else {}))
+
+
+def status_and_code(server: Server, route: Route, token: str) -> tuple[int, str | None]:
+    path = re.sub(r":\w+", "x", route.path)
+    headers = {"Authorization": f"Bearer {token}"}
+    with (
+        httpx.Client(base_url=server.url, headers=headers, trust_env=False, verify=NO_TLS) as client,
+        client.stream(route.method, path, content=b"{}" if route.method != "GET" else None) as response,
+    ):
+        if response.headers["content-type"] != "application/json" or response.status_code == 200:
+            return response.status_code, None
+        response.read()
+        return response.status_code, response.json().get("code")
+
+
+def test_the_roles_of_a_file_are_those_of_the_catalogue():
+    assert [role.name.lower() for role in Role] == list(ROLES) == list(TOKENS)
+    asked = {route.target: route.role for route in ROUTES}
+    assert {spec.command: spec.role for spec in CATALOG if spec.http is not None}.items() <= asked.items()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_a_route_lets_in_whom_its_row_says(guarded: Server, route: Route):
+    takes_token = not route.open and route.asks_for_token(metrics_auth=True)
+    for role, token in TOKENS.items():
+        status, code = status_and_code(guarded, route, token)
+        if takes_token and Role[role.upper()] < route.role:
+            assert (status, code) == (403, "missing-role")
+        else:
+            assert status not in (401, 403)
+    for token in ("bare-1", "bare-2"):
+        assert status_and_code(guarded, route, token)[0] not in (401, 403)
+
+
+def message_of(spec: Spec, token: str) -> dict[str, Any]:
+    request = spec.example.request if spec.example is not None else None
+    fields = {"queue": "x", "id": "x", "token": token, "events": "*"} | (request or {})
+    return {
+        name: value
+        for name, value in fields.items()
+        if name in spec.command.__struct_fields__ or name in (request or {})
+    }
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_command_over_websocket_lets_in_whom_its_row_says(guarded: Server, role: str):
+    with peer(guarded, quiet=True, Authorization=f"Bearer {TOKENS[role]}") as connected:
+        for spec in CATALOG:
+            reply = connected.ask(spec.tag, **message_of(spec, TOKENS[role]))
+            is_refused = reply.get("code") == "missing-role"
+            assert is_refused == (Role[role.upper()] < spec.role), (spec.tag, reply)
+            if is_refused:
+                assert reply["error"] == f"Token may not do this: it takes the role {spec.role.name.lower()}"
+
+
+def test_a_refused_push_changes_nothing(guarded: Server, queue: str):
+    with Client(guarded.url, {"Authorization": "Bearer r-1"}) as reader:
+        response = reader.http.post(f"/queues/{queue}/jobs", json={"data": 1})
+        assert response.status_code == 403
+        assert response.json() == {
+            "ok": False, "error": "Token may not do this: it takes the role work", "code": "missing-role",
+        }  # fmt: skip
+        assert reader.http.get(f"/queues/{queue}/count").json()["count"] == 0
+        refused(reader.http.get("/no/such/path"), 404)
+        refused(reader.http.put("/stats"), 405)
+
+
+def test_the_token_that_a_connection_says_last_counts(guarded: Server, queue: str):
+    with peer(guarded, quiet=True, Authorization="Bearer r-1") as connected:
+        assert connected.refused("PUSH", queue=queue, data=1) == "Token may not do this: it takes the role work"
+        assert connected.refused("Auth", token="nobody") == "Invalid token"
+        assert connected.refused("PUSH", queue=queue, data=1) == "Token may not do this: it takes the role work"
+        connected.done("Auth", token="w-1")
+        connected.done("PUSH", queue=queue, data=1)
+        connected.refused("Drain", queue=queue)
+        connected.done("Auth", token="bare-1")
+        connected.done("Drain", queue=queue)
+        connected.done("Auth", token="r-1")
+        connected.refused("Drain", queue=queue)

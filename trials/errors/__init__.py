@@ -1,0 +1,1 @@
+"""How well dead letters are grouped by their error: real errors, provoked in the programs that are here."""
