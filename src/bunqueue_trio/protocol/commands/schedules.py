@@ -16,9 +16,9 @@ from bunqueue_trio.protocol.commands.base import (
     EveryMs,
     Key,
     Name,
+    Names,
     Priority,
     Runs,
-    Tags,
     YearMs,
 )
 from bunqueue_trio.protocol.commands.push import Backoff
@@ -44,7 +44,7 @@ class RunOptions(Struct, kw_only=True, rename="camel", frozen=True, omit_default
     backoff: DayMs | Backoff = 1000
     ttl: YearMs | None = None
     timeout: DayMs | None = None
-    tags: Tags = field(default_factory=list)
+    tags: Names = field(default_factory=list)
     group_id: Key | None = None
     lifo: bool = False
     remove_on_complete: bool = False

@@ -37,6 +37,7 @@ from bunqueue_trio.storage.sqlite.opening import (
     lock,
     make_private,
     migrate,
+    real,
     refuse_foreign,
     sync_directory,
 )
@@ -85,7 +86,7 @@ class SqliteStore:
     at_once = True
 
     def __init__(self, path: str | Path) -> None:
-        self.path: Path = Path(path)
+        self.path: Path = real(Path(path))
         self._lock: int | None = lock(self.path)
         self._connections: list[apsw.Connection] = []
         try:
