@@ -227,7 +227,7 @@ class ExpressConnection:
             Handover: there is no such thing in it, or it is too long.
         """
         unread = self._unread
-        end = unread.find(b"\r\n\r\n")
+        end = unread.find(b"\r\n\r\n", 0, HEADER_BYTES_MAX)
         if end >= 0:
             return end + 4
         if unread.startswith(b"\0"):  # no HTTP begins so
