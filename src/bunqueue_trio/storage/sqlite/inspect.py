@@ -154,7 +154,7 @@ def copy(path: Path, target: Path, on_progress: Callable[[int, int], None], *, o
     if target.name.endswith(BESIDE):
         raise StoreError(f"{target}: is the name of a file that lies beside a store")
     if target.exists() and not overwrite:
-        raise StoreError(f"{target}: exists already")
+        raise StoreError(f"{target}: exists already; --force replaces it")
     if beside(target):
         raise StoreError(f"{target}: is in use, or was not closed: {beside(target)[0]} lies beside it")
     unfinished = target.with_name(f"{target.name}.partial")

@@ -19,7 +19,7 @@ def restore(backup: Path, path: Path, on_progress: Callable[[int, int], None], *
         StoreError: saying what stands in the way; ``path`` is as it was.
     """
     if path.exists() and not overwrite:
-        raise StoreError(f"{path}: exists already")
+        raise StoreError(f"{path}: exists already; --force replaces it")
     if not path.parent.is_dir():
         raise StoreError(f"{path}: there is no directory {path.parent}")
     path = real(path)  # a link to it stays one
