@@ -50,7 +50,14 @@ TESTS = {
             "quiet",
         )
     ],
-    "storage": ["tests/storage/test_memory.py", "tests/storage/test_sqlite.py", "tests/engine/test_cancel.py"],
+    "storage": [
+        "tests/storage/test_memory.py",
+        "tests/storage/test_sqlite.py",
+        "tests/storage/test_opening.py",
+        "tests/operations/test_backup.py",
+        "tests/operations/test_restore.py",
+        "tests/engine/test_cancel.py",
+    ],
     "api": [
         "tests/stream/test_virtual.py",
         "tests/stream/test_bulk.py",
@@ -62,7 +69,7 @@ TESTS = {
     "config": ["tests/operations/test_spelling.py"],
     "pages": ["tests/ui/test_findings.py"],
     "ui": [f"tests/ui/test_{name}.py" for name in ("payload", "access", "actions", "hostile", "screens")],
-    "transports": ["tests/stream/test_hot.py", "tests/stream/test_virtual.py"],
+    "transports": ["tests/stream/test_hot.py", "tests/stream/test_heads.py", "tests/stream/test_virtual.py"],
     "client": [
         f"tests/client/test_{name}.py"
         for name in ("taken_back", "kit", "kit_asyncio", "orderly", "cancelling", "known_workers", "waiting", "says")
@@ -85,6 +92,7 @@ NEAREST = {
     "queues": ("gates", "listing"),
     "manage": ("edits", "handlers"),
     "lookup": ("handlers", "engine"),
+    "inspect": ("backup",),
     "tokens": ("spelling",),
     "queue": ("engine", "listing"),
     "planner": ("schedules",),
@@ -117,6 +125,7 @@ def run(mutant: Mutant | None) -> tuple[bool, str]:
     """Run the tests on a copy with the fault in it; return whether they passed, and what they said."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as name:
         copy = Path(name) / "src"
+        copy.parent.chmod(0o755)  # some tests look at it as nobody
         # What is compiled comes along: only the changed file is compiled anew.
         shutil.copytree(ROOT / "src", copy)
         areas = set(TESTS)

@@ -6,6 +6,8 @@ OTHERS = [
     Mutant("protocol/bounds.py", 'raw.count(b",") < most', 'raw.count(b",") <= most', "a list with one item too many is read whole"),
     Mutant("protocol/bounds.py", "if not names and max(map(len, items), default=0) <= LARGE_BYTES:", "if not names:", "a large job of a bulk is read whole"),
     Mutant("protocol/bounds.py", "if named > DEPENDENCIES_MAX:", "if named > DEPENDENCIES_MAX + 1000:", "more dependencies are read than are taken"),
+    Mutant("transports/heads.py", " HTTP/1\\.1\")\n", " HTTP/1\\..\")\n", "HTTP/1.0 is read as 1.1 where the fields are known"),
+    Mutant("transports/heads.py", "return None if isinstance(call.target, str) else", "return", "a WebSocket is a plain request where the fields are known"),
     Mutant("protocol/codec.py", "max(0, *way)", "max(0, way[-1])", "a depth within eight brackets is not seen"),
     Mutant("protocol/bounds.py", "        _lists(part, getattr(found, name)", "        (part, getattr(found, name)", "a list in a part is read whole"),
     Mutant("protocol/codec.py", "            return structs[0]\n", "            pass\n", "a backoff that needs a second look is no object"),
