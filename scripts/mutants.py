@@ -65,7 +65,18 @@ TESTS = {
     "transports": ["tests/stream/test_hot.py", "tests/stream/test_virtual.py"],
     "client": [
         f"tests/client/test_{name}.py"
-        for name in ("taken_back", "kit", "kit_asyncio", "orderly", "cancelling", "known_workers", "waiting", "says")
+        for name in (
+            "taken_back",
+            "kit",
+            "kit_asyncio",
+            "orderly",
+            "cancelling",
+            "known_workers",
+            "waiting",
+            "says",
+            "traces",
+            "failures",
+        )
     ],
     "sync": ["tests/client/test_kit.py"],
     "testing": ["tests/client/test_kit.py", "tests/client/test_kit_asyncio.py"],

@@ -8,7 +8,6 @@ slot until it ends by itself.
 
 import inspect
 import threading
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -24,6 +23,7 @@ from bunqueue_trio.client.backend import caller_from_threads, is_cancelled
 from bunqueue_trio.client.endings import Ending, ending_of
 from bunqueue_trio.client.jobs import Job
 from bunqueue_trio.client.log import log
+from bunqueue_trio.client.traces import trace_of
 from bunqueue_trio.logs.printable import name_of, printable
 
 Handler = Callable[[Job[Any]], Any]
@@ -139,7 +139,7 @@ def told(error: BaseException) -> tuple[str, str]:
         text = f"its text cannot be made: {name_of(type(mute))}"
     text = _sendable(f"{name}: {text}" if text else name)
     try:
-        trace = _sendable("".join(traceback.format_exception(error)).rstrip())
+        trace = _sendable(trace_of(error))
     except BaseException:  # noqa: ASYNC103 - the same
         trace = text
     return text, trace
