@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock
 
 from bunqueue_trio.api.session import Session
 from bunqueue_trio.config import Settings
@@ -80,7 +79,7 @@ async def other(world: World) -> AsyncIterator[Peer]:
         yield peer
 
 
-async def test_what_a_connection_reports_itself_it_does_not_hear(autojump_clock: MockClock, peer: Peer, other: Peer):
+async def test_what_a_connection_reports_itself_it_does_not_hear(peer: Peer, other: Peer):
     ids, tokens = await peer.push_and_pull(6)
     await peer.ask("ACK", id=ids[0], token=tokens[0])
     await peer.ask("FAIL", id=ids[1], token=tokens[1])
@@ -92,9 +91,7 @@ async def test_what_a_connection_reports_itself_it_does_not_hear(autojump_clock:
     assert await other.heard() == list(zip(kinds, ids, strict=True))
 
 
-async def test_what_others_report_it_hears_though_it_tried_to_report_it(
-    autojump_clock: MockClock, peer: Peer, other: Peer
-):
+async def test_what_others_report_it_hears_though_it_tried_to_report_it(peer: Peer, other: Peer):
     ids, tokens = await other.push_and_pull(2)
     assert not (await peer.ask("FAIL", id=ids[1], token="no"))["ok"]
     assert (await peer.ask("FAILB", failures=[{"id": ids[1], "token": "no"}]))["data"]["ignoredIds"] == [ids[1]]
@@ -103,7 +100,7 @@ async def test_what_others_report_it_hears_though_it_tried_to_report_it(
     assert await peer.heard() == [("completed", ids[1])]
 
 
-async def test_a_later_end_of_the_same_job_is_heard(autojump_clock: MockClock, peer: Peer, other: Peer):
+async def test_a_later_end_of_the_same_job_is_heard(peer: Peer, other: Peer):
     ids, tokens = await peer.push_and_pull(1, backoff=0, maxAttempts=3, timeout=60_000)
     await peer.ask("FAIL", id=ids[0], token=tokens[0])
     await peer.ask("PULL", queue="q")
@@ -112,21 +109,21 @@ async def test_a_later_end_of_the_same_job_is_heard(autojump_clock: MockClock, p
     assert await peer.heard() == [("failed", ids[0])]
 
 
-async def test_who_asks_for_it_again_hears_itself(autojump_clock: MockClock, peer: Peer):
+async def test_who_asks_for_it_again_hears_itself(peer: Peer):
     await peer.ask("Subscribe", events=["completed"])
     ids, tokens = await peer.push_and_pull(1)
     await peer.ask("ACK", id=ids[0], token=tokens[0])
     assert await peer.heard() == [("completed", ids[0])]
 
 
-async def test_many_that_go_in_steps_are_not_heard_either(autojump_clock: MockClock, peer: Peer):
+async def test_many_that_go_in_steps_are_not_heard_either(peer: Peer):
     ids, tokens = await peer.push_and_pull(500)
     failures = [{"id": job, "token": token} for job, token in zip(ids, tokens, strict=True)]
     await peer.ask("FAILB", failures=failures)
     assert await peer.heard() == []
 
 
-async def test_what_is_reported_of_other_queues_is_not_kept(autojump_clock: MockClock, world: World):
+async def test_what_is_reported_of_other_queues_is_not_kept(world: World):
     with world.session("mine") as session:
         peer = Peer(world, session)
         await peer.ask("Subscribe", events=["failed"], own=False)

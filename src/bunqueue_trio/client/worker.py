@@ -31,7 +31,7 @@ from bunqueue_trio.client.handlers import Outcome, Threads, heard, of_handler, p
 from bunqueue_trio.client.jobs import Job, encoded
 from bunqueue_trio.client.log import log
 from bunqueue_trio.client.reports import Reporter, facts
-from bunqueue_trio.errors import INVALID_QUEUE, INVALID_TOKEN, UNAUTHORIZED, BunqueueError, Refused
+from bunqueue_trio.errors import BODY_TOO_LARGE, INVALID_QUEUE, INVALID_TOKEN, UNAUTHORIZED, BunqueueError, Refused
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.address import given_token, given_url, this_process
 
@@ -330,13 +330,17 @@ class Worker:
 
     async def _check(self, client: Client, runs: list[_Run], reason: str = _LOST) -> None:
         """Renew the leases of these jobs, and end those whose lease is lost, or that are cancelled, for ``reason``."""
+        most = BEATS_MAX
         while runs:
-            batch = {run.job.id: run for run in runs[:BEATS_MAX]}  # each id once: the answer names ids
-            rest = [run for run in runs if batch[run.job.id] is not run]
+            batch = {run.job.id: run for run in runs[:most]}  # each id once: the answer names ids
+            rest = [run for run in runs if batch.get(run.job.id) is not run]
             tokens = [run.job.token for run in batch.values()]
             try:
                 lost, cancelled = await client.renew(list(batch), tokens=tokens)
             except BunqueueError as error:
+                if isinstance(error, Refused) and error.code == BODY_TOO_LARGE.code and len(batch) > 1:
+                    most = len(batch) // 2  # of a server that takes only short messages
+                    continue
                 log.warning("leases were not renewed", queue=self.queue, error=str(error))
                 return
             for job_id in lost:
