@@ -49,7 +49,8 @@ TESTS = {
             "hub",
             "quiet",
         )
-    ],
+    ]
+    + ["tests/stream/test_gone.py"],
     "storage": ["tests/storage/test_memory.py", "tests/storage/test_sqlite.py", "tests/engine/test_cancel.py"],
     "api": [
         "tests/stream/test_virtual.py",
@@ -63,7 +64,7 @@ TESTS = {
     "config": ["tests/operations/test_spelling.py"],
     "pages": ["tests/ui/test_findings.py"],
     "ui": [f"tests/ui/test_{name}.py" for name in ("payload", "access", "actions", "hostile", "screens")],
-    "transports": ["tests/stream/test_hot.py", "tests/stream/test_virtual.py"],
+    "transports": ["tests/stream/test_hot.py", "tests/stream/test_virtual.py", "tests/stream/test_gone.py"],
     "client": [
         f"tests/client/test_{name}.py"
         for name in (
@@ -90,6 +91,9 @@ NEAREST = {
     "push": ("engine", "handlers", "bulk"),
     "journal": ("bulk", "pressure"),
     "session": ("bulk", "access", "reported"),
+    "waiting": ("waiting", "quiet", "gone"),
+    "express": ("hot", "virtual", "gone"),
+    "websocket": ("virtual", "gone"),
     "worker": ("says", "orderly", "sizes"),
     "link": ("taken_back", "sizes"),
     "options": ("engine", "handlers", "job"),

@@ -25,6 +25,7 @@ its worker goes on and claims them after the restart.
 
 import re
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple, Self
 
 import msgspec
@@ -126,6 +127,8 @@ class Session:
         self.missed: int = 0
         self.dropped: bool = True
         """It ends without a goodbye: each job that it holds counts a stall. The carrier knows better, or leaves it."""
+        self.is_gone: Callable[[], bool] | None = None
+        """Set by a carrier that can tell whether the peer has hung up, before it has read so."""
         self.stopping: bool = False
         """Set by a carrier whose host stops the server: jobs stay with their holders, as at any stop."""
         self.unsent: bool = False
@@ -303,6 +306,7 @@ class Session:
             raise errors.OVERLOADED.refuse()
         else:
             self._polls += 1
+            begun.is_gone = self.is_gone
             if bytes(command.req_id):
                 self._polls_by_id[bytes(command.req_id)] = begun
             nursery.start_soon(self._poll, begun)

@@ -125,6 +125,7 @@ class WebSocket:
     async def run(self, session: Session) -> None:
         """Talk until either side ends it; the session must be entered."""
         self._session = session
+        session.is_gone = self._wire.has_ended
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write, session, nursery.cancel_scope)
