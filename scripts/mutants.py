@@ -95,6 +95,7 @@ NEAREST = {
     "express": ("hot", "virtual", "gone"),
     "websocket": ("virtual", "gone"),
     "worker": ("says", "orderly", "sizes"),
+    "client": ("idle_pulls",),
     "link": ("taken_back", "sizes"),
     "options": ("engine", "handlers", "job"),
     "report": ("handlers",),
