@@ -8,7 +8,7 @@ import trio
 
 from bunqueue_trio.client import Client
 from bunqueue_trio.client.client import IN_FLIGHT
-from bunqueue_trio.commands import GetQueue
+from bunqueue_trio.commands import GetQueue, Pull
 from bunqueue_trio.testing import Bunqueue
 from tests.client.loops import on_both
 from tests.client.test_wire import ws
@@ -46,13 +46,15 @@ async def test_a_job_that_comes_later_is_taken_within_a_second(bunqueue: Bunqueu
     await trio.sleep(1)
     began = trio.current_time()
     assert await client.pull("q", timeout=5) is None
+    assert (await client.run(Pull(queue="q", timeout=0))).job is None
     assert trio.current_time() == began + 5
     nursery.start_soon(partial(client.pull, "q", timeout=60))
     nursery.start_soon(partial(client.pull_many, "q", 2, timeout=60))
+    nursery.start_soon(client.run, Pull(queue="q", timeout=60_000))
     await trio.sleep(10.2)
-    ids = await client.push_many("q", [{"data": n} for n in range(3)])
+    ids = await client.push_many("q", [{"data": n} for n in range(4)])
     await trio.sleep(1)
-    assert [await client.state(job_id) for job_id in ids] == ["active"] * 3
+    assert [await client.state(job_id) for job_id in ids] == ["active"] * 4
     await trio.sleep(60)
     assert client.connections == 1
     nursery.cancel_scope.cancel()

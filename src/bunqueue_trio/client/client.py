@@ -269,7 +269,10 @@ class Client:
         Raises:
             TypeError: it is no command, or it says something about a connection, which is this client's own business.
         """
-        return await self._call(type(command), **fields_of(command))
+        fields = fields_of(command)
+        if isinstance(command, c.Pull | c.PullBatch):
+            fields["timeout"] = command.timeout
+        return await self._call(type(command), **fields)
 
     @asynccontextmanager
     async def events(self, *types: str) -> AsyncIterator[EventStream]:
@@ -330,8 +333,8 @@ class Client:
 
     async def _call(self, kind: type[c.Command[R]], **fields: Any) -> R:
         """Send a command whose fields have their names and units in JSON."""
-        if kind in TAKES and fields.get("timeout"):
-            return await self._call_waiting(kind, fields)
+        if kind in TAKES and isinstance(timeout_ms := fields.get("timeout"), int | float) and timeout_ms > 0:
+            return await self._call_waiting(kind, fields)  # what is no number, the server refuses at once
         return self._read(kind, await self._answer(kind, fields))
 
     async def _call_waiting(self, kind: type[c.Command[R]], fields: dict[str, Any]) -> R:
