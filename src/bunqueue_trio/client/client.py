@@ -21,6 +21,7 @@ from anyio.abc import TaskGroup
 from bunqueue_trio.client.backend import websocket
 from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.events import EventStream, Streams
+from bunqueue_trio.client.given import Time, count_of, seconds_of
 from bunqueue_trio.client.jobs import Job, JobInfo, decode, encoded
 from bunqueue_trio.client.link import Lost
 from bunqueue_trio.client.pushing import push_once
@@ -58,12 +59,12 @@ class Client:
 
     def __init__(
         self, url: str | None = None, *, token: str | None = None, tls: ssl.SSLContext | None = None,
-        queue: str | None = None, patience: float = PATIENCE_S, in_flight: int = IN_FLIGHT,
+        queue: str | None = None, patience: Time = PATIENCE_S, in_flight: int = IN_FLIGHT,
         on_demand: bool = False, worker: Introduction | None = None, connect: Connect | None = None,
         random: Random | None = None,
     ) -> None:  # fmt: skip
         self._queue = queue
-        self._in_flight = in_flight
+        self._in_flight = count_of("in_flight", in_flight)
         self._is_random = random is None
         self._repeatable = not self._is_random
         self._random = random or Random()  # noqa: S311 - jitter
@@ -72,7 +73,7 @@ class Client:
         url = given_url(url, DEFAULT_URL)
         self._upkeep = Upkeep(
             url, connect or websocket(url, given_token(token), tls), self._streams,
-            queue=queue, worker=worker, patience=patience, on_demand=on_demand,
+            queue=queue, worker=worker, patience=seconds_of("patience", patience, zero=True), on_demand=on_demand,
         )  # fmt: skip
         self._begin()
 

@@ -19,7 +19,7 @@ from anyio.to_thread import run_sync  # noqa: TID251 - a handler that blocks, th
 from msgspec import Raw
 from msgspec.json import Decoder
 
-from bunqueue_trio.client.backend import caller_from_threads, is_cancelled
+from bunqueue_trio.client.backend import caller_from_threads, is_cancelled, note_thread
 from bunqueue_trio.client.endings import Ending, ending_of
 from bunqueue_trio.client.jobs import Job
 from bunqueue_trio.client.log import log
@@ -67,6 +67,7 @@ class Threads:
         def call() -> tuple[Any, BaseException | None]:
             if not thread.begins():
                 return None, None  # nobody waits any more
+            note_thread()
             try:
                 return function(job), None
             except BaseException as error:  # noqa: ASYNC103 - it is raised where it is waited for
