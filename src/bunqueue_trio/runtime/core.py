@@ -53,6 +53,8 @@ class Begun(Struct):
     refused: Refused | None = None
     waiter: Waiter | None = None
     """Its place in line, once it waits there."""
+    is_gone: Callable[[], bool] | None = None
+    """Tells whether the client of a waiting pull has hung up."""
     by: By = SERVER
     """Who does it, of what is done in slices."""
     bulk: Bulky | None = None
@@ -408,6 +410,7 @@ class Core:
         if self.pulls_waiting >= self._pollers_max:
             raise Refused(*errors.OVERLOADED, retry_after=1)
         waiter = begun.waiter = Waiter(command, owner, begun.at)
+        waiter.is_gone = begun.is_gone
         if self.waiting.join(waiter):
             self.advance()
         self.pulls_waiting += 1

@@ -32,9 +32,10 @@ class Pipe:
 
     keepalive_s: float | None = None  # its end is always noticed
 
-    def __init__(self, session: Session, nursery: trio.Nursery) -> None:
+    def __init__(self, session: Session, nursery: trio.Nursery, message_max: int) -> None:
         self._session = session
         self._nursery = nursery
+        self.message_max: int = message_max
         self._messages: list[bytes] = []
         self._over = trio.Event()
         self.closed: bool = False
@@ -177,7 +178,7 @@ class Lives:
         kind = _PatientSession if self._patient and holder is not None and queue is not None else Session
         with kind(server, Gateway(server), queue, vouched=True) as session:
             async with trio.open_nursery() as polls:
-                pipe = Pipe(session, polls)
+                pipe = Pipe(session, polls, server.settings.body_max_bytes)
                 self.pipes[pipe] = holder
                 try:
                     yield pipe

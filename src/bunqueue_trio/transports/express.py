@@ -271,10 +271,14 @@ class ExpressConnection:
         watching = self._watching = _Watching()
         with trio.CancelScope() as polling:
             self._shared.watchers.start_soon(self._watch, watching, polling)
+            begun.is_gone = self._wire.has_ended
             try:
-                return await finish(begun)
+                reply = await finish(begun)
             finally:
                 watching.scope.cancel()
+            if not self._wire.has_ended():
+                return reply
+            self._server.core.give_back(reply)
         raise _Gone
 
     async def _watch(self, watching: "_Watching", polling: trio.CancelScope) -> None:

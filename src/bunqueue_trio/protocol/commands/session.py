@@ -28,9 +28,13 @@ class Auth(Command[r.DataReply], kw_only=True, tag="Auth"):
 
 
 class Subscribe(Command[r.DataReply], kw_only=True, tag="Subscribe"):
-    """Choose the events this connection gets: names, or ``*`` for all."""
+    """Choose the events this connection gets: names, or ``*`` for all.
+
+    With ``own`` false, ``completed`` and ``failed`` do not come for what it reports itself: the answer to that says it already.
+    """
 
     events: Names | Name
+    own: bool = True
 
 
 class Unsubscribe(Command[r.DataReply], kw_only=True, tag="Unsubscribe"):
