@@ -1,0 +1,49 @@
+"""Where a store is: a database, and the schema in it."""
+
+import re
+from typing import NamedTuple
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from bunqueue_trio.errors import StartupError
+
+SCHEMA = "bunqueue"
+"""The schema of who names none."""
+_NAME = re.compile(r"[a-z_][a-z0-9_]{0,40}", re.ASCII)
+_OURS = re.compile(r"\bbq\.")
+
+
+class Place(NamedTuple):
+    """A database, as libpq takes it, and the schema."""
+
+    conninfo: str
+    schema: str
+    shown: str
+    """The same without its password."""
+
+    def __str__(self) -> str:
+        """Return it as it may be logged."""
+        return self.shown
+
+    def qualified(self, text: str) -> str:
+        """Return a statement with the schema's name in the place of ``bq``."""
+        return _OURS.sub(f"{self.schema}.", text)
+
+
+def parse_place(url: str) -> Place:
+    """Return the place that ``postgres://user@host/database?schema=name`` names.
+
+    Raises:
+        StartupError: it names none.
+    """
+    parts = urlsplit(url)
+    words = dict(parse_qsl(parts.query, keep_blank_values=True))
+    schema = words.pop("schema", SCHEMA)
+    if not _NAME.fullmatch(schema) or schema.startswith("pg_"):
+        raise StartupError(f"STORE: schema={schema!r} must be lower-case letters, digits and _, at most 41 of them")
+    conninfo = urlunsplit(parts._replace(scheme="postgresql", query=urlencode(words)))
+    shown = {name: value for name, value in words.items() if "password" not in name}
+    if schema != SCHEMA:
+        shown["schema"] = schema
+    user, at, hosts = parts.netloc.rpartition("@")
+    netloc = user.partition(":")[0] + at + hosts
+    return Place(conninfo, schema, urlunsplit(parts._replace(netloc=netloc, query=urlencode(shown))))
