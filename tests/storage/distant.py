@@ -38,6 +38,9 @@ class DistantStore(FaultyStore):
         await trio.sleep(self.away_s)
         self._unheard = None
 
+    async def beat(self) -> None:
+        await trio.sleep(self.away_s)
+
     async def look_up(self, question: Question) -> Any:
         await trio.sleep(self.look_s)
         self.asked.append(question.kind)

@@ -54,6 +54,7 @@ STORE_CONNECT_S = 5  # to a database; then it is tried again
 STORE_ANSWER_S = 10  # of a database: then the connection is given up, and what was asked is asked again
 STORE_PAGE_ROWS = 5000  # jobs that a start reads from a database at once
 STORE_TAIL_BYTES = 32 * MIB  # of the newest batches, which a database may come back without
+BEATS_A_LEASE = 5  # how often within its lease a server says that it is alive
 STANDBY_S = 0.5  # how often a server that waits asks whether it may lead
 ROOM_S = 1  # how long an avalanche waits for a batch of its own before it goes on in one that is full
 TURN_S = 2  # how long a large request waits in line for a batch before it is refused

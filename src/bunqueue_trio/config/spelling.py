@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from bunqueue_trio.errors import StartupError
 
@@ -182,6 +182,21 @@ def parse_token(text: str) -> str:
     if not text.isprintable() or not text.isascii():
         raise ValueError("a token has a character that not every client can send; ASCII without control characters can")
     return text
+
+
+def parse_store(text: str) -> str:
+    """Return the URL of a database that holds a queue."""
+    if not text.startswith(("postgres://", "postgresql://")):
+        raise ValueError("must be a URL such as postgres://user@host/database; a file is named by DATA_PATH")
+    return text
+
+
+def without_password(url: str) -> str:
+    """Return the URL of a database as it may be shown."""
+    parts = urlsplit(url)
+    user, at, hosts = parts.netloc.rpartition("@")
+    words = [word for word in parts.query.split("&") if "password" not in word]
+    return urlunsplit(parts._replace(netloc=user.partition(":")[0] + at + hosts, query="&".join(words)))
 
 
 def check_data_path(text: str) -> Path:

@@ -4,6 +4,7 @@ import re
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from bunqueue_trio.config import without_password
 from bunqueue_trio.errors import StartupError
 
 SCHEMA = "bunqueue"
@@ -41,9 +42,4 @@ def parse_place(url: str) -> Place:
     if not _NAME.fullmatch(schema) or schema.startswith("pg_"):
         raise StartupError(f"STORE: schema={schema!r} must be lower-case letters, digits and _, at most 41 of them")
     conninfo = urlunsplit(parts._replace(scheme="postgresql", query=urlencode(words)))
-    shown = {name: value for name, value in words.items() if "password" not in name}
-    if schema != SCHEMA:
-        shown["schema"] = schema
-    user, at, hosts = parts.netloc.rpartition("@")
-    netloc = user.partition(":")[0] + at + hosts
-    return Place(conninfo, schema, urlunsplit(parts._replace(netloc=netloc, query=urlencode(shown))))
+    return Place(conninfo, schema, without_password(url))

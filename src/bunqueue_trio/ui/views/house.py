@@ -81,7 +81,8 @@ def _settings(settings: Settings) -> list[tuple[str, list[tuple[str, str, bool, 
     found: dict[str, list[tuple[str, str, bool, str]]] = {group: [] for group in GROUPS}
     for f in fields(settings):
         value = getattr(settings, f.name)
-        shown = f"{len(value)} set" if f.metadata["secret"] and value else _value(f.name, value)
+        is_secret = f.metadata["secret"] and value
+        shown = _value(f.name, value) if not is_secret else "set" if isinstance(value, str) else f"{len(value)} set"
         found[f.metadata["group"]].append((f.metadata["env"], shown, value != f.default, f.metadata["help"]))
     return list(found.items())
 
