@@ -19,6 +19,7 @@ class DistantStore(FaultyStore):
         super().__init__(inner, commits)
         self.at_once = False
         self.away_s = away_s
+        self.lease_s = 10.0
         self.look_s = away_s
         """How long a question is on its way, and its answer."""
         self.repeated = 0

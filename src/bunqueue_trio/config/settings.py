@@ -80,7 +80,7 @@ class Settings:
     )  # fmt: skip
     store_lease_ms: int = _setting(
         10_000, "STORE_LEASE_MS", OPERATION, "How long a server that is not heard of keeps others from taking its STORE over.",
-        low=1000, high=HOUR_MS, breaks="a pause of the process would end it; or nobody would ever take over",
+        low=1, high=365 * DAY_MS, breaks="nobody would ever take over",
     )  # fmt: skip
     auth_tokens: tuple[str, ...] = _setting(
         (), "AUTH_TOKENS", SECURITY, "Comma-separated bearer tokens; none: no authentication. Other users see a flag, not a variable.",

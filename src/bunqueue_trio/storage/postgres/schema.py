@@ -50,12 +50,17 @@ def version_of(link: Link, place: Place) -> int:
     return int(have)
 
 
-def check_schema(link: Link, place: Place) -> None:
-    """Raise ``StartupError`` unless the schema is of this very version."""
+def check_schema(link: Link, place: Place) -> int:
+    """Return the version of the schema, which is this one's.
+
+    Raises:
+        StartupError: it is of another.
+    """
     have, known = version_of(link, place), migrations()[-1][0]
     if have < known:
         what = f"its schema is of version {have}, this one needs {known}" if have else "has no tables of ours yet"
         raise StartupError(f"{place}: {what}; run `bunqueue-trio migrate` once")
+    return have
 
 
 def migrate(place: Place) -> tuple[int, int]:
