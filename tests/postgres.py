@@ -195,6 +195,11 @@ def url(empty_url: str) -> str:
     link = Link(place.conninfo)
     tables = ("job", "finished", "event_batch", "fact", "trail")
     link.run_script(place.qualified("; ".join(f"DELETE FROM bq.{table}" for table in tables)))
-    link.run_script(place.qualified("UPDATE bq.leader SET term = 0, batch = 0, beat = '-infinity'"))
+    link.run_script(
+        place.qualified(
+            "INSERT INTO bq.leader VALUES (true, 0, gen_random_uuid(), 0, NULL, '', '-infinity', '0') "
+            "ON CONFLICT (one) DO UPDATE SET term = 0, batch = 0, beat = '-infinity'"
+        )
+    )
     link.close()
     return empty_url

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from bunqueue_trio.errors import StartupError
 
@@ -195,8 +195,8 @@ def without_password(url: str) -> str:
     """Return the URL of a database as it may be shown."""
     parts = urlsplit(url)
     user, at, hosts = parts.netloc.rpartition("@")
-    words = [word for word in parts.query.split("&") if "password" not in word]
-    return urlunsplit(parts._replace(netloc=user.partition(":")[0] + at + hosts, query="&".join(words)))
+    words = "&".join(word for word in parts.query.split("&") if "password" not in word)
+    return f"{parts.scheme}://{user.partition(':')[0]}{at}{hosts}{parts.path}{'?' if words else ''}{words}"
 
 
 def check_data_path(text: str) -> Path:

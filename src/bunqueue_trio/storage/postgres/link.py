@@ -74,11 +74,15 @@ class Link:
         except psycopg.Error as error:
             raise StoreError(one_line(error)) from None
         self._connection = connection
-        self.ask(Query("SET default_transaction_isolation = 'read committed'"))
-        if self._prepared is not None:
-            done = connection.pgconn.prepare(self._prepared.name.encode(), self._prepared.text.encode())
-            if done.status != pq.ExecStatus.COMMAND_OK:
-                raise self._meaning(done)
+        try:
+            self.ask(Query("SET default_transaction_isolation = 'read committed'"))
+            if self._prepared is not None:
+                done = connection.pgconn.prepare(self._prepared.name.encode(), self._prepared.text.encode())
+                if done.status != pq.ExecStatus.COMMAND_OK:
+                    raise self._meaning(done)
+        except BaseException:
+            self.close()
+            raise
 
     def ask(self, query: Query, wait_s: float = STORE_ANSWER_S) -> list[Row]:
         """Return the rows that ``query`` answers with; blocks, at most for ``wait_s``.

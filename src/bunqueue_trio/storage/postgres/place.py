@@ -2,7 +2,7 @@
 
 import re
 from typing import NamedTuple
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from bunqueue_trio.config import without_password
 from bunqueue_trio.errors import StartupError
@@ -41,5 +41,5 @@ def parse_place(url: str) -> Place:
     schema = words.pop("schema", SCHEMA)
     if not _NAME.fullmatch(schema) or schema.startswith("pg_"):
         raise StartupError(f"STORE: schema={schema!r} must be lower-case letters, digits and _, at most 41 of them")
-    conninfo = urlunsplit(parts._replace(scheme="postgresql", query=urlencode(words)))
+    conninfo = f"postgresql://{parts.netloc}{parts.path}{'?' if words else ''}{urlencode(words)}"
     return Place(conninfo, schema, without_password(url))

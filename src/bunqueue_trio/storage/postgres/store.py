@@ -110,8 +110,9 @@ class PostgresStore:
         me = f"{socket.gethostname()} process {os.getpid()}"
         taken = self._ask(_TAKE, me, str(self.lease_s))
         if not taken:
-            [(holder,)] = self._ask(_HOLDER)
-            return str(holder)
+            for (holder,) in self._ask(_HOLDER):
+                return str(holder)
+            raise StartupError(f"{self._place}: the row of the leader is gone, so nobody can write there")
         [(term, life, self._batch)] = taken
         self._leader = term, life
         self._beat_at = time.monotonic()
