@@ -1,5 +1,6 @@
 """The tables of a store in PostgreSQL: made once, never in the way of anything else, and not used by who does not know them."""
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -126,6 +127,20 @@ def test_the_place_is_a_url_with_a_schema():
     for name in ("", "Other", "a b", "pg_mine", "x" * 50, "a;b"):
         with pytest.raises(StartupError, match="schema="):
             parse_place(f"postgres:///queue?schema={name}")
+
+
+def test_words_that_no_database_understands_are_told():
+    with pytest.raises(StartupError, match=r"^STORE: .*nonsense"):
+        PostgresStore(parse_place("postgres:///queue?nonsense=1"))
+
+
+async def test_without_psycopg_it_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delitem(sys.modules, "bunqueue_trio.storage.postgres.standby", raising=False)
+    monkeypatch.delitem(sys.modules, "bunqueue_trio.storage.postgres.store", raising=False)
+    monkeypatch.delitem(sys.modules, "bunqueue_trio.storage.postgres.link", raising=False)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(StartupError, match=r"needs psycopg: pip install \"bunqueue-trio\[postgres\]\""):
+        await open_store(Settings(store="postgres:///queue"))
 
 
 def test_texts_keep_their_order_and_stay_apart_without_nul():

@@ -143,6 +143,15 @@ def test_a_beat_says_that_it_is_alive_and_one_is_enough(open_: Open, sql: Any):
     assert sql("SELECT clock_timestamp() - beat < '8 s' FROM bq.leader") == [(True,)]
 
 
+def test_it_leads_for_sure_as_long_as_nobody_else_can(open_: Open):
+    store = open_(lease_s=10)
+    assert store.leads()
+    store._beat_at -= 10.1
+    assert not store.leads(), "somebody may lead"
+    Ledger(store).write([make_job(1)])
+    assert store.leads()
+
+
 def test_a_long_start_is_heard_of(open_: Open, sql: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("bunqueue_trio.storage.postgres.store.STORE_PAGE_ROWS", 2)
     store = open_()
@@ -386,9 +395,10 @@ def test_another_history_of_the_database_is_not_written_to(store: PostgresStore,
     """A copy of the database that another server led for as long as this one."""
     ledger = Ledger(store)
     ledger.write([make_job(1)])
-    sql("UPDATE bq.leader SET batch = 0, life = gen_random_uuid()")
-    with pytest.raises(TakenOver):
-        ledger.write([make_job(2)])
+    for batch in (1, 0):
+        sql(f"UPDATE bq.leader SET batch = {batch}, life = gen_random_uuid()")
+        with pytest.raises(TakenOver):
+            ledger.write([make_job(2)])
 
 
 def test_without_the_row_of_the_leader_nobody_writes(store: PostgresStore, open_: Open, sql: Any):

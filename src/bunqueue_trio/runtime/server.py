@@ -222,4 +222,4 @@ class Server:
     @property
     def ready(self) -> bool:
         """Whether new work is welcome: the disk takes it and no stop is under way."""
-        return self.journal.failing is None and not self.core.stopping
+        return self.journal.failing is None and not self.core.stopping and self.core.is_sure

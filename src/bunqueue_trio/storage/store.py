@@ -320,6 +320,10 @@ class AwaitedStore(Store, Protocol):
     lease_s: float
     """For how long nobody else may write here after a commit or a :meth:`beat`."""
 
+    def leads(self) -> bool:
+        """Return whether nobody else can write there yet, for sure: what is in memory is the truth."""
+        ...
+
     async def beat(self) -> None:
         """Say that this server is alive, unless a commit has said it lately; never beside a commit.
 

@@ -13,9 +13,10 @@ import psycopg
 import trio
 from psycopg import pq
 from psycopg.adapt import Transformer
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from bunqueue_trio.config import STORE_ANSWER_S, STORE_CONNECT_S
-from bunqueue_trio.errors import StoreError
+from bunqueue_trio.errors import StartupError, StoreError
 
 _TEXT, _BINARY = 0, 1
 _FENCED = "BQ001"
@@ -46,10 +47,21 @@ class Query(NamedTuple):
 
 
 class Link:
-    """A connection to the database ``place``, made when it is needed."""
+    """A connection to the database ``place``, made when it is needed.
+
+    Raises:
+        StartupError: that can be no database.
+    """
 
     def __init__(self, place: str, prepared: Query | None = None) -> None:
-        self._place = place
+        usual: dict[str, Any] = {
+            "connect_timeout": STORE_CONNECT_S, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
+            "tcp_user_timeout": STORE_ANSWER_S * 1000, "application_name": "bunqueue-trio",
+        }  # fmt: skip
+        try:
+            self._where = make_conninfo(**usual | conninfo_to_dict(place) | {"client_encoding": "UTF8"})
+        except psycopg.Error as error:
+            raise StartupError(f"STORE: {one_line(error)}") from None
         self._prepared = prepared
         self._connection: psycopg.Connection[Any] | None = None
 
@@ -66,11 +78,7 @@ class Link:
         """
         self.close()
         try:
-            connection = psycopg.connect(
-                self._place, autocommit=True, connect_timeout=STORE_CONNECT_S, prepare_threshold=None,
-                keepalives_idle=10, keepalives_interval=5, keepalives_count=3, tcp_user_timeout=STORE_ANSWER_S * 1000,
-                client_encoding="UTF8", application_name="bunqueue-trio",
-            )  # fmt: skip
+            connection = psycopg.connect(self._where, autocommit=True, prepare_threshold=None)
         except psycopg.Error as error:
             raise StoreError(one_line(error)) from None
         self._connection = connection

@@ -25,7 +25,7 @@ from typing import Any
 
 import trio
 
-from bunqueue_trio.config import BEATS_A_LEASE, STORE_PAGE_ROWS, STORE_TAIL_BYTES
+from bunqueue_trio.config import BEATS_A_LEASE, STORE_ANSWER_S, STORE_BYTES_PER_S, STORE_PAGE_ROWS, STORE_TAIL_BYTES
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import Job, Records, State, Trace
 from bunqueue_trio.engine.trails import BOUNDS, Line, TrailPage
@@ -108,6 +108,7 @@ class PostgresStore:
         """
         check_schema(self._auditor, self._place)
         me = f"{socket.gethostname()} process {os.getpid()}"
+        sent_at = _now()
         taken = self._ask(_TAKE, me, str(self.lease_s))
         if not taken:
             for (holder,) in self._ask(_HOLDER):
@@ -115,7 +116,7 @@ class PostgresStore:
             raise StartupError(f"{self._place}: the row of the leader is gone, so nobody can write there")
         [(term, life, self._batch)] = taken
         self._leader = term, life
-        self._beat_at = time.monotonic()
+        self._beat_at = sent_at
         self._pruner = Pruner(lambda query: self._writer.ask(self._here(query)), self._leader)
         self._count()
         [(self.last_event_id,)] = self._ask(_LAST_EVENT)
@@ -130,6 +131,10 @@ class PostgresStore:
 
     # --- leading --------------------------------------------------------------------------------
 
+    def leads(self) -> bool:
+        """Return whether nobody else can lead yet; counted from before the last beat was sent, and while the machine slept."""
+        return _now() < self._beat_at + self.lease_s
+
     async def beat(self) -> None:
         """Say that this server leads, unless a commit has lately; between two commits.
 
@@ -137,21 +142,23 @@ class PostgresStore:
             StoreError: it could not be said.
             TakenOver: another one leads.
         """
-        if time.monotonic() - self._beat_at < self.lease_s / (BEATS_A_LEASE + 1):
+        sent_at = _now()
+        if sent_at - self._beat_at < self.lease_s / (BEATS_A_LEASE + 1):
             return
         try:
-            await self._writer.ask_soon(self._here(Query(_LEAD, self._leader)))
+            await self._writer.ask_soon(self._here(Query(_LEAD, self._leader)), self.lease_s / BEATS_A_LEASE)
         except Fenced as fenced:
             raise self._lost(fenced) from None
-        self._beat_at = time.monotonic()
+        self._beat_at = sent_at
 
     def _beat_now(self) -> None:
-        if time.monotonic() - self._beat_at >= self.lease_s / BEATS_A_LEASE:
+        sent_at = _now()
+        if sent_at - self._beat_at >= self.lease_s / BEATS_A_LEASE:
             try:
                 self._ask(_LEAD, *self._leader)
             except Fenced as fenced:
                 raise self._lost(fenced) from None
-            self._beat_at = time.monotonic()
+            self._beat_at = sent_at
 
     def _lost(self, fenced: Fenced) -> TakenOver:
         if (fenced.term, fenced.life) == self._leader or fenced.term < self._leader[0]:
@@ -165,25 +172,26 @@ class PostgresStore:
 
     def commit(self, batch: Batch) -> None:
         """Write ``batch`` while everything else waits; see :class:`Store`."""
-        number, values = self._batch + 1, self._values(batch)
+        number, values, sent_at = self._batch + 1, self._values(batch), _now()
         try:
             rows = self._writer.ask(self._numbered(number, values))
         except Fenced as fenced:
             for known in self._forgotten(fenced):
                 self._writer.ask(self._numbered(*known))
             rows = self._writer.ask(self._numbered(number, values))
-        self._settle(batch, number, values, rows)
+        self._settle(batch, number, values, rows, sent_at)
 
     async def write(self, batch: Batch, *, quick: bool) -> None:
         """Write ``batch``; see :class:`Store`."""
-        number, values = self._batch + 1, self._values(batch)
+        number, values, sent_at = self._batch + 1, self._values(batch), _now()
+        patience = STORE_ANSWER_S + _size(values) / STORE_BYTES_PER_S
         try:
-            rows = await self._writer.ask_soon(self._numbered(number, values))
+            rows = await self._writer.ask_soon(self._numbered(number, values), patience)
         except Fenced as fenced:
             for known in self._forgotten(fenced):
                 await self._writer.ask_soon(self._numbered(*known))
-            rows = await self._writer.ask_soon(self._numbered(number, values))
-        self._settle(batch, number, values, rows)
+            rows = await self._writer.ask_soon(self._numbered(number, values), patience)
+        self._settle(batch, number, values, rows, sent_at)
 
     def _numbered(self, number: int, values: Values) -> Query:
         return Query("", (*self._leader, number, *values), "commit")
@@ -225,9 +233,9 @@ class PostgresStore:
             *columns(_EVENT, events),
         )
 
-    def _settle(self, batch: Batch, number: int, values: Values, rows: list[Row]) -> None:
+    def _settle(self, batch: Batch, number: int, values: Values, rows: list[Row], sent_at: float) -> None:
         """Take account of a batch that is committed, once."""
-        self._batch, self._beat_at = number, time.monotonic()
+        self._batch, self._beat_at = number, sent_at
         self._remember(number, values)
         self.last_event_id = batch.last_event_id
         self._last_fin += len(batch.finished)
@@ -403,6 +411,10 @@ class PostgresStore:
 
     def _here(self, query: Query) -> Query:
         return query._replace(text=self._place.qualified(query.text))
+
+
+def _now() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _size(values: Values) -> int:
