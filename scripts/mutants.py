@@ -98,6 +98,12 @@ NEAREST = {
     "firing": ("schedules",),
     "cron": ("timing",),
     "zones": ("timing",),
+    "store": ("postgres_store",),
+    "link": ("postgres_store",),
+    "0001_initial": ("postgres_store",),
+    "arrays": ("postgres_schema",),
+    "schema": ("postgres_schema",),
+    "place": ("postgres_schema",),
 }
 """The tests, without ``test_``, that find most faults in a file; of others those that are called as the file is."""
 
