@@ -43,6 +43,7 @@ TESTS = {
             "pressure",
             "avalanche",
             "distant",
+            "lease",
             "lookups",
             "many",
             "schedules",

@@ -66,7 +66,8 @@ class Cluster:
 class Server(Cluster):
     """One that is started, and ended, here; in a directory of its own, since a path in ``--basetemp`` may be too long."""
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: str) -> None:
+        self._settings = _SETTINGS | settings
         super().__init__(Path(tempfile.mkdtemp(prefix="bqpg")))
         self._process: subprocess.Popen[bytes] | None = None
         if os.geteuid() == 0:
@@ -80,7 +81,7 @@ class Server(Cluster):
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        settings = [word for name, value in _SETTINGS.items() for word in ("-c", f"{name}={value}")]
+        settings = [word for name, value in self._settings.items() for word in ("-c", f"{name}={value}")]
         command = self._command("postgres", "-D", self._data, "-k", str(self.directory), *settings)
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

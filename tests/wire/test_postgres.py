@@ -285,12 +285,13 @@ def test_an_answer_to_a_commit_that_is_cut_off_costs_nothing(postgres: Cluster, 
         assert load.told["200"] == len(stored), "nobody was refused, and nobody was told in vain"
 
 
-def test_a_database_that_crashes_is_waited_for(tmp_path: Path):
+@pytest.mark.parametrize("commits", ["on", "off"])
+def test_a_database_that_crashes_is_waited_for_and_gets_again_what_it_has_lost(tmp_path: Path, commits: str):
     reason = why_not()
     if reason is not None:
         pytest.skip(reason)
-    with contextlib.closing(Server()) as cluster:
-        url = cluster.new_url()
+    with contextlib.closing(Server(wal_writer_delay="10s")) as cluster:
+        url = f"{cluster.new_url()}&options=-csynchronous_commit%3D{commits}"
         migrate(parse_place(url))
         with server(tmp_path, url, lease_ms=30_000) as running, Load(running.port) as load:
             load.wait()
@@ -300,4 +301,5 @@ def test_a_database_that_crashes_is_waited_for(tmp_path: Path):
             cluster.start()
             load.wait()
             assert running.is_ready()
+            assert ("the database has lost its newest batches" in running.log) is (commits == "off")
         load.check(url)

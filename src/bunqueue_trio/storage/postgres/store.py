@@ -23,6 +23,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import structlog
 import trio
 
 from bunqueue_trio.config import BEATS_A_LEASE, STORE_ANSWER_S, STORE_BYTES_PER_S, STORE_PAGE_ROWS, STORE_TAIL_BYTES
@@ -39,6 +40,8 @@ from bunqueue_trio.storage.postgres.schema import check_schema
 from bunqueue_trio.storage.rows import FactRow
 from bunqueue_trio.storage.store import Batch, FinishedCounts, Question, Retention, Space, StoredEvent, event_rows
 from bunqueue_trio.storage.tally import Tally
+
+_log = structlog.get_logger()
 
 _NEW = (
     ints, names, texts, blobs, texts, ints, ints, ints, texts, ints, ints, ints, numbers, ints, texts, texts,
@@ -205,6 +208,9 @@ class PostgresStore:
         tail = [known for known in self._tail if known[0] > fenced.batch]
         if (fenced.term, fenced.life) != self._leader or len(tail) != self._batch - fenced.batch:
             raise self._lost(fenced) from None
+        _log.warning(
+            "the database has lost its newest batches, writing them again", store=str(self._place), batches=len(tail)
+        )
         return tail
 
     def _values(self, batch: Batch) -> Values:
