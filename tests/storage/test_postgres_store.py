@@ -436,4 +436,6 @@ def test_a_row_that_cannot_be_read_stops_the_start_and_not_the_audit(store: Post
 
 def test_its_room_and_its_log_are_the_databases(store: PostgresStore):
     assert (store.space(), store.shrink(1), store.log_bytes()) == ((0, 0, 0, 0), 0, 0)
+    store.prune(keep())
+    assert store.space().file > 100_000
     store.checkpoint(restart=True)

@@ -9,7 +9,7 @@ from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.postgres.arrays import with_nul
 from bunqueue_trio.storage.postgres.link import Link, Query, Row
 from bunqueue_trio.storage.postgres.place import Place
-from bunqueue_trio.storage.postgres.reads import Reads
+from bunqueue_trio.storage.postgres.reads import SIZE, Reads
 from bunqueue_trio.storage.postgres.schema import check_schema
 
 _EXAMPLES = 3  # of the rows that a check finds; the count says how many there are
@@ -63,7 +63,6 @@ _LEADER = (
     "SELECT term, batch, holder, beat > '-infinity' AND beat + lease >= clock_timestamp(), "
     "extract(epoch FROM clock_timestamp() - CASE WHEN beat > '-infinity' THEN beat END)::float8 FROM bq.leader"
 )
-_SIZE = "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class WHERE relkind = 'r' AND relnamespace = to_regnamespace($1)"
 _DEAD = "SELECT relname::text, n_dead_tup, n_live_tup FROM pg_stat_user_tables WHERE schemaname = $1 ORDER BY 1"
 
 
@@ -111,7 +110,7 @@ def examine(place: Place, on_check: Callable[[str], None]) -> DatabaseReport:
                 findings.append(
                     f"the table {table} holds {dead:,} dead rows beside {live:,}: autovacuum does not keep up"
                 )
-        [(size,)] = ask(_SIZE, place.schema)
+        [(size,)] = ask(SIZE, place.schema)
         return DatabaseReport(
             schema=version,
             size=size,

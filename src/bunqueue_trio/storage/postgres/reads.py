@@ -48,6 +48,11 @@ _EVENTS = (
     "FROM (SELECT last_id, count, body FROM bq.event_batch WHERE last_id > $1::bigint ORDER BY last_id LIMIT $2::bigint) AS part "
     f"WINDOW w AS (ORDER BY last_id)) AS page WHERE events < $2::bigint AND before < {REPLAY_BYTES} ORDER BY last_id"
 )
+SIZE = (
+    "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class "
+    "WHERE relkind = 'r' AND relnamespace = to_regnamespace($1)"
+)
+"""Bytes of all tables of a schema, with their indexes."""
 _FIRST_EVENT = "SELECT last_id - count + 1 FROM bq.event_batch ORDER BY last_id LIMIT 1"
 _LAST_EVENT_AT = "SELECT greatest(at, stamp) FROM bq.event_batch ORDER BY last_id DESC LIMIT 1"
 _FACTS = f"SELECT {', '.join(FactRow._fields)} FROM bq.fact ORDER BY kind, key"  # noqa: S608

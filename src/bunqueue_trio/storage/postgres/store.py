@@ -34,7 +34,7 @@ from bunqueue_trio.errors import StartupError, StoreError, TakenOver
 from bunqueue_trio.storage.postgres.arrays import Kind, blobs, columns, ints, names, numbers, texts, type_of
 from bunqueue_trio.storage.postgres.link import Fenced, Link, Query, Row
 from bunqueue_trio.storage.postgres.place import Place
-from bunqueue_trio.storage.postgres.reads import RS, Read, Reads
+from bunqueue_trio.storage.postgres.reads import RS, SIZE, Read, Reads
 from bunqueue_trio.storage.postgres.retention import Pruner
 from bunqueue_trio.storage.postgres.schema import check_schema
 from bunqueue_trio.storage.rows import FactRow
@@ -101,6 +101,7 @@ class PostgresStore:
         """The newest batches, with their numbers."""
         self._tail_bytes = 0
         self._recounts = False
+        self._size = 0
 
     def take(self) -> str | None:
         """Lead from now on, unless another server does: return its name then.
@@ -267,6 +268,7 @@ class PostgresStore:
         """Delete some of what is not to be kept; see :class:`Store`."""
         if self._recounts:
             self._count()
+        [(self._size,)] = self._ask(SIZE, self._place.schema)
         try:
             return self._pruner.prune(keep, self.last_event_id, self._tally)
         except Fenced as fenced:
@@ -384,8 +386,8 @@ class PostgresStore:
         return moment
 
     def space(self) -> Space:
-        """Return nothing: the room is the database's."""
-        return Space(0, 0, 0)
+        """Return how large the tables were at the last :meth:`prune`; the room is the database's."""
+        return Space(self._size, 0, 0)
 
     def shrink(self, size: int) -> int:
         """Do nothing: PostgreSQL does it by itself."""

@@ -34,7 +34,7 @@ async def storage(ask: Ask) -> Screen:
             "commit_ms": p99(told, "commit", None), "found": [each for each in found if each.code in _OF_STORAGE],
             "file_chart": charts.area([m.file_bytes for m in hour], "size of the file within the last hour"),
             "kept": [(q, [bind(ask, "clean", queue=q.name, state="completed")] + ([bind(ask, "purge-all", queue=q.name)] if q.dead else [])) for q in kept],
-            "rules": _rules(settings, told.jobs), "data_path": settings.data_path,
+            "rules": _rules(settings, told.jobs), "data_path": settings.where,
         },
         live_s=5,
     )  # fmt: skip
