@@ -119,8 +119,7 @@ def test_a_queue_in_a_database_does_what_one_in_a_file_does(postgres: Cluster, t
     assert (refused.code, "run `bunqueue-trio migrate` once" in refused.err, refused.err.count("\n")) == (2, True, 1)
     done = bunqueue("migrate", env=env)
     assert (done.code, "schema 1, made" in done.out) == (0, True)
-    assert "nothing to do" in bunqueue("migrate", "--store", url).out
-    with server(tmp_path, url) as running:
+    with server(tmp_path, url, lease_ms=60_000) as running:
         port = running.port
         _, pushed = call(port, "POST", "/queues/q/jobs", {"data": {"n": 1}, "jobId": "one"})
         assert pushed["id"] == "one"
@@ -142,16 +141,6 @@ def test_a_queue_in_a_database_does_what_one_in_a_file_does(postgres: Cluster, t
         assert running.stop() == 0
         running.start()
         assert call(port, "GET", "/jobs/two/state")[1]["state"] == "active"
-        doctor = bunqueue("doctor", "--store", url)
-        assert (doctor.code, "unfinished: 1 active\n" in doctor.out, "no problem found" in doctor.out) == (
-            0,
-            True,
-            True,
-        )
-        shown = bunqueue("config", env=env)
-        assert "# store = set, not shown" in shown.out
-    ask(url, "UPDATE bq.job SET state = 'odd'")
-    assert bunqueue("doctor", "--store", url).code == 1
 
 
 def test_a_killed_server_loses_nothing_that_it_answered(made: str, tmp_path: Path):
@@ -164,7 +153,7 @@ def test_a_killed_server_loses_nothing_that_it_answered(made: str, tmp_path: Pat
 
 
 def test_a_standby_goes_on_where_the_leader_was_killed_and_a_stop_lets_it_lead_at_once(made: str, tmp_path: Path):
-    with server(tmp_path, made, lease_ms=2000) as leader, Load(leader.port) as load:
+    with server(tmp_path, made, lease_ms=4000) as leader, Load(leader.port) as load:
         load.wait()
         with server(
             tmp_path, made, lease_ms=600_000, ready=lambda running: "another server leads" in running.log
@@ -192,9 +181,10 @@ def test_a_standby_that_is_stopped_while_it_waits_ends_well(made: str, tmp_path:
 
 def test_a_server_that_slept_through_its_lease_gives_nothing_out_and_ends(made: str, tmp_path: Path):
     with server(tmp_path, made) as first:
-        call(first.port, "POST", "/queues/q/jobs", {"data": 1, "jobId": "one"})
+        push = ("POST", "/queues/q/jobs", {"data": 1, "jobId": "one"})
+        until(lambda: call(first.port, *push)[0] == 200, 60, lambda: first.log)
         first.process.send_signal(signal.SIGSTOP)
-        with server(tmp_path, made) as second:  # which waits for the lease of the first
+        with server(tmp_path, made, lease_ms=60_000) as second:  # which waits for the lease of the first
             _, pulled = call(second.port, "GET", "/queues/q/jobs")
             assert pulled["job"]["id"] == "one"
             # It is asked before it knows, and would have the job in its memory.
