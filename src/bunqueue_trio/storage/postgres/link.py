@@ -112,11 +112,11 @@ class Link:
             self._end(error)
             raise
 
-    async def ask_soon(self, query: Query, wait_s: float = STORE_ANSWER_S) -> list[Row]:
-        """Do the same in the event loop."""
+    async def ask_soon(self, query: Query, wait_s: float = STORE_ANSWER_S, *, quick: bool = True) -> list[Row]:
+        """Do the same in the event loop; what is not ``quick`` to be copied is copied beside it."""
         if self._connection is None:
             await trio.to_thread.run_sync(self.connect)
-        descriptor = self._begin(query)
+        descriptor = self._begin(query) if quick else await trio.to_thread.run_sync(self._begin, query)
         try:
             with trio.fail_after(wait_s):
                 while wanted := self._step():

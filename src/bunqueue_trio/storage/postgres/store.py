@@ -187,10 +187,12 @@ class PostgresStore:
 
     async def write(self, batch: Batch, *, quick: bool) -> None:
         """Write ``batch``; see :class:`Store`."""
-        number, values, sent_at = self._batch + 1, self._values(batch), _now()
+        # To make and to copy what is large would stop the event loop for longer than a thread hop takes.
+        values = self._values(batch) if quick else await trio.to_thread.run_sync(self._values, batch)
+        number, sent_at = self._batch + 1, _now()
         patience = STORE_ANSWER_S + _size(values) / STORE_BYTES_PER_S
         try:
-            rows = await self._writer.ask_soon(self._numbered(number, values), patience)
+            rows = await self._writer.ask_soon(self._numbered(number, values), patience, quick=quick)
         except Fenced as fenced:
             for known in self._forgotten(fenced):
                 await self._writer.ask_soon(self._numbered(*known))
