@@ -21,6 +21,7 @@ from pathlib import Path
 
 import bootstrap
 import leftovers
+import machine
 
 ROOT = bootstrap.ROOT
 # Reports and coverage data; made new by each run.
@@ -109,9 +110,12 @@ def static_steps(mode: str) -> list[Step]:
 def coverage_steps(mode: str) -> list[Step]:
     """List the gates on what the tests have covered; the first one gathers the data of all processes."""
     exact = ",".join(f"src/bunqueue_trio/{package}/*" for package in EXACT)
+    # Where there is none its tests are skipped.
+    omitted = [] if machine.has_postgres() else ["--omit=src/bunqueue_trio/storage/postgres/*"]
+    report = _module("coverage", "report", f"--include={exact}", *omitted, "--fail-under=100")
     steps = [
         Step("coverage: combine", _module("coverage", "combine", "--quiet")),
-        Step(f"coverage: {' + '.join(EXACT)}", _module("coverage", "report", f"--include={exact}", "--fail-under=100")),
+        Step(f"coverage: {' + '.join(EXACT)}", report),
     ]
     if mode == "long":
         rest = _module("coverage", "report", f"--omit={exact}", f"--fail-under={FLOOR}")
@@ -128,18 +132,6 @@ def mutants_step(mode: str) -> Step:
     ).stdout.strip()
     part = int(counted or 0) % 16
     return Step(f"mutants, part {part} of 16", [sys.executable, "scripts/mutants.py", "--part", str(part)])
-
-
-def install_browser() -> None:
-    """Install Debian's Chromium for the browser tests where that is possible; elsewhere they skip themselves."""
-    if shutil.which("chromium") or os.geteuid() != 0 or not shutil.which("apt-get"):
-        return
-    for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "chromium"]):
-        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        try:
-            subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=False, timeout=240)
-        except subprocess.TimeoutExpired:
-            return
 
 
 def run_captured(step: Step) -> tuple[Outcome, str]:
@@ -300,7 +292,7 @@ def main() -> int:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
     if mode != "fast":
-        install_browser()
+        machine.install()
     outcomes = run_together(static_steps(mode))
     outcomes.extend(run_shown(step) for step in tests_steps(mode))
     if mode != "fast":

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import bootstrap
 from leftovers import nothing_left
+from machine import has_postgres
 from planted import MUTANTS, Mutant
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,6 +43,7 @@ TESTS = {
             "pressure",
             "avalanche",
             "distant",
+            "lease",
             "lookups",
             "many",
             "schedules",
@@ -58,6 +60,11 @@ TESTS = {
         "tests/operations/test_backup.py",
         "tests/operations/test_restore.py",
         "tests/engine/test_cancel.py",
+    ],
+    "storage/postgres": [
+        "tests/storage/test_postgres_store.py",
+        "tests/storage/test_postgres_schema.py",
+        "tests/storage/test_postgres.py",
     ],
     "api": [
         "tests/stream/test_virtual.py",
@@ -107,7 +114,7 @@ NEAREST = {
     "worker": ("says", "orderly", "sizes", "given"),
     "client": ("idle_pulls",),
     "backend": ("given", "orderly"),
-    "link": ("taken_back", "sizes"),
+    "link": ("taken_back", "sizes", "postgres_store"),
     "options": ("engine", "handlers", "job"),
     "report": ("handlers",),
     "deliver": ("engine", "handlers"),
@@ -122,6 +129,11 @@ NEAREST = {
     "firing": ("schedules",),
     "cron": ("timing",),
     "zones": ("timing",),
+    "store": ("postgres_store",),
+    "0001_initial": ("postgres_store",),
+    "arrays": ("postgres_schema",),
+    "schema": ("postgres_schema",),
+    "place": ("postgres_schema",),
 }
 """The tests, without ``test_``, that find most faults in a file; of others those that are called as the file is."""
 
@@ -154,7 +166,7 @@ def run(mutant: Mutant | None) -> tuple[bool, str]:
         if mutant is not None:
             target = copy / PACKAGE.name / mutant.file
             target.write_text(target.read_text().replace(mutant.old, mutant.new))
-            areas = {mutant.file.split("/")[0]}
+            areas = {area_of(mutant.file)}
         tests = [*dict.fromkeys(path for area in sorted(areas) for path in TESTS[area])]
         plain = areas <= PLAIN
         if mutant is not None and (nearest := near(mutant.file, tests)):
@@ -162,6 +174,16 @@ def run(mutant: Mutant | None) -> tuple[bool, str]:
             if not passed:
                 return False, said
         return run_tests(copy, tests, plain=plain, patience_s=TIMEOUT_S if mutant is not None else 10 * TIMEOUT_S)
+
+
+def area_of(file: str) -> str:
+    """Return the directory, of those that have tests of their own, that ``file`` is in."""
+    return max((area for area in TESTS if file.startswith(f"{area}/")), key=len)
+
+
+def without_postgres(mutants: list[Mutant]) -> list[Mutant]:
+    """Return those that can be noticed on a machine without PostgreSQL."""
+    return [mutant for mutant in mutants if area_of(mutant.file) != "storage/postgres"]
 
 
 def near(file: str, tests: list[str]) -> list[str]:
@@ -227,6 +249,10 @@ def main() -> int:
     if problems := rot(chosen):  # whatever part is run
         print("\n".join(problems))
         return 1
+    if not has_postgres():
+        without = without_postgres(chosen)
+        print(f"{len(chosen) - len(without)} faults wait for a machine with PostgreSQL")
+        chosen = without
     if arguments.part is not None:
         chosen = chosen[arguments.part :: PARTS]
     if waiting := [mutant for mutant in chosen if mutant.open]:

@@ -12,6 +12,7 @@ import pytest
 import structlog
 
 from scripts import leftovers
+from tests.postgres import empty_url, postgres, url  # noqa: F401 - fixtures for all
 
 # The standard library's own, one for each process that uses multiprocessing: it ends with that process.
 EXPECTED = "multiprocessing.resource_tracker"

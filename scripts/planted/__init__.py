@@ -2,9 +2,10 @@
 
 from planted.engine import ENGINE
 from planted.others import OTHERS
+from planted.postgres import POSTGRES
 from planted.row import Mutant
 from planted.schedules import SCHEDULES
 
 __all__ = ["MUTANTS", "Mutant"]
 
-MUTANTS = [*ENGINE, *OTHERS, *SCHEDULES]
+MUTANTS = [*ENGINE, *OTHERS, *POSTGRES, *SCHEDULES]

@@ -206,7 +206,7 @@ ENGINE = [
     Mutant("engine/moves.py", "                retried_in = None  # its end", "                pass  # its end", "a death that is in no batch is taken from those on the disk"),
     Mutant("engine/moves.py", "            self.changed[job] = None\n            if job.noted().waiting_on is None:\n", "            if job.noted().waiting_on is None:\n", "a dependency done is not written"),
     Mutant("engine/moves.py", "            self.woken[job.queue] = None\n        self._arm(job)\n", "        self._arm(job)\n", "nobody is woken"),
-    Mutant("engine/holding.py", "        if job.epoch > self.handed:", "        if job.epoch < self.handed:", "an uncommitted job is delivered"),
+    Mutant("engine/holding.py", "        if epoch > self.handed:", "        if epoch < self.handed:", "an uncommitted job is delivered"),
     Mutant("engine/engine.py", "job.state is COMPLETED and job.options.remove_on_complete", "False", "a removed record is shown"),
     Mutant("engine/lookup.py", "job is None or job.lease is None", "job is None", "a job that is not active is acked"),
     Mutant("engine/lookup.py", "token is not None and token != job", "token and token != job", "an empty token counts"),

@@ -122,7 +122,7 @@ OTHERS = [
     Mutant("storage/sqlite/store.py", "grouped[str(queue), str(key)] -= 1", "pass", "a retried dead letter counts in its group"),
     Mutant("storage/sqlite/store.py", "grouped.update((row.queue", "list((row.queue", "a death counts in no group before the next start"),
     Mutant("storage/sqlite/retention.py", "Counter({(queue, key): -n", "Counter({(queue, key): 0 * n", "what retention deletes counts in its group"),
-    Mutant("storage/sqlite/tally.py", "            if not groups[fingerprint]:\n", "            if False:\n", "groups of none stay"),
+    Mutant("storage/tally.py", "            if not groups[fingerprint]:\n", "            if False:\n", "groups of none stay"),
     Mutant("runtime/core.py", "reply.scanned < LOOKED_MAX", "True", "a call that finds nothing looks at everything"),
     Mutant("runtime/core.py", "            await self.journal.wait_committed(epoch)\n            if pause:\n                due += pause\n                await trio.sleep_until(due)\n                if due >= until or self.stopping:\n                    break\n            else:\n                await trio.lowlevel.checkpoint()\n", "", "nobody is served between two slices"),
     Mutant("runtime/core.py", "            return False  # what it has done is to be told\n", "            pass\n", "who takes back a pull takes back what is half done"),

@@ -14,14 +14,14 @@ import trio
 from hypercorn.trio.tcp_server import TCPServer
 
 from bunqueue_trio.api.gateway import Gateway
-from bunqueue_trio.config import check_data_path, load
-from bunqueue_trio.errors import StartupError
+from bunqueue_trio.config import load
+from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.logs.lines import configure_logging
 from bunqueue_trio.run import NO_TOKENS, facts
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.tree import serve
-from bunqueue_trio.storage.sqlite import SqliteStore
+from bunqueue_trio.storage.opening import open_store
 from bunqueue_trio.transports.quart_app import HOST_STOPS, make_app
 from bunqueue_trio.transports.slow_lane import is_clients_doing
 
@@ -75,8 +75,8 @@ class App:
             configure_logging(settings.log_level, settings.log_format, libraries=False)
             for warning in loaded.warnings:
                 _log.warning(warning)
-            server = Server(settings, SqliteStore(check_data_path(settings.data_path)), Clock())
-        except StartupError as error:
+            server = Server(settings, await open_store(settings), Clock())
+        except (StartupError, StoreError) as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         try:

@@ -140,3 +140,7 @@ class StartupError(Exception):
 
 class StoreError(Exception):
     """The disk refused a transaction; nothing of it was written and it may be tried again."""
+
+
+class TakenOver(Exception):
+    """Another server leads the store now: this one may write nothing any more, and ends without an answer to anybody."""

@@ -8,12 +8,13 @@ import structlog
 import trio
 
 from bunqueue_trio import __version__
-from bunqueue_trio.config import BROKEN_S, GC_THRESHOLDS, LAST_S, SECOND_SIGNAL_S, Settings, check_data_path
+from bunqueue_trio.config import BROKEN_S, GC_THRESHOLDS, LAST_S, SECOND_SIGNAL_S, Settings
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.deadline import LastDeadline
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.tree import Transport, serve
-from bunqueue_trio.storage.sqlite import SqliteStore
+from bunqueue_trio.storage.opening import open_store
+from bunqueue_trio.storage.store import Store
 from bunqueue_trio.transports.listener import http
 
 _log = structlog.get_logger()
@@ -33,18 +34,22 @@ def run(settings: Settings) -> None:
     Raises:
         StartupError: with one line that says why the server cannot start.
         StoreError: what was not answered yet could not be written.
+        TakenOver: another server has taken the store over.
     """
     with LastDeadline() as last:
         trio.run(_run, settings, last)
 
 
 async def _run(settings: Settings, last: LastDeadline) -> None:
-    store = SqliteStore(check_data_path(settings.data_path))
-    server = Server(settings, store, Clock())
     wanted = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # log rotators send it; there is no file to open anew
     with trio.open_signal_receiver(*wanted) as signals:
+        store = await _open(settings, signals)
+        if store is None:
+            _log.info("stopped")
+            return
+        server = Server(settings, store, Clock())
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_end_when_broken, server, last)
             serving = await nursery.start(_serving, server)
@@ -59,11 +64,28 @@ async def _run(settings: Settings, last: LastDeadline) -> None:
     _log.info("stopped", jobs=len(server.engine.jobs))
 
 
+async def _open(settings: Settings, signals: AsyncIterator[int]) -> Store | None:
+    """Return the store, or None when a signal comes before this server may lead there."""
+    if not settings.store:
+        return await open_store(settings)
+    store: Store | None = None
+    async with trio.open_nursery() as nursery:
+
+        async def end_on_signal() -> None:
+            async for _ in signals:
+                nursery.cancel_scope.cancel()
+
+        nursery.start_soon(end_on_signal)
+        store = await open_store(settings)
+        nursery.cancel_scope.cancel()
+    return store
+
+
 def facts(server: Server) -> dict[str, object]:
     """Return what somebody who starts a server wants to see in its log."""
     return {
         "version": __version__,
-        "data_path": server.settings.data_path,
+        "data_path": server.settings.where,
         "auth": "on" if server.settings.auth_tokens else "off",
         "jobs": len(server.engine.jobs),
     }

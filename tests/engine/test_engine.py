@@ -317,6 +317,15 @@ def test_a_pull_tells_the_newest_epoch_it_gave_from(bench: Bench):
     assert bench.engine.handed == 0
 
 
+def test_where_another_server_may_take_over_every_delivery_waits_for_its_own_commit():
+    bench = Bench(Rules(fenced=True))
+    bench.push()
+    bench.commit()
+    bench.engine.handed = 0
+    assert bench.pull() is not None
+    assert bench.engine.handed == bench.engine.epoch
+
+
 def test_each_way_to_become_ready_wakes_the_queue(bench: Bench):
     woken = bench.engine.woken
 

@@ -38,7 +38,7 @@ def logged(level: str, style: str) -> str:
 def test_a_start_reads_no_library_that_it_does_not_need_and_leaves_it_to_others():
     code = (
         "import sys, bunqueue_trio.cli.serve, bunqueue_trio.run;"
-        "print([m for m in ('rich', 'pygments', 'quart', 'prometheus_client') if m in sys.modules]);"
+        "print([m for m in ('rich', 'pygments', 'quart', 'prometheus_client', 'psycopg') if m in sys.modules]);"
         "import bunqueue_trio.cli.watch"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

@@ -322,7 +322,7 @@ async def test_it_works_where_the_store_is_a_network_away(nursery: trio.Nursery)
     reply = await world.core.execute(command)
     assert isinstance(reply, r.PushBatchReply)
     assert world.state("b") is State.WAITING
-    assert world.journal.commits == 3
+    assert world.journal.commits == 4
 
 
 # --- acks -----------------------------------------------------------------------------------------

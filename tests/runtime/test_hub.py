@@ -153,18 +153,18 @@ async def test_the_past_is_replayed_in_pieces_up_to_where_one_wants(running: Wor
     for queue in "abab":
         await running.push(queue)
     await running.core.execute(c.PushBatch(queue="a", jobs=[c.JobSpec(data=c.Raw(b"1"))] * 3))
-    assert hub.first_kept_id() == 1
+    assert await hub.first_kept_id() == 1
 
-    def replayed(after: int, until: int, queue: str | None) -> tuple[list[int], int]:
-        events, reached = hub.replay(after, until, queue)
+    async def replayed(after: int, until: int, queue: str | None) -> tuple[list[int], int]:
+        events, reached = await hub.replay(after, until, queue)
         return [event.id for event in events], reached
 
-    assert replayed(0, 7, None) == ([1, 2, 3, 4, 5, 6, 7], 7)
-    assert replayed(2, 5, None) == ([3, 4, 5], 5)
-    assert replayed(0, 7, "b") == ([2, 4], 7)
-    assert replayed(0, 3, "nobody's") == ([], 3)
-    assert replayed(7, 7, None) == ([], 7)
-    assert hub.replay(0, 7, None, frozenset({"completed"})) == ([], 7)
+    assert await replayed(0, 7, None) == ([1, 2, 3, 4, 5, 6, 7], 7)
+    assert await replayed(2, 5, None) == ([3, 4, 5], 5)
+    assert await replayed(0, 7, "b") == ([2, 4], 7)
+    assert await replayed(0, 3, "nobody's") == ([], 3)
+    assert await replayed(7, 7, None) == ([], 7)
+    assert await hub.replay(0, 7, None, frozenset({"completed"})) == ([], 7)
 
 
 async def test_a_long_past_is_replayed_without_a_gap(running: World, hub: Hub):
@@ -172,9 +172,9 @@ async def test_a_long_past_is_replayed_without_a_gap(running: World, hub: Hub):
     for _ in range(30):
         ledger.tell(100)
     running.store.prune(keep(events=2500))
-    after, seen = hub.first_kept_id() - 1, []
+    after, seen = await hub.first_kept_id() - 1, []
     while after < 3000:
-        events, after = hub.replay(after, 3000, None)
+        events, after = await hub.replay(after, 3000, None)
         assert len(events) <= 600
         seen += [event.id for event in events]
     assert seen == list(range(501, 3001))

@@ -179,3 +179,18 @@ async def test_a_whole_server_answers_from_it(nursery: trio.Nursery):
     assert (await ask("POST", "/queues/q/jobs", b'{"data":1,"dependsOn":["a"]}'))[0] == 200
     assert (await ask("POST", "/queues/q/jobs", b'{"data":1,"dependsOn":["b"]}'))[0] == 400
     nursery.cancel_scope.cancel()
+
+
+# --- another server --------------------------------------------------------------------------------
+
+
+async def test_nothing_is_said_while_another_server_may_know_better(distant: World):
+    await distant.push("a")
+    assert isinstance(distant.store, DistantStore)
+    distant.store.is_led = False
+    for command in (c.GetState(id="id-000001"), c.Pull(queue="q"), c.Push(queue="q", data=c.Raw(b"1"))):
+        with pytest.raises(Refused) as refused:
+            await distant.core.execute(command)
+        assert (refused.value.status, distant.core.is_sure) == (503, False)
+    distant.store.is_led = True
+    assert (await distant.core.execute(c.GetState(id="id-000001"))).state == "waiting"

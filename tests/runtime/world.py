@@ -50,7 +50,7 @@ class World:
         self.store = DistantStore(inner, faults, away_s) if away_s else FaultyStore(inner, faults)
         self.clock = Clock(START_MS)
         lookups = Lookups(self.store) if isinstance(self.store, DistantStore) else None
-        self.engine = Engine(new_id or Ids(), lookups or self.store, Rules())
+        self.engine = Engine(new_id or Ids(), lookups or self.store, Rules(fenced=away_s > 0))
         self.engine.facts.load(self.store.load_facts())
         self.engine.load(self.store.load(), self.clock.now())
         self.journal = Journal(self.engine, self.store, self.clock, pending_max)

@@ -233,11 +233,11 @@ def tells_events_twice(patch: pytest.MonkeyPatch) -> None:
     past = EventStream._next_of_the_past
     begun: WeakSet[EventStream] = WeakSet()
 
-    def again(self: EventStream) -> bytes:
+    async def again(self: EventStream) -> bytes:
         if self not in begun and self._replayed:
             self._replayed -= 1
         begun.add(self)
-        return past(self)
+        return await past(self)
 
     patch.setattr(EventStream, "_next_of_the_past", again)
 

@@ -19,6 +19,8 @@ class DistantStore(FaultyStore):
         super().__init__(inner, commits)
         self.at_once = False
         self.away_s = away_s
+        self.lease_s = 10.0
+        self.is_led = True
         self.look_s = away_s
         """How long a question is on its way, and its answer."""
         self.repeated = 0
@@ -37,6 +39,12 @@ class DistantStore(FaultyStore):
             self._unheard = batch.epoch
         await trio.sleep(self.away_s)
         self._unheard = None
+
+    def leads(self) -> bool:
+        return self.is_led
+
+    async def beat(self) -> None:
+        await trio.sleep(self.away_s)
 
     async def look_up(self, question: Question) -> Any:
         await trio.sleep(self.look_s)

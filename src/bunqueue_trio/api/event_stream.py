@@ -54,10 +54,10 @@ class EventStream(AsyncIterator[bytes]):
     async def _next(self) -> bytes:
         subscription = self._subscription
         if subscription is None:
-            return self._hello()
+            return await self._hello()
         while not self._hub.closed:
             if self._replayed is not None:
-                if chunk := self._next_of_the_past():
+                if chunk := await self._next_of_the_past():
                     return chunk
                 await trio.lowlevel.checkpoint()  # much of the past may be of no interest here
                 continue
@@ -80,7 +80,7 @@ class EventStream(AsyncIterator[bytes]):
             self._subscription = None
             self._server.connections.sse -= 1
 
-    def _hello(self) -> bytes:
+    async def _hello(self) -> bytes:
         """Subscribe, and return the connection message and the notice of a gap, if there is one."""
         self._server.connections.sse += 1
         self._subscription = self._hub.subscribe(self._queue, self._bell)
@@ -89,7 +89,7 @@ class EventStream(AsyncIterator[bytes]):
         hello = {"connected": True, "clientId": self._server.new_id()}
         if self._replayed is None:
             return _message(Published(newest, encode(hello)))
-        after, oldest = self._replayed, self._hub.first_kept_id()
+        after, oldest = self._replayed, await self._hub.first_kept_id()
         chunk = _message(Published(min(after, newest), encode(hello)))
         if oldest - 1 <= after <= newest:
             return chunk
@@ -101,15 +101,15 @@ class EventStream(AsyncIterator[bytes]):
         gap = {"gap": True, "after": after, "oldest": oldest, "newest": self._replay_until}
         return _message(Published(oldest - 1, encode(gap)))
 
-    def _next_of_the_past(self) -> bytes:
+    async def _next_of_the_past(self) -> bytes:
         assert self._replayed is not None
         if self._replayed >= self._replay_until:
             self._replayed = None
             return b""
-        oldest = min(self._hub.first_kept_id(), self._replay_until + 1)
+        oldest = min(await self._hub.first_kept_id(), self._replay_until + 1)
         if self._replayed < oldest - 1:  # retention was faster than this reader
             return self._gap(self._replayed, oldest)
-        events, self._replayed = self._hub.replay(self._replayed, self._replay_until, self._queue, self._types)
+        events, self._replayed = await self._hub.replay(self._replayed, self._replay_until, self._queue, self._types)
         return b"".join(map(_message, events))
 
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 import click
 
 from bunqueue_trio import __version__
-from bunqueue_trio.errors import StartupError, StoreError, leaves
+from bunqueue_trio.errors import StartupError, StoreError, TakenOver, leaves
 from bunqueue_trio.logs.printable import printable
 
 NAME = "bunqueue-trio"
@@ -27,7 +27,7 @@ COMMANDS = {
     "dead": "dead", "retry": "dead", "purge": "clear", "drain": "clear", "clean": "clear", "obliterate": "clear",
     "actions": "actions", "workers": "workers",
     "schedules": "schedules",
-    "watch": "watch", "doctor": "files", "backup": "files", "restore": "files", "shrink": "files", "crashtest": "crashtest",
+    "watch": "watch", "doctor": "files", "backup": "files", "restore": "files", "shrink": "files", "crashtest": "crashtest", "migrate": "database",
 }  # fmt: skip
 """Each command and the file it is in, which is read when it is asked for: the server starts without a client."""
 
@@ -61,9 +61,9 @@ class CommandLine(click.Group):
         _open_streams()
         try:
             code = self._run(*args, **{"prog_name": NAME} | kwargs | {"standalone_mode": False})
-        except (StartupError, StoreError, ExceptionGroup) as error:
+        except (StartupError, StoreError, TakenOver, ExceptionGroup) as error:
             found = leaves(error)
-            if not all(isinstance(leaf, StartupError | StoreError) for leaf in found):
+            if not all(isinstance(leaf, StartupError | StoreError | TakenOver) for leaf in found):
                 raise
             for leaf in found:
                 _tell(f"{NAME}: {leaf}")

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -13,30 +14,38 @@ from bunqueue_trio.cli.remote import live_audit, with_server
 from bunqueue_trio.config import SHRINK_SLACK_BYTES
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.storage.sqlite.inspect import CHECKS, TRAIL_CHECKS, copy, examine
+from bunqueue_trio.storage.sqlite.inspect import CHECKS, TRAIL_CHECKS, Report, copy, examine
 from bunqueue_trio.storage.sqlite.restore import restore as put_back
 from bunqueue_trio.storage.sqlite.shrink import shrink as write_anew
+
+if TYPE_CHECKING:
+    from bunqueue_trio.storage.postgres.inspect import DatabaseReport
 
 _FILE = click.Path(path_type=Path)
 
 
 @click.command()
 @click.argument("file", type=_FILE, required=False)
+@click.option("--store", metavar="URL", help="Check a queue in a PostgreSQL database, as for `serve`.")
 @click.option("--live", is_flag=True, help="Ask a running server what it found when it checked itself.")
 @click.option("--wait", is_flag=True, help="With --live: wait until it has checked everything once more.")
 @with_server
-def doctor(file: Path | None, url: str, token: str | None, *, live: bool, wait: bool) -> None:
-    """Check the store in FILE: its structure, and that what it says of the jobs agrees.
+def doctor(file: Path | None, store: str | None, url: str, token: str | None, *, live: bool, wait: bool) -> None:
+    """Check the store in FILE, or in a database: its structure, and that what it says of the jobs agrees.
 
     Only reads, and works beside a running server. With --live instead of FILE: tell what a running server
     found in its own memory, and between that and its disk, since its start. Exit code 0: it is sound; 1: it
     is not, or cannot be read. Each finding is one line.
     """
-    if live is (file is not None):
-        raise click.UsageError("give either FILE or --live")
+    if live + (file is not None) + (store is not None) != 1:
+        raise click.UsageError("give either FILE, --store or --live")
     if wait and not live:
         raise click.UsageError("--wait goes with --live")
-    if file is None:
+    if store is not None:
+        from bunqueue_trio.cli.database import examine_database
+
+        examine_database(store)
+    elif file is None:
         _tell(live_audit(url, token, wait=wait))
     else:
         _examine(file)
@@ -56,6 +65,11 @@ def _examine(file: Path) -> None:
     click.echo(f"{file}: schema {report.schema}, {report.size:,} bytes")
     if report.free >= SHRINK_SLACK_BYTES:
         click.echo(f"free: {report.free:,} of these bytes, which a server gives back in time, and `shrink` at once")
+    tell_report(report)
+
+
+def tell_report(report: "Report | DatabaseReport") -> None:
+    """Print what is in a store, and what is wrong with it; exit with 1 when something is."""
     for title, counts in (("unfinished", report.unfinished), ("finished", report.finished)):
         shown = ", ".join(f"{n:,} {state}" for state, n in counts.items()) or "none"
         click.echo(f"{title}: {shown}")

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from bunqueue_trio.config import GROUPS, NO_LIMIT, Loaded, Settings, load
-from bunqueue_trio.errors import StartupError, StoreError, leaves
+from bunqueue_trio.errors import StartupError, StoreError, TakenOver, leaves
 from bunqueue_trio.logs.lines import configure_logging, flush_logs, get_logger
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.transports.sockets import check_startable
@@ -117,7 +117,7 @@ def serve(config_file: Path | None, **flags: Any) -> None:
     log = get_logger()
     for warning in loaded.warnings:
         log.warning(warning)
-    if loaded.sources["data_path"] == "default":
+    if loaded.sources["data_path"] == "default" and not settings.store:
         log.info(
             "DATA_PATH is not set, using a file in the working directory",
             data_path=str(Path(settings.data_path).absolute()),
@@ -125,7 +125,7 @@ def serve(config_file: Path | None, **flags: Any) -> None:
     try:
         run(settings)
     except Exception as error:
-        if all(isinstance(leaf, StartupError | StoreError) for leaf in leaves(error)):
+        if all(isinstance(leaf, StartupError | StoreError | TakenOver) for leaf in leaves(error)):
             raise  # a line says it all
         log.critical("the server has failed", exc_info=error)
         sys.exit(1)
@@ -156,7 +156,7 @@ def config(config_file: Path | None, **flags: Any) -> None:
 def _toml(f: Any, value: Any) -> str:
     """Return the line that sets ``value``; a setting that is off is a comment, as TOML has no null."""
     if f.metadata["secret"] and value:
-        return f"# {f.name} = {len(value)} set, not shown"
+        return f"# {f.name} = {'' if isinstance(value, str) else f'{len(value)} '}set, not shown"
     if value is None:
         return f"# {f.name} is off"
     if isinstance(value, bool):

@@ -7,7 +7,15 @@ clients try again, how long SQLite waits, how many log lines of a kind are writt
 from bunqueue_trio.config.limits import *  # noqa: F403 - constants of all parts
 from bunqueue_trio.config.loading import Loaded, load
 from bunqueue_trio.config.settings import *  # noqa: F403 - the groups, and Settings
-from bunqueue_trio.config.spelling import NO_LIMIT, UNIX_PATH_MAX, Bind, check_data_path, parse_bind, parse_duration_ms
+from bunqueue_trio.config.spelling import (
+    NO_LIMIT,
+    UNIX_PATH_MAX,
+    Bind,
+    check_data_path,
+    parse_bind,
+    parse_duration_ms,
+    without_password,
+)
 from bunqueue_trio.config.tokens import ROLES, NamedToken
 
 __all__ = [
@@ -21,4 +29,5 @@ __all__ = [
     "load",
     "parse_bind",
     "parse_duration_ms",
+    "without_password",
 ]  # and the starred

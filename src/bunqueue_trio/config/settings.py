@@ -17,7 +17,9 @@ from bunqueue_trio.config.spelling import (
     parse_bind,
     parse_host,
     parse_origin,
+    parse_store,
     parse_token,
+    without_password,
 )  # fmt: skip
 
 LISTENING, SECURITY, DELIVERY = "Listening", "Security", "Delivery"
@@ -72,6 +74,14 @@ class Settings:
         None, "TLS_KEY_FILE", LISTENING, "PEM file with the private key of TLS_CERT_FILE."
     )
     data_path: str = _setting("bunqueue.db", "DATA_PATH", OPERATION, "SQLite file that holds the queue.")
+    store: str = _setting(
+        "", "STORE", OPERATION, "postgres:// URL of a database that holds the queue, instead of DATA_PATH; ?schema= names a schema in it.",
+        secret=True, each=parse_store,
+    )  # fmt: skip
+    store_lease_ms: int = _setting(
+        10_000, "STORE_LEASE_MS", OPERATION, "How long a server that is not heard of keeps others from taking its STORE over.",
+        low=1, high=365 * DAY_MS, breaks="nobody would ever take over",
+    )  # fmt: skip
     auth_tokens: tuple[str, ...] = _setting(
         (), "AUTH_TOKENS", SECURITY, "Comma-separated bearer tokens; none: no authentication. Other users see a flag, not a variable.",
         secret=True, each=parse_token,
@@ -198,6 +208,11 @@ class Settings:
         "auto", "LOG_FORMAT", OPERATION, "auto: for people on a terminal, JSON otherwise.",
         choices=("auto", "human", "json"),
     )  # fmt: skip
+
+    @property
+    def where(self) -> str:
+        """Where the queue is, without a password."""
+        return without_password(self.store) if self.store else self.data_path
 
     @property
     def binds(self) -> tuple[Bind, ...]:

@@ -184,6 +184,21 @@ def parse_token(text: str) -> str:
     return text
 
 
+def parse_store(text: str) -> str:
+    """Return the URL of a database that holds a queue."""
+    if not text.startswith(("postgres://", "postgresql://")):
+        raise ValueError("must be a URL such as postgres://user@host/database; a file is named by DATA_PATH")
+    return text
+
+
+def without_password(url: str) -> str:
+    """Return the URL of a database as it may be shown."""
+    parts = urlsplit(url)
+    user, at, hosts = parts.netloc.rpartition("@")
+    words = "&".join(word for word in parts.query.split("&") if "password" not in word)
+    return f"{parts.scheme}://{user.partition(':')[0]}{at}{hosts}{parts.path}{'?' if words else ''}{words}"
+
+
 def check_data_path(text: str) -> Path:
     """Return the file that DATA_PATH names, which need not be there yet.
 

@@ -21,7 +21,7 @@ class Holding(Moves):
     def __init__(self, new_id: NewId, archive: Archive, rules: Rules = DEFAULT_RULES) -> None:
         super().__init__(new_id, archive, rules)
         self.handed: int = 0
-        """The newest epoch among the jobs that the last pull gave."""
+        """The newest epoch that the answer to the last pull has to wait for."""
 
     # --- by the word of its holder ----------------------------------------------------------------
 
@@ -48,8 +48,9 @@ class Holding(Moves):
         self._arm(job)
         self.totals.pulled += 1
         self.emit("pulled", job, now)
-        if job.epoch > self.handed:
-            self.handed = job.epoch
+        epoch = self.epoch if self.rules.fenced else job.epoch
+        if epoch > self.handed:
+            self.handed = epoch
         return lease
 
     def renew(self, job: Job, now: int, duration: int | None, owner: str | None) -> None:

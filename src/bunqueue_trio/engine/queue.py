@@ -166,6 +166,8 @@ class Rules(Struct, frozen=True):
     restart_grace: int = RESTART_GRACE_MS
     pull_bytes: int = PULL_BATCH_BYTES
     """Of payloads; a bulk pull that has this many takes no more."""
+    fenced: bool = False
+    """Whether another server may take the store over: no delivery is known before its own commit then."""
 
 
 DEFAULT_RULES = Rules()

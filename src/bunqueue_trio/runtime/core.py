@@ -3,7 +3,7 @@
 A transport gives a command and gets a reply. Between two awaits everything here is one step, so there
 is no lock. Changes are answered after their commit, and so is a look at a job that has just changed: no
 answer tells what a crash could take back. A pull is answered at once, but never with a job whose own push
-is not committed yet.
+is not committed yet; where another server may take the store over, after the commit of its delivery.
 """
 
 from collections.abc import Callable
@@ -80,6 +80,11 @@ class Core:
         self.stall_detector: Alarm = Alarm()
         self.meters: Meters = Meters()
         self.waiting: WaitingPulls = WaitingPulls(engine, self.meters.wait)
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether what is in memory is the truth, and no other server can know better."""
+        return True
 
     async def execute(self, command: c.Command, owner: str | None = None, *, by: By = SERVER) -> r.Reply:
         """Run ``command`` and return its reply, when what it tells is committed.

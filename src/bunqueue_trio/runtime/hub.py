@@ -4,7 +4,7 @@ A reader has a bounded buffer. Publishing never waits: what does not fit is miss
 reader is told by its transport (an SSE stream ends and is replayed, a WebSocket gets a notice).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 from msgspec import Struct
@@ -13,7 +13,7 @@ from bunqueue_trio.config import READER_BYTES_MAX, READER_EVENTS_MAX, REPLAY_EVE
 from bunqueue_trio.protocol.events import EVENT_TYPES, REPORTED, Event
 from bunqueue_trio.protocol.surrogates import masked
 from bunqueue_trio.runtime.bell import Bell
-from bunqueue_trio.storage.store import Batch, Store
+from bunqueue_trio.storage.store import AwaitedStore, Batch, Question, Store
 
 
 class Published(NamedTuple):
@@ -152,15 +152,15 @@ class Hub:
                     if event.event_type in reader.types and not (reader.reported and reader.is_reported(event)):
                         self.dropped += not reader.offer(published)
 
-    def first_kept_id(self) -> int:
+    async def first_kept_id(self) -> int:
         """Return the id of the oldest event that can be replayed.
 
         Raises:
             StoreError: the disk cannot be read.
         """
-        return self._store.first_event_id()
+        return int(await self._ask(Question("first_event_id", ())))
 
-    def replay(
+    async def replay(
         self, after: int, until: int, queue: str | None, types: frozenset[str] = EVENT_TYPES
     ) -> tuple[list[Published], int]:
         """Return some kept events of ``types`` with ids in ``after < id <= until``, and where to go on.
@@ -171,6 +171,13 @@ class Hub:
         Raises:
             StoreError: the disk cannot be read.
         """
-        found = [e for e in self._store.events_after(after, REPLAY_EVENTS) if e.id <= until]
+        kept = await self._ask(Question("events_after", (after, REPLAY_EVENTS)))
+        found = [e for e in kept if e.id <= until]
         reached = found[-1].id if found else until
         return [Published(*e) for e in found if _wants(_where(e.body), queue, types)], reached
+
+    async def _ask(self, question: Question) -> Any:
+        """Return what the store answers, at once where it is near."""
+        if self._store.at_once:
+            return question.ask(self._store)
+        return await cast("AwaitedStore", self._store).look_up(question)

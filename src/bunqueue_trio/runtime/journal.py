@@ -8,8 +8,7 @@ Theory of operation. The engine marks each step with its *epoch*, the number of 
 A batch is in one of three places:
 
 - gathering: in the engine, as changed jobs and events. ``note`` wakes the flusher, once.
-- being written: ``_writing``, rows made by ``_take``, which also moves the engine on to the next epoch. There is
-  at most one. A batch that the disk refuses stays here and is tried again, the same rows, until it is taken.
+- being written: ``_writing``, at most one: rows made by ``_take``, which moves the engine on. It is tried until it is taken.
 - committed: ``_finish`` sets ``committed``, lets the engine forget what has ended, releases who waited and
   publishes the events, all in one step. Nobody ever sees half of that.
 
@@ -17,9 +16,8 @@ Who waits for an epoch waits for the event of the place where it is, and finds i
 GIVE_UP_S that it may never be. A batch given up for its waiters is still tried: the engine holds its changes.
 
 There are two ways to the disk. The flusher takes everything and awaits the store, which uses a thread when the batch is
-large or durable, or the disk slow; a store may be a network away. A lone client's change is committed in its own step (``commit_alone``), which spares two switches
-of tasks; never while the disk fails, since it may take its whole busy timeout to say so, and the event loop would
-stand still for it. Both hold ``disk``, as does retention.
+large or durable, or the disk slow; a store may be a network away. A lone client's change is committed in its own step
+(``commit_alone``), which spares two switches of tasks; never while the disk fails, which may take long to say so. Both hold ``disk``, as does retention.
 
 A bulk push of many jobs takes several steps (``core.py``), and is one batch all the same: while it is
 half in (``half.py``) none is taken, and what others do meanwhile is in that batch, too.
@@ -148,6 +146,20 @@ class Journal:
         """Note whether the disk has its last room left."""
         if nearly_full is not (self.nearly_full_since is not None):
             self.nearly_full_since = self._clock.now() if nearly_full else None
+
+    def note_failure(self, error: StoreError) -> None:
+        """Note why nothing can be written now."""
+        if self.failing is None:
+            _log.error("commit failed", error=str(error), jobs=len(self.writing))
+            self.failing_since = self._clock.now()
+        self.failing = str(error)
+        self._make_room()
+
+    def note_answer(self) -> None:
+        """Note that something can be written, unless a batch has still to show it."""
+        if self.failing is not None and self._writing is None:
+            _log.info("commits work again")
+            self.failing = self.failing_since = None
 
     def must_wait(self, size: int, small: int = SMALL_BODY_BYTES) -> bool:
         """Return whether a request of ``size`` bytes has to :meth:`wait_turn` now; up to ``small`` it has not."""
@@ -359,7 +371,7 @@ class Journal:
                 return False
             self._store.commit(batch)
         except StoreError as error:
-            self._note_failure(error)
+            self.note_failure(error)
             return False
         except BaseException as error:  # noqa: ASYNC103 - nothing is awaited here, so it is no Cancelled
             # Not the client's trouble, whose request this is: the flusher fails of it.
@@ -372,10 +384,8 @@ class Journal:
 
     def _finish(self, batch: Batch, done: trio.Event, seconds: float) -> None:
         """Let the world know of a committed batch. One step: the batch is finished, whole."""
-        if self.failing is not None:
-            _log.info("commits work again", jobs=len(batch.jobs))
-            self.failing = self.failing_since = None
         self._writing = None
+        self.note_answer()
         self._pressure.last_s = seconds
         if not batch.durable:  # an fsync takes what it takes: a smaller batch makes it no shorter
             self._pressure.learn(len(batch.jobs), self._bytes_taken, seconds)
@@ -427,18 +437,10 @@ class Journal:
             await self._store.write(batch, quick=is_quick)
             return trio.current_time() - begun
         except StoreError as error:
-            self._note_failure(error)
+            self.note_failure(error)
             return None
         finally:
             self.disk.release()
-
-    def _note_failure(self, error: StoreError) -> None:
-        if self.failing is None:
-            assert self._writing is not None
-            _log.error("commit failed", error=str(error), jobs=len(self._writing[0].jobs))
-            self.failing_since = self._clock.now()
-        self.failing = str(error)
-        self._make_room()
 
 
 def _is_small(batch: Batch) -> bool:

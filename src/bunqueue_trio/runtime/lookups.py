@@ -102,6 +102,10 @@ class Lookups:
             for look in self._looks:
                 look.touched |= touched
 
+    def leads(self) -> bool:
+        """Return whether nobody else can have changed anything."""
+        return self._store.leads()
+
     # --- the archive ----------------------------------------------------------------------------
 
     def find(self, job_id: str) -> Job | None:
@@ -192,8 +196,19 @@ class AwaitingCore(Core):
     def begin(
         self, command: c.Command, owner: str | None = None, *, size: int = 0, by: By = SERVER, sliced: bool = False
     ) -> Begun:
-        """Run ``command``, or say that it is to wait; see :class:`Core`."""
+        """Run ``command``, or say that it is to wait; see :class:`Core`.
+
+        Raises:
+            Refused: as there; or another server may lead already, and know better.
+        """
+        if not self._lookups.leads():
+            raise Refused(*errors.STORAGE_DOWN, retry_after=2)
         return self._begin(command, owner, size, by, (), sliced=sliced)
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether nobody else can lead yet."""
+        return self._lookups.leads()
 
     async def finish(self, begun: Begun) -> r.Reply:
         """Wait for the answers that it needs, if any, and then as every core does; see :class:`Core`."""

@@ -26,6 +26,7 @@ from bunqueue_trio.runtime.picture import QueueLook, look
 from bunqueue_trio.runtime.services import (
     Checkpointer,
     Deadlines,
+    LeaseKeeper,
     RateLimitCleaner,
     Rates,
     RetentionSweeper,
@@ -65,7 +66,9 @@ class Server:
         # Two of the largest fit, whatever the setting says, or they would never be served.
         buffers = max(settings.buffers_max_bytes, 2 * settings.body_max_bytes)
         pull_bytes = min(PULL_BATCH_BYTES, buffers - settings.body_max_bytes)
-        rules = Rules(lease=settings.lease_ms, stalls_max=settings.stalls_max, pull_bytes=pull_bytes)
+        rules = Rules(
+            lease=settings.lease_ms, stalls_max=settings.stalls_max, pull_bytes=pull_bytes, fenced=not store.at_once
+        )
         ids = Ids(store.last_event_at(), random)
         lookups = None if store.at_once else Lookups(cast("AwaitedStore", store))
         self.engine: Engine = Engine(new_id or ids, lookups or store, rules)
@@ -120,6 +123,8 @@ class Server:
             Child("history", looped(Minutes(self.note_minute))),
             Child("worker sweep", looped(WorkerSweep(core))),
         ]
+        if not store.at_once:
+            self.services.append(Child("lease keeper", looped(LeaseKeeper(journal, cast("AwaitedStore", store)))))
         if settings.audit_jobs_per_second:
             # Whatever fails in it, the server has the work of others to do.
             self.services.append(Child("self-audit", self.audit.run, restarts_max=1000))
@@ -217,4 +222,4 @@ class Server:
     @property
     def ready(self) -> bool:
         """Whether new work is welcome: the disk takes it and no stop is under way."""
-        return self.journal.failing is None and not self.core.stopping
+        return self.journal.failing is None and not self.core.stopping and self.core.is_sure

@@ -9,6 +9,7 @@ import structlog
 import trio
 
 from bunqueue_trio.config import (
+    BEATS_A_LEASE,
     CHECKPOINT_BYTES,
     CHECKPOINT_FINISH_BYTES,
     CHECKPOINT_MS,
@@ -28,7 +29,7 @@ from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.core import Core
 from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.limiter import RateLimiter
-from bunqueue_trio.storage.store import Retention, Space, Store
+from bunqueue_trio.storage.store import AwaitedStore, Retention, Space, Store
 
 _log = structlog.get_logger()
 
@@ -213,6 +214,28 @@ class Shrinker(_Disk):
             self.space = self._store.space()
         if given:  # what is given back leaves the file when the log is moved to its end
             await self._run(partial(self._store.checkpoint, restart=False))
+
+
+class LeaseKeeper:
+    """Says often enough that this server is alive, where another one may take its store over."""
+
+    def __init__(self, journal: Journal, store: AwaitedStore) -> None:
+        self._journal = journal
+        self._store = store
+
+    async def wait_due(self) -> None:
+        """Sleep for a part of the lease that leaves room for several tries."""
+        await trio.sleep(self._store.lease_s / BEATS_A_LEASE)
+
+    async def step(self) -> None:
+        """Say it, between two commits."""
+        async with self._journal.disk:
+            try:
+                await self._store.beat()
+            except StoreError as error:
+                self._journal.note_failure(error)
+            else:
+                self._journal.note_answer()
 
 
 class Rates(_Periodic):

@@ -8,6 +8,7 @@ import structlog
 import trio
 
 from bunqueue_trio.config import RESTARTS_WINDOW_MS
+from bunqueue_trio.errors import TakenOver, leaves
 
 _log = structlog.get_logger()
 
@@ -33,6 +34,7 @@ async def supervise(child: Child) -> None:
 
     Raises:
         AssertionError: an invariant is broken; that is never restarted.
+        TakenOver: another server has the store; nor is that.
         Exception: the last failure, when the budget is spent.
     """
     while True:
@@ -41,6 +43,9 @@ async def supervise(child: Child) -> None:
             await child.run()
         except Exception as error:
             child.last_error = f"{type(error).__name__}: {error}"
+            if is_taken_over(error):
+                child.state = "failed"
+                raise  # a line says it all
             if breaks_invariant(error) or not _may_restart(child):
                 child.state = "failed"
                 _log.critical("task failed for good", task=child.name, exc_info=True)
@@ -62,6 +67,11 @@ def breaks_invariant(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return any(breaks_invariant(e) for e in error.exceptions)
     return isinstance(error, AssertionError)
+
+
+def is_taken_over(error: BaseException) -> bool:
+    """Return whether ``error``, or anything in a group of errors, says that another server has the store."""
+    return any(isinstance(leaf, TakenOver) for leaf in leaves(error))
 
 
 def _may_restart(child: Child) -> bool:

@@ -23,7 +23,7 @@ import trio
 
 from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.runtime.server import Server
-from bunqueue_trio.runtime.supervisor import breaks_invariant, supervise
+from bunqueue_trio.runtime.supervisor import breaks_invariant, is_taken_over, supervise
 from bunqueue_trio.storage.store import Store
 
 _log = structlog.get_logger()
@@ -48,6 +48,7 @@ async def serve(
     Raises:
         StartupError: the store cannot be read or an address cannot be bound.
         StoreError: the last batch could not be written within the grace period.
+        TakenOver: another server has the store.
     """
     gc.disable()  # a large backlog is all new objects and no garbage
     try:
@@ -57,7 +58,7 @@ async def serve(
         server.store.close()
         if isinstance(error, StoreError):  # a record that a job waits for
             raise StartupError(  # noqa: ASYNC104 - it was no Cancelled
-                f"{server.settings.data_path}: is damaged: {error}"
+                f"{server.settings.where}: is damaged: {error}"
             ) from None
         raise
     finally:
@@ -83,12 +84,12 @@ async def serve(
                 services.cancel_scope.cancel()
             persistence.cancel_scope.cancel()
     except BaseException as error:
-        broken = breaks_invariant(error)
+        broken = breaks_invariant(error) or is_taken_over(error)
         raise
     finally:
         with trio.CancelScope(shield=True):
             try:
-                if not broken:  # else memory is not to be trusted, and the next start recovers from the disk
+                if not broken:  # else memory is not to be trusted, and the next start goes on from what is stored
                     await _write_the_rest(server, ends_at)
             finally:
                 _close(server.store)

@@ -317,6 +317,22 @@ class Question(NamedTuple):
 class AwaitedStore(Store, Protocol):
     """A store that is a network away. Its other reads are for the start, or of what it keeps in memory."""
 
+    lease_s: float
+    """For how long nobody else may write here after a commit or a :meth:`beat`."""
+
+    def leads(self) -> bool:
+        """Return whether nobody else can write there yet, for sure: what is in memory is the truth."""
+        ...
+
+    async def beat(self) -> None:
+        """Say that this server is alive, unless a commit has said it lately; never beside a commit.
+
+        Raises:
+            StoreError: it could not be said.
+            TakenOver: another server writes there now.
+        """
+        ...
+
     async def look_up(self, question: Question) -> Any:
         """Return what the read of that name returns.
 

@@ -64,7 +64,8 @@ def check_startable(settings: Settings) -> None:
     Raises:
         StartupError: as the start would.
     """
-    check_data_path(settings.data_path)
+    if not settings.store:
+        check_data_path(settings.data_path)
     tls_context(settings)
     for bind in settings.binds:
         if bind.path is None:

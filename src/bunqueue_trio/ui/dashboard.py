@@ -142,7 +142,7 @@ class Dashboard:
             "ask": ask, "title": screen.title, "nav": screen.nav, "navigation": NAVIGATION, "now": ask.now,
             "viewer": ask.viewer, "cannot": ask.cannot, "live_s": screen.live_s, "version": __version__,
             "layout": "part.html" if is_part else "page.html", "said": self._said.get(ask.query.get("said", "")),
-            "css": _mark("app.css"), "js": _mark("app.js"), "data_path": self._server.settings.data_path,
+            "css": _mark("app.css"), "js": _mark("app.js"), "data_path": self._server.settings.where,
         }  # fmt: skip
         _, found = await ask.found()
         context["urgent"] = sum(each.severity != "notice" for each in found)

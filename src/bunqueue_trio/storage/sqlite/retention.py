@@ -6,9 +6,9 @@ import apsw
 
 from bunqueue_trio.config import PRUNE_BYTES, PRUNE_ROWS
 from bunqueue_trio.storage.sqlite.opening import Transaction
-from bunqueue_trio.storage.sqlite.tally import Tally
 from bunqueue_trio.storage.sqlite.trails import prune_actions
 from bunqueue_trio.storage.store import FinishedCounts, Retention
+from bunqueue_trio.storage.tally import Tally
 
 # What to prune is named by one JSON list. Each row that crosses from SQLite to Python takes the interpreter's
 # lock anew, and may wait for it while the commits wait for us.

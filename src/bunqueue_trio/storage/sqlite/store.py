@@ -42,8 +42,8 @@ from bunqueue_trio.storage.sqlite.opening import (
     sync_directory,
 )
 from bunqueue_trio.storage.sqlite.retention import Pruner
-from bunqueue_trio.storage.sqlite.tally import Tally
 from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, StoredEvent, event_rows
+from bunqueue_trio.storage.tally import Tally
 
 _OPEN_BUSY_MS = 5000  # a start may wait for a tool that has the file for a moment
 _BUSY_MS = 250  # a commit may stop the event loop for this long; then the journal waits, and tries again

@@ -34,7 +34,7 @@ async def storage(ask: Ask) -> Screen:
             "commit_ms": p99(told, "commit", None), "found": [each for each in found if each.code in _OF_STORAGE],
             "file_chart": charts.area([m.file_bytes for m in hour], "size of the file within the last hour"),
             "kept": [(q, [bind(ask, "clean", queue=q.name, state="completed")] + ([bind(ask, "purge-all", queue=q.name)] if q.dead else [])) for q in kept],
-            "rules": _rules(settings, told.jobs), "data_path": settings.data_path,
+            "rules": _rules(settings, told.jobs), "data_path": settings.where,
         },
         live_s=5,
     )  # fmt: skip
@@ -81,7 +81,8 @@ def _settings(settings: Settings) -> list[tuple[str, list[tuple[str, str, bool, 
     found: dict[str, list[tuple[str, str, bool, str]]] = {group: [] for group in GROUPS}
     for f in fields(settings):
         value = getattr(settings, f.name)
-        shown = f"{len(value)} set" if f.metadata["secret"] and value else _value(f.name, value)
+        is_secret = f.metadata["secret"] and value
+        shown = _value(f.name, value) if not is_secret else "set" if isinstance(value, str) else f"{len(value)} set"
         found[f.metadata["group"]].append((f.metadata["env"], shown, value != f.default, f.metadata["help"]))
     return list(found.items())
 

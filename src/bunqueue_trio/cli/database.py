@@ -1,0 +1,55 @@
+"""Commands on a queue in a PostgreSQL database."""
+
+import sys
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+
+from bunqueue_trio.cli.files import tell_report
+from bunqueue_trio.errors import StartupError
+from bunqueue_trio.logs.printable import printable
+
+
+@click.command()
+@click.option("--store", envvar="STORE", required=True, metavar="URL", help="As for `serve`.  [env STORE]")
+def migrate(store: str) -> None:
+    """Make the tables of a queue in a PostgreSQL database, or bring them to this version.
+
+    Nothing is ever dropped, and of two that do it at once one waits. Run it once before the first `serve --store`, and
+    after an upgrade whose `serve` asks for it.
+    """
+    modules = _modules()
+    at = modules.place.parse_place(store)
+    before, after = modules.schema.migrate(at)
+    what = "nothing to do" if before == after else f"was {before}" if before else "made"
+    click.echo(printable(f"{at}: schema {after}, {what}"))
+
+
+def examine_database(store: str) -> None:
+    """Check a queue in a database, and print what is in it; exit with 1 when something is wrong."""
+    modules = _modules()
+    at = modules.place.parse_place(store)
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("", total=len(modules.inspect.CHECKS) + 2)
+
+        def on_check(what: str) -> None:
+            progress.update(task, advance=1, description=what)
+
+        try:
+            report = modules.inspect.examine(at, on_check)
+        except StartupError as error:  # here the database is what was asked about, not how it was asked
+            raise click.ClickException(str(error)) from None
+    click.echo(printable(f"{at}: schema {report.schema}, {report.size:,} bytes"))
+    click.echo(printable(f"leader: {report.leader}"))
+    tell_report(report)
+
+
+def _modules() -> Any:
+    try:
+        from bunqueue_trio.storage import postgres
+        from bunqueue_trio.storage.postgres import inspect, place, schema  # noqa: F401 - parts of it
+    except ImportError as error:
+        raise StartupError(f'STORE: needs psycopg: pip install "bunqueue-trio[postgres]" ({error})') from None
+    return postgres

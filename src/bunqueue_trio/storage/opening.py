@@ -1,0 +1,23 @@
+"""Which store the settings name, and how it is opened: a file at once, a database when this server may lead there."""
+
+from bunqueue_trio.config import Settings, check_data_path
+from bunqueue_trio.errors import StartupError
+from bunqueue_trio.storage.sqlite import SqliteStore
+from bunqueue_trio.storage.store import Store
+
+
+async def open_store(settings: Settings) -> Store:
+    """Return the store, which nobody else writes to now; waits for that as long as it takes.
+
+    Raises:
+        StartupError: it cannot be opened.
+        StoreError: the database cannot be reached.
+    """
+    if not settings.store:
+        return SqliteStore(check_data_path(settings.data_path))
+    # Who has a file needs none of this.
+    try:
+        from bunqueue_trio.storage.postgres.standby import take_over
+    except ImportError as error:
+        raise StartupError(f'STORE: needs psycopg: pip install "bunqueue-trio[postgres]" ({error})') from None
+    return await take_over(settings.store, settings.store_lease_ms / 1000)

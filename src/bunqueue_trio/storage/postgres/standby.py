@@ -1,0 +1,43 @@
+"""The server that waits until it may lead: behind one that lives, or behind the lease of one that has died."""
+
+import structlog
+import trio
+
+from bunqueue_trio.config import STANDBY_S
+from bunqueue_trio.errors import StoreError
+from bunqueue_trio.storage.postgres.place import parse_place
+from bunqueue_trio.storage.postgres.store import PostgresStore
+
+_log = structlog.get_logger()
+
+
+async def take_over(url: str, lease_s: float) -> PostgresStore:
+    """Return the store at ``url`` once this server leads there.
+
+    Raises:
+        StartupError: the database cannot be used.
+        StoreError: it cannot be reached, and could not once.
+    """
+    place = parse_place(url)
+    store = PostgresStore(place, lease_s)
+    told: str | None = None
+    try:
+        while True:
+            try:
+                holder = await trio.to_thread.run_sync(store.take)
+            except StoreError as error:
+                if told is None:
+                    raise
+                holder = f"nobody knows: {error}"
+            if holder is None:
+                break
+            if holder != told:
+                _log.info("another server leads, waiting", store=str(place), leader=holder)
+                told = holder
+            await trio.sleep(STANDBY_S)
+    except BaseException:
+        store.close()
+        raise
+    if told is not None:
+        _log.info("this server leads now", store=str(place))
+    return store

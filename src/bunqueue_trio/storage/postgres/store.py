@@ -1,0 +1,431 @@
+"""The PostgreSQL store: one server at a time leads, and each of its batches is one call of one function.
+
+Theory of operation. The row of ``leader`` says who leads (its term, and a ``life`` that no other history of the database
+has), until when nobody else may, and which batch was committed last. A batch has the next number, and its transaction
+begins with the change of that row: it fails when the row is not as this server left it, and holds it until its end, so
+that a takeover waits for what is under way. Of this follows all the rest:
+
+- *The fence.* A server that was taken for dead and goes on writes nothing: its term is over. It ends.
+- *The lost answer.* When the connection breaks, nobody knows whether the last batch is there. It is sent again with the same
+  number; where the row has that number already it is this batch, and what it has answered stands in the row.
+- *The remembered tail.* A database may come back without its newest transactions: a replica that was behind leads now, or
+  there was a crash with ``synchronous_commit=off``. The row has a smaller number then, of the same life. What is missing is
+  written again from memory, in order; if that does not reach back so far, the server ends, and says so.
+
+A server that has nothing to write beats the row instead. The clock of the lease is the database's alone.
+"""
+
+import json
+import os
+import socket
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import structlog
+import trio
+
+from bunqueue_trio.config import BEATS_A_LEASE, STORE_ANSWER_S, STORE_BYTES_PER_S, STORE_PAGE_ROWS, STORE_TAIL_BYTES
+from bunqueue_trio.engine.audit import Stored
+from bunqueue_trio.engine.job import Job, Records, State, Trace
+from bunqueue_trio.engine.trails import BOUNDS, Line, TrailPage
+from bunqueue_trio.errors import StartupError, StoreError, TakenOver
+from bunqueue_trio.storage.postgres.arrays import Kind, blobs, columns, ints, names, numbers, texts, type_of
+from bunqueue_trio.storage.postgres.link import Fenced, Link, Query, Row
+from bunqueue_trio.storage.postgres.place import Place
+from bunqueue_trio.storage.postgres.reads import RS, SIZE, Read, Reads
+from bunqueue_trio.storage.postgres.retention import Pruner
+from bunqueue_trio.storage.postgres.schema import check_schema
+from bunqueue_trio.storage.rows import FactRow
+from bunqueue_trio.storage.store import Batch, FinishedCounts, Question, Retention, Space, StoredEvent, event_rows
+from bunqueue_trio.storage.tally import Tally
+
+_log = structlog.get_logger()
+
+_NEW = (
+    ints, names, texts, blobs, texts, ints, ints, ints, texts, ints, ints, ints, numbers, ints, texts, texts,
+)  # fmt: skip
+_CHANGED = (ints, texts, ints, ints, ints, numbers, ints, texts, texts, ints)
+_FINISHED = (
+    ints, names, texts, texts, ints, blobs, texts, ints, ints, ints, ints, ints, numbers, ints, texts, blobs, texts,
+)  # fmt: skip
+_FACT = (names, names, blobs)
+_TRAIL = (ints, names, texts, ints, blobs, ints, ints)
+_EVENT = (ints, ints, ints, blobs, ints)
+_COLUMNS: tuple[Kind, ...] = (names, ints, *_NEW, *_CHANGED, ints, *_FINISHED, *_FACT, *_TRAIL, *_EVENT)
+_COMMIT = (
+    "SELECT bq.commit_1($1::bigint, $2::uuid, $3::bigint, $4::boolean, "
+    + ", ".join(f"${n}::{type_of(kind)}" for n, kind in enumerate(_COLUMNS, 5))
+    + ")"
+)
+_LEAD = "SELECT bq.lead($1::bigint, $2::uuid)"
+_TAKE = (
+    "UPDATE bq.leader SET term = term + 1, life = gen_random_uuid(), holder = $1, beat = clock_timestamp(), "
+    "lease = make_interval(secs => $2::double precision), answer = NULL "
+    "WHERE beat + lease < clock_timestamp() RETURNING term, life::text, batch"
+)
+_HOLDER = "SELECT holder FROM bq.leader"
+_LET_GO = "UPDATE bq.leader SET beat = '-infinity' WHERE term = $1::bigint AND life = $2::uuid"
+_COUNTS = "SELECT queue, state, count(*) FROM bq.finished GROUP BY 1, 2"
+_GROUPS = "SELECT queue, fingerprint, count(*) FROM bq.finished WHERE fingerprint IS NOT NULL GROUP BY 1, 2"
+_LAST_EVENT = "SELECT coalesce(max(last_id), 0) FROM bq.event_batch"
+_LAST_FIN = "SELECT coalesce(max(fin), 0) FROM bq.finished"
+_CUT_ALL, _CUT_KIND, _ADD, _ADD_TO_RECORD = range(4)
+"""What is done to a trail, as ``commit_1`` knows it."""
+
+Values = tuple[int | str | bytes | None, ...]
+
+
+class PostgresStore:
+    """A store in a schema of a PostgreSQL database, for the one server that leads there; see :meth:`take`."""
+
+    inline = False
+    at_once = False
+
+    def __init__(self, place: Place, lease_s: float = 10) -> None:
+        self._place = place
+        self.lease_s: float = lease_s
+        self._writer = Link(place.conninfo, Query(place.qualified(_COMMIT), name="commit"))
+        self._reader = Link(place.conninfo)
+        self._reading = trio.Lock()
+        self._auditor = Link(place.conninfo)
+        self._looker = Link(place.conninfo)
+        """For those few in the event loop who cannot wait."""
+        self._reads = Reads(place.qualified)
+        self._leader = (0, "")
+        self._batch = 0
+        """Number of the last batch that is known to be committed."""
+        self._beat_at = 0.0
+        self._tail: deque[tuple[int, Values]] = deque()
+        """The newest batches, with their numbers."""
+        self._tail_bytes = 0
+        self._recounts = False
+        self._size = 0
+
+    def take(self) -> str | None:
+        """Lead from now on, unless another server does: return its name then.
+
+        Raises:
+            StartupError: the database cannot be used.
+            StoreError: it cannot be reached.
+        """
+        check_schema(self._auditor, self._place)
+        me = f"{socket.gethostname()} process {os.getpid()}"
+        sent_at = _now()
+        taken = self._ask(_TAKE, me, str(self.lease_s))
+        if not taken:
+            for (holder,) in self._ask(_HOLDER):
+                return str(holder)
+            raise StartupError(f"{self._place}: the row of the leader is gone, so nobody can write there")
+        [(term, life, self._batch)] = taken
+        self._leader = term, life
+        self._beat_at = sent_at
+        self._pruner = Pruner(lambda query: self._writer.ask(self._here(query)), self._leader)
+        self._count()
+        [(self.last_event_id,)] = self._ask(_LAST_EVENT)
+        [(self._last_fin,)] = self._ask(_LAST_FIN)
+        return None
+
+    def _count(self) -> None:
+        counted: FinishedCounts = Counter({(queue, state): n for queue, state, n in self._ask(_COUNTS)})
+        groups: FinishedCounts = Counter({(queue, key): n for queue, key, n in self._ask(_GROUPS)})
+        self._tally = Tally(counted, groups)
+        self._recounts = False
+
+    # --- leading --------------------------------------------------------------------------------
+
+    def leads(self) -> bool:
+        """Return whether nobody else can lead yet; counted from before the last beat was sent, and while the machine slept."""
+        return _now() < self._beat_at + self.lease_s
+
+    async def beat(self) -> None:
+        """Say that this server leads, unless a commit has lately; between two commits.
+
+        Raises:
+            StoreError: it could not be said.
+            TakenOver: another one leads.
+        """
+        sent_at = _now()
+        if sent_at - self._beat_at < self.lease_s / (BEATS_A_LEASE + 1):
+            return
+        try:
+            await self._writer.ask_soon(self._here(Query(_LEAD, self._leader)), self.lease_s / BEATS_A_LEASE)
+        except Fenced as fenced:
+            raise self._lost(fenced) from None
+        self._beat_at = sent_at
+
+    def _beat_now(self) -> None:
+        sent_at = _now()
+        if sent_at - self._beat_at >= self.lease_s / BEATS_A_LEASE:
+            try:
+                self._ask(_LEAD, *self._leader)
+            except Fenced as fenced:
+                raise self._lost(fenced) from None
+            self._beat_at = sent_at
+
+    def _lost(self, fenced: Fenced) -> TakenOver:
+        if (fenced.term, fenced.life) == self._leader or fenced.term < self._leader[0]:
+            return TakenOver(
+                f"{self._place}: the database has lost what was committed there (it is at batch {fenced.batch} of term "
+                f"{fenced.term}, this server at {self._batch} of {self._leader[0]}), and it is not remembered any more"
+            )
+        return TakenOver(f"{self._place}: another server has taken over ({fenced.holder}), this one ends")
+
+    # --- writing --------------------------------------------------------------------------------
+
+    def commit(self, batch: Batch) -> None:
+        """Write ``batch`` while everything else waits; see :class:`Store`."""
+        number, values, sent_at = self._batch + 1, self._values(batch), _now()
+        try:
+            rows = self._writer.ask(self._numbered(number, values))
+        except Fenced as fenced:
+            for known in self._forgotten(fenced):
+                self._writer.ask(self._numbered(*known))
+            rows = self._writer.ask(self._numbered(number, values))
+        self._settle(batch, number, values, rows, sent_at)
+
+    async def write(self, batch: Batch, *, quick: bool) -> None:
+        """Write ``batch``; see :class:`Store`."""
+        # To make and to copy what is large would stop the event loop for longer than a thread hop takes.
+        values = self._values(batch) if quick else await trio.to_thread.run_sync(self._values, batch)
+        number, sent_at = self._batch + 1, _now()
+        patience = STORE_ANSWER_S + _size(values) / STORE_BYTES_PER_S
+        try:
+            rows = await self._writer.ask_soon(self._numbered(number, values), patience, quick=quick)
+        except Fenced as fenced:
+            for known in self._forgotten(fenced):
+                await self._writer.ask_soon(self._numbered(*known))
+            rows = await self._writer.ask_soon(self._numbered(number, values), patience)
+        self._settle(batch, number, values, rows, sent_at)
+
+    def _numbered(self, number: int, values: Values) -> Query:
+        return Query("", (*self._leader, number, *values), "commit")
+
+    def _forgotten(self, fenced: Fenced) -> list[tuple[int, Values]]:
+        """Return the batches that the database has lost, oldest first.
+
+        Raises:
+            TakenOver: it is no more the database that this server leads, or they are not remembered.
+        """
+        tail = [known for known in self._tail if known[0] > fenced.batch]
+        if (fenced.term, fenced.life) != self._leader or len(tail) != self._batch - fenced.batch:
+            raise self._lost(fenced) from None
+        _log.warning(
+            "the database has lost its newest batches, writing them again", store=str(self._place), batches=len(tail)
+        )
+        return tail
+
+    def _values(self, batch: Batch) -> Values:
+        facts = {(kind, key): value for kind, key, value in batch.facts}
+        trails: list[tuple[Any, ...]] = []
+        for change in batch.trails:
+            if isinstance(change, Line):
+                what, bound = (_ADD_TO_RECORD if change.of_record else _ADD), BOUNDS[change.kind]
+                trails.append((what, change.key, change.kind, change.at, change.body, bound.lines, bound.size))
+            else:
+                what = _CUT_ALL if change.kind is None else _CUT_KIND
+                trails.append((what, change.key, change.kind or "", 0, b"", 0, 0))
+        events = [
+            (last_id, len(bodies), batch.at, RS.join(bodies), batch.stamp) for last_id, bodies in event_rows(batch)
+        ]
+        return (
+            "t" if batch.durable else "f",
+            names([job_id for (job_id,) in batch.reused_ids]),
+            ints([row.seq for row in batch.rewritten]),
+            *columns(_NEW, [*batch.new, *batch.rewritten]),
+            *columns(_CHANGED, batch.changed),
+            ints([seq for (seq,) in batch.ended]),
+            *columns(_FINISHED, [(fin, *row) for fin, row in enumerate(batch.finished, self._last_fin + 1)]),
+            *columns(_FACT, [(kind, key, value) for (kind, key), value in facts.items()]),
+            *columns(_TRAIL, trails),
+            *columns(_EVENT, events),
+        )
+
+    def _settle(self, batch: Batch, number: int, values: Values, rows: list[Row], sent_at: float) -> None:
+        """Take account of a batch that is committed, once."""
+        self._batch, self._beat_at = number, sent_at
+        self._remember(number, values)
+        self.last_event_id = batch.last_event_id
+        self._last_fin += len(batch.finished)
+        [(gone,)] = rows
+        if batch.finished or gone:
+            added = Counter((row.queue, row.state) for row in batch.finished)
+            grouped: FinishedCounts = Counter(
+                (row.queue, row.fingerprint) for row in batch.finished if row.fingerprint is not None
+            )
+            for queue, state, fingerprint in json.loads(gone or "[]"):
+                added[queue, state] -= 1
+                if fingerprint is not None:
+                    grouped[queue, fingerprint] -= 1
+            self._tally.add(added, grouped)
+
+    def _remember(self, number: int, values: Values) -> None:
+        self._tail.append((number, values))
+        self._tail_bytes += _size(values)
+        while self._tail_bytes > STORE_TAIL_BYTES:
+            self._tail_bytes -= _size(self._tail.popleft()[1])
+
+    def prune(self, keep: Retention) -> int:
+        """Delete some of what is not to be kept; see :class:`Store`."""
+        if self._recounts:
+            self._count()
+        [(self._size,)] = self._ask(SIZE, self._place.schema)
+        try:
+            return self._pruner.prune(keep, self.last_event_id, self._tally)
+        except Fenced as fenced:
+            raise self._lost(fenced) from None
+        except StoreError:
+            self._recounts = True  # nobody knows whether that was deleted
+            raise
+
+    # --- reading --------------------------------------------------------------------------------
+
+    def load(self) -> Iterable[Job]:
+        """Yield every unfinished job; see :class:`Store`.
+
+        Raises:
+            StartupError: a row cannot be read.
+        """
+        after: int | None = 0
+        while after is not None:
+            try:
+                jobs, after = self._answer(self._reads.some_jobs(after, STORE_PAGE_ROWS), self._writer)
+            except (ValueError, LookupError) as error:
+                raise StartupError(f"{self._place}: is damaged: {' '.join(str(error).split())}") from None
+            yield from jobs
+            self._beat_now()
+
+    def load_facts(self) -> Iterable[FactRow]:
+        """Return every fact; see :class:`Store`."""
+        facts: list[FactRow] = self._answer(self._reads.load_facts(), self._writer)
+        return facts
+
+    async def look_up(self, question: Question) -> Any:
+        """Return what the read of that name returns; see :class:`AwaitedStore`."""
+        read: Read = getattr(self._reads, question.kind)(*question.arguments, **dict(question.named))
+        async with self._reading:
+            rows = await self._reader.ask_soon(read.query)
+        answer = read.answer(rows)
+        return self.last_event_id + 1 if answer is None and question.kind == "first_event_id" else answer
+
+    @property
+    def finished_counts(self) -> FinishedCounts:
+        """How many records are kept; see :class:`Store`."""
+        return self._tally.counts()
+
+    @property
+    def finished_totals(self) -> Mapping[str, int]:
+        """How many records are kept by state; see :class:`Store`."""
+        return self._tally.totals
+
+    def find(self, job_id: str) -> Job | None:
+        """Return a finished job that is kept; see :class:`Store`."""
+        job: Job | None = self._answer(self._reads.find(job_id))
+        return job
+
+    def outcomes(self, job_ids: Sequence[str]) -> dict[str, State]:
+        """Return how some jobs ended; see :class:`Store`."""
+        states: dict[str, State] = self._answer(self._reads.outcomes(job_ids))
+        return states
+
+    def kept_of(self, queue: str) -> tuple[int, int]:
+        """Return how many completed and failed jobs of a queue are kept; see :class:`Store`."""
+        return self._tally.kept_of(queue)
+
+    def queues_after(self, name: str, limit: int) -> list[str]:
+        """Return the next queues of which finished jobs are remembered; see :class:`Store`."""
+        return self._tally.queues_after(name, limit)
+
+    def traces(self, first: str, end: str, limit: int) -> list[Trace]:
+        """Return what is kept of some finished jobs; see :class:`Store`."""
+        traces: list[Trace] = self._answer(self._reads.traces(first, end, limit))
+        return traces
+
+    def records(
+        self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None
+    ) -> Records:
+        """Return some of the finished jobs; see :class:`Store`."""
+        records: Records = self._answer(self._reads.records(queue, state, before, limit, fingerprint))
+        return records
+
+    def trail(self, kind: str, key: str, place: int | None, limit: int, *, newest: bool) -> TrailPage:
+        """Return some of the lines of a trail; see :class:`Store`."""
+        page: TrailPage = self._answer(self._reads.trail(kind, key, place, limit, newest=newest))
+        return page
+
+    def groups(self, queue: str | None) -> dict[str, dict[str, int]]:
+        """Return how many died of each error; see :class:`Store`."""
+        return self._tally.groups(queue)
+
+    def is_grouped(self, queue: str) -> bool:
+        """Return whether its groups add up; see :class:`Store`."""
+        return self._tally.is_grouped(queue)
+
+    def first_seen(self, queue: str, fingerprint: str) -> int | None:
+        """Return since when there are some; see :class:`Store`."""
+        moment: int | None = self._answer(self._reads.first_seen(queue, fingerprint))
+        return moment
+
+    def stored(self, after: int, upto: int, limit: int) -> list[Stored]:
+        """Return unfinished jobs as they are in the database; see :class:`Store`."""
+        jobs: list[Stored] = self._answer(self._reads.stored(after, upto, limit), self._auditor)
+        return jobs
+
+    def events_after(self, event_id: int, limit: int) -> list[StoredEvent]:
+        """Return kept events; see :class:`Store`."""
+        events: list[StoredEvent] = self._answer(self._reads.events_after(event_id, limit))
+        return events
+
+    def first_event_id(self) -> int:
+        """Return the id of the oldest kept event; see :class:`Store`."""
+        first: int | None = self._answer(self._reads.first_event_id())
+        return self.last_event_id + 1 if first is None else first
+
+    def last_event_at(self) -> int:
+        """Return the time of the newest events; see :class:`Store`."""
+        moment: int = self._answer(self._reads.last_event_at())
+        return moment
+
+    def space(self) -> Space:
+        """Return how large the tables were at the last :meth:`prune`; the room is the database's."""
+        return Space(self._size, 0, 0)
+
+    def shrink(self, size: int) -> int:
+        """Do nothing: PostgreSQL does it by itself."""
+        return 0
+
+    def log_bytes(self) -> int:
+        """Return 0: the log is the database's."""
+        return 0
+
+    def checkpoint(self, *, restart: bool) -> None:
+        """Do nothing: PostgreSQL does it by itself."""
+
+    def close(self) -> None:
+        """Let the next server lead at once, and end the connections."""
+        try:
+            if self._leader[0] and self._writer.is_open:
+                self._writer.ask(self._here(Query(_LET_GO, self._leader)), 1)
+        except StoreError:
+            pass  # it can when the lease is over
+        finally:
+            for link in (self._writer, self._reader, self._auditor, self._looker):
+                link.close()
+
+    def _answer(self, read: Read, link: Link | None = None) -> Any:
+        return read.answer((link or self._looker).ask(read.query))
+
+    def _ask(self, text: str, *values: int | str) -> list[Row]:
+        return self._writer.ask(self._here(Query(text, values)))
+
+    def _here(self, query: Query) -> Query:
+        return query._replace(text=self._place.qualified(query.text))
+
+
+def _now() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _size(values: Values) -> int:
+    return sum(len(value) for value in values if isinstance(value, bytes))

@@ -1,0 +1,68 @@
+"""Commands on a queue in a database: what they say, and with which exit code."""
+
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from bunqueue_trio.cli import main
+from tests.postgres import Cluster
+
+pytest.importorskip("psycopg", reason="psycopg is not installed")
+
+from bunqueue_trio.storage.postgres.link import Link, Query
+from bunqueue_trio.storage.postgres.place import parse_place
+
+
+def run(*arguments: str, **environment: str) -> Result:
+    return CliRunner().invoke(main, arguments, env=environment)
+
+
+@pytest.fixture
+def new_url(postgres: Cluster) -> Any:
+    url = postgres.new_url()
+    yield url
+    ask(url, f"DROP SCHEMA IF EXISTS {parse_place(url).schema} CASCADE")
+
+
+def ask(url: str, text: str) -> None:
+    place = parse_place(url)
+    link = Link(place.conninfo)
+    link.ask(Query(place.qualified(text)))
+    link.close()
+
+
+def test_the_tables_are_made_and_looked_at(new_url: str):
+    made = run("migrate", STORE=new_url)
+    assert (made.exit_code, made.output) == (0, f"{new_url}: schema 1, made\n")
+    assert run("migrate", "--store", new_url).output == f"{new_url}: schema 1, nothing to do\n"
+    sound = run("doctor", "--store", new_url)
+    assert (sound.exit_code, sound.output.splitlines()[1:]) == (
+        0, ["leader: nobody; term 0, batch 0", "unfinished: none", "finished: none", "events kept: 0", "no problem found"],
+    )  # fmt: skip
+    ask(new_url, "INSERT INTO bq.event_batch VALUES (1, 0, 0, '', 0)")
+    ill = run("doctor", "--store", new_url)
+    assert (ill.exit_code, "PROBLEM: events overlap: 1 (1)" in ill.output) == (1, True)
+    ask(new_url, "UPDATE bq.meta SET version = 0")
+    assert run("migrate", "--store", new_url).exit_code == 2, "what is there is not made again"
+
+
+def test_what_is_wrong_is_one_line(new_url: str):
+    for arguments, code, words in (
+        (("doctor", "--store", new_url), 1, "has no tables of ours yet; run `bunqueue-trio migrate` once"),
+        (("doctor", "--store", new_url, "--live"), 2, "give either FILE, --store or --live"),
+        (("migrate",), 2, "Missing option '--store'"),
+        (("migrate", "--store", "postgres:///x?schema=A"), 2, "schema='A' must be"),
+        (("migrate", "--store", new_url.replace("bqpg", "nobody")), 2, "connection"),
+        (("serve", "--store", "queue.db"), 2, "must be a URL such as postgres://user@host/database; a file is named by DATA_PATH"),
+    ):  # fmt: skip
+        done = run(*arguments)
+        assert (done.exit_code, done.stderr.count("\n"), words in done.stderr) == (code, 1, True), done.stderr
+
+
+def test_a_password_is_shown_nowhere():
+    url = "postgres://me:geheim@127.0.0.1:1/queue"
+    for arguments in (("config",), ("migrate",), ("doctor", "--store", url)):
+        done = run(*arguments, STORE=url)
+        assert "geheim" not in done.output + done.stderr
+    assert "# store = set, not shown" in run("config", STORE=url).output

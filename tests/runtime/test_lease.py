@@ -1,0 +1,98 @@
+"""A server that another one may replace: it says that it is alive, and ends when it was replaced."""
+
+from collections.abc import Callable
+
+import pytest
+import trio
+
+from bunqueue_trio.config import Settings
+from bunqueue_trio.errors import Refused, StoreError, TakenOver, leaves
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.runtime.tree import serve
+from bunqueue_trio.storage.memory import MemoryStore
+from bunqueue_trio.storage.store import Batch
+from tests.storage.distant import DistantStore
+
+LEASE_S = 10.0
+
+
+class Leased(DistantStore):
+    """Notes when it was said that the server is alive, and says then what a test wants."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryStore())
+        self.beats: list[float] = []
+        self.trouble: Callable[[], Exception] | None = None
+
+    async def beat(self) -> None:
+        await super().beat()
+        self.beats.append(trio.current_time())
+        if self.trouble is not None:
+            raise self.trouble()
+
+
+@pytest.fixture
+async def store(autojump_clock: trio.testing.MockClock) -> Leased:
+    return Leased()
+
+
+def made(store: Leased) -> Server:
+    return Server(Settings(audit_jobs_per_second=0), store, Clock(1_700_000_000_000))
+
+
+async def push(server: Server) -> None:
+    await server.core.execute(c.Push(queue="q", data=c.Raw(b"1")))
+
+
+async def test_it_says_several_times_within_its_lease_that_it_is_alive(store: Leased, nursery: trio.Nursery):
+    server = made(store)
+    await nursery.start(serve, server, ())
+    await trio.sleep(3 * LEASE_S)
+    gaps = [later - earlier for earlier, later in zip(store.beats, store.beats[1:], strict=False)]
+    assert len(gaps) >= 10
+    assert max(gaps) < LEASE_S / 3
+    server.stop.set()
+
+
+async def test_it_is_not_ready_while_its_store_does_not_answer_although_nobody_asks(
+    store: Leased, nursery: trio.Nursery
+):
+    server = made(store)
+    await nursery.start(serve, server, ())
+    store.trouble = lambda: StoreError("gone")
+    await trio.sleep(LEASE_S / 2)
+    assert (server.ready, server.journal.failing) == (False, "gone")
+    with pytest.raises(Refused) as refused:
+        await push(server)
+    assert (refused.value.status, len(server.engine.jobs)) == (503, 0)
+    store.trouble = None
+    await trio.sleep(LEASE_S / 2)
+    assert server.ready
+    await push(server)
+    server.stop.set()
+
+
+async def test_it_ends_and_writes_nothing_when_it_was_replaced(store: Leased):
+    server = made(store)
+    written: list[Batch] = []
+
+    async def hear_of_it() -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(serve, server, ())
+            await push(server)
+            server.core.begin(c.Push(queue="q", data=c.Raw(b"2")))  # nobody has an answer to this one
+            store.trouble = lambda: TakenOver("by another")
+            store.commit = lambda batch: written.append(batch) or _taken_over()  # type: ignore[method-assign, func-returns-value, assignment]
+            await trio.sleep_forever()
+
+    with pytest.raises(BaseExceptionGroup) as ended:
+        await hear_of_it()
+    assert [str(leaf) for leaf in leaves(ended.value)] == ["by another"]
+    assert len(written) == 1, "it tried once to write what it had"
+    assert (server.tasks[0].state, server.tasks[0].restarts) == ("failed", 0)
+
+
+def _taken_over() -> None:
+    raise TakenOver("by another")

@@ -1,0 +1,126 @@
+"""What doctor finds in a database."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from bunqueue_trio.engine.job import Lease, Note, Options, State
+from bunqueue_trio.engine.trails import LOG, Line
+from bunqueue_trio.errors import StartupError, StoreError
+from tests.storage.ledger import NOW, Ledger, ended, event, make_job
+
+pytest.importorskip("psycopg", reason="psycopg is not installed")
+
+from bunqueue_trio.storage.postgres import inspect
+from bunqueue_trio.storage.postgres.inspect import CHECKS, DatabaseReport, examine
+from bunqueue_trio.storage.postgres.link import Link, Query
+from bunqueue_trio.storage.postgres.place import Place, parse_place
+from bunqueue_trio.storage.postgres.store import PostgresStore
+
+
+@pytest.fixture
+def place(url: str) -> Iterator[Place]:
+    """A store with something of everything."""
+    place = parse_place(url)
+    store = PostgresStore(place)
+    assert store.take() is None
+    ledger = Ledger(store)
+    keyed = Options(unique_key="k")
+    jobs = [
+        make_job(1, options=keyed), make_job(2, queue="other", options=keyed), make_job(3, state=State.DELAYED, order=0), make_job(4, "a\0b"),
+        make_job(5, state=State.ACTIVE, order=0, lease=Lease("t", 1), started_at=NOW),
+        make_job(6, state=State.WAITING_CHILDREN, order=0, note=Note(waiting_on={"job-1"})),
+    ]  # fmt: skip
+    ledger.write(jobs, events=[event(job) for job in jobs], facts=[("pause", "q", b"{}")])
+    ledger.write([ended(make_job(7)), ended(make_job(8), State.FAILED)], trails=[Line(LOG, "job-7", NOW, b"1", True)])
+    ledger.tell(2)
+    yield place
+    store.close()
+
+
+def ask(place: Place, text: str) -> Any:
+    link = Link(place.conninfo)
+    try:
+        return link.ask(Query(place.qualified(text)))
+    finally:
+        link.close()
+
+
+def look(place: Place) -> DatabaseReport:
+    return examine(place, lambda _: None)
+
+
+def test_a_sound_store_has_no_findings_and_true_counts(place: Place):
+    told: list[str] = []
+    report = examine(place, told.append)
+    assert report.findings == []
+    assert report.unfinished == {"active": 1, "delayed": 1, "waiting": 3, "waiting-children": 1}
+    assert report.finished == {"completed": 1, "failed": 1}
+    assert (report.events, report.facts, report.trails) == (8, {"pause": 1}, {LOG: 1})
+    assert report.size > 100_000
+    assert "process" in report.leader
+    assert report.leader.endswith(" s ago; term 1, batch 3")
+    assert told == ["every job", *(claim for claim, _ in CHECKS), "the counts"]
+
+
+FAULTS = {
+    "unfinished jobs share an id": "UPDATE bq.job SET id = 'job-1' WHERE seq = 3",
+    "jobs are unfinished and finished at once": "UPDATE bq.finished SET id = 'job-3' WHERE fin = 2",
+    "unfinished jobs are in no state that there is": "UPDATE bq.job SET state = 'completed' WHERE seq = 3",
+    "finished jobs are in no state that there is": "UPDATE bq.finished SET state = 'waiting' WHERE fin = 1",
+    "active jobs have no lease": "UPDATE bq.job SET lease = NULL WHERE seq = 5",
+    "jobs have a lease and are not active": "UPDATE bq.job SET state = 'delayed' WHERE seq = 5",
+    "ready jobs have no place": "UPDATE bq.job SET place = 0 WHERE seq = 4",
+    "ready jobs share a place": "UPDATE bq.job SET place = 2 WHERE seq = 4",
+    "events overlap": "UPDATE bq.event_batch SET count = 5 WHERE last_id = 8",
+    "trails are of no job": "UPDATE bq.trail SET key = 'nobody'",
+    "trails do not add up": "UPDATE bq.trail SET size = 7",
+    "dead letters are of no error, or other jobs of one": "UPDATE bq.finished SET fingerprint = NULL",
+    "rows of unfinished jobs cannot be read": "UPDATE bq.job SET options = 'x' WHERE seq = 1",
+    "jobs wait for a job that is not there": "DELETE FROM bq.job WHERE seq = 1",
+    "unfinished jobs hold the same unique key": "UPDATE bq.job SET queue = 'q' WHERE seq = 2",
+}
+
+
+@pytest.mark.parametrize("claim", FAULTS)
+def test_each_fault_is_found(place: Place, claim: str):
+    ask(place, FAULTS[claim])
+    assert claim in [finding.split(": ")[0] for finding in look(place).findings]
+
+
+def test_every_check_has_a_fault():
+    assert {claim for claim, _ in CHECKS} <= set(FAULTS)
+
+
+def test_many_offences_are_one_line(place: Place):
+    ask(place, "UPDATE bq.job SET state = 'odd', lease = NULL")
+    assert "unfinished jobs are in no state that there is: 6 (job-1, job-2, job-3, …)" in look(place).findings
+
+
+def test_who_leads_is_told(place: Place):
+    ask(place, "UPDATE bq.leader SET beat = clock_timestamp() - interval '1 h'")
+    assert re.fullmatch(
+        r".* process \d+, heard of 36\d\d\.\d s ago, which is too long; term 1, batch 3", look(place).leader
+    )
+    ask(place, "UPDATE bq.leader SET beat = '-infinity'")
+    assert look(place).leader == "nobody; term 1, batch 3"
+    ask(place, "DELETE FROM bq.leader")
+    assert look(place).leader == "nobody can: the row of the leader is gone"
+
+
+def test_a_table_of_dead_rows_is_found(place: Place, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(inspect, "_DEAD", "SELECT 'job', 100001::bigint, 5::bigint WHERE $1 <> ''")
+    assert look(place).findings == ["the table job holds 100,001 dead rows beside 5: autovacuum does not keep up"]
+
+
+def test_what_cannot_be_looked_at_is_told(place: Place):
+    with pytest.raises(StartupError, match="has no tables of ours yet"):
+        look(place._replace(schema="nothing_there"))
+    ask(place, "ALTER TABLE bq.fact RENAME TO fiction")
+    try:
+        with pytest.raises(StoreError, match=r"bq\.|fact"):
+            look(place)
+    finally:
+        ask(place, "ALTER TABLE bq.fiction RENAME TO fact")

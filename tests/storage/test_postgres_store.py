@@ -1,0 +1,440 @@
+"""What only a store in PostgreSQL does: one server leads, a lost answer costs nothing, and a lost tail is written again."""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import trio
+
+from bunqueue_trio.engine.job import State
+from bunqueue_trio.engine.trails import LOG, Line
+from bunqueue_trio.errors import StartupError, StoreError, TakenOver
+from bunqueue_trio.storage.store import Question, StoredEvent
+from tests.storage.ledger import NOW, Ledger, ended, event, keep, loaded, make_job
+from tests.storage.retention_contract import prune_all
+
+pytest.importorskip("psycopg", reason="psycopg is not installed")
+
+from bunqueue_trio.storage.postgres import link as links
+from bunqueue_trio.storage.postgres.link import Link, Query
+from bunqueue_trio.storage.postgres.place import Place, parse_place
+from bunqueue_trio.storage.postgres.standby import take_over
+from bunqueue_trio.storage.postgres.store import PostgresStore
+
+Open = Callable[..., PostgresStore]
+
+
+@pytest.fixture
+def place(url: str) -> Place:
+    return parse_place(url)
+
+
+@pytest.fixture
+def open_(place: Place) -> Iterator[Open]:
+    """Makes stores that are closed at the end."""
+    opened: list[PostgresStore] = []
+
+    def open_one(lease_s: float = 10, *, leads: bool = True) -> PostgresStore:
+        opened.append(PostgresStore(place, lease_s))
+        if leads:
+            assert opened[-1].take() is None
+        return opened[-1]
+
+    yield open_one
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def store(open_: Open) -> PostgresStore:
+    return open_()
+
+
+@pytest.fixture
+def sql(place: Place) -> Iterator[Callable[..., Any]]:
+    """Asks the database beside every store."""
+    link = Link(place.conninfo)
+    yield lambda text, *values: link.ask(Query(place.qualified(text), values))
+    link.close()
+
+
+def lose_answers(patch: pytest.MonkeyPatch, times: int = 1) -> None:
+    """Let the connection break when the next answers have come, and nobody has heard them."""
+    heard, left = Link._rows, [times]
+
+    def rows(self: Link) -> Any:
+        found = heard(self)
+        if left[0]:
+            left[0] -= 1
+            self.close()
+            raise StoreError("the connection broke")
+        return found
+
+    patch.setattr(Link, "_rows", rows)
+
+
+def cut(link: Link) -> None:
+    """Let the connection break, which nobody notices before it is used."""
+    assert link._connection is not None
+    with socket.socket(fileno=os.dup(link._connection.pgconn.socket)) as end:
+        end.shutdown(socket.SHUT_RDWR)
+
+
+# --- who leads ------------------------------------------------------------------------------------
+
+
+def test_a_second_server_does_not_lead_while_the_first_is_alive(store: PostgresStore, open_: Open):
+    other = open_(leads=False)
+    assert f"process {os.getpid()}" in str(other.take())
+    store.close()
+    assert other.take() is None
+
+
+def test_it_leads_when_nothing_was_heard_of_the_first_for_its_lease(open_: Open, sql: Any):
+    first = open_(lease_s=1000)
+    other = open_(lease_s=1, leads=False)
+    sql("UPDATE bq.leader SET beat = clock_timestamp() - interval '900 s'")
+    assert other.take() is not None, "it is the lease of the first that counts"
+    sql("UPDATE bq.leader SET beat = clock_timestamp() - interval '1001 s'")
+    assert other.take() is None
+    with pytest.raises(TakenOver, match="another server has taken over"):
+        Ledger(first).write([make_job(1)])
+    assert loaded(other) == {}
+
+
+def test_a_commit_is_heard_of_too(open_: Open, sql: Any):
+    first = open_(lease_s=10)
+    sql("UPDATE bq.leader SET beat = clock_timestamp() - interval '9.99 s'")
+    Ledger(first).write([make_job(1)])
+    assert open_(leads=False).take() is not None
+
+
+def test_whoever_was_taken_over_writes_and_deletes_nothing(store: PostgresStore, open_: Open, sql: Any):
+    ledger = Ledger(store)
+    ledger.completed(3)
+    ledger.tell(1)
+    ledger.tell(1)
+    ledger.write(trails=[Line("actions", "", NOW, b"{}")])
+    sql("UPDATE bq.leader SET beat = '-infinity'")
+    second = open_()
+    for keeping in (keep(completed=0), keep(events=0, events_since=NOW * 2), keep(actions=0)):
+        with pytest.raises(TakenOver):
+            prune_all(store, keeping)
+    store._beat_at = 0
+    with pytest.raises(TakenOver):
+        trio.run(store.beat)
+    with pytest.raises(TakenOver):
+        list(store.load())
+    store.close()  # which lets nobody else lead: it does not lead itself
+    assert second.finished_totals["completed"] == 3
+    assert [row[0] for row in sql("SELECT count(*) FROM bq.finished")] == [3]
+    Ledger(second).write([make_job(9)])
+
+
+def test_a_beat_says_that_it_is_alive_and_one_is_enough(open_: Open, sql: Any):
+    store = open_(lease_s=10)
+    sql("UPDATE bq.leader SET beat = clock_timestamp() - interval '9 s'")
+    trio.run(store.beat)
+    assert sql("SELECT clock_timestamp() - beat > '8 s' FROM bq.leader") == [(True,)], "it was heard of just now"
+    store._beat_at -= 5
+    trio.run(store.beat)
+    assert sql("SELECT clock_timestamp() - beat < '8 s' FROM bq.leader") == [(True,)]
+
+
+def test_it_leads_for_sure_as_long_as_nobody_else_can(open_: Open):
+    store = open_(lease_s=10)
+    assert store.leads()
+    store._beat_at -= 10.1
+    assert not store.leads(), "somebody may lead"
+    Ledger(store).write([make_job(1)])
+    assert store.leads()
+
+
+def test_a_long_start_is_heard_of(open_: Open, sql: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("bunqueue_trio.storage.postgres.store.STORE_PAGE_ROWS", 2)
+    store = open_()
+    Ledger(store).write([make_job(seq) for seq in range(1, 6)])
+    sql("UPDATE bq.leader SET beat = clock_timestamp() - interval '9 s'")
+    store._beat_at -= 5
+    assert [job.seq for job in store.load()] == [1, 2, 3, 4, 5]
+    assert sql("SELECT clock_timestamp() - beat < '8 s' FROM bq.leader") == [(True,)]
+
+
+async def test_a_standby_waits_and_leads_when_the_first_ends(url: str, open_: Open, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("bunqueue_trio.storage.postgres.standby.STANDBY_S", 0.01)
+    first = open_()
+    Ledger(first).write([make_job(1)])
+    with trio.move_on_after(0.1) as patience:
+        await take_over(url, 10)
+    assert patience.cancelled_caught
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.to_thread.run_sync, first.close)
+        second = await take_over(url, 10)
+    assert list(loaded(second)) == ["job-1"]
+    second.close()
+
+
+async def test_a_standby_outlives_a_database_that_is_gone_for_a_while(
+    url: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("bunqueue_trio.storage.postgres.standby.STANDBY_S", 0)
+    answers: list[Any] = ["the first", StoreError("gone"), "the first", None]
+
+    def take(self: PostgresStore) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(PostgresStore, "take", take)
+    (await take_over(url, 10)).close()
+    assert answers == []
+
+
+async def test_a_database_that_was_never_there_is_told(tmp_path):
+    with pytest.raises(StoreError):
+        await take_over(f"postgres://bq@/postgres?host={tmp_path}", 10)
+
+
+# --- answers that are lost -------------------------------------------------------------------------
+
+
+def test_a_batch_whose_answer_was_lost_is_there_once(
+    store: PostgresStore, open_: Open, monkeypatch: pytest.MonkeyPatch
+):
+    ledger = Ledger(store)
+    ledger.completed(1)
+    batch = ledger.batch(
+        [make_job(7, "completed-1"), ended(make_job(8))], reused=["completed-1"], events=[event(make_job(7))],
+        trails=[Line(LOG, "completed-1", NOW, b"1")],
+    )  # fmt: skip
+    lose_answers(monkeypatch, 2)
+    for _ in range(2):
+        with pytest.raises(StoreError):
+            store.commit(batch)
+    store.commit(batch)
+    assert list(loaded(store)) == ["completed-1"]
+    assert store.finished_counts == {("q", "completed"): 1}, "the record that made room is counted once"
+    assert (store.last_event_id, store.trail(LOG, "completed-1", None, 9, newest=True).total) == (1, 1)
+    ledger.completed(1)
+    store.close()
+    assert open_().finished_counts == {("q", "completed"): 2}
+
+
+async def test_a_batch_whose_writer_was_cancelled_is_there_once(store: PostgresStore):
+    ledger = Ledger(store)
+    for seq, patience in enumerate((0, 0.0005, 0.002, 0, 0.0005, 0.002), 1):
+        batch = ledger.batch([make_job(seq)])
+        with trio.move_on_after(patience):
+            await store.write(batch, quick=seq <= 3)
+            continue
+        await store.write(batch, quick=seq <= 3)
+    assert len(loaded(store)) == 6
+    assert store._batch == 6
+
+
+def test_what_was_deleted_without_an_answer_is_counted_anew(store: PostgresStore, monkeypatch: pytest.MonkeyPatch):
+    Ledger(store).completed(5)
+    with monkeypatch.context() as patch:
+        ask, lost = Link.ask, []
+
+        def ask_and_lose(self: Link, query: Query, wait_s: float = 10) -> Any:
+            rows = ask(self, query, wait_s)
+            if "prune_finished" in query.text and not lost:
+                lost.append(1)
+                raise StoreError("the connection broke")
+            return rows
+
+        patch.setattr(Link, "ask", ask_and_lose)
+        with pytest.raises(StoreError):
+            store.prune(keep(completed=2))
+    assert store.finished_totals["completed"] == 5
+    assert store.prune(keep(completed=2)) == 0
+    assert store.finished_totals["completed"] == 2
+
+
+@pytest.mark.parametrize("how", ["at once", "awaited"])
+def test_a_connection_that_is_ended_is_made_anew(store: PostgresStore, sql: Any, how: str):
+    ledger = Ledger(store)
+    ledger.write([make_job(1)])
+    # Those of other tests go on.
+    sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query LIKE '%bq.%'")
+    batch = ledger.batch([make_job(2)])
+
+    def write() -> None:
+        if how == "at once":
+            store.commit(batch)
+        else:
+            trio.run(lambda: store.write(batch, quick=True))
+
+    with pytest.raises(StoreError):
+        write()
+    write()
+    assert len(loaded(store)) == 2
+
+
+async def test_no_wait_is_without_an_end(place: Place):
+    link = Link(place.conninfo)
+    link.connect()
+    with pytest.raises(StoreError, match=r"did not answer within 0\.05 s"):
+        link.ask(Query("SELECT pg_sleep(5)"), 0.05)
+    assert not link.is_open, "its answer would be taken for another's"
+    link.connect()
+    with pytest.raises(StoreError, match=r"did not answer within 0\.05 s"):
+        await link.ask_soon(Query("SELECT pg_sleep(5)"), 0.05)
+    assert not link.is_open
+
+
+def test_what_a_connection_needs_first_is_told_when_it_is_missing(place: Place):
+    link = Link(place.conninfo, Query("SELECT nothing FROM nowhere", name="it"))
+    with pytest.raises(AssertionError, match="nowhere"):
+        link.ask(Query("SELECT 1"))
+    assert not link.is_open
+
+
+def test_a_missing_right_is_for_the_operator_to_mend(place: Place, sql: Any):
+    sql("CREATE ROLE guest LOGIN")
+    link = Link(place.conninfo.replace("bq@", "guest@"))
+    try:
+        with pytest.raises(StoreError, match="permission denied"):
+            link.ask(Query(place.qualified("SELECT * FROM bq.job")))
+        assert link.ask(Query("SELECT 1")) == [(1,)], "to say no is an answer"
+    finally:
+        link.close()
+        sql("DROP ROLE guest")
+
+
+def test_a_connection_that_was_cut_is_told_whenever_that_is_found(store: PostgresStore):
+    ledger = Ledger(store)
+    ledger.write([make_job(1)])
+    cut(store._writer)
+    batch = ledger.batch([make_job(2)])
+    with pytest.raises(StoreError):
+        store.commit(batch)
+    store._writer.connect()
+    assert store._writer._connection is not None
+    store._writer._connection.pgconn.finish()
+    with pytest.raises(StoreError):
+        store.commit(batch)
+    store.commit(batch)
+    assert len(loaded(store)) == 2
+
+
+def test_a_store_is_closed_although_the_database_is_gone(store: PostgresStore, sql: Any, open_: Open):
+    cut(store._writer)
+    store.close()
+    assert open_(leads=False).take() is not None, "its lease goes on"
+
+
+async def test_a_query_too_large_for_one_step_is_sent_in_several(place: Place, monkeypatch: pytest.MonkeyPatch):
+    waits: list[int] = []
+    either = links._wait_either
+
+    async def wait(descriptor: int) -> None:
+        waits.append(descriptor)
+        await either(descriptor)
+
+    monkeypatch.setattr(links, "_wait_either", wait)
+    link = Link(place.conninfo)
+    size = 30_000_000
+    for _ in range(2):
+        rows = await link.ask_soon(Query("SELECT octet_length($1::bytea)", (b"x" * size,)))
+        assert rows == link.ask(Query("SELECT octet_length($1::bytea)", (b"y" * size,))) == [(size,)]
+    assert waits
+    link.close()
+
+
+def test_what_the_engine_should_never_have_asked_is_a_fault_of_ours(store: PostgresStore):
+    ledger = Ledger(store)
+    ledger.write([make_job(1)])
+    with pytest.raises(AssertionError, match="the store contradicts the engine"):
+        ledger.write([make_job(1)])
+    Ledger(store).write([make_job(2)])
+    assert len(loaded(store)) == 2
+
+
+# --- a database that has gone back ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["at once", "awaited"])
+def test_what_a_database_has_lost_is_written_again(store: PostgresStore, sql: Any, how: str):
+    ledger = Ledger(store)
+    for seq in range(1, 6):
+        ledger.write([make_job(seq)], events=[event(make_job(seq))])
+    sql("DELETE FROM bq.job WHERE seq > 2")
+    sql("DELETE FROM bq.event_batch WHERE last_id > 2")
+    sql("UPDATE bq.leader SET batch = 2")
+    batch = ledger.batch([make_job(6)], events=[event(make_job(6))])
+    if how == "at once":
+        store.commit(batch)
+    else:
+        trio.run(lambda: store.write(batch, quick=True))
+    assert len(loaded(store)) == 6
+    assert [each.id for each in store.events_after(0, 100)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_one_that_has_lost_more_than_is_remembered_ends_the_server(
+    store: PostgresStore, sql: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("bunqueue_trio.storage.postgres.store.STORE_TAIL_BYTES", 5000)
+    ledger = Ledger(store)
+    for seq in range(1, 30):
+        ledger.write([make_job(seq)])
+    assert 0 < len(store._tail) < 29
+    sql("UPDATE bq.leader SET batch = 2")
+    with pytest.raises(
+        TakenOver, match=r"has lost what was committed there \(it is at batch 2 of term 1, this server at 29 of 1\)"
+    ):
+        ledger.write([make_job(30)])
+
+
+def test_another_history_of_the_database_is_not_written_to(store: PostgresStore, sql: Any):
+    """A copy of the database that another server led for as long as this one."""
+    ledger = Ledger(store)
+    ledger.write([make_job(1)])
+    for batch in (1, 0):
+        sql(f"UPDATE bq.leader SET batch = {batch}, life = gen_random_uuid()")
+        with pytest.raises(TakenOver):
+            ledger.write([make_job(2)])
+
+
+def test_without_the_row_of_the_leader_nobody_writes(store: PostgresStore, open_: Open, sql: Any):
+    sql("DELETE FROM bq.leader")
+    with pytest.raises(TakenOver):
+        Ledger(store).write([make_job(2)])
+    with pytest.raises(StartupError, match="the row of the leader is gone"):
+        open_()
+
+
+# --- reading ------------------------------------------------------------------------------------------
+
+
+async def test_what_is_awaited_is_what_is_read_at_once(store: PostgresStore):
+    assert await store.look_up(Question("first_event_id", ())) == store.first_event_id() == 1
+    ledger = Ledger(store)
+    ids = ledger.completed(3, State.FAILED)
+    ledger.write(events=[event(make_job(1))], trails=[Line(LOG, ids[0], NOW, b"1")])
+    for question in (
+        Question("find", (ids[0],)), Question("find", ("nobody",)), Question("outcomes", (tuple(ids),)), Question("records", ("q", State.FAILED, None, 2)),
+        Question("trail", (LOG, ids[0], None, 9), (("newest", False),)), Question("traces", ("a", "z", 9)),
+        Question("first_seen", ("q", "nothing")), Question("events_after", (0, 9)), Question("first_event_id", ()),
+    ):  # fmt: skip
+        assert repr(await store.look_up(question)) == repr(question.ask(store)), question
+    assert isinstance((await store.look_up(Question("events_after", (0, 9))))[0], StoredEvent)
+
+
+def test_a_row_that_cannot_be_read_stops_the_start_and_not_the_audit(store: PostgresStore, sql: Any):
+    Ledger(store).write([make_job(1), make_job(2)])
+    sql("UPDATE bq.job SET progress = 'much' WHERE seq = 1")
+    assert [each.job is None for each in store.stored(0, 9, 9)] == [True, False]
+    with pytest.raises(StartupError, match="is damaged: "):
+        list(store.load())
+
+
+def test_its_room_and_its_log_are_the_databases(store: PostgresStore):
+    assert (store.space(), store.shrink(1), store.log_bytes()) == ((0, 0, 0, 0), 0, 0)
+    store.prune(keep())
+    assert store.space().file > 100_000
+    store.checkpoint(restart=True)

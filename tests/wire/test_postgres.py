@@ -1,0 +1,295 @@
+"""Real servers on a real PostgreSQL: whatever dies, pauses or breaks, nothing answered is lost, and one server writes."""
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import select
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from tests.operations.processes import Running, bunqueue, serving, until
+from tests.postgres import Cluster, Server, why_not
+
+pytest.importorskip("psycopg", reason="psycopg is not installed")
+
+from bunqueue_trio.storage.postgres.link import Link, Query
+from bunqueue_trio.storage.postgres.place import parse_place
+from bunqueue_trio.storage.postgres.schema import migrate
+
+pytestmark = pytest.mark.slow
+
+CLIENTS = 8
+ENOUGH = 200
+"""Answered pushes before, and after, whatever is done to the server."""
+
+
+@pytest.fixture
+def made(postgres: Cluster) -> str:
+    """A store with its tables."""
+    url = postgres.new_url()
+    migrate(parse_place(url))
+    return url
+
+
+def ask(url: str, text: str) -> Any:
+    place = parse_place(url)
+    link = Link(place.conninfo)
+    try:
+        return link.ask(Query(place.qualified(text)))
+    finally:
+        link.close()
+
+
+def call(port: int, method: str, path: str, body: Any = None, within_s: float = 20) -> tuple[int, Any]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=within_s)
+    try:
+        connection.request(method, path, None if body is None else json.dumps(body))
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+class Load:
+    """Clients that push all the time, and note what they were told."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.answered: set[str] = set()
+        self.told: Counter[str] = Counter()
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._push, daemon=True) for _ in range(CLIENTS)]
+
+    def _push(self) -> None:
+        while not self._stop.is_set():
+            try:
+                status, reply = call(self.port, "POST", "/queues/load/jobs", {"data": 1})
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                self.told[type(error).__name__] += 1
+                time.sleep(0.05)
+                continue
+            self.told[str(status)] += 1
+            if status == 200:
+                self.answered.add(reply["id"])
+            else:
+                time.sleep(0.05)
+
+    def wait(self, more: int = ENOUGH) -> None:
+        """Wait until so many more pushes were answered."""
+        begin = len(self.answered)
+        until(lambda: len(self.answered) >= begin + more, 60, lambda: f"{self.told}")
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(30)
+
+    def check(self, url: str) -> None:
+        """Whether all that was answered is there, and nothing is there twice."""
+        stored = Counter(row[0] for row in ask(url, "SELECT id FROM bq.job WHERE queue = 'load'"))
+        assert self.answered <= set(stored), f"{len(self.answered - set(stored))} are lost: {self.told}"
+        assert max(stored.values()) == 1
+
+
+@contextlib.contextmanager
+def server(directory: Path, url: str, lease_ms: int = 1000, **options: Any) -> Iterator[Running]:
+    with serving(directory, env={"STORE": url, "STORE_LEASE_MS": str(lease_ms)}, **options) as running:
+        yield running
+
+
+def test_a_queue_in_a_database_does_what_one_in_a_file_does(postgres: Cluster, tmp_path: Path):
+    url = postgres.new_url()
+    env = {"STORE": url}
+    refused = bunqueue("serve", env=env)
+    assert (refused.code, "run `bunqueue-trio migrate` once" in refused.err, refused.err.count("\n")) == (2, True, 1)
+    done = bunqueue("migrate", env=env)
+    assert (done.code, "schema 1, made" in done.out) == (0, True)
+    with server(tmp_path, url, lease_ms=60_000) as running:
+        port = running.port
+        _, pushed = call(port, "POST", "/queues/q/jobs", {"data": {"n": 1}, "jobId": "one"})
+        assert pushed["id"] == "one"
+        call(port, "POST", "/queues/q/jobs", {"data": 2, "jobId": "two", "dependsOn": ["one"]})
+        _, pulled = call(port, "GET", "/queues/q/jobs")
+        assert pulled["job"]["id"] == "one"
+        assert call(port, "POST", "/jobs/one/ack", {"result": [1.0], "token": pulled["token"]})[0] == 200
+        assert call(port, "GET", "/jobs/one/state")[1]["state"] == "completed"
+        assert call(port, "GET", "/jobs/one/result")[1]["result"] == [1.0]
+        _, pulled = call(port, "GET", "/queues/q/jobs?timeout=5000")
+        assert pulled["job"]["id"] == "two"
+        with running.client() as client, client.stream("GET", "/events", headers={"Last-Event-ID": "0"}) as stream:
+            names = []
+            for line in stream.iter_lines():
+                names += re.findall(r'"eventType":"(\w+)"', line)
+                if len(names) == 6:
+                    break
+        assert names[:3] == ["pushed", "pushed", "pulled"]
+        assert running.stop() == 0
+        running.start()
+        assert call(port, "GET", "/jobs/two/state")[1]["state"] == "active"
+
+
+def test_a_killed_server_loses_nothing_that_it_answered(made: str, tmp_path: Path):
+    with server(tmp_path, made) as running, Load(running.port) as load:
+        load.wait()
+        running.kill()
+        running.start()  # behind the lease of the killed one
+        load.wait()
+    load.check(made)
+
+
+def test_a_standby_goes_on_where_the_leader_was_killed_and_a_stop_lets_it_lead_at_once(made: str, tmp_path: Path):
+    with server(tmp_path, made, lease_ms=4000) as leader, Load(leader.port) as load:
+        load.wait()
+        with server(
+            tmp_path, made, lease_ms=600_000, ready=lambda running: "another server leads" in running.log
+        ) as standby:
+            assert not standby.is_listening(), "whoever balances load finds the leader"
+            leader.kill()
+            until(standby.is_ready, 60, lambda: standby.log)
+            load.port = standby.port
+            load.wait()
+            with server(tmp_path, made, ready=lambda running: "another server leads" in running.log) as third:
+                assert standby.stop() == 0
+                until(third.is_ready, 60, lambda: third.log)
+                load.port = third.port
+                load.wait()
+    load.check(made)
+
+
+def test_a_standby_that_is_stopped_while_it_waits_ends_well(made: str, tmp_path: Path):
+    with (
+        server(tmp_path, made),
+        server(tmp_path, made, ready=lambda running: "another server leads" in running.log) as standby,
+    ):
+        assert standby.stop() == 0
+
+
+def test_a_server_that_slept_through_its_lease_gives_nothing_out_and_ends(made: str, tmp_path: Path):
+    with server(tmp_path, made) as first:
+        push = ("POST", "/queues/q/jobs", {"data": 1, "jobId": "one"})
+        until(lambda: call(first.port, *push)[0] == 200, 60, lambda: first.log)
+        first.process.send_signal(signal.SIGSTOP)
+        with server(tmp_path, made, lease_ms=60_000) as second:  # which waits for the lease of the first
+            _, pulled = call(second.port, "GET", "/queues/q/jobs")
+            assert pulled["job"]["id"] == "one"
+            # It is asked before it knows, and would have the job in its memory.
+            asked = socket.create_connection(first.address)
+            asked.sendall(b"GET /queues/q/jobs HTTP/1.1\r\nHost: x\r\n\r\n")
+            first.process.send_signal(signal.SIGCONT)
+            assert first.process.wait(30) == 1
+            with contextlib.suppress(ConnectionResetError):
+                assert b'"one"' not in asked.recv(65536), "two servers gave the same job out"
+            asked.close()
+            said = [line for line in first.log.splitlines() if "taken over" in line or "error" in line]
+            assert len(said) == 1
+            assert re.search(r"another server has taken over \(\S+ process \d+\), this one ends$", said[0])
+            assert call(second.port, "POST", "/jobs/one/ack", {"token": pulled["token"]})[0] == 200
+
+
+def test_connections_that_the_database_ends_cost_no_answer(made: str, tmp_path: Path):
+    schema = parse_place(made).schema
+    with server(tmp_path, made, lease_ms=10_000) as running, Load(running.port) as load:
+        for _ in range(8):
+            load.wait(50)
+            ask(
+                made,
+                f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%{schema}.commit_1%' AND pid <> pg_backend_pid()",
+            )
+        load.wait()
+    load.check(made)
+    assert "task failed" not in running.log
+
+
+class Cutting:
+    """A way to the database that breaks when a batch was sent, and its answer has not come yet."""
+
+    def __init__(self, directory: Path, target: Path) -> None:
+        self.cuts = 0
+        self.left = 0
+        self._target = str(target)
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(directory / ".s.PGSQL.5432"))
+        self._listener.listen()
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._pass_on, args=(client,), daemon=True).start()
+
+    def _pass_on(self, client: socket.socket) -> None:
+        with client, socket.socket(socket.AF_UNIX) as base:
+            base.connect(self._target)
+            while True:
+                for ready in select.select([client, base], [], [])[0]:
+                    data = ready.recv(1 << 20)
+                    if not data:
+                        return
+                    (base if ready is client else client).sendall(data)
+                    # "B", its length, no name of a portal, and the name of the statement.
+                    if ready is client and data[5:13] == b"\0commit\0" and self.left:
+                        self.left -= 1
+                        base.recv(1)  # it is committed
+                        self.cuts += 1
+                        return
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+def test_an_answer_to_a_commit_that_is_cut_off_costs_nothing(postgres: Cluster, made: str, tmp_path: Path):
+    way = Path(os.path.relpath(tmp_path))  # the path of a socket is short
+    with contextlib.closing(Cutting(way, postgres.directory / ".s.PGSQL.5432")) as cutting:
+        through = made.replace(f"host={postgres.directory}", f"host={tmp_path}")
+        with server(tmp_path, through, lease_ms=10_000) as running, Load(running.port) as load:
+            for _ in range(10):
+                load.wait(20)
+                cutting.left = 1
+                until(lambda: not cutting.left, 30, lambda: "nothing was written")
+            load.wait()
+        load.check(made)
+        assert cutting.cuts == 10
+        stored = {row[0] for row in ask(made, "SELECT id FROM bq.job WHERE queue = 'load'")}
+        events = [row[0] for row in ask(made, "SELECT sum(count)::bigint FROM bq.event_batch")]
+        assert events == [len(stored)], "each push was told once"
+        assert load.told["200"] == len(stored), "nobody was refused, and nobody was told in vain"
+
+
+@pytest.mark.parametrize("commits", ["on", "off"])
+def test_a_database_that_crashes_is_waited_for_and_gets_again_what_it_has_lost(tmp_path: Path, commits: str):
+    reason = why_not()
+    if reason is not None:
+        pytest.skip(reason)
+    with contextlib.closing(Server(wal_writer_delay="10s")) as cluster:
+        url = f"{cluster.new_url()}&options=-csynchronous_commit%3D{commits}"
+        migrate(parse_place(url))
+        with server(tmp_path, url, lease_ms=30_000) as running, Load(running.port) as load:
+            load.wait()
+            cluster.stop()
+            until(lambda: not running.is_ready(), 60, lambda: running.log)
+            assert call(running.port, "POST", "/queues/q/jobs", {"data": 1})[0] == 503
+            cluster.start()
+            load.wait()
+            assert running.is_ready()
+            assert ("the database has lost its newest batches" in running.log) is (commits == "off")
+        load.check(url)
