@@ -246,7 +246,7 @@ class Cutting:
                         return
                     (base if ready is client else client).sendall(data)
                     # "B", its length, no name of a portal, and the name of the statement.
-                    if ready is client and data[5:13] == b"\0commit\0" and self.left:
+                    if ready is client and data[5:13] == b"\0commit_" and self.left:
                         self.left -= 1
                         base.recv(1)  # it is committed
                         self.cuts += 1
