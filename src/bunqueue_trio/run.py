@@ -16,6 +16,7 @@ from bunqueue_trio.runtime.tree import Transport, serve
 from bunqueue_trio.storage.opening import open_store
 from bunqueue_trio.storage.store import Store
 from bunqueue_trio.transports.listener import http
+from bunqueue_trio.transports.waiting_room import waiting_room
 
 _log = structlog.get_logger()
 
@@ -69,15 +70,21 @@ async def _open(settings: Settings, signals: AsyncIterator[int]) -> Store | None
     if not settings.store:
         return await open_store(settings)
     store: Store | None = None
+    is_stopped = False
     async with trio.open_nursery() as nursery:
 
         async def end_on_signal() -> None:
+            nonlocal is_stopped
             async for _ in signals:
+                is_stopped = True
                 nursery.cancel_scope.cancel()
 
         nursery.start_soon(end_on_signal)
-        store = await open_store(settings)
+        store = await open_store(settings, lambda: nursery.start_soon(waiting_room, settings))
         nursery.cancel_scope.cancel()
+    if is_stopped and store is not None:
+        store.close()
+        return None
     return store
 
 

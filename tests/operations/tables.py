@@ -145,7 +145,7 @@ def named_events_table() -> list[str]:
 def passing_refusals() -> list[str]:
     """Return the refusals of commands that may be repeated."""
     faults = [fault for fault in vars(errors).values() if isinstance(fault, errors.Fault) and fault.status == 503]
-    return [f"- `{fault.message}`" for fault in faults if fault is not errors.TOO_MANY_CONNECTIONS]
+    return [f"- `{fault.message}`" for fault in faults if fault not in (errors.TOO_MANY_CONNECTIONS, errors.STANDBY)]
 
 
 def codes_table() -> list[str]:

@@ -17,6 +17,8 @@ from tests.storage.retention_contract import prune_all
 
 pytest.importorskip("psycopg", reason="psycopg is not installed")
 
+import psycopg
+
 from bunqueue_trio.storage.postgres import link as links
 from bunqueue_trio.storage.postgres.link import Link, Query
 from bunqueue_trio.storage.postgres.place import Place, parse_place
@@ -292,6 +294,30 @@ def test_what_a_connection_needs_first_is_told_when_it_is_missing(place: Place):
     with pytest.raises(AssertionError, match="nowhere"):
         link.ask(Query("SELECT 1"))
     assert not link.is_open
+
+
+def test_a_pooler_that_gives_every_transaction_to_another_session_is_no_trouble(store: PostgresStore):
+    """Neither one that has not prepared the commit, nor one that somebody else has prepared it in."""
+    ledger = Ledger(store)
+    ledger.write([make_job(1)])
+    store._writer.run_script("DEALLOCATE ALL")
+    batch = ledger.batch([make_job(2)])
+    with pytest.raises(StoreError, match="does not exist"):
+        store.commit(batch)
+    store.commit(batch)
+    ledger.write([make_job(3)])
+    connect = psycopg.connect
+
+    def of_another(*args: Any, **options: Any) -> Any:
+        connection = connect(*args, **options)
+        connection.pgconn.prepare(store._commit.name.encode(), store._commit.text.encode())
+        return connection
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(psycopg, "connect", of_another)
+        store._writer.connect()
+    ledger.write([make_job(4)])
+    assert len(loaded(store)) == 4
 
 
 def test_a_missing_right_is_for_the_operator_to_mend(place: Place, sql: Any):

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
+import httpx
 import pytest
 
 from tests.operations.processes import Running, bunqueue, serving, until
@@ -158,7 +159,12 @@ def test_a_standby_goes_on_where_the_leader_was_killed_and_a_stop_lets_it_lead_a
         with server(
             tmp_path, made, lease_ms=600_000, ready=lambda running: "another server leads" in running.log
         ) as standby:
-            assert not standby.is_listening(), "whoever balances load finds the leader"
+            until(standby.is_listening, 60, lambda: standby.log)
+            assert not standby.is_ready(), "whoever balances load finds the leader"
+            for path, status in (("/healthz", 200), ("/ready", 503), ("/queues/load/jobs", 503)):
+                assert httpx.get(standby.url + path).status_code == status
+            refused = httpx.post(f"{standby.url}/queues/load/jobs", content=b"x" * 100_000)
+            assert (refused.headers["retry-after"], refused.json()["code"]) == ("2", "standby")
             leader.kill()
             until(standby.is_ready, 60, lambda: standby.log)
             load.port = standby.port
@@ -246,7 +252,7 @@ class Cutting:
                         return
                     (base if ready is client else client).sendall(data)
                     # "B", its length, no name of a portal, and the name of the statement.
-                    if ready is client and data[5:13] == b"\0commit\0" and self.left:
+                    if ready is client and data[5:13] == b"\0commit_" and self.left:
                         self.left -= 1
                         base.recv(1)  # it is committed
                         self.cuts += 1

@@ -1,13 +1,15 @@
 """Which store the settings name, and how it is opened: a file at once, a database when this server may lead there."""
 
+from collections.abc import Callable
+
 from bunqueue_trio.config import Settings, check_data_path
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.storage.sqlite import SqliteStore
 from bunqueue_trio.storage.store import Store
 
 
-async def open_store(settings: Settings) -> Store:
-    """Return the store, which nobody else writes to now; waits for that as long as it takes.
+async def open_store(settings: Settings, on_wait: Callable[[], None] = lambda: None) -> Store:
+    """Return the store, which nobody else writes to now; waits for that as long as it takes, and calls ``on_wait`` when it begins to.
 
     Raises:
         StartupError: it cannot be opened.
@@ -20,4 +22,4 @@ async def open_store(settings: Settings) -> Store:
         from bunqueue_trio.storage.postgres.standby import take_over
     except ImportError as error:
         raise StartupError(f'STORE: needs psycopg: pip install "bunqueue-trio[postgres]" ({error})') from None
-    return await take_over(settings.store, settings.store_lease_ms / 1000)
+    return await take_over(settings.store, settings.store_lease_ms / 1000, on_wait)

@@ -22,7 +22,13 @@ _TEXT, _BINARY = 0, 1
 _FENCED = "BQ001"
 _OURS = ("22", "23", "42")
 """Classes of errors that are a fault of ours: data, constraints and words. Anything else may pass, or is the operator's to mend."""
-_PRIVILEGE = "42501"
+_PRIVILEGE, _IS_PREPARED, _NOT_PREPARED = "42501", "42P05", "26000"
+
+# A retry has to see what the transaction has done that it waited for. Nothing is set where that is so anyway: a pooler shares sessions.
+_ISOLATION = (
+    "SELECT set_config(name, 'read committed', false) FROM pg_settings "
+    "WHERE name = 'default_transaction_isolation' AND setting <> 'read committed'"
+)
 
 Row = tuple[Any, ...]
 
@@ -64,6 +70,8 @@ class Link:
             raise StartupError(f"STORE: {one_line(error)}") from None
         self._prepared = prepared
         self._connection: psycopg.Connection[Any] | None = None
+        self._keeps_names = True
+        """Whether what was prepared is there; a pooler may give each transaction to another session of the database."""
 
     @property
     def is_open(self) -> bool:
@@ -83,10 +91,10 @@ class Link:
             raise StoreError(one_line(error)) from None
         self._connection = connection
         try:
-            self.ask(Query("SET default_transaction_isolation = 'read committed'"))
+            self.ask(Query(_ISOLATION))
             if self._prepared is not None:
                 done = connection.pgconn.prepare(self._prepared.name.encode(), self._prepared.text.encode())
-                if done.status != pq.ExecStatus.COMMAND_OK:
+                if done.status != pq.ExecStatus.COMMAND_OK and _code(done) != _IS_PREPARED:
                     raise self._meaning(done)
         except BaseException:
             self.close()
@@ -160,7 +168,7 @@ class Link:
         pgconn, values = self._connection.pgconn, [_encoded(value) for value in query.values]
         formats = [_BINARY if isinstance(value, bytes) else _TEXT for value in query.values]
         try:
-            if query.name:
+            if query.name and self._keeps_names:
                 pgconn.send_query_prepared(query.name.encode(), values, formats, _BINARY)
             else:
                 pgconn.send_query_params(query.text.encode(), values, None, formats, _BINARY)
@@ -202,10 +210,12 @@ class Link:
 
     def _meaning(self, result: Any) -> Exception:
         """Return what an error of PostgreSQL means for the server."""
-        code = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
+        code = _code(result)
         text = " ".join((result.error_message or b"").decode("utf-8", "replace").split())
         if code == _FENCED:
             return Fenced((result.error_field(pq.DiagnosticField.MESSAGE_DETAIL) or b"").decode())
+        if code == _NOT_PREPARED:
+            self._keeps_names = False  # the same is asked again, whole
         if code[:2] in _OURS and code != _PRIVILEGE:
             return AssertionError(f"the store contradicts the engine: {text}")
         return StoreError(text)
@@ -230,6 +240,10 @@ async def _wait_either(descriptor: int) -> None:
 
         nursery.start_soon(wait, trio.lowlevel.wait_readable)
         nursery.start_soon(wait, trio.lowlevel.wait_writable)
+
+
+def _code(result: Any) -> str:
+    return (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
 
 
 def _encoded(value: int | str | bytes | None) -> bytes | None:

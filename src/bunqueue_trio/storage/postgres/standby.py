@@ -1,5 +1,7 @@
 """The server that waits until it may lead: behind one that lives, or behind the lease of one that has died."""
 
+from collections.abc import Callable
+
 import structlog
 import trio
 
@@ -11,8 +13,8 @@ from bunqueue_trio.storage.postgres.store import PostgresStore
 _log = structlog.get_logger()
 
 
-async def take_over(url: str, lease_s: float) -> PostgresStore:
-    """Return the store at ``url`` once this server leads there.
+async def take_over(url: str, lease_s: float, on_wait: Callable[[], None] = lambda: None) -> PostgresStore:
+    """Return the store at ``url`` once this server leads there; ``on_wait`` is called when it begins to wait.
 
     Raises:
         StartupError: the database cannot be used.
@@ -31,6 +33,8 @@ async def take_over(url: str, lease_s: float) -> PostgresStore:
                 holder = f"nobody knows: {error}"
             if holder is None:
                 break
+            if told is None:
+                on_wait()
             if holder != told:
                 _log.info("another server leads, waiting", store=str(place), leader=holder)
                 told = holder

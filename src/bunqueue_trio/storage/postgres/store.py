@@ -86,7 +86,8 @@ class PostgresStore:
     def __init__(self, place: Place, lease_s: float = 10) -> None:
         self._place = place
         self.lease_s: float = lease_s
-        self._writer = Link(place.conninfo, Query(place.qualified(_COMMIT), name="commit"))
+        self._commit = Query(place.qualified(_COMMIT), name=f"commit_1_{place.schema}")
+        self._writer = Link(place.conninfo, self._commit)
         self._reader = Link(place.conninfo)
         self._reading = trio.Lock()
         self._auditor = Link(place.conninfo)
@@ -200,7 +201,7 @@ class PostgresStore:
         self._settle(batch, number, values, rows, sent_at)
 
     def _numbered(self, number: int, values: Values) -> Query:
-        return Query("", (*self._leader, number, *values), "commit")
+        return self._commit._replace(values=(*self._leader, number, *values))
 
     def _forgotten(self, fenced: Fenced) -> list[tuple[int, Values]]:
         """Return the batches that the database has lost, oldest first.
