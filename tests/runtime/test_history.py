@@ -19,7 +19,7 @@ def minute(at: int) -> Minute:
 
 
 def look(name: str, waiting: int = 0) -> QueueLook:
-    return QueueLook(name, waiting, 0, 0, 0, 0, 0, None, 0, None, None, None)
+    return QueueLook(name, waiting, 0, 0, 0, 0, 0, 0, None, 0, None, None, None)
 
 
 class Heard:

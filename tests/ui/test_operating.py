@@ -260,3 +260,20 @@ async def test_the_fate_of_those_that_were_retried_first_says_what_to_do_with_th
         for job_id, token in await take(bunqueue, "q", 3):
             await bunqueue.server.core.execute(c.Ack(id=job_id, token=token))
     assert (await site.follow(done)).said(said)
+
+
+async def test_what_was_cancelled_is_no_error_that_is_new_and_none_to_retry(site: Site, bunqueue: Bunqueue) -> None:
+    for n in range(12):
+        job_id = await push(bunqueue, "q")
+        await bunqueue.server.core.execute(c.Cancel(id=job_id, reason=f"wrong customer {n}"))
+    await push(bunqueue, "q")
+    await fail(bunqueue, "q", 1, "DiskError: no space on {}")
+    page = await site.get("/ui/errors")
+    assert page.said("1 DiskError: no space on … q")
+    assert page.said("12 Cancelled q · cancelled · last")
+    assert page.text.index("DiskError") < page.text.index("Cancelled")
+    assert page.text.count("new") == 1
+    page = await follow(site, page, "fingerprint=cancelled")
+    assert page.said("All of them have") or page.said("The newest")
+    assert set(links(page, "/ui/act/purge-group"))
+    assert not set(links(page, "/ui/act/retry-group"))

@@ -129,7 +129,7 @@ class History:
             if line is None:
                 line = deque(maxlen=QUEUE_MINUTES_KEPT)
             look = looks.get(name)
-            holds = (look.waiting, look.dead) if look else (0, 0)
+            holds = (look.waiting, look.died) if look else (0, 0)
             line.append(QueueMinute._make((minute.at, *counted.get(name, _NOTHING), *holds)))
             lines[name] = line
         # Those that were written to stand last: what stands before them is quieter, or gone.

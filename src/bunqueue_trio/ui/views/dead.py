@@ -27,6 +27,8 @@ COMPARED = 100  # payloads that are compared
 SHOWN = 20
 FINGERPRINT_MAX = 100  # characters of one that are looked for: ours have 12
 WATCHED = 20
+CANCELLED = "cancelled"
+"""The group of those that were cancelled: no error, and nothing that a retry of all takes along."""
 
 
 class Row(NamedTuple):
@@ -55,7 +57,7 @@ async def index(ask: Ask) -> Screen:
         told = ask.look(c.DlqGroups(queue=queue.name, limit=GROUPS_SHOWN))
         await trio.lowlevel.checkpoint()
         rows += (_row(queue.name, group, died.get(group.fingerprint, []), ask.now) for group in told.groups)
-    rows.sort(key=lambda row: (-row.number, row.queue))
+    rows.sort(key=lambda row: (row.group.fingerprint == CANCELLED, -row.number, row.queue))
     shown = rows[:GROUPS_SHOWN]
     return Screen(
         "errors.html", "Errors", "errors",
@@ -70,7 +72,7 @@ async def index(ask: Ask) -> Screen:
 def _row(queue: str, group: ErrorGroup, letters: Sequence[DeadLetter], now: int) -> Row:
     number = group.queues.get(queue, group.count)
     chart = charts.area(_per_minute(letters, now), f"deaths a minute within the last hour, {number} in all", "bad")
-    is_new = now - group.first_seen < 15 * MINUTE_MS
+    is_new = group.fingerprint != CANCELLED and now - group.first_seen < 15 * MINUTE_MS
     href = f"/ui/errors/{segment_of(queue)}?{urlencode({'fingerprint': group.fingerprint})}"
     return Row(queue, group, number, href, chart, is_new)
 
@@ -104,12 +106,17 @@ async def one(ask: Ask) -> Screen:
             "common": _common(ask, letters),
             "shown": [(letter, show(letter.job.data, ask.mask, 160)) for letter in letters[:SHOWN]],
             "chart": charts.area(_per_minute(letters, ask.now), "deaths a minute within the last hour", "bad"),
-            "actions": [bind(ask, "retry-group", **about), bind(ask, "purge-group", **about)] if letters else [],
+            "actions": _actions(ask, about) if letters else [],
             "pause": bind(ask, "resume" if view.paused else "pause", queue=view.name),
             "watched": watched, "verdict": _verdict(dict(watched)),
         },
         live_s=5,
     )  # fmt: skip
+
+
+def _actions(ask: Ask, about: dict[str, str]) -> list[Any]:
+    names = ["purge-group"] if about["fingerprint"] == CANCELLED else ["retry-group", "purge-group"]
+    return [bind(ask, name, **about) for name in names]
 
 
 def _common(ask: Ask, letters: Sequence[DeadLetter]) -> list[tuple[str, str]]:
