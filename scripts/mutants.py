@@ -38,6 +38,7 @@ TESTS = {
         for name in (
             "bulk",
             "budget",
+            "ends",
             "statistics",
             "pressure",
             "avalanche",

@@ -12,7 +12,8 @@ from bunqueue_trio.protocol.catalog import CODED
 from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.protocol.replies import Reply
 from bunqueue_trio.protocol.routes import Match, Route
-from bunqueue_trio.runtime.core import Begun, Core
+from bunqueue_trio.runtime.begun import Begun
+from bunqueue_trio.runtime.core import Core
 
 ReadBody = Callable[[int], Awaitable[bytes]]
 """Reads the request's body of at most this many bytes, or raises ``Refused`` (413)."""

@@ -30,8 +30,8 @@ from bunqueue_trio.protocol.events import EVENT_TYPES, chosen
 from bunqueue_trio.protocol.parts import PARTS_FROM
 from bunqueue_trio.protocol.replies import Reply, error_reply, payload_size
 from bunqueue_trio.protocol.routes import ROUTES, Match, Route, Router, query_object, refuse_query
+from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.budget import Hold
-from bunqueue_trio.runtime.core import Begun
 from bunqueue_trio.runtime.server import Server
 
 _log = structlog.get_logger()

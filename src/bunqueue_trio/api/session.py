@@ -54,8 +54,8 @@ from bunqueue_trio.protocol.codec import BadMessage, decode_message, encode
 from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.protocol.events import ALL_TYPES, chosen
 from bunqueue_trio.protocol.parts import PARTS_FROM
+from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.bell import Bell
-from bunqueue_trio.runtime.core import Begun
 from bunqueue_trio.runtime.server import Server
 
 _log = structlog.get_logger()
@@ -296,6 +296,7 @@ class Session:
             timed = begun if begun.epoch or type(command) in TAKES else None
             self._reply(begun.epoch, reply, command.req_id, timed, type(command))
         elif self._polls >= SESSION_POLLS_MAX:
+            self._core.stop_poll(begun)
             raise errors.OVERLOADED.refuse()
         else:
             self._polls += 1

@@ -30,7 +30,7 @@ from bunqueue_trio.errors import JOB_NOT_FOUND, ConnectionLost, Refused, ServerU
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.address import given_token, given_url
-from bunqueue_trio.protocol.catalog import SPECS, TAKES
+from bunqueue_trio.protocol.catalog import AWAITS, SPECS, TAKES
 from bunqueue_trio.protocol.commands.spec import Again
 from bunqueue_trio.protocol.options import FailureSpec, JobSpec, PushOptions, failure_fields, push_fields, to_ms
 from bunqueue_trio.protocol.request import fields_of, has_tokens
@@ -337,8 +337,8 @@ class Client:
 
     async def _answer(self, kind: type[c.Command], fields: dict[str, Any]) -> bytes:
         spec, sent = SPECS[kind], False
-        again, returns = spec.repeatable(with_token=has_tokens(fields)), kind in TAKES
-        slots = self._polls if returns and fields.get("timeout") else self._slots
+        again, returns = spec.repeatable(with_token=has_tokens(fields)), kind in TAKES or kind in AWAITS
+        slots = self._polls if returns and fields.get("timeout", kind is c.WaitJob) else self._slots
         try:
             slots.acquire_nowait()  # the usual case: without a switch of tasks
         except anyio.WouldBlock:

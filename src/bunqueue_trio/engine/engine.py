@@ -160,6 +160,10 @@ class Engine(Edits):
         """Tell of the pulls that wait for a job of each queue; the runtime goes on changing ``waiting``."""
         self.pulls_waiting = waiting
 
+    def watch_ends(self, awaited: Mapping[str, object]) -> None:
+        """Tell of the jobs whose ends somebody waits for; the runtime goes on changing ``awaited``, and takes ``ends``."""
+        self.awaited = awaited
+
     def take(self) -> Changes:
         """Return what has happened since the last call, and begin a new epoch."""
         changes = Changes(self.epoch, self.changed, self.events, list(self._reused_ids), self._removed)

@@ -14,6 +14,7 @@ from msgspec import Raw
 
 from bunqueue_trio.config import QUEUES_IDLE_MAX
 from bunqueue_trio.engine.dependents import Dependents
+from bunqueue_trio.engine.ends import End, end_of
 from bunqueue_trio.engine.facts import Facts
 from bunqueue_trio.engine.gates import Gates
 from bunqueue_trio.engine.job import (
@@ -51,7 +52,7 @@ class Moves(Telling):
     # More than 30 attributes in the dictionary of an instance are slow to reach, all of them: 0.7 µs a push.
     __slots__ = (
         "_dependents", "_owned", "_removed", "_reused_ids", "_reused_in_flight", "_seq",
-        "acted", "added_bytes", "archive", "changed", "counts", "epoch", "facts", "gates", "groups", "jobs", "leases",
+        "acted", "added_bytes", "archive", "awaited", "changed", "counts", "ends", "epoch", "facts", "gates", "groups", "jobs", "leases",
         "new_id", "planner", "pulls_waiting", "queues", "repeating", "reserved", "rules", "schedule", "shared_options", "totals",
         "trails", "woken", "workers",
     )  # fmt: skip
@@ -86,6 +87,10 @@ class Moves(Telling):
         """Queues that gained a ready job, or whose gate has opened; the runtime empties it when it has served the waiters."""
         self.pulls_waiting: Mapping[str, Sized] = {}
         """Who waits for a job of each queue; see :meth:`Engine.watch_pulls`."""
+        self.awaited: Mapping[str, object] = {}
+        """The jobs whose ends somebody waits for; see :meth:`Engine.watch_ends`."""
+        self.ends: list[End] = []
+        """Those of them that have come; the runtime empties it after each step."""
         self.added_bytes: int = 0
         """Of the payloads of all new jobs since the start, those of series and retries too."""
         self.groups: dict[Job, str] = {}
@@ -273,6 +278,8 @@ class Moves(Telling):
         job.noted().finished_at = now
         if self.planner.held_by and job.id in self.planner.held_by:
             self.planner.wake(job.id)
+        if self.awaited and job.id in self.awaited:
+            self.ends.append(end_of(job, state, self.epoch))
         if state is REMOVED:
             self._forget_removed(job)
         if len(self.queues) > QUEUES_IDLE_MAX and not any(queue.counts.values()):

@@ -73,6 +73,9 @@ ACTS: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if s
 SLICED: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if spec.sliced)
 """One step does a slice of what they ask for; the runtime goes on with the next."""
 
+AWAITS: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if spec.waits)
+"""They can wait for the end of a job."""
+
 CODED: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if not spec.contract)
 """Their refusals carry a code."""
 

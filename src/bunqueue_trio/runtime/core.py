@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 import structlog
 import trio
-from msgspec import Struct
 
 from bunqueue_trio import errors
 from bunqueue_trio.config import BULK_SLICE
@@ -22,10 +21,12 @@ from bunqueue_trio.errors import InvariantBroken, Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.caller import SERVER, By
-from bunqueue_trio.protocol.catalog import FILLS, READS, SLICED, SPECS, TAKES
+from bunqueue_trio.protocol.catalog import AWAITS, FILLS, READS, SLICED, SPECS, TAKES
 from bunqueue_trio.runtime.alarm import Alarm
+from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.clock import Clock
-from bunqueue_trio.runtime.half import BULKS, Bulky, begin_bulk, work_of
+from bunqueue_trio.runtime.ends import Ends
+from bunqueue_trio.runtime.half import BULKS, begin_bulk, work_of
 from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.meters import Meters
 from bunqueue_trio.runtime.notices import tell
@@ -35,28 +36,6 @@ from bunqueue_trio.runtime.waiting import Waiter, WaitingPulls, jobs_of
 _log = structlog.get_logger()
 
 T = TypeVar("T")
-
-
-class Begun(Struct):
-    """A command that has been run. Its reply may be sent once batch ``epoch`` is committed; 0 means now.
-
-    ``polls`` is a pull that found nothing and wants to wait; ``refused`` is said instead of the reply.
-    """
-
-    command: c.Command
-    owner: str | None
-    reply: r.Reply
-    epoch: int = 0
-    polls: bool = False
-    at: float = 0.0
-    """When, by Trio's clock; moved on by the time that a long poll had nothing to take."""
-    refused: Refused | None = None
-    waiter: Waiter | None = None
-    """Its place in line, once it waits there."""
-    by: By = SERVER
-    """Who does it, of what is done in slices."""
-    bulk: Bulky | None = None
-    """What is still to be done of a bulk command, by :meth:`Core.add_rest`; nothing is committed before that."""
 
 
 class Core:
@@ -77,6 +56,7 @@ class Core:
         self.scheduler: Alarm = Alarm()
         self.stall_detector: Alarm = Alarm()
         self.meters: Meters = Meters()
+        self.ends: Ends = Ends(engine)
         self.waiting: WaitingPulls = WaitingPulls(engine, self.meters.wait)
 
     async def execute(self, command: c.Command, owner: str | None = None, *, by: By = SERVER) -> r.Reply:
@@ -159,7 +139,10 @@ class Core:
             await self.add_rest(begun)
         reply = begun.reply
         if begun.polls:
-            reply = await (self._go_on(begun) if type(begun.command) in SLICED else self._poll(begun))
+            if begun.awaited is not None:
+                reply = await self.ends.wait(begun, self.journal)
+            else:
+                reply = await (self._go_on(begun) if type(begun.command) in SLICED else self._poll(begun))
             self.note_answered(begun)
             return reply
         done = False
@@ -219,7 +202,13 @@ class Core:
 
     def stop_poll(self, begun: "Begun") -> bool:
         """Let a long poll end empty; return False when it is over, or a job was handed to it already."""
-        waiter = begun.waiter
+        waiter, awaited = begun.waiter, begun.awaited
+        if awaited is not None:
+            self.ends.leave(awaited)  # it is never finished, if its carrier has no room for it
+            if awaited.told.is_set():
+                return False
+            awaited.told.set()
+            return True
         if type(begun.command) in SLICED:
             return False  # what it has done is to be told
         if waiter is None:
@@ -272,6 +261,7 @@ class Core:
         """Answer every waiting long poll empty, and every later one at once."""
         self.stopping = True
         self.waiting.end_all()
+        self.ends.end_all()
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -318,7 +308,14 @@ class Core:
             raise Refused(*errors.STORAGE_DOWN, retry_after=2)
         if begun.refused is not None and not begun.epoch:
             raise begun.refused
+        if type(command) in AWAITS and command.timeout and begun.refused is None and not self.stopping:
+            self._check_pollers()
+            self.ends.join(begun)
         return begun
+
+    def _check_pollers(self) -> None:
+        if self.pulls_waiting + self.ends.waiting >= self._pollers_max:
+            raise Refused(*errors.OVERLOADED, retry_after=1)
 
     def _apply(self, now: int, do: Callable[..., T], *args: Any, durable: bool = False) -> T:
         """Return what ``do``, which runs a command, returns: at ``now``, when what is due by then is done."""
@@ -361,6 +358,8 @@ class Core:
                 self.waiting.turn()
             if engine.woken:
                 self.waiting.serve_woken(now)
+            if engine.ends:
+                self.ends.tell()
             if self.journal.gathering:
                 self.journal.note(durable=durable)
             if engine.planner.notices:
@@ -405,8 +404,7 @@ class Core:
         assert isinstance(command, c.Pull | c.PullBatch)
         if self.stopping:
             return nothing
-        if self.pulls_waiting >= self._pollers_max:
-            raise Refused(*errors.OVERLOADED, retry_after=1)
+        self._check_pollers()
         waiter = begun.waiter = Waiter(command, owner, begun.at)
         if self.waiting.join(waiter):
             self.advance()

@@ -77,6 +77,8 @@ class Spec(NamedTuple):
     """It brings new work: under overload it is refused before those that empty the queues."""
     sliced: bool = False
     """One step does a part of it, and its answer says where the next one goes on."""
+    waits: bool = False
+    """With a ``timeout`` it waits for the end of its job."""
     settled_by: Literal["job", "everything", "nothing"] = "job"
     """What a READS command must see committed before it is answered: its job, all that has changed, or nothing."""
     contract: bool = False
