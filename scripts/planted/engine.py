@@ -3,6 +3,15 @@
 from planted.row import Mutant
 
 ENGINE = [
+    Mutant("engine/reruns.py", "one.died += state is State.FAILED and note.cancelled is None", "one.died += state is State.FAILED", "who was cancelled has died again"),
+    Mutant("engine/reruns.py", "self.died * 100 > self.stop_at * judged", "self.died * 100 >= self.stop_at * judged", "a rerun stops too soon"),
+    Mutant("engine/reruns.py", " - self.open)", ")", "a rerun has retried all before it can be stopped"),
+    Mutant("engine/rerunning.py", "if (job.noted().finished_at or 0) <= one.started_at", "if True", "what dies again is retried again"),
+    Mutant("engine/rerunning.py", "for job in reversed(jobs)", "for job in jobs", "a rerun turns the order of deaths around"),
+    Mutant("engine/rerunning.py", "    if paused is not None:\n        if before", "    if False:\n        if before", "a rerun retries into a queue that is paused"),
+    Mutant("engine/commands/reruns.py", "worker.quiet_since is None\n        and ", "", "a worker that gets no jobs asks for some"),
+    Mutant("engine/moves.py", "        if note.rerun is not None:\n            self.reruns.note_end(job, state, now)\n", "", "a rerun never learns how its jobs fare"),
+    Mutant("engine/reruns.py", "elif self.exhausted and not self.open:", "elif self.exhausted:", "a rerun is done before its jobs have ended"),
     Mutant("engine/holding.py", "attempts >= job.options.max", "attempts > job.options.max", "one attempt too many"),
     Mutant("engine/holding.py", "job.stalls > self.rules", "job.stalls >= self.rules", "one stall too few"),
     Mutant("engine/engine.py", "if due is None or due > now:", "if due is None or due >= now:", "a deadline a ms late"),
@@ -363,7 +372,7 @@ ENGINE = [
     Mutant("engine/find.py", "self._limit:\n", "self._limit + 1:\n", "one job more than the limit"),
     Mutant("engine/many.py", "job.state is State.ACTIVE and not doing.command.force", "False", "active jobs are taken without force"),
     Mutant("engine/many.py", "    if job.state not in UNFINISHED:\n        return errors.JOB_NOT_FOUND.code\n    return c.IS_ACTIVE.code if job.state is State.ACTIVE and", "    return c.IS_ACTIVE.code if job.state is State.ACTIVE and", "what ended with another is ended again"),
-    Mutant("engine/many.py", "    if key_is_held(doing.engine, job):\n        return c.KEY_IS_HELD.code\n", "", "two jobs of one unique key"),
+    Mutant("engine/many.py", "    if key_is_held(engine, job):\n        return c.KEY_IS_HELD.code\n", "", "two jobs of one unique key"),
     Mutant("engine/many.py", "        if not command.dry_run:\n            action.act", "        if True:\n            action.act", "a dry run does it"),
     Mutant("engine/many.py", "    show(selection.jobs)\n", "", "no examples"),
     Mutant("engine/many.py", 'command.action == "priority" and job.priority == command.priority', "False", "what has its priority is written again"),

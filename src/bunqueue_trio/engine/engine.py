@@ -67,6 +67,7 @@ class Engine(Edits):
         for state in UNFINISHED:
             self.counts[state] = sum(queue.counts[state] for queue in self.queues.values())
         self.planner.load(now, self.standing)
+        self.reruns.load()
 
     def _restore(self, job: Job, queue: Queue, now: int) -> None:
         """Put a loaded job where it is looked up, and set its timer."""

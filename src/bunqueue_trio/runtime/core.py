@@ -17,6 +17,8 @@ from bunqueue_trio import errors
 from bunqueue_trio.config import BULK_SLICE
 from bunqueue_trio.engine.commands import run
 from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.rerunning import rerun_slice
+from bunqueue_trio.engine.reruns import Rerun
 from bunqueue_trio.errors import InvariantBroken, Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
@@ -55,6 +57,7 @@ class Core:
         self._broken_by: InvariantBroken | None = None
         self.scheduler: Alarm = Alarm()
         self.stall_detector: Alarm = Alarm()
+        self.rerunner: Alarm = Alarm()
         self.meters: Meters = Meters()
         self.ends: Ends = Ends(engine)
         self.waiting: WaitingPulls = WaitingPulls(engine, self.meters.wait)
@@ -245,6 +248,10 @@ class Core:
         """Forget workers that were not heard of for long."""
         self._step(self._engine.forget_silent)
 
+    def rerun(self, one: Rerun, most: int) -> None:
+        """Let a rerun retry up to ``most`` dead letters more."""
+        self._step(partial(rerun_slice, self._engine, one, most))
+
     def note_address(self, owner: str, address: str) -> None:
         """Note from where a connection is, until it is released."""
         self._engine.workers.addresses[owner] = address
@@ -366,6 +373,7 @@ class Core:
                 tell(engine.planner.take_notices())
             self.scheduler.set(0 if self.waiting.declined else engine.next_scheduled())
             self.stall_detector.set(engine.leases.next_due())
+            self.rerunner.set(engine.reruns.due)
         except AssertionError as error:
             raise self._break(error) from error
 

@@ -28,6 +28,7 @@ from bunqueue_trio.runtime.services import (
     Deadlines,
     RateLimitCleaner,
     Rates,
+    RerunRunner,
     RetentionSweeper,
     Shrinker,
     WorkerSweep,
@@ -118,6 +119,7 @@ class Server:
             Child("rates", looped(self.rates)),
             Child("loop lag", looped(LoopLag(core.meters.loop_lag))),
             Child("history", looped(Minutes(self.note_minute))),
+            Child("reruns", looped(RerunRunner(core, self.engine, store))),
             Child("worker sweep", looped(WorkerSweep(core))),
         ]
         if settings.audit_jobs_per_second:
