@@ -3,6 +3,11 @@
 from planted.row import Mutant
 
 ENGINE = [
+    Mutant("engine/figures.py", "max(one.oldest, other.oldest)", "other.oldest", "the longest wait of an hour is forgotten"),
+    Mutant("engine/figures.py", "if str(at // HOUR_MS) not in self._facts.of(HOUR):", "if True:", "an hour is summed up twice"),
+    Mutant("engine/figures.py", "            if self._sums:\n                self._facts.set(HOUR", "            if False:\n                self._facts.set(HOUR", "an hour that is over is forgotten"),
+    Mutant("engine/figures.py", "for periods in self.of(queue):", "for periods in self.of(queue)[1:]:", "what is usual is that of the week"),
+    Mutant("engine/figures.py", "if i < over or", "if", "minutes are kept without a bound"),
     Mutant("engine/reruns.py", "one.died += state is State.FAILED and note.cancelled is None", "one.died += state is State.FAILED", "who was cancelled has died again"),
     Mutant("engine/reruns.py", "self.died * 100 > self.stop_at * judged", "self.died * 100 >= self.stop_at * judged", "a rerun stops too soon"),
     Mutant("engine/reruns.py", " - self.open)", ")", "a rerun has retried all before it can be stopped"),

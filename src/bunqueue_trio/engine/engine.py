@@ -68,6 +68,7 @@ class Engine(Edits):
             self.counts[state] = sum(queue.counts[state] for queue in self.queues.values())
         self.planner.load(now, self.standing)
         self.reruns.load()
+        self.figures.load(now)
 
     def _restore(self, job: Job, queue: Queue, now: int) -> None:
         """Put a loaded job where it is looked up, and set its timer."""

@@ -6,7 +6,7 @@ answer tells what a crash could take back. A pull is answered at once, but never
 is not committed yet.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from bunqueue_trio import errors
 from bunqueue_trio.config import BULK_SLICE
 from bunqueue_trio.engine.commands import run
 from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.figures import QueueMinute
 from bunqueue_trio.engine.rerunning import rerun_slice
 from bunqueue_trio.engine.reruns import Rerun
 from bunqueue_trio.errors import InvariantBroken, Refused
@@ -251,6 +252,10 @@ class Core:
     def rerun(self, one: Rerun, most: int) -> None:
         """Let a rerun retry up to ``most`` dead letters more."""
         self._step(partial(rerun_slice, self._engine, one, most))
+
+    def note_figures(self, at: int, minutes: Mapping[str, QueueMinute]) -> None:
+        """Write down what went on in these queues in the minute that has ended at ``at``."""
+        self._step(lambda now: self._engine.figures.note(at, minutes))
 
     def note_address(self, owner: str, address: str) -> None:
         """Note from where a connection is, until it is released."""

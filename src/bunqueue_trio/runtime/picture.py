@@ -57,7 +57,8 @@ async def look(engine: Engine, store: Store) -> tuple[QueueLook, ...]:
     for entries in _chunks([*store.finished_counts.items()]):
         for (name, state), n in entries:
             completed, dead = kept.get(name, (0, 0))
-            kept[name] = (completed + n, dead) if state == "completed" else (completed, dead + n)
+            # What wants no record when it has completed is remembered, and neither.
+            kept[name] = (completed + n * (state == "completed"), dead + n * (state == "failed"))
         await trio.lowlevel.checkpoint()
     found: list[QueueLook] = []
     for names in _chunks([*(dict.fromkeys(engine.queues) | dict.fromkeys(engine.gates) | dict.fromkeys(kept))]):

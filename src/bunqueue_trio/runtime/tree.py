@@ -53,6 +53,7 @@ async def serve(
     try:
         server.engine.facts.load(server.store.load_facts())
         server.engine.load(server.store.load(), server.clock.now())
+        server.history.load(server.engine.figures)
     except BaseException as error:  # what cannot be read is left as it is, log and all
         server.store.close()
         if isinstance(error, StoreError):  # a record that a job waits for
