@@ -3,6 +3,8 @@
 from planted.row import Mutant
 
 OTHERS = [
+    Mutant("api/gateway.py", "        check_role(self._core, command, call.grant.role)\n", "", "who works revives dead letters over HTTP"),
+    Mutant("api/session.py", "            check_role(self._core, command, self._grant.role)\n", "", "who works revives dead letters over WebSocket"),
     Mutant("runtime/ends.py", "            await journal.wait_committed(end.epoch)\n", "", "an end is told before it is committed"),
     Mutant("runtime/ends.py", "        finally:\n            self.leave(awaited)", "        finally:\n            pass", "who has gone is waited for"),
     Mutant("runtime/core.py", "        self.ends.end_all()\n", "", "a stop does not end who waits for a job"),

@@ -47,6 +47,9 @@ def test_dead_letters_are_shown_and_retried(server: Running):
     assert ask(server, "retry", "q").out == "q: 2 retried, 0 still dead\n"
     assert ask(server, "dead", "q")[1:] == ("", "q: no dead letters\n")
     assert ask(server, "dead", "q", "--json")[1:] == ("", "")
+    unknown = "q: no dead letters with an error of this group; `dead --groups` lists the groups\n"
+    assert ask(server, "dead", "q", "--group", "nothing")[1:] == ("", unknown)
+    assert ask(server, "dead", "q", "--error", "nothing")[1:] == ("", "q: no dead letters with this error\n")
     done = ask(server, "retry", "q", "--id", "nobody")
     assert (done.code, done.out) == (1, "")
     assert "No dead letter of this id in this queue" in done.err
@@ -262,3 +265,10 @@ def test_a_rerun_is_followed_to_its_end(monkeypatch: pytest.MonkeyPatch, capsys:
     end |= {"state": "stopped", "why": "3 of 10 died again"}
     with pytest.raises(click.ClickException, match="it has stopped: 3 of 10 died again; the others stay dead"):
         reruns._follow("", None, view)
+
+
+def test_what_a_group_has_in_common_is_said():
+    common = {"sampled": 10, "tags": ["nightly"], "groupId": "batch-1", "keys": ["to", "tenant"]}
+    assert dead._common(common) == "  [the newest 10 have tag nightly; group batch-1; keys to, tenant]"
+    assert dead._common(common | {"sampled": 1}) == ""
+    assert dead._common({"sampled": 2, "tags": [], "groupId": None, "keys": []}) == ""

@@ -34,7 +34,7 @@ from msgspec import Raw
 
 from bunqueue_trio import errors
 from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Grant
-from bunqueue_trio.api.call import is_coded, missing_role
+from bunqueue_trio.api.call import check_role, is_coded, missing_role
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.config import (
     LARGE_BODY_BYTES,
@@ -186,6 +186,7 @@ class Session:
         try:
             if self._grant.role is not Role.ADMIN and self._grant.role < (wanted := SPECS[type(command)].role):
                 raise missing_role(wanted)
+            check_role(self._core, command, self._grant.role)
             self._run(command, len(message), nursery)
         except Refused as refused:
             self._refuse(refused, command)

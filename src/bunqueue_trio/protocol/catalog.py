@@ -23,7 +23,7 @@ from bunqueue_trio.protocol.commands import (
     session,
     workers,
 )
-from bunqueue_trio.protocol.commands.spec import Does, Spec
+from bunqueue_trio.protocol.commands.spec import Does, Role, Spec
 
 CATALOG: tuple[Spec, ...] = (
     *push.SPECS,
@@ -77,6 +77,11 @@ SLICED: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if
 
 AWAITS: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if spec.waits)
 """They can wait for the end of a job."""
+
+REVIVES: dict[type[Command], Role] = {
+    spec.command: spec.revives_role for spec in CATALOG if spec.revives_role is not None
+}
+"""They may let a dead letter wait again; who needs them for that."""
 
 CODED: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if not spec.contract)
 """Their refusals carry a code."""

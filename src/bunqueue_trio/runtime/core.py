@@ -6,7 +6,7 @@ answer tells what a crash could take back. A pull is answered at once, but never
 is not committed yet.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,9 +17,7 @@ from bunqueue_trio import errors
 from bunqueue_trio.config import BULK_SLICE
 from bunqueue_trio.engine.commands import run
 from bunqueue_trio.engine.engine import Engine
-from bunqueue_trio.engine.figures import QueueMinute
-from bunqueue_trio.engine.rerunning import rerun_slice
-from bunqueue_trio.engine.reruns import Rerun
+from bunqueue_trio.engine.job import State
 from bunqueue_trio.errors import InvariantBroken, Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
@@ -202,7 +200,7 @@ class Core:
     def give_back(self, reply: r.Reply) -> None:
         """Return the jobs of a pull whose reply could not be delivered; else do nothing."""
         for job_id, token in jobs_of(reply):
-            self._step(self._engine.give_back, job_id, token)
+            self.step(self._engine.give_back, job_id, token)
 
     def stop_poll(self, begun: "Begun") -> bool:
         """Let a long poll end empty; return False when it is over, or a job was handed to it already."""
@@ -224,6 +222,12 @@ class Core:
         waiter.served.set()
         return True
 
+    def is_dead(self, job_id: str) -> bool:
+        """Return whether a job is a dead letter now."""
+        now = self.clock.now()
+        job = self._apply(now, self._engine.find, job_id)
+        return job is not None and job.state is State.FAILED
+
     def check_queue(self, name: str) -> None:
         """Raise ``Refused`` when ``name`` cannot be a queue's."""
         self._engine.queues.check(name)
@@ -243,19 +247,20 @@ class Core:
     def advance(self) -> None:
         """Do what is due by now, however full the batch; and go on serving those for whom the steps before had no time."""
         self.waiting.wake_declined()
-        self._step(partial(self._engine.advance, waited=True))
+        self.step(partial(self._engine.advance, waited=True))
 
     def forget_silent_workers(self) -> None:
         """Forget workers that were not heard of for long."""
-        self._step(self._engine.forget_silent)
+        self.step(self._engine.forget_silent)
 
-    def rerun(self, one: Rerun, most: int) -> None:
-        """Let a rerun retry up to ``most`` dead letters more."""
-        self._step(partial(rerun_slice, self._engine, one, most))
-
-    def note_figures(self, at: int, minutes: Mapping[str, QueueMinute]) -> None:
-        """Write down what went on in these queues in the minute that has ended at ``at``."""
-        self._step(lambda now: self._engine.figures.note(at, minutes))
+    def step(self, change: Callable[..., None], *args: Any) -> None:
+        """Let the engine do something that is no command."""
+        now = self.clock.now()
+        try:
+            change(*args, now)
+        except AssertionError as error:
+            raise self._break(error) from error
+        self._settle(now)
 
     def note_address(self, owner: str, address: str) -> None:
         """Note from where a connection is, until it is released."""
@@ -267,7 +272,7 @@ class Core:
         At an orderly stop it does nothing: after the restart their workers claim them.
         """
         if not self.stopping:
-            self._step(partial(self._engine.release_owner, dropped=dropped), owner)
+            self.step(partial(self._engine.release_owner, dropped=dropped), owner)
 
     def stop_polls(self) -> None:
         """Answer every waiting long poll empty, and every later one at once."""
@@ -343,15 +348,6 @@ class Core:
             raise self._break(error) from error
         finally:  # a refused command may have let deadlines pass before it was refused
             self._settle(now, durable=durable)
-
-    def _step(self, change: Callable[..., None], *args: Any) -> None:
-        """Let the engine do something that is no command."""
-        now = self.clock.now()
-        try:
-            change(*args, now)
-        except AssertionError as error:
-            raise self._break(error) from error
-        self._settle(now)
 
     def _break(self, error: AssertionError) -> InvariantBroken:
         """Return what ends the process. Nothing that the engine holds is written any more: it is not to be trusted."""

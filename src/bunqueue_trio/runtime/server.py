@@ -201,7 +201,8 @@ class Server:
             sum(told.audit.faults.values()), sum(task.restarts for task in told.tasks),
             histograms["commit"].counts, histograms["loop_lag"].counts,
         )  # fmt: skip
-        self.core.note_figures(told.now, await self.history.note(minute, queues))
+        minutes = await self.history.note(minute, queues)
+        self.core.step(lambda now: self.engine.figures.note(told.now, minutes))
 
     def past(self) -> Past:
         """Return what happened in the last hours, minute by minute."""

@@ -22,6 +22,7 @@ from bunqueue_trio.config import (
     Settings,
 )
 from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.rerunning import rerun_slice
 from bunqueue_trio.engine.reruns import Rerun
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.runtime.alarm import Alarm
@@ -150,6 +151,7 @@ class RerunRunner(_Disk):
     def __init__(self, core: Core, engine: Engine, store: Store) -> None:
         super().__init__(core.journal, store, 0)
         self._core = core
+        self._engine = engine
         self._reruns = engine.reruns
 
     async def wait_due(self) -> None:
@@ -177,7 +179,7 @@ class RerunRunner(_Disk):
             except Refused:
                 return
             before = one.retried, one.after
-            self._core.rerun(one, left)
+            self._core.step(partial(rerun_slice, self._engine, one, left))
             await trio.lowlevel.checkpoint()
             if (one.retried, one.after) == before:
                 return  # its queue is paused

@@ -72,6 +72,8 @@ class Spec(NamedTuple):
     again_with_token: Again | None = None
     """The same for one that carries the lock token of its job, if that makes a difference."""
     role: Role = Role.WORK
+    revives_role: Role | None = None
+    """Who needs it where its job is a dead letter, which it lets wait again; None: whoever may do it."""
     example: Example | None = None
     fills: bool = False
     """It brings new work: under overload it is refused before those that empty the queues."""
