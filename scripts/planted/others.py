@@ -3,6 +3,17 @@
 from planted.row import Mutant
 
 OTHERS = [
+    Mutant("api/gateway.py", "        check_role(self._core, command, call.grant.role)\n", "", "who works revives dead letters over HTTP"),
+    Mutant("api/session.py", "            check_role(self._core, command, self._grant.role)\n", "", "who works revives dead letters over WebSocket"),
+    Mutant("runtime/ends.py", "            await journal.wait_committed(end.epoch)\n", "", "an end is told before it is committed"),
+    Mutant("runtime/ends.py", "        finally:\n            self.leave(awaited)", "        finally:\n            pass", "who has gone is waited for"),
+    Mutant("runtime/core.py", "        self.ends.end_all()\n", "", "a stop does not end who waits for a job"),
+    Mutant("runtime/core.py", "            self._check_pollers()\n            self.ends", "            self.ends", "any number may wait for jobs"),
+    Mutant("api/session.py", "            self._core.stop_poll(begun)\n", "", "a wait that is refused keeps its place"),
+    Mutant("runtime/ends.py", "awaited.end = awaited.end or end", "awaited.end = end", "who waits is told of a later job with the id"),
+    Mutant("storage/rows.py", "    return CANCELLED.key if note.cancelled is not None else fingerprint", "    return fingerprint", "what was said of a cancelled job is an error"),
+    Mutant("engine/commands/report.py", " and job.noted().cancelled is None:", ":", "the last words of a cancelled job are an error"),
+    Mutant("runtime/picture.py", "return self.dead - self.cancelled", "return self.dead", "cancelled jobs wait for a decision"),
     Mutant("protocol/bounds.py", 'raw.count(b",") < most', 'raw.count(b",") <= most', "a list with one item too many is read whole"),
     Mutant("protocol/bounds.py", "if not names and max(map(len, items), default=0) <= LARGE_BYTES:", "if not names:", "a large job of a bulk is read whole"),
     Mutant("protocol/bounds.py", "if named > DEPENDENCIES_MAX:", "if named > DEPENDENCIES_MAX + 1000:", "more dependencies are read than are taken"),
@@ -118,7 +129,7 @@ OTHERS = [
     Mutant("testing/idle.py", "active_thread_count() <= self._asking:", "active_thread_count() <= 0:", "virtual time waits for a thread that waits for it"),
     Mutant("testing/across.py", "            self._soon(call.scope.cancel)\n", "            pass\n", "a call that was cancelled goes on in the server's thread", open=True),
     Mutant("client/socket_asyncio.py", "        await connection.close()\n", "        pass\n", "a client on asyncio leaves without a goodbye"),
-    Mutant("storage/rows.py", '(group or fingerprint(note.error or "").key) if job.state is State.FAILED else None', '(group or fingerprint(note.error or "").key)', "what is completed is in a group of errors"),
+    Mutant("storage/rows.py", "(group or _group(note)) if job.state is State.FAILED else None", '(group or fingerprint(note.error or "").key)', "what is completed is in a group of errors"),
     Mutant("storage/sqlite/store.py", "grouped[str(queue), str(key)] -= 1", "pass", "a retried dead letter counts in its group"),
     Mutant("storage/sqlite/store.py", "grouped.update((row.queue", "list((row.queue", "a death counts in no group before the next start"),
     Mutant("storage/sqlite/retention.py", "Counter({(queue, key): -n", "Counter({(queue, key): 0 * n", "what retention deletes counts in its group"),

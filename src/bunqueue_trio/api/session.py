@@ -35,7 +35,7 @@ from msgspec import Raw
 
 from bunqueue_trio import errors
 from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Grant
-from bunqueue_trio.api.call import is_coded, missing_role
+from bunqueue_trio.api.call import check_role, is_coded, missing_role
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.config import (
     LARGE_BODY_BYTES,
@@ -55,8 +55,8 @@ from bunqueue_trio.protocol.codec import BadMessage, decode_message, encode
 from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.protocol.events import ALL_TYPES, chosen
 from bunqueue_trio.protocol.parts import PARTS_FROM
+from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.bell import Bell
-from bunqueue_trio.runtime.core import Begun
 from bunqueue_trio.runtime.server import Server
 
 _log = structlog.get_logger()
@@ -191,6 +191,7 @@ class Session:
         try:
             if self._grant.role is not Role.ADMIN and self._grant.role < (wanted := SPECS[type(command)].role):
                 raise missing_role(wanted)
+            check_role(self._core, command, self._grant.role)
             self._run(command, len(message), nursery)
         except Refused as refused:
             self._refuse(refused, command)
@@ -303,6 +304,7 @@ class Session:
                 self._note_reported(begun)
             self._reply(begun.epoch, reply, command.req_id, timed, type(command))
         elif self._polls >= SESSION_POLLS_MAX:
+            self._core.stop_poll(begun)
             raise errors.OVERLOADED.refuse()
         else:
             self._polls += 1

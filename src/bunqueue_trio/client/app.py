@@ -99,16 +99,17 @@ class App:
             raise ValueError(f"schedule {name!r} is declared already")
         self.schedules[name] = Declared.of(name, queue, data, self.name, when)
 
-    async def sync(self) -> Synced:
-        """Put what is declared onto the server, and tell of what was declared before and is not any more.
+    async def sync(self, *, take_over: bool = False) -> Synced:
+        """Put what is declared onto the server, all or nothing, and tell of what was declared before and is not any more.
 
-        What is the same already stays as it is: nothing runs because of a deploy. Nothing is deleted.
+        What is the same already stays as it is: nothing runs because of a deploy. Nothing is deleted. ``take_over``: also schedules
+        that an app of another name has declared become those of this one.
 
         Raises:
-            Refused: the server does not take one of them.
+            Refused: the server does not take one of them, or another app has declared it.
         """
         async with Client(self._url, token=self._token, tls=self._tls, connect=self._connect) as client:
-            return await synchronise(client, self.name, list(self.schedules.values()))
+            return await synchronise(client, self.name, list(self.schedules.values()), take_over=take_over)
 
     def use_server(self, url: str | None, token: str | None) -> None:
         """Let :meth:`sync` ask this server, where they are given."""

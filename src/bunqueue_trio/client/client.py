@@ -31,7 +31,7 @@ from bunqueue_trio.errors import JOB_NOT_FOUND, ConnectionLost, Refused, ServerU
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.address import given_token, given_url
-from bunqueue_trio.protocol.catalog import SPECS, TAKES
+from bunqueue_trio.protocol.catalog import AWAITS, SPECS, TAKES
 from bunqueue_trio.protocol.commands.spec import Again
 from bunqueue_trio.protocol.options import FailureSpec, JobSpec, PushOptions, failure_fields, push_fields, to_ms
 from bunqueue_trio.protocol.request import fields_of, has_tokens
@@ -336,6 +336,9 @@ class Client:
         """Send a command whose fields have their names and units in JSON."""
         if kind in TAKES and isinstance(timeout_ms := fields.get("timeout"), int | float) and timeout_ms > 0:
             return await self._call_waiting(kind, fields)  # what is no number, the server refuses at once
+        if kind in AWAITS and fields.get("timeout", kind is c.WaitJob):
+            async with self._polls:
+                return self._read(kind, await self._ask(kind, fields))
         return self._read(kind, await self._answer(kind, fields))
 
     async def _call_waiting(self, kind: type[c.Command[R]], fields: dict[str, Any]) -> R:
@@ -378,7 +381,7 @@ class Client:
     async def _ask(self, kind: type[c.Command], fields: dict[str, Any], due: float | None = None) -> bytes:
         """Return the answer to a command; to a pull that waits, by ``due``, however often the connection is cut."""
         spec, sent = SPECS[kind], False
-        again, returns = spec.repeatable(with_token=has_tokens(fields)), kind in TAKES
+        again, returns = spec.repeatable(with_token=has_tokens(fields)), kind in TAKES or kind in AWAITS
         while True:
             try:
                 link = await self._upkeep.linked()

@@ -16,15 +16,15 @@ from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.api.session import Session
 from bunqueue_trio.client.connection import Closed
 from bunqueue_trio.config import Settings
+from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.clock import Clock
-from bunqueue_trio.runtime.core import Begun
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.testing.store import MortalStore
 
 START_MS = 1_700_000_000_000
 _LOOK_S = 0.05  # as often as the listener looks who owes nothing any more
-_NEEDED = {"scheduler", "stall detector"}  # the others wake up every second, and a week has many seconds
+_NEEDED = {"scheduler", "stall detector", "reruns"}  # the others wake up every second, and a week has many seconds
 
 
 class Pipe:

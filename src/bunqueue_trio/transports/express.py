@@ -25,7 +25,7 @@ from bunqueue_trio.config import (
 )
 from bunqueue_trio.errors import Fault, Refused
 from bunqueue_trio.protocol.replies import Reply
-from bunqueue_trio.runtime.core import Begun
+from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.transports.heads import Handover, RequestHeads, ResponseHeads, Upgrade
 from bunqueue_trio.transports.hot import HotLoop

@@ -23,8 +23,8 @@ from bunqueue_trio.api.session import Session, is_goodbye
 from bunqueue_trio.config import BODY_TIMEOUT_S, FINAL_SEND_S, LINGER_S, RECEIVE_BYTES, WRITE_TIMEOUT_S
 from bunqueue_trio.protocol.replies import Reply
 from bunqueue_trio.protocol.request import MESSAGE_MAX_HEADER
+from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.budget import Budget
-from bunqueue_trio.runtime.core import Begun
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.transports.websocket import check_handshake, wants_upgrade
 from bunqueue_trio.ui.dashboard import Dashboard

@@ -39,6 +39,8 @@ DayMs = Annotated[int, Meta(ge=0, le=DAY_MS, extra=MS, extra_json_schema=MS)]
 LockMs = Annotated[int, Meta(ge=1, le=DAY_MS, extra=MS, extra_json_schema=MS)]
 # A connection is not held longer for nothing.
 PollMs = Annotated[int, Meta(ge=0, le=60_000, extra=MS, extra_json_schema=MS)]
+# A job may take longer than a pull waits for one.
+WaitMs = Annotated[int, Meta(ge=0, le=600_000, extra=MS, extra_json_schema=MS)]
 # 1 stays 1.
 Share = Annotated[int, Meta(ge=0, le=1)] | Annotated[float, Meta(ge=0, le=1)]
 # As far as every JSON peer can count.
