@@ -79,7 +79,7 @@ TESTS = {
     "config": ["tests/operations/test_spelling.py"],
     "pages": ["tests/ui/test_findings.py"],
     "ui": [f"tests/ui/test_{name}.py" for name in ("payload", "access", "actions", "hostile", "screens")],
-    "transports": [f"tests/stream/test_{name}.py" for name in ("hot", "heads", "virtual", "gone")],
+    "transports": [f"tests/stream/test_{name}.py" for name in ("hot", "heads", "frames", "virtual", "gone")],
     "client": [
         f"tests/client/test_{name}.py"
         for name in (
@@ -123,6 +123,7 @@ NEAREST = {
     "manage": ("edits", "handlers"),
     "lookup": ("handlers", "engine"),
     "inspect": ("backup",),
+    "websocket": ("frames",),
     "tokens": ("spelling",),
     "queue": ("engine", "listing"),
     "planner": ("schedules",),

@@ -159,6 +159,11 @@ class Session:
         """Whether it owes no reply. Jobs that it holds are its own business: after a restart it claims them."""
         return not self._replies and not self._polls and self._adding is None
 
+    def takes_turns(self, message: bytes) -> bool:
+        """Return whether :meth:`wait_turn` has anything to do for ``message``."""
+        size = len(message)
+        return size > LARGE_BODY_BYTES or self._journal.must_wait(size, small=0)
+
     async def wait_turn(self, message: bytes) -> None:
         """Wait with ``message`` until it is its turn; to be called before :meth:`receive`.
 
