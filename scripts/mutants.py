@@ -81,6 +81,7 @@ TESTS = {
             "sizes",
             "idle_pulls",
             "given",
+            "fate",
         )
     ],
     "sync": ["tests/client/test_kit.py"],
@@ -100,6 +101,7 @@ NEAREST = {
     "worker": ("says", "orderly", "sizes", "given"),
     "client": ("idle_pulls",),
     "backend": ("given", "orderly"),
+    "pushing": ("fate",),
     "link": ("taken_back", "sizes"),
     "options": ("engine", "handlers", "job"),
     "report": ("handlers",),

@@ -24,7 +24,7 @@ from bunqueue_trio.client.events import EventStream, Streams
 from bunqueue_trio.client.given import Time, count_of, seconds_of
 from bunqueue_trio.client.jobs import Job, JobInfo, decode, encoded
 from bunqueue_trio.client.link import Lost
-from bunqueue_trio.client.pushing import push_once
+from bunqueue_trio.client.pushing import Ended, push_once
 from bunqueue_trio.client.upkeep import CLOSED, Introduction, Upkeep
 from bunqueue_trio.client.waiting import EVENTS, Wait
 from bunqueue_trio.errors import JOB_NOT_FOUND, ConnectionLost, Refused, ServerUnavailable
@@ -127,11 +127,12 @@ class Client:
         Raises:
             Refused: it can never be honoured like this.
             ServerUnavailable: not now; nothing was added, unless it says "not committed".
-            ConnectionLost: it may have been added: only for a ``job_id`` of your own or ``remove_on_…``, or after
-                a cut that was long.
+            ConnectionLost: it may have been added: only with ``remove_on_…``, after a cut that was long, or when a job of
+                your own ``job_id`` ended in the very moment.
         """
         fields = push_fields(data, options, self._new_id)
-        return (await push_once(partial(self._push_one, queue, fields), self._state_or_none, [options], [fields]))[0]
+        send = partial(self._push_one, queue, fields)
+        return (await push_once(send, self._state_or_none, self._ended, [options], [fields]))[0]
 
     async def push_many(self, queue: str, jobs: Iterable[JobSpec | Mapping[str, Any]]) -> list[str]:
         """Add jobs, each with its ``data`` and the options of :meth:`push`, all or none; return their ids."""
@@ -139,7 +140,7 @@ class Client:
         if not specs:
             return []
         fields = [push_fields(spec.pop("data", None), spec, self._new_id) for spec in specs]
-        return await push_once(partial(self._push_all, queue, fields), self._state_or_none, specs, fields)
+        return await push_once(partial(self._push_all, queue, fields), self._state_or_none, self._ended, specs, fields)
 
     # --- consumers --------------------------------------------------------------------------------
 
@@ -326,6 +327,15 @@ class Client:
             if refused.code != JOB_NOT_FOUND.code:
                 raise
             return None
+
+    async def _ended(self, job_id: str) -> Ended:
+        try:
+            ended_at = (await self.get(job_id)).completed_at
+        except Refused:
+            return None
+        data = (await self._call(c.Ping)).data
+        now = data.get("time") if isinstance(data, dict) else None
+        return (ended_at, now / 1000) if ended_at is not None and isinstance(now, int) else None
 
     def _new_id(self) -> str:
         if self._repeatable:  # the clock is not
