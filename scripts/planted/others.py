@@ -99,6 +99,7 @@ OTHERS = [
     Mutant("client/client.py", "with anyio.move_on_after(min(left, POLL_AGAIN_S)):", "with anyio.move_on_after(left):", "a pull beside 500 others hears of no job"),
     Mutant("client/client.py", "            if left <= 0 or getattr", "            if getattr", "a pull beside 500 others waits for ever"),
     Mutant("client/given.py", "    if not (seconds >= 0 if zero else seconds > 0):\n", "    if seconds < 0:\n", "a time limit of 0, or of no number at all, is one"),
+    Mutant("client/given.py", "    if len(queues) > 1:\n", "    if False:\n", "a job for a handler of two queues goes to one of them"),
     Mutant("client/given.py", "    if not text.strip()[-1:].isalpha():\n", "    if False:\n", "a text without a unit is ms"),
     Mutant("client/backend.py", "    from_thread.run(function, *args)\n    return _Done()\n", "    return _Done()\n", "what a sync handler says is lost"),
     Mutant("client/backend.py", "    coroutine.close()\n    raise RuntimeError", "    return coroutine\n    raise RuntimeError", "a sync handler that cannot await is not told so"),

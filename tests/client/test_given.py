@@ -9,6 +9,7 @@ import pytest
 from bunqueue_trio.client import App, Client, Job, Worker
 from bunqueue_trio.client import JobFailed as Failed
 from bunqueue_trio.commands import GetLogs
+from bunqueue_trio.testing import Bunqueue
 from tests.client.loops import on_both
 from tests.client.test_wire import ws
 from tests.wire.server import Server
@@ -130,3 +131,39 @@ async def test_what_a_sync_handler_cannot_await_is_an_error(server: Server, queu
         with pytest.raises(Failed, match=r"a sync handler cannot await: anyio.from_thread.run\(job.push"):
             await client.wait(job_id, 20)
         worker.stop()
+
+
+async def test_a_job_is_pushed_to_its_handler(bunqueue: Bunqueue):
+    app = App()
+
+    @app.handler("words")
+    async def shout(job: Job[str]) -> str:
+        return job.data.upper()
+
+    @app.handler("texts")
+    async def read(job: Job[list[str]]) -> list[str]:
+        return [await job.client.wait(await job.push_to(shout, word), 5) for word in job.data]
+
+    bunqueue.start(app)
+    job_id = await bunqueue.client.push_to(read, ["a", "b"], max_attempts=1)
+    assert (await bunqueue.client.get(job_id)).queue == "texts"
+    assert await bunqueue.client.wait(job_id, 20) == ["A", "B"]
+
+
+async def test_who_is_the_handler_of_no_queue_or_of_two_is_said(bunqueue: Bunqueue):
+    async def handle(job: Job) -> None: ...
+
+    with pytest.raises(TypeError, match=r"handle.* is no handler of a worker"):
+        await bunqueue.client.push_to(handle, 1)
+    Worker("one").handler(handle)
+    assert await bunqueue.client.push_to(handle, 1)
+    Worker("one").handler(handle)
+    Worker("two").handler(handle)
+    with pytest.raises(ValueError, match=r"name the queue: .*handle.* is the handler of one and two"):
+        await bunqueue.client.push_to(handle, 1)
+
+
+def test_a_handler_that_can_have_no_note_is_one_all_the_same():
+    worker = Worker("q")
+    worker.handler(print)
+    assert worker.has_handler

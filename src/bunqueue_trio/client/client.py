@@ -6,7 +6,7 @@ connection only where that cannot do harm; elsewhere :class:`ConnectionLost` say
 
 import math
 import ssl
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from random import Random  # noqa: TID251 - jitter; a test hands in its own
@@ -21,7 +21,7 @@ from anyio.abc import TaskGroup
 from bunqueue_trio.client.backend import websocket
 from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.events import EventStream, Streams
-from bunqueue_trio.client.given import Time, count_of, seconds_of
+from bunqueue_trio.client.given import Time, count_of, queue_of, seconds_of
 from bunqueue_trio.client.jobs import Job, JobInfo, decode, encoded
 from bunqueue_trio.client.link import Lost
 from bunqueue_trio.client.pushing import Ended, push_once
@@ -44,6 +44,7 @@ IN_FLIGHT = 500  # half of what makes the server stop reading
 POLL_AGAIN_S = 1.0  # as often asks a pull for which there is no room to wait
 
 R = TypeVar("R", bound=r.Reply)
+T = TypeVar("T")
 
 
 class Client:
@@ -133,6 +134,15 @@ class Client:
         fields = push_fields(data, options, self._new_id)
         send = partial(self._push_one, queue, fields)
         return (await push_once(send, self._state_or_none, self._ended, [options], [fields]))[0]
+
+    async def push_to(self, handler: Callable[[Job[T]], Any], data: T, **options: Unpack[PushOptions]) -> str:
+        """Add a job for ``handler`` to its queue, as :meth:`push` does; type checkers compare the payload with what it takes.
+
+        Raises:
+            TypeError: no worker of this process has this handler.
+            ValueError: it is that of several queues.
+        """
+        return await self.push(queue_of(handler), data, **options)
 
     async def push_many(self, queue: str, jobs: Iterable[JobSpec | Mapping[str, Any]]) -> list[str]:
         """Add jobs, each with its ``data`` and the options of :meth:`push`, all or none; return their ids."""
