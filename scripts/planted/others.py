@@ -101,7 +101,7 @@ OTHERS = [
     Mutant("client/given.py", "    if not (seconds >= 0 if zero else seconds > 0):\n", "    if seconds < 0:\n", "a time limit of 0, or of no number at all, is one"),
     Mutant("client/given.py", "    if len(queues) > 1:\n", "    if False:\n", "a job for a handler of two queues goes to one of them"),
     Mutant("client/given.py", "    if not text.strip()[-1:].isalpha():\n", "    if False:\n", "a text without a unit is ms"),
-    Mutant("client/backend.py", "    from_thread.run(function, *args)\n    return _Done()\n", "    return _Done()\n", "what a sync handler says is lost"),
+    Mutant("client/backend.py", "    anyio.from_thread.run(function, *args)\n    return _Done()\n", "    return _Done()\n", "what a sync handler says is lost"),
     Mutant("client/backend.py", "    coroutine.close()\n    raise RuntimeError", "    return coroutine\n    raise RuntimeError", "a sync handler that cannot await is not told so"),
     Mutant("client/worker.py", "        if self._function is not None:\n", "        if False:\n", "a second handler wins"),
     Mutant("client/pushing.py", "await _since(began, job_id, ended) if is_of_before else True", "True", "a push that was lost is taken for an earlier one of its id"),
