@@ -109,7 +109,7 @@ async def test_a_sync_handler_logs_and_reports_without_await(server: Server, que
     async with Client(ws(server)) as client, anyio.create_task_group() as tasks:
         tasks.start_soon(worker.run)
         job_id = await client.push(queue)
-        following = await client.wait(job_id, 20)
+        following = await client.wait(job_id, 60)
         assert await client.state(following) == "waiting"
         logs = (await client.run(GetLogs(id=job_id))).data.logs
         assert [(line.level, line.message) for line in logs] == [("info", "half way"), ("warn", "nearly")]
@@ -129,7 +129,7 @@ async def test_what_a_sync_handler_cannot_await_is_an_error(server: Server, queu
         tasks.start_soon(worker.run)
         job_id = await client.push(queue, max_attempts=1)
         with pytest.raises(Failed, match=r"a sync handler cannot await: anyio.from_thread.run\(job.push"):
-            await client.wait(job_id, 20)
+            await client.wait(job_id, 60)
         worker.stop()
 
 
@@ -147,7 +147,7 @@ async def test_a_job_is_pushed_to_its_handler(bunqueue: Bunqueue):
     bunqueue.start(app)
     job_id = await bunqueue.client.push_to(read, ["a", "b"], max_attempts=1)
     assert (await bunqueue.client.get(job_id)).queue == "texts"
-    assert await bunqueue.client.wait(job_id, 20) == ["A", "B"]
+    assert await bunqueue.client.wait(job_id, 60) == ["A", "B"]
 
 
 async def test_who_is_the_handler_of_no_queue_or_of_two_is_said(bunqueue: Bunqueue):
