@@ -3,12 +3,15 @@
 import math
 from typing import Any
 
+import anyio
 import anyio.from_thread
 import pytest
 
 from bunqueue_trio.client import App, Client, Job, Worker
 from bunqueue_trio.client import JobFailed as Failed
 from bunqueue_trio.commands import GetLogs
+from bunqueue_trio.protocol.options import to_ms
+from bunqueue_trio.sync import SyncClient
 from bunqueue_trio.testing import Bunqueue
 from tests.client.loops import on_both
 from tests.client.test_wire import ws
@@ -167,3 +170,25 @@ def test_a_handler_that_can_have_no_note_is_one_all_the_same():
     worker = Worker("q")
     worker.handler(print)
     assert worker.has_handler
+
+
+@pytest.mark.parametrize("client", [Client(), SyncClient()])
+def test_a_time_of_a_command_is_a_number_of_seconds(client: Any):
+    """A text of the same words has another meaning on the wire: there a number is ms."""
+
+    async def ask(push: Any) -> None:
+        await push("q", 1, delay="5s")
+
+    with pytest.raises(TypeError, match="a time is a number of seconds here, not '5s'"):
+        anyio.run(ask, client.push)
+    with pytest.raises(ValueError, match="a time must have an end, not inf seconds"):
+        to_ms(math.inf)
+    assert [to_ms(None), to_ms(1.5)] == [None, 1500]
+
+
+async def test_wait_takes_a_text_too(bunqueue: Bunqueue):
+    job_id = await bunqueue.client.push("q", delay=100)
+    with pytest.raises(TimeoutError, match="after 5 s"):
+        await bunqueue.client.wait(job_id, "5s")
+    with pytest.raises(ValueError, match="timeout must be a time"):
+        await bunqueue.client.wait(job_id, "soon")

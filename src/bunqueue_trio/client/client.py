@@ -292,7 +292,7 @@ class Client:
         async with self._stream(types) as stream:
             yield stream
 
-    async def wait(self, job_id: str, timeout: float = math.inf) -> Any:  # noqa: ASYNC109 - as every wait
+    async def wait(self, job_id: str, timeout: Time | None = None) -> Any:  # noqa: ASYNC109 - as every wait
         """Return the result of a job when it is completed; None for one whose record is removed on completion.
 
         Raises:
@@ -304,6 +304,7 @@ class Client:
             ValueError: it is of another queue than this client hears of.
             TimeoutError: it is not done after ``timeout`` seconds.
         """
+        timeout = timeout if isinstance(timeout, int | float) else seconds_of("timeout", timeout, zero=True)
         wait = Wait(self, job_id, self._queue)
         if (stand_in := STAND_INS.current) is not None:
             timeout = min(timeout, stand_in.wait_max_s)
