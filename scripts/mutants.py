@@ -96,6 +96,7 @@ TESTS = {
             "sizes",
             "idle_pulls",
             "given",
+            "fate",
         )
     ],
     "sync": ["tests/client/test_kit.py"],
@@ -115,6 +116,7 @@ NEAREST = {
     "worker": ("says", "orderly", "sizes", "given"),
     "client": ("idle_pulls",),
     "backend": ("given", "orderly"),
+    "pushing": ("fate",),
     "link": ("taken_back", "sizes", "postgres_store"),
     "options": ("engine", "handlers", "job"),
     "report": ("handlers",),

@@ -37,7 +37,7 @@ def read_text(data: bytes, at: int) -> Text | int:
         if left < 4:
             return 4 - left
         size, start = int.from_bytes(data[at + 2 : at + 4], "big"), at + 8
-        if not _LENGTH_16 <= size <= SHORT_BYTES:
+        if size > SHORT_BYTES:
             return 0
     end = start + size
     if end > len(data):
