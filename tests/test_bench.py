@@ -71,6 +71,6 @@ def test_worker_benchmark_measures_both_loops(tmp_path: Path) -> None:
 
     assert "nothing is judged" in shown
     assert {loop: sorted(found) for loop, found in report["loops"].items()} == {
-        loop: ["done", "failed", "pushed"] for loop in ("trio", "asyncio")
+        loop: ["done", "failed", "failed_to_done", "pushed"] for loop in ("trio", "asyncio")
     }
     assert all(rate > 0 for found in report["loops"].values() for rate in found.values())

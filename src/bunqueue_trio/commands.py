@@ -13,6 +13,7 @@ from msgspec import Raw
 from bunqueue_trio.protocol.commands import *
 from bunqueue_trio.protocol.queue_replies import *
 from bunqueue_trio.protocol.replies import *
+from bunqueue_trio.protocol.rerun_replies import *
 from bunqueue_trio.protocol.worker_replies import *
 
 

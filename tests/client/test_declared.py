@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from bunqueue_trio import commands as c
 from bunqueue_trio.cli import main
+from bunqueue_trio.cli.worker import told_of
 from bunqueue_trio.client import App, Client, Job, Refused
 from bunqueue_trio.client.declared import Synced
 from bunqueue_trio.sync import SyncClient
@@ -48,6 +49,58 @@ async def test_what_is_not_declared_any_more_is_told_and_goes_on(bunqueue: Bunqu
     after.schedule("c", "q", cron="0 3 * * *", timezone="Europe/Berlin")
     assert await after.sync() == Synced([], ["b"], ["c"], ["a"])
     assert (await bunqueue.client.run(c.GetSchedule(name="a"))).schedule.state == "active"
+
+
+async def test_all_are_put_or_none_and_it_is_said_which_one_is_wrong(bunqueue: Bunqueue):
+    app = app_of(bunqueue)
+    app.schedule("good", "q", every=3600)
+    app.schedule("bad", "q", cron="0 25 * * *")
+    with pytest.raises(Refused, match=r"^schedule bad: cron must be") as refused:
+        await app.sync()
+    assert (refused.value.status, refused.value.code) == (400, "no-cron")
+    assert (await bunqueue.client.run(c.ListSchedules())).schedules == []
+
+
+async def test_a_schedule_changes_its_owner_only_if_that_is_said(bunqueue: Bunqueue):
+    mine, theirs = app_of(bunqueue), app_of(bunqueue, name="theirs")
+    mine.schedule("new", "q", every=60)
+    for app in (mine, theirs):
+        app.schedule("s", "q", every=3600)
+    await theirs.sync()
+    with pytest.raises(Refused, match=r"^schedule s is declared by theirs$") as refused:
+        await mine.sync()
+    assert (refused.value.status, refused.value.code) == (409, "declared-elsewhere")
+    assert [each.name for each in (await bunqueue.client.run(c.ListSchedules())).schedules] == ["s"]
+    assert await mine.sync(take_over=True) == Synced(["new"], ["s"], [], [], ("s",))
+    assert (await bunqueue.client.run(c.GetSchedule(name="s"))).schedule.source == mine.name
+    assert (await mine.sync()).taken == ()
+
+
+async def test_one_that_was_put_by_hand_is_taken_and_told(bunqueue: Bunqueue):
+    await bunqueue.client.run(c.PutSchedule(name="s", queue="q", every=3_600_000))
+    app = app_of(bunqueue)
+    app.schedule("s", "q", every=3600)
+    synced = await app.sync()
+    assert (synced.changed, synced.taken) == (["s"], ("s",))
+    assert told_of(app, synced)[1] == f"s: was declared by somebody else, and is {app.name}'s now"
+
+
+async def test_who_is_overtaken_is_told_how_many_were_put(bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch):
+    app = app_of(bunqueue)
+    for name in ("a", "b"):
+        app.schedule(name, "q", every=3600)
+    run, put = Client.run, list[str]()
+
+    async def refuse(client: Client, command: Any) -> Any:
+        if isinstance(command, c.PutSchedule) and not command.dry_run:
+            put.append(command.name)
+            if command.name == "b":
+                raise Refused(409, "no room", "too-many-schedules")
+        return await run(client, command)
+
+    monkeypatch.setattr(Client, "run", refuse)
+    with pytest.raises(Refused, match=r"^schedule b: no room; 1 were put before$"):
+        await app.sync()
 
 
 async def test_more_than_a_page_of_schedules_is_looked_at(bunqueue: Bunqueue):
@@ -129,7 +182,16 @@ def test_one_command_puts_what_is_declared(server: Server, queue: str, tmp_path:
     (tmp_path / f"{module}.py").write_text(APP.format(name="a b"))
     del sys.modules[module]
     done = run(f"{module}:app")
-    assert (done.exit_code, "Schedule name must be" in done.output) == (1, True)
+    assert (done.exit_code, "schedule a b: Schedule name must be" in done.output) == (1, True)
+    (tmp_path / f"{module}.py").write_text(APP.format(name=queue + "-2").replace("deployed", "another"))
+    del sys.modules[module]
+    done = run(f"{module}:app")
+    assert (done.exit_code, done.output.strip()) == (
+        1, f"bunqueue-trio: {module}:app: schedule {queue}-2 is declared by deployed: --take-over makes it one of this app",
+    )  # fmt: skip
+    assert (
+        f"{queue}-2: was declared by somebody else, and is another's now" in run(f"{module}:app", "--take-over").output
+    )
 
 
 WORKER = """

@@ -81,6 +81,7 @@ class _Watched:
         self._connection = connection
         self._cutter = cutter
         self.keepalive_s = connection.keepalive_s
+        self.message_max = connection.message_max
 
     async def send(self, message: bytes) -> None:
         self._cutter.moment(self._connection)

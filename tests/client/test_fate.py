@@ -128,6 +128,7 @@ class Foreign:
     """A connection to something that answers as no server of ours does, when it is asked and may."""
 
     keepalive_s = None
+    message_max = 1000
 
     def __init__(self, answer: bytes, on_answer: Callable[[], None]) -> None:
         self._answers = [answer]

@@ -106,6 +106,7 @@ def test_what_cannot_be_read_is_said_at_once():
     worker = Worker("q")
     with pytest.raises(TypeError, match="Nowhere"):
         worker.handler(unknown)
-    worker.handler(late)
-    worker.handler(plain)
-    assert worker._decoder is None
+    for unsaid in (late, plain):
+        worker = Worker("q")
+        worker.handler(unsaid)
+        assert worker._decoder is None

@@ -58,7 +58,7 @@ async def test_refusals_are_the_callers(bunqueue: Bunqueue):
     assert caught.value.status == 404
     with pytest.raises(Refused, match="not active"):
         await bunqueue.client.ack("nobody", token="x")
-    with pytest.raises(Refused, match="larger"):
+    with pytest.raises(Refused, match="longer"):
         await bunqueue.client.push("q", "x" * 11_000_000)
 
 

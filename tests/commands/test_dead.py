@@ -93,3 +93,27 @@ async def test_all_dead_letters_are_deleted_page_by_page(api: Api, queue: str):
     assert (reply.count, reply.left, reply.next) == (1, 0, None)
     assert (await api.run(c.Dlq(queue=queue))).entries == []
     assert await api.state(waiting) == "waiting"
+
+
+@pytest.mark.slow
+async def test_dead_letters_are_rerun_a_few_first(api: Api, queue: str):
+    wanted = c.Filter(queue=queue)
+    assert await api.refused(c.RerunDlq(filter=wanted)) is c.NOTHING_DEAD
+    assert await api.refused(c.RerunDlq(filter=c.Filter())) is c.EMPTY_FILTER
+    for _ in range(3):
+        await die(api, queue)
+    assert await api.refused(c.RerunDlq(filter=wanted)) is c.NOBODY_ASKS
+    await api.run(c.Pause(queue=queue))
+    assert await api.refused(c.RerunDlq(filter=wanted, force=True)) is c.QUEUE_PAUSED
+    await api.run(c.Resume(queue=queue))
+    begun = (await api.run(c.RerunDlq(filter=wanted, count=1, stop_at=99.5, force=True))).rerun
+    assert (begun.state, begun.count, begun.stop_at, bytes(begun.filter)) == (
+        "first", 1, 99.5, b'{"queue":"%s"}' % queue.encode(),
+    )  # fmt: skip
+    first, _ = await api.take(queue)
+    await api.run(c.Fail(id=first, error="again", unrecoverable=True))
+    told = next(one for one in (await api.run(c.ListReruns())).reruns if one.id == begun.id)
+    assert (told.state, told.retried, told.died) == ("stopped", 1, 1)
+    assert (await api.run(c.StopRerun(rerun=begun.id))).rerun == told
+    assert await api.refused(c.StopRerun(rerun="nobody")) is c.RERUN_NOT_FOUND
+    assert (await api.run(c.Dlq(queue=queue))).total == 3

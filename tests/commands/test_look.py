@@ -1,5 +1,7 @@
 """What is told of one job."""
 
+import msgspec
+
 from bunqueue_trio import errors
 from bunqueue_trio.protocol import commands as c
 from tests.commands.carriers import Api
@@ -47,3 +49,27 @@ async def test_a_job_tells_how_far_it_is_and_when_that_was_said(api: Api, queue:
     await api.run(c.Ack(id=job_id))
     assert await api.run(c.GetProgress(id=job_id)) == said
     assert await api.refused(c.GetProgress(id="nobody")) is errors.JOB_NOT_FOUND
+
+
+async def test_the_end_of_a_job_is_waited_for(api: Api, queue: str):
+    job_id = await api.push(queue)
+    said = await api.run(c.WaitJob(id=job_id, timeout=1))
+    assert (said.completed, said.state, bytes(said.result)) == (False, "waiting", b"null")
+    said = await api.run(c.GetResult(id=job_id, timeout=1))
+    assert (said.state, bytes(said.result), said.error) == ("waiting", b"null", None)
+    await api.take(queue)
+    await api.run(c.Ack(id=job_id, result=msgspec.Raw(b'{"sent":true}')))
+    said = await api.run(c.WaitJob(id=job_id))
+    assert (said.completed, said.state, bytes(said.result), said.error) == (True, "completed", b'{"sent":true}', None)
+    assert bytes((await api.run(c.GetResult(id=job_id, timeout=600_000))).result) == b'{"sent":true}'
+    dead = await api.push(queue, max_attempts=1)
+    await api.take(queue)
+    await api.run(c.Fail(id=dead, error="no luck"))
+    said = await api.run(c.WaitJob(id=dead))
+    assert (said.completed, said.state, said.error) == (False, "failed", "no luck")
+    assert await api.refused(c.WaitJob(id="nobody")) is errors.JOB_NOT_FOUND
+
+
+async def test_a_wait_ends_with_a_job_that_expires_and_leaves_no_record(api: Api, queue: str):
+    job_id = await api.push(queue, ttl=200)
+    assert (await api.run(c.WaitJob(id=job_id, timeout=60_000))).state == "removed"

@@ -143,3 +143,9 @@ async def test_a_queue_of_no_name_is_not_paused(api: Api):
     for kind in kinds:
         command = kind(queue="a b")
         assert await api.refused(command) is errors.INVALID_QUEUE
+
+
+async def test_a_queue_tells_what_went_on_in_it(api: Api, queue: str):
+    told = await api.run(c.GetFigures(queue=queue))
+    assert (told.queue, told.minutes, told.hours) == (queue, [], [])
+    assert await api.refused(c.GetFigures(queue="no good")) is errors.INVALID_QUEUE

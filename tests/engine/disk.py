@@ -26,7 +26,9 @@ def is_hidden(job: Job) -> bool:
 
 
 def fingerprint_of(job: Job) -> str | None:
-    return fingerprint(job.noted().error or "").key if job.state is State.FAILED else None
+    if job.state is not State.FAILED:
+        return None
+    return "cancelled" if job.noted().cancelled is not None else fingerprint(job.noted().error or "").key
 
 
 class Batch(NamedTuple):

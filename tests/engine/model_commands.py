@@ -512,8 +512,15 @@ class Model(Crew, Schedules):
         return {"progress": job.progress, "message": job.message, "at": job.said_at}
 
     def get_result(self, command: c.GetResult, now: int, owner: str | None) -> Reply:
-        result = self.shown(command.id).result
-        return {"id": command.id, "result": None if result is None else json.loads(result)}
+        job = self.shown(command.id)
+        error = job.error if job.state == "failed" else None
+        result = None if job.result is None else json.loads(job.result)
+        return {"id": job.id, "result": result, "state": job.state, "error": error}
+
+    def wait_job(self, command: c.WaitJob, now: int, owner: str | None) -> Reply:
+        """As the engine has it: who waits is the runtime's."""
+        told = self.get_result(c.GetResult(id=command.id), now, owner)
+        return told | {"completed": told["state"] == "completed"}
 
     def why(self, command: c.Why, now: int, owner: str | None) -> Reply:
         """The first of all that stands in its way."""
@@ -616,6 +623,7 @@ ANSWERS: dict[type[c.Command], Any] = {
     c.GetState: Model.get_state,
     c.GetProgress: Model.get_progress,
     c.GetResult: Model.get_result,
+    c.WaitJob: Model.wait_job,
     c.Why: Model.why,
     **model_queues.ANSWERS,
     **model_schedules.ANSWERS,

@@ -178,6 +178,11 @@ class Queues(Jobs):
         self.check_queue(command.queue)
         return {"queue": self.view_queue(command.queue)}
 
+    def get_figures(self, command: c.GetFigures, now: int, owner: str | None) -> Reply:
+        """Minutes end in the runtime: none has here."""
+        self.check_queue(command.queue)
+        return {"queue": command.queue, "minutes": [], "hours": [], "usual": None}
+
     def view_queue(self, queue: str) -> Reply:
         ready, pause = self.line(queue), self.pauses.get(queue)
         rate = self.rates.get(queue)
@@ -235,6 +240,7 @@ ANSWERS: dict[type[c.Command], Any] = {
     c.GetRateLimit: Queues.get_rate,
     c.ListQueues: Queues.list_queues,
     c.GetQueue: Queues.get_queue,
+    c.GetFigures: Queues.get_figures,
     c.GetJobCounts: Queues.job_counts,
     c.CountJobs: Queues.count_jobs,
     c.GetCountsPerPriority: Queues.by_priority,

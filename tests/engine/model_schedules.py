@@ -183,6 +183,8 @@ class Schedules(Queues):
         if is_new_time and Schedule(replace_limit(command), now, now, now).next() is None:
             raise No(400, "This schedule would never run")
         outcome = "created"
+        if command.dry_run:
+            return self.would_put(command, old, now)
         if old is None:
             self.schedules[command.name] = Schedule(command, now, now, now)
         elif essence(old.said) == essence(command):
@@ -193,6 +195,18 @@ class Schedules(Queues):
             if is_new_time or was_over:
                 old.settled = max(old.settled, now)
         return {"schedule": self.view_schedule(command.name), "outcome": outcome}
+
+    def would_put(self, command: c.PutSchedule, old: Schedule | None, now: int) -> Reply:
+        """What would come of it, and how a new one would look."""
+        if old is not None and essence(old.said) == essence(command):
+            return {"schedule": self.view_schedule(command.name), "outcome": "unchanged"}
+        self.schedules[command.name] = Schedule(command, now, now, now)
+        view = self.view_schedule(command.name)
+        if old is None:
+            del self.schedules[command.name]
+        else:
+            self.schedules[command.name] = old
+        return {"schedule": view, "outcome": "created" if old is None else "changed"}
 
     def view_schedule(self, name: str) -> Reply:
         schedule = self.schedules[name]
@@ -270,7 +284,7 @@ class Schedules(Queues):
 def essence(said: c.PutSchedule) -> bytes:
     """What a schedule is, however that was said."""
     return msgspec.json.encode(
-        msgspec.structs.replace(said, options=options(said), data=Raw(bytes(said.data) or b"null"))
+        msgspec.structs.replace(said, options=options(said), data=Raw(bytes(said.data) or b"null"), dry_run=False)
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 from msgspec import Raw
 
 from bunqueue_trio.engine.commands import apply
+from bunqueue_trio.engine.reruns import Rerun
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.caller import By
@@ -43,6 +44,10 @@ def two_dead(bench: Bench) -> Bench:
     return bench
 
 
+def rerun(bench: Bench) -> None:
+    bench.engine.reruns.add(Rerun(id="r", filter=c.Filter(queue="q"), count=1, rate=1, stop_at=0, started_at=bench.now))
+
+
 def pushed(bench: Bench, n: int = 1, **options: Any) -> Bench:
     for i in range(n):
         bench.push(job_id="abcd"[i], **options)
@@ -68,6 +73,13 @@ ACTS_TRIED: dict[type[c.Command], tuple[Callable[[Bench], object], Act]] = {
     ),
     c.RetryDlq: (two_dead, (c.RetryDlq(queue="q", limit=5), {"limit": 5}, 2, c.RetryDlq(queue="q"))),
     c.PurgeDlq: (two_dead, (c.PurgeDlq(queue="q"), {}, 2, c.PurgeDlq(queue="q"))),
+    c.RerunDlq: (
+        lambda b: [two_dead(b), b.engine.watch_pulls({"q": [1]})],
+        (c.RerunDlq(filter=c.Filter(queue="q"), count=1), {"filter": {"queue": "q"}, "count": 1}, 1, None),
+    ),
+    c.StopRerun: (
+        lambda b: rerun(two_dead(b)), (c.StopRerun(rerun="r"), {"rerun": "r"}, 1, c.StopRerun(rerun="r")),
+    ),
     c.Drain: (lambda b: pushed(b, 3), (c.Drain(queue="q", delayed=True), {"delayed": True}, 3, c.Drain(queue="q"))),
     c.PromoteJobs: (
         lambda b: pushed(b, 3, delay=9), (c.PromoteJobs(queue="q", count=2), {"count": 2}, 2, c.PromoteJobs(queue="q2")),
@@ -148,9 +160,10 @@ def test_an_act_is_written_down_with_its_change(bench: Bench, kind: type[c.Comma
     page = bench.do(c.Actions(limit=1))
     assert (page.actions[0].command, page.actions[0].who) == (SPECS[kind].tag, "ann")
     if again is None:
-        name = "name" if "name" in kind.__struct_fields__ else "id"
+        name = next((each for each in ("name", "filter") if each in kind.__struct_fields__), "id")
+        nobody = c.Filter(queue="nobody") if name == "filter" else "nobody"
         with pytest.raises(Refused):
-            bench.do(kind(**{name: "nobody"}, **({"delay": 5} if kind is c.MoveToDelayed else {})))
+            bench.do(kind(**{name: nobody}, **({"delay": 5} if kind is c.MoveToDelayed else {})))
     else:
         apply(bench.engine, again, bench.now, by=ANN)
     assert noted(bench) == []

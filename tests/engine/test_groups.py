@@ -162,3 +162,24 @@ def test_the_text_of_a_client_is_looked_at_in_its_own_step(bench: Bench, monkeyp
     keys = [fingerprint(text).key for text in ("no 3", "no 4", "Dependency of any failed")]
     assert sorted(row.fingerprint for row in batch.finished if row.fingerprint) == sorted(keys)
     assert bench.engine.groups == {}
+
+
+def test_a_job_that_was_cancelled_is_no_error(bench: Bench):
+    """Whatever was said of it, and whatever its worker says in its last moments."""
+    token_of = {}
+    for reason in ("wrong customer", "wrong price", "too late"):
+        job_id = bench.push(max_attempts=1)
+        token_of[job_id] = bench.pull().token
+        bench.commit()
+        bench.do(c.Cancel(id=job_id, reason=reason, grace=1000))
+    reported = next(iter(token_of))
+    bench.fail(reported, "ConnectionError: 10.0.0.7")
+    bench.sleep(1000)
+    die(bench, "Cancelled")
+    assert sorted(told(bench)) == [("Cancelled", 1, {"q": 1}), ("Cancelled", 3, {"q": 3})]
+    [cancelled] = [group for group in bench.do(c.DeadGroups()).groups if group.fingerprint == "cancelled"]
+    assert (cancelled.count, cancelled.example.reason) == (3, "cancelled")
+    page = bench.do(c.DeadGroups(limit=1))
+    assert [group.count for group in bench.do(c.DeadGroups(after=page.next)).groups] == [1]
+    page = bench.do(c.Dlq(queue="q", fingerprint="cancelled"))
+    assert {entry.job.id for entry in page.entries} == set(token_of)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from msgspec import Raw
+from msgspec.structs import replace
 
 from bunqueue_trio import errors
 from bunqueue_trio.engine import planner, putting
@@ -678,3 +679,24 @@ def test_what_is_late_and_what_is_left_out_is_counted(bench: Bench):
     bench.sleep(2 * MINUTE)
     bench.sleep(MINUTE)
     assert (bench.engine.planner.late, bench.engine.planner.left_out) == (1, 2)
+
+
+def test_a_dry_run_tells_what_would_come_and_stores_nothing(bench: Bench):
+    put = c.PutSchedule(name="s", queue="q", data=Raw(b"1"), every=60_000, source="me")
+    would = bench.do(replace(put, dry_run=True))
+    assert (would.outcome, would.schedule.source, would.schedule.runs) == ("created", "me", 0)
+    assert not bench.engine.has_changes
+    with pytest.raises(Refused, match="Schedule not found"):
+        bench.do(c.GetSchedule(name="s"))
+    assert bench.do(put).schedule == would.schedule
+    bench.commit()
+    bench.sleep(60_000)
+    bench.commit()
+    same = bench.do(replace(put, dry_run=True))
+    assert (same.outcome, same.schedule.runs) == ("unchanged", 1)
+    other = bench.do(replace(put, every=90_000, dry_run=True))
+    assert (other.outcome, other.schedule.every) == ("changed", 90_000)
+    with pytest.raises(Refused, match="never run"):
+        bench.do(replace(put, name="t", every=None, at=1, dry_run=True))
+    assert bench.do(c.GetSchedule(name="s")).schedule.every == 60_000
+    assert not bench.engine.has_changes

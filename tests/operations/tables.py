@@ -91,7 +91,7 @@ def commands_table() -> list[str]:
     rows = ["| `cmd` | what it does | fields | reply, beside `ok` |", "| --- | --- | --- | --- |"]
     for name, kind in COMMANDS.items():
         what = (kind.__doc__ or "").split("\n")[0].replace("``", "`")
-        names = ["the job", "`queue`"] if kind is c.Push else [_named(f) for f in _fields(kind)]
+        names = ["the job", "`queue`"] if kind is c.Push else [_named(kind, f) for f in _fields(kind)]
         rows.append(f"| `{name}` | {what} | {', '.join(names)} | {', '.join(f'`{f}`' for f in _reply(kind))} |")
     return rows
 
@@ -124,7 +124,9 @@ def fields_table() -> list[str]:
 def job_table() -> list[str]:
     """Return one row for each field of a job that is pushed."""
     rows = ["| field | value | default |", "| --- | --- | --- |"]
-    return rows + [f"| `{f.encode_name}` | {_value(f.type)} | {_default_of(f)} |" for f in _fields(c.JobSpec)]
+    return rows + [
+        f"| `{f.encode_name}` | {_value(f.type)} | {_default_of(c.JobSpec, f)} |" for f in _fields(c.JobSpec)
+    ]
 
 
 def events_table() -> list[str]:
@@ -165,26 +167,27 @@ def _fields(kind: type[msgspec.Struct]) -> list[Any]:
     return [f for f in msgspec.structs.fields(kind) if f.name != "req_id"]
 
 
-def _is_required(f: Any) -> bool:
-    return bool(f.required or f.default == "" or f.name == "data")
+def _is_required(kind: type[msgspec.Struct], f: Any) -> bool:
+    """Return whether a field must be there. A payload has no type that would say so: its handler does."""
+    return bool(f.required or f.default == "" or (f.name == "data" and kind in (c.JobSpec, c.Update)))
 
 
-def _named(f: Any) -> str:
-    return f"`{f.encode_name}`" + ("" if _is_required(f) else "?")
+def _named(kind: type[msgspec.Struct], f: Any) -> str:
+    return f"`{f.encode_name}`" + ("" if _is_required(kind, f) else "?")
 
 
 def _owners(kinds: list[type[c.Command]]) -> dict[tuple[str, str, str], list[str]]:
     found: dict[tuple[str, str, str], list[str]] = {}
     for kind in kinds:
         for f in _fields(kind):
-            found.setdefault((f.encode_name, _value(f.type), _default_of(f)), []).append(
+            found.setdefault((f.encode_name, _value(f.type), _default_of(kind, f)), []).append(
                 str(kind.__struct_config__.tag)
             )
     return found
 
 
-def _default_of(f: Any) -> str:
-    if _is_required(f):
+def _default_of(kind: type[msgspec.Struct], f: Any) -> str:
+    if _is_required(kind, f):
         return "required"
     if isinstance(f.default, Raw) or f.default is None:
         return ""

@@ -85,7 +85,13 @@ def test_a_damaged_original_is_not_passed_on(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("target", "complaint"),
-    [("no/where.db", "there is no directory"), (".", "is a directory"), ("q.db", "is the file itself")],
+    [
+        ("no/where.db", "there is no directory"),
+        (".", "is a directory"),
+        ("q.db", "is the file itself"),
+        ("q.db-wal", "lies beside a store"),
+        ("q.db.lock", "lies beside a store"),
+    ],
 )
 def test_impossible_targets_are_refused(file: Path, tmp_path: Path, target: str, complaint: str):
     with pytest.raises(StoreError, match=complaint):
@@ -97,6 +103,18 @@ def test_a_target_in_use_is_refused(file: Path, tmp_path: Path):
     used = Writer(tmp_path / "used.db")
     with pytest.raises(StoreError, match=r"is in use, or was not closed: .*used\.db-wal lies beside it"):
         copy(file, tmp_path / "used.db", ignore, overwrite=True)
+    used.store.close()
+
+
+def test_a_link_is_the_file_it_leads_to_with_all_that_is_in_its_log(tmp_path: Path):
+    used = Writer(tmp_path / "used.db")
+    used.push(job_id="in the log")
+    link = tmp_path / "elsewhere" / "link.db"
+    link.parent.mkdir()
+    link.symlink_to(used.store.path)
+    assert examine(link, lambda _: None).unfinished == {"waiting": 1}
+    copy(link, tmp_path / "copy.db", ignore, overwrite=False)
+    assert examine(tmp_path / "copy.db", lambda _: None).unfinished == {"waiting": 1}
     used.store.close()
 
 

@@ -11,7 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from bunqueue_trio.cli import dead, main, many, remote
+from bunqueue_trio.cli import dead, main, many, remote, reruns
 from tests.operations.processes import Done, Running, bunqueue, serving
 
 OPERATIONS = (Path(__file__).parents[2] / "docs/operations.md").read_text(encoding="utf-8")
@@ -47,6 +47,9 @@ def test_dead_letters_are_shown_and_retried(server: Running):
     assert ask(server, "retry", "q").out == "q: 2 retried, 0 still dead\n"
     assert ask(server, "dead", "q")[1:] == ("", "q: no dead letters\n")
     assert ask(server, "dead", "q", "--json")[1:] == ("", "")
+    unknown = "q: no dead letters with an error of this group; `dead --groups` lists the groups\n"
+    assert ask(server, "dead", "q", "--group", "nothing")[1:] == ("", unknown)
+    assert ask(server, "dead", "q", "--error", "nothing")[1:] == ("", "q: no dead letters with this error\n")
     done = ask(server, "retry", "q", "--id", "nobody")
     assert (done.code, done.out) == (1, "")
     assert "No dead letter of this id in this queue" in done.err
@@ -219,3 +222,53 @@ def test_a_time_later_than_any_calendar_is_shown(monkeypatch: pytest.MonkeyPatch
     entry = {"job": {"id": "x"}, "enteredAt": 2**53, "reason": "stalled", "error": None}
     monkeypatch.setattr(remote, "answer", lambda *_: {"entries": [entry], "total": 1, "next": None})
     assert CliRunner().invoke(main, ["dead", "q"]).output == f"{2**53} ms  x  stalled  \n"
+
+
+@pytest.mark.slow
+def test_dead_letters_are_rerun_by_the_server(server: Running):
+    def die(n: int) -> None:
+        with server.client() as client:
+            for _ in range(n):
+                job_id = client.post("/queues/rerun/jobs", json={"data": 1, "maxAttempts": 1}).json()["id"]
+                client.get("/queues/rerun/jobs")
+                client.post(f"/jobs/{job_id}/fail", json={"error": "no luck"})
+
+    assert ask(server, "reruns") == (0, "", "no reruns\n")
+    die(2)
+    assert "say --yes" in ask(server, "rerun", "rerun").err
+    assert "Nobody asks for jobs of queue rerun" in ask(server, "rerun", "rerun", "--yes").err
+    assert "lists the groups" in ask(server, "rerun", "rerun", "--group", "nothing", "--yes").err
+    began = ask(server, "rerun", "rerun", "--yes", "--force", "--detach", "--count", "1")
+    assert began.code == 0
+    rerun = began.out.partition(":")[0]
+    assert began.out == f"{rerun}: rerun: 2 dead letters, 1 first, at most 10 a second\n"
+    assert rerun in ask(server, "reruns").out
+    assert json.loads(ask(server, "reruns", "--json").out)["filter"] == {"queue": "rerun"}
+    stopped = ask(server, "reruns", "stop", rerun)
+    assert stopped.out.startswith(f"{rerun}: stopped: ")
+    assert "Rerun not found" in ask(server, "reruns", "stop", "nobody").err
+
+
+def test_a_rerun_is_followed_to_its_end(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    view = {"id": "r", "state": "first", "why": None, "retried": 1, "open": 1, "died": 0, "refused": {}}
+    looks = iter([view, view | {"state": "rest", "retried": 3, "why": "queue q is paused"}])
+    monkeypatch.setattr(reruns.time, "sleep", lambda _: None)
+    end: dict[str, object] = {}
+    monkeypatch.setattr(reruns, "answer", lambda *_: {"reruns": [next(looks, view | end)]})
+    end |= {"state": "done", "open": 0, "refused": {"key-held": 2}}
+    reruns._follow("", None, view)
+    told = capsys.readouterr()
+    assert told.out == "done: 1 retried, 0 not ended, 0 died again (not key-held: 2)\n"
+    assert told.err.splitlines() == [
+        "first: 1 retried, 1 not ended, 0 died again", "rest: 3 retried, 1 not ended, 0 died again: queue q is paused",
+    ]  # fmt: skip
+    end |= {"state": "stopped", "why": "3 of 10 died again"}
+    with pytest.raises(click.ClickException, match="it has stopped: 3 of 10 died again; the others stay dead"):
+        reruns._follow("", None, view)
+
+
+def test_what_a_group_has_in_common_is_said():
+    common = {"sampled": 10, "tags": ["nightly"], "groupId": "batch-1", "keys": ["to", "tenant"]}
+    assert dead._common(common) == "  [the newest 10 have tag nightly; group batch-1; keys to, tenant]"
+    assert dead._common(common | {"sampled": 1}) == ""
+    assert dead._common({"sampled": 2, "tags": [], "groupId": None, "keys": []}) == ""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.operations.processes import Running, bunqueue, serving
+from tests.operations.processes import Running, bunqueue, serving, until
 
 PAGE = Path(__file__).parents[2] / "docs" / "night.md"
 ERRORS = (
@@ -28,6 +28,7 @@ def prepare(server: Running) -> tuple[str, str]:
             assert (
                 client.post(f"/jobs/{job_id}/fail", json={"error": error, "unrecoverable": gives_up}).status_code == 200
             )
+        client.post("/workers", json={"workerId": "mail-1", "queues": ["emails"]})
         client.post("/queues/reports/jobs", json={"data": 1})
         client.post(f"/jobs/{client.get('/queues/reports/jobs').json()['job']['id']}/ack", json={})
         wanted, unwanted = (
@@ -55,12 +56,15 @@ def test_the_night(tmp_path: Path):
         assert wanted in said["jobs reports delayed"]
         assert "It is delayed" in said["why ID"]
         assert '{"month": 5}' in said["job ID --data"]
-        assert said["retry emails --group 2a253bca139c"].startswith("emails: 3 of 3")
+        rerun = next(line for line in said if line.startswith("rerun"))
+        assert ": emails: 3 dead letters with this error, 3 first" in said[rerun]
+        assert "queue=emails fingerprint=2a253bca139c" in said["reruns"]
         assert said['retry emails --error "TimeoutError"'].startswith("emails: 2 of 2")
         assert "unrecoverable" in said["dead emails"]
         assert said['purge emails --error "no such address" --yes'].startswith("emails: 1 of 1")
         with server.client() as client:
-            assert client.get("/queues/emails/counts").json()["counts"]["waiting"] == 5
+            counts = lambda: client.get("/queues/emails/counts").json()["counts"]  # noqa: E731
+            until(lambda: counts()["waiting"] == 5, 60, lambda: str(counts()))
             assert client.get("/queues/emails/paused").json()["paused"] is False
             taken = client.get("/queues/reports/jobs").json()["job"]
             assert (taken["id"], taken["data"], taken["priority"]) == (wanted, {"month": 6}, 10)

@@ -63,8 +63,11 @@ def test_what_stands_in_the_way_leaves_the_file_as_it_was(file: Path, backup: Pa
     with pytest.raises(StoreError):
         restore(tmp_path / "nothing", file, ignore, overwrite=True)
     server = SqliteStore(file)
-    with pytest.raises(StartupError, match="is in use by another server"):
-        restore(backup, file, ignore, overwrite=True)
+    link = tmp_path / "link.db"
+    link.symlink_to(file)
+    for name in (file, link):
+        with pytest.raises(StartupError, match="is in use by another server"):
+            restore(backup, name, ignore, overwrite=True)
     server.close()
     assert holds(file, "later")
 

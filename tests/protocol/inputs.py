@@ -35,7 +35,7 @@ COMPLETE: dict[str, dict[str, Any]] = {
     "GetJobs": {"state": "failed", "limit": 5, "after": "t"},
     "Dlq": {"limit": 5, "after": "t"},
     "RetryDlq": {"jobId": "t", "limit": 5, "after": "t"},
-    "GetJob": {}, "GetState": {}, "GetResult": {}, "Cancel": {}, "Ping": {}, "Stats": {}, "StorageStatus": {}, "StopPull": {},
+    "GetJob": {}, "GetState": {}, "GetResult": {"timeout": 5}, "WaitJob": {"timeout": 5}, "Cancel": {}, "Ping": {}, "Stats": {}, "StorageStatus": {}, "StopPull": {},
     "Auth": {"token": "secret"},
     "Subscribe": {"events": ["completed"]},
     "Unsubscribe": {"events": "*"},

@@ -2,10 +2,13 @@
 
 import json
 import random
+import tracemalloc
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec import inspect as types
 
 from bunqueue_trio.config import DEPENDENCIES_MAX
 from bunqueue_trio.errors import Refused
@@ -18,6 +21,14 @@ PAD = "x" * LARGE_BYTES
 LISTS = [
     (spec.command, name, most) for spec in CATALOG for name, most in bounds._outline(spec.command)[1].items()
 ]  # fmt: skip
+
+
+IN_PARTS = [
+    (spec.command, part, name, most)
+    for spec in CATALOG
+    for part, kind in bounds._outline(spec.command)[2].items()
+    for name, most in bounds._outline(kind)[1].items()
+]
 
 
 def item_of(kind: type[Command], name: str) -> Any:
@@ -39,7 +50,46 @@ def never(*_: object) -> None:
     raise AssertionError("it was read")
 
 
+def lists_without_end(kind: type[msgspec.Struct]) -> Iterator[str]:
+    for field in msgspec.structs.fields(kind):
+        shape = types.type_info(field.type)
+        for option in shape.types if isinstance(shape, types.UnionType) else (shape,):
+            if isinstance(option, types.StructType):
+                yield from lists_without_end(option.cls)
+            if isinstance(option, types.ListType):
+                if option.max_length is None:
+                    yield f"{kind.__name__}.{field.name}"
+                if isinstance(option.item_type, types.StructType):
+                    yield from lists_without_end(option.item_type.cls)
+
+
+def test_each_list_that_a_client_may_send_has_an_end():
+    assert [name for spec in CATALOG for name in lists_without_end(spec.command)] == []
+
+
+@pytest.mark.parametrize(("kind", "part", "name", "most"), IN_PARTS)
+def test_a_list_in_a_part_is_held_against_its_limit_before_it_is_read(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Command], part: str, name: str, most: int
+):
+    fits, over = (body_of(kind, {part: {name: ["a"] * n}}) for n in (most, most + 1))
+    bounds.check_lists(kind, fits)
+    monkeypatch.setattr(codec, "_decoder", never)
+    monkeypatch.setattr(codec, "_DECODERS", {kind: None})
+    assert refusal(kind, over)[:2] == (400, f"{part}.{name} must be at most {most} items")
+
+
+def test_of_a_million_fields_that_a_command_has_not_nothing_is_made():
+    fields = b",".join(b'"x%d":1' % i for i in range(100_000))
+    tracemalloc.start()
+    command = codec.decode(Push, b'{"queue":"q","data":1,"priority":2.0,%b}' % fields)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert command.priority == 2
+    assert peak < 3 * len(fields)
+
+
 def test_there_are_lists():
+    assert len(IN_PARTS) > 3
     assert {(PushBatch, "jobs"), (AckBatch, "ids"), (AckBatch, "results"), (Push, "dependsOn")} <= {
         x[:2] for x in LISTS
     }

@@ -83,7 +83,10 @@ def test_an_event_has_only_the_fields_of_its_type():
         (r.EMPTY_PULL, b'{"ok":true,"job":null,"token":null}'),
         (r.PushReply(id="x"), b'{"ok":true,"id":"x"}'),
         (r.ErrorReply(error="no"), b'{"ok":false,"error":"no"}'),
-        (r.ResultReply(id="x", result=msgspec.Raw(b"1.50")), b'{"ok":true,"id":"x","result":1.50}'),
+        (
+            r.ResultReply(id="x", result=msgspec.Raw(b"1.50"), state="completed"),
+            b'{"ok":true,"id":"x","result":1.50,"state":"completed","error":null}',
+        ),
     ],
 )
 def test_a_reply_is_the_body_of_the_contract(reply: msgspec.Struct, text: bytes):
@@ -96,7 +99,7 @@ def test_a_reply_is_the_body_of_the_contract(reply: msgspec.Struct, text: bytes)
         (r.PushReply(id="x"), 0),
         (r.OK, 0),
         (r.PullReply(job=r.DeliveredJob("i", "q", msgspec.Raw(b"12345"), 0, 0, 0, 0, 0), token="t"), 5),
-        (r.ResultReply(id="x", result=msgspec.Raw(b"123")), 3),
+        (r.ResultReply(id="x", result=msgspec.Raw(b"123"), state="completed"), 3),
         (r.DataReply(data={"lostIds": ["abc", "de"]}), 12),
         (r.ErrorReply(error="no"), 2),
     ],

@@ -1,15 +1,19 @@
 """What happened by the minute: counted as it happens, bounded, and told as it was."""
 
 import pytest
+import trio
 from msgspec import Raw
 
 from bunqueue_trio.config import Settings
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime import history as module
-from bunqueue_trio.runtime.history import MINUTES_KEPT, History, Minute
+from bunqueue_trio.runtime.history import MINUTES_KEPT, History, Minute, QueueMinute
 from bunqueue_trio.runtime.picture import QueueLook
+from bunqueue_trio.storage.rows import finished_row
 from bunqueue_trio.storage.store import Batch
 from bunqueue_trio.testing.server import Bunqueue
+from tests.engine.make import make_job
+from tests.storage.ledger import ended
 
 MINUTE = 60_000
 
@@ -19,7 +23,7 @@ def minute(at: int) -> Minute:
 
 
 def look(name: str, waiting: int = 0) -> QueueLook:
-    return QueueLook(name, waiting, 0, 0, 0, 0, 0, None, 0, None, None, None)
+    return QueueLook(name, waiting, 0, 0, 0, 0, 0, 0, None, 0, None, None, None)
 
 
 class Heard:
@@ -40,7 +44,7 @@ async def test_events_are_counted_by_queue_and_minute():
     history.committed(batch(("stalled", "a"), ("retried", "a"), ("drained", "a")), 0.0)
     await history.note(minute(2 * MINUTE), [look("a", 4)])
     past = history.past()
-    assert [tuple(each) for each in past.queues["a"]] == [
+    assert [each[:8] for each in past.queues["a"]] == [
         (MINUTE, 2, 1, 0, 0, 0, 5, 0), (2 * MINUTE, 0, 0, 0, 1, 1, 4, 0)
     ]  # fmt: skip
     assert "b" not in past.queues  # it holds nothing, and nothing happens
@@ -104,3 +108,53 @@ async def test_a_server_notes_what_was_the_case(autojump_clock: object):
         assert pause is not None
         assert (looks["q"].waiting, pause.reason, looks["q"].jobs) == (3, "why", 3)
         assert (looks["limited"].concurrency, looks["limited"].jobs, looks["limited"].pulls_waiting) == (2, 0, 0)
+
+
+async def test_run_times_are_counted_and_all_is_written_down(autojump_clock: object):
+    async with Bunqueue(Settings()) as bunqueue:
+        core, server = bunqueue.server.core, bunqueue.server
+        for n, options in enumerate(({}, {"remove_on_complete": True}, {"max_attempts": 1}, {})):
+            await core.execute(c.Push(queue="q", data=Raw(b"1"), **options))  # type: ignore[arg-type]
+            if n == 3:
+                break
+            pulled = await core.execute(c.Pull(queue="q"))
+            await trio.sleep(1 + n)
+            job = pulled.job.id  # type: ignore[attr-defined]
+            await core.execute(c.Fail(id=job) if n == 2 else c.Ack(id=job))
+        await trio.sleep(5)
+        await server.note_minute()
+        told = await core.execute(c.GetFigures(queue="q"))
+        [minute] = told.minutes  # type: ignore[attr-defined]
+        assert (minute.pushed, minute.completed, minute.failed, minute.waiting, minute.dead) == (4, 2, 1, 1, 1)
+        assert 5000 <= minute.oldest < 5100
+        assert 1500 <= minute.run < 1520
+        assert 2000 <= minute.p95 < 3000
+        assert [hour.pushed for hour in told.hours] == [4]  # type: ignore[attr-defined]
+        await trio.sleep(1)
+        await bunqueue.crash()
+        await bunqueue.recover()
+        assert [each.pushed for each in bunqueue.server.past().queues["q"]] == [4]
+        assert (await bunqueue.server.core.execute(c.GetFigures(queue="q"))).minutes == [minute]  # type: ignore[attr-defined]
+
+
+async def test_names_that_come_once_do_not_fill_the_memory_with_run_times(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "COUNTED_MAX", 1)
+    history = History()
+    jobs = batch(("completed", "a"))
+    for name in ("a", "b"):
+        job = ended(make_job(1, queue=name, started_at=1000), at=3000)
+        jobs.finished.append(finished_row(job))
+    history.committed(jobs, 0.0)
+    told = await history.note(minute(1), [])
+    assert {name: each.run for name, each in told.items()} == {"a": 2000}
+
+
+async def test_a_queue_in_which_nothing_is_is_not_written_down():
+    assert await History().note(minute(1), [look("a"), look("b", 1)]) == {
+        "b": QueueMinute(1, 0, 0, 0, 0, 0, 1, 0, 0, 0, {})
+    }
+
+
+async def test_the_busiest_are_written_down_first(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "FIGURES_QUEUES", 1)
+    assert set(await History().note(minute(1), [look("a", 1), look("b", 2)])) == {"b"}

@@ -190,3 +190,15 @@ async def test_closing_rings_every_bell_once(running: World, hub: Hub):
         for bell in bells:
             await bell.wait()
     await settled()
+
+
+async def test_what_a_reader_reported_is_kept_from_it_once(running: World, hub: Hub):
+    reader = hub.subscribe(None, Bell())
+    reader.types = frozenset({"completed"})
+    for job in [await running.push(), await running.push()]:
+        await running.pull()
+        reader.reported[1] = {job}
+        reader.reported[2] = {"another"}
+        await running.ack(job)
+        assert not reader
+        assert reader.reported == {1: set(), 2: {"another"}}

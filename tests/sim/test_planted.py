@@ -27,7 +27,8 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.runtime import tree, waiting
 from bunqueue_trio.runtime.audit import _Unsettled
-from bunqueue_trio.runtime.core import Begun, Core
+from bunqueue_trio.runtime.begun import Begun
+from bunqueue_trio.runtime.core import Core
 from bunqueue_trio.runtime.half import Half
 from bunqueue_trio.runtime.hub import Hub, Subscription
 from bunqueue_trio.runtime.journal import Journal

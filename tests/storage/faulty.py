@@ -140,6 +140,9 @@ class FaultyStore:
     def groups(self, queue: str | None) -> dict[str, dict[str, int]]:
         return self.inner.groups(queue)
 
+    def cancelled_of(self, queue: str) -> int:
+        return self.inner.cancelled_of(queue)
+
     def is_grouped(self, queue: str) -> bool:
         return self.inner.is_grouped(queue)
 

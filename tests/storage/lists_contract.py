@@ -4,7 +4,7 @@ import pytest
 
 from bunqueue_trio.config import REPLAY_BYTES
 from bunqueue_trio.engine.fingerprint import fingerprint
-from bunqueue_trio.engine.job import Job, Note, Options, State
+from bunqueue_trio.engine.job import Cancelled, Job, Note, Options, State
 from bunqueue_trio.storage.store import Store
 from tests.storage.ledger import NOW, Ledger, ended, facts, keep, make_job
 from tests.storage.store_contract import Place, StoreSuite
@@ -142,6 +142,14 @@ class GroupContract(StoreSuite):
                 self.LATE: {"q": 1, "other": 1}, fingerprint("").key: {"other": 1},
             }  # fmt: skip
             assert each.groups("nobody") == {}
+
+    def test_a_cancelled_one_is_of_no_error(self, place: Place, ledger: Ledger, store: Store):
+        job = died(2, "Cancelled by ann: too late")
+        job.noted().cancelled = Cancelled(NOW)
+        ledger.write([died(1, "too late"), job])
+        for each in (store, place.open()):
+            assert each.groups("q") == {self.LATE: {"q": 1}, "cancelled": {"q": 1}}
+            assert (each.cancelled_of("q"), each.cancelled_of("nobody"), each.is_grouped("q")) == (1, 0, True)
 
     def test_what_is_retried_or_deleted_counts_no_more(self, place: Place, ledger: Ledger, store: Store):
         ledger.write([died(n, "too late", at=NOW + n) for n in range(1, 5)])

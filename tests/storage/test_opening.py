@@ -321,6 +321,30 @@ def test_a_link_to_nothing_is_refused_and_makes_nothing_elsewhere(tmp_path: Path
     assert not (tmp_path / "elsewhere").exists()
 
 
+def test_a_file_in_use_is_in_use_by_each_of_its_names(tmp_path: Path):
+    path, linked, hard = tmp_path / "queue.db", tmp_path / "linked.db", tmp_path / "hard.db"
+    our_own(path)
+    linked.symlink_to(path)
+    store = SqliteStore(linked)
+    assert Path(f"{path}.lock").exists()
+    with pytest.raises(StartupError, match=r"queue\.db: is in use by another server"):
+        SqliteStore(path)
+    hard.hardlink_to(path)
+    for name in (path, hard):
+        with pytest.raises(StartupError, match="has a second name"):
+            SqliteStore(name)
+    hard.unlink()
+    store.close()
+    SqliteStore(path).close()
+
+
+@pytest.mark.parametrize("end", ["-wal", "-shm", "-journal", ".lock"])
+def test_a_file_that_lies_beside_a_store_is_no_store(tmp_path: Path, end: str):
+    with pytest.raises(StartupError, match="is the name of a file that lies beside a store"):
+        SqliteStore(tmp_path / f"queue.db{end}")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("content", [None, b""], ids=["missing", "empty"])
 def test_a_missing_or_empty_file_becomes_a_store(tmp_path: Path, content: bytes | None):
     path = tmp_path / "queue.db"

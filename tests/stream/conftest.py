@@ -14,5 +14,8 @@ from tests.wire.conftest import start_server as start_server
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the tests that are about time run in virtual time."""
     for item in items:
-        if item.path.name in {"test_virtual.py", "test_hot.py"} and item.path.parent.name == "stream":
+        if (
+            item.path.name in {"test_virtual.py", "test_hot.py", "test_reported.py"}
+            and item.path.parent.name == "stream"
+        ):
             item.add_marker(pytest.mark.trio(run=virtual))

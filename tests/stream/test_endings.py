@@ -477,3 +477,9 @@ def test_a_socket_that_never_pauses_does_not_hold_up_a_stop(start_server: StartS
     server.start()
     with Client(server.url) as client:
         assert ok(client.get("/health"))["queues"]["waiting"] >= sum(answered)
+
+
+def test_the_handshake_says_how_long_a_message_may_be(lane: Server) -> None:
+    with peer(lane) as ws:
+        assert ws.connection.response is not None
+        assert ws.connection.response.headers["X-Message-Max"] == str(10 * 1024 * 1024)

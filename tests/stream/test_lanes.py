@@ -8,6 +8,7 @@ from typing import BinaryIO, NamedTuple
 
 import pytest
 
+from bunqueue_trio.config import HEADER_BYTES_MAX
 from bunqueue_trio.protocol.routes import ROUTES, Route
 from tests.wire.server import Server, StartServer
 
@@ -146,7 +147,10 @@ PLAIN: list[bytes] = [
     post("/queues/q/jobs", JOB, "Content-Type: text/plain; charset=utf-16"),
     get("/jobs/one", "Origin: https://x.example"),
     get("/jobs/one", "x-long: " + "x" * 10_000),
+    get("/jobs/one", "x: " + "x" * (HEADER_BYTES_MAX - len(get("/jobs/one", "x: ")))),
 ]
+
+TOO_LONG = get("/healthz", "x: " + "x" * (HEADER_BYTES_MAX + 1 - len(get("/healthz", "x: "))))
 
 ENDING: list[bytes] = [
     get("/healthz", "Connection: close"),
@@ -168,6 +172,8 @@ ENDING: list[bytes] = [
     b"POST /jobs/no/ack HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n",
     b"GET /a b HTTP/1.1\r\nHost: x\r\n\r\n",
     b"GET /healthz HTTP/9.9\r\nHost: x\r\n\r\n",
+    TOO_LONG,
+    get("/healthz", "x: " + "x" * 100_000),
     get("/healthz", "x: " + "x" * 300_000),
     get("/healthz", "x-control: a\x00b"),
 ]
@@ -279,6 +285,7 @@ def test_a_request_and_the_next_on_the_same_connection(lanes: tuple[Server, Serv
 def test_a_request_that_ends_its_connection(lanes: tuple[Server, Server], request_: bytes) -> None:
     one, other = (talk(server, [request_], responses=None) for server in lanes)
     assert one == other
+    assert (b" 431 " in one.responses[0][0]) is (len(request_) > HEADER_BYTES_MAX)
 
 
 @pytest.mark.parametrize("pieces", DIALOGUES, ids=str)

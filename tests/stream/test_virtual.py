@@ -14,6 +14,7 @@ import trio.testing
 from msgspec import Raw
 
 from bunqueue_trio.api import gateway as gateway_module
+from bunqueue_trio.api import session as session_module
 from bunqueue_trio.api.event_stream import EventStream
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.api.session import Session
@@ -142,6 +143,34 @@ async def test_a_long_poll_waits_its_time_while_others_are_served(world: World) 
             await session.bell.wait()
         assert json.loads(out[0]) == {"ok": True, "job": None, "token": None, "reqId": "long"}
         assert trio.current_time() - begun == pytest.approx(60, abs=0.01)
+
+
+async def test_a_session_that_ends_waits_for_no_job_any_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "SESSION_POLLS_MAX", 1)
+    ends = world.server.core.ends
+    with world.session() as session:
+        async with trio.open_nursery() as nursery:
+            job_id = (await world.ask(session, "PUSH", queue="q", data=1))["id"]
+            session.receive(json.dumps({"cmd": "WaitJob", "id": job_id, "reqId": "w"}).encode(), nursery)
+            assert ends.waiting == 1
+            assert (await world.ask(session, "WaitJob", id=job_id))["code"] == "overloaded"
+            assert ends.waiting == 1
+            nursery.cancel_scope.cancel()
+    assert ends.waiting == 0
+
+
+@pytest.mark.parametrize("express", [True, False])
+async def test_a_client_that_has_gone_waits_for_no_job_any_more(world: World, express: bool) -> None:
+    world.http = Http(world.server, world.nursery, express=express)
+    world.nursery.start_soon(world.http._keep)
+    await world.server.core.execute(Push(queue="q", data=Raw(b"1"), job_id="j"))
+    stream = await world.connect()
+    await stream.send_all(request_bytes("POST", "/jobs/j/wait", b'{"timeout":600000}'))
+    await trio.testing.wait_all_tasks_blocked()
+    assert world.server.core.ends.waiting == 1
+    await stream.aclose()
+    await trio.testing.wait_all_tasks_blocked()
+    assert world.server.core.ends.waiting == 0
 
 
 async def test_release_on_disconnect_is_at_once_and_charges_nothing(world: World) -> None:

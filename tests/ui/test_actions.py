@@ -13,6 +13,7 @@ from bunqueue_trio.api.access import Grant
 from bunqueue_trio.cli import main
 from bunqueue_trio.config import Settings
 from bunqueue_trio.engine.fingerprint import fingerprint
+from bunqueue_trio.engine.reruns import Rerun
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import queue_replies as qr
 from bunqueue_trio.protocol import replies as r
@@ -204,7 +205,10 @@ async def test_every_action_has_lines_for_a_shell_that_say_the_same(site: Site, 
     """The command is there with these options, and the curl is of the queue and job of the page."""
     job = await push(bunqueue, "q'; rm -rf /;".replace("'; rm -rf /;", "x"), '{"a":1}')
     await bunqueue.server.core.execute(c.PutSchedule(name="sx", queue="qx", every=60_000))
-    about = {"queue": "qx", "id": job, "fingerprint": "it's `ls` $(gone) …", "name": "sx"}
+    about = {"queue": "qx", "id": job, "fingerprint": "it's `ls` $(gone) …", "name": "sx", "rerun": "rx"}
+    bunqueue.server.engine.reruns.add(
+        Rerun(id="rx", filter=c.Filter(queue="q"), count=1, rate=1, stop_at=0, started_at=0)
+    )
     asked = "&".join(
         f"{key}={html.escape(value).replace('&', '%26').replace('#', '%23')}" for key, value in about.items()
     )
@@ -213,14 +217,14 @@ async def test_every_action_has_lines_for_a_shell_that_say_the_same(site: Site, 
     cli, curl = (text.partition(">")[2].partition("</pre>")[0] for text in lines)
     words = shlex.split(cli)
     assert words[0] == "bunqueue-trio"
-    done = CliRunner().invoke(main, [*words[1 : 3 if words[1] in ("schedules", "workers") else 2], "--help"])
+    done = CliRunner().invoke(main, [*words[1 : 3 if words[1] in ("schedules", "workers", "reruns") else 2], "--help"])
     assert done.exit_code == 0
     for word in words[2:]:
         if word.startswith("--"):
             assert word in done.output
     words = shlex.split(curl)
     assert words[0] == "curl"
-    paths = ("/queues/qx", f"/jobs/{job}", "/schedules/sx", f"/workers/{job}")
+    paths = ("/queues/qx", f"/jobs/{job}", "/schedules/sx", f"/workers/{job}", '{"queue":"qx"', "/dead/reruns/rx/stop")
     assert any(path in word for word in words for path in paths)
 
 

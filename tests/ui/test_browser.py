@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from bunqueue_trio.engine.fingerprint import fingerprint
+from tests.ui import axe
 from tests.ui.chromium import CHROMIUM, PATIENCE_S, Browser
 from tests.ui.test_hostile import HOSTILE
 from tests.wire.server import Server
@@ -132,31 +133,64 @@ def test_the_story_of_a_night(browser: Browser, server: Server) -> None:
     assert {re.sub(r"(//[^/]*).*", r"\1", url) for url in browser.asked} == {server.url}
 
 
+def a_job(browser: Browser) -> str:
+    """The address of a job that waits."""
+    return str(
+        browser.run(
+            "fetch('/ui/queues/invoices/jobs?state=waiting').then((r) => r.text()).then((t) => t.match(/\\/ui\\/jobs\\/[^\"?]+/)[0])"
+        )
+    )
+
+
+def screens(job: str) -> tuple[str, ...]:
+    """Every screen, with something on it."""
+    return (
+        "/ui", "/ui/queues", "/ui/queues/orders", "/ui/jobs", "/ui/queues/orders/jobs?state=failed", "/ui/queues/strange/jobs?state=waiting",
+        job, job + "/data", "/ui/errors", f"/ui/errors/orders?fingerprint={fingerprint('PaymentError: order 17 refused').key}",
+        "/ui/events", "/ui/events?type=failed", "/ui/schedules", "/ui/schedules/nightly", "/ui/workers", "/ui/workers/w-1", "/ui/actions", "/ui/actions?of=nowhere",
+        "/ui/act/release?id=w-1", "/ui/act/delete-schedule?name=nightly", "/ui/storage", "/ui/server", "/ui/act/pause?queue=orders", "/ui/act/clean?queue=orders", "/ui/jobs/nobody",
+    )  # fmt: skip
+
+
+def show(browser: Browser, server: Server, path: str) -> None:
+    """Open an address without the help of its scripts, and wait for the page."""
+    browser.call("Page.navigate", url=server.url + path)
+    deadline = time.monotonic() + PATIENCE_S
+    while browser.run("document.readyState + location.pathname + location.search") != f"complete{path}":
+        assert time.monotonic() < deadline, path
+        time.sleep(0.02)
+
+
 @pytest.mark.parametrize("scripts", [True, False], ids=["script", "no script"])
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1440])
 def test_every_screen_is_fit_to_be_read(
     browser: Browser, server: Server, width: int, dark: bool, scripts: bool
 ) -> None:
-    job = browser.run(
-        "fetch('/ui/queues/invoices/jobs?state=waiting').then((r) => r.text()).then((t) => t.match(/\\/ui\\/jobs\\/[^\"?]+/)[0])"
-    )
-    browser.look(width, dark=dark, scripts=scripts)
     found = {}
-    for path in (
-        "/ui", "/ui/queues", "/ui/queues/orders", "/ui/jobs", "/ui/queues/orders/jobs?state=failed", "/ui/queues/strange/jobs?state=waiting",
-        job, job + "/data", "/ui/errors", f"/ui/errors/orders?fingerprint={fingerprint('PaymentError: order 17 refused').key}",
-        "/ui/events", "/ui/events?type=failed", "/ui/schedules", "/ui/schedules/nightly", "/ui/workers", "/ui/workers/w-1", "/ui/actions", "/ui/actions?of=nowhere",
-        "/ui/act/release?id=w-1", "/ui/act/delete-schedule?name=nightly", "/ui/storage", "/ui/server", "/ui/act/pause?queue=orders", "/ui/act/clean?queue=orders", "/ui/jobs/nobody",
-    ):  # fmt: skip
-        browser.call("Page.navigate", url=server.url + path)
-        deadline = time.monotonic() + PATIENCE_S
-        while browser.run("document.readyState + location.pathname + location.search") != f"complete{path}":
-            assert time.monotonic() < deadline, path
-            time.sleep(0.02)
+    job = a_job(browser)
+    browser.look(width, dark=dark, scripts=scripts)
+    for path in screens(job):
+        show(browser, server, path)
         found[path] = browser.run(JUDGE)
     assert {path: faults for path, faults in found.items() if faults} == {}
     assert [each for each in browser.complaints if "404" not in each] == []
+
+
+@pytest.fixture(scope="module")
+def axe_core(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return axe.source(tmp_path_factory.mktemp("axe"))
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1440, False), (360, True)], ids=["wide and light", "narrow and dark"])
+def test_axe_finds_no_fault(axe_core: str, browser: Browser, server: Server, width: int, dark: bool) -> None:
+    job, found = a_job(browser), {}
+    browser.look(width, dark=dark)
+    for path in screens(job):
+        show(browser, server, path)
+        browser.run(axe_core + "; 1")
+        found[path] = browser.run(axe.RUN)
+    assert {path: faults for path, faults in found.items() if faults} == {}
 
 
 def test_a_page_lives_and_a_hidden_one_asks_nothing(browser: Browser, server: Server) -> None:

@@ -38,7 +38,7 @@ GOOD = told()
 
 
 def queue(name: str = "q", **fields: Any) -> QueueLook:
-    empty = QueueLook(name, 0, 0, 0, 0, 0, 0, None, 0, None, None, None)
+    empty = QueueLook(name, 0, 0, 0, 0, 0, 0, 0, None, 0, None, None, None)
     return empty._replace(**fields)
 
 
@@ -203,6 +203,9 @@ def test_dead_letters_that_lie_around():
     assert finding.title == "1 dead letter in a waits for a decision"
     (finding,) = find(Picture(GOOD, [queue("a", dead=1), queue("b", dead=9)], Past()))
     assert (finding.title, finding.evidence) == ("10 dead letters in 2 queues wait for a decision", "b: 9, a: 1")
+    assert found(Picture(GOOD, [queue("a", dead=9, cancelled=9)], Past())) == []
+    (finding,) = find(Picture(GOOD, [queue("a", dead=9, cancelled=8)], Past()))
+    assert finding.title == "1 dead letter in a waits for a decision"
 
 
 def test_the_worst_comes_first_and_there_is_an_end():

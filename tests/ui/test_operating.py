@@ -260,3 +260,60 @@ async def test_the_fate_of_those_that_were_retried_first_says_what_to_do_with_th
         for job_id, token in await take(bunqueue, "q", 3):
             await bunqueue.server.core.execute(c.Ack(id=job_id, token=token))
     assert (await site.follow(done)).said(said)
+
+
+async def test_what_was_cancelled_is_no_error_that_is_new_and_none_to_retry(site: Site, bunqueue: Bunqueue) -> None:
+    for n in range(12):
+        job_id = await push(bunqueue, "q")
+        await bunqueue.server.core.execute(c.Cancel(id=job_id, reason=f"wrong customer {n}"))
+    await push(bunqueue, "q")
+    await fail(bunqueue, "q", 1, "DiskError: no space on {}")
+    page = await site.get("/ui/errors")
+    assert page.said("1 DiskError: no space on … q")
+    assert page.said("12 Cancelled q · cancelled · last")
+    assert page.text.index("DiskError") < page.text.index("Cancelled")
+    assert page.text.count("new") == 1
+    page = await follow(site, page, "fingerprint=cancelled")
+    assert page.said("All of them have") or page.said("The newest")
+    assert set(links(page, "/ui/act/purge-group"))
+    assert not set(links(page, "/ui/act/retry-group"))
+
+
+async def test_a_rerun_is_begun_from_a_page_and_stops_by_itself(site: Site, bunqueue: Bunqueue) -> None:
+    for _ in range(5):
+        await push(bunqueue, "q")
+    await fail(bunqueue, "q", 5, "DiskError: no space on {}")
+    page = await follow(site, await site.get("/ui/errors"), "/ui/errors/q?")
+    (href,) = set(links(page, "/ui/act/rerun-group"))
+    fields = {"queue": "q", "fingerprint": href.rpartition("=")[2], "count": "2", "rate": "1", "part": "50"}
+    assert page.said("bunqueue-trio rerun q --group")
+    await bunqueue.server.core.execute(c.Pause(queue="q"))
+    assert (await site.get(href)).said("5 dead letters with this error. The queue is paused: resume it first.")
+    await bunqueue.server.core.execute(c.Resume(queue="q"))
+    first = await site.get(href)
+    refused = await site.post("/ui/act/rerun-group", fields | {"csrf": first.csrf})
+    assert refused.said("Nobody asks for jobs of queue q: start a worker first")
+    await bunqueue.server.core.execute(c.RegisterWorker(worker_id="w", queues=["q"]))
+    done = await site.follow(await site.post("/ui/act/rerun-group", fields | {"csrf": first.csrf}))
+    assert done.said("The rerun is under way")
+    assert done.said("the first 1 retried, 1 not ended, 0 died again Stop")
+    await trio.sleep(3)
+    await fail(bunqueue, "q", 2, "DiskError: no space on {}")
+    page = await site.get("/ui/errors")
+    assert page.said("stopped 2 retried, 0 not ended, 2 died again: 2 of 2 died again, more than 50 %")
+    assert not set(links(page, "/ui/act/stop-rerun"))
+
+
+async def test_a_rerun_is_stopped_from_a_page(site: Site, bunqueue: Bunqueue) -> None:
+    await push(bunqueue, "q")
+    await fail(bunqueue, "q", 1, "DiskError")
+    await bunqueue.server.core.execute(c.RerunDlq(filter=c.Filter(error="Disk"), force=True))
+    await trio.sleep(2)
+    page = await site.get("/ui/errors")
+    assert page.said("error Disk, begun")
+    (href,) = set(links(page, "/ui/act/stop-rerun"))
+    assert (await site.get(href)).said("It has retried 1; 1 of them have not ended, 0 died again.")
+    page = await site.do("stop-rerun", rerun=href.rpartition("=")[2])
+    assert page.said("The rerun has stopped.")
+    assert page.said("it was told to")
+    assert (await site.get("/ui/act/stop-rerun?rerun=nobody")).said("No rerun nobody is known")

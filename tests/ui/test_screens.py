@@ -180,7 +180,7 @@ async def test_the_night_is_on_every_screen(site: Site, bunqueue: Bunqueue) -> N
     assert queues.said("7 queues")
     queue = await site.get("/ui/queues/invoices")
     assert queue.said("nobody asks")
-    assert len(re.findall("<svg class=.chart", queue.html)) == 4
+    assert len(re.findall("<svg class=.chart", queue.html)) == 6
     errors = await site.get("/ui/errors")
     assert errors.said("PaymentError: card service answered … for order …")
     group = await site.get(links(errors, "/ui/errors/orders?")[0])
@@ -383,3 +383,34 @@ async def test_a_thousand_queues_are_looked_at_in_pieces(site: Site, bunqueue: B
     await bunqueue.server.note_minute()
     trio.lowlevel.remove_instrument(steps)
     assert steps.n >= 1000 // QUEUES_A_TURN
+
+
+async def test_a_queue_shows_its_last_week_by_the_hour(site: Site, bunqueue: Bunqueue) -> None:
+    for hour in range(5):
+        for _ in range(0 if hour == 2 else hour + 1):
+            await push(bunqueue, "q")
+        await minutes(bunqueue, 60 if hour < 4 else 2)
+        await work(bunqueue, "q", 2)
+    page = await site.get("/ui/queues/q")
+    assert page.said("The last week")
+    assert page.said("Oldest waiting")
+    week = re.findall('aria-label="(In, last [0-9]+ hours; now [^"]+)"', page.html)
+    assert len(week) == 1
+    assert week[0].startswith(("In, last 4 hours", "In, last 5 hours"))
+
+
+async def test_a_job_that_takes_longer_than_is_usual_is_marked(site: Site, bunqueue: Bunqueue) -> None:
+    core = bunqueue.server.core
+    await core.execute(c.RegisterWorker(worker_id="w", queues=["q"]))
+    for _ in range(20):
+        await push(bunqueue, "q")
+        pulled = await core.execute(c.Pull(queue="q", owner="w"))
+        await trio.sleep(2)
+        await core.execute(c.Ack(id=pulled.job.id))  # type: ignore[attr-defined]
+    await bunqueue.server.note_minute()
+    await push(bunqueue, "q")
+    await core.execute(c.Pull(queue="q", owner="w", lock_ttl=10**6))
+    await trio.sleep(4)
+    assert not (await site.get("/ui/workers/w")).said("longer than usual")
+    await trio.sleep(14.4)
+    assert (await site.get("/ui/workers/w")).said("9 × longer than usual")

@@ -106,3 +106,29 @@ def test_the_token_that_a_connection_says_last_counts(guarded: Server, queue: st
         connected.done("Drain", queue=queue)
         connected.done("Auth", token="r-1")
         connected.refused("Drain", queue=queue)
+
+
+def test_a_worker_lets_wait_again_what_it_has_but_no_dead_letter(guarded: Server, queue: str):
+    """To retry one is an act of an operator, whatever the command is called."""
+
+    def ask(token: str, method: str, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        headers = {"Authorization": f"Bearer {token}"}
+        response = httpx.request(method, guarded.url + path, headers=headers, json=body, trust_env=False, verify=NO_TLS)
+        return response.status_code, response.json()
+
+    job_id = ask("w-1", "POST", f"/queues/{queue}/jobs", {"data": 1, "maxAttempts": 1})[1]["id"]
+    move = f"/jobs/{job_id}/move-to-wait"
+    httpx.get(
+        f"{guarded.url}/queues/{queue}/jobs", headers={"Authorization": "Bearer w-1"}, trust_env=False, verify=NO_TLS
+    )
+    assert ask("w-1", "POST", move, {})[0] == 200
+    httpx.get(
+        f"{guarded.url}/queues/{queue}/jobs", headers={"Authorization": "Bearer w-1"}, trust_env=False, verify=NO_TLS
+    )
+    assert ask("w-1", "POST", f"/jobs/{job_id}/fail", {"error": "x"})[0] == 200
+    status, said = ask("w-1", "POST", move, {})
+    assert (status, said["code"]) == (403, "missing-role")
+    with peer(guarded, quiet=True, Authorization="Bearer w-1") as connected:
+        assert connected.ask("MoveToWait", id=job_id)["code"] == "missing-role"
+    with peer(guarded, quiet=True, Authorization="Bearer a-1") as connected:
+        assert connected.ask("MoveToWait", id=job_id)["ok"] is True

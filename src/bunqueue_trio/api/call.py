@@ -8,11 +8,13 @@ from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Grant
 from bunqueue_trio.api.event_stream import EventStream
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol.caller import By
-from bunqueue_trio.protocol.catalog import CODED
+from bunqueue_trio.protocol.catalog import CODED, REVIVES
+from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.protocol.replies import Reply
 from bunqueue_trio.protocol.routes import Match, Route
-from bunqueue_trio.runtime.core import Begun, Core
+from bunqueue_trio.runtime.begun import Begun
+from bunqueue_trio.runtime.core import Core
 
 ReadBody = Callable[[int], Awaitable[bytes]]
 """Reads the request's body of at most this many bytes, or raises ``Refused`` (413)."""
@@ -98,6 +100,13 @@ def sender(call: Call, peer: str) -> By:
 def missing_role(role: Role) -> Refused:
     """Return the refusal of what takes ``role``."""
     return errors.MISSING_ROLE.refuse(role.name.lower())
+
+
+def check_role(core: Core, command: Command, role: Role) -> None:
+    """Raise ``Refused`` where ``role`` is not enough for what ``command`` would do to its job, as that stands now."""
+    wanted = REVIVES.get(type(command))
+    if wanted is not None and role < wanted and core.is_dead(command.id):  # type: ignore[attr-defined]
+        raise missing_role(wanted)
 
 
 def is_coded(refused: Refused, target: object) -> bool:

@@ -16,7 +16,7 @@ import trio
 from bunqueue_trio import errors
 from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Access, Grant, allowed_headers, client_key, preflight
 from bunqueue_trio.api.bulk import BulkReader, ReadBulk
-from bunqueue_trio.api.call import Call, Delivery, ReadBody, Response, Wait, is_coded, missing_role, sender
+from bunqueue_trio.api.call import Call, Delivery, ReadBody, Response, Wait, check_role, is_coded, missing_role, sender
 from bunqueue_trio.api.event_stream import EventStream, parse_event_id
 from bunqueue_trio.api.logins import TICKET_MS, Logins, cookie_of
 from bunqueue_trio.config import LARGE_BODY_BYTES, RECEIVE_BYTES, SMALL_BODY_BYTES
@@ -30,8 +30,8 @@ from bunqueue_trio.protocol.events import EVENT_TYPES, chosen
 from bunqueue_trio.protocol.parts import PARTS_FROM
 from bunqueue_trio.protocol.replies import Reply, error_reply, payload_size
 from bunqueue_trio.protocol.routes import ROUTES, Match, Route, Router, query_object, refuse_query
+from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.budget import Hold
-from bunqueue_trio.runtime.core import Begun
 from bunqueue_trio.runtime.server import Server
 
 _log = structlog.get_logger()
@@ -263,6 +263,7 @@ class Gateway:
             address = call.client if call.client != UNKNOWN else peer
             if address != UNKNOWN:
                 command.owner = f"@{address}"  # a worker that says nothing of itself
+        check_role(self._core, command, call.grant.role)
         return self._core.begin(command, size=len(body), by=by, sliced=True)
 
     async def _page(self, name: str, match: Match, call: Call) -> Response:

@@ -25,6 +25,7 @@ its worker goes on and claims them after the restart.
 
 import re
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple, Self
 
 import msgspec
@@ -34,7 +35,7 @@ from msgspec import Raw
 
 from bunqueue_trio import errors
 from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Grant
-from bunqueue_trio.api.call import is_coded, missing_role
+from bunqueue_trio.api.call import check_role, is_coded, missing_role
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.config import (
     LARGE_BODY_BYTES,
@@ -54,8 +55,8 @@ from bunqueue_trio.protocol.codec import BadMessage, decode_message, encode
 from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.protocol.events import ALL_TYPES, chosen
 from bunqueue_trio.protocol.parts import PARTS_FROM
+from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.bell import Bell
-from bunqueue_trio.runtime.core import Begun
 from bunqueue_trio.runtime.server import Server
 
 _log = structlog.get_logger()
@@ -121,9 +122,13 @@ class Session:
         self._polls_by_id: dict[bytes, Begun] = {}
         self._room = trio.Event()
         self._subscription = server.hub.subscribe(queue, self.bell)
+        self._hears_itself = True
+        """Whether it gets the events of what it reports."""
         self.missed: int = 0
         self.dropped: bool = True
         """It ends without a goodbye: each job that it holds counts a stall. The carrier knows better, or leaves it."""
+        self.is_gone: Callable[[], bool] | None = None
+        """Set by a carrier that can tell whether the peer has hung up, before it has read so."""
         self.stopping: bool = False
         """Set by a carrier whose host stops the server: jobs stay with their holders, as at any stop."""
         self.unsent: bool = False
@@ -186,6 +191,7 @@ class Session:
         try:
             if self._grant.role is not Role.ADMIN and self._grant.role < (wanted := SPECS[type(command)].role):
                 raise missing_role(wanted)
+            check_role(self._core, command, self._grant.role)
             self._run(command, len(message), nursery)
         except Refused as refused:
             self._refuse(refused, command)
@@ -294,11 +300,15 @@ class Session:
                 reply = r.error_reply(begun.refused, coded=type(command) in CODED)
             # Without an epoch it is answered, and timed, already.
             timed = begun if begun.epoch or type(command) in TAKES else None
+            if not self._hears_itself:
+                self._note_reported(begun)
             self._reply(begun.epoch, reply, command.req_id, timed, type(command))
         elif self._polls >= SESSION_POLLS_MAX:
+            self._core.stop_poll(begun)
             raise errors.OVERLOADED.refuse()
         else:
             self._polls += 1
+            begun.is_gone = self.is_gone
             if bytes(command.req_id):
                 self._polls_by_id[bytes(command.req_id)] = begun
             nursery.start_soon(self._poll, begun)
@@ -311,8 +321,10 @@ class Session:
                     raise errors.INVALID_TOKEN.refuse()
                 self._grant = grant
                 self._reply(0, r.OK, command.req_id)
-            case c.Subscribe(events=events):
+            case c.Subscribe(events=events, own=own):
                 self._subscription.types = _types(events)
+                self._hears_itself = own
+                self._subscription.reported.clear()
                 self._reply(0, r.OK, command.req_id)
             case c.Unsubscribe(events=events):
                 self._subscription.types -= ALL_TYPES if events == "*" or "*" in events else _types(events)
@@ -345,7 +357,18 @@ class Session:
         if self._adding is begun:
             self._core.add_at_once(begun)
             self._adding = None
+            if not self._hears_itself:
+                self._note_reported(begun)
             self._reply(begun.epoch, begun.reply, begun.command.req_id, begun, type(begun.command))
+
+    def _note_reported(self, begun: Begun) -> None:
+        """Keep from the peer the events of what it has just reported: they are told with the batch that gathers."""
+        kind, jobs = _reported(begun)
+        reported = self._subscription.reported
+        for epoch in [epoch for epoch in reported if epoch <= self._journal.committed]:
+            del reported[epoch]  # of jobs of other queues than the peer hears of
+        if begun.epoch and kind in self._subscription.types:
+            reported.setdefault(begun.epoch, set()).update(jobs)
 
     async def _poll(self, begun: Begun) -> None:
         req_id = bytes(begun.command.req_id)
@@ -392,6 +415,23 @@ def is_goodbye(code: int) -> bool:
     A code that reports an error does not: a client that cannot read a job says goodbye with one, again and again.
     """
     return code in _GOODBYES or code in _OWN_CODES
+
+
+def _reported(begun: Begun) -> tuple[str, set[str]]:
+    """Return the type of event by which a command is told that reports how jobs went, and which jobs those are."""
+    match begun.command, begun.reply:
+        case c.Ack(id=job_id), _:
+            return "completed", {job_id}
+        case c.Fail(id=job_id), _:
+            return "failed", {job_id}
+        case c.AckBatch(ids=ids), r.DataReply(data={"ignoredIds": [*ignored]}):
+            return "completed", set(ids).difference(ignored)
+        case c.AckBatch(ids=ids), _:
+            return "completed", set(ids)
+        case c.FailBatch(failures=failures), r.FailBatchReply(data=told):
+            return "failed", {failure.id for failure in failures}.difference(told.ignored_ids or ())
+        case _:
+            return "", set()
 
 
 def _with_id(message: bytes, req_id: Raw) -> bytes:

@@ -14,6 +14,10 @@ from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.request import segment_of
 
 PAGE_MAX, GROUPS_MAX = 1000, 100  # a server gives no more at once
+_WITH_THIS = {
+    "error": " with this error",
+    "fingerprint": " with an error of this group; `dead --groups` lists the groups",
+}
 _WHY_STILL = {
     "job-cancelled": "cancelled on purpose, `retry --id` retries one",
     "key-held": "an unfinished job has their unique key",
@@ -61,13 +65,11 @@ def dead(
         shown, total = shown + len(entries), page["total"]
         if shown == limit:
             break
-    if which:
-        return
     # Beside the output, which a program may read.
-    if total > shown == limit:
+    if total > shown == limit and not which:
         click.echo(f"{shown:,} of {total:,} dead letters; --limit shows more", err=True)
     elif not (shown or as_json):
-        click.echo(printable(f"{queue}: no dead letters"), err=True)
+        click.echo(printable(f"{queue}: no dead letters{_WITH_THIS.get(next(iter(which), ''), '')}"), err=True)
 
 
 def _show(entry: dict[str, Any], *, as_json: bool) -> None:
@@ -101,8 +103,19 @@ def _show_group(group: dict[str, Any], *, where: bool, as_json: bool) -> None:
     told = f"{group['count']:,}  {group['fingerprint']}  {example['reason']}  {group['shape']}"
     if where:
         told += "  " + ", ".join(f"{name}: {count:,}" for name, count in group["queues"].items())
+    told += _common(group["common"])
     told += f"  ({at(group['firstSeen'])} to {at(group['lastSeen'])}, such as {example['id']})"
     click.echo(printable(told))
+
+
+def _common(common: dict[str, Any]) -> str:
+    """Return what the newest of a group have in common, in words."""
+    if common["sampled"] < 2:
+        return ""
+    said = [f"tag {tag}" for tag in common["tags"]]
+    said += [f"group {common['groupId']}"] if common["groupId"] is not None else []
+    said += [f"keys {', '.join(common['keys'])}"] if common["keys"] else []
+    return f"  [the newest {common['sampled']} have {'; '.join(said)}]" if said else ""
 
 
 @click.command()

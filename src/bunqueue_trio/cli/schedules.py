@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -229,10 +230,11 @@ def delete(url: str, token: str | None, name: str) -> None:
 @schedules.command()
 @with_server
 @click.argument("targets", metavar="MODULE:NAME...", nargs=-1, required=True)
-def sync(url: str, token: str | None, targets: tuple[str, ...]) -> None:
+@click.option("--take-over", is_flag=True, help="Also those that an app of another name has declared.")
+def sync(url: str, token: str | None, targets: tuple[str, ...], *, take_over: bool) -> None:
     """Put the schedules that these apps declare onto the server; what is the same already stays as it is.
 
-    Nothing is deleted: those that an app does not declare any more are told.
+    All of an app are put, or none. Nothing is deleted: those that an app does not declare any more are told.
     """
     # Only here: a client of Python takes a while to read.
     from bunqueue_trio.cli.worker import imported, told_of
@@ -244,8 +246,11 @@ def sync(url: str, token: str | None, targets: tuple[str, ...]) -> None:
             raise click.BadParameter(f"{target!r} is no App", param_hint="MODULE:NAME")
         app.use_server(url, token)
         try:
-            synced = anyio.run(app.sync, backend="trio")
-        except (Refused, ServerUnavailable, ConnectionLost) as error:
+            synced = anyio.run(partial(app.sync, take_over=take_over), backend="trio")
+        except Refused as refused:
+            hint = ": --take-over makes it one of this app" if refused.code == "declared-elsewhere" else ""
+            raise click.ClickException(printable(f"{target}: {refused}{hint}")) from None
+        except (ServerUnavailable, ConnectionLost) as error:
             raise click.ClickException(str(error)) from None
         for line in told_of(app, synced):
             click.echo(printable(line))

@@ -187,6 +187,7 @@ def _loop_of(workers: list[Worker]) -> str:
 def told_of(app: App, synced: Synced) -> list[str]:
     """Return a line for each schedule of an app that is another now than it was, and for each that it does not declare any more."""
     lines = [f"{name}: created" for name in synced.created] + [f"{name}: changed" for name in synced.changed]
+    lines += [f"{name}: was declared by somebody else, and is {app.name}'s now" for name in synced.taken]
     return lines + [
         f"{name}: {app.name} does not declare it any more; it goes on until `schedules delete {name}`"
         for name in synced.left

@@ -1,6 +1,5 @@
 """Many queues in one program: handlers of one app, each with a worker of its own, and running workers until a signal."""
 
-import math
 import signal
 import ssl
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
@@ -14,6 +13,7 @@ from bunqueue_trio.client.backend import LoopName
 from bunqueue_trio.client.client import Client
 from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.declared import Declared, Synced, When, synchronise
+from bunqueue_trio.client.given import Time, seconds_of
 from bunqueue_trio.client.log import log, show_plainly
 from bunqueue_trio.client.worker import H, Worker
 from bunqueue_trio.errors import Refused
@@ -27,7 +27,7 @@ class App:
 
     def __init__(
         self, url: str | None = None, *, token: str | None = None, tls: ssl.SSLContext | None = None,
-        grace: float = 30.0, loop: LoopName | None = None, connect: Connect | None = None, random: Random | None = None,
+        grace: Time = 30.0, loop: LoopName | None = None, connect: Connect | None = None, random: Random | None = None,
         name: str = "app",
     ) -> None:  # fmt: skip
         self.name = name
@@ -37,14 +37,14 @@ class App:
         self._url = url
         self._token = token
         self._tls = tls
-        self._grace = grace
+        self._grace = seconds_of("grace", grace, zero=True)
         self._loop = loop
         self._connect = connect
         self._random = random
         self.workers: dict[str, Worker] = {}
         """Queue → its worker."""
 
-    def handler(self, queue: str, *, concurrency: int = 10, timeout: float = math.inf) -> Callable[[H], H]:
+    def handler(self, queue: str, *, concurrency: int = 10, timeout: Time | None = None) -> Callable[[H], H]:
         """Use the decorated function for the jobs of ``queue``, as :meth:`Worker.handler` does.
 
         Raises:
@@ -66,7 +66,7 @@ class App:
 
     def task(
         self, queue: str | None = None, *, name: str | None = None, data: Any = None, concurrency: int = 10,
-        timeout: float = math.inf, **when: Unpack[When],
+        timeout: Time | None = None, **when: Unpack[When],
     ) -> Callable[[H], H]:  # fmt: skip
         """Use the decorated function for the jobs of ``queue``, and declare a schedule that brings them.
 
@@ -99,16 +99,17 @@ class App:
             raise ValueError(f"schedule {name!r} is declared already")
         self.schedules[name] = Declared.of(name, queue, data, self.name, when)
 
-    async def sync(self) -> Synced:
-        """Put what is declared onto the server, and tell of what was declared before and is not any more.
+    async def sync(self, *, take_over: bool = False) -> Synced:
+        """Put what is declared onto the server, all or nothing, and tell of what was declared before and is not any more.
 
-        What is the same already stays as it is: nothing runs because of a deploy. Nothing is deleted.
+        What is the same already stays as it is: nothing runs because of a deploy. Nothing is deleted. ``take_over``: also schedules
+        that an app of another name has declared become those of this one.
 
         Raises:
-            Refused: the server does not take one of them.
+            Refused: the server does not take one of them, or another app has declared it.
         """
         async with Client(self._url, token=self._token, tls=self._tls, connect=self._connect) as client:
-            return await synchronise(client, self.name, list(self.schedules.values()))
+            return await synchronise(client, self.name, list(self.schedules.values()), take_over=take_over)
 
     def use_server(self, url: str | None, token: str | None) -> None:
         """Let :meth:`sync` ask this server, where they are given."""

@@ -6,12 +6,15 @@ Everything else in the client is written for AnyIO and asks nowhere which loop i
 import asyncio
 import math
 import ssl
-from collections.abc import Callable
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, cast
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar, cast
 
 import anyio
 import trio
+from anyio import from_thread
 
 from bunqueue_trio.client.connection import Connect, Connection, address_of
 from bunqueue_trio.protocol.standin import STAND_INS
@@ -21,6 +24,10 @@ if TYPE_CHECKING:
 
 
 LoopName = Literal["trio", "asyncio"]
+R = TypeVar("R")
+
+_THREAD: ContextVar[int | None] = ContextVar("_THREAD", default=None)
+"""The thread of the sync handler that runs. What it asks of the loop sees this, too, from another thread."""
 
 
 class Scope(Protocol):
@@ -137,6 +144,37 @@ def caller_from_threads() -> Callable[[Callable[[], object]], object]:
         if is_trio()
         else asyncio.get_running_loop().call_soon_threadsafe
     )
+
+
+def note_thread() -> None:
+    """Note that a sync handler runs in this thread: it cannot await anything."""
+    _THREAD.set(threading.get_ident())
+
+
+def now_or_soon(function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> Awaitable[None]:
+    """Return what is to be awaited; in the thread of a sync handler it is done then."""
+    if _THREAD.get() != threading.get_ident():
+        return function(*args)
+    from_thread.run(function, *args)
+    return _Done()
+
+
+def to_be_awaited(name: str, coroutine: Coroutine[Any, Any, R]) -> Coroutine[Any, Any, R]:
+    """Return ``coroutine`` to who can await it.
+
+    Raises:
+        RuntimeError: that is a sync handler, for which nothing would happen.
+    """
+    if _THREAD.get() != threading.get_ident():
+        return coroutine
+    coroutine.close()
+    raise RuntimeError(f"a sync handler cannot await: anyio.from_thread.run(job.{name}, …), with a partial for names")
+
+
+class _Done:
+    def __await__(self) -> Generator[None, None, None]:
+        return
+        yield
 
 
 def is_cancelled() -> bool:

@@ -21,6 +21,7 @@ from anyio.abc import TaskGroup
 from bunqueue_trio.client.backend import websocket
 from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.events import EventStream, Streams
+from bunqueue_trio.client.given import Time, count_of, seconds_of
 from bunqueue_trio.client.jobs import Job, JobInfo, decode, encoded
 from bunqueue_trio.client.link import Lost
 from bunqueue_trio.client.pushing import push_once
@@ -30,7 +31,7 @@ from bunqueue_trio.errors import JOB_NOT_FOUND, ConnectionLost, Refused, ServerU
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.address import given_token, given_url
-from bunqueue_trio.protocol.catalog import SPECS, TAKES
+from bunqueue_trio.protocol.catalog import AWAITS, SPECS, TAKES
 from bunqueue_trio.protocol.commands.spec import Again
 from bunqueue_trio.protocol.options import FailureSpec, JobSpec, PushOptions, failure_fields, push_fields, to_ms
 from bunqueue_trio.protocol.request import fields_of, has_tokens
@@ -40,6 +41,7 @@ from bunqueue_trio.protocol.surrogates import read
 DEFAULT_URL = "ws://localhost:6790"
 PATIENCE_S = 30.0  # a restart of the server, with a large file to read
 IN_FLIGHT = 500  # half of what makes the server stop reading
+POLL_AGAIN_S = 1.0  # as often asks a pull for which there is no room to wait
 
 R = TypeVar("R", bound=r.Reply)
 
@@ -51,18 +53,18 @@ class Client:
 
     Entering does not wait for the server; commands do, up to ``patience`` seconds. ``queue`` limits what
     :meth:`events` and :meth:`wait` see to one queue. At most ``in_flight`` commands are under way, and as many
-    pulls that wait. ``on_demand``: it connects when it is first asked for something. ``worker``: what the server is told of who works over
+    pulls that wait; more of these ask every second. ``on_demand``: it connects when it is first asked for something. ``worker``: what the server is told of who works over
     each connection. ``tls`` is the context for ``wss://``; without one the certificates of the system are trusted.
     """
 
     def __init__(
         self, url: str | None = None, *, token: str | None = None, tls: ssl.SSLContext | None = None,
-        queue: str | None = None, patience: float = PATIENCE_S, in_flight: int = IN_FLIGHT,
+        queue: str | None = None, patience: Time = PATIENCE_S, in_flight: int = IN_FLIGHT,
         on_demand: bool = False, worker: Introduction | None = None, connect: Connect | None = None,
         random: Random | None = None,
     ) -> None:  # fmt: skip
         self._queue = queue
-        self._in_flight = in_flight
+        self._in_flight = count_of("in_flight", in_flight)
         self._is_random = random is None
         self._repeatable = not self._is_random
         self._random = random or Random()  # noqa: S311 - jitter
@@ -71,7 +73,7 @@ class Client:
         url = given_url(url, DEFAULT_URL)
         self._upkeep = Upkeep(
             url, connect or websocket(url, given_token(token), tls), self._streams,
-            queue=queue, worker=worker, patience=patience, on_demand=on_demand,
+            queue=queue, worker=worker, patience=seconds_of("patience", patience, zero=True), on_demand=on_demand,
         )  # fmt: skip
         self._begin()
 
@@ -268,7 +270,10 @@ class Client:
         Raises:
             TypeError: it is no command, or it says something about a connection, which is this client's own business.
         """
-        return await self._call(type(command), **fields_of(command))
+        fields = fields_of(command)
+        if isinstance(command, c.Pull | c.PullBatch):
+            fields["timeout"] = command.timeout
+        return await self._call(type(command), **fields)
 
     @asynccontextmanager
     async def events(self, *types: str) -> AsyncIterator[EventStream]:
@@ -329,35 +334,68 @@ class Client:
 
     async def _call(self, kind: type[c.Command[R]], **fields: Any) -> R:
         """Send a command whose fields have their names and units in JSON."""
-        answer = await self._answer(kind, fields)
+        if kind in TAKES and isinstance(timeout_ms := fields.get("timeout"), int | float) and timeout_ms > 0:
+            return await self._call_waiting(kind, fields)  # what is no number, the server refuses at once
+        if kind in AWAITS and fields.get("timeout", kind is c.WaitJob):
+            async with self._polls:
+                return self._read(kind, await self._ask(kind, fields))
+        return self._read(kind, await self._answer(kind, fields))
+
+    async def _call_waiting(self, kind: type[c.Command[R]], fields: dict[str, Any]) -> R:
+        """Send a pull that waits. Where too many do already it asks again and again, no longer than it may wait."""
+        due = anyio.current_time() + fields["timeout"] / 1000
+        while True:
+            try:
+                self._polls.acquire_nowait()
+                break
+            except anyio.WouldBlock:
+                pass
+            reply = self._read(kind, await self._answer(kind, fields | {"timeout": 0}))
+            left = due - anyio.current_time()
+            if left <= 0 or getattr(reply, "job", None) or getattr(reply, "jobs", None):
+                return reply
+            with anyio.move_on_after(min(left, POLL_AGAIN_S)):
+                await self._polls.acquire()
+                break
+        try:
+            return self._read(kind, await self._ask(kind, fields, due))
+        finally:
+            self._polls.release()
+
+    def _read(self, kind: type[c.Command[R]], answer: bytes) -> R:
         try:
             return cast("R", read(answer, SPECS[kind].reply))
         except (ValueError, RecursionError) as error:  # of a newer server, or of none
             raise ConnectionLost(f"the answer to {SPECS[kind].tag} cannot be read: {error}") from None
 
     async def _answer(self, kind: type[c.Command], fields: dict[str, Any]) -> bytes:
-        spec, sent = SPECS[kind], False
-        again, returns = spec.repeatable(with_token=has_tokens(fields)), kind in TAKES
-        slots = self._polls if returns and fields.get("timeout") else self._slots
         try:
-            slots.acquire_nowait()  # the usual case: without a switch of tasks
+            self._slots.acquire_nowait()  # the usual case: without a switch of tasks
         except anyio.WouldBlock:
-            await slots.acquire()
+            await self._slots.acquire()
         try:
-            while True:
-                try:
-                    link = await self._upkeep.linked()
-                    return await link.ask(spec.tag, fields, returns=returns)
-                except Lost as lost:
-                    sent = sent or lost.sent
-                    if sent and again is Again.NEVER:
-                        raise ConnectionLost(f"{spec.tag} was sent, and the connection lost") from None
-                except (Refused, ServerUnavailable) as refused:
-                    if sent and (again is Again.GUARDED or isinstance(refused, ServerUnavailable)):
-                        raise ConnectionLost(f"{spec.tag} was sent, and the connection lost: {refused}") from None
-                    raise
+            return await self._ask(kind, fields)
         finally:
-            slots.release()
+            self._slots.release()
+
+    async def _ask(self, kind: type[c.Command], fields: dict[str, Any], due: float | None = None) -> bytes:
+        """Return the answer to a command; to a pull that waits, by ``due``, however often the connection is cut."""
+        spec, sent = SPECS[kind], False
+        again, returns = spec.repeatable(with_token=has_tokens(fields)), kind in TAKES or kind in AWAITS
+        while True:
+            try:
+                link = await self._upkeep.linked()
+                if due is not None and (left := math.ceil((due - anyio.current_time()) * 1000)) < fields["timeout"]:
+                    fields = fields | {"timeout": max(0, left)}
+                return await link.ask(spec.tag, fields, returns=returns)
+            except Lost as lost:
+                sent = sent or lost.sent
+                if sent and again is Again.NEVER:
+                    raise ConnectionLost(f"{spec.tag} was sent, and the connection lost") from None
+            except (Refused, ServerUnavailable) as refused:
+                if sent and (again is Again.GUARDED or isinstance(refused, ServerUnavailable)):
+                    raise ConnectionLost(f"{spec.tag} was sent, and the connection lost: {refused}") from None
+                raise
 
     # --- inside: events ---------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from bunqueue_trio.protocol.address import http_url
 from bunqueue_trio.protocol.faults import fault_of
 from bunqueue_trio.protocol.request import segment_of
 
-MESSAGE_MAX = 10 * 1024 * 1024  # the server's default for one message; larger ones would end the connection
+MESSAGE_MAX = 10 * 1024 * 1024  # of a server that does not say it: the default; larger ones would end the connection
 RECEIVED_MAX = 256 * 1024 * 1024  # a batch of large jobs is larger than any one of them
 CONNECT_S = 10.0  # to be connected, and also for an orderly end
 END_S = 1.0  # for goodbyes
@@ -41,6 +41,9 @@ class Connection(Protocol):
 
     keepalive_s: float | None
     """How long the other side may be silent before it is asked whether it is there; None: its end is always noticed."""
+
+    message_max: int
+    """How long a message the other side takes, in bytes."""
 
     async def send(self, message: bytes) -> None:
         """Send one message.
@@ -98,6 +101,11 @@ def address_of(url: str, token: str | None, tls: ssl.SSLContext | None) -> Addre
     return Address(
         url, parts.hostname, parts.port or 443, None, tls or ssl.create_default_context(), parts.netloc, token
     )
+
+
+def message_max_of(said: str | bytes | None) -> int:
+    """Return how long a message a server takes that ``said`` so at the handshake; the default if it said nothing."""
+    return int(said) if said is not None and said.isdigit() else MESSAGE_MAX
 
 
 def goodbye_s(*, unsent: bool = False) -> float:

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Raw
 
 from bunqueue_trio.client.client import Client
+from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.options import to_ms
 
@@ -67,21 +68,44 @@ class Synced(NamedTuple):
     unchanged: list[str]
     left: list[str]
     """It declared them before, and does not any more. They go on until somebody deletes them."""
+    taken: Sequence[str] = ()
+    """Those of them that somebody else had declared, or put by hand."""
 
 
-async def synchronise(client: Client, source: str, declared: Sequence[Declared]) -> Synced:
-    """Put what is declared, and look what else the server has of the same source.
+async def synchronise(client: Client, source: str, declared: Sequence[Declared], *, take_over: bool = False) -> Synced:
+    """Put what is declared, all of it or nothing, and look what else the server has of the same source.
 
     Raises:
-        Refused: the server does not take one of them; those before it are put.
+        Refused: the server does not take one of them, which is named, or another program has declared it and ``take_over`` is not said;
+            nothing is put. It may also raise it where somebody else changes the schedules at the same time.
     """
-    outcomes: dict[str, list[str]] = {"created": [], "changed": [], "unchanged": []}
-    for each in declared:
-        outcomes[(await client.run(each.command)).outcome].append(each.name)
-    names, left, after = {each.name for each in declared}, list[str](), None
+    names, owners, after = {each.name for each in declared}, dict[str, str | None](), None
     while True:
         page = await client.run(c.ListSchedules(after=after))
-        left += [each.name for each in page.schedules if each.source == source and each.name not in names]
+        owners |= {each.name: each.source for each in page.schedules}
         after = page.next
         if after is None:
-            return Synced(**outcomes, left=left)
+            break
+    for each in declared:
+        owner = owners.get(each.name)
+        if owner not in (None, source) and not take_over:
+            raise Refused(409, f"schedule {each.name} is declared by {owner}", "declared-elsewhere")
+    for each in declared:
+        await _put(client, each, dry_run=True)
+    outcomes: dict[str, list[str]] = {"created": [], "changed": [], "unchanged": []}
+    for each in declared:
+        try:
+            outcomes[await _put(client, each, dry_run=False)].append(each.name)
+        except Refused as refused:  # somebody else has put or deleted some meanwhile
+            before = sum(map(len, outcomes.values()))
+            raise Refused(refused.status, f"{refused}; {before} were put before", refused.code) from None
+    left = [name for name, owner in owners.items() if owner == source and name not in names]
+    taken = [each.name for each in declared if owners.get(each.name, source) != source]
+    return Synced(**outcomes, left=left, taken=tuple(taken))
+
+
+async def _put(client: Client, each: Declared, *, dry_run: bool) -> str:
+    try:
+        return (await client.run(msgspec.structs.replace(each.command, dry_run=dry_run))).outcome
+    except Refused as refused:
+        raise Refused(refused.status, f"schedule {each.name}: {refused}", refused.code) from None

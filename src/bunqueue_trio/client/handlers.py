@@ -8,7 +8,6 @@ slot until it ends by itself.
 
 import inspect
 import threading
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -20,10 +19,11 @@ from anyio.to_thread import run_sync  # noqa: TID251 - a handler that blocks, th
 from msgspec import Raw
 from msgspec.json import Decoder
 
-from bunqueue_trio.client.backend import caller_from_threads, is_cancelled
+from bunqueue_trio.client.backend import caller_from_threads, is_cancelled, note_thread
 from bunqueue_trio.client.endings import Ending, ending_of
 from bunqueue_trio.client.jobs import Job
 from bunqueue_trio.client.log import log
+from bunqueue_trio.client.traces import trace_of
 from bunqueue_trio.logs.printable import name_of, printable
 
 Handler = Callable[[Job[Any]], Any]
@@ -67,6 +67,7 @@ class Threads:
         def call() -> tuple[Any, BaseException | None]:
             if not thread.begins():
                 return None, None  # nobody waits any more
+            note_thread()
             try:
                 return function(job), None
             except BaseException as error:  # noqa: ASYNC103 - it is raised where it is waited for
@@ -139,7 +140,7 @@ def told(error: BaseException) -> tuple[str, str]:
         text = f"its text cannot be made: {name_of(type(mute))}"
     text = _sendable(f"{name}: {text}" if text else name)
     try:
-        trace = _sendable("".join(traceback.format_exception(error)).rstrip())
+        trace = _sendable(trace_of(error))
     except BaseException:  # noqa: ASYNC103 - the same
         trace = text
     return text, trace

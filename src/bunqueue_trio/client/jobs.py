@@ -1,7 +1,8 @@
 """A job as a worker gets it, and as anybody may look at it. Times are seconds, as everywhere in the client."""
 
 import json
-from functools import cached_property
+from collections.abc import Awaitable, Coroutine
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, Unpack
 
 import msgspec
@@ -10,6 +11,7 @@ from msgspec import Raw
 from msgspec.json import Decoder
 from structlog.typing import FilteringBoundLogger
 
+from bunqueue_trio.client.backend import now_or_soon, to_be_awaited
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.commands import AddLog
 from bunqueue_trio.protocol.options import Backoff, PushOptions, backoff_of
@@ -54,14 +56,17 @@ class JobLog(_Logger):
         self._job = job
         self._logger = logger
 
-    async def __call__(self, message: str, level: Literal["info", "warn", "error"] = "info") -> None:
-        """Add a line to the log of the job; it is kept when this returns.
+    def __call__(self, message: str, level: Literal["info", "warn", "error"] = "info") -> Awaitable[None]:
+        """Add a line to the log of the job. It is kept when that was awaited; in a sync handler, when this returns.
 
         Raises:
             ServerUnavailable: the server takes nothing new now, as with a push.
             ConnectionLost: whether the line is there is not known.
         """
-        await self._job.client.run(AddLog(id=self._job.id, message=message, level=level))
+        return now_or_soon(self._add, AddLog(id=self._job.id, message=message, level=level))
+
+    async def _add(self, line: AddLog) -> None:
+        await self._job.client.run(line)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._logger, name)
@@ -114,7 +119,7 @@ class Job(Generic[T]):
 
     @cached_property
     def log(self) -> "JobLog":
-        """``await job.log("half way")`` writes a line that the server keeps with the job.
+        """``await job.log("half way")`` writes a line that the server keeps with the job; so does ``job.log`` in a sync handler.
 
         It is a logger, too, that says with each line which job, queue and attempt it is of: ``job.log.info("sending")``
         writes to the log of this process.
@@ -133,37 +138,38 @@ class Job(Generic[T]):
         """The fencing number: greater for each later delivery of the job; fits 63 bits. See :func:`fence`."""
         return fence(self.token)
 
-    async def push(self, queue: str, data: Any = None, **options: Unpack[PushOptions]) -> str:
+    def push(self, queue: str, data: Any = None, **options: Unpack[PushOptions]) -> Coroutine[Any, Any, str]:
         """Push a job that follows from this one, as :meth:`Client.push` does; return its id.
 
         This one may be delivered again: a ``job_id`` made of its id pushes the other once, as long as that has not ended.
         """
-        return await self.client.push(queue, data, **options)
+        return to_be_awaited("push", self.client.push(queue, data, **options))
 
-    async def ack(self, result: Any = None) -> None:
+    def ack(self, result: Any = None) -> Coroutine[Any, Any, None]:
         """Complete it; a worker does this with what its handler returns."""
-        await self._client.ack(self.id, result, token=self.token)
+        return to_be_awaited("ack", self._client.ack(self.id, result, token=self.token))
 
-    async def fail(
+    def fail(
         self, error: str | None = None, *, unrecoverable: bool = False, retry_in: float | None = None,
         stack: str | None = None,
-    ) -> None:  # fmt: skip
+    ) -> Coroutine[Any, Any, None]:  # fmt: skip
         """Report a failed attempt, as :meth:`Client.fail` does; a worker does this when its handler raises."""
-        await self._client.fail(
+        failing = self._client.fail(
             self.id, error, token=self.token, unrecoverable=unrecoverable, retry_in=retry_in, stack=stack
         )
+        return to_be_awaited("fail", failing)
 
-    async def release(self) -> None:
+    def release(self) -> Coroutine[Any, Any, None]:
         """Return it to its previous position, as if it had not been pulled."""
-        await self._client.release(self.id, token=self.token)
+        return to_be_awaited("release", self._client.release(self.id, token=self.token))
 
-    async def progress(self, percent: float, message: str | None = None) -> None:
-        """Report how far it is."""
-        await self._client.progress(self.id, percent, message, token=self.token)
+    def progress(self, percent: float, message: str | None = None) -> Awaitable[None]:
+        """Report how far it is; in a sync handler it is reported when this returns."""
+        return now_or_soon(partial(self._client.progress, token=self.token), self.id, percent, message)
 
-    async def extend_lock(self, duration: float) -> None:
-        """Let the lease end ``duration`` seconds from now."""
-        await self._client.extend_lock(self.id, self.token, duration)
+    def extend_lock(self, duration: float) -> Awaitable[None]:
+        """Let the lease end ``duration`` seconds from now; in a sync handler it does when this returns."""
+        return now_or_soon(self._client.extend_lock, self.id, self.token, duration)
 
     def __repr__(self) -> str:
         return f"<Job {self.id} of {self.queue}>"

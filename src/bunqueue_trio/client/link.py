@@ -10,7 +10,7 @@ from msgspec import Raw, Struct
 
 from bunqueue_trio import errors
 from bunqueue_trio.client.backend import Loop, Signal, new_event
-from bunqueue_trio.client.connection import MESSAGE_MAX, Closed, Connection
+from bunqueue_trio.client.connection import Closed, Connection
 from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.protocol.events import ALL_TYPES, Event
 from bunqueue_trio.protocol.faults import error_of
@@ -210,8 +210,10 @@ class Link:
         number = self._last_id + 1
         message = {"cmd": command} | {k: v for k, v in fields.items() if v is not None} | {"reqId": number}
         question = _Question(number, _encode(message))
-        if len(question.message) > MESSAGE_MAX:
-            raise Refused(413, f"a message of {len(question.message):,} bytes is larger than any server takes")
+        size, most = len(question.message), self._connection.message_max
+        if size > most:
+            text = f"a message of {size:,} bytes is longer than the {most:,} that the server takes"
+            raise Refused(413, text, errors.BODY_TOO_LARGE.code)
         self._last_id = number
         self._questions[number] = question
         self._outgoing.append(question)

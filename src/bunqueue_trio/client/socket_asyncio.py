@@ -23,9 +23,11 @@ from bunqueue_trio.client.connection import (
     Connection,
     broken,
     goodbye_s,
+    message_max_of,
     rejected,
     untrusted,
 )  # fmt: skip
+from bunqueue_trio.protocol.request import MESSAGE_MAX_HEADER
 
 NEXT_ADDRESS_S = 0.25  # Trio's: how long an address of a host may be silent before the next one is tried beside it
 
@@ -45,6 +47,8 @@ class _WebSocket:
 
     def __init__(self, socket: client.ClientConnection) -> None:
         self._socket = socket
+        headers = {} if socket.response is None else socket.response.headers
+        self.message_max: int = message_max_of(headers.get(MESSAGE_MAX_HEADER))
 
     async def send(self, message: bytes) -> None:
         try:

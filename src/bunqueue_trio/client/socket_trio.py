@@ -21,10 +21,12 @@ from bunqueue_trio.client.connection import (
     Connection,
     broken,
     goodbye_s,
+    message_max_of,
     rejected,
     untrusted,
 )  # fmt: skip
 from bunqueue_trio.errors import leaves
+from bunqueue_trio.protocol.request import MESSAGE_MAX_HEADER
 
 _BUFFER = 64 * 1024
 
@@ -70,6 +72,8 @@ class _WebSocket:
 
     def __init__(self, socket: ws.WebSocketConnection) -> None:
         self._socket = socket
+        said = {name.lower(): value for name, value in socket.handshake_headers}
+        self.message_max: int = message_max_of(said.get(MESSAGE_MAX_HEADER.lower().encode()))
 
     async def send(self, message: bytes) -> None:
         try:

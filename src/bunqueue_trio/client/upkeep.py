@@ -142,4 +142,6 @@ class Upkeep:
     def _ask_for_events(self, link: Link) -> None:
         """Ask for the events somebody wants; a server sends all to whoever does not ask."""
         self._subscribed, self._is_in_force = (link, self._streams.wanted), False
-        link.post("Subscribe", events=self._streams.wanted)
+        # A worker knows what it reports; the server of before does not know the field, and tells of that, too.
+        own = None if self._worker is None else False
+        link.post("Subscribe", events=self._streams.wanted, own=own)

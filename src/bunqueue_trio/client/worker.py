@@ -26,12 +26,13 @@ from msgspec.json import Decoder
 from bunqueue_trio.client.backend import Loop, LoopName, Scope, Signal, Tasks, rest, websocket
 from bunqueue_trio.client.client import DEFAULT_URL, Client
 from bunqueue_trio.client.connection import Connect
+from bunqueue_trio.client.given import Time, count_of, seconds_of
 from bunqueue_trio.client.handlers import Handler as Handler
 from bunqueue_trio.client.handlers import Outcome, Threads, heard, of_handler, payload_decoder
 from bunqueue_trio.client.jobs import Job, encoded
 from bunqueue_trio.client.log import log
 from bunqueue_trio.client.reports import Reporter, facts
-from bunqueue_trio.errors import INVALID_QUEUE, INVALID_TOKEN, UNAUTHORIZED, BunqueueError, Refused
+from bunqueue_trio.errors import BODY_TOO_LARGE, INVALID_QUEUE, INVALID_TOKEN, UNAUTHORIZED, BunqueueError, Refused
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.address import given_token, given_url, this_process
 
@@ -85,7 +86,8 @@ class Worker:
     struct, a dataclass, a typed dictionary, or what else msgspec can check.
 
     ``timeout``: seconds after which a handler is cancelled and its job has failed. ``grace``: seconds that
-    handlers get to finish at a stop; the jobs of those that do not go back, at no attempt. Without ``url``
+    handlers get to finish at a stop; the jobs of those that do not go back, at no attempt. Either may be a text, such
+    as ``"60s"`` or ``"5m"``. Without ``url``
     or ``token``, BUNQUEUE_URL and BUNQUEUE_TOKEN of the environment count. It runs on the loop that
     :meth:`run` is called in; ``loop`` tells the command line which one to start, ``"trio"`` or ``"asyncio"``. ``name`` is
     what the server's list of workers shows; without one that is the host and the process.
@@ -93,12 +95,12 @@ class Worker:
 
     def __init__(
         self, queue: str, url: str | None = None, *, token: str | None = None, tls: ssl.SSLContext | None = None,
-        concurrency: int = 10, timeout: float = math.inf, grace: float = 30.0, loop: LoopName | None = None,
+        concurrency: int = 10, timeout: Time | None = None, grace: Time = 30.0, loop: LoopName | None = None,
         name: str | None = None, connect: Connect | None = None, random: Random | None = None,
     ) -> None:  # fmt: skip
         self.queue = queue
-        self.timeout = timeout
-        self.grace = grace
+        self.timeout: float = seconds_of("timeout", timeout, zero=False)
+        self.grace: float = seconds_of("grace", grace, zero=True)
         self.url: str = given_url(url, DEFAULT_URL)
         self.token = token
         self.tls = tls
@@ -108,6 +110,7 @@ class Worker:
         self._connect = connect
         self._random = random
         self._handle: Callable[[Job[Any]], Awaitable[Any]] | None = None
+        self._function: Handler | None = None
         self._decoder: Decoder[Any] | None = None
         self.loop: LoopName | None = loop
         self._on: Loop
@@ -130,12 +133,17 @@ class Worker:
 
         Raises:
             TypeError: msgspec cannot read what its ``Job[…]`` names, or the name is not known.
+            ValueError: there is a handler already: each queue has one.
         """
+        if self._function is not None:
+            there, other = (getattr(given, "__qualname__", repr(given)) for given in (self._function, function))
+            raise ValueError(f"the worker of {self.queue!r} has a handler already, {there}: {other} cannot be one, too")
         self._decoder = payload_decoder(function)
         if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004 - asked of its type
             self._handle = function
         else:
             self._handle = partial(self._in_thread, function)
+        self._function = function
         return function
 
     @property
@@ -155,9 +163,7 @@ class Worker:
 
     def set_concurrency(self, n: int) -> None:
         """Run up to ``n`` jobs at once; what is under way goes on."""
-        if n < 1:
-            raise ValueError("concurrency must be at least 1")
-        self.concurrency = n
+        self.concurrency: int = count_of("concurrency", n)
         self._notify()
 
     def stop(self) -> None:
@@ -330,13 +336,17 @@ class Worker:
 
     async def _check(self, client: Client, runs: list[_Run], reason: str = _LOST) -> None:
         """Renew the leases of these jobs, and end those whose lease is lost, or that are cancelled, for ``reason``."""
+        most = BEATS_MAX
         while runs:
-            batch = {run.job.id: run for run in runs[:BEATS_MAX]}  # each id once: the answer names ids
-            rest = [run for run in runs if batch[run.job.id] is not run]
+            batch = {run.job.id: run for run in runs[:most]}  # each id once: the answer names ids
+            rest = [run for run in runs if batch.get(run.job.id) is not run]
             tokens = [run.job.token for run in batch.values()]
             try:
                 lost, cancelled = await client.renew(list(batch), tokens=tokens)
             except BunqueueError as error:
+                if isinstance(error, Refused) and error.code == BODY_TOO_LARGE.code and len(batch) > 1:
+                    most = len(batch) // 2  # of a server that takes only short messages
+                    continue
                 log.warning("leases were not renewed", queue=self.queue, error=str(error))
                 return
             for job_id in lost:

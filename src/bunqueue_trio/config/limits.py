@@ -26,6 +26,16 @@ WORKER_JOBS_SHOWN = 100  # jobs of one worker in a list
 WORKER_MESSAGE_CHARS = 1000  # of what a worker says of each of them; the whole is with the job
 WORKER_PAGE_CHARS = 250_000  # of all texts in a list of workers, but for the last: 2 ms, and 10 where each is an escape
 WORKER_JOBS_PAGE = 1000  # and of all of them in one page: about 2 ms, in which nobody else is served
+FIGURES_MINUTES, FIGURES_HOURS = (
+    60,
+    168,
+)  # kept of each queue that is told of: an hour by the minute, a week by the hour
+FIGURES_QUEUES = 250  # told of in one minute, the busiest: 3 ms to add them up, 30 KB to write
+FIGURES_ROWS_MAX = 120  # minutes kept in all, if starts follow each other faster than minutes
+RERUNS_MAX = 20  # under way at once: each is looked at once a second
+RERUNS_KEPT = 100  # that have ended: 1 KB each, in memory and on the disk
+RERUN_SLICE = 100  # dead letters retried in one step: 1 to 3 ms in which nobody else is served
+RERUN_OPEN_S = 10  # seconds of its rate that may be under way at once, so that there is something left to stop
 QUEUES_IDLE_MAX = 1024  # queues kept without a job in them; a million names must not stay for ever
 SCHEDULES_MAX = 20_000  # each is looked at at a start, which takes 50 µs, and keeps 1 KB
 SCHEDULE_DATA_BYTES = 256 * 1024  # of its payload, which stays in memory as long as the schedule

@@ -67,6 +67,8 @@ class Engine(Edits):
         for state in UNFINISHED:
             self.counts[state] = sum(queue.counts[state] for queue in self.queues.values())
         self.planner.load(now, self.standing)
+        self.reruns.load()
+        self.figures.load(now)
 
     def _restore(self, job: Job, queue: Queue, now: int) -> None:
         """Put a loaded job where it is looked up, and set its timer."""
@@ -159,6 +161,10 @@ class Engine(Edits):
     def watch_pulls(self, waiting: Mapping[str, Sized]) -> None:
         """Tell of the pulls that wait for a job of each queue; the runtime goes on changing ``waiting``."""
         self.pulls_waiting = waiting
+
+    def watch_ends(self, awaited: Mapping[str, object]) -> None:
+        """Tell of the jobs whose ends somebody waits for; the runtime goes on changing ``awaited``, and takes ``ends``."""
+        self.awaited = awaited
 
     def take(self) -> Changes:
         """Return what has happened since the last call, and begin a new epoch."""

@@ -23,6 +23,10 @@ class Fingerprint(NamedTuple):
     shape: str
 
 
+CANCELLED = Fingerprint("cancelled", "Cancelled")
+"""Of a job that was cancelled: that is no error, whatever was said of it, and no text of an error has this key."""
+
+
 def fingerprint(error: str) -> Fingerprint:
     """Return the group that ``error`` belongs to: of its type and text, and not of ids, numbers, names and places in them."""
     shape = _shape(_headline(error))

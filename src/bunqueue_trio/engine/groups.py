@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw
 
 from bunqueue_trio.engine.engine import Engine
-from bunqueue_trio.engine.fingerprint import fingerprint
+from bunqueue_trio.engine.fingerprint import CANCELLED, fingerprint
 from bunqueue_trio.engine.job import Job, State, weight
 from bunqueue_trio.engine.lookup import reason_of
 from bunqueue_trio.protocol import commands as c
@@ -28,7 +28,7 @@ _PAYLOAD_MAX = 64 * 1024  # bytes of one that is read for its keys
 _ERROR_MAX = 1000  # characters of the example's: the whole is among the dead letters
 _LARGE = 4096  # bytes of a record that cost as much as another one
 
-_PLACE = re.compile(r"([0-9]{1,18}),([0-9a-f]{12})")
+_PLACE = re.compile(r"([0-9]{1,18}),([0-9a-f]{12}|cancelled)")
 _OBJECT = msgspec.json.Decoder(dict[str, Raw])
 
 
@@ -84,7 +84,7 @@ def _group(engine: Engine, key: str, queues: dict[str, int]) -> tuple[ErrorGroup
     error = newest.noted().error or ""
     group = ErrorGroup(
         fingerprint=key,
-        shape=fingerprint(error).shape,
+        shape=CANCELLED.shape if key == CANCELLED.key else fingerprint(error).shape,
         count=0,
         first_seen=min(first, default=_ended_at(newest)),
         last_seen=_ended_at(newest),

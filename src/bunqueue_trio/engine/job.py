@@ -143,6 +143,8 @@ class Note(Struct, omit_defaults=True):
     fingerprint: str | None = None
     """Of the error of a dead letter that has left memory; see ``fingerprint.py``."""
     cancelled: Cancelled | None = None
+    rerun: str | None = None
+    """Which rerun has retried it."""
     progressed_at: int | None = None
     """When its worker has last said how far it is."""
 

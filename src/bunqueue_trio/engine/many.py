@@ -66,13 +66,18 @@ def _not_dead(doing: Doing, job: Job) -> str | None:
 
 
 def _not_retried(doing: Doing, job: Job) -> str | None:
+    return not_retried(doing.engine, job, doing.outcomes)
+
+
+def not_retried(engine: Engine, job: Job, outcomes: Mapping[str, State]) -> str | None:
+    """Return the code of what forbids to retry ``job`` with others, or None; ``outcomes``: how its dependencies ended."""
     if job.state is not State.FAILED:
         return c.NOT_DEAD.code
     if reason_of(job) == CANCELLED:
         return JOB_CANCELLED
-    if key_is_held(doing.engine, job):
+    if key_is_held(engine, job):
         return c.KEY_IS_HELD.code
-    return DEPENDENCY_DEAD if waits_for_a_dead_one(doing.engine, job, doing.outcomes) else None
+    return DEPENDENCY_DEAD if waits_for_a_dead_one(engine, job, outcomes) else None
 
 
 def _cancel(doing: Doing, job: Job) -> None:

@@ -14,7 +14,9 @@ from msgspec import Raw
 
 from bunqueue_trio.config import QUEUES_IDLE_MAX
 from bunqueue_trio.engine.dependents import Dependents
+from bunqueue_trio.engine.ends import End, end_of
 from bunqueue_trio.engine.facts import Facts
+from bunqueue_trio.engine.figures import Figures
 from bunqueue_trio.engine.gates import Gates
 from bunqueue_trio.engine.job import (
     TRANSITIONS,
@@ -33,6 +35,7 @@ from bunqueue_trio.engine.jobs import Jobs
 from bunqueue_trio.engine.line import Line
 from bunqueue_trio.engine.planner import Planner
 from bunqueue_trio.engine.queue import DEFAULT_RULES, Queue, Queues, Rules, Totals
+from bunqueue_trio.engine.reruns import Reruns
 from bunqueue_trio.engine.telling import Telling
 from bunqueue_trio.engine.timers import Timers
 from bunqueue_trio.engine.trails import Trails
@@ -51,8 +54,8 @@ class Moves(Telling):
     # More than 30 attributes in the dictionary of an instance are slow to reach, all of them: 0.7 µs a push.
     __slots__ = (
         "_dependents", "_owned", "_removed", "_reused_ids", "_reused_in_flight", "_seq",
-        "acted", "added_bytes", "archive", "changed", "counts", "epoch", "facts", "gates", "groups", "jobs", "leases",
-        "new_id", "planner", "pulls_waiting", "queues", "repeating", "reserved", "rules", "schedule", "shared_options", "totals",
+        "acted", "added_bytes", "archive", "awaited", "changed", "counts", "ends", "epoch", "facts", "figures", "gates", "groups", "jobs", "leases",
+        "new_id", "planner", "pulls_waiting", "queues", "repeating", "reruns", "reserved", "rules", "schedule", "shared_options", "totals",
         "trails", "woken", "workers",
     )  # fmt: skip
 
@@ -79,6 +82,8 @@ class Moves(Telling):
         self.acted: bool | None = None
         """Whether the present act has changed anything, where its reply does not tell; its handler says so."""
         self.planner: Planner = Planner(self.facts)
+        self.figures: Figures = Figures(self.facts)
+        self.reruns: Reruns = Reruns(self.facts)
         self.workers: Workers = Workers(self.facts, self._tell_of_worker)
         self.repeating: Line[Job] = Line(attrgetter("id"))
         """The unfinished runs of all series."""
@@ -86,6 +91,10 @@ class Moves(Telling):
         """Queues that gained a ready job, or whose gate has opened; the runtime empties it when it has served the waiters."""
         self.pulls_waiting: Mapping[str, Sized] = {}
         """Who waits for a job of each queue; see :meth:`Engine.watch_pulls`."""
+        self.awaited: Mapping[str, object] = {}
+        """The jobs whose ends somebody waits for; see :meth:`Engine.watch_ends`."""
+        self.ends: list[End] = []
+        """Those of them that have come; the runtime empties it after each step."""
         self.added_bytes: int = 0
         """Of the payloads of all new jobs since the start, those of series and retries too."""
         self.groups: dict[Job, str] = {}
@@ -270,13 +279,22 @@ class Moves(Telling):
             del queue.keys[job.options.unique_key]
         if job.options.series is not None:
             self.repeating.remove(job)
-        job.noted().finished_at = now
-        if self.planner.held_by and job.id in self.planner.held_by:
-            self.planner.wake(job.id)
+        self._note_end(job, state, now)
         if state is REMOVED:
             self._forget_removed(job)
         if len(self.queues) > QUEUES_IDLE_MAX and not any(queue.counts.values()):
             self.queues.drop(job.queue)
+
+    def _note_end(self, job: Job, state: State, now: int) -> None:
+        """Note when ``job`` has ended, and let those know who care for this one."""
+        note = job.noted()
+        note.finished_at = now
+        if note.rerun is not None:
+            self.reruns.note_end(job, state, now)
+        if self.planner.held_by and job.id in self.planner.held_by:
+            self.planner.wake(job.id)
+        if self.awaited and job.id in self.awaited:
+            self.ends.append(end_of(job, state, self.epoch))
 
     def _blame(self, job: Job, error: str, now: int) -> None:
         job.noted().error = error

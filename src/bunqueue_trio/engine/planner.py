@@ -144,6 +144,12 @@ class Planner:
         self.arm(name, next_slot(plan.timing, self.progress[name].settled))
         return "created" if old is None else "changed"
 
+    def would_come_of(self, name: str, plan: Plan) -> str:
+        """Return what :meth:`put` would, and store nothing."""
+        if name not in self.plans:
+            return "created"
+        return "unchanged" if self._facts.get(PLAN, name) == msgspec.json.encode(plan) else "changed"
+
     def delete(self, name: str) -> None:
         """Forget a schedule."""
         self.held_by.pop(self.progress[name].holder, None)

@@ -30,6 +30,12 @@ def put(engine: Engine, name: str, plan: Plan, now: int) -> str:
     Raises:
         Refused: it would never run, or there are enough of them.
     """
+    check_room(engine, name, plan, now)
+    return engine.planner.put(name, plan, now)
+
+
+def check_room(engine: Engine, name: str, plan: Plan, now: int) -> None:
+    """Raise ``Refused`` when a schedule would never run, or there are enough of them."""
     planner = engine.planner
     known = planner.plans.get(name)
     if known is None or known.timing != plan.timing:
@@ -37,7 +43,6 @@ def put(engine: Engine, name: str, plan: Plan, now: int) -> str:
             raise c.NEVER_RUNS.refuse()
         if known is None and len(planner.plans) >= SCHEDULES_MAX:
             raise c.TOO_MANY_SCHEDULES.refuse(SCHEDULES_MAX)
-    return planner.put(name, plan, now)
 
 
 def plan_of(command: c.PutSchedule) -> Plan:

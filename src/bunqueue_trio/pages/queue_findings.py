@@ -40,10 +40,10 @@ class Candidates:
                 _weigh(self.paused, _paused_weight(queue, now), queue, lately)
             elif queue.waiting:
                 _weigh(self.waits, _waits_weight(queue, lately, now), queue, lately)
-            died = queue.dead - lately[0].dead if lately else 0
+            died = queue.died - lately[0].dead if lately else 0
             if died >= DIED_MIN:
                 _weigh(self.dies, 10**7 + died, queue, lately)
-            elif lately and (queue.delayed or queue.dead):
+            elif lately and (queue.delayed or queue.died):
                 _weigh(self.fails, _fails_weight(lately), queue, lately)
 
     def tell(self, told: Statistics, queues: Sequence[QueueLook], past: Past) -> Iterator[Fields]:
@@ -134,15 +134,15 @@ def _growth(lately: Sequence[QueueMinute]) -> float:
 
 
 def _dies(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
-    died = queue.dead - lately[0].dead
+    died = queue.died - lately[0].dead
     since = next((m.at for before, m in itertools.pairwise(lately) if m.dead > before.dead), now)
     failed, completed = _per_minute(lately, "failed"), _per_minute(lately, "completed")
     return {
         "code": "jobs-die", "severity": "warning", "queue": queue.name, "alert": "BunqueueJobsDie", "since": since,
         "title": f"{queue.name}: {count(died, 'job')} died within {span(now - lately[0].at)}",
         "cause": "What they ask for fails each time: look at what their errors have in common.",
-        "evidence": f"{rate(failed)} of the attempts fail, {rate(completed)} succeed; {count(queue.dead, 'dead letter')} in all.",
-        "numbers": {"died": died, "dead": queue.dead},
+        "evidence": f"{rate(failed)} of the attempts fail, {rate(completed)} succeed; {count(queue.died, 'dead letter')} in all.",
+        "numbers": {"died": died, "dead": queue.died},
     }  # fmt: skip
 
 
@@ -208,16 +208,16 @@ def _vanish(told: Statistics, past: Past) -> Iterator[Fields]:
 
 
 def _lie_around(queues: Sequence[QueueLook], told: set[str]) -> Iterator[Fields]:
-    dead = sorted((each for each in queues if each.dead and each.name not in told), key=lambda each: -each.dead)
+    dead = sorted((each for each in queues if each.died and each.name not in told), key=lambda each: -each.died)
     if not dead:
         return
-    total = sum(each.dead for each in dead)
+    total = sum(each.died for each in dead)
     one = dead[0].name if len(dead) == 1 else None
     yield {
         "code": "dead-letters", "severity": "notice", "queue": one, "weight": 5,
         "title": f"{count(total, 'dead letter')} in {one or count(len(dead), 'queue')} wait for a decision"
         if total != 1 else f"1 dead letter in {one} waits for a decision",
         "cause": "Jobs that failed for good are kept until somebody retries or deletes them, or retention does.",
-        "evidence": ", ".join(f"{each.name}: {each.dead:,}" for each in dead[:5]) + (" …" if len(dead) > 5 else ""),
+        "evidence": ", ".join(f"{each.name}: {each.died:,}" for each in dead[:5]) + (" …" if len(dead) > 5 else ""),
         "numbers": {"dead": total, "queues": len(dead)},
     }  # fmt: skip

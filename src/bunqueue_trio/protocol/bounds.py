@@ -67,13 +67,15 @@ def _lists(kind: type[Struct], text: bytes | Raw, prefix: str) -> dict[str, byte
     Raises:
         Refused: one of them is too long.
     """
-    outline, limits = _outline(kind)
-    if not limits:
+    outline, limits, parts = _outline(kind)
+    if not limits and not parts:
         return {}
     try:
         found = outline.decode(text)
     except (ValueError, RecursionError):
         return {}
+    for name, part in parts.items():
+        _lists(part, getattr(found, name), f"{prefix}{name}.")
     lists = {}
     for name, most in limits.items():
         raw = bytes(getattr(found, name))
@@ -92,17 +94,19 @@ def _lists(kind: type[Struct], text: bytes | Raw, prefix: str) -> dict[str, byte
 
 
 @functools.cache
-def _outline(kind: type[Struct]) -> tuple["msgspec.json.Decoder[Any]", dict[str, int]]:
-    """Return what reads the lists of a struct as they are, and how many items each may have, by their names in JSON."""
-    limits = {}
+def _outline(kind: type[Struct]) -> tuple["msgspec.json.Decoder[Any]", dict[str, int], dict[str, type[Struct]]]:
+    """Return what reads the lists of a struct as they are, how many items each may have, and its structs; by their names in JSON."""
+    limits, parts = {}, {}
     for field in msgspec.structs.fields(kind):
         shape = types.type_info(field.type)
         options = shape.types if isinstance(shape, types.UnionType) else (shape,)
         for option in options:
             if isinstance(option, types.ListType) and option.max_length is not None:
                 limits[field.encode_name] = option.max_length
-    outline = msgspec.defstruct(f"{kind.__name__}Lists", [(name, Raw, EMPTY) for name in limits])
-    return msgspec.json.Decoder(outline), limits
+            if isinstance(option, types.StructType):
+                parts[field.encode_name] = option.cls
+    outline = msgspec.defstruct(f"{kind.__name__}Lists", [(name, Raw, EMPTY) for name in (*limits, *parts)])
+    return msgspec.json.Decoder(outline), limits, parts
 
 
 @functools.cache

@@ -18,11 +18,12 @@ from bunqueue_trio.protocol.commands import (
     push,
     queues,
     report,
+    reruns,
     schedules,
     session,
     workers,
 )
-from bunqueue_trio.protocol.commands.spec import Does, Spec
+from bunqueue_trio.protocol.commands.spec import Does, Role, Spec
 
 CATALOG: tuple[Spec, ...] = (
     *push.SPECS,
@@ -30,6 +31,7 @@ CATALOG: tuple[Spec, ...] = (
     *look.SPECS,
     *jobs.SPECS,
     *dead.SPECS,
+    *reruns.SPECS,
     *manage.SPECS,
     *report.SPECS,
     *queues.SPECS,
@@ -72,6 +74,14 @@ ACTS: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if s
 """What they have done is written down, with who did it."""
 SLICED: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if spec.sliced)
 """One step does a slice of what they ask for; the runtime goes on with the next."""
+
+AWAITS: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if spec.waits)
+"""They can wait for the end of a job."""
+
+REVIVES: dict[type[Command], Role] = {
+    spec.command: spec.revives_role for spec in CATALOG if spec.revives_role is not None
+}
+"""They may let a dead letter wait again; who needs them for that."""
 
 CODED: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if not spec.contract)
 """Their refusals carry a code."""

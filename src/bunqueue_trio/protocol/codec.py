@@ -9,6 +9,7 @@ import functools
 import itertools
 import math
 import operator
+import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -32,7 +33,6 @@ DEPTH_MAX = 500
 T = TypeVar("T", bound=Struct)
 
 _ENCODER = msgspec.json.Encoder()
-_OBJECT = msgspec.json.Decoder(dict[str, Raw])
 _ARRAY = msgspec.json.Decoder(list[Raw])
 _ANYTHING = msgspec.json.Decoder(Raw)
 _TEXTS = msgspec.json.Decoder(list[str])
@@ -41,9 +41,12 @@ _ANY_COMMAND: "msgspec.json.Decoder[Command]" = msgspec.json.Decoder(functools.r
 _DECODERS: dict[type[Struct], "msgspec.json.Decoder[Any]"] = {}
 _BOM = b"\xef\xbb\xbf"  # editors and shells on Windows begin a file with it
 _NOTHING = frozenset({b"", b"null"})  # how clients spell a body that is none
+_UNKNOWN = re.compile("Object contains unknown field `(.*)`", re.DOTALL)  # in the words of msgspec
 _NOT_MARKS = bytes(set(range(256)) - set(b'[]{}"'))
-_LAYERS_MAX = 8  # of brackets that are taken off at once, before the rest is counted one by one
-_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # as signed bytes: one deeper, one less deep
+_STEPS = bytes.maketrans(b"[{]}", b"1100")  # deeper, less deep
+_WAYS = [list(itertools.accumulate(1 if eight << i & 128 else -1 for i in range(8))) for eight in range(256)]
+_CLIMBS = bytes(way[-1] & 255 for way in _WAYS)  # how much deeper eight steps lead, as a signed byte
+_PEAKS = bytes(max(0, *way) for way in _WAYS)  # how much deeper they have been meanwhile
 
 encode: Callable[[Any], bytes] = _ENCODER.encode
 """Return the JSON bytes of a reply or an event; payloads are put in as they are."""
@@ -69,7 +72,7 @@ def decode(kind: type[T], body: bytes, optional: bool = False, /, **given: str) 
         # UnicodeDecodeError and msgspec's errors are ValueErrors.
         if optional and body.removeprefix(_BOM).strip(b" \t\r\n") in _NOTHING:
             body = b"{}"
-        command = _read_struct(kind, _read_object(body, errors.INVALID_JSON_BODY), "", given)
+        command = _read_struct(kind, _read_object(body, kind, errors.INVALID_JSON_BODY), "", given)
     for name, value in given.items():
         setattr(command, name, value)
     _check_depth(body, errors.INVALID_JSON_BODY)
@@ -160,16 +163,16 @@ def _check_target(command: Command) -> None:
 def _read_message(message: bytes) -> Command:
     req_id, kind = Raw(b""), None
     try:
-        fields = _read_object(message, errors.INVALID_JSON, errors.INVALID_COMMAND)
+        address = _read_object(message, _Anybody, errors.INVALID_JSON, errors.INVALID_COMMAND)
         _check_depth(message, errors.INVALID_JSON)
-        req_id = unmasked(fields.pop("reqId", req_id))
-        name = _string(fields.get("cmd"))
+        req_id = unmasked(address.req_id)
+        name = _string(address.cmd)
         if name is None:
             raise errors.INVALID_COMMAND.refuse()
         kind = COMMANDS.get(name)
         if kind is None:
             raise errors.UNKNOWN_COMMAND.refuse(name[:100])
-        command = _read_struct(kind, fields, "", {})
+        command = _read_struct(kind, _read_object(message, kind, errors.INVALID_JSON), "", {})
         _check_target(command)
     except Refused as refused:
         raise BadMessage(refused, req_id, kind) from None
@@ -177,11 +180,21 @@ def _read_message(message: bytes) -> Command:
     return command
 
 
-def _read_object(body: bytes, malformed: errors.Fault, no_object: errors.Fault | None = None) -> dict[str, Raw]:
+class _Anybody(Struct, rename="camel"):
+    """What a message may say of itself, whatever it is."""
+
+    cmd: Raw = Raw(b"")
+    req_id: Raw = Raw(b"")
+
+
+def _read_object(
+    body: bytes, kind: type[Struct], malformed: errors.Fault, no_object: errors.Fault | None = None
+) -> Any:  # fmt: skip
+    """Return an object with the fields of ``kind``, as JSON."""
     body = body.removeprefix(_BOM)
     try:
         body.decode()
-        return _fields(masked(body))
+        return _fields(kind, masked(body))
     except (ValueError, RecursionError) as error:
         fault = malformed
         if isinstance(error, msgspec.ValidationError) and no_object is not None and _is_json(body):
@@ -189,14 +202,28 @@ def _read_object(body: bytes, malformed: errors.Fault, no_object: errors.Fault |
         raise fault.refuse() from None
 
 
-def _fields(text: bytes) -> dict[str, Raw]:
+def _fields(kind: type[Struct], text: bytes) -> Any:
     """Return the fields of a masked object; a name with a surrogate in it is decoded, and so it may not be masked."""
     try:
-        return _OBJECT.decode(text)
-    except ValueError:
+        return _outline(kind).decode(text)
+    except ValueError as error:
+        if unknown := _UNKNOWN.match(str(error)):
+            raise errors.UNKNOWN_FIELD.refuse(unknown[1][:100]) from None
         if MARK not in text:
             raise
-        return _OBJECT.decode(marked(unmasked_bytes(text)))
+        return _outline(kind).decode(marked(unmasked_bytes(text)))
+
+
+@functools.cache
+def _outline(kind: type[Struct]) -> "msgspec.json.Decoder[Any]":
+    """Return what reads the fields of ``kind`` as they are. Nothing is made of others, of which there may be a million."""
+    names = {field.name: field.encode_name for field in msgspec.structs.fields(kind)}
+    tag, strict = kind.__struct_config__.tag_field, kind.__struct_config__.forbid_unknown_fields
+    if tag is not None:
+        names[tag] = tag
+    fields = [(name, Raw, Raw(b"")) for name in names]
+    outline = msgspec.defstruct(f"{kind.__name__}Fields", fields, rename=names, forbid_unknown_fields=strict)
+    return msgspec.json.Decoder(outline)
 
 
 def _is_json(text: bytes) -> bool:
@@ -220,12 +247,11 @@ def is_deep(body: bytes, enclosing: int = 0) -> bool:
     marks = body.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, _NOT_MARKS)
     # Two quotes with nothing in between change nothing for what follows: most strings go, and most of what separates them.
     plain = marks.replace(b'""', b"").split(b'"')[::2]
+    # Each bracket a bit, and eight of them at once, since there may be ten million.
     steps = b"".join(plain).translate(_STEPS)
-    depth = 0
-    while steps and depth < _LAYERS_MAX:
-        # The innermost pairs go; most of many brackets are siblings.
-        steps, depth = steps.replace(b"\x01\xff", b""), depth + 1
-    return depth + max(itertools.accumulate(memoryview(steps).cast("b")), default=0) > DEPTH_MAX - enclosing
+    eights = int(steps.ljust(-len(steps) // 8 * -8, b"0") or b"0", 2).to_bytes(-(-len(steps) // 8), "big")
+    before = itertools.accumulate(memoryview(eights.translate(_CLIMBS)).cast("b"), initial=enclosing)
+    return max(map(operator.add, before, eights.translate(_PEAKS)), default=0) > DEPTH_MAX
 
 
 @functools.cache
@@ -240,31 +266,22 @@ def _decoder(kind: type[T]) -> "msgspec.json.Decoder[T]":
     return decoder
 
 
-def _read_struct(kind: type[T], fields: dict[str, Raw], prefix: str, given: dict[str, str]) -> T:
+def _read_struct(kind: type[T], fields: Any, prefix: str, given: dict[str, str]) -> T:
     values: dict[str, Any] = dict(given)
-    if kind.__struct_config__.forbid_unknown_fields:
-        _refuse_unknown(kind, fields)
     for field, shape in _shapes(kind):
         if field.name in given or field.name == "req_id":
             continue
-        raw = fields.get(field.encode_name)
+        raw: Raw = getattr(fields, field.name)
         name = prefix + field.encode_name
         if isinstance(shape, types.RawType):
-            if raw is not None:
+            if raw:
                 values[field.name] = unmasked(raw)
-        elif raw is None or (bytes(raw) == b"null" and not field.required):
+        elif not raw or (bytes(raw) == b"null" and not field.required):
             if field.required:
                 raise errors.INVALID_FIELD.refuse(name, "is required")
         else:
             values[field.name] = _read(shape, bytes(raw), name)
     return kind(**values)
-
-
-def _refuse_unknown(kind: type[Struct], fields: dict[str, Raw]) -> None:
-    known = {kind.__struct_config__.tag_field, *(field.encode_name for field, _ in _shapes(kind))}
-    for name in fields:
-        if name not in known:
-            raise errors.UNKNOWN_FIELD.refuse(name[:100])
 
 
 def _read(shape: types.Type, raw: bytes, name: str) -> Any:
@@ -297,7 +314,7 @@ def _read_part(kind: type[T], raw: bytes, name: str) -> T:
         part: T = _decoder(kind).decode(unmasked_bytes(raw) if MARK in raw else raw)
         return part
     separator = ": " if name.endswith("]") else "."
-    return _read_struct(kind, _fields(raw), name + separator, {})
+    return _read_struct(kind, _fields(kind, raw), name + separator, {})
 
 
 def _read_marked(shape: types.Type, mark: dict[str, str] | None, raw: bytes, name: str) -> Any:

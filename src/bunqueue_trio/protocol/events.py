@@ -17,6 +17,9 @@ EVENT_TYPES: frozenset[str] = frozenset(EventType.__args__)  # type: ignore[attr
 NAMED_TYPES: frozenset[str] = frozenset(NamedType.__args__)  # type: ignore[attr-defined]
 """What only those get who name it."""
 
+REPORTED: frozenset[str] = frozenset({"completed", "failed"})
+"""What tells of the end of an attempt, which its holder may have reported itself."""
+
 ALL_TYPES = EVENT_TYPES | NAMED_TYPES
 
 EXTRA: dict[EventType, str] = {

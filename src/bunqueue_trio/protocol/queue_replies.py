@@ -37,6 +37,37 @@ class QueueView(Struct, kw_only=True, rename="camel"):
     """When the rate limit leaves room again, while it leaves none."""
 
 
+class FigureView(Struct, kw_only=True, rename="camel"):
+    """What went on in a queue within a minute or an hour, and what was in it at the end, ``at``; times in ms."""
+
+    at: int
+    pushed: int
+    completed: int
+    failed: int
+    """Attempts, as are the next two."""
+    stalled: int
+    retried: int
+    waiting: int
+    dead: int
+    oldest: int
+    """For how long the oldest was ready."""
+    run: int | None
+    """How long those that completed have run, on average; null: none has."""
+    p50: int | None
+    p95: int | None
+    """95 % of them ran for no longer, within half of it."""
+
+
+class FiguresReply(Reply, kw_only=True):
+    """What went on in a queue lately, oldest first; periods in which nothing was there are left out."""
+
+    queue: str
+    minutes: list[FigureView]
+    hours: list[FigureView]
+    usual: int | None
+    """95 % of the jobs of the last hour, or else of the week, ran for no longer, within half of it; null: none has run."""
+
+
 class ConcurrencyReply(Reply, kw_only=True):
     """How many jobs of a queue may be active at once, null for any number, and how many are."""
 

@@ -359,10 +359,18 @@ class StorageReply(Reply, kw_only=True):
 
 
 class ResultReply(Reply, kw_only=True):
-    """The result of a completed job, as it was sent; null when there is none."""
+    """The result of a completed job, as it was sent; null when there is none: ``state`` and ``error`` tell why."""
 
     id: str
     result: Raw
+    state: str
+    error: str | None = None
+
+
+class WaitReply(ResultReply, kw_only=True):
+    """How a job has ended, also as ``removed``; or where it stands, if it has not in time."""
+
+    completed: bool
 
 
 class ActionsReply(Reply, kw_only=True):

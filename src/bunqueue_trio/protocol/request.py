@@ -11,6 +11,9 @@ from bunqueue_trio.protocol.catalog import SPECS
 from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.protocol.commands.spec import Path
 
+MESSAGE_MAX_HEADER = "X-Message-Max"
+"""In the answer to the handshake of a WebSocket: the bytes of the longest message that the server takes."""
+
 _FIELDS = msgspec.json.Decoder(dict[str, Raw])
 _encode = msgspec.json.Encoder().encode
 

@@ -12,20 +12,22 @@ from typing import Any, TypeVar
 
 import structlog
 import trio
-from msgspec import Struct
 
 from bunqueue_trio import errors
 from bunqueue_trio.config import BULK_SLICE
 from bunqueue_trio.engine.commands import run
 from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.job import State
 from bunqueue_trio.errors import InvariantBroken, Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.caller import SERVER, By
-from bunqueue_trio.protocol.catalog import FILLS, READS, SLICED, SPECS, TAKES
+from bunqueue_trio.protocol.catalog import AWAITS, FILLS, READS, SLICED, SPECS, TAKES
 from bunqueue_trio.runtime.alarm import Alarm
+from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.clock import Clock
-from bunqueue_trio.runtime.half import BULKS, Bulky, begin_bulk, work_of
+from bunqueue_trio.runtime.ends import Ends
+from bunqueue_trio.runtime.half import BULKS, begin_bulk, work_of
 from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.meters import Meters
 from bunqueue_trio.runtime.notices import tell
@@ -35,28 +37,6 @@ from bunqueue_trio.runtime.waiting import Waiter, WaitingPulls, jobs_of
 _log = structlog.get_logger()
 
 T = TypeVar("T")
-
-
-class Begun(Struct):
-    """A command that has been run. Its reply may be sent once batch ``epoch`` is committed; 0 means now.
-
-    ``polls`` is a pull that found nothing and wants to wait; ``refused`` is said instead of the reply.
-    """
-
-    command: c.Command
-    owner: str | None
-    reply: r.Reply
-    epoch: int = 0
-    polls: bool = False
-    at: float = 0.0
-    """When, by Trio's clock; moved on by the time that a long poll had nothing to take."""
-    refused: Refused | None = None
-    waiter: Waiter | None = None
-    """Its place in line, once it waits there."""
-    by: By = SERVER
-    """Who does it, of what is done in slices."""
-    bulk: Bulky | None = None
-    """What is still to be done of a bulk command, by :meth:`Core.add_rest`; nothing is committed before that."""
 
 
 class Core:
@@ -76,7 +56,9 @@ class Core:
         self._broken_by: InvariantBroken | None = None
         self.scheduler: Alarm = Alarm()
         self.stall_detector: Alarm = Alarm()
+        self.rerunner: Alarm = Alarm()
         self.meters: Meters = Meters()
+        self.ends: Ends = Ends(engine)
         self.waiting: WaitingPulls = WaitingPulls(engine, self.meters.wait)
 
     @property
@@ -164,7 +146,10 @@ class Core:
             await self.add_rest(begun)
         reply = begun.reply
         if begun.polls:
-            reply = await (self._go_on(begun) if type(begun.command) in SLICED else self._poll(begun))
+            if begun.awaited is not None:
+                reply = await self.ends.wait(begun, self.journal)
+            else:
+                reply = await (self._go_on(begun) if type(begun.command) in SLICED else self._poll(begun))
             self.note_answered(begun)
             return reply
         done = False
@@ -220,11 +205,17 @@ class Core:
     def give_back(self, reply: r.Reply) -> None:
         """Return the jobs of a pull whose reply could not be delivered; else do nothing."""
         for job_id, token in jobs_of(reply):
-            self._step(self._engine.give_back, job_id, token)
+            self.step(self._engine.give_back, job_id, token)
 
     def stop_poll(self, begun: "Begun") -> bool:
         """Let a long poll end empty; return False when it is over, or a job was handed to it already."""
-        waiter = begun.waiter
+        waiter, awaited = begun.waiter, begun.awaited
+        if awaited is not None:
+            self.ends.leave(awaited)  # it is never finished, if its carrier has no room for it
+            if awaited.told.is_set():
+                return False
+            awaited.told.set()
+            return True
         if type(begun.command) in SLICED:
             return False  # what it has done is to be told
         if waiter is None:
@@ -235,6 +226,12 @@ class Core:
         self.waiting.leave(waiter)
         waiter.served.set()
         return True
+
+    def is_dead(self, job_id: str) -> bool:
+        """Return whether a job is a dead letter now."""
+        now = self.clock.now()
+        job = self._apply(now, self._engine.find, job_id)
+        return job is not None and job.state is State.FAILED
 
     def check_queue(self, name: str) -> None:
         """Raise ``Refused`` when ``name`` cannot be a queue's."""
@@ -255,11 +252,20 @@ class Core:
     def advance(self) -> None:
         """Do what is due by now, however full the batch; and go on serving those for whom the steps before had no time."""
         self.waiting.wake_declined()
-        self._step(partial(self._engine.advance, waited=True))
+        self.step(partial(self._engine.advance, waited=True))
 
     def forget_silent_workers(self) -> None:
         """Forget workers that were not heard of for long."""
-        self._step(self._engine.forget_silent)
+        self.step(self._engine.forget_silent)
+
+    def step(self, change: Callable[..., None], *args: Any) -> None:
+        """Let the engine do something that is no command."""
+        now = self.clock.now()
+        try:
+            change(*args, now)
+        except AssertionError as error:
+            raise self._break(error) from error
+        self._settle(now)
 
     def note_address(self, owner: str, address: str) -> None:
         """Note from where a connection is, until it is released."""
@@ -271,12 +277,13 @@ class Core:
         At an orderly stop it does nothing: after the restart their workers claim them.
         """
         if not self.stopping:
-            self._step(partial(self._engine.release_owner, dropped=dropped), owner)
+            self.step(partial(self._engine.release_owner, dropped=dropped), owner)
 
     def stop_polls(self) -> None:
         """Answer every waiting long poll empty, and every later one at once."""
         self.stopping = True
         self.waiting.end_all()
+        self.ends.end_all()
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -323,7 +330,14 @@ class Core:
             raise Refused(*errors.STORAGE_DOWN, retry_after=2)
         if begun.refused is not None and not begun.epoch:
             raise begun.refused
+        if type(command) in AWAITS and command.timeout and begun.refused is None and not self.stopping:
+            self._check_pollers()
+            self.ends.join(begun)
         return begun
+
+    def _check_pollers(self) -> None:
+        if self.pulls_waiting + self.ends.waiting >= self._pollers_max:
+            raise Refused(*errors.OVERLOADED, retry_after=1)
 
     def _apply(self, now: int, do: Callable[..., T], *args: Any, durable: bool = False) -> T:
         """Return what ``do``, which runs a command, returns: at ``now``, when what is due by then is done."""
@@ -339,15 +353,6 @@ class Core:
             raise self._break(error) from error
         finally:  # a refused command may have let deadlines pass before it was refused
             self._settle(now, durable=durable)
-
-    def _step(self, change: Callable[..., None], *args: Any) -> None:
-        """Let the engine do something that is no command."""
-        now = self.clock.now()
-        try:
-            change(*args, now)
-        except AssertionError as error:
-            raise self._break(error) from error
-        self._settle(now)
 
     def _break(self, error: AssertionError) -> InvariantBroken:
         """Return what ends the process. Nothing that the engine holds is written any more: it is not to be trusted."""
@@ -366,12 +371,15 @@ class Core:
                 self.waiting.turn()
             if engine.woken:
                 self.waiting.serve_woken(now)
+            if engine.ends:
+                self.ends.tell()
             if self.journal.gathering:
                 self.journal.note(durable=durable)
             if engine.planner.notices:
                 tell(engine.planner.take_notices())
             self.scheduler.set(0 if self.waiting.declined else engine.next_scheduled())
             self.stall_detector.set(engine.leases.next_due())
+            self.rerunner.set(engine.reruns.due)
         except AssertionError as error:
             raise self._break(error) from error
 
@@ -410,9 +418,9 @@ class Core:
         assert isinstance(command, c.Pull | c.PullBatch)
         if self.stopping:
             return nothing
-        if self.pulls_waiting >= self._pollers_max:
-            raise Refused(*errors.OVERLOADED, retry_after=1)
+        self._check_pollers()
         waiter = begun.waiter = Waiter(command, owner, begun.at)
+        waiter.is_gone = begun.is_gone
         if self.waiting.join(waiter):
             self.advance()
         self.pulls_waiting += 1

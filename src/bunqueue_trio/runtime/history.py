@@ -1,10 +1,10 @@
 """What happened in the last hours, minute by minute, in memory: the server as a whole, and the queues where most happens.
 
-A job costs three additions, one for each of its events. What is kept is bounded: a day of the server, an hour of
-:data:`QUEUES_KEPT` queues. It begins anew with the process.
+A job costs three additions, one for each of its events, and a fourth for how long it has run: 2 µs in all. What is kept is bounded: a day of the server, an hour of
+:data:`QUEUES_KEPT` queues. That of the server begins anew with the process; the minutes of queues are handed on, to be written as figures.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from heapq import nlargest
 from typing import NamedTuple
@@ -12,7 +12,9 @@ from typing import NamedTuple
 import trio
 from msgspec import Struct
 
-from bunqueue_trio.config import QUEUES_A_TURN
+from bunqueue_trio.config import FIGURES_QUEUES, QUEUES_A_TURN
+from bunqueue_trio.engine.figures import Figures, bucket_of
+from bunqueue_trio.engine.figures import QueueMinute as QueueMinute
 from bunqueue_trio.runtime.picture import QueueLook
 from bunqueue_trio.storage.store import Batch
 
@@ -24,6 +26,9 @@ COUNTED_MAX = 20_000  # queues counted within a minute: names that come once mus
 
 _PLACE = {"pushed": 0, "completed": 1, "failed": 2, "stalled": 3, "retried": 4}
 _NOTHING = [0] * len(_PLACE)
+_ALL_MS = -1
+_ENDED_WELL = frozenset({"completed", "removed"})
+"""States of records of jobs that have completed."""
 
 
 class Minute(NamedTuple):
@@ -53,20 +58,6 @@ class Minute(NamedTuple):
     """That of the lateness of the event loop."""
 
 
-class QueueMinute(NamedTuple):
-    """What happened in a queue within a minute, and what was in it at the end."""
-
-    at: int
-    pushed: int
-    completed: int
-    failed: int
-    """Attempts."""
-    stalled: int
-    retried: int
-    waiting: int
-    dead: int
-
-
 class Past(Struct, frozen=True):
     """What the history knows, oldest minute first; never changed."""
 
@@ -94,6 +85,14 @@ class History:
         self._minutes: deque[Minute] = deque(maxlen=MINUTES_KEPT)
         self._lines: dict[str, deque[QueueMinute]] = {}
         self._counted: dict[str, list[int]] = {}
+        self._runs: dict[str, Counter[int]] = {}
+        """How many of the jobs of each queue that have completed ran for how long, by buckets; at -1 all these ms."""
+
+    def load(self, figures: Figures) -> None:
+        """Take up the minutes of queues that a process before this one has noted."""
+        for _, minutes in figures.minutes():
+            for name, minute in minutes.items():
+                self._lines.setdefault(name, deque(maxlen=QUEUE_MINUTES_KEPT)).append(minute)
 
     def committed(self, batch: Batch, seconds: float) -> None:
         """Count what a batch did (one of ``Journal.on_commit``)."""
@@ -108,11 +107,27 @@ class History:
                     continue
                 counts = counted[event.queue] = [0] * len(_PLACE)
             counts[place] += 1
+        runs = self._runs
+        for row in batch.finished:
+            if row.started_at is not None and row.state in _ENDED_WELL:
+                buckets = runs.get(row.queue)
+                if buckets is None:
+                    if len(runs) >= COUNTED_MAX:
+                        continue
+                    buckets = runs[row.queue] = Counter()
+                ms = row.finished_at - row.started_at
+                buckets[bucket_of(ms)] += 1
+                buckets[_ALL_MS] += ms
 
-    async def note(self, minute: Minute, queues: Sequence[QueueLook]) -> None:
-        """End a minute, at which the server and its queues were so; lets others run in between."""
+    async def note(self, minute: Minute, queues: Sequence[QueueLook]) -> dict[str, QueueMinute]:
+        """End a minute, at which the server and its queues were so; lets others run in between.
+
+        Returns that of each queue in which anything was or went on.
+        """
         self._minutes.append(minute)
         counted, self._counted = self._counted, {}
+        all_runs, self._runs = self._runs, {}
+        told: dict[str, QueueMinute] = {}
         looks = {each.name: each for each in queues}
         lines = self._lines
 
@@ -129,14 +144,25 @@ class History:
             if line is None:
                 line = deque(maxlen=QUEUE_MINUTES_KEPT)
             look = looks.get(name)
-            holds = (look.waiting, look.dead) if look else (0, 0)
-            line.append(QueueMinute._make((minute.at, *counted.get(name, _NOTHING), *holds)))
+            since = None if look is None else look.oldest_ready_at
+            holds = (look.waiting, look.died) if look else (0, 0)
+            runs = all_runs.get(name, Counter())
+            numbers = (
+                *counted.get(name, _NOTHING),
+                *holds,
+                0 if since is None else max(0, minute.at - since),
+                runs.pop(_ALL_MS, 0),
+            )
+            line.append(QueueMinute._make((minute.at, *numbers, dict(runs))))
             lines[name] = line
+            if any(numbers) and len(told) < FIGURES_QUEUES:
+                told[name] = line[-1]
         # Those that were written to stand last: what stands before them is quieter, or gone.
         for name in list(lines):
             if lines[name][-1].at == minute.at:
                 break
             del lines[name]
+        return told
 
     def past(self) -> Past:
         """Return what is known by now."""

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from bunqueue_trio.config import READER_BYTES_MAX, READER_EVENTS_MAX, REPLAY_EVENTS
-from bunqueue_trio.protocol.events import EVENT_TYPES
+from bunqueue_trio.protocol.events import EVENT_TYPES, REPORTED, Event
 from bunqueue_trio.protocol.surrogates import masked
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.storage.store import AwaitedStore, Batch, Question, Store
@@ -33,11 +33,22 @@ class Subscription:
         """The event types it wants."""
         self.missed: int = 0
         """Events that did not fit since the reader last asked."""
+        self.reported: dict[int, set[str]] = {}
+        """Epoch → jobs whose end in it the reader has reported itself, and does not want to hear of."""
         self._waiting: list[Published] = []
         self._bytes = 0
 
     def __bool__(self) -> bool:
         return bool(self._waiting) or self.missed > 0
+
+    def is_reported(self, event: Event) -> bool:
+        """Return whether it is what the reader has reported itself, which is told once."""
+        if event.event_type in REPORTED:
+            for jobs in self.reported.values():
+                if event.job_id in jobs:
+                    jobs.remove(event.job_id)
+                    return True
+        return False
 
     def offer(self, event: Published) -> bool:
         """Put ``event`` into the buffer; return whether it is there, or is missed."""
@@ -138,7 +149,7 @@ class Hub:
             published = Published(event_id, body)  # one for all: a thousand slow readers hold it once
             for readers in (everything, self._readers.get(event.queue, {})):
                 for reader in readers:
-                    if event.event_type in reader.types:
+                    if event.event_type in reader.types and not (reader.reported and reader.is_reported(event)):
                         self.dropped += not reader.offer(published)
 
     async def first_kept_id(self) -> int:

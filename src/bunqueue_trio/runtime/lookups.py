@@ -25,8 +25,9 @@ from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.caller import SERVER, By
+from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.clock import Clock
-from bunqueue_trio.runtime.core import Begun, Core
+from bunqueue_trio.runtime.core import Core
 from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.storage.store import AwaitedStore, Batch, Question
 

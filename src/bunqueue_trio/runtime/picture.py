@@ -32,11 +32,18 @@ class QueueLook(NamedTuple):
     blocked: int
     completed: int
     dead: int
+    cancelled: int
+    """How many of these were cancelled, and are no trouble."""
     oldest_ready_at: int | None
     pulls_waiting: int
     pause: PauseLook | None
     concurrency: int | None
     opens_at: int | None
+
+    @property
+    def died(self) -> int:
+        """How many died of an error and are kept."""
+        return self.dead - self.cancelled
 
     @property
     def jobs(self) -> int:
@@ -50,12 +57,16 @@ async def look(engine: Engine, store: Store) -> tuple[QueueLook, ...]:
     for entries in _chunks([*store.finished_counts.items()]):
         for (name, state), n in entries:
             completed, dead = kept.get(name, (0, 0))
-            kept[name] = (completed + n, dead) if state == "completed" else (completed, dead + n)
+            # What wants no record when it has completed is remembered, and neither.
+            kept[name] = (completed + n * (state == "completed"), dead + n * (state == "failed"))
         await trio.lowlevel.checkpoint()
     found: list[QueueLook] = []
     for names in _chunks([*(dict.fromkeys(engine.queues) | dict.fromkeys(engine.gates) | dict.fromkeys(kept))]):
         for name in names:
-            seen = _look(engine, name, *kept.get(name, (0, 0)))
+            completed, dead = kept.get(name, (0, 0))
+            # Another thread may have counted one more since.
+            cancelled = min(dead, store.cancelled_of(name)) if dead else 0
+            seen = _look(engine, name, completed, dead, cancelled)
             if seen.jobs or seen.completed or name in engine.gates:
                 found.append(seen)
         await trio.lowlevel.checkpoint()
@@ -67,14 +78,14 @@ def _chunks(items: list[T]) -> Iterator[list[T]]:
         yield items[start : start + QUEUES_A_TURN]
 
 
-def _look(engine: Engine, name: str, completed: int, dead: int) -> QueueLook:
+def _look(engine: Engine, name: str, completed: int, dead: int, cancelled: int) -> QueueLook:
     queue, gate = engine.queues.get(name), engine.gates.get(name)
     if queue is None:
-        return QueueLook(name, 0, 0, 0, 0, completed, dead, None, _pulls(engine, name), *_gate(gate))
+        return QueueLook(name, 0, 0, 0, 0, completed, dead, cancelled, None, _pulls(engine, name), *_gate(gate))
     counts = queue.counts
     return QueueLook(
         name, counts[State.WAITING], counts[State.ACTIVE], counts[State.DELAYED], counts[State.WAITING_CHILDREN],
-        completed, dead, queue.ready.ready_since(), _pulls(engine, name), *_gate(gate),
+        completed, dead, cancelled, queue.ready.ready_since(), _pulls(engine, name), *_gate(gate),
     )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ from bunqueue_trio.runtime.services import (
     LeaseKeeper,
     RateLimitCleaner,
     Rates,
+    RerunRunner,
     RetentionSweeper,
     Shrinker,
     WorkerSweep,
@@ -121,6 +122,7 @@ class Server:
             Child("rates", looped(self.rates)),
             Child("loop lag", looped(LoopLag(core.meters.loop_lag))),
             Child("history", looped(Minutes(self.note_minute))),
+            Child("reruns", looped(RerunRunner(core, self.engine, store))),
             Child("worker sweep", looped(WorkerSweep(core))),
         ]
         if not store.at_once:
@@ -204,7 +206,8 @@ class Server:
             sum(told.audit.faults.values()), sum(task.restarts for task in told.tasks),
             histograms["commit"].counts, histograms["loop_lag"].counts,
         )  # fmt: skip
-        await self.history.note(minute, queues)
+        minutes = await self.history.note(minute, queues)
+        self.core.step(lambda now: self.engine.figures.note(told.now, minutes))
 
     def past(self) -> Past:
         """Return what happened in the last hours, minute by minute."""

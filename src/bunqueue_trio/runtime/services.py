@@ -23,7 +23,9 @@ from bunqueue_trio.config import (
     Settings,
 )
 from bunqueue_trio.engine.engine import Engine
-from bunqueue_trio.errors import StoreError
+from bunqueue_trio.engine.rerunning import rerun_slice
+from bunqueue_trio.engine.reruns import Rerun
+from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.runtime.alarm import Alarm
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.core import Core
@@ -142,6 +144,47 @@ class _Disk(_Periodic):
 
     async def _run(self, work: Callable[..., Any], *args: Any) -> Any:
         return work(*args) if self._store.inline else await trio.to_thread.run_sync(work, *args)
+
+
+class RerunRunner(_Disk):
+    """Goes on with the reruns, a second's worth of each at a time, as long as new work is welcome."""
+
+    def __init__(self, core: Core, engine: Engine, store: Store) -> None:
+        super().__init__(core.journal, store, 0)
+        self._core = core
+        self._engine = engine
+        self._reruns = engine.reruns
+
+    async def wait_due(self) -> None:
+        """Sleep until one of them may go on."""
+        await self._core.rerunner.wait_due(self._core.clock)
+
+    async def _work(self) -> None:
+        reruns = self._reruns
+        reruns.ran_at = self._core.clock.now()
+        try:
+            for one in reruns.under_way():
+                await self._go_on(one)
+        finally:
+            stopped, reruns.stopped = reruns.stopped, []
+            reruns.look()
+            self._core.rerunner.set(reruns.due)
+        for one in stopped:
+            _log.warning("a rerun has stopped by itself", rerun=one.id, why=one.why, retried=one.retried)
+
+    async def _go_on(self, one: Rerun) -> None:
+        left = one.allowance()
+        while left > 0 and not self._core.stopping:
+            try:
+                self._journal.check(fills=True)
+            except Refused:
+                return
+            before = one.retried, one.after
+            self._core.step(partial(rerun_slice, self._engine, one, left))
+            await trio.lowlevel.checkpoint()
+            if (one.retried, one.after) == before:
+                return  # its queue is paused
+            left = min(left - (one.retried - before[0]), one.allowance())
 
 
 class Checkpointer(_Disk):

@@ -7,7 +7,7 @@
         ├ scheduler              delays, backoffs, TTLs
         ├ stall detector         leases and processing timeouts
         ├ invariants             ends the process when a command has met a broken one
-        ├ rate-limit cleaner, checkpointer, retention, shrinker, clock watch, rates, loop lag, history, self-audit
+        ├ rate-limit cleaner, checkpointer, retention, shrinker, clock watch, rates, loop lag, history, reruns, self-audit
         └ transports nursery     first to stop, with a deadline
 
 Leaving a nursery inside out is the shutdown plan; cancellation is the only way to stop.
@@ -54,6 +54,7 @@ async def serve(
     try:
         server.engine.facts.load(server.store.load_facts())
         server.engine.load(server.store.load(), server.clock.now())
+        server.history.load(server.engine.figures)
     except BaseException as error:  # what cannot be read is left as it is, log and all
         server.store.close()
         if isinstance(error, StoreError):  # a record that a job waits for

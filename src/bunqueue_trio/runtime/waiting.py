@@ -5,6 +5,7 @@ how long a pull waits, and when its answer may be sent, is the core's.
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from itertools import takewhile
 
 import trio
@@ -20,13 +21,15 @@ from bunqueue_trio.runtime.meters import Histogram
 class Waiter:
     """A long poll in its queue's line."""
 
-    __slots__ = ("asked_at", "command", "handed", "line", "owner", "reply", "served", "worker")
+    __slots__ = ("asked_at", "command", "handed", "is_gone", "line", "owner", "reply", "served", "worker")
 
     def __init__(self, command: "c.Pull | c.PullBatch", owner: str | None, asked_at: float = 0.0) -> None:
         self.command: c.Pull | c.PullBatch = command
         self.owner: str | None = owner
         self.asked_at: float = asked_at
         """When it came, on Trio's clock: in the next round of tasks who came later may be the first to stand in line."""
+        self.is_gone: Callable[[], bool] | None = None
+        """Tells whether its client has hung up, which its connection may not have noticed yet."""
         self.worker: str | None = None
         """Who asks, if that is known."""
         self.line: Line = OrderedDict()
@@ -138,6 +141,11 @@ class WaitingPulls:
                 engine.advance(now)
                 left -= ADVANCE_MAX - engine.left
             waiter = next(iter(line))
+            if waiter.is_gone is not None and waiter.is_gone():
+                del line[waiter]
+                waiter.served.set()
+                left -= 1
+                continue
             engine.handed = 0
             reply = run(engine, waiter.command, now, waiter.owner)
             if given := self.note_deliveries(reply):  # else what was ready has expired in this very moment

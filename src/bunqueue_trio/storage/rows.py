@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from bunqueue_trio.config import AUDIT_DATA_BYTES
 from bunqueue_trio.engine.audit import Stored
-from bunqueue_trio.engine.fingerprint import fingerprint
+from bunqueue_trio.engine.fingerprint import CANCELLED, fingerprint
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Job, Lease, Note, Options, State, Trace
 from bunqueue_trio.engine.queue import check_name
 from bunqueue_trio.errors import Refused
@@ -138,7 +138,7 @@ def finished_row(job: Job, group: str | None = None) -> FinishedRow:
         job.priority, job.created_at, job.run_at, job.attempts, job.stalls, job.progress, job.started_at,
         _kept_note(note) if shown else None,
         note.result if shown else None,
-        (group or fingerprint(note.error or "").key) if job.state is State.FAILED else None,
+        (group or _group(note)) if job.state is State.FAILED else None,
     ))  # fmt: skip
 
 
@@ -159,7 +159,11 @@ def _kept_note(note: Note) -> str:
 def fingerprint_of(*values: Any) -> str:
     """Return the fingerprint of the dead letter with a note, a text or None, for files in which it has none yet."""
     [note] = values
-    return fingerprint((_NOTE.decode(note).error if note else None) or "").key
+    return _group(_NOTE.decode(note) if note else Note())
+
+
+def _group(note: Note) -> str:
+    return CANCELLED.key if note.cancelled is not None else fingerprint(note.error or "").key
 
 
 def _text(value: Struct) -> str:

@@ -219,6 +219,10 @@ class Store(Protocol):
         """
         ...
 
+    def cancelled_of(self, queue: str) -> int:
+        """Return how many of the dead letters of a queue were cancelled; costs the same however many."""
+        ...
+
     def is_grouped(self, queue: str) -> bool:
         """Return whether its groups add up to the dead letters of a queue, as they must."""
         ...

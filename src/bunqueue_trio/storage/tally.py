@@ -4,6 +4,7 @@ import threading
 from collections import Counter
 from itertools import islice
 
+from bunqueue_trio.engine.fingerprint import CANCELLED
 from bunqueue_trio.engine.line import Line
 from bunqueue_trio.storage.store import FinishedCounts
 
@@ -73,6 +74,10 @@ class Tally:
                 for fingerprint, n in self._groups.get(name, {}).items():
                     found.setdefault(fingerprint, {})[name] = n
         return found
+
+    def cancelled_of(self, queue: str) -> int:
+        """Return how many of the dead letters of a queue were cancelled."""
+        return self._groups.get(queue, {}).get(CANCELLED.key, 0)
 
     def is_grouped(self, queue: str) -> bool:
         """Return whether the groups of a queue add up to its dead letters."""

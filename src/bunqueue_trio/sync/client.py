@@ -25,7 +25,7 @@ from bunqueue_trio.errors import (
 )  # fmt: skip
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.address import given_token, given_url, http_url, this_process
-from bunqueue_trio.protocol.catalog import SPECS, TAKES
+from bunqueue_trio.protocol.catalog import AWAITS, SPECS, TAKES
 from bunqueue_trio.protocol.events import EVENT_TYPES
 from bunqueue_trio.protocol.faults import error_of
 from bunqueue_trio.protocol.options import FailureSpec, JobSpec, PushOptions, failure_fields, push_fields, to_ms
@@ -321,7 +321,8 @@ class SyncClient:
         method, path = http.method, target_of(http.path, fields)
         query = query_of(fields) if method == "GET" else None
         content = None if method == "GET" or (method == "DELETE" and not fields) else msgspec.json.encode(fields)
-        waits = query_of(fields).get("timeout", 0) / 1000 if kind in TAKES else 0
+        asked = query_of(fields).get("timeout", c.WaitJob().timeout if kind is c.WaitJob else 0)
+        waits = asked / 1000 if kind in TAKES or kind in AWAITS else 0
         with self._telling(method, path):
             response = self._way().request(method, path, content=content, params=query, timeout=self._timeout + waits)
         return self._read(method, path, response), response.content

@@ -151,6 +151,7 @@ class _Across:
     def __init__(self, home: Home, pipe: Pipe) -> None:
         self._home = home
         self._pipe = pipe
+        self.message_max: int = pipe.message_max
 
     async def send(self, message: bytes) -> None:
         try:

@@ -16,15 +16,15 @@ from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.api.session import Session
 from bunqueue_trio.client.connection import Closed
 from bunqueue_trio.config import Settings
+from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.clock import Clock
-from bunqueue_trio.runtime.core import Begun
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.testing.store import MortalStore
 
 START_MS = 1_700_000_000_000
 _LOOK_S = 0.05  # as often as the listener looks who owes nothing any more
-_NEEDED = {"scheduler", "stall detector"}  # the others wake up every second, and a week has many seconds
+_NEEDED = {"scheduler", "stall detector", "reruns"}  # the others wake up every second, and a week has many seconds
 
 
 class Pipe:
@@ -32,9 +32,10 @@ class Pipe:
 
     keepalive_s: float | None = None  # its end is always noticed
 
-    def __init__(self, session: Session, nursery: trio.Nursery) -> None:
+    def __init__(self, session: Session, nursery: trio.Nursery, message_max: int) -> None:
         self._session = session
         self._nursery = nursery
+        self.message_max: int = message_max
         self._messages: list[bytes] = []
         self._over = trio.Event()
         self.closed: bool = False
@@ -177,7 +178,7 @@ class Lives:
         kind = _PatientSession if self._patient and holder is not None and queue is not None else Session
         with kind(server, Gateway(server), queue, vouched=True) as session:
             async with trio.open_nursery() as polls:
-                pipe = Pipe(session, polls)
+                pipe = Pipe(session, polls, server.settings.body_max_bytes)
                 self.pipes[pipe] = holder
                 try:
                     yield pipe

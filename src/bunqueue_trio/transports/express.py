@@ -25,7 +25,7 @@ from bunqueue_trio.config import (
 )
 from bunqueue_trio.errors import Fault, Refused
 from bunqueue_trio.protocol.replies import Reply
-from bunqueue_trio.runtime.core import Begun
+from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.transports.heads import Handover, RequestHeads, ResponseHeads, Upgrade
 from bunqueue_trio.transports.hot import HotLoop
@@ -227,7 +227,7 @@ class ExpressConnection:
             Handover: there is no such thing in it, or it is too long.
         """
         unread = self._unread
-        end = unread.find(b"\r\n\r\n")
+        end = unread.find(b"\r\n\r\n", 0, HEADER_BYTES_MAX)
         if end >= 0:
             return end + 4
         if unread.startswith(b"\0"):  # no HTTP begins so
@@ -271,10 +271,14 @@ class ExpressConnection:
         watching = self._watching = _Watching()
         with trio.CancelScope() as polling:
             self._shared.watchers.start_soon(self._watch, watching, polling)
+            begun.is_gone = self._wire.has_ended
             try:
-                return await finish(begun)
+                reply = await finish(begun)
             finally:
                 watching.scope.cancel()
+            if not self._wire.has_ended():
+                return reply
+            self._server.core.give_back(reply)
         raise _Gone
 
     async def _watch(self, watching: "_Watching", polling: trio.CancelScope) -> None:

@@ -4,9 +4,10 @@ Heads come again and again, so both kinds are kept, a bounded number of them. Wh
 (chunked bodies, HTTP/1.0, oversized or broken heads, event streams) is a :class:`Handover`: it is not for this lane.
 """
 
+import re
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import httptools
 
@@ -15,6 +16,8 @@ from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.config import HEADS_KEPT, KEPT_HEAD_BYTES
 from bunqueue_trio.protocol.routes import Match
 from bunqueue_trio.runtime.clock import Clock
+
+T = TypeVar("T")
 
 _SLOW = frozenset({"events", "ui"})  # targets that the lane leaves to Hypercorn and Quart
 
@@ -60,6 +63,15 @@ class Plain(NamedTuple):
     """With its body, it is a command that :meth:`Gateway.begin` may take, on a connection that goes on."""
 
 
+class _Fields(NamedTuple):
+    """What the header fields of a head say, whatever its request line."""
+
+    headers: dict[str, str]
+    length: int
+    keep: bool
+    waits: bool
+
+
 class Upgrade(NamedTuple):
     """A request for a WebSocket where there is one."""
 
@@ -96,12 +108,17 @@ class ResponseHeads:
 
 
 class RequestHeads:
-    """Reads the heads of requests."""
+    """Reads the heads of requests.
+
+    Whole heads are kept, and header fields apart from their request line: ids and names of many queues make lines that do
+    not come again, with the same fields below them.
+    """
 
     def __init__(self, gateway: Gateway, body_max: int) -> None:
         self._gateway = gateway
         self._body_max = body_max
         self._known: dict[bytes, Plain] = {}
+        self._known_fields: dict[bytes, _Fields] = {}
 
     def parse(self, unread: bytes, end: int) -> Plain | Upgrade:
         """Return the request whose head is ``unread[:end]``.
@@ -112,16 +129,26 @@ class RequestHeads:
         head_bytes = unread[:end]
         plain: Plain | Upgrade | None = self._known.get(head_bytes)
         if plain is None:
-            plain = self._parse(head_bytes, unread)
+            plain = self._parse_line(head_bytes) or self._parse(head_bytes, unread)
             if isinstance(plain, Upgrade):
                 return plain
             match = plain.call.match
             # Ids make heads that do not come again; what leads nowhere may have been made up.
             if len(head_bytes) <= KEPT_HEAD_BYTES and isinstance(match, Match) and "id" not in match.values:
-                if len(self._known) >= HEADS_KEPT:
-                    self._known.clear()
-                self._known[head_bytes] = plain
+                _keep(self._known, head_bytes, plain)
         return plain
+
+    def _parse_line(self, head_bytes: bytes) -> Plain | None:
+        """Return the request if its header fields are known and its line is a simple one."""
+        end = head_bytes.find(b"\r\n")
+        fields = self._known_fields.get(head_bytes[end:])
+        line = None if fields is None else _LINE.fullmatch(head_bytes, 0, end)
+        if fields is None or line is None:
+            return None
+        method = line[1].decode("ascii")
+        call = self._gateway.resolve(method, line[2].decode("ascii"), fields.headers)
+        # What is no command may be for another lane, or for a WebSocket.
+        return None if isinstance(call.target, str) else self._plain(call, fields, is_head=False)
 
     def _parse(self, head_bytes: bytes, unread: bytes) -> Plain | Upgrade:
         head = _Head()
@@ -139,14 +166,31 @@ class RequestHeads:
         call = self._gateway.resolve(method, head.target, headers)
         if call.target in _SLOW:  # it is not counted against the rate limit yet
             raise Handover(unread)
-        length = int(headers.get("content-length", "0"))
         # Any other protocol, and a WebSocket elsewhere, is not wanted: the request itself is served (RFC 9110, 7.8).
         if call.target == "websocket" and parser.should_upgrade() and headers["upgrade"].lower() == "websocket":
             return Upgrade(call, headers)
-        keep, is_head = _wants_more(headers), method == "HEAD"
-        waits = headers.get("expect", "").lower() == "100-continue"
+        fields = _Fields(
+            headers, int(headers.get("content-length", "0")), _wants_more(headers),
+            headers.get("expect", "").lower() == "100-continue",
+        )  # fmt: skip
+        if len(head_bytes) <= KEPT_HEAD_BYTES:
+            _keep(self._known_fields, head_bytes[head_bytes.find(b"\r\n") :], fields)
+        return self._plain(call, fields, is_head=method == "HEAD")
+
+    def _plain(self, call: Call, fields: _Fields, *, is_head: bool) -> Plain:
+        _, length, keep, waits = fields
         at_once = keep and not is_head and not waits and length <= self._body_max and self._gateway.may_begin(call)
         return Plain(call, length, keep, is_head, waits, at_once)
+
+
+_LINE = re.compile(rb"(GET|POST|PUT|DELETE) (/[\w./?=&%~:+,@-]*) HTTP/1\.1")
+"""The request lines that need no parser; all others, and with each header fields that are new, are httptools' to judge."""
+
+
+def _keep(known: dict[bytes, T], key: bytes, value: T) -> None:
+    if len(known) >= HEADS_KEPT:
+        known.clear()
+    known[key] = value
 
 
 def _is_plain(headers: dict[str, str], version: str) -> bool:

@@ -40,7 +40,7 @@ import trio
 
 from bunqueue_trio.api.call import Call, Response
 from bunqueue_trio.config import ANSWERS_MAX, LONE_REQUESTS, RECEIVE_BYTES, TURN_LONG_S, TURN_REQUESTS
-from bunqueue_trio.runtime.core import Begun
+from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.transports.heads import Handover, Plain
 from bunqueue_trio.transports.poller import Poller
 

@@ -16,6 +16,7 @@ from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.trio.tcp_server import TCPServer
 
+from bunqueue_trio.config import HEADER_BYTES_MAX
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.transports.websocket import check_handshake
 
@@ -35,7 +36,19 @@ class _Connection(h11.Connection):
             super().receive_data(data)
 
     def next_event(self) -> Any:
-        return h11.NEED_DATA if self.their_state is h11.MUST_CLOSE else super().next_event()
+        if self.their_state is h11.MUST_CLOSE:
+            return h11.NEED_DATA
+        event = super().next_event()
+        if isinstance(event, h11.Request) and _size(event) > HEADER_BYTES_MAX:
+            # h11 has a limit for a head that has not come to its end, and none for one that came in two reads.
+            raise h11.RemoteProtocolError("the head is too long", error_status_hint=431)
+        return event
+
+
+def _size(head: h11.Request) -> int:
+    """Return the bytes of a head, written without a blank too many."""
+    fields = (len(name) + len(b": ") + len(value) + len(b"\r\n") for name, value in head.headers)
+    return len(head.method) + len(head.target) + len(b"  HTTP/1.1\r\n\r\n") + sum(fields)
 
 
 class Http1(H11Protocol):

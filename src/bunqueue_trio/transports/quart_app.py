@@ -22,8 +22,9 @@ from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.api.session import Session, is_goodbye
 from bunqueue_trio.config import BODY_TIMEOUT_S, FINAL_SEND_S, LINGER_S, RECEIVE_BYTES, WRITE_TIMEOUT_S
 from bunqueue_trio.protocol.replies import Reply
+from bunqueue_trio.protocol.request import MESSAGE_MAX_HEADER
+from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.budget import Budget
-from bunqueue_trio.runtime.core import Begun
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.transports.websocket import check_handshake, wants_upgrade
 from bunqueue_trio.ui.dashboard import Dashboard
@@ -104,7 +105,8 @@ def make_app(server: Server, gateway: Gateway, *, hosted: bool = False) -> Quart
         except errors.Refused as refused:
             return _quart_response(gateway.error(refused, _headers_of(websocket)), close=True)
         try:
-            await websocket.accept()
+            # A host has a limit of its own, which nobody tells us.
+            await websocket.accept({} if hosted else {MESSAGE_MAX_HEADER: str(server.settings.body_max_bytes)})
         except h11.LocalProtocolError:  # it asked for something else in the same breath: nothing can be said any more
             return None
         address = sender(call, _peer(websocket.scope)).address

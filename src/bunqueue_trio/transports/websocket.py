@@ -45,6 +45,7 @@ from bunqueue_trio.config import (
     RECEIVE_BYTES,
     WRITE_TIMEOUT_S,
 )
+from bunqueue_trio.protocol.request import MESSAGE_MAX_HEADER
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.transports.wire import NothingSent, Wire
 
@@ -83,7 +84,7 @@ class WebSocket:
         self._receive = receive
         self._wire = wire
         self._protocol = ServerProtocol(max_size=server.settings.body_max_bytes)
-        self._shake_hands(head)
+        self._shake_hands(head, server.settings.body_max_bytes)
         self._fragments: bytearray | None = None
         self._text = False
         self._ended = False
@@ -106,12 +107,14 @@ class WebSocket:
         self._hold = server.buffers.hold()
         """Of a message that has not come to its end."""
 
-    def _shake_hands(self, head: bytes) -> None:
+    def _shake_hands(self, head: bytes, message_max: int) -> None:
         protocol = self._protocol
         protocol.receive_data(head)
         for event in protocol.events_received():
             if isinstance(event, Handshake):
-                protocol.send_response(_accept(protocol, event))
+                response = _accept(protocol, event)
+                response.headers[MESSAGE_MAX_HEADER] = str(message_max)
+                protocol.send_response(response)
                 return
         raise errors.BAD_HANDSHAKE.refuse(protocol.handshake_exc)
 
@@ -122,6 +125,7 @@ class WebSocket:
     async def run(self, session: Session) -> None:
         """Talk until either side ends it; the session must be entered."""
         self._session = session
+        session.is_gone = self._wire.has_ended
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write, session, nursery.cancel_scope)

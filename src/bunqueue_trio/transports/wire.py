@@ -5,6 +5,7 @@ kernel takes whole returns at once, and each read lets others run before it look
 """
 
 import os
+import select
 
 import trio
 
@@ -47,6 +48,8 @@ class Wire:
         self._stream = stream
         self._buffer = buffer
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
+        bare = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+        self._raw = bare.socket if isinstance(bare, trio.SocketStream) else None
         self._slow_reads = 0
 
     async def receive(self, limit: int = RECEIVE_BYTES) -> bytes:
@@ -95,6 +98,14 @@ class Wire:
                 raise NothingSent(f"cannot write: {error}") from error
         if rest:
             await self._stream.send_all(rest)
+
+    def has_ended(self) -> bool:
+        """Return whether the other side has said that it sends no more, read or not; False where nobody can tell."""
+        if self._raw is None or (descriptor := self._raw.fileno()) < 0:
+            return False
+        poll = select.poll()
+        poll.register(descriptor, select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     def send_nowait(self, data: bytes) -> int:
         """Send what the kernel takes of ``data`` at once; return how much that was, 0 if it cannot be told."""

@@ -148,6 +148,11 @@ def _has(form: Form, name: str) -> bool:
     return form.get(name) == "yes"
 
 
+def _rerun(form: Form, now: int) -> dict[str, Any]:
+    numbers = {"count": _whole(form, "count"), "rate": _whole(form, "rate"), "stopAt": _whole(form, "part")}
+    return {"filter": {"queue": form["queue"], "fingerprint": form["fingerprint"]}} | numbers
+
+
 _YES = ("no", "yes")
 _STATES = ("completed", "failed", "waiting", "delayed", "waiting-children")
 _UNTIL = Field("until", "Resume by itself after", "such as 30m or 2h; empty: until somebody resumes it")
@@ -222,6 +227,22 @@ _ROWS = (
         about=("queue", "fingerprint"), goes_back="group",
         fields=(Field("number", "How many", "the newest ones; begin with 10 and look how they fare", "number", "10", is_needed=True),),
         note="They wait again under their ids; attempts start anew. The first line also retries the others, unless too many of these die again; the second retries all at once.",
+    ),
+    Action(
+        "rerun-group", "Rerun, a few first", lambda f: f"Rerun the dead letters of {f['queue']} with one error", c.RerunDlq,
+        _rerun, lambda f: ("rerun", f["queue"], "--group", f["fingerprint"], "--count", f["count"], "--rate", f["rate"], "--stop-at", f"{f['part']}%"),
+        doing.before_rerun, doing.once("The rerun is under way: its fate is shown here."), about=("queue", "fingerprint"), goes_back="group",
+        fields=(
+            Field("count", "First", "the newest; the others follow if these do well", "number", "10", is_needed=True),
+            Field("rate", "At most", "a second", "number", "10", is_needed=True),
+            Field("part", "Stop by itself", "when more than this part of what was retried, in percent, dies again", "number", str(STOP_AT), is_needed=True),
+        ),
+        note="The server goes on with it, over restarts too. The queue has to be resumed, and somebody to work on it.",
+    ),
+    Action(
+        "stop-rerun", "Stop", lambda f: f"Stop the rerun {f['rerun']}", c.StopRerun, lambda f, now: {"rerun": f["rerun"]},
+        lambda f: ("reruns", "stop", f["rerun"]), doing.of_rerun, doing.once("The rerun has stopped."), about=("rerun",),
+        goes_back="/ui/errors", note="It retries no more. What it has retried stays so.",
     ),
     Action(
         "purge-group", "Delete", lambda f: f"Delete dead letters of {f['queue']} with one error", c.PurgeDlq,

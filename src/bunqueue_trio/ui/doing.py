@@ -122,6 +122,26 @@ async def before_group(ask: Ask, form: Form) -> Preview:
     return Preview(says, tuple(ids[:EXAMPLES_MAX]), not ids)
 
 
+async def before_rerun(ask: Ask, form: Form) -> Preview:
+    """Say how many have this error, and what would forbid it."""
+    ids = [letter.job.id for letter in await dead_letters(ask, form["queue"], LOOKED_MAX, form["fingerprint"])]
+    queue = ask.look(c.GetQueue(queue=form["queue"])).queue
+    more = " or more" if len(ids) >= LOOKED_MAX else ""
+    says = f"{len(ids):,}{more} dead letters with this error."
+    if queue.paused:
+        return Preview(f"{says} The queue is paused: resume it first.", tuple(ids[:EXAMPLES_MAX]), is_nothing=True)
+    return Preview(says, tuple(ids[:EXAMPLES_MAX]), not ids)
+
+
+async def of_rerun(ask: Ask, form: Form) -> Preview:
+    """Say how far a rerun is."""
+    await trio.lowlevel.checkpoint()
+    one = next((each for each in ask.look(c.ListReruns()).reruns if each.id == form["rerun"]), None)
+    if one is None:
+        raise Wrong(f"No rerun {form['rerun'][:256]} is known", 404)
+    return Preview(f"It has retried {one.retried:,}; {one.open:,} of them have not ended, {one.died:,} died again.")
+
+
 def of_schedule(says: str) -> Looks:
     """Return what looks at a schedule, and says when it would run next, and which job was its last."""
 

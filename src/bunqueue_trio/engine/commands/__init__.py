@@ -16,6 +16,7 @@ from bunqueue_trio.engine.commands import (
     push,
     queues,
     report,
+    reruns,
     schedules,
     workers,
 )
@@ -35,6 +36,7 @@ HANDLERS: Handlers = {
     **dead.HANDLERS,
     **manage.HANDLERS,
     **report.HANDLERS,
+    **reruns.HANDLERS,
     **queues.HANDLERS,
     **clear.HANDLERS,
     **actions.HANDLERS,

@@ -4,6 +4,7 @@ import msgspec
 from msgspec import Raw
 
 from bunqueue_trio.config import ATTEMPTS_KEPT
+from bunqueue_trio.engine.ends import answer, end_of
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.engine.job import Job, Series
@@ -67,10 +68,9 @@ def _repeat(series: Series) -> Raw:
     return Raw(msgspec.json.encode(shown))
 
 
-def _get_result(engine: Engine, command: c.GetResult, now: int, owner: Owner) -> r.Reply:
+def _get_result(engine: Engine, command: c.GetResult | c.WaitJob, now: int, owner: Owner) -> r.Reply:
     job = found(engine, command.id, now)
-    result = job.note.result if job.note else None
-    return r.ResultReply(id=job.id, result=r.NULL if result is None else Raw(result))
+    return answer(command, end_of(job, job.state, engine.epoch))
 
 
 def _why(engine: Engine, command: c.Why, now: int, owner: Owner) -> r.Reply:
@@ -88,6 +88,7 @@ HANDLERS: Handlers = {
     c.GetState: _get_state,
     c.GetProgress: _get_progress,
     c.GetResult: _get_result,
+    c.WaitJob: _get_result,
     c.Why: _why,
     c.GetAttempts: _get_attempts,
 }

@@ -8,6 +8,7 @@ from msgspec import UNSET
 from bunqueue_trio import errors
 from bunqueue_trio.config import QUEUE_DETAILS_MAX
 from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.figures import QueueMinute, part
 from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.engine.job import UNFINISHED, State
 from bunqueue_trio.protocol import commands as c
@@ -112,6 +113,23 @@ def _get_queue(engine: Engine, command: c.GetQueue, now: int, owner: Owner) -> r
     return qr.QueueReply(queue=_view(engine, command.queue))
 
 
+def _get_figures(engine: Engine, command: c.GetFigures, now: int, owner: Owner) -> r.Reply:
+    engine.queues.check(command.queue)
+    minutes, hours = engine.figures.of(command.queue)
+    usual = engine.figures.usual(command.queue)
+    return qr.FiguresReply(
+        queue=command.queue, minutes=[*map(_figure, minutes)], hours=[*map(_figure, hours)], usual=usual
+    )
+
+
+def _figure(one: QueueMinute) -> qr.FigureView:
+    return qr.FigureView(
+        at=one.at, pushed=one.pushed, completed=one.completed, failed=one.failed, stalled=one.stalled, retried=one.retried,
+        waiting=one.waiting, dead=one.dead, oldest=one.oldest, run=round(one.run / max(1, sum(one.runs.values()))) if one.runs else None,
+        p50=part(one.runs, 0.5), p95=part(one.runs, 0.95),
+    )  # fmt: skip
+
+
 def _view(engine: Engine, name: str) -> qr.QueueView:
     queue, gate = engine.queues.get(name), engine.gates.get(name)
     pause = None if gate is None else gate.pause
@@ -173,6 +191,7 @@ HANDLERS: Handlers = {
     c.GetRateLimit: _get_rate,
     c.ListQueues: _list,
     c.GetQueue: _get_queue,
+    c.GetFigures: _get_figures,
     c.GetJobCounts: _job_counts,
     c.CountJobs: _count,
     c.GetCountsPerPriority: _by_priority,

@@ -160,7 +160,7 @@ def _charge(engine: Engine, failure: c.Fail | c.Failure, now: int) -> int | None
         engine.give_up(job, error, now, stack=failure.stack)
     else:
         engine.fail(job, error, now, retry_in=failure.retry_in, stack=failure.stack)
-    if job.state is State.FAILED:
+    if job.state is State.FAILED and job.noted().cancelled is None:
         engine.groups[job] = fingerprint(job.noted().error or "").key
     return job.run_at if job.state in UNFINISHED else None
 

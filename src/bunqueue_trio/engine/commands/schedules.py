@@ -6,11 +6,12 @@ from itertools import islice
 from bunqueue_trio.config import REPLAY_BYTES, UPCOMING_MS
 from bunqueue_trio.engine import zones
 from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.facts import Facts
 from bunqueue_trio.engine.firing import run_now
 from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.engine.job import Job, Trace
-from bunqueue_trio.engine.planner import Skip
-from bunqueue_trio.engine.putting import check_names, plan_of, put, timing_of
+from bunqueue_trio.engine.planner import Planner, Skip
+from bunqueue_trio.engine.putting import check_names, check_room, plan_of, put, timing_of
 from bunqueue_trio.engine.timing import Timing, jitter_ms, next_slot, remarks
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
@@ -25,9 +26,18 @@ _ERROR_SHOWN = 1000  # characters of an error in a list
 
 def _put(engine: Engine, command: c.PutSchedule, now: int, owner: Owner) -> r.Reply:
     check_names(engine, command.name, command.queue)
-    outcome = put(engine, command.name, plan_of(command), now)
+    plan = plan_of(command)
+    if command.dry_run:
+        check_room(engine, command.name, plan, now)
+        engine.acted = False
+        would = Planner(Facts())
+        would.put(command.name, plan, now)
+        outcome = engine.planner.would_come_of(command.name, plan)
+        known = engine.planner if outcome == "unchanged" else would
+        return s.ScheduleReply(schedule=_view(known, command.name), outcome=outcome)
+    outcome = put(engine, command.name, plan, now)
     engine.acted = outcome != "unchanged"
-    return s.ScheduleReply(schedule=_view(engine, command.name), outcome=outcome)
+    return s.ScheduleReply(schedule=_view(engine.planner, command.name), outcome=outcome)
 
 
 def _check(engine: Engine, name: str) -> None:
@@ -37,7 +47,7 @@ def _check(engine: Engine, name: str) -> None:
 
 def _get(engine: Engine, command: c.GetSchedule, now: int, owner: Owner) -> r.Reply:
     _check(engine, command.name)
-    return s.ScheduleReply(schedule=_view(engine, command.name), outcome="read")
+    return s.ScheduleReply(schedule=_view(engine.planner, command.name), outcome="read")
 
 
 def _list(engine: Engine, command: c.ListSchedules, now: int, owner: Owner) -> r.Reply:
@@ -61,7 +71,7 @@ def _list(engine: Engine, command: c.ListSchedules, now: int, owner: Owner) -> r
         following = _REPEATS + repeats[-1].job if len(some) > len(repeats) else None
     elif following is None and engine.repeating:
         following = _REPEATS
-    return s.SchedulesReply(schedules=[_view(engine, name) for name in names], repeats=repeats, next=following)
+    return s.SchedulesReply(schedules=[_view(engine.planner, name) for name in names], repeats=repeats, next=following)
 
 
 def _repeat(job: Job) -> s.RepeatView:
@@ -73,8 +83,7 @@ def _repeat(job: Job) -> s.RepeatView:
     )  # fmt: skip
 
 
-def _view(engine: Engine, name: str) -> s.ScheduleView:
-    planner = engine.planner
+def _view(planner: Planner, name: str) -> s.ScheduleView:
     plan, progress = planner.plans[name], planner.progress[name]
     is_over = planner.slots[name] is None and progress.waiting is None
     timing = plan.timing

@@ -16,6 +16,7 @@ from bunqueue_trio.protocol.commands.manage import *
 from bunqueue_trio.protocol.commands.push import *
 from bunqueue_trio.protocol.commands.queues import *
 from bunqueue_trio.protocol.commands.report import *
+from bunqueue_trio.protocol.commands.reruns import *
 from bunqueue_trio.protocol.commands.schedules import *
 from bunqueue_trio.protocol.commands.session import *
 from bunqueue_trio.protocol.commands.workers import *

@@ -39,6 +39,8 @@ DayMs = Annotated[int, Meta(ge=0, le=DAY_MS, extra=MS, extra_json_schema=MS)]
 LockMs = Annotated[int, Meta(ge=1, le=DAY_MS, extra=MS, extra_json_schema=MS)]
 # A connection is not held longer for nothing.
 PollMs = Annotated[int, Meta(ge=0, le=60_000, extra=MS, extra_json_schema=MS)]
+# A job may take longer than a pull waits for one.
+WaitMs = Annotated[int, Meta(ge=0, le=600_000, extra=MS, extra_json_schema=MS)]
 # 1 stays 1.
 Share = Annotated[int, Meta(ge=0, le=1)] | Annotated[float, Meta(ge=0, le=1)]
 # As far as every JSON peer can count.
@@ -52,9 +54,9 @@ TEXT_MAX = 65_536
 ANY = {"read": "any"}
 """Marks a text that is made of whatever was sent: a failure that cannot be reported is worse than an ugly text."""
 Text = Annotated[str, Meta(max_length=TEXT_MAX, extra=ANY, extra_json_schema=ANY)]
-# Of any JSON client; a tag is a label.
+# Of any JSON client: a tag is a label, a state is none that there is.
 Name = Annotated[str, Meta(max_length=1024)]
-Tags = Annotated[list[Name], Meta(max_length=100)]
+Names = Annotated[list[Name], Meta(max_length=100)]
 Dependencies = Annotated[list[Key], Meta(max_length=1000)]
 Count = Annotated[int, Meta(ge=1, le=1000)]
 # 50 stays 50.

@@ -7,13 +7,12 @@ from msgspec import Meta, Struct
 from bunqueue_trio import errors
 from bunqueue_trio.errors import Fault
 from bunqueue_trio.protocol import replies as r
-from bunqueue_trio.protocol.commands.base import Command, Count, Name, Priority, YearMs
+from bunqueue_trio.protocol.commands.base import Command, Count, Name, Names, Priority, YearMs
 from bunqueue_trio.protocol.commands.jobs import NOT_A_PLACE, UNKNOWN_STATE
 from bunqueue_trio.protocol.commands.spec import EXAMPLE_DEAD_JOB, Again, Does, Example, Path, Role, Spec
 
 # One call does no more: it is answered within a second or so.
 ActCount = Annotated[int, Meta(ge=1, le=10_000)]
-Names = Annotated[list[Name], Meta(max_length=100)]
 Tries = Annotated[int, Meta(ge=0, le=1000)]
 
 

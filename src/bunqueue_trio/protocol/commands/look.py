@@ -2,7 +2,7 @@
 
 from bunqueue_trio import errors
 from bunqueue_trio.protocol import replies as r
-from bunqueue_trio.protocol.commands.base import Command
+from bunqueue_trio.protocol.commands.base import Command, WaitMs
 from bunqueue_trio.protocol.commands.spec import EXAMPLE_ID, EXAMPLE_JOB, Again, Does, Example, Path, Role, Spec
 
 
@@ -25,9 +25,17 @@ class GetProgress(Command[r.ProgressReply], kw_only=True, tag="GetProgress"):
 
 
 class GetResult(Command[r.ResultReply], kw_only=True, tag="GetResult"):
-    """Read the result of a completed job."""
+    """Read the result of a completed job; wait up to ``timeout`` ms for its end, however it ends."""
 
     id: str = ""
+    timeout: WaitMs = 0
+
+
+class WaitJob(Command[r.WaitReply], kw_only=True, tag="WaitJob"):
+    """Wait up to ``timeout`` ms for the end of a job, however it ends, and read its result or error."""
+
+    id: str = ""
+    timeout: WaitMs = 30_000
 
 
 class Why(Command[r.WhyReply], kw_only=True, tag="Why"):
@@ -57,7 +65,18 @@ SPECS: tuple[Spec, ...] = (
     ),
     Spec(
         GetResult, Does.READS, Path("GET", "/jobs/:id/result"), refuses=_REFUSES, again=Again.FREELY, role=Role.READ,
-        example=Example(None, {"ok": True, "id": EXAMPLE_ID, "result": {"sent": True}}),
+        waits=True,
+        example=Example(
+            None, {"ok": True, "id": EXAMPLE_ID, "result": {"sent": True}, "state": "completed", "error": None}
+        ),
+    ),
+    Spec(
+        WaitJob, Does.READS, Path("POST", "/jobs/:id/wait", optional_body=True), refuses=_REFUSES, again=Again.FREELY,
+        role=Role.READ, waits=True,
+        example=Example(
+            {"timeout": 30000},
+            {"ok": True, "id": EXAMPLE_ID, "result": {"sent": True}, "state": "completed", "error": None, "completed": True},
+        ),
     ),
     Spec(
         GetAttempts, Does.READS, Path("GET", "/jobs/:id/attempts"), refuses=_REFUSES, again=Again.FREELY, role=Role.READ,

@@ -7,7 +7,7 @@ from bunqueue_trio.errors import Fault
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.commands.base import EMPTY, Command, DayMs, EveryMs, Name, Priority, YearMs
 from bunqueue_trio.protocol.commands.dead import KEY_IS_HELD
-from bunqueue_trio.protocol.commands.spec import EXAMPLE_OK, Again, Does, Example, Path, Spec
+from bunqueue_trio.protocol.commands.spec import EXAMPLE_OK, Again, Does, Example, Path, Role, Spec
 
 
 class Cancel(Command[r.DataReply], kw_only=True, tag="Cancel"):
@@ -61,7 +61,8 @@ class MoveToDelayed(Command[r.DataReply], kw_only=True, tag="MoveToDelayed"):
 class MoveToWait(Command[r.DataReply], kw_only=True, tag="MoveToWait"):
     """Let a job wait for a worker now: an active or delayed one, or a dead letter; of one that waits already nothing changes.
 
-    An active one goes back to its previous position, at no attempt; a delayed one is promoted, a dead letter retried.
+    An active one goes back to its previous position, at no attempt; a delayed one is promoted, a dead letter retried: that takes the role
+    ``admin``, as any retry.
     """
 
     id: str = ""
@@ -108,7 +109,7 @@ SPECS: tuple[Spec, ...] = (
     Spec(
         MoveToWait, Does.CHANGES, Path("POST", "/jobs/:id/move-to-wait", optional_body=True),
         refuses=(errors.JOB_NOT_FOUND, errors.NOT_ACTIVE, errors.LOST_LOCK, NEVER_READY, KEY_IS_HELD), again=Again.FREELY,
-        again_with_token=Again.GUARDED, fills=True, acts=True, example=Example(None, EXAMPLE_OK),
+        again_with_token=Again.GUARDED, fills=True, acts=True, revives_role=Role.ADMIN, example=Example(None, EXAMPLE_OK),
     ),
     Spec(
         Update, Does.CHANGES, Path("PUT", "/jobs/:id/data"), refuses=(errors.JOB_NOT_FOUND, IS_ACTIVE),

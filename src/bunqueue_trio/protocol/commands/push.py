@@ -15,10 +15,10 @@ from bunqueue_trio.protocol.commands.base import (
     Dependencies,
     EveryMs,
     Key,
+    Names,
     Priority,
     Runs,
     Share,
-    Tags,
     YearMs,
 )
 from bunqueue_trio.protocol.commands.spec import EXAMPLE_ID, Does, Example, Path, Spec
@@ -56,7 +56,7 @@ class JobSpec(Command[r.PushReply], kw_only=True, tag=False):
     timeout: DayMs | None = None
     unique_key: Key | None = None
     job_id: Key | None = None
-    tags: Tags = field(default_factory=list)
+    tags: Names = field(default_factory=list)
     group_id: Key | None = None
     lifo: bool = False
     remove_on_complete: bool = False

@@ -85,6 +85,12 @@ class GetQueue(Command[qr.QueueReply], kw_only=True, tag="GetQueue"):
     queue: str = ""
 
 
+class GetFigures(Command[qr.FiguresReply], kw_only=True, tag="GetFigures"):
+    """Read what went on in a queue: by the minute for the last hour, and by the hour for the last week."""
+
+    queue: str = ""
+
+
 class GetJobCounts(Command[qr.CountsReply], kw_only=True, tag="GetJobCounts"):
     """Count the jobs of a queue by state; ready ones of a paused queue are ``paused``."""
 
@@ -172,6 +178,19 @@ SPECS: tuple[Spec, ...] = (
     ),
     _look(ListQueues, "/queues", {"queues": ["bulk", "emails"], "next": None}),
     _look(GetQueue, "/queues/:queue", {"queue": _QUEUE}),
+    _look(
+        GetFigures, "/queues/:queue/figures",
+        {
+            "queue": "emails",
+            "minutes": [
+                {
+                    "at": 1700000060000, "pushed": 40, "completed": 38, "failed": 3, "stalled": 0, "retried": 2, "waiting": 12, "dead": 1,
+                    "oldest": 4200, "run": 120, "p50": 95, "p95": 511,
+                },
+            ],
+            "hours": [], "usual": 511,
+        },
+    ),
     _look(
         GetJobCounts, "/queues/:queue/counts",
         {

@@ -16,9 +16,9 @@ from bunqueue_trio.protocol.commands.base import (
     EveryMs,
     Key,
     Name,
+    Names,
     Priority,
     Runs,
-    Tags,
     YearMs,
 )
 from bunqueue_trio.protocol.commands.push import Backoff
@@ -44,7 +44,7 @@ class RunOptions(Struct, kw_only=True, rename="camel", frozen=True, omit_default
     backoff: DayMs | Backoff = 1000
     ttl: YearMs | None = None
     timeout: DayMs | None = None
-    tags: Tags = field(default_factory=list)
+    tags: Names = field(default_factory=list)
     group_id: Key | None = None
     lifo: bool = False
     remove_on_complete: bool = False
@@ -55,7 +55,7 @@ class PutSchedule(Command[ScheduleReply], kw_only=True, tag="PutSchedule", forbi
     """Create a schedule, or replace the one of this name; one that is the same already stays as it is.
 
     It runs by a ``cron`` expression in a ``timezone``, each ``every`` ms counted from an ``anchor``, or once ``at`` a time.
-    Nothing runs because of this command: the first run is the next slot.
+    Nothing runs because of this command: the first run is the next slot. ``dryRun`` tells what would come of it, and stores nothing.
     """
 
     name: str
@@ -77,6 +77,7 @@ class PutSchedule(Command[ScheduleReply], kw_only=True, tag="PutSchedule", forbi
     options: RunOptions | None = None
     source: Key | None = None
     """Who declares it: a program that puts its schedules finds those that it does not declare any more."""
+    dry_run: bool = False
 
 
 class GetSchedule(Command[ScheduleReply], kw_only=True, tag="GetSchedule"):

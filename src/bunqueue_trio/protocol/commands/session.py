@@ -1,7 +1,7 @@
 """Commands that a connection or the runtime answers without the engine."""
 
 from bunqueue_trio.protocol import replies as r
-from bunqueue_trio.protocol.commands.base import Command, Name
+from bunqueue_trio.protocol.commands.base import Command, Name, Names
 from bunqueue_trio.protocol.commands.spec import Again, Does, Path, Role, Spec
 
 
@@ -28,15 +28,19 @@ class Auth(Command[r.DataReply], kw_only=True, tag="Auth"):
 
 
 class Subscribe(Command[r.DataReply], kw_only=True, tag="Subscribe"):
-    """Choose the events this connection gets: names, or ``*`` for all."""
+    """Choose the events this connection gets: names, or ``*`` for all.
 
-    events: list[Name] | Name
+    With ``own`` false, ``completed`` and ``failed`` do not come for what it reports itself: the answer to that says it already.
+    """
+
+    events: Names | Name
+    own: bool = True
 
 
 class Unsubscribe(Command[r.DataReply], kw_only=True, tag="Unsubscribe"):
     """Stop some events on this connection: names, or ``*`` (the default) for all."""
 
-    events: list[Name] | Name = "*"
+    events: Names | Name = "*"
 
 
 SessionCommand = Ping | Stats | StorageStatus | StopPull | Auth | Subscribe | Unsubscribe

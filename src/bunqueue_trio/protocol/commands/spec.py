@@ -72,11 +72,15 @@ class Spec(NamedTuple):
     again_with_token: Again | None = None
     """The same for one that carries the lock token of its job, if that makes a difference."""
     role: Role = Role.WORK
+    revives_role: Role | None = None
+    """Who needs it where its job is a dead letter, which it lets wait again; None: whoever may do it."""
     example: Example | None = None
     fills: bool = False
     """It brings new work: under overload it is refused before those that empty the queues."""
     sliced: bool = False
     """One step does a part of it, and its answer says where the next one goes on."""
+    waits: bool = False
+    """With a ``timeout`` it waits for the end of its job."""
     settled_by: Literal["job", "everything", "nothing"] = "job"
     """What a READS command must see committed before it is answered: its job, all that has changed, or nothing."""
     contract: bool = False

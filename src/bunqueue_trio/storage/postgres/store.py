@@ -359,6 +359,10 @@ class PostgresStore:
         """Return how many died of each error; see :class:`Store`."""
         return self._tally.groups(queue)
 
+    def cancelled_of(self, queue: str) -> int:
+        """Return how many were cancelled; see :class:`Store`."""
+        return self._tally.cancelled_of(queue)
+
     def is_grouped(self, queue: str) -> bool:
         """Return whether its groups add up; see :class:`Store`."""
         return self._tally.is_grouped(queue)

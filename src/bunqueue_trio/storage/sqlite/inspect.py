@@ -17,7 +17,7 @@ from msgspec import Raw
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.protocol.surrogates import marked
 from bunqueue_trio.storage.rows import FinishedRow, JobRow, Reader
-from bunqueue_trio.storage.sqlite.opening import closing, make_private, refuse_foreign, sync_directory
+from bunqueue_trio.storage.sqlite.opening import BESIDE, closing, make_private, real, refuse_foreign, sync_directory
 
 _EXAMPLES = 3  # of the rows that a check finds; the count says how many there are
 _STEP_PAGES = 2000  # copied between two reports of progress: 8 MB
@@ -151,8 +151,10 @@ def copy(path: Path, target: Path, on_progress: Callable[[int, int], None], *, o
         raise StoreError(f"{target}: there is no directory {target.parent}")
     if target.is_dir():
         raise StoreError(f"{target}: is a directory")
+    if target.name.endswith(BESIDE):
+        raise StoreError(f"{target}: is the name of a file that lies beside a store")
     if target.exists() and not overwrite:
-        raise StoreError(f"{target}: exists already")
+        raise StoreError(f"{target}: exists already; --force replaces it")
     if beside(target):
         raise StoreError(f"{target}: is in use, or was not closed: {beside(target)[0]} lies beside it")
     unfinished = target.with_name(f"{target.name}.partial")
@@ -201,12 +203,13 @@ def _finish(target: Path, mode: int) -> None:
 
 def beside(path: Path) -> list[Path]:
     """Return the files that SQLite keeps beside ``path`` while somebody has it open."""
-    return [log for log in (Path(f"{path}-wal"), Path(f"{path}-shm"), Path(f"{path}-journal")) if log.exists()]
+    return [log for end in BESIDE if end != ".lock" and (log := Path(f"{path}{end}")).exists()]
 
 
 @contextmanager
 def _snapshot(path: Path) -> Iterator[apsw.Connection]:
     """Yield a connection that sees one state of the store, whatever is committed meanwhile."""
+    path = real(path)
     if not path.is_file():
         raise StoreError(f"{path}: there is no such file")
     if path.stat().st_size == 0:

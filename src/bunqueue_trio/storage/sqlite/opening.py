@@ -18,6 +18,8 @@ from bunqueue_trio.errors import StartupError
 from bunqueue_trio.storage.rows import fingerprint_of
 
 APPLICATION_ID = 0x42515452  # "BQTR"
+BESIDE = ("-wal", "-shm", "-journal", ".lock")
+"""How the names of the files end that belong to a store, and lie beside it."""
 
 
 def migrations() -> list[tuple[int, str]]:
@@ -30,15 +32,37 @@ def migrations() -> list[tuple[int, str]]:
     )
 
 
-def lock(path: Path) -> int:
-    """Return the descriptor that holds the lock beside ``path``; it ends with the process.
+def real(path: Path) -> Path:
+    """Return the one name of the file ``path``: SQLite, too, puts what belongs to a file beside what a link leads to.
 
     Raises:
-        StartupError: another server has it, or there is no place for it.
+        StartupError: no file can have it, it is a link to nothing, or the name of a file that lies beside a store.
+    """
+    try:
+        if path.is_symlink() and not path.exists():
+            raise StartupError(f"{path}: cannot be opened as a store: it is a link to nothing")
+        found = path.resolve()
+    except OSError as error:
+        raise StartupError(f"{path}: cannot be opened as a store: {error.strerror}") from None
+    if found.name.endswith(BESIDE):
+        raise StartupError(f"{path}: is the name of a file that lies beside a store, not of a store")
+    return found
+
+
+def lock(path: Path) -> int:
+    """Return the descriptor that holds the lock beside ``path``, a real name; it ends with the process.
+
+    Raises:
+        StartupError: another server has it, or could have it by another name, or there is no place for it.
     """
     try:
         if path.exists() and not path.is_file():
             raise StartupError(f"{path}: is not a file")
+        if path.exists() and path.stat().st_nlink > 1:
+            # Its log lies beside each name: two servers would write one file and see two logs.
+            raise StartupError(
+                f"{path}: has a second name (a hard link), by which another server could open it; remove that"
+            )
         # Whoever may write to the directory must not choose what is made, or locked, elsewhere.
         descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:

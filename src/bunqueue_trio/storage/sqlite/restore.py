@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.sqlite.inspect import beside, copy
-from bunqueue_trio.storage.sqlite.opening import lock, sync_directory
+from bunqueue_trio.storage.sqlite.opening import lock, real, sync_directory
 
 
 def restore(backup: Path, path: Path, on_progress: Callable[[int, int], None], *, overwrite: bool) -> int:
@@ -19,28 +19,28 @@ def restore(backup: Path, path: Path, on_progress: Callable[[int, int], None], *
         StoreError: saying what stands in the way; ``path`` is as it was.
     """
     if path.exists() and not overwrite:
-        raise StoreError(f"{path}: exists already")
+        raise StoreError(f"{path}: exists already; --force replaces it")
     if not path.parent.is_dir():
         raise StoreError(f"{path}: there is no directory {path.parent}")
+    path = real(path)  # a link to it stays one
     held = lock(path)
     try:
-        real = path.resolve()  # a link to it stays one
-        if real.exists() and backup.exists() and backup.samefile(real):
+        if path.exists() and backup.exists() and backup.samefile(path):
             raise StoreError(f"{path}: is the copy itself")
-        written = real.with_name(f"{real.name}.restored")
+        written = path.with_name(f"{path.name}.restored")
         try:
             for left in (*beside(written), written):  # by an interrupted run
                 left.unlink(missing_ok=True)
             size = copy(backup, written, on_progress, overwrite=False)
-            if real.exists():
-                before = real.stat()
+            if path.exists():
+                before = path.stat()
                 os.chown(written, before.st_uid, before.st_gid)
                 written.chmod(before.st_mode & 0o7777)
             # A log of the old file would be taken for one of the new: it goes first.
-            for log in beside(real):
+            for log in beside(path):
                 log.unlink()
-            written.replace(real)
-            sync_directory(real.parent)
+            written.replace(path)
+            sync_directory(path.parent)
         except OSError as error:
             raise StoreError(f"{path}: cannot be restored: {error.strerror}") from None
         finally:

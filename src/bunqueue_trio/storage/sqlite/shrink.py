@@ -13,7 +13,7 @@ import apsw
 from bunqueue_trio.config import MIB
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.sqlite.inspect import beside
-from bunqueue_trio.storage.sqlite.opening import closing, lock, make_private, refuse_foreign, sync_directory
+from bunqueue_trio.storage.sqlite.opening import closing, lock, make_private, real, refuse_foreign, sync_directory
 
 _PROGRESS_STEPS = 100_000  # of SQLite's machine between two reports of progress: some ms
 _BUSY_MS = 1000  # somebody may be looking at it
@@ -30,13 +30,13 @@ def shrink(path: Path, on_progress: Callable[[int, int], None]) -> tuple[int, in
     """
     if not path.is_file() or path.stat().st_size == 0:
         raise StoreError(f"{path}: there is no such file, or it is empty")
+    path = real(path)  # a link to it stays one
     held = lock(path)
     try:
-        real = path.resolve()  # a link to it stays one
-        unfinished = real.with_name(f"{real.name}.shrunk")
+        unfinished = path.with_name(f"{path.name}.shrunk")
         try:
             refuse_foreign(path)
-            return _replaced(real, unfinished, on_progress)
+            return _replaced(path, unfinished, on_progress)
         except apsw.Error as error:
             raise StoreError(f"{path}: cannot be shrunk: {error}") from None
         except OSError as error:

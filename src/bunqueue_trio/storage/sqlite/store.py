@@ -37,6 +37,7 @@ from bunqueue_trio.storage.sqlite.opening import (
     lock,
     make_private,
     migrate,
+    real,
     refuse_foreign,
     sync_directory,
 )
@@ -85,7 +86,7 @@ class SqliteStore:
     at_once = True
 
     def __init__(self, path: str | Path) -> None:
-        self.path: Path = Path(path)
+        self.path: Path = real(Path(path))
         self._lock: int | None = lock(self.path)
         self._connections: list[apsw.Connection] = []
         try:
@@ -293,6 +294,10 @@ class SqliteStore:
     def groups(self, queue: str | None) -> dict[str, dict[str, int]]:
         """Return how many died of each error; see :class:`Store`."""
         return self._tally.groups(queue)
+
+    def cancelled_of(self, queue: str) -> int:
+        """Return how many were cancelled; see :class:`Store`."""
+        return self._tally.cancelled_of(queue)
 
     def is_grouped(self, queue: str) -> bool:
         """Return whether its groups add up; see :class:`Store`."""

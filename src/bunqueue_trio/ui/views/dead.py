@@ -1,10 +1,11 @@
 """Errors: the dead letters by what they died of, what those of one error have in common, and how a first retry fares."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
+import msgspec
 import trio
 
 from bunqueue_trio.errors import Refused
@@ -12,9 +13,10 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.groups import ErrorGroup
 from bunqueue_trio.protocol.replies import DeadLetter
 from bunqueue_trio.protocol.request import segment_of
+from bunqueue_trio.protocol.rerun_replies import RerunView
 from bunqueue_trio.runtime.history import MINUTE_MS
 from bunqueue_trio.ui import charts
-from bunqueue_trio.ui.actions import STOP_AT, bind
+from bunqueue_trio.ui.actions import STOP_AT, Bound, bind
 from bunqueue_trio.ui.ask import Ask, Screen
 from bunqueue_trio.ui.doing import dead_letters
 from bunqueue_trio.ui.payload import common, show
@@ -27,6 +29,9 @@ COMPARED = 100  # payloads that are compared
 SHOWN = 20
 FINGERPRINT_MAX = 100  # characters of one that are looked for: ours have 12
 WATCHED = 20
+RERUNS_SHOWN = 10
+CANCELLED = "cancelled"
+"""The group of those that were cancelled: no error, and nothing that a retry of all takes along."""
 
 
 class Row(NamedTuple):
@@ -55,22 +60,42 @@ async def index(ask: Ask) -> Screen:
         told = ask.look(c.DlqGroups(queue=queue.name, limit=GROUPS_SHOWN))
         await trio.lowlevel.checkpoint()
         rows += (_row(queue.name, group, died.get(group.fingerprint, []), ask.now) for group in told.groups)
-    rows.sort(key=lambda row: (-row.number, row.queue))
+    rows.sort(key=lambda row: (row.group.fingerprint == CANCELLED, -row.number, row.queue))
     shown = rows[:GROUPS_SHOWN]
     return Screen(
         "errors.html", "Errors", "errors",
         {
             "rows": shown, "queues": dead, "only": only, "told": sum(row.number for row in shown),
-            "total": sum(queue.dead for queue in dead),
+            "total": sum(queue.dead for queue in dead), "reruns": reruns(ask, lambda wanted: only in ("", wanted.get("queue"))),
         },
         live_s=5,
     )  # fmt: skip
 
 
+class RerunRow(NamedTuple):
+    """A rerun, as the lists show it."""
+
+    view: RerunView
+    which: str
+    stop: Bound | None
+
+
+def reruns(ask: Ask, matches: Callable[[dict[str, Any]], bool]) -> list[RerunRow]:
+    """Return the newest reruns whose filter is wanted."""
+    rows: list[RerunRow] = []
+    for view in ask.look(c.ListReruns()).reruns:
+        wanted = msgspec.json.decode(view.filter)
+        if len(rows) < RERUNS_SHOWN and matches(wanted):
+            is_under_way = view.state in ("first", "rest")
+            which = ", ".join(f"{name} {value}" for name, value in wanted.items())
+            rows.append(RerunRow(view, which, bind(ask, "stop-rerun", rerun=view.id) if is_under_way else None))
+    return rows
+
+
 def _row(queue: str, group: ErrorGroup, letters: Sequence[DeadLetter], now: int) -> Row:
     number = group.queues.get(queue, group.count)
     chart = charts.area(_per_minute(letters, now), f"deaths a minute within the last hour, {number} in all", "bad")
-    is_new = now - group.first_seen < 15 * MINUTE_MS
+    is_new = group.fingerprint != CANCELLED and now - group.first_seen < 15 * MINUTE_MS
     href = f"/ui/errors/{segment_of(queue)}?{urlencode({'fingerprint': group.fingerprint})}"
     return Row(queue, group, number, href, chart, is_new)
 
@@ -104,12 +129,18 @@ async def one(ask: Ask) -> Screen:
             "common": _common(ask, letters),
             "shown": [(letter, show(letter.job.data, ask.mask, 160)) for letter in letters[:SHOWN]],
             "chart": charts.area(_per_minute(letters, ask.now), "deaths a minute within the last hour", "bad"),
-            "actions": [bind(ask, "retry-group", **about), bind(ask, "purge-group", **about)] if letters else [],
+            "actions": _actions(ask, about) if letters else [],
             "pause": bind(ask, "resume" if view.paused else "pause", queue=view.name),
+            "reruns": reruns(ask, lambda wanted: wanted == about),
             "watched": watched, "verdict": _verdict(dict(watched)),
         },
         live_s=5,
     )  # fmt: skip
+
+
+def _actions(ask: Ask, about: dict[str, str]) -> list[Any]:
+    names = ["purge-group"] if about["fingerprint"] == CANCELLED else ["rerun-group", "retry-group", "purge-group"]
+    return [bind(ask, name, **about) for name in names]
 
 
 def _common(ask: Ask, letters: Sequence[DeadLetter]) -> list[tuple[str, str]]:

@@ -7,9 +7,10 @@ from urllib.parse import urlencode
 
 from bunqueue_trio import errors
 from bunqueue_trio.errors import Refused
+from bunqueue_trio.pages.words import span
 from bunqueue_trio.protocol import commands as c
-from bunqueue_trio.protocol.queue_replies import QueueView
-from bunqueue_trio.runtime.history import QueueMinute
+from bunqueue_trio.protocol.queue_replies import FigureView, QueueView
+from bunqueue_trio.runtime.history import MINUTE_MS, QueueMinute
 from bunqueue_trio.ui import charts
 from bunqueue_trio.ui.actions import bind
 from bunqueue_trio.ui.ask import Ask, Screen, Wrong
@@ -50,11 +51,13 @@ async def one(ask: Ask) -> Screen:
     rates = ask.look(c.GetCountsPerPriority(queue=name)).counts
     picture, found = await ask.found()
     line = picture.past.queues.get(name, ())
+    told = ask.look(c.GetFigures(queue=name))
     return Screen(
         "queue.html", name, "queues",
         {
             "queue": view, "found": [each for each in found if each.queue == name], "priorities": list(rates.items())[:12],
-            "states": [(state, view.counts[state]) for state in STATES], "charts": _charts(line), "actions": _actions(ask, view),
+            "states": [(state, view.counts[state]) for state in STATES], "charts": _charts(told.minutes, MINUTE_MS, 60, "minute", ask.now),
+            "week": _charts(told.hours, 60 * MINUTE_MS, 168, "hour", ask.now), "actions": _actions(ask, view),
             "lately": _lately(line),
         },
         live_s=3,
@@ -88,17 +91,29 @@ def _actions(ask: Ask, view: QueueView) -> dict[str, list[Any]]:
     return {"flow": flow, "dead": dead, "remove": [bind(ask, "drain", queue=name), bind(ask, "clean", queue=name)]}
 
 
-def _charts(line: Sequence[QueueMinute]) -> list[tuple[str, Any, str]]:
-    if len(line) < 2:
+_FIGURES: tuple[tuple[str, str, str, str], ...] = (
+    ("In", "pushed", "ink", ""), ("Done", "completed", "good", ""), ("Failed attempts", "failed", "bad", ""),
+    ("Waiting", "waiting", "ink", "jobs"), ("Oldest waiting", "oldest", "ink", "ms"), ("95 % ran at most", "p95", "ink", "ms"),
+)  # fmt: skip
+"""Of each period: what it is called, which figure, its tone, and its unit, which is that of the period where there is none."""
+
+
+def _charts(periods: Sequence[FigureView], unit_ms: int, most: int, unit: str, now: int) -> list[tuple[str, Any, str]]:
+    """Return the charts of the last periods, gaps and all."""
+    found = {(now - each.at) // unit_ms: each for each in periods}
+    ages = [age for age in found if age < most]
+    if len(ages) < 2:
         return []
-    rows = (
-        ("In", [m.pushed for m in line], "ink", "a minute"), ("Done", [m.completed for m in line], "good", "a minute"),
-        ("Failed attempts", [m.failed for m in line], "bad", "a minute"), ("Waiting", [m.waiting for m in line], "ink", "jobs"),
-    )  # fmt: skip
-    return [
-        (label, charts.area(values, f"{label}, {unit}, last {len(values)} minutes; now {values[-1]:,}", tone), f"{values[-1]:,} {unit}")
-        for label, values, tone, unit in rows
-    ]  # fmt: skip
+    line = [found.get(age) for age in range(max(ages), -1, -1)]
+    if line[-1] is None:
+        line.pop()  # its end is still to come
+    made = []
+    for label, name, tone, of in _FIGURES:
+        values = [(getattr(each, name) or 0) if each is not None else 0 for each in line]
+        last = span(values[-1]) if of == "ms" else f"{values[-1]:,} {of or f'a {unit}'}"
+        said = f"{label}, last {len(values)} {unit}s; now {last}"
+        made.append((label, charts.area(values, said, tone), last))
+    return made
 
 
 def _lately(line: Sequence[QueueMinute]) -> dict[str, float] | None:

@@ -7,13 +7,15 @@ import trio
 
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.request import segment_of
-from bunqueue_trio.protocol.worker_replies import WorkerView
+from bunqueue_trio.protocol.worker_replies import WorkerJob, WorkerView
 from bunqueue_trio.ui.actions import bind
 from bunqueue_trio.ui.ask import Ask, Screen, Wrong
 from bunqueue_trio.ui.doing import worker_of
 
 PAGE = 50
 JOBS_SHOWN = 100
+QUEUES_COMPARED = 10
+LONGER = 2  # times what 95 % of the jobs of a queue did not exceed
 
 
 class Row(NamedTuple):
@@ -43,6 +45,14 @@ def _row(each: WorkerView) -> Row:
     return Row(each, f"/ui/workers/{segment_of(each.id)}", longest)
 
 
+def _times(job: WorkerJob, usual: int | None, now: int) -> str:
+    """Return how a job compares to what is usual in its queue; empty while it is not longer."""
+    if usual is None or job.since is None or now - job.since <= usual:
+        return ""
+    times = (now - job.since) / max(usual, 1000)  # what takes no time is not ten times as long after a second
+    return f"{times:,.0f} × longer than usual" if times >= LONGER else ""
+
+
 async def one(ask: Ask) -> Screen:
     """Return the page of one worker."""
     worker_id = ask.values["id"]
@@ -54,8 +64,12 @@ async def one(ask: Ask) -> Screen:
     acts += [bind(ask, "release", id=worker_id)] if each.active_jobs else []
     if each.status == "lost" and not each.active_jobs and each.quiet_since is None:
         acts.append(bind(ask, "forget", id=worker_id))
+    usual: dict[str, int | None] = {}
+    for name in list(dict.fromkeys(job.queue for job in each.jobs))[:QUEUES_COMPARED]:
+        usual[name] = ask.look(c.GetFigures(queue=name)).usual
+        await trio.lowlevel.checkpoint()
     return Screen(
         "worker.html", each.name or worker_id, "workers",
-        {"each": each, "actions": acts, "hidden": max(0, each.active_jobs - len(each.jobs))},
+        {"each": each, "longer": {job.id: _times(job, usual.get(job.queue), ask.now) for job in each.jobs}, "actions": acts, "hidden": max(0, each.active_jobs - len(each.jobs))},
         live_s=3,
     )  # fmt: skip

@@ -1,0 +1,119 @@
+"""Commands about reruns: the server itself retries dead letters, a few first, as long as those do well."""
+
+import json
+import time
+from typing import Any
+
+import click
+import msgspec
+
+from bunqueue_trio.cli.canary import Percent
+from bunqueue_trio.cli.dead import check_which, told_of
+from bunqueue_trio.cli.many import confirm, refuse_unknown_group, try_act, with_dead_filter, yes_option
+from bunqueue_trio.cli.remote import answer, at, with_server
+from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.protocol.request import segment_of
+
+POLL_S = 1.0  # how often a rerun is looked at
+_UNDER_WAY = frozenset({"first", "rest"})
+
+
+@click.command()
+@with_server
+@click.argument("queue", required=False)
+@with_dead_filter
+@click.option(
+    "--count", type=click.IntRange(1, 1000), default=10, show_default=True, metavar="N", help="Retry N of them first."
+)
+@click.option(
+    "--rate", type=click.IntRange(1, 1000), default=10, show_default=True, metavar="N", help="At most N a second."
+)
+@click.option(
+    "--stop-at",
+    type=Percent(),
+    default="20%",
+    show_default=True,
+    metavar="PART",
+    help="Stop when more than this part of what was retried dies again.",
+)
+@click.option("--force", is_flag=True, help="Begin although nobody asks for jobs of the queue.")
+@click.option("--detach", is_flag=True, help="Do not wait for its end; Ctrl-C does the same later.")
+@yes_option
+def rerun(
+    url: str, token: str | None, queue: str | None, wanted: dict[str, Any], *, count: int, rate: int, stop_at: float,
+    force: bool, detach: bool, yes: bool,
+) -> None:  # fmt: skip
+    """Let the server retry the dead letters of QUEUE, or of a filter: a few first, and the others if those do well.
+
+    The server goes on with it, whatever becomes of this command, and stops by itself when too many die again; `reruns` shows how far it
+    is. Those first ones need somebody who works on them, so resume a queue before.
+    """
+    check_which(queue, None, wanted)
+    which = wanted | ({} if queue is None else {"queue": queue})
+    tried = try_act(url, token, which, "retry")
+    refuse_unknown_group(which, tried)
+    what = told_of(queue, which).format(f"{tried.count:,}")
+    confirm(f"rerun {what}, {min(count, tried.count):,} first", yes=yes)
+    body = {"filter": which, "count": count, "rate": rate, "stopAt": stop_at, "force": force}
+    begun = answer(url, token, "POST", "/dead/rerun", msgspec.json.encode(body))["rerun"]
+    click.echo(printable(f"{begun['id']}: {what}, {min(count, tried.count):,} first, at most {rate:,} a second"))
+    if not detach:
+        _follow(url, token, begun)
+
+
+def _follow(url: str, token: str | None, one: dict[str, Any]) -> None:
+    """Say how a rerun fares until it ends.
+
+    Raises:
+        ClickException: it has stopped.
+    """
+    said = ""
+    while True:
+        now = f"{_fate(one)}{': ' + one['why'] if one['why'] else ''}"
+        if now != said:
+            click.echo(printable(now), err=one["state"] in _UNDER_WAY)
+            said = now
+        if one["state"] not in _UNDER_WAY:
+            break
+        time.sleep(POLL_S)
+        found = answer(url, token, "GET", "/dead/reruns")["reruns"]
+        one = next((each for each in found if each["id"] == one["id"]), one | {"state": "done"})
+    if one["state"] == "stopped":
+        raise click.ClickException(printable(f"it has stopped: {one['why']}; the others stay dead"))
+
+
+def _fate(one: dict[str, Any]) -> str:
+    refused = ", ".join(f"{code}: {n:,}" for code, n in sorted(one["refused"].items()))
+    left = f" (not {refused})" if refused else ""
+    return f"{one['state']}: {one['retried']:,} retried, {one['open']:,} not ended, {one['died']:,} died again{left}"
+
+
+@click.group(invoke_without_command=True)
+@with_server
+@click.option("--json", "as_json", is_flag=True, help="Print an object a line, as the server has it.")
+@click.pass_context
+def reruns(ctx: click.Context, url: str, token: str | None, *, as_json: bool) -> None:
+    """Show the reruns that are under way, and the last that have ended, newest first."""
+    ctx.obj = (url, token)
+    if ctx.invoked_subcommand is not None:
+        return
+    found = answer(url, token, "GET", "/dead/reruns")["reruns"]
+    for one in found:
+        if as_json:
+            click.echo(json.dumps(one))
+            continue
+        which = " ".join(f"{name}={value}" for name, value in one["filter"].items())
+        why = f"  ({one['why']})" if one["why"] else ""
+        click.echo(printable(f"{at(one['startedAt'])}  {one['id']}  {which}  {_fate(one)}{why}"))
+    if not (found or as_json):
+        click.echo("no reruns", err=True)
+
+
+@reruns.command()
+@click.argument("rerun_id", metavar="ID")
+@click.pass_obj
+def stop(server: tuple[str, str | None], rerun_id: str) -> None:
+    """Stop the rerun ID: it retries no more, and what it has retried stays so."""
+    url, token = server
+    one = answer(url, token, "POST", f"/dead/reruns/{segment_of(rerun_id)}/stop")["rerun"]
+    click.echo(printable(f"{one['id']}: {_fate(one)}"))

@@ -1,0 +1,55 @@
+"""What callers give a client or worker to keep to: times and numbers, judged where they are given and not when they bite."""
+
+import math
+
+from bunqueue_trio.config import parse_duration_ms
+
+Time = float | str
+"""Seconds, or a text such as ``"60s"`` or ``"5m"``."""
+
+
+def seconds_of(name: str, value: object, *, zero: bool) -> float:
+    """Return the seconds that ``value`` means; for ever for None. ``zero``: whether it may be none at all.
+
+    Raises:
+        TypeError: it is neither a number nor a text.
+        ValueError: it is a text that says no time, or is less than it may be.
+    """
+    if value is None:
+        return math.inf
+    if isinstance(value, str):
+        seconds = _read(name, value)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = float(value)
+    else:
+        raise TypeError(f"{name} must be a number of seconds, or a time such as '60s', not {value!r}")
+    if not (seconds >= 0 if zero else seconds > 0):
+        least = "0 or more" if zero else "more than 0"
+        raise ValueError(f"{name} must be {least}, not {value!r}")
+    return seconds
+
+
+def count_of(name: str, value: object) -> int:
+    """Return ``value``, which is a whole number from 1.
+
+    Raises:
+        TypeError: it is no whole number.
+        ValueError: it is less than 1.
+    """
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number, not {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, not {value}")
+    return value
+
+
+def _read(name: str, text: str) -> float:
+    # A number alone is ms in a setting, and seconds everywhere here.
+    if not text.strip()[-1:].isalpha():
+        raise ValueError(
+            f"{name} must be a time with a unit, such as '60s', '5m' or '500ms', or a number of seconds, not {text!r}"
+        )
+    try:
+        return parse_duration_ms(text) / 1000
+    except ValueError:
+        raise ValueError(f"{name} must be a time such as '60s', '5m' or '500ms', not {text!r}") from None

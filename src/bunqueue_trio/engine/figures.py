@@ -1,0 +1,171 @@
+"""What went on in each queue: by the minute for the last hour, by the hour for the last week. Durable and bounded.
+
+A fact holds one minute, or hour, of all queues that are told of, as JSON: ``{"emails":[…]}``. To read the figures of one queue its name is
+looked for in these texts: nothing is kept decoded, and nothing is read of the others. The hour that goes on is summed up here.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from bunqueue_trio.config import FIGURES_HOURS, FIGURES_MINUTES, FIGURES_ROWS_MAX, HOUR_MS
+from bunqueue_trio.engine.facts import Facts
+
+MINUTE, HOUR = "figures-minute", "figures-hour"
+"""The kinds of facts: a minute by the time of its end, an hour by its number since 1970."""
+
+_MINUTE_MS = 60_000
+_LIST = msgspec.json.Decoder(list[int])
+_ROW = msgspec.json.Decoder(dict[str, list[int]])
+
+
+class QueueMinute(NamedTuple):
+    """What happened in a queue within a minute, or an hour, and what was in it at the end."""
+
+    at: int
+    pushed: int
+    completed: int
+    failed: int
+    """Attempts."""
+    stalled: int
+    retried: int
+    waiting: int
+    dead: int
+    oldest: int = 0
+    """For how long the oldest was ready then, in ms; of an hour the longest of its minutes."""
+    run: int = 0
+    """How long those that completed have run, in ms, all together."""
+    runs: Mapping[int, int] = {}
+    """How many of them ran for how long, by buckets."""
+
+
+_PLAIN = len(QueueMinute._fields) - 2  # without the time and the buckets
+
+
+def bucket_of(ms: int) -> int:
+    """Return the bucket of a time: two for each doubling, so that it tells a time within half of it."""
+    bits = max(1, ms).bit_length()
+    return 2 * bits + (ms >> (bits - 2) & 1 if bits > 1 else 0)
+
+
+def upper(bucket: int) -> int:
+    """Return the longest time that falls into a bucket."""
+    bits, half = divmod(bucket, 2)
+    return 1 if bits < 2 else ((3 + half) << (bits - 2)) - 1
+
+
+def part(runs: Mapping[int, int], share: float) -> int | None:
+    """Return a time that this share of some runs did not exceed; None: there was none."""
+    left = sum(runs.values()) * share
+    for bucket in sorted(runs):
+        left -= runs[bucket]
+        if left <= 0:
+            return upper(bucket)
+    return None
+
+
+def joined(one: QueueMinute, other: QueueMinute) -> QueueMinute:
+    """Return two periods, the ``other`` later than ``one``, as one."""
+    runs = dict(one.runs)
+    for bucket, n in other.runs.items():
+        runs[bucket] = runs.get(bucket, 0) + n
+    return QueueMinute(
+        other.at, one.pushed + other.pushed, one.completed + other.completed, one.failed + other.failed,
+        one.stalled + other.stalled, one.retried + other.retried, other.waiting, other.dead,
+        max(one.oldest, other.oldest), one.run + other.run, runs,
+    )  # fmt: skip
+
+
+class Figures:
+    """The figures of all queues."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self._hour = 0
+        self._sums: dict[str, QueueMinute] = {}
+        """Of the hour that goes on."""
+
+    def load(self, now: int) -> None:
+        """Take up what the facts, just loaded, tell of; an hour that ended meanwhile is summed up."""
+        for at, minutes in self.minutes():
+            if str(at // HOUR_MS) not in self._facts.of(HOUR):
+                self._add(at, minutes)
+        self._begin_hour(now // HOUR_MS)
+        self._drop_old(now)
+
+    def minutes(self) -> Iterator[tuple[int, dict[str, QueueMinute]]]:
+        """Yield the minutes that are kept, oldest first, each with its queues."""
+        for key in sorted(self._facts.of(MINUTE), key=int):
+            row = _ROW.decode(self._facts.of(MINUTE)[key])
+            yield int(key), {name: _read(int(key), numbers) for name, numbers in row.items()}
+
+    def note(self, at: int, minutes: Mapping[str, QueueMinute]) -> None:
+        """End a minute in which something went on in these queues."""
+        self._add(at, minutes)
+        if minutes:
+            self._facts.set(MINUTE, str(at), _row(minutes))
+        self._drop_old(at)
+
+    def of(self, queue: str) -> tuple[list[QueueMinute], list[QueueMinute]]:
+        """Return the minutes and the hours of a queue, oldest first; those in which nothing was there are left out."""
+        hours = list(self._find(queue, HOUR, HOUR_MS))
+        if queue in self._sums:
+            hours.append(self._sums[queue])
+        return list(self._find(queue, MINUTE, 1)), hours
+
+    def usual(self, queue: str) -> int | None:
+        """Return the time that 95 % of the jobs of a queue did not exceed in the last hour, or else in the last week."""
+        for periods in self.of(queue):
+            runs: dict[int, int] = {}
+            for each in periods:
+                for bucket, n in each.runs.items():
+                    runs[bucket] = runs.get(bucket, 0) + n
+            if runs:
+                return part(runs, 0.95)
+        return None
+
+    def _find(self, queue: str, kind: str, unit: int) -> Iterator[QueueMinute]:
+        rows, name = self._facts.of(kind), b'"%s":[' % queue.encode()
+        for key in sorted(rows, key=int):
+            start = rows[key].find(name)
+            if start >= 0:
+                start += len(name) - 1
+                numbers = _LIST.decode(rows[key][start : rows[key].index(b"]", start) + 1])
+                yield _read(int(key) * unit, numbers)
+
+    def _add(self, at: int, minutes: Mapping[str, QueueMinute]) -> None:
+        self._begin_hour(at // HOUR_MS)
+        for name, minute in minutes.items():
+            before = self._sums.get(name)
+            self._sums[name] = minute if before is None else joined(before, minute)
+
+    def _begin_hour(self, hour: int) -> None:
+        if hour != self._hour:
+            if self._sums:
+                self._facts.set(HOUR, str(self._hour), _row(self._sums))
+            self._hour, self._sums = hour, {}
+
+    def _drop_old(self, now: int) -> None:
+        minutes, hours = sorted(map(int, self._facts.of(MINUTE))), [*map(int, self._facts.of(HOUR))]
+        over = max(0, len(minutes) - FIGURES_ROWS_MAX)
+        for i, at in enumerate(minutes):
+            if i < over or at <= now - FIGURES_MINUTES * _MINUTE_MS:
+                self._facts.delete(MINUTE, str(at))
+        for hour in hours:
+            if hour <= now // HOUR_MS - FIGURES_HOURS:
+                self._facts.delete(HOUR, str(hour))
+
+
+def _row(minutes: Mapping[str, QueueMinute]) -> bytes:
+    return msgspec.json.encode({name: [*each[1:-1], *_flat(each.runs)] for name, each in minutes.items()})
+
+
+def _flat(runs: Mapping[int, int]) -> Iterable[int]:
+    for item in runs.items():
+        yield from item
+
+
+def _read(at: int, numbers: list[int]) -> QueueMinute:
+    pairs = iter(numbers[_PLAIN:])
+    return QueueMinute._make((at, *numbers[:_PLAIN], dict(zip(pairs, pairs, strict=True))))

@@ -1,0 +1,49 @@
+"""What a rerun does: the next dead letters of its filter wait again, some in each step."""
+
+from collections.abc import Iterator
+
+from bunqueue_trio.config import RERUN_SLICE
+from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.find import select
+from bunqueue_trio.engine.job import Job, State
+from bunqueue_trio.engine.many import not_retried
+from bunqueue_trio.engine.reruns import Rerun
+from bunqueue_trio.engine.retries import archived_dependencies, requeue
+
+
+def first_of(engine: Engine, one: Rerun) -> tuple[list[Job], bool]:
+    """Return some of the dead letters that a rerun would begin with, and whether there may be more."""
+    page = select(engine, one.filter, [State.FAILED], None, min(one.count, RERUN_SLICE), one.started_at)
+    return page.jobs, page.after is not None
+
+
+def rerun_slice(engine: Engine, one: Rerun, most: int, now: int) -> None:
+    """Retry up to ``most`` of the next dead letters of a rerun; of a queue that is paused none."""
+    page = select(engine, one.filter, [State.FAILED], one.after, min(most, RERUN_SLICE), one.started_at)
+    # What has died since it began is not to be retried for ever.
+    jobs = [job for job in page.jobs if (job.noted().finished_at or 0) <= one.started_at]
+    paused = next(_paused(engine, jobs), None)
+    before = one.why
+    one.why = None if paused is None else f"queue {paused} is paused"
+    if paused is not None:
+        if before != one.why:
+            engine.reruns.note(one)
+        return
+    outcomes = archived_dependencies(engine, jobs)
+    for job in reversed(jobs):  # they queue in the order in which they died
+        code = not_retried(engine, job, outcomes)
+        if code is not None:
+            one.refused[code] = one.refused.get(code, 0) + 1
+            continue
+        requeue(engine, job, now).noted().rerun = one.id
+        one.retried += 1
+    one.after, one.exhausted = page.after, page.after is None
+    one.turn(now)
+    engine.reruns.note(one)
+
+
+def _paused(engine: Engine, jobs: list[Job]) -> Iterator[str]:
+    for name in {job.queue: None for job in jobs}:
+        gate = engine.gates.get(name)
+        if gate is not None and gate.pause is not None:
+            yield name

@@ -1,0 +1,39 @@
+"""A command that has been run and is not answered yet: what its answer waits for."""
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from bunqueue_trio.errors import Refused
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol.caller import SERVER, By
+from bunqueue_trio.runtime.ends import Awaited
+from bunqueue_trio.runtime.half import Bulky
+from bunqueue_trio.runtime.waiting import Waiter
+
+
+class Begun(Struct):
+    """A command that has been run. Its reply may be sent once batch ``epoch`` is committed; 0 means now.
+
+    ``polls`` is a pull that found nothing and wants to wait; ``refused`` is said instead of the reply.
+    """
+
+    command: c.Command
+    owner: str | None
+    reply: r.Reply
+    epoch: int = 0
+    polls: bool = False
+    at: float = 0.0
+    """When, by Trio's clock; moved on by the time that a long poll had nothing to take."""
+    refused: Refused | None = None
+    waiter: Waiter | None = None
+    """Its place in line, once it waits there."""
+    awaited: Awaited | None = None
+    """Its place among those who wait for the end of a job."""
+    is_gone: Callable[[], bool] | None = None
+    """Tells whether the client of a waiting pull has hung up."""
+    by: By = SERVER
+    """Who does it, of what is done in slices."""
+    bulk: Bulky | None = None
+    """What is still to be done of a bulk command, by :meth:`Core.add_rest`; nothing is committed before that."""

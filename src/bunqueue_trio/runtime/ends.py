@@ -1,0 +1,98 @@
+"""Who waits for the end of a job: each is told in the step in which it ends, however it ends, and holds up nobody.
+
+Only :class:`~bunqueue_trio.runtime.core.Core` uses it. Who waits has its place from the step that begins the wait, so that no end is
+overslept, also of a job that leaves no record; :meth:`Ends.wait` takes it back, whatever becomes of the client.
+"""
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from bunqueue_trio.engine.ends import End, answer, end_of
+from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.job import UNFINISHED
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol import replies as r
+
+if TYPE_CHECKING:
+    from bunqueue_trio.runtime.begun import Begun
+    from bunqueue_trio.runtime.journal import Journal
+
+_UNFINISHED = frozenset(state.value for state in UNFINISHED)
+
+
+class Awaited:
+    """One who waits for the end of a job."""
+
+    __slots__ = ("end", "job_id", "told")
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        self.told: trio.Event = trio.Event()
+        """Set when there is nothing to wait for any more."""
+        self.end: End | None = None
+
+
+class Ends:
+    """All who wait for ends."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lines: dict[str, dict[Awaited, None]] = {}
+        self.waiting: int = 0
+        engine.watch_ends(self._lines)
+
+    def join(self, begun: "Begun") -> None:
+        """Let a command that has seen a job wait for its end, if that has not come."""
+        reply = begun.reply
+        assert isinstance(reply, r.ResultReply)
+        if reply.state in _UNFINISHED:
+            begun.polls, begun.awaited = True, Awaited(reply.id)
+            self._lines.setdefault(reply.id, {})[begun.awaited] = None
+            self.waiting += 1
+
+    def leave(self, awaited: Awaited) -> None:
+        """Take back the place of one; however often it is called."""
+        line = self._lines.get(awaited.job_id, {})
+        if awaited in line:
+            del line[awaited]
+            self.waiting -= 1
+            if not line:
+                del self._lines[awaited.job_id]
+
+    def tell(self) -> None:
+        """Tell of the ends that the last step has brought."""
+        ends, self._engine.ends = self._engine.ends, []
+        for end in ends:
+            for awaited in self._lines.get(end.id, ()):
+                awaited.end = awaited.end or end  # of the first job of this id
+                awaited.told.set()
+
+    def end_all(self) -> None:
+        """Let nobody wait any longer."""
+        for line in self._lines.values():
+            for awaited in line:
+                awaited.told.set()
+
+    async def wait(self, begun: "Begun", journal: "Journal") -> r.Reply:
+        """Return the answer when the job has ended and that is committed, or the time is over.
+
+        Raises:
+            Refused: the disk does not take it.
+        """
+        awaited, command = begun.awaited, begun.command
+        assert awaited is not None
+        assert isinstance(command, c.WaitJob | c.GetResult)
+        begun_at = trio.current_time()
+        try:
+            with trio.move_on_after(command.timeout / 1000):
+                await awaited.told.wait()
+            begun.at += trio.current_time() - begun_at
+            end = awaited.end
+            if end is None:
+                job = self._engine.jobs[awaited.job_id]
+                end = end_of(job, job.state, journal.epoch_of(job.id))
+            await journal.wait_committed(end.epoch)
+            return answer(command, end)
+        finally:
+            self.leave(awaited)

@@ -1,0 +1,132 @@
+"""What a client or worker cannot keep to is said where it is given; and a sync handler loses nothing that it says."""
+
+import math
+from typing import Any
+
+import anyio.from_thread
+import pytest
+
+from bunqueue_trio.client import App, Client, Job, Worker
+from bunqueue_trio.client import JobFailed as Failed
+from bunqueue_trio.commands import GetLogs
+from tests.client.loops import on_both
+from tests.client.test_wire import ws
+from tests.wire.server import Server
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [
+        ("60s", 60),
+        ("5m", 300),
+        ("1h30m", 5400),
+        ("500ms", 0.5),
+        (60, 60),
+        (0.5, 0.5),
+        (None, math.inf),
+        (math.inf, math.inf),
+    ],
+)
+def test_a_time_may_be_written_as_in_a_setting(given: Any, seconds: float):
+    worker = Worker("q", timeout=given, grace=given)
+    assert (worker.timeout, worker.grace) == (seconds, seconds)
+    app = App(grace=given)
+    app.handler("q", timeout=given)(print)
+    assert (app.workers["q"].timeout, app.workers["q"].grace) == (seconds, seconds)
+
+
+def test_no_grace_is_one():
+    assert Worker("q", grace=0).grace == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"timeout": "soon"}, "timeout must be a time such as '60s', '5m' or '500ms', not 'soon'"),
+        ({"timeout": "60"}, "timeout must be a time with a unit, such as '60s', '5m' or '500ms', or a number of seconds, not '60'"),
+        ({"timeout": ""}, "timeout must be a time with a unit"),
+        ({"timeout": 0}, "timeout must be more than 0, not 0"),
+        ({"timeout": -1}, "timeout must be more than 0, not -1"),
+        ({"timeout": math.nan}, "timeout must be more than 0, not nan"),
+        ({"timeout": True}, "timeout must be a number of seconds, or a time such as '60s', not True"),
+        ({"grace": -0.5}, "grace must be 0 or more, not -0.5"),
+        ({"grace": [30]}, r"grace must be a number of seconds, or a time such as '60s', not \[30\]"),
+        ({"concurrency": "5"}, "concurrency must be a whole number, not '5'"),
+        ({"concurrency": 2.5}, "concurrency must be a whole number, not 2.5"),
+        ({"concurrency": True}, "concurrency must be a whole number, not True"),
+        ({"concurrency": 0}, "concurrency must be at least 1, not 0"),
+        ({"concurrency": -3}, "concurrency must be at least 1, not -3"),
+    ],
+)  # fmt: skip
+def test_what_no_worker_can_keep_to_is_said_at_once(options: dict[str, Any], said: str):
+    with pytest.raises((TypeError, ValueError), match=said):
+        Worker("q", **options)
+
+
+def test_so_it_is_of_clients_and_apps():
+    with pytest.raises(ValueError, match="patience must be 0 or more"):
+        Client(patience=-1)
+    with pytest.raises(TypeError, match="in_flight must be a whole number"):
+        Client(in_flight="many")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="grace must be"):
+        App(grace=-1)
+    with pytest.raises(ValueError, match="timeout must be more than 0"):
+        App().handler("q", timeout=0)(print)
+    with pytest.raises(TypeError, match="concurrency must be a whole number"):
+        Worker("q").set_concurrency("9")  # type: ignore[arg-type]
+
+
+def test_a_second_handler_is_refused_and_the_first_stays():
+    worker = Worker("q")
+
+    @worker.handler
+    async def first(job: Job) -> None: ...
+
+    with pytest.raises(
+        ValueError, match=r"the worker of 'q' has a handler already, .*first: .*second cannot be one, too"
+    ):
+
+        @worker.handler
+        async def second(job: Job) -> None: ...
+
+    assert worker._handle is first
+
+
+@on_both
+async def test_a_sync_handler_logs_and_reports_without_await(server: Server, queue: str):
+    worker = Worker(queue, ws(server))
+
+    @worker.handler
+    def handle(job: Job) -> Any:
+        job.log("half way")
+        job.log("nearly", level="warn")
+        job.progress(50, "half")
+        job.extend_lock(100)
+        anyio.from_thread.run(job.progress, 75)
+        return anyio.from_thread.run(job.push, f"{queue}-next", 1)
+
+    async with Client(ws(server)) as client, anyio.create_task_group() as tasks:
+        tasks.start_soon(worker.run)
+        job_id = await client.push(queue)
+        following = await client.wait(job_id, 20)
+        assert await client.state(following) == "waiting"
+        logs = (await client.run(GetLogs(id=job_id))).data.logs
+        assert [(line.level, line.message) for line in logs] == [("info", "half way"), ("warn", "nearly")]
+        assert (await client.get(job_id)).progress == 75
+        worker.stop()
+
+
+@on_both
+async def test_what_a_sync_handler_cannot_await_is_an_error(server: Server, queue: str):
+    worker = Worker(queue, ws(server))
+
+    @worker.handler
+    def handle(job: Job) -> None:
+        job.push(queue, 1)
+
+    async with Client(ws(server)) as client, anyio.create_task_group() as tasks:
+        tasks.start_soon(worker.run)
+        job_id = await client.push(queue, max_attempts=1)
+        with pytest.raises(Failed, match=r"a sync handler cannot await: anyio.from_thread.run\(job.push"):
+            await client.wait(job_id, 20)
+        worker.stop()

@@ -1,0 +1,141 @@
+"""Figures of queues: what a minute and an hour were, over crashes, and no more than is to be kept."""
+
+import random
+
+import pytest
+
+from bunqueue_trio.config import FIGURES_HOURS, FIGURES_MINUTES, FIGURES_ROWS_MAX, HOUR_MS
+from bunqueue_trio.engine.figures import HOUR, MINUTE, QueueMinute, bucket_of, part, upper
+from bunqueue_trio.errors import Refused
+from bunqueue_trio.protocol import commands as c
+from tests.engine.make import Bench
+
+M = 60_000
+START = 500_000 * HOUR_MS
+
+
+def minute(at: int, pushed: int = 1, **fields: int | dict[int, int]) -> QueueMinute:
+    return QueueMinute(at, pushed, 0, 0, 0, 0, 0, 0)._replace(**fields)
+
+
+@pytest.fixture
+def bench(bench: Bench) -> Bench:
+    bench.now = START
+    return bench
+
+
+def end(bench: Bench, *queues: str, **fields: int | dict[int, int]) -> None:
+    """Let a minute end, in which as many were pushed as say its number in the hour."""
+    bench.now += M
+    n = bench.now // M % 60
+    bench.engine.figures.note(bench.now, {name: minute(bench.now, n, **fields) for name in queues})
+    bench.commit()
+
+
+def test_minutes_and_hours_are_told_of_each_queue(bench: Bench):
+    for _ in range(70):
+        end(bench, "q", "q2")
+    end(bench, "q")
+    told = bench.do(c.GetFigures(queue="q"))
+    assert [each.pushed for each in told.minutes] == [*range(12, 60), *range(12)]
+    assert [each.at for each in told.minutes] == [START + n * M for n in range(12, 72)]
+    assert [(each.at, each.pushed) for each in told.hours] == [
+        (START // HOUR_MS * HOUR_MS, sum(range(60))), (START + 71 * M, sum(range(12))),
+    ]  # fmt: skip
+    assert [each.at for each in bench.do(c.GetFigures(queue="q2")).minutes][-1] == START + 70 * M
+    assert bench.do(c.GetFigures(queue="nobody")).hours == []
+    with pytest.raises(Refused):
+        bench.do(c.GetFigures(queue="no good"))
+
+
+def test_an_hour_is_the_sum_of_its_minutes(bench: Bench):
+    end(
+        bench,
+        "q",
+        completed=2,
+        failed=1,
+        stalled=1,
+        retried=1,
+        waiting=9,
+        dead=1,
+        oldest=7,
+        run=300,
+        runs={9: 1, 15: 1},
+    )
+    end(bench, "q", completed=1, waiting=4, dead=2, oldest=5, run=100, runs={15: 1})
+    [hour] = bench.do(c.GetFigures(queue="q")).hours
+    assert (hour.pushed, hour.completed, hour.failed, hour.stalled, hour.retried) == (3, 3, 1, 1, 1)
+    assert (hour.waiting, hour.dead, hour.oldest, hour.run, hour.p50, hour.p95) == (4, 2, 7, 133, upper(15), upper(15))
+
+
+def test_what_never_ran_has_no_time(bench: Bench):
+    end(bench, "q")
+    [told] = bench.do(c.GetFigures(queue="q")).minutes
+    assert (told.run, told.p50, told.p95) == (None, None, None)
+    assert bench.engine.figures.usual("q") is None
+
+
+def test_what_is_usual_is_that_of_the_last_hour_or_else_of_the_week(bench: Bench):
+    end(bench, "q", runs={9: 20})
+    assert bench.do(c.GetFigures(queue="q")).usual == upper(9)
+    bench.now += 5 * HOUR_MS
+    end(bench, "q2")
+    assert (bench.do(c.GetFigures(queue="q")).minutes, bench.engine.figures.usual("q")) == ([], upper(9))
+    end(bench, "q", runs={21: 1})
+    assert bench.engine.figures.usual("q") == upper(21)
+
+
+def test_a_crash_forgets_nothing_of_them(bench: Bench):
+    for n in range(50):
+        end(bench, "q", runs={n: 1})
+        if n % 7 == 0:
+            bench.restart()
+    before = bench.do(c.GetFigures(queue="q"))
+    bench.restart()
+    assert bench.do(c.GetFigures(queue="q")) == before
+    for _ in range(20):
+        end(bench, "q")
+    hours = bench.do(c.GetFigures(queue="q")).hours
+    bench.restart()
+    assert [each.pushed for each in hours] == [sum(range(60)), sum(range(11))]
+    assert bench.do(c.GetFigures(queue="q")).hours == hours
+
+
+def test_an_hour_that_ended_while_the_server_was_down_is_summed_up(bench: Bench):
+    for _ in range(30):
+        end(bench, "q")
+    bench.now += 40 * M
+    bench.restart()
+    told = bench.do(c.GetFigures(queue="q"))
+    assert [each.pushed for each in told.hours] == [sum(range(31))]
+    bench.commit()
+    bench.now += 3 * HOUR_MS
+    bench.restart()
+    later = bench.do(c.GetFigures(queue="q"))
+    assert (later.minutes, later.hours) == ([], told.hours)
+
+
+def test_no_more_is_kept_than_is_told(bench: Bench):
+    for _ in range(3 * FIGURES_ROWS_MAX):
+        bench.now += 1
+        bench.engine.figures.note(bench.now, {"q": minute(bench.now)})
+    assert len(bench.engine.facts.of(MINUTE)) == FIGURES_ROWS_MAX
+    for _ in range(FIGURES_HOURS + 5):
+        bench.now += HOUR_MS
+        bench.engine.figures.note(bench.now, {"q": minute(bench.now)})
+        bench.commit()
+    assert (len(bench.engine.facts.of(MINUTE)), len(bench.engine.facts.of(HOUR))) == (1, FIGURES_HOURS - 1)
+    assert len(bench.do(c.GetFigures(queue="q")).hours) == FIGURES_HOURS
+    bench.now += (FIGURES_HOURS + 1) * HOUR_MS
+    bench.engine.figures.note(bench.now, {})
+    assert (len(bench.engine.facts.of(MINUTE)), len(bench.engine.facts.of(HOUR))) == (0, 0)
+    assert FIGURES_MINUTES < FIGURES_ROWS_MAX
+
+
+def test_a_bucket_tells_a_time_within_half_of_it():
+    rng = random.Random(1)
+    for ms in [*range(200), *(rng.randrange(10**12) for _ in range(500))]:
+        assert max(1, ms) <= upper(bucket_of(ms)) <= 1.5 * max(1, ms)
+    assert upper(bucket_of(-5)) == 1
+    assert [part({9: 19, 15: 1}, share) for share in (0.5, 0.95, 0.96, 1)] == [upper(9), upper(9), upper(15), upper(15)]
+    assert part({}, 0.95) is None

@@ -1,0 +1,82 @@
+"""Reruns that go on by themselves, a second at a time, as long as new work is welcome."""
+
+import pytest
+import trio
+
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol import rerun_replies as rr
+from bunqueue_trio.runtime import services
+from bunqueue_trio.runtime.services import RerunRunner, looped
+from tests.runtime.world import World
+
+
+async def dead(world: World, n: int) -> None:
+    for _ in range(n):
+        job_id = await world.push(max_attempts=1)
+        assert await world.pull() == job_id
+        await world.core.execute(c.Fail(id=job_id, error="late"))
+
+
+async def told(world: World) -> tuple[str, int, int, int]:
+    reply = await world.core.execute(c.ListReruns())
+    assert isinstance(reply, rr.RerunsReply)
+    one = reply.reruns[0]
+    return one.state, one.retried, one.open, one.died
+
+
+async def begin(world: World, nursery: trio.Nursery, **how: int) -> None:
+    nursery.start_soon(looped(RerunRunner(world.core, world.engine, world.store)))
+    await world.core.execute(c.RerunDlq(filter=c.Filter(queue="q"), force=True, **how))
+
+
+async def end(world: World, n: int, error: str | None = None) -> None:
+    reply = await world.core.execute(c.PullBatch(queue="q", count=n))
+    assert isinstance(reply, r.PullBatchReply)
+    assert len(reply.jobs) == n
+    for job in reply.jobs:
+        done = c.Ack(id=job.id) if error is None else c.Fail(id=job.id, error=error, unrecoverable=True)
+        await world.core.execute(done)
+
+
+async def test_the_first_go_at_once_and_the_others_at_their_rate(running: World, nursery: trio.Nursery):
+    await dead(running, 300)
+    await begin(running, nursery, count=150, rate=150)
+    await trio.sleep(1.5)
+    assert await told(running) == ("first", 150, 150, 0)
+    await trio.sleep(5)
+    assert await told(running) == ("first", 150, 150, 0)
+    await end(running, 150)
+    await trio.sleep(1)
+    assert await told(running) == ("rest", 300, 150, 0)
+    await end(running, 150)
+    assert await told(running) == ("done", 300, 0, 0)
+
+
+async def test_the_log_tells_of_one_that_has_stopped_by_itself(
+    running: World, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+):
+    said: list[tuple[str, object]] = []
+    monkeypatch.setattr(services._log, "warning", lambda event, **what: said.append((event, what["why"])))
+    await dead(running, 30)
+    await begin(running, nursery)
+    await trio.sleep(1.5)
+    await end(running, 3, "again")
+    await trio.sleep(5)
+    assert await told(running) == ("stopped", 10, 7, 3)
+    assert said == [("a rerun has stopped by itself", "3 of 10 died again, more than 20 %")]
+
+
+async def test_it_waits_while_its_queue_is_paused_and_while_the_disk_has_no_room(running: World, nursery: trio.Nursery):
+    await dead(running, 3)
+    await begin(running, nursery)
+    await running.core.execute(c.Pause(queue="q"))
+    await trio.sleep(3)
+    assert await told(running) == ("first", 0, 0, 0)
+    running.journal.note_room(nearly_full=True)
+    await running.core.execute(c.Resume(queue="q"))
+    await trio.sleep(3)
+    assert await told(running) == ("first", 0, 0, 0)
+    running.journal.note_room(nearly_full=False)
+    await trio.sleep(1)
+    assert await told(running) == ("first", 3, 3, 0)

@@ -1,0 +1,127 @@
+"""A waiting pull whose client has hung up gets no job, also in the very step in which both have come. Over sockets."""
+
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+
+import pytest
+import trio
+
+from bunqueue_trio.config import Settings
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.replies import PushReply
+from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.runtime.server import Server as InProcess
+from bunqueue_trio.runtime.tree import serve
+from bunqueue_trio.storage.memory import MemoryStore
+from bunqueue_trio.transports.listener import Http
+from tests.stream.ws import HANDSHAKE, TEXT, frame
+from tests.wire import raw
+from tests.wire.client import Client, eventually, ok
+from tests.wire.server import Server
+
+Leave = Callable[[socket.socket], None]
+
+ONE = raw.request_bytes("GET", "/queues/q/jobs?timeout=60000")
+SOME = raw.request_bytes("POST", "/queues/q/jobs/pull-batch", b'{"count":2,"timeout":60000}')
+LIVE = raw.request_bytes("GET", "/live")
+PULL = frame(TEXT, b'{"cmd":"PULL","queue":"q","timeout":60000}')
+
+LEAVES: dict[str, Leave] = {
+    "closed": lambda sock: sock.close(),
+    "shut down": lambda sock: sock.shutdown(socket.SHUT_RDWR),
+    "says no more": lambda sock: sock.shutdown(socket.SHUT_WR),
+}
+
+
+class Near:
+    """A server in this process, so that a test can choose what happens in one step."""
+
+    def __init__(self, server: InProcess, http: Http, nursery: trio.Nursery) -> None:
+        self.server = server
+        self._http = http
+        self._nursery = nursery
+
+    def connect(self) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(theirs))
+        self._nursery.start_soon(self._http._serve, stream)
+        return ours
+
+    async def waiting(self, count: int) -> None:
+        with trio.fail_after(20):
+            while self.server.core.pulls_waiting != count:  # noqa: ASYNC110 - nobody tells
+                await trio.sleep(0.001)
+
+    def push(self) -> str:
+        reply = self.server.core.begin(c.Push(queue="q", data=c.Raw(b"1"))).reply
+        assert isinstance(reply, PushReply)
+        return reply.id
+
+
+@pytest.fixture
+async def near(nursery: trio.Nursery) -> AsyncIterator[Near]:
+    async def transport(server: InProcess, *, task_status: trio.TaskStatus[list[str]]) -> None:
+        task_status.started([])
+        await server.stop.wait()
+
+    server = InProcess(Settings(), MemoryStore(), Clock())
+    await nursery.start(serve, server, [transport])
+    yield Near(server, Http(server, nursery, express=True), nursery)
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("leave", LEAVES.values(), ids=LEAVES)
+@pytest.mark.parametrize("asks", [ONE, SOME, LIVE + ONE, HANDSHAKE.format(path="/ws").encode() + PULL])
+async def test_a_job_is_not_given_to_who_has_gone(near: Near, asks: bytes, leave: Leave) -> None:
+    with closing(near.connect()) as sock:
+        sock.sendall(asks)
+        await near.waiting(1)
+        leave(sock)
+        job = near.server.engine.jobs[near.push()]
+        assert (job.state.value, job.attempts, job.stalls, job.started_at) == ("waiting", 0, 0, None)
+        await near.waiting(0)
+
+
+async def test_who_waits_behind_those_who_have_gone_is_served_at_once(near: Near) -> None:
+    socks = [near.connect() for _ in range(20)]
+    for number, sock in enumerate(socks):
+        sock.sendall(ONE)
+        await near.waiting(number + 1)
+    for sock in socks[:-1]:
+        sock.close()
+    job = near.server.engine.jobs[near.push()]
+    assert job.state.value == "active"
+    await near.waiting(0)
+    with closing(socks[-1]) as last:
+        last.settimeout(20)
+        assert job.id.encode() in await trio.to_thread.run_sync(last.recv, 4096)
+    assert job.stalls == 0
+
+
+async def test_who_goes_before_its_job_is_committed_gets_none(near: Near) -> None:
+    with closing(near.connect()) as sock:
+        sock.sendall(ONE)
+        await near.waiting(1)
+        job = near.server.engine.jobs[near.push()]
+        assert job.state.value == "active"
+        sock.shutdown(socket.SHUT_WR)
+        await near.waiting(0)
+        assert (job.state.value, job.attempts, job.stalls) == ("waiting", 0, 0)
+        sock.settimeout(20)
+        assert await trio.to_thread.run_sync(sock.recv, 4096) == b""
+
+
+@pytest.mark.parametrize("leave", LEAVES.values(), ids=LEAVES)
+def test_the_next_pull_gets_the_job_at_once(server: Server, client: Client, queue: str, leave: Leave) -> None:
+    for round_ in range(10):
+        name = f"{queue}-{round_}"
+        with closing(socket.create_connection(server.address)) as sock:
+            sock.sendall(raw.request_bytes("GET", f"/queues/{name}/jobs?timeout=5000"))
+            eventually(lambda name=name: ok(client.get(f"/queues/{name}"))["queue"]["pullsWaiting"], 1)  # type: ignore[misc]
+            leave(sock)
+            job_id = client.push(name)
+            pulled = client.pull(name)
+            assert pulled is not None
+            assert (pulled.id, pulled.job["attempts"]) == (job_id, 0)

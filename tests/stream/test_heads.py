@@ -1,0 +1,88 @@
+"""A head is read alike, whether its header fields are known from another request or not."""
+
+from itertools import product
+from typing import Any, cast
+
+import pytest
+
+from bunqueue_trio.api.gateway import Gateway
+from bunqueue_trio.config import Settings
+from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.storage.memory import MemoryStore
+from bunqueue_trio.transports import heads
+from bunqueue_trio.transports.heads import Handover, Plain, RequestHeads, Upgrade
+
+LINES = [
+    b"GET /queues/q/jobs HTTP/1.1", b"GET /queues/q/jobs?timeout=5 HTTP/1.1", b"POST /queues/q/jobs HTTP/1.1",
+    b"POST /jobs/one/ack HTTP/1.1", b"POST /jobs/ack-batch HTTP/1.1", b"PUT /jobs/one/priority HTTP/1.1",
+    b"DELETE /jobs/one HTTP/1.1", b"GET /jobs/%6fne HTTP/1.1", b"GET /jobs/%zz HTTP/1.1", b"GET /jobs/\xc3\xa9 HTTP/1.1",
+    b"GET /ping HTTP/1.1", b"GET /nowhere HTTP/1.1", b"PUT /ping HTTP/1.1", b"POST /jobs/one/ack/ HTTP/1.1",
+    b"GET http://x/jobs/one HTTP/1.1", b"GET /%65vents HTTP/1.1", b"GET /events HTTP/1.1", b"GET /ws HTTP/1.1",
+    b"GET /ui HTTP/1.1", b"GET / HTTP/1.1", b"GET //jobs/one HTTP/1.1", b"GET /jobs/one?a=b&c;d HTTP/1.1",
+    b"GET /jobs/one#x HTTP/1.1", b"GET /jobs/a b HTTP/1.1", b"GET /jobs/one  HTTP/1.1", b" GET /jobs/one HTTP/1.1",
+    b"get /jobs/one HTTP/1.1", b"GET /jobs/one HTTP/1.0", b"GET /jobs/one HTTP/2.0", b"GET /jobs/one http/1.1",
+    b"GET /jobs/one HTTP/1.1 ", b"GET\t/jobs/one HTTP/1.1", b"GET /jobs/\x0bone HTTP/1.1", b"GET /jobs/one\nX: y HTTP/1.1",
+    b"HEAD /jobs/one HTTP/1.1", b"OPTIONS /jobs/one HTTP/1.1", b"OPTIONS * HTTP/1.1", b"CONNECT x:1 HTTP/1.1",
+    b"PATCH /jobs/one HTTP/1.1", b"GARBAGE", b"",
+]  # fmt: skip
+FIELDS = [
+    b"Host: x", b"Host: x\r\nContent-Length: 0", b"Host: x\r\nContent-Length: 12", b"Host: x\r\nContent-Length: 99999999",
+    b"Host: x\r\nConnection: close", b"Host: x\r\nExpect: 100-continue\r\nContent-Length: 3",
+    b"Host: x\r\nAuthorization: Bearer work-token", b"Host: x\r\nAuthorization: Bearer wrong",
+    b"Host: x\r\nOrigin: https://foreign.example", b"Host: x\r\nX-Forwarded-For: 10.0.0.7",
+    b"Host: x\r\nContent-Encoding: gzip\r\nContent-Length: 2", b"Host: x\r\nAccept: text/html",
+    b"Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    b"Host: x\r\nContent-Length: 1\r\nContent-Length: 2", b"Host: x\r\nHost: y", b"X: y", b"Host: x\r\nTransfer-Encoding: chunked",
+]  # fmt: skip
+
+
+def reader(*, guarded: bool) -> RequestHeads:
+    settings = (
+        Settings(auth_tokens=("work-token",), cors_allow_origin=("https://ours.example",)) if guarded else Settings()
+    )
+    return RequestHeads(Gateway(Server(settings, MemoryStore(), Clock())), settings.body_max_bytes)
+
+
+def read(requests: RequestHeads, line: bytes, fields: bytes) -> object:
+    head = line + b"\r\n" + fields + b"\r\n\r\n"
+    try:
+        found = requests.parse(head, len(head))
+    except Handover as handover:
+        return handover.unread
+    # Two refusals are alike when they say the same.
+    return found._replace(call=found.call._replace(match=cast("Any", repr(found.call.match))))
+
+
+@pytest.mark.parametrize("guarded", [False, True], ids=["open", "guarded"])
+async def test_known_fields_change_nothing(guarded: bool) -> None:
+    experienced = reader(guarded=guarded)
+    for fields in FIELDS:
+        read(experienced, b"POST /queues/q/jobs HTTP/1.1", fields)
+    for line, fields in product(LINES, FIELDS):
+        fresh = read(reader_of(experienced), line, fields)
+        assert read(experienced, line, fields) == fresh, (line, fields)
+
+
+def reader_of(other: RequestHeads) -> RequestHeads:
+    """One that has read nothing yet, for the same server."""
+    return RequestHeads(other._gateway, other._body_max)
+
+
+async def test_fields_are_read_once_for_many_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = reader(guarded=False)
+    first = read(requests, b"POST /jobs/a/ack HTTP/1.1", b"Host: x\r\nContent-Length: 2")
+    monkeypatch.setattr("bunqueue_trio.transports.heads.httptools.HttpRequestParser", None)
+    second = read(requests, b"POST /jobs/b/ack HTTP/1.1", b"Host: x\r\nContent-Length: 2")
+    assert isinstance(first, Plain)
+    assert isinstance(second, Plain)
+    assert (second.length, second.at_once, "'b'" in str(second.call.match)) == (2, True, True)
+
+
+async def test_what_is_known_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heads, "HEADS_KEPT", 3)
+    requests = reader(guarded=False)
+    for n in range(20):
+        assert isinstance(read(requests, b"POST /jobs/%d/ack HTTP/1.1" % n, b"Host: x\r\nX: %d" % n), Plain)
+        assert len(requests._known_fields) <= 3
+    assert isinstance(read(requests, b"GET /ws HTTP/1.1", FIELDS[12]), Upgrade)
