@@ -214,8 +214,8 @@ def leaves_a_stopped_poll_in_line(patch: pytest.MonkeyPatch) -> None:
 def skips_an_event_after_a_replay(patch: pytest.MonkeyPatch) -> None:
     replay = Hub.replay
 
-    def short(self: Hub, *where: Any) -> Any:
-        events, reached = replay(self, *where)
+    async def short(self: Hub, *where: Any) -> Any:
+        events, reached = await replay(self, *where)
         return events[:-1] if len(events) > 2 else events, reached
 
     patch.setattr(Hub, "replay", short)
