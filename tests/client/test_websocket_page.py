@@ -11,12 +11,12 @@ import trio
 
 from bunqueue_trio import JobFailed
 from bunqueue_trio import commands as c
-from bunqueue_trio.api.session import is_goodbye
 from bunqueue_trio.config import Settings
 from bunqueue_trio.protocol.events import EVENT_TYPES, EXTRA
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.sync import SyncClient
 from bunqueue_trio.testing import Bunqueue
+from bunqueue_trio.transports.frames import is_goodbye
 from tests.wire.server import Server, StartServer
 
 PAGE = (Path(__file__).parents[2] / "docs/websocket.md").read_text()

@@ -163,7 +163,10 @@ def test_backup_beside_a_busy_server_keeps_what_was_answered_before(tmp_path: Pa
         pusher.join()
         assert (done.code, done.err) == (0, "")
         again = bunqueue("backup", str(running.data_path), str(tmp_path / "copy.db"))
-        assert (again.code, again.err) == (1, f"bunqueue-trio: {tmp_path / 'copy.db'}: exists already\n")
+        assert (again.code, again.err) == (
+            1,
+            f"bunqueue-trio: {tmp_path / 'copy.db'}: exists already; --force replaces it\n",
+        )
         assert bunqueue("backup", "--force", str(running.data_path), str(tmp_path / "copy.db")).code == 0
         other = tmp_path / "other.db"
         spoil(other, "CREATE TABLE t (x)")

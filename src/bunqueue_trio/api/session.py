@@ -63,10 +63,6 @@ _log = structlog.get_logger()
 
 _PUSH = re.compile(rb'"cmd"\s*:\s*"(?:%s)"' % "|".join(sorted(SPECS[kind].tag for kind in FILLS)).encode())
 _BULK = re.compile(rb'"cmd"\s*:\s*"PUSHB"')
-_GOODBYES = frozenset({1000, 1001, 1005, 1012, 1013})  # done, going away, no reason given, restart, our overload
-_OWN_CODES = range(3000, 5000)  # of libraries and applications, which have their reasons
-
-
 _NO_ID = msgspec.Raw()
 
 
@@ -86,7 +82,7 @@ class Session:
     The nursery that is given to :meth:`receive` belongs inside it: a waiting pull that outlived it would take jobs for
     an owner that is gone. Only StopPull and the end of the connection tell that nobody waits for a pull any more.
 
-    ``grant``: what its token allows; ``Auth`` with another token changes it. ``address``: the peer's.
+    ``grant``: what its token allows; ``Auth`` with another token changes it.
     ``vouched``: the carrier notices when the peer is gone, so its jobs are leased as long as it is
     connected; otherwise they have the usual lease. Either way they are returned at the end. ``address``: from where it is.
     """
@@ -161,8 +157,7 @@ class Session:
 
     def takes_turns(self, message: bytes) -> bool:
         """Return whether :meth:`wait_turn` has anything to do for ``message``."""
-        size = len(message)
-        return size > LARGE_BODY_BYTES or self._journal.must_wait(size, small=0)
+        return len(message) > LARGE_BODY_BYTES or self._journal.must_wait(len(message), small=0)
 
     async def wait_turn(self, message: bytes) -> None:
         """Wait with ``message`` until it is its turn; to be called before :meth:`receive`.
@@ -412,14 +407,6 @@ class Session:
     def _ring(self) -> None:
         if self.settle():
             self.bell.ring()
-
-
-def is_goodbye(code: int) -> bool:
-    """Return whether a close frame with ``code`` (1005: without one) ends a WebSocket in order.
-
-    A code that reports an error does not: a client that cannot read a job says goodbye with one, again and again.
-    """
-    return code in _GOODBYES or code in _OWN_CODES
 
 
 def _reported(begun: Begun) -> tuple[str, set[str]]:

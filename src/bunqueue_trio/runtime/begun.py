@@ -2,15 +2,28 @@
 
 from collections.abc import Callable
 
+import trio
 from msgspec import Struct
 
+from bunqueue_trio.engine.ends import End
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.caller import SERVER, By
-from bunqueue_trio.runtime.ends import Awaited
 from bunqueue_trio.runtime.half import Bulky
 from bunqueue_trio.runtime.waiting import Waiter
+
+
+class Awaited:
+    """One who waits for the end of a job."""
+
+    __slots__ = ("end", "job_id", "told")
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id: str = job_id
+        self.told: trio.Event = trio.Event()
+        """Set when there is nothing to wait for any more."""
+        self.end: End | None = None
 
 
 class Begun(Struct):

@@ -4,33 +4,17 @@ Only :class:`~bunqueue_trio.runtime.core.Core` uses it. Who waits has its place 
 overslept, also of a job that leaves no record; :meth:`Ends.wait` takes it back, whatever becomes of the client.
 """
 
-from typing import TYPE_CHECKING
-
 import trio
 
-from bunqueue_trio.engine.ends import End, answer, end_of
+from bunqueue_trio.engine.ends import answer, end_of
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import UNFINISHED
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
-
-if TYPE_CHECKING:
-    from bunqueue_trio.runtime.begun import Begun
-    from bunqueue_trio.runtime.journal import Journal
+from bunqueue_trio.runtime.begun import Awaited, Begun
+from bunqueue_trio.runtime.journal import Journal
 
 _UNFINISHED = frozenset(state.value for state in UNFINISHED)
-
-
-class Awaited:
-    """One who waits for the end of a job."""
-
-    __slots__ = ("end", "job_id", "told")
-
-    def __init__(self, job_id: str) -> None:
-        self.job_id = job_id
-        self.told: trio.Event = trio.Event()
-        """Set when there is nothing to wait for any more."""
-        self.end: End | None = None
 
 
 class Ends:
@@ -42,7 +26,7 @@ class Ends:
         self.waiting: int = 0
         engine.watch_ends(self._lines)
 
-    def join(self, begun: "Begun") -> None:
+    def join(self, begun: Begun) -> None:
         """Let a command that has seen a job wait for its end, if that has not come."""
         reply = begun.reply
         assert isinstance(reply, r.ResultReply)
@@ -74,7 +58,7 @@ class Ends:
             for awaited in line:
                 awaited.told.set()
 
-    async def wait(self, begun: "Begun", journal: "Journal") -> r.Reply:
+    async def wait(self, begun: Begun, journal: Journal) -> r.Reply:
         """Return the answer when the job has ended and that is committed, or the time is over.
 
         Raises:

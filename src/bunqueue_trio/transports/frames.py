@@ -12,6 +12,9 @@ from websockets.frames import Frame, apply_mask  # type: ignore[attr-defined]
 SHORT_BYTES = 4096
 """Of a text that is read here."""
 
+_GOODBYES = frozenset({1000, 1001, 1005, 1012, 1013})  # done, going away, no reason given, restart, our overload
+_OWN_CODES = range(3000, 5000)  # of libraries and applications, which have their reasons
+
 _WHOLE_TEXT = 0x81
 _MASKED = 0x80
 _LENGTH_16, _LENGTH_64 = 126, 127
@@ -55,6 +58,14 @@ def text_frame(message: bytes) -> bytes:
     return b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), message)
 
 
+def is_goodbye(code: int) -> bool:
+    """Return whether a close frame with ``code`` (1005: without one) ends a WebSocket in order.
+
+    A code that reports an error does not: a client that cannot read a job says goodbye with one, again and again.
+    """
+    return code in _GOODBYES or code in _OWN_CODES
+
+
 class Place:
     """Whether a parser stands between two frames: when all that it was fed has come out of it.
 
@@ -72,7 +83,7 @@ class Place:
         return not self._owed
 
     def fed(self, size: int) -> None:
-        """Note that the parser was fed so many bytes."""
+        """Note that the parser was fed ``size`` bytes."""
         self._owed += size
 
     def came(self, frame: Frame) -> None:

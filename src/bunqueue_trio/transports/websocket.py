@@ -35,7 +35,7 @@ from websockets.protocol import SEND_EOF, State
 from websockets.server import ServerProtocol
 
 from bunqueue_trio import errors
-from bunqueue_trio.api.session import Session, is_goodbye
+from bunqueue_trio.api.session import Session
 from bunqueue_trio.config import (
     CLOSE_S,
     FEED_BYTES,
@@ -48,7 +48,7 @@ from bunqueue_trio.config import (
 )
 from bunqueue_trio.protocol.request import MESSAGE_MAX_HEADER
 from bunqueue_trio.runtime.server import Server
-from bunqueue_trio.transports.frames import Place, read_text, text_frame
+from bunqueue_trio.transports.frames import Place, is_goodbye, read_text, text_frame
 from bunqueue_trio.transports.wire import NothingSent, Wire
 
 FOREVER = float("inf")
