@@ -28,7 +28,7 @@ TIMEOUT_S = 60  # a fault may be an endless loop; that is noticed too
 # Without test_model.py: it finds nothing that the seeds do not, and would shrink what it finds.
 ENGINE = (
     "timers", "ready", "listing", "jobs", "dead", "job", "handlers", "engine", "facts", "gates", "edits", "clear", "why",
-    "line", "bounds", "rates", "actions", "fingerprint", "groups", "attempts", "logs", "find", "many", "bulk", "timing", "schedules", "cancel", "workers", "reruns", "figures", "seeded",
+    "line", "bounds", "rates", "actions", "fingerprint", "groups", "attempts", "logs", "find", "many", "bulk", "timing", "schedules", "cancel", "workers", "reruns", "figures", "configs", "seeded",
 )  # fmt: skip
 
 TESTS = {
@@ -79,7 +79,7 @@ TESTS = {
     "config": ["tests/operations/test_spelling.py"],
     "pages": ["tests/ui/test_findings.py"],
     "ui": [f"tests/ui/test_{name}.py" for name in ("payload", "access", "actions", "hostile", "screens")],
-    "transports": [f"tests/stream/test_{name}.py" for name in ("hot", "heads", "virtual", "gone")],
+    "transports": [f"tests/stream/test_{name}.py" for name in ("hot", "heads", "frames", "virtual", "gone")],
     "client": [
         f"tests/client/test_{name}.py"
         for name in (
@@ -96,6 +96,7 @@ TESTS = {
             "sizes",
             "idle_pulls",
             "given",
+            "fate",
         )
     ],
     "sync": ["tests/client/test_kit.py"],
@@ -115,6 +116,7 @@ NEAREST = {
     "worker": ("says", "orderly", "sizes", "given"),
     "client": ("idle_pulls",),
     "backend": ("given", "orderly"),
+    "pushing": ("fate",),
     "link": ("taken_back", "sizes", "postgres_store"),
     "options": ("engine", "handlers", "job"),
     "report": ("handlers",),
@@ -123,6 +125,7 @@ NEAREST = {
     "manage": ("edits", "handlers"),
     "lookup": ("handlers", "engine"),
     "inspect": ("backup",),
+    "websocket": ("frames",),
     "tokens": ("spelling",),
     "queue": ("engine", "listing"),
     "planner": ("schedules",),

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Raw
 
 from bunqueue_trio.protocol.commands import *
+from bunqueue_trio.protocol.config_replies import *
 from bunqueue_trio.protocol.queue_replies import *
 from bunqueue_trio.protocol.replies import *
 from bunqueue_trio.protocol.rerun_replies import *

@@ -8,10 +8,10 @@ import pytest
 import trio
 import trio.testing
 
-from bunqueue_trio.client import Client, ConnectionLost
+from bunqueue_trio.client import Client, ConnectionLost, Job
 from bunqueue_trio.client.connection import Connection
 from bunqueue_trio.client.link import Link
-from bunqueue_trio.client.pushing import SURE_S
+from bunqueue_trio.client.pushing import SURE_S, push_once
 from bunqueue_trio.testing import Bunqueue
 from bunqueue_trio.testing.lives import Pipe
 
@@ -112,6 +112,69 @@ async def test_push_that_is_done_already_is_not_done_again(bunqueue: Bunqueue, l
         assert await bunqueue.client.state(job_id) == "completed"
     await trio.sleep(10)
     assert len(runs) == 1
+
+
+@both
+@pytest.mark.parametrize("away_s", [0, 5, 25])
+@pytest.mark.parametrize("options", [{}, {"remove_on_complete": True}])
+async def test_a_push_of_an_id_that_ended_before_is_told_from_that(
+    bunqueue: Bunqueue, loss: Loss, arrives: bool, away_s: float, options: dict[str, object]
+):
+    """By when the job of the id has ended: the push has brought it, or it is of an earlier push."""
+    runs = []
+    worker = bunqueue.worker("q")
+
+    @worker.handler
+    async def handle(job: Job) -> None:
+        runs.append(job.data)
+        await trio.sleep(2)
+
+    bunqueue.start(worker)
+    await bunqueue.client.push("q", 1, job_id="mine")
+    await trio.sleep(10)
+    closed_until = 0.0
+
+    @asynccontextmanager
+    async def connect(queue: str | None) -> AsyncIterator[Connection]:
+        if trio.current_time() < closed_until:
+            raise ConnectionRefusedError("no way")
+        async with bunqueue._place.connect(queue) as pipe:
+            yield pipe
+
+    async with Client(connect=connect, random=bunqueue.random) as client:
+        await client.ping()
+        closed_until = trio.current_time() + away_s
+        loss.arm("PUSH", arrives)
+        if arrives and options and away_s:  # it has left nothing to tell by
+            with pytest.raises(ConnectionLost):
+                await client.push("q", 2, job_id="mine", **options)
+        else:
+            assert await client.push("q", 2, job_id="mine", **options) == "mine"
+        await trio.sleep(30)
+    assert runs == [1, 2]
+
+
+@pytest.mark.parametrize("times", [None, (5.0, 10.0)])
+async def test_an_end_within_the_moment_of_a_push_tells_nothing(
+    autojump_clock: object, times: tuple[float, float] | None
+):
+    """As by a server of before, that does not tell its time, or a job that is gone by now."""
+    sent = []
+
+    async def send() -> list[str]:
+        sent.append(1)
+        await trio.sleep(5)
+        raise ConnectionLost("cut")
+
+    async def state(job_id: str) -> str:
+        return "completed"
+
+    async def ended(job_id: str) -> tuple[float, float] | None:
+        return times
+
+    with pytest.raises(ConnectionLost):
+        await push_once(send, state, ended, [{"job_id": "mine"}], [{"jobId": "mine"}])
+    assert sent == [1]
 
 
 @both

@@ -3,12 +3,16 @@
 import math
 from typing import Any
 
+import anyio
 import anyio.from_thread
 import pytest
 
 from bunqueue_trio.client import App, Client, Job, Worker
 from bunqueue_trio.client import JobFailed as Failed
 from bunqueue_trio.commands import GetLogs
+from bunqueue_trio.protocol.options import to_ms
+from bunqueue_trio.sync import SyncClient
+from bunqueue_trio.testing import Bunqueue
 from tests.client.loops import on_both
 from tests.client.test_wire import ws
 from tests.wire.server import Server
@@ -108,7 +112,7 @@ async def test_a_sync_handler_logs_and_reports_without_await(server: Server, que
     async with Client(ws(server)) as client, anyio.create_task_group() as tasks:
         tasks.start_soon(worker.run)
         job_id = await client.push(queue)
-        following = await client.wait(job_id, 20)
+        following = await client.wait(job_id, 60)
         assert await client.state(following) == "waiting"
         logs = (await client.run(GetLogs(id=job_id))).data.logs
         assert [(line.level, line.message) for line in logs] == [("info", "half way"), ("warn", "nearly")]
@@ -128,5 +132,63 @@ async def test_what_a_sync_handler_cannot_await_is_an_error(server: Server, queu
         tasks.start_soon(worker.run)
         job_id = await client.push(queue, max_attempts=1)
         with pytest.raises(Failed, match=r"a sync handler cannot await: anyio.from_thread.run\(job.push"):
-            await client.wait(job_id, 20)
+            await client.wait(job_id, 60)
         worker.stop()
+
+
+async def test_a_job_is_pushed_to_its_handler(bunqueue: Bunqueue):
+    app = App()
+
+    @app.handler("words")
+    async def shout(job: Job[str]) -> str:
+        return job.data.upper()
+
+    @app.handler("texts")
+    async def read(job: Job[list[str]]) -> list[str]:
+        return [await job.client.wait(await job.push_to(shout, word), 5) for word in job.data]
+
+    bunqueue.start(app)
+    job_id = await bunqueue.client.push_to(read, ["a", "b"], max_attempts=1)
+    assert (await bunqueue.client.get(job_id)).queue == "texts"
+    assert await bunqueue.client.wait(job_id, 60) == ["A", "B"]
+
+
+async def test_who_is_the_handler_of_no_queue_or_of_two_is_said(bunqueue: Bunqueue):
+    async def handle(job: Job) -> None: ...
+
+    with pytest.raises(TypeError, match=r"handle.* is no handler of a worker"):
+        await bunqueue.client.push_to(handle, 1)
+    Worker("one").handler(handle)
+    assert await bunqueue.client.push_to(handle, 1)
+    Worker("one").handler(handle)
+    Worker("two").handler(handle)
+    with pytest.raises(ValueError, match=r"name the queue: .*handle.* is the handler of one and two"):
+        await bunqueue.client.push_to(handle, 1)
+
+
+def test_a_handler_that_can_have_no_note_is_one_all_the_same():
+    worker = Worker("q")
+    worker.handler(print)
+    assert worker.has_handler
+
+
+@pytest.mark.parametrize("client", [Client(), SyncClient()])
+def test_a_time_of_a_command_is_a_number_of_seconds(client: Any):
+    """A text of the same words has another meaning on the wire: there a number is ms."""
+
+    async def ask(push: Any) -> None:
+        await push("q", 1, delay="5s")
+
+    with pytest.raises(TypeError, match="a time is a number of seconds here, not '5s'"):
+        anyio.run(ask, client.push)
+    with pytest.raises(ValueError, match="a time must have an end, not inf seconds"):
+        to_ms(math.inf)
+    assert [to_ms(None), to_ms(1.5)] == [None, 1500]
+
+
+async def test_wait_takes_a_text_too(bunqueue: Bunqueue):
+    job_id = await bunqueue.client.push("q", delay=100)
+    with pytest.raises(TimeoutError, match="after 5 s"):
+        await bunqueue.client.wait(job_id, "5s")
+    with pytest.raises(ValueError, match="timeout must be a time"):
+        await bunqueue.client.wait(job_id, "soon")

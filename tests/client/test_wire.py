@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from bunqueue_trio.client import Client, Refused, ServerUnavailable, Worker, link, socket_asyncio, socket_trio
+from bunqueue_trio.client.connection import MESSAGE_MAX
 from tests.client.chaos import Chaos
 from tests.client.loops import on_both
 from tests.client.proxy import Between, Proxy
@@ -63,12 +64,20 @@ async def test_wrong_token_is_the_callers_fault(tmp_path: Path):
 
 @pytest.mark.slow
 @on_both
-async def test_message_too_big_for_this_server(tmp_path: Path):
+async def test_message_too_big_for_this_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with Server(tmp_path / "q.db", {"BODY_MAX_BYTES": "100000"}) as server:
+        async with Client(ws(server)) as client:
+            with pytest.raises(Refused, match="longer than the 100,000 that the server takes"):
+                await client.push("q", "x" * 200_000)
+            await client.push("q", "x")
+            assert client.connections == 1
+        for sockets in (socket_trio, socket_asyncio):  # as if the server had not said it
+            monkeypatch.setattr(sockets, "message_max_of", lambda said: MESSAGE_MAX)
         async with Client(ws(server)) as client:
             with pytest.raises(Refused, match="too large"):
                 await client.push("q", "x" * 200_000)
             await client.push("q", "x")
+            assert client.connections == 2
 
 
 @on_both

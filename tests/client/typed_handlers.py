@@ -35,6 +35,11 @@ async def use(client: Client, job: Job[Email]) -> None:
     assert_type(await send(job), int)
     assert_type(send_plainly(job), str)
     assert_type(await client.push("emails", {"to": "x"}, delay=5.0, max_attempts=3), str)
+    assert_type(await client.push_to(send, Email("x"), delay=5.0), str)
+    assert_type(await client.push_to(send_plainly, 5), str)
+    assert_type(await job.push_to(send, Email("x")), str)
+    await client.push_to(send, 5)  # type: ignore[arg-type]  # wrong: no payload of that handler
+    await job.push_to(send, {"to": "x"})  # type: ignore[arg-type]  # wrong: the same
     assert_type(await client.pull("emails"), Job[Any] | None)
     assert_type(await client.push_many("emails", [{"data": 1, "priority": 2}]), list[str])
     assert_type(await client.run(c.Push(queue="emails", data=c.payload(1))), c.PushReply)

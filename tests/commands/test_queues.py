@@ -149,3 +149,26 @@ async def test_a_queue_tells_what_went_on_in_it(api: Api, queue: str):
     told = await api.run(c.GetFigures(queue=queue))
     assert (told.queue, told.minutes, told.hours) == (queue, [], [])
     assert await api.refused(c.GetFigures(queue="no good")) is errors.INVALID_QUEUE
+
+
+async def test_what_a_push_does_not_say_is_its_queues_to_say(api: Api, queue: str):
+    assert (await api.run(c.GetDefaults(queue=queue))).defaults.max_attempts == 3
+    await api.run(c.SetDefaults(queue=queue, max_attempts=5, backoff=c.Backoff(type="fixed", delay=50), timeout=60_000))
+    said = (await api.run(c.GetDefaults(queue=queue))).defaults
+    assert (said.max_attempts, said.backoff.type, said.timeout, said.remove_on_fail) == (5, "fixed", 60_000, False)
+    job_id, other = await api.push(queue), await api.push(queue, max_attempts=3)
+    assert [(await api.run(c.GetJob(id=each))).job.max_attempts for each in (job_id, other)] == [5, 3]
+    await api.run(c.ClearDefaults(queue=queue))
+    assert (await api.run(c.GetJob(id=await api.push(queue)))).job.max_attempts == 3
+    assert await api.refused(c.SetDefaults(queue="no good")) is errors.INVALID_QUEUE
+
+
+async def test_a_queue_says_when_its_jobs_stall(api: Api, queue: str):
+    usual = (await api.run(c.GetStallConfig(queue=queue))).config
+    assert (usual.enabled, usual.max_stalls, usual.grace_period) == (True, 3, 0)
+    await api.run(c.SetStallConfig(queue=queue, config=c.StallConfig(stall_interval=15_000, max_stalls=5)))
+    said = (await api.run(c.GetStallConfig(queue=queue))).config
+    assert (said.stall_interval, said.max_stalls) == (15_000, 5)
+    await api.run(c.SetStallConfig(queue=queue, enabled=False))
+    said = (await api.run(c.GetStallConfig(queue=queue))).config
+    assert (said.enabled, said.stall_interval) == (False, usual.stall_interval)

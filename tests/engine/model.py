@@ -132,6 +132,9 @@ class Snapshot(NamedTuple):
     quiet: Limits = MappingProxyType({})
     """Since when workers get no jobs, by worker."""
     schedules: Mapping[str, Any] = MappingProxyType({})
+    said: Mapping[str, Any] = MappingProxyType({})
+    """What holds for jobs that do not say it, by queue."""
+    stall_rules: Mapping[str, Any] = MappingProxyType({})
 
 
 class No(Exception):
@@ -152,16 +155,20 @@ class Jobs:
         self.woken: set[str] = set()
         self.totals: Counter[str] = Counter()
         self.ticks = count(1)
+        self.said: dict[str, dict[str, Any]] = {}
+        self.stall_rules: dict[str, Any] = {}
 
     # --- what the world does to it ------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
-        return Snapshot([replace(job) for job in self.jobs], [replace(job) for job in self.ended], {}, {}, {})
+        jobs, ended = ([replace(job) for job in some] for some in (self.jobs, self.ended))
+        return Snapshot(jobs, ended, {}, {}, {}, said=dict(self.said), stall_rules=dict(self.stall_rules))
 
     def restart(self, snapshot: Snapshot, now: int) -> None:
         """Begin again from a snapshot; connections are gone, and their jobs have a grace."""
         self.jobs, self.ended = ([replace(job) for job in jobs] for jobs in snapshot[:2])
         self.totals, self.events, self.woken = Counter(), [], set()
+        self.said, self.stall_rules = dict(snapshot.said), dict(snapshot.stall_rules)
         for job in self.jobs:
             if job.held:
                 job.worker = None if job.worker == job.owner else job.worker
@@ -260,7 +267,9 @@ class Jobs:
         job.stalls += 1
         self.totals["stalled"] += 1
         self.say("stalled", job, now)
-        if job.stalls > self.stalls_max:
+        rule = self.stall_rules.get(job.queue)
+        most = self.stalls_max if rule is None or rule.most is None else rule.most
+        if job.stalls > most and not (rule is not None and rule.enabled is False):
             self.totals["lost_to_stalls"] += 1
             self.bury(job, f"Job stalled {job.stalls} times", now)
         else:

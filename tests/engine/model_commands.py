@@ -9,7 +9,7 @@ from unittest.mock import ANY
 import msgspec
 
 from bunqueue_trio.protocol import commands as c
-from tests.engine import model_many, model_queues, model_schedules, model_workers
+from tests.engine import model_configs, model_many, model_queues, model_schedules, model_workers
 from tests.engine.model import UNFINISHED, No, Record, Reply
 from tests.engine.model_schedules import Schedules
 from tests.engine.model_workers import Crew, Hand
@@ -109,6 +109,7 @@ class Model(Crew, Schedules):
         ]
         waits = frozenset(job_id for job_id, state in states if state != "completed")
         self.ended = [job for job in self.ended if job.id != spec.job_id]
+        spec = model_configs.filled(spec, self.said.get(queue, {}))
         job_id, slot = spec.job_id or self.new_id(now), now + spec.delay
         key, depends = spec.unique_key, tuple(spec.depends_on)
         job = self.add(job_id, queue, spec, key, depends, 1, slot, slot, waits, now)
@@ -148,6 +149,10 @@ class Model(Crew, Schedules):
         self.reserved = None
         yield {"ids": ids}
 
+    def lease_of(self, queue: str) -> int:
+        rule = self.stall_rules.get(queue)
+        return self.lease if rule is None else (rule.interval or self.lease) + (rule.grace or 0)
+
     def pull_one(
         self, queue: str, lock_ttl: int | None, now: int, owner: str | None, hand: Hand | None
     ) -> tuple[Reply, str] | None:
@@ -157,7 +162,7 @@ class Model(Crew, Schedules):
         job, timeout = line[0], line[0].spec.timeout
         job.state, job.started, job.token, job.delivered = "active", now, self.new_id(now), True
         job.last = now
-        job.owner, job.held, job.lease = owner, owner is not None, lock_ttl or self.lease
+        job.owner, job.held, job.lease = owner, owner is not None, lock_ttl or self.lease_of(queue)
         if timeout:
             job.timeout_at = now + timeout
         elif owner is None or lock_ttl:
@@ -626,6 +631,7 @@ ANSWERS: dict[type[c.Command], Any] = {
     c.WaitJob: Model.wait_job,
     c.Why: Model.why,
     **model_queues.ANSWERS,
+    **model_configs.ANSWERS,
     **model_schedules.ANSWERS,
     **model_many.ANSWERS,
     **model_workers.ANSWERS,

@@ -12,6 +12,7 @@ from msgspec import Raw
 from bunqueue_trio.protocol import commands as c
 from tests.engine import minutes
 from tests.engine.model import HOUR, No, Record, Reply, Snapshot
+from tests.engine.model_configs import filled
 from tests.engine.model_queues import Queues
 
 IN_TIME = 60_000
@@ -157,7 +158,7 @@ class Schedules(Queues):
     def make(self, name: str, job_id: str, now: int) -> Record:
         schedule = self.schedules[name]
         how = {f: getattr(options(schedule.said), f) for f in c.RunOptions.__struct_fields__}
-        spec = c.JobSpec(data=Raw(bytes(schedule.said.data) or b"null"), **how)
+        spec = filled(c.JobSpec(data=Raw(bytes(schedule.said.data) or b"null"), **how), {})
         schedule.jobs = [*schedule.jobs, job_id][-10:]
         return self.add(job_id, schedule.said.queue, spec, None, (), 1, now, now, frozenset(), now)
 

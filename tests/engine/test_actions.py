@@ -104,6 +104,17 @@ ACTS_TRIED: dict[type[c.Command], tuple[Callable[[Bench], object], Act]] = {
         lambda b: b.do(c.RateLimit(queue="q", limit=7)),
         (c.RateLimitClear(queue="q"), {}, 1, c.RateLimitClear(queue="q")),
     ),
+    c.SetDefaults: (
+        lambda b: b,
+        (c.SetDefaults(queue="q", ttl=5), {"ttl": 5}, 1, c.SetDefaults(queue="q", ttl=5)),
+    ),
+    c.ClearDefaults: (
+        lambda b: b.do(c.SetDefaults(queue="q", ttl=5)), (c.ClearDefaults(queue="q"), {}, 1, c.ClearDefaults(queue="q")),
+    ),
+    c.SetStallConfig: (
+        lambda b: b,
+        (c.SetStallConfig(queue="q", max_stalls=5), {"maxStalls": 5}, 1, c.SetStallConfig(queue="q", max_stalls=5)),
+    ),
     c.ActOnJobs: (
         lambda b: pushed(b, 2),
         (

@@ -240,7 +240,26 @@ class Life:
             c.RateLimitClear(queue=queue),
             c.GetRateLimit(queue=queue),
         ]
+        kinds += self.configs(queue)
         self.world.do(self.rng.choice([*kinds, c.GetConcurrency(queue=queue), *[c.Resume(queue=queue)] * 3]))
+
+    def configs(self, queue: str) -> list[Any]:
+        """Say how a queue treats its jobs where nobody says it, or ask."""
+        rng = self.rng
+        said: dict[str, Any] = {
+            "max_attempts": rng.choice([None, 1, 2]), "backoff": rng.choice([None, 0, 50, c.Backoff(type="fixed", delay=70)]),
+            "ttl": rng.choice([None, None, 400]), "timeout": rng.choice([None, 0, 300]),
+            "remove_on_complete": rng.choice([None, True, False]), "remove_on_fail": rng.choice([None, True]),
+        }  # fmt: skip
+        stalls: dict[str, Any] = {
+            "enabled": rng.choice([None, True, False]), "stall_interval": rng.choice([None, 40]),
+            "max_stalls": rng.choice([None, 0, 2]), "grace_period": rng.choice([None, 0, 30]),
+        }  # fmt: skip
+        config = c.SetStallConfig(queue=queue, config=c.StallConfig(**stalls))
+        return [
+            c.SetDefaults(queue=queue, **said), c.ClearDefaults(queue=queue), c.GetDefaults(queue=queue),
+            rng.choice([config, c.SetStallConfig(queue=queue, **stalls)]), c.GetStallConfig(queue=queue),
+        ]  # fmt: skip
 
     def count(self) -> None:
         """Look at a queue, or at all of them."""

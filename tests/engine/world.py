@@ -123,6 +123,9 @@ class World:
             self.do(c.ClearConcurrency(queue=queue))
         for queue in list(self.model.rates):
             self.do(c.RateLimitClear(queue=queue))
+        for queue in {*self.model.said, *self.model.stall_rules}:
+            self.do(c.ClearDefaults(queue=queue))
+            self.do(c.SetStallConfig(queue=queue))
         for name in list(self.model.schedules):
             self.do(c.DeleteSchedule(name=name))
         for owner in list(self.model.bound):

@@ -193,7 +193,8 @@ def _default_of(kind: type[msgspec.Struct], f: Any) -> str:
         return ""
     if f.default_factory is not msgspec.NODEFAULT:
         return "`[]`"
-    return f"`{msgspec.json.encode(f.default).decode()}`"
+    default = c.PUSH_DEFAULTS[f.name] if f.default is msgspec.UNSET else f.default
+    return f"`{msgspec.json.encode(default).decode()}`"
 
 
 def _value(shape: Any) -> str:

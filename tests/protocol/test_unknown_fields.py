@@ -70,7 +70,16 @@ def test_a_slip_in_what_is_done_to_many_is_refused(limit: float, slip: dict[str,
 
 def test_all_other_commands_ignore_it():
     refusing = {spec.command for spec in CATALOG if spec.command.__struct_config__.forbid_unknown_fields}
-    assert refusing == {*STRICT, c.ActOnJobs, c.PromoteJobs, c.PutSchedule, c.PreviewSchedule, c.RerunDlq}
+    assert refusing == {
+        *STRICT,
+        c.ActOnJobs,
+        c.PromoteJobs,
+        c.PutSchedule,
+        c.PreviewSchedule,
+        c.RerunDlq,
+        c.SetDefaults,
+        c.SetStallConfig,
+    }
     assert decode(c.Discard, b'{"reason":1}', id="j").id == "j"
 
 

@@ -50,7 +50,7 @@ class Near:
         return ours
 
     async def waiting(self, count: int) -> None:
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while self.server.core.pulls_waiting != count:  # noqa: ASYNC110 - nobody tells
                 await trio.sleep(0.001)
 
@@ -95,7 +95,7 @@ async def test_who_waits_behind_those_who_have_gone_is_served_at_once(near: Near
     assert job.state.value == "active"
     await near.waiting(0)
     with closing(socks[-1]) as last:
-        last.settimeout(20)
+        last.settimeout(60)
         assert job.id.encode() in await trio.to_thread.run_sync(last.recv, 4096)
     assert job.stalls == 0
 
@@ -109,7 +109,7 @@ async def test_who_goes_before_its_job_is_committed_gets_none(near: Near) -> Non
         sock.shutdown(socket.SHUT_WR)
         await near.waiting(0)
         assert (job.state.value, job.attempts, job.stalls) == ("waiting", 0, 0)
-        sock.settimeout(20)
+        sock.settimeout(60)
         assert await trio.to_thread.run_sync(sock.recv, 4096) == b""
 
 

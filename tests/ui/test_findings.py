@@ -18,7 +18,7 @@ from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.history import Minute, Past, QueueMinute
 from bunqueue_trio.runtime.picture import PauseLook, QueueLook
 from bunqueue_trio.runtime.server import Server
-from bunqueue_trio.runtime.statistics import Statistics, TaskFigures
+from bunqueue_trio.runtime.statistics import ScheduleFigures, Statistics, TaskFigures
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.storage.store import Space
 
@@ -143,6 +143,26 @@ def test_the_rest_of_the_server():
     assert found(Picture(replace(GOOD, events_dropped=5), [], Past([minute(5, dropped=5)]))) == []
     assert found(Picture(replace(GOOD, clock_offset_ms=-5000), [], Past())) == ["clock-off"]
     assert found(Picture(GOOD, [], Past(), is_guarded=False)) == ["no-tokens"]
+
+
+def test_schedules_that_missed_their_time_are_told_for_an_hour():
+    late = replace(GOOD, schedules=ScheduleFigures(3, 2, 1, ("nightly", NOW - 5 * MINUTE)))
+    (finding,) = find(Picture(late, [], Past([minute(30)])))
+    assert (finding.code, finding.alert, finding.since) == (
+        "schedules-late", "BunqueueSchedulesLate", NOW - 5 * MINUTE,
+    )  # fmt: skip
+    assert finding.title == "Schedules missed their time 2 times within an hour, nightly last"
+    assert "schedules show nightly" in finding.remedy
+    old = replace(late, started_at=NOW - 120 * MINUTE)
+    assert find(Picture(old, [], Past([minute(59, late=1)])))[0].numbers["late"] == 1
+    assert found(Picture(old, [], Past([minute(59, late=2)]))) == []
+    # Of a start all that was late by then is told.
+    assert found(Picture(late, [], Past([minute(1, late=2)]))) == ["schedules-late"]
+
+
+def test_where_nobody_asks_it_is_said_what_to_do():
+    (finding,) = find(Picture(GOOD, [queue("mails", waiting=3, oldest_ready_at=NOW - 2 * MINUTE)], Past()))
+    assert finding.remedy.startswith("Start a worker for mails: `bunqueue-trio worker MODULE:NAME`.")
 
 
 def test_a_queue_without_workers_is_told_sooner_than_a_slow_one():

@@ -159,6 +159,11 @@ class Session:
         """Whether it owes no reply. Jobs that it holds are its own business: after a restart it claims them."""
         return not self._replies and not self._polls and self._adding is None
 
+    def takes_turns(self, message: bytes) -> bool:
+        """Return whether :meth:`wait_turn` has anything to do for ``message``."""
+        size = len(message)
+        return size > LARGE_BODY_BYTES or self._journal.must_wait(size, small=0)
+
     async def wait_turn(self, message: bytes) -> None:
         """Wait with ``message`` until it is its turn; to be called before :meth:`receive`.
 
@@ -362,7 +367,7 @@ class Session:
             self._reply(begun.epoch, begun.reply, begun.command.req_id, begun, type(begun.command))
 
     def _note_reported(self, begun: Begun) -> None:
-        """Keep from the peer the events of what it has just reported: they are told with the batch that gathers."""
+        """Keep from the peer the events of what it has just reported: they come with the batch that gathers."""
         kind, jobs = _reported(begun)
         reported = self._subscription.reported
         for epoch in [epoch for epoch in reported if epoch <= self._journal.committed]:
@@ -418,7 +423,7 @@ def is_goodbye(code: int) -> bool:
 
 
 def _reported(begun: Begun) -> tuple[str, set[str]]:
-    """Return the type of event by which a command is told that reports how jobs went, and which jobs those are."""
+    """Return the type of event that a command brings which reports how jobs went, and which jobs those are."""
     match begun.command, begun.reply:
         case c.Ack(id=job_id), _:
             return "completed", {job_id}

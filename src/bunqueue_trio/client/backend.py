@@ -13,8 +13,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar, cast
 
 import anyio
+import anyio.from_thread
 import trio
-from anyio import from_thread
 
 from bunqueue_trio.client.connection import Connect, Connection, address_of
 from bunqueue_trio.protocol.standin import STAND_INS
@@ -155,7 +155,7 @@ def now_or_soon(function: Callable[..., Coroutine[Any, Any, None]], *args: Any) 
     """Return what is to be awaited; in the thread of a sync handler it is done then."""
     if _THREAD.get() != threading.get_ident():
         return function(*args)
-    from_thread.run(function, *args)
+    anyio.from_thread.run(function, *args)
     return _Done()
 
 

@@ -6,7 +6,7 @@ connection only where that cannot do harm; elsewhere :class:`ConnectionLost` say
 
 import math
 import ssl
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from random import Random  # noqa: TID251 - jitter; a test hands in its own
@@ -21,10 +21,10 @@ from anyio.abc import TaskGroup
 from bunqueue_trio.client.backend import websocket
 from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.events import EventStream, Streams
-from bunqueue_trio.client.given import Time, count_of, seconds_of
+from bunqueue_trio.client.given import Time, count_of, queue_of, seconds_of
 from bunqueue_trio.client.jobs import Job, JobInfo, decode, encoded
 from bunqueue_trio.client.link import Lost
-from bunqueue_trio.client.pushing import push_once
+from bunqueue_trio.client.pushing import Ended, push_once
 from bunqueue_trio.client.upkeep import CLOSED, Introduction, Upkeep
 from bunqueue_trio.client.waiting import EVENTS, Wait
 from bunqueue_trio.errors import JOB_NOT_FOUND, ConnectionLost, Refused, ServerUnavailable
@@ -44,6 +44,7 @@ IN_FLIGHT = 500  # half of what makes the server stop reading
 POLL_AGAIN_S = 1.0  # as often asks a pull for which there is no room to wait
 
 R = TypeVar("R", bound=r.Reply)
+T = TypeVar("T")
 
 
 class Client:
@@ -127,11 +128,21 @@ class Client:
         Raises:
             Refused: it can never be honoured like this.
             ServerUnavailable: not now; nothing was added, unless it says "not committed".
-            ConnectionLost: it may have been added: only for a ``job_id`` of your own or ``remove_on_…``, or after
-                a cut that was long.
+            ConnectionLost: it may have been added: only with ``remove_on_…``, after a cut that was long, or when a job of
+                your own ``job_id`` ended in the very moment.
         """
         fields = push_fields(data, options, self._new_id)
-        return (await push_once(partial(self._push_one, queue, fields), self._state_or_none, [options], [fields]))[0]
+        send = partial(self._push_one, queue, fields)
+        return (await push_once(send, self._state_or_none, self._ended, [options], [fields]))[0]
+
+    async def push_to(self, handler: Callable[[Job[T]], Any], data: T, **options: Unpack[PushOptions]) -> str:
+        """Add a job for ``handler`` to its queue, as :meth:`push` does; type checkers compare the payload with what it takes.
+
+        Raises:
+            TypeError: no worker of this process has this handler.
+            ValueError: it is that of several queues.
+        """
+        return await self.push(queue_of(handler), data, **options)
 
     async def push_many(self, queue: str, jobs: Iterable[JobSpec | Mapping[str, Any]]) -> list[str]:
         """Add jobs, each with its ``data`` and the options of :meth:`push`, all or none; return their ids."""
@@ -139,7 +150,7 @@ class Client:
         if not specs:
             return []
         fields = [push_fields(spec.pop("data", None), spec, self._new_id) for spec in specs]
-        return await push_once(partial(self._push_all, queue, fields), self._state_or_none, specs, fields)
+        return await push_once(partial(self._push_all, queue, fields), self._state_or_none, self._ended, specs, fields)
 
     # --- consumers --------------------------------------------------------------------------------
 
@@ -281,7 +292,7 @@ class Client:
         async with self._stream(types) as stream:
             yield stream
 
-    async def wait(self, job_id: str, timeout: float = math.inf) -> Any:  # noqa: ASYNC109 - as every wait
+    async def wait(self, job_id: str, timeout: Time | None = None) -> Any:  # noqa: ASYNC109 - as every wait
         """Return the result of a job when it is completed; None for one whose record is removed on completion.
 
         Raises:
@@ -293,6 +304,7 @@ class Client:
             ValueError: it is of another queue than this client hears of.
             TimeoutError: it is not done after ``timeout`` seconds.
         """
+        timeout = timeout if isinstance(timeout, int | float) else seconds_of("timeout", timeout, zero=True)
         wait = Wait(self, job_id, self._queue)
         if (stand_in := STAND_INS.current) is not None:
             timeout = min(timeout, stand_in.wait_max_s)
@@ -326,6 +338,15 @@ class Client:
             if refused.code != JOB_NOT_FOUND.code:
                 raise
             return None
+
+    async def _ended(self, job_id: str) -> Ended:
+        try:
+            ended_at = (await self.get(job_id)).completed_at
+        except Refused:
+            return None
+        data = (await self._call(c.Ping)).data
+        now = data.get("time") if isinstance(data, dict) else None
+        return (ended_at, now / 1000) if ended_at is not None and isinstance(now, int) else None
 
     def _new_id(self) -> str:
         if self._repeatable:  # the clock is not

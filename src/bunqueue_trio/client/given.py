@@ -1,8 +1,11 @@
 """What callers give a client or worker to keep to: times and numbers, judged where they are given and not when they bite."""
 
 import math
+from contextlib import suppress
 
 from bunqueue_trio.config import parse_duration_ms
+
+_QUEUES = "_bunqueue_queues"  # on a function: the queues whose handler it is
 
 Time = float | str
 """Seconds, or a text such as ``"60s"`` or ``"5m"``."""
@@ -41,6 +44,27 @@ def count_of(name: str, value: object) -> int:
     if value < 1:
         raise ValueError(f"{name} must be at least 1, not {value}")
     return value
+
+
+def note_queue(handler: object, queue: str) -> None:
+    """Note that ``handler`` is for the jobs of ``queue``, if it is a function, or else something that can have a note."""
+    with suppress(AttributeError, TypeError):  # of C, or frozen
+        setattr(handler, _QUEUES, {**getattr(handler, _QUEUES, {}), queue: None})
+
+
+def queue_of(handler: object) -> str:
+    """Return the queue that ``handler`` is for.
+
+    Raises:
+        TypeError: it is for none.
+        ValueError: it is for several.
+    """
+    queues = list(getattr(handler, _QUEUES, ()))
+    if not queues:
+        raise TypeError(f"{handler!r} is no handler of a worker")
+    if len(queues) > 1:
+        raise ValueError(f"name the queue: {handler!r} is the handler of {' and '.join(queues)}")
+    return str(queues[0])
 
 
 def _read(name: str, text: str) -> float:

@@ -1,7 +1,7 @@
 """A job as a worker gets it, and as anybody may look at it. Times are seconds, as everywhere in the client."""
 
 import json
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, Unpack
 
@@ -30,6 +30,8 @@ else:
 
     _Logger = object
     T = TypeVar("T")
+
+U = TypeVar("U")
 
 
 def decode(raw: Raw | bytes) -> Any:
@@ -144,6 +146,12 @@ class Job(Generic[T]):
         This one may be delivered again: a ``job_id`` made of its id pushes the other once, as long as that has not ended.
         """
         return to_be_awaited("push", self.client.push(queue, data, **options))
+
+    def push_to(
+        self, handler: "Callable[[Job[U]], Any]", data: U, **options: Unpack[PushOptions]
+    ) -> Coroutine[Any, Any, str]:
+        """Do the same to the queue of ``handler``, as :meth:`Client.push_to` does."""
+        return to_be_awaited("push_to", self.client.push_to(handler, data, **options))
 
     def ack(self, result: Any = None) -> Coroutine[Any, Any, None]:
         """Complete it; a worker does this with what its handler returns."""

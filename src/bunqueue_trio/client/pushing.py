@@ -8,11 +8,18 @@ import anyio
 from bunqueue_trio.errors import ConnectionLost, ServerUnavailable
 
 SURE_S = 20.0  # after this long a job that is not there may have been, and be done and forgotten
+TICK_S = 0.001  # of the server's times
 _FINISHED = frozenset({"completed", "failed"})
+
+StateOf = Callable[[str], Awaitable[str | None]]
+"""Returns the state of a job, None if it is not there."""
+
+Ended = tuple[float, float] | None
+"""When a job ended and what the time is, by the server's clock; None if it has not, or is gone."""
 
 
 async def push_once(
-    send: Callable[[], Awaitable[list[str]]], state_or_none: Callable[[str], Awaitable[str | None]],
+    send: Callable[[], Awaitable[list[str]]], state_or_none: StateOf, ended: Callable[[str], Awaitable[Ended]],
     options: Sequence[Mapping[str, Any]], fields: Sequence[Mapping[str, Any]],
 ) -> list[str]:  # fmt: skip
     """Send a push until it is known to have arrived; all of its jobs arrive together.
@@ -21,6 +28,10 @@ async def push_once(
         ConnectionLost: whether it has cannot be known.
     """
     lost: ConnectionLost | None = None
+    ids: list[str] = [job["jobId"] for job in fields]
+    own = [job.get("job_id") is not None for job in options]
+    keyed = any(job.get("unique_key") is not None for job in options)
+    forgotten = any(job.get("remove_on_complete") or job.get("remove_on_fail") for job in options)
     while True:
         began = anyio.current_time()
         try:
@@ -31,16 +42,38 @@ async def push_once(
             if lost is None:
                 raise
             raise lost from None
-        ids: list[str] = [job["jobId"] for job in fields]
-        generated = all(job.get("job_id") is None for job in options)
-        keyed = any(job.get("unique_key") is not None for job in options)
-        forgotten = any(job.get("remove_on_complete") or job.get("remove_on_fail") for job in options)
-        try:  # one of them stands for all, but those whose key another job had are not there
-            states = [await state_or_none(job_id) for job_id in (ids if keyed else ids[:1])]
+        # One of them stands for all, but those whose key another job had are not there.
+        looked_at = list(zip(ids, own, strict=True)) if keyed else [(ids[0], own[0])]
+        verdicts: set[bool | None] = set()
+        try:
+            for job_id, is_own in looked_at:
+                state = await state_or_none(job_id)
+                if state is None:
+                    is_sure = not forgotten and anyio.current_time() - began <= SURE_S
+                    verdicts.add(False if is_sure else None)
+                else:
+                    # One of an id of the caller's own may have ended before, and be of an earlier push.
+                    is_of_before = is_own and state in _FINISHED
+                    verdicts.add(await _since(began, job_id, ended) if is_of_before else True)
         except ServerUnavailable:
             raise lost from None
-        if all(state is not None and (generated or state not in _FINISHED) for state in states):
+        if verdicts == {True}:
             return ids
-        late = anyio.current_time() - began > SURE_S
-        if forgotten or late or any(state is not None for state in states):
+        if verdicts != {False}:
             raise lost
+
+
+async def _since(began: float, job_id: str, ended: Callable[[str], Awaitable[Ended]]) -> bool | None:
+    """Return whether a job that has ended did so after a push of its id began; None where that is too close to tell.
+
+    If it did, the push has made it, or come while it was unfinished, which is the same. If not, the push has not come: it
+    would have taken the place of this one.
+    """
+    asked = anyio.current_time()
+    times = await ended(job_id)
+    if times is None:
+        return None
+    ended_at, now = times
+    if ended_at >= now - (asked - began) + TICK_S:
+        return True
+    return False if ended_at < now - (anyio.current_time() - began) - TICK_S else None

@@ -31,7 +31,7 @@ def _is_alone(error: BaseException) -> bool:
 
 
 def _frames(trace: TracebackType) -> list[str] | None:
-    """Return each frame as two lines; None if there are many, or some are to be told as one."""
+    """Return each frame as two lines; None if there are many, or some are to be folded."""
     frames: list[str] = []
     looked: set[str] = set()
     at: TracebackType | None = trace

@@ -26,7 +26,7 @@ from msgspec.json import Decoder
 from bunqueue_trio.client.backend import Loop, LoopName, Scope, Signal, Tasks, rest, websocket
 from bunqueue_trio.client.client import DEFAULT_URL, Client
 from bunqueue_trio.client.connection import Connect
-from bunqueue_trio.client.given import Time, count_of, seconds_of
+from bunqueue_trio.client.given import Time, count_of, note_queue, seconds_of
 from bunqueue_trio.client.handlers import Handler as Handler
 from bunqueue_trio.client.handlers import Outcome, Threads, heard, of_handler, payload_decoder
 from bunqueue_trio.client.jobs import Job, encoded
@@ -144,6 +144,7 @@ class Worker:
         else:
             self._handle = partial(self._in_thread, function)
         self._function = function
+        note_queue(function, self.queue)
         return function
 
     @property

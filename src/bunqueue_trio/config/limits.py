@@ -32,6 +32,9 @@ FIGURES_MINUTES, FIGURES_HOURS = (
 )  # kept of each queue that is told of: an hour by the minute, a week by the hour
 FIGURES_QUEUES = 250  # told of in one minute, the busiest: 3 ms to add them up, 30 KB to write
 FIGURES_ROWS_MAX = 120  # minutes kept in all, if starts follow each other faster than minutes
+CONFIGS_MAX = (
+    10_000  # queues with defaults of their own, and as many with stalls of their own; each is a fact on the disk
+)
 RERUNS_MAX = 20  # under way at once: each is looked at once a second
 RERUNS_KEPT = 100  # that have ended: 1 KB each, in memory and on the disk
 RERUN_SLICE = 100  # dead letters retried in one step: 1 to 3 ms in which nobody else is served

@@ -40,6 +40,7 @@ class Engine(Edits):
         short grace to be claimed by a heartbeat.
         """
         self.gates.load(now)
+        self.configs.load()
         self.workers.load(now)
         # A start with a backlog costs what this loop costs: 0.2 µs for a job that just waits.
         lines: Lines = {}

@@ -43,6 +43,7 @@ def fire(engine: Moves, name: str, now: int) -> int:
     planner.arm(name, following)
     if now - first > LATE_MS + plan.jitter:
         planner.late += 1
+        planner.last_late = name, first
         planner.notices.append(Notice(name, LATE, first, times[-1], len(chosen)))
     return SLOT_CHORES * (1 + len(chosen)) // 2
 

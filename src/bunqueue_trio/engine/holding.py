@@ -31,6 +31,8 @@ class Holding(Moves):
         """Make ``job``, just taken from its queue, active; return its lease."""
         timeout = job.options.timeout
         ttl = lock_ttl or self.rules.lease
+        if lock_ttl is None and self.configs.stalls:
+            ttl = self.configs.lease(job.queue, ttl)
         unlimited = timeout is not None or (owner is not None and lock_ttl is None)
         until = None if unlimited else now + ttl
         timeout_at = None if timeout is None else now + timeout
@@ -165,7 +167,7 @@ class Holding(Moves):
         note_attempt(self.trails, job, now, STALLED, f"Job stalled {job.stalls} times")
         self.totals.stalled += 1
         self.emit("stalled", job, now)
-        if job.stalls > self.rules.stalls_max:
+        if self.configs.is_too_many(job.queue, job.stalls, self.rules.stalls_max):
             self.totals.lost_to_stalls += 1
             self._bury(job, f"Job stalled {job.stalls} times", now)
         else:

@@ -62,7 +62,7 @@ def view_fields(job: Job) -> dict[str, Any]:
         "completed_at": job.note.finished_at if job.note else None,
         "attempts": job.attempts,
         "max_attempts": options.max_attempts,
-        "backoff": options.backoff if options.shape is None else _backoff(options.backoff, options.shape),
+        "backoff": options.backoff if options.shape is None else backoff_view(options.backoff, options.shape),
         "progress": job.progress,
         "tags": list(options.tags),
         "lifo": options.lifo,
@@ -78,7 +78,8 @@ def listed(job: Job) -> ListedJob:
     return ListedJob(**view_fields(job), state=job.state.value, error=error, reason=reason)
 
 
-def _backoff(delay: int, shape: Shape) -> BackoffView:
+def backoff_view(delay: int, shape: Shape) -> BackoffView:
+    """Return a backoff as it was given."""
     return BackoffView(
         type="fixed" if shape.fixed else "exponential",
         delay=delay,

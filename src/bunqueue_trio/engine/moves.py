@@ -13,6 +13,7 @@ from operator import attrgetter
 from msgspec import Raw
 
 from bunqueue_trio.config import QUEUES_IDLE_MAX
+from bunqueue_trio.engine.configs import Configs
 from bunqueue_trio.engine.dependents import Dependents
 from bunqueue_trio.engine.ends import End, end_of
 from bunqueue_trio.engine.facts import Facts
@@ -54,7 +55,7 @@ class Moves(Telling):
     # More than 30 attributes in the dictionary of an instance are slow to reach, all of them: 0.7 µs a push.
     __slots__ = (
         "_dependents", "_owned", "_removed", "_reused_ids", "_reused_in_flight", "_seq",
-        "acted", "added_bytes", "archive", "awaited", "changed", "counts", "ends", "epoch", "facts", "figures", "gates", "groups", "jobs", "leases",
+        "acted", "added_bytes", "archive", "awaited", "changed", "configs", "counts", "ends", "epoch", "facts", "figures", "gates", "groups", "jobs", "leases",
         "new_id", "planner", "pulls_waiting", "queues", "repeating", "reruns", "reserved", "rules", "schedule", "shared_options", "totals",
         "trails", "woken", "workers",
     )  # fmt: skip
@@ -82,6 +83,7 @@ class Moves(Telling):
         self.acted: bool | None = None
         """Whether the present act has changed anything, where its reply does not tell; its handler says so."""
         self.planner: Planner = Planner(self.facts)
+        self.configs: Configs = Configs(self.facts)
         self.figures: Figures = Figures(self.facts)
         self.reruns: Reruns = Reruns(self.facts)
         self.workers: Workers = Workers(self.facts, self._tell_of_worker)

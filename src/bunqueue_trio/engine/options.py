@@ -1,5 +1,8 @@
 """The options of a job, as they are kept: made of what is said at a push, or in a schedule."""
 
+from msgspec import UNSET
+
+from bunqueue_trio.engine.configs import STANDARD, Defaults
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Options, Series, Shape
 from bunqueue_trio.protocol import commands as c
 
@@ -7,23 +10,31 @@ _SHARED_MAX = 1024
 """Sets of options that are shared between jobs; a producer with more than that shares less."""
 
 
-def options_of(spec: c.JobSpec, now: int, shared: dict[Options, Options]) -> Options:
-    """Return the options of a job that is pushed with ``spec``; equal ones are one object, by way of ``shared``."""
-    repeat, backoff, shape = spec.repeat, spec.backoff, None
-    if not isinstance(backoff, int):
-        shape = Shape(backoff.type == "fixed", backoff.max_delay, backoff.jitter)
-        backoff = backoff.delay
+def backoff_of(said: int | c.Backoff) -> tuple[int, Shape | None]:
+    """Return the delay of a backoff, and how its waits are made of it where that was said."""
+    if isinstance(said, int):
+        return said, None
+    return said.delay, Shape(said.type == "fixed", said.max_delay, said.jitter)
+
+
+def options_of(spec: c.JobSpec, now: int, shared: dict[Options, Options], defaults: Defaults = STANDARD) -> Options:
+    """Return the options of a job that is pushed with ``spec``; equal ones are one object, by way of ``shared``.
+
+    ``defaults``: of its queue, for what the push does not say.
+    """
+    repeat = spec.repeat
+    backoff, shape = (defaults.backoff, defaults.shape) if spec.backoff is UNSET else backoff_of(spec.backoff)
     options = Options(
-        max_attempts=spec.max_attempts,
+        max_attempts=defaults.max_attempts if spec.max_attempts is UNSET else spec.max_attempts,
         backoff=backoff,
-        ttl=spec.ttl,
-        timeout=spec.timeout or None,
+        ttl=defaults.ttl if spec.ttl is None else spec.ttl,
+        timeout=defaults.timeout if spec.timeout is None else spec.timeout or None,
         unique_key=spec.unique_key,
         tags=tuple(spec.tags),
         group_id=spec.group_id,
         lifo=spec.lifo,
-        remove_on_complete=spec.remove_on_complete,
-        remove_on_fail=spec.remove_on_fail,
+        remove_on_complete=defaults.remove_on_complete if spec.remove_on_complete is UNSET else spec.remove_on_complete,
+        remove_on_fail=defaults.remove_on_fail if spec.remove_on_fail is UNSET else spec.remove_on_fail,
         depends_on=tuple(spec.depends_on),
         series=None if repeat is None else Series(repeat.every, repeat.limit, 1, now + spec.delay, name=repeat.name),
         shape=shape,

@@ -108,6 +108,8 @@ class Planner:
         self.notices: list[Notice] = []
         self.late = 0
         """How often one of them has missed its time, since the start."""
+        self.last_late: tuple[str, int] | None = None
+        """Which of them did so last, and the first slot that was late."""
         self.left_out: int = 0
         """How often slots in a row were left out in one step, since the start."""
 

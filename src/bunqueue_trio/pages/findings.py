@@ -34,6 +34,7 @@ PENDING_MAX = 10_000
 JUDGED_MS = 5 * MINUTE_MS
 SAMPLES_MIN = 20  # of a histogram before its tail says something
 CLOCK_OFF_MS = 3000
+LATE_MS = 60 * MINUTE_MS  # as the alert has it
 
 
 class Finding(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -44,6 +45,8 @@ class Finding(Struct, frozen=True, kw_only=True, rename="camel"):
     title: str
     cause: str
     evidence: str
+    remedy: str = ""
+    """What to do first, where that is the same each time."""
     queue: str | None = None
     since: int | None = None
     numbers: dict[str, int] = {}
@@ -216,6 +219,25 @@ def _slow(picture: Picture) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def _late(picture: Picture) -> Iterator[Finding]:
+    told, last = picture.told, picture.told.schedules.last_late
+    first = picture.past.since(told.now - LATE_MS)
+    # A server that was off for longer than a schedule may wait is late at its start, before its first minute has ended.
+    before = first.late if first is not None and told.started_at <= told.now - LATE_MS else 0
+    late = told.schedules.late - before
+    if late <= 0 or last is None:
+        return
+    name, slot = last
+    yield Finding(
+        code="schedules-late", severity="warning", alert="BunqueueSchedulesLate", weight=350 * 10**5, since=slot,
+        title=f"Schedules missed their time {count(late, 'time')} within an hour, {name} last",
+        cause="The server was off when they were due, its clock was set forward, or it has more work than it does.",
+        evidence=f"{name} was due {span(told.now - slot)} ago. Each of them says what becomes of slots that were missed.",
+        remedy=f"`bunqueue-trio schedules show {name}` tells what became of its slots, `schedules run {name}` brings a job now.",
+        numbers={"late": late, "leftOut": told.schedules.left_out},
+    )  # fmt: skip
+
+
 def p99(told: Statistics, name: str, before: Sequence[int] | None) -> float:
     """Return what 99 of 100 values of a histogram did not exceed since ``before``; 0 when there are too few."""
     figures = told.histograms[name]
@@ -268,4 +290,4 @@ def _rest(picture: Picture) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-_RULES = (_storage, _disk, _audit, _tasks, _slow, _rest)
+_RULES = (_storage, _disk, _audit, _tasks, _slow, _late, _rest)

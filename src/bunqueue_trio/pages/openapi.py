@@ -292,7 +292,9 @@ def _twin(kind: type[Struct], without: frozenset[str] = frozenset()) -> type[Str
         elif f.default_factory is not msgspec.NODEFAULT:
             fields.append((f.encode_name, shape | None, msgspec.field(default_factory=f.default_factory)))
         else:
-            fields.append((f.encode_name, shape | None, f.default))
+            # What knows whether it was said has the contract's default all the same.
+            default = c.PUSH_DEFAULTS[f.name] if f.default is msgspec.UNSET else f.default
+            fields.append((f.encode_name, shape | None, default))
     is_strict = kind.__struct_config__.forbid_unknown_fields
     twin = msgspec.defstruct(kind.__name__, fields, kw_only=True, forbid_unknown_fields=is_strict)
     twin.__doc__ = kind.__doc__
@@ -311,7 +313,7 @@ def _in_json(shape: Any) -> Any:
     if origin is list:
         return list[_in_json(arguments[0])]  # type: ignore[misc]
     if origin in (Union, UnionType):
-        return functools.reduce(operator.or_, map(_in_json, arguments))
+        return functools.reduce(operator.or_, (_in_json(each) for each in arguments if each is not msgspec.UnsetType))
     return shape
 
 

@@ -117,10 +117,17 @@ def _waits(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
     return {
         "code": "nobody-asks" if nobody else "queue-waits" if age >= WAITS_MS else "queue-grows",
         "severity": "warning", "queue": queue.name, "title": title, "cause": cause,
+        "remedy": _ASK.format(queue.name) if nobody else "",
         "alert": "BunqueueJobsWaitTooLong" if age >= WAITS_MS else None, "since": queue.oldest_ready_at,
         "evidence": f"{flow}{count(queue.active, 'job is', 'jobs are')} active, {count(queue.pulls_waiting, 'pull waits', 'pulls wait')}.",
         "numbers": {"waiting": queue.waiting, "oldestMs": age, "active": queue.active, "pullsWaiting": queue.pulls_waiting},
     }  # fmt: skip
+
+
+_ASK = (
+    "Start a worker for {0}: `bunqueue-trio worker MODULE:NAME`. If one runs, `bunqueue-trio workers` shows which queues it asks for, "
+    "to which server it is connected, and whether somebody has told it to take no more jobs."
+)
 
 
 def _growth(lately: Sequence[QueueMinute]) -> float:

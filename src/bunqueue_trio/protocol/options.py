@@ -1,6 +1,7 @@
 """What a producer says of a job, or a worker of one that has failed, in seconds, and the same as fields of a command, in milliseconds."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import isfinite
 from typing import Any, Literal, Required, TypedDict, overload
 
 import msgspec
@@ -135,6 +136,18 @@ def backoff_of(view: int | BackoffView) -> float | Backoff:
 def to_ms(seconds: float) -> int: ...
 @overload
 def to_ms(seconds: float | None) -> int | None: ...
-def to_ms(seconds: float | None) -> int | None:
-    """Return milliseconds."""
-    return None if seconds is None else round(seconds * 1000)
+def to_ms(seconds: Any) -> int | None:
+    """Return milliseconds.
+
+    Raises:
+        TypeError: it is no number of seconds.
+        ValueError: it is endless, or no number at all.
+    """
+    if seconds is None:
+        return None
+    if isinstance(seconds, str):
+        raise TypeError(f"a time is a number of seconds here, not {seconds!r}")
+    if not isfinite(seconds):
+        raise ValueError(f"a time must have an end, not {seconds!r} seconds")
+    ms: int = round(seconds * 1000)
+    return ms

@@ -56,6 +56,8 @@ class Minute(NamedTuple):
     """The histogram of commits."""
     lags: tuple[int, ...]
     """That of the lateness of the event loop."""
+    late: int = 0
+    """How often a schedule has missed its time."""
 
 
 class Past(Struct, frozen=True):

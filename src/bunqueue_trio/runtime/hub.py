@@ -42,7 +42,7 @@ class Subscription:
         return bool(self._waiting) or self.missed > 0
 
     def is_reported(self, event: Event) -> bool:
-        """Return whether it is what the reader has reported itself, which is told once."""
+        """Return whether it is what the reader has reported itself, of which it misses one."""
         if event.event_type in REPORTED:
             for jobs in self.reported.values():
                 if event.job_id in jobs:

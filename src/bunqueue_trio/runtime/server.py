@@ -160,7 +160,7 @@ class Server:
             queues_paused=self.engine.gates.paused,
             queues_limited=self.engine.gates.limited,
             queues_rate_limited=self.engine.gates.rate_limited,
-            schedules=ScheduleFigures(len(planner.plans), planner.late, planner.left_out),
+            schedules=ScheduleFigures(len(planner.plans), planner.late, planner.left_out, planner.last_late),
             connections=replace(self.connections),
             tasks=tuple(TaskFigures(task.name, task.state, task.restarts, task.last_error) for task in self.tasks),
             audit=AuditFigures(
@@ -204,7 +204,7 @@ class Server:
             told.jobs["waiting"], told.jobs["active"], told.jobs["failed"], storage.pending, storage.is_failing,
             storage.log_bytes, storage.space.file, storage.space.disk_free, told.events_dropped,
             sum(told.audit.faults.values()), sum(task.restarts for task in told.tasks),
-            histograms["commit"].counts, histograms["loop_lag"].counts,
+            histograms["commit"].counts, histograms["loop_lag"].counts, told.schedules.late,
         )  # fmt: skip
         minutes = await self.history.note(minute, queues)
         self.core.step(lambda now: self.engine.figures.note(told.now, minutes))

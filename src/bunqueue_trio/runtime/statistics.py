@@ -76,6 +76,8 @@ class ScheduleFigures(NamedTuple):
     known: int
     late: int
     left_out: int
+    last_late: tuple[str, int] | None = None
+    """Which of them missed its time last, and when that was."""
 
 
 class StorageFigures(NamedTuple):

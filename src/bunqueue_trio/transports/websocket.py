@@ -6,7 +6,8 @@ peer that answers none of three is gone. The reader has the last word: what a pe
 goodbye above all, counts although nothing can be sent to it any more.
 
 Theory of operation. The parser of ``websockets`` does no I/O: bytes go in, frames come out, and what is to be sent
-waits in it until it is asked for. The reader feeds it small pieces (FEED_BYTES), puts messages together, hands them
+waits in it until it is asked for. Short whole texts, which is nearly all that comes, pass it by (``frames``). The reader
+takes in small pieces (FEED_BYTES), puts messages together, hands them
 to the session, and gives others their turn after MESSAGES_A_TURN. It stops reading while the session has no room for
 more replies, while a large push waits for the disk, and while the peer takes none of its pongs; meanwhile the
 peer counts as heard, for it is we who do not listen.
@@ -47,6 +48,7 @@ from bunqueue_trio.config import (
 )
 from bunqueue_trio.protocol.request import MESSAGE_MAX_HEADER
 from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.transports.frames import Place, read_text, text_frame
 from bunqueue_trio.transports.wire import NothingSent, Wire
 
 FOREVER = float("inf")
@@ -85,6 +87,9 @@ class WebSocket:
         self._wire = wire
         self._protocol = ServerProtocol(max_size=server.settings.body_max_bytes)
         self._shake_hands(head, server.settings.body_max_bytes)
+        self._place = Place()
+        self._begun = b""
+        """The beginning of a short text's frame, whose end has not come."""
         self._fragments: bytearray | None = None
         self._text = False
         self._ended = False
@@ -199,17 +204,47 @@ class WebSocket:
 
     async def _take_in(self, data: bytes, session: Session, nursery: trio.Nursery) -> int:
         """Take in some bytes; return how many frames ended in them."""
-        self._protocol.receive_data(data)
+        data, self._begun = self._begun + data, b""
+        at = count = 0
+        while self._is_plain() and at < len(data):
+            found = read_text(data, at)
+            if isinstance(found, int):
+                if found:
+                    self._begun = data[at:]
+                    return count
+                break
+            message, at = found
+            count += 1
+            if self._is_utf8(message):
+                await self._hand_over(message, session, nursery)
+        if at == len(data):
+            return count
+        self._protocol.receive_data(data[at:])
+        self._place.fed(len(data) - at)
         frames = self._protocol.events_received()
         for event in frames:
             if isinstance(event, Frame):
-                message = self._assemble(event)
-                if message is not None and not self._refuses:  # said before a close that came with it
-                    await session.wait_turn(message)
-                    session.take_in(message, nursery)
-                    if session.full and self._protocol.state is State.OPEN:
-                        await session.wait_room()
-        return len(frames)
+                self._place.came(event)
+                assembled = self._assemble(event)
+                if assembled is not None and not self._refuses:  # said before a close that came with it
+                    await self._hand_over(assembled, session, nursery)
+        return count + len(frames)
+
+    def _is_plain(self) -> bool:
+        """Return whether a whole text may come now, which needs no parser."""
+        return (
+            self._place.is_between
+            and self._fragments is None
+            and not self._refuses
+            and self._protocol.state is State.OPEN
+        )
+
+    async def _hand_over(self, message: bytes, session: Session, nursery: trio.Nursery) -> None:
+        if session.takes_turns(message):
+            await session.wait_turn(message)
+        session.take_in(message, nursery)
+        if session.full and self._protocol.state is State.OPEN:
+            await session.wait_room()
 
     def _count_unfinished(self, scope: trio.CancelScope) -> None:
         """Count a large unfinished message against the server's budget; end the peer that does not fit."""
@@ -232,23 +267,25 @@ class WebSocket:
             if not frame.fin:
                 return None
             data, self._fragments = bytes(fragments), None
-        if self._text and not data.isascii():
+        return None if self._text and not self._is_utf8(data) else data
+
+    def _is_utf8(self, text: bytes) -> bool:
+        """Return whether a text is one; else the connection ends."""
+        if not text.isascii():
             try:
-                data.decode()
+                text.decode()
             except UnicodeDecodeError:
                 self._refuses = True
                 self._protocol.fail(CloseCode.INVALID_DATA, "invalid UTF-8 in text frame")
-                return None
-        return data
+                return False
+        return True
 
     def _send_nowait(self, session: Session) -> None:
         """Send replies in this very step, which spares the peer two switches of tasks; or ring for the writer."""
         if self._unsent or self._write_deadline < FOREVER or self._protocol.state is not State.OPEN:
             session.bell.ring()
             return
-        for message in session.outgoing():
-            self._protocol.send_text(message)
-        data = b"".join(self._protocol.data_to_send())
+        data = b"".join([*self._protocol.data_to_send(), *map(text_frame, session.outgoing())])
         taken = self._wire.send_nowait(data)
         self._unsent, self._partly_sent = data[taken:], taken > 0
         if self._unsent or session.settle():

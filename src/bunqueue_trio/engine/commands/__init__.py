@@ -5,6 +5,7 @@ from bunqueue_trio.engine.actions import note_action
 from bunqueue_trio.engine.commands import (
     actions,
     clear,
+    configs,
     crons,
     dead,
     deliver,
@@ -38,6 +39,7 @@ HANDLERS: Handlers = {
     **report.HANDLERS,
     **reruns.HANDLERS,
     **queues.HANDLERS,
+    **configs.HANDLERS,
     **clear.HANDLERS,
     **actions.HANDLERS,
     **schedules.HANDLERS,

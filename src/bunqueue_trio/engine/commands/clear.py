@@ -71,7 +71,7 @@ def _obliterate(engine: Engine, command: c.Obliterate, now: int, owner: Owner) -
     _tell(engine, command.queue, count, now)
     # What ends others leaves records of them: it is done when there was nothing to do any more.
     is_done = not (jobs or records or has_more)
-    if is_done and engine.gates.drop(command.queue):
+    if is_done and (engine.gates.drop(command.queue) | engine.configs.drop(command.queue)):
         engine.woken[command.queue] = None
         engine.acted = True
     return r.ObliterateReply(count=count, done=is_done)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from bunqueue_trio import errors
 from bunqueue_trio.config import DEPENDENCIES_MAX
+from bunqueue_trio.engine.configs import STANDARD
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.engine.job import UNFINISHED, State
@@ -139,7 +140,8 @@ def _add(
             waiting_on.add(job_id)
     if spec.job_id is not None:
         engine.replace(spec.job_id)
-    options = options_of(spec, now, engine.shared_options)
+    defaults = engine.configs.defaults
+    options = options_of(spec, now, engine.shared_options, defaults.get(queue_name, STANDARD) if defaults else STANDARD)
     job_id = spec.job_id or engine.new_id(now)
     data = bytes(spec.data)
     job = engine.add(job_id, queue, data, options, spec.priority, now + spec.delay, waiting_on, now)

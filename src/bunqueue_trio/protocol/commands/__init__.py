@@ -5,6 +5,7 @@
 from bunqueue_trio.protocol.commands.actions import *
 from bunqueue_trio.protocol.commands.base import *
 from bunqueue_trio.protocol.commands.clear import *
+from bunqueue_trio.protocol.commands.configs import *
 from bunqueue_trio.protocol.commands.crons import *
 from bunqueue_trio.protocol.commands.dead import *
 from bunqueue_trio.protocol.commands.deliver import *

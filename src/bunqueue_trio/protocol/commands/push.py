@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Raw, Struct, field
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from bunqueue_trio import errors
 from bunqueue_trio.protocol import replies as r
@@ -45,13 +45,13 @@ class Backoff(Struct, kw_only=True, rename="camel", frozen=True, omit_defaults=T
 
 
 class JobSpec(Command[r.PushReply], kw_only=True, tag=False):
-    """What a producer says of a job; the defaults are the contract's."""
+    """What a producer says of a job; what it does not say is the queue's to say, or else as the contract has it."""
 
     data: Raw = EMPTY
     priority: Priority = 0
     delay: YearMs = 0
-    max_attempts: Attempts = 3
-    backoff: DayMs | Backoff = 1000
+    max_attempts: Attempts | UnsetType = UNSET
+    backoff: DayMs | Backoff | UnsetType = UNSET
     ttl: YearMs | None = None
     timeout: DayMs | None = None
     unique_key: Key | None = None
@@ -59,11 +59,17 @@ class JobSpec(Command[r.PushReply], kw_only=True, tag=False):
     tags: Names = field(default_factory=list)
     group_id: Key | None = None
     lifo: bool = False
-    remove_on_complete: bool = False
-    remove_on_fail: bool = False
+    remove_on_complete: bool | UnsetType = UNSET
+    remove_on_fail: bool | UnsetType = UNSET
     durable: bool = False
     depends_on: Dependencies = field(default_factory=list)
     repeat: Repeat | None = None
+
+
+PUSH_DEFAULTS: dict[str, int | bool] = {
+    "max_attempts": 3, "backoff": 1000, "remove_on_complete": False, "remove_on_fail": False,
+}  # fmt: skip
+"""What the contract says where neither a push nor its queue does, of the fields that know whether they were said."""
 
 
 class Push(JobSpec, kw_only=True, tag="PUSH", tag_field="cmd"):

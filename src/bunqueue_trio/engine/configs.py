@@ -1,0 +1,102 @@
+"""How single queues treat their jobs where neither a push nor a pull says it: what was said of a queue, kept as facts.
+
+A queue that nobody has said anything of costs one look into an empty dictionary.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from bunqueue_trio.config import CONFIGS_MAX
+from bunqueue_trio.engine.facts import Facts
+from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Shape
+from bunqueue_trio.protocol import commands as c
+
+DEFAULTS, STALLS = "defaults", "stall-config"
+"""The kinds of facts that hold what was said of a queue."""
+
+
+class Defaults(Struct, frozen=True, omit_defaults=True):
+    """What holds for a job whose push does not say it."""
+
+    max_attempts: int = DEFAULT_OPTIONS.max_attempts
+    backoff: int = DEFAULT_OPTIONS.backoff
+    shape: Shape | None = None
+    ttl: int | None = None
+    timeout: int | None = None
+    remove_on_complete: bool = False
+    remove_on_fail: bool = False
+
+
+STANDARD = Defaults()
+"""The contract's."""
+
+
+class StallRule(Struct, frozen=True, omit_defaults=True):
+    """When jobs stall; None: as the server has it."""
+
+    enabled: bool = True
+    interval: int | None = None
+    most: int | None = None
+    grace: int = 0
+
+
+_DEFAULTS = msgspec.json.Decoder(Defaults).decode
+_RULE = msgspec.json.Decoder(StallRule).decode
+_USUAL = StallRule()
+
+
+class Configs:
+    """What was said of all queues."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self.defaults: dict[str, Defaults] = {}
+        self.stalls: dict[str, StallRule] = {}
+
+    def load(self) -> None:
+        """Take up what the facts, just loaded, tell of."""
+        self.defaults = {name: _DEFAULTS(value) for name, value in self._facts.of(DEFAULTS).items()}
+        self.stalls = {name: _RULE(value) for name, value in self._facts.of(STALLS).items()}
+
+    def set_defaults(self, name: str, defaults: Defaults) -> bool:
+        """Let these hold for a queue; return whether that changes anything.
+
+        Raises:
+            Refused: enough queues have some.
+        """
+        return self._set(DEFAULTS, self.defaults, name, defaults, is_usual=defaults == STANDARD)
+
+    def set_stalls(self, name: str, rule: StallRule) -> bool:
+        """Do the same for when its jobs stall."""
+        return self._set(STALLS, self.stalls, name, rule, is_usual=rule == _USUAL)
+
+    def drop(self, name: str) -> bool:
+        """Forget what was said of a queue; return whether anything was."""
+        did = name in self.defaults or name in self.stalls
+        self._forget(DEFAULTS, self.defaults, name)
+        self._forget(STALLS, self.stalls, name)
+        return did
+
+    def lease(self, name: str, usual: int) -> int:
+        """Return how long a job of a queue may be without a word of its worker."""
+        rule = self.stalls.get(name, _USUAL)
+        return (usual if rule.interval is None else rule.interval) + rule.grace
+
+    def is_too_many(self, name: str, stalls: int, usual: int) -> bool:
+        """Return whether a job of a queue has stalled too often."""
+        rule = self.stalls.get(name, _USUAL)
+        return rule.enabled and stalls > (usual if rule.most is None else rule.most)
+
+    def _set(self, kind: str, known: dict[str, Any], name: str, value: Struct, *, is_usual: bool) -> bool:
+        if is_usual:
+            return self._forget(kind, known, name)
+        if name not in known and len(known) >= CONFIGS_MAX:
+            raise c.TOO_MANY_CONFIGS.refuse(CONFIGS_MAX)
+        known[name] = value
+        return self._facts.set(kind, name, msgspec.json.encode(value))
+
+    def _forget(self, kind: str, known: dict[str, Any], name: str) -> bool:
+        self._facts.delete(kind, name)
+        return known.pop(name, None) is not None

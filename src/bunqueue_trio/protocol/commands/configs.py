@@ -1,0 +1,104 @@
+"""Commands about how a queue treats its jobs where neither a push nor a pull says it."""
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from bunqueue_trio import errors
+from bunqueue_trio.errors import Fault
+from bunqueue_trio.protocol import config_replies as cr
+from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol.commands.base import Attempts, Command, DayMs, LockMs, YearMs
+from bunqueue_trio.protocol.commands.push import Backoff
+from bunqueue_trio.protocol.commands.spec import EXAMPLE_OK, Again, Does, Example, Path, Role, Spec
+
+Stalls = Annotated[int, Meta(ge=0, le=1000)]
+
+
+class SetDefaults(Command[r.DataReply], kw_only=True, tag="SetDefaults", forbid_unknown_fields=True):
+    """Say what holds for the jobs of a queue whose push does not say it; what is left out is as everywhere.
+
+    It replaces what was said before. Jobs that are there already stay as they are, and schedules say for themselves.
+    """
+
+    queue: str = ""
+    max_attempts: Attempts | None = None
+    backoff: DayMs | Backoff | None = None
+    ttl: YearMs | None = None
+    timeout: DayMs | None = None
+    remove_on_complete: bool | None = None
+    remove_on_fail: bool | None = None
+
+
+class ClearDefaults(Command[r.DataReply], kw_only=True, tag="ClearDefaults"):
+    """Let the defaults of the server hold for a queue again."""
+
+    queue: str = ""
+
+
+class GetDefaults(Command[cr.DefaultsReply], kw_only=True, tag="GetDefaults"):
+    """Read what holds for the jobs of a queue whose push does not say it."""
+
+    queue: str = ""
+
+
+class StallConfig(Struct, kw_only=True, rename="camel", frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """After how long without a word a job of a queue stalls, and how often it may; see ``SetStallConfig``."""
+
+    enabled: bool | None = None
+    stall_interval: LockMs | None = None
+    max_stalls: Stalls | None = None
+    grace_period: DayMs | None = None
+
+
+class SetStallConfig(Command[r.DataReply], kw_only=True, tag="SetStallConfig", forbid_unknown_fields=True):
+    """Say when jobs of a queue stall: those delivered from now on for ``stallInterval`` and ``gracePeriod`` ms without a word of their worker.
+
+    A pull with a ``lockTtl``, a ``timeout`` and a connection say for themselves. ``maxStalls`` is how often a job may; with ``enabled`` false it comes
+    back however often. The fields may stand in ``config``. What is left out is as everywhere.
+    """
+
+    queue: str = ""
+    enabled: bool | None = None
+    stall_interval: LockMs | None = None
+    max_stalls: Stalls | None = None
+    grace_period: DayMs | None = None
+    config: StallConfig | None = None
+
+
+class GetStallConfig(Command[cr.StallConfigReply], kw_only=True, tag="GetStallConfig"):
+    """Read when jobs of a queue stall, and how often they may."""
+
+    queue: str = ""
+
+
+TOO_MANY_CONFIGS = Fault(409, "More than {} queues would have settings of their own", "too-many-configs")
+
+_DEFAULTS: dict[str, Any] = {
+    "maxAttempts": 5, "backoff": {"type": "fixed", "delay": 2000}, "ttl": None, "timeout": 30000, "removeOnComplete": True,
+    "removeOnFail": False,
+}  # fmt: skip
+_STALLS = {"enabled": True, "stallInterval": 15000, "maxStalls": 5, "gracePeriod": 0}
+
+SPECS: tuple[Spec, ...] = (
+    Spec(
+        SetDefaults, Does.CHANGES, Path("PUT", "/queues/:queue/defaults"), refuses=(errors.INVALID_QUEUE, TOO_MANY_CONFIGS),
+        again=Again.FREELY, role=Role.ADMIN, acts=True, example=Example({"maxAttempts": 5, "timeout": 30000}, EXAMPLE_OK),
+    ),
+    Spec(
+        ClearDefaults, Does.CHANGES, Path("DELETE", "/queues/:queue/defaults", optional_body=True), again=Again.FREELY,
+        refuses=(errors.INVALID_QUEUE,), role=Role.ADMIN, acts=True, example=Example(None, EXAMPLE_OK),
+    ),
+    Spec(
+        GetDefaults, Does.READS, Path("GET", "/queues/:queue/defaults"), refuses=(errors.INVALID_QUEUE,), again=Again.FREELY,
+        role=Role.READ, settled_by="everything", example=Example(None, {"ok": True, "defaults": _DEFAULTS}),
+    ),
+    Spec(
+        SetStallConfig, Does.CHANGES, Path("PUT", "/queues/:queue/stall-config"), refuses=(errors.INVALID_QUEUE, TOO_MANY_CONFIGS),
+        again=Again.FREELY, role=Role.ADMIN, acts=True, example=Example({"stallInterval": 15000, "maxStalls": 5}, EXAMPLE_OK),
+    ),
+    Spec(
+        GetStallConfig, Does.READS, Path("GET", "/queues/:queue/stall-config"), refuses=(errors.INVALID_QUEUE,), again=Again.FREELY,
+        role=Role.READ, settled_by="everything", example=Example(None, {"ok": True, "config": _STALLS}),
+    ),
+)  # fmt: skip

@@ -1,0 +1,81 @@
+"""The frames that nearly every message is: a short text, whole, masked and alone. All others are for the parser of ``websockets``.
+
+A parser is always somewhere in a stream. So who reads a frame beside it has to know that it is between two: see
+:class:`Place`.
+"""
+
+from typing import NamedTuple
+
+# The faster of the two functions that it has.
+from websockets.frames import Frame, apply_mask  # type: ignore[attr-defined]
+
+SHORT_BYTES = 4096
+"""Of a text that is read here."""
+
+_WHOLE_TEXT = 0x81
+_MASKED = 0x80
+_LENGTH_16, _LENGTH_64 = 126, 127
+_LEAST_64 = 1 << 16
+
+
+class Text(NamedTuple):
+    """A text, and where in the data its frame ends."""
+
+    message: bytes
+    end: int
+
+
+def read_text(data: bytes, at: int) -> Text | int:
+    """Return the short text whose frame begins ``at``; or how many bytes are missing to it, 0: it is no such frame."""
+    left = len(data) - at
+    if left < 2:
+        return 2 - left if data[at] == _WHOLE_TEXT else 0
+    size, start = data[at + 1] - _MASKED, at + 6
+    if data[at] != _WHOLE_TEXT or size < 0 or size == _LENGTH_64:
+        return 0
+    if size == _LENGTH_16:
+        if left < 4:
+            return 4 - left
+        size, start = int.from_bytes(data[at + 2 : at + 4], "big"), at + 8
+        if size > SHORT_BYTES:
+            return 0
+    end = start + size
+    if end > len(data):
+        return end - len(data)
+    return Text(apply_mask(data[start:end], data[start - 4 : start]), end)
+
+
+def text_frame(message: bytes) -> bytes:
+    """Return the frame of a text that a server sends."""
+    size = len(message)
+    if size < _LENGTH_16:
+        return b"\x81%c%b" % (size, message)
+    if size < _LEAST_64:
+        return b"\x81\x7e%b%b" % (size.to_bytes(2, "big"), message)
+    return b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), message)
+
+
+class Place:
+    """Whether a parser stands between two frames: when all that it was fed has come out of it.
+
+    A length may be written longer than it need be. Then more was fed than is counted, for ever, and the parser keeps the stream.
+    """
+
+    __slots__ = ("_owed",)
+
+    def __init__(self) -> None:
+        self._owed = 0
+
+    @property
+    def is_between(self) -> bool:
+        """Whether the next byte begins a frame."""
+        return not self._owed
+
+    def fed(self, size: int) -> None:
+        """Note that the parser was fed so many bytes."""
+        self._owed += size
+
+    def came(self, frame: Frame) -> None:
+        """Note that a frame of a client has come out of it."""
+        size = len(frame.data)
+        self._owed -= size + (6 if size < _LENGTH_16 else 8 if size < _LEAST_64 else 14)

@@ -1,0 +1,109 @@
+"""What holds for the jobs of a queue where neither a push nor a pull says it; what it means is in the naive model, too."""
+
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from bunqueue_trio.engine import configs
+from bunqueue_trio.engine.configs import DEFAULTS, STALLS
+from bunqueue_trio.errors import Refused
+from bunqueue_trio.protocol import commands as c
+from tests.engine.make import Bench
+
+ALL: dict[str, Any] = {
+    "max_attempts": 7, "backoff": c.Backoff(type="fixed", delay=70), "ttl": 9000, "timeout": 300, "remove_on_complete": True,
+    "remove_on_fail": True,
+}  # fmt: skip
+
+
+def options(bench: Bench, job_id: str) -> tuple[Any, ...]:
+    said = bench.engine.jobs[job_id].options
+    return said.max_attempts, said.backoff, said.ttl, said.timeout, said.remove_on_complete, said.remove_on_fail
+
+
+def test_a_push_says_for_itself_and_its_queue_says_the_rest(bench: Bench):
+    before = bench.push()
+    bench.do(c.SetDefaults(queue="q", **ALL))
+    assert options(bench, bench.push()) == (7, 70, 9000, 300, True, True)
+    assert options(bench, bench.push("other")) == (3, 1000, None, None, False, False)
+    assert options(bench, before) == (3, 1000, None, None, False, False)
+    standard = {
+        "max_attempts": 3, "backoff": 1000, "ttl": 1, "timeout": 0, "remove_on_complete": False, "remove_on_fail": False,
+    }  # fmt: skip
+    assert options(bench, bench.push(**standard)) == (3, 1000, 1, None, False, False)
+    batch = bench.do(
+        c.PushBatch(queue="q", jobs=[c.JobSpec(data=Raw(b"1")), c.JobSpec(data=Raw(b"1"), max_attempts=2)])
+    )
+    assert [bench.engine.jobs[job_id].options.max_attempts for job_id in batch.ids] == [7, 2]
+
+
+def test_a_schedule_says_for_itself(bench: Bench):
+    bench.do(c.SetDefaults(queue="q", max_attempts=9))
+    bench.do(c.PutSchedule(name="s", queue="q", every=1000))
+    assert options(bench, bench.do(c.RunSchedule(name="s")).id)[0] == 3
+
+
+def test_they_are_there_after_a_crash_until_they_are_cleared(bench: Bench):
+    bench.do(c.SetDefaults(queue="q", **ALL))
+    bench.do(c.SetStallConfig(queue="q", stall_interval=40, grace_period=2, enabled=False))
+    bench.commit()
+    said = bench.do(c.GetDefaults(queue="q")), bench.do(c.GetStallConfig(queue="q"))
+    bench.restart()
+    assert (bench.do(c.GetDefaults(queue="q")), bench.do(c.GetStallConfig(queue="q"))) == said
+    assert options(bench, bench.push())[:2] == (7, 70)
+    bench.do(c.ClearDefaults(queue="q"))
+    bench.do(c.SetStallConfig(queue="q"))
+    bench.commit()
+    assert not bench.engine.facts.of(DEFAULTS)
+    assert not bench.engine.facts.of(STALLS)
+    bench.restart()
+    assert options(bench, bench.push())[0] == 3
+
+
+def test_a_queue_that_is_obliterated_is_as_every_other(bench: Bench):
+    bench.do(c.SetDefaults(queue="q", ttl=5))
+    bench.do(c.SetStallConfig(queue="q", max_stalls=1))
+    bench.do(c.Obliterate(queue="q"))
+    assert bench.do(c.GetDefaults(queue="q")).defaults.ttl is None
+    assert bench.do(c.GetStallConfig(queue="q")).config.max_stalls == bench.rules.stalls_max
+
+
+@pytest.mark.parametrize("in_config", [True, False])
+def test_its_jobs_stall_by_its_own_rule(bench: Bench, in_config: bool):
+    said: dict[str, Any] = {"stall_interval": 40, "max_stalls": 0, "grace_period": 2}
+    bench.do(c.SetStallConfig(queue="q", **({"config": c.StallConfig(**said)} if in_config else said)))
+    job_id = bench.push()
+    bench.pull()
+    bench.sleep(41)
+    assert bench.state(job_id).state == "active"
+    bench.sleep(1)
+    assert (bench.state(job_id).state, bench.state(job_id).error) == ("failed", "Job stalled 1 times")
+
+
+def test_a_pull_says_for_itself_how_long_it_may_be_silent(bench: Bench):
+    bench.do(c.SetStallConfig(queue="q", stall_interval=40, grace_period=10))
+    job_id = bench.push()
+    bench.pull(lock_ttl=1000)
+    bench.sleep(999)
+    assert bench.state(job_id).state == "active"
+
+
+def test_where_stalls_do_not_count_a_job_comes_back_however_often(bench: Bench):
+    bench.do(c.SetStallConfig(queue="q", enabled=False, stall_interval=1))
+    job_id = bench.push()
+    for n in range(1, 10):
+        assert bench.pull_id() == job_id
+        bench.sleep(1)
+        assert (bench.state(job_id).state, bench.state(job_id).stalls) == ("waiting", n)
+
+
+def test_so_many_queues_have_their_own(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(configs, "CONFIGS_MAX", 1)
+    for kind, field in ((c.SetDefaults, {"ttl": 5}), (c.SetStallConfig, {"max_stalls": 5})):
+        bench.do(kind(queue="a", **field))
+        with pytest.raises(Refused, match="More than 1 queues"):
+            bench.do(kind(queue="b", **field))
+        bench.do(kind(queue="b"))
+        bench.do(kind(queue="a"))
+        bench.do(kind(queue="b", **field))
