@@ -133,6 +133,7 @@ NEAREST = {
     "cron": ("timing",),
     "zones": ("timing",),
     "store": ("postgres_store",),
+    "standby": ("postgres_store",),
     "0001_initial": ("postgres_store",),
     "arrays": ("postgres_schema",),
     "schema": ("postgres_schema",),

@@ -2,19 +2,22 @@
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bunqueue_trio.config import Settings, without_password
 from bunqueue_trio.errors import StartupError, StoreError
+from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.storage.opening import open_store
+from bunqueue_trio.storage.sqlite import SqliteStore
 from tests.postgres import Cluster
 from tests.storage.ledger import Ledger, loaded, make_job
 
 pytest.importorskip("psycopg", reason="psycopg is not installed")
 
-from bunqueue_trio.storage.postgres import schema
+from bunqueue_trio.storage.postgres import schema, standby
 from bunqueue_trio.storage.postgres.arrays import number, numbers, with_nul, without_nul
 from bunqueue_trio.storage.postgres.link import Link, Query
 from bunqueue_trio.storage.postgres.place import Place, parse_place
@@ -157,9 +160,16 @@ def test_numbers_come_back_as_what_they_were():
         assert repr(number(written)) == repr(value)
 
 
-async def test_settings_name_a_file_or_a_database(url: str, tmp_path):
+async def test_settings_name_a_file_or_a_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     file = await open_store(Settings(data_path=str(tmp_path / "queue.db")))
-    database = await open_store(Settings(store=url))
-    assert (file.at_once, database.at_once) == (True, False)
+    assert isinstance(file, SqliteStore)
     file.close()
-    database.close()
+    named: list[Any] = []
+
+    async def take_over(*where: Any) -> MemoryStore:
+        named.extend(where)
+        return MemoryStore()
+
+    monkeypatch.setattr(standby, "take_over", take_over)
+    assert isinstance(await open_store(Settings(store="postgres:///queue", store_lease_ms=5000)), MemoryStore)
+    assert named[:2] == ["postgres:///queue", 5]

@@ -178,21 +178,35 @@ async def test_a_standby_waits_and_leads_when_the_first_ends(url: str, open_: Op
     second.close()
 
 
-async def test_a_standby_outlives_a_database_that_is_gone_for_a_while(
-    url: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+async def test_a_standby_gives_the_leader_time_when_the_database_was_gone(
+    url: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ):
-    monkeypatch.setattr("bunqueue_trio.storage.postgres.standby.STANDBY_S", 0)
-    answers: list[Any] = ["the first", StoreError("gone"), "the first", None]
+    """It may have come back without its newest transactions, which only the leader has."""
+    answers: list[Any] = ["the first", StoreError("gone"), StoreError("gone")]
+    asked: list[tuple[str, float]] = []
 
     def take(self: PostgresStore) -> Any:
-        answer = answers.pop(0)
+        asked.append(("take", trio.from_thread.run_sync(trio.current_time)))
+        answer = answers.pop(0) if answers else None
         if isinstance(answer, Exception):
             raise answer
         return answer
 
+    def holder(self: PostgresStore) -> str:
+        asked.append(("holder", trio.from_thread.run_sync(trio.current_time)))
+        answer = answers.pop(0) if answers else "the first"
+        if isinstance(answer, Exception):
+            raise answer
+        return str(answer)
+
     monkeypatch.setattr(PostgresStore, "take", take)
+    monkeypatch.setattr(PostgresStore, "holder", holder)
     (await take_over(url, 10)).close()
-    assert answers == []
+    taken = [moment for what, moment in asked if what == "take"]
+    gone = asked[2][1]
+    assert [what for what, _ in asked[:4]] == ["take", "take", "holder", "holder"]
+    assert taken[-1] - gone >= 10
+    assert len(taken) == 3
 
 
 async def test_a_database_that_was_never_there_is_told(tmp_path):

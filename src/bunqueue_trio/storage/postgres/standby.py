@@ -23,14 +23,19 @@ async def take_over(url: str, lease_s: float, on_wait: Callable[[], None] = lamb
     place = parse_place(url)
     store = PostgresStore(place, lease_s)
     told: str | None = None
+    patient_until = 0.0
     try:
         while True:
+            # A database that was away may have come back without its newest transactions, the last beats among them. Who has
+            # led remembers what is missing, and gets the time to write it again.
+            ask = store.take if trio.current_time() >= patient_until else store.holder
             try:
-                holder = await trio.to_thread.run_sync(store.take)
+                holder = await trio.to_thread.run_sync(ask)
             except StoreError as error:
                 if told is None:
                     raise
                 holder = f"nobody knows: {error}"
+                patient_until = trio.current_time() + lease_s
             if holder is None:
                 break
             if told is None:

@@ -116,9 +116,7 @@ class PostgresStore:
         sent_at = _now()
         taken = self._ask(_TAKE, me, str(self.lease_s))
         if not taken:
-            for (holder,) in self._ask(_HOLDER):
-                return str(holder)
-            raise StartupError(f"{self._place}: the row of the leader is gone, so nobody can write there")
+            return self.holder()
         [(term, life, self._batch)] = taken
         self._leader = term, life
         self._beat_at = sent_at
@@ -127,6 +125,17 @@ class PostgresStore:
         [(self.last_event_id,)] = self._ask(_LAST_EVENT)
         [(self._last_fin,)] = self._ask(_LAST_FIN)
         return None
+
+    def holder(self) -> str:
+        """Return the name of the server that leads, or has led last.
+
+        Raises:
+            StartupError: nobody can lead.
+            StoreError: the database cannot be reached.
+        """
+        for (holder,) in self._ask(_HOLDER):
+            return str(holder)
+        raise StartupError(f"{self._place}: the row of the leader is gone, so nobody can write there")
 
     def _count(self) -> None:
         counted: FinishedCounts = Counter({(queue, state): n for queue, state, n in self._ask(_COUNTS)})
