@@ -224,7 +224,15 @@ async def test_every_action_has_lines_for_a_shell_that_say_the_same(site: Site, 
             assert word in done.output
     words = shlex.split(curl)
     assert words[0] == "curl"
-    paths = ("/queues/qx", f"/jobs/{job}", "/schedules/sx", f"/workers/{job}", '{"queue":"qx"', "/dead/reruns/rx/stop")
+    paths = (
+        "/queues/qx",
+        f"/jobs/{job}",
+        "/schedules/sx",
+        f"/workers/{job}",
+        '{"queue":"qx"',
+        "/dead/reruns/rx/stop",
+        "/dead/groups/",
+    )
     assert any(path in word for word in words for path in paths)
 
 

@@ -38,6 +38,7 @@ from bunqueue_trio.runtime.shared import Shared
 from bunqueue_trio.runtime.statistics import (
     AuditFigures,
     Connections,
+    ErrorBack,
     Page,
     QueueStatistics,
     RetentionFigures,
@@ -156,6 +157,10 @@ class Server:
             queues_limited=self.engine.gates.limited,
             queues_rate_limited=self.engine.gates.rate_limited,
             schedules=ScheduleFigures(len(planner.plans), planner.late, planner.left_out, planner.last_late),
+            errors_back=tuple(
+                ErrorBack(key, mark.shape, mark.queue, mark.at, mark.back_at or 0, mark.times)
+                for key, mark in self.engine.marks.back()
+            ),
             connections=replace(self.connections),
             tasks=tuple(TaskFigures(task.name, task.state, task.restarts, task.last_error) for task in self.tasks),
             audit=AuditFigures(

@@ -219,8 +219,8 @@ class Store(Protocol):
         """
         ...
 
-    def cancelled_of(self, queue: str) -> int:
-        """Return how many of the dead letters of a queue were cancelled; costs the same however many."""
+    def grouped_of(self, queue: str, keys: Iterable[str]) -> int:
+        """Return how many dead letters a queue has in these groups of errors; costs the same however many."""
         ...
 
     def is_grouped(self, queue: str) -> bool:

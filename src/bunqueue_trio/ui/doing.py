@@ -133,6 +133,15 @@ async def before_rerun(ask: Ask, form: Form) -> Preview:
     return Preview(says, tuple(ids[:EXAMPLES_MAX]), not ids)
 
 
+async def before_mark(ask: Ask, form: Form) -> Preview:
+    """Say how many dead letters of the queue have this error."""
+    ids = [letter.job.id for letter in await dead_letters(ask, form["queue"], LOOKED_MAX, form["fingerprint"])]
+    more = " or more" if len(ids) >= LOOKED_MAX else ""
+    return Preview(
+        f"{len(ids):,}{more} dead letters of {form['queue']} have it, which stay.", tuple(ids[:EXAMPLES_MAX])
+    )
+
+
 async def of_rerun(ask: Ask, form: Form) -> Preview:
     """Say how far a rerun is."""
     await trio.lowlevel.checkpoint()
