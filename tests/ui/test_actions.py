@@ -73,7 +73,11 @@ async def test_cleaning_up_takes_only_what_is_old(site: Site, bunqueue: Bunqueue
     await trio.sleep(7200)
     await work(bunqueue, "q", 110)
     page = await site.get("/ui/act/clean?queue=q&state=completed&older=1h")
-    assert page.said("completed jobs in all")
+    assert page.said("100 jobs, about")
+    assert page.said("would be removed. For example:")
+    assert (await site.get("/ui/act/clean?queue=q&state=completed&older=1d")).said(
+        "0 jobs, about 0 B, would be removed."
+    )
     page = await site.do("clean", queue="q", state="completed", older="1h")
     assert page.said("q: 100 jobs removed of 210 looked at.")
 
