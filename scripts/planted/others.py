@@ -3,6 +3,7 @@
 from planted.row import Mutant
 
 OTHERS = [
+    Mutant("storage/sqlite/retention.py", "self._tally.kept_of(queue)[1] - most", "self._tally.kept_of(queue)[0] - most", "a queue's bound of dead letters is that of its completed jobs"),
     Mutant("api/gateway.py", "        check_role(self._core, command, call.grant.role)\n", "", "who works revives dead letters over HTTP"),
     Mutant("api/session.py", "            check_role(self._core, command, self._grant.role)\n", "", "who works revives dead letters over WebSocket"),
     Mutant("runtime/ends.py", "            await journal.wait_committed(end.epoch)\n", "", "an end is told before it is committed"),

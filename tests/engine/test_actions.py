@@ -118,6 +118,10 @@ ACTS_TRIED: dict[type[c.Command], tuple[Callable[[Bench], object], Act]] = {
     c.ClearDefaults: (
         lambda b: b.do(c.SetDefaults(queue="q", ttl=5)), (c.ClearDefaults(queue="q"), {}, 1, c.ClearDefaults(queue="q")),
     ),
+    c.SetDlqConfig: (
+        lambda b: b,
+        (c.SetDlqConfig(queue="q", max_entries=5), {"maxEntries": 5}, 1, c.SetDlqConfig(queue="q", max_entries=5)),
+    ),
     c.SetStallConfig: (
         lambda b: b,
         (c.SetStallConfig(queue="q", max_stalls=5), {"maxStalls": 5}, 1, c.SetStallConfig(queue="q", max_stalls=5)),

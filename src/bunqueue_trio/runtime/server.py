@@ -114,7 +114,7 @@ class Server:
             ),
             Child("invariants", core.wait_broken),
             Child("checkpointer", looped(Checkpointer(journal, store))),
-            Child("retention", looped(RetentionSweeper(journal, store, clock, settings))),
+            Child("retention", looped(RetentionSweeper(journal, store, clock, settings, self.engine.configs))),
             Child("shrinker", looped(self.shrinker)),
             Child("clock watch", looped(self.clock_watch)),
             Child("rates", looped(self.rates)),

@@ -210,6 +210,10 @@ class MemoryStore:
             doomed |= dict.fromkeys(ids[: min(max(0, len(ids) - limit), PRUNE_ROWS)])
         aged = [job_id for job_id, row in self._finished.items() if row.finished_at < keep.finished_since]
         doomed |= dict.fromkeys(aged[:PRUNE_ROWS])
+        for queue, (most, since) in keep.dead_of.items():
+            dead = [job_id for job_id, row in self._finished.items() if (row.queue, row.state) == (queue, "failed")]
+            aged = [job_id for job_id in dead if self._finished[job_id].finished_at < since]
+            doomed |= dict.fromkeys(aged[:PRUNE_ROWS] + dead[: min(max(0, len(dead) - most), PRUNE_ROWS)])
         for job_id in doomed:
             self._drop(job_id)
         past = max((entry[0] for entry in self._events if entry[1] < keep.events_since), default=0)
