@@ -3,6 +3,10 @@
 from planted.row import Mutant
 
 ENGINE = [
+    Mutant("engine/marks.py", "if mark is not None and mark.mark == FIXED:", "if mark is not None:", "a muted error comes back"),
+    Mutant("engine/marks.py", "since = now if mark.back_at is None else mark.back_at", "since = now", "an error is back since its last death"),
+    Mutant("engine/marks.py", "elif before is not None and before.mark == mark and before.back_at is None:", "elif before is not None and before.mark == mark:", "an error that is back cannot be fixed again"),
+    Mutant("engine/moves.py", "        if self.marks.fixed:\n            self.marks.note_death(job, error, now)\n", "", "nobody learns that an error is back"),
     Mutant("engine/options.py", "ttl=defaults.ttl if spec.ttl is None else spec.ttl", "ttl=spec.ttl", "a queue does not say how long its jobs are wanted"),
     Mutant("engine/options.py", "defaults.max_attempts if spec.max_attempts is UNSET else spec.max_attempts", "max(defaults.max_attempts, 3 if spec.max_attempts is UNSET else spec.max_attempts)", "a push does not say for itself"),
     Mutant("engine/holding.py", "        if lock_ttl is None and self.configs.stalls:", "        if self.configs.stalls:", "a pull does not say how long it may be silent"),

@@ -3,6 +3,7 @@
 from planted.row import Mutant
 
 OTHERS = [
+    Mutant("storage/sqlite/retention.py", "self._tally.kept_of(queue)[1] - most", "self._tally.kept_of(queue)[0] - most", "a queue's bound of dead letters is that of its completed jobs"),
     Mutant("api/gateway.py", "        check_role(self._core, command, call.grant.role)\n", "", "who works revives dead letters over HTTP"),
     Mutant("api/session.py", "            check_role(self._core, command, self._grant.role)\n", "", "who works revives dead letters over WebSocket"),
     Mutant("runtime/ends.py", "            await journal.wait_committed(end.epoch)\n", "", "an end is told before it is committed"),
@@ -13,7 +14,7 @@ OTHERS = [
     Mutant("runtime/ends.py", "awaited.end = awaited.end or end", "awaited.end = end", "who waits is told of a later job with the id"),
     Mutant("storage/rows.py", "    return CANCELLED.key if note.cancelled is not None else fingerprint", "    return fingerprint", "what was said of a cancelled job is an error"),
     Mutant("engine/commands/report.py", " and job.noted().cancelled is None:", ":", "the last words of a cancelled job are an error"),
-    Mutant("runtime/picture.py", "return self.dead - self.cancelled", "return self.dead", "cancelled jobs wait for a decision"),
+    Mutant("runtime/picture.py", "return self.dead - self.hushed", "return self.dead", "cancelled jobs wait for a decision"),
     Mutant("protocol/bounds.py", 'raw.count(b",") < most', 'raw.count(b",") <= most', "a list with one item too many is read whole"),
     Mutant("protocol/bounds.py", "if not names and max(map(len, items), default=0) <= LARGE_BYTES:", "if not names:", "a large job of a bulk is read whole"),
     Mutant("protocol/bounds.py", "if named > DEPENDENCIES_MAX:", "if named > DEPENDENCIES_MAX + 1000:", "more dependencies are read than are taken"),

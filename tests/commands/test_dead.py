@@ -117,3 +117,15 @@ async def test_dead_letters_are_rerun_a_few_first(api: Api, queue: str):
     assert (await api.run(c.StopRerun(rerun=begun.id))).rerun == told
     assert await api.refused(c.StopRerun(rerun="nobody")) is c.RERUN_NOT_FOUND
     assert (await api.run(c.Dlq(queue=queue))).total == 3
+
+
+async def test_an_error_is_marked(api: Api, queue: str):
+    await die(api, queue)
+    [group] = (await api.run(c.DlqGroups(queue=queue))).groups
+    await api.run(c.MarkGroup(fingerprint=group.fingerprint, mark="muted"))
+    [group] = (await api.run(c.DlqGroups(queue=queue))).groups
+    assert group.mark == "muted"
+    assert group.marked_at is not None
+    await api.run(c.MarkGroup(fingerprint=group.fingerprint, mark="none"))
+    assert [group.mark for group in (await api.run(c.DlqGroups(queue=queue))).groups] == [None]
+    assert await api.refused(c.MarkGroup(fingerprint="x", mark="none")) is c.NOT_A_GROUP

@@ -172,3 +172,12 @@ async def test_a_queue_says_when_its_jobs_stall(api: Api, queue: str):
     await api.run(c.SetStallConfig(queue=queue, enabled=False))
     said = (await api.run(c.GetStallConfig(queue=queue))).config
     assert (said.enabled, said.stall_interval) == (False, usual.stall_interval)
+
+
+async def test_a_queue_says_which_of_its_dead_letters_are_kept(api: Api, queue: str):
+    await api.run(c.SetDlqConfig(queue=queue, config=c.DlqConfig(max_entries=1000, max_age=60_000)))
+    said = (await api.run(c.GetDlqConfig(queue=queue))).config
+    assert (said.auto_retry, said.max_entries, said.max_age) == (False, 1000, 60_000)
+    assert await api.refused(c.SetDlqConfig(queue=queue, auto_retry=True)) is c.NO_AUTO_RETRY
+    await api.run(c.SetDlqConfig(queue=queue))
+    assert (await api.run(c.GetDlqConfig(queue=queue))).config.max_entries is None

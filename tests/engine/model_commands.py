@@ -500,9 +500,13 @@ class Model(Crew, Schedules):
             raise No(400, "state must be waiting, delayed, waiting-children, completed or failed")
         self.check_queue(command.queue)
         jobs = self.standing(command.queue, command.state)
-        ids = self.remove_all([job for job in jobs if job.created <= now - command.grace], now)
+        old = [job for job in jobs if job.created <= now - command.grace]
+        told = {"scanned": len(jobs), "bytes": ANY, "next": None}
+        if command.dry_run:
+            return {"count": len(old), "ids": [job.id for job in old]} | told
+        ids = self.remove_all(old, now)
         self.tell_cleaned(command.queue, len(ids), now)
-        return {"count": len(ids), "ids": ids, "scanned": len(jobs), "next": None}
+        return {"count": len(ids), "ids": ids} | told
 
     # --- what is shown of a job ---------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET
 
 from bunqueue_trio.protocol import commands as c
-from tests.engine.model import Reply
+from tests.engine.model import No, Reply
 
 Said = dict[str, Any]
 
@@ -78,7 +78,24 @@ def get_stalls(self: Any, command: c.GetStallConfig, now: int, owner: str | None
     }  # fmt: skip
 
 
+def set_dead(self: Any, command: c.SetDlqConfig, now: int, owner: str | None) -> Reply:
+    self.check_queue(command.queue)
+    said = command.config or command
+    if said.auto_retry:
+        raise No(400, "autoRetry is not there: a rerun retries a few first, and the others if those do well")
+    self.said.setdefault("dead " + command.queue, {}).update(age=said.max_age, most=said.max_entries)
+    return {}
+
+
+def get_dead(self: Any, command: c.GetDlqConfig, now: int, owner: str | None) -> Reply:
+    self.check_queue(command.queue)
+    said = self.said.get("dead " + command.queue, {})
+    return {"config": {"autoRetry": False, "maxAge": said.get("age"), "maxEntries": said.get("most")}}
+
+
 ANSWERS = {
+    c.SetDlqConfig: set_dead,
+    c.GetDlqConfig: get_dead,
     c.SetDefaults: set_defaults,
     c.ClearDefaults: clear_defaults,
     c.GetDefaults: get_defaults,

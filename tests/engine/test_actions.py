@@ -104,12 +104,23 @@ ACTS_TRIED: dict[type[c.Command], tuple[Callable[[Bench], object], Act]] = {
         lambda b: b.do(c.RateLimit(queue="q", limit=7)),
         (c.RateLimitClear(queue="q"), {}, 1, c.RateLimitClear(queue="q")),
     ),
+    c.MarkGroup: (
+        lambda b: b,
+        (
+            c.MarkGroup(fingerprint="2a253bca139c", mark="muted"), {"fingerprint": "2a253bca139c", "mark": "muted"}, 1,
+            c.MarkGroup(fingerprint="2a253bca139c", mark="muted"),
+        ),
+    ),
     c.SetDefaults: (
         lambda b: b,
         (c.SetDefaults(queue="q", ttl=5), {"ttl": 5}, 1, c.SetDefaults(queue="q", ttl=5)),
     ),
     c.ClearDefaults: (
         lambda b: b.do(c.SetDefaults(queue="q", ttl=5)), (c.ClearDefaults(queue="q"), {}, 1, c.ClearDefaults(queue="q")),
+    ),
+    c.SetDlqConfig: (
+        lambda b: b,
+        (c.SetDlqConfig(queue="q", max_entries=5), {"maxEntries": 5}, 1, c.SetDlqConfig(queue="q", max_entries=5)),
     ),
     c.SetStallConfig: (
         lambda b: b,

@@ -184,3 +184,18 @@ def test_those_are_promoted_first_whose_time_is_next(bench: Bench):
     assert bench.do(c.PromoteJobs(queue="q")).count == 1
     assert bench.pull_id() == last
     assert bench.do(c.PromoteJobs(queue="nobody")).left == 0
+
+
+def test_a_dry_run_of_a_cleaning_tells_what_would_go_and_removes_nothing(bench: Bench):
+    for _ in range(3):
+        bench.push(data=Raw(b'"' + b"x" * 1000 + b'"'))
+    dead = die(bench)
+    bench.commit()
+    for state, ids in (("waiting", 3), ("failed", 1)):
+        would = bench.do(c.Clean(queue="q", state=state, dry_run=True))
+        assert (would.count, len(would.ids), would.scanned) == (ids, ids, ids)
+        assert not bench.engine.has_changes
+        assert would.bytes == ids * 200 + (3 * 1002 if state == "waiting" else len(b"1") + len("boom"))
+    done = bench.do(c.Clean(queue="q", state="failed"))
+    assert (done.ids, done.bytes) == ([dead], would.bytes)
+    assert bench.do(c.Clean(queue="q", state="waiting", grace=5000, dry_run=True)).bytes == 0

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
+from bunqueue_trio.config import NO_LIMIT
 from bunqueue_trio.engine import configs
 from bunqueue_trio.engine.configs import DEFAULTS, STALLS
 from bunqueue_trio.errors import Refused
@@ -100,10 +101,32 @@ def test_where_stalls_do_not_count_a_job_comes_back_however_often(bench: Bench):
 
 def test_so_many_queues_have_their_own(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(configs, "CONFIGS_MAX", 1)
-    for kind, field in ((c.SetDefaults, {"ttl": 5}), (c.SetStallConfig, {"max_stalls": 5})):
+    for kind, field in (
+        (c.SetDefaults, {"ttl": 5}),
+        (c.SetStallConfig, {"max_stalls": 5}),
+        (c.SetDlqConfig, {"max_age": 5}),
+    ):
         bench.do(kind(queue="a", **field))
         with pytest.raises(Refused, match="More than 1 queues"):
             bench.do(kind(queue="b", **field))
         bench.do(kind(queue="b"))
         bench.do(kind(queue="a"))
         bench.do(kind(queue="b", **field))
+
+
+def test_it_says_which_of_its_dead_letters_are_kept(bench: Bench):
+    assert bench.engine.configs.dead_kept(bench.now) == {}
+    bench.do(c.SetDlqConfig(queue="q", max_age=500))
+    bench.do(c.SetDlqConfig(queue="r", config=c.DlqConfig(max_entries=3, auto_retry=False)))
+    bench.commit()
+    bench.restart()
+    assert bench.engine.configs.dead_kept(bench.now) == {"q": (NO_LIMIT, bench.now - 500), "r": (3, 0)}
+    assert (
+        bench.do(c.GetDlqConfig(queue="r")).config.max_entries,
+        bench.do(c.GetDlqConfig(queue="q")).config.max_age,
+    ) == (3, 500)
+    with pytest.raises(Refused, match="autoRetry is not there"):
+        bench.do(c.SetDlqConfig(queue="q", auto_retry=True))
+    bench.do(c.SetDlqConfig(queue="q"))
+    bench.do(c.Obliterate(queue="r"))
+    assert bench.engine.configs.dead_kept(bench.now) == {}

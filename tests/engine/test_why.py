@@ -211,3 +211,10 @@ def test_an_active_job_that_is_cancelled_says_how_long_it_may_go_on(bench: Bench
     assert code == "cancelling"
     assert "It is cancelled, and may go on for 5" in said
     assert "wrong file" in said
+
+
+def test_a_job_that_was_cancelled_says_so(bench: Bench):
+    job_id = bench.push()
+    bench.do(c.Cancel(id=job_id, reason="wrong file"))
+    bench.now += 5000
+    assert ask(bench, job_id) == ("cancelled", "It was cancelled 5 s ago: Cancelled: wrong file.")

@@ -1,5 +1,6 @@
 """The commands that remove much: what they ask, what they print, and what is so afterwards."""
 
+import json
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -41,6 +42,10 @@ def test_much_is_removed_for_good(server: Running):
         assert ask(server, "drain", "q", "--yes").out == "q: 1,500 removed\n"
         assert client.get(f"/jobs/{later}/state").json()["state"] == "delayed"
         assert ask(server, "clean", "q", "delayed", "--older", "1h", "--yes").out == "q: 0 removed\n"
+        assert (
+            ask(server, "clean", "q", "delayed", "--dry-run").out
+            == "q: 1 delayed jobs, about 0.0 MiB would be removed\n"
+        )
         assert ask(server, "drain", "q", "--delayed", "--yes").out == "q: 1 removed\n"
         push()
         client.get("/queues/q/jobs")
@@ -49,7 +54,7 @@ def test_much_is_removed_for_good(server: Running):
 
 
 @pytest.mark.parametrize("arguments", [
-    ("purge", "q"), ("purge", "q", "--id", "x"), ("drain", "q"), ("clean", "q", "waiting"), ("obliterate", "q"),
+    ("purge", "q"), ("purge", "q", "--id", "x"), ("drain", "q"), ("obliterate", "q"),
 ])  # fmt: skip
 def test_nothing_is_removed_when_there_is_nobody_to_ask(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]):
     asked: list[str] = []
@@ -69,6 +74,25 @@ def test_it_is_done_when_somebody_says_so(monkeypatch: pytest.MonkeyPatch, said:
     done = CliRunner().invoke(main, ["drain", "q", "--delayed"], input=said)
     assert "q: remove 5 waiting and 1 delayed jobs for good?" in done.output
     assert (done.exit_code, asked.count("POST")) == (code, posts)
+
+
+@pytest.mark.parametrize(("arguments", "code", "out"), [
+    ((), 2, "q: remove 1,003 failed jobs, about 3.0 MiB, for good: there is nobody to ask; say --yes"),
+    (("--dry-run",), 0, "q: 1,003 failed jobs, about 3.0 MiB would be removed"),
+])  # fmt: skip
+def test_a_cleaning_says_what_it_would_free(
+    monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], code: int, out: str
+):
+    pages = {None: {"count": 1000, "bytes": 2**21, "next": "a"}, "a": {"count": 3, "bytes": 2**20, "next": None}}
+
+    def answer(*call: Any) -> dict[str, Any]:
+        said = json.loads(call[4])
+        assert said["dryRun"]
+        return pages[said.get("after")]
+
+    monkeypatch.setattr(clear, "answer", answer)
+    done = CliRunner().invoke(main, ["clean", "q", "failed", *arguments])
+    assert (done.exit_code, out in done.output) == (code, True)
 
 
 def test_what_breaks_off_says_how_far_it_came(monkeypatch: pytest.MonkeyPatch):

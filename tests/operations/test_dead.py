@@ -88,6 +88,10 @@ def test_dead_letters_are_seen_retried_and_deleted_by_their_error(server: Runnin
                 client.get("/queues/e/jobs")
                 assert client.post(f"/jobs/{job_id}/fail", json={"error": said}).status_code == 200
         lines = ask(server, "dead", "e", "--groups").out.splitlines()
+        group = lines[0].split("  ")[1]
+        assert ask(server, "mark", group, "muted").out == f"{group}: muted\n"
+        assert "[muted]" in ask(server, "dead", "e", "--groups").out
+        assert ask(server, "mark", group, "none").out == f"{group}: nothing is said of it any more\n"
         assert sorted(line.split("  ")[0::3][:2] + line.split("  ")[2:3] for line in lines) == [
             ["2", text, "max_attempts_exceeded"] for text in ("disk full", "no such user …", "timeout after … s")
         ]

@@ -78,6 +78,7 @@ def test_all_other_commands_ignore_it():
         c.PreviewSchedule,
         c.RerunDlq,
         c.SetDefaults,
+        c.SetDlqConfig,
         c.SetStallConfig,
     }
     assert decode(c.Discard, b'{"reason":1}', id="j").id == "j"

@@ -19,6 +19,7 @@ from bunqueue_trio.config import (
 )
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.errors import Refused, StoreError
+from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.limiter import RateLimiter
 from bunqueue_trio.runtime.meters import Histogram, LoopLag
 from bunqueue_trio.runtime.services import (
@@ -229,6 +230,19 @@ async def test_retention_deletes_until_nothing_is_left_to_delete(world: World, n
     nursery.start_soon(looped(sweeper(world, retention_completed_max=5)))
     await trio.sleep(PRUNE_MS / 1000 * 1.5)
     assert kept(world.store, ids) == ids[-5:]
+
+
+async def test_retention_goes_by_what_a_queue_says_of_its_dead_letters(world: World, nursery: trio.Nursery):
+    world.start(nursery, services=False)
+    for _ in range(3):
+        job_id = await world.push(max_attempts=1)
+        await world.pull()
+        await world.fail(job_id)
+    await world.core.execute(c.SetDlqConfig(queue="q", max_entries=1))
+    configs = world.engine.configs
+    nursery.start_soon(looped(RetentionSweeper(world.journal, world.store, world.clock, Settings(), configs)))
+    await trio.sleep(PRUNE_MS / 1000 * 1.5)
+    assert world.store.kept_of("q") == (0, 1)
 
 
 async def test_commits_get_in_between_the_steps_of_retention(world: World, answers: Answers, thread: VirtualThread):

@@ -140,8 +140,8 @@ class FaultyStore:
     def groups(self, queue: str | None) -> dict[str, dict[str, int]]:
         return self.inner.groups(queue)
 
-    def cancelled_of(self, queue: str) -> int:
-        return self.inner.cancelled_of(queue)
+    def grouped_of(self, queue: str, keys: Iterable[str]) -> int:
+        return self.inner.grouped_of(queue, keys)
 
     def is_grouped(self, queue: str) -> bool:
         return self.inner.is_grouped(queue)

@@ -120,6 +120,28 @@ class PruneContract(StoreSuite):
         assert (rows, kept(store, ids)) == (3 - left, ids[3 - left :])
         assert sum(store.finished_counts.values()) == left
 
+    def test_a_queue_may_keep_fewer_of_its_dead_letters(self, place: Place, ledger: Ledger, store: Store):
+        def dead(seq: int, queue: str, at: int) -> None:
+            ledger.write([ended(make_job(seq, queue=queue), State.FAILED, at=at)])
+
+        for n in range(1, 6):
+            dead(n, "many", NOW + n)
+            dead(10 + n, "old", NOW + n)
+            dead(20 + n, "other", NOW + n)
+        ledger.write([ended(make_job(30, queue="many"), at=NOW)])
+        retention = keep()._replace(dead_of={"many": (2, 0), "old": (10**9, NOW + 3), "nobody": (0, NOW)})
+        assert prune_all(store, retention) == 5
+        left = [f"job-{n}" for n in (4, 5, 13, 14, 15, 21, 22, 23, 24, 25, 30)]
+        assert kept(store, [f"job-{n}" for n in range(1, 31)]) == left
+        assert store.is_grouped("many")
+        assert kept(place.open(), [f"job-{n}" for n in range(1, 31)]) == left
+
+    def test_many_dead_letters_of_a_queue_are_pruned_in_several_steps(self, ledger: Ledger, store: Store):
+        ledger.write([ended(make_job(n), State.FAILED, at=NOW + n) for n in range(1, PRUNE_ROWS + 11)])
+        assert store.prune(keep()._replace(dead_of={"q": (5, 0)})) <= PRUNE_ROWS
+        assert prune_all(store, keep()._replace(dead_of={"q": (5, 0)})) > 0
+        assert store.kept_of("q") == (0, 5)
+
     def test_the_limit_is_over_all_queues(self, ledger: Ledger, store: Store):
         first, second = ledger.completed(2, queue="a"), ledger.completed(2, queue="b")
         prune_all(store, keep(completed=3))

@@ -73,7 +73,11 @@ async def test_cleaning_up_takes_only_what_is_old(site: Site, bunqueue: Bunqueue
     await trio.sleep(7200)
     await work(bunqueue, "q", 110)
     page = await site.get("/ui/act/clean?queue=q&state=completed&older=1h")
-    assert page.said("completed jobs in all")
+    assert page.said("100 jobs, about")
+    assert page.said("would be removed. For example:")
+    assert (await site.get("/ui/act/clean?queue=q&state=completed&older=1d")).said(
+        "0 jobs, about 0 B, would be removed."
+    )
     page = await site.do("clean", queue="q", state="completed", older="1h")
     assert page.said("q: 100 jobs removed of 210 looked at.")
 
@@ -224,7 +228,15 @@ async def test_every_action_has_lines_for_a_shell_that_say_the_same(site: Site, 
             assert word in done.output
     words = shlex.split(curl)
     assert words[0] == "curl"
-    paths = ("/queues/qx", f"/jobs/{job}", "/schedules/sx", f"/workers/{job}", '{"queue":"qx"', "/dead/reruns/rx/stop")
+    paths = (
+        "/queues/qx",
+        f"/jobs/{job}",
+        "/schedules/sx",
+        f"/workers/{job}",
+        '{"queue":"qx"',
+        "/dead/reruns/rx/stop",
+        "/dead/groups/",
+    )
     assert any(path in word for word in words for path in paths)
 
 

@@ -148,7 +148,7 @@ def screens(job: str) -> tuple[str, ...]:
         "/ui", "/ui/queues", "/ui/queues/orders", "/ui/jobs", "/ui/queues/orders/jobs?state=failed", "/ui/queues/strange/jobs?state=waiting",
         job, job + "/data", "/ui/errors", f"/ui/errors/orders?fingerprint={fingerprint('PaymentError: order 17 refused').key}",
         "/ui/events", "/ui/events?type=failed", "/ui/schedules", "/ui/schedules/nightly", "/ui/workers", "/ui/workers/w-1", "/ui/actions", "/ui/actions?of=nowhere",
-        "/ui/act/release?id=w-1", "/ui/act/delete-schedule?name=nightly", "/ui/storage", "/ui/server", "/ui/act/pause?queue=orders", "/ui/act/clean?queue=orders", "/ui/jobs/nobody",
+        "/ui/act/release?id=w-1", f"/ui/act/rerun-group?queue=orders&fingerprint={fingerprint('PaymentError: order 17 refused').key}", "/ui/act/delete-schedule?name=nightly", "/ui/storage", "/ui/server", "/ui/act/pause?queue=orders", "/ui/act/clean?queue=orders", "/ui/jobs/nobody",
     )  # fmt: skip
 
 

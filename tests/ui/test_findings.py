@@ -223,8 +223,8 @@ def test_dead_letters_that_lie_around():
     assert finding.title == "1 dead letter in a waits for a decision"
     (finding,) = find(Picture(GOOD, [queue("a", dead=1), queue("b", dead=9)], Past()))
     assert (finding.title, finding.evidence) == ("10 dead letters in 2 queues wait for a decision", "b: 9, a: 1")
-    assert found(Picture(GOOD, [queue("a", dead=9, cancelled=9)], Past())) == []
-    (finding,) = find(Picture(GOOD, [queue("a", dead=9, cancelled=8)], Past()))
+    assert found(Picture(GOOD, [queue("a", dead=9, hushed=9)], Past())) == []
+    (finding,) = find(Picture(GOOD, [queue("a", dead=9, hushed=8)], Past()))
     assert finding.title == "1 dead letter in a waits for a decision"
 
 

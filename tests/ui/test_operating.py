@@ -317,3 +317,39 @@ async def test_a_rerun_is_stopped_from_a_page(site: Site, bunqueue: Bunqueue) ->
     assert page.said("The rerun has stopped.")
     assert page.said("it was told to")
     assert (await site.get("/ui/act/stop-rerun?rerun=nobody")).said("No rerun nobody is known")
+
+
+async def test_an_error_is_marked_as_fixed_and_a_finding_says_when_it_is_back(site: Site, bunqueue: Bunqueue) -> None:
+    for _ in range(4):
+        await push(bunqueue, "q")
+    await fail(bunqueue, "q", 2, "DiskError: no space on {}")
+    page = await follow(site, await site.get("/ui/errors"), "/ui/errors/q?")
+    (href,) = set(links(page, "/ui/act/fix-group"))
+    assert (await site.get(href)).said("2 dead letters of q have it, which stay.")
+    page = await site.do("fix-group", queue="q", fingerprint=href.rpartition("=")[2])
+    assert page.said("It is marked as fixed.")
+    assert page.said("Marked as fixed")
+    assert not set(links(page, "/ui/act/mute-group"))
+    await fail(bunqueue, "q", 1, "DiskError: no space on {}")
+    await trio.sleep(3)
+    assert (await site.get("/ui")).said("q: an error that was fixed is back: DiskError: no space on …")
+    page = await follow(site, await site.get("/ui/errors"), "/ui/errors/q?")
+    assert page.said("ago, and it is back.")
+    assert set(links(page, "/ui/act/fix-group"))
+    page = await site.do("unmark-group", queue="q", fingerprint=href.rpartition("=")[2])
+    assert page.said("Nothing is said of it any more.")
+    await trio.sleep(3)
+    assert not (await site.get("/ui")).said("is back")
+
+
+async def test_no_finding_speaks_of_an_error_that_is_muted(site: Site, bunqueue: Bunqueue) -> None:
+    await push(bunqueue, "q")
+    await fail(bunqueue, "q", 1, "DiskError: no space on {}")
+    await trio.sleep(3)
+    assert (await site.get("/ui")).said("1 dead letter in q waits for a decision")
+    key = (await site.get("/ui/errors")).html.partition("fingerprint=")[2][:12]
+    page = await site.do("mute-group", queue="q", fingerprint=key)
+    assert page.said("no finding speaks of it.")
+    await trio.sleep(3)
+    assert not (await site.get("/ui")).said("waits for a decision")
+    assert (await site.get("/ui/errors")).said("muted")

@@ -24,7 +24,7 @@ COMMANDS = {
     "serve": "serve", "worker": "worker", "config": "serve", "stats": "remote", "storage": "storage", "health": "storage", "push": "remote",
     "queues": "queues", "pause": "queues", "resume": "queues", "limit": "queues",
     "jobs": "jobs", "job": "jobs", "logs": "jobs", "why": "jobs", "cancel": "jobs", "promote": "jobs", "discard": "jobs", "change": "jobs",
-    "dead": "dead", "retry": "dead", "rerun": "reruns", "reruns": "reruns", "purge": "clear", "drain": "clear", "clean": "clear", "obliterate": "clear",
+    "dead": "dead", "retry": "dead", "rerun": "reruns", "reruns": "reruns", "mark": "dead", "purge": "clear", "drain": "clear", "clean": "clear", "obliterate": "clear",
     "actions": "actions", "workers": "workers",
     "schedules": "schedules",
     "watch": "watch", "doctor": "files", "backup": "files", "restore": "files", "shrink": "files", "crashtest": "crashtest", "migrate": "database",

@@ -85,14 +85,24 @@ def drain(url: str, token: str | None, queue: str, *, delayed: bool, yes: bool) 
     "--older", "grace", type=DURATION, default=0, metavar="TIME",
     help="Only those that are older: 10m, 2h, 7d. The age counts from the push, or from the end of completed and failed ones.",
 )  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Only say how many there are, and about how much of the file they take.")
 @_YES
-def clean(url: str, token: str | None, queue: str, state: str, *, grace: int, yes: bool) -> None:
+def clean(url: str, token: str | None, queue: str, state: str, *, grace: int, dry_run: bool, yes: bool) -> None:
     """Remove the jobs of QUEUE in STATE for good: waiting, delayed, waiting-children, completed or failed ones.
 
-    `failed`: the dead letters.
+    `failed`: the dead letters. It says how many they are and what they take before it asks.
     """
-    _ask(f"{queue}: remove {'old' if grace else 'all'} {state} jobs", yes=yes)
-    pages = _pages(url, token, f"/queues/{segment_of(queue)}/clean", {"state": state, "grace": grace})
+    path, wanted = f"/queues/{segment_of(queue)}/clean", {"state": state, "grace": grace}
+    if dry_run or not yes:
+        count = size = 0
+        for page in _pages(url, token, path, wanted | {"dryRun": True}):
+            count, size = count + page["count"], size + page["bytes"]
+        told = f"{count:,} {state} jobs, about {size / 2**20:,.1f} MiB"
+        if dry_run or not count:
+            click.echo(printable(f"{queue}: {told} would be removed"))
+            return
+        _ask(f"{queue}: remove {told},", yes=yes)
+    pages = _pages(url, token, path, wanted)
     click.echo(printable(f"{queue}: {_sum((reply['count'] for reply in pages), 'removed'):,} removed"))
 
 

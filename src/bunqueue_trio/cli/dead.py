@@ -103,6 +103,7 @@ def _show_group(group: dict[str, Any], *, where: bool, as_json: bool) -> None:
     told = f"{group['count']:,}  {group['fingerprint']}  {example['reason']}  {group['shape']}"
     if where:
         told += "  " + ", ".join(f"{name}: {count:,}" for name, count in group["queues"].items())
+    told += f"  [{group['mark']}]" if group["mark"] else ""
     told += _common(group["common"])
     told += f"  ({at(group['firstSeen'])} to {at(group['lastSeen'])}, such as {example['id']})"
     click.echo(printable(told))
@@ -243,3 +244,16 @@ def _tries(url: str, token: str | None, path: str, job_id: str | None) -> Iterat
         todo -= done
         if job_id is not None or not done or todo <= 0 or not reply["left"]:
             return
+
+
+@click.command()
+@with_server
+@click.argument("group", metavar="FP")
+@click.argument("what", metavar="WHAT", type=click.Choice(["fixed", "muted", "none"]))
+def mark(url: str, token: str | None, group: str, what: str) -> None:
+    """Say of the errors of group FP that they are `fixed`, and a finding speaks of them when they come back, or `muted`, and none does.
+
+    `dead --groups` names the groups, and shows what was said of them; `none` takes it back.
+    """
+    answer(url, token, "PUT", f"/dead/groups/{segment_of(group)}/mark", msgspec.json.encode({"mark": what}))
+    click.echo(printable(f"{group}: {'nothing is said of it any more' if what == 'none' else what}"))

@@ -35,6 +35,7 @@ FIGURES_ROWS_MAX = 120  # minutes kept in all, if starts follow each other faste
 CONFIGS_MAX = (
     10_000  # queues with defaults of their own, and as many with stalls of their own; each is a fact on the disk
 )
+MARKS_MAX = 200  # errors that are marked as fixed or muted: each is looked up in the groups of every queue of a picture
 RERUNS_MAX = 20  # under way at once: each is looked at once a second
 RERUNS_KEPT = 100  # that have ended: 1 KB each, in memory and on the disk
 RERUN_SLICE = 100  # dead letters retried in one step: 1 to 3 ms in which nobody else is served

@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from bunqueue_trio.config import CONFIGS_MAX
+from bunqueue_trio.config import CONFIGS_MAX, NO_LIMIT
 from bunqueue_trio.engine.facts import Facts
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Shape
 from bunqueue_trio.protocol import commands as c
 
-DEFAULTS, STALLS = "defaults", "stall-config"
+DEFAULTS, STALLS, DEAD = "defaults", "stall-config", "dlq-config"
 """The kinds of facts that hold what was said of a queue."""
 
 
@@ -42,9 +42,18 @@ class StallRule(Struct, frozen=True, omit_defaults=True):
     grace: int = 0
 
 
+class DeadRule(Struct, frozen=True, omit_defaults=True):
+    """Which dead letters are kept, of those that the server keeps; None: all of them."""
+
+    max_age: int | None = None
+    max_entries: int | None = None
+
+
 _DEFAULTS = msgspec.json.Decoder(Defaults).decode
 _RULE = msgspec.json.Decoder(StallRule).decode
+_DEAD = msgspec.json.Decoder(DeadRule).decode
 _USUAL = StallRule()
+_ALL = DeadRule()
 
 
 class Configs:
@@ -54,11 +63,13 @@ class Configs:
         self._facts = facts
         self.defaults: dict[str, Defaults] = {}
         self.stalls: dict[str, StallRule] = {}
+        self.dead: dict[str, DeadRule] = {}
 
     def load(self) -> None:
         """Take up what the facts, just loaded, tell of."""
         self.defaults = {name: _DEFAULTS(value) for name, value in self._facts.of(DEFAULTS).items()}
         self.stalls = {name: _RULE(value) for name, value in self._facts.of(STALLS).items()}
+        self.dead = {name: _DEAD(value) for name, value in self._facts.of(DEAD).items()}
 
     def set_defaults(self, name: str, defaults: Defaults) -> bool:
         """Let these hold for a queue; return whether that changes anything.
@@ -72,11 +83,26 @@ class Configs:
         """Do the same for when its jobs stall."""
         return self._set(STALLS, self.stalls, name, rule, is_usual=rule == _USUAL)
 
+    def set_dead(self, name: str, rule: DeadRule) -> bool:
+        """Do the same for which of its dead letters are kept."""
+        return self._set(DEAD, self.dead, name, rule, is_usual=rule == _ALL)
+
+    def dead_kept(self, now: int) -> dict[str, tuple[int, int]]:
+        """Return of each queue that says it how many dead letters are kept at most, and since when."""
+        return {
+            name: (
+                NO_LIMIT if rule.max_entries is None else rule.max_entries,
+                0 if rule.max_age is None else now - rule.max_age,
+            )
+            for name, rule in self.dead.items()
+        }
+
     def drop(self, name: str) -> bool:
         """Forget what was said of a queue; return whether anything was."""
-        did = name in self.defaults or name in self.stalls
+        did = name in self.defaults or name in self.stalls or name in self.dead
         self._forget(DEFAULTS, self.defaults, name)
         self._forget(STALLS, self.stalls, name)
+        self._forget(DEAD, self.dead, name)
         return did
 
     def lease(self, name: str, usual: int) -> int:

@@ -41,6 +41,7 @@ class Engine(Edits):
         """
         self.gates.load(now)
         self.configs.load()
+        self.marks.load()
         self.workers.load(now)
         # A start with a backlog costs what this loop costs: 0.2 µs for a job that just waits.
         lines: Lines = {}

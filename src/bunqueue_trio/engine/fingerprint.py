@@ -27,6 +27,14 @@ CANCELLED = Fingerprint("cancelled", "Cancelled")
 """Of a job that was cancelled: that is no error, whatever was said of it, and no text of an error has this key."""
 
 
+_KEY = re.compile(r"[0-9a-f]{12}|cancelled")
+
+
+def is_key(text: str) -> bool:
+    """Return whether a group could have this key."""
+    return _KEY.fullmatch(text) is not None
+
+
 def fingerprint(error: str) -> Fingerprint:
     """Return the group that ``error`` belongs to: of its type and text, and not of ids, numbers, names and places in them."""
     shape = _shape(_headline(error))

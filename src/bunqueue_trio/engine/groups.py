@@ -95,6 +95,9 @@ def _group(engine: Engine, key: str, queues: dict[str, int]) -> tuple[ErrorGroup
         ),
         common=_common(sample),
     )  # fmt: skip
+    mark = engine.marks.get(key)
+    if mark is not None:
+        group.mark, group.marked_at = mark.mark if mark.back_at is None else "back", mark.at
     return group, cost
 
 

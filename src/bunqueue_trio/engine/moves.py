@@ -34,6 +34,7 @@ from bunqueue_trio.engine.job import (
 )
 from bunqueue_trio.engine.jobs import Jobs
 from bunqueue_trio.engine.line import Line
+from bunqueue_trio.engine.marks import Marks
 from bunqueue_trio.engine.planner import Planner
 from bunqueue_trio.engine.queue import DEFAULT_RULES, Queue, Queues, Rules, Totals
 from bunqueue_trio.engine.reruns import Reruns
@@ -55,7 +56,7 @@ class Moves(Telling):
     # More than 30 attributes in the dictionary of an instance are slow to reach, all of them: 0.7 µs a push.
     __slots__ = (
         "_dependents", "_owned", "_removed", "_reused_ids", "_reused_in_flight", "_seq",
-        "acted", "added_bytes", "archive", "awaited", "changed", "configs", "counts", "ends", "epoch", "facts", "figures", "gates", "groups", "jobs", "leases",
+        "acted", "added_bytes", "archive", "awaited", "changed", "configs", "counts", "ends", "epoch", "facts", "figures", "gates", "groups", "jobs", "leases", "marks",
         "new_id", "planner", "pulls_waiting", "queues", "repeating", "reruns", "reserved", "rules", "schedule", "shared_options", "totals",
         "trails", "woken", "workers",
     )  # fmt: skip
@@ -85,6 +86,7 @@ class Moves(Telling):
         self.planner: Planner = Planner(self.facts)
         self.configs: Configs = Configs(self.facts)
         self.figures: Figures = Figures(self.facts)
+        self.marks: Marks = Marks(self.facts)
         self.reruns: Reruns = Reruns(self.facts)
         self.workers: Workers = Workers(self.facts, self._tell_of_worker)
         self.repeating: Line[Job] = Line(attrgetter("id"))
@@ -113,9 +115,8 @@ class Moves(Telling):
         """Ids whose ended job makes room, and of which queue's dead letters its record is one; None: that is not known, or of none."""
         self._reused_in_flight: dict[str, str | None] = {}
         self._removed: set[str] = set()
-        self._dependents = Dependents()
         self._owned: dict[str, dict[Job, None]] = {}
-        self._seq = 0
+        self._dependents, self._seq = Dependents(), 0
 
     # --- moves ------------------------------------------------------------------------------------
 
@@ -313,6 +314,8 @@ class Moves(Telling):
     def _to_dead_letters(self, job: Job, error: str, now: int) -> None:
         """End ``job`` in the dead-letter queue, or nowhere if it does not want to be kept."""
         self._blame(job, error, now)
+        if self.marks.fixed:
+            self.marks.note_death(job, error, now)
         self._end(job, FAILED, now)
         self.totals.failed += 1
         self._next_run(job, now)

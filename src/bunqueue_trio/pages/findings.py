@@ -238,6 +238,18 @@ def _late(picture: Picture) -> Iterator[Finding]:
     )  # fmt: skip
 
 
+def _back(picture: Picture) -> Iterator[Finding]:
+    for each in picture.told.errors_back:
+        yield Finding(
+            code="error-back", severity="warning", weight=10**7 + each.times, queue=each.queue or None, since=each.back_at,
+            title=f"{each.queue}: an error that was fixed is back: {each.shape[:200] or 'none was given'}",
+            cause="What was done about it does not hold, or an old version of the workers runs still.",
+            evidence=f"{count(each.times, 'job')} died of it since; it was marked as fixed {span(picture.told.now - each.fixed_at)} ago.",
+            remedy=f"Look at its newest dead letters: `bunqueue-trio dead {each.queue} --group {each.fingerprint}`.",
+            numbers={"died": each.times},
+        )  # fmt: skip
+
+
 def p99(told: Statistics, name: str, before: Sequence[int] | None) -> float:
     """Return what 99 of 100 values of a histogram did not exceed since ``before``; 0 when there are too few."""
     figures = told.histograms[name]
@@ -290,4 +302,4 @@ def _rest(picture: Picture) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-_RULES = (_storage, _disk, _audit, _tasks, _slow, _late, _rest)
+_RULES = (_storage, _disk, _audit, _tasks, _slow, _late, _back, _rest)

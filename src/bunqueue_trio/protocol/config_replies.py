@@ -35,3 +35,17 @@ class StallConfigReply(Reply, kw_only=True):
     """When the jobs of a queue stall."""
 
     config: StallConfigView
+
+
+class DlqConfigView(Struct, kw_only=True, rename="camel"):
+    """Which dead letters of a queue are kept, of those that the server keeps; null: all of them. Nothing is retried by itself."""
+
+    auto_retry: bool = False
+    max_age: int | None
+    max_entries: int | None
+
+
+class DlqConfigReply(Reply, kw_only=True):
+    """Which dead letters of a queue are kept."""
+
+    config: DlqConfigView

@@ -34,3 +34,6 @@ class ErrorGroup(Struct, kw_only=True, rename="camel"):
     """How many of them are in each queue; of more than 100 queues those with most."""
     example: GroupExample
     common: InCommon
+    mark: str | None = None
+    """What somebody has said of it: ``fixed``, ``muted`` (nobody is to be told of it), or ``back``: it was said to be fixed, and is not."""
+    marked_at: int | None = None

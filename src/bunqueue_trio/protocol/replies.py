@@ -226,11 +226,15 @@ class PromoteReply(Reply, kw_only=True):
 
 
 class CleanReply(Reply, kw_only=True):
-    """Which jobs were removed, how many were looked at, and behind which place the next page begins."""
+    """Which jobs were removed, how many were looked at, and behind which place the next page begins.
+
+    ``bytes``: about what the removed ones took of the file.
+    """
 
     count: int
     ids: list[str]
     scanned: int
+    bytes: int
     next: str | None
 
 

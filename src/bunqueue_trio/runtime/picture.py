@@ -7,6 +7,7 @@ import trio
 
 from bunqueue_trio.config import QUEUES_A_TURN
 from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.fingerprint import CANCELLED
 from bunqueue_trio.engine.gates import Gate
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.storage.store import Store
@@ -32,8 +33,8 @@ class QueueLook(NamedTuple):
     blocked: int
     completed: int
     dead: int
-    cancelled: int
-    """How many of these were cancelled, and are no trouble."""
+    hushed: int
+    """How many of these were cancelled, or died of an error that is muted: nobody is to be told of them."""
     oldest_ready_at: int | None
     pulls_waiting: int
     pause: PauseLook | None
@@ -42,8 +43,8 @@ class QueueLook(NamedTuple):
 
     @property
     def died(self) -> int:
-        """How many died of an error and are kept."""
-        return self.dead - self.cancelled
+        """How many died of an error that somebody is to be told of, and are kept."""
+        return self.dead - self.hushed
 
     @property
     def jobs(self) -> int:
@@ -61,12 +62,13 @@ async def look(engine: Engine, store: Store) -> tuple[QueueLook, ...]:
             kept[name] = (completed + n * (state == "completed"), dead + n * (state == "failed"))
         await trio.lowlevel.checkpoint()
     found: list[QueueLook] = []
+    quiet = engine.marks.muted | {CANCELLED.key}
     for names in _chunks([*(dict.fromkeys(engine.queues) | dict.fromkeys(engine.gates) | dict.fromkeys(kept))]):
         for name in names:
             completed, dead = kept.get(name, (0, 0))
             # Another thread may have counted one more since.
-            cancelled = min(dead, store.cancelled_of(name)) if dead else 0
-            seen = _look(engine, name, completed, dead, cancelled)
+            hushed = min(dead, store.grouped_of(name, quiet)) if dead else 0
+            seen = _look(engine, name, completed, dead, hushed)
             if seen.jobs or seen.completed or name in engine.gates:
                 found.append(seen)
         await trio.lowlevel.checkpoint()
@@ -78,14 +80,14 @@ def _chunks(items: list[T]) -> Iterator[list[T]]:
         yield items[start : start + QUEUES_A_TURN]
 
 
-def _look(engine: Engine, name: str, completed: int, dead: int, cancelled: int) -> QueueLook:
+def _look(engine: Engine, name: str, completed: int, dead: int, hushed: int) -> QueueLook:
     queue, gate = engine.queues.get(name), engine.gates.get(name)
     if queue is None:
-        return QueueLook(name, 0, 0, 0, 0, completed, dead, cancelled, None, _pulls(engine, name), *_gate(gate))
+        return QueueLook(name, 0, 0, 0, 0, completed, dead, hushed, None, _pulls(engine, name), *_gate(gate))
     counts = queue.counts
     return QueueLook(
         name, counts[State.WAITING], counts[State.ACTIVE], counts[State.DELAYED], counts[State.WAITING_CHILDREN],
-        completed, dead, cancelled, queue.ready.ready_since(), _pulls(engine, name), *_gate(gate),
+        completed, dead, hushed, queue.ready.ready_since(), _pulls(engine, name), *_gate(gate),
     )  # fmt: skip
 
 

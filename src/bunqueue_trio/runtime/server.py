@@ -39,6 +39,7 @@ from bunqueue_trio.runtime.shared import Shared
 from bunqueue_trio.runtime.statistics import (
     AuditFigures,
     Connections,
+    ErrorBack,
     Page,
     QueueStatistics,
     RetentionFigures,
@@ -116,7 +117,7 @@ class Server:
             ),
             Child("invariants", core.wait_broken),
             Child("checkpointer", looped(Checkpointer(journal, store))),
-            Child("retention", looped(RetentionSweeper(journal, store, clock, settings))),
+            Child("retention", looped(RetentionSweeper(journal, store, clock, settings, self.engine.configs))),
             Child("shrinker", looped(self.shrinker)),
             Child("clock watch", looped(self.clock_watch)),
             Child("rates", looped(self.rates)),
@@ -161,6 +162,10 @@ class Server:
             queues_limited=self.engine.gates.limited,
             queues_rate_limited=self.engine.gates.rate_limited,
             schedules=ScheduleFigures(len(planner.plans), planner.late, planner.left_out, planner.last_late),
+            errors_back=tuple(
+                ErrorBack(key, mark.shape, mark.queue, mark.at, mark.back_at or 0, mark.times)
+                for key, mark in self.engine.marks.back()
+            ),
             connections=replace(self.connections),
             tasks=tuple(TaskFigures(task.name, task.state, task.restarts, task.last_error) for task in self.tasks),
             audit=AuditFigures(

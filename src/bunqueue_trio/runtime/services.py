@@ -22,6 +22,7 @@ from bunqueue_trio.config import (
     WORKER_SWEEP_MS,
     Settings,
 )
+from bunqueue_trio.engine.configs import Configs
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.rerunning import rerun_slice
 from bunqueue_trio.engine.reruns import Rerun
@@ -216,10 +217,13 @@ class Checkpointer(_Disk):
 class RetentionSweeper(_Disk):
     """Deletes finished jobs, events and acts that are not to be kept any longer."""
 
-    def __init__(self, journal: Journal, store: Store, clock: Clock, settings: Settings) -> None:
+    def __init__(
+        self, journal: Journal, store: Store, clock: Clock, settings: Settings, configs: Configs | None = None
+    ) -> None:
         super().__init__(journal, store, PRUNE_MS)
         self._clock = clock
         self._settings = settings
+        self._configs = configs
 
     async def _work(self) -> None:
         """Delete in small transactions, letting commits in between, until nothing is left to delete."""
@@ -228,6 +232,7 @@ class RetentionSweeper(_Disk):
             settings.retention_completed_max, settings.retention_dead_max, now - settings.retention_age_ms,
             settings.retention_events_max, now - settings.retention_events_age_ms,
             settings.retention_actions_max, now - settings.retention_actions_age_ms,
+            {} if self._configs is None else self._configs.dead_kept(now),
         )  # fmt: skip
         while True:
             async with self._journal.disk:

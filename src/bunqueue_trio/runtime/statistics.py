@@ -80,6 +80,17 @@ class ScheduleFigures(NamedTuple):
     """Which of them missed its time last, and when that was."""
 
 
+class ErrorBack(NamedTuple):
+    """An error that was said to be fixed and has come back; times in epoch ms."""
+
+    fingerprint: str
+    shape: str
+    queue: str
+    fixed_at: int
+    back_at: int
+    times: int
+
+
 class StorageFigures(NamedTuple):
     """What was written, what waits for it, and what it takes."""
 
@@ -117,6 +128,8 @@ class Statistics(Struct, frozen=True, kw_only=True):
     queues_rate_limited: int
     """Queues with a limit of active jobs."""
     schedules: ScheduleFigures
+    errors_back: tuple[ErrorBack, ...]
+    """Those that somebody has said to be fixed."""
     connections: Connections
     tasks: tuple[TaskFigures, ...]
     audit: AuditFigures

@@ -6,7 +6,6 @@ from heapq import nlargest, nsmallest
 
 from bunqueue_trio.config import PRUNE_ROWS, REPLAY_BYTES
 from bunqueue_trio.engine.audit import Stored
-from bunqueue_trio.engine.fingerprint import CANCELLED
 from bunqueue_trio.engine.job import Job, Records, State, Trace, weight
 from bunqueue_trio.engine.trails import ACTIONS, BOUNDS, Line, TrailChange, TrailPage
 from bunqueue_trio.storage.rows import ChangedRow, FactRow, FinishedRow, JobRow, Reader, outcome, trace
@@ -146,9 +145,10 @@ class MemoryStore:
                 counts[row.queue] = counts.get(row.queue, 0) + 1
         return found
 
-    def cancelled_of(self, queue: str) -> int:
-        """Return how many were cancelled; see :class:`Store`."""
-        return sum((row.queue, row.fingerprint) == (queue, CANCELLED.key) for row in self._finished.values())
+    def grouped_of(self, queue: str, keys: Iterable[str]) -> int:
+        """Return how many are in these groups; see :class:`Store`."""
+        wanted = set(keys)
+        return sum(row.queue == queue and row.fingerprint in wanted for row in self._finished.values())
 
     def is_grouped(self, queue: str) -> bool:
         """Return whether its groups add up; see :class:`Store`."""
@@ -210,6 +210,10 @@ class MemoryStore:
             doomed |= dict.fromkeys(ids[: min(max(0, len(ids) - limit), PRUNE_ROWS)])
         aged = [job_id for job_id, row in self._finished.items() if row.finished_at < keep.finished_since]
         doomed |= dict.fromkeys(aged[:PRUNE_ROWS])
+        for queue, (most, since) in keep.dead_of.items():
+            dead = [job_id for job_id, row in self._finished.items() if (row.queue, row.state) == (queue, "failed")]
+            aged = [job_id for job_id in dead if self._finished[job_id].finished_at < since]
+            doomed |= dict.fromkeys(aged[:PRUNE_ROWS] + dead[: min(max(0, len(dead) - most), PRUNE_ROWS)])
         for job_id in doomed:
             self._drop(job_id)
         past = max((entry[0] for entry in self._events if entry[1] < keep.events_since), default=0)

@@ -6,6 +6,7 @@ and writing it again after a failure writes the same.
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -108,6 +109,8 @@ class Retention(NamedTuple):
     events_since: int
     actions_max: int = NO_LIMIT
     actions_since: int = 0
+    dead_of: Mapping[str, tuple[int, int]] = MappingProxyType({})
+    """Of single queues how many dead letters are kept, and since when, where that is less."""
 
     def finished_max(self) -> dict[str, int]:
         """Return how many records of each state are kept; ``removed`` ones count as completed."""
@@ -219,8 +222,8 @@ class Store(Protocol):
         """
         ...
 
-    def cancelled_of(self, queue: str) -> int:
-        """Return how many of the dead letters of a queue were cancelled; costs the same however many."""
+    def grouped_of(self, queue: str, keys: Iterable[str]) -> int:
+        """Return how many dead letters a queue has in these groups of errors; costs the same however many."""
         ...
 
     def is_grouped(self, queue: str) -> bool:

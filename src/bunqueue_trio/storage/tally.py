@@ -2,9 +2,9 @@
 
 import threading
 from collections import Counter
+from collections.abc import Iterable
 from itertools import islice
 
-from bunqueue_trio.engine.fingerprint import CANCELLED
 from bunqueue_trio.engine.line import Line
 from bunqueue_trio.storage.store import FinishedCounts
 
@@ -75,9 +75,10 @@ class Tally:
                     found.setdefault(fingerprint, {})[name] = n
         return found
 
-    def cancelled_of(self, queue: str) -> int:
-        """Return how many of the dead letters of a queue were cancelled."""
-        return self._groups.get(queue, {}).get(CANCELLED.key, 0)
+    def grouped_of(self, queue: str, keys: Iterable[str]) -> int:
+        """Return how many dead letters a queue has in these groups."""
+        groups = self._groups.get(queue)
+        return sum(groups.get(key, 0) for key in keys) if groups else 0
 
     def is_grouped(self, queue: str) -> bool:
         """Return whether the groups of a queue add up to its dead letters."""

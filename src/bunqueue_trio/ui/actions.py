@@ -153,6 +153,10 @@ def _rerun(form: Form, now: int) -> dict[str, Any]:
     return {"filter": {"queue": form["queue"], "fingerprint": form["fingerprint"]}} | numbers
 
 
+def _mark(mark: str) -> Callable[[Form, int], dict[str, Any]]:
+    return lambda form, now: {"fingerprint": form["fingerprint"], "mark": mark}
+
+
 _YES = ("no", "yes")
 _STATES = ("completed", "failed", "waiting", "delayed", "waiting-children")
 _UNTIL = Field("until", "Resume by itself after", "such as 30m or 2h; empty: until somebody resumes it")
@@ -243,6 +247,21 @@ _ROWS = (
         "stop-rerun", "Stop", lambda f: f"Stop the rerun {f['rerun']}", c.StopRerun, lambda f, now: {"rerun": f["rerun"]},
         lambda f: ("reruns", "stop", f["rerun"]), doing.of_rerun, doing.once("The rerun has stopped."), about=("rerun",),
         goes_back="/ui/errors", note="It retries no more. What it has retried stays so.",
+    ),
+    Action(
+        "fix-group", "Mark as fixed", lambda f: f"Mark an error of {f['queue']} as fixed", c.MarkGroup, _mark("fixed"),
+        lambda f: ("mark", f["fingerprint"], "fixed"), doing.before_mark, doing.once("It is marked as fixed."),
+        about=("queue", "fingerprint"), goes_back="group", note="When a job of any queue dies of it again, a finding says so.",
+    ),
+    Action(
+        "mute-group", "Mute", lambda f: f"Mute an error of {f['queue']}", c.MarkGroup, _mark("muted"),
+        lambda f: ("mark", f["fingerprint"], "muted"), doing.before_mark, doing.once("It is muted."),
+        about=("queue", "fingerprint"), goes_back="group", note="No finding counts its dead letters any more, in any queue. They stay.",
+    ),
+    Action(
+        "unmark-group", "Unmark", lambda f: f"Take back what was said of an error of {f['queue']}", c.MarkGroup, _mark("none"),
+        lambda f: ("mark", f["fingerprint"], "none"), doing.before_mark, doing.once("Nothing is said of it any more."),
+        about=("queue", "fingerprint"), goes_back="group",
     ),
     Action(
         "purge-group", "Delete", lambda f: f"Delete dead letters of {f['queue']} with one error", c.PurgeDlq,

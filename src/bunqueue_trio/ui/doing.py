@@ -7,7 +7,7 @@ import trio
 
 from bunqueue_trio.config import parse_duration_ms
 from bunqueue_trio.errors import Refused
-from bunqueue_trio.pages.words import count, span
+from bunqueue_trio.pages.words import count, size, span
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.replies import DeadLetter
 from bunqueue_trio.protocol.worker_replies import WorkerView
@@ -92,16 +92,20 @@ async def before_drain(ask: Ask, form: Form) -> Preview:
 
 
 async def before_clean(ask: Ask, form: Form) -> Preview:
-    """Say how many there are in the state, and name some that are old enough."""
-    await trio.lowlevel.checkpoint()
-    state, before = form["state"], ask.now - duration(form["older"])
-    counts = ask.look(c.GetQueue(queue=form["queue"])).queue.counts
-    if state not in counts:
-        raise Wrong(f"{state[:50]!r} is no state")
-    page = ask.look(c.GetJobs(queue=form["queue"], state=state, limit=100)).jobs
-    old = [job.id for job in page if (job.completed_at or job.created_at) <= before]
-    says = f"{count(counts[state], f'{state} job')} in all; {len(old)} of the {len(page)} looked at are old enough"
-    return Preview(f"{says}{_at_once(counts[state])}.", tuple(old[:EXAMPLES_MAX]), not counts[state])
+    """Say how many are old enough, and about what they take of the file; of very many those that were looked at."""
+    found, looked, taken, examples, after = 0, 0, 0, list[str](), None
+    while looked < LOOKED_MAX:
+        wanted = c.Clean(
+            queue=form["queue"], state=form["state"], grace=duration(form["older"]), after=after, dry_run=True
+        )
+        page: Any = await ask.server.core.execute(wanted, by=ask.by)
+        found, looked, taken, after = found + page.count, looked + page.scanned, taken + page.bytes, page.next
+        examples += page.ids[: EXAMPLES_MAX - len(examples)]
+        if after is None:
+            break
+    more = "" if after is None else f" of the {looked:,} looked at"
+    says = f"{count(found, 'job')}{more}, about {size(taken)}, would be removed"
+    return Preview(f"{says}{_at_once(found)}.", tuple(examples), not found)
 
 
 async def before_dead(ask: Ask, form: Form) -> Preview:
@@ -131,6 +135,15 @@ async def before_rerun(ask: Ask, form: Form) -> Preview:
     if queue.paused:
         return Preview(f"{says} The queue is paused: resume it first.", tuple(ids[:EXAMPLES_MAX]), is_nothing=True)
     return Preview(says, tuple(ids[:EXAMPLES_MAX]), not ids)
+
+
+async def before_mark(ask: Ask, form: Form) -> Preview:
+    """Say how many dead letters of the queue have this error."""
+    ids = [letter.job.id for letter in await dead_letters(ask, form["queue"], LOOKED_MAX, form["fingerprint"])]
+    more = " or more" if len(ids) >= LOOKED_MAX else ""
+    return Preview(
+        f"{len(ids):,}{more} dead letters of {form['queue']} have it, which stay.", tuple(ids[:EXAMPLES_MAX])
+    )
 
 
 async def of_rerun(ask: Ask, form: Form) -> Preview:

@@ -5,10 +5,12 @@ from itertools import chain, islice
 from bunqueue_trio.engine.cursors import ended_page, unfinished_page
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.handler import Handlers, Owner
-from bunqueue_trio.engine.job import UNFINISHED, Job, State
+from bunqueue_trio.engine.job import UNFINISHED, Job, State, weight
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 
+ROW_BYTES = 200
+"""About what a job takes of the file beside what it carries, its places in the indexes included."""
 _RESTING = {state.value: state for state in (State.WAITING, State.DELAYED, State.WAITING_CHILDREN)}
 _ENDED = {state.value: state for state in (State.COMPLETED, State.FAILED)}
 
@@ -39,16 +41,24 @@ def _clean(engine: Engine, command: c.Clean, now: int, owner: Owner) -> r.Reply:
     if (state := _RESTING.get(command.state)) is not None:
         jobs, after = unfinished_page(engine, command.queue, state, command.after, command.limit)
         old = [job for job in jobs if job.created_at <= before]
-        # Of those that wait for others some end with the ones before them.
-        ids = [job.id for job in old if _remove(engine, [job], now)]
     elif (state := _ENDED.get(command.state)) is not None:
         jobs, after = ended_page(engine, command.queue, state, command.after, command.limit)
-        ids = [job.id for job in jobs if (job.noted().finished_at or 0) <= before]
-        _drop(engine, [job for job in jobs if (job.noted().finished_at or 0) <= before])
+        old = [job for job in jobs if (job.noted().finished_at or 0) <= before]
     else:
         raise c.NOT_CLEANABLE.refuse()
-    _tell(engine, command.queue, len(ids), now)
-    return r.CleanReply(count=len(ids), ids=ids, scanned=len(jobs), next=after)
+    size = sum(ROW_BYTES + weight(job) for job in old)
+    if command.dry_run:
+        engine.acted = False
+        ids = [job.id for job in old]
+    elif state in UNFINISHED:
+        # Of those that wait for others some end with the ones before them.
+        ids = [job.id for job in old if _remove(engine, [job], now)]
+    else:
+        ids = [job.id for job in old]
+        _drop(engine, old)
+    if not command.dry_run:
+        _tell(engine, command.queue, len(ids), now)
+    return r.CleanReply(count=len(ids), ids=ids, scanned=len(jobs), bytes=size, next=after)
 
 
 def _obliterate(engine: Engine, command: c.Obliterate, now: int, owner: Owner) -> r.Reply:

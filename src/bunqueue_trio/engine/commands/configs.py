@@ -1,6 +1,6 @@
 """Handlers of the commands about how a queue treats its jobs where neither a push nor a pull says it."""
 
-from bunqueue_trio.engine.configs import STANDARD, Defaults, StallRule
+from bunqueue_trio.engine.configs import STANDARD, DeadRule, Defaults, StallRule
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.engine.lookup import backoff_view
@@ -57,7 +57,24 @@ def _get_stalls(engine: Engine, command: c.GetStallConfig, now: int, owner: Owne
     return cr.StallConfigReply(config=view)
 
 
+def _set_dead(engine: Engine, command: c.SetDlqConfig, now: int, owner: Owner) -> r.Reply:
+    engine.queues.check(command.queue)
+    said = command.config or command
+    if said.auto_retry:
+        raise c.NO_AUTO_RETRY.refuse()
+    engine.acted = engine.configs.set_dead(command.queue, DeadRule(said.max_age, said.max_entries))
+    return r.OK
+
+
+def _get_dead(engine: Engine, command: c.GetDlqConfig, now: int, owner: Owner) -> r.Reply:
+    engine.queues.check(command.queue)
+    rule = engine.configs.dead.get(command.queue, DeadRule())
+    return cr.DlqConfigReply(config=cr.DlqConfigView(max_age=rule.max_age, max_entries=rule.max_entries))
+
+
 HANDLERS: Handlers = {
+    c.SetDlqConfig: _set_dead,
+    c.GetDlqConfig: _get_dead,
     c.SetDefaults: _set_defaults,
     c.ClearDefaults: _clear_defaults,
     c.GetDefaults: _get_defaults,

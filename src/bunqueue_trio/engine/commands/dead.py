@@ -3,6 +3,7 @@
 from bunqueue_trio.engine.cursors import ended_page
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.find import select
+from bunqueue_trio.engine.fingerprint import is_key
 from bunqueue_trio.engine.groups import groups_page
 from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.engine.job import Job, State
@@ -95,7 +96,15 @@ def _purge(engine: Engine, command: c.PurgeDlq, now: int, owner: Owner) -> r.Rep
     return r.PurgeReply(count=len(jobs), left=engine.dead_left(command.queue), next=after)
 
 
+def _mark(engine: Engine, command: c.MarkGroup, now: int, owner: Owner) -> r.Reply:
+    if not is_key(command.fingerprint):
+        raise c.NOT_A_GROUP.refuse()
+    engine.acted = engine.marks.set(command.fingerprint, None if command.mark == "none" else command.mark, now)
+    return r.OK
+
+
 HANDLERS: Handlers = {
+    c.MarkGroup: _mark,
     c.Dlq: _list,
     c.DlqGroups: _groups,
     c.DeadGroups: _all_groups,

@@ -29,7 +29,8 @@ class PromoteJobs(Command[r.PromoteReply], kw_only=True, tag="PromoteJobs", forb
 class Clean(Command[r.CleanReply], kw_only=True, tag="Clean", forbid_unknown_fields=True):
     """Remove jobs in one state that are older than ``grace`` ms, of ``limit`` at a time; go on behind ``after``.
 
-    The age of an unfinished job counts from its push, that of a finished one from its end.
+    The age of an unfinished job counts from its push, that of a finished one from its end. ``dryRun`` tells what would be removed, and
+    about how many ``bytes`` these jobs take, and removes nothing.
     """
 
     queue: str = ""
@@ -37,6 +38,7 @@ class Clean(Command[r.CleanReply], kw_only=True, tag="Clean", forbid_unknown_fie
     grace: YearMs = 0
     limit: Count = 1000
     after: Name | None = None
+    dry_run: bool = False
 
 
 class Obliterate(Command[r.ObliterateReply], kw_only=True, tag="Obliterate", forbid_unknown_fields=True):
@@ -64,7 +66,7 @@ SPECS: tuple[Spec, ...] = (
         refuses=(errors.INVALID_QUEUE, NOT_A_PLACE, NOT_CLEANABLE),
         acts=True, example=Example(
             {"state": "completed", "grace": 86400000},
-            {"ok": True, "count": 1, "ids": [EXAMPLE_ID], "scanned": 40, "next": None},
+            {"ok": True, "count": 1, "ids": [EXAMPLE_ID], "scanned": 40, "bytes": 412, "next": None},
         ),
     ),
     Spec(

@@ -8,10 +8,11 @@ from bunqueue_trio import errors
 from bunqueue_trio.errors import Fault
 from bunqueue_trio.protocol import config_replies as cr
 from bunqueue_trio.protocol import replies as r
-from bunqueue_trio.protocol.commands.base import Attempts, Command, DayMs, LockMs, YearMs
+from bunqueue_trio.protocol.commands.base import Attempts, Command, DayMs, EveryMs, LockMs, YearMs
 from bunqueue_trio.protocol.commands.push import Backoff
 from bunqueue_trio.protocol.commands.spec import EXAMPLE_OK, Again, Does, Example, Path, Role, Spec
 
+Entries = Annotated[int, Meta(ge=0, le=10_000_000)]
 Stalls = Annotated[int, Meta(ge=0, le=1000)]
 
 
@@ -72,6 +73,41 @@ class GetStallConfig(Command[cr.StallConfigReply], kw_only=True, tag="GetStallCo
     queue: str = ""
 
 
+class DlqConfig(Struct, kw_only=True, rename="camel", frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Which dead letters of a queue are kept; see ``SetDlqConfig``."""
+
+    auto_retry: bool | None = None
+    auto_retry_interval: YearMs | None = None
+    max_auto_retries: Stalls | None = None
+    max_age: EveryMs | None = None
+    max_entries: Entries | None = None
+
+
+class SetDlqConfig(Command[r.DataReply], kw_only=True, tag="SetDlqConfig", forbid_unknown_fields=True):
+    """Say which dead letters of a queue are kept: none older than ``maxAge`` ms, and the newest ``maxEntries``, of those that the server keeps.
+
+    The fields may stand in ``config``. What is left out is as everywhere. Nothing is retried by itself: ``autoRetry`` is refused, and what belongs
+    to it means nothing.
+    """
+
+    queue: str = ""
+    auto_retry: bool | None = None
+    auto_retry_interval: YearMs | None = None
+    max_auto_retries: Stalls | None = None
+    max_age: EveryMs | None = None
+    max_entries: Entries | None = None
+    config: DlqConfig | None = None
+
+
+class GetDlqConfig(Command[cr.DlqConfigReply], kw_only=True, tag="GetDlqConfig"):
+    """Read which dead letters of a queue are kept."""
+
+    queue: str = ""
+
+
+NO_AUTO_RETRY = Fault(
+    400, "autoRetry is not there: a rerun retries a few first, and the others if those do well", "no-auto-retry"
+)
 TOO_MANY_CONFIGS = Fault(409, "More than {} queues would have settings of their own", "too-many-configs")
 
 _DEFAULTS: dict[str, Any] = {
@@ -100,5 +136,15 @@ SPECS: tuple[Spec, ...] = (
     Spec(
         GetStallConfig, Does.READS, Path("GET", "/queues/:queue/stall-config"), refuses=(errors.INVALID_QUEUE,), again=Again.FREELY,
         role=Role.READ, settled_by="everything", example=Example(None, {"ok": True, "config": _STALLS}),
+    ),
+    Spec(
+        SetDlqConfig, Does.CHANGES, Path("PUT", "/queues/:queue/dlq-config"),
+        refuses=(errors.INVALID_QUEUE, TOO_MANY_CONFIGS, NO_AUTO_RETRY), again=Again.FREELY, role=Role.ADMIN, acts=True,
+        example=Example({"maxAge": 604800000, "maxEntries": 1000}, EXAMPLE_OK),
+    ),
+    Spec(
+        GetDlqConfig, Does.READS, Path("GET", "/queues/:queue/dlq-config"), refuses=(errors.INVALID_QUEUE,), again=Again.FREELY,
+        role=Role.READ, settled_by="everything",
+        example=Example(None, {"ok": True, "config": {"autoRetry": False, "maxAge": 604800000, "maxEntries": 1000}}),
     ),
 )  # fmt: skip

@@ -1,6 +1,6 @@
 """Commands about dead letters: jobs that failed for good and are kept."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -71,6 +71,14 @@ class PurgeDlq(Command[r.PurgeReply], kw_only=True, tag="PurgeDlq", forbid_unkno
     after: Name | None = None
 
 
+class MarkGroup(Command[r.DataReply], kw_only=True, tag="MarkGroup"):
+    """Say of an error that it is ``fixed``, and a finding speaks of it when it comes back; or ``muted``, and none does; ``none`` takes that back."""
+
+    fingerprint: str = ""
+    mark: Literal["fixed", "muted", "none"]
+
+
+NOT_A_GROUP = Fault(400, "fingerprint must be that of a group of errors", "not-a-group")
 NOT_DEAD = Fault(404, "No dead letter of this id in this queue", "not-dead")
 KEY_IS_HELD = Fault(400, "Another unfinished job has the uniqueKey of this one", "key-held")
 
@@ -81,7 +89,7 @@ _EXAMPLE_GROUP = {
         "id": EXAMPLE_ID, "queue": "emails", "enteredAt": 1700000961000, "reason": "max_attempts_exceeded",
         "error": "ConnectionError: 10.0.0.7:25 refused",
     },
-    "common": {"sampled": 11, "tags": ["nightly"], "groupId": None, "keys": ["to"]},
+    "common": {"sampled": 11, "tags": ["nightly"], "groupId": None, "keys": ["to"]}, "mark": None, "markedAt": None,
 }  # fmt: skip
 
 SPECS: tuple[Spec, ...] = (
@@ -114,6 +122,10 @@ SPECS: tuple[Spec, ...] = (
         DeadGroups, Does.READS, Path("GET", "/dead/groups"), refuses=(NOT_A_PLACE,),
         again=Again.FREELY, role=Role.READ, settled_by="everything",
         example=Example(None, {"ok": True, "groups": [_EXAMPLE_GROUP], "total": 3, "next": None}),
+    ),
+    Spec(
+        MarkGroup, Does.CHANGES, Path("PUT", "/dead/groups/:fingerprint/mark"), refuses=(NOT_A_GROUP,), again=Again.FREELY,
+        role=Role.ADMIN, acts=True, example=Example({"mark": "fixed"}, {"ok": True}),
     ),
     Spec(
         RetryDlq, Does.CHANGES, Path("POST", "/queues/:queue/dlq/retry", optional_body=True),

@@ -28,6 +28,14 @@ _AGED = _NAMED.format(
     "SELECT key, size FROM "  # noqa: S608 - a constant
     f"(SELECT fin AS key, finished_at, {_SIZE} FROM finished WHERE fin > ? ORDER BY fin LIMIT ?) WHERE finished_at < ?"
 )
+_SURPLUS_OF = _NAMED.format(
+    f"SELECT fin AS key, {_SIZE} FROM finished WHERE queue = ? AND state = 'failed' ORDER BY fin LIMIT ?"  # noqa: S608 - ours
+)
+_AGED_OF = _NAMED.format(
+    "SELECT key, size FROM "  # noqa: S608 - a constant
+    f"(SELECT fin AS key, finished_at, {_SIZE} FROM finished WHERE queue = ? AND state = 'failed' ORDER BY fin LIMIT ?) "
+    "WHERE finished_at < ?"
+)
 _PAST_EVENTS = _NAMED.format(
     "SELECT key, size FROM (SELECT last_id AS key, length(body) AS size FROM event_batch ORDER BY last_id LIMIT ?) "
     "WHERE key < ? AND key <= ?"
@@ -78,6 +86,10 @@ class Pruner:
                 self._pruned_to[state] = last or 0
         aged = self._prune_finished(_AGED, (0, PRUNE_ROWS, keep.finished_since))[0]
         deleted += aged or self._prune_further(keep.finished_since)
+        for queue, (most, since) in keep.dead_of.items():
+            if (surplus := self._tally.kept_of(queue)[1] - most) > 0:
+                deleted += self._prune_finished(_SURPLUS_OF, (queue, min(surplus, PRUNE_ROWS)))[0]
+            deleted += self._prune_finished(_AGED_OF, (queue, PRUNE_ROWS, since))[0]
         # Never the batch of the last event, which remembers the newest id and time.
         past = max(last_event_id - keep.events_max, self._aged_events(keep.events_since))
         rows, _, keys = self._listed(_PAST_EVENTS, (PRUNE_ROWS, last_event_id, past))

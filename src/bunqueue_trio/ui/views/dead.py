@@ -60,7 +60,7 @@ async def index(ask: Ask) -> Screen:
         told = ask.look(c.DlqGroups(queue=queue.name, limit=GROUPS_SHOWN))
         await trio.lowlevel.checkpoint()
         rows += (_row(queue.name, group, died.get(group.fingerprint, []), ask.now) for group in told.groups)
-    rows.sort(key=lambda row: (row.group.fingerprint == CANCELLED, -row.number, row.queue))
+    rows.sort(key=lambda row: (row.group.fingerprint == CANCELLED or row.group.mark == "muted", -row.number, row.queue))
     shown = rows[:GROUPS_SHOWN]
     return Screen(
         "errors.html", "Errors", "errors",
@@ -95,7 +95,7 @@ def reruns(ask: Ask, matches: Callable[[dict[str, Any]], bool]) -> list[RerunRow
 def _row(queue: str, group: ErrorGroup, letters: Sequence[DeadLetter], now: int) -> Row:
     number = group.queues.get(queue, group.count)
     chart = charts.area(_per_minute(letters, now), f"deaths a minute within the last hour, {number} in all", "bad")
-    is_new = group.fingerprint != CANCELLED and now - group.first_seen < 15 * MINUTE_MS
+    is_new = group.fingerprint != CANCELLED and group.mark is None and now - group.first_seen < 15 * MINUTE_MS
     href = f"/ui/errors/{segment_of(queue)}?{urlencode({'fingerprint': group.fingerprint})}"
     return Row(queue, group, number, href, chart, is_new)
 
@@ -129,7 +129,8 @@ async def one(ask: Ask) -> Screen:
             "common": _common(ask, letters),
             "shown": [(letter, show(letter.job.data, ask.mask, 160)) for letter in letters[:SHOWN]],
             "chart": charts.area(_per_minute(letters, ask.now), "deaths a minute within the last hour", "bad"),
-            "actions": _actions(ask, about) if letters else [],
+            "mark": group.mark if group else None, "marked_at": group.marked_at if group else None,
+            "actions": _actions(ask, about, group.mark if group else None) if letters else [],
             "pause": bind(ask, "resume" if view.paused else "pause", queue=view.name),
             "reruns": reruns(ask, lambda wanted: wanted == about),
             "watched": watched, "verdict": _verdict(dict(watched)),
@@ -138,8 +139,16 @@ async def one(ask: Ask) -> Screen:
     )  # fmt: skip
 
 
-def _actions(ask: Ask, about: dict[str, str]) -> list[Any]:
-    names = ["purge-group"] if about["fingerprint"] == CANCELLED else ["rerun-group", "retry-group", "purge-group"]
+def _actions(ask: Ask, about: dict[str, str], mark: str | None) -> list[Any]:
+    if about["fingerprint"] == CANCELLED:
+        return [bind(ask, "purge-group", **about)]
+    marks = {
+        None: ("fix-group", "mute-group"),
+        "fixed": ("unmark-group",),
+        "muted": ("unmark-group",),
+        "back": ("fix-group", "unmark-group"),
+    }
+    names = ("rerun-group", "retry-group", "purge-group", *marks[mark])
     return [bind(ask, name, **about) for name in names]
 
 
