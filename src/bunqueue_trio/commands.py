@@ -15,6 +15,7 @@ from bunqueue_trio.protocol.config_replies import *
 from bunqueue_trio.protocol.queue_replies import *
 from bunqueue_trio.protocol.replies import *
 from bunqueue_trio.protocol.rerun_replies import *
+from bunqueue_trio.protocol.server_replies import *
 from bunqueue_trio.protocol.worker_replies import *
 
 

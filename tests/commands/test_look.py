@@ -62,6 +62,8 @@ async def test_the_end_of_a_job_is_waited_for(api: Api, queue: str):
     said = await api.run(c.WaitJob(id=job_id))
     assert (said.completed, said.state, bytes(said.result), said.error) == (True, "completed", b'{"sent":true}', None)
     assert bytes((await api.run(c.GetResult(id=job_id, timeout=600_000))).result) == b'{"sent":true}'
+    at_once = await api.run(c.GetResult(id=job_id))
+    assert (bytes(at_once.result), at_once.state, at_once.error) == (b'{"sent":true}', msgspec.UNSET, msgspec.UNSET)
     dead = await api.push(queue, max_attempts=1)
     await api.take(queue)
     await api.run(c.Fail(id=dead, error="no luck"))

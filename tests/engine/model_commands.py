@@ -524,11 +524,12 @@ class Model(Crew, Schedules):
         job = self.shown(command.id)
         error = job.error if job.state == "failed" else None
         result = None if job.result is None else json.loads(job.result)
-        return {"id": job.id, "result": result, "state": job.state, "error": error}
+        told = {"id": job.id, "result": result}
+        return told | {"state": job.state, "error": error} if command.timeout else told
 
     def wait_job(self, command: c.WaitJob, now: int, owner: str | None) -> Reply:
         """As the engine has it: who waits is the runtime's."""
-        told = self.get_result(c.GetResult(id=command.id), now, owner)
+        told = self.get_result(c.GetResult(id=command.id, timeout=1), now, owner)
         return told | {"completed": told["state"] == "completed"}
 
     def why(self, command: c.Why, now: int, owner: str | None) -> Reply:

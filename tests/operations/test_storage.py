@@ -12,7 +12,7 @@ from bunqueue_trio.cli import main
 from bunqueue_trio.cli import storage as cli
 from bunqueue_trio.config import MIB
 from bunqueue_trio.pages.storage import storage
-from bunqueue_trio.protocol.replies import StorageReply, StorageView
+from bunqueue_trio.protocol.server_replies import StorageReply, StorageView
 from bunqueue_trio.storage.store import Space
 from bunqueue_trio.testing.server import Bunqueue
 

@@ -83,10 +83,7 @@ def test_an_event_has_only_the_fields_of_its_type():
         (r.EMPTY_PULL, b'{"ok":true,"job":null,"token":null}'),
         (r.PushReply(id="x"), b'{"ok":true,"id":"x"}'),
         (r.ErrorReply(error="no"), b'{"ok":false,"error":"no"}'),
-        (
-            r.ResultReply(id="x", result=msgspec.Raw(b"1.50"), state="completed"),
-            b'{"ok":true,"id":"x","result":1.50,"state":"completed","error":null}',
-        ),
+        (r.ResultReply(id="x", result=msgspec.Raw(b"1.50")), b'{"ok":true,"id":"x","result":1.50}'),
     ],
 )
 def test_a_reply_is_the_body_of_the_contract(reply: msgspec.Struct, text: bytes):

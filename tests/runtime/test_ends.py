@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import trio
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
@@ -95,7 +95,7 @@ async def test_one_that_has_ended_is_told_of_at_once_and_one_that_never_was_is_r
 async def test_a_result_is_waited_for_only_if_that_is_asked(running: World, answers: Answers):
     job_id = await running.push()
     reply = await running.core.execute(c.GetResult(id=job_id))
-    assert (reply.state, bytes(reply.result)) == ("waiting", b"null")  # type: ignore[attr-defined]
+    assert (reply.state, bytes(reply.result)) == (UNSET, b"null")  # type: ignore[attr-defined]
     await answers.ask("", running.core.execute, c.GetResult(id=job_id, timeout=LONG))
     await complete(running, job_id)
     await settled()

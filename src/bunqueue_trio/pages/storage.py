@@ -2,7 +2,7 @@
 
 from bunqueue_trio.pages.findings import full_in_ms, growth_an_hour
 from bunqueue_trio.protocol.codec import encode
-from bunqueue_trio.protocol.replies import RetentionView, StorageReply, StorageView
+from bunqueue_trio.protocol.server_replies import RetentionView, StorageReply, StorageView
 from bunqueue_trio.runtime.statistics import Page, Reporter
 
 _STATES = ("waiting", "delayed", "waiting-children", "active", "completed", "failed")

@@ -320,60 +320,22 @@ class ProgressReply(Reply, kw_only=True):
     at: int | None
 
 
-class RetentionView(Struct, rename="camel"):
-    """How much is kept, for how many ms; null: no limit."""
-
-    completed_max: int | None
-    dead_max: int | None
-    age: int | None
-    events_max: int | None
-    events_age: int | None
-
-
-class StorageView(Struct, kw_only=True, rename="camel"):
-    """What the disk holds: bytes, and times in ms."""
-
-    disk_full: bool
-    """New jobs are refused: the last room is for what empties the queues."""
-    error: str | None
-    """What the disk says, while it refuses changes."""
-    since: int | None
-    """Since when, in epoch ms, one or the other is so."""
-    file: int
-    free: int
-    """Of the file, to be used again."""
-    log: int
-    disk_free: int
-    disk: int
-    growth: int | None
-    """Bytes an hour that the file grew by lately; null: not known yet."""
-    full_in: int | None
-    """When nothing is left of the disk, at the rate of the last hour; null: it does not fill up, or that is not known yet."""
-    pending: int
-    """Changed jobs that wait for the disk."""
-    jobs: dict[str, int]
-    """By state."""
-    retention: RetentionView
-
-
-class StorageReply(Reply, kw_only=True):
-    """What the disk holds, and how it does."""
-
-    data: StorageView
-
-
 class ResultReply(Reply, kw_only=True):
-    """The result of a completed job, as it was sent; null when there is none: ``state`` and ``error`` tell why."""
+    """The result of a completed job, as it was sent; null when there is none: ``state`` and ``error`` tell who waits for it why."""
+
+    id: str
+    result: Raw
+    state: str | UnsetType = UNSET
+    error: str | UnsetType | None = UNSET
+
+
+class WaitReply(Reply, kw_only=True):
+    """How a job has ended, also as ``removed``; or where it stands, if it has not in time."""
 
     id: str
     result: Raw
     state: str
     error: str | None = None
-
-
-class WaitReply(ResultReply, kw_only=True):
-    """How a job has ended, also as ``removed``; or where it stands, if it has not in time."""
-
     completed: bool
 
 
@@ -403,7 +365,12 @@ def payload_size(reply: Reply) -> int:
     if kind is PushReply or (kind is DataReply and reply.data is UNSET):  # type: ignore[attr-defined] # nearly all
         return 0
     match reply:
-        case PullReply(job=DeliveredJob(data=data)) | JobReply(job=JobView(data=data)) | ResultReply(result=data):
+        case (
+            PullReply(job=DeliveredJob(data=data))
+            | JobReply(job=JobView(data=data))
+            | ResultReply(result=data)
+            | WaitReply(result=data)
+        ):
             return len(memoryview(data))
         case PullBatchReply(jobs=jobs):
             return sum(len(memoryview(job.data)) for job in jobs)

@@ -29,7 +29,7 @@ class Ends:
     def join(self, begun: Begun) -> None:
         """Let a command that has seen a job wait for its end, if that has not come."""
         reply = begun.reply
-        assert isinstance(reply, r.ResultReply)
+        assert isinstance(reply, r.ResultReply | r.WaitReply)
         if reply.state in _UNFINISHED:
             begun.polls, begun.awaited = True, Awaited(reply.id)
             self._lines.setdefault(reply.id, {})[begun.awaited] = None

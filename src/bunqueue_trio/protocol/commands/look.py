@@ -67,7 +67,7 @@ SPECS: tuple[Spec, ...] = (
         GetResult, Does.READS, Path("GET", "/jobs/:id/result"), refuses=_REFUSES, again=Again.FREELY, role=Role.READ,
         waits=True,
         example=Example(
-            None, {"ok": True, "id": EXAMPLE_ID, "result": {"sent": True}, "state": "completed", "error": None}
+            None, {"ok": True, "id": EXAMPLE_ID, "result": {"sent": True}}
         ),
     ),
     Spec(

@@ -3,6 +3,7 @@
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.commands.base import Command, Name, Names
 from bunqueue_trio.protocol.commands.spec import Again, Does, Path, Role, Spec
+from bunqueue_trio.protocol.server_replies import StorageReply
 
 
 class Ping(Command[r.DataReply], kw_only=True, tag="Ping"):
@@ -13,7 +14,7 @@ class Stats(Command[r.StatsReply], kw_only=True, tag="Stats"):
     """Read the server's statistics."""
 
 
-class StorageStatus(Command[r.StorageReply], kw_only=True, tag="StorageStatus"):
+class StorageStatus(Command[StorageReply], kw_only=True, tag="StorageStatus"):
     """Read what the disk holds, how long there is room, and whether it takes changes."""
 
 

@@ -27,6 +27,14 @@ _AGED = _NAMED.format(
     f"(SELECT fin, finished_at, {_SIZE} FROM bq.finished WHERE fin > $1::bigint ORDER BY fin LIMIT $2::bigint) AS next "
     "WHERE finished_at < $3::bigint"
 )
+_SURPLUS_OF = _NAMED.format(
+    f"SELECT fin, {_SIZE} FROM bq.finished WHERE queue = $1 AND state = 'failed' ORDER BY fin LIMIT $2::bigint"  # noqa: S608
+)
+_AGED_OF = _NAMED.format(
+    "SELECT fin, size FROM "  # noqa: S608
+    f"(SELECT fin, finished_at, {_SIZE} FROM bq.finished WHERE queue = $1 AND state = 'failed' ORDER BY fin LIMIT $2::bigint) AS next "
+    "WHERE finished_at < $3::bigint"
+)
 _PAST_EVENTS = (
     "SELECT last_id FROM (SELECT last_id FROM bq.event_batch ORDER BY last_id LIMIT $1::bigint) AS oldest "
     "WHERE last_id < $2::bigint AND last_id <= $3::bigint ORDER BY last_id"
@@ -72,6 +80,10 @@ class Pruner:
                 self._pruned_to[state] = last
         aged = self._prune_finished(Query(_AGED, (0, PRUNE_ROWS, keep.finished_since)), tally)[0]
         deleted += aged or self._prune_further(keep.finished_since, tally)
+        for queue, (most, since) in keep.dead_of.items():
+            if (surplus := tally.kept_of(queue)[1] - most) > 0:
+                deleted += self._prune_finished(Query(_SURPLUS_OF, (queue, min(surplus, PRUNE_ROWS))), tally)[0]
+            deleted += self._prune_finished(Query(_AGED_OF, (queue, PRUNE_ROWS, since)), tally)[0]
         # Never the batch of the last event, which remembers the newest id and time.
         past = max(last_event_id - keep.events_max, self._aged_events(keep.events_since))
         keys = [key for (key,) in self._ask(Query(_PAST_EVENTS, (PRUNE_ROWS, last_event_id, past)))]

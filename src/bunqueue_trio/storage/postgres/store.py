@@ -368,9 +368,9 @@ class PostgresStore:
         """Return how many died of each error; see :class:`Store`."""
         return self._tally.groups(queue)
 
-    def cancelled_of(self, queue: str) -> int:
-        """Return how many were cancelled; see :class:`Store`."""
-        return self._tally.cancelled_of(queue)
+    def grouped_of(self, queue: str, keys: Iterable[str]) -> int:
+        """Return how many are in these groups; see :class:`Store`."""
+        return self._tally.grouped_of(queue, keys)
 
     def is_grouped(self, queue: str) -> bool:
         """Return whether its groups add up; see :class:`Store`."""

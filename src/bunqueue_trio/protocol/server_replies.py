@@ -1,0 +1,47 @@
+"""Replies about the server itself: what its disk holds, and what is kept."""
+
+from msgspec import Struct
+
+from bunqueue_trio.protocol.replies import Reply
+
+
+class RetentionView(Struct, rename="camel"):
+    """How much is kept, for how many ms; null: no limit."""
+
+    completed_max: int | None
+    dead_max: int | None
+    age: int | None
+    events_max: int | None
+    events_age: int | None
+
+
+class StorageView(Struct, kw_only=True, rename="camel"):
+    """What the disk holds: bytes, and times in ms."""
+
+    disk_full: bool
+    """New jobs are refused: the last room is for what empties the queues."""
+    error: str | None
+    """What the disk says, while it refuses changes."""
+    since: int | None
+    """Since when, in epoch ms, one or the other is so."""
+    file: int
+    free: int
+    """Of the file, to be used again."""
+    log: int
+    disk_free: int
+    disk: int
+    growth: int | None
+    """Bytes an hour that the file grew by lately; null: not known yet."""
+    full_in: int | None
+    """When nothing is left of the disk, at the rate of the last hour; null: it does not fill up, or that is not known yet."""
+    pending: int
+    """Changed jobs that wait for the disk."""
+    jobs: dict[str, int]
+    """By state."""
+    retention: RetentionView
+
+
+class StorageReply(Reply, kw_only=True):
+    """What the disk holds, and how it does."""
+
+    data: StorageView
