@@ -282,6 +282,7 @@ PAGE_ANSWERS: dict[str, dict[int, tuple[str, str, _Schema]]] = {
                         title=_STRING,
                         cause=_STRING,
                         evidence=_STRING,
+                        remedy=_STRING,
                         queue={"type": ["string", "null"]},
                         since={"type": ["integer", "null"]},
                         numbers={"type": "object", "additionalProperties": {"type": "integer"}},
