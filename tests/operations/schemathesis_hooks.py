@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 import schemathesis
+from schemathesis.core import NOT_SET
 
 from bunqueue_trio.protocol.catalog import CATALOG
 
@@ -23,10 +24,16 @@ FORBIDDEN_BY_STATE = re.compile(
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
+    waits = case.path.endswith(("/wait", "/result"))
     for values in (case.query, case.body):
         timeout = values.get("timeout") if isinstance(values, dict) else None
-        if POLL_MAX_MS < _number(timeout) <= 60_000:
+        if POLL_MAX_MS < _number(timeout) <= (600_000 if waits else 60_000):
             values["timeout"] = POLL_MAX_MS
+    if case.path.endswith("/wait"):
+        if isinstance(case.body, dict):
+            case.body.setdefault("timeout", POLL_MAX_MS)
+        elif case.body is None or case.body is NOT_SET:  # its own time is half a minute
+            case.body = {"timeout": POLL_MAX_MS}
 
 
 def _number(value: object) -> float:
