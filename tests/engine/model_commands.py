@@ -384,6 +384,7 @@ class Model(Crew, Schedules):
     def discard(self, command: c.Discard, now: int, owner: str | None) -> Reply:
         job = self.there(command.id)
         job.cause, job.started = "discarded", job.last
+        job.called_off = None  # what it ends of is another word of an operator
         self.bury(job, "Discarded", now)
         return {}
 

@@ -10,6 +10,7 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.memory import Memory
 from bunqueue_trio.runtime.meters import Meters
+from bunqueue_trio.runtime.picture import QueueLook
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.storage.memory import MemoryStore
 
@@ -68,3 +69,8 @@ async def test_the_queues_are_told_with_the_fullest_first(autojump_clock: MockCl
     push(server)
     told = await server.queue_statistics()
     assert (told.queues, told.shown[0].name, told.shown[0].waiting, told.oldest_ready_at) == (1, "q", 1, 1_000_000)
+
+
+def test_who_was_cancelled_has_not_died_of_anything():
+    look = QueueLook("q", 0, 0, 0, 0, 0, 5, 2, None, 0, None, None, None)
+    assert (look.dead, look.died, look.jobs) == (5, 3, 5)

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import trio
+from msgspec import Raw
 
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.api.session import Session
 from bunqueue_trio.config import load
+from bunqueue_trio.protocol.commands import Discard, Push
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.tree import serve
@@ -64,3 +66,17 @@ async def test_a_session_goes_by_the_token_that_was_said_last(gateway: Gateway, 
             session.receive(b'{"cmd":"Auth","token":"%s"}' % token.encode(), nursery)
             session.outgoing()
             assert allowed() == refused
+
+
+async def test_who_works_revives_no_dead_letter(gateway: Gateway, nursery: trio.Nursery):
+    server = gateway._server
+    await server.core.execute(Push(queue="q", data=Raw(b"1"), job_id="j"))
+    await server.core.execute(Discard(id="j"))
+    for token, status in (("w-1", 403), ("a-1", 200)):
+        call = gateway.resolve("POST", "/jobs/j/move-to-wait", {"authorization": f"Bearer {token}"})
+        assert (await gateway.respond(call, b"{}")).status == status
+    await server.core.execute(Discard(id="j"))
+    call = gateway.resolve("GET", "/ws", {"authorization": "Bearer w-1"})
+    with Session(server, gateway, None, vouched=True, grant=call.grant) as session:
+        session.receive(b'{"cmd":"MoveToWait","id":"j"}', nursery)
+        assert [json.loads(message)["code"] for message in session.outgoing()] == ["missing-role"]
