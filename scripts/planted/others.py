@@ -20,6 +20,7 @@ OTHERS = [
     Mutant("protocol/bounds.py", "if named > DEPENDENCIES_MAX:", "if named > DEPENDENCIES_MAX + 1000:", "more dependencies are read than are taken"),
     Mutant("transports/heads.py", ' HTTP/1\\.1")\n', ' HTTP/1\\..")\n', "HTTP/1.0 is read as 1.1 where the fields are known"),
     Mutant("transports/websocket.py", "            self._place.is_between\n            and ", "            ", "a text is read in the middle of another frame"),
+    Mutant("transports/websocket.py", "min(SHORT_BYTES, server.settings.body_max_bytes)", "SHORT_BYTES", "a message over the limit is taken"),
     Mutant("transports/websocket.py", "            and self._fragments is None\n", "", "a text between two fragments is one"),
     Mutant("transports/frames.py", "    if end > len(data):\n        return end - len(data)\n", "", "a text ends where the data does"),
     Mutant("transports/heads.py", "return None if isinstance(call.target, str) else", "return", "a WebSocket is a plain request where the fields are known"),

@@ -77,9 +77,11 @@ def last_frame(rng: random.Random) -> list[bytes]:
     return [rng.choice(odd), frame(0x81, b"behind"), frame(0x81, b"far behind")]
 
 
-async def heard(pieces: list[bytes], *, is_plain: bool) -> tuple[list[bytes], str, bytes]:
+async def heard(
+    pieces: list[bytes], *, is_plain: bool, settings: Settings | None = None
+) -> tuple[list[bytes], str, bytes]:
     """The messages, the state, and what is answered before a close frame: which of two faults that says is no matter."""
-    server = Server(Settings(), MemoryStore(), Clock())
+    server = Server(settings or Settings(), MemoryStore(), Clock())
     socket = WebSocket(server, HEAD, cast("Any", None), cast("Any", None))
     socket._protocol.data_to_send()
     if not is_plain:
@@ -101,6 +103,13 @@ async def test_they_are_what_the_parser_says(seed: int) -> None:
         pieces.append(stream[at : at + size])
         at += size
     assert await heard(pieces, is_plain=True) == await heard(pieces, is_plain=False)
+
+
+async def test_one_that_is_longer_than_messages_may_be_is_not_taken() -> None:
+    small = Settings(body_max_bytes=100)
+    pieces = [frame(0x81, b"x" * 100), frame(0x81, b"x" * 101)]
+    for is_plain in (True, False):
+        assert await heard(pieces, is_plain=is_plain, settings=small) == ([b"x" * 100], "CLOSING", b"")
 
 
 async def test_they_pass_the_parser_by(monkeypatch: pytest.MonkeyPatch) -> None:

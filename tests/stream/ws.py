@@ -149,10 +149,10 @@ def bare(server: Server, path: str = "/ws", *, first: bytes = b"") -> Iterator[B
     """Upgrade a raw socket; ``first`` is sent in one piece with the handshake."""
     with closing(socket.create_connection(server.address, PATIENCE_S)) as sock:
         opened = Bare(sock)
-        sock.sendall(HANDSHAKE.format(path=path).encode() + first)
-        status = opened.stream.readline()
-        assert status.startswith(b"HTTP/1.1 101"), status
-        while opened.stream.readline() != b"\r\n":
-            pass
-        yield opened
-        opened.stream.close()
+        with opened.stream:
+            sock.sendall(HANDSHAKE.format(path=path).encode() + first)
+            status = opened.stream.readline()
+            assert status.startswith(b"HTTP/1.1 101"), status
+            while opened.stream.readline() != b"\r\n":
+                pass
+            yield opened

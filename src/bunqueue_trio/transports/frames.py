@@ -28,8 +28,8 @@ class Text(NamedTuple):
     end: int
 
 
-def read_text(data: bytes, at: int) -> Text | int:
-    """Return the short text whose frame begins ``at``; or how many bytes are missing to it, 0: it is no such frame."""
+def read_text(data: bytes, at: int, most: int = SHORT_BYTES) -> Text | int:
+    """Return the text of at most ``most`` bytes whose frame begins ``at``; or how many are missing to it, 0: it is no such frame."""
     left = len(data) - at
     if left < 2:
         return 2 - left if data[at] == _WHOLE_TEXT else 0
@@ -40,8 +40,8 @@ def read_text(data: bytes, at: int) -> Text | int:
         if left < 4:
             return 4 - left
         size, start = int.from_bytes(data[at + 2 : at + 4], "big"), at + 8
-        if size > SHORT_BYTES:
-            return 0
+    if size > most:
+        return 0
     end = start + size
     if end > len(data):
         return end - len(data)

@@ -48,7 +48,7 @@ from bunqueue_trio.config import (
 )
 from bunqueue_trio.protocol.request import MESSAGE_MAX_HEADER
 from bunqueue_trio.runtime.server import Server
-from bunqueue_trio.transports.frames import Place, is_goodbye, read_text, text_frame
+from bunqueue_trio.transports.frames import SHORT_BYTES, Place, is_goodbye, read_text, text_frame
 from bunqueue_trio.transports.wire import NothingSent, Wire
 
 FOREVER = float("inf")
@@ -88,6 +88,7 @@ class WebSocket:
         self._protocol = ServerProtocol(max_size=server.settings.body_max_bytes)
         self._shake_hands(head, server.settings.body_max_bytes)
         self._place = Place()
+        self._short = min(SHORT_BYTES, server.settings.body_max_bytes)
         self._begun = b""
         """The beginning of a short text's frame, whose end has not come."""
         self._fragments: bytearray | None = None
@@ -207,7 +208,7 @@ class WebSocket:
         data, self._begun = self._begun + data, b""
         at = count = 0
         while self._is_plain() and at < len(data):
-            found = read_text(data, at)
+            found = read_text(data, at, self._short)
             if isinstance(found, int):
                 if found:
                     self._begun = data[at:]
