@@ -380,7 +380,7 @@ HOW_SCHEDULED: dict[str, list] = {
     "options": [
         c.RunOptions(),
         c.RunOptions(priority=1, ttl=60, backoff=BACKOFFS[0]),
-        c.RunOptions(timeout=100, lifo=True),
+        c.RunOptions(timeout=100, lifo=True, name="welcome"),
     ],
 }
 
@@ -398,6 +398,7 @@ OPTIONS: dict[str, list] = {
     "remove_on_complete": [True],
     "remove_on_fail": [True],
     "repeat": [None],
+    "name": ["welcome", "bye"],
 }
 
 

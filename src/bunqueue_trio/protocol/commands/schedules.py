@@ -49,6 +49,7 @@ class RunOptions(Struct, kw_only=True, rename="camel", frozen=True, omit_default
     lifo: bool = False
     remove_on_complete: bool = False
     remove_on_fail: bool = False
+    name: Key | None = None
 
 
 class PutSchedule(Command[ScheduleReply], kw_only=True, tag="PutSchedule", forbid_unknown_fields=True):
