@@ -293,7 +293,7 @@ class Life:
             c.Cron(
                 name=name, queue=queue, data=Raw(b"8"), schedule=schedule, repeat_every=every, priority=self.rng.choice([0, 1]),
                 immediately=self.rng.random() < 0.5, prevent_overlap=self.rng.random() < 0.5,
-                skip_missed_on_restart=self.rng.random() < 0.5,
+                skip_missed_on_restart=self.rng.random() < 0.5, job_name=self.rng.choice(["default", "welcome"]),
             ),
             self.rng.choice([c.CronGet(name=name), c.CronList(limit=2), c.CronDelete(name=name)]),
         ]  # fmt: skip
