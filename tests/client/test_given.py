@@ -93,7 +93,7 @@ def test_a_second_handler_is_refused_and_the_first_stays():
         @worker.handler
         async def second(job: Job) -> None: ...
 
-    assert worker._handle is first
+    assert worker._handlers[None].function is first
 
 
 @on_both
@@ -162,7 +162,7 @@ async def test_who_is_the_handler_of_no_queue_or_of_two_is_said(bunqueue: Bunque
     assert await bunqueue.client.push_to(handle, 1)
     Worker("one").handler(handle)
     Worker("two").handler(handle)
-    with pytest.raises(ValueError, match=r"name the queue: .*handle.* is the handler of one and two"):
+    with pytest.raises(ValueError, match=r"push by queue and name: .*handle.* is the handler of one and two"):
         await bunqueue.client.push_to(handle, 1)
 
 

@@ -90,7 +90,7 @@ async def test_annotation_as_text(bunqueue: Bunqueue):
 def test_handlers_without_a_say_get_what_was_pushed(handler: Any):
     worker = Worker("q")
     worker.handler(handler)
-    assert worker._decoder is None
+    assert worker._handlers[None].decoder is None
 
 
 def test_what_cannot_be_read_is_said_at_once():
@@ -109,4 +109,4 @@ def test_what_cannot_be_read_is_said_at_once():
     for unsaid in (late, plain):
         worker = Worker("q")
         worker.handler(unsaid)
-        assert worker._decoder is None
+        assert worker._handlers[None].decoder is None

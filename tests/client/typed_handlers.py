@@ -31,12 +31,20 @@ def send_plainly(job: Job) -> str:
     return job.id
 
 
+@worker.handler(name="welcome")
+async def welcome(job: Job[Email]) -> int:
+    assert_type(job.name, str | None)
+    return len(job.data.to)
+
+
 async def use(client: Client, job: Job[Email]) -> None:
     assert_type(await send(job), int)
     assert_type(send_plainly(job), str)
     assert_type(await client.push("emails", {"to": "x"}, delay=5.0, max_attempts=3), str)
     assert_type(await client.push_to(send, Email("x"), delay=5.0), str)
     assert_type(await client.push_to(send_plainly, 5), str)
+    assert_type(await client.push_to(welcome, Email("x"), name="welcome"), str)
+    await client.push_to(welcome, 5)  # type: ignore[arg-type]  # wrong: no payload of that handler
     assert_type(await job.push_to(send, Email("x")), str)
     await client.push_to(send, 5)  # type: ignore[arg-type]  # wrong: no payload of that handler
     await job.push_to(send, {"to": "x"})  # type: ignore[arg-type]  # wrong: the same
@@ -53,6 +61,7 @@ async def use(client: Client, job: Job[Email]) -> None:
     await client.push("emails", prio=3)  # type: ignore[call-arg]  # wrong: an option that does not exist
     await client.push("emails", delay="5")  # type: ignore[arg-type]  # wrong: a text for a time
     worker.handler(len)  # type: ignore[type-var]  # wrong: takes no job
+    worker.handler(name=5)  # type: ignore[call-overload]  # wrong: a number for a name
 
 
 def use_plainly(client: SyncClient) -> None:

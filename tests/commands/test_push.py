@@ -47,3 +47,22 @@ async def test_a_backoff_is_shown_and_kept_as_it_was_given(api: Api, queue: str)
         assert (await api.take(queue))[0] == one
         await api.run(c.Fail(id=one))
     assert await api.state(one) == "waiting"
+
+
+async def test_a_job_has_its_name_wherever_it_is_shown(api: Api, queue: str):
+    ids = (await api.run(c.PushBatch(queue=queue, jobs=[c.JobSpec(data=ONE, name="bye"), c.JobSpec(data=ONE)]))).ids
+    named, unnamed = ids
+    assert [(await api.run(c.GetJob(id=job_id))).job.name for job_id in ids] == ["bye", msgspec.UNSET]
+    listed = (await api.run(c.GetJobs(queue=queue, state="waiting"))).jobs
+    assert [job.name for job in listed] == ["bye", msgspec.UNSET]
+    assert [job.name for job in (await api.run(c.PullBatch(queue=queue, count=2))).jobs] == ["bye", msgspec.UNSET]
+    for job_id in ids:
+        await api.run(c.Fail(id=job_id, unrecoverable=True))
+    dead = {entry.job.id: entry.job.name for entry in (await api.run(c.Dlq(queue=queue))).entries}
+    assert dead == {named: "bye", unnamed: msgspec.UNSET}
+    one = await api.push(queue, name="welcome", repeat=c.Repeat(every=1, limit=2), remove_on_complete=True)
+    for run in (1, 2):
+        pulled = (await api.run(c.Pull(queue=queue, timeout=60_000))).job
+        assert pulled is not None
+        assert (pulled.name, pulled.id == one) == ("welcome", run == 1)
+        await api.run(c.Ack(id=pulled.id))

@@ -91,7 +91,9 @@ async def test_the_words_of_the_original_are_of_the_same_schedules(api: Api, que
         await api.run(c.Cron(name=queue, queue=queue, repeat_every=86_400_000, immediately=True, job_name="report"))
     ).cron
     assert (said.name, said.job_name, said.repeat_every, said.executions) == (queue, "report", 86_400_000, 0)
-    assert (await api.take(queue))[0].startswith(f"{queue}@")
+    brought = (await api.run(c.Pull(queue=queue, timeout=60_000))).job
+    assert brought is not None
+    assert (brought.id.startswith(f"{queue}@"), brought.name) == (True, "report")
     schedule = (await api.run(c.GetSchedule(name=queue))).schedule
     assert (schedule.misfire, schedule.overlap, schedule.next_run) == ("skip", "skip", said.next_run)
     assert (await api.run(c.CronGet(name=queue))).cron == said

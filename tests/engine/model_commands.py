@@ -586,7 +586,7 @@ class Model(Crew, Schedules):
             "progress": job.progress, "tags": spec.tags, "lifo": spec.lifo,
             "removeOnComplete": spec.remove_on_complete, "removeOnFail": spec.remove_on_fail,
         }  # fmt: skip
-        return {name: every[name] for name in fields.split()}
+        return {name: every[name] for name in fields.split()} | ({"name": spec.name} if spec.name else {})
 
     def state(self, job: Record) -> Reply:
         spec, repeat = job.spec, job.spec.repeat

@@ -306,7 +306,11 @@ def cron(self: Schedules, command: c.Cron, now: int, owner: str | None) -> Reply
         timezone=command.timezone or "UTC", anchor=anchor, limit=command.max_limit,
         misfire="skip" if command.skip_missed_on_restart else "once",
         overlap="skip" if command.prevent_overlap else "allow",
-        options=msgspec.structs.replace(how, priority=command.priority or how.priority),
+        options=msgspec.structs.replace(
+            how,
+            priority=command.priority or how.priority,
+            name=how.name if command.job_name == "default" else command.job_name,
+        ),
     )  # fmt: skip
     if self.put_schedule(said, now, owner)["outcome"] == "created" and command.immediately:
         self.run_schedule(c.RunSchedule(name=command.name), now, owner)
@@ -325,7 +329,7 @@ def view_cron(self: Schedules, name: str) -> Reply:
     schedule = self.schedules[name]
     said = schedule.said
     return {
-        "name": name, "jobName": "default", "queue": said.queue, "schedule": said.cron, "repeatEvery": said.every,
+        "name": name, "jobName": options(said).name or "default", "queue": said.queue, "schedule": said.cron, "repeatEvery": said.every,
         "nextRun": schedule.next(), "executions": schedule.runs, "maxLimit": said.limit,
         "timezone": None if said.timezone == "UTC" else said.timezone, "priority": options(said).priority,
     }  # fmt: skip

@@ -166,11 +166,11 @@ def test_a_limit_counts_all_runs(run: int, goes_on: bool):
 def test_the_next_run_keeps_all_options_but_those_of_the_first():
     options = Options(
         max_attempts=7, backoff=5, ttl=9, timeout=8, tags=("t",), group_id="g", lifo=True, remove_on_complete=True,
-        remove_on_fail=True, unique_key="k", depends_on=("d",), series=Series(every=100, limit=None, run=4, due=T0),
+        remove_on_fail=True, unique_key="k", depends_on=("d",), name="n", series=Series(every=100, limit=None, run=4, due=T0),
     )  # fmt: skip
     assert next_run(options, T0 + 1) == Options(
         max_attempts=7, backoff=5, ttl=9, timeout=8, tags=("t",), group_id="g", lifo=True, remove_on_complete=True,
-        remove_on_fail=True, series=Series(every=100, limit=None, run=5, due=T0 + 100),
+        remove_on_fail=True, name="n", series=Series(every=100, limit=None, run=5, due=T0 + 100),
     )  # fmt: skip
 
 

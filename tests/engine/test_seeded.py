@@ -293,7 +293,7 @@ class Life:
             c.Cron(
                 name=name, queue=queue, data=Raw(b"8"), schedule=schedule, repeat_every=every, priority=self.rng.choice([0, 1]),
                 immediately=self.rng.random() < 0.5, prevent_overlap=self.rng.random() < 0.5,
-                skip_missed_on_restart=self.rng.random() < 0.5,
+                skip_missed_on_restart=self.rng.random() < 0.5, job_name=self.rng.choice(["default", "welcome"]),
             ),
             self.rng.choice([c.CronGet(name=name), c.CronList(limit=2), c.CronDelete(name=name)]),
         ]  # fmt: skip
@@ -380,7 +380,7 @@ HOW_SCHEDULED: dict[str, list] = {
     "options": [
         c.RunOptions(),
         c.RunOptions(priority=1, ttl=60, backoff=BACKOFFS[0]),
-        c.RunOptions(timeout=100, lifo=True),
+        c.RunOptions(timeout=100, lifo=True, name="welcome"),
     ],
 }
 
@@ -398,6 +398,7 @@ OPTIONS: dict[str, list] = {
     "remove_on_complete": [True],
     "remove_on_fail": [True],
     "repeat": [None],
+    "name": ["welcome", "bye"],
 }
 
 

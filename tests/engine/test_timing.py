@@ -238,3 +238,12 @@ def test_zones_are_those_of_the_package_and_have_a_version():
     assert {"Europe/Berlin", "UTC", "America/New_York"} <= zones.names()
     assert "../etc/passwd" not in zones.names()
     assert zones.version().startswith("20")
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [("0 9-9/2 * * *", "0 9 * * *"), ("0 0 1-1/2,5 * *", "0 0 1,5 * *"), ("0 0 * * MON-mon/3", "0 0 * * MON")],
+)
+def test_a_step_in_a_range_of_one_value_leads_nowhere(said: str, meant: str):
+    found = [last_slots(Timing(cron=text), 0, 40 * DAY * 1000, 99).times for text in (said, meant)]
+    assert found[0] == found[1] != []

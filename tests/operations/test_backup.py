@@ -118,6 +118,28 @@ def test_a_link_is_the_file_it_leads_to_with_all_that_is_in_its_log(tmp_path: Pa
     used.store.close()
 
 
+def test_by_a_hard_link_the_log_would_not_be_found(tmp_path: Path):
+    used = Writer(tmp_path / "used.db")
+    used.push(job_id="in the log")
+    hard = tmp_path / "elsewhere.db"
+    hard.hardlink_to(used.store.path)
+    with pytest.raises(StoreError, match="has a second name"):
+        copy(hard, tmp_path / "copy.db", ignore, overwrite=False)
+    hard.unlink()
+    copy(used.store.path, tmp_path / "copy.db", ignore, overwrite=False)
+    used.store.close()
+    (tmp_path / "second.db").hardlink_to(tmp_path / "copy.db")  # a copy has no log
+    assert examine(tmp_path / "second.db", lambda _: None).unfinished == {"waiting": 1}
+
+
+def test_what_holds_nothing_is_no_copy_to_put_back(file: Path, tmp_path: Path):
+    apsw.Connection(str(tmp_path / "empty.db")).execute("PRAGMA user_version=0; VACUUM").fetchall()
+    assert (tmp_path / "empty.db").stat().st_size
+    with pytest.raises(StoreError, match="holds nothing"):
+        copy(tmp_path / "empty.db", file, ignore, overwrite=True)
+    assert examine(file, lambda _: None).findings == []
+
+
 def test_another_programs_database_is_not_copied(tmp_path: Path):
     spoil(tmp_path / "other.db", "CREATE TABLE t (x)")
     with pytest.raises(StartupError, match="another program's database"):

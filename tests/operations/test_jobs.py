@@ -72,6 +72,7 @@ def test_jobs_come_page_by_page(monkeypatch: pytest.MonkeyPatch, limit: int, sho
             "maxAttempts": 3,
             "error": "\x1b",
         }
+        | ({"name": "welcome"} if n == 1 else {})
         for n in range(5)
     ]
 
@@ -82,6 +83,7 @@ def test_jobs_come_page_by_page(monkeypatch: pytest.MonkeyPatch, limit: int, sho
     monkeypatch.setattr(remote, "answer", answer)
     done = CliRunner().invoke(main, ["jobs", "q", "active", "--limit", str(limit)])
     assert len(done.stdout.splitlines()) == shown
+    assert ["  welcome  " in line for line in done.stdout.splitlines()][:3] == [False, True, False]
     assert "\x1b" not in done.stdout
     assert done.stderr.startswith(said)
     assert bool(done.stderr) == bool(said)

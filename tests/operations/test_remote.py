@@ -75,14 +75,14 @@ def test_push_sends_what_the_flags_say(monkeypatch: pytest.MonkeyPatch):
         "q", "1", "--priority", "1", "--delay", "2", "--max-attempts", "3", "--backoff", "4", "--ttl", "5", "--timeout", "6",
         "--unique-key", "u", "--job-id", "j", "--tag", "t", "--group-id", "g", "--lifo", "--remove-on-complete",
         "--remove-on-fail", "--durable", "--depends-on", "d", "--repeat-every", "7", "--repeat-limit", "8",
-        "--repeat-name", "n",
+        "--repeat-name", "n", "--name", "welcome",
     ]  # fmt: skip
     remote.push.main(arguments, standalone_mode=False)
     options: Any = {
         "priority": 1, "delay": 0.002, "max_attempts": 3, "backoff": 0.004, "ttl": 0.005, "timeout": 0.006,
         "unique_key": "u", "job_id": "j", "tags": ["t"], "group_id": "g", "lifo": True, "remove_on_complete": True,
         "remove_on_fail": True, "durable": True, "depends_on": ["d"], "repeat_every": 0.007, "repeat_limit": 8,
-        "repeat_name": "n",
+        "repeat_name": "n", "name": "welcome",
     }  # fmt: skip
     assert set(options) == set(PushOptions.__annotations__)
     assert json.loads(sent[0]) == json.loads(msgspec.json.encode(push_fields(1, options, str)))

@@ -109,8 +109,9 @@ def test_a_job_has_the_fields_of_the_contract_in_its_order():
     sixteen = """id queue data priority createdAt runAt startedAt completedAt attempts maxAttempts backoff progress
         tags lifo removeOnComplete removeOnFail"""
     eight = "id queue data priority createdAt attempts maxAttempts progress"
-    assert r.JobView.__struct_encode_fields__ == tuple(sixteen.split())
-    assert r.DeliveredJob.__struct_encode_fields__ == tuple(eight.split())
+    # The name, which the contract does not know, is left out where there is none.
+    assert r.JobView.__struct_encode_fields__ == (*sixteen.split(), "name")
+    assert r.DeliveredJob.__struct_encode_fields__ == (*eight.split(), "name")
 
 
 def test_what_can_be_found_can_be_acted_on():

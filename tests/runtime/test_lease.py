@@ -87,7 +87,7 @@ async def test_it_ends_and_writes_nothing_when_it_was_replaced(store: Leased):
             store.commit = lambda batch: written.append(batch) or _taken_over()  # type: ignore[method-assign, func-returns-value, assignment]
             await trio.sleep_forever()
 
-    with pytest.raises(BaseExceptionGroup) as ended:
+    with pytest.RaisesGroup(TakenOver, flatten_subgroups=True) as ended:
         await hear_of_it()
     assert [str(leaf) for leaf in leaves(ended.value)] == ["by another"]
     assert len(written) == 1, "it tried once to write what it had"

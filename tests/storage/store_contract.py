@@ -27,7 +27,7 @@ ALL_OPTIONS = Options(
     max_attempts=1000, backoff=86_400_000, ttl=365 * 86_400_000, timeout=1, unique_key="k" * 256,
     tags=("a", "", "ü\u2028", "🐇" * 1024), group_id="g", lifo=True, remove_on_fail=True,
     depends_on=("x", "y"), series=Series(every=1, limit=2**53, run=7, due=NOW + 1),
-    shape=Shape(fixed=True, max_delay=86_400_000, jitter=0.1),
+    shape=Shape(fixed=True, max_delay=86_400_000, jitter=0.1), name="ü\u2028",
 )  # fmt: skip
 LEASE = Lease(token="t", ttl=300_000, until=NOW + 300_000, timeout_at=NOW + 5, owner="socket-1", held=True)
 UNFINISHED: dict[str, dict[str, Any]] = {

@@ -69,6 +69,15 @@ def reader_of(other: RequestHeads) -> RequestHeads:
     return RequestHeads(other._gateway, other._body_max)
 
 
+async def test_what_another_has_sent_behind_an_empty_line_makes_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = reader(guarded=False)
+    two_lines = b"GET /jobs/x/state HTTP/1.1", b"POST /ping HTTP/1.1\r\nHost: x"
+    alone = read(requests, *two_lines)
+    read(requests, b"", two_lines[1])  # "\r\nPOST /ping …"
+    assert read(requests, *two_lines) == alone
+    assert isinstance(alone, bytes), "it is handed over, as it is no HTTP"
+
+
 async def test_fields_are_read_once_for_many_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     requests = reader(guarded=False)
     first = read(requests, b"POST /jobs/a/ack HTTP/1.1", b"Host: x\r\nContent-Length: 2")

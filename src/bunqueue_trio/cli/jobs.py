@@ -37,7 +37,7 @@ def jobs(
     url: str, token: str | None, of_queue: str | None, in_state: str | None, wanted: dict[str, Any], *, limit: int,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """List jobs, of QUEUE in STATE or of all that a filter describes: when, id, attempts and last error.
+    """List jobs, of QUEUE in STATE or of all that a filter describes: when, id, name, attempts and last error.
 
     STATE is waiting, delayed, waiting-children, active, completed or failed. Waiting jobs come in the order of their delivery,
     delayed ones as they become ready, ended ones newest first. The time is when a delayed job is ready, an active one began, an
@@ -71,7 +71,8 @@ def _show(job: dict[str, Any], *, where: bool, as_json: bool) -> None:
     when = at(job[_WHEN.get(job["state"], "createdAt")] or job["createdAt"])
     tries = f"{job['attempts']} of {job['maxAttempts']} attempts"
     place = f"  {job['queue']}  {job['state']}" if where else ""
-    click.echo(printable(f"{when}  {job['id']}{place}  {tries}  {job['error'] or ''}".rstrip()))
+    name = f"  {job['name']}" if "name" in job else ""
+    click.echo(printable(f"{when}  {job['id']}{place}{name}  {tries}  {job['error'] or ''}".rstrip()))
 
 
 @click.command()

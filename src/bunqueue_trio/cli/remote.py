@@ -216,6 +216,7 @@ DURATION = Duration()
 @with_server
 @click.argument("queue")
 @click.argument("data", metavar="JSON")
+@click.option("--name", metavar="NAME", help="What kind of job it is in its queue: workers choose the handler by it.")
 @click.option("--priority", type=int, help="Higher is sooner.")
 @click.option("--delay", type=DURATION, metavar="TIME", help="Time before it can be taken.")
 @click.option("--max-attempts", type=int, metavar="N", help="Tries in all, then it is a dead letter; 3 unless you say.")

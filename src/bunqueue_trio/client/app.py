@@ -8,6 +8,7 @@ from typing import Any, Unpack
 
 import anyio
 from anyio.abc import TaskStatus
+from msgspec.structs import replace
 
 from bunqueue_trio.client.backend import LoopName
 from bunqueue_trio.client.client import Client
@@ -17,6 +18,7 @@ from bunqueue_trio.client.given import Time, seconds_of
 from bunqueue_trio.client.log import log, show_plainly
 from bunqueue_trio.client.worker import H, Worker
 from bunqueue_trio.errors import Refused
+from bunqueue_trio.protocol.commands import RunOptions
 
 
 class App:
@@ -44,38 +46,48 @@ class App:
         self.workers: dict[str, Worker] = {}
         """Queue → its worker."""
 
-    def handler(self, queue: str, *, concurrency: int = 10, timeout: Time | None = None) -> Callable[[H], H]:
-        """Use the decorated function for the jobs of ``queue``, as :meth:`Worker.handler` does.
+    def handler(
+        self, queue: str, *, name: str | None = None, concurrency: int | None = None, timeout: Time | None = None
+    ) -> Callable[[H], H]:
+        """Use the decorated function for the jobs of ``queue``, those of a ``name`` or all, as :meth:`Worker.handler` does.
+
+        The first handler of a queue says its ``concurrency``, 10 if it does not, and ``timeout``: they are of all its jobs.
 
         Raises:
-            ValueError: the queue has a handler already.
+            ValueError: the queue has a handler for this name already, or another has said what is of the whole queue.
         """
 
         def decorate(function: H) -> H:
-            if queue in self.workers:
-                raise ValueError(f"queue {queue!r} has a handler already")
-            worker = Worker(
-                queue, self._url, token=self._token, tls=self._tls, concurrency=concurrency, timeout=timeout,
-                grace=self._grace, loop=self._loop, connect=self._connect, random=self._random,
-            )  # fmt: skip
-            worker.handler(function)
+            worker = self.workers.get(queue)
+            if worker is None:
+                worker = Worker(
+                    queue, self._url, token=self._token, tls=self._tls, timeout=timeout, grace=self._grace,
+                    concurrency=10 if concurrency is None else concurrency, loop=self._loop, connect=self._connect,
+                    random=self._random,
+                )  # fmt: skip
+            elif concurrency is not None or timeout is not None:
+                raise ValueError(f"the concurrency and timeout of queue {queue!r} are for its first handler to say")
+            worker.handler(function, name=name)
             self.workers[queue] = worker
             return function
 
         return decorate
 
     def task(
-        self, queue: str | None = None, *, name: str | None = None, data: Any = None, concurrency: int = 10,
-        timeout: Time | None = None, **when: Unpack[When],
+        self, queue: str | None = None, *, name: str | None = None, job_name: str | None = None, data: Any = None,
+        concurrency: int | None = None, timeout: Time | None = None, **when: Unpack[When],
     ) -> Callable[[H], H]:  # fmt: skip
         """Use the decorated function for the jobs of ``queue``, and declare a schedule that brings them.
 
         It brings jobs with ``data`` by ``cron`` in a ``timezone``, or ``every`` that many seconds. Queue and schedule are
-        called as the function is, unless they have names. The server knows of it after :meth:`sync`.
+        called as the function is, unless they have names. With ``job_name`` its jobs have that name, and the function is for
+        those alone. The server knows of it after :meth:`sync`.
 
         Raises:
-            ValueError: the queue has a handler, or the schedule is declared already.
+            ValueError: the queue has such a handler, or the schedule is declared already.
         """
+        if job_name is not None:
+            when["options"] = replace(when.get("options", RunOptions()), name=job_name)
 
         def decorate(function: H) -> H:
             of_queue = queue or function.__name__
@@ -83,7 +95,7 @@ class App:
             if called in self.schedules:
                 raise ValueError(f"schedule {called!r} is declared already")
             declared = Declared.of(called, of_queue, data, self.name, when)
-            self.handler(of_queue, concurrency=concurrency, timeout=timeout)(function)
+            self.handler(of_queue, name=job_name, concurrency=concurrency, timeout=timeout)(function)
             self.schedules[called] = declared
             return function
 

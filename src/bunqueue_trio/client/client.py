@@ -21,7 +21,7 @@ from anyio.abc import TaskGroup
 from bunqueue_trio.client.backend import websocket
 from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.events import EventStream, Streams
-from bunqueue_trio.client.given import Time, count_of, queue_of, seconds_of
+from bunqueue_trio.client.given import Time, count_of, place_of, seconds_of
 from bunqueue_trio.client.jobs import Job, JobInfo, decode, encoded
 from bunqueue_trio.client.link import Lost
 from bunqueue_trio.client.pushing import Ended, push_once
@@ -136,13 +136,16 @@ class Client:
         return (await push_once(send, self._state_or_none, self._ended, [options], [fields]))[0]
 
     async def push_to(self, handler: Callable[[Job[T]], Any], data: T, **options: Unpack[PushOptions]) -> str:
-        """Add a job for ``handler`` to its queue, as :meth:`push` does; type checkers compare the payload with what it takes.
+        """Add a job for ``handler`` to its queue, by its name, as :meth:`push` does; type checkers compare the payload.
 
         Raises:
             TypeError: no worker of this process has this handler.
-            ValueError: it is that of several queues.
+            ValueError: it is that of several queues, or names.
         """
-        return await self.push(queue_of(handler), data, **options)
+        queue, name = place_of(handler)
+        if name is not None:
+            options.setdefault("name", name)
+        return await self.push(queue, data, **options)
 
     async def push_many(self, queue: str, jobs: Iterable[JobSpec | Mapping[str, Any]]) -> list[str]:
         """Add jobs, each with its ``data`` and the options of :meth:`push`, all or none; return their ids."""

@@ -5,7 +5,8 @@ from contextlib import suppress
 
 from bunqueue_trio.config import parse_duration_ms
 
-_QUEUES = "_bunqueue_queues"  # on a function: the queues whose handler it is
+_PLACES = "_bunqueue_places"  # on a function: the queues whose handler it is, each with the name of the jobs
+_NAME_MAX = 256  # the server takes no longer one
 
 Time = float | str
 """Seconds, or a text such as ``"60s"`` or ``"5m"``."""
@@ -46,25 +47,42 @@ def count_of(name: str, value: object) -> int:
     return value
 
 
-def note_queue(handler: object, queue: str) -> None:
-    """Note that ``handler`` is for the jobs of ``queue``, if it is a function, or else something that can have a note."""
+def name_of_jobs(value: object) -> str | None:
+    """Return ``value``, which is a name that jobs can have, or None.
+
+    Raises:
+        TypeError: it is no text.
+        ValueError: it is empty, or longer than the server takes.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise TypeError(f"the name of jobs must be a text, not {value!r}")
+    if not 1 <= len(value) <= _NAME_MAX:
+        raise ValueError(f"the name of jobs must be 1 to {_NAME_MAX} characters, not {len(value)}")
+    return value
+
+
+def note_place(handler: object, queue: str, name: str | None) -> None:
+    """Note that ``handler`` is for the jobs of ``queue`` with this ``name``, if it is a function, or else can have a note."""
     with suppress(AttributeError, TypeError):  # of C, or frozen
-        setattr(handler, _QUEUES, {**getattr(handler, _QUEUES, {}), queue: None})
+        setattr(handler, _PLACES, {**getattr(handler, _PLACES, {}), (queue, name): None})
 
 
-def queue_of(handler: object) -> str:
-    """Return the queue that ``handler`` is for.
+def place_of(handler: object) -> tuple[str, str | None]:
+    """Return the queue that ``handler`` is for, and the name of its jobs there.
 
     Raises:
         TypeError: it is for none.
         ValueError: it is for several.
     """
-    queues = list(getattr(handler, _QUEUES, ()))
-    if not queues:
+    places: list[tuple[str, str | None]] = list(getattr(handler, _PLACES, ()))
+    if not places:
         raise TypeError(f"{handler!r} is no handler of a worker")
-    if len(queues) > 1:
-        raise ValueError(f"name the queue: {handler!r} is the handler of {' and '.join(queues)}")
-    return str(queues[0])
+    if len(places) > 1:
+        each = (queue if name is None else f"{queue} by the name {name}" for queue, name in places)
+        raise ValueError(f"push by queue and name: {handler!r} is the handler of {' and '.join(each)}")
+    return places[0]
 
 
 def _read(name: str, text: str) -> float:

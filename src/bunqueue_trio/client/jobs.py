@@ -79,6 +79,8 @@ class Job(Generic[T]):
 
     id: str
     queue: str
+    name: str | None
+    """What kind of job it is within its queue, if that was said."""
     raw: bytes
     """The payload as it was pushed."""
     priority: int
@@ -96,6 +98,7 @@ class Job(Generic[T]):
         self._decoder: Decoder[T] | None = None
         self.id = view.id
         self.queue = view.queue
+        self.name = view.name or None
         self.raw = bytes(view.data)
         self.priority = view.priority
         self.created_at = view.created_at / 1000
@@ -188,6 +191,7 @@ class JobInfo:
 
     id: str
     queue: str
+    name: str | None
     data: Any
     priority: int
     created_at: float
@@ -203,6 +207,7 @@ class JobInfo:
     def __init__(self, view: JobView) -> None:
         self.id = view.id
         self.queue = view.queue
+        self.name = view.name or None
         self.data = decode(view.data)
         self.priority = view.priority
         self.created_at = view.created_at / 1000

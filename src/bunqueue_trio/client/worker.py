@@ -16,7 +16,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from functools import partial
 from random import Random  # noqa: TID251 - jitter; a test hands in its own
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar, overload
 from uuid import UUID, uuid4
 
 import anyio
@@ -26,7 +26,7 @@ from msgspec.json import Decoder
 from bunqueue_trio.client.backend import Loop, LoopName, Scope, Signal, Tasks, rest, websocket
 from bunqueue_trio.client.client import DEFAULT_URL, Client
 from bunqueue_trio.client.connection import Connect
-from bunqueue_trio.client.given import Time, count_of, note_queue, seconds_of
+from bunqueue_trio.client.given import Time, count_of, name_of_jobs, note_place, seconds_of
 from bunqueue_trio.client.handlers import Handler as Handler
 from bunqueue_trio.client.handlers import Outcome, Threads, heard, of_handler, payload_decoder
 from bunqueue_trio.client.jobs import Job, encoded
@@ -52,6 +52,14 @@ _REASONS = {
 }  # fmt: skip
 
 H = TypeVar("H", bound=Handler)
+
+
+class _Handling(NamedTuple):
+    """How jobs are worked on: the function that was given, what runs it, and what reads payloads for it."""
+
+    function: Handler
+    handle: Callable[[Job[Any]], Awaitable[Any]]
+    decoder: Decoder[Any] | None
 
 
 class _Run:
@@ -109,9 +117,8 @@ class Worker:
         """By which the server knows it, over all of its connections."""
         self._connect = connect
         self._random = random
-        self._handle: Callable[[Job[Any]], Awaitable[Any]] | None = None
-        self._function: Handler | None = None
-        self._decoder: Decoder[Any] | None = None
+        self._handlers: dict[str | None, _Handling] = {}
+        """By the name of their jobs; that of None has all that no other is for."""
         self.loop: LoopName | None = loop
         self._on: Loop
         self._runs: dict[str, _Run] = {}  # by lock token: a job may come back while its lost run still ends
@@ -124,33 +131,42 @@ class Worker:
         self._is_running = False
         self._pulling: anyio.CancelScope | None = None
 
-    def handler(self, function: H) -> H:
+    @overload
+    def handler(self, function: H, *, name: str | None = None) -> H: ...
+    @overload
+    def handler(self, *, name: str | None = None) -> Callable[[H], H]: ...
+    def handler(self, function: H | None = None, *, name: str | None = None) -> H | Callable[[H], H]:
         """Use ``function`` for the jobs: async, or sync, which then runs in a thread.
 
-        What it returns is the result. When it raises, the attempt has failed; :class:`GiveUp` and :class:`Again` say
-        more. It is cancelled when the job is
+        With a ``name`` only for those of this name, by ``@worker.handler(name="welcome")``. Jobs of a name that no handler
+        has are for the one without; if there is none, they fail. What it returns is the result. When it raises, the attempt
+        has failed; :class:`GiveUp` and :class:`Again` say more. It is cancelled when the job is
         cancelled, or is not ours any more; a thread cannot be, it is left to end by itself.
 
         Raises:
             TypeError: msgspec cannot read what its ``Job[…]`` names, or the name is not known.
-            ValueError: there is a handler already: each queue has one.
+            ValueError: there is a handler already: each queue has one for each name, and one without.
         """
-        if self._function is not None:
-            there, other = (getattr(given, "__qualname__", repr(given)) for given in (self._function, function))
-            raise ValueError(f"the worker of {self.queue!r} has a handler already, {there}: {other} cannot be one, too")
-        self._decoder = payload_decoder(function)
+        if function is None:
+            return partial(self.handler, name=name)
+        name = name_of_jobs(name)
+        if name in self._handlers:
+            there, other = (getattr(f, "__qualname__", repr(f)) for f in (self._handlers[name].function, function))
+            which = "" if name is None else f" for the name {name!r}"
+            raise ValueError(
+                f"the worker of {self.queue!r} has a handler{which} already, {there}: {other} cannot be one, too"
+            )
+        handle: Callable[[Job[Any]], Awaitable[Any]] = partial(self._in_thread, function)
         if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004 - asked of its type
-            self._handle = function
-        else:
-            self._handle = partial(self._in_thread, function)
-        self._function = function
-        note_queue(function, self.queue)
+            handle = function
+        self._handlers[name] = _Handling(function, handle, payload_decoder(function))
+        note_place(function, self.queue, name)
         return function
 
     @property
     def has_handler(self) -> bool:
-        """Whether there is a function for the jobs; without one it cannot run."""
-        return self._handle is not None
+        """Whether there is a function for jobs; without one it cannot run."""
+        return bool(self._handlers)
 
     @property
     def running(self) -> int:
@@ -260,7 +276,6 @@ class Worker:
                 if not jobs and self._on.current_time() < asked_at + POLL_S / 2:
                     await anyio.sleep(EARLY_S)  # it answers before the time is over: it is about to stop
                 for job in jobs:
-                    job.read_with(self._decoder)
                     job.client = side
                     run = _Run(job, self._on.new_scope())
                     self._runs[job.token] = run
@@ -277,7 +292,6 @@ class Worker:
         self._changed.ring()
 
     async def _work(self, run: _Run, reporter: Reporter) -> None:
-        assert self._handle is not None
         job, result, error, trace, ending = run.job, None, None, None, None
         started = self._on.current_time()
         run.scope.deadline = started + self.timeout
@@ -299,6 +313,15 @@ class Worker:
             log.info("job is not ours any more", **facts(Outcome(job, duration)), reason=printable(run.reason))
         else:
             reporter.report(Outcome(job, duration, result, error, trace, ending, called_off))
+
+    async def _handle(self, job: Job[Any]) -> Any:
+        """Give a job to the handler of its name, or else to the one without a name."""
+        handling = self._handlers.get(job.name) or self._handlers.get(None)
+        if handling is None:
+            which = "without a name" if job.name is None else f"of the name {job.name!r}"
+            raise LookupError(f"the worker of {self.queue!r} has no handler for jobs {which}")
+        job.read_with(handling.decoder)
+        return await handling.handle(job)
 
     async def _in_thread(self, function: Handler, job: Job[Any]) -> Any:
         return await self._threads.run(function, job)

@@ -5,6 +5,7 @@ A local time is written as if it were UTC, in whole seconds since 1970; what it 
 """
 
 import functools
+import re
 from datetime import UTC, datetime
 
 from cronsim import CronSim, CronSimError
@@ -25,6 +26,7 @@ EXPRESSION_MAX = 256  # characters; the longest that anybody needs lists some mi
 LAST_S = 221_845_392_000
 """The start of the year 9000: nothing is looked for behind it, since the calendar of Python ends in 9999."""
 
+_ONE_VALUE = re.compile(r"\b(\w+)-\1(?:/[1-9]\d*)?(?=,|$)", re.IGNORECASE)
 _SOME_DAY = datetime(2000, 1, 1, tzinfo=UTC)
 _FORMS = (5, 6)  # fields: without seconds, and with
 
@@ -64,7 +66,8 @@ def parse(text: str) -> Expression:
         raise BadExpression(f"{text.strip()[:20]} is not known: there are {', '.join(MACROS)}")
     if not expanded.isascii() or len(expanded) > EXPRESSION_MAX:
         raise BadExpression(f"it has other than ASCII characters, or more than {EXPRESSION_MAX}")
-    parts = expanded.split()
+    # cronsim takes a step in a range of one value for one that goes on to the end.
+    parts = [_ONE_VALUE.sub(r"\1", part) for part in expanded.split()]
     if len(parts) not in _FORMS:
         raise BadExpression(f"it has {len(parts)} fields, not 5, or 6 with seconds first")
     try:

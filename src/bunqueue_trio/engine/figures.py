@@ -89,7 +89,7 @@ class Figures:
     def load(self, now: int) -> None:
         """Take up what the facts, just loaded, tell of; an hour that ended meanwhile is summed up."""
         for at, minutes in self.minutes():
-            if str(at // HOUR_MS) not in self._facts.of(HOUR):
+            if str((at - 1) // HOUR_MS) not in self._facts.of(HOUR):
                 self._add(at, minutes)
         self._begin_hour(now // HOUR_MS)
         self._drop_old(now)
@@ -109,10 +109,10 @@ class Figures:
 
     def of(self, queue: str) -> tuple[list[QueueMinute], list[QueueMinute]]:
         """Return the minutes and the hours of a queue, oldest first; those in which nothing was there are left out."""
-        hours = list(self._find(queue, HOUR, HOUR_MS))
+        hours = list(self._find(queue, HOUR))
         if queue in self._sums:
             hours.append(self._sums[queue])
-        return list(self._find(queue, MINUTE, 1)), hours
+        return list(self._find(queue, MINUTE)), hours
 
     def usual(self, queue: str) -> int | None:
         """Return the time that 95 % of the jobs of a queue did not exceed in the last hour, or else in the last week."""
@@ -125,17 +125,18 @@ class Figures:
                 return part(runs, 0.95)
         return None
 
-    def _find(self, queue: str, kind: str, unit: int) -> Iterator[QueueMinute]:
+    def _find(self, queue: str, kind: str) -> Iterator[QueueMinute]:
         rows, name = self._facts.of(kind), b'"%s":[' % queue.encode()
         for key in sorted(rows, key=int):
             start = rows[key].find(name)
             if start >= 0:
                 start += len(name) - 1
                 numbers = _LIST.decode(rows[key][start : rows[key].index(b"]", start) + 1])
-                yield _read(int(key) * unit, numbers)
+                # Of an hour the end, as of a minute.
+                yield _read((int(key) + 1) * HOUR_MS if kind == HOUR else int(key), numbers)
 
     def _add(self, at: int, minutes: Mapping[str, QueueMinute]) -> None:
-        self._begin_hour(at // HOUR_MS)
+        self._begin_hour((at - 1) // HOUR_MS)  # a minute that ends with the hour is its last
         for name, minute in minutes.items():
             before = self._sums.get(name)
             self._sums[name] = minute if before is None else joined(before, minute)

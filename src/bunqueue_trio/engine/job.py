@@ -88,6 +88,8 @@ class Options(Struct, frozen=True, omit_defaults=True):
     series: Series | None = None
     shape: Shape | None = None
     """None: the backoff is a number. Beside it, so that a version that knows of numbers only can read the rest."""
+    name: str | None = None
+    """By which a worker chooses the handler, within its queue."""
 
 
 DEFAULT_OPTIONS = Options()

@@ -68,6 +68,7 @@ def view_fields(job: Job) -> dict[str, Any]:
         "lifo": options.lifo,
         "remove_on_complete": options.remove_on_complete,
         "remove_on_fail": options.remove_on_fail,
+        "name": options.name or UNSET,
     }
 
 

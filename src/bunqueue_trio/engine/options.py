@@ -38,6 +38,7 @@ def options_of(spec: c.JobSpec, now: int, shared: dict[Options, Options], defaul
         depends_on=tuple(spec.depends_on),
         series=None if repeat is None else Series(repeat.every, repeat.limit, 1, now + spec.delay, name=repeat.name),
         shape=shape,
+        name=spec.name,
     )
     if options == DEFAULT_OPTIONS:
         return DEFAULT_OPTIONS

@@ -44,8 +44,6 @@ class Plan(Struct, frozen=True, omit_defaults=True):
     shown: Raw = Raw(b"{}")
     """The options as they were put."""
     source: str | None = None
-    job_name: str = "default"
-    """What the original calls its jobs; nothing here is called so."""
 
 
 class Progress(Struct, omit_defaults=True):

@@ -43,6 +43,7 @@ class PushOptions(TypedDict, total=False):
     repeat_every: float | None
     repeat_limit: int | None
     repeat_name: str | None
+    name: str | None
 
 
 class JobSpec(PushOptions, total=False):

@@ -29,7 +29,7 @@ def error_reply(refused: Refused, *, coded: bool) -> ErrorReply:
 
 
 class DeliveredJob(Struct, rename="camel"):
-    """The eight fields of a job that PULL gives."""
+    """The eight fields of a job that PULL gives, and its name if it has one."""
 
     id: str
     queue: str
@@ -39,6 +39,7 @@ class DeliveredJob(Struct, rename="camel"):
     attempts: int
     max_attempts: int
     progress: int | float
+    name: str | UnsetType = UNSET
 
 
 class BackoffView(Struct, kw_only=True, rename="camel", omit_defaults=True):
@@ -51,7 +52,7 @@ class BackoffView(Struct, kw_only=True, rename="camel", omit_defaults=True):
 
 
 class JobView(Struct, kw_only=True, rename="camel"):
-    """The sixteen fields of a job that GET gives; times in epoch ms."""
+    """The sixteen fields of a job that GET gives, and its name if it has one; times in epoch ms."""
 
     id: str
     queue: str
@@ -69,6 +70,7 @@ class JobView(Struct, kw_only=True, rename="camel"):
     lifo: bool
     remove_on_complete: bool
     remove_on_fail: bool
+    name: str | UnsetType = UNSET
 
 
 class PushReply(Reply, kw_only=True):

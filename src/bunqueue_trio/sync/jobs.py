@@ -16,6 +16,7 @@ class SyncJob:
         self._client = client
         self.id: str = fields["id"]
         self.queue: str = fields["queue"]
+        self.name: str | None = fields.get("name")
         self.data: Any = fields["data"]
         self.priority: int = fields["priority"]
         self.created_at: float = fields["createdAt"] / 1000

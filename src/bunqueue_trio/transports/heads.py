@@ -173,7 +173,7 @@ class RequestHeads:
             headers, int(headers.get("content-length", "0")), _wants_more(headers),
             headers.get("expect", "").lower() == "100-continue",
         )  # fmt: skip
-        if len(head_bytes) <= KEPT_HEAD_BYTES:
+        if len(head_bytes) <= KEPT_HEAD_BYTES and not head_bytes.startswith(b"\r\n"):
             _keep(self._known_fields, head_bytes[head_bytes.find(b"\r\n") :], fields)
         return self._plain(call, fields, is_head=method == "HEAD")
 

@@ -298,7 +298,8 @@ async def _carry(server: Server, session: Session) -> None:
             received = await websocket.receive()
             if server.hub.closed:
                 continue  # what is owed comes to an end, and then the connection
-            message = received.encode() if isinstance(received, str) else received
+            # Of an empty binary message it says nothing.
+            message = received.encode() if isinstance(received, str) else received or b""
             await session.wait_turn(message)
             session.receive(message, nursery)
             await session.wait_room()

@@ -20,6 +20,7 @@ def _cron(engine: Engine, command: c.Cron, now: int, owner: Owner) -> r.Reply:
     if known is not None and command.repeat_every is not None and known.timing.every == command.repeat_every:
         anchor = known.timing.anchor
     options = command.job_options or c.RunOptions()
+    name = options.name if command.job_name == c.UNNAMED else command.job_name
     plan = plan_of(
         c.PutSchedule(
             name=command.name,
@@ -32,10 +33,10 @@ def _cron(engine: Engine, command: c.Cron, now: int, owner: Owner) -> r.Reply:
             limit=command.max_limit,
             misfire="skip" if command.skip_missed_on_restart else "once",
             overlap="skip" if command.prevent_overlap else "allow",
-            options=replace(options, priority=command.priority or options.priority),
+            options=replace(options, priority=command.priority or options.priority, name=name),
         )
     )
-    outcome = put(engine, command.name, replace(plan, job_name=command.job_name), now)
+    outcome = put(engine, command.name, plan, now)
     engine.acted = outcome != "unchanged"
     if command.immediately and outcome == "created":
         run_now(engine, command.name, now)
@@ -71,7 +72,7 @@ def _view(engine: Engine, name: str) -> c.CronView:
     timing = plan.timing
     return c.CronView(
         name=name,
-        job_name=plan.job_name,
+        job_name=plan.options.name or c.UNNAMED,
         queue=plan.queue,
         schedule=timing.cron,
         repeat_every=timing.every,

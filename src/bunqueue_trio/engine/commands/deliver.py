@@ -1,6 +1,6 @@
 """Handlers of the commands that give jobs to those who work on them."""
 
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.handler import Handlers, Owner
@@ -62,7 +62,7 @@ def _take(
         engine.emit("drained", job, now)
     view = r.DeliveredJob(
         job.id, name, Raw(job.data), job.priority, job.created_at, job.attempts,
-        job.options.max_attempts, job.progress,
+        job.options.max_attempts, job.progress, job.options.name or UNSET,
     )  # fmt: skip
     return view, lease.token
 

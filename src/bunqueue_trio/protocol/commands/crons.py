@@ -7,7 +7,7 @@ from msgspec import Raw, Struct
 from bunqueue_trio import errors
 from bunqueue_trio.errors import Fault
 from bunqueue_trio.protocol import replies as r
-from bunqueue_trio.protocol.commands.base import EMPTY, Command, EveryMs, Name, Priority, Runs
+from bunqueue_trio.protocol.commands.base import EMPTY, Command, EveryMs, Key, Name, Priority, Runs
 from bunqueue_trio.protocol.commands.schedules import (
     INVALID_SCHEDULE,
     NEVER_RUNS,
@@ -19,6 +19,9 @@ from bunqueue_trio.protocol.commands.schedules import (
 )
 from bunqueue_trio.protocol.commands.spec import EXAMPLE_OK, Again, Does, Example, Path, Role, Spec
 from bunqueue_trio.protocol.replies import Reply
+
+UNNAMED = "default"
+"""What the original calls jobs that have no name."""
 
 
 class CronView(Struct, kw_only=True, rename="camel"):
@@ -55,7 +58,7 @@ class Cron(Command[CronReply], kw_only=True, tag="Cron"):
     name: str
     queue: str
     data: Raw = EMPTY
-    job_name: Name = "default"
+    job_name: Key = UNNAMED
     schedule: Name | None = None
     repeat_every: EveryMs | None = None
     timezone: Name | None = None

@@ -64,6 +64,8 @@ class JobSpec(Command[r.PushReply], kw_only=True, tag=False):
     durable: bool = False
     depends_on: Dependencies = field(default_factory=list)
     repeat: Repeat | None = None
+    name: Key | None = None
+    """What kind of job it is within its queue: by it a worker chooses the handler."""
 
 
 PUSH_DEFAULTS: dict[str, int | bool] = {

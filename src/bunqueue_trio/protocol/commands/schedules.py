@@ -36,7 +36,7 @@ Page = Annotated[int, Meta(ge=1, le=100)]
 Moment = Annotated[int, Meta(ge=0, le=221_845_392_000_000, extra=EPOCH_MS, extra_json_schema=EPOCH_MS)]
 
 
-class RunOptions(Struct, kw_only=True, rename="camel", frozen=True, omit_defaults=True):
+class RunOptions(Struct, kw_only=True, rename="camel", frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What the jobs of a schedule are pushed with; the defaults are those of a push."""
 
     priority: Priority = 0
@@ -49,6 +49,7 @@ class RunOptions(Struct, kw_only=True, rename="camel", frozen=True, omit_default
     lifo: bool = False
     remove_on_complete: bool = False
     remove_on_fail: bool = False
+    name: Key | None = None
 
 
 class PutSchedule(Command[ScheduleReply], kw_only=True, tag="PutSchedule", forbid_unknown_fields=True):

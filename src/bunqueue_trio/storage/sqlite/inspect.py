@@ -159,6 +159,8 @@ def copy(path: Path, target: Path, on_progress: Callable[[int, int], None], *, o
         raise StoreError(f"{target}: is in use, or was not closed: {beside(target)[0]} lies beside it")
     unfinished = target.with_name(f"{target.name}.partial")
     with _snapshot(path) as source:
+        if not int(source.pragma("user_version")):
+            raise StoreError(f"{path}: holds nothing, not even the tables of a store")
         if target.exists() and target.samefile(path):
             raise StoreError(f"{target}: is the file itself")
         try:
@@ -206,6 +208,12 @@ def beside(path: Path) -> list[Path]:
     return [log for end in BESIDE if end != ".lock" and (log := Path(f"{path}{end}")).exists()]
 
 
+def _has_a_log(path: Path) -> bool:
+    """Return whether a file is of a kind that commits are logged beside; a copy is not."""
+    with path.open("rb") as file:
+        return file.read(20)[18:] == b"\x02\x02"
+
+
 @contextmanager
 def _snapshot(path: Path) -> Iterator[apsw.Connection]:
     """Yield a connection that sees one state of the store, whatever is committed meanwhile."""
@@ -214,6 +222,10 @@ def _snapshot(path: Path) -> Iterator[apsw.Connection]:
         raise StoreError(f"{path}: there is no such file")
     if path.stat().st_size == 0:
         raise StoreError(f"{path}: is empty")
+    if path.stat().st_nlink > 1 and _has_a_log(path):
+        raise StoreError(
+            f"{path}: has a second name (a hard link), beside which its log may be; use the name that the server has"
+        )
     # With nobody at it no trace is left beside it: files of another owner there would lock the server out.
     alone = not beside(path)
     uri = f"{path.absolute().as_uri()}?{'immutable=1' if alone else 'mode=ro'}"
