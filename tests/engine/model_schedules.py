@@ -15,6 +15,7 @@ from tests.engine.model import HOUR, No, Record, Reply, Snapshot
 from tests.engine.model_configs import filled
 from tests.engine.model_queues import Queues
 
+AT_ONCE = 25
 IN_TIME = 60_000
 
 
@@ -119,12 +120,15 @@ class Schedules(Queues):
         if (schedule.next() or now + 1) > now:
             return
         slots = schedule.slots(schedule.settled, now)
-        wanted = slots[-said.misfire_max :] if said.misfire == "all" else slots[-1:]
-        in_time = now - slots[-1] <= IN_TIME
-        if said.misfire == "skip" and not in_time:
+        late = [slot for slot in slots if now - slot > IN_TIME]
+        in_time = [slot for slot in slots if slot not in late][:AT_ONCE]
+        slots = late + in_time
+        wanted = late[-said.misfire_max :] if said.misfire == "all" else late[-1:]
+        if said.misfire == "skip" or (said.misfire == "once" and in_time):
             wanted = []
-        if said.window is not None and said.misfire != "skip":
-            wanted = [slot for slot in wanted if now - slot <= said.window or (in_time and slot == slots[-1])]
+        if said.window is not None:
+            wanted = [slot for slot in wanted if now - slot <= said.window]
+        wanted += in_time
         if said.limit is not None:
             wanted = wanted[: said.limit - schedule.runs - (schedule.waiting is not None)]
         before = [slot for slot in slots if not wanted or slot < wanted[0]]

@@ -307,10 +307,10 @@ def test_a_clock_that_is_behind_runs_no_slot_again_and_says_so_once(bench: Bench
     assert view(bench).next_run == 87_420_000
 
 
-def test_a_busy_server_that_leaves_out_some_slots_is_no_line_of_the_log(bench: Bench):
+def test_slots_in_time_that_meet_their_own_job_are_no_line_of_the_log(bench: Bench):
     put(bench, every=100)
     bench.sleep(5000)
-    assert [each.outcome for each in bench.do(c.GetScheduleRuns(name="s")).past] == ["waiting", "skipped"]
+    assert [each.outcome for each in bench.do(c.GetScheduleRuns(name="s")).past] == ["skipped", "waiting"]
     assert bench.engine.planner.take_notices() == []
 
 
@@ -700,3 +700,29 @@ def test_a_dry_run_tells_what_would_come_and_stores_nothing(bench: Bench):
         bench.do(replace(put, name="t", every=None, at=1, dry_run=True))
     assert bench.do(c.GetSchedule(name="s")).schedule.every == 60_000
     assert not bench.engine.has_changes
+
+
+@pytest.mark.parametrize("misfire", ["once", "skip", "all"])
+@pytest.mark.parametrize("jitter", [0, 5000])
+def test_each_slot_in_time_runs_once_and_in_its_turn(bench: Bench, misfire: str, jitter: int):
+    """Some seconds late, and with a jitter that is longer than the distance of the slots."""
+    put(bench, every=1000, jitter=jitter, misfire=misfire, overlap="allow")
+    told = [each.run_at for each in bench.do(c.GetScheduleRuns(name="s", next=25)).upcoming]
+    assert told == sorted(told)
+    slots = [each.slot for each in bench.do(c.GetScheduleRuns(name="s", next=25)).upcoming]
+    bench.sleep(40_000)
+    for _ in range(10):
+        bench.engine.advance(bench.now)
+    made = sorted(int(job.id.partition("@")[2]) for job in bench.engine.jobs.values())
+    assert made[:25] == slots
+    assert made == list(range(made[0], made[-1] + 1, 1000))
+    assert made[-1] >= bench.now - jitter - 1000
+    assert [each.outcome for each in bench.do(c.GetScheduleRuns(name="s")).past if each.outcome == "skipped"] == []
+
+
+def test_a_window_of_nothing_leaves_out_no_slot_in_time(bench: Bench):
+    put(bench, every=60_000, misfire="all", window=0)
+    slot = view(bench).next_run
+    assert slot is not None
+    bench.sleep(slot - bench.now + 5000)
+    assert [job.id for job in bench.engine.jobs.values()] == [f"s@{slot}"]

@@ -46,6 +46,7 @@ class World:
 
     def do(self, command: c.Command, owner: str | None = None) -> dict | tuple[int, str]:
         """Give both the command; return what they agree is the answer."""
+        self._catch_up()
         try:
             reply = apply(self.engine, command, self.now, owner)
         except Refused as refused:
@@ -61,8 +62,14 @@ class World:
         """Let time pass, and what is due by then happen."""
         self.now = max(self.now, now)
         self.engine.advance(self.now, waited=True)
+        self._catch_up()
         self.model.advance(self.now)
         self.check()
+
+    def _catch_up(self) -> None:
+        """Let the engine do all that is due, which may be more than one step does."""
+        while self.engine.planner.due is not None and self.engine.planner.due <= self.now:
+            self.engine.advance(self.now, waited=True)
 
     def disconnect(self, owner: str, *, dropped: bool) -> None:
         self.engine.release_owner(owner, self.now, dropped=dropped)

@@ -12,7 +12,7 @@ from bunqueue_trio.errors import StoreError
 
 MISSED = "missed: the server was not there, or too busy, when it was due"
 
-_JITTERED_MAX = 25  # slots looked at one by one for whether their jitter is over; others are for the next step
+_IN_A_STEP = 25  # slots in time that one step deals with
 
 
 def fire(engine: Moves, name: str, now: int) -> int:
@@ -28,7 +28,7 @@ def fire(engine: Moves, name: str, now: int) -> int:
         planner.arm(name, first)
         return SLOT_CHORES
     times, following = _due_slots(name, plan, first, now)
-    chosen = _chosen(name, plan, times, now)
+    chosen = _chosen(plan, times, now)
     if plan.limit is not None:
         chosen = chosen[: plan.limit - progress.runs - (progress.waiting is not None)]
     missed = [slot for slot in times if not chosen or slot < chosen[0]]
@@ -62,32 +62,34 @@ def run_now(engine: Moves, name: str, now: int) -> str:
 
 
 def _due_slots(name: str, plan: Plan, first: int, now: int) -> tuple[list[int], int | None]:
-    """Return the last of the slots from ``first`` on that are due, and the slot to come; ``first`` is, too."""
+    """Return slots from ``first`` on that are due, and the slot to come; ``first`` is, too.
+
+    Of those that are late the last; of those in time as many as one step deals with, for the slot to come may be due as well.
+    """
     times, following = [first], next_slot(plan.timing, first)
-    if following is not None and following <= now - plan.jitter:
+    late = now - plan.jitter - LATE_MS - 1
+    if following is not None and following <= late:
         # One more than may run, so that it is known up to where they are missed.
         limit = 1 + (plan.misfire_max if plan.misfire == "all" else 1)
-        times = last_slots(plan.timing, first - 1, now - plan.jitter, limit).times
+        times = last_slots(plan.timing, first - 1, late, limit).times
         following = next_slot(plan.timing, times[-1])
-    while (
-        following is not None
-        and len(times) < _JITTERED_MAX
-        and following + jitter_ms(name, following, plan.jitter) <= now
-    ):
+    most = _IN_A_STEP + (len(times) if first <= late else 0)
+    # Each in its turn, also where one has a longer jitter than the next.
+    while following is not None and len(times) < most and following + jitter_ms(name, following, plan.jitter) <= now:
         times.append(following)
         following = next_slot(plan.timing, following)
     return times, following
 
 
-def _chosen(name: str, plan: Plan, times: list[int], now: int) -> list[int]:
-    """Return which of the due slots bring a job. All but the last are late, and the last may be."""
-    last = times[-1]
-    in_time = now - last - jitter_ms(name, last, plan.jitter) <= LATE_MS
-    if plan.misfire == "skip":
-        return [last] if in_time else []
-    wanted = times[-plan.misfire_max :] if plan.misfire == "all" else [last]
+def _chosen(plan: Plan, times: list[int], now: int) -> list[int]:
+    """Return which of the due slots bring a job: all that are in time, and of the late ones those that the schedule wants."""
+    late = [slot for slot in times if now - plan.jitter - slot > LATE_MS]
+    in_time = times[len(late) :]
+    if plan.misfire == "skip" or (in_time and plan.misfire == "once"):
+        return in_time
     oldest = 0 if plan.window is None else now - plan.window
-    return [slot for slot in wanted if slot >= oldest or (slot == last and in_time)]
+    wanted = late[-plan.misfire_max :] if plan.misfire == "all" else late[-1:]
+    return [slot for slot in wanted if slot >= oldest] + in_time
 
 
 def _bring(engine: Moves, name: str, plan: Plan, slot: int, now: int) -> None:

@@ -165,9 +165,10 @@ def _preview(engine: Engine, command: c.PreviewSchedule, now: int, owner: Owner)
 
 def _upcoming(name: str, timing: Timing, jitter: int, first: int | None, limit: int) -> list[s.Upcoming]:
     found: list[s.Upcoming] = []
-    slot, end = first, (first or 0) + UPCOMING_MS
+    slot, end, run_at = first, (first or 0) + UPCOMING_MS, 0
     while slot is not None and slot <= end and len(found) < limit:
-        local, run_at = zones.local_text(timing.timezone, slot), slot + jitter_ms(name, slot, jitter)
+        # Each in its turn, also behind one with a longer jitter.
+        local, run_at = zones.local_text(timing.timezone, slot), max(run_at, slot + jitter_ms(name, slot, jitter))
         found.append(s.Upcoming(slot=slot, run_at=run_at, local=local, remarks=remarks(timing, slot)))
         slot = next_slot(timing, slot)
     return found
