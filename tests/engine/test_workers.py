@@ -196,3 +196,17 @@ def test_a_worker_works_on_the_queues_that_it_has_named_and_on_no_part_of_one(be
     worker = bench.engine.workers["a"]
     asked = ["one", "two", "x.two", "on", "three", "four", "five", "x"]
     assert [queue for queue in asked if worker.works_on(queue)] == ["one", "x.two"]
+
+
+def test_one_that_is_quiet_or_has_jobs_is_not_forgotten(bench: Bench):
+    job_id = bench.push()
+    bench.do(c.Pull(queue="q", owner="a"))
+    bench.do(c.QuietWorker(id="a"))
+    for code in ("worker-has-jobs", "worker-is-quiet"):
+        with pytest.raises(Refused) as refused:
+            bench.do(c.UnregisterWorker(id="a"))
+        assert refused.value.code == code
+        if code == "worker-has-jobs":
+            bench.ack(job_id)
+    bench.do(c.UnquietWorker(id="a"))
+    assert bench.do(c.UnregisterWorker(id="a")).data == {"removed": True}
