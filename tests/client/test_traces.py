@@ -71,7 +71,8 @@ def noted() -> None:
 
 
 def without_marks(text: str) -> str:
-    return re.sub(r"(?m)^[ |]*[~^]+\n", "", text)
+    # Where the stack ends in a function's head the marks are none, on a line of their own.
+    return re.sub(r"(?m)^(?:[ |]*[~^]+| +)\n", "", text)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
+import bunqueue_trio
 from bunqueue_trio.testing.process import HOST, SETTINGS, ServerProcess, free_port, without_settings
 
 __all__ = ["HOST", "NO_TLS", "SETTINGS", "SOURCE", "Server", "StartServer", "environment", "free_port"]
 
-SOURCE = Path(__file__).parents[2] / "src"
+SOURCE = Path(bunqueue_trio.__file__).parents[1]
+"""Of the code under test, which may be a copy with a fault planted in it."""
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # else each client loads all certificates: 20 ms
 
 
