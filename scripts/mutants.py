@@ -37,6 +37,7 @@ TESTS = {
     "runtime": [
         f"tests/runtime/test_{name}.py"
         for name in (
+            "core",
             "bulk",
             "budget",
             "ends",
@@ -111,7 +112,7 @@ NEAREST = {
     "push": ("engine", "handlers", "bulk"),
     "journal": ("bulk", "pressure"),
     "session": ("bulk", "access", "reported"),
-    "waiting": ("waiting", "quiet", "gone"),
+    "waiting": ("core", "waiting", "quiet", "gone"),
     "express": ("hot", "virtual", "gone"),
     "websocket": ("frames", "virtual", "gone"),
     "worker": ("says", "orderly", "sizes", "given", "names"),

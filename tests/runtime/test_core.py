@@ -205,7 +205,6 @@ async def test_who_waits_behind_an_avalanche_of_expired_jobs_is_served_in_turns(
     assert max(steps) <= 3 * ADVANCE_MAX + 2
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0), (2, 0, 1)])
 async def test_who_came_first_is_served_first_in_whatever_order_their_tasks_run(
     running: World, answers: Answers, order: tuple[int, ...]
