@@ -2,13 +2,14 @@
 
 import gc
 import signal
+import sys
 from collections.abc import AsyncIterator, Sequence
 
 import structlog
 import trio
 
 from bunqueue_trio import __version__
-from bunqueue_trio.config import BROKEN_S, GC_THRESHOLDS, LAST_S, SECOND_SIGNAL_S, Settings
+from bunqueue_trio.config import BROKEN_S, GC_THRESHOLDS, LAST_S, SECOND_SIGNAL_S, SWITCH_S, Settings
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.deadline import LastDeadline
 from bunqueue_trio.runtime.server import Server
@@ -37,6 +38,7 @@ def run(settings: Settings) -> None:
         StoreError: what was not answered yet could not be written.
         TakenOver: another server has taken the store over.
     """
+    sys.setswitchinterval(SWITCH_S)
     with LastDeadline() as last:
         trio.run(_run, settings, last)
 

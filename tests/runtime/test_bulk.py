@@ -10,7 +10,7 @@ from bunqueue_trio.config import INLINE_BYTES_MAX
 from bunqueue_trio.engine.commands.push import Bulk
 from bunqueue_trio.engine.commands.report import FAILURE_ACKS
 from bunqueue_trio.engine.job import State
-from bunqueue_trio.errors import Refused
+from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.runtime import core
@@ -176,8 +176,35 @@ async def test_a_large_request_waits_for_its_end(nursery: trio.Nursery, answers:
     assert "turn" not in answers
     world.core.add_at_once(begun)
     await settled()
+    assert "turn" not in answers
+    await world.journal.flush()
+    await settled()
     assert "turn" in answers
     assert len(world.engine.jobs) == 10
+
+
+async def test_small_ones_that_gather_are_not_to_wait_for_a_large_one_that_comes(
+    nursery: trio.Nursery, answers: Answers
+):
+    """They go to the disk before it; those that come meanwhile, and what the disk refuses, are not waited for."""
+    world = answers.world = World()
+    small = world.core.begin(c.Push(queue="q", data=Raw(b"1")))
+    await answers.ask("turn", world.journal.wait_turn)
+    await answers.ask("small", world.core.finish, small)
+    assert "turn" not in answers
+    batch = world.journal._writing = world.journal._take()
+    later = world.core.begin(c.Push(queue="q", data=Raw(b"1")))
+    await settled()
+    assert "turn" in answers
+    assert "small" not in answers
+    await world.journal.flush()
+    await settled()
+    assert "small" in answers
+    assert later.epoch > batch[0].epoch
+    await answers.ask("next turn", world.journal.wait_turn)
+    world.journal.note_failure(StoreError("disk is full"))
+    await settled()
+    assert "next turn" in answers
 
 
 async def test_an_id_in_it_is_taken_from_the_first_step_on(world: World):

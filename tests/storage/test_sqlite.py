@@ -1,16 +1,21 @@
 """The SQLite store keeps the contract of all stores."""
 
+import threading
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import apsw
 import pytest
+import trio
 
 from bunqueue_trio.config import MIB, PRUNE_BYTES
+from bunqueue_trio.engine.trails import LOG, Line
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.sqlite import SqliteStore
 from bunqueue_trio.storage.sqlite.opening import APPLICATION_ID, closing, migrations
-from bunqueue_trio.storage.store import Retention, Store
+from bunqueue_trio.storage.store import Batch, Retention, Store
 from tests.storage.ledger import NOW, Ledger, State, ended, event, keep, make_job
 from tests.storage.lists_contract import FactContract, GroupContract, RecordContract
 from tests.storage.retention_contract import EventContract, PruneContract
@@ -220,10 +225,109 @@ def test_a_file_of_the_first_schema_is_brought_to_this_one(tmp_path: Path):
     store.close()
 
 
-async def test_a_batch_is_written_on_the_spot_or_in_a_thread(tmp_path: Path):
+@pytest.fixture
+def store(tmp_path: Path):
     store = SqliteStore(tmp_path / "q.db")
-    ledger = Ledger(store)
-    for key, quick in ((1, True), (2, False)):
-        await store.write(ledger.batch([make_job(key)]), quick=quick)
-    assert len(list(store.load())) == 2
+    yield store
     store.close()
+
+
+@pytest.mark.parametrize("durable", [False, True])
+async def test_others_run_while_a_large_batch_is_written(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch, durable: bool
+):
+    """It is not there before its end, and then whole: new, changed, ended and reused jobs, facts, lines and events."""
+
+    async def at_once(commit: Callable[[], None]) -> None:
+        commit()
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", at_once)
+    ledger = Ledger(store)
+    old = [make_job(n) for n in range(1, 1002)]
+    ledger.write(old, [ended(make_job(2000 + n, f"again-{n}"), State.FAILED) for n in range(600)])
+    for job in old[:600]:
+        job.run_at += 1
+    new = [make_job(n) for n in range(3000, 4200)]
+    batch = ledger.batch(
+        new, [*old[:600], *map(ended, old[600:])], events=[event(job) for job in new], durable=durable,
+        reused=[f"again-{n}" for n in range(600)], facts=[("pause", f"q-{n}", b"{}") for n in range(700)],
+        trails=[Line(LOG, new[0].id, NOW, b"%d" % n, of_record=False) for n in range(110)],
+    )  # fmt: skip
+    turns, seen = 0, set()
+    async with trio.open_nursery() as nursery:
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                await trio.lowlevel.checkpoint()
+                turns += 1
+                seen.add((store.find("again-1") is None, store.last_event_id))
+
+        nursery.start_soon(count)
+        await store.write(batch, quick=False)
+        assert turns > 10  # of 12 slices, and in the first round it may run before them
+        nursery.cancel_scope.cancel()
+    assert seen == {(False, 0)}
+    assert {job.seq for job in store.load()} == {*range(1, 601), *range(3000, 4200)}
+    assert +store.finished_counts == Counter({("q", "completed"): 401})
+    assert len(store.load_facts()) == 700
+    assert len(store.events_after(0, 9999)) == 1200
+    lines = store.trail(LOG, new[0].id, None, 200, newest=False).lines
+    assert [body for _, body in lines] == [b"%d" % n for n in range(110)]
+
+
+async def test_a_batch_of_large_payloads_is_written_in_a_thread(store: SqliteStore):
+    """Such rows leave the cache for the disk before the end, which may stop whoever writes them."""
+    ledger, here, threads = Ledger(store), threading.get_ident(), set[int]()
+    commit = store.commit
+
+    def watched(batch: Batch) -> None:
+        threads.add(threading.get_ident())
+        commit(batch)
+
+    store.commit = watched  # type: ignore[method-assign]
+    await store.write(ledger.batch([make_job(n, data=LARGE) for n in range(1, 10)]), quick=False)
+    assert len(list(store.load())) == 9
+    assert len(threads) == 1
+    assert here not in threads
+
+
+async def test_who_writes_waits_in_a_thread_for_others_who_write(store: SqliteStore, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("bunqueue_trio.storage.sqlite.store._BUSY_MS", 60_000)
+    with closing(apsw.Connection(str(store.path))) as other:
+        other.execute("BEGIN IMMEDIATE")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(store.write, Ledger(store).batch([make_job(1)]), quick=False))
+            for _ in range(100):
+                await trio.lowlevel.checkpoint()
+            assert other.execute("SELECT count(*) FROM job").fetchall() == [(0,)]
+            other.execute("ROLLBACK")
+    assert len(list(store.load())) == 1
+
+
+async def test_of_a_batch_that_does_not_fit_nothing_is_there_and_it_can_be_tried_again(store: SqliteStore):
+    batch = Ledger(store).batch([make_job(n) for n in range(1, 3000)])
+    store._writer.execute("PRAGMA max_page_count=50").fetchall()
+    with pytest.raises(StoreError, match="full"):
+        await store.write(batch, quick=False)
+    assert list(store.load()) == []
+    store._writer.execute("PRAGMA max_page_count=5000").fetchall()
+    await store.write(batch, quick=False)
+    assert len(list(store.load())) == 2999
+
+
+async def test_of_a_batch_with_a_fault_nothing_stays_behind(store: SqliteStore):
+    ledger = Ledger(store)
+    ledger.write([make_job(2)])
+    with pytest.raises(AssertionError, match="contradicts"):
+        await store.write(ledger.batch([make_job(1, "one"), make_job(2, "two")]), quick=False)
+    await store.write(ledger.batch([make_job(3)]), quick=False)
+    assert [job.seq for job in store.load()] == [2, 3]
+
+
+@pytest.mark.parametrize(("jobs", "quick"), [(1, True), (3000, False)])
+async def test_a_write_that_is_cancelled_comes_to_its_end(store: SqliteStore, jobs: int, quick: bool):
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await store.write(Ledger(store).batch([make_job(n) for n in range(1, jobs + 1)]), quick=quick)
+    assert len(list(store.load())) == jobs

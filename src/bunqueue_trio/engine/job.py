@@ -68,7 +68,7 @@ class Shape(Struct, frozen=True, omit_defaults=True):
     jitter: int | float | None = None
 
 
-class Options(Struct, frozen=True, omit_defaults=True):
+class Options(Struct, frozen=True, omit_defaults=True, gc=False):
     """What a job was pushed with; equal options are shared between jobs.
 
     The defaults are the contract's. ``depends_on`` keeps the ids as pushed.
@@ -109,7 +109,7 @@ class Cancelled(Struct, frozen=True, omit_defaults=True):
         return text if said is None else f"{text}\n{said}"
 
 
-class Lease(Struct, omit_defaults=True):
+class Lease(Struct, omit_defaults=True, gc=False):
     """An active job's holder: the only token that counts, and until when.
 
     ``until`` is None while a connection (``owner``) vouches for it or a processing timeout governs

@@ -40,7 +40,7 @@ NAMED: dict[NamedType, tuple[str, ...]] = {
 """Named type → its fields beside the type and the time; ``reason`` and ``until`` only where they were given."""
 
 
-class Event(Struct, rename="camel", omit_defaults=True):
+class Event(Struct, rename="camel", omit_defaults=True, gc=False):
     """One event; ``timestamp`` is epoch ms, the optional fields depend on the type.
 
     Of the contract's twelve each has a queue and a job; an empty one means that the event is of none.

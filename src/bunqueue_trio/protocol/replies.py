@@ -9,7 +9,7 @@ from bunqueue_trio.protocol.lines import Action, Attempt, LogPage
 NULL = Raw(b"null")
 
 
-class Reply(Struct, rename="camel"):
+class Reply(Struct, rename="camel", gc=False):
     """A success: ``{"ok": true, …}``."""
 
     ok: bool = True
@@ -28,7 +28,7 @@ def error_reply(refused: Refused, *, coded: bool) -> ErrorReply:
     return ErrorReply(error=str(refused), code=(refused.code or UNSET) if coded else UNSET)
 
 
-class DeliveredJob(Struct, rename="camel"):
+class DeliveredJob(Struct, rename="camel", gc=False):
     """The eight fields of a job that PULL gives, and its name if it has one."""
 
     id: str
@@ -51,7 +51,7 @@ class BackoffView(Struct, kw_only=True, rename="camel", omit_defaults=True):
     jitter: int | float | UnsetType = UNSET
 
 
-class JobView(Struct, kw_only=True, rename="camel"):
+class JobView(Struct, kw_only=True, rename="camel", gc=False):
     """The sixteen fields of a job that GET gives, and its name if it has one; times in epoch ms."""
 
     id: str

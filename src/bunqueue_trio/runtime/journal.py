@@ -15,8 +15,8 @@ A batch is in one of three places:
 Who waits for an epoch waits for the event of the place where it is, and finds it committed, or is told after
 GIVE_UP_S that it may never be. A batch given up for its waiters is still tried: the engine holds its changes.
 
-There are two ways to the disk. The flusher takes everything and awaits the store, which uses a thread when the batch is
-large or durable, or the disk slow; a store may be a network away. A lone client's change is committed in its own step
+There are two ways to the disk. The flusher takes everything and awaits the store, which lets others run meanwhile when the
+batch is large or durable, or the disk slow; it may be a network away. A lone client's change is committed in its own step
 (``commit_alone``), which spares two switches of tasks; never while the disk fails, which may take long to say so. Both hold ``disk``, as does retention.
 
 A bulk push of many jobs takes several steps (``core.py``), and is one batch all the same: while it is
@@ -41,7 +41,6 @@ from bunqueue_trio.config import (
     COMMIT_RETRY_MIN_MS,
     COMMITS_IN_A_ROW_MAX,
     GIVE_UP_S,
-    INLINE_BYTES_MAX,
     INLINE_ROWS_MAX,
     INLINE_S_MAX,
     LARGE_BODY_BYTES,
@@ -170,12 +169,18 @@ class Journal:
     async def wait_turn(self) -> None:
         """Wait in line until the disk could soon take what a large request brings; at most TURN_S.
 
-        One after the other, so that small ones are served in between. Whoever is still waiting then is refused
-        by :meth:`check`.
+        One after the other, so that small ones are served in between: those that gather then are not to wait for all of
+        it, and go to the disk before. Whoever is still waiting then is refused by :meth:`check`.
         """
         with trio.move_on_after(TURN_S):
             async with self._pressure.line:
-                while self.failing is None and (done := self._in_the_way()) is not None:
+                has_let_pass = False
+                while self.failing is None:
+                    done = self._in_the_way()
+                    if done is None:
+                        if has_let_pass or not self.gathering:
+                            break
+                        has_let_pass, done = True, self._taken()
                     await done.wait()
 
     async def wait_room(self) -> None:
@@ -185,9 +190,13 @@ class Journal:
         """
         with trio.move_on_after(ROOM_S):
             while self._engine.is_full and self.failing is None:
-                if self._room is None:
-                    self._room = trio.Event()
-                await self._room.wait()
+                await self._taken().wait()
+
+    def _taken(self) -> trio.Event:
+        """Return what is set when the batch that gathers now is taken, or the disk fails."""
+        if self._room is None:
+            self._room = trio.Event()
+        return self._room
 
     def _in_the_way(self) -> trio.Event | None:
         """Return the end of the commit that a large request has to wait for, if there is one."""
@@ -356,9 +365,7 @@ class Journal:
             or self._pressure.last_s > INLINE_S_MAX
         ):
             return False
-        if self.half.is_there:
-            return False
-        if len(self._engine.changed) > INLINE_ROWS_MAX or not self._store.at_once:
+        if self.half.is_there or len(self._engine.changed) > INLINE_ROWS_MAX or not self._store.at_once:
             return False
         try:
             self.disk.acquire_nowait()
@@ -367,7 +374,7 @@ class Journal:
         try:
             batch, done = self._writing = self._take()
             begun = trio.current_time()
-            if not (self._store.inline or _is_small(batch)):
+            if not (self._store.inline or batch.is_small()):
                 return False
             self._store.commit(batch)
         except StoreError as error:
@@ -433,7 +440,7 @@ class Journal:
         try:
             begun = trio.current_time()
             # A disk that is down may take its whole busy timeout to say so.
-            is_quick = _is_small(batch) and self._pressure.last_s <= INLINE_S_MAX and self.failing is None
+            is_quick = batch.is_small() and self._pressure.last_s <= INLINE_S_MAX and self.failing is None
             await self._store.write(batch, quick=is_quick)
             return trio.current_time() - begun
         except StoreError as error:
@@ -441,10 +448,3 @@ class Journal:
             return None
         finally:
             self.disk.release()
-
-
-def _is_small(batch: Batch) -> bool:
-    if batch.durable or batch.rows() > INLINE_ROWS_MAX or batch.bytes() > INLINE_BYTES_MAX:
-        return False
-    # A row whose length changes, as that of a job with a lease does, is written anew, payload and all.
-    return sum([len(job.data) for job in batch.jobs]) <= INLINE_BYTES_MAX

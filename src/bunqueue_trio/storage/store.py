@@ -12,7 +12,14 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 from msgspec import Struct
 
-from bunqueue_trio.config import DISK_RESERVE_BYTES, DISK_RESERVE_PART, MIB, NO_LIMIT
+from bunqueue_trio.config import (
+    DISK_RESERVE_BYTES,
+    DISK_RESERVE_PART,
+    INLINE_BYTES_MAX,
+    INLINE_ROWS_MAX,
+    MIB,
+    NO_LIMIT,
+)
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.engine import Changes
 from bunqueue_trio.engine.facts import Fact
@@ -74,6 +81,16 @@ class Batch(Struct):
         noted += sum(len(row.data) for row in self.rewritten)
         noted += sum(len(change.body) for change in self.trails if isinstance(change, Line))
         return pushed + noted + sum(len(row.data) + len(row.result or b"") for row in self.finished)
+
+    def data_bytes(self) -> int:
+        """Return how long the payloads of its jobs are: a row whose length changes is written anew, payload and all."""
+        return sum([len(job.data) for job in self.jobs])
+
+    def is_small(self) -> bool:
+        """Return whether it is written in so short a time, about 1 ms, that the event loop may do so."""
+        if self.durable or self.rows() > INLINE_ROWS_MAX or self.bytes() > INLINE_BYTES_MAX:
+            return False
+        return self.data_bytes() <= INLINE_BYTES_MAX
 
 
 def event_rows(batch: Batch) -> Iterator[tuple[int, list[bytes]]]:

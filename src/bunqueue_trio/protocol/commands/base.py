@@ -68,7 +68,7 @@ Tokens = Annotated[list[Name], Meta(max_length=BATCH_MAX)]
 Results = Annotated[list[Raw], Meta(max_length=BATCH_MAX)]
 
 
-class Command(Struct, Generic[ReplyT_co], kw_only=True, rename="camel", tag_field="cmd", omit_defaults=True):
+class Command(Struct, Generic[ReplyT_co], kw_only=True, rename="camel", tag_field="cmd", omit_defaults=True, gc=False):
     """Base of all commands; ``Command[PushReply]`` is one that a success answers with a ``PushReply``.
 
     ``req_id`` is echoed as it came and means nothing else.

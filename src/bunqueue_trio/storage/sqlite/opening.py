@@ -147,16 +147,27 @@ class Transaction:
         self._connection = connection
 
     def __enter__(self) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
+        self.begin()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         try:
             if error is None:
-                self._connection.execute("COMMIT")
+                self.commit()
         finally:
-            # Whatever ended the block: no half of it may stay. SQLite may have rolled back itself.
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            self.end()
+
+    def begin(self) -> None:
+        """Begin it; for who does not use it as a block."""
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Bring what it has written to the disk."""
+        self._connection.execute("COMMIT")
+
+    def end(self) -> None:
+        """Let no half of it stay, whatever ended it. SQLite may have rolled back itself."""
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
 
 
 @contextmanager

@@ -22,11 +22,10 @@ from msgspec.json import encode
 
 from bunqueue_trio.config import AUDIT_DATA_BYTES, REPLAY_BYTES
 from bunqueue_trio.engine.audit import Stored
-from bunqueue_trio.engine.facts import Fact
 from bunqueue_trio.engine.job import Job, Records, State, Trace, weight
 from bunqueue_trio.engine.trails import TrailPage
 from bunqueue_trio.errors import StartupError, StoreError
-from bunqueue_trio.storage.rows import ChangedRow, FactRow, FinishedRow, JobRow, Reader, outcome, trace
+from bunqueue_trio.storage.rows import FactRow, FinishedRow, JobRow, Reader, outcome, trace
 from bunqueue_trio.storage.sqlite import trails
 from bunqueue_trio.storage.sqlite.log import Log
 from bunqueue_trio.storage.sqlite.meaning import TRANSLATED
@@ -42,25 +41,20 @@ from bunqueue_trio.storage.sqlite.opening import (
     sync_directory,
 )
 from bunqueue_trio.storage.sqlite.retention import Pruner
-from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, StoredEvent, event_rows
+from bunqueue_trio.storage.sqlite.writing import RECORD_SEPARATOR, counts, write_rows
+from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, StoredEvent
 from bunqueue_trio.storage.tally import Tally
 
 _OPEN_BUSY_MS = 5000  # a start may wait for a tool that has the file for a moment
 _BUSY_MS = 250  # a commit may stop the event loop for this long; then the journal waits, and tries again
+_CACHED_BYTES = (
+    8 * 1024 * 1024
+)  # of payloads: what is written stays in memory up to the COMMIT; the cache has twice that
 _INCREMENTAL = 2  # of PRAGMA auto_vacuum: pages are given back when that is asked for
 _LOG_KEPT = 32 * 1024 * 1024  # a log that grew once gives space back, but not what it soon needs again: that takes 5 ms
 
 _JOB, _FINISHED = ", ".join(JobRow._fields), ", ".join(FinishedRow._fields)
-_INSERT = f"INSERT INTO job ({_JOB}) VALUES ({', '.join('?' for _ in JobRow._fields)})"  # noqa: S608 - names of ours
-_REWRITE = _INSERT.replace("INSERT", "REPLACE", 1)
-_UPDATE = f"UPDATE job SET {', '.join(f'{name}=?' for name in ChangedRow._fields[:-1])} WHERE seq=?"  # noqa: S608
 _FACTS = f"SELECT {', '.join(FactRow._fields)} FROM fact ORDER BY kind, key"  # noqa: S608
-_NOTE = f"REPLACE INTO fact ({', '.join(FactRow._fields)}) VALUES (?, ?, ?)"  # noqa: S608
-_UNNOTE = "DELETE FROM fact WHERE kind=? AND key=?"
-_END = "DELETE FROM job WHERE seq=?"
-_REUSE = "DELETE FROM finished WHERE id=? RETURNING queue, state, fingerprint"
-_FINISH = f"INSERT INTO finished (fin, {_FINISHED}) VALUES (?, {', '.join('?' for _ in FinishedRow._fields)})"  # noqa: S608
-_EVENTS = "INSERT INTO event_batch VALUES (?, ?, ?, ?, ?)"
 _FIND = f"SELECT {_FINISHED} FROM finished WHERE id=?"  # noqa: S608
 _RECORDS = f"SELECT fin, {_FINISHED} FROM finished WHERE queue=? AND state=? AND fin<? ORDER BY fin DESC LIMIT ?"  # noqa: S608
 _OF_ERROR = _RECORDS.replace("AND fin<?", "AND fingerprint=? AND fin<?")
@@ -76,7 +70,6 @@ _STORED = (
     f"SELECT {', '.join(_START_OF_DATA if name == 'data' else name for name in JobRow._fields)} "  # noqa: S608
     "FROM job WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
 )
-_RS = b"\x1e"  # between the events of a row; JSON has no place for it, as it has for a line end
 
 
 class SqliteStore:
@@ -182,61 +175,66 @@ class SqliteStore:
 
     def commit(self, batch: Batch) -> None:
         """Write ``batch`` in one transaction; see :class:`Store`."""
-        added: FinishedCounts | None = None
-        grouped: FinishedCounts = Counter()
-        if batch.finished or batch.reused_ids:
-            added = Counter((row.queue, row.state) for row in batch.finished)
-            grouped.update((row.queue, row.fingerprint) for row in batch.finished if row.fingerprint is not None)
         with TRANSLATED:
-            wanted = "FULL" if batch.durable else "NORMAL"
-            if wanted != self._synchronous:
-                self._writer.execute(f"PRAGMA synchronous={wanted}")
-                self._synchronous = wanted
+            self._synchronize(batch)
+            ended, grouped = counts(batch)
             with Transaction(self._writer):
-                if added is not None and batch.reused_ids:
-                    for queue, state, key in self._writer.executemany(_REUSE, batch.reused_ids):
-                        added[str(queue), str(state)] -= 1
-                        if key is not None:
-                            grouped[str(queue), str(key)] -= 1
-                self._write_jobs(batch)
-                if batch.facts:
-                    self._write_facts(batch.facts)
-                if batch.trails:
-                    trails.write(self._writer, batch.trails)
-                for last_id, events in event_rows(batch):
-                    self._writer.execute(_EVENTS, (last_id, len(events), batch.at, _RS.join(events), batch.stamp))
-        self.last_event_id = batch.last_event_id
-        self._last_fin += len(batch.finished)
-        if added:
-            self._tally.add(added, grouped)
+                for _ in write_rows(self._writer, batch, self._last_fin, ended, grouped):
+                    pass
+        self._note(batch, ended, grouped)
 
     async def write(self, batch: Batch, *, quick: bool) -> None:
-        """Commit ``batch``, in a thread unless it is ``quick``; see :class:`Store`."""
-        # A thread hop costs more than a small commit; an fsync or a large one would stop the loop.
+        """Commit ``batch``, by and by unless it is ``quick``; see :class:`Store`."""
         if quick:
             self.commit(batch)
+        elif batch.bytes() + batch.data_bytes() > _CACHED_BYTES:
+            await trio.to_thread.run_sync(self.commit, batch)  # its rows go to the disk before the COMMIT
         else:
-            await trio.to_thread.run_sync(self.commit, batch)
+            with trio.CancelScope(shield=True):  # its steps are counted, and a COMMIT has no half
+                await self._write_by_and_by(batch)
 
-    def _write_jobs(self, batch: Batch) -> None:
-        write = self._writer.executemany
-        if batch.new:
-            write(_INSERT, batch.new)
-        if batch.changed:
-            write(_UPDATE, batch.changed)
-        if batch.rewritten:
-            write(_REWRITE, batch.rewritten)
-        if batch.ended:
-            write(_END, batch.ended)
-        if batch.finished:
-            write(_FINISH, [(fin, *row) for fin, row in enumerate(batch.finished, self._last_fin + 1)])
+    async def _write_by_and_by(self, batch: Batch) -> None:
+        """Commit ``batch``: its rows in slices of the event loop, what waits for the disk in a thread.
 
-    def _write_facts(self, facts: Iterable[Fact]) -> None:
-        for kind, key, value in facts:
-            if value is None:
-                self._writer.execute(_UNNOTE, (kind, key))
-            else:
-                self._writer.execute(_NOTE, (kind, key, value))
+        A thread would ask for the interpreter again and again while it writes rows. Beside a loop that has work it takes
+        ten times as long, and who waits for the commit waits for that.
+        """
+        transaction = Transaction(self._writer)
+        with TRANSLATED:
+            self._synchronize(batch)
+            ended, grouped = counts(batch)
+            try:
+                await self._begin(transaction)
+                for _ in write_rows(self._writer, batch, self._last_fin, ended, grouped):
+                    await trio.lowlevel.checkpoint()
+                await trio.to_thread.run_sync(transaction.commit)
+            finally:
+                transaction.end()
+        self._note(batch, ended, grouped)
+
+    async def _begin(self, transaction: Transaction) -> None:
+        """Begin it at once, or in a thread while somebody else writes to the file."""
+        self._writer.set_busy_timeout(0)
+        try:
+            transaction.begin()
+            return
+        except apsw.BusyError:
+            pass
+        finally:
+            self._writer.set_busy_timeout(_BUSY_MS)
+        await trio.to_thread.run_sync(transaction.begin)
+
+    def _synchronize(self, batch: Batch) -> None:
+        wanted = "FULL" if batch.durable else "NORMAL"
+        if wanted != self._synchronous:
+            self._writer.execute(f"PRAGMA synchronous={wanted}")
+            self._synchronous = wanted
+
+    def _note(self, batch: Batch, ended: FinishedCounts, grouped: FinishedCounts) -> None:
+        self.last_event_id = batch.last_event_id
+        self._last_fin += len(batch.finished)
+        if ended:
+            self._tally.add(ended, grouped)
 
     @property
     def finished_counts(self) -> FinishedCounts:
@@ -329,7 +327,7 @@ class SqliteStore:
         query = "SELECT last_id, body FROM event_batch WHERE last_id > ? ORDER BY last_id"
         with TRANSLATED:
             for last_id, body in self._reader.execute(query, (event_id,)):
-                bodies = body.split(_RS)
+                bodies = body.split(RECORD_SEPARATOR)
                 first = last_id - len(bodies) + 1
                 events += [StoredEvent(first + i, body) for i, body in enumerate(bodies)]
                 size += len(body)

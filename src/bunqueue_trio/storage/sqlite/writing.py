@@ -1,0 +1,90 @@
+"""What a batch writes into a file: its rows, a slice at a time."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+import apsw
+
+from bunqueue_trio.engine.facts import Fact
+from bunqueue_trio.storage.rows import ChangedRow, FactRow, FinishedRow, JobRow, Row
+from bunqueue_trio.storage.sqlite import trails
+from bunqueue_trio.storage.store import Batch, FinishedCounts, event_rows
+
+T = TypeVar("T")
+
+_SLICE = 500  # rows that are written in one step of the event loop: 1 to 2 ms
+_LINES = 100  # and of trails, each of which is four statements
+
+RECORD_SEPARATOR = b"\x1e"
+"""Between the events of a row; JSON has no place for it, as it has for a line end."""
+
+_JOB, _FINISHED = ", ".join(JobRow._fields), ", ".join(FinishedRow._fields)
+_INSERT = f"INSERT INTO job ({_JOB}) VALUES ({', '.join('?' for _ in JobRow._fields)})"  # noqa: S608 - names of ours
+_REWRITE = _INSERT.replace("INSERT", "REPLACE", 1)
+_UPDATE = f"UPDATE job SET {', '.join(f'{name}=?' for name in ChangedRow._fields[:-1])} WHERE seq=?"  # noqa: S608
+_END = "DELETE FROM job WHERE seq=?"
+_REUSE = "DELETE FROM finished WHERE id=? RETURNING queue, state, fingerprint"
+_FINISH = f"INSERT INTO finished (fin, {_FINISHED}) VALUES (?, {', '.join('?' for _ in FinishedRow._fields)})"  # noqa: S608
+_NOTE = f"REPLACE INTO fact ({', '.join(FactRow._fields)}) VALUES (?, ?, ?)"  # noqa: S608
+_UNNOTE = "DELETE FROM fact WHERE kind=? AND key=?"
+_EVENTS = "INSERT INTO event_batch VALUES (?, ?, ?, ?, ?)"
+
+
+def counts(batch: Batch) -> tuple[FinishedCounts, FinishedCounts]:
+    """Return how many records ``batch`` adds, by queue and state, and by queue and group of errors."""
+    if not batch.finished:
+        return Counter(), Counter()
+    ended = Counter((row.queue, row.state) for row in batch.finished)
+    return ended, Counter((row.queue, row.fingerprint) for row in batch.finished if row.fingerprint is not None)
+
+
+def write_rows(
+    connection: apsw.Connection, batch: Batch, fin: int, ended: FinishedCounts, grouped: FinishedCounts
+) -> Iterator[None]:
+    """Write the rows of ``batch``, the records from ``fin`` on; what is written between two yields takes 1 to 2 ms.
+
+    The records that they replace are taken from ``ended`` and ``grouped``.
+    """
+    write = connection.executemany
+    for ids in _slices(batch.reused_ids):
+        for queue, state, key in write(_REUSE, ids):
+            ended[str(queue), str(state)] -= 1
+            if key is not None:
+                grouped[str(queue), str(key)] -= 1
+        yield
+    jobs: tuple[tuple[str, Sequence[Row]], ...] = (
+        (_INSERT, batch.new), (_UPDATE, batch.changed), (_REWRITE, batch.rewritten), (_END, batch.ended)
+    )  # fmt: skip
+    for statement, rows in jobs:
+        for some in _slices(rows):
+            write(statement, some)
+            yield
+    for finished in _slices(batch.finished):
+        write(_FINISH, [(fin, *row) for fin, row in enumerate(finished, fin + 1)])
+        fin += len(finished)
+        yield
+    for facts in _slices(batch.facts):
+        _write_facts(connection, facts)
+        yield
+    for changes in _slices(batch.trails, _LINES):
+        trails.write(connection, changes)
+        yield
+    for last_id, events in event_rows(batch):
+        body = RECORD_SEPARATOR.join(events)
+        connection.execute(_EVENTS, (last_id, len(events), batch.at, body, batch.stamp))
+
+
+def _write_facts(connection: apsw.Connection, facts: Iterable[Fact]) -> None:
+    for kind, key, value in facts:
+        if value is None:
+            connection.execute(_UNNOTE, (kind, key))
+        else:
+            connection.execute(_NOTE, (kind, key, value))
+
+
+def _slices(rows: Sequence[T], size: int = _SLICE) -> Iterable[Sequence[T]]:
+    """Return ``rows`` as they are if there are few of them, else in parts."""
+    if len(rows) <= size:
+        return (rows,) if rows else ()
+    return [rows[begin : begin + size] for begin in range(0, len(rows), size)]
