@@ -166,7 +166,7 @@ def preview(url: str, token: str | None, *, next_: int, **given: Any) -> None:
 @click.option("--window", type=DURATION, metavar="TIME", help="Slots older than that are not made up for.")
 @click.option(
     "--overlap", type=click.Choice(["allow", "skip", "queue", "cancel"]),
-    help="What is done while the job before has not ended.  [default: skip]",
+    help="What is done while a job before has not ended.  [default: skip]",
 )  # fmt: skip
 @click.option("--priority", type=int, help="Of the jobs.")
 @click.option("--max-attempts", type=int, metavar="N", help="Of the jobs; 3 unless you say.")

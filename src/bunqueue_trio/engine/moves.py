@@ -135,6 +135,8 @@ class Moves(Telling):
             queue.keys[options.unique_key] = job
         if options.series is not None:
             self.repeating.add(job)
+        if "@" in job_id:
+            self.planner.note_begin(job)
         self.emit("pushed", job, now).data = Raw(data)
         if waiting_on:
             job.noted().waiting_on = waiting_on
@@ -294,8 +296,8 @@ class Moves(Telling):
         note.finished_at = now
         if note.rerun is not None:
             self.reruns.note_end(job, state, now)
-        if self.planner.held_by and job.id in self.planner.held_by:
-            self.planner.wake(job.id)
+        if "@" in job.id:
+            self.planner.note_end(job)
         if self.awaited and job.id in self.awaited:
             self.ends.append(end_of(job, state, self.epoch))
 

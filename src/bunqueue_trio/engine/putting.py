@@ -1,7 +1,5 @@
 """What a schedule is to be, as it was said: whether that makes sense, and the plan that it makes."""
 
-import re
-
 import msgspec
 from msgspec import Raw
 
@@ -10,16 +8,14 @@ from bunqueue_trio.config import SCHEDULE_DATA_BYTES, SCHEDULES_MAX
 from bunqueue_trio.engine import cron, zones
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.options import options_of
-from bunqueue_trio.engine.planner import Plan
+from bunqueue_trio.engine.planner import NAME, Plan
 from bunqueue_trio.engine.timing import Timing, next_slot
 from bunqueue_trio.protocol import commands as c
-
-_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 
 
 def check_names(engine: Engine, name: str, queue: str) -> None:
     """Raise ``Refused`` when ``name`` cannot be a schedule's, or ``queue`` a queue's."""
-    if not _NAME.fullmatch(name) or name == "preview":
+    if not NAME.fullmatch(name) or name == "preview":
         raise c.INVALID_SCHEDULE.refuse()
     engine.queues.check(queue)
 

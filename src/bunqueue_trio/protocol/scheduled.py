@@ -37,7 +37,7 @@ class ScheduleView(Struct, kw_only=True, rename="camel"):
     """How many of its slots brought a job."""
     last_job: str | None
     waiting_slot: int | None
-    """The slot whose job comes when the job before has ended."""
+    """The slot whose job comes when all jobs before have ended."""
 
 
 class ScheduleReply(Reply, kw_only=True):
