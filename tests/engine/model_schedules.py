@@ -60,7 +60,7 @@ class Schedule:
         return self.said.limit is not None and self.runs + (self.waiting is not None) >= self.said.limit
 
     def leave_behind(self, now: int) -> None:
-        """What is not dealt with never runs; it is told of if it would have run."""
+        """What is not dealt with never runs; what would have run is noted."""
         slots = [] if self.is_spent() else self.slots(self.settled, now)
         if slots:
             self.skip(
