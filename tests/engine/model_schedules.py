@@ -161,8 +161,7 @@ class Schedules(Queues):
             self.bring(name, slot, now)
         elif how == "cancel":
             for job_id in open_jobs:
-                self.totals["cancelled"] += 1
-                self.remove(next(job for job in self.jobs if job.id == job_id), now)
+                self.drop(next(job for job in self.jobs if job.id == job_id), now)
             self.bring(name, slot, now)
         elif how == "queue" and schedule.waiting is None:
             schedule.waiting = slot

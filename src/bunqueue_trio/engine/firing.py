@@ -98,8 +98,7 @@ def _bring(engine: Moves, name: str, plan: Plan, slot: int, now: int) -> bool:
         for _ in range(_CANCELS):
             if (job := planner.oldest_of(name)) is None:
                 break
-            engine.totals.cancelled += 1
-            engine.remove(job, now)
+            engine.drop(job, now)
         if planner.oldest_of(name) is not None:
             return False
     oldest = None if plan.overlap == "allow" else planner.oldest_of(name)

@@ -158,6 +158,14 @@ class Moves(Telling):
         self._tell(job.id, completed=False)
         self._work_off(now)
 
+    def drop(self, job: Job, now: int) -> None:
+        """Cancel an unfinished job without a word: nothing is left of it, unless somebody has cancelled it with a grace before."""
+        if job.lease is not None and job.lease.cancelled is not None:
+            self.call_off(job, job.lease.cancelled, now)
+        else:
+            self.totals.cancelled += 1
+            self.remove(job, now)
+
     def call_off(self, job: Job, cancelled: Cancelled, now: int, said: str | None = None) -> None:
         """End an unfinished job that is cancelled, and keep why, and what its worker said, if failures of it are kept."""
         prev, note = job.state, job.noted()
