@@ -75,6 +75,53 @@ def test_what_is_put_once_more_changes_nothing(bench: Bench):
     assert view(bench).updated_at == T0
 
 
+@pytest.mark.parametrize(
+    "again",
+    [b' { "a" : [ 1 , "x  y" ] , "b":{ } }\n', b'{"a":[1,"x  y"],"b":{}}', b'{"a" :\t[1, "x  y"],\r\n"b": {}}'],
+)
+def test_other_whitespace_in_a_payload_changes_nothing(bench: Bench, again: bytes):
+    first = b'{"a": [1, "x  y"], "b": {}}'
+    put(bench, every=MINUTE, data=Raw(first))
+    bench.commit()
+    bench.sleep(1000)
+    would = bench.do(c.PutSchedule(name="s", queue="q", every=MINUTE, data=Raw(again), dry_run=True))
+    assert would.outcome == "unchanged"
+    shown = put(bench, every=MINUTE, data=Raw(again))
+    assert (shown.outcome, bytes(shown.schedule.data)) == ("unchanged", first)
+    assert not bench.engine.has_changes
+    shown = put(bench, every=2 * MINUTE, data=Raw(again))
+    assert (shown.outcome, bytes(shown.schedule.data)) == ("changed", first), "its bytes stay as they were put"
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        b'{"b": {}, "a": [1, "x  y"]}',
+        b'{"a": [1, "x y"], "b": {}}',
+        b'{"a": [1.0, "x  y"], "b": {}}',
+        b'{"a": [true, "x  y"], "b": {}}',
+        b'{"a": [1, "\\u0078  y"], "b": {}}',
+        b'{"a": [1, "\\ud800"], "b": {}}',
+    ],
+)
+def test_anything_else_in_a_payload_is_a_change(bench: Bench, again: bytes):
+    put(bench, every=MINUTE, data=Raw(b'{"a": [1, "x  y"], "b": {}}'))
+    shown = put(bench, every=MINUTE, data=Raw(again))
+    assert (shown.outcome, bytes(shown.schedule.data)) == ("changed", again)
+    assert put(bench, every=MINUTE, data=Raw(again)).outcome == "unchanged"
+
+
+def test_half_a_surrogate_pair_in_a_payload_is_kept_as_it_is(bench: Bench):
+    data = b'{"a": ["\\ud800", "\\ude00\\ud83d"]}'
+    put(bench, every=MINUTE, data=Raw(data))
+    assert put(bench, every=MINUTE, data=Raw(data.replace(b" ", b""))).outcome == "unchanged"
+    bench.commit()
+    bench.restart()
+    assert bytes(view(bench).data) == data
+    bench.sleep(MINUTE)
+    assert bytes(bench.do(c.GetJob(id="s@1020000")).job.data) == data
+
+
 def test_another_payload_moves_no_slot_and_another_time_runs_nothing_now(bench: Bench):
     put(bench, every=MINUTE)
     bench.now += MINUTE * 3  # nobody looked meanwhile

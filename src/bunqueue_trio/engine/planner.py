@@ -20,6 +20,7 @@ from bunqueue_trio.engine.facts import Facts
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Job, Options
 from bunqueue_trio.engine.line import Line
 from bunqueue_trio.engine.timing import Timing, jitter_ms, next_slot
+from bunqueue_trio.protocol import surrogates
 
 PLAN, PROGRESS, SKIPS = "schedule", "schedule-progress", "schedule-skips"
 """The kinds of facts that hold what is known of a schedule."""
@@ -95,9 +96,12 @@ class Notice(Struct, frozen=True):
     jobs: int
 
 
-_PLAN = msgspec.json.Decoder(Plan)
 _PROGRESS = msgspec.json.Decoder(Progress)
 _SKIPS = msgspec.json.Decoder(list[Skip])
+
+
+def _without_space(data: Raw) -> bytes:
+    return msgspec.json.format(surrogates.marked(bytes(data)), indent=-1)
 
 
 class Planner:
@@ -129,7 +133,7 @@ class Planner:
     def load(self, now: int) -> None:
         """Take up what the facts, just loaded, tell of; the unfinished jobs are known already."""
         for name, value in self._facts.of(PLAN).items():
-            plan = self.plans[name] = _PLAN.decode(value)
+            plan = self.plans[name] = surrogates.read(value, Plan)
             progress = self.progress[name] = _PROGRESS.decode(self._facts.of(PROGRESS)[name])
             if progress.settled > now:
                 self.notices.append(Notice(name, BEHIND, now, progress.settled, 0))
@@ -141,7 +145,8 @@ class Planner:
 
     def put(self, name: str, plan: Plan, now: int) -> str:
         """Store a schedule; return what came of it: ``created``, ``changed`` or ``unchanged``."""
-        old, encoded = self.plans.get(name), msgspec.json.encode(plan)
+        old, plan = self.plans.get(name), self._with_known_data(name, plan)
+        encoded = msgspec.json.encode(plan)
         if self._facts.get(PLAN, name) == encoded:
             return "unchanged"
         if old is None:
@@ -149,11 +154,18 @@ class Planner:
         else:
             self._replace(name, old, plan, now)
         # Decoded from a copy: what is kept must not hold the whole request that it came in.
-        plan = self.plans[name] = _PLAN.decode(encoded)
+        plan = self.plans[name] = surrogates.read(encoded, Plan)
         self._facts.set(PLAN, name, encoded)
         self.keep(name)
         self.arm(name, next_slot(plan.timing, self.progress[name].settled))
         return "created" if old is None else "changed"
+
+    def _with_known_data(self, name: str, plan: Plan) -> Plan:
+        """Return a plan with the payload as it was put first, where only the whitespace between its parts is another."""
+        old = self.plans.get(name)
+        if old is None or _without_space(old.data) != _without_space(plan.data):
+            return plan
+        return replace(plan, data=old.data)
 
     def _replace(self, name: str, old: Plan, plan: Plan, now: int) -> None:
         """Leave out what belongs to the old plan and not to the new one."""
@@ -170,7 +182,8 @@ class Planner:
         """Return what :meth:`put` would, and store nothing."""
         if name not in self.plans:
             return "created"
-        return "unchanged" if self._facts.get(PLAN, name) == msgspec.json.encode(plan) else "changed"
+        encoded = msgspec.json.encode(self._with_known_data(name, plan))
+        return "unchanged" if self._facts.get(PLAN, name) == encoded else "changed"
 
     def delete(self, name: str) -> None:
         """Forget a schedule."""
