@@ -51,6 +51,7 @@ SCHEDULES = [
     Mutant("engine/moves.py", "            self.planner.note_end(job)\n", "            pass\n", "a slot that waits is forgotten"),
     Mutant("engine/engine.py", "self.planner.load(now)", "pass", "schedules end with the process"),
     Mutant(_COMMANDS, "        planner.leave_behind(name, now)\n        progress.paused = None\n", "        progress.paused = None\n", "slots of a pause run when it ends"),
+    Mutant("engine/putting.py", '("preview", ".", "..")', '("preview",)', "a schedule has a name that no browser reaches"),
     Mutant("engine/putting.py", "    if known is None or known.timing != plan.timing:\n", "    if True:\n", "what was put for a time that is past cannot be put again"),
     Mutant("runtime/core.py", "                tell(engine.planner.take_notices())\n", "                engine.planner.take_notices()\n", "the log says nothing of schedules"),
 ]  # fmt: skip

@@ -187,8 +187,8 @@ class Schedules(Queues):
         return self.schedules[name]
 
     def put_schedule(self, command: c.PutSchedule, now: int, owner: str | None) -> Reply:
-        if not re.fullmatch("[A-Za-z0-9_.:-]{1,200}", command.name) or command.name == "preview":
-            raise No(400, "Schedule name must be 1 to 200 letters, digits or _.:- and not preview")
+        if not re.fullmatch("[A-Za-z0-9_.:-]{1,200}", command.name) or command.name in ("preview", ".", ".."):
+            raise No(400, "Schedule name must be 1 to 200 letters, digits or _.:- and not preview, . or ..")
         self.check_queue(command.queue)
         if [command.cron, command.every, command.at].count(None) != 2:
             raise No(400, "Exactly one of cron, every and at must be given")

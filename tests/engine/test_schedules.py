@@ -139,6 +139,8 @@ def test_another_payload_moves_no_slot_and_another_time_runs_nothing_now(bench: 
         ({"every": 5, "name": "x" * 201}, c.INVALID_SCHEDULE),
         ({"every": 5, "name": ""}, c.INVALID_SCHEDULE),
         ({"every": 5, "name": "preview"}, c.INVALID_SCHEDULE),
+        ({"every": 5, "name": "."}, c.INVALID_SCHEDULE),
+        ({"every": 5, "name": ".."}, c.INVALID_SCHEDULE),
         ({"every": 5, "queue": "no good"}, errors.INVALID_QUEUE),
         ({}, c.WHEN_IS_UNCLEAR),
         ({"every": 5, "at": T0 + 5}, c.WHEN_IS_UNCLEAR),

@@ -201,3 +201,12 @@ def test_a_query_nobody_reads_is_ignored(client: Client, queue: str) -> None:
     job_id = ok(client.http.post(f"/queues/{queue}/jobs?x=1&timeout=abc", json={"data": 1}))["id"]
     assert ok(client.get(f"/queues/{queue}/jobs?y=1&z"))["job"]["id"] == job_id
     assert ok(client.get(f"/jobs/{job_id}?a=b"))["job"]["id"] == job_id
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_a_queue_and_a_job_may_be_called_like_a_folder(client: Client, name: str) -> None:
+    segment = name.replace(".", "%2E")
+    pushed = client.post(f"/queues/{segment}/jobs", {"data": 1, "jobId": name})
+    assert ok(pushed)["id"] == name
+    assert ok(client.get(f"/jobs/{segment}"))["job"]["queue"] == name
+    assert ok(client.cancel(segment))

@@ -12,10 +12,13 @@ from bunqueue_trio.engine.planner import NAME, Plan
 from bunqueue_trio.engine.timing import Timing, next_slot
 from bunqueue_trio.protocol import commands as c
 
+_NO_SEGMENT = ("preview", ".", "..")
+"""What a path has another use for: browsers go to the folder before by ``..``, also where it is written ``%2E%2E``."""
+
 
 def check_names(engine: Engine, name: str, queue: str) -> None:
     """Raise ``Refused`` when ``name`` cannot be a schedule's, or ``queue`` a queue's."""
-    if not NAME.fullmatch(name) or name == "preview":
+    if not NAME.fullmatch(name) or name in _NO_SEGMENT:
         raise c.INVALID_SCHEDULE.refuse()
     engine.queues.check(queue)
 

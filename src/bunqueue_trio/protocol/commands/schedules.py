@@ -148,7 +148,7 @@ class PreviewSchedule(Command[SchedulePreview], kw_only=True, tag="PreviewSchedu
 
 SCHEDULE_NOT_FOUND = Fault(404, "Schedule not found", "schedule-not-found")
 INVALID_SCHEDULE = Fault(
-    400, "Schedule name must be 1 to 200 letters, digits or _.:- and not preview", "invalid-schedule"
+    400, "Schedule name must be 1 to 200 letters, digits or _.:- and not preview, . or ..", "invalid-schedule"
 )
 WHEN_IS_UNCLEAR = Fault(400, "Exactly one of cron, every and at must be given", "when-is-unclear")
 NO_CRON = Fault(400, "cron must be a cron expression: {}", "no-cron")
