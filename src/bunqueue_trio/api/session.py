@@ -305,7 +305,7 @@ class Session:
             self._reply(begun.epoch, reply, command.req_id, timed, type(command))
         elif self._polls >= SESSION_POLLS_MAX:
             self._core.stop_poll(begun)
-            raise errors.OVERLOADED.refuse()
+            raise errors.TOO_MANY_WAITS.refuse()
         else:
             self._polls += 1
             begun.is_gone = self.is_gone
