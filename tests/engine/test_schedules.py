@@ -157,6 +157,23 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(bench: Bench, fields
     assert not bench.engine.has_changes
 
 
+@pytest.mark.parametrize(
+    ("zone", "hint"),
+    [
+        ("Berlin", ": do you mean Europe/Berlin?"),
+        ("europe/berlin", ": do you mean Europe/Berlin?"),
+        ("America/New York", ": do you mean America/New_York?"),
+        ("Europe/Berln", ": do you mean Europe/Berlin?"),
+        ("Mars/Olympus", ", such as Europe/Berlin"),
+        ("x" * 200, ", such as Europe/Berlin"),
+        ("", ", such as Europe/Berlin"),
+    ],
+)
+def test_an_unknown_zone_is_refused_with_those_that_are_near(bench: Bench, zone: str, hint: str):
+    refused = refusal(bench, c.PutSchedule(name="s", queue="q", cron="@daily", timezone=zone))
+    assert str(refused) == f"timezone must be a name of the IANA time zone database{hint}"
+
+
 def test_there_are_so_many_schedules_at_most(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(putting, "SCHEDULES_MAX", 2)
     put(bench, "a", every=5)

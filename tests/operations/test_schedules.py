@@ -103,10 +103,14 @@ def test_what_is_refused_is_one_line(server: Running):
         (
             ("put", "s", "q", "--cron", "61 * * * *"),
             1,
-            "cron must be a cron expression: the field is wrong: minute (400)",
+            "cron must be a cron expression: the field of the minute is wrong, '61': it takes 0 to 59;",
         ),
         (("put", "s", "q", "--at", "soon"), 2, "must be a time from now"),
-        (("preview", "--cron", "@daily", "--timezone", "Nowhere"), 1, "timezone must be a name"),
+        (
+            ("preview", "--cron", "@daily", "--timezone", "Nowhere"),
+            1,
+            "timezone must be a name of the IANA time zone database, such as Europe/Berlin (400)",
+        ),
         (("show", "nobody"), 1, "Schedule not found (404)"),
         (("run", "nobody"), 1, "Schedule not found (404)"),
         (("resume", "nobody"), 1, "Schedule not found (404)"),

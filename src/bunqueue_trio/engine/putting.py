@@ -80,7 +80,8 @@ def timing_of(command: c.PutSchedule | c.PreviewSchedule) -> Timing:
     if sum(each is not None for each in (command.cron, command.every, command.at)) != 1:
         raise c.WHEN_IS_UNCLEAR.refuse()
     if command.timezone not in zones.names():
-        raise c.NO_ZONE.refuse()
+        near = zones.near(command.timezone)
+        raise c.NO_ZONE.refuse(f": do you mean {' or '.join(near)}?" if near else ", such as Europe/Berlin")
     if command.cron is not None:
         try:
             cron.parse(command.cron)
