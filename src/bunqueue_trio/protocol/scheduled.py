@@ -104,8 +104,9 @@ class SchedulePreview(Reply, kw_only=True):
 
 
 class ScheduleRuns(Reply, kw_only=True):
-    """The next slots, the past ones newest first, and before which one the next page begins."""
+    """The next slots, the past ones newest first, before which one the next page begins, and which release of the rules of time zones holds."""
 
     upcoming: list[Upcoming]
     past: list[Past]
     next: str | None
+    rules: str

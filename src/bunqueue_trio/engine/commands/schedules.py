@@ -176,7 +176,7 @@ def _runs(engine: Engine, command: c.GetScheduleRuns, now: int, owner: Owner) ->
     if plan.limit is not None:
         upcoming = upcoming[: plan.limit - engine.planner.progress[name].runs]
     past, before = _past(engine, name, command.before, command.limit)
-    return s.ScheduleRuns(upcoming=upcoming, past=past, next=before)
+    return s.ScheduleRuns(upcoming=upcoming, past=past, next=before, rules=zones.version())
 
 
 def _past(engine: Engine, name: str, before: str | None, limit: int) -> tuple[list[s.Past], str | None]:
@@ -225,7 +225,13 @@ def _skipped(skip: Skip) -> s.Past:
 
 def _gone(name: str, job_id: str) -> s.Past:
     slot = _place(name, job_id)[0]
-    return s.Past(slot=slot, until=slot, outcome="gone", job=job_id, why="cancelled, expired, or not to be kept")
+    return s.Past(
+        slot=slot,
+        until=slot,
+        outcome="gone",
+        job=job_id,
+        why="no record is left: it was cancelled, has expired, keeps none, or that was deleted",
+    )
 
 
 def _ended(name: str, trace: Trace) -> s.Past:

@@ -253,6 +253,7 @@ SPECS: tuple[Spec, ...] = (
                     },
                 ],
                 "next": None,
+                "rules": "2026f",
             },
         ),
     ),
