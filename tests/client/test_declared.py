@@ -1,9 +1,11 @@
 """Schedules that are declared beside the handlers, and what becomes of them at a deploy."""
 
+import re
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from click.testing import CliRunner
@@ -132,6 +134,65 @@ def test_what_cannot_be_declared_says_so():
         app.schedule("t", "q", eachly=5)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="start needs a zone"):
         app.schedule("t", "q", every=5, start=datetime(2030, 1, 1))  # noqa: DTZ001 - the point
+
+
+MOMENT = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "words"),
+    [
+        ({}, ValueError, "exactly one of cron, every, at says when it runs"),
+        ({"every": 5, "cron": "@daily"}, ValueError, "exactly one of cron, every, at"),
+        ({"every": 0}, ValueError, "every must be more than 0, not 0"),
+        ({"every": -1.5}, ValueError, "every must be more than 0, not -1.5"),
+        ({"every": float("inf")}, ValueError, "a time must have an end"),
+        ({"every": float("nan")}, ValueError, "every must be more than 0"),
+        ({"every": "soon"}, ValueError, "every must be a time such as '60s', '5m' or '500ms', not 'soon'"),
+        ({"every": "60"}, ValueError, "every must be a time with a unit"),
+        ({"every": [5]}, TypeError, "every must be a number of seconds, or a time such as '60s', not [5]"),
+        ({"every": True}, TypeError, "every must be a number of seconds"),
+        ({"every": MOMENT}, TypeError, "every must be a number of seconds"),
+        ({"every": 5, "jitter": -1}, ValueError, "jitter must be 0 or more, not -1"),
+        ({"every": 5, "window": MOMENT.date()}, TypeError, "window must be a number of seconds"),
+        (
+            {"at": MOMENT.date()},
+            TypeError,
+            "at must be a datetime with a zone, such as datetime(2030, 1, 31, 9, tzinfo=UTC), not a date",
+        ),
+        ({"at": "2030-01-01"}, TypeError, "at must be a datetime with a zone"),
+        ({"at": 1893456000}, TypeError, "not 1893456000"),
+        ({"at": MOMENT.replace(tzinfo=None)}, TypeError, "at needs a zone, such as tzinfo=UTC"),
+        ({"every": 5, "end": timedelta(days=1)}, TypeError, "end must be a datetime with a zone"),
+        ({"cron": 5}, TypeError, "cron must be a text such as '0 3 * * *', not 5"),
+        ({"cron": "@daily", "timezone": UTC}, TypeError, "timezone must be a text such as 'Europe/Berlin'"),
+        ({"every": 5, "limit": 0}, ValueError, "limit must be at least 1"),
+        ({"every": 5, "misfire_max": 1.5}, TypeError, "misfire_max must be a whole number"),
+        ({"every": 5, "misfire": "never"}, ValueError, "misfire must be one of skip, once, all, not 'never'"),
+        ({"every": 5, "overlap": ["skip"]}, ValueError, "overlap must be one of allow, skip, queue, cancel"),
+        ({"every": 5, "options": {"priority": 1}}, TypeError, "options must be RunOptions of bunqueue_trio.commands"),
+        ({"every": 5, "data": object()}, TypeError, "Encoding objects of type object is unsupported"),
+        ({"every": 5, "queue": None}, TypeError, "its queue must be a text, not None"),
+    ],
+)
+def test_what_is_wrong_with_a_schedule_is_said_where_it_is_declared(
+    said: dict[str, Any], kind: type[Exception], words: str
+):
+    with pytest.raises(kind, match=f"^schedule 's': .*{re.escape(words)}"):
+        App().schedule("s", **{"queue": "q", **said})
+    app = App()
+    if "queue" not in said:  # for which a task has another name
+        with pytest.raises(kind, match=re.escape(words)):
+            app.task("q", name="s", **said)(lambda job: None)
+        assert (app.schedules, app.workers) == ({}, {})
+
+
+@pytest.mark.parametrize("every", [90, 90.0, "90s", "1.5m", timedelta(minutes=1, seconds=30)])
+def test_a_span_is_seconds_or_a_text_or_a_timedelta(every: Any):
+    app = App()
+    app.schedule("s", "q", every=every, jitter=timedelta(0), window=None, timezone=ZoneInfo("Europe/Berlin"))  # type: ignore[typeddict-item]
+    command = app.schedules["s"].command
+    assert (command.every, command.jitter, command.window, command.timezone) == (90_000, 0, None, "Europe/Berlin")
 
 
 def test_times_are_seconds_and_datetimes():

@@ -54,7 +54,8 @@ async def test_the_heartbeat_of_a_cancelled_job_says_so(api: Api, queue: str):
     assert (await api.run(c.Why(id=ids[0]))).code == "cancelling"
     assert (await api.run(c.Cancel(id=ids[0], grace=2 * HOUR))).data == said
     await api.run(c.Cancel(id=ids[0]))
-    assert await api.refused(c.GetJob(id=ids[0])) is errors.JOB_NOT_FOUND
+    seen = await api.run(c.GetState(id=ids[0]))
+    assert (seen.state, seen.error) == ("failed", "Cancelled by ann: no")
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """What must hold after every step, whatever the step was."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +19,8 @@ from bunqueue_trio.engine.workers import QUIET
 from tests.engine.model import Record
 from tests.engine.model_commands import Model
 from tests.engine.model_schedules import Schedule
+
+OF_A_SCHEDULE = re.compile(r"[\w.:-]{1,200}@\d{1,15}(\+[0-9A-Za-z-]{1,40})?", re.ASCII)
 
 
 def ready_jobs(queue: Queue) -> list[Job]:
@@ -117,7 +120,7 @@ def check_agreement(engine: Engine, model: Model) -> None:
 
 def progress(schedule: Schedule) -> dict[str, Any]:
     """How far a schedule of the model has come, as the engine keeps it."""
-    fields = ("settled", "created", "updated", "runs", "jobs", "waiting", "holder", "paused")
+    fields = ("settled", "created", "updated", "runs", "jobs", "waiting", "paused")
     said = {name: getattr(schedule, name) for name in fields}
     return {name: value for name, value in said.items() if name in fields[:3] or value not in (0, [], None, "")}
 
@@ -181,9 +184,8 @@ def check_structure(engine: Engine, in_flight: list[Job]) -> None:
     planner = engine.planner
     assert planner.due == min((time for time in planner.times.values() if time is not None), default=None)
     assert set(planner.plans) == set(planner.progress) == set(planner.slots) == set(planner.times)
-    assert all(
-        engine.standing(job_id) and planner.progress[name].holder == job_id for job_id, name in planner.held_by.items()
-    )
+    of_schedules = sorted(job.id for job in unfinished(engine) if OF_A_SCHEDULE.fullmatch(job.id))
+    assert [job.id for job in planner.unfinished] == of_schedules
     for name in planner.plans:
         assert engine.facts.get("schedule-progress", name) == msgspec.json.encode(planner.progress[name])
     assert [job.id for job in engine.repeating] == sorted(job.id for job in unfinished(engine) if job.options.series)
@@ -236,7 +238,13 @@ def check_empty(engine: Engine) -> None:
     assert {kind: rows for kind, rows in facts.items() if kind not in bounds} == {}
     assert all(len(facts.get(kind, ())) <= most + 1 for kind, most in bounds.items())
     planner = engine.planner
-    assert (planner.plans, planner.progress, planner.times, planner.held_by, planner.due) == ({}, {}, {}, {}, None)
+    assert (planner.plans, planner.progress, planner.times, [*planner.unfinished], planner.due) == (
+        {},
+        {},
+        {},
+        [],
+        None,
+    )
     assert set(engine.counts.values()) == {0}
     assert len(engine._dependents) == 0
     assert engine._owned == {}

@@ -238,6 +238,18 @@ class Jobs:
             job.state = "delayed"
             self.say("delayed", job, now, delay=job.run_at - now)
 
+    def in_grace(self, job: Record) -> dict[str, Any] | None:
+        """How an active job was cancelled that its worker has time to end."""
+        return job.called_off if job.state == "active" else None
+
+    def drop(self, job: Record, now: int) -> None:
+        """Cancelled without a word."""
+        if (first := self.in_grace(job)) is not None:
+            self.call_off(job, first, now)
+        else:
+            self.totals["cancelled"] += 1
+            self.remove(job, now)
+
     def call_off(self, job: Record, how: dict[str, Any], now: int, said: str | None = None) -> None:
         """It ends now; it has said why, unless it is not to be kept."""
         job.called_off, job.cause = how, "cancelled"

@@ -349,19 +349,22 @@ class Model(Crew, Schedules):
         if job is None:
             raise not_found()
         if command.reason is None and command.by is None and command.grace is None:
-            self.totals["cancelled"] += 1
-            self.remove(job, now)
+            self.drop(job, now)
             return {}
         how = {"at": now, "until": None, "reason": command.reason, "by": command.by}
+        if (first := self.in_grace(job)) is not None:
+            how["at"] = first["at"]
+            if first["reason"] or first["by"]:
+                how |= {"reason": first["reason"], "by": first["by"]}
         if job.state != "active" or not command.grace:
             if job.state == "active":
-                self.tell("cancelling", now, queue=job.queue, jobId=job.id, until=None, reason=command.reason)
+                self.tell("cancelling", now, queue=job.queue, jobId=job.id, until=None, reason=how["reason"])
             self.call_off(job, how, now)
             return {}
         until = now + command.grace
-        how["until"] = until if job.called_off is None else min(until, job.called_off["until"])
+        how["until"] = until if first is None else min(until, first["until"])
         job.called_off = how
-        self.tell("cancelling", now, queue=job.queue, jobId=job.id, until=how["until"], reason=command.reason)
+        self.tell("cancelling", now, queue=job.queue, jobId=job.id, until=how["until"], reason=how["reason"])
         return {"data": {"until": how["until"]}}
 
     def promote(self, command: c.Promote, now: int, owner: str | None) -> Reply:

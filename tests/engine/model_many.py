@@ -108,8 +108,7 @@ def discard(model: Any, job: Record, command: c.ActOnJobs, now: int) -> None:
 
 
 def cancel(model: Any, job: Record, command: c.ActOnJobs, now: int) -> None:
-    model.totals["cancelled"] += 1
-    model.remove(job, now)
+    model.drop(job, now)
 
 
 def reorder(model: Any, job: Record, command: c.ActOnJobs, now: int) -> None:

@@ -30,7 +30,6 @@ class Schedule:
     runs: int = 0
     jobs: list[str] = field(default_factory=list)
     waiting: int | None = None
-    holder: str = ""
     paused: int | None = None
     skips: list[tuple[int, int, str]] = field(default_factory=list)
 
@@ -52,10 +51,22 @@ class Schedule:
         """The next slot."""
         if self.paused is not None:
             return None
-        if self.said.limit is not None and self.runs + (self.waiting is not None) >= self.said.limit:
+        if self.is_spent():
             return None
         horizon = self.said.at or max(self.settled, self.said.start or 0) + (self.said.every or HOUR)
         return next(iter(self.slots(self.settled, horizon)), None)
+
+    def is_spent(self) -> bool:
+        return self.said.limit is not None and self.runs + (self.waiting is not None) >= self.said.limit
+
+    def leave_behind(self, now: int) -> None:
+        """What is not dealt with never runs; what would have run is noted."""
+        slots = [] if self.is_spent() else self.slots(self.settled, now)
+        if slots:
+            self.skip(
+                slots[0], now, "another time or overlap was put before it ran" if self.paused is None else "paused"
+            )
+        self.settled = max(self.settled, now)
 
     def skip(self, first: int, last: int, why: str) -> None:
         kept = self.skips
@@ -91,11 +102,13 @@ class Schedules(Queues):
         super().restart(snapshot, now)
         self.schedules = {name: replace(each) for name, each in snapshot.schedules.items()}
 
-    def is_there(self, job_id: str) -> bool:
-        return any(job.id == job_id for job in self.jobs)
+    def open_jobs(self, name: str) -> list[str]:
+        """The ids of all jobs of a schedule that have not ended, the oldest slot first."""
+        of_it = re.compile(re.escape(name) + "@[0-9]{1,15}([+][0-9A-Za-z-]{1,40})?")
+        return sorted(job.id for job in self.jobs if of_it.fullmatch(job.id))
 
     def due_of(self, schedule: Schedule) -> int | None:
-        if schedule.paused is None and schedule.waiting is not None and not self.is_there(schedule.holder):
+        if schedule.paused is None and schedule.waiting is not None and not self.open_jobs(schedule.said.name):
             return 0
         return schedule.next()
 
@@ -114,8 +127,8 @@ class Schedules(Queues):
     def run_due(self, name: str, now: int) -> None:
         schedule = self.schedules[name]
         said = schedule.said
-        if schedule.waiting is not None and not self.is_there(schedule.holder):
-            slot, schedule.waiting, schedule.holder = schedule.waiting, None, ""
+        if schedule.waiting is not None and not self.open_jobs(name):
+            slot, schedule.waiting = schedule.waiting, None
             self.bring(name, slot, now)
         if (schedule.next() or now + 1) > now:
             return
@@ -142,18 +155,18 @@ class Schedules(Queues):
 
     def keep(self, name: str, slot: int, now: int) -> None:
         schedule = self.schedules[name]
-        open_jobs = [job_id for job_id in schedule.jobs if self.is_there(job_id)]
+        open_jobs = self.open_jobs(name)
         how = schedule.said.overlap
         if not open_jobs or how == "allow":
             self.bring(name, slot, now)
         elif how == "cancel":
-            self.totals["cancelled"] += 1
-            self.remove(next(job for job in self.jobs if job.id == open_jobs[-1]), now)
+            for job_id in open_jobs:
+                self.drop(next(job for job in self.jobs if job.id == job_id), now)
             self.bring(name, slot, now)
         elif how == "queue" and schedule.waiting is None:
-            schedule.waiting, schedule.holder = slot, open_jobs[-1]
+            schedule.waiting = slot
         else:
-            schedule.skip(slot, slot, f"job {open_jobs[-1]} had not ended")
+            schedule.skip(slot, slot, f"job {open_jobs[0]} had not ended")
 
     def bring(self, name: str, slot: int, now: int) -> None:
         self.schedules[name].runs += 1
@@ -174,8 +187,8 @@ class Schedules(Queues):
         return self.schedules[name]
 
     def put_schedule(self, command: c.PutSchedule, now: int, owner: str | None) -> Reply:
-        if not re.fullmatch("[A-Za-z0-9_.:-]{1,200}", command.name) or command.name == "preview":
-            raise No(400, "Schedule name must be 1 to 200 letters, digits or _.:- and not preview")
+        if not re.fullmatch("[A-Za-z0-9_.:-]{1,200}", command.name) or command.name in ("preview", ".", ".."):
+            raise No(400, "Schedule name must be 1 to 200 letters, digits or _.:- and not preview, . or ..")
         self.check_queue(command.queue)
         if [command.cron, command.every, command.at].count(None) != 2:
             raise No(400, "Exactly one of cron, every and at must be given")
@@ -195,10 +208,13 @@ class Schedules(Queues):
         elif essence(old.said) == essence(command):
             outcome = "unchanged"
         else:
-            outcome, was_over = "changed", old.next() is None
-            old.said, old.updated = command, now
-            if is_new_time or was_over:
-                old.settled = max(old.settled, now)
+            outcome, kept = "changed", old.waiting
+            if old.waiting is not None and (is_new_time or old.said.overlap != command.overlap):
+                old.skip(old.waiting, old.waiting, "another time or overlap was put before it ran")
+                kept = None
+            if is_new_time or old.is_spent():
+                old.leave_behind(now)
+            old.said, old.updated, old.waiting = command, now, kept
         return {"schedule": self.view_schedule(command.name), "outcome": outcome}
 
     def would_put(self, command: c.PutSchedule, old: Schedule | None, now: int) -> Reply:
@@ -257,10 +273,8 @@ class Schedules(Queues):
     def resume_schedule(self, command: c.ResumeSchedule, now: int, owner: str | None) -> Reply:
         schedule = self.known_schedule(command.name)
         if schedule.paused is not None:
-            missed = schedule.slots(schedule.settled, now)
-            if missed:
-                schedule.skip(missed[0], now, "paused")
-            schedule.settled, schedule.paused = max(schedule.settled, now), None
+            schedule.leave_behind(now)
+            schedule.paused = None
         return {}
 
     def run_schedule(self, command: c.RunSchedule, now: int, owner: str | None) -> Reply:

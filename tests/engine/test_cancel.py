@@ -1,12 +1,11 @@
 """A cancelled job with a grace: nothing lets it wait again, and no crash forgets that it is cancelled."""
 
 import pytest
-from msgspec import UNSET
 
 from bunqueue_trio.engine.job import Cancelled, State
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.storage.rows import Reader, changed_row, finished_row, new_row
-from tests.engine.make import Bench
+from tests.engine.make import T0, Bench
 
 
 def cancelled(bench: Bench, **options: object) -> tuple[str, str]:
@@ -70,11 +69,53 @@ def test_a_grace_that_was_over_while_the_server_was_down_is_over(bench: Bench):
     assert bench.state(job_id).state == "failed"
 
 
-def test_a_second_cancellation_gives_no_more_time_and_other_words(bench: Bench):
+@pytest.mark.parametrize(
+    ("again", "left"),
+    [
+        ({"by": "ann", "grace": 9000}, 900),
+        ({"by": "ann", "reason": "too slow", "grace": 300}, 300),
+        ({"grace": 300}, 300),
+        ({"reason": "at once"}, 0),
+        ({"by": "ann", "grace": 0}, 0),
+        ({}, 0),
+    ],
+)
+def test_who_cancels_first_has_said_why_and_nobody_after_gives_more_time(bench: Bench, again: dict, left: int):
     job_id, _ = cancelled(bench)
-    bench.do(c.Cancel(id=job_id, by="ann", grace=9000))
+    bench.sleep(100)
+    bench.do(c.Cancel(id=job_id, **again))
+    if left:
+        bench.sleep(left - 1)
+        seen = bench.state(job_id)
+        assert (seen.state, seen.cancelled.until) == ("active", bench.now + 1)
+        bench.sleep(1)
+    seen = bench.state(job_id)
+    assert (seen.state, seen.error, seen.cancelled.at) == ("failed", "Cancelled: no", T0)
+    assert (seen.cancelled.reason, seen.cancelled.by) == ("no", None)
+    assert bench.engine.totals.cancelled == 1
+
+
+def test_who_was_first_and_has_said_nothing_leaves_it_to_the_next_to_say_why(bench: Bench):
+    job_id = bench.push()
+    bench.pull()
+    bench.do(c.Cancel(id=job_id, grace=1000))
+    bench.sleep(100)
+    bench.do(c.Cancel(id=job_id, reason="no", by="ann", grace=1000))
+    seen = bench.state(job_id).cancelled
+    assert (seen.at, seen.until, seen.reason, seen.by) == (T0, T0 + 1000, "no", "ann")
+
+
+@pytest.mark.parametrize("how", ["many", "slot"])
+def test_the_record_of_a_job_in_its_grace_outlives_who_cancels_without_a_word(bench: Bench, how: str):
+    job_id = f"s@{T0}"
+    bench.do(c.PutSchedule(name="s", queue="q", every=1000, overlap="cancel"))
+    bench.push(job_id=job_id)
+    bench.pull()
+    bench.do(c.Cancel(id=job_id, reason="no", grace=5000))
+    if how == "many":
+        bench.do(c.ActOnJobs(action="cancel", filter=c.Filter(queue="q")))
     bench.sleep(1000)
-    assert bench.state(job_id).error == "Cancelled by ann"
+    assert (bench.state(job_id).state, bench.state(job_id).error) == ("failed", "Cancelled: no")
 
 
 def test_a_series_ends_with_a_run_that_is_cancelled(bench: Bench):
@@ -88,7 +129,7 @@ def test_its_worker_is_told_by_an_event(bench: Bench):
     bench.do(c.Cancel(id=job_id, grace=500))
     first, second = [event for event in bench.engine.events if event.event_type == "cancelling"]
     assert (first.job_id, first.queue, first.reason, first.until) == (job_id, "q", "no", bench.now + 1000)
-    assert (second.reason, second.until) == (UNSET, bench.now + 500)
+    assert (second.reason, second.until) == ("no", bench.now + 500)
 
 
 def test_it_is_written_with_its_lease_and_its_record(bench: Bench):

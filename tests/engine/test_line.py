@@ -54,6 +54,7 @@ def test_it_is_a_sorted_list(seed: int, monkeypatch: pytest.MonkeyPatch):
         assert Thing(where) not in line
         behind = rng.randrange(-700, 700)
         assert list(line.after(behind)) == [thing for thing in truth if thing.place > behind]
+        assert list(line.before(behind)) == [thing for thing in reversed(truth) if thing.place < behind]
         check(line)
 
 

@@ -211,6 +211,42 @@ def test_it_stands_still_while_its_queue_is_paused(bench: Bench):
     assert (view.why, view.retried) == (None, 1)
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_it_says_that_the_queue_of_those_it_waits_for_is_paused(bench: Bench, first: bool):
+    """It has retried as many as it may, and they cannot run."""
+    dead(bench, 40)
+    begin(bench, count=2, rate=1)
+    go_on(bench, 2)
+    if not first:
+        end(bench, 2)
+        go_on(bench, 15)
+    open_jobs = 2 if first else 10
+    bench.do(c.Pause(queue="q"))
+    go_on(bench, 2)
+    [view] = bench.do(c.ListReruns()).reruns
+    assert (view.state, view.open, view.why) == ("first" if first else "rest", open_jobs, "queue q is paused")
+    bench.restart()
+    assert bench.do(c.ListReruns()).reruns[0].why == "queue q is paused"
+    bench.do(c.Resume(queue="q"))
+    assert bench.do(c.ListReruns()).reruns[0].why is None
+    end(bench, open_jobs - 1)
+    bench.do(c.Pause(queue="q"))
+    bench.do(c.StopRerun(rerun=view.id))
+    assert bench.do(c.ListReruns()).reruns[0].why == "it was told to"
+
+
+def test_it_names_no_queue_whose_jobs_have_ended(bench: Bench):
+    dead(bench, 1, "q")
+    dead(bench, 1, "r")
+    begin(bench, filter=c.Filter(error="late"), count=2)
+    go_on(bench)
+    end(bench, 1, queue="q")
+    bench.do(c.Pause(queue="q"))
+    assert bench.do(c.ListReruns()).reruns[0].why is None
+    bench.do(c.Pause(queue="r"))
+    assert bench.do(c.ListReruns()).reruns[0].why == "queue r is paused"
+
+
 def test_what_cannot_be_retried_stays_and_is_counted(bench: Bench):
     dead(bench, 1, unique_key="k")
     bench.push(unique_key="k")

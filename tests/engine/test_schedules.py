@@ -75,6 +75,53 @@ def test_what_is_put_once_more_changes_nothing(bench: Bench):
     assert view(bench).updated_at == T0
 
 
+@pytest.mark.parametrize(
+    "again",
+    [b' { "a" : [ 1 , "x  y" ] , "b":{ } }\n', b'{"a":[1,"x  y"],"b":{}}', b'{"a" :\t[1, "x  y"],\r\n"b": {}}'],
+)
+def test_other_whitespace_in_a_payload_changes_nothing(bench: Bench, again: bytes):
+    first = b'{"a": [1, "x  y"], "b": {}}'
+    put(bench, every=MINUTE, data=Raw(first))
+    bench.commit()
+    bench.sleep(1000)
+    would = bench.do(c.PutSchedule(name="s", queue="q", every=MINUTE, data=Raw(again), dry_run=True))
+    assert would.outcome == "unchanged"
+    shown = put(bench, every=MINUTE, data=Raw(again))
+    assert (shown.outcome, bytes(shown.schedule.data)) == ("unchanged", first)
+    assert not bench.engine.has_changes
+    shown = put(bench, every=2 * MINUTE, data=Raw(again))
+    assert (shown.outcome, bytes(shown.schedule.data)) == ("changed", first), "its bytes stay as they were put"
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        b'{"b": {}, "a": [1, "x  y"]}',
+        b'{"a": [1, "x y"], "b": {}}',
+        b'{"a": [1.0, "x  y"], "b": {}}',
+        b'{"a": [true, "x  y"], "b": {}}',
+        b'{"a": [1, "\\u0078  y"], "b": {}}',
+        b'{"a": [1, "\\ud800"], "b": {}}',
+    ],
+)
+def test_anything_else_in_a_payload_is_a_change(bench: Bench, again: bytes):
+    put(bench, every=MINUTE, data=Raw(b'{"a": [1, "x  y"], "b": {}}'))
+    shown = put(bench, every=MINUTE, data=Raw(again))
+    assert (shown.outcome, bytes(shown.schedule.data)) == ("changed", again)
+    assert put(bench, every=MINUTE, data=Raw(again)).outcome == "unchanged"
+
+
+def test_half_a_surrogate_pair_in_a_payload_is_kept_as_it_is(bench: Bench):
+    data = b'{"a": ["\\ud800", "\\ude00\\ud83d"]}'
+    put(bench, every=MINUTE, data=Raw(data))
+    assert put(bench, every=MINUTE, data=Raw(data.replace(b" ", b""))).outcome == "unchanged"
+    bench.commit()
+    bench.restart()
+    assert bytes(view(bench).data) == data
+    bench.sleep(MINUTE)
+    assert bytes(bench.do(c.GetJob(id="s@1020000")).job.data) == data
+
+
 def test_another_payload_moves_no_slot_and_another_time_runs_nothing_now(bench: Bench):
     put(bench, every=MINUTE)
     bench.now += MINUTE * 3  # nobody looked meanwhile
@@ -92,6 +139,8 @@ def test_another_payload_moves_no_slot_and_another_time_runs_nothing_now(bench: 
         ({"every": 5, "name": "x" * 201}, c.INVALID_SCHEDULE),
         ({"every": 5, "name": ""}, c.INVALID_SCHEDULE),
         ({"every": 5, "name": "preview"}, c.INVALID_SCHEDULE),
+        ({"every": 5, "name": "."}, c.INVALID_SCHEDULE),
+        ({"every": 5, "name": ".."}, c.INVALID_SCHEDULE),
         ({"every": 5, "queue": "no good"}, errors.INVALID_QUEUE),
         ({}, c.WHEN_IS_UNCLEAR),
         ({"every": 5, "at": T0 + 5}, c.WHEN_IS_UNCLEAR),
@@ -106,6 +155,23 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(bench: Bench, fields
     refused = refusal(bench, c.PutSchedule(**{"name": "s", "queue": "q", **fields}))
     assert (refused.status, refused.code) == (fault.status, fault.code)
     assert not bench.engine.has_changes
+
+
+@pytest.mark.parametrize(
+    ("zone", "hint"),
+    [
+        ("Berlin", ": do you mean Europe/Berlin?"),
+        ("europe/berlin", ": do you mean Europe/Berlin?"),
+        ("America/New York", ": do you mean America/New_York?"),
+        ("Europe/Berln", ": do you mean Europe/Berlin?"),
+        ("Mars/Olympus", ", such as Europe/Berlin"),
+        ("x" * 200, ", such as Europe/Berlin"),
+        ("", ", such as Europe/Berlin"),
+    ],
+)
+def test_an_unknown_zone_is_refused_with_those_that_are_near(bench: Bench, zone: str, hint: str):
+    refused = refusal(bench, c.PutSchedule(name="s", queue="q", cron="@daily", timezone=zone))
+    assert str(refused) == f"timezone must be a name of the IANA time zone database{hint}"
 
 
 def test_there_are_so_many_schedules_at_most(bench: Bench, monkeypatch: pytest.MonkeyPatch):
@@ -290,8 +356,8 @@ def test_an_old_file_from_a_backup_makes_no_job_that_it_has(bench: Bench):
     bench.restart()
     bench.sleep(0)
     assert view(bench).runs == 0
-    assert past(bench) == [(1_020_000, "skipped")]
-    assert bench.do(c.GetScheduleRuns(name="s")).past[0].why == "job s@1020000 was there already"
+    assert past(bench) == [(1_020_000, "waiting")]
+    assert [each.why for each in bench.engine.planner.skips("s")] == ["job s@1020000 was there already"]
 
 
 def test_a_clock_that_is_behind_runs_no_slot_again_and_says_so_once(bench: Bench):
@@ -427,15 +493,155 @@ def test_the_job_before_is_cancelled_if_that_is_wanted(bench: Bench):
     assert past(bench) == [(1_002_000, "waiting"), (1_001_000, "gone")]
 
 
-def test_a_replaced_schedule_cancels_what_a_slot_waited_for(bench: Bench):
+@pytest.mark.parametrize("fields", [{"overlap": "cancel"}, {"overlap": "allow"}, {"every": 7000}])
+def test_a_slot_that_waits_is_left_out_when_another_time_or_overlap_is_put(bench: Bench, fields: dict):
     put(bench, every=1000, overlap="queue")
     bench.sleep(1000)
     bench.sleep(1000)
-    put(bench, every=1000, overlap="cancel")
-    bench.sleep(1000)
+    shown = put(bench, **{"every": 1000, "overlap": "queue", **fields}).schedule
+    assert shown.waiting_slot is None
+    [left_out, ran] = bench.do(c.GetScheduleRuns(name="s")).past
+    assert (left_out.slot, left_out.outcome, left_out.why) == (1_002_000, "skipped", planner.ANOTHER)
+    assert ran.slot == 1_001_000
+    bench.do(c.Cancel(id="s@1001000"))
     bench.sleep(0)
-    assert view(bench).runs == 3
-    assert view(bench).waiting_slot is None
+    assert jobs(bench) == []
+    assert shown.next_run is not None
+    bench.sleep(shown.next_run - bench.now)
+    assert jobs(bench) == [f"s@{shown.next_run}"]
+
+
+def test_a_slot_that_waits_goes_on_waiting_when_another_payload_is_put(bench: Bench):
+    put(bench, every=1000, overlap="queue")
+    bench.sleep(1000)
+    bench.sleep(1000)
+    assert put(bench, every=1000, overlap="queue", data=Raw(b"2")).schedule.waiting_slot == 1_002_000
+    bench.do(c.Cancel(id="s@1001000"))
+    bench.sleep(0)
+    assert bytes(bench.engine.jobs["s@1002000"].data) == b"2"
+
+
+def with_many_unfinished(bench: Bench, overlap: str, beside: int) -> str:
+    """The job of a slot goes on while others of ``run`` come, and all but that one end."""
+    put(bench, every=DAY, overlap=overlap)
+    bench.sleep(DAY - bench.now)
+    long = f"s@{DAY}"
+    assert bench.pull_id() == long
+    bench.now += 1
+    for _ in range(beside):
+        bench.do(c.RunSchedule(name="s"))
+    while (job_id := bench.pull_id()) is not None:
+        bench.ack(job_id)
+    bench.commit()
+    assert jobs(bench) == [long]
+    return long
+
+
+@pytest.mark.parametrize("beside", [1, 30])
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_job_that_goes_on_while_later_ones_have_ended_stands_in_the_way(bench: Bench, beside: int, killed: bool):
+    long = with_many_unfinished(bench, "skip", beside)
+    if killed:
+        bench.restart()
+    bench.sleep(2 * DAY - bench.now)
+    assert jobs(bench) == [long]
+    newest = bench.do(c.GetScheduleRuns(name="s")).past[0]
+    assert (newest.slot, newest.outcome, newest.why) == (2 * DAY, "skipped", f"job {long} had not ended")
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_job_that_goes_on_while_later_ones_have_ended_is_cancelled(bench: Bench, killed: bool):
+    long = with_many_unfinished(bench, "cancel", 30)
+    if killed:
+        bench.restart()
+    bench.sleep(2 * DAY - bench.now)
+    assert jobs(bench) == [f"s@{2 * DAY}"]
+    assert long not in bench.engine.jobs
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_slot_waits_for_all_jobs_that_have_not_ended(bench: Bench, killed: bool):
+    long = with_many_unfinished(bench, "queue", 30)
+    late = [bench.do(c.RunSchedule(name="s")).id for _ in range(12)]
+    bench.sleep(2 * DAY - bench.now)
+    assert view(bench).waiting_slot == 2 * DAY
+    bench.commit()
+    if killed:
+        bench.restart()
+    for job_id in (*late[:6], long, *late[6:]):
+        assert f"s@{2 * DAY}" not in bench.engine.jobs
+        bench.do(c.Cancel(id=job_id))
+        bench.sleep(0)
+    assert jobs(bench) == [f"s@{2 * DAY}"]
+
+
+def test_a_file_of_an_earlier_version_knows_of_all_jobs_that_have_not_ended(bench: Bench):
+    """It named the job that a slot waits for."""
+    put(bench, every=DAY, overlap="queue")
+    bench.sleep(DAY - bench.now)
+    bench.do(c.RunSchedule(name="s"))
+    bench.sleep(DAY)
+    bench.commit()
+    early = b'"waiting":%d,"holder":"s@%d"' % (2 * DAY, DAY)
+    known = bench.disk.facts["schedule-progress", "s"]
+    bench.disk.facts["schedule-progress", "s"] = known.replace(b'"waiting":%d' % (2 * DAY), early)
+    bench.restart()
+    bench.do(c.Cancel(id=f"s@{DAY}"))
+    bench.sleep(0)
+    assert f"s@{2 * DAY}" not in bench.engine.jobs
+    bench.do(c.Cancel(id=jobs(bench)[0]))
+    bench.sleep(0)
+    assert jobs(bench) == [f"s@{2 * DAY}"]
+
+
+def test_many_jobs_are_cancelled_in_steps_before_the_slot_runs_once(bench: Bench):
+    put(bench, every=DAY, overlap="cancel")
+    for _ in range(450):
+        bench.do(c.RunSchedule(name="s"))
+    bench.now = DAY
+    left = [450]
+    while f"s@{DAY}" not in bench.engine.jobs:
+        bench.engine.advance(DAY)
+        left.append(sum(1 for _ in bench.engine.planner.unfinished))
+    assert left == [450, 350, 250, 150, 50, 1]
+    assert bench.engine.totals.cancelled == 450
+    assert view(bench).runs == 1
+    assert view(bench).next_run == 2 * DAY
+
+
+def test_a_job_that_waited_for_a_cancelled_one_ends_with_it(bench: Bench):
+    put(bench, every=DAY, overlap="cancel")
+    first = bench.do(c.RunSchedule(name="s")).id
+    bench.push(job_id=f"s@{T0 + 1}", depends_on=[first])
+    bench.sleep(DAY - bench.now)
+    assert [job.id for job in bench.engine.planner.unfinished] == [f"s@{DAY}"]
+    assert bench.do(c.GetState(id=f"s@{T0 + 1}")).state == "failed"
+
+
+def test_an_unfinished_job_is_told_of_however_many_came_behind_it(day: Bench):
+    put(day, every=1000, overlap="allow")
+    for _ in range(15):
+        day.sleep(1000)
+    day.commit()
+    expected = [(NOON + n * 1000, "waiting") for n in range(15, 0, -1)]
+    assert past(day) == expected
+    page = day.do(c.GetScheduleRuns(name="s", limit=12))
+    assert [each.slot for each in page.past] == [slot for slot, _ in expected[:12]]
+    assert past(day, limit=12, before=page.next) == expected[12:]
+
+
+def test_jobs_of_a_deleted_schedule_count_when_it_is_put_again(bench: Bench):
+    put(bench, every=1000)
+    bench.sleep(1000)
+    bench.do(c.DeleteSchedule(name="s"))
+    put(bench, every=1000)
+    bench.sleep(1000)
+    assert jobs(bench) == ["s@1001000"]
+    bench.push(job_id="s@x")
+    bench.push(job_id="s2@5")
+    bench.do(c.Cancel(id="s@1001000"))
+    bench.sleep(1000)
+    assert "s@1003000" in bench.engine.jobs, "ids of other forms and names are of no schedule of this one"
 
 
 # --- told to ------------------------------------------------------------------------------------------
@@ -459,6 +665,45 @@ def test_a_paused_schedule_runs_nothing_and_goes_on_with_its_next_slot(bench: Be
     assert past(bench) == [(1_001_000, "skipped")]
     bench.sleep(500)
     assert jobs(bench) == ["s@1003000"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "until"), [({"data": Raw(b"2")}, 2600), ({"every": 700}, 2500), ({"limit": 9}, 2600)]
+)
+def test_slots_of_a_pause_are_told_of_also_when_something_else_is_put_meanwhile(bench: Bench, fields: dict, until: int):
+    put(bench, every=1000)
+    bench.do(c.PauseSchedule(name="s"))
+    bench.sleep(2500)
+    assert put(bench, **{"every": 1000, **fields}).outcome == "changed"
+    bench.sleep(100)
+    bench.do(c.ResumeSchedule(name="s"))
+    [skipped] = bench.do(c.GetScheduleRuns(name="s")).past
+    assert (skipped.slot, skipped.until, skipped.why) == (1_001_000, T0 + until, "paused")
+    following = view(bench).next_run
+    assert following is not None
+    assert following > bench.now
+
+
+def test_a_pause_of_a_schedule_that_is_over_leaves_out_nothing(bench: Bench):
+    put(bench, every=1000, limit=1)
+    bench.sleep(1000)
+    bench.do(c.PauseSchedule(name="s"))
+    bench.sleep(5000)
+    bench.do(c.ResumeSchedule(name="s"))
+    assert past(bench) == [(1_001_000, "waiting")]
+    assert view(bench).state == "ended"
+
+
+def test_a_slot_in_its_jitter_is_left_out_when_another_time_is_put(bench: Bench):
+    put(bench, every=MINUTE, jitter=MINUTE, start=T0 + DAY)
+    slot, run_at = next((each.slot, each.run_at) for each in bench.do(c.GetScheduleRuns(name="s", next=1)).upcoming)
+    assert run_at > slot
+    bench.sleep(slot - bench.now)
+    put(bench, every=DAY)
+    [skipped] = bench.do(c.GetScheduleRuns(name="s")).past
+    assert (skipped.slot, skipped.why) == (slot, planner.ANOTHER)
+    bench.sleep(MINUTE)
+    assert jobs(bench) == []
 
 
 def test_a_job_beside_the_slots_counts_as_one_that_has_not_ended(bench: Bench):

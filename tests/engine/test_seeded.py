@@ -287,7 +287,10 @@ class Life:
         kinds = [c.GetSchedule, c.PauseSchedule, c.ResumeSchedule, c.ResumeSchedule, c.RunSchedule, c.DeleteSchedule]
         commands = [kind(name=name) for kind in kinds]
         commands += [c.ListSchedules(after=self.rng.choice([None, "s"]), limit=self.rng.randint(1, 3))]
-        commands += [c.PreviewSchedule(**when), c.PutSchedule(name=self.rng.choice(["preview", "no/good"]), queue="a")]
+        commands += [
+            c.PreviewSchedule(**when),
+            c.PutSchedule(name=self.rng.choice(["preview", "no/good", ".."]), queue="a"),
+        ]
         schedule, every = self.rng.choice([("*/5 * * * *", None), (None, 1000), (None, 1000), (None, None)])
         crons: list[Any] = [
             c.Cron(

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from bunqueue_trio.engine import zones
 from tests.operations.processes import Done, Running, bunqueue, serving
 
 pytestmark = pytest.mark.slow
@@ -44,6 +45,7 @@ def test_a_schedule_is_put_listed_shown_and_deleted(server: Running):
     shown = ask(server, "show", "nightly", "--next", "2").out
     assert "options: priority 3" in shown
     assert shown.count("\nnext  ") == 2
+    assert f"\ntime zones by tzdata {zones.version()}\n" in shown
     assert "s later: jitter" in shown
     assert f"waiting  {job_id}  told to run" in shown
     seen = json.loads(ask(server, "show", "nightly", "--json").out)
@@ -76,7 +78,10 @@ def test_a_preview_has_remarks(server: Running):
         "--next",
         "1",
     )
-    assert done.out == "next  2027-03-28T03:00:00+02:00  02:30 does not exist on this day: runs at 03:00\n"
+    assert done.out == (
+        "next  2027-03-28T03:00:00+02:00  02:30 does not exist on this day: runs at 03:00\n"
+        f"time zones by tzdata {zones.version()}\n"
+    )
     assert ask(server, "preview", "--every", "1h", "--next", "3").out.count("next") == 3
     assert ask(server, "preview", "--at", "10m").out.count("next") == 1
 
@@ -103,10 +108,14 @@ def test_what_is_refused_is_one_line(server: Running):
         (
             ("put", "s", "q", "--cron", "61 * * * *"),
             1,
-            "cron must be a cron expression: the field is wrong: minute (400)",
+            "cron must be a cron expression: the field of the minute is wrong, '61': it takes 0 to 59;",
         ),
         (("put", "s", "q", "--at", "soon"), 2, "must be a time from now"),
-        (("preview", "--cron", "@daily", "--timezone", "Nowhere"), 1, "timezone must be a name"),
+        (
+            ("preview", "--cron", "@daily", "--timezone", "Nowhere"),
+            1,
+            "timezone must be a name of the IANA time zone database, such as Europe/Berlin (400)",
+        ),
         (("show", "nobody"), 1, "Schedule not found (404)"),
         (("run", "nobody"), 1, "Schedule not found (404)"),
         (("resume", "nobody"), 1, "Schedule not found (404)"),

@@ -126,7 +126,8 @@ async def test_so_many_may_wait_and_one_more_is_refused(answers: Answers, nurser
         await answers.ask(f"{i}", world.pull, wait_ms=1000)
     refused = answers["2"]
     assert isinstance(refused, Refused)
-    assert (refused.status, refused.retry_after) == (503, 1)
+    assert (refused.status, refused.code, refused.retry_after) == (503, "too-many-waits", 1)
+    assert str(refused) == "Server is overloaded: too many pulls and waits for jobs at once"
     assert world.core.pulls_waiting == 2
     await trio.sleep(2)
     await answers.ask("later", world.pull, wait_ms=1000)

@@ -132,7 +132,12 @@ async def test_who_goes_leaves_nothing_and_so_many_may_wait(answers: Answers, nu
     gone = await answers.ask("gone", wait, world, job_id)
     await answers.ask("pull", world.pull, "empty", wait_ms=60_000)
     await answers.ask("too many", wait, world, job_id)
-    assert (answers["too many"].status, answers["too many"].retry_after) == (503, 1)
+    assert (answers["too many"].status, answers["too many"].code, answers["too many"].retry_after) == (
+        503,
+        "too-many-waits",
+        1,
+    )
+    assert (world.core.pulls_waiting, world.core.ends.waiting) == (1, 1)
     await answers.ask("too many pulls", world.pull, "empty", wait_ms=60_000)
     assert answers["too many pulls"].status == 503
     gone.cancel()

@@ -24,8 +24,6 @@ class SlotBook:
     def __init__(self, fail: Callable[[str], None]) -> None:
         self._fail = fail
         self.slots: dict[str, list[int]] = {}
-        self.replaced: set[str] = set()
-        """Schedules that have been put more than once."""
 
     def note(self, batch: Batch) -> None:
         """Hear of a commit."""
@@ -38,8 +36,7 @@ class SlotBook:
         slots = self.slots.setdefault(name, [])
         if slot in slots:
             self._fail(f"slot {slot} of {name} brings a second job")
-        # One that waits for the job before keeps its turn when its schedule is replaced by one that waits for none.
-        elif slots and slot < slots[-1] and name not in self.replaced:
+        elif slots and slot < slots[-1]:
             self._fail(f"slot {slot} of {name} brings a job after that of {slots[-1]}")
         insort(slots, slot)
 
@@ -82,7 +79,6 @@ class Planner(Actor):
             if cmd == "ListSchedules":
                 await self.ask(peer, cmd, limit=rng.randint(1, 5), after=rng.choice((None, "~", name)))
             elif cmd == "put":
-                self.stage.slot_book.replaced.add(name)
                 await self.put(peer, name)
             elif not (name.startswith("exact") and cmd.startswith(("Pause", "Resume"))):
                 answer = await self.ask(peer, cmd, name=name)

@@ -13,9 +13,11 @@ from pathlib import Path
 import apsw
 import pytest
 
-from bunqueue_trio.errors import StartupError
+from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.storage.sqlite import SqliteStore, opening
+from bunqueue_trio.storage.sqlite.inspect import copy
 from bunqueue_trio.storage.sqlite.opening import APPLICATION_ID, migrations
+from bunqueue_trio.storage.sqlite.shrink import shrink
 from tests.storage.ledger import Ledger, loaded, make_job
 
 NOBODY = 65534
@@ -189,7 +191,7 @@ def test_an_unreadable_file_is_refused(commoner: Path):
     path = commoner / "queue.db"
     our_own(path)
     path.chmod(0)
-    with pytest.raises(StartupError, match=r"cannot be opened as a store: unable to open database file$"):
+    with pytest.raises(StartupError, match=r"cannot be opened as a store: Permission denied$"):
         SqliteStore(path)
 
 
@@ -336,6 +338,42 @@ def test_a_file_in_use_is_in_use_by_each_of_its_names(tmp_path: Path):
     hard.unlink()
     store.close()
     SqliteStore(path).close()
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_file_in_use_is_in_use_by_the_name_that_it_gets(tmp_path: Path, is_new: bool):
+    """It is renamed, or its lock is lost, while a server runs: another one would write it beside another log."""
+    path, moved = tmp_path / "queue.db", tmp_path / "moved.db"
+    if not is_new:
+        our_own(path)
+    store = SqliteStore(path)
+    Ledger(store).write([make_job(5)])
+    path.rename(moved)
+    with pytest.raises(StartupError, match=r"moved\.db: is in use by another server that opened it by another name$"):
+        SqliteStore(moved)
+    with pytest.raises(StartupError, match=r"moved\.db: is in use"):
+        shrink(moved, lambda done, total: None)
+    with pytest.raises(StoreError, match=r"moved\.db: a server has it by another name"):
+        copy(moved, tmp_path / "copy.db", lambda done, total: None, overwrite=False)
+    moved.rename(path)
+    copy(path, tmp_path / "copy.db", lambda done, total: None, overwrite=False)
+    Path(f"{path}.lock").unlink()
+    with pytest.raises(StartupError, match=r"queue\.db: is in use by another server"):
+        SqliteStore(path)
+    store.close()
+    again = SqliteStore(path)
+    assert "job-5" in loaded(again)
+    again.close()
+
+
+def test_who_only_asks_whether_a_file_is_in_use_stops_no_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "queue.db"
+    our_own(path)
+    asker = os.open(path, os.O_RDONLY)
+    opening.fcntl.flock(asker, opening.fcntl.LOCK_SH)
+    monkeypatch.setattr(opening.time, "sleep", lambda seconds: opening.fcntl.flock(asker, opening.fcntl.LOCK_UN))
+    SqliteStore(path).close()
+    os.close(asker)
 
 
 @pytest.mark.parametrize("end", ["-wal", "-shm", "-journal", ".lock"])

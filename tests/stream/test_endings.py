@@ -86,6 +86,46 @@ def test_an_orderly_end_gives_back_and_counts_nothing(lane: Server, client: Clie
     assert client.drain(queue) == ids
 
 
+@pytest.mark.parametrize("count", [1, 300])
+@pytest.mark.parametrize("half", [True, False])
+def test_what_was_asked_before_a_goodbye_is_replied_to_before_that_is_answered(
+    lane: Server, client: Client, queue: str, count: int, half: bool
+) -> None:
+    """Also where the client says at once that it will send no more. A pull that still waits gets none."""
+    asked = [json.dumps({"cmd": "PUSH", "queue": queue, "data": n, "reqId": n}).encode() for n in range(count)]
+    waits = json.dumps({"cmd": "PULL", "queue": f"{queue}y", "timeout": 60_000, "reqId": "waits"}).encode()
+    said = b"".join(frame(TEXT, text) for text in (*asked, waits)) + frame(CLOSE, b"\x03\xe8bye")
+    with bare(lane, f"/ws/queues/{queue}x") as owner:
+        owner.sock.sendall(said)
+        if half:
+            owner.sock.shutdown(socket.SHUT_WR)
+        assert [owner.reply()["reqId"] for _ in range(count)] == list(range(count))
+        assert owner.close_code() == 1000
+        assert owner.stream.read() == b""
+    assert len(client.drain(queue)) == count
+
+
+BROKEN = {
+    "2 bytes for a length of 1": b"\x81\xfe\x00\x7d" + b"\x00" * 4 + b"1" * 125,
+    "8 bytes for a length of 2": b"\x81\xff" + (65_535).to_bytes(8, "big") + b"\x00" * 4 + b"1" * 65_535,
+    "8 bytes for a length of 1": b"\x82\xff" + (2).to_bytes(8, "big") + b"\x00" * 4 + b"{}",
+    "a reserved bit": frame(TEXT, b"{}", reserved=0x40),
+    "no mask": frame(TEXT, b"{}", masked=False),
+    "no such frame": frame(3, b"{}"),
+    "a close frame of one byte": frame(CLOSE, b"1"),
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+@pytest.mark.parametrize("behind", [b"", frame(TEXT, b'{"cmd": "Ping"}'), frame(CLOSE, b"\x03\xe8")])
+def test_who_breaks_a_rule_of_frames_gets_a_close_frame_that_says_so(lane: Server, how: str, behind: bytes) -> None:
+    with bare(lane) as owner:
+        owner.frame(TEXT, b'{"cmd": "Ping"}')
+        assert owner.reply()["ok"] is True
+        owner.sock.sendall(BROKEN[how] + behind)
+        assert owner.close_code() == 1002
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", DROPS)
 def test_a_drop_gives_back_and_counts_a_stall(lane: Server, client: Client, queue: str, how: str) -> None:

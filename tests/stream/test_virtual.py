@@ -40,10 +40,12 @@ from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.storage.memory import MemoryStore
+from bunqueue_trio.transports import quart_app as quart_app_module
+from bunqueue_trio.transports import websocket as websocket_module
 from bunqueue_trio.transports.listener import Http
 from bunqueue_trio.transports.quart_app import make_app
 from bunqueue_trio.transports.wire import Wire
-from tests.stream.ws import HANDSHAKE, TEXT, frame
+from tests.stream.ws import CLOSE, HANDSHAKE, TEXT, frame
 from tests.wire.raw import request_bytes
 
 START_MS = 1_700_000_000_000
@@ -132,6 +134,45 @@ async def test_a_reply_waits_for_its_commit_and_keeps_its_place(world: World) ->
         assert [json.loads(m)["reqId"] for m in out] == [1, 2]
 
 
+@pytest.mark.parametrize("is_back", [True, False])
+@pytest.mark.parametrize("express", [True, False])
+async def test_a_goodbye_waits_for_replies_to_what_came_before_it_and_not_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch, express: bool, is_back: bool
+) -> None:
+    for module in (websocket_module, quart_app_module):
+        monkeypatch.setattr(module, "GOODBYE_S", 3)
+    world.http = Http(world.server, world.nursery, express=express)
+    world.nursery.start_soon(world.http._keep)
+    stream = await world.connect()
+    await stream.send_all(HANDSHAKE.format(path="/ws/queues/other").encode())
+    while b"101" not in await stream.receive_some():
+        pass
+    released, heard = trio.Event(), bytearray()
+
+    async def keep_busy(disk: trio.Lock) -> None:
+        async with disk:
+            await released.wait()
+
+    async def hear() -> None:
+        while more := await stream.receive_some():
+            heard.extend(more)
+
+    world.nursery.start_soon(keep_busy, world.server.core.journal.disk)
+    world.nursery.start_soon(hear)
+    await trio.sleep(0.01)
+    await stream.send_all(frame(TEXT, b'{"cmd": "PUSH", "queue": "q", "data": 1}') + frame(CLOSE, b"\x03\xe8"))
+    await trio.sleep(2)
+    assert b"\x88" not in heard
+    if is_back:
+        released.set()
+        await trio.sleep(0.01)
+    else:
+        await trio.sleep(1.1)
+    assert (b'"ok":true' in heard, heard.endswith(b"\x88\x02\x03\xe8")) == (is_back, True)
+    assert world.server.connections.ws == 0
+    released.set()
+
+
 async def test_a_long_poll_waits_its_time_while_others_are_served(world: World) -> None:
     with world.session() as session:
         world.send(session, "Unsubscribe")
@@ -152,8 +193,8 @@ async def test_a_session_that_ends_waits_for_no_job_any_more(world: World, monke
         async with trio.open_nursery() as nursery:
             job_id = (await world.ask(session, "PUSH", queue="q", data=1))["id"]
             session.receive(json.dumps({"cmd": "WaitJob", "id": job_id, "reqId": "w"}).encode(), nursery)
-            assert ends.waiting == 1
-            assert (await world.ask(session, "WaitJob", id=job_id))["code"] == "overloaded"
+            assert ends.waiting == world.server.statistics().waits == 1
+            assert (await world.ask(session, "WaitJob", id=job_id))["code"] == "too-many-waits"
             assert ends.waiting == 1
             nursery.cancel_scope.cancel()
     assert ends.waiting == 0

@@ -1,5 +1,6 @@
 """Which paths and methods there are, what a queue may be called, and how the rest is refused."""
 
+import json
 import re
 import string
 
@@ -201,3 +202,11 @@ def test_a_query_nobody_reads_is_ignored(client: Client, queue: str) -> None:
     job_id = ok(client.http.post(f"/queues/{queue}/jobs?x=1&timeout=abc", json={"data": 1}))["id"]
     assert ok(client.get(f"/queues/{queue}/jobs?y=1&z"))["job"]["id"] == job_id
     assert ok(client.get(f"/jobs/{job_id}?a=b"))["job"]["id"] == job_id
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_a_queue_and_a_job_may_be_called_like_a_folder(server: Server, name: str) -> None:
+    segment, body = name.replace(".", "%2E"), json.dumps({"data": 1, "jobId": name}).encode()
+    assert ok(raw.request(server.address, "POST", f"/queues/{segment}/jobs", body))["id"] == name
+    assert ok(raw.request(server.address, "GET", f"/jobs/{segment}"))["job"]["queue"] == name
+    assert ok(raw.request(server.address, "DELETE", f"/jobs/{segment}"))

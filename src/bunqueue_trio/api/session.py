@@ -153,7 +153,12 @@ class Session:
     @property
     def idle(self) -> bool:
         """Whether it owes no reply. Jobs that it holds are its own business: after a restart it claims them."""
-        return not self._replies and not self._polls and self._adding is None
+        return not self.owes and not self._polls
+
+    @property
+    def owes(self) -> bool:
+        """Whether a reply is in line, or half made; a pull that waits is not."""
+        return bool(self._replies) or self._adding is not None
 
     def takes_turns(self, message: bytes) -> bool:
         """Return whether :meth:`wait_turn` has anything to do for ``message``."""
@@ -305,7 +310,7 @@ class Session:
             self._reply(begun.epoch, reply, command.req_id, timed, type(command))
         elif self._polls >= SESSION_POLLS_MAX:
             self._core.stop_poll(begun)
-            raise errors.OVERLOADED.refuse()
+            raise errors.TOO_MANY_WAITS.refuse()
         else:
             self._polls += 1
             begun.is_gone = self.is_gone

@@ -112,24 +112,26 @@ def show(url: str, token: str | None, name: str, *, next_: int, limit: int, as_j
     each = answer(url, token, "GET", path)["schedule"]
     runs = answer(url, token, "GET", f"{path}/runs?{urlencode({'next': next_, 'limit': limit})}")
     if as_json:
-        click.echo(json.dumps({"schedule": each, "upcoming": runs["upcoming"], "past": runs["past"]}))
+        click.echo(json.dumps({"schedule": each} | {key: runs[key] for key in ("upcoming", "past", "rules")}))
         return
     click.echo(printable(_line(each)))
     for key in ("data", "options", "limit", "jitter", "misfire", "window", "overlap", "pausedAt", "waitingSlot"):
         if each[key] not in (None, 0, {}):
             click.echo(printable(f"{key}: {json.dumps(each[key]) if key == 'data' else told(key, each[key])}"))
-    _show_upcoming(runs["upcoming"])
+    _show_upcoming(runs, each["cron"])
     for past in runs["past"]:
         click.echo(printable(_past(past)))
     if runs["next"] is not None:
         click.echo(f"the last {limit:,} slots; --limit shows more", err=True)
 
 
-def _show_upcoming(upcoming: list[dict[str, Any]]) -> None:
-    for each in upcoming:
+def _show_upcoming(told: dict[str, Any], cron: str | None) -> None:
+    for each in told["upcoming"]:
         late = each["runAt"] - each["slot"]
         remarks = [*([f"{took(late)} later: jitter"] if late else []), *each["remarks"]]
         click.echo(printable(f"next  {each['local']}  {'; '.join(remarks)}".rstrip()))
+    if cron is not None:
+        click.echo(printable(f"time zones by tzdata {told['rules']}"))
 
 
 def _past(past: dict[str, Any]) -> str:
@@ -148,7 +150,7 @@ def _past(past: dict[str, Any]) -> str:
 def preview(url: str, token: str | None, *, next_: int, **given: Any) -> None:
     """Show when a schedule would run, without storing it."""
     query = urlencode({"next": next_} | _fields(url, token, given))
-    _show_upcoming(answer(url, token, "GET", f"/schedules/preview?{query}")["upcoming"])
+    _show_upcoming(answer(url, token, "GET", f"/schedules/preview?{query}"), given["cron"])
 
 
 @schedules.command()
@@ -166,7 +168,7 @@ def preview(url: str, token: str | None, *, next_: int, **given: Any) -> None:
 @click.option("--window", type=DURATION, metavar="TIME", help="Slots older than that are not made up for.")
 @click.option(
     "--overlap", type=click.Choice(["allow", "skip", "queue", "cancel"]),
-    help="What is done while the job before has not ended.  [default: skip]",
+    help="What is done while a job before has not ended.  [default: skip]",
 )  # fmt: skip
 @click.option("--priority", type=int, help="Of the jobs.")
 @click.option("--max-attempts", type=int, metavar="N", help="Of the jobs; 3 unless you say.")

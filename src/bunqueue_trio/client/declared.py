@@ -1,34 +1,50 @@
 """Schedules that a program declares beside its handlers, and how they come to the server: put, told, never deleted."""
 
-from collections.abc import Sequence
-from datetime import datetime
-from typing import Any, Literal, NamedTuple, TypedDict
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any, Literal, NamedTuple, TypedDict, get_args
+from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Raw
 
 from bunqueue_trio.client.client import Client
+from bunqueue_trio.client.given import count_of, seconds_of
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.options import to_ms
 
+Span = float | str | timedelta
+"""Seconds, a text such as ``"60s"`` or ``"5m"``, or a timedelta."""
+
+Misfire = Literal["skip", "once", "all"]
+Overlap = Literal["allow", "skip", "queue", "cancel"]
+
 
 class When(TypedDict, total=False):
-    """When a schedule runs, and what happens to slots that cannot be kept; times in seconds, or as datetimes with a zone."""
+    """When a schedule runs, and what happens to slots that cannot be kept; moments are datetimes with a zone."""
 
     cron: str
-    timezone: str
-    every: float
+    timezone: str | ZoneInfo
+    every: Span
     at: datetime
     start: datetime
     end: datetime
     limit: int
-    jitter: float
-    misfire: Literal["skip", "once", "all"]
+    jitter: Span
+    misfire: Misfire
     misfire_max: int
-    window: float
-    overlap: Literal["allow", "skip", "queue", "cancel"]
+    window: Span
+    overlap: Overlap
     options: c.RunOptions
+
+
+_WHENS = ("cron", "every", "at")
+_SPANS = ("every", "jitter", "window")
+_MOMENTS = ("at", "start", "end")
+_COUNTS = ("limit", "misfire_max")
+_TEXTS = {"cron": "0 3 * * *", "timezone": "Europe/Berlin"}
+_CHOICES: dict[str, tuple[str, ...]] = {"misfire": get_args(Misfire), "overlap": get_args(Overlap)}
 
 
 class Declared(NamedTuple):
@@ -41,23 +57,62 @@ class Declared(NamedTuple):
     def of(cls, name: str, queue: str, data: Any, source: str, when: When) -> "Declared":
         """Return what was declared.
 
+        What is None was not said. The name of the schedule is in each complaint.
+
         Raises:
-            TypeError: the data has no JSON, there is no such option, or a time has no zone.
+            TypeError: something is of a kind that means nothing there, a moment has no zone, the data has no JSON, or there is no such option.
+            ValueError: it is of the kind, and means nothing; or it is not clear when the schedule runs.
         """
-        fields: dict[str, Any] = dict(when)
-        if unknown := fields.keys() - When.__annotations__.keys():
-            raise TypeError(f"a schedule has no option {min(unknown)!r}")
-        for each in ("every", "jitter", "window"):
-            if each in fields:
-                fields[each] = to_ms(fields[each])
-        for each in ("at", "start", "end"):
-            if each in fields:
-                moment: datetime = fields[each]
-                if moment.tzinfo is None:
-                    raise TypeError(f"{each} needs a zone, such as datetime.UTC")
-                fields[each] = round(moment.timestamp() * 1000)
-        payload = Raw(msgspec.json.encode(data))
+        try:
+            for what, text in (("name", name), ("queue", queue)):
+                if not isinstance(text, str):
+                    raise TypeError(f"its {what} must be a text, not {text!r}")
+            fields = _fields_of(when)
+            payload = Raw(msgspec.json.encode(data))
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"schedule {name!r}: {error}") from None
         return cls(name, c.PutSchedule(name=name, queue=queue, data=payload, source=source, **fields))
+
+
+def _fields_of(when: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was said of a schedule as the server has it."""
+    if unknown := when.keys() - When.__annotations__.keys():
+        raise TypeError(f"a schedule has no option {min(unknown)!r}")
+    said = {key: value for key, value in when.items() if value is not None}
+    if sum(each in said for each in _WHENS) != 1:
+        raise ValueError(f"exactly one of {', '.join(_WHENS)} says when it runs")
+    return {key: _field_of(key, value) for key, value in said.items()}
+
+
+def _field_of(key: str, value: Any) -> Any:
+    if key in _SPANS:
+        span = value.total_seconds() if isinstance(value, timedelta) else value
+        return to_ms(seconds_of(key, span, zero=key != "every"))
+    if key in _MOMENTS:
+        return _moment_of(key, value)
+    if key in _COUNTS:
+        return count_of(key, value)
+    if key == "timezone" and isinstance(value, ZoneInfo) and value.key is not None:
+        return value.key
+    if key in _TEXTS and not isinstance(value, str):
+        raise TypeError(f"{key} must be a text such as {_TEXTS[key]!r}, not {value!r}")
+    if key in _CHOICES and value not in _CHOICES[key]:
+        raise ValueError(f"{key} must be one of {', '.join(_CHOICES[key])}, not {value!r}")
+    if key == "options" and not isinstance(value, c.RunOptions):
+        raise TypeError(f"options must be RunOptions of bunqueue_trio.commands, not {value!r}")
+    return value
+
+
+def _moment_of(key: str, value: object) -> int:
+    if not isinstance(value, datetime):
+        kind = "a date, which is a whole day" if isinstance(value, date) else repr(value)
+        raise TypeError(
+            f"{key} must be a datetime with a zone, such as datetime(2030, 1, 31, 9, tzinfo=UTC), not {kind}"
+        )
+    if value.utcoffset() is None:
+        raise TypeError(f"{key} needs a zone, such as tzinfo=UTC: {value!r} is another moment on each machine")
+    return round(value.timestamp() * 1000)
 
 
 class Synced(NamedTuple):

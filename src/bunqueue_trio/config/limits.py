@@ -157,6 +157,9 @@ LINGER_S = 2  # how long what a refused client still sends is read, so that it s
 LINGERING_MAX = 1000  # connections that are read so, 10 KiB each; above it they are closed at once
 DRAIN_S = 0.05  # at a stop connections are still accepted: those in the kernel's line would be reset, not closed
 CLOSE_S = 2  # how long the other side may take to agree to the end of a WebSocket
+GOODBYE_S = (
+    10  # how long the answer to a goodbye may wait for replies to what came before it: a disk gives up after GIVE_UP_S
+)
 SMALL_BODY_BYTES = 4096  # a job, or some: it never waits in line
 LARGE_BODY_BYTES = 32 * 1024  # a bulk push of 500 jobs: 3 ms of the event loop, one at a time
 HEADS_KEPT = 512  # parsed heads of requests: what the clients of a server send again and again

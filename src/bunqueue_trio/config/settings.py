@@ -177,7 +177,12 @@ class Settings:
         low=MIB, high=1024 * 1024 * MIB, breaks=_MEMORY,
     )  # fmt: skip
     pollers_max: int = _setting(
-        20_000, "POLLERS_MAX", LIMITS, "Long polls that may wait at once.", low=1, unlimited=NO_LIMIT
+        20_000,
+        "POLLERS_MAX",
+        LIMITS,
+        "Long polls, and waits for the end of a job, that may be there at once.",
+        low=1,
+        unlimited=NO_LIMIT,
     )
     connections_max: int = _setting(
         20_000, "CONNECTIONS_MAX", LIMITS, "Connections that may be open at once.",

@@ -26,6 +26,21 @@ EXPRESSION_MAX = 256  # characters; the longest that anybody needs lists some mi
 LAST_S = 221_845_392_000
 """The start of the year 9000: nothing is looked for behind it, since the calendar of Python ends in 9999."""
 
+_ALLOWED = {
+    "second": ("second", "0 to 59"),
+    "minute": ("minute", "0 to 59"),
+    "hour": ("hour", "0 to 23"),
+    "day-of-month": ("day of the month", "1 to 31, L (the last day) or LW (the last weekday)"),
+    "month": ("month", "1 to 12 or JAN to DEC"),
+    "day-of-week": (
+        "day of the week",
+        "0 to 7 or SUN to SAT (0 and 7 are SUN), 5L (the last Friday) or MON#2 (the second Monday)",
+    ),
+}
+"""The fields as cronsim calls them, in order: what they are to people, and what may stand in each."""
+_FORMS_OF_ALL = "*, and lists (1,2), ranges that go up (1-5) and steps (*/5)"
+_SHOWN = 30  # characters of a field
+
 _ONE_VALUE = re.compile(r"\b(\w+)-\1(?:/[1-9]\d*)?(?=,|$)", re.IGNORECASE)
 _SOME_DAY = datetime(2000, 1, 1, tzinfo=UTC)
 _FORMS = (5, 6)  # fields: without seconds, and with
@@ -73,7 +88,26 @@ def parse(text: str) -> Expression:
     try:
         expression = Expression(" ".join(parts))
     except (CronSimError, AssertionError, ValueError) as error:
-        raise BadExpression(str(error).replace("Bad ", "the field is wrong: ") or "a field is wrong") from None
+        raise BadExpression(_why_wrong(parts, str(error).removeprefix("Bad "))) from None
     if expression.after(int(_SOME_DAY.timestamp())) is None:
         raise BadExpression("no day is like that")
     return expression
+
+
+def _why_wrong(parts: list[str], field: str) -> str:
+    """Say which of ``parts`` is wrong, by the name that cronsim has for it, and what may stand there."""
+    if field not in _ALLOWED:
+        return f"a field is wrong; each takes {_FORMS_OF_ALL}"
+    name, values = _ALLOWED[field]
+    part = parts[list(_ALLOWED).index(field) - len(_ALLOWED) + len(parts)]
+    if field == "day-of-month" and _is_right([*parts[:-2], "*", parts[-1]]):
+        return f"no such month has the day {part[:_SHOWN]!r}"
+    return f"the field of the {name} is wrong, {part[:_SHOWN]!r}: it takes {values}; {_FORMS_OF_ALL}"
+
+
+def _is_right(parts: list[str]) -> bool:
+    try:
+        Expression(" ".join(parts))
+    except (CronSimError, AssertionError, ValueError):
+        return False
+    return True

@@ -38,18 +38,16 @@ class Edits(Holding):
 
     def cancel(self, job: Job, cancelled: Cancelled, now: int) -> None:
         """Call off an unfinished job: at once, or when its worker has ended it, at the latest when its grace is over."""
-        until = cancelled.until
         if job.state is not ACTIVE:
             self.call_off(job, cancelled, now)
             return
-        if until is None:
+        assert job.lease is not None
+        if job.lease.cancelled is not None:
+            cancelled = job.lease.cancelled.again(cancelled)
+        if cancelled.until is None:
             self._tell_cancelling(job, cancelled, now)  # its worker learns why the job is not its own any more
             self.call_off(job, cancelled, now)
             return
-        assert job.lease is not None
-        before = job.lease.cancelled
-        if before is not None and before.until is not None and before.until < until:
-            cancelled = replace(cancelled, until=before.until)  # no more time than it has
         job.lease.cancelled = cancelled
         self.changed[job] = None
         self._arm(job)

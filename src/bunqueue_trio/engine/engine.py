@@ -55,7 +55,7 @@ class Engine(Edits):
                     name, priority = job.queue, job.priority
                     line = lines.setdefault((name, priority), [])
                 line.append(job)
-            if job.state is not WAITING or job.options is not DEFAULT_OPTIONS:
+            if job.state is not WAITING or job.options is not DEFAULT_OPTIONS or "@" in job.id:
                 special.append(job)
         self._seq = max(newest, self.queues.fill(lines))
         standing: dict[tuple[str, State], list[Job]] = {}
@@ -68,7 +68,7 @@ class Engine(Edits):
         self._take_up_outcomes()
         for state in UNFINISHED:
             self.counts[state] = sum(queue.counts[state] for queue in self.queues.values())
-        self.planner.load(now, self.standing)
+        self.planner.load(now)
         self.reruns.load()
         self.figures.load(now)
 
@@ -79,6 +79,8 @@ class Engine(Edits):
             queue.keys[job.options.unique_key] = job
         if job.options.series is not None:
             self.repeating.add(job)
+        if "@" in job.id:
+            self.planner.note_begin(job)
         if job.state is WAITING_CHILDREN:
             self._dependents.add(job)
         elif job.lease is not None and job.lease.held:

@@ -4,7 +4,7 @@ A slot brings at most one job: its id is made of the schedule's name and the slo
 the very step that makes the job, so that one transaction writes both.
 """
 
-from bunqueue_trio.config import LATE_MS, SLOT_CHORES, SLOT_JOBS_KEPT
+from bunqueue_trio.config import ADVANCE_MAX, LATE_MS, SLOT_CHORES, SLOT_JOBS_KEPT
 from bunqueue_trio.engine.moves import Moves
 from bunqueue_trio.engine.planner import LATE, Notice, Plan
 from bunqueue_trio.engine.timing import jitter_ms, last_slots, next_slot
@@ -13,14 +13,15 @@ from bunqueue_trio.errors import StoreError
 MISSED = "missed: the server was not there, or too busy, when it was due"
 
 _IN_A_STEP = 25  # slots in time that one step deals with
+_CANCELS = 100  # jobs that one slot cancels in a step
 
 
 def fire(engine: Moves, name: str, now: int) -> int:
     """Deal with the slots of a schedule that are due by ``now``; return what it costs, in chores."""
     planner = engine.planner
     plan, progress = planner.plans[name], planner.progress[name]
-    if progress.waiting is not None and progress.holder not in planner.held_by:
-        slot, progress.waiting, progress.holder = progress.waiting, None, ""
+    if progress.waiting is not None and planner.oldest_of(name) is None:
+        slot, progress.waiting = progress.waiting, None
         _claim(engine, name, slot, now)
         planner.keep(name)
     first = planner.slots[name]
@@ -36,7 +37,10 @@ def fire(engine: Moves, name: str, now: int) -> int:
         planner.skip(name, first, missed[-1], MISSED)
         planner.settle(name, missed[-1])
     for slot in chosen:
-        _bring(engine, name, plan, slot, now)
+        if not _bring(engine, name, plan, slot, now):
+            planner.keep(name)
+            planner.arm(name, slot)  # it is due, so the next step goes on with it
+            return ADVANCE_MAX
         planner.settle(name, slot)
     planner.settle(name, times[-1])  # those beyond the limit, too: one before them may not have run after all
     planner.keep(name)
@@ -46,11 +50,6 @@ def fire(engine: Moves, name: str, now: int) -> int:
         planner.last_late = name, first
         planner.notices.append(Notice(name, LATE, first, times[-1], len(chosen)))
     return SLOT_CHORES * (1 + len(chosen)) // 2
-
-
-def previous_of(engine: Moves, name: str) -> str | None:
-    """Return the newest job of a schedule that has not ended, or None."""
-    return next((job_id for job_id in reversed(engine.planner.progress[name].jobs) if engine.standing(job_id)), None)
 
 
 def run_now(engine: Moves, name: str, now: int) -> str:
@@ -92,19 +91,24 @@ def _chosen(plan: Plan, times: list[int], now: int) -> list[int]:
     return [slot for slot in wanted if slot >= oldest] + in_time
 
 
-def _bring(engine: Moves, name: str, plan: Plan, slot: int, now: int) -> None:
-    """Let a slot bring its job, unless the one before stands in the way."""
-    planner, previous = engine.planner, None if plan.overlap == "allow" else previous_of(engine, name)
-    if previous is None:
+def _bring(engine: Moves, name: str, plan: Plan, slot: int, now: int) -> bool:
+    """Let a slot bring its job, unless others stand in the way; return whether it is dealt with."""
+    planner, progress = engine.planner, engine.planner.progress[name]
+    if plan.overlap == "cancel":
+        for _ in range(_CANCELS):
+            if (job := planner.oldest_of(name)) is None:
+                break
+            engine.drop(job, now)
+        if planner.oldest_of(name) is not None:
+            return False
+    oldest = None if plan.overlap == "allow" else planner.oldest_of(name)
+    if oldest is None:
         _claim(engine, name, slot, now)
-    elif plan.overlap == "cancel":
-        engine.totals.cancelled += 1
-        engine.remove(engine.jobs[previous], now)
-        _claim(engine, name, slot, now)
-    elif plan.overlap == "queue" and planner.progress[name].waiting is None:
-        planner.hold(name, slot, previous)
+    elif plan.overlap == "queue" and progress.waiting is None:
+        progress.waiting = slot
     else:
-        planner.skip(name, slot, slot, f"job {previous} had not ended")
+        planner.skip(name, slot, slot, f"job {oldest.id} had not ended")
+    return True
 
 
 def _claim(engine: Moves, name: str, slot: int, now: int) -> None:

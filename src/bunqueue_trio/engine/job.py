@@ -103,6 +103,13 @@ class Cancelled(Struct, frozen=True, omit_defaults=True):
     reason: str | None = None
     by: str | None = None
 
+    def again(self, later: "Cancelled") -> "Cancelled":
+        """Return what holds when it is cancelled once more: who was first has said why, and it has no more time than it had."""
+        is_silent = self.reason is None and self.by is None
+        said = later if is_silent else self
+        ends = [until for until in (self.until, later.until) if until is not None]
+        return Cancelled(self.at, min(ends) if later.until is not None else None, said.reason, said.by)
+
     def words(self, said: str | None = None) -> str:
         """Return it as the error of the job, with what its worker ``said`` when it had to end."""
         text = "Cancelled" + (f" by {self.by}" if self.by else "") + (f": {self.reason}" if self.reason else "")

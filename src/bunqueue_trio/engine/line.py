@@ -121,6 +121,12 @@ class Line(Generic[T]):
         start = bisect_right(blocks[at], place, key=self.place)
         return chain(islice(blocks[at], start, None), chain.from_iterable(blocks[at + 1 :]))
 
+    def before(self, place: Any) -> Iterator[T]:
+        """Iterate backwards over who stands before ``place``; nothing may be added or removed meanwhile."""
+        blocks, at = self.blocks, self._block(place)
+        near = blocks[at][: bisect_left(blocks[at], place, key=self.place)] if at < len(blocks) else []
+        return chain(reversed(near), chain.from_iterable(map(reversed, reversed(blocks[:at]))))
+
     def _block(self, place: Any) -> int:
         """Return in which block ``place`` is, or would be; the number of blocks if it is behind all."""
         blocks = self.blocks

@@ -80,11 +80,6 @@ def not_retried(engine: Engine, job: Job, outcomes: Mapping[str, State]) -> str 
     return DEPENDENCY_DEAD if waits_for_a_dead_one(engine, job, outcomes) else None
 
 
-def _cancel(doing: Doing, job: Job) -> None:
-    doing.engine.totals.cancelled += 1
-    doing.engine.remove(job, doing.now)
-
-
 def _reorder(doing: Doing, job: Job) -> None:
     priority = doing.command.priority
     assert priority is not None
@@ -93,7 +88,7 @@ def _reorder(doing: Doing, job: Job) -> None:
 
 
 ACTIONS: dict[str, Action] = {
-    "cancel": Action(UNFINISHED, _ended, _cancel),
+    "cancel": Action(UNFINISHED, _ended, lambda doing, job: doing.engine.drop(job, doing.now)),
     "promote": Action((State.DELAYED,), _not_delayed, lambda doing, job: doing.engine.promote(job, doing.now)),
     "discard": Action(UNFINISHED, _ended, lambda doing, job: doing.engine.discard(job, doing.now)),
     "retry": Action((State.FAILED,), _not_retried, lambda doing, job: requeue(doing.engine, job, doing.now)),

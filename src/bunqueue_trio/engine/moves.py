@@ -135,6 +135,8 @@ class Moves(Telling):
             queue.keys[options.unique_key] = job
         if options.series is not None:
             self.repeating.add(job)
+        if "@" in job_id:
+            self.planner.note_begin(job)
         self.emit("pushed", job, now).data = Raw(data)
         if waiting_on:
             job.noted().waiting_on = waiting_on
@@ -155,6 +157,14 @@ class Moves(Telling):
         self.emit("removed", job, now).prev = prev.value
         self._tell(job.id, completed=False)
         self._work_off(now)
+
+    def drop(self, job: Job, now: int) -> None:
+        """Cancel an unfinished job without a word: nothing is left of it, unless somebody has cancelled it with a grace before."""
+        if job.lease is not None and job.lease.cancelled is not None:
+            self.call_off(job, job.lease.cancelled, now)
+        else:
+            self.totals.cancelled += 1
+            self.remove(job, now)
 
     def call_off(self, job: Job, cancelled: Cancelled, now: int, said: str | None = None) -> None:
         """End an unfinished job that is cancelled, and keep why, and what its worker said, if failures of it are kept."""
@@ -294,8 +304,8 @@ class Moves(Telling):
         note.finished_at = now
         if note.rerun is not None:
             self.reruns.note_end(job, state, now)
-        if self.planner.held_by and job.id in self.planner.held_by:
-            self.planner.wake(job.id)
+        if "@" in job.id:
+            self.planner.note_end(job)
         if self.awaited and job.id in self.awaited:
             self.ends.append(end_of(job, state, self.epoch))
 

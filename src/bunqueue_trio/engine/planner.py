@@ -5,8 +5,11 @@ step in which it changes, with the jobs of that step. All slots up to ``settled`
 restart, a clock or newer rules of time zones say, no slot is dealt with twice.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Iterator
 from heapq import heappop, heappush, nsmallest
+from itertools import takewhile
+from operator import attrgetter
 
 import msgspec
 from msgspec import Raw, Struct
@@ -14,14 +17,28 @@ from msgspec.structs import replace
 
 from bunqueue_trio.config import SKIPS_KEPT
 from bunqueue_trio.engine.facts import Facts
-from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Options
+from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Job, Options
+from bunqueue_trio.engine.line import Line
 from bunqueue_trio.engine.timing import Timing, jitter_ms, next_slot
+from bunqueue_trio.protocol import surrogates
 
 PLAN, PROGRESS, SKIPS = "schedule", "schedule-progress", "schedule-skips"
 """The kinds of facts that hold what is known of a schedule."""
 
 BEHIND, LATE = "the clock is behind the last run of a schedule", "a schedule missed its time"
 """What the log says."""
+
+ANOTHER = "another time or overlap was put before it ran"
+"""Why a slot is left out that waited, or was to run a little later."""
+
+NAME = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
+"""What a schedule may be called."""
+RUN = re.compile(r"([0-9]{1,15})(\+[0-9A-Za-z-]{1,40})?")
+"""What follows the name of a schedule and @ in the id of a job: its slot, or when it was told to run and an id."""
+_OF_A_SCHEDULE = re.compile(f"{NAME.pattern}@{RUN.pattern}")
+
+PAUSED = "paused"
+"""Why slots of a pause are left out."""
 
 _SWEEP_MIN = 64  # fewer entries of the heap than that are not worth a sweep
 _AT_ONCE = 0  # before all times
@@ -57,8 +74,7 @@ class Progress(Struct, omit_defaults=True):
     jobs: list[str] = []
     """The last jobs, newest last."""
     waiting: int | None = None
-    """The slot whose job is made when ``holder`` has ended."""
-    holder: str = ""
+    """The slot whose job is made when no other of the schedule is unfinished."""
     paused: int | None = None
 
 
@@ -80,9 +96,12 @@ class Notice(Struct, frozen=True):
     jobs: int
 
 
-_PLAN = msgspec.json.Decoder(Plan)
 _PROGRESS = msgspec.json.Decoder(Progress)
 _SKIPS = msgspec.json.Decoder(list[Skip])
+
+
+def _without_space(data: Raw) -> bytes:
+    return msgspec.json.format(surrogates.marked(bytes(data)), indent=-1)
 
 
 class Planner:
@@ -101,8 +120,8 @@ class Planner:
         """The same; an entry whose time is not its schedule's any more is skipped when it surfaces."""
         self.due: int | None = None
         """When the next of them is, or None."""
-        self.held_by: dict[str, str] = {}
-        """The job whose end a slot waits for → its schedule."""
+        self.unfinished: Line[Job] = Line(attrgetter("id"))
+        """Every job that has not ended and has the id of one of a schedule, whether or not there is that schedule now."""
         self.notices: list[Notice] = []
         self.late = 0
         """How often one of them has missed its time, since the start."""
@@ -111,15 +130,13 @@ class Planner:
         self.left_out: int = 0
         """How often slots in a row were left out in one step, since the start."""
 
-    def load(self, now: int, standing: Callable[[str], object]) -> None:
-        """Take up what the facts, just loaded, tell of; ``standing`` says which jobs have not ended."""
+    def load(self, now: int) -> None:
+        """Take up what the facts, just loaded, tell of; the unfinished jobs are known already."""
         for name, value in self._facts.of(PLAN).items():
-            plan = self.plans[name] = _PLAN.decode(value)
+            plan = self.plans[name] = surrogates.read(value, Plan)
             progress = self.progress[name] = _PROGRESS.decode(self._facts.of(PROGRESS)[name])
             if progress.settled > now:
                 self.notices.append(Notice(name, BEHIND, now, progress.settled, 0))
-            if progress.waiting is not None and standing(progress.holder):
-                self.held_by[progress.holder] = name
             self.arm(name, next_slot(plan.timing, progress.settled))
 
     def names_after(self, name: str, limit: int) -> list[str]:
@@ -128,31 +145,48 @@ class Planner:
 
     def put(self, name: str, plan: Plan, now: int) -> str:
         """Store a schedule; return what came of it: ``created``, ``changed`` or ``unchanged``."""
-        old, encoded = self.plans.get(name), msgspec.json.encode(plan)
+        old, plan = self.plans.get(name), self._with_known_data(name, plan)
+        encoded = msgspec.json.encode(plan)
         if self._facts.get(PLAN, name) == encoded:
             return "unchanged"
-        # Decoded from a copy: what is kept must not hold the whole request that it came in.
-        plan = self.plans[name] = _PLAN.decode(encoded)
-        self._facts.set(PLAN, name, encoded)
         if old is None:
             self.progress[name] = Progress(now, now, now)
         else:
-            self.progress[name].updated = now
-            if plan.timing != old.timing or self.slots[name] is None:  # what was over goes on from now
-                self.settle(name, now)
+            self._replace(name, old, plan, now)
+        # Decoded from a copy: what is kept must not hold the whole request that it came in.
+        plan = self.plans[name] = surrogates.read(encoded, Plan)
+        self._facts.set(PLAN, name, encoded)
         self.keep(name)
         self.arm(name, next_slot(plan.timing, self.progress[name].settled))
         return "created" if old is None else "changed"
+
+    def _with_known_data(self, name: str, plan: Plan) -> Plan:
+        """Return a plan with the payload as it was put first, where only the whitespace between its parts is another."""
+        old = self.plans.get(name)
+        if old is None or _without_space(old.data) != _without_space(plan.data):
+            return plan
+        return replace(plan, data=old.data)
+
+    def _replace(self, name: str, old: Plan, plan: Plan, now: int) -> None:
+        """Leave out what belongs to the old plan and not to the new one."""
+        progress, waiting = self.progress[name], None
+        if (plan.timing, plan.overlap) == (old.timing, old.overlap):
+            waiting = progress.waiting
+        elif progress.waiting is not None:
+            self.skip(name, progress.waiting, progress.waiting, ANOTHER)
+        if plan.timing != old.timing or self._is_spent(name):  # what was over goes on from now
+            self.leave_behind(name, now)
+        progress.waiting, progress.updated = waiting, now
 
     def would_come_of(self, name: str, plan: Plan) -> str:
         """Return what :meth:`put` would, and store nothing."""
         if name not in self.plans:
             return "created"
-        return "unchanged" if self._facts.get(PLAN, name) == msgspec.json.encode(plan) else "changed"
+        encoded = msgspec.json.encode(self._with_known_data(name, plan))
+        return "unchanged" if self._facts.get(PLAN, name) == encoded else "changed"
 
     def delete(self, name: str) -> None:
         """Forget a schedule."""
-        self.held_by.pop(self.progress[name].holder, None)
         del self.plans[name], self.progress[name], self.slots[name], self.times[name]
         for kind in (PLAN, PROGRESS, SKIPS):
             self._facts.delete(kind, name)
@@ -167,29 +201,50 @@ class Planner:
         progress = self.progress[name]
         progress.settled = max(progress.settled, slot)
 
+    def leave_behind(self, name: str, now: int) -> None:
+        """Leave all slots up to ``now`` behind that are not dealt with, and note those that would have run."""
+        progress = self.progress[name]
+        first = None if self._is_spent(name) else next_slot(self.plans[name].timing, progress.settled)
+        if first is not None and first <= now:
+            self.skip(name, first, now, ANOTHER if progress.paused is None else PAUSED)
+        self.settle(name, now)
+
     def arm(self, name: str, slot: int | None) -> None:
         """Let a schedule be due at ``slot``, its next, with its jitter; a paused one and one that is over never are."""
+        self.slots[name] = None if self.progress[name].paused is not None or self._is_spent(name) else slot
+        self._expect(name, _AT_ONCE if self._may_run_the_waiting(name) else self.run_at(name))
+
+    def note_begin(self, job: Job) -> None:
+        """Know of a job that is new, or from the store, if it is one of a schedule; one that was pushed with such an id is, too."""
+        if _OF_A_SCHEDULE.fullmatch(job.id):
+            self.unfinished.add(job)
+
+    def note_end(self, job: Job) -> None:
+        """Know of the end of a job; a slot that waits for it runs if it was the last."""
+        if _OF_A_SCHEDULE.fullmatch(job.id):
+            self.unfinished.remove(job)
+            name = job.id.partition("@")[0]
+            if name in self.progress and self._may_run_the_waiting(name):
+                self._expect(name, _AT_ONCE)
+
+    def oldest_of(self, name: str) -> Job | None:
+        """Return the job of the oldest slot of a schedule that has not ended, or None."""
+        job = next(self.unfinished.after(f"{name}@"), None)
+        return job if job is not None and job.id.startswith(f"{name}@") else None
+
+    def unfinished_before(self, name: str, job_id: str) -> Iterator[Job]:
+        """Iterate over the jobs of a schedule before ``job_id`` that have not ended, the newest slot first."""
+        prefix = f"{name}@"
+        return takewhile(lambda job: job.id.startswith(prefix), self.unfinished.before(job_id))
+
+    def _is_spent(self, name: str) -> bool:
+        """Return whether a schedule has brought as many jobs as it may."""
         plan, progress = self.plans[name], self.progress[name]
-        claimed = progress.runs + (progress.waiting is not None)
-        if progress.paused is not None or (plan.limit is not None and claimed >= plan.limit):
-            slot = None
-        self.slots[name] = slot
-        if progress.waiting is not None and progress.paused is None and progress.holder not in self.held_by:
-            self._expect(name, _AT_ONCE)
-        else:
-            self._expect(name, self.run_at(name))
+        return plan.limit is not None and progress.runs + (progress.waiting is not None) >= plan.limit
 
-    def hold(self, name: str, slot: int, job_id: str) -> None:
-        """Let a slot wait for the end of a job."""
+    def _may_run_the_waiting(self, name: str) -> bool:
         progress = self.progress[name]
-        progress.waiting, progress.holder = slot, job_id
-        self.held_by[job_id] = name
-
-    def wake(self, job_id: str) -> None:
-        """Let the slot that waits for a job, which has ended, bring its own, unless its schedule is paused."""
-        name = self.held_by.pop(job_id)
-        if self.progress[name].paused is None:
-            self._expect(name, _AT_ONCE)
+        return progress.waiting is not None and progress.paused is None and self.oldest_of(name) is None
 
     def pop_due(self, now: int) -> str | None:
         """Return the first schedule that is due at or before ``now``, or None; it is to be armed again."""

@@ -1,7 +1,5 @@
 """What a schedule is to be, as it was said: whether that makes sense, and the plan that it makes."""
 
-import re
-
 import msgspec
 from msgspec import Raw
 
@@ -10,16 +8,17 @@ from bunqueue_trio.config import SCHEDULE_DATA_BYTES, SCHEDULES_MAX
 from bunqueue_trio.engine import cron, zones
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.options import options_of
-from bunqueue_trio.engine.planner import Plan
+from bunqueue_trio.engine.planner import NAME, Plan
 from bunqueue_trio.engine.timing import Timing, next_slot
 from bunqueue_trio.protocol import commands as c
 
-_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
+_NO_SEGMENT = ("preview", ".", "..")
+"""What a path has another use for: browsers go to the folder before by ``..``, also where it is written ``%2E%2E``."""
 
 
 def check_names(engine: Engine, name: str, queue: str) -> None:
     """Raise ``Refused`` when ``name`` cannot be a schedule's, or ``queue`` a queue's."""
-    if not _NAME.fullmatch(name) or name == "preview":
+    if not NAME.fullmatch(name) or name in _NO_SEGMENT:
         raise c.INVALID_SCHEDULE.refuse()
     engine.queues.check(queue)
 
@@ -81,7 +80,8 @@ def timing_of(command: c.PutSchedule | c.PreviewSchedule) -> Timing:
     if sum(each is not None for each in (command.cron, command.every, command.at)) != 1:
         raise c.WHEN_IS_UNCLEAR.refuse()
     if command.timezone not in zones.names():
-        raise c.NO_ZONE.refuse()
+        near = zones.near(command.timezone)
+        raise c.NO_ZONE.refuse(f": do you mean {' or '.join(near)}?" if near else ", such as Europe/Berlin")
     if command.cron is not None:
         try:
             cron.parse(command.cron)

@@ -1,6 +1,6 @@
 """What a rerun does: the next dead letters of its filter wait again, some in each step."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 from bunqueue_trio.config import RERUN_SLICE
 from bunqueue_trio.engine.engine import Engine
@@ -22,10 +22,9 @@ def rerun_slice(engine: Engine, one: Rerun, most: int, now: int) -> None:
     page = select(engine, one.filter, [State.FAILED], one.after, min(most, RERUN_SLICE), one.started_at)
     # What has died since it began is not to be retried for ever.
     jobs = [job for job in page.jobs if (job.noted().finished_at or 0) <= one.started_at]
-    paused = next(_paused(engine, jobs), None)
     before = one.why
-    one.why = None if paused is None else f"queue {paused} is paused"
-    if paused is not None:
+    one.why = _why_paused(engine, [job.queue for job in jobs])
+    if one.why is not None:
         if before != one.why:
             engine.reruns.note(one)
         return
@@ -35,15 +34,22 @@ def rerun_slice(engine: Engine, one: Rerun, most: int, now: int) -> None:
         if code is not None:
             one.refused[code] = one.refused.get(code, 0) + 1
             continue
-        requeue(engine, job, now).noted().rerun = one.id
-        one.retried += 1
+        one.note_retried(requeue(engine, job, now))
     one.after, one.exhausted = page.after, page.after is None
     one.turn(now)
     engine.reruns.note(one)
 
 
-def _paused(engine: Engine, jobs: list[Job]) -> Iterator[str]:
-    for name in {job.queue: None for job in jobs}:
+def why(engine: Engine, one: Rerun) -> str | None:
+    """Return why a rerun has stopped or stands still, or None: also where those that it waits for cannot run."""
+    if one.why is None and one.is_under_way and one.allowance() <= 0:
+        return _why_paused(engine, one.open_in)
+    return one.why
+
+
+def _why_paused(engine: Engine, queues: Iterable[str]) -> str | None:
+    for name in queues:
         gate = engine.gates.get(name)
         if gate is not None and gate.pause is not None:
-            yield name
+            return f"queue {name} is paused"
+    return None

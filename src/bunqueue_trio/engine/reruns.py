@@ -38,6 +38,8 @@ class Rerun(Struct, kw_only=True, omit_defaults=True):
     ended: int = 0
     died: int = 0
     refused: dict[str, int] = {}
+    open_in: dict[str, int] = {}
+    """How many of those that it has retried have not ended, by their queues."""
 
     @property
     def open(self) -> int:
@@ -57,6 +59,19 @@ class Rerun(Struct, kw_only=True, omit_defaults=True):
             return min(self.rate, self.count - self.retried)
         # What is open says nothing yet: were all of them retried before any ended, nothing could be stopped.
         return min(self.rate, max(self.count, RERUN_OPEN_S * self.rate) - self.open)
+
+    def note_retried(self, job: Job) -> None:
+        """Count a job that it has retried; the job knows it until its end."""
+        job.noted().rerun = self.id
+        self.retried += 1
+        self.open_in[job.queue] = self.open_in.get(job.queue, 0) + 1
+
+    def note_ended(self, job: Job) -> None:
+        """Count the end of a job that it has retried."""
+        self.ended += 1
+        left = self.open_in.pop(job.queue, 0) - 1
+        if left > 0:
+            self.open_in[job.queue] = left
 
     def turn(self, now: int) -> None:
         """Go on to the next state, if what has become of its jobs says so."""
@@ -127,7 +142,7 @@ class Reruns(dict[str, Rerun]):
         one = self.get(note.rerun or "")
         if one is None:
             return  # it ended long ago
-        one.ended += 1
+        one.note_ended(job)
         one.died += state is State.FAILED and note.cancelled is None
         was_under_way = one.is_under_way
         one.turn(now)

@@ -5,6 +5,7 @@ The rules are those of the package ``tzdata``, never the system's: a schedule me
 
 import functools
 from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.resources import files
 from typing import NamedTuple
@@ -12,6 +13,8 @@ from zoneinfo import ZoneInfo
 
 DAY_S = 86_400
 _YEAR_DAYS = 366
+_NEAR_MAX, _LIKE = 3, 0.85  # as a letter that is missing in five
+_CITY_MAX = 32  # characters of what is compared with all cities: 2 ms
 _KEPT = 8192  # years of zones whose changes are remembered: 0.2 ms each to find, 200 bytes to keep
 
 
@@ -27,6 +30,24 @@ class Change(NamedTuple):
 def names() -> frozenset[str]:
     """Return the names of all zones."""
     return frozenset(files("tzdata").joinpath("zones").read_text(encoding="ascii").split())
+
+
+def near(wanted: str) -> list[str]:
+    """Return up to three zones that ``wanted``, which is none, may stand for: it has another case, no area, or a slip."""
+    cities = _cities()
+    city = wanted.strip().replace(" ", "_").rpartition("/")[2].lower()
+    found = cities.get(city, [])
+    if not found and len(city) <= _CITY_MAX:
+        found = [name for close in get_close_matches(city, cities, _NEAR_MAX, _LIKE) for name in cities[close]]
+    return found[:_NEAR_MAX]
+
+
+@functools.cache
+def _cities() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name in sorted(names()):
+        found.setdefault(name.rpartition("/")[2].lower(), []).append(name)
+    return found
 
 
 @functools.cache

@@ -188,6 +188,9 @@ class _Scrape(Collector):
             told.clock_offset_ms,
         )
         yield GaugeMetricFamily("bunqueue_pollers", "Long polls waiting for a job", told.pulls_waiting)
+        yield GaugeMetricFamily(
+            "bunqueue_waits", "Requests waiting for the end of a job; with the pollers at most POLLERS_MAX", told.waits
+        )
         connections = GaugeMetricFamily("bunqueue_connections", "Open connections by kind", labels=["kind"])
         for kind in ("tcp", "ws", "sse"):
             connections.add_metric([kind], getattr(told.connections, kind))

@@ -37,7 +37,7 @@ class ScheduleView(Struct, kw_only=True, rename="camel"):
     """How many of its slots brought a job."""
     last_job: str | None
     waiting_slot: int | None
-    """The slot whose job comes when the job before has ended."""
+    """The slot whose job comes when all jobs before have ended."""
 
 
 class ScheduleReply(Reply, kw_only=True):
@@ -104,8 +104,9 @@ class SchedulePreview(Reply, kw_only=True):
 
 
 class ScheduleRuns(Reply, kw_only=True):
-    """The next slots, the past ones newest first, and before which one the next page begins."""
+    """The next slots, the past ones newest first, before which one the next page begins, and which release of the rules of time zones holds."""
 
     upcoming: list[Upcoming]
     past: list[Past]
     next: str | None
+    rules: str

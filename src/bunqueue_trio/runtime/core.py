@@ -337,7 +337,7 @@ class Core:
 
     def _check_pollers(self) -> None:
         if self.pulls_waiting + self.ends.waiting >= self._pollers_max:
-            raise Refused(*errors.OVERLOADED, retry_after=1)
+            raise Refused(*errors.TOO_MANY_WAITS, retry_after=1)
 
     def _apply(self, now: int, do: Callable[..., T], *args: Any, durable: bool = False) -> T:
         """Return what ``do``, which runs a command, returns: at ``now``, when what is due by then is done."""

@@ -158,6 +158,7 @@ class Server:
             pushes_per_s=pushes,
             pulls_per_s=pulls,
             pulls_waiting=self.core.pulls_waiting,
+            waits=self.core.ends.waiting,
             queues_paused=self.engine.gates.paused,
             queues_limited=self.engine.gates.limited,
             queues_rate_limited=self.engine.gates.rate_limited,

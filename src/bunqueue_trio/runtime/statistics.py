@@ -123,6 +123,8 @@ class Statistics(Struct, frozen=True, kw_only=True):
     pushes_per_s: int
     pulls_per_s: int
     pulls_waiting: int
+    waits: int
+    """For the ends of jobs."""
     queues_paused: int
     queues_limited: int
     queues_rate_limited: int

@@ -4,13 +4,18 @@ A parser is always somewhere in a stream. So who reads a frame beside it has to 
 :class:`Place`.
 """
 
+from collections.abc import Callable, Generator
 from typing import NamedTuple
+
+from websockets.exceptions import ProtocolError
 
 # The faster of the two functions that it has.
 from websockets.frames import Frame, apply_mask  # type: ignore[attr-defined]
 
 SHORT_BYTES = 4096
 """Of a text that is read here."""
+
+ReadExact = Callable[[int], Generator[None, None, bytes | bytearray]]
 
 _GOODBYES = frozenset({1000, 1001, 1005, 1012, 1013})  # done, going away, no reason given, restart, our overload
 _OWN_CODES = range(3000, 5000)  # of libraries and applications, which have their reasons
@@ -40,12 +45,38 @@ def read_text(data: bytes, at: int, most: int = SHORT_BYTES) -> Text | int:
         if left < 4:
             return 4 - left
         size, start = int.from_bytes(data[at + 2 : at + 4], "big"), at + 8
+        if size < _LENGTH_16:
+            return 0  # longer than it need be: the parser refuses it
     if size > most:
         return 0
     end = start + size
     if end > len(data):
         return end - len(data)
     return Text(apply_mask(data[start:end], data[start - 4 : start]), end)
+
+
+def minimal(read_exact: ReadExact) -> ReadExact:
+    """Return what the parser of ``websockets`` reads frames with, and refuses a length in more bytes than it needs.
+
+    RFC 6455 forbids that (5.2), and the parser takes it. It reads a head, what is left of a length, a mask and a payload.
+    """
+    at, least = "head", 0
+
+    def read(size: int) -> Generator[None, None, bytes | bytearray]:
+        nonlocal at, least
+        data = yield from read_exact(size)
+        if at == "head":
+            least = {_LENGTH_16: _LENGTH_16, _LENGTH_64: _LEAST_64}.get(data[1] & 0x7F, 0)
+            at = "length" if least else "mask"
+        elif at == "length":
+            if int.from_bytes(data, "big") < least:
+                raise ProtocolError("a length is written in more bytes than it needs")
+            at = "mask"
+        else:
+            at = "payload" if at == "mask" else "head"
+        return data
+
+    return read
 
 
 def text_frame(message: bytes) -> bytes:
@@ -69,7 +100,7 @@ def is_goodbye(code: int) -> bool:
 class Place:
     """Whether a parser stands between two frames: when all that it was fed has come out of it.
 
-    A length may be written longer than it need be. Then more was fed than is counted, for ever, and the parser keeps the stream.
+    A length that is written longer than it need be ends the connection, see :func:`minimal`: so the size of a frame is known.
     """
 
     __slots__ = ("_owed",)

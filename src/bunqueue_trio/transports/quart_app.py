@@ -1,32 +1,33 @@
 """The Quart-Trio application: it carries requests to the gateway, sockets to sessions, answers back."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
 import h11
 import trio
 from hypercorn.protocol import ws_stream
+from hypercorn.protocol.events import Data
 from hypercorn.protocol.ws_stream import WSStream
 from quart import Response as QuartResponse
 from quart import request, websocket
 from quart.wrappers.base import BaseRequestWebsocket
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
-from wsproto.connection import ConnectionState
-from wsproto.events import CloseConnection, Event
+from wsproto.connection import Connection, ConnectionState
+from wsproto.events import CloseConnection, Event, TextMessage
 
 from bunqueue_trio import errors
 from bunqueue_trio.api.call import Call, Response, Wait, sender
 from bunqueue_trio.api.event_stream import EventStream
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.api.session import Session
-from bunqueue_trio.config import BODY_TIMEOUT_S, FINAL_SEND_S, LINGER_S, RECEIVE_BYTES, WRITE_TIMEOUT_S
+from bunqueue_trio.config import BODY_TIMEOUT_S, FINAL_SEND_S, GOODBYE_S, LINGER_S, RECEIVE_BYTES, WRITE_TIMEOUT_S
 from bunqueue_trio.protocol.replies import Reply
 from bunqueue_trio.protocol.request import MESSAGE_MAX_HEADER
 from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.budget import Budget
 from bunqueue_trio.runtime.server import Server
-from bunqueue_trio.transports.frames import is_goodbye
+from bunqueue_trio.transports.frames import is_goodbye, text_frame
 from bunqueue_trio.transports.websocket import check_handshake, wants_upgrade
 from bunqueue_trio.ui.dashboard import Dashboard
 
@@ -37,6 +38,7 @@ HOST_STOPS = "bunqueue.host-stops"  # in the state of a scope: returns whether t
 _GOING_AWAY = 1001
 _GONE = 1006
 _CLOSE_CODE = "bunqueue.close-code"  # in a scope: what its WebSocket's client said when it closed it
+_GOODBYE = "bunqueue.goodbye"  # in a scope: of a WebSocket that answers first what was asked before; what its client said, if it has
 _HOLD = "bunqueue.hold"  # in a scope: of the bodies of its request and response
 _HTTP_VERSIONS = frozenset({"1.0", "1.1", "2"})  # the last one under a host that speaks it
 _DELIVERY = "bunqueue.delivery"  # in a scope: the jobs of a pull, until its response is sent
@@ -48,15 +50,56 @@ ws_stream.server_extensions_handshake = lambda *_: None  # type: ignore[attr-def
 _send_event = WSStream._send_wsproto_event  # noqa: SLF001 - nothing else tells the code
 
 
-async def _send_noting_goodbye(stream: WSStream, event: Event) -> None:
-    """Keep the code of the close frame that is answered: to the application Hypercorn says 1006 of every end."""
-    if isinstance(event, CloseConnection) and stream.connection.state is ConnectionState.REMOTE_CLOSING:
-        scope: Any = stream.scope
+class _Goodbye(bytes):
+    """Comes to the application behind the last message of a client that has closed; it is answered when that is ``over``."""
+
+    over: trio.Event
+
+    @classmethod
+    def make(cls) -> "_Goodbye":
+        goodbye = cls(b"goodbye")  # Quart takes an empty one for none
+        goodbye.over = trio.Event()
+        return goodbye
+
+
+class _Connection(Connection):
+    """Says by a close frame which rule of the protocol a client has broken; Hypercorn would just hang up."""
+
+    broken = False
+
+    def events(self) -> Generator[Event, None, None]:
+        for event in super().events():
+            if isinstance(event, CloseConnection) and self.state is ConnectionState.OPEN:
+                self.broken = True
+                self._state = ConnectionState.REMOTE_CLOSING  # of a close frame, which Hypercorn answers with its code
+            yield event
+
+
+async def _send_in_order(stream: WSStream, event: Event) -> None:
+    """Answer the close frame of a client when it has the replies to what it asked before, and keep its code.
+
+    Hypercorn would drop these, and says 1006 of every end to the application.
+    """
+    scope: Any = stream.scope
+    connection: Any = stream.connection
+    if connection.state is ConnectionState.REMOTE_CLOSING and isinstance(event, CloseConnection):
         scope[_CLOSE_CODE] = event.code
+        if _GOODBYE in scope and not connection.broken:
+            assert stream.app_put is not None
+            scope[_GOODBYE] = goodbye = _Goodbye.make()
+            with trio.move_on_after(GOODBYE_S):
+                await stream.app_put({"type": "websocket.receive", "bytes": goodbye, "text": None})
+                await goodbye.over.wait()
+    elif (
+        connection.state is ConnectionState.REMOTE_CLOSING and isinstance(event, TextMessage) and not connection.broken
+    ):
+        await stream.send(Data(stream_id=stream.stream_id, data=text_frame(event.data.encode())))
+        return
     await _send_event(stream, event)
 
 
-WSStream._send_wsproto_event = _send_noting_goodbye  # type: ignore[assignment, method-assign]  # noqa: SLF001 - see above
+ws_stream.Connection = _Connection  # type: ignore[attr-defined]
+WSStream._send_wsproto_event = _send_in_order  # type: ignore[assignment, method-assign]  # noqa: SLF001 - see above
 
 
 def make_app(server: Server, gateway: Gateway, *, hosted: bool = False) -> QuartTrio:
@@ -111,14 +154,13 @@ def make_app(server: Server, gateway: Gateway, *, hosted: bool = False) -> Quart
         except h11.LocalProtocolError:  # it asked for something else in the same breath: nothing can be said any more
             return None
         address = sender(call, _peer(websocket.scope)).address
+        scope: Any = websocket.scope
+        scope[_GOODBYE] = None
         with Session(server, gateway, queue, vouched=False, grant=grant, address=address) as session:
             try:
                 await _carry(server, session)
             finally:
-                scope: Any = websocket.scope
-                session.dropped = not is_goodbye(scope.get(_CLOSE_CODE, _GONE))
-                stops = scope.get("state", {}).get(HOST_STOPS)
-                session.stopping = stops is not None and stops()
+                _note_end(session, scope)
         return None
 
     @app.errorhandler(HTTPException)
@@ -291,11 +333,25 @@ async def _skip_body(limit: int) -> bool:
     return False
 
 
+def _note_end(session: Session, scope: Any) -> None:
+    """Say how the connection of a session has ended."""
+    if (goodbye := scope.pop(_GOODBYE)) is not None:
+        goodbye.over.set()
+    session.dropped = not is_goodbye(scope.get(_CLOSE_CODE, _GONE))
+    stops = scope.get("state", {}).get(HOST_STOPS)
+    session.stopping = stops is not None and stops()
+
+
 async def _carry(server: Server, session: Session) -> None:
+    said: list[_Goodbye] = []
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_send_outgoing, server, session)
+        nursery.start_soon(_send_outgoing, server, session, said)
         while True:
             received = await websocket.receive()
+            if isinstance(received, _Goodbye):
+                said.append(received)
+                session.bell.ring()
+                continue
             if server.hub.closed:
                 continue  # what is owed comes to an end, and then the connection
             # Of an empty binary message it says nothing.
@@ -305,12 +361,14 @@ async def _carry(server: Server, session: Session) -> None:
             await session.wait_room()
 
 
-async def _send_outgoing(server: Server, session: Session) -> None:
+async def _send_outgoing(server: Server, session: Session, said: list[_Goodbye]) -> None:
     while not (server.hub.closed and session.idle):
         await trio.lowlevel.checkpoint_if_cancelled()  # the peer may be gone: a send that failed does not say so
         messages = session.outgoing()
         for message in messages:
             await websocket.send(message.decode())
+        if said and not session.owes:
+            said[0].over.set()
         if not messages:
             await session.bell.wait()
     await websocket.close(_GOING_AWAY, "server is shutting down")

@@ -16,8 +16,8 @@ Replies that are ready in the reader's own step are written there, without the w
 tasks. Only what the kernel takes at once goes out so; the rest is ``_unsent``, and the writer sends it before anything
 else. While the writer is in the middle of a message the reader only rings its bell.
 
-The connection ends in one of four ways. The peer closes in order: its goodbye is answered and its jobs return
-uncharged. The peer breaks a rule: a close frame with a code, CLOSE_S for its answer. The peer is gone (FIN, RST, no
+The connection ends in one of four ways. The peer closes in order: what it asked before is replied to, for GOODBYE_S at
+most and also if it has closed its half of the stream, then its goodbye is answered and its jobs return uncharged. The peer breaks a rule: a close frame with a code, CLOSE_S for its answer. The peer is gone (FIN, RST, no
 pong after PINGS_MISSED_MAX pings, or nothing of a message taken for WRITE_TIMEOUT_S): its jobs return and count a
 stall. We close, at a stop or to make room: ``refuse`` lets what is owed leave first, ``close`` says why. In each of
 them the reader reads to the end, and only then the nursery of both tasks is over.
@@ -25,6 +25,7 @@ them the reader reads to the end, and only then the nursery of both tasks is ove
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from http import HTTPStatus
+from typing import Any
 
 import trio
 from websockets.datastructures import Headers
@@ -40,6 +41,7 @@ from bunqueue_trio.config import (
     CLOSE_S,
     FEED_BYTES,
     FRAMES_UNSENT_MAX,
+    GOODBYE_S,
     MESSAGES_A_TURN,
     PING_S,
     PINGS_MISSED_MAX,
@@ -48,7 +50,7 @@ from bunqueue_trio.config import (
 )
 from bunqueue_trio.protocol.request import MESSAGE_MAX_HEADER
 from bunqueue_trio.runtime.server import Server
-from bunqueue_trio.transports.frames import SHORT_BYTES, Place, is_goodbye, read_text, text_frame
+from bunqueue_trio.transports.frames import SHORT_BYTES, Place, is_goodbye, minimal, read_text, text_frame
 from bunqueue_trio.transports.wire import NothingSent, Wire
 
 FOREVER = float("inf")
@@ -86,6 +88,8 @@ class WebSocket:
         self._receive = receive
         self._wire = wire
         self._protocol = ServerProtocol(max_size=server.settings.body_max_bytes)
+        reader: Any = self._protocol.reader
+        reader.read_exact = minimal(reader.read_exact)
         self._shake_hands(head, server.settings.body_max_bytes)
         self._place = Place()
         self._short = min(SHORT_BYTES, server.settings.body_max_bytes)
@@ -97,6 +101,10 @@ class WebSocket:
         self._refuses = False
         """We said the end: what the peer still says is not carried out."""
         self._listens = False
+        self._takes_in = False
+        """What the peer has said is on its way to the session."""
+        self._goodbye_at = FOREVER
+        """When the goodbye of the peer is answered at the latest; for ever while it has not said it."""
         self._heard_at = trio.current_time()
         self._pinged_at = self._heard_at
         self._progress_at = self._heard_at
@@ -181,15 +189,19 @@ class WebSocket:
             self._listens = False
             if not data:
                 self._protocol.receive_eof()
-                nursery.cancel_scope.cancel()
+                session.bell.ring()
+                if not self._answers_first(session):
+                    nursery.cancel_scope.cancel()
                 return
             self._heard_at = trio.current_time()
+            self._takes_in = True
             turn = 0
             for start in range(0, len(data), FEED_BYTES):
                 turn += await self._take_in(data[start : start + FEED_BYTES], session, nursery)
                 if turn >= MESSAGES_A_TURN:
                     turn = 0
                     await trio.lowlevel.checkpoint()  # many small frames must not shut everybody else out
+            self._takes_in = False
             self._count_unfinished(nursery.cancel_scope)
             if session.settle():
                 self._send_nowait(session)
@@ -223,6 +235,8 @@ class WebSocket:
         self._protocol.receive_data(data[at:])
         self._place.fed(len(data) - at)
         frames = self._protocol.events_received()
+        if self._protocol.close_rcvd_then_sent and self._goodbye_at == FOREVER:
+            self._goodbye_at = trio.current_time() + GOODBYE_S
         for event in frames:
             if isinstance(event, Frame):
                 self._place.came(event)
@@ -297,16 +311,18 @@ class WebSocket:
             await self._send_outgoing(session, scope)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as gone:
             session.unsent = isinstance(gone, NothingSent) and not self._partly_sent and self._owes
+            self._goodbye_at = 0.0
             self._limit(scope)  # the reader goes on to the end
+            if self._protocol.state is State.CLOSED:
+                scope.cancel()  # it has
 
     async def _send_outgoing(self, session: Session, scope: trio.CancelScope) -> None:
         while True:
+            if not self._unsent and (self._protocol.state is State.OPEN or self._answers_first(session)):
+                self._unsent = b"".join(map(text_frame, session.outgoing()))  # what is unsent is still counted as held
+                self._partly_sent = False
             self._owes = bool(self._unsent)
-            if self._protocol.state is State.OPEN and not self._unsent:  # that is still counted as held
-                for message in session.outgoing():
-                    self._protocol.send_text(message)
-                    self._owes = True
-            sent = await self._flush()
+            sent = await self._flush(before_goodbye=self._answers_first(session))
             if self._ended and self._protocol.close_rcvd is not None:
                 scope.cancel()  # both have said it: its jobs go back now
             elif self._protocol.close_expected():
@@ -314,15 +330,23 @@ class WebSocket:
             if sent:
                 await trio.lowlevel.checkpoint()  # a long replay of events must not shut everybody else out
             else:
-                await session.bell.wait()
+                with trio.move_on_at(self._goodbye_at if self._answers_first(session) else FOREVER):
+                    await session.bell.wait()
+
+    def _answers_first(self, session: Session) -> bool:
+        """Return whether the peer's goodbye is to wait for replies to what it asked before."""
+        if self._goodbye_at == FOREVER or trio.current_time() >= self._goodbye_at:
+            return False
+        return session.owes or self._takes_in
 
     def _limit(self, scope: trio.CancelScope) -> None:
         """Give the peer a little time to agree to the end."""
-        scope.deadline = min(scope.deadline, trio.current_time() + CLOSE_S)
+        begin = trio.current_time() if self._goodbye_at == FOREVER else max(trio.current_time(), self._goodbye_at)
+        scope.deadline = min(scope.deadline, begin + CLOSE_S)
 
-    async def _flush(self) -> bool:
-        """Send what the protocol has to say; return whether there was anything."""
-        chunks = self._protocol.data_to_send()
+    async def _flush(self, *, before_goodbye: bool = False) -> bool:
+        """Send what there is to say, ``before_goodbye`` without what the protocol has; return whether there was anything."""
+        chunks = [] if before_goodbye else self._protocol.data_to_send()
         self._flushed.set()
         self._partly_sent = self._partly_sent and bool(self._unsent)
         data, self._unsent = self._unsent + b"".join(chunks), b""

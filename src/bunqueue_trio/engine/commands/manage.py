@@ -13,8 +13,7 @@ from bunqueue_trio.protocol import replies as r
 def _cancel(engine: Engine, command: c.Cancel, now: int, owner: Owner) -> r.Reply:
     job, grace = _there(engine, command.id, now), command.grace
     if command.reason is None and command.by is None and grace is None:
-        engine.totals.cancelled += 1
-        engine.remove(job, now)
+        engine.drop(job, now)
         return r.OK
     until = now + grace if grace and job.state is State.ACTIVE else None
     engine.cancel(job, Cancelled(now, until, command.reason, command.by), now)

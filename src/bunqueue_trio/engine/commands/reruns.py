@@ -8,7 +8,7 @@ from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.find import states_of
 from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.engine.job import State
-from bunqueue_trio.engine.rerunning import first_of
+from bunqueue_trio.engine.rerunning import first_of, why
 from bunqueue_trio.engine.reruns import STOPPED, Rerun
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
@@ -36,7 +36,7 @@ def _start(engine: Engine, command: c.RerunDlq, now: int, owner: Owner) -> r.Rep
         if not (command.force or _is_asked_for(engine, name, now)):
             raise c.NOBODY_ASKS.refuse(name)
     engine.reruns.add(one)
-    return rr.RerunReply(rerun=_view(one))
+    return rr.RerunReply(rerun=_view(engine, one))
 
 
 def _is_asked_for(engine: Engine, name: str, now: int) -> bool:
@@ -53,7 +53,7 @@ def _is_asked_for(engine: Engine, name: str, now: int) -> bool:
 
 
 def _list(engine: Engine, command: c.ListReruns, now: int, owner: Owner) -> r.Reply:
-    return rr.RerunsReply(reruns=[_view(one) for one in reversed(engine.reruns.values())])
+    return rr.RerunsReply(reruns=[_view(engine, one) for one in reversed(engine.reruns.values())])
 
 
 def _stop(engine: Engine, command: c.StopRerun, now: int, owner: Owner) -> r.Reply:
@@ -64,13 +64,13 @@ def _stop(engine: Engine, command: c.StopRerun, now: int, owner: Owner) -> r.Rep
     if one.is_under_way:
         one.end(STOPPED, "it was told to", now)
         engine.reruns.note(one)
-    return rr.RerunReply(rerun=_view(one))
+    return rr.RerunReply(rerun=_view(engine, one))
 
 
-def _view(one: Rerun) -> rr.RerunView:
+def _view(engine: Engine, one: Rerun) -> rr.RerunView:
     return rr.RerunView(
         id=one.id, filter=Raw(msgspec.json.encode(one.filter)), count=one.count, rate=one.rate, stop_at=one.stop_at, state=one.state,
-        why=one.why, started_at=one.started_at, ended_at=one.ended_at, retried=one.retried, open=one.open,
+        why=why(engine, one), started_at=one.started_at, ended_at=one.ended_at, retried=one.retried, open=one.open,
         died=one.died, refused=dict(one.refused),
     )  # fmt: skip
 

@@ -1,6 +1,5 @@
 """Handlers of the commands about schedules."""
 
-import re
 from itertools import islice
 
 from bunqueue_trio.config import REPLAY_BYTES, UPCOMING_MS
@@ -10,15 +9,13 @@ from bunqueue_trio.engine.facts import Facts
 from bunqueue_trio.engine.firing import run_now
 from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.engine.job import Job, Trace
-from bunqueue_trio.engine.planner import Planner, Skip
+from bunqueue_trio.engine.planner import RUN, Planner, Skip
 from bunqueue_trio.engine.putting import check_names, check_room, plan_of, put, timing_of
 from bunqueue_trio.engine.timing import Timing, jitter_ms, next_slot, remarks
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol import scheduled as s
 
-_RUN = re.compile(r"([0-9]{1,15})(\+[0-9A-Za-z-]{1,40})?")
-"""What follows the name of a schedule and @ in the id of a job: its slot, or when it was told to run and an id."""
 _REPEATS = "~"
 """What stands before the id of a job in the cursor of a page: it comes behind the names of all schedules."""
 _ERROR_SHOWN = 1000  # characters of an error in a list
@@ -140,10 +137,7 @@ def _resume(engine: Engine, command: c.ResumeSchedule, now: int, owner: Owner) -
     timing, progress = planner.plans[name].timing, planner.progress[name]
     engine.acted = progress.paused is not None
     if engine.acted:
-        first = next_slot(timing, progress.settled)
-        if first is not None and first <= now:
-            planner.skip(name, first, now, "paused")
-        planner.settle(name, now)
+        planner.leave_behind(name, now)
         progress.paused = None
         planner.keep(name)
         planner.arm(name, next_slot(timing, progress.settled))
@@ -182,7 +176,7 @@ def _runs(engine: Engine, command: c.GetScheduleRuns, now: int, owner: Owner) ->
     if plan.limit is not None:
         upcoming = upcoming[: plan.limit - engine.planner.progress[name].runs]
     past, before = _past(engine, name, command.before, command.limit)
-    return s.ScheduleRuns(upcoming=upcoming, past=past, next=before)
+    return s.ScheduleRuns(upcoming=upcoming, past=past, next=before, rules=zones.version())
 
 
 def _past(engine: Engine, name: str, before: str | None, limit: int) -> tuple[list[s.Past], str | None]:
@@ -191,7 +185,7 @@ def _past(engine: Engine, name: str, before: str | None, limit: int) -> tuple[li
     Raises:
         Refused: no page has such a cursor.
     """
-    if before is not None and not _RUN.fullmatch(before):
+    if before is not None and not RUN.fullmatch(before):
         raise c.NOT_A_SLOT.refuse()
     first, end = f"{name}@", f"{name}@{before or ':'}"  # a colon comes after all digits
     found: dict[tuple[int, str], s.Past] = {}
@@ -200,11 +194,14 @@ def _past(engine: Engine, name: str, before: str | None, limit: int) -> tuple[li
     for job_id in engine.planner.progress[name].jobs:
         found[_place(name, job_id)] = _gone(name, job_id)
     for trace in engine.archive.traces(first, end, limit + 1):
-        if _RUN.fullmatch(trace.id.removeprefix(first)):
+        if RUN.fullmatch(trace.id.removeprefix(first)):
             found[_place(name, trace.id)] = _ended(name, trace)
-    for job_id in engine.planner.progress[name].jobs:  # as they are now
-        if (job := engine.jobs.find(job_id)) is not None:
-            found[_place(name, job_id)] = _present(name, job)
+    ended = (
+        engine.jobs.find(job_id) for job_id in engine.planner.progress[name].jobs
+    )  # whose end is not committed yet
+    for job in (*islice(engine.planner.unfinished_before(name, end), limit + 1), *ended):
+        if job is not None:
+            found[_place(name, job.id)] = _present(name, job)
     upto = None if before is None else _place(name, end)
     places = sorted((place for place in found if upto is None or place < upto), reverse=True)
     page = places[:limit]
@@ -213,7 +210,7 @@ def _past(engine: Engine, name: str, before: str | None, limit: int) -> tuple[li
 
 def _place(name: str, job_id: str) -> tuple[int, str]:
     """Return where a job stands among the slots of its schedule: by its slot, or by when it was told to run."""
-    found = _RUN.fullmatch(job_id.removeprefix(f"{name}@"))
+    found = RUN.fullmatch(job_id.removeprefix(f"{name}@"))
     assert found is not None
     return int(found[1]), found[2] or ""
 
@@ -228,7 +225,13 @@ def _skipped(skip: Skip) -> s.Past:
 
 def _gone(name: str, job_id: str) -> s.Past:
     slot = _place(name, job_id)[0]
-    return s.Past(slot=slot, until=slot, outcome="gone", job=job_id, why="cancelled, expired, or not to be kept")
+    return s.Past(
+        slot=slot,
+        until=slot,
+        outcome="gone",
+        job=job_id,
+        why="no record is left: it was cancelled, has expired, keeps none, or that was deleted",
+    )
 
 
 def _ended(name: str, trace: Trace) -> s.Past:

@@ -148,11 +148,11 @@ class PreviewSchedule(Command[SchedulePreview], kw_only=True, tag="PreviewSchedu
 
 SCHEDULE_NOT_FOUND = Fault(404, "Schedule not found", "schedule-not-found")
 INVALID_SCHEDULE = Fault(
-    400, "Schedule name must be 1 to 200 letters, digits or _.:- and not preview", "invalid-schedule"
+    400, "Schedule name must be 1 to 200 letters, digits or _.:- and not preview, . or ..", "invalid-schedule"
 )
 WHEN_IS_UNCLEAR = Fault(400, "Exactly one of cron, every and at must be given", "when-is-unclear")
 NO_CRON = Fault(400, "cron must be a cron expression: {}", "no-cron")
-NO_ZONE = Fault(400, "timezone must be a name of the IANA time zone database", "no-zone")
+NO_ZONE = Fault(400, "timezone must be a name of the IANA time zone database{}", "no-zone")
 NEVER_RUNS = Fault(400, "This schedule would never run", "never-runs")
 TOO_MANY_SCHEDULES = Fault(409, "There would be more than {} schedules", "too-many-schedules")
 NOT_A_SLOT = Fault(400, "before must be the next of an earlier page", "not-a-slot")
@@ -253,6 +253,7 @@ SPECS: tuple[Spec, ...] = (
                     },
                 ],
                 "next": None,
+                "rules": "2026f",
             },
         ),
     ),

@@ -17,7 +17,15 @@ from msgspec import Raw
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.protocol.surrogates import marked
 from bunqueue_trio.storage.rows import FinishedRow, JobRow, Reader
-from bunqueue_trio.storage.sqlite.opening import BESIDE, closing, make_private, real, refuse_foreign, sync_directory
+from bunqueue_trio.storage.sqlite.opening import (
+    BESIDE,
+    closing,
+    is_elsewhere,
+    make_private,
+    real,
+    refuse_foreign,
+    sync_directory,
+)
 
 _EXAMPLES = 3  # of the rows that a check finds; the count says how many there are
 _STEP_PAGES = 2000  # copied between two reports of progress: 8 MB
@@ -225,6 +233,10 @@ def _snapshot(path: Path) -> Iterator[apsw.Connection]:
     if path.stat().st_nlink > 1 and _has_a_log(path):
         raise StoreError(
             f"{path}: has a second name (a hard link), beside which its log may be; use the name that the server has"
+        )
+    if is_elsewhere(path):
+        raise StoreError(
+            f"{path}: a server has it by another name, beside which its log is; use the name that the server has"
         )
     # With nobody at it no trace is left beside it: files of another owner there would lock the server out.
     alone = not beside(path)

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.resources import files
@@ -20,6 +21,10 @@ from bunqueue_trio.storage.rows import fingerprint_of
 APPLICATION_ID = 0x42515452  # "BQTR"
 BESIDE = ("-wal", "-shm", "-journal", ".lock")
 """How the names of the files end that belong to a store, and lie beside it."""
+
+
+_LOOKS, _LOOK_S = 5, 0.02
+"""How often and after what time a start looks again: who only asks whether a file is locked has it for some µs."""
 
 
 def migrations() -> list[tuple[int, str]]:
@@ -49,8 +54,50 @@ def real(path: Path) -> Path:
     return found
 
 
-def lock(path: Path) -> int:
-    """Return the descriptor that holds the lock beside ``path``, a real name; it ends with the process.
+class Lock:
+    """What keeps other servers from a store: a lock beside its file, and one on the file, whatever its name is by then.
+
+    The one beside is there before the file; the other outlives a new name, the loss of the first, and a mount of the file alone.
+    """
+
+    def __init__(self, path: Path, beside: int) -> None:
+        self._path = path
+        self._descriptors = [beside]
+
+    def take_file(self) -> None:
+        """Lock the file itself, if that is not done and it is there.
+
+        Raises:
+            StartupError: another server has it, by another name, or it cannot be read.
+        """
+        if len(self._descriptors) > 1 or not self._path.exists():
+            return
+        try:
+            # SQLite's own locks are of another kind. They end when any descriptor of the file is closed: this one is closed last.
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise StartupError(f"{self._path}: cannot be opened as a store: {error.strerror}") from None
+        self._descriptors.append(descriptor)
+        left = _LOOKS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if not isinstance(error, BlockingIOError) or not left:
+                    raise _not_locked(self._path, error, " that opened it by another name") from None
+            else:
+                return
+            left -= 1
+            time.sleep(_LOOK_S)
+
+    def release(self) -> None:
+        """Let others have the store; however often it is called."""
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+
+
+def lock(path: Path) -> Lock:
+    """Return the lock of the store ``path``, a real name; it ends with the process.
 
     Raises:
         StartupError: another server has it, or could have it by another name, or there is no place for it.
@@ -69,14 +116,43 @@ def lock(path: Path) -> int:
         if error.errno == errno.ELOOP:
             raise StartupError(f"{path}.lock: is a symbolic link, which a lock must not be") from None
         raise StartupError(f"{path}: cannot be opened as a store: {error.strerror}") from None
+    held = Lock(path, descriptor)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise _not_locked(path, error) from None
+        held.take_file()
+    except StartupError:
+        held.release()
+        raise
+    return held
+
+
+def is_elsewhere(path: Path) -> bool:
+    """Return whether a server has the file ``path`` by another name, beside which its log is."""
+    return not _is_locked(f"{path}.lock") and _is_locked(path)
+
+
+def _is_locked(path: Path | str) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False  # whoever opens it next says why not
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
         os.close(descriptor)
-        taken = isinstance(error, BlockingIOError)
-        reason = "is in use by another server" if taken else f"cannot be locked: {error.strerror}"
-        raise StartupError(f"{path}: {reason}") from None
-    return descriptor
+    return False
+
+
+def _not_locked(path: Path, error: OSError, how: str = "") -> StartupError:
+    taken = isinstance(error, BlockingIOError)
+    return StartupError(
+        f"{path}: {f'is in use by another server{how}' if taken else f'cannot be locked: {error.strerror}'}"
+    )
 
 
 def make_private(path: Path) -> None:

@@ -47,4 +47,4 @@ def restore(backup: Path, path: Path, on_progress: Callable[[int, int], None], *
             written.unlink(missing_ok=True)
         return size
     finally:
-        os.close(held)
+        held.release()

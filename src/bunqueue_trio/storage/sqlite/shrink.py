@@ -45,7 +45,7 @@ def shrink(path: Path, on_progress: Callable[[int, int], None]) -> tuple[int, in
             for leftover in (unfinished, *beside(unfinished)):
                 leftover.unlink(missing_ok=True)
     finally:
-        os.close(held)
+        held.release()
 
 
 def _replaced(path: Path, unfinished: Path, on_progress: Callable[[int, int], None]) -> tuple[int, int]:

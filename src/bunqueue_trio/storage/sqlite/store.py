@@ -80,7 +80,7 @@ class SqliteStore:
 
     def __init__(self, path: str | Path) -> None:
         self.path: Path = real(Path(path))
-        self._lock: int | None = lock(self.path)
+        self._lock = lock(self.path)
         self._connections: list[apsw.Connection] = []
         try:
             self._open()
@@ -94,6 +94,7 @@ class SqliteStore:
     def _open(self) -> None:
         refuse_foreign(self.path)
         make_private(self.path)
+        self._lock.take_file()  # if it was not there before
         self._writer = writer = self._connect(apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
         if writer.readonly("main"):
             raise StartupError(f"{self.path}: cannot be opened as a store: it is read-only")
@@ -389,9 +390,7 @@ class SqliteStore:
             while self._connections:
                 self._connections.pop().close()
         finally:
-            if self._lock is not None:
-                os.close(self._lock)
-                self._lock = None
+            self._lock.release()
 
     def _one(self, query: str) -> int:
         return int(self._writer.execute(query).fetchall()[0][0])  # type: ignore[arg-type]  # of a count

@@ -80,10 +80,10 @@ _MISFIRES = {
     "all": "slots that were missed run, at most {0.misfire_max}",
 }
 _OVERLAPS = {
-    "allow": "it runs beside the job before",
-    "skip": "a slot is left out while the job before has not ended",
-    "queue": "one slot waits for the end of the job before",
-    "cancel": "the job before is cancelled",
+    "allow": "it runs beside the jobs before",
+    "skip": "a slot is left out while a job before has not ended",
+    "queue": "one slot waits for the end of all jobs before",
+    "cancel": "the jobs before are cancelled",
 }
 
 
