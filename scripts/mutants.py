@@ -59,6 +59,7 @@ TESTS = {
         "tests/storage/test_memory.py",
         "tests/storage/test_sqlite.py",
         "tests/storage/test_opening.py",
+        "tests/storage/test_log.py",
         "tests/operations/test_backup.py",
         "tests/operations/test_restore.py",
         "tests/engine/test_cancel.py",

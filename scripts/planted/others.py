@@ -148,6 +148,7 @@ OTHERS = [
     Mutant("client/socket_asyncio.py", "        await connection.close()\n", "        pass\n", "a client on asyncio leaves without a goodbye"),
     Mutant("storage/rows.py", "(group or _group(note)) if job.state is State.FAILED else None", '(group or fingerprint(note.error or "").key)', "what is completed is in a group of errors"),
     Mutant("storage/sqlite/writing.py", "grouped[str(queue), str(key)] -= 1", "pass", "a retried dead letter counts in its group"),
+    Mutant("storage/sqlite/log.py", "with self._turn, TRANSLATED", "with TRANSLATED", "two that move the log refuse each other"),
     Mutant("storage/sqlite/store.py", "                transaction.end()\n", "                pass\n", "half of a batch that the disk refused stays"),
     Mutant("storage/sqlite/store.py", "                    await trio.lowlevel.checkpoint()\n", "                    pass\n", "a large batch is written in one step"),
     Mutant("storage/sqlite/writing.py", "        fin += len(finished)\n", "", "the second slice of records has the places of the first"),

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import apsw
@@ -10,6 +11,7 @@ import pytest
 
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.sqlite import SqliteStore
+from bunqueue_trio.storage.sqlite import log as log_module
 from tests.storage.disk import registered
 from tests.storage.ledger import Ledger, loaded, make_job
 
@@ -51,6 +53,33 @@ def test_a_checkpoint_moves_the_log_and_the_next_commit_begins_it_anew(store: Sq
     assert 0 < store.log_bytes() < 50_000
     assert log.stat().st_size == size
     assert len(loaded(store)) == 2
+
+
+def test_two_that_move_the_log_take_turns(store: SqliteStore, ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
+    """One alone may: the other would be refused, and whoever reads the server's log of that."""
+    ledger.write([make_job(1, data=PAYLOAD)])
+    began, may_end = threading.Event(), threading.Event()
+    inside: list[int] = []
+    move = log_module._move
+
+    def watched(connection: apsw.Connection, mode: int) -> tuple[int, int]:
+        inside.append(mode)
+        began.set()
+        assert may_end.wait(60)
+        return move(connection, mode)
+
+    monkeypatch.setattr(log_module, "_move", watched)
+    threads = [threading.Thread(target=partial(store.checkpoint, restart=False)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    assert began.wait(60)
+    assert store._log._turn.locked()
+    assert len(inside) == 1
+    may_end.set()
+    for thread in threads:
+        thread.join()
+    assert len(inside) == 2
+    assert store.log_bytes() == 0
 
 
 def test_a_restarting_checkpoint_empties_the_log(store: SqliteStore, ledger: Ledger, log: Path):

@@ -3,6 +3,7 @@
 Checkpoints have connections of their own, and are made in threads, beside the commits.
 """
 
+import threading
 import time
 from pathlib import Path
 
@@ -23,6 +24,8 @@ class Log:
         self._path = path
         self.pages: int = 0
         """How many the log has; 0 when all of them are in the file."""
+        self._turn = threading.Lock()
+        """Two that move the log at once refuse each other."""
         writer.set_wal_hook(self._note)  # this also stops SQLite's own checkpoints
 
     def _note(self, connection: apsw.Connection, name: str, pages: int) -> int:
@@ -32,7 +35,7 @@ class Log:
     def checkpoint(self, *, restart: bool) -> None:
         """Move the log into the file; see :class:`Store`."""
         mode = apsw.SQLITE_CHECKPOINT_TRUNCATE if restart else apsw.SQLITE_CHECKPOINT_PASSIVE
-        with TRANSLATED, closing(apsw.Connection(str(self._path.absolute()))) as connection:
+        with self._turn, TRANSLATED, closing(apsw.Connection(str(self._path.absolute()))) as connection:
             connection.set_busy_timeout(_CHECKPOINT_BUSY_MS)
             connection.execute("PRAGMA synchronous=NORMAL")
             pages, moved = _move(connection, mode)
