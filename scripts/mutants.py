@@ -79,6 +79,7 @@ TESTS = {
     "config": ["tests/operations/test_spelling.py"],
     "pages": ["tests/ui/test_findings.py"],
     "ui": [f"tests/ui/test_{name}.py" for name in ("payload", "access", "actions", "hostile", "screens")],
+    "doors": [f"tests/doors/test_{name}.py" for name in ("splice", "handshake", "remote", "waiting_room", "local")],
     "transports": [f"tests/stream/test_{name}.py" for name in ("hot", "heads", "frames", "virtual", "gone")],
     "client": [
         f"tests/client/test_{name}.py"

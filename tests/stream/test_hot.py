@@ -62,7 +62,7 @@ class World:
         """Return the client's end of a new connection."""
         connection = Connection(random.Random(1), pace)
         connection.server.on_send = self._sent
-        self.nursery.start_soon(self.http._serve, connection.server)
+        self.nursery.start_soon(self.http.serve, connection.server)
         await trio.testing.wait_all_tasks_blocked()
         return connection.client
 

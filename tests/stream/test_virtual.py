@@ -90,7 +90,7 @@ class World:
         """Return the client's end of a connection that passes nothing on before it is read."""
         ours, theirs = trio.testing.lockstep_stream_pair()
         theirs.socket = Sockless()  # type: ignore[attr-defined]
-        self.nursery.start_soon(self.http._serve, theirs)
+        self.nursery.start_soon(self.http.serve, theirs)
         return ours
 
 
@@ -693,7 +693,7 @@ async def test_a_failed_handshake_does_not_wait_for_the_garbage_collector(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     encrypted = trio.SSLStream(theirs, context, server_side=True, https_compatible=True)
     ended = weakref.ref(encrypted)
-    world.nursery.start_soon(world.http._serve, encrypted)
+    world.nursery.start_soon(world.http.serve, encrypted)
     del encrypted
     gc.disable()
     try:

@@ -44,6 +44,7 @@ def health(server: Reporter) -> Page:
     """Return how the server is, in short."""
     told = server.statistics()
     counts, connections = told.jobs, told.connections
+    doors = {"doors": {"connected": told.doors.connected, "connections": told.doors.connections}}
     return _json(
         {
             "ok": True,
@@ -60,6 +61,7 @@ def health(server: Reporter) -> Page:
             "connections": {"tcp": connections.tcp, "ws": connections.ws, "sse": connections.sse},
             "memory": server.memory.read().heap(),
         }
+        | (doors if told.doors.wanted or told.doors.connected else {})
     )
 
 

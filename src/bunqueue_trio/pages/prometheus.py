@@ -192,6 +192,10 @@ class _Scrape(Collector):
         for kind in ("tcp", "ws", "sse"):
             connections.add_metric([kind], getattr(told.connections, kind))
         yield connections
+        yield GaugeMetricFamily(
+            "bunqueue_doors", "Doors: processes that accept connections for this one", told.doors.connected
+        )
+        yield GaugeMetricFamily("bunqueue_door_connections", "Open connections through doors", told.doors.connections)
         restarts = CounterMetricFamily("bunqueue_task_restarts", "Restarts of supervised tasks", labels=["task"])
         running = GaugeMetricFamily("bunqueue_task_running", "1 while a supervised task runs, else 0", labels=["task"])
         for task in told.tasks:
