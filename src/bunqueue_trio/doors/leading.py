@@ -36,18 +36,26 @@ Serve = Callable[[trio.abc.Stream, str], Awaitable[None]]
 _CLOSED_WITHIN_S = DRAIN_S + 1  # a door that does not hear in that time is busy, or hangs
 
 
+_EXIT_S = 0.5  # a process that has died ends its link a moment before it is gone
 _REAPED_WITHIN_S = 2  # what was killed ends at once, unless the kernel hangs
 
 
 class _Door:
-    """One door, over all its processes."""
+    """A door, over all its processes."""
 
     def __init__(self, number: int, sockets: list[socket.socket]) -> None:
         self.number = number
         self.sockets = sockets
-        self.closed = trio.Event()
-        """It accepts no more, and has handed over all that it had accepted."""
-        self.ended = trio.Event()
+
+
+class _Process:
+    """One process of a door."""
+
+    def __init__(self) -> None:
+        self.over: trio.Event = trio.Event()
+        """Set when it accepts no more, and has handed over what it had accepted. It may still have connections."""
+        self.code: int | None = None
+        """How it has ended, if it has."""
 
 
 class DoorProcesses:
@@ -56,6 +64,8 @@ class DoorProcesses:
     def __init__(self, server: Server, sockets: list[list[socket.socket]]) -> None:
         self._server = server
         self._doors = [_Door(number, its) for number, its in enumerate(sockets, 1)]
+        self._processes: dict[_Process, None] = {}
+        self._ended = trio.Event()
 
     async def run(self, serve: Serve, connections: trio.Nursery) -> None:
         """Start the doors, and keep them running until the server stops.
@@ -63,22 +73,23 @@ class DoorProcesses:
         Raises:
             DoorLost: one has ended too often.
         """
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as processes:
             for door in self._doors:
-                child = Child(f"door {door.number}", partial(self._run, door, serve, connections))
+                live = partial(processes.start, self._live, door, serve, connections)
+                child = Child(f"door {door.number}", partial(self._run, door, live))
                 self._server.serving.append(child)
-                nursery.start_soon(self._keep, door, child)
+                processes.start_soon(self._keep, door, child)
+        self._ended.set()
 
     async def wait_closed(self) -> None:
         """Wait until no door accepts any more; not for long."""
         with trio.move_on_after(_CLOSED_WITHIN_S):
-            for door in self._doors:
-                await door.closed.wait()
+            for process in list(self._processes):
+                await process.over.wait()
 
     async def wait_ended(self) -> None:
         """Wait until all doors have ended."""
-        for door in self._doors:
-            await door.ended.wait()
+        await self._ended.wait()
 
     async def _keep(self, door: _Door, child: Child) -> None:
         try:
@@ -86,44 +97,61 @@ class DoorProcesses:
         except DoorLost as lost:
             raise DoorLost(f"{lost}, and so did those before it; the server ends") from None
         finally:
-            door.closed.set()
-            door.ended.set()
             close_all(door.sockets)
 
-    async def _run(self, door: _Door, serve: Serve, connections: trio.Nursery) -> None:
-        """Run one process of a door to its end, which is to be that of the server.
+    async def _run(self, door: _Door, live: Callable[[], Awaitable[_Process]]) -> None:
+        """Have a process of a door, and the next one when that is told to end, until the server stops.
 
         Raises:
-            DoorLost: it came earlier.
+            DoorLost: one has ended otherwise, or could not be started.
         """
         stop = self._server.stop
-        if stop.is_set():
-            return
+        while not stop.is_set():
+            try:
+                process = await live()
+            except OSError as error:
+                raise DoorLost(f"door {door.number}: its process could not be started: {error}") from None
+            await process.over.wait()
+            if stop.is_set():
+                return
+            if process.code:
+                raise DoorLost(f"door {door.number}: its process {_ending(process.code)}")
+            _log.info("a door was told to end, starting the next", door=door.number)
+
+    async def _live(
+        self, door: _Door, serve: Serve, connections: trio.Nursery, *, task_status: trio.TaskStatus[_Process]
+    ) -> None:
+        """Be with one process of a door from its start to its end; it does not outlive this."""
         mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        control, process = trio.socket.from_stdlib_socket(mine), None
+        control, process, told = trio.socket.from_stdlib_socket(mine), None, _Process()
+        self._processes[told] = None
         try:
             with its:
                 process = await self._start(door, its)
+            task_status.started(told)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._tell, process, door, control)
-                nursery.start_soon(self._receive, door, control, serve, connections)
-                await process.wait()
+                nursery.start_soon(self._receive, process, told, control, serve, connections)
+                told.code = await process.wait()
                 nursery.cancel_scope.cancel()
         finally:
+            told.over.set()
+            del self._processes[told]
             control.close()
             if process is not None:
                 process.kill()
                 with trio.move_on_after(_REAPED_WITHIN_S) as reaping:
                     reaping.shield = True
                     await process.wait()
-        if not stop.is_set():
-            raise DoorLost(f"door {door.number}: its process {_ending(process.returncode)}")
 
     async def _start(self, door: _Door, control: socket.socket) -> trio.Process:
         descriptors = [control.fileno(), *(sock.fileno() for sock in door.sockets)]
         command = [sys.executable, "-P", "-m", "bunqueue_trio.doors.process", str(door.number), *map(str, descriptors)]
         return await trio.lowlevel.open_process(
-            command, stdin=subprocess.PIPE, pass_fds=descriptors, env=os.environ | {"PYTHONPATH": _code_paths()}
+            command,
+            stdin=subprocess.PIPE,
+            pass_fds=descriptors,
+            env=os.environ | {"PYTHONPATH": _code_paths()},
         )
 
     async def _tell(self, process: trio.Process, door: _Door, control: trio.socket.SocketType) -> None:
@@ -139,8 +167,9 @@ class DoorProcesses:
             pass  # it has ended, which is noticed elsewhere
 
     async def _receive(
-        self, door: _Door, control: trio.socket.SocketType, serve: Serve, connections: trio.Nursery
-    ) -> None:
+        self, process: trio.Process, told: _Process, control: trio.socket.SocketType, serve: Serve,
+        connections: trio.Nursery,
+    ) -> None:  # fmt: skip
         doors = self._server.doors
         doors.connected += 1
 
@@ -158,8 +187,9 @@ class DoorProcesses:
             await receive_connections(control, start)
         finally:
             doors.connected -= 1
-        if self._server.stop.is_set():
-            door.closed.set()
+        with trio.move_on_after(_EXIT_S):
+            told.code = await process.wait()
+        told.over.set()
 
 
 def _code_paths() -> str:
