@@ -76,7 +76,7 @@ class Settings:
     )
     doors: int = _setting(
         0, "DOORS", LISTENING, "Processes that accept the TCP connections for the one that does the work; 0: it accepts them itself.",
-        low=0, high=64, breaks="the one that does the work is busy long before",
+        low=0, high=1000, breaks="no machine has the cores for more",
     )  # fmt: skip
     data_path: str = _setting("bunqueue.db", "DATA_PATH", OPERATION, "SQLite file that holds the queue.")
     store: str = _setting(

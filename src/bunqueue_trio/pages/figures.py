@@ -61,7 +61,7 @@ def health(server: Reporter) -> Page:
             "connections": {"tcp": connections.tcp, "ws": connections.ws, "sse": connections.sse},
             "memory": server.memory.read().heap(),
         }
-        | (doors if told.doors.wanted or told.doors.connected else {})
+        | (doors if told.doors.wanted or told.doors.connections else {})
     )
 
 

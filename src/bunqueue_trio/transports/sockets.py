@@ -45,7 +45,9 @@ def _remove(path: str, inode: int) -> None:
 
 
 def connections_that_fit(settings: Settings, descriptors: int = 1) -> int:
-    """Return how many connections may be open: the setting, or as many as this process has descriptors for, so many for each.
+    """Return how many connections may be open: the setting, or as many as this process has descriptors for.
+
+    Each takes this many ``descriptors``.
 
     The process takes what it is allowed to for it: the usual soft limit of 1024 is for programs that use ``select``.
     """
