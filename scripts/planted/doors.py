@@ -48,8 +48,8 @@ DOORS = [
     ),
     Mutant(
         _HANDSHAKE,
-        "        if not hmac.compare_digest(said[_NONCE:]",
-        "        if False and not hmac.compare_digest(said[_NONCE:]",
+        "    if not hmac.compare_digest(said[_NONCE:]",
+        "    if False and not hmac.compare_digest(said[_NONCE:]",
         "a stranger is told of clients",
     ),
     Mutant(

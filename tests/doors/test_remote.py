@@ -131,6 +131,20 @@ async def test_a_leader_that_stops_ends_what_comes_through_its_link(nursery: tri
     nursery.cancel_scope.cancel()
 
 
+async def test_a_leader_that_was_not_reached_once_is_not_tried_by_everybody(
+    leader: Leader, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("bunqueue_trio.doors.remote.LINK_LOOK_S", 1000)
+    link = await watched(nursery, leader)
+    assert await link.wait_up(60)
+    link.note_leader("127.0.0.1:1", KEY)
+    with pytest.raises(LinkLost):
+        await link.open("127.0.0.1")
+    assert not link.is_up
+    with pytest.raises(LinkLost, match="it could not be reached"):
+        await link.open("127.0.0.1")
+
+
 async def test_where_the_link_listens():
     assert link_bind(Settings()) == Bind("0.0.0.0", 6791)
     assert link_bind(Settings(host="10.0.0.1", http_port=80)) == Bind("10.0.0.1", 81)

@@ -81,6 +81,7 @@ async def test_the_last_word_of_the_leader_is_heard_while_the_client_still_sends
         await trio.testing.wait_all_tasks_blocked()
         await ends.client.send_all(b"and more")
         assert await everything(ends.client) == b"no more of it"
+        assert trio.current_time() - begun < 1, "the end is told at once"
         await ends.over.wait()
         assert trio.current_time() - begun <= _AFTERWARDS_S
 

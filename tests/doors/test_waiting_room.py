@@ -57,6 +57,7 @@ async def test_it_lives_and_can_do_nothing(room: WaitingRoom, autojump_clock: tr
         assert b"\r\nRetry-After: 2\r\n" in head
         assert json.loads(body)["code"] == "standby"
     assert (await asked(room, b"HEAD / HTTP/1.1\r\n\r\n")).endswith(b"\r\n\r\n")
+    assert room._patient == 0
 
 
 async def test_who_says_nothing_or_half_of_it_is_left_alone(room: WaitingRoom, autojump_clock: trio.testing.MockClock):
