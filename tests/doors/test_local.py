@@ -69,7 +69,7 @@ async def test_a_door_that_stops_hands_over_what_it_has_accepted_and_ends_with_i
         over = trio.Event()
 
         async def run() -> None:
-            await accept([listener], both.door, Settings(), stop)
+            await accept([listener], both.door, Settings(express=False), stop)
             over.set()
 
         nursery.start_soon(run)

@@ -20,6 +20,7 @@ import structlog
 import trio
 
 from bunqueue_trio.config import DRAIN_S
+from bunqueue_trio.doors.answering import serve_opened
 from bunqueue_trio.doors.link import STOP, receive_connections
 from bunqueue_trio.doors.remote import RemoteDoors, announced, open_link
 from bunqueue_trio.errors import DoorLost
@@ -30,8 +31,6 @@ from bunqueue_trio.transports.listener import Doors, Http
 from bunqueue_trio.transports.sockets import close_all, open_listeners
 
 _log = structlog.get_logger()
-
-Serve = Callable[[trio.abc.Stream, str], Awaitable[None]]
 
 _CLOSED_WITHIN_S = DRAIN_S + 1  # a door that does not hear in that time is busy, or hangs
 
@@ -67,7 +66,7 @@ class DoorProcesses:
         self._processes: dict[_Process, None] = {}
         self._ended = trio.Event()
 
-    async def run(self, serve: Serve, connections: trio.Nursery) -> None:
+    async def run(self, http: Http, connections: trio.Nursery) -> None:
         """Start the doors, and keep them running until the server stops.
 
         Raises:
@@ -75,7 +74,7 @@ class DoorProcesses:
         """
         async with trio.open_nursery() as processes:
             for door in self._doors:
-                live = partial(processes.start, self._live, door, serve, connections)
+                live = partial(processes.start, self._live, door, http, connections)
                 child = Child(f"door {door.number}", partial(self._run, door, live))
                 self._server.serving.append(child)
                 processes.start_soon(self._keep, door, child)
@@ -119,7 +118,7 @@ class DoorProcesses:
             _log.info("a door was told to end, starting the next", door=door.number)
 
     async def _live(
-        self, door: _Door, serve: Serve, connections: trio.Nursery, *, task_status: trio.TaskStatus[_Process]
+        self, door: _Door, http: Http, connections: trio.Nursery, *, task_status: trio.TaskStatus[_Process]
     ) -> None:
         """Be with one process of a door from its start to its end; it does not outlive this."""
         mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -131,7 +130,7 @@ class DoorProcesses:
             task_status.started(told)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._tell, process, door, control)
-                nursery.start_soon(self._receive, process, told, control, serve, connections)
+                nursery.start_soon(self._receive, process, told, control, http, connections)
                 told.code = await process.wait()
                 nursery.cancel_scope.cancel()
         finally:
@@ -167,21 +166,14 @@ class DoorProcesses:
             pass  # it has ended, which is noticed elsewhere
 
     async def _receive(
-        self, process: trio.Process, told: _Process, control: trio.socket.SocketType, serve: Serve,
+        self, process: trio.Process, told: _Process, control: trio.socket.SocketType, http: Http,
         connections: trio.Nursery,
     ) -> None:  # fmt: skip
         doors = self._server.doors
         doors.connected += 1
 
-        async def counted(stream: trio.SocketStream, address: str) -> None:
-            doors.connections += 1
-            try:
-                await serve(stream, address)
-            finally:
-                doors.connections -= 1
-
         def start(stream: trio.SocketStream, address: str) -> None:
-            connections.start_soon(counted, stream, address)
+            connections.start_soon(serve_opened, self._server, http, stream, address)
 
         try:
             await receive_connections(control, start)

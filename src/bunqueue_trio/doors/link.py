@@ -21,6 +21,10 @@ _CONNECTION = b"c"
 _MESSAGE_MAX = 1 + CLIENT_KEY_MAX
 
 
+FRAMES = "frames"
+"""What is said in the place of an address of a connection that brings the requests of many."""
+
+
 class LinkLost(Exception):
     """The leader cannot be reached."""
 

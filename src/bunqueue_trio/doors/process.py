@@ -15,6 +15,7 @@ import trio
 
 from bunqueue_trio.config import DRAIN_S, LAST_S, Settings
 from bunqueue_trio.doors.door import Door
+from bunqueue_trio.doors.lane import FramingDoor
 from bunqueue_trio.doors.link import LocalLink
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.logs.lines import configure_logging, flush_logs
@@ -77,7 +78,15 @@ async def _run(settings: Settings, control: int, accepting: list[int], last: Las
 
 async def accept(listeners: list[Listener], link: LocalLink, settings: Settings, stop: trio.Event) -> None:
     """Accept on ``listeners`` until ``stop``, and serve what was accepted until it ends, within the grace."""
-    door = Door(link, settings)
+    door = FramingDoor(link, settings) if settings.express else Door(link, settings)
+    async with trio.open_nursery() as asking:
+        if isinstance(door, FramingDoor):
+            asking.start_soon(door.run)
+        await _accept(listeners, link, settings, stop, door)
+        asking.cancel_scope.cancel()
+
+
+async def _accept(listeners: list[Listener], link: LocalLink, settings: Settings, stop: trio.Event, door: Door) -> None:
     async with trio.open_nursery() as connections:
         async with trio.open_nursery() as nursery:
             for listener in listeners:
@@ -88,6 +97,7 @@ async def accept(listeners: list[Listener], link: LocalLink, settings: Settings,
         for listener in listeners:
             await listener.aclose()
         await link.close_sending()
+        door.stop()
         connections.cancel_scope.deadline = trio.current_time() + settings.shutdown_grace_ms / 1000
 
 

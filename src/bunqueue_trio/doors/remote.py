@@ -1,16 +1,17 @@
 """The link over a network: to the leader of a database, from those that wait to lead there."""
 
-from collections.abc import Awaitable, Callable
 from functools import partial
 
 import structlog
 import trio
 
 from bunqueue_trio.config import BACKLOG, LINK_HANDSHAKE_S, LINK_HANDSHAKES_MAX, LINK_LOOK_S, Bind, Settings, parse_bind
+from bunqueue_trio.doors.answering import serve_opened
 from bunqueue_trio.doors.handshake import Distrusted, admit_door, prove_door
 from bunqueue_trio.doors.link import LinkLost
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.transports.listener import Http
 from bunqueue_trio.transports.wire import address_of, close_now
 
 _log = structlog.get_logger()
@@ -98,10 +99,10 @@ class RemoteDoors:
         self._key = key
         self._handshakes = trio.CapacityLimiter(LINK_HANDSHAKES_MAX)
 
-    async def run(self, serve: Callable[[trio.abc.Stream, str], Awaitable[None]], connections: trio.Nursery) -> None:
+    async def run(self, http: Http, connections: trio.Nursery) -> None:
         """Accept until the server stops."""
         async with trio.open_nursery() as accepting:
-            admit = partial(self._admit, serve)
+            admit = partial(self._admit, http)
             accepting.start_soon(partial(trio.serve_listeners, admit, self._listeners, handler_nursery=connections))
             await self._server.stop.wait()
             accepting.cancel_scope.cancel()
@@ -116,8 +117,7 @@ class RemoteDoors:
         """Return: they go on."""
         await trio.lowlevel.checkpoint()
 
-    async def _admit(self, serve: Callable[[trio.abc.Stream, str], Awaitable[None]], stream: trio.SocketStream) -> None:
-        doors = self._server.doors
+    async def _admit(self, http: Http, stream: trio.SocketStream) -> None:
         try:
             with trio.fail_after(LINK_HANDSHAKE_S):
                 async with self._handshakes:
@@ -127,11 +127,7 @@ class RemoteDoors:
                 _log.warning("no door of this leader", address=address_of(stream), error=str(error))
             await close_now(stream)
             return
-        doors.connections += 1
-        try:
-            await serve(stream, address)
-        finally:
-            doors.connections -= 1
+        await serve_opened(self._server, http, stream, address)
 
 
 def link_bind(settings: Settings) -> Bind | None:

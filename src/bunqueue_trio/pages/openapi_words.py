@@ -169,7 +169,7 @@ PAGE_ANSWERS: dict[str, dict[int, tuple[str, str, _Schema]]] = {
     "ping": {200: ("It does.", _JSON, _of(ok=_TRUE, data=_of(pong=_TRUE, time=_COUNT)))},
     "health": {
         200: (
-            "Memory in MB, uptime in seconds. Doors, where there are some: how many, and open connections through them.",
+            "Memory in MB, uptime in seconds. Doors, where there are some: how many, open connections that they pass on as they are, and requests of others.",
             _JSON,
             _may_have(
                 _of(
@@ -181,7 +181,7 @@ PAGE_ANSWERS: dict[str, dict[int, tuple[str, str, _Schema]]] = {
                     connections=_counts("tcp", "ws", "sse"),
                     memory=_MEMORY,
                 ),
-                doors=_counts("connected", "connections"),
+                doors=_counts("connected", "connections", "requests"),
             ),
         )
     },

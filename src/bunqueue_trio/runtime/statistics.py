@@ -44,7 +44,9 @@ class Doors(Struct):
     """By the settings."""
     connected: int = 0
     connections: int = 0
-    """Open ones that came through them."""
+    """Open ones that came through them, and are passed on as they are."""
+    requests: int = 0
+    """Of other connections, which they have asked and which are not answered."""
 
 
 class TaskFigures(NamedTuple):

@@ -4,7 +4,7 @@ Every connection is registered with its keeper, which ends those whose client is
 and, at a stop, first the idle ones, then those that owe nothing, at the end of the grace all.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from heapq import nsmallest
 from importlib import import_module
@@ -100,8 +100,8 @@ class _Connection:
 class Doors(Protocol):
     """Processes that accept connections for this one."""
 
-    async def run(self, serve: Callable[[trio.abc.Stream, str], Awaitable[None]], connections: trio.Nursery) -> None:
-        """Give each connection and the address of its client to ``serve``, a task in ``connections``, until the server stops."""
+    async def run(self, http: "Http", connections: trio.Nursery) -> None:
+        """Let ``http`` serve what they accept, in tasks in ``connections``, until the server stops."""
         ...
 
     async def wait_closed(self) -> None:
@@ -123,8 +123,8 @@ class Http:
         self._nursery = nursery
         """Kept, since connections are accepted in another one, which ends first at a stop."""
         self._gateway = Gateway(server)
-        self._shared = ExpressShared(server, self._gateway, nursery, make_poller)
-        self.loop: Child = Child("hot loop", self._shared.hot.run)
+        self.shared: ExpressShared = ExpressShared(server, self._gateway, nursery, make_poller)
+        self.loop: Child = Child("hot loop", self.shared.hot.run)
         self._express = express
         self._connections: dict[_Connection, None] = {}
         self._slow_lane: SlowLane | None = None
@@ -141,7 +141,7 @@ class Http:
             self._server.serving.append(self.loop)
             self._nursery.start_soon(supervise, self.loop)
         for some in doors:
-            self._nursery.start_soon(some.run, self.serve, self._nursery)
+            self._nursery.start_soon(some.run, self, self._nursery)
         try:
             async with trio.open_nursery() as accepting:
                 for listener in listeners:
@@ -166,7 +166,7 @@ class Http:
             for connection in self._connections:
                 _close_now(connection.stream)
             self._nursery.cancel_scope.cancel()
-            self._shared.poller.close()
+            self.shared.poller.close()
 
     async def serve(self, stream: trio.abc.Stream, address: str = "") -> None:
         """Serve a connection to its end, however it goes; ``address`` of its client, where the socket does not tell."""
@@ -179,8 +179,8 @@ class Http:
         express = None
         address = address or address_of(stream)
         if self._express:
-            express = ExpressConnection(self._shared, stream, address)
-        connection = _Connection(stream, address, express, self._shared.keep_alive_s)
+            express = ExpressConnection(self.shared, stream, address)
+        connection = _Connection(stream, address, express, self.shared.keep_alive_s)
         self._connections[connection] = None
         try:
             with connection.scope:
@@ -232,12 +232,12 @@ class Http:
         if self._slow_lane is None:
             from bunqueue_trio.transports.slow_lane import SlowLane
 
-            self._slow_lane = SlowLane(self._server, self._gateway, self._shared.refusal)
+            self._slow_lane = SlowLane(self._server, self._gateway, self.shared.refusal)
         return self._slow_lane
 
     def _make_room(self) -> bool:
         """End some of the connections that have been idle longest; return whether there was one."""
-        latest = trio.current_time() + self._shared.keep_alive_s - ROOM_IDLE_S
+        latest = trio.current_time() + self.shared.keep_alive_s - ROOM_IDLE_S
         idle = [
             c for c in self._connections
             if c.is_idle() and not c.scope.cancel_called and c.patience_ends < latest
@@ -252,7 +252,7 @@ class Http:
         """Say ``fault`` to a client that takes it in time, and nothing more."""
         with trio.move_on_after(patience_s):
             try:
-                await stream.send_all(self._shared.refusal(fault))
+                await stream.send_all(self.shared.refusal(fault))
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return  # it did not wait for the answer
             await self._close_politely(stream, lingering_max)
@@ -281,7 +281,7 @@ class Http:
 
     async def _end_late(self) -> None:
         # Not in the loop above, which would keep the last one, with all that it has read, until the next.
-        self._shared.now = now = trio.current_time()
+        self.shared.now = now = trio.current_time()
         for connection in [c for c in self._connections if c.is_late(now)]:
             await self._end(connection)
 
