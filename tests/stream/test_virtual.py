@@ -464,7 +464,7 @@ async def test_a_job_whose_response_is_not_sent_by_the_express_lane_is_back_once
         raise trio.BrokenResourceError
 
     if moment == "rendered":
-        monkeypatch.setattr(world.http._shared.heads, "render", no_memory)
+        monkeypatch.setattr(world.http.shared.heads, "render", no_memory)
     elif moment == "written":
         monkeypatch.setattr(Wire, "send", broken)
     await client.send_all(request_bytes("GET", "/queues/q/jobs"))
@@ -728,7 +728,7 @@ async def test_what_a_library_asserts_in_a_connection_ends_that_connection_alone
         raise AssertionError("planted in a parser")
 
     with monkeypatch.context() as patch:
-        patch.setattr(world.http._shared.requests, "parse", broken)
+        patch.setattr(world.http.shared.requests, "parse", broken)
         client = await world.connect()
         await client.send_all(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
         assert await client.receive_some() == b""
