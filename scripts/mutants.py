@@ -81,6 +81,7 @@ TESTS = {
     "config": ["tests/operations/test_spelling.py"],
     "pages": ["tests/ui/test_findings.py"],
     "ui": [f"tests/ui/test_{name}.py" for name in ("payload", "access", "actions", "hostile", "screens")],
+    "doors": [f"tests/doors/test_{name}.py" for name in ("splice", "handshake", "remote", "waiting_room", "local")],
     "transports": [f"tests/stream/test_{name}.py" for name in ("hot", "heads", "frames", "virtual", "gone")],
     "client": [
         f"tests/client/test_{name}.py"
@@ -121,7 +122,7 @@ NEAREST = {
     "app": ("names",),
     "backend": ("given", "orderly"),
     "pushing": ("fate",),
-    "link": ("taken_back", "sizes", "postgres_store"),
+    "link": ("taken_back", "sizes", "postgres_store", "local"),
     "options": ("engine", "handlers", "job"),
     "report": ("handlers",),
     "deliver": ("engine", "handlers"),
@@ -138,6 +139,7 @@ NEAREST = {
     "zones": ("timing",),
     "store": ("postgres_store",),
     "standby": ("postgres_store",),
+    "announcer": ("postgres_store",),
     "0001_initial": ("postgres_store",),
     "arrays": ("postgres_schema",),
     "schema": ("postgres_schema",),

@@ -1,5 +1,6 @@
 """The planted faults. Code that gets a new rule gets its rows here, in the table of its directory."""
 
+from planted.doors import DOORS
 from planted.engine import ENGINE
 from planted.others import OTHERS
 from planted.postgres import POSTGRES
@@ -8,4 +9,4 @@ from planted.schedules import SCHEDULES
 
 __all__ = ["MUTANTS", "Mutant"]
 
-MUTANTS = [*ENGINE, *OTHERS, *POSTGRES, *SCHEDULES]
+MUTANTS = [*DOORS, *ENGINE, *OTHERS, *POSTGRES, *SCHEDULES]

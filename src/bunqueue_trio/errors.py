@@ -146,3 +146,11 @@ class StoreError(Exception):
 
 class TakenOver(Exception):
     """Another server leads the store now: this one may write nothing any more, and ends without an answer to anybody."""
+
+
+class DoorLost(Exception):
+    """A process that accepts connections for this one has ended before it was told to."""
+
+
+ONE_LINE = (StartupError, StoreError, TakenOver, DoorLost)
+"""Why a server ends, where the message says it all."""

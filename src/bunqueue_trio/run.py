@@ -10,14 +10,15 @@ import trio
 
 from bunqueue_trio import __version__
 from bunqueue_trio.config import BROKEN_S, GC_THRESHOLDS, LAST_S, SECOND_SIGNAL_S, SWITCH_S, Settings
+from bunqueue_trio.doors.leading import http
+from bunqueue_trio.doors.remote import RemoteLink
+from bunqueue_trio.doors.waiting_room import waiting_room
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.deadline import LastDeadline
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.tree import Transport, serve
 from bunqueue_trio.storage.opening import open_store
-from bunqueue_trio.storage.store import Store
-from bunqueue_trio.transports.listener import http
-from bunqueue_trio.transports.waiting_room import waiting_room
+from bunqueue_trio.storage.store import NoteLeader, Store
 
 _log = structlog.get_logger()
 
@@ -82,7 +83,13 @@ async def _open(settings: Settings, signals: AsyncIterator[int]) -> Store | None
                 nursery.cancel_scope.cancel()
 
         nursery.start_soon(end_on_signal)
-        store = await open_store(settings, lambda: nursery.start_soon(waiting_room, settings))
+        link = RemoteLink()
+
+        def wait() -> NoteLeader:
+            nursery.start_soon(waiting_room, settings, link)
+            return link.note_leader
+
+        store = await open_store(settings, wait)
         nursery.cancel_scope.cancel()
     if is_stopped and store is not None:
         store.close()

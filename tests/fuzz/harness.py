@@ -14,6 +14,7 @@ import trio
 from msgspec import Raw
 from trio.testing import MockClock, memory_stream_pair
 
+from bunqueue_trio.api.access import UNKNOWN
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.api.session import Session
 from bunqueue_trio.config import Settings
@@ -109,7 +110,7 @@ async def _http(pieces: Sequence[bytes]) -> list[tuple[int, bytes]]:
 
         async def serve() -> None:
             try:
-                await ExpressConnection(ExpressShared(server, Gateway(server), nursery), theirs).run()
+                await ExpressConnection(ExpressShared(server, Gateway(server), nursery), theirs, UNKNOWN).run()
             except Handover:
                 pass  # Hypercorn's; the tests of both lanes have it
             await theirs.aclose()

@@ -34,8 +34,8 @@ def ask(url: str, text: str) -> None:
 
 def test_the_tables_are_made_and_looked_at(new_url: str):
     made = run("migrate", STORE=new_url)
-    assert (made.exit_code, made.output) == (0, f"{new_url}: schema 1, made\n")
-    assert run("migrate", "--store", new_url).output == f"{new_url}: schema 1, nothing to do\n"
+    assert (made.exit_code, made.output) == (0, f"{new_url}: schema 2, made\n")
+    assert run("migrate", "--store", new_url).output == f"{new_url}: schema 2, nothing to do\n"
     sound = run("doctor", "--store", new_url)
     assert (sound.exit_code, sound.output.splitlines()[1:]) == (
         0, ["leader: nobody; term 0, batch 0", "unfinished: none", "finished: none", "events kept: 0", "no problem found"],

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,6 +21,7 @@ pytest.importorskip("psycopg", reason="psycopg is not installed")
 import psycopg
 
 from bunqueue_trio.storage.postgres import link as links
+from bunqueue_trio.storage.postgres.announcer import Announcer
 from bunqueue_trio.storage.postgres.link import Link, Query
 from bunqueue_trio.storage.postgres.place import Place, parse_place
 from bunqueue_trio.storage.postgres.standby import take_over
@@ -176,6 +178,50 @@ async def test_a_standby_waits_and_leads_when_the_first_ends(url: str, open_: Op
         second = await take_over(url, 10)
     assert list(loaded(second)) == ["job-1"]
     second.close()
+
+
+async def test_a_standby_is_told_where_the_leader_is_reached(
+    url: str, place: Place, open_: Open, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("bunqueue_trio.storage.postgres.standby.STANDBY_S", 0.01)
+    first, told, known = open_(), [], trio.Event()
+    announcer = first.announcer()
+
+    def note_leader(where: str | None, key: bytes) -> None:
+        told.append((where, key))
+        if where is not None:
+            known.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take_over, url, 10, lambda: note_leader)
+        while not told:  # noqa: ASYNC110 - nobody tells
+            await trio.sleep(0.01)
+        key = await announcer.key()
+        assert (told[0], len(key)) == ((None, key), 32)
+        assert announcer.own_host() == "127.0.0.1", "over a Unix socket"
+        await announcer.tell("10.0.0.7:6791")
+        with trio.fail_after(60):
+            await known.wait()
+        assert told[-1] == ("10.0.0.7:6791", key)
+        nursery.cancel_scope.cancel()
+    announcer.close()
+    first.close()
+    open_()
+    looking = Announcer(place)
+    assert looking.look() == (None, key), "the next leader is somewhere else"
+    await announcer.tell("10.0.0.7:6791")
+    assert looking.look() == (None, key), "who leads no more is not to be found"
+    looking.close()
+    announcer.close()
+
+
+async def test_the_own_address_is_that_of_the_way_to_the_database(place: Place, monkeypatch: pytest.MonkeyPatch):
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.create_connection(listening.getsockname()) as way:
+        link = Link(place.conninfo)
+        monkeypatch.setattr(
+            link, "_connection", types.SimpleNamespace(pgconn=types.SimpleNamespace(socket=way.fileno()))
+        )
+        assert link.own_host() == "127.0.0.1"
 
 
 async def test_a_standby_gives_the_leader_time_when_the_database_was_gone(

@@ -218,7 +218,7 @@ class Near:
         self.http = http
         self._ours, theirs = socket.socketpair()
         self.stream = trio.SocketStream(trio.socket.from_stdlib_socket(self._ours))
-        nursery.start_soon(http._serve, trio.SocketStream(trio.socket.from_stdlib_socket(theirs)))
+        nursery.start_soon(http.serve, trio.SocketStream(trio.socket.from_stdlib_socket(theirs)))
 
     async def open(self) -> None:
         await self.stream.send_all(HANDSHAKE.format(path="/ws").encode())

@@ -46,7 +46,7 @@ class Near:
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(theirs))
-        self._nursery.start_soon(self._http._serve, stream)
+        self._nursery.start_soon(self._http.serve, stream)
         return ours
 
     async def waiting(self, count: int) -> None:

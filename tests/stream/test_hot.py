@@ -48,7 +48,7 @@ class World:
         self.server = Server(settings, self.store, Clock(START_MS))
         self.poller = Poller()
         self.http = Http(self.server, nursery, express=True, make_poller=lambda: self.poller)
-        self.hot = self.http._shared.hot
+        self.hot = self.http.shared.hot
         self.sent: list[bytes] = []
         self.on_send: Callable[[bytes], None] = self.sent.append
 
@@ -62,7 +62,7 @@ class World:
         """Return the client's end of a new connection."""
         connection = Connection(random.Random(1), pace)
         connection.server.on_send = self._sent
-        self.nursery.start_soon(self.http._serve, connection.server)
+        self.nursery.start_soon(self.http.serve, connection.server)
         await trio.testing.wait_all_tasks_blocked()
         return connection.client
 
@@ -139,7 +139,7 @@ async def test_every_route_is_refused_or_not_by_the_loop_as_by_a_task(
 ) -> None:
     """Reading goes on, and what empties the queues is refused last."""
     world = await start()
-    journal, gateway = world.server.journal, world.http._shared.gateway
+    journal, gateway = world.server.journal, world.http.shared.gateway
     if trouble == "the disk refuses":
         journal.failing = "planted"
     elif trouble == "the disk is full":

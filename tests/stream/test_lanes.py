@@ -1,4 +1,4 @@
-"""The express lane and Hypercorn answer the same bytes to the same bytes."""
+"""The express lane, Hypercorn and a door answer the same bytes to the same bytes."""
 
 import re
 import socket
@@ -12,7 +12,7 @@ from bunqueue_trio.config import HEADER_BYTES_MAX
 from bunqueue_trio.protocol.routes import ROUTES, Route
 from tests.wire.server import Server, StartServer
 
-pytestmark = pytest.mark.slow  # two servers of their own
+pytestmark = pytest.mark.slow  # three servers of their own
 
 UUID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 TIME = re.compile(rb"\b1[0-9]{12}\b")
@@ -213,9 +213,9 @@ DIALOGUES: list[list[bytes]] = [
 
 
 @pytest.fixture(scope="module")
-def lanes(start_server: StartServer) -> tuple[Server, Server]:
-    """The same server twice: with and without the express lane."""
-    return start_server({}), start_server({"EXPRESS": "false"})
+def lanes(start_server: StartServer) -> tuple[Server, ...]:
+    """The same server, with and without the express lane, and behind a door."""
+    return start_server({}), start_server({"EXPRESS": "false"}), start_server({"DOORS": "1"})
 
 
 def talk(server: Server, pieces: list[bytes], *, responses: int | None) -> Answer:
@@ -274,28 +274,29 @@ def compare(one: Answer, other: Answer, request: bytes) -> None:
 
 
 @pytest.mark.parametrize("request_", PLAIN, ids=lambda r: r[:50].split(b"\r\n")[0].decode("latin-1"))
-def test_a_request_and_the_next_on_the_same_connection(lanes: tuple[Server, Server], request_: bytes) -> None:
+def test_a_request_and_the_next_on_the_same_connection(lanes: tuple[Server, ...], request_: bytes) -> None:
     responses = 3 if b"Expect" in request_ else 2
-    one, other = (talk(server, [request_, get("/ready")], responses=responses) for server in lanes)
-    compare(one, other, request_)
+    one, *others = (talk(server, [request_, get("/ready")], responses=responses) for server in lanes)
+    for other in others:
+        compare(one, other, request_)
     assert not one.ended
 
 
 @pytest.mark.parametrize("request_", ENDING, ids=lambda r: r[:40].decode("latin-1").replace("\r\n", " ").strip())
-def test_a_request_that_ends_its_connection(lanes: tuple[Server, Server], request_: bytes) -> None:
-    one, other = (talk(server, [request_], responses=None) for server in lanes)
-    assert one == other
+def test_a_request_that_ends_its_connection(lanes: tuple[Server, ...], request_: bytes) -> None:
+    one, *others = (talk(server, [request_], responses=None) for server in lanes)
+    assert others == [one, one]
     assert (b" 431 " in one.responses[0][0]) is (len(request_) > HEADER_BYTES_MAX)
 
 
 @pytest.mark.parametrize("pieces", DIALOGUES, ids=str)
-def test_pipelined_and_broken_up(lanes: tuple[Server, Server], pieces: list[bytes]) -> None:
+def test_pipelined_and_broken_up(lanes: tuple[Server, ...], pieces: list[bytes]) -> None:
     responses = b"".join(pieces).count(b" HTTP/1.1\r\n")
-    one, other = (talk(server, pieces, responses=responses) for server in lanes)
-    assert one == other
+    one, *others = (talk(server, pieces, responses=responses) for server in lanes)
+    assert others == [one, one]
 
 
-def test_where_the_express_lane_is_kinder(lanes: tuple[Server, Server]) -> None:
+def test_where_the_express_lane_is_kinder(lanes: tuple[Server, ...]) -> None:
     """An empty line before a request, and bytes after the last one: Hypercorn answers 400."""
     answer = talk(lanes[0], [b"\r\n" + get("/live")], responses=1)
     assert answer.responses[0][1] == b"OK"

@@ -92,7 +92,7 @@ class World:
         """Return the client's end of a connection that passes nothing on before it is read."""
         ours, theirs = trio.testing.lockstep_stream_pair()
         theirs.socket = Sockless()  # type: ignore[attr-defined]
-        self.nursery.start_soon(self.http._serve, theirs)
+        self.nursery.start_soon(self.http.serve, theirs)
         return ours
 
 
@@ -505,7 +505,7 @@ async def test_a_job_whose_response_is_not_sent_by_the_express_lane_is_back_once
         raise trio.BrokenResourceError
 
     if moment == "rendered":
-        monkeypatch.setattr(world.http._shared.heads, "render", no_memory)
+        monkeypatch.setattr(world.http.shared.heads, "render", no_memory)
     elif moment == "written":
         monkeypatch.setattr(Wire, "send", broken)
     await client.send_all(request_bytes("GET", "/queues/q/jobs"))
@@ -734,7 +734,7 @@ async def test_a_failed_handshake_does_not_wait_for_the_garbage_collector(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     encrypted = trio.SSLStream(theirs, context, server_side=True, https_compatible=True)
     ended = weakref.ref(encrypted)
-    world.nursery.start_soon(world.http._serve, encrypted)
+    world.nursery.start_soon(world.http.serve, encrypted)
     del encrypted
     gc.disable()
     try:
@@ -769,7 +769,7 @@ async def test_what_a_library_asserts_in_a_connection_ends_that_connection_alone
         raise AssertionError("planted in a parser")
 
     with monkeypatch.context() as patch:
-        patch.setattr(world.http._shared.requests, "parse", broken)
+        patch.setattr(world.http.shared.requests, "parse", broken)
         client = await world.connect()
         await client.send_all(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
         assert await client.receive_some() == b""

@@ -13,7 +13,7 @@ from typing import Any, cast
 import click
 
 from bunqueue_trio import __version__
-from bunqueue_trio.errors import StartupError, StoreError, TakenOver, leaves
+from bunqueue_trio.errors import ONE_LINE, StartupError, leaves
 from bunqueue_trio.logs.printable import printable
 
 NAME = "bunqueue-trio"
@@ -61,9 +61,9 @@ class CommandLine(click.Group):
         _open_streams()
         try:
             code = self._run(*args, **{"prog_name": NAME} | kwargs | {"standalone_mode": False})
-        except (StartupError, StoreError, TakenOver, ExceptionGroup) as error:
+        except (*ONE_LINE, ExceptionGroup) as error:
             found = leaves(error)
-            if not all(isinstance(leaf, StartupError | StoreError | TakenOver) for leaf in found):
+            if not all(isinstance(leaf, ONE_LINE) for leaf in found):
                 raise
             for leaf in found:
                 _tell(f"{NAME}: {leaf}")

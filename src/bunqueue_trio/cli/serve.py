@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from bunqueue_trio.config import GROUPS, NO_LIMIT, Loaded, Settings, load
-from bunqueue_trio.errors import StartupError, StoreError, TakenOver, leaves
+from bunqueue_trio.errors import ONE_LINE, leaves
 from bunqueue_trio.logs.lines import configure_logging, flush_logs, get_logger
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.transports.sockets import check_startable
@@ -125,7 +125,7 @@ def serve(config_file: Path | None, **flags: Any) -> None:
     try:
         run(settings)
     except Exception as error:
-        if all(isinstance(leaf, StartupError | StoreError | TakenOver) for leaf in leaves(error)):
+        if all(isinstance(leaf, ONE_LINE) for leaf in leaves(error)):
             raise  # a line says it all
         log.critical("the server has failed", exc_info=error)
         sys.exit(1)

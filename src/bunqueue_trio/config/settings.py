@@ -16,6 +16,7 @@ from bunqueue_trio.config.spelling import (
     Bind,
     parse_bind,
     parse_host,
+    parse_link,
     parse_origin,
     parse_store,
     parse_token,
@@ -73,6 +74,10 @@ class Settings:
     tls_key_file: str | None = _setting(
         None, "TLS_KEY_FILE", LISTENING, "PEM file with the private key of TLS_CERT_FILE."
     )
+    doors: int = _setting(
+        0, "DOORS", LISTENING, "Processes that accept the TCP connections for the one that does the work; 0: it accepts them itself.",
+        low=0, high=1000, breaks="no machine has the cores for more",
+    )  # fmt: skip
     data_path: str = _setting("bunqueue.db", "DATA_PATH", OPERATION, "SQLite file that holds the queue.")
     store: str = _setting(
         "", "STORE", OPERATION, "postgres:// URL of a database that holds the queue, instead of DATA_PATH; ?schema= names a schema in it.",
@@ -81,6 +86,11 @@ class Settings:
     store_lease_ms: int = _setting(
         10_000, "STORE_LEASE_MS", OPERATION, "How long a server that is not heard of keeps others from taking its STORE over.",
         low=1, high=365 * DAY_MS, breaks="nobody would ever take over",
+    )  # fmt: skip
+    link_bind: str = _setting(
+        "", "LINK_BIND", LISTENING,
+        "host:port where a server with a STORE is reached by those that wait; none: nowhere; default: next to the API, on its port + 1.",
+        each=parse_link,
     )  # fmt: skip
     auth_tokens: tuple[str, ...] = _setting(
         (), "AUTH_TOKENS", SECURITY, "Comma-separated bearer tokens; none: no authentication. Other users see a flag, not a variable.",

@@ -79,6 +79,20 @@ def parse_bind(text: str, port: int = DEFAULT_PORT) -> Bind:
     return Bind(_any(host), _port(port_text, text) if colon else port)
 
 
+def parse_link(text: str) -> str:
+    """Return the place where the link is to listen, or ``none``.
+
+    Raises:
+        ValueError: saying what is wrong with it.
+    """
+    if text.lower() == "none":
+        return "none"
+    bind = parse_bind(text, 0)
+    if bind.path is not None:
+        raise ValueError(f"{text!r} is no host:port, which other machines can reach")
+    return str(bind)
+
+
 def parse_host(text: str) -> str:
     """Return the one address or name to listen at, without a port."""
     host = text[1:-1] if text.startswith("[") and text.endswith("]") else text

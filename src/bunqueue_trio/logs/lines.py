@@ -38,15 +38,18 @@ LOST = "log lines could not be written"
 LEFT_OUT = "more log lines of one kind than are shown"
 
 
-def configure_logging(level: str, style: str, *, libraries: bool = True, limited: bool = True) -> None:
+def configure_logging(
+    level: str, style: str, *, libraries: bool = True, limited: bool = True, door: int | None = None
+) -> None:
     """Send logs of ``level`` and above to stderr; ``style`` is ``auto``, ``human`` or ``json``.
 
+    ``door``: the number of the one whose lines these are.
     Without ``libraries`` what goes through ``logging`` stays with whoever has set that up. ``limited`` bounds how
     many lines of one kind a second has: for a server, whose clients cause them; a handler's lines are its own.
     """
     tty = sys.stderr is not None and sys.stderr.isatty()
     least: int = getattr(logging, level.upper())
-    chain = _Chain(colors=tty, human=style == "human" or (style == "auto" and tty), limited=limited)
+    chain = _Chain(colors=tty, human=style == "human" or (style == "auto" and tty), limited=limited, door=door)
     flush_logs()  # of an earlier configuration: the lines stay in order
     structlog.configure(
         processors=[chain],
@@ -80,7 +83,8 @@ def lines_dropped() -> dict[str, int]:
 class _Chain:
     """All that happens to an event until it is a line; a fault in it costs the line and nothing else."""
 
-    def __init__(self, *, colors: bool, human: bool, limited: bool) -> None:
+    def __init__(self, *, colors: bool, human: bool, limited: bool, door: int | None = None) -> None:
+        self._door = {} if door is None else {"door": door}
         self.limiter = Limiter()
         self.sink = Sink(_descriptor(), self._lost, self._overdue)
         self._limit: Sequence[structlog.typing.Processor] = [self.limiter] if limited else []
@@ -113,6 +117,7 @@ class _Chain:
         return self._run(self._finish, record.levelname.lower(), event)
 
     def _run(self, steps: Iterable[structlog.typing.Processor], method: str, event: Any) -> Any:
+        event = {**event, **self._door}
         for step in steps:
             event = step(None, method, event)
         return event

@@ -44,6 +44,7 @@ def health(server: Reporter) -> Page:
     """Return how the server is, in short."""
     told = server.statistics()
     counts, connections = told.jobs, told.connections
+    doors = {name: getattr(told.doors, name) for name in ("connected", "connections", "requests")}
     return _json(
         {
             "ok": True,
@@ -60,6 +61,7 @@ def health(server: Reporter) -> Page:
             "connections": {"tcp": connections.tcp, "ws": connections.ws, "sse": connections.sse},
             "memory": server.memory.read().heap(),
         }
+        | ({"doors": doors} if told.doors.wanted or told.doors.connections else {})
     )
 
 

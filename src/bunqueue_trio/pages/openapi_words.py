@@ -144,6 +144,11 @@ def _of(**fields: _Schema) -> _Schema:
     return {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
 
 
+def _may_have(schema: _Schema, **fields: _Schema) -> _Schema:
+    """Return the schema of an object that has these fields, or not."""
+    return schema | {"properties": schema["properties"] | fields}
+
+
 def _counts(*names: str) -> _Schema:
     return _of(**dict.fromkeys(names, _COUNT))
 
@@ -164,16 +169,19 @@ PAGE_ANSWERS: dict[str, dict[int, tuple[str, str, _Schema]]] = {
     "ping": {200: ("It does.", _JSON, _of(ok=_TRUE, data=_of(pong=_TRUE, time=_COUNT)))},
     "health": {
         200: (
-            "Memory in MB, uptime in seconds.",
+            "Memory in MB, uptime in seconds. Doors, where there are some: how many, open connections that they pass on as they are, and requests of others.",
             _JSON,
-            _of(
-                ok=_TRUE,
-                status={"enum": ["healthy", "degraded"]},
-                uptime=_COUNT,
-                version=_STRING,
-                queues=_counts("waiting", "active", "delayed", "completed", "dlq"),
-                connections=_counts("tcp", "ws", "sse"),
-                memory=_MEMORY,
+            _may_have(
+                _of(
+                    ok=_TRUE,
+                    status={"enum": ["healthy", "degraded"]},
+                    uptime=_COUNT,
+                    version=_STRING,
+                    queues=_counts("waiting", "active", "delayed", "completed", "dlq"),
+                    connections=_counts("tcp", "ws", "sse"),
+                    memory=_MEMORY,
+                ),
+                doors=_counts("connected", "connections", "requests"),
             ),
         )
     },

@@ -195,6 +195,15 @@ class _Scrape(Collector):
         for kind in ("tcp", "ws", "sse"):
             connections.add_metric([kind], getattr(told.connections, kind))
         yield connections
+        yield GaugeMetricFamily(
+            "bunqueue_doors", "Doors: processes that accept connections for this one", told.doors.connected
+        )
+        yield GaugeMetricFamily(
+            "bunqueue_door_connections", "Open connections that doors pass on as they are", told.doors.connections
+        )
+        yield GaugeMetricFamily(
+            "bunqueue_door_requests", "Requests that doors have asked and that are not answered", told.doors.requests
+        )
         restarts = CounterMetricFamily("bunqueue_task_restarts", "Restarts of supervised tasks", labels=["task"])
         running = GaugeMetricFamily("bunqueue_task_running", "1 while a supervised task runs, else 0", labels=["task"])
         for task in told.tasks:

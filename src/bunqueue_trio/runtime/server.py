@@ -39,6 +39,7 @@ from bunqueue_trio.runtime.shared import Shared
 from bunqueue_trio.runtime.statistics import (
     AuditFigures,
     Connections,
+    Doors,
     ErrorBack,
     Page,
     QueueStatistics,
@@ -95,6 +96,7 @@ class Server:
         self.queues_seen: Shared[tuple[QueueLook, ...]] = Shared(PICTURE_MS)
         """The last look at every queue, for all who ask within a second."""
         self.connections: Connections = Connections()
+        self.doors: Doors = Doors(settings.doors)
         self.owners: set[str] = set()
         """The connections that may hold jobs."""
         self.audit: Auditor = Auditor(
@@ -168,6 +170,7 @@ class Server:
                 for key, mark in self.engine.marks.back()
             ),
             connections=replace(self.connections),
+            doors=replace(self.doors),
             tasks=tuple(TaskFigures(task.name, task.state, task.restarts, task.last_error) for task in self.tasks),
             audit=AuditFigures(
                 audit.per_second, audit.checked, audit.begun, audit.done, audit.last_done_at, audit.last_ms,

@@ -37,6 +37,18 @@ class Connections(Struct):
     sse: int = 0
 
 
+class Doors(Struct):
+    """The processes that accept connections for this one."""
+
+    wanted: int = 0
+    """By the settings."""
+    connected: int = 0
+    connections: int = 0
+    """Open ones that came through them, and are passed on as they are."""
+    requests: int = 0
+    """Of other connections, which they have asked and which are not answered."""
+
+
 class TaskFigures(NamedTuple):
     """A supervised task and its history."""
 
@@ -133,6 +145,7 @@ class Statistics(Struct, frozen=True, kw_only=True):
     errors_back: tuple[ErrorBack, ...]
     """Those that somebody has said to be fixed."""
     connections: Connections
+    doors: Doors
     tasks: tuple[TaskFigures, ...]
     audit: AuditFigures
     storage: StorageFigures

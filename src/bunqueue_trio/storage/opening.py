@@ -5,11 +5,13 @@ from collections.abc import Callable
 from bunqueue_trio.config import Settings, check_data_path
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.storage.sqlite import SqliteStore
-from bunqueue_trio.storage.store import Store
+from bunqueue_trio.storage.store import NoteLeader, Store, nobody_asks
 
 
-async def open_store(settings: Settings, on_wait: Callable[[], None] = lambda: None) -> Store:
+async def open_store(settings: Settings, on_wait: Callable[[], NoteLeader] = lambda: nobody_asks) -> Store:
     """Return the store, which nobody else writes to now; waits for that as long as it takes, and calls ``on_wait`` when it begins to.
+
+    What that returns is told, again and again, where the leader is reached.
 
     Raises:
         StartupError: it cannot be opened.

@@ -5,9 +5,9 @@ and writing it again after a failure writes the same.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -338,11 +338,51 @@ class Question(NamedTuple):
         return getattr(store, self.kind)(*self.arguments, **dict(self.named))
 
 
+NoteLeader: TypeAlias = Callable[[str | None, bytes], None]
+"""Takes where the leader is reached, if it is known, and the key."""
+
+
+def nobody_asks(where: str | None, key: bytes) -> None:
+    """Take it, and do nothing."""
+
+
+class Announcer(Protocol):
+    """Where servers that wait learn how to reach the one that leads."""
+
+    async def key(self) -> bytes:
+        """Return what they all know, and nobody else.
+
+        Raises:
+            StoreError: it cannot be read now.
+        """
+        ...
+
+    async def tell(self, where: str) -> None:
+        """Say where this server is reached.
+
+        Raises:
+            StoreError: it cannot be said now.
+        """
+        ...
+
+    def own_host(self) -> str:
+        """Return the address of this machine, as the store sees it; the key was read before."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
 class AwaitedStore(Store, Protocol):
     """A store that is a network away. Its other reads are for the start, or of what it keeps in memory."""
 
     lease_s: float
     """For how long nobody else may write here after a commit or a :meth:`beat`."""
+
+    def announcer(self) -> Announcer:
+        """Return what tells servers that wait where this one is reached."""
+        ...
 
     def leads(self) -> bool:
         """Return whether nobody else can write there yet, for sure: what is in memory is the truth."""

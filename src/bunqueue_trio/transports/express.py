@@ -31,7 +31,7 @@ from bunqueue_trio.transports.heads import Handover, RequestHeads, ResponseHeads
 from bunqueue_trio.transports.hot import HotLoop
 from bunqueue_trio.transports.poller import Epoll, Poller
 from bunqueue_trio.transports.websocket import WebSocket
-from bunqueue_trio.transports.wire import Wire, address_of, make_buffer
+from bunqueue_trio.transports.wire import Wire, make_buffer
 
 FOREVER = float("inf")
 _GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -81,10 +81,10 @@ class ExpressShared:
 class ExpressConnection:
     """One client connection. ``deadline`` (Trio time) is for its keeper: past it, the client is late."""
 
-    def __init__(self, shared: ExpressShared, stream: trio.abc.Stream) -> None:
+    def __init__(self, shared: ExpressShared, stream: trio.abc.Stream, address: str) -> None:
         self.stream = stream
         self.number: int = next(shared.numbers)
-        self.address: str = address_of(stream)
+        self.address = address
         self._shared = shared
         self._server = shared.server
         self._wire = Wire(stream, shared.buffer)

@@ -4,11 +4,11 @@ Every connection is registered with its keeper, which ends those whose client is
 and, at a stop, first the idle ones, then those that owe nothing, at the end of the grace all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from heapq import nsmallest
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 import trio
@@ -32,7 +32,8 @@ from bunqueue_trio.transports.express import ExpressConnection, ExpressShared
 from bunqueue_trio.transports.heads import Handover
 from bunqueue_trio.transports.msgpack import is_msgpack, refusal_in_msgpack
 from bunqueue_trio.transports.poller import Epoll, Poller
-from bunqueue_trio.transports.sockets import connections_that_fit, open_listeners
+from bunqueue_trio.transports.sockets import connections_that_fit
+from bunqueue_trio.transports.wire import address_of, close_now
 
 if TYPE_CHECKING:
     from bunqueue_trio.transports.slow_lane import PassedStream, SlowLane
@@ -45,9 +46,12 @@ _GOING_AWAY = 1001
 class _Connection:
     """What the keeper knows of one connection."""
 
-    def __init__(self, stream: trio.abc.Stream, express: ExpressConnection | None, keep_alive_s: float) -> None:
+    def __init__(
+        self, stream: trio.abc.Stream, address: str, express: ExpressConnection | None, keep_alive_s: float
+    ) -> None:
         self.keep_alive_s = keep_alive_s
         self.stream = stream
+        self.address = address
         self.express = express
         self.passed: PassedStream | None = None
         self.requests = 0
@@ -93,6 +97,22 @@ class _Connection:
             self.idle_since = trio.current_time()
 
 
+class Doors(Protocol):
+    """Processes that accept connections for this one."""
+
+    async def run(self, http: "Http", connections: trio.Nursery) -> None:
+        """Let ``http`` serve what they accept, in tasks in ``connections``, until the server stops."""
+        ...
+
+    async def wait_closed(self) -> None:
+        """Wait until they accept no more, and what they have accepted is here; not for long."""
+        ...
+
+    async def wait_ended(self) -> None:
+        """Wait until they have sent the last answers, and ended."""
+        ...
+
+
 class Http:
     """Accepts connections for a server and serves them until cancelled, each as a task in ``nursery``."""
 
@@ -103,8 +123,8 @@ class Http:
         self._nursery = nursery
         """Kept, since connections are accepted in another one, which ends first at a stop."""
         self._gateway = Gateway(server)
-        self._shared = ExpressShared(server, self._gateway, nursery, make_poller)
-        self.loop: Child = Child("hot loop", self._shared.hot.run)
+        self.shared: ExpressShared = ExpressShared(server, self._gateway, nursery, make_poller)
+        self.loop: Child = Child("hot loop", self.shared.hot.run)
         self._express = express
         self._connections: dict[_Connection, None] = {}
         self._slow_lane: SlowLane | None = None
@@ -113,18 +133,20 @@ class Http:
         self._lingering = {LINGERING_MAX: 0, ROOM_CONNECTIONS: 0}
         """Connections that were told the end, and are still read, by the limit that they are under."""
 
-    async def run(self, listeners: list[Any], on_listening: Callable[[], None]) -> None:
-        """Accept on ``listeners`` until the server stops; then end the connections, kindly at first."""
+    async def run(self, listeners: list[Any], on_listening: Callable[[], None], doors: "Sequence[Doors]" = ()) -> None:
+        """Accept on ``listeners``, and what ``doors`` accept, until the server stops; then end the connections, kindly at first."""
         self._nursery.start_soon(self._keep)
         self._nursery.start_soon(_read_slow_lane)
         if self._express:
             self._server.serving.append(self.loop)
             self._nursery.start_soon(supervise, self.loop)
+        for some in doors:
+            self._nursery.start_soon(some.run, self, self._nursery)
         try:
             async with trio.open_nursery() as accepting:
                 for listener in listeners:
                     accepting.start_soon(
-                        partial(trio.serve_listeners, self._serve, [listener], handler_nursery=self._nursery)
+                        partial(trio.serve_listeners, self.serve, [listener], handler_nursery=self._nursery)
                     )
                 on_listening()
                 await self._server.stop.wait()
@@ -132,28 +154,33 @@ class Http:
                 accepting.cancel_scope.cancel()
             for listener in listeners:
                 await listener.aclose()
+            for some in doors:
+                await some.wait_closed()
             if self._slow_lane is not None:
                 await self._slow_lane.stop()
             await self._end_connections()
+            for some in doors:
+                await some.wait_ended()
         finally:
             # Hypercorn shields its writes: only a closed socket ends one that the client does not read.
             for connection in self._connections:
                 _close_now(connection.stream)
             self._nursery.cancel_scope.cancel()
-            self._shared.poller.close()
+            self.shared.poller.close()
 
-    async def _serve(self, stream: trio.abc.Stream) -> None:
+    async def serve(self, stream: trio.abc.Stream, address: str = "") -> None:
+        """Serve a connection to its end, however it goes; ``address`` of its client, where the socket does not tell."""
         if len(self._connections) >= self._connections_max and not self._make_room():
             # No handshake for it; and it holds a descriptor beyond the limit, as only few may.
             patience_s = 1 if isinstance(stream, trio.SocketStream) else 0
             await self._refuse(stream, errors.TOO_MANY_CONNECTIONS, patience_s, ROOM_CONNECTIONS)
-            await trio.aclose_forcefully(stream)
-            _untie(stream)
+            await close_now(stream)
             return
         express = None
+        address = address or address_of(stream)
         if self._express:
-            express = ExpressConnection(self._shared, stream)
-        connection = _Connection(stream, express, self._shared.keep_alive_s)
+            express = ExpressConnection(self.shared, stream, address)
+        connection = _Connection(stream, address, express, self.shared.keep_alive_s)
         self._connections[connection] = None
         try:
             with connection.scope:
@@ -164,8 +191,7 @@ class Http:
                 _log.exception("connection failed")
         finally:
             del self._connections[connection]
-            await trio.aclose_forcefully(stream)
-            _untie(stream)
+            await close_now(stream)
 
     async def _serve_registered(self, connection: _Connection) -> None:
         unread = b""
@@ -186,7 +212,7 @@ class Http:
         if fault is not None:
             await self._refuse(connection.stream, fault, LINGER_S)
             return
-        connection.passed = slow_lane.stream(connection.stream, unread, connection.scope)
+        connection.passed = slow_lane.stream(connection.stream, unread, connection.scope, connection.address)
         await slow_lane.serve(connection.passed, connection.counted)
 
     async def _answer_msgpack(self, stream: trio.abc.Stream, unread: bytes) -> None:
@@ -206,12 +232,12 @@ class Http:
         if self._slow_lane is None:
             from bunqueue_trio.transports.slow_lane import SlowLane
 
-            self._slow_lane = SlowLane(self._server, self._gateway, self._shared.refusal)
+            self._slow_lane = SlowLane(self._server, self._gateway, self.shared.refusal)
         return self._slow_lane
 
     def _make_room(self) -> bool:
         """End some of the connections that have been idle longest; return whether there was one."""
-        latest = trio.current_time() + self._shared.keep_alive_s - ROOM_IDLE_S
+        latest = trio.current_time() + self.shared.keep_alive_s - ROOM_IDLE_S
         idle = [
             c for c in self._connections
             if c.is_idle() and not c.scope.cancel_called and c.patience_ends < latest
@@ -226,7 +252,7 @@ class Http:
         """Say ``fault`` to a client that takes it in time, and nothing more."""
         with trio.move_on_after(patience_s):
             try:
-                await stream.send_all(self._shared.refusal(fault))
+                await stream.send_all(self.shared.refusal(fault))
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return  # it did not wait for the answer
             await self._close_politely(stream, lingering_max)
@@ -255,7 +281,7 @@ class Http:
 
     async def _end_late(self) -> None:
         # Not in the loop above, which would keep the last one, with all that it has read, until the next.
-        self._shared.now = now = trio.current_time()
+        self.shared.now = now = trio.current_time()
         for connection in [c for c in self._connections if c.is_late(now)]:
             await self._end(connection)
 
@@ -295,12 +321,6 @@ def _close_now(stream: trio.abc.Stream) -> None:
         stream.socket.close()
 
 
-def _untie(stream: trio.abc.Stream) -> None:
-    """Let go of a closed stream: one with TLS refers to itself, and OpenSSL's buffers would wait for the collector."""
-    if isinstance(stream, trio.SSLStream):
-        vars(stream).pop("_handshook", None)
-
-
 async def _read_slow_lane() -> None:
     """Read the web framework, which takes longer than the rest of an empty server's start, while others are served."""
     await trio.to_thread.run_sync(  # noqa: TID251 - once, in no virtual time, and nothing waits for it
@@ -313,17 +333,3 @@ def _is_hang_up(error: Exception) -> bool:
     if isinstance(error, ExceptionGroup):
         return all(_is_hang_up(e) for e in error.exceptions)
     return isinstance(error, trio.BrokenResourceError | trio.ClosedResourceError)
-
-
-async def http(  # noqa: ASYNC128 - `run` calls started, when the listeners are accepting
-    server: Server, *, task_status: trio.TaskStatus[list[str]]
-) -> None:
-    """Serve HTTP on the addresses of the settings until the server stops.
-
-    Raises:
-        StartupError: an address cannot be listened on, or TLS is not set up right.
-    """
-    listeners, addresses = await open_listeners(server.settings)
-    async with trio.open_nursery() as connections:
-        transport = Http(server, connections, express=server.settings.express)
-        await transport.run(listeners, partial(task_status.started, addresses))

@@ -56,8 +56,10 @@ class PassedStream(trio.abc.Stream):
     """A connection's stream as Hypercorn sees it: with bytes to read again, and late writes noticed."""
 
     def __init__(
-        self, stream: Any, wire: Wire, unread: bytes, scope: trio.CancelScope, hold: Hold, refuse: Refuse
+        self, stream: Any, wire: Wire, unread: bytes, scope: trio.CancelScope, hold: Hold, refuse: Refuse, address: str
     ) -> None:
+        self.address = address
+        """From where its client is, which Hypercorn would ask the socket, and that may be one to a door."""
         self._stream = stream
         self._wire = wire
         self._refused = False
@@ -161,9 +163,10 @@ class SlowLane:
         self._context = WorkerContext(None)
         self._app = wrap_app(make_app(server, gateway), self._config.wsgi_max_body_size, "asgi")
 
-    def stream(self, stream: trio.abc.Stream, unread: bytes, scope: trio.CancelScope) -> PassedStream:
-        """Return ``stream`` as Hypercorn is to see it, with ``unread`` to be read first; ``scope`` ends it."""
-        return PassedStream(stream, Wire(stream, self._buffer), unread, scope, self._buffers.hold(), self._refuse)
+    def stream(self, stream: trio.abc.Stream, unread: bytes, scope: trio.CancelScope, address: str) -> PassedStream:
+        """Return ``stream``, from ``address``, as Hypercorn is to see it, with ``unread`` to be read first; ``scope`` ends it."""
+        wire = Wire(stream, self._buffer)
+        return PassedStream(stream, wire, unread, scope, self._buffers.hold(), self._refuse, address)
 
     def find_fault(self, unread: bytes) -> errors.Fault | None:
         """Return why Hypercorn would refuse what begins with ``unread``, None if it would not: it has the same parser.
@@ -207,6 +210,7 @@ class SlowLane:
     ) -> None:
         answering = stream.answering
         scope[LASTS] = answering.set
+        scope["client"] = (stream.address, 0)
         try:
             await run(self._app, scope, *channels)
         finally:

@@ -5,6 +5,7 @@ import resource
 import socket
 import ssl
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
@@ -43,19 +44,21 @@ def _remove(path: str, inode: int) -> None:
             Path(path).unlink()
 
 
-def connections_that_fit(settings: Settings) -> int:
+def connections_that_fit(settings: Settings, descriptors: int = 1) -> int:
     """Return how many connections may be open: the setting, or as many as this process has descriptors for.
+
+    Each takes this many ``descriptors``.
 
     The process takes what it is allowed to for it: the usual soft limit of 1024 is for programs that use ``select``.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = settings.connections_max + DESCRIPTORS_KEPT
+    wanted = settings.connections_max * descriptors + DESCRIPTORS_KEPT
     if soft != resource.RLIM_INFINITY and soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return settings.connections_max
-    return max(1, soft - DESCRIPTORS_KEPT)
+    return max(1, (soft - DESCRIPTORS_KEPT) // descriptors)
 
 
 def check_startable(settings: Settings) -> None:
@@ -75,8 +78,12 @@ def check_startable(settings: Settings) -> None:
                 raise StartupError(f"{bind}: cannot listen: {getattr(error, 'strerror', None) or error}") from None
 
 
-async def open_listeners(settings: Settings) -> tuple[list[Listener], list[str]]:
+async def open_listeners(
+    settings: Settings, doors: Sequence[list[socket.socket]] = ()
+) -> tuple[list[Listener], list[str]]:
     """Return the listeners for the settings, and their addresses as URLs.
+
+    With ``doors``, each of them gets a socket of its own for every TCP address instead: the kernel deals connections out to them.
 
     Raises:
         StartupError: naming the address that cannot be listened on, or the file that is no certificate or key.
@@ -91,14 +98,51 @@ async def open_listeners(settings: Settings) -> tuple[list[Listener], list[str]]
                 addresses.append(f"unix:{bind.path}")
                 continue
             for tcp in await _open_tcp(bind):
-                listeners.append(tcp if context is None else trio.SSLListener(tcp, context, https_compatible=True))
                 host, port = tcp.socket.getsockname()[:2]
                 addresses.append(f"{'http' if context is None else 'https'}://{Bind(host, port)}")
+                if doors:
+                    _deal(tcp, doors)
+                else:
+                    listeners.append(wrapped(tcp, context))
         except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
             for listener in listeners:
                 await trio.aclose_forcefully(listener)
+            for sockets in doors:
+                close_all(sockets)
             raise StartupError(f"{bind}: cannot listen: {getattr(error, 'strerror', None) or error}") from None
     return listeners, addresses
+
+
+def wrapped(listener: trio.SocketListener, context: ssl.SSLContext | None) -> Listener:
+    """Return the listener for TLS, where there is a ``context``."""
+    return listener if context is None else trio.SSLListener(listener, context, https_compatible=True)
+
+
+def close_all(sockets: list[socket.socket]) -> None:
+    """Close ``sockets`` here; who has inherited one keeps it."""
+    while sockets:
+        sockets.pop().close()
+
+
+def _deal(first: trio.SocketListener, doors: Sequence[list[socket.socket]]) -> None:
+    """Give the first door the socket of ``first``, and each of the others one of its own at the same address.
+
+    The first was bound alone, so that an address that somebody else has is an error, also where they would share it.
+    """
+    with first.socket:
+        sock = socket.fromfd(first.socket.fileno(), first.socket.family, socket.SOCK_STREAM)
+    doors[0].append(sock)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    for sockets in doors[1:]:
+        other = socket.socket(sock.family, socket.SOCK_STREAM)
+        sockets.append(other)
+        for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+            other.setsockopt(socket.SOL_SOCKET, option, 1)
+        if sock.family == socket.AF_INET6:
+            both = sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+            other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, both)
+        other.bind(sock.getsockname())
+        other.listen(BACKLOG)
 
 
 async def _open_tcp(bind: Bind) -> list[trio.SocketListener]:

@@ -37,6 +37,14 @@ def address_of(stream: trio.abc.Stream) -> str:
     return str(name[0]).removeprefix("::ffff:") if isinstance(name, tuple) else "unix"
 
 
+async def close_now(stream: trio.abc.Stream) -> None:
+    """Close a stream whatever it still holds, and let go of it: one with TLS refers to itself, and OpenSSL's buffers would
+    wait for the collector."""
+    await trio.aclose_forcefully(stream)
+    if isinstance(stream, trio.SSLStream):
+        vars(stream).pop("_handshook", None)
+
+
 class NothingSent(trio.BrokenResourceError):
     """The client was gone before the kernel took a byte."""
 

@@ -5,7 +5,9 @@ blocks; whoever waits does so by Trio or, outside of its loop, by ``poll``. Ther
 otherwise than with an answer closes the connection: nobody will ever take an answer for another's.
 """
 
+import os
 import select
+import socket
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -140,6 +142,13 @@ class Link:
         except BaseException as error:
             self._end(error)
             raise
+
+    def own_host(self) -> str:
+        """Return the address of this end; over a Unix socket whoever reaches the database is on this machine."""
+        assert self._connection is not None
+        with socket.socket(fileno=os.dup(self._connection.pgconn.socket)) as sock:
+            name = sock.getsockname()
+        return name[0] if isinstance(name, tuple) else "127.0.0.1"
 
     def run_script(self, text: str) -> None:
         """Run several statements; blocks until they are done.

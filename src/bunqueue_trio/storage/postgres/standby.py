@@ -1,27 +1,33 @@
 """The server that waits until it may lead: behind one that lives, or behind the lease of one that has died."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 import trio
 
 from bunqueue_trio.config import STANDBY_S
 from bunqueue_trio.errors import StoreError
+from bunqueue_trio.storage.postgres.announcer import Announcer
 from bunqueue_trio.storage.postgres.place import parse_place
 from bunqueue_trio.storage.postgres.store import PostgresStore
+from bunqueue_trio.storage.store import NoteLeader, nobody_asks
 
 _log = structlog.get_logger()
 
 
-async def take_over(url: str, lease_s: float, on_wait: Callable[[], None] = lambda: None) -> PostgresStore:
+async def take_over(url: str, lease_s: float, on_wait: Callable[[], NoteLeader] = lambda: nobody_asks) -> PostgresStore:
     """Return the store at ``url`` once this server leads there; ``on_wait`` is called when it begins to wait.
+
+    What that returns is told, again and again, where the leader is reached.
 
     Raises:
         StartupError: the database cannot be used.
         StoreError: it cannot be reached, and could not once.
     """
     place = parse_place(url)
-    store = PostgresStore(place, lease_s)
+    store, announcer = PostgresStore(place, lease_s), Announcer(place)
+    note_leader: NoteLeader | None = None
     told: str | None = None
     patient_until = 0.0
     try:
@@ -38,8 +44,10 @@ async def take_over(url: str, lease_s: float, on_wait: Callable[[], None] = lamb
                 patient_until = trio.current_time() + lease_s
             if holder is None:
                 break
-            if told is None:
-                on_wait()
+            if note_leader is None:
+                note_leader = on_wait()
+            with suppress(StoreError):  # the leader is where it was, as far as anybody knows
+                note_leader(*await trio.to_thread.run_sync(announcer.look))
             if holder != told:
                 _log.info("another server leads, waiting", store=str(place), leader=holder)
                 told = holder
@@ -47,6 +55,8 @@ async def take_over(url: str, lease_s: float, on_wait: Callable[[], None] = lamb
     except BaseException:
         store.close()
         raise
+    finally:
+        announcer.close()
     if told is not None:
         _log.info("this server leads now", store=str(place))
     return store

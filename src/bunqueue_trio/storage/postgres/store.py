@@ -31,6 +31,7 @@ from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import Job, Records, State, Trace
 from bunqueue_trio.engine.trails import BOUNDS, Line, TrailPage
 from bunqueue_trio.errors import StartupError, StoreError, TakenOver
+from bunqueue_trio.storage.postgres.announcer import Announcer
 from bunqueue_trio.storage.postgres.arrays import Kind, blobs, columns, ints, names, numbers, texts, type_of
 from bunqueue_trio.storage.postgres.link import Fenced, Link, Query, Row
 from bunqueue_trio.storage.postgres.place import Place
@@ -62,7 +63,7 @@ _COMMIT = (
 _LEAD = "SELECT bq.lead($1::bigint, $2::uuid)"
 _TAKE = (
     "UPDATE bq.leader SET term = term + 1, life = gen_random_uuid(), holder = $1, beat = clock_timestamp(), "
-    "lease = make_interval(secs => $2::double precision), answer = NULL "
+    "lease = make_interval(secs => $2::double precision), answer = NULL, link = NULL "
     "WHERE beat + lease < clock_timestamp() RETURNING term, life::text, batch"
 )
 _HOLDER = "SELECT holder FROM bq.leader"
@@ -136,6 +137,10 @@ class PostgresStore:
         for (holder,) in self._ask(_HOLDER):
             return str(holder)
         raise StartupError(f"{self._place}: the row of the leader is gone, so nobody can write there")
+
+    def announcer(self) -> Announcer:
+        """Return what tells others where this leader is reached; see :class:`AwaitedStore`."""
+        return Announcer(self._place, self._leader)
 
     def _count(self) -> None:
         counted: FinishedCounts = Counter({(queue, state): n for queue, state, n in self._ask(_COUNTS)})

@@ -1,0 +1,323 @@
+"""The leader's end of the frames of one door: it answers the requests in them as it answers those of its own connections.
+
+What the hot loop does for sockets (``transports/hot.py``), this does for the connections of a door: all that came at once is
+one turn and one commit, the answers go out in the step of the commit, and what waits for more has a task. The same
+:class:`Gateway` decides on everything. What the hot loop leaves to the task of a connection, this leaves to the
+connection itself: the door is told to splice it, and nothing was done.
+
+A delivery is the door's from when its answer was handed to the kernel: it says whether it was sent. If the door ends before
+it says so, nobody knows, and the job stays with whoever has it, until its lease ends. What was not handed over returns.
+"""
+
+from collections import deque
+from typing import NamedTuple
+
+import structlog
+import trio
+
+from bunqueue_trio.api.call import Call, Delivery, Response
+from bunqueue_trio.config import (
+    ANSWERS_MAX,
+    FRAMES_UNREAD_BYTES,
+    RECEIVE_BYTES,
+    TURN_LONG_S,
+    TURN_REQUESTS,
+    WRITE_TIMEOUT_S,
+)
+from bunqueue_trio.doors.frames import (
+    ANSWER,
+    ASK,
+    ASK_MAX,
+    BRINGS,
+    ENDS,
+    GONE,
+    SENT,
+    SPLICE,
+    UNSENT,
+    WAITED,
+    BrokenFrames,
+    Message,
+    Unpacker,
+    pack,
+)
+from bunqueue_trio.doors.link import FRAMES
+from bunqueue_trio.protocol.replies import Reply
+from bunqueue_trio.runtime.begun import Begun
+from bunqueue_trio.runtime.bell import Bell
+from bunqueue_trio.runtime.budget import Hold
+from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.transports.express import ExpressShared
+from bunqueue_trio.transports.heads import Handover, Plain
+from bunqueue_trio.transports.listener import Http
+from bunqueue_trio.transports.wire import NothingSent, Wire, close_now
+
+_log = structlog.get_logger()
+
+
+class _Uncommitted(NamedTuple):
+    """A request that has been run; its answer waits for its commit."""
+
+    number: int
+    call: Call
+    begun: Begun
+
+
+class _Unsent(NamedTuple):
+    """An answer on its way to the door."""
+
+    data: bytes
+    delivery: Delivery | None
+    hold: Hold | None
+
+
+class Answering:
+    """Serves the frames that come on ``stream``."""
+
+    def __init__(self, server: Server, shared: ExpressShared, stream: trio.abc.Stream) -> None:
+        self._server = server
+        self._journal = server.core.journal
+        self._core = server.core
+        self._shared = shared
+        self._gateway = shared.gateway
+        self._wire = Wire(stream, shared.buffer)
+        self._unpacker = Unpacker(ASK_MAX)
+        self._uncommitted: list[_Uncommitted] = []
+        self._waiting: dict[int, trio.CancelScope] = {}
+        """The requests that wait for more than a commit, by the connections that they came on."""
+        self._deliveries: dict[int, Delivery] = {}
+        """The jobs that the door has, and has not told about."""
+        self._out: deque[_Unsent] = deque()
+        self._out_bytes = 0
+        self._bell = Bell()
+        self._room = trio.Event()
+        self._open = 0
+        """Requests that are not answered."""
+
+    async def run(self) -> None:
+        """Serve until the door ends."""
+        on_commit, on_give_up = self._journal.on_commit, self._journal.on_give_up
+        on_commit.append(self._release)
+        on_give_up.append(self._release)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write, nursery.cancel_scope)
+                try:
+                    await self._read(nursery)
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    pass  # it is gone
+                except BrokenFrames as error:
+                    _log.error("a door says what cannot be", error=str(error))
+                nursery.cancel_scope.cancel()
+        finally:
+            on_commit.remove(self._release)
+            on_give_up.remove(self._release)
+            self._end()
+
+    async def _read(self, nursery: trio.Nursery) -> None:
+        now = trio.lowlevel.current_clock().current_time
+        while data := await self._wire.receive():
+            messages = self._unpacker.feed(data)
+            at = 0
+            while at < len(messages):
+                ends = now() + TURN_LONG_S
+                with self._journal.one_commit():
+                    for message in messages[at : at + TURN_REQUESTS]:
+                        self._hear(message, nursery)
+                        at += 1
+                        if now() > ends:
+                            break
+                if at < len(messages):
+                    await trio.lowlevel.checkpoint()
+            while self._out_bytes > FRAMES_UNREAD_BYTES:
+                self._room = trio.Event()
+                await self._room.wait()
+
+    def _hear(self, message: Message, nursery: trio.Nursery) -> None:
+        number, kind, extra, data = message
+        if kind == ASK:
+            try:
+                self._ask(number, data[:extra].decode("utf-8", "replace"), data[extra:], nursery)
+            except Exception:
+                self._fail(number)
+        elif kind == GONE:
+            if number in self._waiting:
+                self._waiting[number].cancel()
+        elif kind in (SENT, UNSENT):
+            delivery = self._deliveries.pop(number, None)
+            if delivery is not None:
+                if kind == SENT:
+                    delivery.sent()
+                delivery.end()
+        else:
+            raise BrokenFrames(f"a message of kind {kind}")
+
+    def _ask(self, number: int, address: str, data: bytes, nursery: trio.Nursery) -> None:
+        self._count(1)
+        end = data.find(b"\r\n\r\n") + 4
+        request = self._parse(data, end) if end > 3 else None
+        if request is None or request.length != len(data) - end:
+            self._splice(number)
+            return
+        begun = self._gateway.begin(request.call, data[end:], address)
+        if begun is None:
+            self._splice(number)
+        elif isinstance(begun, Response):
+            self._answer(number, begun)
+        elif begun.polls or begun.bulk is not None:
+            scope = self._waiting[number] = trio.CancelScope()
+            nursery.start_soon(self._finish, number, request.call, begun, scope)
+        elif begun.epoch:
+            self._uncommitted.append(_Uncommitted(number, request.call, begun))
+        else:
+            self._answer(number, self._gateway.finish_nowait(request.call, begun))
+
+    def _parse(self, data: bytes, end: int) -> Plain | None:
+        """Return the request if it is one that can be answered here, but for the length of its body."""
+        try:
+            request = self._shared.requests.parse(data, end)
+        except Handover:
+            return None
+        return request if isinstance(request, Plain) and request.at_once else None
+
+    async def _finish(self, number: int, call: Call, begun: Begun, scope: trio.CancelScope) -> None:
+        async def wait(finish: object, begun: Begun) -> Reply:
+            begun.is_gone = lambda: scope.cancel_called
+            with scope:
+                return await self._core.finish(begun)
+            raise _Gone
+
+        try:
+            response = await self._gateway.finish(call, begun, wait)
+        except _Gone:
+            self._say_answer(number, ENDS)
+        except Exception:
+            self._fail(number)
+        else:
+            self._answer(number, response, WAITED)
+        finally:
+            del self._waiting[number]
+
+    def _release(self, *_: object) -> None:
+        """Answer what is committed, or given up (one of ``Journal.on_commit``, and of ``on_give_up``)."""
+        waiting, self._uncommitted = self._uncommitted, []
+        settled, left = max(self._journal.committed, self._journal.given_up), ANSWERS_MAX
+        for each in waiting:
+            if each.begun.epoch > settled:
+                self._uncommitted.append(each)
+            elif not left:
+                self._uncommitted.append(each)
+                self._bell.ring()  # the writer answers the rest
+            else:
+                left -= 1
+                try:
+                    self._answer(each.number, self._gateway.finish_nowait(each.call, each.begun))
+                except Exception:
+                    self._fail(each.number)
+
+    def _fail(self, number: int) -> None:
+        """Let what went wrong with one request be the end of its connection."""
+        _log.exception("connection failed")
+        self._say_answer(number, ENDS)
+
+    def _splice(self, number: int) -> None:
+        self._count(-1)
+        self._say(pack(number, SPLICE))
+
+    def _answer(self, number: int, response: Response, extra: int = 0) -> None:
+        hold: Hold | None = None
+        body, delivery = response.body, response.delivery
+        assert isinstance(body, bytes)
+        if len(body) > RECEIVE_BYTES:
+            hold = self._server.buffers.hold()
+            response = self._gateway.count(response, hold)
+            body, delivery = response.body, response.delivery
+            assert isinstance(body, bytes)
+        if ends := self._server.stop.is_set():
+            extra |= ENDS
+        try:
+            head = self._shared.heads.render(response, len(body), keep=not ends)
+            if delivery is not None:
+                extra |= BRINGS
+                self._deliveries[number] = delivery
+            self._say_answer(number, extra, head, body, delivery=delivery, hold=hold)
+            delivery = hold = None
+        finally:
+            if delivery is not None:
+                delivery.end()
+            if hold is not None:
+                hold.release()
+
+    def _say_answer(
+        self, number: int, extra: int, *parts: bytes, delivery: Delivery | None = None, hold: Hold | None = None
+    ) -> None:
+        self._count(-1)
+        self._say(pack(number, ANSWER, extra, *parts), delivery, hold)
+
+    def _count(self, more: int) -> None:
+        self._open += more
+        self._server.doors.requests += more
+
+    def _say(self, data: bytes, delivery: Delivery | None = None, hold: Hold | None = None) -> None:
+        self._out.append(_Unsent(data, delivery, hold))
+        self._out_bytes += len(data)
+        self._bell.ring()
+
+    async def _write(self, whole: trio.CancelScope) -> None:
+        try:
+            while True:
+                await self._bell.wait()
+                self._release()
+                while self._out:
+                    await self._send_some()
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            whole.cancel()  # it is gone, or does not read
+
+    async def _send_some(self) -> None:
+        some, size = [], 0
+        while self._out and size < RECEIVE_BYTES:
+            some.append(self._out.popleft())
+            size += len(some[-1].data)
+        try:
+            with trio.fail_after(WRITE_TIMEOUT_S):
+                await self._wire.send(b"".join([each.data for each in some]))
+        except NothingSent:
+            for each in some:
+                if each.delivery is not None:
+                    each.delivery.end()
+            raise
+        finally:
+            self._out_bytes -= size
+            self._room.set()
+            for each in some:
+                if each.hold is not None:
+                    each.hold.release()
+
+    def _end(self) -> None:
+        """Let go of everything: what did not leave returns, and what the door had is for nobody to tell."""
+        self._count(-self._open)
+        for waiting in self._uncommitted:
+            self._core.give_back(waiting.begun.reply)
+        for unsent in self._out:
+            if unsent.delivery is not None:
+                unsent.delivery.end()
+            if unsent.hold is not None:
+                unsent.hold.release()
+
+
+class _Gone(Exception):
+    """The client has hung up."""
+
+
+async def serve_opened(server: Server, http: Http, stream: trio.SocketStream, address: str) -> None:
+    """Serve a connection that a door has opened: that of a client at ``address``, or one with the requests of many."""
+    if address == FRAMES:
+        try:
+            await Answering(server, http.shared, stream).run()
+        finally:
+            await close_now(stream)
+        return
+    server.doors.connections += 1
+    try:
+        await http.serve(stream, address)
+    finally:
+        server.doors.connections -= 1

@@ -1,0 +1,179 @@
+"""A door's end of the frames: requests go out together, and each gets its answer when it comes.
+
+When the stream is lost, nobody knows what became of the requests that were sent: they are answered as changes are that a disk
+refuses, for they may have happened. Those that were not sent yet go out on the next stream.
+"""
+
+from collections.abc import Awaitable, Callable
+from itertools import count
+
+import trio
+
+from bunqueue_trio import errors
+from bunqueue_trio.config import ASKED_MAX, ASKED_MAX_BYTES, RECEIVE_BYTES
+from bunqueue_trio.doors.frames import (
+    ANSWER,
+    ASK,
+    BRINGS,
+    ENDS,
+    SPLICE,
+    UNSENT,
+    WAITED,
+    BrokenFrames,
+    Message,
+    Unpacker,
+    pack,
+)
+from bunqueue_trio.doors.link import LinkLost
+from bunqueue_trio.doors.refusals import refusal
+from bunqueue_trio.runtime.bell import Bell
+from bunqueue_trio.transports.wire import Wire, close_now
+
+_ANSWER_MAX = 1 << 31
+"""The leader is trusted; its answers are as large as what was asked for."""
+_AGAIN_S = 0.1  # a leader that ends one stream after the other is not to be busy with that
+_GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
+
+
+class Asked:
+    """A request on its way."""
+
+    __slots__ = ("answer", "at", "brings", "ends", "is_sent", "is_told", "number", "over", "size", "spliced", "waited")
+
+    def __init__(self, number: int, size: int) -> None:
+        self.number = number
+        self.size = size
+        self.at: float = trio.current_time()
+        self.is_sent = False
+        self.is_told = False
+        """The leader was told that its client says no more."""
+        self.over: trio.Event = trio.Event()
+        self.answer: bytes = b""
+        self.ends = False
+        """The connection ends with the answer."""
+        self.brings = False
+        """There are jobs in it: whether they were sent is to be said."""
+        self.waited = False
+        """It took until something happened: who has hung up meanwhile is to get nothing."""
+        self.spliced = False
+        """There is none: the connection itself is to be passed on."""
+
+    def waits(self, since: float) -> bool:
+        """Return whether it is not answered, was there by then, and its client has said that it says more."""
+        return self.at <= since and not self.over.is_set() and not self.is_told
+
+    def end(self, answer: bytes) -> None:
+        """Answer it here, and end its connection."""
+        self.answer, self.ends = answer, True
+        self.over.set()
+
+
+class Asking:
+    """Asks the leader; ``connect`` opens a stream to it."""
+
+    def __init__(self, connect: Callable[[], Awaitable[trio.SocketStream]], buffer: memoryview) -> None:
+        self._connect = connect
+        self._buffer = buffer
+        self._numbers = count()
+        self._asked: dict[int, Asked] = {}
+        self._bytes = 0
+        self._out: list[tuple[bytes, Asked | None]] = []
+        self._bell = Bell()
+
+    def __len__(self) -> int:
+        return len(self._asked)
+
+    def new_number(self) -> int:
+        """Return the number of another connection."""
+        return next(self._numbers) & 0xFFFFFFFF
+
+    def ask(self, number: int, address: bytes, request: bytes) -> Asked:
+        """Send a request, the only one of its connection; its ``over`` is set when it is answered."""
+        asked = Asked(number, len(request))
+        if len(self._asked) >= ASKED_MAX or self._bytes + asked.size > ASKED_MAX_BYTES:
+            asked.end(refusal(errors.OVERLOADED))
+            return asked
+        self._asked[number] = asked
+        self._bytes += asked.size
+        self._out.append((pack(number, ASK, len(address), address, request), asked))
+        self._bell.ring()
+        return asked
+
+    def say(self, number: int, kind: int) -> None:
+        """Say something about a connection."""
+        self._out.append((pack(number, kind), None))
+        self._bell.ring()
+
+    def forget(self, asked: Asked) -> None:
+        """Wait for an answer no more."""
+        if self._asked.get(asked.number) is asked:
+            del self._asked[asked.number]
+            self._bytes -= asked.size
+
+    async def run(self) -> None:
+        """Send and receive, over one stream after the other, until the leader cannot be reached."""
+        while True:
+            try:
+                stream = await self._connect()
+            except LinkLost:
+                return
+            try:
+                async with trio.open_nursery() as nursery:
+                    wire = Wire(stream, self._buffer)
+                    nursery.start_soon(self._write, wire, nursery.cancel_scope)
+                    await self._read(wire)
+                    nursery.cancel_scope.cancel()
+            finally:
+                await close_now(stream)
+                self._lose()
+            await trio.sleep(_AGAIN_S)
+
+    async def _write(self, wire: Wire, whole: trio.CancelScope) -> None:
+        try:
+            while True:
+                await self._bell.wait()
+                while self._out:
+                    some, size = 0, 0
+                    while some < len(self._out) and size < RECEIVE_BYTES:
+                        data, asked = self._out[some]
+                        size += len(data)
+                        some += 1
+                        if asked is not None:
+                            asked.is_sent = True
+                    data = b"".join([data for data, _ in self._out[:some]])
+                    del self._out[:some]
+                    await wire.send(data)
+        except _GONE:
+            whole.cancel()
+
+    async def _read(self, wire: Wire) -> None:
+        unpacker = Unpacker(_ANSWER_MAX)
+        try:
+            while data := await wire.receive():
+                for message in unpacker.feed(data):
+                    self._hear(message)
+        except (*_GONE, BrokenFrames):
+            pass  # it is lost
+
+    def _hear(self, message: Message) -> None:
+        number, kind, extra, data = message
+        if kind not in (ANSWER, SPLICE):
+            raise BrokenFrames(f"a message of kind {kind}")
+        asked = self._asked.get(number)
+        if asked is None:
+            if extra & BRINGS:
+                self.say(number, UNSENT)  # its client has gone meanwhile
+            return
+        self.forget(asked)
+        asked.answer = data
+        asked.ends, asked.brings, asked.waited = bool(extra & ENDS), bool(extra & BRINGS), bool(extra & WAITED)
+        asked.spliced = kind == SPLICE
+        asked.over.set()
+
+    def _lose(self) -> None:
+        """Answer what was sent on a stream that is lost."""
+        for asked in [asked for asked in self._asked.values() if asked.is_sent]:
+            self.forget(asked)
+            asked.end(refusal(errors.NOT_COMMITTED))
+        # What was said about answers of that stream means nothing on the next one.
+        self._out = [(data, asked) for data, asked in self._out if asked is not None]

@@ -1,0 +1,102 @@
+"""The link between a door and the leader of the same machine: a socket pair, over which each connection of a client is handed.
+
+The door makes a pair of sockets for each client, and sends one of them with the address of the client in one message. So
+there is no name that somebody else could connect to, nothing to prove, and no file that a crash leaves behind. Whoever is
+gone is noticed by the end of the link.
+"""
+
+import array
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+
+from bunqueue_trio.config import CLIENT_KEY_MAX
+
+STOP = b"stop"
+"""What the leader says to a door that is to accept no more."""
+_CONNECTION = b"c"
+"""How the message begins that brings a connection; the address follows."""
+_MESSAGE_MAX = 1 + CLIENT_KEY_MAX
+
+
+FRAMES = "frames"
+"""What is said in the place of an address of a connection that brings the requests of many."""
+
+
+class LinkLost(Exception):
+    """The leader cannot be reached."""
+
+
+class Link(Protocol):
+    """The way of a door to the leader."""
+
+    async def open(self, address: str) -> trio.SocketStream:
+        """Return a connection to the leader's API for a client at ``address``.
+
+        Raises:
+            LinkLost: it cannot be reached.
+        """
+        ...
+
+
+class LocalLink:
+    """The door's end."""
+
+    def __init__(self, control: trio.socket.SocketType) -> None:
+        self._control = control
+        self._sending = trio.Lock()
+
+    async def open(self, address: str) -> trio.SocketStream:
+        """Return a connection to the leader's API; see :class:`Link`."""
+        try:
+            mine, its = socket.socketpair()
+        except OSError as error:  # there are no descriptors left
+            raise LinkLost(str(error)) from None
+        message = _CONNECTION + address.encode("utf-8", "replace")[:CLIENT_KEY_MAX]
+        carried = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [its.fileno()]))]
+        try:
+            with its:
+                async with self._sending:
+                    await self._control.sendmsg([message], carried)
+            return trio.SocketStream(trio.socket.from_stdlib_socket(mine))
+        except BaseException as error:
+            mine.close()
+            if isinstance(error, OSError):
+                raise LinkLost(str(error)) from None  # noqa: ASYNC104 - it was no Cancelled
+            raise
+
+    async def close_sending(self) -> None:
+        """Say that no connection follows."""
+        async with self._sending:
+            try:
+                self._control.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass  # the leader is gone, and knows
+
+    async def hear(self, on_stop: Callable[[], None]) -> None:
+        """Wait until the leader is gone; call ``on_stop`` when it says that this door is to accept no more."""
+        try:
+            while said := await self._control.recv(len(STOP)):
+                if said == STOP:
+                    on_stop()
+        except OSError:
+            pass  # it is gone
+
+
+async def receive_connections(control: trio.socket.SocketType, serve: Callable[[trio.SocketStream, str], None]) -> None:
+    """Give each connection that a door hands over, and the address of its client, to ``serve``; return when no more can come."""
+    room = socket.CMSG_SPACE(array.array("i").itemsize)
+    while True:
+        try:
+            message, carried, _, _ = await control.recvmsg(_MESSAGE_MAX, room, socket.MSG_CMSG_CLOEXEC)
+        except OSError:
+            return
+        if not message:
+            return
+        for _, _, data in carried:
+            for descriptor in array.array("i", data):
+                sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=descriptor)
+                stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+                serve(stream, message.removeprefix(_CONNECTION).decode("utf-8", "replace"))

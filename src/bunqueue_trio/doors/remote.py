@@ -1,0 +1,165 @@
+"""The link over a network: to the leader of a database, from those that wait to lead there."""
+
+from functools import partial
+
+import structlog
+import trio
+
+from bunqueue_trio.config import BACKLOG, LINK_HANDSHAKE_S, LINK_HANDSHAKES_MAX, LINK_LOOK_S, Bind, Settings, parse_bind
+from bunqueue_trio.doors.answering import serve_opened
+from bunqueue_trio.doors.handshake import Distrusted, admit_door, prove_door
+from bunqueue_trio.doors.link import LinkLost
+from bunqueue_trio.errors import StartupError
+from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.transports.listener import Http
+from bunqueue_trio.transports.wire import address_of, close_now
+
+_log = structlog.get_logger()
+
+_GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
+_PROBE = "link"
+"""The address of nobody: who opens a connection with it only looks whether that is possible."""
+
+
+class RemoteLink:
+    """A door's end. Whoever watches the database says where the leader is; :meth:`watch` finds out whether it can be reached."""
+
+    def __init__(self) -> None:
+        self._leader: tuple[Bind, bytes] | None = None
+        self._up = trio.Event()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the leader could be reached, the last time that somebody tried."""
+        return self._up.is_set()
+
+    def note_leader(self, where: str | None, key: bytes) -> None:
+        """Note where the leader's link is, and the key; None: there is none."""
+        self._leader = None if where is None else (parse_bind(where), key)
+
+    async def open(self, address: str) -> trio.SocketStream:
+        """Return a connection to the leader's API; see :class:`bunqueue_trio.doors.link.Link`."""
+        if not self.is_up:
+            raise LinkLost("it could not be reached")
+        try:
+            return await self._open(address)
+        except LinkLost:
+            self._up = trio.Event()
+            raise
+
+    async def wait_up(self, seconds: float) -> bool:
+        """Return whether the leader can be reached, now or within ``seconds``."""
+        with trio.move_on_after(seconds):
+            await self._up.wait()
+        return self.is_up
+
+    async def watch(self) -> None:
+        """See whether the leader can be reached, again and again."""
+        told: str | None = None
+        while True:
+            try:
+                await close_now(await self._open(_PROBE))
+            except LinkLost as lost:
+                self._up = trio.Event() if self.is_up else self._up
+                if self._leader is not None and told != str(lost):
+                    told = str(lost)
+                    _log.warning("the leader cannot be reached", leader=str(self._leader[0]), error=told)
+            else:
+                if not self.is_up:
+                    assert self._leader is not None
+                    _log.info("serving through the leader", leader=str(self._leader[0]))
+                    self._up.set()
+                told = None
+            await trio.sleep(LINK_LOOK_S)
+
+    async def _open(self, address: str) -> trio.SocketStream:
+        if self._leader is None:
+            raise LinkLost("nobody says where it is")
+        where, key = self._leader
+        stream: trio.SocketStream | None = None
+        try:
+            with trio.fail_after(LINK_HANDSHAKE_S):
+                stream = await trio.open_tcp_stream(where.host, where.port)
+                await prove_door(stream, key, address)
+        except BaseException as error:
+            if stream is not None:
+                await close_now(stream)
+            if isinstance(error, (OSError, trio.TooSlowError, Distrusted, *_GONE)):
+                raise LinkLost(str(error) or "it does not answer") from None  # noqa: ASYNC104 - it was no Cancelled
+            raise
+        return stream
+
+
+class RemoteDoors:
+    """The leader's end: it serves what servers that wait hand over; see :class:`bunqueue_trio.transports.listener.Doors`."""
+
+    def __init__(self, server: Server, listeners: list[trio.SocketListener], key: bytes) -> None:
+        self._server = server
+        self._listeners = listeners
+        self._key = key
+        self._handshakes = trio.CapacityLimiter(LINK_HANDSHAKES_MAX)
+
+    async def run(self, http: Http, connections: trio.Nursery) -> None:
+        """Accept until the server stops."""
+        async with trio.open_nursery() as accepting:
+            admit = partial(self._admit, http)
+            accepting.start_soon(partial(trio.serve_listeners, admit, self._listeners, handler_nursery=connections))
+            await self._server.stop.wait()
+            accepting.cancel_scope.cancel()
+        for listener in self._listeners:
+            await listener.aclose()
+
+    async def wait_closed(self) -> None:
+        """Return: what they have accepted is here, or nowhere."""
+        await trio.lowlevel.checkpoint()
+
+    async def wait_ended(self) -> None:
+        """Return: they go on."""
+        await trio.lowlevel.checkpoint()
+
+    async def _admit(self, http: Http, stream: trio.SocketStream) -> None:
+        try:
+            with trio.fail_after(LINK_HANDSHAKE_S):
+                async with self._handshakes:
+                    address = await admit_door(stream, self._key)
+        except (Distrusted, trio.TooSlowError, *_GONE) as error:
+            if isinstance(error, Distrusted):
+                _log.warning("no door of this leader", address=address_of(stream), error=str(error))
+            await close_now(stream)
+            return
+        await serve_opened(self._server, http, stream, address)
+
+
+def link_bind(settings: Settings) -> Bind | None:
+    """Return where the link is to listen: next to the API, unless the settings say where; None: nowhere."""
+    if settings.link_bind:
+        return None if settings.link_bind == "none" else parse_bind(settings.link_bind)
+    api = next((bind for bind in settings.binds if bind.path is None), None)
+    if api is None:
+        return None
+    return Bind(api.host, api.port + 1 if 0 < api.port < 65535 else 0)
+
+
+async def open_link(settings: Settings) -> list[trio.SocketListener]:
+    """Return the listeners of the link, none where there is to be none, or its usual address is taken.
+
+    Raises:
+        StartupError: the address that the settings name cannot be listened on.
+    """
+    bind = link_bind(settings)
+    if bind is None:
+        return []
+    try:
+        return await trio.open_tcp_listeners(bind.port, host=bind.host, backlog=BACKLOG)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        if settings.link_bind:
+            raise StartupError(f"LINK_BIND={settings.link_bind}: cannot listen: {reason}") from None
+        _log.warning("no link: servers that wait cannot pass on requests", address=str(bind), error=str(reason))
+        return []
+
+
+def announced(listeners: list[trio.SocketListener], own_host: str) -> str:
+    """Return the address that others reach the link at; ``own_host`` where it listens on all addresses of this machine."""
+    host, port = listeners[0].socket.getsockname()[:2]
+    return str(Bind(own_host if host in ("0.0.0.0", "::") else host, port))  # noqa: S104 - it is not listened on here

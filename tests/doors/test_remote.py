@@ -1,0 +1,166 @@
+"""The link between two servers, over real sockets in one process: who waits passes on, and the leader knows whom it serves."""
+
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import pytest
+import trio
+
+from bunqueue_trio.config import Bind, Settings
+from bunqueue_trio.doors.door import Door
+from bunqueue_trio.doors.link import LinkLost
+from bunqueue_trio.doors.remote import RemoteDoors, RemoteLink, announced, link_bind, open_link
+from bunqueue_trio.doors.waiting_room import WaitingRoom
+from bunqueue_trio.errors import StartupError
+from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.runtime.tree import serve
+from bunqueue_trio.storage.memory import MemoryStore
+from bunqueue_trio.transports.listener import Http
+from tests.wire.raw import request_bytes
+
+KEY = b"k" * 32
+LIVE = request_bytes("GET", "/live")
+
+
+@pytest.fixture(autouse=True)
+def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bunqueue_trio.doors.remote.LINK_LOOK_S", 0.01)
+
+
+class Leader(NamedTuple):
+    server: Server
+    where: str
+
+
+async def start_leader(nursery: trio.Nursery, settings: Settings | None = None) -> Leader:
+    """A server that is reached over its link, and by nothing else."""
+    server = Server(settings or Settings(link_bind="127.0.0.1:0"), MemoryStore(), Clock())
+    listeners = await open_link(server.settings)
+
+    async def transport(server: Server, *, task_status: trio.TaskStatus[list[str]]) -> None:
+        async with trio.open_nursery() as connections:
+            http = Http(server, connections, express=True)
+            await http.run([], lambda: task_status.started([]), [RemoteDoors(server, listeners, KEY)])
+
+    await nursery.start(serve, server, [transport])
+    return Leader(server, announced(listeners, "127.0.0.1"))
+
+
+@pytest.fixture
+async def leader(nursery: trio.Nursery) -> AsyncIterator[Leader]:
+    yield await start_leader(nursery)
+    nursery.cancel_scope.cancel()
+
+
+async def watched(nursery: trio.Nursery, leader: Leader, key: bytes = KEY) -> RemoteLink:
+    """A link that has looked whether it reaches the leader."""
+    link = RemoteLink()
+    link.note_leader(leader.where, key)
+    nursery.start_soon(link.watch)
+    return link
+
+
+async def answer(stream: trio.abc.Stream, until: bytes) -> bytes:
+    data = b""
+    with trio.fail_after(60):
+        while until not in data:
+            more = await stream.receive_some(65536)
+            assert more, data
+            data += bytes(more)
+    return data
+
+
+async def connect(nursery: trio.Nursery, door: Door) -> trio.SocketStream:
+    """Return the client's end of a connection to ``door``."""
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    client = await trio.open_tcp_stream(*listener.socket.getsockname())
+    nursery.start_soon(door.serve, await listener.accept())
+    await listener.aclose()
+    return client
+
+
+async def test_a_request_is_answered_by_the_leader_for_the_client_that_asks(leader: Leader, nursery: trio.Nursery):
+    link = await watched(nursery, leader)
+    assert await link.wait_up(60)
+    client = await connect(nursery, WaitingRoom(link, Settings()))
+    await client.send_all(LIVE)
+    assert b"\r\n\r\nOK" in await answer(client, b"OK")
+    await client.send_all(request_bytes("GET", "/queues/q/jobs"))
+    await answer(client, b'"token":null')
+    await client.send_all(request_bytes("GET", "/workers"))
+    assert b'"@127.0.0.1"' in await answer(client, b'"@')
+    assert leader.server.doors.connections == 1
+    await client.aclose()
+    with trio.fail_after(60):
+        while leader.server.doors.connections:  # noqa: ASYNC110 - nobody tells
+            await trio.sleep(0.01)
+
+
+async def test_who_has_another_key_reaches_nobody(leader: Leader, nursery: trio.Nursery):
+    link = await watched(nursery, leader, b"o" * 32)
+    assert not await link.wait_up(0.1)
+    with pytest.raises(LinkLost):
+        await link.open("127.0.0.1")
+    assert leader.server.doors.connections == 0
+
+
+async def test_a_request_waits_for_the_next_leader(leader: Leader, nursery: trio.Nursery):
+    link = RemoteLink()
+    nursery.start_soon(link.watch)
+    client = await connect(nursery, WaitingRoom(link, Settings()))
+    await client.send_all(request_bytes("GET", "/nowhere"))
+    link.note_leader(leader.where, KEY)
+    assert (await answer(client, b"\r\n\r\n")).startswith(b"HTTP/1.1 404 ")
+    await client.aclose()
+
+
+async def test_a_leader_that_stops_ends_what_comes_through_its_link(nursery: trio.Nursery):
+    leader = await start_leader(nursery)
+    link = await watched(nursery, leader)
+    assert await link.wait_up(60)
+    client = await connect(nursery, WaitingRoom(link, Settings()))
+    await client.send_all(LIVE)
+    await answer(client, b"OK")
+    leader.server.stop.set()
+    with trio.fail_after(60):
+        assert await client.receive_some(1) == b""
+        await client.aclose()
+        while link.is_up:  # noqa: ASYNC110 - nobody tells
+            await trio.sleep(0.01)
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_leader_that_was_not_reached_once_is_not_tried_by_everybody(
+    leader: Leader, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("bunqueue_trio.doors.remote.LINK_LOOK_S", 1000)
+    link = await watched(nursery, leader)
+    assert await link.wait_up(60)
+    link.note_leader("127.0.0.1:1", KEY)
+    with pytest.raises(LinkLost):
+        await link.open("127.0.0.1")
+    assert not link.is_up
+    with pytest.raises(LinkLost, match="it could not be reached"):
+        await link.open("127.0.0.1")
+
+
+async def test_where_the_link_listens():
+    assert link_bind(Settings()) == Bind("0.0.0.0", 6791)
+    assert link_bind(Settings(host="10.0.0.1", http_port=80)) == Bind("10.0.0.1", 81)
+    assert link_bind(Settings(http_port=0)) == Bind("0.0.0.0", 0)
+    assert link_bind(Settings(http_port=65535)) == Bind("0.0.0.0", 0)
+    assert link_bind(Settings(bind=("unix:/tmp/s",))) is None
+    assert link_bind(Settings(bind=("unix:/tmp/s", "[::1]:7000"))) == Bind("::1", 7001)
+    assert link_bind(Settings(link_bind="none")) is None
+    assert await open_link(Settings(link_bind="none")) == []
+    [taken] = await open_link(Settings(link_bind="127.0.0.1:0"))
+    port = taken.socket.getsockname()[1]
+    assert announced([taken], "10.0.0.7") == f"127.0.0.1:{port}"
+    assert await open_link(Settings(host="127.0.0.1", http_port=port - 1)) == [], "the usual place is a convenience"
+    with pytest.raises(StartupError, match=f"LINK_BIND=127.0.0.1:{port}: cannot listen"):
+        await open_link(Settings(link_bind=f"127.0.0.1:{port}"))
+    [everywhere] = await open_link(Settings(link_bind="0.0.0.0:0"))
+    assert announced([everywhere], "10.0.0.7").startswith("10.0.0.7:")
+    await taken.aclose()
+    await everywhere.aclose()

@@ -1,0 +1,108 @@
+"""What a server does while another one leads its store: it is a door to that one, and says so where it cannot be."""
+
+import json
+
+import pytest
+import trio
+import trio.testing
+
+from bunqueue_trio.config import (
+    LINK_PATIENCE_S,
+    LINK_PATIENT_MAX,
+    WAITING_ROOM_ASKING,
+    WAITING_ROOM_S,
+    Settings,
+)
+from bunqueue_trio.doors.remote import RemoteLink
+from bunqueue_trio.doors.waiting_room import WaitingRoom, waiting_room
+from bunqueue_trio.errors import StartupError
+
+PUSH = b"POST /queues/q/jobs HTTP/1.1\r\n\r\n"
+
+
+async def asked(room: WaitingRoom, request: bytes, *, ends: bool = True) -> bytes:
+    """What comes back, up to the end of the connection."""
+    mine, its = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(room.serve, its)
+        await mine.send_all(request)
+        if ends:
+            await mine.send_eof()
+        answer = b""
+        while more := await mine.receive_some(65536):
+            answer += more
+    return answer
+
+
+@pytest.fixture
+def room() -> WaitingRoom:
+    """One that knows of no leader."""
+    return WaitingRoom(RemoteLink(), Settings())
+
+
+async def test_it_lives_and_can_do_nothing(room: WaitingRoom, autojump_clock: trio.testing.MockClock):
+    alive = await asked(room, b"GET /healthz?x HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert alive.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert alive.endswith(b"\r\n\r\nOK")
+    assert (await asked(room, b"HEAD /live HTTP/1.1\r\n\r\n")).endswith(b"Connection: close\r\n\r\n")
+    ready = await asked(room, b"GET /ready HTTP/1.1\r\n\r\n")
+    assert ready.startswith(b"HTTP/1.1 503 ")
+    assert trio.current_time() == 0, "probes do not wait"
+    for request in (PUSH, b"POST /healthz HTTP/1.1\r\n\r\n", b"\x16\x03\r\n\r\n", b"x" * 20_000):
+        begun = trio.current_time()
+        head, _, body = (await asked(room, request)).partition(b"\r\n\r\n")
+        assert trio.current_time() - begun == LINK_PATIENCE_S
+        assert head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+        assert b"Content-Length: %d" % len(body) in head
+        assert b"\r\nRetry-After: 2\r\n" in head
+        assert json.loads(body)["code"] == "standby"
+    assert (await asked(room, b"HEAD / HTTP/1.1\r\n\r\n")).endswith(b"\r\n\r\n")
+    assert room._patient == 0
+
+
+async def test_who_says_nothing_or_half_of_it_is_left_alone(room: WaitingRoom, autojump_clock: trio.testing.MockClock):
+    assert await asked(room, b"") == await asked(room, b"GET / HT") == b""
+    begun = trio.current_time()
+    assert await asked(room, b"GET / HT", ends=False) == b""
+    assert trio.current_time() - begun == WAITING_ROOM_S
+
+
+async def test_who_comes_while_many_ask_waits_a_while(room: WaitingRoom, autojump_clock: trio.testing.MockClock):
+    streams = [trio.testing.memory_stream_pair() for _ in range(WAITING_ROOM_ASKING + 1)]
+    async with trio.open_nursery() as nursery:
+        for _, its in streams:
+            nursery.start_soon(room.serve, its)
+        await trio.testing.wait_all_tasks_blocked()
+        assert room._asking.statistics().tasks_waiting == 1
+    for mine, _ in streams:
+        assert await mine.receive_some(1) == b""
+
+
+async def test_only_so_many_wait_for_the_leader(room: WaitingRoom, autojump_clock: trio.testing.MockClock):
+    room._patient = LINK_PATIENT_MAX
+    assert (await asked(room, PUSH)).startswith(b"HTTP/1.1 503 ")
+    assert trio.current_time() == 0
+
+
+async def test_who_goes_before_the_answer_does_no_harm(room: WaitingRoom, autojump_clock: trio.testing.MockClock):
+    mine, its = trio.testing.memory_stream_pair()
+    await mine.send_all(b"GET /ready HTTP/1.1\r\n\r\n")
+    await mine.aclose()
+    await room.serve(its)
+    assert room.connections == 0
+
+
+async def test_one_too_many_is_told_so(room: WaitingRoom, autojump_clock: trio.testing.MockClock):
+    room._connections_max = 0
+    assert b"too-many-connections" in await asked(room, PUSH)
+
+
+async def test_an_address_that_is_taken_is_told(nursery: trio.Nursery, tmp_path):
+    settings = Settings(bind=("127.0.0.1:0", f"unix:{tmp_path}/s"))
+    await nursery.start(waiting_room, settings, RemoteLink())
+    with pytest.raises(StartupError, match="cannot listen"):
+        await waiting_room(Settings(bind=(f"unix:{tmp_path}/s",)), RemoteLink())
+    async with await trio.open_unix_socket(f"{tmp_path}/s") as stream:
+        await stream.send_all(b"GET /healthz HTTP/1.1\r\n\r\n")
+        assert (await stream.receive_some(100)).startswith(b"HTTP/1.1 200")
+    nursery.cancel_scope.cancel()
