@@ -182,6 +182,9 @@ OTHERS = [
     Mutant("storage/sqlite/opening.py", "st_nlink > 1:", "st_nlink > 2:", "a second name opens the file a second time"),
     Mutant("storage/sqlite/inspect.py", "if target.name.endswith(BESIDE):", "if False:", "a copy replaces a server's log"),
     Mutant("storage/sqlite/restore.py", "                log.unlink()\n", "                pass\n", "the log of the old file lies beside the new one"),
+    Mutant("ui/actions.py", "if name in form}\n        return", 'if name == "queue"}\n        return', "the curl beside a button of one error is about all dead letters of its queue"),
+    Mutant("ui/actions.py", 'text.replace(",", "") if field.kind == "number" else text', "text", "the command line beside a button has a number that a shell does not take"),
+    Mutant("cli/many.py", 'left -= reply["count"] + sum(reply["refused"].values())', "left -= 0", "`retry --limit` retries more"),
     Mutant("ui/views/log.py", "not name or is_over or not act.count", "not name or not act.count", "what has been taken back can be once more"),
     Mutant("ui/views/dead.py", "if died * 100 > STOP_AT * total:", "if died > total:", "a first retry that fails again is good news"),
 ]  # fmt: skip

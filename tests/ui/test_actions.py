@@ -87,11 +87,11 @@ async def test_all_dead_letters_are_retried_or_deleted(site: Site, bunqueue: Bun
         await push(bunqueue, "q", str(n))
     await fail(bunqueue, "q", SLICE + 5, "no")
     page = await site.do("retry-all", queue="q")
-    assert page.said("q: 205 dead letters retried.")
+    assert page.said("q: 205 of 205 dead letters retried.")
     assert counts(bunqueue)["waiting"] == 205
     await fail(bunqueue, "q", SLICE + 5, "no")
     page = await site.do("purge-all", queue="q")
-    assert page.said("q: 205 dead letters deleted, 0 left.")
+    assert page.said("q: 205 of 205 dead letters deleted.")
     assert counts(bunqueue)["failed"] == 0
 
 

@@ -250,7 +250,7 @@ async def test_the_fate_of_those_that_were_retried_first_says_what_to_do_with_th
         await push(bunqueue, "q")
     await fail(bunqueue, "q", 5, "DiskError: no space on {}")
     page = await follow(site, await site.get("/ui/errors"), "/ui/errors/q?")
-    assert page.said("--canary 10 --stop-at 20%")
+    assert page.said("--limit 10")
     (href,) = set(links(page, "/ui/act/retry-group"))
     first = await site.get(href)
     fields = {"queue": "q", "fingerprint": href.rpartition("=")[2], "number": "3", "csrf": first.csrf}
