@@ -78,7 +78,10 @@ TESTS = {
     ],
     "config": ["tests/operations/test_spelling.py"],
     "pages": ["tests/ui/test_findings.py"],
-    "ui": [f"tests/ui/test_{name}.py" for name in ("payload", "access", "actions", "hostile", "screens")],
+    "cli": ["tests/ui/test_same_in_a_shell.py"],
+    "ui": [
+        f"tests/ui/test_{name}.py" for name in ("payload", "access", "actions", "hostile", "screens", "same_in_a_shell")
+    ],
     "transports": [f"tests/stream/test_{name}.py" for name in ("hot", "heads", "frames", "virtual", "gone")],
     "client": [
         f"tests/client/test_{name}.py"
