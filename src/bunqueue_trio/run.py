@@ -92,7 +92,7 @@ def facts(server: Server) -> dict[str, object]:
     """Return what somebody who starts a server wants to see in its log."""
     return {
         "version": __version__,
-        "data_path": server.settings.where,
+        "store" if server.settings.store else "data_path": server.settings.where,
         "auth": "on" if server.settings.auth_tokens else "off",
         "jobs": len(server.engine.jobs),
     }

@@ -29,6 +29,7 @@ async def test_it_lives_and_can_do_nothing():
     alive = await asked(b"GET /healthz?x HTTP/1.1\r\nHost: x\r\n\r\n")
     assert alive.startswith(b"HTTP/1.1 200 OK\r\n")
     assert alive.endswith(b"\r\n\r\nOK")
+    assert (await asked(b"GET /live HTTP/1.1\r\n\r\n")).endswith(b"\r\n\r\nOK")
     assert (await asked(b"HEAD /healthz HTTP/1.1\r\n\r\n")).endswith(b"Connection: close\r\n\r\n")
     for request in (
         b"GET /ready HTTP/1.1\r\n\r\n",

@@ -70,13 +70,32 @@ def storage(**fields: Any) -> Statistics:
 
 
 def test_a_disk_that_refuses_is_critical_and_says_since_when():
-    past = Past(
-        [minute(5), minute(4, is_failing=True), minute(3), minute(2, is_failing=True), minute(1, is_failing=True)]
-    )
-    (finding,) = find(Picture(storage(is_failing=True, pending=7, trouble="disk is full"), [], past))
-    assert (finding.code, finding.severity, finding.since) == ("storage-failing", "critical", NOW - 2 * MINUTE)
+    failing = storage(is_failing=True, failing_since=NOW - 12_345, pending=7, trouble="disk is full")
+    (finding,) = find(Picture(failing, [], Past()))
+    assert (finding.code, finding.severity, finding.since) == ("storage-failing", "critical", NOW - 12_345)
+    assert finding.title == "The disk refuses changes"
     assert "disk is full" in finding.cause
     assert "7 changes wait" in finding.evidence
+
+
+def test_a_database_is_not_called_a_disk():
+    down = storage(is_failing=True, failing_since=NOW - 9000, trouble="connection refused", kind="database")
+    (finding,) = find(Picture(down, [], Past()))
+    assert finding.title == "The database takes no changes"
+    assert "down" in finding.cause
+    assert "connection refused" in finding.cause
+    slow = replace(down, storage=down.storage._replace(is_failing=False, pending=20_000))
+    (finding,) = find(Picture(slow, [], Past()))
+    assert "disk" not in (finding.title + finding.cause + finding.evidence).lower()
+
+
+def test_a_server_that_may_not_lead_any_more_says_so_first():
+    away = storage(is_failing=True, failing_since=NOW - 20_000, trouble="timeout", kind="database")
+    first, second = find(Picture(replace(away, is_ready=False, is_sure=False), [], Past()))
+    assert (first.code, first.since, second.code) == ("not-sure", NOW - 20_000, "storage-failing")
+    assert "another server may have taken over" in first.cause
+    # Before it has tried anything, it is not taken for one that stops.
+    assert found(Picture(replace(GOOD, is_ready=False, is_sure=False), [], Past())) == ["not-sure"]
 
 
 def test_a_server_that_stops_says_so():

@@ -46,7 +46,7 @@ def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
     rows.append(
         ("growth", "not known yet" if grown is None else f"{'-' if grown < 0 else ''}{size(abs(grown))} an hour")
     )
-    rows.append(("pending", f"{told['pending']:,} changed jobs wait for the disk"))
+    rows.append(("pending", f"{told['pending']:,} changed jobs wait to be written"))
     rows.append(("jobs", ", ".join(f"{n:,} {state}" for state, n in told["jobs"].items() if n) or "none"))
     keeps = told["retention"]
     for name, most, age in (

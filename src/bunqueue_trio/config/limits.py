@@ -72,6 +72,7 @@ STORE_TAIL_BYTES = 32 * MIB  # of the newest batches, which a database may come 
 BEATS_A_LEASE = 5  # how often within its lease a server says that it is alive
 WAITING_ROOM_S = 10  # in which whoever asks a server that waits has to ask, and to take the answer
 WAITING_ROOM_ASKING = 100  # at once
+STORE_START_S = 30  # how long a start waits for a database that does not answer yet: both may come up with the machine
 STANDBY_S = 0.5  # how often a server that waits asks whether it may lead
 ROOM_S = 1  # how long an avalanche waits for a batch of its own before it goes on in one that is full
 TURN_S = 2  # how long a large request waits in line for a batch before it is refused

@@ -13,6 +13,7 @@ import sys
 
 from bunqueue_trio import __version__
 from bunqueue_trio.config import MIB
+from bunqueue_trio.pages.findings import unsure
 from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.runtime.statistics import Page, Reporter, Statistics
 
@@ -60,6 +61,7 @@ def health(server: Reporter) -> Page:
             "connections": {"tcp": connections.tcp, "ws": connections.ws, "sse": connections.sse},
             "memory": server.memory.read().heap(),
         }
+        | unsure(told)
     )
 
 
@@ -87,6 +89,7 @@ def stats(server: Reporter) -> Page:
             "memory": memory.heap() | {"external": memory.c_used // MIB, "arrayBuffers": 0},
             "collections": _collections(told),
         }
+        | unsure(told)
     )
 
 

@@ -76,7 +76,11 @@ async def picture_of(server: Reporter) -> Picture:
 async def findings(server: Reporter) -> Page:
     """Return what is wrong, worst first."""
     picture, found = await look(server)
-    return "application/json", encode({"ok": True, "now": picture.told.now, "findings": found}), 200
+    return (
+        "application/json",
+        encode({"ok": True, "now": picture.told.now, "findings": found} | unsure(picture.told)),
+        200,
+    )
 
 
 async def look(server: Reporter) -> tuple[Picture, list[Finding]]:
@@ -87,6 +91,11 @@ async def look(server: Reporter) -> tuple[Picture, list[Finding]]:
         candidates.scan(picture.told, picture.queues[start : start + JUDGED_A_TURN], picture.past)
     await trio.lowlevel.checkpoint()
     return picture, _worst(picture, candidates)
+
+
+def unsure(told: Statistics) -> dict[str, bool]:
+    """Return what a page says more while another server may lead, and know better; nothing else."""
+    return {} if told.is_sure else {"sure": False}
 
 
 def find(picture: Picture) -> list[Finding]:
@@ -103,22 +112,35 @@ def _worst(picture: Picture, candidates: Candidates) -> list[Finding]:
     return sorted(found, key=lambda each: (RANKS[each.severity], -each.weight, each.title))[:FINDINGS_MAX]
 
 
+def _unsure(picture: Picture) -> Iterator[Finding]:
+    told = picture.told.storage
+    if not picture.told.is_sure:
+        yield Finding(
+            code="not-sure", severity="critical", since=told.failing_since, weight=1100 * 10**5,
+            title="This server may not lead any more: what it shows is how things were",
+            cause=f"It has not reached its {told.kind} within its lease, so another server may have taken over.",
+            evidence="It answers no commands until it knows. Ask each server for /ready: the one that says 200 is the leader.",
+        )  # fmt: skip
+
+
+_REFUSES = {
+    "disk": ("The disk refuses changes", "The disk is full, read-only or broken."),
+    "database": ("The database takes no changes", "The database is down, cannot be reached, is full or read-only."),
+}
+"""What the queue is on → what is to be said when it takes no changes, and why that is."""
+
+
 def _storage(picture: Picture) -> Iterator[Finding]:
     told = picture.told.storage
     if told.is_failing:
-        since = picture.told.now
-        for minute in reversed(picture.past.minutes):
-            if not minute.is_failing:
-                break
-            since = minute.at
+        title, cause = _REFUSES[told.kind]
         yield Finding(
-            code="storage-failing", severity="critical", alert="BunqueueStorageFailing", since=since, weight=1000 * 10**5,
-            title="The disk refuses changes",
-            cause=f"The disk is full, read-only or broken. It says: {(told.trouble or 'nothing')[:300]}",
+            code="storage-failing", severity="critical", alert="BunqueueStorageFailing", since=told.failing_since, weight=1000 * 10**5,
+            title=title, cause=f"{cause} It says: {(told.trouble or 'nothing')[:300]}",
             evidence=f"{count(told.pending, 'change')} wait for it. Pushes, acks and fails get 503; reading goes on.",
             numbers={"pending": told.pending},
         )  # fmt: skip
-    elif not picture.told.is_ready:
+    elif picture.told.is_sure and not picture.told.is_ready:
         yield Finding(
             code="not-ready", severity="critical", alert="BunqueueNotReady", title="The server is stopping",
             cause="Somebody has told it to stop, and it waits for what is under way.",
@@ -203,8 +225,8 @@ def _slow(picture: Picture) -> Iterator[Finding]:
     if not told.storage.is_failing and (commits > COMMIT_MS_MAX or pending > PENDING_MAX):
         yield Finding(
             code="commits-slow", severity="warning", alert="BunqueueCommitsSlow", weight=500 * 10**5,
-            title=f"The disk does not keep up: one commit in a hundred takes more than {span(commits)}",
-            cause="The disk is slow or busy with other work, or more is pushed than it can write.",
+            title=f"The {told.storage.kind} does not keep up: one commit in a hundred takes more than {span(commits)}",
+            cause=f"The {told.storage.kind} is slow or busy with other work, or more is pushed than it can write.",
             evidence=f"{count(pending, 'changed job')} wait to be written.",
             numbers={"p99Ms": int(commits), "pending": pending},
         )  # fmt: skip
@@ -302,4 +324,4 @@ def _rest(picture: Picture) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-_RULES = (_storage, _disk, _audit, _tasks, _slow, _late, _back, _rest)
+_RULES = (_unsure, _storage, _disk, _audit, _tasks, _slow, _late, _back, _rest)

@@ -59,9 +59,9 @@ ERRORS: dict[int, Words] = {
         ("Retry-After", {"type": "string", "pattern": "^[0-9]+$"}),
     ),
     503: Words(
-        "Not now: the disk refuses changes, too many wait for it, or the server is stopping. Nothing was changed.",
+        "Not now: disk or database refuses changes, too many wait for it, or the server is stopping. Nothing was changed.",
         {
-            "disk": "Storage unavailable: changes are refused until the disk is back",
+            "disk": "Storage unavailable: changes are refused until it is back",
             "load": "Server is overloaded: more changes are waiting than can be committed",
         },
     ),
@@ -159,7 +159,7 @@ PAGE_ANSWERS: dict[str, dict[int, tuple[str, str, _Schema]]] = {
     "live": {200: ("It is.", _TEXT, {"type": "string", "const": "OK"})},
     "ready": {
         200: ("It is.", _JSON, _READY),
-        503: ("It is not: the disk refuses changes, or the server is stopping.", _JSON, _READY),
+        503: ("It is not: disk or database refuses changes, or the server is stopping.", _JSON, _READY),
     },
     "ping": {200: ("It does.", _JSON, _of(ok=_TRUE, data=_of(pong=_TRUE, time=_COUNT)))},
     "health": {

@@ -151,6 +151,7 @@ class Server:
             now=self.clock.now(),
             started_at=self.started_at,
             is_ready=self.ready,
+            is_sure=self.core.is_sure,
             jobs=self.counts(),
             unfinished=len(self.engine.jobs),
             timers=len(self.engine.schedule),
@@ -175,7 +176,7 @@ class Server:
             storage=StorageFigures(
                 journal.commits, journal.durable_commits, journal.pending, journal.failing is not None,
                 self.store.log_bytes(), self.shrinker.space, self._retention(), journal.failing, journal.failing_since,
-                journal.nearly_full_since,
+                journal.nearly_full_since, self.settings.store_kind,
             ),
             last_event_id=self.hub.last_event_id,
             events_dropped=self.hub.dropped,

@@ -106,6 +106,8 @@ class StorageFigures(NamedTuple):
     failing_since: int | None = None
     full_since: int | None = None
     """Since when its last room is kept for what empties the queues."""
+    kind: str = "disk"
+    """What the queue is on: disk or database."""
 
 
 class Statistics(Struct, frozen=True, kw_only=True):
@@ -114,6 +116,8 @@ class Statistics(Struct, frozen=True, kw_only=True):
     now: int
     started_at: int
     is_ready: bool
+    is_sure: bool = True
+    """Nobody else can lead the queue yet: what is told here is the case."""
     jobs: Mapping[str, int]
     """By state, over all queues, finished ones as far as they are kept."""
     unfinished: int

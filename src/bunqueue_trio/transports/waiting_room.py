@@ -69,7 +69,7 @@ async def _hear_out(stream: trio.abc.Stream) -> None:
 def _answer(head: bytes) -> bytes:
     method, _, rest = head.partition(b" ")
     target = rest.partition(b" ")[0].partition(b"?")[0]
-    if target == b"/healthz" and method in (b"GET", b"HEAD"):
+    if target in (b"/healthz", b"/live") and method in (b"GET", b"HEAD"):
         return _ALIVE + (b"OK" if method == b"GET" else b"")
     body = encode(error_reply(errors.STANDBY.refuse(), coded=True))
     return (

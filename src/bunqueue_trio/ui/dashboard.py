@@ -79,7 +79,7 @@ class Dashboard:
             return await self._sorry(refused.status, str(refused))
         except StoreError as error:
             _log.error("read failed", error=str(error))
-            return await self._sorry(503, "The disk cannot be read now.")
+            return await self._sorry(503, f"The {self._server.settings.store_kind} cannot be read now.")
 
     async def _respond(self, call: Call, target: str, headers: Mapping[str, str], read_body: ReadBody) -> Response:
         target = target.removesuffix("?")
@@ -140,7 +140,7 @@ class Dashboard:
         is_part = headers.get("x-part") == "main"
         context: dict[str, Any] = {
             "ask": ask, "title": screen.title, "nav": screen.nav, "navigation": NAVIGATION, "now": ask.now,
-            "viewer": ask.viewer, "cannot": ask.cannot, "live_s": screen.live_s, "version": __version__,
+            "viewer": ask.viewer, "cannot": ask.cannot, "is_sure": self._server.core.is_sure, "live_s": screen.live_s, "version": __version__,
             "layout": "part.html" if is_part else "page.html", "said": self._said.get(ask.query.get("said", "")),
             "css": _mark("app.css"), "js": _mark("app.js"), "data_path": self._server.settings.where,
         }  # fmt: skip

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import structlog
 import trio
 
-from bunqueue_trio.config import STANDBY_S
+from bunqueue_trio.config import STANDBY_S, STORE_START_S
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.postgres.place import parse_place
 from bunqueue_trio.storage.postgres.store import PostgresStore
@@ -18,12 +18,13 @@ async def take_over(url: str, lease_s: float, on_wait: Callable[[], None] = lamb
 
     Raises:
         StartupError: the database cannot be used.
-        StoreError: it cannot be reached, and could not once.
+        StoreError: it cannot be reached, and could not once within STORE_START_S.
     """
     place = parse_place(url)
     store = PostgresStore(place, lease_s)
     told: str | None = None
-    patient_until = 0.0
+    reached = False
+    give_up_at, patient_until = trio.current_time() + STORE_START_S, 0.0
     try:
         while True:
             # A database that was away may have come back without its newest transactions, the last beats among them. Who has
@@ -31,17 +32,19 @@ async def take_over(url: str, lease_s: float, on_wait: Callable[[], None] = lamb
             ask = store.take if trio.current_time() >= patient_until else store.holder
             try:
                 holder = await trio.to_thread.run_sync(ask)
+                reached = True
+                what = "another server leads, waiting"
             except StoreError as error:
-                if told is None:
-                    raise
-                holder = f"nobody knows: {error}"
+                if not reached and trio.current_time() >= give_up_at:
+                    raise StoreError(f"STORE: {place}: {error}") from None
+                holder, what = f"nobody knows: {error}", "the database cannot be reached, waiting"
                 patient_until = trio.current_time() + lease_s
             if holder is None:
                 break
             if told is None:
                 on_wait()
             if holder != told:
-                _log.info("another server leads, waiting", store=str(place), leader=holder)
+                _log.info(what, store=str(place), leader=holder)
                 told = holder
             await trio.sleep(STANDBY_S)
     except BaseException:

@@ -116,7 +116,7 @@ class PostgresStore:
         sent_at = _now()
         taken = self._ask(_TAKE, me, str(self.lease_s))
         if not taken:
-            return self.holder()
+            return self._holder()
         [(term, life, self._batch)] = taken
         self._leader = term, life
         self._beat_at = sent_at
@@ -133,6 +133,10 @@ class PostgresStore:
             StartupError: nobody can lead.
             StoreError: the database cannot be reached.
         """
+        check_schema(self._auditor, self._place)  # one that has just come up may have no tables yet
+        return self._holder()
+
+    def _holder(self) -> str:
         for (holder,) in self._ask(_HOLDER):
             return str(holder)
         raise StartupError(f"{self._place}: the row of the leader is gone, so nobody can write there")

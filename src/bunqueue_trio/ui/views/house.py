@@ -13,7 +13,16 @@ from bunqueue_trio.ui.ask import Ask, Screen
 
 TOP = 12
 _OF_STORAGE = {"storage-failing", "disk-fills", "log-grows", "commits-slow"}
-_OF_SERVER = {"not-ready", "audit-faults", "task-failing", "loop-lags", "events-missed", "clock-off", "no-tokens"}
+_OF_SERVER = {
+    "not-sure",
+    "not-ready",
+    "audit-faults",
+    "task-failing",
+    "loop-lags",
+    "events-missed",
+    "clock-off",
+    "no-tokens",
+}
 
 
 async def storage(ask: Ask) -> Screen:

@@ -43,6 +43,7 @@ class Tile(NamedTuple):
 
 
 _PAGES = {
+    "not-sure": Link("/ui/server", "Server"),
     "storage-failing": Link("/ui/storage", "Storage"), "disk-fills": Link("/ui/storage", "Storage"),
     "log-grows": Link("/ui/storage", "Storage"), "commits-slow": Link("/ui/storage", "Storage"),
     "audit-faults": Link("/ui/server", "Server"), "task-failing": Link("/ui/server", "Server"),
