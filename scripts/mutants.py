@@ -80,7 +80,8 @@ TESTS = {
     "pages": ["tests/ui/test_findings.py", "tests/ui/test_unsure.py"],
     "cli": ["tests/ui/test_same_in_a_shell.py"],
     "ui": [
-        f"tests/ui/test_{name}.py" for name in ("payload", "access", "actions", "hostile", "screens", "same_in_a_shell")
+        f"tests/ui/test_{name}.py"
+        for name in ("payload", "access", "actions", "hostile", "screens", "unsure", "same_in_a_shell")
     ],
     "transports": [f"tests/stream/test_{name}.py" for name in ("hot", "heads", "frames", "virtual", "gone")],
     "client": [

@@ -162,9 +162,9 @@ async def test_each_of_many_workers_has_its_page(site: Site, bunqueue: Bunqueue)
     for n in range(60):
         await hire(bunqueue, f"w-{n}")
     page = await follow(site, await site.get("/ui/workers"), "after=")
-    assert page.text.count("mailer active") == 10
+    assert page.text.count("mailer idle") == 10
     for n in (1, 10, 59):
-        assert (await site.get(f"/ui/workers/w-{n}")).said(f"mailer active w-{n}")
+        assert (await site.get(f"/ui/workers/w-{n}")).said(f"mailer idle w-{n}")
 
 
 # --- the log of acts ------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from bunqueue_trio.cli.many import (
 )
 from bunqueue_trio.cli.remote import DURATION, answer, with_server
 from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.pages import words
 from bunqueue_trio.protocol.request import segment_of
 
 _YES = yes_option
@@ -106,10 +107,10 @@ def clean(url: str, token: str | None, queue: str, state: str, *, grace: int, dr
     """
     path, wanted = f"/queues/{segment_of(queue)}/clean", {"state": state, "grace": grace}
     if dry_run or not yes:
-        count = size = 0
+        count = taken = 0
         for page in _pages(url, token, path, wanted | {"dryRun": True}):
-            count, size = count + page["count"], size + page["bytes"]
-        told = f"{count:,} {state} jobs, about {size / 2**20:,.1f} MiB"
+            count, taken = count + page["count"], taken + page["bytes"]
+        told = f"{count:,} {state} jobs, about {words.size(taken)}"
         if dry_run or not count:
             click.echo(printable(f"{queue}: {told} would be removed"))
             return

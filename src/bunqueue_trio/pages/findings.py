@@ -49,6 +49,8 @@ class Finding(Struct, frozen=True, kw_only=True, rename="camel"):
     """What to do first, where that is the same each time."""
     queue: str | None = None
     since: int | None = None
+    until: int | None = None
+    """Of what is over: when it was last the case; null while it is."""
     numbers: dict[str, int] = {}
     alert: str | None = None
     """The alert of ``docs/alerts.yml`` with the same rule."""
@@ -208,10 +210,12 @@ def _tasks(picture: Picture) -> Iterator[Finding]:
     before = picture.past.since(picture.told.now - 10 * MINUTE_MS)
     lately = sum(task.restarts for task in picture.told.tasks) - (before.restarts if before else 0)
     for task in picture.told.tasks:
-        if task.state in {"failed", "restarting"} or (task.restarts > 2 and lately > 2):
+        fails = task.state in {"failed", "restarting"}
+        if fails or (task.restarts > 2 and lately > 2):
+            how = "fails again and again" if fails else "has failed again and again within 10 minutes"
             yield Finding(
                 code="task-failing", severity="critical", alert="BunqueueTaskFailing", weight=700 * 10**5,
-                title=f"The server's task “{task.name}” fails again and again",
+                title=f"The server's task “{task.name}” {how}",
                 cause=f"Its last error: {(task.last_error or 'none')[:300]}",
                 evidence=f"It is {task.state}, and was restarted {count(task.restarts, 'time')}.",
                 numbers={"restarts": task.restarts},
@@ -223,22 +227,41 @@ def _slow(picture: Picture) -> Iterator[Finding]:
     commits = p99(told, "commit", first.commits if first else None)
     pending = told.storage.pending
     if not told.storage.is_failing and (commits > COMMIT_MS_MAX or pending > PENDING_MAX):
+        kind, until = (
+            told.storage.kind,
+            None if pending > PENDING_MAX else _until(picture, "commit", "commits", COMMIT_MS_MAX),
+        )
+        keeps, takes = ("does not keep up", "takes") if until is None else ("did not keep up", "took")
         yield Finding(
-            code="commits-slow", severity="warning", alert="BunqueueCommitsSlow", weight=500 * 10**5,
-            title=f"The {told.storage.kind} does not keep up: one commit in a hundred takes more than {span(commits)}",
-            cause=f"The {told.storage.kind} is slow or busy with other work, or more is pushed than it can write.",
+            code="commits-slow", severity="warning", alert="BunqueueCommitsSlow", weight=500 * 10**5, until=until,
+            title=f"The {kind} {keeps}: one commit in a hundred {takes} more than {span(commits)}",
+            cause=f"A {kind} is slow, or busy with other work, or more is pushed than it can write.",
             evidence=f"{count(pending, 'changed job')} wait to be written.",
             numbers={"p99Ms": int(commits), "pending": pending},
         )  # fmt: skip
     lag = p99(told, "loop_lag", first.lags if first else None)
     if lag > LAG_MS_MAX:
+        until = _until(picture, "loop_lag", "lags", LAG_MS_MAX)
+        is_late, lags = ("is late", "lags") if until is None else ("was late", "lagged")
         yield Finding(
-            code="loop-lags", severity="warning", alert="BunqueueLoopLags", weight=400 * 10**5,
-            title=f"The server is late: its event loop lags by up to {span(lag)}",
-            cause="It has more work than one processor does, or the machine is busy with something else.",
+            code="loop-lags", severity="warning", alert="BunqueueLoopLags", weight=400 * 10**5, until=until,
+            title=f"The server {is_late}: its event loop {lags} by up to {span(lag)}",
+            cause="More work than one processor does, or a machine that is busy with something else.",
             evidence=f"{told.pushes_per_s:,} pushes and {told.pulls_per_s:,} pulls a second.",
             numbers={"p99Ms": int(lag)},
         )  # fmt: skip
+
+
+def _until(picture: Picture, histogram: str, field: str, most: float) -> int | None:
+    """Return when 99 of 100 values were last above ``most``, of what the last minutes show; None while they are, or were at no single one."""
+    told, minutes = picture.told, picture.past.minutes[-JUDGED_MS // MINUTE_MS :]
+    later = told.histograms[histogram].counts
+    for place, minute in enumerate(reversed(minutes)):
+        if tail(told, histogram, later, getattr(minute, field)) > most:
+            # A minute that goes on has few values yet: the last whole one counts as now.
+            return None if place < 2 else minutes[-place].at
+        later = getattr(minute, field)
+    return None
 
 
 def _late(picture: Picture) -> Iterator[Finding]:
@@ -251,7 +274,7 @@ def _late(picture: Picture) -> Iterator[Finding]:
         return
     name, slot = last
     yield Finding(
-        code="schedules-late", severity="warning", alert="BunqueueSchedulesLate", weight=350 * 10**5, since=slot,
+        code="schedules-late", severity="warning", alert="BunqueueSchedulesLate", weight=350 * 10**5, since=slot, until=slot,
         title=f"Schedules missed their time {count(late, 'time')} within an hour, {name} last",
         cause="The server was off when they were due, its clock was set forward, or it has more work than it does.",
         evidence=f"{name} was due {span(told.now - slot)} ago. Each of them says what becomes of slots that were missed.",
@@ -274,8 +297,13 @@ def _back(picture: Picture) -> Iterator[Finding]:
 
 def p99(told: Statistics, name: str, before: Sequence[int] | None) -> float:
     """Return what 99 of 100 values of a histogram did not exceed since ``before``; 0 when there are too few."""
+    return tail(told, name, told.histograms[name].counts, before)
+
+
+def tail(told: Statistics, name: str, counted: Sequence[int], before: Sequence[int] | None) -> float:
+    """Return the same of the values that were counted between two moments."""
     figures = told.histograms[name]
-    counts = [n - earlier for n, earlier in zip(figures.counts, before or [0] * len(figures.counts), strict=True)]
+    counts = [n - earlier for n, earlier in zip(counted, before or [0] * len(figures.counts), strict=True)]
     total = sum(counts)
     if total < SAMPLES_MIN:
         return 0

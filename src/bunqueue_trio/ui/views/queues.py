@@ -107,11 +107,13 @@ def _charts(periods: Sequence[FigureView], unit_ms: int, most: int, unit: str, n
     line = [found.get(age) for age in range(max(ages), -1, -1)]
     if line[-1] is None:
         line.pop()  # its end is still to come
-    made = []
+    made, each_one = [], f"{'an' if unit == 'hour' else 'a'} {unit}"
     for label, name, tone, of in _FIGURES:
-        values = [(getattr(each, name) or 0) if each is not None else 0 for each in line]
-        last = span(values[-1]) if of == "ms" else f"{values[-1]:,} {of or f'a {unit}'}"
-        said = f"{label}, last {len(values)} {unit}s; now {last}"
+        # What comes and goes in a period is not known before its end: what was so far would look like a fall.
+        whole = line[:-1] if not of and line[-1] is not None and line[-1].at % unit_ms and unit_ms > MINUTE_MS else line
+        values = [(getattr(each, name) or 0) if each is not None else 0 for each in whole]
+        last = span(values[-1]) if of == "ms" else f"{values[-1]:,} {of or each_one}"
+        said = f"{label}, last {len(values)} {'whole ' if len(whole) < len(line) else ''}{unit}s; {'last' if len(whole) < len(line) else 'now'} {last}"
         made.append((label, charts.area(values, said, tone), last))
     return made
 
