@@ -411,7 +411,8 @@ async def test_many_findings_of_one_kind_are_one_card(site: Site, bunqueue: Bunq
     page = await site.get("/ui")
     assert page.html.count('class="finding warning"') == 1
     assert page.said("30 queues: jobs wait, and nobody asks")
-    assert page.said("jobs-29 30 jobs wait, the oldest for 3 min, and nobody asks")
+    assert page.said("jobs-29 30 jobs wait, the oldest for 3 min")
+    assert 'data-urgent="1"' in page.html, "as many as there are cards"
     assert page.said("15 more"), "folded"
     assert page.said("And 10 queues besides")
     assert "<code>bunqueue-trio workers</code> shows" in page.html

@@ -31,6 +31,7 @@ from bunqueue_trio.ui.ask import Ask, Leads, Screen, Viewer, Wrong
 from bunqueue_trio.ui.render import render
 from bunqueue_trio.ui.table import NAVIGATION, ROUTES, VIEWS
 from bunqueue_trio.ui.views import acts
+from bunqueue_trio.ui.views.now import gathered
 
 _log = structlog.get_logger()
 
@@ -145,7 +146,7 @@ class Dashboard:
             "css": _mark("app.css"), "js": _mark("app.js"), "data_path": self._server.settings.where,
         }  # fmt: skip
         _, found = await ask.found()
-        context["urgent"] = sum(each.severity != "notice" for each in found)
+        context["urgent"] = sum(each.severity != "notice" for each in gathered(found))
         body = await render(screen.template, context | dict(screen.context))
         more = () if fresh is None else (("Set-Cookie", fresh),)
         tag = f'"{hashlib.sha256(body).hexdigest()[:24]}"'

@@ -120,7 +120,7 @@ def gathered(found: Sequence[Finding]) -> list[Finding | Many]:
 
 def _many(kind: str, same: Sequence[Finding], more: int) -> Many:
     says, remedy = _MANY[kind]
-    rows = [(each.title.removeprefix(f"{each.queue}: "), each) for each in same]
+    rows = [(each.title.removeprefix(f"{each.queue}: ").removesuffix(", and nobody asks"), each) for each in same]
     title = says.format(count(len({each.queue for each in same}) + more, "queue"))
     return Many(same[0].severity, title, remedy, rows[:MANY_SHOWN], rows[MANY_SHOWN:], more)
 
