@@ -16,6 +16,8 @@ ENGINE = [
     Mutant("engine/options.py", "defaults.max_attempts if spec.max_attempts is UNSET else spec.max_attempts", "max(defaults.max_attempts, 3 if spec.max_attempts is UNSET else spec.max_attempts)", "a push does not say for itself"),
     Mutant("engine/holding.py", "        if lock_ttl is None and self.configs.stalls:", "        if self.configs.stalls:", "a pull does not say how long it may be silent"),
     Mutant("engine/configs.py", "return rule.enabled and stalls >", "return stalls >", "stalls that do not count bury a job"),
+    Mutant("engine/commands/configs.py", "return replace(rule, **changes)", "return replace(usual, **changes)", "to change one field of how a queue treats its jobs resets the others"),
+    Mutant("engine/commands/configs.py", "getattr(usual, field) if value is None else value", "value", "null is no way back to what holds everywhere"),
     Mutant("engine/configs.py", " + rule.grace", "", "a queue gives no grace"),
     Mutant("engine/engine.py", "        self.configs.load()\n", "", "a restart forgets how queues treat their jobs"),
     Mutant("engine/figures.py", "max(one.oldest, other.oldest)", "other.oldest", "the longest wait of an hour is forgotten"),
