@@ -77,7 +77,7 @@ TESTS = {
         "tests/stream/test_hot.py",
     ],
     "config": ["tests/operations/test_spelling.py"],
-    "pages": ["tests/ui/test_findings.py", "tests/ui/test_unsure.py"],
+    "pages": ["tests/ui/test_findings.py", "tests/ui/test_unsure.py", "tests/ui/test_actions.py"],
     "cli": ["tests/ui/test_same_in_a_shell.py"],
     "ui": [
         f"tests/ui/test_{name}.py"

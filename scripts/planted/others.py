@@ -189,6 +189,7 @@ OTHERS = [
     Mutant("ui/views/queues.py", "line[:-1] if not of and", "line if not of and", "an hour that is not over looks like a fall"),
     Mutant("pages/findings.py", "elif picture.told.is_sure and not picture.told.is_ready:", "elif not picture.told.is_ready:", "a server that is not sure is taken for one that stops"),
     Mutant("ui/ask.py", 'if kind == "disk" else', "if True else", "a database that is down is called a disk"),
+    Mutant("pages/queue_settings.py", "by = newest.get((group.command, each.name)) if is_set else None", "by = next(iter(newest.values()), None) if is_set else None", "who has changed one setting of a queue is said to have changed all"),
     Mutant("ui/actions.py", "if name in form}\n        return", 'if name == "queue"}\n        return', "the curl beside a button of one error is about all dead letters of its queue"),
     Mutant("ui/actions.py", 'text.replace(",", "") if field.kind == "number" else text', "text", "the command line beside a button has a number that a shell does not take"),
     Mutant("cli/many.py", 'left -= reply["count"] + sum(reply["refused"].values())', "left -= 0", "`retry --limit` retries more"),

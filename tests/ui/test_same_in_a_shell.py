@@ -49,6 +49,17 @@ CASES = (
     Case("unlimit", {"queue": "q"}, (c.SetConcurrency(queue="q", concurrency=3),)),
     Case("rate", {"queue": "q", "limit": "1,000", "time": " 5m "}),
     Case("unrate", {"queue": "q"}, (c.RateLimit(queue="q", limit=3),)),
+    Case("set-defaults", {"queue": "q", "maxAttempts": " 5 ", "backoff": "2s", "removeOnFail": "yes"}),
+    Case(
+        "set-defaults",
+        {"queue": "q", "timeout": "default", "ttl": "1h"},
+        (c.SetDefaults(queue="q", timeout=7, max_attempts=4),),
+    ),
+    Case("reset-defaults", {"queue": "q"}, (c.SetDefaults(queue="q", timeout=7),)),
+    Case("set-stalls", {"queue": "q", "stallInterval": "15s", "enabled": "no"}),
+    Case("reset-stalls", {"queue": "q"}, (c.SetStallConfig(queue="q", max_stalls=7),)),
+    Case("set-dead", {"queue": "q", "maxAge": "7d", "maxEntries": "1000"}),
+    Case("reset-dead", {"queue": "q"}, (c.SetDlqConfig(queue="q", max_entries=7),)),
     Case("drain", {"queue": "q"}),
     Case(
         "drain",
@@ -133,6 +144,7 @@ def seen(bunqueue: Bunqueue) -> dict[str, Any]:
         # Of very many, it is the pages that decide which of them stand first.
         "jobs": states, "in line": list(states) if view.counts["waiting"] <= 100 else None,
         "queue": (view.paused, view.pause and (view.pause.reason, view.pause.until), view.concurrency, view.rate_limit),
+        "settings": [look(kind(queue="q")) for kind in (c.GetDefaults, c.GetStallConfig, c.GetDlqConfig)],
         "marks": {key: mark.mark for key, mark in bunqueue.server.engine.marks.items()},
         "reruns": [(one.filter, one.count, one.rate, one.stop_at, one.state) for one in bunqueue.server.engine.reruns.values()],
         "schedules": [(each.name, each.state, each.runs) for each in look(c.ListSchedules()).schedules],

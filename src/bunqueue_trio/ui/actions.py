@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
+from bunqueue_trio.pages.queue_settings import GROUPS, SETTINGS, USUAL, QueueSetting, parse
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.protocol.request import segment_of
@@ -174,6 +175,54 @@ def _rerun(form: Form, now: int) -> dict[str, Any]:
 
 def _mark(mark: str) -> Callable[[Form, int], dict[str, Any]]:
     return lambda form, now: {"fingerprint": form["fingerprint"], "mark": mark}
+
+
+_RESETS: Mapping[str, type[Command]] = {
+    "defaults": c.ClearDefaults,
+    "stalls": c.ClearStallConfig,
+    "dead": c.ClearDlqConfig,
+}
+_SETS: Mapping[str, type[Command]] = {"defaults": c.SetDefaults, "stalls": c.SetStallConfig, "dead": c.SetDlqConfig}
+_WHAT = {"defaults": "the defaults", "stalls": "when jobs stall", "dead": "which dead letters are kept"}
+
+
+def _said(group: str) -> Callable[[Form, int], dict[str, Any]]:
+    """Return what makes the fields of a change of some settings of a queue: those that are filled in."""
+
+    def fields(form: Form, now: int) -> dict[str, Any]:
+        try:
+            given = {
+                each.name: parse(each, form[each.name]) for each in SETTINGS if each.group == group and form[each.name]
+            }
+        except ValueError as error:
+            raise Wrong(str(error)) from None
+        return {"queue": form["queue"]} | given
+
+    return fields
+
+
+def _setting(each: QueueSetting) -> Field:
+    if each.kind == "switch":
+        return Field(each.name, each.label, "", "choice", "", ("", "yes", "no", USUAL))
+    return Field(each.name, each.label, "such as 30s or 7d" if each.kind == "time" else "a number")
+
+
+def _settings(group: str) -> tuple[Action, Action]:
+    """Return the actions that change some settings of a queue, and let them be as everywhere."""
+    names = [each.name for each in SETTINGS if each.group == group]
+    return (
+        Action(
+            f"set-{group}", f"Change {_WHAT[group]}", lambda f: f"{f['queue']}: change {_WHAT[group]}", _SETS[group], _said(group),
+            lambda f: ("queue", f["queue"], *(word for name in names if f[name] for word in ("--set", f"{name}={f[name]}"))),
+            doing.of_settings(group), doing.once("{queue}: it is changed."), fields=tuple(_setting(each) for each in SETTINGS if each.group == group),
+            note=f"What is left empty stays as it is; {USUAL} is as everywhere. Jobs that are there keep what they have.",
+        ),
+        Action(
+            f"reset-{group}", f"Reset {_WHAT[group]}", lambda f: f"{f['queue']}: reset {_WHAT[group]}", _RESETS[group], _queue,
+            lambda f: ("queue", f["queue"], "--reset", group), doing.of_settings(group, is_reset=True),
+            doing.once("{queue}: it is as everywhere."),
+        ),
+    )  # fmt: skip
 
 
 _YES = ("no", "yes")
@@ -372,5 +421,7 @@ _ROWS = (
     ),
 )  # fmt: skip
 
-ACTIONS: Mapping[str, Action] = {row.name: row for row in _ROWS}
+ACTIONS: Mapping[str, Action] = {
+    row.name: row for row in (*_ROWS, *(row for group in GROUPS for row in _settings(group)))
+}
 """By their names in addresses."""

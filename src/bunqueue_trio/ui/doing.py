@@ -1,12 +1,14 @@
 """How actions look before they act, and act: in slices, each its own commit, at most :data:`ACT_MAX` jobs at once."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import trio
 
 from bunqueue_trio.config import parse_duration_ms
 from bunqueue_trio.errors import Refused
+from bunqueue_trio.pages.queue_settings import Told, tell
 from bunqueue_trio.pages.words import count, size, span
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.replies import DeadLetter
@@ -68,6 +70,31 @@ def of_queue(state: str, says: str) -> Looks:
         n = ask.look(c.GetQueue(queue=form["queue"])).queue.counts[state]
         jobs = ask.look(c.GetJobs(queue=form["queue"], state=state, limit=EXAMPLES_MAX)).jobs if n else []
         return Preview(says.format(count(n, f"{state} job")), tuple(job.id for job in jobs))
+
+    return look
+
+
+def told_of(ask: Ask, queue: str, acts: Sequence[Mapping[str, Any]] = ()) -> list[Told]:
+    """Return how a queue treats its jobs."""
+    found = {
+        "defaults": c.GetDefaults(queue=queue),
+        "stalls": c.GetStallConfig(queue=queue),
+        "dead": c.GetDlqConfig(queue=queue),
+    }
+    replies = {name: msgspec.to_builtins(ask.look(command)) for name, command in found.items()}
+    return tell(replies, queue, acts)
+
+
+def of_settings(group: str, *, is_reset: bool = False) -> Looks:
+    """Return what says how some settings of a queue are, and which of them would change."""
+
+    async def look(ask: Ask, form: Form) -> Preview:
+        await trio.lowlevel.checkpoint()
+        told = [each for each in told_of(ask, form["queue"]) if each.setting.group == group]
+        now = ", ".join(f"{each.setting.name} {each.value}{'' if each.is_set else ' (default)'}" for each in told)
+        changed = [each.setting.name for each in told if (each.is_set if is_reset else form[each.setting.name])]
+        would = f"{', '.join(changed)} would change" if changed else "nothing would change"
+        return Preview(f"Now: {now}; {would}.", is_nothing=not changed)
 
     return look
 
