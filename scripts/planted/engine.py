@@ -18,6 +18,8 @@ ENGINE = [
     Mutant("engine/configs.py", "return rule.enabled and stalls >", "return stalls >", "stalls that do not count bury a job"),
     Mutant("engine/commands/configs.py", "return replace(rule, **changes)", "return replace(usual, **changes)", "to change one field of how a queue treats its jobs resets the others"),
     Mutant("engine/commands/configs.py", "getattr(usual, field) if value is None else value", "value", "null is no way back to what holds everywhere"),
+    Mutant("storage/memory.py", "n * (len(rows) - 1) // max(1, points - 1)", "n", "the oldest jobs alone tell what a shorter retention would free"),
+    Mutant("storage/sqlite/retention.py", "WHERE fin >= low + (high - low) * n / max(1, :points - 1) ", "WHERE fin >= low + n ", "the oldest jobs of a file alone tell what a shorter retention would free"),
     Mutant("engine/configs.py", " + rule.grace", "", "a queue gives no grace"),
     Mutant("engine/engine.py", "        self.configs.load()\n", "", "a restart forgets how queues treat their jobs"),
     Mutant("engine/figures.py", "max(one.oldest, other.oldest)", "other.oldest", "the longest wait of an hour is forgotten"),

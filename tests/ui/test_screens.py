@@ -445,6 +445,19 @@ async def test_the_page_of_an_error_says_how_many_it_shows(site: Site, bunqueue:
     assert page.html.count('scope="row"') == 36
 
 
+async def test_storage_says_what_a_shorter_retention_would_free(site: Site, bunqueue: Bunqueue) -> None:
+    for _ in range(30):
+        await push(bunqueue, "q", '"x"')
+    await work(bunqueue, "q", 30)
+    assert not (await site.get("/ui/storage")).said("What a shorter retention would free")
+    await trio.sleep(2 * 3600)
+    await bunqueue.server.sampler.step()
+    page = await site.get("/ui/storage")
+    assert page.said("What a shorter retention would free")
+    assert page.said("1 h 30")
+    assert not page.said("6 h 30"), "nothing is that old"
+
+
 async def test_a_worker_without_a_job_is_idle(site: Site, bunqueue: Bunqueue) -> None:
     core = bunqueue.server.core
     await core.execute(c.RegisterWorker(name="mail", worker_id="w1", queues=["q"]))

@@ -221,6 +221,7 @@ PAGE_ANSWERS: dict[str, dict[int, tuple[str, str, _Schema]]] = {
                     retention=_of(
                         **dict.fromkeys(("completedMax", "deadMax", "age", "eventsMax", "eventsAge"), _COUNT_OR_NULL)
                     ),
+                    shorter={"type": ["array", "null"], "items": _of(age=_COUNT, jobs=_COUNT, bytes=_COUNT)},
                 ),
             ),
         )

@@ -21,7 +21,7 @@ from bunqueue_trio.runtime.memory import Memory
 from bunqueue_trio.runtime.meters import HistogramFigures
 from bunqueue_trio.runtime.picture import QueueLook
 from bunqueue_trio.runtime.shared import Shared
-from bunqueue_trio.storage.store import Space, Store
+from bunqueue_trio.storage.store import Sampled, Space, Store
 
 T = TypeVar("T")
 
@@ -108,6 +108,8 @@ class StorageFigures(NamedTuple):
     """Since when its last room is kept for what empties the queues."""
     kind: str = "disk"
     """What the queue is on: disk or database."""
+    sampled: tuple[Sampled, ...] | None = None
+    """Some of the ended jobs, taken evenly; None: they were not looked at yet."""
 
 
 class Statistics(Struct, frozen=True, kw_only=True):

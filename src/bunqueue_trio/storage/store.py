@@ -117,6 +117,13 @@ class Retention(NamedTuple):
         return {"completed": self.completed_max, "failed": self.dead_max, "removed": self.completed_max}
 
 
+class Sampled(NamedTuple):
+    """An ended job: when it ended, and the bytes that it carries."""
+
+    finished_at: int
+    size: int
+
+
 class Space(NamedTuple):
     """Bytes of the file without its log, those of them that are free, and those that its disk has left, and has."""
 
@@ -261,6 +268,14 @@ class Store(Protocol):
 
         Raises:
             StoreError: the disk refused it; what was deleted before stays deleted.
+        """
+        ...
+
+    def sample(self, points: int) -> list[Sampled]:
+        """Return up to ``points`` of the ended jobs that are kept, taken evenly from the order of their ends, oldest first.
+
+        Raises:
+            StoreError: the disk cannot be read.
         """
         ...
 

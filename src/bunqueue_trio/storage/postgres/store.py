@@ -116,11 +116,12 @@ class PostgresStore:
         sent_at = _now()
         taken = self._ask(_TAKE, me, str(self.lease_s))
         if not taken:
-            return self._holder()
+            return self.holder()
         [(term, life, self._batch)] = taken
         self._leader = term, life
         self._beat_at = sent_at
         self._pruner = Pruner(lambda query: self._writer.ask(self._here(query)), self._leader)
+        self.sample = self._pruner.sample
         self._count()
         [(self.last_event_id,)] = self._ask(_LAST_EVENT)
         [(self._last_fin,)] = self._ask(_LAST_FIN)
@@ -134,9 +135,6 @@ class PostgresStore:
             StoreError: the database cannot be reached.
         """
         check_schema(self._auditor, self._place)  # one that has just come up may have no tables yet
-        return self._holder()
-
-    def _holder(self) -> str:
         for (holder,) in self._ask(_HOLDER):
             return str(holder)
         raise StartupError(f"{self._place}: the row of the leader is gone, so nobody can write there")
