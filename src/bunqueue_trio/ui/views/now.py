@@ -16,7 +16,7 @@ from bunqueue_trio.ui.ask import Ask, Screen
 
 FULLEST = 8
 MINUTES = 60
-MANY = 3  # findings of one kind about as many queues are one card
+MANY = 2  # findings of one kind about as many queues are one card
 MANY_SHOWN = 5  # of them at first
 
 
