@@ -121,7 +121,11 @@ def test_what_is_refused_is_one_line(server: Running):
         ),
         (("put", "s", "q", "--at", "soon"), 2, "must be a time from now"),
         (("preview", "--cron", "@daily", "--timezone", "Nowhere"), 1, "timezone must be a name"),
-        (("preview", "--at", "2034-07-01", "--timezone", "No/where"), 2, "no such time or zone"),
+        (
+            ("preview", "--at", "2034-07-01", "--timezone", "No/where"),
+            2,
+            "must be a name of the IANA time zone database",
+        ),
         (("show", "nobody"), 1, "Schedule not found (404)"),
         (("run", "nobody"), 1, "Schedule not found (404)"),
         (("resume", "nobody"), 1, "Schedule not found (404)"),

@@ -6,7 +6,6 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import anyio
 import click
@@ -69,12 +68,14 @@ def _fields(url: str, token: str | None, given: dict[str, Any]) -> dict[str, Any
 
 def _ms_of(said: datetime, zone: str | None) -> int:
     """Return when the clock of a zone, or the one here, shows a date and time."""
+    from bunqueue_trio.engine import zones  # the rules of zones are those of the server, and few commands need them
+
+    if zone is not None and zone not in zones.names():
+        raise click.BadParameter(f"{zone!r} must be a name of the IANA time zone database", param_hint="--timezone")
     try:
-        return round((said if zone is None else said.replace(tzinfo=ZoneInfo(zone))).timestamp() * 1000)
-    except (ValueError, ZoneInfoNotFoundError, OverflowError, OSError):
-        raise click.BadParameter(
-            f"no such time or zone: {said} {zone or ''}".rstrip(), param_hint="--timezone"
-        ) from None
+        return round(said.timestamp() * 1000) if zone is None else zones.time_of(zone, said)
+    except (ValueError, OverflowError, OSError):
+        raise click.BadParameter(f"{said} is no time that can be told", param_hint="--at, --start or --end") from None
 
 
 @schedules.command("list")
