@@ -10,6 +10,7 @@ from trio.testing import MockClock
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.config import Settings
 from bunqueue_trio.errors import StoreError
+from bunqueue_trio.pages.openapi import openapi
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
@@ -46,6 +47,15 @@ async def test_programs_are_told_and_probes_decide(server: Server, store: Distan
         status, told = await asked(server, path)
         assert (status, told["sure"]) == (200, False)
     assert (await asked(server, "/health"))[1]["status"] == "degraded"
+    api = json.loads(openapi(server)[1])
+    for path in ("/health", "/stats", "/findings"):
+        schema = api["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+        told = (await asked(server, path))[1]
+        assert set(told) == set(schema["properties"]), "as the description of the API has it"
+        if path == "/findings":
+            assert [set(each) for each in told["findings"]] == [
+                set(schema["properties"]["findings"]["items"]["properties"])
+            ]
     assert (await asked(server, "/ready"))[0] == 503
     assert (await asked(server, "/queues"))[0] == 503
     assert (await asked(server, "/findings"))[1]["findings"][0]["code"] == "not-sure"

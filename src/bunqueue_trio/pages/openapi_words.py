@@ -144,6 +144,11 @@ def _of(**fields: _Schema) -> _Schema:
     return {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
 
 
+def _sure(schema: _Schema) -> _Schema:
+    """Return the schema of a page that says so while another server may lead."""
+    return schema | {"properties": schema["properties"] | {"sure": {"const": False}}}
+
+
 def _counts(*names: str) -> _Schema:
     return _of(**dict.fromkeys(names, _COUNT))
 
@@ -164,38 +169,42 @@ PAGE_ANSWERS: dict[str, dict[int, tuple[str, str, _Schema]]] = {
     "ping": {200: ("It does.", _JSON, _of(ok=_TRUE, data=_of(pong=_TRUE, time=_COUNT)))},
     "health": {
         200: (
-            "Memory in MB, uptime in seconds.",
+            "Memory in MB, uptime in seconds. `sure` is there while another server may lead.",
             _JSON,
-            _of(
-                ok=_TRUE,
-                status={"enum": ["healthy", "degraded"]},
-                uptime=_COUNT,
-                version=_STRING,
-                queues=_counts("waiting", "active", "delayed", "completed", "dlq"),
-                connections=_counts("tcp", "ws", "sse"),
-                memory=_MEMORY,
+            _sure(
+                _of(
+                    ok=_TRUE,
+                    status={"enum": ["healthy", "degraded"]},
+                    uptime=_COUNT,
+                    version=_STRING,
+                    queues=_counts("waiting", "active", "delayed", "completed", "dlq"),
+                    connections=_counts("tcp", "ws", "sse"),
+                    memory=_MEMORY,
+                )
             ),
         )
     },
     "stats": {
         200: (
-            "Memory in MB, uptime in seconds.",
+            "Memory in MB, uptime in seconds. `sure` is there while another server may lead.",
             _JSON,
-            _of(
-                ok=_TRUE,
-                stats=_counts(
-                    "queued",
-                    "processing",
-                    "delayed",
-                    "dlq",
-                    "completed",
-                    "uptime",
-                    "pushPerSec",
-                    "pullPerSec",
-                    *_TOTALS,
-                ),
-                memory=_counts("heapUsed", "heapTotal", "rss", "external", "arrayBuffers"),
-                collections=_COLLECTIONS,
+            _sure(
+                _of(
+                    ok=_TRUE,
+                    stats=_counts(
+                        "queued",
+                        "processing",
+                        "delayed",
+                        "dlq",
+                        "completed",
+                        "uptime",
+                        "pushPerSec",
+                        "pullPerSec",
+                        *_TOTALS,
+                    ),
+                    memory=_counts("heapUsed", "heapTotal", "rss", "external", "arrayBuffers"),
+                    collections=_COLLECTIONS,
+                )
             ),
         )
     },
@@ -270,27 +279,30 @@ PAGE_ANSWERS: dict[str, dict[int, tuple[str, str, _Schema]]] = {
     },
     "findings": {
         200: (
-            "What is wrong, worst first; times in epoch ms.",
+            "What is wrong, worst first; times in epoch ms. `sure` is there while another server may lead.",
             _JSON,
-            _of(
-                ok=_TRUE,
-                now=_COUNT,
-                findings={
-                    "type": "array",
-                    "items": _of(
-                        code=_STRING,
-                        severity={"enum": ["critical", "warning", "notice"]},
-                        title=_STRING,
-                        cause=_STRING,
-                        evidence=_STRING,
-                        remedy=_STRING,
-                        queue={"type": ["string", "null"]},
-                        since={"type": ["integer", "null"]},
-                        numbers={"type": "object", "additionalProperties": {"type": "integer"}},
-                        alert={"type": ["string", "null"]},
-                        weight=_COUNT,
-                    ),
-                },
+            _sure(
+                _of(
+                    ok=_TRUE,
+                    now=_COUNT,
+                    findings={
+                        "type": "array",
+                        "items": _of(
+                            code=_STRING,
+                            severity={"enum": ["critical", "warning", "notice"]},
+                            title=_STRING,
+                            cause=_STRING,
+                            evidence=_STRING,
+                            remedy=_STRING,
+                            queue={"type": ["string", "null"]},
+                            since={"type": ["integer", "null"]},
+                            until={"type": ["integer", "null"]},
+                            numbers={"type": "object", "additionalProperties": {"type": "integer"}},
+                            alert={"type": ["string", "null"]},
+                            weight=_COUNT,
+                        ),
+                    },
+                )
             ),
         )
     },
