@@ -79,9 +79,13 @@ TESTS = {
         "tests/stream/test_hot.py",
     ],
     "config": ["tests/operations/test_spelling.py"],
-    "pages": ["tests/ui/test_findings.py"],
-    "ui": [f"tests/ui/test_{name}.py" for name in ("payload", "access", "actions", "hostile", "screens")],
     "doors": [f"tests/doors/test_{name}.py" for name in ("splice", "handshake", "remote", "waiting_room", "local")],
+    "pages": ["tests/ui/test_findings.py", "tests/ui/test_unsure.py", "tests/ui/test_actions.py"],
+    "cli": ["tests/ui/test_same_in_a_shell.py"],
+    "ui": [
+        f"tests/ui/test_{name}.py"
+        for name in ("payload", "access", "actions", "hostile", "screens", "unsure", "same_in_a_shell")
+    ],
     "transports": [f"tests/stream/test_{name}.py" for name in ("hot", "heads", "frames", "virtual", "gone")],
     "client": [
         f"tests/client/test_{name}.py"

@@ -29,6 +29,7 @@ POSTGRES = [
     Mutant(_STORE, "            for queue, state, fingerprint in json.loads(gone", "            for queue, state, fingerprint in json.loads(None and gone", "what made room is counted still"),
     Mutant(_STORE, "            self._beat_now()\n", "", "a long start loses the lease"),
     Mutant(_STORE, "            if self._leader[0] and self._writer.is_open:", "            if False:", "the next server waits for a lease that nobody has"),
+    Mutant("storage/postgres/standby.py", "if not reached and trio.current_time() >= give_up_at:", "if not reached:", "a start does not wait for its database"),
     Mutant("storage/postgres/standby.py", "                patient_until = trio.current_time() + lease_s\n", "", "a standby is quicker than the leader that has what the database lost"),
     Mutant(_LINK, "            return\n        self.close()\n", "            return\n", "an answer is taken for another's"),
     Mutant(_LINK, "        if code[:2] in _OURS and code != _PRIVILEGE:", "        if code[:2] in _OURS:", "a missing right ends the server"),

@@ -17,8 +17,9 @@ from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.deadline import LastDeadline
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.tree import Transport, serve
+from bunqueue_trio.storage.awaited import NoteLeader
 from bunqueue_trio.storage.opening import open_store
-from bunqueue_trio.storage.store import NoteLeader, Store
+from bunqueue_trio.storage.store import Store
 
 _log = structlog.get_logger()
 
@@ -101,7 +102,7 @@ def facts(server: Server) -> dict[str, object]:
     """Return what somebody who starts a server wants to see in its log."""
     return {
         "version": __version__,
-        "data_path": server.settings.where,
+        "store" if server.settings.store else "data_path": server.settings.where,
         "auth": "on" if server.settings.auth_tokens else "off",
         "jobs": len(server.engine.jobs),
     }

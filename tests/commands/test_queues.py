@@ -171,7 +171,12 @@ async def test_a_queue_says_when_its_jobs_stall(api: Api, queue: str):
     assert (said.stall_interval, said.max_stalls) == (15_000, 5)
     await api.run(c.SetStallConfig(queue=queue, enabled=False))
     said = (await api.run(c.GetStallConfig(queue=queue))).config
-    assert (said.enabled, said.stall_interval) == (False, usual.stall_interval)
+    assert (said.enabled, said.stall_interval, said.max_stalls) == (False, 15_000, 5), (
+        "what is left out stays as it was"
+    )
+    await api.run(c.ClearStallConfig(queue=queue))
+    told = await api.run(c.GetStallConfig(queue=queue))
+    assert (told.config, told.set) == (usual, [])
 
 
 async def test_a_queue_says_which_of_its_dead_letters_are_kept(api: Api, queue: str):
@@ -179,5 +184,7 @@ async def test_a_queue_says_which_of_its_dead_letters_are_kept(api: Api, queue: 
     said = (await api.run(c.GetDlqConfig(queue=queue))).config
     assert (said.auto_retry, said.max_entries, said.max_age) == (False, 1000, 60_000)
     assert await api.refused(c.SetDlqConfig(queue=queue, auto_retry=True)) is c.NO_AUTO_RETRY
-    await api.run(c.SetDlqConfig(queue=queue))
+    await api.run(c.SetDlqConfig(queue=queue, max_age=None))
+    assert (await api.run(c.GetDlqConfig(queue=queue))).set == ["maxEntries"]
+    await api.run(c.ClearDlqConfig(queue=queue))
     assert (await api.run(c.GetDlqConfig(queue=queue))).config.max_entries is None

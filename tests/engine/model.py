@@ -279,9 +279,8 @@ class Jobs:
         job.stalls += 1
         self.totals["stalled"] += 1
         self.say("stalled", job, now)
-        rule = self.stall_rules.get(job.queue)
-        most = self.stalls_max if rule is None or rule.most is None else rule.most
-        if job.stalls > most and not (rule is not None and rule.enabled is False):
+        rule = self.stall_rules.get(job.queue, {})
+        if job.stalls > rule.get("max_stalls", self.stalls_max) and rule.get("enabled", True):
             self.totals["lost_to_stalls"] += 1
             self.bury(job, f"Job stalled {job.stalls} times", now)
         else:

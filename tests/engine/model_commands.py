@@ -150,8 +150,8 @@ class Model(Crew, Schedules):
         yield {"ids": ids}
 
     def lease_of(self, queue: str) -> int:
-        rule = self.stall_rules.get(queue)
-        return self.lease if rule is None else (rule.interval or self.lease) + (rule.grace or 0)
+        rule = self.stall_rules.get(queue, {})
+        return int(rule.get("stall_interval", self.lease) + rule.get("grace_period", 0))
 
     def pull_one(
         self, queue: str, lock_ttl: int | None, now: int, owner: str | None, hand: Hand | None

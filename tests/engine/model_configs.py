@@ -1,7 +1,6 @@
 """How queues treat their jobs where nobody says it, by the naive queue of ``model.py``."""
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -11,16 +10,6 @@ from bunqueue_trio.protocol import commands as c
 from tests.engine.model import No, Reply
 
 Said = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Stalls:
-    """When the jobs of a queue stall, as it was said."""
-
-    enabled: bool | None
-    interval: int | None
-    most: int | None
-    grace: int | None
 
 
 def filled(spec: c.JobSpec, said: Said) -> c.JobSpec:
@@ -36,10 +25,15 @@ def filled(spec: c.JobSpec, said: Said) -> c.JobSpec:
 def set_defaults(self: Any, command: c.SetDefaults, now: int, owner: str | None) -> Reply:
     self.check_queue(command.queue)
     names = ("max_attempts", "backoff", "ttl", "timeout", "remove_on_complete", "remove_on_fail")
-    self.said[command.queue] = {
-        name: value for name in names if (value := getattr(command, name)) is not None
-    }  # fmt: skip
+    self.said[command.queue] = told(self.said.get(command.queue, {}), command, names)
     return {}
+
+
+def told(said: Said, given: Any, names: tuple[str, ...]) -> Said:
+    """What holds after something was said: None is as everywhere, and what was left out stays as it was."""
+    values = {name: getattr(given, name) for name in names}
+    new = said | {name: value for name, value in values.items() if value is not UNSET}
+    return {name: value for name, value in new.items() if value is not None}
 
 
 def clear_defaults(self: Any, command: c.ClearDefaults, now: int, owner: str | None) -> Reply:
@@ -56,49 +50,79 @@ def get_defaults(self: Any, command: c.GetDefaults, now: int, owner: str | None)
         "defaults": {
             "maxAttempts": spec.max_attempts, "backoff": backoff, "ttl": spec.ttl, "timeout": spec.timeout or None,
             "removeOnComplete": spec.remove_on_complete, "removeOnFail": spec.remove_on_fail,
-        }
+        },
+        "set": named(
+            {**self.said.get(command.queue, {}), "timeout": self.said.get(command.queue, {}).get("timeout") or None},
+            {"max_attempts": 3, "backoff": 1000, "remove_on_complete": False, "remove_on_fail": False},
+            ("max_attempts", "backoff", "ttl", "timeout", "remove_on_complete", "remove_on_fail"),
+        ),
     }  # fmt: skip
 
 
 def set_stalls(self: Any, command: c.SetStallConfig, now: int, owner: str | None) -> Reply:
     self.check_queue(command.queue)
-    said = command.config or command
-    self.stall_rules[command.queue] = Stalls(said.enabled, said.stall_interval, said.max_stalls, said.grace_period)
+    names = ("enabled", "stall_interval", "max_stalls", "grace_period")
+    rules = self.stall_rules
+    rules[command.queue] = told(rules.get(command.queue, {}), command.config or command, names)
+    return {}
+
+
+def clear_stalls(self: Any, command: c.ClearStallConfig, now: int, owner: str | None) -> Reply:
+    self.check_queue(command.queue)
+    self.stall_rules.pop(command.queue, None)
     return {}
 
 
 def get_stalls(self: Any, command: c.GetStallConfig, now: int, owner: str | None) -> Reply:
     self.check_queue(command.queue)
-    said = self.stall_rules.get(command.queue, Stalls(None, None, None, None))
+    said = self.stall_rules.get(command.queue, {})
+    usual = {"enabled": True, "grace_period": 0}
     return {
         "config": {
-            "enabled": said.enabled in (None, True), "stallInterval": said.interval or self.lease,
-            "maxStalls": self.stalls_max if said.most is None else said.most, "gracePeriod": said.grace or 0,
-        }
+            "enabled": said.get("enabled", True), "stallInterval": said.get("stall_interval", self.lease),
+            "maxStalls": said.get("max_stalls", self.stalls_max), "gracePeriod": said.get("grace_period", 0),
+        },
+        "set": named(said, usual, ("enabled", "stall_interval", "max_stalls", "grace_period")),
     }  # fmt: skip
+
+
+def named(said: Said, usual: Said, names: tuple[str, ...]) -> list[str]:
+    """Which of them are other than usual, as JSON has them."""
+    words = [name.split("_") for name in names if name in said and said[name] != usual.get(name)]
+    return [first + "".join(map(str.capitalize, rest)) for first, *rest in words]
 
 
 def set_dead(self: Any, command: c.SetDlqConfig, now: int, owner: str | None) -> Reply:
     self.check_queue(command.queue)
     said = command.config or command
-    if said.auto_retry:
+    if said.auto_retry is True:
         raise No(400, "autoRetry is not there: a rerun retries a few first, and the others if those do well")
-    self.said.setdefault("dead " + command.queue, {}).update(age=said.max_age, most=said.max_entries)
+    key = "dead " + command.queue
+    self.said[key] = told(self.said.get(key, {}), said, ("max_age", "max_entries"))
+    return {}
+
+
+def clear_dead(self: Any, command: c.ClearDlqConfig, now: int, owner: str | None) -> Reply:
+    self.check_queue(command.queue)
+    self.said.pop("dead " + command.queue, None)
     return {}
 
 
 def get_dead(self: Any, command: c.GetDlqConfig, now: int, owner: str | None) -> Reply:
     self.check_queue(command.queue)
     said = self.said.get("dead " + command.queue, {})
-    return {"config": {"autoRetry": False, "maxAge": said.get("age"), "maxEntries": said.get("most")}}
+    config = {"autoRetry": False, "maxAge": said.get("max_age"), "maxEntries": said.get("max_entries")}
+    return {"config": config, "set": named(said, {}, ("max_age", "max_entries"))}
 
 
 ANSWERS = {
     c.SetDlqConfig: set_dead,
+    c.ClearDlqConfig: clear_dead,
     c.GetDlqConfig: get_dead,
     c.SetDefaults: set_defaults,
     c.ClearDefaults: clear_defaults,
     c.GetDefaults: get_defaults,
     c.SetStallConfig: set_stalls,
+    c.ClearStallConfig: clear_stalls,
     c.GetStallConfig: get_stalls,
 }

@@ -122,6 +122,12 @@ ACTS_TRIED: dict[type[c.Command], tuple[Callable[[Bench], object], Act]] = {
         lambda b: b,
         (c.SetDlqConfig(queue="q", max_entries=5), {"maxEntries": 5}, 1, c.SetDlqConfig(queue="q", max_entries=5)),
     ),
+    c.ClearDlqConfig: (
+        lambda b: b.do(c.SetDlqConfig(queue="q", max_age=5)), (c.ClearDlqConfig(queue="q"), {}, 1, c.ClearDlqConfig(queue="q")),
+    ),
+    c.ClearStallConfig: (
+        lambda b: b.do(c.SetStallConfig(queue="q", max_stalls=5)), (c.ClearStallConfig(queue="q"), {}, 1, c.ClearStallConfig(queue="q")),
+    ),
     c.SetStallConfig: (
         lambda b: b,
         (c.SetStallConfig(queue="q", max_stalls=5), {"maxStalls": 5}, 1, c.SetStallConfig(queue="q", max_stalls=5)),

@@ -54,7 +54,7 @@ def test_they_are_there_after_a_crash_until_they_are_cleared(bench: Bench):
     assert (bench.do(c.GetDefaults(queue="q")), bench.do(c.GetStallConfig(queue="q"))) == said
     assert options(bench, bench.push())[:2] == (7, 70)
     bench.do(c.ClearDefaults(queue="q"))
-    bench.do(c.SetStallConfig(queue="q"))
+    bench.do(c.ClearStallConfig(queue="q"))
     bench.commit()
     assert not bench.engine.facts.of(DEFAULTS)
     assert not bench.engine.facts.of(STALLS)
@@ -99,6 +99,34 @@ def test_where_stalls_do_not_count_a_job_comes_back_however_often(bench: Bench):
         assert (bench.state(job_id).state, bench.state(job_id).stalls) == ("waiting", n)
 
 
+def test_what_is_left_out_stays_as_it_was_and_null_is_as_everywhere(bench: Bench):
+    """A change of one field is no reset of the others."""
+    bench.do(c.SetStallConfig(queue="q", stall_interval=40, max_stalls=2, enabled=False))
+    bench.do(c.SetStallConfig(queue="q", config=c.StallConfig(grace_period=7)))
+    told = bench.do(c.GetStallConfig(queue="q"))
+    config = told.config
+    assert (config.stall_interval, config.max_stalls, config.enabled, config.grace_period) == (40, 2, False, 7)
+    assert told.set == ["enabled", "stallInterval", "maxStalls", "gracePeriod"]
+    bench.do(c.SetStallConfig(queue="q", enabled=None, max_stalls=None))
+    told = bench.do(c.GetStallConfig(queue="q"))
+    assert (told.set, told.config.enabled) == (["stallInterval", "gracePeriod"], True)
+
+    bench.do(c.SetDlqConfig(queue="q", max_age=500))
+    bench.do(c.SetDlqConfig(queue="q", max_entries=3))
+    assert bench.do(c.GetDlqConfig(queue="q")).set == ["maxAge", "maxEntries"]
+    bench.do(c.SetDlqConfig(queue="q", max_age=None))
+    assert bench.do(c.GetDlqConfig(queue="q")).set == ["maxEntries"]
+
+    bench.do(c.SetDefaults(queue="q", max_attempts=7, backoff=c.Backoff(type="fixed", delay=1000)))
+    bench.do(c.SetDefaults(queue="q", timeout=300))
+    told = bench.do(c.GetDefaults(queue="q"))
+    assert (told.set, told.defaults.backoff.type) == (["maxAttempts", "timeout", "backoff"], "fixed")
+    assert options(bench, bench.push())[:2] == (7, 1000)
+    bench.do(c.SetDefaults(queue="q", backoff=None, max_attempts=None, timeout=None))
+    assert bench.do(c.GetDefaults(queue="q")).set == []
+    assert not bench.engine.configs.defaults
+
+
 def test_so_many_queues_have_their_own(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(configs, "CONFIGS_MAX", 1)
     for kind, field in (
@@ -110,7 +138,7 @@ def test_so_many_queues_have_their_own(bench: Bench, monkeypatch: pytest.MonkeyP
         with pytest.raises(Refused, match="More than 1 queues"):
             bench.do(kind(queue="b", **field))
         bench.do(kind(queue="b"))
-        bench.do(kind(queue="a"))
+        bench.do(kind(queue="a", **dict.fromkeys(field)))
         bench.do(kind(queue="b", **field))
 
 
@@ -127,6 +155,6 @@ def test_it_says_which_of_its_dead_letters_are_kept(bench: Bench):
     ) == (3, 500)
     with pytest.raises(Refused, match="autoRetry is not there"):
         bench.do(c.SetDlqConfig(queue="q", auto_retry=True))
-    bench.do(c.SetDlqConfig(queue="q"))
+    bench.do(c.ClearDlqConfig(queue="q"))
     bench.do(c.Obliterate(queue="r"))
     assert bench.engine.configs.dead_kept(bench.now) == {}

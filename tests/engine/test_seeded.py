@@ -255,9 +255,14 @@ class Life:
             "enabled": rng.choice([None, True, False]), "stall_interval": rng.choice([None, 40]),
             "max_stalls": rng.choice([None, 0, 2]), "grace_period": rng.choice([None, 0, 30]),
         }  # fmt: skip
+
+        def some(fields: dict[str, Any]) -> dict[str, Any]:
+            return {name: value for name, value in fields.items() if rng.random() < 0.5}
+
+        stalls = some(stalls)
         config = c.SetStallConfig(queue=queue, config=c.StallConfig(**stalls))
         return [
-            c.SetDefaults(queue=queue, **said), c.ClearDefaults(queue=queue), c.GetDefaults(queue=queue),
+            c.SetDefaults(queue=queue, **some(said)), c.ClearDefaults(queue=queue), c.ClearStallConfig(queue=queue), c.GetDefaults(queue=queue),
             rng.choice([config, c.SetStallConfig(queue=queue, **stalls)]), c.GetStallConfig(queue=queue),
         ]  # fmt: skip
 

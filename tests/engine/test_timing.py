@@ -241,6 +241,12 @@ def test_the_jitter_of_a_slot_is_always_the_same_and_spread():
     assert jitter_ms("a", 1, 0) == 0
 
 
+def test_a_date_is_when_the_clock_of_a_zone_shows_it_first():
+    assert zones.time_of("America/New_York", datetime(2034, 7, 1, 8)) == 2035368000000  # noqa: DTZ001 - the zone is said beside it
+    autumn = zones.time_of("Europe/Berlin", datetime(2027, 10, 31, 2, 30))  # noqa: DTZ001
+    assert datetime.fromtimestamp(autumn / 1000, UTC) == datetime(2027, 10, 31, 0, 30, tzinfo=UTC)
+
+
 def test_zones_are_those_of_the_package_and_have_a_version():
     assert {"Europe/Berlin", "UTC", "America/New_York"} <= zones.names()
     assert "../etc/passwd" not in zones.names()

@@ -132,7 +132,7 @@ class World:
             self.do(c.RateLimitClear(queue=queue))
         for queue in {*self.model.said, *self.model.stall_rules}:
             self.do(c.ClearDefaults(queue=queue))
-            self.do(c.SetStallConfig(queue=queue))
+            self.do(c.ClearStallConfig(queue=queue))
         for name in list(self.model.schedules):
             self.do(c.DeleteSchedule(name=name))
         for owner in list(self.model.bound):

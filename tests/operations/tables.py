@@ -191,6 +191,8 @@ def _default_of(kind: type[msgspec.Struct], f: Any) -> str:
         return "required"
     if isinstance(f.default, Raw) or f.default is None:
         return ""
+    if f.default is msgspec.UNSET and not issubclass(kind, c.JobSpec):
+        return "as it was"
     if f.default_factory is not msgspec.NODEFAULT:
         return "`[]`"
     default = c.PUSH_DEFAULTS[f.name] if f.default is msgspec.UNSET else f.default

@@ -18,6 +18,28 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield running
 
 
+def test_a_queue_shows_how_it_treats_its_jobs_and_who_has_said_so(server: Running):
+    shown = ask(server, "queue", "set")
+    assert (shown.code, shown.err) == (0, "")
+    rows = {line.split()[1]: line.split()[2:] for line in shown.out.splitlines()}
+    assert rows["maxAttempts"] == ["3", "default"]
+    assert rows["concurrency"] == ["any", "number", "default"]
+    shown = ask(server, "queue", "set", "--set", "maxAttempts=5", "--set", "timeout=30s", "--set", "maxStalls=1")
+    rows = {line.split()[1]: line.split()[2:] for line in shown.out.splitlines()}
+    assert rows["maxAttempts"][:4] == ["5", "set", "by", "token"]
+    assert (rows["timeout"][:3], rows["maxStalls"][:2]) == (["30", "s", "set"], ["1", "set"])
+    shown = ask(server, "queue", "set", "--set", "timeout=default", "--reset", "stalls", "--json")
+    told = json.loads(shown.out)
+    assert (told["defaults"]["set"], told["stalls"]["set"], told["defaults"]["values"]["maxAttempts"]) == (
+        ["maxAttempts"],
+        [],
+        5,
+    )
+    for wrong in ("attempts=5", "maxAttempts", "timeout=soon", "enabled=perhaps"):
+        done = ask(server, "queue", "set", "--set", wrong)
+        assert (done.code, done.out, done.err.count("\n")) == (2, "", 1), wrong
+
+
 def ask(server: Running, *arguments: str, token: str = "secret") -> Done:
     return bunqueue(*arguments, env={"BUNQUEUE_URL": server.url, "BUNQUEUE_TOKEN": token})
 

@@ -86,6 +86,20 @@ def test_a_preview_has_remarks(server: Running):
     assert ask(server, "preview", "--at", "10m").out.count("next") == 1
 
 
+def test_a_date_is_in_the_zone_that_is_said(server: Running):
+    zone = ("--timezone", "America/New_York")
+    done = ask(server, "preview", "--at", "2034-07-01T08:00", *zone)
+    assert done.out == "next  2034-07-01T08:00:00-04:00\n"
+    done = ask(server, "preview", "--cron", "0 8 * * *", "--start", "2034-12-24", "--end", "2034-12-25T09:00", *zone)
+    assert done.out == "next  2034-12-24T08:00:00-05:00\nnext  2034-12-25T08:00:00-05:00\n"
+    # One that says its zone means that one.
+    done = ask(server, "preview", "--at", "2034-07-01T08:00Z", *zone)
+    assert done.out == "next  2034-07-01T04:00:00-04:00\n"
+    assert ask(server, "put", "zoned", "q", "--at", "2034-07-01T08:00", *zone).code == 0
+    shown = json.loads(ask(server, "show", "zoned", "--json").out)["schedule"]
+    assert shown["nextRun"] == 2035368000000
+
+
 def test_one_that_runs_once_ends(server: Running):
     done = ask(
         server, "put", "once", "q", "--at", "1h", "--end", "2h", "--limit", "1", "--overlap", "allow", "--window", "5m"
@@ -111,10 +125,11 @@ def test_what_is_refused_is_one_line(server: Running):
             "cron must be a cron expression: the field of the minute is wrong, '61': it takes 0 to 59;",
         ),
         (("put", "s", "q", "--at", "soon"), 2, "must be a time from now"),
+        (("preview", "--cron", "@daily", "--timezone", "Nowhere"), 1, "timezone must be a name"),
         (
-            ("preview", "--cron", "@daily", "--timezone", "Nowhere"),
-            1,
-            "timezone must be a name of the IANA time zone database, such as Europe/Berlin (400)",
+            ("preview", "--at", "2034-07-01", "--timezone", "No/where"),
+            2,
+            "must be a name of the IANA time zone database",
         ),
         (("show", "nobody"), 1, "Schedule not found (404)"),
         (("run", "nobody"), 1, "Schedule not found (404)"),

@@ -7,13 +7,15 @@ import msgspec
 import pytest
 import trio
 from click.testing import CliRunner
+from msgspec.structs import replace
 
 from bunqueue_trio.cli import main
 from bunqueue_trio.cli import storage as cli
 from bunqueue_trio.config import MIB
-from bunqueue_trio.pages.storage import storage
+from bunqueue_trio.pages.storage import shorter, storage
+from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.server_replies import StorageReply, StorageView
-from bunqueue_trio.storage.store import Space
+from bunqueue_trio.storage.store import Sampled, Space
 from bunqueue_trio.testing.server import Bunqueue
 
 GIB = 1024 * MIB
@@ -57,6 +59,32 @@ async def test_the_page_tells_since_when_the_disk_is_in_trouble(bunqueue: Bunque
     assert (told.error, told.since) == ("FullError: disk is full", journal.failing_since)
 
 
+async def test_the_page_tells_what_a_shorter_retention_would_free(bunqueue: Bunqueue):
+    """A few of the ended jobs are looked at, whatever their number, and stand for the others."""
+    server, core = bunqueue.server, bunqueue.server.core
+    assert seen(bunqueue).shorter is None, "not known yet"
+    for age in (2 * 86_400, 7200, 0):
+        for _ in range(300):
+            await core.execute(c.Push(queue="q", data=c.Raw(b'"%s"' % (b"x" * 1000))))
+            pulled: Any = await core.execute(c.Pull(queue="q"))
+            await core.execute(c.Ack(id=pulled.job.id))
+        await trio.sleep(age)
+    await server.sampler.step()
+    told = {each.age // 3_600_000: each for each in seen(bunqueue).shorter or ()}
+    assert list(told) == [1, 6, 24], "and nothing of what would free nothing"
+    assert 590 <= told[1].jobs <= 610
+    assert 290 <= told[24].jobs <= 310
+    assert 290 * 1200 <= told[24].bytes <= 310 * 1300
+
+
+async def test_what_is_not_kept_longer_anyway_is_not_told(bunqueue: Bunqueue):
+    told = bunqueue.server.statistics()
+    old = (Sampled(0, 10),) * 3
+    for age, ages in ((None, 8), (86_400_000, 2)):
+        figures = told.storage._replace(sampled=old, retention=told.storage.retention._replace(age_ms=age))
+        assert len(shorter(replace(told, storage=figures)) or ()) == ages
+
+
 TOLD: dict[str, Any] = {
     "diskFull": False, "error": None, "since": None, "file": 31 * MIB, "free": 0, "log": 2048, "diskFree": 5 * GIB,
     "disk": 20 * GIB, "growth": 60 * MIB, "fullIn": 1_800_000, "pending": 0,
@@ -81,6 +109,9 @@ def test_the_command_says_it_in_words_or_as_it_is(monkeypatch: pytest.MonkeyPatc
     ):  # fmt: skip
         assert words in out
     assert json.loads(run(monkeypatch, {"ok": True, "data": TOLD}, "storage", "--json")[1]) == TOLD
+    more = TOLD | {"shorter": [{"age": 3 * 86_400_000, "jobs": 12_345, "bytes": 45 * MIB}]}
+    out = run(monkeypatch, {"ok": True, "data": more}, "storage")[1]
+    assert "shorter    RETENTION_AGE_MS=3d would free about 12,345 jobs, 45.0 MiB\n" in out
     trouble = TOLD | {"diskFull": True, "since": 0, "disk": 0, "growth": None, "jobs": {}}
     out = run(monkeypatch, {"ok": True, "data": trouble}, "storage")[1]
     assert "nearly full since 1970" in out

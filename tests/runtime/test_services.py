@@ -23,6 +23,7 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.limiter import RateLimiter
 from bunqueue_trio.runtime.meters import Histogram, LoopLag
 from bunqueue_trio.runtime.services import (
+    AgeSampler,
     Checkpointer,
     RateLimitCleaner,
     Rates,
@@ -216,6 +217,19 @@ async def test_a_file_that_gives_nothing_back_is_left_alone(world: World, nurser
     nursery.start_soon(looped(Shrinker(world.journal, world.store)))
     await trio.sleep(SHRINK_MS / 1000 * 3.5)
     assert asked == [SHRINK_BYTES] * 3
+
+
+async def test_some_of_the_ended_jobs_are_looked_at_soon_and_then_each_minute(world: World, nursery: trio.Nursery):
+    ledger, sampler = Ledger(world.store), AgeSampler(world.journal, world.store)
+    nursery.start_soon(looped(sampler))
+    await trio.sleep(1.5)
+    assert sampler.sampled == ()
+    ledger.completed(3)
+    await trio.sleep(58)
+    assert sampler.sampled == ()
+    await trio.sleep(2)
+    assert sampler.sampled is not None
+    assert len(sampler.sampled) == 3
 
 
 # --- retention ------------------------------------------------------------------------------------------

@@ -5,7 +5,8 @@ from typing import Any
 
 import trio
 
-from bunqueue_trio.storage.store import Batch, Question, Store
+from bunqueue_trio.storage.awaited import Question
+from bunqueue_trio.storage.store import Batch, Store
 from tests.storage.faulty import Fault, FaultyStore
 
 

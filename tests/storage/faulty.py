@@ -18,7 +18,7 @@ from bunqueue_trio.engine.job import Job, Records, State, Trace
 from bunqueue_trio.engine.trails import TrailPage
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.rows import FactRow
-from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, Store, StoredEvent
+from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Sampled, Space, Store, StoredEvent
 
 
 class Fault(Enum):
@@ -169,6 +169,10 @@ class FaultyStore:
     def prune(self, keep: Retention) -> int:
         self._upkeep()
         return self.inner.prune(keep)
+
+    def sample(self, points: int) -> list[Sampled]:
+        self._readable()
+        return self.inner.sample(points)
 
     def space(self) -> Space:
         self._readable()

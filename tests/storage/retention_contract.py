@@ -217,6 +217,17 @@ class PruneContract(StoreSuite):
         prune_all(ledger.store, keep(0, 0, NOW * 2, 0, NOW * 2))
         assert list(loaded(place.open())) == ["job-1"]
 
+    def test_some_of_the_ended_jobs_tell_how_old_all_are(self, ledger: Ledger, store: Store):
+        assert store.sample(10) == []
+        for seq in range(1, 101):
+            ledger.completed(1, at=NOW + 1000 * seq)
+        few = store.sample(5)
+        assert [each.finished_at for each in few] == [NOW + 1000 * seq for seq in (1, 25, 50, 75, 100)]
+        assert all(each.size > 0 for each in few)
+        assert len(store.sample(1)) == 1
+        # Of few none is left out, and none comes twice.
+        assert [each.finished_at for each in store.sample(1000)] == [NOW + 1000 * seq for seq in range(1, 101)]
+
     def test_nothing_to_prune_is_told(self, ledger: Ledger, store: Store):
         assert store.prune(keep(0, 0, NOW * 2, 0, NOW * 2)) == 0
         ledger.completed(2)

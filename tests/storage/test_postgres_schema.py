@@ -87,7 +87,7 @@ def test_a_step_that_fails_leaves_nothing_behind(fresh: Place, monkeypatch: pyte
     known = schema.migrations()
     more = [*known, (known[-1][0] + 1, "CREATE TABLE bq.more (n int); SELECT nothing FROM nowhere;")]
     monkeypatch.setattr(schema, "migrations", lambda: more)
-    with pytest.raises(StartupError, match='relation "nowhere" does not exist'):
+    with pytest.raises(StoreError, match='relation "nowhere" does not exist'):
         schema.migrate(fresh)
     assert ask(fresh, "SELECT to_regclass('bq.more') IS NULL, (SELECT version FROM bq.meta)") == [(True, known[-1][0])]
     with pytest.raises(
@@ -114,7 +114,7 @@ def test_a_database_that_cannot_hold_it_is_refused(fresh: Place, postgres: Clust
             schema.migrate(parse_place(postgres.new_url().replace("/postgres?", "/odd?")))
     finally:
         ask(fresh, "DROP DATABASE odd WITH (FORCE)")
-    with pytest.raises(StartupError, match="does not exist"):
+    with pytest.raises(StoreError, match="does not exist"):
         schema.migrate(parse_place(postgres.new_url().replace("/postgres?", "/nowhere?")))
     with pytest.raises(StoreError, match="does not exist"):
         opened(parse_place(postgres.new_url().replace("/postgres?", "/nowhere?")))

@@ -4,6 +4,7 @@ import os
 import socket
 import types
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ import trio
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.engine.trails import LOG, Line
 from bunqueue_trio.errors import StartupError, StoreError, TakenOver
-from bunqueue_trio.storage.store import Question, StoredEvent
+from bunqueue_trio.storage.awaited import NoteLeader, Question, nobody_asks
+from bunqueue_trio.storage.store import StoredEvent
 from tests.storage.ledger import NOW, Ledger, ended, event, keep, loaded, make_job
 from tests.storage.retention_contract import prune_all
 
@@ -255,9 +257,45 @@ async def test_a_standby_gives_the_leader_time_when_the_database_was_gone(
     assert len(taken) == 3
 
 
-async def test_a_database_that_was_never_there_is_told(tmp_path):
-    with pytest.raises(StoreError):
+async def test_a_start_waits_for_a_database_that_comes_up_within_half_a_minute(
+    url: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+):
+    """As after the start of a machine; until then it answers as one that waits to lead."""
+    waits: list[float] = []
+    take = PostgresStore.take
+
+    def come_up(self: PostgresStore) -> str | None:
+        if trio.from_thread.run_sync(trio.current_time) < began + 25:
+            raise StoreError("connection refused")
+        return take(self)
+
+    monkeypatch.setattr(PostgresStore, "take", come_up)
+    monkeypatch.setattr(PostgresStore, "holder", come_up)
+    began = trio.current_time()
+
+    def wait() -> NoteLeader:
+        waits.append(trio.current_time())
+        return nobody_asks
+
+    (await take_over(url, 10, wait)).close()
+    assert waits == [began]
+
+
+async def test_a_database_that_does_not_come_up_is_told_with_the_setting_that_names_it(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
+    began = trio.current_time()
+    with pytest.raises(StoreError, match=r"^STORE: .*No such file or directory"):
         await take_over(f"postgres://bq@/postgres?host={tmp_path}", 10)
+    assert trio.current_time() - began >= 30
+
+
+async def test_a_database_that_comes_up_without_tables_is_one_line(
+    url: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+):
+    monkeypatch.setattr(PostgresStore, "take", lambda self: (_ for _ in ()).throw(StoreError("connection refused")))
+    with pytest.raises(StartupError, match="run `bunqueue-trio migrate` once"):
+        await take_over(f"{url}&schema=nobody_made_it" if "?" in url else f"{url}?schema=nobody_made_it", 10)
 
 
 # --- answers that are lost -------------------------------------------------------------------------

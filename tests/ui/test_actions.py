@@ -87,11 +87,11 @@ async def test_all_dead_letters_are_retried_or_deleted(site: Site, bunqueue: Bun
         await push(bunqueue, "q", str(n))
     await fail(bunqueue, "q", SLICE + 5, "no")
     page = await site.do("retry-all", queue="q")
-    assert page.said("q: 205 dead letters retried.")
+    assert page.said("q: 205 of 205 dead letters retried.")
     assert counts(bunqueue)["waiting"] == 205
     await fail(bunqueue, "q", SLICE + 5, "no")
     page = await site.do("purge-all", queue="q")
-    assert page.said("q: 205 dead letters deleted, 0 left.")
+    assert page.said("q: 205 of 205 dead letters deleted.")
     assert counts(bunqueue)["failed"] == 0
 
 
@@ -152,6 +152,8 @@ async def test_limits_are_set_and_removed(site: Site, bunqueue: Bunqueue) -> Non
         ("clean", {"state": "active", "older": "0s"}, "state"),
         ("retry-group", {"fingerprint": "f", "number": "-1"}, "a number from 1 to 10,000 is wanted"),
         ("cancel", {"id": "nobody"}, "Job not found"),
+        ("set-stalls", {"stallInterval": "soon"}, "stallInterval=soon: must be"),
+        ("set-defaults", {"maxAttempts": "0"}, "maxAttempts"),
     ],
 )
 async def test_what_is_wrong_is_said_and_nothing_is_done(
@@ -202,6 +204,36 @@ async def test_it_leads_back_to_where_it_belongs_and_nowhere_else(site: Site, bu
     assert (await site.get(where)).said("q is paused.")
     # What was said is of this server, not of who makes up an address.
     assert not (await site.get("/ui/queues/q?said=hello")).said("hello")
+
+
+async def test_a_queue_says_how_it_treats_its_jobs_and_who_has_said_so(autojump_clock: MockClock) -> None:
+    async with Bunqueue(Settings(auth_tokens=("secret",))) as bunqueue:
+        site, now = Site(bunqueue), bunqueue.server.clock.now
+        site.cookie = f"{site.gateway.cookie}={site.gateway.logins.sign_in(Grant(Role.ADMIN, 'ana'), now())}"
+        page = await site.get("/ui/queues/q")
+        assert page.said("All as everywhere")
+        assert page.said("maxAttempts 3 default")
+        first = await site.get("/ui/act/set-defaults?queue=q&maxAttempts=5")
+        assert first.said("maxAttempts 3 (default)")
+        assert first.said("maxAttempts would change.")
+        assert (await site.get("/ui/act/set-defaults?queue=q")).said("nothing would change")
+        page = await site.do("set-defaults", queue="q", maxAttempts="5", timeout="30s")
+        assert page.said("2 settings of its own")
+        assert page.said("maxAttempts 5 set by ana now")
+        await trio.sleep(7200)
+        site.cookie = f"{site.gateway.cookie}={site.gateway.logins.sign_in(Grant(Role.ADMIN, 'bob'), now())}"
+        page = await site.do("set-stalls", queue="q", maxStalls="1")
+        assert page.said("maxAttempts 5 set by ana 2 h ago")
+        assert page.said("maxStalls 1 set by bob now")
+        page = await site.do("set-defaults", queue="q", timeout="default")
+        assert page.said("timeout no limit default")
+        assert page.said("maxAttempts 5 set by ana 2 h ago")
+        page = await site.do("reset-defaults", queue="q")
+        assert page.said("1 setting of its own")
+        site.cookie = f"{site.gateway.cookie}={site.gateway.logins.sign_in(Grant(Role.READ, 'eve'), now())}"
+        page = await site.get("/ui/queues/q")
+        assert page.said("maxStalls 1 set by bob"), "who only looks sees it"
+        assert "/ui/act/set-" not in page.html, "and cannot change it"
 
 
 @pytest.mark.parametrize("name", ACTIONS)

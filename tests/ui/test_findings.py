@@ -70,13 +70,32 @@ def storage(**fields: Any) -> Statistics:
 
 
 def test_a_disk_that_refuses_is_critical_and_says_since_when():
-    past = Past(
-        [minute(5), minute(4, is_failing=True), minute(3), minute(2, is_failing=True), minute(1, is_failing=True)]
-    )
-    (finding,) = find(Picture(storage(is_failing=True, pending=7, trouble="disk is full"), [], past))
-    assert (finding.code, finding.severity, finding.since) == ("storage-failing", "critical", NOW - 2 * MINUTE)
+    failing = storage(is_failing=True, failing_since=NOW - 12_345, pending=7, trouble="disk is full")
+    (finding,) = find(Picture(failing, [], Past()))
+    assert (finding.code, finding.severity, finding.since) == ("storage-failing", "critical", NOW - 12_345)
+    assert finding.title == "The disk refuses changes"
     assert "disk is full" in finding.cause
     assert "7 changes wait" in finding.evidence
+
+
+def test_a_database_is_not_called_a_disk():
+    down = storage(is_failing=True, failing_since=NOW - 9000, trouble="connection refused", kind="database")
+    (finding,) = find(Picture(down, [], Past()))
+    assert finding.title == "The database takes no changes"
+    assert "down" in finding.cause
+    assert "connection refused" in finding.cause
+    slow = replace(down, storage=down.storage._replace(is_failing=False, pending=20_000))
+    (finding,) = find(Picture(slow, [], Past()))
+    assert "disk" not in (finding.title + finding.cause + finding.evidence).lower()
+
+
+def test_a_server_that_may_not_lead_any_more_says_so_first():
+    away = storage(is_failing=True, failing_since=NOW - 20_000, trouble="timeout", kind="database")
+    first, second = find(Picture(replace(away, is_ready=False, is_sure=False), [], Past()))
+    assert (first.code, first.since, second.code) == ("not-sure", NOW - 20_000, "storage-failing")
+    assert "another server may have taken over" in first.cause
+    # Before it has tried anything, it is not taken for one that stops.
+    assert found(Picture(replace(GOOD, is_ready=False, is_sure=False), [], Past())) == ["not-sure"]
 
 
 def test_a_server_that_stops_says_so():
@@ -152,6 +171,7 @@ def test_schedules_that_missed_their_time_are_told_for_an_hour():
         "schedules-late", "BunqueueSchedulesLate", NOW - 5 * MINUTE,
     )  # fmt: skip
     assert finding.title == "Schedules missed their time 2 times within an hour, nightly last"
+    assert finding.until == finding.since, "it is a moment, and over"
     assert "schedules show nightly" in finding.remedy
     old = replace(late, started_at=NOW - 120 * MINUTE)
     assert find(Picture(old, [], Past([minute(59, late=1)])))[0].numbers["late"] == 1
@@ -198,6 +218,55 @@ def test_jobs_that_die_since_they_began_to():
     assert found(Picture(GOOD, [queue(dead=60)], Past(queues={"q": line({"dead": 55}, {"dead": 60})}))) == [
         "dead-letters"
     ]
+
+
+def test_what_is_over_is_told_in_the_past():
+    """Each of these goes on for as long as it is judged by; what ended before that is said to have."""
+    lags = [0] * len(GOOD.histograms["loop_lag"].counts)
+    lags[-1] = 30
+    late = replace(
+        GOOD, histograms=GOOD.histograms | {"loop_lag": GOOD.histograms["loop_lag"]._replace(counts=tuple(lags))}
+    )
+    none = tuple([0] * len(lags))
+    (finding,) = find(Picture(late, [], Past([minute(5, lags=none), minute(1, lags=none)])))
+    assert finding.title.startswith("The server is late: its event loop lags by up to")
+    assert finding.until is None
+    over = Past(
+        [
+            minute(5, lags=none),
+            minute(4, lags=none),
+            minute(3, lags=tuple(lags)),
+            minute(2, lags=tuple(lags)),
+            minute(1, lags=tuple(lags)),
+        ]
+    )
+    (finding,) = find(Picture(late, [], over))
+    assert finding.title.startswith("The server was late: its event loop lagged by up to")
+    assert finding.until == NOW - 3 * MINUTE
+
+    quiet = line({"failed": 20}, {"failed": 20}, {}, {}, {})
+    (finding,) = find(Picture(GOOD, [queue(delayed=1)], Past(queues={"q": quiet})))
+    assert finding.title == "q: 8 a minute of the attempts failed, and most of them"
+    assert (finding.until, "No attempt has failed since" in finding.cause) == (NOW - 4 * MINUTE, True)
+
+    died = line({"dead": 0}, {"dead": 12}, {"dead": 12}, {"dead": 12}, {"dead": 12})
+    (finding,) = find(Picture(GOOD, [queue(dead=12)], Past(queues={"q": died})))
+    assert (finding.code, finding.until) == ("jobs-die", NOW - 4 * MINUTE)
+    assert "failed" in finding.cause
+    (finding,) = find(Picture(GOOD, [queue(dead=13)], Past(queues={"q": died})))
+    assert (finding.until, "fails" in finding.cause) == (None, True)
+
+    lost = replace(GOOD, totals=replace(GOOD.totals, lost_to_stalls=3, stalled=100))
+    gone = [minute(14), minute(10, stalled=100, lost_to_stalls=3), minute(1, stalled=100, lost_to_stalls=3)]
+    (finding,) = find(Picture(lost, [], Past(gone)))
+    assert finding.title.startswith("Workers took jobs and were not heard of again")
+    assert finding.until == NOW - 10 * MINUTE
+
+    task = TaskFigures("flusher", "running", 5, "boom")
+    (finding,) = find(Picture(replace(GOOD, tasks=(task,)), [], Past()))
+    assert "has failed again and again within 10 minutes" in finding.title
+    (finding,) = find(Picture(replace(GOOD, tasks=(task._replace(state="restarting"),)), [], Past()))
+    assert "fails again and again" in finding.title
 
 
 def test_attempts_that_fail():

@@ -162,9 +162,9 @@ async def test_each_of_many_workers_has_its_page(site: Site, bunqueue: Bunqueue)
     for n in range(60):
         await hire(bunqueue, f"w-{n}")
     page = await follow(site, await site.get("/ui/workers"), "after=")
-    assert page.text.count("mailer active") == 10
+    assert page.text.count("mailer idle") == 10
     for n in (1, 10, 59):
-        assert (await site.get(f"/ui/workers/w-{n}")).said(f"mailer active w-{n}")
+        assert (await site.get(f"/ui/workers/w-{n}")).said(f"mailer idle w-{n}")
 
 
 # --- the log of acts ------------------------------------------------------------------------------
@@ -250,7 +250,7 @@ async def test_the_fate_of_those_that_were_retried_first_says_what_to_do_with_th
         await push(bunqueue, "q")
     await fail(bunqueue, "q", 5, "DiskError: no space on {}")
     page = await follow(site, await site.get("/ui/errors"), "/ui/errors/q?")
-    assert page.said("--canary 10 --stop-at 20%")
+    assert page.said("--limit 10")
     (href,) = set(links(page, "/ui/act/retry-group"))
     first = await site.get(href)
     fields = {"queue": "q", "fingerprint": href.rpartition("=")[2], "number": "3", "csrf": first.csrf}

@@ -22,7 +22,7 @@ _UNWRITABLE = frozenset({errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF, errn
 
 COMMANDS = {
     "serve": "serve", "worker": "worker", "config": "serve", "stats": "remote", "storage": "storage", "health": "storage", "push": "remote",
-    "queues": "queues", "pause": "queues", "resume": "queues", "limit": "queues",
+    "queues": "queues", "queue": "queue", "pause": "queues", "resume": "queues", "limit": "queues",
     "jobs": "jobs", "job": "jobs", "logs": "jobs", "why": "jobs", "cancel": "jobs", "promote": "jobs", "discard": "jobs", "change": "jobs",
     "dead": "dead", "retry": "dead", "rerun": "reruns", "reruns": "reruns", "mark": "dead", "purge": "clear", "drain": "clear", "clean": "clear", "obliterate": "clear",
     "actions": "actions", "workers": "workers",

@@ -38,7 +38,9 @@ def actions(url: str, token: str | None, *, limit: int, as_json: bool) -> None:
 def _line(action: dict[str, Any]) -> str:
     who = action["who"] if action["who"] == action["address"] else f"{action['who']} ({action['address']})"
     where = " ".join(filter(None, (action["queue"], action["job"], action["worker"])))
-    fields = " ".join(f"{name}={_field(name, value)}" for name, value in action["fields"].items())
+    fields = " ".join(
+        f"{name}={_field(name, value)}" for name, value in action["fields"].items() if value not in (None, {}, [])
+    )
     return "  ".join(filter(None, (at(action["at"]), who, action["command"], where, fields, f"{action['count']:,}")))
 
 

@@ -7,9 +7,19 @@ import click
 import msgspec
 
 from bunqueue_trio.cli.dead import check_which, told_of
-from bunqueue_trio.cli.many import act, confirm, refuse_unknown_group, try_act, with_dead_filter, yes_option
+from bunqueue_trio.cli.many import (
+    act,
+    confirm,
+    limit_option,
+    rated,
+    refuse_unknown_group,
+    try_act,
+    with_dead_filter,
+    yes_option,
+)
 from bunqueue_trio.cli.remote import DURATION, answer, with_server
 from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.pages import words
 from bunqueue_trio.protocol.request import segment_of
 
 _YES = yes_option
@@ -21,19 +31,22 @@ _STATES = ("waiting", "delayed", "waiting-children", "completed", "failed")
 @click.argument("queue", required=False)
 @click.option("--id", "job_id", metavar="ID", help="Only this job.")
 @with_dead_filter
+@limit_option
 @_YES
 def purge(
-    url: str, token: str | None, queue: str | None, wanted: dict[str, Any], *, job_id: str | None, yes: bool
-) -> None:
+    url: str, token: str | None, queue: str | None, wanted: dict[str, Any], *, job_id: str | None, limit: int | None, yes: bool
+) -> None:  # fmt: skip
     """Delete the dead letters of QUEUE for good; without QUEUE all that a filter describes."""
     check_which(queue, job_id, wanted)
-    if wanted:
+    if job_id is not None and limit is not None:
+        raise click.UsageError("--id and --limit exclude each other")
+    if wanted or limit is not None:
         which = wanted | ({} if queue is None else {"queue": queue})
-        tried, told = try_act(url, token, which, "purge"), told_of(queue, wanted)
+        tried, told = try_act(url, token, which, "purge", **rated(None, limit)), told_of(queue, wanted)
         refuse_unknown_group(which, tried)
         total = tried.count
         _ask(told.format(f"delete {total:,}"), yes=yes)
-        did = act(url, token, which, "purge", total, "deleted")
+        did = act(url, token, which, "purge", total, "deleted", **rated(None, limit))
         click.echo(printable(f"{told} deleted".format(f"{did.count:,} of {total:,}")))
         return
     assert queue is not None
@@ -94,10 +107,10 @@ def clean(url: str, token: str | None, queue: str, state: str, *, grace: int, dr
     """
     path, wanted = f"/queues/{segment_of(queue)}/clean", {"state": state, "grace": grace}
     if dry_run or not yes:
-        count = size = 0
+        count = taken = 0
         for page in _pages(url, token, path, wanted | {"dryRun": True}):
-            count, size = count + page["count"], size + page["bytes"]
-        told = f"{count:,} {state} jobs, about {size / 2**20:,.1f} MiB"
+            count, taken = count + page["count"], taken + page["bytes"]
+        told = f"{count:,} {state} jobs, about {words.size(taken)}"
         if dry_run or not count:
             click.echo(printable(f"{queue}: {told} would be removed"))
             return

@@ -8,7 +8,15 @@ import click
 import msgspec
 
 from bunqueue_trio.cli.canary import Percent, retry_first
-from bunqueue_trio.cli.many import act, rate_option, rated, refuse_unknown_group, try_act, with_dead_filter
+from bunqueue_trio.cli.many import (
+    act,
+    limit_option,
+    rate_option,
+    rated,
+    refuse_unknown_group,
+    try_act,
+    with_dead_filter,
+)
 from bunqueue_trio.cli.remote import DURATION, answer, at, pages, with_server
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.request import segment_of
@@ -146,10 +154,11 @@ def _common(common: dict[str, Any]) -> str:
     metavar="TIME",
     help="With --canary: the others stay dead if the first have not ended by then.",
 )
+@limit_option
 @rate_option
 def retry(
     url: str, token: str | None, queue: str | None, wanted: dict[str, Any], *, job_id: str | None, canary: int | None,
-    stop_at: float, wait: int, rate: int | None,
+    stop_at: float, wait: int, limit: int | None, rate: int | None,
 ) -> None:  # fmt: skip
     """Put the dead letters of QUEUE back into it, as new jobs with their old ids; without QUEUE all that a filter describes.
 
@@ -157,13 +166,16 @@ def retry(
     unfinished job has its unique key, or while a job of another queue that it depends on is dead.
     """
     check_which(queue, job_id, wanted)
-    if job_id is not None and (canary is not None or rate is not None):
-        raise click.UsageError(f"--id and --{'rate' if canary is None else 'canary'} exclude each other")
+    for name, value in (("canary", canary), ("limit", limit), ("rate", rate)):
+        if job_id is not None and value is not None:
+            raise click.UsageError(f"--id and --{name} exclude each other")
+    if canary is not None and limit is not None:
+        raise click.UsageError("--canary and --limit exclude each other")
     which = wanted | ({} if queue is None else {"queue": queue})
     if canary is not None:
         retry_first(url, token, which, canary, stop_at, wait / 1000)
-    if wanted or rate is not None:
-        _retry_which(url, token, queue, which, **rated(rate))
+    if wanted or rate is not None or limit is not None:
+        _retry_which(url, token, queue, which, **rated(rate, limit))
     else:
         assert queue is not None
         _retry_all(url, token, queue, job_id)
@@ -185,12 +197,12 @@ def told_of(queue: str | None, which: dict[str, Any]) -> str:
 
 
 def _retry_which(url: str, token: str | None, queue: str | None, which: dict[str, Any], **how: Any) -> None:
-    tried = try_act(url, token, which, "retry")
+    tried = try_act(url, token, which, "retry", **how)
     refuse_unknown_group(which, tried)
     did = again = act(url, token, which, "retry", tried.count, "retried", **how)
     total = did.count + sum(did.refused.values())
     # Those that depend on others follow them; where retried jobs die at once, that is not done for ever.
-    while again.count and "dependency-dead" in again.refused and did.count < total:
+    while again.count and "dependency-dead" in again.refused and did.count < total and "limit" not in how:
         again = act(url, token, which, "retry", total - did.count, "retried", **how)
         did.count, did.refused = did.count + again.count, again.refused
     click.echo(printable(f"{told_of(queue, which)} retried{did.why_not}".format(f"{did.count:,} of {total:,}")))

@@ -33,6 +33,9 @@ _OWNER = click.option("--owner", metavar="ID", help="Only that this connection h
 rate_option = click.option(
     "--rate", type=click.IntRange(1, 1_000_000), metavar="N", help="At most N jobs a second, so that workers keep up.",
 )  # fmt: skip
+limit_option = click.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", help="No more than N of them, the newest.",
+)  # fmt: skip
 yes_option = click.option("--yes", is_flag=True, help="Do it without asking.")
 
 
@@ -73,9 +76,9 @@ def confirm(what: str, *, yes: bool) -> None:
     click.confirm(printable(f"{what}?"), abort=True, err=True)
 
 
-def rated(rate: int | None) -> dict[str, int]:
-    """Return what an act is told of a rate."""
-    return {} if rate is None else {"rate": rate}
+def rated(rate: int | None, limit: int | None = None) -> dict[str, int]:
+    """Return what an act is told of a rate, and of how many at most."""
+    return ({} if rate is None else {"rate": rate}) | ({} if limit is None else {"limit": limit})
 
 
 class Sum:
@@ -103,9 +106,7 @@ class Sum:
 def try_act(url: str, token: str | None, wanted: dict[str, Any], action: str, **how: Any) -> Sum:
     """Return what an act would do."""
     tried, how = Sum(), {name: value for name, value in how.items() if name != "rate"}
-    for reply in _replies(
-        url, token, {"filter": wanted, "action": action, "dryRun": True, "limit": 10 * ACT_MAX} | how
-    ):
+    for reply in _replies(url, token, {"filter": wanted, "action": action, "dryRun": True} | how):
         tried.add(reply)
     return tried
 
@@ -121,13 +122,13 @@ def refuse_unknown_group(wanted: dict[str, Any], tried: Sum) -> None:
 
 
 def act(url: str, token: str | None, wanted: dict[str, Any], action: str, total: int, done: str, **how: Any) -> Sum:
-    """Do it to all that are found, with a bar on a terminal; return what came of it.
+    """Do it to all that are found, or ``limit`` of them, with a bar on a terminal; return what came of it.
 
     Raises:
         ClickException: a step went wrong; it says to how many it was ``done`` before.
     """
     did = Sum()
-    body = {"filter": wanted, "action": action, "limit": ACT_MAX} | how
+    body = {"filter": wanted, "action": action} | how
     with click.progressbar(length=total, label=done, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
         try:
             for reply in _replies(url, token, body):
@@ -141,11 +142,16 @@ def act(url: str, token: str | None, wanted: dict[str, Any], action: str, total:
 
 
 def _replies(url: str, token: str | None, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the answers to an act, page by page."""
+    """Yield the answers to an act, page by page, until none is left or ``limit`` were looked at."""
+    left = body.get("limit")
+    most = 10 * ACT_MAX if "dryRun" in body else ACT_MAX
     while True:
-        reply = answer(url, token, "POST", "/jobs/act", msgspec.json.encode(body))
+        request = body | {"limit": most if left is None else min(most, left)}
+        reply = answer(url, token, "POST", "/jobs/act", msgspec.json.encode(request))
         yield reply
-        if reply["next"] is None:
+        if left is not None:
+            left -= reply["count"] + sum(reply["refused"].values())
+        if reply["next"] is None or (left is not None and left <= 0):
             return
         body = body | {"after": reply["next"]}
 

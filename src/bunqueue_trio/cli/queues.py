@@ -24,15 +24,21 @@ COLUMNS = (*_STATES, "oldest", "pulls", "at once", "rate", "paused")
 _UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"))
 
 
-class Moment(click.ParamType[tuple[int, bool]]):
-    """A time from now, as in the settings, or a date and time; the ms, and whether they are from now on."""
+class Moment(click.ParamType[tuple[int, bool] | datetime]):
+    """A time from now, as in the settings, or a date and time; the ms, and whether they are from now on.
+
+    With ``zoned`` a date and time that says no zone stays one: the zone is said elsewhere.
+    """
 
     name = "time"
 
+    def __init__(self, *, zoned: bool = False) -> None:
+        self._zoned = zoned
+
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, bool]:  # fmt: skip
-        """Return the ms, and whether they count from now."""
+    ) -> tuple[int, bool] | datetime:  # fmt: skip
+        """Return the ms, and whether they count from now; or the date and time."""
         if not isinstance(value, str):
             return value  # type: ignore[no-any-return]
         try:
@@ -42,7 +48,8 @@ class Moment(click.ParamType[tuple[int, bool]]):
         else:
             return ms, ms < _EPOCH_MS_MIN
         try:
-            return round(datetime.fromisoformat(value).timestamp() * 1000), False
+            when = datetime.fromisoformat(value)
+            return when if self._zoned and when.tzinfo is None else (round(when.timestamp() * 1000), False)
         except (ValueError, OverflowError, OSError):
             self.fail(
                 f"{value!r} must be a time from now, such as 10m or 2h, or a date, such as 2030-01-01T08:00", param, ctx

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode
@@ -37,12 +38,16 @@ def _when(command: Callable[..., Any]) -> Callable[..., Any]:
             "--cron", metavar="EXPR", help="Such as '0 3 * * *' or @daily; with 6 fields the first is seconds."
         ),
         click.option(
-            "--timezone", metavar="ZONE", help="Of the expression, such as Europe/Berlin; UTC unless you say."
+            "--timezone",
+            metavar="ZONE",
+            help="Of the expression, and of dates, such as Europe/Berlin; an expression is in UTC unless you say, a date as the clock here.",
         ),
         click.option("--every", type=DURATION, metavar="TIME", help="Each 10s, 5m, 2h …, counted from 1970 on."),
-        click.option("--at", type=Moment(), metavar="TIME", help="Once: after this time (10m, 2h), or at a date."),
-        click.option("--start", type=Moment(), metavar="TIME", help="No sooner."),
-        click.option("--end", type=Moment(), metavar="TIME", help="No later."),
+        click.option(
+            "--at", type=Moment(zoned=True), metavar="TIME", help="Once: after this time (10m, 2h), or at a date."
+        ),
+        click.option("--start", type=Moment(zoned=True), metavar="TIME", help="No sooner."),
+        click.option("--end", type=Moment(zoned=True), metavar="TIME", help="No later."),
     )
     for option in reversed(options):
         command = option(command)
@@ -53,10 +58,24 @@ def _fields(url: str, token: str | None, given: dict[str, Any]) -> dict[str, Any
     """Return what was said, as the server has it; times from now on are by the server's clock."""
     fields = {name: value for name, value in given.items() if value is not None}
     for name in _TIMES:
-        if name in fields:
-            ms, from_now = fields[name]
+        if isinstance(said := fields.get(name), datetime):
+            fields[name] = _ms_of(said, given["timezone"])
+        elif said is not None:
+            ms, from_now = said
             fields[name] = ms + int(answer(url, token, "GET", "/ping")["data"]["time"]) if from_now else ms
     return fields
+
+
+def _ms_of(said: datetime, zone: str | None) -> int:
+    """Return when the clock of a zone, or the one here, shows a date and time."""
+    from bunqueue_trio.engine import zones  # the rules of zones are those of the server, and few commands need them
+
+    if zone is not None and zone not in zones.names():
+        raise click.BadParameter(f"{zone!r} must be a name of the IANA time zone database", param_hint="--timezone")
+    try:
+        return round(said.timestamp() * 1000) if zone is None else zones.time_of(zone, said)
+    except (ValueError, OverflowError, OSError):
+        raise click.BadParameter(f"{said} is no time that can be told", param_hint="--at, --start or --end") from None
 
 
 @schedules.command("list")

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from bunqueue_trio.cli.remote import answer, at, with_server
+from bunqueue_trio.cli.words import exact
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.words import size, span
 
@@ -46,7 +47,7 @@ def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
     rows.append(
         ("growth", "not known yet" if grown is None else f"{'-' if grown < 0 else ''}{size(abs(grown))} an hour")
     )
-    rows.append(("pending", f"{told['pending']:,} changed jobs wait for the disk"))
+    rows.append(("pending", f"{told['pending']:,} changed jobs wait to be written"))
     rows.append(("jobs", ", ".join(f"{n:,} {state}" for state, n in told["jobs"].items() if n) or "none"))
     keeps = told["retention"]
     for name, most, age in (
@@ -55,6 +56,13 @@ def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
     ):  # fmt: skip
         limits = ([] if most is None else [f"{most:,}"]) + ([] if age is None else [span(age)])
         rows.append((name, f"kept: at most {' and '.join(limits)}" if limits else "kept: all"))
+    rows += [
+        (
+            "shorter",
+            f"RETENTION_AGE_MS={exact(each['age'])} would free about {each['jobs']:,} jobs, {size(each['bytes'])}",
+        )
+        for each in told.get("shorter") or ()
+    ]
     return rows
 
 

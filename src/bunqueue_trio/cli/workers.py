@@ -28,7 +28,7 @@ def workers(ctx: click.Context, url: str, token: str | None, *, as_json: bool) -
     """Show who works for a running server.
 
     \b
-    status   active, quiet (gets no jobs), or lost (its connection has dropped)
+    status   active, idle (has no job now), quiet (gets no jobs), or lost (its connection has dropped)
     jobs     that it has now
     at once  how many it says that it runs
     done     jobs since it is known
@@ -51,7 +51,7 @@ def workers(ctx: click.Context, url: str, token: str | None, *, as_json: bool) -
             continue
         began = min((job["since"] or now for job in worker["jobs"]), default=None)
         table.add_row(
-            printable(worker["name"]), printable(worker["id"]), worker["status"], f"{worker['activeJobs']:,}",
+            printable(worker["name"]), printable(worker["id"]), _status(worker), f"{worker['activeJobs']:,}",
             f"{worker['concurrency']:,}", f"{worker['processedJobs']:,}", f"{worker['failedJobs']:,}",
             _age(now - worker["lastSeen"]), "" if began is None else _age(now - began),
             printable(", ".join(worker["queues"])),
@@ -60,6 +60,11 @@ def workers(ctx: click.Context, url: str, token: str | None, *, as_json: bool) -
         Console(file=sys.stdout, highlight=False, markup=False, width=None if sys.stdout.isatty() else 10_000).print(
             table
         )
+
+
+def _status(worker: dict[str, Any]) -> str:
+    """Return what a worker does; of the server those that have nothing to do are active, too."""
+    return "idle" if worker["status"] == "active" and not worker["activeJobs"] else str(worker["status"])
 
 
 @workers.command()

@@ -13,7 +13,9 @@ from bunqueue_trio.config.spelling import (
     Bind,
     check_data_path,
     parse_bind,
+    parse_bool,
     parse_duration_ms,
+    parse_whole,
     without_password,
 )
 from bunqueue_trio.config.tokens import ROLES, NamedToken
@@ -28,6 +30,8 @@ __all__ = [
     "check_data_path",
     "load",
     "parse_bind",
+    "parse_bool",
     "parse_duration_ms",
+    "parse_whole",
     "without_password",
 ]  # and the starred

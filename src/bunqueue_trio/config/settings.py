@@ -174,11 +174,11 @@ class Settings:
         low=1024, high=900 * 10**6, breaks=_ROW,
     )  # fmt: skip
     pending_max: int = _setting(
-        50_000, "PENDING_MAX", LIMITS, "Changed jobs that may wait for the disk before new work gets 503.",
+        50_000, "PENDING_MAX", LIMITS, "Changed jobs that may wait to be written before new work gets 503.",
         low=1, high=10**7, breaks=_MEMORY,
     )  # fmt: skip
     pending_max_bytes: int = _setting(
-        64 * MIB, "PENDING_MAX_BYTES", LIMITS, "Bytes of requests that may wait for the disk before new work gets 503.",
+        64 * MIB, "PENDING_MAX_BYTES", LIMITS, "Bytes of requests that may wait to be written before new work gets 503.",
         low=MIB, high=1024 * 1024 * MIB, breaks=_MEMORY,
     )  # fmt: skip
     buffers_max_bytes: int = _setting(
@@ -228,6 +228,11 @@ class Settings:
     def where(self) -> str:
         """Where the queue is, without a password."""
         return without_password(self.store) if self.store else self.data_path
+
+    @property
+    def store_kind(self) -> str:
+        """What the queue is on, as people call it."""
+        return "database" if self.store else "disk"
 
     @property
     def binds(self) -> tuple[Bind, ...]:

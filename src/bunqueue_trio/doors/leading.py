@@ -26,7 +26,7 @@ from bunqueue_trio.doors.remote import RemoteDoors, announced, open_link
 from bunqueue_trio.errors import DoorLost
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.supervisor import Child, supervise
-from bunqueue_trio.storage.store import Announcer, AwaitedStore
+from bunqueue_trio.storage.awaited import Announcer, AwaitedStore
 from bunqueue_trio.transports.listener import Doors, Http
 from bunqueue_trio.transports.sockets import close_all, open_listeners
 

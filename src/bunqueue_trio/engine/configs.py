@@ -52,8 +52,8 @@ class DeadRule(Struct, frozen=True, omit_defaults=True):
 _DEFAULTS = msgspec.json.Decoder(Defaults).decode
 _RULE = msgspec.json.Decoder(StallRule).decode
 _DEAD = msgspec.json.Decoder(DeadRule).decode
-_USUAL = StallRule()
-_ALL = DeadRule()
+USUAL = StallRule()
+ALL = DeadRule()
 
 
 class Configs:
@@ -81,11 +81,11 @@ class Configs:
 
     def set_stalls(self, name: str, rule: StallRule) -> bool:
         """Do the same for when its jobs stall."""
-        return self._set(STALLS, self.stalls, name, rule, is_usual=rule == _USUAL)
+        return self._set(STALLS, self.stalls, name, rule, is_usual=rule == USUAL)
 
     def set_dead(self, name: str, rule: DeadRule) -> bool:
         """Do the same for which of its dead letters are kept."""
-        return self._set(DEAD, self.dead, name, rule, is_usual=rule == _ALL)
+        return self._set(DEAD, self.dead, name, rule, is_usual=rule == ALL)
 
     def dead_kept(self, now: int) -> dict[str, tuple[int, int]]:
         """Return of each queue that says it how many dead letters are kept at most, and since when."""
@@ -107,12 +107,12 @@ class Configs:
 
     def lease(self, name: str, usual: int) -> int:
         """Return how long a job of a queue may be without a word of its worker."""
-        rule = self.stalls.get(name, _USUAL)
+        rule = self.stalls.get(name, USUAL)
         return (usual if rule.interval is None else rule.interval) + rule.grace
 
     def is_too_many(self, name: str, stalls: int, usual: int) -> bool:
         """Return whether a job of a queue has stalled too often."""
-        rule = self.stalls.get(name, _USUAL)
+        rule = self.stalls.get(name, USUAL)
         return rule.enabled and stalls > (usual if rule.most is None else rule.most)
 
     def _set(self, kind: str, known: dict[str, Any], name: str, value: Struct, *, is_usual: bool) -> bool:

@@ -75,6 +75,11 @@ def _offset(zone: ZoneInfo, second: int) -> int:
     return found // timedelta(seconds=1)
 
 
+def time_of(name: str, local: datetime) -> int:
+    """Return when the clock of a zone shows a date and time, the first time where it does so twice."""
+    return round(local.replace(tzinfo=_zone(name)).timestamp() * 1000)
+
+
 def local_text(name: str, time_ms: int) -> str:
     """Return what the clock of a zone shows at a time, with the offset."""
     return datetime.fromtimestamp(time_ms / 1000, _zone(name)).isoformat(

@@ -13,6 +13,7 @@ import sys
 
 from bunqueue_trio import __version__
 from bunqueue_trio.config import MIB
+from bunqueue_trio.pages.findings import unsure
 from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.runtime.statistics import Page, Reporter, Statistics
 
@@ -62,6 +63,7 @@ def health(server: Reporter) -> Page:
             "memory": server.memory.read().heap(),
         }
         | ({"doors": doors} if told.doors.wanted or told.doors.connections else {})
+        | unsure(told)
     )
 
 
@@ -89,6 +91,7 @@ def stats(server: Reporter) -> Page:
             "memory": memory.heap() | {"external": memory.c_used // MIB, "arrayBuffers": 0},
             "collections": _collections(told),
         }
+        | unsure(told)
     )
 
 

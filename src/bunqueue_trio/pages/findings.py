@@ -49,6 +49,8 @@ class Finding(Struct, frozen=True, kw_only=True, rename="camel"):
     """What to do first, where that is the same each time."""
     queue: str | None = None
     since: int | None = None
+    until: int | None = None
+    """Of what is over: when it was last the case; null while it is."""
     numbers: dict[str, int] = {}
     alert: str | None = None
     """The alert of ``docs/alerts.yml`` with the same rule."""
@@ -76,7 +78,11 @@ async def picture_of(server: Reporter) -> Picture:
 async def findings(server: Reporter) -> Page:
     """Return what is wrong, worst first."""
     picture, found = await look(server)
-    return "application/json", encode({"ok": True, "now": picture.told.now, "findings": found}), 200
+    return (
+        "application/json",
+        encode({"ok": True, "now": picture.told.now, "findings": found} | unsure(picture.told)),
+        200,
+    )
 
 
 async def look(server: Reporter) -> tuple[Picture, list[Finding]]:
@@ -87,6 +93,11 @@ async def look(server: Reporter) -> tuple[Picture, list[Finding]]:
         candidates.scan(picture.told, picture.queues[start : start + JUDGED_A_TURN], picture.past)
     await trio.lowlevel.checkpoint()
     return picture, _worst(picture, candidates)
+
+
+def unsure(told: Statistics) -> dict[str, bool]:
+    """Return what a page says more while another server may lead, and know better; nothing else."""
+    return {} if told.is_sure else {"sure": False}
 
 
 def find(picture: Picture) -> list[Finding]:
@@ -103,22 +114,35 @@ def _worst(picture: Picture, candidates: Candidates) -> list[Finding]:
     return sorted(found, key=lambda each: (RANKS[each.severity], -each.weight, each.title))[:FINDINGS_MAX]
 
 
+def _unsure(picture: Picture) -> Iterator[Finding]:
+    told = picture.told.storage
+    if not picture.told.is_sure:
+        yield Finding(
+            code="not-sure", severity="critical", since=told.failing_since, weight=1100 * 10**5,
+            title="This server may not lead any more: what it shows is how things were",
+            cause=f"It has not reached its {told.kind} within its lease, so another server may have taken over.",
+            evidence="It answers no commands until it knows. Ask each server for /ready: the one that says 200 is the leader.",
+        )  # fmt: skip
+
+
+_REFUSES = {
+    "disk": ("The disk refuses changes", "The disk is full, read-only or broken."),
+    "database": ("The database takes no changes", "The database is down, cannot be reached, is full or read-only."),
+}
+"""What the queue is on → what is to be said when it takes no changes, and why that is."""
+
+
 def _storage(picture: Picture) -> Iterator[Finding]:
     told = picture.told.storage
     if told.is_failing:
-        since = picture.told.now
-        for minute in reversed(picture.past.minutes):
-            if not minute.is_failing:
-                break
-            since = minute.at
+        title, cause = _REFUSES[told.kind]
         yield Finding(
-            code="storage-failing", severity="critical", alert="BunqueueStorageFailing", since=since, weight=1000 * 10**5,
-            title="The disk refuses changes",
-            cause=f"The disk is full, read-only or broken. It says: {(told.trouble or 'nothing')[:300]}",
+            code="storage-failing", severity="critical", alert="BunqueueStorageFailing", since=told.failing_since, weight=1000 * 10**5,
+            title=title, cause=f"{cause} It says: {(told.trouble or 'nothing')[:300]}",
             evidence=f"{count(told.pending, 'change')} wait for it. Pushes, acks and fails get 503; reading goes on.",
             numbers={"pending": told.pending},
         )  # fmt: skip
-    elif not picture.told.is_ready:
+    elif picture.told.is_sure and not picture.told.is_ready:
         yield Finding(
             code="not-ready", severity="critical", alert="BunqueueNotReady", title="The server is stopping",
             cause="Somebody has told it to stop, and it waits for what is under way.",
@@ -186,10 +210,12 @@ def _tasks(picture: Picture) -> Iterator[Finding]:
     before = picture.past.since(picture.told.now - 10 * MINUTE_MS)
     lately = sum(task.restarts for task in picture.told.tasks) - (before.restarts if before else 0)
     for task in picture.told.tasks:
-        if task.state in {"failed", "restarting"} or (task.restarts > 2 and lately > 2):
+        fails = task.state in {"failed", "restarting"}
+        if fails or (task.restarts > 2 and lately > 2):
+            how = "fails again and again" if fails else "has failed again and again within 10 minutes"
             yield Finding(
                 code="task-failing", severity="critical", alert="BunqueueTaskFailing", weight=700 * 10**5,
-                title=f"The server's task “{task.name}” fails again and again",
+                title=f"The server's task “{task.name}” {how}",
                 cause=f"Its last error: {(task.last_error or 'none')[:300]}",
                 evidence=f"It is {task.state}, and was restarted {count(task.restarts, 'time')}.",
                 numbers={"restarts": task.restarts},
@@ -201,22 +227,41 @@ def _slow(picture: Picture) -> Iterator[Finding]:
     commits = p99(told, "commit", first.commits if first else None)
     pending = told.storage.pending
     if not told.storage.is_failing and (commits > COMMIT_MS_MAX or pending > PENDING_MAX):
+        kind, until = (
+            told.storage.kind,
+            None if pending > PENDING_MAX else _until(picture, "commit", "commits", COMMIT_MS_MAX),
+        )
+        keeps, takes = ("does not keep up", "takes") if until is None else ("did not keep up", "took")
         yield Finding(
-            code="commits-slow", severity="warning", alert="BunqueueCommitsSlow", weight=500 * 10**5,
-            title=f"The disk does not keep up: one commit in a hundred takes more than {span(commits)}",
-            cause="The disk is slow or busy with other work, or more is pushed than it can write.",
+            code="commits-slow", severity="warning", alert="BunqueueCommitsSlow", weight=500 * 10**5, until=until,
+            title=f"The {kind} {keeps}: one commit in a hundred {takes} more than {span(commits)}",
+            cause=f"A {kind} is slow, or busy with other work, or more is pushed than it can write.",
             evidence=f"{count(pending, 'changed job')} wait to be written.",
             numbers={"p99Ms": int(commits), "pending": pending},
         )  # fmt: skip
     lag = p99(told, "loop_lag", first.lags if first else None)
     if lag > LAG_MS_MAX:
+        until = _until(picture, "loop_lag", "lags", LAG_MS_MAX)
+        is_late, lags = ("is late", "lags") if until is None else ("was late", "lagged")
         yield Finding(
-            code="loop-lags", severity="warning", alert="BunqueueLoopLags", weight=400 * 10**5,
-            title=f"The server is late: its event loop lags by up to {span(lag)}",
-            cause="It has more work than one processor does, or the machine is busy with something else.",
+            code="loop-lags", severity="warning", alert="BunqueueLoopLags", weight=400 * 10**5, until=until,
+            title=f"The server {is_late}: its event loop {lags} by up to {span(lag)}",
+            cause="More work than one processor does, or a machine that is busy with something else.",
             evidence=f"{told.pushes_per_s:,} pushes and {told.pulls_per_s:,} pulls a second.",
             numbers={"p99Ms": int(lag)},
         )  # fmt: skip
+
+
+def _until(picture: Picture, histogram: str, field: str, most: float) -> int | None:
+    """Return when 99 of 100 values were last above ``most``, of what the last minutes show; None while they are, or were at no single one."""
+    told, minutes = picture.told, picture.past.minutes[-JUDGED_MS // MINUTE_MS :]
+    later = told.histograms[histogram].counts
+    for place, minute in enumerate(reversed(minutes)):
+        if tail(told, histogram, later, getattr(minute, field)) > most:
+            # A minute that goes on has few values yet: the last whole one counts as now.
+            return None if place < 2 else minutes[-place].at
+        later = getattr(minute, field)
+    return None
 
 
 def _late(picture: Picture) -> Iterator[Finding]:
@@ -229,7 +274,7 @@ def _late(picture: Picture) -> Iterator[Finding]:
         return
     name, slot = last
     yield Finding(
-        code="schedules-late", severity="warning", alert="BunqueueSchedulesLate", weight=350 * 10**5, since=slot,
+        code="schedules-late", severity="warning", alert="BunqueueSchedulesLate", weight=350 * 10**5, since=slot, until=slot,
         title=f"Schedules missed their time {count(late, 'time')} within an hour, {name} last",
         cause="The server was off when they were due, its clock was set forward, or it has more work than it does.",
         evidence=f"{name} was due {span(told.now - slot)} ago. Each of them says what becomes of slots that were missed.",
@@ -252,8 +297,13 @@ def _back(picture: Picture) -> Iterator[Finding]:
 
 def p99(told: Statistics, name: str, before: Sequence[int] | None) -> float:
     """Return what 99 of 100 values of a histogram did not exceed since ``before``; 0 when there are too few."""
+    return tail(told, name, told.histograms[name].counts, before)
+
+
+def tail(told: Statistics, name: str, counted: Sequence[int], before: Sequence[int] | None) -> float:
+    """Return the same of the values that were counted between two moments."""
     figures = told.histograms[name]
-    counts = [n - earlier for n, earlier in zip(figures.counts, before or [0] * len(figures.counts), strict=True)]
+    counts = [n - earlier for n, earlier in zip(counted, before or [0] * len(figures.counts), strict=True)]
     total = sum(counts)
     if total < SAMPLES_MIN:
         return 0
@@ -302,4 +352,4 @@ def _rest(picture: Picture) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-_RULES = (_storage, _disk, _audit, _tasks, _slow, _late, _back, _rest)
+_RULES = (_unsure, _storage, _disk, _audit, _tasks, _slow, _late, _back, _rest)

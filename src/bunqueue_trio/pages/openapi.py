@@ -293,7 +293,8 @@ def _twin(kind: type[Struct], without: frozenset[str] = frozenset()) -> type[Str
             fields.append((f.encode_name, shape | None, msgspec.field(default_factory=f.default_factory)))
         else:
             # What knows whether it was said has the contract's default all the same.
-            default = c.PUSH_DEFAULTS[f.name] if f.default is msgspec.UNSET else f.default
+            knows = f.default is msgspec.UNSET and issubclass(kind, c.JobSpec)
+            default = c.PUSH_DEFAULTS[f.name] if knows else f.default
             fields.append((f.encode_name, shape | None, default))
     is_strict = kind.__struct_config__.forbid_unknown_fields
     twin = msgspec.defstruct(kind.__name__, fields, kw_only=True, forbid_unknown_fields=is_strict)

@@ -59,9 +59,9 @@ ERRORS: dict[int, Words] = {
         ("Retry-After", {"type": "string", "pattern": "^[0-9]+$"}),
     ),
     503: Words(
-        "Not now: the disk refuses changes, too many wait for it, or the server is stopping. Nothing was changed.",
+        "Not now: disk or database refuses changes, too many wait for it, or the server is stopping. Nothing was changed.",
         {
-            "disk": "Storage unavailable: changes are refused until the disk is back",
+            "disk": "Storage unavailable: changes are refused until it is back",
             "load": "Server is overloaded: more changes are waiting than can be committed",
         },
     ),
@@ -149,6 +149,14 @@ def _may_have(schema: _Schema, **fields: _Schema) -> _Schema:
     return schema | {"properties": schema["properties"] | fields}
 
 
+_NOT_SURE: _Schema = {"const": False}
+
+
+def _sure(schema: _Schema) -> _Schema:
+    """Return the schema of a page that says so while another server may lead."""
+    return _may_have(schema, sure=_NOT_SURE)
+
+
 def _counts(*names: str) -> _Schema:
     return _of(**dict.fromkeys(names, _COUNT))
 
@@ -164,12 +172,12 @@ PAGE_ANSWERS: dict[str, dict[int, tuple[str, str, _Schema]]] = {
     "live": {200: ("It is.", _TEXT, {"type": "string", "const": "OK"})},
     "ready": {
         200: ("It is.", _JSON, _READY),
-        503: ("It is not: the disk refuses changes, or the server is stopping.", _JSON, _READY),
+        503: ("It is not: disk or database refuses changes, or the server is stopping.", _JSON, _READY),
     },
     "ping": {200: ("It does.", _JSON, _of(ok=_TRUE, data=_of(pong=_TRUE, time=_COUNT)))},
     "health": {
         200: (
-            "Memory in MB, uptime in seconds. Doors, where there are some: how many, open connections that they pass on as they are, and requests of others.",
+            "Memory in MB, uptime in seconds. Doors, where there are some: how many, open connections that they pass on as they are, and requests of others. `sure` is there while another server may lead.",
             _JSON,
             _may_have(
                 _of(
@@ -182,28 +190,31 @@ PAGE_ANSWERS: dict[str, dict[int, tuple[str, str, _Schema]]] = {
                     memory=_MEMORY,
                 ),
                 doors=_counts("connected", "connections", "requests"),
+                sure=_NOT_SURE,
             ),
         )
     },
     "stats": {
         200: (
-            "Memory in MB, uptime in seconds.",
+            "Memory in MB, uptime in seconds. `sure` is there while another server may lead.",
             _JSON,
-            _of(
-                ok=_TRUE,
-                stats=_counts(
-                    "queued",
-                    "processing",
-                    "delayed",
-                    "dlq",
-                    "completed",
-                    "uptime",
-                    "pushPerSec",
-                    "pullPerSec",
-                    *_TOTALS,
-                ),
-                memory=_counts("heapUsed", "heapTotal", "rss", "external", "arrayBuffers"),
-                collections=_COLLECTIONS,
+            _sure(
+                _of(
+                    ok=_TRUE,
+                    stats=_counts(
+                        "queued",
+                        "processing",
+                        "delayed",
+                        "dlq",
+                        "completed",
+                        "uptime",
+                        "pushPerSec",
+                        "pullPerSec",
+                        *_TOTALS,
+                    ),
+                    memory=_counts("heapUsed", "heapTotal", "rss", "external", "arrayBuffers"),
+                    collections=_COLLECTIONS,
+                )
             ),
         )
     },
@@ -229,6 +240,7 @@ PAGE_ANSWERS: dict[str, dict[int, tuple[str, str, _Schema]]] = {
                     retention=_of(
                         **dict.fromkeys(("completedMax", "deadMax", "age", "eventsMax", "eventsAge"), _COUNT_OR_NULL)
                     ),
+                    shorter={"type": ["array", "null"], "items": _of(age=_COUNT, jobs=_COUNT, bytes=_COUNT)},
                 ),
             ),
         )
@@ -277,27 +289,30 @@ PAGE_ANSWERS: dict[str, dict[int, tuple[str, str, _Schema]]] = {
     },
     "findings": {
         200: (
-            "What is wrong, worst first; times in epoch ms.",
+            "What is wrong, worst first; times in epoch ms. `sure` is there while another server may lead.",
             _JSON,
-            _of(
-                ok=_TRUE,
-                now=_COUNT,
-                findings={
-                    "type": "array",
-                    "items": _of(
-                        code=_STRING,
-                        severity={"enum": ["critical", "warning", "notice"]},
-                        title=_STRING,
-                        cause=_STRING,
-                        evidence=_STRING,
-                        remedy=_STRING,
-                        queue={"type": ["string", "null"]},
-                        since={"type": ["integer", "null"]},
-                        numbers={"type": "object", "additionalProperties": {"type": "integer"}},
-                        alert={"type": ["string", "null"]},
-                        weight=_COUNT,
-                    ),
-                },
+            _sure(
+                _of(
+                    ok=_TRUE,
+                    now=_COUNT,
+                    findings={
+                        "type": "array",
+                        "items": _of(
+                            code=_STRING,
+                            severity={"enum": ["critical", "warning", "notice"]},
+                            title=_STRING,
+                            cause=_STRING,
+                            evidence=_STRING,
+                            remedy=_STRING,
+                            queue={"type": ["string", "null"]},
+                            since={"type": ["integer", "null"]},
+                            until={"type": ["integer", "null"]},
+                            numbers={"type": "object", "additionalProperties": {"type": "integer"}},
+                            alert={"type": ["string", "null"]},
+                            weight=_COUNT,
+                        ),
+                    },
+                )
             ),
         )
     },

@@ -135,9 +135,9 @@ class _Scrape(Collector):
         yield CounterMetricFamily(
             "bunqueue_durable_commits", "Transactions committed with fsync", storage.durable_commits
         )
-        yield GaugeMetricFamily("bunqueue_pending_changes", "Changed jobs that wait for the disk", storage.pending)
+        yield GaugeMetricFamily("bunqueue_pending_changes", "Changed jobs that wait to be written", storage.pending)
         yield GaugeMetricFamily(
-            "bunqueue_storage_failing", "1 while the disk refuses commits, else 0", int(storage.is_failing)
+            "bunqueue_storage_failing", "1 while disk or database refuses commits, else 0", int(storage.is_failing)
         )
         yield GaugeMetricFamily(
             "bunqueue_log_bytes", "Bytes of the write-ahead log beside the database file", storage.log_bytes

@@ -16,6 +16,7 @@ FORGOTTEN_MS = 12 * 3600_000
 LATELY_MS = 15 * MINUTE_MS
 DIED_MIN = 10  # as the alert has it
 FAILS_MIN = 10  # attempts, and at least half of all
+OVER_MS = 3 * MINUTE_MS  # without another one: what went on is over
 GROWS_MIN, GROWS_MINUTES = 100, 5
 EACH_MAX = 20  # queues told of by one rule; the rest is a number
 
@@ -143,14 +144,24 @@ def _growth(lately: Sequence[QueueMinute]) -> float:
 def _dies(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
     died = queue.died - lately[0].dead
     since = next((m.at for before, m in itertools.pairwise(lately) if m.dead > before.dead), now)
+    until = _over([after.at for before, after in itertools.pairwise(lately) if after.dead > before.dead], now)
+    if queue.died > lately[-1].dead:
+        until = None
     failed, completed = _per_minute(lately, "failed"), _per_minute(lately, "completed")
+    fail, succeed = ("fail", "succeed") if until is None else ("failed", "succeeded")
     return {
-        "code": "jobs-die", "severity": "warning", "queue": queue.name, "alert": "BunqueueJobsDie", "since": since,
+        "code": "jobs-die", "severity": "warning", "queue": queue.name, "alert": "BunqueueJobsDie", "since": since, "until": until,
         "title": f"{queue.name}: {count(died, 'job')} died within {span(now - lately[0].at)}",
-        "cause": "What they ask for fails each time: look at what their errors have in common.",
-        "evidence": f"{rate(failed)} of the attempts fail, {rate(completed)} succeed; {count(queue.died, 'dead letter')} in all.",
+        "cause": f"What they ask for {'fails' if until is None else 'failed'} each time: look at what their errors have in common.",
+        "evidence": f"{rate(failed)} of the attempts {fail}, {rate(completed)} {succeed}; {count(queue.died, 'dead letter')} in all.",
         "numbers": {"died": died, "dead": queue.died},
     }  # fmt: skip
+
+
+def _over(moments: Sequence[int], now: int) -> int | None:
+    """Return the last of some moments if nothing has come after it for a while, and it is over; else None."""
+    last = max(moments, default=now)
+    return last if now - last >= OVER_MS else None
 
 
 def _fails_weight(lately: Sequence[QueueMinute]) -> int:
@@ -160,11 +171,14 @@ def _fails_weight(lately: Sequence[QueueMinute]) -> int:
 
 def _fails(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
     failed, completed = sum(m.failed for m in lately), sum(m.completed for m in lately)
+    until = _over([m.at for m in lately if m.failed], now)
     return {
-        "code": "attempts-fail", "severity": "warning", "queue": queue.name,
-        "title": f"{queue.name}: {rate(failed / len(lately))} of the attempts fail, and most of them",
+        "code": "attempts-fail", "severity": "warning", "queue": queue.name, "until": until,
+        "title": f"{queue.name}: {rate(failed / len(lately))} of the attempts {'fail' if until is None else 'failed'}, and most of them",
         "since": next(m.at for m in lately if m.failed),
-        "cause": "What the jobs need is down, or the workers are of a new version. They are tried again until they die.",
+        "cause": "What the jobs need is down, or the workers are of a new version. They are tried again until they die."
+        if until is None
+        else "What the jobs need was down, or the workers were of another version. No attempt has failed since.",
         "evidence": f"{count(failed, 'attempt')} failed and {count(completed, 'job')} completed; {count(queue.delayed, 'job waits', 'jobs wait')} for another try.",
         "numbers": {"failed": failed, "completed": completed, "delayed": queue.delayed},
     }  # fmt: skip
@@ -203,12 +217,17 @@ def _vanish(told: Statistics, past: Past) -> Iterator[Fields]:
         return
     where = {name: sum(m.stalled for m in line) for name, line in past.queues.items()}
     worst = max(where, key=lambda name: where[name], default=None)
+    until = _over([b.at for a, b in itertools.pairwise(past.minutes[-16:]) if b.stalled > a.stalled], told.now)
+    if told.totals.stalled > past.minutes[-1].stalled:
+        until = None
+    take = "take jobs and are" if until is None else "took jobs and were"
     named = f" Most of them in {worst}." if worst is not None and where[worst] else ""
     yield {
         "code": "workers-vanish", "severity": "warning", "alert": "BunqueueWorkersVanish",
         "queue": worst if named else None,
-        "title": f"Workers take jobs and are not heard of again: {count(stalled, 'job')} stalled within 15 minutes",
-        "cause": "Workers are killed or hang: too little memory, a deployment that does not wait, a handler that blocks.",
+        "until": until,
+        "title": f"Workers {take} not heard of again: {count(stalled, 'job')} stalled within 15 minutes",
+        "cause": "Workers that are killed or hang: too little memory, a deployment that does not wait, a handler that blocks.",
         "evidence": f"{count(lost, 'job')} died of it within an hour.{named}",
         "numbers": {"stalled": stalled, "lost": lost}, "weight": 5 * 10**6 + lost,
     }  # fmt: skip

@@ -20,6 +20,8 @@ class DefaultsReply(Reply, kw_only=True):
     """What holds for the jobs of a queue."""
 
     defaults: DefaultsView
+    set: list[str]
+    """Which of them were said of this queue; the others are as everywhere."""
 
 
 class StallConfigView(Struct, kw_only=True, rename="camel"):
@@ -35,6 +37,8 @@ class StallConfigReply(Reply, kw_only=True):
     """When the jobs of a queue stall."""
 
     config: StallConfigView
+    set: list[str]
+    """Which of them were said of this queue."""
 
 
 class DlqConfigView(Struct, kw_only=True, rename="camel"):
@@ -49,3 +53,5 @@ class DlqConfigReply(Reply, kw_only=True):
     """Which dead letters of a queue are kept."""
 
     config: DlqConfigView
+    set: list[str]
+    """Which of them were said of this queue."""

@@ -15,6 +15,14 @@ class RetentionView(Struct, rename="camel"):
     events_age: int | None
 
 
+class ShorterView(Struct, kw_only=True):
+    """About how many jobs, and bytes of the file, it would free to keep ended jobs for ``age`` ms at most."""
+
+    age: int
+    jobs: int
+    bytes: int
+
+
 class StorageView(Struct, kw_only=True, rename="camel"):
     """What the disk holds: bytes, and times in ms."""
 
@@ -39,6 +47,8 @@ class StorageView(Struct, kw_only=True, rename="camel"):
     jobs: dict[str, int]
     """By state."""
     retention: RetentionView
+    shorter: list[ShorterView] | None
+    """What a shorter ``RETENTION_AGE_MS`` would free; null: not known yet."""
 
 
 class StorageReply(Reply, kw_only=True):

@@ -13,7 +13,8 @@ from bunqueue_trio.config import READER_BYTES_MAX, READER_EVENTS_MAX, REPLAY_EVE
 from bunqueue_trio.protocol.events import EVENT_TYPES, REPORTED, Event
 from bunqueue_trio.protocol.surrogates import masked
 from bunqueue_trio.runtime.bell import Bell
-from bunqueue_trio.storage.store import AwaitedStore, Batch, Question, Store
+from bunqueue_trio.storage.awaited import AwaitedStore, Question
+from bunqueue_trio.storage.store import Batch, Store
 
 
 class Published(NamedTuple):

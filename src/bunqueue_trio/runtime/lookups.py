@@ -29,7 +29,8 @@ from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.core import Core
 from bunqueue_trio.runtime.journal import Journal
-from bunqueue_trio.storage.store import AwaitedStore, Batch, Question
+from bunqueue_trio.storage.awaited import AwaitedStore, Question
+from bunqueue_trio.storage.store import Batch
 
 
 class Unread(Exception):

@@ -24,6 +24,7 @@ from bunqueue_trio.runtime.memory import Memory
 from bunqueue_trio.runtime.meters import LoopLag
 from bunqueue_trio.runtime.picture import QueueLook, look
 from bunqueue_trio.runtime.services import (
+    AgeSampler,
     Checkpointer,
     Deadlines,
     LeaseKeeper,
@@ -51,7 +52,8 @@ from bunqueue_trio.runtime.statistics import (
     look_at_queues,
 )
 from bunqueue_trio.runtime.supervisor import Child
-from bunqueue_trio.storage.store import AwaitedStore, Store
+from bunqueue_trio.storage.awaited import AwaitedStore
+from bunqueue_trio.storage.store import Store
 
 
 class Server:
@@ -87,6 +89,7 @@ class Server:
         self.buffers: Budget = Budget(buffers)
         self.rates: Rates = Rates(self.engine)
         self.shrinker: Shrinker = Shrinker(self.journal, store)
+        self.sampler: AgeSampler = AgeSampler(self.journal, store)
         self.hub: Hub = Hub(store)
         self.history: History = History()
         self.journal.on_commit += [self.hub.publish, self.core.meters.committed, self.history.committed]
@@ -120,6 +123,7 @@ class Server:
             Child("invariants", core.wait_broken),
             Child("checkpointer", looped(Checkpointer(journal, store))),
             Child("retention", looped(RetentionSweeper(journal, store, clock, settings, self.engine.configs))),
+            Child("age sampler", looped(self.sampler)),
             Child("shrinker", looped(self.shrinker)),
             Child("clock watch", looped(self.clock_watch)),
             Child("rates", looped(self.rates)),
@@ -153,6 +157,7 @@ class Server:
             now=self.clock.now(),
             started_at=self.started_at,
             is_ready=self.ready,
+            is_sure=self.core.is_sure,
             jobs=self.counts(),
             unfinished=len(self.engine.jobs),
             timers=len(self.engine.schedule),
@@ -179,7 +184,7 @@ class Server:
             storage=StorageFigures(
                 journal.commits, journal.durable_commits, journal.pending, journal.failing is not None,
                 self.store.log_bytes(), self.shrinker.space, self._retention(), journal.failing, journal.failing_since,
-                journal.nearly_full_since,
+                journal.nearly_full_since, self.settings.store_kind, self.sampler.sampled,
             ),
             last_event_id=self.hub.last_event_id,
             events_dropped=self.hub.dropped,

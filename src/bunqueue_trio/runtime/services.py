@@ -15,6 +15,9 @@ from bunqueue_trio.config import (
     CHECKPOINT_MS,
     MAINTENANCE_TOLD_MS,
     PRUNE_MS,
+    SAMPLE_MS,
+    SAMPLE_POINTS,
+    SECOND_MS,
     SHRINK_BYTES,
     SHRINK_MS,
     SHRINK_PAUSE_MS,
@@ -32,7 +35,8 @@ from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.core import Core
 from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.limiter import RateLimiter
-from bunqueue_trio.storage.store import AwaitedStore, Retention, Space, Store
+from bunqueue_trio.storage.awaited import AwaitedStore
+from bunqueue_trio.storage.store import Retention, Sampled, Space, Store
 
 _log = structlog.get_logger()
 
@@ -238,6 +242,23 @@ class RetentionSweeper(_Disk):
             async with self._journal.disk:
                 if not await self._run(self._store.prune, keep):
                     return
+
+
+class AgeSampler(_Disk):
+    """Looks at some of the ended jobs, so that it can be told what a shorter retention would free."""
+
+    def __init__(self, journal: Journal, store: Store) -> None:
+        super().__init__(journal, store, SAMPLE_MS)
+        self.sampled: tuple[Sampled, ...] | None = None
+        """As of the last look; None: there was none yet."""
+
+    async def wait_due(self) -> None:
+        """Sleep until the next look; the first one comes soon after the start."""
+        await trio.sleep(SECOND_MS / 1000 if self.sampled is None else self._every_s)
+
+    async def _work(self) -> None:
+        async with self._journal.disk:
+            self.sampled = tuple(await self._run(self._store.sample, SAMPLE_POINTS))
 
 
 class Shrinker(_Disk):

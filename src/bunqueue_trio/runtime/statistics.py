@@ -21,7 +21,7 @@ from bunqueue_trio.runtime.memory import Memory
 from bunqueue_trio.runtime.meters import HistogramFigures
 from bunqueue_trio.runtime.picture import QueueLook
 from bunqueue_trio.runtime.shared import Shared
-from bunqueue_trio.storage.store import Space, Store
+from bunqueue_trio.storage.store import Sampled, Space, Store
 
 T = TypeVar("T")
 
@@ -118,6 +118,10 @@ class StorageFigures(NamedTuple):
     failing_since: int | None = None
     full_since: int | None = None
     """Since when its last room is kept for what empties the queues."""
+    kind: str = "disk"
+    """What the queue is on: disk or database."""
+    sampled: tuple[Sampled, ...] | None = None
+    """Some of the ended jobs, taken evenly; None: they were not looked at yet."""
 
 
 class Statistics(Struct, frozen=True, kw_only=True):
@@ -126,6 +130,8 @@ class Statistics(Struct, frozen=True, kw_only=True):
     now: int
     started_at: int
     is_ready: bool
+    is_sure: bool = True
+    """Nobody else can lead the queue yet: what is told here is the case."""
     jobs: Mapping[str, int]
     """By state, over all queues, finished ones as far as they are kept."""
     unfinished: int

@@ -9,7 +9,7 @@ from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import Job, Records, State, Trace, weight
 from bunqueue_trio.engine.trails import ACTIONS, BOUNDS, Line, TrailChange, TrailPage
 from bunqueue_trio.storage.rows import ChangedRow, FactRow, FinishedRow, JobRow, Reader, outcome, trace
-from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, StoredEvent, event_rows
+from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Sampled, Space, StoredEvent, event_rows
 
 
 class _Trail:
@@ -222,6 +222,12 @@ class MemoryStore:
         pruned = len(self._events) - len(kept)
         self._events = kept
         return len(doomed) + pruned + self._prune_actions(keep)
+
+    def sample(self, points: int) -> list[Sampled]:
+        """Return some of the ended jobs; see :class:`Store`."""
+        rows = list(self._finished.values())
+        places = dict.fromkeys(n * (len(rows) - 1) // max(1, points - 1) for n in range(points if rows else 0))
+        return [Sampled(rows[i].finished_at, len(rows[i].data) + len(rows[i].result or b"")) for i in places]
 
     def space(self) -> Space:
         """Return nothing: there is no file."""

@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 from bunqueue_trio.config import Settings, check_data_path
 from bunqueue_trio.errors import StartupError
+from bunqueue_trio.storage.awaited import NoteLeader, nobody_asks
 from bunqueue_trio.storage.sqlite import SqliteStore
-from bunqueue_trio.storage.store import NoteLeader, Store, nobody_asks
+from bunqueue_trio.storage.store import Store
 
 
 async def open_store(settings: Settings, on_wait: Callable[[], NoteLeader] = lambda: nobody_asks) -> Store:

@@ -5,9 +5,9 @@ and writing it again after a failure writes the same.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -132,6 +132,13 @@ class Retention(NamedTuple):
     def finished_max(self) -> dict[str, int]:
         """Return how many records of each state are kept; ``removed`` ones count as completed."""
         return {"completed": self.completed_max, "failed": self.dead_max, "removed": self.completed_max}
+
+
+class Sampled(NamedTuple):
+    """An ended job: when it ended, and the bytes that it carries."""
+
+    finished_at: int
+    size: int
 
 
 class Space(NamedTuple):
@@ -281,6 +288,14 @@ class Store(Protocol):
         """
         ...
 
+    def sample(self, points: int) -> list[Sampled]:
+        """Return up to ``points`` of the ended jobs that are kept, taken evenly from the order of their ends, oldest first.
+
+        Raises:
+            StoreError: the disk cannot be read.
+        """
+        ...
+
     def space(self) -> Space:
         """Return how large the file is and how much is free in it and beside it; quick, and beside everything else.
 
@@ -315,94 +330,6 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Release the file; nothing is written any more."""
-        ...
-
-
-class Question(NamedTuple):
-    """What somebody wants to know of the archive: one of the reads of a :class:`Store`, by its name."""
-
-    kind: str
-    arguments: tuple[object, ...]
-    """What it is called with, in its order."""
-    named: tuple[tuple[str, object], ...] = ()
-    """What it is called with by name."""
-    ids: tuple[str, ...] = ()
-    """The jobs that it names: what a commit says of them meanwhile makes an answer old."""
-
-    def ask(self, store: "Store") -> Any:
-        """Return what ``store`` answers.
-
-        Raises:
-            StoreError: there is no answer.
-        """
-        return getattr(store, self.kind)(*self.arguments, **dict(self.named))
-
-
-NoteLeader: TypeAlias = Callable[[str | None, bytes], None]
-"""Takes where the leader is reached, if it is known, and the key."""
-
-
-def nobody_asks(where: str | None, key: bytes) -> None:
-    """Take it, and do nothing."""
-
-
-class Announcer(Protocol):
-    """Where servers that wait learn how to reach the one that leads."""
-
-    async def key(self) -> bytes:
-        """Return what they all know, and nobody else.
-
-        Raises:
-            StoreError: it cannot be read now.
-        """
-        ...
-
-    async def tell(self, where: str) -> None:
-        """Say where this server is reached.
-
-        Raises:
-            StoreError: it cannot be said now.
-        """
-        ...
-
-    def own_host(self) -> str:
-        """Return the address of this machine, as the store sees it; the key was read before."""
-        ...
-
-    def close(self) -> None:
-        """Let go of it."""
-        ...
-
-
-class AwaitedStore(Store, Protocol):
-    """A store that is a network away. Its other reads are for the start, or of what it keeps in memory."""
-
-    lease_s: float
-    """For how long nobody else may write here after a commit or a :meth:`beat`."""
-
-    def announcer(self) -> Announcer:
-        """Return what tells servers that wait where this one is reached."""
-        ...
-
-    def leads(self) -> bool:
-        """Return whether nobody else can write there yet, for sure: what is in memory is the truth."""
-        ...
-
-    async def beat(self) -> None:
-        """Say that this server is alive, unless a commit has said it lately; never beside a commit.
-
-        Raises:
-            StoreError: it could not be said.
-            TakenOver: another server writes there now.
-        """
-        ...
-
-    async def look_up(self, question: Question) -> Any:
-        """Return what the read of that name returns.
-
-        Raises:
-            StoreError: there is no answer.
-        """
         ...
 
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
+from bunqueue_trio.pages.queue_settings import GROUPS, SETTINGS, USUAL, QueueSetting, parse
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.protocol.request import segment_of
@@ -19,6 +20,7 @@ from bunqueue_trio.ui.doing import Done, Preview, duration
 Form = Mapping[str, str]
 
 
+TEXT_MAX = 2000  # characters of a field
 STOP_AT = 20
 """Percent of those retried first: if more die again, the others stay dead."""
 
@@ -54,6 +56,8 @@ class Action(NamedTuple):
     """What it is done to: given by the page, not filled in."""
     fields: tuple[Field, ...] = ()
     note: str = ""
+    by_curl: str = ""
+    """What the one request of the curl leaves over, and the button and the command line do not."""
     is_grave: bool = False
     """What it takes away does not come back."""
     goes_back: str = "queue"
@@ -70,10 +74,20 @@ class Bound(NamedTuple):
     label: str
 
 
+def as_said(action: Action, given: Form) -> dict[str, str]:
+    """Return the form with what was given in place of the defaults; what does not matter of it, such as blanks, is left out."""
+    form = defaults(action) | {name: given.get(name, "") for name in action.about}
+    for field in action.fields:
+        if field.name in given:
+            text = given[field.name][:TEXT_MAX].strip()
+            form[field.name] = text.replace(",", "") if field.kind == "number" else text
+    return form
+
+
 def bind(ask: Ask, name: str, label: str = "", /, **about: str) -> Bound:
     """Return the action ``name`` for what it is to be done to."""
     action = ACTIONS[name]
-    form = {field.name: field.default for field in action.fields} | about
+    form = as_said(action, about)
     return Bound(action, f"/ui/act/{name}?{urlencode(about)}", *lines(ask, action, form), label or action.label)
 
 
@@ -111,8 +125,14 @@ def _queue(form: Form, now: int) -> dict[str, Any]:
     return {"queue": form["queue"]}
 
 
-def _group(form: Form, now: int) -> dict[str, Any]:
-    return {"queue": form["queue"], "fingerprint": form["fingerprint"]}
+def _dead(act: str) -> Callable[[Form, int], dict[str, Any]]:
+    """Return what makes the fields of an act on dead letters: all of a queue, or the newest ones with one error."""
+
+    def fields(form: Form, now: int) -> dict[str, Any]:
+        which = {name: form[name] for name in ("queue", "fingerprint") if name in form}
+        return {"filter": which, "action": act, "limit": doing.number(form) if "number" in form else doing.ACT_MAX}
+
+    return fields
 
 
 def _job(form: Form, now: int) -> dict[str, Any]:
@@ -120,13 +140,13 @@ def _job(form: Form, now: int) -> dict[str, Any]:
 
 
 def _pause(form: Form, now: int) -> dict[str, Any]:
-    until = duration(form["until"]) if form["until"].strip() else None
-    reason = {"reason": form["reason"].strip()} if form["reason"].strip() else {}
+    until = duration(form["until"]) if form["until"] else None
+    reason = {"reason": form["reason"]} if form["reason"] else {}
     return {"queue": form["queue"]} | reason | ({"until": now + until} if until is not None else {})
 
 
 def _whole(form: Form, name: str) -> int:
-    text = form[name].strip().replace(",", "")
+    text = form[name]
     if re.fullmatch(r"-?[0-9]{1,18}", text) is None:
         raise Wrong(f"{name}: a whole number is wanted, not {text[:50]!r}")
     return int(text)
@@ -155,6 +175,54 @@ def _rerun(form: Form, now: int) -> dict[str, Any]:
 
 def _mark(mark: str) -> Callable[[Form, int], dict[str, Any]]:
     return lambda form, now: {"fingerprint": form["fingerprint"], "mark": mark}
+
+
+_RESETS: Mapping[str, type[Command]] = {
+    "defaults": c.ClearDefaults,
+    "stalls": c.ClearStallConfig,
+    "dead": c.ClearDlqConfig,
+}
+_SETS: Mapping[str, type[Command]] = {"defaults": c.SetDefaults, "stalls": c.SetStallConfig, "dead": c.SetDlqConfig}
+_WHAT = {"defaults": "the defaults", "stalls": "when jobs stall", "dead": "which dead letters are kept"}
+
+
+def _said(group: str) -> Callable[[Form, int], dict[str, Any]]:
+    """Return what makes the fields of a change of some settings of a queue: those that are filled in."""
+
+    def fields(form: Form, now: int) -> dict[str, Any]:
+        try:
+            given = {
+                each.name: parse(each, form[each.name]) for each in SETTINGS if each.group == group and form[each.name]
+            }
+        except ValueError as error:
+            raise Wrong(str(error)) from None
+        return {"queue": form["queue"]} | given
+
+    return fields
+
+
+def _setting(each: QueueSetting) -> Field:
+    if each.kind == "switch":
+        return Field(each.name, each.label, "", "choice", "", ("", "yes", "no", USUAL))
+    return Field(each.name, each.label, "such as 30s or 7d" if each.kind == "time" else "a number")
+
+
+def _settings(group: str) -> tuple[Action, Action]:
+    """Return the actions that change some settings of a queue, and let them be as everywhere."""
+    names = [each.name for each in SETTINGS if each.group == group]
+    return (
+        Action(
+            f"set-{group}", f"Change {_WHAT[group]}", lambda f: f"{f['queue']}: change {_WHAT[group]}", _SETS[group], _said(group),
+            lambda f: ("queue", f["queue"], *(word for name in names if f[name] for word in ("--set", f"{name}={f[name]}"))),
+            doing.of_settings(group), doing.once("{queue}: it is changed."), fields=tuple(_setting(each) for each in SETTINGS if each.group == group),
+            note=f"What is left empty stays as it is; {USUAL} is as everywhere. Jobs that are there keep what they have.",
+        ),
+        Action(
+            f"reset-{group}", f"Reset {_WHAT[group]}", lambda f: f"{f['queue']}: reset {_WHAT[group]}", _RESETS[group], _queue,
+            lambda f: ("queue", f["queue"], "--reset", group), doing.of_settings(group, is_reset=True),
+            doing.once("{queue}: it is as everywhere."),
+        ),
+    )  # fmt: skip
 
 
 _YES = ("no", "yes")
@@ -205,6 +273,7 @@ _ROWS = (
         lambda f: ("drain", f["queue"], "--delayed" if _has(f, "delayed") else ""), doing.before_drain, doing.drain,
         fields=(Field("delayed", "Delayed jobs, too", kind="choice", default="no", choices=_YES),), is_grave=True,
         note="Active jobs go on. What is removed is gone.",
+        by_curl="One request removes up to 1,000: send it again until its answer has nothing left.",
     ),
     Action(
         "clean", "Clean up", lambda f: f"Remove {f.get('state', '')} jobs of {f['queue']}", c.Clean, _clean,
@@ -213,24 +282,25 @@ _ROWS = (
             Field("state", "Those that are", kind="choice", default="completed", choices=_STATES),
             Field("older", "older than", "such as 1h or 7d; 0s: all", default="1d", is_needed=True),
         ),
+        by_curl="One request looks at up to 1,000: send it again, with the next of its answer as after, until that is null.",
         is_grave=True, note="The age counts from the end of a finished job, and from the push of others.",
     ),
     Action(
-        "retry-all", "Retry all", lambda f: f"Retry the dead letters of {f['queue']}", c.RetryDlq, _queue,
-        lambda f: ("retry", f["queue"]), doing.before_dead, doing.retry_all,
+        "retry-all", "Retry all", lambda f: f"Retry the dead letters of {f['queue']}", c.ActOnJobs, _dead("retry"),
+        lambda f: ("retry", f["queue"]), doing.before_dead, doing.dead_ones("retried"),
         note="They wait again under their ids; attempts start anew.",
     ),
     Action(
-        "purge-all", "Delete all", lambda f: f"Delete the dead letters of {f['queue']}", c.PurgeDlq, _queue,
-        lambda f: ("purge", f["queue"]), doing.before_dead, doing.purge_all, is_grave=True,
+        "purge-all", "Delete all", lambda f: f"Delete the dead letters of {f['queue']}", c.ActOnJobs, _dead("purge"),
+        lambda f: ("purge", f["queue"]), doing.before_dead, doing.dead_ones("deleted"), is_grave=True,
     ),
     Action(
-        "retry-group", "Retry", lambda f: f"Retry dead letters of {f['queue']} with one error", c.RetryDlq,
-        _group, lambda f: ("retry", f["queue"], "--group", f["fingerprint"], "--canary", f["number"], "--stop-at", f"{STOP_AT}%"),
-        doing.before_group, doing.retry_group,
+        "retry-group", "Retry", lambda f: f"Retry dead letters of {f['queue']} with one error", c.ActOnJobs,
+        _dead("retry"), lambda f: ("retry", f["queue"], "--group", f["fingerprint"], "--limit", f["number"]),
+        doing.before_group, doing.dead_ones("retried"),
         about=("queue", "fingerprint"), goes_back="group",
         fields=(Field("number", "How many", "the newest ones; begin with 10 and look how they fare", "number", "10", is_needed=True),),
-        note="They wait again under their ids; attempts start anew. The first line also retries the others, unless too many of these die again; the second retries all at once.",
+        note="They wait again under their ids; attempts start anew. The others stay dead.",
     ),
     Action(
         "rerun-group", "Rerun, a few first", lambda f: f"Rerun the dead letters of {f['queue']} with one error", c.RerunDlq,
@@ -264,11 +334,11 @@ _ROWS = (
         about=("queue", "fingerprint"), goes_back="group",
     ),
     Action(
-        "purge-group", "Delete", lambda f: f"Delete dead letters of {f['queue']} with one error", c.PurgeDlq,
-        _group, lambda f: ("purge", f["queue"], "--group", f["fingerprint"]), doing.before_group, doing.purge_group,
+        "purge-group", "Delete", lambda f: f"Delete dead letters of {f['queue']} with one error", c.ActOnJobs,
+        _dead("purge"), lambda f: ("purge", f["queue"], "--group", f["fingerprint"], "--limit", f["number"]),
+        doing.before_group, doing.dead_ones("deleted"),
         about=("queue", "fingerprint"), goes_back="group", is_grave=True,
         fields=(Field("number", "How many", "the newest ones", "number", "10000", is_needed=True),),
-        note="The two lines delete all with this error.",
     ),
     Action(
         "retry", "Retry", lambda f: f"Retry the dead letter {f['id']}", c.RetryDlq,
@@ -351,5 +421,7 @@ _ROWS = (
     ),
 )  # fmt: skip
 
-ACTIONS: Mapping[str, Action] = {row.name: row for row in _ROWS}
+ACTIONS: Mapping[str, Action] = {
+    row.name: row for row in (*_ROWS, *(row for group in GROUPS for row in _settings(group)))
+}
 """By their names in addresses."""

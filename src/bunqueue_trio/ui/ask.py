@@ -62,7 +62,11 @@ class Ask(NamedTuple):
         if not self.viewer.may_change:
             return "You may look, and not change anything."
         if self.server.journal.failing is not None:
-            return "The disk refuses changes. Reading goes on; buttons work again when it is back."
+            kind = self.server.settings.store_kind
+            refuses = "The disk refuses changes." if kind == "disk" else "The database takes no changes."
+            return f"{refuses} Reading goes on; buttons work again when it is back."
+        if not self.server.core.is_sure:
+            return "Another server may lead: this one changes nothing until it knows."
         return ""
 
     def look(self, command: "Command[R]") -> R:

@@ -31,6 +31,7 @@ from bunqueue_trio.ui.ask import Ask, Leads, Screen, Viewer, Wrong
 from bunqueue_trio.ui.render import render
 from bunqueue_trio.ui.table import NAVIGATION, ROUTES, VIEWS
 from bunqueue_trio.ui.views import acts
+from bunqueue_trio.ui.views.now import gathered
 
 _log = structlog.get_logger()
 
@@ -79,7 +80,7 @@ class Dashboard:
             return await self._sorry(refused.status, str(refused))
         except StoreError as error:
             _log.error("read failed", error=str(error))
-            return await self._sorry(503, "The disk cannot be read now.")
+            return await self._sorry(503, f"The {self._server.settings.store_kind} cannot be read now.")
 
     async def _respond(self, call: Call, target: str, headers: Mapping[str, str], read_body: ReadBody) -> Response:
         target = target.removesuffix("?")
@@ -140,12 +141,12 @@ class Dashboard:
         is_part = headers.get("x-part") == "main"
         context: dict[str, Any] = {
             "ask": ask, "title": screen.title, "nav": screen.nav, "navigation": NAVIGATION, "now": ask.now,
-            "viewer": ask.viewer, "cannot": ask.cannot, "live_s": screen.live_s, "version": __version__,
+            "viewer": ask.viewer, "cannot": ask.cannot, "is_sure": self._server.core.is_sure, "live_s": screen.live_s, "version": __version__,
             "layout": "part.html" if is_part else "page.html", "said": self._said.get(ask.query.get("said", "")),
             "css": _mark("app.css"), "js": _mark("app.js"), "data_path": self._server.settings.where,
         }  # fmt: skip
         _, found = await ask.found()
-        context["urgent"] = sum(each.severity != "notice" for each in found)
+        context["urgent"] = sum(each.severity != "notice" for each in gathered(found))
         body = await render(screen.template, context | dict(screen.context))
         more = () if fresh is None else (("Set-Cookie", fresh),)
         tag = f'"{hashlib.sha256(body).hexdigest()[:24]}"'

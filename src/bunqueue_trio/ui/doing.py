@@ -1,12 +1,14 @@
 """How actions look before they act, and act: in slices, each its own commit, at most :data:`ACT_MAX` jobs at once."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import trio
 
 from bunqueue_trio.config import parse_duration_ms
 from bunqueue_trio.errors import Refused
+from bunqueue_trio.pages.queue_settings import Told, tell
 from bunqueue_trio.pages.words import count, size, span
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.replies import DeadLetter
@@ -72,6 +74,31 @@ def of_queue(state: str, says: str) -> Looks:
     return look
 
 
+def told_of(ask: Ask, queue: str, acts: Sequence[Mapping[str, Any]] = ()) -> list[Told]:
+    """Return how a queue treats its jobs."""
+    found = {
+        "defaults": c.GetDefaults(queue=queue),
+        "stalls": c.GetStallConfig(queue=queue),
+        "dead": c.GetDlqConfig(queue=queue),
+    }
+    replies = {name: msgspec.to_builtins(ask.look(command)) for name, command in found.items()}
+    return tell(replies, queue, acts)
+
+
+def of_settings(group: str, *, is_reset: bool = False) -> Looks:
+    """Return what says how some settings of a queue are, and which of them would change."""
+
+    async def look(ask: Ask, form: Form) -> Preview:
+        await trio.lowlevel.checkpoint()
+        told = [each for each in told_of(ask, form["queue"]) if each.setting.group == group]
+        now = ", ".join(f"{each.setting.name} {each.value}{'' if each.is_set else ' (default)'}" for each in told)
+        changed = [each.setting.name for each in told if (each.is_set if is_reset else form[each.setting.name])]
+        would = f"{', '.join(changed)} would change" if changed else "nothing would change"
+        return Preview(f"Now: {now}; {would}.", is_nothing=not changed)
+
+    return look
+
+
 async def of_job(ask: Ask, form: Form) -> Preview:
     """Say where the job is."""
     await trio.lowlevel.checkpoint()
@@ -119,7 +146,7 @@ async def before_dead(ask: Ask, form: Form) -> Preview:
 
 async def before_group(ask: Ask, form: Form) -> Preview:
     """Say how many of the newest have this error."""
-    most = _number(form)
+    most = number(form)
     ids = [letter.job.id for letter in await dead_letters(ask, form["queue"], LOOKED_MAX, form["fingerprint"])]
     more = " or more" if len(ids) >= LOOKED_MAX else ""
     says = f"{count(min(len(ids), most), 'dead letter')} of {len(ids):,}{more} with this error."
@@ -205,8 +232,13 @@ def _at_once(n: int) -> str:
     return f"; {ACT_MAX:,} at once, the rest by doing it again" if n > ACT_MAX else ""
 
 
-def _number(form: Form) -> int:
-    text = form.get("number", "").strip().replace(",", "")
+def number(form: Form) -> int:
+    """Return how many jobs somebody means.
+
+    Raises:
+        Wrong: it is no such number.
+    """
+    text = form["number"]
     if not (text.isascii() and text.isdigit() and 0 < int(text[:12]) <= ACT_MAX):
         raise Wrong(f"How many: a number from 1 to {ACT_MAX:,} is wanted")
     return int(text)
@@ -272,27 +304,29 @@ async def clean(ask: Ask, action: "Action", form: Form) -> Done:
     return Done(f"{form['queue']}: {count(done, 'job')} removed of {looked:,} looked at.{more}")
 
 
-async def retry_all(ask: Ask, action: "Action", form: Form) -> Done:
-    """Let all dead letters wait again."""
-    done, left = await _dead(ask, action, form)
-    still = f", {left:,} still dead: their key is held, or what they depend on is dead" if left else ""
-    return Done(f"{form['queue']}: {count(done, 'dead letter')} retried{still}.")
+def dead_ones(done: str) -> Does:
+    """Return what runs the act of an action on dead letters, and says to how many it was ``done``, and why not to others."""
+
+    async def do(ask: Ask, action: "Action", form: Form) -> Done:
+        fields = action.fields_of(form, ask.now)
+        watch = []
+        if done == "retried" and "fingerprint" in form and fields["limit"] <= WATCHED_MAX:
+            watch = await dead_letters(ask, form["queue"], fields["limit"], form["fingerprint"])
+        reply: Any = await ask.server.core.execute(make(action.command, fields), by=ask.by)
+        total = reply.count + sum(reply.refused.values())
+        says = f"{form['queue']}: {reply.count:,} of {count(total, 'dead letter')} {done}"
+        why = ", ".join(f"{n:,} {_WHY_NOT.get(code, code)}" for code, n in sorted(reply.refused.items()))
+        more = "" if reply.next is None or "number" in form else " There may be more: do it again."
+        return Done(f"{says}{f' ({why})' if why else ''}.{more}", tuple(letter.job.id for letter in watch))
+
+    return do
 
 
-async def purge_all(ask: Ask, action: "Action", form: Form) -> Done:
-    """Delete all dead letters."""
-    done, left = await _dead(ask, action, form)
-    return Done(f"{form['queue']}: {count(done, 'dead letter')} deleted, {left:,} left.")
-
-
-async def _dead(ask: Ask, action: "Action", form: Form) -> tuple[int, int]:
-    done, left, after = 0, 0, None
-    while done < ACT_MAX:
-        reply: Any = await _step(ask, action, form, done, limit=SLICE, **({} if after is None else {"after": after}))
-        done, left, after = done + reply.count, reply.left, reply.next
-        if after is None:
-            break
-    return done, left
+_WHY_NOT = {
+    "key-held": "whose key another job holds", "dependency-dead": "that depend on a dead job", "not-dead": "not dead any more",
+    "job-cancelled": "cancelled on purpose",
+}  # fmt: skip
+"""Code → what kept some of them from it."""
 
 
 async def _step(ask: Ask, action: "Action", form: Form, done: int, **more: Any) -> Any:
@@ -307,39 +341,3 @@ async def _step(ask: Ask, action: "Action", form: Form, done: int, **more: Any) 
         if not done:
             raise
         raise Wrong(f"{refused}; {count(done, 'job')} were done before", refused.status) from None
-
-
-async def retry_group(ask: Ask, action: "Action", form: Form) -> Done:
-    """Let the newest dead letters with one error wait again."""
-    return await _group(ask, c.RetryDlq, form, "retried")
-
-
-async def purge_group(ask: Ask, action: "Action", form: Form) -> Done:
-    """Delete the newest dead letters with one error."""
-    return await _group(ask, c.PurgeDlq, form, "deleted")
-
-
-async def _group(ask: Ask, kind: type[c.RetryDlq] | type[c.PurgeDlq], form: Form, said: str) -> Done:
-    found = await dead_letters(ask, form["queue"], _number(form), form["fingerprint"])
-    ids = [letter.job.id for letter in found]
-    ids.reverse()  # they wait in the order in which they died
-    core, done = ask.server.core, 0
-    for start in range(0, len(ids), SLICE // 4):
-        begun, refusal = [], None
-        for job_id in ids[start : start + SLICE // 4]:
-            try:
-                begun.append(core.begin(kind(queue=form["queue"], job_id=job_id), by=ask.by))
-            except Refused as refused:
-                if refused.status == 503:
-                    refusal = refused
-                    break
-                # Else it is not dead any more, or its key is held: that is said by the count.
-        for each in begun:
-            await core.finish(each)
-            done += 1
-        if refusal is not None:
-            raise Wrong(f"{refusal}; {count(done, 'dead letter')} {said} before", 503)
-    return Done(
-        f"{form['queue']}: {done:,} of {count(len(ids), 'dead letter')} {said}.",
-        tuple(ids) if len(ids) <= WATCHED_MAX else (),
-    )

@@ -7,7 +7,7 @@ from typing import Any
 
 import trio
 from jinja2 import DictLoader, Environment, StrictUndefined, Template
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from bunqueue_trio.pages import words
 from bunqueue_trio.protocol.request import segment_of
@@ -48,6 +48,14 @@ def plain(text: object) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in str(text))
 
 
+def coded(text: str) -> Markup:
+    """Return a text of ours with what stands between backticks as code."""
+    parts = plain(text).split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if i % 2 else escape(part) for i, part in enumerate(parts)
+    )
+
+
 def number(n: float | None) -> str:
     """Return a number with its thousands apart."""
     return "–" if n is None else f"{n:,.0f}"
@@ -61,7 +69,7 @@ def _environment() -> Environment:
         auto_reload=False,
     )  # fmt: skip
     made.filters |= {
-        "n": number, "size": words.size, "span": words.span, "at": clock_time, "segment": segment_of, "plain": plain,
+        "n": number, "size": words.size, "span": words.span, "at": clock_time, "segment": segment_of, "plain": plain, "coded": coded,
     }  # fmt: skip
     made.globals |= {"count": words.count, "rate": words.rate, "area": charts.area, "bar": charts.bar, "ago": ago}
     return made

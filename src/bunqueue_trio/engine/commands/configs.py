@@ -1,6 +1,12 @@
 """Handlers of the commands about how a queue treats its jobs where neither a push nor a pull says it."""
 
-from bunqueue_trio.engine.configs import STANDARD, DeadRule, Defaults, StallRule
+from collections.abc import Mapping
+from typing import TypeVar
+
+from msgspec import UNSET, Struct
+from msgspec.structs import fields, replace
+
+from bunqueue_trio.engine.configs import ALL, STANDARD, USUAL
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.engine.lookup import backoff_view
@@ -9,16 +15,40 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import config_replies as cr
 from bunqueue_trio.protocol import replies as r
 
+_OF_DEFAULTS = {
+    "max_attempts": "max_attempts", "backoff": "backoff", "ttl": "ttl", "timeout": "timeout", "remove_on_complete": "remove_on_complete",
+    "remove_on_fail": "remove_on_fail",
+}  # fmt: skip
+_OF_STALLS = {"enabled": "enabled", "stall_interval": "interval", "max_stalls": "most", "grace_period": "grace"}
+_OF_DEAD = {"max_age": "max_age", "max_entries": "max_entries"}
+"""Field of the command → that of the rule."""
+_IN_JSON = {f.name: f.encode_name for kind in (c.SetDefaults, c.StallConfig, c.DlqConfig) for f in fields(kind)}
+
+_Rule = TypeVar("_Rule", bound=Struct)
+
+
+def _changed(rule: _Rule, said: Struct, names: Mapping[str, str], usual: _Rule) -> _Rule:
+    """Return a rule with what was said; None is as usual, and what was left out stays as it was."""
+    given = {field: getattr(said, name) for name, field in names.items()}
+    changes = {
+        field: getattr(usual, field) if value is None else value for field, value in given.items() if value is not UNSET
+    }
+    return replace(rule, **changes)
+
+
+def _said(rule: Struct, names: Mapping[str, str], usual: Struct) -> list[str]:
+    """Return which fields of a rule are not as usual, by their names in JSON."""
+    return [_IN_JSON[name] for name, field in names.items() if getattr(rule, field) != getattr(usual, field)]
+
 
 def _set_defaults(engine: Engine, command: c.SetDefaults, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
-    backoff, shape = (STANDARD.backoff, None) if command.backoff is None else backoff_of(command.backoff)
-    defaults = Defaults(
-        max_attempts=STANDARD.max_attempts if command.max_attempts is None else command.max_attempts,
-        backoff=backoff, shape=shape, ttl=command.ttl, timeout=command.timeout or None,
-        remove_on_complete=bool(command.remove_on_complete), remove_on_fail=bool(command.remove_on_fail),
-    )  # fmt: skip
-    engine.acted = engine.configs.set_defaults(command.queue, defaults)
+    before = engine.configs.defaults.get(command.queue, STANDARD)
+    said = _changed(before, command, _OF_DEFAULTS, STANDARD)
+    if command.backoff is not UNSET:
+        backoff, shape = (STANDARD.backoff, None) if command.backoff is None else backoff_of(command.backoff)
+        said = replace(said, backoff=backoff, shape=shape)
+    engine.acted = engine.configs.set_defaults(command.queue, replace(said, timeout=said.timeout or None))
     return r.OK
 
 
@@ -36,48 +66,67 @@ def _get_defaults(engine: Engine, command: c.GetDefaults, now: int, owner: Owner
         max_attempts=said.max_attempts, backoff=backoff, ttl=said.ttl, timeout=said.timeout,
         remove_on_complete=said.remove_on_complete, remove_on_fail=said.remove_on_fail,
     )  # fmt: skip
-    return cr.DefaultsReply(defaults=view)
+    named = _said(said, _OF_DEFAULTS, STANDARD)
+    if said.shape is not None and "backoff" not in named:
+        named.append("backoff")
+    return cr.DefaultsReply(defaults=view, set=named)
 
 
 def _set_stalls(engine: Engine, command: c.SetStallConfig, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
-    said = command.config or command
-    rule = StallRule(said.enabled is not False, said.stall_interval, said.max_stalls, said.grace_period or 0)
+    before = engine.configs.stalls.get(command.queue, USUAL)
+    rule = _changed(before, command.config or command, _OF_STALLS, USUAL)
     engine.acted = engine.configs.set_stalls(command.queue, rule)
+    return r.OK
+
+
+def _clear_stalls(engine: Engine, command: c.ClearStallConfig, now: int, owner: Owner) -> r.Reply:
+    engine.queues.check(command.queue)
+    engine.acted = engine.configs.set_stalls(command.queue, USUAL)
     return r.OK
 
 
 def _get_stalls(engine: Engine, command: c.GetStallConfig, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
-    rule, rules = engine.configs.stalls.get(command.queue, StallRule()), engine.rules
+    rule, rules = engine.configs.stalls.get(command.queue, USUAL), engine.rules
     view = cr.StallConfigView(
         enabled=rule.enabled, stall_interval=rules.lease if rule.interval is None else rule.interval,
         max_stalls=rules.stalls_max if rule.most is None else rule.most, grace_period=rule.grace,
     )  # fmt: skip
-    return cr.StallConfigReply(config=view)
+    return cr.StallConfigReply(config=view, set=_said(rule, _OF_STALLS, USUAL))
 
 
 def _set_dead(engine: Engine, command: c.SetDlqConfig, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
     said = command.config or command
-    if said.auto_retry:
+    if said.auto_retry is True:
         raise c.NO_AUTO_RETRY.refuse()
-    engine.acted = engine.configs.set_dead(command.queue, DeadRule(said.max_age, said.max_entries))
+    rule = _changed(engine.configs.dead.get(command.queue, ALL), said, _OF_DEAD, ALL)
+    engine.acted = engine.configs.set_dead(command.queue, rule)
+    return r.OK
+
+
+def _clear_dead(engine: Engine, command: c.ClearDlqConfig, now: int, owner: Owner) -> r.Reply:
+    engine.queues.check(command.queue)
+    engine.acted = engine.configs.set_dead(command.queue, ALL)
     return r.OK
 
 
 def _get_dead(engine: Engine, command: c.GetDlqConfig, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
-    rule = engine.configs.dead.get(command.queue, DeadRule())
-    return cr.DlqConfigReply(config=cr.DlqConfigView(max_age=rule.max_age, max_entries=rule.max_entries))
+    rule = engine.configs.dead.get(command.queue, ALL)
+    view = cr.DlqConfigView(max_age=rule.max_age, max_entries=rule.max_entries)
+    return cr.DlqConfigReply(config=view, set=_said(rule, _OF_DEAD, ALL))
 
 
 HANDLERS: Handlers = {
     c.SetDlqConfig: _set_dead,
+    c.ClearDlqConfig: _clear_dead,
     c.GetDlqConfig: _get_dead,
     c.SetDefaults: _set_defaults,
     c.ClearDefaults: _clear_defaults,
     c.GetDefaults: _get_defaults,
     c.SetStallConfig: _set_stalls,
+    c.ClearStallConfig: _clear_stalls,
     c.GetStallConfig: _get_stalls,
 }

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from bunqueue_trio import errors
 from bunqueue_trio.errors import Fault
@@ -17,18 +17,18 @@ Stalls = Annotated[int, Meta(ge=0, le=1000)]
 
 
 class SetDefaults(Command[r.DataReply], kw_only=True, tag="SetDefaults", forbid_unknown_fields=True):
-    """Say what holds for the jobs of a queue whose push does not say it; what is left out is as everywhere.
+    """Say what holds for the jobs of a queue whose push does not say it; what is left out stays as it was, null is as everywhere.
 
-    It replaces what was said before. Jobs that are there already stay as they are, and schedules say for themselves.
+    Jobs that are there already stay as they are, and schedules say for themselves.
     """
 
     queue: str = ""
-    max_attempts: Attempts | None = None
-    backoff: DayMs | Backoff | None = None
-    ttl: YearMs | None = None
-    timeout: DayMs | None = None
-    remove_on_complete: bool | None = None
-    remove_on_fail: bool | None = None
+    max_attempts: Attempts | UnsetType | None = UNSET
+    backoff: DayMs | Backoff | UnsetType | None = UNSET
+    ttl: YearMs | UnsetType | None = UNSET
+    timeout: DayMs | UnsetType | None = UNSET
+    remove_on_complete: bool | UnsetType | None = UNSET
+    remove_on_fail: bool | UnsetType | None = UNSET
 
 
 class ClearDefaults(Command[r.DataReply], kw_only=True, tag="ClearDefaults"):
@@ -46,25 +46,31 @@ class GetDefaults(Command[cr.DefaultsReply], kw_only=True, tag="GetDefaults"):
 class StallConfig(Struct, kw_only=True, rename="camel", frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """After how long without a word a job of a queue stalls, and how often it may; see ``SetStallConfig``."""
 
-    enabled: bool | None = None
-    stall_interval: LockMs | None = None
-    max_stalls: Stalls | None = None
-    grace_period: DayMs | None = None
+    enabled: bool | UnsetType | None = UNSET
+    stall_interval: LockMs | UnsetType | None = UNSET
+    max_stalls: Stalls | UnsetType | None = UNSET
+    grace_period: DayMs | UnsetType | None = UNSET
 
 
 class SetStallConfig(Command[r.DataReply], kw_only=True, tag="SetStallConfig", forbid_unknown_fields=True):
     """Say when jobs of a queue stall: those delivered from now on for ``stallInterval`` and ``gracePeriod`` ms without a word of their worker.
 
     A pull with a ``lockTtl``, a ``timeout`` and a connection say for themselves. ``maxStalls`` is how often a job may; with ``enabled`` false it comes
-    back however often. The fields may stand in ``config``. What is left out is as everywhere.
+    back however often. The fields may stand in ``config``. What is left out stays as it was, null is as everywhere.
     """
 
     queue: str = ""
-    enabled: bool | None = None
-    stall_interval: LockMs | None = None
-    max_stalls: Stalls | None = None
-    grace_period: DayMs | None = None
+    enabled: bool | UnsetType | None = UNSET
+    stall_interval: LockMs | UnsetType | None = UNSET
+    max_stalls: Stalls | UnsetType | None = UNSET
+    grace_period: DayMs | UnsetType | None = UNSET
     config: StallConfig | None = None
+
+
+class ClearStallConfig(Command[r.DataReply], kw_only=True, tag="ClearStallConfig"):
+    """Let jobs of a queue stall as everywhere again."""
+
+    queue: str = ""
 
 
 class GetStallConfig(Command[cr.StallConfigReply], kw_only=True, tag="GetStallConfig"):
@@ -76,27 +82,33 @@ class GetStallConfig(Command[cr.StallConfigReply], kw_only=True, tag="GetStallCo
 class DlqConfig(Struct, kw_only=True, rename="camel", frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Which dead letters of a queue are kept; see ``SetDlqConfig``."""
 
-    auto_retry: bool | None = None
-    auto_retry_interval: YearMs | None = None
-    max_auto_retries: Stalls | None = None
-    max_age: EveryMs | None = None
-    max_entries: Entries | None = None
+    auto_retry: bool | UnsetType | None = UNSET
+    auto_retry_interval: YearMs | UnsetType | None = UNSET
+    max_auto_retries: Stalls | UnsetType | None = UNSET
+    max_age: EveryMs | UnsetType | None = UNSET
+    max_entries: Entries | UnsetType | None = UNSET
 
 
 class SetDlqConfig(Command[r.DataReply], kw_only=True, tag="SetDlqConfig", forbid_unknown_fields=True):
     """Say which dead letters of a queue are kept: none older than ``maxAge`` ms, and the newest ``maxEntries``, of those that the server keeps.
 
-    The fields may stand in ``config``. What is left out is as everywhere. Nothing is retried by itself: ``autoRetry`` is refused, and what belongs
-    to it means nothing.
+    The fields may stand in ``config``. What is left out stays as it was, null is as everywhere. Nothing is retried by itself: ``autoRetry`` is
+    refused, and what belongs to it means nothing.
     """
 
     queue: str = ""
-    auto_retry: bool | None = None
-    auto_retry_interval: YearMs | None = None
-    max_auto_retries: Stalls | None = None
-    max_age: EveryMs | None = None
-    max_entries: Entries | None = None
+    auto_retry: bool | UnsetType | None = UNSET
+    auto_retry_interval: YearMs | UnsetType | None = UNSET
+    max_auto_retries: Stalls | UnsetType | None = UNSET
+    max_age: EveryMs | UnsetType | None = UNSET
+    max_entries: Entries | UnsetType | None = UNSET
     config: DlqConfig | None = None
+
+
+class ClearDlqConfig(Command[r.DataReply], kw_only=True, tag="ClearDlqConfig"):
+    """Let the dead letters of a queue be kept as everywhere again."""
+
+    queue: str = ""
 
 
 class GetDlqConfig(Command[cr.DlqConfigReply], kw_only=True, tag="GetDlqConfig"):
@@ -127,15 +139,19 @@ SPECS: tuple[Spec, ...] = (
     ),
     Spec(
         GetDefaults, Does.READS, Path("GET", "/queues/:queue/defaults"), refuses=(errors.INVALID_QUEUE,), again=Again.FREELY,
-        role=Role.READ, settled_by="everything", example=Example(None, {"ok": True, "defaults": _DEFAULTS}),
+        role=Role.READ, settled_by="everything", example=Example(None, {"ok": True, "defaults": _DEFAULTS, "set": ["maxAttempts", "backoff", "timeout", "removeOnComplete"]}),
     ),
     Spec(
         SetStallConfig, Does.CHANGES, Path("PUT", "/queues/:queue/stall-config"), refuses=(errors.INVALID_QUEUE, TOO_MANY_CONFIGS),
         again=Again.FREELY, role=Role.ADMIN, acts=True, example=Example({"stallInterval": 15000, "maxStalls": 5}, EXAMPLE_OK),
     ),
     Spec(
+        ClearStallConfig, Does.CHANGES, Path("DELETE", "/queues/:queue/stall-config", optional_body=True), again=Again.FREELY,
+        refuses=(errors.INVALID_QUEUE,), role=Role.ADMIN, acts=True, example=Example(None, EXAMPLE_OK),
+    ),
+    Spec(
         GetStallConfig, Does.READS, Path("GET", "/queues/:queue/stall-config"), refuses=(errors.INVALID_QUEUE,), again=Again.FREELY,
-        role=Role.READ, settled_by="everything", example=Example(None, {"ok": True, "config": _STALLS}),
+        role=Role.READ, settled_by="everything", example=Example(None, {"ok": True, "config": _STALLS, "set": ["stallInterval", "maxStalls"]}),
     ),
     Spec(
         SetDlqConfig, Does.CHANGES, Path("PUT", "/queues/:queue/dlq-config"),
@@ -143,8 +159,14 @@ SPECS: tuple[Spec, ...] = (
         example=Example({"maxAge": 604800000, "maxEntries": 1000}, EXAMPLE_OK),
     ),
     Spec(
+        ClearDlqConfig, Does.CHANGES, Path("DELETE", "/queues/:queue/dlq-config", optional_body=True), again=Again.FREELY,
+        refuses=(errors.INVALID_QUEUE,), role=Role.ADMIN, acts=True, example=Example(None, EXAMPLE_OK),
+    ),
+    Spec(
         GetDlqConfig, Does.READS, Path("GET", "/queues/:queue/dlq-config"), refuses=(errors.INVALID_QUEUE,), again=Again.FREELY,
         role=Role.READ, settled_by="everything",
-        example=Example(None, {"ok": True, "config": {"autoRetry": False, "maxAge": 604800000, "maxEntries": 1000}}),
+        example=Example(
+            None, {"ok": True, "config": {"autoRetry": False, "maxAge": 604800000, "maxEntries": 1000}, "set": ["maxAge", "maxEntries"]}
+        ),
     ),
 )  # fmt: skip

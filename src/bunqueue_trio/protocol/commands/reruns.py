@@ -40,7 +40,11 @@ class StopRerun(Command[rr.RerunReply], kw_only=True, tag="StopRerun"):
     rerun: Key = ""
 
 
-NOTHING_DEAD = Fault(404, "No dead letter is as the filter says", "nothing-dead")
+NOTHING_DEAD = Fault(
+    404,
+    "No dead letter is as the filter says: it may be retried or deleted by now; GET /dead/groups has the groups of errors",
+    "nothing-dead",
+)
 QUEUE_PAUSED = Fault(409, "Queue {} is paused: resume it first, or nobody finds out how they fare", "queue-paused")
 NOBODY_ASKS = Fault(409, "Nobody asks for jobs of queue {}: start a worker first, or say force", "nobody-asks")
 TOO_MANY_RERUNS = Fault(409, "Too many reruns are under way", "too-many-reruns")

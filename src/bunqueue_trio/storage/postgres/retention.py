@@ -7,7 +7,7 @@ from bunqueue_trio.config import PRUNE_BYTES, PRUNE_ROWS
 from bunqueue_trio.engine.trails import ACTIONS
 from bunqueue_trio.storage.postgres.arrays import ints
 from bunqueue_trio.storage.postgres.link import Query, Row
-from bunqueue_trio.storage.store import FinishedCounts, Retention
+from bunqueue_trio.storage.store import FinishedCounts, Retention, Sampled
 from bunqueue_trio.storage.tally import Tally
 
 # Sizes are known without reading what is large. The record that passes the limit is still named.
@@ -47,6 +47,13 @@ _NEXT_FINISHED = "SELECT max(fin), count(*) FROM (SELECT fin FROM bq.finished WH
 _PRUNE = "SELECT * FROM bq.prune_finished_1($1::bigint, $2::uuid, $3::bigint[])"
 _PRUNE_EVENTS = "SELECT bq.prune_events_1($1::bigint, $2::uuid, $3::bigint[])"
 _PRUNE_ACTIONS = "SELECT bq.prune_actions_1($1::bigint, $2::uuid, $3, $4::bigint, $5::bigint, $6::bigint)"
+
+_SAMPLE = (
+    "WITH ends AS (SELECT min(fin) AS low, max(fin) AS high FROM bq.finished), named AS (SELECT (SELECT fin FROM bq.finished "  # noqa: S608
+    "WHERE fin >= low + (high - low) * n / greatest(1, $1::bigint - 1) ORDER BY fin LIMIT 1) AS fin "
+    "FROM generate_series(0, $1::bigint - 1) AS n, ends) SELECT finished_at, size::bigint FROM "
+    f"(SELECT fin, finished_at, {_SIZE} FROM bq.finished WHERE fin IN (SELECT fin FROM named)) AS found ORDER BY fin"
+)
 
 Ask = Callable[[Query], list[Row]]
 
@@ -92,6 +99,10 @@ class Pruner:
         acts = (ACTIONS, keep.actions_max, keep.actions_since, PRUNE_ROWS)
         [(lines,)] = self._ask(Query(_PRUNE_ACTIONS, (*self._leader, *acts)))
         return deleted + len(keys) + int(lines)
+
+    def sample(self, points: int) -> list[Sampled]:
+        """Return some of the ended jobs; see :class:`Store`."""
+        return [Sampled(*row) for row in self._ask(Query(_SAMPLE, (points,)))]
 
     def _prune_further(self, since: int, tally: Tally) -> int:
         """Delete what is too old among the next records behind the oldest; a pass over all takes many calls."""

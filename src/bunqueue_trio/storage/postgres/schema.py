@@ -69,7 +69,8 @@ def migrate(place: Place) -> tuple[int, int]:
     Nothing is ever dropped.
 
     Raises:
-        StartupError: as :func:`version_of`, or the database refused it.
+        StartupError: as :func:`version_of`.
+        StoreError: the database cannot be reached, or refused it.
     """
     link = Link(place.conninfo)
     try:
@@ -85,6 +86,6 @@ def migrate(place: Place) -> tuple[int, int]:
                 link.run_script("\n".join(steps))
         return before, migrations()[-1][0]
     except (StoreError, AssertionError) as error:
-        raise StartupError(f"{place}: {error}") from None
+        raise StoreError(f"{place}: {error}") from None
     finally:
         link.close()

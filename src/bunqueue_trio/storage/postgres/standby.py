@@ -6,12 +6,12 @@ from contextlib import suppress
 import structlog
 import trio
 
-from bunqueue_trio.config import STANDBY_S
+from bunqueue_trio.config import STANDBY_S, STORE_START_S
 from bunqueue_trio.errors import StoreError
+from bunqueue_trio.storage.awaited import NoteLeader, nobody_asks
 from bunqueue_trio.storage.postgres.announcer import Announcer
 from bunqueue_trio.storage.postgres.place import parse_place
 from bunqueue_trio.storage.postgres.store import PostgresStore
-from bunqueue_trio.storage.store import NoteLeader, nobody_asks
 
 _log = structlog.get_logger()
 
@@ -23,13 +23,14 @@ async def take_over(url: str, lease_s: float, on_wait: Callable[[], NoteLeader] 
 
     Raises:
         StartupError: the database cannot be used.
-        StoreError: it cannot be reached, and could not once.
+        StoreError: it cannot be reached, and could not once within STORE_START_S.
     """
     place = parse_place(url)
     store, announcer = PostgresStore(place, lease_s), Announcer(place)
     note_leader: NoteLeader | None = None
     told: str | None = None
-    patient_until = 0.0
+    reached = False
+    give_up_at, patient_until = trio.current_time() + STORE_START_S, 0.0
     try:
         while True:
             # A database that was away may have come back without its newest transactions, the last beats among them. Who has
@@ -37,19 +38,22 @@ async def take_over(url: str, lease_s: float, on_wait: Callable[[], NoteLeader] 
             ask = store.take if trio.current_time() >= patient_until else store.holder
             try:
                 holder = await trio.to_thread.run_sync(ask)
+                reached = True
+                what = "another server leads, waiting"
             except StoreError as error:
-                if told is None:
-                    raise
-                holder = f"nobody knows: {error}"
+                if not reached and trio.current_time() >= give_up_at:
+                    raise StoreError(f"STORE: {place}: {error}") from None
+                holder, what = f"nobody knows: {error}", "the database cannot be reached, waiting"
                 patient_until = trio.current_time() + lease_s
             if holder is None:
                 break
             if note_leader is None:
                 note_leader = on_wait()
-            with suppress(StoreError):  # the leader is where it was, as far as anybody knows
-                note_leader(*await trio.to_thread.run_sync(announcer.look))
+            if reached:
+                with suppress(StoreError):  # the leader is where it was, as far as anybody knows
+                    note_leader(*await trio.to_thread.run_sync(announcer.look))
             if holder != told:
-                _log.info("another server leads, waiting", store=str(place), leader=holder)
+                _log.info(what, store=str(place), leader=holder)
                 told = holder
             await trio.sleep(STANDBY_S)
     except BaseException:

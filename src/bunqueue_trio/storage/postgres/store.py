@@ -31,39 +31,25 @@ from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import Job, Records, State, Trace
 from bunqueue_trio.engine.trails import BOUNDS, Line, TrailPage
 from bunqueue_trio.errors import StartupError, StoreError, TakenOver
+from bunqueue_trio.storage.awaited import Question
 from bunqueue_trio.storage.postgres.announcer import Announcer
-from bunqueue_trio.storage.postgres.arrays import Kind, blobs, columns, ints, names, numbers, texts, type_of
+from bunqueue_trio.storage.postgres.arrays import columns, ints, names
 from bunqueue_trio.storage.postgres.link import Fenced, Link, Query, Row
+from bunqueue_trio.storage.postgres.parameters import CHANGED, COMMIT, EVENT, FACT, FINISHED, NEW, TRAIL
 from bunqueue_trio.storage.postgres.place import Place
 from bunqueue_trio.storage.postgres.reads import RS, SIZE, Read, Reads
 from bunqueue_trio.storage.postgres.retention import Pruner
 from bunqueue_trio.storage.postgres.schema import check_schema
 from bunqueue_trio.storage.rows import FactRow
-from bunqueue_trio.storage.store import Batch, FinishedCounts, Question, Retention, Space, StoredEvent, event_rows
+from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, StoredEvent, event_rows
 from bunqueue_trio.storage.tally import Tally
 
 _log = structlog.get_logger()
 
-_NEW = (
-    ints, names, texts, blobs, texts, ints, ints, ints, texts, ints, ints, ints, numbers, ints, texts, texts,
-)  # fmt: skip
-_CHANGED = (ints, texts, ints, ints, ints, numbers, ints, texts, texts, ints)
-_FINISHED = (
-    ints, names, texts, texts, ints, blobs, texts, ints, ints, ints, ints, ints, numbers, ints, texts, blobs, texts,
-)  # fmt: skip
-_FACT = (names, names, blobs)
-_TRAIL = (ints, names, texts, ints, blobs, ints, ints)
-_EVENT = (ints, ints, ints, blobs, ints)
-_COLUMNS: tuple[Kind, ...] = (names, ints, *_NEW, *_CHANGED, ints, *_FINISHED, *_FACT, *_TRAIL, *_EVENT)
-_COMMIT = (
-    "SELECT bq.commit_1($1::bigint, $2::uuid, $3::bigint, $4::boolean, "
-    + ", ".join(f"${n}::{type_of(kind)}" for n, kind in enumerate(_COLUMNS, 5))
-    + ")"
-)
 _LEAD = "SELECT bq.lead($1::bigint, $2::uuid)"
 _TAKE = (
-    "UPDATE bq.leader SET term = term + 1, life = gen_random_uuid(), holder = $1, beat = clock_timestamp(), "
-    "lease = make_interval(secs => $2::double precision), answer = NULL, link = NULL "
+    "UPDATE bq.leader SET term = term + 1, life = gen_random_uuid(), holder = $1, beat = clock_timestamp(), answer = NULL, "
+    "link = NULL, lease = make_interval(secs => $2::double precision) "
     "WHERE beat + lease < clock_timestamp() RETURNING term, life::text, batch"
 )
 _HOLDER = "SELECT holder FROM bq.leader"
@@ -87,7 +73,7 @@ class PostgresStore:
     def __init__(self, place: Place, lease_s: float = 10) -> None:
         self._place = place
         self.lease_s: float = lease_s
-        self._commit = Query(place.qualified(_COMMIT), name=f"commit_1_{place.schema}")
+        self._commit = Query(place.qualified(COMMIT), name=f"commit_1_{place.schema}")
         self._writer = Link(place.conninfo, self._commit)
         self._reader = Link(place.conninfo)
         self._reading = trio.Lock()
@@ -122,6 +108,7 @@ class PostgresStore:
         self._leader = term, life
         self._beat_at = sent_at
         self._pruner = Pruner(lambda query: self._writer.ask(self._here(query)), self._leader)
+        self.sample = self._pruner.sample
         self._count()
         [(self.last_event_id,)] = self._ask(_LAST_EVENT)
         [(self._last_fin,)] = self._ask(_LAST_FIN)
@@ -134,6 +121,7 @@ class PostgresStore:
             StartupError: nobody can lead.
             StoreError: the database cannot be reached.
         """
+        check_schema(self._auditor, self._place)  # one that has just come up may have no tables yet
         for (holder,) in self._ask(_HOLDER):
             return str(holder)
         raise StartupError(f"{self._place}: the row of the leader is gone, so nobody can write there")
@@ -248,13 +236,13 @@ class PostgresStore:
             "t" if batch.durable else "f",
             names([job_id for (job_id,) in batch.reused_ids]),
             ints([row.seq for row in batch.rewritten]),
-            *columns(_NEW, [*batch.new, *batch.rewritten]),
-            *columns(_CHANGED, batch.changed),
+            *columns(NEW, [*batch.new, *batch.rewritten]),
+            *columns(CHANGED, batch.changed),
             ints([seq for (seq,) in batch.ended]),
-            *columns(_FINISHED, [(fin, *row) for fin, row in enumerate(batch.finished, self._last_fin + 1)]),
-            *columns(_FACT, [(kind, key, value) for (kind, key), value in facts.items()]),
-            *columns(_TRAIL, trails),
-            *columns(_EVENT, events),
+            *columns(FINISHED, [(fin, *row) for fin, row in enumerate(batch.finished, self._last_fin + 1)]),
+            *columns(FACT, [(kind, key, value) for (kind, key), value in facts.items()]),
+            *columns(TRAIL, trails),
+            *columns(EVENT, events),
         )
 
     def _settle(self, batch: Batch, number: int, values: Values, rows: list[Row], sent_at: float) -> None:

@@ -7,7 +7,7 @@ import apsw
 from bunqueue_trio.config import PRUNE_BYTES, PRUNE_ROWS
 from bunqueue_trio.storage.sqlite.opening import Transaction
 from bunqueue_trio.storage.sqlite.trails import prune_actions
-from bunqueue_trio.storage.store import FinishedCounts, Retention
+from bunqueue_trio.storage.store import FinishedCounts, Retention, Sampled
 from bunqueue_trio.storage.tally import Tally
 
 # What to prune is named by one JSON list. Each row that crosses from SQLite to Python takes the interpreter's
@@ -54,6 +54,20 @@ _COUNT_GROUPS = (
 )
 _PRUNE = "DELETE FROM finished WHERE fin IN (SELECT value FROM json_each(?))"
 _PRUNE_EVENTS = "DELETE FROM event_batch WHERE last_id IN (SELECT value FROM json_each(?))"
+
+# Each point is a look at the index of the table: none of the rows between them is read.
+_SAMPLE = (
+    "WITH RECURSIVE step (n) AS (VALUES (0) UNION ALL SELECT n + 1 FROM step WHERE n + 1 < :points), "  # noqa: S608 - ours
+    "ends AS MATERIALIZED (SELECT (SELECT min(fin) FROM finished) AS low, (SELECT max(fin) FROM finished) AS high), "
+    "named AS (SELECT DISTINCT (SELECT fin FROM finished WHERE fin >= low + (high - low) * n / max(1, :points - 1) "
+    "ORDER BY fin LIMIT 1) AS named FROM step, ends) "
+    f"SELECT finished_at, {_SIZE} FROM finished WHERE fin IN (SELECT named FROM named) ORDER BY fin"
+)
+
+
+def sample(connection: apsw.Connection, points: int) -> list[Sampled]:
+    """Return some of the ended jobs; see :class:`Store`."""
+    return [Sampled(*row) for row in connection.execute(_SAMPLE, {"points": points})]
 
 
 class Pruner:

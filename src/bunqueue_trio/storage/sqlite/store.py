@@ -40,9 +40,9 @@ from bunqueue_trio.storage.sqlite.opening import (
     refuse_foreign,
     sync_directory,
 )
-from bunqueue_trio.storage.sqlite.retention import Pruner
+from bunqueue_trio.storage.sqlite.retention import Pruner, sample
 from bunqueue_trio.storage.sqlite.writing import RECORD_SEPARATOR, counts, write_rows
-from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, StoredEvent
+from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Sampled, Space, StoredEvent
 from bunqueue_trio.storage.tally import Tally
 
 _OPEN_BUSY_MS = 5000  # a start may wait for a tool that has the file for a moment
@@ -354,6 +354,11 @@ class SqliteStore:
         """Delete some of what is not to be kept; see :class:`Store`."""
         with TRANSLATED:
             return self._pruner.prune(keep, self.last_event_id)
+
+    def sample(self, points: int) -> list[Sampled]:
+        """Return some of the ended jobs; see :class:`Store`."""
+        with TRANSLATED:
+            return sample(self._writer, points)
 
     def space(self) -> Space:
         """Return how large the file is and what is free; see :class:`Store`."""

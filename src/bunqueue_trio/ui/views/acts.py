@@ -3,11 +3,9 @@
 from urllib.parse import urlencode
 
 from bunqueue_trio.errors import Refused, StoreError
-from bunqueue_trio.ui.actions import ACTIONS, Action, back, defaults, lines
+from bunqueue_trio.ui.actions import ACTIONS, Action, as_said, back, lines
 from bunqueue_trio.ui.ask import Ask, Screen, Wrong
 from bunqueue_trio.ui.doing import Done
-
-TEXT_MAX = 2000  # characters of a field
 
 
 def action_of(ask: Ask) -> Action:
@@ -25,16 +23,10 @@ def action_of(ask: Ask) -> Action:
     return action
 
 
-def filled(action: Action, given: "dict[str, str]") -> dict[str, str]:
-    """Return the form with what was given in place of the defaults; other fields are not looked at."""
-    form = defaults(action) | {name: given.get(name, "") for name in action.about}
-    return form | {field.name: given[field.name][:TEXT_MAX] for field in action.fields if field.name in given}
-
-
 async def ask_first(ask: Ask, wrong: str = "") -> Screen:
     """Return the page that says what would be done, and asks."""
     action = action_of(ask)
-    form = filled(action, dict(ask.form or ask.query))
+    form = as_said(action, dict(ask.form or ask.query))
     preview = None
     try:
         preview = await action.preview(ask, form)
@@ -55,7 +47,7 @@ async def ask_first(ask: Ask, wrong: str = "") -> Screen:
 async def do(ask: Ask) -> "tuple[str, Done] | Screen":
     """Do it; return where to go, and what is to be said there; or the page again, with what is wrong."""
     action = action_of(ask)
-    form = filled(action, dict(ask.form))
+    form = as_said(action, dict(ask.form))
     if ask.cannot:
         return await ask_first(ask, ask.cannot)
     try:
@@ -63,6 +55,6 @@ async def do(ask: Ask) -> "tuple[str, Done] | Screen":
     except (Wrong, Refused, StoreError) as error:
         return await ask_first(ask, str(error))
     where = back(action, form)
-    if done.watch and action.name == "retry-group":
+    if done.watch:
         where += ("&" if "?" in where else "?") + urlencode({"watch": ",".join(done.watch)})
     return where, done

@@ -26,7 +26,7 @@ QUEUES_LOOKED, LETTERS_LOOKED = 20, 200  # of each queue on the page of all
 GROUP_LOOKED = 1000  # on the page of one error, or of one queue
 GROUPS_SHOWN = 100
 COMPARED = 100  # payloads that are compared
-SHOWN = 20
+SHOWN, SHOWN_MORE = 20, 200
 FINGERPRINT_MAX = 100  # characters of one that are looked for: ours have 12
 WATCHED = 20
 RERUNS_SHOWN = 10
@@ -65,7 +65,7 @@ async def index(ask: Ask) -> Screen:
     return Screen(
         "errors.html", "Errors", "errors",
         {
-            "rows": shown, "queues": dead, "only": only, "told": sum(row.number for row in shown),
+            "rows": shown, "queues": dead, "only": only, "looked": QUEUES_LOOKED, "told": sum(row.number for row in shown),
             "total": sum(queue.dead for queue in dead), "reruns": reruns(ask, lambda wanted: only in ("", wanted.get("queue"))),
         },
         live_s=5,
@@ -118,6 +118,7 @@ async def one(ask: Ask) -> Screen:
     group = next((group for group in told if group.fingerprint == fingerprint), None)
     # Of a queue with very many errors the rare ones are not among the first; their newest letter says what they are.
     said = group.shape if group else (letters[0].error or "").partition("\n")[0][:200] if letters else ""
+    shown = SHOWN_MORE if ask.query.get("show") == "more" else SHOWN
     about, watched = {"queue": view.name, "fingerprint": fingerprint}, _watched(ask)
     await trio.lowlevel.checkpoint()
     return Screen(
@@ -127,7 +128,8 @@ async def one(ask: Ask) -> Screen:
             "is_cut": len(letters) >= GROUP_LOOKED,
             "first": group.first_seen if group else letters[-1].entered_at if letters else None,
             "common": _common(ask, letters),
-            "shown": [(letter, show(letter.job.data, ask.mask, 160)) for letter in letters[:SHOWN]],
+            "shown": [(letter, show(letter.job.data, ask.mask, 160)) for letter in letters[:shown]],
+            "more": f"/ui/errors/{segment_of(view.name)}?{urlencode({'fingerprint': fingerprint, 'show': 'more'})}" if len(letters) > shown == SHOWN else None,
             "chart": charts.area(_per_minute(letters, ask.now), "deaths a minute within the last hour", "bad"),
             "mark": group.mark if group else None, "marked_at": group.marked_at if group else None,
             "actions": _actions(ask, about, group.mark if group else None) if letters else [],

@@ -6,6 +6,7 @@ from typing import Any
 from bunqueue_trio import __version__
 from bunqueue_trio.config import GROUPS, NO_LIMIT, Settings
 from bunqueue_trio.pages.findings import full_in_ms, growth_an_hour, p99
+from bunqueue_trio.pages.storage import shorter
 from bunqueue_trio.pages.words import size, span
 from bunqueue_trio.ui import charts
 from bunqueue_trio.ui.actions import bind
@@ -13,7 +14,16 @@ from bunqueue_trio.ui.ask import Ask, Screen
 
 TOP = 12
 _OF_STORAGE = {"storage-failing", "disk-fills", "log-grows", "commits-slow"}
-_OF_SERVER = {"not-ready", "audit-faults", "task-failing", "loop-lags", "events-missed", "clock-off", "no-tokens"}
+_OF_SERVER = {
+    "not-sure",
+    "not-ready",
+    "audit-faults",
+    "task-failing",
+    "loop-lags",
+    "events-missed",
+    "clock-off",
+    "no-tokens",
+}
 
 
 async def storage(ask: Ask) -> Screen:
@@ -34,7 +44,7 @@ async def storage(ask: Ask) -> Screen:
             "commit_ms": p99(told, "commit", None), "found": [each for each in found if each.code in _OF_STORAGE],
             "file_chart": charts.area([m.file_bytes for m in hour], "size of the file within the last hour"),
             "kept": [(q, [bind(ask, "clean", queue=q.name, state="completed")] + ([bind(ask, "purge-all", queue=q.name)] if q.dead else [])) for q in kept],
-            "rules": _rules(settings, told.jobs), "data_path": settings.where,
+            "rules": _rules(settings, told.jobs), "shorter": shorter(told), "data_path": settings.where,
         },
         live_s=5,
     )  # fmt: skip

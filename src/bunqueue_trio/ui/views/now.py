@@ -7,7 +7,7 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from bunqueue_trio.pages.findings import Finding
-from bunqueue_trio.pages.words import rate
+from bunqueue_trio.pages.words import count, rate
 from bunqueue_trio.protocol.request import segment_of
 from bunqueue_trio.runtime.history import Minute
 from bunqueue_trio.ui import charts
@@ -16,6 +16,8 @@ from bunqueue_trio.ui.ask import Ask, Screen
 
 FULLEST = 8
 MINUTES = 60
+MANY = 2  # findings of one kind about as many queues are one card
+MANY_SHOWN = 5  # of them at first
 
 
 class Link(NamedTuple):
@@ -33,6 +35,19 @@ class Told(NamedTuple):
     actions: Sequence[Bound]
 
 
+class Many(NamedTuple):
+    """Findings of one kind, each about a queue of its own, as one."""
+
+    severity: str
+    title: str
+    remedy: str
+    shown: Sequence[tuple[str, Finding]]
+    """What is said of each, without the name of its queue."""
+    folded: Sequence[tuple[str, Finding]]
+    more: int
+    """Queues that are only counted."""
+
+
 class Tile(NamedTuple):
     """A figure with its last hour."""
 
@@ -43,6 +58,7 @@ class Tile(NamedTuple):
 
 
 _PAGES = {
+    "not-sure": Link("/ui/server", "Server"),
     "storage-failing": Link("/ui/storage", "Storage"), "disk-fills": Link("/ui/storage", "Storage"),
     "log-grows": Link("/ui/storage", "Storage"), "commits-slow": Link("/ui/storage", "Storage"),
     "audit-faults": Link("/ui/server", "Server"), "task-failing": Link("/ui/server", "Server"),
@@ -58,10 +74,20 @@ _ACTIONS = {
 }  # fmt: skip
 
 
+_MANY = {
+    "nobody-asks": ("{}: jobs wait, and nobody asks", "`bunqueue-trio workers` shows which queues are asked for, and by whom."),
+    "queue-waits": ("{}: jobs wait for long", ""), "queue-grows": ("{} are growing", ""), "jobs-die": ("{}: jobs die", ""),
+    "attempts-fail": ("{}: most attempts fail", ""), "paused": ("{} are paused", ""), "error-back": ("{}: errors that were fixed are back", ""),
+}  # fmt: skip
+"""Finding of which there may be many → what is said of all, and what to do first."""
+
+
 async def show(ask: Ask) -> Screen:
     """Return the page."""
     picture, found = await ask.found()
-    told = [Told(each, _links(each), _actions(ask, each)) for each in found]
+    told = [
+        each if isinstance(each, Many) else Told(each, _links(each), _actions(ask, each)) for each in gathered(found)
+    ]
     fullest = sorted((q for q in picture.queues if q.jobs), key=lambda q: (-q.waiting - q.active, -q.dead, q.name))[
         :FULLEST
     ]
@@ -74,6 +100,29 @@ async def show(ask: Ask) -> Screen:
         },
         live_s=3,
     )  # fmt: skip
+
+
+def gathered(found: Sequence[Finding]) -> list[Finding | Many]:
+    """Return findings with those that are about many queues as one, at the place of the worst of them."""
+    kinds: dict[str, list[Finding]] = {}
+    for each in found:
+        kinds.setdefault(each.code, []).append(each)
+    made: list[Finding | Many] = []
+    for each in found:
+        kind = each.code.removesuffix("-more")
+        same = kinds.get(kind, [])
+        if kind not in _MANY or len(same) < MANY:
+            made.append(each)
+        elif each is same[0]:
+            made.append(_many(kind, same, sum(rest.numbers["queues"] for rest in kinds.get(f"{kind}-more", ()))))
+    return made
+
+
+def _many(kind: str, same: Sequence[Finding], more: int) -> Many:
+    says, remedy = _MANY[kind]
+    rows = [(each.title.removeprefix(f"{each.queue}: ").removesuffix(", and nobody asks"), each) for each in same]
+    title = says.format(count(len({each.queue for each in same}) + more, "queue"))
+    return Many(same[0].severity, title, remedy, rows[:MANY_SHOWN], rows[MANY_SHOWN:], more)
 
 
 def _links(finding: Finding) -> list[Link]:

@@ -1,12 +1,16 @@
 """Queues: all of them, and one."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from typing import Any
 from urllib.parse import urlencode
 
+import msgspec
+import trio
+
 from bunqueue_trio import errors
 from bunqueue_trio.errors import Refused
+from bunqueue_trio.pages.queue_settings import GROUPS, Told
 from bunqueue_trio.pages.words import span
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.queue_replies import FigureView, QueueView
@@ -14,8 +18,10 @@ from bunqueue_trio.runtime.history import MINUTE_MS, QueueMinute
 from bunqueue_trio.ui import charts
 from bunqueue_trio.ui.actions import bind
 from bunqueue_trio.ui.ask import Ask, Screen, Wrong
+from bunqueue_trio.ui.doing import told_of
 
 PAGE = 50
+ACTS_LOOKED, ACTS_PAGE = 500, 100  # of the newest: who has said something longer ago is not told
 STATES = ("waiting", "delayed", "waiting-children", "active", "completed", "failed")
 
 
@@ -52,13 +58,14 @@ async def one(ask: Ask) -> Screen:
     picture, found = await ask.found()
     line = picture.past.queues.get(name, ())
     told = ask.look(c.GetFigures(queue=name))
+    settings = await _settings(ask, name)
     return Screen(
         "queue.html", name, "queues",
         {
             "queue": view, "found": [each for each in found if each.queue == name], "priorities": list(rates.items())[:12],
             "states": [(state, view.counts[state]) for state in STATES], "charts": _charts(told.minutes, MINUTE_MS, 60, "minute", ask.now),
-            "week": _charts(told.hours, 60 * MINUTE_MS, 168, "hour", ask.now), "actions": _actions(ask, view),
-            "lately": _lately(line),
+            "week": _charts(told.hours, 60 * MINUTE_MS, 168, "hour", ask.now), "actions": _actions(ask, view, {each.setting.group for each in settings if each.is_set}),
+            "lately": _lately(line), "settings": settings, "own": sum(each.is_set for each in settings),
         },
         live_s=3,
     )  # fmt: skip
@@ -78,7 +85,20 @@ def of(ask: Ask) -> QueueView:
         raise Wrong(f"{ask.queue[:100]!r} cannot be the name of a queue", 404) from None
 
 
-def _actions(ask: Ask, view: QueueView) -> dict[str, list[Any]]:
+async def _settings(ask: Ask, name: str) -> list[Told]:
+    """Return how a queue treats its jobs, and who has said so, where that is among the newest acts."""
+    told, acts, after = told_of(ask, name), list[Any](), None
+    while any(each.is_set for each in told) and len(acts) < ACTS_LOOKED:
+        page = ask.look(c.Actions(limit=ACTS_PAGE, after=after))
+        acts += page.actions
+        after = page.next
+        await trio.lowlevel.checkpoint()
+        if after is None:
+            break
+    return told_of(ask, name, [msgspec.to_builtins(act) for act in acts if act.queue == name]) if acts else told
+
+
+def _actions(ask: Ask, view: QueueView, own: Collection[str]) -> dict[str, list[Any]]:
     name = view.name
     flow = [bind(ask, "resume", queue=name) if view.paused else bind(ask, "pause", queue=name)]
     flow.append(bind(ask, "limit", queue=name))
@@ -88,7 +108,14 @@ def _actions(ask: Ask, view: QueueView) -> dict[str, list[Any]]:
     if view.rate_limit is not None:
         flow.append(bind(ask, "unrate", queue=name))
     dead = [bind(ask, "retry-all", queue=name), bind(ask, "purge-all", queue=name)] if view.counts["failed"] else []
-    return {"flow": flow, "dead": dead, "remove": [bind(ask, "drain", queue=name), bind(ask, "clean", queue=name)]}
+    settings = [bind(ask, f"set-{group}", queue=name) for group in GROUPS]
+    settings += [bind(ask, f"reset-{group}", queue=name) for group in GROUPS if group in own]
+    return {
+        "flow": flow,
+        "dead": dead,
+        "settings": settings,
+        "remove": [bind(ask, "drain", queue=name), bind(ask, "clean", queue=name)],
+    }
 
 
 _FIGURES: tuple[tuple[str, str, str, str], ...] = (
@@ -107,11 +134,13 @@ def _charts(periods: Sequence[FigureView], unit_ms: int, most: int, unit: str, n
     line = [found.get(age) for age in range(max(ages), -1, -1)]
     if line[-1] is None:
         line.pop()  # its end is still to come
-    made = []
+    made, each_one = [], f"{'an' if unit == 'hour' else 'a'} {unit}"
     for label, name, tone, of in _FIGURES:
-        values = [(getattr(each, name) or 0) if each is not None else 0 for each in line]
-        last = span(values[-1]) if of == "ms" else f"{values[-1]:,} {of or f'a {unit}'}"
-        said = f"{label}, last {len(values)} {unit}s; now {last}"
+        # What comes and goes in a period is not known before its end: what was so far would look like a fall.
+        whole = line[:-1] if not of and line[-1] is not None and line[-1].at % unit_ms and unit_ms > MINUTE_MS else line
+        values = [(getattr(each, name) or 0) if each is not None else 0 for each in whole]
+        last = span(values[-1]) if of == "ms" else f"{values[-1]:,} {of or each_one}"
+        said = f"{label}, last {len(values)} {'whole ' if len(whole) < len(line) else ''}{unit}s; {'last' if len(whole) < len(line) else 'now'} {last}"
         made.append((label, charts.area(values, said, tone), last))
     return made
 

@@ -18,11 +18,17 @@ QUEUES_COMPARED = 10
 LONGER = 2  # times what 95 % of the jobs of a queue did not exceed
 
 
+def state_of(each: WorkerView) -> str:
+    """Return what a worker does, as people say it: one that is there and has no job is idle."""
+    return "idle" if each.status == "active" and not each.active_jobs else each.status
+
+
 class Row(NamedTuple):
     """A worker, as the list shows it."""
 
     each: WorkerView
     href: str
+    state: str
     longest: int | None
     """Since when it has had the job that it has had for longest."""
 
@@ -42,7 +48,7 @@ async def index(ask: Ask) -> Screen:
 
 def _row(each: WorkerView) -> Row:
     longest = min((job.since for job in each.jobs if job.since is not None), default=None)
-    return Row(each, f"/ui/workers/{segment_of(each.id)}", longest)
+    return Row(each, f"/ui/workers/{segment_of(each.id)}", state_of(each), longest)
 
 
 def _times(job: WorkerJob, usual: int | None, now: int) -> str:
@@ -70,6 +76,6 @@ async def one(ask: Ask) -> Screen:
         await trio.lowlevel.checkpoint()
     return Screen(
         "worker.html", each.name or worker_id, "workers",
-        {"each": each, "longer": {job.id: _times(job, usual.get(job.queue), ask.now) for job in each.jobs}, "actions": acts, "hidden": max(0, each.active_jobs - len(each.jobs))},
+        {"each": each, "state_of_it": state_of(each), "longer": {job.id: _times(job, usual.get(job.queue), ask.now) for job in each.jobs}, "actions": acts, "hidden": max(0, each.active_jobs - len(each.jobs))},
         live_s=3,
     )  # fmt: skip

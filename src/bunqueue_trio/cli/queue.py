@@ -1,0 +1,95 @@
+"""The command about one queue of a running server: how it treats its jobs, where that comes from, and changes of it."""
+
+import json
+from typing import Any
+
+import click
+import msgspec
+
+from bunqueue_trio.cli.remote import answer, at, with_server
+from bunqueue_trio.cli.words import exact
+from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.pages.queue_settings import GROUPS, NAMED, Told, parse, tell
+from bunqueue_trio.protocol.request import segment_of
+
+ACTS_LOOKED = 1000  # of the newest: who has said something longer ago is not told
+
+
+class Said(click.ParamType[tuple[str, Any]]):
+    """A setting and its value."""
+
+    name = "setting"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
+        """Return the name, and the value as the API has it."""
+        name, is_said, text = value.partition("=")
+        if not is_said or name not in NAMED:
+            self.fail(f"{value!r} must be NAME=VALUE, and NAME one of {', '.join(NAMED)}", param, ctx)
+        try:
+            return name, parse(NAMED[name], text)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command()
+@with_server
+@click.argument("queue")
+@click.option(
+    "--set",
+    "said",
+    type=Said(),
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Change one; `default` as value: as everywhere. May be repeated.",
+)
+@click.option(
+    "--reset", type=click.Choice(list(GROUPS)), multiple=True, help="Let these be as everywhere. May be repeated."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the server's answers as one object.")
+def queue(
+    url: str, token: str | None, queue: str, *, said: tuple[tuple[str, Any], ...], reset: tuple[str, ...], as_json: bool
+) -> None:  # fmt: skip
+    """Show how QUEUE treats its jobs, and where each value comes from: the default, or who has set it, and when.
+
+    \b
+    defaults  for jobs whose push does not say it: maxAttempts, backoff, timeout, ttl, removeOnComplete, removeOnFail
+    stalls    when a job counts as lost by its worker: stallInterval, gracePeriod, maxStalls, enabled
+    dead      which dead letters are kept: maxAge, maxEntries
+    limits    how many jobs may be active, and delivered in which time: see `limit`
+
+    With --set and --reset they are changed; they last over restarts of the server. Jobs that are there keep what they have.
+    """
+    path = f"/queues/{segment_of(queue)}"
+    for name in reset:
+        answer(url, token, "DELETE", f"{path}/{GROUPS[name].path}")
+    for name, group in GROUPS.items():
+        fields = {each: value for each, value in said if NAMED[each].group == name}
+        if fields:
+            answer(url, token, "PUT", f"{path}/{group.path}", msgspec.json.encode(fields))
+    replies = {name: answer(url, token, "GET", f"{path}/{group.path}") for name, group in GROUPS.items()}
+    view = answer(url, token, "GET", path)["queue"]
+    if as_json:
+        settings = {
+            name: {"values": replies[name][group.reply], "set": replies[name]["set"]} for name, group in GROUPS.items()
+        }
+        click.echo(json.dumps(settings | {"limits": {name: view[name] for name in ("concurrency", "rateLimit")}}))
+        return
+    is_any_set = any(reply["set"] for reply in replies.values())
+    acts = answer(url, token, "GET", f"/actions?limit={ACTS_LOOKED}")["actions"] if is_any_set else []
+    for told in tell(replies, queue, acts):
+        click.echo(
+            printable(f"{told.setting.group:<9} {told.setting.name:<17} {told.value:<22} {_source(told)}".rstrip())
+        )
+    rate = view["rateLimit"]
+    limits = {
+        "concurrency": "any number" if view["concurrency"] is None else f"at most {view['concurrency']:,}",
+        "rateLimit": "any" if rate is None else f"{rate['limit']:,}/{exact(rate['duration'])}",
+    }
+    for name, value in limits.items():
+        click.echo(f"{'limits':<9} {name:<17} {value:<22} {'default' if view[name] is None else 'set'}")
+
+
+def _source(told: Told) -> str:
+    if not told.is_set:
+        return "default"
+    return "set" if told.who is None or told.at is None else f"set by {told.who} at {at(told.at)}"

@@ -1,0 +1,124 @@
+"""How a queue treats its jobs, for people: what each setting is called, how its value is written and read, and who has said it."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from bunqueue_trio.config import parse_bool, parse_duration_ms, parse_whole
+from bunqueue_trio.pages.words import span
+
+USUAL = "default"
+"""What is written to let a setting be as everywhere."""
+
+
+class Group(NamedTuple):
+    """Settings that are said together."""
+
+    label: str
+    path: str
+    """Behind that of the queue."""
+    reply: str
+    """The field of the answer that has them."""
+    command: str
+    """What says them."""
+
+
+GROUPS: Mapping[str, Group] = {
+    "defaults": Group("Jobs whose push does not say it", "defaults", "defaults", "SetDefaults"),
+    "stalls": Group("Jobs whose worker is silent", "stall-config", "config", "SetStallConfig"),
+    "dead": Group("Dead letters", "dlq-config", "config", "SetDlqConfig"),
+}
+
+
+class QueueSetting(NamedTuple):
+    """One of them; its name is that of the API."""
+
+    name: str
+    group: str
+    label: str
+    kind: str
+    """time, number or switch."""
+
+
+SETTINGS: tuple[QueueSetting, ...] = (
+    QueueSetting("maxAttempts", "defaults", "Attempts", "number"),
+    QueueSetting("backoff", "defaults", "Wait before the second attempt", "time"),
+    QueueSetting("timeout", "defaults", "An attempt may take", "time"),
+    QueueSetting("ttl", "defaults", "Dropped when not taken within", "time"),
+    QueueSetting("removeOnComplete", "defaults", "Keep nothing of completed ones", "switch"),
+    QueueSetting("removeOnFail", "defaults", "Keep nothing of dead ones", "switch"),
+    QueueSetting("stallInterval", "stalls", "Stalled after", "time"),
+    QueueSetting("gracePeriod", "stalls", "And this grace", "time"),
+    QueueSetting("maxStalls", "stalls", "Dead after more stalls than", "number"),
+    QueueSetting("enabled", "stalls", "Stalls count", "switch"),
+    QueueSetting("maxAge", "dead", "Kept for at most", "time"),
+    QueueSetting("maxEntries", "dead", "Kept at most", "number"),
+)
+
+NAMED: Mapping[str, QueueSetting] = {each.name: each for each in SETTINGS}
+
+
+def parse(each: QueueSetting, text: str) -> int | bool | None:
+    """Return the value that a person means, None for that which holds everywhere.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if text == USUAL:
+        return None
+    try:
+        return {"time": parse_duration_ms, "number": parse_whole, "switch": parse_bool}[each.kind](text)
+    except ValueError as error:
+        raise ValueError(f"{each.name}={text[:50]}: {error}") from None
+
+
+class Told(NamedTuple):
+    """A setting as it is."""
+
+    setting: QueueSetting
+    value: str
+    is_set: bool
+    """It was said of this queue; else it is as everywhere."""
+    who: str | None
+    """Who has said it, where that is known, and when."""
+    at: int | None
+
+
+def tell(replies: Mapping[str, Mapping[str, Any]], queue: str, acts: Iterable[Mapping[str, Any]]) -> list[Told]:
+    """Return all settings of a queue, of the answers by group; ``acts``: the newest that are known, newest first."""
+    newest: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for act in acts:
+        if act["queue"] == queue:
+            for name in {**act["fields"], **(act["fields"].get("config") or {})}:
+                newest.setdefault((act["command"], name), act)
+    told = []
+    for each in SETTINGS:
+        group, reply = GROUPS[each.group], replies[each.group]
+        is_set = each.name in reply["set"]
+        by = newest.get((group.command, each.name)) if is_set else None
+        value = written(each, reply[group.reply].get(each.name))
+        told.append(Told(each, value, is_set, *((None, None) if by is None else (by["who"], by["at"]))))
+    return told
+
+
+def written(each: QueueSetting, value: Any) -> str:
+    """Return a value as people read it."""
+    if value is None:
+        return (
+            "as long as the server does"
+            if each.name == "maxAge"
+            else "as many as the server"
+            if each.name == "maxEntries"
+            else "no limit"
+        )
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join([str(value["type"]), span(value["delay"]), *_more(value)])
+    return span(value) if each.kind == "time" else f"{value:,}"
+
+
+def _more(backoff: Mapping[str, Any]) -> Iterable[str]:
+    if backoff.get("maxDelay") is not None:
+        yield f"at most {span(backoff['maxDelay'])}"
+    if backoff.get("jitter"):
+        yield f"up to {100 * backoff['jitter']:g} % shorter"

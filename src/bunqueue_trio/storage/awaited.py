@@ -1,0 +1,94 @@
+"""What a store that is a network away can do besides: be asked, be led, and say where its leader is."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from bunqueue_trio.storage.store import Store
+
+
+class Question(NamedTuple):
+    """What somebody wants to know of the archive: one of the reads of a :class:`Store`, by its name."""
+
+    kind: str
+    arguments: tuple[object, ...]
+    """What it is called with, in its order."""
+    named: tuple[tuple[str, object], ...] = ()
+    """What it is called with by name."""
+    ids: tuple[str, ...] = ()
+    """The jobs that it names: what a commit says of them meanwhile makes an answer old."""
+
+    def ask(self, store: Store) -> Any:
+        """Return what ``store`` answers.
+
+        Raises:
+            StoreError: there is no answer.
+        """
+        return getattr(store, self.kind)(*self.arguments, **dict(self.named))
+
+
+NoteLeader: TypeAlias = Callable[[str | None, bytes], None]
+"""Takes where the leader is reached, if it is known, and the key."""
+
+
+def nobody_asks(where: str | None, key: bytes) -> None:
+    """Take it, and do nothing."""
+
+
+class Announcer(Protocol):
+    """Where servers that wait learn how to reach the one that leads."""
+
+    async def key(self) -> bytes:
+        """Return what they all know, and nobody else.
+
+        Raises:
+            StoreError: it cannot be read now.
+        """
+        ...
+
+    async def tell(self, where: str) -> None:
+        """Say where this server is reached.
+
+        Raises:
+            StoreError: it cannot be said now.
+        """
+        ...
+
+    def own_host(self) -> str:
+        """Return the address of this machine, as the store sees it; the key was read before."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+class AwaitedStore(Store, Protocol):
+    """A store that is a network away. Its other reads are for the start, or of what it keeps in memory."""
+
+    lease_s: float
+    """For how long nobody else may write here after a commit or a :meth:`beat`."""
+
+    def announcer(self) -> Announcer:
+        """Return what tells servers that wait where this one is reached."""
+        ...
+
+    def leads(self) -> bool:
+        """Return whether nobody else can write there yet, for sure: what is in memory is the truth."""
+        ...
+
+    async def beat(self) -> None:
+        """Say that this server is alive, unless a commit has said it lately; never beside a commit.
+
+        Raises:
+            StoreError: it could not be said.
+            TakenOver: another server writes there now.
+        """
+        ...
+
+    async def look_up(self, question: Question) -> Any:
+        """Return what the read of that name returns.
+
+        Raises:
+            StoreError: there is no answer.
+        """
+        ...
