@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from msgspec import Raw
 
-from bunqueue_trio.config import ADVANCE_MAX, DEPENDENCIES_MAX, PULL_BATCH_BYTES
+from bunqueue_trio.config import ADVANCE_MAX, DELIVERED_BYTES, DEPENDENCIES_MAX, PULL_BATCH_BYTES
 from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.engine.queue import Rules
 from bunqueue_trio.errors import Refused
@@ -311,3 +311,16 @@ def test_a_pull_of_many_large_jobs_ends_at_so_many_bytes(bench: Bench):
     assert bench.rules.pull_bytes == PULL_BATCH_BYTES
     bench.push("huge", data=Raw(b'"%s"' % (b"x" * (2 * PULL_BATCH_BYTES))))
     assert len(bench.do(c.PullBatch(queue="huge", count=10)).jobs) == 1, "one always comes"
+
+
+def test_pulls_of_many_large_jobs_that_share_a_commit_end_at_so_many_bytes_in_all(bench: Bench):
+    """Whoever waits for a commit waits for what is delivered beside it, too."""
+    data = b'"%s"' % (b"x" * (PULL_BATCH_BYTES // 4))
+    for _ in range(20):
+        bench.push(data=Raw(data))
+    taken = [len(bench.do(c.PullBatch(queue="q", count=3)).jobs) for _ in range(5)]
+    assert sum(taken[:3]) * len(data) >= DELIVERED_BYTES
+    assert taken == [3, 3, 2, 1, 1]
+    bench.engine.take()
+    assert len(bench.do(c.PullBatch(queue="q", count=3)).jobs) == 3
+    assert len(bench.do(c.PullBatch(queue="q", count=0)).jobs) == 0

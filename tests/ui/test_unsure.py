@@ -51,7 +51,9 @@ async def test_programs_are_told_and_probes_decide(server: Server, store: Distan
     for path in ("/health", "/stats", "/findings"):
         schema = api["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
         told = (await asked(server, path))[1]
-        assert set(told) == set(schema["properties"]) - {"doors"}, "as the description of the API has it; it has no doors"
+        assert set(told) == set(schema["properties"]) - {"doors"}, (
+            "as the description of the API has it; it has no doors"
+        )
         if path == "/findings":
             fields = set(schema["properties"]["findings"]["items"]["properties"])
             assert all(set(each) == fields for each in told["findings"])

@@ -16,6 +16,7 @@ UNTAKEN_PAUSE_MS = SECOND_MS  # between its runs then; without it one push of 10
 DEPENDENCIES_MAX = 10_000  # jobs named in dependsOn by one command: about 10 ms to look them up
 BULK_SLICE = 500  # jobs of a bulk push or ack that are dealt with in one step: 2 to 5 ms in which nobody else is served
 PULL_BATCH_BYTES = 8 * MIB  # of payloads; a pull of many jobs ends here, and takes one job at least
+DELIVERED_BYTES = 16 * MIB  # of payloads, by the pulls of many jobs that share a commit; beyond it each takes one job
 GATES_MAX = 10_000  # queues that are paused or limited; each is a fact on the disk and looked at when it is loaded
 QUEUE_DETAILS_MAX = 200  # queues told of in one answer: about 2 ms, in which nobody else is served
 WORKERS_MAX = 10_000  # known at once: 1 ms for the sweep, 1 to 8 KiB each; more of them work, and are not listed

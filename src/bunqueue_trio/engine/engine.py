@@ -185,6 +185,7 @@ class Engine(Edits):
         self._reused_in_flight = self._reused_ids
         self.changed, self.events, self._reused_ids, self._removed = {}, [], {}, set()
         self.epoch += 1
+        self.delivered_bytes = 0
         return changes
 
     def forget(self, jobs: Iterable[Job]) -> None:

@@ -56,7 +56,7 @@ class Moves(Telling):
     # More than 30 attributes in the dictionary of an instance are slow to reach, all of them: 0.7 µs a push.
     __slots__ = (
         "_dependents", "_owned", "_removed", "_reused_ids", "_reused_in_flight", "_seq",
-        "acted", "added_bytes", "archive", "awaited", "changed", "configs", "counts", "ends", "epoch", "facts", "figures", "gates", "groups", "jobs", "leases", "marks",
+        "acted", "added_bytes", "archive", "awaited", "changed", "configs", "counts", "delivered_bytes", "ends", "epoch", "facts", "figures", "gates", "groups", "jobs", "leases", "marks",
         "new_id", "planner", "pulls_waiting", "queues", "repeating", "reruns", "reserved", "rules", "schedule", "shared_options", "totals",
         "trails", "woken", "workers",
     )  # fmt: skip
@@ -101,6 +101,8 @@ class Moves(Telling):
         """Those of them that have come; the runtime empties it after each step."""
         self.added_bytes: int = 0
         """Of the payloads of all new jobs since the start, those of series and retries too."""
+        self.delivered_bytes: int = 0
+        """Of payloads, to pulls of many jobs since the last :meth:`Engine.take`."""
         self.groups: dict[Job, str] = {}
         """The fingerprints of the texts that jobs have died of by the word of a client since the last :meth:`Engine.take`.
 

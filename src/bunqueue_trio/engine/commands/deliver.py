@@ -2,6 +2,7 @@
 
 from msgspec import UNSET, Raw
 
+from bunqueue_trio.config import DELIVERED_BYTES
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.engine.job import State
@@ -27,13 +28,16 @@ def _pull_batch(engine: Engine, command: c.PullBatch, now: int, owner: Owner) ->
     worker = engine.workers.heard(owner, command.owner, now)
     if worker is not None and worker.quiet_since is not None:
         return reply
-    while len(reply.jobs) < command.count and size < engine.rules.pull_bytes:
+    # Deliveries are answered before their commit, so nothing else bounds how large that is, and others wait for it.
+    room = min(engine.rules.pull_bytes, DELIVERED_BYTES - engine.delivered_bytes)
+    while len(reply.jobs) < command.count and (size < room or not reply.jobs):
         taken = _take(engine, command.queue, now, command.lock_ttl, owner, worker)
         if taken is None:
             break
         reply.jobs.append(taken[0])
         reply.tokens.append(taken[1])
         size += len(memoryview(taken[0].data))
+    engine.delivered_bytes += size
     return reply
 
 
