@@ -225,11 +225,14 @@ async def test_a_queue_says_how_it_treats_its_jobs_and_who_has_said_so(autojump_
         page = await site.do("set-stalls", queue="q", maxStalls="1")
         assert page.said("maxAttempts 5 set by ana 2 h ago")
         assert page.said("maxStalls 1 set by bob now")
+        page = await site.do("limit", queue="q", number="4")
+        assert page.said("concurrency 4 set by bob now")
+        assert page.said("rateLimit no limit default")
         page = await site.do("set-defaults", queue="q", timeout="default")
         assert page.said("timeout no limit default")
         assert page.said("maxAttempts 5 set by ana 2 h ago")
         page = await site.do("reset-defaults", queue="q")
-        assert page.said("1 setting of its own")
+        assert page.said("2 settings of its own")
         site.cookie = f"{site.gateway.cookie}={site.gateway.logins.sign_in(Grant(Role.READ, 'eve'), now())}"
         page = await site.get("/ui/queues/q")
         assert page.said("maxStalls 1 set by bob"), "who only looks sees it"

@@ -7,9 +7,8 @@ import click
 import msgspec
 
 from bunqueue_trio.cli.remote import answer, at, with_server
-from bunqueue_trio.cli.words import exact
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.pages.queue_settings import GROUPS, NAMED, Told, parse, tell
+from bunqueue_trio.pages.queue_settings import GROUPS, NAMED, Told, parse, tell, tell_limits
 from bunqueue_trio.protocol.request import segment_of
 
 ACTS_LOOKED = 1000  # of the newest: who has said something longer ago is not told
@@ -74,19 +73,12 @@ def queue(
         }
         click.echo(json.dumps(settings | {"limits": {name: view[name] for name in ("concurrency", "rateLimit")}}))
         return
-    is_any_set = any(reply["set"] for reply in replies.values())
+    is_any_set = any(reply["set"] for reply in replies.values()) or view["concurrency"] or view["rateLimit"]
     acts = answer(url, token, "GET", f"/actions?limit={ACTS_LOOKED}")["actions"] if is_any_set else []
-    for told in tell(replies, queue, acts):
+    for told in [*tell(replies, queue, acts), *tell_limits(view, queue, acts)]:
         click.echo(
             printable(f"{told.setting.group:<9} {told.setting.name:<17} {told.value:<22} {_source(told)}".rstrip())
         )
-    rate = view["rateLimit"]
-    limits = {
-        "concurrency": "any number" if view["concurrency"] is None else f"at most {view['concurrency']:,}",
-        "rateLimit": "any" if rate is None else f"{rate['limit']:,}/{exact(rate['duration'])}",
-    }
-    for name, value in limits.items():
-        click.echo(f"{'limits':<9} {name:<17} {value:<22} {'default' if view[name] is None else 'set'}")
 
 
 def _source(told: Told) -> str:

@@ -54,6 +54,12 @@ SETTINGS: tuple[QueueSetting, ...] = (
     QueueSetting("maxEntries", "dead", "Kept at most", "number"),
 )
 
+LIMITS: tuple[tuple[QueueSetting, str], ...] = (
+    (QueueSetting("concurrency", "limits", "Active at once", "number"), "SetConcurrency"),
+    (QueueSetting("rateLimit", "limits", "Delivered in a time", "rate"), "RateLimit"),
+)
+"""What else is said of a queue, by commands of its own, and which."""
+
 NAMED: Mapping[str, QueueSetting] = {each.name: each for each in SETTINGS}
 
 
@@ -98,6 +104,28 @@ def tell(replies: Mapping[str, Mapping[str, Any]], queue: str, acts: Iterable[Ma
         value = written(each, reply[group.reply].get(each.name))
         told.append(Told(each, value, is_set, *((None, None) if by is None else (by["who"], by["at"]))))
     return told
+
+
+def tell_limits(view: Mapping[str, Any], queue: str, acts: Iterable[Mapping[str, Any]]) -> list[Told]:
+    """Return the limits of a queue in the same way; ``view`` is the queue as the API has it."""
+    newest: dict[str, Mapping[str, Any]] = {}
+    for act in acts:
+        if act["queue"] == queue:
+            newest.setdefault(act["command"], act)
+    told = []
+    for each, command in LIMITS:
+        value = view[each.name]
+        by = None if value is None else newest.get(command)
+        told.append(
+            Told(each, _limit(value), value is not None, *((None, None) if by is None else (by["who"], by["at"])))
+        )
+    return told
+
+
+def _limit(value: Any) -> str:
+    if value is None:
+        return "no limit"
+    return f"{value['limit']:,} in {span(value['duration'])}" if isinstance(value, Mapping) else f"{value:,}"
 
 
 def written(each: QueueSetting, value: Any) -> str:

@@ -10,7 +10,7 @@ import trio
 
 from bunqueue_trio import errors
 from bunqueue_trio.errors import Refused
-from bunqueue_trio.pages.queue_settings import GROUPS, Told
+from bunqueue_trio.pages.queue_settings import GROUPS, Told, tell_limits
 from bunqueue_trio.pages.words import span
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.queue_replies import FigureView, QueueView
@@ -87,7 +87,8 @@ def of(ask: Ask) -> QueueView:
 
 async def _settings(ask: Ask, name: str) -> list[Told]:
     """Return how a queue treats its jobs, and who has said so, where that is among the newest acts."""
-    told, acts, after = told_of(ask, name), list[Any](), None
+    view = msgspec.to_builtins(ask.look(c.GetQueue(queue=name)).queue)
+    told, acts, after = [*told_of(ask, name), *tell_limits(view, name, ())], list[Any](), None
     while any(each.is_set for each in told) and len(acts) < ACTS_LOOKED:
         page = ask.look(c.Actions(limit=ACTS_PAGE, after=after))
         acts += page.actions
@@ -95,7 +96,8 @@ async def _settings(ask: Ask, name: str) -> list[Told]:
         await trio.lowlevel.checkpoint()
         if after is None:
             break
-    return told_of(ask, name, [msgspec.to_builtins(act) for act in acts if act.queue == name]) if acts else told
+    known = [msgspec.to_builtins(act) for act in acts if act.queue == name]
+    return [*told_of(ask, name, known), *tell_limits(view, name, known)] if known else told
 
 
 def _actions(ask: Ask, view: QueueView, own: Collection[str]) -> dict[str, list[Any]]:
