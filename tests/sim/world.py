@@ -31,6 +31,7 @@ from websockets.protocol import State
 from bunqueue_trio.api.event_stream import EventStream
 from bunqueue_trio.api.session import Session
 from bunqueue_trio.config import Settings
+from bunqueue_trio.engine import engine as steps
 from bunqueue_trio.engine import line as lines
 from bunqueue_trio.engine import moves, timers
 from bunqueue_trio.engine.job import Job
@@ -462,6 +463,7 @@ def _sealed(world: World) -> Iterator[None]:
             (clock, "time", mock.Mock(time=world.wall_s)), (hub, "READER_EVENTS_MAX", world.reader_events_max),
             (hot, "LONE_REQUESTS", world.lone_requests), (express, "OWN_REQUESTS", world.lone_requests),
             (hot, "TURN_REQUESTS", world.turn_requests), (hot, "ANSWERS_MAX", world.turn_requests),
+            (steps, "ADVANCE_MAX", 10**6),  # the model does all that is due at once, also the slots of several schedules after an outage
             (timers, "_SWEEP_MIN", 4), (lines, "BLOCK_MAX", 2), (moves, "QUEUES_IDLE_MAX", 2),
             (_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
             (WebSocket, "run", lambda websocket, session: world.run_websocket(websocket, session)),  # noqa: PLW0108 - a method of both
