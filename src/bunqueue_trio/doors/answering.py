@@ -91,7 +91,7 @@ class Answering:
         self._bell = Bell()
         self._room = trio.Event()
         self._open = 0
-        """Requests that are not answered."""
+        """Requests whose answers have not left."""
 
     async def run(self) -> None:
         """Serve until the door ends."""
@@ -220,7 +220,6 @@ class Answering:
         self._say_answer(number, ENDS)
 
     def _splice(self, number: int) -> None:
-        self._count(-1)
         self._say(pack(number, SPLICE))
 
     def _answer(self, number: int, response: Response, extra: int = 0) -> None:
@@ -250,7 +249,6 @@ class Answering:
     def _say_answer(
         self, number: int, extra: int, *parts: bytes, delivery: Delivery | None = None, hold: Hold | None = None
     ) -> None:
-        self._count(-1)
         self._say(pack(number, ANSWER, extra, *parts), delivery, hold)
 
     def _count(self, more: int) -> None:
@@ -288,6 +286,7 @@ class Answering:
         finally:
             self._out_bytes -= size
             self._room.set()
+            self._count(-len(some))
             for each in some:
                 if each.hold is not None:
                     each.hold.release()

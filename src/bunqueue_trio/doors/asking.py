@@ -104,6 +104,13 @@ class Asking:
         self._out.append((pack(number, kind), None))
         self._bell.ring()
 
+    def give_up(self, answer: bytes) -> None:
+        """Give all that waits ``answer``, and end those connections."""
+        self._out.clear()
+        for asked in list(self._asked.values()):
+            self.forget(asked)
+            asked.end(answer)
+
     def forget(self, asked: Asked) -> None:
         """Wait for an answer no more."""
         if self._asked.get(asked.number) is asked:

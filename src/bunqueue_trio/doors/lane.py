@@ -51,11 +51,12 @@ class _Connection:
 
 
 class FramingDoor(Door):
-    """A door that asks in frames where it can; :meth:`run` has to run beside it."""
+    """A door that asks in frames, unless there are to be none (``EXPRESS``); :meth:`run` has to run beside it."""
 
     def __init__(self, link: Link, settings: Settings) -> None:
         super().__init__(link, settings)
         self.asking: Asking = Asking(partial(link.open, FRAMES), self._buffer)
+        self._frames = settings.express
         self._keep_alive_s = settings.keep_alive_ms / 1000
         self._buffers = Budget(max(settings.buffers_max_bytes, 2 * settings.body_max_bytes))
         self._framed: dict[_Connection, None] = {}
@@ -64,6 +65,8 @@ class FramingDoor(Door):
 
     async def run(self) -> None:
         """Ask the leader, and see to connections that are silent, until it cannot be reached."""
+        if not self._frames:
+            await trio.sleep_forever()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep)
             await self.asking.run()
@@ -78,6 +81,8 @@ class FramingDoor(Door):
 
     async def serve_by_leader(self, stream: trio.abc.Stream, unread: bytes = b"") -> bool:
         """Ask the leader what comes on ``stream``, and splice it as soon as that is not possible."""
+        if not self._frames:
+            return await super().serve_by_leader(stream, unread)
         connection = _Connection(Wire(stream, self._buffer), self.asking.new_number())
         self._framed[connection] = None
         rest: bytes | None = None
