@@ -79,7 +79,9 @@ TESTS = {
     "config": ["tests/operations/test_spelling.py"],
     "pages": ["tests/ui/test_findings.py"],
     "ui": [f"tests/ui/test_{name}.py" for name in ("payload", "access", "actions", "hostile", "screens")],
-    "doors": [f"tests/doors/test_{name}.py" for name in ("splice", "handshake", "remote", "waiting_room", "local")],
+    "doors": [
+        f"tests/doors/test_{name}.py" for name in ("frames", "splice", "handshake", "remote", "waiting_room", "local")
+    ],
     "transports": [f"tests/stream/test_{name}.py" for name in ("hot", "heads", "frames", "virtual", "gone")],
     "client": [
         f"tests/client/test_{name}.py"
@@ -136,6 +138,9 @@ NEAREST = {
     "cron": ("timing",),
     "zones": ("timing",),
     "store": ("postgres_store",),
+    "answering": ("frames",),
+    "asking": ("frames",),
+    "lane": ("frames",),
     "standby": ("postgres_store",),
     "announcer": ("postgres_store",),
     "0001_initial": ("postgres_store",),
