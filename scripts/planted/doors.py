@@ -181,11 +181,11 @@ DOORS = [
     Mutant(_ASKING, "            self._bytes -= asked.size\n", "            pass\n", "a door is full after a while"),
     Mutant(
         _LANE,
-        "                self.asking.say(connection.number, GONE)\n        return",
-        "                pass\n        return",
+        "                self.asking.say(connection.number, GONE)\n            elif",
+        "                pass\n            elif",
         "the leader waits for who has gone",
     ),
-    Mutant(_LANE, "SENT if is_sent else UNSENT", "SENT", "what was not written is lost"),
+    Mutant(_ASKING, "SENT if is_sent else UNSENT", "SENT", "what was not written is lost"),
     Mutant(
         _LANE,
         "                return request + unread\n",
@@ -211,9 +211,9 @@ DOORS = [
         "a stop waits for who is idle",
     ),
     Mutant(
-        _LANE,
-        "                    hold.grow(len(answer))\n",
-        "                    pass\n",
+        _ASKING,
+        "                asked.hold.grow(len(data))\n",
+        "                pass\n",
         "answers fill the memory of a door",
     ),
     Mutant(

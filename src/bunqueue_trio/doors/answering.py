@@ -46,6 +46,7 @@ from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.budget import Hold
 from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.runtime.supervisor import breaks_invariant
 from bunqueue_trio.transports.express import ExpressShared
 from bunqueue_trio.transports.heads import Handover, Plain
 from bunqueue_trio.transports.listener import Http
@@ -312,6 +313,10 @@ async def serve_opened(server: Server, http: Http, stream: trio.SocketStream, ad
     if address == FRAMES:
         try:
             await Answering(server, http.shared, stream).run()
+        except Exception as error:
+            if breaks_invariant(error):
+                raise
+            _log.exception("the requests of a door cannot be answered")  # it opens the next stream
         finally:
             await close_now(stream)
         return
