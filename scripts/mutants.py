@@ -79,7 +79,7 @@ TESTS = {
         "tests/stream/test_hot.py",
     ],
     "config": ["tests/operations/test_spelling.py"],
-    "doors": [f"tests/doors/test_{name}.py" for name in ("splice", "handshake", "remote", "waiting_room", "local")],
+    "doors": [f"tests/doors/test_{name}.py" for name in ("frames", "splice", "handshake", "remote", "waiting_room", "local")],
     "pages": ["tests/ui/test_findings.py", "tests/ui/test_unsure.py", "tests/ui/test_actions.py"],
     "cli": ["tests/ui/test_same_in_a_shell.py"],
     "ui": [
@@ -142,6 +142,9 @@ NEAREST = {
     "cron": ("timing",),
     "zones": ("timing",),
     "store": ("postgres_store",),
+    "answering": ("frames",),
+    "asking": ("frames",),
+    "lane": ("frames",),
     "standby": ("postgres_store",),
     "announcer": ("postgres_store",),
     "0001_initial": ("postgres_store",),

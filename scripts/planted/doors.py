@@ -6,6 +6,8 @@ _SPLICE, _HANDSHAKE, _REMOTE, _ROOM, _LINK = (
     f"doors/{name}.py" for name in ("splice", "handshake", "remote", "waiting_room", "link")
 )
 
+_ANSWERING, _ASKING, _LANE = (f"doors/{name}.py" for name in ("answering", "asking", "lane"))
+
 DOORS = [
     Mutant(
         _SPLICE, "            both.cancel()  #", "            pass  #", "the leader never hears that a client is gone"
@@ -94,5 +96,136 @@ DOORS = [
         "                serve(stream, message.removeprefix(_CONNECTION)",
         "                serve(stream, message",
         "a client has another address",
+    ),
+    Mutant(
+        _ANSWERING,
+        "                with self._journal.one_commit():\n",
+        "                if True:\n",
+        "each request of a frame is a commit",
+    ),
+    Mutant(
+        _ANSWERING,
+        "request.length != len(data) - end",
+        "request.length > len(data) - end",
+        "what is behind a request is lost",
+    ),
+    Mutant(
+        _ANSWERING,
+        "                self._waiting[number].cancel()\n",
+        "                pass\n",
+        "who has hung up at a door keeps its place in line",
+    ),
+    Mutant(
+        _ANSWERING,
+        "                if kind == SENT:\n",
+        "                if True:\n",
+        "what a door could not send is lost",
+    ),
+    Mutant(
+        _ANSWERING,
+        "                if kind == SENT:\n",
+        "                if False:\n",
+        "a job that was sent comes back",
+    ),
+    Mutant(
+        _ANSWERING,
+        "            if each.begun.epoch > settled:\n",
+        "            if False:\n",
+        "an answer leaves before its commit",
+    ),
+    Mutant(
+        _ANSWERING,
+        "            while self._out_bytes > FRAMES_UNREAD_BYTES:\n",
+        "            while False:\n",
+        "a door that does not read fills the memory",
+    ),
+    Mutant(
+        _ANSWERING,
+        "            with trio.fail_after(WRITE_TIMEOUT_S):\n",
+        "            if True:\n",
+        "a door that hangs is kept",
+    ),
+    Mutant(
+        _ANSWERING,
+        "            self._core.give_back(waiting.begun.reply)\n",
+        "            pass\n",
+        "a job whose door died before its commit is lost",
+    ),
+    Mutant(
+        _ANSWERING,
+        "            if unsent.delivery is not None:\n                unsent",
+        "            if False:\n                unsent",
+        "a job that never left is lost",
+    ),
+    Mutant(
+        _ANSWERING,
+        "            self._fail(number)\n        else:\n            self._answer(number, response, WAITED)\n",
+        "            raise\n        else:\n            self._answer(number, response, WAITED)\n",
+        "a fault of one request ends a door",
+    ),
+    Mutant(
+        _ASKING,
+        "                self.say(number, UNSENT)  #",
+        "                pass  #",
+        "a job for who has gone meanwhile is lost",
+    ),
+    Mutant(
+        _ASKING,
+        "[asked for asked in self._asked.values() if asked.is_sent]",
+        "[]",
+        "a request of a lost stream waits for ever",
+    ),
+    Mutant(_ASKING, "if asked.is_sent]", "]", "a request that was not sent is refused"),
+    Mutant(_ASKING, "len(self._asked) >= ASKED_MAX or ", "", "a door asks without an end"),
+    Mutant(_ASKING, " or self._bytes + asked.size > ASKED_MAX_BYTES", "", "a door holds without an end"),
+    Mutant(_ASKING, "            self._bytes -= asked.size\n", "            pass\n", "a door is full after a while"),
+    Mutant(
+        _LANE,
+        "                self.asking.say(connection.number, GONE)\n            elif",
+        "                pass\n            elif",
+        "the leader waits for who has gone",
+    ),
+    Mutant(_ASKING, "SENT if is_sent else UNSENT", "SENT", "what was not written is lost"),
+    Mutant(
+        _LANE,
+        "                return request + unread\n",
+        "                return unread\n",
+        "a request that is none for frames is lost",
+    ),
+    Mutant(
+        _LANE,
+        "        with trio.move_on_after(PIECES_S):\n",
+        "        if True:\n",
+        "half a request is a door's for ever",
+    ),
+    Mutant(
+        _LANE,
+        "                        connection.scope.cancel()\n",
+        "                        pass\n",
+        "a silent connection stays",
+    ),
+    Mutant(
+        _LANE,
+        "            if connection.idle:\n                connection.scope.cancel()\n",
+        "            pass\n",
+        "a stop waits for who is idle",
+    ),
+    Mutant(
+        _ASKING,
+        "                asked.hold.grow(len(data))\n",
+        "                pass\n",
+        "answers fill the memory of a door",
+    ),
+    Mutant(
+        _REMOTE,
+        "        while self._server.doors.requests:",
+        "        while False:",
+        "a stop forgets what other servers have asked",
+    ),
+    Mutant(
+        _ROOM,
+        "                    self.asking.give_up(refusal(errors.STANDBY))\n",
+        "                    pass\n",
+        "a request waits for a leader without an end",
     ),
 ]

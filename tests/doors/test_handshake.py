@@ -123,7 +123,7 @@ async def test_something_else_is_noticed_and_what_comes_slowly_is_left(autojump_
         mine, its = trio.testing.memory_stream_pair()
         begun = trio.current_time()
         await mine.send_all(said)
-        await doors._admit(None, its)  # type: ignore[arg-type]
+        assert await doors.greet(its) is None
         assert trio.current_time() - begun == LINK_HANDSHAKE_S
         with pytest.raises(trio.BrokenResourceError):
             await mine.send_all(b"x")

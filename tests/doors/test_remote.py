@@ -31,6 +31,7 @@ def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
 class Leader(NamedTuple):
     server: Server
     where: str
+    over: trio.Event
 
 
 async def start_leader(nursery: trio.Nursery, settings: Settings | None = None) -> Leader:
@@ -43,8 +44,14 @@ async def start_leader(nursery: trio.Nursery, settings: Settings | None = None) 
             http = Http(server, connections, express=True)
             await http.run([], lambda: task_status.started([]), [RemoteDoors(server, listeners, KEY)])
 
-    await nursery.start(serve, server, [transport])
-    return Leader(server, announced(listeners, "127.0.0.1"))
+    over = trio.Event()
+
+    async def live(*, task_status: trio.TaskStatus[Server]) -> None:
+        await serve(server, [transport], task_status=task_status)
+        over.set()
+
+    await nursery.start(live)
+    return Leader(server, announced(listeners, "127.0.0.1"), over)
 
 
 @pytest.fixture
@@ -53,12 +60,14 @@ async def leader(nursery: trio.Nursery) -> AsyncIterator[Leader]:
     nursery.cancel_scope.cancel()
 
 
-async def watched(nursery: trio.Nursery, leader: Leader, key: bytes = KEY) -> RemoteLink:
-    """A link that has looked whether it reaches the leader."""
+async def waiting(nursery: trio.Nursery, leader: Leader | None, key: bytes = KEY) -> tuple[WaitingRoom, RemoteLink]:
+    """A server that waits, and its link; without a leader it knows of none."""
     link = RemoteLink()
-    link.note_leader(leader.where, key)
-    nursery.start_soon(link.watch)
-    return link
+    if leader is not None:
+        link.note_leader(leader.where, key)
+    room = WaitingRoom(link, Settings())
+    nursery.start_soon(room.run)
+    return room, link
 
 
 async def answer(stream: trio.abc.Stream, until: bytes) -> bytes:
@@ -81,16 +90,17 @@ async def connect(nursery: trio.Nursery, door: Door) -> trio.SocketStream:
 
 
 async def test_a_request_is_answered_by_the_leader_for_the_client_that_asks(leader: Leader, nursery: trio.Nursery):
-    link = await watched(nursery, leader)
+    room, link = await waiting(nursery, leader)
     assert await link.wait_up(60)
-    client = await connect(nursery, WaitingRoom(link, Settings()))
-    await client.send_all(LIVE)
-    assert b"\r\n\r\nOK" in await answer(client, b"OK")
+    client = await connect(nursery, room)
     await client.send_all(request_bytes("GET", "/queues/q/jobs"))
     await answer(client, b'"token":null')
+    assert leader.server.doors.connections == 0, "in a frame"
+    await client.send_all(LIVE)
+    assert b"\r\n\r\nOK" in await answer(client, b"OK")
+    assert leader.server.doors.connections >= 1, "and by itself"
     await client.send_all(request_bytes("GET", "/workers"))
     assert b'"@127.0.0.1"' in await answer(client, b'"@')
-    assert leader.server.doors.connections == 1
     await client.aclose()
     with trio.fail_after(60):
         while leader.server.doors.connections:  # noqa: ASYNC110 - nobody tells
@@ -98,7 +108,7 @@ async def test_a_request_is_answered_by_the_leader_for_the_client_that_asks(lead
 
 
 async def test_who_has_another_key_reaches_nobody(leader: Leader, nursery: trio.Nursery):
-    link = await watched(nursery, leader, b"o" * 32)
+    _, link = await waiting(nursery, leader, b"o" * 32)
     assert not await link.wait_up(0.1)
     with pytest.raises(LinkLost):
         await link.open("127.0.0.1")
@@ -106,9 +116,8 @@ async def test_who_has_another_key_reaches_nobody(leader: Leader, nursery: trio.
 
 
 async def test_a_request_waits_for_the_next_leader(leader: Leader, nursery: trio.Nursery):
-    link = RemoteLink()
-    nursery.start_soon(link.watch)
-    client = await connect(nursery, WaitingRoom(link, Settings()))
+    room, link = await waiting(nursery, None)
+    client = await connect(nursery, room)
     await client.send_all(request_bytes("GET", "/nowhere"))
     link.note_leader(leader.where, KEY)
     assert (await answer(client, b"\r\n\r\n")).startswith(b"HTTP/1.1 404 ")
@@ -117,9 +126,9 @@ async def test_a_request_waits_for_the_next_leader(leader: Leader, nursery: trio
 
 async def test_a_leader_that_stops_ends_what_comes_through_its_link(nursery: trio.Nursery):
     leader = await start_leader(nursery)
-    link = await watched(nursery, leader)
+    room, link = await waiting(nursery, leader)
     assert await link.wait_up(60)
-    client = await connect(nursery, WaitingRoom(link, Settings()))
+    client = await connect(nursery, room)
     await client.send_all(LIVE)
     await answer(client, b"OK")
     leader.server.stop.set()
@@ -131,11 +140,52 @@ async def test_a_leader_that_stops_ends_what_comes_through_its_link(nursery: tri
     nursery.cancel_scope.cancel()
 
 
+async def test_a_stop_of_the_leader_answers_what_was_asked_in_frames(leader: Leader, nursery: trio.Nursery):
+    room, link = await waiting(nursery, leader)
+    assert await link.wait_up(60)
+    client = await connect(nursery, room)
+    await client.send_all(request_bytes("GET", "/queues/q/jobs?timeout=60000"))
+    with trio.fail_after(60):
+        while not leader.server.core.pulls_waiting:  # noqa: ASYNC110 - nobody tells
+            await trio.sleep(0.01)
+    leader.server.stop.set()
+    assert b"connection: close" in (await answer(client, b'"token":null')).lower()
+    assert await client.receive_some(1) == b""
+    await client.aclose()
+
+
+async def test_a_request_that_nobody_can_be_asked_is_told_so(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("bunqueue_trio.doors.waiting_room.LINK_PATIENCE_S", 0.1)
+    leader = await start_leader(nursery)
+    room, link = await waiting(nursery, leader)
+    assert await link.wait_up(60)
+    client = await connect(nursery, room)
+    await client.send_all(request_bytes("GET", "/queues/q/jobs"))
+    await answer(client, b'"token":null')
+    kept = await connect(nursery, room)
+    await kept.send_all(request_bytes("GET", "/queues/q/jobs"))
+    await answer(kept, b'"token":null')
+    leader.server.stop.set()
+    with trio.fail_after(60):
+        await leader.over.wait()
+        while link.is_up:  # noqa: ASYNC110 - nobody tells
+            await trio.sleep(0.01)
+    await client.send_all(request_bytes("GET", "/queues/q/jobs"))
+    assert b'"code":"standby"' in await answer(client, b"}")
+    await client.aclose()
+    next_leader = await start_leader(nursery)
+    await kept.send_all(request_bytes("GET", "/queues/q/jobs"))
+    link.note_leader(next_leader.where, KEY)
+    await answer(kept, b'"token":null')
+    await kept.aclose()
+    nursery.cancel_scope.cancel()
+
+
 async def test_a_leader_that_was_not_reached_once_is_not_tried_by_everybody(
     leader: Leader, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("bunqueue_trio.doors.remote.LINK_LOOK_S", 1000)
-    link = await watched(nursery, leader)
+    _, link = await waiting(nursery, leader)
     assert await link.wait_up(60)
     link.note_leader("127.0.0.1:1", KEY)
     with pytest.raises(LinkLost):

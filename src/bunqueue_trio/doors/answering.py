@@ -46,6 +46,7 @@ from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.budget import Hold
 from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.runtime.supervisor import breaks_invariant
 from bunqueue_trio.transports.express import ExpressShared
 from bunqueue_trio.transports.heads import Handover, Plain
 from bunqueue_trio.transports.listener import Http
@@ -91,7 +92,7 @@ class Answering:
         self._bell = Bell()
         self._room = trio.Event()
         self._open = 0
-        """Requests that are not answered."""
+        """Requests whose answers have not left."""
 
     async def run(self) -> None:
         """Serve until the door ends."""
@@ -220,7 +221,6 @@ class Answering:
         self._say_answer(number, ENDS)
 
     def _splice(self, number: int) -> None:
-        self._count(-1)
         self._say(pack(number, SPLICE))
 
     def _answer(self, number: int, response: Response, extra: int = 0) -> None:
@@ -250,7 +250,6 @@ class Answering:
     def _say_answer(
         self, number: int, extra: int, *parts: bytes, delivery: Delivery | None = None, hold: Hold | None = None
     ) -> None:
-        self._count(-1)
         self._say(pack(number, ANSWER, extra, *parts), delivery, hold)
 
     def _count(self, more: int) -> None:
@@ -288,6 +287,7 @@ class Answering:
         finally:
             self._out_bytes -= size
             self._room.set()
+            self._count(-len(some))
             for each in some:
                 if each.hold is not None:
                     each.hold.release()
@@ -313,6 +313,10 @@ async def serve_opened(server: Server, http: Http, stream: trio.SocketStream, ad
     if address == FRAMES:
         try:
             await Answering(server, http.shared, stream).run()
+        except Exception as error:
+            if breaks_invariant(error):
+                raise
+            _log.exception("the requests of a door cannot be answered")  # it opens the next stream
         finally:
             await close_now(stream)
         return

@@ -16,6 +16,7 @@ from bunqueue_trio.doors.frames import (
     ASK,
     BRINGS,
     ENDS,
+    SENT,
     SPLICE,
     UNSENT,
     WAITED,
@@ -26,7 +27,9 @@ from bunqueue_trio.doors.frames import (
 )
 from bunqueue_trio.doors.link import LinkLost
 from bunqueue_trio.doors.refusals import refusal
+from bunqueue_trio.errors import Refused
 from bunqueue_trio.runtime.bell import Bell
+from bunqueue_trio.runtime.budget import Budget, Hold
 from bunqueue_trio.transports.wire import Wire, close_now
 
 _ANSWER_MAX = 1 << 31
@@ -38,11 +41,26 @@ _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 class Asked:
     """A request on its way."""
 
-    __slots__ = ("answer", "at", "brings", "ends", "is_sent", "is_told", "number", "over", "size", "spliced", "waited")
+    __slots__ = (
+        "answer",
+        "at",
+        "brings",
+        "ends",
+        "hold",
+        "is_sent",
+        "is_told",
+        "number",
+        "over",
+        "size",
+        "spliced",
+        "waited",
+    )
 
-    def __init__(self, number: int, size: int) -> None:
+    def __init__(self, number: int, size: int, hold: Hold) -> None:
         self.number = number
         self.size = size
+        self.hold = hold
+        """Of its answer, until that was sent."""
         self.at: float = trio.current_time()
         self.is_sent = False
         self.is_told = False
@@ -59,7 +77,7 @@ class Asked:
         """There is none: the connection itself is to be passed on."""
 
     def waits(self, since: float) -> bool:
-        """Return whether it is not answered, was there by then, and its client has said that it says more."""
+        """Return whether it is not answered, was there by then, and the leader was told nothing of its client."""
         return self.at <= since and not self.over.is_set() and not self.is_told
 
     def end(self, answer: bytes) -> None:
@@ -71,8 +89,9 @@ class Asked:
 class Asking:
     """Asks the leader; ``connect`` opens a stream to it."""
 
-    def __init__(self, connect: Callable[[], Awaitable[trio.SocketStream]], buffer: memoryview) -> None:
+    def __init__(self, connect: Callable[[], Awaitable[trio.SocketStream]], buffer: memoryview, budget: Budget) -> None:
         self._connect = connect
+        self._budget = budget
         self._buffer = buffer
         self._numbers = count()
         self._asked: dict[int, Asked] = {}
@@ -89,7 +108,7 @@ class Asking:
 
     def ask(self, number: int, address: bytes, request: bytes) -> Asked:
         """Send a request, the only one of its connection; its ``over`` is set when it is answered."""
-        asked = Asked(number, len(request))
+        asked = Asked(number, len(request), self._budget.hold())
         if len(self._asked) >= ASKED_MAX or self._bytes + asked.size > ASKED_MAX_BYTES:
             asked.end(refusal(errors.OVERLOADED))
             return asked
@@ -103,6 +122,20 @@ class Asking:
         """Say something about a connection."""
         self._out.append((pack(number, kind), None))
         self._bell.ring()
+
+    def settle(self, asked: Asked, *, is_sent: bool) -> None:
+        """Say whether the jobs in an answer were sent, and let go of it; however often it is called."""
+        if asked.brings:
+            self.say(asked.number, SENT if is_sent else UNSENT)
+        asked.brings, asked.answer = False, b""
+        asked.hold.release()
+
+    def give_up(self, answer: bytes) -> None:
+        """Give all that waits ``answer``, and end those connections."""
+        self._out.clear()
+        for asked in list(self._asked.values()):
+            self.forget(asked)
+            asked.end(answer)
 
     def forget(self, asked: Asked) -> None:
         """Wait for an answer no more."""
@@ -168,6 +201,12 @@ class Asking:
         asked.answer = data
         asked.ends, asked.brings, asked.waited = bool(extra & ENDS), bool(extra & BRINGS), bool(extra & WAITED)
         asked.spliced = kind == SPLICE
+        if len(data) > RECEIVE_BYTES:
+            try:
+                asked.hold.grow(len(data))
+            except Refused:
+                self.settle(asked, is_sent=False)
+                asked.answer, asked.ends = refusal(errors.BUFFERS_FULL), True
         asked.over.set()
 
     def _lose(self) -> None:

@@ -46,9 +46,6 @@ class Door:
             self.connections -= 1
             await close_now(stream)
 
-    def stop(self) -> None:
-        """Accept no more, and let what is idle end; here that is the leader's business."""
-
     async def serve_by_leader(self, stream: trio.abc.Stream, unread: bytes = b"") -> bool:
         """Splice ``stream``, of which ``unread`` was read already, to the leader; return whether that could be reached."""
         try:

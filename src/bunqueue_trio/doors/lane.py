@@ -10,7 +10,6 @@ from functools import partial
 
 import trio
 
-from bunqueue_trio import errors
 from bunqueue_trio.config import (
     HEADS_KEPT,
     KEEPER_S,
@@ -23,10 +22,8 @@ from bunqueue_trio.config import (
 )
 from bunqueue_trio.doors.asking import Asked, Asking
 from bunqueue_trio.doors.door import Door
-from bunqueue_trio.doors.frames import GONE, SENT, UNSENT
+from bunqueue_trio.doors.frames import GONE
 from bunqueue_trio.doors.link import FRAMES, Link
-from bunqueue_trio.doors.refusals import refusal
-from bunqueue_trio.errors import Refused
 from bunqueue_trio.runtime.budget import Budget
 from bunqueue_trio.transports.wire import Wire, address_of
 
@@ -51,19 +48,22 @@ class _Connection:
 
 
 class FramingDoor(Door):
-    """A door that asks in frames where it can; :meth:`run` has to run beside it."""
+    """A door that asks in frames, unless there are to be none (``EXPRESS``); :meth:`run` has to run beside it."""
 
     def __init__(self, link: Link, settings: Settings) -> None:
         super().__init__(link, settings)
-        self.asking: Asking = Asking(partial(link.open, FRAMES), self._buffer)
-        self._keep_alive_s = settings.keep_alive_ms / 1000
         self._buffers = Budget(max(settings.buffers_max_bytes, 2 * settings.body_max_bytes))
+        self.asking: Asking = Asking(partial(link.open, FRAMES), self._buffer, self._buffers)
+        self._frames = settings.express
+        self._keep_alive_s = settings.keep_alive_ms / 1000
         self._framed: dict[_Connection, None] = {}
         self._lengths: dict[bytes, int] = {}
         self._stops = False
 
     async def run(self) -> None:
         """Ask the leader, and see to connections that are silent, until it cannot be reached."""
+        if not self._frames:
+            await trio.sleep_forever()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep)
             await self.asking.run()
@@ -78,6 +78,8 @@ class FramingDoor(Door):
 
     async def serve_by_leader(self, stream: trio.abc.Stream, unread: bytes = b"") -> bool:
         """Ask the leader what comes on ``stream``, and splice it as soon as that is not possible."""
+        if not self._frames:
+            return await super().serve_by_leader(stream, unread)
         connection = _Connection(Wire(stream, self._buffer), self.asking.new_number())
         self._framed[connection] = None
         rest: bytes | None = None
@@ -90,6 +92,8 @@ class FramingDoor(Door):
             if asked is not None and not asked.over.is_set():
                 self.asking.forget(asked)
                 self.asking.say(connection.number, GONE)
+            elif asked is not None:
+                self.asking.settle(asked, is_sent=False)
         return rest is None or await super().serve_by_leader(stream, rest)
 
     async def _talk(self, connection: _Connection, address: bytes, unread: bytes) -> bytes | None:
@@ -145,21 +149,14 @@ class FramingDoor(Door):
 
     async def _answer(self, connection: _Connection, asked: Asked) -> bool:
         """Send an answer; return whether the connection goes on."""
-        answer, asked.answer, wire, is_sent = asked.answer, b"", connection.wire, False
+        wire, is_sent = connection.wire, False
         try:
-            with self._buffers.hold() as hold:
-                if len(answer) > RECEIVE_BYTES:
-                    hold.grow(len(answer))
-                if not answer or (asked.waited and wire.has_ended()):
-                    return False
-                await _send(wire, answer)
-                is_sent = True
-        except Refused:
-            await _send(wire, refusal(errors.BUFFERS_FULL))
-            asked.ends = True
+            if not asked.answer or (asked.waited and wire.has_ended()):
+                return False
+            await _send(wire, asked.answer)
+            is_sent = True
         finally:
-            if asked.brings:
-                self.asking.say(connection.number, SENT if is_sent else UNSENT)
+            self.asking.settle(asked, is_sent=is_sent)
         if asked.ends:
             await _close_politely(wire)
         return not asked.ends

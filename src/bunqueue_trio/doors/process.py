@@ -14,7 +14,6 @@ import structlog
 import trio
 
 from bunqueue_trio.config import DRAIN_S, LAST_S, Settings
-from bunqueue_trio.doors.door import Door
 from bunqueue_trio.doors.lane import FramingDoor
 from bunqueue_trio.doors.link import LocalLink
 from bunqueue_trio.errors import StartupError
@@ -78,15 +77,16 @@ async def _run(settings: Settings, control: int, accepting: list[int], last: Las
 
 async def accept(listeners: list[Listener], link: LocalLink, settings: Settings, stop: trio.Event) -> None:
     """Accept on ``listeners`` until ``stop``, and serve what was accepted until it ends, within the grace."""
-    door = FramingDoor(link, settings) if settings.express else Door(link, settings)
+    door = FramingDoor(link, settings)
     async with trio.open_nursery() as asking:
-        if isinstance(door, FramingDoor):
-            asking.start_soon(door.run)
+        asking.start_soon(door.run)
         await _accept(listeners, link, settings, stop, door)
         asking.cancel_scope.cancel()
 
 
-async def _accept(listeners: list[Listener], link: LocalLink, settings: Settings, stop: trio.Event, door: Door) -> None:
+async def _accept(
+    listeners: list[Listener], link: LocalLink, settings: Settings, stop: trio.Event, door: FramingDoor
+) -> None:
     async with trio.open_nursery() as connections:
         async with trio.open_nursery() as nursery:
             for listener in listeners:

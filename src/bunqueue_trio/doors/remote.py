@@ -1,11 +1,21 @@
 """The link over a network: to the leader of a database, from those that wait to lead there."""
 
+import socket
 from functools import partial
 
 import structlog
 import trio
 
-from bunqueue_trio.config import BACKLOG, LINK_HANDSHAKE_S, LINK_HANDSHAKES_MAX, LINK_LOOK_S, Bind, Settings, parse_bind
+from bunqueue_trio.config import (
+    BACKLOG,
+    LINK_HANDSHAKE_S,
+    LINK_HANDSHAKES_MAX,
+    LINK_LOOK_S,
+    LINK_SILENT_S,
+    Bind,
+    Settings,
+    parse_bind,
+)
 from bunqueue_trio.doors.answering import serve_opened
 from bunqueue_trio.doors.handshake import Distrusted, admit_door, prove_door
 from bunqueue_trio.doors.link import LinkLost
@@ -17,6 +27,7 @@ from bunqueue_trio.transports.wire import address_of, close_now
 _log = structlog.get_logger()
 
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
+_LOOK_S = 0.05  # as often as a stop looks after connections
 _PROBE = "link"
 """The address of nobody: who opens a connection with it only looks whether that is possible."""
 
@@ -80,6 +91,7 @@ class RemoteLink:
         try:
             with trio.fail_after(LINK_HANDSHAKE_S):
                 stream = await trio.open_tcp_stream(where.host, where.port)
+                _notice_death(stream)
                 await prove_door(stream, key, address)
         except BaseException as error:
             if stream is not None:
@@ -114,20 +126,35 @@ class RemoteDoors:
         await trio.lowlevel.checkpoint()
 
     async def wait_ended(self) -> None:
-        """Return: they go on."""
-        await trio.lowlevel.checkpoint()
+        """Wait until what they have asked is answered; they themselves go on."""
+        while self._server.doors.requests:  # noqa: ASYNC110 - a stop looks, nobody tells
+            await trio.sleep(_LOOK_S)
 
     async def _admit(self, http: Http, stream: trio.SocketStream) -> None:
+        _notice_death(stream)
+        address = await self.greet(stream)
+        if address is not None:
+            await serve_opened(self._server, http, stream, address)
+
+    async def greet(self, stream: trio.abc.Stream) -> str | None:
+        """Return the address that a door says; None: it is none, or says nothing in time, and the stream is closed."""
         try:
             with trio.fail_after(LINK_HANDSHAKE_S):
                 async with self._handshakes:
-                    address = await admit_door(stream, self._key)
+                    return await admit_door(stream, self._key)
         except (Distrusted, trio.TooSlowError, *_GONE) as error:
             if isinstance(error, Distrusted):
                 _log.warning("no door of this leader", address=address_of(stream), error=str(error))
             await close_now(stream)
-            return
-        await serve_opened(self._server, http, stream, address)
+        return None
+
+
+def _notice_death(stream: trio.SocketStream) -> None:
+    """Let the kernel end ``stream`` when the other machine is gone without a word."""
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3)):
+        stream.setsockopt(socket.IPPROTO_TCP, option, value)
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, LINK_SILENT_S * 1000)
 
 
 def link_bind(settings: Settings) -> Bind | None:

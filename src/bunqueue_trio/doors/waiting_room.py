@@ -4,6 +4,7 @@ When it does not, it says that it lives, is not ready, and can do nothing yet: o
 Requests wait a while for that, since the next leader may be about to serve; probes do not.
 """
 
+import math
 from functools import partial
 
 import trio
@@ -17,7 +18,7 @@ from bunqueue_trio.config import (
     WAITING_ROOM_S,
     Settings,
 )
-from bunqueue_trio.doors.door import Door
+from bunqueue_trio.doors.lane import FramingDoor
 from bunqueue_trio.doors.refusals import refusal
 from bunqueue_trio.doors.remote import RemoteLink
 from bunqueue_trio.transports.sockets import open_listeners
@@ -37,20 +38,34 @@ async def waiting_room(
     """
     listeners, _ = await open_listeners(settings)
     async with trio.open_nursery() as connections:
-        connections.start_soon(link.watch)
         door = WaitingRoom(link, settings)
+        connections.start_soon(door.run)
         await connections.start(partial(trio.serve_listeners, door.serve, listeners, handler_nursery=connections))
         task_status.started()
 
 
-class WaitingRoom(Door):
-    """The door of a server that waits."""
+class WaitingRoom(FramingDoor):
+    """The door of a server that waits; without ``EXPRESS`` it has no frames, as the leader has none then."""
 
     def __init__(self, link: RemoteLink, settings: Settings) -> None:
         super().__init__(link, settings)
         self._remote = link
         self._asking = trio.CapacityLimiter(WAITING_ROOM_ASKING)
         self._patient = 0
+
+    async def run(self) -> None:
+        """Watch the link, and ask the leader whenever it can be reached; who has waited too long for that is told so."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._remote.watch)
+            while True:
+                await self._remote.wait_up(math.inf)
+                await super().run()
+                if not await self._remote.wait_up(LINK_PATIENCE_S):
+                    self.asking.give_up(refusal(errors.STANDBY))
+
+    async def serve_by_leader(self, stream: trio.abc.Stream, unread: bytes = b"") -> bool:
+        """Do it while the leader can be reached."""
+        return self._remote.is_up and await super().serve_by_leader(stream, unread)
 
     async def serve_alone(self, stream: trio.abc.Stream) -> None:
         """Answer one request, if there is one soon; it waits for the leader, unless it is a probe."""
