@@ -180,6 +180,10 @@ def test_expressions_that_mean_nothing(text: str, said: str):
         cron.parse(text)
 
 
+def test_a_complaint_of_the_parser_that_names_no_field_is_passed_on_in_words():
+    assert cron._why_wrong(["*"] * 5, "").startswith("a field is wrong; each takes *, and lists")
+
+
 @pytest.mark.parametrize("seed", range(300))
 def test_whatever_is_written_is_an_expression_or_refused(seed: int):
     rng = random.Random(seed)
