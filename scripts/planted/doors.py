@@ -99,12 +99,6 @@ DOORS = [
     ),
     Mutant(
         _ANSWERING,
-        "                with self._journal.one_commit():\n",
-        "                if True:\n",
-        "each request of a frame is a commit",
-    ),
-    Mutant(
-        _ANSWERING,
         "request.length != len(data) - end",
         "request.length > len(data) - end",
         "what is behind a request is lost",

@@ -127,5 +127,5 @@ async def sync_client(server: Server) -> AsyncIterator[Run]:
 
 
 CARRIERS = {
-    "express": http, "hypercorn": http, "websocket": websocket, "client": trio_client, "sync client": sync_client,
+    "express": http, "hypercorn": http, "door": http, "websocket": websocket, "client": trio_client, "sync client": sync_client,
 }  # fmt: skip

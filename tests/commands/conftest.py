@@ -18,7 +18,18 @@ def slow_lane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         assert running.terminate() == 0
 
 
+@pytest.fixture(scope="session")
+def behind_a_door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose connections another process accepts."""
+    with Server(tmp_path_factory.mktemp("door") / "q.db", {"DOORS": "1"}) as running:
+        yield running
+        assert running.terminate() == 0
+
+
 @pytest.fixture(params=list(CARRIERS))
-async def api(request: pytest.FixtureRequest, server: Server, slow_lane: Server) -> AsyncIterator[Api]:
-    async with CARRIERS[request.param](slow_lane if request.param == "hypercorn" else server) as run:
+async def api(
+    request: pytest.FixtureRequest, server: Server, slow_lane: Server, behind_a_door: Server
+) -> AsyncIterator[Api]:
+    asked = {"hypercorn": slow_lane, "door": behind_a_door}.get(request.param, server)
+    async with CARRIERS[request.param](asked) as run:
         yield Api(run)

@@ -16,6 +16,7 @@ from bunqueue_trio.config import (
     Settings,
 )
 from bunqueue_trio.doors.answering import Answering, serve_opened
+from bunqueue_trio.doors.asking import Asking
 from bunqueue_trio.doors.frames import (
     ANSWER,
     ASK,
@@ -32,11 +33,13 @@ from bunqueue_trio.doors.frames import (
 )
 from bunqueue_trio.doors.lane import FramingDoor
 from bunqueue_trio.doors.link import FRAMES, LinkLost
+from bunqueue_trio.runtime.budget import Budget
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.transports.listener import Http
+from tests.storage.distant import DistantStore
 from tests.wire.raw import request_bytes
 
 PUSH = request_bytes("POST", "/queues/q/jobs", b'{"data":1}')
@@ -243,12 +246,66 @@ async def test_a_door_that_has_asked_for_too_much_refuses_itself(
     status, told = await ask(second, PUSH)
     assert (status, told["code"]) == (503, "overloaded")
     assert await ended(second)
-    monkeypatch.setattr("bunqueue_trio.doors.asking.ASKED_MAX_BYTES", 10)
-    assert (await ask(world.connect(door), PUSH))[0] == 503
     assert world.counts() == (0, 0)
 
 
+async def test_a_door_holds_only_so_much_of_requests(
+    world: World, autojump_clock: Clocked, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("bunqueue_trio.doors.asking.ASKED_MAX_BYTES", len(POLL) + len(PUSH) - 1)
+    door = await world.door()
+    client = world.connect(door)
+    for _ in range(5):
+        assert (await ask(client, PUSH))[0] == 200
+    await world.connect(door).send_all(request_bytes("GET", "/queues/p/jobs?timeout=60000"))
+    await trio.testing.wait_all_tasks_blocked()
+    assert (await ask(client, PUSH))[0] == 503
+
+
 # --- deliveries -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def distant(nursery: trio.Nursery) -> AsyncIterator[World]:
+    """A world whose store answers after two seconds."""
+    settings = Settings()
+    server = Server(settings, DistantStore(MemoryStore(), away_s=1), Clock(1_700_000_000_000))
+    await nursery.start(serve, server, [nothing])
+    yield World(server, nursery, settings)
+    nursery.cancel_scope.cancel()
+
+
+async def test_an_answer_waits_for_its_own_commit(distant: World, autojump_clock: Clocked):
+    door, begun = Raw(distant), trio.current_time()
+    await door.say(1, ASK, PUSH)
+    await trio.sleep(0.5)
+    await door.say(2, ASK, PUSH)
+    assert (await door.hear()).number == 1
+    assert 2 <= trio.current_time() - begun < 3
+    assert (await door.hear()).number == 2
+    assert trio.current_time() - begun >= 4
+
+
+async def test_a_delivery_whose_door_dies_before_its_commit_returns(distant: World, autojump_clock: Clocked):
+    door = Raw(distant)
+    await door.say(1, ASK, PUSH)
+    await door.hear()
+    await door.say(1, ASK, PULL)
+    await trio.sleep(0.5)
+    assert distant.counts() == (0, 1)
+    await door.stream.aclose()
+    await door.over.wait()
+    assert distant.counts() == (1, 0)
+
+
+async def test_a_delivery_whose_client_goes_before_its_commit_returns(distant: World, autojump_clock: Clocked):
+    door = await distant.door()
+    assert (await ask(distant.connect(door), PUSH))[0] == 200
+    with trio.move_on_after(0.5):
+        await door.serve(Failing(PULL))
+    assert distant.counts() == (0, 1)
+    await trio.sleep(5)
+    assert distant.counts() == (1, 0)
 
 
 class Failing(trio.abc.HalfCloseableStream):
@@ -437,6 +494,31 @@ async def test_requests_of_a_lost_stream_are_told_so_and_others_go_out_on_the_ne
     assert world.counts() == (1, 0)
 
 
+async def test_what_was_not_sent_on_a_lost_stream_goes_out_on_the_next(autojump_clock: Clocked):
+    streams = [trio.testing.lockstep_stream_pair(), trio.testing.memory_stream_pair()]
+    opened = iter([its for _, its in streams])
+
+    async def connect() -> Any:
+        return next(opened)
+
+    asking = Asking(connect, memoryview(bytearray(RECEIVE_BYTES)), Budget(1 << 20))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(asking.run)
+        sent = asking.ask(1, b"a", b"x" * RECEIVE_BYTES)
+        await trio.testing.wait_all_tasks_blocked()
+        not_sent = asking.ask(2, b"a", b"second")
+        await streams[0][0].aclose()
+        await sent.over.wait()
+        assert b"not-committed" in sent.answer
+        assert len(asking) == 1
+        [message] = Unpacker(ASK_MAX).feed(bytes(await streams[1][0].receive_some(1000)))
+        assert message == Message(2, ASK, 1, b"asecond")
+        await streams[1][0].send_all(pack(2, ANSWER, 0, b"done"))
+        await not_sent.over.wait()
+        assert not_sent.answer == b"done"
+        nursery.cancel_scope.cancel()
+
+
 async def test_without_a_leader_a_door_ends(world: World, autojump_clock: Clocked, nursery: trio.Nursery):
     world.is_cut = True
     door = FramingDoor(world, world.settings)
@@ -468,5 +550,14 @@ async def test_a_fault_ends_one_connection(world: World, autojump_clock: Clocked
     monkeypatch.setattr(world.http.shared.gateway, "begin", fail)
     await bad.send_all(request_bytes("POST", "/queues/q/jobs", b'{"data":"bad"}'))
     assert await ended(bad)
+
+    async def fail_later(*_: Any) -> Any:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(world.http.shared.gateway, "finish", fail_later)
+    waits = world.connect(door)
+    await waits.send_all(POLL)
+    assert await ended(waits)
     assert (await ask(good, PUSH))[0] == 200
+    await trio.testing.wait_all_tasks_blocked()
     assert world.server.doors.requests == 0

@@ -1,5 +1,6 @@
 """Doors as an operator and clients see them: real processes, all of the API through them, and whatever dies."""
 
+import contextlib
 import json
 import os
 import signal
@@ -105,6 +106,36 @@ def test_a_job_of_a_websocket_returns_when_its_door_dies_and_another_takes_its_p
         until(lambda: figures(running)["connected"] == 2, 60, lambda: running.log)
     assert "its process was ended by SIGKILL" in running.log
     assert running.stop() == 0
+
+
+def test_nothing_that_was_answered_is_lost_or_given_out_twice_when_doors_die(tmp_path: Path):
+    pushed, pulled = set[str](), list[str]()
+    over = threading.Event()
+
+    def work(server: Running, n: int) -> None:
+        while not over.is_set():
+            with server.client() as client, contextlib.suppress(httpx.TransportError):
+                while not over.is_set():
+                    if n % 2:
+                        pushed.add(client.post("/queues/q/jobs", json={"data": 1}).json()["id"])
+                    elif job := client.get("/queues/q/jobs?timeout=200").json()["job"]:
+                        pulled.append(job["id"])
+
+    with serving(tmp_path, "--doors", "2") as server:
+        threads = [threading.Thread(target=work, args=(server, n)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for _ in range(4):
+            done = len(pushed) + len(pulled)
+            until(lambda done=done: len(pushed) + len(pulled) >= done + 200, 60, lambda: server.log)  # type: ignore[misc]
+            os.kill(doors(server)[0], signal.SIGKILL)
+        over.set()
+        for thread in threads:
+            thread.join()
+        with server.client() as client:
+            lost = [id_ for id_ in pushed if client.get(f"/jobs/{id_}").status_code != 200]
+        assert lost == []
+        assert len(pulled) == len(set(pulled))
 
 
 def test_what_waits_in_the_socket_of_a_dead_door_is_served_by_the_next(running: Running):
