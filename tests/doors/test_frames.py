@@ -207,8 +207,10 @@ async def test_pieces_are_waited_for_a_moment(world: World, autojump_clock: Cloc
         await trio.sleep(PIECES_S / 2)
         assert (await ask(client, PUSH[at:]))[0] == 200
     assert world.spliced() == 0
-    await client.send_all(PUSH[:40])
-    await trio.sleep(PIECES_S * 2)
+    for byte in PUSH[:20]:
+        await client.send_all(bytes([byte]))
+        await trio.sleep(PIECES_S / 5)
+    await client.send_all(PUSH[20:40])
     assert world.spliced() == 1, "the leader says how long it may take"
     assert (await ask(client, PUSH[40:]))[0] == 200
     assert world.counts() == (4, 0)

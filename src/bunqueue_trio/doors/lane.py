@@ -108,13 +108,10 @@ class FramingDoor(Door):
                     return None
             length = self._length(unread)
             if not 0 <= length <= len(unread):
-                if length > RECEIVE_BYTES or length < -1:
+                unread = await self._more(wire, unread, length)
+                length = self._length(unread)
+                if not 0 <= length <= len(unread):
                     return unread
-                more = await self._more(wire)
-                unread += more
-                if not more or len(unread) > RECEIVE_BYTES:
-                    return unread
-                continue
             request, unread = unread[:length], unread[length:]
             asked = connection.asked = self.asking.ask(connection.number, address, request)
             await asked.over.wait()
@@ -141,11 +138,18 @@ class FramingDoor(Door):
                 self._lengths[head] = length
         return length
 
-    async def _more(self, wire: Wire) -> bytes:
-        """Return what else comes soon; nothing at the end, too."""
-        with trio.move_on_after(PIECES_S):
-            return await wire.receive()
-        return b""
+    async def _more(self, wire: Wire, unread: bytes, length: int) -> bytes:
+        """Return ``unread`` with what else comes soon, up to a whole request, if it may become one for frames."""
+        with trio.move_on_after(PIECES_S):  # for all of it: a client that sends byte by byte is for the leader to end
+            while -1 <= length <= RECEIVE_BYTES and not 0 <= length <= len(unread) <= RECEIVE_BYTES:
+                more = await wire.receive()
+                if not more:
+                    break
+                unread += more
+                if len(unread) > RECEIVE_BYTES:
+                    break
+                length = self._length(unread)
+        return unread
 
     async def _answer(self, connection: _Connection, asked: Asked) -> bool:
         """Send an answer; return whether the connection goes on."""
