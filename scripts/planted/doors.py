@@ -229,4 +229,10 @@ DOORS = [
         "                    pass\n",
         "a request waits for a leader without an end",
     ),
+    Mutant(
+        _LANE,
+        "    return 0 <= length <= min(len(unread), RECEIVE_BYTES)\n",
+        "    return 0 <= length <= len(unread)\n",
+        "a client ends the frames of all others",
+    ),
 ]

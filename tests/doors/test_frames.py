@@ -189,15 +189,22 @@ async def test_who_waits_at_one_door_is_woken_through_another_first_come_first_s
         b'POST /queues/q/jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\na\r\n{"data":1}\r\n0\r\n\r\n',
         b'POST /queues/q/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nContent-Length: 10\r\n\r\n{"data":1}',
         request_bytes("POST", "/queues/q/jobs", b'{"data":"' + b"x" * RECEIVE_BYTES + b'"}'),
+        b"GET /queues/q/jobs HTTP/1.1\r\nHost: x\r\nx: " + b"x" * 66_000 + b"\r\n\r\n",
+        b"GET /queues/q/jobs HTTP/1.1\r\nHost: x\r\nx: " + b"x" * 100_000 + b"\r\n\r\n",
     ],
     ids=lambda request: request[:30].decode("latin-1"),
 )
 async def test_what_is_none_for_frames_is_passed_on_whole(world: World, autojump_clock: Clocked, request_: bytes):
-    client = world.connect(await world.door())
+    door = await world.door()
+    other = world.connect(door)
+    await other.send_all(POLL.replace(b"/q/", b"/p/"))
+    client = world.connect(door)
     assert (await ask(client, PUSH))[0] == 200
-    world.nursery.start_soon(client.send_all, request_)
+    for at in range(0, len(request_), 30_000):
+        await client.send_all(request_[at : at + 30_000])
     assert await client.receive_some(9) == b"HTTP/1.1 "
     assert world.spliced() == 1
+    assert world.server.doors.requests == 1, "and nobody else is disturbed"
 
 
 async def test_pieces_are_waited_for_a_moment(world: World, autojump_clock: Clocked):

@@ -107,10 +107,10 @@ class FramingDoor(Door):
                 if not unread:
                     return None
             length = self._length(unread)
-            if not 0 <= length <= len(unread):
+            if not _fits(length, unread):
                 unread = await self._more(wire, unread, length)
                 length = self._length(unread)
-                if not 0 <= length <= len(unread):
+                if not _fits(length, unread):
                     return unread
             request, unread = unread[:length], unread[length:]
             asked = connection.asked = self.asking.ask(connection.number, address, request)
@@ -141,13 +141,11 @@ class FramingDoor(Door):
     async def _more(self, wire: Wire, unread: bytes, length: int) -> bytes:
         """Return ``unread`` with what else comes soon, up to a whole request, if it may become one for frames."""
         with trio.move_on_after(PIECES_S):  # for all of it: a client that sends byte by byte is for the leader to end
-            while -1 <= length <= RECEIVE_BYTES and not 0 <= length <= len(unread) <= RECEIVE_BYTES:
+            while -1 <= length <= RECEIVE_BYTES and not _fits(length, unread) and len(unread) <= RECEIVE_BYTES:
                 more = await wire.receive()
                 if not more:
                     break
                 unread += more
-                if len(unread) > RECEIVE_BYTES:
-                    break
                 length = self._length(unread)
         return unread
 
@@ -179,6 +177,11 @@ class FramingDoor(Door):
                 elif asked is not None and asked.waits(now - KEEPER_S) and connection.wire.has_ended():
                     asked.is_told = True
                     self.asking.say(connection.number, GONE)
+
+
+def _fits(length: int, unread: bytes) -> bool:
+    """Return whether a request of ``length`` is there whole, and no longer than a frame takes: a longer one would end it for all."""
+    return 0 <= length <= min(len(unread), RECEIVE_BYTES)
 
 
 async def _send(wire: Wire, data: bytes) -> None:
