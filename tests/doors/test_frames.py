@@ -1,7 +1,9 @@
 """Requests in frames: the leader answers them as its own, whoever cuts, stalls or dies. In virtual time, without sockets."""
 
+import itertools
 import json
 from collections.abc import AsyncIterator, Callable
+from random import Random
 from typing import Any
 
 import pytest
@@ -205,6 +207,46 @@ async def test_what_is_none_for_frames_is_passed_on_whole(world: World, autojump
     assert await client.receive_some(9) == b"HTTP/1.1 "
     assert world.spliced() == 1
     assert world.server.doors.requests == 1, "and nobody else is disturbed"
+
+
+CHUNKED = b'POST /queues/q/jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\na\r\n{"data":1}\r\n0\r\n\r\n'
+KINDS = [
+    PUSH, PUSH, PUSH, PULL, PULL, LIVE, CHUNKED, request_bytes("POST", "/queues/q/jobs", b"{"), request_bytes("GET", "/no"),
+    request_bytes("DELETE", "/jobs/nobody"), request_bytes("POST", "/queues/q/jobs", b'{"data":"' + b"x" * 70_000 + b'"}'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_requests_in_any_pieces_are_answered_as_without_a_door(
+    world: World, nursery: trio.Nursery, autojump_clock: Clocked, seed: int
+):
+    random = Random(seed)
+    requests = random.choices(KINDS, k=random.randrange(1, 8))
+    data = b"".join(requests)
+    cuts = sorted(random.randrange(len(data)) for _ in range(random.randrange(6)))
+    pieces = [(data[a:b], random.choice([0, 0, 0.3, 2])) for a, b in itertools.pairwise([0, *cuts, len(data)])]
+
+    async def answers(client: Any) -> list[int]:
+        async with trio.open_nursery() as sending:
+
+            async def send() -> None:
+                for piece, pause in pieces:
+                    await client.send_all(piece)
+                    await trio.sleep(pause)
+
+            sending.start_soon(send)
+            return [(await response(client))[0] for _ in requests]
+
+    through = await answers(world.connect(await world.door()))
+    server = Server(world.settings, MemoryStore(), Clock(1_700_000_000_000))
+    await nursery.start(serve, server, [nothing])
+    ours, its = trio.testing.memory_stream_pair()
+    its.socket = Sockless()  # type: ignore[attr-defined]
+    nursery.start_soon(Http(server, nursery, express=True).serve, its)
+    assert through == await answers(ours)
+    await trio.testing.wait_all_tasks_blocked()
+    jobs = server.counts()
+    assert world.counts() == (jobs["waiting"], jobs["active"])
 
 
 async def test_pieces_are_waited_for_a_moment(world: World, autojump_clock: Clocked):
