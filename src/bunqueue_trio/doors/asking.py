@@ -107,7 +107,8 @@ class Asking:
         return next(self._numbers) & 0xFFFFFFFF
 
     def ask(self, number: int, address: bytes, request: bytes) -> Asked:
-        """Send a request, the only one of its connection; its ``over`` is set when it is answered."""
+        """Send a request, the only one of its connection and of RECEIVE_BYTES at most; its ``over`` is set when it is answered."""
+        assert len(request) <= RECEIVE_BYTES
         asked = Asked(number, len(request), self._budget.hold())
         if len(self._asked) >= ASKED_MAX or self._bytes + asked.size > ASKED_MAX_BYTES:
             asked.end(refusal(errors.OVERLOADED))

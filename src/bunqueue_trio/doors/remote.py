@@ -109,7 +109,8 @@ class RemoteDoors:
         self._server = server
         self._listeners = listeners
         self._key = key
-        self._handshakes = trio.CapacityLimiter(LINK_HANDSHAKES_MAX)
+        self._greeting = 0
+        """Connections that have not shown yet that they are doors'."""
 
     async def run(self, http: Http, connections: trio.Nursery) -> None:
         """Accept until the server stops."""
@@ -138,14 +139,19 @@ class RemoteDoors:
 
     async def greet(self, stream: trio.abc.Stream) -> str | None:
         """Return the address that a door says; None: it is none, or says nothing in time, and the stream is closed."""
+        if self._greeting >= LINK_HANDSHAKES_MAX:
+            await close_now(stream)  # each is a descriptor; a door tries again
+            return None
+        self._greeting += 1
         try:
             with trio.fail_after(LINK_HANDSHAKE_S):
-                async with self._handshakes:
-                    return await admit_door(stream, self._key)
+                return await admit_door(stream, self._key)
         except (Distrusted, trio.TooSlowError, *_GONE) as error:
             if isinstance(error, Distrusted):
                 _log.warning("no door of this leader", address=address_of(stream), error=str(error))
             await close_now(stream)
+        finally:
+            self._greeting -= 1
         return None
 
 
