@@ -20,7 +20,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 def test_a_queue_shows_how_it_treats_its_jobs_and_who_has_said_so(server: Running):
     shown = ask(server, "queue", "set")
-    assert (shown.code, shown.err) == (0, "")
+    assert (shown.code, shown.err) == (0, "set: there is no such queue yet\n")
     rows = {line.split()[1]: line.split()[2:] for line in shown.out.splitlines()}
     assert rows["maxAttempts"] == ["3", "default"]
     assert rows["concurrency"] == ["no", "limit", "default"]
@@ -150,3 +150,10 @@ def test_ages_and_moments_are_short():
         "0ms", "999ms", "1s", "1m", "2h", "2d",
     ]  # fmt: skip
     assert remote.at(2**53) == f"{2**53} ms"
+
+
+@pytest.mark.parametrize("command", [("queues",), ("queue",), ("dead",), ("jobs", "--queue")])
+def test_a_slip_in_the_name_of_a_queue_is_noticed(server: Running, command: tuple[str, ...]):
+    ask(server, "push", "slip", "1")
+    assert "there is no such queue yet" not in ask(server, *command, "slip").err
+    assert "slop: there is no such queue yet\n" in ask(server, *command, "slop").err

@@ -6,7 +6,7 @@ from typing import Any
 import click
 import msgspec
 
-from bunqueue_trio.cli.remote import answer, at, with_server
+from bunqueue_trio.cli.remote import answer, at, tell_unknown, with_server
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.queue_settings import GROUPS, NAMED, Told, parse, tell, tell_limits
 from bunqueue_trio.protocol.request import segment_of
@@ -74,6 +74,8 @@ def queue(
         click.echo(json.dumps(settings | {"limits": {name: view[name] for name in ("concurrency", "rateLimit")}}))
         return
     is_any_set = any(reply["set"] for reply in replies.values()) or view["concurrency"] or view["rateLimit"]
+    if not is_any_set:
+        tell_unknown(view)
     acts = answer(url, token, "GET", f"/actions?limit={ACTS_LOOKED}")["actions"] if is_any_set else []
     for told in [*tell(replies, queue, acts), *tell_limits(view, queue, acts)]:
         click.echo(
