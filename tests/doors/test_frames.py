@@ -280,7 +280,9 @@ async def test_a_door_that_stops_ends_who_is_idle_and_answers_the_others(world: 
     await waiting.send_all(POLL)
     await trio.testing.wait_all_tasks_blocked()
     door.stop()
+    begun = trio.current_time()
     assert await ended(idle)
+    assert trio.current_time() - begun < 1
     world.server.stop.set()
     assert (await response(waiting))[1]["job"] is None
     assert await ended(waiting)
