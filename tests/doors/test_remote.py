@@ -48,7 +48,7 @@ async def start_leader(nursery: trio.Nursery, store: Store | None = None) -> Lea
 
     over = trio.Event()
 
-    async def live(*, task_status: trio.TaskStatus[Server]) -> None:
+    async def live(*, task_status: trio.TaskStatus[Server]) -> None:  # noqa: ASYNC128 - `serve` calls started
         await serve(server, [transport], task_status=task_status)
         over.set()
 

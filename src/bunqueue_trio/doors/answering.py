@@ -50,7 +50,7 @@ from bunqueue_trio.runtime.supervisor import breaks_invariant
 from bunqueue_trio.transports.express import ExpressShared
 from bunqueue_trio.transports.heads import Handover, Plain
 from bunqueue_trio.transports.listener import Http
-from bunqueue_trio.transports.wire import NothingSent, Wire, close_now
+from bunqueue_trio.transports.wire import NothingSent, Wire
 
 _log = structlog.get_logger()
 
@@ -318,7 +318,7 @@ async def serve_opened(server: Server, http: Http, stream: trio.SocketStream, ad
                 raise
             _log.exception("the requests of a door cannot be answered")  # it opens the next stream
         finally:
-            await close_now(stream)
+            await trio.aclose_forcefully(stream)
         return
     server.doors.connections += 1
     try:

@@ -30,7 +30,7 @@ from bunqueue_trio.doors.refusals import refusal
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.budget import Budget, Hold
-from bunqueue_trio.transports.wire import Wire, close_now
+from bunqueue_trio.transports.wire import Wire
 
 _ANSWER_MAX = 1 << 31
 """The leader is trusted; its answers are as large as what was asked for."""
@@ -158,7 +158,7 @@ class Asking:
                     await self._read(wire)
                     nursery.cancel_scope.cancel()
             finally:
-                await close_now(stream)
+                await trio.aclose_forcefully(stream)
                 self._lose()
             await trio.sleep(_AGAIN_S)
 
