@@ -3,7 +3,7 @@
 What the hot loop does for sockets (``transports/hot.py``), this does for the connections of a door: all that came at once is
 one turn and one commit, the answers go out in the step of the commit, and what waits for more has a task. The same
 :class:`Gateway` decides on everything. What the hot loop leaves to the task of a connection, this leaves to the
-connection itself: the door is told to splice it, and nothing was done.
+connection itself: the door learns that it is to splice it, and nothing was done.
 
 A delivery is the door's from when its answer was handed to the kernel: it says whether it was sent. If the door ends before
 it says so, nobody knows, and the job stays with whoever has it, until its lease ends. What was not handed over returns.

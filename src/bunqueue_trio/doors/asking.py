@@ -64,7 +64,7 @@ class Asked:
         self.at: float = trio.current_time()
         self.is_sent = False
         self.is_told = False
-        """The leader was told that its client says no more."""
+        """The leader knows that its client says no more."""
         self.over: trio.Event = trio.Event()
         self.answer: bytes = b""
         self.ends = False
@@ -77,7 +77,7 @@ class Asked:
         """There is none: the connection itself is to be passed on."""
 
     def waits(self, since: float) -> bool:
-        """Return whether it is not answered, was there by then, and the leader was told nothing of its client."""
+        """Return whether it is not answered, was there by then, and the leader has heard nothing of its client."""
         return self.at <= since and not self.over.is_set() and not self.is_told
 
     def end(self, answer: bytes) -> None:
