@@ -227,15 +227,18 @@ async def test_requests_in_any_pieces_are_answered_as_without_a_door(
     pieces = [(data[a:b], random.choice([0, 0, 0.3, 2])) for a, b in itertools.pairwise([0, *cuts, len(data)])]
 
     async def answers(client: Any) -> list[int]:
+        statuses: list[int] = []
+
+        async def send() -> None:
+            for piece, pause in pieces:
+                await client.send_all(piece)
+                await trio.sleep(pause)
+
         async with trio.open_nursery() as sending:
-
-            async def send() -> None:
-                for piece, pause in pieces:
-                    await client.send_all(piece)
-                    await trio.sleep(pause)
-
             sending.start_soon(send)
-            return [(await response(client))[0] for _ in requests]
+            for _ in requests:
+                statuses.append((await response(client))[0])  # noqa: PERF401 - a nursery is no place to return from
+        return statuses
 
     through = await answers(world.connect(await world.door()))
     server = Server(world.settings, MemoryStore(), Clock(1_700_000_000_000))
@@ -280,7 +283,9 @@ async def test_a_door_that_stops_ends_who_is_idle_and_answers_the_others(world: 
     await waiting.send_all(POLL)
     await trio.testing.wait_all_tasks_blocked()
     door.stop()
+    begun = trio.current_time()
     assert await ended(idle)
+    assert trio.current_time() - begun < 1
     world.server.stop.set()
     assert (await response(waiting))[1]["job"] is None
     assert await ended(waiting)
