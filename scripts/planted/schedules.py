@@ -15,6 +15,7 @@ SCHEDULES = [
     Mutant(_TIMING, 'f"{name}:{slot}"', 'f"{slot}"', "all schedules have the same jitter"),
     Mutant(_TIMING, "return Slots(times[::-1], more=True)", "return Slots(times[::-1], more=False)", "there are no slots before the last ones"),
     Mutant("engine/cron.py", "not any(part.startswith", "any(part.startswith", "which expressions name times is turned round"),
+    Mutant("engine/cron.py", "_WORD.sub(functools.partial(_as_number, known), part))", "part)", "a step over one value in two spellings goes on to the end of the field"),
     Mutant("engine/zones.py", "if after < change.at <= upto", "if after < change.at < upto", "a change at the very slot is not seen"),
     Mutant(_FIRING, "        planner.settle(name, slot)\n", "", "skipped slots in a row are told of one by one"),
     Mutant(_FIRING, "    planner.settle(name, times[-1])", "    planner.settle(name, chosen[-1] if chosen else times[-1])", "a slot beyond the limit comes after a restart"),
