@@ -42,7 +42,7 @@ class Life:
             self.push, self.push_batch, self.pull, self.pull_batch, self.ack, self.fail, self.ack_batch, self.fail_batch,
             self.heartbeat, self.heartbeat_batch, self.extend, self.release, self.progress, self.manage, self.cancel, self.read,
             self.gate, self.count, self.edit, self.retry, self.clear, self.staff, self.schedule, self.find, self.act, self.disconnect,
-            self.give_back, self.take, self.commit, self.crash,
+            self.give_back, self.auto_retry, self.take, self.commit, self.crash,
         ]  # fmt: skip
         self.weights = [self.rng.choice((0, 1, 1, 4)) for _ in self.operations]
         self.about_active = self.operations[4:13]
@@ -259,11 +259,18 @@ class Life:
         def some(fields: dict[str, Any]) -> dict[str, Any]:
             return {name: value for name, value in fields.items() if rng.random() < 0.5}
 
+        dead: dict[str, Any] = {
+            "auto_retry": rng.choice([True, True, True, None, False]), "auto_retry_interval": rng.choice([None, 0, 50, 5000]),
+            "max_auto_retries": rng.choice([None, 0, 1, 2]), "max_age": rng.choice([None, 1]),
+        }  # fmt: skip
+        dead = some(dead)
         stalls = some(stalls)
         config = c.SetStallConfig(queue=queue, config=c.StallConfig(**stalls))
         return [
             c.SetDefaults(queue=queue, **some(said)), c.ClearDefaults(queue=queue), c.ClearStallConfig(queue=queue), c.GetDefaults(queue=queue),
             rng.choice([config, c.SetStallConfig(queue=queue, **stalls)]), c.GetStallConfig(queue=queue),
+            *[c.SetDlqConfig(queue=queue, **dead)] * 3, c.SetDlqConfig(queue=queue, config=c.DlqConfig(**dead)),
+            rng.choice([c.ClearDlqConfig(queue=queue), c.GetDlqConfig(queue=queue), c.GetDlqConfig(queue=queue)]),
         ]  # fmt: skip
 
     def count(self) -> None:
@@ -351,6 +358,13 @@ class Life:
     def give_back(self) -> None:
         job_id, token = self.active()
         self.world.give_back(job_id, token or "")
+
+    def auto_retry(self) -> None:
+        """Let time go on to the next dead letter that waits again by itself, or not."""
+        due = self.world.engine.auto_retries.due
+        if due is not None and self.rng.random() < 0.7:
+            self.world.go_to(due - self.rng.choice([0, 0, 1]))
+        self.world.auto_retry()
 
     def take(self) -> None:
         self.world.take()
