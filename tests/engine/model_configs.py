@@ -103,7 +103,7 @@ def set_dead(self: Any, command: c.SetDlqConfig, now: int, owner: str | None) ->
             after["since"] = now
             known = {(job.id, job.serial) for job in self.committed()}
             for job in self.ended:
-                job.passed = job.passed or (job.id, job.serial) in known
+                job.passed = job.passed or (job.queue == command.queue and (job.id, job.serial) in known)
     self.said[key] = after
     return {}
 

@@ -51,6 +51,13 @@ class Life:
         self.patience = self.rng.choice((0.1, 0.2, 0.4))
         # ... and different options.
         self.likes = {name: self.rng.choice((0, 0.1, 0.5)) for name in OPTIONS}
+        if self.rng.random() < 0.3:  # many die, and come back
+            for operation in (self.fail, self.fail_batch, self.auto_retry):
+                self.weights[self.operations.index(operation)] = 6
+            self.likes |= {"max_attempts": 0.9, "unique_key": 0.3, "remove_on_fail": 0}
+            for queue in QUEUES:
+                interval = self.rng.choice([0, 50, 5000])
+                self.world.do(c.SetDlqConfig(queue=queue, auto_retry=True, auto_retry_interval=interval))
 
     def step(self) -> None:
         if self.rng.random() < self.patience:
@@ -259,17 +266,11 @@ class Life:
         def some(fields: dict[str, Any]) -> dict[str, Any]:
             return {name: value for name, value in fields.items() if rng.random() < 0.5}
 
-        dead: dict[str, Any] = {
-            "auto_retry": rng.choice([True, True, True, None, False]), "auto_retry_interval": rng.choice([None, 0, 50, 5000]),
-            "max_auto_retries": rng.choice([None, 0, 1, 2]), "max_age": rng.choice([None, 1]),
-        }  # fmt: skip
-        dead = some(dead)
         stalls = some(stalls)
         config = c.SetStallConfig(queue=queue, config=c.StallConfig(**stalls))
         return [
             c.SetDefaults(queue=queue, **some(said)), c.ClearDefaults(queue=queue), c.ClearStallConfig(queue=queue), c.GetDefaults(queue=queue),
             rng.choice([config, c.SetStallConfig(queue=queue, **stalls)]), c.GetStallConfig(queue=queue),
-            *[c.SetDlqConfig(queue=queue, **dead)] * 3, c.SetDlqConfig(queue=queue, config=c.DlqConfig(**dead)),
             rng.choice([c.ClearDlqConfig(queue=queue), c.GetDlqConfig(queue=queue), c.GetDlqConfig(queue=queue)]),
         ]  # fmt: skip
 
@@ -360,10 +361,22 @@ class Life:
         self.world.give_back(job_id, token or "")
 
     def auto_retry(self) -> None:
-        """Let time go on to the next dead letter that waits again by itself, or not."""
-        due = self.world.engine.auto_retries.due
-        if due is not None and self.rng.random() < 0.7:
-            self.world.go_to(due - self.rng.choice([0, 0, 1]))
+        """Let dead letters wait again by themselves, often those whose time comes next; or say of which queues."""
+        rng, autos = self.rng, self.world.engine.auto_retries
+        if rng.random() < (0.1 if autos else 0.6):
+            dead: dict[str, Any] = {
+                "auto_retry": rng.choice([True, True, True, True, None, False]), "auto_retry_interval": rng.choice([0, 50, 5000, None]),
+                "max_auto_retries": rng.choice([None, 0, 1, 2]), "max_age": rng.choice([None, 1]),
+            }  # fmt: skip
+            dead = {name: value for name, value in dead.items() if rng.random() < 0.8}
+            how = {"config": c.DlqConfig(**dead)} if rng.random() < 0.3 else dead
+            self.world.do(c.SetDlqConfig(queue=rng.choice([*QUEUES * 9, "no good"]), **how))
+            return
+        self.world.commit()
+        self.world.commit()
+        due = autos.due
+        if due is not None and rng.random() < 0.7:
+            self.world.go_to(due - rng.choice([0, 0, 1]))
         self.world.auto_retry()
 
     def take(self) -> None:
