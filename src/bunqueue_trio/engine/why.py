@@ -3,6 +3,7 @@
 What is told first is what stands in its way now; when that is gone, the next reason is told.
 """
 
+from bunqueue_trio.engine.auto_retrying import outlook
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.gates import Gate
 from bunqueue_trio.engine.job import Job, State, deadline
@@ -31,16 +32,19 @@ def why(engine: Engine, job: Job, now: int) -> r.WhyReply:
             told.code = job.state.value if job.noted().cancelled is None else CANCELLED
             told.since = job.noted().finished_at
             span = _span(now - (told.since or now))
-            told.why = f"It completed {span} ago." if job.state is State.COMPLETED else _dead(job, span)
+            told.why = f"It completed {span} ago." if job.state is State.COMPLETED else _dead(engine, job, told, now)
     return told
 
 
-def _dead(job: Job, span: str) -> str:
+def _dead(engine: Engine, job: Job, told: r.WhyReply, now: int) -> str:
+    span = _span(now - (told.since or now))
     if job.noted().cancelled is not None:
         return f"It was cancelled {span} ago: {_line(job)}."
     error = _line(job)
     tries = f"attempt {job.attempts} of {job.options.max_attempts}"
-    return f"It is a dead letter ({reason_of(job)}, {tries}) since {span}{f': {error}' if error else '.'}"
+    then, told.until = outlook(engine, job, now)
+    soon = f" in {_span(told.until - now)}" if told.until is not None and told.until > now else ""
+    return f"It is a dead letter ({reason_of(job)}, {tries}) since {span}{then}{soon}{f': {error}' if error else '.'}"
 
 
 def _line(job: Job) -> str:

@@ -10,7 +10,7 @@ What has ended, was deleted or replaced, and has left memory meanwhile would be 
 since its question have touched, and one that tells of any of that is taken again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -126,12 +126,14 @@ class Lookups:
         return states
 
     def records(
-        self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None
-    ) -> Records:
+        self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None,
+        *, oldest: bool = False,
+    ) -> Records:  # fmt: skip
         """Return some of the finished jobs of a queue; see :class:`Archive`."""
         if self._known is None:
-            return self._store.records(queue, state, before, limit, fingerprint)
-        records: Records = self._answer(Question("records", (queue, state, before, limit, fingerprint)))
+            return self._store.records(queue, state, before, limit, fingerprint, oldest=oldest)
+        asked = (queue, state, before, limit, fingerprint)
+        records: Records = self._answer(Question("records", asked, (("oldest", oldest),)))
         return records
 
     def trail(self, kind: str, key: str, place: int | None, limit: int, *, newest: bool) -> TrailPage:
@@ -242,6 +244,34 @@ class AwaitingCore(Core):
                 sliced=sliced,
             )
 
+    async def step_knowing(self, change: Callable[..., None], *args: Any) -> None:
+        """Do a step once all that it needs is known; see :class:`Core`.
+
+        Raises:
+            Refused: as :meth:`_find_out`.
+        """
+        looks: list[_Look] = []
+        try:
+            for _ in range(LOOKS_MAX):
+                try:
+                    with self._lookups.knowing(looks):
+                        self.step(change, *args)
+                    return
+                except Unread as unread:
+                    question = unread.question
+                looks = await self._with_answer(looks, question)
+        except StoreError as error:
+            raise errors.STORAGE_DOWN.refuse() from error
+        finally:
+            self._lookups.close(looks)
+        raise Refused(*errors.OVERLOADED, retry_after=1)
+
+    async def _with_answer(self, looks: list[_Look], question: Question) -> list[_Look]:
+        """Return those of ``looks`` that still tell what is so, with the answer to ``question``."""
+        known = [*looks, await self._lookups.ask(question)]
+        self._lookups.close([look for look in known if not look.is_fresh])
+        return [look for look in known if look.is_fresh]
+
     async def _find_out(self, begun: _Asking) -> Begun:
         """Run the command once all that it needs is known.
 
@@ -253,9 +283,7 @@ class AwaitingCore(Core):
         try:
             for _ in range(LOOKS_MAX):
                 assert isinstance(ready, _Asking)
-                looks.append(await self._lookups.ask(ready.question))
-                self._lookups.close([look for look in looks if not look.is_fresh])
-                looks = [look for look in looks if look.is_fresh]
+                looks = await self._with_answer(looks, ready.question)
                 ready = self._begin(begun.command, begun.owner, begun.size, begun.sender, looks, sliced=begun.sliced)
                 if not isinstance(ready, _Asking):
                     return ready
