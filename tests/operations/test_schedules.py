@@ -95,7 +95,9 @@ def test_a_date_is_in_the_zone_that_is_said(server: Running):
     done = ask(server, "preview", "--at", "2034-07-01T08:00", *zone)
     assert done.out == "next  2034-07-01T08:00:00-04:00\n"
     done = ask(server, "preview", "--cron", "0 8 * * *", "--start", "2034-12-24", "--end", "2034-12-25T09:00", *zone)
-    assert done.out.startswith("next  2034-12-24T08:00:00-05:00\nnext  2034-12-25T08:00:00-05:00\ntime zones by tzdata ")
+    assert done.out.startswith(
+        "next  2034-12-24T08:00:00-05:00\nnext  2034-12-25T08:00:00-05:00\ntime zones by tzdata "
+    )
     # One that says its zone means that one.
     done = ask(server, "preview", "--at", "2034-07-01T08:00Z", *zone)
     assert done.out == "next  2034-07-01T04:00:00-04:00\n"

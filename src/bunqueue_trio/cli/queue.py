@@ -81,8 +81,8 @@ def queue(
         click.echo(json.dumps(settings | {"limits": {name: view[name] for name in ("concurrency", "rateLimit")}}))
         return
     is_any_set = any(reply["set"] for reply in replies.values()) or view["concurrency"] or view["rateLimit"]
-    if not is_any_set:
-        tell_unknown(view)
+    if said or not is_any_set:
+        tell_unknown(view, "; jobs that come to it will be treated so" if said else "")
     acts = answer(url, token, "GET", f"/actions?limit={ACTS_LOOKED}")["actions"] if is_any_set else []
     for told in [*tell(replies, queue, acts), *tell_limits(view, queue, acts)]:
         click.echo(
