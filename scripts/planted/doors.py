@@ -235,4 +235,10 @@ DOORS = [
         "    return 0 <= length <= len(unread)\n",
         "a client ends the frames of all others",
     ),
+    Mutant(
+        _ASKING,
+        "                    self._bell.ring()  # for",
+        "                    pass  # for",
+        "what has not gone out waits for the next request",
+    ),
 ]

@@ -561,8 +561,8 @@ async def test_what_was_not_sent_on_a_lost_stream_goes_out_on_the_next(autojump_
     async with trio.open_nursery() as nursery:
         nursery.start_soon(asking.run)
         sent = asking.ask(1, b"a", b"x" * RECEIVE_BYTES)
-        await trio.testing.wait_all_tasks_blocked()
         not_sent = asking.ask(2, b"a", b"second")
+        await trio.testing.wait_all_tasks_blocked()
         await streams[0][0].aclose()
         await sent.over.wait()
         assert b"not-committed" in sent.answer

@@ -154,6 +154,7 @@ class Asking:
             try:
                 async with trio.open_nursery() as nursery:
                     wire = Wire(stream, self._buffer)
+                    self._bell.ring()  # for what has not gone out on the last one
                     nursery.start_soon(self._write, wire, nursery.cancel_scope)
                     await self._read(wire)
                     nursery.cancel_scope.cancel()
