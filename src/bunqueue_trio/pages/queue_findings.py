@@ -19,7 +19,7 @@ DIED_MIN = 10  # as the alert has it
 FAILS_MIN = 10  # attempts, and at least half of all
 OVER_MS = 3 * MINUTE_MS  # without another one: what went on is over
 GROWS_MIN, GROWS_MINUTES = 100, 5
-STUCK_MS, STUCK_TIMES = 10 * MINUTE_MS, 10  # active for so long, and for as many times as others take
+STUCK_MS, STUCK_TIMES = 10 * MINUTE_MS, 10  # of activity, and as a multiple of what others take
 STUCK_MIN = 10  # others, within an hour: fewer do not tell what is usual
 EACH_MAX = 20  # queues told of by one rule; the rest is a number
 
