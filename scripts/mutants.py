@@ -79,7 +79,9 @@ TESTS = {
         "tests/stream/test_hot.py",
     ],
     "config": ["tests/operations/test_spelling.py"],
-    "doors": [f"tests/doors/test_{name}.py" for name in ("frames", "splice", "handshake", "remote", "waiting_room", "local")],
+    "doors": [
+        f"tests/doors/test_{name}.py" for name in ("frames", "splice", "handshake", "remote", "waiting_room", "local")
+    ],
     "pages": ["tests/ui/test_findings.py", "tests/ui/test_unsure.py", "tests/ui/test_actions.py"],
     "cli": ["tests/ui/test_same_in_a_shell.py"],
     "ui": [

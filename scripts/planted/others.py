@@ -4,6 +4,17 @@ from planted.row import Mutant
 
 OTHERS = [
     Mutant("storage/sqlite/retention.py", "self._tally.kept_of(queue)[1] - most", "self._tally.kept_of(queue)[0] - most", "a queue's bound of dead letters is that of its completed jobs"),
+    Mutant("storage/rows.py", "            auto_retries=retries,\n", "", "a record forgets how often its queue has retried it"),
+    Mutant("storage/rows.py", " and progressed_at is None and not retries:", " and progressed_at is None:", "a record without a text forgets how often its queue has retried it", open=True),
+    Mutant("storage/store.py", "    batch.finished.sort(key=_FINISHED_AT)\n", "", "what ends in one commit is kept in the order of the first changes"),
+    Mutant("storage/sqlite/store.py", "0 if oldest else _NO_END", "_NO_END", "the oldest records are not found"),
+    Mutant("runtime/services.py", "                    if core.stopping or not core.is_sure:", "                    if not core.is_sure:", "a server that stops retries by itself"),
+    Mutant("runtime/services.py", "                    if core.stopping or not core.is_sure:", "                    if core.stopping:", "a server that may not lead any more retries by itself"),
+    Mutant("runtime/services.py", "                    if not is_done:\n                        autos.look_at(name, 0)\n", "                    pass\n", "what could not be retried at its time is forgotten"),
+    Mutant("runtime/services.py", "            pause = spent * AUTO_RETRY_MS\n", "            pause = 0\n", "any number a second comes back by itself"),
+    Mutant("runtime/services.py", "        core.journal.on_commit.append(self._committed)\n", "", "a record that is there wakes nobody"),
+    Mutant("runtime/core.py", "            self.auto_retrier.set(engine.auto_retries.due)\n", "", "a rule of a queue that is said wakes nobody", open=True),
+    Mutant("runtime/lookups.py", "                    with self._lookups.knowing(looks):\n                        self.step(", "                    if True:\n                        self.step(", "everybody stands still while records are asked for"),
     Mutant("api/gateway.py", "        check_role(self._core, command, call.grant.role)\n", "", "who works revives dead letters over HTTP"),
     Mutant("api/session.py", "            check_role(self._core, command, self._grant.role)\n", "", "who works revives dead letters over WebSocket"),
     Mutant("runtime/ends.py", "            await journal.wait_committed(end.epoch)\n", "", "an end is told before it is committed"),
