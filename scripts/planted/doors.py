@@ -74,10 +74,17 @@ DOORS = [
     ),
     Mutant(
         _REMOTE,
-        "            with trio.fail_after(LINK_HANDSHAKE_S):\n                async with",
-        "            if True:\n                async with",
+        "            with trio.fail_after(LINK_HANDSHAKE_S):\n                return await",
+        "            if True:\n                return await",
         "who says nothing is waited for",
     ),
+    Mutant(
+        _REMOTE,
+        "        if self._greeting >= LINK_HANDSHAKES_MAX:\n",
+        "        if False:\n",
+        "strangers take all descriptors",
+    ),
+    Mutant(_REMOTE, "            self._greeting -= 1\n", "            pass\n", "the link is full after a while"),
     Mutant(
         _REMOTE,
         "            self._up = trio.Event()\n            raise",
@@ -188,8 +195,8 @@ DOORS = [
     ),
     Mutant(
         _LANE,
-        "        with trio.move_on_after(PIECES_S):\n",
-        "        if True:\n",
+        "        with trio.move_on_after(PIECES_S):  #",
+        "        if True:  #",
         "half a request is a door's for ever",
     ),
     Mutant(
@@ -221,5 +228,17 @@ DOORS = [
         "                    self.asking.give_up(refusal(errors.STANDBY))\n",
         "                    pass\n",
         "a request waits for a leader without an end",
+    ),
+    Mutant(
+        _LANE,
+        "    return 0 <= length <= min(len(unread), RECEIVE_BYTES)\n",
+        "    return 0 <= length <= len(unread)\n",
+        "a client ends the frames of all others",
+    ),
+    Mutant(
+        _ASKING,
+        "                    self._bell.ring()  # for",
+        "                    pass  # for",
+        "what has not gone out waits for the next request",
     ),
 ]

@@ -1,7 +1,9 @@
 """Requests in frames: the leader answers them as its own, whoever cuts, stalls or dies. In virtual time, without sockets."""
 
+import itertools
 import json
 from collections.abc import AsyncIterator, Callable
+from random import Random
 from typing import Any
 
 import pytest
@@ -189,15 +191,65 @@ async def test_who_waits_at_one_door_is_woken_through_another_first_come_first_s
         b'POST /queues/q/jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\na\r\n{"data":1}\r\n0\r\n\r\n',
         b'POST /queues/q/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nContent-Length: 10\r\n\r\n{"data":1}',
         request_bytes("POST", "/queues/q/jobs", b'{"data":"' + b"x" * RECEIVE_BYTES + b'"}'),
+        b"GET /queues/q/jobs HTTP/1.1\r\nHost: x\r\nx: " + b"x" * 66_000 + b"\r\n\r\n",
+        b"GET /queues/q/jobs HTTP/1.1\r\nHost: x\r\nx: " + b"x" * 100_000 + b"\r\n\r\n",
     ],
     ids=lambda request: request[:30].decode("latin-1"),
 )
 async def test_what_is_none_for_frames_is_passed_on_whole(world: World, autojump_clock: Clocked, request_: bytes):
-    client = world.connect(await world.door())
+    door = await world.door()
+    other = world.connect(door)
+    await other.send_all(POLL.replace(b"/q/", b"/p/"))
+    client = world.connect(door)
     assert (await ask(client, PUSH))[0] == 200
-    world.nursery.start_soon(client.send_all, request_)
+    for at in range(0, len(request_), 30_000):
+        await client.send_all(request_[at : at + 30_000])
     assert await client.receive_some(9) == b"HTTP/1.1 "
     assert world.spliced() == 1
+    assert world.server.doors.requests == 1, "and nobody else is disturbed"
+
+
+CHUNKED = b'POST /queues/q/jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\na\r\n{"data":1}\r\n0\r\n\r\n'
+KINDS = [
+    PUSH, PUSH, PUSH, PULL, PULL, LIVE, CHUNKED, request_bytes("POST", "/queues/q/jobs", b"{"), request_bytes("GET", "/no"),
+    request_bytes("DELETE", "/jobs/nobody"), request_bytes("POST", "/queues/q/jobs", b'{"data":"' + b"x" * 70_000 + b'"}'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_requests_in_any_pieces_are_answered_as_without_a_door(
+    world: World, nursery: trio.Nursery, autojump_clock: Clocked, seed: int
+):
+    random = Random(seed)
+    requests = random.choices(KINDS, k=random.randrange(1, 8))
+    data = b"".join(requests)
+    cuts = sorted(random.randrange(len(data)) for _ in range(random.randrange(6)))
+    pieces = [(data[a:b], random.choice([0, 0, 0.3, 2])) for a, b in itertools.pairwise([0, *cuts, len(data)])]
+
+    async def answers(client: Any) -> list[int]:
+        statuses: list[int] = []
+
+        async def send() -> None:
+            for piece, pause in pieces:
+                await client.send_all(piece)
+                await trio.sleep(pause)
+
+        async with trio.open_nursery() as sending:
+            sending.start_soon(send)
+            for _ in requests:
+                statuses.append((await response(client))[0])  # noqa: PERF401 - a nursery is no place to return from
+        return statuses
+
+    through = await answers(world.connect(await world.door()))
+    server = Server(world.settings, MemoryStore(), Clock(1_700_000_000_000))
+    await nursery.start(serve, server, [nothing])
+    ours, its = trio.testing.memory_stream_pair()
+    its.socket = Sockless()  # type: ignore[attr-defined]
+    nursery.start_soon(Http(server, nursery, express=True).serve, its)
+    assert through == await answers(ours)
+    await trio.testing.wait_all_tasks_blocked()
+    jobs = server.counts()
+    assert world.counts() == (jobs["waiting"], jobs["active"])
 
 
 async def test_pieces_are_waited_for_a_moment(world: World, autojump_clock: Clocked):
@@ -207,8 +259,10 @@ async def test_pieces_are_waited_for_a_moment(world: World, autojump_clock: Cloc
         await trio.sleep(PIECES_S / 2)
         assert (await ask(client, PUSH[at:]))[0] == 200
     assert world.spliced() == 0
-    await client.send_all(PUSH[:40])
-    await trio.sleep(PIECES_S * 2)
+    for byte in PUSH[:20]:
+        await client.send_all(bytes([byte]))
+        await trio.sleep(PIECES_S / 5)
+    await client.send_all(PUSH[20:40])
     assert world.spliced() == 1, "the leader says how long it may take"
     assert (await ask(client, PUSH[40:]))[0] == 200
     assert world.counts() == (4, 0)
@@ -229,7 +283,9 @@ async def test_a_door_that_stops_ends_who_is_idle_and_answers_the_others(world: 
     await waiting.send_all(POLL)
     await trio.testing.wait_all_tasks_blocked()
     door.stop()
+    begun = trio.current_time()
     assert await ended(idle)
+    assert trio.current_time() - begun < 1
     world.server.stop.set()
     assert (await response(waiting))[1]["job"] is None
     assert await ended(waiting)
@@ -505,8 +561,8 @@ async def test_what_was_not_sent_on_a_lost_stream_goes_out_on_the_next(autojump_
     async with trio.open_nursery() as nursery:
         nursery.start_soon(asking.run)
         sent = asking.ask(1, b"a", b"x" * RECEIVE_BYTES)
-        await trio.testing.wait_all_tasks_blocked()
         not_sent = asking.ask(2, b"a", b"second")
+        await trio.testing.wait_all_tasks_blocked()
         await streams[0][0].aclose()
         await sent.over.wait()
         assert b"not-committed" in sent.answer

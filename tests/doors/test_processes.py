@@ -42,7 +42,7 @@ def doors(server: Running) -> list[int]:
 
 def figures(server: Running) -> Any:
     with server.client() as client:
-        return client.get("/health").json()["doors"]
+        return client.get("/tasks").json()["doors"]
 
 
 def test_everything_works_through_doors_and_a_stop_leaves_nothing(running: Running):
@@ -57,7 +57,7 @@ def test_everything_works_through_doors_and_a_stop_leaves_nothing(running: Runni
         thread.start()
     with running.client() as client:
         until(lambda: f"bunqueue_pollers {MANY}\n" in client.get("/prometheus").text, 60, lambda: running.log)
-        assert figures(running) == {"connected": 2, "connections": 2, "requests": MANY}
+        assert figures(running) == {"wanted": 2, "connected": 2, "connections": 2, "requests": MANY}
     for n in range(MANY):
         with running.client() as client:
             assert client.post(f"/queues/q{n}/jobs", json={"data": n}).json()["ok"]

@@ -142,16 +142,14 @@ class Schedules(Queues):
         if said.window is not None:
             wanted = [slot for slot in wanted if now - slot <= said.window]
         wanted += in_time
-        if said.limit is not None:
-            wanted = wanted[: said.limit - schedule.runs - (schedule.waiting is not None)]
         before = [slot for slot in slots if not wanted or slot < wanted[0]]
         if before:
             schedule.skip(before[0], before[-1], "missed: the server was not there, or too busy, when it was due")
             schedule.settled = before[-1]
         for slot in wanted:
-            self.keep(name, slot, now)
+            if not schedule.is_spent():
+                self.keep(name, slot, now)
             schedule.settled = slot
-        schedule.settled = slots[-1]
 
     def keep(self, name: str, slot: int, now: int) -> None:
         schedule = self.schedules[name]

@@ -355,7 +355,7 @@ def test_an_old_file_from_a_backup_makes_no_job_that_it_has(bench: Bench):
     bench.disk.facts = old
     bench.restart()
     bench.sleep(0)
-    assert view(bench).runs == 0
+    assert view(bench).runs == 1, "it is the job of that slot"
     assert past(bench) == [(1_020_000, "waiting")]
     assert [each.why for each in bench.engine.planner.skips("s")] == ["job s@1020000 was there already"]
 
@@ -607,6 +607,113 @@ def test_many_jobs_are_cancelled_in_steps_before_the_slot_runs_once(bench: Bench
     assert bench.engine.totals.cancelled == 450
     assert view(bench).runs == 1
     assert view(bench).next_run == 2 * DAY
+
+
+def with_jobs_in_the_way(bench: Bench, number: int, **fields: Any) -> None:
+    put(bench, **{"every": 10 * MINUTE, "overlap": "cancel", **fields})
+    for _ in range(number):
+        bench.do(c.RunSchedule(name="s"))
+    bench.commit()
+
+
+def test_a_slot_that_was_missed_is_told_of_also_where_it_cancels_many_jobs(bench: Bench):
+    with_jobs_in_the_way(bench, 350)
+    bench.now = DAY
+    bench.restart()
+    bench.sleep(0)
+    progress = bench.engine.planner.progress["s"]
+    assert (progress.waiting, progress.runs) == (DAY, 0)
+    for _ in range(3):
+        bench.sleep(0)
+    assert jobs(bench) == [f"s@{DAY}"]
+    figures = bench.engine.planner
+    assert figures.take_notices() == [planner.Notice("s", planner.LATE, 1_200_000, DAY, 1)]
+    assert (figures.late, figures.last_late, figures.left_out) == (1, ("s", 1_200_000), 1)
+
+
+@pytest.mark.parametrize("misfire", ["skip", "once"])
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_slot_that_has_begun_to_cancel_runs_however_long_that_takes(bench: Bench, misfire: str, killed: bool):
+    """Nobody wants jobs to be cancelled for nothing."""
+    with_jobs_in_the_way(bench, 250, misfire=misfire)
+    bench.sleep(1_200_000 - bench.now)
+    assert (len(jobs(bench)), bench.engine.planner.progress["s"].waiting) == (150, 1_200_000)
+    bench.commit()
+    bench.now += 5 * MINUTE
+    if killed:
+        bench.restart()
+    bench.sleep(0)
+    bench.sleep(0)
+    assert jobs(bench) == ["s@1200000"]
+    assert past(bench)[0] == (1_200_000, "waiting")
+    assert (view(bench).runs, view(bench).waiting_slot, view(bench).next_run) == (1, None, 1_800_000)
+    assert bench.engine.planner.take_notices() == []
+
+
+def test_slots_that_come_while_one_cancels_run_in_their_turn(bench: Bench):
+    with_jobs_in_the_way(bench, 150, misfire="all", misfire_max=2)
+    bench.now = 3_000_000
+    bench.restart()
+    bench.sleep(0)
+    assert bench.engine.planner.progress["s"].waiting == 1_800_000
+    bench.sleep(0)
+    assert jobs(bench) == ["s@3000000"]
+    assert past(bench, limit=3) == [(3_000_000, "waiting"), (2_400_000, "gone"), (1_800_000, "gone")]
+    told = [(each.first, each.last, each.jobs) for each in bench.engine.planner.take_notices()]
+    assert told == [(1_200_000, 1_800_000, 1), (2_400_000, 3_000_000, 2)]
+
+
+def test_a_pause_keeps_a_slot_from_cancelling_more(bench: Bench):
+    with_jobs_in_the_way(bench, 250)
+    bench.sleep(1_200_000 - bench.now)
+    bench.do(c.PauseSchedule(name="s"))
+    left = len(jobs(bench))
+    bench.sleep(MINUTE)
+    assert len(jobs(bench)) == left > 0
+    bench.do(c.ResumeSchedule(name="s"))
+    for _ in range(3):
+        bench.sleep(0)
+    assert jobs(bench) == ["s@1200000"]
+
+
+@pytest.mark.parametrize(("overlap", "ran"), [("skip", 1), ("queue", 2)])
+def test_what_stands_in_the_way_of_slots_is_told_of_up_to_the_limit(bench: Bench, overlap: str, ran: int):
+    """Those that did not run do not count towards it."""
+    put(bench, every=1000, limit=ran + 1, overlap=overlap)
+    bench.sleep(10_000)
+    skipped, *others = bench.do(c.GetScheduleRuns(name="s")).past
+    assert (skipped.slot, skipped.until) == (1_001_000 + ran * 1000, 1_010_000)
+    assert skipped.why == "job s@1001000 had not ended"
+    assert [each.slot for each in others] == [1_001_000]
+    assert view(bench).state == "active"
+
+
+def test_the_log_counts_the_jobs_that_slots_bring(bench: Bench):
+    for name, overlap in (("a", "skip"), ("b", "queue"), ("c", "allow")):
+        put(bench, name, every=DAY, misfire="all", misfire_max=4, overlap=overlap)
+    bench.commit()
+    bench.now = 9 * DAY + 2 * MINUTE
+    bench.restart()
+    bench.sleep(0)
+    told = {each.name: (each.first, each.last, each.jobs) for each in bench.engine.planner.take_notices()}
+    assert told == {"a": (DAY, 9 * DAY, 1), "b": (DAY, 9 * DAY, 2), "c": (DAY, 9 * DAY, 4)}
+
+
+def test_a_job_that_was_there_is_one_of_the_limit(bench: Bench):
+    put(bench, every=1000, overlap="queue", limit=2)
+    bench.sleep(1000)
+    bench.sleep(1000)
+    bench.push(job_id="s@1002000")
+    for job_id in ("s@1001000", "s@1002000"):
+        bench.do(c.Cancel(id=job_id, reason="done"))
+    bench.commit()
+    bench.sleep(0)
+    for _ in range(2):
+        assert (view(bench).state, view(bench).runs, view(bench).next_run) == ("ended", 2, None)
+        bench.commit()
+        bench.sleep(5000)
+        bench.restart()
+    assert jobs(bench) == []
 
 
 def test_a_job_that_waited_for_a_cancelled_one_ends_with_it(bench: Bench):

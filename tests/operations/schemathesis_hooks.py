@@ -31,7 +31,8 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
             values["timeout"] = POLL_MAX_MS
     if case.path.endswith("/wait"):
         if isinstance(case.body, dict):
-            case.body.setdefault("timeout", POLL_MAX_MS)
+            if case.body.get("timeout") is None:
+                case.body["timeout"] = POLL_MAX_MS
         elif case.body is None or case.body is NOT_SET:  # its own time is half a minute
             case.body = {"timeout": POLL_MAX_MS}
 

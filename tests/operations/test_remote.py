@@ -128,6 +128,7 @@ def test_push_reads_standard_input_and_is_idempotent_by_job_id(server: Running):
         (("push", "q", "@/no/such.json"), 2, "'/no/such.json' cannot be read"),
         (("watch", "--type", "done"), 2, "'done' is not one of 'cancelling', 'cleaned', 'completed'"),
         (("nothing",), 2, "bunqueue-trio: No such command 'nothing'. (see --help)"),
+        (("pauze",), 2, "No such command 'pauze'. (Did you mean one of: 'pause', 'purge'?)"),
     ],
 )
 def test_what_is_refused_is_said_in_one_line(server: Running, arguments: tuple[str, ...], code: int, complaint: str):

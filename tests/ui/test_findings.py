@@ -246,7 +246,7 @@ def test_what_is_over_is_told_in_the_past():
 
     quiet = line({"failed": 20}, {"failed": 20}, {}, {}, {})
     (finding,) = find(Picture(GOOD, [queue(delayed=1)], Past(queues={"q": quiet})))
-    assert finding.title == "q: 8 a minute of the attempts failed, and most of them"
+    assert finding.title == "q: most attempts failed, 8 a minute"
     assert (finding.until, "No attempt has failed since" in finding.cause) == (NOW - 4 * MINUTE, True)
 
     died = line({"dead": 0}, {"dead": 12}, {"dead": 12}, {"dead": 12}, {"dead": 12})
@@ -279,7 +279,7 @@ def test_attempts_that_fail():
 def test_pauses():
     paused = queue(pause=PauseLook("ana", NOW - 13 * 60 * MINUTE, None))
     (finding,) = find(Picture(GOOD, [paused], Past()))
-    assert (finding.severity, finding.title) == ("warning", "q: paused since 13 h: forgotten?")
+    assert (finding.severity, finding.title) == ("warning", "q: paused for 13 h: forgotten?")
     until = paused._replace(pause=PauseLook(None, NOW - 13 * 60 * MINUTE, NOW + MINUTE))
     assert found(Picture(GOOD, [until], Past())) == []
     (finding,) = find(Picture(GOOD, [until._replace(waiting=2, oldest_ready_at=NOW - 60 * MINUTE)], Past()))

@@ -17,7 +17,7 @@ from bunqueue_trio.cli.many import (
     try_act,
     with_dead_filter,
 )
-from bunqueue_trio.cli.remote import DURATION, answer, at, pages, with_server
+from bunqueue_trio.cli.remote import DURATION, answer, at, pages, tell_if_unknown, with_server
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.request import segment_of
 
@@ -78,6 +78,7 @@ def dead(
         click.echo(f"{shown:,} of {total:,} dead letters; --limit shows more", err=True)
     elif not (shown or as_json):
         click.echo(printable(f"{queue}: no dead letters{_WITH_THIS.get(next(iter(which), ''), '')}"), err=True)
+        tell_if_unknown(url, token, queue)
 
 
 def _show(entry: dict[str, Any], *, as_json: bool) -> None:

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Raw
 
 from bunqueue_trio.cli.many import STATES, act_on_many, rate_option, rated, with_filter, yes_option
-from bunqueue_trio.cli.remote import DURATION, answer, at, json_argument, pages, with_server
+from bunqueue_trio.cli.remote import DURATION, answer, at, json_argument, pages, tell_if_unknown, with_server
 from bunqueue_trio.cli.words import told, took
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.request import segment_of
@@ -58,6 +58,8 @@ def jobs(
             return
     if not (shown or as_json):
         click.echo(printable(f"{wanted['queue'][0]}: no {wanted['state'][0]} jobs" if is_one else "no jobs"), err=True)
+        for queue in wanted.get("queue", ()):
+            tell_if_unknown(url, token, queue)
 
 
 def _also(wanted: dict[str, Any], name: str, value: str | None) -> dict[str, Any]:

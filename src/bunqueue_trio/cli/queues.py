@@ -11,7 +11,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from bunqueue_trio.cli.remote import answer, at, pages, with_server
+from bunqueue_trio.cli.remote import answer, at, pages, tell_unknown, with_server
 from bunqueue_trio.cli.words import exact
 from bunqueue_trio.config import parse_duration_ms
 from bunqueue_trio.logs.printable import printable
@@ -81,6 +81,7 @@ def queues(url: str, token: str | None, queue: str | None, *, as_json: bool) -> 
         found = (each for page in pages(url, token, "/queues", details="true") for each in page["details"])
     else:
         found = [answer(url, token, "GET", f"/queues/{segment_of(queue)}")["queue"]]
+        tell_unknown(found[0])
     if as_json:
         for each in found:
             click.echo(json.dumps(each))
@@ -122,9 +123,7 @@ def pause(url: str, token: str | None, queue: str, *, reason: str | None, until:
         body["until"] = ms + _now_ms(url, token) if from_now else ms
     answer(url, token, "POST", f"/queues/{segment_of(queue)}/pause", msgspec.json.encode(body))
     click.echo(printable(f"{queue}: paused{_until(body.get('until'))}"))
-    if not (any(before["counts"].values()) or before["paused"] or before["pullsWaiting"]):
-        # A slip in the name would go unnoticed. Beside the output, which a program may read.
-        click.echo(printable(f"{queue}: there is no such queue yet; jobs that come to it will wait"), err=True)
+    tell_unknown(before, "; jobs that come to it will wait")
 
 
 @click.command()

@@ -120,6 +120,24 @@ def pages(
         query["after"] = page["next"]
 
 
+def tell_unknown(view: dict[str, Any], then: str = "") -> None:
+    """Say that there is no such queue, if there is none: a slip in its name would go unnoticed."""
+    if not (
+        any(view["counts"].values())
+        or view["paused"]
+        or view["pullsWaiting"]
+        or view["concurrency"]
+        or view["rateLimit"]
+    ):
+        # Beside the output, which a program may read.
+        click.echo(printable(f"{view['name']}: there is no such queue yet{then}"), err=True)
+
+
+def tell_if_unknown(url: str, token: str | None, queue: str) -> None:
+    """Ask for a queue, and do as :func:`tell_unknown` does."""
+    tell_unknown(answer(url, token, "GET", f"/queues/{segment_of(queue)}")["queue"])
+
+
 def at(ms: int) -> str:
     """Return an epoch time as it is on the clock here."""
     try:

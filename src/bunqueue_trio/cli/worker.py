@@ -140,7 +140,8 @@ def imported(target: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # a module that the worker's own needs
-        raise click.BadParameter(f"there is no module {module_name!r}", param_hint=_HINT) from None
+        hint = ": a module is named without .py" if module_name.endswith(".py") else ""
+        raise click.BadParameter(f"there is no module {module_name!r}{hint}", param_hint=_HINT) from None
     for part in name.split("."):
         found = getattr(found, part, None)
     return found

@@ -30,7 +30,7 @@ from bunqueue_trio.doors.refusals import refusal
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.budget import Budget, Hold
-from bunqueue_trio.transports.wire import Wire, close_now
+from bunqueue_trio.transports.wire import Wire
 
 _ANSWER_MAX = 1 << 31
 """The leader is trusted; its answers are as large as what was asked for."""
@@ -64,7 +64,7 @@ class Asked:
         self.at: float = trio.current_time()
         self.is_sent = False
         self.is_told = False
-        """The leader was told that its client says no more."""
+        """The leader knows that its client says no more."""
         self.over: trio.Event = trio.Event()
         self.answer: bytes = b""
         self.ends = False
@@ -77,7 +77,7 @@ class Asked:
         """There is none: the connection itself is to be passed on."""
 
     def waits(self, since: float) -> bool:
-        """Return whether it is not answered, was there by then, and the leader was told nothing of its client."""
+        """Return whether it is not answered, was there by then, and the leader has heard nothing of its client."""
         return self.at <= since and not self.over.is_set() and not self.is_told
 
     def end(self, answer: bytes) -> None:
@@ -107,7 +107,8 @@ class Asking:
         return next(self._numbers) & 0xFFFFFFFF
 
     def ask(self, number: int, address: bytes, request: bytes) -> Asked:
-        """Send a request, the only one of its connection; its ``over`` is set when it is answered."""
+        """Send a request, the only one of its connection and of RECEIVE_BYTES at most; its ``over`` is set when it is answered."""
+        assert len(request) <= RECEIVE_BYTES
         asked = Asked(number, len(request), self._budget.hold())
         if len(self._asked) >= ASKED_MAX or self._bytes + asked.size > ASKED_MAX_BYTES:
             asked.end(refusal(errors.OVERLOADED))
@@ -153,11 +154,12 @@ class Asking:
             try:
                 async with trio.open_nursery() as nursery:
                     wire = Wire(stream, self._buffer)
+                    self._bell.ring()  # for what has not gone out on the last one
                     nursery.start_soon(self._write, wire, nursery.cancel_scope)
                     await self._read(wire)
                     nursery.cancel_scope.cancel()
             finally:
-                await close_now(stream)
+                await trio.aclose_forcefully(stream)
                 self._lose()
             await trio.sleep(_AGAIN_S)
 

@@ -9,7 +9,7 @@ from bunqueue_trio.doors.link import Link, LinkLost
 from bunqueue_trio.doors.refusals import refusal
 from bunqueue_trio.doors.splice import splice
 from bunqueue_trio.transports.sockets import connections_that_fit
-from bunqueue_trio.transports.wire import address_of, close_now, make_buffer
+from bunqueue_trio.transports.wire import address_of, make_buffer, untie
 
 _log = structlog.get_logger()
 
@@ -44,7 +44,8 @@ class Door:
             _log.exception("connection failed")  # its own trouble; nobody else is disturbed
         finally:
             self.connections -= 1
-            await close_now(stream)
+            await trio.aclose_forcefully(stream)
+            untie(stream)
 
     async def serve_by_leader(self, stream: trio.abc.Stream, unread: bytes = b"") -> bool:
         """Splice ``stream``, of which ``unread`` was read already, to the leader; return whether that could be reached."""
@@ -55,7 +56,7 @@ class Door:
         try:
             await splice(stream, leader, self._buffer, unread)
         finally:
-            await close_now(leader)
+            await trio.aclose_forcefully(leader)
         return True
 
     async def serve_alone(self, stream: trio.abc.Stream) -> None:

@@ -107,14 +107,11 @@ class FramingDoor(Door):
                 if not unread:
                     return None
             length = self._length(unread)
-            if not 0 <= length <= len(unread):
-                if length > RECEIVE_BYTES or length < -1:
+            if not _fits(length, unread):
+                unread = await self._more(wire, unread, length)
+                length = self._length(unread)
+                if not _fits(length, unread):
                     return unread
-                more = await self._more(wire)
-                unread += more
-                if not more or len(unread) > RECEIVE_BYTES:
-                    return unread
-                continue
             request, unread = unread[:length], unread[length:]
             asked = connection.asked = self.asking.ask(connection.number, address, request)
             await asked.over.wait()
@@ -141,11 +138,16 @@ class FramingDoor(Door):
                 self._lengths[head] = length
         return length
 
-    async def _more(self, wire: Wire) -> bytes:
-        """Return what else comes soon; nothing at the end, too."""
-        with trio.move_on_after(PIECES_S):
-            return await wire.receive()
-        return b""
+    async def _more(self, wire: Wire, unread: bytes, length: int) -> bytes:
+        """Return ``unread`` with what else comes soon, up to a whole request, if it may become one for frames."""
+        with trio.move_on_after(PIECES_S):  # for all of it: a client that sends byte by byte is for the leader to end
+            while -1 <= length <= RECEIVE_BYTES and not _fits(length, unread) and len(unread) <= RECEIVE_BYTES:
+                more = await wire.receive()
+                if not more:
+                    break
+                unread += more
+                length = self._length(unread)
+        return unread
 
     async def _answer(self, connection: _Connection, asked: Asked) -> bool:
         """Send an answer; return whether the connection goes on."""
@@ -175,6 +177,11 @@ class FramingDoor(Door):
                 elif asked is not None and asked.waits(now - KEEPER_S) and connection.wire.has_ended():
                     asked.is_told = True
                     self.asking.say(connection.number, GONE)
+
+
+def _fits(length: int, unread: bytes) -> bool:
+    """Return whether a request of ``length`` is there whole, and no longer than a frame takes: a longer one would end it for all."""
+    return 0 <= length <= min(len(unread), RECEIVE_BYTES)
 
 
 async def _send(wire: Wire, data: bytes) -> None:

@@ -22,7 +22,7 @@ from bunqueue_trio.doors.link import LinkLost
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.transports.listener import Http
-from bunqueue_trio.transports.wire import address_of, close_now
+from bunqueue_trio.transports.wire import address_of
 
 _log = structlog.get_logger()
 
@@ -69,7 +69,7 @@ class RemoteLink:
         told: str | None = None
         while True:
             try:
-                await close_now(await self._open(_PROBE))
+                await trio.aclose_forcefully(await self._open(_PROBE))
             except LinkLost as lost:
                 self._up = trio.Event() if self.is_up else self._up
                 if self._leader is not None and told != str(lost):
@@ -95,7 +95,7 @@ class RemoteLink:
                 await prove_door(stream, key, address)
         except BaseException as error:
             if stream is not None:
-                await close_now(stream)
+                await trio.aclose_forcefully(stream)
             if isinstance(error, (OSError, trio.TooSlowError, Distrusted, *_GONE)):
                 raise LinkLost(str(error) or "it does not answer") from None  # noqa: ASYNC104 - it was no Cancelled
             raise
@@ -109,7 +109,8 @@ class RemoteDoors:
         self._server = server
         self._listeners = listeners
         self._key = key
-        self._handshakes = trio.CapacityLimiter(LINK_HANDSHAKES_MAX)
+        self._greeting = 0
+        """Connections that have not shown yet that they are doors'."""
 
     async def run(self, http: Http, connections: trio.Nursery) -> None:
         """Accept until the server stops."""
@@ -138,14 +139,19 @@ class RemoteDoors:
 
     async def greet(self, stream: trio.abc.Stream) -> str | None:
         """Return the address that a door says; None: it is none, or says nothing in time, and the stream is closed."""
+        if self._greeting >= LINK_HANDSHAKES_MAX:
+            await trio.aclose_forcefully(stream)  # each is a descriptor; a door tries again
+            return None
+        self._greeting += 1
         try:
             with trio.fail_after(LINK_HANDSHAKE_S):
-                async with self._handshakes:
-                    return await admit_door(stream, self._key)
+                return await admit_door(stream, self._key)
         except (Distrusted, trio.TooSlowError, *_GONE) as error:
             if isinstance(error, Distrusted):
                 _log.warning("no door of this leader", address=address_of(stream), error=str(error))
-            await close_now(stream)
+            await trio.aclose_forcefully(stream)
+        finally:
+            self._greeting -= 1
         return None
 
 

@@ -63,6 +63,10 @@ class Moves(Telling):
     )  # fmt: skip
 
     left: int
+    added_bytes: int
+    """Of the payloads of all new jobs since the start, those of series and retries too."""
+    delivered_bytes: int
+    """Of payloads, to pulls of many jobs since the last :meth:`Engine.take`."""
 
     def __init__(self, new_id: NewId, archive: Archive, rules: Rules = DEFAULT_RULES) -> None:
         super().__init__()
@@ -100,10 +104,7 @@ class Moves(Telling):
         """The jobs whose ends somebody waits for; see :meth:`Engine.watch_ends`."""
         self.ends: list[End] = []
         """Those of them that have come; the runtime empties it after each step."""
-        self.added_bytes: int = 0
-        """Of the payloads of all new jobs since the start, those of series and retries too."""
-        self.delivered_bytes: int = 0
-        """Of payloads, to pulls of many jobs since the last :meth:`Engine.take`."""
+        self.added_bytes = self.delivered_bytes = 0
         self.groups: dict[Job, str] = {}
         """The fingerprints of the texts that jobs have died of by the word of a client since the last :meth:`Engine.take`.
 
@@ -117,9 +118,8 @@ class Moves(Telling):
         self._reused_ids: dict[str, str | None] = {}
         """Ids whose ended job makes room, and of which queue's dead letters its record is one; None: that is not known, or of none."""
         self._reused_in_flight: dict[str, str | None] = {}
-        self._removed: set[str] = set()
         self._owned: dict[str, dict[Job, None]] = {}
-        self._dependents, self._seq = Dependents(), 0
+        self._dependents, self._seq, self._removed = Dependents(), 0, set[str]()
 
     # --- moves ------------------------------------------------------------------------------------
 

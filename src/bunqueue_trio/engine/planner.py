@@ -70,11 +70,11 @@ class Progress(Struct, omit_defaults=True):
     created: int
     updated: int
     runs: int = 0
-    """How many slots brought a job."""
+    """How many slots have their job."""
     jobs: list[str] = []
     """The last jobs, newest last."""
     waiting: int | None = None
-    """The slot whose job is made when no other of the schedule is unfinished."""
+    """The slot whose job is made when no other of the schedule is unfinished: it waits for their end, or cancels them."""
     paused: int | None = None
 
 
@@ -87,7 +87,7 @@ class Skip(Struct, frozen=True):
 
 
 class Notice(Struct, frozen=True):
-    """What the log is to say of a schedule: of slots from ``first`` to ``last``, and how many jobs they brought."""
+    """What the log is to say of a schedule: of slots from ``first`` to ``last``, and how many of them bring a job."""
 
     name: str
     event: str
@@ -174,7 +174,7 @@ class Planner:
             waiting = progress.waiting
         elif progress.waiting is not None:
             self.skip(name, progress.waiting, progress.waiting, ANOTHER)
-        if plan.timing != old.timing or self._is_spent(name):  # what was over goes on from now
+        if plan.timing != old.timing or self.is_spent(name):  # what was over goes on from now
             self.leave_behind(name, now)
         progress.waiting, progress.updated = waiting, now
 
@@ -204,14 +204,14 @@ class Planner:
     def leave_behind(self, name: str, now: int) -> None:
         """Leave all slots up to ``now`` behind that are not dealt with, and note those that would have run."""
         progress = self.progress[name]
-        first = None if self._is_spent(name) else next_slot(self.plans[name].timing, progress.settled)
+        first = None if self.is_spent(name) else next_slot(self.plans[name].timing, progress.settled)
         if first is not None and first <= now:
             self.skip(name, first, now, ANOTHER if progress.paused is None else PAUSED)
         self.settle(name, now)
 
     def arm(self, name: str, slot: int | None) -> None:
         """Let a schedule be due at ``slot``, its next, with its jitter; a paused one and one that is over never are."""
-        self.slots[name] = None if self.progress[name].paused is not None or self._is_spent(name) else slot
+        self.slots[name] = None if self.progress[name].paused is not None or self.is_spent(name) else slot
         self._expect(name, _AT_ONCE if self._may_run_the_waiting(name) else self.run_at(name))
 
     def note_begin(self, job: Job) -> None:
@@ -237,14 +237,25 @@ class Planner:
         prefix = f"{name}@"
         return takewhile(lambda job: job.id.startswith(prefix), self.unfinished.before(job_id))
 
-    def _is_spent(self, name: str) -> bool:
+    def taken(self, name: str) -> int:
+        """Return how many slots of a schedule have their job, or wait for it."""
+        progress = self.progress[name]
+        return progress.runs + (progress.waiting is not None)
+
+    def is_spent(self, name: str) -> bool:
         """Return whether a schedule has brought as many jobs as it may."""
-        plan, progress = self.plans[name], self.progress[name]
-        return plan.limit is not None and progress.runs + (progress.waiting is not None) >= plan.limit
+        limit = self.plans[name].limit
+        return limit is not None and self.taken(name) >= limit
+
+    def is_cancelling(self, name: str) -> bool:
+        """Return whether a slot has begun to cancel the jobs before it, and has not run yet."""
+        return self.plans[name].overlap == "cancel" and self.progress[name].waiting is not None
 
     def _may_run_the_waiting(self, name: str) -> bool:
         progress = self.progress[name]
-        return progress.waiting is not None and progress.paused is None and self.oldest_of(name) is None
+        if progress.waiting is None or progress.paused is not None:
+            return False
+        return self.is_cancelling(name) or self.oldest_of(name) is None
 
     def pop_due(self, now: int) -> str | None:
         """Return the first schedule that is due at or before ``now``, or None; it is to be armed again."""
@@ -273,6 +284,12 @@ class Planner:
         else:
             skips.append(Skip(first, last, why))
         self._facts.set(SKIPS, name, msgspec.json.encode(skips[-SKIPS_KEPT:]))
+
+    def note_late(self, notice: Notice) -> None:
+        """Let the log say that a schedule has missed its time, and count it."""
+        self.late += 1
+        self.last_late = notice.name, notice.first
+        self.notices.append(notice)
 
     def take_notices(self) -> list[Notice]:
         """Return what the log is to say since the last call."""

@@ -27,7 +27,7 @@ def why(engine: Engine, job: Job, now: int) -> r.WhyReply:
         case State.WAITING_CHILDREN:
             _depends(job, told)
         case State.ACTIVE:
-            _active(job, told, now)
+            _active(engine, job, told, now)
         case _:
             told.code = job.state.value if job.noted().cancelled is None else CANCELLED
             told.since = job.noted().finished_at
@@ -69,11 +69,13 @@ def _depends(job: Job, told: r.WhyReply) -> None:
     told.why = f"It waits for {', '.join(told.waits_for)}{f' and {more} more' if more else ''} to complete."
 
 
-def _active(job: Job, told: r.WhyReply, now: int) -> None:
+def _active(engine: Engine, job: Job, told: r.WhyReply, now: int) -> None:
     assert job.lease is not None
+    worker = engine.workers.of(job.lease)
+    who = "A worker" if worker is None else f"Worker {worker.name}"
     ends = [time for time in (job.lease.until, job.lease.timeout_at) if time is not None]
     told.code, told.since, told.until = "active", job.started_at, min(ends, default=None)
-    told.why = f"A worker has had it for {_span(now - (job.started_at or now))}."
+    told.why = f"{who} has had it for {_span(now - (job.started_at or now))}."
     if (cancelled := job.lease.cancelled) is not None:
         told.code, told.until = "cancelling", deadline(job)
         told.why += f" It is cancelled, and may go on for {_span((told.until or now) - now)}: {cancelled.words()}."

@@ -13,7 +13,6 @@ import sys
 
 from bunqueue_trio import __version__
 from bunqueue_trio.config import MIB
-from bunqueue_trio.pages.findings import unsure
 from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.runtime.statistics import Page, Reporter, Statistics
 
@@ -45,7 +44,6 @@ def health(server: Reporter) -> Page:
     """Return how the server is, in short."""
     told = server.statistics()
     counts, connections = told.jobs, told.connections
-    doors = {name: getattr(told.doors, name) for name in ("connected", "connections", "requests")}
     return _json(
         {
             "ok": True,
@@ -62,8 +60,6 @@ def health(server: Reporter) -> Page:
             "connections": {"tcp": connections.tcp, "ws": connections.ws, "sse": connections.sse},
             "memory": server.memory.read().heap(),
         }
-        | ({"doors": doors} if told.doors.wanted or told.doors.connections else {})
-        | unsure(told)
     )
 
 
@@ -91,7 +87,6 @@ def stats(server: Reporter) -> Page:
             "memory": memory.heap() | {"external": memory.c_used // MIB, "arrayBuffers": 0},
             "collections": _collections(told),
         }
-        | unsure(told)
     )
 
 
@@ -112,14 +107,16 @@ def metrics(server: Reporter) -> Page:
 
 
 def tasks(server: Reporter) -> Page:
-    """Return the supervised tasks."""
+    """Return the supervised tasks, and the doors."""
+    told = server.statistics()
     return _json(
         {
             "ok": True,
             "tasks": [
                 {"name": task.name, "state": task.state, "restarts": task.restarts, "lastError": task.last_error}
-                for task in server.statistics().tasks
+                for task in told.tasks
             ],
+            "doors": {name: getattr(told.doors, name) for name in ("wanted", "connected", "connections", "requests")},
         }
     )
 

@@ -144,17 +144,9 @@ def _of(**fields: _Schema) -> _Schema:
     return {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
 
 
-def _may_have(schema: _Schema, **fields: _Schema) -> _Schema:
-    """Return the schema of an object that has these fields, or not."""
-    return schema | {"properties": schema["properties"] | fields}
-
-
-_NOT_SURE: _Schema = {"const": False}
-
-
 def _sure(schema: _Schema) -> _Schema:
     """Return the schema of a page that says so while another server may lead."""
-    return _may_have(schema, sure=_NOT_SURE)
+    return schema | {"properties": schema["properties"] | {"sure": {"const": False}}}
 
 
 def _counts(*names: str) -> _Schema:
@@ -177,44 +169,38 @@ PAGE_ANSWERS: dict[str, dict[int, tuple[str, str, _Schema]]] = {
     "ping": {200: ("It does.", _JSON, _of(ok=_TRUE, data=_of(pong=_TRUE, time=_COUNT)))},
     "health": {
         200: (
-            "Memory in MB, uptime in seconds. Doors, where there are some: how many, open connections that they pass on as they are, and requests of others. `sure` is there while another server may lead.",
+            "Memory in MB, uptime in seconds.",
             _JSON,
-            _may_have(
-                _of(
-                    ok=_TRUE,
-                    status={"enum": ["healthy", "degraded"]},
-                    uptime=_COUNT,
-                    version=_STRING,
-                    queues=_counts("waiting", "active", "delayed", "completed", "dlq"),
-                    connections=_counts("tcp", "ws", "sse"),
-                    memory=_MEMORY,
-                ),
-                doors=_counts("connected", "connections", "requests"),
-                sure=_NOT_SURE,
+            _of(
+                ok=_TRUE,
+                status={"enum": ["healthy", "degraded"]},
+                uptime=_COUNT,
+                version=_STRING,
+                queues=_counts("waiting", "active", "delayed", "completed", "dlq"),
+                connections=_counts("tcp", "ws", "sse"),
+                memory=_MEMORY,
             ),
         )
     },
     "stats": {
         200: (
-            "Memory in MB, uptime in seconds. `sure` is there while another server may lead.",
+            "Memory in MB, uptime in seconds.",
             _JSON,
-            _sure(
-                _of(
-                    ok=_TRUE,
-                    stats=_counts(
-                        "queued",
-                        "processing",
-                        "delayed",
-                        "dlq",
-                        "completed",
-                        "uptime",
-                        "pushPerSec",
-                        "pullPerSec",
-                        *_TOTALS,
-                    ),
-                    memory=_counts("heapUsed", "heapTotal", "rss", "external", "arrayBuffers"),
-                    collections=_COLLECTIONS,
-                )
+            _of(
+                ok=_TRUE,
+                stats=_counts(
+                    "queued",
+                    "processing",
+                    "delayed",
+                    "dlq",
+                    "completed",
+                    "uptime",
+                    "pushPerSec",
+                    "pullPerSec",
+                    *_TOTALS,
+                ),
+                memory=_counts("heapUsed", "heapTotal", "rss", "external", "arrayBuffers"),
+                collections=_COLLECTIONS,
             ),
         )
     },
@@ -249,7 +235,7 @@ PAGE_ANSWERS: dict[str, dict[int, tuple[str, str, _Schema]]] = {
     "prometheus": {200: ("The metrics.", _TEXT, _STRING)},
     "tasks": {
         200: (
-            "Every supervised task.",
+            "Every supervised task; and of doors how many are wanted and connected, open connections that they pass on as they are, and requests of others.",
             _JSON,
             _of(
                 ok=_TRUE,
@@ -262,6 +248,7 @@ PAGE_ANSWERS: dict[str, dict[int, tuple[str, str, _Schema]]] = {
                         lastError={"type": ["string", "null"]},
                     ),
                 },
+                doors=_counts("wanted", "connected", "connections", "requests"),
             ),
         )
     },

@@ -174,7 +174,7 @@ def _fails(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
     until = _over([m.at for m in lately if m.failed], now)
     return {
         "code": "attempts-fail", "severity": "warning", "queue": queue.name, "until": until,
-        "title": f"{queue.name}: {rate(failed / len(lately))} of the attempts {'fail' if until is None else 'failed'}, and most of them",
+        "title": f"{queue.name}: most attempts {'fail' if until is None else 'failed'}, {rate(failed / len(lately))}",
         "since": next(m.at for m in lately if m.failed),
         "cause": "What the jobs need is down, or the workers are of a new version. They are tried again until they die."
         if until is None
@@ -200,7 +200,7 @@ def _paused(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields
     ends = f"; it ends by itself in {span(pause.until - now)}" if pause.until is not None else ""
     return {
         "code": "paused", "severity": "warning" if forgotten else "notice", "queue": queue.name, "since": pause.since,
-        "title": f"{queue.name}: paused since {span(now - pause.since)}{': forgotten?' if forgotten else ''}",
+        "title": f"{queue.name}: paused for {span(now - pause.since)}{': forgotten?' if forgotten else ''}",
         "cause": f"Somebody has paused it{reason}{ends}.",
         "evidence": f"{count(queue.waiting, 'job waits', 'jobs wait')}.",
         "numbers": {"waiting": queue.waiting, "pausedMs": now - pause.since},

@@ -74,6 +74,8 @@ def parse(each: QueueSetting, text: str) -> int | bool | None:
     """
     if text == USUAL:
         return None
+    if each.kind == "time" and text.strip().isdigit() and int(text):
+        raise ValueError(f"{each.name}={text[:50]}: say of what, such as {text.strip()[:20]}s")
     try:
         return {"time": parse_duration_ms, "number": parse_whole, "switch": parse_bool}[each.kind](text)
     except ValueError as error:

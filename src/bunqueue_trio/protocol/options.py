@@ -74,6 +74,12 @@ def _camel(name: str) -> str:
 _FIELDS = {name: _camel(name) for name in PushOptions.__annotations__}
 
 
+def _hint(name: str) -> str:
+    """Return which option is meant, if it is one as the API calls it."""
+    meant = [option for option, field in _FIELDS.items() if field == name]
+    return f"; it is {meant[0]} here" if meant else ""
+
+
 def push_fields(data: Any, options: Mapping[str, Any], new_id: Callable[[], str]) -> dict[str, Any]:
     """Return the fields of a push; it gets an id, so that it can be found again if its answer is lost.
 
@@ -83,7 +89,7 @@ def push_fields(data: Any, options: Mapping[str, Any], new_id: Callable[[], str]
     fields: dict[str, Any] = {"data": Raw(msgspec.json.encode(data))}
     for name, value in options.items():
         if name not in _FIELDS:
-            raise TypeError(f"a push has no option {name!r}")
+            raise TypeError(f"a push has no option {name!r}{_hint(name)}")
         if value is not None:
             fields[_FIELDS[name]] = _in_ms(value) if name in _TIMES else value
     every, limit, name = (fields.pop(f"repeat{part}", None) for part in ("Every", "Limit", "Name"))

@@ -33,7 +33,7 @@ from bunqueue_trio.transports.heads import Handover
 from bunqueue_trio.transports.msgpack import is_msgpack, refusal_in_msgpack
 from bunqueue_trio.transports.poller import Epoll, Poller
 from bunqueue_trio.transports.sockets import connections_that_fit
-from bunqueue_trio.transports.wire import address_of, close_now
+from bunqueue_trio.transports.wire import address_of, untie
 
 if TYPE_CHECKING:
     from bunqueue_trio.transports.slow_lane import PassedStream, SlowLane
@@ -174,7 +174,8 @@ class Http:
             # No handshake for it; and it holds a descriptor beyond the limit, as only few may.
             patience_s = 1 if isinstance(stream, trio.SocketStream) else 0
             await self._refuse(stream, errors.TOO_MANY_CONNECTIONS, patience_s, ROOM_CONNECTIONS)
-            await close_now(stream)
+            await trio.aclose_forcefully(stream)
+            untie(stream)
             return
         express = None
         address = address or address_of(stream)
@@ -191,7 +192,8 @@ class Http:
                 _log.exception("connection failed")
         finally:
             del self._connections[connection]
-            await close_now(stream)
+            await trio.aclose_forcefully(stream)
+            untie(stream)
 
     async def _serve_registered(self, connection: _Connection) -> None:
         unread = b""
