@@ -1,6 +1,7 @@
 """How queues treat their jobs where nobody says it, by the naive queue of ``model.py``."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -102,8 +103,8 @@ def set_dead(self: Any, command: c.SetDlqConfig, now: int, owner: str | None) ->
         if not before.get("auto_retry"):
             after["since"] = now
             known = {(job.id, job.serial) for job in self.committed()}
-            for job in self.ended:
-                job.passed = job.passed or (job.queue == command.queue and (job.id, job.serial) in known)
+            for job in [job for job in self.ended if job.queue == command.queue and (job.id, job.serial) in known]:
+                passed(self, job)
     self.said[key] = after
     return {}
 
@@ -123,16 +124,24 @@ def returns_at(self: Any, dead: Record) -> int | None:
     return dead.finished + said["auto_retry_interval"]
 
 
-def return_dead(self: Any, queue: str, now: int, order: list[str]) -> None:
+def passed(self: Any, job: Record) -> None:
+    """Its time has come and gone; a record of a moment before stays as it was."""
+    self.ended[self.ended.index(job)] = replace(job, passed=True)
+
+
+def return_dead(self: Any, queue: str, now: int, order: list[str], most: int = 1_000_000) -> None:
     """Let those of a queue wait again whose time has come, in the order in which they are kept."""
     said = USUAL | self.said.get("dead " + queue, {})
     if not said["auto_retry"]:
         return
-    dead = [job for job in self.ended if job.queue == queue and job.state == "failed"]
-    for job in sorted(dead, key=lambda job: order.index(job.id)):
+    known = {(job.id, job.serial) for job in self.committed()}
+    dead = [job for job in self.ended if job.queue == queue and job.state == "failed" and not job.passed]
+    dead = [job for job in dead if (job.id, job.serial) in known]
+    for job in sorted(dead, key=lambda job: order.index(job.id))[:most]:
         if job.finished + said["auto_retry_interval"] > now:
             continue
-        may, job.passed = returns_at(self, job) is not None, True
+        may = returns_at(self, job) is not None
+        passed(self, job)
         if not may or (job.key is not None and any((j.queue, j.key) == (queue, job.key) for j in self.jobs)):
             continue
         if any(other.id in job.depends and other.state == "failed" for other in self.ended):

@@ -57,7 +57,7 @@ def queue(
     \b
     defaults  for jobs whose push does not say it: maxAttempts, backoff, timeout, ttl, removeOnComplete, removeOnFail
     stalls    when a job counts as lost by its worker: stallInterval, gracePeriod, maxStalls, enabled
-    dead      which dead letters are kept: maxAge, maxEntries
+    dead      which dead letters are kept, maxAge, maxEntries, and retried by the server, autoRetry, autoRetryInterval, maxAutoRetries
     limits    how many jobs may be active, and delivered in which time: see `limit`
 
     With --set and --reset they are changed; they last over restarts of the server. Times are such as 500ms, 30s or 7d. Jobs that

@@ -50,6 +50,9 @@ SETTINGS: tuple[QueueSetting, ...] = (
     QueueSetting("gracePeriod", "stalls", "And this grace", "time"),
     QueueSetting("maxStalls", "stalls", "Dead after more stalls than", "number"),
     QueueSetting("enabled", "stalls", "Stalls count", "switch"),
+    QueueSetting("autoRetry", "dead", "Retried by the server", "switch"),
+    QueueSetting("autoRetryInterval", "dead", "Time from a death to its retry", "time"),
+    QueueSetting("maxAutoRetries", "dead", "Retries of each at most", "number"),
     QueueSetting("maxAge", "dead", "Kept for at most", "time"),
     QueueSetting("maxEntries", "dead", "Kept at most", "number"),
 )

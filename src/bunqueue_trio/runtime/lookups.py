@@ -248,45 +248,53 @@ class AwaitingCore(Core):
         """Do a step once all that it needs is known; see :class:`Core`.
 
         Raises:
-            Refused: as :meth:`_find_out`.
+            Refused: as :meth:`_learn`.
         """
-        looks: list[_Look] = []
-        try:
-            for _ in range(LOOKS_MAX):
-                try:
-                    with self._lookups.knowing(looks):
-                        self.step(change, *args)
-                    return
-                except Unread as unread:
-                    question = unread.question
-                looks = await self._with_answer(looks, question)
-        except StoreError as error:
-            raise errors.STORAGE_DOWN.refuse() from error
-        finally:
-            self._lookups.close(looks)
-        raise Refused(*errors.OVERLOADED, retry_after=1)
 
-    async def _with_answer(self, looks: list[_Look], question: Question) -> list[_Look]:
-        """Return those of ``looks`` that still tell what is so, with the answer to ``question``."""
-        known = [*looks, await self._lookups.ask(question)]
-        self._lookups.close([look for look in known if not look.is_fresh])
-        return [look for look in known if look.is_fresh]
+        def attempt(looks: Sequence[_Look]) -> Question | None:
+            try:
+                with self._lookups.knowing(looks):
+                    self.step(change, *args)
+            except Unread as unread:
+                return unread.question
+            return None
+
+        await self._learn(None, attempt)
 
     async def _find_out(self, begun: _Asking) -> Begun:
         """Run the command once all that it needs is known.
 
         Raises:
-            Refused: as :meth:`begin`; or the store did not answer, or what it tells changed again and again.
+            Refused: as :meth:`begin` and :meth:`_learn`.
+        """
+        ready: Begun = begun
+
+        def attempt(looks: Sequence[_Look]) -> Question | None:
+            nonlocal ready
+            ready = self._begin(begun.command, begun.owner, begun.size, begun.sender, looks, sliced=begun.sliced)
+            return ready.question if isinstance(ready, _Asking) else None
+
+        await self._learn(begun.question, attempt)
+        return ready
+
+    async def _learn(
+        self, question: Question | None, attempt: Callable[[Sequence[_Look]], Question | None]
+    ) -> None:  # fmt: skip
+        """Find out what ``attempt`` asks for, and ``question`` before it, until it is done.
+
+        Raises:
+            Refused: the store did not answer, or what it tells changed again and again.
         """
         looks: list[_Look] = []
-        ready: Begun = begun
         try:
             for _ in range(LOOKS_MAX):
-                assert isinstance(ready, _Asking)
-                looks = await self._with_answer(looks, ready.question)
-                ready = self._begin(begun.command, begun.owner, begun.size, begun.sender, looks, sliced=begun.sliced)
-                if not isinstance(ready, _Asking):
-                    return ready
+                if question is not None:
+                    looks.append(await self._lookups.ask(question))
+                    self._lookups.close([look for look in looks if not look.is_fresh])
+                    looks = [look for look in looks if look.is_fresh]
+                question = attempt(looks)
+                if question is None:
+                    return
         except StoreError as error:
             raise errors.STORAGE_DOWN.refuse() from error
         finally:

@@ -213,7 +213,7 @@ class AutoRetrier(_Disk):
         await self._core.auto_retrier.wait_due(self._core.clock)
 
     async def _work(self) -> None:
-        """Look at the queues that are due; then rest as long as so many retries may take."""
+        """Look at the queues that are due; then rest a while for each retry."""
         core, autos, totals = self._core, self._engine.auto_retries, self._engine.totals
         spent, pause = 0, SECOND_MS
         try:
