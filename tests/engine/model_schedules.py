@@ -200,7 +200,7 @@ class Schedules(Queues):
             raise No(400, "This schedule would never run")
         outcome = "created"
         if command.dry_run:
-            return self.would_put(command, old, now)
+            return self.would_put(command, old, now, owner)
         if old is None:
             self.schedules[command.name] = Schedule(command, now, now, now)
         elif essence(old.said) == essence(command):
@@ -210,22 +210,21 @@ class Schedules(Queues):
             if old.waiting is not None and (is_new_time or old.said.overlap != command.overlap):
                 old.skip(old.waiting, old.waiting, "another time or overlap was put before it ran")
                 kept = None
+            elif old.waiting is not None and command.limit is not None and old.runs + 1 > command.limit:
+                old.skip(old.waiting, old.waiting, "a lower limit was put before it ran")
+                kept = None
             if is_new_time or old.is_spent():
                 old.leave_behind(now)
             old.said, old.updated, old.waiting = command, now, kept
         return {"schedule": self.view_schedule(command.name), "outcome": outcome}
 
-    def would_put(self, command: c.PutSchedule, old: Schedule | None, now: int) -> Reply:
-        """What would come of it, and how a new one would look."""
-        if old is not None and essence(old.said) == essence(command):
-            return {"schedule": self.view_schedule(command.name), "outcome": "unchanged"}
-        self.schedules[command.name] = Schedule(command, now, now, now)
-        view = self.view_schedule(command.name)
-        if old is None:
-            del self.schedules[command.name]
-        else:
-            self.schedules[command.name] = old
-        return {"schedule": view, "outcome": "created" if old is None else "changed"}
+    def would_put(self, command: c.PutSchedule, old: Schedule | None, now: int, owner: str | None) -> Reply:
+        """What would come of it: it is done, and undone."""
+        before = self.schedules
+        self.schedules = {} if old is None else {command.name: replace(old)}
+        reply = self.put_schedule(msgspec.structs.replace(command, dry_run=False), now, owner)
+        self.schedules = before
+        return reply
 
     def view_schedule(self, name: str) -> Reply:
         schedule = self.schedules[name]

@@ -4,6 +4,7 @@ import random
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec import Raw
 from msgspec.structs import replace
@@ -519,6 +520,33 @@ def test_a_slot_that_waits_goes_on_waiting_when_another_payload_is_put(bench: Be
     bench.do(c.Cancel(id="s@1001000"))
     bench.sleep(0)
     assert bytes(bench.engine.jobs["s@1002000"].data) == b"2"
+
+
+@pytest.mark.parametrize("overlap", ["queue", "cancel"])
+def test_a_slot_that_waits_is_left_out_when_a_lower_limit_has_no_room_for_it(bench: Bench, overlap: str):
+    put(bench, every=MINUTE, overlap=overlap, limit=5)
+    bench.sleep(20_000)
+    for _ in range(150):
+        bench.do(c.RunSchedule(name="s"))
+    bench.sleep(MINUTE)
+    assert bench.engine.planner.progress["s"].waiting == 1_080_000
+    assert bench.engine.planner.put("s", replace(bench.engine.planner.plans["s"], limit=2), bench.now) == "changed"
+    assert bench.engine.planner.progress["s"].waiting == 1_080_000
+    bench.engine.planner.put("s", replace(bench.engine.planner.plans["s"], limit=1), bench.now)
+    assert (view(bench).state, view(bench).runs, view(bench).waiting_slot) == ("ended", 1, None)
+    assert [each.why for each in bench.engine.planner.skips("s")] == [planner.LOWERED]
+    for job_id in jobs(bench):
+        bench.do(c.Cancel(id=job_id))
+    bench.sleep(MINUTE)
+    assert jobs(bench) == []
+
+
+def test_the_slot_that_waits_is_none_of_those_to_come(bench: Bench):
+    put(bench, every=1000, overlap="queue", limit=4)
+    bench.sleep(1000)
+    bench.sleep(1000)
+    upcoming = bench.do(c.GetScheduleRuns(name="s", next=25)).upcoming
+    assert [each.slot for each in upcoming] == [1_003_000, 1_004_000]
 
 
 def with_many_unfinished(bench: Bench, overlap: str, beside: int) -> str:
@@ -1052,6 +1080,40 @@ def test_a_dry_run_tells_what_would_come_and_stores_nothing(bench: Bench):
         bench.do(replace(put, name="t", every=None, at=1, dry_run=True))
     assert bench.do(c.GetSchedule(name="s")).schedule.every == 60_000
     assert not bench.engine.has_changes
+
+
+@pytest.mark.parametrize("how", ["over", "paused", "waiting", "running"])
+@pytest.mark.parametrize("fields", [{"data": Raw(b"2")}, {"limit": 9}, {"overlap": "allow"}, {"every": 90_000}, {}])
+def test_a_dry_run_shows_the_schedule_that_the_put_makes(bench: Bench, how: str, fields: dict):
+    said = {"every": MINUTE, "overlap": "queue", "limit": 1 if how == "over" else 5}
+    put(bench, **said)
+    bench.sleep(MINUTE)
+    if how == "waiting":
+        bench.sleep(MINUTE)
+    if how == "paused":
+        bench.do(c.PauseSchedule(name="s"))
+    bench.sleep(1000)
+    bench.commit()
+    before = view(bench)
+    would = put(bench, **{**said, **fields}, dry_run=True)
+    assert not bench.engine.has_changes
+    assert view(bench) == before
+    assert put(bench, **{**said, **fields}) == would
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"timezone": "UTC"}, {"options": {"backoff": 1000}}, {"misfire": "once", "overlap": "skip", "misfireMax": 10}],
+)
+def test_a_default_that_is_said_changes_nothing(bench: Bench, fields: dict):
+    """What a client sends is never the very object that is the default."""
+    said = {"cmd": "PutSchedule", "name": "s", "queue": "q", "every": MINUTE, "data": 1}
+    plain, full = (msgspec.json.decode(msgspec.json.encode(each), type=c.PutSchedule) for each in (said, said | fields))
+    outcomes = [bench.do(each).outcome for each in (plain, full, plain, replace(full, dry_run=True))]
+    assert outcomes == ["created", "unchanged", "unchanged", "unchanged"]
+    bench.commit()
+    bench.restart()
+    assert [bench.do(each).outcome for each in (full, plain)] == ["unchanged", "unchanged"]
 
 
 @pytest.mark.parametrize("misfire", ["once", "skip", "all"])

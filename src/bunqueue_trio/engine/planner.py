@@ -30,6 +30,8 @@ BEHIND, LATE = "the clock is behind the last run of a schedule", "a schedule mis
 
 ANOTHER = "another time or overlap was put before it ran"
 """Why a slot is left out that waited, or was to run a little later."""
+LOWERED = "a lower limit was put before it ran"
+"""Why a slot is left out that waited."""
 
 NAME = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 """What a schedule may be called."""
@@ -145,16 +147,17 @@ class Planner:
 
     def put(self, name: str, plan: Plan, now: int) -> str:
         """Store a schedule; return what came of it: ``created``, ``changed`` or ``unchanged``."""
-        old, plan = self.plans.get(name), self._with_known_data(name, plan)
-        encoded = msgspec.json.encode(plan)
-        if self._facts.get(PLAN, name) == encoded:
+        old = self.plans.get(name)
+        encoded = msgspec.json.encode(self._with_known_data(name, plan))
+        # Decoded from a copy: what is kept must not hold the whole request that it came in.
+        plan = surrogates.read(encoded, Plan)
+        if old == plan:  # not by what is encoded, which may say a default or leave it out
             return "unchanged"
         if old is None:
             self.progress[name] = Progress(now, now, now)
         else:
             self._replace(name, old, plan, now)
-        # Decoded from a copy: what is kept must not hold the whole request that it came in.
-        plan = self.plans[name] = surrogates.read(encoded, Plan)
+        self.plans[name] = plan
         self._facts.set(PLAN, name, encoded)
         self.keep(name)
         self.arm(name, next_slot(plan.timing, self.progress[name].settled))
@@ -169,21 +172,27 @@ class Planner:
 
     def _replace(self, name: str, old: Plan, plan: Plan, now: int) -> None:
         """Leave out what belongs to the old plan and not to the new one."""
-        progress, waiting = self.progress[name], None
-        if (plan.timing, plan.overlap) == (old.timing, old.overlap):
-            waiting = progress.waiting
-        elif progress.waiting is not None:
-            self.skip(name, progress.waiting, progress.waiting, ANOTHER)
+        progress, why = self.progress[name], None
+        if (plan.timing, plan.overlap) != (old.timing, old.overlap):
+            why = ANOTHER
+        elif plan.limit is not None and progress.runs >= plan.limit:
+            why = LOWERED
+        waiting = progress.waiting if why is None else None
+        if why is not None and progress.waiting is not None:
+            self.skip(name, progress.waiting, progress.waiting, why)
         if plan.timing != old.timing or self.is_spent(name):  # what was over goes on from now
             self.leave_behind(name, now)
         progress.waiting, progress.updated = waiting, now
 
-    def would_come_of(self, name: str, plan: Plan) -> str:
-        """Return what :meth:`put` would, and store nothing."""
-        if name not in self.plans:
-            return "created"
-        encoded = msgspec.json.encode(self._with_known_data(name, plan))
-        return "unchanged" if self._facts.get(PLAN, name) == encoded else "changed"
+    def alone(self, name: str, now: int) -> "Planner":
+        """Return a planner that has a copy of this schedule, if there is one, and no other: to try what would come of a change."""
+        facts = Facts()
+        for kind in (PLAN, PROGRESS, SKIPS):
+            if (value := self._facts.get(kind, name)) is not None:
+                facts.set(kind, name, value)
+        found = Planner(facts)
+        found.load(now)
+        return found
 
     def delete(self, name: str) -> None:
         """Forget a schedule."""
