@@ -68,6 +68,20 @@ class Schedule:
             )
         self.settled = max(self.settled, now)
 
+    def become(self, said: c.PutSchedule, is_new_time: bool, now: int) -> None:
+        """Another is put under this name."""
+        kept, why = self.waiting, None
+        if is_new_time or self.said.overlap != said.overlap:
+            why = "another time or overlap was put before it ran"
+        elif said.limit is not None and self.runs + 1 > said.limit:
+            why = "a lower limit was put before it ran"
+        if why is not None and kept is not None:
+            self.skip(kept, kept, why)
+            kept = None
+        if is_new_time or self.is_spent():
+            self.leave_behind(now)
+        self.said, self.updated, self.waiting = said, now, kept
+
     def skip(self, first: int, last: int, why: str) -> None:
         kept = self.skips
         if kept and kept[-1][2] == why and kept[-1][1] == self.settled:
@@ -206,16 +220,8 @@ class Schedules(Queues):
         elif essence(old.said) == essence(command):
             outcome = "unchanged"
         else:
-            outcome, kept = "changed", old.waiting
-            if old.waiting is not None and (is_new_time or old.said.overlap != command.overlap):
-                old.skip(old.waiting, old.waiting, "another time or overlap was put before it ran")
-                kept = None
-            elif old.waiting is not None and command.limit is not None and old.runs + 1 > command.limit:
-                old.skip(old.waiting, old.waiting, "a lower limit was put before it ran")
-                kept = None
-            if is_new_time or old.is_spent():
-                old.leave_behind(now)
-            old.said, old.updated, old.waiting = command, now, kept
+            outcome = "changed"
+            old.become(command, is_new_time, now)
         return {"schedule": self.view_schedule(command.name), "outcome": outcome}
 
     def would_put(self, command: c.PutSchedule, old: Schedule | None, now: int, owner: str | None) -> Reply:

@@ -43,6 +43,7 @@ PAUSED = "paused"
 """Why slots of a pause are left out."""
 
 _SWEEP_MIN = 64  # fewer entries of the heap than that are not worth a sweep
+_WAITING_MAX = 1000  # slots whose jitter is looked at when a pause ends: 3 ms
 _AT_ONCE = 0  # before all times
 
 
@@ -78,6 +79,8 @@ class Progress(Struct, omit_defaults=True):
     waiting: int | None = None
     """The slot whose job is made when no other of the schedule is unfinished: it waits for their end, or cancels them."""
     paused: int | None = None
+    patience: int = 0
+    """The longest jitter that slots up to ``updated`` may have waited with, before a smaller one was put."""
 
 
 class Skip(Struct, frozen=True):
@@ -182,6 +185,8 @@ class Planner:
             self.skip(name, progress.waiting, progress.waiting, why)
         if plan.timing != old.timing or self.is_spent(name):  # what was over goes on from now
             self.leave_behind(name, now)
+        first = next_slot(old.timing, progress.settled)
+        progress.patience = 0 if first is None else self.patience(name, first)
         progress.waiting, progress.updated = waiting, now
 
     def alone(self, name: str, now: int) -> "Planner":
@@ -210,13 +215,34 @@ class Planner:
         progress = self.progress[name]
         progress.settled = max(progress.settled, slot)
 
-    def leave_behind(self, name: str, now: int) -> None:
-        """Leave all slots up to ``now`` behind that are not dealt with, and note those that would have run."""
+    def leave_behind(self, name: str, upto: int) -> None:
+        """Leave all slots up to ``upto`` behind that are not dealt with, and note those that would have run."""
         progress = self.progress[name]
         first = None if self.is_spent(name) else next_slot(self.plans[name].timing, progress.settled)
-        if first is not None and first <= now:
-            self.skip(name, first, now, ANOTHER if progress.paused is None else PAUSED)
-        self.settle(name, now)
+        if first is not None and first <= upto:
+            self.skip(name, first, upto, ANOTHER if progress.paused is None else PAUSED)
+        self.settle(name, upto)
+
+    def resume(self, name: str, now: int) -> None:
+        """Let a schedule go on; what was to run in the pause is left behind, and what waits for the end of its jitter goes on waiting."""
+        timing, jitter, progress = self.plans[name].timing, self.plans[name].jitter, self.progress[name]
+        upto, slot = now, next_slot(timing, max(progress.settled, now - jitter))
+        for _ in range(_WAITING_MAX):
+            if slot is None or slot > now:
+                break
+            if slot + jitter_ms(name, slot, jitter) > now:
+                upto = slot - 1  # those behind it have their turn behind it
+                break
+            slot = next_slot(timing, slot)
+        self.leave_behind(name, upto)
+        progress.paused = None
+        self.keep(name)
+        self.arm(name, next_slot(timing, progress.settled))
+
+    def patience(self, name: str, slot: int) -> int:
+        """Return how long ``slot`` may wait for its jitter and be in time: as long as it might when it came."""
+        plan, progress = self.plans[name], self.progress[name]
+        return max(plan.jitter, progress.patience) if slot <= progress.updated else plan.jitter
 
     def arm(self, name: str, slot: int | None) -> None:
         """Let a schedule be due at ``slot``, its next, with its jitter; a paused one and one that is over never are."""

@@ -130,14 +130,9 @@ def _pause(engine: Engine, command: c.PauseSchedule, now: int, owner: Owner) -> 
 
 def _resume(engine: Engine, command: c.ResumeSchedule, now: int, owner: Owner) -> r.Reply:
     _check(engine, command.name)
-    planner, name = engine.planner, command.name
-    timing, progress = planner.plans[name].timing, planner.progress[name]
-    engine.acted = progress.paused is not None
+    engine.acted = engine.planner.progress[command.name].paused is not None
     if engine.acted:
-        planner.leave_behind(name, now)
-        progress.paused = None
-        planner.keep(name)
-        planner.arm(name, next_slot(timing, progress.settled))
+        engine.planner.resume(command.name, now)
     return r.OK
 
 
