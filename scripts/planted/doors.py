@@ -74,17 +74,16 @@ DOORS = [
     ),
     Mutant(
         _REMOTE,
-        "            with trio.fail_after(LINK_HANDSHAKE_S):\n                return await",
-        "            if True:\n                return await",
+        "scope = trio.CancelScope(deadline=trio.current_time() + LINK_HANDSHAKE_S)",
+        "scope = trio.CancelScope()",
         "who says nothing is waited for",
     ),
     Mutant(
         _REMOTE,
-        "        if self._greeting >= LINK_HANDSHAKES_MAX:\n",
+        "        if len(self._greeting) >= LINK_HANDSHAKES_MAX:\n",
         "        if False:\n",
         "strangers take all descriptors",
     ),
-    Mutant(_REMOTE, "            self._greeting -= 1\n", "            pass\n", "the link is full after a while"),
     Mutant(
         _REMOTE,
         "            self._up = trio.Event()\n            raise",
@@ -182,7 +181,7 @@ DOORS = [
     Mutant(_ASKING, "            self._bytes -= asked.size\n", "            pass\n", "a door is full after a while"),
     Mutant(
         _LANE,
-        "                self.asking.say(connection.number, GONE)\n            elif",
+        "                self.asking.say(client.number, GONE)\n            elif",
         "                pass\n            elif",
         "the leader waits for who has gone",
     ),
@@ -195,20 +194,20 @@ DOORS = [
     ),
     Mutant(
         _LANE,
-        "        with trio.move_on_after(PIECES_S):  #",
-        "        if True:  #",
+        "as hold, trio.move_on_after(PIECES_S):",
+        "as hold:",
         "half a request is a door's for ever",
     ),
     Mutant(
         _LANE,
-        "                        connection.scope.cancel()\n",
+        "                        client.scope.cancel()\n",
         "                        pass\n",
         "a silent connection stays",
     ),
     Mutant(
         _LANE,
-        "            if connection.idle:\n                connection.scope.cancel()\n",
-        "            pass\n",
+        "client.since <= since and not client.wire.is_readable():\n                    client.scope.cancel()\n",
+        "client.since <= since:\n                    pass\n",
         "a stop waits for who is idle",
     ),
     Mutant(
@@ -225,7 +224,7 @@ DOORS = [
     ),
     Mutant(
         _ROOM,
-        "                    self.asking.give_up(refusal(errors.STANDBY))\n",
+        "                    self.asking.give_up(self.refusals.of(errors.STANDBY))\n",
         "                    pass\n",
         "a request waits for a leader without an end",
     ),

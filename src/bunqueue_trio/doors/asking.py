@@ -18,15 +18,17 @@ from bunqueue_trio.doors.frames import (
     ENDS,
     SENT,
     SPLICE,
+    STOPS,
     UNSENT,
     WAITED,
+    WAITS,
     BrokenFrames,
     Message,
     Unpacker,
     pack,
 )
 from bunqueue_trio.doors.link import LinkLost
-from bunqueue_trio.doors.refusals import refusal
+from bunqueue_trio.doors.refusals import Refusals
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.budget import Budget, Hold
@@ -80,6 +82,11 @@ class Asked:
         """Return whether it is not answered, was there by then, and the leader was told nothing of its client."""
         return self.at <= since and not self.over.is_set() and not self.is_told
 
+    def wait_on(self) -> None:
+        """Wake who waits for the answer: it takes until something happens."""
+        self.over, before = trio.Event(), self.over
+        before.set()
+
     def end(self, answer: bytes) -> None:
         """Answer it here, and end its connection."""
         self.answer, self.ends = answer, True
@@ -89,15 +96,23 @@ class Asked:
 class Asking:
     """Asks the leader; ``connect`` opens a stream to it."""
 
-    def __init__(self, connect: Callable[[], Awaitable[trio.SocketStream]], buffer: memoryview, budget: Budget) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[trio.SocketStream]],
+        buffer: memoryview,
+        budget: Budget,
+        refusals: Refusals,
+    ) -> None:
         self._connect = connect
         self._budget = budget
+        self._refusals = refusals
         self._buffer = buffer
         self._numbers = count()
         self._asked: dict[int, Asked] = {}
         self._bytes = 0
         self._out: list[tuple[bytes, Asked | None]] = []
         self._bell = Bell()
+        self._stops = False
 
     def __len__(self) -> int:
         return len(self._asked)
@@ -111,7 +126,7 @@ class Asking:
         assert len(request) <= RECEIVE_BYTES
         asked = Asked(number, len(request), self._budget.hold())
         if len(self._asked) >= ASKED_MAX or self._bytes + asked.size > ASKED_MAX_BYTES:
-            asked.end(refusal(errors.OVERLOADED))
+            asked.end(self._refusals.of(errors.OVERLOADED))
             return asked
         self._asked[number] = asked
         self._bytes += asked.size
@@ -123,6 +138,11 @@ class Asking:
         """Say something about a connection."""
         self._out.append((pack(number, kind), None))
         self._bell.ring()
+
+    def stop(self) -> None:
+        """Let each connection end with its next answer, which says so."""
+        self._stops = True
+        self.say(0, STOPS)
 
     def settle(self, asked: Asked, *, is_sent: bool) -> None:
         """Say whether the jobs in an answer were sent, and let go of it; however often it is called."""
@@ -154,6 +174,8 @@ class Asking:
             try:
                 async with trio.open_nursery() as nursery:
                     wire = Wire(stream, self._buffer)
+                    if self._stops:
+                        self._out.insert(0, (pack(0, STOPS), None))
                     nursery.start_soon(self._write, wire, nursery.cancel_scope)
                     await self._read(wire)
                     nursery.cancel_scope.cancel()
@@ -191,12 +213,15 @@ class Asking:
 
     def _hear(self, message: Message) -> None:
         number, kind, extra, data = message
-        if kind not in (ANSWER, SPLICE):
+        if kind not in (ANSWER, SPLICE, WAITS):
             raise BrokenFrames(f"a message of kind {kind}")
         asked = self._asked.get(number)
         if asked is None:
             if extra & BRINGS:
                 self.say(number, UNSENT)  # its client has gone meanwhile
+            return
+        if kind == WAITS:
+            asked.wait_on()
             return
         self.forget(asked)
         asked.answer = data
@@ -207,13 +232,13 @@ class Asking:
                 asked.hold.grow(len(data))
             except Refused:
                 self.settle(asked, is_sent=False)
-                asked.answer, asked.ends = refusal(errors.BUFFERS_FULL), True
+                asked.answer, asked.ends = self._refusals.of(errors.BUFFERS_FULL), True
         asked.over.set()
 
     def _lose(self) -> None:
         """Answer what was sent on a stream that is lost."""
         for asked in [asked for asked in self._asked.values() if asked.is_sent]:
             self.forget(asked)
-            asked.end(refusal(errors.NOT_COMMITTED))
+            asked.end(self._refusals.of(errors.NOT_COMMITTED))
         # What was said about answers of that stream means nothing on the next one.
         self._out = [(data, asked) for data, asked in self._out if asked is not None]

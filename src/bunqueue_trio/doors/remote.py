@@ -109,8 +109,8 @@ class RemoteDoors:
         self._server = server
         self._listeners = listeners
         self._key = key
-        self._greeting = 0
-        """Connections that have not shown yet that they are doors'."""
+        self._greeting: dict[trio.CancelScope, None] = {}
+        """Of connections that have not shown yet that they are doors'."""
 
     async def run(self, http: Http, connections: trio.Nursery) -> None:
         """Accept until the server stops."""
@@ -135,23 +135,26 @@ class RemoteDoors:
         _notice_death(stream)
         address = await self.greet(stream)
         if address is not None:
-            await serve_opened(self._server, http, stream, address)
+            await serve_opened(self._server, http, stream, address, address_of(stream))
 
     async def greet(self, stream: trio.abc.Stream) -> str | None:
         """Return the address that a door says; None: it is none, or says nothing in time, and the stream is closed."""
-        if self._greeting >= LINK_HANDSHAKES_MAX:
-            await close_now(stream)  # each is a descriptor; a door tries again
-            return None
-        self._greeting += 1
+        if len(self._greeting) >= LINK_HANDSHAKES_MAX:
+            # Each is a descriptor. A door says all at once: who has been here longest is none.
+            oldest = next(iter(self._greeting))
+            del self._greeting[oldest]
+            oldest.cancel()
+        scope = trio.CancelScope(deadline=trio.current_time() + LINK_HANDSHAKE_S)
+        self._greeting[scope] = None
         try:
-            with trio.fail_after(LINK_HANDSHAKE_S):
+            with scope:
                 return await admit_door(stream, self._key)
-        except (Distrusted, trio.TooSlowError, *_GONE) as error:
+        except (Distrusted, *_GONE) as error:
             if isinstance(error, Distrusted):
                 _log.warning("no door of this leader", address=address_of(stream), error=str(error))
-            await close_now(stream)
         finally:
-            self._greeting -= 1
+            self._greeting.pop(scope, None)
+        await close_now(stream)
         return None
 
 
