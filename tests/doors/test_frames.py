@@ -279,27 +279,42 @@ async def test_a_door_that_has_asked_for_too_much_refuses_itself(
     world: World, autojump_clock: Clocked, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("bunqueue_trio.doors.asking.ASKED_MAX", 1)
-    door = await world.door()
+    door = FramingDoor(world, world.settings)  # nobody answers yet
     first, second = world.connect(door), world.connect(door)
-    await first.send_all(POLL)
+    await first.send_all(PUSH)
     await trio.testing.wait_all_tasks_blocked()
     status, told = await ask(second, PUSH)
     assert (status, told["code"]) == (503, "overloaded")
     assert await ended(second)
-    assert world.counts() == (0, 0)
+    world.nursery.start_soon(door.run)
+    assert (await response(first))[0] == 200
+    assert world.counts() == (1, 0)
 
 
 async def test_a_door_holds_only_so_much_of_requests(
     world: World, autojump_clock: Clocked, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("bunqueue_trio.doors.asking.ASKED_MAX_BYTES", len(POLL) + len(PUSH) - 1)
+    monkeypatch.setattr("bunqueue_trio.doors.asking.ASKED_MAX_BYTES", len(PUSH))
     door = await world.door()
     client = world.connect(door)
     for _ in range(5):
         assert (await ask(client, PUSH))[0] == 200
-    await world.connect(door).send_all(request_bytes("GET", "/queues/p/jobs?timeout=60000"))
-    await trio.testing.wait_all_tasks_blocked()
-    assert (await ask(client, PUSH))[0] == 503
+    assert (await ask(client, request_bytes("POST", "/queues/q/jobs", b'{"data":12}')))[0] == 503
+
+
+async def test_who_waits_for_a_job_is_no_load(world: World, autojump_clock: Clocked, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("bunqueue_trio.doors.asking.ASKED_MAX", 1)
+    monkeypatch.setattr("bunqueue_trio.doors.asking.ASKED_MAX_BYTES", len(POLL))
+    door = await world.door()
+    waiting = [world.connect(door) for _ in range(3)]
+    for client in waiting:
+        await client.send_all(POLL)
+        await trio.testing.wait_all_tasks_blocked()
+    assert world.server.core.pulls_waiting == 3
+    for client in waiting:
+        assert (await ask(world.connect(door), PUSH))[0] == 200
+        assert (await response(client))[1]["job"]
+    assert (await ask(world.connect(door), POLL[: len(POLL) - 2] + b"x: y\r\n\r\n"))[0] == 503
 
 
 # --- deliveries -----------------------------------------------------------------------------------

@@ -172,8 +172,9 @@ class Answering:
             self._answer(number, begun)
         elif begun.polls or begun.bulk is not None:
             scope = self._waiting[number] = trio.CancelScope()
-            self._say(pack(number, WAITS))
-            self._count(1)
+            if begun.polls:
+                self._say(pack(number, WAITS))
+                self._count(1)
             nursery.start_soon(self._finish, number, request.call, begun, scope)
         elif begun.epoch:
             self._uncommitted.append(_Uncommitted(number, request.call, begun))

@@ -53,6 +53,7 @@ class Asked:
         "is_told",
         "number",
         "over",
+        "polls",
         "size",
         "spliced",
         "waited",
@@ -68,6 +69,8 @@ class Asked:
         self.is_told = False
         """The leader was told that its client says no more."""
         self.over: trio.Event = trio.Event()
+        self.polls = False
+        """It takes until something happens; nobody does anything for it meanwhile."""
         self.answer: bytes = b""
         self.ends = False
         """The connection ends with the answer."""
@@ -84,6 +87,7 @@ class Asked:
 
     def wait_on(self) -> None:
         """Wake who waits for the answer: it takes until something happens."""
+        self.polls = True
         self.over, before = trio.Event(), self.over
         before.set()
 
@@ -109,6 +113,8 @@ class Asking:
         self._buffer = buffer
         self._numbers = count()
         self._asked: dict[int, Asked] = {}
+        self._busy = 0
+        """Requests that are not answered, but for those that wait for something to happen; and their size."""
         self._bytes = 0
         self._out: list[tuple[bytes, Asked | None]] = []
         self._bell = Bell()
@@ -125,11 +131,11 @@ class Asking:
         """Send a request, the only one of its connection and of RECEIVE_BYTES at most; its ``over`` is set when it is answered."""
         assert len(request) <= RECEIVE_BYTES
         asked = Asked(number, len(request), self._budget.hold())
-        if len(self._asked) >= ASKED_MAX or self._bytes + asked.size > ASKED_MAX_BYTES:
+        if self._busy >= ASKED_MAX or self._bytes + asked.size > ASKED_MAX_BYTES:
             asked.end(self._refusals.of(errors.OVERLOADED))
             return asked
         self._asked[number] = asked
-        self._bytes += asked.size
+        self._count(1, asked)
         self._out.append((pack(number, ASK, len(address), address, request), asked))
         self._bell.ring()
         return asked
@@ -162,7 +168,13 @@ class Asking:
         """Wait for an answer no more."""
         if self._asked.get(asked.number) is asked:
             del self._asked[asked.number]
-            self._bytes -= asked.size
+            if not asked.polls:
+                self._count(-1, asked)
+
+    def _count(self, sign: int, asked: Asked) -> None:
+        """Count what the leader has to do."""
+        self._busy += sign
+        self._bytes += sign * asked.size
 
     async def run(self) -> None:
         """Send and receive, over one stream after the other, until the leader cannot be reached."""
@@ -221,6 +233,7 @@ class Asking:
                 self.say(number, UNSENT)  # its client has gone meanwhile
             return
         if kind == WAITS:
+            self._count(-1, asked)
             asked.wait_on()
             return
         self.forget(asked)

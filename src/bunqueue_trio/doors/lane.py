@@ -82,6 +82,10 @@ class FramingDoor(Door):
                 self.asking.settle(asked, is_sent=False)
         return rest is None or await super().serve_by_leader(client, rest)
 
+    def own_answer(self, request: bytes) -> bytes:
+        """Return what a door answers by itself, to a connection that ends with it; nothing for other requests."""
+        return b""
+
     async def _talk(self, client: Client, address: bytes, unread: bytes) -> bytes | None:
         """Ask and answer; return what the leader has to read itself, None if the connection is over."""
         wire = client.wire
@@ -99,10 +103,13 @@ class FramingDoor(Door):
                 if not _fits(length, unread):
                     return unread
             request, unread = unread[:length], unread[length:]
+            if own := self.own_answer(request):
+                await self._goodbyes.refuse(client.stream, own, WRITE_TIMEOUT_S)
+                return None
             asked = client.asked = self.asking.ask(client.number, address, request)
-            answered = asked.over
-            await answered.wait()
-            if asked.over is not answered:
+            await asked.over.wait()
+            if asked.polls:
+                request = b""
                 unread += await self._watch(client, asked)
             if asked.spliced:
                 return request + unread

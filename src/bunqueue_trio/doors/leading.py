@@ -175,9 +175,15 @@ class DoorProcesses:
             task_status.started(None)
 
         def be() -> int:
-            with subprocess.Popen(  # noqa: S603 - ourselves
-                command, stdin=subprocess.PIPE, pass_fds=descriptors, env=os.environ | {"PYTHONPATH": _code_paths()}
-            ) as process:
+            # Inherited: who ends a door while it starts is heard when it listens to that.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+            try:
+                started = subprocess.Popen(  # noqa: S603 - ourselves
+                    command, stdin=subprocess.PIPE, pass_fds=descriptors, env=os.environ | {"PYTHONPATH": _code_paths()}
+                )
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            with started as process:
                 try:
                     trio.from_thread.run_sync(start, process)
                     process.communicate(settings)

@@ -68,6 +68,7 @@ async def _run(settings: Settings, control: int, accepting: list[int], last: Las
 
         async def hear_signals() -> None:
             with trio.open_signal_receiver(signal.SIGTERM) as signals:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # the leader starts doors with it blocked
                 async for _ in signals:
                     stop.wanted.set()
 

@@ -1,7 +1,9 @@
 """The link over a network: to the leader of a database, from those that wait to lead there."""
 
+import math
 import socket
 from functools import partial
+from weakref import WeakSet
 
 import structlog
 import trio
@@ -37,6 +39,10 @@ class RemoteLink:
 
     def __init__(self) -> None:
         self._leader: tuple[Bind, bytes] | None = None
+        self._last: tuple[Bind, bytes] | None = None
+        """The last leader that there was, and what is open to it."""
+        self._open_streams: WeakSet[trio.SocketStream] = WeakSet()
+        self._silent_since = math.inf
         self._up = trio.Event()
 
     @property
@@ -47,16 +53,37 @@ class RemoteLink:
     def note_leader(self, where: str | None, key: bytes) -> None:
         """Note where the leader's link is, and the key; None: there is none."""
         self._leader = None if where is None else (parse_bind(where), key)
+        if self._leader is not None and self._leader != self._last:
+            # The one before may only hang, and answer when nobody may believe it.
+            self._let_go()
+            self._last = self._leader
+
+    def _note_down(self) -> None:
+        if self.is_up:  # who waits does so for the one that there is
+            self._up = trio.Event()
+
+    def _let_go(self) -> None:
+        """End all that is open to the leader."""
+        self._note_down()
+        self._silent_since = math.inf
+        while self._open_streams:
+            self._open_streams.pop().socket.close()
 
     async def open(self, address: str) -> trio.SocketStream:
         """Return a connection to the leader's API; see :class:`bunqueue_trio.doors.link.Link`."""
         if not self.is_up:
             raise LinkLost("it could not be reached")
+        leader = self._last
         try:
-            return await self._open(address)
+            stream = await self._open(address)
         except LinkLost:
-            self._up = trio.Event()
+            self._note_down()
             raise
+        if self._last != leader:
+            await close_now(stream)
+            raise LinkLost("another one leads now")
+        self._open_streams.add(stream)
+        return stream
 
     async def wait_up(self, seconds: float) -> bool:
         """Return whether the leader can be reached, now or within ``seconds``."""
@@ -71,7 +98,10 @@ class RemoteLink:
             try:
                 await close_now(await self._open(_PROBE))
             except LinkLost as lost:
-                self._up = trio.Event() if self.is_up else self._up
+                self._note_down()
+                self._silent_since = min(self._silent_since, trio.current_time())
+                if trio.current_time() - self._silent_since >= LINK_SILENT_S:
+                    self._let_go()  # it hangs: the kernel alone would hold on to it
                 if self._leader is not None and told != str(lost):
                     told = str(lost)
                     _log.warning("the leader cannot be reached", leader=str(self._leader[0]), error=told)
@@ -80,7 +110,7 @@ class RemoteLink:
                     assert self._leader is not None
                     _log.info("serving through the leader", leader=str(self._leader[0]))
                     self._up.set()
-                told = None
+                told, self._silent_since = None, math.inf
             await trio.sleep(LINK_LOOK_S)
 
     async def _open(self, address: str) -> trio.SocketStream:

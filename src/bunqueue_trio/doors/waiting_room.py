@@ -28,7 +28,7 @@ _log = structlog.get_logger()
 
 _HEAD_BYTES = 16 * 1024  # as of any request
 _ALIVE = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\nConnection: close\r\n\r\n"
-_PROBES = (b"/healthz", b"/live", b"/ready")
+_READS = (b"GET", b"HEAD")
 
 
 async def waiting_room(
@@ -72,6 +72,10 @@ class WaitingRoom(FramingDoor):
         """Do it while the leader can be reached."""
         return self._remote.is_up and await super().serve_by_leader(client, unread)
 
+    def own_answer(self, request: bytes) -> bytes:
+        """Say that it lives, whatever the leader does."""
+        return _answer_live(request)
+
     async def serve_alone(self, client: Client) -> None:
         """Answer one request, if there is one soon; it waits for the leader, unless it is a probe."""
         head = b""
@@ -86,14 +90,11 @@ class WaitingRoom(FramingDoor):
             await self._goodbyes.refuse(client.stream, answer, WAITING_ROOM_S)
 
     def _answer_probe(self, head: bytes) -> bytes:
-        """Return what a probe is answered; nothing of other requests."""
-        method, _, rest = head.partition(b" ")
-        target = rest.partition(b" ")[0].partition(b"?")[0]
-        if target not in _PROBES or method not in (b"GET", b"HEAD"):
-            return b""
-        if target == b"/ready":
+        """Return what a probe is answered while there is no leader; nothing of other requests."""
+        method, target = _asked_for(head)
+        if target == b"/ready" and method in _READS:
             return self.refusals.of(errors.STANDBY, is_head=method == b"HEAD")
-        return _ALIVE + (b"OK" if method == b"GET" else b"")
+        return _answer_live(head)
 
     async def _wait_up(self) -> bool:
         """Return whether the leader can be reached now, or soon."""
@@ -114,3 +115,15 @@ async def _head(stream: trio.abc.Stream) -> bytes:
             return b""
         head += more
     return head
+
+
+def _asked_for(head: bytes) -> tuple[bytes, bytes]:
+    method, _, rest = head.partition(b" ")
+    return method, rest.partition(b" ")[0].partition(b"?")[0]
+
+
+def _answer_live(head: bytes) -> bytes:
+    method, target = _asked_for(head)
+    if target not in (b"/healthz", b"/live") or method not in _READS:
+        return b""
+    return _ALIVE + (b"OK" if method == b"GET" else b"")
