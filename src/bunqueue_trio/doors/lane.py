@@ -176,7 +176,7 @@ class FramingDoor(Door):
         """Send an answer; return whether the connection goes on."""
         wire, is_sent = client.wire, False
         try:
-            if not asked.answer or (asked.waited and wire.has_ended()):
+            if not asked.answer or (asked.waited and (asked.is_told or wire.has_ended())):
                 return False
             await _send(wire, asked.answer)
             is_sent = True
