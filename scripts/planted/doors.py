@@ -312,4 +312,10 @@ DOORS = [
         '        return b""\n',
         "a server that waits seems dead when its leader hangs",
     ),
+    Mutant(
+        _ASKING,
+        "                    self._bell.ring()  # for",
+        "                    pass  # for",
+        "what has not gone out waits for the next request",
+    ),
 ]

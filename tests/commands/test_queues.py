@@ -183,8 +183,24 @@ async def test_a_queue_says_which_of_its_dead_letters_are_kept(api: Api, queue: 
     await api.run(c.SetDlqConfig(queue=queue, config=c.DlqConfig(max_entries=1000, max_age=60_000)))
     said = (await api.run(c.GetDlqConfig(queue=queue))).config
     assert (said.auto_retry, said.max_entries, said.max_age) == (False, 1000, 60_000)
-    assert await api.refused(c.SetDlqConfig(queue=queue, auto_retry=True)) is c.NO_AUTO_RETRY
+    assert (said.auto_retry_interval, said.max_auto_retries) == (3_600_000, 3)
     await api.run(c.SetDlqConfig(queue=queue, max_age=None))
     assert (await api.run(c.GetDlqConfig(queue=queue))).set == ["maxEntries"]
     await api.run(c.ClearDlqConfig(queue=queue))
     assert (await api.run(c.GetDlqConfig(queue=queue))).config.max_entries is None
+
+
+async def test_a_queue_retries_its_dead_letters_by_itself(api: Api, queue: str):
+    await api.run(c.SetDlqConfig(queue=queue, auto_retry=True, auto_retry_interval=0, max_auto_retries=1))
+    told = await api.run(c.GetDlqConfig(queue=queue))
+    assert (told.config.auto_retry, told.config.auto_retry_interval, told.config.max_auto_retries) == (True, 0, 1)
+    assert told.set == ["autoRetry", "autoRetryInterval", "maxAutoRetries"]
+    job_id = await api.push(queue, max_attempts=1)
+    for error in ("boom", "again"):
+        delivered = await api.run(c.Pull(queue=queue, timeout=30_000))
+        assert delivered.job.id == job_id
+        await api.run(c.Fail(id=job_id, token=delivered.token, error=error))
+    assert (await api.run(c.Pull(queue=queue, timeout=300))).job is None
+    assert "after 1 of 1 retries by the server" in (await api.run(c.Why(id=job_id))).why
+    [line] = (await api.run(c.GetLogs(id=job_id))).data.logs
+    assert line.message == "Retried by the server, 1 of 1, after: boom"

@@ -229,15 +229,18 @@ async def test_requests_in_any_pieces_are_answered_as_without_a_door(
     pieces = [(data[a:b], random.choice([0, 0, 0.3, 2])) for a, b in itertools.pairwise([0, *cuts, len(data)])]
 
     async def answers(client: Any) -> list[int]:
+        statuses: list[int] = []
+
+        async def send() -> None:
+            for piece, pause in pieces:
+                await client.send_all(piece)
+                await trio.sleep(pause)
+
         async with trio.open_nursery() as sending:
-
-            async def send() -> None:
-                for piece, pause in pieces:
-                    await client.send_all(piece)
-                    await trio.sleep(pause)
-
             sending.start_soon(send)
-            return [(await response(client))[0] for _ in requests]
+            for _ in requests:
+                statuses.append((await response(client))[0])  # noqa: PERF401 - a nursery is no place to return from
+        return statuses
 
     through = await answers(world.connect(await world.door()))
     server = Server(world.settings, MemoryStore(), Clock(1_700_000_000_000))
@@ -561,8 +564,8 @@ async def test_what_was_not_sent_on_a_lost_stream_goes_out_on_the_next(autojump_
     async with trio.open_nursery() as nursery:
         nursery.start_soon(asking.run)
         sent = asking.ask(1, b"a", b"x" * RECEIVE_BYTES)
-        await trio.testing.wait_all_tasks_blocked()
         not_sent = asking.ask(2, b"a", b"second")
+        await trio.testing.wait_all_tasks_blocked()
         await streams[0][0].aclose()
         await sent.over.wait()
         assert b"not-committed" in sent.answer

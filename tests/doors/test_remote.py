@@ -16,7 +16,9 @@ from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.storage.memory import MemoryStore
+from bunqueue_trio.storage.store import Store
 from bunqueue_trio.transports.listener import Http
+from tests.storage.distant import DistantStore
 from tests.wire.raw import request_bytes
 
 KEY = b"k" * 32
@@ -34,9 +36,9 @@ class Leader(NamedTuple):
     over: trio.Event
 
 
-async def start_leader(nursery: trio.Nursery, settings: Settings | None = None) -> Leader:
+async def start_leader(nursery: trio.Nursery, store: Store | None = None) -> Leader:
     """A server that is reached over its link, and by nothing else."""
-    server = Server(settings or Settings(link_bind="127.0.0.1:0"), MemoryStore(), Clock())
+    server = Server(Settings(link_bind="127.0.0.1:0"), store or MemoryStore(), Clock())
     listeners = await open_link(server.settings)
 
     async def transport(server: Server, *, task_status: trio.TaskStatus[list[str]]) -> None:
@@ -46,7 +48,7 @@ async def start_leader(nursery: trio.Nursery, settings: Settings | None = None) 
 
     over = trio.Event()
 
-    async def live(*, task_status: trio.TaskStatus[Server]) -> None:
+    async def live(*, task_status: trio.TaskStatus[Server]) -> None:  # noqa: ASYNC128 - `serve` calls started
         await serve(server, [transport], task_status=task_status)
         over.set()
 
@@ -152,6 +154,21 @@ async def test_a_stop_of_the_leader_answers_what_was_asked_in_frames(leader: Lea
     assert b"connection: close" in (await answer(client, b'"token":null')).lower()
     assert await client.receive_some(1) == b""
     await client.aclose()
+
+
+async def test_a_stop_of_the_leader_waits_for_commits_of_what_was_asked_in_frames(nursery: trio.Nursery):
+    leader = await start_leader(nursery, DistantStore(MemoryStore(), away_s=0.1))
+    room, link = await waiting(nursery, leader)
+    assert await link.wait_up(60)
+    client = await connect(nursery, room)
+    await client.send_all(request_bytes("POST", "/queues/q/jobs", b'{"data":1}'))
+    with trio.fail_after(60):
+        while not leader.server.doors.requests:  # noqa: ASYNC110 - nobody tells
+            await trio.sleep(0.001)
+    leader.server.stop.set()
+    assert b'"ok":true' in await answer(client, b"}")
+    await client.aclose()
+    nursery.cancel_scope.cancel()
 
 
 async def test_a_request_that_nobody_can_be_asked_is_told_so(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch):

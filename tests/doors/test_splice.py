@@ -11,7 +11,7 @@ import trio.testing
 
 from bunqueue_trio.config import RECEIVE_BYTES, WRITE_TIMEOUT_S
 from bunqueue_trio.doors.splice import _AFTERWARDS_S, splice
-from bunqueue_trio.transports.wire import close_now, make_buffer
+from bunqueue_trio.transports.wire import make_buffer
 
 Pair = Any
 
@@ -32,16 +32,17 @@ async def spliced(
     leader, to_leader = make()
     over = trio.Event()
 
-    async def run() -> None:
+    async def run(*, task_status: trio.TaskStatus[None]) -> None:
+        task_status.started()
         try:
             await splice(its, to_leader, make_buffer(), unread)
         finally:
-            await close_now(its)
-            await close_now(to_leader)
+            await trio.aclose_forcefully(its)
+            await trio.aclose_forcefully(to_leader)
             over.set()
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(run)
+        await nursery.start(run)
         yield Ends(ours, leader, over)
         with trio.fail_after(1000):
             await over.wait()
@@ -154,4 +155,4 @@ async def test_a_leader_that_has_closed_is_not_waited_for(autojump_clock: trio.t
     await splice(its, to_leader, make_buffer())
     assert trio.current_time() == begun
     assert await ours.receive_some(10) == b"bye"
-    await close_now(to_leader)
+    await trio.aclose_forcefully(to_leader)

@@ -67,6 +67,7 @@ def facts(job: Job) -> dict[str, Any]:
         "priority": job.priority,
         "lifo": job.options.lifo,
         "message": note and note.message,
+        "returns": note.auto_retries if note else 0,
         "open": frozenset((note and note.waiting_on) or ()),
         "token": lease and lease.token,
         "until": lease and lease.until,
@@ -152,7 +153,7 @@ def rates(engine: Engine) -> dict[str, tuple[int, int, int | None, list[int]]]:
 
 
 def known(job: Record) -> dict[str, Any]:
-    fields = "id queue state attempts stalls progress created run_at started delivered error cause message open token until timeout_at owner worker called_off"
+    fields = "id queue state attempts stalls progress created run_at started delivered error cause message returns open token until timeout_at owner worker called_off"
     spec = {"data": bytes(job.spec.data), "priority": job.spec.priority, "lifo": job.spec.lifo}
     return {name: getattr(job, name) for name in fields.split()} | spec
 
@@ -247,6 +248,7 @@ def check_empty(engine: Engine) -> None:
     )
     assert set(engine.counts.values()) == {0}
     assert len(engine._dependents) == 0
+    assert (engine.auto_retries, engine.auto_retries._look_at, engine.auto_retries.due) == ({}, {}, None)
     assert engine._owned == {}
     assert (engine.workers, list(engine.workers.ids), engine.workers.by_connection) == ({}, [], {})
     assert engine._reused_ids == engine._reused_in_flight == {}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bunqueue_trio.engine import line, moves, timers
+from bunqueue_trio.engine import auto_retries, auto_retrying, line, moves, timers
 from tests.engine.make import Bench
 
 
@@ -12,6 +12,8 @@ def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timers, "_SWEEP_MIN", 4)
     monkeypatch.setattr(line, "BLOCK_MAX", 2)
     monkeypatch.setattr(moves, "QUEUES_IDLE_MAX", 2)
+    monkeypatch.setattr(auto_retrying, "AUTO_RETRY_SLICE", 2)
+    monkeypatch.setattr(auto_retries, "_SWEEP_MIN", 1)
 
 
 @pytest.fixture

@@ -55,6 +55,7 @@ def freeze(changes: Changes) -> Batch:
             batch.ended.append(job.seq)
         if job.state is not State.REMOVED:
             batch.finished.append(copy(job))
+    batch.finished.sort(key=lambda job: job.noted().finished_at)
     return batch
 
 
@@ -67,12 +68,15 @@ class Disk:
         self.facts: dict[tuple[str, str], bytes] = {}
         self.trails: dict[str, dict[str, list[tuple[int, bytes]]]] = {}
         self.epoch = 0
+        self.places: dict[str, int] = {}
+        self.last_place = 0
 
     def commit(self, batch: Batch) -> None:
         assert batch.epoch > self.epoch
         self.epoch = batch.epoch
         for job_id in batch.reused_ids:
             if self.finished.pop(job_id, None) is not None:
+                del self.places[job_id]
                 self.trails.pop(job_id, None)
         for job in batch.new:
             assert job.seq not in self.jobs, "a new job takes the row of another"
@@ -85,6 +89,8 @@ class Disk:
         for job in batch.finished:
             assert job.id not in self.finished, "two finished jobs of one id"
             self.finished[job.id] = job
+            self.last_place += 1
+            self.places[job.id] = self.last_place
         for kind, key, value in batch.facts:
             if value is None:
                 self.facts.pop((kind, key), None)
@@ -133,18 +139,23 @@ class Disk:
         ]
 
     def records(
-        self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None
-    ) -> Records:
+        self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None,
+        *, oldest: bool = False,
+    ) -> Records:  # fmt: skip
         kept = [
             (n, copy(job))
-            for n, job in reversed(list(enumerate(self.finished.values())))
+            for n, job in self._by_place(reverse=not oldest)
             if (job.queue, job.state) == (queue, state) and not is_hidden(job)
-            and (before is None or n < before) and fingerprint in (None, fingerprint_of(job))
+            and (before is None or (n > before if oldest else n < before)) and fingerprint in (None, fingerprint_of(job))
         ]  # fmt: skip
         for _, job in kept:
             job.noted().fingerprint = fingerprint_of(job)
         more = kept[limit - 1][0] if len(kept) > limit else None
         return Records([job for _, job in kept[:limit]], more, [n for n, _ in kept[:limit]])
+
+    def _by_place(self, *, reverse: bool) -> list[tuple[int, Job]]:
+        places = sorted(self.places.items(), key=lambda item: item[1], reverse=reverse)
+        return [(n, self.finished[job_id]) for job_id, n in places]
 
     def groups(self, queue: str | None) -> dict[str, dict[str, int]]:
         found: dict[str, dict[str, int]] = {}
@@ -167,6 +178,7 @@ class Disk:
     def load(self, rng: random.Random) -> list[Job]:
         """Return every unfinished job, in no order, to an engine that counts its epochs from 1."""
         self.epoch = 0
+        self.last_place = max(self.places.values(), default=0)
         jobs = [copy(job) for job in self.jobs.values()]
         rng.shuffle(jobs)
         return jobs

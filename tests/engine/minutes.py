@@ -43,7 +43,7 @@ def numbers(field: int, text: str) -> set[int]:
         if span == "*":
             first, last = low, high
         elif "-" in span:
-            first, last = (NAMES[field].get(end) or int(end) for end in span.split("-"))
+            first, last = (NAMES[field][end] if end in NAMES[field] else int(end) for end in span.split("-"))
         else:
             first = NAMES[field][span] if span in NAMES[field] else int(span)
             last = high if step else first

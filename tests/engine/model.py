@@ -57,6 +57,10 @@ class Record:
     owned_since: int = 0
     held: bool = False
     worker: str | None = None
+    returns: int = 0
+    """How often its queue has retried it by itself."""
+    passed: bool = False
+    """Its time for that has come and gone."""
     called_off: dict[str, Any] | None = None
     """When it was cancelled, until when its worker has time, why and by whom."""
 

@@ -558,7 +558,8 @@ class Model(Crew, Schedules):
                 "since": job.started,
                 "until": min(ends, default=None),
             }
-        return {"code": "cancelled" if job.cause == "cancelled" else job.state, "since": job.finished}
+        until = model_configs.returns_at(self, job) if job.state == "failed" else None
+        return {"code": "cancelled" if job.cause == "cancelled" else job.state, "since": job.finished, "until": until}
 
     def in_line(self, job: Record) -> Reply:
         line, active = self.line(job.queue), self.counts(job.queue)["active"]

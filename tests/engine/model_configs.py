@@ -1,13 +1,14 @@
 """How queues treat their jobs where nobody says it, by the naive queue of ``model.py``."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
 from bunqueue_trio.protocol import commands as c
-from tests.engine.model import No, Reply
+from tests.engine.model import Record, Reply
 
 Said = dict[str, Any]
 
@@ -94,12 +95,60 @@ def named(said: Said, usual: Said, names: tuple[str, ...]) -> list[str]:
 
 def set_dead(self: Any, command: c.SetDlqConfig, now: int, owner: str | None) -> Reply:
     self.check_queue(command.queue)
-    said = command.config or command
-    if said.auto_retry is True:
-        raise No(400, "autoRetry is not there: a rerun retries a few first, and the others if those do well")
     key = "dead " + command.queue
-    self.said[key] = told(self.said.get(key, {}), said, ("max_age", "max_entries"))
+    before = self.said.get(key, {})
+    after = told(before, command.config or command, DEAD)
+    if after.get("auto_retry"):
+        after.setdefault("since", now)
+        if not before.get("auto_retry"):
+            after["since"] = now
+            known = {(job.id, job.serial) for job in self.committed()}
+            for job in [job for job in self.ended if job.queue == command.queue and (job.id, job.serial) in known]:
+                passed(self, job)
+    self.said[key] = after
     return {}
+
+
+DEAD = ("auto_retry", "auto_retry_interval", "max_auto_retries", "max_age", "max_entries")
+USUAL = {"auto_retry": False, "auto_retry_interval": 3_600_000, "max_auto_retries": 3}
+
+
+def returns_at(self: Any, dead: Record) -> int | None:
+    """When a dead letter waits again by itself, if it does and nothing stands in its way."""
+    said = USUAL | self.said.get("dead " + dead.queue, {})
+    assert dead.finished is not None
+    if not said["auto_retry"] or dead.passed or dead.finished < said["since"]:
+        return None
+    if dead.returns >= said["max_auto_retries"] or dead.cause in ("cancelled", "discarded", "unrecoverable"):
+        return None
+    return dead.finished + said["auto_retry_interval"]
+
+
+def passed(self: Any, job: Record) -> None:
+    """Its time has come and gone; a record of a moment before stays as it was."""
+    self.ended[self.ended.index(job)] = replace(job, passed=True)
+
+
+def return_dead(self: Any, queue: str, now: int, order: list[str], most: int = 1_000_000) -> None:
+    """Let those of a queue wait again whose time has come, in the order in which they are kept."""
+    said = USUAL | self.said.get("dead " + queue, {})
+    if not said["auto_retry"]:
+        return
+    known = {(job.id, job.serial) for job in self.committed()}
+    dead = [job for job in self.ended if job.queue == queue and job.state == "failed" and not job.passed]
+    dead = [job for job in dead if (job.id, job.serial) in known]
+    for job in sorted(dead, key=lambda job: order.index(job.id))[:most]:
+        if job.finished + said["auto_retry_interval"] > now:
+            continue
+        may = returns_at(self, job) is not None
+        passed(self, job)
+        if not may or (job.key is not None and any((j.queue, j.key) == (queue, job.key) for j in self.jobs)):
+            continue
+        if any(other.id in job.depends and other.state == "failed" for other in self.ended):
+            continue
+        self.retry(c.RetryDlq(queue=queue, job_id=job.id), now, None)
+        self.jobs[-1].returns = job.returns + 1
+        self.totals["auto_retried"] += 1
 
 
 def clear_dead(self: Any, command: c.ClearDlqConfig, now: int, owner: str | None) -> Reply:
@@ -111,8 +160,12 @@ def clear_dead(self: Any, command: c.ClearDlqConfig, now: int, owner: str | None
 def get_dead(self: Any, command: c.GetDlqConfig, now: int, owner: str | None) -> Reply:
     self.check_queue(command.queue)
     said = self.said.get("dead " + command.queue, {})
-    config = {"autoRetry": False, "maxAge": said.get("max_age"), "maxEntries": said.get("max_entries")}
-    return {"config": config, "set": named(said, {}, ("max_age", "max_entries"))}
+    full = USUAL | said
+    config = {
+        "autoRetry": full["auto_retry"], "autoRetryInterval": full["auto_retry_interval"], "maxAutoRetries": full["max_auto_retries"],
+        "maxAge": said.get("max_age"), "maxEntries": said.get("max_entries"),
+    }  # fmt: skip
+    return {"config": config, "set": named(said, USUAL, DEAD)}
 
 
 ANSWERS = {

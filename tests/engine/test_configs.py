@@ -153,8 +153,9 @@ def test_it_says_which_of_its_dead_letters_are_kept(bench: Bench):
         bench.do(c.GetDlqConfig(queue="r")).config.max_entries,
         bench.do(c.GetDlqConfig(queue="q")).config.max_age,
     ) == (3, 500)
-    with pytest.raises(Refused, match="autoRetry is not there"):
-        bench.do(c.SetDlqConfig(queue="q", auto_retry=True))
+    bench.do(c.SetDlqConfig(queue="s", auto_retry=True))
+    assert set(bench.engine.configs.dead_kept(bench.now)) == {"q", "r"}
+    bench.do(c.ClearDlqConfig(queue="s"))
     bench.do(c.ClearDlqConfig(queue="q"))
     bench.do(c.Obliterate(queue="r"))
     assert bench.engine.configs.dead_kept(bench.now) == {}

@@ -106,6 +106,17 @@ def test_the_holder_of_an_active_job_is_a_connection(bench: Bench):
     assert ids(bench, state="active") == [other]
 
 
+def test_the_jobs_of_a_worker_are_found_by_its_id_and_by_its_name(bench: Bench):
+    job_id, other = bench.push(), bench.push()
+    bench.do(c.RegisterWorker(worker_id="w-1", name="mailer"))
+    bench.do(c.Pull(queue="q", owner="w-1"))
+    bench.pull()
+    assert ids(bench, owner="w-1") == ids(bench, owner="mailer") == [job_id]
+    assert ids(bench, owner="nobody") == []
+    assert bench.do(c.Why(id=job_id)).why == "Worker mailer has had it for 0 ms."
+    assert bench.do(c.Why(id=other)).why == "A worker has had it for 0 ms."
+
+
 def test_those_of_an_error_are_found_dead_or_on_their_way(bench: Bench):
     retried = fail(bench, "refused by 10.0.0.1", max_attempts=2, backoff=1000)
     ends = [fail(bench, f"refused by 10.0.0.{n}", "r") for n in (2, 3)]

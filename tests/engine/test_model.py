@@ -181,6 +181,18 @@ class Machine(RuleBasedStateMachine):
         self.world.do(c.PromoteJobs(queue=queue, count=limit))
         self.world.do(c.Drain(queue=queue, delayed=state == "delayed", limit=limit))
 
+    @rule(queue=QUEUES, on=some(True, True, None), interval=some(0, 50), most=some(None, 1))
+    def say_of_dead_letters(self, queue, on, interval, most):
+        self.world.do(c.SetDlqConfig(queue=queue, auto_retry=on, auto_retry_interval=interval, max_auto_retries=most))
+
+    @rule(wait=st.booleans())
+    def auto_retry(self, wait):
+        self.world.commit()
+        self.world.commit()
+        if wait:
+            self.world.go_to(self.world.engine.auto_retries.due or 0)
+        self.world.auto_retry()
+
     @rule(queue=QUEUES)
     def resume(self, queue):
         self.world.do(c.Resume(queue=queue))

@@ -42,7 +42,7 @@ class Life:
             self.push, self.push_batch, self.pull, self.pull_batch, self.ack, self.fail, self.ack_batch, self.fail_batch,
             self.heartbeat, self.heartbeat_batch, self.extend, self.release, self.progress, self.manage, self.cancel, self.read,
             self.gate, self.count, self.edit, self.retry, self.clear, self.staff, self.schedule, self.find, self.act, self.disconnect,
-            self.give_back, self.take, self.commit, self.crash,
+            self.give_back, self.auto_retry, self.take, self.commit, self.crash,
         ]  # fmt: skip
         self.weights = [self.rng.choice((0, 1, 1, 4)) for _ in self.operations]
         self.about_active = self.operations[4:13]
@@ -51,6 +51,13 @@ class Life:
         self.patience = self.rng.choice((0.1, 0.2, 0.4))
         # ... and different options.
         self.likes = {name: self.rng.choice((0, 0.1, 0.5)) for name in OPTIONS}
+        if self.rng.random() < 0.3:  # many die, and come back
+            for operation in (self.fail, self.fail_batch, self.auto_retry):
+                self.weights[self.operations.index(operation)] = 6
+            self.likes |= {"max_attempts": 0.9, "unique_key": 0.3, "remove_on_fail": 0}
+            for queue in QUEUES:
+                interval = self.rng.choice([0, 50, 5000])
+                self.world.do(c.SetDlqConfig(queue=queue, auto_retry=True, auto_retry_interval=interval))
 
     def step(self) -> None:
         if self.rng.random() < self.patience:
@@ -264,6 +271,7 @@ class Life:
         return [
             c.SetDefaults(queue=queue, **some(said)), c.ClearDefaults(queue=queue), c.ClearStallConfig(queue=queue), c.GetDefaults(queue=queue),
             rng.choice([config, c.SetStallConfig(queue=queue, **stalls)]), c.GetStallConfig(queue=queue),
+            rng.choice([c.ClearDlqConfig(queue=queue), c.GetDlqConfig(queue=queue), c.GetDlqConfig(queue=queue)]),
         ]  # fmt: skip
 
     def count(self) -> None:
@@ -351,6 +359,25 @@ class Life:
     def give_back(self) -> None:
         job_id, token = self.active()
         self.world.give_back(job_id, token or "")
+
+    def auto_retry(self) -> None:
+        """Let dead letters wait again by themselves, often those whose time comes next; or say of which queues."""
+        rng, autos = self.rng, self.world.engine.auto_retries
+        if rng.random() < (0.1 if autos else 0.6):
+            dead: dict[str, Any] = {
+                "auto_retry": rng.choice([True, True, True, True, None, False]), "auto_retry_interval": rng.choice([0, 50, 5000, None]),
+                "max_auto_retries": rng.choice([None, 0, 1, 2]), "max_age": rng.choice([None, 1]),
+            }  # fmt: skip
+            dead = {name: value for name, value in dead.items() if rng.random() < 0.8}
+            how = {"config": c.DlqConfig(**dead)} if rng.random() < 0.3 else dead
+            self.world.do(c.SetDlqConfig(queue=rng.choice([*QUEUES * 9, "no good"]), **how))
+            return
+        self.world.commit()
+        self.world.commit()
+        due = autos.due
+        if due is not None and rng.random() < 0.7:
+            self.world.go_to(due - rng.choice([0, 0, 1]))
+        self.world.auto_retry()
 
     def take(self) -> None:
         self.world.take()

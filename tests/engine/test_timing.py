@@ -27,16 +27,21 @@ def ms(*when: int) -> int:
 def some_field(rng: random.Random, low: int, high: int, likes: list[str]) -> str:
     a, b = sorted(rng.sample(range(low, high + 1), 2))
     return rng.choice(
-        ["*", f"*/{rng.randint(1, 20)}", str(a), f"{a},{b}", f"{a}-{b}", f"{a}-{b}/{rng.randint(1, 9)}", *likes]
-    )
+        [
+            "*", f"*/{rng.randint(1, 20)}", str(a), f"{a},{b}", f"{a}-{b}", f"{a}-{b}/{rng.randint(1, 9)}",
+            f"{a:02}-{a}/{rng.randint(1, 9)},{b:02}", *likes,
+        ]
+    )  # fmt: skip
 
 
 def some_expression(rng: random.Random) -> str:
     """Most often about the small hours, when clocks are changed."""
     hours = ["1", "2", "3", "0-3", "1,2", "2-3", "*/2", "0,1,2,3"]
-    day = rng.choice(["*", "*", "*", "L", "*/2", "15", "1-7", "29"])
-    weekday = rng.choice(["*", "*", "*", "SUN", "7", "MON-FRI", "SAT#2", "0L", "*/2", "sat,sun", "0#1"])
-    month = rng.choice(["*", "*", "*", "MAR", "3,10", "*/2", "APR-NOV"])
+    day = rng.choice(["*", "*", "*", "L", "*/2", "15", "1-7", "29", "07-7/2"])
+    weekday = rng.choice(
+        ["*", "*", "*", "SUN", "7", "MON-FRI", "SAT#2", "0L", "*/2", "sat,sun", "0#1", "mon-1/2", "SUN-0/3"]
+    )
+    month = rng.choice(["*", "*", "*", "MAR", "3,10", "*/2", "APR-NOV", "mar-03/2"])
     return " ".join([some_field(rng, 0, 59, ["0", "30"]), some_field(rng, 0, 23, hours * 2), day, month, weekday])
 
 
@@ -163,6 +168,8 @@ def test_expressions_that_mean_something(text: str):
         ("60 0 * * * *", "the field of the second is wrong, '60'"),
         ("0 24 * * *", "the field of the hour is wrong, '24': it takes 0 to 23"),
         ("0 0 1 13 *", "the field of the month is wrong, '13': it takes 1 to 12 or JAN to DEC"),
+        ("1-5-05 * * * *", "the field of the minute is wrong, '1-5-05'"),
+        ("0 0 * * MON#2-2", "the field of the day of the week is wrong, 'MON#2-2'"),
         ("0 0 32 * *", "the field of the day of the month is wrong, '32': it takes 1 to 31, L"),
         ("0 0 * * " + "x" * 99, "the field of the day of the week is wrong, '" + "x" * 30 + "'"),
         ("* * * * FRI-MON", "the field of the day of the week is wrong, 'FRI-MON': it takes 0 to 7 or SUN to SAT"),
@@ -259,7 +266,19 @@ def test_zones_are_those_of_the_package_and_have_a_version():
 
 @pytest.mark.parametrize(
     ("said", "meant"),
-    [("0 9-9/2 * * *", "0 9 * * *"), ("0 0 1-1/2,5 * *", "0 0 1,5 * *"), ("0 0 * * MON-mon/3", "0 0 * * MON")],
+    [
+        ("0 9-9/2 * * *", "0 9 * * *"),
+        ("0 0 1-1/2,5 * *", "0 0 1,5 * *"),
+        ("0 0 * * MON-mon/3", "0 0 * * MON"),
+        ("0 3 * * MON-1/2", "0 3 * * MON"),
+        ("0 3 7-07/1 * *", "0 3 7 * *"),
+        ("05-5/2 * * * *", "5 * * * *"),
+        ("005-05/10 * * * * *", "5 * * * * *"),
+        ("0 3 * * SUN-0/3", "0 3 * * SUN"),
+        ("0 3 * * 7-007/3", "0 3 * * 0"),
+        ("0 3 1 jan-1/2 *", "0 3 1 1 *"),
+        ("0 3 1 02-Feb/2,5-may *", "0 3 1 2,5 *"),
+    ],
 )
 def test_a_step_in_a_range_of_one_value_leads_nowhere(said: str, meant: str):
     found = [last_slots(Timing(cron=text), 0, 40 * DAY * 1000, 99).times for text in (said, meant)]

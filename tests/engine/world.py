@@ -4,6 +4,7 @@ import json
 import random
 from itertools import count
 
+from bunqueue_trio.engine.auto_retrying import auto_slice
 from bunqueue_trio.engine.commands import apply
 from bunqueue_trio.engine.engine import Engine, Rules
 from bunqueue_trio.engine.job import State
@@ -13,6 +14,7 @@ from bunqueue_trio.protocol import commands as c
 from tests.engine.checks import check_agreement, check_empty, check_structure
 from tests.engine.disk import Disk, freeze
 from tests.engine.model_commands import Model
+from tests.engine.model_configs import return_dead
 
 LEASE_MS = 300_000
 GRACE_MS = 30_000
@@ -106,6 +108,20 @@ class World:
         kept = {job.id: job.noted().reason for job in self.disk.finished.values() if job.state is State.FAILED}
         assert kept == {job.id: job.cause for job in self._committed.ended if job.state == "failed"}
 
+    def auto_retry(self) -> None:
+        """Let the dead letters wait again by themselves whose time has come; they are seen when they are committed."""
+        self.commit()
+        self.commit()
+        autos = self.engine.auto_retries
+        while (name := autos.pop_due(self.now)) is not None:
+            auto_slice(self.engine, name, self.now)
+            while autos._look_at.get(name, self.now + 1) <= self.now:
+                autos.look_at(name, 0)
+                assert autos.pop_due(self.now) == name
+                auto_slice(self.engine, name, self.now)
+            return_dead(self.model, name, self.now, list(self.disk.places))
+            self.check()
+
     def crash(self, rng: random.Random) -> None:
         """Lose what is not committed, and start again from the disk."""
         self._flight, self._heard = None, 0
@@ -133,6 +149,7 @@ class World:
         for queue in {*self.model.said, *self.model.stall_rules}:
             self.do(c.ClearDefaults(queue=queue))
             self.do(c.ClearStallConfig(queue=queue))
+            self.do(c.ClearDlqConfig(queue=queue.removeprefix("dead ")))
         for name in list(self.model.schedules):
             self.do(c.DeleteSchedule(name=name))
         for owner in list(self.model.bound):

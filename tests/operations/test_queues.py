@@ -157,3 +157,26 @@ def test_a_slip_in_the_name_of_a_queue_is_noticed(server: Running, command: tupl
     ask(server, "push", "slip", "1")
     assert "there is no such queue yet" not in ask(server, *command, "slip").err
     assert "slop: there is no such queue yet\n" in ask(server, *command, "slop").err
+
+
+def test_who_keeps_fewer_dead_letters_is_asked_before_they_are_deleted(server: Running):
+    with server.client(headers={"Authorization": "Bearer secret"}) as client:
+        for n in range(5):
+            job = client.post("/queues/graves/jobs", json={"data": n, "maxAttempts": 1}).json()["id"]
+            client.get("/queues/graves/jobs")
+            client.post(f"/jobs/{job}/fail", json={"error": "dead"})
+        refused = ask(server, "queue", "graves", "--set", "maxEntries=3")
+        assert (refused.code, refused.out) == (2, "")
+        assert "graves: delete 2 dead letters for good: there is nobody to ask; say --yes" in refused.err
+        refused = ask(server, "queue", "graves", "--set", "maxAge=1ms")
+        assert "delete 5 dead letters for good" in refused.err
+        assert client.get("/queues/graves/dlq").json()["total"] == 5
+        assert client.get("/queues/graves/dlq-config").json()["set"] == []
+        assert ask(server, "queue", "graves", "--set", "maxEntries=5").code == 0
+        assert ask(server, "queue", "graves", "--set", "maxEntries=3", "--yes").code == 0
+        assert client.get("/queues/graves/dlq-config").json()["set"] == ["maxEntries"]
+
+
+def test_a_time_of_a_setting_says_its_unit(server: Running):
+    refused = ask(server, "queue", "emails", "--set", "timeout=30")
+    assert (refused.code, "timeout=30: say of what, such as 30s" in refused.err) == (2, True)

@@ -441,6 +441,7 @@ class Operator(Actor):
 
     async def act(self, peer: Peer) -> None:
         rng = self.rng
+        await self.settle(peer)
         while not self.calm:
             await self.nap(rng.expovariate(1 / 60))
             queue = rng.choice(self.stage.queues)
@@ -453,6 +454,8 @@ class Operator(Actor):
             elif rng.random() < 0.1:
                 state, grace = rng.choice(("waiting", "delayed", "waiting-children")), rng.choice((0, 5000))
                 await self.ask(peer, "Clean", queue=queue, state=state, grace=grace)
+            elif rng.random() < 0.2:
+                await self.settle(peer)
             elif rng.random() < 0.2:
                 cmds = ("QuietWorker", "UnquietWorker", "ReleaseWorker", "UnregisterWorker", "Heartbeat")
                 await self.ask(peer, rng.choice(cmds), id=f"worker-{rng.randint(0, 3)}")
@@ -484,9 +487,17 @@ class Operator(Actor):
                 )
         await self.tidy_up(peer)
 
+    async def settle(self, peer: Peer) -> None:
+        """Let jobs of most queues die soon, and come back by themselves."""
+        rng = self.rng
+        for queue in self.stage.queues:
+            how = {"autoRetryInterval": rng.choice((0, 1000, 60_000)), "maxAutoRetries": rng.choice((None, 1, 2))}
+            await self.ask(peer, "SetDlqConfig", queue=queue, autoRetry=rng.random() < 0.8, **how)
+            await self.ask(peer, "SetDefaults", queue=queue, maxAttempts=1)
+
     async def tidy_up(self, peer: Peer) -> None:
         for queue in self.stage.queues:  # a pause ends by itself, a limit stays for ever
-            for cmd in ("ClearConcurrency", "RateLimitClear"):
+            for cmd in ("ClearConcurrency", "RateLimitClear", "ClearDlqConfig", "ClearDefaults"):
                 while not (await self.ask(peer, cmd, queue=queue))["ok"]:
                     await self.nap(1)
         for i in range(4):  # so does a worker that is quiet

@@ -115,7 +115,7 @@ class Platter(MemoryStore):
             states.setdefault(row.state, []).append(job_id)
         return states
 
-    def records(self) -> dict[str, Job]:
+    def kept(self) -> dict[str, Job]:
         """Return what is kept of finished jobs, by their ids."""
         return {job_id: self._rows.finished(row) for job_id, row in self._finished.items()}
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from bunqueue_trio.config import RESTART_GRACE_MS, Settings
+from bunqueue_trio.config import AUTO_RETRY_SLICE, RESTART_GRACE_MS, Settings
+from bunqueue_trio.engine.auto_retrying import auto_slice
 from bunqueue_trio.engine.commands import run
 from bunqueue_trio.engine.commands.report import FAILURE_ACKS
 from bunqueue_trio.engine.engine import Engine
@@ -29,6 +30,7 @@ from bunqueue_trio.storage.store import Batch
 from tests.engine.checks import check_agreement, check_structure
 from tests.engine.model import No, Record, Snapshot
 from tests.engine.model_commands import Model, Parts
+from tests.engine.model_configs import return_dead
 from tests.sim.disk import Platter
 
 RECORDS_EVERY = 128
@@ -94,7 +96,7 @@ class Lockstep:
                 rates = {queue: replace(rate) for queue, rate in model.rates.items()}
                 self._taken[changes.epoch] = Snapshot(
                     [*map(_copy, model.jobs)], list(model.ended), dict(model.pauses), dict(model.limits), rates,
-                    model.snapshot().quiet, model.snapshot().schedules,
+                    model.snapshot().quiet, model.snapshot().schedules, dict(model.said),
                 )  # fmt: skip
                 self._heard = 0
             return changes
@@ -138,6 +140,16 @@ class Lockstep:
                 else:
                     expected = self.model.do(command, now, owner)
                 self._after((command, now, owner), answer, expected, woken)
+
+    def auto_slice(self, engine: Engine, name: str, now: int) -> None:
+        """Stands for the engine's ``auto_slice`` in the runtime."""
+        if not self.follows(engine):
+            auto_slice(engine, name, now)
+            return
+        woken, order = set(engine.woken), list(self._platter.kept())
+        self._inside(auto_slice, engine, name, now)
+        return_dead(self.model, name, now, order, AUTO_RETRY_SLICE)
+        self._after(("auto-retry", name, now), None, None, woken)
 
     def begin_bulk(self, engine: Engine, command: Any, owner: str | None) -> Any:
         """Stands for the runtime's ``begin_bulk``: of what is done in steps."""
@@ -271,7 +283,7 @@ class Lockstep:
 
     def check_records(self) -> None:
         """Compare the records of finished jobs that are on the disk."""
-        kept = {job_id: _record(job) for job_id, job in self._platter.records().items()}
+        kept = {job_id: _record(job) for job_id, job in self._platter.kept().items()}
         expected = {job.id: _expected(job) for job in self._committed.ended}
         for job_id in sorted(kept.keys() | expected.keys()):
             if kept.get(job_id) != expected.get(job_id):
@@ -327,6 +339,7 @@ def _record(job: Job) -> Any:
     return (
         job.queue, job.state.value, job.data, job.priority, job.created_at, job.run_at, job.attempts, job.stalls,
         job.progress, job.started_at, note.finished_at, note.error, note.message, note.reason, note.result,
+        note.auto_retries,
     )  # fmt: skip
 
 
@@ -336,6 +349,7 @@ def _expected(job: Record) -> Any:
     return (
         job.queue, job.state, bytes(job.spec.data), job.spec.priority, job.created, job.run_at, job.attempts, job.stalls,
         job.progress, job.started, job.finished, job.error, job.message, job.cause, job.result,
+        job.returns,
     )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ from bunqueue_trio.engine import engine as steps
 from bunqueue_trio.engine import line as lines
 from bunqueue_trio.engine import moves, timers
 from bunqueue_trio.engine.job import Job
-from bunqueue_trio.runtime import clock, core, hub, tree, waiting
+from bunqueue_trio.runtime import clock, core, hub, services, tree, waiting
 from bunqueue_trio.runtime.hub import Subscription
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.supervisor import Child
@@ -375,7 +375,7 @@ class World(trio.abc.Instrument):
 
     def _check_kept(self, server: Server) -> None:
         """Long after the last change: retention has done its work, the counts agree, and every task lives."""
-        settings, found = self.settings, Counter(_kept_as(job) for job in self.platter.records().values())
+        settings, found = self.settings, Counter(_kept_as(job) for job in self.platter.kept().values())
         limits = {
             "completed": settings.retention_completed_max,
             "removed": settings.retention_completed_max,
@@ -458,7 +458,7 @@ def _sealed(world: World) -> Iterator[None]:
     with ExitStack() as stack:
         for target, name, value in (
             (core, "begin_bulk", world.lockstep.begin_bulk), (core, "BULK_SLICE", world.bulk_slice),
-            (core, "run", world.lockstep.run), (waiting, "run", world.lockstep.run),
+            (core, "run", world.lockstep.run), (waiting, "run", world.lockstep.run), (services, "auto_slice", world.lockstep.auto_slice),
             (trio.to_thread, "run_sync", world.threads.run_sync),
             (clock, "time", mock.Mock(time=world.wall_s)), (hub, "READER_EVENTS_MAX", world.reader_events_max),
             (hot, "LONE_REQUESTS", world.lone_requests), (express, "OWN_REQUESTS", world.lone_requests),

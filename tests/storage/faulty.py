@@ -132,10 +132,11 @@ class FaultyStore:
         return self.inner.traces(first, end, limit)
 
     def records(
-        self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None
-    ) -> Records:
+        self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None,
+        *, oldest: bool = False,
+    ) -> Records:  # fmt: skip
         self._readable()
-        return self.inner.records(queue, state, before, limit, fingerprint)
+        return self.inner.records(queue, state, before, limit, fingerprint, oldest=oldest)
 
     def groups(self, queue: str | None) -> dict[str, dict[str, int]]:
         return self.inner.groups(queue)

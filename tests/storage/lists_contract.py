@@ -82,6 +82,42 @@ class RecordContract(StoreSuite):
         assert [len(page) for page in pages] == sizes
         assert [job_id for page in pages for job_id in page] == ids[::-1]
 
+    @pytest.mark.parametrize(("limit", "sizes"), [(1, [1] * 5), (2, [2, 2, 1]), (5, [5])])
+    def test_pages_from_the_oldest_on_are_the_same_the_other_way_round(
+        self, ledger: Ledger, store: Store, limit: int, sizes: list[int]
+    ):
+        ids = ledger.completed(5, State.FAILED)
+        ledger.completed(1)
+        ledger.completed(1, State.FAILED, queue="other")
+        pages, after = [], None
+        while True:
+            page = store.records("q", State.FAILED, after, limit, oldest=True)
+            pages.append([job.id for job in page.jobs])
+            assert len(page.places) == len(page.jobs)
+            after = page.before
+            if after is None:
+                break
+            assert after == page.places[-1]
+        assert [len(page) for page in pages] == sizes
+        assert [job_id for page in pages for job_id in page] == ids
+        assert store.records("q", State.FAILED, page.places[-1], limit, oldest=True).jobs == []
+        newest = store.records("q", State.FAILED, None, 1).places
+        assert newest == [page.places[-1]]
+        ledger.completed(1, State.FAILED)
+        assert len(store.records("q", State.FAILED, newest[0], limit, oldest=True).jobs) == 1
+
+    def test_what_a_batch_ends_is_kept_in_the_order_of_the_ends(self, ledger: Ledger, store: Store):
+        jobs = [ended(make_job(seq), State.FAILED) for seq in (1, 2, 3)]
+        for job, at in zip(jobs, (NOW + 2, NOW, NOW + 1), strict=True):
+            job.noted().finished_at = at
+        ledger.write(jobs)
+        assert self.pages(store, 10, State.FAILED) == [["job-1", "job-3", "job-2"]]
+
+    def test_a_record_says_how_often_its_queue_has_retried_it(self, ledger: Ledger, store: Store):
+        ledger.write([ended(make_job(1, note=Note(auto_retries=2)), State.FAILED), ended(make_job(2), State.FAILED)])
+        [second, first] = store.records("q", State.FAILED, None, 2).jobs
+        assert (first.noted().auto_retries, second.noted().auto_retries) == (2, 0)
+
     def test_pages_stay_while_jobs_end_and_records_go(self, ledger: Ledger, store: Store):
         ids = ledger.completed(6)
         first = store.records("q", State.COMPLETED, None, 2)

@@ -11,6 +11,7 @@ import trio
 from msgspec.structs import replace
 
 from bunqueue_trio.config import MIB, Settings
+from bunqueue_trio.engine.figures import bucket_of
 from bunqueue_trio.pages.findings import FINDINGS_MAX, Picture, find, full_in_ms
 from bunqueue_trio.pages.words import count, rate, size, span
 from bunqueue_trio.runtime.audit import Finding as AuditFinding
@@ -246,7 +247,7 @@ def test_what_is_over_is_told_in_the_past():
 
     quiet = line({"failed": 20}, {"failed": 20}, {}, {}, {})
     (finding,) = find(Picture(GOOD, [queue(delayed=1)], Past(queues={"q": quiet})))
-    assert finding.title == "q: 8 a minute of the attempts failed, and most of them"
+    assert finding.title == "q: most attempts failed, 8 a minute"
     assert (finding.until, "No attempt has failed since" in finding.cause) == (NOW - 4 * MINUTE, True)
 
     died = line({"dead": 0}, {"dead": 12}, {"dead": 12}, {"dead": 12}, {"dead": 12})
@@ -276,10 +277,29 @@ def test_attempts_that_fail():
     assert found(Picture(GOOD, [queue(delayed=20)], Past(queues={"q": some}))) == []
 
 
+def test_a_job_that_takes_far_longer_than_others_do():
+    """Its worker says that it lives, so nothing else would tell of it."""
+    usual = line({"runs": {bucket_of(20_000): 8}}, {"runs": {bucket_of(1000): 4}})
+    stuck = queue(active=3, active_since=NOW - 11 * MINUTE)
+    (finding,) = find(Picture(GOOD, [stuck], Past(queues={"q": usual})))
+    assert (finding.code, finding.since) == ("job-stuck", NOW - 11 * MINUTE)
+    assert finding.title == "q: a job has been active for 11 min, others take 24 s at most"
+    assert "bunqueue-trio jobs q active" in finding.evidence
+    for other in (
+        stuck._replace(active_since=NOW - 9 * MINUTE),
+        stuck._replace(active_since=None),
+    ):
+        assert found(Picture(GOOD, [other], Past(queues={"q": usual}))) == []
+    slow = line({"runs": {bucket_of(120_000): 12}})
+    assert found(Picture(GOOD, [stuck], Past(queues={"q": slow}))) == [], "it is not ten times as long"
+    few = line({"runs": {bucket_of(1000): 9}})
+    assert found(Picture(GOOD, [stuck], Past(queues={"q": few}))) == [], "nobody knows what is usual"
+
+
 def test_pauses():
     paused = queue(pause=PauseLook("ana", NOW - 13 * 60 * MINUTE, None))
     (finding,) = find(Picture(GOOD, [paused], Past()))
-    assert (finding.severity, finding.title) == ("warning", "q: paused since 13 h: forgotten?")
+    assert (finding.severity, finding.title) == ("warning", "q: paused for 13 h: forgotten?")
     until = paused._replace(pause=PauseLook(None, NOW - 13 * 60 * MINUTE, NOW + MINUTE))
     assert found(Picture(GOOD, [until], Past())) == []
     (finding,) = find(Picture(GOOD, [until._replace(waiting=2, oldest_ready_at=NOW - 60 * MINUTE)], Past()))

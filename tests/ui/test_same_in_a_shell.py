@@ -59,6 +59,7 @@ CASES = (
     Case("set-stalls", {"queue": "q", "stallInterval": "15s", "enabled": "no"}),
     Case("reset-stalls", {"queue": "q"}, (c.SetStallConfig(queue="q", max_stalls=7),)),
     Case("set-dead", {"queue": "q", "maxAge": "7d", "maxEntries": "1000"}),
+    Case("set-dead", {"queue": "q", "autoRetry": "yes", "autoRetryInterval": "10m", "maxAutoRetries": "2"}),
     Case("reset-dead", {"queue": "q"}, (c.SetDlqConfig(queue="q", max_entries=7),)),
     Case("drain", {"queue": "q"}),
     Case(

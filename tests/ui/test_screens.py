@@ -69,19 +69,34 @@ async def test_attempts_that_fail_are_told_before_anything_is_dead(site: Site, b
         await bunqueue.server.core.execute(c.Fail(id=job_id, token=token, error="no"))
     await minutes(bunqueue)
     page = await site.get("/ui")
-    assert page.said("of the attempts fail, and most of them")
+    assert page.said(": most attempts fail, ")
     assert page.said("15 jobs wait for another try")
+
+
+async def test_a_job_whose_worker_hangs_is_told_of(site: Site, bunqueue: Bunqueue) -> None:
+    execute = bunqueue.server.core.execute
+    for _ in range(12):
+        await push(bunqueue, "emails")
+        ((job_id, token),) = await take(bunqueue, "emails", 1)
+        await trio.sleep(2)
+        await execute(c.Ack(id=job_id, token=token))
+    await push(bunqueue, "emails")
+    ((job_id, token),) = await take(bunqueue, "emails", 1)
+    for _ in range(11):
+        await minutes(bunqueue, 1)
+        await execute(c.Heartbeat(id=job_id, token=token))
+    assert (await site.get("/ui")).said("emails: a job has been active for 11 min, others take 2 s at most")
 
 
 async def test_a_pause_of_yesterday_is_asked_about(site: Site, bunqueue: Bunqueue) -> None:
     await bunqueue.server.core.execute(c.Pause(queue="thumbs", reason="ana: disk is full"))
     await push(bunqueue, "thumbs")
     page = await site.get("/ui")
-    assert page.said("thumbs: paused since")
+    assert page.said("thumbs: paused for")
     assert not page.said("forgotten?")
     await trio.sleep(13 * 3600)
     page = await site.get("/ui")
-    assert page.said("thumbs: paused since 13 h: forgotten?")
+    assert page.said("thumbs: paused for 13 h: forgotten?")
     assert page.said("ana: disk is full")
     assert "/ui/act/resume?queue=thumbs" in page.html
 

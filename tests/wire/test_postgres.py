@@ -164,10 +164,14 @@ def test_a_standby_goes_on_where_the_leader_was_killed_and_a_stop_lets_it_lead_a
                 assert httpx.get(standby.url + path, timeout=60).status_code == 200
             pushed = call(standby.port, "POST", "/queues/q/jobs", {"data": "x" * 100_000})[1]["id"]
             assert call(leader.port, "GET", f"/jobs/{pushed}/state")[1]["state"] == "waiting"
-            leader.kill()
-            until(standby.is_ready, 60, lambda: standby.log)
-            load.port = standby.port
-            load.wait()
+            with Load(standby.port) as through:
+                through.wait()
+                leader.kill()
+                until(standby.is_ready, 60, lambda: standby.log)
+                load.port = standby.port
+                load.wait()
+                through.wait()
+            through.check(made)
             with server(tmp_path, made, ready=lambda running: "another server leads" in running.log) as third:
                 assert standby.stop() == 0
                 until(third.is_ready, 60, lambda: third.log)

@@ -50,7 +50,7 @@ class Empty:
         """List nothing."""
         return []
 
-    def records(self, *_: object) -> Records:
+    def records(self, *_: object, **__: object) -> Records:
         """List nothing."""
         return Records([], None)
 

@@ -29,7 +29,7 @@ _WHICH = (
     click.option("--newer", type=DURATION, metavar="TIME", help="Only pushed, or ended, at most this long ago."),
     click.option("--attempts", type=click.IntRange(min=0), metavar="N", help="Only that have failed at least N times."),
 )  # fmt: skip
-_OWNER = click.option("--owner", metavar="ID", help="Only that this connection holds.")
+_OWNER = click.option("--owner", metavar="ID", help="Only that this worker (id or name) has, or this connection holds.")
 rate_option = click.option(
     "--rate", type=click.IntRange(1, 1_000_000), metavar="N", help="At most N jobs a second, so that workers keep up.",
 )  # fmt: skip

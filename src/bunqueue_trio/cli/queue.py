@@ -1,11 +1,13 @@
 """The command about one queue of a running server: how it treats its jobs, where that comes from, and changes of it."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import click
 import msgspec
 
+from bunqueue_trio.cli.many import confirm, yes_option
 from bunqueue_trio.cli.remote import answer, at, tell_unknown, with_server
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.queue_settings import GROUPS, NAMED, Told, parse, tell, tell_limits
@@ -45,20 +47,25 @@ class Said(click.ParamType[tuple[str, Any]]):
     "--reset", type=click.Choice(list(GROUPS)), multiple=True, help="Let these be as everywhere. May be repeated."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the server's answers as one object.")
+@yes_option
 def queue(
-    url: str, token: str | None, queue: str, *, said: tuple[tuple[str, Any], ...], reset: tuple[str, ...], as_json: bool
+    url: str, token: str | None, queue: str, *, said: tuple[tuple[str, Any], ...], reset: tuple[str, ...], as_json: bool,
+    yes: bool,
 ) -> None:  # fmt: skip
     """Show how QUEUE treats its jobs, and where each value comes from: the default, or who has set it, and when.
 
     \b
     defaults  for jobs whose push does not say it: maxAttempts, backoff, timeout, ttl, removeOnComplete, removeOnFail
     stalls    when a job counts as lost by its worker: stallInterval, gracePeriod, maxStalls, enabled
-    dead      which dead letters are kept: maxAge, maxEntries
+    dead      which dead letters are kept, maxAge, maxEntries, and retried by the server, autoRetry, autoRetryInterval, maxAutoRetries
     limits    how many jobs may be active, and delivered in which time: see `limit`
 
-    With --set and --reset they are changed; they last over restarts of the server. Jobs that are there keep what they have.
+    With --set and --reset they are changed; they last over restarts of the server. Times are such as 500ms, 30s or 7d. Jobs that
+    are there keep what they have; but dead letters that are not to be kept any more are deleted, and it asks before that.
     """
     path = f"/queues/{segment_of(queue)}"
+    if leaving := _leaving(url, token, path, dict(said)):
+        confirm(f"{queue}: delete {leaving:,} dead letters for good", yes=yes)
     for name in reset:
         answer(url, token, "DELETE", f"{path}/{GROUPS[name].path}")
     for name, group in GROUPS.items():
@@ -74,13 +81,24 @@ def queue(
         click.echo(json.dumps(settings | {"limits": {name: view[name] for name in ("concurrency", "rateLimit")}}))
         return
     is_any_set = any(reply["set"] for reply in replies.values()) or view["concurrency"] or view["rateLimit"]
-    if not is_any_set:
-        tell_unknown(view)
+    if said or not is_any_set:
+        tell_unknown(view, "; jobs that come to it will be treated so" if said else "")
     acts = answer(url, token, "GET", f"/actions?limit={ACTS_LOOKED}")["actions"] if is_any_set else []
     for told in [*tell(replies, queue, acts), *tell_limits(view, queue, acts)]:
         click.echo(
             printable(f"{told.setting.group:<9} {told.setting.name:<17} {told.value:<22} {_source(told)}".rstrip())
         )
+
+
+def _leaving(url: str, token: str | None, path: str, said: Mapping[str, Any]) -> int:
+    """Return how many dead letters would not be kept any more; of those that are too old at most those of one look."""
+    most, age, leaving = said.get("maxEntries"), said.get("maxAge"), 0
+    if most is not None:
+        leaving = answer(url, token, "GET", path)["queue"]["counts"]["failed"] - most
+    if age is not None:
+        wanted = {"state": "failed", "grace": age, "dryRun": True}
+        leaving = max(leaving, answer(url, token, "POST", f"{path}/clean", msgspec.json.encode(wanted))["count"])
+    return max(leaving, 0)
 
 
 def _source(told: Told) -> str:

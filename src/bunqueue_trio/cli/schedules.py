@@ -1,7 +1,7 @@
 """Commands about the schedules of a running server: what there is, when each runs, what became of its slots, and changes."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw
 
 from bunqueue_trio.cli.queues import Moment
-from bunqueue_trio.cli.remote import DURATION, answer, at, json_argument, pages, with_server
+from bunqueue_trio.cli.remote import DURATION, Refusal, answer, at, connection, json_argument, pages, with_server
 from bunqueue_trio.cli.words import exact, told, took
 from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.logs.printable import printable
@@ -21,6 +21,11 @@ from bunqueue_trio.protocol.request import segment_of
 
 _PAGE = 100  # a server gives no more at once
 _TIMES = ("start", "end", "at")
+_PUT = (
+    "queue", "data", "cron", "timezone", "every", "anchor", "at", "start", "end", "limit", "jitter", "misfire", "misfireMax", "window",
+    "overlap", "options",
+)  # fmt: skip
+_SHORT = 100  # characters of a value before and after, to be shown
 
 _name = click.argument("name")
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print an object a line, as the server has it.")
@@ -198,14 +203,31 @@ def put(
 ) -> None:  # fmt: skip
     """Create the schedule NAME, or replace it: it brings jobs with the payload JSON to QUEUE.
 
-    Nothing runs because of this; one that is the same already stays as it is. JSON can be `-` or `@FILE`, as of `push`.
+    Nothing runs because of this; one that is the same already stays as it is, and what is another than before is shown: what is not
+    said is as if there had been none. JSON can be `-` or `@FILE`, as of `push`.
     """
     fields: dict[str, Any] = {"name": name, "queue": queue, "data": Raw(json_argument(data))}
     fields |= _fields(url, token, given) | ({} if misfire_max is None else {"misfireMax": misfire_max})
     options = {"priority": priority, "maxAttempts": max_attempts, "timeout": timeout}
     fields["options"] = {key: value for key, value in options.items() if value is not None}
-    said = answer(url, token, "POST", "/schedules", msgspec.json.encode(fields))
+    with connection(url, token) as ask:
+        try:
+            before = ask("GET", f"/schedules/{segment_of(name)}")["schedule"]
+        except Refusal:
+            before = None
+        said = ask("POST", "/schedules", msgspec.json.encode(fields))
     click.echo(printable(f"{said['outcome']}: {_line(said['schedule'])}"))
+    if said["outcome"] == "changed" and before is not None:
+        for each in _differences(before, said["schedule"]):
+            click.echo(printable(f"  {each}"))
+
+
+def _differences(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
+    """Yield what is another than before, of that which is put."""
+    for name in _PUT:
+        old, new = (json.dumps(each[name], ensure_ascii=False) for each in (before, after))
+        if old != new:
+            yield f"{name}: {old} → {new}" if len(old) + len(new) <= _SHORT else f"{name}: another one"
 
 
 def _told(url: str, token: str | None, name: str, method: str, action: str) -> Any:
@@ -233,7 +255,7 @@ def pause(url: str, token: str | None, name: str) -> None:
 @with_server
 @_name
 def resume(url: str, token: str | None, name: str) -> None:
-    """Let the schedule NAME go on with its next slot; those of the pause are skipped."""
+    """Let the schedule NAME go on with its next slot; what was to run in the pause is skipped."""
     _told(url, token, name, "POST", "/resume")
     following = answer(url, token, "GET", f"/schedules/{segment_of(name)}")["schedule"]["nextRun"]
     click.echo(printable(f"{name}: resumed, {'no slot is to come' if following is None else f'next {at(following)}'}"))

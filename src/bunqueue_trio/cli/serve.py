@@ -39,6 +39,7 @@ Exit codes: 0 stopped by a signal; 1 it failed, or something could not be writte
 Examples:
   AUTH_TOKENS=secret DATA_PATH=/var/lib/bunqueue/queue.db bunqueue-trio serve
   bunqueue-trio serve --config /etc/bunqueue.toml --bind 127.0.0.1:6790,unix:/run/bunqueue/http.sock
+  bunqueue-trio serve --doors 2
 """
 
 

@@ -3,7 +3,7 @@
 What the hot loop does for sockets (``transports/hot.py``), this does for the connections of a door: all that came at once is
 one turn and one commit, the answers go out in the step of the commit, and what waits for more has a task. The same
 :class:`Gateway` decides on everything. What the hot loop leaves to the task of a connection, this leaves to the
-connection itself: the door is told to splice it, and nothing was done.
+connection itself: the door learns that it is to splice it, and nothing was done.
 
 A delivery is the door's from when its answer was handed to the kernel: it says whether it was sent. If the door ends before
 it says so, nobody knows, and the job stays with whoever has it, until its lease ends. What was not handed over returns.
@@ -52,7 +52,7 @@ from bunqueue_trio.runtime.supervisor import breaks_invariant
 from bunqueue_trio.transports.express import ExpressShared
 from bunqueue_trio.transports.heads import Handover, Plain
 from bunqueue_trio.transports.listener import Http
-from bunqueue_trio.transports.wire import NothingSent, Wire, close_now
+from bunqueue_trio.transports.wire import NothingSent, Wire
 
 _log = structlog.get_logger()
 
@@ -327,7 +327,7 @@ async def serve_opened(server: Server, http: Http, stream: trio.SocketStream, ad
                 raise
             _log.exception("the requests of a door cannot be answered")  # it opens the next stream
         finally:
-            await close_now(stream)
+            await trio.aclose_forcefully(stream)
     elif address == ROOM:
         try:
             if http.make_room(door):
@@ -335,7 +335,7 @@ async def serve_opened(server: Server, http: Http, stream: trio.SocketStream, ad
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # it has not waited for it
         finally:
-            await close_now(stream)
+            await trio.aclose_forcefully(stream)
     else:
         server.doors.connections += 1
         try:

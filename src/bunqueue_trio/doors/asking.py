@@ -32,7 +32,7 @@ from bunqueue_trio.doors.refusals import Refusals
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.budget import Budget, Hold
-from bunqueue_trio.transports.wire import Wire, close_now
+from bunqueue_trio.transports.wire import Wire
 
 _ANSWER_MAX = 1 << 31
 """The leader is trusted; its answers are as large as what was asked for."""
@@ -67,7 +67,7 @@ class Asked:
         self.at: float = trio.current_time()
         self.is_sent = False
         self.is_told = False
-        """The leader was told that its client says no more."""
+        """The leader knows that its client says no more."""
         self.over: trio.Event = trio.Event()
         self.polls = False
         """It takes until something happens; nobody does anything for it meanwhile."""
@@ -82,7 +82,7 @@ class Asked:
         """There is none: the connection itself is to be passed on."""
 
     def waits(self, since: float) -> bool:
-        """Return whether it is not answered, was there by then, and the leader was told nothing of its client."""
+        """Return whether it is not answered, was there by then, and the leader has heard nothing of its client."""
         return self.at <= since and not self.over.is_set() and not self.is_told
 
     def wait_on(self) -> None:
@@ -188,11 +188,12 @@ class Asking:
                     wire = Wire(stream, self._buffer)
                     if self._stops:
                         self._out.insert(0, (pack(0, STOPS), None))
+                    self._bell.ring()  # for what has not gone out on the last one
                     nursery.start_soon(self._write, wire, nursery.cancel_scope)
                     await self._read(wire)
                     nursery.cancel_scope.cancel()
             finally:
-                await close_now(stream)
+                await trio.aclose_forcefully(stream)
                 self._lose()
             await trio.sleep(_AGAIN_S)
 

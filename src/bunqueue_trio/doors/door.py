@@ -11,7 +11,7 @@ from bunqueue_trio.doors.refusals import Refusals
 from bunqueue_trio.doors.splice import splice
 from bunqueue_trio.transports.room import Goodbyes, make_room
 from bunqueue_trio.transports.sockets import connections_that_fit
-from bunqueue_trio.transports.wire import Wire, address_of, close_now, make_buffer
+from bunqueue_trio.transports.wire import Wire, address_of, make_buffer, untie
 
 _log = structlog.get_logger()
 
@@ -67,7 +67,8 @@ class Door:
         """Let the leader serve ``stream``, to its end."""
         if self.connections >= self._connections_max and not await self._make_room():
             await self._goodbyes.refuse_newcomer(stream, self.refusals.of(errors.TOO_MANY_CONNECTIONS))
-            await close_now(stream)
+            await trio.aclose_forcefully(stream)
+            untie(stream)
             return
         client = Client(stream, self._buffer, self._keep_alive_s)
         self._clients[client] = None
@@ -85,7 +86,8 @@ class Door:
             _log.exception("connection failed")  # its own trouble; nobody else is disturbed
         finally:
             del self._clients[client]
-            await close_now(stream)
+            await trio.aclose_forcefully(stream)
+            untie(stream)
 
     async def _make_room(self) -> bool:
         """End some connections that are idle, here or at the leader, where they are passed on; return whether there was one."""
@@ -107,7 +109,7 @@ class Door:
             except _GONE:
                 return False
             finally:
-                await close_now(leader)
+                await trio.aclose_forcefully(leader)
         return False
 
     async def serve_by_leader(self, client: Client, unread: bytes = b"") -> bool:
@@ -120,7 +122,7 @@ class Door:
         try:
             await splice(client.stream, leader, self._buffer, unread)
         finally:
-            await close_now(leader)
+            await trio.aclose_forcefully(leader)
         return True
 
     async def serve_alone(self, client: Client) -> None:

@@ -28,7 +28,7 @@ async def prove_door(stream: trio.abc.Stream, key: bytes, address: str) -> None:
     """Do the door's part, for a client at ``address``.
 
     Raises:
-        Distrusted: this is no leader of ours. Nothing of the client was told it.
+        Distrusted: this is no leader of ours. It has learnt nothing of the client.
         trio.BrokenResourceError: it is gone.
     """
     ours = secrets.token_bytes(_NONCE)

@@ -1,7 +1,7 @@
 """The leader's side of its doors: their sockets, their processes, and what they hand over.
 
 A door is a supervised task that is a process. It listens on sockets that this process has opened and keeps open: what waits
-in one while its door is started anew is served then. At a stop doors are told first, accept no more, and end with
+in one while its door is started anew is served then. At a stop doors learn it first, accept no more, and end with
 their last connection; whatever happens to this process, its end of each link ends with it, and so do the doors.
 """
 
@@ -113,7 +113,7 @@ class DoorProcesses:
             close_all(door.sockets)
 
     async def _run(self, door: _Door, live: Callable[[], Awaitable[_Process]]) -> None:
-        """Have a process of a door, and the next one when that is told to end, until the server stops.
+        """Have a process of a door, and the next one when that ends by itself, until the server stops.
 
         Raises:
             DoorLost: one has ended otherwise, or could not be started.
@@ -129,7 +129,7 @@ class DoorProcesses:
                 return
             if process.code:
                 raise DoorLost(f"door {door.number}: its process {_ending(process.code)}")
-            _log.info("a door was told to end, starting the next", door=door.number)
+            _log.info("a door ends by itself, starting the next", door=door.number)
 
     async def _live(
         self, door: _Door, http: Http, connections: trio.Nursery, *, task_status: trio.TaskStatus[_Process]
@@ -248,7 +248,7 @@ async def http(  # noqa: ASYNC128 - `run` calls started, when the listeners are 
     Raises:
         StartupError: an address cannot be listened on, or TLS is not set up right.
         DoorLost: a door has ended too often.
-        StoreError: where this server is reached could not be told.
+        StoreError: it could not be written where this server is reached.
     """
     sockets: list[list[socket.socket]] = [[] for _ in range(server.settings.doors)]
     listeners, addresses = await open_listeners(server.settings, sockets)

@@ -24,7 +24,7 @@ from bunqueue_trio.doors.link import LinkLost
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.transports.listener import Http
-from bunqueue_trio.transports.wire import address_of, close_now
+from bunqueue_trio.transports.wire import address_of
 
 _log = structlog.get_logger()
 
@@ -80,7 +80,7 @@ class RemoteLink:
             self._note_down()
             raise
         if self._last != leader:
-            await close_now(stream)
+            await trio.aclose_forcefully(stream)
             raise LinkLost("another one leads now")
         self._open_streams.add(stream)
         return stream
@@ -96,7 +96,7 @@ class RemoteLink:
         told: str | None = None
         while True:
             try:
-                await close_now(await self._open(_PROBE))
+                await trio.aclose_forcefully(await self._open(_PROBE))
             except LinkLost as lost:
                 self._note_down()
                 self._silent_since = min(self._silent_since, trio.current_time())
@@ -125,7 +125,7 @@ class RemoteLink:
                 await prove_door(stream, key, address)
         except BaseException as error:
             if stream is not None:
-                await close_now(stream)
+                await trio.aclose_forcefully(stream)
             if isinstance(error, (OSError, trio.TooSlowError, Distrusted, *_GONE)):
                 raise LinkLost(str(error) or "it does not answer") from None  # noqa: ASYNC104 - it was no Cancelled
             raise
@@ -184,7 +184,7 @@ class RemoteDoors:
                 _log.warning("no door of this leader", address=address_of(stream), error=str(error))
         finally:
             self._greeting.pop(scope, None)
-        await close_now(stream)
+        await trio.aclose_forcefully(stream)
         return None
 
 

@@ -59,7 +59,7 @@ class WaitingRoom(FramingDoor):
         self._patience_s = settings.store_lease_ms / 1000 + LINK_PATIENCE_S
 
     async def run(self) -> None:
-        """Watch the link, and ask the leader whenever it can be reached; who has waited too long for that is told so."""
+        """Watch the link, and ask the leader whenever it can be reached; who has waited too long for that gets an answer."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._remote.watch)
             while True:

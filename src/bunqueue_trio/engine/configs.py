@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from bunqueue_trio.config import CONFIGS_MAX, NO_LIMIT
+from bunqueue_trio.config import AUTO_RETRIES, AUTO_RETRY_INTERVAL_MS, CONFIGS_MAX, NO_LIMIT
 from bunqueue_trio.engine.facts import Facts
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Shape
 from bunqueue_trio.protocol import commands as c
@@ -43,10 +43,13 @@ class StallRule(Struct, frozen=True, omit_defaults=True):
 
 
 class DeadRule(Struct, frozen=True, omit_defaults=True):
-    """Which dead letters are kept, of those that the server keeps; None: all of them."""
+    """Which dead letters are kept, of those that the server keeps, None: all of them; and whether they are retried by themselves."""
 
     max_age: int | None = None
     max_entries: int | None = None
+    auto_retry: bool = False
+    interval: int = AUTO_RETRY_INTERVAL_MS
+    most: int = AUTO_RETRIES
 
 
 _DEFAULTS = msgspec.json.Decoder(Defaults).decode
@@ -95,6 +98,7 @@ class Configs:
                 0 if rule.max_age is None else now - rule.max_age,
             )
             for name, rule in self.dead.items()
+            if not (rule.max_entries is None and rule.max_age is None)
         }
 
     def drop(self, name: str) -> bool:

@@ -9,6 +9,7 @@ import re
 from datetime import UTC, datetime
 
 from cronsim import CronSim, CronSimError
+from cronsim.cronsim import SYMBOLIC_DAYS, SYMBOLIC_MONTHS
 
 MACROS = {
     "@yearly": "0 0 1 1 *",
@@ -41,7 +42,10 @@ _ALLOWED = {
 _FORMS_OF_ALL = "*, and lists (1,2), ranges that go up (1-5) and steps (*/5)"
 _SHOWN = 30  # characters of a field
 
-_ONE_VALUE = re.compile(r"\b(\w+)-\1(?:/[1-9]\d*)?(?=,|$)", re.IGNORECASE)
+_ONE_VALUE = re.compile(r"(?<![^,])(\w+)-\1(?:/[1-9]\d*)?(?=,|$)")
+_WORD = re.compile(r"\w+")
+_NAMES = (dict(zip(SYMBOLIC_MONTHS, range(1, 13), strict=True)), dict(zip(SYMBOLIC_DAYS, range(7), strict=True)))
+"""What the names of the last two fields stand for."""
 _SOME_DAY = datetime(2000, 1, 1, tzinfo=UTC)
 _FORMS = (5, 6)  # fields: without seconds, and with
 
@@ -81,17 +85,33 @@ def parse(text: str) -> Expression:
         raise BadExpression(f"{text.strip()[:20]} is not known: there are {', '.join(MACROS)}")
     if not expanded.isascii() or len(expanded) > EXPRESSION_MAX:
         raise BadExpression(f"it has other than ASCII characters, or more than {EXPRESSION_MAX}")
-    # cronsim takes a step in a range of one value for one that goes on to the end.
-    parts = [_ONE_VALUE.sub(r"\1", part) for part in expanded.split()]
+    parts = expanded.split()
     if len(parts) not in _FORMS:
         raise BadExpression(f"it has {len(parts)} fields, not 5, or 6 with seconds first")
     try:
-        expression = Expression(" ".join(parts))
+        expression = Expression(" ".join(_plain(parts)))
     except (CronSimError, AssertionError, ValueError) as error:
         raise BadExpression(_why_wrong(parts, str(error).removeprefix("Bad "))) from None
     if expression.after(int(_SOME_DAY.timestamp())) is None:
         raise BadExpression("no day is like that")
     return expression
+
+
+def _plain(parts: list[str]) -> list[str]:
+    """Return the fields with each value written in one way, and each range of one value as that value.
+
+    cronsim takes a step in a range of one value for one that goes on to the end of the field.
+    """
+    names = [dict[str, int]() for _ in parts[2:]] + [*_NAMES]
+    return [
+        _ONE_VALUE.sub(r"\1", _WORD.sub(functools.partial(_as_number, known), part))
+        for known, part in zip(names, parts, strict=True)
+    ]
+
+
+def _as_number(names: dict[str, int], found: re.Match[str]) -> str:
+    word = found[0]
+    return str(int(word)) if word.isdigit() else str(names.get(word.upper(), word))
 
 
 def _why_wrong(parts: list[str], field: str) -> str:
@@ -107,7 +127,7 @@ def _why_wrong(parts: list[str], field: str) -> str:
 
 def _is_right(parts: list[str]) -> bool:
     try:
-        Expression(" ".join(parts))
+        Expression(" ".join(_plain(parts)))
     except (CronSimError, AssertionError, ValueError):
         return False
     return True

@@ -70,6 +70,7 @@ class Engine(Edits):
             self.counts[state] = sum(queue.counts[state] for queue in self.queues.values())
         self.planner.load(now)
         self.reruns.load()
+        self.auto_retries.load(self.archive)
         self.figures.load(now)
 
     def _restore(self, job: Job, queue: Queue, now: int) -> None:
@@ -198,6 +199,8 @@ class Engine(Edits):
                 continue
             if self.jobs.find(job.id) is job:
                 self.jobs.take(job.id)
+            if self.auto_retries and job.state is State.FAILED:
+                self.auto_retries.note_dead(job)
             job.data = b""  # an entry left behind in a heap must not keep a payload alive
             job.note = None
         self._reused_in_flight = {}
@@ -260,10 +263,11 @@ class Engine(Edits):
         return None if job is None or (job.state is COMPLETED and job.options.remove_on_complete) else job
 
     def ended(
-        self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None
-    ) -> Records:
+        self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None,
+        *, oldest: bool = False,
+    ) -> Records:  # fmt: skip
         """Return some of the finished jobs of a queue, as of the last commit; those whose id is taken anew are left out."""
-        records = self.archive.records(queue, state, before, limit, fingerprint)
+        records = self.archive.records(queue, state, before, limit, fingerprint, oldest=oldest)
         kept = [
             (job, at) for job, at in zip(records.jobs, records.places, strict=True) if not self._is_replaced(job.id)
         ]

@@ -11,8 +11,9 @@ from typing import NamedTuple
 from bunqueue_trio.config import REPLAY_BYTES
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.fingerprint import fingerprint
-from bunqueue_trio.engine.job import UNFINISHED, Job, State, weight
+from bunqueue_trio.engine.job import UNFINISHED, Job, Lease, State, weight
 from bunqueue_trio.engine.listing import place_of, standing
+from bunqueue_trio.engine.workers import Workers
 from bunqueue_trio.protocol import commands as c
 
 LOOKS = 4000
@@ -78,7 +79,7 @@ class _Search:
         self._wanted = wanted
         self._states = states
         self._limit = limit
-        self._tests = list(_tests(wanted, now))
+        self._tests = list(_tests(wanted, now, engine.workers))
         self._queues: list[str] | None = None
         if wanted.queue is not None:
             self._queues = sorted({wanted.queue} if isinstance(wanted.queue, str) else set(wanted.queue))
@@ -195,7 +196,13 @@ _Test = tuple[int, Callable[[Job], bool]]
 """What it costs beside the look itself, and whether a job is wanted."""
 
 
-def _tests(wanted: "c.Filter | c.FindJobs", now: int) -> Iterator[_Test]:
+def _has(workers: Workers, lease: Lease, owner: str) -> bool:
+    """Return whether that connection holds a job, or the worker of that id or name has it."""
+    worker = workers.of(lease)
+    return owner in (lease.owner, lease.worker) or (worker is not None and worker.name == owner)
+
+
+def _tests(wanted: "c.Filter | c.FindJobs", now: int, workers: Workers) -> Iterator[_Test]:
     """Yield what a job is held against, what costs least first."""
     tag, group_id, prefix, owner = wanted.tag, wanted.group_id, wanted.id_prefix, wanted.owner
     older, newer, attempts = wanted.older, wanted.newer, wanted.attempts
@@ -206,7 +213,7 @@ def _tests(wanted: "c.Filter | c.FindJobs", now: int) -> Iterator[_Test]:
     if prefix is not None:
         yield 0, lambda job: job.id.startswith(prefix)
     if owner is not None:
-        yield 0, lambda job: job.lease is not None and job.lease.owner == owner
+        yield 0, lambda job: job.lease is not None and _has(workers, job.lease, owner)
     if older is not None:
         yield 0, lambda job: now - _begun(job) >= older
     if newer is not None:

@@ -4,6 +4,9 @@ A slot brings at most one job: its id is made of the schedule's name and the slo
 the very step that makes the job, so that one transaction writes both.
 """
 
+from functools import partial
+from itertools import islice
+
 from bunqueue_trio.config import ADVANCE_MAX, LATE_MS, SLOT_CHORES, SLOT_JOBS_KEPT
 from bunqueue_trio.engine.moves import Moves
 from bunqueue_trio.engine.planner import LATE, Notice, Plan
@@ -20,36 +23,39 @@ def fire(engine: Moves, name: str, now: int) -> int:
     """Deal with the slots of a schedule that are due by ``now``; return what it costs, in chores."""
     planner = engine.planner
     plan, progress = planner.plans[name], planner.progress[name]
-    if progress.waiting is not None and planner.oldest_of(name) is None:
+    if progress.waiting is not None and _is_way_free(engine, name, plan, now):
         slot, progress.waiting = progress.waiting, None
         _claim(engine, name, slot, now)
         planner.keep(name)
     first = planner.slots[name]
+    if planner.is_cancelling(name):
+        planner.arm(name, first)  # those to come are dealt with in their turn, behind it
+        return ADVANCE_MAX
     if first is None or first + jitter_ms(name, first, plan.jitter) > now:
         planner.arm(name, first)
         return SLOT_CHORES
-    times, following = _due_slots(name, plan, first, now)
-    chosen = _chosen(plan, times, now)
-    if plan.limit is not None:
-        chosen = chosen[: plan.limit - progress.runs - (progress.waiting is not None)]
+    late = now - planner.patience(name, first) - LATE_MS - 1
+    times, following = _due_slots(name, plan, first, late, now)
+    is_another_due = times[-1] > late or (following is not None and following <= now)
+    chosen = _chosen(plan, times, late, now, is_another_due=is_another_due)
     missed = [slot for slot in times if not chosen or slot < chosen[0]]
     if missed:
         planner.skip(name, first, missed[-1], MISSED)
         planner.settle(name, missed[-1])
+    last, before = times[-1], planner.taken(name)
     for slot in chosen:
-        if not _bring(engine, name, plan, slot, now):
-            planner.keep(name)
-            planner.arm(name, slot)  # it is due, so the next step goes on with it
-            return ADVANCE_MAX
+        if planner.is_spent(name):
+            break  # nobody expects another one
+        _bring(engine, name, plan, slot, now)
         planner.settle(name, slot)
-    planner.settle(name, times[-1])  # those beyond the limit, too: one before them may not have run after all
+        if planner.is_cancelling(name):
+            last, following = slot, next_slot(plan.timing, slot)
+            break
     planner.keep(name)
     planner.arm(name, following)
-    if now - first > LATE_MS + plan.jitter:
-        planner.late += 1
-        planner.last_late = name, first
-        planner.notices.append(Notice(name, LATE, first, times[-1], len(chosen)))
-    return SLOT_CHORES * (1 + len(chosen)) // 2
+    if first <= late:
+        planner.note_late(Notice(name, LATE, first, last, planner.taken(name) - before))
+    return ADVANCE_MAX if planner.is_cancelling(name) else SLOT_CHORES * (1 + len(chosen)) // 2
 
 
 def run_now(engine: Moves, name: str, now: int) -> str:
@@ -60,13 +66,12 @@ def run_now(engine: Moves, name: str, now: int) -> str:
     return job_id
 
 
-def _due_slots(name: str, plan: Plan, first: int, now: int) -> tuple[list[int], int | None]:
+def _due_slots(name: str, plan: Plan, first: int, late: int, now: int) -> tuple[list[int], int | None]:
     """Return slots from ``first`` on that are due, and the slot to come; ``first`` is, too.
 
-    Of those that are late the last; of those in time as many as one step deals with, for the slot to come may be due as well.
+    Of those that are late, which are those up to ``late``, the last; of those in time as many as one step deals with, for the slot to come may be due as well.
     """
     times, following = [first], next_slot(plan.timing, first)
-    late = now - plan.jitter - LATE_MS - 1
     if following is not None and following <= late:
         # One more than may run, so that it is known up to where they are missed.
         limit = 1 + (plan.misfire_max if plan.misfire == "all" else 1)
@@ -80,45 +85,50 @@ def _due_slots(name: str, plan: Plan, first: int, now: int) -> tuple[list[int], 
     return times, following
 
 
-def _chosen(plan: Plan, times: list[int], now: int) -> list[int]:
-    """Return which of the due slots bring a job: all that are in time, and of the late ones those that the schedule wants."""
-    late = [slot for slot in times if now - plan.jitter - slot > LATE_MS]
-    in_time = times[len(late) :]
-    if plan.misfire == "skip" or (in_time and plan.misfire == "once"):
+def _chosen(plan: Plan, times: list[int], late: int, now: int, *, is_another_due: bool) -> list[int]:
+    """Return which of the due slots bring a job: all that are in time, and of those up to ``late`` the ones that the schedule wants.
+
+    The last late one is not wanted where a slot in time runs now, or only waits for the end of its jitter.
+    """
+    missed = [slot for slot in times if slot <= late]
+    in_time = times[len(missed) :]
+    if plan.misfire == "skip" or (is_another_due and plan.misfire == "once"):
         return in_time
     oldest = 0 if plan.window is None else now - plan.window
-    wanted = late[-plan.misfire_max :] if plan.misfire == "all" else late[-1:]
+    wanted = missed[-plan.misfire_max :] if plan.misfire == "all" else missed[-1:]
     return [slot for slot in wanted if slot >= oldest] + in_time
 
 
-def _bring(engine: Moves, name: str, plan: Plan, slot: int, now: int) -> bool:
-    """Let a slot bring its job, unless others stand in the way; return whether it is dealt with."""
+def _bring(engine: Moves, name: str, plan: Plan, slot: int, now: int) -> None:
+    """Let a slot bring its job; where others stand in the way it waits, or is skipped."""
     planner, progress = engine.planner, engine.planner.progress[name]
-    if plan.overlap == "cancel":
-        for _ in range(_CANCELS):
-            if (job := planner.oldest_of(name)) is None:
-                break
-            engine.drop(job, now)
-        if planner.oldest_of(name) is not None:
-            return False
-    oldest = None if plan.overlap == "allow" else planner.oldest_of(name)
-    if oldest is None:
+    if plan.overlap == "allow" or _is_way_free(engine, name, plan, now):
         _claim(engine, name, slot, now)
-    elif plan.overlap == "queue" and progress.waiting is None:
+    elif plan.overlap != "skip" and progress.waiting is None:
         progress.waiting = slot
     else:
+        oldest = planner.oldest_of(name)
+        assert oldest is not None
         planner.skip(name, slot, slot, f"job {oldest.id} had not ended")
-    return True
+
+
+def _is_way_free(engine: Moves, name: str, plan: Plan, now: int) -> bool:
+    """Return whether no job of a schedule is unfinished, having cancelled some if that is wanted."""
+    oldest = engine.planner.oldest_of
+    if plan.overlap == "cancel":
+        for job in islice(iter(partial(oldest, name), None), _CANCELS):
+            engine.drop(job, now)
+    return oldest(name) is None
 
 
 def _claim(engine: Moves, name: str, slot: int, now: int) -> None:
     """Make the job of a slot, unless there was one; a file that came back from a backup may have it."""
     job_id = f"{name}@{slot}"
+    engine.planner.progress[name].runs += 1
     if _was_there(engine, job_id):
         engine.planner.skip(name, slot, slot, f"job {job_id} was there already")
     else:
         _make(engine, name, job_id, now)
-        engine.planner.progress[name].runs += 1
 
 
 def _was_there(engine: Moves, job_id: str) -> bool:

@@ -156,6 +156,8 @@ class Note(Struct, omit_defaults=True):
     """Which rerun has retried it."""
     progressed_at: int | None = None
     """When its worker has last said how far it is."""
+    auto_retries: int = 0
+    """How often its queue has retried it by itself."""
 
 
 class Job(Struct, eq=False, gc=False):
@@ -335,9 +337,10 @@ class Archive(Protocol):
         ...
 
     def records(
-        self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None
-    ) -> Records:
-        """Return up to ``limit`` of those of a queue, completed or failed ones, newest end first.
+        self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None,
+        *, oldest: bool = False,
+    ) -> Records:  # fmt: skip
+        """Return up to ``limit`` of those of a queue, completed or failed ones, newest end first, or the ``oldest``.
 
         The first page is ``before`` None, and each tells where the next one begins. With ``fingerprint`` only dead letters that
         died of that error.

@@ -13,6 +13,7 @@ from operator import attrgetter
 from msgspec import Raw
 
 from bunqueue_trio.config import QUEUES_IDLE_MAX
+from bunqueue_trio.engine.auto_retries import AutoRetries
 from bunqueue_trio.engine.configs import Configs
 from bunqueue_trio.engine.dependents import Dependents
 from bunqueue_trio.engine.ends import End, end_of
@@ -56,7 +57,7 @@ class Moves(Telling):
     # More than 30 attributes in the dictionary of an instance are slow to reach, all of them: 0.7 µs a push.
     __slots__ = (
         "_dependents", "_owned", "_removed", "_reused_ids", "_reused_in_flight", "_seq",
-        "acted", "added_bytes", "archive", "awaited", "changed", "configs", "counts", "delivered_bytes", "ends", "epoch", "facts", "figures", "gates", "groups", "jobs", "leases", "marks",
+        "acted", "added_bytes", "archive", "auto_retries", "awaited", "changed", "configs", "counts", "delivered_bytes", "ends", "epoch", "facts", "figures", "gates", "groups", "jobs", "leases", "marks",
         "new_id", "planner", "pulls_waiting", "queues", "repeating", "reruns", "reserved", "rules", "schedule", "shared_options", "totals",
         "trails", "woken", "workers",
     )  # fmt: skip
@@ -91,7 +92,7 @@ class Moves(Telling):
         self.configs: Configs = Configs(self.facts)
         self.figures: Figures = Figures(self.facts)
         self.marks: Marks = Marks(self.facts)
-        self.reruns: Reruns = Reruns(self.facts)
+        self.reruns, self.auto_retries = Reruns(self.facts), AutoRetries(self.facts, self.configs)
         self.workers: Workers = Workers(self.facts, self._tell_of_worker)
         self.repeating: Line[Job] = Line(attrgetter("id"))
         """The unfinished runs of all series."""

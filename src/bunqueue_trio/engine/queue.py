@@ -137,6 +137,8 @@ class Totals(Struct):
     lost_to_stalls: int = 0
     expired: int = 0
     cancelled: int = 0
+    auto_retried: int = 0
+    """Dead letters that their queue has retried by itself."""
 
 
 class Changes(Struct):

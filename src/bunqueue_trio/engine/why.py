@@ -3,6 +3,7 @@
 What is told first is what stands in its way now; when that is gone, the next reason is told.
 """
 
+from bunqueue_trio.engine.auto_retrying import outlook
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.gates import Gate
 from bunqueue_trio.engine.job import Job, State, deadline
@@ -26,21 +27,24 @@ def why(engine: Engine, job: Job, now: int) -> r.WhyReply:
         case State.WAITING_CHILDREN:
             _depends(job, told)
         case State.ACTIVE:
-            _active(job, told, now)
+            _active(engine, job, told, now)
         case _:
             told.code = job.state.value if job.noted().cancelled is None else CANCELLED
             told.since = job.noted().finished_at
             span = _span(now - (told.since or now))
-            told.why = f"It completed {span} ago." if job.state is State.COMPLETED else _dead(job, span)
+            told.why = f"It completed {span} ago." if job.state is State.COMPLETED else _dead(engine, job, told, now)
     return told
 
 
-def _dead(job: Job, span: str) -> str:
+def _dead(engine: Engine, job: Job, told: r.WhyReply, now: int) -> str:
+    span = _span(now - (told.since or now))
     if job.noted().cancelled is not None:
         return f"It was cancelled {span} ago: {_line(job)}."
     error = _line(job)
     tries = f"attempt {job.attempts} of {job.options.max_attempts}"
-    return f"It is a dead letter ({reason_of(job)}, {tries}) since {span}{f': {error}' if error else '.'}"
+    then, told.until = outlook(engine, job, now)
+    soon = f" in {_span(told.until - now)}" if told.until is not None and told.until > now else ""
+    return f"It is a dead letter ({reason_of(job)}, {tries}) since {span}{then}{soon}{f': {error}' if error else '.'}"
 
 
 def _line(job: Job) -> str:
@@ -65,11 +69,13 @@ def _depends(job: Job, told: r.WhyReply) -> None:
     told.why = f"It waits for {', '.join(told.waits_for)}{f' and {more} more' if more else ''} to complete."
 
 
-def _active(job: Job, told: r.WhyReply, now: int) -> None:
+def _active(engine: Engine, job: Job, told: r.WhyReply, now: int) -> None:
     assert job.lease is not None
+    worker = engine.workers.of(job.lease)
+    who = "A worker" if worker is None else f"Worker {worker.name}"
     ends = [time for time in (job.lease.until, job.lease.timeout_at) if time is not None]
     told.code, told.since, told.until = "active", job.started_at, min(ends, default=None)
-    told.why = f"A worker has had it for {_span(now - (job.started_at or now))}."
+    told.why = f"{who} has had it for {_span(now - (job.started_at or now))}."
     if (cancelled := job.lease.cancelled) is not None:
         told.code, told.until = "cancelling", deadline(job)
         told.why += f" It is cancelled, and may go on for {_span((told.until or now) - now)}: {cancelled.words()}."

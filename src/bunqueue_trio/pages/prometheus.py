@@ -59,6 +59,7 @@ class _Scrape(Collector):
             ("lost_to_stalls", "Total jobs dead because they stalled too often", totals.lost_to_stalls),
             ("expired", "Total jobs removed because their TTL ran out", totals.expired),
             ("cancelled", "Total jobs cancelled", totals.cancelled),
+            ("auto_retried", "Total dead letters that their queue has retried by itself", totals.auto_retried),
         ):
             yield CounterMetricFamily(f"bunqueue_jobs_{name}", text, value)
         jobs = GaugeMetricFamily(

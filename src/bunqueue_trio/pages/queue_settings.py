@@ -50,6 +50,9 @@ SETTINGS: tuple[QueueSetting, ...] = (
     QueueSetting("gracePeriod", "stalls", "And this grace", "time"),
     QueueSetting("maxStalls", "stalls", "Dead after more stalls than", "number"),
     QueueSetting("enabled", "stalls", "Stalls count", "switch"),
+    QueueSetting("autoRetry", "dead", "Retried by the server", "switch"),
+    QueueSetting("autoRetryInterval", "dead", "Time from a death to its retry", "time"),
+    QueueSetting("maxAutoRetries", "dead", "Retries of each at most", "number"),
     QueueSetting("maxAge", "dead", "Kept for at most", "time"),
     QueueSetting("maxEntries", "dead", "Kept at most", "number"),
 )
@@ -71,6 +74,8 @@ def parse(each: QueueSetting, text: str) -> int | bool | None:
     """
     if text == USUAL:
         return None
+    if each.kind == "time" and text.strip().isdigit() and int(text):
+        raise ValueError(f"{each.name}={text[:50]}: say of what, such as {text.strip()[:20]}s")
     try:
         return {"time": parse_duration_ms, "number": parse_whole, "switch": parse_bool}[each.kind](text)
     except ValueError as error:

@@ -42,15 +42,17 @@ class StallConfigReply(Reply, kw_only=True):
 
 
 class DlqConfigView(Struct, kw_only=True, rename="camel"):
-    """Which dead letters of a queue are kept, of those that the server keeps; null: all of them. Nothing is retried by itself."""
+    """Which dead letters of a queue are kept, of those that the server keeps; null: all of them. Whether they are retried by themselves."""
 
-    auto_retry: bool = False
+    auto_retry: bool
+    auto_retry_interval: int
+    max_auto_retries: int
     max_age: int | None
     max_entries: int | None
 
 
 class DlqConfigReply(Reply, kw_only=True):
-    """Which dead letters of a queue are kept."""
+    """Which dead letters of a queue are kept, and whether they are retried by themselves."""
 
     config: DlqConfigView
     set: list[str]

@@ -27,7 +27,7 @@ from bunqueue_trio.runtime.alarm import Alarm
 from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.ends import Ends
-from bunqueue_trio.runtime.half import BULKS, begin_bulk, work_of
+from bunqueue_trio.runtime.half import BULKS, begin_bulk, is_durable, work_of
 from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.meters import Meters
 from bunqueue_trio.runtime.notices import tell
@@ -57,6 +57,7 @@ class Core:
         self.scheduler: Alarm = Alarm()
         self.stall_detector: Alarm = Alarm()
         self.rerunner: Alarm = Alarm()
+        self.auto_retrier: Alarm = Alarm()
         self.meters: Meters = Meters()
         self.ends: Ends = Ends(engine)
         self.waiting: WaitingPulls = WaitingPulls(engine, self.meters.wait)
@@ -98,7 +99,7 @@ class Core:
             if sliced and kind in BULKS and not self.journal.half.is_there and work_of(command) > BULK_SLICE:
                 return self._begin_bulk(command, owner, size, at)
             epoch, added, now = self._engine.epoch, self._engine.added_bytes, self.clock.epoch_ms(at)
-            reply = self._apply(now, run, self._engine, command, now, owner, by, durable=_is_durable(command))
+            reply = self._apply(now, run, self._engine, command, now, owner, by, durable=is_durable(command))
             # No step commits, so what this one did is in the batch that gathered before it.
             assert epoch == self._engine.epoch
             gathering = self.journal.gathering
@@ -267,6 +268,10 @@ class Core:
             raise self._break(error) from error
         self._settle(now)
 
+    async def step_knowing(self, change: Callable[..., None], *args: Any) -> None:
+        """Do the same with a change that asks the archive, before it changes anything."""
+        self.step(change, *args)
+
     def note_address(self, owner: str, address: str) -> None:
         """Note from where a connection is, until it is released."""
         self._engine.workers.addresses[owner] = address
@@ -297,7 +302,7 @@ class Core:
         added = sum(len(memoryview(spec.data)) for spec in command.jobs) if isinstance(command, c.PushBatch) else 0
         self.journal.note_size(max(size, added))
         self._add_some(begun)
-        self.journal.note(durable=_is_durable(command))
+        self.journal.note(durable=is_durable(command))
         return begun
 
     def _add_some(self, begun: Begun) -> None:
@@ -380,6 +385,7 @@ class Core:
             self.scheduler.set(0 if self.waiting.declined else engine.next_scheduled())
             self.stall_detector.set(engine.leases.next_due())
             self.rerunner.set(engine.reruns.due)
+            self.auto_retrier.set(engine.auto_retries.due)
         except AssertionError as error:
             raise self._break(error) from error
 
@@ -441,9 +447,3 @@ class Core:
                 self.give_back(waiter.reply)
             elif waiter in waiter.line:
                 self.waiting.leave(waiter)
-
-
-def _is_durable(command: c.Command) -> bool:
-    if isinstance(command, c.Push):
-        return command.durable
-    return isinstance(command, c.PushBatch) and any(job.durable for job in command.jobs)

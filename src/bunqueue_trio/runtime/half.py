@@ -26,6 +26,13 @@ def work_of(command: c.Command) -> int:
             raise AssertionError(command)
 
 
+def is_durable(command: c.Command) -> bool:
+    """Return whether what a command changes is to be on the disk before it is answered."""
+    if isinstance(command, c.Push):
+        return command.durable
+    return isinstance(command, c.PushBatch) and any(job.durable for job in command.jobs)
+
+
 def begin_bulk(engine: Engine, command: c.Command, owner: str | None) -> Bulky:
     """Find out whether a bulk command is possible; nothing is changed yet.
 

@@ -10,7 +10,7 @@ What has ended, was deleted or replaced, and has left memory meanwhile would be 
 since its question have touched, and one that tells of any of that is taken again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -126,12 +126,14 @@ class Lookups:
         return states
 
     def records(
-        self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None
-    ) -> Records:
+        self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None,
+        *, oldest: bool = False,
+    ) -> Records:  # fmt: skip
         """Return some of the finished jobs of a queue; see :class:`Archive`."""
         if self._known is None:
-            return self._store.records(queue, state, before, limit, fingerprint)
-        records: Records = self._answer(Question("records", (queue, state, before, limit, fingerprint)))
+            return self._store.records(queue, state, before, limit, fingerprint, oldest=oldest)
+        asked = (queue, state, before, limit, fingerprint)
+        records: Records = self._answer(Question("records", asked, (("oldest", oldest),)))
         return records
 
     def trail(self, kind: str, key: str, place: int | None, limit: int, *, newest: bool) -> TrailPage:
@@ -242,23 +244,57 @@ class AwaitingCore(Core):
                 sliced=sliced,
             )
 
+    async def step_knowing(self, change: Callable[..., None], *args: Any) -> None:
+        """Do a step once all that it needs is known; see :class:`Core`.
+
+        Raises:
+            Refused: as :meth:`_learn`.
+        """
+
+        def attempt(looks: Sequence[_Look]) -> Question | None:
+            try:
+                with self._lookups.knowing(looks):
+                    self.step(change, *args)
+            except Unread as unread:
+                return unread.question
+            return None
+
+        await self._learn(None, attempt)
+
     async def _find_out(self, begun: _Asking) -> Begun:
         """Run the command once all that it needs is known.
 
         Raises:
-            Refused: as :meth:`begin`; or the store did not answer, or what it tells changed again and again.
+            Refused: as :meth:`begin` and :meth:`_learn`.
+        """
+        ready: Begun = begun
+
+        def attempt(looks: Sequence[_Look]) -> Question | None:
+            nonlocal ready
+            ready = self._begin(begun.command, begun.owner, begun.size, begun.sender, looks, sliced=begun.sliced)
+            return ready.question if isinstance(ready, _Asking) else None
+
+        await self._learn(begun.question, attempt)
+        return ready
+
+    async def _learn(
+        self, question: Question | None, attempt: Callable[[Sequence[_Look]], Question | None]
+    ) -> None:  # fmt: skip
+        """Find out what ``attempt`` asks for, and ``question`` before it, until it is done.
+
+        Raises:
+            Refused: the store did not answer, or what it tells changed again and again.
         """
         looks: list[_Look] = []
-        ready: Begun = begun
         try:
             for _ in range(LOOKS_MAX):
-                assert isinstance(ready, _Asking)
-                looks.append(await self._lookups.ask(ready.question))
-                self._lookups.close([look for look in looks if not look.is_fresh])
-                looks = [look for look in looks if look.is_fresh]
-                ready = self._begin(begun.command, begun.owner, begun.size, begun.sender, looks, sliced=begun.sliced)
-                if not isinstance(ready, _Asking):
-                    return ready
+                if question is not None:
+                    looks.append(await self._lookups.ask(question))
+                    self._lookups.close([look for look in looks if not look.is_fresh])
+                    looks = [look for look in looks if look.is_fresh]
+                question = attempt(looks)
+                if question is None:
+                    return
         except StoreError as error:
             raise errors.STORAGE_DOWN.refuse() from error
         finally:

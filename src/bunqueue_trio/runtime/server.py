@@ -25,6 +25,7 @@ from bunqueue_trio.runtime.meters import LoopLag
 from bunqueue_trio.runtime.picture import QueueLook, look
 from bunqueue_trio.runtime.services import (
     AgeSampler,
+    AutoRetrier,
     Checkpointer,
     Deadlines,
     LeaseKeeper,
@@ -130,6 +131,7 @@ class Server:
             Child("loop lag", looped(LoopLag(core.meters.loop_lag))),
             Child("history", looped(Minutes(self.note_minute))),
             Child("reruns", looped(RerunRunner(core, self.engine, store))),
+            Child("auto-retries", looped(AutoRetrier(core, self.engine, store))),
             Child("worker sweep", looped(WorkerSweep(core))),
         ]
         if not store.at_once:

@@ -9,6 +9,8 @@ import structlog
 import trio
 
 from bunqueue_trio.config import (
+    AUTO_RETRY_MS,
+    AUTO_RETRY_SLICE,
     BEATS_A_LEASE,
     CHECKPOINT_BYTES,
     CHECKPOINT_FINISH_BYTES,
@@ -25,6 +27,7 @@ from bunqueue_trio.config import (
     WORKER_SWEEP_MS,
     Settings,
 )
+from bunqueue_trio.engine.auto_retrying import auto_slice
 from bunqueue_trio.engine.configs import Configs
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.rerunning import rerun_slice
@@ -190,6 +193,49 @@ class RerunRunner(_Disk):
             if (one.retried, one.after) == before:
                 return  # its queue is paused
             left = min(left - (one.retried - before[0]), one.allowance())
+
+
+class AutoRetrier(_Disk):
+    """Lets dead letters wait again whose queue retries them by itself, each at its time, as long as new work is welcome."""
+
+    def __init__(self, core: Core, engine: Engine, store: Store) -> None:
+        super().__init__(core.journal, store, 0)
+        self._core = core
+        self._engine = engine
+        core.journal.on_commit.append(self._committed)
+
+    def _committed(self, *_: object) -> None:
+        """Mind those whose records are there now."""
+        self._core.auto_retrier.set(self._engine.auto_retries.due)
+
+    async def wait_due(self) -> None:
+        """Sleep until the time of the next one."""
+        await self._core.auto_retrier.wait_due(self._core.clock)
+
+    async def _work(self) -> None:
+        """Look at the queues that are due; then rest a while for each retry."""
+        core, autos, totals = self._core, self._engine.auto_retries, self._engine.totals
+        spent, pause = 0, SECOND_MS
+        try:
+            while spent < AUTO_RETRY_SLICE and (name := autos.pop_due(core.clock.now())) is not None:
+                before, is_done = totals.auto_retried, False
+                try:
+                    if core.stopping or not core.is_sure:
+                        return
+                    self._journal.check(fills=True)
+                    await core.step_knowing(auto_slice, self._engine, name)
+                    is_done = True
+                finally:
+                    if not is_done:
+                        autos.look_at(name, 0)
+                spent += max(1, totals.auto_retried - before)
+                await trio.lowlevel.checkpoint()
+            pause = spent * AUTO_RETRY_MS
+        except Refused:
+            pass  # it is tried again after the pause
+        finally:
+            autos.rests_until = core.clock.now() + pause
+            core.auto_retrier.set(autos.due)
 
 
 class Checkpointer(_Disk):

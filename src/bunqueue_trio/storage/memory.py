@@ -118,14 +118,19 @@ class MemoryStore:
         return [trace((row.id, row.state, row.started_at, row.finished_at, row.note)) for row in rows]
 
     def records(
-        self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None
-    ) -> Records:
+        self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None,
+        *, oldest: bool = False,
+    ) -> Records:  # fmt: skip
         """Return some of the finished jobs; see :class:`Store`."""
         found: list[Job] = []
         places: list[int] = []
         size = 0
-        for job_id, row in reversed(self._finished.items()):
-            if (row.queue, row.state) != (queue, state.value) or (before is not None and self._ends[job_id] >= before):
+        rows = self._finished.items()
+        for job_id, row in rows if oldest else reversed(rows):
+            place = self._ends[job_id]
+            if before is not None and (place <= before if oldest else place >= before):
+                continue
+            if (row.queue, row.state) != (queue, state.value):
                 continue
             if fingerprint not in (None, row.fingerprint):
                 continue
@@ -133,7 +138,7 @@ class MemoryStore:
                 return Records(found, places[-1], places)
             found.append(self._rows.finished(row))
             size += weight(found[-1])
-            places.append(self._ends[job_id])
+            places.append(place)
         return Records(found, None, places)
 
     def groups(self, queue: str | None) -> dict[str, dict[str, int]]:

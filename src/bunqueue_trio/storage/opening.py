@@ -12,7 +12,7 @@ from bunqueue_trio.storage.store import Store
 async def open_store(settings: Settings, on_wait: Callable[[], NoteLeader] = lambda: nobody_asks) -> Store:
     """Return the store, which nobody else writes to now; waits for that as long as it takes, and calls ``on_wait`` when it begins to.
 
-    What that returns is told, again and again, where the leader is reached.
+    What that returns learns, again and again, where the leader is reached.
 
     Raises:
         StartupError: it cannot be opened.

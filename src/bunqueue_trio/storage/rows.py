@@ -144,16 +144,23 @@ def finished_row(job: Job, group: str | None = None) -> FinishedRow:
 
 def _kept_note(note: Note) -> str:
     """Return what is kept of the rare facts of a job that has ended, beside those that have a column."""
-    error, message, reason, cancelled, progressed_at = (
-        note.error,
-        note.message,
-        note.reason,
-        note.cancelled,
-        note.progressed_at,
-    )
-    if error is None and message is None and reason is None and cancelled is None and progressed_at is None:
+    error, message, reason, cancelled = note.error, note.message, note.reason, note.cancelled
+    progressed_at, retries = note.progressed_at, note.auto_retries
+    if (
+        error is None
+        and message is None
+        and reason is None
+        and cancelled is None
+        and progressed_at is None
+        and not retries
+    ):
         return _NO_NOTE  # most complete without any, thousands in a batch
-    return _text(Note(error=error, message=message, reason=reason, cancelled=cancelled, progressed_at=progressed_at))
+    return _text(
+        Note(
+            error=error, message=message, reason=reason, cancelled=cancelled, progressed_at=progressed_at,
+            auto_retries=retries,
+        )
+    )  # fmt: skip
 
 
 def fingerprint_of(*values: Any) -> str:

@@ -6,6 +6,7 @@ and writing it again after a failure writes the same.
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
@@ -31,6 +32,7 @@ from bunqueue_trio.storage.rows import FactRow, FinishedRow, JobRow, Row, change
 EVENT_ROW_BYTES = MIB  # a replay reads whole rows: one more than REPLAY_BYTES, and one event more in it
 
 _encode = msgspec.json.Encoder().encode
+_FINISHED_AT = attrgetter("finished_at")
 
 FinishedCounts = Counter[tuple[str, str]]
 """(queue, state) → number of records kept."""
@@ -222,9 +224,10 @@ class Store(Protocol):
         ...
 
     def records(
-        self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None
-    ) -> Records:
-        """Return up to ``limit`` finished jobs of a queue, completed or failed ones, newest end first.
+        self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None,
+        *, oldest: bool = False,
+    ) -> Records:  # fmt: skip
+        """Return up to ``limit`` finished jobs of a queue, completed or failed ones, newest end first, or the ``oldest``.
 
         The first page is ``before`` None, and each tells where the next one begins: what ends meanwhile stands before
         the first, and what is deleted is missing. A page of :data:`REPLAY_BYTES` ends early. With ``fingerprint`` only dead
@@ -364,4 +367,6 @@ def make_batch(changes: Changes, at: int, *, durable: bool, last_event_id: int, 
             batch.ended.append((job.seq,))
         if job.state is not State.REMOVED:
             batch.finished.append(finished_row(job, groups.get(job)))
+    # They are kept in the order of their ends; here they stand in that of their first changes.
+    batch.finished.sort(key=_FINISHED_AT)
     return batch

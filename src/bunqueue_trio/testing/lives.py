@@ -24,7 +24,12 @@ from bunqueue_trio.testing.store import MortalStore
 
 START_MS = 1_700_000_000_000
 _LOOK_S = 0.05  # as often as the listener looks who owes nothing any more
-_NEEDED = {"scheduler", "stall detector", "reruns"}  # the others wake up every second, and a week has many seconds
+_NEEDED = {
+    "scheduler",
+    "stall detector",
+    "reruns",
+    "auto-retries",
+}  # the others wake up every second, and a week has many seconds
 
 
 class Pipe:

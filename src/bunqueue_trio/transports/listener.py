@@ -29,7 +29,7 @@ from bunqueue_trio.transports.msgpack import is_msgpack, refusal_in_msgpack
 from bunqueue_trio.transports.poller import Epoll, Poller
 from bunqueue_trio.transports.room import Goodbyes, make_room
 from bunqueue_trio.transports.sockets import connections_that_fit
-from bunqueue_trio.transports.wire import address_of, close_now
+from bunqueue_trio.transports.wire import address_of, untie
 
 if TYPE_CHECKING:
     from bunqueue_trio.transports.slow_lane import PassedStream, SlowLane
@@ -177,7 +177,8 @@ class Http:
         """
         if len(self._connections) >= self._connections_max and not self.make_room():
             await self._goodbyes.refuse_newcomer(stream, self.shared.refusal(errors.TOO_MANY_CONNECTIONS))
-            await close_now(stream)
+            await trio.aclose_forcefully(stream)
+            untie(stream)
             return
         express = None
         address = address or address_of(stream)
@@ -194,7 +195,8 @@ class Http:
                 _log.exception("connection failed")
         finally:
             del self._connections[connection]
-            await close_now(stream)
+            await trio.aclose_forcefully(stream)
+            untie(stream)
 
     async def _serve_registered(self, connection: _Connection) -> None:
         unread = b""

@@ -37,10 +37,8 @@ def address_of(stream: trio.abc.Stream) -> str:
     return str(name[0]).removeprefix("::ffff:") if isinstance(name, tuple) else "unix"
 
 
-async def close_now(stream: trio.abc.Stream) -> None:
-    """Close a stream whatever it still holds, and let go of it: one with TLS refers to itself, and OpenSSL's buffers would
-    wait for the collector."""
-    await trio.aclose_forcefully(stream)
+def untie(stream: trio.abc.Stream) -> None:
+    """Let go of a closed stream: one with TLS refers to itself, and OpenSSL's buffers would wait for the collector."""
     if isinstance(stream, trio.SSLStream):
         vars(stream).pop("_handshook", None)
 

@@ -185,6 +185,10 @@ _RESETS: Mapping[str, type[Command]] = {
 _SETS: Mapping[str, type[Command]] = {"defaults": c.SetDefaults, "stalls": c.SetStallConfig, "dead": c.SetDlqConfig}
 _WHAT = {"defaults": "the defaults", "stalls": "when jobs stall", "dead": "which dead letters are kept"}
 
+_THERE = dict.fromkeys(("defaults", "stalls"), "Jobs that are there keep what they have.") | {
+    "dead": "Dead letters that are not to be kept any more are deleted at once, for good."
+}
+
 
 def _said(group: str) -> Callable[[Form, int], dict[str, Any]]:
     """Return what makes the fields of a change of some settings of a queue: those that are filled in."""
@@ -210,12 +214,13 @@ def _setting(each: QueueSetting) -> Field:
 def _settings(group: str) -> tuple[Action, Action]:
     """Return the actions that change some settings of a queue, and let them be as everywhere."""
     names = [each.name for each in SETTINGS if each.group == group]
+    yes = ("--yes",) if group == "dead" else ()
     return (
         Action(
             f"set-{group}", f"Change {_WHAT[group]}", lambda f: f"{f['queue']}: change {_WHAT[group]}", _SETS[group], _said(group),
-            lambda f: ("queue", f["queue"], *(word for name in names if f[name] for word in ("--set", f"{name}={f[name]}"))),
+            lambda f: ("queue", f["queue"], *(word for name in names if f[name] for word in ("--set", f"{name}={f[name]}")), *yes),
             doing.of_settings(group), doing.once("{queue}: it is changed."), fields=tuple(_setting(each) for each in SETTINGS if each.group == group),
-            note=f"What is left empty stays as it is; {USUAL} is as everywhere. Jobs that are there keep what they have.",
+            note=f"What is left empty stays as it is; {USUAL}, written out, is as everywhere. " + _THERE[group],
         ),
         Action(
             f"reset-{group}", f"Reset {_WHAT[group]}", lambda f: f"{f['queue']}: reset {_WHAT[group]}", _RESETS[group], _queue,
@@ -391,7 +396,7 @@ _ROWS = (
     Action(
         "resume-schedule", "Resume", lambda f: f"Resume the schedule {f['name']}", c.ResumeSchedule, _name,
         lambda f: ("schedules", "resume", f["name"]), doing.of_schedule("{job}"), doing.once("{name} goes on."), about=("name",),
-        goes_back="schedule", note="It goes on with its next slot; those of the pause are left out.",
+        goes_back="schedule", note="It goes on with its next slot; what was to run in the pause is left out.",
     ),
     Action(
         "delete-schedule", "Delete", lambda f: f"Delete the schedule {f['name']}", c.DeleteSchedule, _name,

@@ -8,7 +8,7 @@ import trio
 
 from bunqueue_trio.config import parse_duration_ms
 from bunqueue_trio.errors import Refused
-from bunqueue_trio.pages.queue_settings import Told, tell
+from bunqueue_trio.pages.queue_settings import NAMED, USUAL, Told, parse, tell
 from bunqueue_trio.pages.words import count, size, span
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.replies import DeadLetter
@@ -94,9 +94,27 @@ def of_settings(group: str, *, is_reset: bool = False) -> Looks:
         now = ", ".join(f"{each.setting.name} {each.value}{'' if each.is_set else ' (default)'}" for each in told)
         changed = [each.setting.name for each in told if (each.is_set if is_reset else form[each.setting.name])]
         would = f"{', '.join(changed)} would change" if changed else "nothing would change"
-        return Preview(f"Now: {now}; {would}.", is_nothing=not changed)
+        leaving = "" if is_reset or group != "dead" else await _leaving(ask, form)
+        return Preview(f"Now: {now}; {would}.{leaving}", is_nothing=not changed)
 
     return look
+
+
+async def _leaving(ask: Ask, form: Form) -> str:
+    """Say how many dead letters would not be kept any more."""
+    said, told = {name: form[name] for name in ("maxEntries", "maxAge") if form[name] not in ("", USUAL)}, ""
+    try:
+        fields: dict[str, Any] = {name: parse(NAMED[name], text) for name, text in said.items()}
+    except ValueError as error:
+        raise Wrong(str(error)) from None
+    if "maxEntries" in fields:
+        n = ask.look(c.GetQueue(queue=form["queue"])).queue.counts["failed"] - fields["maxEntries"]
+        told += f" {count(n, 'dead letter')} would be deleted at once and for good." if n > 0 else ""
+    if "maxAge" in fields:
+        clean = {**form, "state": "failed", "older": said["maxAge"]}
+        old = await before_clean(ask, clean)
+        told += "" if old.is_nothing else f" Of those that are too old, {old.says}"
+    return told
 
 
 async def of_job(ask: Ask, form: Form) -> Preview:

@@ -85,6 +85,7 @@ def _obliterate(engine: Engine, command: c.Obliterate, now: int, owner: Owner) -
     # What ends others leaves records of them: it is done when there was nothing to do any more.
     is_done = not (jobs or records or has_more)
     if is_done and (engine.gates.drop(command.queue) | engine.configs.drop(command.queue)):
+        engine.auto_retries.turn(command.queue, None)
         engine.woken[command.queue] = None
         engine.acted = True
     return r.ObliterateReply(count=count, done=is_done)

@@ -6,7 +6,7 @@ from typing import TypeVar
 from msgspec import UNSET, Struct
 from msgspec.structs import fields, replace
 
-from bunqueue_trio.engine.configs import ALL, STANDARD, USUAL
+from bunqueue_trio.engine.configs import ALL, STANDARD, USUAL, DeadRule
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.engine.lookup import backoff_view
@@ -20,7 +20,10 @@ _OF_DEFAULTS = {
     "remove_on_fail": "remove_on_fail",
 }  # fmt: skip
 _OF_STALLS = {"enabled": "enabled", "stall_interval": "interval", "max_stalls": "most", "grace_period": "grace"}
-_OF_DEAD = {"max_age": "max_age", "max_entries": "max_entries"}
+_OF_DEAD = {
+    "auto_retry": "auto_retry", "auto_retry_interval": "interval", "max_auto_retries": "most", "max_age": "max_age",
+    "max_entries": "max_entries",
+}  # fmt: skip
 """Field of the command → that of the rule."""
 _IN_JSON = {f.name: f.encode_name for kind in (c.SetDefaults, c.StallConfig, c.DlqConfig) for f in fields(kind)}
 
@@ -98,24 +101,31 @@ def _get_stalls(engine: Engine, command: c.GetStallConfig, now: int, owner: Owne
 
 def _set_dead(engine: Engine, command: c.SetDlqConfig, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
-    said = command.config or command
-    if said.auto_retry is True:
-        raise c.NO_AUTO_RETRY.refuse()
-    rule = _changed(engine.configs.dead.get(command.queue, ALL), said, _OF_DEAD, ALL)
-    engine.acted = engine.configs.set_dead(command.queue, rule)
+    rule = _changed(engine.configs.dead.get(command.queue, ALL), command.config or command, _OF_DEAD, ALL)
+    _say_of_dead(engine, command.queue, rule, now)
     return r.OK
+
+
+def _say_of_dead(engine: Engine, name: str, rule: DeadRule, now: int) -> None:
+    # What is to be read is read before anything is changed.
+    begun = engine.auto_retries.begun(engine.archive, name, now) if rule.auto_retry else None
+    engine.acted = engine.configs.set_dead(name, rule)
+    engine.auto_retries.turn(name, begun)
 
 
 def _clear_dead(engine: Engine, command: c.ClearDlqConfig, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
-    engine.acted = engine.configs.set_dead(command.queue, ALL)
+    _say_of_dead(engine, command.queue, ALL, now)
     return r.OK
 
 
 def _get_dead(engine: Engine, command: c.GetDlqConfig, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
     rule = engine.configs.dead.get(command.queue, ALL)
-    view = cr.DlqConfigView(max_age=rule.max_age, max_entries=rule.max_entries)
+    view = cr.DlqConfigView(
+        auto_retry=rule.auto_retry, auto_retry_interval=rule.interval, max_auto_retries=rule.most,
+        max_age=rule.max_age, max_entries=rule.max_entries,
+    )  # fmt: skip
     return cr.DlqConfigReply(config=view, set=_said(rule, _OF_DEAD, ALL))
 
 

@@ -80,7 +80,7 @@ class GetStallConfig(Command[cr.StallConfigReply], kw_only=True, tag="GetStallCo
 
 
 class DlqConfig(Struct, kw_only=True, rename="camel", frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Which dead letters of a queue are kept; see ``SetDlqConfig``."""
+    """Which dead letters of a queue are kept and retried; see ``SetDlqConfig``."""
 
     auto_retry: bool | UnsetType | None = UNSET
     auto_retry_interval: YearMs | UnsetType | None = UNSET
@@ -92,8 +92,8 @@ class DlqConfig(Struct, kw_only=True, rename="camel", frozen=True, omit_defaults
 class SetDlqConfig(Command[r.DataReply], kw_only=True, tag="SetDlqConfig", forbid_unknown_fields=True):
     """Say which dead letters of a queue are kept: none older than ``maxAge`` ms, and the newest ``maxEntries``, of those that the server keeps.
 
-    The fields may stand in ``config``. What is left out stays as it was, null is as everywhere. Nothing is retried by itself: ``autoRetry`` is
-    refused, and what belongs to it means nothing.
+    With ``autoRetry`` those that die from now on wait again ``autoRetryInterval`` ms after their death, each at most ``maxAutoRetries`` times. The
+    fields may stand in ``config``. What is left out stays as it was, null is as everywhere.
     """
 
     queue: str = ""
@@ -106,26 +106,24 @@ class SetDlqConfig(Command[r.DataReply], kw_only=True, tag="SetDlqConfig", forbi
 
 
 class ClearDlqConfig(Command[r.DataReply], kw_only=True, tag="ClearDlqConfig"):
-    """Let the dead letters of a queue be kept as everywhere again."""
+    """Let the dead letters of a queue be kept as everywhere again, and none be retried by itself."""
 
     queue: str = ""
 
 
 class GetDlqConfig(Command[cr.DlqConfigReply], kw_only=True, tag="GetDlqConfig"):
-    """Read which dead letters of a queue are kept."""
+    """Read which dead letters of a queue are kept, and whether they are retried by themselves."""
 
     queue: str = ""
 
 
-NO_AUTO_RETRY = Fault(
-    400, "autoRetry is not there: a rerun retries a few first, and the others if those do well", "no-auto-retry"
-)
 TOO_MANY_CONFIGS = Fault(409, "More than {} queues would have settings of their own", "too-many-configs")
 
 _DEFAULTS: dict[str, Any] = {
     "maxAttempts": 5, "backoff": {"type": "fixed", "delay": 2000}, "ttl": None, "timeout": 30000, "removeOnComplete": True,
     "removeOnFail": False,
 }  # fmt: skip
+_DEAD = {"autoRetry": True, "autoRetryInterval": 60000, "maxAutoRetries": 3, "maxAge": None, "maxEntries": 1000}
 _STALLS = {"enabled": True, "stallInterval": 15000, "maxStalls": 5, "gracePeriod": 0}
 
 SPECS: tuple[Spec, ...] = (
@@ -155,8 +153,8 @@ SPECS: tuple[Spec, ...] = (
     ),
     Spec(
         SetDlqConfig, Does.CHANGES, Path("PUT", "/queues/:queue/dlq-config"),
-        refuses=(errors.INVALID_QUEUE, TOO_MANY_CONFIGS, NO_AUTO_RETRY), again=Again.FREELY, role=Role.ADMIN, acts=True,
-        example=Example({"maxAge": 604800000, "maxEntries": 1000}, EXAMPLE_OK),
+        refuses=(errors.INVALID_QUEUE, TOO_MANY_CONFIGS), again=Again.FREELY, role=Role.ADMIN, acts=True,
+        example=Example({"autoRetry": True, "autoRetryInterval": 60000, "maxEntries": 1000}, EXAMPLE_OK),
     ),
     Spec(
         ClearDlqConfig, Does.CHANGES, Path("DELETE", "/queues/:queue/dlq-config", optional_body=True), again=Again.FREELY,
@@ -165,8 +163,6 @@ SPECS: tuple[Spec, ...] = (
     Spec(
         GetDlqConfig, Does.READS, Path("GET", "/queues/:queue/dlq-config"), refuses=(errors.INVALID_QUEUE,), again=Again.FREELY,
         role=Role.READ, settled_by="everything",
-        example=Example(
-            None, {"ok": True, "config": {"autoRetry": False, "maxAge": 604800000, "maxEntries": 1000}, "set": ["maxAge", "maxEntries"]}
-        ),
+        example=Example(None, {"ok": True, "config": _DEAD, "set": ["autoRetry", "autoRetryInterval", "maxEntries"]}),
     ),
 )  # fmt: skip

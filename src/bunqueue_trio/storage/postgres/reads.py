@@ -30,8 +30,8 @@ _RECORDS = (
     f"SELECT n, fin, {_FINISHED} FROM ("  # noqa: S608
     "SELECT *, row_number() OVER w AS place, sum(weight) OVER w - weight AS before, count(*) OVER () AS n FROM ("
     f"SELECT fin, {_FINISHED}, {_WEIGHT} AS weight FROM bq.finished "
-    "WHERE queue = $1 AND state = $2 AND fin < $3::bigint {} ORDER BY fin DESC LIMIT $4::bigint + 1"
-    f") AS part WINDOW w AS (ORDER BY fin DESC)) AS page WHERE place <= $4::bigint AND before < {REPLAY_BYTES} ORDER BY fin DESC"
+    "WHERE queue = $1 AND state = $2 AND fin {1} $3::bigint {0} ORDER BY fin {2} LIMIT $4::bigint + 1"
+    f") AS part WINDOW w AS (ORDER BY fin {{2}})) AS page WHERE place <= $4::bigint AND before < {REPLAY_BYTES} ORDER BY fin {{2}}"
 )
 _FIRST_SEEN = "SELECT finished_at FROM bq.finished WHERE queue = $1 AND fingerprint = $2 ORDER BY fin LIMIT 1"
 _TRAIL = (
@@ -98,7 +98,10 @@ class Reads:
 
         return self._read(_TRACES, without_nul(first), without_nul(end), limit, answer=answer)
 
-    def records(self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None) -> Read:
+    def records(
+        self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None,
+        *, oldest: bool = False,
+    ) -> Read:  # fmt: skip
         """Some of the finished jobs of a queue."""
 
         def answer(rows: list[Row]) -> Records:
@@ -113,10 +116,11 @@ class Reads:
                 size += weight(found[-1])
             return Records(found, places[-1] if rows and rows[0][0] > len(found) else None, places)
 
-        place = _NO_END if before is None else before
+        place = before if before is not None else 0 if oldest else _NO_END
+        way = (">", "") if oldest else ("<", "DESC")
         if fingerprint is None:
-            return self._read(_RECORDS.format(""), queue, state.value, place, limit, answer=answer)
-        text = _RECORDS.format("AND fingerprint = $5")
+            return self._read(_RECORDS.format("", *way), queue, state.value, place, limit, answer=answer)
+        text = _RECORDS.format("AND fingerprint = $5", *way)
         return self._read(text, queue, state.value, place, limit, fingerprint, answer=answer)
 
     def first_seen(self, queue: str, fingerprint: str) -> Read:

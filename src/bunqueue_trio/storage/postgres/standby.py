@@ -19,7 +19,7 @@ _log = structlog.get_logger()
 async def take_over(url: str, lease_s: float, on_wait: Callable[[], NoteLeader] = lambda: nobody_asks) -> PostgresStore:
     """Return the store at ``url`` once this server leads there; ``on_wait`` is called when it begins to wait.
 
-    What that returns is told, again and again, where the leader is reached.
+    What that returns learns, again and again, where the leader is reached.
 
     Raises:
         StartupError: the database cannot be used.

@@ -346,10 +346,11 @@ class PostgresStore:
         return traces
 
     def records(
-        self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None
-    ) -> Records:
+        self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None,
+        *, oldest: bool = False,
+    ) -> Records:  # fmt: skip
         """Return some of the finished jobs; see :class:`Store`."""
-        records: Records = self._answer(self._reads.records(queue, state, before, limit, fingerprint))
+        records: Records = self._answer(self._reads.records(queue, state, before, limit, fingerprint, oldest=oldest))
         return records
 
     def trail(self, kind: str, key: str, place: int | None, limit: int, *, newest: bool) -> TrailPage:

@@ -273,14 +273,18 @@ class SqliteStore:
             return [trace(row) for row in self._reader.execute(_TRACES, (first, end, limit))]
 
     def records(
-        self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None
-    ) -> Records:
+        self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None,
+        *, oldest: bool = False,
+    ) -> Records:  # fmt: skip
         """Return some of the finished jobs; see :class:`Store`."""
         found: list[Job] = []
         places: list[int] = []
         size = 0
         query, wanted = (_RECORDS, ()) if fingerprint is None else (_OF_ERROR, (fingerprint,))
-        values = (queue, state.value, *wanted, _NO_END if before is None else before, limit + 1)
+        place = before if before is not None else 0 if oldest else _NO_END
+        values = (queue, state.value, *wanted, place, limit + 1)
+        if oldest:
+            query = query.replace("fin<?", "fin>?").replace(" DESC", "")
         with TRANSLATED:
             for fin, *row in self._reader.execute(query, values):
                 if len(found) >= limit or size >= REPLAY_BYTES:

@@ -76,7 +76,7 @@ def when(each: ScheduleView) -> str:
 
 _MISFIRES = {
     "skip": "a slot that was missed is left out",
-    "once": "of slots that were missed the last runs",
+    "once": "if slots were missed, the last of them runs",
     "all": "slots that were missed run, at most {0.misfire_max}",
 }
 _OVERLAPS = {
