@@ -6,7 +6,7 @@ _SPLICE, _HANDSHAKE, _REMOTE, _ROOM, _LINK = (
     f"doors/{name}.py" for name in ("splice", "handshake", "remote", "waiting_room", "link")
 )
 
-_ANSWERING, _ASKING, _LANE = (f"doors/{name}.py" for name in ("answering", "asking", "lane"))
+_ANSWERING, _ASKING, _LANE, _DOOR = (f"doors/{name}.py" for name in ("answering", "asking", "lane", "door"))
 
 DOORS = [
     Mutant(
@@ -74,20 +74,19 @@ DOORS = [
     ),
     Mutant(
         _REMOTE,
-        "            with trio.fail_after(LINK_HANDSHAKE_S):\n                return await",
-        "            if True:\n                return await",
+        "scope = trio.CancelScope(deadline=trio.current_time() + LINK_HANDSHAKE_S)",
+        "scope = trio.CancelScope()",
         "who says nothing is waited for",
     ),
     Mutant(
         _REMOTE,
-        "        if self._greeting >= LINK_HANDSHAKES_MAX:\n",
+        "        if len(self._greeting) >= LINK_HANDSHAKES_MAX:\n",
         "        if False:\n",
         "strangers take all descriptors",
     ),
-    Mutant(_REMOTE, "            self._greeting -= 1\n", "            pass\n", "the link is full after a while"),
     Mutant(
         _REMOTE,
-        "            self._up = trio.Event()\n            raise",
+        "            self._note_down()\n            raise",
         "            raise",
         "a leader that is gone is asked for ever",
     ),
@@ -177,12 +176,17 @@ DOORS = [
         "a request of a lost stream waits for ever",
     ),
     Mutant(_ASKING, "if asked.is_sent]", "]", "a request that was not sent is refused"),
-    Mutant(_ASKING, "len(self._asked) >= ASKED_MAX or ", "", "a door asks without an end"),
+    Mutant(_ASKING, "self._busy >= ASKED_MAX or ", "", "a door asks without an end"),
     Mutant(_ASKING, " or self._bytes + asked.size > ASKED_MAX_BYTES", "", "a door holds without an end"),
-    Mutant(_ASKING, "            self._bytes -= asked.size\n", "            pass\n", "a door is full after a while"),
+    Mutant(
+        _ASKING,
+        "        self._bytes += sign * asked.size\n",
+        "        self._bytes += asked.size\n",
+        "a door is full after a while",
+    ),
     Mutant(
         _LANE,
-        "                self.asking.say(connection.number, GONE)\n            elif",
+        "                self.asking.say(client.number, GONE)\n            elif",
         "                pass\n            elif",
         "the leader waits for who has gone",
     ),
@@ -195,20 +199,20 @@ DOORS = [
     ),
     Mutant(
         _LANE,
-        "        with trio.move_on_after(PIECES_S):  #",
-        "        if True:  #",
+        "as hold, trio.move_on_after(PIECES_S):",
+        "as hold:",
         "half a request is a door's for ever",
     ),
     Mutant(
         _LANE,
-        "                        connection.scope.cancel()\n",
+        "                        client.scope.cancel()\n",
         "                        pass\n",
         "a silent connection stays",
     ),
     Mutant(
         _LANE,
-        "            if connection.idle:\n                connection.scope.cancel()\n",
-        "            pass\n",
+        "client.since <= since and not client.wire.is_readable():\n                    client.scope.cancel()\n",
+        "client.since <= since:\n                    pass\n",
         "a stop waits for who is idle",
     ),
     Mutant(
@@ -225,7 +229,7 @@ DOORS = [
     ),
     Mutant(
         _ROOM,
-        "                    self.asking.give_up(refusal(errors.STANDBY))\n",
+        "                    self.asking.give_up(self.refusals.of(errors.STANDBY))\n",
         "                    pass\n",
         "a request waits for a leader without an end",
     ),
@@ -234,6 +238,79 @@ DOORS = [
         "    return 0 <= length <= min(len(unread), RECEIVE_BYTES)\n",
         "    return 0 <= length <= len(unread)\n",
         "a client ends the frames of all others",
+    ),
+    Mutant(
+        _ASKING,
+        "            self._count(-1, asked)\n            asked.wait_on()\n",
+        "            asked.wait_on()\n",
+        "who waits for a job keeps others from asking",
+    ),
+    Mutant(
+        _ASKING,
+        "                    if self._stops:\n",
+        "                    if False:\n",
+        "the next stream of a door that stops does not say so",
+    ),
+    Mutant(
+        _ANSWERING,
+        "            self._stops = True\n",
+        "            pass\n",
+        "an answer of a door that stops does not say that it is the last",
+    ),
+    Mutant(
+        _LANE,
+        " and not client.wire.is_readable():",
+        ":",
+        "who has asked a door that stops gets no answer",
+        open=True,
+    ),
+    Mutant(
+        _LANE,
+        "                    self.asking.say(client.number, GONE)\n                    break\n",
+        "                    break\n",
+        "who has hung up gets a job first",
+    ),
+    Mutant(
+        _DOOR,
+        "self._connections_max and not await self._make_room():",
+        "self._connections_max:",
+        "idle connections keep everybody else out of a door",
+    ),
+    Mutant(
+        _DOOR,
+        "self._connections_max or await self._ask_for_room()",
+        "self._connections_max",
+        "connections that are passed on keep everybody else out of a door",
+    ),
+    Mutant(
+        "transports/listener.py",
+        "if c.door is door]",
+        "]",
+        "a door makes room among the connections of others",
+    ),
+    Mutant(
+        "doors/refusals.py",
+        "application/json\\r\\n{self._cors}",
+        "application/json\\r\\n",
+        "a page may not read what a door refuses",
+    ),
+    Mutant(
+        _REMOTE,
+        "            self._let_go()\n            self._last",
+        "            self._last",
+        "a leader that hangs is asked for ever",
+    ),
+    Mutant(
+        _REMOTE,
+        "                    self._let_go()  #",
+        "                    pass  #",
+        "a leader that hangs holds on to clients for ever",
+    ),
+    Mutant(
+        _ROOM,
+        "        return _answer_live(request)\n",
+        '        return b""\n',
+        "a server that waits seems dead when its leader hangs",
     ),
     Mutant(
         _ASKING,

@@ -159,6 +159,8 @@ OTHERS = [
     Mutant("client/socket_asyncio.py", "        await connection.close()\n", "        pass\n", "a client on asyncio leaves without a goodbye"),
     Mutant("storage/rows.py", "(group or _group(note)) if job.state is State.FAILED else None", '(group or fingerprint(note.error or "").key)', "what is completed is in a group of errors"),
     Mutant("storage/sqlite/writing.py", "grouped[str(queue), str(key)] -= 1", "pass", "a retried dead letter counts in its group"),
+    Mutant("pages/queue_findings.py", "age >= STUCK_TIMES * usual", "age >= usual", "a job that is not much slower than others counts as stuck"),
+    Mutant("runtime/picture.py", "next((job.started_at for job in queue.active), None)", "None", "a stuck job is nowhere told of"),
     Mutant("storage/sqlite/log.py", "with self._turn, TRANSLATED", "with TRANSLATED", "two that move the log refuse each other"),
     Mutant("storage/sqlite/store.py", "                transaction.end()\n", "                pass\n", "half of a batch that the disk refused stays"),
     Mutant("storage/sqlite/store.py", "                    await trio.lowlevel.checkpoint()\n", "                    pass\n", "a large batch is written in one step"),

@@ -10,6 +10,7 @@ import trio
 
 from bunqueue_trio import __version__
 from bunqueue_trio.config import BROKEN_S, GC_THRESHOLDS, LAST_S, SECOND_SIGNAL_S, SWITCH_S, Settings
+from bunqueue_trio.doors.accepting import Stop
 from bunqueue_trio.doors.leading import http
 from bunqueue_trio.doors.remote import RemoteLink
 from bunqueue_trio.doors.waiting_room import waiting_room
@@ -50,7 +51,7 @@ async def _run(settings: Settings, last: LastDeadline) -> None:
     if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # log rotators send it; there is no file to open anew
     with trio.open_signal_receiver(*wanted) as signals:
-        store = await _open(settings, signals)
+        store = await _open(settings, signals, last)
         if store is None:
             _log.info("stopped")
             return
@@ -69,30 +70,37 @@ async def _run(settings: Settings, last: LastDeadline) -> None:
     _log.info("stopped", jobs=len(server.engine.jobs))
 
 
-async def _open(settings: Settings, signals: AsyncIterator[int]) -> Store | None:
+async def _open(settings: Settings, signals: AsyncIterator[int], last: LastDeadline) -> Store | None:
     """Return the store, or None when a signal comes before this server may lead there."""
     if not settings.store:
         return await open_store(settings)
     store: Store | None = None
-    is_stopped = False
+    stop, opening, link = Stop(), trio.CancelScope(), RemoteLink()
     async with trio.open_nursery() as nursery:
 
-        async def end_on_signal() -> None:
-            nonlocal is_stopped
-            async for _ in signals:
-                is_stopped = True
-                nursery.cancel_scope.cancel()
+        async def stop_on_signal() -> None:
+            async for number in signals:
+                if stop.wanted.is_set():
+                    nursery.cancel_scope.cancel()
+                    return
+                _tell_stop(number, settings)
+                last.set(settings.shutdown_grace_ms / 1000 + LAST_S, 1)
+                stop.in_hurry()
+                opening.cancel()
 
-        nursery.start_soon(end_on_signal)
-        link = RemoteLink()
+        nursery.start_soon(stop_on_signal)
+        async with trio.open_nursery() as waiting:
 
-        def wait() -> NoteLeader:
-            nursery.start_soon(waiting_room, settings, link)
-            return link.note_leader
+            def wait() -> NoteLeader:
+                waiting.start_soon(waiting_room, settings, link, stop)
+                return link.note_leader
 
-        store = await open_store(settings, wait)
+            with opening:
+                store = await open_store(settings, wait)
+            if not stop.wanted.is_set():
+                waiting.cancel_scope.cancel()
         nursery.cancel_scope.cancel()
-    if is_stopped and store is not None:
+    if stop.wanted.is_set() and store is not None:
         store.close()
         return None
     return store
@@ -105,6 +113,7 @@ def facts(server: Server) -> dict[str, object]:
         "store" if server.settings.store else "data_path": server.settings.where,
         "auth": "on" if server.settings.auth_tokens else "off",
         "jobs": len(server.engine.jobs),
+        **({"doors": server.settings.doors} if server.settings.doors else {}),
     }
 
 
@@ -140,5 +149,9 @@ async def _stop_on_signal(
             return
         # Twice the grace: for the transports, and for what is still to be written.
         last.set(2 * server.settings.shutdown_grace_ms / 1000 + LAST_S, 1)
-        _log.info("stopping", signal=signal.Signals(number).name, grace_ms=server.settings.shutdown_grace_ms)
+        _tell_stop(number, server.settings)
         server.stop.set()
+
+
+def _tell_stop(number: int, settings: Settings) -> None:
+    _log.info("stopping", signal=signal.Signals(number).name, grace_ms=settings.shutdown_grace_ms)

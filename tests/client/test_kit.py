@@ -151,7 +151,7 @@ async def test_wait_for_a_handler_that_hangs_ends_at_once(bunqueue: Bunqueue):
 
     bunqueue.start(worker)
     job_id = await bunqueue.client.push("q")
-    with pytest.raises(TimeoutError, match=r"of queue q is active for good.*: A worker has had it for"):
+    with pytest.raises(TimeoutError, match=r"of queue q is active for good.*: Worker .* has had it for"):
         await bunqueue.client.wait(job_id)
     assert bunqueue.elapsed < 60
 

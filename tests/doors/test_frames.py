@@ -28,6 +28,7 @@ from bunqueue_trio.doors.frames import (
     SENT,
     SPLICE,
     UNSENT,
+    WAITS,
     BrokenFrames,
     Message,
     Unpacker,
@@ -35,6 +36,7 @@ from bunqueue_trio.doors.frames import (
 )
 from bunqueue_trio.doors.lane import FramingDoor
 from bunqueue_trio.doors.link import FRAMES, LinkLost
+from bunqueue_trio.doors.refusals import Refusals
 from bunqueue_trio.runtime.budget import Budget
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
@@ -81,7 +83,7 @@ class World:
         ours, its = trio.testing.memory_stream_pair()
         ours.socket = Sockless()  # type: ignore[attr-defined]
         self.opened.append((address, ours))
-        self.nursery.start_soon(serve_opened, self.server, self.http, ours, address)
+        self.nursery.start_soon(serve_opened, self.server, self.http, ours, address, self)
         return its
 
     async def door(self) -> FramingDoor:
@@ -276,46 +278,46 @@ async def test_a_silent_connection_ends_after_its_time(world: World, autojump_cl
     assert trio.current_time() - begun == pytest.approx(world.settings.keep_alive_ms / 1000, abs=3)
 
 
-async def test_a_door_that_stops_ends_who_is_idle_and_answers_the_others(world: World, autojump_clock: Clocked):
-    door = await world.door()
-    idle, waiting = world.connect(door), world.connect(door)
-    assert (await ask(idle, PULL))[0] == 200
-    await waiting.send_all(POLL)
-    await trio.testing.wait_all_tasks_blocked()
-    door.stop()
-    begun = trio.current_time()
-    assert await ended(idle)
-    assert trio.current_time() - begun < 1
-    world.server.stop.set()
-    assert (await response(waiting))[1]["job"] is None
-    assert await ended(waiting)
-
-
 async def test_a_door_that_has_asked_for_too_much_refuses_itself(
     world: World, autojump_clock: Clocked, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("bunqueue_trio.doors.asking.ASKED_MAX", 1)
-    door = await world.door()
+    door = FramingDoor(world, world.settings)  # nobody answers yet
     first, second = world.connect(door), world.connect(door)
-    await first.send_all(POLL)
+    await first.send_all(PUSH)
     await trio.testing.wait_all_tasks_blocked()
     status, told = await ask(second, PUSH)
     assert (status, told["code"]) == (503, "overloaded")
     assert await ended(second)
-    assert world.counts() == (0, 0)
+    world.nursery.start_soon(door.run)
+    assert (await response(first))[0] == 200
+    assert world.counts() == (1, 0)
 
 
 async def test_a_door_holds_only_so_much_of_requests(
     world: World, autojump_clock: Clocked, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("bunqueue_trio.doors.asking.ASKED_MAX_BYTES", len(POLL) + len(PUSH) - 1)
+    monkeypatch.setattr("bunqueue_trio.doors.asking.ASKED_MAX_BYTES", len(PUSH))
     door = await world.door()
     client = world.connect(door)
     for _ in range(5):
         assert (await ask(client, PUSH))[0] == 200
-    await world.connect(door).send_all(request_bytes("GET", "/queues/p/jobs?timeout=60000"))
-    await trio.testing.wait_all_tasks_blocked()
-    assert (await ask(client, PUSH))[0] == 503
+    assert (await ask(client, request_bytes("POST", "/queues/q/jobs", b'{"data":12}')))[0] == 503
+
+
+async def test_who_waits_for_a_job_is_no_load(world: World, autojump_clock: Clocked, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("bunqueue_trio.doors.asking.ASKED_MAX", 1)
+    monkeypatch.setattr("bunqueue_trio.doors.asking.ASKED_MAX_BYTES", len(POLL))
+    door = await world.door()
+    waiting = [world.connect(door) for _ in range(3)]
+    for client in waiting:
+        await client.send_all(POLL)
+        await trio.testing.wait_all_tasks_blocked()
+    assert world.server.core.pulls_waiting == 3
+    for client in waiting:
+        assert (await ask(world.connect(door), PUSH))[0] == 200
+        assert (await response(client))[1]["job"]
+    assert (await ask(world.connect(door), POLL[: len(POLL) - 2] + b"x: y\r\n\r\n"))[0] == 503
 
 
 # --- deliveries -----------------------------------------------------------------------------------
@@ -471,6 +473,7 @@ async def test_a_door_that_dies_with_waiting_pulls_takes_no_job_along(world: Wor
         await door.say(number, ASK, POLL)
     await trio.testing.wait_all_tasks_blocked()
     assert world.server.core.pulls_waiting == 3
+    assert [(await door.hear())[:2] for _ in range(3)] == [(number, WAITS) for number in range(3)]
     await door.say(1, GONE)
     assert (await door.hear())[:2] == (1, ANSWER)
     assert world.server.core.pulls_waiting == 2
@@ -557,7 +560,7 @@ async def test_what_was_not_sent_on_a_lost_stream_goes_out_on_the_next(autojump_
     async def connect() -> Any:
         return next(opened)
 
-    asking = Asking(connect, memoryview(bytearray(RECEIVE_BYTES)), Budget(1 << 20))
+    asking = Asking(connect, memoryview(bytearray(RECEIVE_BYTES)), Budget(1 << 20), Refusals(Settings()))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(asking.run)
         sent = asking.ask(1, b"a", b"x" * RECEIVE_BYTES)

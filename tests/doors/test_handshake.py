@@ -127,22 +127,3 @@ async def test_something_else_is_noticed_and_what_comes_slowly_is_left(autojump_
         assert trio.current_time() - begun == LINK_HANDSHAKE_S
         with pytest.raises(trio.BrokenResourceError):
             await mine.send_all(b"x")
-
-
-async def test_only_so_many_may_be_strangers_at_once(
-    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("bunqueue_trio.doors.remote.LINK_HANDSHAKES_MAX", 3)
-    doors = RemoteDoors(Server(Settings(), MemoryStore(), Clock()), [], KEY)
-    strangers = [trio.testing.memory_stream_pair() for _ in range(4)]
-    async with trio.open_nursery() as nursery:
-        for _, its in strangers[:-1]:
-            nursery.start_soon(doors.greet, its)
-        await trio.testing.wait_all_tasks_blocked()
-        begun = trio.current_time()
-        assert await doors.greet(strangers[-1][1]) is None
-        assert trio.current_time() == begun, "one more is closed at once"
-    mine, its = trio.testing.memory_stream_pair()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(prove_door, mine, KEY, "a")
-        assert await doors.greet(its) == "a"

@@ -6,10 +6,12 @@ from typing import NamedTuple
 
 import pytest
 import trio
+import trio.testing
 
 from bunqueue_trio.config import CLIENT_KEY_MAX, Settings
+from bunqueue_trio.doors.accepting import Stop, accept
+from bunqueue_trio.doors.lane import FramingDoor
 from bunqueue_trio.doors.link import STOP, LinkLost, LocalLink, receive_connections
-from bunqueue_trio.doors.process import accept
 from bunqueue_trio.transports.sockets import close_all, open_listeners
 
 
@@ -31,8 +33,12 @@ async def test_connections_come_with_the_address_of_their_client(both: Both, nur
     received: list[tuple[trio.SocketStream, str]] = []
     addresses = ["127.0.0.1", "fe80::1%eth0", "unix", "", "x" * 999]
     ends = [await both.door.open(address) for address in addresses]
-    await both.door.close_sending()
-    await receive_connections(both.leader, lambda stream, address: received.append((stream, address)))
+    await both.door.say_closed()
+    closed = trio.Event()
+    nursery.start_soon(
+        receive_connections, both.leader, lambda stream, address: received.append((stream, address)), closed.set
+    )
+    await closed.wait()
     assert [address for _, address in received] == [*addresses[:-1], "x" * CLIENT_KEY_MAX]
     for number, (end, (stream, _)) in enumerate(zip(ends, received, strict=True)):
         await end.send_all(b"%d" % number)
@@ -40,8 +46,12 @@ async def test_connections_come_with_the_address_of_their_client(both: Both, nur
         await stream.aclose()
         assert await end.receive_some(1) == b""
         await end.aclose()
-    with pytest.raises(LinkLost):
-        await both.door.open("127.0.0.1")
+    async with await both.door.open("127.0.0.1"):
+        await trio.testing.wait_all_tasks_blocked()
+        stream, address = received[-1]
+        assert address == "127.0.0.1", "what it has may still be passed on"
+        await stream.aclose()
+    nursery.cancel_scope.cancel()
 
 
 async def test_a_door_hears_the_stop_and_the_end_of_its_leader(both: Both):
@@ -52,30 +62,34 @@ async def test_a_door_hears_the_stop_and_the_end_of_its_leader(both: Both):
     assert told == ["stop"]
     with pytest.raises(LinkLost):
         await both.door.open("127.0.0.1")
-    await both.door.close_sending()
+    await both.door.say_closed()
 
 
 async def test_a_leader_sees_the_end_of_a_door_that_is_gone(both: Both):
     await both.leader.send(STOP)  # which it never reads
     both.door._control.close()
-    await receive_connections(both.leader, lambda _stream, _address: None)
+    await receive_connections(both.leader, lambda _stream, _address: None, lambda: None)
 
 
 async def test_a_door_that_stops_hands_over_what_it_has_accepted_and_ends_with_it(both: Both):
     [listener], [url] = await open_listeners(Settings(bind=("127.0.0.1:0",)))
     address = url.removeprefix("http://").split(":")
-    stop, received = trio.Event(), []
+    stop, received, closed = Stop(), list[trio.SocketStream](), trio.Event()
     async with trio.open_nursery() as nursery:
         over = trio.Event()
 
         async def run() -> None:
-            await accept([listener], both.door, Settings(express=False), stop)
+            door = FramingDoor(both.door, Settings(express=False))
+            await accept([listener], door, stop, 30, both.door.say_closed)
             over.set()
 
         nursery.start_soon(run)
-        stop.set()
+        stop.wanted.set()
         client = await trio.open_tcp_stream(address[0], int(address[1]))
-        await receive_connections(both.leader, lambda stream, _address: received.append(stream))
+        nursery.start_soon(
+            receive_connections, both.leader, lambda stream, _address: received.append(stream), closed.set
+        )
+        await closed.wait()
         [stream] = received
         with pytest.raises(OSError, match="all attempts to connect"):
             await trio.open_tcp_stream(address[0], int(address[1]))
@@ -88,6 +102,7 @@ async def test_a_door_that_stops_hands_over_what_it_has_accepted_and_ends_with_i
         await client.aclose()
         with trio.fail_after(60):
             await over.wait()
+        nursery.cancel_scope.cancel()
 
 
 async def test_each_door_gets_its_own_sockets_at_the_same_addresses():

@@ -22,7 +22,7 @@ from tests.storage.distant import DistantStore
 from tests.wire.raw import request_bytes
 
 KEY = b"k" * 32
-LIVE = request_bytes("GET", "/live")
+PAGE = request_bytes("GET", "/health")
 
 
 @pytest.fixture(autouse=True)
@@ -98,8 +98,8 @@ async def test_a_request_is_answered_by_the_leader_for_the_client_that_asks(lead
     await client.send_all(request_bytes("GET", "/queues/q/jobs"))
     await answer(client, b'"token":null')
     assert leader.server.doors.connections == 0, "in a frame"
-    await client.send_all(LIVE)
-    assert b"\r\n\r\nOK" in await answer(client, b"OK")
+    await client.send_all(PAGE)
+    assert b"healthy" in await answer(client, b"}}")
     assert leader.server.doors.connections >= 1, "and by itself"
     await client.send_all(request_bytes("GET", "/workers"))
     assert b'"@127.0.0.1"' in await answer(client, b'"@')
@@ -131,7 +131,7 @@ async def test_a_leader_that_stops_ends_what_comes_through_its_link(nursery: tri
     room, link = await waiting(nursery, leader)
     assert await link.wait_up(60)
     client = await connect(nursery, room)
-    await client.send_all(LIVE)
+    await client.send_all(PAGE)
     await answer(client, b"OK")
     leader.server.stop.set()
     with trio.fail_after(60):

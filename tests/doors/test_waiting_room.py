@@ -13,6 +13,7 @@ from bunqueue_trio.config import (
     WAITING_ROOM_S,
     Settings,
 )
+from bunqueue_trio.doors.accepting import Stop
 from bunqueue_trio.doors.remote import RemoteLink
 from bunqueue_trio.doors.waiting_room import WaitingRoom, waiting_room
 from bunqueue_trio.errors import StartupError
@@ -51,7 +52,7 @@ async def test_it_lives_and_can_do_nothing(room: WaitingRoom, autojump_clock: tr
     for request in (PUSH, b"POST /healthz HTTP/1.1\r\n\r\n", b"\x16\x03\r\n\r\n", b"x" * 20_000):
         begun = trio.current_time()
         head, _, body = (await asked(room, request)).partition(b"\r\n\r\n")
-        assert trio.current_time() - begun == LINK_PATIENCE_S
+        assert trio.current_time() - begun == LINK_PATIENCE_S + Settings().store_lease_ms / 1000
         assert head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
         assert b"Content-Length: %d" % len(body) in head
         assert b"\r\nRetry-After: 2\r\n" in head
@@ -99,9 +100,9 @@ async def test_one_too_many_is_told_so(room: WaitingRoom, autojump_clock: trio.t
 
 async def test_an_address_that_is_taken_is_told(nursery: trio.Nursery, tmp_path):
     settings = Settings(bind=("127.0.0.1:0", f"unix:{tmp_path}/s"))
-    await nursery.start(waiting_room, settings, RemoteLink())
+    await nursery.start(waiting_room, settings, RemoteLink(), Stop())
     with pytest.raises(StartupError, match="cannot listen"):
-        await waiting_room(Settings(bind=(f"unix:{tmp_path}/s",)), RemoteLink())
+        await waiting_room(Settings(bind=(f"unix:{tmp_path}/s",)), RemoteLink(), Stop())
     async with await trio.open_unix_socket(f"{tmp_path}/s") as stream:
         await stream.send_all(b"GET /healthz HTTP/1.1\r\n\r\n")
         assert (await stream.receive_some(100)).startswith(b"HTTP/1.1 200")

@@ -68,6 +68,20 @@ class Schedule:
             )
         self.settled = max(self.settled, now)
 
+    def become(self, said: c.PutSchedule, is_new_time: bool, now: int) -> None:
+        """Another is put under this name."""
+        kept, why = self.waiting, None
+        if is_new_time or self.said.overlap != said.overlap:
+            why = "another time or overlap was put before it ran"
+        elif said.limit is not None and self.runs + 1 > said.limit:
+            why = "a lower limit was put before it ran"
+        if why is not None and kept is not None:
+            self.skip(kept, kept, why)
+            kept = None
+        if is_new_time or self.is_spent():
+            self.leave_behind(now)
+        self.said, self.updated, self.waiting = said, now, kept
+
     def skip(self, first: int, last: int, why: str) -> None:
         kept = self.skips
         if kept and kept[-1][2] == why and kept[-1][1] == self.settled:
@@ -200,32 +214,23 @@ class Schedules(Queues):
             raise No(400, "This schedule would never run")
         outcome = "created"
         if command.dry_run:
-            return self.would_put(command, old, now)
+            return self.would_put(command, old, now, owner)
         if old is None:
             self.schedules[command.name] = Schedule(command, now, now, now)
         elif essence(old.said) == essence(command):
             outcome = "unchanged"
         else:
-            outcome, kept = "changed", old.waiting
-            if old.waiting is not None and (is_new_time or old.said.overlap != command.overlap):
-                old.skip(old.waiting, old.waiting, "another time or overlap was put before it ran")
-                kept = None
-            if is_new_time or old.is_spent():
-                old.leave_behind(now)
-            old.said, old.updated, old.waiting = command, now, kept
+            outcome = "changed"
+            old.become(command, is_new_time, now)
         return {"schedule": self.view_schedule(command.name), "outcome": outcome}
 
-    def would_put(self, command: c.PutSchedule, old: Schedule | None, now: int) -> Reply:
-        """What would come of it, and how a new one would look."""
-        if old is not None and essence(old.said) == essence(command):
-            return {"schedule": self.view_schedule(command.name), "outcome": "unchanged"}
-        self.schedules[command.name] = Schedule(command, now, now, now)
-        view = self.view_schedule(command.name)
-        if old is None:
-            del self.schedules[command.name]
-        else:
-            self.schedules[command.name] = old
-        return {"schedule": view, "outcome": "created" if old is None else "changed"}
+    def would_put(self, command: c.PutSchedule, old: Schedule | None, now: int, owner: str | None) -> Reply:
+        """What would come of it: it is done, and undone."""
+        before = self.schedules
+        self.schedules = {} if old is None else {command.name: replace(old)}
+        reply = self.put_schedule(msgspec.structs.replace(command, dry_run=False), now, owner)
+        self.schedules = before
+        return reply
 
     def view_schedule(self, name: str) -> Reply:
         schedule = self.schedules[name]

@@ -4,6 +4,7 @@ import random
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec import Raw
 from msgspec.structs import replace
@@ -521,6 +522,33 @@ def test_a_slot_that_waits_goes_on_waiting_when_another_payload_is_put(bench: Be
     assert bytes(bench.engine.jobs["s@1002000"].data) == b"2"
 
 
+@pytest.mark.parametrize("overlap", ["queue", "cancel"])
+def test_a_slot_that_waits_is_left_out_when_a_lower_limit_has_no_room_for_it(bench: Bench, overlap: str):
+    put(bench, every=MINUTE, overlap=overlap, limit=5)
+    bench.sleep(20_000)
+    for _ in range(150):
+        bench.do(c.RunSchedule(name="s"))
+    bench.sleep(MINUTE)
+    assert bench.engine.planner.progress["s"].waiting == 1_080_000
+    assert bench.engine.planner.put("s", replace(bench.engine.planner.plans["s"], limit=2), bench.now) == "changed"
+    assert bench.engine.planner.progress["s"].waiting == 1_080_000
+    bench.engine.planner.put("s", replace(bench.engine.planner.plans["s"], limit=1), bench.now)
+    assert (view(bench).state, view(bench).runs, view(bench).waiting_slot) == ("ended", 1, None)
+    assert [each.why for each in bench.engine.planner.skips("s")] == [planner.LOWERED]
+    for job_id in jobs(bench):
+        bench.do(c.Cancel(id=job_id))
+    bench.sleep(MINUTE)
+    assert jobs(bench) == []
+
+
+def test_the_slot_that_waits_is_none_of_those_to_come(bench: Bench):
+    put(bench, every=1000, overlap="queue", limit=4)
+    bench.sleep(1000)
+    bench.sleep(1000)
+    upcoming = bench.do(c.GetScheduleRuns(name="s", next=25)).upcoming
+    assert [each.slot for each in upcoming] == [1_003_000, 1_004_000]
+
+
 def with_many_unfinished(bench: Bench, overlap: str, beside: int) -> str:
     """The job of a slot goes on while others of ``run`` come, and all but that one end."""
     put(bench, every=DAY, overlap=overlap)
@@ -813,6 +841,98 @@ def test_a_slot_in_its_jitter_is_left_out_when_another_time_is_put(bench: Bench)
     assert jobs(bench) == []
 
 
+def in_the_middle_of_its_jitter(bench: Bench, **fields: Any) -> tuple[int, int]:
+    """A slot has come, and its jitter has a while to go; return when it came and when it runs."""
+    put(bench, every=DAY, jitter=DAY, **fields)
+    [upcoming] = bench.do(c.GetScheduleRuns(name="s", next=1)).upcoming
+    assert upcoming.run_at - upcoming.slot > 10 * MINUTE
+    bench.sleep((upcoming.slot + upcoming.run_at) // 2 - bench.now)
+    return upcoming.slot, upcoming.run_at
+
+
+@pytest.mark.parametrize("fields", [{"overlap": "allow"}, {"misfire": "skip"}, {"data": Raw(b"2")}, {"limit": 5}])
+def test_a_slot_in_its_jitter_runs_by_what_is_put_meanwhile(bench: Bench, fields: dict):
+    slot, run_at = in_the_middle_of_its_jitter(bench)
+    assert put(bench, **{"every": DAY, "jitter": DAY, **fields}).schedule.next_run == run_at
+    bench.sleep(run_at - 1 - bench.now)
+    assert jobs(bench) == []
+    bench.sleep(1)
+    assert jobs(bench) == [f"s@{slot}"]
+
+
+@pytest.mark.parametrize("misfire", ["skip", "once", "all"])
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_slot_runs_at_once_where_a_smaller_jitter_would_have_let_it(bench: Bench, misfire: str, killed: bool):
+    """It is in time: it was to wait, and nobody was away."""
+    slot, _ = in_the_middle_of_its_jitter(bench, misfire=misfire)
+    known = bench.engine.planner
+    for fields in ({"jitter": 0}, {"priority": 5}):  # the second before the slot has had its turn
+        assert known.put("s", replace(known.plans["s"], **fields), bench.now) == "changed"
+    bench.commit()
+    if killed:
+        bench.restart()
+    bench.sleep(0)
+    assert jobs(bench) == [f"s@{slot}"]
+    assert past(bench) == [(slot, "waiting")]
+    assert bench.engine.planner.take_notices() == []
+    assert view(bench).next_run == slot + DAY
+    bench.now = slot + DAY + 2 * MINUTE
+    bench.restart()
+    bench.sleep(0)
+    assert bench.engine.planner.late == 1, "a later slot has only the new jitter to wait"
+
+
+def test_a_slot_in_its_jitter_outlasts_a_pause(bench: Bench):
+    slot, run_at = in_the_middle_of_its_jitter(bench)
+    bench.do(c.PauseSchedule(name="s"))
+    bench.sleep(1)
+    assert view(bench).next_run is None
+    bench.do(c.ResumeSchedule(name="s"))
+    assert view(bench).next_run == run_at
+    bench.sleep(run_at - bench.now)
+    assert past(bench) == [(slot, "waiting")]
+
+
+def test_what_was_to_run_in_a_pause_is_left_out_and_what_comes_behind_is_not(bench: Bench):
+    put(bench, every=MINUTE, jitter=5 * MINUTE, overlap="allow")
+    bench.do(c.PauseSchedule(name="s"))
+    bench.sleep(20 * MINUTE)
+    bench.do(c.ResumeSchedule(name="s"))
+    upcoming = bench.do(c.GetScheduleRuns(name="s", next=1)).upcoming[0]
+    assert upcoming.slot <= bench.now < upcoming.run_at
+    [skipped] = bench.do(c.GetScheduleRuns(name="s")).past
+    assert (skipped.slot, skipped.until, skipped.why) == (1_020_000, upcoming.slot - 1, planner.PAUSED)
+    bench.sleep(upcoming.run_at - bench.now)
+    assert f"s@{upcoming.slot}" in jobs(bench)
+
+
+def test_the_end_of_a_pause_looks_at_some_slots_that_wait_and_leaves_out_the_others(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(planner, "_WAITING_MAX", 1)
+    put(bench, every=MINUTE, jitter=30 * MINUTE, overlap="allow")
+    bench.do(c.PauseSchedule(name="s"))
+    bench.sleep(DAY)
+    bench.do(c.ResumeSchedule(name="s"))
+    assert bench.engine.planner.progress["s"].settled == bench.now
+
+
+@pytest.mark.parametrize(("misfire", "ran"), [("once", [2]), ("all", [1, 2]), ("skip", [2])])
+def test_the_last_slot_that_was_missed_makes_room_for_one_that_waits_for_its_jitter(
+    bench: Bench, misfire: str, ran: list[int]
+):
+    put(bench, every=DAY, jitter=DAY // 2, misfire=misfire, overlap="allow")
+    bench.commit()
+    _, second = bench.do(c.GetScheduleRuns(name="s", next=2)).upcoming
+    assert second.run_at > second.slot
+    bench.now = second.run_at - 1
+    bench.restart()
+    bench.sleep(0)
+    assert jobs(bench) == [f"s@{n * DAY}" for n in ran[:-1]]
+    bench.sleep(1)
+    assert jobs(bench) == sorted(f"s@{n * DAY}" for n in ran)
+
+
 def test_a_job_beside_the_slots_counts_as_one_that_has_not_ended(bench: Bench):
     put(bench, every=1000, limit=5)
     job_id = bench.do(c.RunSchedule(name="s")).id
@@ -1052,6 +1172,40 @@ def test_a_dry_run_tells_what_would_come_and_stores_nothing(bench: Bench):
         bench.do(replace(put, name="t", every=None, at=1, dry_run=True))
     assert bench.do(c.GetSchedule(name="s")).schedule.every == 60_000
     assert not bench.engine.has_changes
+
+
+@pytest.mark.parametrize("how", ["over", "paused", "waiting", "running"])
+@pytest.mark.parametrize("fields", [{"data": Raw(b"2")}, {"limit": 9}, {"overlap": "allow"}, {"every": 90_000}, {}])
+def test_a_dry_run_shows_the_schedule_that_the_put_makes(bench: Bench, how: str, fields: dict):
+    said = {"every": MINUTE, "overlap": "queue", "limit": 1 if how == "over" else 5}
+    put(bench, **said)
+    bench.sleep(MINUTE)
+    if how == "waiting":
+        bench.sleep(MINUTE)
+    if how == "paused":
+        bench.do(c.PauseSchedule(name="s"))
+    bench.sleep(1000)
+    bench.commit()
+    before = view(bench)
+    would = put(bench, **{**said, **fields}, dry_run=True)
+    assert not bench.engine.has_changes
+    assert view(bench) == before
+    assert put(bench, **{**said, **fields}) == would
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"timezone": "UTC"}, {"options": {"backoff": 1000}}, {"misfire": "once", "overlap": "skip", "misfireMax": 10}],
+)
+def test_a_default_that_is_said_changes_nothing(bench: Bench, fields: dict):
+    """What a client sends is never the very object that is the default."""
+    said = {"cmd": "PutSchedule", "name": "s", "queue": "q", "every": MINUTE, "data": 1}
+    plain, full = (msgspec.json.decode(msgspec.json.encode(each), type=c.PutSchedule) for each in (said, said | fields))
+    outcomes = [bench.do(each).outcome for each in (plain, full, plain, replace(full, dry_run=True))]
+    assert outcomes == ["created", "unchanged", "unchanged", "unchanged"]
+    bench.commit()
+    bench.restart()
+    assert [bench.do(each).outcome for each in (full, plain)] == ["unchanged", "unchanged"]
 
 
 @pytest.mark.parametrize("misfire", ["once", "skip", "all"])

@@ -255,3 +255,17 @@ def test_the_images_health_check_tells_a_ready_server_from_none(tmp_path: Path):
         assert subprocess.run(check, env=env, check=False, timeout=60).returncode == 0
         running.stop()
         assert subprocess.run(check, env=env, check=False, capture_output=True, timeout=60).returncode == 1
+
+
+def test_every_line_of_the_servers_log_is_told_of():
+    """Those of clients, of workers and of the test kit are not the server's."""
+    section = OPERATIONS.split("\n## Logs\n")[1].split("\n## ")[0]
+    known = [name.removesuffix("…").strip() for name in re.findall(r"`([^`]+)`", section)]
+    said = set[str]()
+    for path in Path(config.__file__).parents[1].rglob("*.py"):
+        if {"client", "sync", "cli", "testing"}.isdisjoint(path.parts[-2:-1]) and "testing" not in path.parts:
+            said.update(re.findall(r'_log\.(?:info|warning|error|critical|exception)\(\s*"([^"]+)"', path.read_text()))
+    assert len(said) > 25
+    assert not {
+        text for text in said if not any(text == name or (" " in name and text.startswith(name)) for name in known)
+    }

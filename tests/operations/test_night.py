@@ -18,7 +18,7 @@ def commands() -> list[str]:
     return re.findall(r"^\$ bunqueue-trio (.*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
 
 
-def prepare(server: Running) -> tuple[str, str]:
+def prepare(server: Running) -> tuple[str, str, str]:
     """Make what the page tells of; return the two reports."""
     with server.client() as client:
         for error in ERRORS:
@@ -35,18 +35,20 @@ def prepare(server: Running) -> tuple[str, str]:
             client.post("/queues/reports/jobs", json={"data": {"month": n}, "delay": 3_600_000}).json()["id"]
             for n in (5, 0)
         )
-        return wanted, unwanted
+        hanging = client.post("/queues/reports/jobs", json={"data": 1}).json()["id"]
+        client.get("/queues/reports/jobs?owner=report-1")
+        return wanted, unwanted, hanging
 
 
 @pytest.mark.slow
 def test_the_night(tmp_path: Path):
     with serving(tmp_path) as server:
-        wanted, unwanted = prepare(server)
+        wanted, unwanted, hanging = prepare(server)
         said: dict[str, str] = {}
         for line in commands():
             if line.startswith("watch"):
                 continue  # it has no end
-            words = [{"ID": wanted, "ID2": unwanted}.get(word, word) for word in shlex.split(line)]
+            words = [{"ID": wanted, "ID2": unwanted, "ID3": hanging}.get(word, word) for word in shlex.split(line)]
             done = bunqueue(*words, env={"BUNQUEUE_URL": server.url})
             assert done.code == 0, (line, done)
             said[line] = done.out
@@ -55,6 +57,8 @@ def test_the_night(tmp_path: Path):
         assert [row.split()[0] for row in said["dead emails --groups"].splitlines()] == ["3", "2", "1"]
         assert wanted in said["jobs reports delayed"]
         assert "It is delayed" in said["why ID"]
+        assert hanging in said["jobs reports active"]
+        assert "Worker report-1 has had it" in said["why ID3"]
         assert '{"month": 5}' in said["job ID --data"]
         rerun = next(line for line in said if line.startswith("rerun"))
         assert ": emails: 3 dead letters with this error, 3 first" in said[rerun]

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import structlog
 
+from bunqueue_trio.engine.planner import LATE
 from bunqueue_trio.logs.limiter import A_SECOND, KINDS_MAX, Limiter
 from bunqueue_trio.logs.printable import printable, printable_json
 from bunqueue_trio.logs.sink import BYTES_MAX, LINES_MAX, Sink
@@ -283,11 +284,14 @@ def test_texts_of_libraries_are_told_apart_before_their_values():
 
 FLOOD = """
 import logging, structlog, sys
+from bunqueue_trio.engine.planner import LATE, Notice
 from bunqueue_trio.logs.lines import configure_logging, lines_dropped
+from bunqueue_trio.runtime.notices import tell
 configure_logging("info", "json", limited=sys.argv[1] == "limited")
 for n in range(1000):
     structlog.get_logger().warning("flood", n=n)
     logging.getLogger("library").error("foreign %s", n)
+tell(Notice(f"s{n}", LATE, 0, n * 1000, 1) for n in range(40))
 structlog.get_logger().info("the end", **lines_dropped())
 """
 
@@ -311,6 +315,9 @@ def test_a_flood_in_a_process_is_told_in_one_line_each_and_a_workers_is_not_cut(
         told = sum(int(str(line["lines"])) for line in lines if line.get("like") == event)
         shown = sum(str(line["event"]).startswith(event[:5]) for line in lines)
         assert told + shown == 1000
+    missed = [line for line in lines if line["event"] == LATE]
+    assert [line["schedule"] for line in missed] == [f"s{n}" for n in range(40)], "of a schedule every line is shown"
+    assert set(missed[0]) == {"event", "level", "timestamp", "schedule", "first", "last", "jobs"}
     assert sum(line["event"] == "flood" for line in run("unlimited")) > 10 * A_SECOND
 
 

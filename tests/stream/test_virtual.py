@@ -670,7 +670,7 @@ async def _refused(world: World) -> float:
 
 async def test_refused_connections_that_stay_are_closed_at_once_if_there_are_many(world: World) -> None:
     assert await _refused(world) == pytest.approx(LINGER_S)
-    world.http._lingering[LINGERING_MAX] = LINGERING_MAX
+    world.http._goodbyes.lingering[LINGERING_MAX] = LINGERING_MAX
     assert await _refused(world) == 0
 
 

@@ -11,6 +11,7 @@ import trio
 from msgspec.structs import replace
 
 from bunqueue_trio.config import MIB, Settings
+from bunqueue_trio.engine.figures import bucket_of
 from bunqueue_trio.pages.findings import FINDINGS_MAX, Picture, find, full_in_ms
 from bunqueue_trio.pages.words import count, rate, size, span
 from bunqueue_trio.runtime.audit import Finding as AuditFinding
@@ -274,6 +275,25 @@ def test_attempts_that_fail():
     assert found(Picture(GOOD, [queue(delayed=20)], Past(queues={"q": fails}))) == ["attempts-fail"]
     some = line({"failed": 12, "completed": 30}, {"failed": 9})
     assert found(Picture(GOOD, [queue(delayed=20)], Past(queues={"q": some}))) == []
+
+
+def test_a_job_that_takes_far_longer_than_others_do():
+    """Its worker says that it lives, so nothing else would tell of it."""
+    usual = line({"runs": {bucket_of(20_000): 8}}, {"runs": {bucket_of(1000): 4}})
+    stuck = queue(active=3, active_since=NOW - 11 * MINUTE)
+    (finding,) = find(Picture(GOOD, [stuck], Past(queues={"q": usual})))
+    assert (finding.code, finding.since) == ("job-stuck", NOW - 11 * MINUTE)
+    assert finding.title == "q: a job has been active for 11 min, others take 24 s at most"
+    assert "bunqueue-trio jobs q active" in finding.evidence
+    for other in (
+        stuck._replace(active_since=NOW - 9 * MINUTE),
+        stuck._replace(active_since=None),
+    ):
+        assert found(Picture(GOOD, [other], Past(queues={"q": usual}))) == []
+    slow = line({"runs": {bucket_of(120_000): 12}})
+    assert found(Picture(GOOD, [stuck], Past(queues={"q": slow}))) == [], "it is not ten times as long"
+    few = line({"runs": {bucket_of(1000): 9}})
+    assert found(Picture(GOOD, [stuck], Past(queues={"q": few}))) == [], "nobody knows what is usual"
 
 
 def test_pauses():

@@ -255,7 +255,7 @@ def pause(url: str, token: str | None, name: str) -> None:
 @with_server
 @_name
 def resume(url: str, token: str | None, name: str) -> None:
-    """Let the schedule NAME go on with its next slot; those of the pause are skipped."""
+    """Let the schedule NAME go on with its next slot; what was to run in the pause is skipped."""
     _told(url, token, name, "POST", "/resume")
     following = answer(url, token, "GET", f"/schedules/{segment_of(name)}")["schedule"]["nextRun"]
     click.echo(printable(f"{name}: resumed, {'no slot is to come' if following is None else f'next {at(following)}'}"))

@@ -63,6 +63,13 @@ def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
         )
         for each in told.get("shorter") or ()
     ]
+    if not told.get("shorter"):
+        nothing = (
+            "an ended job older than 1 h"
+            if "shorter" in told and told["shorter"] is not None
+            else "a look at the ages of jobs"
+        )
+        rows.append(("shorter", f"what a shorter RETENTION_AGE_MS would free is told once there is {nothing}"))
     return rows
 
 

@@ -192,6 +192,7 @@ FEED_BYTES = 4096  # of a WebSocket parsed in one step; the smallest frames are 
 SIP_BYTES = 1024  # the same in the slow lane, which takes 20 µs and gives nobody a turn in between
 FRAMES_UNSENT_MAX = 64  # pongs of a client that reads none of them, before it is not read any more
 ROOM_IDLE_S = 2  # a connection idle for this long makes room for a new one when there are too many
+ROOM_ASK_S = 1  # in which the leader says whether it has made room among what a door passes on
 ROOM_CONNECTIONS = 32  # and this many of them at once, since looking for them costs a ms
 DESCRIPTORS_KEPT = 64  # for the store, its log, threads and listeners; the rest may be connections
 STOP_MARGIN_S = 1.0  # before the end of the grace: for close frames and the last answers to get out

@@ -33,14 +33,16 @@ from bunqueue_trio.doors.frames import (
     GONE,
     SENT,
     SPLICE,
+    STOPS,
     UNSENT,
     WAITED,
+    WAITS,
     BrokenFrames,
     Message,
     Unpacker,
     pack,
 )
-from bunqueue_trio.doors.link import FRAMES
+from bunqueue_trio.doors.link import FRAMES, ROOM, ROOM_MADE
 from bunqueue_trio.protocol.replies import Reply
 from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.bell import Bell
@@ -93,6 +95,8 @@ class Answering:
         self._room = trio.Event()
         self._open = 0
         """Requests whose answers have not left."""
+        self._stops = False
+        """The door is about to end."""
 
     async def run(self) -> None:
         """Serve until the door ends."""
@@ -149,6 +153,8 @@ class Answering:
                 if kind == SENT:
                     delivery.sent()
                 delivery.end()
+        elif kind == STOPS:
+            self._stops = True
         else:
             raise BrokenFrames(f"a message of kind {kind}")
 
@@ -166,6 +172,9 @@ class Answering:
             self._answer(number, begun)
         elif begun.polls or begun.bulk is not None:
             scope = self._waiting[number] = trio.CancelScope()
+            if begun.polls:
+                self._say(pack(number, WAITS))
+                self._count(1)
             nursery.start_soon(self._finish, number, request.call, begun, scope)
         elif begun.epoch:
             self._uncommitted.append(_Uncommitted(number, request.call, begun))
@@ -232,7 +241,7 @@ class Answering:
             response = self._gateway.count(response, hold)
             body, delivery = response.body, response.delivery
             assert isinstance(body, bytes)
-        if ends := self._server.stop.is_set():
+        if ends := self._stops or self._server.stop.is_set():
             extra |= ENDS
         try:
             head = self._shared.heads.render(response, len(body), keep=not ends)
@@ -308,8 +317,8 @@ class _Gone(Exception):
     """The client has hung up."""
 
 
-async def serve_opened(server: Server, http: Http, stream: trio.SocketStream, address: str) -> None:
-    """Serve a connection that a door has opened: that of a client at ``address``, or one with the requests of many."""
+async def serve_opened(server: Server, http: Http, stream: trio.SocketStream, address: str, door: object) -> None:
+    """Serve a connection that ``door`` has opened: that of a client at ``address``, or one with the requests of many."""
     if address == FRAMES:
         try:
             await Answering(server, http.shared, stream).run()
@@ -319,9 +328,17 @@ async def serve_opened(server: Server, http: Http, stream: trio.SocketStream, ad
             _log.exception("the requests of a door cannot be answered")  # it opens the next stream
         finally:
             await trio.aclose_forcefully(stream)
-        return
-    server.doors.connections += 1
-    try:
-        await http.serve(stream, address)
-    finally:
-        server.doors.connections -= 1
+    elif address == ROOM:
+        try:
+            if http.make_room(door):
+                await stream.send_all(ROOM_MADE)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # it has not waited for it
+        finally:
+            await trio.aclose_forcefully(stream)
+    else:
+        server.doors.connections += 1
+        try:
+            await http.serve(stream, address, door)
+        finally:
+            server.doors.connections -= 1

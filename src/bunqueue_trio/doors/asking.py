@@ -18,15 +18,17 @@ from bunqueue_trio.doors.frames import (
     ENDS,
     SENT,
     SPLICE,
+    STOPS,
     UNSENT,
     WAITED,
+    WAITS,
     BrokenFrames,
     Message,
     Unpacker,
     pack,
 )
 from bunqueue_trio.doors.link import LinkLost
-from bunqueue_trio.doors.refusals import refusal
+from bunqueue_trio.doors.refusals import Refusals
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.budget import Budget, Hold
@@ -51,6 +53,7 @@ class Asked:
         "is_told",
         "number",
         "over",
+        "polls",
         "size",
         "spliced",
         "waited",
@@ -66,6 +69,8 @@ class Asked:
         self.is_told = False
         """The leader knows that its client says no more."""
         self.over: trio.Event = trio.Event()
+        self.polls = False
+        """It takes until something happens; nobody does anything for it meanwhile."""
         self.answer: bytes = b""
         self.ends = False
         """The connection ends with the answer."""
@@ -80,6 +85,12 @@ class Asked:
         """Return whether it is not answered, was there by then, and the leader has heard nothing of its client."""
         return self.at <= since and not self.over.is_set() and not self.is_told
 
+    def wait_on(self) -> None:
+        """Wake who waits for the answer: it takes until something happens."""
+        self.polls = True
+        self.over, before = trio.Event(), self.over
+        before.set()
+
     def end(self, answer: bytes) -> None:
         """Answer it here, and end its connection."""
         self.answer, self.ends = answer, True
@@ -89,15 +100,25 @@ class Asked:
 class Asking:
     """Asks the leader; ``connect`` opens a stream to it."""
 
-    def __init__(self, connect: Callable[[], Awaitable[trio.SocketStream]], buffer: memoryview, budget: Budget) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[trio.SocketStream]],
+        buffer: memoryview,
+        budget: Budget,
+        refusals: Refusals,
+    ) -> None:
         self._connect = connect
         self._budget = budget
+        self._refusals = refusals
         self._buffer = buffer
         self._numbers = count()
         self._asked: dict[int, Asked] = {}
+        self._busy = 0
+        """Requests that are not answered, but for those that wait for something to happen; and their size."""
         self._bytes = 0
         self._out: list[tuple[bytes, Asked | None]] = []
         self._bell = Bell()
+        self._stops = False
 
     def __len__(self) -> int:
         return len(self._asked)
@@ -110,11 +131,11 @@ class Asking:
         """Send a request, the only one of its connection and of RECEIVE_BYTES at most; its ``over`` is set when it is answered."""
         assert len(request) <= RECEIVE_BYTES
         asked = Asked(number, len(request), self._budget.hold())
-        if len(self._asked) >= ASKED_MAX or self._bytes + asked.size > ASKED_MAX_BYTES:
-            asked.end(refusal(errors.OVERLOADED))
+        if self._busy >= ASKED_MAX or self._bytes + asked.size > ASKED_MAX_BYTES:
+            asked.end(self._refusals.of(errors.OVERLOADED))
             return asked
         self._asked[number] = asked
-        self._bytes += asked.size
+        self._count(1, asked)
         self._out.append((pack(number, ASK, len(address), address, request), asked))
         self._bell.ring()
         return asked
@@ -123,6 +144,11 @@ class Asking:
         """Say something about a connection."""
         self._out.append((pack(number, kind), None))
         self._bell.ring()
+
+    def stop(self) -> None:
+        """Let each connection end with its next answer, which says so."""
+        self._stops = True
+        self.say(0, STOPS)
 
     def settle(self, asked: Asked, *, is_sent: bool) -> None:
         """Say whether the jobs in an answer were sent, and let go of it; however often it is called."""
@@ -142,7 +168,13 @@ class Asking:
         """Wait for an answer no more."""
         if self._asked.get(asked.number) is asked:
             del self._asked[asked.number]
-            self._bytes -= asked.size
+            if not asked.polls:
+                self._count(-1, asked)
+
+    def _count(self, sign: int, asked: Asked) -> None:
+        """Count what the leader has to do."""
+        self._busy += sign
+        self._bytes += sign * asked.size
 
     async def run(self) -> None:
         """Send and receive, over one stream after the other, until the leader cannot be reached."""
@@ -154,6 +186,8 @@ class Asking:
             try:
                 async with trio.open_nursery() as nursery:
                     wire = Wire(stream, self._buffer)
+                    if self._stops:
+                        self._out.insert(0, (pack(0, STOPS), None))
                     self._bell.ring()  # for what has not gone out on the last one
                     nursery.start_soon(self._write, wire, nursery.cancel_scope)
                     await self._read(wire)
@@ -192,12 +226,16 @@ class Asking:
 
     def _hear(self, message: Message) -> None:
         number, kind, extra, data = message
-        if kind not in (ANSWER, SPLICE):
+        if kind not in (ANSWER, SPLICE, WAITS):
             raise BrokenFrames(f"a message of kind {kind}")
         asked = self._asked.get(number)
         if asked is None:
             if extra & BRINGS:
                 self.say(number, UNSENT)  # its client has gone meanwhile
+            return
+        if kind == WAITS:
+            self._count(-1, asked)
+            asked.wait_on()
             return
         self.forget(asked)
         asked.answer = data
@@ -208,13 +246,13 @@ class Asking:
                 asked.hold.grow(len(data))
             except Refused:
                 self.settle(asked, is_sent=False)
-                asked.answer, asked.ends = refusal(errors.BUFFERS_FULL), True
+                asked.answer, asked.ends = self._refusals.of(errors.BUFFERS_FULL), True
         asked.over.set()
 
     def _lose(self) -> None:
         """Answer what was sent on a stream that is lost."""
         for asked in [asked for asked in self._asked.values() if asked.is_sent]:
             self.forget(asked)
-            asked.end(refusal(errors.NOT_COMMITTED))
+            asked.end(self._refusals.of(errors.NOT_COMMITTED))
         # What was said about answers of that stream means nothing on the next one.
         self._out = [(data, asked) for data, asked in self._out if asked is not None]

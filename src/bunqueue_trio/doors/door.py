@@ -4,14 +4,45 @@ import structlog
 import trio
 
 from bunqueue_trio import errors
-from bunqueue_trio.config import HEADER_TIMEOUT_S, Settings
-from bunqueue_trio.doors.link import Link, LinkLost
-from bunqueue_trio.doors.refusals import refusal
+from bunqueue_trio.config import HEADER_TIMEOUT_S, LINGER_S, ROOM_ASK_S, ROOM_CONNECTIONS, Settings
+from bunqueue_trio.doors.asking import Asked
+from bunqueue_trio.doors.link import ROOM, ROOM_MADE, Link, LinkLost
+from bunqueue_trio.doors.refusals import Refusals
 from bunqueue_trio.doors.splice import splice
+from bunqueue_trio.transports.room import Goodbyes, make_room
 from bunqueue_trio.transports.sockets import connections_that_fit
-from bunqueue_trio.transports.wire import address_of, make_buffer, untie
+from bunqueue_trio.transports.wire import Wire, address_of, make_buffer, untie
 
 _log = structlog.get_logger()
+
+_GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
+
+
+class Client:
+    """A connection of a client."""
+
+    __slots__ = ("asked", "idle", "keep_alive_s", "number", "scope", "since", "stream", "wire")
+
+    def __init__(self, stream: trio.abc.Stream, buffer: memoryview, keep_alive_s: float) -> None:
+        self.stream = stream
+        self.wire = Wire(stream, buffer)
+        self.keep_alive_s = keep_alive_s
+        self.scope: trio.CancelScope = trio.CancelScope()
+        self.idle: bool = True
+        """Nothing is under way, since then. What is passed on as it is never says so here: the leader knows."""
+        self.since: float = trio.current_time()
+        self.number: int = -1
+        """Of a connection that has requests in frames, and the present one of them."""
+        self.asked: Asked | None = None
+
+    def is_idle(self) -> bool:
+        """Return whether nobody misses anything when it ends now."""
+        return self.idle
+
+    @property
+    def patience_ends(self) -> float:
+        """When it will have been silent for too long, if it is idle now."""
+        return self.since + self.keep_alive_s
 
 
 class Door:
@@ -21,43 +52,79 @@ class Door:
         self._link = link
         self._buffer = make_buffer()
         self._connections_max = connections_that_fit(settings, descriptors=2)
-        self.connections: int = 0
+        self._keep_alive_s = settings.keep_alive_ms / 1000
+        self._clients: dict[Client, None] = {}
+        self._goodbyes = Goodbyes()
+        self._room = trio.Lock()
+        self.refusals: Refusals = Refusals(settings)
+
+    @property
+    def connections(self) -> int:
+        """How many it has."""
+        return len(self._clients)
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Let the leader serve ``stream``, to its end."""
-        self.connections += 1
+        if self.connections >= self._connections_max and not await self._make_room():
+            await self._goodbyes.refuse_newcomer(stream, self.refusals.of(errors.TOO_MANY_CONNECTIONS))
+            await trio.aclose_forcefully(stream)
+            untie(stream)
+            return
+        client = Client(stream, self._buffer, self._keep_alive_s)
+        self._clients[client] = None
         try:
-            if self.connections > self._connections_max:
-                # The kernel takes so little at once.
-                with trio.move_on_after(1):
-                    await stream.send_all(refusal(errors.TOO_MANY_CONNECTIONS))
-                return
-            if isinstance(stream, trio.SSLStream):
-                # A handshake that does not come to its end is no business of the leader's.
-                with trio.fail_after(HEADER_TIMEOUT_S):
-                    await stream.do_handshake()
-            if not await self.serve_by_leader(stream):
-                await self.serve_alone(stream)
-        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            with client.scope:
+                if isinstance(stream, trio.SSLStream):
+                    # A handshake that does not come to its end is no business of the leader's.
+                    with trio.fail_after(HEADER_TIMEOUT_S):
+                        await stream.do_handshake()
+                if not await self.serve_by_leader(client):
+                    await self.serve_alone(client)
+        except (*_GONE, trio.TooSlowError):
             pass  # whoever asked has gone
         except Exception:
             _log.exception("connection failed")  # its own trouble; nobody else is disturbed
         finally:
-            self.connections -= 1
+            del self._clients[client]
             await trio.aclose_forcefully(stream)
             untie(stream)
 
-    async def serve_by_leader(self, stream: trio.abc.Stream, unread: bytes = b"") -> bool:
-        """Splice ``stream``, of which ``unread`` was read already, to the leader; return whether that could be reached."""
+    async def _make_room(self) -> bool:
+        """End some connections that are idle, here or at the leader, where they are passed on; return whether there was one."""
+        if make_room(self._clients, self._keep_alive_s):
+            return True
+        if self._room.statistics().tasks_waiting >= ROOM_CONNECTIONS:
+            return False  # each is a descriptor beyond the limit
+        async with self._room:
+            return self.connections < self._connections_max or await self._ask_for_room()
+
+    async def _ask_for_room(self) -> bool:
+        with trio.move_on_after(ROOM_ASK_S):
+            try:
+                leader = await self._link.open(ROOM)
+            except LinkLost:
+                return False
+            try:
+                return bytes(await leader.receive_some(1)) == ROOM_MADE
+            except _GONE:
+                return False
+            finally:
+                await trio.aclose_forcefully(leader)
+        return False
+
+    async def serve_by_leader(self, client: Client, unread: bytes = b"") -> bool:
+        """Splice ``client``, of which ``unread`` was read already, to the leader; return whether that could be reached."""
+        client.idle = False
         try:
-            leader = await self._link.open(address_of(stream))
+            leader = await self._link.open(address_of(client.stream))
         except LinkLost:
             return False
         try:
-            await splice(stream, leader, self._buffer, unread)
+            await splice(client.stream, leader, self._buffer, unread)
         finally:
             await trio.aclose_forcefully(leader)
         return True
 
-    async def serve_alone(self, stream: trio.abc.Stream) -> None:
-        """Serve a client while the leader cannot be reached: its connection ends."""
+    async def serve_alone(self, client: Client) -> None:
+        """Tell a client that the leader cannot be reached."""
+        await self._goodbyes.refuse(client.stream, self.refusals.of(errors.OVERLOADED), LINGER_S)

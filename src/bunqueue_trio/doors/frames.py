@@ -23,6 +23,10 @@ ANSWER = 5
 """Leader: the response, whole, or nothing; the extra says how it goes on."""
 SPLICE = 6
 """Leader: this is no request for here, and nothing was done: let the connection itself be passed on."""
+STOPS = 7
+"""Door: it is about to end; each connection ends with its next answer, which is to say so."""
+WAITS = 8
+"""Leader: the answer is not there until something happens; the door is to say when the client hangs up meanwhile."""
 
 ENDS, BRINGS, WAITED = 1, 2, 4
 """In the extra of an answer: the connection ends with it; jobs are in it, and whether they were sent is to be said; it was

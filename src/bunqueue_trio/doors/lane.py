@@ -11,19 +11,22 @@ from functools import partial
 import trio
 
 from bunqueue_trio.config import (
+    DRAIN_S,
+    HEADER_BYTES_MAX,
     HEADS_KEPT,
     KEEPER_S,
     KEPT_HEAD_BYTES,
-    LINGER_S,
     PIECES_S,
     RECEIVE_BYTES,
+    ROOM_IDLE_S,
     WRITE_TIMEOUT_S,
     Settings,
 )
 from bunqueue_trio.doors.asking import Asked, Asking
-from bunqueue_trio.doors.door import Door
+from bunqueue_trio.doors.door import Client, Door
 from bunqueue_trio.doors.frames import GONE
 from bunqueue_trio.doors.link import FRAMES, Link
+from bunqueue_trio.errors import Refused
 from bunqueue_trio.runtime.budget import Budget
 from bunqueue_trio.transports.wire import Wire, address_of
 
@@ -32,33 +35,15 @@ _ODD = re.compile(rb"\r\n(?:transfer-encoding|upgrade|expect)[ \t]*:", re.IGNORE
 _LOOKED_AT = 250  # connections, before others are served: 1 ms
 
 
-class _Connection:
-    """A client's connection that is not spliced."""
-
-    __slots__ = ("asked", "idle", "number", "scope", "since", "wire")
-
-    def __init__(self, wire: Wire, number: int) -> None:
-        self.wire = wire
-        self.number = number
-        self.scope = trio.CancelScope()
-        self.idle = True
-        """Nothing is under way; since then."""
-        self.since = trio.current_time()
-        self.asked: Asked | None = None
-
-
 class FramingDoor(Door):
     """A door that asks in frames, unless there are to be none (``EXPRESS``); :meth:`run` has to run beside it."""
 
     def __init__(self, link: Link, settings: Settings) -> None:
         super().__init__(link, settings)
         self._buffers = Budget(max(settings.buffers_max_bytes, 2 * settings.body_max_bytes))
-        self.asking: Asking = Asking(partial(link.open, FRAMES), self._buffer, self._buffers)
+        self.asking: Asking = Asking(partial(link.open, FRAMES), self._buffer, self._buffers, self.refusals)
         self._frames = settings.express
-        self._keep_alive_s = settings.keep_alive_ms / 1000
-        self._framed: dict[_Connection, None] = {}
         self._lengths: dict[bytes, int] = {}
-        self._stops = False
 
     async def run(self) -> None:
         """Ask the leader, and see to connections that are silent, until it cannot be reached."""
@@ -69,43 +54,48 @@ class FramingDoor(Door):
             await self.asking.run()
             nursery.cancel_scope.cancel()
 
-    def stop(self) -> None:
-        """End idle connections, and each other one with its answer."""
-        self._stops = True
-        for connection in self._framed:
-            if connection.idle:
-                connection.scope.cancel()
+    async def end(self, hurry: trio.Event) -> None:
+        """End each connection with its next answer, or when it has been idle for a while; in a ``hurry`` all that are idle."""
+        while self._clients:
+            since = trio.current_time() - (0 if hurry.is_set() else ROOM_IDLE_S)
+            for n, client in enumerate(list(self._clients)):
+                if n % _LOOKED_AT == _LOOKED_AT - 1:
+                    await trio.lowlevel.checkpoint()
+                # Who has sent something cannot know: it is answered.
+                if client.idle and client.since <= since and not client.wire.is_readable():
+                    client.scope.cancel()
+            await trio.sleep(DRAIN_S if hurry.is_set() else KEEPER_S)
 
-    async def serve_by_leader(self, stream: trio.abc.Stream, unread: bytes = b"") -> bool:
-        """Ask the leader what comes on ``stream``, and splice it as soon as that is not possible."""
+    async def serve_by_leader(self, client: Client, unread: bytes = b"") -> bool:
+        """Ask the leader what comes from ``client``, and splice that as soon as this is not possible."""
         if not self._frames:
-            return await super().serve_by_leader(stream, unread)
-        connection = _Connection(Wire(stream, self._buffer), self.asking.new_number())
-        self._framed[connection] = None
-        rest: bytes | None = None
+            return await super().serve_by_leader(client, unread)
+        client.number = self.asking.new_number()
         try:
-            with connection.scope:
-                rest = await self._talk(connection, address_of(stream).encode(), unread)
+            rest = await self._talk(client, address_of(client.stream).encode(), unread)
         finally:
-            del self._framed[connection]
-            asked = connection.asked
+            asked, client.asked = client.asked, None
             if asked is not None and not asked.over.is_set():
                 self.asking.forget(asked)
-                self.asking.say(connection.number, GONE)
+                self.asking.say(client.number, GONE)
             elif asked is not None:
                 self.asking.settle(asked, is_sent=False)
-        return rest is None or await super().serve_by_leader(stream, rest)
+        return rest is None or await super().serve_by_leader(client, rest)
 
-    async def _talk(self, connection: _Connection, address: bytes, unread: bytes) -> bytes | None:
+    def own_answer(self, request: bytes) -> bytes:
+        """Return what a door answers by itself, to a connection that ends with it; nothing for other requests."""
+        return b""
+
+    async def _talk(self, client: Client, address: bytes, unread: bytes) -> bytes | None:
         """Ask and answer; return what the leader has to read itself, None if the connection is over."""
-        wire = connection.wire
-        while unread or not self._stops:
+        wire = client.wire
+        while True:
             if not unread:
-                connection.idle, connection.since = True, trio.current_time()
+                client.idle, client.since = True, trio.current_time()
                 unread = await wire.receive()
-                connection.idle = False
-                if not unread:
-                    return None
+            client.idle = False
+            if not unread:
+                return None
             length = self._length(unread)
             if not _fits(length, unread):
                 unread = await self._more(wire, unread, length)
@@ -113,13 +103,18 @@ class FramingDoor(Door):
                 if not _fits(length, unread):
                     return unread
             request, unread = unread[:length], unread[length:]
-            asked = connection.asked = self.asking.ask(connection.number, address, request)
+            if own := self.own_answer(request):
+                await self._goodbyes.refuse(client.stream, own, WRITE_TIMEOUT_S)
+                return None
+            asked = client.asked = self.asking.ask(client.number, address, request)
             await asked.over.wait()
+            if asked.polls:
+                request = b""
+                unread += await self._watch(client, asked)
             if asked.spliced:
                 return request + unread
-            if not await self._answer(connection, asked):
+            if not await self._answer(client, asked):
                 return None
-        return None
 
     def _length(self, unread: bytes) -> int:
         """Return how long the first request is, with its body; -1: its head has not come yet; -2: it is none for frames."""
@@ -140,43 +135,71 @@ class FramingDoor(Door):
 
     async def _more(self, wire: Wire, unread: bytes, length: int) -> bytes:
         """Return ``unread`` with what else comes soon, up to a whole request, if it may become one for frames."""
-        with trio.move_on_after(PIECES_S):  # for all of it: a client that sends byte by byte is for the leader to end
+        # For all of it: a client that sends byte by byte is for the leader to end.
+        with self._buffers.hold() as hold, trio.move_on_after(PIECES_S):
             while -1 <= length <= RECEIVE_BYTES and not _fits(length, unread) and len(unread) <= RECEIVE_BYTES:
                 more = await wire.receive()
                 if not more:
                     break
                 unread += more
                 length = self._length(unread)
+                try:
+                    hold.grow(len(more))
+                except Refused:
+                    break  # many do: the leader has the rest
         return unread
 
-    async def _answer(self, connection: _Connection, asked: Asked) -> bool:
+    async def _watch(self, client: Client, asked: Asked) -> bytes:
+        """Wait for an answer, and tell the leader when the client hangs up meanwhile; return what it sends early, a little of it."""
+        early = b""
+
+        async def read() -> None:
+            nonlocal early
+            while len(early) < HEADER_BYTES_MAX:
+                try:
+                    data = await client.wire.receive()
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    data = b""
+                if not data:
+                    asked.is_told = True
+                    self.asking.say(client.number, GONE)
+                    break
+                early += data
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            await asked.over.wait()
+            nursery.cancel_scope.cancel()
+        return early
+
+    async def _answer(self, client: Client, asked: Asked) -> bool:
         """Send an answer; return whether the connection goes on."""
-        wire, is_sent = connection.wire, False
+        wire, is_sent = client.wire, False
         try:
-            if not asked.answer or (asked.waited and wire.has_ended()):
+            if not asked.answer or (asked.waited and (asked.is_told or wire.has_ended())):
                 return False
             await _send(wire, asked.answer)
             is_sent = True
         finally:
             self.asking.settle(asked, is_sent=is_sent)
         if asked.ends:
-            await _close_politely(wire)
+            await self._goodbyes.end(client.stream)
         return not asked.ends
 
     async def _keep(self) -> None:
         """End connections that were silent for too long, and tell the leader who has hung up."""
         while True:
             await trio.sleep(KEEPER_S)
-            for n, connection in enumerate(list(self._framed)):
+            for n, client in enumerate(list(self._clients)):
                 if n % _LOOKED_AT == _LOOKED_AT - 1:
                     await trio.lowlevel.checkpoint()
-                asked, now = connection.asked, trio.current_time()
-                if connection.idle:
-                    if now - connection.since > self._keep_alive_s:
-                        connection.scope.cancel()
-                elif asked is not None and asked.waits(now - KEEPER_S) and connection.wire.has_ended():
+                asked, now = client.asked, trio.current_time()
+                if client.idle:
+                    if now > client.patience_ends:
+                        client.scope.cancel()
+                elif asked is not None and asked.waits(now - KEEPER_S) and client.wire.has_ended():
                     asked.is_told = True
-                    self.asking.say(connection.number, GONE)
+                    self.asking.say(client.number, GONE)
 
 
 def _fits(length: int, unread: bytes) -> bool:
@@ -189,11 +212,3 @@ async def _send(wire: Wire, data: bytes) -> None:
     if sent < len(data):
         with trio.fail_after(WRITE_TIMEOUT_S):
             await wire.send(data[sent:])
-
-
-async def _close_politely(wire: Wire) -> None:
-    """Send the end, and read what is still coming: a reset would take the last answer with it."""
-    with trio.move_on_after(LINGER_S):
-        await wire.send_eof()
-        while await wire.receive():
-            pass

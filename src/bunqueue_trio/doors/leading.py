@@ -36,7 +36,6 @@ _CLOSED_WITHIN_S = DRAIN_S + 1  # a door that does not hear in that time is busy
 
 
 _EXIT_S = 0.5  # a process that has died ends its link a moment before it is gone
-_REAPED_WITHIN_S = 2  # what was killed ends at once, unless the kernel hangs
 
 
 class _Door:
@@ -52,9 +51,24 @@ class _Process:
 
     def __init__(self) -> None:
         self.over: trio.Event = trio.Event()
-        """Set when it accepts no more, and has handed over what it had accepted. It may still have connections."""
+        """Set when it accepts no more. It may still have connections, and pass them on."""
+        self.ended: trio.Event = trio.Event()
         self.code: int | None = None
         """How it has ended, if it has."""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._is_wanted = True
+
+    def note(self, process: "subprocess.Popen[bytes]") -> None:
+        """Note that it has been started."""
+        self._process = process
+        if not self._is_wanted:
+            process.kill()
+
+    def kill(self) -> None:
+        """Let it end, whatever it does; also one that is only being started."""
+        self._is_wanted = False
+        if self._process is not None:
+            self._process.kill()
 
 
 class DoorProcesses:
@@ -122,66 +136,97 @@ class DoorProcesses:
     ) -> None:
         """Be with one process of a door from its start to its end; it does not outlive this."""
         mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        control, process, told = trio.socket.from_stdlib_socket(mine), None, _Process()
+        control, told = trio.socket.from_stdlib_socket(mine), _Process()
         self._processes[told] = None
         try:
-            with its:
-                process = await self._start(door, its)
-            task_status.started(told)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._tell, process, door, control)
-                nursery.start_soon(self._receive, process, told, control, http, connections)
-                told.code = await process.wait()
+                try:
+                    with its:
+                        failed = await nursery.start(self._be, door, its, told)
+                    if failed is None:
+                        task_status.started(told)
+                        nursery.start_soon(self._tell, door, control)
+                        nursery.start_soon(self._receive, told, control, http, connections)
+                        await told.ended.wait()
+                finally:
+                    told.kill()
                 nursery.cancel_scope.cancel()
+            if failed is not None:
+                raise failed
         finally:
             told.over.set()
             del self._processes[told]
             control.close()
-            if process is not None:
-                process.kill()
-                with trio.move_on_after(_REAPED_WITHIN_S) as reaping:
-                    reaping.shield = True
-                    await process.wait()
 
-    async def _start(self, door: _Door, control: socket.socket) -> trio.Process:
+    async def _be(
+        self, door: _Door, control: socket.socket, told: _Process, *, task_status: trio.TaskStatus[OSError | None]
+    ) -> None:
+        """Start a process of a door, and wait for its end, both in one thread.
+
+        The kernel ends a door with the thread that has started it, and Trio's threads end when they have had nothing to do.
+        """
         descriptors = [control.fileno(), *(sock.fileno() for sock in door.sockets)]
-        command = [sys.executable, "-P", "-m", "bunqueue_trio.doors.process", str(door.number), *map(str, descriptors)]
-        return await trio.lowlevel.open_process(
-            command,
-            stdin=subprocess.PIPE,
-            pass_fds=descriptors,
-            env=os.environ | {"PYTHONPATH": _code_paths()},
-        )
+        numbers = (door.number, os.getpid(), *descriptors)
+        command = [sys.executable, "-P", "-m", "bunqueue_trio.doors.process", *map(str, numbers)]
+        settings = pickle.dumps(self._server.settings)
 
-    async def _tell(self, process: trio.Process, door: _Door, control: trio.socket.SocketType) -> None:
-        """Give a door the settings, and tell it when the server stops."""
-        assert process.stdin is not None
+        def start(process: "subprocess.Popen[bytes]") -> None:
+            told.note(process)
+            task_status.started(None)
+
+        def be() -> int:
+            # Inherited: who ends a door while it starts is heard when it listens to that.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+            try:
+                started = subprocess.Popen(  # noqa: S603 - ourselves
+                    command, stdin=subprocess.PIPE, pass_fds=descriptors, env=os.environ | {"PYTHONPATH": _code_paths()}
+                )
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            with started as process:
+                try:
+                    trio.from_thread.run_sync(start, process)
+                    process.communicate(settings)
+                except BaseException:
+                    process.kill()
+                    raise
+            return process.returncode
+
         try:
-            async with process.stdin:
-                await process.stdin.send_all(pickle.dumps(self._server.settings))
-            await self._server.stop.wait()
-            close_all(door.sockets)
+            told.code = await trio.to_thread.run_sync(be, limiter=trio.CapacityLimiter(1))  # noqa: TID251 - see above
+        except OSError as error:
+            task_status.started(error)
+        told.ended.set()
+
+    async def _tell(self, door: _Door, control: trio.socket.SocketType) -> None:
+        """Tell a door when the server stops."""
+        await self._server.stop.wait()
+        close_all(door.sockets)
+        try:
             await control.send(STOP)
-        except (OSError, trio.BrokenResourceError):
+        except OSError:
             pass  # it has ended, which is noticed elsewhere
 
     async def _receive(
-        self, process: trio.Process, told: _Process, control: trio.socket.SocketType, http: Http,
-        connections: trio.Nursery,
-    ) -> None:  # fmt: skip
+        self, told: _Process, control: trio.socket.SocketType, http: Http, connections: trio.Nursery
+    ) -> None:
         doors = self._server.doors
         doors.connected += 1
 
         def start(stream: trio.SocketStream, address: str) -> None:
-            connections.start_soon(serve_opened, self._server, http, stream, address)
+            connections.start_soon(serve_opened, self._server, http, stream, address, told)
+
+        def close() -> None:
+            if not told.over.is_set():
+                doors.connected -= 1
+                told.over.set()
 
         try:
-            await receive_connections(control, start)
+            await receive_connections(control, start, close)
+            with trio.move_on_after(_EXIT_S):
+                await told.ended.wait()
         finally:
-            doors.connected -= 1
-        with trio.move_on_after(_EXIT_S):
-            told.code = await process.wait()
-        told.over.set()
+            close()
 
 
 def _code_paths() -> str:

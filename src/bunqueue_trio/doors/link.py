@@ -16,13 +16,17 @@ from bunqueue_trio.config import CLIENT_KEY_MAX
 
 STOP = b"stop"
 """What the leader says to a door that is to accept no more."""
+_CLOSED = b"closed"
+"""What a door says that accepts no more."""
 _CONNECTION = b"c"
 """How the message begins that brings a connection; the address follows."""
-_MESSAGE_MAX = 1 + CLIENT_KEY_MAX
-
+_MESSAGE_MAX = len(_CLOSED) + CLIENT_KEY_MAX
 
 FRAMES = "frames"
 """What is said in the place of an address of a connection that brings the requests of many."""
+ROOM = "room"
+"""And of one that asks for connections of this door to end that are idle; ROOM_MADE comes if there was one, then the end."""
+ROOM_MADE = b"+"
 
 
 class LinkLost(Exception):
@@ -67,13 +71,13 @@ class LocalLink:
                 raise LinkLost(str(error)) from None  # noqa: ASYNC104 - it was no Cancelled
             raise
 
-    async def close_sending(self) -> None:
-        """Say that no connection follows."""
+    async def say_closed(self) -> None:
+        """Say that this door accepts no more; of what it has, it may still open connections."""
         async with self._sending:
             try:
-                self._control.shutdown(socket.SHUT_WR)
+                await self._control.send(_CLOSED)
             except OSError:
-                pass  # the leader is gone, and knows
+                pass  # the leader is gone, which is noticed elsewhere
 
     async def hear(self, on_stop: Callable[[], None]) -> None:
         """Wait until the leader is gone; call ``on_stop`` when it says that this door is to accept no more."""
@@ -85,8 +89,13 @@ class LocalLink:
             pass  # it is gone
 
 
-async def receive_connections(control: trio.socket.SocketType, serve: Callable[[trio.SocketStream, str], None]) -> None:
-    """Give each connection that a door hands over, and the address of its client, to ``serve``; return when no more can come."""
+async def receive_connections(
+    control: trio.socket.SocketType, serve: Callable[[trio.SocketStream, str], None], on_closed: Callable[[], None]
+) -> None:
+    """Give each connection that a door hands over, and the address of its client, to ``serve``; return when the door is gone.
+
+    ``on_closed`` is called when it says that it accepts no more.
+    """
     room = socket.CMSG_SPACE(array.array("i").itemsize)
     while True:
         try:
@@ -95,6 +104,8 @@ async def receive_connections(control: trio.socket.SocketType, serve: Callable[[
             return
         if not message:
             return
+        if message == _CLOSED:
+            on_closed()
         for _, _, data in carried:
             for descriptor in array.array("i", data):
                 sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=descriptor)

@@ -1,7 +1,9 @@
 """The link over a network: to the leader of a database, from those that wait to lead there."""
 
+import math
 import socket
 from functools import partial
+from weakref import WeakSet
 
 import structlog
 import trio
@@ -37,6 +39,10 @@ class RemoteLink:
 
     def __init__(self) -> None:
         self._leader: tuple[Bind, bytes] | None = None
+        self._last: tuple[Bind, bytes] | None = None
+        """The last leader that there was, and what is open to it."""
+        self._open_streams: WeakSet[trio.SocketStream] = WeakSet()
+        self._silent_since = math.inf
         self._up = trio.Event()
 
     @property
@@ -47,16 +53,37 @@ class RemoteLink:
     def note_leader(self, where: str | None, key: bytes) -> None:
         """Note where the leader's link is, and the key; None: there is none."""
         self._leader = None if where is None else (parse_bind(where), key)
+        if self._leader is not None and self._leader != self._last:
+            # The one before may only hang, and answer when nobody may believe it.
+            self._let_go()
+            self._last = self._leader
+
+    def _note_down(self) -> None:
+        if self.is_up:  # who waits does so for the one that there is
+            self._up = trio.Event()
+
+    def _let_go(self) -> None:
+        """End all that is open to the leader."""
+        self._note_down()
+        self._silent_since = math.inf
+        while self._open_streams:
+            self._open_streams.pop().socket.close()
 
     async def open(self, address: str) -> trio.SocketStream:
         """Return a connection to the leader's API; see :class:`bunqueue_trio.doors.link.Link`."""
         if not self.is_up:
             raise LinkLost("it could not be reached")
+        leader = self._last
         try:
-            return await self._open(address)
+            stream = await self._open(address)
         except LinkLost:
-            self._up = trio.Event()
+            self._note_down()
             raise
+        if self._last != leader:
+            await trio.aclose_forcefully(stream)
+            raise LinkLost("another one leads now")
+        self._open_streams.add(stream)
+        return stream
 
     async def wait_up(self, seconds: float) -> bool:
         """Return whether the leader can be reached, now or within ``seconds``."""
@@ -71,7 +98,10 @@ class RemoteLink:
             try:
                 await trio.aclose_forcefully(await self._open(_PROBE))
             except LinkLost as lost:
-                self._up = trio.Event() if self.is_up else self._up
+                self._note_down()
+                self._silent_since = min(self._silent_since, trio.current_time())
+                if trio.current_time() - self._silent_since >= LINK_SILENT_S:
+                    self._let_go()  # it hangs: the kernel alone would hold on to it
                 if self._leader is not None and told != str(lost):
                     told = str(lost)
                     _log.warning("the leader cannot be reached", leader=str(self._leader[0]), error=told)
@@ -80,7 +110,7 @@ class RemoteLink:
                     assert self._leader is not None
                     _log.info("serving through the leader", leader=str(self._leader[0]))
                     self._up.set()
-                told = None
+                told, self._silent_since = None, math.inf
             await trio.sleep(LINK_LOOK_S)
 
     async def _open(self, address: str) -> trio.SocketStream:
@@ -109,8 +139,8 @@ class RemoteDoors:
         self._server = server
         self._listeners = listeners
         self._key = key
-        self._greeting = 0
-        """Connections that have not shown yet that they are doors'."""
+        self._greeting: dict[trio.CancelScope, None] = {}
+        """Of connections that have not shown yet that they are doors'."""
 
     async def run(self, http: Http, connections: trio.Nursery) -> None:
         """Accept until the server stops."""
@@ -135,23 +165,26 @@ class RemoteDoors:
         _notice_death(stream)
         address = await self.greet(stream)
         if address is not None:
-            await serve_opened(self._server, http, stream, address)
+            await serve_opened(self._server, http, stream, address, address_of(stream))
 
     async def greet(self, stream: trio.abc.Stream) -> str | None:
         """Return the address that a door says; None: it is none, or says nothing in time, and the stream is closed."""
-        if self._greeting >= LINK_HANDSHAKES_MAX:
-            await trio.aclose_forcefully(stream)  # each is a descriptor; a door tries again
-            return None
-        self._greeting += 1
+        if len(self._greeting) >= LINK_HANDSHAKES_MAX:
+            # Each is a descriptor. A door says all at once: who has been here longest is none.
+            oldest = next(iter(self._greeting))
+            del self._greeting[oldest]
+            oldest.cancel()
+        scope = trio.CancelScope(deadline=trio.current_time() + LINK_HANDSHAKE_S)
+        self._greeting[scope] = None
         try:
-            with trio.fail_after(LINK_HANDSHAKE_S):
+            with scope:
                 return await admit_door(stream, self._key)
-        except (Distrusted, trio.TooSlowError, *_GONE) as error:
+        except (Distrusted, *_GONE) as error:
             if isinstance(error, Distrusted):
                 _log.warning("no door of this leader", address=address_of(stream), error=str(error))
-            await trio.aclose_forcefully(stream)
         finally:
-            self._greeting -= 1
+            self._greeting.pop(scope, None)
+        await trio.aclose_forcefully(stream)
         return None
 
 

@@ -69,6 +69,8 @@ def _is_closed(leader: trio.abc.Stream) -> bool:
     """Return whether the leader neither sends nor reads any more; between two machines nobody can tell."""
     if not isinstance(leader, trio.SocketStream):
         return False
+    if leader.socket.fileno() < 0:
+        return True
     poll = select.poll()
     poll.register(leader.socket.fileno(), 0)
     return any(what & select.POLLHUP for _, what in poll.poll(0))

@@ -5,8 +5,8 @@ Requests wait a while for that, since the next leader may be about to serve; pro
 """
 
 import math
-from functools import partial
 
+import structlog
 import trio
 
 from bunqueue_trio import errors
@@ -18,30 +18,33 @@ from bunqueue_trio.config import (
     WAITING_ROOM_S,
     Settings,
 )
+from bunqueue_trio.doors.accepting import Stop, accept
+from bunqueue_trio.doors.door import Client
 from bunqueue_trio.doors.lane import FramingDoor
-from bunqueue_trio.doors.refusals import refusal
 from bunqueue_trio.doors.remote import RemoteLink
 from bunqueue_trio.transports.sockets import open_listeners
 
+_log = structlog.get_logger()
+
 _HEAD_BYTES = 16 * 1024  # as of any request
 _ALIVE = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\nConnection: close\r\n\r\n"
-_PROBES = (b"/healthz", b"/live", b"/ready")
+_READS = (b"GET", b"HEAD")
 
 
 async def waiting_room(
-    settings: Settings, link: RemoteLink, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    settings: Settings, link: RemoteLink, stop: Stop, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Answer on the addresses of the settings until cancelled, through ``link`` where that is possible.
+    """Answer on the addresses of the settings, through ``link`` where that is possible, until ``stop``, and what is under way then.
 
     Raises:
         StartupError: an address cannot be listened on.
     """
-    listeners, _ = await open_listeners(settings)
-    async with trio.open_nursery() as connections:
-        door = WaitingRoom(link, settings)
-        connections.start_soon(door.run)
-        await connections.start(partial(trio.serve_listeners, door.serve, listeners, handler_nursery=connections))
-        task_status.started()
+    listeners, addresses = await open_listeners(settings)
+    _log.info("listening, and waiting to lead", addresses=addresses)
+    task_status.started()
+    await accept(
+        listeners, WaitingRoom(link, settings), stop, settings.shutdown_grace_ms / 1000, trio.lowlevel.checkpoint
+    )
 
 
 class WaitingRoom(FramingDoor):
@@ -52,6 +55,8 @@ class WaitingRoom(FramingDoor):
         self._remote = link
         self._asking = trio.CapacityLimiter(WAITING_ROOM_ASKING)
         self._patient = 0
+        # Who has died keeps others from leading for as long as its lease: the next leader is worth waiting for.
+        self._patience_s = settings.store_lease_ms / 1000 + LINK_PATIENCE_S
 
     async def run(self) -> None:
         """Watch the link, and ask the leader whenever it can be reached; who has waited too long for that gets an answer."""
@@ -60,27 +65,36 @@ class WaitingRoom(FramingDoor):
             while True:
                 await self._remote.wait_up(math.inf)
                 await super().run()
-                if not await self._remote.wait_up(LINK_PATIENCE_S):
-                    self.asking.give_up(refusal(errors.STANDBY))
+                if not await self._remote.wait_up(self._patience_s):
+                    self.asking.give_up(self.refusals.of(errors.STANDBY))
 
-    async def serve_by_leader(self, stream: trio.abc.Stream, unread: bytes = b"") -> bool:
+    async def serve_by_leader(self, client: Client, unread: bytes = b"") -> bool:
         """Do it while the leader can be reached."""
-        return self._remote.is_up and await super().serve_by_leader(stream, unread)
+        return self._remote.is_up and await super().serve_by_leader(client, unread)
 
-    async def serve_alone(self, stream: trio.abc.Stream) -> None:
+    def own_answer(self, request: bytes) -> bytes:
+        """Say that it lives, whatever the leader does."""
+        return _answer_live(request)
+
+    async def serve_alone(self, client: Client) -> None:
         """Answer one request, if there is one soon; it waits for the leader, unless it is a probe."""
         head = b""
         with trio.move_on_after(WAITING_ROOM_S):
             async with self._asking:
-                head = await _head(stream)
-                if head and (answer := _answer(head)):
-                    await stream.send_all(answer)
-                    await _hear_out(stream)
-                    return
-        if head and not (await self._wait_up() and await self.serve_by_leader(stream, head)):
-            with trio.move_on_after(WAITING_ROOM_S):
-                await stream.send_all(refusal(errors.STANDBY, is_head=head.startswith(b"HEAD ")))
-                await _hear_out(stream)
+                head = await _head(client.stream)
+        client.idle = False
+        if head and (answer := self._answer_probe(head)):
+            await self._goodbyes.refuse(client.stream, answer, WAITING_ROOM_S)
+        elif head and not (await self._wait_up() and await self.serve_by_leader(client, head)):
+            answer = self.refusals.of(errors.STANDBY, is_head=head.startswith(b"HEAD "))
+            await self._goodbyes.refuse(client.stream, answer, WAITING_ROOM_S)
+
+    def _answer_probe(self, head: bytes) -> bytes:
+        """Return what a probe is answered while there is no leader; nothing of other requests."""
+        method, target = _asked_for(head)
+        if target == b"/ready" and method in _READS:
+            return self.refusals.of(errors.STANDBY, is_head=method == b"HEAD")
+        return _answer_live(head)
 
     async def _wait_up(self) -> bool:
         """Return whether the leader can be reached now, or soon."""
@@ -88,7 +102,7 @@ class WaitingRoom(FramingDoor):
             return False
         self._patient += 1
         try:
-            return await self._remote.wait_up(LINK_PATIENCE_S)
+            return await self._remote.wait_up(self._patience_s)
         finally:
             self._patient -= 1
 
@@ -103,21 +117,13 @@ async def _head(stream: trio.abc.Stream) -> bytes:
     return head
 
 
-async def _hear_out(stream: trio.abc.Stream) -> None:
-    """Read what else comes: an end before that could take the answer along."""
-    if isinstance(stream, trio.SocketStream):
-        await stream.send_eof()
-    left = _HEAD_BYTES
-    while left > 0 and (more := await stream.receive_some(RECEIVE_BYTES)):
-        left -= len(more)
-
-
-def _answer(head: bytes) -> bytes:
-    """Return what a probe is answered; nothing of other requests."""
+def _asked_for(head: bytes) -> tuple[bytes, bytes]:
     method, _, rest = head.partition(b" ")
-    target = rest.partition(b" ")[0].partition(b"?")[0]
-    if target not in _PROBES or method not in (b"GET", b"HEAD"):
+    return method, rest.partition(b" ")[0].partition(b"?")[0]
+
+
+def _answer_live(head: bytes) -> bytes:
+    method, target = _asked_for(head)
+    if target not in (b"/healthz", b"/live") or method not in _READS:
         return b""
-    if target == b"/ready":
-        return refusal(errors.STANDBY, is_head=method == b"HEAD")
     return _ALIVE + (b"OK" if method == b"GET" else b"")

@@ -34,8 +34,10 @@ def fire(engine: Moves, name: str, now: int) -> int:
     if first is None or first + jitter_ms(name, first, plan.jitter) > now:
         planner.arm(name, first)
         return SLOT_CHORES
-    times, following = _due_slots(name, plan, first, now)
-    chosen = _chosen(plan, times, now)
+    late = now - planner.patience(name, first) - LATE_MS - 1
+    times, following = _due_slots(name, plan, first, late, now)
+    is_another_due = times[-1] > late or (following is not None and following <= now)
+    chosen = _chosen(plan, times, late, now, is_another_due=is_another_due)
     missed = [slot for slot in times if not chosen or slot < chosen[0]]
     if missed:
         planner.skip(name, first, missed[-1], MISSED)
@@ -51,7 +53,7 @@ def fire(engine: Moves, name: str, now: int) -> int:
             break
     planner.keep(name)
     planner.arm(name, following)
-    if now - first > LATE_MS + plan.jitter:
+    if first <= late:
         planner.note_late(Notice(name, LATE, first, last, planner.taken(name) - before))
     return ADVANCE_MAX if planner.is_cancelling(name) else SLOT_CHORES * (1 + len(chosen)) // 2
 
@@ -64,13 +66,12 @@ def run_now(engine: Moves, name: str, now: int) -> str:
     return job_id
 
 
-def _due_slots(name: str, plan: Plan, first: int, now: int) -> tuple[list[int], int | None]:
+def _due_slots(name: str, plan: Plan, first: int, late: int, now: int) -> tuple[list[int], int | None]:
     """Return slots from ``first`` on that are due, and the slot to come; ``first`` is, too.
 
-    Of those that are late the last; of those in time as many as one step deals with, for the slot to come may be due as well.
+    Of those that are late, which are those up to ``late``, the last; of those in time as many as one step deals with, for the slot to come may be due as well.
     """
     times, following = [first], next_slot(plan.timing, first)
-    late = now - plan.jitter - LATE_MS - 1
     if following is not None and following <= late:
         # One more than may run, so that it is known up to where they are missed.
         limit = 1 + (plan.misfire_max if plan.misfire == "all" else 1)
@@ -84,14 +85,17 @@ def _due_slots(name: str, plan: Plan, first: int, now: int) -> tuple[list[int], 
     return times, following
 
 
-def _chosen(plan: Plan, times: list[int], now: int) -> list[int]:
-    """Return which of the due slots bring a job: all that are in time, and of the late ones those that the schedule wants."""
-    late = [slot for slot in times if now - plan.jitter - slot > LATE_MS]
-    in_time = times[len(late) :]
-    if plan.misfire == "skip" or (in_time and plan.misfire == "once"):
+def _chosen(plan: Plan, times: list[int], late: int, now: int, *, is_another_due: bool) -> list[int]:
+    """Return which of the due slots bring a job: all that are in time, and of those up to ``late`` the ones that the schedule wants.
+
+    The last late one is not wanted where a slot in time runs now, or only waits for the end of its jitter.
+    """
+    missed = [slot for slot in times if slot <= late]
+    in_time = times[len(missed) :]
+    if plan.misfire == "skip" or (is_another_due and plan.misfire == "once"):
         return in_time
     oldest = 0 if plan.window is None else now - plan.window
-    wanted = late[-plan.misfire_max :] if plan.misfire == "all" else late[-1:]
+    wanted = missed[-plan.misfire_max :] if plan.misfire == "all" else missed[-1:]
     return [slot for slot in wanted if slot >= oldest] + in_time
 
 

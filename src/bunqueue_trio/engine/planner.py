@@ -30,6 +30,8 @@ BEHIND, LATE = "the clock is behind the last run of a schedule", "a schedule mis
 
 ANOTHER = "another time or overlap was put before it ran"
 """Why a slot is left out that waited, or was to run a little later."""
+LOWERED = "a lower limit was put before it ran"
+"""Why a slot is left out that waited."""
 
 NAME = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 """What a schedule may be called."""
@@ -41,6 +43,7 @@ PAUSED = "paused"
 """Why slots of a pause are left out."""
 
 _SWEEP_MIN = 64  # fewer entries of the heap than that are not worth a sweep
+_WAITING_MAX = 1000  # slots whose jitter is looked at when a pause ends: 3 ms
 _AT_ONCE = 0  # before all times
 
 
@@ -76,6 +79,8 @@ class Progress(Struct, omit_defaults=True):
     waiting: int | None = None
     """The slot whose job is made when no other of the schedule is unfinished: it waits for their end, or cancels them."""
     paused: int | None = None
+    patience: int = 0
+    """The longest jitter that slots up to ``updated`` may have waited with, before a smaller one was put."""
 
 
 class Skip(Struct, frozen=True):
@@ -145,16 +150,17 @@ class Planner:
 
     def put(self, name: str, plan: Plan, now: int) -> str:
         """Store a schedule; return what came of it: ``created``, ``changed`` or ``unchanged``."""
-        old, plan = self.plans.get(name), self._with_known_data(name, plan)
-        encoded = msgspec.json.encode(plan)
-        if self._facts.get(PLAN, name) == encoded:
+        old = self.plans.get(name)
+        encoded = msgspec.json.encode(self._with_known_data(name, plan))
+        # Decoded from a copy: what is kept must not hold the whole request that it came in.
+        plan = surrogates.read(encoded, Plan)
+        if old == plan:  # not by what is encoded, which may say a default or leave it out
             return "unchanged"
         if old is None:
             self.progress[name] = Progress(now, now, now)
         else:
             self._replace(name, old, plan, now)
-        # Decoded from a copy: what is kept must not hold the whole request that it came in.
-        plan = self.plans[name] = surrogates.read(encoded, Plan)
+        self.plans[name] = plan
         self._facts.set(PLAN, name, encoded)
         self.keep(name)
         self.arm(name, next_slot(plan.timing, self.progress[name].settled))
@@ -169,21 +175,29 @@ class Planner:
 
     def _replace(self, name: str, old: Plan, plan: Plan, now: int) -> None:
         """Leave out what belongs to the old plan and not to the new one."""
-        progress, waiting = self.progress[name], None
-        if (plan.timing, plan.overlap) == (old.timing, old.overlap):
-            waiting = progress.waiting
-        elif progress.waiting is not None:
-            self.skip(name, progress.waiting, progress.waiting, ANOTHER)
+        progress, why = self.progress[name], None
+        if (plan.timing, plan.overlap) != (old.timing, old.overlap):
+            why = ANOTHER
+        elif plan.limit is not None and progress.runs >= plan.limit:
+            why = LOWERED
+        waiting = progress.waiting if why is None else None
+        if why is not None and progress.waiting is not None:
+            self.skip(name, progress.waiting, progress.waiting, why)
         if plan.timing != old.timing or self.is_spent(name):  # what was over goes on from now
             self.leave_behind(name, now)
+        first = next_slot(old.timing, progress.settled)
+        progress.patience = 0 if first is None else self.patience(name, first)
         progress.waiting, progress.updated = waiting, now
 
-    def would_come_of(self, name: str, plan: Plan) -> str:
-        """Return what :meth:`put` would, and store nothing."""
-        if name not in self.plans:
-            return "created"
-        encoded = msgspec.json.encode(self._with_known_data(name, plan))
-        return "unchanged" if self._facts.get(PLAN, name) == encoded else "changed"
+    def alone(self, name: str, now: int) -> "Planner":
+        """Return a planner that has a copy of this schedule, if there is one, and no other: to try what would come of a change."""
+        facts = Facts()
+        for kind in (PLAN, PROGRESS, SKIPS):
+            if (value := self._facts.get(kind, name)) is not None:
+                facts.set(kind, name, value)
+        found = Planner(facts)
+        found.load(now)
+        return found
 
     def delete(self, name: str) -> None:
         """Forget a schedule."""
@@ -201,13 +215,34 @@ class Planner:
         progress = self.progress[name]
         progress.settled = max(progress.settled, slot)
 
-    def leave_behind(self, name: str, now: int) -> None:
-        """Leave all slots up to ``now`` behind that are not dealt with, and note those that would have run."""
+    def leave_behind(self, name: str, upto: int) -> None:
+        """Leave all slots up to ``upto`` behind that are not dealt with, and note those that would have run."""
         progress = self.progress[name]
         first = None if self.is_spent(name) else next_slot(self.plans[name].timing, progress.settled)
-        if first is not None and first <= now:
-            self.skip(name, first, now, ANOTHER if progress.paused is None else PAUSED)
-        self.settle(name, now)
+        if first is not None and first <= upto:
+            self.skip(name, first, upto, ANOTHER if progress.paused is None else PAUSED)
+        self.settle(name, upto)
+
+    def resume(self, name: str, now: int) -> None:
+        """Let a schedule go on; what was to run in the pause is left behind, and what waits for the end of its jitter goes on waiting."""
+        timing, jitter, progress = self.plans[name].timing, self.plans[name].jitter, self.progress[name]
+        upto, slot = now, next_slot(timing, max(progress.settled, now - jitter))
+        for _ in range(_WAITING_MAX):
+            if slot is None or slot > now:
+                break
+            if slot + jitter_ms(name, slot, jitter) > now:
+                upto = slot - 1  # those behind it have their turn behind it
+                break
+            slot = next_slot(timing, slot)
+        self.leave_behind(name, upto)
+        progress.paused = None
+        self.keep(name)
+        self.arm(name, next_slot(timing, progress.settled))
+
+    def patience(self, name: str, slot: int) -> int:
+        """Return how long ``slot`` may wait for its jitter and be in time: as long as it might when it came."""
+        plan, progress = self.plans[name], self.progress[name]
+        return max(plan.jitter, progress.patience) if slot <= progress.updated else plan.jitter
 
     def arm(self, name: str, slot: int | None) -> None:
         """Let a schedule be due at ``slot``, its next, with its jitter; a paused one and one that is over never are."""

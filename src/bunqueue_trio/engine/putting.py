@@ -66,9 +66,16 @@ def plan_of(command: c.PutSchedule) -> Plan:
         misfire_max=command.misfire_max,
         window=command.window,
         overlap=command.overlap,
-        shown=Raw(msgspec.json.encode(options)),
+        shown=Raw(msgspec.json.encode(_without_defaults(options))),
         source=command.source,
     )
+
+
+def _without_defaults(options: c.RunOptions) -> c.RunOptions:
+    """Return the same with every value that is a default left out, as msgspec does only where it is the very object."""
+    plain = c.RunOptions()
+    fields = msgspec.structs.asdict(options).items()
+    return c.RunOptions(**{name: value for name, value in fields if value != getattr(plain, name)})
 
 
 def timing_of(command: c.PutSchedule | c.PreviewSchedule) -> Timing:

@@ -34,6 +34,9 @@ SECRET_FIELDS = frozenset({"data", "result", "payload", "body", "token", "tokens
 _LIBRARIES_LEVEL = logging.WARNING
 _STDERR = 2  # where a stream without a descriptor of its own would go in the end
 
+EACH = "_each"
+"""A field of an event of which every line is shown, however many there are: of what has a bound, and no client causes."""
+
 LOST = "log lines could not be written"
 LEFT_OUT = "more log lines of one kind than are shown"
 
@@ -102,7 +105,8 @@ class _Chain:
 
     def __call__(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> Any:
         try:
-            return self._run([*self._limit, *self._finish], method, event)
+            limit = () if event.pop(EACH, False) else self._limit
+            return self._run([*limit, *self._finish], method, event)
         except Exception:
             self.sink.drop()
             raise structlog.DropEvent from None

@@ -1,12 +1,13 @@
 """The rules about single queues: what waits too long, what fails, what was forgotten. As ``findings.py``, pure functions."""
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from heapq import nlargest
 from typing import Any, NamedTuple
 
 from bunqueue_trio.pages.words import count, rate, span
-from bunqueue_trio.runtime.history import MINUTE_MS, Past, QueueMinute
+from bunqueue_trio.runtime.history import MINUTE_MS, Past, QueueMinute, part
 from bunqueue_trio.runtime.picture import QueueLook
 from bunqueue_trio.runtime.statistics import Statistics
 
@@ -18,6 +19,8 @@ DIED_MIN = 10  # as the alert has it
 FAILS_MIN = 10  # attempts, and at least half of all
 OVER_MS = 3 * MINUTE_MS  # without another one: what went on is over
 GROWS_MIN, GROWS_MINUTES = 100, 5
+STUCK_MS, STUCK_TIMES = 10 * MINUTE_MS, 10  # of activity, and as a multiple of what others take
+STUCK_MIN = 10  # others, within an hour: fewer do not tell what is usual
 EACH_MAX = 20  # queues told of by one rule; the rest is a number
 
 Fields = dict[str, Any]
@@ -31,6 +34,7 @@ class Candidates:
         self.dies: list[_Candidate] = []
         self.fails: list[_Candidate] = []
         self.paused: list[_Candidate] = []
+        self.stuck: list[_Candidate] = []
 
     def scan(self, told: Statistics, queues: Sequence[QueueLook], past: Past) -> None:
         """Look at some queues: about 10 µs each."""
@@ -46,10 +50,19 @@ class Candidates:
                 _weigh(self.dies, 10**7 + died, queue, lately)
             elif lately and (queue.delayed or queue.died):
                 _weigh(self.fails, _fails_weight(lately), queue, lately)
+            if queue.active_since is not None and now - queue.active_since >= STUCK_MS:
+                hour = past.of(queue.name, now - 60 * MINUTE_MS)
+                _weigh(self.stuck, _stuck_weight(queue, hour, now), queue, hour)
 
     def tell(self, told: Statistics, queues: Sequence[QueueLook], past: Past) -> Iterator[Fields]:
         """Yield the fields of the findings about all queues that were looked at."""
-        rules = ((self.waits, _waits), (self.dies, _dies), (self.fails, _fails), (self.paused, _paused))
+        rules = (
+            (self.waits, _waits),
+            (self.dies, _dies),
+            (self.fails, _fails),
+            (self.paused, _paused),
+            (self.stuck, _stuck),
+        )
         for candidates, say in rules:
             worst = nlargest(EACH_MAX, candidates, key=lambda each: each.weight)
             found = [say(each.queue, each.lately, told.now) | {"weight": each.weight} for each in worst]
@@ -204,6 +217,30 @@ def _paused(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields
         "cause": f"Somebody has paused it{reason}{ends}.",
         "evidence": f"{count(queue.waiting, 'job waits', 'jobs wait')}.",
         "numbers": {"waiting": queue.waiting, "pausedMs": now - pause.since},
+    }  # fmt: skip
+
+
+def _usual(hour: Sequence[QueueMinute]) -> int | None:
+    """Return in how many ms 99 of 100 jobs have completed; None: that were too few."""
+    runs: Counter[int] = Counter()
+    for minute in hour:
+        runs.update(minute.runs)
+    return part(runs, 0.99) if runs.total() >= STUCK_MIN else None
+
+
+def _stuck_weight(queue: QueueLook, hour: Sequence[QueueMinute], now: int) -> int:
+    usual, age = _usual(hour), now - (queue.active_since or now)
+    return 10**5 + age // 1000 if usual is not None and age >= STUCK_TIMES * usual else 0
+
+
+def _stuck(queue: QueueLook, hour: Sequence[QueueMinute], now: int) -> Fields:
+    usual, age = _usual(hour) or 0, now - (queue.active_since or now)
+    return {
+        "code": "job-stuck", "severity": "warning", "queue": queue.name, "since": queue.active_since,
+        "title": f"{queue.name}: a job has been active for {span(age)}, others take {span(usual)} at most",
+        "cause": "Its handler hangs, or it has far more to do than others. Its worker says that it lives, so nobody else gets the job.",
+        "evidence": f"`bunqueue-trio jobs {queue.name} active` shows it first, `bunqueue-trio why ID` names its worker, and `bunqueue-trio cancel ID` ends it.",
+        "numbers": {"activeMs": age, "usualMs": usual},
     }  # fmt: skip
 
 

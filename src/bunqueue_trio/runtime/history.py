@@ -15,6 +15,7 @@ from msgspec import Struct
 from bunqueue_trio.config import FIGURES_QUEUES, QUEUES_A_TURN
 from bunqueue_trio.engine.figures import Figures, bucket_of
 from bunqueue_trio.engine.figures import QueueMinute as QueueMinute
+from bunqueue_trio.engine.figures import part as part
 from bunqueue_trio.runtime.picture import QueueLook
 from bunqueue_trio.storage.store import Batch
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import structlog
 
 from bunqueue_trio.engine.planner import Notice
+from bunqueue_trio.logs.lines import EACH
 
 _log = structlog.get_logger()
 
@@ -19,6 +20,7 @@ def tell(notices: Iterable[Notice]) -> None:
             first=_time(notice.first),
             last=_time(notice.last),
             jobs=notice.jobs,
+            **{EACH: True},  # nothing else tells of each of them
         )
 
 

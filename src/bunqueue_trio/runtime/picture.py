@@ -40,6 +40,8 @@ class QueueLook(NamedTuple):
     pause: PauseLook | None
     concurrency: int | None
     opens_at: int | None
+    active_since: int | None = None
+    """Since when the one is active that has been for longest."""
 
     @property
     def died(self) -> int:
@@ -88,6 +90,8 @@ def _look(engine: Engine, name: str, completed: int, dead: int, hushed: int) -> 
     return QueueLook(
         name, counts[State.WAITING], counts[State.ACTIVE], counts[State.DELAYED], counts[State.WAITING_CHILDREN],
         completed, dead, hushed, queue.ready.ready_since(), _pulls(engine, name), *_gate(gate),
+        # They are in the order of their deliveries.
+        next((job.started_at for job in queue.active), None),
     )  # fmt: skip
 
 

@@ -6,7 +6,6 @@ and, at a stop, first the idle ones, then those that owe nothing, at the end of 
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from heapq import nsmallest
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,11 +18,7 @@ from bunqueue_trio.config import (
     DRAIN_S,
     KEEPER_S,
     LINGER_S,
-    LINGERING_MAX,
     MSGPACK_TOLD_S,
-    RECEIVE_BYTES,
-    ROOM_CONNECTIONS,
-    ROOM_IDLE_S,
     STOP_MARGIN_S,
 )
 from bunqueue_trio.runtime.server import Server
@@ -32,6 +27,7 @@ from bunqueue_trio.transports.express import ExpressConnection, ExpressShared
 from bunqueue_trio.transports.heads import Handover
 from bunqueue_trio.transports.msgpack import is_msgpack, refusal_in_msgpack
 from bunqueue_trio.transports.poller import Epoll, Poller
+from bunqueue_trio.transports.room import Goodbyes, make_room
 from bunqueue_trio.transports.sockets import connections_that_fit
 from bunqueue_trio.transports.wire import address_of, untie
 
@@ -47,9 +43,16 @@ class _Connection:
     """What the keeper knows of one connection."""
 
     def __init__(
-        self, stream: trio.abc.Stream, address: str, express: ExpressConnection | None, keep_alive_s: float
+        self,
+        stream: trio.abc.Stream,
+        address: str,
+        express: ExpressConnection | None,
+        keep_alive_s: float,
+        door: object,
     ) -> None:
         self.keep_alive_s = keep_alive_s
+        self.door = door
+        """Who passes it on, if not the kernel."""
         self.stream = stream
         self.address = address
         self.express = express
@@ -130,8 +133,7 @@ class Http:
         self._slow_lane: SlowLane | None = None
         self._msgpack_told_at = float("-inf")
         self._connections_max = connections_that_fit(server.settings)
-        self._lingering = {LINGERING_MAX: 0, ROOM_CONNECTIONS: 0}
-        """Connections that were told the end, and are still read, by the limit that they are under."""
+        self._goodbyes = Goodbyes()
 
     async def run(self, listeners: list[Any], on_listening: Callable[[], None], doors: "Sequence[Doors]" = ()) -> None:
         """Accept on ``listeners``, and what ``doors`` accept, until the server stops; then end the connections, kindly at first."""
@@ -168,12 +170,13 @@ class Http:
             self._nursery.cancel_scope.cancel()
             self.shared.poller.close()
 
-    async def serve(self, stream: trio.abc.Stream, address: str = "") -> None:
-        """Serve a connection to its end, however it goes; ``address`` of its client, where the socket does not tell."""
-        if len(self._connections) >= self._connections_max and not self._make_room():
-            # No handshake for it; and it holds a descriptor beyond the limit, as only few may.
-            patience_s = 1 if isinstance(stream, trio.SocketStream) else 0
-            await self._refuse(stream, errors.TOO_MANY_CONNECTIONS, patience_s, ROOM_CONNECTIONS)
+    async def serve(self, stream: trio.abc.Stream, address: str = "", door: object = None) -> None:
+        """Serve a connection to its end, however it goes.
+
+        ``address`` of its client, where the socket does not tell; ``door`` that passes it on.
+        """
+        if len(self._connections) >= self._connections_max and not self.make_room():
+            await self._goodbyes.refuse_newcomer(stream, self.shared.refusal(errors.TOO_MANY_CONNECTIONS))
             await trio.aclose_forcefully(stream)
             untie(stream)
             return
@@ -181,7 +184,7 @@ class Http:
         address = address or address_of(stream)
         if self._express:
             express = ExpressConnection(self.shared, stream, address)
-        connection = _Connection(stream, address, express, self.shared.keep_alive_s)
+        connection = _Connection(stream, address, express, self.shared.keep_alive_s, door)
         self._connections[connection] = None
         try:
             with connection.scope:
@@ -207,12 +210,12 @@ class Http:
                     return
             else:
                 if connection.express.lingers:
-                    await self._close_politely(connection.stream)
+                    await self._goodbyes.end(connection.stream)
                 return
         slow_lane = self._open_slow_lane()
         fault = slow_lane.find_fault(unread) if unread else None
         if fault is not None:
-            await self._refuse(connection.stream, fault, LINGER_S)
+            await self._goodbyes.refuse(connection.stream, self.shared.refusal(fault), LINGER_S)
             return
         connection.passed = slow_lane.stream(connection.stream, unread, connection.scope, connection.address)
         await slow_lane.serve(connection.passed, connection.counted)
@@ -228,7 +231,7 @@ class Http:
                 await stream.send_all(refusal_in_msgpack(unread))
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return  # it did not wait for the answer
-            await self._close_politely(stream)
+            await self._goodbyes.end(stream)
 
     def _open_slow_lane(self) -> "SlowLane":
         if self._slow_lane is None:
@@ -237,43 +240,10 @@ class Http:
             self._slow_lane = SlowLane(self._server, self._gateway, self.shared.refusal)
         return self._slow_lane
 
-    def _make_room(self) -> bool:
-        """End some of the connections that have been idle longest; return whether there was one."""
-        latest = trio.current_time() + self.shared.keep_alive_s - ROOM_IDLE_S
-        idle = [
-            c for c in self._connections
-            if c.is_idle() and not c.scope.cancel_called and c.patience_ends < latest
-        ]  # fmt: skip
-        for connection in nsmallest(ROOM_CONNECTIONS, idle, key=lambda c: c.patience_ends):
-            connection.scope.cancel()
-        return bool(idle)
-
-    async def _refuse(
-        self, stream: trio.abc.Stream, fault: errors.Fault, patience_s: float, lingering_max: int = LINGERING_MAX
-    ) -> None:
-        """Say ``fault`` to a client that takes it in time, and nothing more."""
-        with trio.move_on_after(patience_s):
-            try:
-                await stream.send_all(self.shared.refusal(fault))
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                return  # it did not wait for the answer
-            await self._close_politely(stream, lingering_max)
-
-    async def _close_politely(self, stream: trio.abc.Stream, lingering_max: int = LINGERING_MAX) -> None:
-        """Send the end, and read what is still coming: a reset would take the last answer with it."""
-        if self._lingering[lingering_max] >= lingering_max:
-            return
-        self._lingering[lingering_max] += 1
-        try:
-            if isinstance(stream, trio.SocketStream):
-                await stream.send_eof()
-            with trio.move_on_after(LINGER_S):
-                while await stream.receive_some(RECEIVE_BYTES):
-                    pass
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # it is gone already
-        finally:
-            self._lingering[lingering_max] -= 1
+    def make_room(self, door: object = None) -> bool:
+        """End some of the connections that have been idle longest, of those that ``door`` passes on; return whether there was one."""
+        its = self._connections if door is None else [c for c in self._connections if c.door is door]
+        return make_room(its, self.shared.keep_alive_s)
 
     async def _keep(self) -> None:
         """End late connections, for ever."""

@@ -107,10 +107,17 @@ class Wire:
 
     def has_ended(self) -> bool:
         """Return whether the other side has said that it sends no more, read or not; False where nobody can tell."""
+        return self._polls(select.POLLRDHUP)
+
+    def is_readable(self) -> bool:
+        """Return whether there is something to read, an end at least; False where nobody can tell."""
+        return self._polls(select.POLLIN)
+
+    def _polls(self, what: int) -> bool:
         if self._raw is None or (descriptor := self._raw.fileno()) < 0:
             return False
         poll = select.poll()
-        poll.register(descriptor, select.POLLRDHUP)
+        poll.register(descriptor, what)
         return bool(poll.poll(0))
 
     def send_nowait(self, data: bytes) -> int:

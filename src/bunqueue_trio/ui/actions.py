@@ -396,7 +396,7 @@ _ROWS = (
     Action(
         "resume-schedule", "Resume", lambda f: f"Resume the schedule {f['name']}", c.ResumeSchedule, _name,
         lambda f: ("schedules", "resume", f["name"]), doing.of_schedule("{job}"), doing.once("{name} goes on."), about=("name",),
-        goes_back="schedule", note="It goes on with its next slot; those of the pause are left out.",
+        goes_back="schedule", note="It goes on with its next slot; what was to run in the pause is left out.",
     ),
     Action(
         "delete-schedule", "Delete", lambda f: f"Delete the schedule {f['name']}", c.DeleteSchedule, _name,

@@ -5,7 +5,6 @@ from itertools import islice
 from bunqueue_trio.config import REPLAY_BYTES, UPCOMING_MS
 from bunqueue_trio.engine import zones
 from bunqueue_trio.engine.engine import Engine
-from bunqueue_trio.engine.facts import Facts
 from bunqueue_trio.engine.firing import run_now
 from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.engine.job import Job, Trace
@@ -27,11 +26,9 @@ def _put(engine: Engine, command: c.PutSchedule, now: int, owner: Owner) -> r.Re
     if command.dry_run:
         check_room(engine, command.name, plan, now)
         engine.acted = False
-        would = Planner(Facts())
-        would.put(command.name, plan, now)
-        outcome = engine.planner.would_come_of(command.name, plan)
-        known = engine.planner if outcome == "unchanged" else would
-        return s.ScheduleReply(schedule=_view(known, command.name), outcome=outcome)
+        would = engine.planner.alone(command.name, now)
+        outcome = would.put(command.name, plan, now)
+        return s.ScheduleReply(schedule=_view(would, command.name), outcome=outcome)
     outcome = put(engine, command.name, plan, now)
     engine.acted = outcome != "unchanged"
     return s.ScheduleReply(schedule=_view(engine.planner, command.name), outcome=outcome)
@@ -133,14 +130,9 @@ def _pause(engine: Engine, command: c.PauseSchedule, now: int, owner: Owner) -> 
 
 def _resume(engine: Engine, command: c.ResumeSchedule, now: int, owner: Owner) -> r.Reply:
     _check(engine, command.name)
-    planner, name = engine.planner, command.name
-    timing, progress = planner.plans[name].timing, planner.progress[name]
-    engine.acted = progress.paused is not None
+    engine.acted = engine.planner.progress[command.name].paused is not None
     if engine.acted:
-        planner.leave_behind(name, now)
-        progress.paused = None
-        planner.keep(name)
-        planner.arm(name, next_slot(timing, progress.settled))
+        engine.planner.resume(command.name, now)
     return r.OK
 
 
@@ -174,7 +166,7 @@ def _runs(engine: Engine, command: c.GetScheduleRuns, now: int, owner: Owner) ->
     plan = engine.planner.plans[name]
     upcoming = _upcoming(name, plan.timing, plan.jitter, engine.planner.slots[name], command.next)
     if plan.limit is not None:
-        upcoming = upcoming[: plan.limit - engine.planner.progress[name].runs]
+        upcoming = upcoming[: plan.limit - engine.planner.taken(name)]
     past, before = _past(engine, name, command.before, command.limit)
     return s.ScheduleRuns(upcoming=upcoming, past=past, next=before, rules=zones.version())
 

@@ -110,7 +110,7 @@ class PauseSchedule(Command[r.DataReply], kw_only=True, tag="PauseSchedule"):
 
 
 class ResumeSchedule(Command[r.DataReply], kw_only=True, tag="ResumeSchedule"):
-    """Let a schedule go on with its next slot; those of the pause are skipped."""
+    """Let a schedule go on with its next slot; what was to run in the pause is skipped."""
 
     name: str = ""
 

@@ -70,14 +70,14 @@ _PAGES = {
 
 _ACTIONS = {
     "nobody-asks": ("pause",), "queue-waits": ("pause",), "queue-grows": ("pause",), "jobs-die": ("pause",),
-    "attempts-fail": ("pause",), "paused": ("resume",), "workers-vanish": (),
+    "attempts-fail": ("pause",), "paused": ("resume",), "workers-vanish": (), "job-stuck": ("pause",),
 }  # fmt: skip
 
 
 _MANY = {
     "nobody-asks": ("{}: jobs wait, and nobody asks", "`bunqueue-trio workers` shows which queues are asked for, and by whom."),
     "queue-waits": ("{}: jobs wait for long", ""), "queue-grows": ("{} are growing", ""), "jobs-die": ("{}: jobs die", ""),
-    "attempts-fail": ("{}: most attempts fail", ""), "paused": ("{} are paused", ""), "error-back": ("{}: errors that were fixed are back", ""),
+    "job-stuck": ("{}: a job hangs", ""), "attempts-fail": ("{}: most attempts fail", ""), "paused": ("{} are paused", ""), "error-back": ("{}: errors that were fixed are back", ""),
 }  # fmt: skip
 """Finding of which there may be many → what is said of all, and what to do first."""
 

@@ -1,0 +1,52 @@
+"""How a door accepts connections, and stops: it accepts no more, and its connections end with what is under way on them."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+import trio
+
+from bunqueue_trio.config import DRAIN_S
+from bunqueue_trio.doors.lane import FramingDoor
+from bunqueue_trio.transports.sockets import Listener
+
+
+class Stop:
+    """When a door is to stop, and whether somebody waits for that."""
+
+    def __init__(self) -> None:
+        self.wanted: trio.Event = trio.Event()
+        self.hurry: trio.Event = trio.Event()
+        """The server stops: idle connections end at once, as its own do."""
+
+    def in_hurry(self) -> None:
+        """Stop, for a server that does."""
+        self.hurry.set()
+        self.wanted.set()
+
+
+async def accept(
+    listeners: Sequence[Listener],
+    door: FramingDoor,
+    stop: Stop,
+    grace_s: float,
+    on_closed: Callable[[], Awaitable[None]],
+) -> None:
+    """Accept on ``listeners`` until ``stop``, then call ``on_closed``; return when all that was accepted has ended, or ``grace_s`` is over."""
+    async with trio.open_nursery() as beside:
+        beside.start_soon(door.run)
+        async with trio.open_nursery() as connections:
+            async with trio.open_nursery() as nursery:
+                for listener in listeners:
+                    nursery.start_soon(
+                        partial(trio.serve_listeners, door.serve, [listener], handler_nursery=connections)
+                    )
+                await stop.wanted.wait()
+                door.asking.stop()  # what is answered from now on says so
+                await trio.sleep(DRAIN_S)  # what the kernel has accepted for us is not to be reset
+                nursery.cancel_scope.cancel()
+            for listener in listeners:
+                await listener.aclose()
+            await on_closed()
+            beside.start_soon(door.end, stop.hurry)
+            connections.cancel_scope.deadline = trio.current_time() + grace_s
+        beside.cancel_scope.cancel()
