@@ -28,7 +28,7 @@ TIMEOUT_S = 60  # a fault may be an endless loop; that is noticed too
 # Without test_model.py: it finds nothing that the seeds do not, and would shrink what it finds.
 ENGINE = (
     "timers", "ready", "listing", "jobs", "dead", "job", "handlers", "engine", "facts", "gates", "edits", "clear", "why",
-    "line", "bounds", "rates", "actions", "fingerprint", "groups", "attempts", "logs", "find", "many", "bulk", "timing", "schedules", "cancel", "workers", "reruns", "figures", "configs", "marks", "seeded",
+    "line", "bounds", "rates", "actions", "fingerprint", "groups", "attempts", "logs", "find", "many", "bulk", "timing", "schedules", "cancel", "workers", "reruns", "auto_retries", "figures", "configs", "marks", "seeded",
 )  # fmt: skip
 
 TESTS = {
@@ -43,6 +43,7 @@ TESTS = {
             "ends",
             "statistics",
             "pressure",
+            "auto_retries",
             "avalanche",
             "distant",
             "lease",
