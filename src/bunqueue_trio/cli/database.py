@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from bunqueue_trio.cli.files import tell_report
+from bunqueue_trio.config import parse_store
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.logs.printable import printable
 
@@ -20,8 +21,9 @@ def migrate(store: str) -> None:
     Nothing is ever dropped, and of two that do it at once one waits. Run it once before the first `serve --store`, and
     after an upgrade whose `serve` asks for it.
     """
+    url = _checked(store)
     modules = _modules()
-    at = modules.place.parse_place(store)
+    at = modules.place.parse_place(url)
     before, after = modules.schema.migrate(at)
     what = "nothing to do" if before == after else f"was {before}" if before else "made"
     click.echo(printable(f"{at}: schema {after}, {what}"))
@@ -29,8 +31,9 @@ def migrate(store: str) -> None:
 
 def examine_database(store: str) -> None:
     """Check a queue in a database, and print what is in it; exit with 1 when something is wrong."""
+    url = _checked(store)
     modules = _modules()
-    at = modules.place.parse_place(store)
+    at = modules.place.parse_place(url)
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("", total=len(modules.inspect.CHECKS) + 2)
 
@@ -44,6 +47,14 @@ def examine_database(store: str) -> None:
     click.echo(printable(f"{at}: schema {report.schema}, {report.size:,} bytes"))
     click.echo(printable(f"leader: {report.leader}"))
     tell_report(report)
+
+
+def _checked(store: str) -> str:
+    """Return the URL of a database; what is none is refused as by ``serve``."""
+    try:
+        return parse_store(store)
+    except ValueError as error:
+        raise StartupError(f"--store=…: {error}") from None
 
 
 def _modules() -> Any:
