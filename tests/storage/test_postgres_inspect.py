@@ -126,7 +126,7 @@ def test_what_cannot_be_looked_at_is_told(place: Place):
         ask(place, "ALTER TABLE bq.fiction RENAME TO fact")
 
 
-def test_who_leads_is_told(place: Place):
+def test_where_the_leader_is_and_how_large_it_all_is(place: Place):
     led = look_who_leads(place)
     assert led.is_alive
     assert led.term == 1
