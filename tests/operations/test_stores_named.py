@@ -6,7 +6,7 @@ from tests.operations.processes import bunqueue
 
 
 @pytest.mark.parametrize("store", ["mysql://x/y", "queue.db"])
-@pytest.mark.parametrize("command", ["migrate", "doctor", "config"])
+@pytest.mark.parametrize("command", ["migrate", "cluster", "doctor", "config"])
 def test_what_is_no_url_of_a_database_is_refused_in_the_same_words(command: str, store: str):
     refused = bunqueue(command, "--store", store)
     assert refused.code == 2

@@ -1,5 +1,6 @@
 """Commands on a queue in a PostgreSQL database."""
 
+import json
 import sys
 from typing import Any
 
@@ -11,6 +12,7 @@ from bunqueue_trio.cli.files import tell_report
 from bunqueue_trio.config import parse_store
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.pages.words import size
 
 
 @click.command()
@@ -27,6 +29,43 @@ def migrate(store: str) -> None:
     before, after = modules.schema.migrate(at)
     what = "nothing to do" if before == after else f"was {before}" if before else "made"
     click.echo(printable(f"{at}: schema {after}, {what}"))
+
+
+@click.command()
+@click.option("--store", envvar="STORE", required=True, metavar="URL", help="As for `serve`.  [env STORE]")
+@click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
+def cluster(store: str, *, as_json: bool) -> None:
+    """Show which server leads a queue in a PostgreSQL database, where the others reach it, and how large its tables are.
+
+    Asks the database, so it works while no server runs. Exit code 0: somebody leads; 1: nobody does, or the database cannot be asked.
+    """
+    url = _checked(store)
+    modules = _modules()
+    at = modules.place.parse_place(url)
+    try:
+        led = modules.inspect.look_who_leads(at)
+    except StartupError as error:  # here the database is what was asked about, not how it was asked
+        raise click.ClickException(str(error)) from None
+    if as_json:
+        click.echo(json.dumps(led._asdict()))
+    else:
+        for name, value in _cluster_rows(led):
+            click.echo(printable(f"{name:<7} {value}"))
+    if not led.is_alive:
+        sys.exit(1)
+
+
+def _cluster_rows(led: Any) -> list[tuple[str, str]]:
+    who = led.holder if led.is_alive else "nobody" if led.age_s is None else f"nobody; {led.holder} did last"
+    heard = "never heard of" if led.age_s is None else f"heard of {led.age_s:.1f} s ago"
+    sizes = ", ".join(f"{name} {size(each)}" for name, each in led.tables.items())
+    return [
+        ("leader", who),
+        ("link", led.link or "none: servers that wait cannot pass on requests"),
+        ("lease", f"{led.lease_s:g} s, {heard}"),
+        ("term", f"{led.term:,}"),
+        ("tables", sizes),
+    ]
 
 
 def examine_database(store: str) -> None:
