@@ -83,6 +83,7 @@ LINK_LOOK_S = 1  # how often a server that waits looks whether it reaches the le
 LINK_SILENT_S = 25  # after which a machine that says nothing is gone
 LINK_PATIENCE_S = 10  # how long a request waits for a leader that cannot be reached
 LINK_PATIENT_MAX = 1000  # requests that wait so, 20 KiB each
+DOORS_END_S = 1  # in which doors notice that their leader was killed, and let its addresses go
 ASKED_MAX = 50_000  # requests that a door has sent and that are not answered; then it answers 503 itself
 ASKED_MAX_BYTES = 64 * MIB  # and their size
 FRAMES_UNREAD_BYTES = 8 * MIB  # of answers that a door does not read, before it is not read any more

@@ -1,5 +1,6 @@
 """Where the server listens: TCP and Unix sockets, with or without TLS. It opens them and serves nobody."""
 
+import errno
 import os
 import resource
 import socket
@@ -12,7 +13,7 @@ from typing import TypeAlias
 
 import trio
 
-from bunqueue_trio.config import BACKLOG, DESCRIPTORS_KEPT, Bind, Settings, check_data_path
+from bunqueue_trio.config import BACKLOG, DESCRIPTORS_KEPT, DOORS_END_S, Bind, Settings, check_data_path
 from bunqueue_trio.errors import StartupError
 
 Listener: TypeAlias = "trio.abc.Listener[trio.SocketStream] | trio.abc.Listener[trio.SSLStream[trio.SocketStream]]"
@@ -101,7 +102,7 @@ async def open_listeners(
                 listeners.append(_open_unix(bind.path))
                 addresses.append(f"unix:{bind.path}")
                 continue
-            for tcp in await _open_tcp(bind):
+            for tcp in await (_open_tcp(bind) if not doors else _open_soon(bind)):
                 host, port = tcp.socket.getsockname()[:2]
                 addresses.append(f"{'http' if context is None else 'https'}://{Bind(host, port)}")
                 if doors:
@@ -147,6 +148,19 @@ def _deal(first: trio.SocketListener, doors: Sequence[list[socket.socket]]) -> N
             other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, both)
         other.bind(sock.getsockname())
         other.listen(BACKLOG)
+
+
+async def _open_soon(bind: Bind) -> list[trio.SocketListener]:
+    """Do as :func:`_open_tcp`, and try again for a moment: doors of a server that was killed have the address until they notice."""
+    with trio.move_on_after(DOORS_END_S):
+        while True:
+            try:
+                return await _open_tcp(bind)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            await trio.sleep(DOORS_END_S / 20)
+    return await _open_tcp(bind)
 
 
 async def _open_tcp(bind: Bind) -> list[trio.SocketListener]:
