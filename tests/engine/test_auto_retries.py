@@ -264,7 +264,7 @@ def test_many_changes_of_a_rule_leave_nothing_behind(bench: Bench, monkeypatch: 
     begin(bench)
     dead(bench)
     for n in range(100):
-        begin(bench, auto_retry_interval=1000 + n)
+        begin(bench, auto_retry_interval=1000 - n)
         go_on(bench)
     assert len(bench.engine.auto_retries._looks) <= 10
     bench.do(c.Obliterate(queue="q"))
