@@ -249,6 +249,7 @@ def test_queues_come_one_after_the_other(bench: Bench):
     begin(bench, "q")
     begin(bench, "r", auto_retry_interval=500)
     jobs = [dead(bench, "q"), dead(bench, "r")]
+    stays = dead(bench, "s")
     autos = bench.engine.auto_retries
     go_on(bench)
     assert autos.due == bench.now + 500
@@ -257,6 +258,7 @@ def test_queues_come_one_after_the_other(bench: Bench):
     assert autos.due == bench.now + 700
     assert go_on(bench, 699) == []
     assert go_on(bench, 1) == jobs[:1]
+    assert bench.state(stays).state == "failed"
 
 
 def test_many_changes_of_a_rule_leave_nothing_behind(bench: Bench, monkeypatch: pytest.MonkeyPatch):
