@@ -171,7 +171,7 @@ OTHERS = [
     Mutant("storage/sqlite/retention.py", "Counter({(queue, key): -n", "Counter({(queue, key): 0 * n", "what retention deletes counts in its group"),
     Mutant("storage/tally.py", "            if not groups[fingerprint]:\n", "            if False:\n", "groups of none stay"),
     Mutant("runtime/core.py", "reply.scanned < LOOKED_MAX", "True", "a call that finds nothing looks at everything"),
-    Mutant("runtime/core.py", "            await self.journal.wait_committed(epoch)\n            if pause:\n                due += pause\n                await trio.sleep_until(due)\n                if due >= until or self.stopping:\n                    break\n            else:\n                await trio.lowlevel.checkpoint()\n", "", "nobody is served between two slices"),
+    Mutant("runtime/core.py", "            await self.journal.wait_committed(epoch)\n            if pause:\n                due += pause\n                await trio.sleep_until(due)\n                if due >= until or self.stopping:\n                    break\n            else:\n                await trio.sleep(REST * (trio.current_time() - began))\n", "", "nobody is served between two slices"),
     Mutant("runtime/core.py", "            return False  # what it has done is to be told\n", "            pass\n", "who takes back a pull takes back what is half done"),
     Mutant("runtime/slices.py", "refused.get(code, 0) + n", "n", "what is refused counts for the last slice only"),
     Mutant("runtime/slices.py", "or left <= 0", "or left < 0", "a slice of nothing"),

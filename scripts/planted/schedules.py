@@ -64,7 +64,7 @@ SCHEDULES = [
     Mutant(_PLANNER, "if slot + jitter_ms(name, slot, jitter) > now:", "if slot + jitter > now:", "what was to run in a pause runs when it ends"),
     Mutant(_PLANNER, "return max(plan.jitter, progress.patience) if slot <= progress.updated else plan.jitter", "return plan.jitter", "a smaller jitter lets the slot that waits be missed"),
     Mutant(_PLANNER, "if slot <= progress.updated else plan.jitter", "if True else plan.jitter", "a slot is in time by a jitter that is not its own"),
-    Mutant(_PLANNER, "progress.patience = 0 if first is None else self.patience(name, first)", "progress.patience = old.jitter", "a second put lets the slot that waits be missed"),
+    Mutant(_PLANNER, "progress.patience = self.patience(name, first) if first is not None and first <= now else 0", "progress.patience = old.jitter", "a second put lets the slot that waits be missed"),
     Mutant(_FIRING, "times[-1] > late or (following is not None and following <= now)", "times[-1] > late", "a slot that was missed runs a while before one that waits for its jitter"),
     Mutant("engine/putting.py", "_without_defaults(options))", "options)", "a default that is said among the options is a change"),
     Mutant("engine/putting.py", '("preview", ".", "..")', '("preview",)', "a schedule has a name that no browser reaches"),

@@ -122,7 +122,7 @@ def check_agreement(engine: Engine, model: Model) -> None:
 def progress(schedule: Schedule) -> dict[str, Any]:
     """How far a schedule of the model has come, as the engine keeps it."""
     fields = ("settled", "created", "updated", "runs", "jobs", "waiting", "paused")
-    said = {name: getattr(schedule, name) for name in fields}
+    said = {name: getattr(schedule, name) for name in fields} | {"patience": schedule.longest}
     return {name: value for name, value in said.items() if name in fields[:3] or value not in (0, [], None, "")}
 
 

@@ -1,9 +1,11 @@
 """Schedules of the naive queue: all slots of a time are listed, and each is looked at."""
 
 import functools
+import hashlib
 import re
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import takewhile
 from typing import Any
 
 import msgspec
@@ -32,6 +34,8 @@ class Schedule:
     waiting: int | None = None
     paused: int | None = None
     skips: list[tuple[int, int, str]] = field(default_factory=list)
+    longest: int = 0
+    """The longest jitter that a slot from before ``updated`` may have come with."""
 
     def slots(self, after: int, upto: int) -> list[int]:
         """Every slot of a time."""
@@ -55,6 +59,19 @@ class Schedule:
             return None
         horizon = self.said.at or max(self.settled, self.said.start or 0) + (self.said.every or HOUR)
         return next(iter(self.slots(self.settled, horizon)), None)
+
+    def runs_at(self, slot: int) -> int:
+        """When a slot runs: its jitter is a share of the most that there may be, drawn from its name and time."""
+        drawn = int(hashlib.sha256(f"{self.said.name}:{slot}".encode()).hexdigest()[:16], 16)
+        return slot + drawn * self.said.jitter // 2**64
+
+    def next_run(self) -> int | None:
+        slot = self.next()
+        return None if slot is None else self.runs_at(slot)
+
+    def may_wait(self, slot: int) -> int:
+        """How long a slot waits at most, by any jitter that was said since it came."""
+        return max(self.said.jitter, self.longest) if slot <= self.updated else self.said.jitter
 
     def is_spent(self) -> bool:
         return self.said.limit is not None and self.runs + (self.waiting is not None) >= self.said.limit
@@ -80,6 +97,8 @@ class Schedule:
             kept = None
         if is_new_time or self.is_spent():
             self.leave_behind(now)
+        undone = self.slots(self.settled, now)
+        self.longest = self.may_wait(undone[0]) if undone else 0
         self.said, self.updated, self.waiting = said, now, kept
 
     def skip(self, first: int, last: int, why: str) -> None:
@@ -124,7 +143,7 @@ class Schedules(Queues):
     def due_of(self, schedule: Schedule) -> int | None:
         if schedule.paused is None and schedule.waiting is not None and not self.open_jobs(schedule.said.name):
             return 0
-        return schedule.next()
+        return schedule.next_run()
 
     def next_due(self) -> int | None:
         dues = [super().next_due(), *map(self.due_of, self.schedules.values())]
@@ -144,14 +163,15 @@ class Schedules(Queues):
         if schedule.waiting is not None and not self.open_jobs(name):
             slot, schedule.waiting = schedule.waiting, None
             self.bring(name, slot, now)
-        if (schedule.next() or now + 1) > now:
+        if (schedule.next_run() or now + 1) > now:
             return
         slots = schedule.slots(schedule.settled, now)
-        late = [slot for slot in slots if now - slot > IN_TIME]
-        in_time = [slot for slot in slots if slot not in late][:AT_ONCE]
+        late = [slot for slot in slots if now - slot > IN_TIME + schedule.may_wait(slots[0])]
+        is_one_in_time = late != slots
+        in_time = list(takewhile(lambda slot: schedule.runs_at(slot) <= now, slots[len(late) :]))[:AT_ONCE]
         slots = late + in_time
         wanted = late[-said.misfire_max :] if said.misfire == "all" else late[-1:]
-        if said.misfire == "skip" or (said.misfire == "once" and in_time):
+        if said.misfire == "skip" or (said.misfire == "once" and is_one_in_time):
             wanted = []
         if said.window is not None:
             wanted = [slot for slot in wanted if now - slot <= said.window]
@@ -163,7 +183,7 @@ class Schedules(Queues):
         for slot in wanted:
             if not schedule.is_spent():
                 self.keep(name, slot, now)
-            schedule.settled = slot
+                schedule.settled = slot
 
     def keep(self, name: str, slot: int, now: int) -> None:
         schedule = self.schedules[name]
@@ -234,12 +254,12 @@ class Schedules(Queues):
 
     def view_schedule(self, name: str) -> Reply:
         schedule = self.schedules[name]
-        said, due = schedule.said, schedule.next()
+        said, due = schedule.said, schedule.next_run()
         state = "active" if due is not None or schedule.waiting is not None else "ended"
         return {
             "name": name, "queue": said.queue, "data": msgspec.json.decode(bytes(said.data) or b"null"), "cron": said.cron,
             "timezone": said.timezone, "every": said.every, "anchor": said.anchor, "at": said.at, "start": said.start,
-            "end": said.end, "limit": said.limit, "jitter": 0, "misfire": said.misfire, "misfireMax": said.misfire_max,
+            "end": said.end, "limit": said.limit, "jitter": said.jitter, "misfire": said.misfire, "misfireMax": said.misfire_max,
             "source": said.source, "window": said.window, "overlap": said.overlap, "options": msgspec.to_builtins(options(said)),
             "state": "paused" if schedule.paused is not None else state, "createdAt": schedule.created,
             "updatedAt": schedule.updated, "pausedAt": schedule.paused, "nextRun": due, "runs": schedule.runs,
@@ -276,7 +296,8 @@ class Schedules(Queues):
     def resume_schedule(self, command: c.ResumeSchedule, now: int, owner: str | None) -> Reply:
         schedule = self.known_schedule(command.name)
         if schedule.paused is not None:
-            schedule.leave_behind(now)
+            waits = [slot for slot in schedule.slots(schedule.settled, now) if schedule.runs_at(slot) > now]
+            schedule.leave_behind(waits[0] - 1 if waits else now)
             schedule.paused = None
         return {}
 
@@ -351,7 +372,7 @@ def view_cron(self: Schedules, name: str) -> Reply:
     said = schedule.said
     return {
         "name": name, "jobName": options(said).name or "default", "queue": said.queue, "schedule": said.cron, "repeatEvery": said.every,
-        "nextRun": schedule.next(), "executions": schedule.runs, "maxLimit": said.limit,
+        "nextRun": schedule.next_run(), "executions": schedule.runs, "maxLimit": said.limit,
         "timezone": None if said.timezone == "UTC" else said.timezone, "priority": options(said).priority,
     }  # fmt: skip
 

@@ -50,6 +50,7 @@ HOW_A_SCHEDULE = st.fixed_dictionaries(
         "misfire": some("skip", "all"),
         "overlap": some("allow", "queue", "cancel"),
         "window": some(0, 1000),
+        "jitter": some(1500, 100_000),
         "limit": some(1, 3),
         "end": some(1_060_000),
     },

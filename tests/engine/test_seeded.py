@@ -409,6 +409,7 @@ HOW_SCHEDULED: dict[str, list] = {
     "misfire": ["skip", "once", "all", "all"],
     "misfire_max": [1, 2, 25],
     "window": [0, 1000, 100_000],
+    "jitter": [700, 20_000, 200_000],
     "overlap": ["allow", "skip", "queue", "queue", "cancel"],
     "limit": [1, 2, 5],
     "source": ["app"],

@@ -39,6 +39,8 @@ def settings_table() -> list[str]:
 
 
 def _default(f: Any) -> str:
+    if f.metadata["shown"]:
+        return str(f.metadata["shown"])
     if f.default is None or f.default == ():
         return "none"
     if isinstance(f.default, tuple):

@@ -1,5 +1,6 @@
 """Commands on a queue in a database: what they say, and with which exit code."""
 
+import json
 from typing import Any
 
 import pytest
@@ -45,6 +46,29 @@ def test_the_tables_are_made_and_looked_at(new_url: str):
     assert (ill.exit_code, "PROBLEM: events overlap: 1 (1)" in ill.output) == (1, True)
     ask(new_url, "UPDATE bq.meta SET version = 0")
     assert run("migrate", "--store", new_url).exit_code == 1, "what is there is not made again"
+
+
+def test_who_leads_is_shown(new_url: str):
+    run("migrate", STORE=new_url)
+    nobody = run("cluster", STORE=new_url)
+    assert nobody.exit_code == 1
+    assert [line.split()[0] for line in nobody.output.splitlines()] == ["leader", "link", "lease", "term", "tables"]
+    assert nobody.output.startswith("leader  nobody\n")
+    ask(
+        new_url,
+        "UPDATE bq.leader SET holder = 'one 1', beat = clock_timestamp(), lease = '1 hour', term = 3, link = '10.0.0.1:6791'",
+    )
+    leads = run("cluster", "--store", new_url)
+    assert leads.exit_code == 0
+    for words in ("leader  one 1\n", "link    10.0.0.1:6791\n", "lease   3600 s, heard of ", "term    3\n", "job "):
+        assert words in leads.output
+    told = json.loads(run("cluster", "--json", STORE=new_url).output)
+    assert (told["holder"], told["link"], told["is_alive"], told["lease_s"]) == ("one 1", "10.0.0.1:6791", True, 3600)
+    ask(new_url, "UPDATE bq.leader SET beat = clock_timestamp() - interval '2 hours'")
+    late = run("cluster", STORE=new_url)
+    assert (late.exit_code, "nobody; one 1 did last" in late.output) == (1, True)
+    ask(new_url, "DELETE FROM bq.leader")
+    assert "nobody can lead there" in run("cluster", STORE=new_url).output
 
 
 def test_what_is_wrong_is_one_line(new_url: str):

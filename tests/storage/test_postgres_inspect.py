@@ -14,7 +14,7 @@ from tests.storage.ledger import NOW, Ledger, ended, event, make_job
 pytest.importorskip("psycopg", reason="psycopg is not installed")
 
 from bunqueue_trio.storage.postgres import inspect
-from bunqueue_trio.storage.postgres.inspect import CHECKS, DatabaseReport, examine
+from bunqueue_trio.storage.postgres.inspect import CHECKS, DatabaseReport, examine, look_who_leads
 from bunqueue_trio.storage.postgres.link import Link, Query
 from bunqueue_trio.storage.postgres.place import Place, parse_place
 from bunqueue_trio.storage.postgres.store import PostgresStore
@@ -124,3 +124,15 @@ def test_what_cannot_be_looked_at_is_told(place: Place):
             look(place)
     finally:
         ask(place, "ALTER TABLE bq.fiction RENAME TO fact")
+
+
+def test_where_the_leader_is_and_how_large_it_all_is(place: Place):
+    led = look_who_leads(place)
+    assert led.is_alive
+    assert led.term == 1
+    assert led.link is None
+    assert led.age_s is not None
+    assert led.tables["job"] > 0
+    ask(place, "DELETE FROM bq.leader")
+    with pytest.raises(StartupError, match="nobody can lead there"):
+        look_who_leads(place)

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from trials.bench import docs, idle, workers, wrk
+from trials.bench import crowd, docs, idle, workers, wrk
 from trials.bench.compare import Plan, Series, compare, filesystem, select
 from trials.bench.engine import Check, Sizes, checks, measure_backlog, measure_engine
 from trials.bench.floor import measure_floor
@@ -276,6 +276,11 @@ def _parser() -> argparse.ArgumentParser:
     readers.add_argument("--connections", type=_positive, default=idle.CONNECTIONS, help="of each kind")
     readers.add_argument("--seconds", type=_positive, default=MEASURED_S, help="length of a measurement")
     readers.set_defaults(run=lambda options: idle.run(options.connections, options.seconds))
+
+    many = commands.add_parser("crowd", help="looks at and acts on a million jobs in a thousand queues; checked")
+    many.add_argument("--jobs", type=_positive, default=crowd.JOBS, help="that wait, and as many that have ended")
+    many.add_argument("--queues", type=_positive, default=crowd.QUEUES)
+    many.set_defaults(run=lambda options: crowd.run(options.jobs, options.queues))
     return parser
 
 

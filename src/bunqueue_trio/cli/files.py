@@ -4,9 +4,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import Progress
 
@@ -21,12 +22,32 @@ from bunqueue_trio.storage.sqlite.shrink import shrink as write_anew
 if TYPE_CHECKING:
     from bunqueue_trio.storage.postgres.inspect import DatabaseReport
 
-_FILE = click.Path(path_type=Path)
+
+class _File(click.Path):
+    """A store in a file; somebody who has one in a database learns what that takes."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        """Return the path."""
+        if isinstance(value, str) and value.startswith(("postgres://", "postgresql://")):
+            command = context.command.name if context is not None else None
+            instead = (
+                "`doctor --store URL` checks it" if command == "doctor" else "copy it with the tools of PostgreSQL"
+            )
+            self.fail(f"a queue in a database is no file: {instead}")
+        return super().convert(value, parameter, context)
+
+
+_FILE = _File(path_type=Path)
 
 
 @click.command()
 @click.argument("file", type=_FILE, required=False)
-@click.option("--store", metavar="URL", help="Check a queue in a PostgreSQL database, as for `serve`.")
+@click.option(
+    "--store",
+    envvar="STORE",
+    metavar="URL",
+    help="Check a queue in a PostgreSQL database, as for `serve`.  [env STORE]",
+)
 @click.option("--live", is_flag=True, help="Ask a running server what it found when it checked itself.")
 @click.option("--wait", is_flag=True, help="With --live: wait until it has checked everything once more.")
 @with_server
@@ -37,6 +58,8 @@ def doctor(file: Path | None, store: str | None, url: str, token: str | None, *,
     found in its own memory, and between that and its disk, since its start. Exit code 0: it is sound; 1: it
     is not, or cannot be read. Each finding is one line.
     """
+    if click.get_current_context().get_parameter_source("store") is ParameterSource.ENVIRONMENT and (live or file):
+        store = None  # whoever says something else means that
     if live + (file is not None) + (store is not None) != 1:
         raise click.UsageError("give either FILE, --store or --live")
     if wait and not live:

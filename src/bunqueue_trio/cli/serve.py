@@ -100,7 +100,9 @@ class SettingsCommand(click.Command):
 
 def _help(f: Any, also: str = "") -> str:
     default = ",".join(f.default) if isinstance(f.default, tuple) else f.default
-    shown = "none" if default in (None, "") else str(default).lower() if isinstance(default, bool) else default
+    shown = f.metadata["shown"] or (
+        "none" if default in (None, "") else str(default).lower() if isinstance(default, bool) else default
+    )
     choices = f" One of {', '.join(f.metadata['choices'])}." if f.metadata["choices"] else ""
     spelled = f" {also}." if also else ""
     return f"{f.metadata['help']}{choices}{spelled}  [env {f.metadata['env']}; default {shown}]"
@@ -148,10 +150,15 @@ def config(config_file: Path | None, **flags: Any) -> None:
     lines = []
     for f in fields(Settings):
         value, source = getattr(loaded.settings, f.name), loaded.sources[f.name]
-        lines.append((_toml(f, value), source if source != "default" else f"default ({f.metadata['env']})"))
+        lines.append((_toml(f, value), source if source != "default" else _default(f)))
     width = max(len(line) for line, _ in lines)
     for line, source in lines:
         click.echo(f"{line:<{width}}  # {source}")
+
+
+def _default(f: Any) -> str:
+    """Return where a value comes from that nobody has set, and what it means where it does not say that itself."""
+    return f"default ({f.metadata['env']}{': ' if f.metadata['shown'] else ''}{f.metadata['shown'] or ''})"
 
 
 def _toml(f: Any, value: Any) -> str:

@@ -15,6 +15,7 @@ from bunqueue_trio.config.spelling import (
     parse_bind,
     parse_bool,
     parse_duration_ms,
+    parse_store,
     parse_whole,
     without_password,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "parse_bind",
     "parse_bool",
     "parse_duration_ms",
+    "parse_store",
     "parse_whole",
     "without_password",
 ]  # and the starred

@@ -34,15 +34,18 @@ def _setting(
     low: int | None = None, high: int | None = None, breaks: str = "",
     unlimited: int | None = None, zero_is_unlimited: bool = False,
     secret: bool = False, choices: tuple[str, ...] = (), old: str | None = None,
-    each: Callable[[str], object] | None = None,
+    each: Callable[[str], object] | None = None, shown: str | None = None,
 ) -> Any:  # fmt: skip
-    """Return a field. ``breaks`` says what does beyond the bounds; ``unlimited`` is the value of no limit."""
+    """Return a field.
+
+    ``breaks`` says what does beyond the bounds; ``unlimited`` is the value of no limit; ``shown`` what a default means that is a rule.
+    """
     return field(
         default=default,
         metadata={
             "env": env, "help": about, "group": group, "low": low, "high": high, "breaks": breaks,
             "unlimited": unlimited, "zero_is_unlimited": zero_is_unlimited, "secret": secret, "choices": choices,
-            "each": each, "old": old,
+            "each": each, "old": old, "shown": shown,
         },
     )  # fmt: skip
 
@@ -89,8 +92,8 @@ class Settings:
     )  # fmt: skip
     link_bind: str = _setting(
         "", "LINK_BIND", LISTENING,
-        "host:port where a server with a STORE is reached by those that wait; none: nowhere; default: next to the API, on its port + 1.",
-        each=parse_link,
+        "host:port where a server with a STORE is reached by those that wait; none: nowhere.",
+        shown="next to the API, on its port + 1", each=parse_link,
     )  # fmt: skip
     auth_tokens: tuple[str, ...] = _setting(
         (), "AUTH_TOKENS", SECURITY, "Comma-separated bearer tokens; none: no authentication. Other users see a flag, not a variable.",

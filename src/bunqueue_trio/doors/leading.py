@@ -89,7 +89,7 @@ class DoorProcesses:
         async with trio.open_nursery() as processes:
             for door in self._doors:
                 live = partial(processes.start, self._live, door, http, connections)
-                child = Child(f"door {door.number}", partial(self._run, door, live))
+                child = Child(f"door {door.number}", partial(self._run, door, live), about={"door": door.number})
                 self._server.serving.append(child)
                 processes.start_soon(self._keep, door, child)
         self._ended.set()

@@ -40,7 +40,7 @@ async def waiting_room(
         StartupError: an address cannot be listened on.
     """
     listeners, addresses = await open_listeners(settings)
-    _log.info("listening, and waiting to lead", addresses=addresses)
+    _log.info("waiting to lead", addresses=addresses)
     task_status.started()
     await accept(
         listeners, WaitingRoom(link, settings), stop, settings.shutdown_grace_ms / 1000, trio.lowlevel.checkpoint

@@ -186,7 +186,7 @@ class Planner:
         if plan.timing != old.timing or self.is_spent(name):  # what was over goes on from now
             self.leave_behind(name, now)
         first = next_slot(old.timing, progress.settled)
-        progress.patience = 0 if first is None else self.patience(name, first)
+        progress.patience = self.patience(name, first) if first is not None and first <= now else 0
         progress.waiting, progress.updated = waiting, now
 
     def alone(self, name: str, now: int) -> "Planner":

@@ -31,7 +31,7 @@ from bunqueue_trio.runtime.half import BULKS, begin_bulk, is_durable, work_of
 from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.meters import Meters
 from bunqueue_trio.runtime.notices import tell
-from bunqueue_trio.runtime.slices import LOOKED_MAX, RATED_S, joined, next_slice, pause_after
+from bunqueue_trio.runtime.slices import LOOKED_MAX, RATED_S, REST, joined, next_slice, pause_after
 from bunqueue_trio.runtime.waiting import Waiter, WaitingPulls, jobs_of
 
 _log = structlog.get_logger()
@@ -394,7 +394,7 @@ class Core:
         reply = begun.reply
         assert isinstance(reply, r.ActReply)
         epoch, command = begun.epoch, next_slice(begun.command, reply)
-        due = trio.current_time()
+        due = began = trio.current_time()
         until, pause = due + RATED_S, pause_after(begun.command, reply)
         while command is not None and reply.scanned < LOOKED_MAX and not self.stopping:
             await self.journal.wait_committed(epoch)
@@ -404,13 +404,12 @@ class Core:
                 if due >= until or self.stopping:
                     break
             else:
-                await trio.lowlevel.checkpoint()
+                await trio.sleep(REST * (trio.current_time() - began))
             try:
                 self.journal.check(fills=type(command) in FILLS)
             except Refused:
                 break  # the answer says how far it came
-            epoch = self._engine.epoch
-            now = self.clock.now()
+            epoch, now, began = self._engine.epoch, self.clock.now(), trio.current_time()
             slice_ = self._apply(now, run, self._engine, command, now, begun.owner, begun.by)
             if not self.journal.gathering:
                 epoch = 0

@@ -8,6 +8,9 @@ from bunqueue_trio.protocol import replies as r
 LOOKED_MAX = 200_000
 """Jobs looked at for one call: about a second beside other work; whoever wants more asks again."""
 
+REST = 4
+"""For how many times as long as a slice and its commit took the next one waits: pushes beside it keep four fifths of their rate."""
+
 RATED_S = 5.0
 """After that a call is answered that keeps to a rate: its client waits, and asks again."""
 

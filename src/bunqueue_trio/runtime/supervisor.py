@@ -8,7 +8,7 @@ import structlog
 import trio
 
 from bunqueue_trio.config import RESTARTS_WINDOW_MS
-from bunqueue_trio.errors import TakenOver, leaves
+from bunqueue_trio.errors import DoorLost, TakenOver, leaves
 
 _log = structlog.get_logger()
 
@@ -27,6 +27,8 @@ class Child:
     last_error: str | None = None
     failures: deque[float] = field(default_factory=deque)
     """When it failed within the window, by Trio's clock."""
+    about: dict[str, object] = field(default_factory=dict)
+    """What its log lines have besides."""
 
 
 async def supervise(child: Child) -> None:
@@ -48,15 +50,20 @@ async def supervise(child: Child) -> None:
                 raise  # a line says it all
             if breaks_invariant(error) or not _may_restart(child):
                 child.state = "failed"
-                _log.critical("task failed for good", task=child.name, exc_info=True)
+                _log.critical("task failed for good", task=child.name, **child.about, **_why(error))
                 raise
-            _log.error("task failed, restarting", task=child.name, exc_info=True)
+            _log.error("task failed, restarting", task=child.name, **child.about, **_why(error))
         else:
             child.state = "finished"
             return
         child.restarts += 1
         child.state = "restarting"
         await trio.sleep(_BACKOFF_S[min(len(child.failures), len(_BACKOFF_S)) - 1])
+
+
+def _why(error: Exception) -> dict[str, object]:
+    """Return what a log line says of ``error``: where it comes from, unless a line says it all."""
+    return {"error": str(error)} if isinstance(error, DoorLost) else {"exc_info": True}
 
 
 def breaks_invariant(error: BaseException) -> bool:

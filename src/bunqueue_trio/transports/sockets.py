@@ -70,6 +70,10 @@ def check_startable(settings: Settings) -> None:
     if not settings.store:
         check_data_path(settings.data_path)
     tls_context(settings)
+    if settings.doors and all(bind.path is not None for bind in settings.binds):
+        raise StartupError(
+            f"DOORS={settings.doors}: BIND has no TCP address, and a Unix socket stays with the server itself"
+        )
     for bind in settings.binds:
         if bind.path is None:
             try:

@@ -38,12 +38,13 @@ async def take_over(url: str, lease_s: float, on_wait: Callable[[], NoteLeader] 
             ask = store.take if trio.current_time() >= patient_until else store.holder
             try:
                 holder = await trio.to_thread.run_sync(ask)
-                reached = True
+                reached = is_known = True
                 what = "another server leads, waiting"
             except StoreError as error:
                 if not reached and trio.current_time() >= give_up_at:
                     raise StoreError(f"STORE: {place}: {error}") from None
-                holder, what = f"nobody knows: {error}", "the database cannot be reached, waiting"
+                is_known = False
+                holder, what = str(error), "the database cannot be reached, waiting"
                 patient_until = trio.current_time() + lease_s
             if holder is None:
                 break
@@ -53,7 +54,7 @@ async def take_over(url: str, lease_s: float, on_wait: Callable[[], NoteLeader] 
                 with suppress(StoreError):  # the leader is where it was, as far as anybody knows
                     note_leader(*await trio.to_thread.run_sync(announcer.look))
             if holder != told:
-                _log.info(what, store=str(place), leader=holder)
+                _log.info(what, store=str(place), **{"leader" if is_known else "error": holder})
                 told = holder
             await trio.sleep(STANDBY_S)
     except BaseException:

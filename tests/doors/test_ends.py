@@ -1,0 +1,50 @@
+"""How doors end, as an operator sees it: what the log says of it, and what is left."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts import leftovers
+from tests.operations.processes import bunqueue, serving, until
+
+
+def test_doors_that_would_have_nothing_to_do_are_refused(tmp_path: Path):
+    refused = bunqueue("serve", "--doors", "2", "--bind", f"unix:{tmp_path}/s")
+    assert refused.code == 2
+    assert refused.err.splitlines()[-1] == (
+        "bunqueue-trio: DOORS=2: BIND has no TCP address, and a Unix socket stays with the server itself"
+    )
+
+
+@pytest.mark.slow
+def test_the_log_says_of_doors_what_there_is_and_none_is_left_over(tmp_path: Path):
+    with serving(tmp_path, "--doors", "2", env={"LOG_FORMAT": "json"}) as server:
+
+        def doors() -> list[int]:
+            return leftovers.below(server.process.pid)
+
+        def lines(event: str) -> list[dict[str, Any]]:
+            told = [json.loads(line) for line in server.log.splitlines() if line.startswith("{")]
+            return [line for line in told if line["event"] == event]
+
+        until(lambda: len(doors()) == 2, 60, lambda: server.log)
+        assert lines("listening")[0]["doors"] == 2
+        killed, kept = doors()
+        os.kill(killed, signal.SIGKILL)
+        until(lambda: len(set(doors()) - {killed}) == 2, 60, lambda: server.log)
+        # It may not have come so far as to hear of a signal; that is no failure.
+        [next_] = set(doors()) - {killed, kept}
+        os.kill(next_, signal.SIGTERM)
+        until(lambda: lines("a door ends by itself, starting the next"), 60, lambda: server.log)
+        [line] = lines("task failed, restarting")
+        assert line["error"] == f"door {line['door']}: its process was ended by SIGKILL"
+        assert "exception" not in line
+        until(lambda: len(set(doors()) - {next_}) == 2 and next_ not in doors(), 60, lambda: server.log)
+        before = doors()
+        os.kill(kept, signal.SIGSTOP)
+        server.kill()
+        until(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in before), 60, lambda: server.log)

@@ -1,0 +1,170 @@
+"""What it costs to look at, and to act on, a million waiting and a million ended jobs in a thousand queues.
+
+The server runs in this process, without sockets, on a file. All times are of the event loop: how long one step of a command
+takes, and what pushes beside an act still reach. The steps of a command are counted by Trio itself.
+"""
+
+import gc
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import trio
+from msgspec import Raw
+
+from bunqueue_trio.config import GC_THRESHOLDS, Settings
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol.caller import SERVER
+from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.runtime.tree import serve
+from bunqueue_trio.storage.sqlite import SqliteStore
+
+QUEUES, JOBS, ACTED = 1000, 1_000_000, 10_000
+COUNT_MS, STEP_MS, SHARE = 1.0, 5.0, 0.8
+"""What is required: of a count, of any other step, and of the rate of pushes beside an act."""
+TURNS = 25
+PUSHED_S = 3.0
+_FILLED = 1000  # jobs of a command that fills
+
+
+class _Steps(trio.abc.Instrument):
+    """How long the steps of one task took, in ms."""
+
+    def __init__(self) -> None:
+        self.found: list[float] = []
+        self._task = trio.lowlevel.current_task()
+        self._begun = 0.0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        if task is self._task:
+            self._begun = time.perf_counter()
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        if task is self._task and self._begun:
+            self.found.append((time.perf_counter() - self._begun) * 1000)
+
+
+def run(jobs: int = JOBS, queues: int = QUEUES, acted: int = ACTED, folder: Path | None = None) -> int:
+    """Measure, and print what was found; return 1 when a requirement is missed."""
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        missed: int = trio.run(_measure, Path(name) / "crowd.db", jobs, queues, acted)
+    return 1 if missed else 0
+
+
+async def _measure(path: Path, jobs: int, queues: int, acted: int) -> int:
+    server = Server(Settings(retention_completed_max=2 * jobs), SqliteStore(path), Clock())
+    missed = 0
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve, server, ())
+        await _fill(server, jobs, queues)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
+        execute = server.core.execute
+        looks: list[tuple[str, float, Callable[[], Awaitable[object]]]] = [
+            ("counts of one queue", COUNT_MS, lambda: execute(c.GetQueue(queue="q-1"))),
+            ("counts of all jobs", COUNT_MS, lambda: _called(server.counts)),
+            ("100 waiting jobs of a queue", STEP_MS, lambda: execute(c.GetJobs(queue="q-1", state="waiting", limit=100))),
+            ("100 ended jobs of a queue", STEP_MS, lambda: execute(c.GetJobs(queue="q-1", state="completed", limit=100))),
+            ("100 jobs of a tag that one has", STEP_MS, lambda: execute(c.FindJobs(tag="rare", limit=100))),
+            ("100 jobs with a text that none has", STEP_MS, lambda: execute(c.FindJobs(text="nowhere", limit=100))),
+        ]  # fmt: skip
+        for what, most, look in looks:
+            missed += await _judge(what, most, look)
+        missed += await _judge_act(server, queues, acted)
+        server.stop.set()
+    return missed
+
+
+async def _called(look: Callable[[], object]) -> object:
+    await trio.lowlevel.checkpoint()
+    return look()
+
+
+async def _fill(server: Server, jobs: int, queues: int) -> None:
+    execute = server.core.execute
+    specs = [c.JobSpec(data=Raw(b'{"to":"user@test.com"}'))] * _FILLED
+    for turn in range(2 * jobs // _FILLED):
+        queue = f"q-{turn % queues}"
+        await execute(c.PushBatch(queue=queue, jobs=specs))
+        if turn < jobs // _FILLED:
+            taken = await execute(c.PullBatch(queue=queue, count=_FILLED))
+            assert isinstance(taken, r.PullBatchReply)
+            await execute(c.AckBatch(ids=[job.id for job in taken.jobs], tokens=taken.tokens))
+        if turn % 100 == 0:
+            print(f"bench: {turn * _FILLED:,} of {2 * jobs:,} jobs", file=sys.stderr, flush=True)
+    await execute(c.Push(queue="q-1", data=Raw(b"1"), tags=["rare"]))
+
+
+async def _judge(what: str, most: float, look: Callable[[], Awaitable[object]]) -> int:
+    longest = []
+    for _ in range(TURNS):
+        steps = _Steps()
+        trio.lowlevel.add_instrument(steps)
+        await trio.lowlevel.checkpoint()
+        await look()
+        await trio.lowlevel.checkpoint()
+        trio.lowlevel.remove_instrument(steps)
+        longest.append(max(steps.found))
+    found = statistics.median(longest)
+    return _tell(what, f"{found:.2f} ms", f"{most:.0f} ms", is_met=found <= most)
+
+
+async def _judge_act(server: Server, queues: int, acted: int) -> int:
+    alone = await _pushes(server)
+    steps: list[float] = []
+    stop = trio.Event()
+
+    async def act() -> None:
+        noted = _Steps()
+        trio.lowlevel.add_instrument(noted)
+        turn = 0
+        while not stop.is_set():
+            # So many that there are as many jobs as are acted on.
+            names = [f"q-{(turn + n) % queues}" for n in range(max(1, acted // _FILLED))]
+            for action in ("discard", "retry"):
+                await server.core.execute(
+                    c.ActOnJobs(action=action, filter=c.Filter(queue=names), limit=acted), by=SERVER
+                )
+            turn += len(names)
+        trio.lowlevel.remove_instrument(noted)
+        steps.extend(noted.found)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(act)
+        beside = await _pushes(server)
+        stop.set()
+    missed = _tell(
+        f"a step of acts on {acted:,} jobs", f"{max(steps):.2f} ms", f"{STEP_MS:.0f} ms", is_met=max(steps) <= STEP_MS
+    )
+    return missed + _tell("pushes beside them", f"{beside / alone:.0%}", f"{SHARE:.0%}", is_met=beside >= SHARE * alone)
+
+
+async def _pushes(server: Server) -> int:
+    """Return how many pushes 32 clients get done."""
+    done = 0
+
+    async def push() -> None:
+        nonlocal done
+        while True:
+            await server.core.execute(c.Push(queue="pushed", data=Raw(b'{"to":"user@test.com"}')))
+            done += 1
+
+    with trio.move_on_after(PUSHED_S):
+        async with trio.open_nursery() as nursery:
+            for _ in range(32):
+                nursery.start_soon(push)
+    return done
+
+
+def _tell(what: str, found: str, wanted: str, *, is_met: bool) -> int:
+    print(
+        f"{what:<40} {found:>10}   {'at most' if 'ms' in wanted else 'at least'} {wanted}: {'met' if is_met else 'MISSED'}",
+        flush=True,
+    )
+    return 0 if is_met else 1
