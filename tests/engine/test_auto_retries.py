@@ -249,6 +249,7 @@ def test_queues_come_one_after_the_other(bench: Bench):
     begin(bench, "q")
     begin(bench, "r", auto_retry_interval=500)
     jobs = [dead(bench, "q"), dead(bench, "r")]
+    stays = dead(bench, "s")
     autos = bench.engine.auto_retries
     go_on(bench)
     assert autos.due == bench.now + 500
@@ -257,6 +258,7 @@ def test_queues_come_one_after_the_other(bench: Bench):
     assert autos.due == bench.now + 700
     assert go_on(bench, 699) == []
     assert go_on(bench, 1) == jobs[:1]
+    assert bench.state(stays).state == "failed"
 
 
 def test_many_changes_of_a_rule_leave_nothing_behind(bench: Bench, monkeypatch: pytest.MonkeyPatch):
@@ -264,7 +266,7 @@ def test_many_changes_of_a_rule_leave_nothing_behind(bench: Bench, monkeypatch: 
     begin(bench)
     dead(bench)
     for n in range(100):
-        begin(bench, auto_retry_interval=1000 + n)
+        begin(bench, auto_retry_interval=1000 - n)
         go_on(bench)
     assert len(bench.engine.auto_retries._looks) <= 10
     bench.do(c.Obliterate(queue="q"))

@@ -200,6 +200,18 @@ async def test_a_server_goes_on_with_them_where_the_last_one_was_killed():
     assert {job.noted().auto_retries for job in jobs} == {1}
 
 
+async def test_a_start_minds_those_that_were_there(running: World, nursery: trio.Nursery):
+    """Nothing else happens there."""
+    await running.core.execute(c.SetDlqConfig(queue="q", auto_retry=True, auto_retry_interval=1000))
+    [job_id] = await dead(running)
+    second = World(inner=running.store.inner)
+    second.start(nursery)
+    nursery.start_soon(looped(AutoRetrier(second.core, second.engine, second.store)))
+    second.core.advance()
+    await trio.sleep(2)
+    assert second.state(job_id) is State.WAITING
+
+
 # --- a store that is a network away -----------------------------------------------------------------
 
 
