@@ -145,3 +145,12 @@ def test_what_is_refused_is_one_line(server: Running):
         assert (done.code, done.out, done.err.count("\n")) == (code, "", 1)
         assert complaint in done.err
     assert "Unauthorized (401)" in ask(server, "list", token="wrong").err
+
+
+def test_a_payload_that_python_cannot_read_is_no_other_servers_trouble(server: Running):
+    """Numbers of thousands of digits pass through as they were written."""
+    assert ask(server, "put", "huge", "q", '{"n": ' + "7" * 5000 + "}", "--every", "1h").code == 0
+    listed = ask(server, "list")
+    assert (listed.code, listed.err) == (0, "")
+    assert "huge" in listed.out
+    assert "7" * 5000 in ask(server, "show", "huge", "--json").out

@@ -55,3 +55,10 @@ def test_a_body_is_described_whatever_the_method_if_there_is_something_to_say(me
     described = _operation(Route(method, "/jobs/:id/ack", c.Ack))
     assert described["requestBody"]["required"] is True
     assert "requestBody" not in _operation(Route(method, "/jobs/:id/discard", c.Discard, optional_body=True))
+
+
+def test_a_slip_in_the_query_of_a_command_that_knows_its_fields_is_refused():
+    """Over WebSocket it is, and a preview in another zone than was meant would be worse than none."""
+    with pytest.raises(Refused, match="unknown field: timezon"):
+        query_object("cron=0+3+*+*+*&timezon=Europe/Berlin", c.PreviewSchedule)
+    assert json.loads(query_object("timeout=5&nobody=1", c.Pull)) == {"timeout": 5}

@@ -74,6 +74,9 @@ def connect(url: str, token: str | None, timeout_s: float | None = TIMEOUT_S) ->
     return httpx.Client(base_url=url, headers=headers, timeout=timeout_s, trust_env=False, verify=verify)
 
 
+_DIGITS_MAX = 1000  # of a number that is read as one
+
+
 class Refusal(click.ClickException):
     """What the server refused, in its own words, with its status."""
 
@@ -151,6 +154,11 @@ def unreachable(url: str, error: Exception) -> click.ClickException:
     return click.ClickException(f"{masked(url)}: {str(error) or type(error).__name__}")
 
 
+def _integer(text: str) -> int | str:
+    """Return a number, or its text: one of thousands of digits in a payload takes long to read, and is shown as it is."""
+    return int(text) if len(text) <= _DIGITS_MAX else text
+
+
 def accepted(url: str, status: int, content: bytes) -> Any:
     """Return the content of a response with status 200.
 
@@ -159,7 +167,7 @@ def accepted(url: str, status: int, content: bytes) -> Any:
         ClickException: it is none, or something stands in between.
     """
     try:
-        reply = json.loads(content)
+        reply = json.loads(content, parse_int=_integer)
     except ValueError:
         reply = None
     if isinstance(reply, dict) and reply.get("ok") is True and status == 200:

@@ -63,6 +63,8 @@ class Moves(Telling):
     )  # fmt: skip
 
     left: int
+    reruns: Reruns
+    auto_retries: AutoRetries
     added_bytes: int
     """Of the payloads of all new jobs since the start, those of series and retries too."""
     delivered_bytes: int

@@ -128,7 +128,7 @@ class Planner:
         self.unfinished: Line[Job] = Line(attrgetter("id"))
         """Every job that has not ended and has the id of one of a schedule, whether or not there is that schedule now."""
         self.notices: list[Notice] = []
-        self.late = 0
+        self.late: int = 0
         """How often one of them has missed its time, since the start."""
         self.last_late: tuple[str, int] | None = None
         """Which of them did so last, and the first slot that was late."""

@@ -223,7 +223,10 @@ def _object(query: str, kind: type[c.Command]) -> bytes:
     readers, parts = _readers(kind), []
     for name, texts in found.items():
         reader = readers.get(name)
-        if reader is not None:  # else nobody reads it
+        if reader is None:
+            if kind.__struct_config__.forbid_unknown_fields:
+                raise errors.UNKNOWN_FIELD.refuse(name[:100])
+        else:
             parts.append(b"%s:%s" % (encode(name), reader(texts)))
     return b"{" + b",".join(parts) + b"}"
 
