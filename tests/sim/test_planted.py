@@ -417,8 +417,8 @@ def begins_schedules_anew_at_a_start(patch: pytest.MonkeyPatch) -> None:
     """What was missed while the server was down would be missed for good."""
     load = Planner.load
 
-    def forgetful(self: Planner, now: int, standing: Any) -> None:
-        load(self, now, standing)
+    def forgetful(self: Planner, now: int) -> None:
+        load(self, now)
         for name, plan in self.plans.items():
             self.settle(name, now)
             self.arm(name, next_slot(plan.timing, self.progress[name].settled))
