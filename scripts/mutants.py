@@ -23,7 +23,7 @@ from planted import MUTANTS, Mutant
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path("src") / "bunqueue_trio"
 PARTS = 16
-TIMEOUT_S = 60  # a fault may be an endless loop; that is noticed too
+TIMEOUT_S = 25  # a fault may be an endless loop, or a wait for what never comes; that is noticed, too
 
 # Without test_model.py: it finds nothing that the seeds do not, and would shrink what it finds.
 ENGINE = (
@@ -81,7 +81,8 @@ TESTS = {
     ],
     "config": ["tests/operations/test_spelling.py"],
     "doors": [
-        f"tests/doors/test_{name}.py" for name in ("frames", "splice", "handshake", "remote", "waiting_room", "local")
+        f"tests/doors/test_{name}.py"
+        for name in ("frames", "splice", "handshake", "remote", "waiting_room", "local", "room", "ends", "hanging")
     ],
     "pages": ["tests/ui/test_findings.py", "tests/ui/test_unsure.py", "tests/ui/test_actions.py"],
     "cli": ["tests/ui/test_same_in_a_shell.py"],
@@ -116,6 +117,11 @@ TESTS = {
 """Which tests must notice a fault, by the directory it is in."""
 
 NEAREST = {
+    "answering": ("frames",),
+    "asking": ("frames",),
+    "lane": ("frames", "room"),
+    "door": ("room",),
+    "remote": ("remote", "hanging"),
     "moves": ("engine", "dead", "attempts", "logs", "cancel"),
     "holding": ("engine", "dead", "handlers", "attempts"),
     "push": ("engine", "handlers", "bulk"),
@@ -145,9 +151,6 @@ NEAREST = {
     "cron": ("timing",),
     "zones": ("timing",),
     "store": ("postgres_store",),
-    "answering": ("frames",),
-    "asking": ("frames",),
-    "lane": ("frames",),
     "standby": ("postgres_store",),
     "announcer": ("postgres_store",),
     "0001_initial": ("postgres_store",),
