@@ -160,7 +160,7 @@ OTHERS = [
     Mutant("storage/rows.py", "(group or _group(note)) if job.state is State.FAILED else None", '(group or fingerprint(note.error or "").key)', "what is completed is in a group of errors"),
     Mutant("storage/sqlite/writing.py", "grouped[str(queue), str(key)] -= 1", "pass", "a retried dead letter counts in its group"),
     Mutant("pages/queue_findings.py", "age >= STUCK_TIMES * usual", "age >= usual", "a job that is not much slower than others counts as stuck"),
-    Mutant("runtime/picture.py", "next((job.started_at for job in queue.active), None)", "None", "a stuck job is nowhere told of"),
+    Mutant("pages/queue_findings.py", "now - queue.active_since >= STUCK_MS", "now - queue.active_since >= 0", "a job of some minutes counts as stuck"),
     Mutant("storage/sqlite/log.py", "with self._turn, TRANSLATED", "with TRANSLATED", "two that move the log refuse each other"),
     Mutant("storage/sqlite/store.py", "                transaction.end()\n", "                pass\n", "half of a batch that the disk refused stays"),
     Mutant("storage/sqlite/store.py", "                    await trio.lowlevel.checkpoint()\n", "                    pass\n", "a large batch is written in one step"),

@@ -297,12 +297,13 @@ async def test_who_writes_waits_in_a_thread_for_others_who_write(store: SqliteSt
     with closing(apsw.Connection(str(store.path))) as other:
         other.execute("BEGIN IMMEDIATE")
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(store.write, Ledger(store).batch([make_job(1)]), quick=False))
+            jobs = [make_job(n) for n in range(1, 201)]
+            nursery.start_soon(partial(store.write, Ledger(store).batch(jobs), quick=False))
             for _ in range(100):
                 await trio.lowlevel.checkpoint()
             assert other.execute("SELECT count(*) FROM job").fetchall() == [(0,)]
             other.execute("ROLLBACK")
-    assert len(list(store.load())) == 1
+    assert len(list(store.load())) == 200
 
 
 async def test_of_a_batch_that_does_not_fit_nothing_is_there_and_it_can_be_tried_again(store: SqliteStore):
@@ -318,11 +319,11 @@ async def test_of_a_batch_that_does_not_fit_nothing_is_there_and_it_can_be_tried
 
 async def test_of_a_batch_with_a_fault_nothing_stays_behind(store: SqliteStore):
     ledger = Ledger(store)
-    ledger.write([make_job(2)])
+    ledger.write([make_job(200)])
     with pytest.raises(AssertionError, match="contradicts"):
-        await store.write(ledger.batch([make_job(1, "one"), make_job(2, "two")]), quick=False)
-    await store.write(ledger.batch([make_job(3)]), quick=False)
-    assert [job.seq for job in store.load()] == [2, 3]
+        await store.write(ledger.batch([make_job(n, f"new-{n}") for n in range(1, 201)]), quick=False)
+    await store.write(ledger.batch([make_job(n) for n in range(300, 500)]), quick=False)
+    assert [job.seq for job in store.load()] == [200, *range(300, 500)]
 
 
 @pytest.mark.parametrize(("jobs", "quick"), [(1, True), (3000, False)])

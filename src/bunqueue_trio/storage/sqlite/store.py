@@ -20,7 +20,7 @@ import apsw
 import trio
 from msgspec.json import encode
 
-from bunqueue_trio.config import AUDIT_DATA_BYTES, REPLAY_BYTES
+from bunqueue_trio.config import AUDIT_DATA_BYTES, INLINE_ROWS_MAX, REPLAY_BYTES
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import Job, Records, State, Trace, weight
 from bunqueue_trio.engine.trails import TrailPage
@@ -188,8 +188,9 @@ class SqliteStore:
         """Commit ``batch``, by and by unless it is ``quick``; see :class:`Store`."""
         if quick:
             self.commit(batch)
-        elif batch.bytes() + batch.data_bytes() > _CACHED_BYTES:
-            await trio.to_thread.run_sync(self.commit, batch)  # its rows go to the disk before the COMMIT
+        elif batch.rows() <= INLINE_ROWS_MAX or batch.bytes() + batch.data_bytes() > _CACHED_BYTES:
+            # Few rows are soon written there, too; those of many bytes go to the disk before the COMMIT.
+            await trio.to_thread.run_sync(self.commit, batch)
         else:
             with trio.CancelScope(shield=True):  # its steps are counted, and a COMMIT has no half
                 await self._write_by_and_by(batch)
