@@ -85,10 +85,10 @@ DOORS = [
         "strangers take all descriptors",
     ),
     Mutant(
-        "pages/queue_findings.py",
-        "runs.total() >= STUCK_MIN",
-        "runs.total() >= 0",
-        "what is usual is judged by a job or two",
+        _REMOTE,
+        "            self._note_down()\n            raise",
+        "            raise",
+        "a leader that is gone is asked for ever",
     ),
     Mutant(
         _ROOM,

@@ -44,6 +44,7 @@ from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.transports.listener import Http
 from tests.storage.distant import DistantStore
+from tests.stream.test_virtual import Sockless
 from tests.wire.raw import request_bytes
 
 PUSH = request_bytes("POST", "/queues/q/jobs", b'{"data":1}')
@@ -51,17 +52,6 @@ PULL = request_bytes("GET", "/queues/q/jobs")
 POLL = request_bytes("GET", "/queues/q/jobs?timeout=60000")
 LIVE = request_bytes("GET", "/live")
 Clocked = trio.testing.MockClock
-
-
-class Sockless:
-    """What Hypercorn asks of a stream that has no socket."""
-
-    family = None
-
-    def getsockname(self) -> tuple[str, int]:
-        return ("test", 1)
-
-    getpeername = getsockname
 
 
 class World:

@@ -17,6 +17,7 @@ from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.storage.store import Store
+from bunqueue_trio.testing.process import free_port
 from bunqueue_trio.transports.listener import Http
 from tests.storage.distant import DistantStore
 from tests.wire.raw import request_bytes
@@ -169,6 +170,16 @@ async def test_a_stop_of_the_leader_waits_for_commits_of_what_was_asked_in_frame
     assert b'"ok":true' in await answer(client, b"}")
     await client.aclose()
     nursery.cancel_scope.cancel()
+
+
+async def test_who_does_not_find_the_leader_saves_the_others_the_way():
+    """They wait until it is there again, and are not refused one by one."""
+    link = RemoteLink()
+    link.note_leader(f"127.0.0.1:{free_port()}", KEY)
+    link._up.set()
+    with pytest.raises(LinkLost):
+        await link.open("127.0.0.1")
+    assert not link.is_up
 
 
 async def test_a_request_that_nobody_can_be_asked_is_told_so(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch):

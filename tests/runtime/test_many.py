@@ -141,12 +141,36 @@ async def test_a_rate_is_kept_and_a_long_act_is_answered_in_between(nursery: tri
     assert (reply.count, trio.current_time() - begun) == (3, 2)
     begun = trio.current_time()
     reply = await act(world, cancel(rate=2, after=reply.next))
-    assert (reply.count, trio.current_time() - begun) == (10, slices.RATED_S)
+    assert (reply.count, trio.current_time() - begun) == (10, slices.TOLD_S)
     assert reply.next is not None
     begun = trio.current_time()
     reply = await act(world, cancel(rate=2, after=reply.next))
     assert (reply.count, reply.next, trio.current_time() - begun) == (7, None, 3)
     assert (await act(world, cancel(rate=1, dry_run=True))).count == 0
+
+
+@pytest.mark.parametrize(("away_s", "takes_s"), [(0.01, 3 * 0.02 + 2 * 0.08), (1, 3 * 2 + 2 * slices.REST_MAX_S)])
+async def test_between_two_slices_others_have_four_times_as_long_but_not_for_ever(
+    nursery: trio.Nursery, away_s: float, takes_s: float
+):
+    """Beside a store that takes twice as long as it is away: three slices, and two rests."""
+    world = World(away_s=away_s)
+    world.start(nursery)
+    for _ in range(6):
+        await world.push()
+    begun = trio.current_time()
+    assert (await act(world, cancel())).count == 6
+    assert trio.current_time() - begun == pytest.approx(takes_s)
+
+
+async def test_an_act_is_answered_in_between_whatever_makes_it_long(nursery: trio.Nursery):
+    world = World(away_s=1)
+    world.start(nursery)
+    for _ in range(10):
+        await world.push()
+    reply = await act(world, cancel())
+    assert (reply.count, reply.next is None) == (6, False)
+    assert (await act(world, cancel(after=reply.next))).count == 4
 
 
 async def test_a_stop_does_not_wait_for_a_slow_act(nursery: trio.Nursery):

@@ -2,6 +2,7 @@
 
 import msgspec
 import pytest
+import trio
 from msgspec import Raw
 from trio.testing import MockClock
 
@@ -69,6 +70,17 @@ async def test_the_queues_are_told_with_the_fullest_first(autojump_clock: MockCl
     push(server)
     told = await server.queue_statistics()
     assert (told.queues, told.shown[0].name, told.shown[0].waiting, told.oldest_ready_at) == (1, "q", 1, 1_000_000)
+
+
+async def test_a_queue_is_told_with_the_job_that_is_active_for_longest(autojump_clock: MockClock):
+    server = make_server()
+    for _ in range(2):
+        push(server)
+    assert (await server.look_at_queues())[0].active_since is None
+    for _ in range(2):
+        server.core.begin(c.Pull(queue="q"))
+        await trio.sleep(5)
+    assert (await server.look_at_queues())[0].active_since == 1_000_000
 
 
 def test_who_was_cancelled_has_not_died_of_anything():

@@ -2,19 +2,22 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import apsw
 import pytest
 import trio
 
-from bunqueue_trio.config import MIB, PRUNE_BYTES
+from bunqueue_trio.config import INLINE_S_MAX, MIB, PRUNE_BYTES, SLOW_DISK_S
 from bunqueue_trio.engine.trails import LOG, Line
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.sqlite import SqliteStore
 from bunqueue_trio.storage.sqlite.opening import APPLICATION_ID, closing, migrations
+from bunqueue_trio.storage.sqlite.writing import write_rows
 from bunqueue_trio.storage.store import Batch, Retention, Store
 from tests.storage.ledger import NOW, Ledger, State, ended, event, keep, make_job
 from tests.storage.lists_contract import FactContract, GroupContract, RecordContract
@@ -242,6 +245,8 @@ async def test_others_run_while_a_large_batch_is_written(
         commit()
 
     monkeypatch.setattr(trio.to_thread, "run_sync", at_once)
+    # However busy the machine is, its disk is not slow.
+    monkeypatch.setattr("bunqueue_trio.storage.sqlite.store.time", SimpleNamespace(monotonic=lambda: 0.0))
     ledger = Ledger(store)
     old = [make_job(n) for n in range(1, 1002)]
     ledger.write(old, [ended(make_job(2000 + n, f"again-{n}"), State.FAILED) for n in range(600)])
@@ -304,6 +309,35 @@ async def test_who_writes_waits_in_a_thread_for_others_who_write(store: SqliteSt
             assert other.execute("SELECT count(*) FROM job").fetchall() == [(0,)]
             other.execute("ROLLBACK")
     assert len(list(store.load())) == 200
+
+
+async def test_a_disk_that_is_slow_for_a_slice_gets_a_thread_for_the_rest_and_for_a_while(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+):
+    """A row may need pages that only the disk has."""
+    ledger, here, now, took = Ledger(store), threading.get_ident(), 0.0, 0.0
+    threads: list[bool] = []
+
+    def watched(*arguments: Any) -> Iterator[None]:
+        nonlocal now
+        for _ in write_rows(*arguments):
+            threads.append(threading.get_ident() == here)
+            now += took
+            yield
+
+    monkeypatch.setattr("bunqueue_trio.storage.sqlite.store.write_rows", watched)
+    monkeypatch.setattr("bunqueue_trio.storage.sqlite.store.time", SimpleNamespace(monotonic=lambda: now))
+    for begin, each, later, seen in (
+        (1, 0.002, 0, [True] * 4),
+        (2001, INLINE_S_MAX + 0.001, 0, [True, False, False, False]),
+        (4001, 0.002, 0, [False] * 4),
+        (6001, 0.002, SLOW_DISK_S, [True] * 4),
+    ):
+        now, took = now + later, each
+        await store.write(ledger.batch([make_job(n) for n in range(begin, begin + 2000)]), quick=False)
+        assert threads == seen
+        threads.clear()
+    assert len(list(store.load())) == 8000
 
 
 async def test_of_a_batch_that_does_not_fit_nothing_is_there_and_it_can_be_tried_again(store: SqliteStore):

@@ -31,7 +31,7 @@ from bunqueue_trio.runtime.half import BULKS, begin_bulk, is_durable, work_of
 from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.meters import Meters
 from bunqueue_trio.runtime.notices import tell
-from bunqueue_trio.runtime.slices import LOOKED_MAX, RATED_S, REST, joined, next_slice, pause_after
+from bunqueue_trio.runtime.slices import LOOKED_MAX, REST, REST_MAX_S, TOLD_S, joined, next_slice, pause_after
 from bunqueue_trio.runtime.waiting import Waiter, WaitingPulls, jobs_of
 
 _log = structlog.get_logger()
@@ -395,16 +395,13 @@ class Core:
         assert isinstance(reply, r.ActReply)
         epoch, command = begun.epoch, next_slice(begun.command, reply)
         due = began = trio.current_time()
-        until, pause = due + RATED_S, pause_after(begun.command, reply)
+        until, pause = due + TOLD_S, pause_after(begun.command, reply)
         while command is not None and reply.scanned < LOOKED_MAX and not self.stopping:
             await self.journal.wait_committed(epoch)
-            if pause:
-                due += pause
-                await trio.sleep_until(due)
-                if due >= until or self.stopping:
-                    break
-            else:
-                await trio.sleep(REST * (trio.current_time() - began))
+            due = due + pause if pause else trio.current_time() + min(REST * (trio.current_time() - began), REST_MAX_S)
+            await trio.sleep_until(due)
+            if due >= until or self.stopping:
+                break
             try:
                 self.journal.check(fills=type(command) in FILLS)
             except Refused:

@@ -8,11 +8,14 @@ from bunqueue_trio.protocol import replies as r
 LOOKED_MAX = 200_000
 """Jobs looked at for one call: about a second beside other work; whoever wants more asks again."""
 
-REST = 4
-"""For how many times as long as a slice and its commit took the next one waits: pushes beside it keep four fifths of their rate."""
+REST, REST_MAX_S = 4, 0.25
+"""The next slice waits for 4 times as long as one and its commit took, so that pushes beside it keep four fifths of their rate.
 
-RATED_S = 5.0
-"""After that a call is answered that keeps to a rate: its client waits, and asks again."""
+Not longer than 0.25 s: a commit that took so long says something of the disk, and nothing of others who wait.
+"""
+
+TOLD_S = 5.0
+"""After that a call is answered, however far it has come: its client waits, and asks again."""
 
 
 def next_slice(command: c.Command, reply: r.Reply) -> "c.ActOnJobs | None":

@@ -10,17 +10,20 @@ over it. Only when the process ends before any retry may the next start find it,
 answered, so both are right.
 """
 
+import math
 import os
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import apsw
 import trio
 from msgspec.json import encode
 
-from bunqueue_trio.config import AUDIT_DATA_BYTES, INLINE_ROWS_MAX, REPLAY_BYTES
+from bunqueue_trio.config import AUDIT_DATA_BYTES, INLINE_ROWS_MAX, INLINE_S_MAX, REPLAY_BYTES, SLOW_DISK_S
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import Job, Records, State, Trace, weight
 from bunqueue_trio.engine.trails import TrailPage
@@ -111,6 +114,7 @@ class SqliteStore:
         ):
             writer.execute(f"PRAGMA {pragma}").fetchall()
         self._synchronous = "NORMAL"
+        self._slow_until = -math.inf
         self._log = Log(self.path, writer)
         migrate(writer)
         writer.set_busy_timeout(_BUSY_MS)
@@ -188,12 +192,17 @@ class SqliteStore:
         """Commit ``batch``, by and by unless it is ``quick``; see :class:`Store`."""
         if quick:
             self.commit(batch)
-        elif batch.rows() <= INLINE_ROWS_MAX or batch.bytes() + batch.data_bytes() > _CACHED_BYTES:
-            # Few rows are soon written there, too; those of many bytes go to the disk before the COMMIT.
+        elif self._wants_thread(batch):
             await trio.to_thread.run_sync(self.commit, batch)
         else:
             with trio.CancelScope(shield=True):  # its steps are counted, and a COMMIT has no half
                 await self._write_by_and_by(batch)
+
+    def _wants_thread(self, batch: Batch) -> bool:
+        """Return whether ``batch`` is to be written by a thread: few rows soon are; others would make the loop wait for the disk."""
+        if batch.rows() <= INLINE_ROWS_MAX or time.monotonic() < self._slow_until:
+            return True
+        return batch.bytes() + batch.data_bytes() > _CACHED_BYTES
 
     async def _write_by_and_by(self, batch: Batch) -> None:
         """Commit ``batch``: its rows in slices of the event loop, what waits for the disk in a thread.
@@ -207,12 +216,23 @@ class SqliteStore:
             ended, grouped = counts(batch)
             try:
                 await self._begin(transaction)
-                for _ in write_rows(self._writer, batch, self._last_fin, ended, grouped):
-                    await trio.lowlevel.checkpoint()
+                await self._write_slices(write_rows(self._writer, batch, self._last_fin, ended, grouped))
                 await trio.to_thread.run_sync(transaction.commit)
             finally:
                 transaction.end()
         self._note(batch, ended, grouped)
+
+    async def _write_slices(self, slices: Iterator[None]) -> None:
+        """Write one in each step, and in a thread what follows on one for which pages had to come from a slow disk."""
+        begun = time.monotonic()
+        for _ in slices:
+            ended = time.monotonic()
+            if ended - begun > INLINE_S_MAX:
+                self._slow_until = ended + SLOW_DISK_S
+                await trio.to_thread.run_sync(partial(deque, slices, maxlen=0))
+                return
+            await trio.lowlevel.checkpoint()
+            begun = time.monotonic()
 
     async def _begin(self, transaction: Transaction) -> None:
         """Begin it at once, or in a thread while somebody else writes to the file."""
