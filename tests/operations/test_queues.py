@@ -177,6 +177,17 @@ def test_who_keeps_fewer_dead_letters_is_asked_before_they_are_deleted(server: R
         assert client.get("/queues/graves/dlq-config").json()["set"] == ["maxEntries"]
 
 
+def test_who_keeps_dead_letters_for_less_long_hears_of_all_that_go(server: Running):
+    """However many pages of the server's answers they are."""
+    with server.client(headers={"Authorization": "Bearer secret"}) as client:
+        for _ in range(3):
+            client.post("/queues/yard/jobs/bulk", json={"jobs": [{"data": 1, "maxAttempts": 1}] * 400})
+            jobs = client.post("/queues/yard/jobs/pull-batch", json={"count": 400}).json()["jobs"]
+            client.post("/jobs/fail-batch", json={"failures": [{"id": job["id"], "error": "dead"} for job in jobs]})
+        assert client.get("/queues/yard/dlq").json()["total"] == 1200
+        assert "delete 1,200 dead letters" in ask(server, "queue", "yard", "--set", "maxAge=1ms").err
+
+
 def test_a_time_of_a_setting_says_its_unit(server: Running):
     refused = ask(server, "queue", "emails", "--set", "timeout=30")
     assert (refused.code, "timeout=30: say of what, such as 30s" in refused.err) == (2, True)

@@ -60,7 +60,7 @@ def purge(
 
     def steps() -> Iterator[int]:
         nonlocal left
-        for reply in _pages(url, token, f"/queues/{segment_of(queue)}/dlq/purge", body):
+        for reply in pages_of(url, token, f"/queues/{segment_of(queue)}/dlq/purge", body):
             left = reply["left"]
             yield reply["count"]
 
@@ -108,14 +108,14 @@ def clean(url: str, token: str | None, queue: str, state: str, *, grace: int, dr
     path, wanted = f"/queues/{segment_of(queue)}/clean", {"state": state, "grace": grace}
     if dry_run or not yes:
         count = taken = 0
-        for page in _pages(url, token, path, wanted | {"dryRun": True}):
+        for page in pages_of(url, token, path, wanted | {"dryRun": True}):
             count, taken = count + page["count"], taken + page["bytes"]
         told = f"{count:,} {state} jobs, about {words.size(taken)}"
         if dry_run or not count:
             click.echo(printable(f"{queue}: {told} would be removed"))
             return
         _ask(f"{queue}: remove {told},", yes=yes)
-    pages = _pages(url, token, path, wanted)
+    pages = pages_of(url, token, path, wanted)
     click.echo(printable(f"{queue}: {_sum((reply['count'] for reply in pages), 'removed'):,} removed"))
 
 
@@ -147,7 +147,7 @@ def _do(url: str, token: str | None, path: str, body: dict[str, Any]) -> Any:
     return answer(url, token, "POST", path, msgspec.json.encode(body))
 
 
-def _pages(url: str, token: str | None, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def pages_of(url: str, token: str | None, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the answers to a request that is said again for each page."""
     while True:
         reply = _do(url, token, path, body)

@@ -7,6 +7,7 @@ from typing import Any
 import click
 import msgspec
 
+from bunqueue_trio.cli.clear import pages_of
 from bunqueue_trio.cli.many import confirm, yes_option
 from bunqueue_trio.cli.remote import answer, at, tell_unknown, with_server
 from bunqueue_trio.logs.printable import printable
@@ -91,13 +92,13 @@ def queue(
 
 
 def _leaving(url: str, token: str | None, path: str, said: Mapping[str, Any]) -> int:
-    """Return how many dead letters would not be kept any more; of those that are too old at most those of one look."""
+    """Return how many dead letters would not be kept any more."""
     most, age, leaving = said.get("maxEntries"), said.get("maxAge"), 0
     if most is not None:
         leaving = answer(url, token, "GET", path)["queue"]["counts"]["failed"] - most
     if age is not None:
         wanted = {"state": "failed", "grace": age, "dryRun": True}
-        leaving = max(leaving, answer(url, token, "POST", f"{path}/clean", msgspec.json.encode(wanted))["count"])
+        leaving = max(leaving, sum(page["count"] for page in pages_of(url, token, f"{path}/clean", wanted)))
     return max(leaving, 0)
 
 
