@@ -11,7 +11,7 @@ LOOKED_MAX = 200_000
 REST, REST_MAX_S = 4, 0.25
 """The next slice waits for 4 times as long as one and its commit took, so that pushes beside it keep four fifths of their rate.
 
-Not longer than 0.25 s: a commit that took so long says something of the disk, and nothing of others who wait.
+Not longer than 0.25 s: a slower commit says something of the disk, and nothing of others who wait.
 """
 
 TOLD_S = 5.0
