@@ -105,6 +105,12 @@ async def test_they_are_what_the_parser_says(seed: int) -> None:
     assert await heard(pieces, is_plain=True) == await heard(pieces, is_plain=False)
 
 
+async def test_a_text_between_two_fragments_breaks_the_protocol() -> None:
+    pieces = [frame(0x01, b"begun"), frame(0x81, b"between"), frame(0x80, b"ended")]
+    for is_plain in (True, False):
+        assert await heard(pieces, is_plain=is_plain) == ([], "CLOSING", b"")
+
+
 async def test_one_that_is_longer_than_messages_may_be_is_not_taken() -> None:
     small = Settings(body_max_bytes=100)
     pieces = [frame(0x81, b"x" * 100), frame(0x81, b"x" * 101)]
