@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from bunqueue_trio.cli.files import tell_report
+from bunqueue_trio.cli.remote import json_option
 from bunqueue_trio.config import parse_store
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.logs.printable import printable
@@ -33,7 +34,7 @@ def migrate(store: str) -> None:
 
 @click.command()
 @click.option("--store", envvar="STORE", required=True, metavar="URL", help="As for `serve`.  [env STORE]")
-@click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
+@json_option
 def cluster(store: str, *, as_json: bool) -> None:
     """Show which server leads a queue in a PostgreSQL database, where the others reach it, and how large its tables are.
 
