@@ -85,7 +85,7 @@ TESTS = {
         for name in ("frames", "splice", "handshake", "remote", "waiting_room", "local", "room", "ends", "hanging")
     ],
     "pages": ["tests/ui/test_findings.py", "tests/ui/test_unsure.py", "tests/ui/test_actions.py"],
-    "cli": ["tests/ui/test_same_in_a_shell.py"],
+    "cli": ["tests/operations/test_sisters.py", "tests/ui/test_same_in_a_shell.py"],
     "ui": [
         f"tests/ui/test_{name}.py"
         for name in ("payload", "access", "actions", "hostile", "screens", "unsure", "same_in_a_shell")
