@@ -15,6 +15,7 @@ from bunqueue_trio.cli import main
 from bunqueue_trio.cli.worker import told_of
 from bunqueue_trio.client import App, Client, Job, Refused
 from bunqueue_trio.client.declared import Synced
+from bunqueue_trio.engine import putting
 from bunqueue_trio.sync import SyncClient
 from bunqueue_trio.testing import Bunqueue
 from tests.client.loops import on_both
@@ -85,6 +86,22 @@ async def test_one_that_was_put_by_hand_is_taken_and_told(bunqueue: Bunqueue):
     synced = await app.sync()
     assert (synced.changed, synced.taken) == (["s"], ("s",))
     assert told_of(app, synced)[1] == f"s: was declared by somebody else, and is {app.name}'s now"
+
+
+async def test_none_is_put_where_there_is_no_room_for_all(bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch):
+    """A dry run of each by itself would say yes."""
+    monkeypatch.setattr(putting, "SCHEDULES_MAX", 3)
+    await bunqueue.client.run(c.PutSchedule(name="there", queue="q", every=1000))
+    app = app_of(bunqueue)
+    for name in ("there", "a", "b", "c"):
+        app.schedule(name, "q", every=3600)
+    with pytest.raises(Refused, match=r"^schedule c: There would be more than 3 schedules$") as refused:
+        await app.sync()
+    assert (refused.value.status, refused.value.code) == (409, "too-many-schedules")
+    [there] = (await bunqueue.client.run(c.ListSchedules())).schedules
+    assert (there.name, there.every) == ("there", 1000)
+    del app.schedules["c"]
+    assert (await app.sync()).created == ["a", "b"]
 
 
 async def test_who_is_overtaken_is_told_how_many_were_put(bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch):

@@ -202,7 +202,7 @@ class Schedules(Queues):
 
     def bring(self, name: str, slot: int, now: int) -> None:
         self.schedules[name].runs += 1
-        self.make(name, f"{name}@{slot}", now)
+        self.make(name, f"{name}@{slot:013}", now)
 
     def make(self, name: str, job_id: str, now: int) -> Record:
         schedule = self.schedules[name]
@@ -303,7 +303,7 @@ class Schedules(Queues):
 
     def run_schedule(self, command: c.RunSchedule, now: int, owner: str | None) -> Reply:
         self.known_schedule(command.name)
-        return {"id": self.make(command.name, f"{command.name}@{now}+{self.new_id(now)}", now).id}
+        return {"id": self.make(command.name, f"{command.name}@{now:013}+{self.new_id(now)}", now).id}
 
     def preview_schedule(self, command: c.PreviewSchedule, now: int, owner: str | None) -> Reply:
         if [command.cron, command.every, command.at].count(None) != 2:

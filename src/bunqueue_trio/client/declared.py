@@ -145,8 +145,10 @@ async def synchronise(client: Client, source: str, declared: Sequence[Declared],
         owner = owners.get(each.name)
         if owner not in (None, source) and not take_over:
             raise Refused(409, f"schedule {each.name} is declared by {owner}", "declared-elsewhere")
+    ahead = 0
     for each in declared:
-        await _put(client, each, dry_run=True)
+        await _put(client, each, dry_run=True, ahead=ahead)
+        ahead += each.name not in owners
     outcomes: dict[str, list[str]] = {"created": [], "changed": [], "unchanged": []}
     for each in declared:
         try:
@@ -159,8 +161,8 @@ async def synchronise(client: Client, source: str, declared: Sequence[Declared],
     return Synced(**outcomes, left=left, taken=tuple(taken))
 
 
-async def _put(client: Client, each: Declared, *, dry_run: bool) -> str:
+async def _put(client: Client, each: Declared, *, dry_run: bool, ahead: int = 0) -> str:
     try:
-        return (await client.run(msgspec.structs.replace(each.command, dry_run=dry_run))).outcome
+        return (await client.run(msgspec.structs.replace(each.command, dry_run=dry_run, ahead=ahead))).outcome
     except Refused as refused:
         raise Refused(refused.status, f"schedule {each.name}: {refused}", refused.code) from None

@@ -63,6 +63,11 @@ class Expression:
         # The rule of Debian's cron, which says what times of day are meant: those that are named, or all that pass.
         self.names_times: bool = not any(part.startswith("*") for part in parts[: len(parts) - 3])
         """Whether it names times of day, each of which is to happen once a day; else it runs along with real time."""
+        found = self._matching
+        clock = frozenset(found.seconds), frozenset(found.minutes), frozenset(found.hours)
+        dates = frozenset(found.days), frozenset(found.months), frozenset(map(_with_one_sunday, found.weekdays))
+        self.meaning: tuple[object, ...] = (*clock, *dates, found.day_and, self.names_times)
+        """What all expressions have in common that have the same slots in every zone, however they are written."""
 
     def after(self, second: int) -> int | None:
         """Return the first local time after ``second`` that matches; None: there is none in the next 50 years."""
@@ -107,6 +112,10 @@ def _plain(parts: list[str]) -> list[str]:
         _ONE_VALUE.sub(r"\1", _WORD.sub(functools.partial(_as_number, known), part))
         for known, part in zip(names, parts, strict=True)
     ]
+
+
+def _with_one_sunday(day: int | tuple[int, int]) -> int | tuple[int, int]:
+    return (day[0] % 7, day[1]) if isinstance(day, tuple) else day % 7
 
 
 def _as_number(names: dict[str, int], found: re.Match[str]) -> str:

@@ -33,14 +33,14 @@ def put(engine: Engine, name: str, plan: Plan, now: int) -> str:
     return engine.planner.put(name, plan, now)
 
 
-def check_room(engine: Engine, name: str, plan: Plan, now: int) -> None:
-    """Raise ``Refused`` when a schedule would never run, or there are enough of them."""
+def check_room(engine: Engine, name: str, plan: Plan, now: int, ahead: int = 0) -> None:
+    """Raise ``Refused`` when a schedule would never run, or there are enough of them, with ``ahead`` new ones before it."""
     planner = engine.planner
     known = planner.plans.get(name)
     if known is None or known.timing != plan.timing:
         if next_slot(plan.timing, now) is None:
             raise c.NEVER_RUNS.refuse()
-        if known is None and len(planner.plans) >= SCHEDULES_MAX:
+        if known is None and len(planner.plans) + ahead >= SCHEDULES_MAX:
             raise c.TOO_MANY_SCHEDULES.refuse(SCHEDULES_MAX)
 
 
