@@ -180,6 +180,11 @@ MOMENT = datetime(2030, 1, 1, tzinfo=UTC)
         ({"at": "2030-01-01"}, TypeError, "at must be a datetime with a zone"),
         ({"at": 1893456000}, TypeError, "not 1893456000"),
         ({"at": MOMENT.replace(tzinfo=None)}, TypeError, "at needs a zone, such as tzinfo=UTC"),
+        (
+            {"at": datetime(2027, 3, 28, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"))},
+            ValueError,
+            "at: there is no 02:30 on 2027-03-28 in Europe/Berlin, where the clock goes forward then",
+        ),
         ({"every": 5, "end": timedelta(days=1)}, TypeError, "end must be a datetime with a zone"),
         ({"cron": 5}, TypeError, "cron must be a text such as '0 3 * * *', not 5"),
         ({"cron": "@daily", "timezone": UTC}, TypeError, "timezone must be a text such as 'Europe/Berlin'"),
@@ -189,6 +194,8 @@ MOMENT = datetime(2030, 1, 1, tzinfo=UTC)
         ({"every": 5, "overlap": ["skip"]}, ValueError, "overlap must be one of allow, skip, queue, cancel"),
         ({"every": 5, "options": {"priority": 1}}, TypeError, "options must be RunOptions of bunqueue_trio.commands"),
         ({"every": 5, "data": object()}, TypeError, "Encoding objects of type object is unsupported"),
+        ({"every": 5, "data": {"kinds": {"a", "b"}}}, TypeError, "a set has another order in each process"),
+        ({"every": 5, "data": [1.5, float("nan")]}, ValueError, "JSON has no number nan, and None for null"),
         ({"every": 5, "queue": None}, TypeError, "its queue must be a text, not None"),
     ],
 )
@@ -219,6 +226,14 @@ def test_times_are_seconds_and_datetimes():
     command = app.schedules["s"].command
     assert (command.every, command.start, command.jitter, command.window) == (500, 1_893_456_000_000, 2000, 60_000)
     assert (command.source, bytes(command.data), command.limit) == ("me", b"[1]", 3)
+
+
+def test_of_a_time_that_comes_twice_fold_says_which_one_is_meant():
+    app, twice = App(), datetime(2027, 10, 31, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"))
+    app.schedule("first", "q", at=twice)
+    app.schedule("second", "q", at=twice.replace(fold=1))
+    first, second = (app.schedules[name].command.at or 0 for name in ("first", "second"))
+    assert (first, second - first) == (1_824_942_600_000, 3_600_000)
 
 
 @on_both

@@ -252,10 +252,19 @@ def test_the_jitter_of_a_slot_is_always_the_same_and_spread():
     assert jitter_ms("a", 1, 0) == 0
 
 
-def test_a_date_is_when_the_clock_of_a_zone_shows_it_first():
-    assert zones.time_of("America/New_York", datetime(2034, 7, 1, 8)) == 2035368000000  # noqa: DTZ001 - the zone is said beside it
-    autumn = zones.time_of("Europe/Berlin", datetime(2027, 10, 31, 2, 30))  # noqa: DTZ001
-    assert datetime.fromtimestamp(autumn / 1000, UTC) == datetime(2027, 10, 31, 0, 30, tzinfo=UTC)
+@pytest.mark.parametrize(
+    ("utc", "said"),
+    [
+        ((2027, 10, 30, 23, 59), []),
+        ((2027, 10, 31, 0, 30), ["02:30 happens twice on this day: runs the first time"]),
+        ((2027, 10, 31, 1, 30), ["02:30 happens twice on this day: runs the second time"]),
+        ((2027, 10, 31, 2), []),
+        ((2027, 3, 28, 1), []),
+    ],
+)
+def test_a_time_that_is_said_once_and_comes_twice_says_which_one_it_is(utc: tuple[int, ...], said: list[str]):
+    timing = Timing(at=ms(*utc), timezone="Europe/Berlin")
+    assert remarks(timing, ms(*utc)) == said
 
 
 def test_zones_are_those_of_the_package_and_have_a_version():

@@ -4,7 +4,9 @@ import json
 from collections.abc import Iterator
 
 import pytest
+from click.testing import CliRunner
 
+from bunqueue_trio.cli import main
 from bunqueue_trio.engine import zones
 from tests.operations.processes import Done, Running, bunqueue, serving
 
@@ -18,7 +20,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 def ask(server: Running, *arguments: str, token: str = "secret") -> Done:
-    return bunqueue("schedules", *arguments, env={"BUNQUEUE_URL": server.url, "BUNQUEUE_TOKEN": token})
+    done = CliRunner().invoke(
+        main, ["schedules", *arguments], env={"BUNQUEUE_URL": server.url, "BUNQUEUE_TOKEN": token}
+    )
+    return Done(done.exit_code, done.stdout, done.stderr)
 
 
 def test_a_schedule_is_put_listed_shown_and_deleted(server: Running):
@@ -104,6 +109,26 @@ def test_a_date_is_in_the_zone_that_is_said(server: Running):
     assert ask(server, "put", "zoned", "q", "--at", "2034-07-01T08:00", *zone).code == 0
     shown = json.loads(ask(server, "show", "zoned", "--json").out)["schedule"]
     assert shown["nextRun"] == 2035368000000
+
+
+def test_a_date_that_does_not_exist_or_comes_twice_is_told_of(server: Running):
+    zone = ("--timezone", "Europe/Berlin")
+    done = ask(server, "preview", "--at", "2027-03-28T02:30", *zone)
+    assert done == (
+        0,
+        "next  2027-03-28T03:00:00+02:00\n",
+        "--at 2027-03-28 02:30:00: 02:30 does not exist on this day: 03:00 is meant\n",
+    )
+    done = ask(server, "preview", "--at", "2027-10-31T02:30", *zone)
+    assert done == (
+        0,
+        "next  2027-10-31T02:30:00+02:00  02:30 happens twice on this day: runs the first time\n",
+        "--at 2027-10-31 02:30:00: 02:30 happens twice on this day: the first time is meant\n",
+    )
+    done = ask(server, "put", "gap", "q", "--cron", "@daily", "--start", "2027-03-28T02:30", *zone)
+    assert (done.code, done.err) == (
+        0, "--start 2027-03-28 02:30:00: 02:30 does not exist on this day: 03:00 is meant\n",
+    )  # fmt: skip
 
 
 def test_one_that_runs_once_ends(server: Running):

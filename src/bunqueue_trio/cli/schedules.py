@@ -12,6 +12,7 @@ import click
 import msgspec
 from msgspec import Raw
 
+from bunqueue_trio.cli.clock import Shown, when_shown
 from bunqueue_trio.cli.queues import Moment
 from bunqueue_trio.cli.remote import DURATION, Refusal, answer, at, connection, json_argument, pages, with_server
 from bunqueue_trio.cli.words import exact, told, took
@@ -60,25 +61,28 @@ def _when(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _fields(url: str, token: str | None, given: dict[str, Any]) -> dict[str, Any]:
-    """Return what was said, as the server has it; times from now on are by the server's clock."""
+    """Return what was said, as the server has it; times from now on are by the server's clock. Say what is special about dates."""
     fields = {name: value for name, value in given.items() if value is not None}
     for name in _TIMES:
         if isinstance(said := fields.get(name), datetime):
-            fields[name] = _ms_of(said, given["timezone"])
+            shown = _shown(said, given["timezone"])
+            fields[name] = shown.ms
+            if shown.remark is not None:
+                click.echo(f"--{name} {said}: {shown.remark}", err=True)
         elif said is not None:
             ms, from_now = said
             fields[name] = ms + int(answer(url, token, "GET", "/ping")["data"]["time"]) if from_now else ms
     return fields
 
 
-def _ms_of(said: datetime, zone: str | None) -> int:
+def _shown(said: datetime, zone: str | None) -> Shown:
     """Return when the clock of a zone, or the one here, shows a date and time."""
     from bunqueue_trio.engine import zones  # the rules of zones are those of the server, and few commands need them
 
     if zone is not None and zone not in zones.names():
         raise click.BadParameter(f"{zone!r} must be a name of the IANA time zone database", param_hint="--timezone")
     try:
-        return round(said.timestamp() * 1000) if zone is None else zones.time_of(zone, said)
+        return when_shown(said, None if zone is None else zones.zone_of(zone))
     except (ValueError, OverflowError, OSError):
         raise click.BadParameter(f"{said} is no time that can be told", param_hint="--at, --start or --end") from None
 

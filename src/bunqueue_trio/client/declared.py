@@ -1,18 +1,18 @@
 """Schedules that a program declares beside its handlers, and how they come to the server: put, told, never deleted."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, NamedTuple, TypedDict, get_args
 from zoneinfo import ZoneInfo
 
 import msgspec
-from msgspec import Raw
 
 from bunqueue_trio.client.client import Client
 from bunqueue_trio.client.given import count_of, seconds_of
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.options import to_ms
+from bunqueue_trio.protocol.payloads import payload_of
 
 Span = float | str | timedelta
 """Seconds, a text such as ``"60s"`` or ``"5m"``, or a timedelta."""
@@ -60,7 +60,7 @@ class Declared(NamedTuple):
         What is None was not said. The name of the schedule is in each complaint.
 
         Raises:
-            TypeError: something is of a kind that means nothing there, a moment has no zone, the data has no JSON, or there is no such option.
+            TypeError: something is of a kind that means nothing there, a moment has no zone, the data has no JSON or a set in it, or there is no such option.
             ValueError: it is of the kind, and means nothing; or it is not clear when the schedule runs.
         """
         try:
@@ -68,7 +68,7 @@ class Declared(NamedTuple):
                 if not isinstance(text, str):
                     raise TypeError(f"its {what} must be a text, not {text!r}")
             fields = _fields_of(when)
-            payload = Raw(msgspec.json.encode(data))
+            payload = payload_of(data, stable=True)
         except (TypeError, ValueError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"schedule {name!r}: {error}") from None
@@ -112,6 +112,11 @@ def _moment_of(key: str, value: object) -> int:
         )
     if value.utcoffset() is None:
         raise TypeError(f"{key} needs a zone, such as tzinfo=UTC: {value!r} is another moment on each machine")
+    shown = value.astimezone(UTC).astimezone(value.tzinfo)
+    if shown.replace(tzinfo=None) != value.replace(tzinfo=None):
+        raise ValueError(
+            f"{key}: there is no {value:%H:%M} on {value:%Y-%m-%d} in {value.tzinfo}, where the clock goes forward then"
+        )
     return round(value.timestamp() * 1000)
 
 

@@ -39,7 +39,7 @@ NAME = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 RUN = re.compile(r"([0-9]{1,15})(\+[0-9A-Za-z-]{1,40})?")
 """What follows the name of a schedule and @ in the id of a job: its slot, or when it was told to run and an id."""
 _DIGITS = 13
-"""At least so many has a slot in an id, as those of 2001 to 2286 have, so that ids are in the order of their slots."""
+"""Of a slot in an id, at least: as many as those of 2001 to 2286 have, so that ids are in the order of their slots."""
 _OF_A_SCHEDULE = re.compile(f"{NAME.pattern}@{RUN.pattern}")
 
 PAUSED = "paused"
