@@ -156,6 +156,10 @@ def test_what_is_refused_is_one_line(server: Running):
             "cron must be a cron expression: the field of the minute is wrong, '61': it takes 0 to 59;",
         ),
         (("put", "s", "q", "--at", "soon"), 2, "must be a time from now"),
+        (("put", "s", "q", "--at", "5"), 2, "Invalid value for '--at': '5' needs a unit: 5ms or 5s?"),
+        (("put", "s", "q", "--every", "5"), 2, "Invalid value for '--every': '5' needs a unit: 5ms or 5s?"),
+        (("preview", "--every", "1.5"), 2, "'1.5' needs a unit: 1.5ms or 1.5s?"),
+        (("preview", "--every", "often"), 2, "'often' must be a time, such as 500ms, 10s, 5m, 1.5h or 30d"),
         (("preview", "--cron", "@daily", "--timezone", "Nowhere"), 1, "timezone must be a name"),
         (
             ("preview", "--at", "2034-07-01", "--timezone", "No/where"),
