@@ -198,6 +198,7 @@ def test_another_payload_moves_no_slot_and_another_time_runs_nothing_now(bench: 
         ({}, c.WHEN_IS_UNCLEAR),
         ({"every": 5, "at": T0 + 5}, c.WHEN_IS_UNCLEAR),
         ({"cron": "* * *"}, c.NO_CRON),
+        ({"cron": "*/90 * * * *"}, c.NO_CRON),
         ({"cron": "* * * * *", "timezone": "Mars/Olympus"}, c.NO_ZONE),
         ({"cron": "* * * * *", "timezone": "../Europe/Berlin"}, c.NO_ZONE),
         ({"at": T0}, c.NEVER_RUNS),
@@ -208,6 +209,23 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(bench: Bench, fields
     refused = refusal(bench, c.PutSchedule(**{"name": "s", "queue": "q", **fields}))
     assert (refused.status, refused.code) == (fault.status, fault.code)
     assert not bench.engine.has_changes
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"at": T0}, "its time has passed"),
+        ({"at": T0 + 5, "end": T0 + 4}, "its time is after its end"),
+        ({"at": T0 + 5, "start": T0 + 1, "end": T0 + 4}, "its time is after its end"),
+        ({"at": T0 + 5, "start": T0 + 6}, "its time is before its start"),
+        ({"every": 5, "end": T0}, "its end has passed"),
+        ({"every": 5, "start": T0 + 6, "end": T0 + 5}, "its end is before its start"),
+        ({"every": MINUTE, "start": T0 + 1, "end": T0 + 2}, "no time of it is to come before its end"),
+    ],
+)
+def test_one_that_would_never_run_says_why(bench: Bench, fields: dict, why: str):
+    assert str(refusal(bench, c.PutSchedule(name="s", queue="q", **fields))) == f"This schedule would never run: {why}"
+    assert str(refusal(bench, c.PreviewSchedule(**fields))) == f"This schedule would never run: {why}"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from bunqueue_trio.engine.firing import run_now
 from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.engine.job import Job, Trace
 from bunqueue_trio.engine.planner import RUN, Planner, Skip, job_id_of, place_of
-from bunqueue_trio.engine.putting import check_names, check_room, plan_of, put, timing_of
+from bunqueue_trio.engine.putting import check_names, check_room, plan_of, put, timing_of, why_never
 from bunqueue_trio.engine.timing import Timing, jitter_ms, next_slot, remarks
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
@@ -145,7 +145,7 @@ def _preview(engine: Engine, command: c.PreviewSchedule, now: int, owner: Owner)
     timing = timing_of(command)
     first = next_slot(timing, now)
     if first is None:
-        raise c.NEVER_RUNS.refuse()
+        raise c.NEVER_RUNS.refuse(why_never(timing, now))
     return s.SchedulePreview(upcoming=_upcoming("", timing, 0, first, command.next), rules=zones.version())
 
 

@@ -157,7 +157,7 @@ INVALID_SCHEDULE = Fault(
 WHEN_IS_UNCLEAR = Fault(400, "Exactly one of cron, every and at must be given", "when-is-unclear")
 NO_CRON = Fault(400, "cron must be a cron expression: {}", "no-cron")
 NO_ZONE = Fault(400, "timezone must be a name of the IANA time zone database{}", "no-zone")
-NEVER_RUNS = Fault(400, "This schedule would never run", "never-runs")
+NEVER_RUNS = Fault(400, "This schedule would never run: {}", "never-runs")
 TOO_MANY_SCHEDULES = Fault(409, "There would be more than {} schedules", "too-many-schedules")
 NOT_A_SLOT = Fault(400, "before must be the next of an earlier page", "not-a-slot")
 
