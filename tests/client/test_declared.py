@@ -159,7 +159,7 @@ MOMENT = datetime(2030, 1, 1, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("said", "kind", "words"),
     [
-        ({}, ValueError, "exactly one of cron, every, at says when it runs"),
+        ({}, ValueError, "exactly one of cron, every, at says when it runs; jobs that are pushed have an @app.handler"),
         ({"every": 5, "cron": "@daily"}, ValueError, "exactly one of cron, every, at"),
         ({"every": 0}, ValueError, "every must be more than 0, not 0"),
         ({"every": -1.5}, ValueError, "every must be more than 0, not -1.5"),
@@ -264,7 +264,7 @@ def test_one_command_puts_what_is_declared(server: Server, queue: str, tmp_path:
         return CliRunner().invoke(main, ["schedules", "sync", *arguments, "--url", ws(server)])
 
     done = run(f"{module}:app")
-    assert (done.exit_code, done.output.splitlines()) == (0, [f"{queue}: created", f"{module}:app: 0 unchanged"])
+    assert (done.exit_code, done.output.splitlines()) == (0, [f"{queue}: created"])
     assert run(f"{module}:app").output == f"{module}:app: 1 unchanged\n"
     (tmp_path / f"{module}.py").write_text(APP.format(name=queue + "-2"))
     del sys.modules[module]
@@ -285,6 +285,40 @@ def test_one_command_puts_what_is_declared(server: Server, queue: str, tmp_path:
     assert (
         f"{queue}-2: was declared by somebody else, and is another's now" in run(f"{module}:app", "--take-over").output
     )
+
+
+WRONG = """
+from bunqueue_trio.client import App
+
+app = App()
+
+
+def declare():
+    app.schedule("s", "q", every=-1)
+
+
+declare()
+"""
+
+
+@pytest.mark.parametrize("command", [("schedules", "sync"), ("worker",)])
+def test_what_is_wrong_with_a_module_is_shown_where_it_is(
+    queue: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+):
+    module = f"wrong_{queue.replace('-', '_').replace('.', '_')}"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / f"{module}.py").write_text(WRONG)
+    done = CliRunner().invoke(main, [*command, f"{module}:app"])
+    lines = done.stderr.splitlines()
+    assert (done.exit_code, lines[0]) == (1, "Traceback (most recent call last):")
+    assert [line for line in lines if "File" in line] == [
+        f'  File "{tmp_path}/{module}.py", line 11, in <module>', f'  File "{tmp_path}/{module}.py", line 8, in declare',
+    ]  # fmt: skip
+    assert lines[-1] == f"bunqueue-trio: '{module}' cannot be imported: schedule 's': every must be more than 0, not -1"
+    (tmp_path / f"{module}.py").write_text("import nowhere_at_all")
+    done = CliRunner().invoke(main, [*command, f"{module}:app"])
+    assert done.stderr.endswith(f"bunqueue-trio: '{module}' cannot be imported: No module named 'nowhere_at_all'\n")
 
 
 WORKER = """
@@ -313,7 +347,18 @@ def test_a_worker_puts_what_is_declared_first_if_it_is_to(
 
     monkeypatch.setattr("bunqueue_trio.cli.worker.run_until_signal", run)
     flags = ["--sync"] if syncs else []
-    assert CliRunner().invoke(main, ["worker", f"{module}:app", *flags, "--url", ws(server)]).exit_code == 0
+    command = ["worker", f"{module}:app", *flags, "--url", ws(server)]
+    assert CliRunner().invoke(main, command).exit_code == 0
     with SyncClient(server.url) as client:
-        names = [each.name for each in client.run(c.ListSchedules(after=queue[:-1])).schedules]
-    assert (queue in names) is syncs
+        put = client.run(c.PutSchedule(name=queue, queue="q", every=60_000, source="other"))
+    assert put.outcome == ("changed" if syncs else "created")
+    done = CliRunner().invoke(main, command)
+    if not syncs:
+        assert "--take-over needs --sync" in CliRunner().invoke(main, [*command, "--take-over"]).stderr
+    else:
+        assert done.stderr == (
+            f"bunqueue-trio: schedule {queue} is declared by other: --take-over makes it one of this app\n"
+        )
+        assert CliRunner().invoke(main, [*command, "--take-over"]).exit_code == 0
+    with SyncClient(server.url) as client:
+        assert client.run(c.GetSchedule(name=queue)).schedule.source == ("deployed" if syncs else "other")

@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from bunqueue_trio.config import NO_LIMIT, Bind, NamedToken, Settings, load, parse_bind, parse_duration_ms, parse_typed_ms
+from bunqueue_trio.config import (
+    NO_LIMIT,
+    Bind,
+    NamedToken,
+    Settings,
+    load,
+    parse_bind,
+    parse_duration_ms,
+    parse_typed_ms,
+)
 from bunqueue_trio.errors import StartupError
 from tests.operations.processes import bunqueue, serving
 

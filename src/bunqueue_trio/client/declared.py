@@ -39,6 +39,8 @@ class When(TypedDict, total=False):
     options: c.RunOptions
 
 
+DECLARED_ELSEWHERE = "declared-elsewhere"
+"""The code of the refusal where another app has declared a schedule."""
 _WHENS = ("cron", "every", "at")
 _SPANS = ("every", "jitter", "window")
 _MOMENTS = ("at", "start", "end")
@@ -81,7 +83,8 @@ def _fields_of(when: Mapping[str, Any]) -> dict[str, Any]:
         raise TypeError(f"a schedule has no option {min(unknown)!r}")
     said = {key: value for key, value in when.items() if value is not None}
     if sum(each in said for each in _WHENS) != 1:
-        raise ValueError(f"exactly one of {', '.join(_WHENS)} says when it runs")
+        for_pushed = "" if any(each in said for each in _WHENS) else "; jobs that are pushed have an @app.handler"
+        raise ValueError(f"exactly one of {', '.join(_WHENS)} says when it runs{for_pushed}")
     return {key: _field_of(key, value) for key, value in said.items()}
 
 
@@ -149,7 +152,7 @@ async def synchronise(client: Client, source: str, declared: Sequence[Declared],
     for each in declared:
         owner = owners.get(each.name)
         if owner not in (None, source) and not take_over:
-            raise Refused(409, f"schedule {each.name} is declared by {owner}", "declared-elsewhere")
+            raise Refused(409, f"schedule {each.name} is declared by {owner}", DECLARED_ELSEWHERE)
     ahead = 0
     for each in declared:
         await _put(client, each, dry_run=True, ahead=ahead)

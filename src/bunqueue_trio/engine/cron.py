@@ -169,7 +169,9 @@ def _why_wrong(parts: list[str], field: str) -> str:
     part = parts[list(_ALLOWED).index(field) - len(_ALLOWED) + len(parts)]
     if field == "day-of-month" and _is_right([*parts[:-2], "*", parts[-1]]):
         return f"no such month has the day {part[:_SHOWN]!r}"
-    return f"the field of the {name} is wrong, {part[:_SHOWN]!r}{_meant(field, part)}: it takes {values}; {_FORMS_OF_ALL}"
+    return (
+        f"the field of the {name} is wrong, {part[:_SHOWN]!r}{_meant(field, part)}: it takes {values}; {_FORMS_OF_ALL}"
+    )
 
 
 def _meant(field: str, part: str) -> str:
