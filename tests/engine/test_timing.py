@@ -194,7 +194,10 @@ def test_expressions_that_mean_nothing(text: str, said: str):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("*/90 * * * *", "the field of the minute has a step that is longer than an hour, '*/90': `every` takes any time"),
+        (
+            "*/90 * * * *",
+            "the field of the minute has a step that is longer than an hour, '*/90': `every` takes any time",
+        ),
         ("0,5/61 * * * * *", "the field of the second has a step that is longer than a minute, '0,5/61'"),
         ("0 */48 * * *", "the field of the hour has a step that is longer than a day"),
         ("0 0 1/32 * *", "the field of the day of the month has a step that is longer than a month"),
