@@ -38,7 +38,7 @@ limit_option = click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help="No more than N of them, the newest.",
 )  # fmt: skip
 yes_option = click.option("--yes", is_flag=True, help="Do it without asking.")
-dry_option = click.option("--dry-run", is_flag=True, help="Only say what it would be done to.")
+dry_option = click.option("--dry-run", is_flag=True, help="Only say what would come of it.")
 
 
 def _with(options: tuple[Callable[..., Any], ...], names: tuple[str, ...]) -> Callable[..., Any]:
