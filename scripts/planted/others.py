@@ -229,6 +229,12 @@ OTHERS = [
     Mutant("cli/clear.py", "return not dry_run", "return True", "a dry run of `drain` drains"),
     Mutant("cli/slips.py", 'if name != view["name"]', "if name", "a slip that has been paused is taken for what was meant"),
     Mutant("cli/workers.py", "    if jobs:\n        confirm", "    if False:\n        confirm", "`workers release` does not ask"),
-    Mutant("ui/views/log.py", "not name or is_over or not act.count", "not name or not act.count", "what has been taken back can be once more"),
+    Mutant("ui/undo.py", "if about in later:", "if False:", "what has been taken back can be once more"),
+    Mutant("ui/undo.py", 'queue | {"number": str(former)}', 'queue | {"number": "1"}', "an undo of a limit sets another one"),
+    Mutant("ui/undo.py", "if texts and len(said) == len(texts) else None", "if said else None", "an undo of settings brings some of them back"),
+    Mutant("ui/restoring.py", "and show(data, mask, None).text == show(data, (), None).text\n", "", "an undo shows what is hidden of a payload"),
+    Mutant("pages/acts.py", "if held is not None and _key(held) == _key(act):", "if held is not None:", "steps of one act are counted to another"),
+    Mutant("engine/before.py", "name in reply.set else None", "True else None", "what was as everywhere is said to have been set"),
+    Mutant("engine/before.py", "<= BYTES_MAX else None", "> 0 else None", "a payload of any size is kept with an act"),
     Mutant("ui/views/dead.py", "if died * 100 > STOP_AT * total:", "if died > total:", "a first retry that fails again is good news"),
 ]  # fmt: skip

@@ -10,7 +10,6 @@ import httpx
 import pytest
 import trio
 from click.testing import CliRunner, Result
-from trio.testing import MockClock
 
 from bunqueue_trio.cli import main, remote
 from bunqueue_trio.protocol import commands as c
@@ -32,6 +31,8 @@ ALIKE = (
     "attempts", "owner", "state",
 )  # fmt: skip
 """Flags that mean the same wherever they are."""
+UNLIKE = {"migrate", "doctor", "worker", "push", "actions"}
+"""Commands in which some of them are about something else."""
 
 
 def commands(group: click.Group = main, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
@@ -83,11 +84,7 @@ def test_a_flag_is_called_and_explained_alike(flag: str):
     said: dict[tuple[Any, ...], list[str]] = {}
     for name, command in ALL.items():
         for param in command.params:
-            if (
-                isinstance(param, click.Option)
-                and param.name == flag
-                and name not in {"migrate", "doctor", "worker", "push"}
-            ):
+            if isinstance(param, click.Option) and param.name == flag and name not in UNLIKE:
                 said.setdefault((tuple(param.opts), param.metavar, param.help), []).append(name)
     assert len(said) == 1, said
 
@@ -138,20 +135,19 @@ class Shell:
 
 
 @pytest.fixture
-async def shell(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> Any:
-    async with Bunqueue() as bunqueue:
-        core = bunqueue.server.core
-        for n in range(5):
-            await push(bunqueue, "q", str(n), job_id=f"bad-{n}")
-        await fail(bunqueue, "q", 5, ERROR)
-        await core.execute(c.RegisterWorker(name="mail", worker_id="w1", queues=["q"]))
-        await push(bunqueue, "q", job_id="held")
-        await core.execute(c.PullBatch(queue="q", count=1, owner="w1"))
-        for n in range(3):
-            await push(bunqueue, "q", str(n), job_id=f"w-{n}")
-        await push(bunqueue, "q", job_id="later-0", delay=86_400_000)
-        await core.execute(c.PutSchedule(name="nightly", queue="other", every=86_400_000))
-        yield Shell(bunqueue, monkeypatch)
+async def shell(bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    core = bunqueue.server.core
+    for n in range(5):
+        await push(bunqueue, "q", str(n), job_id=f"bad-{n}")
+    await fail(bunqueue, "q", 5, ERROR)
+    await core.execute(c.RegisterWorker(name="mail", worker_id="w1", queues=["q"]))
+    await push(bunqueue, "q", job_id="held")
+    await core.execute(c.PullBatch(queue="q", count=1, owner="w1"))
+    for n in range(3):
+        await push(bunqueue, "q", str(n), job_id=f"w-{n}")
+    await push(bunqueue, "q", job_id="later-0", delay=86_400_000)
+    await core.execute(c.PutSchedule(name="nightly", queue="other", every=86_400_000))
+    return Shell(bunqueue, monkeypatch)
 
 
 async def test_what_changes_much_does_nothing_until_it_may(shell: Shell):

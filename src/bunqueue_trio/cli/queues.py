@@ -14,9 +14,9 @@ from rich.table import Table
 
 from bunqueue_trio.cli.remote import answer, at, json_option, pages, say, with_server
 from bunqueue_trio.cli.slips import tell_if_unknown, tell_unknown
-from bunqueue_trio.cli.words import exact
 from bunqueue_trio.config import parse_duration_ms, parse_typed_ms
 from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.pages.words import exact
 from bunqueue_trio.protocol.request import segment_of
 
 _EPOCH_MS_MIN = 10**11  # a number of ms as large as that is a moment; as a duration it would be three years

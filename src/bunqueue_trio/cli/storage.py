@@ -7,9 +7,8 @@ from typing import Any
 import click
 
 from bunqueue_trio.cli.remote import answer, at, json_option, with_server
-from bunqueue_trio.cli.words import exact
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.pages.words import size, span
+from bunqueue_trio.pages.words import exact, size, span
 
 
 @click.command()

@@ -12,7 +12,7 @@ from bunqueue_trio.pages.queue_settings import GROUPS, SETTINGS, USUAL, QueueSet
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.protocol.request import segment_of
-from bunqueue_trio.ui import doing
+from bunqueue_trio.ui import doing, restoring
 from bunqueue_trio.ui.ask import Ask, Wrong
 from bunqueue_trio.ui.commands import curl, line
 from bunqueue_trio.ui.doing import Done, Preview, duration
@@ -402,6 +402,11 @@ _ROWS = (
         "delete-schedule", "Delete", lambda f: f"Delete the schedule {f['name']}", c.DeleteSchedule, _name,
         lambda f: ("schedules", "delete", f["name"]), doing.of_schedule("{next} {runs}"), doing.once("{name} is deleted."),
         about=("name",), goes_back="/ui/schedules", is_grave=True, note="The jobs that it has brought stay.",
+    ),
+    Action(
+        "restore-schedule", "Put back", lambda f: f"Put the schedule {f['name']} back as it was", c.PutSchedule, restoring.fields,
+        restoring.words, restoring.preview, doing.once("{name} is as it was."), about=("name", "as"), goes_back="schedule",
+        note="Nothing runs because of this. One that an app declares is its own again; in a shell `schedules sync` does that.",
     ),
     Action(
         "quiet", "Give no more jobs", lambda f: f"Give no more jobs to {f['id']}", c.QuietWorker, _job,
