@@ -245,14 +245,14 @@ async def test_every_action_has_lines_for_a_shell_that_say_the_same(site: Site, 
     job = await push(bunqueue, "q'; rm -rf /;".replace("'; rm -rf /;", "x"), '{"a":1}')
     await bunqueue.server.core.execute(c.PutSchedule(name="sx", queue="qx", every=60_000))
     about = {"queue": "qx", "id": job, "fingerprint": "it's `ls` $(gone) …", "name": "sx", "rerun": "rx"}
-    about["as"] = '{"queue":"qx","data":"1","every":1000}'
     bunqueue.server.engine.reruns.add(
         Rerun(id="rx", filter=c.Filter(queue="q"), count=1, rate=1, stop_at=0, started_at=0)
     )
     asked = "&".join(
         f"{key}={html.escape(value).replace('&', '%26').replace('#', '%23')}" for key, value in about.items()
     )
-    page = await site.get(f"/ui/act/{name}?{asked}")
+    put = '{"queue":"qx","data":"1","every":1000}'
+    page = await site.get(f"/ui/act/{name}?{asked}&as={put}")
     lines = [html.unescape(text) for text in page.html.split("<pre")[1:]]
     cli, curl = (text.partition(">")[2].partition("</pre>")[0] for text in lines)
     words = shlex.split(cli)
