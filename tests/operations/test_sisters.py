@@ -244,3 +244,16 @@ async def test_one_word_takes_back_what_was_said(shell: Shell):
 async def test_a_worker_that_was_probably_meant_is_named(shell: Shell):
     refused = await shell("workers", "quiet", "mai")
     assert "there is no worker mai; do you mean mail?" in refused.stderr
+
+
+async def test_a_setting_is_known_however_it_is_written_and_where_else_one_is_set(shell: Shell):
+    for line, said in (
+        ("queue q --set max_atempts=5", "do you mean maxAttempts?"), ("queue q --set concurrency=5", "such as `limit QUEUE 5`"),
+        ("queue q --set rate-limit=5", "such as `limit QUEUE --rate 100/60s`"),
+    ):  # fmt: skip
+        refused = await shell(*line.split())
+        assert (refused.exit_code, said in refused.stderr) == (2, True), line
+    assert (await shell("queue", "q", "--set", "MAX_ATTEMPTS=5")).exit_code == 0
+    assert (await shell("limit", "q", "5", "--rate", "3/1s")).exit_code == 0
+    told = json.loads((await shell("queue", "q", "--reset", "limits", "--json")).stdout)
+    assert (told["defaults"]["set"], told["limits"]) == (["maxAttempts"], {"concurrency": None, "rateLimit": None})

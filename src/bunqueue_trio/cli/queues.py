@@ -228,7 +228,8 @@ def _now_ms(url: str, token: str | None) -> int:
 def _why(pause: dict[str, Any] | None) -> str:
     if pause is None:
         return ""
-    return f"since {at(pause['since'])}{_until(pause['until'])}{': ' if pause['reason'] else ''}{pause['reason'] or ''}"
+    by = f" by {pause['by']}" if pause.get("by") else ""
+    return f"since {at(pause['since'])}{by}{_until(pause['until'])}{': ' if pause['reason'] else ''}{pause['reason'] or ''}"
 
 
 def _until(ms: int | None) -> str:

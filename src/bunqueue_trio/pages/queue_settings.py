@@ -49,7 +49,7 @@ SETTINGS: tuple[QueueSetting, ...] = (
     QueueSetting("stallInterval", "stalls", "Stalled after", "time"),
     QueueSetting("gracePeriod", "stalls", "And this grace", "time"),
     QueueSetting("maxStalls", "stalls", "Dead after more stalls than", "number"),
-    QueueSetting("enabled", "stalls", "Stalls count", "switch"),
+    QueueSetting("enabled", "stalls", "Too many stalls make dead letters", "switch"),
     QueueSetting("autoRetry", "dead", "Retried by the server", "switch"),
     QueueSetting("autoRetryInterval", "dead", "Time from a death to its retry", "time"),
     QueueSetting("maxAutoRetries", "dead", "Retries of each at most", "number"),
