@@ -128,8 +128,12 @@ def logs(url: str, token: str | None, job_id: str, *, limit: int | None, as_json
     """Show what the workers of the job ID wrote down, oldest line first: when, level and message."""
     path = f"/jobs/{segment_of(job_id)}/logs"
     lines = (line for page in pages(url, token, path, of="data", limit=PAGE_MAX) for line in page["logs"])
+    shown = False
     for line in islice(lines, limit):
+        shown = True
         say(f"{at(line['timestamp'])}  {line['level']}  {line['message']}", line, as_json=as_json)
+    if not (shown or as_json):
+        click.echo(printable(f"{job_id}: its workers wrote nothing down"), err=True)
 
 
 def _show_attempt(attempt: dict[str, Any]) -> None:

@@ -39,7 +39,7 @@ _MOMENTS = frozenset({"until", "start", "end", "at"})
 _SPANS = frozenset({
     "delay", "duration", "every", "grace", "jitter", "maxDelay", "newer", "older", "repeatEvery", "timeout", "ttl", "window",
 })  # fmt: skip
-_CALLED = {
+CALLED: Mapping[str, str] = {
     "fingerprint": "group", "groupId": "group-id", "idPrefix": "id-prefix", "stopAt": "stop-at", "concurrency": "at once",
 }  # fmt: skip
 """Fields that the command line calls otherwise."""
@@ -104,7 +104,7 @@ def _left_out(act: Action) -> frozenset[str]:
 
 def _called(act: Action, name: str) -> str:
     """Return what the command line calls a field of an act."""
-    return "older" if (act.command, name) == ("Clean", "grace") else _CALLED.get(name, name)
+    return "older" if (act.command, name) == ("Clean", "grace") else CALLED.get(name, name)
 
 
 def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from bunqueue_trio.config import (
     CHECKPOINT_BYTES,
     CHECKPOINT_FINISH_BYTES,
     CHECKPOINT_MS,
+    GIVE_BACK_MS,
     MAINTENANCE_TOLD_MS,
     PRUNE_MS,
     SAMPLE_MS,
@@ -243,6 +244,7 @@ class Checkpointer(_Disk):
 
     def __init__(self, journal: Journal, store: Store) -> None:
         super().__init__(journal, store, CHECKPOINT_MS)
+        self._gives_back_at = 0.0
 
     async def _work(self) -> None:
         """Move what is in the log beside the commits; if they never pause, the last of it with them waiting.
@@ -252,6 +254,8 @@ class Checkpointer(_Disk):
         """
         # A disk that is full has no room for a longer log: what is moved makes room in the one that is there.
         least = CHECKPOINT_BYTES if self._journal.failing is None else 1
+        if self._journal.nearly_full_since is not None and trio.current_time() >= self._gives_back_at:
+            await self._give_back()
         if self._store.log_bytes() < least:
             return
         for _ in range(2):
@@ -259,6 +263,15 @@ class Checkpointer(_Disk):
         if self._store.log_bytes() >= CHECKPOINT_FINISH_BYTES:
             async with self._journal.disk:
                 await self._checkpoint()
+
+    async def _give_back(self) -> None:
+        """Let the log's file end where its content does: one that a peak has made keeps its size otherwise, and the disk has no room for that.
+
+        Who reads the file from outside is in the way of it, and commits wait that long, so it is tried now and then.
+        """
+        self._gives_back_at = trio.current_time() + GIVE_BACK_MS / 1000
+        async with self._journal.disk:
+            await self._run(partial(self._store.checkpoint, restart=True))
 
     async def _checkpoint(self) -> None:
         await self._run(partial(self._store.checkpoint, restart=False))

@@ -39,6 +39,8 @@ class Preview(NamedTuple):
     is_nothing: bool = False
     now: Mapping[str, str] = {}
     """The values of fields as they are, by name."""
+    is_grave: bool = False
+    """What it would take away does not come back."""
 
 
 class Done(NamedTuple):
@@ -98,7 +100,7 @@ def of_settings(group: str, *, is_reset: bool = False) -> Looks:
         would = f"{', '.join(changed)} would change" if changed else "nothing would change"
         leaving = "" if is_reset or group != "dead" else await _leaving(ask, form)
         values = {each.setting.name: each.value for each in told}
-        return Preview(f"Now: {now}; {would}.{leaving}", is_nothing=not changed, now=values)
+        return Preview(f"Now: {now}; {would}.{leaving}", is_nothing=not changed, now=values, is_grave=bool(leaving))
 
     return look
 
