@@ -224,6 +224,7 @@ OTHERS = [
     Mutant("ui/actions.py", "if name in form}\n        return", 'if name == "queue"}\n        return', "the curl beside a button of one error is about all dead letters of its queue"),
     Mutant("ui/actions.py", 'text.replace(",", "") if field.kind == "number" else text', "text", "the command line beside a button has a number that a shell does not take"),
     Mutant("cli/many.py", 'left -= reply["count"] + sum(reply["refused"].values())', "left -= 0", "`retry --limit` retries more"),
+    Mutant("runtime/services.py", "left = self.space.disk_free - self._store.log_bytes()", "left = self.space.disk_free", "a log fills the disk that it has to be moved to"),
     Mutant("cli/many.py", "    if dry_run:\n        return\n", "", "a dry run of `cancel` cancels"),
     Mutant("cli/dead.py", "return not dry_run", "return True", "a dry run of `retry` retries"),
     Mutant("cli/clear.py", "return not dry_run", "return True", "a dry run of `drain` drains"),

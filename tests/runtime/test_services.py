@@ -12,6 +12,7 @@ from bunqueue_trio.config import (
     MIB,
     PRUNE_MS,
     PRUNE_ROWS,
+    ROOM_MS,
     SHRINK_BYTES,
     SHRINK_MS,
     SHRINK_PAUSE_MS,
@@ -333,6 +334,19 @@ async def test_the_lateness_of_the_loop_is_measured(nursery: trio.Nursery):
     assert histogram.counts == [3, 0, 1]
 
 
+async def test_a_disk_with_little_left_is_looked_at_oftener(world: World, nursery: trio.Nursery):
+    left, looks = 100 * DISK_RESERVE_BYTES, []
+    world.store.space = lambda: (looks.append(trio.current_time()), Space(MIB, 0, left, 1000 * DISK_RESERVE_BYTES))[1]
+    nursery.start_soon(looped(Shrinker(world.journal, world.store)))
+    await trio.sleep(3.5)
+    assert len(looks) == 3
+    left = DISK_RESERVE_BYTES
+    await trio.sleep(1)
+    seen = len(looks)
+    await trio.sleep(1)
+    assert len(looks) - seen == pytest.approx(1000 / ROOM_MS, abs=1)
+
+
 async def test_the_last_room_on_the_disk_is_for_what_empties_the_queues(nursery: trio.Nursery):
     world = World()
     world.start(nursery)
@@ -355,3 +369,9 @@ async def test_the_last_room_on_the_disk_is_for_what_empties_the_queues(nursery:
     world.store.space = lambda: Space(100 * 1024, 0, 1024 * 1024, 6 * MIB)
     await shrinker.step()
     await world.push()
+    # The log has room of its own, but what is in it needs as much again in the file.
+    world.store.log_bytes = lambda: 2 * MIB
+    world.store.space = lambda: Space(100 * MIB, 0, DISK_RESERVE_BYTES + 2 * MIB - 1, 100 * 1024 * MIB)
+    await shrinker.step()
+    with pytest.raises(Refused, match="nearly full"):
+        await world.push()

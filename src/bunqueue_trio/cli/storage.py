@@ -37,7 +37,7 @@ def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     if told["disk"]:
         ends = (
-            "not filling up"
+            ("nearly full" if told["diskFull"] else "not filling up")
             if told["fullIn"] is None
             else f"full in {span(told['fullIn'])} at the rate of the last hour"
         )

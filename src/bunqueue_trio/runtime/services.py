@@ -15,9 +15,12 @@ from bunqueue_trio.config import (
     CHECKPOINT_BYTES,
     CHECKPOINT_FINISH_BYTES,
     CHECKPOINT_MS,
+    DISK_RESERVE_BYTES,
     GIVE_BACK_MS,
     MAINTENANCE_TOLD_MS,
     PRUNE_MS,
+    ROOM_LITTLE,
+    ROOM_MS,
     SAMPLE_MS,
     SAMPLE_POINTS,
     SECOND_MS,
@@ -326,12 +329,19 @@ class Shrinker(_Disk):
     def __init__(self, journal: Journal, store: Store) -> None:
         super().__init__(journal, store, SHRINK_MS)
         self.space: Space = Space(0, 0, 0)
-        """As of the last look, which is made once a second whoever asks."""
+        """As of the last look, which is made once a second whoever asks, and oftener where little is left."""
+
+    async def wait_due(self) -> None:
+        """Sleep until the next look: a second may bring more than the reserve of a disk."""
+        is_little = self.space.disk > 0 and self.space.disk_free < ROOM_LITTLE * DISK_RESERVE_BYTES
+        await trio.sleep(ROOM_MS / 1000 if is_little else self._every_s)
 
     async def _work(self) -> None:
         """Give back all but the slack, with a pause after each step, in which commits do not compete with it."""
         self.space = self._store.space()
-        self._journal.note_room(nearly_full=self.space.is_nearly_full)
+        # What is in the log has to be moved into the file yet, which takes as much again.
+        left = self.space.disk_free - self._store.log_bytes()
+        self._journal.note_room(nearly_full=self.space._replace(disk_free=left).is_nearly_full)
         given = False
         while self.space.free >= SHRINK_SLACK_BYTES + SHRINK_BYTES:
             async with self._journal.disk:
