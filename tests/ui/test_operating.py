@@ -167,6 +167,16 @@ async def test_each_of_many_workers_has_its_page(site: Site, bunqueue: Bunqueue)
         assert (await site.get(f"/ui/workers/w-{n}")).said(f"mailer idle w-{n}")
 
 
+async def test_a_slip_in_the_address_of_a_queue_is_noticed(site: Site, bunqueue: Bunqueue) -> None:
+    await push(bunqueue, "emails")
+    page = await site.get("/ui/queues/emials")
+    assert page.said("There is no such queue yet. Do you mean emails?")
+    assert (await site.get("/ui/queues/zzz")).said("There is no such queue yet.")
+    await bunqueue.server.core.execute(c.SetDefaults(queue="emials", ttl=5))
+    for queue in ("emails", "emials"):
+        assert not (await site.get(f"/ui/queues/{queue}")).said("There is no such queue yet")
+
+
 # --- the log of acts ------------------------------------------------------------------------------
 
 
