@@ -4,8 +4,8 @@ import trio
 from msgspec import Raw
 
 from bunqueue_trio.protocol import commands as c
-from bunqueue_trio.protocol.caller import By
 from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol.caller import By
 from bunqueue_trio.testing.server import Bunqueue
 from tests.ui.site import minutes
 
