@@ -36,6 +36,7 @@ OTHERS = [
     Mutant("transports/websocket.py", "trio.current_time() >= self._goodbye_at:", "False:", "a goodbye waits for a disk for ever"),
     Mutant("transports/quart_app.py", "        if said and not session.owes:\n", "        if said:\n", "the slow lane drops replies to what came before a goodbye"),
     Mutant("transports/quart_app.py", "            with trio.move_on_after(GOODBYE_S):\n", "            with trio.move_on_after(60 * GOODBYE_S):\n", "the slow lane lets a goodbye wait for a disk for ever"),
+    Mutant("transports/websocket.py", "        await session.wait_added()\n", "", "a bulk command before a goodbye is one step"),
     Mutant("transports/websocket.py", "            and self._fragments is None\n", "", "a text between two fragments is one"),
     Mutant("transports/frames.py", "    if end > len(data):\n        return end - len(data)\n", "", "a text ends where the data does"),
     Mutant("transports/heads.py", "return None if isinstance(call.target, str) else", "return", "a WebSocket is a plain request where the fields are known"),

@@ -188,7 +188,7 @@ class Session:
     def take_in(self, message: bytes, nursery: trio.Nursery) -> None:
         """Do the same with one of several messages; :meth:`settle` is to be called after the last of them."""
         if self._adding is not None:
-            self._end_bulk(self._adding)  # they came together, with a goodbye
+            self._end_bulk(self._adding)
         try:
             command = decode_message(message) if self._read is None else self._take_read(message)
         except BadMessage as bad:
@@ -217,6 +217,12 @@ class Session:
         if self.full:
             self._ring()
         while self.full:
+            self._room = trio.Event()
+            await self._room.wait()
+
+    async def wait_added(self) -> None:
+        """Wait until a bulk command that is half done is whole."""
+        while self._adding is not None:
             self._room = trio.Event()
             await self._room.wait()
 
@@ -356,8 +362,7 @@ class Session:
     async def _add(self, begun: Begun) -> None:
         await self._core.add_rest(begun)
         self._end_bulk(begun)
-        if not self.full:
-            self._room.set()
+        self._room.set()
         self._ring()
 
     def _end_bulk(self, begun: Begun) -> None:
