@@ -90,7 +90,10 @@ TESTS = {
         f"tests/ui/test_{name}.py"
         for name in ("payload", "access", "actions", "hostile", "screens", "unsure", "same_in_a_shell")
     ],
-    "transports": [f"tests/stream/test_{name}.py" for name in ("hot", "heads", "frames", "virtual", "gone")],
+    "transports": [
+        *(f"tests/stream/test_{name}.py" for name in ("hot", "heads", "frames", "virtual", "gone", "bulk")),
+        "tests/doors/test_room.py",
+    ],
     "client": [
         f"tests/client/test_{name}.py"
         for name in (
@@ -129,7 +132,8 @@ NEAREST = {
     "session": ("bulk", "access", "reported"),
     "waiting": ("core", "waiting", "quiet", "gone"),
     "express": ("hot", "virtual", "gone"),
-    "websocket": ("frames", "virtual", "gone"),
+    "websocket": ("frames", "bulk", "virtual", "gone"),
+    "listener": ("room", "virtual", "gone"),
     "worker": ("says", "orderly", "sizes", "given", "names"),
     "client": ("idle_pulls", "names"),
     "app": ("names",),
@@ -196,7 +200,7 @@ def run(mutant: Mutant | None) -> tuple[bool, str]:
             passed, said = run_tests(copy, nearest, plain=plain, patience_s=TIMEOUT_S)
             if not passed:
                 return False, said
-        return run_tests(copy, tests, plain=plain, patience_s=TIMEOUT_S if mutant is not None else 10 * TIMEOUT_S)
+        return run_tests(copy, tests, plain=plain, patience_s=TIMEOUT_S if mutant is not None else 20 * TIMEOUT_S)
 
 
 def area_of(file: str) -> str:
