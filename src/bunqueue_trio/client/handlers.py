@@ -23,7 +23,7 @@ from bunqueue_trio.client.backend import caller_from_threads, is_cancelled, note
 from bunqueue_trio.client.endings import Ending, ending_of
 from bunqueue_trio.client.jobs import Job
 from bunqueue_trio.client.log import log
-from bunqueue_trio.client.traces import trace_of
+from bunqueue_trio.client.traces import Traces
 from bunqueue_trio.logs.printable import name_of, printable
 
 Handler = Callable[[Job[Any]], Any]
@@ -131,7 +131,7 @@ def of_handler(raised: BaseException) -> BaseException:
     return raised
 
 
-def told(error: BaseException) -> tuple[str, str]:
+def told(error: BaseException, traces: Traces) -> tuple[str, str]:
     """Return ``error`` as a text for the server, and with its traceback for the log, whatever it is."""
     name = name_of(type(error))
     try:
@@ -140,22 +140,22 @@ def told(error: BaseException) -> tuple[str, str]:
         text = f"its text cannot be made: {name_of(type(mute))}"
     text = _sendable(f"{name}: {text}" if text else name)
     try:
-        trace = _sendable(trace_of(error))
+        trace = _sendable(traces.of(error))
     except BaseException:  # noqa: ASYNC103 - the same
         trace = text
     return text, trace
 
 
-def heard(raised: BaseException) -> tuple[str, str | None, Ending | None]:
+def heard(raised: BaseException, traces: Traces) -> tuple[str, str | None, Ending | None]:
     """Return what a handler raised as :func:`told` does, and what it said of the next attempt.
 
     If it said so, where it did is of no interest, but for what made it say so.
     """
     ending = ending_of(raised)
     if ending is None:
-        return *told(raised), None
+        return *told(raised, traces), None
     cause = ending.__cause__ or ending.__context__
-    return told(ending)[0], None if cause is None else told(raised)[1], ending
+    return told(ending, traces)[0], None if cause is None else told(raised, traces)[1], ending
 
 
 def payload_decoder(function: Handler) -> Decoder[Any] | None:
