@@ -162,3 +162,11 @@ def test_the_usual_ones_are_not_made_by_python(function: Callable[[], None], mon
     with pytest.raises(Exception) as raised:  # noqa: PT011 - each its own
         function()
     assert "Traceback" in Traces().of(raised.value)
+
+
+@pytest.mark.parametrize("function", [grouped, noted, long_chain, mistyped])
+def test_python_makes_no_frames_of_the_others(function: Callable[[], None], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr(traceback, "FrameSummary")
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - each its own
+        function()
+    assert "Traceback" in Traces().of(raised.value)
