@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple, get_args, get_origin
+from typing import Any, NamedTuple, cast, get_args, get_origin
 
 import anyio
 import anyio.lowlevel
@@ -122,13 +122,26 @@ def of_handler(raised: BaseException) -> BaseException:
     foreign: tuple[type[BaseException], ...] = (KeyboardInterrupt,)
     if is_cancelled():
         foreign += (anyio.get_cancelled_exc_class(),)
-    if isinstance(raised, foreign):
+    theirs = _first_of(foreign, raised)
+    if theirs is raised:
         raise raised
-    if isinstance(raised, BaseExceptionGroup):
-        theirs, _ = raised.split(foreign)
-        if theirs is not None:
-            raise theirs
+    if theirs is not None:
+        with suppress(Exception):  # its class is the handler's
+            theirs = cast("BaseExceptionGroup[BaseException]", raised).split(foreign)[0] or theirs
+        raise theirs
     return raised
+
+
+def _first_of(kinds: tuple[type[BaseException], ...], raised: BaseException) -> BaseException | None:
+    """Return what is of one of ``kinds``: ``raised``, or else an exception in it, if it is a group, however deep."""
+    left = [raised]
+    while left:
+        one = left.pop()
+        if issubclass(type(one), kinds):  # of its type: what it says itself may be anything
+            return one
+        if issubclass(type(one), BaseExceptionGroup):
+            left += cast("BaseExceptionGroup[BaseException]", one).exceptions
+    return None
 
 
 def told(error: BaseException, traces: Traces) -> tuple[str, str]:
