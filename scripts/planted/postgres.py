@@ -27,7 +27,7 @@ POSTGRES = [
     Mutant(_STORE, "        self._batch, self._beat_at = number, sent_at\n", "        self._beat_at = sent_at\n", "every batch is the first"),
     Mutant(_STORE, "            self._recounts = True  #", "            pass  #", "what was deleted without an answer is counted still"),
     Mutant(_STORE, "            for queue, state, fingerprint in json.loads(gone", "            for queue, state, fingerprint in json.loads(None and gone", "what made room is counted still"),
-    Mutant(_STORE, "            self._beat_now()\n", "", "a long start loses the lease"),
+    Mutant(_STORE, "            self.beat_now()\n", "", "a long start loses the lease"),
     Mutant(_STORE, "            if self._leader[0] and self._writer.is_open:", "            if False:", "the next server waits for a lease that nobody has"),
     Mutant("storage/postgres/standby.py", "if not reached and trio.current_time() >= give_up_at:", "if not reached:", "a start does not wait for its database"),
     Mutant("storage/postgres/standby.py", "                patient_until = trio.current_time() + lease_s\n", "", "a standby is quicker than the leader that has what the database lost"),

@@ -158,14 +158,19 @@ class PostgresStore:
             raise self._lost(fenced) from None
         self._beat_at = sent_at
 
-    def _beat_now(self) -> None:
+    def beat_now(self) -> None:
+        """Say it while everything else waits, if it is time."""
         sent_at = _now()
         if sent_at - self._beat_at >= self.lease_s / BEATS_A_LEASE:
-            try:
-                self._ask(_LEAD, *self._leader)
-            except Fenced as fenced:
-                raise self._lost(fenced) from None
+            self.lead(self._writer)
             self._beat_at = sent_at
+
+    def lead(self, link: Link) -> None:
+        """Raise TakenOver if another one leads, and let nobody until the transaction of ``link`` ends."""
+        try:
+            link.ask(self._here(Query(_LEAD, self._leader)))
+        except Fenced as fenced:
+            raise self._lost(fenced) from None
 
     def _lost(self, fenced: Fenced) -> TakenOver:
         if (fenced.term, fenced.life) == self._leader or fenced.term < self._leader[0]:
@@ -297,7 +302,7 @@ class PostgresStore:
             except (ValueError, LookupError) as error:
                 raise StartupError(f"{self._place}: is damaged: {' '.join(str(error).split())}") from None
             yield from jobs
-            self._beat_now()
+            self.beat_now()
 
     def load_facts(self) -> Iterable[FactRow]:
         """Return every fact; see :class:`Store`."""
