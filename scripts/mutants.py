@@ -63,11 +63,13 @@ TESTS = {
         "tests/storage/test_log.py",
         "tests/operations/test_backup.py",
         "tests/operations/test_restore.py",
+        "tests/storage/test_copying.py",
         "tests/engine/test_cancel.py",
     ],
     "storage/postgres": [
         "tests/storage/test_postgres_store.py",
         "tests/storage/test_postgres_schema.py",
+        "tests/storage/test_copying.py",
         "tests/storage/test_postgres.py",
     ],
     "api": [

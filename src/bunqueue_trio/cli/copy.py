@@ -29,30 +29,41 @@ def copy(source: str, target: str) -> None:
     row. Only a copy that is whole and the same becomes a store; whatever interrupts it, nothing of it is there. A URL is written
     as for `serve --store`, and its tables are made by `migrate`.
     """
+    there, here = _held(source), _empty(target)
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("copying", total=None)
         try:
-            with _held(source) as there, _empty(target) as here:
-                copied = copy_store(there, here, lambda done, total: progress.update(task, completed=done, total=total))
+            with there as original, here as empty:
+                copied = copy_store(
+                    original, empty, lambda done, total: progress.update(task, completed=done, total=total)
+                )
         except StartupError as error:
             raise click.ClickException(str(error)) from None
     for table in copied:
         click.echo(f"{table.table:<11} {table.rows:>12,} rows  sha256 {table.digest}")
     shown = f"{sum(table.rows for table in copied):,} rows, both read once more and the same"
-    click.echo(printable(f"{here}: {shown}"))
+    click.echo(printable(f"{empty}: {shown}"))
 
 
 def _held(name: str) -> AbstractContextManager[Held]:
-    return _database().held(name) if name.startswith(_DATABASE) else file.held(Path(name))
+    if not name.startswith(_DATABASE):
+        return file.held(Path(name))
+    database, place = _database(name)
+    held: AbstractContextManager[Held] = database.held(place)
+    return held
 
 
 def _empty(name: str) -> AbstractContextManager[Target]:
-    return _database().filled(name) if name.startswith(_DATABASE) else file.made(Path(name))
+    if not name.startswith(_DATABASE):
+        return file.made(Path(name))
+    database, place = _database(name)
+    filled: AbstractContextManager[Target] = database.filled(place)
+    return filled
 
 
-def _database() -> Any:
+def _database(url: str) -> tuple[Any, Any]:
     try:
-        from bunqueue_trio.storage.postgres import copying
+        from bunqueue_trio.storage.postgres import copying, place
     except ImportError as error:
         raise StartupError(f'STORE: needs psycopg: pip install "bunqueue-trio[postgres]" ({error})') from None
-    return copying
+    return copying, place.parse_place(url)

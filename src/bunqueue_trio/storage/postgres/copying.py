@@ -27,7 +27,7 @@ from bunqueue_trio.storage.postgres.arrays import (
 )
 from bunqueue_trio.storage.postgres.link import Link, Query, Row
 from bunqueue_trio.storage.postgres.parameters import EVENT, FACT, FINISHED, NEW
-from bunqueue_trio.storage.postgres.place import Place, parse_place
+from bunqueue_trio.storage.postgres.place import Place
 from bunqueue_trio.storage.postgres.store import PostgresStore
 
 _KINDS: dict[str, tuple[Kind, ...]] = {
@@ -40,8 +40,9 @@ _OUT: dict[Kind, Callable[[Any], Any]] = {names: with_nul, numbers: number}
 _IN: dict[Kind, Callable[[Any], Any]] = {names: without_nul, numbers: repr}
 
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-_PATIENT = "SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN ({})".format(
-    "'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout'"
+_PATIENT = (
+    "SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN "
+    "('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')"
 )
 _DURABLE = "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
 _IDS = "SELECT setval(pg_get_serial_sequence('bq.trail', 'id'), max(id)) FROM bq.trail"
@@ -63,17 +64,23 @@ class Lead:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lease of a copy", daemon=True)
         try:
+            self._take()
+        except BaseException:
+            self._store.close()
+            raise
+        self._thread.start()
+
+    def _take(self) -> None:
+        try:
             leader = self._store.take()
         except StoreError as error:
-            self._store.close()
-            raise StoreError(f"{place}: {error}") from None
+            raise StoreError(f"{self.place}: {error}") from None
         if leader == f"{socket.gethostname()} process {os.getpid()}":
-            raise StoreError(f"{place}: is what is copied from")
+            raise StoreError(f"{self.place}: is what is copied from")
         if leader is not None:
             raise StoreError(
-                f"{place}: a server leads there ({leader}): end all that serve it, and wait for the end of the lease"
+                f"{self.place}: a server leads there ({leader}): end all that serve it, and wait for the end of the lease"
             )
-        self._thread.start()
 
     def _beat(self) -> None:
         while not self._over.wait(self._store.lease_s / BEATS_A_LEASE):
@@ -108,12 +115,15 @@ class Lead:
 class DatabaseHeld:
     """A store in a database where no server leads."""
 
-    def __init__(self, lead: Lead, begin: str) -> None:
+    def __init__(self, lead: Lead) -> None:
         self._lead = lead
         self._place = lead.place
         self._link = Link(self._place.conninfo)
-        for text in (begin, _PATIENT):
-            self._ask(text)
+
+    def begin(self, text: str) -> None:
+        """Begin its only transaction, which may take long."""
+        self._ask(text)
+        self._ask(_PATIENT)
 
     def __str__(self) -> str:
         """Return its name; see :class:`Held`."""
@@ -186,25 +196,27 @@ def _changed(row: Row, kinds: tuple[Kind, ...], changes: dict[Kind, Callable[[An
 
 
 @contextmanager
-def held(url: str) -> Iterator[DatabaseHeld]:
-    """Give the store at ``url``, only to be read, and keep servers from it.
+def held(place: Place) -> Iterator[DatabaseHeld]:
+    """Give the store at ``place``, only to be read, and keep servers from it.
 
     Raises:
         StartupError: there is no store of ours, or it is of another version.
         StoreError: a server leads there, or it cannot be read.
     """
-    with closing(Lead(parse_place(url))) as lead, closing(DatabaseHeld(lead, _READ)) as source:
+    with closing(Lead(place)) as lead, closing(DatabaseHeld(lead)) as source:
+        source.begin(_READ)
         yield source
 
 
 @contextmanager
-def filled(url: str) -> Iterator[DatabaseTarget]:
-    """Give the store at ``url``, which must be empty, to be filled; keep servers from it.
+def filled(place: Place) -> Iterator[DatabaseTarget]:
+    """Give the store at ``place``, which must be empty, to be filled; keep servers from it.
 
     Raises:
         StartupError: there is no store of ours, or it is of another version.
         StoreError: saying what stands in the way.
     """
-    with closing(Lead(parse_place(url))) as lead, closing(DatabaseTarget(lead, "BEGIN")) as target:
+    with closing(Lead(place)) as lead, closing(DatabaseTarget(lead)) as target:
+        target.begin("BEGIN")
         target.refuse_full()
         yield target

@@ -20,9 +20,7 @@ from bunqueue_trio.storage.sqlite.inspect import beside, snapshot
 from bunqueue_trio.storage.sqlite.opening import (
     APPLICATION_ID,
     UNFINISHED_ID,
-    Lock,
     Transaction,
-    closing,
     lock,
     make_private,
     migrate,
@@ -52,7 +50,10 @@ class FileHeld:
 
     def rows(self, table: Table) -> Iterator[Row]:
         """Yield the rows of a table; see :class:`Held`."""
-        yield from self._connection.execute(table.rows.format(table.name))
+        try:
+            yield from self._connection.execute(table.rows.format(table.name))
+        except apsw.Error as error:
+            raise StoreError(f"{self}: cannot be read: {error}") from None
 
     def stay(self) -> None:
         """Do nothing: the lock stays; see :class:`Held`."""
@@ -178,12 +179,12 @@ def made(path: Path) -> Iterator[FileTarget]:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[Lock]:
-    held = lock(path)
+def _locked(path: Path) -> Iterator[None]:
+    lease = lock(path)
     try:
-        yield held
+        yield
     finally:
-        held.release()
+        lease.release()
 
 
 def _refuse_full(path: Path) -> None:
