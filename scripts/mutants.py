@@ -69,6 +69,7 @@ TESTS = {
     "storage/postgres": [
         "tests/storage/test_postgres_store.py",
         "tests/storage/test_postgres_schema.py",
+        "tests/storage/test_postgres_inspect.py",
         "tests/storage/test_copying.py",
         "tests/storage/test_postgres.py",
     ],
@@ -155,6 +156,8 @@ NEAREST = {
     "store": ("postgres_store",),
     "standby": ("postgres_store",),
     "announcer": ("postgres_store",),
+    "terms": ("postgres_store", "postgres_inspect"),
+    "cluster": ("postgres_inspect",),
     "0001_initial": ("postgres_store",),
     "arrays": ("postgres_schema",),
     "schema": ("postgres_schema",),

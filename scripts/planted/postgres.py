@@ -4,10 +4,12 @@ from planted.row import Mutant
 
 _STORE, _LINK, _SQL = "storage/postgres/store.py", "storage/postgres/link.py", "storage/postgres/ddl/0001_initial.sql"
 
+_TERMS = "storage/postgres/terms.py"
+
 POSTGRES = [
     Mutant("storage/postgres/announcer.py", " WHERE term = $2::bigint AND life = $3::uuid", " WHERE $2::bigint IS NOT NULL AND $3::uuid IS NOT NULL", "who leads no more is taken for the leader"),
-    Mutant(_STORE, "link = NULL, lease", "lease", "the next leader is looked for where the last one was"),
-    Mutant("storage/postgres/standby.py", "                note_leader(*await trio.to_thread.run_sync(announcer.look))\n", "                pass\n", "who waits never learns where the leader is"),
+    Mutant(_TERMS, "link = NULL, lease", "lease", "the next leader is looked for where the last one was"),
+    Mutant("storage/postgres/standby.py", "                note_leader(*await trio.to_thread.run_sync(announcer.wait))\n", "                pass\n", "who waits never learns where the leader is"),
     Mutant(_SQL, "WHERE term = p_term AND life = p_life AND batch = p_batch - 1;", "WHERE batch = p_batch - 1;", "who was taken over goes on writing"),
     Mutant(_SQL, "WHERE term = p_term AND life = p_life AND batch = p_batch - 1;", "WHERE term = p_term AND life = p_life;", "a lost answer is a batch twice"),
     Mutant(_SQL, "WHERE term = p_term AND life = p_life AND batch = p_batch - 1;", "WHERE term = p_term AND batch = p_batch - 1;", "another history is written to"),
@@ -18,8 +20,8 @@ POSTGRES = [
     Mutant(_SQL, "BEGIN\n    PERFORM bq.lead(p_term, p_life);\n    RETURN QUERY", "BEGIN\n    RETURN QUERY", "who was taken over deletes records"),
     Mutant(_SQL, "BEGIN\n    PERFORM bq.lead(p_term, p_life);\n    DELETE FROM bq.event_batch", "BEGIN\n    DELETE FROM bq.event_batch", "who was taken over deletes events"),
     Mutant(_SQL, "    PERFORM bq.lead(p_term, p_life);\n    WITH gone", "    WITH gone", "who was taken over deletes acts"),
-    Mutant(_STORE, '"WHERE beat + lease < clock_timestamp() RETURNING', '"RETURNING', "two servers lead"),
-    Mutant(_STORE, "SET term = term + 1, life", "SET life", "a term is used twice"),
+    Mutant(_TERMS, "WHERE beat + lease < clock_timestamp() RETURNING", "RETURNING", "two servers lead"),
+    Mutant(_TERMS, "SET term = term + 1, life", "SET life", "a term is used twice"),
     Mutant(_STORE, "            for known in self._forgotten(fenced):\n                self._writer", "            for known in self._forgotten(fenced)[1:]:\n                self._writer", "the first of a lost tail is missing"),
     Mutant(_STORE, "            for known in self._forgotten(fenced):\n                await", "            for known in self._forgotten(fenced)[:-1]:\n                await", "the last of a lost tail is missing"),
     Mutant(_STORE, " or len(tail) != self._batch - fenced.batch:", ":", "half of a lost tail is written"),
@@ -36,6 +38,14 @@ POSTGRES = [
     Mutant("storage/postgres/arrays.py", 'text.replace("\\1", "\\1\\2").replace("\\0", "\\1\\1")', 'text.replace("\\0", "\\1\\1")', "two texts are one"),
     Mutant("storage/postgres/schema.py", "    if have > known:", "    if False:", "a newer schema is written to"),
     Mutant("storage/postgres/place.py", 'return _OURS.sub(f"{self.schema}.", text)', 'return _OURS.sub("bunqueue.", text)', "two installations share their tables"),
+    Mutant(_TERMS, "since = clock_timestamp(), ", "", "nobody knows since when somebody leads"),
+    Mutant(_TERMS, "<= taken.term - 20)", "< 0)", "every term that there ever was is kept"),
+    Mutant(_TERMS, "THEN excluded.since ELSE w.since END", "THEN w.since ELSE w.since END", "who was away has waited all the time"),
+    Mutant(_TERMS, "seen < clock_timestamp() - interval '1 hour'", "seen < '-infinity'", "who has waited once is kept for ever"),
+    Mutant("storage/postgres/announcer.py", "(Query(self._place.qualified(WAITS_NO_MORE), (own_name(),)), 1)", "(Query('SELECT 1'), 1)", "who leads now waits still"),
+    Mutant("storage/postgres/cluster.py", "WHERE seen > clock_timestamp() - interval '1 minute' ", "", "who is gone counts as one that would take over"),
+    Mutant("storage/postgres/cluster.py", "lease_s + jobs * each, measured", "jobs * each, measured", "a failover takes less than a lease"),
+    Mutant(_STORE, "            n += len(jobs)\n", "            n += 1\n", "a start is slower than it was"),
     Mutant("storage/postgres/copying.py", "        self._lead.stay_until_commit(self._link)\n", "", "a copy is written beside a server"),
     Mutant("storage/postgres/copying.py", "        if self._lost or", "        if False and", "a copy goes on beside a server"),
     Mutant("storage/postgres/copying.py", "        self._ask(_IDS)\n", "", "the first line after a copy has the place of another"),

@@ -4,8 +4,6 @@ Whoever copies leads there meanwhile, so that servers wait. What is copied to a 
 or nothing is.
 """
 
-import os
-import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -29,6 +27,7 @@ from bunqueue_trio.storage.postgres.link import Link, Query, Row
 from bunqueue_trio.storage.postgres.parameters import EVENT, FACT, FINISHED, NEW
 from bunqueue_trio.storage.postgres.place import Place
 from bunqueue_trio.storage.postgres.store import PostgresStore
+from bunqueue_trio.storage.postgres.terms import own_name
 
 _KINDS: dict[str, tuple[Kind, ...]] = {
     "job": NEW, "finished": FINISHED, "event_batch": EVENT, "fact": FACT,
@@ -75,7 +74,7 @@ class Lead:
             leader = self._store.take()
         except StoreError as error:
             raise StoreError(f"{self.place}: {error}") from None
-        if leader == f"{socket.gethostname()} process {os.getpid()}":
+        if leader == own_name():
             raise StoreError(f"{self.place}: is what is copied from")
         if leader is not None:
             raise StoreError(
