@@ -318,4 +318,24 @@ DOORS = [
         "                    pass  # for",
         "what has not gone out waits for the next request",
     ),
+    Mutant(
+        "doors/link.py",
+        "                    await self._say(_HERE)\n",
+        "                    pass\n",
+        "every door is taken for one that hangs",
+    ),
+    Mutant(
+        "doors/leading.py",
+        "        self.looks = 0\n",
+        "        pass\n",
+        "a door that answers is taken for one that hangs",
+    ),
+    Mutant("doors/leading.py", "        told.looks += 1\n", "        pass\n", "a door that hangs is never replaced"),
+    Mutant(
+        "doors/leading.py",
+        "    while told.looks < DOOR_LOOKS:\n",
+        "    while told.looks < 1:\n",
+        "a door that has one long step is ended",
+    ),
+    Mutant("doors/leading.py", "= -DOOR_START_LOOKS\n", "= 0\n", "a door that starts slowly is ended"),
 ]
