@@ -461,7 +461,7 @@ def test_a_database_that_hiccups_is_still_led(full: Path, database: str, monkeyp
 
     def wait(done: int, total: int) -> None:
         if not waited:
-            waited.extend(beaten.acquire(timeout=30) for _ in range(2))
+            waited.extend(beaten.acquire(timeout=20) for _ in range(2))
 
     copy(*of(full, database), wait)
     assert waited == [True, True]

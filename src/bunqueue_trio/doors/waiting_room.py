@@ -22,6 +22,7 @@ from bunqueue_trio.doors.accepting import Stop, accept
 from bunqueue_trio.doors.door import Client
 from bunqueue_trio.doors.lane import FramingDoor
 from bunqueue_trio.doors.remote import RemoteLink
+from bunqueue_trio.protocol.again import repeatable
 from bunqueue_trio.transports.sockets import open_listeners
 
 _log = structlog.get_logger()
@@ -51,7 +52,7 @@ class WaitingRoom(FramingDoor):
     """The door of a server that waits; without ``EXPRESS`` it has no frames, as the leader has none then."""
 
     def __init__(self, link: RemoteLink, settings: Settings) -> None:
-        super().__init__(link, settings)
+        super().__init__(link, settings, repeatable)
         self._remote = link
         self._asking = trio.CapacityLimiter(WAITING_ROOM_ASKING)
         self._patient = 0
