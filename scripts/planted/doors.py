@@ -180,7 +180,7 @@ DOORS = [
     Mutant(_ASKING, " or self._bytes + asked.size > ASKED_MAX_BYTES", "", "a door holds without an end"),
     Mutant(
         _ASKING,
-        "        self._bytes += sign * asked.size\n",
+        "        self._bytes += more * asked.size\n",
         "        self._bytes += asked.size\n",
         "a door is full after a while",
     ),
@@ -193,7 +193,7 @@ DOORS = [
     Mutant(_ASKING, "SENT if is_sent else UNSENT", "SENT", "what was not written is lost"),
     Mutant(
         _LANE,
-        "                return request + unread\n",
+        "                return (request or asked.request) + unread\n",
         "                return unread\n",
         "a request that is none for frames is lost",
     ),
@@ -241,8 +241,8 @@ DOORS = [
     ),
     Mutant(
         _ASKING,
-        "            self._count(-1, asked)\n            asked.wait_on()\n",
-        "            asked.wait_on()\n",
+        "            self._count(asked, is_busy=False)\n            if not",
+        "            if not",
         "who waits for a job keeps others from asking",
     ),
     Mutant(
@@ -338,4 +338,66 @@ DOORS = [
         "a door that has one long step is ended",
     ),
     Mutant("doors/leading.py", "= -DOOR_START_LOOKS\n", "= 0\n", "a door that starts slowly is ended"),
+    Mutant(
+        _ASKING,
+        "            if again is Again.NEVER:\n",
+        "            if False:\n",
+        "a push is done twice when its leader dies",
+    ),
+    Mutant(_ASKING, "or asked.again is not None or", "or", "what ends one leader ends the next ones"),
+    Mutant(_ASKING, "or asked.is_told:", "or False:", "who has hung up asks the next leader"),
+    Mutant(
+        _ASKING,
+        "        if asked.again is Again.GUARDED and not data",
+        "        if False and not data",
+        "an ack that was committed is told as refused",
+    ),
+    Mutant(
+        _ASKING,
+        "        if asked.again is Again.GUARDED and not data.startswith(_SUCCESS):",
+        "        if asked.again is Again.GUARDED:",
+        "an ack that the next leader took is told as unknown",
+    ),
+    Mutant(
+        _ASKING,
+        "            if not asked.polls:\n",
+        "            if True:\n",
+        "who waits for a job gets an empty answer when its leader dies",
+    ),
+    Mutant(
+        _ASKING,
+        "            self._kept -= len(asked.request)\n",
+        "            pass\n",
+        "after a while nothing is asked again",
+    ),
+    Mutant(
+        _ASKING,
+        " and self._kept + asked.size <= ASKED_MAX_BYTES:",
+        ":",
+        "who waits for jobs takes all memory of a door",
+    ),
+    Mutant(
+        _ASKING,
+        "answer if asked.again is None else",
+        "answer if True else",
+        "what may have happened is told as not done",
+    ),
+    Mutant(
+        "protocol/again.py",
+        "with_token=spec.again_with_token is not None and _has_tokens(body)",
+        "with_token=True",
+        "an ack without a token is done twice",
+    ),
+    Mutant(
+        "protocol/again.py",
+        "Again.FREELY if method in _READS else Again.NEVER",
+        "Again.FREELY",
+        "a ticket is made twice",
+    ),
+    Mutant(
+        "doors/waiting_room.py",
+        "super().__init__(link, settings, repeatable)",
+        "super().__init__(link, settings)",
+        "a failover is an error to who only reads",
+    ),
 ]

@@ -43,14 +43,18 @@ class Announcer:
         [(where, key)] = self._link.ask(Query(self._place.qualified(LOOK)))
         return where, bytes(key)
 
+    async def reached(self) -> tuple[str | None, bytes]:
+        """Do as :meth:`look`, without blocking."""
+        [(where, key)] = await self._link.ask_soon(Query(self._place.qualified(LOOK)))
+        return where, bytes(key)
+
     async def key(self) -> bytes:
         """Return the key.
 
         Raises:
             StoreError: it cannot be read now.
         """
-        [(_, key)] = await self._link.ask_soon(Query(self._place.qualified(LOOK)))
-        return bytes(key)
+        return (await self.reached())[1]
 
     async def tell(self, where: str) -> None:
         """Say where this leader is reached; of who leads no more nothing is written.
