@@ -3,7 +3,7 @@
 When the stream is lost, nobody knows what became of the requests that were sent. Those that may be repeated go out once more on the next
 one, where the door outlives its leader: a read, and a change that is the same once more. Of one that takes effect at most once, a
 refusal then may mean that it already has. All others are answered as changes are that a disk refuses, for they may have happened, and so
-are those that were asked again in vain. Requests that were not sent yet go out on the next stream in any case.
+are those that the next leader does not answer either. Requests that were not sent yet go out on the next stream in any case.
 """
 
 from collections.abc import Awaitable, Callable
