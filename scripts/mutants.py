@@ -85,7 +85,18 @@ TESTS = {
     "config": ["tests/operations/test_spelling.py"],
     "doors": [
         f"tests/doors/test_{name}.py"
-        for name in ("frames", "splice", "handshake", "remote", "waiting_room", "local", "room", "ends", "hanging", "again")
+        for name in (
+            "frames",
+            "splice",
+            "handshake",
+            "remote",
+            "waiting_room",
+            "local",
+            "room",
+            "ends",
+            "hanging",
+            "again",
+        )
     ],
     "pages": ["tests/ui/test_findings.py", "tests/ui/test_unsure.py", "tests/ui/test_actions.py"],
     "cli": ["tests/ui/test_same_in_a_shell.py"],

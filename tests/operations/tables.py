@@ -260,7 +260,10 @@ def _flat(fields: Any, inside: Any) -> list[str]:
 
 _AFTERWARDS = (
     (Again.FREELY, "asked of the next leader; its answer is the answer"),
-    (Again.GUARDED, "asked of the next leader; a success is the answer, and after a refusal nobody knows: 503 `not-committed`"),
+    (
+        Again.GUARDED,
+        "asked of the next leader; a success is the answer, and after a refusal nobody knows: 503 `not-committed`",
+    ),
     (Again.NEVER, "503 `not-committed`: it may have happened"),
 )
 
