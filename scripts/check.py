@@ -56,7 +56,7 @@ ASYNC_DISABLED_IN_TESTS = "ASYNC114,ASYNC124"
 ASYNC_WORDS = re.compile(r"\b(async|await|trio|anyio|asyncio|BaseException|except:)")
 
 # Functions that are called by `nursery.start`, so that forgetting to wait for one is found.
-STARTABLE = "--startable-in-context-manager=serve,http,run,_host,_live,_hold,_serving,__call__,watch,waiting_room,_be"
+STARTABLE = "--startable-in-context-manager=serve,http,run,_host,_live,_hold,_serving,__call__,watch,_be"
 
 SELECTED = {
     "fast": "not slow and not long and not bench",

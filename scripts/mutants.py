@@ -63,11 +63,14 @@ TESTS = {
         "tests/storage/test_log.py",
         "tests/operations/test_backup.py",
         "tests/operations/test_restore.py",
+        "tests/storage/test_copying.py",
         "tests/engine/test_cancel.py",
     ],
     "storage/postgres": [
         "tests/storage/test_postgres_store.py",
         "tests/storage/test_postgres_schema.py",
+        "tests/storage/test_postgres_inspect.py",
+        "tests/storage/test_copying.py",
         "tests/storage/test_postgres.py",
     ],
     "api": [
@@ -82,7 +85,18 @@ TESTS = {
     "config": ["tests/operations/test_spelling.py"],
     "doors": [
         f"tests/doors/test_{name}.py"
-        for name in ("frames", "splice", "handshake", "remote", "waiting_room", "local", "room", "ends", "hanging")
+        for name in (
+            "frames",
+            "splice",
+            "handshake",
+            "remote",
+            "waiting_room",
+            "local",
+            "room",
+            "ends",
+            "hanging",
+            "again",
+        )
     ],
     "pages": ["tests/ui/test_findings.py", "tests/ui/test_unsure.py", "tests/ui/test_actions.py"],
     "cli": ["tests/ui/test_same_in_a_shell.py"],
@@ -157,6 +171,8 @@ NEAREST = {
     "store": ("postgres_store",),
     "standby": ("postgres_store",),
     "announcer": ("postgres_store",),
+    "terms": ("postgres_store", "postgres_inspect"),
+    "cluster": ("postgres_inspect",),
     "0001_initial": ("postgres_store",),
     "arrays": ("postgres_schema",),
     "schema": ("postgres_schema",),

@@ -8,6 +8,7 @@ from tests.doors.test_remote import KEY, answer, connect, start_leader, waiting
 from tests.wire.raw import request_bytes
 
 PULL = request_bytes("GET", "/queues/q/jobs")
+PUSH = request_bytes("POST", "/queues/q/jobs", b'{"data":1}')
 
 
 class Hanging:
@@ -48,8 +49,9 @@ async def test_what_hangs_with_a_leader_ends_when_the_next_one_leads(hanging: Ha
     room, link = await waiting(nursery, None)
     link.note_leader(hanging.where, KEY)
     assert await link.wait_up(60)
-    in_frame, passed_on = await connect(nursery, room), await connect(nursery, room)
-    await in_frame.send_all(PULL)
+    in_frame, passed_on, again = [await connect(nursery, room) for _ in range(3)]
+    await in_frame.send_all(PUSH)
+    await again.send_all(PULL)
     await passed_on.send_all(PULL[:-2])  # half of it is the leader's after a while
     with trio.fail_after(60):
         await hanging.asked.wait()
@@ -59,10 +61,11 @@ async def test_what_hangs_with_a_leader_ends_when_the_next_one_leads(hanging: Ha
     link.note_leader(next_.where, KEY)
     assert b'"code":"not-committed"' in await answer(in_frame, b"}")
     assert await link.wait_up(60)
+    await answer(again, b'"token":null')
     client = await connect(nursery, room)
     await client.send_all(PULL)
     await answer(client, b'"token":null')
-    for stream in (client, in_frame, passed_on):
+    for stream in (client, in_frame, passed_on, again):
         await stream.aclose()
     nursery.cancel_scope.cancel()
 
@@ -76,7 +79,7 @@ async def test_a_leader_that_hangs_long_enough_is_none(
     link.note_leader(hanging.where, KEY)
     assert await link.wait_up(60)
     client = await connect(nursery, room)
-    await client.send_all(PULL)
+    await client.send_all(PUSH)
     with trio.fail_after(60):
         await hanging.asked.wait()
     hanging.greets = False
