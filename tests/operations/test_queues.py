@@ -96,6 +96,8 @@ def test_what_is_refused_is_one_line(server: Running):
         (("limit", "q", "x"), 2, "'x' must be a number from 1 on"),
         (("limit", "q", "--most", "5"), 2, "unexpected extra argument"),
         (("limit", "q", "--rate", "5"), 2, "'5' must be a number for a time, such as 100/60s"),
+        (("limit", "q", "--rate", "100/60"), 2, "'100/60' must be a number for a time"),
+        (("pause", "q", "--until", "30"), 2, "'30' needs a unit: 30ms or 30s?"),
         (("limit", "q", "--rate", "x/1s"), 2, "'x/1s' must be a number for a time"),
         (("limit", "q", "--rate", "0/1s"), 1, "limit must be at least 1 (400)"),
         (("queues", "q q"), 1, "invalid characters (400)"),
@@ -109,20 +111,20 @@ def test_what_is_refused_is_one_line(server: Running):
 
 def test_a_time_is_from_now_or_a_date():
     read = queues.Moment().convert
-    assert [read(text, None, None) for text in ("10m", "600", "1893456000000")] == [
-        (600_000, True), (600, True), (1_893_456_000_000, False),
+    assert [read(text, None, None) for text in ("10m", "0", "1893456000000")] == [
+        (600_000, True), (0, True), (1_893_456_000_000, False),
     ]  # fmt: skip
     assert read("2030-01-01T00:00:00Z", None, None) == (1_893_456_000_000, False)
     local = round(time.mktime((2030, 6, 1, 8, 30, 0, 0, 0, -1)) * 1000)
     assert read("2030-06-01T08:30", None, None) == (local, False)
-    for bad in ("", "soon", "2030-13-01"):
+    for bad in ("", "soon", "2030-13-01", "600", "2030", "1.5"):
         with pytest.raises(click.BadParameter):
             read(bad, None, None)
 
 
 def test_a_rate_is_a_number_for_a_time():
     read = queues.PerTime().convert
-    assert [read(text, None, None) for text in ("100/60s", "5/h", "1/500", "any")] == [
+    assert [read(text, None, None) for text in ("100/60s", "5/h", "1/500ms", "any")] == [
         (100, 60_000), (5, 3_600_000), (1, 500), "any",
     ]  # fmt: skip
     assert [queues._per_time(rate) for rate in (None, {"limit": 1500, "duration": 3_600_000})] == [
@@ -190,4 +192,4 @@ def test_who_keeps_dead_letters_for_less_long_hears_of_all_that_go(server: Runni
 
 def test_a_time_of_a_setting_says_its_unit(server: Running):
     refused = ask(server, "queue", "emails", "--set", "timeout=30")
-    assert (refused.code, "timeout=30: say of what, such as 30s" in refused.err) == (2, True)
+    assert (refused.code, "timeout=30: needs a unit: 30ms or 30s?" in refused.err) == (2, True)

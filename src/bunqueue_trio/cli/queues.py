@@ -13,7 +13,7 @@ from rich.table import Table
 
 from bunqueue_trio.cli.remote import answer, at, pages, tell_unknown, with_server
 from bunqueue_trio.cli.words import exact
-from bunqueue_trio.config import parse_duration_ms
+from bunqueue_trio.config import parse_duration_ms, parse_typed_ms
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.request import segment_of
 
@@ -46,7 +46,12 @@ class Moment(click.ParamType[tuple[int, bool] | datetime]):
         except ValueError:
             pass  # then it is a date, or nothing
         else:
-            return ms, ms < _EPOCH_MS_MIN
+            if ms >= _EPOCH_MS_MIN:
+                return ms, False
+            try:
+                return parse_typed_ms(value), True
+            except ValueError as error:
+                self.fail(f"{value!r} {error}", param, ctx)
         try:
             when = datetime.fromisoformat(value)
             return when if self._zoned and when.tzinfo is None else (round(when.timestamp() * 1000), False)
@@ -149,7 +154,7 @@ class PerTime(click.ParamType[tuple[int, int] | str]):
         number, _, time = value.partition("/")
         try:
             if time and number.isascii() and number.isdigit():
-                return int(number[:20]), parse_duration_ms(time if time[:1].isdigit() else f"1{time}")
+                return int(number[:20]), parse_typed_ms(time if time[:1].isdigit() else f"1{time}")
         except ValueError:
             pass  # told below
         return self.fail(f"{value!r} must be a number for a time, such as 100/60s or 5/h, or `any`", param, ctx)

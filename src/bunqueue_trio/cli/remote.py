@@ -19,7 +19,7 @@ from msgspec import Raw
 from rich.console import Console
 from rich.table import Table
 
-from bunqueue_trio.config import parse_duration_ms
+from bunqueue_trio.config import parse_typed_ms
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.address import http_url, masked
 from bunqueue_trio.protocol.request import segment_of
@@ -220,7 +220,7 @@ def stats(url: str, token: str | None, *, as_json: bool) -> None:
 
 
 class Duration(click.ParamType[int]):
-    """A time as in the settings; milliseconds where it has no unit."""
+    """A time as in the settings, with a unit."""
 
     name = "time"
 
@@ -230,7 +230,7 @@ class Duration(click.ParamType[int]):
             return value
         try:
             # A negative one is for the server to refuse, in its own words.
-            return int(value) if value[:1] == "-" and value[1:].isdigit() else parse_duration_ms(value)
+            return int(value) if value[:1] == "-" and value[1:].isdigit() else parse_typed_ms(value)
         except ValueError as error:
             self.fail(f"{value!r} {error}", param, ctx)
 
@@ -274,8 +274,8 @@ def push(
 ) -> None:  # fmt: skip
     """Add a job with the payload JSON to QUEUE and print its id.
 
-    JSON can be `-`, which is standard input, or `@FILE`. A string needs quotes of its own: '"hello"'. A TIME is a
-    number of milliseconds, or has a unit: 500ms, 5s, 10m, 2h, 1d.
+    JSON can be `-`, which is standard input, or `@FILE`. A string needs quotes of its own: '"hello"'. A TIME
+    has a unit: 500ms, 5s, 10m, 2h, 1d.
     """
     body = {"data": Raw(json_argument(data))} | {_camel(k): v for k, v in options.items() if v not in (None, False, ())}
     backoff_how = {"type": backoff_type, "maxDelay": backoff_max, "jitter": backoff_jitter}
