@@ -99,7 +99,7 @@ TESTS = {
         )
     ],
     "pages": ["tests/ui/test_findings.py", "tests/ui/test_unsure.py", "tests/ui/test_actions.py"],
-    "cli": ["tests/ui/test_same_in_a_shell.py"],
+    "cli": ["tests/operations/test_sisters.py", "tests/ui/test_same_in_a_shell.py"],
     "ui": [
         f"tests/ui/test_{name}.py"
         for name in ("payload", "access", "actions", "hostile", "screens", "unsure", "same_in_a_shell")

@@ -242,6 +242,11 @@ OTHERS = [
     Mutant("ui/actions.py", "if name in form}\n        return", 'if name == "queue"}\n        return', "the curl beside a button of one error is about all dead letters of its queue"),
     Mutant("ui/actions.py", 'text.replace(",", "") if field.kind == "number" else text', "text", "the command line beside a button has a number that a shell does not take"),
     Mutant("cli/many.py", 'left -= reply["count"] + sum(reply["refused"].values())', "left -= 0", "`retry --limit` retries more"),
+    Mutant("cli/many.py", "    if dry_run:\n        return\n", "", "a dry run of `cancel` cancels"),
+    Mutant("cli/dead.py", "return not dry_run", "return True", "a dry run of `retry` retries"),
+    Mutant("cli/clear.py", "return not dry_run", "return True", "a dry run of `drain` drains"),
+    Mutant("cli/slips.py", 'if name != view["name"]', "if name", "a slip that has been paused is taken for what was meant"),
+    Mutant("cli/workers.py", "    if jobs:\n        confirm", "    if False:\n        confirm", "`workers release` does not ask"),
     Mutant("ui/views/log.py", "not name or is_over or not act.count", "not name or not act.count", "what has been taken back can be once more"),
     Mutant("ui/views/dead.py", "if died * 100 > STOP_AT * total:", "if died > total:", "a first retry that fails again is good news"),
 ]  # fmt: skip
