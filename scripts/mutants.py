@@ -55,7 +55,7 @@ TESTS = {
             "quiet",
         )
     ]
-    + ["tests/stream/test_gone.py"],
+    + ["tests/stream/test_gone.py", "tests/stream/test_reported.py"],
     "storage": [
         "tests/storage/test_memory.py",
         "tests/storage/test_sqlite.py",
@@ -143,6 +143,7 @@ NEAREST = {
     "holding": ("engine", "dead", "handlers", "attempts"),
     "push": ("engine", "handlers", "bulk"),
     "journal": ("bulk", "pressure"),
+    "hub": ("hub", "reported"),
     "session": ("bulk", "access", "reported"),
     "waiting": ("core", "waiting", "quiet", "gone"),
     "express": ("hot", "virtual", "gone"),

@@ -125,7 +125,7 @@ class Answering:
             at = 0
             while at < len(messages):
                 ends = now() + TURN_LONG_S
-                with self._journal.one_commit():
+                with self._core.one_turn():
                     for message in messages[at : at + TURN_REQUESTS]:
                         self._hear(message, nursery)
                         at += 1

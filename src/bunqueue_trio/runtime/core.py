@@ -7,6 +7,7 @@ is not committed yet; where another server may take the store over, after the co
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -47,8 +48,7 @@ class Core:
         self.journal = journal
         self.clock = clock
         self._pollers_max = pollers_max
-        self.pulls_waiting: int = 0
-        """Over all queues."""
+        self.pulls_waiting: int = 0  # over all queues
         self.stopping: bool = False
         """Set at shutdown: long polls are answered empty, and the server is not ready any more."""
         self.broken: trio.Event = trio.Event()
@@ -108,8 +108,7 @@ class Core:
                 self.journal.note_size(max(size, self._engine.added_bytes - added))
             begun = Begun(command, owner, reply, epoch if gathering else 0, at=at)
             if kind in SLICED:
-                begun.by = by
-                begun.polls = next_slice(command, reply) is not None
+                begun.by, begun.polls = by, next_slice(command, reply) is not None
         else:
             declined = self.waiting.declined
             if declined and command.queue in declined and command.timeout and not self.stopping:  # type: ignore[attr-defined]
@@ -217,21 +216,22 @@ class Core:
                 return False
             awaited.told.set()
             return True
-        if type(begun.command) in SLICED:
-            return False  # what it has done is to be told
-        if waiter is None:
+        if waiter is None and type(begun.command) not in SLICED:
             begun.polls = False  # it has not come to its place in line: :meth:`finish` has nothing to wait for
             return True
-        if waiter not in waiter.line:
-            return False
+        if waiter is None or waiter not in waiter.line:
+            return False  # what was done in slices is to be told, too
         self.waiting.leave(waiter)
         waiter.served.set()
         return True
 
+    def one_turn(self) -> AbstractContextManager[None]:
+        """Do the commands of the block, which is one step, in one commit; see :meth:`Journal.one_commit`."""
+        return self.journal.one_commit(self._set_alarms)
+
     def is_dead(self, job_id: str) -> bool:
         """Return whether a job is a dead letter now."""
-        now = self.clock.now()
-        job = self._apply(now, self._engine.find, job_id)
+        job = self._apply(self.clock.now(), self._engine.find, job_id)
         return job is not None and job.state is State.FAILED
 
     def check_queue(self, name: str) -> None:
@@ -239,13 +239,7 @@ class Core:
         self._engine.queues.check(name)
 
     async def wait_broken(self) -> None:
-        """Wait until a command has met a broken invariant, and raise it.
-
-        A transport may turn any exception into an answer; this one must end the process all the same.
-
-        Raises:
-            InvariantBroken: the broken invariant.
-        """
+        """Wait until a command has met a broken invariant, and raise it: a transport may have made an answer of it."""
         await self.broken.wait()
         assert self._broken_by is not None
         raise self._broken_by
@@ -379,10 +373,20 @@ class Core:
                 self.waiting.serve_woken(now)
             if engine.ends:
                 self.ends.tell()
-            if self.journal.gathering:
-                self.journal.note(durable=durable)
             if engine.planner.notices:
                 tell(engine.planner.take_notices())
+            if not self.journal.in_turn:
+                if self.journal.gathering:
+                    self.journal.note(durable=durable)
+                self._set_alarms()
+            elif durable and self.journal.gathering:
+                self.journal.note(durable=True)  # the rest is done at the end of the turn, for all of its commands
+        except AssertionError as error:
+            raise self._break(error) from error
+
+    def _set_alarms(self) -> None:
+        engine = self._engine
+        try:
             self.scheduler.set(0 if self.waiting.declined else engine.next_scheduled())
             self.stall_detector.set(engine.leases.next_due())
             self.rerunner.set(engine.reruns.due)
