@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, cast
 
 import httpx
-import msgspec
 import uuid_utils
 
 from bunqueue_trio.errors import (
@@ -30,7 +29,7 @@ from bunqueue_trio.protocol.events import EVENT_TYPES
 from bunqueue_trio.protocol.faults import error_of
 from bunqueue_trio.protocol.options import FailureSpec, JobSpec, PushOptions, failure_fields, push_fields, to_ms
 from bunqueue_trio.protocol.replies import Reply, StateReply
-from bunqueue_trio.protocol.request import fields_of, path_of, query_of, segment_of, target_of
+from bunqueue_trio.protocol.request import fields_of, json_of, path_of, query_of, segment_of, target_of
 from bunqueue_trio.protocol.standin import STAND_INS
 from bunqueue_trio.protocol.surrogates import read
 from bunqueue_trio.sync.events import SILENCE_S, SyncEventStream, wanted
@@ -320,7 +319,7 @@ class SyncClient:
         assert http is not None
         method, path = http.method, target_of(http.path, fields)
         query = query_of(fields) if method == "GET" else None
-        content = None if method == "GET" or (method == "DELETE" and not fields) else msgspec.json.encode(fields)
+        content = None if method == "GET" or (method == "DELETE" and not fields) else json_of(fields)
         asked = query_of(fields).get("timeout", c.WaitJob().timeout if kind is c.WaitJob else 0)
         waits = asked / 1000 if kind in TAKES or kind in AWAITS else 0
         with self._telling(method, path):
