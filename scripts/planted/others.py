@@ -157,6 +157,8 @@ OTHERS = [
     Mutant("client/worker.py", "        self._changed, self._threads = Signal(), Threads(self._notify)\n", "", "a worker on its second loop waits for its first"),
     Mutant("client/client.py", "        if self._upkeep.closing:  # it was open before\n            self._begin()\n", "", "a client that was closed stays so"),
     Mutant("client/backend.py", "        if (stand_in := STAND_INS.current) is not None:\n            return stand_in.connect(queue, holder)\n", "", "a test speaks to a real server"),
+    Mutant("sync/client.py", 'reply.get("ok") is True:', 'reply.get("ok") is not False:', "any JSON is an answer of a server"),
+    Mutant("sync/client.py", "headers, silence_s=0)", "headers)", "a wait without a loop is held up by a server that hangs"),
     Mutant("sync/client.py", "        if stand_in is None or self._is_own_way:\n", "        if True:\n", "a test without a loop speaks to a real server"),
     Mutant("testing/idle.py", "            if self._waits_for_threads():\n", "            if False:\n", "virtual time jumps while a thread runs"),
     Mutant("testing/idle.py", "            scope.deadline = math.inf\n", "            pass\n", "heartbeats are taken for something that happens"),
