@@ -23,7 +23,7 @@ import anyio
 from anyio.abc import TaskStatus
 from msgspec.json import Decoder
 
-from bunqueue_trio.client.backend import Loop, LoopName, Scope, Signal, Tasks, rest, websocket
+from bunqueue_trio.client.backend import Loop, LoopName, Scope, Signal, Tasks, forget_cancellation, rest, websocket
 from bunqueue_trio.client.client import DEFAULT_URL, Client
 from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.given import Time, count_of, name_of_jobs, note_place, seconds_of
@@ -306,6 +306,8 @@ class Worker:
             del self._runs[job.token]
             self._notify()
         duration = self._on.current_time() - started
+        if self._on.tasks_may_be_cancelled:
+            await forget_cancellation()
         called_off = run.scope.cancelled_caught and run.called_off and ending is None
         if called_off:
             error = "the job was cancelled"
