@@ -56,8 +56,8 @@ async def fail_all(bunqueue: Bunqueue, raised: list[BaseException], **options: A
     return ids
 
 
-NO_TEXT = "cannot read caf\udce9.txt"  # as `os.fsdecode` makes it
-WRITTEN_OUT = r"cannot read caf\udce9.txt"
+NO_TEXT = "cannot read \udce9.txt"  # as `os.fsdecode` makes it
+WRITTEN_OUT = r"cannot read \udce9.txt"
 
 
 async def test_what_is_no_text_is_written_out_for_people(bunqueue: Bunqueue):
