@@ -123,6 +123,7 @@ OTHERS = [
     Mutant("client/backend.py", "    return anyio.current_effective_deadline() == -math.inf\n", "    return True\n", "a handler's own CancelledError ends its worker"),
     Mutant("client/worker.py", "        if self._on.tasks_may_be_cancelled:\n            await forget_cancellation()\n", "", "a handler that cancels its own task and returns ends its worker"),
     Mutant("client/backend.py", "    return anyio.current_effective_deadline() == -math.inf\n", "    return anyio.current_effective_deadline() == -math.inf or asyncio.current_task().cancelling() > 0\n", "a handler that cancels its own task ends its worker"),
+    Mutant("client/worker.py", "        elif job.ended is not None and error is None:\n", "        elif False:\n", "what a handler gave back is reported, and said to be lost"),
     Mutant("client/traces.py", "error.__traceback__, limit=0, compact", "error.__traceback__, compact", "frames are made by Python, too, which cost more than the job"),
     Mutant("client/traces.py", "    return MET, None if error.__suppress_context__ else error.__context__\n", "    return MET, None\n", "what led to an error is not told"),
     Mutant("client/link.py", "            elif not head.ok:\n                self._fail_unreadable(head)\n", "", "a payload that is no JSON is waited for without an end"),

@@ -315,6 +315,8 @@ class Worker:
             error = f"Handler timed out after {self.timeout:g} s"
         if run.scope.cancelled_caught and run.lost:
             log.info("job is not ours any more", **facts(Outcome(job, duration)), reason=printable(run.reason))
+        elif job.ended is not None and error is None:
+            log.info("job was ended by its handler", **facts(Outcome(job, duration)), how=job.ended)
         else:
             reporter.report(Outcome(job, duration, result, error, trace, ending, called_off))
 
