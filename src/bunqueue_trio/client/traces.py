@@ -64,7 +64,8 @@ class Traces:
         return frames
 
     def _frame(self, trace: TracebackType) -> str:
-        code, number = trace.tb_frame.f_code, trace.tb_lineno
+        code = trace.tb_frame.f_code
+        number: int | None = trace.tb_lineno  # none of what the compiler has put in
         known = self._known.get(id(code))
         if known is None:
             if len(self._known) >= CODES_MAX:

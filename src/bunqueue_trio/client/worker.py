@@ -23,7 +23,7 @@ import anyio
 from anyio.abc import TaskStatus
 from msgspec.json import Decoder
 
-from bunqueue_trio.client.backend import Loop, LoopName, Scope, Signal, Tasks, rest, websocket
+from bunqueue_trio.client.backend import Loop, LoopName, Scope, Signal, Tasks, forget_cancellation, rest, websocket
 from bunqueue_trio.client.client import DEFAULT_URL, Client
 from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.given import Time, count_of, name_of_jobs, note_place, seconds_of
@@ -306,6 +306,8 @@ class Worker:
             del self._runs[job.token]
             self._notify()
         duration = self._on.current_time() - started
+        if self._on.tasks_may_be_cancelled:
+            await forget_cancellation()
         called_off = run.scope.cancelled_caught and run.called_off and ending is None
         if called_off:
             error = "the job was cancelled"
@@ -313,6 +315,8 @@ class Worker:
             error = f"Handler timed out after {self.timeout:g} s"
         if run.scope.cancelled_caught and run.lost:
             log.info("job is not ours any more", **facts(Outcome(job, duration)), reason=printable(run.reason))
+        elif job.ended is not None and error is None:
+            log.info("job was ended by its handler", **facts(Outcome(job, duration)), how=job.ended)
         else:
             reporter.report(Outcome(job, duration, result, error, trace, ending, called_off))
 
