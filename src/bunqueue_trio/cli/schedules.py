@@ -233,7 +233,7 @@ def _past(past: dict[str, Any], zone: str) -> str:
     "--next", "next_", type=click.IntRange(1, 25), default=5, show_default=True, metavar="N", help="How many."
 )
 def preview(url: str, token: str | None, *, next_: int, **given: Any) -> None:
-    """Show when a schedule would run, without storing it."""
+    """Show when a schedule would run, without storing it; `put --dry-run` tries all the rest of it."""
     query = urlencode({"next": next_} | _fields(url, token, given))
     _show_upcoming(answer(url, token, "GET", f"/schedules/preview?{query}"), given["cron"])
 
