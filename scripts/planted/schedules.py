@@ -18,6 +18,8 @@ SCHEDULES = [
     Mutant("engine/cron.py", "_WORD.sub(functools.partial(_as_number, known), part))", "part)", "a step over one value in two spellings goes on to the end of the field"),
     Mutant("engine/putting.py", "cron.check(command.cron)", "cron.parse(command.cron)", "an expression for each 90 minutes runs each hour"),
     Mutant("engine/cron.py", "if any(int(step) > longest", "if any(int(step) >= longest", "each 60 minutes is no step of an expression"),
+    Mutant(_PLANNER, "        self.lately.pop(notice.name, None)\n", "", "a schedule that is late once more is not the last one"),
+    Mutant(_PLANNER, "            del self.lately[next(iter(self.lately))]\n", "            pass\n", "all names that were ever late are kept"),
     Mutant(_TIMING, "is_by_one_day(second + zones.offset(timing.timezone, second))", "is_by_one_day(second)", "the day of a slot is that of UTC"),
     Mutant(_TIMING, "    if expression is None or found:", "    if expression is None:", "a slot that the clock has moved to another day is said to be of that day"),
     Mutant(_TIMING, "'first' if second < change.at else 'second'", "'first'", "the second of two times is taken for the first"),

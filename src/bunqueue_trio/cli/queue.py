@@ -92,10 +92,11 @@ def queue(
     if said or not is_any_set:
         tell_unknown(url, token, view, " yet; jobs that come to it will be treated so" if said else "")
     acts = answer(url, token, "GET", f"/actions?limit={ACTS_LOOKED}")["actions"] if is_any_set else []
-    for told in [*tell(replies, queue, acts), *tell_limits(view, queue, acts)]:
-        click.echo(
-            printable(f"{told.setting.group:<9} {told.setting.name:<17} {told.value:<22} {_source(told)}".rstrip())
-        )
+    lines = [*tell(replies, queue, acts), *tell_limits(view, queue, acts)]
+    width = max(22, *(len(told.value) for told in lines))
+    for told in lines:
+        line = f"{told.setting.group:<9} {told.setting.name:<17} {told.value:<{width}} {_source(told)}"
+        click.echo(printable(line.rstrip()))
 
 
 def _leaving(url: str, token: str | None, path: str, said: Mapping[str, Any]) -> int:

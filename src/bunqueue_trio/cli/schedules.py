@@ -261,7 +261,7 @@ def _past(past: dict[str, Any], zone: str) -> str:
 )
 @_as_json
 def preview(url: str, token: str | None, *, next_: int, as_json: bool, **given: Any) -> None:
-    """Show when a schedule would run, without storing it."""
+    """Show when a schedule would run, without storing it; `put --dry-run` tries all the rest of it."""
     query = urlencode({"next": next_} | _fields(url, token, given))
     told = answer(url, token, "GET", f"/schedules/preview?{query}")
     if as_json:

@@ -171,7 +171,7 @@ class Server:
             queues_paused=self.engine.gates.paused,
             queues_limited=self.engine.gates.limited,
             queues_rate_limited=self.engine.gates.rate_limited,
-            schedules=ScheduleFigures(len(planner.plans), planner.late, planner.left_out, planner.last_late),
+            schedules=ScheduleFigures(len(planner.plans), planner.late, planner.left_out, tuple(planner.lately.items())),
             errors_back=tuple(
                 ErrorBack(key, mark.shape, mark.queue, mark.at, mark.back_at or 0, mark.times)
                 for key, mark in self.engine.marks.back()

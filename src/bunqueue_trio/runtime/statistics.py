@@ -88,8 +88,8 @@ class ScheduleFigures(NamedTuple):
     known: int
     late: int
     left_out: int
-    last_late: tuple[str, int] | None = None
-    """Which of them missed its time last, and when that was."""
+    lately: tuple[tuple[str, int], ...] = ()
+    """Which of them missed their time last, some, newest last, and when that was."""
 
 
 class ErrorBack(NamedTuple):

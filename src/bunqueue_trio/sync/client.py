@@ -90,6 +90,7 @@ class SyncClient:
 
         Raises:
             TypeError: there is no such option.
+            ValueError: the data has a number that JSON does not know.
             ConnectionLost: its note has the job_id to repeat it with.
         """
         body = push_fields(data, options, lambda: str(uuid_utils.uuid7()))
@@ -104,6 +105,7 @@ class SyncClient:
 
         Raises:
             TypeError: there is no such option.
+            ValueError: the data has a number that JSON does not know.
             ConnectionLost: its note has the job_ids to repeat it with.
         """
         specs: list[dict[str, Any]] = [dict(job) for job in jobs]
