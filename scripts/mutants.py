@@ -98,11 +98,16 @@ TESTS = {
             "again",
         )
     ],
-    "pages": ["tests/ui/test_findings.py", "tests/ui/test_unsure.py", "tests/ui/test_actions.py"],
+    "pages": [
+        "tests/ui/test_findings.py",
+        "tests/ui/test_unsure.py",
+        "tests/ui/test_actions.py",
+        "tests/operations/test_actions.py",
+    ],
     "cli": ["tests/operations/test_sisters.py", "tests/ui/test_same_in_a_shell.py"],
     "ui": [
         f"tests/ui/test_{name}.py"
-        for name in ("payload", "access", "actions", "hostile", "screens", "unsure", "same_in_a_shell")
+        for name in ("payload", "access", "actions", "undo", "hostile", "screens", "unsure", "same_in_a_shell")
     ],
     "transports": [
         *(f"tests/stream/test_{name}.py" for name in ("hot", "heads", "frames", "virtual", "gone", "bulk")),
@@ -165,6 +170,9 @@ NEAREST = {
     "tokens": ("spelling",),
     "queue": ("engine", "listing"),
     "planner": ("schedules",),
+    "before": ("actions",),
+    "acts": ("actions",),
+    "restoring": ("undo",),
     "putting": ("schedules",),
     "firing": ("schedules",),
     "cron": ("timing",),

@@ -195,7 +195,7 @@ class Queues(Jobs):
         return {
             "name": queue,
             "paused": pause is not None,
-            "pause": pause and {"since": pause[0], "reason": pause[1], "until": pause[2]},
+            "pause": pause and {"since": pause[0], "reason": pause[1], "until": pause[2], "by": None},
             "counts": self.all_counts(queue),
             "oldestReadyAt": self.oldest(ready),
             "nextDueAt": min(delayed, default=None),

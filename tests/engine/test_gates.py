@@ -5,9 +5,10 @@ import pytest
 
 from bunqueue_trio import errors
 from bunqueue_trio.engine import gates
-from bunqueue_trio.engine.commands import queues
+from bunqueue_trio.engine.commands import apply, queues
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.caller import By
 from tests.engine.make import T0, Bench
 
 
@@ -305,3 +306,17 @@ def test_a_queue_tells_how_many_pulls_wait_there_now(bench: Bench):
     waiting["q"] = ["one", "two"]
     assert bench.do(c.GetQueue(queue="q")).queue.pulls_waiting == 2
     assert bench.do(c.GetQueue(queue="other")).queue.pulls_waiting == 0
+
+
+def test_a_pause_says_who_made_it(bench: Bench):
+    ann, bob = By("ann", "10.0.0.7"), By("bob", "10.0.0.8")
+    view = lambda: bench.do(c.GetQueue(queue="q")).queue.pause  # noqa: E731
+    apply(bench.engine, c.Pause(queue="q", reason="x"), bench.now, by=ann)
+    assert view().by == "ann"
+    # Who says the same once more changes nothing; who says something else does.
+    apply(bench.engine, c.Pause(queue="q", reason="x"), bench.now, by=bob)
+    assert view().by == "ann"
+    apply(bench.engine, c.Pause(queue="q", reason="y"), bench.now, by=bob)
+    assert view().by == "bob"
+    bench.do(c.Pause(queue="p"))
+    assert bench.do(c.GetQueue(queue="p")).queue.pause.by is None

@@ -1,42 +1,98 @@
-"""`bunqueue-trio actions`: what it prints."""
+"""`bunqueue-trio actions`: what it prints, in the words of the commands, and how it is filtered."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
+import trio
 
-from tests.operations.processes import Done, Running, bunqueue, serving
+from bunqueue_trio.cli import remote
+from bunqueue_trio.pages import acts
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.caller import By
+from bunqueue_trio.protocol.catalog import ACTS, SPECS
+from bunqueue_trio.testing.server import Bunqueue
+from tests.operations.test_sisters import Shell
+from tests.ui.night import fail, push
+
+ANN = By("ann", "10.0.0.7")
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with serving(tmp_path_factory.mktemp("actions"), env={"AUTH_TOKENS": "secret"}) as running:
-        yield running
+@pytest.fixture
+async def shell(bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    return Shell(bunqueue, monkeypatch)
 
 
-def ask(server: Running, *arguments: str) -> Done:
-    return bunqueue(*arguments, env={"BUNQUEUE_URL": server.url, "BUNQUEUE_TOKEN": "secret"})
+def rows(out: str) -> list[str]:
+    """The lines behind the heads, with one blank between words."""
+    return [" ".join(line.split()) for line in out.splitlines()[1:]]
 
 
-@pytest.mark.slow
-def test_acts_are_listed_newest_first(server: Running):
-    empty = ask(server, "actions")
-    assert (empty.code, empty.out, empty.err) == (0, "", "nothing has been done yet\n")
-    assert ask(server, "actions", "--json").err == ""
-    for arguments in (
-        ("pause", "emails", "--reason", "mail\x1b[2J is down"),
-        ("limit", "emails", "2"),
-        ("resume", "emails"),
-    ):
-        assert ask(server, *arguments).code == 0
-    done = ask(server, "actions")
-    assert done.err == ""
-    resumed, limited, paused = done.out.splitlines()
-    assert resumed.endswith("  token (127.0.0.1)  Resume  emails  1")
-    assert limited.endswith("  token (127.0.0.1)  SetConcurrency  emails  concurrency=2  1")
-    assert "Pause  emails  reason=" in paused
-    assert "\x1b" not in done.out
-    some = ask(server, "actions", "--limit", "2", "--json")
-    assert [json.loads(line)["command"] for line in some.out.splitlines()] == ["Resume", "SetConcurrency"]
-    assert some.err == "the newest 2 of 3; --limit shows more\n"
-    assert ask(server, "actions", "--limit", "3").err == ""
+async def test_acts_are_in_the_words_of_the_commands_with_dates_and_units(shell: Shell):
+    core = shell.bunqueue.server.core
+    until = shell.bunqueue.server.clock.now() + 3_600_000
+    for command in (
+        c.Pause(queue="emails", reason="mail\x1b[2J is down", until=until), c.Resume(queue="emails"), c.SetConcurrency(queue="emails", concurrency=5),
+        c.SetConcurrency(queue="emails", concurrency=2000), c.RateLimit(queue="emails", limit=100, duration=60_000), c.RateLimitClear(queue="emails"),
+        c.SetDlqConfig(queue="emails", max_age=604_800_000, auto_retry=True), c.SetDefaults(queue="emails", timeout=30_000),
+        c.SetDefaults(queue="emails", timeout=None), c.PutSchedule(name="nightly", queue="reports", every=3_600_000),
+        c.PutSchedule(name="nightly", queue="reports", every=60_000, jitter=1000), c.PauseSchedule(name="nightly"), c.MarkGroup(fingerprint="2a253bca139c", mark="fixed"),
+    ):  # fmt: skip
+        await core.execute(command, by=ANN)
+    done = await shell("actions")
+    assert done.stdout.split("\n")[0].split() == ["when", "who", "what", "of", "how", "changed"]
+    when = remote.at(until)
+    assert [row.partition("ann (10.0.0.7) ")[2] for row in rows(done.stdout)] == [
+        "mark group 2a253bca139c; mark fixed (was none) 1",
+        "schedules pause nightly 1",
+        "schedules put nightly every 1 min (was 1 h); jitter 1 s; queue reports 1",
+        "schedules put nightly every 1 h; queue reports 1",
+        "queue --set emails timeout none (was 30 s) 1",
+        "queue --set emails timeout 30 s (was none) 1",
+        "queue --set emails autoRetry yes (was none); maxAge 7 d (was none) 1",
+        "limit --rate emails limit was 100; duration was 1 min 1",
+        "limit --rate emails limit 100 (was none); duration 1 min 1",
+        "limit emails at once 2,000 (was 5) 1",
+        "limit emails at once 5 (was none) 1",
+        f"resume emails reason was mail\\x1b[2J is down; until was {when} 1",
+        f"pause emails reason mail\\x1b[2J is down; until {when} 1",
+    ]  # fmt: skip
+
+
+async def test_steps_of_one_act_are_one_line(shell: Shell):
+    for n in range(250):
+        await push(shell.bunqueue, "e", str(n), job_id=f"e-{n}")
+    await fail(shell.bunqueue, "e", 240, "PaymentError: order {}")
+    done = await shell("retry", "e", "--error", "Payment", "--rate", "100", "--yes")
+    assert done.stdout == "e: 240 of 240 dead letters with this error retried\n"
+    assert len((await shell("actions", "--json")).stdout.splitlines()) > 1
+    [row] = rows((await shell("actions")).stdout)
+    assert row.endswith("retry e error Payment; rate 100 240"), row
+
+
+async def test_acts_are_filtered_as_on_the_page(shell: Shell):
+    core = shell.bunqueue.server.core
+    await core.execute(c.Pause(queue="bills"), by=ANN)
+    await trio.sleep(7200)
+    await core.execute(c.SetConcurrency(queue="thumbs", concurrency=4), by=By("deploy", "10.1.0.2"))
+    await core.execute(c.MarkGroup(fingerprint="2a253bca139c", mark="fixed"), by=ANN)
+    assert (await shell("actions", "--who", "bob")).stderr == "nothing like that has been done\n"
+    for flags, found in (
+        (("--who", "ann"), ["mark", "pause"]), (("--who", "10.1.0.2"), ["limit"]), (("--what", "pause"), ["pause"]), (("--what", "SetConcurrency"), ["limit"]),
+        (("--of", "thumbs"), ["limit"]), (("--of", "2a253bca139c"), ["mark"]), (("--newer", "1h"), ["mark", "limit"]), (("--older", "1h"), ["pause"]),
+        (("--limit", "2"), ["mark", "limit"]), (("--who", "ann", "--limit", "1"), ["mark"]),
+    ):  # fmt: skip
+        done = await shell("actions", *flags)
+        assert [row.partition(") ")[2].split()[0] for row in rows(done.stdout)] == found, flags
+        if "--limit" in flags:
+            assert "--limit shows more" in done.stderr
+    lines = (await shell("actions", "--of", "thumbs", "--json")).stdout.splitlines()
+    assert [json.loads(line)["command"] for line in lines] == ["SetConcurrency"]
+
+
+async def test_nothing_has_been_done_yet(shell: Shell):
+    assert (await shell("actions")).stderr == "nothing has been done yet\n"
+    assert (await shell("actions", "--json")).output == ""
+
+
+def test_every_act_has_a_word():
+    assert {SPECS[kind].tag for kind in ACTS} == {*acts.WORDS, "ActOnJobs"}

@@ -10,7 +10,6 @@ import httpx
 import pytest
 import trio
 from click.testing import CliRunner, Result
-from trio.testing import MockClock
 
 from bunqueue_trio.cli import main, remote
 from bunqueue_trio.protocol import commands as c
@@ -32,6 +31,8 @@ ALIKE = (
     "attempts", "owner", "state",
 )  # fmt: skip
 """Flags that mean the same wherever they are."""
+UNLIKE = {"migrate", "doctor", "worker", "push", "actions"}
+"""Commands in which some of them are about something else."""
 
 
 def commands(group: click.Group = main, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
@@ -83,11 +84,7 @@ def test_a_flag_is_called_and_explained_alike(flag: str):
     said: dict[tuple[Any, ...], list[str]] = {}
     for name, command in ALL.items():
         for param in command.params:
-            if (
-                isinstance(param, click.Option)
-                and param.name == flag
-                and name not in {"migrate", "doctor", "worker", "push"}
-            ):
+            if isinstance(param, click.Option) and param.name == flag and name not in UNLIKE:
                 said.setdefault((tuple(param.opts), param.metavar, param.help), []).append(name)
     assert len(said) == 1, said
 
@@ -138,20 +135,19 @@ class Shell:
 
 
 @pytest.fixture
-async def shell(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> Any:
-    async with Bunqueue() as bunqueue:
-        core = bunqueue.server.core
-        for n in range(5):
-            await push(bunqueue, "q", str(n), job_id=f"bad-{n}")
-        await fail(bunqueue, "q", 5, ERROR)
-        await core.execute(c.RegisterWorker(name="mail", worker_id="w1", queues=["q"]))
-        await push(bunqueue, "q", job_id="held")
-        await core.execute(c.PullBatch(queue="q", count=1, owner="w1"))
-        for n in range(3):
-            await push(bunqueue, "q", str(n), job_id=f"w-{n}")
-        await push(bunqueue, "q", job_id="later-0", delay=86_400_000)
-        await core.execute(c.PutSchedule(name="nightly", queue="other", every=86_400_000))
-        yield Shell(bunqueue, monkeypatch)
+async def shell(bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    core = bunqueue.server.core
+    for n in range(5):
+        await push(bunqueue, "q", str(n), job_id=f"bad-{n}")
+    await fail(bunqueue, "q", 5, ERROR)
+    await core.execute(c.RegisterWorker(name="mail", worker_id="w1", queues=["q"]))
+    await push(bunqueue, "q", job_id="held")
+    await core.execute(c.PullBatch(queue="q", count=1, owner="w1"))
+    for n in range(3):
+        await push(bunqueue, "q", str(n), job_id=f"w-{n}")
+    await push(bunqueue, "q", job_id="later-0", delay=86_400_000)
+    await core.execute(c.PutSchedule(name="nightly", queue="other", every=86_400_000))
+    return Shell(bunqueue, monkeypatch)
 
 
 async def test_what_changes_much_does_nothing_until_it_may(shell: Shell):
@@ -248,3 +244,16 @@ async def test_one_word_takes_back_what_was_said(shell: Shell):
 async def test_a_worker_that_was_probably_meant_is_named(shell: Shell):
     refused = await shell("workers", "quiet", "mai")
     assert "there is no worker mai; do you mean mail?" in refused.stderr
+
+
+async def test_a_setting_is_known_however_it_is_written_and_where_else_one_is_set(shell: Shell):
+    for line, said in (
+        ("queue q --set max_atempts=5", "do you mean maxAttempts?"), ("queue q --set concurrency=5", "such as `limit QUEUE 5`"),
+        ("queue q --set rate-limit=5", "such as `limit QUEUE --rate 100/60s`"),
+    ):  # fmt: skip
+        refused = await shell(*line.split())
+        assert (refused.exit_code, said in refused.stderr) == (2, True), line
+    assert (await shell("queue", "q", "--set", "MAX_ATTEMPTS=5")).exit_code == 0
+    assert (await shell("limit", "q", "5", "--rate", "3/1s")).exit_code == 0
+    told = json.loads((await shell("queue", "q", "--reset", "limits", "--json")).stdout)
+    assert (told["defaults"]["set"], told["limits"]) == (["maxAttempts"], {"concurrency": None, "rateLimit": None})

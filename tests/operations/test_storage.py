@@ -1,6 +1,8 @@
 """What the disk holds and whether the server takes work: as the page and as the commands tell it."""
 
 import json
+import os
+import socket
 from typing import Any
 
 import msgspec
@@ -11,12 +13,15 @@ from msgspec.structs import replace
 
 from bunqueue_trio.cli import main
 from bunqueue_trio.cli import storage as cli
+from bunqueue_trio.cli.remote import Refusal, at
 from bunqueue_trio.config import MIB
+from bunqueue_trio.pages import figures
 from bunqueue_trio.pages.storage import shorter, storage
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.server_replies import StorageReply, StorageView
 from bunqueue_trio.storage.store import Sampled, Space
 from bunqueue_trio.testing.server import Bunqueue
+from tests.ui.site import Site
 
 GIB = 1024 * MIB
 
@@ -126,3 +131,39 @@ def test_health_is_an_exit_code(monkeypatch: pytest.MonkeyPatch, status: str, co
     told = {"ok": True, "status": status, "uptime": 90, "version": "1", "queues": {"waiting": 3}}
     assert run(monkeypatch, told, "health") == (code, f"{status}: up 1 min 30 s, version 1; 3 waiting\n")
     assert run(monkeypatch, told, "health", "--json") == (code, json.dumps(told) + "\n")
+
+
+async def test_who_answers_and_leads_is_said(bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch):
+    """Of a queue in a database the term, too, and where servers that wait reach it."""
+    server = bunqueue.server
+    server.addresses, server.link, server.doors.wanted = ["0.0.0.0:6790"], "10.0.0.7:6791", 2
+    monkeypatch.setattr(server.store, "term", 3, raising=False)
+    told = json.loads(figures.tasks(server)[1])
+    here, since = f"{socket.gethostname()} process {os.getpid()}", server.started_at
+    assert told["server"] == {
+        "host": socket.gethostname(), "process": os.getpid(), "addresses": ["0.0.0.0:6790"], "since": since, "term": 3,
+        "link": "10.0.0.7:6791", "leads": True,
+    }  # fmt: skip
+    health = json.loads(figures.health(server)[1])
+    monkeypatch.setattr(cli, "answer", lambda *call: told if call[3] == "/tasks" else health)
+    said = CliRunner().invoke(main, ["health"]).output.splitlines()[1]
+    assert said == (
+        f"{here}, at 0.0.0.0:6790; leads (term 3) since {at(since)}; servers that wait reach it at 10.0.0.7:6791; 0 of 2 doors"
+    )
+    page = await Site(bunqueue).get("/ui/server")
+    assert page.said("Leads since 2023-11-14 22:13:20 UTC, term 3")
+    assert page.said(f"Host and process {socket.gethostname()}, {os.getpid()}")
+    assert page.said("Servers that wait reach it at 10.0.0.7:6791")
+
+
+def test_health_needs_no_token_and_asks_an_older_server_for_nothing(monkeypatch: pytest.MonkeyPatch):
+    health = {"ok": True, "status": "healthy", "uptime": 90, "version": "1", "queues": {"waiting": 3}}
+
+    def answer(*call: Any) -> dict[str, Any]:
+        if call[3] == "/tasks":
+            raise Refusal("Unauthorized", 401)
+        return health
+
+    monkeypatch.setattr(cli, "answer", answer)
+    done = CliRunner().invoke(main, ["health"])
+    assert (done.exit_code, done.output.count("\n")) == (0, 1)

@@ -33,10 +33,10 @@ def test_workers_are_shown_quieted_released_and_forgotten(server: Running):
         assert row.split()[:7] == ["mailer", "w-1", "active", "1", "4", "0", "0"]
         [listed] = map(json.loads, ask("--json").out.splitlines())
         assert [job["id"] for job in listed["jobs"]] == [job_id]
-        assert ask("quiet", "mailer").out == "mailer: quiet, and has 1 jobs\n"
+        assert ask("quiet", "mailer").out == "mailer: quiet, and has 1 job\n"
         done = ask("forget", "mailer")
         assert (done.code, "release them first" in done.err) == (1, True)
-        assert ask("release", "w-1", "--yes").out == "w-1: 1 jobs returned\n"
+        assert ask("release", "w-1", "--yes").out == "w-1: 1 job returned\n"
         assert client.get("/queues/q/jobs", params={"owner": "w-1"}).json()["job"] is None
         assert ask("unquiet", "mailer").out == "mailer: gets jobs\n"
         assert client.get("/queues/q/jobs", params={"owner": "w-1"}).json()["job"]["id"] == job_id

@@ -8,9 +8,11 @@ from bunqueue_trio.config import (
     CHECKPOINT_FINISH_BYTES,
     CHECKPOINT_MS,
     DISK_RESERVE_BYTES,
+    GIVE_BACK_MS,
     MIB,
     PRUNE_MS,
     PRUNE_ROWS,
+    ROOM_MS,
     SHRINK_BYTES,
     SHRINK_MS,
     SHRINK_PAUSE_MS,
@@ -97,14 +99,18 @@ class Log:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.size = 0
+        self.size = self.cut = 0
         self.done: list[bool] = []
         """Whether the disk was held at each checkpoint."""
         world.store.log_bytes = lambda: self.size
         world.store.checkpoint = self.checkpoint
 
     def checkpoint(self, *, restart: bool) -> None:
-        assert not restart  # which would wait for readers outside
+        if restart:  # which may wait for readers outside
+            assert self.world.journal.disk.locked()
+            self.cut += 1
+            self.size = 0
+            return
         self.done.append(self.world.journal.disk.locked())
         if self.done[-1]:
             self.size = 0
@@ -181,6 +187,19 @@ async def test_while_the_disk_refuses_changes_even_a_small_log_is_moved(log: Log
     log.size, log.world.journal.failing = 1, "full"
     await trio.sleep(CHECKPOINT_MS / 1000 * 1.5)
     assert log.done == [False, False]
+
+
+async def test_while_the_disk_is_nearly_full_the_file_of_the_log_is_cut_now_and_then(log: Log):
+    """What a peak has made of it is room that pushes wait for; but commits wait for the cut."""
+    log.size = CHECKPOINT_FINISH_BYTES - 1
+    await trio.sleep(CHECKPOINT_MS / 1000 * 1.5)
+    assert (log.cut, log.done) == (0, [False, False])
+    log.world.journal.note_room(nearly_full=True)
+    await trio.sleep(GIVE_BACK_MS / 1000 * 2.5)
+    assert log.cut == 3
+    log.world.journal.note_room(nearly_full=False)
+    await trio.sleep(GIVE_BACK_MS / 1000 * 3)
+    assert log.cut == 3
 
 
 # --- room -----------------------------------------------------------------------------------------------
@@ -315,6 +334,19 @@ async def test_the_lateness_of_the_loop_is_measured(nursery: trio.Nursery):
     assert histogram.counts == [3, 0, 1]
 
 
+async def test_a_disk_with_little_left_is_looked_at_oftener(world: World, nursery: trio.Nursery):
+    left, looks = 100 * DISK_RESERVE_BYTES, []
+    world.store.space = lambda: (looks.append(trio.current_time()), Space(MIB, 0, left, 1000 * DISK_RESERVE_BYTES))[1]
+    nursery.start_soon(looped(Shrinker(world.journal, world.store)))
+    await trio.sleep(3.5)
+    assert len(looks) == 3
+    left = DISK_RESERVE_BYTES
+    await trio.sleep(1)
+    seen = len(looks)
+    await trio.sleep(1)
+    assert len(looks) - seen == pytest.approx(1000 / ROOM_MS, abs=1)
+
+
 async def test_the_last_room_on_the_disk_is_for_what_empties_the_queues(nursery: trio.Nursery):
     world = World()
     world.start(nursery)
@@ -337,3 +369,9 @@ async def test_the_last_room_on_the_disk_is_for_what_empties_the_queues(nursery:
     world.store.space = lambda: Space(100 * 1024, 0, 1024 * 1024, 6 * MIB)
     await shrinker.step()
     await world.push()
+    # The log has room of its own, but what is in it needs as much again in the file.
+    world.store.log_bytes = lambda: 2 * MIB
+    world.store.space = lambda: Space(100 * MIB, 0, DISK_RESERVE_BYTES + 2 * MIB - 1, 100 * 1024 * MIB)
+    await shrinker.step()
+    with pytest.raises(Refused, match="nearly full"):
+        await world.push()

@@ -252,7 +252,8 @@ async def test_every_action_has_lines_for_a_shell_that_say_the_same(site: Site, 
     asked = "&".join(
         f"{key}={html.escape(value).replace('&', '%26').replace('#', '%23')}" for key, value in about.items()
     )
-    page = await site.get(f"/ui/act/{name}?{asked}")
+    put = '{"queue":"qx","data":"1","every":1000}'
+    page = await site.get(f"/ui/act/{name}?{asked}&as={put}")
     lines = [html.unescape(text) for text in page.html.split("<pre")[1:]]
     cli, curl = (text.partition(">")[2].partition("</pre>")[0] for text in lines)
     words = shlex.split(cli)
@@ -268,6 +269,7 @@ async def test_every_action_has_lines_for_a_shell_that_say_the_same(site: Site, 
         "/queues/qx",
         f"/jobs/{job}",
         "/schedules/sx",
+        '"name":"sx"',
         f"/workers/{job}",
         '{"queue":"qx"',
         "/dead/reruns/rx/stop",

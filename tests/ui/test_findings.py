@@ -305,6 +305,9 @@ def test_pauses():
     paused = queue(pause=PauseLook("ana", NOW - 13 * 60 * MINUTE, None))
     (finding,) = find(Picture(GOOD, [paused], Past()))
     assert (finding.severity, finding.title) == ("warning", "q: paused for 13 h: forgotten?")
+    assert finding.cause.startswith("Somebody has paused it")
+    (finding,) = find(Picture(GOOD, [queue(pause=PauseLook("ana", NOW - 13 * 60 * MINUTE, None, "bob"))], Past()))
+    assert finding.cause.startswith("bob has paused it (“ana”)")
     until = paused._replace(pause=PauseLook(None, NOW - 13 * 60 * MINUTE, NOW + MINUTE))
     assert found(Picture(GOOD, [until], Past())) == []
     (finding,) = find(Picture(GOOD, [until._replace(waiting=2, oldest_ready_at=NOW - 60 * MINUTE)], Past()))

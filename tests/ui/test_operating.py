@@ -167,6 +167,16 @@ async def test_each_of_many_workers_has_its_page(site: Site, bunqueue: Bunqueue)
         assert (await site.get(f"/ui/workers/w-{n}")).said(f"mailer idle w-{n}")
 
 
+async def test_a_slip_in_the_address_of_a_queue_is_noticed(site: Site, bunqueue: Bunqueue) -> None:
+    await push(bunqueue, "emails")
+    page = await site.get("/ui/queues/emials")
+    assert page.said("There is no such queue yet. Do you mean emails?")
+    assert (await site.get("/ui/queues/zzz")).said("There is no such queue yet.")
+    await bunqueue.server.core.execute(c.SetDefaults(queue="emials", ttl=5))
+    for queue in ("emails", "emials"):
+        assert not (await site.get(f"/ui/queues/{queue}")).said("There is no such queue yet")
+
+
 # --- the log of acts ------------------------------------------------------------------------------
 
 
@@ -175,9 +185,9 @@ async def test_the_log_of_acts_says_who_did_what_and_is_filtered(site: Site, bun
     await core.execute(c.Pause(queue="bills", reason="card service is down"), by=ANA)
     await core.execute(c.SetConcurrency(queue="thumbs", concurrency=4), by=By("deploy", "10.1.0.2"))
     page = await site.get("/ui/actions")
-    assert page.said('ana 10.0.0.7 Pause bills { "reason": "card service is down" } 1')
-    assert page.said('deploy 10.1.0.2 SetConcurrency thumbs { "concurrency": 4 } 1')
-    for query in ("who=ana", "what=Pause", "of=bills"):
+    assert page.said("ana 10.0.0.7 pause bills reason card service is down 1 Undo…")
+    assert page.said("deploy 10.1.0.2 limit thumbs at once 4 (was none) 1 Undo…")
+    for query in ("who=ana", "what=pause", "what=Pause", "of=bills"):
         page = await site.get(f"/ui/actions?{query}")
         assert page.said("1 of 2 looked at; 2 acts kept")
         assert "thumbs" not in page.text
@@ -196,7 +206,7 @@ async def test_acts_come_in_pages_and_what_is_looked_for_is_found_behind_many(si
             break
         page = await follow(site, page, "after=")
     assert seen == 121
-    assert (await site.get("/ui/actions?of=first")).said("Pause first")
+    assert (await site.get("/ui/actions?of=first")).said("pause first")
     assert (await site.get("/ui/actions?after=x")).status == 400
 
 
@@ -206,11 +216,15 @@ async def test_what_can_be_taken_back_is_until_somebody_has(site: Site, bunqueue
     await core.execute(c.PutSchedule(name="s", queue="q", every=1000), by=ANA)
     await core.execute(c.PauseSchedule(name="s"), by=ANA)
     page = await site.get("/ui/actions")
-    assert links(page, "/ui/act/") == ["/ui/act/resume-schedule?name=s", "/ui/act/resume?queue=bills"]
+    assert links(page, "/ui/act/") == [
+        "/ui/act/resume-schedule?name=s", "/ui/act/delete-schedule?name=s", "/ui/act/resume?queue=bills",
+    ]  # fmt: skip
     await site.do("resume", queue="bills")
     page = await site.get("/ui/actions")
-    assert links(page, "/ui/act/") == ["/ui/act/resume-schedule?name=s"]
-    assert page.said("Resume bills")
+    # What was taken back can be so itself.
+    assert links(page, "/ui/act/")[0] == "/ui/act/pause?queue=bills&reason=&until="
+    assert "/ui/act/resume?queue=bills" not in page.html
+    assert page.said("resume bills")
 
 
 async def test_a_reader_sees_all_of_it_and_no_buttons(autojump_clock: MockClock) -> None:

@@ -95,6 +95,36 @@ CASES = (
     Case("pause-schedule", NAMED),
     Case("resume-schedule", NAMED, (c.PauseSchedule(name="nightly"),)),
     Case("delete-schedule", NAMED),
+    Case(
+        "restore-schedule",
+        NAMED
+        | {
+            "as": json.dumps(
+                {
+                    "queue": "q",
+                    "data": '{"n": 1}',
+                    "every": 60_000,
+                    "jitter": 1500,
+                    "options": {"tags": ["a"], "ttl": 9000},
+                }
+            )
+        },
+    ),
+    Case(
+        "restore-schedule",
+        {
+            "name": "new",
+            "as": json.dumps(
+                {
+                    "queue": "q",
+                    "data": "1",
+                    "cron": "0 3 * * *",
+                    "timezone": "Europe/Berlin",
+                    "start": 1_893_456_000_000,
+                }
+            ),
+        },
+    ),
     Case("quiet", WORKER),
     Case("unquiet", WORKER, (c.QuietWorker(id="w1"),)),
     Case("release", {"id": "w2"}),

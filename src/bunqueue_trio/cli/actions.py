@@ -1,48 +1,96 @@
 """The command that shows what operators of a running server have done."""
 
 import json
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
 
-from bunqueue_trio.cli.remote import at, json_option, pages, with_server
-from bunqueue_trio.cli.words import told
+from bunqueue_trio.cli.remote import DURATION, answer, at, json_option, pages, with_server
 from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.pages import acts
+from bunqueue_trio.protocol.lines import Action
 
 PAGE_MAX = 1000  # a server gives no more at once
+COLUMNS = ("when", "who", "what", "of", "how", "changed")
+"""Of the table; the help explains each."""
 
 
 @click.command()
 @with_server
+@click.option("--who", metavar="NAME", default="", help="Only of whoever has this token, or this address.")
+@click.option(
+    "--what", "kind", metavar="WHAT", default="", help="Only these, as the table calls them: pause, 'limit --rate'."
+)
+@click.option(
+    "--of", "about", metavar="NAME", default="", help="Only to this queue, job, worker, schedule or group of errors."
+)
+@click.option("--newer", type=DURATION, metavar="TIME", help="Only at most this long ago: 10m, 2h, 7d.")
+@click.option("--older", type=DURATION, metavar="TIME", help="Only at least this long ago.")
 @click.option(
     "--limit", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="Show at most N."
 )
 @json_option
-def actions(url: str, token: str | None, *, limit: int, as_json: bool) -> None:
-    """List what operators have done, newest first: when, who, from where, what, to what, and how many jobs it changed."""
-    shown = 0
-    for page in pages(url, token, "/actions", limit=min(limit, PAGE_MAX)):
-        listed = page["actions"][: limit - shown]
-        for each in listed:
-            click.echo(json.dumps(each) if as_json else printable(_line(each)))
-        shown += len(listed)
-        if shown == limit:
-            if page["total"] > shown:
-                # Beside the output, which a program may read.
-                click.echo(f"the newest {shown:,} of {page['total']:,}; --limit shows more", err=True)
-            return
-    if not (shown or as_json):
-        click.echo("nothing has been done yet", err=True)
+def actions(
+    url: str, token: str | None, *, who: str, kind: str, about: str, newer: int | None, older: int | None, limit: int,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """List what operators have done, newest first.
+
+    \b
+    when     on the clock here
+    who      the name of the token, or the address, and from where
+    what     as this command line calls it
+    of       the queue, job, worker or schedule
+    how      what was said, and what was there before
+    changed  how many jobs or settings; of an act that took several steps all that they have changed
+    """
+    now = answer(url, token, "GET", "/ping")["data"]["time"] if newer is not None or older is not None else 0
+    since, until = None if newer is None else now - newer, None if older is None else now - older
+    found: list[tuple[dict[str, Any], Action]] = []
+    is_filtered = bool(who or kind or about or newer is not None or older is not None)
+    more = ""
+    for raw, act, total in _all(url, token, min(limit, PAGE_MAX), folds=not as_json):
+        if since is not None and act.at < since:
+            break
+        if (until is None or act.at <= until) and acts.is_wanted(act, who, kind, about):
+            if len(found) == limit:
+                more = f"the newest {limit:,}{'' if is_filtered else f' of {total:,}'}; --limit shows more"
+                break
+            found.append((raw, act))
+    if as_json:
+        for raw, _ in found:
+            click.echo(json.dumps(raw))
+    elif found:
+        _show(act for _, act in found)
+    if more:
+        # Beside the output, which a program may read.
+        click.echo(more, err=True)
+    elif not (found or as_json):
+        click.echo("nothing like that has been done" if is_filtered else "nothing has been done yet", err=True)
 
 
-def _line(action: dict[str, Any]) -> str:
-    who = action["who"] if action["who"] == action["address"] else f"{action['who']} ({action['address']})"
-    where = " ".join(filter(None, (action["queue"], action["job"], action["worker"])))
-    fields = " ".join(
-        f"{name}={_field(name, value)}" for name, value in action["fields"].items() if value not in (None, {}, [])
-    )
-    return "  ".join(filter(None, (at(action["at"]), who, action["command"], where, fields, f"{action['count']:,}")))
+def _all(url: str, token: str | None, size: int, *, folds: bool) -> Iterator[tuple[dict[str, Any], Action, int]]:
+    """Yield the acts as the server has them and as a struct, and how many are kept; steps of one are one if ``folds``."""
+    for page in pages(url, token, "/actions", limit=size):
+        read = msgspec.convert(page["actions"], list[Action])
+        if folds:
+            yield from (({}, act, page["total"]) for act in acts.folded(read))
+        else:
+            yield from ((raw, act, page["total"]) for raw, act in zip(page["actions"], read, strict=True))
 
 
-def _field(name: str, value: Any) -> str:
-    return f"({told(name, value)})" if isinstance(value, dict) else told(name, value)
+def _show(found: Iterator[Action]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in COLUMNS:
+        table.add_column(name, justify="right" if name == "changed" else "left", no_wrap=name != "how")
+    for act in found:
+        who = act.who if act.who == act.address else f"{act.who} ({act.address})"
+        told = (at(act.at), who, acts.what(act), acts.of(act), acts.how(act, at), f"{act.count:,}")
+        table.add_row(*map(printable, told))
+    # A pipe has no width: what reads it wants whole lines.
+    Console(file=sys.stdout, highlight=False, markup=False, width=None if sys.stdout.isatty() else 10_000).print(table)

@@ -141,5 +141,5 @@ def _modules() -> Any:
         from bunqueue_trio.storage import postgres
         from bunqueue_trio.storage.postgres import cluster, inspect, place, schema  # noqa: F401 - parts of it
     except ImportError as error:
-        raise StartupError(f'STORE: needs psycopg: pip install "bunqueue-trio[postgres]" ({error})') from None
+        raise StartupError(f'STORE: needs psycopg: pip install ".[postgres]" in the checkout ({error})') from None
     return postgres

@@ -23,6 +23,9 @@ PAGE_MAX = 1000  # a server gives no more at once
 # The time that matters in each state.
 _WHEN = {"delayed": "runAt", "active": "startedAt", "completed": "completedAt", "failed": "completedAt"}
 
+_FIRST = ("id", "queue", "name", "state", "error")
+"""Fields of one job that are shown before the others."""
+
 _ids = click.argument("job_ids", nargs=-1, metavar="[ID...]")
 _force = click.option("--force", is_flag=True, help="With a filter: active ones, too.")
 
@@ -80,6 +83,11 @@ def _show(job: dict[str, Any], *, where: bool, as_json: bool) -> None:
     click.echo(printable(f"{when}  {job['id']}{place}{name}  {tries}  {job['error'] or ''}".rstrip()))
 
 
+def _place(name: str) -> int:
+    """Return where a field of a job is shown: who looks wants to know first what it is and what became of it."""
+    return _FIRST.index(name) if name in _FIRST else len(_FIRST)
+
+
 @click.command()
 @with_server
 @click.argument("job_id", metavar="ID")
@@ -99,7 +107,8 @@ def job(url: str, token: str | None, job_id: str, *, data: bool, as_json: bool) 
             found["result"] = answer(url, token, "GET", f"{path}/result")["result"]
     else:
         del found["data"]
-    for name, value in found.items():
+    for name in sorted(found, key=_place):
+        value = found[name]
         if value is None or value == []:
             continue
         said = (
@@ -119,8 +128,12 @@ def logs(url: str, token: str | None, job_id: str, *, limit: int | None, as_json
     """Show what the workers of the job ID wrote down, oldest line first: when, level and message."""
     path = f"/jobs/{segment_of(job_id)}/logs"
     lines = (line for page in pages(url, token, path, of="data", limit=PAGE_MAX) for line in page["logs"])
+    shown = False
     for line in islice(lines, limit):
+        shown = True
         say(f"{at(line['timestamp'])}  {line['level']}  {line['message']}", line, as_json=as_json)
+    if not (shown or as_json):
+        click.echo(printable(f"{job_id}: its workers wrote nothing down"), err=True)
 
 
 def _show_attempt(attempt: dict[str, Any]) -> None:
@@ -141,7 +154,8 @@ def why(url: str, token: str | None, job_id: str, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(said))
         return
-    click.echo(printable(f"{said['queue']}: {said['state']} ({said['code']}). {said['why']}"))
+    code = "" if said["code"] == said["state"] else f" ({said['code']})"
+    click.echo(printable(f"{said['queue']}: {said['state']}{code}. {said['why']}"))
     for name in ("since", "until"):
         if said[name] is not None:
             click.echo(f"{name} {at(said[name])}")

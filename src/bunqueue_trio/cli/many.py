@@ -11,6 +11,7 @@ import msgspec
 from bunqueue_trio.cli.remote import DURATION, answer, say
 from bunqueue_trio.cli.slips import tell_if_unknown
 from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.pages.words import count
 
 STATES = ("waiting", "delayed", "waiting-children", "active", "completed", "failed")
 ACT_MAX = 1000  # jobs in one request: about a second at most, so that the bar moves
@@ -183,12 +184,12 @@ def act_on_many(
             tell_if_unknown(url, token, *wanted.get("queue", ()))
         return
     if dry_run:
-        say(f"{tried.count:,} jobs would be {done}{tried.why_not}", tried.told(dry_run=True), as_json=as_json)
+        say(f"{count(tried.count, 'job')} would be {done}{tried.why_not}", tried.told(dry_run=True), as_json=as_json)
     if not (yes or as_json):
         tried.show()
     if dry_run:
         return
     more = tried.count - len(tried.examples)
-    confirm(f"{action} {tried.count:,} jobs{f', these and {more:,} more' if more > 0 else ''}", yes=yes)
+    confirm(f"{action} {count(tried.count, 'job')}{f', these and {more:,} more' if more > 0 else ''}", yes=yes)
     did = act(url, token, wanted, action, tried.count, done, **how)
-    say(f"{did.count:,} jobs {done}{did.why_not}", did.told(), as_json=as_json)
+    say(f"{count(did.count, 'job')} {done}{did.why_not}", did.told(), as_json=as_json)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
 import click
@@ -18,6 +19,18 @@ from bunqueue_trio.protocol.request import segment_of
 ACTS_LOOKED = 1000  # of the newest: who has said something longer ago is not told
 
 
+_LIMITS = {"concurrency": "5", "rateLimit": "--rate 100/60s"}
+"""What `limit` sets, and how."""
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").replace("-", "").lower()
+
+
+_CALLED = {_plain(name): name for name in (*NAMED, *_LIMITS)}
+"""Names as somebody may write them."""
+
+
 class Said(click.ParamType[tuple[str, Any]]):
     """A setting and its value."""
 
@@ -25,9 +38,14 @@ class Said(click.ParamType[tuple[str, Any]]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
         """Return the name, and the value as the API has it."""
-        name, is_said, text = value.partition("=")
+        given, is_said, text = value.partition("=")
+        name = _CALLED.get(_plain(given), given)
+        if name in _LIMITS:
+            self.fail(f"{name}: it is `limit` that sets it, such as `limit QUEUE {_LIMITS[name]}`", param, ctx)
         if not is_said or name not in NAMED:
-            self.fail(f"{value!r} must be NAME=VALUE, and NAME one of {', '.join(NAMED)}", param, ctx)
+            near = get_close_matches(_plain(given), _CALLED, n=1)
+            meant = f"; do you mean {_CALLED[near[0]]}?" if near else ""
+            self.fail(f"{value!r} must be NAME=VALUE, and NAME one of {', '.join(NAMED)}{meant}", param, ctx)
         try:
             return name, parse(NAMED[name], text)
         except ValueError as error:
@@ -46,7 +64,10 @@ class Said(click.ParamType[tuple[str, Any]]):
     help="Change one; `none` as value: as everywhere. May be repeated.",
 )
 @click.option(
-    "--reset", type=click.Choice(list(GROUPS)), multiple=True, help="Let these be as everywhere. May be repeated."
+    "--reset",
+    type=click.Choice([*GROUPS, "limits"]),
+    multiple=True,
+    help="Let these be as everywhere. May be repeated.",
 )
 @dry_option
 @yes_option
@@ -75,7 +96,8 @@ def queue(
     if leaving:
         confirm(f"{queue}: delete {leaving:,} dead letters for good", yes=yes)
     for name in reset:
-        answer(url, token, "DELETE", f"{path}/{GROUPS[name].path}")
+        for part in ("concurrency", "rate-limit") if name == "limits" else (GROUPS[name].path,):
+            answer(url, token, "DELETE", f"{path}/{part}")
     for name, group in GROUPS.items():
         fields = {each: value for each, value in said if NAMED[each].group == name}
         if fields:
@@ -92,10 +114,10 @@ def queue(
     if said or not is_any_set:
         tell_unknown(url, token, view, " yet; jobs that come to it will be treated so" if said else "")
     acts = answer(url, token, "GET", f"/actions?limit={ACTS_LOOKED}")["actions"] if is_any_set else []
-    lines = [*tell(replies, queue, acts), *tell_limits(view, queue, acts)]
-    width = max(22, *(len(told.value) for told in lines))
-    for told in lines:
-        line = f"{told.setting.group:<9} {told.setting.name:<17} {told.value:<{width}} {_source(told)}"
+    rows = [*tell(replies, queue, acts), *tell_limits(view, queue, acts)]
+    width = max(len(told.value) for told in rows)
+    for told in rows:
+        line = f"{told.setting.group:<9} {told.setting.name:<17} {told.value:<{width}}  {_source(told)}"
         click.echo(printable(line.rstrip()))
 
 

@@ -14,9 +14,9 @@ from rich.table import Table
 
 from bunqueue_trio.cli.remote import answer, at, json_option, pages, say, with_server
 from bunqueue_trio.cli.slips import tell_if_unknown, tell_unknown
-from bunqueue_trio.cli.words import exact
 from bunqueue_trio.config import parse_duration_ms, parse_typed_ms
 from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.pages.words import exact
 from bunqueue_trio.protocol.request import segment_of
 
 _EPOCH_MS_MIN = 10**11  # a number of ms as large as that is a moment; as a duration it would be three years
@@ -228,7 +228,8 @@ def _now_ms(url: str, token: str | None) -> int:
 def _why(pause: dict[str, Any] | None) -> str:
     if pause is None:
         return ""
-    return f"since {at(pause['since'])}{_until(pause['until'])}{': ' if pause['reason'] else ''}{pause['reason'] or ''}"
+    by = f" by {pause['by']}" if pause.get("by") else ""
+    return f"since {at(pause['since'])}{by}{_until(pause['until'])}{': ' if pause['reason'] else ''}{pause['reason'] or ''}"
 
 
 def _until(ms: int | None) -> str:

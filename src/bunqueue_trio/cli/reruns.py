@@ -13,6 +13,7 @@ from bunqueue_trio.cli.many import confirm, dry_option, refuse_unknown_group, tr
 from bunqueue_trio.cli.remote import answer, at, json_option, of_list_alone, say, with_server
 from bunqueue_trio.cli.slips import tell_if_unknown
 from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.pages.acts import CALLED
 from bunqueue_trio.protocol.request import segment_of
 
 POLL_S = 1.0  # how often a rerun is looked at
@@ -117,7 +118,7 @@ def reruns(ctx: click.Context, url: str, token: str | None, *, limit: int | None
         if as_json:
             click.echo(json.dumps(one))
             continue
-        which = " ".join(f"{name}={value}" for name, value in one["filter"].items())
+        which = ", ".join(f"{CALLED.get(name, name)} {value}" for name, value in one["filter"].items())
         why = f"  ({one['why']})" if one["why"] else ""
         click.echo(printable(f"{at(one['startedAt'])}  {one['id']}  {which}  {_fate(one)}{why}"))
     if not (found or as_json):

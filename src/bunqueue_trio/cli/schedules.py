@@ -31,10 +31,11 @@ from bunqueue_trio.cli.remote import (
     say,
     with_server,
 )
-from bunqueue_trio.cli.words import exact, told, took
+from bunqueue_trio.cli.words import told, took
 from bunqueue_trio.engine import zones  # the rules of zones are those of the server
 from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.pages.words import exact
 from bunqueue_trio.protocol.request import segment_of
 
 _PAGE = 100  # a server gives no more at once

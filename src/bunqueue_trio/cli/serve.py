@@ -150,7 +150,9 @@ def config(config_file: Path | None, **flags: Any) -> None:
     lines = []
     for f in fields(Settings):
         value, source = getattr(loaded.settings, f.name), loaded.sources[f.name]
-        lines.append((_toml(f, value), source if source != "default" else _default(f)))
+        told = source if source != "default" else _default(f)
+        is_unused = f.name == "data_path" and loaded.settings.store
+        lines.append((_toml(f, value), f"not used: STORE is set; {told}" if is_unused else told))
     width = max(len(line) for line, _ in lines)
     for line, source in lines:
         click.echo(f"{line:<{width}}  # {source}")

@@ -6,10 +6,9 @@ from typing import Any
 
 import click
 
-from bunqueue_trio.cli.remote import answer, at, json_option, with_server
-from bunqueue_trio.cli.words import exact
+from bunqueue_trio.cli.remote import Refusal, answer, at, json_option, with_server
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.pages.words import size, span
+from bunqueue_trio.pages.words import exact, size, span
 
 
 @click.command()
@@ -38,7 +37,7 @@ def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     if told["disk"]:
         ends = (
-            "not filling up"
+            ("nearly full" if told["diskFull"] else "not filling up")
             if told["fullIn"] is None
             else f"full in {span(told['fullIn'])} at the rate of the last hour"
         )
@@ -79,15 +78,38 @@ def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
 def health(url: str, token: str | None, *, as_json: bool) -> None:
     """Ask whether a running server takes work: exit code 0 if it does, 1 if it does not or cannot be reached.
 
-    For probes; it needs no token.
+    For probes; it needs no token. Who may look (`read`) also sees which server answers, whether it leads and since when.
     """
     told = answer(url, token, "GET", "/health")
+    place = _place(url, token)
     if as_json:
-        click.echo(json.dumps(told))
+        click.echo(json.dumps(told | ({} if place is None else {"server": place["server"], "doors": place["doors"]})))
     else:
         counts = ", ".join(f"{n:,} {name}" for name, n in told["queues"].items())
         click.echo(
             printable(f"{told['status']}: up {span(told['uptime'] * 1000)}, version {told['version']}; {counts}")
         )
+        if place is not None:
+            click.echo(printable(_place_line(place)))
     if told["status"] != "healthy":
         sys.exit(1)
+
+
+def _place(url: str, token: str | None) -> dict[str, Any] | None:
+    """Return which server answers, as `/tasks` has it; None where a token is missing for that, or an older one does not say it."""
+    try:
+        told: dict[str, Any] = answer(url, token, "GET", "/tasks")
+    except Refusal:
+        return None
+    return told if "server" in told else None
+
+
+def _place_line(told: dict[str, Any]) -> str:
+    one, doors = told["server"], told["doors"]
+    said = [f"{one['host']} process {one['process']}", f"at {', '.join(one['addresses']) or 'no address of its own'}"]
+    leads = "leads" if one["leads"] else "may not lead any more"
+    term = "" if one["term"] is None else f" (term {one['term']:,})"
+    said.append(f"{leads}{term} since {at(one['since'])}")
+    said += [f"servers that wait reach it at {one['link']}"] if one["link"] else []
+    said += [f"{doors['connected']:,} of {doors['wanted']:,} doors"] if doors["wanted"] else []
+    return "; ".join([", ".join(said[:2]), *said[2:]])

@@ -4,19 +4,14 @@ import json
 from typing import Any
 
 from bunqueue_trio.cli.remote import at
+from bunqueue_trio.pages.words import exact
 
-_UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"))
 _MOMENTS = frozenset({
     "at", "completedAt", "createdAt", "due", "from", "leaseUntil", "pausedAt", "runAt", "since", "startedAt", "to", "until", "waitingSlot",
 })  # fmt: skip
 _SPANS = frozenset({
     "backoff", "delay", "duration", "every", "grace", "jitter", "maxDelay", "newer", "older", "repeatEvery", "timeout", "ttl", "window",
 })  # fmt: skip
-
-
-def exact(ms: int) -> str:
-    """Return a time in the largest unit in which it is a whole number."""
-    return next((f"{ms // unit}{name}" for unit, name in _UNITS if ms and ms % unit == 0), f"{ms}ms")
 
 
 def took(ms: int) -> str:

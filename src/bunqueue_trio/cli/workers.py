@@ -15,6 +15,7 @@ from rich.table import Table
 from bunqueue_trio.cli.many import confirm, dry_option, yes_option
 from bunqueue_trio.cli.remote import answer, json_option, of_list_alone, say, with_server
 from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.pages.words import count
 from bunqueue_trio.protocol.request import segment_of
 
 _COLUMNS = ("status", "jobs", "at once", "done", "failed", "heard", "longest", "queues")
@@ -78,7 +79,14 @@ def _status(worker: dict[str, Any]) -> str:
 @click.pass_obj
 def quiet(server: tuple[str, str | None], name: str, *, as_json: bool) -> None:
     """Give workers NAME no more jobs, until they are unquieted or leave; they keep those that they have."""
-    _act(server, name, "POST", "/quiet", lambda said: f"quiet, and has {said['activeJobs']:,} jobs", as_json=as_json)
+    _act(
+        server,
+        name,
+        "POST",
+        "/quiet",
+        lambda said: f"quiet, and has {count(said['activeJobs'], 'job')}",
+        as_json=as_json,
+    )
 
 
 @workers.command()
@@ -103,11 +111,11 @@ def release(server: tuple[str, str | None], name: str, *, dry_run: bool, yes: bo
     """
     jobs = sum(worker["activeJobs"] for worker in _named(server, name))
     if dry_run:
-        say(f"{name}: {jobs:,} jobs would be returned", {"dryRun": True, "count": jobs}, as_json=as_json)
+        say(f"{name}: {count(jobs, 'job')} would be returned", {"dryRun": True, "count": jobs}, as_json=as_json)
         return
     if jobs:
-        confirm(f"{name}: take {jobs:,} jobs from it", yes=yes)
-    _act(server, name, "POST", "/release", lambda said: f"{said['count']:,} jobs returned", as_json=as_json)
+        confirm(f"{name}: take {count(jobs, 'job')} from it", yes=yes)
+    _act(server, name, "POST", "/release", lambda said: f"{count(said['count'], 'job')} returned", as_json=as_json)
 
 
 @workers.command()

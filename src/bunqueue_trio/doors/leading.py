@@ -294,7 +294,8 @@ async def _open_to_others(server: Server, announcer: Announcer) -> list[Doors]:
         if not listeners:
             return []
         key = await announcer.key()
-        await announcer.tell(announced(listeners, announcer.own_host()))
+        server.link = announced(listeners, announcer.own_host())
+        await announcer.tell(server.link)
         return [RemoteDoors(server, listeners, key)]
     finally:
         announcer.close()

@@ -28,6 +28,8 @@ class Pause(Struct, frozen=True, rename="camel"):
     since: int
     reason: str | None = None
     until: int | None = None
+    by: str | None = None
+    """Who has paused it, as far as that is kept."""
 
 
 _PAUSE = msgspec.json.Decoder(Pause)
@@ -97,7 +99,7 @@ class Gates(dict[str, Gate]):
         """How many queues have a limit of jobs in a time."""
         return len(self._facts.of(RATE))
 
-    def pause(self, name: str, now: int, reason: str | None, until: int | None) -> bool:
+    def pause(self, name: str, now: int, reason: str | None, until: int | None, by: str | None = None) -> bool:
         """Let nothing out of a queue, until ``until`` if it is given; one that is paused already keeps its ``since``.
 
         Returns whether that changes anything.
@@ -107,8 +109,11 @@ class Gates(dict[str, Gate]):
         """
         self._check_room(name)
         gate = self.get(name)
-        since = now if gate is None or gate.pause is None else gate.pause.since
-        pause = Pause(since, reason, until)
+        former = None if gate is None else gate.pause
+        since = now if former is None else former.since
+        if former is not None and (former.reason, former.until) == (reason, until):
+            by = former.by  # who says the same once more changes nothing
+        pause = Pause(since, reason, until, by)
         self._shut(name, pause)
         return self._facts.set(PAUSED, name, msgspec.json.encode(pause))
 

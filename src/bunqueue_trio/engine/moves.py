@@ -56,10 +56,45 @@ class Moves(Telling):
 
     # More than 30 attributes in the dictionary of an instance are slow to reach, all of them: 0.7 µs a push.
     __slots__ = (
-        "_dependents", "_owned", "_removed", "_reused_ids", "_reused_in_flight", "_seq",
-        "acted", "added_bytes", "archive", "auto_retries", "awaited", "changed", "configs", "counts", "delivered_bytes", "ends", "epoch", "facts", "figures", "gates", "groups", "jobs", "leases", "marks",
-        "new_id", "planner", "pulls_waiting", "queues", "repeating", "reruns", "reserved", "rules", "schedule", "shared_options", "totals",
-        "trails", "woken", "workers",
+        "_dependents",
+        "_owned",
+        "_removed",
+        "_reused_ids",
+        "_reused_in_flight",
+        "_seq",
+        "acted",
+        "added_bytes",
+        "archive",
+        "auto_retries",
+        "awaited",
+        "by",
+        "changed",
+        "configs",
+        "counts",
+        "delivered_bytes",
+        "ends",
+        "epoch",
+        "facts",
+        "figures",
+        "gates",
+        "groups",
+        "jobs",
+        "leases",
+        "marks",
+        "new_id",
+        "planner",
+        "pulls_waiting",
+        "queues",
+        "repeating",
+        "reruns",
+        "reserved",
+        "rules",
+        "schedule",
+        "shared_options",
+        "totals",
+        "trails",
+        "woken",
+        "workers",
     )  # fmt: skip
 
     left: int
@@ -89,6 +124,8 @@ class Moves(Telling):
         self.trails: Trails = Trails()
         self.gates: Gates = Gates(self.facts)
         self.acted: bool | None = None
+        self.by: str | None = None
+        """Who has sent the act that is being done."""
         """Whether the present act has changed anything, where its reply does not tell; its handler says so."""
         self.planner: Planner = Planner(self.facts)
         self.configs: Configs = Configs(self.facts)

@@ -1,7 +1,7 @@
 """What operators did, as people read it: in the words of the commands, with dates and units, and one line for what took several steps."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -26,29 +26,23 @@ WORDS: Mapping[str, str] = {
     "ReleaseWorker": "workers release",
 }  # fmt: skip
 """The command → what the command line calls it. ``ActOnJobs`` is called as its action."""
+_UNSAID = frozenset({"there", "paused", "queue", "data", "source"})
 KINDS = tuple(sorted({*WORDS.values(), "change --priority"}))
 """What an act may be called."""
 
-_STEPS = frozenset({"after", "limit", "action", "dryRun", "name"})
+_STEPS = frozenset({"after", "action", "dryRun", "queue"})
 """Fields that say how a program has gone about it, or that stand elsewhere."""
+_IN_STEPS = frozenset({"ActOnJobs", "Clean", "Drain", "RetryDlq", "PurgeDlq", "PromoteJobs", "Obliterate"})
+"""Acts whose ``limit`` is how large a step is."""
 _OF_SCHEDULES = frozenset({"PutSchedule", "Cron", "DeleteSchedule", "CronDelete", "PauseSchedule", "ResumeSchedule", "RunSchedule"})  # fmt: skip
 _MOMENTS = frozenset({"until", "start", "end", "at"})
 _SPANS = frozenset({
     "delay", "duration", "every", "grace", "jitter", "maxDelay", "newer", "older", "repeatEvery", "timeout", "ttl", "window",
 })  # fmt: skip
-_CALLED = {
-    "fingerprint": "group", "groupId": "group-id", "idPrefix": "id-prefix", "stopAt": "stop-at", "concurrency": "at once", "grace": "older",
+CALLED: Mapping[str, str] = {
+    "fingerprint": "group", "groupId": "group-id", "idPrefix": "id-prefix", "stopAt": "stop-at", "concurrency": "at once",
 }  # fmt: skip
 """Fields that the command line calls otherwise."""
-
-
-class Said(NamedTuple):
-    """An act in words."""
-
-    what: str
-    of: str
-    """The queue, job, worker or schedule that it was done to; empty if it was done to many."""
-    how: str
 
 
 def what(act: Action) -> str:
@@ -64,29 +58,53 @@ def schedule_of(act: Action) -> str:
     return str(act.fields.get("name", "")) if act.command in _OF_SCHEDULES else ""
 
 
+def queue_of(act: Action) -> str:
+    """Return the one queue that it was done to; empty if it was none, or several."""
+    queue = act.queue or _flat(act.fields).get("queue")
+    if isinstance(queue, list) and len(queue) == 1:
+        (queue,) = queue
+    return queue if isinstance(queue, str) else ""
+
+
 def of(act: Action) -> str:
-    """Return what it was done to."""
-    return schedule_of(act) or act.job or act.worker or act.queue or ""
+    """Return what it was done to; empty if that was many jobs of any queue."""
+    several = _flat(act.fields).get("queue")
+    queues = ", ".join(map(str, several)) if isinstance(several, list) else ""
+    return schedule_of(act) or act.job or act.worker or queue_of(act) or queues
 
 
 def how(act: Action, at: At) -> str:
     """Return the rest of it: what was said, and what was before."""
-    was = {} if act.before is UNSET or act.before is None else act.before
+    was, fields = before(act), _flat(act.fields)
     said = []
-    for name, value in _flat(act.fields).items():
-        if name not in _STEPS and value not in (None, {}, []):
-            told = _told(name, value, at)
-            before = f" (was {_told(name, was[name], at)})" if name in was and was[name] != value else ""
-            said.append(f"{_CALLED.get(name, name)} {told}{before}")
-    # What was taken back, or paused anew, is told by what it was.
+    for name, value in fields.items():
+        if name not in _left_out(act) and (value not in (None, {}, []) or (value is None and name in was)):
+            former = f" (was {_told(name, was[name], at)})" if name in was and was[name] != value else ""
+            said.append(f"{_called(act, name)} {_told(name, value, at)}{former}")
+    # What was taken back, or paused anew, shows in what it was.
     said += [
-        f"{_CALLED.get(name, name)} was {_told(name, value, at)}"
+        f"{_called(act, name)} was {_told(name, value, at)}"
         for name, value in was.items()
-        if name not in _flat(act.fields) and name not in ("there", "paused", "queue", "data") and value is not None
+        if name not in fields and name not in _UNSAID and value is not None
     ]
-    if act.job and act.queue:
+    if act.queue and act.queue != of(act):
         said.append(f"queue {act.queue}")
     return "; ".join(said)
+
+
+def before(act: Action) -> Mapping[str, Any]:
+    """Return what was before it, as far as that is kept."""
+    return {} if act.before is UNSET else act.before
+
+
+def _left_out(act: Action) -> frozenset[str]:
+    more = {"limit"} if act.command in _IN_STEPS else {"name"} if act.command in _OF_SCHEDULES else set[str]()
+    return _STEPS | more
+
+
+def _called(act: Action, name: str) -> str:
+    """Return what the command line calls a field of an act."""
+    return "older" if (act.command, name) == ("Clean", "grace") else CALLED.get(name, name)
 
 
 def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def metrics(server: Reporter) -> Page:
 
 
 def tasks(server: Reporter) -> Page:
-    """Return the supervised tasks, and the doors."""
+    """Return which server this is, its supervised tasks, and the doors."""
     told = server.statistics()
     return _json(
         {
@@ -116,6 +116,7 @@ def tasks(server: Reporter) -> Page:
                 {"name": task.name, "state": task.state, "restarts": task.restarts, "lastError": task.last_error}
                 for task in told.tasks
             ],
+            "server": told.place._asdict() | {"leads": told.is_sure},
             "doors": {name: getattr(told.doors, name) for name in ("wanted", "connected", "connections", "requests")},
         }
     )

@@ -141,6 +141,7 @@ def _storage(picture: Picture) -> Iterator[Finding]:
             title=title, cause=f"{cause} It says: {(told.trouble or 'nothing')[:300]}",
             evidence=f"{count(told.pending, 'change')} wait for it. Pushes, acks and fails get 503; reading goes on.",
             numbers={"pending": told.pending},
+            remedy="Make room on the disk, or mend it: the server tries again by itself, and what it has answered is safe." if told.kind == "disk" else "",
         )  # fmt: skip
     elif picture.told.is_sure and not picture.told.is_ready:
         yield Finding(
@@ -163,6 +164,7 @@ def _disk(picture: Picture) -> Iterator[Finding]:
         cause="Jobs come faster than they leave, finished ones are kept for long, or something else fills the disk.",
         evidence=f"{size(space.disk_free)} of {size(space.disk)} are free; the queue's file has {size(space.file)}.",
         numbers={"diskFree": space.disk_free, "file": space.file} | ({"fullInMs": int(ends)} if ends else {}),
+        remedy="`bunqueue-trio clean QUEUE completed --older 1d` removes records of jobs that are done. A shorter `RETENTION_AGE_MS` keeps less from the next start on.",
     )  # fmt: skip
 
 

@@ -181,7 +181,18 @@ def _operation(route: Route) -> _Schema:
 def _tag(route: Route) -> str:
     if isinstance(route.target, str) or route.target in SESSION:
         return "events" if route.target in ("events", "websocket") else "server"
-    return "jobs"
+    first = route.path.split("/")[1]
+    if first == "dead" or "/dlq" in route.path:
+        return "dead letters"
+    if first == "queues" and "/jobs" not in route.path:
+        return "queues"
+    return {
+        "workers": "workers",
+        "schedules": "schedules",
+        "crons": "schedules",
+        "actions": "server",
+        "storage": "server",
+    }.get(first, "jobs")
 
 
 def _responses(route: Route) -> _Schema:

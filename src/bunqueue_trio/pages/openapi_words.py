@@ -235,7 +235,8 @@ PAGE_ANSWERS: dict[str, dict[int, tuple[str, str, _Schema]]] = {
     "prometheus": {200: ("The metrics.", _TEXT, _STRING)},
     "tasks": {
         200: (
-            "Every supervised task; and of doors how many are wanted and connected, open connections that they pass on as they are, and requests of others.",
+            "Which server answers: its host, process and addresses, since when it leads, and of a queue in a database its term and where servers that wait reach it; "
+            "every supervised task; and of doors how many are wanted and connected, open connections that they pass on as they are, and requests of others.",
             _JSON,
             _of(
                 ok=_TRUE,
@@ -248,6 +249,15 @@ PAGE_ANSWERS: dict[str, dict[int, tuple[str, str, _Schema]]] = {
                         lastError={"type": ["string", "null"]},
                     ),
                 },
+                server=_of(
+                    host=_STRING,
+                    process=_COUNT,
+                    addresses={"type": "array", "items": _STRING},
+                    since=_COUNT,
+                    term=_COUNT_OR_NULL,
+                    link={"type": ["string", "null"]},
+                    leads=_BOOL,
+                ),
                 doors=_counts("wanted", "connected", "connections", "requests"),
             ),
         )

@@ -209,12 +209,14 @@ def _paused_weight(queue: QueueLook, now: int) -> int:
 def _paused(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
     pause, forgotten = queue.pause, _is_forgotten(queue, now)
     assert pause is not None
+    # Without tokens nobody has a name.
+    who = "Somebody" if pause.by in (None, "anybody") else pause.by
     reason = f" (“{pause.reason[:200]}”)" if pause.reason else ""
     ends = f"; it ends by itself in {span(pause.until - now)}" if pause.until is not None else ""
     return {
         "code": "paused", "severity": "warning" if forgotten else "notice", "queue": queue.name, "since": pause.since,
         "title": f"{queue.name}: paused for {span(now - pause.since)}{': forgotten?' if forgotten else ''}",
-        "cause": f"Somebody has paused it{reason}{ends}.",
+        "cause": f"{who} has paused it{reason}{ends}.",
         "evidence": f"{count(queue.waiting, 'job waits', 'jobs wait')}.",
         "numbers": {"waiting": queue.waiting, "pausedMs": now - pause.since},
     }  # fmt: skip

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from bunqueue_trio.config import parse_bool, parse_typed_ms, parse_whole
-from bunqueue_trio.pages.words import span
+from bunqueue_trio.pages.words import exact, span
 
 USUAL, USUAL_BEFORE = "none", "default"
 """What is written to let a setting be as everywhere; and what was, which still counts."""
@@ -49,7 +49,7 @@ SETTINGS: tuple[QueueSetting, ...] = (
     QueueSetting("stallInterval", "stalls", "Stalled after", "time"),
     QueueSetting("gracePeriod", "stalls", "And this grace", "time"),
     QueueSetting("maxStalls", "stalls", "Dead after more stalls than", "number"),
-    QueueSetting("enabled", "stalls", "Stalls count", "switch"),
+    QueueSetting("enabled", "stalls", "Too many stalls make dead letters", "switch"),
     QueueSetting("autoRetry", "dead", "Retried by the server", "switch"),
     QueueSetting("autoRetryInterval", "dead", "Time from a death to its retry", "time"),
     QueueSetting("maxAutoRetries", "dead", "Retries of each at most", "number"),
@@ -78,6 +78,17 @@ def parse(each: QueueSetting, text: str) -> int | bool | None:
         return {"time": parse_typed_ms, "number": parse_whole, "switch": parse_bool}[each.kind](text)
     except ValueError as error:
         raise ValueError(f"{each.name}={text[:50]}: {error}") from None
+
+
+def typed(each: QueueSetting, value: Any) -> str | None:
+    """Return how a value is written so that :func:`parse` takes it, None if it cannot be."""
+    if value is None:
+        return USUAL
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return None
+    return exact(value) if each.kind == "time" else str(value)
 
 
 class Told(NamedTuple):

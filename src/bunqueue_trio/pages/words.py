@@ -19,6 +19,11 @@ def span(ms: float) -> str:
     return f"{round(ms)} ms"
 
 
+def exact(ms: int) -> str:
+    """Return a time in the largest unit in which it is a whole number, as the settings and the command line take it: ``90s``."""
+    return next((f"{ms // unit}{name[0]}" for unit, name in _UNITS if ms and ms % unit == 0), f"{ms}ms")
+
+
 def count(n: int, one: str, many: str | None = None) -> str:
     """Return how many there are of something: ``1 job``, ``1,667 jobs``."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"

@@ -6,11 +6,12 @@ from bunqueue_trio.protocol.replies import Reply
 
 
 class PauseView(Struct, rename="camel"):
-    """Why a queue is paused, since when and until when, in epoch ms."""
+    """Why a queue is paused, since when and until when, in epoch ms, and by whom, as far as that is kept."""
 
     reason: str | None
     since: int
     until: int | None
+    by: str | None
 
 
 class RateView(Struct, rename="camel"):

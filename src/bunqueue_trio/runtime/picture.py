@@ -21,6 +21,7 @@ class PauseLook(NamedTuple):
     reason: str | None
     since: int
     until: int | None
+    by: str | None = None
 
 
 class QueueLook(NamedTuple):
@@ -102,5 +103,7 @@ def _pulls(engine: Engine, name: str) -> int:
 def _gate(gate: Gate | None) -> tuple[PauseLook | None, int | None, int | None]:
     if gate is None:
         return None, None, None
-    pause = None if gate.pause is None else PauseLook(gate.pause.reason, gate.pause.since, gate.pause.until)
+    pause = (
+        None if gate.pause is None else PauseLook(gate.pause.reason, gate.pause.since, gate.pause.until, gate.pause.by)
+    )
     return pause, gate.concurrency, gate.opens_at

@@ -1,5 +1,7 @@
 """The parts of a running server, put together from settings, a store and a clock; it starts none of them."""
 
+import os
+import socket
 from functools import partial
 from random import Random  # noqa: TID251 - a test hands in its own
 from typing import cast
@@ -44,6 +46,7 @@ from bunqueue_trio.runtime.statistics import (
     Doors,
     ErrorBack,
     Page,
+    PlaceFigures,
     QueueStatistics,
     RetentionFigures,
     ScheduleFigures,
@@ -107,6 +110,9 @@ class Server:
             self.engine, self.journal, store, clock, self.owners, settings.audit_jobs_per_second
         )
         self.addresses: list[str] = []
+        self._host = socket.gethostname()
+        self.link: str | None = None
+        """Where servers that wait to lead reach this one."""
         self.stop: trio.Event = trio.Event()
         """Set it to shut the server down."""
         self.ended: trio.Event = trio.Event()
@@ -158,6 +164,10 @@ class Server:
         return Statistics(
             now=self.clock.now(),
             started_at=self.started_at,
+            place=PlaceFigures(
+                self._host, os.getpid(), tuple(map(str, self.addresses)), self.started_at,
+                getattr(self.store, "term", None), self.link,
+            ),
             is_ready=self.ready,
             is_sure=self.core.is_sure,
             jobs=self.counts(),

@@ -15,8 +15,12 @@ from bunqueue_trio.config import (
     CHECKPOINT_BYTES,
     CHECKPOINT_FINISH_BYTES,
     CHECKPOINT_MS,
+    DISK_RESERVE_BYTES,
+    GIVE_BACK_MS,
     MAINTENANCE_TOLD_MS,
     PRUNE_MS,
+    ROOM_LITTLE,
+    ROOM_MS,
     SAMPLE_MS,
     SAMPLE_POINTS,
     SECOND_MS,
@@ -243,6 +247,7 @@ class Checkpointer(_Disk):
 
     def __init__(self, journal: Journal, store: Store) -> None:
         super().__init__(journal, store, CHECKPOINT_MS)
+        self._gives_back_at = 0.0
 
     async def _work(self) -> None:
         """Move what is in the log beside the commits; if they never pause, the last of it with them waiting.
@@ -252,6 +257,8 @@ class Checkpointer(_Disk):
         """
         # A disk that is full has no room for a longer log: what is moved makes room in the one that is there.
         least = CHECKPOINT_BYTES if self._journal.failing is None else 1
+        if self._journal.nearly_full_since is not None and trio.current_time() >= self._gives_back_at:
+            await self._give_back()
         if self._store.log_bytes() < least:
             return
         for _ in range(2):
@@ -259,6 +266,15 @@ class Checkpointer(_Disk):
         if self._store.log_bytes() >= CHECKPOINT_FINISH_BYTES:
             async with self._journal.disk:
                 await self._checkpoint()
+
+    async def _give_back(self) -> None:
+        """Let the log's file end where its content does: one that a peak has made keeps its size otherwise, and the disk has no room for that.
+
+        Who reads the file from outside is in the way of it, and commits wait that long, so it is tried now and then.
+        """
+        self._gives_back_at = trio.current_time() + GIVE_BACK_MS / 1000
+        async with self._journal.disk:
+            await self._run(partial(self._store.checkpoint, restart=True))
 
     async def _checkpoint(self) -> None:
         await self._run(partial(self._store.checkpoint, restart=False))
@@ -313,12 +329,19 @@ class Shrinker(_Disk):
     def __init__(self, journal: Journal, store: Store) -> None:
         super().__init__(journal, store, SHRINK_MS)
         self.space: Space = Space(0, 0, 0)
-        """As of the last look, which is made once a second whoever asks."""
+        """As of the last look, which is made once a second whoever asks, and oftener where little is left."""
+
+    async def wait_due(self) -> None:
+        """Sleep until the next look: a second may bring more than the reserve of a disk."""
+        is_little = self.space.disk > 0 and self.space.disk_free < ROOM_LITTLE * DISK_RESERVE_BYTES
+        await trio.sleep(ROOM_MS / 1000 if is_little else self._every_s)
 
     async def _work(self) -> None:
         """Give back all but the slack, with a pause after each step, in which commits do not compete with it."""
         self.space = self._store.space()
-        self._journal.note_room(nearly_full=self.space.is_nearly_full)
+        # What is in the log has to be moved into the file yet, which takes as much again.
+        left = self.space.disk_free - self._store.log_bytes()
+        self._journal.note_room(nearly_full=self.space._replace(disk_free=left).is_nearly_full)
         given = False
         while self.space.free >= SHRINK_SLACK_BYTES + SHRINK_BYTES:
             async with self._journal.disk:

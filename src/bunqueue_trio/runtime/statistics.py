@@ -103,6 +103,21 @@ class ErrorBack(NamedTuple):
     times: int
 
 
+class PlaceFigures(NamedTuple):
+    """Which server this is, of those that may lead the queue."""
+
+    host: str
+    process: int
+    addresses: tuple[str, ...]
+    """Where clients reach it."""
+    since: int
+    """When it began to lead; in epoch ms."""
+    term: int | None = None
+    """Of a queue in a database: how often somebody began to lead it, so far."""
+    link: str | None = None
+    """Where servers that wait reach it."""
+
+
 class StorageFigures(NamedTuple):
     """What was written, what waits for it, and what it takes."""
 
@@ -129,6 +144,7 @@ class Statistics(Struct, frozen=True, kw_only=True):
 
     now: int
     started_at: int
+    place: PlaceFigures
     is_ready: bool
     is_sure: bool = True
     """Nobody else can lead the queue yet: what is told here is the case."""

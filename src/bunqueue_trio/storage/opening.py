@@ -24,5 +24,5 @@ async def open_store(settings: Settings, on_wait: Callable[[], NoteLeader] = lam
     try:
         from bunqueue_trio.storage.postgres.standby import take_over
     except ImportError as error:
-        raise StartupError(f'STORE: needs psycopg: pip install "bunqueue-trio[postgres]" ({error})') from None
+        raise StartupError(f'STORE: needs psycopg: pip install ".[postgres]" in the checkout ({error})') from None
     return await take_over(settings.store, settings.store_lease_ms / 1000, on_wait)

@@ -12,7 +12,7 @@ from bunqueue_trio.pages.queue_settings import GROUPS, SETTINGS, USUAL, QueueSet
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.protocol.request import segment_of
-from bunqueue_trio.ui import doing
+from bunqueue_trio.ui import doing, restoring
 from bunqueue_trio.ui.ask import Ask, Wrong
 from bunqueue_trio.ui.commands import curl, line
 from bunqueue_trio.ui.doing import Done, Preview, duration
@@ -36,6 +36,8 @@ class Field(NamedTuple):
     default: str = ""
     choices: tuple[str, ...] = ()
     is_needed: bool = False
+    called: str = ""
+    """By the API and the command line."""
 
 
 class Action(NamedTuple):
@@ -207,8 +209,9 @@ def _said(group: str) -> Callable[[Form, int], dict[str, Any]]:
 
 def _setting(each: QueueSetting) -> Field:
     if each.kind == "switch":
-        return Field(each.name, each.label, "", "choice", "", ("", "yes", "no", USUAL))
-    return Field(each.name, each.label, "such as 30s or 7d" if each.kind == "time" else "a number")
+        return Field(each.name, each.label, "", "choice", "", ("", "yes", "no", USUAL), called=each.name)
+    hint = "such as 30s or 7d" if each.kind == "time" else "a number"
+    return Field(each.name, each.label, hint, called=each.name)
 
 
 def _settings(group: str) -> tuple[Action, Action]:
@@ -255,12 +258,12 @@ _ROWS = (
     ),
     Action(
         "unlimit", "Remove the limit", lambda f: f"Let any number of jobs of {f['queue']} be active", c.ClearConcurrency,
-        _queue, lambda f: ("limit", f["queue"], "none"), doing.of_queue("waiting", "{} wait."),
+        _queue, lambda f: ("limit", f["queue"], "none"), doing.of_queue("waiting", "There are {}."),
         doing.once("{queue} has no limit of active jobs."),
     ),
     Action(
         "rate", "Limit the rate", lambda f: f"Limit the deliveries of {f['queue']}", c.RateLimit, _rate,
-        lambda f: ("limit", f["queue"], "--rate", f"{f['limit']}/{f['time']}"), doing.of_queue("waiting", "{} wait."),
+        lambda f: ("limit", f["queue"], "--rate", f"{f['limit']}/{f['time']}"), doing.of_queue("waiting", "There are {}."),
         doing.once("{queue} delivers at most {limit} jobs in {time}."),
         fields=(
             Field("limit", "At most", "jobs", "number", "100", is_needed=True),
@@ -269,7 +272,7 @@ _ROWS = (
     ),
     Action(
         "unrate", "Remove the rate limit", lambda f: f"Deliver the jobs of {f['queue']} at any rate", c.RateLimitClear,
-        _queue, lambda f: ("limit", f["queue"], "--rate", "none"), doing.of_queue("waiting", "{} wait."),
+        _queue, lambda f: ("limit", f["queue"], "--rate", "none"), doing.of_queue("waiting", "There are {}."),
         doing.once("{queue} delivers at any rate."),
     ),
     Action(
@@ -402,6 +405,11 @@ _ROWS = (
         "delete-schedule", "Delete", lambda f: f"Delete the schedule {f['name']}", c.DeleteSchedule, _name,
         lambda f: ("schedules", "delete", f["name"]), doing.of_schedule("{next} {runs}"), doing.once("{name} is deleted."),
         about=("name",), goes_back="/ui/schedules", is_grave=True, note="The jobs that it has brought stay.",
+    ),
+    Action(
+        "restore-schedule", "Put back", lambda f: f"Put the schedule {f['name']} back as it was", c.PutSchedule, restoring.fields,
+        restoring.words, restoring.preview, doing.once("{name} is as it was."), about=("name", "as"), goes_back="schedule",
+        note="Nothing runs because of this. One that an app declares is its own again; in a shell `schedules sync` does that.",
     ),
     Action(
         "quiet", "Give no more jobs", lambda f: f"Give no more jobs to {f['id']}", c.QuietWorker, _job,

@@ -37,6 +37,10 @@ class Preview(NamedTuple):
     examples: tuple[str, ...] = ()
     """Ids of jobs."""
     is_nothing: bool = False
+    now: Mapping[str, str] = {}
+    """The values of fields as they are, by name."""
+    is_grave: bool = False
+    """What it would take away does not come back."""
 
 
 class Done(NamedTuple):
@@ -95,7 +99,8 @@ def of_settings(group: str, *, is_reset: bool = False) -> Looks:
         changed = [each.setting.name for each in told if (each.is_set if is_reset else form[each.setting.name])]
         would = f"{', '.join(changed)} would change" if changed else "nothing would change"
         leaving = "" if is_reset or group != "dead" else await _leaving(ask, form)
-        return Preview(f"Now: {now}; {would}.{leaving}", is_nothing=not changed)
+        values = {each.setting.name: each.value for each in told}
+        return Preview(f"Now: {now}; {would}.{leaving}", is_nothing=not changed, now=values, is_grave=bool(leaving))
 
     return look
 

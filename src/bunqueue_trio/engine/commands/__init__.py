@@ -79,7 +79,7 @@ def run(engine: Engine, command: c.Command, now: int, owner: Owner, by: By = SER
     kind = type(command)
     if kind not in catalog.ACTS:
         return HANDLERS[kind](engine, command, now, owner)
-    engine.acted = None
+    engine.acted, engine.by = None, None if by is SERVER else by.who
     was = before(engine, command, lambda get: HANDLERS[type(get)](engine, get, now, None))
     reply = HANDLERS[kind](engine, command, now, owner)
     note_action(engine, command, reply, now, by, was)

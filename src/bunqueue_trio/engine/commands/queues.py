@@ -20,7 +20,7 @@ def _pause(engine: Engine, command: c.Pause, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
     if command.until is not None and command.until <= now:
         raise errors.UNTIL_IS_PAST.refuse()
-    engine.acted = engine.gates.pause(command.queue, now, command.reason, command.until)
+    engine.acted = engine.gates.pause(command.queue, now, command.reason, command.until, engine.by)
     event = engine.tell("paused", now, command.queue)
     event.reason = UNSET if command.reason is None else command.reason
     event.until = UNSET if command.until is None else command.until
@@ -138,7 +138,7 @@ def _view(engine: Engine, name: str) -> qr.QueueView:
     return qr.QueueView(
         name=name,
         paused=pause is not None,
-        pause=None if pause is None else qr.PauseView(pause.reason, pause.since, pause.until),
+        pause=None if pause is None else qr.PauseView(pause.reason, pause.since, pause.until, pause.by),
         counts=_counts(engine, name),
         oldest_ready_at=None if queue is None else queue.ready.ready_since(),
         next_due_at=None if first is None else first.run_at,

@@ -117,6 +117,11 @@ class PostgresStore:
             return str(holder)
         raise StartupError(f"{self._place}: the row of the leader is gone, so nobody can write there")
 
+    @property
+    def term(self) -> int:
+        """How often somebody has begun to lead this queue, up to this server."""
+        return self._leader[0]
+
     def announcer(self) -> Announcer:
         """Return what tells others where this leader is reached; see :class:`AwaitedStore`."""
         return Announcer(self._place, self._leader)

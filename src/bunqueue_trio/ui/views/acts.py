@@ -27,13 +27,16 @@ async def ask_first(ask: Ask, wrong: str = "") -> Screen:
     """Return the page that says what would be done, and asks."""
     action = action_of(ask)
     form = as_said(action, dict(ask.form or ask.query))
-    preview = None
+    preview, cli, curl = None, "", ""
     try:
         preview = await action.preview(ask, form)
-        action.fields_of(form, ask.now)
     except (Wrong, Refused) as error:
         wrong = wrong or str(error)
-    cli, curl = lines(ask, action, form)
+    try:
+        action.fields_of(form, ask.now)
+        cli, curl = lines(ask, action, form)
+    except Wrong as error:  # what is no value has no line for a shell
+        wrong = wrong or str(error)
     return Screen(
         "act.html", action.title(form), "",
         {

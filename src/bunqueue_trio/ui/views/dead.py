@@ -9,6 +9,7 @@ import msgspec
 import trio
 
 from bunqueue_trio.errors import Refused
+from bunqueue_trio.pages.acts import CALLED
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.groups import ErrorGroup
 from bunqueue_trio.protocol.replies import DeadLetter
@@ -87,7 +88,7 @@ def reruns(ask: Ask, matches: Callable[[dict[str, Any]], bool]) -> list[RerunRow
         wanted = msgspec.json.decode(view.filter)
         if len(rows) < RERUNS_SHOWN and matches(wanted):
             is_under_way = view.state in ("first", "rest")
-            which = ", ".join(f"{name} {value}" for name, value in wanted.items())
+            which = ", ".join(f"{CALLED.get(name, name)} {value}" for name, value in wanted.items())
             rows.append(RerunRow(view, which, bind(ask, "stop-rerun", rerun=view.id) if is_under_way else None))
     return rows
 

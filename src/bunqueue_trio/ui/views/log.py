@@ -3,39 +3,36 @@
 from typing import NamedTuple
 from urllib.parse import urlencode
 
-import msgspec
 import trio
+from msgspec.structs import replace
 
 from bunqueue_trio.errors import Refused
-from bunqueue_trio.protocol import catalog
+from bunqueue_trio.pages import acts
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.lines import Action
-from bunqueue_trio.ui.actions import ACTIONS, Bound, bind
+from bunqueue_trio.ui.actions import Bound
 from bunqueue_trio.ui.ask import Ask, Screen, Wrong
-from bunqueue_trio.ui.payload import show as show_payload
+from bunqueue_trio.ui.payload import MASK
+from bunqueue_trio.ui.render import clock_time
+from bunqueue_trio.ui.undo import undo
 
 SHOWN = 50
 PAGE = 100  # lines that are read at once: each is decoded
 LOOKED = 2000  # of the newest, or behind the cursor: what a page is chosen from
 FIELDS_CHARS = 300
 
-ACTS = tuple(sorted(catalog.SPECS[kind].tag for kind in catalog.ACTS))
-"""The commands that are written down."""
-
-_COUNTERS = {
-    "Pause": ("Resume", "resume"), "QuietWorker": ("UnquietWorker", "unquiet"), "PauseSchedule": ("ResumeSchedule", "resume-schedule"),
-    "SetConcurrency": ("ClearConcurrency", "unlimit"), "RateLimit": ("RateLimitClear", "unrate"), "Cancel": ("RetryDlq", "retry"),
-}  # fmt: skip
-"""Act → the act that takes it back, and the action that does so."""
-
 
 class Row(NamedTuple):
     """An act, as the list shows it."""
 
     act: Action
-    fields: str
+    what: str
+    """As the command line calls it."""
+    how: str
+    of: str
+    """What it was done to: of these the schedule, or else the queue, if it is one."""
     schedule: str
-    """That it was done to; empty if it was done to none."""
+    queue: str
     undo: Bound | None
     """What takes it back, if nobody has since."""
 
@@ -44,7 +41,7 @@ async def show(ask: Ask) -> Screen:
     """Return a page of the acts that are looked for, newest first."""
     wanted = {name: ask.query.get(name, "").strip() for name in ("who", "what", "of")}
     rows, after, looked = list[Row](), ask.query.get("after", "")[:1000] or None, 0
-    begins, total, later = after is None, 0, set[tuple[str, ...]]()
+    begins, total, later = after is None, 0, set[tuple[str, str]]()
     while len(rows) < SHOWN and looked < LOOKED:
         # No more than a page may have, so that the cursor is behind the last that was looked at.
         limit = PAGE if any(wanted.values()) else SHOWN
@@ -56,10 +53,20 @@ async def show(ask: Ask) -> Screen:
             raise Wrong("There is no such page", refused.status) from None
         await trio.lowlevel.checkpoint()
         total, after, looked = told.total, told.next, looked + len(told.actions)
-        for act in told.actions:
-            undo = _undo(ask, act, later) if begins else None
-            if _is_wanted(act, wanted):
-                rows.append(Row(act, _fields(ask, act), _schedule(act), undo))
+        for act in acts.folded(told.actions):
+            back = undo(ask, act, later) if begins else None
+            if acts.is_wanted(act, wanted["who"], wanted["what"], wanted["of"]):
+                rows.append(
+                    Row(
+                        act,
+                        acts.what(act),
+                        _how(ask, act),
+                        acts.of(act),
+                        acts.schedule_of(act),
+                        acts.queue_of(act),
+                        back,
+                    )
+                )
         if after is None:
             break
     more = (
@@ -68,40 +75,15 @@ async def show(ask: Ask) -> Screen:
     return Screen(
         "actions.html", "Actions", "actions",
         {
-            "rows": rows, "total": total, "looked": looked, "more": more, "begins": begins, "kinds": ACTS,
+            "rows": rows, "total": total, "looked": looked, "more": more, "begins": begins, "kinds": acts.KINDS,
             "is_filtered": any(wanted.values()), **wanted,
         },
         live_s=5 if begins else 0,
     )  # fmt: skip
 
 
-def _is_wanted(act: Action, wanted: dict[str, str]) -> bool:
-    if wanted["what"] and act.command != wanted["what"]:
-        return False
-    if wanted["who"] and wanted["who"] not in (act.who, act.address):
-        return False
-    about = (act.queue, act.job, act.worker, *(str(value) for value in act.fields.values()))
-    return not wanted["of"] or wanted["of"] in about
-
-
-def _schedule(act: Action) -> str:
-    return str(act.fields.get("name", "")) if act.command.endswith("Schedule") else ""
-
-
-def _undo(ask: Ask, act: Action, later: set[tuple[str, ...]]) -> Bound | None:
-    """Return what takes an act back; ``later`` has the acts that came after it, and gets this one."""
-    about = {"name": _schedule(act), "id": act.worker or act.job or "", "queue": act.queue or ""}
-    counter, name = _COUNTERS.get(act.command, ("", ""))
-    is_over = not {(each, *about.values()) for each in (counter, act.command)}.isdisjoint(later)
-    later.add((act.command, *about.values()))
-    if not name or is_over or not act.count:
-        return None
-    wanted = ACTIONS[name].about
-    return bind(ask, name, "Undo", **{key: about[key] for key in wanted}) if all(about[key] for key in wanted) else None
-
-
-def _fields(ask: Ask, act: Action) -> str:
-    if not act.fields:
-        return ""
-    shown = show_payload(msgspec.json.encode(act.fields), ask.mask, FIELDS_CHARS)
-    return shown.text + ("…" if shown.is_cut else "")
+def _how(ask: Ask, act: Action) -> str:
+    """Return what was said, the values of the keys that are hidden apart."""
+    hidden = {name: MASK for name in act.fields if name.lower() in ask.mask}
+    text = acts.how(replace(act, fields={**act.fields, **hidden}), clock_time)
+    return text if len(text) <= FIELDS_CHARS else text[:FIELDS_CHARS] + "…"

@@ -1,0 +1,100 @@
+"""What takes an act back: the action that brings what was before it, filled in."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import UNSET
+
+from bunqueue_trio.errors import Refused
+from bunqueue_trio.pages import acts
+from bunqueue_trio.pages.queue_settings import NAMED, typed
+from bunqueue_trio.pages.words import exact
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.lines import Action
+from bunqueue_trio.ui.actions import Bound, bind
+from bunqueue_trio.ui.ask import Ask
+from bunqueue_trio.ui.restoring import can_be_said
+
+TOPICS: Mapping[str, str] = {
+    "Pause": "pause", "Resume": "pause", "SetConcurrency": "limit", "ClearConcurrency": "limit", "RateLimit": "rate", "RateLimitClear": "rate",
+    "SetDefaults": "defaults", "ClearDefaults": "defaults", "SetStallConfig": "stalls", "ClearStallConfig": "stalls", "SetDlqConfig": "dead",
+    "ClearDlqConfig": "dead", "QuietWorker": "quiet", "UnquietWorker": "quiet", "PauseSchedule": "schedule-pause", "ResumeSchedule": "schedule-pause",
+    "PutSchedule": "schedule", "DeleteSchedule": "schedule", "Cron": "schedule", "CronDelete": "schedule", "ChangePriority": "priority",
+    "Cancel": "job", "RetryDlq": "job",
+}  # fmt: skip
+"""Acts of which the newest is in force, by what they are about; each but the retry of a dead letter can be taken back."""
+
+
+def undo(ask: Ask, act: Action, later: set[tuple[str, str]]) -> Bound | None:
+    """Return what takes an act back; ``later`` has what newer acts were about, and gets this one's."""
+    topic = TOPICS.get(act.command)
+    if topic is None:
+        return None
+    about = (topic, acts.of(act))
+    if about in later:
+        return None
+    later.add(about)
+    found = _undo(ask, act, topic) if act.count else None
+    return None if found is None else bind(ask, found[0], "Undo", **found[1])
+
+
+def _undo(ask: Ask, act: Action, topic: str) -> tuple[str, dict[str, str]] | None:
+    """Return the action, and its form."""
+    was, queue = acts.before(act), {"queue": act.queue or ""}
+    if topic == "pause":
+        return _pause(ask, act, was)
+    if topic == "limit":
+        former = was.get("concurrency")
+        return ("unlimit", queue) if former is None else ("limit", queue | {"number": str(former)})
+    if topic == "rate":
+        if was.get("limit") is None:
+            return "unrate", queue
+        return "rate", queue | {"limit": str(was["limit"]), "time": exact(was["duration"])}
+    if topic in ("defaults", "stalls", "dead"):
+        texts = {name: typed(NAMED[name], value) for name, value in was.items()}
+        said = {name: text for name, text in texts.items() if text is not None}
+        return (f"set-{topic}", queue | said) if texts and len(said) == len(texts) else None
+    if topic == "quiet":
+        return "unquiet" if act.command == "QuietWorker" else "quiet", {"id": act.worker or ""}
+    if topic == "schedule-pause":
+        return "resume-schedule" if act.command == "PauseSchedule" else "pause-schedule", {
+            "name": acts.schedule_of(act)
+        }
+    return _schedule(ask, act, was) if topic == "schedule" else _job(ask, act, was)
+
+
+def _pause(ask: Ask, act: Action, was: Mapping[str, Any]) -> tuple[str, dict[str, str]] | None:
+    queue = {"queue": act.queue or ""}
+    if not was.get("paused"):
+        return ("resume", queue) if act.command == "Pause" else None
+    until = was.get("until")
+    if until is not None and until <= ask.now:
+        return None
+    left = "" if until is None else f"{max(1, (until - ask.now) // 1000)}s"
+    return "pause", queue | {"reason": was.get("reason") or "", "until": left}
+
+
+def _schedule(ask: Ask, act: Action, was: Mapping[str, Any]) -> tuple[str, dict[str, str]] | None:
+    name = {"name": acts.schedule_of(act)}
+    if act.before is UNSET:
+        return None
+    if not was["there"]:
+        return "delete-schedule", name
+    put = {key: value for key, value in was.items() if key != "there"}
+    return ("restore-schedule", name | {"as": json.dumps(put)}) if can_be_said(put, ask.mask) else None
+
+
+def _job(ask: Ask, act: Action, was: Mapping[str, Any]) -> tuple[str, dict[str, str]] | None:
+    """Return what takes an act on one job back, if it is still there to be changed."""
+    try:
+        job = ask.look(c.GetJob(id=act.job or "")).job
+        state = ask.look(c.GetState(id=job.id)).state
+    except Refused:
+        return None
+    about = {"queue": job.queue, "id": job.id}
+    if act.command == "Cancel":
+        return ("retry", about) if state in ("failed", "removed") else None
+    if act.command == "ChangePriority" and "priority" in was and state in ("waiting", "delayed", "waiting-children"):
+        return "priority", about | {"priority": str(was["priority"])}
+    return None
