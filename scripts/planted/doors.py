@@ -400,4 +400,18 @@ DOORS = [
         "super().__init__(link, settings)",
         "a failover is an error to who only reads",
     ),
+    Mutant(
+        _ANSWERING,
+        "            self._looks = 0\n",
+        "            pass\n",
+        "a door of another machine that answers is left",
+    ),
+    Mutant(
+        _ANSWERING,
+        "                self._looks += 1\n",
+        "                pass\n",
+        "who waits at a door that hangs gets jobs",
+    ),
+    Mutant(_ASKING, "            self.say(0, HERE)\n", "            pass\n", "a door seems to hang to its leader"),
+    Mutant("doors/remote.py", ", looks=True)", ")", "a leader never looks at doors of other machines"),
 ]

@@ -18,6 +18,8 @@ from bunqueue_trio.doors.frames import (
     ASK,
     BRINGS,
     ENDS,
+    HERE,
+    LOOK,
     SENT,
     SPLICE,
     STOPS,
@@ -257,6 +259,9 @@ class Asking:
 
     def _hear(self, message: Message) -> None:
         number, kind, extra, data = message
+        if kind == LOOK:
+            self.say(0, HERE)
+            return
         if kind not in (ANSWER, SPLICE, WAITS):
             raise BrokenFrames(f"a message of kind {kind}")
         asked = self._asked.get(number)
