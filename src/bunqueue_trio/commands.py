@@ -7,11 +7,11 @@ Fields are the server's own: times in ms, and payloads as :class:`msgspec.Raw`, 
 
 from typing import Any
 
-import msgspec
 from msgspec import Raw
 
 from bunqueue_trio.protocol.commands import *
 from bunqueue_trio.protocol.config_replies import *
+from bunqueue_trio.protocol.payloads import payload_of
 from bunqueue_trio.protocol.queue_replies import *
 from bunqueue_trio.protocol.replies import *
 from bunqueue_trio.protocol.rerun_replies import *
@@ -24,5 +24,6 @@ def payload(value: Any) -> Raw:
 
     Raises:
         TypeError: it has none.
+        ValueError: it has a number that JSON does not know.
     """
-    return Raw(msgspec.json.encode(value))
+    return payload_of(value)

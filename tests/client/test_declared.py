@@ -15,6 +15,7 @@ from bunqueue_trio.cli import main
 from bunqueue_trio.cli.worker import told_of
 from bunqueue_trio.client import App, Client, Job, Refused
 from bunqueue_trio.client.declared import Synced
+from bunqueue_trio.engine import putting
 from bunqueue_trio.sync import SyncClient
 from bunqueue_trio.testing import Bunqueue
 from tests.client.loops import on_both
@@ -87,6 +88,22 @@ async def test_one_that_was_put_by_hand_is_taken_and_told(bunqueue: Bunqueue):
     assert told_of(app, synced)[1] == f"s: was declared by somebody else, and is {app.name}'s now"
 
 
+async def test_none_is_put_where_there_is_no_room_for_all(bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch):
+    """A dry run of each by itself would say yes."""
+    monkeypatch.setattr(putting, "SCHEDULES_MAX", 3)
+    await bunqueue.client.run(c.PutSchedule(name="there", queue="q", every=1000))
+    app = app_of(bunqueue)
+    for name in ("there", "a", "b", "c"):
+        app.schedule(name, "q", every=3600)
+    with pytest.raises(Refused, match=r"^schedule c: There would be more than 3 schedules$") as refused:
+        await app.sync()
+    assert (refused.value.status, refused.value.code) == (409, "too-many-schedules")
+    [there] = (await bunqueue.client.run(c.ListSchedules())).schedules
+    assert (there.name, there.every) == ("there", 1000)
+    del app.schedules["c"]
+    assert (await app.sync()).created == ["a", "b"]
+
+
 async def test_who_is_overtaken_is_told_how_many_were_put(bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch):
     app = app_of(bunqueue)
     for name in ("a", "b"):
@@ -142,7 +159,7 @@ MOMENT = datetime(2030, 1, 1, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("said", "kind", "words"),
     [
-        ({}, ValueError, "exactly one of cron, every, at says when it runs"),
+        ({}, ValueError, "exactly one of cron, every, at says when it runs; jobs that are pushed have an @app.handler"),
         ({"every": 5, "cron": "@daily"}, ValueError, "exactly one of cron, every, at"),
         ({"every": 0}, ValueError, "every must be more than 0, not 0"),
         ({"every": -1.5}, ValueError, "every must be more than 0, not -1.5"),
@@ -163,6 +180,11 @@ MOMENT = datetime(2030, 1, 1, tzinfo=UTC)
         ({"at": "2030-01-01"}, TypeError, "at must be a datetime with a zone"),
         ({"at": 1893456000}, TypeError, "not 1893456000"),
         ({"at": MOMENT.replace(tzinfo=None)}, TypeError, "at needs a zone, such as tzinfo=UTC"),
+        (
+            {"at": datetime(2027, 3, 28, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"))},
+            ValueError,
+            "at: there is no 02:30 on 2027-03-28 in Europe/Berlin, where the clock goes forward then",
+        ),
         ({"every": 5, "end": timedelta(days=1)}, TypeError, "end must be a datetime with a zone"),
         ({"cron": 5}, TypeError, "cron must be a text such as '0 3 * * *', not 5"),
         ({"cron": "@daily", "timezone": UTC}, TypeError, "timezone must be a text such as 'Europe/Berlin'"),
@@ -172,6 +194,8 @@ MOMENT = datetime(2030, 1, 1, tzinfo=UTC)
         ({"every": 5, "overlap": ["skip"]}, ValueError, "overlap must be one of allow, skip, queue, cancel"),
         ({"every": 5, "options": {"priority": 1}}, TypeError, "options must be RunOptions of bunqueue_trio.commands"),
         ({"every": 5, "data": object()}, TypeError, "Encoding objects of type object is unsupported"),
+        ({"every": 5, "data": {"kinds": {"a", "b"}}}, TypeError, "a set has another order in each process"),
+        ({"every": 5, "data": [1.5, float("nan")]}, ValueError, "JSON has no number nan, and None for null"),
         ({"every": 5, "queue": None}, TypeError, "its queue must be a text, not None"),
     ],
 )
@@ -204,6 +228,14 @@ def test_times_are_seconds_and_datetimes():
     assert (command.source, bytes(command.data), command.limit) == ("me", b"[1]", 3)
 
 
+def test_of_a_time_that_comes_twice_fold_says_which_one_is_meant():
+    app, twice = App(), datetime(2027, 10, 31, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"))
+    app.schedule("first", "q", at=twice)
+    app.schedule("second", "q", at=twice.replace(fold=1))
+    first, second = (app.schedules[name].command.at or 0 for name in ("first", "second"))
+    assert (first, second - first) == (1_824_942_600_000, 3_600_000)
+
+
 @on_both
 async def test_over_a_connection(server: Server, queue: str):
     app = App(ws(server), name=queue)
@@ -232,7 +264,7 @@ def test_one_command_puts_what_is_declared(server: Server, queue: str, tmp_path:
         return CliRunner().invoke(main, ["schedules", "sync", *arguments, "--url", ws(server)])
 
     done = run(f"{module}:app")
-    assert (done.exit_code, done.output.splitlines()) == (0, [f"{queue}: created", f"{module}:app: 0 unchanged"])
+    assert (done.exit_code, done.output.splitlines()) == (0, [f"{queue}: created"])
     assert run(f"{module}:app").output == f"{module}:app: 1 unchanged\n"
     (tmp_path / f"{module}.py").write_text(APP.format(name=queue + "-2"))
     del sys.modules[module]
@@ -253,6 +285,40 @@ def test_one_command_puts_what_is_declared(server: Server, queue: str, tmp_path:
     assert (
         f"{queue}-2: was declared by somebody else, and is another's now" in run(f"{module}:app", "--take-over").output
     )
+
+
+WRONG = """
+from bunqueue_trio.client import App
+
+app = App()
+
+
+def declare():
+    app.schedule("s", "q", every=-1)
+
+
+declare()
+"""
+
+
+@pytest.mark.parametrize("command", [("schedules", "sync"), ("worker",)])
+def test_what_is_wrong_with_a_module_is_shown_where_it_is(
+    queue: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+):
+    module = f"wrong_{queue.replace('-', '_').replace('.', '_')}"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / f"{module}.py").write_text(WRONG)
+    done = CliRunner().invoke(main, [*command, f"{module}:app"])
+    lines = done.stderr.splitlines()
+    assert (done.exit_code, lines[0]) == (1, "Traceback (most recent call last):")
+    assert [line for line in lines if "File" in line] == [
+        f'  File "{tmp_path}/{module}.py", line 11, in <module>', f'  File "{tmp_path}/{module}.py", line 8, in declare',
+    ]  # fmt: skip
+    assert lines[-1] == f"bunqueue-trio: '{module}' cannot be imported: schedule 's': every must be more than 0, not -1"
+    (tmp_path / f"{module}.py").write_text("import nowhere_at_all")
+    done = CliRunner().invoke(main, [*command, f"{module}:app"])
+    assert done.stderr.endswith(f"bunqueue-trio: '{module}' cannot be imported: No module named 'nowhere_at_all'\n")
 
 
 WORKER = """
@@ -281,7 +347,18 @@ def test_a_worker_puts_what_is_declared_first_if_it_is_to(
 
     monkeypatch.setattr("bunqueue_trio.cli.worker.run_until_signal", run)
     flags = ["--sync"] if syncs else []
-    assert CliRunner().invoke(main, ["worker", f"{module}:app", *flags, "--url", ws(server)]).exit_code == 0
+    command = ["worker", f"{module}:app", *flags, "--url", ws(server)]
+    assert CliRunner().invoke(main, command).exit_code == 0
     with SyncClient(server.url) as client:
-        names = [each.name for each in client.run(c.ListSchedules(after=queue[:-1])).schedules]
-    assert (queue in names) is syncs
+        put = client.run(c.PutSchedule(name=queue, queue="q", every=60_000, source="other"))
+    assert put.outcome == ("changed" if syncs else "created")
+    done = CliRunner().invoke(main, command)
+    if not syncs:
+        assert "--take-over needs --sync" in CliRunner().invoke(main, [*command, "--take-over"]).stderr
+    else:
+        assert done.stderr == (
+            f"bunqueue-trio: schedule {queue} is declared by other: --take-over makes it one of this app\n"
+        )
+        assert CliRunner().invoke(main, [*command, "--take-over"]).exit_code == 0
+    with SyncClient(server.url) as client:
+        assert client.run(c.GetSchedule(name=queue)).schedule.source == ("deployed" if syncs else "other")

@@ -202,7 +202,7 @@ class Schedules(Queues):
 
     def bring(self, name: str, slot: int, now: int) -> None:
         self.schedules[name].runs += 1
-        self.make(name, f"{name}@{slot}", now)
+        self.make(name, f"{name}@{slot:013}", now)
 
     def make(self, name: str, job_id: str, now: int) -> Record:
         schedule = self.schedules[name]
@@ -231,7 +231,7 @@ class Schedules(Queues):
 
         is_new_time = old is None or when(old.said) != when(command)
         if is_new_time and Schedule(replace_limit(command), now, now, now).next() is None:
-            raise No(400, "This schedule would never run")
+            raise never(command, now)
         outcome = "created"
         if command.dry_run:
             return self.would_put(command, old, now, owner)
@@ -303,7 +303,7 @@ class Schedules(Queues):
 
     def run_schedule(self, command: c.RunSchedule, now: int, owner: str | None) -> Reply:
         self.known_schedule(command.name)
-        return {"id": self.make(command.name, f"{command.name}@{now}+{self.new_id(now)}", now).id}
+        return {"id": self.make(command.name, f"{command.name}@{now:013}+{self.new_id(now)}", now).id}
 
     def preview_schedule(self, command: c.PreviewSchedule, now: int, owner: str | None) -> Reply:
         if [command.cron, command.every, command.at].count(None) != 2:
@@ -320,8 +320,22 @@ class Schedules(Queues):
             found.append({"slot": slot, "runAt": slot, "local": local, "remarks": []})
             schedule.settled = slot
         if not found:
-            raise No(400, "This schedule would never run")
+            raise never(command, now)
         return {"upcoming": found, "rules": "2026f"}
+
+
+def never(said: c.PutSchedule | c.PreviewSchedule, now: int) -> No:
+    """What is answered where no time is to come."""
+    begin, end = said.start or 0, said.end or 10**15
+    whys = {
+        "its end is before its start": end < begin,
+        "its end has passed": end <= now,
+        "its time has passed": (said.at or 10**15) <= now,
+        "its time is before its start": said.at is not None and said.at < begin,
+        "its time is after its end": said.at is not None,
+        "no time of it is to come before its end": True,
+    }
+    return No(400, f"This schedule would never run: {next(why for why in whys if whys[why])}")
 
 
 def essence(said: c.PutSchedule) -> bytes:

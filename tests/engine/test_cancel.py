@@ -107,7 +107,7 @@ def test_who_was_first_and_has_said_nothing_leaves_it_to_the_next_to_say_why(ben
 
 @pytest.mark.parametrize("how", ["many", "slot"])
 def test_the_record_of_a_job_in_its_grace_outlives_who_cancels_without_a_word(bench: Bench, how: str):
-    job_id = f"s@{T0}"
+    job_id = f"s@{T0:013}"
     bench.do(c.PutSchedule(name="s", queue="q", every=1000, overlap="cancel"))
     bench.push(job_id=job_id)
     bench.pull()

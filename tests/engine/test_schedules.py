@@ -62,7 +62,7 @@ def test_a_new_schedule_runs_at_its_next_slot_and_not_before(bench: Bench):
     bench.sleep(19_999)
     assert jobs(bench) == []
     bench.sleep(1)
-    job = bench.do(c.GetJob(id="s@1020000")).job
+    job = bench.do(c.GetJob(id="s@0000001020000")).job
     assert (job.queue, bytes(job.data), job.priority, job.tags, job.run_at) == ("q", b"1", 3, ["t"], 1_020_000)
     assert view(bench).next_run == 1_080_000
 
@@ -112,6 +112,58 @@ def test_anything_else_in_a_payload_is_a_change(bench: Bench, again: bytes):
     assert put(bench, every=MINUTE, data=Raw(again)).outcome == "unchanged"
 
 
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [
+        ("0 3 * * *", " 0  3 *\t* * "),
+        ("0 3 * * *", "00 03 * * *"),
+        ("0 3 * * *", "0 0 3 * * *"),
+        ("0 3 * * *", "0 3 1-31 JAN-DEC *"),
+        ("0 3 * * MON", "0 3 * * 1"),
+        ("0 3 * * mon,WED", "0 3 * * 3,1"),
+        ("0 3 * * 0", "0 3 * * 7"),
+        ("0 3 * * 7L", "0 3 * * 0L"),
+        ("0,30 3 * * 5#1", "0/30 03 * * FRI#1"),
+        ("@daily", "0 0 * * *"),
+    ],
+)
+def test_another_way_to_write_an_expression_changes_nothing(day: Bench, first: str, again: str):
+    shown = put(day, cron=first, overlap="queue").schedule
+    day.commit()
+    day.sleep(1000)
+    said = put(day, cron=again, overlap="queue")
+    assert (said.outcome, said.schedule.cron, said.schedule.next_run) == ("unchanged", first, shown.next_run)
+    assert not day.engine.has_changes
+
+
+def test_a_slot_that_waits_waits_on_where_its_time_is_only_written_in_another_way(bench: Bench):
+    put(bench, cron="*/10 * * * * *", overlap="queue")
+    bench.sleep(10_000)
+    bench.sleep(10_000)
+    said = put(bench, cron="*/10  * * * JAN-DEC *", overlap="queue", data=Raw(b"2"))
+    assert (said.outcome, said.schedule.cron, said.schedule.waiting_slot) == ("changed", "*/10 * * * * *", 1_020_000)
+
+
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [
+        # These are other times where the clocks change.
+        ("0 0 * * *", "0 */24 * * *"),
+        ("0 0 * * *", "*/60 0 * * *"),
+        # One of two is enough, and both must match.
+        ("0 3 * * MON", "0 3 1-31 * MON"),
+        ("0 3 1 * *", "0 3 1 * 0-6"),
+        ("0 3 * * 5L", "0 3 * * 5#4"),
+        ("0 3 L * *", "0 3 LW * *"),
+        ("0 3 * * *", "1 0 3 * * *"),
+    ],
+)
+def test_an_expression_with_other_slots_is_a_change(day: Bench, first: str, again: str):
+    put(day, cron=first)
+    said = put(day, cron=again)
+    assert (said.outcome, said.schedule.cron) == ("changed", again)
+
+
 def test_half_a_surrogate_pair_in_a_payload_is_kept_as_it_is(bench: Bench):
     data = b'{"a": ["\\ud800", "\\ude00\\ud83d"]}'
     put(bench, every=MINUTE, data=Raw(data))
@@ -120,17 +172,17 @@ def test_half_a_surrogate_pair_in_a_payload_is_kept_as_it_is(bench: Bench):
     bench.restart()
     assert bytes(view(bench).data) == data
     bench.sleep(MINUTE)
-    assert bytes(bench.do(c.GetJob(id="s@1020000")).job.data) == data
+    assert bytes(bench.do(c.GetJob(id="s@0000001020000")).job.data) == data
 
 
 def test_another_payload_moves_no_slot_and_another_time_runs_nothing_now(bench: Bench):
     put(bench, every=MINUTE)
     bench.now += MINUTE * 3  # nobody looked meanwhile
     assert put(bench, every=MINUTE, data=Raw(b"2")).outcome == "changed"
-    assert jobs(bench) == ["s@1140000"], "what was due has taken effect first"
+    assert jobs(bench) == ["s@0000001140000"], "what was due has taken effect first"
     assert put(bench, every=1000).schedule.next_run == bench.now + 1000
     bench.sleep(0)
-    assert jobs(bench) == ["s@1140000"]
+    assert jobs(bench) == ["s@0000001140000"]
 
 
 @pytest.mark.parametrize(
@@ -146,6 +198,7 @@ def test_another_payload_moves_no_slot_and_another_time_runs_nothing_now(bench: 
         ({}, c.WHEN_IS_UNCLEAR),
         ({"every": 5, "at": T0 + 5}, c.WHEN_IS_UNCLEAR),
         ({"cron": "* * *"}, c.NO_CRON),
+        ({"cron": "*/90 * * * *"}, c.NO_CRON),
         ({"cron": "* * * * *", "timezone": "Mars/Olympus"}, c.NO_ZONE),
         ({"cron": "* * * * *", "timezone": "../Europe/Berlin"}, c.NO_ZONE),
         ({"at": T0}, c.NEVER_RUNS),
@@ -156,6 +209,23 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(bench: Bench, fields
     refused = refusal(bench, c.PutSchedule(**{"name": "s", "queue": "q", **fields}))
     assert (refused.status, refused.code) == (fault.status, fault.code)
     assert not bench.engine.has_changes
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"at": T0}, "its time has passed"),
+        ({"at": T0 + 5, "end": T0 + 4}, "its time is after its end"),
+        ({"at": T0 + 5, "start": T0 + 1, "end": T0 + 4}, "its time is after its end"),
+        ({"at": T0 + 5, "start": T0 + 6}, "its time is before its start"),
+        ({"every": 5, "end": T0}, "its end has passed"),
+        ({"every": 5, "start": T0 + 6, "end": T0 + 5}, "its end is before its start"),
+        ({"every": MINUTE, "start": T0 + 1, "end": T0 + 2}, "no time of it is to come before its end"),
+    ],
+)
+def test_one_that_would_never_run_says_why(bench: Bench, fields: dict, why: str):
+    assert str(refusal(bench, c.PutSchedule(name="s", queue="q", **fields))) == f"This schedule would never run: {why}"
+    assert str(refusal(bench, c.PreviewSchedule(**fields))) == f"This schedule would never run: {why}"
 
 
 @pytest.mark.parametrize(
@@ -178,6 +248,11 @@ def test_an_unknown_zone_is_refused_with_those_that_are_near(bench: Bench, zone:
 def test_there_are_so_many_schedules_at_most(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(putting, "SCHEDULES_MAX", 2)
     put(bench, "a", every=5)
+    assert put(bench, "b", every=5, dry_run=True).outcome == "created"
+    assert (
+        refusal(bench, c.PutSchedule(name="b", queue="q", every=5, dry_run=True, ahead=1)).code == "too-many-schedules"
+    )
+    assert put(bench, "a", every=6, dry_run=True, ahead=1).outcome == "changed"
     put(bench, "b", every=5)
     assert refusal(bench, c.PutSchedule(name="c", queue="q", every=5)).code == c.TOO_MANY_SCHEDULES.code
     assert put(bench, "b", every=6).outcome == "changed"
@@ -194,7 +269,7 @@ def test_options_become_those_of_each_job(bench: Bench):
     given = c.RunOptions(max_attempts=7, backoff=c.Backoff(type="fixed", delay=5), timeout=0, ttl=DAY, group_id="g")
     put(bench, every=MINUTE, options=given)
     bench.sleep(MINUTE)
-    options = bench.engine.jobs["s@1020000"].options
+    options = bench.engine.jobs["s@0000001020000"].options
     assert (options.max_attempts, options.timeout, options.ttl, options.group_id) == (7, None, DAY, "g")
     assert (options.backoff, options.shape and options.shape.fixed) == (5, True)
 
@@ -206,9 +281,9 @@ def test_a_deleted_schedule_is_forgotten_and_its_jobs_stay(bench: Bench):
     bench.do(c.DeleteSchedule(name="s"))
     bench.commit()
     bench.sleep(DAY)
-    assert jobs(bench) == ["s@1020000"]
+    assert jobs(bench) == ["s@0000001020000"]
     bench.pull()
-    bench.ack("s@1020000")
+    bench.ack("s@0000001020000")
     assert bench.disk.facts == {}
 
 
@@ -226,7 +301,7 @@ def test_a_schedule_in_a_zone_runs_when_the_clock_goes_on(bench: Bench):
     assert (second.local, second.remarks) == ("2026-03-30T02:30:00+02:00", [])
     for each in (first, second):
         bench.sleep(each.slot - bench.now)
-        assert f"s@{each.slot}" in bench.engine.jobs
+        assert f"s@{each.slot:013}" in bench.engine.jobs
 
 
 def test_jitter_is_between_a_slot_and_its_run(bench: Bench):
@@ -249,7 +324,7 @@ def test_more_jitter_than_a_period_loses_no_slot(bench: Bench):
     put(bench, every=1000, jitter=30_000, overlap="allow", misfire="all", misfire_max=25)
     for _ in range(80):
         bench.sleep(500)
-    assert jobs(bench) == [f"s@{1_001_000 + 1000 * n}" for n in range(len(bench.engine.jobs))]
+    assert jobs(bench) == [f"s@{1_001_000 + 1000 * n:013}" for n in range(len(bench.engine.jobs))]
     assert len(bench.engine.jobs) > 5
 
 
@@ -258,7 +333,7 @@ def test_only_so_many_slots_run_and_none_outside_of_the_time(bench: Bench):
     put(bench, "t", every=1000, start=1_005_000, end=1_006_500, overlap="allow")
     for _ in range(20):
         bench.sleep(1000)
-    assert jobs(bench) == ["s@1001000", "s@1002000", "t@1005000", "t@1006000"]
+    assert jobs(bench) == ["s@0000001001000", "s@0000001002000", "t@0000001005000", "t@0000001006000"]
     assert [view(bench, name).state for name in "st"] == ["ended", "ended"]
     assert bench.do(c.GetScheduleRuns(name="s")).upcoming == []
     assert bench.engine.next_due() is None
@@ -274,15 +349,15 @@ def test_what_was_due_beyond_the_limit_does_not_come_after_a_restart(bench: Benc
     """The second of the two that may run is skipped, so that the limit is not reached."""
     put(bench, every=1000, limit=2, misfire="all")
     bench.sleep(10_000)
-    assert jobs(bench) == ["s@1001000"]
-    assert bench.pull_id() == "s@1001000"
-    bench.ack("s@1001000")
+    assert jobs(bench) == ["s@0000001001000"]
+    assert bench.pull_id() == "s@0000001001000"
+    bench.ack("s@0000001001000")
     bench.commit()
     bench.restart()
     bench.sleep(999)
     assert jobs(bench) == []
     bench.sleep(1)
-    assert jobs(bench) == ["s@1011000"]
+    assert jobs(bench) == ["s@0000001011000"]
 
 
 def test_a_thousand_schedules_that_are_due_at_once_run_in_steps(bench: Bench):
@@ -319,7 +394,7 @@ def test_after_a_month_off_the_slots_that_were_missed_run_as_told(day: Bench, fi
     day.restart()
     day.sleep(0)
     midnight = NOON - DAY // 2
-    assert jobs(day) == [f"s@{midnight + n * DAY}" for n in ran]
+    assert jobs(day) == [f"s@{midnight + n * DAY:013}" for n in ran]
     notices = day.engine.planner.take_notices()
     assert notices == [planner.Notice("s", planner.LATE, midnight + DAY, midnight + 30 * DAY, len(ran))]
     skipped = [each for each in day.do(c.GetScheduleRuns(name="s")).past if each.outcome == "skipped"]
@@ -329,7 +404,7 @@ def test_after_a_month_off_the_slots_that_were_missed_run_as_told(day: Bench, fi
     day.commit()
     day.restart()
     day.sleep(0)
-    assert jobs(day) == [f"s@{midnight + n * DAY}" for n in ran], "a restart runs nothing again"
+    assert jobs(day) == [f"s@{midnight + n * DAY:013}" for n in ran], "a restart runs nothing again"
     assert day.engine.planner.take_notices() == []
 
 
@@ -340,7 +415,7 @@ def test_a_slot_that_is_late_by_less_than_a_minute_is_in_time(bench: Bench):
     bench.now = DAY + MINUTE
     bench.restart()
     bench.sleep(0)
-    assert jobs(bench) == [f"s@{DAY}", f"t@{DAY}"]
+    assert jobs(bench) == [f"s@{DAY:013}", f"t@{DAY:013}"]
     assert bench.engine.planner.take_notices() == []
     put(bench, "u", every=DAY, misfire="once", window=0)
     bench.sleep(DAY + 1)
@@ -358,7 +433,7 @@ def test_an_old_file_from_a_backup_makes_no_job_that_it_has(bench: Bench):
     bench.sleep(0)
     assert view(bench).runs == 1, "it is the job of that slot"
     assert past(bench) == [(1_020_000, "waiting")]
-    assert [each.why for each in bench.engine.planner.skips("s")] == ["job s@1020000 was there already"]
+    assert [each.why for each in bench.engine.planner.skips("s")] == ["job s@0000001020000 was there already"]
 
 
 def test_a_clock_that_is_behind_runs_no_slot_again_and_says_so_once(bench: Bench):
@@ -401,7 +476,7 @@ def test_a_disk_that_cannot_be_read_stops_no_schedule(bench: Bench, monkeypatch:
 
     monkeypatch.setattr(bench.disk, "outcomes", refuse)
     bench.sleep(MINUTE)
-    assert jobs(bench) == ["s@1020000"]
+    assert jobs(bench) == ["s@0000001020000"]
 
 
 def test_a_crash_before_the_commit_makes_the_job_again_and_one_after_it_does_not(bench: Bench):
@@ -411,11 +486,11 @@ def test_a_crash_before_the_commit_makes_the_job_again_and_one_after_it_does_not
     bench.restart()  # nothing of it was written
     assert jobs(bench) == []
     bench.sleep(0)
-    assert jobs(bench) == ["s@1020000"]
+    assert jobs(bench) == ["s@0000001020000"]
     bench.commit()
     bench.restart()
     bench.sleep(0)
-    assert jobs(bench) == ["s@1020000"]
+    assert jobs(bench) == ["s@0000001020000"]
     assert view(bench).runs == 1
 
 
@@ -426,20 +501,20 @@ def test_a_slot_is_skipped_while_the_job_before_has_not_ended(bench: Bench):
     put(bench, every=1000)
     for _ in range(4):
         bench.sleep(1000)
-    assert jobs(bench) == ["s@1001000"]
+    assert jobs(bench) == ["s@0000001001000"]
     [skipped, ran] = bench.do(c.GetScheduleRuns(name="s")).past
-    assert (skipped.slot, skipped.until, skipped.why) == (1_002_000, 1_004_000, "job s@1001000 had not ended")
-    assert (ran.slot, ran.outcome, ran.job) == (1_001_000, "waiting", "s@1001000")
+    assert (skipped.slot, skipped.until, skipped.why) == (1_002_000, 1_004_000, "job s@0000001001000 had not ended")
+    assert (ran.slot, ran.outcome, ran.job) == (1_001_000, "waiting", "s@0000001001000")
     bench.pull()
-    bench.ack("s@1001000")
+    bench.ack("s@0000001001000")
     bench.sleep(1000)
-    assert "s@1005000" in bench.engine.jobs
+    assert "s@0000001005000" in bench.engine.jobs
 
 
 def test_slots_of_one_step_that_are_skipped_in_a_row_are_one_entry(bench: Bench):
     put(bench, every=1000, misfire="all", misfire_max=10)
     bench.sleep(4000)
-    assert jobs(bench) == ["s@1001000"]
+    assert jobs(bench) == ["s@0000001001000"]
     [skipped, ran] = bench.do(c.GetScheduleRuns(name="s")).past
     assert (skipped.slot, skipped.until) == (1_002_000, 1_004_000)
     assert ran.slot == 1_001_000
@@ -449,14 +524,14 @@ def test_one_slot_waits_for_the_end_of_the_job_before(bench: Bench):
     put(bench, every=1000, overlap="queue", limit=3)
     for _ in range(3):
         bench.sleep(1000)
-    assert (jobs(bench), view(bench).waiting_slot, view(bench).state) == (["s@1001000"], 1_002_000, "active")
+    assert (jobs(bench), view(bench).waiting_slot, view(bench).state) == (["s@0000001001000"], 1_002_000, "active")
     bench.commit()
     bench.restart()
     bench.pull()
-    bench.ack("s@1001000")
+    bench.ack("s@0000001001000")
     assert bench.engine.next_scheduled() == 0
     bench.sleep(0)
-    assert bench.engine.standing("s@1002000")
+    assert bench.engine.standing("s@0000001002000")
     assert view(bench).waiting_slot is None
 
 
@@ -464,11 +539,11 @@ def test_a_slot_that_waits_runs_after_a_crash_that_ended_the_job_before(bench: B
     put(bench, every=1000, overlap="queue")
     bench.sleep(1000)
     bench.sleep(1000)
-    bench.do(c.Cancel(id="s@1001000"))
+    bench.do(c.Cancel(id="s@0000001001000"))
     bench.commit()
     bench.restart()
     bench.sleep(0)
-    assert jobs(bench) == ["s@1002000"]
+    assert jobs(bench) == ["s@0000001002000"]
 
 
 def test_a_slot_that_waits_stays_until_its_schedule_is_resumed(bench: Bench):
@@ -477,12 +552,12 @@ def test_a_slot_that_waits_stays_until_its_schedule_is_resumed(bench: Bench):
     bench.sleep(1000)
     bench.do(c.PauseSchedule(name="s"))
     bench.pull()
-    bench.ack("s@1001000")
+    bench.ack("s@0000001001000")
     bench.sleep(500)
-    assert jobs(bench) == ["s@1001000"]
+    assert jobs(bench) == ["s@0000001001000"]
     bench.do(c.ResumeSchedule(name="s"))
     bench.sleep(0)
-    assert bench.engine.standing("s@1002000")
+    assert bench.engine.standing("s@0000001002000")
 
 
 def test_the_job_before_is_cancelled_if_that_is_wanted(bench: Bench):
@@ -490,7 +565,7 @@ def test_the_job_before_is_cancelled_if_that_is_wanted(bench: Bench):
     bench.sleep(1000)
     bench.pull()
     bench.sleep(1000)
-    assert jobs(bench) == ["s@1002000"]
+    assert jobs(bench) == ["s@0000001002000"]
     assert past(bench) == [(1_002_000, "waiting"), (1_001_000, "gone")]
 
 
@@ -504,12 +579,12 @@ def test_a_slot_that_waits_is_left_out_when_another_time_or_overlap_is_put(bench
     [left_out, ran] = bench.do(c.GetScheduleRuns(name="s")).past
     assert (left_out.slot, left_out.outcome, left_out.why) == (1_002_000, "skipped", planner.ANOTHER)
     assert ran.slot == 1_001_000
-    bench.do(c.Cancel(id="s@1001000"))
+    bench.do(c.Cancel(id="s@0000001001000"))
     bench.sleep(0)
     assert jobs(bench) == []
     assert shown.next_run is not None
     bench.sleep(shown.next_run - bench.now)
-    assert jobs(bench) == [f"s@{shown.next_run}"]
+    assert jobs(bench) == [f"s@{shown.next_run:013}"]
 
 
 def test_a_slot_that_waits_goes_on_waiting_when_another_payload_is_put(bench: Bench):
@@ -517,9 +592,9 @@ def test_a_slot_that_waits_goes_on_waiting_when_another_payload_is_put(bench: Be
     bench.sleep(1000)
     bench.sleep(1000)
     assert put(bench, every=1000, overlap="queue", data=Raw(b"2")).schedule.waiting_slot == 1_002_000
-    bench.do(c.Cancel(id="s@1001000"))
+    bench.do(c.Cancel(id="s@0000001001000"))
     bench.sleep(0)
-    assert bytes(bench.engine.jobs["s@1002000"].data) == b"2"
+    assert bytes(bench.engine.jobs["s@0000001002000"].data) == b"2"
 
 
 @pytest.mark.parametrize("overlap", ["queue", "cancel"])
@@ -553,7 +628,7 @@ def with_many_unfinished(bench: Bench, overlap: str, beside: int) -> str:
     """The job of a slot goes on while others of ``run`` come, and all but that one end."""
     put(bench, every=DAY, overlap=overlap)
     bench.sleep(DAY - bench.now)
-    long = f"s@{DAY}"
+    long = f"s@{DAY:013}"
     assert bench.pull_id() == long
     bench.now += 1
     for _ in range(beside):
@@ -583,7 +658,7 @@ def test_a_job_that_goes_on_while_later_ones_have_ended_is_cancelled(bench: Benc
     if killed:
         bench.restart()
     bench.sleep(2 * DAY - bench.now)
-    assert jobs(bench) == [f"s@{2 * DAY}"]
+    assert jobs(bench) == [f"s@{2 * DAY:013}"]
     assert long not in bench.engine.jobs
 
 
@@ -597,10 +672,10 @@ def test_a_slot_waits_for_all_jobs_that_have_not_ended(bench: Bench, killed: boo
     if killed:
         bench.restart()
     for job_id in (*late[:6], long, *late[6:]):
-        assert f"s@{2 * DAY}" not in bench.engine.jobs
+        assert f"s@{2 * DAY:013}" not in bench.engine.jobs
         bench.do(c.Cancel(id=job_id))
         bench.sleep(0)
-    assert jobs(bench) == [f"s@{2 * DAY}"]
+    assert jobs(bench) == [f"s@{2 * DAY:013}"]
 
 
 def test_a_file_of_an_earlier_version_knows_of_all_jobs_that_have_not_ended(bench: Bench):
@@ -614,12 +689,12 @@ def test_a_file_of_an_earlier_version_knows_of_all_jobs_that_have_not_ended(benc
     known = bench.disk.facts["schedule-progress", "s"]
     bench.disk.facts["schedule-progress", "s"] = known.replace(b'"waiting":%d' % (2 * DAY), early)
     bench.restart()
-    bench.do(c.Cancel(id=f"s@{DAY}"))
+    bench.do(c.Cancel(id=f"s@{DAY:013}"))
     bench.sleep(0)
-    assert f"s@{2 * DAY}" not in bench.engine.jobs
+    assert f"s@{2 * DAY:013}" not in bench.engine.jobs
     bench.do(c.Cancel(id=jobs(bench)[0]))
     bench.sleep(0)
-    assert jobs(bench) == [f"s@{2 * DAY}"]
+    assert jobs(bench) == [f"s@{2 * DAY:013}"]
 
 
 def test_many_jobs_are_cancelled_in_steps_before_the_slot_runs_once(bench: Bench):
@@ -628,7 +703,7 @@ def test_many_jobs_are_cancelled_in_steps_before_the_slot_runs_once(bench: Bench
         bench.do(c.RunSchedule(name="s"))
     bench.now = DAY
     left = [450]
-    while f"s@{DAY}" not in bench.engine.jobs:
+    while f"s@{DAY:013}" not in bench.engine.jobs:
         bench.engine.advance(DAY)
         left.append(sum(1 for _ in bench.engine.planner.unfinished))
     assert left == [450, 350, 250, 150, 50, 1]
@@ -653,7 +728,7 @@ def test_a_slot_that_was_missed_is_told_of_also_where_it_cancels_many_jobs(bench
     assert (progress.waiting, progress.runs) == (DAY, 0)
     for _ in range(3):
         bench.sleep(0)
-    assert jobs(bench) == [f"s@{DAY}"]
+    assert jobs(bench) == [f"s@{DAY:013}"]
     figures = bench.engine.planner
     assert figures.take_notices() == [planner.Notice("s", planner.LATE, 1_200_000, DAY, 1)]
     assert (figures.late, figures.last_late, figures.left_out) == (1, ("s", 1_200_000), 1)
@@ -672,7 +747,7 @@ def test_a_slot_that_has_begun_to_cancel_runs_however_long_that_takes(bench: Ben
         bench.restart()
     bench.sleep(0)
     bench.sleep(0)
-    assert jobs(bench) == ["s@1200000"]
+    assert jobs(bench) == ["s@0000001200000"]
     assert past(bench)[0] == (1_200_000, "waiting")
     assert (view(bench).runs, view(bench).waiting_slot, view(bench).next_run) == (1, None, 1_800_000)
     assert bench.engine.planner.take_notices() == []
@@ -685,7 +760,7 @@ def test_slots_that_come_while_one_cancels_run_in_their_turn(bench: Bench):
     bench.sleep(0)
     assert bench.engine.planner.progress["s"].waiting == 1_800_000
     bench.sleep(0)
-    assert jobs(bench) == ["s@3000000"]
+    assert jobs(bench) == ["s@0000003000000"]
     assert past(bench, limit=3) == [(3_000_000, "waiting"), (2_400_000, "gone"), (1_800_000, "gone")]
     told = [(each.first, each.last, each.jobs) for each in bench.engine.planner.take_notices()]
     assert told == [(1_200_000, 1_800_000, 1), (2_400_000, 3_000_000, 2)]
@@ -701,7 +776,7 @@ def test_a_pause_keeps_a_slot_from_cancelling_more(bench: Bench):
     bench.do(c.ResumeSchedule(name="s"))
     for _ in range(3):
         bench.sleep(0)
-    assert jobs(bench) == ["s@1200000"]
+    assert jobs(bench) == ["s@0000001200000"]
 
 
 @pytest.mark.parametrize(("overlap", "ran"), [("skip", 1), ("queue", 2)])
@@ -711,7 +786,7 @@ def test_what_stands_in_the_way_of_slots_is_told_of_up_to_the_limit(bench: Bench
     bench.sleep(10_000)
     skipped, *others = bench.do(c.GetScheduleRuns(name="s")).past
     assert (skipped.slot, skipped.until) == (1_001_000 + ran * 1000, 1_010_000)
-    assert skipped.why == "job s@1001000 had not ended"
+    assert skipped.why == "job s@0000001001000 had not ended"
     assert [each.slot for each in others] == [1_001_000]
     assert view(bench).state == "active"
 
@@ -731,8 +806,8 @@ def test_a_job_that_was_there_is_one_of_the_limit(bench: Bench):
     put(bench, every=1000, overlap="queue", limit=2)
     bench.sleep(1000)
     bench.sleep(1000)
-    bench.push(job_id="s@1002000")
-    for job_id in ("s@1001000", "s@1002000"):
+    bench.push(job_id="s@0000001002000")
+    for job_id in ("s@0000001001000", "s@0000001002000"):
         bench.do(c.Cancel(id=job_id, reason="done"))
     bench.commit()
     bench.sleep(0)
@@ -747,10 +822,10 @@ def test_a_job_that_was_there_is_one_of_the_limit(bench: Bench):
 def test_a_job_that_waited_for_a_cancelled_one_ends_with_it(bench: Bench):
     put(bench, every=DAY, overlap="cancel")
     first = bench.do(c.RunSchedule(name="s")).id
-    bench.push(job_id=f"s@{T0 + 1}", depends_on=[first])
+    bench.push(job_id=f"s@{T0 + 1:013}", depends_on=[first])
     bench.sleep(DAY - bench.now)
-    assert [job.id for job in bench.engine.planner.unfinished] == [f"s@{DAY}"]
-    assert bench.do(c.GetState(id=f"s@{T0 + 1}")).state == "failed"
+    assert [job.id for job in bench.engine.planner.unfinished] == [f"s@{DAY:013}"]
+    assert bench.do(c.GetState(id=f"s@{T0 + 1:013}")).state == "failed"
 
 
 def test_an_unfinished_job_is_told_of_however_many_came_behind_it(day: Bench):
@@ -771,12 +846,12 @@ def test_jobs_of_a_deleted_schedule_count_when_it_is_put_again(bench: Bench):
     bench.do(c.DeleteSchedule(name="s"))
     put(bench, every=1000)
     bench.sleep(1000)
-    assert jobs(bench) == ["s@1001000"]
+    assert jobs(bench) == ["s@0000001001000"]
     bench.push(job_id="s@x")
     bench.push(job_id="s2@5")
-    bench.do(c.Cancel(id="s@1001000"))
+    bench.do(c.Cancel(id="s@0000001001000"))
     bench.sleep(1000)
-    assert "s@1003000" in bench.engine.jobs, "ids of other forms and names are of no schedule of this one"
+    assert "s@0000001003000" in bench.engine.jobs, "ids of other forms and names are of no schedule of this one"
 
 
 # --- told to ------------------------------------------------------------------------------------------
@@ -799,7 +874,7 @@ def test_a_paused_schedule_runs_nothing_and_goes_on_with_its_next_slot(bench: Be
     bench.do(c.ResumeSchedule(name="s"))
     assert past(bench) == [(1_001_000, "skipped")]
     bench.sleep(500)
-    assert jobs(bench) == ["s@1003000"]
+    assert jobs(bench) == ["s@0000001003000"]
 
 
 @pytest.mark.parametrize(
@@ -857,7 +932,7 @@ def test_a_slot_in_its_jitter_runs_by_what_is_put_meanwhile(bench: Bench, fields
     bench.sleep(run_at - 1 - bench.now)
     assert jobs(bench) == []
     bench.sleep(1)
-    assert jobs(bench) == [f"s@{slot}"]
+    assert jobs(bench) == [f"s@{slot:013}"]
 
 
 @pytest.mark.parametrize("misfire", ["skip", "once", "all"])
@@ -872,7 +947,7 @@ def test_a_slot_runs_at_once_where_a_smaller_jitter_would_have_let_it(bench: Ben
     if killed:
         bench.restart()
     bench.sleep(0)
-    assert jobs(bench) == [f"s@{slot}"]
+    assert jobs(bench) == [f"s@{slot:013}"]
     assert past(bench) == [(slot, "waiting")]
     assert bench.engine.planner.take_notices() == []
     assert view(bench).next_run == slot + DAY
@@ -904,7 +979,7 @@ def test_what_was_to_run_in_a_pause_is_left_out_and_what_comes_behind_is_not(ben
     [skipped] = bench.do(c.GetScheduleRuns(name="s")).past
     assert (skipped.slot, skipped.until, skipped.why) == (1_020_000, upcoming.slot - 1, planner.PAUSED)
     bench.sleep(upcoming.run_at - bench.now)
-    assert f"s@{upcoming.slot}" in jobs(bench)
+    assert f"s@{upcoming.slot:013}" in jobs(bench)
 
 
 def test_the_end_of_a_pause_looks_at_some_slots_that_wait_and_leaves_out_the_others(
@@ -929,15 +1004,15 @@ def test_the_last_slot_that_was_missed_makes_room_for_one_that_waits_for_its_jit
     bench.now = second.run_at - 1
     bench.restart()
     bench.sleep(0)
-    assert jobs(bench) == [f"s@{n * DAY}" for n in ran[:-1]]
+    assert jobs(bench) == [f"s@{n * DAY:013}" for n in ran[:-1]]
     bench.sleep(1)
-    assert jobs(bench) == sorted(f"s@{n * DAY}" for n in ran)
+    assert jobs(bench) == sorted(f"s@{n * DAY:013}" for n in ran)
 
 
 def test_a_job_beside_the_slots_counts_as_one_that_has_not_ended(bench: Bench):
     put(bench, every=1000, limit=5)
     job_id = bench.do(c.RunSchedule(name="s")).id
-    assert job_id == "s@1000000+id-1"
+    assert job_id == "s@0000001000000+id-1"
     bench.sleep(1000)
     assert jobs(bench) == [job_id]
     assert view(bench).runs == 0
@@ -962,7 +1037,7 @@ def test_past_slots_tell_what_became_of_them_in_pages(day: Bench):
     told = {}
     for n in range(1, 13):
         day.sleep(1000)
-        job_id = f"s@{NOON + n * 1000}"
+        job_id = f"s@{NOON + n * 1000:013}"
         day.pull()
         day.now += 7
         (day.fail if n % 3 == 0 else day.ack)(job_id)
@@ -972,9 +1047,9 @@ def test_past_slots_tell_what_became_of_them_in_pages(day: Bench):
     expected = sorted(told.items(), reverse=True)
     assert past(day) == expected[:10], "of those that are not committed yet the last ones are known"
     day.commit()
-    day.push(job_id=f"s@{NOON}x")
+    day.push(job_id=f"s@{NOON:013}x")
     day.pull()
-    day.ack(f"s@{NOON}x")
+    day.ack(f"s@{NOON:013}x")
     day.commit()
     assert past(day) == expected
     found, before = [], None
@@ -989,6 +1064,36 @@ def test_past_slots_tell_what_became_of_them_in_pages(day: Bench):
     assert (last.started_at, last.ended_at, last.took, last.error) == (NOON + 12_000, NOON + 12_007, 7, "boom")
     for wrong in ("x", "", "-5", "5+", "5+" + "a" * 41):
         assert refusal(day, c.GetScheduleRuns(name="s", before=wrong)).code == c.NOT_A_SLOT.code
+
+
+def test_slots_of_more_digits_are_newer(bench: Bench):
+    """As those from September 2001 on, beside those of a clock that began in 1970."""
+    bench.now = 999_999_997_500
+    put(bench, every=1000, overlap="skip")
+    for _ in range(3):
+        bench.sleep(1000)
+    assert jobs(bench) == ["s@0999999998000"]
+    put(bench, every=1000, overlap="allow")
+    for _ in range(2):
+        bench.sleep(1000)
+    bench.pull_id()
+    bench.ack("s@0999999998000")
+    told = bench.do(c.RunSchedule(name="s")).id
+    put(bench, every=1000, overlap="skip")
+    bench.sleep(1000)
+    [every, before] = [past(bench), None]
+    assert [slot for slot, _ in every] == [
+        1_000_000_003_000, bench.now - 1000, 1_000_000_002_000, 1_000_000_001_000, 999_999_999_000, 999_999_998_000,
+    ]  # fmt: skip
+    assert bench.do(c.GetScheduleRuns(name="s", limit=1)).past[0].why == "job s@1000000001000 had not ended"
+    one_by_one = []
+    for _ in every:
+        page = bench.do(c.GetScheduleRuns(name="s", limit=1, before=before))
+        one_by_one += [(each.slot, each.outcome) for each in page.past]
+        before = page.next
+    assert (one_by_one, before) == (every, None)
+    assert past(bench, before="999999999000") == every[-1:], "also where the cursor has no zeros"
+    assert told.startswith("s@1000000002500+")
 
 
 def test_a_preview_stores_nothing_and_tells_the_rules(day: Bench):
@@ -1021,7 +1126,7 @@ def test_what_is_skipped_is_kept_for_some_entries(bench: Bench):
 
 
 def test_a_trace_of_a_job_that_never_began_took_no_time():
-    trace = Trace("s@5", State.FAILED, None, 7, "x" * 5000)
+    trace = Trace("s@0000000000005", State.FAILED, None, 7, "x" * 5000)
     shown = schedules._ended("s", trace)
     assert (shown.took, len(shown.error or "")) == (None, 1000)
 
@@ -1052,7 +1157,7 @@ def test_each_slot_makes_at_most_one_job_over_any_number_of_crashes(seed: int):
     bench.sleep(0)
     work()
     settled = bench.engine.planner.progress["s"].settled
-    assert sorted(made) == [f"s@{slot}" for slot in range(1_001_000, settled + 1, 1000)]
+    assert sorted(made) == [f"s@{slot:013}" for slot in range(1_001_000, settled + 1, 1000)]
 
 
 def test_what_has_run_once_can_be_put_again_and_does_not_run(bench: Bench):
@@ -1062,7 +1167,7 @@ def test_what_has_run_once_can_be_put_again_and_does_not_run(bench: Bench):
     again = put(bench, at=T0 + 5, data=Raw(b"2"))
     assert (again.outcome, again.schedule.state) == ("changed", "ended")
     bench.sleep(DAY)
-    assert jobs(bench) == [f"s@{T0 + 5}"]
+    assert jobs(bench) == [f"s@{T0 + 5:013}"]
 
 
 def test_the_words_of_the_original_are_of_the_same_schedules(bench: Bench):
@@ -1232,4 +1337,4 @@ def test_a_window_of_nothing_leaves_out_no_slot_in_time(bench: Bench):
     slot = view(bench).next_run
     assert slot is not None
     bench.sleep(slot - bench.now + 5000)
-    assert [job.id for job in bench.engine.jobs.values()] == [f"s@{slot}"]
+    assert [job.id for job in bench.engine.jobs.values()] == [f"s@{slot:013}"]

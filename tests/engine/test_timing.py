@@ -180,11 +180,60 @@ def test_expressions_that_mean_something(text: str):
         ("0," * 200 + "0 * * * *", "it has other than ASCII characters, or more than 256"),
         ("0 0 L-3 * *", "the field of the day of the month is wrong, 'L-3'"),
         ("R * * * *", "the field of the minute is wrong, 'R'"),
+        ("0 3 * * MO", "the field of the day of the week is wrong, 'MO' (do you mean MON?): it takes"),
+        ("0 3 * * tue-Sunday", "the field of the day of the week is wrong, 'tue-Sunday' (do you mean SUN?)"),
+        ("0 3 1 june *", "the field of the month is wrong, 'june' (do you mean JUN?)"),
+        ("0 3 1 J *", "the field of the month is wrong, 'J': it takes"),
     ],
 )
 def test_expressions_that_mean_nothing(text: str, said: str):
     with pytest.raises(cron.BadExpression, match="^" + re.escape(said)):
         cron.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "*/90 * * * *",
+            "the field of the minute has a step that is longer than an hour, '*/90': `every` takes any time",
+        ),
+        ("0,5/61 * * * * *", "the field of the second has a step that is longer than a minute, '0,5/61'"),
+        ("0 */48 * * *", "the field of the hour has a step that is longer than a day"),
+        ("0 0 1/32 * *", "the field of the day of the month has a step that is longer than a month"),
+        ("0 0 1 */13 *", "the field of the month has a step that is longer than a year"),
+        ("0 0 * * */8", "the field of the day of the week has a step that is longer than a week"),
+        ("* * * *", "it has 4 fields"),
+    ],
+)
+def test_a_step_that_nobody_means_is_refused_where_it_is_written_and_read_where_it_was_stored(text: str, said: str):
+    with pytest.raises(cron.BadExpression, match="^" + re.escape(said)):
+        cron.check(text)
+    if "fields" not in said:
+        assert next_slot(Timing(cron=text), ms(2025, 1, 1)) is not None
+
+
+@pytest.mark.parametrize("text", ["*/60 * * * *", "0 */24 1/31 */12 */7", "*/60 * * * * *", "@daily", "0 0 * * 1#2"])
+def test_a_step_as_long_as_the_field_is_the_next_one_of_its_kind(text: str):
+    cron.check(text)
+
+
+def test_of_two_days_one_is_enough_and_it_is_said_which():
+    timing = Timing(cron="0 23 1 * MON", timezone="America/New_York")
+    found, slot = list[tuple[int, list[str]]](), ms(2025, 11, 28)
+    for _ in range(3):
+        slot = next_slot(timing, slot) or 0
+        found.append((slot, remarks(timing, slot)))
+    assert found == [
+        # The first of December is a Monday, and the next two are not the first; where they run it is Tuesday in UTC.
+        (ms(2025, 12, 2, 4), []),
+        (ms(2025, 12, 9, 4), ["it is the day of the week: one of the two days is enough"]),
+        (ms(2025, 12, 16, 4), ["it is the day of the week: one of the two days is enough"]),
+    ]
+    assert remarks(timing, ms(2026, 1, 2, 4)) == ["it is the day of the month: one of the two days is enough"]
+    assert remarks(Timing(cron="0 0 */2 * MON"), ms(2025, 12, 1)) == []
+    apia = Timing(cron="0 12 30 * *", timezone="Pacific/Apia")
+    assert remarks(apia, next_slot(apia, ms(2011, 12, 20)) or 0) == ["12:00 does not exist on this day: runs at 00:00"]
 
 
 def test_a_complaint_of_the_parser_that_names_no_field_is_passed_on_in_words():
@@ -252,10 +301,19 @@ def test_the_jitter_of_a_slot_is_always_the_same_and_spread():
     assert jitter_ms("a", 1, 0) == 0
 
 
-def test_a_date_is_when_the_clock_of_a_zone_shows_it_first():
-    assert zones.time_of("America/New_York", datetime(2034, 7, 1, 8)) == 2035368000000  # noqa: DTZ001 - the zone is said beside it
-    autumn = zones.time_of("Europe/Berlin", datetime(2027, 10, 31, 2, 30))  # noqa: DTZ001
-    assert datetime.fromtimestamp(autumn / 1000, UTC) == datetime(2027, 10, 31, 0, 30, tzinfo=UTC)
+@pytest.mark.parametrize(
+    ("utc", "said"),
+    [
+        ((2027, 10, 30, 23, 59), []),
+        ((2027, 10, 31, 0, 30), ["02:30 happens twice on this day: runs the first time"]),
+        ((2027, 10, 31, 1, 30), ["02:30 happens twice on this day: runs the second time"]),
+        ((2027, 10, 31, 2), []),
+        ((2027, 3, 28, 1), []),
+    ],
+)
+def test_a_time_that_is_said_once_and_comes_twice_says_which_one_it_is(utc: tuple[int, ...], said: list[str]):
+    timing = Timing(at=ms(*utc), timezone="Europe/Berlin")
+    assert remarks(timing, ms(*utc)) == said
 
 
 def test_zones_are_those_of_the_package_and_have_a_version():

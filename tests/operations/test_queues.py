@@ -20,7 +20,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 def test_a_queue_shows_how_it_treats_its_jobs_and_who_has_said_so(server: Running):
     shown = ask(server, "queue", "set")
-    assert (shown.code, shown.err) == (0, "set: there is no such queue yet\n")
+    assert (shown.code, shown.err) == (0, "set: there is no such queue\n")
     rows = {line.split()[1]: line.split()[2:] for line in shown.out.splitlines()}
     assert rows["maxAttempts"] == ["3", "default"]
     assert rows["concurrency"] == ["no", "limit", "default"]
@@ -28,12 +28,12 @@ def test_a_queue_shows_how_it_treats_its_jobs_and_who_has_said_so(server: Runnin
     limited = ask(server, "queue", "set").out
     assert "limits    concurrency       7                      set by token at 20" in limited
     assert "limits    rateLimit         100 in 1 min           set by token at 20" in limited
-    ask(server, "limit", "set", "any", "--rate", "any")
+    ask(server, "limit", "set", "none", "--rate", "none")
     shown = ask(server, "queue", "set", "--set", "maxAttempts=5", "--set", "timeout=30s", "--set", "maxStalls=1")
     rows = {line.split()[1]: line.split()[2:] for line in shown.out.splitlines()}
     assert rows["maxAttempts"][:4] == ["5", "set", "by", "token"]
     assert (rows["timeout"][:3], rows["maxStalls"][:2]) == (["30", "s", "set"], ["1", "set"])
-    shown = ask(server, "queue", "set", "--set", "timeout=default", "--reset", "stalls", "--json")
+    shown = ask(server, "queue", "set", "--set", "timeout=none", "--reset", "stalls", "--json")
     told = json.loads(shown.out)
     assert (told["defaults"]["set"], told["stalls"]["set"], told["defaults"]["values"]["maxAttempts"]) == (
         ["maxAttempts"],
@@ -55,7 +55,7 @@ def test_a_queue_is_paused_shown_and_resumed(server: Running):
     done = ask(server, "pause", "emial")
     assert (done.out, done.err) == (
         "emial: paused\n",
-        "emial: there is no such queue yet; jobs that come to it will wait\n",
+        "emial: there is no such queue yet; jobs that come to it will wait; do you mean emails?\n",
     )
     assert ask(server, "resume", "emial").code == 0
     done = ask(server, "pause", "emails", "--reason", "mail\x1b[2J is down", "--until", "2h")
@@ -92,10 +92,12 @@ def test_what_is_refused_is_one_line(server: Running):
         (("pause", "q", "--until", "soon"), 2, "'soon' must be a time from now"),
         (("resume", "q q"), 1, "invalid characters (400)"),
         (("limit", "q", "0"), 1, "concurrency must be at least 1 (400)"),
-        (("limit", "q", "-1"), 2, "'-1' must be a number from 1 on, or `any` for no limit"),
+        (("limit", "q", "-1"), 2, "'-1' must be a number from 1 on, or `none` for no limit"),
         (("limit", "q", "x"), 2, "'x' must be a number from 1 on"),
         (("limit", "q", "--most", "5"), 2, "unexpected extra argument"),
         (("limit", "q", "--rate", "5"), 2, "'5' must be a number for a time, such as 100/60s"),
+        (("limit", "q", "--rate", "100/60"), 2, "'100/60' must be a number for a time"),
+        (("pause", "q", "--until", "30"), 2, "'30' needs a unit: 30ms or 30s?"),
         (("limit", "q", "--rate", "x/1s"), 2, "'x/1s' must be a number for a time"),
         (("limit", "q", "--rate", "0/1s"), 1, "limit must be at least 1 (400)"),
         (("queues", "q q"), 1, "invalid characters (400)"),
@@ -109,20 +111,20 @@ def test_what_is_refused_is_one_line(server: Running):
 
 def test_a_time_is_from_now_or_a_date():
     read = queues.Moment().convert
-    assert [read(text, None, None) for text in ("10m", "600", "1893456000000")] == [
-        (600_000, True), (600, True), (1_893_456_000_000, False),
+    assert [read(text, None, None) for text in ("10m", "0", "1893456000000")] == [
+        (600_000, True), (0, True), (1_893_456_000_000, False),
     ]  # fmt: skip
     assert read("2030-01-01T00:00:00Z", None, None) == (1_893_456_000_000, False)
     local = round(time.mktime((2030, 6, 1, 8, 30, 0, 0, 0, -1)) * 1000)
     assert read("2030-06-01T08:30", None, None) == (local, False)
-    for bad in ("", "soon", "2030-13-01"):
+    for bad in ("", "soon", "2030-13-01", "600", "2030", "1.5"):
         with pytest.raises(click.BadParameter):
             read(bad, None, None)
 
 
 def test_a_rate_is_a_number_for_a_time():
     read = queues.PerTime().convert
-    assert [read(text, None, None) for text in ("100/60s", "5/h", "1/500", "any")] == [
+    assert [read(text, None, None) for text in ("100/60s", "5/h", "1/500ms", "any")] == [
         (100, 60_000), (5, 3_600_000), (1, 500), "any",
     ]  # fmt: skip
     assert [queues._per_time(rate) for rate in (None, {"limit": 1500, "duration": 3_600_000})] == [
@@ -150,13 +152,6 @@ def test_ages_and_moments_are_short():
         "0ms", "999ms", "1s", "1m", "2h", "2d",
     ]  # fmt: skip
     assert remote.at(2**53) == f"{2**53} ms"
-
-
-@pytest.mark.parametrize("command", [("queues",), ("queue",), ("dead",), ("jobs", "--queue")])
-def test_a_slip_in_the_name_of_a_queue_is_noticed(server: Running, command: tuple[str, ...]):
-    ask(server, "push", "slip", "1")
-    assert "there is no such queue yet" not in ask(server, *command, "slip").err
-    assert "slop: there is no such queue yet\n" in ask(server, *command, "slop").err
 
 
 def test_who_keeps_fewer_dead_letters_is_asked_before_they_are_deleted(server: Running):
@@ -190,4 +185,4 @@ def test_who_keeps_dead_letters_for_less_long_hears_of_all_that_go(server: Runni
 
 def test_a_time_of_a_setting_says_its_unit(server: Running):
     refused = ask(server, "queue", "emails", "--set", "timeout=30")
-    assert (refused.code, "timeout=30: say of what, such as 30s" in refused.err) == (2, True)
+    assert (refused.code, "timeout=30: needs a unit: 30ms or 30s?" in refused.err) == (2, True)

@@ -37,7 +37,7 @@ def ask(server: Running, *arguments: str, token: str = "secret", stdin: str = ""
 
 def test_push_prints_the_id_and_passes_payload_and_options_on(server: Running):
     payload = '{"z": 1e999, "a": [10000000000000000000001, "\u2028ü"]}'
-    done = ask(server, "push", "emails", payload, "--priority", "-5", "--delay", "60000", "--max-attempts", "7")
+    done = ask(server, "push", "emails", payload, "--priority", "-5", "--delay", "60s", "--max-attempts", "7")
     assert (done.code, done.err) == (0, "")
     with server.client(headers={"Authorization": "Bearer secret"}) as client:
         response = client.get(f"/jobs/{done.out.strip()}")
@@ -48,13 +48,13 @@ def test_push_prints_the_id_and_passes_payload_and_options_on(server: Running):
 
 def test_push_has_a_flag_for_every_option(server: Running):
     """What the server has of the job; a wait for another job shows in its state, and a second run in the queue."""
-    first = ask(server, "push", "flags", "0", "--delay", "600000").out.strip()
+    first = ask(server, "push", "flags", "0", "--delay", "10m").out.strip()
     done = ask(
-        server, "push", "flags", "1", "--backoff", "2500", "--ttl", "700000", "--timeout", "30000", "--tag", "a", "--tag",
+        server, "push", "flags", "1", "--backoff", "2500ms", "--ttl", "700s", "--timeout", "30s", "--tag", "a", "--tag",
         "b", "--group-id", "g", "--lifo", "--depends-on", first, "--remove-on-complete", "--remove-on-fail",
     )  # fmt: skip
     assert (done.code, done.err) == (0, "")
-    repeating = ask(server, "push", "again", "1", "--repeat-every", "1", "--repeat-limit", "2").out.strip()
+    repeating = ask(server, "push", "again", "1", "--repeat-every", "1ms", "--repeat-limit", "2").out.strip()
     with server.client(headers={"Authorization": "Bearer secret"}) as client:
         job = client.get(f"/jobs/{done.out.strip()}").json()["job"]
         assert (job["backoff"], job["tags"]) == (2500, ["a", "b"])
@@ -72,9 +72,9 @@ def test_push_sends_what_the_flags_say(monkeypatch: pytest.MonkeyPatch):
     sent: list[bytes] = []
     monkeypatch.setattr(remote, "answer", lambda *call: (sent.append(call[-1]), {"id": "x"})[1])
     arguments = [
-        "q", "1", "--priority", "1", "--delay", "2", "--max-attempts", "3", "--backoff", "4", "--ttl", "5", "--timeout", "6",
+        "q", "1", "--priority", "1", "--delay", "2ms", "--max-attempts", "3", "--backoff", "4ms", "--ttl", "5ms", "--timeout", "6ms",
         "--unique-key", "u", "--job-id", "j", "--tag", "t", "--group-id", "g", "--lifo", "--remove-on-complete",
-        "--remove-on-fail", "--durable", "--depends-on", "d", "--repeat-every", "7", "--repeat-limit", "8",
+        "--remove-on-fail", "--durable", "--depends-on", "d", "--repeat-every", "7ms", "--repeat-limit", "8",
         "--repeat-name", "n", "--name", "welcome",
     ]  # fmt: skip
     remote.push.main(arguments, standalone_mode=False)

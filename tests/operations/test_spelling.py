@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from bunqueue_trio.config import NO_LIMIT, Bind, NamedToken, Settings, load, parse_bind
+from bunqueue_trio.config import (
+    NO_LIMIT,
+    Bind,
+    NamedToken,
+    Settings,
+    load,
+    parse_bind,
+    parse_duration_ms,
+    parse_typed_ms,
+)
 from bunqueue_trio.errors import StartupError
 from tests.operations.processes import bunqueue, serving
 
@@ -230,3 +239,14 @@ def test_help_shows_groups_and_whole_sentences():
     for group in ("Listening:", "Security:", "Delivery:", "Retention:", "Limits:"):
         assert f"\n{group}\n" in text
     assert "..." not in bunqueue("--help").out.replace("[ARGS]...", "")
+
+
+@pytest.mark.parametrize(("text", "ms"), [("0", 0), ("0.0", 0), ("5ms", 5), (" 1h30m ", 5_400_000), ("1.5s", 1500)])
+def test_a_time_that_somebody_types_has_a_unit(text: str, ms: int):
+    assert parse_typed_ms(text) == parse_duration_ms(text) == ms
+
+
+@pytest.mark.parametrize("text", ["5", " 30 ", "1e3", "1_000", "1.5"])
+def test_a_number_alone_may_be_meant_as_seconds_or_not(text: str):
+    with pytest.raises(ValueError, match=rf"^needs a unit: {text.strip()}ms or {text.strip()}s\?$"):
+        parse_typed_ms(text)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from bunqueue_trio.cli.files import tell_report
-from bunqueue_trio.cli.remote import at
+from bunqueue_trio.cli.remote import at, json_option
 from bunqueue_trio.config import parse_store
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.logs.printable import printable
@@ -38,7 +38,7 @@ def migrate(store: str) -> None:
 
 @click.command()
 @click.option("--store", envvar="STORE", required=True, metavar="URL", help="As for `serve`.  [env STORE]")
-@click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
+@json_option
 def cluster(store: str, *, as_json: bool) -> None:
     """Show which server leads a queue in a PostgreSQL database, since when, and what would happen without it.
 

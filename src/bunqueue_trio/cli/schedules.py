@@ -3,7 +3,10 @@
 import json
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from functools import partial
+from difflib import get_close_matches
+from functools import partial, wraps
+from http import HTTPStatus
+from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
 
@@ -12,28 +15,79 @@ import click
 import msgspec
 from msgspec import Raw
 
+from bunqueue_trio.cli.clock import Shown, when_shown
+from bunqueue_trio.cli.many import dry_option
 from bunqueue_trio.cli.queues import Moment
-from bunqueue_trio.cli.remote import DURATION, Refusal, answer, at, connection, json_argument, pages, with_server
+from bunqueue_trio.cli.remote import (
+    DURATION,
+    Refusal,
+    answer,
+    at,
+    connection,
+    json_argument,
+    json_option,
+    of_list_alone,
+    pages,
+    say,
+    with_server,
+)
 from bunqueue_trio.cli.words import exact, told, took
+from bunqueue_trio.engine import zones  # the rules of zones are those of the server
 from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.request import segment_of
 
 _PAGE = 100  # a server gives no more at once
 _TIMES = ("start", "end", "at")
+_MOMENTS = (*_TIMES, "anchor", "pausedAt", "waitingSlot")
 _PUT = (
     "queue", "data", "cron", "timezone", "every", "anchor", "at", "start", "end", "limit", "jitter", "misfire", "misfireMax", "window",
     "overlap", "options",
 )  # fmt: skip
+_DETAILS = (
+    "data", "options", "limit", "jitter", "misfire", "misfireMax", "window", "overlap", "pausedAt", "waitingSlot",
+)  # fmt: skip
+_LIKE = 0.7  # as a name is that has two letters the other way round
+_BEGIN = 2  # characters of a name in which nobody slips
 _SHORT = 100  # characters of a value before and after, to be shown
 
-_name = click.argument("name")
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print an object a line, as the server has it.")
+_as_json = json_option
 
 
-@click.group()
-def schedules() -> None:
+def _named(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the argument NAME; where there is no such schedule it is said which ones are called alike."""
+
+    @wraps(command)
+    def checked(url: str, token: str | None, name: str, **values: Any) -> Any:
+        try:
+            return command(url, token, name, **values)
+        except Refusal as refusal:
+            if refusal.status != HTTPStatus.NOT_FOUND:
+                raise
+            near = get_close_matches(name, _some_names(url, token, name), cutoff=_LIKE)
+            meant = f"; do you mean {' or '.join(near)}?" if near else ""
+            raise click.ClickException(printable(f"{refusal.message}: {name}{meant}")) from None
+
+    return click.argument("name")(checked)
+
+
+def _some_names(url: str, token: str | None, name: str) -> list[str]:
+    """Return the first names that there are, and those that begin as ``name`` does."""
+    places = [{}, {"after": name[:_BEGIN]}]
+    found = [answer(url, token, "GET", f"/schedules?{urlencode({'limit': _PAGE} | place)}") for place in places]
+    return list({each["name"]: None for page in found for each in page["schedules"]})
+
+
+@click.group(invoke_without_command=True)
+@with_server
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Show at most N; all unless you say.")
+@_as_json
+@click.pass_context
+def schedules(ctx: click.Context, url: str, token: str | None, *, limit: int | None, as_json: bool) -> None:
     """Show and change what brings jobs by itself: list, show, preview, put, run, pause, resume, delete, sync."""
+    of_list_alone(ctx, "url", "token", "limit", "as_json")
+    if ctx.invoked_subcommand is None:
+        _list(url, token, limit=limit, as_json=as_json)
 
 
 def _when(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,69 +114,90 @@ def _when(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _fields(url: str, token: str | None, given: dict[str, Any]) -> dict[str, Any]:
-    """Return what was said, as the server has it; times from now on are by the server's clock."""
+    """Return what was said, as the server has it; times from now on are by the server's clock. Say what is special about dates."""
     fields = {name: value for name, value in given.items() if value is not None}
     for name in _TIMES:
         if isinstance(said := fields.get(name), datetime):
-            fields[name] = _ms_of(said, given["timezone"])
+            shown = _shown(said, given["timezone"])
+            fields[name] = shown.ms
+            if shown.remark is not None:
+                click.echo(f"--{name} {said}: {shown.remark}", err=True)
         elif said is not None:
             ms, from_now = said
             fields[name] = ms + int(answer(url, token, "GET", "/ping")["data"]["time"]) if from_now else ms
     return fields
 
 
-def _ms_of(said: datetime, zone: str | None) -> int:
+def _shown(said: datetime, zone: str | None) -> Shown:
     """Return when the clock of a zone, or the one here, shows a date and time."""
-    from bunqueue_trio.engine import zones  # the rules of zones are those of the server, and few commands need them
-
     if zone is not None and zone not in zones.names():
         raise click.BadParameter(f"{zone!r} must be a name of the IANA time zone database", param_hint="--timezone")
     try:
-        return round(said.timestamp() * 1000) if zone is None else zones.time_of(zone, said)
+        return when_shown(said, None if zone is None else zones.zone_of(zone))
     except (ValueError, OverflowError, OSError):
         raise click.BadParameter(f"{said} is no time that can be told", param_hint="--at, --start or --end") from None
 
 
 @schedules.command("list")
 @with_server
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Show at most N; all unless you say.")
 @_as_json
-def list_(url: str, token: str | None, *, as_json: bool) -> None:
+def list_(url: str, token: str | None, *, limit: int | None, as_json: bool) -> None:
     """List the schedules: name, next run or state, when, queue, and how many jobs each has brought.
 
     Behind them the jobs that were pushed with a repeat: name, due, how often, queue, which run it is, and its id.
     """
-    shown = 0
-    for page in pages(url, token, "/schedules", limit=_PAGE):
-        for each in page["schedules"]:
-            shown += 1
-            click.echo(json.dumps(each) if as_json else printable(_line(each)))
-        for each in page["repeats"]:
-            shown += 1
-            click.echo(json.dumps(each) if as_json else printable(_repeat_line(each)))
+    _list(url, token, limit=limit, as_json=as_json)
+
+
+def _list(url: str, token: str | None, *, limit: int | None, as_json: bool) -> None:
+    shown, lines = 0, (line for page in pages(url, token, "/schedules", limit=_PAGE) for line in _lines(page))
+    for text, each in islice(lines, limit):
+        shown += 1
+        say(text, each, as_json=as_json)
     if not (shown or as_json):
         click.echo("no schedules", err=True)
 
 
+def _lines(page: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    yield from ((_line(each), each) for each in page["schedules"])
+    yield from ((_repeat_line(each), each) for each in page["repeats"])
+
+
 def _line(each: dict[str, Any]) -> str:
-    following = each["state"] if each["nextRun"] is None else at(each["nextRun"])
-    return f"{each['name']}  {following}  {_when_of(each)}  {each['queue']}  {each['runs']:,} jobs"
+    following = each["state"] if each["nextRun"] is None else _in_zone(each["nextRun"], each["timezone"])
+    return f"{each['name']}  {following}  {_when_of(each)}  {each['queue']}  {_jobs(each['runs'])}"
+
+
+def _jobs(count: int) -> str:
+    return f"{count:,} job" + ("" if count == 1 else "s")
 
 
 def _repeat_line(each: dict[str, Any]) -> str:
     runs = f"run {each['run']:,}" + ("" if each["limit"] is None else f" of {each['limit']:,}")
     following = at(each["due"]) if each["state"] == "delayed" else each["state"]
-    return f"{each['name'] or '(repeat)'}  {following}  every {each['every']} ms  {each['queue']}  {runs}  job {each['job']}"
+    return f"{each['name'] or '(repeat)'}  {following}  every {exact(each['every'])}  {each['queue']}  {runs}  job {each['job']}"
 
 
 def _when_of(each: dict[str, Any]) -> str:
     if each["cron"] is not None:
         return f"{each['cron']} {each['timezone']}"
-    return f"once at {at(each['at'])}" if each["every"] is None else f"every {exact(each['every'])}"
+    if each["at"] is not None:
+        return f"once at {_in_zone(each['at'], each['timezone'])}"
+    return f"every {exact(each['every'])}"
+
+
+def _in_zone(ms: int, zone: str) -> str:
+    """Return a time as the clock of the schedule's zone shows it."""
+    try:
+        return zones.local_text(zone, ms).replace("T", " ") if zone in zones.names() else at(ms)
+    except (ValueError, OverflowError, OSError):  # later than any calendar
+        return at(ms)
 
 
 @schedules.command()
 @with_server
-@_name
+@_named
 @click.option(
     "--next", "next_", type=click.IntRange(1, 25), default=5, show_default=True, metavar="N", help="Slots to come."
 )
@@ -139,28 +214,41 @@ def show(url: str, token: str | None, name: str, *, next_: int, limit: int, as_j
         click.echo(json.dumps({"schedule": each} | {key: runs[key] for key in ("upcoming", "past", "rules")}))
         return
     click.echo(printable(_line(each)))
-    for key in ("data", "options", "limit", "jitter", "misfire", "window", "overlap", "pausedAt", "waitingSlot"):
-        if each[key] not in (None, 0, {}):
-            click.echo(printable(f"{key}: {json.dumps(each[key]) if key == 'data' else told(key, each[key])}"))
+    for key in _DETAILS:
+        if each[key] not in (None, 0, {}) and (key != "misfireMax" or each["misfire"] == "all"):
+            click.echo(printable(f"{key}: {_told(key, each)}"))
+    if each["source"] is not None:
+        click.echo(printable(f"declared by {each['source']}"))
     _show_upcoming(runs, each["cron"])
     for past in runs["past"]:
-        click.echo(printable(_past(past)))
+        click.echo(printable(_past(past, each["timezone"])))
     if runs["next"] is not None:
         click.echo(f"the last {limit:,} slots; --limit shows more", err=True)
 
 
-def _show_upcoming(told: dict[str, Any], cron: str | None) -> None:
-    for each in told["upcoming"]:
+def _told(key: str, each: dict[str, Any]) -> str:
+    value = each[key]
+    if value is None or value == {}:
+        return "none" if key != "data" else json.dumps(value)
+    if key in _MOMENTS:
+        return _in_zone(value, each["timezone"])
+    if key == "data":
+        return json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else told(key, value)
+
+
+def _show_upcoming(runs: dict[str, Any], cron: str | None) -> None:
+    for each in runs["upcoming"]:
         late = each["runAt"] - each["slot"]
         remarks = [*([f"{took(late)} later: jitter"] if late else []), *each["remarks"]]
-        click.echo(printable(f"next  {each['local']}  {'; '.join(remarks)}".rstrip()))
+        click.echo(printable(f"next  {each['local'].replace('T', ' ')}  {'; '.join(remarks)}".rstrip()))
     if cron is not None:
-        click.echo(printable(f"time zones by tzdata {told['rules']}"))
+        click.echo(printable(f"time zones by tzdata {runs['rules']}"))
 
 
-def _past(past: dict[str, Any]) -> str:
-    until = "" if past["until"] == past["slot"] else f" to {at(past['until'])}"
-    parts = [f"past  {at(past['slot'])}{until}", past["outcome"], past["job"], past["why"]]
+def _past(past: dict[str, Any], zone: str) -> str:
+    until = "" if past["until"] == past["slot"] else f" to {_in_zone(past['until'], zone)}"
+    parts = [f"past  {_in_zone(past['slot'], zone)}{until}", past["outcome"], past["job"], past["why"]]
     parts += [None if past["took"] is None else f"took {took(past['took'])}", past["error"]]
     return "  ".join(part for part in parts if part)
 
@@ -171,15 +259,20 @@ def _past(past: dict[str, Any]) -> str:
 @click.option(
     "--next", "next_", type=click.IntRange(1, 25), default=5, show_default=True, metavar="N", help="How many."
 )
-def preview(url: str, token: str | None, *, next_: int, **given: Any) -> None:
+@_as_json
+def preview(url: str, token: str | None, *, next_: int, as_json: bool, **given: Any) -> None:
     """Show when a schedule would run, without storing it."""
     query = urlencode({"next": next_} | _fields(url, token, given))
-    _show_upcoming(answer(url, token, "GET", f"/schedules/preview?{query}"), given["cron"])
+    told = answer(url, token, "GET", f"/schedules/preview?{query}")
+    if as_json:
+        click.echo(json.dumps(told))
+    else:
+        _show_upcoming(told, given["cron"])
 
 
 @schedules.command()
 @with_server
-@_name
+@click.argument("name")
 @click.argument("queue")
 @click.argument("data", metavar="[JSON]", default="null")
 @_when
@@ -188,27 +281,41 @@ def preview(url: str, token: str | None, *, next_: int, **given: Any) -> None:
 @click.option(
     "--misfire", type=click.Choice(["skip", "once", "all"]), help="What is done about missed slots.  [default: once]"
 )
-@click.option("--misfire-max", type=int, metavar="N", help="Of `all`: at most N of them.")
+@click.option("--misfire-max", type=int, metavar="N", help="Of `all`: at most N of them.  [default: 10]")
 @click.option("--window", type=DURATION, metavar="TIME", help="Slots older than that are not made up for.")
 @click.option(
     "--overlap", type=click.Choice(["allow", "skip", "queue", "cancel"]),
     help="What is done while a job before has not ended.  [default: skip]",
 )  # fmt: skip
-@click.option("--priority", type=int, help="Of the jobs.")
-@click.option("--max-attempts", type=int, metavar="N", help="Of the jobs; 3 unless you say.")
-@click.option("--timeout", type=DURATION, metavar="TIME", help="Of the jobs.")
+@click.option("--job-name", metavar="NAME", help="Of the jobs, as of `push --name`.")
+@click.option("--priority", type=int, help="Of the jobs, as all that follow.")
+@click.option("--max-attempts", type=int, metavar="N", help="3 unless you say.")
+@click.option("--backoff", type=DURATION, metavar="TIME", help="Before the second try; doubles with each further one.")
+@click.option("--ttl", type=DURATION, metavar="TIME", help="Drop one that was not taken by then.")
+@click.option("--timeout", type=DURATION, metavar="TIME", help="A try that takes longer has failed.")
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="May be repeated.")
+@dry_option
+@_as_json
 def put(
-    url: str, token: str | None, name: str, queue: str, data: str, *, misfire_max: int | None, priority: int | None,
-    max_attempts: int | None, timeout: int | None, **given: Any,
+    url: str, token: str | None, name: str, queue: str, data: str, *, dry_run: bool, misfire_max: int | None, job_name: str | None,
+    priority: int | None, max_attempts: int | None, backoff: int | None, ttl: int | None, timeout: int | None, tags: tuple[str, ...],
+    as_json: bool, **given: Any,
 ) -> None:  # fmt: skip
     """Create the schedule NAME, or replace it: it brings jobs with the payload JSON to QUEUE.
 
     Nothing runs because of this; one that is the same already stays as it is, and what is another than before is shown: what is not
     said is as if there had been none. JSON can be `-` or `@FILE`, as of `push`.
     """
-    fields: dict[str, Any] = {"name": name, "queue": queue, "data": Raw(json_argument(data))}
+    if misfire_max is not None and given["misfire"] != "all":
+        raise click.UsageError("--misfire-max needs --misfire all")
+    if given["window"] == 0:
+        raise click.UsageError("--window 0s makes up for no slot that was missed: that is --misfire skip")
+    fields: dict[str, Any] = {"name": name, "queue": queue, "data": Raw(json_argument(data)), "dryRun": dry_run}
     fields |= _fields(url, token, given) | ({} if misfire_max is None else {"misfireMax": misfire_max})
-    options = {"priority": priority, "maxAttempts": max_attempts, "timeout": timeout}
+    options = {
+        "name": job_name, "priority": priority, "maxAttempts": max_attempts, "backoff": backoff, "ttl": ttl, "timeout": timeout,
+        "tags": tags or None,
+    }  # fmt: skip
     fields["options"] = {key: value for key, value in options.items() if value is not None}
     with connection(url, token) as ask:
         try:
@@ -216,71 +323,81 @@ def put(
         except Refusal:
             before = None
         said = ask("POST", "/schedules", msgspec.json.encode(fields))
-    click.echo(printable(f"{said['outcome']}: {_line(said['schedule'])}"))
-    if said["outcome"] == "changed" and before is not None:
+    say(f"{'would be ' if dry_run else ''}{said['outcome']}: {_line(said['schedule'])}", said, as_json=as_json)
+    if not as_json and said["outcome"] == "changed" and before is not None:
         for each in _differences(before, said["schedule"]):
             click.echo(printable(f"  {each}"))
+        if before["source"] is not None:
+            click.echo(
+                printable(f"{name}: {before['source']} declares it, and its next sync puts it as it is there"), err=True
+            )
 
 
 def _differences(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
     """Yield what is another than before, of that which is put."""
     for name in _PUT:
-        old, new = (json.dumps(each[name], ensure_ascii=False) for each in (before, after))
-        if old != new:
+        old, new = (_told(name, each) for each in (before, after))
+        if before[name] != after[name]:
             yield f"{name}: {old} → {new}" if len(old) + len(new) <= _SHORT else f"{name}: another one"
 
 
-def _told(url: str, token: str | None, name: str, method: str, action: str) -> Any:
+def _do(url: str, token: str | None, name: str, method: str, action: str) -> Any:
     return answer(url, token, method, f"/schedules/{segment_of(name)}{action}")
 
 
 @schedules.command()
 @with_server
-@_name
-def run(url: str, token: str | None, name: str) -> None:
+@_named
+@_as_json
+def run(url: str, token: str | None, name: str, *, as_json: bool) -> None:
     """Bring a job of the schedule NAME now, beside its slots, and print its id."""
-    click.echo(printable(_told(url, token, name, "POST", "/run")["id"]))
+    reply = _do(url, token, name, "POST", "/run")
+    say(reply["id"], reply, as_json=as_json)
 
 
 @schedules.command()
 @with_server
-@_name
-def pause(url: str, token: str | None, name: str) -> None:
+@_named
+@_as_json
+def pause(url: str, token: str | None, name: str, *, as_json: bool) -> None:
     """Let the schedule NAME bring no jobs until `resume`."""
-    _told(url, token, name, "POST", "/pause")
-    click.echo(printable(f"{name}: paused"))
+    say(f"{name}: paused", _do(url, token, name, "POST", "/pause"), as_json=as_json)
 
 
 @schedules.command()
 @with_server
-@_name
-def resume(url: str, token: str | None, name: str) -> None:
+@_named
+@_as_json
+def resume(url: str, token: str | None, name: str, *, as_json: bool) -> None:
     """Let the schedule NAME go on with its next slot; what was to run in the pause is skipped."""
-    _told(url, token, name, "POST", "/resume")
-    following = answer(url, token, "GET", f"/schedules/{segment_of(name)}")["schedule"]["nextRun"]
-    click.echo(printable(f"{name}: resumed, {'no slot is to come' if following is None else f'next {at(following)}'}"))
+    reply = _do(url, token, name, "POST", "/resume")
+    each = answer(url, token, "GET", f"/schedules/{segment_of(name)}")["schedule"]
+    following = each["nextRun"]
+    when = "no slot is to come" if following is None else f"next {_in_zone(following, each['timezone'])}"
+    say(f"{name}: resumed, {when}", reply, as_json=as_json)
 
 
 @schedules.command()
 @with_server
-@_name
-def delete(url: str, token: str | None, name: str) -> None:
+@_named
+@_as_json
+def delete(url: str, token: str | None, name: str, *, as_json: bool) -> None:
     """Forget the schedule NAME; jobs that it has brought stay."""
-    _told(url, token, name, "DELETE", "")
-    click.echo(printable(f"{name}: deleted"))
+    say(f"{name}: deleted", _do(url, token, name, "DELETE", ""), as_json=as_json)
 
 
 @schedules.command()
 @with_server
 @click.argument("targets", metavar="MODULE:NAME...", nargs=-1, required=True)
 @click.option("--take-over", is_flag=True, help="Also those that an app of another name has declared.")
-def sync(url: str, token: str | None, targets: tuple[str, ...], *, take_over: bool) -> None:
+@_as_json
+def sync(url: str, token: str | None, targets: tuple[str, ...], *, take_over: bool, as_json: bool) -> None:
     """Put the schedules that these apps declare onto the server; what is the same already stays as it is.
 
     All of an app are put, or none. Nothing is deleted: those that an app does not declare any more are told.
     """
     # Only here: a client of Python takes a while to read.
-    from bunqueue_trio.cli.worker import imported, told_of
+    from bunqueue_trio.cli.worker import hint_of, imported, told_of
     from bunqueue_trio.client.app import App
 
     for target in targets:
@@ -291,10 +408,14 @@ def sync(url: str, token: str | None, targets: tuple[str, ...], *, take_over: bo
         try:
             synced = anyio.run(partial(app.sync, take_over=take_over), backend="trio")
         except Refused as refused:
-            hint = ": --take-over makes it one of this app" if refused.code == "declared-elsewhere" else ""
-            raise click.ClickException(printable(f"{target}: {refused}{hint}")) from None
+            raise click.ClickException(printable(f"{target}: {refused}{hint_of(refused)}")) from None
         except (ServerUnavailable, ConnectionLost) as error:
             raise click.ClickException(str(error)) from None
-        for line in told_of(app, synced):
+        if as_json:
+            click.echo(json.dumps({"target": target} | synced._asdict()))
+            continue
+        lines = told_of(app, synced)
+        if synced.unchanged or not lines:
+            lines.append(f"{target}: {len(synced.unchanged):,} unchanged")
+        for line in lines:
             click.echo(printable(line))
-        click.echo(printable(f"{target}: {len(synced.unchanged):,} unchanged"))

@@ -4,7 +4,7 @@ import importlib
 import os
 import sys
 from pathlib import Path
-from traceback import format_exception
+from traceback import StackSummary, TracebackException, format_exception
 from typing import Any, NoReturn
 
 import anyio
@@ -13,7 +13,7 @@ import structlog
 
 from bunqueue_trio.cli import reload
 from bunqueue_trio.client.app import App, chosen, run_until_signal
-from bunqueue_trio.client.declared import Synced
+from bunqueue_trio.client.declared import DECLARED_ELSEWHERE, Synced
 from bunqueue_trio.client.worker import Worker
 from bunqueue_trio.errors import Refused, leaves
 from bunqueue_trio.logs.lines import configure_logging, flush_logs
@@ -36,6 +36,7 @@ or, with `app = App()` and a handler for each of some queues:
 Handlers written for asyncio: `--asyncio`, or `App(loop="asyncio")` in the file.
 """
 _HINT = "MODULE:NAME"
+_PACKAGE = str(Path(__file__).parent.parent)
 
 
 @click.command(epilog=_EPILOG)
@@ -70,13 +71,15 @@ _HINT = "MODULE:NAME"
     "--sync", "syncs", is_flag=True,
     help="First put the schedules that the apps declare onto the server, as `schedules sync` does.",
 )  # fmt: skip
+@click.option("--take-over", is_flag=True, help="With --sync: also those that an app of another name has declared.")
 @click.option(
     "--reload", "reloads", is_flag=True,
     help="For development: start anew when a Python file of the worker changes. Its jobs go back at no attempt.",
 )  # fmt: skip
 def worker(
     targets: tuple[str, ...], url: str | None, token: str | None, queues: str | None, concurrency: int | None,
-    grace: float | None, log_format: str, log_level: str, *, on_asyncio: bool, syncs: bool, reloads: bool,
+    grace: float | None, log_format: str, log_level: str, *, on_asyncio: bool, syncs: bool, take_over: bool,
+    reloads: bool,
 ) -> None:  # fmt: skip
     """Run the workers and apps that are named; modules are looked for in this directory first."""
     configure_logging(log_level, log_format, limited=False)
@@ -98,15 +101,15 @@ def worker(
         each.grace = each.grace if grace is None else grace
         if concurrency is not None:
             each.set_concurrency(concurrency)
-    apps = _apps(named, url, token) if syncs else []
+    apps = _apps(named, url, token) if _is_to_sync(syncs=syncs, take_over=take_over) else []
     loop = "asyncio" if on_asyncio else _loop_of(found)
     try:
-        stale = anyio.run(_run, found, apps, reload.watched(before) if reloads else None, backend=loop)
+        stale = anyio.run(_run, found, apps, take_over, reload.watched(before) if reloads else None, backend=loop)
     except (Refused, ExceptionGroup) as error:
         refusals = leaves(error)
         if not all(isinstance(leaf, Refused) for leaf in refusals):
             raise
-        raise click.ClickException("; ".join(str(leaf) for leaf in refusals)) from None
+        raise click.ClickException("; ".join(f"{leaf}{hint_of(leaf)}" for leaf in refusals)) from None
     finally:
         flush_logs()
     if stale is not None:
@@ -129,6 +132,7 @@ def imported(target: str) -> Any:
 
     Raises:
         BadParameter: it is none, or there is no such module.
+        ClickException: the module cannot be imported; where it goes wrong has been shown.
     """
     module_name, _, name = target.partition(":")
     if not module_name or not name:
@@ -137,14 +141,25 @@ def imported(target: str) -> Any:
         sys.path.insert(0, str(Path.cwd()))
     try:
         found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # a module that the worker's own needs
-        hint = ": a module is named without .py" if module_name.endswith(".py") else ""
-        raise click.BadParameter(f"there is no module {module_name!r}{hint}", param_hint=_HINT) from None
+    except Exception as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is not None and f"{module_name}.".startswith(f"{missing}."):
+            hint = ": a module is named without .py" if module_name.endswith(".py") else ""
+            raise click.BadParameter(f"there is no module {module_name!r}{hint}", param_hint=_HINT) from None
+        trouble = TracebackException.from_exception(error)
+        trouble.stack = StackSummary.from_list([frame for frame in trouble.stack if not _is_on_the_way(frame.filename)])
+        click.echo(printable("".join(trouble.format()).rstrip(), keep="\n"), err=True)
+        raise click.ClickException(
+            f"{module_name!r} cannot be imported: {str(error) or type(error).__name__}"
+        ) from None
     for part in name.split("."):
         found = getattr(found, part, None)
     return found
+
+
+def _is_on_the_way(file: str) -> bool:
+    """Return whether a frame is one of those who import, or who are called, and not of what is imported."""
+    return file.startswith((_PACKAGE, "<frozen importlib", importlib.__file__))
 
 
 def _workers(target: str, found: Any) -> list[Worker]:
@@ -159,6 +174,12 @@ def _workers(target: str, found: Any) -> list[Worker]:
     if not found.workers:
         raise click.BadParameter(f"{name!r} in {module_name!r} has no handlers", param_hint=_HINT)
     return list(found.workers.values())
+
+
+def _is_to_sync(*, syncs: bool, take_over: bool) -> bool:
+    if take_over and not syncs:
+        raise click.UsageError("--take-over needs --sync")
+    return syncs
 
 
 def _apps(named: list[Any], url: str | None, token: str | None) -> list[App]:
@@ -195,11 +216,17 @@ def told_of(app: App, synced: Synced) -> list[str]:
     ]
 
 
-async def _run(found: list[Worker], apps: list[App], files: reload.Snapshot | None) -> str | None:
+def hint_of(refused: BaseException) -> str:
+    """Return what lets a sync go on, where another app has declared a schedule."""
+    is_of_another = isinstance(refused, Refused) and refused.code == DECLARED_ELSEWHERE
+    return ": --take-over makes it one of this app" if is_of_another else ""
+
+
+async def _run(found: list[Worker], apps: list[App], take_over: bool, files: reload.Snapshot | None) -> str | None:  # noqa: FBT001 - as anyio gives it
     """Run workers until a signal stops them, or one of ``files`` changes; return which."""
     stale: list[str] = []
     for app in apps:
-        for line in told_of(app, await app.sync()):
+        for line in told_of(app, await app.sync(take_over=take_over)):
             _log.info(printable(line))
     async with anyio.create_task_group() as group:
         if files is not None:

@@ -1,18 +1,18 @@
 """Schedules that a program declares beside its handlers, and how they come to the server: put, told, never deleted."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, NamedTuple, TypedDict, get_args
 from zoneinfo import ZoneInfo
 
 import msgspec
-from msgspec import Raw
 
 from bunqueue_trio.client.client import Client
 from bunqueue_trio.client.given import count_of, seconds_of
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.options import to_ms
+from bunqueue_trio.protocol.payloads import payload_of
 
 Span = float | str | timedelta
 """Seconds, a text such as ``"60s"`` or ``"5m"``, or a timedelta."""
@@ -39,6 +39,8 @@ class When(TypedDict, total=False):
     options: c.RunOptions
 
 
+DECLARED_ELSEWHERE = "declared-elsewhere"
+"""The code of the refusal where another app has declared a schedule."""
 _WHENS = ("cron", "every", "at")
 _SPANS = ("every", "jitter", "window")
 _MOMENTS = ("at", "start", "end")
@@ -60,7 +62,7 @@ class Declared(NamedTuple):
         What is None was not said. The name of the schedule is in each complaint.
 
         Raises:
-            TypeError: something is of a kind that means nothing there, a moment has no zone, the data has no JSON, or there is no such option.
+            TypeError: something is of a kind that means nothing there, a moment has no zone, the data has no JSON or a set in it, or there is no such option.
             ValueError: it is of the kind, and means nothing; or it is not clear when the schedule runs.
         """
         try:
@@ -68,7 +70,7 @@ class Declared(NamedTuple):
                 if not isinstance(text, str):
                     raise TypeError(f"its {what} must be a text, not {text!r}")
             fields = _fields_of(when)
-            payload = Raw(msgspec.json.encode(data))
+            payload = payload_of(data, stable=True)
         except (TypeError, ValueError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"schedule {name!r}: {error}") from None
@@ -81,7 +83,8 @@ def _fields_of(when: Mapping[str, Any]) -> dict[str, Any]:
         raise TypeError(f"a schedule has no option {min(unknown)!r}")
     said = {key: value for key, value in when.items() if value is not None}
     if sum(each in said for each in _WHENS) != 1:
-        raise ValueError(f"exactly one of {', '.join(_WHENS)} says when it runs")
+        for_pushed = "" if any(each in said for each in _WHENS) else "; jobs that are pushed have an @app.handler"
+        raise ValueError(f"exactly one of {', '.join(_WHENS)} says when it runs{for_pushed}")
     return {key: _field_of(key, value) for key, value in said.items()}
 
 
@@ -112,6 +115,11 @@ def _moment_of(key: str, value: object) -> int:
         )
     if value.utcoffset() is None:
         raise TypeError(f"{key} needs a zone, such as tzinfo=UTC: {value!r} is another moment on each machine")
+    shown = value.astimezone(UTC).astimezone(value.tzinfo)
+    if shown.replace(tzinfo=None) != value.replace(tzinfo=None):
+        raise ValueError(
+            f"{key}: there is no {value:%H:%M} on {value:%Y-%m-%d} in {value.tzinfo}, where the clock goes forward then"
+        )
     return round(value.timestamp() * 1000)
 
 
@@ -144,9 +152,11 @@ async def synchronise(client: Client, source: str, declared: Sequence[Declared],
     for each in declared:
         owner = owners.get(each.name)
         if owner not in (None, source) and not take_over:
-            raise Refused(409, f"schedule {each.name} is declared by {owner}", "declared-elsewhere")
+            raise Refused(409, f"schedule {each.name} is declared by {owner}", DECLARED_ELSEWHERE)
+    ahead = 0
     for each in declared:
-        await _put(client, each, dry_run=True)
+        await _put(client, each, dry_run=True, ahead=ahead)
+        ahead += each.name not in owners
     outcomes: dict[str, list[str]] = {"created": [], "changed": [], "unchanged": []}
     for each in declared:
         try:
@@ -159,8 +169,8 @@ async def synchronise(client: Client, source: str, declared: Sequence[Declared],
     return Synced(**outcomes, left=left, taken=tuple(taken))
 
 
-async def _put(client: Client, each: Declared, *, dry_run: bool) -> str:
+async def _put(client: Client, each: Declared, *, dry_run: bool, ahead: int = 0) -> str:
     try:
-        return (await client.run(msgspec.structs.replace(each.command, dry_run=dry_run))).outcome
+        return (await client.run(msgspec.structs.replace(each.command, dry_run=dry_run, ahead=ahead))).outcome
     except Refused as refused:
         raise Refused(refused.status, f"schedule {each.name}: {refused}", refused.code) from None

@@ -16,6 +16,7 @@ from bunqueue_trio.config.spelling import (
     parse_bool,
     parse_duration_ms,
     parse_store,
+    parse_typed_ms,
     parse_whole,
     without_password,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "parse_bool",
     "parse_duration_ms",
     "parse_store",
+    "parse_typed_ms",
     "parse_whole",
     "without_password",
 ]  # and the starred

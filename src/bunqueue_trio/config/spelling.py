@@ -145,6 +145,15 @@ def parse_duration_ms(text: str) -> int:
     return _with_units(text, _UNITS_MS, "must be a time, such as 500ms, 10s, 5m, 1.5h, 30d or a number of ms")
 
 
+def parse_typed_ms(text: str) -> int:
+    """Return the same of what somebody types: a number alone, which may be meant as seconds, only where it is 0."""
+    ms = _with_units(text, _UNITS_MS, "must be a time, such as 500ms, 10s, 5m, 1.5h or 30d")
+    text = text.strip()
+    if ms and not text[-1].isalpha():
+        raise ValueError(f"needs a unit: {text[:20]}ms or {text[:20]}s?")
+    return ms
+
+
 def parse_bytes(text: str) -> int:
     """Return the bytes of ``10MB`` (10⁷), ``10MiB`` or ``10M`` (10 × 2²⁰), or of a number of bytes alone."""
     return _with_units(text, _UNITS_BYTES, "must be a size, such as 512KiB, 10MB, 10MiB or a number of bytes")

@@ -9,7 +9,7 @@ from itertools import islice
 
 from bunqueue_trio.config import ADVANCE_MAX, LATE_MS, SLOT_CHORES, SLOT_JOBS_KEPT
 from bunqueue_trio.engine.moves import Moves
-from bunqueue_trio.engine.planner import LATE, Notice, Plan
+from bunqueue_trio.engine.planner import LATE, Notice, Plan, job_id_of
 from bunqueue_trio.engine.timing import jitter_ms, last_slots, next_slot
 from bunqueue_trio.errors import StoreError
 
@@ -60,7 +60,7 @@ def fire(engine: Moves, name: str, now: int) -> int:
 
 def run_now(engine: Moves, name: str, now: int) -> str:
     """Bring a job beside the slots; return its id."""
-    job_id = f"{name}@{now}+{engine.new_id(now)}"
+    job_id = job_id_of(name, now, f"+{engine.new_id(now)}")
     _make(engine, name, job_id, now)
     engine.planner.keep(name)
     return job_id
@@ -123,7 +123,7 @@ def _is_way_free(engine: Moves, name: str, plan: Plan, now: int) -> bool:
 
 def _claim(engine: Moves, name: str, slot: int, now: int) -> None:
     """Make the job of a slot, unless there was one; a file that came back from a backup may have it."""
-    job_id = f"{name}@{slot}"
+    job_id = job_id_of(name, slot)
     engine.planner.progress[name].runs += 1
     if _was_there(engine, job_id):
         engine.planner.skip(name, slot, slot, f"job {job_id} was there already")

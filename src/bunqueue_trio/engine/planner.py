@@ -16,6 +16,7 @@ from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from bunqueue_trio.config import SKIPS_KEPT
+from bunqueue_trio.engine import cron
 from bunqueue_trio.engine.facts import Facts
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Job, Options
 from bunqueue_trio.engine.line import Line
@@ -37,6 +38,8 @@ NAME = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 """What a schedule may be called."""
 RUN = re.compile(r"([0-9]{1,15})(\+[0-9A-Za-z-]{1,40})?")
 """What follows the name of a schedule and @ in the id of a job: its slot, or when it was told to run and an id."""
+_DIGITS = 13
+"""Of a slot in an id, at least: as many as those of 2001 to 2286 have, so that ids are in the order of their slots."""
 _OF_A_SCHEDULE = re.compile(f"{NAME.pattern}@{RUN.pattern}")
 
 PAUSED = "paused"
@@ -105,8 +108,22 @@ _PROGRESS = msgspec.json.Decoder(Progress)
 _SKIPS = msgspec.json.Decoder(list[Skip])
 
 
+def job_id_of(name: str, slot: int, told: str = "") -> str:
+    """Return the id of the job of a slot, or of one that was told to run then, with what tells it from others."""
+    return f"{name}@{place_of(slot, told)}"
+
+
+def place_of(slot: int, told: str = "") -> str:
+    """Return the same without the name and @: where a job stands among those of its schedule, in the order of texts."""
+    return f"{slot:0{_DIGITS}}{told}"
+
+
 def _without_space(data: Raw) -> bytes:
     return msgspec.json.format(surrogates.marked(bytes(data)), indent=-1)
+
+
+def _is_same_expression(one: str | None, other: str | None) -> bool:
+    return one is not None and other is not None and cron.parse(one).meaning == cron.parse(other).meaning
 
 
 class Planner:
@@ -151,7 +168,7 @@ class Planner:
     def put(self, name: str, plan: Plan, now: int) -> str:
         """Store a schedule; return what came of it: ``created``, ``changed`` or ``unchanged``."""
         old = self.plans.get(name)
-        encoded = msgspec.json.encode(self._with_known_data(name, plan))
+        encoded = msgspec.json.encode(self._as_known(name, plan))
         # Decoded from a copy: what is kept must not hold the whole request that it came in.
         plan = surrogates.read(encoded, Plan)
         if old == plan:  # not by what is encoded, which may say a default or leave it out
@@ -166,12 +183,16 @@ class Planner:
         self.arm(name, next_slot(plan.timing, self.progress[name].settled))
         return "created" if old is None else "changed"
 
-    def _with_known_data(self, name: str, plan: Plan) -> Plan:
-        """Return a plan with the payload as it was put first, where only the whitespace between its parts is another."""
+    def _as_known(self, name: str, plan: Plan) -> Plan:
+        """Return a plan with what is only written in another way as it was put first: whitespace in the payload, the expression."""
         old = self.plans.get(name)
-        if old is None or _without_space(old.data) != _without_space(plan.data):
+        if old is None:
             return plan
-        return replace(plan, data=old.data)
+        if _without_space(old.data) == _without_space(plan.data):
+            plan = replace(plan, data=old.data)
+        if _is_same_expression(old.timing.cron, plan.timing.cron):
+            plan = replace(plan, timing=replace(plan.timing, cron=old.timing.cron))
+        return plan
 
     def _replace(self, name: str, old: Plan, plan: Plan, now: int) -> None:
         """Leave out what belongs to the old plan and not to the new one."""

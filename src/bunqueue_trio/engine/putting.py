@@ -33,15 +33,30 @@ def put(engine: Engine, name: str, plan: Plan, now: int) -> str:
     return engine.planner.put(name, plan, now)
 
 
-def check_room(engine: Engine, name: str, plan: Plan, now: int) -> None:
-    """Raise ``Refused`` when a schedule would never run, or there are enough of them."""
+def check_room(engine: Engine, name: str, plan: Plan, now: int, ahead: int = 0) -> None:
+    """Raise ``Refused`` when a schedule would never run, or there are enough of them, with ``ahead`` new ones before it."""
     planner = engine.planner
     known = planner.plans.get(name)
     if known is None or known.timing != plan.timing:
         if next_slot(plan.timing, now) is None:
-            raise c.NEVER_RUNS.refuse()
-        if known is None and len(planner.plans) >= SCHEDULES_MAX:
+            raise c.NEVER_RUNS.refuse(why_never(plan.timing, now))
+        if known is None and len(planner.plans) + ahead >= SCHEDULES_MAX:
             raise c.TOO_MANY_SCHEDULES.refuse(SCHEDULES_MAX)
+
+
+def why_never(timing: Timing, now: int) -> str:
+    """Return why a timing has no slot to come."""
+    start, end, at = timing.start, timing.end, timing.at
+    if start is not None and end is not None and end < start:
+        return "its end is before its start"
+    if end is not None and end <= now:
+        return "its end has passed"
+    if at is not None:
+        if at <= now:
+            return "its time has passed"
+        return f"its time is {'after its end' if start is None or start <= at else 'before its start'}"
+    # Without an end each has some, but for days that come less than once in 50 years.
+    return "no time of it is to come before its end"
 
 
 def plan_of(command: c.PutSchedule) -> Plan:
@@ -91,7 +106,7 @@ def timing_of(command: c.PutSchedule | c.PreviewSchedule) -> Timing:
         raise c.NO_ZONE.refuse(f": do you mean {' or '.join(near)}?" if near else ", such as Europe/Berlin")
     if command.cron is not None:
         try:
-            cron.parse(command.cron)
+            cron.check(command.cron)
         except cron.BadExpression as bad:
             raise c.NO_CRON.refuse(bad) from None
     return Timing(command.cron, command.timezone, command.every, command.anchor, command.at, command.start, command.end)

@@ -95,14 +95,25 @@ def jitter_ms(name: str, slot: int, most: int) -> int:
 
 
 def remarks(timing: Timing, slot: int) -> list[str]:
-    """Return what is special about a slot, in sentences for people: its time of day does not exist, or comes twice."""
-    if timing.cron is None:
+    """Return what is special about a slot, in sentences for people.
+
+    Its time of day does not exist, or comes twice, or its day is one of two that are enough.
+    """
+    if timing.every is not None:
         return []
-    expression, second = cron.parse(timing.cron), slot // _SECOND_MS
-    change = zones.next_change(timing.timezone, second - zones.DAY_S, second + zones.DAY_S)
+    expression, second = None if timing.cron is None else cron.parse(timing.cron), slot // _SECOND_MS
+    found = _about_clock(timing.timezone, expression, second)
+    if expression is None or found:  # where the clock has moved it, its day may be none of them
+        return found
+    day = expression.is_by_one_day(second + zones.offset(timing.timezone, second))
+    return [] if day is None else [f"it is the day of the {day}: one of the two days is enough"]
+
+
+def _about_clock(zone: str, expression: cron.Expression | None, second: int) -> list[str]:
+    change = zones.next_change(zone, second - zones.DAY_S, second + zones.DAY_S)
     if change is None:
         return []
-    if change.at == second and change.behind > change.before and expression.names_times:
+    if expression is not None and expression.names_times and change.at == second and change.behind > change.before:
         missing = [_clock(local) for local in _matches(expression, second + change.before - 1, second + change.behind)]
         if not missing:
             return []
@@ -112,7 +123,10 @@ def remarks(timing: Timing, slot: int) -> list[str]:
     local = second + (change.before if second < change.at else change.behind)
     if not change.at - twice <= second < change.at + twice:
         return []
-    times = "runs once, the first time" if expression.names_times else "runs both times"
+    if expression is None:
+        times = f"runs the {'first' if second < change.at else 'second'} time"
+    else:
+        times = "runs once, the first time" if expression.names_times else "runs both times"
     return [f"{_clock(local)} happens twice on this day: {times}"]
 
 

@@ -57,7 +57,8 @@ def version() -> str:
 
 
 @functools.lru_cache(maxsize=1024)
-def _zone(name: str) -> ZoneInfo:
+def zone_of(name: str) -> ZoneInfo:
+    """Return a zone by its name, which is one of :func:`names`."""
     assert name in names(), "a name is checked before it becomes a path"
     with files("tzdata").joinpath("zoneinfo", *name.split("/")).open("rb") as rules:
         return ZoneInfo.from_file(rules, key=name)
@@ -65,7 +66,7 @@ def _zone(name: str) -> ZoneInfo:
 
 def offset(name: str, second: int) -> int:
     """Return the offset of a zone in s at ``second`` since 1970."""
-    return _offset(_zone(name), second)
+    return _offset(zone_of(name), second)
 
 
 def _offset(zone: ZoneInfo, second: int) -> int:
@@ -75,14 +76,9 @@ def _offset(zone: ZoneInfo, second: int) -> int:
     return found // timedelta(seconds=1)
 
 
-def time_of(name: str, local: datetime) -> int:
-    """Return when the clock of a zone shows a date and time, the first time where it does so twice."""
-    return round(local.replace(tzinfo=_zone(name)).timestamp() * 1000)
-
-
 def local_text(name: str, time_ms: int) -> str:
     """Return what the clock of a zone shows at a time, with the offset."""
-    return datetime.fromtimestamp(time_ms / 1000, _zone(name)).isoformat(
+    return datetime.fromtimestamp(time_ms / 1000, zone_of(name)).isoformat(
         timespec="milliseconds" if time_ms % 1000 else "seconds"
     )
 
@@ -101,7 +97,7 @@ def next_change(name: str, after: int, upto: int) -> Change | None:
 @functools.lru_cache(maxsize=_KEPT)
 def _changes(name: str, year: int) -> tuple[Change, ...]:
     """Find the changes in a year of UTC: a look at each day, and between two that differ a closer one."""
-    zone = _zone(name)
+    zone = zone_of(name)
     begin, end = (int(datetime(year + n, 1, 1, tzinfo=UTC).timestamp()) for n in (0, 1))
     found = []
     low, before = begin - 1, _offset(zone, begin - 1)

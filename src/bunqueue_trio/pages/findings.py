@@ -278,7 +278,7 @@ def _late(picture: Picture) -> Iterator[Finding]:
         title=f"Schedules missed their time {count(late, 'time')} within an hour, {name} last",
         cause="The server was off when they were due, its clock was set forward, or it has more work than it does.",
         evidence=f"{name} was due {span(told.now - slot)} ago. Each of them says what becomes of slots that were missed.",
-        remedy=f"`bunqueue-trio schedules show {name}` tells what became of its slots, `schedules run {name}` brings a job now.",
+        remedy=f"`bunqueue-trio schedules show {name}` tells what became of its slots, `bunqueue-trio schedules run {name}` brings a job now.",
         numbers={"late": late, "leftOut": told.schedules.left_out},
     )  # fmt: skip
 

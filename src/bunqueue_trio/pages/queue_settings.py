@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from bunqueue_trio.config import parse_bool, parse_duration_ms, parse_whole
+from bunqueue_trio.config import parse_bool, parse_typed_ms, parse_whole
 from bunqueue_trio.pages.words import span
 
-USUAL = "default"
-"""What is written to let a setting be as everywhere."""
+USUAL, USUAL_BEFORE = "none", "default"
+"""What is written to let a setting be as everywhere; and what was, which still counts."""
 
 
 class Group(NamedTuple):
@@ -72,12 +72,10 @@ def parse(each: QueueSetting, text: str) -> int | bool | None:
     Raises:
         ValueError: it is none.
     """
-    if text == USUAL:
+    if text in (USUAL, USUAL_BEFORE):
         return None
-    if each.kind == "time" and text.strip().isdigit() and int(text):
-        raise ValueError(f"{each.name}={text[:50]}: say of what, such as {text.strip()[:20]}s")
     try:
-        return {"time": parse_duration_ms, "number": parse_whole, "switch": parse_bool}[each.kind](text)
+        return {"time": parse_typed_ms, "number": parse_whole, "switch": parse_bool}[each.kind](text)
     except ValueError as error:
         raise ValueError(f"{each.name}={text[:50]}: {error}") from None
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any, Literal, Required, TypedDict, overload
 
-import msgspec
-from msgspec import UNSET, Raw
+from msgspec import UNSET
 
+from bunqueue_trio.protocol.payloads import payload_of
 from bunqueue_trio.protocol.replies import BackoffView
 
 
@@ -85,8 +85,9 @@ def push_fields(data: Any, options: Mapping[str, Any], new_id: Callable[[], str]
 
     Raises:
         TypeError: there is no such option, or the data has no JSON.
+        ValueError: the data has a number that JSON does not know.
     """
-    fields: dict[str, Any] = {"data": Raw(msgspec.json.encode(data))}
+    fields: dict[str, Any] = {"data": payload_of(data)}
     for name, value in options.items():
         if name not in _FIELDS:
             raise TypeError(f"a push has no option {name!r}{_hint(name)}")

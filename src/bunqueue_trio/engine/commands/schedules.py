@@ -8,8 +8,8 @@ from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.firing import run_now
 from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.engine.job import Job, Trace
-from bunqueue_trio.engine.planner import RUN, Planner, Skip
-from bunqueue_trio.engine.putting import check_names, check_room, plan_of, put, timing_of
+from bunqueue_trio.engine.planner import RUN, Planner, Skip, job_id_of, place_of
+from bunqueue_trio.engine.putting import check_names, check_room, plan_of, put, timing_of, why_never
 from bunqueue_trio.engine.timing import Timing, jitter_ms, next_slot, remarks
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
@@ -24,7 +24,7 @@ def _put(engine: Engine, command: c.PutSchedule, now: int, owner: Owner) -> r.Re
     check_names(engine, command.name, command.queue)
     plan = plan_of(command)
     if command.dry_run:
-        check_room(engine, command.name, plan, now)
+        check_room(engine, command.name, plan, now, command.ahead)
         engine.acted = False
         would = engine.planner.alone(command.name, now)
         outcome = would.put(command.name, plan, now)
@@ -145,7 +145,7 @@ def _preview(engine: Engine, command: c.PreviewSchedule, now: int, owner: Owner)
     timing = timing_of(command)
     first = next_slot(timing, now)
     if first is None:
-        raise c.NEVER_RUNS.refuse()
+        raise c.NEVER_RUNS.refuse(why_never(timing, now))
     return s.SchedulePreview(upcoming=_upcoming("", timing, 0, first, command.next), rules=zones.version())
 
 
@@ -177,9 +177,12 @@ def _past(engine: Engine, name: str, before: str | None, limit: int) -> tuple[li
     Raises:
         Refused: no page has such a cursor.
     """
-    if before is not None and not RUN.fullmatch(before):
-        raise c.NOT_A_SLOT.refuse()
-    first, end = f"{name}@", f"{name}@{before or ':'}"  # a colon comes after all digits
+    first, end = f"{name}@", f"{name}@:"  # a colon comes after all digits
+    if before is not None:
+        cursor = RUN.fullmatch(before)
+        if cursor is None:
+            raise c.NOT_A_SLOT.refuse()
+        end = job_id_of(name, int(cursor[1]), cursor[2] or "")
     found: dict[tuple[int, str], s.Past] = {}
     for skip in engine.planner.skips(name):
         found[skip.first, ""] = _skipped(skip)
@@ -197,7 +200,7 @@ def _past(engine: Engine, name: str, before: str | None, limit: int) -> tuple[li
     upto = None if before is None else _place(name, end)
     places = sorted((place for place in found if upto is None or place < upto), reverse=True)
     page = places[:limit]
-    return [found[place] for place in page], _cursor(page[-1]) if len(places) > limit else None
+    return [found[place] for place in page], place_of(*page[-1]) if len(places) > limit else None
 
 
 def _place(name: str, job_id: str) -> tuple[int, str]:
@@ -205,10 +208,6 @@ def _place(name: str, job_id: str) -> tuple[int, str]:
     found = RUN.fullmatch(job_id.removeprefix(f"{name}@"))
     assert found is not None
     return int(found[1]), found[2] or ""
-
-
-def _cursor(place: tuple[int, str]) -> str:
-    return f"{place[0]}{place[1]}"
 
 
 def _skipped(skip: Skip) -> s.Past:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Raw, Struct, field
 
 from bunqueue_trio import errors
+from bunqueue_trio.config import SCHEDULES_MAX
 from bunqueue_trio.errors import Fault
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.commands.base import (
@@ -30,6 +31,7 @@ Overlap = Literal["allow", "skip", "queue", "cancel"]
 # Each slot that is looked at costs 20 µs, and that of a rare day some ms.
 Slots = Annotated[int, Meta(ge=1, le=25)]
 Page = Annotated[int, Meta(ge=1, le=100)]
+Others = Annotated[int, Meta(ge=0, le=SCHEDULES_MAX)]
 
 
 # The year 9000: the calendar ends in 9999.
@@ -56,7 +58,8 @@ class PutSchedule(Command[ScheduleReply], kw_only=True, tag="PutSchedule", forbi
     """Create a schedule, or replace the one of this name; one that is the same already stays as it is.
 
     It runs by a ``cron`` expression in a ``timezone``, each ``every`` ms counted from an ``anchor``, or once ``at`` a time.
-    Nothing runs because of this command: the first run is the next slot. ``dryRun`` tells what would come of it, and stores nothing.
+    Nothing runs because of this command: the first run is the next slot. ``dryRun`` tells what would come of it, and stores nothing;
+    it does so as if ``ahead`` other new ones had been put before.
     """
 
     name: str
@@ -79,6 +82,7 @@ class PutSchedule(Command[ScheduleReply], kw_only=True, tag="PutSchedule", forbi
     source: Key | None = None
     """Who declares it: a program that puts its schedules finds those that it does not declare any more."""
     dry_run: bool = False
+    ahead: Others = 0
 
 
 class GetSchedule(Command[ScheduleReply], kw_only=True, tag="GetSchedule"):
@@ -153,7 +157,7 @@ INVALID_SCHEDULE = Fault(
 WHEN_IS_UNCLEAR = Fault(400, "Exactly one of cron, every and at must be given", "when-is-unclear")
 NO_CRON = Fault(400, "cron must be a cron expression: {}", "no-cron")
 NO_ZONE = Fault(400, "timezone must be a name of the IANA time zone database{}", "no-zone")
-NEVER_RUNS = Fault(400, "This schedule would never run", "never-runs")
+NEVER_RUNS = Fault(400, "This schedule would never run: {}", "never-runs")
 TOO_MANY_SCHEDULES = Fault(409, "There would be more than {} schedules", "too-many-schedules")
 NOT_A_SLOT = Fault(400, "before must be the next of an earlier page", "not-a-slot")
 
