@@ -229,9 +229,16 @@ DOORS = [
     ),
     Mutant(
         _ROOM,
-        "                    self.asking.give_up(self.refusals.of(errors.STANDBY))\n",
-        "                    pass\n",
+        "                self.asking.give_up(self.refusals.of(errors.STANDBY), trio.current_time() - self._patience_s)\n",
+        "                pass\n",
         "a request waits for a leader without an end",
+    ),
+    Mutant(_ASKING, "if asked.at <= since]:", "if True]:", "who has just asked is told that nobody leads"),
+    Mutant(
+        _ASKING,
+        "again, False, trio.current_time()\n",
+        "again, False, asked.at\n",
+        "who has waited for a job is given up at once",
     ),
     Mutant(
         _LANE,

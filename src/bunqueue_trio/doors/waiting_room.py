@@ -4,8 +4,6 @@ When it does not, it says that it lives, is not ready, and can do nothing yet: o
 Requests wait a while for that, since the next leader may be about to serve; probes do not.
 """
 
-import math
-
 import structlog
 import trio
 
@@ -27,6 +25,7 @@ from bunqueue_trio.transports.sockets import open_listeners
 
 _log = structlog.get_logger()
 
+_GIVE_UP_S = 0.2  # how often somebody looks who has waited for too long, while there is no leader
 _HEAD_BYTES = 16 * 1024  # as of any request
 _ALIVE = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\nConnection: close\r\n\r\n"
 _READS = (b"GET", b"HEAD")
@@ -105,10 +104,9 @@ class WaitingRoom(FramingDoor):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._remote.watch)
             while True:
-                await self._remote.wait_up(math.inf)
-                await super().run()
-                if not await self._remote.wait_up(self._patience_s):
-                    self.asking.give_up(self.refusals.of(errors.STANDBY))
+                if await self._remote.wait_up(_GIVE_UP_S):
+                    await super().run()
+                self.asking.give_up(self.refusals.of(errors.STANDBY), trio.current_time() - self._patience_s)
 
     async def serve_by_leader(self, client: Client, unread: bytes = b"") -> bool:
         """Do it while the leader can be reached."""
