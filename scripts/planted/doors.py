@@ -421,4 +421,16 @@ DOORS = [
     ),
     Mutant(_ASKING, "            self.say(0, HERE)\n", "            pass\n", "a door seems to hang to its leader"),
     Mutant("doors/remote.py", ", looks=True)", ")", "a leader never looks at doors of other machines"),
+    Mutant(
+        "doors/accepting.py",
+        "[_Lasting(listener)]",
+        "[listener]",
+        "who connects while a server begins to lead is refused",
+    ),
+    Mutant(
+        "doors/waiting_room.py",
+        "        self._keeps = not self._settings.doors  #",
+        "        self._keeps = True  #",
+        "doors of a server that begins to lead have an address that is taken",
+    ),
 ]
