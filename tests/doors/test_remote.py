@@ -8,7 +8,7 @@ import trio
 
 from bunqueue_trio.config import Bind, Settings
 from bunqueue_trio.doors.door import Door
-from bunqueue_trio.doors.link import LinkLost
+from bunqueue_trio.doors.link import FRAMES, LinkLost
 from bunqueue_trio.doors.remote import RemoteDoors, RemoteLink, announced, link_bind, open_link
 from bunqueue_trio.doors.waiting_room import WaitingRoom
 from bunqueue_trio.errors import StartupError
@@ -118,6 +118,20 @@ async def test_who_has_another_key_reaches_nobody(leader: Leader, nursery: trio.
     with pytest.raises(LinkLost):
         await link.open("127.0.0.1")
     assert leader.server.doors.connections == 0
+
+
+async def test_a_leader_looks_whether_doors_of_other_machines_hang(
+    leader: Leader, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("bunqueue_trio.doors.answering.DOOR_LOOK_S", 0.01)
+    link = RemoteLink()
+    link.note_leader(leader.where, KEY)
+    nursery.start_soon(link.watch)
+    assert await link.wait_up(60)
+    async with await link.open(FRAMES) as stream:
+        with trio.fail_after(60):
+            while await stream.receive_some(1000):
+                pass  # which is all that it does
 
 
 async def test_a_request_waits_for_the_next_leader(leader: Leader, nursery: trio.Nursery):
