@@ -140,7 +140,7 @@ TESTS = {
 
 NEAREST = {
     "answering": ("frames",),
-    "asking": ("frames",),
+    "asking": ("again", "frames"),
     "lane": ("frames", "room"),
     "door": ("room",),
     "remote": ("remote", "hanging"),
@@ -180,6 +180,7 @@ NEAREST = {
     "store": ("postgres_store",),
     "standby": ("postgres_store",),
     "announcer": ("postgres_store",),
+    "leading": ("local",),
     "terms": ("postgres_store", "postgres_inspect"),
     "cluster": ("postgres_inspect",),
     "0001_initial": ("postgres_store",),

@@ -229,9 +229,16 @@ DOORS = [
     ),
     Mutant(
         _ROOM,
-        "                    self.asking.give_up(self.refusals.of(errors.STANDBY))\n",
-        "                    pass\n",
+        "                self.asking.give_up(self.refusals.of(errors.STANDBY), trio.current_time() - self._patience_s)\n",
+        "                pass\n",
         "a request waits for a leader without an end",
+    ),
+    Mutant(_ASKING, "if asked.at <= since]:", "if True]:", "who has just asked is told that nobody leads"),
+    Mutant(
+        _ASKING,
+        "again, False, trio.current_time()\n",
+        "again, False, asked.at\n",
+        "who has waited for a job is given up at once",
     ),
     Mutant(
         _LANE,
@@ -399,5 +406,31 @@ DOORS = [
         "super().__init__(link, settings, repeatable)",
         "super().__init__(link, settings)",
         "a failover is an error to who only reads",
+    ),
+    Mutant(
+        _ANSWERING,
+        "            self._looks = 0\n",
+        "            pass\n",
+        "a door of another machine that answers is left",
+    ),
+    Mutant(
+        _ANSWERING,
+        "                self._looks += 1\n",
+        "                pass\n",
+        "who waits at a door that hangs gets jobs",
+    ),
+    Mutant(_ASKING, "            self.say(0, HERE)\n", "            pass\n", "a door seems to hang to its leader"),
+    Mutant("doors/remote.py", ", looks=True)", ")", "a leader never looks at doors of other machines"),
+    Mutant(
+        "doors/accepting.py",
+        "[_Lasting(listener)]",
+        "[listener]",
+        "who connects while a server begins to lead is refused",
+    ),
+    Mutant(
+        "doors/waiting_room.py",
+        "        self._keeps = not self._settings.doors  #",
+        "        self._keeps = True  #",
+        "doors of a server that begins to lead have an address that is taken",
     ),
 ]

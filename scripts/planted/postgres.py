@@ -38,6 +38,7 @@ POSTGRES = [
     Mutant("storage/postgres/arrays.py", 'text.replace("\\1", "\\1\\2").replace("\\0", "\\1\\1")', 'text.replace("\\0", "\\1\\1")', "two texts are one"),
     Mutant("storage/postgres/schema.py", "    if have > known:", "    if False:", "a newer schema is written to"),
     Mutant("storage/postgres/place.py", 'return _OURS.sub(f"{self.schema}.", text)', 'return _OURS.sub("bunqueue.", text)', "two installations share their tables"),
+    Mutant(_STORE, "max(0.0, self._beat_at + self.lease_s - _now())", "self.lease_s", "a lease seems to last for ever"),
     Mutant(_TERMS, "since = clock_timestamp(), ", "", "nobody knows since when somebody leads"),
     Mutant(_TERMS, "<= taken.term - 20)", "< 0)", "every term that there ever was is kept"),
     Mutant(_TERMS, "THEN excluded.since ELSE w.since END", "THEN w.since ELSE w.since END", "who was away has waited all the time"),

@@ -3,7 +3,8 @@
 import gc
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
+from functools import partial
 from typing import cast
 
 import structlog
@@ -25,8 +26,6 @@ from bunqueue_trio.storage.store import Store
 _log = structlog.get_logger()
 
 NO_TOKENS = "no AUTH_TOKENS are set: whoever reaches this address can push, take and delete jobs"
-
-TRANSPORTS: Sequence[Transport] = (http,)
 
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -66,7 +65,7 @@ async def _live(settings: Settings, signals: AsyncIterator[int], last: LastDeadl
     server = Server(settings, store, Clock())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_end_when_broken, server, last)
-        serving = await nursery.start(_serving, server)
+        serving = await nursery.start(_serving, server, partial(http, opened=waiting.kept))
         # The backlog that was loaded lives long and holds no cycles: looking through it again and
         # again would stop the server for tens of ms each time.
         gc.freeze()
@@ -147,10 +146,10 @@ def _announce(server: Server) -> None:
         _log.warning(NO_TOKENS, binds=open_to_all)
 
 
-async def _serving(server: Server, *, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+async def _serving(server: Server, transport: Transport, *, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
-            await nursery.start(serve, server, TRANSPORTS)
+            await nursery.start(serve, server, [transport])
             task_status.started(scope)
     server.ended.set()
 

@@ -218,6 +218,27 @@ async def test_what_nobody_was_asked_in_time_is_told_apart_by_whether_it_may_hav
     assert (new.answer, new.ends) == (b"nobody leads", True)
 
 
+async def test_each_waits_for_a_leader_for_its_own_time(leaders: Leaders, autojump_clock: Clocked):
+    """A pull that was lost waits from then on, however long it had waited for a job before."""
+    poll = leaders.asking.ask(1, b"a", POLL)
+    await leaders.hear()
+    await leaders.say(1, WAITS)
+    await trio.sleep(50)
+    leaders.reachable = False
+    await leaders.die()
+    await trio.sleep(1)
+    late = leaders.asking.ask(2, b"a", READ)
+    leaders.asking.give_up(b"nobody leads", trio.current_time() - 5)
+    assert not poll.over.is_set()
+    await trio.sleep(4)
+    leaders.asking.give_up(b"nobody leads", trio.current_time() - 5)
+    assert (is_uncertain(poll), late.over.is_set()) == (True, False)
+    await trio.sleep(2)
+    leaders.asking.give_up(b"nobody leads", trio.current_time() - 5)
+    assert late.answer == b"nobody leads"
+    assert leaders.asking._out == []
+
+
 async def test_many_are_sorted_out_while_others_are_served(
     leaders: Leaders, autojump_clock: Clocked, monkeypatch: pytest.MonkeyPatch
 ):

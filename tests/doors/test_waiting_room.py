@@ -16,6 +16,7 @@ from bunqueue_trio.config import (
 from bunqueue_trio.doors.remote import RemoteLink
 from bunqueue_trio.doors.waiting_room import Waiting, WaitingRoom
 from bunqueue_trio.errors import StartupError
+from bunqueue_trio.testing.process import free_port
 from tests.doors.test_remote import KEY, start_leader
 from tests.wire.raw import request_bytes
 
@@ -144,14 +145,29 @@ async def test_a_server_that_leads_itself_answers_what_its_clients_have_asked_of
     assert waiting.has_begun
     await asks(waiting, client, request_bytes("GET", "/queues/q/jobs"))
     await waiting.leave()
-    with pytest.raises(OSError, match=r"refused|No such file"):
-        await trio.open_unix_socket(path)
+    assert waiting.kept is not None
+    [listener], _ = waiting.kept
+    newcomer = await trio.open_unix_socket(path)
+    accepted = await listener.accept()  # by the server itself
+    for stream in (newcomer, accepted, listener):
+        await stream.aclose()
     leader = await start_leader(nursery)  # which is the same process, later
     waiting.note_served(leader.where, KEY)
     answer = await ended(client)
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert b"connection: close" in answer.lower(), "the next request is for the server itself"
     await client.aclose()
+    nursery.cancel_scope.cancel()
+
+
+async def test_doors_get_sockets_of_their_own(nursery: trio.Nursery):
+    port = free_port()
+    waiting = Waiting(Settings(bind=(f"127.0.0.1:{port}",), doors=1))
+    await nursery.start(waiting.run)
+    await waiting.leave()
+    assert waiting.kept is None
+    with pytest.raises(OSError, match="all attempts to connect"):
+        await trio.open_tcp_stream("127.0.0.1", port)
     nursery.cancel_scope.cancel()
 
 
@@ -166,6 +182,9 @@ async def test_a_server_that_leads_without_a_link_cannot_answer_those(nursery: t
     waiting.note_served(None, KEY)
     assert b'"standby"' in asked.answer
     await client.aclose()
+    assert waiting.kept is not None
+    for listener in waiting.kept[0]:
+        await listener.aclose()
     nursery.cancel_scope.cancel()
 
 

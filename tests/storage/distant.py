@@ -5,7 +5,7 @@ from typing import Any
 
 import trio
 
-from bunqueue_trio.storage.awaited import Question
+from bunqueue_trio.storage.awaited import Leading, Question
 from bunqueue_trio.storage.store import Batch, Store
 from tests.storage.faulty import Fault, FaultyStore
 
@@ -43,6 +43,9 @@ class DistantStore(FaultyStore):
 
     def leads(self) -> bool:
         return self.is_led
+
+    def leading(self) -> Leading:
+        return Leading(7, self.lease_s / 2, 1234)
 
     async def beat(self) -> None:
         await trio.sleep(self.away_s)

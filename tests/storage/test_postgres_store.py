@@ -152,10 +152,14 @@ def test_a_beat_says_that_it_is_alive_and_one_is_enough(open_: Open, sql: Any):
 def test_it_leads_for_sure_as_long_as_nobody_else_can(open_: Open):
     store = open_(lease_s=10)
     assert store.leads()
+    term, left_s, remembered = store.leading()
+    assert (term, 0 < left_s <= 10, remembered) == (1, True, 0)
     store._beat_at -= 10.1
     assert not store.leads(), "somebody may lead"
+    assert store.leading().lease_left_s == 0
     Ledger(store).write([make_job(1)])
     assert store.leads()
+    assert store.leading().remembered == store._tail_bytes > 0
 
 
 def test_a_long_start_is_heard_of(open_: Open, sql: Any, monkeypatch: pytest.MonkeyPatch):

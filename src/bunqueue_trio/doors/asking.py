@@ -6,6 +6,7 @@ refusal then may mean that it already has. All others are answered as changes ar
 are those that the next leader does not answer either. Requests that were not sent yet go out on the next stream in any case.
 """
 
+import math
 from collections.abc import Awaitable, Callable
 from itertools import count
 
@@ -18,6 +19,8 @@ from bunqueue_trio.doors.frames import (
     ASK,
     BRINGS,
     ENDS,
+    HERE,
+    LOOK,
     SENT,
     SPLICE,
     STOPS,
@@ -184,12 +187,12 @@ class Asking:
         asked.brings, asked.answer = False, b""
         asked.hold.release()
 
-    def give_up(self, answer: bytes) -> None:
-        """Give all that waits ``answer``, and end those connections; what was sent once may have happened."""
-        self._out.clear()
-        for asked in list(self._asked.values()):
+    def give_up(self, answer: bytes, since: float = math.inf) -> None:
+        """Give all that has waited since then ``answer``, and end those connections; what was sent once may have happened."""
+        for asked in [asked for asked in self._asked.values() if asked.at <= since]:
             self.forget(asked)
             asked.end(answer if asked.again is None else self._refusals.of(errors.NOT_COMMITTED))
+        self._out = [(data, asked) for data, asked in self._out if asked is not None and not asked.over.is_set()]
 
     def forget(self, asked: Asked) -> None:
         """Wait for an answer no more."""
@@ -257,6 +260,9 @@ class Asking:
 
     def _hear(self, message: Message) -> None:
         number, kind, extra, data = message
+        if kind == LOOK:
+            self.say(0, HERE)
+            return
         if kind not in (ANSWER, SPLICE, WAITS):
             raise BrokenFrames(f"a message of kind {kind}")
         asked = self._asked.get(number)
@@ -296,7 +302,7 @@ class Asking:
                 self.forget(asked)
                 asked.end(self._refusals.of(errors.NOT_COMMITTED))
             else:
-                asked.again, asked.is_sent = again, False
+                asked.again, asked.is_sent, asked.at = again, False, trio.current_time()
                 self._send(asked, asked.address, asked.request)
 
     def _again(self, asked: Asked) -> Again:

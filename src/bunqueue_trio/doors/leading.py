@@ -28,7 +28,7 @@ from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.supervisor import Child, supervise
 from bunqueue_trio.storage.awaited import Announcer, AwaitedStore
 from bunqueue_trio.transports.listener import Doors, Http
-from bunqueue_trio.transports.sockets import close_all, open_listeners
+from bunqueue_trio.transports.sockets import Opened, close_all, open_listeners
 
 _log = structlog.get_logger()
 
@@ -268,9 +268,11 @@ def _ending(code: int | None) -> str:
 
 
 async def http(  # noqa: ASYNC128 - `run` calls started, when the listeners are accepting
-    server: Server, *, task_status: trio.TaskStatus[list[str]]
+    server: Server, opened: Opened | None = None, *, task_status: trio.TaskStatus[list[str]]
 ) -> None:
     """Serve HTTP on the addresses of the settings until the server stops, by doors if they want some.
+
+    ``opened``: the listeners, where there are some already.
 
     Raises:
         StartupError: an address cannot be listened on, or TLS is not set up right.
@@ -278,7 +280,7 @@ async def http(  # noqa: ASYNC128 - `run` calls started, when the listeners are 
         StoreError: it could not be written where this server is reached.
     """
     sockets: list[list[socket.socket]] = [[] for _ in range(server.settings.doors)]
-    listeners, addresses = await open_listeners(server.settings, sockets)
+    listeners, addresses = opened or await open_listeners(server.settings, sockets)
     doors: list[Doors] = [DoorProcesses(server, sockets)] if sockets else []
     if not server.store.at_once:
         doors += await _open_to_others(server, cast("AwaitedStore", server.store).announcer())

@@ -165,7 +165,7 @@ class RemoteDoors:
         _notice_death(stream)
         address = await self.greet(stream)
         if address is not None:
-            await serve_opened(self._server, http, stream, address, address_of(stream))
+            await serve_opened(self._server, http, stream, address, address_of(stream), looks=True)
 
     async def greet(self, stream: trio.abc.Stream) -> str | None:
         """Return the address that a door says; None: it is none, or says nothing in time, and the stream is closed."""

@@ -205,6 +205,21 @@ class _Scrape(Collector):
         yield GaugeMetricFamily(
             "bunqueue_door_requests", "Requests that doors have asked and that are not answered", told.doors.requests
         )
+        yield GaugeMetricFamily(
+            "bunqueue_leader_term",
+            "Term in which this server leads a queue in PostgreSQL; 0 with a file",
+            told.leading.term,
+        )
+        yield GaugeMetricFamily(
+            "bunqueue_lease_left_ms",
+            "How long no other server may lead, for sure; 0 with a file",
+            round(told.leading.lease_left_s * 1000),
+        )
+        yield GaugeMetricFamily(
+            "bunqueue_remembered_bytes",
+            "Newest batches that are written again if the database comes back without them; 0 with a file",
+            told.leading.remembered,
+        )
         restarts = CounterMetricFamily("bunqueue_task_restarts", "Restarts of supervised tasks", labels=["task"])
         running = GaugeMetricFamily("bunqueue_task_running", "1 while a supervised task runs, else 0", labels=["task"])
         for task in told.tasks:

@@ -56,7 +56,7 @@ from bunqueue_trio.runtime.statistics import (
     look_at_queues,
 )
 from bunqueue_trio.runtime.supervisor import Child
-from bunqueue_trio.storage.awaited import AwaitedStore
+from bunqueue_trio.storage.awaited import AwaitedStore, Leading
 from bunqueue_trio.storage.store import Store
 
 
@@ -188,6 +188,7 @@ class Server:
             ),
             connections=replace(self.connections),
             doors=replace(self.doors),
+            leading=Leading() if self.store.at_once else cast("AwaitedStore", self.store).leading(),
             tasks=tuple(TaskFigures(task.name, task.state, task.restarts, task.last_error) for task in self.tasks),
             audit=AuditFigures(
                 audit.per_second, audit.checked, audit.begun, audit.done, audit.last_done_at, audit.last_ms,

@@ -21,6 +21,7 @@ from bunqueue_trio.runtime.memory import Memory
 from bunqueue_trio.runtime.meters import HistogramFigures
 from bunqueue_trio.runtime.picture import QueueLook
 from bunqueue_trio.runtime.shared import Shared
+from bunqueue_trio.storage.awaited import Leading
 from bunqueue_trio.storage.store import Sampled, Space, Store
 
 T = TypeVar("T")
@@ -168,6 +169,8 @@ class Statistics(Struct, frozen=True, kw_only=True):
     """Those that somebody has said to be fixed."""
     connections: Connections
     doors: Doors
+    leading: Leading = Leading()
+    """All zero with a file: nobody else can open that."""
     tasks: tuple[TaskFigures, ...]
     audit: AuditFigures
     storage: StorageFigures

@@ -26,6 +26,14 @@ class Question(NamedTuple):
         return getattr(store, self.kind)(*self.arguments, **dict(self.named))
 
 
+class Leading(NamedTuple):
+    """How a server leads: in which term, for how long nobody else may, for sure, and the bytes of the newest batches that it remembers."""
+
+    term: int = 0
+    lease_left_s: float = 0.0
+    remembered: int = 0
+
+
 NoteLeader: TypeAlias = Callable[[str | None, bytes], None]
 """Takes where the leader is reached, if it is known, and the key."""
 
@@ -78,6 +86,10 @@ class AwaitedStore(Store, Protocol):
 
     def announcer(self) -> Announcer:
         """Return what tells servers that wait where this one is reached."""
+        ...
+
+    def leading(self) -> Leading:
+        """Return how this server leads; costs nothing."""
         ...
 
     def leads(self) -> bool:

@@ -30,7 +30,7 @@ from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import Job, Records, State, Trace
 from bunqueue_trio.engine.trails import BOUNDS, Line, TrailPage
 from bunqueue_trio.errors import StartupError, StoreError, TakenOver
-from bunqueue_trio.storage.awaited import Question
+from bunqueue_trio.storage.awaited import Leading, Question
 from bunqueue_trio.storage.postgres.announcer import Announcer
 from bunqueue_trio.storage.postgres.arrays import columns, ints, names
 from bunqueue_trio.storage.postgres.link import Fenced, Link, Query, Row
@@ -137,6 +137,10 @@ class PostgresStore:
     def leads(self) -> bool:
         """Return whether nobody else can lead yet; counted from before the last beat was sent, and while the machine slept."""
         return _now() < self._beat_at + self.lease_s
+
+    def leading(self) -> Leading:
+        """Return how this server leads; see :class:`AwaitedStore`."""
+        return Leading(self._leader[0], max(0.0, self._beat_at + self.lease_s - _now()), self._tail_bytes)
 
     async def beat(self) -> None:
         """Say that this server leads, unless a commit has lately; between two commits.
