@@ -323,3 +323,8 @@ class Database:
     def records(self) -> Iterator[Row]:
         """Yield what is kept of finished jobs, in the order of their ends."""
         return iter([row for _, row in sorted(self.tables["finished"].items())])
+
+    def first_event_id(self) -> int:
+        """Return the id of the oldest event that is kept."""
+        rows = self.tables["event_batch"]
+        return min((last_id - row[1] + 1 for last_id, row in rows.items()), default=0)

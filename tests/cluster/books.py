@@ -1,0 +1,134 @@
+"""What clients of all brokers were told, held against the truth: answers, deliveries, long polls, event streams."""
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import trio
+
+from tests.cluster.truth import Truth
+from tests.sim.actors import Actor
+from tests.sim.ledger import Delivery, Ledger
+from tests.sim.peer import EventReader, Lost, Refused
+
+if TYPE_CHECKING:
+    from tests.cluster.world import ClusterWorld
+
+
+class ClusterLedger(Ledger):
+    """The answers, where what a database has lost for good is excused, and nothing else."""
+
+    def __init__(self, truth: Truth, fail: Callable[[str], None]) -> None:
+        super().__init__(truth.platter, fail)
+        truth.platter.on_batch.remove(self._note)
+        truth.on_batch.append(self._note)
+        self.truth = truth
+        self._told: dict[str, set[str]] = {}
+        """Every token that somebody was told, by the id of its job."""
+
+    def forget_lost(self) -> None:
+        """Let go of what was said of jobs of which something is lost."""
+        truth = self.truth
+        self._platter = truth.platter
+        self.pushed -= truth.lost_ids
+        self._told = {job_id: told for job_id, told in self._told.items() if job_id not in truth.lost_ids}
+        for book in (self._acked, self._given_up):
+            for name in [name for name in book if name[1] in truth.lost_nonces]:
+                del book[name]
+        self._bulks = {nonce: all_ for nonce, all_ in self._bulks.items() if not all_ & truth.lost_nonces}
+
+    def push_answered(self, job_id: str, *, durable: bool) -> None:
+        if job_id not in self.truth.lost_ids:
+            super().push_answered(job_id, durable=durable)
+
+    def delivered(self, delivery: Delivery) -> None:
+        if delivery.nonce in self.truth.lost_nonces:
+            return
+        # A lease that was over before its own commit is no more in a row; its event is there all the same.
+        told = self._told.setdefault(delivery.id, set())
+        told.add(delivery.token)
+        if delivery.token not in self.truth.tokens and self.truth.pulled[delivery.id] < len(told):
+            self._fail(f"{delivery} is told, and not committed")
+        super().delivered(delivery)
+
+    def ack_answered(self, delivery: Delivery) -> None:
+        if delivery.nonce in self.truth.lost_nonces:
+            return
+        super().ack_answered(delivery)
+        tokens = self.truth.tokens_of(delivery.id, delivery.nonce)
+        if not tokens or tokens[-1] != delivery.token:
+            self._fail(f"an ack counts with a token that is not the last of {tokens}: {delivery}")
+
+    def failure_for_good_answered(self, delivery: Delivery) -> None:
+        if delivery.nonce not in self.truth.lost_nonces:
+            super().failure_for_good_answered(delivery)
+
+    def end_answered(self, what: str, job_id: str) -> None:
+        if job_id not in self.truth.lost_ids:
+            super().end_answered(what, job_id)
+
+
+class Reader(Actor):
+    """Reads server-sent events at one broker after the other, and must have had every event exactly once, in order."""
+
+    stage: "ClusterWorld"
+
+    def __init__(self, stage: "ClusterWorld", name: str) -> None:
+        super().__init__(stage, name)
+        self.queue = self.rng.choice((None, None, stage.queues[0]))
+        self.last = 0
+        self.place = 0
+        """Where in the truth it is."""
+        self.losses = 0
+        self.seen = 0
+
+    async def run(self) -> None:
+        path = "/events" if self.queue is None else f"/events/queues/{self.queue}"
+        while not self.done:
+            try:
+                reader = EventReader(self.stage.network.connect(), self.stage.token, self.name)
+                try:
+                    messages = reader.read(path, self.last)
+                    patience = 120 if self.calm else self.rng.expovariate(1 / 200)
+                    with trio.move_on_after(patience):
+                        async for message in messages:
+                            self.take(message.id, message.data)
+                            if not self.calm and self.rng.random() < 0.01:
+                                await self.nap(self.rng.choice((1, 60)))
+                finally:
+                    reader.close()
+                    with trio.CancelScope(shield=True):
+                        await messages.aclose()  # type: ignore[attr-defined]
+                self.say(f"read up to {self.last}")
+            except (Lost, Refused, ConnectionRefusedError) as error:
+                self.say(f"lost its stream at {self.last}: {type(error).__name__} {error}")
+            await trio.sleep(self.rng.choice((0.01, 1)))
+
+    def rewind(self, kept: int) -> None:
+        """What it has heard behind that is lost."""
+        self.losses += 1
+        self.place = min(self.place, kept)
+
+    def take(self, number: int, body: bytes) -> None:
+        message, truth = json.loads(body), self.stage.truth
+        if "connected" in message:
+            return
+        if "gap" in message:
+            if not self.losses and self.stage.database.first_event_id() <= self.last + 1:
+                self.stage.fail(f"{self.name} is told of a gap after {self.last}, and nothing is missing: {message}")
+            self.last = number
+            self.place = next((at for at, told in enumerate(truth.told) if told.id > number), len(truth.told))
+            return
+        wanted = truth.wanted_after(self.place, self.queue)
+        told = None if wanted is None else truth.told[wanted]
+        if told is None or (told.id, told.body) != (number, body):
+            if (number, body) in truth.lost_told:
+                self.last = max(self.last, number)
+                return
+            self.stage.fail(f"{self.name} hears {number} {body!r} after {self.last}, and should hear {told}")
+            return
+        self.last, self.place = number, (wanted or 0) + 1
+        self.seen += 1
+
+    def caught_up(self) -> bool:
+        return self.stage.truth.wanted_after(self.place, self.queue) is None
