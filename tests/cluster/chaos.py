@@ -93,10 +93,12 @@ class ClusterChaos:
         self.say(f"{victim.name} stands still for {seconds} s")
         victim.pause()
         lives = victim.lives
-        await self._while_troubled(seconds)
-        if victim.paused and victim.lives == lives:
-            self.say(f"{victim.name} goes on")
-            victim.go_on()
+        try:
+            await self._while_troubled(seconds)
+        finally:
+            if victim.paused and victim.lives == lives:
+                self.say(f"{victim.name} goes on")
+                victim.go_on()
 
     async def step_clock(self) -> None:
         """Somebody sets the wall clock of a machine: whoever starts there next reads it."""

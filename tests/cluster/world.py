@@ -72,7 +72,7 @@ class ClusterWorld:
         self.token = None
         self.settings = Settings(
             store=URL, lease_ms=rng.choice((20_000, 300_000)), stalls_max=rng.choice((0, 3)),
-            pollers_max=choose(rng, 20_000, 3),  # type: ignore[arg-type]
+            pollers_max=choose(rng, 20_000, 4),  # type: ignore[arg-type]
             shutdown_grace_ms=rng.choice((0, 3000, 10_000)), store_lease_ms=rng.choice((5000, 10_000)),
             express=rng.random() < 0.9,
         )  # fmt: skip
@@ -128,6 +128,8 @@ class ClusterWorld:
         self.log("VIOLATION", text)
         if self.failure is None:
             self.failure = text
+            for broker in self.brokers:
+                broker.go_on()  # or it would never hear that all is over
             self._scope.cancel()
 
     @property
