@@ -14,9 +14,8 @@ from bunqueue_trio.doors.accepting import Stop
 from bunqueue_trio.doors.leading import http
 from bunqueue_trio.doors.remote import RemoteLink
 from bunqueue_trio.doors.waiting_room import waiting_room
-from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.deadline import LastDeadline
-from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.runtime.server import Server, clock_of
 from bunqueue_trio.runtime.tree import Transport, serve
 from bunqueue_trio.storage.awaited import NoteLeader
 from bunqueue_trio.storage.opening import open_store
@@ -55,7 +54,7 @@ async def _run(settings: Settings, last: LastDeadline) -> None:
         if store is None:
             _log.info("stopped")
             return
-        server = Server(settings, store, Clock())
+        server = Server(settings, store, clock_of(store))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_end_when_broken, server, last)
             serving = await nursery.start(_serving, server)

@@ -17,7 +17,7 @@ from bunqueue_trio import run
 from bunqueue_trio.config import Settings
 from bunqueue_trio.errors import StoreError, TakenOver
 from bunqueue_trio.runtime.clock import Clock
-from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.runtime.server import Server, clock_of
 from bunqueue_trio.runtime.supervisor import leaves
 from tests.cluster.postgres import Reach
 
@@ -50,11 +50,11 @@ class Clocks:
 class DriftingClock(Clock):
     """The clock of a server whose seconds are not quite those of the others."""
 
-    def __init__(self, clocks: Clocks) -> None:
-        super().__init__(round(clocks.wall_s() * 1000))
-        self._rate = clocks.rate
+    def __init__(self, epoch_ms: int, rate: float) -> None:
+        super().__init__(epoch_ms)
+        self._rate = rate
         self._anchor = self.time()
-        self._at_anchor = clocks.wall_s() * 1000
+        self._at_anchor = epoch_ms
 
     def now(self) -> int:
         return self.epoch_ms(self.time())
@@ -144,7 +144,7 @@ class Broker:
         store = await run._open(self._settings, signals, last)
         if store is None:
             return
-        server = Server(self._settings, store, DriftingClock(self.clocks), random=self._rng)
+        server = Server(self._settings, store, DriftingClock(clock_of(store).now(), self.clocks.rate), random=self._rng)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run._end_when_broken, server, last)
             serving = await nursery.start(run._serving, server)

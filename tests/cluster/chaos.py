@@ -154,7 +154,7 @@ class ClusterChaos:
         postgres.go_down()
         await self._while_troubled(seconds)
         if goes_back:
-            lost = world.database.disk.promote(world.now())
+            lost = world.database.go_back()
             self.say(f"database: its replica leads now, without {lost} transactions")
             world.note_gone_back()
         postgres.come_up()

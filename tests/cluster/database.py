@@ -157,7 +157,7 @@ class Database:
     def _lead(self, term: int, life: str) -> list[Row]:
         with self.disk.transaction(self._clock()) as tx:
             self._fence(tx, term, life)
-        return [("",)]
+        return [(self.leader.batch,)]
 
     def _take(self, holder: str, lease_s: str) -> list[Row]:
         before, now = self.leader, self._clock()
@@ -168,7 +168,7 @@ class Database:
         with self.disk.transaction(now) as tx:
             tx.put("leader", True, after)
         self.on_take(before, after)
-        return [(after.term, life, after.batch)]
+        return [(after.term, life, after.batch, round(now * 1000))]
 
     def _let_go(self, term: int, life: str) -> list[Row]:
         now_is = self.leader
@@ -323,6 +323,10 @@ class Database:
     def records(self) -> Iterator[Row]:
         """Yield what is kept of finished jobs, in the order of their ends."""
         return iter([row for _, row in sorted(self.tables["finished"].items())])
+
+    def go_back(self) -> int:
+        """Go on with the replica; return how many transactions are lost."""
+        return self.disk.promote(self._clock())
 
     def first_event_id(self) -> int:
         """Return the id of the oldest event that is kept."""

@@ -142,7 +142,9 @@ class Reads:
 
     def stored(self, after: int, upto: int, limit: int) -> list[Row]:
         rows = self.jobs(after, upto, limit)
-        return [(*row[:_DATA], row[_DATA][:AUDIT_DATA_BYTES], *row[_DATA + 1 :]) for row in rows]
+        leader = self._database.leader
+        cut = [(*row[:_DATA], row[_DATA][:AUDIT_DATA_BYTES], *row[_DATA + 1 :]) for row in rows]
+        return [(leader.term, leader.life, leader.batch, *row) for row in cut or [(None,) * len(JobRow._fields)]]
 
     def count(self, *names: str) -> list[Row]:
         counts = Counter(tuple(row[_AT[name]] for name in names) for row in self._database.records())

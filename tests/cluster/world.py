@@ -78,7 +78,7 @@ class ClusterWorld:
         )  # fmt: skip
         self.reader_events_max = choose(rng, 10_000, 10)
         self.turn_requests = choose(rng, 64, 1, 2)
-        self.database = Database(self.rng("database"), self.now)
+        self.database = Database(self.rng("database"), lambda: START_S + self.now())
         self.database.on_commit, self.database.on_take = self.note_commit, self.note_take
         self.postgres = Postgres(self.database, self.rng("postgres"), partial(self.log, "database"))
         self.truth = Truth(lambda: Platter(self.rng("platter"), self.settings), self.fail)

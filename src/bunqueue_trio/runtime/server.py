@@ -57,6 +57,11 @@ from bunqueue_trio.storage.awaited import AwaitedStore
 from bunqueue_trio.storage.store import Store
 
 
+def clock_of(store: Store) -> Clock:
+    """Return the clock of a server: its machine's, or where others may go on with the jobs the one that all of them go by."""
+    return Clock() if store.at_once else Clock(cast("AwaitedStore", store).epoch_ms())
+
+
 class Server:
     """Everything a running server consists of, for its transports and for tests to look at."""
 

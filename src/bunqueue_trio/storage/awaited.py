@@ -72,6 +72,10 @@ class AwaitedStore(Store, Protocol):
         """Return what tells servers that wait where this one is reached."""
         ...
 
+    def epoch_ms(self) -> int:
+        """Return the time by the clock that all servers of it go by."""
+        ...
+
     def leads(self) -> bool:
         """Return whether nobody else can write there yet, for sure: what is in memory is the truth."""
         ...

@@ -74,6 +74,11 @@ class Pruner:
         self._events_since = 0
         """From when on it was known."""
 
+    def begin_anew(self) -> None:
+        """Look for what is too much from the front again: what was deleted may be there once more."""
+        self._pruned_to.clear()
+        self._aged_seen = self._events_seen = self._events_aged = 0
+
     def prune(self, keep: Retention, last_event_id: int, tally: Tally) -> int:
         """Delete some of what is not to be kept; return how many rows, 0 when all is done."""
         deleted = 0

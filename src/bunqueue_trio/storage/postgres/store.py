@@ -21,6 +21,7 @@ import socket
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -29,28 +30,27 @@ import trio
 from bunqueue_trio.config import BEATS_A_LEASE, STORE_ANSWER_S, STORE_BYTES_PER_S, STORE_PAGE_ROWS, STORE_TAIL_BYTES
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import Job, Records, State, Trace
-from bunqueue_trio.engine.trails import BOUNDS, Line, TrailPage
+from bunqueue_trio.engine.trails import TrailPage
 from bunqueue_trio.errors import StartupError, StoreError, TakenOver
 from bunqueue_trio.storage.awaited import Question
 from bunqueue_trio.storage.postgres.announcer import Announcer
-from bunqueue_trio.storage.postgres.arrays import columns, ints, names
 from bunqueue_trio.storage.postgres.link import Fenced, Link, Query, Row
-from bunqueue_trio.storage.postgres.parameters import CHANGED, COMMIT, EVENT, FACT, FINISHED, NEW, TRAIL
+from bunqueue_trio.storage.postgres.parameters import COMMIT, Values, values_of
 from bunqueue_trio.storage.postgres.place import Place
-from bunqueue_trio.storage.postgres.reads import RS, SIZE, Read, Reads
+from bunqueue_trio.storage.postgres.reads import SIZE, Read, Reads
 from bunqueue_trio.storage.postgres.retention import Pruner
 from bunqueue_trio.storage.postgres.schema import check_schema
 from bunqueue_trio.storage.rows import FactRow
-from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, StoredEvent, event_rows
+from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, StoredEvent
 from bunqueue_trio.storage.tally import Tally
 
 _log = structlog.get_logger()
 
-_LEAD = "SELECT bq.lead($1::bigint, $2::uuid)"
+_LEAD = "SELECT leader.batch FROM bq.lead($1::bigint, $2::uuid), bq.leader"
 _TAKE = (
     "UPDATE bq.leader SET term = term + 1, life = gen_random_uuid(), holder = $1, beat = clock_timestamp(), answer = NULL, "
     "link = NULL, lease = make_interval(secs => $2::double precision) "
-    "WHERE beat + lease < clock_timestamp() RETURNING term, life::text, batch"
+    "WHERE beat + lease < clock_timestamp() RETURNING term, life::text, batch, (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 )
 _HOLDER = "SELECT holder FROM bq.leader"
 _LET_GO = "UPDATE bq.leader SET beat = '-infinity' WHERE term = $1::bigint AND life = $2::uuid"
@@ -58,10 +58,6 @@ _COUNTS = "SELECT queue, state, count(*) FROM bq.finished GROUP BY 1, 2"
 _GROUPS = "SELECT queue, fingerprint, count(*) FROM bq.finished WHERE fingerprint IS NOT NULL GROUP BY 1, 2"
 _LAST_EVENT = "SELECT coalesce(max(last_id), 0) FROM bq.event_batch"
 _LAST_FIN = "SELECT coalesce(max(fin), 0) FROM bq.finished"
-_CUT_ALL, _CUT_KIND, _ADD, _ADD_TO_RECORD = range(4)
-"""What is done to a trail, as ``commit_1`` knows it."""
-
-Values = tuple[int | str | bytes | None, ...]
 
 
 class PostgresStore:
@@ -104,9 +100,10 @@ class PostgresStore:
         taken = self._ask(_TAKE, me, str(self.lease_s))
         if not taken:
             return self.holder()
-        [(term, life, self._batch)] = taken
+        [(term, life, self._batch, epoch_ms)] = taken
         self._leader = term, life
         self._beat_at = sent_at
+        self._clock_ms = epoch_ms - _now() * 1000
         self._pruner = Pruner(lambda query: self._writer.ask(self._here(query)), self._leader)
         self.sample = self._pruner.sample
         self._count()
@@ -153,10 +150,17 @@ class PostgresStore:
         if sent_at - self._beat_at < self.lease_s / (BEATS_A_LEASE + 1):
             return
         try:
-            await self._writer.ask_soon(self._here(Query(_LEAD, self._leader)), self.lease_s / BEATS_A_LEASE)
+            rows = await self._writer.ask_soon(self._here(Query(_LEAD, self._leader)), self.lease_s / BEATS_A_LEASE)
+            if rows[0][0] < self._batch:  # it has lost what only this server remembers; who writes nothing may end before it writes again
+                for known in self._forgotten(Fenced("{} {} {}".format(*self._leader, *rows[0]))):
+                    await self._writer.ask_soon(self._numbered(*known))
         except Fenced as fenced:
             raise self._lost(fenced) from None
         self._beat_at = sent_at
+
+    def epoch_ms(self) -> int:
+        """Return the time of the database's clock, as this server has read it when it began to lead; see :class:`AwaitedStore`."""
+        return round(self._clock_ms + _now() * 1000)
 
     def _beat_now(self) -> None:
         sent_at = _now()
@@ -179,7 +183,7 @@ class PostgresStore:
 
     def commit(self, batch: Batch) -> None:
         """Write ``batch`` while everything else waits; see :class:`Store`."""
-        number, values, sent_at = self._batch + 1, self._values(batch), _now()
+        number, values, sent_at = self._batch + 1, values_of(batch, self._last_fin), _now()
         try:
             rows = self._writer.ask(self._numbered(number, values))
         except Fenced as fenced:
@@ -191,7 +195,8 @@ class PostgresStore:
     async def write(self, batch: Batch, *, quick: bool) -> None:
         """Write ``batch``; see :class:`Store`."""
         # To make and to copy what is large would stop the event loop for longer than a thread hop takes.
-        values = self._values(batch) if quick else await trio.to_thread.run_sync(self._values, batch)
+        make = partial(values_of, batch, self._last_fin)
+        values = make() if quick else await trio.to_thread.run_sync(make)
         number, sent_at = self._batch + 1, _now()
         patience = STORE_ANSWER_S + _size(values) / STORE_BYTES_PER_S
         try:
@@ -217,33 +222,9 @@ class PostgresStore:
         _log.warning(
             "the database has lost its newest batches, writing them again", store=str(self._place), batches=len(tail)
         )
+        self._recounts = True  # it has lost what was deleted, too
+        self._pruner.begin_anew()
         return tail
-
-    def _values(self, batch: Batch) -> Values:
-        facts = {(kind, key): value for kind, key, value in batch.facts}
-        trails: list[tuple[Any, ...]] = []
-        for change in batch.trails:
-            if isinstance(change, Line):
-                what, bound = (_ADD_TO_RECORD if change.of_record else _ADD), BOUNDS[change.kind]
-                trails.append((what, change.key, change.kind, change.at, change.body, bound.lines, bound.size))
-            else:
-                what = _CUT_ALL if change.kind is None else _CUT_KIND
-                trails.append((what, change.key, change.kind or "", 0, b"", 0, 0))
-        events = [
-            (last_id, len(bodies), batch.at, RS.join(bodies), batch.stamp) for last_id, bodies in event_rows(batch)
-        ]
-        return (
-            "t" if batch.durable else "f",
-            names([job_id for (job_id,) in batch.reused_ids]),
-            ints([row.seq for row in batch.rewritten]),
-            *columns(NEW, [*batch.new, *batch.rewritten]),
-            *columns(CHANGED, batch.changed),
-            ints([seq for (seq,) in batch.ended]),
-            *columns(FINISHED, [(fin, *row) for fin, row in enumerate(batch.finished, self._last_fin + 1)]),
-            *columns(FACT, [(kind, key, value) for (kind, key), value in facts.items()]),
-            *columns(TRAIL, trails),
-            *columns(EVENT, events),
-        )
 
     def _settle(self, batch: Batch, number: int, values: Values, rows: list[Row], sent_at: float) -> None:
         """Take account of a batch that is committed, once."""
@@ -377,7 +358,8 @@ class PostgresStore:
 
     def stored(self, after: int, upto: int, limit: int) -> list[Stored]:
         """Return unfinished jobs as they are in the database; see :class:`Store`."""
-        jobs: list[Stored] = self._answer(self._reads.stored(after, upto, limit), self._auditor)
+        read = self._reads.stored((*self._leader, self._batch), after, upto, limit)
+        jobs: list[Stored] = self._answer(read, self._auditor)
         return jobs
 
     def events_after(self, event_id: int, limit: int) -> list[StoredEvent]:
