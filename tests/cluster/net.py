@@ -41,6 +41,10 @@ class Linked:
         self.on_let_go: Callable[[], None] | None = None
         """What happens to it when it is held no more."""
 
+    @property
+    def is_held(self) -> bool:
+        return any(way.holds for way in self.connection.ways)
+
     def towards(self, host: str) -> Any:
         """Return the way of what ``host`` gets."""
         up, down = self.connection.ways
@@ -93,7 +97,7 @@ class Net:
         self._number += 1
         connection = Connection(self._rng, self.pace, self._number)
         link = Linked(connection, client, host)
-        self._links = [other for other in self._links if not other.connection.over]
+        self._links = [each for each in self._links if not each.connection.over or each.is_held]
         self._links.append(link)
         for says, hears in (link.hosts, link.hosts[::-1]):
             if (says, hears) in self._held:
@@ -116,7 +120,7 @@ class Net:
         for link in self._links:
             if set(link.hosts) == {says, hears}:
                 link.towards(hears).let_go()
-                if link.on_let_go is not None and not any(way.holds for way in link.connection.ways):
+                if link.on_let_go is not None and not link.is_held:
                     link.on_let_go()
 
     def held(self) -> list[tuple[str, str]]:
@@ -137,7 +141,7 @@ class Net:
             if silently:
                 for way in link.connection.ways:
                     way.hold()
-            if any(way.holds for way in link.connection.ways):
+            if link.is_held:
                 link.on_let_go = link.connection.cut
             else:
                 ends()
@@ -147,3 +151,5 @@ class Net:
         for link in self._links:
             if host in link.hosts and link.on_let_go is not None:
                 link.on_let_go()
+                for way in link.connection.ways:
+                    way.let_go()

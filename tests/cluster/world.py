@@ -141,7 +141,8 @@ class ClusterWorld:
 
     def term(self) -> tuple[int, bool]:
         """Whether nothing has happened since that may end a long poll early."""
-        return self.disturbances, not self.postgres.is_up or bool(self.net.held())
+        stopping = any(broker.is_alive and broker.is_stopping for broker in self.brokers)
+        return self.disturbances, stopping or not self.postgres.is_up or bool(self.net.held())
 
     def connect(self) -> End:
         """Return a client's end of a connection to some broker."""
