@@ -1,15 +1,16 @@
 """What clients of all brokers were told, held against the truth: answers, deliveries, long polls, event streams."""
 
 import json
+from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
 
 from tests.cluster.truth import Truth
-from tests.sim.actors import Actor
+from tests.sim.actors import Actor, Worker
 from tests.sim.ledger import Delivery, Ledger
-from tests.sim.peer import EventReader, Lost, Refused
+from tests.sim.peer import Answer, EventReader, Lost, Peer, Refused
 
 if TYPE_CHECKING:
     from tests.cluster.world import ClusterWorld
@@ -68,6 +69,72 @@ class ClusterLedger(Ledger):
             super().end_answered(what, job_id)
 
 
+class Poll(NamedTuple):
+    """A long poll that was answered."""
+
+    queue: str
+    sent_at: float
+    answered_at: float
+    undisturbed: int
+
+
+SLACK_S = 12.0
+"""Longer than a request and its answer are on their way, and a commit, where nothing is cut or held."""
+
+
+class Polls:
+    """Who came first is served first, at whichever brokers they ask."""
+
+    def __init__(self, fail: Callable[[str], None]) -> None:
+        self._fail = fail
+        self._served: deque[Poll] = deque(maxlen=50)
+
+    def served(self, poll: Poll) -> None:
+        self._served.append(poll)
+
+    def empty(self, poll: Poll, timeout_s: float) -> None:
+        """A poll has ended without a job: nobody was served who came after it and while it waited."""
+        for other in self._served:
+            if (
+                other.queue == poll.queue
+                and other.undisturbed == poll.undisturbed
+                and other.sent_at > poll.sent_at + SLACK_S
+                and other.answered_at < poll.sent_at + timeout_s - SLACK_S
+            ):
+                self._fail(f"{other} is served, and {poll}, which was before it, is not")
+
+
+class ClusterWorker(Worker):
+    """One that remembers how long it has waited, and asks what has become of a job when it knows."""
+
+    stage: "ClusterWorld"
+
+    async def ask(self, peer: Peer, cmd: str, /, **fields: Any) -> Answer:
+        sent_at, term = self.stage.now(), self.stage.term()
+        answer = await super().ask(peer, cmd, **fields)
+        timeout_s = fields.get("timeout", 0) / 1000
+        if cmd in ("PULL", "PULLB") and answer["ok"] and not term[1] and term == self.stage.term():
+            poll = Poll(fields["queue"], sent_at, self.stage.now(), term[0])
+            if answer.get("job") or answer.get("jobs"):
+                self.stage.polls.served(poll)
+            elif timeout_s:
+                self.stage.polls.empty(poll, timeout_s)
+        return answer
+
+    async def ack(self, peer: Peer, delivery: Delivery, token: str | None) -> bool:
+        """Ack, and look at the job through some broker: it has ended, whatever that one believes."""
+        is_done = await super().ack(peer, delivery, token)
+        if is_done and token is not None and self.rng.random() < 0.5:
+            losses = self.stage.truth.losses
+            async with self.connected() as other:
+                answer = await self.ask(other, "GetState", id=delivery.id)
+            newer = [name for name in self.stage.truth.names if name[0] == delivery.id][-1:] != [delivery[:2]]
+            if answer["ok"] and answer.get("state") not in ("completed", "unknown", None) and not newer:
+                if losses == self.stage.truth.losses:
+                    self.stage.fail(f"{delivery} is acked, and said to be {answer} afterwards")
+        return is_done
+
+
 class Reader(Actor):
     """Reads server-sent events at one broker after the other, and must have had every event exactly once, in order."""
 
@@ -114,7 +181,8 @@ class Reader(Actor):
         if "connected" in message:
             return
         if "gap" in message:
-            if not self.losses and self.stage.database.first_event_id() <= self.last + 1:
+            # Where none is kept nobody knows what there was: ids begin anew with each leader.
+            if not self.losses and 0 < self.stage.database.first_event_id() <= self.last + 1:
                 self.stage.fail(f"{self.name} is told of a gap after {self.last}, and nothing is missing: {message}")
             self.last = number
             self.place = next((at for at, told in enumerate(truth.told) if told.id > number), len(truth.told))

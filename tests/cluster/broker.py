@@ -98,8 +98,8 @@ class Broker:
         self.lives = 0
         self.server: Server | None = None
         self.reach: Reach | None = None
-        self.disturbed_at = 0.0
-        """When it was last kept from doing what it should."""
+        self.disturbed_at: list[float] = []
+        """When it was kept from doing what it should."""
         self._scope = trio.CancelScope()
         self._signals: trio.MemorySendChannel[int] | None = None
         self.is_stopping = False
@@ -206,5 +206,5 @@ class Broker:
         _run.GLOBAL_RUN_CONTEXT.runner.runq.extend(held)
 
     def disturb(self) -> None:
-        self.disturbed_at = self._world.now()
+        self.disturbed_at.append(self._world.now())
         self._world.disturbances += 1

@@ -156,9 +156,10 @@ class ClusterChaos:
         if goes_back:
             lost = world.database.go_back()
             self.say(f"database: its replica leads now, without {lost} transactions")
-            world.note_gone_back()
-        postgres.come_up()
         world.disturb_all()
+        postgres.come_up()
+        if goes_back:
+            world.note_gone_back()
 
     async def go_back(self) -> None:
         """The primary dies, and its replica, which is behind, takes its place."""
@@ -171,7 +172,9 @@ class ClusterChaos:
         seconds, hears = rng.choice((1, 8, 11, 30)), rng.random() < 0.5
         if postgres.is_cut(victim.name):
             return
-        self.say(f"{victim.name} does not reach the database for {seconds} s, and {'hears' if hears else 'does not hear'} so")
+        self.say(
+            f"{victim.name} does not reach the database for {seconds} s, and {'hears' if hears else 'does not hear'} so"
+        )
         victim.disturb()
         (postgres.refuse if hears else postgres.hold)(victim.name)
         await self._while_troubled(seconds)

@@ -137,7 +137,9 @@ class Net:
         for listener in [each for each in self._listeners.values() if each.host == host]:
             self.forget(listener)
         for link in [each for each in self._links if host in each.hosts]:
-            ends = self._rng.choice((link.connection.cut, link.connection.orphan if link.hosts[1] == host else link.connection.cut))
+            ends = self._rng.choice(
+                (link.connection.cut, link.connection.orphan if link.hosts[1] == host else link.connection.cut)
+            )
             if silently:
                 for way in link.connection.ways:
                     way.hold()

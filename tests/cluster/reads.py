@@ -32,7 +32,7 @@ def statements(database: "Database") -> dict[str, Callable[..., list[Row]]]:
         retention._SURPLUS_OF: lambda queue, n: reads.named(lambda row: _is_dead(row, queue), n, None),
         retention._AGED_OF: lambda queue, n, since: reads.named(lambda row: _is_dead(row, queue), n, since),
         retention._PAST_EVENTS: reads.past_events, retention._NEXT_EVENTS: reads.next_events,
-        retention._NEXT_FINISHED: reads.next_finished, retention._SAMPLE: reads.sample,
+        retention.EVENTS: reads.count_events, retention._NEXT_FINISHED: reads.next_finished, retention._SAMPLE: reads.sample,
     }  # fmt: skip
     for oldest in (False, True):
         known[r._TRAIL.format(*((">", "") if oldest else ("<", "DESC")))] = _bound(reads.trail, newest=not oldest)
@@ -101,7 +101,11 @@ class Reads:
         return found
 
     def first_seen(self, queue: str, fingerprint: str) -> list[Row]:
-        its = (row for row in self._database.records() if (row[_AT["queue"]], row[_AT["fingerprint"]]) == (queue, fingerprint))
+        its = (
+            row
+            for row in self._database.records()
+            if (row[_AT["queue"]], row[_AT["fingerprint"]]) == (queue, fingerprint)
+        )
         return [(row[_AT["finished_at"]],) for row in its][:1]
 
     def trail(self, key: str, kind: str, place: int, limit: int, *, newest: bool) -> list[Row]:
@@ -166,9 +170,16 @@ class Reads:
             before += self.size(row)
         return found
 
-    def past_events(self, limit: int, last_event_id: int, past: int) -> list[Row]:
-        oldest = sorted(self.table("event_batch"))[:limit]
-        return [(last_id,) for last_id in oldest if last_id < last_event_id and last_id <= past]
+    def past_events(self, limit: int, last_event_id: int, past: int, surplus: int) -> list[Row]:
+        found, upto = [], 0
+        for last_id, row in sorted(self.table("event_batch").items())[:limit]:
+            upto += row[1]
+            if last_id < last_event_id and (last_id <= past or upto <= surplus):
+                found.append((last_id, row[1]))
+        return found
+
+    def count_events(self) -> list[Row]:
+        return [(sum(row[1] for row in self.table("event_batch").values()),)]
 
     def next_events(self, since: int, after: int, limit: int) -> list[Row]:
         rows = [(i, row) for i, row in sorted(self.table("event_batch").items()) if i > after][:limit]
@@ -187,4 +198,7 @@ class Reads:
         wanted = {
             next(fin for fin in keys if fin >= low + (high - low) * n // max(1, points - 1)) for n in range(points)
         }
-        return [(self.table("finished")[fin][_AT["finished_at"]], self.size(self.table("finished")[fin])) for fin in sorted(wanted)]
+        return [
+            (self.table("finished")[fin][_AT["finished_at"]], self.size(self.table("finished")[fin]))
+            for fin in sorted(wanted)
+        ]

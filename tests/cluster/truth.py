@@ -15,7 +15,7 @@ from bunqueue_trio.storage.rows import JobRow
 from tests.cluster.database import Committed, Leader
 from tests.sim.disk import UNTOLD, Platter
 
-_SEQ, _ID, _DATA, _LEASE = (JobRow._fields.index(name) for name in ("seq", "id", "data", "lease"))
+_SEQ, _ID, _DATA, _OPTIONS, _LEASE = (JobRow._fields.index(name) for name in ("seq", "id", "data", "options", "lease"))
 
 
 class Told(NamedTuple):
@@ -42,6 +42,7 @@ class Truth:
         """The jobs of which something is lost."""
         self.lost_nonces: set[int] = set()
         self.losses = 0
+        self._pushed: set[int] = set()
         self.tokens: set[str] = set()
         """Every token whose delivery was committed, lost or not."""
         self.pulled: Counter[str] = Counter()
@@ -78,19 +79,30 @@ class Truth:
                 self.lost_ids |= {row[1] for row in rows} | {name[0] for name in names if name}
                 self.lost_nonces |= {nonce_of(row[_DATA]) for row in batch.new} | {name[1] for name in names if name}
             self.platter, self.told, self._newest, hooks = self._make(), [], {}, self.on_batch
-            self.on_batch, self.pulled = [], Counter()
+            self.on_batch, self.pulled, self._pushed, self._names = [], Counter(), set(), {}
             for batch in kept:
                 self.batches.append(batch)
                 self._note(batch)
             self.on_batch = hooks
         return lost
 
+    @property
+    def names(self) -> list[tuple[str, int]]:
+        """Every push, as id and nonce, in the order of their commits."""
+        return list(self._names.values())
+
     def tokens_of(self, job_id: str, nonce: int) -> list[str]:
         return self._newest.get((job_id, nonce), [])
 
     def _note(self, batch: Committed) -> None:
         for row in batch.new:
-            self._names[row[_SEQ]] = row[_ID], nonce_of(row[_DATA])
+            nonce = nonce_of(row[_DATA])
+            # Each run of a series is a job with the data of the first one.
+            if row[_SEQ] not in self._names and "series" not in (row[_OPTIONS] or ""):
+                if nonce in self._pushed:
+                    self._fail(f"the push {nonce} has made two jobs, the second is {row[_ID]}")
+                self._pushed.add(nonce)
+            self._names[row[_SEQ]] = row[_ID], nonce
             self._note_lease(row[_SEQ], row[_LEASE])
         for row in batch.changed:
             self._note_lease(row[-1], row[-3])

@@ -22,6 +22,7 @@ from unittest import mock
 
 import structlog
 import trio
+import trio.lowlevel
 import trio.testing
 from trio._core import _run
 
@@ -34,7 +35,7 @@ from bunqueue_trio.runtime import clock, hub, tree
 from bunqueue_trio.storage.postgres import announcer, schema, store
 from bunqueue_trio.transports import express, hot
 from bunqueue_trio.transports.listener import Http
-from tests.cluster.books import ClusterLedger, Reader
+from tests.cluster.books import ClusterLedger, ClusterWorker, Polls, Reader
 from tests.cluster.broker import CURRENT, PORT, Broker, RunQueue
 from tests.cluster.chaos import ClusterChaos
 from tests.cluster.database import Committed, Database, Leader
@@ -42,7 +43,7 @@ from tests.cluster.link import make_link
 from tests.cluster.net import CLIENT, HostListener, Net
 from tests.cluster.postgres import Postgres
 from tests.cluster.truth import Truth
-from tests.sim.actors import Actor, Producer, Worker
+from tests.sim.actors import Actor, Meddler, Producer
 from tests.sim.chaos import DISK_DELAYS_S, choose
 from tests.sim.disk import Platter, Threads
 from tests.sim.wire import End, Pace, Poller
@@ -83,6 +84,7 @@ class ClusterWorld:
         self.postgres = Postgres(self.database, self.rng("postgres"), partial(self.log, "database"))
         self.truth = Truth(lambda: Platter(self.rng("platter"), self.settings), self.fail)
         self.ledger = ClusterLedger(self.truth, self.fail)
+        self.polls = Polls(self.fail)
         self.net = Net(self.rng("network"), Pace(*rng.choice(((0, 0, 0), (0.1, 0.05, 0.5), (0.3, 0.2, 2.0)))))
         self.network = self
         self.threads = Threads(self.rng("threads"))
@@ -94,6 +96,10 @@ class ClusterWorld:
         """Raised with everything that may end a long poll early."""
         self.takeovers = 0
         self._gone_back_at: float | None = None
+        self._disturbed_at: list[float] = []
+        """When something happened to the database."""
+        self._leaders: dict[tuple[int, str], str] = {}
+        """Who led, by term and life."""
         self._scope = trio.CancelScope()
         self._pick = self.rng("pick")
         self.nonces = self.rng("nonces")
@@ -104,7 +110,8 @@ class ClusterWorld:
         self.readers = [Reader(self, f"reader-{i}") for i in range(rng.randint(1, 3))]
         self.actors: list[Actor] = [
             *(Producer(self, f"producer-{i}") for i in range(rng.randint(1, 3))),
-            *(Worker(self, f"worker-{i}") for i in range(rng.randint(1, 4))),
+            *(ClusterWorker(self, f"worker-{i}") for i in range(rng.randint(1, 4))),
+            *(Meddler(self, f"meddler-{i}") for i in range(rng.randint(0, 1))),
             *self.readers,
         ]
 
@@ -161,10 +168,11 @@ class ClusterWorld:
         self.log("database", f"term {after.term} is that of {after.holder}, from batch {after.batch} on")
         self.takeovers += 1
         self.disturbances += 1
+        self._leaders[after.term, after.life] = after.holder.split()[0]
         lost = self.truth.taken(before, after)
         if lost:
             self.log("database", f"{len(lost)} batches are lost for good, from {lost[0].number} on")
-            self._check_excuse(before)
+            self._check_excuse(lost)
             self.ledger.forget_lost()
             for reader in self.readers:
                 reader.rewind(len(self.truth.told))
@@ -173,16 +181,20 @@ class ClusterWorld:
     def note_gone_back(self) -> None:
         self._gone_back_at = self.now()
 
-    def _check_excuse(self, before: Leader) -> None:
-        """What is lost may be lost only when its leader has died, or was kept from writing it again."""
-        led = next((broker for broker in self.brokers if before.holder.startswith(f"{broker.name} ")), None)
+    def _check_excuse(self, lost: list[Committed]) -> None:
+        """What is lost may be lost only when its leader has died, or was kept from writing it again, soon after the database went back."""
         if self._gone_back_at is None:
             self.fail("batches are lost, and the database has not gone back")
-        elif led is not None and led.is_alive and led.disturbed_at <= self._gone_back_at and led.server is not None:
-            self.fail(f"{led.name} lives and remembers what is lost")
+            return
+        since, until = self._gone_back_at, self._gone_back_at + 2 * self.settings.store_lease_ms / 1000
+        name = self._leaders[lost[-1].term, lost[-1].life]
+        led = next(broker for broker in self.brokers if broker.name == name)
+        if until < self.now() and not any(since < at < until for at in (*led.disturbed_at, *self._disturbed_at)):
+            self.fail(f"{led.name} lived, and remembered what is lost")
 
     def disturb_all(self) -> None:
         self.disturbances += 1
+        self._disturbed_at.append(self.now())
 
     # --- the run --------------------------------------------------------------------------------
 
@@ -201,7 +213,7 @@ class ClusterWorld:
                 await trio.sleep(self.hours * 3600)
                 self.log("world", "calm begins")
                 self.calm.set()
-                await trio.sleep(0)
+                await trio.lowlevel.checkpoint()
                 await self.wait_end()
                 await self.check_end()
                 self.log("world", "all is well")
@@ -210,7 +222,10 @@ class ClusterWorld:
     def _is_done(self) -> bool:
         leader = next((broker.server for broker in self.brokers if broker.server is not None), None)
         return (
-            leader is not None and not self.database.tables["job"] and not leader.engine.jobs and not leader.journal.dirty
+            leader is not None
+            and not self.database.tables["job"]
+            and not leader.engine.jobs
+            and not leader.journal.dirty
         )
 
     async def wait_end(self) -> None:
@@ -231,9 +246,21 @@ class ClusterWorld:
                 while not reader.caught_up():  # noqa: ASYNC110 - nobody tells
                     await trio.sleep(1)
             if not reader.caught_up():
-                self.fail(f"{reader.name} has not heard all there was: it is at {reader.place} of {len(self.truth.told)}")
+                self.fail(
+                    f"{reader.name} has not heard all there was: it is at {reader.place} of {len(self.truth.told)}"
+                )
         self.closing.set()
         self.ledger.check_start(set())
+        self._check_counts()
+
+    def _check_counts(self) -> None:
+        """What the leader has counted along is what is there."""
+        leader = next((broker.server for broker in self.brokers if broker.server is not None), None)
+        if leader is not None:
+            there = Counter((row[2], row[3]) for row in self.database.records())
+            counted = {which: n for which, n in leader.store.finished_counts.items() if n}
+            if counted != dict(there):
+                self.fail(f"the leader has counted {counted}, and kept is {dict(there)}")
 
 
 @contextmanager
@@ -241,7 +268,10 @@ def _sealed(world: ClusterWorld) -> Iterator[None]:
     """Everything that would make two runs differ is replaced, and small sizes let sweeps happen early."""
 
     def note(_: Any, method: str, entry: Any) -> Any:
-        who, words = _current().name if CURRENT.get() else "log", " ".join(f"{k}={v}" for k, v in sorted(entry.items()) if k != "exc_info")
+        who, words = (
+            _current().name if CURRENT.get() else "log",
+            " ".join(f"{k}={v}" for k, v in sorted(entry.items()) if k != "exc_info"),
+        )
         world.log(who, f"{method}: {words}")
         if entry.get("event") in ("connection failed", "the self-audit found a fault"):
             world.fail(f"{entry} {traceback.format_exc()[-1500:]} {sys.exc_info()[1]!r}")

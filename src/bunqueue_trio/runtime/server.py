@@ -193,7 +193,7 @@ class Server:
                 self.store.log_bytes(), self.shrinker.space, self._retention(), journal.failing, journal.failing_since,
                 journal.nearly_full_since, self.settings.store_kind, self.sampler.sampled,
             ),
-            last_event_id=self.hub.last_event_id,
+            events_published=self.hub.last_event_id - self.hub.began_at,
             events_dropped=self.hub.dropped,
             histograms=self.core.meters.figures(),
             clock_offset_ms=self.clock_watch.offset_ms,

@@ -38,7 +38,7 @@ from bunqueue_trio.storage.postgres.link import Fenced, Link, Query, Row
 from bunqueue_trio.storage.postgres.parameters import COMMIT, Values, values_of
 from bunqueue_trio.storage.postgres.place import Place
 from bunqueue_trio.storage.postgres.reads import SIZE, Read, Reads
-from bunqueue_trio.storage.postgres.retention import Pruner
+from bunqueue_trio.storage.postgres.retention import EVENTS, Pruner
 from bunqueue_trio.storage.postgres.schema import check_schema
 from bunqueue_trio.storage.rows import FactRow
 from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, StoredEvent
@@ -86,6 +86,7 @@ class PostgresStore:
         self._tail_bytes = 0
         self._recounts = False
         self._size = 0
+        self.ids_skipped = 0
 
     def take(self) -> str | None:
         """Lead from now on, unless another server does: return its name then.
@@ -111,6 +112,15 @@ class PostgresStore:
         [(self._last_fin,)] = self._ask(_LAST_FIN)
         return None
 
+    def skip_event_ids(self) -> None:
+        """Leave out the ids of events that readers were told and the database may have lost: none means two things.
+
+        They go on at the microseconds of its clock, which no server is quick enough to overtake.
+        """
+        if self._leader[0] > 1:
+            last, self.last_event_id = self.last_event_id, max(self.last_event_id, self.epoch_ms() * 1000)
+            self.ids_skipped = self.last_event_id - last
+
     def holder(self) -> str:
         """Return the name of the server that leads, or has led last.
 
@@ -131,6 +141,7 @@ class PostgresStore:
         counted: FinishedCounts = Counter({(queue, state): n for queue, state, n in self._ask(_COUNTS)})
         groups: FinishedCounts = Counter({(queue, key): n for queue, key, n in self._ask(_GROUPS)})
         self._tally = Tally(counted, groups)
+        [(self._pruner.events,)] = self._ask(EVENTS)
         self._recounts = False
 
     # --- leading --------------------------------------------------------------------------------
@@ -151,7 +162,9 @@ class PostgresStore:
             return
         try:
             rows = await self._writer.ask_soon(self._here(Query(_LEAD, self._leader)), self.lease_s / BEATS_A_LEASE)
-            if rows[0][0] < self._batch:  # it has lost what only this server remembers; who writes nothing may end before it writes again
+            if (
+                rows[0][0] < self._batch
+            ):  # it has lost what only this server remembers; who writes nothing may end before it writes again
                 for known in self._forgotten(Fenced("{} {} {}".format(*self._leader, *rows[0]))):
                     await self._writer.ask_soon(self._numbered(*known))
         except Fenced as fenced:
@@ -231,6 +244,7 @@ class PostgresStore:
         self._batch, self._beat_at = number, sent_at
         self._remember(number, values)
         self.last_event_id = batch.last_event_id
+        self._pruner.events += len(batch.events)
         self._last_fin += len(batch.finished)
         [(gone,)] = rows
         if batch.finished or gone:
