@@ -180,14 +180,14 @@ class Reads:
 
         return self._read(_SOME_JOBS, after, _NO_END, limit, answer=answer)
 
-    def stored(self, led: tuple[int, str, int], after: int, upto: int, limit: int) -> Read:
+    def stored(self, after: int, upto: int, limit: int, led: tuple[int, str, int] | None = None) -> Read:
         """Unfinished jobs as they are in the database, if it is one that ``led`` has left: who leads and the last batch.
 
         One that another server leads now, or that has gone back, is no fault of this one's memory.
         """
 
         def answer(rows: list[Row]) -> list[Stored]:
-            if [row[:2] for row in rows[:1]] != [led[:2]] or rows[0][2] < led[2]:
+            if led is not None and ([row[:2] for row in rows[:1]] != [led[:2]] or rows[0][2] < led[2]):
                 raise StoreError("the database is not as this server has left it")
             reader = Reader()  # of its own: this may run beside the event loop
             return [reader.stored(_job_as_it_is(row[3:])) for row in rows if row[3] is not None]

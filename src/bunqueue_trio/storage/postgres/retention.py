@@ -103,13 +103,13 @@ class Pruner:
             deleted += self._prune_finished(Query(_AGED_OF, (queue, PRUNE_ROWS, since)), tally)[0]
         # Never the batch of the last event, which remembers the newest id and time.
         past = (last_event_id, self._aged_events(keep.events_since), self.events - keep.events_max)
-        rows = self._ask(Query(_PAST_EVENTS, (PRUNE_ROWS, *past)))
-        if rows:
-            self._ask(Query(_PRUNE_EVENTS, (*self._leader, ints([key for key, _ in rows]))))
-            self.events -= sum(count for _, count in rows)
+        batches = self._ask(Query(_PAST_EVENTS, (PRUNE_ROWS, *past)))
+        if batches:
+            self._ask(Query(_PRUNE_EVENTS, (*self._leader, ints([key for key, _ in batches]))))
+            self.events -= sum(count for _, count in batches)
         acts = (ACTIONS, keep.actions_max, keep.actions_since, PRUNE_ROWS)
         [(lines,)] = self._ask(Query(_PRUNE_ACTIONS, (*self._leader, *acts)))
-        return deleted + len(rows) + int(lines)
+        return deleted + len(batches) + int(lines)
 
     def sample(self, points: int) -> list[Sampled]:
         """Return some of the ended jobs; see :class:`Store`."""

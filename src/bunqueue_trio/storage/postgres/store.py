@@ -81,6 +81,7 @@ class PostgresStore:
         self._batch = 0
         """Number of the last batch that is known to be committed."""
         self._beat_at = 0.0
+        self._clock_ms = 0.0
         self._tail: deque[tuple[int, Values]] = deque()
         """The newest batches, with their numbers."""
         self._tail_bytes = 0
@@ -372,7 +373,7 @@ class PostgresStore:
 
     def stored(self, after: int, upto: int, limit: int) -> list[Stored]:
         """Return unfinished jobs as they are in the database; see :class:`Store`."""
-        read = self._reads.stored((*self._leader, self._batch), after, upto, limit)
+        read = self._reads.stored(after, upto, limit, (*self._leader, self._batch))
         jobs: list[Stored] = self._answer(read, self._auditor)
         return jobs
 
