@@ -289,6 +289,12 @@ def _sealed(world: ClusterWorld) -> Iterator[None]:
     async def open_tcp_stream(host: str, port: int) -> End:
         return await world.net.open(_current().name, host, port)
 
+    def wall_s() -> float:
+        return _current().clocks.wall_s()
+
+    def boot_s() -> float:
+        return _current().clocks.boot_s()
+
     versions = schema.migrations()
     links = make_link(lambda: _current().reach)  # type: ignore[arg-type,return-value]
     was_enabled = gc.isenabled()
@@ -296,14 +302,13 @@ def _sealed(world: ClusterWorld) -> Iterator[None]:
         for target, name, value in (
             (trio.to_thread, "run_sync", world.threads.run_sync),
             (trio, "open_tcp_stream", open_tcp_stream),
-            (clock, "time", SimpleNamespace(time=lambda: _current().clocks.wall_s())),
-            (store, "_now", lambda: _current().clocks.boot_s()),
+            (clock, "time", SimpleNamespace(time=wall_s)), (store, "_now", boot_s),
             (store, "Link", links), (announcer, "Link", links), (schema, "migrations", lambda: versions),
             (store, "socket", SimpleNamespace(gethostname=lambda: _current().name)),
             (store, "os", SimpleNamespace(getpid=lambda: _current().lives)),
             (leading, "open_listeners", open_listeners), (waiting_room, "open_listeners", open_listeners),
             (leading, "open_link", open_link), (leading, "Http", partial(Http, make_poller=Poller)),
-            (handshake, "secrets", SimpleNamespace(token_bytes=lambda n: world.nonces.randbytes(n))),
+            (handshake, "secrets", SimpleNamespace(token_bytes=world.nonces.randbytes)),
             (tree, "gc", SimpleNamespace(disable=lambda: None, enable=lambda: None)),
             (hub, "READER_EVENTS_MAX", world.reader_events_max),
             (hot, "TURN_REQUESTS", world.turn_requests), (hot, "ANSWERS_MAX", world.turn_requests),
