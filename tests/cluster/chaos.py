@@ -30,7 +30,7 @@ class ClusterChaos:
         self._every_s = rng.choice((10, 30, 90))
         rare = rng.choice((0, 0, 0.002, 0.02))
         self._risks = Risks(*(rare * rng.choice((0, 1, 3)) for _ in Risks._fields))
-        self.lag_s = rng.choice((0.0, 0.0, 0.5, 3.0))
+        self.lag_s = rng.choice((0.0, 0.5, 3.0, 4.0))
         """How far the replica of the database is behind; 0: it is synchronous."""
 
     def say(self, what: str) -> None:
@@ -162,7 +162,11 @@ class ClusterChaos:
             world.note_gone_back()
 
     async def go_back(self) -> None:
-        """The primary dies, and its replica, which is behind, takes its place."""
+        """The primary dies, and its replica, which is behind, takes its place; the leader may die with it."""
+        if self._rng.random() < 0.4:
+            for broker in self._world.brokers:
+                if broker.server is not None:
+                    broker.end("killed with the database")
         await self._away(self._rng.choice((0.0, 0.5, 5)), goes_back=True)
 
     async def cut_database(self) -> None:
