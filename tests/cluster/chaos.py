@@ -28,7 +28,7 @@ class ClusterChaos:
         ]  # fmt: skip
         self._weights = [rng.choice((0, 1, 1, 3)) for _ in self._faults]
         self._every_s = rng.choice((10, 30, 90))
-        rare = rng.choice((0, 0, 0.002, 0.02))
+        rare = rng.choice((0, 0, 0.001, 0.005))
         self._risks = Risks(*(rare * rng.choice((0, 1, 3)) for _ in Risks._fields))
         self.lag_s = rng.choice((0.0, 0.5, 3.0, 4.0))
         """How far the replica of the database is behind; 0: it is synchronous."""
@@ -153,12 +153,13 @@ class ClusterChaos:
         world.disturb_all()
         postgres.go_down()
         await self._while_troubled(seconds)
+        lost = 0
         if goes_back:
             lost = world.database.go_back()
             self.say(f"database: its replica leads now, without {lost} transactions")
         world.disturb_all()
         postgres.come_up()
-        if goes_back:
+        if lost:
             world.note_gone_back()
 
     async def go_back(self) -> None:
