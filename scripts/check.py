@@ -68,6 +68,9 @@ SELECTED = {
 # tests/sim/test_planted.py plants is found within the first hundred.
 SIMULATED = {"full": "0-99", "long": "0-2999"}
 
+# The same of clusters (tests/cluster): half a minute of two cores, and a long look.
+CLUSTERS = {"full": ("0-15", "0.05"), "long": ("0-999", "0.1")}
+
 
 @dataclass(frozen=True)
 class Step:
@@ -296,6 +299,9 @@ def main() -> int:
     outcomes.extend(run_shown(step) for step in tests_steps(mode))
     if mode != "fast":
         outcomes.append(run_shown(Step("simulation", [sys.executable, "scripts/sim.py", "--seeds", SIMULATED[mode]])))
+        seeds, hours = CLUSTERS[mode]
+        clusters = [sys.executable, "scripts/sim.py", "--cluster", "--seeds", seeds, "--hours", hours]
+        outcomes.append(run_shown(Step("simulation of clusters", clusters)))
         outcomes.extend(run_shown(step) for step in coverage_steps(mode))
         if (ROOT / "scripts" / "mutants.py").is_file():
             outcomes.append(run_shown(mutants_step(mode)))

@@ -15,9 +15,8 @@ from bunqueue_trio.config import BROKEN_S, GC_THRESHOLDS, LAST_S, SECOND_SIGNAL_
 from bunqueue_trio.doors.leading import http
 from bunqueue_trio.doors.waiting_room import Waiting
 from bunqueue_trio.errors import StoreError
-from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.deadline import LastDeadline
-from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.runtime.server import Server, clock_of
 from bunqueue_trio.runtime.tree import Transport, serve
 from bunqueue_trio.storage.awaited import AwaitedStore, NoteLeader
 from bunqueue_trio.storage.opening import open_store
@@ -62,7 +61,7 @@ async def _live(settings: Settings, signals: AsyncIterator[int], last: LastDeadl
     if store is None:
         _log.info("stopped")
         return
-    server = Server(settings, store, Clock())
+    server = Server(settings, store, clock_of(store))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_end_when_broken, server, last)
         serving = await nursery.start(_serving, server, partial(http, opened=waiting.kept))

@@ -1,13 +1,15 @@
 """The link between two servers, over real sockets in one process: who waits passes on, and the leader knows whom it serves."""
 
 from collections.abc import AsyncIterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import trio
+import trio.testing
 
 from bunqueue_trio.config import Bind, Settings
 from bunqueue_trio.doors.door import Door
+from bunqueue_trio.doors.handshake import prove_door
 from bunqueue_trio.doors.link import FRAMES, LinkLost
 from bunqueue_trio.doors.remote import RemoteDoors, RemoteLink, announced, link_bind, open_link
 from bunqueue_trio.doors.waiting_room import WaitingRoom
@@ -61,6 +63,24 @@ async def start_leader(nursery: trio.Nursery, store: Store | None = None) -> Lea
 async def leader(nursery: trio.Nursery) -> AsyncIterator[Leader]:
     yield await start_leader(nursery)
     nursery.cancel_scope.cancel()
+
+
+async def test_a_leader_that_is_another_one_when_the_look_at_it_ends_is_none(
+    leader: Leader, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+):
+    link, looked = RemoteLink(), trio.Event()
+
+    async def prove(*args: Any) -> None:
+        await prove_door(*args)
+        link.note_leader(None, KEY)
+        looked.set()
+
+    monkeypatch.setattr("bunqueue_trio.doors.remote.prove_door", prove)
+    link.note_leader(leader.where, KEY)
+    nursery.start_soon(link.watch)
+    await looked.wait()
+    await trio.testing.wait_all_tasks_blocked(0.05)
+    assert not link.is_up
 
 
 async def waiting(nursery: trio.Nursery, leader: Leader | None, key: bytes = KEY) -> tuple[WaitingRoom, RemoteLink]:

@@ -22,6 +22,7 @@ class DistantStore(FaultyStore):
         self.away_s = away_s
         self.lease_s = 10.0
         self.is_led = True
+        self.ids_skipped = 0
         self.look_s = away_s
         """How long a question is on its way, and its answer."""
         self.repeated = 0

@@ -150,7 +150,7 @@ class _Scrape(Collector):
             ("disk_free_bytes", "Bytes that the disk of the database file has left", space.disk_free),
         ):
             yield GaugeMetricFamily(f"bunqueue_storage_{name}", text, size)
-        yield CounterMetricFamily("bunqueue_events", "Events published", told.last_event_id)
+        yield CounterMetricFamily("bunqueue_events", "Events published since the start", told.events_published)
         yield CounterMetricFamily("bunqueue_events_dropped", "Events missed by slow readers", told.events_dropped)
 
     def _audit(self) -> Iterator[Metric]:

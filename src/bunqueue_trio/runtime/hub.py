@@ -135,11 +135,19 @@ class Hub:
         self._store = store
         self.last_event_id: int = store.last_event_id
         """The id of the newest published event; the store may be ahead while a thread commits."""
+        self.began_at: int = self.last_event_id
+        """The same when this server began."""
+        self._skipped = 0 if store.at_once else cast("AwaitedStore", store).ids_skipped
         self._readers: dict[str | None, dict[Subscription, None]] = {}
         self.dropped: int = 0
         """Events that some reader missed."""
         self.closed: bool = False
         """Set at shutdown: streams end."""
+
+    def before_newest(self, events: int) -> int:
+        """Return the id behind which are as many of the newest ones, or more."""
+        place = self.last_event_id - events
+        return place if place >= self.began_at else place - self._skipped
 
     def __len__(self) -> int:
         return sum(map(len, self._readers.values()))

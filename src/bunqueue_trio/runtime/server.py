@@ -60,6 +60,11 @@ from bunqueue_trio.storage.awaited import AwaitedStore, Leading
 from bunqueue_trio.storage.store import Store
 
 
+def clock_of(store: Store) -> Clock:
+    """Return the clock of a server: its machine's, or where others may go on with the jobs the one that all of them go by."""
+    return Clock() if store.at_once else Clock(cast("AwaitedStore", store).epoch_ms())
+
+
 class Server:
     """Everything a running server consists of, for its transports and for tests to look at."""
 
@@ -199,7 +204,7 @@ class Server:
                 self.store.log_bytes(), self.shrinker.space, self._retention(), journal.failing, journal.failing_since,
                 journal.nearly_full_since, self.settings.store_kind, self.sampler.sampled,
             ),
-            last_event_id=self.hub.last_event_id,
+            events_published=self.hub.last_event_id - self.hub.began_at,
             events_dropped=self.hub.dropped,
             histograms=self.core.meters.figures(),
             clock_offset_ms=self.clock_watch.offset_ms,

@@ -174,7 +174,8 @@ class Statistics(Struct, frozen=True, kw_only=True):
     tasks: tuple[TaskFigures, ...]
     audit: AuditFigures
     storage: StorageFigures
-    last_event_id: int
+    events_published: int
+    """Since the start."""
     events_dropped: int
     histograms: Mapping[str, HistogramFigures]
     """By the names in ``Meters``."""

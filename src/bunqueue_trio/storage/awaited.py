@@ -84,12 +84,19 @@ class AwaitedStore(Store, Protocol):
     lease_s: float
     """For how long nobody else may write here after a commit or a :meth:`beat`."""
 
+    ids_skipped: int
+    """How many event ids before the first one of this server nobody has, or who had them is forgotten."""
+
     def announcer(self) -> Announcer:
         """Return what tells servers that wait where this one is reached."""
         ...
 
     def leading(self) -> Leading:
         """Return how this server leads; costs nothing."""
+        ...
+
+    def epoch_ms(self) -> int:
+        """Return the time by the clock that all servers of it go by."""
         ...
 
     def leads(self) -> bool:

@@ -62,6 +62,7 @@ async def take_over(url: str, lease_s: float, on_wait: Callable[[], NoteLeader] 
         raise
     finally:
         announcer.close()
+    store.skip_event_ids()
     if told is not None:
         _log.info("this server leads now", store=str(place))
     return store
