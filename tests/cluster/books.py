@@ -169,7 +169,7 @@ class Reader(Actor):
                 self.say(f"read up to {self.last}")
             except (Lost, Refused, ConnectionRefusedError) as error:
                 self.say(f"lost its stream at {self.last}: {type(error).__name__} {error}")
-            await trio.sleep(self.rng.choice((0.01, 1)))
+            await self.nap(self.rng.choice((0.01, 1, 1, 60)))
 
     def rewind(self, kept: int) -> None:
         """What it has heard behind that is lost."""
