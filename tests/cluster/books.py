@@ -129,9 +129,9 @@ class ClusterWorker(Worker):
             async with self.connected() as other:
                 answer = await self.ask(other, "GetState", id=delivery.id)
             newer = [name for name in self.stage.truth.names if name[0] == delivery.id][-1:] != [delivery[:2]]
-            if answer["ok"] and answer.get("state") not in ("completed", "unknown", None) and not newer:
-                if losses == self.stage.truth.losses:
-                    self.stage.fail(f"{delivery} is acked, and said to be {answer} afterwards")
+            is_done_there = answer.get("state") in ("completed", "unknown", None)
+            if answer["ok"] and not is_done_there and not newer and losses == self.stage.truth.losses:
+                self.stage.fail(f"{delivery} is acked, and said to be {answer} afterwards")
         return is_done
 
 
@@ -169,7 +169,7 @@ class Reader(Actor):
                 self.say(f"read up to {self.last}")
             except (Lost, Refused, ConnectionRefusedError) as error:
                 self.say(f"lost its stream at {self.last}: {type(error).__name__} {error}")
-            await trio.sleep(self.rng.choice((0.01, 1)))
+            await self.nap(self.rng.choice((0.01, 1, 1, 60)))
 
     def rewind(self, kept: int) -> None:
         """What it has heard behind that is lost."""

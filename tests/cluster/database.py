@@ -221,6 +221,20 @@ class Database:
         gone = [record for job_id in batch.reused if (record := self._forget(tx, job_id)) is not None]
         for seq in batch.rewritten:
             tx.put("job", seq, None)
+        self._write_jobs(tx, batch)
+        self._write_ends(tx, batch)
+        for kind, key, value in batch.facts:
+            tx.put("fact", (kind, key), None if value is None else (value,))
+        for change in batch.trails:
+            self._change_trail(tx, *change)
+        for event in batch.events:
+            if event[0] in tables["event_batch"]:
+                raise Contradiction(f"the store contradicts the engine: a second event {event[0]}")
+            tx.put("event_batch", event[0], event)
+        return json.dumps(gone) if gone else None
+
+    def _write_jobs(self, tx: Transaction, batch: Committed) -> None:
+        tables = self.tables
         for row in batch.new:
             if row[0] in tables["job"]:
                 raise Contradiction(f"the store contradicts the engine: a second job {row[0]}")
@@ -231,6 +245,9 @@ class Database:
                 for at, value in zip(_CHANGES, values, strict=True):
                     row[at] = value
                 tx.put("job", seq, tuple(row))
+
+    def _write_ends(self, tx: Transaction, batch: Committed) -> None:
+        tables = self.tables
         for seq in batch.ended:
             tx.put("job", seq, None)
         for row in batch.finished:
@@ -238,15 +255,6 @@ class Database:
                 raise Contradiction(f"the store contradicts the engine: a second record {row[:2]}")
             tx.put("finished", row[0], row)
             tx.put("finished_id", row[1], (row[0],))
-        for kind, key, value in batch.facts:
-            tx.put("fact", (kind, key), None if value is None else (value,))
-        for change in batch.trails:
-            self._change_trail(tx, *change)
-        for event in batch.events:
-            if event[0] in tables["event_batch"]:
-                raise Contradiction(f"the store contradicts the engine: a second event {event[0]}")
-            tx.put("event_batch", event[0], event)
-        return json.dumps(gone) if gone else None
 
     def _forget(self, tx: Transaction, job_id: str) -> list[Any] | None:
         """Delete a record, and the trails that go with it; return its queue, state and fingerprint."""

@@ -56,60 +56,64 @@ class Direct:
         return self._database.run(query)
 
 
+class SimLink:
+    """A connection; its subclass knows the way."""
+
+    _find_way: Callable[[], Way]
+
+    def __init__(self, place: str, prepared: Query | None = None) -> None:
+        self._way = type(self)._find_way()
+        self._session: int | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._session is not None
+
+    def connect(self) -> None:
+        self._session = None
+        self._session = self._way.connect()
+
+    def ask(self, query: Query, wait_s: float = STORE_ANSWER_S) -> list[Row]:
+        if self._session is None:
+            self.connect()
+        assert self._session is not None
+        try:
+            return self._way.at_once(self._session, query)
+        except (StoreError, AssertionError):
+            self._session = None
+            raise
+
+    async def ask_soon(self, query: Query, wait_s: float = STORE_ANSWER_S, *, quick: bool = True) -> list[Row]:
+        if self._session is None:
+            await trio.to_thread.run_sync(self.connect)
+        assert self._session is not None
+        session, is_over = self._session, False
+        try:
+            with trio.move_on_after(wait_s):
+                rows = await self._way.soon(session, query)
+                is_over = True
+                return rows
+            raise StoreError(f"the database did not answer within {wait_s:g} s")
+        except (StoreError, AssertionError):
+            is_over = False
+            raise
+        except Exception:  # to say no is an answer
+            is_over = True
+            raise
+        finally:
+            if not is_over and self._session == session:
+                self._session = None
+
+    def own_host(self) -> str:
+        return "127.0.0.1"
+
+    def close(self) -> None:
+        self._session = None
+
+    def __getattr__(self, name: str) -> Any:
+        raise NotImplementedError(name)
+
+
 def make_link(way: Callable[[], Way]) -> type:
     """Return what is put in the place of the real class; ``way`` is that of whoever makes a connection."""
-
-    class SimLink:
-        def __init__(self, place: str, prepared: Query | None = None) -> None:
-            self._way = way()
-            self._session: int | None = None
-
-        @property
-        def is_open(self) -> bool:
-            return self._session is not None
-
-        def connect(self) -> None:
-            self._session = None
-            self._session = self._way.connect()
-
-        def ask(self, query: Query, wait_s: float = STORE_ANSWER_S) -> list[Row]:
-            if self._session is None:
-                self.connect()
-            assert self._session is not None
-            try:
-                return self._way.at_once(self._session, query)
-            except (StoreError, AssertionError):
-                self._session = None
-                raise
-
-        async def ask_soon(self, query: Query, wait_s: float = STORE_ANSWER_S, *, quick: bool = True) -> list[Row]:
-            if self._session is None:
-                await trio.to_thread.run_sync(self.connect)
-            assert self._session is not None
-            session, is_over = self._session, False
-            try:
-                with trio.move_on_after(wait_s):
-                    rows = await self._way.soon(session, query)
-                    is_over = True
-                    return rows
-                raise StoreError(f"the database did not answer within {wait_s:g} s")
-            except (StoreError, AssertionError):
-                is_over = False
-                raise
-            except Exception:  # to say no is an answer
-                is_over = True
-                raise
-            finally:
-                if not is_over and self._session == session:
-                    self._session = None
-
-        def own_host(self) -> str:
-            return "127.0.0.1"
-
-        def close(self) -> None:
-            self._session = None
-
-        def __getattr__(self, name: str) -> Any:
-            raise NotImplementedError(name)
-
-    return SimLink
+    return type("SimLink", (SimLink,), {"_find_way": staticmethod(way)})

@@ -5,48 +5,34 @@ so that a seed gives the same log each time, byte for byte. What runs is the rea
 replaced are sockets, threads, clocks, and the connection to PostgreSQL.
 """
 
-import gc
 import hashlib
 import random
-import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
-import structlog
 import trio
 import trio.lowlevel
 import trio.testing
 from trio._core import _run
 
 from bunqueue_trio.config import Settings
-from bunqueue_trio.doors import handshake, leading, waiting_room
-from bunqueue_trio.engine import line as lines
-from bunqueue_trio.engine import moves, timers
 from bunqueue_trio.errors import leaves
-from bunqueue_trio.runtime import clock, hub, tree
-from bunqueue_trio.storage.postgres import announcer, schema, store
-from bunqueue_trio.transports import express, hot
-from bunqueue_trio.transports.listener import Http
 from tests.cluster.books import ClusterLedger, ClusterWorker, Polls, Reader
-from tests.cluster.broker import CURRENT, PORT, Broker, RunQueue
+from tests.cluster.broker import PORT, Broker, RunQueue
 from tests.cluster.chaos import ClusterChaos
 from tests.cluster.database import Committed, Database, Leader
-from tests.cluster.link import make_link
-from tests.cluster.net import CLIENT, HostListener, Net
+from tests.cluster.net import CLIENT, Net
 from tests.cluster.postgres import Postgres
+from tests.cluster.sealing import sealed
 from tests.cluster.truth import Truth
 from tests.sim.actors import Actor, Meddler, Producer
 from tests.sim.chaos import DISK_DELAYS_S, choose
 from tests.sim.disk import Platter, Threads
-from tests.sim.wire import End, Pace, Poller
+from tests.sim.wire import End, Pace
 from tests.sim.world import Result
 
 START_S = 1_700_000_000.0
@@ -264,84 +250,11 @@ class ClusterWorld:
                 self.fail(f"the leader has counted {counted}, and kept is {dict(there)}")
 
 
-@contextmanager
-def _sealed(world: ClusterWorld) -> Iterator[None]:
-    """Everything that would make two runs differ is replaced, and small sizes let sweeps happen early."""
-
-    def note(_: Any, method: str, entry: Any) -> Any:
-        who, words = (
-            _current().name if CURRENT.get() else "log",
-            " ".join(f"{k}={v}" for k, v in sorted(entry.items()) if k != "exc_info"),
-        )
-        world.log(who, f"{method}: {words}")
-        if entry.get("event") in ("connection failed", "the self-audit found a fault"):
-            world.fail(f"{entry} {traceback.format_exc()[-1500:]} {sys.exc_info()[1]!r}")
-        raise structlog.DropEvent
-
-    def listen(port: int) -> HostListener:
-        return world.net.listen(_current().name, port)
-
-    async def open_listeners(settings: Settings, doors: Any = ()) -> tuple[list[Any], list[str]]:
-        return [listen(PORT)], [f"http://{_current().name}:{PORT}"]
-
-    async def open_link(settings: Settings) -> list[Any]:
-        return [listen(PORT + 1)]
-
-    async def open_tcp_stream(host: str, port: int) -> End:
-        return await world.net.open(_current().name, host, port)
-
-    def wall_s() -> float:
-        return _current().clocks.wall_s()
-
-    def boot_s() -> float:
-        return _current().clocks.boot_s()
-
-    versions = schema.migrations()
-    links = make_link(lambda: _current().reach)  # type: ignore[arg-type,return-value]
-    was_enabled = gc.isenabled()
-    with ExitStack() as stack:
-        for target, name, value in (
-            (trio.to_thread, "run_sync", world.threads.run_sync),
-            (trio, "open_tcp_stream", open_tcp_stream),
-            (clock, "time", SimpleNamespace(time=wall_s)), (store, "_now", boot_s),
-            (store, "Link", links), (announcer, "Link", links), (schema, "migrations", lambda: versions),
-            (store, "socket", SimpleNamespace(gethostname=lambda: _current().name)),
-            (store, "os", SimpleNamespace(getpid=lambda: _current().lives)),
-            (leading, "open_listeners", open_listeners), (waiting_room, "open_listeners", open_listeners),
-            (leading, "open_link", open_link), (leading, "Http", partial(Http, make_poller=Poller)),
-            (handshake, "secrets", SimpleNamespace(token_bytes=world.nonces.randbytes)),
-            (tree, "gc", SimpleNamespace(disable=lambda: None, enable=lambda: None)),
-            (hub, "READER_EVENTS_MAX", world.reader_events_max),
-            (hot, "TURN_REQUESTS", world.turn_requests), (hot, "ANSWERS_MAX", world.turn_requests),
-            (timers, "_SWEEP_MIN", 4), (lines, "BLOCK_MAX", 2), (moves, "QUEUES_IDLE_MAX", 2),
-            (_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
-        ):  # fmt: skip
-            stack.enter_context(mock.patch.object(target, name, value))
-        stack.enter_context(mock.patch.object(express, "OWN_REQUESTS", 2))
-        before = structlog.get_config()
-        structlog.configure(processors=[note], cache_logger_on_first_use=False)
-        stack.callback(structlog.configure, **before)
-        _run._r.seed(f"{world.seed}/trio")
-        gc.disable()
-        try:
-            yield
-        finally:
-            gc.collect()
-            if was_enabled:
-                gc.enable()
-
-
-def _current() -> Broker:
-    broker = CURRENT.get()
-    assert broker is not None
-    return broker
-
-
 def simulate_cluster(seed: int, hours: float) -> Result:
     """Run the cluster of ``seed`` for so many virtual hours of trouble, and then until all is calm."""
     world = ClusterWorld(seed, hours)
     begun = time.perf_counter()
-    with _sealed(world):
+    with sealed(world):
         try:
             trio.run(world.run, clock=world.clock)
         except BaseException as error:  # noqa: ASYNC103 - around a run of its own, in which nobody awaits
