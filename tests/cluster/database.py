@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from bunqueue_trio.storage.postgres import announcer, link, retention, schema, store, terms
+from bunqueue_trio.storage.postgres import announcer, link, retention, schema, terms
 from bunqueue_trio.storage.postgres import parameters as p
 from bunqueue_trio.storage.postgres.link import Fenced, Query
 from bunqueue_trio.storage.rows import ChangedRow, JobRow
