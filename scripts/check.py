@@ -68,8 +68,8 @@ SELECTED = {
 # tests/sim/test_planted.py plants is found within the first hundred.
 SIMULATED = {"full": "0-99", "long": "0-2999"}
 
-# The same of clusters (tests/cluster): half a minute of two cores, and a long look.
-CLUSTERS = {"full": ("0-15", "0.05"), "long": ("0-999", "0.1")}
+# The same of clusters (tests/cluster): a quarter of a minute of two cores, and a long look.
+CLUSTERS = {"full": ("0-7", "0.05"), "long": ("0-999", "0.1")}
 
 
 @dataclass(frozen=True)
