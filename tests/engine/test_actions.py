@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec import Raw
 
@@ -161,6 +162,18 @@ ACTS_TRIED: dict[type[c.Command], tuple[Callable[[Bench], object], Act]] = {
 }  # fmt: skip
 
 
+NIGHTLY_WAS = {"there": True, "queue": "q", "every": 60_000, "data": "1"}
+WAS: dict[type[c.Command], dict[str, Any]] = {
+    c.ChangePriority: {"priority": 0}, c.Pause: {"paused": False}, c.Resume: {"paused": True, "reason": None, "until": None},
+    c.SetConcurrency: {"concurrency": None}, c.ClearConcurrency: {"concurrency": 2}, c.RateLimit: {"limit": None},
+    c.RateLimitClear: {"limit": 7, "duration": 1000}, c.MarkGroup: {"mark": "none"}, c.SetDefaults: {"ttl": None}, c.ClearDefaults: {"ttl": 5},
+    c.SetDlqConfig: {"maxEntries": None}, c.ClearDlqConfig: {"maxAge": 5}, c.ClearStallConfig: {"maxStalls": 5}, c.SetStallConfig: {"maxStalls": None},
+    c.PutSchedule: {"there": False}, c.DeleteSchedule: NIGHTLY_WAS,
+    c.Cron: {"there": False}, c.CronDelete: NIGHTLY_WAS,
+}  # fmt: skip
+"""What each of them, as it is tried, finds before it."""
+
+
 def noted(bench: Bench) -> list[dict[str, Any]]:
     """What the next commit writes of acts."""
     return [json.loads(line.body) for line in bench.engine.trails.changed if line.kind == "actions"]  # type: ignore[union-attr]
@@ -182,7 +195,8 @@ def test_an_act_is_written_down_with_its_change(bench: Bench, kind: type[c.Comma
             "at": T0 + 5, "who": "ann", "address": "10.0.0.7", "command": SPECS[kind].tag,
             "queue": getattr(command, "queue", None), "job": None if "Worker" in kind.__name__ else getattr(command, "id", None),
             "worker": getattr(command, "id", None) if "Worker" in kind.__name__ else None, "fields": fields, "count": count,
-        },
+        }
+        | ({} if (was := WAS.get(kind)) is None else {"before": was}),
     ]  # fmt: skip
     bench.commit()
     page = bench.do(c.Actions(limit=1))
@@ -257,3 +271,50 @@ def test_acts_come_by_pages_newest_first(bench: Bench):
     assert found == [["q4", "q3"], ["q2", "q1"], ["q0"]]
     with pytest.raises(Refused, match="after must be the next of an earlier page"):
         bench.do(c.Actions(after="x"))
+
+
+def test_what_was_before_an_act_is_what_brings_it_back(bench: Bench):
+    """Settings, those that were set and those that were as everywhere; a schedule whole, its payload to the letter."""
+    many = {"type": "fixed", "delay": 5}
+    bench.do(c.SetDefaults(queue="q", max_attempts=7, ttl=5))
+    bench.do(c.SetDefaults(queue="q", max_attempts=8, timeout=9, backoff=msgspec.convert(many, c.Backoff)))
+    bench.do(c.ClearDefaults(queue="q"))
+    bench.do(c.SetStallConfig(queue="q", config=c.StallConfig(max_stalls=1)))
+    bench.do(c.SetStallConfig(queue="q", config=c.StallConfig(max_stalls=2, grace_period=5)))
+    bench.do(NIGHTLY)
+    bench.do(
+        c.PutSchedule(
+            name="s",
+            queue="q",
+            data=Raw(b'{"n": 1.0000000000000000001}'),
+            cron="0 3 * * *",
+            timezone="Europe/Berlin",
+            jitter=5,
+        )
+    )
+    bench.do(c.DeleteSchedule(name="s"))
+    assert [act["before"] for act in noted(bench)] == [
+        {"maxAttempts": None, "ttl": None}, {"maxAttempts": 7, "timeout": None, "backoff": None},
+        {"maxAttempts": 8, "ttl": 5, "timeout": 9, "backoff": many},
+        {"maxStalls": None}, {"maxStalls": 1, "gracePeriod": None}, {"there": False}, NIGHTLY_WAS,
+        {
+            "there": True, "queue": "q", "cron": "0 3 * * *", "timezone": "Europe/Berlin", "jitter": 5, "data": '{"n": 1.0000000000000000001}',
+        },
+    ]  # fmt: skip
+
+
+def test_what_is_too_large_for_a_log_is_not_kept(bench: Bench):
+    bench.do(c.PutSchedule(name="s", queue="q", data=Raw(b'"' + b"x" * 5000 + b'"'), every=1000))
+    bench.do(c.PutSchedule(name="t", queue="q", data=Raw(b'"\xff"'), every=1000))
+    bench.commit()
+    for name in "st":
+        bench.do(c.DeleteSchedule(name=name))
+    assert ["before" in act for act in noted(bench)] == [False, False]
+
+
+def test_a_refused_act_looks_at_nothing(bench: Bench):
+    with pytest.raises(Refused):
+        bench.do(c.SetDefaults(queue="", ttl=5))
+    with pytest.raises(Refused):
+        bench.do(c.ChangePriority(id="nobody", priority=3))
+    assert noted(bench) == []

@@ -53,7 +53,7 @@ def test_much_is_removed_for_good(server: Running):
 
 
 @pytest.mark.parametrize("arguments", [
-    ("purge", "q"), ("purge", "q", "--id", "x"), ("drain", "q"), ("obliterate", "q"),
+    ("drain", "q"), ("obliterate", "q"),
 ])  # fmt: skip
 def test_nothing_is_removed_when_there_is_nobody_to_ask(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]):
     asked: list[str] = []

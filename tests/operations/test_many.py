@@ -47,7 +47,7 @@ def test_the_others_follow_a_few_that_do_well(tmp_path: Path):
             job_id = client.post("/queues/q/jobs", json={"data": 1, "maxAttempts": 1}).json()["id"]
             client.get("/queues/q/jobs")
             client.post(f"/jobs/{job_id}/fail", json={"error": "late"})
-        done = bunqueue("retry", "q", "--error", "late", "--canary", "1", "--wait", "1ms", env=env)
+        done = bunqueue("retry", "q", "--error", "late", "--canary", "1", "--wait", "1ms", "--yes", env=env)
         assert (done.code, "1 of 1 have not ended" in done.err) == (1, True)
         counts = client.get("/queues/q/counts").json()["counts"]
         assert (counts["waiting"], counts["failed"]) == (1, 2)
@@ -99,7 +99,7 @@ def test_who_is_asked_sees_what_it_is_about(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(many.sys, "stdin", Terminal())
     monkeypatch.setattr(click, "confirm", lambda text, **_: (_ for _ in ()).throw(click.Abort(text)))
     with pytest.raises(click.Abort, match="cancel 5 jobs, these and 4 more"):
-        many.act_on_many("u", None, {"queue": ["q"]}, "cancel", "cancelled", yes=False)
+        many.act_on_many("u", None, {"queue": ["q"]}, "cancel", "cancelled", yes=False, dry_run=False, as_json=False)
     assert len(asked) == 1
 
 
@@ -123,7 +123,7 @@ def test_who_cannot_be_asked_is_told_how_many_it_were(monkeypatch: pytest.Monkey
 
 def test_many_are_retried_at_a_rate(monkeypatch: pytest.MonkeyPatch):
     asked = replies(monkeypatch, [{"count": 3}, {"count": 3}])
-    done = CliRunner().invoke(main, ["retry", "q", "--rate", "50"])
+    done = CliRunner().invoke(main, ["retry", "q", "--rate", "50", "--yes"])
     assert done.output.endswith("q: 3 of 3 dead letters retried\n")
     assert [body.get("rate") for body in asked] == [None, 50]
     for arguments in (["retry", "q", "--id", "x", "--rate", "5"], ["promote", "x", "--rate", "5"]):
@@ -149,14 +149,14 @@ def test_those_that_depend_on_others_follow_them(monkeypatch: pytest.MonkeyPatch
         monkeypatch,
         [{"count": 1}, {"count": 1, "refused": later}, {"count": 1, "refused": {"dependency-dead": 1}}, {"count": 1}],
     )
-    done = CliRunner().invoke(main, ["retry", "q", "--error", "x"])
+    done = CliRunner().invoke(main, ["retry", "q", "--error", "x", "--yes"])
     assert done.output.endswith("q: 3 of 3 dead letters with this error retried\n")
     assert len(asked) == 4
 
 
 def test_what_dies_again_at_once_is_not_retried_for_ever(monkeypatch: pytest.MonkeyPatch):
     replies(monkeypatch, [{"count": 2}] + [{"count": 2, "refused": {"dependency-dead": 1}}] * 2)
-    done = CliRunner().invoke(main, ["retry", "q", "--error", "x"])
+    done = CliRunner().invoke(main, ["retry", "q", "--error", "x", "--yes"])
     assert "4 of 3 dead letters" in done.output
 
 

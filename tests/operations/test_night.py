@@ -63,7 +63,7 @@ def test_the_night(tmp_path: Path):
         rerun = next(line for line in said if line.startswith("rerun"))
         assert ": emails: 3 dead letters with this error, 3 first" in said[rerun]
         assert "queue=emails fingerprint=2a253bca139c" in said["reruns"]
-        assert said['retry emails --error "TimeoutError"'].startswith("emails: 2 of 2")
+        assert said['retry emails --error "TimeoutError" --yes'].startswith("emails: 2 of 2")
         assert "unrecoverable" in said["dead emails"]
         assert said['purge emails --error "no such address" --yes'].startswith("emails: 1 of 1")
         with server.client() as client:

@@ -36,7 +36,7 @@ def test_workers_are_shown_quieted_released_and_forgotten(server: Running):
         assert ask("quiet", "mailer").out == "mailer: quiet, and has 1 jobs\n"
         done = ask("forget", "mailer")
         assert (done.code, "release them first" in done.err) == (1, True)
-        assert ask("release", "w-1").out == "w-1: 1 jobs returned\n"
+        assert ask("release", "w-1", "--yes").out == "w-1: 1 jobs returned\n"
         assert client.get("/queues/q/jobs", params={"owner": "w-1"}).json()["job"] is None
         assert ask("unquiet", "mailer").out == "mailer: gets jobs\n"
         assert client.get("/queues/q/jobs", params={"owner": "w-1"}).json()["job"]["id"] == job_id
@@ -46,7 +46,12 @@ def test_workers_are_shown_quieted_released_and_forgotten(server: Running):
 
 
 def known(*workers: tuple[str, str]) -> dict[str, Any]:
-    return {"data": {"workers": [{"id": i, "name": n, "queues": [f"q-{i}"]} for i, n in workers], "next": None}}
+    return {
+        "data": {
+            "workers": [{"id": i, "name": n, "queues": [f"q-{i}"], "activeJobs": 3} for i, n in workers],
+            "next": None,
+        }
+    }
 
 
 def test_what_is_done_to_a_name_is_done_to_all_of_it(monkeypatch: pytest.MonkeyPatch):
@@ -74,5 +79,5 @@ def test_an_id_goes_before_a_name(monkeypatch: pytest.MonkeyPatch):
         return known(("a/1", "b"), ("b", "a/1")) if call[2] == "GET" else {"data": {"count": 3}}
 
     monkeypatch.setattr(told, "answer", answer)
-    done = CliRunner().invoke(main, ["workers", "release", "a/1"])
+    done = CliRunner().invoke(main, ["workers", "release", "a/1", "--yes"])
     assert (done.output, asked[-1]) == ("a/1: 3 jobs returned\n", "/workers/a%2F1/release")

@@ -29,7 +29,9 @@ NAMED = {"name": "nightly"}
 WORKER = {"id": "w1"}
 
 
-AGREED = dict.fromkeys(("drain", "clean", "purge"), ("--yes",)) | {"rerun": ("--yes", "--detach")}
+AGREED = dict.fromkeys(("drain", "clean", "purge", "retry", "workers release"), ("--yes",)) | {
+    "rerun": ("--yes", "--detach")
+}
 """What a person would say to a command that asks first, and one that waits."""
 
 
@@ -175,7 +177,7 @@ async def button(bunqueue: Bunqueue, case: Case) -> None:
 async def command_line(bunqueue: Bunqueue, case: Case) -> None:
     form = await prepare(bunqueue, case)
     words, _ = lines_of((await Site(bunqueue).get(f"/ui/act/{case.action}?{urlencode(form)}")).html)
-    more = AGREED.get(words[1], ())
+    more = AGREED.get(words[1], AGREED.get(" ".join(words[1:3]), ()))
     result = await trio.to_thread.run_sync(lambda: CliRunner().invoke(main, [*words[1:], *more]))
     assert result.exit_code == 0, (words, result.output, result.exception)
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
@@ -164,10 +165,17 @@ def test_a_standby_goes_on_where_the_leader_was_killed_and_a_stop_lets_it_lead_a
                 assert httpx.get(standby.url + path, timeout=60).status_code == 200
             pushed = call(standby.port, "POST", "/queues/q/jobs", {"data": "x" * 100_000})[1]["id"]
             assert call(leader.port, "GET", f"/jobs/{pushed}/state")[1]["state"] == "waiting"
-            with Load(standby.port) as through:
+            with Load(standby.port) as through, ThreadPoolExecutor() as threads:
                 through.wait()
+                held = threads.submit(call, standby.port, "GET", "/queues/held/jobs?timeout=60000", None, 100)
+                polls = "bunqueue_pollers 1\n"
+                until(lambda: polls in httpx.get(leader.url + "/prometheus").text, 60, lambda: leader.log)
                 leader.kill()
                 until(standby.is_ready, 60, lambda: standby.log)
+                waited = call(standby.port, "POST", "/queues/held/jobs", {"data": 1})[1]["id"]
+                assert held.result()[1]["job"]["id"] == waited, (
+                    "it was asked of the next leader, which is the door itself"
+                )
                 load.port = standby.port
                 load.wait()
                 through.wait()

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from bunqueue_trio.cli.remote import at, pages, with_server
+from bunqueue_trio.cli.remote import at, json_option, pages, with_server
 from bunqueue_trio.cli.words import told
 from bunqueue_trio.logs.printable import printable
 
@@ -17,7 +17,7 @@ PAGE_MAX = 1000  # a server gives no more at once
 @click.option(
     "--limit", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="Show at most N."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print an object a line, as the server has it.")
+@json_option
 def actions(url: str, token: str | None, *, limit: int, as_json: bool) -> None:
     """List what operators have done, newest first: when, who, from where, what, to what, and how many jobs it changed."""
     shown = 0

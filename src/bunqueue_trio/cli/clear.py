@@ -1,28 +1,27 @@
 """Commands that remove many jobs of a running server for good; each asks before it does, or wants --yes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
 import msgspec
 
-from bunqueue_trio.cli.dead import check_which, told_of
+from bunqueue_trio.cli.dead import check_which, is_wanted, told_of
 from bunqueue_trio.cli.many import (
     act,
     confirm,
+    dry_option,
     limit_option,
     rated,
-    refuse_unknown_group,
     try_act,
     with_dead_filter,
     yes_option,
 )
-from bunqueue_trio.cli.remote import DURATION, answer, with_server
-from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.cli.remote import DURATION, answer, json_option, say, with_server
+from bunqueue_trio.cli.slips import tell_if_unknown
 from bunqueue_trio.pages import words
 from bunqueue_trio.protocol.request import segment_of
 
-_YES = yes_option
 _STATES = ("waiting", "delayed", "waiting-children", "completed", "failed")
 
 
@@ -32,29 +31,31 @@ _STATES = ("waiting", "delayed", "waiting-children", "completed", "failed")
 @click.option("--id", "job_id", metavar="ID", help="Only this job.")
 @with_dead_filter
 @limit_option
-@_YES
+@dry_option
+@yes_option
+@json_option
 def purge(
-    url: str, token: str | None, queue: str | None, wanted: dict[str, Any], *, job_id: str | None, limit: int | None, yes: bool
+    url: str, token: str | None, queue: str | None, wanted: dict[str, Any], *, job_id: str | None, limit: int | None,
+    dry_run: bool, yes: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Delete the dead letters of QUEUE for good; without QUEUE all that a filter describes."""
     check_which(queue, job_id, wanted)
-    if job_id is not None and limit is not None:
-        raise click.UsageError("--id and --limit exclude each other")
+    if job_id is not None and (limit is not None or dry_run):
+        raise click.UsageError("--id and --limit or --dry-run exclude each other")
+    which = wanted | ({} if queue is None else {"queue": queue})
+    how: dict[str, Any] = rated(None, limit)
+    if job_id is None and not is_wanted(
+        url, token, queue, which, "purge", "deleted", dry_run=dry_run, yes=yes, as_json=as_json, then=" for good", **how
+    ):
+        return
     if wanted or limit is not None:
-        which = wanted | ({} if queue is None else {"queue": queue})
-        tried, told = try_act(url, token, which, "purge", **rated(None, limit)), told_of(queue, wanted)
-        refuse_unknown_group(which, tried)
-        total = tried.count
-        _ask(told.format(f"delete {total:,}"), yes=yes)
-        did = act(url, token, which, "purge", total, "deleted", **rated(None, limit))
-        click.echo(printable(f"{told} deleted".format(f"{did.count:,} of {total:,}")))
+        total = try_act(url, token, which, "purge", **how).count
+        did = act(url, token, which, "purge", total, "deleted", **how)
+        say(f"{told_of(queue, wanted, f'{did.count:,} of {total:,}')} deleted", did.told(), as_json=as_json)
+        if not total and queue is not None:
+            tell_if_unknown(url, token, queue)
         return
     assert queue is not None
-    if job_id is not None:
-        _ask(f"{queue}: delete the dead letter {job_id}", yes=yes)
-    elif not yes:
-        total = answer(url, token, "GET", f"/queues/{segment_of(queue)}/dlq?limit=1")["total"]
-        _ask(f"{queue}: delete {total:,} dead letters", yes=yes)
     body = {} if job_id is None else {"jobId": job_id}
     left = 0
 
@@ -64,20 +65,29 @@ def purge(
             left = reply["left"]
             yield reply["count"]
 
-    click.echo(printable(f"{queue}: {_sum(steps(), 'deleted'):,} deleted, {left:,} left"))
+    count = _sum(steps(), "deleted")
+    say(f"{queue}: {count:,} deleted, {left:,} left", {"count": count, "left": left}, as_json=as_json)
+    if not (count or left):
+        tell_if_unknown(url, token, queue)
 
 
 @click.command()
 @with_server
 @click.argument("queue")
 @click.option("--delayed", is_flag=True, help="Remove delayed jobs, too.")
-@_YES
-def drain(url: str, token: str | None, queue: str, *, delayed: bool, yes: bool) -> None:
+@dry_option
+@yes_option
+@json_option
+def drain(
+    url: str, token: str | None, queue: str, *, delayed: bool, dry_run: bool, yes: bool, as_json: bool
+) -> None:  # fmt: skip
     """Remove the waiting jobs of QUEUE for good. Active ones go on."""
-    if not yes:
+    if dry_run or not yes:
         counts = answer(url, token, "GET", f"/queues/{segment_of(queue)}")["queue"]["counts"]
         states = f"{counts['waiting']:,} waiting" + (f" and {counts['delayed']:,} delayed" if delayed else "")
-        _ask(f"{queue}: remove {states} jobs", yes=yes)
+        total = counts["waiting"] + (counts["delayed"] if delayed else 0)
+        if not _is_wanted(url, token, queue, f"{states} jobs", total, dry_run=dry_run, yes=yes, as_json=as_json):
+            return
     path = f"/queues/{segment_of(queue)}/drain"
 
     def steps() -> Iterator[int]:
@@ -87,7 +97,7 @@ def drain(url: str, token: str | None, queue: str, *, delayed: bool, yes: bool) 
             if not (reply["count"] and reply["left"]):
                 return
 
-    click.echo(printable(f"{queue}: {_sum(steps(), 'removed'):,} removed"))
+    _tell_removed(url, token, queue, steps(), as_json=as_json)
 
 
 @click.command()
@@ -98,9 +108,12 @@ def drain(url: str, token: str | None, queue: str, *, delayed: bool, yes: bool) 
     "--older", "grace", type=DURATION, default=0, metavar="TIME",
     help="Only those that are older: 10m, 2h, 7d. The age counts from the push, or from the end of completed and failed ones.",
 )  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Only say how many there are, and about how much of the file they take.")
-@_YES
-def clean(url: str, token: str | None, queue: str, state: str, *, grace: int, dry_run: bool, yes: bool) -> None:
+@dry_option
+@yes_option
+@json_option
+def clean(
+    url: str, token: str | None, queue: str, state: str, *, grace: int, dry_run: bool, yes: bool, as_json: bool
+) -> None:  # fmt: skip
     """Remove the jobs of QUEUE in STATE for good: waiting, delayed, waiting-children, completed or failed ones.
 
     `failed`: the dead letters. It says how many they are and what they take before it asks.
@@ -111,22 +124,30 @@ def clean(url: str, token: str | None, queue: str, state: str, *, grace: int, dr
         for page in pages_of(url, token, path, wanted | {"dryRun": True}):
             count, taken = count + page["count"], taken + page["bytes"]
         told = f"{count:,} {state} jobs, about {words.size(taken)}"
-        if dry_run or not count:
-            click.echo(printable(f"{queue}: {told} would be removed"))
+        if not _is_wanted(
+            url, token, queue, f"{told},", count, dry_run=dry_run, yes=yes, as_json=as_json, more={"bytes": taken}
+        ):
             return
-        _ask(f"{queue}: remove {told},", yes=yes)
-    pages = pages_of(url, token, path, wanted)
-    click.echo(printable(f"{queue}: {_sum((reply['count'] for reply in pages), 'removed'):,} removed"))
+    steps = (reply["count"] for reply in pages_of(url, token, path, wanted))
+    _tell_removed(url, token, queue, steps, as_json=as_json)
 
 
 @click.command()
 @with_server
 @click.argument("queue")
 @click.option("--force", is_flag=True, help="Take active jobs from their workers, too.")
-@_YES
-def obliterate(url: str, token: str | None, queue: str, *, force: bool, yes: bool) -> None:
+@dry_option
+@yes_option
+@json_option
+def obliterate(
+    url: str, token: str | None, queue: str, *, force: bool, dry_run: bool, yes: bool, as_json: bool
+) -> None:  # fmt: skip
     """Remove all that there is of QUEUE for good: jobs, records of ended ones, pause and limits."""
-    _ask(f"{queue}: remove all jobs and records", yes=yes)
+    view = answer(url, token, "GET", f"/queues/{segment_of(queue)}")["queue"]
+    total = sum(view["counts"].values())
+    told = f"all {total:,} jobs and records"
+    if not _is_wanted(url, token, queue, told, total, dry_run=dry_run, yes=yes, as_json=as_json):
+        return
     path = f"/queues/{segment_of(queue)}/obliterate"
 
     def steps() -> Iterator[int]:
@@ -136,11 +157,32 @@ def obliterate(url: str, token: str | None, queue: str, *, force: bool, yes: boo
             if reply["done"]:
                 return
 
-    click.echo(printable(f"{queue}: {_sum(steps(), 'removed'):,} removed"))
+    _tell_removed(url, token, queue, steps(), as_json=as_json)
 
 
-def _ask(what: str, *, yes: bool) -> None:
-    confirm(f"{what} for good", yes=yes)
+def _is_wanted(
+    url: str, token: str | None, queue: str, what: str, total: int, *, dry_run: bool, yes: bool, as_json: bool,
+    more: Mapping[str, Any] | None = None,
+) -> bool:  # fmt: skip
+    """Say or ask what would be removed; return whether it is to be done."""
+    if dry_run:
+        say(
+            f"{queue}: {what.rstrip(',')} would be removed",
+            {"dryRun": True, "count": total, **(more or {})},
+            as_json=as_json,
+        )
+    if dry_run and not total:
+        tell_if_unknown(url, token, queue)
+    if total and not dry_run:
+        confirm(f"{queue}: remove {what} for good", yes=yes)
+    return not dry_run
+
+
+def _tell_removed(url: str, token: str | None, queue: str, steps: Iterator[int], *, as_json: bool) -> None:
+    count = _sum(steps, "removed")
+    say(f"{queue}: {count:,} removed", {"count": count}, as_json=as_json)
+    if not count:
+        tell_if_unknown(url, token, queue)
 
 
 def _do(url: str, token: str | None, path: str, body: dict[str, Any]) -> Any:

@@ -10,14 +10,18 @@ import msgspec
 from bunqueue_trio.cli.canary import Percent, retry_first
 from bunqueue_trio.cli.many import (
     act,
+    confirm,
+    dry_option,
     limit_option,
     rate_option,
     rated,
     refuse_unknown_group,
     try_act,
     with_dead_filter,
+    yes_option,
 )
-from bunqueue_trio.cli.remote import DURATION, answer, at, pages, tell_if_unknown, with_server
+from bunqueue_trio.cli.remote import DURATION, answer, at, json_option, pages, say, with_server
+from bunqueue_trio.cli.slips import tell_if_unknown
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.request import segment_of
 
@@ -39,54 +43,66 @@ _WHY_STILL = {
 @click.option(
     "--limit", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="Show at most N."
 )
-@click.option("--error", metavar="TEXT", help="Only those whose last error has this text in it.")
-@click.option("--group", metavar="FP", help="Only those whose last error is of this group.")
+@with_dead_filter
 @click.option(
     "--groups",
     is_flag=True,
     help="Count them by their error instead, of all queues without QUEUE; numbers, ids, names and places in it do not matter.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print an object a line, as the server has it.")
+@json_option
 def dead(
-    url: str, token: str | None, queue: str | None, *, limit: int, error: str | None, group: str | None, groups: bool,
-    as_json: bool,
+    url: str, token: str | None, queue: str | None, wanted: dict[str, Any], *, limit: int, groups: bool, as_json: bool
 ) -> None:  # fmt: skip
-    """Show the jobs of QUEUE that failed for good, newest first: when, id, reason and last error.
+    """Show the jobs of QUEUE that failed for good, newest first: when, id, reason and last error; without QUEUE all that a filter describes.
 
     The reason is `max_attempts_exceeded`, `timeout` (the last attempt took too long), `unrecoverable` (its worker gave it up),
     `discarded`, `stalled` (its workers died, or lost it, too often) or `dependency_failed`. Of a group it is that of the newest.
     """
-    which = {name: value for name, value in (("error", error), ("fingerprint", group)) if value is not None}
     if groups:
-        if which:
-            raise click.UsageError("--groups excludes --error and --group")
+        if wanted:
+            raise click.UsageError("--groups excludes the filters")
         _show_groups(url, token, queue, limit=limit, as_json=as_json)
         return
-    if queue is None:
-        raise click.UsageError("say which QUEUE; only --groups are told of all")
-    path = f"/queues/{segment_of(queue)}/dlq"
+    if queue is None and not wanted:
+        raise click.UsageError("say which QUEUE, or a filter; only --groups are told of all")
     shown = total = 0
-    for page in pages(url, token, path, **which, limit=min(limit, PAGE_MAX)):
-        entries = page["entries"][: limit - shown]
-        for entry in entries:
-            _show(entry, as_json=as_json)
-        shown, total = shown + len(entries), page["total"]
+    for entries, of in _entries(url, token, queue, wanted, min(limit, PAGE_MAX)):
+        for entry in entries[: limit - shown]:
+            where = f"{entry['job']['queue']}  " if queue is None else ""
+            text = f"{at(entry['enteredAt'])}  {entry['job']['id']}  {where}{entry['reason']}  {entry['error'] or ''}"
+            say(text, entry, as_json=as_json)
+            shown += 1
+        total = of
         if shown == limit:
             break
     # Beside the output, which a program may read.
-    if total > shown == limit and not which:
+    if total > shown == limit:
         click.echo(f"{shown:,} of {total:,} dead letters; --limit shows more", err=True)
     elif not (shown or as_json):
-        click.echo(printable(f"{queue}: no dead letters{_WITH_THIS.get(next(iter(which), ''), '')}"), err=True)
-        tell_if_unknown(url, token, queue)
+        where = "" if queue is None else f"{queue}: "
+        like = _WITH_THIS.get(next(iter(wanted)), " like that") if wanted else ""
+        click.echo(printable(f"{where}no dead letters{like}"), err=True)
+    if not shown:
+        tell_if_unknown(url, token, *filter(None, [queue]))
 
 
-def _show(entry: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(entry))
-    else:
-        when = at(entry["enteredAt"])
-        click.echo(printable(f"{when}  {entry['job']['id']}  {entry['reason']}  {entry['error'] or ''}"))
+def _entries(
+    url: str, token: str | None, queue: str | None, wanted: dict[str, Any], limit: int
+) -> Iterator[tuple[list[dict[str, Any]], int]]:
+    """Yield dead letters page by page, and how many there are where that is known, else 0."""
+    if queue is not None and wanted.keys() <= _WITH_THIS.keys():
+        for page in pages(url, token, f"/queues/{segment_of(queue)}/dlq", **wanted, limit=limit):
+            yield page["entries"], 0 if wanted else page["total"]
+        return
+    which = wanted | {"state": "failed"} | ({} if queue is None else {"queue": queue})
+    for page in pages(url, token, "/jobs", **which, limit=limit):
+        yield (
+            [
+                {"job": job, "enteredAt": job["completedAt"], "reason": job["reason"], "error": job["error"]}
+                for job in page["jobs"]
+            ],
+            0,
+        )
 
 
 def _show_groups(url: str, token: str | None, queue: str | None, *, limit: int, as_json: bool) -> None:
@@ -102,6 +118,8 @@ def _show_groups(url: str, token: str | None, queue: str | None, *, limit: int, 
             return
     if not (shown or as_json):
         click.echo(printable("no dead letters" if queue is None else f"{queue}: no dead letters"), err=True)
+    if not shown:
+        tell_if_unknown(url, token, *filter(None, [queue]))
 
 
 def _show_group(group: dict[str, Any], *, where: bool, as_json: bool) -> None:
@@ -157,9 +175,12 @@ def _common(common: dict[str, Any]) -> str:
 )
 @limit_option
 @rate_option
+@dry_option
+@yes_option
+@json_option
 def retry(
     url: str, token: str | None, queue: str | None, wanted: dict[str, Any], *, job_id: str | None, canary: int | None,
-    stop_at: float, wait: int, limit: int | None, rate: int | None,
+    stop_at: float, wait: int, limit: int | None, rate: int | None, dry_run: bool, yes: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Put the dead letters of QUEUE back into it, as new jobs with their old ids; without QUEUE all that a filter describes.
 
@@ -167,19 +188,52 @@ def retry(
     unfinished job has its unique key, or while a job of another queue that it depends on is dead.
     """
     check_which(queue, job_id, wanted)
-    for name, value in (("canary", canary), ("limit", limit), ("rate", rate)):
+    for name, value in (("canary", canary), ("limit", limit), ("rate", rate), ("dry-run", dry_run or None)):
         if job_id is not None and value is not None:
             raise click.UsageError(f"--id and --{name} exclude each other")
     if canary is not None and limit is not None:
         raise click.UsageError("--canary and --limit exclude each other")
     which = wanted | ({} if queue is None else {"queue": queue})
+    how: dict[str, Any] = rated(rate, limit)
+    if job_id is None and not is_wanted(
+        url, token, queue, which, "retry", "retried", dry_run=dry_run, yes=yes, as_json=as_json, **how
+    ):
+        return
     if canary is not None:
         retry_first(url, token, which, canary, stop_at, wait / 1000)
     if wanted or rate is not None or limit is not None:
-        _retry_which(url, token, queue, which, **rated(rate, limit))
+        _retry_which(url, token, queue, which, as_json=as_json, **how)
     else:
         assert queue is not None
-        _retry_all(url, token, queue, job_id)
+        _retry_all(url, token, queue, job_id, as_json=as_json)
+
+
+def is_wanted(
+    url: str, token: str | None, queue: str | None, which: dict[str, Any], action: str, done: str, *,
+    dry_run: bool, yes: bool, as_json: bool, then: str = "", **how: Any,
+) -> bool:  # fmt: skip
+    """Try an act on dead letters dry, say or ask what it would be done to; return whether it is to be done.
+
+    Raises:
+        ClickException: a group of errors is named and nothing is in it.
+    """
+    if yes and not dry_run and not {"fingerprint"} & which.keys():
+        return True
+    tried = try_act(url, token, which, action, **how)
+    refuse_unknown_group(which, tried)
+    told = told_of(queue, which, f"{tried.count:,}")
+    if dry_run:
+        say(f"{told} would be {done}{tried.why_not}", tried.told(dry_run=True), as_json=as_json)
+        if not as_json:
+            tried.show()
+    elif tried.count:
+        if not yes:
+            tried.show()
+        follow = tried.refused.get("dependency-dead", 0) if action == "retry" else 0
+        confirm(f"{action} {told}{f' and up to {follow:,} that depend on them' if follow else ''}{then}", yes=yes)
+    if dry_run and queue is not None and not (tried.count or tried.refused):
+        tell_if_unknown(url, token, queue)
+    return not dry_run
 
 
 def check_which(queue: str | None, job_id: str | None, wanted: dict[str, Any]) -> None:
@@ -190,14 +244,16 @@ def check_which(queue: str | None, job_id: str | None, wanted: dict[str, Any]) -
         raise click.UsageError("say which QUEUE, or which dead letters: --group, --error, --tag …")
 
 
-def told_of(queue: str | None, which: dict[str, Any]) -> str:
-    """Return how dead letters are spoken of, with ``{}`` for how many."""
+def told_of(queue: str | None, which: dict[str, Any], how_many: str) -> str:
+    """Return how dead letters are spoken of."""
     where = "all queues" if queue is None else queue
     is_one = {"queue"} < which.keys() | {"queue"} <= {"queue", "error", "fingerprint"}
-    return f"{where}: {{}} dead letters{' with this error' if is_one else ''}"
+    return f"{where}: {how_many} dead letters{' with this error' if is_one else ''}"
 
 
-def _retry_which(url: str, token: str | None, queue: str | None, which: dict[str, Any], **how: Any) -> None:
+def _retry_which(
+    url: str, token: str | None, queue: str | None, which: dict[str, Any], *, as_json: bool, **how: Any
+) -> None:
     tried = try_act(url, token, which, "retry", **how)
     refuse_unknown_group(which, tried)
     did = again = act(url, token, which, "retry", tried.count, "retried", **how)
@@ -206,10 +262,13 @@ def _retry_which(url: str, token: str | None, queue: str | None, which: dict[str
     while again.count and "dependency-dead" in again.refused and did.count < total and "limit" not in how:
         again = act(url, token, which, "retry", total - did.count, "retried", **how)
         did.count, did.refused = did.count + again.count, again.refused
-    click.echo(printable(f"{told_of(queue, which)} retried{did.why_not}".format(f"{did.count:,} of {total:,}")))
+    text = f"{told_of(queue, which, f'{did.count:,} of {total:,}')} retried{did.why_not}"
+    say(text, did.told(), as_json=as_json)
+    if not total and queue is not None:
+        tell_if_unknown(url, token, queue)
 
 
-def _retry_all(url: str, token: str | None, queue: str, job_id: str | None) -> None:
+def _retry_all(url: str, token: str | None, queue: str, job_id: str | None, *, as_json: bool) -> None:
     path = f"/queues/{segment_of(queue)}/dlq/retry"
     count, left = 0, 0
     try:
@@ -222,7 +281,9 @@ def _retry_all(url: str, token: str | None, queue: str, job_id: str | None) -> N
     said = f"{queue}: {count:,} retried, {left:,} still dead"
     if left and job_id is None:
         said += f" ({_why_still(url, token, queue)})"
-    click.echo(printable(said))
+    say(said, {"count": count, "left": left}, as_json=as_json)
+    if not (count or left):
+        tell_if_unknown(url, token, queue)
 
 
 def _why_still(url: str, token: str | None, queue: str) -> str:
@@ -263,10 +324,12 @@ def _tries(url: str, token: str | None, path: str, job_id: str | None) -> Iterat
 @with_server
 @click.argument("group", metavar="FP")
 @click.argument("what", metavar="WHAT", type=click.Choice(["fixed", "muted", "none"]))
-def mark(url: str, token: str | None, group: str, what: str) -> None:
+@json_option
+def mark(url: str, token: str | None, group: str, what: str, *, as_json: bool) -> None:
     """Say of the errors of group FP that they are `fixed`, and a finding speaks of them when they come back, or `muted`, and none does.
 
     `dead --groups` names the groups, and shows what was said of them; `none` takes it back.
     """
-    answer(url, token, "PUT", f"/dead/groups/{segment_of(group)}/mark", msgspec.json.encode({"mark": what}))
-    click.echo(printable(f"{group}: {'nothing is said of it any more' if what == 'none' else what}"))
+    path = f"/dead/groups/{segment_of(group)}/mark"
+    reply = answer(url, token, "PUT", path, msgspec.json.encode({"mark": what}))
+    say(f"{group}: {'nothing is said of it any more' if what == 'none' else what}", reply, as_json=as_json)

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from getpass import getuser
+from itertools import islice
 from platform import node
 from typing import Any
 
@@ -10,8 +12,9 @@ import click
 import msgspec
 from msgspec import Raw
 
-from bunqueue_trio.cli.many import STATES, act_on_many, rate_option, rated, with_filter, yes_option
-from bunqueue_trio.cli.remote import DURATION, answer, at, json_argument, pages, tell_if_unknown, with_server
+from bunqueue_trio.cli.many import STATES, act_on_many, dry_option, rate_option, rated, with_filter, yes_option
+from bunqueue_trio.cli.remote import DURATION, answer, at, json_argument, json_option, pages, say, with_server
+from bunqueue_trio.cli.slips import tell_if_unknown
 from bunqueue_trio.cli.words import told, took
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.request import segment_of
@@ -26,13 +29,13 @@ _force = click.option("--force", is_flag=True, help="With a filter: active ones,
 
 @click.command()
 @with_server
-@click.argument("of_queue", required=False, metavar="[QUEUE")
-@click.argument("in_state", required=False, type=click.Choice(STATES), metavar="[STATE]]")
+@click.argument("of_queue", required=False, metavar="[QUEUE]")
+@click.argument("in_state", required=False, type=click.Choice(STATES), metavar="[STATE]")
 @with_filter
 @click.option(
     "--limit", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="Show at most N."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print an object a line, as the server has it.")
+@json_option
 def jobs(
     url: str, token: str | None, of_queue: str | None, in_state: str | None, wanted: dict[str, Any], *, limit: int,
     as_json: bool,
@@ -58,8 +61,8 @@ def jobs(
             return
     if not (shown or as_json):
         click.echo(printable(f"{wanted['queue'][0]}: no {wanted['state'][0]} jobs" if is_one else "no jobs"), err=True)
-        for queue in wanted.get("queue", ()):
-            tell_if_unknown(url, token, queue)
+    if not shown:
+        tell_if_unknown(url, token, *wanted.get("queue", ()))
 
 
 def _also(wanted: dict[str, Any], name: str, value: str | None) -> dict[str, Any]:
@@ -81,7 +84,7 @@ def _show(job: dict[str, Any], *, where: bool, as_json: bool) -> None:
 @with_server
 @click.argument("job_id", metavar="ID")
 @click.option("--data", is_flag=True, help="Show its payload and its result, too.")
-@click.option("--json", "as_json", is_flag=True, help="Print the server's answers as one object, payload included.")
+@json_option
 def job(url: str, token: str | None, job_id: str, *, data: bool, as_json: bool) -> None:
     """Show the job ID: its state, times and last error, and the attempts that failed, with their stacks."""
     path = f"/jobs/{segment_of(job_id)}"
@@ -110,14 +113,14 @@ def job(url: str, token: str | None, job_id: str, *, data: bool, as_json: bool) 
 @click.command()
 @with_server
 @click.argument("job_id", metavar="ID")
-@click.option("--json", "as_json", is_flag=True, help="Print an object a line, as the server has it.")
-def logs(url: str, token: str | None, job_id: str, *, as_json: bool) -> None:
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Show at most N; all unless you say.")
+@json_option
+def logs(url: str, token: str | None, job_id: str, *, limit: int | None, as_json: bool) -> None:
     """Show what the workers of the job ID wrote down, oldest line first: when, level and message."""
     path = f"/jobs/{segment_of(job_id)}/logs"
-    for page in pages(url, token, path, of="data", limit=PAGE_MAX):
-        for line in page["logs"]:
-            said = f"{at(line['timestamp'])}  {line['level']}  {line['message']}"
-            click.echo(json.dumps(line) if as_json else printable(said))
+    lines = (line for page in pages(url, token, path, of="data", limit=PAGE_MAX) for line in page["logs"])
+    for line in islice(lines, limit):
+        say(f"{at(line['timestamp'])}  {line['level']}  {line['message']}", line, as_json=as_json)
 
 
 def _show_attempt(attempt: dict[str, Any]) -> None:
@@ -131,7 +134,7 @@ def _show_attempt(attempt: dict[str, Any]) -> None:
 @click.command()
 @with_server
 @click.argument("job_id", metavar="ID")
-@click.option("--json", "as_json", is_flag=True, help="Print the server's answer as it is.")
+@json_option
 def why(url: str, token: str | None, job_id: str, *, as_json: bool) -> None:
     """Say why the job ID is not running: what it waits for, or how it ended."""
     said = answer(url, token, "GET", f"/jobs/{segment_of(job_id)}/why")
@@ -149,15 +152,17 @@ def why(url: str, token: str | None, job_id: str, *, as_json: bool) -> None:
 @_ids
 @with_filter
 @_force
+@dry_option
 @yes_option
+@json_option
 @click.option("--reason", metavar="TEXT", help="Why; a record is kept that says so, and who asked.")
 @click.option(
     "--grace", type=DURATION, metavar="TIME",
     help="Time for the worker of an active job to end it; what it reports meanwhile counts. A record is kept.",
 )  # fmt: skip
 def cancel(
-    url: str, token: str | None, job_ids: tuple[str, ...], wanted: dict[str, Any], *, force: bool, yes: bool,
-    reason: str | None, grace: int | None,
+    url: str, token: str | None, job_ids: tuple[str, ...], wanted: dict[str, Any], *, force: bool, reason: str | None,
+    grace: int | None, dry_run: bool, yes: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Remove unfinished jobs for good: those with these IDs, or all that a filter describes.
 
@@ -166,19 +171,20 @@ def cancel(
     """
     how: dict[str, Any] = {"reason": reason, "grace": grace}
     given = {name: value for name, value in how.items() if value is not None}
-    if _are_ids(job_ids, wanted):
+    if _are_ids(job_ids, wanted, dry_run=dry_run):
         body = msgspec.json.encode(given | {"by": _who()}) if given else None
 
-        def one(job_id: str) -> str:
-            until = answer(url, token, "DELETE", f"/jobs/{segment_of(job_id)}", body).get("data", {}).get("until")
+        def said(reply: dict[str, Any]) -> str:
+            until = reply.get("data", {}).get("until")
             # An active job whose worker has time to end it is not over yet.
             return "cancelled" if until is None else f"its worker is told, and has until {at(until)} to end it"
 
-        _each(job_ids, "cancelled", one)
+        ask = partial(answer, url, token, "DELETE")
+        _each(job_ids, said, lambda job_id: ask(f"/jobs/{segment_of(job_id)}", body), as_json=as_json)
     elif given:
         raise click.UsageError("--reason and --grace are for single jobs: give their IDs")
     else:
-        act_on_many(url, token, wanted, "cancel", "cancelled", yes=yes, force=force)
+        act_on_many(url, token, wanted, "cancel", "cancelled", yes=yes, dry_run=dry_run, as_json=as_json, force=force)
 
 
 @click.command()
@@ -186,17 +192,21 @@ def cancel(
 @_ids
 @with_filter
 @rate_option
+@dry_option
 @yes_option
+@json_option
 def promote(
-    url: str, token: str | None, job_ids: tuple[str, ...], wanted: dict[str, Any], *, rate: int | None, yes: bool
-) -> None:
+    url: str, token: str | None, job_ids: tuple[str, ...], wanted: dict[str, Any], *, rate: int | None, dry_run: bool,
+    yes: bool, as_json: bool,
+) -> None:  # fmt: skip
     """Make delayed jobs ready now, also those that wait out their backoff: these IDs, or all that a filter describes."""
     if rate is not None and job_ids:
         raise click.UsageError("--rate is for many jobs: give a filter such as --queue")
-    if _are_ids(job_ids, wanted):
-        _each(job_ids, "ready", lambda job_id: answer(url, token, "POST", f"/jobs/{segment_of(job_id)}/promote"))
+    if _are_ids(job_ids, wanted, dry_run=dry_run):
+        ask = partial(answer, url, token, "POST")
+        _each(job_ids, "ready", lambda job_id: ask(f"/jobs/{segment_of(job_id)}/promote"), as_json=as_json)
     else:
-        act_on_many(url, token, wanted, "promote", "ready", yes=yes, **rated(rate))
+        act_on_many(url, token, wanted, "promote", "ready", yes=yes, dry_run=dry_run, as_json=as_json, **rated(rate))
 
 
 @click.command()
@@ -204,24 +214,30 @@ def promote(
 @_ids
 @with_filter
 @_force
+@dry_option
 @yes_option
+@json_option
 def discard(
-    url: str, token: str | None, job_ids: tuple[str, ...], wanted: dict[str, Any], *, force: bool, yes: bool
-) -> None:
+    url: str, token: str | None, job_ids: tuple[str, ...], wanted: dict[str, Any], *, force: bool, dry_run: bool,
+    yes: bool, as_json: bool,
+) -> None:  # fmt: skip
     """Make dead letters of unfinished jobs: these IDs, or all that a filter describes.
 
     They are kept, and not tried again unless they are retried. Active ones of a filter are discarded by --force only.
     """
-    if _are_ids(job_ids, wanted):
-        _each(job_ids, "dead", lambda job_id: answer(url, token, "POST", f"/jobs/{segment_of(job_id)}/discard"))
+    if _are_ids(job_ids, wanted, dry_run=dry_run):
+        ask = partial(answer, url, token, "POST")
+        _each(job_ids, "dead", lambda job_id: ask(f"/jobs/{segment_of(job_id)}/discard"), as_json=as_json)
     else:
-        act_on_many(url, token, wanted, "discard", "discarded", yes=yes, force=force)
+        act_on_many(url, token, wanted, "discard", "discarded", yes=yes, dry_run=dry_run, as_json=as_json, force=force)
 
 
-def _are_ids(job_ids: tuple[str, ...], wanted: dict[str, Any]) -> bool:
+def _are_ids(job_ids: tuple[str, ...], wanted: dict[str, Any], *, dry_run: bool) -> bool:
     """Return whether jobs are named by their ids, and not by a filter."""
     if bool(job_ids) == bool(wanted):
         raise click.UsageError("say which jobs: their IDs, or a filter such as --queue")
+    if job_ids and dry_run:
+        raise click.UsageError("--dry-run is for those of a filter; of a job, `why ID` says how it is")
     return bool(job_ids)
 
 
@@ -231,9 +247,10 @@ def _are_ids(job_ids: tuple[str, ...], wanted: dict[str, Any]) -> bool:
 @click.option("--priority", type=int, help="Higher is sooner; it takes the place that its age gives it.")
 @click.option("--delay", type=DURATION, metavar="TIME", help="Ready this long from now; 0 is now.")
 @click.option("--data", metavar="JSON", help="Another payload; `-` is standard input, `@FILE` a file.")
+@json_option
 def change(
-    url: str, token: str | None, job_id: str, *, priority: int | None, delay: int | None, data: str | None
-) -> None:
+    url: str, token: str | None, job_id: str, *, priority: int | None, delay: int | None, data: str | None, as_json: bool
+) -> None:  # fmt: skip
     """Change the payload, priority or delay of the job ID, which must not be active."""
     changes: dict[str, Any] = {
         "data": None if data is None else Raw(json_argument(data)),
@@ -245,7 +262,7 @@ def change(
         raise click.UsageError("say what to change: --data, --priority or --delay")
     for name, value in given.items():
         answer(url, token, "PUT", f"/jobs/{segment_of(job_id)}/{name}", msgspec.json.encode({name: value}))
-        click.echo(printable(f"{job_id}: {name} changed"))
+        say(f"{job_id}: {name} changed", {"id": job_id, "changed": name}, as_json=as_json)
 
 
 def _who() -> str:
@@ -257,15 +274,18 @@ def _who() -> str:
     return f"{name}@{node()}"
 
 
-def _each(job_ids: tuple[str, ...], done: str, act: Callable[[str], object]) -> None:
-    """Do it to each of the jobs, and say what ``act`` says, or ``done``; those that refuse it do not keep it from the others."""
+def _each(
+    job_ids: tuple[str, ...], done: str | Callable[[dict[str, Any]], str], act: Callable[[str], Any], *, as_json: bool
+) -> None:  # fmt: skip
+    """Do it to each of the jobs, and say what is ``done`` by the answer; those that refuse it do not keep it from the others."""
     refused = []
     for job_id in job_ids:
         try:
-            said = act(job_id)
+            reply = act(job_id)
         except click.ClickException as error:
             refused.append(f"{job_id}: {error.message}")
         else:
-            click.echo(printable(f"{job_id}: {said if isinstance(said, str) else done}"))
+            said = done if isinstance(done, str) else done(reply)
+            say(f"{job_id}: {said}", reply | {"id": job_id}, as_json=as_json)
     if refused:
         raise click.ClickException(printable("; ".join(refused)))

@@ -8,7 +8,8 @@ from typing import Any
 import click
 import msgspec
 
-from bunqueue_trio.cli.remote import DURATION, answer
+from bunqueue_trio.cli.remote import DURATION, answer, say
+from bunqueue_trio.cli.slips import tell_if_unknown
 from bunqueue_trio.logs.printable import printable
 
 STATES = ("waiting", "delayed", "waiting-children", "active", "completed", "failed")
@@ -37,6 +38,7 @@ limit_option = click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help="No more than N of them, the newest.",
 )  # fmt: skip
 yes_option = click.option("--yes", is_flag=True, help="Do it without asking.")
+dry_option = click.option("--dry-run", is_flag=True, help="Only say what would come of it.")
 
 
 def _with(options: tuple[Callable[..., Any], ...], names: tuple[str, ...]) -> Callable[..., Any]:
@@ -95,6 +97,18 @@ class Sum:
         for code, n in reply["refused"].items():
             self.refused[code] = self.refused.get(code, 0) + n
         self.examples = (self.examples + reply["examples"])[:3]
+
+    def told(self, *, dry_run: bool = False) -> dict[str, Any]:
+        """Return it as a program reads it."""
+        said = {"count": self.count, "refused": self.refused}
+        return said | ({"dryRun": True, "examples": self.examples} if dry_run else {})
+
+    def show(self) -> None:
+        """Show the examples, beside the output, which a program may read."""
+        for job in self.examples:
+            click.echo(
+                printable(f"{job['id']}  {job['queue']}  {job['state']}  {job['error'] or ''}".rstrip()), err=True
+            )
 
     @property
     def why_not(self) -> str:
@@ -157,20 +171,24 @@ def _replies(url: str, token: str | None, body: dict[str, Any]) -> Iterator[dict
 
 
 def act_on_many(
-    url: str, token: str | None, wanted: dict[str, Any], action: str, done: str, *, yes: bool, **how: Any
-) -> None:
+    url: str, token: str | None, wanted: dict[str, Any], action: str, done: str, *, yes: bool, dry_run: bool,
+    as_json: bool, **how: Any,
+) -> None:  # fmt: skip
     """Try it dry, show what it would be done to, ask, do it, and say to how many it was."""
     tried = try_act(url, token, wanted, action, **how)
     refuse_unknown_group(wanted, tried)
     if not tried.count:
-        click.echo(f"0 jobs {done}{tried.why_not}")
+        say(f"0 jobs {done}{tried.why_not}", tried.told(dry_run=dry_run), as_json=as_json)
+        if not tried.refused:
+            tell_if_unknown(url, token, *wanted.get("queue", ()))
         return
-    if not yes:
-        for job in tried.examples:
-            click.echo(
-                printable(f"{job['id']}  {job['queue']}  {job['state']}  {job['error'] or ''}".rstrip()), err=True
-            )
-        more = tried.count - len(tried.examples)
-        confirm(f"{action} {tried.count:,} jobs{f', these and {more:,} more' if more > 0 else ''}", yes=yes)
+    if dry_run:
+        say(f"{tried.count:,} jobs would be {done}{tried.why_not}", tried.told(dry_run=True), as_json=as_json)
+    if not (yes or as_json):
+        tried.show()
+    if dry_run:
+        return
+    more = tried.count - len(tried.examples)
+    confirm(f"{action} {tried.count:,} jobs{f', these and {more:,} more' if more > 0 else ''}", yes=yes)
     did = act(url, token, wanted, action, tried.count, done, **how)
-    click.echo(f"{did.count:,} jobs {done}{did.why_not}")
+    say(f"{did.count:,} jobs {done}{did.why_not}", did.told(), as_json=as_json)

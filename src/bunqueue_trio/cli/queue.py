@@ -8,8 +8,9 @@ import click
 import msgspec
 
 from bunqueue_trio.cli.clear import pages_of
-from bunqueue_trio.cli.many import confirm, yes_option
-from bunqueue_trio.cli.remote import answer, at, tell_unknown, with_server
+from bunqueue_trio.cli.many import confirm, dry_option, yes_option
+from bunqueue_trio.cli.remote import answer, at, json_option, say, with_server
+from bunqueue_trio.cli.slips import tell_unknown
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.queue_settings import GROUPS, NAMED, Told, parse, tell, tell_limits
 from bunqueue_trio.protocol.request import segment_of
@@ -42,16 +43,17 @@ class Said(click.ParamType[tuple[str, Any]]):
     type=Said(),
     multiple=True,
     metavar="NAME=VALUE",
-    help="Change one; `default` as value: as everywhere. May be repeated.",
+    help="Change one; `none` as value: as everywhere. May be repeated.",
 )
 @click.option(
     "--reset", type=click.Choice(list(GROUPS)), multiple=True, help="Let these be as everywhere. May be repeated."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the server's answers as one object.")
+@dry_option
 @yes_option
+@json_option
 def queue(
-    url: str, token: str | None, queue: str, *, said: tuple[tuple[str, Any], ...], reset: tuple[str, ...], as_json: bool,
-    yes: bool,
+    url: str, token: str | None, queue: str, *, said: tuple[tuple[str, Any], ...], reset: tuple[str, ...], dry_run: bool,
+    yes: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Show how QUEUE treats its jobs, and where each value comes from: the default, or who has set it, and when.
 
@@ -65,7 +67,12 @@ def queue(
     are there keep what they have; but dead letters that are not to be kept any more are deleted, and it asks before that.
     """
     path = f"/queues/{segment_of(queue)}"
-    if leaving := _leaving(url, token, path, dict(said)):
+    leaving = _leaving(url, token, path, dict(said))
+    if dry_run:
+        would = {"dryRun": True, "set": dict(said), "reset": list(reset), "leaving": leaving}
+        say(f"{queue}: {leaving:,} dead letters would be deleted for good", would, as_json=as_json)
+        return
+    if leaving:
         confirm(f"{queue}: delete {leaving:,} dead letters for good", yes=yes)
     for name in reset:
         answer(url, token, "DELETE", f"{path}/{GROUPS[name].path}")
@@ -83,7 +90,7 @@ def queue(
         return
     is_any_set = any(reply["set"] for reply in replies.values()) or view["concurrency"] or view["rateLimit"]
     if said or not is_any_set:
-        tell_unknown(view, "; jobs that come to it will be treated so" if said else "")
+        tell_unknown(url, token, view, " yet; jobs that come to it will be treated so" if said else "")
     acts = answer(url, token, "GET", f"/actions?limit={ACTS_LOOKED}")["actions"] if is_any_set else []
     lines = [*tell(replies, queue, acts), *tell_limits(view, queue, acts)]
     width = max(22, *(len(told.value) for told in lines))

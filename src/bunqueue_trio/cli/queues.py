@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterable
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 import click
@@ -11,7 +12,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from bunqueue_trio.cli.remote import answer, at, pages, tell_unknown, with_server
+from bunqueue_trio.cli.remote import answer, at, json_option, pages, say, with_server
+from bunqueue_trio.cli.slips import tell_if_unknown, tell_unknown
 from bunqueue_trio.cli.words import exact
 from bunqueue_trio.config import parse_duration_ms, parse_typed_ms
 from bunqueue_trio.logs.printable import printable
@@ -21,6 +23,8 @@ _EPOCH_MS_MIN = 10**11  # a number of ms as large as that is a moment; as a dura
 _STATES = ("waiting", "delayed", "waiting-children", "active", "completed", "failed")
 COLUMNS = (*_STATES, "oldest", "pulls", "at once", "rate", "paused")
 """Of the table, after the name; the help explains each."""
+UNLIMITED = ("none", "any")
+"""What takes a limit back: the word of all such commands, and the one of before."""
 _UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"))
 
 
@@ -64,8 +68,9 @@ class Moment(click.ParamType[tuple[int, bool] | datetime]):
 @click.command()
 @with_server
 @click.argument("queue", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print an object a line, as the server has it.")
-def queues(url: str, token: str | None, queue: str | None, *, as_json: bool) -> None:
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Show at most N; all unless you say.")
+@json_option
+def queues(url: str, token: str | None, queue: str | None, *, limit: int | None, as_json: bool) -> None:
     """Show what is in the queues of a running server, or in QUEUE alone.
 
     \b
@@ -85,8 +90,10 @@ def queues(url: str, token: str | None, queue: str | None, *, as_json: bool) -> 
     if queue is None:
         found = (each for page in pages(url, token, "/queues", details="true") for each in page["details"])
     else:
-        found = [answer(url, token, "GET", f"/queues/{segment_of(queue)}")["queue"]]
-        tell_unknown(found[0])
+        view = answer(url, token, "GET", f"/queues/{segment_of(queue)}")["queue"]
+        tell_unknown(url, token, view)
+        found = [view]
+    found = islice(found, limit)
     if as_json:
         for each in found:
             click.echo(json.dumps(each))
@@ -116,7 +123,10 @@ def queues(url: str, token: str | None, queue: str | None, *, as_json: bool) -> 
     "--until", type=Moment(), metavar="TIME",
     help="Resume by itself after this time (10m, 2h), or at a date (2030-01-01T08:00, local time).",
 )  # fmt: skip
-def pause(url: str, token: str | None, queue: str, *, reason: str | None, until: tuple[int, bool] | None) -> None:
+@json_option
+def pause(
+    url: str, token: str | None, queue: str, *, reason: str | None, until: tuple[int, bool] | None, as_json: bool
+) -> None:  # fmt: skip
     """Stop delivering jobs of QUEUE. Pushes are still accepted, and active jobs go on.
 
     The pause lasts over restarts of the server, until `resume` or --until. A second pause replaces the first.
@@ -126,30 +136,32 @@ def pause(url: str, token: str | None, queue: str, *, reason: str | None, until:
     if until is not None:
         ms, from_now = until
         body["until"] = ms + _now_ms(url, token) if from_now else ms
-    answer(url, token, "POST", f"/queues/{segment_of(queue)}/pause", msgspec.json.encode(body))
-    click.echo(printable(f"{queue}: paused{_until(body.get('until'))}"))
-    tell_unknown(before, "; jobs that come to it will wait")
+    reply = answer(url, token, "POST", f"/queues/{segment_of(queue)}/pause", msgspec.json.encode(body))
+    say(f"{queue}: paused{_until(body.get('until'))}", reply, as_json=as_json)
+    tell_unknown(url, token, before, " yet; jobs that come to it will wait")
 
 
 @click.command()
 @with_server
 @click.argument("queue")
-def resume(url: str, token: str | None, queue: str) -> None:
+@json_option
+def resume(url: str, token: str | None, queue: str, *, as_json: bool) -> None:
     """Deliver the jobs of QUEUE again. Nothing happens if it is not paused."""
-    answer(url, token, "POST", f"/queues/{segment_of(queue)}/resume")
-    click.echo(printable(f"{queue}: resumed"))
+    reply = answer(url, token, "POST", f"/queues/{segment_of(queue)}/resume")
+    say(f"{queue}: resumed", reply, as_json=as_json)
+    tell_if_unknown(url, token, queue)
 
 
 class PerTime(click.ParamType[tuple[int, int] | str]):
-    """A number for a time, such as 100/60s; the number and the ms. `any`: no limit."""
+    """A number for a time, such as 100/60s; the number and the ms. `none`: no limit."""
 
     name = "rate"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, int] | str:  # fmt: skip
-        """Return the number and the ms, or `any`."""
-        if not isinstance(value, str) or value == "any":
+        """Return the number and the ms, or a word for no limit."""
+        if not isinstance(value, str) or value in UNLIMITED:
             return value  # type: ignore[no-any-return]
         number, _, time = value.partition("/")
         try:
@@ -157,7 +169,7 @@ class PerTime(click.ParamType[tuple[int, int] | str]):
                 return int(number[:20]), parse_typed_ms(time if time[:1].isdigit() else f"1{time}")
         except ValueError:
             pass  # told below
-        return self.fail(f"{value!r} must be a number for a time, such as 100/60s or 5/h, or `any`", param, ctx)
+        return self.fail(f"{value!r} must be a number for a time, such as 100/60s or 5/h, or `none`", param, ctx)
 
 
 @click.command(context_settings={"ignore_unknown_options": True})  # so that -1 is a wrong number
@@ -166,10 +178,13 @@ class PerTime(click.ParamType[tuple[int, int] | str]):
 @click.argument("number", metavar="[N]", required=False)
 @click.option(
     "--rate", type=PerTime(), metavar="N/TIME",
-    help="Deliver at most N jobs in any TIME, such as 100/60s or 5/h; `any` removes this limit.",
+    help="Deliver at most N jobs in any TIME, such as 100/60s or 5/h; `none` removes this limit.",
 )  # fmt: skip
-def limit(url: str, token: str | None, queue: str, *, number: str | None, rate: tuple[int, int] | str | None) -> None:
-    """Allow at most N active jobs of QUEUE, or N deliveries in a time; `any` removes a limit. Shows both.
+@json_option
+def limit(
+    url: str, token: str | None, queue: str, *, number: str | None, rate: tuple[int, int] | str | None, as_json: bool
+) -> None:  # fmt: skip
+    """Allow at most N active jobs of QUEUE, or N deliveries in a time; `none` removes a limit. Shows both.
 
     They last over restarts of the server. When the number falls, active jobs stay with their workers.
     """
@@ -182,17 +197,19 @@ def limit(url: str, token: str | None, queue: str, *, number: str | None, rate: 
         answer(url, token, "PUT", path, msgspec.json.encode({"limit": rate[0], "duration": rate[1]}))
     seen = answer(url, token, "GET", f"/queues/{segment_of(queue)}")["queue"]
     allowed = "any number" if seen["concurrency"] is None else f"{seen['concurrency']:,}"
-    click.echo(printable(f"{queue}: {allowed} at once, {seen['counts']['active']:,} now{_per_time(seen['rateLimit'])}"))
+    text = f"{queue}: {allowed} at once, {seen['counts']['active']:,} now{_per_time(seen['rateLimit'])}"
+    say(text, {name: seen[name] for name in ("name", "concurrency", "rateLimit")}, as_json=as_json)
+    tell_unknown(url, token, seen | {"concurrency": None, "rateLimit": None}, " yet" if number or rate else "")
 
 
 def _limit(url: str, token: str | None, queue: str, number: str) -> None:
     path = f"/queues/{segment_of(queue)}/concurrency"
-    if number == "any":
+    if number in UNLIMITED:
         answer(url, token, "DELETE", path)
     elif number.isascii() and number.isdigit():
         answer(url, token, "PUT", path, msgspec.json.encode({"concurrency": int(number[:20])}))
     else:
-        raise click.BadParameter(f"{number!r} must be a number from 1 on, or `any` for no limit", param_hint="N")
+        raise click.BadParameter(f"{number!r} must be a number from 1 on, or `none` for no limit", param_hint="N")
 
 
 def _per_time(rate: dict[str, int] | None) -> str:

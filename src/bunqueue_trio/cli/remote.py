@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 import click
 import httpx
 import msgspec
+from click.core import ParameterSource
 from msgspec import Raw
 from rich.console import Console
 from rich.table import Table
@@ -53,6 +54,26 @@ def with_server(command: Callable[..., Any]) -> Callable[..., Any]:
         "--url", envvar="BUNQUEUE_URL", default=DEFAULT_URL, metavar="URL",
         help=f"The server, host:port, http(s)://host:port, ws(s)://host:port or unix:/path.  [env BUNQUEUE_URL; default {DEFAULT_URL}]",
     )(with_token)  # fmt: skip
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print what the server says: an object a line.")
+
+
+def say(text: str, reply: Any, *, as_json: bool) -> None:
+    """Print what came of it: in words, or as a program reads it."""
+    click.echo(json.dumps(reply) if as_json else printable(text))
+
+
+def of_list_alone(ctx: click.Context, *names: str) -> None:
+    """Refuse flags of a group's own list that stand before a command of the group, which would not hear of them.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for name in names:
+        if ctx.invoked_subcommand is not None and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            flag = "json" if name == "as_json" else name
+            raise click.UsageError(f"say --{flag} behind {ctx.invoked_subcommand}, if it takes it")
 
 
 def connect(url: str, token: str | None, timeout_s: float | None = TIMEOUT_S) -> httpx.Client:
@@ -123,24 +144,6 @@ def pages(
         query["after"] = page["next"]
 
 
-def tell_unknown(view: dict[str, Any], then: str = "") -> None:
-    """Say that there is no such queue, if there is none: a slip in its name would go unnoticed."""
-    if not (
-        any(view["counts"].values())
-        or view["paused"]
-        or view["pullsWaiting"]
-        or view["concurrency"]
-        or view["rateLimit"]
-    ):
-        # Beside the output, which a program may read.
-        click.echo(printable(f"{view['name']}: there is no such queue yet{then}"), err=True)
-
-
-def tell_if_unknown(url: str, token: str | None, queue: str) -> None:
-    """Ask for a queue, and do as :func:`tell_unknown` does."""
-    tell_unknown(answer(url, token, "GET", f"/queues/{segment_of(queue)}")["queue"])
-
-
 def at(ms: int) -> str:
     """Return an epoch time as it is on the clock here."""
     try:
@@ -203,7 +206,7 @@ def live_audit(url: str, token: str | None, *, wait: bool) -> list[str]:
 
 @click.command()
 @with_server
-@click.option("--json", "as_json", is_flag=True, help="Print the server's answer as it is.")
+@json_option
 def stats(url: str, token: str | None, *, as_json: bool) -> None:
     """Show what a running server has to do and has done."""
     reply = answer(url, token, "GET", "/stats")
@@ -268,8 +271,9 @@ DURATION = Duration()
 @click.option("--remove-on-complete", is_flag=True, help="Keep nothing of it when it is completed.")
 @click.option("--remove-on-fail", is_flag=True, help="Keep nothing of it when it is dead.")
 @click.option("--durable", is_flag=True, help="Have it on disk (fsync) before the answer.")
+@json_option
 def push(
-    url: str, token: str | None, queue: str, data: str, *, repeat_every: int | None, repeat_limit: int | None,
+    url: str, token: str | None, queue: str, data: str, *, as_json: bool, repeat_every: int | None, repeat_limit: int | None,
     repeat_name: str | None, backoff: int | None, backoff_type: str | None, backoff_max: int | None, backoff_jitter: float | None, **options: Any,
 ) -> None:  # fmt: skip
     """Add a job with the payload JSON to QUEUE and print its id.
@@ -291,7 +295,8 @@ def push(
     elif repeat_name is not None:
         raise click.UsageError("--repeat-name needs --repeat-every")
     path = f"/queues/{segment_of(queue)}/jobs"
-    click.echo(printable(answer(url, token, "POST", path, msgspec.json.encode(body))["id"]))
+    reply = answer(url, token, "POST", path, msgspec.json.encode(body))
+    say(reply["id"], reply, as_json=as_json)
 
 
 def json_argument(data: str) -> bytes:

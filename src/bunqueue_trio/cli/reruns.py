@@ -8,9 +8,10 @@ import click
 import msgspec
 
 from bunqueue_trio.cli.canary import Percent
-from bunqueue_trio.cli.dead import check_which, told_of
-from bunqueue_trio.cli.many import confirm, refuse_unknown_group, try_act, with_dead_filter, yes_option
-from bunqueue_trio.cli.remote import answer, at, with_server
+from bunqueue_trio.cli.dead import check_which, is_wanted, told_of
+from bunqueue_trio.cli.many import confirm, dry_option, refuse_unknown_group, try_act, with_dead_filter, yes_option
+from bunqueue_trio.cli.remote import answer, at, json_option, of_list_alone, say, with_server
+from bunqueue_trio.cli.slips import tell_if_unknown
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.request import segment_of
 
@@ -38,10 +39,12 @@ _UNDER_WAY = frozenset({"first", "rest"})
 )
 @click.option("--force", is_flag=True, help="Begin although nobody asks for jobs of the queue.")
 @click.option("--detach", is_flag=True, help="Do not wait for its end; Ctrl-C does the same later.")
+@dry_option
 @yes_option
+@json_option
 def rerun(
     url: str, token: str | None, queue: str | None, wanted: dict[str, Any], *, count: int, rate: int, stop_at: float,
-    force: bool, detach: bool, yes: bool,
+    force: bool, detach: bool, dry_run: bool, yes: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Let the server retry the dead letters of QUEUE, or of a filter: a few first, and the others if those do well.
 
@@ -50,18 +53,24 @@ def rerun(
     """
     check_which(queue, None, wanted)
     which = wanted | ({} if queue is None else {"queue": queue})
+    if dry_run:
+        is_wanted(url, token, queue, which, "retry", "retried", dry_run=True, yes=yes, as_json=as_json)
+        return
     tried = try_act(url, token, which, "retry")
     refuse_unknown_group(which, tried)
-    what = told_of(queue, which).format(f"{tried.count:,}")
-    confirm(f"rerun {what}, {min(count, tried.count):,} first", yes=yes)
+    what = told_of(queue, which, f"{tried.count:,}")
+    if tried.count:
+        confirm(f"rerun {what}, {min(count, tried.count):,} first", yes=yes)
+    elif queue is not None:
+        tell_if_unknown(url, token, queue)
     body = {"filter": which, "count": count, "rate": rate, "stopAt": stop_at, "force": force}
     begun = answer(url, token, "POST", "/dead/rerun", msgspec.json.encode(body))["rerun"]
-    click.echo(printable(f"{begun['id']}: {what}, {min(count, tried.count):,} first, at most {rate:,} a second"))
+    say(f"{begun['id']}: {what}, {min(count, tried.count):,} first, at most {rate:,} a second", begun, as_json=as_json)
     if not detach:
-        _follow(url, token, begun)
+        _follow(url, token, begun, as_json=as_json)
 
 
-def _follow(url: str, token: str | None, one: dict[str, Any]) -> None:
+def _follow(url: str, token: str | None, one: dict[str, Any], *, as_json: bool) -> None:
     """Say how a rerun fares until it ends.
 
     Raises:
@@ -71,7 +80,11 @@ def _follow(url: str, token: str | None, one: dict[str, Any]) -> None:
     while True:
         now = f"{_fate(one)}{': ' + one['why'] if one['why'] else ''}"
         if now != said:
-            click.echo(printable(now), err=one["state"] in _UNDER_WAY)
+            # What goes on is told beside the output, which a program may read.
+            if one["state"] in _UNDER_WAY:
+                click.echo(printable(now), err=True)
+            else:
+                say(now, one, as_json=as_json)
             said = now
         if one["state"] not in _UNDER_WAY:
             break
@@ -90,14 +103,16 @@ def _fate(one: dict[str, Any]) -> str:
 
 @click.group(invoke_without_command=True)
 @with_server
-@click.option("--json", "as_json", is_flag=True, help="Print an object a line, as the server has it.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Show at most N; all unless you say.")
+@json_option
 @click.pass_context
-def reruns(ctx: click.Context, url: str, token: str | None, *, as_json: bool) -> None:
+def reruns(ctx: click.Context, url: str, token: str | None, *, limit: int | None, as_json: bool) -> None:
     """Show the reruns that are under way, and the last that have ended, newest first."""
     ctx.obj = (url, token)
+    of_list_alone(ctx, "limit", "as_json")
     if ctx.invoked_subcommand is not None:
         return
-    found = answer(url, token, "GET", "/dead/reruns")["reruns"]
+    found = answer(url, token, "GET", "/dead/reruns")["reruns"][:limit]
     for one in found:
         if as_json:
             click.echo(json.dumps(one))
@@ -111,9 +126,10 @@ def reruns(ctx: click.Context, url: str, token: str | None, *, as_json: bool) ->
 
 @reruns.command()
 @click.argument("rerun_id", metavar="ID")
+@json_option
 @click.pass_obj
-def stop(server: tuple[str, str | None], rerun_id: str) -> None:
+def stop(server: tuple[str, str | None], rerun_id: str, *, as_json: bool) -> None:
     """Stop the rerun ID: it retries no more, and what it has retried stays so."""
     url, token = server
     one = answer(url, token, "POST", f"/dead/reruns/{segment_of(rerun_id)}/stop")["rerun"]
-    click.echo(printable(f"{one['id']}: {_fate(one)}"))
+    say(f"{one['id']}: {_fate(one)}", one, as_json=as_json)

@@ -6,6 +6,7 @@ from datetime import datetime
 from difflib import get_close_matches
 from functools import partial, wraps
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,8 +16,21 @@ import msgspec
 from msgspec import Raw
 
 from bunqueue_trio.cli.clock import Shown, when_shown
+from bunqueue_trio.cli.many import dry_option
 from bunqueue_trio.cli.queues import Moment
-from bunqueue_trio.cli.remote import DURATION, Refusal, answer, at, connection, json_argument, pages, with_server
+from bunqueue_trio.cli.remote import (
+    DURATION,
+    Refusal,
+    answer,
+    at,
+    connection,
+    json_argument,
+    json_option,
+    of_list_alone,
+    pages,
+    say,
+    with_server,
+)
 from bunqueue_trio.cli.words import exact, told, took
 from bunqueue_trio.engine import zones  # the rules of zones are those of the server
 from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
@@ -37,7 +51,7 @@ _LIKE = 0.7  # as a name is that has two letters the other way round
 _BEGIN = 2  # characters of a name in which nobody slips
 _SHORT = 100  # characters of a value before and after, to be shown
 
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print an object a line, as the server has it.")
+_as_json = json_option
 
 
 def _named(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -64,9 +78,16 @@ def _some_names(url: str, token: str | None, name: str) -> list[str]:
     return list({each["name"]: None for page in found for each in page["schedules"]})
 
 
-@click.group()
-def schedules() -> None:
+@click.group(invoke_without_command=True)
+@with_server
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Show at most N; all unless you say.")
+@_as_json
+@click.pass_context
+def schedules(ctx: click.Context, url: str, token: str | None, *, limit: int | None, as_json: bool) -> None:
     """Show and change what brings jobs by itself: list, show, preview, put, run, pause, resume, delete, sync."""
+    of_list_alone(ctx, "url", "token", "limit", "as_json")
+    if ctx.invoked_subcommand is None:
+        _list(url, token, limit=limit, as_json=as_json)
 
 
 def _when(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -119,22 +140,28 @@ def _shown(said: datetime, zone: str | None) -> Shown:
 
 @schedules.command("list")
 @with_server
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Show at most N; all unless you say.")
 @_as_json
-def list_(url: str, token: str | None, *, as_json: bool) -> None:
+def list_(url: str, token: str | None, *, limit: int | None, as_json: bool) -> None:
     """List the schedules: name, next run or state, when, queue, and how many jobs each has brought.
 
     Behind them the jobs that were pushed with a repeat: name, due, how often, queue, which run it is, and its id.
     """
-    shown = 0
-    for page in pages(url, token, "/schedules", limit=_PAGE):
-        for each in page["schedules"]:
-            shown += 1
-            click.echo(json.dumps(each) if as_json else printable(_line(each)))
-        for each in page["repeats"]:
-            shown += 1
-            click.echo(json.dumps(each) if as_json else printable(_repeat_line(each)))
+    _list(url, token, limit=limit, as_json=as_json)
+
+
+def _list(url: str, token: str | None, *, limit: int | None, as_json: bool) -> None:
+    shown, lines = 0, (line for page in pages(url, token, "/schedules", limit=_PAGE) for line in _lines(page))
+    for text, each in islice(lines, limit):
+        shown += 1
+        say(text, each, as_json=as_json)
     if not (shown or as_json):
         click.echo("no schedules", err=True)
+
+
+def _lines(page: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    yield from ((_line(each), each) for each in page["schedules"])
+    yield from ((_repeat_line(each), each) for each in page["repeats"])
 
 
 def _line(each: dict[str, Any]) -> str:
@@ -232,10 +259,15 @@ def _past(past: dict[str, Any], zone: str) -> str:
 @click.option(
     "--next", "next_", type=click.IntRange(1, 25), default=5, show_default=True, metavar="N", help="How many."
 )
-def preview(url: str, token: str | None, *, next_: int, **given: Any) -> None:
+@_as_json
+def preview(url: str, token: str | None, *, next_: int, as_json: bool, **given: Any) -> None:
     """Show when a schedule would run, without storing it; `put --dry-run` tries all the rest of it."""
     query = urlencode({"next": next_} | _fields(url, token, given))
-    _show_upcoming(answer(url, token, "GET", f"/schedules/preview?{query}"), given["cron"])
+    told = answer(url, token, "GET", f"/schedules/preview?{query}")
+    if as_json:
+        click.echo(json.dumps(told))
+    else:
+        _show_upcoming(told, given["cron"])
 
 
 @schedules.command()
@@ -262,11 +294,12 @@ def preview(url: str, token: str | None, *, next_: int, **given: Any) -> None:
 @click.option("--ttl", type=DURATION, metavar="TIME", help="Drop one that was not taken by then.")
 @click.option("--timeout", type=DURATION, metavar="TIME", help="A try that takes longer has failed.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="May be repeated.")
-@click.option("--dry-run", is_flag=True, help="Only say what would come of it.")
+@dry_option
+@_as_json
 def put(
     url: str, token: str | None, name: str, queue: str, data: str, *, dry_run: bool, misfire_max: int | None, job_name: str | None,
     priority: int | None, max_attempts: int | None, backoff: int | None, ttl: int | None, timeout: int | None, tags: tuple[str, ...],
-    **given: Any,
+    as_json: bool, **given: Any,
 ) -> None:  # fmt: skip
     """Create the schedule NAME, or replace it: it brings jobs with the payload JSON to QUEUE.
 
@@ -290,8 +323,8 @@ def put(
         except Refusal:
             before = None
         said = ask("POST", "/schedules", msgspec.json.encode(fields))
-    click.echo(printable(f"{'would be ' if dry_run else ''}{said['outcome']}: {_line(said['schedule'])}"))
-    if said["outcome"] == "changed" and before is not None:
+    say(f"{'would be ' if dry_run else ''}{said['outcome']}: {_line(said['schedule'])}", said, as_json=as_json)
+    if not as_json and said["outcome"] == "changed" and before is not None:
         for each in _differences(before, said["schedule"]):
             click.echo(printable(f"  {each}"))
         if before["source"] is not None:
@@ -315,46 +348,50 @@ def _do(url: str, token: str | None, name: str, method: str, action: str) -> Any
 @schedules.command()
 @with_server
 @_named
-def run(url: str, token: str | None, name: str) -> None:
+@_as_json
+def run(url: str, token: str | None, name: str, *, as_json: bool) -> None:
     """Bring a job of the schedule NAME now, beside its slots, and print its id."""
-    click.echo(printable(_do(url, token, name, "POST", "/run")["id"]))
+    reply = _do(url, token, name, "POST", "/run")
+    say(reply["id"], reply, as_json=as_json)
 
 
 @schedules.command()
 @with_server
 @_named
-def pause(url: str, token: str | None, name: str) -> None:
+@_as_json
+def pause(url: str, token: str | None, name: str, *, as_json: bool) -> None:
     """Let the schedule NAME bring no jobs until `resume`."""
-    _do(url, token, name, "POST", "/pause")
-    click.echo(printable(f"{name}: paused"))
+    say(f"{name}: paused", _do(url, token, name, "POST", "/pause"), as_json=as_json)
 
 
 @schedules.command()
 @with_server
 @_named
-def resume(url: str, token: str | None, name: str) -> None:
+@_as_json
+def resume(url: str, token: str | None, name: str, *, as_json: bool) -> None:
     """Let the schedule NAME go on with its next slot; what was to run in the pause is skipped."""
-    _do(url, token, name, "POST", "/resume")
+    reply = _do(url, token, name, "POST", "/resume")
     each = answer(url, token, "GET", f"/schedules/{segment_of(name)}")["schedule"]
     following = each["nextRun"]
     when = "no slot is to come" if following is None else f"next {_in_zone(following, each['timezone'])}"
-    click.echo(printable(f"{name}: resumed, {when}"))
+    say(f"{name}: resumed, {when}", reply, as_json=as_json)
 
 
 @schedules.command()
 @with_server
 @_named
-def delete(url: str, token: str | None, name: str) -> None:
+@_as_json
+def delete(url: str, token: str | None, name: str, *, as_json: bool) -> None:
     """Forget the schedule NAME; jobs that it has brought stay."""
-    _do(url, token, name, "DELETE", "")
-    click.echo(printable(f"{name}: deleted"))
+    say(f"{name}: deleted", _do(url, token, name, "DELETE", ""), as_json=as_json)
 
 
 @schedules.command()
 @with_server
 @click.argument("targets", metavar="MODULE:NAME...", nargs=-1, required=True)
 @click.option("--take-over", is_flag=True, help="Also those that an app of another name has declared.")
-def sync(url: str, token: str | None, targets: tuple[str, ...], *, take_over: bool) -> None:
+@_as_json
+def sync(url: str, token: str | None, targets: tuple[str, ...], *, take_over: bool, as_json: bool) -> None:
     """Put the schedules that these apps declare onto the server; what is the same already stays as it is.
 
     All of an app are put, or none. Nothing is deleted: those that an app does not declare any more are told.
@@ -374,6 +411,9 @@ def sync(url: str, token: str | None, targets: tuple[str, ...], *, take_over: bo
             raise click.ClickException(printable(f"{target}: {refused}{hint_of(refused)}")) from None
         except (ServerUnavailable, ConnectionLost) as error:
             raise click.ClickException(str(error)) from None
+        if as_json:
+            click.echo(json.dumps({"target": target} | synced._asdict()))
+            continue
         lines = told_of(app, synced)
         if synced.unchanged or not lines:
             lines.append(f"{target}: {len(synced.unchanged):,} unchanged")

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from bunqueue_trio.cli.remote import answer, at, with_server
+from bunqueue_trio.cli.remote import answer, at, json_option, with_server
 from bunqueue_trio.cli.words import exact
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.words import size, span
@@ -14,7 +14,7 @@ from bunqueue_trio.pages.words import size, span
 
 @click.command()
 @with_server
-@click.option("--json", "as_json", is_flag=True, help="Print the server's answer as it is.")
+@json_option
 def storage(url: str, token: str | None, *, as_json: bool) -> None:
     """Show what the disk of a running server holds, how fast that grows, how long there is room, and what is kept how long."""
     told = answer(url, token, "GET", "/storage")["data"]
@@ -75,7 +75,7 @@ def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
 
 @click.command()
 @with_server
-@click.option("--json", "as_json", is_flag=True, help="Print the server's answer as it is.")
+@json_option
 def health(url: str, token: str | None, *, as_json: bool) -> None:
     """Ask whether a running server takes work: exit code 0 if it does, 1 if it does not or cannot be reached.
 

@@ -11,7 +11,8 @@ import httpx
 from rich.console import Console
 from rich.text import Text
 
-from bunqueue_trio.cli.remote import accepted, connect, unreachable, with_server
+from bunqueue_trio.cli.remote import accepted, connect, json_option, unreachable, with_server
+from bunqueue_trio.cli.slips import tell_if_unknown
 from bunqueue_trio.logs.printable import printable, printable_json
 from bunqueue_trio.protocol.events import ALL_TYPES, EVENT_TYPES
 from bunqueue_trio.protocol.request import segment_of
@@ -30,7 +31,7 @@ _EXTRAS = ("error", "progress", "prev", "delay", "reason", "until", "count", "wo
     help=f"Only events of this type; may be repeated. One of {', '.join(sorted(ALL_TYPES))}.",
 )  # fmt: skip
 @click.option("--data", "with_data", is_flag=True, help="Show payloads too.")
-@click.option("--json", "as_json", is_flag=True, help="Print each event as the server sends it, payloads too.")
+@json_option
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after N events.")
 def watch(
     url: str, token: str | None, queue: str | None, types: tuple[str, ...], *,
@@ -42,6 +43,8 @@ def watch(
     server keeps it. Exit code 1 when the server refuses, or cannot be reached at the start.
     """
     path = "/events" if queue is None else f"/events/queues/{segment_of(queue)}"
+    if queue is not None:
+        tell_if_unknown(url, token, queue)
     if set(types) - EVENT_TYPES:
         path += f"?types={','.join(types)}"
     console = Console(file=sys.stdout, highlight=False, soft_wrap=True)

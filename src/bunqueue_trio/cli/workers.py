@@ -3,6 +3,8 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
 
@@ -10,7 +12,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bunqueue_trio.cli.remote import answer, with_server
+from bunqueue_trio.cli.many import confirm, dry_option, yes_option
+from bunqueue_trio.cli.remote import answer, json_option, of_list_alone, say, with_server
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.request import segment_of
 
@@ -22,9 +25,10 @@ _name = click.argument("name", metavar="NAME")
 
 @click.group(invoke_without_command=True)
 @with_server
-@click.option("--json", "as_json", is_flag=True, help="Print an object a line, as the server has it.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Show at most N; all unless you say.")
+@json_option
 @click.pass_context
-def workers(ctx: click.Context, url: str, token: str | None, *, as_json: bool) -> None:
+def workers(ctx: click.Context, url: str, token: str | None, *, limit: int | None, as_json: bool) -> None:
     """Show who works for a running server.
 
     \b
@@ -37,6 +41,7 @@ def workers(ctx: click.Context, url: str, token: str | None, *, as_json: bool) -
     longest  for how long it has had the job that it has had for longest
     """
     ctx.obj = (url, token)
+    of_list_alone(ctx, "limit", "as_json")
     if ctx.invoked_subcommand is not None:
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -45,7 +50,7 @@ def workers(ctx: click.Context, url: str, token: str | None, *, as_json: bool) -
     for column in _COLUMNS:
         table.add_column(column, justify="left" if column in ("status", "queues") else "right", no_wrap=True)
     now = answer(url, token, "GET", "/ping")["data"]["time"]  # its clock made the times
-    for worker in _all(url, token):
+    for worker in islice(_all(url, token), limit):
         if as_json:
             click.echo(json.dumps(worker))
             continue
@@ -69,55 +74,81 @@ def _status(worker: dict[str, Any]) -> str:
 
 @workers.command()
 @_name
+@json_option
 @click.pass_obj
-def quiet(server: tuple[str, str | None], name: str) -> None:
+def quiet(server: tuple[str, str | None], name: str, *, as_json: bool) -> None:
     """Give workers NAME no more jobs, until they are unquieted or leave; they keep those that they have."""
-    _act(server, name, "POST", "/quiet", lambda said: f"quiet, and has {said['activeJobs']:,} jobs")
+    _act(server, name, "POST", "/quiet", lambda said: f"quiet, and has {said['activeJobs']:,} jobs", as_json=as_json)
 
 
 @workers.command()
 @_name
+@json_option
 @click.pass_obj
-def unquiet(server: tuple[str, str | None], name: str) -> None:
+def unquiet(server: tuple[str, str | None], name: str, *, as_json: bool) -> None:
     """Give workers NAME jobs again."""
-    _act(server, name, "POST", "/unquiet", lambda said: "gets jobs")
+    _act(server, name, "POST", "/unquiet", lambda said: "gets jobs", as_json=as_json)
 
 
 @workers.command()
 @_name
+@dry_option
+@yes_option
+@json_option
 @click.pass_obj
-def release(server: tuple[str, str | None], name: str) -> None:
+def release(server: tuple[str, str | None], name: str, *, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Return the jobs of workers NAME, at no attempt.
 
     They may get new ones, unless they are quiet.
     """
-    _act(server, name, "POST", "/release", lambda said: f"{said['count']:,} jobs returned")
+    jobs = sum(worker["activeJobs"] for worker in _named(server, name))
+    if dry_run:
+        say(f"{name}: {jobs:,} jobs would be returned", {"dryRun": True, "count": jobs}, as_json=as_json)
+        return
+    if jobs:
+        confirm(f"{name}: take {jobs:,} jobs from it", yes=yes)
+    _act(server, name, "POST", "/release", lambda said: f"{said['count']:,} jobs returned", as_json=as_json)
 
 
 @workers.command()
 @_name
+@json_option
 @click.pass_obj
-def forget(server: tuple[str, str | None], name: str) -> None:
+def forget(server: tuple[str, str | None], name: str, *, as_json: bool) -> None:
     """Forget workers NAME, which are gone.
 
     One that is connected, is quiet or has jobs cannot be forgotten.
     """
-    _act(server, name, "DELETE", "", lambda said: "forgotten")
+    _act(server, name, "DELETE", "", lambda said: "forgotten", as_json=as_json)
+
+
+def _named(server: tuple[str, str | None], name: str) -> list[dict[str, Any]]:
+    """Return the worker of this id, or else all of this name: a program has one for each of its queues.
+
+    Raises:
+        ClickException: there is none.
+    """
+    everyone = list(_all(*server))
+    found = [worker for worker in everyone if name in (worker["id"], worker["name"])]
+    found = [worker for worker in found if worker["id"] == name] or found
+    if not found:
+        near = get_close_matches(name, [worker[key] for worker in everyone for key in ("name", "id")], n=1)
+        meant = f"; do you mean {near[0]}?" if near else ""
+        raise click.ClickException(printable(f"there is no worker {name}{meant}"))
+    return found
 
 
 def _act(
-    server: tuple[str, str | None], name: str, method: str, path: str, says: Callable[[dict[str, Any]], str]
-) -> None:
-    """Do something to the worker of this id, or else to all of this name: a program has one for each of its queues."""
+    server: tuple[str, str | None], name: str, method: str, path: str, says: Callable[[dict[str, Any]], str], *,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Do something to workers, and say what."""
     url, token = server
-    found = [worker for worker in _all(url, token) if name in (worker["id"], worker["name"])]
-    found = [worker for worker in found if worker["id"] == name] or found
-    if not found:
-        raise click.ClickException(printable(f"there is no worker {name}"))
+    found = _named(server, name)
     for worker in found:
         said = answer(url, token, method, f"/workers/{segment_of(worker['id'])}{path}")["data"]
         which = name if len(found) == 1 else f"{name} ({', '.join(worker['queues']) or worker['id']})"
-        click.echo(printable(f"{which}: {says(said)}"))
+        say(f"{which}: {says(said)}", {"id": worker["id"], **said}, as_json=as_json)
 
 
 def _all(url: str, token: str | None) -> Iterator[dict[str, Any]]:

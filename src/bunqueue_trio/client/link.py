@@ -76,6 +76,17 @@ def _read(message: bytes) -> tuple[_Head, Event | None]:
         return head, None
 
 
+def _is_json(message: bytes) -> bool:
+    try:
+        message.decode()
+        msgspec.json.decode(message, type=Raw)
+    except ValueError:
+        return False
+    except RecursionError:
+        pass  # of that it can tell who has asked
+    return True
+
+
 class _Question:
     __slots__ = ("abandoned", "answer", "answered", "failure", "message", "number", "sent")
 
@@ -247,7 +258,11 @@ class Link:
                 if event is not None or head.event_type is None:  # else it is of a kind that we do not know
                     self._on_event(event)
                 continue
-            if head.req_id is None or head.stopped is not None:  # a pull is answered, too, when it was stopped
+            if head.req_id is None:
+                if not head.ok:
+                    self._fail_unreadable(head)
+                continue
+            if head.stopped is not None:  # a pull is answered, too, when it was stopped
                 continue
             question = self._questions.pop(head.req_id, None)
             if question is None:
@@ -258,6 +273,14 @@ class Link:
                 self._give_back(message)
             question.answer = message
             question.answered.set()
+
+    def _fail_unreadable(self, head: _Head) -> None:
+        """Fail the questions that are no JSON, since somebody's ``Raw`` is none: a server that cannot read one cannot say which."""
+        for question in list(self._questions.values()):
+            if question.sent and not _is_json(question.message):
+                del self._questions[question.number]
+                question.failure = _refusal(head.error or "refused", head.code)
+                question.answered.set()
 
     async def _watch(self) -> None:
         """End the connection when the server is silent, however healthy the network looks."""

@@ -32,6 +32,7 @@ from bunqueue_trio.client.handlers import Outcome, Threads, heard, of_handler, p
 from bunqueue_trio.client.jobs import Job, encoded
 from bunqueue_trio.client.log import log
 from bunqueue_trio.client.reports import Reporter, facts
+from bunqueue_trio.client.traces import Traces
 from bunqueue_trio.errors import BODY_TOO_LARGE, INVALID_QUEUE, INVALID_TOKEN, UNAUTHORIZED, BunqueueError, Refused
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.address import given_token, given_url, this_process
@@ -123,6 +124,7 @@ class Worker:
         self._on: Loop
         self._runs: dict[str, _Run] = {}  # by lock token: a job may come back while its lost run still ends
         self._threads = Threads(self._notify)
+        self._traces = Traces()
         self._changed = Signal()
         self.set_concurrency(concurrency)
         self.is_program: bool = False
@@ -299,7 +301,7 @@ class Worker:
             with run.scope:
                 result = encoded(await self._handle(job))
         except BaseException as raised:  # noqa: ASYNC103 - of_handler raises what is not the handler's
-            error, trace, ending = heard(of_handler(raised))
+            error, trace, ending = heard(of_handler(raised), self._traces)
         finally:
             del self._runs[job.token]
             self._notify()

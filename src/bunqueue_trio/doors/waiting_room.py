@@ -22,6 +22,7 @@ from bunqueue_trio.doors.accepting import Stop, accept
 from bunqueue_trio.doors.door import Client
 from bunqueue_trio.doors.lane import FramingDoor
 from bunqueue_trio.doors.remote import RemoteLink
+from bunqueue_trio.protocol.again import repeatable
 from bunqueue_trio.transports.sockets import open_listeners
 
 _log = structlog.get_logger()
@@ -31,27 +32,68 @@ _ALIVE = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\nC
 _READS = (b"GET", b"HEAD")
 
 
-async def waiting_room(
-    settings: Settings, link: RemoteLink, stop: Stop, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-) -> None:
-    """Answer on the addresses of the settings, through ``link`` where that is possible, until ``stop``, and what is under way then.
+class Waiting:
+    """A server that waits, as whoever has started it sees it. When it leads itself it may still owe clients something: see :meth:`leave`."""
 
-    Raises:
-        StartupError: an address cannot be listened on.
-    """
-    listeners, addresses = await open_listeners(settings)
-    _log.info("waiting to lead", addresses=addresses)
-    task_status.started()
-    await accept(
-        listeners, WaitingRoom(link, settings), stop, settings.shutdown_grace_ms / 1000, trio.lowlevel.checkpoint
-    )
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.link: RemoteLink = RemoteLink()
+        self._stop = Stop()
+        self._closed = trio.Event()
+        self._over = trio.Event()
+        self._room: WaitingRoom | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it may have clients."""
+        return self._room is not None
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Answer on the addresses of the settings, through the leader where that is possible, until :meth:`stop` or :meth:`leave`.
+
+        Raises:
+            StartupError: an address cannot be listened on.
+        """
+        listeners, addresses = await open_listeners(self._settings)
+        _log.info("waiting to lead", addresses=addresses)
+        self._room = WaitingRoom(self.link, self._settings)
+        task_status.started()
+        grace_s = self._settings.shutdown_grace_ms / 1000
+        try:
+            await accept(listeners, self._room, self._stop, grace_s, self._note_closed)
+        finally:
+            self._closed.set()
+            self._over.set()
+
+    async def _note_closed(self) -> None:
+        self._closed.set()
+        await trio.lowlevel.checkpoint()
+
+    async def stop(self) -> None:
+        """Accept no more, and answer what is under way; return when that is done."""
+        self._stop.in_hurry()
+        if self._room is not None:
+            await self._over.wait()
+
+    async def leave(self) -> None:
+        """Accept no more, so that this server can listen itself; what clients have asked of a leader that died is for the next one."""
+        self._stop.wanted.set()
+        if self._room is not None:
+            await self._closed.wait()
+
+    def note_served(self, where: str | None, key: bytes) -> None:
+        """Ask what clients still wait for of this server, which is reached at ``where`` like any leader; None: it is not."""
+        if where is not None:
+            self.link.note_leader(where, key)
+        elif self._room is not None:
+            self._room.asking.give_up(self._room.refusals.of(errors.STANDBY))
 
 
 class WaitingRoom(FramingDoor):
     """The door of a server that waits; without ``EXPRESS`` it has no frames, as the leader has none then."""
 
     def __init__(self, link: RemoteLink, settings: Settings) -> None:
-        super().__init__(link, settings)
+        super().__init__(link, settings, repeatable)
         self._remote = link
         self._asking = trio.CapacityLimiter(WAITING_ROOM_ASKING)
         self._patient = 0

@@ -1,9 +1,10 @@
 """What operators did: a line for each act that has changed something, written with its change."""
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw
 from msgspec.structs import fields
 
+from bunqueue_trio.engine.before import Before
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.trails import ACTIONS
 from bunqueue_trio.protocol.caller import By
@@ -17,8 +18,8 @@ _OF_WORKERS = frozenset(spec.command for spec in CATALOG if spec.http and spec.h
 _NAMED = frozenset({"queue", "id", "job_id", "token", "req_id"})
 
 
-def note_action(engine: Engine, command: Command, reply: Reply, now: int, by: By) -> None:
-    """Write down that ``by`` sent ``command``, unless it has changed nothing."""
+def note_action(engine: Engine, command: Command, reply: Reply, now: int, by: By, was: Before | None) -> None:
+    """Write down that ``by`` sent ``command``, and what was before it, unless it has changed nothing."""
     count: int = getattr(reply, "count", 1)
     changed = engine.acted if engine.acted is not None else count > 0
     if not changed or getattr(command, "token", None) is not None:
@@ -34,5 +35,6 @@ def note_action(engine: Engine, command: Command, reply: Reply, now: int, by: By
         at=now, who=by.who, address=by.address, command=SPECS[type(command)].tag,
         queue=getattr(command, "queue", None), job=None if is_worker else named,
         worker=named if is_worker else None, fields=sent, count=count,
+        before=UNSET if was is None else was,
     )  # fmt: skip
     engine.trails.add(ACTIONS, "", now, _encode(action))

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 from bunqueue_trio.config import parse_bool, parse_typed_ms, parse_whole
 from bunqueue_trio.pages.words import span
 
-USUAL = "default"
-"""What is written to let a setting be as everywhere."""
+USUAL, USUAL_BEFORE = "none", "default"
+"""What is written to let a setting be as everywhere; and what was, which still counts."""
 
 
 class Group(NamedTuple):
@@ -72,7 +72,7 @@ def parse(each: QueueSetting, text: str) -> int | bool | None:
     Raises:
         ValueError: it is none.
     """
-    if text == USUAL:
+    if text in (USUAL, USUAL_BEFORE):
         return None
     try:
         return {"time": parse_typed_ms, "number": parse_whole, "switch": parse_bool}[each.kind](text)

@@ -1,6 +1,6 @@
 """The lines of trails as clients see them, and as they are stored: acts, attempts, and the logs of jobs."""
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 
 class Action(Struct, kw_only=True, rename="camel"):
@@ -19,6 +19,8 @@ class Action(Struct, kw_only=True, rename="camel"):
     fields: dict[str, object] = {}
     """The other fields that it was sent with, but for payloads."""
     count: int
+    before: dict[str, object] | UnsetType = UNSET
+    """What settings, limits, pauses, marks, priorities and schedules were before it; of others it is left out."""
 
 
 class LogLine(Struct, kw_only=True, rename="camel"):

@@ -27,7 +27,7 @@ from bunqueue_trio.runtime.alarm import Alarm
 from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.ends import Ends
-from bunqueue_trio.runtime.half import BULKS, begin_bulk, is_durable, work_of
+from bunqueue_trio.runtime.half import BULKS, added_by, begin_bulk, done_by, is_durable, work_of
 from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.meters import Meters
 from bunqueue_trio.runtime.notices import tell
@@ -96,7 +96,7 @@ class Core:
         self.journal.check(size, fills=kind in FILLS)
         at = self.clock.time()
         if kind not in TAKES:
-            if sliced and kind in BULKS and not self.journal.half.is_there and work_of(command) > BULK_SLICE:
+            if sliced and kind in BULKS and work_of(command) > BULK_SLICE and self.journal.half.admits(command):
                 return self._begin_bulk(command, owner, size, at)
             epoch, added, now = self._engine.epoch, self._engine.added_bytes, self.clock.epoch_ms(at)
             reply = self._apply(now, run, self._engine, command, now, owner, by, durable=is_durable(command))
@@ -169,7 +169,7 @@ class Core:
         """Do the rest of a bulk command, some jobs in each step. What has begun comes to its end, whoever has gone."""
         with trio.CancelScope(shield=True):  # its steps are counted, and nothing else is waited for
             while begun.bulk is not None:
-                await trio.lowlevel.checkpoint()
+                await self.journal.half.next_part(begun.command)
                 self._add_some(begun)
 
     def add_at_once(self, begun: "Begun") -> None:
@@ -297,10 +297,10 @@ class Core:
         engine, now = self._engine, self.clock.epoch_ms(at)
         bulk = self._apply(now, begin_bulk, engine, command, owner)
         begun = Begun(command, owner, bulk.reply, engine.epoch, at=at, bulk=bulk)
+        begun.done = done_by(bulk)
         bulk.prepare()
-        self.journal.half.begin()
-        added = sum(len(memoryview(spec.data)) for spec in command.jobs) if isinstance(command, c.PushBatch) else 0
-        self.journal.note_size(max(size, added))
+        self.journal.half.begin(command)
+        self.journal.note_size(max(size, added_by(command)))
         self._add_some(begun)
         self.journal.note(durable=is_durable(command))
         return begun
@@ -315,9 +315,10 @@ class Core:
         finally:
             if is_done:
                 begun.bulk, begun.reply = None, bulk.reply
-                if not self.journal.gathering:
-                    begun.epoch = 0  # acks of nothing change nothing
-                self.journal.half.end()
+                # 0: acks of nothing change nothing.
+                begun.epoch = self.journal.last_epoch
+                self.journal.half.end(begun.command)
+            self.journal.note()
 
     def _look(self, command: Any, owner: str | None) -> Begun:
         """Run a command that changes nothing; it is answered when what it saw is committed."""

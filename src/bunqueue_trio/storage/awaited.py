@@ -45,6 +45,14 @@ class Announcer(Protocol):
         """
         ...
 
+    async def reached(self) -> tuple[str | None, bytes]:
+        """Return where the leader is reached, if it is, and the key.
+
+        Raises:
+            StoreError: nobody can tell now.
+        """
+        ...
+
     async def tell(self, where: str) -> None:
         """Say where this server is reached.
 

@@ -255,7 +255,7 @@ _ROWS = (
     ),
     Action(
         "unlimit", "Remove the limit", lambda f: f"Let any number of jobs of {f['queue']} be active", c.ClearConcurrency,
-        _queue, lambda f: ("limit", f["queue"], "any"), doing.of_queue("waiting", "{} wait."),
+        _queue, lambda f: ("limit", f["queue"], "none"), doing.of_queue("waiting", "{} wait."),
         doing.once("{queue} has no limit of active jobs."),
     ),
     Action(
@@ -269,7 +269,7 @@ _ROWS = (
     ),
     Action(
         "unrate", "Remove the rate limit", lambda f: f"Deliver the jobs of {f['queue']} at any rate", c.RateLimitClear,
-        _queue, lambda f: ("limit", f["queue"], "--rate", "any"), doing.of_queue("waiting", "{} wait."),
+        _queue, lambda f: ("limit", f["queue"], "--rate", "none"), doing.of_queue("waiting", "{} wait."),
         doing.once("{queue} delivers at any rate."),
     ),
     Action(

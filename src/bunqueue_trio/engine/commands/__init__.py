@@ -2,6 +2,7 @@
 
 from bunqueue_trio.config import ADVANCE_MAX
 from bunqueue_trio.engine.actions import note_action
+from bunqueue_trio.engine.before import before
 from bunqueue_trio.engine.commands import (
     actions,
     clear,
@@ -79,6 +80,7 @@ def run(engine: Engine, command: c.Command, now: int, owner: Owner, by: By = SER
     if kind not in catalog.ACTS:
         return HANDLERS[kind](engine, command, now, owner)
     engine.acted = None
+    was = before(engine, command, lambda get: HANDLERS[type(get)](engine, get, now, None))
     reply = HANDLERS[kind](engine, command, now, owner)
-    note_action(engine, command, reply, now, by)
+    note_action(engine, command, reply, now, by, was)
     return reply

@@ -16,8 +16,6 @@ A server that has nothing to write beats the row instead. The clock of the lease
 """
 
 import json
-import os
-import socket
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,6 +24,7 @@ from typing import Any
 import structlog
 import trio
 
+from bunqueue_trio import __version__
 from bunqueue_trio.config import BEATS_A_LEASE, STORE_ANSWER_S, STORE_BYTES_PER_S, STORE_PAGE_ROWS, STORE_TAIL_BYTES
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import Job, Records, State, Trace
@@ -40,20 +39,13 @@ from bunqueue_trio.storage.postgres.place import Place
 from bunqueue_trio.storage.postgres.reads import RS, SIZE, Read, Reads
 from bunqueue_trio.storage.postgres.retention import Pruner
 from bunqueue_trio.storage.postgres.schema import check_schema
+from bunqueue_trio.storage.postgres.terms import HOLDER, LEAD, LET_GO, STARTED, TAKE, own_name
 from bunqueue_trio.storage.rows import FactRow
 from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, StoredEvent, event_rows
 from bunqueue_trio.storage.tally import Tally
 
 _log = structlog.get_logger()
 
-_LEAD = "SELECT bq.lead($1::bigint, $2::uuid)"
-_TAKE = (
-    "UPDATE bq.leader SET term = term + 1, life = gen_random_uuid(), holder = $1, beat = clock_timestamp(), answer = NULL, "
-    "link = NULL, lease = make_interval(secs => $2::double precision) "
-    "WHERE beat + lease < clock_timestamp() RETURNING term, life::text, batch"
-)
-_HOLDER = "SELECT holder FROM bq.leader"
-_LET_GO = "UPDATE bq.leader SET beat = '-infinity' WHERE term = $1::bigint AND life = $2::uuid"
 _COUNTS = "SELECT queue, state, count(*) FROM bq.finished GROUP BY 1, 2"
 _GROUPS = "SELECT queue, fingerprint, count(*) FROM bq.finished WHERE fingerprint IS NOT NULL GROUP BY 1, 2"
 _LAST_EVENT = "SELECT coalesce(max(last_id), 0) FROM bq.event_batch"
@@ -99,9 +91,8 @@ class PostgresStore:
             StoreError: it cannot be reached.
         """
         check_schema(self._auditor, self._place)
-        me = f"{socket.gethostname()} process {os.getpid()}"
         sent_at = _now()
-        taken = self._ask(_TAKE, me, str(self.lease_s))
+        taken = self._ask(TAKE, own_name(), str(self.lease_s), __version__)
         if not taken:
             return self.holder()
         [(term, life, self._batch)] = taken
@@ -122,7 +113,7 @@ class PostgresStore:
             StoreError: the database cannot be reached.
         """
         check_schema(self._auditor, self._place)  # one that has just come up may have no tables yet
-        for (holder,) in self._ask(_HOLDER):
+        for (holder,) in self._ask(HOLDER):
             return str(holder)
         raise StartupError(f"{self._place}: the row of the leader is gone, so nobody can write there")
 
@@ -153,19 +144,24 @@ class PostgresStore:
         if sent_at - self._beat_at < self.lease_s / (BEATS_A_LEASE + 1):
             return
         try:
-            await self._writer.ask_soon(self._here(Query(_LEAD, self._leader)), self.lease_s / BEATS_A_LEASE)
+            await self._writer.ask_soon(self._here(Query(LEAD, self._leader)), self.lease_s / BEATS_A_LEASE)
         except Fenced as fenced:
             raise self._lost(fenced) from None
         self._beat_at = sent_at
 
-    def _beat_now(self) -> None:
+    def beat_now(self) -> None:
+        """Say it while everything else waits, if it is time."""
         sent_at = _now()
         if sent_at - self._beat_at >= self.lease_s / BEATS_A_LEASE:
-            try:
-                self._ask(_LEAD, *self._leader)
-            except Fenced as fenced:
-                raise self._lost(fenced) from None
+            self.lead(self._writer)
             self._beat_at = sent_at
+
+    def lead(self, link: Link) -> None:
+        """Raise TakenOver if another one leads, and let nobody until the transaction of ``link`` ends."""
+        try:
+            link.ask(self._here(Query(LEAD, self._leader)))
+        except Fenced as fenced:
+            raise self._lost(fenced) from None
 
     def _lost(self, fenced: Fenced) -> TakenOver:
         if (fenced.term, fenced.life) == self._leader or fenced.term < self._leader[0]:
@@ -291,13 +287,16 @@ class PostgresStore:
             StartupError: a row cannot be read.
         """
         after: int | None = 0
+        begun_at, n = _now(), 0
         while after is not None:
             try:
                 jobs, after = self._answer(self._reads.some_jobs(after, STORE_PAGE_ROWS), self._writer)
             except (ValueError, LookupError) as error:
                 raise StartupError(f"{self._place}: is damaged: {' '.join(str(error).split())}") from None
             yield from jobs
-            self._beat_now()
+            n += len(jobs)
+            self.beat_now()
+        self._ask(STARTED, *self._leader, n, str(_now() - begun_at))
 
     def load_facts(self) -> Iterable[FactRow]:
         """Return every fact; see :class:`Store`."""
@@ -414,7 +413,7 @@ class PostgresStore:
         """Let the next server lead at once, and end the connections."""
         try:
             if self._leader[0] and self._writer.is_open:
-                self._writer.ask(self._here(Query(_LET_GO, self._leader)), 1)
+                self._writer.ask(self._here(Query(LET_GO, self._leader)), 1)
         except StoreError:
             pass  # it can when the lease is over
         finally:

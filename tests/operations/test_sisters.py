@@ -1,0 +1,250 @@
+"""Commands that do alike speak alike: the same flags, questions, words for a slip and for what is taken back."""
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import click
+import httpx
+import pytest
+import trio
+from click.testing import CliRunner, Result
+from trio.testing import MockClock
+
+from bunqueue_trio.cli import main, remote
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.testing.server import Bunqueue
+from tests.ui.night import fail, push
+
+ERROR = "PaymentError: order {}"
+LISTS = ("queues", "jobs", "logs", "dead", "reruns", "actions", "workers", "schedules", "schedules list")
+"""Commands that show many things of one kind."""
+MANY = (
+    "cancel", "promote", "discard", "retry", "rerun", "purge", "drain", "clean", "obliterate", "queue", "workers release",
+)  # fmt: skip
+"""Commands that change or remove many at once."""
+FILTERED = ("jobs", "dead", "cancel", "promote", "discard", "retry", "rerun", "purge")
+WITHOUT_JSON = {"doctor", "worker"}
+"""Of those that ask a server: `doctor` is about files, and `worker` runs until it is ended."""
+ALIKE = (
+    "url", "token", "as_json", "dry_run", "yes", "tag", "group_id", "id_prefix", "fingerprint", "error", "text", "older", "newer",
+    "attempts", "owner", "state",
+)  # fmt: skip
+"""Flags that mean the same wherever they are."""
+
+
+def commands(group: click.Group = main, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Yield every command and its name, groups too."""
+    ctx = click.Context(group)
+    for name in group.list_commands(ctx):
+        command = group.get_command(ctx, name)
+        assert command is not None
+        yield prefix + name, command
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{prefix}{name} ")
+
+
+ALL = dict(commands())
+
+
+def flags(name: str) -> set[str | None]:
+    return {param.name for param in ALL[name].params if isinstance(param, click.Option)}
+
+
+def test_every_answer_of_a_server_can_be_had_as_json():
+    asking = {name for name, command in ALL.items() if "url" in flags(name) or name.startswith(("workers ", "reruns "))}
+    assert {name for name in asking if "as_json" not in flags(name)} == WITHOUT_JSON
+    assert len(asking) > 40
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_every_list_has_a_limit(name: str):
+    assert {"limit", "as_json"} <= flags(name)
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_what_changes_much_is_tried_dry_and_asks(name: str):
+    assert {"dry_run", "yes", "as_json"} <= flags(name)
+
+
+def test_no_other_command_is_asked_about_or_tried_dry():
+    """Else it belongs to the table, and its rules are held."""
+    assert {name for name in ALL if flags(name) & {"dry_run", "yes"}} == {*MANY, "schedules put"}
+
+
+@pytest.mark.parametrize("name", FILTERED)
+def test_one_filter_is_everywhere(name: str):
+    assert {"tag", "group_id", "id_prefix", "fingerprint", "error", "text", "older", "newer", "attempts"} <= flags(name)
+
+
+@pytest.mark.parametrize("flag", ALIKE)
+def test_a_flag_is_called_and_explained_alike(flag: str):
+    said: dict[tuple[Any, ...], list[str]] = {}
+    for name, command in ALL.items():
+        for param in command.params:
+            if (
+                isinstance(param, click.Option)
+                and param.name == flag
+                and name not in {"migrate", "doctor", "worker", "push"}
+            ):
+                said.setdefault((tuple(param.opts), param.metavar, param.help), []).append(name)
+    assert len(said) == 1, said
+
+
+@pytest.mark.parametrize("name", [name for name, command in ALL.items() if isinstance(command, click.Group)])
+def test_a_bare_group_lists(name: str):
+    group = ALL[name]
+    assert isinstance(group, click.Group)
+    assert group.invoke_without_command
+    refused = CliRunner().invoke(main, [name, "--limit", "3", next(iter(group.commands))])
+    assert (refused.exit_code, "say --limit behind" in refused.output) == (2, True)
+
+
+SHELL = {
+    "cancel": "cancel --queue q", "promote": "promote --queue q", "discard": "discard --queue q", "retry": "retry q",
+    "rerun": "rerun q --force --detach", "purge": "purge q", "drain": "drain q --delayed", "clean": "clean q failed", "obliterate": "obliterate q --force",
+    "queue": "queue q --set maxEntries=1", "workers release": "workers release mail",
+}  # fmt: skip
+"""Each of :data:`MANY` with something to do."""
+ONE = (
+    "push q 1", "pause q", "resume q", "limit q 5 --rate 3/1s", "limit q none --rate none", "queue q --set timeout=5s", "queue q --set timeout=none",
+    "cancel w-0", "discard w-1", "promote later-0", "change w-2 --priority 3", "mark {fp} fixed", "mark {fp} none", "retry q --id bad-3", "purge q --id bad-2",
+    "workers quiet mail", "workers unquiet mail", "schedules put hourly q 1 --every 1h", "schedules run hourly", "schedules pause hourly",
+    "schedules resume hourly", "schedules delete hourly", "rerun q --force --detach --yes", "reruns stop {rerun}",
+)  # fmt: skip
+"""Acts on what is named, none of which is asked about but the last but one; in this order."""
+READS = (
+    "queues", "queue q", "jobs", "jobs q", "job w-0", "logs w-0", "why w-0", "dead q", "dead q --groups", "dead --newer 30d", "dead q --tag no",
+    "reruns", "actions", "workers", "schedules", "schedules list", "schedules show nightly", "schedules preview --every 1h", "stats", "storage", "health",
+)  # fmt: skip
+
+
+class Shell:
+    """The command line, in this process, before a server in virtual time."""
+
+    def __init__(self, bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bunqueue = bunqueue
+        monkeypatch.setattr(
+            remote, "connect", lambda *_: httpx.Client(base_url="http://q:1", transport=bunqueue._place.http)
+        )
+
+    async def __call__(self, *words: str) -> Result:
+        return await trio.to_thread.run_sync(partial(CliRunner().invoke, main, [*words]))
+
+    def acts(self) -> int:
+        reply: Any = self.bunqueue.server.core.peek(c.Actions(limit=1))
+        return int(reply.total)
+
+
+@pytest.fixture
+async def shell(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> Any:
+    async with Bunqueue() as bunqueue:
+        core = bunqueue.server.core
+        for n in range(5):
+            await push(bunqueue, "q", str(n), job_id=f"bad-{n}")
+        await fail(bunqueue, "q", 5, ERROR)
+        await core.execute(c.RegisterWorker(name="mail", worker_id="w1", queues=["q"]))
+        await push(bunqueue, "q", job_id="held")
+        await core.execute(c.PullBatch(queue="q", count=1, owner="w1"))
+        for n in range(3):
+            await push(bunqueue, "q", str(n), job_id=f"w-{n}")
+        await push(bunqueue, "q", job_id="later-0", delay=86_400_000)
+        await core.execute(c.PutSchedule(name="nightly", queue="other", every=86_400_000))
+        yield Shell(bunqueue, monkeypatch)
+
+
+async def test_what_changes_much_does_nothing_until_it_may(shell: Shell):
+    before = shell.acts()
+    for name in MANY:
+        words = SHELL[name].split()
+        dry = await shell(*words, "--dry-run")
+        assert dry.exit_code == 0, (name, dry.output)
+        assert " would be " in dry.stdout, name
+        told = json.loads((await shell(*words, "--dry-run", "--json")).stdout)
+        assert told["dryRun"] is True, name
+        asked = await shell(*words)
+        assert (asked.exit_code, "there is nobody to ask; say --yes" in asked.stderr) == (2, True), (name, asked.output)
+        assert asked.stdout == "", name
+    assert shell.acts() == before
+
+
+@pytest.mark.parametrize("name", MANY)
+async def test_what_changes_much_does_it_when_told_to_and_says_so_to_a_program(shell: Shell, name: str):
+    before = shell.acts()
+    done = await shell(*SHELL[name].split(), "--yes", "--json")
+    assert done.exit_code == 0, done.output
+    assert [json.loads(line) for line in done.stdout.splitlines()]
+    assert shell.acts() > before
+
+
+async def test_what_is_named_is_done_at_once_and_told_as_json(shell: Shell):
+    group = json.loads((await shell("dead", "q", "--groups", "--json")).stdout)["fingerprint"]
+    rerun = ""
+    for line in ONE:
+        before = shell.acts()
+        words = line.format(fp=group, rerun=rerun).split()
+        done = await shell(*words, "--json")
+        assert done.exit_code == 0, (line, done.output)
+        told = [json.loads(each) for each in done.stdout.splitlines()]
+        assert told, line
+        assert words[0] == "push" or shell.acts() > before, line
+        if words[0] == "rerun":
+            rerun = told[0]["id"]
+
+
+async def test_what_is_shown_can_be_read_by_a_program_and_by_people(shell: Shell):
+    before = shell.acts()
+    for line in READS:
+        for more in ((), ("--json",)):
+            done = await shell(*line.split(), *more)
+            assert done.exit_code == 0, (line, done.output)
+            if more:
+                assert all(json.loads(each) for each in done.stdout.splitlines()), line
+    assert shell.acts() == before
+
+
+SLIPS = (
+    "queues emials", "queue emials", "jobs emials", "jobs --queue emials", "dead emials", "dead emials --tag x", "dead emials --groups", "pause emials",
+    "resume emials", "limit emials", "limit emials 5", "cancel --queue emials --yes", "promote --queue emials --yes", "discard --queue emials --yes",
+    "retry emials --yes", "retry emials --error x --yes", "purge emials --yes", "drain emials --yes", "clean emials failed --yes", "obliterate emials --yes",
+    "queue emials --set timeout=5s", "rerun emials --yes", "retry emials --dry-run", "purge emials --dry-run", "drain emials --dry-run",
+    "clean emials failed --dry-run", "obliterate emials --dry-run",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("line", SLIPS)
+async def test_a_slip_in_the_name_of_a_queue_is_answered_alike(shell: Shell, line: str):
+    await push(shell.bunqueue, "emails")
+    done = await shell(*line.split())
+    said = [each for each in done.stderr.splitlines() if each.startswith("emials: there is no such queue")]
+    assert len(said) == 1, done.output
+    assert said[0].endswith("; do you mean emails?")
+    right = await shell(*line.replace("emials", "emails").split())
+    assert "no such queue" not in right.output
+
+
+async def test_what_is_like_no_queue_is_not_taken_for_one(shell: Shell):
+    assert (await shell("queues", "zzz")).stderr == "zzz: there is no such queue\n"
+
+
+async def test_one_word_takes_back_what_was_said(shell: Shell):
+    for line in (
+        "limit q 5 --rate 3/1s",
+        "limit q none --rate none",
+        "limit q 5",
+        "limit q any",
+        "queue q --set ttl=5s",
+    ):
+        assert (await shell(*line.split())).exit_code == 0, line
+    view = json.loads((await shell("limit", "q", "--json")).stdout)
+    assert (view["concurrency"], view["rateLimit"]) == (None, None)
+    for word in ("none", "default"):
+        assert (await shell("queue", "q", "--set", "ttl=5s")).exit_code == 0
+        told = json.loads((await shell("queue", "q", "--set", f"ttl={word}", "--json")).stdout)
+        assert told["defaults"]["set"] == []
+
+
+async def test_a_worker_that_was_probably_meant_is_named(shell: Shell):
+    refused = await shell("workers", "quiet", "mai")
+    assert "there is no worker mai; do you mean mail?" in refused.stderr
