@@ -56,7 +56,7 @@ ASYNC_DISABLED_IN_TESTS = "ASYNC114,ASYNC124"
 ASYNC_WORDS = re.compile(r"\b(async|await|trio|anyio|asyncio|BaseException|except:)")
 
 # Functions that are called by `nursery.start`, so that forgetting to wait for one is found.
-STARTABLE = "--startable-in-context-manager=serve,http,run,_host,_live,_hold,_serving,__call__,watch,waiting_room,_be"
+STARTABLE = "--startable-in-context-manager=serve,http,run,_host,_live,_hold,_serving,__call__,watch,_be"
 
 SELECTED = {
     "fast": "not slow and not long and not bench",
@@ -67,6 +67,9 @@ SELECTED = {
 # The worlds of scripts/sim.py: a minute of two cores, and a long look. Each bug but one that
 # tests/sim/test_planted.py plants is found within the first hundred.
 SIMULATED = {"full": "0-99", "long": "0-2999"}
+
+# The same of clusters (tests/cluster): a quarter of a minute of two cores, and a long look.
+CLUSTERS = {"full": ("0-7", "0.05"), "long": ("0-999", "0.1")}
 
 
 @dataclass(frozen=True)
@@ -124,14 +127,13 @@ def coverage_steps(mode: str) -> list[Step]:
 
 
 def mutants_step(mode: str) -> Step:
-    """Build the step that plants faults: all of them in `long`; in `full` a sixteenth, with each commit the next one."""
+    """Build the step that plants faults: all of them in `long`; in `full` one part, with each commit the next."""
     if mode == "long":
         return Step("mutants", [sys.executable, "scripts/mutants.py"])
     counted = subprocess.run(
         ["git", "rev-list", "--count", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
     ).stdout.strip()
-    part = int(counted or 0) % 16
-    return Step(f"mutants, part {part} of 16", [sys.executable, "scripts/mutants.py", "--part", str(part)])
+    return Step("mutants, one part", [sys.executable, "scripts/mutants.py", "--part", counted or "0"])
 
 
 def run_captured(step: Step) -> tuple[Outcome, str]:
@@ -297,6 +299,9 @@ def main() -> int:
     outcomes.extend(run_shown(step) for step in tests_steps(mode))
     if mode != "fast":
         outcomes.append(run_shown(Step("simulation", [sys.executable, "scripts/sim.py", "--seeds", SIMULATED[mode]])))
+        seeds, hours = CLUSTERS[mode]
+        clusters = [sys.executable, "scripts/sim.py", "--cluster", "--seeds", seeds, "--hours", hours]
+        outcomes.append(run_shown(Step("simulation of clusters", clusters)))
         outcomes.extend(run_shown(step) for step in coverage_steps(mode))
         if (ROOT / "scripts" / "mutants.py").is_file():
             outcomes.append(run_shown(mutants_step(mode)))

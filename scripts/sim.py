@@ -2,8 +2,9 @@
 
     python3 scripts/sim.py --seed 7 --hours 1      one world; prints the SHA-256 of its log, the same each time
     python3 scripts/sim.py --seeds 0-299           many, in as many processes as there are cores
+    python3 scripts/sim.py --cluster --seed 7      a cluster: several brokers on one database
 
-This file only makes sure of the environment; the world is in `tests/sim/world.py`.
+This file only makes sure of the environment; the worlds are in `tests/sim/world.py` and `tests/cluster/world.py`.
 """
 
 import sys

@@ -13,6 +13,7 @@ import structlog
 
 from scripts import leftovers
 from tests.postgres import empty_url, postgres, url  # noqa: F401 - fixtures for all
+from tests.programs import end_lasting
 
 # The standard library's own, one for each process that uses multiprocessing: it ends with that process.
 EXPECTED = "multiprocessing.resource_tracker"
@@ -76,6 +77,7 @@ def no_process_left() -> Iterator[None]:
     leftovers.adopt_orphans()
     before = set(leftovers.below(os.getpid()))
     yield
+    end_lasting()
     deadline = time.monotonic() + ENDS_WITHIN_S
     while (left := _new(before)) and time.monotonic() < deadline:
         time.sleep(0.05)

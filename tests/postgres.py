@@ -194,12 +194,12 @@ def url(empty_url: str) -> str:
 
     place = parse_place(empty_url)
     link = Link(place.conninfo)
-    tables = ("job", "finished", "event_batch", "fact", "trail")
+    tables = ("job", "finished", "event_batch", "fact", "trail", "term", "waiting")
     link.run_script(place.qualified("; ".join(f"DELETE FROM bq.{table}" for table in tables)))
     link.run_script(
         place.qualified(
             "INSERT INTO bq.leader VALUES (true, 0, gen_random_uuid(), 0, NULL, '', '-infinity', '0') "
-            "ON CONFLICT (one) DO UPDATE SET term = 0, batch = 0, beat = '-infinity'"
+            "ON CONFLICT (one) DO UPDATE SET term = 0, batch = 0, beat = '-infinity', start_jobs = NULL, start_s = NULL"
         )
     )
     link.close()

@@ -5,6 +5,15 @@ from typing import Any
 
 from scripts import leftovers
 
+LASTING: "list[subprocess.Popen[Any]]" = []
+"""Programs that serve many tests; the end of the run ends them."""
+
+
+def end_lasting() -> None:
+    """End the programs that serve many tests."""
+    while LASTING:
+        end_family(LASTING.pop())
+
 
 def run_to_its_end(command: list[Any], *, within_s: float, **options: Any) -> "subprocess.CompletedProcess[str]":
     """Run a program; after `within_s`, which is for what hangs, it and all that it started are killed.

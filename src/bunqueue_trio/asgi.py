@@ -18,8 +18,7 @@ from bunqueue_trio.config import load
 from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.logs.lines import configure_logging
 from bunqueue_trio.run import NO_TOKENS, facts
-from bunqueue_trio.runtime.clock import Clock
-from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.runtime.server import Server, clock_of
 from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.storage.opening import open_store
 from bunqueue_trio.transports.quart_app import HOST_STOPS, make_app
@@ -75,7 +74,8 @@ class App:
             configure_logging(settings.log_level, settings.log_format, libraries=False)
             for warning in loaded.warnings:
                 _log.warning(warning)
-            server = Server(settings, await open_store(settings), Clock())
+            store = await open_store(settings)
+            server = Server(settings, store, clock_of(store))
         except (StartupError, StoreError) as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return

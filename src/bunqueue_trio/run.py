@@ -3,30 +3,28 @@
 import gc
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import cast
 
 import structlog
 import trio
 
 from bunqueue_trio import __version__
 from bunqueue_trio.config import BROKEN_S, GC_THRESHOLDS, LAST_S, SECOND_SIGNAL_S, SWITCH_S, Settings
-from bunqueue_trio.doors.accepting import Stop
 from bunqueue_trio.doors.leading import http
-from bunqueue_trio.doors.remote import RemoteLink
-from bunqueue_trio.doors.waiting_room import waiting_room
-from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.doors.waiting_room import Waiting
+from bunqueue_trio.errors import StoreError
 from bunqueue_trio.runtime.deadline import LastDeadline
-from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.runtime.server import Server, clock_of
 from bunqueue_trio.runtime.tree import Transport, serve
-from bunqueue_trio.storage.awaited import NoteLeader
+from bunqueue_trio.storage.awaited import AwaitedStore, NoteLeader
 from bunqueue_trio.storage.opening import open_store
 from bunqueue_trio.storage.store import Store
 
 _log = structlog.get_logger()
 
 NO_TOKENS = "no AUTH_TOKENS are set: whoever reaches this address can push, take and delete jobs"
-
-TRANSPORTS: Sequence[Transport] = (http,)
 
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -51,56 +49,78 @@ async def _run(settings: Settings, last: LastDeadline) -> None:
     if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # log rotators send it; there is no file to open anew
     with trio.open_signal_receiver(*wanted) as signals:
-        store = await _open(settings, signals, last)
-        if store is None:
-            _log.info("stopped")
-            return
-        server = Server(settings, store, Clock())
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_end_when_broken, server, last)
-            serving = await nursery.start(_serving, server)
-            # The backlog that was loaded lives long and holds no cycles: looking through it again and
-            # again would stop the server for tens of ms each time.
-            gc.freeze()
-            gc.set_threshold(*GC_THRESHOLDS)
-            _announce(server)
-            nursery.start_soon(_stop_on_signal, signals, server, serving, last)
-            await server.ended.wait()
-            nursery.cancel_scope.cancel()
+        async with trio.open_nursery() as beside:
+            await _live(settings, signals, last, beside)
+            beside.cancel_scope.cancel()
+
+
+async def _live(settings: Settings, signals: AsyncIterator[int], last: LastDeadline, beside: trio.Nursery) -> None:
+    """Wait until this server may lead, and serve then; clients that it had while it waited are served by tasks ``beside`` that."""
+    waiting = Waiting(settings)
+    store = await _open(settings, signals, last, waiting, beside)
+    if store is None:
+        _log.info("stopped")
+        return
+    server = Server(settings, store, clock_of(store))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_end_when_broken, server, last)
+        serving = await nursery.start(_serving, server, partial(http, opened=waiting.kept))
+        # The backlog that was loaded lives long and holds no cycles: looking through it again and
+        # again would stop the server for tens of ms each time.
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
+        _announce(server)
+        if waiting.has_begun:
+            nursery.start_soon(_serve_those_who_waited, cast("AwaitedStore", store), waiting)
+        nursery.start_soon(_stop_on_signal, signals, server, serving, last)
+        await server.ended.wait()
+        nursery.cancel_scope.cancel()
     _log.info("stopped", jobs=len(server.engine.jobs))
 
 
-async def _open(settings: Settings, signals: AsyncIterator[int], last: LastDeadline) -> Store | None:
+async def _serve_those_who_waited(store: AwaitedStore, waiting: Waiting) -> None:
+    """Let clients that have asked a leader that died through this server be answered by itself."""
+    announcer = store.announcer()
+    try:
+        waiting.note_served(*await announcer.reached())
+    except StoreError:
+        pass  # they are told when they have waited for long enough
+    finally:
+        announcer.close()
+
+
+async def _open(
+    settings: Settings, signals: AsyncIterator[int], last: LastDeadline, waiting: Waiting, beside: trio.Nursery
+) -> Store | None:
     """Return the store, or None when a signal comes before this server may lead there."""
     if not settings.store:
         return await open_store(settings)
     store: Store | None = None
-    stop, opening, link = Stop(), trio.CancelScope(), RemoteLink()
+    opening = trio.CancelScope()
     async with trio.open_nursery() as nursery:
 
         async def stop_on_signal() -> None:
             async for number in signals:
-                if stop.wanted.is_set():
+                if opening.cancel_called:
                     nursery.cancel_scope.cancel()
                     return
                 _tell_stop(number, settings)
                 last.set(settings.shutdown_grace_ms / 1000 + LAST_S, 1)
-                stop.in_hurry()
                 opening.cancel()
 
+        def wait() -> NoteLeader:
+            beside.start_soon(waiting.run)
+            return waiting.link.note_leader
+
         nursery.start_soon(stop_on_signal)
-        async with trio.open_nursery() as waiting:
-
-            def wait() -> NoteLeader:
-                waiting.start_soon(waiting_room, settings, link, stop)
-                return link.note_leader
-
-            with opening:
-                store = await open_store(settings, wait)
-            if not stop.wanted.is_set():
-                waiting.cancel_scope.cancel()
+        with opening:
+            store = await open_store(settings, wait)
+        if opening.cancel_called:
+            await waiting.stop()
+        else:
+            await waiting.leave()
         nursery.cancel_scope.cancel()
-    if stop.wanted.is_set() and store is not None:
+    if opening.cancel_called and store is not None:
         store.close()
         return None
     return store
@@ -125,10 +145,10 @@ def _announce(server: Server) -> None:
         _log.warning(NO_TOKENS, binds=open_to_all)
 
 
-async def _serving(server: Server, *, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+async def _serving(server: Server, transport: Transport, *, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
-            await nursery.start(serve, server, TRANSPORTS)
+            await nursery.start(serve, server, [transport])
             task_status.started(scope)
     server.ended.set()
 

@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
+import anyio.from_thread
 import pytest
 import structlog
 import trio
@@ -133,6 +134,59 @@ async def test_what_a_handler_says_while_its_time_runs_out_counts(bunqueue: Bunq
     await trio.sleep(3)
     said = await bunqueue.client.look(job_id)
     assert (said.state, said.error) == ("failed", "GiveUp: too slow for ever")
+
+
+async def releases(job: Job) -> None:
+    await job.release()
+
+
+def releases_in_a_thread(job: Job) -> None:
+    anyio.from_thread.run(job.release)
+
+
+async def acknowledges(job: Job) -> str:
+    await job.ack("early")
+    return "late"
+
+
+async def fails_by_itself(job: Job) -> str:
+    await job.fail("not yet", retry_in=1)
+    return "late"
+
+
+@pytest.mark.parametrize(
+    ("handler", "how", "result", "attempts"),
+    [
+        (releases, "given back", "again", 0), (releases_in_a_thread, "given back", "again", 0),
+        (acknowledges, "completed", "early", 0), (fails_by_itself, "failed", "again", 1),
+    ],
+)  # fmt: skip
+async def test_a_handler_may_end_its_job_by_itself(
+    bunqueue: Bunqueue, logs: Lines, handler: Any, how: str, result: str, attempts: int
+):
+    """It is not reported a second time, and no line says that it had been lost."""
+    worker, runs = bunqueue.worker("q", concurrency=1), list[int]()
+
+    async def second(job: Job) -> str:
+        await trio.lowlevel.checkpoint()
+        return "again"
+
+    def work(job: Job) -> Any:
+        runs.append(job.attempts)
+        return handler(job) if len(runs) == 1 else second(job)
+
+    async def work_async(job: Job) -> Any:
+        return await work(job)
+
+    in_thread = handler is releases_in_a_thread
+    worker.handler((lambda job: work(job) if not runs else "again") if in_thread else work_async)
+    bunqueue.start(worker)
+    job_id = await bunqueue.client.push("q", max_attempts=2)
+    assert await bunqueue.client.wait(job_id, 10) == result
+    assert (await bunqueue.client.get(job_id)).attempts == attempts
+    ends = [line for line in logs if line["event"].startswith("job ")]
+    assert (ends[0]["event"], ends[0]["how"]) == ("job was ended by its handler", how)
+    assert [line["event"] for line in ends[1:]] == ([] if result == "early" else ["job completed"])
 
 
 async def test_two_things_that_go_wrong_at_once_are_a_failure_like_any_other(bunqueue: Bunqueue, logs: Lines):

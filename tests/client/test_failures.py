@@ -56,6 +56,46 @@ async def fail_all(bunqueue: Bunqueue, raised: list[BaseException], **options: A
     return ids
 
 
+NO_TEXT = "cannot read \udce9.txt"  # as `os.fsdecode` makes it
+WRITTEN_OUT = r"cannot read \udce9.txt"
+
+
+async def test_what_is_no_text_is_written_out_for_people(bunqueue: Bunqueue):
+    """Else somebody could not even say that it has failed."""
+    client = bunqueue.client
+    await client.push_many("q", [{"data": n, "max_attempts": 1} for n in range(4)])
+    one, two, three, four = await client.pull_many("q", 4)
+    await one.progress(5, NO_TEXT)
+    await one.log(NO_TEXT)
+    await one.fail(NO_TEXT, stack=NO_TEXT)
+    assert await client.fail_many([{"id": two.id, "token": two.token, "error": NO_TEXT, "stack": NO_TEXT}]) == []
+    await client.cancel(three.id, reason=NO_TEXT, by=NO_TEXT)
+    for job in (one, two):
+        [attempt] = (await client.run(c.GetAttempts(id=job.id))).attempts
+        assert (attempt.error, attempt.stack) == (WRITTEN_OUT, WRITTEN_OUT)
+    assert [line.message for line in (await client.run(c.GetLogs(id=one.id))).data.logs] == [WRITTEN_OUT]
+    assert (cancelled := (await client.look(three.id)).cancelled) is not None
+    assert (cancelled.reason, cancelled.by) == (WRITTEN_OUT, WRITTEN_OUT)
+    with pytest.raises(UnicodeEncodeError):  # that is for the program
+        await four.ack(NO_TEXT)
+    with pytest.raises(UnicodeEncodeError):
+        await client.push("q", job_id=NO_TEXT)
+    await four.ack("done")
+
+
+def test_without_a_loop_what_is_no_text_is_written_out_for_people(server: Server, queue: str):
+    with SyncClient(server.url) as client:
+        client.push_many(queue, [{"data": n, "max_attempts": 1} for n in range(2)])
+        one, two = client.pull_many(queue, 2)
+        one.progress(5, NO_TEXT)
+        one.log(NO_TEXT)
+        one.fail(NO_TEXT, stack=NO_TEXT)
+        client.fail_many([{"id": two.id, "token": two.token, "error": NO_TEXT}])
+        assert [client.look(job.id).error for job in (one, two)] == [WRITTEN_OUT] * 2
+        with pytest.raises(UnicodeEncodeError):
+            client.push(queue, NO_TEXT)
+
+
 async def test_each_of_a_batch_is_what_its_handler_made_of_it(bunqueue: Bunqueue, logs: Lines):
     raised = [ValueError("no"), GiveUp("never"), Again(30, "later"), Again(0, "now")]
     ids = await fail_all(bunqueue, raised, max_attempts=2)

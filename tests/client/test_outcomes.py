@@ -4,18 +4,19 @@ import json
 import math
 import os
 import threading
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
 import anyio
 import anyio.from_thread
 import anyio.to_thread
+import msgspec
 import pytest
 import structlog
 import trio
 
 from bunqueue_trio.client import Client, Job, JobFailed, Worker
-from bunqueue_trio.client.handlers import Threads
+from bunqueue_trio.client.handlers import Threads, of_handler
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.testing import Bunqueue
 from bunqueue_trio.testing.lives import Pipe
@@ -69,6 +70,20 @@ def deep() -> Any:
     return found
 
 
+def nested_group() -> BaseException:
+    error: Exception = ValueError("at the bottom")
+    for _ in range(3000):
+        error = ExceptionGroup("deep", [error])
+    return error
+
+
+class OwnGroup(BaseExceptionGroup[BaseException]):
+    """One that cannot be taken apart."""
+
+    def split(self, *_: Any, **__: Any) -> Any:
+        raise ValueError("not to be split")
+
+
 ODD: dict[str, tuple[Callable[[], Any], str]] = {
     "surrogate": (raises(ValueError("cannot read " + os.fsdecode(b"\xe9.txt"))), "ValueError: cannot read "),
     "no text": (raises(Mute()), "Mute"),
@@ -79,12 +94,15 @@ ODD: dict[str, tuple[Callable[[], Any], str]] = {
     "generator exit": (raises(GeneratorExit()), "GeneratorExit"),
     "own base": (raises(Own("bad")), "Own: bad"),
     "group": (raises(BaseExceptionGroup("two", [Own("bad"), ValueError("worse")])), "BaseExceptionGroup: two"),
+    "nested group": (raises(nested_group()), "ExceptionGroup: deep"),
+    "own group": (raises(OwnGroup("whole", [Own("bad")])), "OwnGroup: whole"),
     "stop iteration": (raises(StopIteration()), "RuntimeError"),
     "long": (raises(ValueError("x" * 1_000_000)), "ValueError: xxx"),
     "surrogate result": (lambda: os.fsdecode(b"\xe9"), "UnicodeEncodeError"),
     "deep result": (deep, "Recursion"),
     "nested result": (lambda: json.loads("[" * 600 + "]" * 600), "the result was refused"),
     "object": (object, "TypeError"),
+    "no JSON": (lambda: msgspec.Raw(b"{no JSON"), "the result was refused: Invalid JSON"),
     "large result": (lambda: "x" * 11_000_000, "the result was refused"),
 }
 
@@ -276,6 +294,26 @@ async def test_interrupt_is_the_users(bunqueue: Bunqueue):
     await trio.sleep(0.1)
     assert await bunqueue.client.state(job_id) == "waiting"
     assert (bunqueue.jobs[job_id].attempts, bunqueue.jobs[job_id].stalls) == (0, 0)
+
+
+@pytest.mark.parametrize("group", [BaseExceptionGroup, OwnGroup])
+async def test_a_cancellation_is_found_however_deep(group: type[BaseExceptionGroup[BaseException]]):
+    """It is the worker's: if it were taken for the handler's, the worker would go on."""
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        with pytest.raises(trio.Cancelled) as cancelled:
+            await trio.lowlevel.checkpoint()
+        with pytest.raises((trio.Cancelled, BaseExceptionGroup)) as raised:
+            of_handler(group("two", [ValueError("bad"), group("one", [cancelled.value])]))
+    assert list(leaves(raised.value)) == [cancelled.value]
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from leaves(one)
+    else:
+        yield error
 
 
 async def test_error_beside_a_cancellation_is_no_failure(bunqueue: Bunqueue, logs: list[MutableMapping[str, Any]]):

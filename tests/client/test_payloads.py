@@ -4,10 +4,12 @@ import json
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
+import trio
 
 from bunqueue_trio import commands as c
-from bunqueue_trio.client import Client, ConnectionLost, Job, JobFailed
+from bunqueue_trio.client import Client, ConnectionLost, Job, JobFailed, Refused
 from bunqueue_trio.sync import SyncClient
 from bunqueue_trio.testing import Bunqueue
 from bunqueue_trio.testing.lives import Pipe
@@ -168,4 +170,22 @@ async def test_what_cannot_be_read_costs_its_reader_only(bunqueue: Bunqueue, mon
     with pytest.raises(ConnectionLost, match="cannot be read"):
         await bunqueue.client.state(first)
     assert await bunqueue.client.state(first) == "waiting"
+    assert bunqueue.client.connections == 1
+
+
+@pytest.mark.parametrize("raw", [b"{no JSON", b'"\xff"'])
+async def test_raw_that_is_no_json_is_refused_and_nothing_else(bunqueue: Bunqueue, raw: bytes):
+    """The server cannot say whose message it could not read: whoever sent it would wait for ever."""
+    answers: dict[str, Any] = {}
+
+    async def push(name: str, payload: msgspec.Raw) -> None:
+        try:
+            answers[name] = await bunqueue.client.push("q", payload, job_id=name)
+        except Refused as refused:
+            answers[name] = str(refused)
+
+    async with trio.open_nursery() as nursery:
+        for name, payload in (("before", b"1"), ("bad", raw), ("after", b"[" * 600 + b"]" * 600), ("last", b"2")):
+            nursery.start_soon(push, name, msgspec.Raw(payload))
+    assert answers == {"before": "before", "bad": "Invalid JSON", "after": "Invalid JSON", "last": "last"}
     assert bunqueue.client.connections == 1

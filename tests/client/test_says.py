@@ -1,6 +1,7 @@
 """What a worker says: one line for each outcome, with the try, the next one, the time it took, the queue and the job."""
 
 import logging
+import re
 from collections.abc import Iterator, MutableMapping
 from datetime import datetime
 from typing import Any
@@ -11,10 +12,11 @@ import trio
 
 from bunqueue_trio.api.access import Grant
 from bunqueue_trio.api.session import Session
-from bunqueue_trio.client import Job
+from bunqueue_trio.client import Job, JobFailed
 from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.testing import Bunqueue
 from bunqueue_trio.testing.server import START_MS
+from tests.client.test_pages import blocks
 
 Lines = list[MutableMapping[str, Any]]
 
@@ -194,6 +196,30 @@ async def test_library_logs_as_libraries_do(
     assert line.endswith("next=dead")
     assert trace[-1] == "ZeroDivisionError: integer division or modulo by zero"
     assert capsys.readouterr().out == ""
+
+
+async def test_the_line_of_a_failure_looks_as_shown(unset: None, bunqueue: Bunqueue, caplog: pytest.LogCaptureFixture):
+    [shown] = blocks("docs/client.md", "text")
+    worker = bunqueue.worker("emails")
+
+    @worker.handler
+    async def send(job: Job) -> None:
+        await trio.sleep(0.4123)
+        raise ConnectionError("no answer")
+
+    with caplog.at_level(logging.WARNING, "bunqueue_trio"):
+        bunqueue.start(worker)
+        job_id = await bunqueue.client.push("emails", max_attempts=3, backoff=1)
+        with pytest.raises(JobFailed):
+            await bunqueue.client.wait(job_id)
+    lines = [record.getMessage().splitlines()[0] for record in caplog.records if "job failed" in record.getMessage()]
+    assert [re.sub(r"\bnext=.*", "", line) for line in lines[1:2]] == [
+        re.sub(r"\bnext=.*", "", shown.strip()).replace("0199…", job_id)
+    ]
+    # When that is, in the same form.
+    assert [re.sub(r"\d", "0", line.partition(" next=")[2]) for line in (shown.strip(), lines[1])] == [
+        "0000-00-00T00:00:00.000+00:00"
+    ] * 2
 
 
 async def test_a_token_that_lacks_the_role_is_told_of_every_minute(

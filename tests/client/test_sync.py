@@ -98,6 +98,22 @@ def test_wait_ends_in_time(server: Server, queue: str):
             client.wait("nobody", 1)
 
 
+def test_wait_is_not_held_up_by_a_server_that_hangs():
+    """A stream of events may be silent for long; where it stands is told at once."""
+    patience: list[float] = []
+
+    def hang(request: httpx.Request) -> httpx.Response:
+        patience.append(request.extensions["timeout"]["read"])
+        raise httpx.ReadTimeout("timed out")
+
+    with SyncClient("http://x", timeout=2, transport=httpx.MockTransport(hang)) as client:
+        with pytest.raises(ConnectionLost, match="GET /events was sent: timed out"):
+            client.wait("one", 1)
+        with pytest.raises(ConnectionLost), client.events():
+            pass
+    assert patience == [2, 40]
+
+
 def test_end_that_is_not_told_is_not_guessed(server: Server, queue: str, monkeypatch: pytest.MonkeyPatch):
     """The job is gone, and of its last event nothing is kept."""
     with SyncClient(server.url) as client:
@@ -219,6 +235,7 @@ def test_whose_fault(server: Server):
         (503, {"retry-after": "2"}, b'{"ok":false,"error":"Server is shutting down"}', ServerUnavailable),
         (429, {}, b'{"ok":false,"error":"Rate limit exceeded"}', ServerUnavailable),
         (200, {}, b"<html>", Refused),
+        (200, {}, b'{"status": "up"}', Refused),
         (404, {}, b"<html>", Refused),
         (301, {"location": "https://x"}, b"", Refused),
         (502, {}, b"<html>", ConnectionLost),

@@ -112,6 +112,22 @@ def test_handler_that_raises_a_cancellation_of_its_own_has_failed(server: Server
     assert "CancelledError" in asyncio.run(outcomes(server, queue, handle))
 
 
+@pytest.mark.parametrize("then", ["waits", "returns"])
+def test_handler_that_cancels_its_own_task_costs_no_worker(server: Server, queue: str, then: str):
+    """What ends as cancelled ends all that it is part of: the worker was over, without a word."""
+
+    async def handle(job: Job) -> str:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        if then == "waits":
+            await asyncio.sleep(60)
+        return "done all the same"
+
+    outcome = asyncio.run(outcomes(server, queue, handle))
+    assert outcome == ("CancelledError" if then == "waits" else "done all the same")
+
+
 def test_handler_may_use_the_time_limits_of_asyncio(server: Server, queue: str):
     async def handle(job: Job) -> str:
         try:

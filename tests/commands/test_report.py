@@ -38,7 +38,7 @@ async def test_a_failure_is_retried_and_buried_in_the_end(api: Api, queue: str):
 
 
 async def test_failures_in_a_batch_say_what_became_of_each(api: Api, queue: str):
-    ids = [await api.push(queue, backoff=1000) for _ in range(4)]
+    ids = [await api.push(queue, backoff=600_000) for _ in range(4)]
     taken = dict([await api.take(queue) for _ in range(3)])
     failures = [
         c.Failure(id=ids[0], token=taken[ids[0]], error="no luck", stack="in x"),

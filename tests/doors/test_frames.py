@@ -11,6 +11,8 @@ import trio
 import trio.testing
 
 from bunqueue_trio.config import (
+    DOOR_LOOK_S,
+    DOOR_LOOKS,
     FRAMES_UNREAD_BYTES,
     PIECES_S,
     RECEIVE_BYTES,
@@ -25,6 +27,8 @@ from bunqueue_trio.doors.frames import (
     ASK_MAX,
     BRINGS,
     GONE,
+    HERE,
+    LOOK,
     SENT,
     SPLICE,
     UNSENT,
@@ -473,6 +477,64 @@ async def test_a_door_that_dies_with_waiting_pulls_takes_no_job_along(world: Wor
     client = world.connect(await world.door())
     assert (await ask(client, PUSH))[0] == 200
     assert world.counts() == (1, 0)
+
+
+class Looked:
+    """A door that is looked at, and answers as the test says."""
+
+    def __init__(self, world: World) -> None:
+        self.stream, its = trio.testing.memory_stream_pair()
+        its.socket = Sockless()  # type: ignore[attr-defined]
+        self.over = trio.Event()
+        self.answers = True
+        self.looks = 0
+        self.unpacker = Unpacker(1 << 20)
+        world.nursery.start_soon(self._serve, world, its)
+        world.nursery.start_soon(self._hear)
+
+    async def _serve(self, world: World, its: trio.abc.Stream) -> None:
+        await serve_opened(world.server, world.http, its, FRAMES, self, looks=True)
+        self.over.set()
+
+    async def _hear(self) -> None:
+        while data := await self.stream.receive_some():
+            for message in self.unpacker.feed(bytes(data)):
+                self.looks += message.kind == LOOK
+                if message.kind == LOOK and self.answers:
+                    await self.stream.send_all(pack(0, HERE))
+
+
+async def test_a_door_of_another_machine_that_hangs_gets_no_jobs(world: World, autojump_clock: Clocked):
+    """Its connection is there, and takes what it is sent."""
+    door = Looked(world)
+    await door.stream.send_all(pack(1, ASK, 1, b"a", POLL))
+    await trio.sleep(2 * DOOR_LOOKS * DOOR_LOOK_S)
+    assert (door.over.is_set(), world.server.core.pulls_waiting) == (False, 1)
+    assert door.looks >= 2 * DOOR_LOOKS
+    door.answers, begun = False, trio.current_time()
+    with trio.fail_after(100 * DOOR_LOOK_S):
+        await door.over.wait()
+    assert (DOOR_LOOKS - 1) * DOOR_LOOK_S <= trio.current_time() - begun <= (DOOR_LOOKS + 1) * DOOR_LOOK_S
+    assert world.server.core.pulls_waiting == world.server.doors.requests == 0
+    assert (await ask(world.connect(await world.door()), PUSH))[0] == 200
+    assert world.counts() == (1, 0)
+
+
+async def test_a_door_that_says_anything_does_not_hang(world: World, autojump_clock: Clocked):
+    door = Looked(world)
+    door.answers = False
+    for _ in range(3 * DOOR_LOOKS):
+        await door.stream.send_all(pack(1, ASK, 1, b"a", PUSH))
+        await trio.sleep(DOOR_LOOK_S)
+    assert not door.over.is_set()
+
+
+async def test_a_door_answers_its_leader(world: World, autojump_clock: Clocked):
+    door = await world.door()
+    door.asking._hear(Message(0, LOOK, 0, b""))
+    assert [data for data, _ in door.asking._out] == [pack(0, HERE)]
+    await trio.testing.wait_all_tasks_blocked()
+    assert (await ask(world.connect(door), PUSH))[0] == 200
 
 
 async def test_an_answer_that_never_left_returns_its_job(world: World, autojump_clock: Clocked):

@@ -1,16 +1,17 @@
 """The link between a door and the leader of its machine: what is handed over, and what a door does when it is told, or alone."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import pytest
 import trio
 import trio.testing
 
-from bunqueue_trio.config import CLIENT_KEY_MAX, Settings
+from bunqueue_trio.config import CLIENT_KEY_MAX, DOOR_LOOK_S, DOOR_LOOKS, DOOR_START_LOOKS, Settings
 from bunqueue_trio.doors.accepting import Stop, accept
 from bunqueue_trio.doors.lane import FramingDoor
+from bunqueue_trio.doors.leading import _Process, watch
 from bunqueue_trio.doors.link import STOP, LinkLost, LocalLink, receive_connections
 from bunqueue_trio.transports.sockets import close_all, open_listeners
 
@@ -20,6 +21,10 @@ class Both(NamedTuple):
 
     door: LocalLink
     leader: trio.socket.SocketType
+
+
+def nothing() -> None:
+    """Hear something, and do nothing."""
 
 
 @pytest.fixture
@@ -36,7 +41,11 @@ async def test_connections_come_with_the_address_of_their_client(both: Both, nur
     await both.door.say_closed()
     closed = trio.Event()
     nursery.start_soon(
-        receive_connections, both.leader, lambda stream, address: received.append((stream, address)), closed.set
+        receive_connections,
+        both.leader,
+        lambda stream, address: received.append((stream, address)),
+        closed.set,
+        nothing,
     )
     await closed.wait()
     assert [address for _, address in received] == [*addresses[:-1], "x" * CLIENT_KEY_MAX]
@@ -68,7 +77,7 @@ async def test_a_door_hears_the_stop_and_the_end_of_its_leader(both: Both):
 async def test_a_leader_sees_the_end_of_a_door_that_is_gone(both: Both):
     await both.leader.send(STOP)  # which it never reads
     both.door._control.close()
-    await receive_connections(both.leader, lambda _stream, _address: None, lambda: None)
+    await receive_connections(both.leader, lambda _stream, _address: None, nothing, nothing)
 
 
 async def test_a_door_that_stops_hands_over_what_it_has_accepted_and_ends_with_it(both: Both):
@@ -87,7 +96,7 @@ async def test_a_door_that_stops_hands_over_what_it_has_accepted_and_ends_with_i
         stop.wanted.set()
         client = await trio.open_tcp_stream(address[0], int(address[1]))
         nursery.start_soon(
-            receive_connections, both.leader, lambda stream, _address: received.append(stream), closed.set
+            receive_connections, both.leader, lambda stream, _address: received.append(stream), closed.set, nothing
         )
         await closed.wait()
         [stream] = received
@@ -116,3 +125,88 @@ async def test_each_door_gets_its_own_sockets_at_the_same_addresses():
     assert [len(sockets) for sockets in doors] == [2, 2, 2]
     for sockets in doors:
         close_all(sockets)
+
+
+class Watched(_Process):
+    """A process that is only looked at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.killed = trio.Event()
+        self.heard = 0
+
+    def note_here(self) -> None:
+        super().note_here()
+        self.heard += 1
+
+    def kill(self) -> None:
+        self.killed.set()
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait for it, in a time in which nothing else happens."""
+    for _ in range(10_000):
+        if is_so():
+            return
+        await trio.testing.wait_all_tasks_blocked()
+    raise AssertionError("it does not happen")
+
+
+@pytest.fixture
+def clock(mock_clock: trio.testing.MockClock) -> trio.testing.MockClock:
+    return mock_clock
+
+
+async def test_a_door_that_answers_is_left_alone_and_one_that_hangs_is_ended(
+    both: Both, nursery: trio.Nursery, clock: trio.testing.MockClock
+):
+    process = Watched()
+    nursery.start_soon(receive_connections, both.leader, lambda _stream, _address: None, nothing, process.note_here)
+    nursery.start_soon(watch, 7, process, both.leader)
+    alive = trio.CancelScope()
+    nursery.start_soon(hear, both.door, alive)
+    for n in range(1, 3 * DOOR_LOOKS):
+        await until(lambda n=n: process.heard == n)  # type: ignore[misc]
+        clock.jump(DOOR_LOOK_S)
+    await until(lambda: process.heard == 3 * DOOR_LOOKS)
+    alive.cancel()
+    for silent in range(1, DOOR_LOOKS + 1):
+        assert not process.killed.is_set()
+        clock.jump(DOOR_LOOK_S)
+        await until(lambda silent=silent: process.looks == silent)  # type: ignore[misc]
+    clock.jump(DOOR_LOOK_S)
+    await until(process.killed.is_set)
+    assert process.hung
+    nursery.cancel_scope.cancel()
+
+
+async def hear(door: LocalLink, until: trio.CancelScope) -> None:
+    """Be a door, until it hangs."""
+    with until:
+        await door.hear(nothing)
+
+
+async def test_a_door_that_hangs_for_a_while_is_left_alone(
+    both: Both, nursery: trio.Nursery, clock: trio.testing.MockClock
+):
+    """As one does that has a long step, or, for longer, one that only starts."""
+    process, hanging = Watched(), trio.CancelScope()
+    nursery.start_soon(receive_connections, both.leader, lambda _stream, _address: None, nothing, process.note_here)
+    nursery.start_soon(watch, 7, process, both.leader)
+    for silent in range(1 - DOOR_START_LOOKS, DOOR_LOOKS + 1):
+        await until(lambda silent=silent: process.looks == silent)  # type: ignore[misc]
+        if silent < DOOR_LOOKS:
+            clock.jump(DOOR_LOOK_S)
+    nursery.start_soon(hear, both.door, hanging)
+    await until(lambda: process.looks == 0)
+    clock.jump(DOOR_LOOK_S)
+    await until(lambda: process.heard > DOOR_LOOKS)
+    assert not process.killed.is_set()
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_door_that_is_gone_is_not_looked_at(both: Both):
+    process = Watched()
+    both.door._control.close()
+    await watch(7, process, both.leader)
+    assert not process.hung

@@ -1,14 +1,16 @@
 """The link between two servers, over real sockets in one process: who waits passes on, and the leader knows whom it serves."""
 
 from collections.abc import AsyncIterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import trio
+import trio.testing
 
 from bunqueue_trio.config import Bind, Settings
 from bunqueue_trio.doors.door import Door
-from bunqueue_trio.doors.link import LinkLost
+from bunqueue_trio.doors.handshake import prove_door
+from bunqueue_trio.doors.link import FRAMES, LinkLost
 from bunqueue_trio.doors.remote import RemoteDoors, RemoteLink, announced, link_bind, open_link
 from bunqueue_trio.doors.waiting_room import WaitingRoom
 from bunqueue_trio.errors import StartupError
@@ -63,6 +65,24 @@ async def leader(nursery: trio.Nursery) -> AsyncIterator[Leader]:
     nursery.cancel_scope.cancel()
 
 
+async def test_a_leader_that_is_another_one_when_the_look_at_it_ends_is_none(
+    leader: Leader, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+):
+    link, looked = RemoteLink(), trio.Event()
+
+    async def prove(*args: Any) -> None:
+        await prove_door(*args)
+        link.note_leader(None, KEY)
+        looked.set()
+
+    monkeypatch.setattr("bunqueue_trio.doors.remote.prove_door", prove)
+    link.note_leader(leader.where, KEY)
+    nursery.start_soon(link.watch)
+    await looked.wait()
+    await trio.testing.wait_all_tasks_blocked(0.05)
+    assert not link.is_up
+
+
 async def waiting(nursery: trio.Nursery, leader: Leader | None, key: bytes = KEY) -> tuple[WaitingRoom, RemoteLink]:
     """A server that waits, and its link; without a leader it knows of none."""
     link = RemoteLink()
@@ -98,7 +118,9 @@ async def test_a_request_is_answered_by_the_leader_for_the_client_that_asks(lead
     client = await connect(nursery, room)
     await client.send_all(request_bytes("GET", "/queues/q/jobs"))
     await answer(client, b'"token":null')
-    assert leader.server.doors.connections == 0, "in a frame"
+    with trio.fail_after(60):  # in a frame: what comes and goes is who looks after the leader
+        while leader.server.doors.connections:  # noqa: ASYNC110 - nobody tells
+            await trio.sleep(0.001)
     await client.send_all(PAGE)
     assert b"healthy" in await answer(client, b"}}")
     assert leader.server.doors.connections >= 1, "and by itself"
@@ -116,6 +138,20 @@ async def test_who_has_another_key_reaches_nobody(leader: Leader, nursery: trio.
     with pytest.raises(LinkLost):
         await link.open("127.0.0.1")
     assert leader.server.doors.connections == 0
+
+
+async def test_a_leader_looks_whether_doors_of_other_machines_hang(
+    leader: Leader, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("bunqueue_trio.doors.answering.DOOR_LOOK_S", 0.01)
+    link = RemoteLink()
+    link.note_leader(leader.where, KEY)
+    nursery.start_soon(link.watch)
+    assert await link.wait_up(60)
+    async with await link.open(FRAMES) as stream:
+        with trio.fail_after(60):
+            while await stream.receive_some(1000):
+                pass  # which is all that it does
 
 
 async def test_a_request_waits_for_the_next_leader(leader: Leader, nursery: trio.Nursery):
@@ -192,9 +228,10 @@ async def test_a_request_that_nobody_can_be_asked_is_told_so(nursery: trio.Nurse
     client = await connect(nursery, room)
     await client.send_all(request_bytes("GET", "/queues/q/jobs"))
     await answer(client, b'"token":null')
-    kept = await connect(nursery, room)
-    await kept.send_all(request_bytes("GET", "/queues/q/jobs"))
-    await answer(kept, b'"token":null')
+    kept, later, latest = [await connect(nursery, room) for _ in range(3)]
+    for stream in (kept, later, latest):
+        await stream.send_all(request_bytes("GET", "/queues/q/jobs"))
+        await answer(stream, b'"token":null')
     leader.server.stop.set()
     with trio.fail_after(60):
         await leader.over.wait()
@@ -203,6 +240,10 @@ async def test_a_request_that_nobody_can_be_asked_is_told_so(nursery: trio.Nurse
     await client.send_all(request_bytes("GET", "/queues/q/jobs"))
     assert b'"code":"standby"' in await answer(client, b"}")
     await client.aclose()
+    for stream in (later, latest):  # also when nobody was there for long
+        await stream.send_all(request_bytes("GET", "/queues/q/jobs"))
+        assert b'"code":"standby"' in await answer(stream, b"}")
+        await stream.aclose()
     next_leader = await start_leader(nursery)
     await kept.send_all(request_bytes("GET", "/queues/q/jobs"))
     link.note_leader(next_leader.where, KEY)

@@ -13,10 +13,12 @@ from bunqueue_trio.config import (
     WAITING_ROOM_S,
     Settings,
 )
-from bunqueue_trio.doors.accepting import Stop
 from bunqueue_trio.doors.remote import RemoteLink
-from bunqueue_trio.doors.waiting_room import WaitingRoom, waiting_room
+from bunqueue_trio.doors.waiting_room import Waiting, WaitingRoom
 from bunqueue_trio.errors import StartupError
+from bunqueue_trio.testing.process import free_port
+from tests.doors.test_remote import KEY, start_leader
+from tests.wire.raw import request_bytes
 
 PUSH = b"POST /queues/q/jobs HTTP/1.1\r\n\r\n"
 
@@ -100,10 +102,100 @@ async def test_one_too_many_is_told_so(room: WaitingRoom, autojump_clock: trio.t
 
 async def test_an_address_that_is_taken_is_told(nursery: trio.Nursery, tmp_path):
     settings = Settings(bind=("127.0.0.1:0", f"unix:{tmp_path}/s"))
-    await nursery.start(waiting_room, settings, RemoteLink(), Stop())
+    await nursery.start(Waiting(settings).run)
     with pytest.raises(StartupError, match="cannot listen"):
-        await waiting_room(Settings(bind=(f"unix:{tmp_path}/s",)), RemoteLink(), Stop())
+        await Waiting(Settings(bind=(f"unix:{tmp_path}/s",))).run()
     async with await trio.open_unix_socket(f"{tmp_path}/s") as stream:
         await stream.send_all(b"GET /healthz HTTP/1.1\r\n\r\n")
         assert (await stream.receive_some(100)).startswith(b"HTTP/1.1 200")
+    nursery.cancel_scope.cancel()
+
+
+async def opened(waiting: Waiting, nursery: trio.Nursery, path: str) -> trio.SocketStream:
+    """A client of a server that waits."""
+    await nursery.start(waiting.run)
+    return await trio.open_unix_socket(path)
+
+
+async def ended(stream: trio.SocketStream) -> bytes:
+    """What comes up to the end of a connection."""
+    data = b""
+    with trio.fail_after(60):
+        while more := await stream.receive_some(65536):
+            data += bytes(more)
+    return data
+
+
+async def asks(waiting: Waiting, stream: trio.SocketStream, request: bytes) -> None:
+    """Ask, and wait until that is known."""
+    await stream.send_all(request)
+    with trio.fail_after(60):
+        while not waiting._room or not waiting._room._patient:  # noqa: ASYNC110 - nobody tells
+            await trio.sleep(0.01)
+
+
+async def test_a_server_that_leads_itself_answers_what_its_clients_have_asked_of_the_last_leader(
+    nursery: trio.Nursery, tmp_path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("bunqueue_trio.doors.remote.LINK_LOOK_S", 0.01)
+    path = f"{tmp_path}/s"
+    waiting = Waiting(Settings(bind=(f"unix:{path}",)))
+    assert not waiting.has_begun
+    client = await opened(waiting, nursery, path)
+    assert waiting.has_begun
+    await asks(waiting, client, request_bytes("GET", "/queues/q/jobs"))
+    await waiting.leave()
+    assert waiting.kept is not None
+    [listener], _ = waiting.kept
+    newcomer = await trio.open_unix_socket(path)
+    accepted = await listener.accept()  # by the server itself
+    for stream in (newcomer, accepted, listener):
+        await stream.aclose()
+    leader = await start_leader(nursery)  # which is the same process, later
+    waiting.note_served(leader.where, KEY)
+    answer = await ended(client)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"connection: close" in answer.lower(), "the next request is for the server itself"
+    await client.aclose()
+    nursery.cancel_scope.cancel()
+
+
+async def test_doors_get_sockets_of_their_own(nursery: trio.Nursery):
+    port = free_port()
+    waiting = Waiting(Settings(bind=(f"127.0.0.1:{port}",), doors=1))
+    await nursery.start(waiting.run)
+    await waiting.leave()
+    assert waiting.kept is None
+    with pytest.raises(OSError, match="all attempts to connect"):
+        await trio.open_tcp_stream("127.0.0.1", port)
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_server_that_leads_without_a_link_cannot_answer_those(nursery: trio.Nursery, tmp_path):
+    path = f"{tmp_path}/s"
+    waiting = Waiting(Settings(bind=(f"unix:{path}",)))
+    waiting.note_served(None, KEY)
+    client = await opened(waiting, nursery, path)
+    assert waiting._room is not None
+    asked = waiting._room.asking.ask(1, b"a", PUSH)
+    await waiting.leave()
+    waiting.note_served(None, KEY)
+    assert b'"standby"' in asked.answer
+    await client.aclose()
+    assert waiting.kept is not None
+    for listener in waiting.kept[0]:
+        await listener.aclose()
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_server_that_is_told_to_stop_while_it_waits_ends_what_it_has(nursery: trio.Nursery, tmp_path):
+    path = f"{tmp_path}/s"
+    waiting = Waiting(Settings(bind=(f"unix:{path}",)))
+    await waiting.stop()  # before it has any
+    waiting = Waiting(Settings(bind=(f"unix:{path}",), shutdown_grace_ms=100))
+    client = await opened(waiting, nursery, path)
+    await asks(waiting, client, PUSH)
+    await waiting.stop()
+    assert await ended(client) == b""
+    await client.aclose()
     nursery.cancel_scope.cancel()

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from bunqueue_trio.config import FIGURES_HOURS, FIGURES_MINUTES
+from bunqueue_trio.config import FIGURES_HOURS, FIGURES_ROWS_MAX
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.figures import HOUR, MINUTE
 from bunqueue_trio.engine.gates import CONCURRENCY, PAUSED, RATE, Pause
@@ -234,7 +234,7 @@ def check_empty(engine: Engine) -> None:
     assert engine.jobs == {}
     assert (dict(engine.gates), engine.gates.due, engine.gates._ends) == ({}, None, [])
     # What went on is told for a week, whatever is left of it.
-    bounds = {MINUTE: FIGURES_MINUTES, HOUR: FIGURES_HOURS}
+    bounds = {MINUTE: FIGURES_ROWS_MAX, HOUR: FIGURES_HOURS}
     facts = engine.facts._kinds
     assert {kind: rows for kind, rows in facts.items() if kind not in bounds} == {}
     assert all(len(facts.get(kind, ())) <= most + 1 for kind, most in bounds.items())

@@ -27,6 +27,12 @@ SAME = [
     ("a mailbox", "550 unknown user ann@a.example", "550 unknown user bob.b@b"),
     ("a time", "2026-11-28T18:36:00.123Z worker failed", "2025-01-02 03:04:05 worker failed"),
     ("a time of syslog", "Nov 28 18:36:00 worker failed", "Jan  2 03:04:05 worker failed"),
+    (
+        "a time between words",
+        "failed on Mon, 28 Nov 2026 18:36:00 for good",
+        "failed on Thu, 1 Jan 2027 03:04:05 for good",
+    ),
+    ("a day between words", "failed since Nov 28 for good", "failed since Jan  2 for good"),
     ("colours", "\x1b[31merror\x1b[0m: no", "error: no"),
     ("the length of a list", "expected [1, 2, 3]", "expected [4]"),
     ("who it depended on", "Dependency a failed", "Dependency the other one failed"),

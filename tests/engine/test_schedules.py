@@ -731,7 +731,7 @@ def test_a_slot_that_was_missed_is_told_of_also_where_it_cancels_many_jobs(bench
     assert jobs(bench) == [f"s@{DAY:013}"]
     figures = bench.engine.planner
     assert figures.take_notices() == [planner.Notice("s", planner.LATE, 1_200_000, DAY, 1)]
-    assert (figures.late, figures.last_late, figures.left_out) == (1, ("s", 1_200_000), 1)
+    assert (figures.late, figures.lately, figures.left_out) == (1, {"s": 1_200_000}, 1)
 
 
 @pytest.mark.parametrize("misfire", ["skip", "once"])
@@ -1257,6 +1257,18 @@ def test_what_is_late_and_what_is_left_out_is_counted(bench: Bench):
     bench.sleep(2 * MINUTE)
     bench.sleep(MINUTE)
     assert (bench.engine.planner.late, bench.engine.planner.left_out) == (1, 2)
+
+
+def test_the_last_that_were_late_are_known_by_name(bench: Bench):
+    for name in "abcdefg":
+        put(bench, name, every=MINUTE, misfire="skip")
+    bench.sleep(10 * MINUTE)
+    assert bench.engine.planner.late == 7
+    assert bench.engine.planner.lately == dict.fromkeys("cdefg", 1_020_000)
+    for name in "abdefg":
+        bench.do(c.PauseSchedule(name=name))
+    bench.sleep(10 * MINUTE)
+    assert list(bench.engine.planner.lately) == ["d", "e", "f", "g", "c"]
 
 
 def test_a_dry_run_tells_what_would_come_and_stores_nothing(bench: Bench):

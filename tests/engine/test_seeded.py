@@ -452,6 +452,8 @@ def test_engine_agrees_with_the_model(seed: int):
 
 @pytest.mark.slow
 @pytest.mark.untraced
-@pytest.mark.parametrize("seed", range(100, 160))
+@pytest.mark.parametrize(
+    "seed", [*range(100, 130), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(130, 160))]
+)
 def test_engine_agrees_with_the_model_for_long(seed: int):
     live(seed, 1000)

@@ -220,7 +220,7 @@ def test_a_step_as_long_as_the_field_is_the_next_one_of_its_kind(text: str):
 
 def test_of_two_days_one_is_enough_and_it_is_said_which():
     timing = Timing(cron="0 23 1 * MON", timezone="America/New_York")
-    found, slot = [], ms(2025, 11, 28)
+    found, slot = list[tuple[int, list[str]]](), ms(2025, 11, 28)
     for _ in range(3):
         slot = next_slot(timing, slot) or 0
         found.append((slot, remarks(timing, slot)))
@@ -232,6 +232,8 @@ def test_of_two_days_one_is_enough_and_it_is_said_which():
     ]
     assert remarks(timing, ms(2026, 1, 2, 4)) == ["it is the day of the month: one of the two days is enough"]
     assert remarks(Timing(cron="0 0 */2 * MON"), ms(2025, 12, 1)) == []
+    apia = Timing(cron="0 12 30 * *", timezone="Pacific/Apia")
+    assert remarks(apia, next_slot(apia, ms(2011, 12, 20)) or 0) == ["12:00 does not exist on this day: runs at 00:00"]
 
 
 def test_a_complaint_of_the_parser_that_names_no_field_is_passed_on_in_words():

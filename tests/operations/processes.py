@@ -1,10 +1,14 @@
 """The command line as a person or an init system uses it: processes with an environment of their own."""
 
 import contextlib
+import functools
+import json
 import os
 import re
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -13,8 +17,10 @@ from typing import Any, NamedTuple
 import httpx
 
 from bunqueue_trio.testing.process import ServerProcess, without_settings
-from tests.programs import end_family
-from tests.wire.server import SOURCE
+from tests.programs import LASTING, end_family
+from tests.wire.server import HOST, SOURCE
+
+ROOT = Path(__file__).parents[2]
 
 
 class Done(NamedTuple):
@@ -32,11 +38,26 @@ def environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def bunqueue(*arguments: str, env: Mapping[str, str] | None = None, stdin: str = "", cwd: Path | None = None) -> Done:
     """Run a command to its end."""
-    done = subprocess.run(
-        [sys.executable, "-m", "bunqueue_trio", *arguments], env=environment(env), input=stdin, cwd=cwd,
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    return Done(done.returncode, done.stdout, done.stderr)
+    with tempfile.TemporaryDirectory(prefix="command-") as name:
+        files = [Path(name) / stream for stream in ("in", "out", "err")]
+        for file, text in zip(files, (stdin, "", ""), strict=True):
+            file.write_text(text)
+        asked = {"arguments": arguments, "env": environment(env), "cwd": str(cwd or Path.cwd())}
+        with socket.create_connection((HOST, _stem()), timeout=120) as connection:
+            connection.sendall(json.dumps(asked | {"files": [str(file) for file in files]}).encode() + b"\n")
+            code = int(connection.makefile().readline())
+        return Done(code, files[1].read_text(), files[2].read_text())
+
+
+@functools.cache
+def _stem() -> int:
+    """Start the process that forks for commands; return the port at which it listens."""
+    with socket.create_server((HOST, 0), backlog=100) as listening:
+        command = [sys.executable, "-m", "tests.operations.stem"]
+        env = environment({"PYTHONPATH": f"{SOURCE}:{ROOT}"})
+        LASTING.append(subprocess.Popen(command, cwd=ROOT, env=env, stdin=listening.fileno(), start_new_session=True))
+        port: int = listening.getsockname()[1]
+        return port
 
 
 class Running(ServerProcess):

@@ -1,4 +1,4 @@
-"""The tables of docs/operations.md and docs/websocket.md as the code has them; `python -m tests.operations.tables` writes them."""
+"""The tables of docs/operations.md, docs/websocket.md and docs/cluster.md as the code has them; `python -m tests.operations.tables` writes them."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -17,7 +17,7 @@ from bunqueue_trio.pages.openapi_words import PAGE_ANSWERS
 from bunqueue_trio.pages.prometheus import prometheus
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.catalog import CATALOG, COMMANDS
-from bunqueue_trio.protocol.commands.spec import Role
+from bunqueue_trio.protocol.commands.spec import Again, Role
 from bunqueue_trio.protocol.events import EVENT_TYPES, EXTRA, NAMED, Event
 from bunqueue_trio.protocol.faults import FAULTS
 from bunqueue_trio.protocol.routes import ROUTES
@@ -258,7 +258,33 @@ def _flat(fields: Any, inside: Any) -> list[str]:
     return names
 
 
+_AFTERWARDS = (
+    (Again.FREELY, "asked of the next leader; its answer is the answer"),
+    (
+        Again.GUARDED,
+        "asked of the next leader; a success is the answer, and after a refusal nobody knows: 503 `not-committed`",
+    ),
+    (Again.NEVER, "503 `not-committed`: it may have happened"),
+)
+
+
+def again_table() -> list[str]:
+    """Return what becomes of commands that were on their way to a leader that died."""
+    specs = [spec for spec in CATALOG if spec.http]
+    rows = ["| when the leader dies meanwhile | commands |", "| --- | --- |"]
+    for again, what in _AFTERWARDS:
+        names = [f"`{spec.tag}`" for spec in specs if spec.repeatable(with_token=False) is again]
+        names += [
+            f"`{spec.tag}` with its lock token"
+            for spec in specs
+            if spec.repeatable(with_token=True) is again is not spec.repeatable(with_token=False)
+        ]
+        rows.append(f"| {what} | {', '.join(names)} |")
+    return rows
+
+
 TABLES = {
+    "cluster.md": (again_table,),
     "operations.md": (settings_table, metrics_table),
     "websocket.md": (names_table, commands_table, fields_table, job_table, codes_table, roles_table),
 }

@@ -35,8 +35,8 @@ def ask(url: str, text: str) -> None:
 
 def test_the_tables_are_made_and_looked_at(new_url: str):
     made = run("migrate", STORE=new_url)
-    assert (made.exit_code, made.output) == (0, f"{new_url}: schema 2, made\n")
-    assert run("migrate", "--store", new_url).output == f"{new_url}: schema 2, nothing to do\n"
+    assert (made.exit_code, made.output) == (0, f"{new_url}: schema 3, made\n")
+    assert run("migrate", "--store", new_url).output == f"{new_url}: schema 3, nothing to do\n"
     sound = run("doctor", "--store", new_url)
     assert (sound.exit_code, sound.output.splitlines()[1:]) == (
         0, ["leader: nobody; term 0, batch 0", "unfinished: none", "finished: none", "events kept: 0", "no problem found"],
@@ -52,23 +52,58 @@ def test_who_leads_is_shown(new_url: str):
     run("migrate", STORE=new_url)
     nobody = run("cluster", STORE=new_url)
     assert nobody.exit_code == 1
-    assert [line.split()[0] for line in nobody.output.splitlines()] == ["leader", "link", "lease", "term", "tables"]
-    assert nobody.output.startswith("leader  nobody\n")
+    names = ["leader", "link", "lease", "term", "waits", "failover", "replica", "tables"]
+    assert [line.split()[0] for line in nobody.output.splitlines()] == names
+    for words in ("leader   nobody\n", "waits    nobody: no other server would take over\n", "replica  none that"):
+        assert words in nobody.output
     ask(
         new_url,
-        "UPDATE bq.leader SET holder = 'one 1', beat = clock_timestamp(), lease = '1 hour', term = 3, link = '10.0.0.1:6791'",
+        "UPDATE bq.leader SET holder = 'one 1', beat = clock_timestamp(), lease = '1 hour', term = 3, link = '10.0.0.1:6791', "
+        "since = to_timestamp(1700000000), version = '9.9', start_jobs = 2000, start_s = 1",
+    )
+    ask(
+        new_url,
+        "INSERT INTO bq.term SELECT n, 'two 2', '9.8', to_timestamp(1600000000 + n) FROM generate_series(1, 3) AS n",
+    )
+    ask(
+        new_url,
+        "INSERT INTO bq.waiting SELECT 'three ' || n, '9.7', clock_timestamp(), clock_timestamp() - make_interval(secs => n * 40) "
+        "FROM generate_series(0, 2) AS n",
     )
     leads = run("cluster", "--store", new_url)
     assert leads.exit_code == 0
-    for words in ("leader  one 1\n", "link    10.0.0.1:6791\n", "lease   3600 s, heard of ", "term    3\n", "job "):
+    for words in (
+        "leader   one 1, since 2023-11-1", ", version 9.9\n", "link     10.0.0.1:6791\n", "lease    3600 s, heard of ", "term     3; before: 2 two 2 since 2020-09-1",
+        "waits    three 0, since ", "waits    three 1, ", "version 9.7, heard of 40.", "about 0 ms to read 0 unfinished jobs (as its last start) after a stop, 1 h after a kill\n",
+    ):  # fmt: skip
         assert words in leads.output
+    assert "three 2" not in leads.output
     told = json.loads(run("cluster", "--json", STORE=new_url).output)
     assert (told["holder"], told["link"], told["is_alive"], told["lease_s"]) == ("one 1", "10.0.0.1:6791", True, 3600)
+    assert (told["since"], told["version"], [each["term"] for each in told["terms"]]) == (
+        1_700_000_000_000,
+        "9.9",
+        [3, 2, 1],
+    )
+    assert {each["holder"] for each in told["waiting"]} == {"three 0", "three 1"}
+    assert told["failover"] == {"jobs": 0, "start_s": 0, "killed_s": 3600, "measured": True}
     ask(new_url, "UPDATE bq.leader SET beat = clock_timestamp() - interval '2 hours'")
     late = run("cluster", STORE=new_url)
     assert (late.exit_code, "nobody; one 1 did last" in late.output) == (1, True)
     ask(new_url, "DELETE FROM bq.leader")
     assert "nobody can lead there" in run("cluster", STORE=new_url).output
+
+
+def test_replicas_and_their_lag_are_shown(new_url: str, monkeypatch: pytest.MonkeyPatch):
+    """As the database says it, which does not say all of it to everybody."""
+    from bunqueue_trio.storage.postgres import cluster
+
+    run("migrate", STORE=new_url)
+    rows = "('east', 'streaming', 'async', 4096::bigint, 0.25::float8), ('12', NULL, NULL, NULL, NULL)"
+    monkeypatch.setattr(cluster, "_REPLICAS", f"SELECT * FROM (VALUES {rows}) AS replica")
+    told = run("cluster", STORE=new_url).output
+    assert "replica  east, streaming, async, 4.0 KiB behind, 0.2 s\n" in told
+    assert "replica  12, of which this user may see nothing, unknown\n" in told
 
 
 def test_what_is_wrong_is_one_line(new_url: str):

@@ -20,6 +20,7 @@ from bunqueue_trio.runtime.meters import Histogram, LoopLag
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.storage.memory import MemoryStore
+from tests.storage.distant import DistantStore
 
 
 async def idle(server: Server, *, task_status: trio.TaskStatus[list[str]]) -> None:
@@ -262,3 +263,11 @@ def test_a_line_of_cancelled_jobs_has_no_age():
         one.state = State.REMOVED
         ready.take(one)
     assert ready.ready_since() == 30
+
+
+async def test_how_a_server_leads_is_told_and_nothing_where_nobody_else_can():
+    for store, told in ((MemoryStore(), (0, 0, 0)), (DistantStore(MemoryStore()), (7, 5000, 1234))):
+        server = Server(Settings(), store, Clock())
+        found = await samples(server)
+        for name, value in zip(("leader_term", "lease_left_ms", "remembered_bytes"), told, strict=True):
+            assert found[f"bunqueue_{name}"] == value

@@ -49,6 +49,13 @@ def test_a_schedule_is_put_listed_shown_and_deleted(server: Running):
     assert done.out.startswith("created: nightly  20")
     assert "0 3 * * * Europe/Berlin  reports  0 jobs" in done.out
     assert ask(server, *put, "--priority", "3", "--misfire", "all", "--misfire-max", "5").out.startswith("unchanged: ")
+    other = ("put", "nightly", "reports", '{"n": 2}', "--every", "90s", "--start", "2034-01-01T08:00Z", "--limit", "7")
+    changed = ask(server, *other, "--misfire", "all", "--misfire-max", "5")
+    assert changed.out.splitlines()[1:] == [
+        '  data: {"n": 1} → {"n": 2}', "  cron: 0 3 * * * → none", "  timezone: Europe/Berlin → UTC", "  every: none → 90s",
+        "  start: none → 2034-01-01 08:00:00+00:00", "  limit: none → 7", "  jitter: 5m → 0ms", "  options: priority 3 → none",
+    ]  # fmt: skip
+    ask(server, *put, "--priority", "3", "--misfire", "all", "--misfire-max", "5")
     changed = ask(server, *put, "--priority", "3", "--misfire", "all").out
     assert "\n  misfireMax: 5 → 10\n" in changed
     assert changed.count("\n") == 2
@@ -74,7 +81,7 @@ def test_a_schedule_is_put_listed_shown_and_deleted(server: Running):
     job = bunqueue("push", "mail", "1", *repeat, env=env).out.strip()
     said = ask(server, "list").out
     assert said.startswith("poll  20")
-    assert said.endswith(f"every 5000 ms  mail  run 1 of 3  job {job}\n")
+    assert said.endswith(f"every 5s  mail  run 1 of 3  job {job}\n")
     assert json.loads(ask(server, "list", "--json").out)["job"] == job
     assert bunqueue("cancel", job, "--yes", env=env).code == 0
 
@@ -176,7 +183,7 @@ def test_a_put_may_be_tried_and_says_whose_schedule_it_takes(server: Running):
     assert tried.err == warning
     done = ask(server, "put", "theirs", "q", "--every", "1h", *options)
     assert done.out.startswith("changed: theirs  20")
-    assert 'options: {} → {"backoff": 5000, "ttl": 3600000, "tags": ["a", "b"], "name": "daily"}' in done.out
+    assert 'options: none → backoff 5s, ttl 1h, tags ["a", "b"], name "daily"' in done.out
     assert done.err == warning
     done = ask(server, "put", "theirs", "q", "--every", "1h", *options)
     assert (done.out.startswith("unchanged: "), done.err) == (True, "")

@@ -1,5 +1,6 @@
-"""A bulk command about many jobs takes several steps and is one all the same: refused or done as a whole, on the disk as a whole."""
+"""A bulk command about many jobs takes several steps: refused or done as a whole, and a push on the disk as a whole."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -242,7 +243,7 @@ async def test_a_batch_that_is_taken_when_the_last_step_is_done_is_written_and_n
     bulk_of_old_ones = begin(world, bulk(10))
     await settled()
     assert world.journal.half.is_there
-    with world.journal.one_commit():
+    with world.core.one_turn():
         world.core.add_at_once(bulk_of_old_ones)
         large = world.core.begin(c.Push(queue="q", job_id="large", data=c.Raw(b'"%s"' % (b"x" * INLINE_BYTES_MAX))))
     later = world.core.begin(c.Push(queue="q", job_id="later", data=c.Raw(b"1")))
@@ -262,7 +263,7 @@ async def test_trouble_of_a_commit_is_that_of_the_flusher_that_waited_for_the_la
             world.start(nursery)
             begun = begin(world, bulk(10))
             await settled()
-            with world.journal.one_commit():
+            with world.core.one_turn():
                 world.core.add_at_once(begun)
             await trio.sleep(60)
 
@@ -352,6 +353,32 @@ async def test_it_works_where_the_store_is_a_network_away(nursery: trio.Nursery)
     assert world.journal.commits == 4
 
 
+# --- several commands in one turn -----------------------------------------------------------------
+
+
+async def test_what_a_turn_brings_is_done_in_time(nursery: trio.Nursery, answers: Answers):
+    world = answers.world = World()
+    world.start(nursery)
+    await answers.ask("pull", world.pull, wait_ms=60_000)
+    begun_at = world.now_ms()
+    with world.core.one_turn():
+        world.core.begin(c.Push(queue="q", data=Raw(b"1"), job_id="later", delay=1000))
+        world.core.begin(c.Push(queue="other", data=Raw(b"1")))
+    await trio.sleep(2)
+    assert answers["pull"] == "later"
+    assert answers.at_ms["pull"] == begun_at + 1000
+
+
+async def test_a_durable_push_makes_the_commit_of_its_turn_durable(nursery: trio.Nursery):
+    world = World()
+    world.start(nursery)
+    with world.core.one_turn():
+        durable = world.core.begin(c.Push(queue="q", data=Raw(b"1"), durable=True))
+        world.core.begin(c.Push(queue="q", data=Raw(b"1")))
+    await world.core.finish(durable)
+    assert (world.journal.commits, world.journal.durable_commits) == (1, 1)
+
+
 # --- acks -----------------------------------------------------------------------------------------
 
 
@@ -362,17 +389,66 @@ async def taken(world: World, n: int = 10) -> tuple[list[str], list[str]]:
     return [job.id for job in reply.jobs], reply.tokens
 
 
-async def test_acks_of_many_are_done_in_steps_and_are_one_commit(nursery: trio.Nursery):
+async def test_acks_of_many_are_done_in_steps_and_answered_when_all_are_committed(nursery: trio.Nursery):
     world = World()
     world.start(nursery)
     ids, tokens = await taken(world)
-    commits = world.journal.commits
     begun = world.core.begin(c.AckBatch(ids=ids, tokens=tokens, results=[Raw(b"1")] * 10), sliced=True)
     assert begun.bulk is not None
     assert [world.state(job_id) for job_id in ids].count(State.COMPLETED) == SLICE
     assert await world.core.finish(begun) == r.OK
-    assert world.journal.commits == commits + 1
+    assert not world.journal.dirty
     assert {world.state(job_id) for job_id in ids} == {State.COMPLETED}
+
+
+async def test_a_disk_that_refuses_the_last_acks_refuses_the_answer(nursery: trio.Nursery):
+    world = World()
+    world.start(nursery)
+    ids, tokens = await taken(world)
+    begun = world.core.begin(c.AckBatch(ids=ids, tokens=tokens), sliced=True)
+    await settled()
+    assert not world.journal.dirty
+    world.store.commits = iter([Fault.REFUSED] * 1000)
+    with pytest.raises(Refused) as refused:
+        await world.core.finish(begun)
+    assert refused.value.code == "not-committed"
+
+
+async def test_nobody_waits_for_all_the_acks_of_others(nursery: trio.Nursery, answers: Answers):
+    world = answers.world = World()
+    world.start(nursery)
+    ids, tokens = await taken(world)
+    begun = world.core.begin(c.AckBatch(ids=ids, tokens=tokens), sliced=True)
+    await answers.ask("other", world.push, "other")
+    assert "other" in answers
+    assert begun.bulk is not None
+    assert [world.state(job_id) for job_id in ids].count(State.COMPLETED) == SLICE
+    assert await world.core.finish(begun) == r.OK
+
+
+async def test_acks_are_done_in_steps_beside_a_push_that_is_half_in(nursery: trio.Nursery):
+    world = World()
+    world.start(nursery)
+    ids, _ = await taken(world)
+    pushed = begin(world, bulk(10))
+    acked = world.core.begin(c.AckBatch(ids=ids), sliced=True)
+    assert [world.state(job_id) for job_id in ids].count(State.COMPLETED) == SLICE
+    assert len(await ids_of(world, pushed)) == 10
+    assert await world.core.finish(acked) == r.OK
+
+
+async def test_of_all_acks_that_are_half_done_some_go_on_in_a_round(nursery: trio.Nursery):
+    world = World()
+    world.start(nursery)
+    ids, _ = await taken(world, 100)
+    for n in range(0, 100, 25):
+        nursery.start_soon(world.core.finish, world.core.begin(c.AckBatch(ids=ids[n : n + 25]), sliced=True))
+    done = [[world.state(job_id) for job_id in ids].count(State.COMPLETED)]
+    while done[-1] < 100:
+        await trio.lowlevel.checkpoint()
+        done.append([world.state(job_id) for job_id in ids].count(State.COMPLETED))
+    assert done[0] == 4 * SLICE
+    assert max(later - earlier for earlier, later in pairwise(done)) <= 2 * SLICE
 
 
 async def test_acks_of_nothing_wait_for_nothing(nursery: trio.Nursery):
@@ -406,12 +482,11 @@ async def test_acks_whose_lists_do_not_fit_change_nothing(nursery: trio.Nursery)
 # --- failures -------------------------------------------------------------------------------------
 
 
-async def test_failures_of_many_are_done_in_steps_and_are_one_commit(nursery: trio.Nursery):
+async def test_failures_of_many_are_done_in_steps(nursery: trio.Nursery):
     """One is more work than an ack, so fewer of them make a step."""
     world = World()
     world.start(nursery)
     ids, tokens = await taken(world)
-    commits = world.journal.commits
     failures = [
         c.Failure(id=job_id, token=token, unrecoverable=True) for job_id, token in zip(ids, tokens, strict=True)
     ]
@@ -419,7 +494,7 @@ async def test_failures_of_many_are_done_in_steps_and_are_one_commit(nursery: tr
     assert begun.bulk is not None
     assert [world.state(job_id) for job_id in ids].count(State.FAILED) == 1
     assert await world.core.finish(begun) == r.FailBatchReply(data=r.Failed(run_at=[None] * 10))
-    assert world.journal.commits == commits + 1
+    assert not world.journal.dirty
     assert {world.state(job_id) for job_id in ids} == {State.FAILED}
 
 

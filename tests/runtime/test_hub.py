@@ -7,7 +7,9 @@ from bunqueue_trio.config import READER_BYTES_MAX, READER_EVENTS_MAX
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.hub import Hub, Subscription
+from bunqueue_trio.storage.memory import MemoryStore
 from tests.runtime.world import Answers, VirtualThread, World, settled
+from tests.storage.distant import DistantStore
 from tests.storage.ledger import Ledger, keep
 
 
@@ -32,6 +34,17 @@ async def test_a_reader_gets_what_is_committed_after_it_came(running: World, hub
     assert reader
     assert took(reader) == ([2, 3], 0)
     assert took(reader) == ([], 0)
+
+
+async def test_the_newest_events_are_found_behind_ids_that_were_left_out():
+    inner = MemoryStore()
+    store = DistantStore(inner)
+    inner.last_event_id, store.ids_skipped = 1_000_050, 1_000_000
+    hub = Hub(store)
+    assert hub.before_newest(20) == 30
+    hub.last_event_id += 20
+    assert hub.before_newest(20) == 1_000_050
+    assert hub.before_newest(21) == 49
 
 
 async def test_nothing_is_heard_before_its_commit(world: World, answers: Answers):

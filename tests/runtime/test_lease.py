@@ -1,6 +1,7 @@
 """A server that another one may replace: it says that it is alive, and ends when it was replaced."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import trio
@@ -96,3 +97,16 @@ async def test_it_ends_and_writes_nothing_when_it_was_replaced(store: Leased):
 
 def _taken_over() -> None:
     raise TakenOver("by another")
+
+
+async def test_a_database_that_breaks_off_while_a_start_reads_is_not_called_damaged(
+    store: Leased, monkeypatch: pytest.MonkeyPatch
+):
+    """Whoever supervises it starts it again, which helps; a damaged one is a person's to mend."""
+
+    def break_off() -> Any:
+        raise StoreError("the connection broke")
+
+    monkeypatch.setattr(store, "load_facts", break_off)
+    with pytest.raises(StoreError, match=r": the connection broke$"):
+        await serve(made(store), ())

@@ -1,10 +1,10 @@
-"""The command line of the simulation: one seed with its log, or many, in as many processes as there are cores."""
+"""The command line of the simulations: one seed with its log, or many, in as many processes as there are cores."""
 
 import argparse
 import multiprocessing
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -17,9 +17,16 @@ HOURS = 0.1
 LINES_SHOWN = 25  # of the log of a failed seed; --log has all of it
 
 
-def replay(result: Result) -> str:
+def replay(result: Result, which: str = "") -> str:
     """The command that does the same once more."""
-    return f"python3 scripts/sim.py --seed {result.seed} --hours {result.hours:g} --log sim.log"
+    return f"python3 scripts/sim.py {which}--seed {result.seed} --hours {result.hours:g} --log sim.log"
+
+
+def _simulate_cluster(seed: int, hours: float) -> Result:
+    # It needs psycopg, which who simulates one server may not have.
+    from tests.cluster.world import simulate_cluster
+
+    return simulate_cluster(seed, hours)
 
 
 def _parse_seeds(text: str) -> range:
@@ -30,21 +37,23 @@ def _parse_seeds(text: str) -> range:
         raise argparse.ArgumentTypeError(f"{text!r} is not like 0-299") from None
 
 
-def _run_without_log(hours: float, seed: int) -> Result:
-    result = simulate(seed, hours)
+def _run_without_log(run: Callable[[int, float], Result], hours: float, seed: int) -> Result:
+    result = run(seed, hours)
     if result.failure is None:
         result.log.clear()  # it need not travel between processes
     return result
 
 
-def results(seeds: Iterable[int], hours: float, jobs: int) -> Iterator[Result]:
+def results(
+    seeds: Iterable[int], hours: float, jobs: int, run: Callable[[int, float], Result] = simulate
+) -> Iterator[Result]:
     """Simulate all seeds; give the results in their order."""
     if jobs == 1:
         for seed in seeds:
-            yield simulate(seed, hours)
+            yield run(seed, hours)
         return
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        yield from pool.imap(partial(_run_without_log, hours), seeds, chunksize=4)
+        yield from pool.imap(partial(_run_without_log, run, hours), seeds, chunksize=4)
 
 
 def _parse_crash(text: str) -> tuple[int, Fault]:
@@ -67,9 +76,9 @@ def every_crash(seed: int, hours: float) -> Iterator[Result]:
             yield result
 
 
-def _tell_failure(result: Result) -> None:
+def _tell_failure(result: Result, which: str) -> None:
     print("\n".join(result.log[-LINES_SHOWN:]))
-    print(f"\nseed {result.seed} FAILED: {result.failure}\nreplay it with: {replay(result)}", flush=True)
+    print(f"\nseed {result.seed} FAILED: {result.failure}\nreplay it with: {replay(result, which)}", flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -90,15 +99,21 @@ def main(arguments: list[str] | None = None) -> int:
         "--every-crash", action="store_true", help="--seed with a crash around each of its commits, in turn"
     )
     parser.add_argument("--log", type=Path, help="where to write the log of --seed")
+    parser.add_argument(
+        "--cluster", action="store_true", help="several brokers on one database, instead of one with its file"
+    )
     options = parser.parse_args(arguments)
+    if options.cluster and (options.crash or options.every_crash):
+        parser.error("--cluster draws its crashes itself")
+    run, which = (_simulate_cluster, "--cluster ") if options.cluster else (simulate, "")
 
     begun = time.perf_counter()
     if options.seeds:
-        runs = results(options.seeds, options.hours, options.jobs)
+        runs = results(options.seeds, options.hours, options.jobs, run)
     elif options.every_crash:
         runs = every_crash(options.seed, options.hours)
     else:
-        runs = iter([simulate(options.seed, options.hours, options.crash)])
+        runs = iter([run(options.seed, options.hours, *([options.crash] if options.crash else []))])
     done, failed, virtual_s, totals = 0, 0, 0.0, dict[str, int]()
     for result in runs:
         done += 1
@@ -111,7 +126,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"seed {result.seed}, {options.hours:g} h of trouble: SHA-256 of the log {result.digest}")
         if result.failure is not None:
             failed += 1
-            _tell_failure(result)
+            _tell_failure(result, which)
     seconds = time.perf_counter() - begun
     print(", ".join(f"{n:,} {name}" for name, n in totals.items()))
     print(

@@ -77,6 +77,11 @@ class Platter(MemoryStore):
 
     def commit(self, batch: Batch) -> None:
         super().commit(batch)
+        assert batch.last_event_id == len(self.events) + len(batch.events), "an event id was left out or given twice"
+        self.note(batch)
+
+    def note(self, batch: Batch) -> None:
+        """Take account of a batch that is committed."""
         self.commits += 1
         for body, event in zip(batch.events, batch.heard, strict=True):
             self.events.append(body)
@@ -87,7 +92,6 @@ class Platter(MemoryStore):
             self.queue_of.append(event.queue)
             self.told.append(body)
             self.of_queue.setdefault(event.queue, []).append(body)
-        assert batch.last_event_id == len(self.events), "an event id was left out or given twice"
         if batch.durable:
             self.synced |= self._unsynced
             self._unsynced.clear()

@@ -26,7 +26,7 @@ def test_nothing_wrong_happens(seed: int):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("seed", [1, 8])
+@pytest.mark.parametrize("seed", [8, pytest.param(1, marks=pytest.mark.long)])
 def test_a_crash_around_any_commit_takes_nothing(seed: int):
     runs = list(every_crash(seed, 0.01))
     assert len(runs) > 20

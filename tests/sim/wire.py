@@ -24,8 +24,45 @@ class _Way:
         self.data = bytearray()
         self.ended = False
         self.torn = False
+        self.late: list[bytes | None] = []
+        """What is on its way while the network holds it; None stands for the end."""
+        self.holds = False
         self._changed = trio.lowlevel.ParkingLot()
         self.on_change: Callable[[], None] = lambda: None
+
+    def put(self, data: bytes | bytearray | memoryview) -> None:
+        """Pass bytes on."""
+        if self.holds:
+            self.late.append(bytes(data))
+        else:
+            self.data += data
+            self.note_change()
+
+    def end(self) -> None:
+        """Pass on that nothing more comes."""
+        if self.holds:
+            self.late.append(None)
+        else:
+            self.ended = True
+            self.note_change()
+
+    def room(self) -> int:
+        """Return how many bytes it takes now."""
+        return BUFFER_BYTES - len(self.data) - sum(len(each or b"") for each in self.late)
+
+    def hold(self) -> None:
+        """Let nothing through from now on; whoever sends does not notice."""
+        self.holds = True
+
+    def let_go(self) -> None:
+        """Let it all through."""
+        self.holds = False
+        late, self.late = self.late, []
+        for each in late if not self.torn else ():
+            if each is None:
+                self.end()
+            else:
+                self.put(each)
 
     async def wait_change(self) -> None:
         await self._changed.park()
@@ -49,7 +86,8 @@ class End(trio.abc.HalfCloseableStream):
     family = None  # Hypercorn asks a socket for it
     other: "End"
 
-    def __init__(self, incoming: _Way, outgoing: _Way, rng: random.Random, pace: Pace) -> None:
+    def __init__(self, incoming: _Way, outgoing: _Way, rng: random.Random, pace: Pace, number: int = 0) -> None:
+        self.number = number
         self._in = incoming
         self._out = outgoing
         self._rng = rng
@@ -67,19 +105,25 @@ class End(trio.abc.HalfCloseableStream):
 
     getpeername = getsockname
 
+    def setsockopt(self, *_: object) -> None:
+        """There is nothing to set."""
+
+    def __hash__(self) -> int:
+        # Not the address in memory, which would give sets of connections an order that no seed knows.
+        return self.number
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         self.on_send(bytes(data))
         await trio.lowlevel.checkpoint()
         if self._rng.random() < self._pace.dawdle:
             await trio.sleep(self._rng.random() * self._pace.delay_s)
-        while len(self._out.data) >= BUFFER_BYTES and not (self._closed or self._out.torn):
+        while self._out.room() <= 0 and not (self._closed or self._out.torn):
             await self._out.wait_change()
         if self._closed:
             raise trio.ClosedResourceError
         if self._out.torn or self._out.ended:
             raise trio.BrokenResourceError
-        self._out.data += data
-        self._out.note_change()
+        self._out.put(data)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         await trio.lowlevel.checkpoint()
@@ -130,31 +174,29 @@ class End(trio.abc.HalfCloseableStream):
         way = self._out
         if self._closed or way.torn or way.ended:
             raise OSError(errno.EBADF if self._closed else errno.EPIPE, "no more")
-        size = min(len(data), BUFFER_BYTES - len(way.data))
+        size = min(len(data), way.room())
         if size <= 0:
             raise BlockingIOError
         self.on_send(data)
         if size > 1 and self._rng.random() < self._pace.piecewise:
             size = self._rng.randrange(1, size)
-        way.data += data[:size]
-        way.note_change()
+        way.put(data[:size])
         return size
 
     async def wait_send_all_might_not_block(self) -> None:
         await trio.lowlevel.checkpoint()
 
     async def send_eof(self) -> None:
-        self._out.ended = True
-        self._out.note_change()
+        self._out.end()
         await trio.lowlevel.checkpoint()
 
     def close(self) -> None:
         """Say the end; what is still coming is lost."""
         self._closed = True
-        self._out.ended = True
         self._in.torn = True
         self._in.data.clear()
         self._in.note_change()
+        self._out.end()
         self._out.note_change()
 
     async def aclose(self) -> None:
@@ -165,15 +207,20 @@ class End(trio.abc.HalfCloseableStream):
 class Connection:
     """Both ends of one connection, for whoever wants to cut it."""
 
-    def __init__(self, rng: random.Random, pace: Pace) -> None:
+    def __init__(self, rng: random.Random, pace: Pace, number: int = 0) -> None:
         self._up, self._down = _Way(), _Way()
-        self.client = End(self._down, self._up, rng, pace)
-        self.server = End(self._up, self._down, rng, pace)
+        self.client = End(self._down, self._up, rng, pace, 2 * number)
+        self.server = End(self._up, self._down, rng, pace, 2 * number + 1)
         self.client.other, self.server.other = self.server, self.client
 
     @property
     def over(self) -> bool:
         return self._up.torn or (self._up.ended and self._down.ended)
+
+    @property
+    def ways(self) -> tuple[_Way, _Way]:
+        """What the client sends, and what the server sends."""
+        return self._up, self._down
 
     def cut(self) -> None:
         """Tear it: neither side gets anything more."""

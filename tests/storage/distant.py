@@ -5,7 +5,7 @@ from typing import Any
 
 import trio
 
-from bunqueue_trio.storage.awaited import Question
+from bunqueue_trio.storage.awaited import Leading, Question
 from bunqueue_trio.storage.store import Batch, Store
 from tests.storage.faulty import Fault, FaultyStore
 
@@ -22,6 +22,7 @@ class DistantStore(FaultyStore):
         self.away_s = away_s
         self.lease_s = 10.0
         self.is_led = True
+        self.ids_skipped = 0
         self.look_s = away_s
         """How long a question is on its way, and its answer."""
         self.repeated = 0
@@ -43,6 +44,9 @@ class DistantStore(FaultyStore):
 
     def leads(self) -> bool:
         return self.is_led
+
+    def leading(self) -> Leading:
+        return Leading(7, self.lease_s / 2, 1234)
 
     async def beat(self) -> None:
         await trio.sleep(self.away_s)

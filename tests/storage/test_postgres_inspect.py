@@ -13,11 +13,16 @@ from tests.storage.ledger import NOW, Ledger, ended, event, make_job
 
 pytest.importorskip("psycopg", reason="psycopg is not installed")
 
+from bunqueue_trio import __version__
+from bunqueue_trio.storage.postgres import announcer as announcing
 from bunqueue_trio.storage.postgres import inspect
-from bunqueue_trio.storage.postgres.inspect import CHECKS, DatabaseReport, examine, look_who_leads
+from bunqueue_trio.storage.postgres.announcer import Announcer
+from bunqueue_trio.storage.postgres.cluster import look_at_cluster
+from bunqueue_trio.storage.postgres.inspect import CHECKS, DatabaseReport, examine
 from bunqueue_trio.storage.postgres.link import Link, Query
 from bunqueue_trio.storage.postgres.place import Place, parse_place
 from bunqueue_trio.storage.postgres.store import PostgresStore
+from bunqueue_trio.storage.postgres.terms import own_name
 
 
 @pytest.fixture
@@ -126,13 +131,78 @@ def test_what_cannot_be_looked_at_is_told(place: Place):
         ask(place, "ALTER TABLE bq.fiction RENAME TO fact")
 
 
-def test_where_the_leader_is_and_how_large_it_all_is(place: Place):
-    led = look_who_leads(place)
+def test_who_leads_and_who_has_led_and_what_a_failover_would_take(place: Place, url: str):
+    led = look_at_cluster(place)
     assert led.is_alive
-    assert led.term == 1
-    assert led.link is None
+    assert (led.term, led.link, led.version) == (1, None, __version__)
     assert led.age_s is not None
     assert led.tables["job"] > 0
+    assert [(term.term, term.holder, term.since) for term in led.terms] == [(1, led.holder, led.since)]
+    assert led.failover == (6, pytest.approx(60e-6), pytest.approx(10 + 60e-6), False), (
+        "of what is usual: none was read yet"
+    )
+    ask(place, "UPDATE bq.leader SET beat = '-infinity'")
+    second = PostgresStore(place, lease_s=20)
+    assert second.take() is None
+    assert len(list(second.load())) == 6
+    [(jobs, seconds)] = ask(place, "SELECT start_jobs, start_s FROM bq.leader")
+    assert (jobs, seconds > 0) == (6, True)
+    ask(place, "UPDATE bq.leader SET start_jobs = 1000, start_s = 2")
+    led = look_at_cluster(place)
+    assert led.failover == (6, pytest.approx(0.012), pytest.approx(20.012), True)
+    assert [term.term for term in led.terms] == [2, 1]
+    second.close()
+    for _ in range(25):
+        ask(place, "UPDATE bq.leader SET beat = '-infinity'")
+        assert second.take() is None
+    second.close()
+    assert [term.term for term in look_at_cluster(place).terms] == list(range(27, 7, -1))
     ask(place, "DELETE FROM bq.leader")
     with pytest.raises(StartupError, match="nobody can lead there"):
-        look_who_leads(place)
+        look_at_cluster(place)
+
+
+def test_what_cannot_be_asked_about_a_cluster_is_told(place: Place):
+    ask(place, "ALTER TABLE bq.waiting RENAME TO other")
+    try:
+        with pytest.raises(StoreError, match="waiting"):
+            look_at_cluster(place)
+    finally:
+        ask(place, "ALTER TABLE bq.other RENAME TO waiting")
+
+
+def test_who_waits_is_seen_until_it_does_so_no_more(place: Place, monkeypatch: pytest.MonkeyPatch):
+    assert look_at_cluster(place).waiting == []
+    ask(place, "INSERT INTO bq.waiting VALUES ('old', '0', clock_timestamp(), clock_timestamp() - interval '2 hours')")
+    waits = Announcer(place)
+    first = waits.wait()
+    [each] = look_at_cluster(place).waiting
+    assert (each.holder, each.version, each.seen_s < 60) == (own_name(), __version__, True)
+    assert [name for (name,) in ask(place, "SELECT holder FROM bq.waiting")] == [own_name()]
+    ask(place, "UPDATE bq.waiting SET seen = seen - interval '30 s'")
+    assert waits.wait() == first
+    assert look_at_cluster(place).waiting[0].seen_s > 30, "it has said so lately"
+    monkeypatch.setattr(announcing, "WAITING_SAID_S", 0)
+    assert waits.wait() == first
+    [again] = look_at_cluster(place).waiting
+    assert (again.seen_s < 30, again.since) == (True, each.since)
+    ask(place, "UPDATE bq.waiting SET seen = seen - interval '30 minutes'")
+    waits.wait()
+    assert look_at_cluster(place).waiting[0].since > each.since, "it was away"
+    waits.close()
+    assert look_at_cluster(place).waiting == []
+    waits.close()
+
+
+def test_who_cannot_say_that_it_waits_no_more_is_forgotten_in_time(place: Place):
+    waits = Announcer(place)
+    waits.wait()
+    ask(
+        place,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%bq.waiting%' AND pid <> pg_backend_pid()".replace(
+            "bq.", ""
+        ),
+    )
+    waits.close()
+    assert [each.holder for each in look_at_cluster(place).waiting] == [own_name()]
+    ask(place, "DELETE FROM bq.waiting")

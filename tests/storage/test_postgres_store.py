@@ -152,10 +152,14 @@ def test_a_beat_says_that_it_is_alive_and_one_is_enough(open_: Open, sql: Any):
 def test_it_leads_for_sure_as_long_as_nobody_else_can(open_: Open):
     store = open_(lease_s=10)
     assert store.leads()
+    term, left_s, remembered = store.leading()
+    assert (term, 0 < left_s <= 10, remembered) == (1, True, 0)
     store._beat_at -= 10.1
     assert not store.leads(), "somebody may lead"
+    assert store.leading().lease_left_s == 0
     Ledger(store).write([make_job(1)])
     assert store.leads()
+    assert store.leading().remembered == store._tail_bytes > 0
 
 
 def test_a_long_start_is_heard_of(open_: Open, sql: Any, monkeypatch: pytest.MonkeyPatch):
@@ -497,6 +501,86 @@ def test_what_a_database_has_lost_is_written_again(store: PostgresStore, sql: An
         trio.run(lambda: store.write(batch, quick=True))
     assert len(loaded(store)) == 6
     assert [each.id for each in store.events_after(0, 100)] == [1, 2, 3, 4, 5, 6]
+
+
+async def test_a_leader_with_nothing_to_write_writes_it_again_as_soon_as_it_says_that_it_is_alive(
+    store: PostgresStore, sql: Any
+):
+    """It may be stopped before it has something to write, and nobody else remembers it."""
+    ledger = Ledger(store)
+    for seq in range(1, 4):
+        ledger.write([make_job(seq)])
+    sql("DELETE FROM bq.job WHERE seq > 1")
+    sql("UPDATE bq.leader SET batch = 1")
+    store._beat_at -= 5
+    await store.beat()
+    assert [row[0] for row in sql("SELECT batch FROM bq.leader")] == [3]
+    assert len(loaded(store)) == 3
+    sql("UPDATE bq.leader SET batch = 1")
+    store._tail.clear()
+    store._beat_at -= 5
+    with pytest.raises(TakenOver, match="it is not remembered any more"):
+        await store.beat()
+
+
+def test_what_it_has_deleted_is_deleted_again_when_the_database_has_lost_that(store: PostgresStore, sql: Any):
+    ledger = Ledger(store)
+    ledger.completed(4)
+    ledger.write()
+    prune_all(store, keep(completed=1))
+    columns = "queue, state, finished_at, data, options, priority, created_at, run_at, attempts, stalls, progress"
+    sql(f"INSERT INTO bq.finished SELECT n, 'again-' || n, {columns} FROM bq.finished, generate_series(1, 3) AS n")
+    sql("UPDATE bq.leader SET batch = batch - 1")
+    ledger.write()
+    prune_all(store, keep(completed=1))
+    assert store.finished_totals["completed"] == 1
+    assert sql("SELECT count(*) FROM bq.finished") == [(1,)]
+
+
+def test_no_id_of_an_event_means_two_things(store: PostgresStore, open_: Open, sql: Any):
+    """Readers may have been told of events that the database has lost, and come back with their ids."""
+    store.skip_event_ids()
+    assert store.last_event_id == 0, "nobody was before the first"
+    Ledger(store).write(events=[event(make_job(1))])
+    bases = []
+    for _ in range(2):  # neither of which has written anything that the database has not lost
+        sql("UPDATE bq.leader SET beat = '-infinity'")
+        other = open_()
+        other.skip_event_ids()
+        bases.append(other.last_event_id)
+        assert other.ids_skipped == other.last_event_id - 1
+        assert abs(other.last_event_id // 1000 - other.epoch_ms()) < 60_000
+    assert 1 < bases[0] < bases[1] < 2**53, "JavaScript reads it exactly"
+
+
+def test_events_are_kept_by_their_number_whatever_their_ids(store: PostgresStore, open_: Open, sql: Any):
+    Ledger(store).write(events=[event(make_job(1))])
+    Ledger(store).write(events=[event(make_job(1))])
+    sql("UPDATE bq.leader SET beat = '-infinity'")
+    other = open_()
+    other.skip_event_ids()
+    ledger = Ledger(other)
+    ledger.write(events=[event(make_job(1))])
+    prune_all(other, keep(events=3))
+    assert other.first_event_id() == 1
+    ledger.write(events=[event(make_job(1))])
+    prune_all(other, keep(events=3))
+    assert [other.first_event_id(), len(other.events_after(0, 9))] == [2, 3]
+
+
+def test_an_audit_reads_only_what_this_server_has_left(store: PostgresStore, open_: Open, sql: Any):
+    ledger = Ledger(store)
+    ledger.write([make_job(1)])
+    ledger.write([make_job(2)])
+    assert [row.seq for row in store.stored(0, 9, 9)] == [1, 2]
+    assert store.stored(2, 9, 9) == []
+    for change in ("SET batch = 1", "SET batch = 2, term = term + 1", "SET term = term - 1, life = gen_random_uuid()"):
+        sql(f"UPDATE bq.leader {change}")
+        with pytest.raises(StoreError, match="not as this server has left it"):
+            store.stored(0, 9, 9)
+    sql("DELETE FROM bq.leader")
+    with pytest.raises(StoreError, match="not as this server has left it"):
+        store.stored(0, 9, 9)
 
 
 def test_one_that_has_lost_more_than_is_remembered_ends_the_server(

@@ -16,6 +16,7 @@ from tests.stream.ws import HANDSHAKE, frame
 from tests.wire.raw import request_bytes
 
 CLOSE = frame(0x8, b"\x03\xe8")
+PING = frame(0x9, b"")
 
 
 @pytest.fixture(autouse=True, params=[True, False], ids=["in parts", "whole"])
@@ -73,6 +74,26 @@ async def test_what_came_with_a_goodbye_is_done_in_order(world: World):
     await stream.send_all(b"".join(frames))
     await trio.testing.wait_all_tasks_blocked()
     assert waiting(world) == 8
+
+
+async def test_what_came_with_a_goodbye_is_done_in_steps(world: World):
+    class Added(trio.abc.Instrument):
+        most = before = 0
+
+        def before_task_step(self, task: trio.lowlevel.Task) -> None:
+            self.before = waiting(world)
+
+        def after_task_step(self, task: trio.lowlevel.Task) -> None:
+            self.most = max(self.most, waiting(world) - self.before)
+
+    stream = await opened(world)
+    added = Added()
+    trio.lowlevel.add_instrument(added)
+    # After another frame the parser reads all that is there, the goodbye too, before the first of it is done.
+    await stream.send_all(PING + message(**bulk(reqId=1)) + message(cmd="Ping", reqId=2) + CLOSE)
+    await trio.testing.wait_all_tasks_blocked()
+    trio.lowlevel.remove_instrument(added)
+    assert (added.most, waiting(world)) == (2, 9)
 
 
 async def test_others_are_served_meanwhile(world: World):

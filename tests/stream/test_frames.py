@@ -34,6 +34,8 @@ class Heard:
     def take_in(self, message: bytes, nursery: object) -> None:
         self.messages.append(message)
 
+    async def wait_added(self) -> None: ...
+
 
 def masked(data: bytes) -> bytes:
     return bytes(byte ^ KEY[i % 4] for i, byte in enumerate(data))

@@ -123,6 +123,15 @@ async def test_many_that_go_in_steps_are_not_heard_either(peer: Peer):
     assert await peer.heard() == []
 
 
+async def test_of_many_that_go_in_steps_a_later_end_is_heard(peer: Peer, other: Peer):
+    ids, tokens = await peer.push_and_pull(500, backoff=0, maxAttempts=3)
+    failures = [{"id": job, "token": token} for job, token in zip(ids, tokens, strict=True)]
+    await peer.ask("FAILB", failures=failures)
+    pulled = await other.ask("PULLB", queue="q", count=500)
+    await other.ask("FAILB", failures=[{"id": job["id"]} for job in pulled["jobs"]])
+    assert [job for _, job in await peer.heard()] == [job["id"] for job in pulled["jobs"]]
+
+
 async def test_what_is_reported_of_other_queues_is_not_kept(world: World):
     with world.session("mine") as session:
         peer = Peer(world, session)

@@ -145,8 +145,9 @@ async def test_limits_are_set_and_removed(site: Site, bunqueue: Bunqueue) -> Non
     [
         ("limit", {"number": "many"}, "a whole number is wanted, not 'many'"),
         ("limit", {"number": "0"}, "concurrency"),
-        ("rate", {"limit": "5", "time": "soon"}, "'soon' is no time"),
-        ("pause", {"reason": "", "until": "later"}, "'later' is no time"),
+        ("rate", {"limit": "5", "time": "soon"}, "'soon' must be a time, such as 500ms"),
+        ("rate", {"limit": "5", "time": "30"}, "'30' needs a unit: 30ms or 30s?"),
+        ("pause", {"reason": "", "until": "later"}, "'later' must be a time, such as 500ms"),
         ("pause", {"reason": "x" * 3000, "until": ""}, "reason"),
         ("clean", {"state": "asleep", "older": "1h"}, "state must be"),
         ("clean", {"state": "active", "older": "0s"}, "state"),

@@ -166,14 +166,19 @@ def test_the_rest_of_the_server():
 
 
 def test_schedules_that_missed_their_time_are_told_for_an_hour():
-    late = replace(GOOD, schedules=ScheduleFigures(3, 2, 1, ("nightly", NOW - 5 * MINUTE)))
+    late = replace(GOOD, schedules=ScheduleFigures(3, 2, 1, (("c", NOW), ("b", NOW), ("nightly", NOW - 5 * MINUTE))))
     (finding,) = find(Picture(late, [], Past([minute(30)])))
     assert (finding.code, finding.alert, finding.since) == (
         "schedules-late", "BunqueueSchedulesLate", NOW - 5 * MINUTE,
     )  # fmt: skip
     assert finding.title == "Schedules missed their time 2 times within an hour, nightly last"
     assert finding.until == finding.since, "it is a moment, and over"
-    assert "schedules show nightly" in finding.remedy
+    assert finding.evidence.startswith("nightly was due 5 min ago. Before it b was late. Each of them says")
+    assert "`bunqueue-trio schedules run nightly`" in finding.remedy
+    many = replace(late, schedules=ScheduleFigures(3, 9, 1, late.schedules.lately))
+    assert "Before it b, c were late." in find(Picture(many, [], Past([minute(30)])))[0].evidence
+    one = replace(late, schedules=ScheduleFigures(3, 1, 1, late.schedules.lately))
+    assert "Before it" not in find(Picture(one, [], Past([minute(30)])))[0].evidence
     old = replace(late, started_at=NOW - 120 * MINUTE)
     assert find(Picture(old, [], Past([minute(59, late=1)])))[0].numbers["late"] == 1
     assert found(Picture(old, [], Past([minute(59, late=2)]))) == []

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
@@ -120,7 +121,7 @@ def test_a_queue_in_a_database_does_what_one_in_a_file_does(postgres: Cluster, t
     refused = bunqueue("serve", env=env)
     assert (refused.code, "run `bunqueue-trio migrate` once" in refused.err, refused.err.count("\n")) == (2, True, 1)
     done = bunqueue("migrate", env=env)
-    assert (done.code, "schema 2, made" in done.out) == (0, True)
+    assert (done.code, "schema 3, made" in done.out) == (0, True)
     with server(tmp_path, url, lease_ms=60_000) as running:
         port = running.port
         _, pushed = call(port, "POST", "/queues/q/jobs", {"data": {"n": 1}, "jobId": "one"})
@@ -164,19 +165,43 @@ def test_a_standby_goes_on_where_the_leader_was_killed_and_a_stop_lets_it_lead_a
                 assert httpx.get(standby.url + path, timeout=60).status_code == 200
             pushed = call(standby.port, "POST", "/queues/q/jobs", {"data": "x" * 100_000})[1]["id"]
             assert call(leader.port, "GET", f"/jobs/{pushed}/state")[1]["state"] == "waiting"
-            with Load(standby.port) as through:
+            with Load(standby.port) as through, ThreadPoolExecutor() as threads:
                 through.wait()
+                held = threads.submit(call, standby.port, "GET", "/queues/held/jobs?timeout=60000", None, 100)
+                polls = "bunqueue_pollers 1\n"
+                until(lambda: polls in httpx.get(leader.url + "/prometheus").text, 60, lambda: leader.log)
                 leader.kill()
                 until(standby.is_ready, 60, lambda: standby.log)
+                waited = call(standby.port, "POST", "/queues/held/jobs", {"data": 1})[1]["id"]
+                assert held.result()[1]["job"]["id"] == waited, (
+                    "it was asked of the next leader, which is the door itself"
+                )
                 load.port = standby.port
                 load.wait()
                 through.wait()
             through.check(made)
+            assert set(through.told) <= {"200", "503"}, "no connection through it has ended without an answer"
             with server(tmp_path, made, ready=lambda running: "another server leads" in running.log) as third:
                 assert standby.stop() == 0
                 until(third.is_ready, 60, lambda: third.log)
                 load.port = third.port
                 load.wait()
+    load.check(made)
+
+
+def test_a_leader_that_stops_is_no_error_to_who_comes_through_a_standby(made: str, tmp_path: Path):
+    """So servers are upgraded one after the other, the leader last: the one that takes over is a door up to then, and nobody is refused."""
+    ready = {"ready": lambda running: "serving through the leader" in running.log}
+    with (
+        server(tmp_path, made) as leader,
+        server(tmp_path, made, **ready) as standby,
+        Load(standby.port) as load,
+    ):
+        load.wait()
+        assert leader.stop() == 0
+        until(lambda: "this server leads now" in standby.log, 60, lambda: standby.log)
+        load.wait()
+    assert set(load.told) == {"200"}, load.told
     load.check(made)
 
 

@@ -28,7 +28,8 @@ QUEUES, JOBS, ACTED = 1000, 1_000_000, 10_000
 COUNT_MS, STEP_MS, SHARE = 1.0, 5.0, 0.8
 """What is required: of a count, of any other step, and of the rate of pushes beside an act."""
 TURNS = 25
-PUSHED_S = 3.0
+PUSHED_S = 2.0
+PAIRS = 5
 _FILLED = 1000  # jobs of a command that fills
 
 
@@ -116,33 +117,50 @@ async def _judge(what: str, most: float, look: Callable[[], Awaitable[object]]) 
 
 
 async def _judge_act(server: Server, queues: int, acted: int) -> int:
-    alone = await _pushes(server)
     steps: list[float] = []
-    stop = trio.Event()
+    alone: list[int] = []
+    beside: list[int] = []
+    turn = 0
 
     async def act() -> None:
+        nonlocal turn
+        # So many that there are as many jobs as are acted on.
+        names = [f"q-{(turn + n) % queues}" for n in range(max(1, acted // _FILLED))]
+        for action in ("discard", "retry"):
+            await server.core.execute(c.ActOnJobs(action=action, filter=c.Filter(queue=names), limit=acted), by=SERVER)
+        turn += len(names)
+
+    async def act_on_and_on() -> None:
         noted = _Steps()
         trio.lowlevel.add_instrument(noted)
-        turn = 0
-        while not stop.is_set():
-            # So many that there are as many jobs as are acted on.
-            names = [f"q-{(turn + n) % queues}" for n in range(max(1, acted // _FILLED))]
-            for action in ("discard", "retry"):
-                await server.core.execute(
-                    c.ActOnJobs(action=action, filter=c.Filter(queue=names), limit=acted), by=SERVER
-                )
-            turn += len(names)
-        trio.lowlevel.remove_instrument(noted)
-        steps.extend(noted.found)
+        try:
+            while True:
+                await act()
+        finally:
+            trio.lowlevel.remove_instrument(noted)
+            steps.extend(noted.found)
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(act)
-        beside = await _pushes(server)
-        stop.set()
+    async def nothing() -> None:
+        # Counting steps costs each of them something: it is done in both.
+        noted = _Steps()
+        trio.lowlevel.add_instrument(noted)
+        try:
+            await trio.sleep_forever()
+        finally:
+            trio.lowlevel.remove_instrument(noted)
+
+    # In turns, since the file grows, and with it what a push costs.
+    for _ in range(PAIRS):
+        for other, found in ((nothing, alone), (act_on_and_on, beside)):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(other)
+                found.append(await _pushes(server))
+                nursery.cancel_scope.cancel()
+    share = statistics.median(b / a for a, b in zip(alone, beside, strict=True))
     missed = _tell(
         f"a step of acts on {acted:,} jobs", f"{max(steps):.2f} ms", f"{STEP_MS:.0f} ms", is_met=max(steps) <= STEP_MS
     )
-    return missed + _tell("pushes beside them", f"{beside / alone:.0%}", f"{SHARE:.0%}", is_met=beside >= SHARE * alone)
+    return missed + _tell("pushes beside them", f"{share:.0%}", f"{SHARE:.0%}", is_met=share >= SHARE)
 
 
 async def _pushes(server: Server) -> int:

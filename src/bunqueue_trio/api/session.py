@@ -37,6 +37,7 @@ from bunqueue_trio import errors
 from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Grant
 from bunqueue_trio.api.call import check_role, is_coded, missing_role
 from bunqueue_trio.api.gateway import Gateway
+from bunqueue_trio.api.reported import reported, reporting
 from bunqueue_trio.config import (
     LARGE_BODY_BYTES,
     RECEIVE_BYTES,
@@ -187,7 +188,7 @@ class Session:
     def take_in(self, message: bytes, nursery: trio.Nursery) -> None:
         """Do the same with one of several messages; :meth:`settle` is to be called after the last of them."""
         if self._adding is not None:
-            self._end_bulk(self._adding)  # they came together, with a goodbye
+            self._end_bulk(self._adding)
         try:
             command = decode_message(message) if self._read is None else self._take_read(message)
         except BadMessage as bad:
@@ -216,6 +217,12 @@ class Session:
         if self.full:
             self._ring()
         while self.full:
+            self._room = trio.Event()
+            await self._room.wait()
+
+    async def wait_added(self) -> None:
+        """Wait until a bulk command that is half done is whole."""
+        while self._adding is not None:
             self._room = trio.Event()
             await self._room.wait()
 
@@ -298,6 +305,8 @@ class Session:
         begun = self._core.begin(command, self.id, size=size, by=by, sliced=True)
         if begun.bulk is not None:
             self._adding = begun
+            if not self._hears_itself:
+                self._subscription.reporting = reporting(begun)
             nursery.start_soon(self._add, begun)
         elif not begun.polls:
             reply: r.Reply = begun.reply
@@ -353,8 +362,7 @@ class Session:
     async def _add(self, begun: Begun) -> None:
         await self._core.add_rest(begun)
         self._end_bulk(begun)
-        if not self.full:
-            self._room.set()
+        self._room.set()
         self._ring()
 
     def _end_bulk(self, begun: Begun) -> None:
@@ -368,12 +376,14 @@ class Session:
 
     def _note_reported(self, begun: Begun) -> None:
         """Keep from the peer the events of what it has just reported: they come with the batch that gathers."""
-        kind, jobs = _reported(begun)
-        reported = self._subscription.reported
-        for epoch in [epoch for epoch in reported if epoch <= self._journal.committed]:
-            del reported[epoch]  # of jobs of other queues than the peer hears of
+        kind, jobs = reported(begun)
+        by_epoch, stepwise = self._subscription.reported, self._subscription.reporting
+        if stepwise is not None:
+            jobs, self._subscription.reporting = stepwise.untold, None
+        for epoch in [epoch for epoch in by_epoch if epoch <= self._journal.committed]:
+            del by_epoch[epoch]  # of jobs of other queues than the peer hears of
         if begun.epoch and kind in self._subscription.types:
-            reported.setdefault(begun.epoch, set()).update(jobs)
+            by_epoch.setdefault(begun.epoch, set()).update(jobs)
 
     async def _poll(self, begun: Begun) -> None:
         req_id = bytes(begun.command.req_id)
@@ -412,23 +422,6 @@ class Session:
     def _ring(self) -> None:
         if self.settle():
             self.bell.ring()
-
-
-def _reported(begun: Begun) -> tuple[str, set[str]]:
-    """Return the type of event that a command brings which reports how jobs went, and which jobs those are."""
-    match begun.command, begun.reply:
-        case c.Ack(id=job_id), _:
-            return "completed", {job_id}
-        case c.Fail(id=job_id), _:
-            return "failed", {job_id}
-        case c.AckBatch(ids=ids), r.DataReply(data={"ignoredIds": [*ignored]}):
-            return "completed", set(ids).difference(ignored)
-        case c.AckBatch(ids=ids), _:
-            return "completed", set(ids)
-        case c.FailBatch(failures=failures), r.FailBatchReply(data=told):
-            return "failed", {failure.id for failure in failures}.difference(told.ignored_ids or ())
-        case _:
-            return "", set()
 
 
 def _with_id(message: bytes, req_id: Raw) -> bytes:

@@ -31,7 +31,9 @@ class _File(click.Path):
         if isinstance(value, str) and value.startswith(("postgres://", "postgresql://")):
             command = context.command.name if context is not None else None
             instead = (
-                "`doctor --store URL` checks it" if command == "doctor" else "copy it with the tools of PostgreSQL"
+                "`doctor --store URL` checks it"
+                if command == "doctor"
+                else "`copy --from URL --to FILE` makes one of it"
             )
             self.fail(f"a queue in a database is no file: {instead}")
         return super().convert(value, parameter, context)

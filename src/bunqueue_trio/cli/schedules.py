@@ -40,6 +40,7 @@ from bunqueue_trio.protocol.request import segment_of
 
 _PAGE = 100  # a server gives no more at once
 _TIMES = ("start", "end", "at")
+_MOMENTS = (*_TIMES, "anchor", "pausedAt", "waitingSlot")
 _PUT = (
     "queue", "data", "cron", "timezone", "every", "anchor", "at", "start", "end", "limit", "jitter", "misfire", "misfireMax", "window",
     "overlap", "options",
@@ -166,13 +167,17 @@ def _lines(page: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _line(each: dict[str, Any]) -> str:
     following = each["state"] if each["nextRun"] is None else _in_zone(each["nextRun"], each["timezone"])
-    return f"{each['name']}  {following}  {_when_of(each)}  {each['queue']}  {each['runs']:,} jobs"
+    return f"{each['name']}  {following}  {_when_of(each)}  {each['queue']}  {_jobs(each['runs'])}"
+
+
+def _jobs(count: int) -> str:
+    return f"{count:,} job" + ("" if count == 1 else "s")
 
 
 def _repeat_line(each: dict[str, Any]) -> str:
     runs = f"run {each['run']:,}" + ("" if each["limit"] is None else f" of {each['limit']:,}")
     following = at(each["due"]) if each["state"] == "delayed" else each["state"]
-    return f"{each['name'] or '(repeat)'}  {following}  every {each['every']} ms  {each['queue']}  {runs}  job {each['job']}"
+    return f"{each['name'] or '(repeat)'}  {following}  every {exact(each['every'])}  {each['queue']}  {runs}  job {each['job']}"
 
 
 def _when_of(each: dict[str, Any]) -> str:
@@ -223,11 +228,14 @@ def show(url: str, token: str | None, name: str, *, next_: int, limit: int, as_j
 
 
 def _told(key: str, each: dict[str, Any]) -> str:
+    value = each[key]
+    if value is None or value == {}:
+        return "none" if key != "data" else json.dumps(value)
+    if key in _MOMENTS:
+        return _in_zone(value, each["timezone"])
     if key == "data":
-        return json.dumps(each[key])
-    if key in ("pausedAt", "waitingSlot"):
-        return _in_zone(each[key], each["timezone"])
-    return each[key] if isinstance(each[key], str) else told(key, each[key])
+        return json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else told(key, value)
 
 
 def _show_upcoming(runs: dict[str, Any], cron: str | None) -> None:
@@ -254,7 +262,7 @@ def _past(past: dict[str, Any], zone: str) -> str:
 )
 @_as_json
 def preview(url: str, token: str | None, *, next_: int, as_json: bool, **given: Any) -> None:
-    """Show when a schedule would run, without storing it."""
+    """Show when a schedule would run, without storing it; `put --dry-run` tries all the rest of it."""
     query = urlencode({"next": next_} | _fields(url, token, given))
     told = answer(url, token, "GET", f"/schedules/preview?{query}")
     if as_json:
@@ -329,8 +337,8 @@ def put(
 def _differences(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
     """Yield what is another than before, of that which is put."""
     for name in _PUT:
-        old, new = (json.dumps(each[name], ensure_ascii=False) for each in (before, after))
-        if old != new:
+        old, new = (_told(name, each) for each in (before, after))
+        if before[name] != after[name]:
             yield f"{name}: {old} → {new}" if len(old) + len(new) <= _SHORT else f"{name}: another one"
 
 

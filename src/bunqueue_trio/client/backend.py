@@ -8,7 +8,7 @@ import math
 import ssl
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar, cast
 
@@ -70,6 +70,8 @@ class Loop:
     open_tasks: Callable[[], AbstractAsyncContextManager[Tasks]]
 
     def __init__(self) -> None:
+        self.tasks_may_be_cancelled: bool = not is_trio()
+        """Whether anybody can cancel a task, and not only what it is part of."""
         if is_trio():
             self.new_scope = trio.CancelScope
             self.current_time = trio.current_time
@@ -178,8 +180,17 @@ class _Done:
 
 
 def is_cancelled() -> bool:
-    """Return whether this task is being cancelled: on asyncio anybody may raise ``CancelledError`` without that."""
+    """Return whether what this task is part of is being cancelled: on asyncio anybody may raise ``CancelledError`` without that."""
     if is_trio():
         return True  # nobody else can raise Trio's
+    return anyio.current_effective_deadline() == -math.inf
+
+
+async def forget_cancellation() -> None:
+    """Undo that somebody has cancelled this task of asyncio by itself, and not what it is part of: that would end with it."""
     task = asyncio.current_task()
-    return anyio.current_effective_deadline() == -math.inf or (task is not None and task.cancelling() > 0)
+    if task is not None and task.cancelling() and not is_cancelled():
+        while task.cancelling():
+            task.uncancel()
+        with suppress(asyncio.CancelledError):  # which may still be to come
+            await asyncio.sleep(0)

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple, get_args, get_origin
+from typing import Any, NamedTuple, cast, get_args, get_origin
 
 import anyio
 import anyio.lowlevel
@@ -23,7 +23,7 @@ from bunqueue_trio.client.backend import caller_from_threads, is_cancelled, note
 from bunqueue_trio.client.endings import Ending, ending_of
 from bunqueue_trio.client.jobs import Job
 from bunqueue_trio.client.log import log
-from bunqueue_trio.client.traces import trace_of
+from bunqueue_trio.client.traces import Traces
 from bunqueue_trio.logs.printable import name_of, printable
 
 Handler = Callable[[Job[Any]], Any]
@@ -122,16 +122,29 @@ def of_handler(raised: BaseException) -> BaseException:
     foreign: tuple[type[BaseException], ...] = (KeyboardInterrupt,)
     if is_cancelled():
         foreign += (anyio.get_cancelled_exc_class(),)
-    if isinstance(raised, foreign):
+    theirs = _first_of(foreign, raised)
+    if theirs is raised:
         raise raised
-    if isinstance(raised, BaseExceptionGroup):
-        theirs, _ = raised.split(foreign)
-        if theirs is not None:
-            raise theirs
+    if theirs is not None:
+        with suppress(Exception):  # its class is the handler's
+            theirs = cast("BaseExceptionGroup[BaseException]", raised).split(foreign)[0] or theirs
+        raise theirs
     return raised
 
 
-def told(error: BaseException) -> tuple[str, str]:
+def _first_of(kinds: tuple[type[BaseException], ...], raised: BaseException) -> BaseException | None:
+    """Return what is of one of ``kinds``: ``raised``, or else an exception in it, if it is a group, however deep."""
+    left = [raised]
+    while left:
+        one = left.pop()
+        if issubclass(type(one), kinds):  # of its type: what it says itself may be anything
+            return one
+        if issubclass(type(one), BaseExceptionGroup):
+            left += cast("BaseExceptionGroup[BaseException]", one).exceptions
+    return None
+
+
+def told(error: BaseException, traces: Traces) -> tuple[str, str]:
     """Return ``error`` as a text for the server, and with its traceback for the log, whatever it is."""
     name = name_of(type(error))
     try:
@@ -140,22 +153,22 @@ def told(error: BaseException) -> tuple[str, str]:
         text = f"its text cannot be made: {name_of(type(mute))}"
     text = _sendable(f"{name}: {text}" if text else name)
     try:
-        trace = _sendable(trace_of(error))
+        trace = _sendable(traces.of(error))
     except BaseException:  # noqa: ASYNC103 - the same
         trace = text
     return text, trace
 
 
-def heard(raised: BaseException) -> tuple[str, str | None, Ending | None]:
+def heard(raised: BaseException, traces: Traces) -> tuple[str, str | None, Ending | None]:
     """Return what a handler raised as :func:`told` does, and what it said of the next attempt.
 
     If it said so, where it did is of no interest, but for what made it say so.
     """
     ending = ending_of(raised)
     if ending is None:
-        return *told(raised), None
+        return *told(raised, traces), None
     cause = ending.__cause__ or ending.__context__
-    return told(ending)[0], None if cause is None else told(raised)[1], ending
+    return told(ending, traces)[0], None if cause is None else told(raised, traces)[1], ending
 
 
 def payload_decoder(function: Handler) -> Decoder[Any] | None:

@@ -90,6 +90,8 @@ class Job(Generic[T]):
     max_attempts: int
     token: str
     """Proves that it is ours."""
+    ended: str | None
+    """How :meth:`ack`, :meth:`fail` or :meth:`release` has ended it for us; None before."""
 
     def __init__(self, client: "Client", view: DeliveredJob, token: str) -> None:
         self._client = client
@@ -105,6 +107,7 @@ class Job(Generic[T]):
         self.attempts = view.attempts
         self.max_attempts = view.max_attempts
         self.token = token
+        self.ended = None
 
     def read_with(self, decoder: Decoder[T] | None) -> None:
         """Let ``decoder`` read the payload, when it is asked for."""
@@ -158,21 +161,23 @@ class Job(Generic[T]):
 
     def ack(self, result: Any = None) -> Coroutine[Any, Any, None]:
         """Complete it; a worker does this with what its handler returns."""
-        return to_be_awaited("ack", self._client.ack(self.id, result, token=self.token))
+        return to_be_awaited("ack", self._end("completed", self._client.ack, result))
 
     def fail(
         self, error: str | None = None, *, unrecoverable: bool = False, retry_in: float | None = None,
         stack: str | None = None,
     ) -> Coroutine[Any, Any, None]:  # fmt: skip
         """Report a failed attempt, as :meth:`Client.fail` does; a worker does this when its handler raises."""
-        failing = self._client.fail(
-            self.id, error, token=self.token, unrecoverable=unrecoverable, retry_in=retry_in, stack=stack
-        )
-        return to_be_awaited("fail", failing)
+        fail = partial(self._client.fail, unrecoverable=unrecoverable, retry_in=retry_in, stack=stack)
+        return to_be_awaited("fail", self._end("failed", fail, error))
 
     def release(self) -> Coroutine[Any, Any, None]:
         """Return it to its previous position, as if it had not been pulled."""
-        return to_be_awaited("release", self._client.release(self.id, token=self.token))
+        return to_be_awaited("release", self._end("given back", self._client.release))
+
+    async def _end(self, how: str, tell: Callable[..., Awaitable[None]], *values: Any) -> None:
+        await tell(self.id, *values, token=self.token)
+        self.ended = how
 
     def progress(self, percent: float, message: str | None = None) -> Awaitable[None]:
         """Report how far it is; in a sync handler it is reported when this returns."""

@@ -14,6 +14,7 @@ from bunqueue_trio.client.connection import Closed, Connection
 from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.protocol.events import ALL_TYPES, Event
 from bunqueue_trio.protocol.faults import error_of
+from bunqueue_trio.protocol.request import json_of
 from bunqueue_trio.protocol.surrogates import marked, read
 
 ANSWER_S = 20.0  # a server that owes an answer to a ping for this long is gone
@@ -74,6 +75,17 @@ def _read(message: bytes) -> tuple[_Head, Event | None]:
     except ValueError:  # of a newer server: its readers are told that they miss one
         head.event_type = None
         return head, None
+
+
+def _is_json(message: bytes) -> bool:
+    try:
+        message.decode()
+        msgspec.json.decode(message, type=Raw)
+    except ValueError:
+        return False
+    except RecursionError:
+        pass  # of that it can tell who has asked
+    return True
 
 
 class _Question:
@@ -209,7 +221,7 @@ class Link:
             raise Lost(sent=False)
         number = self._last_id + 1
         message = {"cmd": command} | {k: v for k, v in fields.items() if v is not None} | {"reqId": number}
-        question = _Question(number, _encode(message))
+        question = _Question(number, json_of(message))
         size, most = len(question.message), self._connection.message_max
         if size > most:
             text = f"a message of {size:,} bytes is longer than the {most:,} that the server takes"
@@ -247,17 +259,31 @@ class Link:
                 if event is not None or head.event_type is None:  # else it is of a kind that we do not know
                     self._on_event(event)
                 continue
-            if head.req_id is None or head.stopped is not None:  # a pull is answered, too, when it was stopped
-                continue
-            question = self._questions.pop(head.req_id, None)
-            if question is None:
-                continue
-            if not head.ok:
+            if head.req_id is not None:
+                self._answer(head, head.req_id, message)
+            elif not head.ok:
+                self._fail_unreadable(head)
+
+    def _answer(self, head: _Head, number: int, message: bytes) -> None:
+        if head.stopped is not None:  # a pull is answered, too, when it was stopped
+            return
+        question = self._questions.pop(number, None)
+        if question is None:
+            return
+        if not head.ok:
+            question.failure = _refusal(head.error or "refused", head.code)
+        elif question.abandoned:
+            self._give_back(message)
+        question.answer = message
+        question.answered.set()
+
+    def _fail_unreadable(self, head: _Head) -> None:
+        """Fail the questions that are no JSON, since somebody's ``Raw`` is none: a server that cannot read one cannot say which."""
+        for question in list(self._questions.values()):
+            if question.sent and not _is_json(question.message):
+                del self._questions[question.number]
                 question.failure = _refusal(head.error or "refused", head.code)
-            elif question.abandoned:
-                self._give_back(message)
-            question.answer = message
-            question.answered.set()
+                question.answered.set()
 
     async def _watch(self) -> None:
         """End the connection when the server is silent, however healthy the network looks."""

@@ -31,6 +31,15 @@ class Log:
         """Say what somebody may want to mend."""
         self._say("warning", event, fields)
 
+    def hears(self, level: str) -> bool:
+        """Return whether anybody may see a line of this level: what nobody sees need not be made."""
+        try:
+            if structlog.is_configured():
+                return bool(structlog.get_logger().is_enabled_for(_LEVELS[level]))
+            return _PLAIN.isEnabledFor(_LEVELS[level])
+        except Exception:  # of whatever somebody has set up there
+            return True
+
     def _say(self, level: str, event: str, fields: dict[str, Any]) -> None:
         try:
             if structlog.is_configured():

@@ -121,7 +121,7 @@ class Reporter:
             else:
                 self._settle(batch, waited=waits)
                 lost = set(ignored)
-                for done in batch:
+                for done in batch if lost or log.hears("debug") else ():
                     if done.job.id in lost:
                         log.info("job was not ours any more when it was done", **facts(done))
                     else:

@@ -5,58 +5,109 @@ Owns how what a handler raised looks in a log and at the server; refuses to know
 
 import linecache
 import traceback
-from types import TracebackType
+from types import CodeType, TracebackType
+from typing import Any
 
-PLAIN_FRAMES_MAX = 50  # those of a handler and its libraries; an endless recursion has a thousand
+CODES_MAX = 2000  # functions whose lines are remembered: code that is made anew for each job must not gather
+CHAIN_MAX = 20  # exceptions that led to each other
 FOLDED_FROM = 4  # equal frames, one after the other, which Python tells as one
 HEAD = "Traceback (most recent call last):\n"
+CAUSED = "\nThe above exception was the direct cause of the following exception:\n\n"
+MET = "\nDuring handling of the above exception, another exception occurred:\n\n"
+_SAY_MORE = (BaseExceptionGroup, SyntaxError, NameError, AttributeError, ImportError)
+"""Of these Python says more than a text: what it is made of, where it is written, or what may have been meant."""
 
 
-def trace_of(error: BaseException) -> str:
-    """Return the traceback of ``error`` and of whatever led to it."""
-    if not _is_alone(error):
-        return _in_full(error)
-    told = traceback.TracebackException(type(error), error, None, compact=True)
-    frames = [] if error.__traceback__ is None else _frames(error.__traceback__)
-    if frames is None:
-        return _in_full(error)
-    return "".join([HEAD if frames else "", *frames, *told.format_exception_only()]).rstrip()
+class Traces:
+    """Makes tracebacks. It remembers the lines of code that it has told of, since what fails does so again and again."""
+
+    def __init__(self) -> None:
+        # By identity: code that was loaded anew is another one, and its file is looked at again.
+        self._known: dict[int, tuple[CodeType, dict[int | None, str]]] = {}
+
+    def of(self, error: BaseException) -> str:
+        """Return the traceback of ``error`` and of whatever led to it."""
+        parts: list[str] = []
+        left: BaseException | None = error
+        while left is not None:
+            # What is met again ends Python's chain, too, but elsewhere in it.
+            if len(parts) > 2 * CHAIN_MAX or isinstance(left, _SAY_MORE) or getattr(left, "__notes__", None):
+                return self._in_full(error)
+            parts.append(self._of_one(left))
+            words, left = _led_to(left)
+            if left is not None:
+                parts.append(words)
+        return "".join(reversed(parts)).rstrip()
+
+    def _of_one(self, error: BaseException) -> str:
+        frames = self._frames(error.__traceback__)
+        kind, text = type(error), str(error)
+        name, module = kind.__qualname__, kind.__module__
+        if module not in {"builtins", "__main__"}:
+            name = f"{module}.{name}"
+        return f"{HEAD if frames else ''}{''.join(frames)}{name}{text and ': '}{text}\n"
+
+    def _frames(self, trace: TracebackType | None) -> list[str]:
+        """Return each frame as two lines, those that repeat once more than told."""
+        frames: list[str] = []
+        last, times = "", 0
+        while trace is not None:
+            frame = self._frame(trace)
+            times = times + 1 if frame == last else 1
+            if times < FOLDED_FROM:
+                frames.append(frame)
+            elif times == FOLDED_FROM:
+                frames.append(_folded(1))
+            else:
+                frames[-1] = _folded(times - FOLDED_FROM + 1)
+            last, trace = frame, trace.tb_next
+        return frames
+
+    def _frame(self, trace: TracebackType) -> str:
+        code = trace.tb_frame.f_code
+        number: int | None = trace.tb_lineno  # none of what the compiler has put in
+        known = self._known.get(id(code))
+        if known is None:
+            if len(self._known) >= CODES_MAX:
+                self._known.clear()
+            known = self._known[id(code)] = (code, {})
+            linecache.lazycache(code.co_filename, trace.tb_frame.f_globals)
+            linecache.checkcache(code.co_filename)  # somebody may have edited it, and loaded it again
+        lines = known[1]
+        if number not in lines:
+            name, line = code.co_filename, "" if number is None else linecache.getline(code.co_filename, number).strip()
+            lines[number] = f'  File "{name}", line {number}, in {code.co_name}\n' + (f"    {line}\n" if line else "")
+        return lines[number]
+
+    def _in_full(self, error: BaseException) -> str:
+        """Return what Python says, at three times the cost, with our frames, which have no marks."""
+        told = traceback.TracebackException(type(error), error, error.__traceback__, limit=0, compact=True)
+        left: list[tuple[Any, BaseException | None]] = [(told, error)]
+        while left:
+            one, of = left.pop()
+            if one is None or of is None:
+                continue
+            one.stack = _Frames(self._frames(of.__traceback__))
+            left += [(one.__cause__, of.__cause__), (one.__context__, of.__context__)]
+            if isinstance(of, BaseExceptionGroup):
+                left += zip(one.exceptions, of.exceptions, strict=True)
+        return "".join(told.format()).rstrip()
 
 
-def _is_alone(error: BaseException) -> bool:
-    """Return whether it says nothing of other exceptions."""
-    if isinstance(error, BaseExceptionGroup) or error.__cause__ is not None:
-        return False
-    return error.__context__ is None or error.__suppress_context__
+class _Frames(list[str]):
+    """What stands where a traceback of Python has its frames."""
+
+    def format(self, **_: object) -> list[str]:
+        """Return them as they are."""
+        return self
 
 
-def _frames(trace: TracebackType) -> list[str] | None:
-    """Return each frame as two lines; None if there are many, or some are to be folded."""
-    frames: list[str] = []
-    looked: set[str] = set()
-    at: TracebackType | None = trace
-    while at is not None:
-        code, number = at.tb_frame.f_code, at.tb_lineno
-        name = code.co_filename
-        if name not in looked:
-            looked.add(name)
-            linecache.lazycache(name, at.tb_frame.f_globals)
-            linecache.checkcache(name)  # somebody may edit it, and reload
-        line = linecache.getline(name, number).strip()
-        frames.append(f'  File "{name}", line {number}, in {code.co_name}\n' + (f"    {line}\n" if line else ""))
-        if len(frames) > PLAIN_FRAMES_MAX or frames[-FOLDED_FROM:].count(frames[-1]) == FOLDED_FROM:
-            return None
-        at = at.tb_next
-    return frames
+def _led_to(error: BaseException) -> tuple[str, BaseException | None]:
+    """Return what led to ``error``, if anything did, and the words between the two."""
+    if error.__cause__ is not None:
+        return CAUSED, error.__cause__
+    return MET, None if error.__suppress_context__ else error.__context__
 
 
-def _in_full(error: BaseException) -> str:
-    """Return what Python says, at three times the cost, without the marks."""
-    told = traceback.TracebackException.from_exception(error, compact=True)
-    left: list[traceback.TracebackException] = [told]
-    while left:
-        one = left.pop()
-        for frame in one.stack:
-            frame.colno = None  # then there are no marks
-        left += [led for led in (one.__cause__, one.__context__, *(one.exceptions or ())) if led is not None]
-    return "".join(told.format()).rstrip()
+def _folded(times: int) -> str:
+    return f"  [Previous line repeated {times} more time{'s' if times > 1 else ''}]\n"

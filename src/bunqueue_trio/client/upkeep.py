@@ -12,6 +12,7 @@ from bunqueue_trio.client.events import Streams
 from bunqueue_trio.client.handlers import told
 from bunqueue_trio.client.link import Link
 from bunqueue_trio.client.log import log
+from bunqueue_trio.client.traces import Traces
 from bunqueue_trio.errors import Refused, ServerUnavailable
 from bunqueue_trio.protocol.events import Event
 
@@ -118,7 +119,7 @@ class Upkeep:
             except Exception as error:
                 # Whatever it is, it is the trouble of one connection.
                 self._trouble = f"{self._url}: {type(error).__name__}: {error}"
-                log.warning("a connection broke in an unexpected way", exception=told(error)[1])
+                log.warning("a connection broke in an unexpected way", exception=told(error, Traces())[1])
             self._changed.ring()
             if self._is_done():
                 break

@@ -23,7 +23,7 @@ import anyio
 from anyio.abc import TaskStatus
 from msgspec.json import Decoder
 
-from bunqueue_trio.client.backend import Loop, LoopName, Scope, Signal, Tasks, rest, websocket
+from bunqueue_trio.client.backend import Loop, LoopName, Scope, Signal, Tasks, forget_cancellation, rest, websocket
 from bunqueue_trio.client.client import DEFAULT_URL, Client
 from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.given import Time, count_of, name_of_jobs, note_place, seconds_of
@@ -32,6 +32,7 @@ from bunqueue_trio.client.handlers import Outcome, Threads, heard, of_handler, p
 from bunqueue_trio.client.jobs import Job, encoded
 from bunqueue_trio.client.log import log
 from bunqueue_trio.client.reports import Reporter, facts
+from bunqueue_trio.client.traces import Traces
 from bunqueue_trio.errors import BODY_TOO_LARGE, INVALID_QUEUE, INVALID_TOKEN, UNAUTHORIZED, BunqueueError, Refused
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.address import given_token, given_url, this_process
@@ -123,6 +124,7 @@ class Worker:
         self._on: Loop
         self._runs: dict[str, _Run] = {}  # by lock token: a job may come back while its lost run still ends
         self._threads = Threads(self._notify)
+        self._traces = Traces()
         self._changed = Signal()
         self.set_concurrency(concurrency)
         self.is_program: bool = False
@@ -299,11 +301,13 @@ class Worker:
             with run.scope:
                 result = encoded(await self._handle(job))
         except BaseException as raised:  # noqa: ASYNC103 - of_handler raises what is not the handler's
-            error, trace, ending = heard(of_handler(raised))
+            error, trace, ending = heard(of_handler(raised), self._traces)
         finally:
             del self._runs[job.token]
             self._notify()
         duration = self._on.current_time() - started
+        if self._on.tasks_may_be_cancelled:
+            await forget_cancellation()
         called_off = run.scope.cancelled_caught and run.called_off and ending is None
         if called_off:
             error = "the job was cancelled"
@@ -311,6 +315,8 @@ class Worker:
             error = f"Handler timed out after {self.timeout:g} s"
         if run.scope.cancelled_caught and run.lost:
             log.info("job is not ours any more", **facts(Outcome(job, duration)), reason=printable(run.reason))
+        elif job.ended is not None and error is None:
+            log.info("job was ended by its handler", **facts(Outcome(job, duration)), how=job.ended)
         else:
             reporter.report(Outcome(job, duration, result, error, trace, ending, called_off))
 

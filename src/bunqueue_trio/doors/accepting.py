@@ -30,23 +30,52 @@ async def accept(
     stop: Stop,
     grace_s: float,
     on_closed: Callable[[], Awaitable[None]],
+    keeps: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Accept on ``listeners`` until ``stop``, then call ``on_closed``; return when all that was accepted has ended, or ``grace_s`` is over."""
-    async with trio.open_nursery() as beside:
-        beside.start_soon(door.run)
-        async with trio.open_nursery() as connections:
-            async with trio.open_nursery() as nursery:
-                for listener in listeners:
-                    nursery.start_soon(
-                        partial(trio.serve_listeners, door.serve, [listener], handler_nursery=connections)
-                    )
-                await stop.wanted.wait()
-                door.asking.stop()  # what is answered from now on says so
-                await trio.sleep(DRAIN_S)  # what the kernel has accepted for us is not to be reset
-                nursery.cancel_scope.cancel()
-            for listener in listeners:
-                await listener.aclose()
-            await on_closed()
-            beside.start_soon(door.end, stop.hurry)
-            connections.cancel_scope.deadline = trio.current_time() + grace_s
-        beside.cancel_scope.cancel()
+    """Accept on ``listeners`` until ``stop``, then call ``on_closed``; return when all that was accepted has ended, or ``grace_s`` is over.
+
+    The listeners are closed before that, unless somebody ``keeps`` them.
+    """
+    try:
+        async with trio.open_nursery() as beside:
+            beside.start_soon(door.run)
+            async with trio.open_nursery() as connections:
+                async with trio.open_nursery() as nursery:
+                    for listener in listeners:
+                        nursery.start_soon(
+                            partial(trio.serve_listeners, door.serve, [_Lasting(listener)], handler_nursery=connections)
+                        )
+                    await stop.wanted.wait()
+                    door.asking.stop()  # what is answered from now on says so
+                    await trio.sleep(DRAIN_S)  # what the kernel has accepted for us is not to be reset
+                    nursery.cancel_scope.cancel()
+                if not keeps():
+                    await _close(listeners)
+                await on_closed()
+                beside.start_soon(door.end, stop.hurry)
+                connections.cancel_scope.deadline = trio.current_time() + grace_s
+            beside.cancel_scope.cancel()
+    finally:
+        if not keeps():
+            with trio.move_on_after(1, shield=True):
+                await _close(listeners)
+
+
+async def _close(listeners: Sequence[Listener]) -> None:
+    for listener in listeners:
+        await listener.aclose()
+
+
+class _Lasting(trio.abc.Listener[trio.abc.Stream]):
+    """A listener that whoever accepts on it does not close."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    async def accept(self) -> trio.abc.Stream:
+        """Wait for a connection, and return it."""
+        return await self._listener.accept()
+
+    async def aclose(self) -> None:
+        """Do nothing."""
+        await trio.lowlevel.checkpoint()

@@ -18,6 +18,8 @@ import trio
 from bunqueue_trio.api.call import Call, Delivery, Response
 from bunqueue_trio.config import (
     ANSWERS_MAX,
+    DOOR_LOOK_S,
+    DOOR_LOOKS,
     FRAMES_UNREAD_BYTES,
     RECEIVE_BYTES,
     TURN_LONG_S,
@@ -31,6 +33,8 @@ from bunqueue_trio.doors.frames import (
     BRINGS,
     ENDS,
     GONE,
+    HERE,
+    LOOK,
     SENT,
     SPLICE,
     STOPS,
@@ -97,15 +101,19 @@ class Answering:
         """Requests whose answers have not left."""
         self._stops = False
         """The door is about to end."""
+        self._looks = 0
+        """How often it was looked at since it last said anything."""
 
-    async def run(self) -> None:
-        """Serve until the door ends."""
+    async def run(self, *, looks: bool = False) -> None:
+        """Serve until the door ends; with ``looks`` also until it does not answer any more, as one of another machine may."""
         on_commit, on_give_up = self._journal.on_commit, self._journal.on_give_up
         on_commit.append(self._release)
         on_give_up.append(self._release)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write, nursery.cancel_scope)
+                if looks:
+                    nursery.start_soon(self._look, nursery.cancel_scope)
                 try:
                     await self._read(nursery)
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -118,14 +126,26 @@ class Answering:
             on_give_up.remove(self._release)
             self._end()
 
+    async def _look(self, whole: trio.CancelScope) -> None:
+        """End the stream of a door that hangs: who waits through it would get jobs that it never passes on."""
+        while self._looks < DOOR_LOOKS:
+            if not self._out:  # else it is about to say, or a write that takes too long ends it
+                self._looks += 1
+                self._say(pack(0, LOOK))
+                self._count(1)
+            await trio.sleep(DOOR_LOOK_S)
+        _log.warning("a door does not answer any more", seconds=DOOR_LOOKS * DOOR_LOOK_S)
+        whole.cancel()
+
     async def _read(self, nursery: trio.Nursery) -> None:
         now = trio.lowlevel.current_clock().current_time
         while data := await self._wire.receive():
+            self._looks = 0
             messages = self._unpacker.feed(data)
             at = 0
             while at < len(messages):
                 ends = now() + TURN_LONG_S
-                with self._journal.one_commit():
+                with self._core.one_turn():
                     for message in messages[at : at + TURN_REQUESTS]:
                         self._hear(message, nursery)
                         at += 1
@@ -155,7 +175,7 @@ class Answering:
                 delivery.end()
         elif kind == STOPS:
             self._stops = True
-        else:
+        elif kind != HERE:
             raise BrokenFrames(f"a message of kind {kind}")
 
     def _ask(self, number: int, address: str, data: bytes, nursery: trio.Nursery) -> None:
@@ -317,11 +337,16 @@ class _Gone(Exception):
     """The client has hung up."""
 
 
-async def serve_opened(server: Server, http: Http, stream: trio.SocketStream, address: str, door: object) -> None:
-    """Serve a connection that ``door`` has opened: that of a client at ``address``, or one with the requests of many."""
+async def serve_opened(
+    server: Server, http: Http, stream: trio.SocketStream, address: str, door: object, *, looks: bool = False
+) -> None:
+    """Serve a connection that ``door`` has opened: that of a client at ``address``, or one with the requests of many.
+
+    ``looks``: whether the door is to answer now and then, because nobody else looks whether it hangs.
+    """
     if address == FRAMES:
         try:
-            await Answering(server, http.shared, stream).run()
+            await Answering(server, http.shared, stream).run(looks=looks)
         except Exception as error:
             if breaks_invariant(error):
                 raise

@@ -1,9 +1,12 @@
 """A door's end of the frames: requests go out together, and each gets its answer when it comes.
 
-When the stream is lost, nobody knows what became of the requests that were sent: they are answered as changes are that a disk
-refuses, for they may have happened. Those that were not sent yet go out on the next stream.
+When the stream is lost, nobody knows what became of the requests that were sent. Those that may be repeated go out once more on the next
+one, where the door outlives its leader: a read, and a change that is the same once more. Of one that takes effect at most once, a
+refusal then may mean that it already has. All others are answered as changes are that a disk refuses, for they may have happened, and so
+are those that the next leader does not answer either. Requests that were not sent yet go out on the next stream in any case.
 """
 
+import math
 from collections.abc import Awaitable, Callable
 from itertools import count
 
@@ -16,6 +19,8 @@ from bunqueue_trio.doors.frames import (
     ASK,
     BRINGS,
     ENDS,
+    HERE,
+    LOOK,
     SENT,
     SPLICE,
     STOPS,
@@ -30,12 +35,15 @@ from bunqueue_trio.doors.frames import (
 from bunqueue_trio.doors.link import LinkLost
 from bunqueue_trio.doors.refusals import Refusals
 from bunqueue_trio.errors import Refused
+from bunqueue_trio.protocol.again import Again
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.budget import Budget, Hold
 from bunqueue_trio.transports.wire import Wire
 
 _ANSWER_MAX = 1 << 31
 """The leader is trusted; its answers are as large as what was asked for."""
+_SUCCESS = b"HTTP/1.1 2"
+_LOOKED_AT = 100  # requests, before others are served: 2 ms
 _AGAIN_S = 0.1  # a leader that ends one stream after the other is not to be busy with that
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 
@@ -44,16 +52,20 @@ class Asked:
     """A request on its way."""
 
     __slots__ = (
+        "address",
+        "again",
         "answer",
         "at",
         "brings",
         "ends",
         "hold",
+        "is_busy",
         "is_sent",
         "is_told",
         "number",
         "over",
         "polls",
+        "request",
         "size",
         "spliced",
         "waited",
@@ -65,6 +77,13 @@ class Asked:
         self.hold = hold
         """Of its answer, until that was sent."""
         self.at: float = trio.current_time()
+        self.address: bytes = b""
+        self.request: bytes = b""
+        """It, if it can be asked again."""
+        self.again: Again | None = None
+        """Why it could be, once it was."""
+        self.is_busy = False
+        """The leader has to do something for it."""
         self.is_sent = False
         self.is_told = False
         """The leader knows that its client says no more."""
@@ -106,8 +125,13 @@ class Asking:
         buffer: memoryview,
         budget: Budget,
         refusals: Refusals,
+        repeatable: Callable[[bytes], Again] | None = None,
     ) -> None:
         self._connect = connect
+        self._repeatable = repeatable
+        """What may be done with a request whose stream is lost; None: nothing, with any."""
+        self._kept = 0
+        """Bytes of those that can be asked again."""
         self._budget = budget
         self._refusals = refusals
         self._buffer = buffer
@@ -134,11 +158,17 @@ class Asking:
         if self._busy >= ASKED_MAX or self._bytes + asked.size > ASKED_MAX_BYTES:
             asked.end(self._refusals.of(errors.OVERLOADED))
             return asked
+        if self._repeatable is not None and self._kept + asked.size <= ASKED_MAX_BYTES:
+            asked.address, asked.request = address, request
+            self._kept += asked.size
         self._asked[number] = asked
-        self._count(1, asked)
-        self._out.append((pack(number, ASK, len(address), address, request), asked))
-        self._bell.ring()
+        self._send(asked, address, request)
         return asked
+
+    def _send(self, asked: Asked, address: bytes, request: bytes) -> None:
+        self._count(asked, is_busy=True)
+        self._out.append((pack(asked.number, ASK, len(address), address, request), asked))
+        self._bell.ring()
 
     def say(self, number: int, kind: int) -> None:
         """Say something about a connection."""
@@ -157,24 +187,26 @@ class Asking:
         asked.brings, asked.answer = False, b""
         asked.hold.release()
 
-    def give_up(self, answer: bytes) -> None:
-        """Give all that waits ``answer``, and end those connections."""
-        self._out.clear()
-        for asked in list(self._asked.values()):
+    def give_up(self, answer: bytes, since: float = math.inf) -> None:
+        """Give all that has waited since then ``answer``, and end those connections; what was sent once may have happened."""
+        for asked in [asked for asked in self._asked.values() if asked.at <= since]:
             self.forget(asked)
-            asked.end(answer)
+            asked.end(answer if asked.again is None else self._refusals.of(errors.NOT_COMMITTED))
+        self._out = [(data, asked) for data, asked in self._out if asked is not None and not asked.over.is_set()]
 
     def forget(self, asked: Asked) -> None:
         """Wait for an answer no more."""
         if self._asked.get(asked.number) is asked:
             del self._asked[asked.number]
-            if not asked.polls:
-                self._count(-1, asked)
+            self._kept -= len(asked.request)
+            self._count(asked, is_busy=False)
 
-    def _count(self, sign: int, asked: Asked) -> None:
+    def _count(self, asked: Asked, *, is_busy: bool) -> None:
         """Count what the leader has to do."""
-        self._busy += sign
-        self._bytes += sign * asked.size
+        more = is_busy - asked.is_busy
+        asked.is_busy = is_busy
+        self._busy += more
+        self._bytes += more * asked.size
 
     async def run(self) -> None:
         """Send and receive, over one stream after the other, until the leader cannot be reached."""
@@ -194,7 +226,9 @@ class Asking:
                     nursery.cancel_scope.cancel()
             finally:
                 await trio.aclose_forcefully(stream)
-                self._lose()
+                # What was said about answers of that stream means nothing on the next one.
+                self._out = [(data, asked) for data, asked in self._out if asked is not None]
+            await self._lose()
             await trio.sleep(_AGAIN_S)
 
     async def _write(self, wire: Wire, whole: trio.CancelScope) -> None:
@@ -226,6 +260,9 @@ class Asking:
 
     def _hear(self, message: Message) -> None:
         number, kind, extra, data = message
+        if kind == LOOK:
+            self.say(0, HERE)
+            return
         if kind not in (ANSWER, SPLICE, WAITS):
             raise BrokenFrames(f"a message of kind {kind}")
         asked = self._asked.get(number)
@@ -234,10 +271,14 @@ class Asking:
                 self.say(number, UNSENT)  # its client has gone meanwhile
             return
         if kind == WAITS:
-            self._count(-1, asked)
-            asked.wait_on()
+            self._count(asked, is_busy=False)
+            if not asked.polls:
+                asked.wait_on()
             return
         self.forget(asked)
+        if asked.again is Again.GUARDED and not data.startswith(_SUCCESS):
+            asked.end(self._refusals.of(errors.NOT_COMMITTED))  # it may have happened the first time
+            return
         asked.answer = data
         asked.ends, asked.brings, asked.waited = bool(extra & ENDS), bool(extra & BRINGS), bool(extra & WAITED)
         asked.spliced = kind == SPLICE
@@ -249,10 +290,23 @@ class Asking:
                 asked.answer, asked.ends = self._refusals.of(errors.BUFFERS_FULL), True
         asked.over.set()
 
-    def _lose(self) -> None:
-        """Answer what was sent on a stream that is lost."""
-        for asked in [asked for asked in self._asked.values() if asked.is_sent]:
-            self.forget(asked)
-            asked.end(self._refusals.of(errors.NOT_COMMITTED))
-        # What was said about answers of that stream means nothing on the next one.
-        self._out = [(data, asked) for data, asked in self._out if asked is not None]
+    async def _lose(self) -> None:
+        """Ask again what may be asked again of what was sent on a stream that is lost, and answer the rest."""
+        for n, asked in enumerate([asked for asked in self._asked.values() if asked.is_sent]):
+            if n % _LOOKED_AT == _LOOKED_AT - 1:
+                await trio.lowlevel.checkpoint()
+            if self._asked.get(asked.number) is not asked:
+                continue  # its client has gone meanwhile
+            again = self._again(asked)
+            if again is Again.NEVER:
+                self.forget(asked)
+                asked.end(self._refusals.of(errors.NOT_COMMITTED))
+            else:
+                asked.again, asked.is_sent, asked.at = again, False, trio.current_time()
+                self._send(asked, asked.address, asked.request)
+
+    def _again(self, asked: Asked) -> Again:
+        """Return what may be done with a request that was sent. Once: what ends one leader is not to end the next ones."""
+        if self._repeatable is None or not asked.request or asked.again is not None or asked.is_told:
+            return Again.NEVER
+        return self._repeatable(asked.request)

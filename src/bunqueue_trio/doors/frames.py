@@ -27,6 +27,10 @@ STOPS = 7
 """Door: it is about to end; each connection ends with its next answer, which is to say so."""
 WAITS = 8
 """Leader: the answer is not there until something happens; the door is to say when the client hangs up meanwhile."""
+LOOK = 9
+"""Leader: whoever hears this is to say HERE; about no connection."""
+HERE = 10
+"""Door: it does something."""
 
 ENDS, BRINGS, WAITED = 1, 2, 4
 """In the extra of an answer: the connection ends with it; jobs are in it, and whether they were sent is to be said; it was

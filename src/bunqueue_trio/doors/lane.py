@@ -6,6 +6,7 @@ bytes that were not answered, and for good.
 """
 
 import re
+from collections.abc import Callable
 from functools import partial
 
 import trio
@@ -27,6 +28,7 @@ from bunqueue_trio.doors.door import Client, Door
 from bunqueue_trio.doors.frames import GONE
 from bunqueue_trio.doors.link import FRAMES, Link
 from bunqueue_trio.errors import Refused
+from bunqueue_trio.protocol.again import Again
 from bunqueue_trio.runtime.budget import Budget
 from bunqueue_trio.transports.wire import Wire, address_of
 
@@ -38,10 +40,10 @@ _LOOKED_AT = 250  # connections, before others are served: 1 ms
 class FramingDoor(Door):
     """A door that asks in frames, unless there are to be none (``EXPRESS``); :meth:`run` has to run beside it."""
 
-    def __init__(self, link: Link, settings: Settings) -> None:
+    def __init__(self, link: Link, settings: Settings, repeatable: Callable[[bytes], Again] | None = None) -> None:
         super().__init__(link, settings)
         self._buffers = Budget(max(settings.buffers_max_bytes, 2 * settings.body_max_bytes))
-        self.asking: Asking = Asking(partial(link.open, FRAMES), self._buffer, self._buffers, self.refusals)
+        self.asking: Asking = Asking(partial(link.open, FRAMES), self._buffer, self._buffers, self.refusals, repeatable)
         self._frames = settings.express
         self._lengths: dict[bytes, int] = {}
 
@@ -112,7 +114,7 @@ class FramingDoor(Door):
                 request = b""
                 unread += await self._watch(client, asked)
             if asked.spliced:
-                return request + unread
+                return (request or asked.request) + unread
             if not await self._answer(client, asked):
                 return None
 

@@ -19,16 +19,16 @@ from typing import cast
 import structlog
 import trio
 
-from bunqueue_trio.config import DRAIN_S
+from bunqueue_trio.config import DOOR_LOOK_S, DOOR_LOOKS, DOOR_START_LOOKS, DRAIN_S
 from bunqueue_trio.doors.answering import serve_opened
-from bunqueue_trio.doors.link import STOP, receive_connections
+from bunqueue_trio.doors.link import LOOK, STOP, receive_connections
 from bunqueue_trio.doors.remote import RemoteDoors, announced, open_link
 from bunqueue_trio.errors import DoorLost
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.supervisor import Child, supervise
 from bunqueue_trio.storage.awaited import Announcer, AwaitedStore
 from bunqueue_trio.transports.listener import Doors, Http
-from bunqueue_trio.transports.sockets import close_all, open_listeners
+from bunqueue_trio.transports.sockets import Opened, close_all, open_listeners
 
 _log = structlog.get_logger()
 
@@ -55,6 +55,10 @@ class _Process:
         self.ended: trio.Event = trio.Event()
         self.code: int | None = None
         """How it has ended, if it has."""
+        self.looks: int = -DOOR_START_LOOKS
+        """How often it was looked at since it last answered; one that starts may take longer."""
+        self.hung: bool = False
+        """It did not answer for so long that it was ended."""
         self._process: subprocess.Popen[bytes] | None = None
         self._is_wanted = True
 
@@ -63,6 +67,10 @@ class _Process:
         self._process = process
         if not self._is_wanted:
             process.kill()
+
+    def note_here(self) -> None:
+        """Note that it answers."""
+        self.looks = 0
 
     def kill(self) -> None:
         """Let it end, whatever it does; also one that is only being started."""
@@ -128,7 +136,8 @@ class DoorProcesses:
             if stop.is_set():
                 return
             if process.code:
-                raise DoorLost(f"door {door.number}: its process {_ending(process.code)}")
+                ending = "did not answer any more, and was ended" if process.hung else _ending(process.code)
+                raise DoorLost(f"door {door.number}: its process {ending}")
             _log.info("a door ends by itself, starting the next", door=door.number)
 
     async def _live(
@@ -147,6 +156,7 @@ class DoorProcesses:
                         task_status.started(told)
                         nursery.start_soon(self._tell, door, control)
                         nursery.start_soon(self._receive, told, control, http, connections)
+                        nursery.start_soon(watch, door.number, told, control)
                         await told.ended.wait()
                 finally:
                     told.kill()
@@ -222,11 +232,28 @@ class DoorProcesses:
                 told.over.set()
 
         try:
-            await receive_connections(control, start, close)
+            await receive_connections(control, start, close, told.note_here)
             with trio.move_on_after(_EXIT_S):
                 await told.ended.wait()
         finally:
             close()
+
+
+async def watch(number: int, told: _Process, control: trio.socket.SocketType) -> None:
+    """Look again and again whether a process of the door ``number`` does anything, and end one that does not.
+
+    What counts is how often it was looked at, not for how long: a machine that sleeps, or a server that was stopped, is no door that hangs.
+    """
+    while told.looks < DOOR_LOOKS:
+        told.looks += 1
+        try:
+            await control.send(LOOK)
+        except OSError:
+            return  # it is gone, which is noticed elsewhere
+        await trio.sleep(DOOR_LOOK_S)
+    _log.error("a door hangs, ending it", door=number, seconds=DOOR_LOOKS * DOOR_LOOK_S)
+    told.hung = True
+    told.kill()
 
 
 def _code_paths() -> str:
@@ -241,9 +268,11 @@ def _ending(code: int | None) -> str:
 
 
 async def http(  # noqa: ASYNC128 - `run` calls started, when the listeners are accepting
-    server: Server, *, task_status: trio.TaskStatus[list[str]]
+    server: Server, opened: Opened | None = None, *, task_status: trio.TaskStatus[list[str]]
 ) -> None:
     """Serve HTTP on the addresses of the settings until the server stops, by doors if they want some.
+
+    ``opened``: the listeners, where there are some already.
 
     Raises:
         StartupError: an address cannot be listened on, or TLS is not set up right.
@@ -251,7 +280,7 @@ async def http(  # noqa: ASYNC128 - `run` calls started, when the listeners are 
         StoreError: it could not be written where this server is reached.
     """
     sockets: list[list[socket.socket]] = [[] for _ in range(server.settings.doors)]
-    listeners, addresses = await open_listeners(server.settings, sockets)
+    listeners, addresses = opened or await open_listeners(server.settings, sockets)
     doors: list[Doors] = [DoorProcesses(server, sockets)] if sockets else []
     if not server.store.at_once:
         doors += await _open_to_others(server, cast("AwaitedStore", server.store).announcer())

@@ -16,6 +16,10 @@ from bunqueue_trio.config import CLIENT_KEY_MAX
 
 STOP = b"stop"
 """What the leader says to a door that is to accept no more."""
+LOOK = b"look"
+"""What the leader says again and again, to hear whether the door does anything."""
+_HERE = b"here"
+"""What a door answers that does."""
 _CLOSED = b"closed"
 """What a door says that accepts no more."""
 _CONNECTION = b"c"
@@ -73,28 +77,36 @@ class LocalLink:
 
     async def say_closed(self) -> None:
         """Say that this door accepts no more; of what it has, it may still open connections."""
+        await self._say(_CLOSED)
+
+    async def _say(self, what: bytes) -> None:
         async with self._sending:
             try:
-                await self._control.send(_CLOSED)
+                await self._control.send(what)
             except OSError:
                 pass  # the leader is gone, which is noticed elsewhere
 
     async def hear(self, on_stop: Callable[[], None]) -> None:
-        """Wait until the leader is gone; call ``on_stop`` when it says that this door is to accept no more."""
+        """Wait until the leader is gone, and answer when it looks; call ``on_stop`` when it says that this door is to accept no more."""
         try:
             while said := await self._control.recv(len(STOP)):
                 if said == STOP:
                     on_stop()
+                elif said == LOOK:
+                    await self._say(_HERE)
         except OSError:
             pass  # it is gone
 
 
 async def receive_connections(
-    control: trio.socket.SocketType, serve: Callable[[trio.SocketStream, str], None], on_closed: Callable[[], None]
+    control: trio.socket.SocketType,
+    serve: Callable[[trio.SocketStream, str], None],
+    on_closed: Callable[[], None],
+    on_here: Callable[[], None],
 ) -> None:
     """Give each connection that a door hands over, and the address of its client, to ``serve``; return when the door is gone.
 
-    ``on_closed`` is called when it says that it accepts no more.
+    ``on_closed`` is called when it says that it accepts no more, ``on_here`` when it answers a look.
     """
     room = socket.CMSG_SPACE(array.array("i").itemsize)
     while True:
@@ -106,6 +118,8 @@ async def receive_connections(
             return
         if message == _CLOSED:
             on_closed()
+        elif message == _HERE:
+            on_here()
         for _, _, data in carried:
             for descriptor in array.array("i", data):
                 sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=descriptor)

@@ -95,6 +95,7 @@ class RemoteLink:
         """See whether the leader can be reached, again and again."""
         told: str | None = None
         while True:
+            leader = self._leader
             try:
                 await trio.aclose_forcefully(await self._open(_PROBE))
             except LinkLost as lost:
@@ -106,9 +107,10 @@ class RemoteLink:
                     told = str(lost)
                     _log.warning("the leader cannot be reached", leader=str(self._leader[0]), error=told)
             else:
-                if not self.is_up:
-                    assert self._leader is not None
-                    _log.info("serving through the leader", leader=str(self._leader[0]))
+                if (
+                    leader is not None and leader == self._leader and not self.is_up
+                ):  # else it was another one that answered
+                    _log.info("serving through the leader", leader=str(leader[0]))
                     self._up.set()
                 told, self._silent_since = None, math.inf
             await trio.sleep(LINK_LOOK_S)
@@ -165,7 +167,7 @@ class RemoteDoors:
         _notice_death(stream)
         address = await self.greet(stream)
         if address is not None:
-            await serve_opened(self._server, http, stream, address, address_of(stream))
+            await serve_opened(self._server, http, stream, address, address_of(stream), looks=True)
 
     async def greet(self, stream: trio.abc.Stream) -> str | None:
         """Return the address that a door says; None: it is none, or says nothing in time, and the stream is closed."""

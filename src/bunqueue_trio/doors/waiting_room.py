@@ -4,8 +4,6 @@ When it does not, it says that it lives, is not ready, and can do nothing yet: o
 Requests wait a while for that, since the next leader may be about to serve; probes do not.
 """
 
-import math
-
 import structlog
 import trio
 
@@ -22,36 +20,84 @@ from bunqueue_trio.doors.accepting import Stop, accept
 from bunqueue_trio.doors.door import Client
 from bunqueue_trio.doors.lane import FramingDoor
 from bunqueue_trio.doors.remote import RemoteLink
-from bunqueue_trio.transports.sockets import open_listeners
+from bunqueue_trio.protocol.again import repeatable
+from bunqueue_trio.transports.sockets import Opened, open_listeners
 
 _log = structlog.get_logger()
 
+_GIVE_UP_S = 0.2  # how often somebody looks who has waited for too long, while there is no leader
 _HEAD_BYTES = 16 * 1024  # as of any request
 _ALIVE = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\nConnection: close\r\n\r\n"
 _READS = (b"GET", b"HEAD")
 
 
-async def waiting_room(
-    settings: Settings, link: RemoteLink, stop: Stop, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-) -> None:
-    """Answer on the addresses of the settings, through ``link`` where that is possible, until ``stop``, and what is under way then.
+class Waiting:
+    """A server that waits, as whoever has started it sees it. When it leads itself it may still owe clients something: see :meth:`leave`."""
 
-    Raises:
-        StartupError: an address cannot be listened on.
-    """
-    listeners, addresses = await open_listeners(settings)
-    _log.info("waiting to lead", addresses=addresses)
-    task_status.started()
-    await accept(
-        listeners, WaitingRoom(link, settings), stop, settings.shutdown_grace_ms / 1000, trio.lowlevel.checkpoint
-    )
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.link: RemoteLink = RemoteLink()
+        self._stop = Stop()
+        self._closed = trio.Event()
+        self._over = trio.Event()
+        self._room: WaitingRoom | None = None
+        self._keeps = False
+        self.kept: Opened | None = None
+        """What it has listened on, for the server that this is now: who connects meanwhile waits for that."""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it may have clients."""
+        return self._room is not None
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Answer on the addresses of the settings, through the leader where that is possible, until :meth:`stop` or :meth:`leave`.
+
+        Raises:
+            StartupError: an address cannot be listened on.
+        """
+        opened = await open_listeners(self._settings)
+        _log.info("waiting to lead", addresses=opened[1])
+        self._room, self._opened = WaitingRoom(self.link, self._settings), opened
+        task_status.started()
+        grace_s = self._settings.shutdown_grace_ms / 1000
+        try:
+            await accept(opened[0], self._room, self._stop, grace_s, self._note_closed, lambda: self._keeps)
+        finally:
+            self._closed.set()
+            self._over.set()
+
+    async def _note_closed(self) -> None:
+        self._closed.set()
+        await trio.lowlevel.checkpoint()
+
+    async def stop(self) -> None:
+        """Accept no more, and answer what is under way; return when that is done."""
+        self._stop.in_hurry()
+        if self._room is not None:
+            await self._over.wait()
+
+    async def leave(self) -> None:
+        """Accept no more, so that this server can itself; what clients have asked of a leader that died is for the next one."""
+        self._keeps = not self._settings.doors  # each of which gets a socket of its own
+        self._stop.wanted.set()
+        if self._room is not None:
+            await self._closed.wait()
+            self.kept = self._opened if self._keeps else None
+
+    def note_served(self, where: str | None, key: bytes) -> None:
+        """Ask what clients still wait for of this server, which is reached at ``where`` like any leader; None: it is not."""
+        if where is not None:
+            self.link.note_leader(where, key)
+        elif self._room is not None:
+            self._room.asking.give_up(self._room.refusals.of(errors.STANDBY))
 
 
 class WaitingRoom(FramingDoor):
     """The door of a server that waits; without ``EXPRESS`` it has no frames, as the leader has none then."""
 
     def __init__(self, link: RemoteLink, settings: Settings) -> None:
-        super().__init__(link, settings)
+        super().__init__(link, settings, repeatable)
         self._remote = link
         self._asking = trio.CapacityLimiter(WAITING_ROOM_ASKING)
         self._patient = 0
@@ -63,10 +109,9 @@ class WaitingRoom(FramingDoor):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._remote.watch)
             while True:
-                await self._remote.wait_up(math.inf)
-                await super().run()
-                if not await self._remote.wait_up(self._patience_s):
-                    self.asking.give_up(self.refusals.of(errors.STANDBY))
+                if await self._remote.wait_up(_GIVE_UP_S):
+                    await super().run()
+                self.asking.give_up(self.refusals.of(errors.STANDBY), trio.current_time() - self._patience_s)
 
     async def serve_by_leader(self, client: Client, unread: bytes = b"") -> bool:
         """Do it while the leader can be reached."""

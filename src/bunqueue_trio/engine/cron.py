@@ -80,12 +80,10 @@ class Expression:
         """What all expressions have in common that have the same slots in every zone, however they are written."""
 
     def is_by_one_day(self, second: int) -> str | None:
-        """Return which of the two days alone lets ``second`` match, where both are said and one is enough; else None."""
+        """Return which of the two days alone lets ``second`` match, as it does; None: both do."""
         day = datetime.fromtimestamp(second, UTC).date()
         of_month, of_week = self._matching.match_dom(day), self._matching.match_dow(day)
-        if self._matching.day_and or of_month == of_week:
-            return None
-        return "month" if of_month else "week"
+        return None if of_month == of_week else "month" if of_month else "week"
 
     def after(self, second: int) -> int | None:
         """Return the first local time after ``second`` that matches; None: there is none in the next 50 years."""

@@ -47,6 +47,7 @@ PAUSED = "paused"
 
 _SWEEP_MIN = 64  # fewer entries of the heap than that are not worth a sweep
 _WAITING_MAX = 1000  # slots whose jitter is looked at when a pause ends: 3 ms
+_LATELY_MAX = 5  # names that a finding has room for
 _AT_ONCE = 0  # before all times
 
 
@@ -147,8 +148,8 @@ class Planner:
         self.notices: list[Notice] = []
         self.late: int = 0
         """How often one of them has missed its time, since the start."""
-        self.last_late: tuple[str, int] | None = None
-        """Which of them did so last, and the first slot that was late."""
+        self.lately: dict[str, int] = {}
+        """Which of them did so last, some, newest last, and the first slot of each that was late."""
         self.left_out: int = 0
         """How often slots in a row were left out in one step, since the start."""
 
@@ -344,7 +345,10 @@ class Planner:
     def note_late(self, notice: Notice) -> None:
         """Let the log say that a schedule has missed its time, and count it."""
         self.late += 1
-        self.last_late = notice.name, notice.first
+        self.lately.pop(notice.name, None)
+        self.lately[notice.name] = notice.first
+        if len(self.lately) > _LATELY_MAX:
+            del self.lately[next(iter(self.lately))]
         self.notices.append(notice)
 
     def take_notices(self) -> list[Notice]:

@@ -102,12 +102,10 @@ def remarks(timing: Timing, slot: int) -> list[str]:
     if timing.every is not None:
         return []
     expression, second = None if timing.cron is None else cron.parse(timing.cron), slot // _SECOND_MS
-    days = [] if expression is None else _about_day(expression, second + zones.offset(timing.timezone, second))
-    return _about_clock(timing.timezone, expression, second) + days
-
-
-def _about_day(expression: cron.Expression, local: int) -> list[str]:
-    day = expression.is_by_one_day(local)
+    found = _about_clock(timing.timezone, expression, second)
+    if expression is None or found:  # where the clock has moved it, its day may be none of them
+        return found
+    day = expression.is_by_one_day(second + zones.offset(timing.timezone, second))
     return [] if day is None else [f"it is the day of the {day}: one of the two days is enough"]
 
 

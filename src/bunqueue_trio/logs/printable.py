@@ -13,7 +13,10 @@ name_of: Callable[[type], str] = type.__dict__["__name__"].__get__
 
 def printable(text: object, *, keep: str = "") -> str:
     r"""Return ``text`` with each control character as ``\x1b`` or ``\u2028``, except those in ``keep``."""
-    return _UNPRINTABLE.sub(lambda found: found[0] if found[0] in keep else _escaped(found[0]), str(text))
+    plain = str(text)
+    if plain.isprintable():  # what that takes for printable is so to us, too
+        return plain
+    return _UNPRINTABLE.sub(lambda found: found[0] if found[0] in keep else _escaped(found[0]), plain)
 
 
 def printable_json(text: str) -> str:

@@ -267,19 +267,21 @@ def _until(picture: Picture, histogram: str, field: str, most: float) -> int | N
 
 
 def _late(picture: Picture) -> Iterator[Finding]:
-    told, last = picture.told, picture.told.schedules.last_late
+    told, lately = picture.told, picture.told.schedules.lately
     first = picture.past.since(told.now - LATE_MS)
     # A server that was off for longer than a schedule may wait is late at its start, before its first minute has ended.
     before = first.late if first is not None and told.started_at <= told.now - LATE_MS else 0
     late = told.schedules.late - before
-    if late <= 0 or last is None:
+    if late <= 0 or not lately:
         return
-    name, slot = last
+    name, slot = lately[-1]
+    others = [each for each, _ in reversed(lately[-late:-1])]
+    more = f" Before it {', '.join(others)} {'was' if len(others) == 1 else 'were'} late." if others else ""
     yield Finding(
         code="schedules-late", severity="warning", alert="BunqueueSchedulesLate", weight=350 * 10**5, since=slot, until=slot,
         title=f"Schedules missed their time {count(late, 'time')} within an hour, {name} last",
         cause="The server was off when they were due, its clock was set forward, or it has more work than it does.",
-        evidence=f"{name} was due {span(told.now - slot)} ago. Each of them says what becomes of slots that were missed.",
+        evidence=f"{name} was due {span(told.now - slot)} ago.{more} Each of them says what becomes of slots that were missed.",
         remedy=f"`bunqueue-trio schedules show {name}` tells what became of its slots, `bunqueue-trio schedules run {name}` brings a job now.",
         numbers={"late": late, "leftOut": told.schedules.left_out},
     )  # fmt: skip

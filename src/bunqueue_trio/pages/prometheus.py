@@ -150,7 +150,7 @@ class _Scrape(Collector):
             ("disk_free_bytes", "Bytes that the disk of the database file has left", space.disk_free),
         ):
             yield GaugeMetricFamily(f"bunqueue_storage_{name}", text, size)
-        yield CounterMetricFamily("bunqueue_events", "Events published", told.last_event_id)
+        yield CounterMetricFamily("bunqueue_events", "Events published since the start", told.events_published)
         yield CounterMetricFamily("bunqueue_events_dropped", "Events missed by slow readers", told.events_dropped)
 
     def _audit(self) -> Iterator[Metric]:
@@ -204,6 +204,21 @@ class _Scrape(Collector):
         )
         yield GaugeMetricFamily(
             "bunqueue_door_requests", "Requests that doors have asked and that are not answered", told.doors.requests
+        )
+        yield GaugeMetricFamily(
+            "bunqueue_leader_term",
+            "Term in which this server leads a queue in PostgreSQL; 0 with a file",
+            told.leading.term,
+        )
+        yield GaugeMetricFamily(
+            "bunqueue_lease_left_ms",
+            "How long no other server may lead, for sure; 0 with a file",
+            round(told.leading.lease_left_s * 1000),
+        )
+        yield GaugeMetricFamily(
+            "bunqueue_remembered_bytes",
+            "Newest batches that are written again if the database comes back without them; 0 with a file",
+            told.leading.remembered,
         )
         restarts = CounterMetricFamily("bunqueue_task_restarts", "Restarts of supervised tasks", labels=["task"])
         running = GaugeMetricFamily("bunqueue_task_running", "1 while a supervised task runs, else 0", labels=["task"])

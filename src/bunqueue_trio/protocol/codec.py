@@ -75,7 +75,8 @@ def decode(kind: type[T], body: bytes, optional: bool = False, /, **given: str) 
         command = _read_struct(kind, _read_object(body, kind, errors.INVALID_JSON_BODY), "", given)
     for name, value in given.items():
         setattr(command, name, value)
-    _check_depth(body, errors.INVALID_JSON_BODY)
+    if body.count(b"[") + body.count(b"{") > DEPTH_MAX:  # else it cannot be
+        _check_depth(body, errors.INVALID_JSON_BODY)
     return cast("T", command)
 
 
@@ -108,7 +109,8 @@ def decode_message(message: bytes) -> Command:
     except (ValueError, RecursionError):
         return _read_message(message)
     try:
-        _check_depth(message, errors.INVALID_JSON)
+        if message.count(b"[") + message.count(b"{") > DEPTH_MAX:  # else it cannot be
+            _check_depth(message, errors.INVALID_JSON)
         _check_target(command)
     except Refused as refused:
         raise BadMessage(refused, command.req_id, type(command)) from None

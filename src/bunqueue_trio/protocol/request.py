@@ -14,6 +14,9 @@ from bunqueue_trio.protocol.commands.spec import Path
 MESSAGE_MAX_HEADER = "X-Message-Max"
 """In the answer to the handshake of a WebSocket: the bytes of the longest message that the server takes."""
 
+_FOR_PEOPLE = ("error", "stack", "message", "reason", "by")
+"""Fields for texts that only people read, which may hold what is no text, such as the name of a file."""
+
 _FIELDS = msgspec.json.Decoder(dict[str, Raw])
 _encode = msgspec.json.Encoder().encode
 
@@ -30,10 +33,27 @@ def fields_of(command: Command) -> dict[str, Any]:
         raise TypeError(f"a command, such as Pause(queue=…), is wanted, not {command!r:.100}")
     if path_of(type(command)) is None:
         raise TypeError(f"{type(command).__name__} is about a connection, which a client keeps to itself")
-    fields: dict[str, Any] = dict(_FIELDS.decode(_encode(command)))
+    try:
+        encoded = _encode(command)
+    except UnicodeEncodeError:
+        texts = {name: getattr(command, name) for name in _FOR_PEOPLE if hasattr(command, name)}
+        encoded = _encode(msgspec.structs.replace(command, **_written_out(texts)))
+    fields: dict[str, Any] = dict(_FIELDS.decode(encoded))
     del fields["cmd"]
     fields.pop("reqId", None)
     return fields
+
+
+def json_of(fields: dict[str, Any]) -> bytes:
+    """Return the JSON of the fields of a command; what is no text in a text for people is written out.
+
+    Raises:
+        UnicodeEncodeError: it is in anything else.
+    """
+    try:
+        return _encode(fields)
+    except UnicodeEncodeError:
+        return _encode(_written_out(fields))
 
 
 def has_tokens(fields: Mapping[str, Any]) -> bool:
@@ -62,6 +82,16 @@ def segment_of(name: str) -> str:
 def query_of(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return fields as the parameters of a query: a list is a name that comes more than once."""
     return {name: msgspec.json.decode(value) if isinstance(value, Raw) else value for name, value in fields.items()}
+
+
+def _written_out(fields: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(fields)
+    for name in _FOR_PEOPLE:
+        if isinstance(text := found.get(name), str):
+            found[name] = text.encode("utf-8", "backslashreplace").decode()
+    if isinstance(failures := found.get("failures"), list):
+        found["failures"] = [_written_out(failure) if isinstance(failure, dict) else failure for failure in failures]
+    return found
 
 
 def _plain(value: Any) -> str:

@@ -49,4 +49,6 @@ class Begun(Struct):
     by: By = SERVER
     """Who does it, of what is done in slices."""
     bulk: Bulky | None = None
-    """What is still to be done of a bulk command, by :meth:`Core.add_rest`; nothing is committed before that."""
+    """What is still to be done of a bulk command, by :meth:`Core.add_rest`; no push is committed before that."""
+    done: set[str] | None = None
+    """The jobs whose attempt a bulk command has ended; it grows with each part."""

@@ -7,6 +7,7 @@ is not committed yet; where another server may take the store over, after the co
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -27,7 +28,7 @@ from bunqueue_trio.runtime.alarm import Alarm
 from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.ends import Ends
-from bunqueue_trio.runtime.half import BULKS, begin_bulk, is_durable, work_of
+from bunqueue_trio.runtime.half import BULKS, added_by, begin_bulk, done_by, is_durable, work_of
 from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.meters import Meters
 from bunqueue_trio.runtime.notices import tell
@@ -47,8 +48,7 @@ class Core:
         self.journal = journal
         self.clock = clock
         self._pollers_max = pollers_max
-        self.pulls_waiting: int = 0
-        """Over all queues."""
+        self.pulls_waiting: int = 0  # over all queues
         self.stopping: bool = False
         """Set at shutdown: long polls are answered empty, and the server is not ready any more."""
         self.broken: trio.Event = trio.Event()
@@ -96,7 +96,7 @@ class Core:
         self.journal.check(size, fills=kind in FILLS)
         at = self.clock.time()
         if kind not in TAKES:
-            if sliced and kind in BULKS and not self.journal.half.is_there and work_of(command) > BULK_SLICE:
+            if sliced and kind in BULKS and work_of(command) > BULK_SLICE and self.journal.half.admits(command):
                 return self._begin_bulk(command, owner, size, at)
             epoch, added, now = self._engine.epoch, self._engine.added_bytes, self.clock.epoch_ms(at)
             reply = self._apply(now, run, self._engine, command, now, owner, by, durable=is_durable(command))
@@ -108,8 +108,7 @@ class Core:
                 self.journal.note_size(max(size, self._engine.added_bytes - added))
             begun = Begun(command, owner, reply, epoch if gathering else 0, at=at)
             if kind in SLICED:
-                begun.by = by
-                begun.polls = next_slice(command, reply) is not None
+                begun.by, begun.polls = by, next_slice(command, reply) is not None
         else:
             declined = self.waiting.declined
             if declined and command.queue in declined and command.timeout and not self.stopping:  # type: ignore[attr-defined]
@@ -169,7 +168,7 @@ class Core:
         """Do the rest of a bulk command, some jobs in each step. What has begun comes to its end, whoever has gone."""
         with trio.CancelScope(shield=True):  # its steps are counted, and nothing else is waited for
             while begun.bulk is not None:
-                await trio.lowlevel.checkpoint()
+                await self.journal.half.next_part(begun.command)
                 self._add_some(begun)
 
     def add_at_once(self, begun: "Begun") -> None:
@@ -217,21 +216,22 @@ class Core:
                 return False
             awaited.told.set()
             return True
-        if type(begun.command) in SLICED:
-            return False  # what it has done is to be told
-        if waiter is None:
+        if waiter is None and type(begun.command) not in SLICED:
             begun.polls = False  # it has not come to its place in line: :meth:`finish` has nothing to wait for
             return True
-        if waiter not in waiter.line:
-            return False
+        if waiter is None or waiter not in waiter.line:
+            return False  # what was done in slices is to be told, too
         self.waiting.leave(waiter)
         waiter.served.set()
         return True
 
+    def one_turn(self) -> AbstractContextManager[None]:
+        """Do the commands of the block, which is one step, in one commit; see :meth:`Journal.one_commit`."""
+        return self.journal.one_commit(self._set_alarms)
+
     def is_dead(self, job_id: str) -> bool:
         """Return whether a job is a dead letter now."""
-        now = self.clock.now()
-        job = self._apply(now, self._engine.find, job_id)
+        job = self._apply(self.clock.now(), self._engine.find, job_id)
         return job is not None and job.state is State.FAILED
 
     def check_queue(self, name: str) -> None:
@@ -239,13 +239,7 @@ class Core:
         self._engine.queues.check(name)
 
     async def wait_broken(self) -> None:
-        """Wait until a command has met a broken invariant, and raise it.
-
-        A transport may turn any exception into an answer; this one must end the process all the same.
-
-        Raises:
-            InvariantBroken: the broken invariant.
-        """
+        """Wait until a command has met a broken invariant, and raise it: a transport may have made an answer of it."""
         await self.broken.wait()
         assert self._broken_by is not None
         raise self._broken_by
@@ -297,10 +291,10 @@ class Core:
         engine, now = self._engine, self.clock.epoch_ms(at)
         bulk = self._apply(now, begin_bulk, engine, command, owner)
         begun = Begun(command, owner, bulk.reply, engine.epoch, at=at, bulk=bulk)
+        begun.done = done_by(bulk)
         bulk.prepare()
-        self.journal.half.begin()
-        added = sum(len(memoryview(spec.data)) for spec in command.jobs) if isinstance(command, c.PushBatch) else 0
-        self.journal.note_size(max(size, added))
+        self.journal.half.begin(command)
+        self.journal.note_size(max(size, added_by(command)))
         self._add_some(begun)
         self.journal.note(durable=is_durable(command))
         return begun
@@ -315,9 +309,10 @@ class Core:
         finally:
             if is_done:
                 begun.bulk, begun.reply = None, bulk.reply
-                if not self.journal.gathering:
-                    begun.epoch = 0  # acks of nothing change nothing
-                self.journal.half.end()
+                # 0: acks of nothing change nothing.
+                begun.epoch = self.journal.last_epoch
+                self.journal.half.end(begun.command)
+            self.journal.note()
 
     def _look(self, command: Any, owner: str | None) -> Begun:
         """Run a command that changes nothing; it is answered when what it saw is committed."""
@@ -378,10 +373,20 @@ class Core:
                 self.waiting.serve_woken(now)
             if engine.ends:
                 self.ends.tell()
-            if self.journal.gathering:
-                self.journal.note(durable=durable)
             if engine.planner.notices:
                 tell(engine.planner.take_notices())
+            if not self.journal.in_turn:
+                if self.journal.gathering:
+                    self.journal.note(durable=durable)
+                self._set_alarms()
+            elif durable and self.journal.gathering:
+                self.journal.note(durable=True)  # the rest is done at the end of the turn, for all of its commands
+        except AssertionError as error:
+            raise self._break(error) from error
+
+    def _set_alarms(self) -> None:
+        engine = self._engine
+        try:
             self.scheduler.set(0 if self.waiting.declined else engine.next_scheduled())
             self.stall_detector.set(engine.leases.next_due())
             self.rerunner.set(engine.reruns.due)

@@ -1,4 +1,4 @@
-"""A change that takes several steps, and is to be in one commit all the same."""
+"""Bulk commands, which take several steps; a push is to be in one commit all the same."""
 
 import trio
 
@@ -52,35 +52,61 @@ def begin_bulk(engine: Engine, command: c.Command, owner: str | None) -> Bulky:
             raise AssertionError(command)
 
 
-class Half:
-    """Whether such a change is half in; one at a time, since else they could hold up the commits for ever.
+def added_by(command: c.Command) -> int:
+    """Return how many bytes of payloads a bulk command brings."""
+    return sum(len(memoryview(spec.data)) for spec in command.jobs) if isinstance(command, c.PushBatch) else 0
 
-    No batch is taken meanwhile. Nothing is waited for but the next step.
+
+def done_by(bulk: Bulky) -> set[str] | None:
+    """Return the jobs whose attempt a bulk command ends; the set grows with each of its parts."""
+    return bulk.done if isinstance(bulk, Acks | Failures) else None
+
+
+class Half:
+    """Whether a bulk push is half in; one at a time, since else they could hold up the commits for ever.
+
+    No batch is taken meanwhile, and nothing is waited for but the next step. Acks, failures and heartbeats stand each for
+    itself: what is done of them is committed with what others do, and many batches of them may be half done.
     """
 
-    __slots__ = ("over",)
+    __slots__ = ("_turn", "over")
 
     def __init__(self) -> None:
         self.over: trio.Event | None = None
-        """Set when it is whole; None: no change is half in."""
+        """Set when it is whole; None: no push is half in."""
+        self._turn = trio.Lock()
 
     @property
     def is_there(self) -> bool:
-        """Whether a change is half in."""
+        """Whether a push is half in."""
         return self.over is not None
 
-    def begin(self) -> None:
-        """Take no batch before :meth:`end`."""
-        assert self.over is None
-        self.over = trio.Event()
+    def admits(self, command: c.Command) -> bool:
+        """Return whether a bulk command may be done in steps now."""
+        return self.over is None or not isinstance(command, c.PushBatch)
 
-    def end(self) -> None:
-        """Take batches again."""
-        assert self.over is not None
-        self.over.set()
-        self.over = None
+    def begin(self, command: c.Command) -> None:
+        """If ``command`` is a push, take no batch before :meth:`end`."""
+        if isinstance(command, c.PushBatch):
+            assert self.over is None
+            self.over = trio.Event()
+
+    def end(self, command: c.Command) -> None:
+        """Take batches again, if ``command`` is the push."""
+        if isinstance(command, c.PushBatch):
+            assert self.over is not None
+            self.over.set()
+            self.over = None
+
+    async def next_part(self, command: c.Command) -> None:
+        """Wait until ``command`` may go on: a push in each round of all tasks, of all others one in a round."""
+        if isinstance(command, c.PushBatch):
+            await trio.lowlevel.checkpoint()
+        else:
+            async with self._turn:
+                pass
 
     async def wait(self) -> None:
-        """Wait until no change is half in."""
+        """Wait until no push is half in."""
         while self.over is not None:
             await self.over.wait()

@@ -24,6 +24,28 @@ class Published(NamedTuple):
     body: bytes
 
 
+class Reporting:
+    """The jobs whose end a reader is reporting, some in each step: ``done`` grows meanwhile."""
+
+    __slots__ = ("_done", "_told")
+
+    def __init__(self, done: set[str]) -> None:
+        self._done = done
+        self._told: set[str] = set()
+
+    @property
+    def untold(self) -> set[str]:
+        """Those of which no event has come yet."""
+        return self._done - self._told
+
+    def take(self, job_id: str) -> bool:
+        """Return whether the event of a job is one of these, of which each has one."""
+        is_its = job_id in self._done and job_id not in self._told
+        if is_its:
+            self._told.add(job_id)
+        return is_its
+
+
 class Subscription:
     """What one reader wants, and what waits for it. ``bell`` rings when something does."""
 
@@ -36,6 +58,8 @@ class Subscription:
         """Events that did not fit since the reader last asked."""
         self.reported: dict[int, set[str]] = {}
         """Epoch → jobs whose end in it the reader has reported itself, and does not want to hear of."""
+        self.reporting: Reporting | None = None
+        """What the reader is reporting now, of which some is committed before the rest is done."""
         self._waiting: list[Published] = []
         self._bytes = 0
 
@@ -45,6 +69,8 @@ class Subscription:
     def is_reported(self, event: Event) -> bool:
         """Return whether it is what the reader has reported itself, of which it misses one."""
         if event.event_type in REPORTED:
+            if self.reporting is not None and self.reporting.take(event.job_id):
+                return True
             for jobs in self.reported.values():
                 if event.job_id in jobs:
                     jobs.remove(event.job_id)
@@ -109,11 +135,19 @@ class Hub:
         self._store = store
         self.last_event_id: int = store.last_event_id
         """The id of the newest published event; the store may be ahead while a thread commits."""
+        self.began_at: int = self.last_event_id
+        """The same when this server began."""
+        self._skipped = 0 if store.at_once else cast("AwaitedStore", store).ids_skipped
         self._readers: dict[str | None, dict[Subscription, None]] = {}
         self.dropped: int = 0
         """Events that some reader missed."""
         self.closed: bool = False
         """Set at shutdown: streams end."""
+
+    def before_newest(self, events: int) -> int:
+        """Return the id behind which are as many of the newest ones, or more."""
+        place = self.last_event_id - events
+        return place if place >= self.began_at else place - self._skipped
 
     def __len__(self) -> int:
         return sum(map(len, self._readers.values()))
@@ -150,7 +184,9 @@ class Hub:
             published = Published(event_id, body)  # one for all: a thousand slow readers hold it once
             for readers in (everything, self._readers.get(event.queue, {})):
                 for reader in readers:
-                    if event.event_type in reader.types and not (reader.reported and reader.is_reported(event)):
+                    if event.event_type in reader.types and not (
+                        (reader.reported or reader.reporting) and reader.is_reported(event)
+                    ):
                         self.dropped += not reader.offer(published)
 
     async def first_kept_id(self) -> int:

@@ -90,7 +90,7 @@ class Journal:
         self._wake, self._woken = trio.open_memory_channel[None](1)
         self._told = False
         """Something is in the channel, or was and the flusher is about to look."""
-        self._in_turn = False
+        self.in_turn: bool = False
         """A step of many commands is under way, which commits at its end."""
         self.disk: trio.Lock = trio.Lock()
         """Held by whoever writes to the store: flusher, retention, the checkpointer's last step."""
@@ -236,21 +236,22 @@ class Journal:
     def note(self, *, durable: bool = False) -> None:
         """See to it that what the engine just did is committed; fsynced if it is ``durable``."""
         self._durable = self._durable or durable
-        if not self._told and not self._in_turn:
+        if not self._told and not self.in_turn:
             self._told = True
             self._wake.send_nowait(None)
 
     @contextmanager
-    def one_commit(self) -> Iterator[None]:
-        """Commit what the commands of the block, which is one step, have changed at its end and together.
+    def one_commit(self, settle: Callable[[], None]) -> Iterator[None]:
+        """Commit what the commands of the block, which is one step, have changed at its end and together; before, ``settle``.
 
         The flusher hears of it only when it cannot be committed in this very step.
         """
-        self._in_turn = True
+        self.in_turn = True
         try:
             yield
         finally:
-            self._in_turn = False
+            self.in_turn = False
+            settle()
             if self.gathering and not self._flush_at_once():
                 self.note()
 
@@ -317,8 +318,7 @@ class Journal:
     @property
     def gathering(self) -> bool:
         """Whether anything has happened since the last batch was taken."""
-        engine = self._engine
-        # The usual case first: this is asked several times a step.
+        engine = self._engine  # the usual case first: this is asked several times a step
         return bool(engine.changed) or bool(engine.events) or engine.has_changes
 
     async def flush(self) -> None:

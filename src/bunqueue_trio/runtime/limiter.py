@@ -12,16 +12,13 @@ class RateLimiter:
         self._window_ms = window_ms
         self._requests_max = requests_max
         self._clients_max = clients_max
+        self.enabled: bool = requests_max is not None
+        """Whether there is a limit at all."""
         # Least recently seen first: those are the idle ones, and the ones that make room.
         self._clients: OrderedDict[str, deque[int]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._clients)
-
-    @property
-    def enabled(self) -> bool:
-        """Whether there is a limit at all."""
-        return self._requests_max is not None
 
     def retry_after_ms(self, client: str, now: int) -> int:
         """Count a request of ``client``; return 0, or the ms until the next would be allowed."""

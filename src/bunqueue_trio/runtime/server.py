@@ -56,8 +56,13 @@ from bunqueue_trio.runtime.statistics import (
     look_at_queues,
 )
 from bunqueue_trio.runtime.supervisor import Child
-from bunqueue_trio.storage.awaited import AwaitedStore
+from bunqueue_trio.storage.awaited import AwaitedStore, Leading
 from bunqueue_trio.storage.store import Store
+
+
+def clock_of(store: Store) -> Clock:
+    """Return the clock of a server: its machine's, or where others may go on with the jobs the one that all of them go by."""
+    return Clock() if store.at_once else Clock(cast("AwaitedStore", store).epoch_ms())
 
 
 class Server:
@@ -181,13 +186,14 @@ class Server:
             queues_paused=self.engine.gates.paused,
             queues_limited=self.engine.gates.limited,
             queues_rate_limited=self.engine.gates.rate_limited,
-            schedules=ScheduleFigures(len(planner.plans), planner.late, planner.left_out, planner.last_late),
+            schedules=ScheduleFigures(len(planner.plans), planner.late, planner.left_out, tuple(planner.lately.items())),
             errors_back=tuple(
                 ErrorBack(key, mark.shape, mark.queue, mark.at, mark.back_at or 0, mark.times)
                 for key, mark in self.engine.marks.back()
             ),
             connections=replace(self.connections),
             doors=replace(self.doors),
+            leading=Leading() if self.store.at_once else cast("AwaitedStore", self.store).leading(),
             tasks=tuple(TaskFigures(task.name, task.state, task.restarts, task.last_error) for task in self.tasks),
             audit=AuditFigures(
                 audit.per_second, audit.checked, audit.begun, audit.done, audit.last_done_at, audit.last_ms,
@@ -198,7 +204,7 @@ class Server:
                 self.store.log_bytes(), self.shrinker.space, self._retention(), journal.failing, journal.failing_since,
                 journal.nearly_full_since, self.settings.store_kind, self.sampler.sampled,
             ),
-            last_event_id=self.hub.last_event_id,
+            events_published=self.hub.last_event_id - self.hub.began_at,
             events_dropped=self.hub.dropped,
             histograms=self.core.meters.figures(),
             clock_offset_ms=self.clock_watch.offset_ms,

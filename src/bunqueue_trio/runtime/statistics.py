@@ -21,6 +21,7 @@ from bunqueue_trio.runtime.memory import Memory
 from bunqueue_trio.runtime.meters import HistogramFigures
 from bunqueue_trio.runtime.picture import QueueLook
 from bunqueue_trio.runtime.shared import Shared
+from bunqueue_trio.storage.awaited import Leading
 from bunqueue_trio.storage.store import Sampled, Space, Store
 
 T = TypeVar("T")
@@ -88,8 +89,8 @@ class ScheduleFigures(NamedTuple):
     known: int
     late: int
     left_out: int
-    last_late: tuple[str, int] | None = None
-    """Which of them missed its time last, and when that was."""
+    lately: tuple[tuple[str, int], ...] = ()
+    """Which of them missed their time last, some, newest last, and when that was."""
 
 
 class ErrorBack(NamedTuple):
@@ -168,10 +169,13 @@ class Statistics(Struct, frozen=True, kw_only=True):
     """Those that somebody has said to be fixed."""
     connections: Connections
     doors: Doors
+    leading: Leading = Leading()
+    """All zero with a file: nobody else can open that."""
     tasks: tuple[TaskFigures, ...]
     audit: AuditFigures
     storage: StorageFigures
-    last_event_id: int
+    events_published: int
+    """Since the start."""
     events_dropped: int
     histograms: Mapping[str, HistogramFigures]
     """By the names in ``Meters``."""

@@ -47,7 +47,7 @@ async def serve(
 
     Raises:
         StartupError: the store cannot be read or an address cannot be bound.
-        StoreError: the last batch could not be written within the grace period.
+        StoreError: a database broke off while it was read, or the last batch could not be written within the grace period.
         TakenOver: another server has the store.
     """
     gc.disable()  # a large backlog is all new objects and no garbage
@@ -57,9 +57,12 @@ async def serve(
         server.history.load(server.engine.figures)
     except BaseException as error:  # what cannot be read is left as it is, log and all
         server.store.close()
-        if isinstance(error, StoreError):  # a record that a job waits for
-            raise StartupError(  # noqa: ASYNC104 - it was no Cancelled
-                f"{server.settings.where}: is damaged: {error}"
+        if isinstance(
+            error, StoreError
+        ):  # a record that a job waits for; or a database that broke off, which is not damaged
+            at_once, where = server.store.at_once, server.settings.where
+            raise (  # noqa: ASYNC104 - it was no Cancelled
+                StartupError(f"{where}: is damaged: {error}") if at_once else StoreError(f"{where}: {error}")
             ) from None
         raise
     finally:

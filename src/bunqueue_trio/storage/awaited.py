@@ -26,6 +26,14 @@ class Question(NamedTuple):
         return getattr(store, self.kind)(*self.arguments, **dict(self.named))
 
 
+class Leading(NamedTuple):
+    """How a server leads: in which term, for how long nobody else may, for sure, and the bytes of the newest batches that it remembers."""
+
+    term: int = 0
+    lease_left_s: float = 0.0
+    remembered: int = 0
+
+
 NoteLeader: TypeAlias = Callable[[str | None, bytes], None]
 """Takes where the leader is reached, if it is known, and the key."""
 
@@ -42,6 +50,14 @@ class Announcer(Protocol):
 
         Raises:
             StoreError: it cannot be read now.
+        """
+        ...
+
+    async def reached(self) -> tuple[str | None, bytes]:
+        """Return where the leader is reached, if it is, and the key.
+
+        Raises:
+            StoreError: nobody can tell now.
         """
         ...
 
@@ -68,8 +84,19 @@ class AwaitedStore(Store, Protocol):
     lease_s: float
     """For how long nobody else may write here after a commit or a :meth:`beat`."""
 
+    ids_skipped: int
+    """How many event ids before the first one of this server nobody has, or who had them is forgotten."""
+
     def announcer(self) -> Announcer:
         """Return what tells servers that wait where this one is reached."""
+        ...
+
+    def leading(self) -> Leading:
+        """Return how this server leads; costs nothing."""
+        ...
+
+    def epoch_ms(self) -> int:
+        """Return the time by the clock that all servers of it go by."""
         ...
 
     def leads(self) -> bool:

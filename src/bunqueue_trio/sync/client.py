@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, cast
 
 import httpx
-import msgspec
 import uuid_utils
 
 from bunqueue_trio.errors import (
@@ -30,7 +29,7 @@ from bunqueue_trio.protocol.events import EVENT_TYPES
 from bunqueue_trio.protocol.faults import error_of
 from bunqueue_trio.protocol.options import FailureSpec, JobSpec, PushOptions, failure_fields, push_fields, to_ms
 from bunqueue_trio.protocol.replies import Reply, StateReply
-from bunqueue_trio.protocol.request import fields_of, path_of, query_of, segment_of, target_of
+from bunqueue_trio.protocol.request import fields_of, json_of, path_of, query_of, segment_of, target_of
 from bunqueue_trio.protocol.standin import STAND_INS
 from bunqueue_trio.protocol.surrogates import read
 from bunqueue_trio.sync.events import SILENCE_S, SyncEventStream, wanted
@@ -91,6 +90,7 @@ class SyncClient:
 
         Raises:
             TypeError: there is no such option.
+            ValueError: the data has a number that JSON does not know.
             ConnectionLost: its note has the job_id to repeat it with.
         """
         body = push_fields(data, options, lambda: str(uuid_utils.uuid7()))
@@ -105,6 +105,7 @@ class SyncClient:
 
         Raises:
             TypeError: there is no such option.
+            ValueError: the data has a number that JSON does not know.
             ConnectionLost: its note has the job_ids to repeat it with.
         """
         specs: list[dict[str, Any]] = [dict(job) for job in jobs]
@@ -288,8 +289,11 @@ class SyncClient:
             return ""
 
     def _newest_event(self) -> int:
-        with self.events() as stream:
-            return stream.after
+        # It says that at once: nobody waits here for what happens.
+        with SyncEventStream(
+            lambda headers: self._stream(None, headers, silence_s=0), wanted(()), self._timeout
+        ) as now:
+            return now.after
 
     def _end_without_record(self, job_id: str, seen: StateReply, after: int) -> Any:
         """Tell the end of a job that is not kept, by its last event."""
@@ -320,7 +324,7 @@ class SyncClient:
         assert http is not None
         method, path = http.method, target_of(http.path, fields)
         query = query_of(fields) if method == "GET" else None
-        content = None if method == "GET" or (method == "DELETE" and not fields) else msgspec.json.encode(fields)
+        content = None if method == "GET" or (method == "DELETE" and not fields) else json_of(fields)
         asked = query_of(fields).get("timeout", c.WaitJob().timeout if kind is c.WaitJob else 0)
         waits = asked / 1000 if kind in TAKES or kind in AWAITS else 0
         with self._telling(method, path):
@@ -338,10 +342,15 @@ class SyncClient:
 
     @contextmanager
     def _stream(
-        self, queue: str | None, headers: dict[str, str], types: frozenset[str] = EVENT_TYPES
+        self,
+        queue: str | None,
+        headers: dict[str, str],
+        types: frozenset[str] = EVENT_TYPES,
+        *,
+        silence_s: float = SILENCE_S,
     ) -> Iterator[httpx.Response]:
         path = "/events" if queue is None else f"/events/queues/{segment_of(queue)}"
-        timeout = httpx.Timeout(self._timeout, read=max(self._timeout, SILENCE_S))
+        timeout = httpx.Timeout(self._timeout, read=max(self._timeout, silence_s))
         params = {} if types <= EVENT_TYPES else {"types": ",".join(sorted(types))}
         way = self._way()
         request = way.build_request("GET", path, params=params, headers=headers, timeout=timeout)
@@ -375,7 +384,7 @@ class SyncClient:
     def _read(self, method: str, path: str, response: httpx.Response) -> dict[str, Any]:
         """Return the answer, or raise what was refused."""
         reply = _reply(response)
-        if response.status_code == 200 and reply is not None and reply.get("ok") is not False:
+        if response.status_code == 200 and reply is not None and reply.get("ok") is True:
             return reply
         if reply is None or not isinstance(reply.get("error"), str):
             raise self._foreign(method, path, response.status_code)

@@ -4,6 +4,7 @@ Heads come again and again, so both kinds are kept, a bounded number of them. Wh
 (chunked bodies, HTTP/1.0, oversized or broken heads, event streams) is a :class:`Handover`: it is not for this lane.
 """
 
+import math
 import re
 from email.utils import formatdate
 from http import HTTPStatus
@@ -19,6 +20,7 @@ from bunqueue_trio.runtime.clock import Clock
 
 T = TypeVar("T")
 
+_NO_CONTENT = int(HTTPStatus.NO_CONTENT)
 _SLOW = frozenset({"events", "ui"})  # targets that the lane leaves to Hypercorn and Quart
 
 
@@ -85,8 +87,9 @@ class ResponseHeads:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._known: dict[tuple[int, tuple[tuple[str, str], ...]], tuple[bytes, bytes]] = {}
-        self._second = 0
         self._date = b""
+        self._next_second = -math.inf
+        """By Trio's clock."""
 
     def render(self, response: Response, length: int, *, keep: bool) -> bytes:
         """Return status line, headers and the empty line."""
@@ -98,11 +101,11 @@ class ResponseHeads:
             lines = "".join(f"{name.lower()}: {value}\r\n" for name, value in response.headers)
             start = f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}\r\n"
             self._known[key] = known = (start.encode("latin-1"), lines.encode("latin-1"))
-        second = self._clock.now() // 1000
-        if second != self._second:
-            self._second = second
+        if self._clock.time() >= self._next_second:
+            second = self._clock.now() // 1000
+            self._next_second = self._clock.trio_time((second + 1) * 1000)
             self._date = f"date: {formatdate(second, usegmt=True)}\r\n".encode("ascii")
-        size = b"" if response.status == HTTPStatus.NO_CONTENT else b"content-length: %d\r\n" % length
+        size = b"" if response.status == _NO_CONTENT else b"content-length: %d\r\n" % length
         end = b"\r\n" if keep else b"Connection: close\r\n\r\n"
         return b"".join((known[0], size, known[1], self._date, end))
 

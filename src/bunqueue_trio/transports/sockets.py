@@ -83,9 +83,11 @@ def check_startable(settings: Settings) -> None:
                 raise StartupError(f"{bind}: cannot listen: {getattr(error, 'strerror', None) or error}") from None
 
 
-async def open_listeners(
-    settings: Settings, doors: Sequence[list[socket.socket]] = ()
-) -> tuple[list[Listener], list[str]]:
+Opened = tuple[list[Listener], list[str]]
+"""Listeners, and their addresses as URLs."""
+
+
+async def open_listeners(settings: Settings, doors: Sequence[list[socket.socket]] = ()) -> Opened:
     """Return the listeners for the settings, and their addresses as URLs.
 
     With ``doors``, each of them gets a socket of its own for every TCP address instead: the kernel deals connections out to them.

@@ -258,6 +258,7 @@ class WebSocket:
         if session.takes_turns(message):
             await session.wait_turn(message)
         session.take_in(message, nursery)
+        await session.wait_added()
         if session.full and self._protocol.state is State.OPEN:
             await session.wait_room()
 

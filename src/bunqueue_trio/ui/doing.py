@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import trio
 
-from bunqueue_trio.config import parse_duration_ms
+from bunqueue_trio.config import parse_typed_ms
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.pages.queue_settings import NAMED, USUAL, Told, parse, tell
 from bunqueue_trio.pages.words import count, size, span
@@ -61,9 +61,9 @@ def duration(text: str) -> int:
         Wrong: it is no time.
     """
     try:
-        return parse_duration_ms(text.strip())
-    except ValueError:
-        raise Wrong(f"{text[:50]!r} is no time: write 30s, 10m, 2h or 7d") from None
+        return parse_typed_ms(text)
+    except ValueError as error:
+        raise Wrong(f"{text[:50]!r} {error}") from None
 
 
 def of_queue(state: str, says: str) -> Looks:

@@ -37,7 +37,7 @@ class Acks:
         Refused: its lists do not fit together; nothing was changed.
     """
 
-    __slots__ = ("_acked", "_engine", "_ignored", "_place", "_rows")
+    __slots__ = ("_engine", "_ignored", "_place", "_rows", "done")
 
     def __init__(self, engine: Engine, command: c.AckBatch) -> None:
         tokens = _matching("tokens", command.tokens, command.ids)
@@ -46,7 +46,8 @@ class Acks:
         self._rows = list(zip(command.ids, tokens, results, strict=True))
         self._place = 0
         self._ignored: dict[str, None] = {}
-        self._acked: set[str] = set()
+        self.done: set[str] = set()
+        """The jobs that are acked."""
 
     @property
     def reply(self) -> r.Reply:
@@ -58,7 +59,7 @@ class Acks:
 
     def add(self, count: int, now: int) -> bool:
         """Do the next ``count``; return whether these were the last."""
-        engine, acked, ignored = self._engine, self._acked, self._ignored
+        engine, acked, ignored = self._engine, self.done, self._ignored
         begin, self._place = self._place, self._place + count
         for job_id, token, result in self._rows[begin : self._place]:
             if job_id in acked:
@@ -102,7 +103,7 @@ class Failures:
         Refused: one of them says what cannot be; nothing was changed.
     """
 
-    __slots__ = ("_engine", "_failed", "_failures", "_ignored", "_run_at")
+    __slots__ = ("_engine", "_failures", "_ignored", "_run_at", "done")
 
     def __init__(self, engine: Engine, command: c.FailBatch) -> None:
         for i, failure in enumerate(command.failures):
@@ -114,7 +115,8 @@ class Failures:
         self._failures = command.failures
         self._run_at: list[int | None] = []
         self._ignored: dict[str, None] = {}
-        self._failed: set[str] = set()
+        self.done: set[str] = set()
+        """The jobs that have failed."""
 
     @property
     def reply(self) -> r.Reply:
@@ -127,7 +129,7 @@ class Failures:
 
     def add(self, count: int, now: int) -> bool:
         """Do as many as are the work of ``count`` acks; return whether these were the last."""
-        failed, ignored, begin = self._failed, self._ignored, len(self._run_at)
+        failed, ignored, begin = self.done, self._ignored, len(self._run_at)
         for failure in self._failures[begin : begin + max(1, count // FAILURE_ACKS)]:
             run_at = None
             if failure.id not in failed:  # else a batch put together from several lists

@@ -1,10 +1,16 @@
 """Where the leader is reached by other servers: it says so in its row, and they look there. The key is in the database, too."""
 
+import math
+import time
+
+from bunqueue_trio import __version__
+from bunqueue_trio.config import WAITING_SAID_S
+from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.postgres.link import Link, Query
 from bunqueue_trio.storage.postgres.place import Place
+from bunqueue_trio.storage.postgres.terms import LOOK, WAIT, WAITS_NO_MORE, own_name
 
 _TELL = "UPDATE bq.leader SET link = $1 WHERE term = $2::bigint AND life = $3::uuid"
-_LOOK = "SELECT leader.link, link.key FROM bq.leader, bq.link"
 
 
 class Announcer:
@@ -14,6 +20,19 @@ class Announcer:
         self._place = place
         self._leader = leader
         self._link = Link(place.conninfo)
+        self._said_at = -math.inf
+
+    def wait(self) -> tuple[str | None, bytes]:
+        """Do as :meth:`look`, and say that this server waits, unless it has lately; blocks.
+
+        Raises:
+            StoreError: nobody can tell now.
+        """
+        if time.monotonic() - self._said_at < WAITING_SAID_S:
+            return self.look()
+        [(where, key)] = self._link.ask(Query(self._place.qualified(WAIT + LOOK), (own_name(), __version__)))
+        self._said_at = time.monotonic()
+        return where, bytes(key)
 
     def look(self) -> tuple[str | None, bytes]:
         """Return where the leader is reached, if it is, and the key; blocks.
@@ -21,7 +40,12 @@ class Announcer:
         Raises:
             StoreError: nobody can tell now.
         """
-        [(where, key)] = self._link.ask(Query(self._place.qualified(_LOOK)))
+        [(where, key)] = self._link.ask(Query(self._place.qualified(LOOK)))
+        return where, bytes(key)
+
+    async def reached(self) -> tuple[str | None, bytes]:
+        """Do as :meth:`look`, without blocking."""
+        [(where, key)] = await self._link.ask_soon(Query(self._place.qualified(LOOK)))
         return where, bytes(key)
 
     async def key(self) -> bytes:
@@ -30,8 +54,7 @@ class Announcer:
         Raises:
             StoreError: it cannot be read now.
         """
-        [(_, key)] = await self._link.ask_soon(Query(self._place.qualified(_LOOK)))
-        return bytes(key)
+        return (await self.reached())[1]
 
     async def tell(self, where: str) -> None:
         """Say where this leader is reached; of who leads no more nothing is written.
@@ -46,5 +69,11 @@ class Announcer:
         return self._link.own_host()
 
     def close(self) -> None:
-        """End the connection."""
-        self._link.close()
+        """End the connection; who has waited does so no more."""
+        try:
+            if self._said_at > -math.inf and self._link.is_open:
+                self._link.ask(Query(self._place.qualified(WAITS_NO_MORE), (own_name(),)), 1)
+        except StoreError:
+            pass  # it is forgotten in time
+        finally:
+            self._link.close()

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from bunqueue_trio.config import STORE_PAGE_ROWS
 from bunqueue_trio.engine.audit import Stored
-from bunqueue_trio.errors import StartupError, StoreError
+from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.postgres.arrays import with_nul
 from bunqueue_trio.storage.postgres.link import Link, Query, Row
 from bunqueue_trio.storage.postgres.place import Place
@@ -63,15 +63,6 @@ _LEADER = (
     "SELECT term, batch, holder, beat > '-infinity' AND beat + lease >= clock_timestamp(), "
     "extract(epoch FROM clock_timestamp() - CASE WHEN beat > '-infinity' THEN beat END)::float8 FROM bq.leader"
 )
-_CLUSTER = (
-    "SELECT term, holder, link, beat > '-infinity' AND beat + lease >= clock_timestamp(), "
-    "extract(epoch FROM clock_timestamp() - CASE WHEN beat > '-infinity' THEN beat END)::float8, extract(epoch FROM lease)::float8 "
-    "FROM bq.leader"
-)
-_TABLES = (
-    "SELECT relname::text, pg_total_relation_size(oid)::bigint FROM pg_class "
-    "WHERE relnamespace = to_regnamespace($1) AND relkind IN ('r', 'p') ORDER BY 2 DESC, 1"
-)
 _DEAD = "SELECT relname::text, n_dead_tup, n_live_tup FROM pg_stat_user_tables WHERE schemaname = $1 ORDER BY 1"
 
 
@@ -87,37 +78,6 @@ class DatabaseReport(NamedTuple):
     facts: dict[str, int]
     trails: dict[str, int]
     findings: list[str]
-
-
-class Led(NamedTuple):
-    """Who leads at a store: its last term, by whom, and where that is reached; ages and the lease in seconds."""
-
-    term: int
-    holder: str
-    link: str | None
-    is_alive: bool
-    age_s: float | None
-    lease_s: float
-    tables: dict[str, int]
-    """Bytes of each, with its indexes."""
-
-
-def look_who_leads(place: Place) -> Led:
-    """Return who leads at ``place``.
-
-    Raises:
-        StartupError: there is no store of ours, or it is of another version, or nobody can lead there.
-        StoreError: it cannot be read.
-    """
-    link = Link(place.conninfo)
-    try:
-        check_schema(link, place)
-        for term, holder, where, is_alive, age_s, lease_s in link.ask(Query(place.qualified(_CLUSTER))):
-            tables = {str(name): int(size) for name, size in link.ask(Query(_TABLES, (place.schema,)))}
-            return Led(term, holder, where, bool(is_alive), age_s, lease_s, tables)
-        raise StartupError(f"{place}: the row of the leader is gone, so nobody can lead there")
-    finally:
-        link.close()
 
 
 def examine(place: Place, on_check: Callable[[str], None]) -> DatabaseReport:

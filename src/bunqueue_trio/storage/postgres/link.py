@@ -8,7 +8,8 @@ otherwise than with an answer closes the connection: nobody will ever take an an
 import os
 import select
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import psycopg
@@ -142,6 +143,21 @@ class Link:
         except BaseException as error:
             self._end(error)
             raise
+
+    @contextmanager
+    def copying(self, text: str, types: Sequence[str], name: str) -> Iterator["psycopg.Copy"]:
+        """Give the rows that ``text``, a ``COPY``, gives out or takes, one after the other and binary; blocks.
+
+        Raises:
+            StoreError: the database refused it, or there is no connection; it begins with ``name``.
+        """
+        assert self._connection is not None
+        try:
+            with self._connection.cursor() as cursor, cursor.copy(text) as rows:
+                rows.set_types(types)
+                yield rows
+        except psycopg.Error as error:
+            raise StoreError(f"{name}: {one_line(error)}") from None
 
     def own_host(self) -> str:
         """Return the address of this end; over a Unix socket whoever reaches the database is on this machine."""

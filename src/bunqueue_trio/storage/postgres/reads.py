@@ -7,6 +7,7 @@ from bunqueue_trio.config import AUDIT_DATA_BYTES, REPLAY_BYTES
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import Job, Records, State, Trace, weight
 from bunqueue_trio.engine.trails import TrailPage
+from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.postgres.arrays import names, number, with_nul, without_nul
 from bunqueue_trio.storage.postgres.link import Query, Row
 from bunqueue_trio.storage.rows import FactRow, FinishedRow, JobRow, Reader, outcome, trace
@@ -57,7 +58,11 @@ _FIRST_EVENT = "SELECT last_id - count + 1 FROM bq.event_batch ORDER BY last_id 
 _LAST_EVENT_AT = "SELECT greatest(at, stamp) FROM bq.event_batch ORDER BY last_id DESC LIMIT 1"
 _FACTS = f"SELECT {', '.join(FactRow._fields)} FROM bq.fact ORDER BY kind, key"  # noqa: S608
 _SOME_JOBS = f"SELECT {_JOB} FROM bq.job WHERE seq > $1::bigint AND seq <= $2::bigint ORDER BY seq LIMIT $3::bigint"  # noqa: S608
-_STORED = _SOME_JOBS.replace(" data,", f" substr(data, 1, {AUDIT_DATA_BYTES}),")
+_STORED = (
+    "SELECT leader.term, leader.life::text, leader.batch, part.* FROM bq.leader LEFT JOIN ("  # noqa: S608
+    + _SOME_JOBS.replace(" data,", f" substr(data, 1, {AUDIT_DATA_BYTES}) AS data,")
+    + ") AS part ON true ORDER BY part.seq"
+)
 
 
 class Read(NamedTuple):
@@ -175,12 +180,17 @@ class Reads:
 
         return self._read(_SOME_JOBS, after, _NO_END, limit, answer=answer)
 
-    def stored(self, after: int, upto: int, limit: int) -> Read:
-        """Unfinished jobs as they are in the database."""
+    def stored(self, after: int, upto: int, limit: int, led: tuple[int, str, int] | None = None) -> Read:
+        """Unfinished jobs as they are in the database, if it is one that ``led`` has left: who leads and the last batch.
+
+        One that another server leads now, or that has gone back, is no fault of this one's memory.
+        """
 
         def answer(rows: list[Row]) -> list[Stored]:
+            if led is not None and ([row[:2] for row in rows[:1]] != [led[:2]] or rows[0][2] < led[2]):
+                raise StoreError("the database is not as this server has left it")
             reader = Reader()  # of its own: this may run beside the event loop
-            return [reader.stored(_job_as_it_is(row)) for row in rows]
+            return [reader.stored(_job_as_it_is(row[3:])) for row in rows if row[3] is not None]
 
         return self._read(_STORED, after, upto, limit, answer=answer)
 

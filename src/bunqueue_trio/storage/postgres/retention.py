@@ -35,10 +35,13 @@ _AGED_OF = _NAMED.format(
     f"(SELECT fin, finished_at, {_SIZE} FROM bq.finished WHERE queue = $1 AND state = 'failed' ORDER BY fin LIMIT $2::bigint) AS next "
     "WHERE finished_at < $3::bigint"
 )
+# By number and not by their ids, of which takeovers leave some out.
 _PAST_EVENTS = (
-    "SELECT last_id FROM (SELECT last_id FROM bq.event_batch ORDER BY last_id LIMIT $1::bigint) AS oldest "
-    "WHERE last_id < $2::bigint AND last_id <= $3::bigint ORDER BY last_id"
+    "SELECT last_id, count FROM (SELECT last_id, count, sum(count) OVER (ORDER BY last_id) AS upto FROM "
+    "(SELECT last_id, count FROM bq.event_batch ORDER BY last_id LIMIT $1::bigint) AS oldest) AS counted "
+    "WHERE last_id < $2::bigint AND (last_id <= $3::bigint OR upto <= $4::bigint) ORDER BY last_id"
 )
+EVENTS = "SELECT coalesce(sum(count), 0)::bigint FROM bq.event_batch"
 _NEXT_EVENTS = (
     "SELECT max(last_id), max(last_id) FILTER (WHERE at < $1::bigint), count(*) FROM "
     "(SELECT last_id, at FROM bq.event_batch WHERE last_id > $2::bigint ORDER BY last_id LIMIT $3::bigint) AS next"
@@ -64,6 +67,8 @@ class Pruner:
     def __init__(self, ask: Ask, leader: tuple[int, str]) -> None:
         self._ask = ask
         self._leader = leader
+        self.events: int = 0
+        """How many are kept."""
         self._pruned_to: dict[str, int] = {}
         """No record of this state has a smaller key."""
         # Where the search for what is too old goes on: records of a clock that was ahead may stand before it.
@@ -73,6 +78,11 @@ class Pruner:
         """The last event that is known to be too old."""
         self._events_since = 0
         """From when on it was known."""
+
+    def begin_anew(self) -> None:
+        """Look for what is too much from the front again: what was deleted may be there once more."""
+        self._pruned_to.clear()
+        self._aged_seen = self._events_seen = self._events_aged = 0
 
     def prune(self, keep: Retention, last_event_id: int, tally: Tally) -> int:
         """Delete some of what is not to be kept; return how many rows, 0 when all is done."""
@@ -92,13 +102,14 @@ class Pruner:
                 deleted += self._prune_finished(Query(_SURPLUS_OF, (queue, min(surplus, PRUNE_ROWS))), tally)[0]
             deleted += self._prune_finished(Query(_AGED_OF, (queue, PRUNE_ROWS, since)), tally)[0]
         # Never the batch of the last event, which remembers the newest id and time.
-        past = max(last_event_id - keep.events_max, self._aged_events(keep.events_since))
-        keys = [key for (key,) in self._ask(Query(_PAST_EVENTS, (PRUNE_ROWS, last_event_id, past)))]
-        if keys:
-            self._ask(Query(_PRUNE_EVENTS, (*self._leader, ints(keys))))
+        past = (last_event_id, self._aged_events(keep.events_since), self.events - keep.events_max)
+        batches = self._ask(Query(_PAST_EVENTS, (PRUNE_ROWS, *past)))
+        if batches:
+            self._ask(Query(_PRUNE_EVENTS, (*self._leader, ints([key for key, _ in batches]))))
+            self.events -= sum(count for _, count in batches)
         acts = (ACTIONS, keep.actions_max, keep.actions_since, PRUNE_ROWS)
         [(lines,)] = self._ask(Query(_PRUNE_ACTIONS, (*self._leader, *acts)))
-        return deleted + len(keys) + int(lines)
+        return deleted + len(batches) + int(lines)
 
     def sample(self, points: int) -> list[Sampled]:
         """Return some of the ended jobs; see :class:`Store`."""

@@ -52,7 +52,7 @@ async def take_over(url: str, lease_s: float, on_wait: Callable[[], NoteLeader] 
                 note_leader = on_wait()
             if reached:
                 with suppress(StoreError):  # the leader is where it was, as far as anybody knows
-                    note_leader(*await trio.to_thread.run_sync(announcer.look))
+                    note_leader(*await trio.to_thread.run_sync(announcer.wait))
             if holder != told:
                 _log.info(what, store=str(place), **{"leader" if is_known else "error": holder})
                 told = holder
@@ -62,6 +62,7 @@ async def take_over(url: str, lease_s: float, on_wait: Callable[[], NoteLeader] 
         raise
     finally:
         announcer.close()
+    store.skip_event_ids()
     if told is not None:
         _log.info("this server leads now", store=str(place))
     return store

@@ -16,52 +16,40 @@ A server that has nothing to write beats the row instead. The clock of the lease
 """
 
 import json
-import os
-import socket
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
 import trio
 
+from bunqueue_trio import __version__
 from bunqueue_trio.config import BEATS_A_LEASE, STORE_ANSWER_S, STORE_BYTES_PER_S, STORE_PAGE_ROWS, STORE_TAIL_BYTES
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import Job, Records, State, Trace
-from bunqueue_trio.engine.trails import BOUNDS, Line, TrailPage
+from bunqueue_trio.engine.trails import TrailPage
 from bunqueue_trio.errors import StartupError, StoreError, TakenOver
-from bunqueue_trio.storage.awaited import Question
+from bunqueue_trio.storage.awaited import Leading, Question
 from bunqueue_trio.storage.postgres.announcer import Announcer
-from bunqueue_trio.storage.postgres.arrays import columns, ints, names
 from bunqueue_trio.storage.postgres.link import Fenced, Link, Query, Row
-from bunqueue_trio.storage.postgres.parameters import CHANGED, COMMIT, EVENT, FACT, FINISHED, NEW, TRAIL
+from bunqueue_trio.storage.postgres.parameters import COMMIT, Values, values_of
 from bunqueue_trio.storage.postgres.place import Place
-from bunqueue_trio.storage.postgres.reads import RS, SIZE, Read, Reads
-from bunqueue_trio.storage.postgres.retention import Pruner
+from bunqueue_trio.storage.postgres.reads import SIZE, Read, Reads
+from bunqueue_trio.storage.postgres.retention import EVENTS, Pruner
 from bunqueue_trio.storage.postgres.schema import check_schema
+from bunqueue_trio.storage.postgres.terms import HOLDER, LEAD, LET_GO, STARTED, TAKE, own_name
 from bunqueue_trio.storage.rows import FactRow
-from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, StoredEvent, event_rows
+from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, StoredEvent
 from bunqueue_trio.storage.tally import Tally
 
 _log = structlog.get_logger()
 
-_LEAD = "SELECT bq.lead($1::bigint, $2::uuid)"
-_TAKE = (
-    "UPDATE bq.leader SET term = term + 1, life = gen_random_uuid(), holder = $1, beat = clock_timestamp(), answer = NULL, "
-    "link = NULL, lease = make_interval(secs => $2::double precision) "
-    "WHERE beat + lease < clock_timestamp() RETURNING term, life::text, batch"
-)
-_HOLDER = "SELECT holder FROM bq.leader"
-_LET_GO = "UPDATE bq.leader SET beat = '-infinity' WHERE term = $1::bigint AND life = $2::uuid"
 _COUNTS = "SELECT queue, state, count(*) FROM bq.finished GROUP BY 1, 2"
 _GROUPS = "SELECT queue, fingerprint, count(*) FROM bq.finished WHERE fingerprint IS NOT NULL GROUP BY 1, 2"
 _LAST_EVENT = "SELECT coalesce(max(last_id), 0) FROM bq.event_batch"
 _LAST_FIN = "SELECT coalesce(max(fin), 0) FROM bq.finished"
-_CUT_ALL, _CUT_KIND, _ADD, _ADD_TO_RECORD = range(4)
-"""What is done to a trail, as ``commit_1`` knows it."""
-
-Values = tuple[int | str | bytes | None, ...]
 
 
 class PostgresStore:
@@ -85,11 +73,13 @@ class PostgresStore:
         self._batch = 0
         """Number of the last batch that is known to be committed."""
         self._beat_at = 0.0
+        self._clock_ms = 0.0
         self._tail: deque[tuple[int, Values]] = deque()
         """The newest batches, with their numbers."""
         self._tail_bytes = 0
         self._recounts = False
         self._size = 0
+        self.ids_skipped = 0
 
     def take(self) -> str | None:
         """Lead from now on, unless another server does: return its name then.
@@ -99,20 +89,29 @@ class PostgresStore:
             StoreError: it cannot be reached.
         """
         check_schema(self._auditor, self._place)
-        me = f"{socket.gethostname()} process {os.getpid()}"
         sent_at = _now()
-        taken = self._ask(_TAKE, me, str(self.lease_s))
+        taken = self._ask(TAKE, own_name(), str(self.lease_s), __version__)
         if not taken:
             return self.holder()
-        [(term, life, self._batch)] = taken
+        [(term, life, self._batch, epoch_ms)] = taken
         self._leader = term, life
         self._beat_at = sent_at
+        self._clock_ms = epoch_ms - _now() * 1000
         self._pruner = Pruner(lambda query: self._writer.ask(self._here(query)), self._leader)
         self.sample = self._pruner.sample
         self._count()
         [(self.last_event_id,)] = self._ask(_LAST_EVENT)
         [(self._last_fin,)] = self._ask(_LAST_FIN)
         return None
+
+    def skip_event_ids(self) -> None:
+        """Leave out the ids of events that readers were told and the database may have lost: none means two things.
+
+        They go on at the microseconds of its clock, which no server is quick enough to overtake.
+        """
+        if self._leader[0] > 1:
+            last, self.last_event_id = self.last_event_id, max(self.last_event_id, self.epoch_ms() * 1000)
+            self.ids_skipped = self.last_event_id - last
 
     def holder(self) -> str:
         """Return the name of the server that leads, or has led last.
@@ -122,7 +121,7 @@ class PostgresStore:
             StoreError: the database cannot be reached.
         """
         check_schema(self._auditor, self._place)  # one that has just come up may have no tables yet
-        for (holder,) in self._ask(_HOLDER):
+        for (holder,) in self._ask(HOLDER):
             return str(holder)
         raise StartupError(f"{self._place}: the row of the leader is gone, so nobody can write there")
 
@@ -139,6 +138,7 @@ class PostgresStore:
         counted: FinishedCounts = Counter({(queue, state): n for queue, state, n in self._ask(_COUNTS)})
         groups: FinishedCounts = Counter({(queue, key): n for queue, key, n in self._ask(_GROUPS)})
         self._tally = Tally(counted, groups)
+        [(self._pruner.events,)] = self._ask(EVENTS)
         self._recounts = False
 
     # --- leading --------------------------------------------------------------------------------
@@ -146,6 +146,10 @@ class PostgresStore:
     def leads(self) -> bool:
         """Return whether nobody else can lead yet; counted from before the last beat was sent, and while the machine slept."""
         return _now() < self._beat_at + self.lease_s
+
+    def leading(self) -> Leading:
+        """Return how this server leads; see :class:`AwaitedStore`."""
+        return Leading(self._leader[0], max(0.0, self._beat_at + self.lease_s - _now()), self._tail_bytes)
 
     async def beat(self) -> None:
         """Say that this server leads, unless a commit has lately; between two commits.
@@ -158,19 +162,32 @@ class PostgresStore:
         if sent_at - self._beat_at < self.lease_s / (BEATS_A_LEASE + 1):
             return
         try:
-            await self._writer.ask_soon(self._here(Query(_LEAD, self._leader)), self.lease_s / BEATS_A_LEASE)
+            rows = await self._writer.ask_soon(self._here(Query(LEAD, self._leader)), self.lease_s / BEATS_A_LEASE)
+            # It has lost what only this server remembers; who writes nothing may end before it writes again.
+            if rows[0][0] < self._batch:
+                for known in self._forgotten(Fenced("{} {} {}".format(*self._leader, *rows[0]))):
+                    await self._writer.ask_soon(self._numbered(*known))
         except Fenced as fenced:
             raise self._lost(fenced) from None
         self._beat_at = sent_at
 
-    def _beat_now(self) -> None:
+    def epoch_ms(self) -> int:
+        """Return the time of the database's clock, as this server has read it when it began to lead; see :class:`AwaitedStore`."""
+        return round(self._clock_ms + _now() * 1000)
+
+    def beat_now(self) -> None:
+        """Say it while everything else waits, if it is time."""
         sent_at = _now()
         if sent_at - self._beat_at >= self.lease_s / BEATS_A_LEASE:
-            try:
-                self._ask(_LEAD, *self._leader)
-            except Fenced as fenced:
-                raise self._lost(fenced) from None
+            self.lead(self._writer)
             self._beat_at = sent_at
+
+    def lead(self, link: Link) -> None:
+        """Raise TakenOver if another one leads, and let nobody until the transaction of ``link`` ends."""
+        try:
+            link.ask(self._here(Query(LEAD, self._leader)))
+        except Fenced as fenced:
+            raise self._lost(fenced) from None
 
     def _lost(self, fenced: Fenced) -> TakenOver:
         if (fenced.term, fenced.life) == self._leader or fenced.term < self._leader[0]:
@@ -184,7 +201,7 @@ class PostgresStore:
 
     def commit(self, batch: Batch) -> None:
         """Write ``batch`` while everything else waits; see :class:`Store`."""
-        number, values, sent_at = self._batch + 1, self._values(batch), _now()
+        number, values, sent_at = self._batch + 1, values_of(batch, self._last_fin), _now()
         try:
             rows = self._writer.ask(self._numbered(number, values))
         except Fenced as fenced:
@@ -196,7 +213,8 @@ class PostgresStore:
     async def write(self, batch: Batch, *, quick: bool) -> None:
         """Write ``batch``; see :class:`Store`."""
         # To make and to copy what is large would stop the event loop for longer than a thread hop takes.
-        values = self._values(batch) if quick else await trio.to_thread.run_sync(self._values, batch)
+        make = partial(values_of, batch, self._last_fin)
+        values = make() if quick else await trio.to_thread.run_sync(make)
         number, sent_at = self._batch + 1, _now()
         patience = STORE_ANSWER_S + _size(values) / STORE_BYTES_PER_S
         try:
@@ -222,39 +240,16 @@ class PostgresStore:
         _log.warning(
             "the database has lost its newest batches, writing them again", store=str(self._place), batches=len(tail)
         )
+        self._recounts = True  # it has lost what was deleted, too
+        self._pruner.begin_anew()
         return tail
-
-    def _values(self, batch: Batch) -> Values:
-        facts = {(kind, key): value for kind, key, value in batch.facts}
-        trails: list[tuple[Any, ...]] = []
-        for change in batch.trails:
-            if isinstance(change, Line):
-                what, bound = (_ADD_TO_RECORD if change.of_record else _ADD), BOUNDS[change.kind]
-                trails.append((what, change.key, change.kind, change.at, change.body, bound.lines, bound.size))
-            else:
-                what = _CUT_ALL if change.kind is None else _CUT_KIND
-                trails.append((what, change.key, change.kind or "", 0, b"", 0, 0))
-        events = [
-            (last_id, len(bodies), batch.at, RS.join(bodies), batch.stamp) for last_id, bodies in event_rows(batch)
-        ]
-        return (
-            "t" if batch.durable else "f",
-            names([job_id for (job_id,) in batch.reused_ids]),
-            ints([row.seq for row in batch.rewritten]),
-            *columns(NEW, [*batch.new, *batch.rewritten]),
-            *columns(CHANGED, batch.changed),
-            ints([seq for (seq,) in batch.ended]),
-            *columns(FINISHED, [(fin, *row) for fin, row in enumerate(batch.finished, self._last_fin + 1)]),
-            *columns(FACT, [(kind, key, value) for (kind, key), value in facts.items()]),
-            *columns(TRAIL, trails),
-            *columns(EVENT, events),
-        )
 
     def _settle(self, batch: Batch, number: int, values: Values, rows: list[Row], sent_at: float) -> None:
         """Take account of a batch that is committed, once."""
         self._batch, self._beat_at = number, sent_at
         self._remember(number, values)
         self.last_event_id = batch.last_event_id
+        self._pruner.events += len(batch.events)
         self._last_fin += len(batch.finished)
         [(gone,)] = rows
         if batch.finished or gone:
@@ -296,13 +291,16 @@ class PostgresStore:
             StartupError: a row cannot be read.
         """
         after: int | None = 0
+        begun_at, n = _now(), 0
         while after is not None:
             try:
                 jobs, after = self._answer(self._reads.some_jobs(after, STORE_PAGE_ROWS), self._writer)
             except (ValueError, LookupError) as error:
                 raise StartupError(f"{self._place}: is damaged: {' '.join(str(error).split())}") from None
             yield from jobs
-            self._beat_now()
+            n += len(jobs)
+            self.beat_now()
+        self._ask(STARTED, *self._leader, n, str(_now() - begun_at))
 
     def load_facts(self) -> Iterable[FactRow]:
         """Return every fact; see :class:`Store`."""
@@ -382,7 +380,8 @@ class PostgresStore:
 
     def stored(self, after: int, upto: int, limit: int) -> list[Stored]:
         """Return unfinished jobs as they are in the database; see :class:`Store`."""
-        jobs: list[Stored] = self._answer(self._reads.stored(after, upto, limit), self._auditor)
+        read = self._reads.stored(after, upto, limit, (*self._leader, self._batch))
+        jobs: list[Stored] = self._answer(read, self._auditor)
         return jobs
 
     def events_after(self, event_id: int, limit: int) -> list[StoredEvent]:
@@ -419,7 +418,7 @@ class PostgresStore:
         """Let the next server lead at once, and end the connections."""
         try:
             if self._leader[0] and self._writer.is_open:
-                self._writer.ask(self._here(Query(_LET_GO, self._leader)), 1)
+                self._writer.ask(self._here(Query(LET_GO, self._leader)), 1)
         except StoreError:
             pass  # it can when the lease is over
         finally:

@@ -122,7 +122,7 @@ def examine(path: Path, on_check: Callable[[str], None]) -> Report:
         StartupError: the file is not a store of ours.
         StoreError: it cannot be read at all.
     """
-    with _snapshot(path) as connection:
+    with snapshot(path) as connection:
         on_check("the structure of the file")
         findings = list(_damage(connection))
         on_check("every job")
@@ -166,7 +166,7 @@ def copy(path: Path, target: Path, on_progress: Callable[[int, int], None], *, o
     if beside(target):
         raise StoreError(f"{target}: is in use, or was not closed: {beside(target)[0]} lies beside it")
     unfinished = target.with_name(f"{target.name}.partial")
-    with _snapshot(path) as source:
+    with snapshot(path) as source:
         if not int(source.pragma("user_version")):
             raise StoreError(f"{path}: holds nothing, not even the tables of a store")
         if target.exists() and target.samefile(path):
@@ -223,7 +223,7 @@ def _has_a_log(path: Path) -> bool:
 
 
 @contextmanager
-def _snapshot(path: Path) -> Iterator[apsw.Connection]:
+def snapshot(path: Path) -> Iterator[apsw.Connection]:
     """Yield a connection that sees one state of the store, whatever is committed meanwhile."""
     path = real(path)
     if not path.is_file():

@@ -19,6 +19,7 @@ from bunqueue_trio.errors import StartupError
 from bunqueue_trio.storage.rows import fingerprint_of
 
 APPLICATION_ID = 0x42515452  # "BQTR"
+UNFINISHED_ID = 0x42515463  # "BQTc": of a copy that is not whole yet, which no version takes for a store
 BESIDE = ("-wal", "-shm", "-journal", ".lock")
 """How the names of the files end that belong to a store, and lie beside it."""
 
@@ -186,6 +187,8 @@ def refuse_foreign(path: Path) -> None:
         application = look.pragma("application_id")
         tables = look.execute("SELECT count(*) FROM sqlite_schema").fetchall()[0][0]
     known = migrations()[-1][0]
+    if application == UNFINISHED_ID:
+        raise StartupError(f"{path}: is a copy that was not finished; delete it")
     if application != APPLICATION_ID and (tables or application):
         raise StartupError(f"{path}: is another program's database")
     if version > known:

@@ -52,7 +52,7 @@ async def _newest(ask: Ask, queue: str | None) -> list[Published]:
     """Return the newest events that are kept; lets others run while it reads them."""
     hub = ask.server.hub
     until = hub.last_event_id
-    after, found = max(await hub.first_kept_id() - 1, until - LOOKED), list[Published]()
+    after, found = max(await hub.first_kept_id() - 1, hub.before_newest(LOOKED)), list[Published]()
     while after < until:
         more, after = await hub.replay(after, until, queue)
         found += more
