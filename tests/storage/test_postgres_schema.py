@@ -142,7 +142,7 @@ async def test_without_psycopg_it_is_told_what_to_install(monkeypatch: pytest.Mo
     monkeypatch.delitem(sys.modules, "bunqueue_trio.storage.postgres.store", raising=False)
     monkeypatch.delitem(sys.modules, "bunqueue_trio.storage.postgres.link", raising=False)
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(StartupError, match=r"needs psycopg: pip install \"bunqueue-trio\[postgres\]\""):
+    with pytest.raises(StartupError, match=r"needs psycopg: pip install \"\.\[postgres\]\" in the checkout"):
         await open_store(Settings(store="postgres:///queue"))
 
 
