@@ -48,6 +48,7 @@ TESTS = {
             "distant",
             "lease",
             "lookups",
+            "services",
             "many",
             "schedules",
             "history",

@@ -94,7 +94,7 @@ BODY_TOO_SLOW = Fault(408, "Request body did not arrive in time", "body-too-slow
 UNKNOWN_CONTENT_CODING = Fault(
     415, "Content-Encoding is not supported: send the body as it is", "unknown-content-coding"
 )
-MISSING_ROLE = Fault(403, "Token may not do this: it takes the role {}", "missing-role")
+MISSING_ROLE = Fault(403, "Token may not do this: it takes the role {}, and has {}", "missing-role")
 FOREIGN_ORIGIN = Fault(403, "Origin is not allowed", "foreign-origin")
 BODY_TOO_LARGE = Fault(413, "Request body too large", "body-too-large")
 BAD_HANDSHAKE = Fault(400, "Invalid WebSocket handshake: {}", "bad-handshake")

@@ -232,7 +232,7 @@ async def test_a_token_that_lacks_the_role_is_told_of_every_minute(
     bunqueue.start(worker)
     await trio.sleep(299)
     told = [line for line in logs if line["event"] == "no jobs from the server"]
-    assert {line["error"] for line in told} == {"Token may not do this: it takes the role work"}
+    assert {line["error"] for line in told} == {"Token may not do this: it takes the role work, and has read"}
     assert len(told) == 5
     monkeypatch.undo()
     bunqueue.cut()

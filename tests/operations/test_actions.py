@@ -13,6 +13,7 @@ from bunqueue_trio.protocol.catalog import ACTS, SPECS
 from bunqueue_trio.testing.server import Bunqueue
 from tests.operations.test_sisters import Shell
 from tests.ui.night import fail, push
+from tests.ui.site import Site
 
 ANN = By("ann", "10.0.0.7")
 
@@ -87,6 +88,19 @@ async def test_acts_are_filtered_as_on_the_page(shell: Shell):
             assert "--limit shows more" in done.stderr
     lines = (await shell("actions", "--of", "thumbs", "--json")).stdout.splitlines()
     assert [json.loads(line)["command"] for line in lines] == ["SetConcurrency"]
+
+
+async def test_a_worker_is_told_by_its_name(shell: Shell):
+    core = shell.bunqueue.server.core
+    for worker in ("w1", "w2"):
+        await core.execute(c.RegisterWorker(name="mail", worker_id=worker, queues=["q"]))
+        await core.execute(c.QuietWorker(id=worker), by=ANN)
+    found = rows((await shell("actions", "--of", "mail")).stdout)
+    assert [row.partition(") ")[2] for row in found] == [f"workers quiet mail id {worker} 1" for worker in ("w2", "w1")]
+    assert len(rows((await shell("actions", "--of", "w1")).stdout)) == 1
+    page = await Site(shell.bunqueue).get("/ui/actions")
+    assert page.said("workers quiet mail id w2 1 Undo…")
+    assert page.said("workers quiet mail id w1 1 Undo…")
 
 
 async def test_nothing_has_been_done_yet(shell: Shell):

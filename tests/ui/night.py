@@ -5,6 +5,7 @@ from msgspec import Raw
 
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol.caller import By
 from bunqueue_trio.testing.server import Bunqueue
 from tests.ui.site import minutes
 
@@ -62,7 +63,7 @@ async def night(bunqueue: Bunqueue, length: int = 60) -> None:
     """Let ``length`` minutes pass, of which the last third goes wrong."""
     core = bunqueue.server.core
     await core.execute(c.SetConcurrency(queue="thumbnails", concurrency=4))
-    await core.execute(c.Pause(queue="newsletter", reason="ana: template is being corrected"))
+    await core.execute(c.Pause(queue="newsletter", reason="template is being corrected"), by=By("ana", "10.0.0.7"))
     for n in range(120):
         await push(bunqueue, "newsletter", f'{{"issue":48,"to":{n}}}')
     for n in range(12):

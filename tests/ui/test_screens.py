@@ -207,7 +207,7 @@ async def test_the_night_is_on_every_screen(site: Site, bunqueue: Bunqueue) -> N
     assert '"password": "•••"' in unescape(job.html)
     waiting = await site.get("/ui/queues/newsletter/jobs?state=waiting")
     job = await site.get(links(waiting, "/ui/jobs/0")[0])
-    assert job.said("The queue is paused (ana: template is being corrected). It is the next of its queue.")
+    assert job.said("The queue is paused (template is being corrected). It is the next of its queue.")
     storage = await site.get("/ui/storage")
     assert storage.said("RETENTION_COMPLETED_MAX")
     server = await site.get("/ui/server")

@@ -79,7 +79,10 @@ def test_a_command_over_websocket_lets_in_whom_its_row_says(guarded: Server, rol
             is_refused = reply.get("code") == "missing-role"
             assert is_refused == (Role[role.upper()] < spec.role), (spec.tag, reply)
             if is_refused:
-                assert reply["error"] == f"Token may not do this: it takes the role {spec.role.name.lower()}"
+                assert (
+                    reply["error"]
+                    == f"Token may not do this: it takes the role {spec.role.name.lower()}, and has {role}"
+                )
 
 
 def test_a_refused_push_changes_nothing(guarded: Server, queue: str):
@@ -87,7 +90,7 @@ def test_a_refused_push_changes_nothing(guarded: Server, queue: str):
         response = reader.http.post(f"/queues/{queue}/jobs", json={"data": 1})
         assert response.status_code == 403
         assert response.json() == {
-            "ok": False, "error": "Token may not do this: it takes the role work", "code": "missing-role",
+            "ok": False, "error": "Token may not do this: it takes the role work, and has read", "code": "missing-role",
         }  # fmt: skip
         assert reader.http.get(f"/queues/{queue}/count").json()["count"] == 0
         refused(reader.http.get("/no/such/path"), 404)
@@ -96,9 +99,15 @@ def test_a_refused_push_changes_nothing(guarded: Server, queue: str):
 
 def test_the_token_that_a_connection_says_last_counts(guarded: Server, queue: str):
     with peer(guarded, quiet=True, Authorization="Bearer r-1") as connected:
-        assert connected.refused("PUSH", queue=queue, data=1) == "Token may not do this: it takes the role work"
+        assert (
+            connected.refused("PUSH", queue=queue, data=1)
+            == "Token may not do this: it takes the role work, and has read"
+        )
         assert connected.refused("Auth", token="nobody") == "Invalid token"
-        assert connected.refused("PUSH", queue=queue, data=1) == "Token may not do this: it takes the role work"
+        assert (
+            connected.refused("PUSH", queue=queue, data=1)
+            == "Token may not do this: it takes the role work, and has read"
+        )
         connected.done("Auth", token="w-1")
         connected.done("PUSH", queue=queue, data=1)
         connected.refused("Drain", queue=queue)

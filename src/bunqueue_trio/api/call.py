@@ -97,16 +97,16 @@ def sender(call: Call, peer: str) -> By:
     return By(call.grant.name or address, address)
 
 
-def missing_role(role: Role) -> Refused:
-    """Return the refusal of what takes ``role``."""
-    return errors.MISSING_ROLE.refuse(role.name.lower())
+def missing_role(role: Role, has: Role) -> Refused:
+    """Return the refusal of what takes ``role``, to whoever ``has`` another one."""
+    return errors.MISSING_ROLE.refuse(role.name.lower(), has.name.lower())
 
 
 def check_role(core: Core, command: Command, role: Role) -> None:
     """Raise ``Refused`` where ``role`` is not enough for what ``command`` would do to its job, as that stands now."""
     wanted = REVIVES.get(type(command))
     if wanted is not None and role < wanted and core.is_dead(command.id):  # type: ignore[attr-defined]
-        raise missing_role(wanted)
+        raise missing_role(wanted, role)
 
 
 def is_coded(refused: Refused, target: object) -> bool:

@@ -179,7 +179,7 @@ class Gateway:
         if not isinstance(call.match, Match):
             raise call.match or errors.NOT_FOUND.refuse()
         if call.lacks is not None:
-            raise missing_role(call.lacks)
+            raise missing_role(call.lacks, call.grant.role)
         return call.route or self._wrong_method(call.match, call.origin)
 
     async def _respond(self, call: Call, body: bytes | ReadBody, wait: Wait | None, address: str) -> Response:

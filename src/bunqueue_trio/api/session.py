@@ -196,7 +196,7 @@ class Session:
             return
         try:
             if self._grant.role is not Role.ADMIN and self._grant.role < (wanted := SPECS[type(command)].role):
-                raise missing_role(wanted)
+                raise missing_role(wanted, self._grant.role)
             check_role(self._core, command, self._grant.role)
             self._run(command, len(message), nursery)
         except Refused as refused:

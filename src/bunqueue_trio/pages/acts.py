@@ -58,6 +58,11 @@ def schedule_of(act: Action) -> str:
     return str(act.fields.get("name", "")) if act.command in _OF_SCHEDULES else ""
 
 
+def worker_of(act: Action) -> str:
+    """Return the worker that it was done to, by name where one is kept; empty if it was none."""
+    return str(act.fields.get("name") or act.worker) if act.worker else ""
+
+
 def queue_of(act: Action) -> str:
     """Return the one queue that it was done to; empty if it was none, or several."""
     queue = act.queue or _flat(act.fields).get("queue")
@@ -70,7 +75,7 @@ def of(act: Action) -> str:
     """Return what it was done to; empty if that was many jobs of any queue."""
     several = _flat(act.fields).get("queue")
     queues = ", ".join(map(str, several)) if isinstance(several, list) else ""
-    return schedule_of(act) or act.job or act.worker or queue_of(act) or queues
+    return schedule_of(act) or act.job or worker_of(act) or queue_of(act) or queues
 
 
 def how(act: Action, at: At) -> str:
@@ -87,6 +92,8 @@ def how(act: Action, at: At) -> str:
         for name, value in was.items()
         if name not in fields and name not in _UNSAID and value is not None
     ]
+    if act.worker and act.worker != worker_of(act):
+        said.append(f"id {act.worker}")
     if act.queue and act.queue != of(act):
         said.append(f"queue {act.queue}")
     return "; ".join(said)
@@ -98,7 +105,13 @@ def before(act: Action) -> Mapping[str, Any]:
 
 
 def _left_out(act: Action) -> frozenset[str]:
-    more = {"limit"} if act.command in _IN_STEPS else {"name"} if act.command in _OF_SCHEDULES else set[str]()
+    more = (
+        {"limit"}
+        if act.command in _IN_STEPS
+        else {"name"}
+        if act.command in _OF_SCHEDULES or act.worker
+        else set[str]()
+    )
     return _STEPS | more
 
 

@@ -42,7 +42,7 @@ ERRORS: dict[int, Words] = {
     ),
     403: Words(
         "The token has not the role that this takes; nothing was changed.",
-        {"role": "Token may not do this: it takes the role admin"},
+        {"role": "Token may not do this: it takes the role admin, and has read"},
     ),
     404: Words("There is no such job.", {"job": "Job not found", "dead": "No dead letter of this id in this queue"}),
     409: Words(

@@ -31,7 +31,7 @@ def undo(ask: Ask, act: Action, later: set[tuple[str, str]]) -> Bound | None:
     topic = TOPICS.get(act.command)
     if topic is None:
         return None
-    about = (topic, acts.of(act))
+    about = (topic, act.worker or acts.of(act))
     if about in later:
         return None
     later.add(about)
