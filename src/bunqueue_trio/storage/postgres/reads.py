@@ -59,7 +59,7 @@ _LAST_EVENT_AT = "SELECT greatest(at, stamp) FROM bq.event_batch ORDER BY last_i
 _FACTS = f"SELECT {', '.join(FactRow._fields)} FROM bq.fact ORDER BY kind, key"  # noqa: S608
 _SOME_JOBS = f"SELECT {_JOB} FROM bq.job WHERE seq > $1::bigint AND seq <= $2::bigint ORDER BY seq LIMIT $3::bigint"  # noqa: S608
 _STORED = (
-    "SELECT leader.term, leader.life::text, leader.batch, part.* FROM bq.leader LEFT JOIN ("
+    "SELECT leader.term, leader.life::text, leader.batch, part.* FROM bq.leader LEFT JOIN ("  # noqa: S608
     + _SOME_JOBS.replace(" data,", f" substr(data, 1, {AUDIT_DATA_BYTES}) AS data,")
     + ") AS part ON true ORDER BY part.seq"
 )
