@@ -107,7 +107,7 @@ class RemoteLink:
                     told = str(lost)
                     _log.warning("the leader cannot be reached", leader=str(self._leader[0]), error=told)
             else:
-                # Else it was another one that answered.
+                # Else it was another one that has answered.
                 if leader is not None and leader == self._leader and not self.is_up:
                     _log.info("serving through the leader", leader=str(leader[0]))
                     self._up.set()
