@@ -80,7 +80,7 @@ def nested_group() -> BaseException:
 class OwnGroup(BaseExceptionGroup[BaseException]):
     """One that cannot be taken apart."""
 
-    def split(self, *_: Any, **__: Any) -> Any:
+    def derive(self, _: Any) -> Any:
         raise ValueError("not to be split")
 
 
@@ -303,7 +303,7 @@ async def test_a_cancellation_is_found_however_deep(group: type[BaseExceptionGro
         scope.cancel()
         with pytest.raises(trio.Cancelled) as cancelled:
             await trio.lowlevel.checkpoint()
-        with pytest.raises((trio.Cancelled, BaseExceptionGroup)) as raised:
+        with pytest.raises(BaseException) as raised:  # noqa: PT011 - alone, or in a group
             of_handler(group("two", [ValueError("bad"), group("one", [cancelled.value])]))
     assert list(leaves(raised.value)) == [cancelled.value]
 

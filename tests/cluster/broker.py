@@ -98,6 +98,9 @@ class Broker:
         self.paused = False
         self.held: list[Any] = []
         self.lives = 0
+        self.started_at = 0.0
+        self.ended_at: dict[int, float] = {}
+        """When each of its processes has ended."""
         self.server: Server | None = None
         self.reach: Reach | None = None
         self.disturbed_at: list[float] = []
@@ -123,6 +126,7 @@ class Broker:
 
     async def _live(self) -> None:
         self.lives += 1
+        self.started_at = self._world.now()
         reach = self.reach = Reach(self._world.postgres, self.name)
         self._scope, self.is_stopping = trio.CancelScope(), False
         self._world.net.wake(self.name)
@@ -185,6 +189,7 @@ class Broker:
             return
         self.say(f"is down: {how}")
         self.reach.dead = True
+        self.ended_at[self.lives] = self._world.now()
         self.disturb()
         self._world.net.lose(self.name, silently=silently)
         self._scope.cancel()

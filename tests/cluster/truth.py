@@ -73,6 +73,7 @@ class Truth:
             kept, self.batches = self.batches[: after.batch], []
             lost_told = self.told[sum(row[1] for batch in kept for row in batch.events) :]
             self.lost_told |= {(each.id, each.body) for each in lost_told}
+            self.lost_ids |= {_event(each.body).job_id for each in lost_told}  # some have begun and ended in one batch
             for batch in lost:
                 rows = [*batch.new, *batch.finished]
                 names = [self._names.get(row[-1]) for row in batch.changed] + [self._names.get(s) for s in batch.ended]

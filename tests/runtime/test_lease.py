@@ -1,5 +1,6 @@
 """A server that another one may replace: it says that it is alive, and ends when it was replaced."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from bunqueue_trio.config import Settings
 from bunqueue_trio.errors import Refused, StoreError, TakenOver, leaves
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.clock import Clock
-from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.runtime.server import Server, clock_of
 from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.storage.store import Batch
@@ -97,6 +98,14 @@ async def test_it_ends_and_writes_nothing_when_it_was_replaced(store: Leased):
 
 def _taken_over() -> None:
     raise TakenOver("by another")
+
+
+async def test_its_clock_is_the_one_that_all_servers_of_the_store_go_by(store: Leased):
+    """Else a job that one of them has delayed would wait longer by as much as the clock of the next one is behind."""
+    clock = clock_of(store)
+    await trio.sleep(5)
+    assert clock.now() == store.epoch_ms() + 5000
+    assert abs(clock_of(MemoryStore()).now() - time.time() * 1000) < 60_000
 
 
 async def test_a_database_that_breaks_off_while_a_start_reads_is_not_called_damaged(

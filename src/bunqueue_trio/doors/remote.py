@@ -107,9 +107,8 @@ class RemoteLink:
                     told = str(lost)
                     _log.warning("the leader cannot be reached", leader=str(self._leader[0]), error=told)
             else:
-                if (
-                    leader is not None and leader == self._leader and not self.is_up
-                ):  # else it was another one that answered
+                # Else it was another one that has answered.
+                if leader is not None and leader == self._leader and not self.is_up:
                     _log.info("serving through the leader", leader=str(leader[0]))
                     self._up.set()
                 told, self._silent_since = None, math.inf

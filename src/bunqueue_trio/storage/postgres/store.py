@@ -163,7 +163,7 @@ class PostgresStore:
             return
         try:
             rows = await self._writer.ask_soon(self._here(Query(LEAD, self._leader)), self.lease_s / BEATS_A_LEASE)
-            # It has lost what only this server remembers; who writes nothing may end before it writes again.
+            # It has lost what only this server remembers, which may end before it has something to write.
             if rows[0][0] < self._batch:
                 for known in self._forgotten(Fenced("{} {} {}".format(*self._leader, *rows[0]))):
                     await self._writer.ask_soon(self._numbered(*known))
