@@ -57,9 +57,8 @@ async def serve(
         server.history.load(server.engine.figures)
     except BaseException as error:  # what cannot be read is left as it is, log and all
         server.store.close()
-        if isinstance(
-            error, StoreError
-        ):  # a record that a job waits for; or a database that broke off, which is not damaged
+        # A record that a job waits for cannot be read; or a database broke off, which is not damaged.
+        if isinstance(error, StoreError):
             at_once, where = server.store.at_once, server.settings.where
             raise (  # noqa: ASYNC104 - it was no Cancelled
                 StartupError(f"{where}: is damaged: {error}") if at_once else StoreError(f"{where}: {error}")
