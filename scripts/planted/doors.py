@@ -290,6 +290,12 @@ DOORS = [
         "connections that are passed on keep everybody else out of a door",
     ),
     Mutant(
+        "doors/asking.py",
+        " or _IGNORED in data)",
+        ")",
+        "a batch that the next leader is asked ignores what it has done itself",
+    ),
+    Mutant(
         "transports/listener.py",
         "if c.door is door]",
         "]",
@@ -355,13 +361,13 @@ DOORS = [
     Mutant(_ASKING, "or asked.is_told:", "or False:", "who has hung up asks the next leader"),
     Mutant(
         _ASKING,
-        "        if asked.again is Again.GUARDED and not data",
-        "        if False and not data",
+        "        if asked.again is Again.GUARDED and (not data",
+        "        if False and (not data",
         "an ack that was committed is told as refused",
     ),
     Mutant(
         _ASKING,
-        "        if asked.again is Again.GUARDED and not data.startswith(_SUCCESS):",
+        "        if asked.again is Again.GUARDED and (not data.startswith(_SUCCESS) or _IGNORED in data):",
         "        if asked.again is Again.GUARDED:",
         "an ack that the next leader took is told as unknown",
     ),

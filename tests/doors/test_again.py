@@ -26,6 +26,8 @@ READ = request_bytes("GET", "/queues/q/jobs/list?state=waiting")
 POLL = request_bytes("GET", "/queues/q/jobs?timeout=60000")
 PUSH = request_bytes("POST", "/queues/q/jobs", b'{"data":1}')
 ACK = request_bytes("POST", "/jobs/a/ack", b'{"token":"t"}')
+ACKS = request_bytes("POST", "/jobs/ack-batch", b'{"ids":["a"],"tokens":["t"]}')
+IGNORING = b'HTTP/1.1 200 OK\r\n\r\n{"ok":true,"data":{"ignoredIds":["a"]}}'
 OK = b"HTTP/1.1 200 OK\r\n\r\n"
 LOST = b"HTTP/1.1 409 Conflict\r\n\r\n"
 
@@ -52,7 +54,7 @@ def test_the_catalogue_says_of_each_command_whether_it_may_be_asked_again(spec: 
         (request_bytes("POST", "/jobs/%zz/promote"), Again.NEVER),
         (request_bytes("POST", "/ticket"), Again.NEVER),
         (request_bytes("POST", "/nowhere"), Again.NEVER),
-        (request_bytes("POST", "/jobs/fail-batch", b'{"failures":[{"id":"a","token":"t"}]}'), Again.FREELY),
+        (request_bytes("POST", "/jobs/fail-batch", b'{"failures":[{"id":"a","token":"t"}]}'), Again.GUARDED),
         (request_bytes("POST", "/jobs/fail-batch", b'{"failures":[{"id":"a","token":"t"},{"id":"b"}]}'), Again.NEVER),
         (b"\xff\r\n\r\n", Again.NEVER),
     ],
@@ -131,11 +133,14 @@ async def test_a_read_is_asked_of_the_next_leader_and_a_push_is_not(leaders: Lea
     assert len(leaders.asking) == 0
 
 
-@pytest.mark.parametrize(("answer", "is_answer"), [(OK, True), (LOST, False)])
+@pytest.mark.parametrize(
+    ("request_", "answer", "is_answer"),
+    [(ACK, OK, True), (ACK, LOST, False), (ACKS, OK, True), (ACKS, IGNORING, False)],
+)
 async def test_a_refusal_of_what_takes_effect_at_most_once_may_mean_that_it_has(
-    leaders: Leaders, autojump_clock: Clocked, answer: bytes, is_answer: bool
+    leaders: Leaders, autojump_clock: Clocked, request_: bytes, answer: bytes, is_answer: bool
 ):
-    ack = leaders.asking.ask(1, b"a", ACK)
+    ack = leaders.asking.ask(1, b"a", request_)
     await leaders.hear()
     await leaders.die()
     assert [message.number for message in await leaders.hear()] == [1]

@@ -262,7 +262,7 @@ _AFTERWARDS = (
     (Again.FREELY, "asked of the next leader; its answer is the answer"),
     (
         Again.GUARDED,
-        "asked of the next leader; a success is the answer, and after a refusal nobody knows: 503 `not-committed`",
+        "asked of the next leader; a success is the answer; after a refusal, or where ids are ignored, nobody knows: 503 `not-committed`",
     ),
     (Again.NEVER, "503 `not-committed`: it may have happened"),
 )

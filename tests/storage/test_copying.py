@@ -301,6 +301,16 @@ def database(url: str) -> str:
     return url
 
 
+def test_a_copy_that_hangs_is_ended_by_the_database_in_time(database: str):
+    from bunqueue_trio.storage.postgres import copying as database_copying
+    from bunqueue_trio.storage.postgres.place import parse_place
+
+    with database_copying.filled(parse_place(database)) as target:
+        assert target._ask("SHOW idle_in_transaction_session_timeout") == [("5min",)]
+    with database_copying.held(parse_place(database)) as source:
+        assert source._ask("SHOW idle_in_transaction_session_timeout") == [("0",)], "it is in nobody's way"
+
+
 def taken(url: str, lease_s: float = 10) -> Any:
     from bunqueue_trio.storage.postgres.place import parse_place
     from bunqueue_trio.storage.postgres.store import PostgresStore

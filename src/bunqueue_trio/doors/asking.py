@@ -43,6 +43,7 @@ from bunqueue_trio.transports.wire import Wire
 _ANSWER_MAX = 1 << 31
 """The leader is trusted; its answers are as large as what was asked for."""
 _SUCCESS = b"HTTP/1.1 2"
+_IGNORED = b'"ignoredIds":'  # a batch that found some of its jobs ended
 _LOOKED_AT = 100  # requests, before others are served: 2 ms
 _AGAIN_S = 0.1  # a leader that ends one stream after the other is not to be busy with that
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
@@ -276,7 +277,7 @@ class Asking:
                 asked.wait_on()
             return
         self.forget(asked)
-        if asked.again is Again.GUARDED and not data.startswith(_SUCCESS):
+        if asked.again is Again.GUARDED and (not data.startswith(_SUCCESS) or _IGNORED in data):
             asked.end(self._refusals.of(errors.NOT_COMMITTED))  # it may have happened the first time
             return
         asked.answer = data

@@ -139,7 +139,7 @@ SPECS: tuple[Spec, ...] = (
     ),
     Spec(
         AckBatch, Does.CHANGES, Path("POST", "/jobs/ack-batch"), timed="ack",
-        again_with_token=Again.FREELY,
+        again_with_token=Again.GUARDED,
         example=Example({"ids": [EXAMPLE_ID]}, {"ok": True, "data": {"ignoredIds": [EXAMPLE_ID]}}),
     ),
     Spec(
@@ -149,7 +149,7 @@ SPECS: tuple[Spec, ...] = (
     ),
     Spec(
         FailBatch, Does.CHANGES, Path("POST", "/jobs/fail-batch"), refuses=(RETRY_EXCLUDED,),
-        again_with_token=Again.FREELY,
+        again_with_token=Again.GUARDED,
         example=Example(
             {"failures": [{"id": "letter-1", "error": "SMTP connection refused"}, {"id": EXAMPLE_ID, "retryIn": 30000}]},
             {"ok": True, "data": {"runAt": [1700000001000, None], "ignoredIds": [EXAMPLE_ID]}},

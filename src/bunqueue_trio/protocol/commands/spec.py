@@ -26,7 +26,7 @@ class Again(Enum):
     """What may be done with a command that was sent and not answered."""
 
     FREELY = "it changes nothing, or the same once more"
-    GUARDED = "it takes effect at most once, but a refusal then may mean that it already has"
+    GUARDED = "it takes effect at most once, but a refusal then, or an id that is ignored, may mean that it already has"
     NEVER = "it would take effect twice"
 
 

@@ -43,6 +43,8 @@ _PATIENT = (
     "SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN "
     "('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')"
 )
+_ENDS = "SET LOCAL idle_in_transaction_session_timeout = '5min'"
+"""Of a copy that writes and hangs, in whose way whoever leads next would commit nothing."""
 _DURABLE = "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
 _IDS = "SELECT setval(pg_get_serial_sequence('bq.trail', 'id'), max(id)) FROM bq.trail"
 _WAIT_S = 3600  # for a count, or what the database does at the end
@@ -123,6 +125,8 @@ class DatabaseHeld:
         """Begin its only transaction, which may take long."""
         self._ask(text)
         self._ask(_PATIENT)
+        if text != _READ:
+            self._ask(_ENDS)
 
     def __str__(self) -> str:
         """Return its name; see :class:`Held`."""
