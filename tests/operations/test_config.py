@@ -93,6 +93,16 @@ def test_a_bad_file_is_named(tmp_path: Path, content: str, complaint: str):
     assert str(file) in str(refused.value)
 
 
+def test_a_flag_that_names_a_file_wins_over_a_database_of_the_environment():
+    loaded = load({"STORE": "postgres://bq@host/queue"}, flags={"data_path": "queue.db"})
+    assert (loaded.settings.store, loaded.settings.data_path) == ("", "queue.db")
+    assert loaded.warnings == ("STORE is not used: --data-path names a file, and flags win",)
+    there = load({"STORE": "postgres://bq@host/queue", "DATA_PATH": "queue.db"})
+    assert (there.settings.store, there.warnings) == ("postgres://bq@host/queue", ())
+    with pytest.raises(StartupError, match="exclude each other"):
+        load({}, flags={"data_path": "queue.db", "store": "postgres://bq@host/queue"})
+
+
 def test_a_bad_secret_is_not_shown():
     f = next(f for f in fields(Settings) if f.name == "auth_tokens")
     assert f.metadata["secret"]

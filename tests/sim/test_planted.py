@@ -433,8 +433,8 @@ def makes_the_job_of_a_slot_twice(patch: pytest.MonkeyPatch) -> None:
 
 
 def commits_half_of_a_bulk_push(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Half, "begin", lambda self: None)
-    patch.setattr(Half, "end", lambda self: None)
+    patch.setattr(Half, "begin", lambda self, command: None)
+    patch.setattr(Half, "end", lambda self, command: None)
 
 
 def waits_for_the_disk_between_two_steps(patch: pytest.MonkeyPatch) -> None:

@@ -55,8 +55,14 @@ def load(environ: Mapping[str, str], *, file: Path | None = None, flags: Mapping
             if not _is_empty(raw, f):
                 values[name], sources[name] = _parse(f, raw, source), source
                 break
-    settings = Settings(**values)
     warnings = near_misses(environ, (f.metadata["env"] for f in fields(Settings)))
+    if "store" in values and sources["data_path"] == "--data-path":
+        if sources["store"] == "--store":
+            raise StartupError("--store and --data-path exclude each other: a queue is in a database or in a file")
+        warnings.append(f"{sources['store']} is not used: --data-path names a file, and flags win")
+        del values["store"]
+        sources["store"] = "default"
+    settings = Settings(**values)
     if (settings.tls_cert_file is None) != (settings.tls_key_file is None):
         given, missing = (
             ("tls_cert_file", "TLS_KEY_FILE") if settings.tls_cert_file else ("tls_key_file", "TLS_CERT_FILE")
