@@ -108,7 +108,17 @@ TESTS = {
     "cli": ["tests/operations/test_sisters.py", "tests/ui/test_same_in_a_shell.py"],
     "ui": [
         f"tests/ui/test_{name}.py"
-        for name in ("payload", "access", "actions", "undo", "hostile", "screens", "unsure", "same_in_a_shell")
+        for name in (
+            "payload",
+            "access",
+            "actions",
+            "undo",
+            "operating",
+            "hostile",
+            "screens",
+            "unsure",
+            "same_in_a_shell",
+        )
     ],
     "transports": [
         *(f"tests/stream/test_{name}.py" for name in ("hot", "heads", "frames", "virtual", "gone", "bulk")),

@@ -264,3 +264,9 @@ async def test_worker_polls_as_it_does_in_earnest(bunqueue: Bunqueue):
     worker.stop()
     await trio.sleep(0.1)
     assert bunqueue.server.core.pulls_waiting == 0
+
+
+@pytest.mark.trio
+async def test_a_mark_that_says_no_more_than_trio_leaves_it_in_virtual_time(bunqueue: Bunqueue):
+    await trio.sleep(30 * 86_400)
+    assert isinstance(trio.lowlevel.current_clock(), trio.testing.MockClock)

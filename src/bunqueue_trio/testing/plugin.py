@@ -75,8 +75,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _is_for_trio(item: pytest.Item) -> bool:
-    if any(item.get_closest_marker(name) is not None for name in ("trio", "asyncio", "anyio")):
+    if any(item.get_closest_marker(name) is not None for name in ("asyncio", "anyio")):
         return False
+    if any("run" in marker.kwargs for marker in item.iter_markers("trio")):
+        return False  # it has said how it is run
     function = getattr(item, "obj", None)
     # Hypothesis puts a function of its own around the test.
     function = getattr(getattr(function, "hypothesis", None), "inner_test", function)
