@@ -187,6 +187,7 @@ def test_who_waits_is_seen_until_it_does_so_no_more(place: Place, monkeypatch: p
     [again] = look_at_cluster(place).waiting
     assert (again.seen_s < 30, again.since) == (True, each.since)
     ask(place, "UPDATE bq.waiting SET seen = seen - interval '30 minutes'")
+    assert look_at_cluster(place).waiting == []
     waits.wait()
     assert look_at_cluster(place).waiting[0].since > each.since, "it was away"
     waits.close()

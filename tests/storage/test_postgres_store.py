@@ -566,6 +566,8 @@ def test_events_are_kept_by_their_number_whatever_their_ids(store: PostgresStore
     ledger.write(events=[event(make_job(1))])
     prune_all(other, keep(events=3))
     assert [other.first_event_id(), len(other.events_after(0, 9))] == [2, 3]
+    prune_all(other, keep(events=1))
+    assert [len(other.events_after(0, 9)), other.first_event_id()] == [1, other.last_event_id]
 
 
 def test_an_audit_reads_only_what_this_server_has_left(store: PostgresStore, open_: Open, sql: Any):
