@@ -187,8 +187,7 @@ class Session:
 
     def take_in(self, message: bytes, nursery: trio.Nursery) -> None:
         """Do the same with one of several messages; :meth:`settle` is to be called after the last of them."""
-        if self._adding is not None:
-            self._end_bulk(self._adding)
+        assert self._adding is None, "the carrier waits until a bulk command is whole"
         try:
             command = decode_message(message) if self._read is None else self._take_read(message)
         except BadMessage as bad:
@@ -360,19 +359,14 @@ class Session:
         return command if text is message else decode_message(message)
 
     async def _add(self, begun: Begun) -> None:
+        """Add what is left of a bulk command, and put its reply in line."""
         await self._core.add_rest(begun)
-        self._end_bulk(begun)
+        self._adding = None
+        if not self._hears_itself:
+            self._note_reported(begun)
+        self._reply(begun.epoch, begun.reply, begun.command.req_id, begun, type(begun.command))
         self._room.set()
         self._ring()
-
-    def _end_bulk(self, begun: Begun) -> None:
-        """Add what is left of a bulk push, and put its reply in line."""
-        if self._adding is begun:
-            self._core.add_at_once(begun)
-            self._adding = None
-            if not self._hears_itself:
-                self._note_reported(begun)
-            self._reply(begun.epoch, begun.reply, begun.command.req_id, begun, type(begun.command))
 
     def _note_reported(self, begun: Begun) -> None:
         """Keep from the peer the events of what it has just reported: they come with the batch that gathers."""

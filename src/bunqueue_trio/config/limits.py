@@ -104,13 +104,10 @@ COMMIT_RETRY_MIN_MS = 50  # a full disk rarely heals sooner; the first retry is 
 COMMIT_RETRY_MAX_MS = 500  # how long after the disk is back the server may lag
 GIVE_UP_S = 5  # how long a request waits for a disk that refuses its commit, before it is told so
 CHECKPOINT_MS = 200  # how often the size of the write-ahead log is looked at; one connection fills 70 MB a second
-ROOM_LITTLE, ROOM_MS = (
-    16,
-    50,
-)  # with less than 16 reserves left the disk is looked at each 50 ms: a log of 70 MB a second takes as much again in the file
-GIVE_BACK_MS = (
-    10_000  # how often the log's file is cut while the disk is nearly full: commits wait for that, up to a second
-)
+# With less than 16 reserves left the disk is looked at each 50 ms: a log of 70 MB a second takes as much again in the file.
+ROOM_LITTLE, ROOM_MS = 16, 50
+# How often the log's file is cut while the disk is nearly full: commits wait for that, up to a second.
+GIVE_BACK_MS = 10_000
 CHECKPOINT_BYTES = 4 * MIB  # the log is copied back from here on; SQLite's own default is 4 MB
 CHECKPOINT_FINISH_BYTES = 16 * MIB  # from here on with commits waiting for its end
 SAMPLE_POINTS = 200  # ended jobs of which it is told how much a shorter retention would free: 2 ms beside the loop

@@ -171,11 +171,6 @@ class Core:
                 await self.journal.half.next_part(begun.command)
                 self._add_some(begun)
 
-    def add_at_once(self, begun: "Begun") -> None:
-        """Do the same in this very step."""
-        while begun.bulk is not None:
-            self._add_some(begun)
-
     def finish_nowait(self, begun: "Begun") -> r.Reply:
         """Do as :meth:`finish` does when the batch is committed, or given up; who polls has to wait there.
 
@@ -302,8 +297,7 @@ class Core:
     def _add_some(self, begun: Begun) -> None:
         """Do some more of a bulk command; with its end the batch may be taken."""
         bulk, now, is_done = begun.bulk, self.clock.now(), True
-        if bulk is None:
-            return
+        assert bulk is not None
         try:
             is_done = self._apply(now, bulk.add, BULK_SLICE, now)
         finally:
