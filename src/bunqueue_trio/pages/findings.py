@@ -172,7 +172,9 @@ def _disk(picture: Picture) -> Iterator[Finding]:
     yield Finding(
         code="disk-fills", severity="critical", alert="BunqueueDiskFillsUp", title=soon, weight=900 * 10**5,
         cause="Jobs come faster than they leave, finished ones are kept for long, or something else fills the disk.",
-        evidence=f"{size(space.disk_free)} of {size(space.disk)} are free; the queue's file has {size(space.file)}.",
+        evidence=f"{size(space.disk_free)} of {size(space.disk)} are free; the queue's file has {size(space.file)}."
+        + (" New jobs are refused; what empties the queues goes on." if picture.told.storage.full_since is not None else ""),
+        since=picture.told.storage.full_since,
         numbers={"diskFree": space.disk_free, "file": space.file} | ({"fullInMs": int(ends)} if ends else {}),
         remedy="`bunqueue-trio clean QUEUE completed --older 1d` removes records of jobs that are done. A shorter `RETENTION_AGE_MS` keeps less from the next start on.",
             commands=(line("storage"), *_cleaning(picture)),
