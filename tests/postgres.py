@@ -70,6 +70,7 @@ class Server(Cluster):
         self._settings = _SETTINGS | settings
         super().__init__(Path(tempfile.mkdtemp(prefix="bqpg")))
         self._process: subprocess.Popen[bytes] | None = None
+        self._frozen: list[int] = []
         if os.geteuid() == 0:
             os.chown(self.directory, pwd.getpwnam("nobody").pw_uid, -1)
         self._run("initdb", "-D", self._data, "-A", "trust", "-U", "bq", "-E", "UTF8", "--locale=C", "-N")
@@ -102,10 +103,22 @@ class Server(Cluster):
             return False
         return True
 
+    def write_no_more(self) -> None:
+        """Keep in memory, until it ends, what it has committed without a promise to write it."""
+        import psycopg
+
+        with psycopg.connect(host=str(self.directory), user="bq", dbname="postgres") as connection:
+            rows = connection.execute("SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'").fetchall()
+        self._frozen = [row[0] for row in rows]
+        for process in self._frozen:
+            os.kill(process, signal.SIGSTOP)
+
     def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
         """End it, at once unless ``how`` says otherwise."""
         if self._process is not None:
             self._process.send_signal(how)
+            while self._frozen:
+                os.kill(self._frozen.pop(), signal.SIGKILL)
             self._process.wait(STARTS_WITHIN_S)
             self._process = None
 

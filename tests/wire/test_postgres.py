@@ -314,16 +314,19 @@ def test_a_database_that_crashes_is_waited_for_and_gets_again_what_it_has_lost(t
     reason = why_not()
     if reason is not None:
         pytest.skip(reason)
-    with contextlib.closing(Server(wal_writer_delay="10s")) as cluster:
+    with contextlib.closing(Server(autovacuum="off", bgwriter_lru_maxpages="0")) as cluster:
+        cluster.write_no_more()
         url = f"{cluster.new_url()}&options=-csynchronous_commit%3D{commits}"
         migrate(parse_place(url))
         with server(tmp_path, url, lease_ms=30_000) as running, Load(running.port) as load:
             load.wait()
+            reached = ask(url, "SELECT link FROM bq.leader")
             cluster.stop()
             until(lambda: not running.is_ready(), 60, lambda: running.log)
             assert call(running.port, "POST", "/queues/q/jobs", {"data": 1})[0] == 503
             cluster.start()
             load.wait()
+            assert ask(url, "SELECT link FROM bq.leader") == reached != [(None,)]
             assert running.is_ready()
             assert ("the database has lost its newest batches" in running.log) is (commits == "off")
         load.check(url)

@@ -8,9 +8,12 @@ from bunqueue_trio.config import WAITING_SAID_S
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.postgres.link import Link, Query
 from bunqueue_trio.storage.postgres.place import Place
-from bunqueue_trio.storage.postgres.terms import LOOK, WAIT, WAITS_NO_MORE, own_name
+from bunqueue_trio.storage.postgres.terms import DURABLE, LOOK, WAIT, WAITS_NO_MORE, own_name
 
-_TELL = "UPDATE bq.leader SET link = $1 WHERE term = $2::bigint AND life = $3::uuid"
+_TELL = (
+    f"WITH durable AS ({DURABLE}) UPDATE bq.leader SET link = $1 FROM (SELECT count(*) FROM durable) AS it"  # noqa: S608
+    " WHERE term = $2::bigint AND life = $3::uuid"
+)
 
 
 class Announcer:

@@ -6,6 +6,7 @@ from importlib.resources import files
 from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.storage.postgres.link import Link, Query
 from bunqueue_trio.storage.postgres.place import Place
+from bunqueue_trio.storage.postgres.terms import DURABLE
 
 _OLDEST = 150000  # of PostgreSQL: nothing older was ever tried
 _LOCK = 0x42515452  # "BQTR": of two that migrate at once one waits
@@ -81,7 +82,7 @@ def migrate(place: Place) -> tuple[int, int]:
                 steps = (
                     f"BEGIN; CREATE SCHEMA IF NOT EXISTS {place.schema};" if version == 1 else "BEGIN;",
                     place.qualified(text),
-                    place.qualified(_NOTE.replace("$1", str(version))) + "; COMMIT;",
+                    place.qualified(_NOTE.replace("$1", str(version))) + f"; {DURABLE}; COMMIT;",
                 )
                 link.run_script("\n".join(steps))
         return before, migrations()[-1][0]

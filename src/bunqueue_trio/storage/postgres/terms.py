@@ -3,15 +3,18 @@
 import os
 import socket
 
+DURABLE = "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
+"""In the transaction of what nobody remembers who could write it again."""
 LEAD = "SELECT leader.batch FROM bq.lead($1::bigint, $2::uuid), bq.leader"
 TAKE = (
-    "WITH taken AS (UPDATE bq.leader SET term = term + 1, life = gen_random_uuid(), holder = $1, beat = clock_timestamp(), "
+    f"WITH durable AS ({DURABLE}), "  # noqa: S608
+    "taken AS (UPDATE bq.leader SET term = term + 1, life = gen_random_uuid(), holder = $1, beat = clock_timestamp(), "
     "answer = NULL, link = NULL, lease = make_interval(secs => $2::double precision), version = $3, since = clock_timestamp(), "
     "start_jobs = NULL, start_s = NULL WHERE beat + lease < clock_timestamp() RETURNING term, life, batch, since), "
     "noted AS (INSERT INTO bq.term SELECT term, $1, $3, since FROM taken "
     "ON CONFLICT (term) DO UPDATE SET holder = excluded.holder, version = excluded.version, since = excluded.since), "
     "old AS (DELETE FROM bq.term USING taken WHERE bq.term.term <= taken.term - 20) "
-    "SELECT term, life::text, batch, (extract(epoch FROM clock_timestamp()) * 1000)::bigint FROM taken"
+    "SELECT term, life::text, batch, (extract(epoch FROM clock_timestamp()) * 1000)::bigint FROM taken LEFT JOIN durable ON true"
 )
 HOLDER = "SELECT holder FROM bq.leader"
 STARTED = "UPDATE bq.leader SET start_jobs = $3::bigint, start_s = $4::double precision WHERE term = $1::bigint AND life = $2::uuid"
