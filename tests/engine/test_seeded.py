@@ -445,7 +445,9 @@ def live(seed: int, steps: int) -> None:
     life.world.finish()
 
 
-@pytest.mark.parametrize("seed", [*range(8), *(pytest.param(seed, marks=pytest.mark.thorough) for seed in range(8, 40))])
+@pytest.mark.parametrize(
+    "seed", [*range(8), *(pytest.param(seed, marks=pytest.mark.thorough) for seed in range(8, 40))]
+)
 def test_engine_agrees_with_the_model(seed: int):
     live(seed, 300)
 
