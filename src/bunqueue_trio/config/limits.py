@@ -103,6 +103,9 @@ COMMITS_IN_A_ROW_MAX = 32  # by one task without letting others run: about 1 ms
 COMMIT_RETRY_MIN_MS = 50  # a full disk rarely heals sooner; the first retry is nearly free
 COMMIT_RETRY_MAX_MS = 500  # how long after the disk is back the server may lag
 GIVE_UP_S = 5  # how long a request waits for a disk that refuses its commit, before it is told so
+LOOK_PATIENCE_MS = (
+    1000  # how long a commit may take before lists do not wait for it: an fsync of a busy disk takes less
+)
 CHECKPOINT_MS = 200  # how often the size of the write-ahead log is looked at; one connection fills 70 MB a second
 # With less than 16 reserves left the disk is looked at each 50 ms: a log of 70 MB a second takes as much again in the file.
 ROOM_LITTLE, ROOM_MS = 16, 50
