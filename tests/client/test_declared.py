@@ -163,7 +163,7 @@ MOMENT = datetime(2030, 1, 1, tzinfo=UTC)
         ({"every": 5, "cron": "@daily"}, ValueError, "exactly one of cron, every, at"),
         ({"every": 0}, ValueError, "every must be more than 0, not 0"),
         ({"every": -1.5}, ValueError, "every must be more than 0, not -1.5"),
-        ({"every": float("inf")}, ValueError, "a time must have an end"),
+        ({"every": float("inf")}, ValueError, "every must have an end"),
         ({"every": float("nan")}, ValueError, "every must be more than 0"),
         ({"every": "soon"}, ValueError, "every must be a time such as '60s', '5m' or '500ms', not 'soon'"),
         ({"every": "60"}, ValueError, "every must be a time with a unit"),
