@@ -7,6 +7,8 @@ OTHERS = [
     Mutant("storage/rows.py", "            auto_retries=retries,\n", "", "a record forgets how often its queue has retried it"),
     Mutant("storage/rows.py", "        and not retries\n", "", "a record without a text forgets how often its queue has retried it"),
     Mutant("storage/store.py", "    batch.finished.sort(key=_FINISHED_AT)\n", "", "what ends in one commit is kept in the order of the first changes"),
+    Mutant("storage/rows.py", "% _GRAIN)", "% 1)", "each change of a large job writes its payload again"),
+    Mutant("storage/rows.py", "    bits = (value if value >= 0 else ~value).bit_length() + 1\n", "    bits = 64\n", "a number that grows makes a large row longer"),
     Mutant("storage/sqlite/store.py", "0 if oldest else _NO_END", "_NO_END", "the oldest records are not found"),
     Mutant("runtime/services.py", "                    if core.stopping or not core.is_sure:", "                    if not core.is_sure:", "a server that stops retries by itself"),
     Mutant("runtime/services.py", "                    if core.stopping or not core.is_sure:", "                    if core.stopping:", "a server that may not lead any more retries by itself"),
