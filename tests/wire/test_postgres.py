@@ -121,7 +121,7 @@ def test_a_queue_in_a_database_does_what_one_in_a_file_does(postgres: Cluster, t
     refused = bunqueue("serve", env=env)
     assert (refused.code, "run `bunqueue-trio migrate` once" in refused.err, refused.err.count("\n")) == (2, True, 1)
     done = bunqueue("migrate", env=env)
-    assert (done.code, "schema 3, made" in done.out) == (0, True)
+    assert (done.code, "schema 4, made" in done.out) == (0, True)
     with server(tmp_path, url, lease_ms=60_000) as running:
         port = running.port
         _, pushed = call(port, "POST", "/queues/q/jobs", {"data": {"n": 1}, "jobId": "one"})

@@ -74,6 +74,7 @@ STORE_CONNECT_S = 5  # to a database; then it is tried again
 STORE_ANSWER_S = 10  # of a database: then the connection is given up, and what was asked is asked again
 STORE_BYTES_PER_S = MIB  # which a large batch may take longer by
 WAITING_SAID_S = 5  # between two words of a server that waits, for people who look who does
+CLUSTER_LOOK_S = 5  # between two looks of a leader at who waits, and at the database: six small questions
 COPY_LEASE_S = 30  # of whoever copies a database; a server waits for its end when that was killed
 STORE_PAGE_ROWS = 5000  # jobs that a start reads from a database at once
 STORE_TAIL_BYTES = 32 * MIB  # of the newest batches, which a database may come back without

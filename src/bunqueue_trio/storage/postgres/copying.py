@@ -38,6 +38,7 @@ _OUT: dict[Kind, Callable[[Any], Any]] = {names: with_nul, numbers: number}
 """What a value of a kind is in other stores; nothing else is written in another way here."""
 _IN: dict[Kind, Callable[[Any], Any]] = {names: without_nul, numbers: repr}
 
+_NAME = "a copy by {}"
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _PATIENT = (
     "SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN "
@@ -72,10 +73,10 @@ class Lead:
 
     def _take(self) -> None:
         try:
-            leader = self._store.take()
+            leader = self._store.take(name=_NAME.format(own_name()), serves=False)
         except StoreError as error:
             raise StoreError(f"{self.place}: {error}") from None
-        if leader == own_name():
+        if leader == _NAME.format(own_name()):
             raise StoreError(f"{self.place}: is what is copied from")
         if leader is not None:
             raise StoreError(

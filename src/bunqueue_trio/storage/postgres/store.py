@@ -17,7 +17,7 @@ A server that has nothing to write beats the row instead. The clock of the lease
 
 import json
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -26,20 +26,22 @@ import structlog
 import trio
 
 from bunqueue_trio import __version__
-from bunqueue_trio.config import BEATS_A_LEASE, STORE_ANSWER_S, STORE_BYTES_PER_S, STORE_PAGE_ROWS, STORE_TAIL_BYTES
+from bunqueue_trio.config import BEATS_A_LEASE, STORE_ANSWER_S, STORE_BYTES_PER_S, STORE_PAGE_ROWS
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import Job, Records, State, Trace
 from bunqueue_trio.engine.trails import TrailPage
 from bunqueue_trio.errors import StartupError, StoreError, TakenOver
 from bunqueue_trio.storage.awaited import Leading, Question
 from bunqueue_trio.storage.postgres.announcer import Announcer
+from bunqueue_trio.storage.postgres.cluster import Watcher
 from bunqueue_trio.storage.postgres.link import Fenced, Link, Query, Row
 from bunqueue_trio.storage.postgres.parameters import COMMIT, Values, values_of
 from bunqueue_trio.storage.postgres.place import Place
 from bunqueue_trio.storage.postgres.reads import SIZE, Read, Reads
 from bunqueue_trio.storage.postgres.retention import EVENTS, Pruner
 from bunqueue_trio.storage.postgres.schema import check_schema
-from bunqueue_trio.storage.postgres.terms import HOLDER, LEAD, LET_GO, STARTED, TAKE, own_name
+from bunqueue_trio.storage.postgres.tail import Tail, size_of
+from bunqueue_trio.storage.postgres.terms import LEAD, LET_GO, SEEN, STARTED, TAKE, Seen, own_name
 from bunqueue_trio.storage.rows import FactRow
 from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, StoredEvent
 from bunqueue_trio.storage.tally import Tally
@@ -74,15 +76,15 @@ class PostgresStore:
         """Number of the last batch that is known to be committed."""
         self._beat_at = 0.0
         self._clock_ms = 0.0
-        self._tail: deque[tuple[int, Values]] = deque()
-        """The newest batches, with their numbers."""
-        self._tail_bytes = 0
+        self._tail = Tail()
         self._recounts = False
         self._size = 0
         self.ids_skipped = 0
 
-    def take(self) -> str | None:
-        """Lead from now on, unless another server does: return its name then.
+    def take(self, *, name: str = "", serves: bool = True) -> str | None:
+        """Lead from now on, under ``name``, unless another server does: return its name then.
+
+        Who only copies ``serves`` nobody, and is not counted among those who have led.
 
         Raises:
             StartupError: the database cannot be used.
@@ -90,9 +92,9 @@ class PostgresStore:
         """
         check_schema(self._auditor, self._place)
         sent_at = _now()
-        taken = self._ask(TAKE, own_name(), str(self.lease_s), __version__)
+        taken = self._ask(TAKE, name or own_name(), str(self.lease_s), __version__, "true" if serves else "false")
         if not taken:
-            return self.holder()
+            return self.seen().holder
         [(term, life, self._batch, epoch_ms)] = taken
         self._leader = term, life
         self._beat_at = sent_at
@@ -113,16 +115,16 @@ class PostgresStore:
             last, self.last_event_id = self.last_event_id, max(self.last_event_id, self.epoch_ms() * 1000)
             self.ids_skipped = self.last_event_id - last
 
-    def holder(self) -> str:
-        """Return the name of the server that leads, or has led last.
+    def seen(self) -> Seen:
+        """Return what the row of the leader says to who waits.
 
         Raises:
             StartupError: nobody can lead.
             StoreError: the database cannot be reached.
         """
         check_schema(self._auditor, self._place)  # one that has just come up may have no tables yet
-        for (holder,) in self._ask(HOLDER):
-            return str(holder)
+        for row in self._ask(SEEN):
+            return Seen(*row)
         raise StartupError(f"{self._place}: the row of the leader is gone, so nobody can write there")
 
     @property
@@ -133,6 +135,10 @@ class PostgresStore:
     def announcer(self) -> Announcer:
         """Return what tells others where this leader is reached; see :class:`AwaitedStore`."""
         return Announcer(self._place, self._leader)
+
+    def watcher(self) -> Watcher:
+        """Return what looks at those who serve this store; see :class:`AwaitedStore`."""
+        return Watcher(self._place)
 
     def _count(self) -> None:
         counted: FinishedCounts = Counter({(queue, state): n for queue, state, n in self._ask(_COUNTS)})
@@ -149,7 +155,9 @@ class PostgresStore:
 
     def leading(self) -> Leading:
         """Return how this server leads; see :class:`AwaitedStore`."""
-        return Leading(self._leader[0], max(0.0, self._beat_at + self.lease_s - _now()), self._tail_bytes)
+        now, tail = _now(), self._tail
+        left_s = max(0.0, self._beat_at + self.lease_s - now)
+        return Leading(self._leader[0], left_s, tail.bytes, self.lease_s, len(tail.batches), tail.reaches_s(now))
 
     async def beat(self) -> None:
         """Say that this server leads, unless a commit has lately; between two commits.
@@ -216,7 +224,7 @@ class PostgresStore:
         make = partial(values_of, batch, self._last_fin)
         values = make() if quick else await trio.to_thread.run_sync(make)
         number, sent_at = self._batch + 1, _now()
-        patience = STORE_ANSWER_S + _size(values) / STORE_BYTES_PER_S
+        patience = STORE_ANSWER_S + size_of(values) / STORE_BYTES_PER_S
         try:
             rows = await self._writer.ask_soon(self._numbered(number, values), patience, quick=quick)
         except Fenced as fenced:
@@ -234,7 +242,7 @@ class PostgresStore:
         Raises:
             TakenOver: it is no more the database that this server leads, or they are not remembered.
         """
-        tail = [known for known in self._tail if known[0] > fenced.batch]
+        tail = self._tail.after(fenced.batch)
         if (fenced.term, fenced.life) != self._leader or len(tail) != self._batch - fenced.batch:
             raise self._lost(fenced) from None
         _log.warning(
@@ -247,7 +255,7 @@ class PostgresStore:
     def _settle(self, batch: Batch, number: int, values: Values, rows: list[Row], sent_at: float) -> None:
         """Take account of a batch that is committed, once."""
         self._batch, self._beat_at = number, sent_at
-        self._remember(number, values)
+        self._tail.remember(number, values, _now())
         self.last_event_id = batch.last_event_id
         self._pruner.events += len(batch.events)
         self._last_fin += len(batch.finished)
@@ -262,12 +270,6 @@ class PostgresStore:
                 if fingerprint is not None:
                     grouped[queue, fingerprint] -= 1
             self._tally.add(added, grouped)
-
-    def _remember(self, number: int, values: Values) -> None:
-        self._tail.append((number, values))
-        self._tail_bytes += _size(values)
-        while self._tail_bytes > STORE_TAIL_BYTES:
-            self._tail_bytes -= _size(self._tail.popleft()[1])
 
     def prune(self, keep: Retention) -> int:
         """Delete some of what is not to be kept; see :class:`Store`."""
@@ -437,7 +439,3 @@ class PostgresStore:
 
 def _now() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def _size(values: Values) -> int:
-    return sum(len(value) for value in values if isinstance(value, bytes))

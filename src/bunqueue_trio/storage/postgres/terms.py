@@ -2,33 +2,53 @@
 
 import os
 import socket
+from typing import NamedTuple
 
 DURABLE = "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
 """In the transaction of what nobody remembers who could write it again."""
 LEAD = "SELECT leader.batch FROM bq.lead($1::bigint, $2::uuid), bq.leader"
 TAKE = (
     f"WITH durable AS ({DURABLE}), "  # noqa: S608
+    "before AS (SELECT term, beat FROM bq.leader), "
     "taken AS (UPDATE bq.leader SET term = term + 1, life = gen_random_uuid(), holder = $1, beat = clock_timestamp(), "
     "answer = NULL, link = NULL, lease = make_interval(secs => $2::double precision), version = $3, since = clock_timestamp(), "
     "start_jobs = NULL, start_s = NULL WHERE beat + lease < clock_timestamp() RETURNING term, life, batch, since), "
-    "noted AS (INSERT INTO bq.term SELECT term, $1, $3, since FROM taken "
-    "ON CONFLICT (term) DO UPDATE SET holder = excluded.holder, version = excluded.version, since = excluded.since), "
+    "ended AS (UPDATE bq.term SET until = nullif(before.beat, '-infinity'), ended = CASE WHEN before.beat = '-infinity' THEN 'stopped' ELSE 'silent' END "
+    "FROM before, taken WHERE bq.term.term = before.term AND bq.term.ended IS NULL), "
+    "noted AS (INSERT INTO bq.term SELECT term, $1, $3, since FROM taken WHERE $4::boolean "
+    "ON CONFLICT (term) DO UPDATE SET holder = excluded.holder, version = excluded.version, since = excluded.since, until = NULL, ended = NULL), "
     "old AS (DELETE FROM bq.term USING taken WHERE bq.term.term <= taken.term - 20) "
     "SELECT term, life::text, batch, (extract(epoch FROM clock_timestamp()) * 1000)::bigint FROM taken LEFT JOIN durable ON true"
 )
-HOLDER = "SELECT holder FROM bq.leader"
+"""Begins a term, unless another one leads. That of a copy is not noted: it serves nobody."""
+SEEN = "SELECT holder, concat_ws(' ', term, life, batch, beat), beat = '-infinity', extract(epoch FROM lease)::float8 FROM bq.leader"
 STARTED = "UPDATE bq.leader SET start_jobs = $3::bigint, start_s = $4::double precision WHERE term = $1::bigint AND life = $2::uuid"
-LET_GO = "UPDATE bq.leader SET beat = '-infinity' WHERE term = $1::bigint AND life = $2::uuid"
+LET_GO = (
+    "WITH gone AS (UPDATE bq.leader SET beat = '-infinity' WHERE term = $1::bigint AND life = $2::uuid RETURNING term) "
+    "UPDATE bq.term SET until = clock_timestamp(), ended = 'stopped' FROM gone WHERE bq.term.term = gone.term"
+)
 
 LOOK = "SELECT leader.link, link.key FROM bq.leader, bq.link"
 WAIT = (
-    "WITH here AS (INSERT INTO bq.waiting AS w VALUES ($1, $2, clock_timestamp(), clock_timestamp()) ON CONFLICT (holder) DO UPDATE "
-    "SET version = excluded.version, seen = excluded.seen, "
+    "WITH here AS (INSERT INTO bq.waiting AS w VALUES ($1, $2, clock_timestamp(), clock_timestamp(), $3, $4::boolean, $5::bigint, $6::bigint) "
+    "ON CONFLICT (holder) DO UPDATE SET version = excluded.version, seen = excluded.seen, address = excluded.address, "
+    "reaches = excluded.reaches, connections = excluded.connections, requests = excluded.requests, "
     "since = CASE WHEN w.seen < clock_timestamp() - interval '1 minute' THEN excluded.since ELSE w.since END), "
-    "gone AS (DELETE FROM bq.waiting WHERE holder <> $1 AND seen < clock_timestamp() - interval '1 hour') "
+    "gone AS (DELETE FROM bq.waiting WHERE holder <> $1 AND seen < clock_timestamp() - interval '1 day') "
 )
-"""Before LOOK: says that somebody waits. Who was not seen for an hour is forgotten."""
+"""Before LOOK: says that somebody waits. Who was not seen for a day is forgotten; who leaves in order says so."""
 WAITS_NO_MORE = "DELETE FROM bq.waiting WHERE holder = $1"
+
+
+class Seen(NamedTuple):
+    """The row of the leader, to somebody who waits."""
+
+    holder: str
+    word: str
+    """What it has said last: another word is a sign of life."""
+    is_free: bool
+    """Nobody leads: nobody has yet, or who did has let go."""
+    lease_s: float
 
 
 def own_name() -> str:
