@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from tests.operations.processes import Running, environment
-from tests.postgres import Cluster
 from tests.programs import end_family
 from tests.wire.test_postgres import ask, call
+from trials.lib.postgres import Cluster
 
 pytest.importorskip("psycopg", reason="psycopg is not installed")
 
