@@ -13,8 +13,8 @@ from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.storage.opening import open_store
 from bunqueue_trio.storage.sqlite import SqliteStore
-from tests.postgres import Cluster, Server, why_not
 from tests.storage.ledger import Ledger, loaded, make_job
+from trials.lib.postgres import Cluster, Server, why_not
 
 pytest.importorskip("psycopg", reason="psycopg is not installed")
 

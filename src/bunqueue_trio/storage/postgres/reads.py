@@ -58,11 +58,12 @@ _FIRST_EVENT = "SELECT last_id - count + 1 FROM bq.event_batch ORDER BY last_id 
 _LAST_EVENT_AT = "SELECT greatest(at, stamp) FROM bq.event_batch ORDER BY last_id DESC LIMIT 1"
 _FACTS = f"SELECT {', '.join(FactRow._fields)} FROM bq.fact ORDER BY kind, key"  # noqa: S608
 _SOME_JOBS = f"SELECT {_JOB} FROM bq.job WHERE seq > $1::bigint AND seq <= $2::bigint ORDER BY seq LIMIT $3::bigint"  # noqa: S608
-_STORED = (
-    "SELECT leader.term, leader.life::text, leader.batch, part.* FROM bq.leader LEFT JOIN ("  # noqa: S608
-    + _SOME_JOBS.replace(" data,", f" substr(data, 1, {AUDIT_DATA_BYTES}) AS data,")
-    + ") AS part ON true ORDER BY part.seq"
+_STORED = _SOME_JOBS.replace(" data,", f" substr(data, 1, {AUDIT_DATA_BYTES}) AS data,")
+_OF_LEADER = (
+    "SELECT leader.term, leader.life::text, leader.batch, part.* FROM bq.leader LEFT JOIN ("
+    "SELECT row_number() OVER () AS nth, asked.* FROM ({}) AS asked) AS part ON true ORDER BY part.nth"
 )
+"""Around another one: what it answers, and who led then, in one moment."""
 
 
 class Read(NamedTuple):
@@ -70,6 +71,14 @@ class Read(NamedTuple):
 
     query: Query
     answer: Callable[[list[Row]], Any]
+
+
+class Left(NamedTuple):
+    """How a leader has left its database: its term and life, and the last batch of which it knows."""
+
+    term: int
+    life: str
+    batch: int
 
 
 class Reads:
@@ -81,6 +90,21 @@ class Reads:
 
     def _read(self, text: str, *values: int | str | bytes, answer: Callable[[list[Row]], Any]) -> Read:
         return Read(Query(self._in_schema(text), values), answer)
+
+    def as_left(self, read: Read, left: Left) -> Read:
+        """The same, of a database that is as a leader has ``left`` it, or further on.
+
+        One that has gone back does not have yet what is about to be written again, and one that another server leads may have
+        what this one does not know: neither has an answer.
+        """
+
+        def answer(rows: list[Row]) -> Any:
+            if [row[:2] for row in rows[:1]] != [left[:2]] or rows[0][2] < left.batch:
+                raise StoreError("the database is not as this server has left it")
+            return read.answer([row[4:] for row in rows if row[3] is not None])
+
+        text = self._in_schema(_OF_LEADER).replace("{}", read.query.text)
+        return Read(read.query._replace(text=text), answer)
 
     def find(self, job_id: str) -> Read:
         """A finished job, or None."""
@@ -180,17 +204,12 @@ class Reads:
 
         return self._read(_SOME_JOBS, after, _NO_END, limit, answer=answer)
 
-    def stored(self, after: int, upto: int, limit: int, led: tuple[int, str, int] | None = None) -> Read:
-        """Unfinished jobs as they are in the database, if it is one that ``led`` has left: who leads and the last batch.
-
-        One that another server leads now, or that has gone back, is no fault of this one's memory.
-        """
+    def stored(self, after: int, upto: int, limit: int) -> Read:
+        """Unfinished jobs as they are in the database."""
 
         def answer(rows: list[Row]) -> list[Stored]:
-            if led is not None and ([row[:2] for row in rows[:1]] != [led[:2]] or rows[0][2] < led[2]):
-                raise StoreError("the database is not as this server has left it")
             reader = Reader()  # of its own: this may run beside the event loop
-            return [reader.stored(_job_as_it_is(row[3:])) for row in rows if row[3] is not None]
+            return [reader.stored(_job_as_it_is(row)) for row in rows]
 
         return self._read(_STORED, after, upto, limit, answer=answer)
 

@@ -37,7 +37,7 @@ from bunqueue_trio.storage.postgres.cluster import Watcher
 from bunqueue_trio.storage.postgres.link import Fenced, Link, Query, Row
 from bunqueue_trio.storage.postgres.parameters import COMMIT, Values, values_of
 from bunqueue_trio.storage.postgres.place import Place
-from bunqueue_trio.storage.postgres.reads import SIZE, Read, Reads
+from bunqueue_trio.storage.postgres.reads import SIZE, Left, Read, Reads
 from bunqueue_trio.storage.postgres.retention import EVENTS, Pruner
 from bunqueue_trio.storage.postgres.schema import check_schema
 from bunqueue_trio.storage.postgres.tail import Tail, size_of
@@ -296,7 +296,8 @@ class PostgresStore:
         begun_at, n = _now(), 0
         while after is not None:
             try:
-                jobs, after = self._answer(self._reads.some_jobs(after, STORE_PAGE_ROWS), self._writer)
+                read = self._reads.some_jobs(after, STORE_PAGE_ROWS)
+                jobs, after = read.answer(self._writer.ask(read.query))
             except (ValueError, LookupError) as error:
                 raise StartupError(f"{self._place}: is damaged: {' '.join(str(error).split())}") from None
             yield from jobs
@@ -311,8 +312,9 @@ class PostgresStore:
 
     async def look_up(self, question: Question) -> Any:
         """Return what the read of that name returns; see :class:`AwaitedStore`."""
-        read: Read = getattr(self._reads, question.kind)(*question.arguments, **dict(question.named))
+        asked: Read = getattr(self._reads, question.kind)(*question.arguments, **dict(question.named))
         async with self._reading:
+            read = self._reads.as_left(asked, self._left)
             rows = await self._reader.ask_soon(read.query)
         answer = read.answer(rows)
         return self.last_event_id + 1 if answer is None and question.kind == "first_event_id" else answer
@@ -382,8 +384,7 @@ class PostgresStore:
 
     def stored(self, after: int, upto: int, limit: int) -> list[Stored]:
         """Return unfinished jobs as they are in the database; see :class:`Store`."""
-        read = self._reads.stored(after, upto, limit, (*self._leader, self._batch))
-        jobs: list[Stored] = self._answer(read, self._auditor)
+        jobs: list[Stored] = self._answer(self._reads.stored(after, upto, limit), self._auditor)
         return jobs
 
     def events_after(self, event_id: int, limit: int) -> list[StoredEvent]:
@@ -428,7 +429,12 @@ class PostgresStore:
                 link.close()
 
     def _answer(self, read: Read, link: Link | None = None) -> Any:
-        return read.answer((link or self._looker).ask(read.query))
+        led = self._reads.as_left(read, self._left)
+        return led.answer((link or self._looker).ask(led.query))
+
+    @property
+    def _left(self) -> Left:
+        return Left(*self._leader, self._batch)
 
     def _ask(self, text: str, *values: int | str) -> list[Row]:
         return self._writer.ask(self._here(Query(text, values)))
