@@ -134,10 +134,10 @@ async def test_reading_goes_on_while_the_disk_refuses(start: Start) -> None:
         "/workers",
         *lists,
     ):
-        path = path.replace(":queue", "q").replace(":name", "nightly") + "?state=waiting" * path.endswith("jobs/list")
+        target = path.replace(":queue", "q").replace(":name", "nightly") + "?state=waiting" * path.endswith("jobs/list")
         for client in clients[1:]:
-            put(client, request_bytes("GET", path))
-        assert [status(await answer(client)) for client in clients[1:]] == [200, 200], path
+            put(client, request_bytes("GET", target))
+        assert [status(await answer(client)) for client in clients[1:]] == [200, 200], target
     put(clients[1], PULL)
     put(clients[2], PUSH)
     assert [status(await answer(client)) for client in clients[1:]] == [503, 503]
