@@ -54,6 +54,7 @@ TESTS = {
             "history",
             "hub",
             "quiet",
+            "reads",
         )
     ]
     + ["tests/stream/test_gone.py", "tests/stream/test_reported.py"],
@@ -105,7 +106,11 @@ TESTS = {
         "tests/ui/test_actions.py",
         "tests/operations/test_actions.py",
     ],
-    "cli": ["tests/operations/test_sisters.py", "tests/ui/test_same_in_a_shell.py"],
+    "cli": [
+        "tests/operations/test_sisters.py",
+        "tests/operations/test_findings.py",
+        "tests/ui/test_same_in_a_shell.py",
+    ],
     "ui": [
         f"tests/ui/test_{name}.py"
         for name in (
@@ -119,7 +124,8 @@ TESTS = {
             "unsure",
             "same_in_a_shell",
         )
-    ],
+    ]
+    + ["tests/operations/test_findings.py"],
     "transports": [
         *(f"tests/stream/test_{name}.py" for name in ("hot", "heads", "frames", "virtual", "gone", "bulk")),
         "tests/doors/test_room.py",
@@ -158,9 +164,9 @@ NEAREST = {
     "moves": ("engine", "dead", "attempts", "logs", "cancel"),
     "holding": ("engine", "dead", "handlers", "attempts"),
     "push": ("engine", "handlers", "bulk"),
-    "journal": ("bulk", "pressure"),
+    "journal": ("bulk", "pressure", "reads"),
     "hub": ("hub", "reported"),
-    "session": ("bulk", "access", "reported"),
+    "session": ("bulk", "access", "reported", "virtual"),
     "waiting": ("core", "waiting", "quiet", "gone"),
     "express": ("hot", "virtual", "gone"),
     "websocket": ("frames", "bulk", "virtual", "gone"),

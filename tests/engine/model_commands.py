@@ -542,7 +542,7 @@ class Model(Crew, Schedules):
     def why(self, command: c.Why, now: int, owner: str | None) -> Reply:
         """The first of all that stands in its way."""
         job = self.shown(command.id)
-        names = "since until position higher exact active limit pullsWaiting waitsFor waitsForCount"
+        names = "since until position higher exact active limit pullsWaiting usual waitsFor waitsForCount"
         nothing: Reply = dict.fromkeys(names.split())
         told = {"id": job.id, "queue": job.queue, "state": job.state, "why": ANY, "attempts": job.attempts}
         return nothing | told | self.reason(job)

@@ -17,7 +17,7 @@ from bunqueue_trio.testing.server import Bunqueue
 from tests.ui.night import fail, push
 
 ERROR = "PaymentError: order {}"
-LISTS = ("queues", "jobs", "logs", "dead", "reruns", "actions", "workers", "schedules", "schedules list")
+LISTS = ("findings", "queues", "jobs", "logs", "dead", "reruns", "actions", "workers", "schedules", "schedules list")
 """Commands that show many things of one kind."""
 MANY = (
     "cancel", "promote", "discard", "retry", "rerun", "purge", "drain", "clean", "obliterate", "queue", "workers release",
@@ -112,7 +112,7 @@ ONE = (
 )  # fmt: skip
 """Acts on what is named, none of which is asked about but the last but one; in this order."""
 READS = (
-    "queues", "queue q", "jobs", "jobs q", "job w-0", "logs w-0", "why w-0", "dead q", "dead q --groups", "dead --newer 30d", "dead q --tag no",
+    "findings", "queues", "queue q", "jobs", "jobs q", "job w-0", "logs w-0", "why w-0", "dead q", "dead q --groups", "dead --newer 30d", "dead q --tag no",
     "reruns", "actions", "workers", "schedules", "schedules list", "schedules show nightly", "schedules preview --every 1h", "stats", "storage", "health",
 )  # fmt: skip
 

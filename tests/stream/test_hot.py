@@ -137,7 +137,7 @@ async def test_reading_goes_on_while_the_disk_refuses(start: Start) -> None:
         target = path.replace(":queue", "q").replace(":name", "nightly") + "?state=waiting" * path.endswith("jobs/list")
         for client in clients[1:]:
             put(client, request_bytes("GET", target))
-        assert [status(await answer(client)) for client in clients[1:]] == [200, 200], target
+        assert [status(await answer(client)) for client in clients[1:]] == [200, 200], path
     put(clients[1], PULL)
     put(clients[2], PUSH)
     assert [status(await answer(client)) for client in clients[1:]] == [503, 503]
