@@ -13,6 +13,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from bunqueue_trio.config import CLOSE_S
+from bunqueue_trio.protocol.events import ALL_TYPES
 from tests.stream.sse import events
 from tests.stream.ws import BINARY, CLOSE, PING, PONG, TEXT, Peer, bare, frame, peer
 from tests.wire import raw
@@ -192,7 +193,10 @@ def test_without_req_id_there_is_none_in_the_reply(ws: Peer) -> None:
         ('{"cmd":"ACK"}', "id is required"),
         ('{"cmd":"GetJob","id":"no"}', "Job not found"),
         ('{"cmd":"Subscribe"}', "events is required"),
-        ('{"cmd":"Subscribe","events":["nope"]}', "events must be event types or *, not 'nope'"),
+        (
+            '{"cmd":"Subscribe","events":["nope"]}',
+            "events must be event types or *, not 'nope'; there are " + ", ".join(sorted(ALL_TYPES)),
+        ),
         ('{"cmd":"Subscribe","events":7}', None),
     ],
 )

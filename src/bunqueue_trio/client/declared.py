@@ -12,6 +12,7 @@ from bunqueue_trio.client.given import count_of
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.payloads import payload_of
+from bunqueue_trio.protocol.scheduled import of_no_effect
 from bunqueue_trio.protocol.times import Time, seconds_of, to_ms
 
 Misfire = Literal["skip", "once", "all"]
@@ -82,7 +83,10 @@ def _fields_of(when: Mapping[str, Any]) -> dict[str, Any]:
     if sum(each in said for each in _WHENS) != 1:
         for_pushed = "" if any(each in said for each in _WHENS) else "; jobs that are pushed have an @app.handler"
         raise ValueError(f"exactly one of {', '.join(_WHENS)} says when it runs{for_pushed}")
-    return {key: _field_of(key, value) for key, value in said.items()}
+    fields = {key: _field_of(key, value) for key, value in said.items()}
+    if (no_effect := of_no_effect(*map(fields.get, ("misfire", "misfire_max", "window", "jitter")))) is not None:
+        raise ValueError(no_effect)
+    return fields
 
 
 def _field_of(key: str, value: Any) -> Any:
