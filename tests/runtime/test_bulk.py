@@ -503,7 +503,8 @@ async def test_who_has_ended_leaves_memory_in_steps_between_two_batches(
     nursery.start_soon(look)
     await world.core.finish(world.core.begin(c.AckBatch(ids=ids)))
     await settled()
-    assert [count for count in dict.fromkeys(left) if count < n] == [89, 49, 9, 0]
+    # Two steps may lie between two looks.
+    assert {0} < set(left) - {n} <= {89, 49, 9, 0}
 
 
 async def test_large_work_does_not_wait_for_a_slow_disk(nursery: trio.Nursery):
