@@ -48,6 +48,8 @@ POSTGRES = [
     Mutant(_LINK, "            return\n        self.close()\n", "            return\n", "an answer is taken for another's"),
     Mutant(_LINK, "        if code[:2] in _OURS and code != _PRIVILEGE:", "        if code[:2] in _OURS:", "a missing right ends the server"),
     Mutant("storage/postgres/arrays.py", 'text.replace("\\1", "\\1\\2").replace("\\0", "\\1\\1")', 'text.replace("\\0", "\\1\\1")', "two texts are one"),
+    Mutant("storage/postgres/schema.py", "SELECT pg_advisory_xact_lock(", "SELECT pg_advisory_lock(", "a pooler keeps the lock of a migration that is over"),
+    Mutant(_LINK, "            return await self.ask_soon(query, wait_s, quick=quick)\n", "            raise StoreError('unprepared') from None\n", "a pooler costs a commit"),
     Mutant("storage/postgres/schema.py", "    if have > known:", "    if False:", "a newer schema is written to"),
     Mutant("storage/postgres/place.py", 'return _OURS.sub(f"{self.schema}.", text)', 'return _OURS.sub("bunqueue.", text)', "two installations share their tables"),
     Mutant(_STORE, "max(0.0, self._beat_at + self.lease_s - _now())", "self.lease_s", "a lease seems to last for ever"),
