@@ -4,10 +4,10 @@ from planted.row import Mutant
 
 _STORE, _LINK, _SQL = "storage/postgres/store.py", "storage/postgres/link.py", "storage/postgres/ddl/0001_initial.sql"
 
-_TERMS = "storage/postgres/terms.py"
+_TERMS, _TAIL = "storage/postgres/terms.py", "storage/postgres/tail.py"
 
 POSTGRES = [
-    Mutant("storage/postgres/announcer.py", " WHERE term = $2::bigint AND life = $3::uuid", " WHERE $2::bigint IS NOT NULL AND $3::uuid IS NOT NULL", "who leads no more is taken for the leader"),
+    Mutant(_TERMS, "SET link = $1 WHERE term = $2::bigint AND life = $3::uuid", "SET link = $1 WHERE $2::bigint IS NOT NULL AND $3::uuid IS NOT NULL", "who leads no more is taken for the leader"),
     Mutant(_TERMS, "link = NULL, lease", "lease", "the next leader is looked for where the last one was"),
     Mutant("storage/postgres/standby.py", "                note_leader(*await trio.to_thread.run_sync(announcer.wait))\n", "                pass\n", "who waits never learns where the leader is"),
     Mutant(_SQL, "WHERE term = p_term AND life = p_life AND batch = p_batch - 1;", "WHERE batch = p_batch - 1;", "who was taken over goes on writing"),
@@ -22,16 +22,23 @@ POSTGRES = [
     Mutant(_SQL, "    PERFORM bq.lead(p_term, p_life);\n    WITH gone", "    WITH gone", "who was taken over deletes acts"),
     Mutant(_TERMS, "WHERE beat + lease < clock_timestamp() RETURNING", "RETURNING", "two servers lead"),
     Mutant(_TERMS, "SET term = term + 1, life", "SET life", "a term is used twice"),
-    Mutant(_STORE, "            for known in self._forgotten(fenced):\n                self._writer", "            for known in self._forgotten(fenced)[1:]:\n                self._writer", "the first of a lost tail is missing"),
-    Mutant(_STORE, "            for known in self._forgotten(fenced):\n                await", "            for known in self._forgotten(fenced)[:-1]:\n                await", "the last of a lost tail is missing"),
-    Mutant(_STORE, " or len(tail) != self._batch - fenced.batch:", ":", "half of a lost tail is written"),
-    Mutant(_STORE, "        while self._tail_bytes > STORE_TAIL_BYTES:", "        while False:", "the tail takes all memory"),
+    Mutant(_STORE, "            for query in self._forgotten(fenced):\n                self._writer", "            for query in self._forgotten(fenced)[1:]:\n                self._writer", "the first of a lost tail is missing"),
+    Mutant(_STORE, "        for query in self._forgotten(fenced):\n            if", "        for query in self._forgotten(fenced)[:-1]:\n            if", "the last of a lost tail is missing"),
+    Mutant(_STORE, "batch >= self._batch and link == self._link", "batch >= self._batch", "where an idle leader is reached is lost with what the database loses"),
+    Mutant(_STORE, "return again if self._link is None else [*again, self._tells_it(self._link)]", "return again", "where a leader is reached is lost with what the database loses"),
+    Mutant(_TAIL, " and len(lost) == self._newest - fenced.batch else None", " else None", "half of a lost tail is written"),
+    Mutant(_TAIL, " or self.is_before(fenced)\n", "\n", "a takeover that is lost is the end of who has taken over"),
+    Mutant(_TAIL, "(leader[0] - 1, life_before, batch)", "(leader[0] - 1, life_before, 0)", "a takeover that is lost is the end of who has taken over, a little later"),
+    Mutant(_TERMS, "WHERE term = $4::bigint - 1 AND life = $6::uuid AND batch = $7::bigint RETURNING", "WHERE term = $4::bigint - 1 RETURNING", "another history is taken over"),
+    Mutant(_STORE, "            if not await self._writer.ask_soon(query):\n", "            if not (await self._writer.ask_soon(query) or [()]):\n", "who did not lead again goes on"),
+    Mutant(_TAIL, "        if self.is_before(fenced):\n            return StoreError", "        if False:\n            return StoreError", "who deletes finds out that a takeover is lost, and ends"),
+    Mutant(_TAIL, "        while self.bytes > STORE_TAIL_BYTES:", "        while False:", "the tail takes all memory"),
     Mutant(_STORE, "        self._batch, self._beat_at = number, sent_at\n", "        self._beat_at = sent_at\n", "every batch is the first"),
     Mutant(_STORE, "            self._recounts = True  #", "            pass  #", "what was deleted without an answer is counted still"),
     Mutant(_STORE, "            for queue, state, fingerprint in json.loads(gone", "            for queue, state, fingerprint in json.loads(None and gone", "what made room is counted still"),
     Mutant(_STORE, "            self.beat_now()\n", "", "a long start loses the lease"),
     Mutant(_STORE, "            if self._leader[0] and self._writer.is_open:", "            if False:", "the next server waits for a lease that nobody has"),
-    Mutant(_STORE, "            if rows[0][0] < self._batch:\n", "            if False:\n", "an idle leader sleeps over what its database has lost"),
+    Mutant(_STORE, "batch >= self._batch and link == self._link", "link == self._link", "an idle leader sleeps over what its database has lost"),
     Mutant(_STORE, "        self._recounts = True  # it has lost", "        pass  # it has lost", "what was deleted and is there again is not counted"),
     Mutant(_STORE, "        if self._leader[0] > 1:\n", "        if False:\n", "an id of an event means two things"),
     Mutant("storage/postgres/retention.py", "OR upto <= $4::bigint", "OR last_id <= $4::bigint", "ids that were left out count as events"),

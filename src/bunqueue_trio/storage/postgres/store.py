@@ -17,7 +17,7 @@ A server that has nothing to write beats the row instead. The clock of the lease
 
 import json
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -26,11 +26,11 @@ import structlog
 import trio
 
 from bunqueue_trio import __version__
-from bunqueue_trio.config import BEATS_A_LEASE, STORE_ANSWER_S, STORE_BYTES_PER_S, STORE_PAGE_ROWS, STORE_TAIL_BYTES
+from bunqueue_trio.config import BEATS_A_LEASE, STORE_ANSWER_S, STORE_BYTES_PER_S, STORE_PAGE_ROWS
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import Job, Records, State, Trace
 from bunqueue_trio.engine.trails import TrailPage
-from bunqueue_trio.errors import StartupError, StoreError, TakenOver
+from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.storage.awaited import Leading, Question
 from bunqueue_trio.storage.postgres.announcer import Announcer
 from bunqueue_trio.storage.postgres.link import Fenced, Link, Query, Row
@@ -39,7 +39,8 @@ from bunqueue_trio.storage.postgres.place import Place
 from bunqueue_trio.storage.postgres.reads import SIZE, Left, Read, Reads
 from bunqueue_trio.storage.postgres.retention import EVENTS, Pruner
 from bunqueue_trio.storage.postgres.schema import check_schema
-from bunqueue_trio.storage.postgres.terms import HOLDER, LEAD, LET_GO, STARTED, TAKE, own_name
+from bunqueue_trio.storage.postgres.tail import Tail, size
+from bunqueue_trio.storage.postgres.terms import HOLDER, LEAD, LET_GO, STARTED, TAKE, TAKE_AGAIN, TELL, own_name
 from bunqueue_trio.storage.rows import FactRow
 from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, StoredEvent
 from bunqueue_trio.storage.tally import Tally
@@ -49,6 +50,7 @@ _log = structlog.get_logger()
 _COUNTS = "SELECT queue, state, count(*) FROM bq.finished GROUP BY 1, 2"
 _GROUPS = "SELECT queue, fingerprint, count(*) FROM bq.finished WHERE fingerprint IS NOT NULL GROUP BY 1, 2"
 _LAST_EVENT = "SELECT coalesce(max(last_id), 0) FROM bq.event_batch"
+_AGAIN = "the database has lost its newest batches, writing them again"
 _LAST_FIN = "SELECT coalesce(max(fin), 0) FROM bq.finished"
 
 
@@ -74,9 +76,8 @@ class PostgresStore:
         """Number of the last batch that is known to be committed."""
         self._beat_at = 0.0
         self._clock_ms = 0.0
-        self._tail: deque[tuple[int, Values]] = deque()
-        """The newest batches, with their numbers."""
-        self._tail_bytes = 0
+        self._link: str | None = None
+        """Where others reach this server, once it has been said."""
         self._recounts = False
         self._size = 0
         self.ids_skipped = 0
@@ -93,8 +94,9 @@ class PostgresStore:
         taken = self._ask(TAKE, own_name(), str(self.lease_s), __version__)
         if not taken:
             return self.holder()
-        [(term, life, self._batch, epoch_ms)] = taken
+        [(term, life, self._batch, epoch_ms, life_before)] = taken
         self._leader = term, life
+        self._tail = Tail(self._leader, life_before, self._batch)
         self._beat_at = sent_at
         self._clock_ms = epoch_ms - _now() * 1000
         self._pruner = Pruner(lambda query: self._writer.ask(self._here(query)), self._leader)
@@ -132,7 +134,12 @@ class PostgresStore:
 
     def announcer(self) -> Announcer:
         """Return what tells others where this leader is reached; see :class:`AwaitedStore`."""
-        return Announcer(self._place, self._leader)
+        return Announcer(self._place, self._tells_it)
+
+    def _tells_it(self, link: str) -> Query:
+        """Return what says where this leader is reached; of who leads no more nothing is written."""
+        self._link = link
+        return self._here(Query(TELL, (link, *self._leader)))
 
     def _count(self) -> None:
         counted: FinishedCounts = Counter({(queue, state): n for queue, state, n in self._ask(_COUNTS)})
@@ -149,7 +156,7 @@ class PostgresStore:
 
     def leading(self) -> Leading:
         """Return how this server leads; see :class:`AwaitedStore`."""
-        return Leading(self._leader[0], max(0.0, self._beat_at + self.lease_s - _now()), self._tail_bytes)
+        return Leading(self._leader[0], max(0.0, self._beat_at + self.lease_s - _now()), self._tail.bytes)
 
     async def beat(self) -> None:
         """Say that this server leads, unless a commit has lately; between two commits.
@@ -162,13 +169,16 @@ class PostgresStore:
         if sent_at - self._beat_at < self.lease_s / (BEATS_A_LEASE + 1):
             return
         try:
-            rows = await self._writer.ask_soon(self._here(Query(LEAD, self._leader)), self.lease_s / BEATS_A_LEASE)
-            # It has lost what only this server remembers, which may end before it has something to write.
-            if rows[0][0] < self._batch:
-                for known in self._forgotten(Fenced("{} {} {}".format(*self._leader, *rows[0]))):
-                    await self._writer.ask_soon(self._numbered(*known))
-        except Fenced as fenced:
-            raise self._lost(fenced) from None
+            [(batch, link)] = await self._writer.ask_soon(
+                self._here(Query(LEAD, self._leader)), self.lease_s / BEATS_A_LEASE
+            )
+            # It may have lost what only this server remembers, which may end before it has something to write.
+            is_whole = batch >= self._batch and link == self._link
+            fenced = None if is_whole else Fenced("{} {} {}".format(*self._leader, batch))
+        except Fenced as error:
+            fenced = error
+        if fenced is not None:
+            await self._write_again(fenced)
         self._beat_at = sent_at
 
     def epoch_ms(self) -> int:
@@ -187,15 +197,7 @@ class PostgresStore:
         try:
             link.ask(self._here(Query(LEAD, self._leader)))
         except Fenced as fenced:
-            raise self._lost(fenced) from None
-
-    def _lost(self, fenced: Fenced) -> TakenOver:
-        if (fenced.term, fenced.life) == self._leader or fenced.term < self._leader[0]:
-            return TakenOver(
-                f"{self._place}: the database has lost what was committed there (it is at batch {fenced.batch} of term "
-                f"{fenced.term}, this server at {self._batch} of {self._leader[0]}), and it is not remembered any more"
-            )
-        return TakenOver(f"{self._place}: another server has taken over ({fenced.holder}), this one ends")
+            raise self._tail.meaning(fenced, self._place) from None
 
     # --- writing --------------------------------------------------------------------------------
 
@@ -205,8 +207,8 @@ class PostgresStore:
         try:
             rows = self._writer.ask(self._numbered(number, values))
         except Fenced as fenced:
-            for known in self._forgotten(fenced):
-                self._writer.ask(self._numbered(*known))
+            for query in self._forgotten(fenced):
+                self._writer.ask(query)
             rows = self._writer.ask(self._numbered(number, values))
         self._settle(batch, number, values, rows, sent_at)
 
@@ -216,38 +218,50 @@ class PostgresStore:
         make = partial(values_of, batch, self._last_fin)
         values = make() if quick else await trio.to_thread.run_sync(make)
         number, sent_at = self._batch + 1, _now()
-        patience = STORE_ANSWER_S + _size(values) / STORE_BYTES_PER_S
+        patience = STORE_ANSWER_S + size(values) / STORE_BYTES_PER_S
         try:
             rows = await self._writer.ask_soon(self._numbered(number, values), patience, quick=quick)
         except Fenced as fenced:
-            for known in self._forgotten(fenced):
-                await self._writer.ask_soon(self._numbered(*known))
+            await self._write_again(fenced)
             rows = await self._writer.ask_soon(self._numbered(number, values), patience)
         self._settle(batch, number, values, rows, sent_at)
 
     def _numbered(self, number: int, values: Values) -> Query:
         return self._commit._replace(values=(*self._leader, number, *values))
 
-    def _forgotten(self, fenced: Fenced) -> list[tuple[int, Values]]:
-        """Return the batches that the database has lost, oldest first.
+    async def _write_again(self, fenced: Fenced) -> None:
+        """Write what the database has lost."""
+        for query in self._forgotten(fenced):
+            if not await self._writer.ask_soon(query):
+                raise StoreError("another server may have taken over meanwhile")
+
+    def _forgotten(self, fenced: Fenced) -> list[Query]:
+        """Return what writes again what the database has lost, in its order: that this server leads, if need be, and batches.
 
         Raises:
             TakenOver: it is no more the database that this server leads, or they are not remembered.
         """
-        tail = [known for known in self._tail if known[0] > fenced.batch]
-        if (fenced.term, fenced.life) != self._leader or len(tail) != self._batch - fenced.batch:
-            raise self._lost(fenced) from None
-        _log.warning(
-            "the database has lost its newest batches, writing them again", store=str(self._place), batches=len(tail)
-        )
+        tail = self._tail.lost(fenced)
+        if tail is None:
+            raise self._tail.meaning(fenced, self._place) from None
+        if fenced.batch < self._batch or self._tail.is_before(fenced):
+            _log.warning(
+                "the database has lost its newest batches, writing them again",
+                store=str(self._place),
+                batches=len(tail),
+            )
         self._recounts = True  # it has lost what was deleted, too
         self._pruner.begin_anew()
-        return tail
+        again = [self._numbered(*known) for known in tail]
+        if self._tail.is_before(fenced):
+            leads = (own_name(), str(self.lease_s), __version__, *self._leader, *self._tail.before[1:])
+            again.insert(0, self._here(Query(TAKE_AGAIN, leads)))
+        return again if self._link is None else [*again, self._tells_it(self._link)]
 
     def _settle(self, batch: Batch, number: int, values: Values, rows: list[Row], sent_at: float) -> None:
         """Take account of a batch that is committed, once."""
         self._batch, self._beat_at = number, sent_at
-        self._remember(number, values)
+        self._tail.remember(number, values)
         self.last_event_id = batch.last_event_id
         self._pruner.events += len(batch.events)
         self._last_fin += len(batch.finished)
@@ -263,12 +277,6 @@ class PostgresStore:
                     grouped[queue, fingerprint] -= 1
             self._tally.add(added, grouped)
 
-    def _remember(self, number: int, values: Values) -> None:
-        self._tail.append((number, values))
-        self._tail_bytes += _size(values)
-        while self._tail_bytes > STORE_TAIL_BYTES:
-            self._tail_bytes -= _size(self._tail.popleft()[1])
-
     def prune(self, keep: Retention) -> int:
         """Delete some of what is not to be kept; see :class:`Store`."""
         if self._recounts:
@@ -277,7 +285,7 @@ class PostgresStore:
         try:
             return self._pruner.prune(keep, self.last_event_id, self._tally)
         except Fenced as fenced:
-            raise self._lost(fenced) from None
+            raise self._tail.meaning(fenced, self._place) from None
         except StoreError:
             self._recounts = True  # nobody knows whether that was deleted
             raise
@@ -443,7 +451,3 @@ class PostgresStore:
 
 def _now() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def _size(values: Values) -> int:
-    return sum(len(value) for value in values if isinstance(value, bytes))
