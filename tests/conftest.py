@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from scripts import leftovers
-from tests.postgres import empty_url, postgres, url  # noqa: F401 - fixtures for all
+from tests.postgres import bouncer, empty_url, postgres, url  # noqa: F401 - fixtures for all
 from tests.programs import end_lasting
 
 # The standard library's own, one for each process that uses multiprocessing: it ends with that process.

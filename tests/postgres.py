@@ -7,12 +7,12 @@ import fcntl
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from trials.lib.postgres import STARTS_WITHIN_S, Cluster, Server, why_not
+from trials.lib.postgres import STARTS_WITHIN_S, Bouncer, Cluster, Server, pgbouncer, why_not
 
 
 @contextmanager
@@ -85,3 +85,12 @@ def url(empty_url: str) -> str:
     )
     link.close()
     return empty_url
+
+
+@pytest.fixture(scope="module")
+def bouncer(postgres: Cluster) -> Iterator[Bouncer]:
+    """A PgBouncer in front of it that pools transactions."""
+    if pgbouncer() is None:
+        pytest.skip("there is no PgBouncer on this machine")
+    with closing(Bouncer(postgres, "transaction")) as running:
+        yield running

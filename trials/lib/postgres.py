@@ -180,15 +180,24 @@ class Bouncer(Cluster):
             f"[pgbouncer]\nunix_socket_dir = {self.directory}\nlisten_port = 5432\nlisten_addr =\nauth_type = any\n"
             f"pool_mode = {pooling}\ndefault_pool_size = 4\nmax_client_conn = 200\n"
         )
-        program = bouncer()
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and wait until it lets somebody through."""
+        program = pgbouncer()
         assert program is not None
-        # It frees its sessions in any order: what one has left in a session meets the others.
-        self._process = start_program([program, str(file)], self.directory, lambda: _answers(self.directory))
+        command = [program, str(self.directory / "pgbouncer.ini")]
+        self._process = start_program(command, self.directory, lambda: _answers(self.directory))
+
+    def stop(self) -> None:
+        """End it, at once."""
+        self._process.kill()
+        self._process.wait(STARTS_WITHIN_S)
+        (self.directory / _SOCKET).unlink(missing_ok=True)  # or the next one takes itself for running
 
     def close(self) -> None:
         """End it, and leave nothing."""
-        self._process.kill()
-        self._process.wait(STARTS_WITHIN_S)
+        self.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
@@ -237,7 +246,7 @@ class Cutting(Cluster):
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def bouncer() -> str | None:
+def pgbouncer() -> str | None:
     """Where ``pgbouncer`` is; None: nowhere."""
     return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 

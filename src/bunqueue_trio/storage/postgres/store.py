@@ -30,7 +30,7 @@ from bunqueue_trio.config import BEATS_A_LEASE, STORE_ANSWER_S, STORE_BYTES_PER_
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import Job, Records, State, Trace
 from bunqueue_trio.engine.trails import TrailPage
-from bunqueue_trio.errors import StartupError, StoreError, TakenOver
+from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.storage.awaited import Leading, Question
 from bunqueue_trio.storage.postgres.announcer import Announcer
 from bunqueue_trio.storage.postgres.cluster import Watcher
@@ -40,8 +40,8 @@ from bunqueue_trio.storage.postgres.place import Place
 from bunqueue_trio.storage.postgres.reads import SIZE, Left, Read, Reads
 from bunqueue_trio.storage.postgres.retention import EVENTS, Pruner
 from bunqueue_trio.storage.postgres.schema import check_schema
-from bunqueue_trio.storage.postgres.tail import Tail, size_of
-from bunqueue_trio.storage.postgres.terms import LEAD, LET_GO, SEEN, STARTED, TAKE, Seen, own_name
+from bunqueue_trio.storage.postgres.tail import Tail, size
+from bunqueue_trio.storage.postgres.terms import LEAD, LET_GO, SEEN, STARTED, TAKE, TAKE_AGAIN, TELL, Seen, own_name
 from bunqueue_trio.storage.rows import FactRow
 from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, StoredEvent
 from bunqueue_trio.storage.tally import Tally
@@ -51,6 +51,7 @@ _log = structlog.get_logger()
 _COUNTS = "SELECT queue, state, count(*) FROM bq.finished GROUP BY 1, 2"
 _GROUPS = "SELECT queue, fingerprint, count(*) FROM bq.finished WHERE fingerprint IS NOT NULL GROUP BY 1, 2"
 _LAST_EVENT = "SELECT coalesce(max(last_id), 0) FROM bq.event_batch"
+_AGAIN = "the database has lost its newest batches, writing them again"
 _LAST_FIN = "SELECT coalesce(max(fin), 0) FROM bq.finished"
 
 
@@ -76,7 +77,8 @@ class PostgresStore:
         """Number of the last batch that is known to be committed."""
         self._beat_at = 0.0
         self._clock_ms = 0.0
-        self._tail = Tail()
+        self._link: str | None = None
+        """Where others reach this server, once it has been said."""
         self._recounts = False
         self._size = 0
         self.ids_skipped = 0
@@ -92,11 +94,13 @@ class PostgresStore:
         """
         check_schema(self._auditor, self._place)
         sent_at = _now()
-        taken = self._ask(TAKE, name or own_name(), str(self.lease_s), __version__, "true" if serves else "false")
+        self._says = (name or own_name(), str(self.lease_s), __version__, "true" if serves else "false")
+        taken = self._ask(TAKE, *self._says)
         if not taken:
             return self.seen().holder
-        [(term, life, self._batch, epoch_ms)] = taken
+        [(term, life, self._batch, epoch_ms, life_before)] = taken
         self._leader = term, life
+        self._tail = Tail(self._leader, life_before, self._batch)
         self._beat_at = sent_at
         self._clock_ms = epoch_ms - _now() * 1000
         self._pruner = Pruner(lambda query: self._writer.ask(self._here(query)), self._leader)
@@ -134,7 +138,12 @@ class PostgresStore:
 
     def announcer(self) -> Announcer:
         """Return what tells others where this leader is reached; see :class:`AwaitedStore`."""
-        return Announcer(self._place, self._leader)
+        return Announcer(self._place, self._tells_it)
+
+    def _tells_it(self, link: str) -> Query:
+        """Return what says where this leader is reached; of who leads no more nothing is written."""
+        self._link = link
+        return self._here(Query(TELL, (link, *self._leader)))
 
     def watcher(self) -> Watcher:
         """Return what looks at those who serve this store; see :class:`AwaitedStore`."""
@@ -157,7 +166,7 @@ class PostgresStore:
         """Return how this server leads; see :class:`AwaitedStore`."""
         now, tail = _now(), self._tail
         left_s = max(0.0, self._beat_at + self.lease_s - now)
-        return Leading(self._leader[0], left_s, tail.bytes, self.lease_s, len(tail.batches), tail.reaches_s(now))
+        return Leading(self._leader[0], left_s, tail.bytes, self.lease_s, len(tail), tail.reaches_s(now))
 
     async def beat(self) -> None:
         """Say that this server leads, unless a commit has lately; between two commits.
@@ -170,13 +179,16 @@ class PostgresStore:
         if sent_at - self._beat_at < self.lease_s / (BEATS_A_LEASE + 1):
             return
         try:
-            rows = await self._writer.ask_soon(self._here(Query(LEAD, self._leader)), self.lease_s / BEATS_A_LEASE)
-            # It has lost what only this server remembers, which may end before it has something to write.
-            if rows[0][0] < self._batch:
-                for known in self._forgotten(Fenced("{} {} {}".format(*self._leader, *rows[0]))):
-                    await self._writer.ask_soon(self._numbered(*known))
-        except Fenced as fenced:
-            raise self._lost(fenced) from None
+            [(batch, link)] = await self._writer.ask_soon(
+                self._here(Query(LEAD, self._leader)), self.lease_s / BEATS_A_LEASE
+            )
+            # It may have lost what only this server remembers, which may end before it has something to write.
+            is_whole = batch >= self._batch and link == self._link
+            fenced = None if is_whole else Fenced("{} {} {}".format(*self._leader, batch))
+        except Fenced as error:
+            fenced = error
+        if fenced is not None:
+            await self._write_again(fenced)
         self._beat_at = sent_at
 
     def epoch_ms(self) -> int:
@@ -195,15 +207,7 @@ class PostgresStore:
         try:
             link.ask(self._here(Query(LEAD, self._leader)))
         except Fenced as fenced:
-            raise self._lost(fenced) from None
-
-    def _lost(self, fenced: Fenced) -> TakenOver:
-        if (fenced.term, fenced.life) == self._leader or fenced.term < self._leader[0]:
-            return TakenOver(
-                f"{self._place}: the database has lost what was committed there (it is at batch {fenced.batch} of term "
-                f"{fenced.term}, this server at {self._batch} of {self._leader[0]}), and it is not remembered any more"
-            )
-        return TakenOver(f"{self._place}: another server has taken over ({fenced.holder}), this one ends")
+            raise self._tail.meaning(fenced, self._place) from None
 
     # --- writing --------------------------------------------------------------------------------
 
@@ -213,8 +217,8 @@ class PostgresStore:
         try:
             rows = self._writer.ask(self._numbered(number, values))
         except Fenced as fenced:
-            for known in self._forgotten(fenced):
-                self._writer.ask(self._numbered(*known))
+            for query in self._forgotten(fenced):
+                self._writer.ask(query)
             rows = self._writer.ask(self._numbered(number, values))
         self._settle(batch, number, values, rows, sent_at)
 
@@ -224,33 +228,45 @@ class PostgresStore:
         make = partial(values_of, batch, self._last_fin)
         values = make() if quick else await trio.to_thread.run_sync(make)
         number, sent_at = self._batch + 1, _now()
-        patience = STORE_ANSWER_S + size_of(values) / STORE_BYTES_PER_S
+        patience = STORE_ANSWER_S + size(values) / STORE_BYTES_PER_S
         try:
             rows = await self._writer.ask_soon(self._numbered(number, values), patience, quick=quick)
         except Fenced as fenced:
-            for known in self._forgotten(fenced):
-                await self._writer.ask_soon(self._numbered(*known))
+            await self._write_again(fenced)
             rows = await self._writer.ask_soon(self._numbered(number, values), patience)
         self._settle(batch, number, values, rows, sent_at)
 
     def _numbered(self, number: int, values: Values) -> Query:
         return self._commit._replace(values=(*self._leader, number, *values))
 
-    def _forgotten(self, fenced: Fenced) -> list[tuple[int, Values]]:
-        """Return the batches that the database has lost, oldest first.
+    async def _write_again(self, fenced: Fenced) -> None:
+        """Write what the database has lost."""
+        for query in self._forgotten(fenced):
+            if not await self._writer.ask_soon(query):
+                raise StoreError("another server may have taken over meanwhile")
+
+    def _forgotten(self, fenced: Fenced) -> list[Query]:
+        """Return what writes again what the database has lost, in its order: that this server leads, if need be, and batches.
 
         Raises:
             TakenOver: it is no more the database that this server leads, or they are not remembered.
         """
-        tail = self._tail.after(fenced.batch)
-        if (fenced.term, fenced.life) != self._leader or len(tail) != self._batch - fenced.batch:
-            raise self._lost(fenced) from None
-        _log.warning(
-            "the database has lost its newest batches, writing them again", store=str(self._place), batches=len(tail)
-        )
+        tail = self._tail.lost(fenced)
+        if tail is None:
+            raise self._tail.meaning(fenced, self._place) from None
+        if fenced.batch < self._batch or self._tail.is_before(fenced):
+            _log.warning(
+                "the database has lost its newest batches, writing them again",
+                store=str(self._place),
+                batches=len(tail),
+            )
         self._recounts = True  # it has lost what was deleted, too
         self._pruner.begin_anew()
-        return tail
+        again = [self._numbered(*known) for known in tail]
+        if self._tail.is_before(fenced):
+            leads = (*self._says, *self._leader, *self._tail.before[1:])
+            again.insert(0, self._here(Query(TAKE_AGAIN, leads)))
+        return again if self._link is None else [*again, self._tells_it(self._link)]
 
     def _settle(self, batch: Batch, number: int, values: Values, rows: list[Row], sent_at: float) -> None:
         """Take account of a batch that is committed, once."""
@@ -279,7 +295,7 @@ class PostgresStore:
         try:
             return self._pruner.prune(keep, self.last_event_id, self._tally)
         except Fenced as fenced:
-            raise self._lost(fenced) from None
+            raise self._tail.meaning(fenced, self._place) from None
         except StoreError:
             self._recounts = True  # nobody knows whether that was deleted
             raise
