@@ -37,7 +37,7 @@ from bunqueue_trio.storage.postgres.cluster import Watcher
 from bunqueue_trio.storage.postgres.link import Fenced, Link, Query, Row
 from bunqueue_trio.storage.postgres.parameters import COMMIT, Values, values_of
 from bunqueue_trio.storage.postgres.place import Place
-from bunqueue_trio.storage.postgres.reads import SIZE, Left, Read, Reads
+from bunqueue_trio.storage.postgres.reads import SIZE, Left, Read, Reads, T
 from bunqueue_trio.storage.postgres.retention import EVENTS, Pruner
 from bunqueue_trio.storage.postgres.schema import check_schema
 from bunqueue_trio.storage.postgres.tail import Tail, size
@@ -255,11 +255,7 @@ class PostgresStore:
         if tail is None:
             raise self._tail.meaning(fenced, self._place) from None
         if fenced.batch < self._batch or self._tail.is_before(fenced):
-            _log.warning(
-                "the database has lost its newest batches, writing them again",
-                store=str(self._place),
-                batches=len(tail),
-            )
+            _log.warning(_AGAIN, store=str(self._place), batches=len(tail))
         self._recounts = True  # it has lost what was deleted, too
         self._pruner.begin_anew()
         again = [self._numbered(*known) for known in tail]
@@ -323,12 +319,11 @@ class PostgresStore:
 
     def load_facts(self) -> Iterable[FactRow]:
         """Return every fact; see :class:`Store`."""
-        facts: list[FactRow] = self._answer(self._reads.load_facts(), self._writer)
-        return facts
+        return self._answer(self._reads.load_facts(), self._writer)
 
     async def look_up(self, question: Question) -> Any:
         """Return what the read of that name returns; see :class:`AwaitedStore`."""
-        asked: Read = getattr(self._reads, question.kind)(*question.arguments, **dict(question.named))
+        asked: Read[Any] = getattr(self._reads, question.kind)(*question.arguments, **dict(question.named))
         async with self._reading:
             read = self._reads.as_left(asked, self._left)
             rows = await self._reader.ask_soon(read.query)
@@ -347,13 +342,11 @@ class PostgresStore:
 
     def find(self, job_id: str) -> Job | None:
         """Return a finished job that is kept; see :class:`Store`."""
-        job: Job | None = self._answer(self._reads.find(job_id))
-        return job
+        return self._answer(self._reads.find(job_id))
 
     def outcomes(self, job_ids: Sequence[str]) -> dict[str, State]:
         """Return how some jobs ended; see :class:`Store`."""
-        states: dict[str, State] = self._answer(self._reads.outcomes(job_ids))
-        return states
+        return self._answer(self._reads.outcomes(job_ids))
 
     def kept_of(self, queue: str) -> tuple[int, int]:
         """Return how many completed and failed jobs of a queue are kept; see :class:`Store`."""
@@ -365,21 +358,18 @@ class PostgresStore:
 
     def traces(self, first: str, end: str, limit: int) -> list[Trace]:
         """Return what is kept of some finished jobs; see :class:`Store`."""
-        traces: list[Trace] = self._answer(self._reads.traces(first, end, limit))
-        return traces
+        return self._answer(self._reads.traces(first, end, limit))
 
     def records(
         self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None,
         *, oldest: bool = False,
     ) -> Records:  # fmt: skip
         """Return some of the finished jobs; see :class:`Store`."""
-        records: Records = self._answer(self._reads.records(queue, state, before, limit, fingerprint, oldest=oldest))
-        return records
+        return self._answer(self._reads.records(queue, state, before, limit, fingerprint, oldest=oldest))
 
     def trail(self, kind: str, key: str, place: int | None, limit: int, *, newest: bool) -> TrailPage:
         """Return some of the lines of a trail; see :class:`Store`."""
-        page: TrailPage = self._answer(self._reads.trail(kind, key, place, limit, newest=newest))
-        return page
+        return self._answer(self._reads.trail(kind, key, place, limit, newest=newest))
 
     def groups(self, queue: str | None) -> dict[str, dict[str, int]]:
         """Return how many died of each error; see :class:`Store`."""
@@ -395,28 +385,24 @@ class PostgresStore:
 
     def first_seen(self, queue: str, fingerprint: str) -> int | None:
         """Return since when there are some; see :class:`Store`."""
-        moment: int | None = self._answer(self._reads.first_seen(queue, fingerprint))
-        return moment
+        return self._answer(self._reads.first_seen(queue, fingerprint))
 
     def stored(self, after: int, upto: int, limit: int) -> list[Stored]:
         """Return unfinished jobs as they are in the database; see :class:`Store`."""
-        jobs: list[Stored] = self._answer(self._reads.stored(after, upto, limit), self._auditor)
-        return jobs
+        return self._answer(self._reads.stored(after, upto, limit), self._auditor)
 
     def events_after(self, event_id: int, limit: int) -> list[StoredEvent]:
         """Return kept events; see :class:`Store`."""
-        events: list[StoredEvent] = self._answer(self._reads.events_after(event_id, limit))
-        return events
+        return self._answer(self._reads.events_after(event_id, limit))
 
     def first_event_id(self) -> int:
         """Return the id of the oldest kept event; see :class:`Store`."""
-        first: int | None = self._answer(self._reads.first_event_id())
+        first = self._answer(self._reads.first_event_id())
         return self.last_event_id + 1 if first is None else first
 
     def last_event_at(self) -> int:
         """Return the time of the newest events; see :class:`Store`."""
-        moment: int = self._answer(self._reads.last_event_at())
-        return moment
+        return self._answer(self._reads.last_event_at())
 
     def space(self) -> Space:
         """Return how large the tables were at the last :meth:`prune`; the room is the database's."""
@@ -444,7 +430,7 @@ class PostgresStore:
             for link in (self._writer, self._reader, self._auditor, self._looker):
                 link.close()
 
-    def _answer(self, read: Read, link: Link | None = None) -> Any:
+    def _answer(self, read: Read[T], link: Link | None = None) -> T:
         led = self._reads.as_left(read, self._left)
         return led.answer((link or self._looker).ask(led.query))
 
