@@ -348,6 +348,9 @@ class Model(Crew, Schedules):
         job = self.unfinished(command.id)
         if job is None:
             raise not_found()
+        return self.cancel_one(job, command, now)
+
+    def cancel_one(self, job: Record, command: c.Cancel | c.ActOnJobs, now: int) -> Reply:
         if command.reason is None and command.by is None and command.grace is None:
             self.drop(job, now)
             return {}

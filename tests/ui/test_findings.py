@@ -359,7 +359,9 @@ def rules() -> Iterator[str]:
 def test_every_alert_has_its_finding():
     """But for the one that only somebody else can notice."""
     pages = Path(__file__).parents[2] / "src" / "bunqueue_trio" / "pages"
-    sources = (pages / "findings.py").read_text() + (pages / "queue_findings.py").read_text()
+    sources = "".join(
+        (pages / name).read_text() for name in ("findings.py", "queue_findings.py", "cluster_findings.py")
+    )
     assert [alert for alert in rules() if f'"{alert}"' not in sources] == ["BunqueueDown"]
     assert set(re.findall(r'"(Bunqueue\w+)"', sources)) <= set(rules())
 

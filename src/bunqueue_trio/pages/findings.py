@@ -12,6 +12,7 @@ import trio
 from msgspec import Struct
 
 from bunqueue_trio.config import MIB
+from bunqueue_trio.pages.cluster_findings import cluster_findings
 from bunqueue_trio.pages.queue_findings import Candidates
 from bunqueue_trio.pages.words import count, line, size, span
 from bunqueue_trio.protocol.codec import encode
@@ -376,4 +377,8 @@ def _rest(picture: Picture) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-_RULES = (_unsure, _storage, _disk, _audit, _tasks, _slow, _late, _back, _rest)
+def _cluster(picture: Picture) -> Iterator[Finding]:
+    return (Finding(**fields) for fields in cluster_findings(picture.told))
+
+
+_RULES = (_unsure, _storage, _disk, _audit, _tasks, _slow, _late, _back, _rest, _cluster)

@@ -16,12 +16,14 @@ from bunqueue_trio import __version__
 from bunqueue_trio.config import HOUR_MS
 from bunqueue_trio.logs.lines import lines_dropped
 from bunqueue_trio.pages.queue_findings import stuck_after
+from bunqueue_trio.runtime.cluster import max_lag_s
 from bunqueue_trio.runtime.memory import Figures
 from bunqueue_trio.runtime.meters import HistogramFigures
 from bunqueue_trio.runtime.statistics import Page, QueueStatistics, Reporter, Statistics
 
 JUDGED_A_TURN = 20  # queues whose last hour is summed up before others are served: 1 ms
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+DOORS_SHOWN = 20  # with series of their own
 _WHOLE = re.compile(rb"(?m)^([^#\n].*)\.0$")
 
 
@@ -66,6 +68,8 @@ class _Scrape(Collector):
         yield from self._journal()
         yield from self._audit()
         yield from self._process()
+        yield from self._doors()
+        yield from self._cluster()
 
     def _jobs(self) -> Iterator[Metric]:
         totals = self._told.totals
@@ -232,30 +236,6 @@ class _Scrape(Collector):
         for kind in ("tcp", "ws", "sse"):
             connections.add_metric([kind], getattr(told.connections, kind))
         yield connections
-        yield GaugeMetricFamily(
-            "bunqueue_doors", "Doors: processes that accept connections for this one", told.doors.connected
-        )
-        yield GaugeMetricFamily(
-            "bunqueue_door_connections", "Open connections that doors pass on as they are", told.doors.connections
-        )
-        yield GaugeMetricFamily(
-            "bunqueue_door_requests", "Requests that doors have asked and that are not answered", told.doors.requests
-        )
-        yield GaugeMetricFamily(
-            "bunqueue_leader_term",
-            "Term in which this server leads a queue in PostgreSQL; 0 with a file",
-            told.leading.term,
-        )
-        yield GaugeMetricFamily(
-            "bunqueue_lease_left_ms",
-            "How long no other server may lead, for sure; 0 with a file",
-            round(told.leading.lease_left_s * 1000),
-        )
-        yield GaugeMetricFamily(
-            "bunqueue_remembered_bytes",
-            "Newest batches that are written again if the database comes back without them; 0 with a file",
-            told.leading.remembered,
-        )
         restarts = CounterMetricFamily("bunqueue_task_restarts", "Restarts of supervised tasks", labels=["task"])
         running = GaugeMetricFamily("bunqueue_task_running", "1 while a supervised task runs, else 0", labels=["task"])
         for task in told.tasks:
@@ -280,6 +260,60 @@ class _Scrape(Collector):
         info = GaugeMetricFamily("bunqueue_info", "Always 1; the version is in the label", labels=["version"])
         info.add_metric([__version__], 1)
         yield info
+
+    def _doors(self) -> Iterator[Metric]:
+        doors = self._told.doors
+        for name, text, value in (
+            ("doors", "Doors: processes that accept connections for this one", doors.connected),
+            ("door_connections", "Open connections that doors pass on as they are", doors.connections),
+            ("door_requests", "Requests that doors have asked and that are not answered", doors.requests),
+        ):
+            yield GaugeMetricFamily(f"bunqueue_{name}", text, value)
+        queues = GaugeMetricFamily(
+            "bunqueue_door_queue",
+            "The same of each door, by its number or the address of its machine; the fullest have series of their own",
+            labels=["door"],
+        )
+        fullest = sorted(doors.by_door().items(), key=lambda each: -each[1])
+        for door, n in fullest[:DOORS_SHOWN]:
+            queues.add_metric([door], n)
+        if fullest[DOORS_SHOWN:]:
+            queues.add_metric(["others"], sum(n for _, n in fullest[DOORS_SHOWN:]))
+        yield queues
+        yield CounterMetricFamily(
+            "bunqueue_doors_hung", "Doors that did not answer, were ended and replaced", doors.hung
+        )
+        yield CounterMetricFamily("bunqueue_doors_died", "Doors that ended otherwise and were replaced", doors.died)
+
+    def _cluster(self) -> Iterator[Metric]:
+        told, led = self._told, self._told.leading
+        known, since = told.cluster.known, told.cluster.since
+        remembers_s = (told.now - told.place.since) / 1000 if led.remembers_s is None else led.remembers_s
+        for name, text, value in (
+            ("leader_term", "Term in which this server leads a queue in PostgreSQL; 0 with a file", led.term),
+            ("lease_left_ms", "How long no other server may lead, for sure; 0 with a file", round(led.lease_left_s * 1000)),
+            ("lease_ms", "How long a server that is not heard of keeps others from leading; 0 with a file", round(led.lease_s * 1000)),
+            ("remembered_bytes", "Newest batches that are written again if the database comes back without them; 0 with a file", led.remembered),
+            ("remembered_batches", "How many these are", led.batches),
+            ("remembered_seconds", "For how long back every batch is remembered, in s; 0 with a file", remembers_s if led.term else 0),
+            ("standbys", "Servers that wait, and would take over", len(known.waiting) if known else 0),
+            ("standby_missing", "1 while no server would take over and one did lately, else 0", int("standby-missing" in since)),
+            ("replicas", "Replicas of the database that this user sees", len(known.replicas) if known else 0),
+            ("replica_lag_seconds", "How far the replica is behind that is furthest, in s", max_lag_s(known) if known else 0),
+            ("replica_lag_bytes", "The same in bytes that are not replayed yet", max((each.behind or 0 for each in known.replicas), default=0) if known else 0),
+            ("database_round_trip_ms", "What a small question to the database takes at best, in ms; 0 with a file", known.round_trip_ms if known else 0),
+            ("database_oldest_transaction_seconds", "For how long the oldest transaction that this user sees is open, in s", (known.oldest_s or 0) if known else 0),
+        ):  # fmt: skip
+            yield GaugeMetricFamily(f"bunqueue_{name}", text, value)
+        for field, name, text in (
+            ("bytes", "bytes", "Bytes of a table of the queue in PostgreSQL, with its indexes"),
+            ("live", "rows", "Rows of a table, about"),
+            ("dead", "dead_rows", "Rows of a table that nobody needs and nothing has cleared away, about"),
+        ):
+            family = GaugeMetricFamily(f"bunqueue_table_{name}", text, labels=["table"])
+            for table in known.tables if known else ():
+                family.add_metric([table.name], getattr(table, field))
+            yield family
 
 
 def _histogram(name: str, text: str, histogram: HistogramFigures) -> HistogramMetricFamily:

@@ -169,9 +169,11 @@ class Core:
 
     async def add_rest(self, begun: "Begun") -> None:
         """Do the rest of a bulk command, some jobs in each step. What has begun comes to its end, whoever has gone."""
-        with trio.CancelScope(shield=True):  # its steps are counted, and nothing else is waited for
+        with trio.CancelScope(shield=True):  # its steps are counted, and so is what each waits for
             while begun.bulk is not None:
                 await self.journal.half.next_part(begun.command)
+                if not isinstance(begun.command, c.PushBatch):
+                    await self.journal.wait_room()
                 self._add_some(begun)
 
     def finish_nowait(self, begun: "Begun") -> r.Reply:

@@ -166,9 +166,8 @@ class Journal:
 
     def must_wait(self, size: int, small: int = SMALL_BODY_BYTES) -> bool:
         """Return whether a request of ``size`` bytes has to :meth:`wait_turn` now; up to ``small`` it has not."""
-        return (
-            size > LARGE_BODY_BYTES or (size > small and self._full) or (size > SMALL_BODY_BYTES and self.half.is_there)
-        )
+        is_behind = (size > small and self._full) or (size > SMALL_BODY_BYTES and self.half.is_there)
+        return size > LARGE_BODY_BYTES or is_behind
 
     async def wait_turn(self) -> None:
         """Wait in line until the disk could soon take what a large request brings; at most TURN_S.
@@ -339,6 +338,10 @@ class Journal:
             await trio.sleep(retry_ms / 1000)
             retry_ms = min(retry_ms * 2, COMMIT_RETRY_MAX_MS)
         self._finish(batch, self._writing[1], seconds)
+        if len(batch.jobs) > INLINE_ROWS_MAX:  # to tell of it, to forget it and to take the next one are several steps
+            await trio.lowlevel.checkpoint()
+            while not self._engine.forget_some():
+                await trio.lowlevel.checkpoint()
 
     def _give_up(self, batch: Batch) -> None:
         """Let nobody wait any longer: for ``batch``, nor for the one that gathers behind it."""
@@ -357,12 +360,8 @@ class Journal:
 
         A batch that the disk refuses is left to the flusher, which has been told.
         """
-        if (
-            self._writing is not None
-            or self._durable
-            or self.failing is not None
-            or self._pressure.last_s > INLINE_S_MAX
-        ):
+        is_slow = self._pressure.last_s > INLINE_S_MAX
+        if is_slow or self._writing is not None or self._durable or self.failing is not None:
             return False
         if self.half.is_there or len(self._engine.changed) > INLINE_ROWS_MAX or not self._store.at_once:
             return False
@@ -426,6 +425,7 @@ class Journal:
         except Exception as error:  # the engine has let go of these changes, so there is no going on
             raise InvariantBroken("the engine holds what no store can") from error
         done, self._gathered, self._durable = self._gathered, trio.Event(), False
+        self.half.note_written(done, len(batch.jobs))
         self._make_room()
         self._bytes, self._bytes_taken = 0, self._bytes
         return batch, done

@@ -9,13 +9,14 @@ from heapq import nlargest, nsmallest
 from typing import NamedTuple, Protocol, TypeVar
 
 import trio
-from msgspec import Struct
+from msgspec import Struct, field
 
 from bunqueue_trio.config import QUEUES_A_TURN
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.queue import Totals
 from bunqueue_trio.runtime.audit import Finding
 from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.runtime.cluster import ClusterFigures
 from bunqueue_trio.runtime.history import Past
 from bunqueue_trio.runtime.memory import Memory
 from bunqueue_trio.runtime.meters import HistogramFigures
@@ -25,6 +26,8 @@ from bunqueue_trio.storage.awaited import Leading
 from bunqueue_trio.storage.store import Sampled, Space, Store
 
 T = TypeVar("T")
+
+DOOR_ENDS_KEPT = 20
 
 Page = tuple[str, bytes, int]
 """Content type, body, status."""
@@ -38,6 +41,23 @@ class Connections(Struct):
     sse: int = 0
 
 
+class DoorQueue(Struct):
+    """The plain requests that one door has asked."""
+
+    door: str
+    """Its number, of one on this machine; else the address of its machine."""
+    requests: int = 0
+    """Those that are not answered."""
+
+
+class DoorEnd(NamedTuple):
+    """An end of a door that nobody has asked for."""
+
+    at: int
+    door: str
+    how: str
+
+
 class Doors(Struct):
     """The processes that accept connections for this one."""
 
@@ -48,6 +68,27 @@ class Doors(Struct):
     """Open ones that came through them, and are passed on as they are."""
     requests: int = 0
     """Of other connections, which they have asked and which are not answered."""
+    queues: list[DoorQueue] = field(default_factory=list)
+    """The same of each that asks."""
+    hung: int = 0
+    """How many were ended because they did not answer, since the start."""
+    died: int = 0
+    """How many have ended otherwise without being told to."""
+    lately: list[DoorEnd] = field(default_factory=list)
+    """The last of those, newest last."""
+
+    def note_end(self, at: int, door: str, how: str, *, hung: bool) -> None:
+        """Note that one has ended, and was replaced."""
+        self.hung += hung
+        self.died += not hung
+        self.lately = [*self.lately, DoorEnd(at, door, how)][-DOOR_ENDS_KEPT:]
+
+    def by_door(self) -> dict[str, int]:
+        """Return how many requests each door has asked that are not answered; it may have several streams."""
+        found: dict[str, int] = {}
+        for queue in self.queues:
+            found[queue.door] = found.get(queue.door, 0) + queue.requests
+        return found
 
 
 class TaskFigures(NamedTuple):
@@ -171,6 +212,7 @@ class Statistics(Struct, frozen=True, kw_only=True):
     doors: Doors
     leading: Leading = Leading()
     """All zero with a file: nobody else can open that."""
+    cluster: ClusterFigures = ClusterFigures()
     tasks: tuple[TaskFigures, ...]
     audit: AuditFigures
     storage: StorageFigures
