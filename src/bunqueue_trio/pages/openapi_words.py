@@ -302,6 +302,7 @@ PAGE_ANSWERS: dict[str, dict[int, tuple[str, str, _Schema]]] = {
                             evidence=_STRING,
                             remedy=_STRING,
                             queue={"type": ["string", "null"]},
+                            schedule={"type": ["string", "null"]},
                             since={"type": ["integer", "null"]},
                             until={"type": ["integer", "null"]},
                             numbers={"type": "object", "additionalProperties": {"type": "integer"}},
