@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import structlog
 import trio
@@ -66,7 +67,8 @@ async def take_over(url: str, lease_s: float, on_wait: Callable[[], NoteLeader] 
     store, announcer = PostgresStore(place, lease_s), Announcer(place)
     note_leader: NoteLeader | None = None
     told: str | None = None
-    reached, doing = False, DoorFigures()
+    reached = False
+    doing: DoorFigures | None = None
     give_up_at, silence = trio.current_time() + STORE_START_S, Silence()
     try:
         while True:
@@ -86,7 +88,7 @@ async def take_over(url: str, lease_s: float, on_wait: Callable[[], NoteLeader] 
                 note_leader = on_wait()
             if reached:
                 with suppress(StoreError):  # the leader is where it was, as far as anybody knows
-                    doing = note_leader(*await trio.to_thread.run_sync(announcer.wait, doing))
+                    doing = note_leader(*await trio.to_thread.run_sync(partial(announcer.wait, doing)))
             if holder != told:
                 _log.info(what, store=str(place), **{"leader" if is_known else "error": holder})
                 told = holder
