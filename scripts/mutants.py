@@ -54,6 +54,7 @@ TESTS = {
             "history",
             "hub",
             "quiet",
+            "reads",
         )
     ]
     + ["tests/stream/test_gone.py", "tests/stream/test_reported.py"],
@@ -105,7 +106,11 @@ TESTS = {
         "tests/ui/test_actions.py",
         "tests/operations/test_actions.py",
     ],
-    "cli": ["tests/operations/test_sisters.py", "tests/ui/test_same_in_a_shell.py"],
+    "cli": [
+        "tests/operations/test_sisters.py",
+        "tests/operations/test_findings.py",
+        "tests/ui/test_same_in_a_shell.py",
+    ],
     "ui": [
         f"tests/ui/test_{name}.py"
         for name in (
@@ -119,7 +124,8 @@ TESTS = {
             "unsure",
             "same_in_a_shell",
         )
-    ],
+    ]
+    + ["tests/operations/test_findings.py"],
     "transports": [
         *(f"tests/stream/test_{name}.py" for name in ("hot", "heads", "frames", "virtual", "gone", "bulk")),
         "tests/doors/test_room.py",
@@ -158,9 +164,9 @@ NEAREST = {
     "moves": ("engine", "dead", "attempts", "logs", "cancel"),
     "holding": ("engine", "dead", "handlers", "attempts"),
     "push": ("engine", "handlers", "bulk"),
-    "journal": ("bulk", "pressure"),
+    "journal": ("bulk", "pressure", "reads"),
     "hub": ("hub", "reported"),
-    "session": ("bulk", "access", "reported"),
+    "session": ("bulk", "access", "reported", "virtual"),
     "waiting": ("core", "waiting", "quiet", "gone"),
     "express": ("hot", "virtual", "gone"),
     "websocket": ("frames", "bulk", "virtual", "gone"),
@@ -168,10 +174,11 @@ NEAREST = {
     "worker": ("says", "orderly", "sizes", "given", "names"),
     "client": ("idle_pulls", "names"),
     "app": ("names",),
+    "jobs": ("jobs", "no_cost"),
     "backend": ("given", "orderly"),
     "pushing": ("fate",),
     "link": ("taken_back", "sizes", "postgres_store", "local"),
-    "options": ("engine", "handlers", "job"),
+    "options": ("engine", "handlers", "job", "said"),
     "report": ("handlers",),
     "deliver": ("engine", "handlers"),
     "queues": ("gates", "listing"),
@@ -190,9 +197,9 @@ NEAREST = {
     "zones": ("timing",),
     "store": ("postgres_store",),
     "standby": ("postgres_store",),
-    "announcer": ("postgres_store",),
+    "announcer": ("postgres_store", "postgres_schema"),
     "leading": ("local",),
-    "terms": ("postgres_store", "postgres_inspect"),
+    "terms": ("postgres_store", "postgres_inspect", "postgres_schema"),
     "cluster": ("postgres_inspect",),
     "0001_initial": ("postgres_store",),
     "arrays": ("postgres_schema",),

@@ -163,7 +163,7 @@ MOMENT = datetime(2030, 1, 1, tzinfo=UTC)
         ({"every": 5, "cron": "@daily"}, ValueError, "exactly one of cron, every, at"),
         ({"every": 0}, ValueError, "every must be more than 0, not 0"),
         ({"every": -1.5}, ValueError, "every must be more than 0, not -1.5"),
-        ({"every": float("inf")}, ValueError, "a time must have an end"),
+        ({"every": float("inf")}, ValueError, "every must have an end"),
         ({"every": float("nan")}, ValueError, "every must be more than 0"),
         ({"every": "soon"}, ValueError, "every must be a time such as '60s', '5m' or '500ms', not 'soon'"),
         ({"every": "60"}, ValueError, "every must be a time with a unit"),
@@ -189,6 +189,14 @@ MOMENT = datetime(2030, 1, 1, tzinfo=UTC)
         ({"cron": 5}, TypeError, "cron must be a text such as '0 3 * * *', not 5"),
         ({"cron": "@daily", "timezone": UTC}, TypeError, "timezone must be a text such as 'Europe/Berlin'"),
         ({"every": 5, "limit": 0}, ValueError, "limit must be at least 1"),
+        ({"every": 5, "misfire_max": 5}, ValueError, "misfire_max needs misfire all"),
+        (
+            {"every": 5, "window": "20s"},
+            ValueError,
+            "window lets no slot run that was missed, for one up to 60 s late is in time: that is misfire skip",
+        ),
+        ({"every": 5, "window": "2m", "jitter": "1m"}, ValueError, "for one up to 120 s late is in time"),
+        ({"every": 5, "window": "2h", "misfire": "skip"}, ValueError, "window has no effect with misfire skip"),
         ({"every": 5, "misfire_max": 1.5}, TypeError, "misfire_max must be a whole number"),
         ({"every": 5, "misfire": "never"}, ValueError, "misfire must be one of skip, once, all, not 'never'"),
         ({"every": 5, "overlap": ["skip"]}, ValueError, "overlap must be one of allow, skip, queue, cancel"),
@@ -222,9 +230,9 @@ def test_a_span_is_seconds_or_a_text_or_a_timedelta(every: Any):
 def test_times_are_seconds_and_datetimes():
     app = App(name="me")
     moment = datetime(2030, 1, 1, tzinfo=UTC)
-    app.schedule("s", "q", [1], every=0.5, start=moment, jitter=2, window=60, limit=3)
+    app.schedule("s", "q", [1], every=0.5, start=moment, jitter=2, window=120, limit=3)
     command = app.schedules["s"].command
-    assert (command.every, command.start, command.jitter, command.window) == (500, 1_893_456_000_000, 2000, 60_000)
+    assert (command.every, command.start, command.jitter, command.window) == (500, 1_893_456_000_000, 2000, 120_000)
     assert (command.source, bytes(command.data), command.limit) == ("me", b"[1]", 3)
 
 

@@ -337,6 +337,8 @@ class Life:
             "force": self.rng.random() < 0.3,
             "priority": self.rng.choice([-1, 0, 2]),
         }
+        if self.rng.random() < (0.5 if action == "cancel" else 0.1):
+            how |= {"reason": self.rng.choice([None, "why"]), "grace": self.rng.choice([None, 0, 300])}
         limit = self.rng.choice([1, 2, 100])
         self.world.do(c.ActOnJobs(filter=c.Filter(**self.wanted()), action=action, limit=limit, **how))
 
@@ -445,7 +447,9 @@ def live(seed: int, steps: int) -> None:
     life.world.finish()
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize(
+    "seed", [*range(8), *(pytest.param(seed, marks=pytest.mark.thorough) for seed in range(8, 40))]
+)
 def test_engine_agrees_with_the_model(seed: int):
     live(seed, 300)
 

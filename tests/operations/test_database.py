@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bunqueue_trio.cli import main
-from tests.postgres import Cluster
+from trials.lib.postgres import Cluster
 
 pytest.importorskip("psycopg", reason="psycopg is not installed")
 

@@ -156,7 +156,7 @@ def test_the_table_of_commands_is_the_command_lines():
                 assert said in {usage, usage.replace("[", "").replace("]", "")}, name
         if {"--url", "--token"} <= flags and name != "worker":
             asking.append(name)
-    (sentence,) = re.findall(r"^(`stats`.*) ask a server", section, re.MULTILINE)
+    (sentence,) = re.findall(r"^(`findings`.*) ask a server", section, re.MULTILINE)
     assert re.findall(r"`([a-z]+)(?: --live)?`", sentence) == asking
 
 

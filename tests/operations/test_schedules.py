@@ -217,6 +217,13 @@ def test_what_is_refused_is_one_line(server: Running):
         (("delete", "nobody"), 1, "Schedule not found (404): nobody\n"),
         (("put", "s", "q", "--every", "5s", "--misfire-max", "5"), 2, "--misfire-max needs --misfire all"),
         (("put", "s", "q", "--every", "5s", "--window", "0s"), 2, "that is --misfire skip"),
+        (("put", "s", "q", "--every", "5s", "--window", "20s"), 2, "--window lets no slot run that was missed"),
+        (("put", "s", "q", "--every", "5s", "--window", "2m", "--jitter", "1m"), 2, "up to 120 s late is in time"),
+        (
+            ("put", "s", "q", "--every", "5s", "--window", "2h", "--misfire", "skip"),
+            2,
+            "--window has no effect with --misfire skip",
+        ),
     ):
         done = ask(server, *arguments)
         assert (done.code, done.out, done.err.count("\n")) == (code, "", 1)

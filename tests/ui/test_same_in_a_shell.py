@@ -23,6 +23,9 @@ from bunqueue_trio.ui.actions import ACTIONS
 from tests.ui.night import fail, push
 from tests.ui.site import Site
 
+pytestmark = pytest.mark.thorough
+
+
 ERROR, OTHER = "PaymentError: order {}", "TimeoutError: db"
 GROUP = {"queue": "q", "fingerprint": fingerprint("PaymentError: order 7").key}
 NAMED = {"name": "nightly"}

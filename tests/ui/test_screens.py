@@ -143,6 +143,8 @@ async def test_while_the_disk_refuses_reading_works_and_buttons_say_why_they_do_
     site: Site, bunqueue: Bunqueue
 ) -> None:
     await push(bunqueue, "emails")
+    await bunqueue.server.core.execute(c.RegisterWorker(name="mail", worker_id="w1", queues=["emails"]))
+    await bunqueue.server.core.execute(c.PutSchedule(name="nightly", queue="other", every=86_400_000))
     refused = refuse_commits(bunqueue)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(push_in_vain, bunqueue)
@@ -150,9 +152,15 @@ async def test_while_the_disk_refuses_reading_works_and_buttons_say_why_they_do_
         page = await site.get("/ui")
         assert page.said("The disk refuses changes")
         assert page.said("database or disk is full")
-        for path in ("/ui/queues/emails", "/ui/queues/emails/jobs?state=waiting", "/ui/storage", "/ui/errors"):
+        job_id = next(iter(bunqueue.server.engine.jobs))
+        there = {
+            "/ui/jobs/:id": job_id, "/ui/jobs/:id/data": job_id, "/ui/workers/:id": "w1", "/ui/schedules/:name": "nightly",
+            "/ui/errors/:queue": "emails?fingerprint=0123456789ab",
+        }  # fmt: skip
+        for view in VIEWS:
+            path = re.sub(":(id|name|queue)", there.get(view, "emails"), view)
             page = await site.get(path)
-            assert page.status == 200, page.text
+            assert page.status == 200, (path, page.text)
         page = await site.get("/ui/queues/emails")
         assert page.said("The disk refuses changes. Reading goes on")
         assert "/ui/act/" not in page.html

@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import structlog
-import trio
 
 from bunqueue_trio import errors
 from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Access, Grant, allowed_headers, client_key, preflight
@@ -44,7 +43,6 @@ class Gateway:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._turn = trio.Lock()
         self._core = server.core
         self.bulk: BulkReader = BulkReader(server.core.journal)
         settings = server.settings
@@ -233,9 +231,8 @@ class Gateway:
         return response
 
     async def wait_turn(self) -> None:
-        """Wait in line with a large request that is no push: in a round of all tasks one is worked on."""
-        async with self._turn:
-            pass
+        """Wait in line with a large request that is no push."""
+        await self._core.journal.half.turn()
 
     async def _wait_turn_of(self, kind: type[c.Command], body: bytes, match: Match) -> ReadBulk | None:
         """Wait until a request that is not small may be worked on; return what was read of it already."""
@@ -416,7 +413,7 @@ def _types(query: str) -> frozenset[str]:
     try:
         return chosen(names) if names else EVENT_TYPES
     except ValueError as unknown:
-        raise errors.INVALID_FIELD.refuse("types", f"must be event types or *, not {str(unknown)[:50]!r}") from None
+        raise errors.INVALID_FIELD.refuse("types", unknown) from None
 
 
 def _origin_form(path: str) -> str:

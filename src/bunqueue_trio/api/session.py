@@ -51,7 +51,7 @@ from bunqueue_trio.pages.table import ANSWERS
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.caller import SERVER, By
-from bunqueue_trio.protocol.catalog import ACTS, CODED, FILLS, SPECS, TAKES
+from bunqueue_trio.protocol.catalog import ACTS, CODED, FILLS, LISTS, SPECS, TAKES
 from bunqueue_trio.protocol.codec import BadMessage, decode_message, encode
 from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.protocol.events import ALL_TYPES, chosen
@@ -268,6 +268,8 @@ class Session:
         if epoch > self._journal.given_up:
             self._journal.ring_on_commit(self.bell)
             return True
+        if begun is not None and type(begun.command) in LISTS:
+            return False
         if begun is not None:
             self._core.give_back(begun.reply)
         refusal = r.error_reply(errors.NOT_COMMITTED.refuse(), coded=begun is not None and type(begun.command) in CODED)
@@ -431,4 +433,4 @@ def _types(events: list[str] | str) -> frozenset[str]:
     try:
         return chosen(events)
     except ValueError as unknown:
-        raise errors.INVALID_FIELD.refuse("events", f"must be event types or *, not {str(unknown)[:50]!r}") from None
+        raise errors.INVALID_FIELD.refuse("events", unknown) from None

@@ -1,6 +1,7 @@
 """Commands about the schedules of a running server: what there is, when each runs, what became of its slots, and changes."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from difflib import get_close_matches
@@ -37,6 +38,7 @@ from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.words import exact
 from bunqueue_trio.protocol.request import segment_of
+from bunqueue_trio.protocol.scheduled import of_no_effect
 
 _PAGE = 100  # a server gives no more at once
 _TIMES = ("start", "end", "at")
@@ -48,6 +50,7 @@ _PUT = (
 _DETAILS = (
     "data", "options", "limit", "jitter", "misfire", "misfireMax", "window", "overlap", "pausedAt", "waitingSlot",
 )  # fmt: skip
+_FIELDS = re.compile("misfire_max|misfire|window")
 _LIKE = 0.7  # as a name is that has two letters the other way round
 _BEGIN = 2  # characters of a name in which nobody slips
 _SHORT = 100  # characters of a value before and after, to be shown
@@ -307,10 +310,8 @@ def put(
     Nothing runs because of this; one that is the same already stays as it is, and what is another than before is shown: what is not
     said is as if there had been none. JSON can be `-` or `@FILE`, as of `push`.
     """
-    if misfire_max is not None and given["misfire"] != "all":
-        raise click.UsageError("--misfire-max needs --misfire all")
-    if given["window"] == 0:
-        raise click.UsageError("--window 0s makes up for no slot that was missed: that is --misfire skip")
+    if (said := of_no_effect(given["misfire"], misfire_max, given["window"], given["jitter"])) is not None:
+        raise click.UsageError(_FIELDS.sub(lambda found: f"--{found[0].replace('_', '-')}", said))
     fields: dict[str, Any] = {"name": name, "queue": queue, "data": Raw(json_argument(data)), "dryRun": dry_run}
     fields |= _fields(url, token, given) | ({} if misfire_max is None else {"misfireMax": misfire_max})
     options = {

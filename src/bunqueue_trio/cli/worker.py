@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from traceback import StackSummary, TracebackException, format_exception
 from typing import Any, NoReturn
@@ -18,6 +19,7 @@ from bunqueue_trio.client.worker import Worker
 from bunqueue_trio.errors import Refused, leaves
 from bunqueue_trio.logs.lines import configure_logging, flush_logs
 from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.protocol.times import seconds_of
 
 _log = structlog.get_logger()
 
@@ -39,6 +41,21 @@ _HINT = "MODULE:NAME"
 _PACKAGE = str(Path(__file__).parent.parent)
 
 
+class Grace(click.ParamType[float]):
+    """A time as a worker takes it; a number alone is of seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds."""
+        with suppress(ValueError):
+            value = float(value)
+        try:
+            return seconds_of("it", value, zero=True)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 @click.command(epilog=_EPILOG)
 @click.argument("targets", metavar="MODULE:NAME...", nargs=-1, required=True)
 @click.option(
@@ -49,7 +66,7 @@ _PACKAGE = str(Path(__file__).parent.parent)
 @click.option("--token", metavar="TOKEN", help="Bearer token; default: the worker's own.  [env BUNQUEUE_TOKEN]")
 @click.option("--queues", metavar="QUEUE,...", help="Only these of them; default: all.")
 @click.option("--concurrency", type=click.IntRange(min=1), metavar="N", help="Jobs at once, of each queue.")
-@click.option("--grace", type=click.FloatRange(min=0), metavar="S", help="Seconds for handlers at a stop.")
+@click.option("--grace", type=Grace(), metavar="TIME", help="For handlers at a stop: 30s, 5m, or seconds.")
 @click.option(
     "--log-format",
     type=click.Choice(["auto", "human", "json"], case_sensitive=False),

@@ -169,6 +169,11 @@ def _key(act: Action) -> tuple[object, ...]:
     return act.who, act.address, act.command, act.queue, str(sorted(rest.items()))
 
 
+def is_kind(kind: str) -> bool:
+    """Return whether an act may be called so, by the command line or the API."""
+    return kind in KINDS or kind in WORDS or kind == "ActOnJobs"
+
+
 def is_wanted(act: Action, who: str, kind: str, about: str) -> bool:
     """Return whether an act is looked for: by whom, what (as the command line or the API calls it), and of what; empty: any."""
     if kind and kind not in (what(act), act.command):

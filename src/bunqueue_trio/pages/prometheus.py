@@ -5,19 +5,23 @@ nothing global, and two servers in one process do not mix. Of the queues only th
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+import trio
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from bunqueue_trio import __version__
+from bunqueue_trio.config import HOUR_MS
 from bunqueue_trio.logs.lines import lines_dropped
+from bunqueue_trio.pages.queue_findings import stuck_after
 from bunqueue_trio.runtime.cluster import max_lag_s
 from bunqueue_trio.runtime.memory import Figures
 from bunqueue_trio.runtime.meters import HistogramFigures
 from bunqueue_trio.runtime.statistics import Page, QueueStatistics, Reporter, Statistics
 
+JUDGED_A_TURN = 20  # queues whose last hour is summed up before others are served: 1 ms
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 DOORS_SHOWN = 20  # with series of their own
 _WHOLE = re.compile(rb"(?m)^([^#\n].*)\.0$")
@@ -27,18 +31,34 @@ async def prometheus(server: Reporter) -> Page:
     """Return the page."""
     registry = CollectorRegistry()
     queues = await server.queue_statistics()
-    registry.register(_Scrape(server.statistics(), server.memory.read(), queues))
+    stuck = await _stuck_after(server, queues)
+    registry.register(_Scrape(server.statistics(), server.memory.read(), queues, stuck))
     # Whole numbers without ".0", as the documented page has them.
     return CONTENT_TYPE, _WHOLE.sub(rb"\1", generate_latest(registry)), 200
+
+
+async def _stuck_after(server: Reporter, queues: QueueStatistics) -> dict[str, int]:
+    """Return after how many ms a job hangs, by its queue, where that is known; lets others run in between."""
+    past, now, found = server.past(), server.clock.now(), dict[str, int]()
+    for i, (_, name) in enumerate(queues.longest):
+        if i % JUDGED_A_TURN == 0:
+            await trio.lowlevel.checkpoint()
+        after = stuck_after(past.of(name, now - HOUR_MS))
+        if after is not None:
+            found[name] = after
+    return found
 
 
 class _Scrape(Collector):
     """Turns the numbers of a server into metric families, once."""
 
-    def __init__(self, statistics: Statistics, memory: Figures, queues: QueueStatistics) -> None:
+    def __init__(
+        self, statistics: Statistics, memory: Figures, queues: QueueStatistics, stuck_after: Mapping[str, int]
+    ) -> None:
         self._told = statistics
         self._memory = memory
         self._seen = queues
+        self._stuck_after = stuck_after
 
     def collect(self) -> Iterator[Metric]:
         yield from self._jobs()
@@ -88,6 +108,22 @@ class _Scrape(Collector):
             for figures in self._seen.shown:
                 family.add_metric([figures.name], getattr(figures, field))
             yield family
+        longest = GaugeMetricFamily(
+            "bunqueue_queue_longest_active_ms",
+            "For how long a job of a queue has been active, for the queues where that is longest",
+            labels=["queue"],
+        )
+        stuck = GaugeMetricFamily(
+            "bunqueue_queue_stuck_after_ms",
+            "From how long on such a job is a finding, by those that completed within the hour; none where too few did",
+            labels=["queue"],
+        )
+        for since, name in self._seen.longest:
+            longest.add_metric([name], max(0, self._told.now - since))
+            if name in self._stuck_after:
+                stuck.add_metric([name], self._stuck_after[name])
+        yield longest
+        yield stuck
         yield GaugeMetricFamily("bunqueue_queues", "Queues with unfinished or dead jobs", self._seen.queues)
         yield GaugeMetricFamily(
             "bunqueue_queues_omitted",

@@ -1,4 +1,6 @@
-"""Numbers and times as people read them."""
+"""Numbers, times and commands as people read them, and type them."""
+
+import shlex
 
 _UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s"))
 _BYTES = ((1024**4, "TiB"), (1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB"))
@@ -42,3 +44,8 @@ def rate(per_minute: float) -> str:
     if per_minute >= 600:
         return f"{per_minute / 60:,.0f} a second"
     return f"{per_minute:,.0f} a minute" if per_minute >= 1 or not per_minute else f"{per_minute * 60:,.0f} an hour"
+
+
+def line(*words: object) -> str:
+    """Return the command line of this project with these words; an empty one is left out."""
+    return shlex.join(["bunqueue-trio", *(str(word) for word in words if word != "")])

@@ -77,6 +77,9 @@ ACTS: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if s
 SLICED: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if spec.sliced)
 """One step does a slice of what they ask for; the runtime goes on with the next."""
 
+LISTS: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if spec.settled_by == "everything")
+"""They show many jobs, and are answered from memory while the disk takes no commit."""
+
 AWAITS: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if spec.waits)
 """They can wait for the end of a job."""
 

@@ -5,7 +5,7 @@ by one are a picture of their own, taken in pieces, so that tens of thousands of
 """
 
 from collections.abc import Iterator, Mapping
-from heapq import nlargest
+from heapq import nlargest, nsmallest
 from typing import NamedTuple, Protocol, TypeVar
 
 import trio
@@ -233,6 +233,8 @@ class QueueFigures(NamedTuple):
     active: int
     delayed: int
     dlq: int
+    active_since: int | None = None
+    """Since when the one is active that has been for longest, in epoch ms."""
 
 
 class QueueStatistics(NamedTuple):
@@ -241,6 +243,8 @@ class QueueStatistics(NamedTuple):
     queues: int
     shown: list[QueueFigures]
     oldest_ready_at: int | None
+    longest: list[tuple[int, str]]
+    """The queues in which a job is active for longest, each behind the moment since when."""
 
 
 class Reporter(Protocol):
@@ -296,6 +300,7 @@ async def look_at_queues(engine: Engine, store: Store, shown_max: int) -> QueueS
         await trio.lowlevel.checkpoint()
     total, oldest = 0, None
     shown: list[QueueFigures] = []
+    longest: list[tuple[int, str]] = []
     for names in _chunks([*(dict.fromkeys(engine.queues, 0) | dead)]):
         for name in names:
             figures, since = _look(engine, name, dead.get(name, 0))
@@ -303,9 +308,11 @@ async def look_at_queues(engine: Engine, store: Store, shown_max: int) -> QueueS
             if figures.jobs:
                 total += 1
                 shown.append(figures)
-        shown = nlargest(shown_max, shown)
+            if figures.active_since is not None:
+                longest.append((figures.active_since, name))
+        shown, longest = nlargest(shown_max, shown), nsmallest(shown_max, longest)
         await trio.lowlevel.checkpoint()
-    return QueueStatistics(total, shown, oldest)
+    return QueueStatistics(total, shown, oldest, longest)
 
 
 def _chunks(names: list[T]) -> Iterator[list[T]]:
@@ -320,5 +327,7 @@ def _look(engine: Engine, name: str, dead: int) -> tuple[QueueFigures, int | Non
         return QueueFigures(dead, name, 0, 0, 0, dead), None
     counts = {state.value: n for state, n in queue.counts.items()}
     jobs = sum(counts.values()) + dead
-    figures = QueueFigures(jobs, name, counts["waiting"], counts["active"], counts["delayed"], dead)
+    # They are in the order of their deliveries.
+    since = next((job.started_at for job in queue.active), None)
+    figures = QueueFigures(jobs, name, counts["waiting"], counts["active"], counts["delayed"], dead, since)
     return figures, queue.ready.ready_since()

@@ -21,7 +21,7 @@ TOPICS: Mapping[str, str] = {
     "SetDefaults": "defaults", "ClearDefaults": "defaults", "SetStallConfig": "stalls", "ClearStallConfig": "stalls", "SetDlqConfig": "dead",
     "ClearDlqConfig": "dead", "QuietWorker": "quiet", "UnquietWorker": "quiet", "PauseSchedule": "schedule-pause", "ResumeSchedule": "schedule-pause",
     "PutSchedule": "schedule", "DeleteSchedule": "schedule", "Cron": "schedule", "CronDelete": "schedule", "ChangePriority": "priority",
-    "Cancel": "job", "RetryDlq": "job",
+    "Cancel": "job", "RetryDlq": "job", "MarkGroup": "mark",
 }  # fmt: skip
 """Acts of which the newest is in force, by what they are about; each but the retry of a dead letter can be taken back."""
 
@@ -31,7 +31,7 @@ def undo(ask: Ask, act: Action, later: set[tuple[str, str]]) -> Bound | None:
     topic = TOPICS.get(act.command)
     if topic is None:
         return None
-    about = (topic, act.worker or acts.of(act))
+    about = (topic, _group(act) if topic == "mark" else act.worker or acts.of(act))
     if about in later:
         return None
     later.add(about)
@@ -61,7 +61,19 @@ def _undo(ask: Ask, act: Action, topic: str) -> tuple[str, dict[str, str]] | Non
         return "resume-schedule" if act.command == "PauseSchedule" else "pause-schedule", {
             "name": acts.schedule_of(act)
         }
+    if topic == "mark":
+        # An error that was fixed and had come back is fixed again by the same word: that is no other state to go back to.
+        mark = was.get("mark")
+        name = _MARKS.get(str(mark)) if mark != act.fields.get("mark") else None
+        return None if name is None else (name, {"fingerprint": _group(act)})
     return _schedule(ask, act, was) if topic == "schedule" else _job(ask, act, was)
+
+
+_MARKS = {"none": "unmark-group", "fixed": "fix-group", "muted": "mute-group"}
+
+
+def _group(act: Action) -> str:
+    return str(act.fields.get("fingerprint", ""))
 
 
 def _pause(ask: Ask, act: Action, was: Mapping[str, Any]) -> tuple[str, dict[str, str]] | None:

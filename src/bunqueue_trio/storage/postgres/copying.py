@@ -27,7 +27,7 @@ from bunqueue_trio.storage.postgres.link import Link, Query, Row
 from bunqueue_trio.storage.postgres.parameters import EVENT, FACT, FINISHED, NEW
 from bunqueue_trio.storage.postgres.place import Place
 from bunqueue_trio.storage.postgres.store import PostgresStore
-from bunqueue_trio.storage.postgres.terms import own_name
+from bunqueue_trio.storage.postgres.terms import DURABLE, own_name
 
 _KINDS: dict[str, tuple[Kind, ...]] = {
     "job": NEW, "finished": FINISHED, "event_batch": EVENT, "fact": FACT,
@@ -46,7 +46,6 @@ _PATIENT = (
 )
 _ENDS = "SET LOCAL idle_in_transaction_session_timeout = '5min'"
 """Of a copy that writes and hangs, in whose way whoever leads next would commit nothing."""
-_DURABLE = "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
 _IDS = "SELECT setval(pg_get_serial_sequence('bq.trail', 'id'), max(id)) FROM bq.trail"
 _WAIT_S = 3600  # for a count, or what the database does at the end
 
@@ -189,7 +188,7 @@ class DatabaseTarget(DatabaseHeld):
 
     def finish(self) -> None:
         """Commit it, if nobody else leads; see :class:`Target`."""
-        self._ask(_DURABLE)
+        self._ask(DURABLE)
         self._lead.stay_until_commit(self._link)
         self._ask("COMMIT")
 

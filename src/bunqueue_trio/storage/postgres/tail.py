@@ -1,33 +1,40 @@
-"""The newest batches that a leader has committed: what it writes again when the database comes back without them. It refuses to decide when."""
+"""The remembered tail: the newest batches of a term, and its beginning, which a database may come back without."""
 
 from collections import deque
 
 from bunqueue_trio.config import STORE_TAIL_BYTES
+from bunqueue_trio.errors import StoreError, TakenOver
+from bunqueue_trio.storage.postgres.link import Fenced
 from bunqueue_trio.storage.postgres.parameters import Values
+from bunqueue_trio.storage.postgres.place import Place
 
 
 class Tail:
-    """Batches with their numbers, the oldest first, up to STORE_TAIL_BYTES."""
+    """What the leader of a term, known by its ``leader``, has written behind what the last one had left."""
 
-    def __init__(self) -> None:
-        self.batches: deque[tuple[int, Values]] = deque()
-        self.bytes: int = 0
+    def __init__(self, leader: tuple[int, str], life_before: str, batch: int) -> None:
+        self._leader = leader
+        self.before: tuple[int, str, int] = (leader[0] - 1, life_before, batch)
+        """The row as it was found: term, life and batch."""
+        self._batches: deque[tuple[int, Values]] = deque()
         self._at: deque[float] = deque()
+        self._newest = batch
         self._is_whole = True
+        self.bytes: int = 0
+
+    def __len__(self) -> int:
+        return len(self._batches)
 
     def remember(self, number: int, values: Values, now: float) -> None:
-        """Note a batch that was committed; the oldest make room."""
-        self.batches.append((number, values))
+        """Note a batch that is committed; the oldest ones make room."""
+        self._newest = number
+        self._batches.append((number, values))
         self._at.append(now)
-        self.bytes += size_of(values)
+        self.bytes += size(values)
         while self.bytes > STORE_TAIL_BYTES:
-            self.bytes -= size_of(self.batches.popleft()[1])
+            self.bytes -= size(self._batches.popleft()[1])
             self._at.popleft()
             self._is_whole = False
-
-    def after(self, number: int) -> list[tuple[int, Values]]:
-        """Return the batches behind this one, as far as they are remembered."""
-        return [known for known in self.batches if known[0] > number]
 
     def reaches_s(self, now: float) -> float | None:
         """Return for how long back every batch is remembered; None: since the first one."""
@@ -35,7 +42,28 @@ class Tail:
             return None
         return now - self._at[0] if self._at else 0.0
 
+    def is_before(self, fenced: Fenced) -> bool:
+        """Return whether the database is as it was when this term began: it has lost that, too."""
+        return (fenced.term, fenced.life, fenced.batch) == self.before
 
-def size_of(values: Values) -> int:
-    """Return how many bytes the arrays of a batch have."""
+    def lost(self, fenced: Fenced) -> list[tuple[int, Values]] | None:
+        """Return the batches that the database has not any more, oldest first; None: it is another one, or they are not remembered."""
+        is_ours = (fenced.term, fenced.life) == self._leader or self.is_before(fenced)
+        lost = [known for known in self._batches if known[0] > fenced.batch]
+        return lost if is_ours and len(lost) == self._newest - fenced.batch else None
+
+    def meaning(self, fenced: Fenced, place: Place) -> Exception:
+        """Return what it is to this server that it may not write."""
+        if self.is_before(fenced):
+            return StoreError("the database has lost that this server leads, which is about to be written again")
+        if (fenced.term, fenced.life) == self._leader or fenced.term < self._leader[0]:
+            return TakenOver(
+                f"{place}: the database has lost what was committed there (it is at batch {fenced.batch} of term "
+                f"{fenced.term}, this server at {self._newest} of {self._leader[0]}), and it is not remembered any more"
+            )
+        return TakenOver(f"{place}: another server has taken over ({fenced.holder}), this one ends")
+
+
+def size(values: Values) -> int:
+    """Return how much there is to send, and to keep."""
     return sum(len(value) for value in values if isinstance(value, bytes))
