@@ -13,6 +13,7 @@ from bunqueue_trio.runtime.history import Minute
 from bunqueue_trio.ui import charts
 from bunqueue_trio.ui.actions import ACTIONS, Bound, bind
 from bunqueue_trio.ui.ask import Ask, Screen
+from bunqueue_trio.ui.views.cluster import OF_CLUSTER
 
 FULLEST = 8
 MINUTES = 60
@@ -67,6 +68,7 @@ _PAGES = {
     "loop-lags": Link("/ui/server", "Server"), "clock-off": Link("/ui/server", "Server"),
     "no-tokens": Link("/ui/server", "Server"), "events-missed": Link("/ui/server", "Server"),
     "dead-letters": Link("/ui/errors", "Look at the errors"),
+    **dict.fromkeys(OF_CLUSTER, Link("/ui/cluster", "Cluster")),
 }  # fmt: skip
 """Finding → the page that has the evidence; those of a queue lead to the queue."""
 
