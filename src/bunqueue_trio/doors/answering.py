@@ -184,7 +184,11 @@ class Answering:
                 if kind == SENT:
                     delivery.sent()
                 delivery.end()
-        elif kind == STOPS:
+        else:
+            self._hear_of_door(kind)
+
+    def _hear_of_door(self, kind: int) -> None:
+        if kind == STOPS:
             self._stops = True
         elif kind == LAST:
             self._count(-self._asks_on)

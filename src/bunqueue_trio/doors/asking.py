@@ -270,12 +270,8 @@ class Asking:
 
     def _hear(self, message: Message) -> None:
         number, kind, extra, data = message
-        if kind == LOOK:
-            self.say(0, HERE)
-            return
-        if kind == STOPS:
-            self.say(0, LAST)
-            self._later = []
+        if kind in (LOOK, STOPS):
+            self._hear_of_leader(kind)
             return
         if kind not in (ANSWER, SPLICE, WAITS):
             raise BrokenFrames(f"a message of kind {kind}")
@@ -303,6 +299,13 @@ class Asking:
                 self.settle(asked, is_sent=False)
                 asked.answer, asked.ends = self._refusals.of(errors.BUFFERS_FULL), True
         asked.over.set()
+
+    def _hear_of_leader(self, kind: int) -> None:
+        if kind == LOOK:
+            self.say(0, HERE)
+        else:
+            self.say(0, LAST)
+            self._later = []
 
     async def _lose(self) -> None:
         """Ask again what may be asked again of what was sent on a stream that is lost, and answer the rest."""
