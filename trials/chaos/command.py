@@ -52,6 +52,7 @@ async def _run(directory: Path, options: argparse.Namespace, done: list[Round]) 
         trial = Trial(cluster, crowd, rng)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(crowd.run)
+            nursery.start_soon(trial.supervise)
             async for each in trial.rounds(kinds_of(options.rounds, rng, options.only)):
                 done.append(each)
                 print(each, *each.breaches[:20], sep="\n", flush=True)

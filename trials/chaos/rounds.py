@@ -20,6 +20,7 @@ RECOVERED = 40
 RECOVERS_WITHIN_S = 120.0  # for what hangs
 SUSPENDED_S = 8.0  # at most
 HEARD_WITHIN_S = 60.0
+LOOK_S = 0.1
 CUTS = 5
 BREAKS = 10
 
@@ -59,6 +60,12 @@ class Trial:
         }  # fmt: skip
         self._rng = rng
 
+    async def supervise(self) -> None:
+        """Start again whoever has ended, for whatever reason."""
+        while True:
+            await trio.to_thread.run_sync(self.cluster.start_missing)
+            await trio.sleep(LOOK_S)
+
     async def rounds(self, kinds: list[str]) -> AsyncIterator[Round]:
         """Do them one after the other."""
         for number, kind in enumerate(kinds, 1):
@@ -70,7 +77,6 @@ class Trial:
             await self.kinds[kind]()
             recovered = await self.crowd.wait_answered(RECOVERED, RECOVERS_WITHIN_S)
             failed = books.failed - before
-            await trio.to_thread.run_sync(self.cluster.start_missing)
             await trio.sleep(self._rng.uniform(0, LOAD_S))
             await self.crowd.rest()
             breaches = [] if recovered else [f"it has not recovered: {books.told}"]
@@ -89,7 +95,7 @@ class Trial:
                 leader = await trio.to_thread.run_sync(self.cluster.leader)
                 if leader is not None:
                     return leader
-                await trio.sleep(0.1)
+                await trio.sleep(LOOK_S)
         raise BenchError("nobody leads")
 
     async def _doors(self) -> list[ServerProcess]:
@@ -126,9 +132,8 @@ class Trial:
         if not await self.crowd.wait_answered(RECOVERED, RECOVERS_WITHIN_S):
             raise BenchError(f"nothing is answered any more: {self.crowd.books.told}")
         with trio.move_on_after(RECOVERS_WITHIN_S) as patience:
-            while not await trio.to_thread.run_sync(server.is_ready):
-                await trio.to_thread.run_sync(self.cluster.start_missing)
-                await trio.sleep(0.1)
+            while not await trio.to_thread.run_sync(server.is_ready):  # noqa: ASYNC110 - another process is
+                await trio.sleep(LOOK_S)
         if patience.cancelled_caught:
             raise BenchError(f"a server is not ready again: {server.log[-2000:]}")
         self._in(server)
@@ -158,9 +163,8 @@ class Trial:
             self._out(server)
             await trio.sleep(0.2)  # as long as a load balancer takes
             code = await trio.to_thread.run_sync(server.stop)
-            if code:
+            if code not in (0, 1):  # 1: it was replaced just then
                 raise BenchError(f"a server that was stopped has ended with {code}: {server.log[-2000:]}")
-            await trio.to_thread.run_sync(server.start)
             await self._recover(server)
 
     def _out(self, server: ServerProcess) -> None:
