@@ -27,7 +27,8 @@ class Focus(NamedTuple):
 
 FOCUSES: dict[str, Focus] = {
     "": Focus({}, 0, hours=0.1),
-    "losses": Focus({"go_back": 3, "stop": 2}, 15, lag_s=4.0),
+    "losses": Focus({"go_back": 1}, 60, lag_s=4.0),
+    "sleepers": Focus({"go_back": 2, "stop": 1, "kill": 1}, 60, lag_s=4.0),
     "deaths": Focus({"kill": 1}, 10),
     "cuts": Focus({"cut_database": 1}, 20),
     "freezes": Focus({"freeze": 1}, 60),
@@ -128,7 +129,7 @@ class ClusterChaos:
         """A machine stands still, for longer than anybody waits for an answer; its own clients leave it at once."""
         await trio.lowlevel.checkpoint()
         victim, net = self._victim(), self._world.net
-        if victim.server is None or victim.paused:
+        if victim.server is None or any(broker.paused for broker in self._world.brokers):
             return
         self.say(f"{victim.name} is frozen")
         victim.pause()

@@ -55,7 +55,7 @@ class ClusterWorld:
         self.failure: str | None = None
         rng = self.rng("world")
         self.clock = trio.testing.MockClock(autojump_threshold=0)
-        self.hosts = [f"b{i}" for i in range(rng.randint(2, 3))]
+        self.hosts = [f"b{i}" for i in range(max(rng.randint(2, 3), 3 if focus.faults else 0))]
         self.queues = ["a", "b", "c"][: rng.randint(1, 3)]
         self.token = None
         self.settings = Settings(

@@ -68,6 +68,10 @@ class Trial:
 
     async def rounds(self, kinds: list[str]) -> AsyncIterator[Round]:
         """Do them one after the other."""
+        for server in self.cluster.servers:
+            while not await trio.to_thread.run_sync(server.is_ready):  # noqa: ASYNC110 - another process is
+                await trio.sleep(LOOK_S)
+        await self.crowd.hears.wait()
         for number, kind in enumerate(kinds, 1):
             books = self.crowd.begin(f"round-{number}")
             if not await self.crowd.wait_answered(RECOVERED, RECOVERS_WITHIN_S):
