@@ -121,6 +121,8 @@ class Crowd:
         self.heard: Counter[str] = Counter()
         """Of each job, how often its push was told of."""
         self.last_event: int | None = None
+        self.hears: trio.Event = trio.Event()
+        """Nothing is missed from now on."""
         self.strange: list[str] = []
         self._clients = clients
         self._rng = rng
@@ -228,6 +230,7 @@ class Crowd:
         event = json.loads(text)
         if "connected" in event:
             self.last_event = self.last_event if self.last_event is not None else event_id
+            self.hears.set()
             return
         if "gap" in event:
             self.strange.append(f"events are missing after {self.last_event}: {text}")
