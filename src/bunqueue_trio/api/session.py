@@ -414,7 +414,8 @@ class Session:
         message = reply if isinstance(reply, bytes) else encode(reply)
         message = _with_id(message, req_id)
         if len(message) > RECEIVE_BYTES:
-            self._hold.add(len(message))  # it has been found to fit, but for a few bytes
+            # It was found to fit before it was made, by its letters: of a few kinds JSON makes up to six bytes each.
+            self._hold.add(len(message))
         self._replies.append(_Waiting(epoch, message, begun, req_id))
         self._epoch = max(self._epoch, epoch)
         self._replies_bytes += len(message)
