@@ -14,7 +14,7 @@ from msgspec import Struct
 from bunqueue_trio.config import MIB
 from bunqueue_trio.pages.cluster_findings import cluster_findings
 from bunqueue_trio.pages.queue_findings import Candidates
-from bunqueue_trio.pages.words import count, line, size, span
+from bunqueue_trio.pages.words import Given, count, line, size, span
 from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.runtime.history import MINUTE_MS, Minute, Past
 from bunqueue_trio.runtime.picture import QueueLook
@@ -186,7 +186,7 @@ def _disk(picture: Picture) -> Iterator[Finding]:
 def _cleaning(picture: Picture) -> list[str]:
     """Return the line that frees most: it begins with the queue that keeps most records of completed jobs."""
     most = max(picture.queues, key=lambda each: each.completed, default=None)  # 1 ms for 10,000 queues
-    return [line("clean", most.name, "completed", "--older", "1d")] if most is not None and most.completed else []
+    return [line("clean", Given(most.name), "completed", "--older", "1d")] if most is not None and most.completed else []
 
 
 def full_in_ms(past: Past, now: int, free: int) -> float | None:
@@ -305,7 +305,7 @@ def _late(picture: Picture) -> Iterator[Finding]:
         evidence=f"{name} was due {span(told.now - slot)} ago.{more} Each of them says what becomes of slots that were missed.",
         remedy="`show` tells what became of its slots, `run` brings a job now, and `why` says of one that came why it does not run.",
         numbers={"late": late, "leftOut": told.schedules.left_out},
-        commands=(line("schedules", "show", name), line("schedules", "run", name)),
+        commands=(line("schedules", "show", Given(name)), line("schedules", "run", Given(name))),
     )  # fmt: skip
 
 
@@ -317,7 +317,7 @@ def _back(picture: Picture) -> Iterator[Finding]:
             cause="What was done about it does not hold, or an old version of the workers runs still.",
             evidence=f"{count(each.times, 'job')} died of it since; it was marked as fixed {span(picture.told.now - each.fixed_at)} ago.",
             remedy="Look at its newest dead letters.", numbers={"died": each.times},
-            commands=(line("dead", each.queue, "--group", each.fingerprint),) if each.queue else (line("dead", "--groups"),),
+            commands=(line("dead", Given(each.queue), "--group", each.fingerprint),) if each.queue else (line("dead", "--groups"),),
         )  # fmt: skip
 
 
