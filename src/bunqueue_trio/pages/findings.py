@@ -186,7 +186,9 @@ def _disk(picture: Picture) -> Iterator[Finding]:
 def _cleaning(picture: Picture) -> list[str]:
     """Return the line that frees most: it begins with the queue that keeps most records of completed jobs."""
     most = max(picture.queues, key=lambda each: each.completed, default=None)  # 1 ms for 10,000 queues
-    return [line("clean", Given(most.name), "completed", "--older", "1d")] if most is not None and most.completed else []
+    return (
+        [line("clean", Given(most.name), "completed", "--older", "1d")] if most is not None and most.completed else []
+    )
 
 
 def full_in_ms(past: Past, now: int, free: int) -> float | None:

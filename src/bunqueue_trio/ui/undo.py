@@ -96,6 +96,9 @@ def _schedule(ask: Ask, act: Action, was: Mapping[str, Any]) -> tuple[str, dict[
         return None
     if not was["there"]:
         return "delete-schedule", name
+    if was.get("paused"):
+        # It would run: none is put and paused in one act.
+        return None
     put = {key: value for key, value in was.items() if key != "there"}
     return ("restore-schedule", name | {"as": json.dumps(put)}) if can_be_said(put, ask.mask) else None
 
@@ -111,6 +114,11 @@ def _job(ask: Ask, act: Action, was: Mapping[str, Any]) -> tuple[str, dict[str, 
     if act.command == "Cancel":
         return ("retry", about) if state in ("failed", "removed") else None
     moved = "lifo" in was and was["lifo"] != act.fields.get("lifo")
-    if act.command == "ChangePriority" and "priority" in was and not moved and state in ("waiting", "delayed", "waiting-children"):
+    if (
+        act.command == "ChangePriority"
+        and "priority" in was
+        and not moved
+        and state in ("waiting", "delayed", "waiting-children")
+    ):
         return "priority", about | {"priority": str(was["priority"])}
     return None
