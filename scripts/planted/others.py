@@ -207,7 +207,6 @@ OTHERS = [
     Mutant("engine/why.py", "engine.figures.usual(job.queue), now", "None, now", "nobody is told what is usual for a job that hangs"),
     Mutant("runtime/statistics.py", "nsmallest(shown_max, longest)", "nsmallest(0, longest)", "no metric tells of a job that hangs"),
     Mutant("cli/findings.py", '    if any(each["severity"] in _TELLS for each in found):\n', "    if found:\n", "a notice wakes somebody"),
-    Mutant("cli/findings.py", "in _TELLS for each in found)", "in _TELLS for each in shown)", "what --limit leaves out wakes nobody"),
     Mutant("ui/views/now.py", "if each.cli in finding.commands]", "if True]", "a button beside a finding does what its lines do not"),
     Mutant("doors/lane.py", "asked.brings and (client.has_waited or", "asked.brings and (False or", "a failover gives jobs to who has hung up"),
     Mutant("ui/undo.py", "        if until is not None:\n            return None\n", "", "a limit that had an end has none after an undo"),

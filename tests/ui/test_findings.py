@@ -488,8 +488,13 @@ def test_what_comes_and_goes_is_told_as_of_now():
     waits = queue(waiting=500, active=1, oldest_ready_at=NOW - 11 * MINUTE)
     (finding,) = find(Picture(GOOD, [waits], Past(queues={"q": slower})))
     assert finding.evidence.startswith("60 a minute come, 6 a minute are done.")
-    stopped = line(*({"waiting": 100 * n} for n in range(12)), {"waiting": 1100}, {"waiting": 1100}, {"waiting": 1100})
-    assert found(Picture(GOOD, [waits._replace(oldest_ready_at=NOW)], Past(queues={"q": stopped}))) == []
+    # Most of its last minutes it grew, and now it does not.
+    stopped = line(*({"waiting": 100 * n} for n in range(13)), {"waiting": 600}, {"waiting": 700})
+    goes_on = waits._replace(oldest_ready_at=NOW)
+    assert found(Picture(GOOD, [goes_on], Past(queues={"q": stopped}))) == []
+    slower = line(*({"waiting": 100 * n} for n in range(12)), {"waiting": 1110}, {"waiting": 1120}, {"waiting": 1130})
+    (finding,) = find(Picture(GOOD, [goes_on], Past(queues={"q": slower})))
+    assert finding.title == "q: grows by 10 a minute, 500 jobs wait"
 
 
 MANY_RUNS = line({"runs": {bucket_of(200): 500, bucket_of(4000): 2}})
