@@ -51,6 +51,7 @@ SCHEDULES = [
     Mutant(_FIRING, "            engine.planner.note_cancelled(name, job.id, slot)\n", "", "nobody is told which slot has cancelled a job"),
     Mutant("engine/putting.py", "        new = dict.fromkeys(_WHENS) | new\n", "        pass\n", "a schedule that is to run by another kind of time cannot be changed"),
     Mutant("engine/putting.py", "    new = {name: getattr(plain, name) if value is None else value", "    new = {name: value", "null takes back nothing of a schedule"),
+    Mutant(_PLANNER, "            if slot is not None and slot <= progress.settled:\n", "            if slot is not None:\n", "a schedule without a slot to wait for is told to wait for the clock"),
     Mutant(_FIRING, "and progress.waiting is None:", "and True:", "a slot that waits makes room for the next"),
     Mutant(_FIRING, "    engine.planner.progress[name].runs += 1\n", "", "no limit is ever reached"),
     Mutant(_FIRING, "    engine.planner.progress[name].runs += 1\n    if _was_there(engine, job_id):\n", "    if not _was_there(engine, job_id):\n        engine.planner.progress[name].runs += 1\n    if _was_there(engine, job_id):\n", "a job that was there already ends its schedule until the next start"),
