@@ -92,7 +92,7 @@ OTHERS = [
     Mutant("runtime/journal.py", "            return  # others have run", "            pass  # others have run", "the trouble of a commit in a step is forgotten while a bulk command ends"),
     Mutant("runtime/journal.py", "        if self.half.is_there:\n            await self.half.wait()\n            return  #", "        if False:\n            return  #", "half of a bulk push is committed"),
     Mutant("runtime/journal.py", "        if self.half.is_there or len(self._engine.changed)", "        if len(self._engine.changed)", "half of a bulk push is committed with what somebody else does alone"),
-    Mutant("engine/commands/report.py", "max(1, count // FAILURE_ACKS)", "count", "a step of failures is as long as one of as many acks"),
+    Mutant("engine/commands/report.py", "            if work > count and len(self._run_at) > begin:\n", "            if len(self._run_at) - begin >= count:\n", "a step of failures is as long as one of as many acks"),
     Mutant("protocol/request.py", "return all(failure", "return any(failure", "failures are repeated of which one has no token"),
     Mutant("runtime/half.py", "c.FailBatch, c.HeartbeatBatch}", "c.FailBatch}", "ten thousand heartbeats are one step"),
     Mutant("runtime/core.py", "begun.epoch = self.journal.last_epoch\n                self", "begun.epoch = self._engine.epoch\n                self", "acks of nothing wait for ever"),

@@ -73,7 +73,7 @@ SCHEDULES = [
     Mutant(_COMMANDS, "plan.limit - engine.planner.taken(name)", "plan.limit - engine.planner.progress[name].runs", "a slot more is to come than the limit allows while one waits"),
     Mutant(_PLANNER, "surrogates.read(value, Plan)", "msgspec.json.decode(value, type=Plan)", "a payload that can be put stops the next start"),
     Mutant(_PLANNER, '            return "unchanged"\n', "            pass\n", "what is put once more is changed"),
-    Mutant(_PLANNER, "            if progress.settled > now:\n", "            if False:\n", "nobody is told of a clock that is behind"),
+    Mutant(_PLANNER, "            slot = next_slot(plan.timing, now) if progress.settled > now else None\n", "            slot = None\n", "nobody is told of a clock that is behind"),
     Mutant(_PLANNER, "_AT_ONCE if self._may_run_the_waiting(name) else self.run_at(name)", "self.run_at(name)", "a slot waits for a job that has ended, for ever"),
     Mutant(_PLANNER, "if progress.waiting is None or progress.paused is not None:", "if progress.waiting is None:", "a paused schedule runs the slot that waits"),
     Mutant(_PLANNER, "progress.settled = max(progress.settled, slot)", "progress.settled = slot", "a clock that is behind runs slots again"),
