@@ -156,7 +156,7 @@ OTHERS = [
     Mutant("protocol/options.py", "    return cut_text(text)\n", "    return text\n", "a text that no message has room for costs an attempt"),
     Mutant("client/jobs.py", "                if not self._is_at_work:\n", "                if True:\n", "a full server costs a handler that reports its attempt"),
     Mutant("client/endings.py", "            with suppress(ValueError):  # a number alone", "            if False:  # a number alone", "the text of a header Retry-After is no time"),
-    Mutant("client/given.py", "    if len(places) > 1:\n", "    if False:\n", "a job for a handler of two queues goes to one of them"),
+    Mutant("protocol/places.py", "    if len(places) > 1:\n", "    if False:\n", "a job for a handler of two queues goes to one of them"),
     Mutant("protocol/times.py", "    if not value.strip()[-1:].isalpha():\n", "    if False:\n", "a text without a unit is ms"),
     Mutant("client/backend.py", "    anyio.from_thread.run(function, *args)\n    return _Done()\n", "    return _Done()\n", "what a sync handler says is lost"),
     Mutant("client/backend.py", "    coroutine.close()\n    raise RuntimeError", "    return coroutine\n    raise RuntimeError", "a sync handler that cannot await is not told so"),
