@@ -75,7 +75,7 @@ class Life:
         await self.server.journal.flush()
 
     async def run_slots(self, count: int) -> float:
-        """Let so many slots come, one a second, and do their jobs; return the longest step of the scheduler in ms."""
+        """Let ``count`` slots come, one a second, and do their jobs; return the longest step of the scheduler in ms."""
         longest = 0.0
         for _ in range(count):
             self._clock.jump(1)

@@ -17,7 +17,7 @@ from bunqueue_trio.protocol import replies as r
 FAILURE_ACKS = 3
 """How much more work than an ack a failure is, with a short text: 10 µs and 3 µs."""
 ACK_CHARACTERS = 512
-"""So many characters of an error or a stack are the work of an ack more: to keep them, and to tell a death by them."""
+"""Characters of an error or a stack that are the work of an ack more: to keep them, and to tell a death by them."""
 
 
 def _ack(engine: Engine, command: c.Ack, now: int, owner: Owner) -> r.Reply:
