@@ -12,6 +12,7 @@ from itertools import count
 
 from msgspec import Raw
 
+from bunqueue_trio import errors
 from bunqueue_trio.config import BULK_SLICE
 from bunqueue_trio.engine.commands import apply
 from bunqueue_trio.engine.commands.push import Bulk
@@ -63,9 +64,12 @@ def bulk(jobs: bytes) -> Iterator[Part]:
     read = partial(decode, c.PushBatch, queue="q")
     command = None
     if len(body) > PARTS_FROM:
-        parts = read_in_parts(body, read)
-        while (found := steps.timed("decode", lambda: next(parts, parts))) is not parts:
-            command = found
+        parts = read_in_parts(c.PushBatch, body, read, errors.INVALID_JSON_BODY)
+        while command is None:
+            try:
+                steps.timed("decode", lambda: next(parts))
+            except StopIteration as done:
+                command = done.value
     else:
         command = steps.timed("decode", lambda: read(body))
     assert isinstance(command, c.PushBatch)
