@@ -119,13 +119,13 @@ _ADDRESS = msgspec.json.Decoder(_Address)
 
 
 def address_of(message: bytes) -> tuple[str, Raw]:
-    """Return which command a message says that it is, and what its answer must echo.
+    """Return which command a message, :func:`masked`, says that it is, and what its answer must echo, masked too.
 
     Raises:
         ValueError: it does not say so.
     """
     address = _ADDRESS.decode(message)
-    return address.cmd, unmasked(address.req_id)
+    return address.cmd, address.req_id
 
 
 _WITH_TEXTS = tuple(tag.encode() for tag, kind in COMMANDS.items() if text_names(kind))

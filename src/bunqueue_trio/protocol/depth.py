@@ -2,7 +2,6 @@
 
 import itertools
 import operator
-import re
 from collections.abc import Iterator
 
 DEPTH_MAX = 500
@@ -47,16 +46,26 @@ def depths(body: bytes, enclosing: int = 0) -> Iterator[int]:
 
 
 def pieces(body: bytes) -> Iterator[bytes]:
-    """Yield JSON in pieces of which none ends in an escape; in one if it is all escapes."""
+    """Yield JSON in pieces, of which none ends in an escape."""
     begin = 0
     while begin < len(body):
-        found = _BREAK.search(body, begin + _PIECE)
-        end = found.end() if found is not None else len(body)
+        end = _end_of_piece(body, begin)
+        if end < len(body):  # what stands for an escape (surrogates.py) goes with it
+            end = begin + (len(body[begin:end].rstrip(b"\xff")) or end - begin)
         yield body[begin:end]
         begin = end
 
 
-_BREAK = re.compile(rb"[^\\]{5}")
-"""Where no escape goes on: the longest one has five bytes behind its backslash."""
+def _end_of_piece(body: bytes, begin: int) -> int:
+    end = begin + _PIECE
+    last = body.rfind(b"\\", max(begin, end - _ESCAPE), end)
+    if last < 0 or end >= len(body):
+        return end
+    before = body[begin : last + 1]
+    if (len(before) - len(before.rstrip(b"\\"))) % 2 == 0:
+        return end  # each of them is the second one of two
+    return last if last > begin else last + _ESCAPE
 
+
+_ESCAPE = 6  # bytes of the longest one
 _DEEPER = ord("1")

@@ -58,6 +58,7 @@ def read_in_parts(
             name, req_id = address_of(text)
             kind = COMMANDS.get(name)
             yield
+            req_id = Raw((yield from _in_pieces(unmasked_bytes, bytes(req_id))))
         if kind is None or (kind is FailBatch and len(text) > FAILURES_BYTES):
             return None
         fields = fields_of(kind, text)
@@ -151,7 +152,7 @@ def _value(shape: types.Type, raw: Raw, name: str) -> Steps[Any]:
         if isinstance(shape.item_type, types.StructType):
             return (yield from _structs(shape.item_type.cls, items, name))
         if isinstance(shape.item_type, types.RawType):
-            return [unmasked(Raw(item)) for item in items]
+            return (yield from _payloads(items))
         return read_field(shape, text, name)
     if isinstance(shape, types.StructType):
         return (yield from _struct(shape.cls, text, name))
@@ -176,10 +177,22 @@ def _read_small(kind: type[Any], name: str, text: bytes) -> Any:
     return read_part(kind, text, name)
 
 
-def _structs(kind: type[Any], items: list[bytes], name: str) -> Steps[list[Any]]:
+def _payloads(items: list[Raw]) -> Steps[list[Raw]]:
+    found: list[Raw] = []
+    size = 0
+    for item in items:
+        found.append(unmasked(item))
+        size += len(memoryview(item))
+        if size >= _PART_BYTES:
+            size = 0
+            yield
+    return found
+
+
+def _structs(kind: type[Any], items: list[Raw], name: str) -> Steps[list[Any]]:
     found: list[Any] = []
     count = size = 0
-    for i, item in enumerate(items):
+    for i, item in enumerate(map(bytes, items)):
         if len(item) > CUT_BYTES:
             found.append((yield from _struct(kind, item, f"{name}[{i}]")))
         else:
@@ -191,21 +204,21 @@ def _structs(kind: type[Any], items: list[bytes], name: str) -> Steps[list[Any]]
     return found
 
 
-def _items(text: bytes, most: int, name: str) -> list[bytes]:
-    """Return the items of a list, as JSON.
+def _items(text: bytes, most: int, name: str) -> list[Raw]:
+    """Return the items of a list.
 
     Raises:
         Refused: they are too many.
     """
-    if text.count(b",") < _COMMAS:
-        items = list(map(bytes, _ITEMS.decode(text)))
-    else:
-        try:
-            items = [
-                bytes(item) for item in msgspec.structs.astuple(limited(most).decode(text)) if isinstance(item, Raw)
-            ]
-        except msgspec.ValidationError:
-            items = [b""] * (most + 1)
-    if len(items) > most:
+    items: list[Raw] = []
+    try:
+        if text.count(b",") < _COMMAS:
+            items = _ITEMS.decode(text)
+        else:
+            items = [item for item in msgspec.structs.astuple(limited(most).decode(text)) if isinstance(item, Raw)]
+        is_over = len(items) > most
+    except msgspec.ValidationError:
+        is_over = True
+    if is_over:
         raise errors.INVALID_FIELD.refuse(name, f"must be at most {most} items")
     return items
