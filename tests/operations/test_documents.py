@@ -18,7 +18,9 @@ import yaml
 from bunqueue_trio import config
 from bunqueue_trio.cli import COMMANDS, main
 from bunqueue_trio.config import Settings
+from bunqueue_trio.engine.planner import BEHIND, LATE
 from bunqueue_trio.protocol.codec import DEPTH_MAX
+from bunqueue_trio.run import NO_TOKENS
 from tests.operations.processes import environment, serving
 from tests.operations.tables import (
     codes_table,
@@ -294,6 +296,7 @@ def test_every_line_of_the_servers_log_is_told_of():
         if {"client", "sync", "cli", "testing"}.isdisjoint(path.parts[-2:-1]) and "testing" not in path.parts:
             said.update(re.findall(r'_log\.(?:info|warning|error|critical|exception)\(\s*"([^"]+)"', path.read_text()))
     assert len(said) > 25
+    said |= {LATE, BEHIND, NO_TOKENS}
     assert not {
         text for text in said if not any(text == name or (" " in name and text.startswith(name)) for name in known)
     }

@@ -294,7 +294,7 @@ def test_a_job_that_takes_far_longer_than_others_do():
     stuck = queue(active=3, active_since=NOW - 11 * MINUTE, active_id="j 1", active_at="mail-3")
     (finding,) = find(Picture(GOOD, [stuck], Past(queues={"q": usual})))
     assert (finding.code, finding.since) == ("job-stuck", NOW - 11 * MINUTE)
-    assert finding.title == "q: a job has been active for 11 min, others take 24 s at most"
+    assert finding.title == "q: a job has been active for 11 min, 99 of 100 others take 24 s at most"
     assert (
         finding.evidence
         == "It is j 1, and the worker mail-3 has it. 12 others completed within the hour, the slowest in 24 s."
@@ -468,6 +468,17 @@ def test_attempts_that_fail_are_told_as_they_fail_now():
         NOW - 5 * MINUTE,
     )
     assert finding.evidence.startswith("Within 5 min 8 attempts failed and 200 jobs completed")
+
+
+def test_nobody_is_told_to_pause_what_is_paused():
+    dies, fails = line({"dead": 0}, {"dead": 30, "failed": 25}), line({"failed": 20})
+    for what, past in ((queue(dead=60), dies), (queue(delayed=9), fails)):
+        for pause, number in ((None, 1), (PauseLook("ana", NOW, None), 0)):
+            found = find(
+                Picture(GOOD, [what._replace(pause=pause, waiting=1, oldest_ready_at=NOW)], Past(queues={"q": past}))
+            )
+            (first, *_) = [each for each in found if each.code in ("jobs-die", "attempts-fail")]
+            assert sum("pause" in command for command in first.commands) == number
 
 
 def test_what_comes_and_goes_is_told_as_of_now():

@@ -59,7 +59,7 @@ def _rest(each: dict[str, Any], now: int) -> Iterator[str]:
     if when:
         yield when
     # A server before these had fewer fields.
-    yield from (each[name].replace("`", "") for name in ("cause", "evidence", "remedy") if each.get(name))
+    yield from (each[name] for name in ("cause", "evidence", "remedy") if each.get(name))
     for command in each.get("commands", ()):
         yield f"$ {command}"
 

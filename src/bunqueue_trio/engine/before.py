@@ -105,6 +105,7 @@ LOOKS: Mapping[type[Command], Callable[[Engine, Any, Ask], Before]] = {
     c.MarkGroup: _mark,
     c.ChangePriority: _priority,
     c.PutSchedule: _schedule,
+    c.ChangeSchedule: _schedule,
     c.DeleteSchedule: _schedule,
     c.Cron: _schedule,
     c.CronDelete: _schedule,

@@ -52,6 +52,7 @@ class Finding(Struct, frozen=True, kw_only=True, rename="camel"):
     """Lines of a shell that show more of it, or help; the pages have buttons for some."""
     queue: str | None = None
     job: str | None = None
+    schedule: str | None = None
     since: int | None = None
     until: int | None = None
     """Of what is over: when it was last the case; null while it is."""
@@ -173,7 +174,9 @@ def _disk(picture: Picture) -> Iterator[Finding]:
     yield Finding(
         code="disk-fills", severity="critical", alert="BunqueueDiskFillsUp", title=soon, weight=900 * 10**5,
         cause="Jobs come faster than they leave, finished ones are kept for long, or something else fills the disk.",
-        evidence=f"{size(space.disk_free)} of {size(space.disk)} are free; the queue's file has {size(space.file)}.",
+        evidence=f"{size(space.disk_free)} of {size(space.disk)} are free; the queue's file has {size(space.file)}."
+        + (" New jobs are refused; what empties the queues goes on." if picture.told.storage.full_since is not None else ""),
+        since=picture.told.storage.full_since,
         numbers={"diskFree": space.disk_free, "file": space.file} | ({"fullInMs": int(ends)} if ends else {}),
         remedy="`bunqueue-trio clean QUEUE completed --older 1d` removes records of jobs that are done. A shorter `RETENTION_AGE_MS` keeps less from the next start on.",
             commands=(line("storage"), *_cleaning(picture)),
@@ -296,11 +299,11 @@ def _late(picture: Picture) -> Iterator[Finding]:
     others = [each for each, _ in reversed(lately[-late:-1])]
     more = f" Before it {', '.join(others)} {'was' if len(others) == 1 else 'were'} late." if others else ""
     yield Finding(
-        code="schedules-late", severity="warning", alert="BunqueueSchedulesLate", weight=350 * 10**5, since=slot, until=slot,
+        code="schedules-late", severity="warning", alert="BunqueueSchedulesLate", weight=350 * 10**5, schedule=name, since=slot, until=slot,
         title=f"Schedules missed their time {count(late, 'time')} within an hour, {name} last",
         cause="The server was off when they were due, its clock was set forward, or it has more work than it does.",
         evidence=f"{name} was due {span(told.now - slot)} ago.{more} Each of them says what becomes of slots that were missed.",
-        remedy="`show` tells what became of its slots, `run` brings a job now.",
+        remedy="`show` tells what became of its slots, `run` brings a job now, and `why` says of one that came why it does not run.",
         numbers={"late": late, "leftOut": told.schedules.left_out},
         commands=(line("schedules", "show", name), line("schedules", "run", name)),
     )  # fmt: skip

@@ -102,6 +102,11 @@ def _present(lately: Sequence[QueueMinute], now: int) -> list[QueueMinute]:
     return [minute for minute in lately if now - minute.at < OVER_MS]
 
 
+def _pausing(queue: QueueLook) -> list[str]:
+    """Return the line that stops its deliveries, unless somebody has."""
+    return [] if queue.pause is not None else [line("pause", queue.name)]
+
+
 def _per_minute(minutes: Sequence[QueueMinute], name: str) -> float:
     return sum(getattr(minute, name) for minute in minutes) / len(minutes) if minutes else 0
 
@@ -185,7 +190,7 @@ def _dies(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
         "cause": f"What they ask for {'fails' if until is None else 'failed'} each time: look at what their errors have in common.",
         "evidence": f"{_tally(after, now)}; {count(queue.died, 'dead letter')} in all.",
         "numbers": {"died": died, "dead": queue.died},
-        "commands": (line("dead", queue.name, "--groups"), line("pause", queue.name)),
+        "commands": (line("dead", queue.name, "--groups"), *_pausing(queue)),
     }  # fmt: skip
 
 
@@ -224,7 +229,7 @@ def _fails(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
         "numbers": {
             "failed": sum(minute.failed for minute in told), "completed": sum(minute.completed for minute in told), "delayed": queue.delayed,
         },
-        "commands": (line("jobs", queue.name, "delayed"), line("pause", queue.name)),
+        "commands": (line("jobs", queue.name, "delayed"), *_pausing(queue)),
     }  # fmt: skip
 
 
@@ -284,7 +289,7 @@ def _stuck(queue: QueueLook, hour: Sequence[QueueMinute], now: int) -> Fields:
     return {
         "code": "job-stuck", "severity": "warning", "queue": queue.name, "job": queue.active_id, "since": queue.active_since,
         "alert": "BunqueueJobStuck",
-        "title": f"{queue.name}: a job has been active for {span(age)}, others take {span(usual)} at most",
+        "title": f"{queue.name}: a job has been active for {span(age)}, 99 of 100 others take {span(usual)} at most",
         "cause": "Its handler hangs, or it has far more to do than others. Its worker says that it lives, so nobody else gets the job.",
         "evidence": f"It is {queue.active_id}, and {whose}. {count(runs.total(), 'other')} completed within the hour, the slowest in {span(slowest)}.",
         "remedy": "Cancelling ends it at its worker, and gives it up; a worker whose jobs are taken back loses all of them, and they run again.",

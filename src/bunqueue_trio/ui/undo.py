@@ -20,7 +20,7 @@ TOPICS: Mapping[str, str] = {
     "Pause": "pause", "Resume": "pause", "SetConcurrency": "limit", "ClearConcurrency": "limit", "RateLimit": "rate", "RateLimitClear": "rate",
     "SetDefaults": "defaults", "ClearDefaults": "defaults", "SetStallConfig": "stalls", "ClearStallConfig": "stalls", "SetDlqConfig": "dead",
     "ClearDlqConfig": "dead", "QuietWorker": "quiet", "UnquietWorker": "quiet", "PauseSchedule": "schedule-pause", "ResumeSchedule": "schedule-pause",
-    "PutSchedule": "schedule", "DeleteSchedule": "schedule", "Cron": "schedule", "CronDelete": "schedule", "ChangePriority": "priority",
+    "PutSchedule": "schedule", "ChangeSchedule": "schedule", "DeleteSchedule": "schedule", "Cron": "schedule", "CronDelete": "schedule", "ChangePriority": "priority",
     "Cancel": "job", "RetryDlq": "job", "MarkGroup": "mark",
 }  # fmt: skip
 """Acts of which the newest is in force, by what they are about; each but the retry of a dead letter can be taken back."""

@@ -132,6 +132,8 @@ def _links(finding: Finding) -> list[Link]:
         if finding.code in {"jobs-die", "dead-letters"}:
             links.append(Link(f"/ui/errors?queue={segment_of(finding.queue)}", "Look at the errors"))
         links.append(Link(f"/ui/queues/{segment_of(finding.queue)}", "Open the queue"))
+    elif finding.schedule is not None:
+        links.append(Link(f"/ui/schedules/{segment_of(finding.schedule)}", "See what became of its slots"))
     elif finding.code in _PAGES:
         links.append(_PAGES[finding.code])
     return links
