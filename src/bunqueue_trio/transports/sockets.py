@@ -120,7 +120,8 @@ async def open_listeners(settings: Settings, doors: Sequence[list[socket.socket]
                 close_all(sockets)
             reason = getattr(error, "strerror", None) or error
             # The neighbour's link, as like as not: nobody has set that port anywhere.
-            link = _LINK if settings.store and getattr(error, "errno", None) == errno.EADDRINUSE else ""
+            is_taken = bind.path is None and getattr(error, "errno", None) == errno.EADDRINUSE
+            link = _LINK if settings.store and is_taken else ""
             raise StartupError(f"{bind}: cannot listen: {reason}{link}") from None
     return listeners, addresses
 
