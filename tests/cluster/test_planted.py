@@ -177,6 +177,7 @@ class _NoPatience(float):
 def takes_over_before_the_leader_can_write_again(patch: pytest.MonkeyPatch) -> None:
     """After an outage the last beat is old."""
     take_over = standby.take_over
+    patch.setattr(standby, "PostgresStore", lambda place, lease_s: PostgresStore(place, float(lease_s)))
     patch.setattr(standby, "take_over", lambda url, lease_s, *on_wait: take_over(url, _NoPatience(lease_s), *on_wait))
 
 
