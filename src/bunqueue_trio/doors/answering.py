@@ -356,7 +356,7 @@ class _Gone(Exception):
 
 
 async def serve_opened(
-    server: Server, http: Http, stream: trio.SocketStream, address: str, door: object, *, looks: bool = False
+    server: Server, http: Http, stream: trio.abc.Stream, address: str, door: object, *, looks: bool = False
 ) -> None:
     """Serve a connection that ``door`` has opened: that of a client at ``address``, or one with the requests of many.
 
