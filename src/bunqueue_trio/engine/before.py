@@ -62,8 +62,8 @@ def _rate(engine: Engine, command: Any, ask: Ask) -> Before:
     found = ask(c.GetRateLimit(queue=command.queue))
     if found.limit is None:
         return {"limit": None}
-    until = {} if found.until is None else {"until": found.until}
-    return {"limit": found.limit, "duration": found.duration} | until
+    was: Before = {"limit": found.limit, "duration": found.duration}
+    return was if found.until is None else was | {"until": found.until}
 
 
 def _mark(engine: Engine, command: Any, ask: Ask) -> Before:
