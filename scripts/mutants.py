@@ -57,8 +57,10 @@ TESTS = {
             "reads",
         )
     ]
-    + ["tests/stream/test_gone.py", "tests/stream/test_reported.py"],
+    + ["tests/stream/test_gone.py", "tests/stream/test_reported.py", "tests/ui/test_cluster_findings.py"],
     "storage": [
+        "tests/ui/test_cluster.py",
+        "tests/ui/test_cluster_findings.py",
         "tests/storage/test_memory.py",
         "tests/storage/test_sqlite.py",
         "tests/storage/test_opening.py",
@@ -101,6 +103,8 @@ TESTS = {
         )
     ],
     "pages": [
+        "tests/ui/test_cluster.py",
+        "tests/ui/test_cluster_findings.py",
         "tests/ui/test_findings.py",
         "tests/ui/test_unsure.py",
         "tests/ui/test_actions.py",
@@ -123,6 +127,7 @@ TESTS = {
             "screens",
             "unsure",
             "same_in_a_shell",
+            "cluster",
         )
     ]
     + ["tests/operations/test_findings.py"],
@@ -200,7 +205,10 @@ NEAREST = {
     "announcer": ("postgres_store", "postgres_schema"),
     "leading": ("local",),
     "terms": ("postgres_store", "postgres_inspect", "postgres_schema"),
-    "cluster": ("postgres_inspect",),
+    "cluster": ("postgres_inspect", "cluster", "cluster_findings"),
+    "statistics": ("cluster_findings", "statistics"),
+    "tail": ("postgres_store",),
+    "prometheus": ("cluster",),
     "0001_initial": ("postgres_store",),
     "arrays": ("postgres_schema",),
     "schema": ("postgres_schema",),

@@ -164,7 +164,7 @@ class Database:
 
     def _seen(self) -> list[Row]:
         return [
-            (row.holder, f"{row.term} {row.life} {row.batch} {row.beat!r}", row.beat == float("-inf"), row.lease_s)
+            (row.holder, row.term, row.batch, f"{row.life} {row.beat!r}", row.beat == float("-inf"), row.lease_s)
             for row in self._rows()
         ]
 

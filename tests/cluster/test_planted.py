@@ -164,7 +164,7 @@ def leaves_out_the_first_of_a_lost_tail(patch: pytest.MonkeyPatch) -> None:
 
 def lets_an_idle_leader_sleep_over_a_loss(patch: pytest.MonkeyPatch) -> None:
     lead = Database._lead
-    patch.setattr(Database, "_lead", lambda self, *args: lead(self, *args) and [(2**62,)])
+    patch.setattr(Database, "_lead", lambda self, *args: [(2**62, lead(self, *args)[0][1])])
 
 
 def takes_over_before_the_leader_can_write_again(patch: pytest.MonkeyPatch) -> None:
@@ -189,7 +189,8 @@ def sends_again_what_may_have_happened(patch: pytest.MonkeyPatch) -> None:
         packets[asked] = asking.pack(number, asking.ASK, len(address), address, request)
         return asked
 
-    def again(self: Asking) -> None:
+    async def again(self: Asking) -> None:
+        await trio.lowlevel.checkpoint()
         for asked in [asked for asked in self._asked.values() if asked.is_sent and not asked.polls]:
             asked.is_sent = False
             self._out.append((packets[asked], asked))

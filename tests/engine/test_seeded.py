@@ -297,6 +297,9 @@ class Life:
         put: list[Any] = [c.PutSchedule(name=name, queue=queue, data=Raw(b"7"), **when, **how)] * 3
         if name in self.world.model.schedules:
             put.append(msgspec.structs.replace(self.world.model.schedules[name].said))
+        changed = {f: None if value is None or self.rng.random() < 0.3 else value for f, value in (how | when).items()}
+        changed |= {f: when[f] for f in ("cron", "every", "at") if f in when}
+        put += [c.ChangeSchedule(name=name, **changed), c.ChangeSchedule(name=name, data=Raw(b"9"))]
         kinds = [c.GetSchedule, c.PauseSchedule, c.ResumeSchedule, c.ResumeSchedule, c.RunSchedule, c.DeleteSchedule]
         commands = [kind(name=name) for kind in kinds]
         commands += [c.ListSchedules(after=self.rng.choice([None, "s"]), limit=self.rng.randint(1, 3))]

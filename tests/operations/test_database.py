@@ -98,7 +98,11 @@ def test_who_leads_is_shown(new_url: str):
     assert (late.exit_code, "nobody; one 1 did last, and was heard of 2 h ago\n" in late.output) == (1, True)
     ask(new_url, "UPDATE bq.leader SET beat = '-infinity'")
     stopped = run("cluster", STORE=new_url).output
-    assert "nobody; one 1 did last, and was stopped at 2020-09-1" in stopped
+    assert "leader   nobody; two 2 did last, stopped at 2020-09-1" in stopped
+    ask(new_url, "UPDATE bq.leader SET term = 4, holder = 'a copy by one 1'")
+    assert "; since then: a copy by one 1\n" in run("cluster", STORE=new_url).output
+    ask(new_url, "DELETE FROM bq.term")
+    assert "nobody; a copy by one 1 did last, and was stopped\n" in run("cluster", STORE=new_url).output
     assert "lease    3600 s, let go: the next server leads at once\n" in stopped
     ask(new_url, "DELETE FROM bq.leader")
     assert "nobody can lead there" in run("cluster", STORE=new_url).output

@@ -141,3 +141,12 @@ def test_a_finding_is_as_the_description_has_it():
     schema = PAGE_ANSWERS["findings"][200][2]
     items = schema["properties"]["findings"]["items"]["properties"]
     assert list(items) == list(Finding.__struct_encode_fields__)
+
+
+async def test_what_helps_is_said_of_names_that_look_like_options(shell: Shell):
+    await push(shell.bunqueue, "--yes")
+    await shell.bunqueue.server.core.execute(c.Pause(queue="--yes"))
+    await trio.sleep(7200)
+    [line] = [line.strip() for line in (await shell("findings")).stdout.splitlines() if "resume" in line]
+    assert line == "$ bunqueue-trio resume -- --yes"
+    assert (await shell("resume", "--", "--yes")).exit_code == 0

@@ -152,7 +152,10 @@ def test_a_file_of_another_version_or_a_damaged_one_is_refused(full: Path, tmp_p
     shutil.copy(old, tmp_path / "old.db")
     with pytest.raises(StoreError, match="its schema is of version 3, this one copies 5; start a server with it once"):
         copy(held(tmp_path / "old.db"), made(tmp_path / "new.db"))
-    assert run(old, tmp_path / "old.db").exit_code == 1  # and it is no target either, as it has something
+    shutil.copy(old, tmp_path / "too.db")
+    assert (
+        run(tmp_path / "too.db", tmp_path / "old.db").exit_code == 1
+    )  # and it is no target either, as it has something
     damaged = bytearray(full.read_bytes())
     damaged[5 * 4096 : 5 * 4096 + 200] = bytes(200)
     full.write_bytes(damaged)

@@ -257,7 +257,7 @@ class Watched:
         self.taken_at.append(trio.from_thread.run_sync(trio.current_time))
 
 
-SILENT = Seen("the first", "1 life 7 then", False, 10.0)
+SILENT = Seen("the first", 1, 7, "life then", False, 10.0)
 
 
 async def test_a_server_gives_the_leader_time_however_old_its_last_word_is(
@@ -297,11 +297,24 @@ async def test_time_in_which_nothing_was_seen_is_not_silence(
 
 def test_who_stood_still_has_not_seen_the_leader_be_silent():
     silence = standby.Silence()
-    silence.note("a", 0.0)
-    silence.note("a", 40.0)
+    silence.note(SILENT, 0.0)
+    silence.note(SILENT, 40.0)
     assert silence.seconds == 2 * standby.STANDBY_S
-    silence.note("b", 40.5)
+    silence.note(SILENT._replace(beat="life later"), 40.5)
     assert silence.seconds == 0, "a word"
+
+
+async def test_a_database_that_has_lost_a_later_leader_is_not_believed_that_nobody_leads(
+    url: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+):
+    """That leader may write again that it leads."""
+    free = Seen("the one before", 0, 7, "life before", True, 0.0)
+    watched = Watched(monkeypatch, *[SILENT] * 3, *[free] * 100)
+    (await take_over(url, 10)).close()
+    assert 11 <= watched.taken_at[0] < 13
+    watched = Watched(monkeypatch, free)
+    (await take_over(url, 10)).close()
+    assert watched.looks == 1, "who has seen nothing else follows at once"
 
 
 async def test_a_start_waits_for_a_database_that_comes_up_within_half_a_minute(

@@ -159,10 +159,10 @@ def test_doors_that_hang_or_die():
         NOW - 9 * MINUTE,
         {"ended": 1, "hung": 0},
     )
-    assert "were killed" in finding.cause
+    assert "was killed" in finding.cause
     doors.note_end(NOW - 2 * MINUTE, "1", "did not answer any more, and was ended", hung=True)
     finding = the(told(doors=doors), "doors-fail", "BunqueueDoorsFail")
-    assert finding.title == "Doors ended 2 times by themselves within 15 minutes, and were replaced"
+    assert finding.title == "2 doors have ended by themselves within 15 minutes"
     assert finding.evidence.startswith("Door 1 did not answer any more, and was ended, 2 min ago.")
     assert (doors.hung, doors.died) == (1, 2)
     for _ in range(100):

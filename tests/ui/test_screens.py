@@ -254,7 +254,8 @@ async def test_every_screen_has_its_landmarks(site: Site, bunqueue: Bunqueue) ->
 
 
 async def test_navigation_marks_where_one_is(site: Site) -> None:
-    for entry in NAVIGATION:
+    assert NAVIGATION[-1].name == "cluster", "which is there where there is one"
+    for entry in NAVIGATION[:-1]:
         page = await site.get(entry.href)
         marked = re.findall(r'<a href="([^"]+)" accesskey="\d" data-key="\d" aria-current="page"', page.html)
         assert marked == [entry.href]

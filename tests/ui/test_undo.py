@@ -143,12 +143,21 @@ async def test_what_cannot_be_brought_back_has_no_undo(bunqueue: Bunqueue, site:
             await core.execute(each)
         first = (await site.get("/ui/actions")).html.partition("<tbody>")[2].partition("</tr>")[0]
         assert "Undo…" not in first, act
+    await core.execute(c.RateLimit(queue="q", limit=10, ttl=5000))
+    await core.execute(c.RateLimit(queue="q", limit=20))
+    assert "Undo…" not in (await site.get("/ui/actions?what=limit --rate")).html, "it would have no end"
+    await trio.sleep(6)
+    assert undo_of(await site.get("/ui/actions?what=limit --rate"))[0] == "unrate", "it would have ended by now"
     await core.execute(c.Pause(queue="q", until=bunqueue.server.clock.now() + 5000))
     await core.execute(c.Resume(queue="q"))
     await trio.sleep(6)
     assert "Undo…" not in (await site.get("/ui/actions?what=resume")).html
     await push(bunqueue, "q", job_id="a")
     await core.execute(c.ChangePriority(id="a", priority=3))
+    assert "Undo…" in (await site.get("/ui/actions?of=a")).html
+    await core.execute(c.ChangePriority(id="a", priority=0, lifo=True))
+    assert "Undo…" not in (await site.get("/ui/actions?of=a")).html, "it would stay the first"
+    await core.execute(c.ChangePriority(id="a", priority=1, lifo=True))
     assert "Undo…" in (await site.get("/ui/actions?of=a")).html
     await core.execute(c.Cancel(id="a"))
     assert "Undo…" not in (await site.get("/ui/actions?of=a")).html

@@ -121,6 +121,8 @@ class Crowd:
         self.heard: Counter[str] = Counter()
         """Of each job, how often its push was told of."""
         self.last_event: int | None = None
+        self.hears: trio.Event = trio.Event()
+        """Nothing is missed from now on."""
         self.strange: list[str] = []
         self._clients = clients
         self._rng = rng
@@ -148,7 +150,7 @@ class Crowd:
             await trio.sleep(0.02)
 
     async def wait_answered(self, more: int, within_s: float) -> bool:
-        """Return whether so many more pushes are answered within that time."""
+        """Return whether as many more pushes as ``more`` are answered within that time."""
         books, before = self.books, len(self.books.pushed)
         with trio.move_on_after(within_s):
             while len(books.pushed) < before + more:  # noqa: ASYNC110 - they are counted, nobody tells
@@ -228,6 +230,7 @@ class Crowd:
         event = json.loads(text)
         if "connected" in event:
             self.last_event = self.last_event if self.last_event is not None else event_id
+            self.hears.set()
             return
         if "gap" in event:
             self.strange.append(f"events are missing after {self.last_event}: {text}")

@@ -48,7 +48,7 @@ class Cluster:
         return next((each for each in self.servers if each.process.pid == pid and each.process.poll() is None), None)
 
     def start_missing(self) -> None:
-        """Start each server that has ended; only a leader that another one has replaced may have, by itself.
+        """Start each server that has ended, as a supervisor does; of itself only a leader may have that another one has replaced.
 
         Raises:
             BenchError: one has ended for another reason.
@@ -56,7 +56,10 @@ class Cluster:
         for server in self.servers:
             if server.process.poll() is not None:
                 last = server.log.rstrip().rpartition("\n")[2]
-                if server.process.returncode != -signal.SIGKILL and "another server has taken over" not in last:
+                if (
+                    server.process.returncode not in (0, -signal.SIGKILL)
+                    and "another server has taken over" not in last
+                ):
                     raise BenchError(f"a server has ended with {server.process.returncode}: {last}")
                 server.start()
 

@@ -40,7 +40,7 @@ def summary(done: list[Round]) -> list[list[str]]:
             rows.append([
                 kind, str(len(its)), f"{sum(each.answered for each in its):,}", f"{sum(each.failed for each in its):,}",
                 *(f"{pauses[min(len(pauses) - 1, int(len(pauses) * share))]:.1f}" for share in (0.5, 0.99)),
-                str(sum(len(each.breaches) for each in its)),
+                str(sum(each.terms for each in its)), str(sum(len(each.breaches) for each in its)),
             ])  # fmt: skip
     return rows
 
@@ -52,6 +52,7 @@ async def _run(directory: Path, options: argparse.Namespace, done: list[Round]) 
         trial = Trial(cluster, crowd, rng)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(crowd.run)
+            nursery.start_soon(trial.supervise)
             async for each in trial.rounds(kinds_of(options.rounds, rng, options.only)):
                 done.append(each)
                 print(each, *each.breaches[:20], sep="\n", flush=True)
@@ -88,7 +89,16 @@ def main() -> int:
     except* BenchError as errors:
         failed = True
         print(*(f"chaos: {error}" for error in leaves(errors)), sep="\n")
-    head = ["what", "rounds", "answered changes", "not answered with 200", "pause p50, s", "pause p99, s", "breaches"]
+    head = [
+        "what",
+        "rounds",
+        "answered changes",
+        "not answered with 200",
+        "pause p50, s",
+        "pause p99, s",
+        "takeovers",
+        "breaches",
+    ]
     print(*(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *summary(done))), sep="\n")
     print(
         f"load {machine['load_before']} before, {os.getloadavg()[0]:.1f} after, on {machine['cores']} cores; commit {machine['commit']}"

@@ -37,7 +37,7 @@ from bunqueue_trio import errors
 from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Grant
 from bunqueue_trio.api.call import check_role, is_coded, missing_role
 from bunqueue_trio.api.gateway import Gateway
-from bunqueue_trio.api.reported import reported, reporting
+from bunqueue_trio.api.reported import report_of
 from bunqueue_trio.config import (
     LARGE_BODY_BYTES,
     RECEIVE_BYTES,
@@ -247,10 +247,7 @@ class Session:
                 break
             epoch, message, begun, _ = self._replies.popleft()
             if begun is not None:
-                if epoch:
-                    self._core.note_answered(begun)
-                if type(begun.command) in TAKES:
-                    self._delivering.append(begun)
+                self._note_leaving(begun, epoch)
             self._replies_bytes -= len(message)
             messages.append(message)
             size += len(message)
@@ -272,6 +269,7 @@ class Session:
             return False
         if begun is not None:
             self._core.give_back(begun.reply)
+            self._withdraw_reported(begun)
         refusal = r.error_reply(errors.NOT_COMMITTED.refuse(), coded=begun is not None and type(begun.command) in CODED)
         error = _with_id(encode(refusal), req_id)
         self._replies[0] = _Waiting(0, error)
@@ -281,6 +279,14 @@ class Session:
         return False
 
     # --- inside ---------------------------------------------------------------------------------
+
+    def _note_leaving(self, begun: Begun, epoch: int) -> None:
+        if epoch:
+            self._core.note_answered(begun)
+        if begun.report is not None:
+            self._subscription.reports.pop(begun.report, None)
+        if type(begun.command) in TAKES:
+            self._delivering.append(begun)
 
     def _note_left(self) -> None:
         """What was on its way to the socket has left."""
@@ -306,8 +312,7 @@ class Session:
         begun = self._core.begin(command, self.id, size=size, by=by, sliced=True)
         if begun.bulk is not None:
             self._adding = begun
-            if not self._hears_itself:
-                self._subscription.reporting = reporting(begun)
+            self._note_reported(begun)
             nursery.start_soon(self._add, begun)
         elif not begun.polls:
             reply: r.Reply = begun.reply
@@ -315,8 +320,7 @@ class Session:
                 reply = r.error_reply(begun.refused, coded=type(command) in CODED)
             # Without an epoch it is answered, and timed, already.
             timed = begun if begun.epoch or type(command) in TAKES else None
-            if not self._hears_itself:
-                self._note_reported(begun)
+            self._note_reported(begun)
             self._reply(begun.epoch, reply, command.req_id, timed, type(command))
         elif self._polls >= SESSION_POLLS_MAX:
             self._core.stop_poll(begun)
@@ -339,7 +343,7 @@ class Session:
             case c.Subscribe(events=events, own=own):
                 self._subscription.types = _types(events)
                 self._hears_itself = own
-                self._subscription.reported.clear()
+                self._subscription.reports.clear()
                 self._reply(0, r.OK, command.req_id)
             case c.Unsubscribe(events=events):
                 self._subscription.types -= ALL_TYPES if events == "*" or "*" in events else _types(events)
@@ -364,22 +368,21 @@ class Session:
         """Add what is left of a bulk command, and put its reply in line."""
         await self._core.add_rest(begun)
         self._adding = None
-        if not self._hears_itself:
-            self._note_reported(begun)
         self._reply(begun.epoch, begun.reply, begun.command.req_id, begun, type(begun.command))
         self._room.set()
         self._ring()
 
     def _note_reported(self, begun: Begun) -> None:
-        """Keep from the peer the events of what it has just reported: they come with the batch that gathers."""
-        kind, jobs = reported(begun)
-        by_epoch, stepwise = self._subscription.reported, self._subscription.reporting
-        if stepwise is not None:
-            jobs, self._subscription.reporting = stepwise.untold, None
-        for epoch in [epoch for epoch in by_epoch if epoch <= self._journal.committed]:
-            del by_epoch[epoch]  # of jobs of other queues than the peer hears of
-        if begun.epoch and kind in self._subscription.types:
-            by_epoch.setdefault(begun.epoch, set()).update(jobs)
+        """Keep from the peer the events of what it reports, until it has its answer: they come before that."""
+        if not self._hears_itself:
+            begun.report = report_of(begun, self._subscription.types)
+            if begun.report is not None:
+                self._subscription.reports[begun.report] = None
+
+    def _withdraw_reported(self, begun: Begun | None) -> None:
+        """Let the peer hear of what it has reported after all: it does not learn from the answer that it happened."""
+        if begun is not None and begun.report is not None:
+            self._subscription.withdraw(begun.report)
 
     async def _poll(self, begun: Begun) -> None:
         req_id = bytes(begun.command.req_id)
@@ -406,11 +409,13 @@ class Session:
                 self._server.buffers.check(r.payload_size(reply))
             except Refused as refused:
                 self._core.give_back(reply)
+                self._withdraw_reported(begun)
                 epoch, begun, reply = 0, None, r.error_reply(refused, coded=kind in CODED)
         message = reply if isinstance(reply, bytes) else encode(reply)
         message = _with_id(message, req_id)
         if len(message) > RECEIVE_BYTES:
-            self._hold.add(len(message))  # it has been found to fit, but for a few bytes
+            # It was found to fit before it was made, by its letters: of a few kinds JSON makes up to six bytes each.
+            self._hold.add(len(message))
         self._replies.append(_Waiting(epoch, message, begun, req_id))
         self._epoch = max(self._epoch, epoch)
         self._replies_bytes += len(message)

@@ -15,7 +15,7 @@ from bunqueue_trio.config import parse_store
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.cluster import failover_row, how_ended, leader_row, lease_row, plain, waits_row
-from bunqueue_trio.pages.words import size, span
+from bunqueue_trio.pages.words import count, size, span
 from bunqueue_trio.runtime.cluster import is_bloated
 
 _TERMS_SHOWN = 3
@@ -90,7 +90,8 @@ def _cluster_rows(known: Any) -> Iterator[tuple[str, str]]:
     yield "database", f"answers in {known.round_trip_ms:.1f} ms{_comma(_oldest(known.oldest_s))}"
     for each in known.tables:
         bloat = ": autovacuum does not keep up" if is_bloated(each) else ""
-        yield "table", f"{each.name} {size(each.bytes)}, {each.live:,} rows and {each.dead:,} dead ones, about{bloat}"
+        rows = f"about {count(each.live, 'row')} and {each.dead:,} dead"
+        yield "table", f"{each.name} {size(each.bytes)}, {rows}{bloat}"
 
 
 def _oldest(seconds: float | None) -> str:

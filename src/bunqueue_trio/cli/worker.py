@@ -38,6 +38,8 @@ or, with `app = App()` and a handler for each of some queues:
 Handlers written for asyncio: `--asyncio`, or `App(loop="asyncio")` in the file.
 """
 _HINT = "MODULE:NAME"
+OF_ANOTHER = "; --take-over makes it one of this app; if the two are one, give it one name: App(name=…)"
+"""What is to be done about a schedule that another app declares."""
 _PACKAGE = str(Path(__file__).parent.parent)
 
 
@@ -226,7 +228,10 @@ def _loop_of(workers: list[Worker]) -> str:
 def told_of(app: App, synced: Synced) -> list[str]:
     """Return a line for each schedule of an app that is another now than it was, and for each that it does not declare any more."""
     lines = [f"{name}: created" for name in synced.created] + [f"{name}: changed" for name in synced.changed]
-    lines += [f"{name}: was declared by somebody else, and is {app.name}'s now" for name in synced.taken]
+    for name, owner in synced.taken.items():
+        was = "was put by hand" if owner is None else f"was declared by {owner!r}"
+        then = "" if owner is None else f"; take it out of {owner!r}, whose next sync is refused otherwise"
+        lines.append(f"{name}: {was}, and is {app.name}'s now{then}")
     return lines + [
         f"{name}: {app.name} does not declare it any more; it goes on until `schedules delete {name}`"
         for name in synced.left
@@ -236,7 +241,7 @@ def told_of(app: App, synced: Synced) -> list[str]:
 def hint_of(refused: BaseException) -> str:
     """Return what lets a sync go on, where another app has declared a schedule."""
     is_of_another = isinstance(refused, Refused) and refused.code == DECLARED_ELSEWHERE
-    return ": --take-over makes it one of this app" if is_of_another else ""
+    return OF_ANOTHER if is_of_another else ""
 
 
 async def _run(found: list[Worker], apps: list[App], take_over: bool, files: reload.Snapshot | None) -> str | None:  # noqa: FBT001 - as anyio gives it

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypedDict, get_args
 from zoneinfo import ZoneInfo
 
@@ -131,8 +132,8 @@ class Synced(NamedTuple):
     unchanged: list[str]
     left: list[str]
     """It declared them before, and does not any more. They go on until somebody deletes them."""
-    taken: Sequence[str] = ()
-    """Those of them that somebody else had declared, or put by hand."""
+    taken: Mapping[str, str | None] = MappingProxyType({})
+    """Those of them that were not this program's, and the app that had declared each; None: it was put by hand."""
 
 
 async def synchronise(client: Client, source: str, declared: Sequence[Declared], *, take_over: bool = False) -> Synced:
@@ -152,7 +153,8 @@ async def synchronise(client: Client, source: str, declared: Sequence[Declared],
     for each in declared:
         owner = owners.get(each.name)
         if owner not in (None, source) and not take_over:
-            raise Refused(409, f"schedule {each.name} is declared by {owner}", DECLARED_ELSEWHERE)
+            told = f"schedule {each.name} is declared by the app {owner!r}, and this one is called {source!r}"
+            raise Refused(409, told, DECLARED_ELSEWHERE)
     ahead = 0
     for each in declared:
         await _put(client, each, dry_run=True, ahead=ahead)
@@ -165,8 +167,8 @@ async def synchronise(client: Client, source: str, declared: Sequence[Declared],
             before = sum(map(len, outcomes.values()))
             raise Refused(refused.status, f"{refused}; {before} were put before", refused.code) from None
     left = [name for name, owner in owners.items() if owner == source and name not in names]
-    taken = [each.name for each in declared if owners.get(each.name, source) != source]
-    return Synced(**outcomes, left=left, taken=tuple(taken))
+    taken = {each.name: owners[each.name] for each in declared if owners.get(each.name, source) != source}
+    return Synced(**outcomes, left=left, taken=taken)
 
 
 async def _put(client: Client, each: Declared, *, dry_run: bool, ahead: int = 0) -> str:

@@ -34,6 +34,7 @@ from bunqueue_trio.doors.frames import (
     ENDS,
     GONE,
     HERE,
+    LAST,
     LOOK,
     SENT,
     SPLICE,
@@ -102,6 +103,8 @@ class Answering:
         """Requests whose answers have not left."""
         self._stops = False
         """The door is about to end."""
+        self._asks_on = False
+        """It was told that the server stops, and has not said its last word yet."""
         self._looks = 0
         """How often it was looked at since it last said anything."""
 
@@ -116,6 +119,7 @@ class Answering:
                 nursery.start_soon(self._write, nursery.cancel_scope)
                 if looks:
                     nursery.start_soon(self._look, nursery.cancel_scope)
+                    nursery.start_soon(self._stop)
                 try:
                     await self._read(nursery)
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -139,6 +143,13 @@ class Answering:
             await trio.sleep(DOOR_LOOK_S)
         _log.warning("a door does not answer any more", seconds=DOOR_LOOKS * DOOR_LOOK_S)
         whole.cancel()
+
+    async def _stop(self) -> None:
+        """Say that the server stops, and count the door among what it waits for until that asks nothing more."""
+        await self._server.stop.wait()
+        self._say(pack(0, STOPS))
+        self._asks_on = True
+        self._count(2)
 
     async def _read(self, nursery: trio.Nursery) -> None:
         now = trio.lowlevel.current_clock().current_time
@@ -176,8 +187,15 @@ class Answering:
                 if kind == SENT:
                     delivery.sent()
                 delivery.end()
-        elif kind == STOPS:
+        else:
+            self._hear_of_door(kind)
+
+    def _hear_of_door(self, kind: int) -> None:
+        if kind == STOPS:
             self._stops = True
+        elif kind == LAST:
+            self._count(-self._asks_on)
+            self._asks_on = False
         elif kind != HERE:
             raise BrokenFrames(f"a message of kind {kind}")
 

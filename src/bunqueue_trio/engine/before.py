@@ -60,7 +60,9 @@ def _concurrency(engine: Engine, command: Any, ask: Ask) -> Before:
 
 def _rate(engine: Engine, command: Any, ask: Ask) -> Before:
     found = ask(c.GetRateLimit(queue=command.queue))
-    return {"limit": None} if found.limit is None else {"limit": found.limit, "duration": found.duration}
+    if found.limit is None:
+        return {"limit": None}
+    return {"limit": found.limit, "duration": found.duration, "until": found.until}
 
 
 def _mark(engine: Engine, command: Any, ask: Ask) -> Before:
@@ -70,7 +72,10 @@ def _mark(engine: Engine, command: Any, ask: Ask) -> Before:
 
 def _priority(engine: Engine, command: Any, ask: Ask) -> Before:
     job = engine.jobs.find(command.id)
-    return {} if job is None else {"priority": job.priority}
+    if job is None:
+        return {}
+    was: Before = {"priority": job.priority}
+    return was if command.lifo is None else was | {"lifo": job.options.lifo}
 
 
 def _schedule(engine: Engine, command: Any, ask: Ask) -> Before:
@@ -105,6 +110,7 @@ LOOKS: Mapping[type[Command], Callable[[Engine, Any, Ask], Before]] = {
     c.MarkGroup: _mark,
     c.ChangePriority: _priority,
     c.PutSchedule: _schedule,
+    c.ChangeSchedule: _schedule,
     c.DeleteSchedule: _schedule,
     c.Cron: _schedule,
     c.CronDelete: _schedule,

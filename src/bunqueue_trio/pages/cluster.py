@@ -21,12 +21,12 @@ def leader_row(known: Cluster, at: At) -> str:
         return "nobody yet"
     if known.age_s is not None:
         return f"nobody; {known.holder} did last, and was heard of {span(known.age_s * 1000)} ago"
-    return f"nobody; {known.holder} did last, and was stopped" + _when(known, at)
-
-
-def _when(known: Cluster, at: At) -> str:
-    until = known.terms[0].until if known.terms and known.terms[0].term == known.term else None
-    return "" if until is None else f" at {at(until)}"
+    last = known.terms[0] if known.terms else None
+    if last is None or last.ended is None:
+        return f"nobody; {known.holder} did last, and was stopped"
+    # A copy leads, too, so that no server does meanwhile; it is no term of the cluster.
+    copied = "" if last.term == known.term else f"; since then: {known.holder}"
+    return f"nobody; {last.holder} did last, {how_ended(last, at)}{copied}"
 
 
 def lease_row(known: Cluster) -> str:

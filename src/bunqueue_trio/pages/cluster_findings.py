@@ -153,9 +153,9 @@ def _doors(told: Statistics) -> Iterator[Fields]:
         last, hung = lately[-1], sum("did not answer" in each.how for each in lately)
         yield {
             "code": "doors-fail", "severity": "warning", "alert": "BunqueueDoorsFail", "since": lately[0].at, "until": last.at, "weight": 430 * 10**5,
-            "title": f"Doors ended {count(len(lately), 'time')} by themselves within 15 minutes, and were replaced",
-            "cause": "They hung: the machine had no processor for them, or they were stopped." if hung else "They were killed, or ran out of memory.",
-            "evidence": f"Door {last.door} {last.how}, {span(told.now - last.at)} ago. Its clients had to connect again.",
+            "title": f"{count(len(lately), 'door has ended by itself', 'doors have ended by themselves')} within 15 minutes",
+            "cause": "It hung: the machine had no processor for it, or somebody stopped it." if hung else "It was killed, or ran out of memory.",
+            "evidence": f"Door {last.door} {last.how}, {span(told.now - last.at)} ago. Another one was started; its clients had to connect again.",
             "numbers": {"ended": len(lately), "hung": hung},
         }  # fmt: skip
     fullest = max(told.doors.by_door().items(), key=lambda each: each[1], default=("", 0))

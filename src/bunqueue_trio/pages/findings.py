@@ -14,7 +14,7 @@ from msgspec import Struct
 from bunqueue_trio.config import MIB
 from bunqueue_trio.pages.cluster_findings import cluster_findings
 from bunqueue_trio.pages.queue_findings import Candidates
-from bunqueue_trio.pages.words import count, line, size, span
+from bunqueue_trio.pages.words import Given, count, line, size, span
 from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.runtime.history import MINUTE_MS, Minute, Past
 from bunqueue_trio.runtime.picture import QueueLook
@@ -52,6 +52,7 @@ class Finding(Struct, frozen=True, kw_only=True, rename="camel"):
     """Lines of a shell that show more of it, or help; the pages have buttons for some."""
     queue: str | None = None
     job: str | None = None
+    schedule: str | None = None
     since: int | None = None
     until: int | None = None
     """Of what is over: when it was last the case; null while it is."""
@@ -185,7 +186,9 @@ def _disk(picture: Picture) -> Iterator[Finding]:
 def _cleaning(picture: Picture) -> list[str]:
     """Return the line that frees most: it begins with the queue that keeps most records of completed jobs."""
     most = max(picture.queues, key=lambda each: each.completed, default=None)  # 1 ms for 10,000 queues
-    return [line("clean", most.name, "completed", "--older", "1d")] if most is not None and most.completed else []
+    return (
+        [line("clean", Given(most.name), "completed", "--older", "1d")] if most is not None and most.completed else []
+    )
 
 
 def full_in_ms(past: Past, now: int, free: int) -> float | None:
@@ -298,13 +301,13 @@ def _late(picture: Picture) -> Iterator[Finding]:
     others = [each for each, _ in reversed(lately[-late:-1])]
     more = f" Before it {', '.join(others)} {'was' if len(others) == 1 else 'were'} late." if others else ""
     yield Finding(
-        code="schedules-late", severity="warning", alert="BunqueueSchedulesLate", weight=350 * 10**5, since=slot, until=slot,
+        code="schedules-late", severity="warning", alert="BunqueueSchedulesLate", weight=350 * 10**5, schedule=name, since=slot, until=slot,
         title=f"Schedules missed their time {count(late, 'time')} within an hour, {name} last",
         cause="The server was off when they were due, its clock was set forward, or it has more work than it does.",
         evidence=f"{name} was due {span(told.now - slot)} ago.{more} Each of them says what becomes of slots that were missed.",
-        remedy="`show` tells what became of its slots, `run` brings a job now.",
+        remedy="`show` tells what became of its slots, `run` brings a job now, and `why` says of one that came why it does not run.",
         numbers={"late": late, "leftOut": told.schedules.left_out},
-        commands=(line("schedules", "show", name), line("schedules", "run", name)),
+        commands=(line("schedules", "show", Given(name)), line("schedules", "run", Given(name))),
     )  # fmt: skip
 
 
@@ -316,7 +319,7 @@ def _back(picture: Picture) -> Iterator[Finding]:
             cause="What was done about it does not hold, or an old version of the workers runs still.",
             evidence=f"{count(each.times, 'job')} died of it since; it was marked as fixed {span(picture.told.now - each.fixed_at)} ago.",
             remedy="Look at its newest dead letters.", numbers={"died": each.times},
-            commands=(line("dead", each.queue, "--group", each.fingerprint),) if each.queue else (line("dead", "--groups"),),
+            commands=(line("dead", Given(each.queue), "--group", each.fingerprint),) if each.queue else (line("dead", "--groups"),),
         )  # fmt: skip
 
 

@@ -304,6 +304,7 @@ PAGE_ANSWERS: dict[str, dict[int, tuple[str, str, _Schema]]] = {
                             commands={"type": "array", "items": _STRING},
                             queue={"type": ["string", "null"]},
                             job={"type": ["string", "null"]},
+                            schedule={"type": ["string", "null"]},
                             since={"type": ["integer", "null"]},
                             until={"type": ["integer", "null"]},
                             numbers={"type": "object", "additionalProperties": {"type": "integer"}},

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from heapq import nlargest
 from typing import Any, NamedTuple
 
-from bunqueue_trio.pages.words import count, line, rate, span
+from bunqueue_trio.pages.words import Given, count, line, rate, span
 from bunqueue_trio.runtime.history import MINUTE_MS, Past, QueueMinute, part
 from bunqueue_trio.runtime.picture import QueueLook
 from bunqueue_trio.runtime.statistics import Statistics
@@ -104,7 +104,7 @@ def _present(lately: Sequence[QueueMinute], now: int) -> list[QueueMinute]:
 
 def _pausing(queue: QueueLook) -> list[str]:
     """Return the line that stops its deliveries, unless somebody has."""
-    return [] if queue.pause is not None else [line("pause", queue.name)]
+    return [] if queue.pause is not None else [line("pause", Given(queue.name))]
 
 
 def _per_minute(minutes: Sequence[QueueMinute], name: str) -> float:
@@ -135,16 +135,16 @@ def _waits(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
     comes, goes = _per_minute(present, "pushed"), _per_minute(present, "completed")
     flow = f"{rate(comes)} come, {rate(goes)} are done. " if present else ""
     title = f"{queue.name}: {count(queue.waiting, 'job waits', 'jobs wait')}, the oldest for {span(age)}"
-    helps: tuple[str, ...] = (line("workers"), line("pause", queue.name))
+    helps: tuple[str, ...] = (line("workers"), line("pause", Given(queue.name)))
     if nobody:
         title += ", and nobody asks"
         cause = "No worker asks for jobs of this queue: none runs, or they ask under another name."
     elif queue.opens_at is not None:
         cause = f"Its rate limit lets none through for {span(queue.opens_at - now)}."
-        helps = (line("limit", queue.name, "--rate", "none"),)
+        helps = (line("limit", Given(queue.name), "--rate", "none"),)
     elif queue.concurrency is not None and queue.active >= queue.concurrency:
         cause = f"No more than {count(queue.concurrency, 'job')} of it may be active, and as many are."
-        helps = (line("jobs", queue.name, "active"), line("limit", queue.name, "none"))
+        helps = (line("jobs", Given(queue.name), "active"), line("limit", Given(queue.name), "none"))
     elif queue.active:
         cause = "More comes than its workers can do, or those that they have are stuck."
     else:
@@ -190,7 +190,7 @@ def _dies(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
         "cause": f"What they ask for {'fails' if until is None else 'failed'} each time: look at what their errors have in common.",
         "evidence": f"{_tally(after, now)}; {count(queue.died, 'dead letter')} in all.",
         "numbers": {"died": died, "dead": queue.died},
-        "commands": (line("dead", queue.name, "--groups"), *_pausing(queue)),
+        "commands": (line("dead", Given(queue.name), "--groups"), *_pausing(queue)),
     }  # fmt: skip
 
 
@@ -229,7 +229,7 @@ def _fails(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
         "numbers": {
             "failed": sum(minute.failed for minute in told), "completed": sum(minute.completed for minute in told), "delayed": queue.delayed,
         },
-        "commands": (line("jobs", queue.name, "delayed"), *_pausing(queue)),
+        "commands": (line("jobs", Given(queue.name), "delayed"), *_pausing(queue)),
     }  # fmt: skip
 
 
@@ -254,7 +254,7 @@ def _paused(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields
         "title": f"{queue.name}: paused for {span(now - pause.since)}{': forgotten?' if forgotten else ''}",
         "cause": f"{who} has paused it{reason}{ends}.",
         "evidence": f"{count(queue.waiting, 'job waits', 'jobs wait')}.",
-        "numbers": {"waiting": queue.waiting, "pausedMs": now - pause.since}, "commands": (line("resume", queue.name),),
+        "numbers": {"waiting": queue.waiting, "pausedMs": now - pause.since}, "commands": (line("resume", Given(queue.name)),),
     }  # fmt: skip
 
 
@@ -294,7 +294,7 @@ def _stuck(queue: QueueLook, hour: Sequence[QueueMinute], now: int) -> Fields:
         "evidence": f"It is {queue.active_id}, and {whose}. {count(runs.total(), 'other')} completed within the hour, the slowest in {span(slowest)}.",
         "remedy": "Cancelling ends it at its worker, and gives it up; a worker whose jobs are taken back loses all of them, and they run again.",
         "numbers": {"activeMs": age, "usualMs": usual, "slowestMs": slowest},
-        "commands": (line("why", queue.active_id), line("jobs", queue.name, "active"), line("cancel", queue.active_id)),
+        "commands": (line("why", Given(queue.active_id)), line("jobs", Given(queue.name), "active"), line("cancel", Given(queue.active_id))),
     }  # fmt: skip
 
 
@@ -336,5 +336,5 @@ def _lie_around(queues: Sequence[QueueLook], told: set[str]) -> Iterator[Fields]
         if total != 1 else f"1 dead letter in {one} waits for a decision",
         "cause": "Jobs that failed for good are kept until somebody retries or deletes them, or retention does.",
         "evidence": ", ".join(f"{each.name}: {each.died:,}" for each in dead[:5]) + (" …" if len(dead) > 5 else ""),
-        "numbers": {"dead": total, "queues": len(dead)}, "commands": (line("dead", one or "", "--groups"),),
+        "numbers": {"dead": total, "queues": len(dead)}, "commands": (line("dead", Given(one or ""), "--groups"),),
     }  # fmt: skip

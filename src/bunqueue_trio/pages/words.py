@@ -46,6 +46,39 @@ def rate(per_minute: float) -> str:
     return f"{per_minute:,.0f} a minute" if per_minute >= 1 or not per_minute else f"{per_minute * 60:,.0f} an hour"
 
 
+class Given(str):
+    """A word that somebody has chosen, such as a queue's name: no option of a command line, whatever it begins with."""
+
+    __slots__ = ()
+
+
+_ALONE = frozenset({"--delayed", "--groups", "--live", "--yes"})
+"""Options that have no value."""
+
+
 def line(*words: object) -> str:
-    """Return the command line of this project with these words; an empty one is left out."""
-    return shlex.join(["bunqueue-trio", *(str(word) for word in words if word != "")])
+    """Return the command line of this project with these words; an empty one is left out.
+
+    What was :class:`Given` is never read as an option: an option has it behind ``=``, an argument behind ``--``, where it
+    begins as one.
+    """
+    verbs: list[str] = []
+    options: list[str] = []
+    arguments: list[str] = []
+    in_order: list[str] = []
+    left = [word if isinstance(word, str) else str(word) for word in reversed(words) if word != ""]
+    while left:
+        word = left.pop()
+        if isinstance(word, Given) or not word.startswith("-"):
+            (arguments if arguments or isinstance(word, Given) else verbs).append(word)
+            in_order.append(word)
+            continue
+        said = [word]
+        if word not in _ALONE and left:
+            value = left.pop()
+            said = [f"{word}={value}"] if value.startswith("-") else [word, value]
+        options += said
+        in_order += said
+    if any(word.startswith("-") for word in arguments):
+        in_order = [*verbs, *options, "--", *arguments]
+    return shlex.join(["bunqueue-trio", *in_order])

@@ -1,6 +1,7 @@
 """The catalogue: one row for each command of this server, and what is derived from the rows.
 
-A row stands beside its struct in ``commands/<theme>.py``. Nothing else lists commands.
+A row stands beside its struct in ``commands/<theme>.py``. What a row cannot know has a table of its own, held complete by a
+test: handlers, the words of acts (``pages/acts.py``), and bulk commands that are done in steps (``runtime/half.py``).
 """
 
 from bunqueue_trio.protocol.commands import (

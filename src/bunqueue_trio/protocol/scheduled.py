@@ -83,7 +83,7 @@ class Upcoming(Struct, kw_only=True, rename="camel"):
 class Past(Struct, kw_only=True, rename="camel"):
     """A slot that is over, or several in a row that were skipped for one reason: what became of it.
 
-    ``outcome`` is the state of its job, ``gone`` where nothing is kept of that, or ``skipped``.
+    ``outcome`` is the state of its job, ``cancelled`` where a later slot has cancelled that, ``gone`` where nothing is kept of it, or ``skipped``.
     """
 
     slot: int

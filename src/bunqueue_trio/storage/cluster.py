@@ -110,12 +110,12 @@ _MANY = 1000  # jobs, of which a start says how long one takes
 
 
 def is_bloated(table: Table) -> bool:
-    """Return whether a table holds so many dead rows that autovacuum does not keep up."""
+    """Return whether dead rows gather in a table: autovacuum does not keep up."""
     return table.dead > max(DEAD_MIN, DEAD_PART * table.live)
 
 
 def failover(jobs: int, lease_s: float, start_jobs: int | None, start_s: float | None) -> Failover:
-    """Return what it would take, by how long the last start took to read so many jobs."""
+    """Return what it would take, by how long the last start took to read this many jobs."""
     each, measured = _JOB_S, False
     if start_jobs is not None and start_s is not None and start_jobs >= _MANY:
         each, measured = start_s / start_jobs, True

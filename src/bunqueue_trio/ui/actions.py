@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from bunqueue_trio.pages.queue_settings import GROUPS, SETTINGS, USUAL, QueueSetting, parse
-from bunqueue_trio.pages.words import line
+from bunqueue_trio.pages.words import Given, line
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.protocol.request import segment_of
@@ -103,7 +103,9 @@ def lines(ask: Ask, action: Action, form: Form) -> tuple[str, str]:
     except Wrong:
         fields = action.fields_of({name: form[name] for name in action.about} | defaults(action), ask.now)
     with_token = bool(ask.server.settings.auth_tokens)
-    return line(*action.cli(form)), curl(ask.base, action.command, fields, with_token=with_token)
+    return line(*action.cli({name: Given(text) for name, text in form.items()})), curl(
+        ask.base, action.command, fields, with_token=with_token
+    )
 
 
 def defaults(action: Action) -> dict[str, str]:

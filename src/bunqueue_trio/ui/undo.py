@@ -20,7 +20,7 @@ TOPICS: Mapping[str, str] = {
     "Pause": "pause", "Resume": "pause", "SetConcurrency": "limit", "ClearConcurrency": "limit", "RateLimit": "rate", "RateLimitClear": "rate",
     "SetDefaults": "defaults", "ClearDefaults": "defaults", "SetStallConfig": "stalls", "ClearStallConfig": "stalls", "SetDlqConfig": "dead",
     "ClearDlqConfig": "dead", "QuietWorker": "quiet", "UnquietWorker": "quiet", "PauseSchedule": "schedule-pause", "ResumeSchedule": "schedule-pause",
-    "PutSchedule": "schedule", "DeleteSchedule": "schedule", "Cron": "schedule", "CronDelete": "schedule", "ChangePriority": "priority",
+    "PutSchedule": "schedule", "ChangeSchedule": "schedule", "DeleteSchedule": "schedule", "Cron": "schedule", "CronDelete": "schedule", "ChangePriority": "priority",
     "Cancel": "job", "RetryDlq": "job", "MarkGroup": "mark",
 }  # fmt: skip
 """Acts of which the newest is in force, by what they are about; each but the retry of a dead letter can be taken back."""
@@ -48,8 +48,11 @@ def _undo(ask: Ask, act: Action, topic: str) -> tuple[str, dict[str, str]] | Non
         former = was.get("concurrency")
         return ("unlimit", queue) if former is None else ("limit", queue | {"number": str(former)})
     if topic == "rate":
-        if was.get("limit") is None:
+        until = was.get("until")
+        if was.get("limit") is None or (until is not None and until <= ask.now):
             return "unrate", queue
+        if until is not None:
+            return None
         return "rate", queue | {"limit": str(was["limit"]), "time": exact(was["duration"])}
     if topic in ("defaults", "stalls", "dead"):
         texts = {name: typed(NAMED[name], value) for name, value in was.items()}
@@ -107,6 +110,12 @@ def _job(ask: Ask, act: Action, was: Mapping[str, Any]) -> tuple[str, dict[str, 
     about = {"queue": job.queue, "id": job.id}
     if act.command == "Cancel":
         return ("retry", about) if state in ("failed", "removed") else None
-    if act.command == "ChangePriority" and "priority" in was and state in ("waiting", "delayed", "waiting-children"):
+    moved = "lifo" in was and was["lifo"] != act.fields.get("lifo")
+    if (
+        act.command == "ChangePriority"
+        and "priority" in was
+        and not moved
+        and state in ("waiting", "delayed", "waiting-children")
+    ):
         return "priority", about | {"priority": str(was["priority"])}
     return None

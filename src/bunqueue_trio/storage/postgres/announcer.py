@@ -22,7 +22,7 @@ class Announcer:
         self._link = Link(place.conninfo)
         self._said_at = -math.inf
 
-    def wait(self, doing: DoorFigures = DoorFigures()) -> tuple[str | None, bytes]:
+    def wait(self, doing: DoorFigures | None = None) -> tuple[str | None, bytes]:
         """Do as :meth:`look`, and say that this server waits, and how it is doing, unless it has lately; blocks.
 
         Raises:
@@ -32,14 +32,8 @@ class Announcer:
             return self.look()
         if not self._link.is_open:
             self._link.connect()
-        values = (
-            own_name(),
-            __version__,
-            self._link.own_host(),
-            str(doing.reaches).lower(),
-            doing.connections,
-            doing.requests,
-        )
+        told = (None, None, None) if doing is None else (str(doing.reaches).lower(), doing.connections, doing.requests)
+        values = (own_name(), __version__, self._link.own_host(), *told)
         [(where, key)] = self._link.ask(Query(self._place.qualified(WAIT + LOOK), values))
         self._said_at = time.monotonic()
         return where, bytes(key)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import structlog
 import trio
@@ -13,6 +14,7 @@ from bunqueue_trio.storage.cluster import DoorFigures
 from bunqueue_trio.storage.postgres.announcer import Announcer
 from bunqueue_trio.storage.postgres.place import parse_place
 from bunqueue_trio.storage.postgres.store import PostgresStore
+from bunqueue_trio.storage.postgres.terms import Seen
 
 _log = structlog.get_logger()
 
@@ -28,16 +30,30 @@ class Silence:
 
     def __init__(self) -> None:
         self.seconds: float = 0.0
-        self._word: str | None = None
+        self._last: Seen | None = None
         self._seen_at: float | None = None
+        self._furthest = (0, 0)
 
-    def note(self, word: str, now: float) -> None:
-        """Note what the leader has said last, as it was seen now."""
-        if word != self._word:
-            self._word, self.seconds = word, 0.0
+    def note(self, seen: Seen, now: float) -> None:
+        """Note what the row of the leader says now."""
+        if seen != self._last:
+            self._last, self.seconds = seen, 0.0
         elif self._seen_at is not None:
             self.seconds += min(now - self._seen_at, _SEEN_S * STANDBY_S)
         self._seen_at = now
+        self._furthest = max(self._furthest, (seen.term, seen.batch))
+
+    def may_follow(self, lease_s: float) -> bool:
+        """Return whether another server may lead, by what was seen; ``lease_s``: its own lease.
+
+        Who has let go is followed at once, unless that is only what a database says that has lost a later leader.
+        """
+        seen = self._last
+        if seen is None:
+            return False
+        if seen.is_free and (seen.term, seen.batch) >= self._furthest:
+            return True
+        return self.seconds >= (lease_s if seen.is_free else seen.lease_s)
 
     def note_gap(self) -> None:
         """Note that nothing could be seen."""
@@ -47,8 +63,8 @@ class Silence:
 async def _ask(store: PostgresStore, silence: Silence) -> str | None:
     """Lead, if that may be; return who does otherwise."""
     seen = await trio.to_thread.run_sync(store.seen)
-    silence.note(seen.word, trio.current_time())
-    if seen.is_free or silence.seconds >= seen.lease_s:
+    silence.note(seen, trio.current_time())
+    if silence.may_follow(store.lease_s):
         return await trio.to_thread.run_sync(store.take)
     return seen.holder
 
@@ -66,7 +82,8 @@ async def take_over(url: str, lease_s: float, on_wait: Callable[[], NoteLeader] 
     store, announcer = PostgresStore(place, lease_s), Announcer(place)
     note_leader: NoteLeader | None = None
     told: str | None = None
-    reached, doing = False, DoorFigures()
+    reached = False
+    doing: DoorFigures | None = None
     give_up_at, silence = trio.current_time() + STORE_START_S, Silence()
     try:
         while True:
@@ -86,7 +103,7 @@ async def take_over(url: str, lease_s: float, on_wait: Callable[[], NoteLeader] 
                 note_leader = on_wait()
             if reached:
                 with suppress(StoreError):  # the leader is where it was, as far as anybody knows
-                    doing = note_leader(*await trio.to_thread.run_sync(announcer.wait, doing))
+                    doing = note_leader(*await trio.to_thread.run_sync(partial(announcer.wait, doing)))
             if holder != told:
                 _log.info(what, store=str(place), **{"leader" if is_known else "error": holder})
                 told = holder

@@ -325,7 +325,7 @@ class PostgresStore:
         """Return what the read of that name returns; see :class:`AwaitedStore`."""
         asked: Read[Any] = getattr(self._reads, question.kind)(*question.arguments, **dict(question.named))
         async with self._reading:
-            read = self._reads.as_left(asked, self._left)
+            read = self._reads.as_left(asked, Left(*self._leader, self._batch))
             rows = await self._reader.ask_soon(read.query)
         answer = read.answer(rows)
         return self.last_event_id + 1 if answer is None and question.kind == "first_event_id" else answer
@@ -431,12 +431,8 @@ class PostgresStore:
                 link.close()
 
     def _answer(self, read: Read[T], link: Link | None = None) -> T:
-        led = self._reads.as_left(read, self._left)
+        led = self._reads.as_left(read, Left(*self._leader, self._batch))
         return led.answer((link or self._looker).ask(led.query))
-
-    @property
-    def _left(self) -> Left:
-        return Left(*self._leader, self._batch)
 
     def _ask(self, text: str, *values: int | str) -> list[Row]:
         return self._writer.ask(self._here(Query(text, values)))

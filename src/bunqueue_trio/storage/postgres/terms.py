@@ -35,7 +35,7 @@ TAKE_AGAIN = (
     f"{_NOTED}SELECT term FROM taken LEFT JOIN durable ON true"
 )
 """The same once more, in a database that has lost it and is as it was before."""
-SEEN = "SELECT holder, concat_ws(' ', term, life, batch, beat), beat = '-infinity', extract(epoch FROM lease)::float8 FROM bq.leader"
+SEEN = "SELECT holder, term, batch, concat_ws(' ', life, beat), beat = '-infinity', extract(epoch FROM lease)::float8 FROM bq.leader"
 STARTED = "UPDATE bq.leader SET start_jobs = $3::bigint, start_s = $4::double precision WHERE term = $1::bigint AND life = $2::uuid"
 LET_GO = (
     "WITH gone AS (UPDATE bq.leader SET beat = '-infinity' WHERE term = $1::bigint AND life = $2::uuid RETURNING term) "
@@ -62,8 +62,10 @@ class Seen(NamedTuple):
     """The row of the leader, to somebody who waits."""
 
     holder: str
-    word: str
-    """What it has said last: another word is a sign of life."""
+    term: int
+    batch: int
+    beat: str
+    """When it was heard of last, of which life; anything else in this row is a sign of life."""
     is_free: bool
     """Nobody leads: nobody has yet, or who did has let go."""
     lease_s: float

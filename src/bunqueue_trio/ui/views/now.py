@@ -13,6 +13,7 @@ from bunqueue_trio.runtime.history import Minute
 from bunqueue_trio.ui import charts
 from bunqueue_trio.ui.actions import ACTIONS, Bound, bind
 from bunqueue_trio.ui.ask import Ask, Screen
+from bunqueue_trio.ui.views.cluster import OF_CLUSTER
 
 FULLEST = 8
 MINUTES = 60
@@ -67,6 +68,7 @@ _PAGES = {
     "loop-lags": Link("/ui/server", "Server"), "clock-off": Link("/ui/server", "Server"),
     "no-tokens": Link("/ui/server", "Server"), "events-missed": Link("/ui/server", "Server"),
     "dead-letters": Link("/ui/errors", "Look at the errors"),
+    **dict.fromkeys(OF_CLUSTER, Link("/ui/cluster", "Cluster")),
 }  # fmt: skip
 """Finding → the page that has the evidence; those of a queue lead to the queue."""
 
@@ -130,6 +132,8 @@ def _links(finding: Finding) -> list[Link]:
         if finding.code in {"jobs-die", "dead-letters"}:
             links.append(Link(f"/ui/errors?queue={segment_of(finding.queue)}", "Look at the errors"))
         links.append(Link(f"/ui/queues/{segment_of(finding.queue)}", "Open the queue"))
+    elif finding.schedule is not None:
+        links.append(Link(f"/ui/schedules/{segment_of(finding.schedule)}", "See what became of its slots"))
     elif finding.code in _PAGES:
         links.append(_PAGES[finding.code])
     return links
