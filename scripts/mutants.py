@@ -109,6 +109,7 @@ TESTS = {
         "tests/ui/test_unsure.py",
         "tests/ui/test_actions.py",
         "tests/operations/test_actions.py",
+        "tests/operations/test_findings.py",
     ],
     "cli": [
         "tests/operations/test_sisters.py",

@@ -143,6 +143,9 @@ async def test_what_cannot_be_brought_back_has_no_undo(bunqueue: Bunqueue, site:
             await core.execute(each)
         first = (await site.get("/ui/actions")).html.partition("<tbody>")[2].partition("</tr>")[0]
         assert "Undo…" not in first, act
+    for each in (NIGHTLY, c.PauseSchedule(name="nightly"), c.DeleteSchedule(name="nightly")):
+        await core.execute(each)
+    assert "Undo…" not in (await site.get("/ui/actions?what=schedules delete")).html, "it would run"
     await core.execute(c.RateLimit(queue="q", limit=10, ttl=5000))
     await core.execute(c.RateLimit(queue="q", limit=20))
     assert "Undo…" not in (await site.get("/ui/actions?what=limit --rate")).html, "it would have no end"

@@ -63,7 +63,6 @@ from bunqueue_trio.runtime.server import Server
 _log = structlog.get_logger()
 
 _PUSH = re.compile(rb'"cmd"\s*:\s*"(?:%s)"' % "|".join(sorted(SPECS[kind].tag for kind in FILLS)).encode())
-_BULK = re.compile(rb'"cmd"\s*:\s*"PUSHB"')
 _NO_ID = msgspec.Raw()
 
 
@@ -111,8 +110,8 @@ class Session:
         """Of these, the bytes on their way to the socket."""
         self._delivering: list[Begun] = []
         """The pulls whose replies are on their way."""
-        self._read: tuple[bytes, c.PushBatch] | None = None
-        """A large bulk push that was read while it waited for its turn."""
+        self._read: tuple[bytes, c.Command | BadMessage] | None = None
+        """A large message that was read while it waited for its turn."""
         self._adding: Begun | None = None
         """A bulk command that is half done: whatever comes behind it waits."""
         self._polls = 0
@@ -176,9 +175,13 @@ class Session:
             await self._journal.wait_turn()
         elif len(message) > LARGE_BODY_BYTES:
             await self._gateway.wait_turn()
-        if len(message) > PARTS_FROM and _BULK.search(message):
-            bulk = await self._gateway.bulk.read(message, decode_message)
-            self._read = None if bulk is None else (message, bulk.command)
+        if len(message) > PARTS_FROM:
+            try:
+                read = await self._gateway.large.read(None, message, decode_message, errors.INVALID_JSON)
+            except BadMessage as bad:
+                self._read = message, bad
+            else:
+                self._read = None if read is None else (message, read.command)
 
     def receive(self, message: bytes, nursery: trio.Nursery) -> None:
         """Take in one message; a pull that must wait does so in ``nursery``."""
@@ -361,8 +364,12 @@ class Session:
     def _take_read(self, message: bytes) -> c.Command:
         """Return the command in ``message``, which may have been read already."""
         assert self._read is not None
-        (text, command), self._read = self._read, None
-        return command if text is message else decode_message(message)
+        (text, found), self._read = self._read, None
+        if text is not message:
+            return decode_message(message)
+        if isinstance(found, BadMessage):
+            raise found
+        return found
 
     async def _add(self, begun: Begun) -> None:
         """Add what is left of a bulk command, and put its reply in line."""

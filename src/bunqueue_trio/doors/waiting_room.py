@@ -135,7 +135,7 @@ class WaitingRoom(FramingDoor):
         with trio.move_on_after(WAITING_ROOM_S):
             async with self._asking:
                 head = await _head(client.stream)
-        client.idle = False
+        client.idle, client.has_waited = False, True
         if head and (answer := self._answer_probe(head)):
             await self._goodbyes.refuse(client.stream, answer, WAITING_ROOM_S)
         elif head and not (await self._wait_up() and await self.serve_by_leader(client, head)):

@@ -62,7 +62,8 @@ def _rate(engine: Engine, command: Any, ask: Ask) -> Before:
     found = ask(c.GetRateLimit(queue=command.queue))
     if found.limit is None:
         return {"limit": None}
-    return {"limit": found.limit, "duration": found.duration, "until": found.until}
+    was: Before = {"limit": found.limit, "duration": found.duration}
+    return was if found.until is None else was | {"until": found.until}
 
 
 def _mark(engine: Engine, command: Any, ask: Ask) -> Before:
@@ -91,7 +92,8 @@ def _schedule(engine: Engine, command: Any, ask: Ask) -> Before:
         and f.name not in ("name", "data")
         and getattr(view, f.name) not in (f.default, _NOTHING)
     }
-    return {"there": True, **was, "data": bytes(view.data).decode()}
+    paused = {"paused": True} if view.state == "paused" and isinstance(command, c.DeleteSchedule | c.CronDelete) else {}
+    return {"there": True, **was, "data": bytes(view.data).decode()} | paused
 
 
 LOOKS: Mapping[type[Command], Callable[[Engine, Any, Ask], Before]] = {

@@ -102,10 +102,9 @@ def lines(ask: Ask, action: Action, form: Form) -> tuple[str, str]:
         fields = action.fields_of(form, ask.now)
     except Wrong:
         fields = action.fields_of({name: form[name] for name in action.about} | defaults(action), ask.now)
+    given = {name: Given(text) for name, text in form.items()}
     with_token = bool(ask.server.settings.auth_tokens)
-    return line(*action.cli({name: Given(text) for name, text in form.items()})), curl(
-        ask.base, action.command, fields, with_token=with_token
-    )
+    return line(*action.cli(given)), curl(ask.base, action.command, fields, with_token=with_token)
 
 
 def defaults(action: Action) -> dict[str, str]:
@@ -113,21 +112,18 @@ def defaults(action: Action) -> dict[str, str]:
     return {field.name: field.default for field in action.fields}
 
 
+_PAGES = {"job": ("jobs", "id"), "schedule": ("schedules", "name"), "worker": ("workers", "id")}
+
+
 def back(action: Action, form: Form) -> str:
     """Return the page to go to when it is done."""
-    if action.goes_back == "job":
-        return f"/ui/jobs/{segment_of(form['id'])}"
-    if action.goes_back == "schedule":
-        return f"/ui/schedules/{segment_of(form['name'])}"
-    if action.goes_back == "worker":
-        return f"/ui/workers/{segment_of(form['id'])}"
     if action.goes_back.startswith("/"):
         return action.goes_back
-    if action.goes_back == "group" and not form["queue"]:
-        return "/ui/errors"
     if action.goes_back == "group":
-        return f"/ui/errors/{segment_of(form['queue'])}?{urlencode({'fingerprint': form['fingerprint']})}"
-    return f"/ui/queues/{segment_of(form['queue'])}"
+        group = urlencode({"fingerprint": form["fingerprint"]})
+        return f"/ui/errors/{segment_of(form['queue'])}?{group}" if form["queue"] else "/ui/errors"
+    pages, field = _PAGES.get(action.goes_back, ("queues", "queue"))
+    return f"/ui/{pages}/{segment_of(form[field])}"
 
 
 def _queue(form: Form, now: int) -> dict[str, Any]:

@@ -96,6 +96,9 @@ def _schedule(ask: Ask, act: Action, was: Mapping[str, Any]) -> tuple[str, dict[
         return None
     if not was["there"]:
         return "delete-schedule", name
+    if was.get("paused"):
+        # It would run: none is put and paused in one act.
+        return None
     put = {key: value for key, value in was.items() if key != "there"}
     return ("restore-schedule", name | {"as": json.dumps(put)}) if can_be_said(put, ask.mask) else None
 
