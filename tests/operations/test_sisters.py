@@ -227,7 +227,7 @@ ACTS = (
     "drain emials --dry-run", "clean emials failed --dry-run", "obliterate emials --dry-run", "queue emials --reset stalls --json", "cancel --queue emials --json",
 )  # fmt: skip
 """What changes something that is there."""
-OF_NO_QUEUE_YET = {"push", "schedules put", "watch"}
+OF_NO_QUEUE_YET = {"push", "schedules put", "schedules change", "watch"}
 """Commands that bring jobs to a queue, and one that waits for what happens there."""
 
 

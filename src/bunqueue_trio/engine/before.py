@@ -77,7 +77,8 @@ def _priority(engine: Engine, command: Any, ask: Ask) -> Before:
     job = engine.jobs.find(command.id)
     if job is None:
         return {}
-    return {"priority": job.priority} | ({} if command.lifo is None else {"lifo": job.options.lifo})
+    was: Before = {"priority": job.priority}
+    return was if command.lifo is None else was | {"lifo": job.options.lifo}
 
 
 def _schedule(engine: Engine, command: Any, ask: Ask) -> Before:
