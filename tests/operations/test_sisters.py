@@ -71,7 +71,7 @@ def test_what_changes_much_is_tried_dry_and_asks(name: str):
 
 def test_no_other_command_is_asked_about_or_tried_dry():
     """Else it belongs to the table, and its rules are held."""
-    assert {name for name in ALL if flags(name) & {"dry_run", "yes"}} == {*MANY, "schedules put"}
+    assert {name for name in ALL if flags(name) & {"dry_run", "yes"}} == {*MANY, "schedules put", "schedules change"}
 
 
 @pytest.mark.parametrize("name", FILTERED)
