@@ -13,10 +13,16 @@ def has_postgres() -> bool:
     return shutil.which("postgres") is not None or any(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
 
 
+def has_pgbouncer() -> bool:
+    """Return whether there is a PgBouncer to put in front of it."""
+    return shutil.which("pgbouncer") is not None or Path("/usr/sbin/pgbouncer").exists()
+
+
 def install() -> None:
-    """Install Debian's Chromium and PostgreSQL where that is possible; elsewhere the tests that need them skip themselves."""
+    """Install Debian's Chromium, PostgreSQL and PgBouncer where that is possible; elsewhere the tests that need them skip themselves."""
     wanted = [] if shutil.which("chromium") else ["chromium"]
     wanted += [] if has_postgres() else ["postgresql"]
+    wanted += [] if has_pgbouncer() else ["pgbouncer"]
     if not wanted or os.geteuid() != 0 or not shutil.which("apt-get"):
         return
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}

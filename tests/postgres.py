@@ -1,137 +1,18 @@
-"""A PostgreSQL of the tests' own: one for a run, whatever number of processes share it; ended by the one that has started it.
+"""The PostgreSQL of a run of the tests: one, whatever number of processes share it; ended by the one that has started it.
 
-Never as root, without fsync, and reached by a Unix socket only. Where there is none, the tests that need one are skipped.
+Where there is none, the tests that need one are skipped.
 """
 
 import fcntl
-import itertools
-import os
-import pwd
 import re
-import shutil
-import signal
-import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from importlib.util import find_spec
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-STARTS_WITHIN_S = 60
-_SETTINGS = {
-    "listen_addresses": "", "fsync": "off", "max_connections": "200", "log_min_messages": "fatal", "autovacuum_naptime": "5s",
-    "shared_buffers": "16MB", "max_wal_size": "256MB", "restart_after_crash": "on",
-}  # fmt: skip
-
-
-def binaries() -> Path | None:
-    """Where ``initdb`` and ``postgres`` are, the newest of them; None: nowhere."""
-    found = shutil.which("postgres")
-    if found is not None:
-        return Path(found).resolve().parent
-    every = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parent.parent.name))
-    return every[-1].parent if every else None
-
-
-def why_not() -> str | None:
-    """Why there is no PostgreSQL for tests; None: there is one."""
-    if find_spec("psycopg") is None:
-        return "psycopg is not installed"
-    if binaries() is None:
-        return "there is no PostgreSQL on this machine"
-    if os.geteuid() == 0 and shutil.which("setpriv") is None:
-        return "PostgreSQL does not run as root, and there is no setpriv"
-    return None
-
-
-class Cluster:
-    """A running PostgreSQL, by the directory of its socket."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self._schemas = itertools.count()
-
-    def url(self, schema: str) -> str:
-        """The store in a schema of its database."""
-        return f"postgres://bq@/postgres?host={self.directory}&schema={schema}"
-
-    def new_url(self) -> str:
-        """A store that nobody else uses."""
-        return self.url(f"t{os.getpid()}_{next(self._schemas)}")
-
-
-class Server(Cluster):
-    """One that is started, and ended, here; in a directory of its own, since a path in ``--basetemp`` may be too long."""
-
-    def __init__(self, **settings: str) -> None:
-        self._settings = _SETTINGS | settings
-        super().__init__(Path(tempfile.mkdtemp(prefix="bqpg")))
-        self._process: subprocess.Popen[bytes] | None = None
-        if os.geteuid() == 0:
-            os.chown(self.directory, pwd.getpwnam("nobody").pw_uid, -1)
-        self._run("initdb", "-D", self._data, "-A", "trust", "-U", "bq", "-E", "UTF8", "--locale=C", "-N")
-        self.start()
-
-    @property
-    def _data(self) -> str:
-        return str(self.directory / "data")
-
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
-        settings = [word for name, value in self._settings.items() for word in ("-c", f"{name}={value}")]
-        command = self._command("postgres", "-D", self._data, "-k", str(self.directory), *settings)
-        with (self.directory / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        deadline = time.monotonic() + STARTS_WITHIN_S
-        while not self.answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                raise AssertionError((self.directory / "log").read_text())
-            time.sleep(0.05)
-
-    def answers(self) -> bool:
-        """Whether it takes connections."""
-        import psycopg
-
-        try:
-            psycopg.connect(host=str(self.directory), user="bq", dbname="postgres").close()
-        except psycopg.Error:
-            return False
-        return True
-
-    def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
-        """End it, at once unless ``how`` says otherwise."""
-        if self._process is not None:
-            self._process.send_signal(how)
-            self._process.wait(STARTS_WITHIN_S)
-            self._process = None
-
-    def close(self) -> None:
-        """End it, and leave nothing."""
-        self.stop()
-        shutil.rmtree(self.directory, ignore_errors=True)
-
-    @property
-    def _bin(self) -> Path:
-        found = binaries()
-        assert found is not None
-        return found
-
-    def _command(self, program: str, *arguments: str) -> list[str]:
-        command = [str(self._bin / program), *arguments]
-        if os.geteuid() != 0:
-            return command
-        nobody = pwd.getpwnam("nobody")
-        # It ends with this process, however that ends.
-        ids = (f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups", "--pdeathsig=QUIT")
-        return ["setpriv", *ids, *command]
-
-    def _run(self, program: str, *arguments: str) -> None:
-        done = subprocess.run(self._command(program, *arguments), capture_output=True, text=True, check=False, cwd="/")
-        assert done.returncode == 0, done.stderr
+from trials.lib.postgres import STARTS_WITHIN_S, Bouncer, Cluster, Server, pgbouncer, why_not
 
 
 @contextmanager
@@ -204,3 +85,12 @@ def url(empty_url: str) -> str:
     )
     link.close()
     return empty_url
+
+
+@pytest.fixture(scope="module")
+def bouncer(postgres: Cluster) -> Iterator[Bouncer]:
+    """A PgBouncer in front of it that pools transactions."""
+    if pgbouncer() is None:
+        pytest.skip("there is no PgBouncer on this machine")
+    with closing(Bouncer(postgres, "transaction")) as running:
+        yield running

@@ -4,7 +4,7 @@ Each seed likes some faults more than others and leaves some out. All of it ends
 """
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
@@ -14,6 +14,26 @@ from tests.cluster.postgres import LATENCIES_S, Risks
 if TYPE_CHECKING:
     from tests.cluster.broker import Broker
     from tests.cluster.world import ClusterWorld
+
+
+class Focus(NamedTuple):
+    """What a run is about, where chance alone brings it too seldom: these faults, by their weights, and nothing else goes wrong."""
+
+    faults: dict[str, int]
+    every_s: float
+    lag_s: float = 0.0
+    hours: float = 1.0
+
+
+FOCUSES: dict[str, Focus] = {
+    "": Focus({}, 0, hours=0.1),
+    "losses": Focus({"go_back": 1}, 60, lag_s=4.0),
+    "sleepers": Focus({"go_back": 2, "stop": 1, "kill": 1}, 60, lag_s=4.0),
+    "deaths": Focus({"kill": 1}, 10),
+    "cuts": Focus({"cut_database": 1}, 20),
+    "freezes": Focus({"freeze": 1}, 60),
+}
+"""By their names; the first one is what the seed alone says."""
 
 
 class ClusterChaos:
@@ -32,6 +52,11 @@ class ClusterChaos:
         self._risks = Risks(*(rare * rng.choice((0, 1, 3)) for _ in Risks._fields))
         self.lag_s = rng.choice((0.0, 0.5, 3.0, 4.0))
         """How far the replica of the database is behind; 0: it is synchronous."""
+        focus = world.focus
+        if focus.faults:
+            self._faults = [getattr(self, name) for name in focus.faults]
+            self._weights = [*focus.faults.values()]
+            self._every_s, self._risks, self.lag_s = focus.every_s, Risks(), focus.lag_s
 
     def say(self, what: str) -> None:
         self._world.log("chaos", what)
@@ -99,6 +124,21 @@ class ClusterChaos:
             if victim.paused and victim.lives == lives:
                 self.say(f"{victim.name} goes on")
                 victim.go_on()
+
+    async def freeze(self) -> None:
+        """A machine stands still, for longer than anybody waits for an answer; its own clients leave it at once."""
+        await trio.lowlevel.checkpoint()
+        victim, net = self._victim(), self._world.net
+        if victim.server is None or any(broker.paused for broker in self._world.brokers):
+            return
+        self.say(f"{victim.name} is frozen")
+        victim.pause()
+        net.cut(victim.name, other=CLIENT)
+        lives = victim.lives
+        await self._while_troubled(2000)
+        if victim.paused and victim.lives == lives:
+            self.say(f"{victim.name} thaws")
+            victim.go_on()
 
     async def step_clock(self) -> None:
         """Somebody sets the wall clock of a machine: whoever starts there next reads it."""

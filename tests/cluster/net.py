@@ -126,10 +126,10 @@ class Net:
     def held(self) -> list[tuple[str, str]]:
         return list(self._held)
 
-    def cut(self, host: str, share: float = 1.0) -> None:
-        """Tear connections of a machine."""
+    def cut(self, host: str, share: float = 1.0, other: str | None = None) -> None:
+        """Tear connections of a machine, or those with one ``other`` machine."""
         for link in self._links:
-            if host in link.hosts and self._rng.random() < share:
+            if host in link.hosts and (other is None or other in link.hosts) and self._rng.random() < share:
                 link.connection.cut()
 
     def lose(self, host: str, *, silently: bool) -> None:

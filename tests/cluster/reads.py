@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bunqueue_trio.config import AUDIT_DATA_BYTES, PRUNE_BYTES, REPLAY_BYTES
@@ -39,7 +40,8 @@ def statements(database: "Database") -> dict[str, Callable[..., list[Row]]]:
         for which in ("", "AND fingerprint = $5"):
             way = (">", "") if oldest else ("<", "DESC")
             known[r._RECORDS.format(which, *way)] = _bound(reads.page, oldest=oldest)
-    return known
+    of_leader = {r._OF_LEADER.replace("{}", text): partial(reads.of_leader, read) for text, read in known.items()}
+    return known | of_leader
 
 
 def _bound(read: Callable[..., list[Row]], **named: bool) -> Callable[..., list[Row]]:
@@ -67,6 +69,12 @@ class Reads:
 
     def table(self, name: str) -> dict[Any, Row]:
         return self._database.tables[name]
+
+    def of_leader(self, read: Callable[..., list[Row]], *values: Any) -> list[Row]:
+        """The same behind who leads; one row where there is none."""
+        leader = self._database.leader
+        rows = [(n, *row) for n, row in enumerate(read(*values), 1)]
+        return [(leader.term, leader.life, leader.batch, *row) for row in rows or [(None,)]]
 
     def find(self, job_id: str) -> list[Row]:
         found = self.table("finished_id").get(job_id)
@@ -146,9 +154,7 @@ class Reads:
 
     def stored(self, after: int, upto: int, limit: int) -> list[Row]:
         rows = self.jobs(after, upto, limit)
-        leader = self._database.leader
-        cut = [(*row[:_DATA], row[_DATA][:AUDIT_DATA_BYTES], *row[_DATA + 1 :]) for row in rows]
-        return [(leader.term, leader.life, leader.batch, *row) for row in cut or [(None,) * len(JobRow._fields)]]
+        return [(*row[:_DATA], row[_DATA][:AUDIT_DATA_BYTES], *row[_DATA + 1 :]) for row in rows]
 
     def count(self, *names: str) -> list[Row]:
         counts = Counter(tuple(row[_AT[name]] for name in names) for row in self._database.records())

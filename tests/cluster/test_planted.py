@@ -19,7 +19,7 @@ from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.lookups import Lookups
 from bunqueue_trio.runtime.waiting import WaitingPulls
 from bunqueue_trio.storage.postgres import parameters as p
-from bunqueue_trio.storage.postgres import standby, store
+from bunqueue_trio.storage.postgres import store
 from bunqueue_trio.storage.postgres.link import Fenced, Query
 from bunqueue_trio.storage.postgres.store import PostgresStore
 from tests.cluster import broker
@@ -78,11 +78,11 @@ def looks_at_the_fence_before_the_transaction(patch: pytest.MonkeyPatch) -> None
 def takes_a_lease_that_is_not_over(patch: pytest.MonkeyPatch) -> None:
     take = Database._take
 
-    def early(self: Database, holder: str, lease_s: str) -> Any:
+    def early(self: Database, *args: Any) -> Any:
         now = self._clock
         self._clock = lambda: now() + 9.0
         try:
-            return take(self, holder, lease_s)
+            return take(self, *args)
         finally:
             self._clock = now
 
@@ -164,20 +164,13 @@ def leaves_out_the_first_of_a_lost_tail(patch: pytest.MonkeyPatch) -> None:
 
 def lets_an_idle_leader_sleep_over_a_loss(patch: pytest.MonkeyPatch) -> None:
     lead = Database._lead
-    patch.setattr(Database, "_lead", lambda self, *args: lead(self, *args) and [(2**62,)])
-
-
-class _NoPatience(float):
-    """Seconds that are none when somebody waits for them."""
-
-    def __radd__(self, other: float) -> float:
-        return other
+    patch.setattr(Database, "_lead", lambda self, *args: [(2**62, lead(self, *args)[0][1])])
 
 
 def takes_over_before_the_leader_can_write_again(patch: pytest.MonkeyPatch) -> None:
     """After an outage the last beat is old."""
-    take_over = standby.take_over
-    patch.setattr(standby, "take_over", lambda url, lease_s, *on_wait: take_over(url, _NoPatience(lease_s), *on_wait))
+    seen = PostgresStore.seen
+    patch.setattr(PostgresStore, "seen", lambda self: seen(self)._replace(is_free=True))
 
 
 def answers_from_memory_without_its_lease(patch: pytest.MonkeyPatch) -> None:
@@ -196,7 +189,8 @@ def sends_again_what_may_have_happened(patch: pytest.MonkeyPatch) -> None:
         packets[asked] = asking.pack(number, asking.ASK, len(address), address, request)
         return asked
 
-    def again(self: Asking) -> None:
+    async def again(self: Asking) -> None:
+        await trio.lowlevel.checkpoint()
         for asked in [asked for asked in self._asked.values() if asked.is_sent and not asked.polls]:
             asked.is_sent = False
             self._out.append((packets[asked], asked))

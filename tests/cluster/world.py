@@ -23,7 +23,7 @@ from bunqueue_trio.config import Settings
 from bunqueue_trio.errors import leaves
 from tests.cluster.books import ClusterLedger, ClusterWorker, Polls, Reader
 from tests.cluster.broker import PORT, Broker, RunQueue
-from tests.cluster.chaos import ClusterChaos
+from tests.cluster.chaos import FOCUSES, ClusterChaos, Focus
 from tests.cluster.database import Committed, Database, Leader
 from tests.cluster.net import CLIENT, Net
 from tests.cluster.postgres import Postgres
@@ -47,14 +47,15 @@ class ClusterWorld:
     postgres_warm_s = 3.0
     """How long all is well at first."""
 
-    def __init__(self, seed: int, hours: float) -> None:
+    def __init__(self, seed: int, hours: float, focus: Focus) -> None:
         self.seed = seed
         self.hours = hours
+        self.focus = focus
         self.lines: list[str] = []
         self.failure: str | None = None
         rng = self.rng("world")
         self.clock = trio.testing.MockClock(autojump_threshold=0)
-        self.hosts = [f"b{i}" for i in range(rng.randint(2, 3))]
+        self.hosts = [f"b{i}" for i in range(max(rng.randint(2, 3), 3 if focus.faults else 0))]
         self.queues = ["a", "b", "c"][: rng.randint(1, 3)]
         self.token = None
         self.settings = Settings(
@@ -63,6 +64,8 @@ class ClusterWorld:
             shutdown_grace_ms=rng.choice((0, 3000, 10_000)), store_lease_ms=rng.choice((5000, 10_000)),
             express=rng.random() < 0.9,
         )  # fmt: skip
+        if focus.faults:
+            self.settings = replace(self.settings, express=True, store_lease_ms=5000)
         self.reader_events_max = choose(rng, 10_000, 10)
         self.turn_requests = choose(rng, 64, 1, 2)
         self.database = Database(self.rng("database"), lambda: START_S + self.now())
@@ -139,7 +142,8 @@ class ClusterWorld:
 
     def connect(self) -> End:
         """Return a client's end of a connection to some broker."""
-        up = [host for host in self.hosts if self.net.listens(host, PORT)]
+        frozen = {broker.name for broker in self.brokers if broker.paused and self.focus.faults}
+        up = [host for host in self.hosts if self.net.listens(host, PORT) and host not in frozen]
         if not up:
             raise ConnectionRefusedError
         return self.net.connect(CLIENT, self._pick.choice(up), PORT)
@@ -158,7 +162,7 @@ class ClusterWorld:
         lost = self.truth.taken(before, after)
         if lost:
             self.log("database", f"{len(lost)} batches are lost for good, from {lost[0].number} on")
-            self._check_excuse(lost, after)
+            self._check_excuse(lost, before, after)
             self.ledger.forget_lost()
             for reader in self.readers:
                 reader.rewind(len(self.truth.told))
@@ -170,7 +174,7 @@ class ClusterWorld:
             if broker.paused or self.postgres.is_cut(broker.name):
                 broker.disturb()
 
-    def _check_excuse(self, lost: list[Committed], after: Leader) -> None:
+    def _check_excuse(self, lost: list[Committed], before: Leader, after: Leader) -> None:
         """What is lost may be lost only when its leader has died, or was kept from writing it again, soon after the database went back."""
         if self._gone_back_at is None:
             self.fail("batches are lost, and the database has not gone back")
@@ -178,10 +182,10 @@ class ClusterWorld:
         since, until = self._gone_back_at, self._gone_back_at + self.settings.store_lease_ms / 1000
         name, _, life = self._leaders[lost[-1].term, lost[-1].life].split()
         led = next(broker for broker in self.brokers if broker.name == name)
-        taker = next(broker for broker in self.brokers if after.holder.startswith(f"{broker.name} "))
         was_kept = led.ended_at.get(int(life), until) < until or any(since <= at < until for at in led.disturbed_at)
-        # One that has just started cannot know that the database was away.
-        is_new = taker.started_at > since - self.settings.store_lease_ms / 1000 and self.now() < until
+        # One that has let go is followed at once: who was not there before cannot know that the database has lost a later leader.
+        taker = next(broker for broker in self.brokers if after.holder.startswith(f"{broker.name} "))
+        is_new = before.beat == float("-inf") and taker.started_at > since - 1
         if not was_kept and not is_new and not any(since < at < until for at in self._disturbed_at):
             self.fail(f"{led.name} lived, and remembered what is lost")
 
@@ -256,9 +260,9 @@ class ClusterWorld:
                 self.fail(f"the leader has counted {counted}, and kept is {dict(there)}")
 
 
-def simulate_cluster(seed: int, hours: float) -> Result:
+def simulate_cluster(seed: int, hours: float, focus: Focus = FOCUSES[""]) -> Result:
     """Run the cluster of ``seed`` for so many virtual hours of trouble, and then until all is calm."""
-    world = ClusterWorld(seed, hours)
+    world = ClusterWorld(seed, hours, focus)
     begun = time.perf_counter()
     with sealed(world):
         try:

@@ -11,7 +11,7 @@ import trio.testing
 from bunqueue_trio.config import RECEIVE_BYTES, Settings
 from bunqueue_trio.doors import asking as asking_module
 from bunqueue_trio.doors.asking import Asked, Asking
-from bunqueue_trio.doors.frames import ANSWER, ASK, ASK_MAX, GONE, SPLICE, WAITS, Message, Unpacker, pack
+from bunqueue_trio.doors.frames import ANSWER, ASK, ASK_MAX, GONE, LAST, SPLICE, STOPS, WAITS, Message, Unpacker, pack
 from bunqueue_trio.doors.lane import FramingDoor
 from bunqueue_trio.doors.link import LinkLost
 from bunqueue_trio.doors.refusals import Refusals
@@ -146,6 +146,24 @@ async def test_a_refusal_of_what_takes_effect_at_most_once_may_mean_that_it_has(
     assert [message.number for message in await leaders.hear()] == [1]
     await leaders.say(1, ANSWER, answer)
     assert (ack.answer == answer, is_uncertain(ack)) == (is_answer, not is_answer)
+
+
+async def test_what_is_asked_of_a_leader_that_stops_is_for_the_next_one(leaders: Leaders, autojump_clock: Clocked):
+    """It is under way nowhere, so nobody hears that it may have happened."""
+    before = leaders.asking.ask(1, b"a", PUSH)
+    await leaders.hear()
+    await leaders.say(0, STOPS)
+    push, gone = leaders.asking.ask(2, b"a", PUSH), leaders.asking.ask(3, b"a", PUSH)
+    gone.over.set()
+    assert [(message.number, message.kind) for message in await leaders.hear()] == [(0, LAST)]
+    await leaders.say(1, ANSWER, OK)
+    assert before.answer == OK, "what it was asked before it answers"
+    await leaders.die()
+    assert await leaders.hear() == [Message(2, ASK, 1, b"a" + PUSH)]
+    await leaders.say(2, ANSWER, OK)
+    assert (push.answer, push.ends) == (OK, False)
+    leaders.asking.ask(4, b"a", PUSH)
+    assert [message.number for message in await leaders.hear()] == [4], "the next one does not stop"
 
 
 async def test_a_refusal_by_the_first_leader_is_one(leaders: Leaders, autojump_clock: Clocked):

@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -28,9 +29,11 @@ from bunqueue_trio.doors.frames import (
     BRINGS,
     GONE,
     HERE,
+    LAST,
     LOOK,
     SENT,
     SPLICE,
+    STOPS,
     UNSENT,
     WAITS,
     BrokenFrames,
@@ -50,6 +53,9 @@ from bunqueue_trio.transports.listener import Http
 from tests.storage.distant import DistantStore
 from tests.stream.test_virtual import Sockless
 from tests.wire.raw import request_bytes
+
+pytestmark = pytest.mark.thorough
+
 
 PUSH = request_bytes("POST", "/queues/q/jobs", b'{"data":1}')
 PULL = request_bytes("GET", "/queues/q/jobs")
@@ -670,5 +676,34 @@ async def test_a_fault_ends_one_connection(world: World, autojump_clock: Clocked
     await waits.send_all(POLL)
     assert await ended(waits)
     assert (await ask(good, PUSH))[0] == 200
+    await trio.testing.wait_all_tasks_blocked()
+    assert world.server.doors.requests == 0
+
+
+async def test_a_leader_that_stops_waits_for_the_last_word_of_doors_of_other_machines(
+    world: World, nursery: trio.Nursery
+):
+    """What they had asked by then is answered; the stream does not end with a push on its way."""
+    ours, its = trio.testing.memory_stream_pair()
+    nursery.start_soon(partial(serve_opened, world.server, world.http, its, FRAMES, None, looks=True))
+    unpacker = Unpacker(1 << 20)
+
+    async def hear(wanted: int) -> Message:
+        while True:
+            for message in unpacker.feed(bytes(await ours.receive_some(1 << 16))):
+                if message.kind == wanted:
+                    return message
+
+    await ours.send_all(pack(0, LAST))
+    assert (await hear(LOOK)).number == 0
+    await trio.testing.wait_all_tasks_blocked()
+    assert world.server.doors.requests == 0, "a last word that nobody has asked for counts for nothing"
+    world.server.stop.set()
+    await hear(STOPS)
+    await trio.testing.wait_all_tasks_blocked()
+    assert world.server.doors.requests == 1
+    await ours.send_all(pack(1, ASK, 1, b"a" + PUSH))
+    assert b"200 OK" in (await hear(ANSWER)).data
+    await ours.send_all(pack(0, LAST) * 2)
     await trio.testing.wait_all_tasks_blocked()
     assert world.server.doors.requests == 0

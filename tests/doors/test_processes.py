@@ -57,7 +57,9 @@ def test_everything_works_through_doors_and_a_stop_leaves_nothing(running: Runni
         thread.start()
     with running.client() as client:
         until(lambda: f"bunqueue_pollers {MANY}\n" in client.get("/prometheus").text, 60, lambda: running.log)
-        assert figures(running) == {"wanted": 2, "connected": 2, "connections": 2, "requests": MANY}
+        told = figures(running)
+        assert (sum(told.pop("queues").values()), told.pop("hung"), told.pop("died")) == (MANY, 0, 0), "of each door"
+        assert told == {"wanted": 2, "connected": 2, "connections": 2, "requests": MANY}
     for n in range(MANY):
         with running.client() as client:
             assert client.post(f"/queues/q{n}/jobs", json={"data": n}).json()["ok"]

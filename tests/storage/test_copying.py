@@ -101,6 +101,17 @@ def test_an_empty_store_is_a_target_and_keeps_its_mode(full: Path, tmp_path: Pat
     assert sorted(path.name for path in tmp_path.glob("empty.db*")) == ["empty.db", "empty.db.lock"]
 
 
+def test_a_file_is_not_copied_to_itself_whatever_name_it_is_called_by(full: Path, tmp_path: Path):
+    link = tmp_path / "link.db"
+    link.symlink_to(full)
+    before = full.read_bytes()
+    for target in (full, link, full.parent / "." / full.name):
+        refused = run(full, target)
+        assert (refused.exit_code, refused.stdout) == (1, "")
+        assert f"{target}: is what is copied from" in refused.stderr
+    assert full.read_bytes() == before
+
+
 def test_a_zero_byte_file_is_a_target(full: Path, tmp_path: Path):
     (tmp_path / "new.db").touch()
     copy(held(full), made(tmp_path / "new.db"))
@@ -152,7 +163,10 @@ def test_a_file_of_another_version_or_a_damaged_one_is_refused(full: Path, tmp_p
     shutil.copy(old, tmp_path / "old.db")
     with pytest.raises(StoreError, match="its schema is of version 3, this one copies 5; start a server with it once"):
         copy(held(tmp_path / "old.db"), made(tmp_path / "new.db"))
-    assert run(old, tmp_path / "old.db").exit_code == 1  # and it is no target either, as it has something
+    shutil.copy(old, tmp_path / "too.db")
+    assert (
+        run(tmp_path / "too.db", tmp_path / "old.db").exit_code == 1
+    )  # and it is no target either, as it has something
     damaged = bytearray(full.read_bytes())
     damaged[5 * 4096 : 5 * 4096 + 200] = bytes(200)
     full.write_bytes(damaged)
@@ -338,6 +352,7 @@ def test_there_and_back_is_the_same_and_a_server_there_answers_alike(full: Path,
         there.stdout.splitlines()[:-1] == back.stdout.splitlines()[:-1]
     )  # the digests are of what is copied, not of how it is kept
     assert rows(full) == rows(tmp_path / "back.db")
+    assert ask(database, "SELECT count(*) FROM bq.term") == [(0,)], "a copy is no term of the cluster"
     assert served(full) == trio.run(answers, taken(database))
 
 
@@ -373,8 +388,7 @@ def test_no_server_leads_at_either_end(full: Path, database: str, tmp_path: Path
     with closing(taken(database)):
         for refused in (run(database, tmp_path / "new.db"), run(full, database)):
             assert refused.exit_code == 1
-            # In a test the server is this process, too.
-            assert "is what is copied from" in refused.stderr
+            assert "a server leads there (" in refused.stderr
     ask(database, "UPDATE bq.leader SET holder = 'host process 7', beat = clock_timestamp(), lease = '1 h'")
     for refused in (run(database, tmp_path / "new.db"), run(full, database)):
         assert "a server leads there (host process 7): end all that serve it" in refused.stderr

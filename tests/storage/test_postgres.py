@@ -1,4 +1,4 @@
-"""The PostgreSQL store keeps the contract of all stores."""
+"""The PostgreSQL store keeps the contract of all stores, also behind a PgBouncer that gives each transaction to another session."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from tests.storage.lists_contract import FactContract, GroupContract, RecordCont
 from tests.storage.retention_contract import EventContract, PruneContract
 from tests.storage.store_contract import JobContract
 from tests.storage.trails_contract import TrailContract
+from trials.lib.postgres import Bouncer
 
 if TYPE_CHECKING:
     from bunqueue_trio.storage.postgres.store import PostgresStore
@@ -44,6 +45,16 @@ class InPostgres:
         database.close()
 
 
+class BehindPgBouncer:
+    @pytest.fixture
+    def place(self, url: str, bouncer: Bouncer) -> Iterator[Database]:
+        from bunqueue_trio.storage.postgres.place import parse_place
+
+        database = Database(bouncer.url(parse_place(url).schema))
+        yield database
+        database.close()
+
+
 class TestPostgresJobs(InPostgres, JobContract):
     pass
 
@@ -69,4 +80,46 @@ class TestPostgresTrails(InPostgres, TrailContract):
 
 
 class TestPostgresGroups(InPostgres, GroupContract):
+    pass
+
+
+@pytest.mark.slow
+@pytest.mark.untraced
+class TestPooledJobs(BehindPgBouncer, JobContract):
+    pass
+
+
+@pytest.mark.slow
+@pytest.mark.untraced
+class TestPooledEvents(BehindPgBouncer, EventContract):
+    pass
+
+
+@pytest.mark.slow
+@pytest.mark.untraced
+class TestPooledRetention(BehindPgBouncer, PruneContract):
+    pass
+
+
+@pytest.mark.slow
+@pytest.mark.untraced
+class TestPooledFacts(BehindPgBouncer, FactContract):
+    pass
+
+
+@pytest.mark.slow
+@pytest.mark.untraced
+class TestPooledRecords(BehindPgBouncer, RecordContract):
+    pass
+
+
+@pytest.mark.slow
+@pytest.mark.untraced
+class TestPooledTrails(BehindPgBouncer, TrailContract):
+    pass
+
+
+@pytest.mark.slow
+@pytest.mark.untraced
+class TestPooledGroups(BehindPgBouncer, GroupContract):
     pass

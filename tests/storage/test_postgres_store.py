@@ -4,6 +4,7 @@ import os
 import socket
 import types
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,13 @@ pytest.importorskip("psycopg", reason="psycopg is not installed")
 import psycopg
 
 from bunqueue_trio.storage.postgres import link as links
+from bunqueue_trio.storage.postgres import standby
 from bunqueue_trio.storage.postgres.announcer import Announcer
 from bunqueue_trio.storage.postgres.link import Link, Query
 from bunqueue_trio.storage.postgres.place import Place, parse_place
 from bunqueue_trio.storage.postgres.standby import take_over
 from bunqueue_trio.storage.postgres.store import PostgresStore
+from bunqueue_trio.storage.postgres.terms import TAKE_AGAIN, Seen, own_name
 
 Open = Callable[..., PostgresStore]
 
@@ -152,14 +155,15 @@ def test_a_beat_says_that_it_is_alive_and_one_is_enough(open_: Open, sql: Any):
 def test_it_leads_for_sure_as_long_as_nobody_else_can(open_: Open):
     store = open_(lease_s=10)
     assert store.leads()
-    term, left_s, remembered = store.leading()
-    assert (term, 0 < left_s <= 10, remembered) == (1, True, 0)
+    led = store.leading()
+    assert (led.term, 0 < led.lease_left_s <= 10, led.remembered, led.batches) == (1, True, 0, 0)
+    assert (led.lease_s, led.remembers_s) == (10, None)
     store._beat_at -= 10.1
     assert not store.leads(), "somebody may lead"
     assert store.leading().lease_left_s == 0
     Ledger(store).write([make_job(1)])
     assert store.leads()
-    assert store.leading().remembered == store._tail_bytes > 0
+    assert store.leading().remembered == store._tail.bytes > 0
 
 
 def test_a_long_start_is_heard_of(open_: Open, sql: Any, monkeypatch: pytest.MonkeyPatch):
@@ -230,35 +234,87 @@ async def test_the_own_address_is_that_of_the_way_to_the_database(place: Place, 
         assert link.own_host() == "127.0.0.1"
 
 
-async def test_a_standby_gives_the_leader_time_when_the_database_was_gone(
-    url: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
-):
-    """It may have come back without its newest transactions, which only the leader has."""
-    answers: list[Any] = ["the first", StoreError("gone"), StoreError("gone")]
-    asked: list[tuple[str, float]] = []
+class Watched:
+    """A leader's row as a standby sees it in virtual time: what it answers, look by look, and when it was taken."""
 
-    def take(self: PostgresStore) -> Any:
-        asked.append(("take", trio.from_thread.run_sync(trio.current_time)))
-        answer = answers.pop(0) if answers else None
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: Seen | Exception) -> None:
+        self.looks = 0
+        self.taken_at: list[float] = []
+        self._answers = answers
+        monkeypatch.setattr(PostgresStore, "seen", lambda _: self._seen())
+        monkeypatch.setattr(PostgresStore, "take", lambda _: self._take())
+        monkeypatch.setattr(PostgresStore, "skip_event_ids", lambda _: None)
+        monkeypatch.setattr(Announcer, "wait", lambda *_: (None, b""))
+
+    def _seen(self) -> Seen:
+        answer = self._answers[self.looks % len(self._answers)]
+        self.looks += 1
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    def holder(self: PostgresStore) -> str:
-        asked.append(("holder", trio.from_thread.run_sync(trio.current_time)))
-        answer = answers.pop(0) if answers else "the first"
-        if isinstance(answer, Exception):
-            raise answer
-        return str(answer)
+    def _take(self) -> None:
+        self.taken_at.append(trio.from_thread.run_sync(trio.current_time))
 
-    monkeypatch.setattr(PostgresStore, "take", take)
-    monkeypatch.setattr(PostgresStore, "holder", holder)
+
+SILENT = Seen("the first", 1, 7, "life then", False, 10.0)
+
+
+async def test_a_server_gives_the_leader_time_however_old_its_last_word_is(
+    url: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+):
+    """The database may have been away, and have come back without its newest transactions, which only the leader has."""
+    watched = Watched(monkeypatch, SILENT)
+    (await take_over(url, 3)).close()
+    assert 10 <= watched.taken_at[0] < 11, "its lease, whatever that of who waits is; and nobody was asked before"
+
+
+async def test_who_has_let_go_is_followed_at_once(
+    url: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+):
+    watched = Watched(monkeypatch, SILENT._replace(is_free=True))
     (await take_over(url, 10)).close()
-    taken = [moment for what, moment in asked if what == "take"]
-    gone = asked[2][1]
-    assert [what for what, _ in asked[:4]] == ["take", "take", "holder", "holder"]
-    assert taken[-1] - gone >= 10
-    assert len(taken) == 3
+    assert watched.taken_at == [0]
+
+
+async def test_errors_put_off_a_failover_by_no_more_than_they_last(
+    url: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+):
+    """A bad connection of its own is no reason to begin anew."""
+    watched = Watched(monkeypatch, *[SILENT] * 8, StoreError("gone"))
+    (await take_over(url, 10)).close()
+    assert 10 < watched.taken_at[0] < 14
+
+
+async def test_time_in_which_nothing_was_seen_is_not_silence(
+    url: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+):
+    """A database that was away for longer than the lease, between two looks of the same."""
+    watched = Watched(monkeypatch, SILENT, *[StoreError("gone")] * 100, *[SILENT] * 100)
+    (await take_over(url, 10)).close()
+    assert watched.taken_at[0] >= 50 + 10
+
+
+def test_who_stood_still_has_not_seen_the_leader_be_silent():
+    silence = standby.Silence()
+    silence.note(SILENT, 0.0)
+    silence.note(SILENT, 40.0)
+    assert silence.seconds == 2 * standby.STANDBY_S
+    silence.note(SILENT._replace(beat="life later"), 40.5)
+    assert silence.seconds == 0, "a word"
+
+
+async def test_a_database_that_has_lost_a_later_leader_is_not_believed_that_nobody_leads(
+    url: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+):
+    """That leader may write again that it leads."""
+    free = Seen("the one before", 0, 7, "life before", True, 0.0)
+    watched = Watched(monkeypatch, *[SILENT] * 3, *[free] * 100)
+    (await take_over(url, 10)).close()
+    assert 11 <= watched.taken_at[0] < 13
+    watched = Watched(monkeypatch, free)
+    (await take_over(url, 10)).close()
+    assert watched.looks == 1, "who has seen nothing else follows at once"
 
 
 async def test_a_start_waits_for_a_database_that_comes_up_within_half_a_minute(
@@ -266,15 +322,14 @@ async def test_a_start_waits_for_a_database_that_comes_up_within_half_a_minute(
 ):
     """As after the start of a machine; until then it answers as one that waits to lead."""
     waits: list[float] = []
-    take = PostgresStore.take
+    seen = PostgresStore.seen
 
-    def come_up(self: PostgresStore) -> str | None:
+    def come_up(self: PostgresStore) -> Seen:
         if trio.from_thread.run_sync(trio.current_time) < began + 25:
             raise StoreError("connection refused")
-        return take(self)
+        return seen(self)
 
-    monkeypatch.setattr(PostgresStore, "take", come_up)
-    monkeypatch.setattr(PostgresStore, "holder", come_up)
+    monkeypatch.setattr(PostgresStore, "seen", come_up)
     began = trio.current_time()
 
     def wait() -> NoteLeader:
@@ -297,7 +352,14 @@ async def test_a_database_that_does_not_come_up_is_told_with_the_setting_that_na
 async def test_a_database_that_comes_up_without_tables_is_one_line(
     url: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ):
-    monkeypatch.setattr(PostgresStore, "take", lambda self: (_ for _ in ()).throw(StoreError("connection refused")))
+    answers, seen = [StoreError("connection refused")], PostgresStore.seen
+
+    def come_up(self: PostgresStore) -> Seen:
+        if answers:
+            raise answers.pop()
+        return seen(self)
+
+    monkeypatch.setattr(PostgresStore, "seen", come_up)
     with pytest.raises(StartupError, match="run `bunqueue-trio migrate` once"):
         await take_over(f"{url}&schema=nobody_made_it" if "?" in url else f"{url}?schema=nobody_made_it", 10)
 
@@ -403,11 +465,11 @@ def test_a_pooler_that_gives_every_transaction_to_another_session_is_no_trouble(
     ledger = Ledger(store)
     ledger.write([make_job(1)])
     store._writer.run_script("DEALLOCATE ALL")
-    batch = ledger.batch([make_job(2)])
-    with pytest.raises(StoreError, match="does not exist"):
-        store.commit(batch)
-    store.commit(batch)
-    ledger.write([make_job(3)])
+    ledger.write([make_job(2)])
+    store._writer.connect()
+    store._writer._keeps_names = True
+    store._writer.run_script("DEALLOCATE ALL")
+    trio.run(partial(store.write, ledger.batch([make_job(3)]), quick=True))
     connect = psycopg.connect
 
     def of_another(*args: Any, **options: Any) -> Any:
@@ -517,10 +579,80 @@ async def test_a_leader_with_nothing_to_write_writes_it_again_as_soon_as_it_says
     assert [row[0] for row in sql("SELECT batch FROM bq.leader")] == [3]
     assert len(loaded(store)) == 3
     sql("UPDATE bq.leader SET batch = 1")
-    store._tail.clear()
+    store._tail._batches.clear()
     store._beat_at -= 5
     with pytest.raises(TakenOver, match="it is not remembered any more"):
         await store.beat()
+
+
+BEFORE = "UPDATE bq.leader SET term = {}, life = '{}', batch = {}, link = NULL, holder = 'who was before'"
+
+
+def gone_back_before(sql: Any, store: PostgresStore) -> None:
+    """Let the database be as it was when ``store`` began to lead."""
+    sql(BEFORE.format(*store._tail.before))
+    sql("DELETE FROM bq.job WHERE seq > 1")
+
+
+@pytest.mark.parametrize("how", ["at once", "awaited", "a beat"])
+def test_a_takeover_that_the_database_has_lost_is_written_again_with_all_behind_it(
+    how: str, store: PostgresStore, open_: Open, sql: Any
+):
+    Ledger(store).write([make_job(1)])
+    store.close()
+    second = open_()
+    announcer = second.announcer()
+    trio.run(announcer.tell, "here:1")
+    announcer.close()
+    ledger = Ledger(second)
+    ledger.write([make_job(2)])
+    gone_back_before(sql, second)
+    with pytest.raises(StoreError, match="about to be written again"):
+        second.lead(second._writer)  # as whoever deletes does: it is not the end
+    if how == "a beat":
+        second._beat_at -= 5
+        trio.run(second.beat)
+    else:
+        batch = ledger.batch([make_job(3)])
+        second.commit(batch) if how == "at once" else trio.run(partial(second.write, batch, quick=True))
+    assert len(loaded(second)) == 2 + (how != "a beat")
+    [row] = sql("SELECT term, life::text, link, holder FROM bq.leader")
+    assert row == (*second._leader, "here:1", own_name())
+    ledger.write([make_job(4)])
+
+
+def test_a_takeover_that_is_lost_is_not_written_over_what_others_have_done(store: PostgresStore, open_: Open, sql: Any):
+    Ledger(store).write([make_job(1)])
+    store.close()
+    second = open_()
+    term, life, batch = second._tail.before
+    for row in ((term, life, batch + 1), (term, life, 0), (term, "00000000-0000-4000-8000-000000000000", batch)):
+        sql(BEFORE.format(*row))
+        second._beat_at -= 5
+        with pytest.raises(TakenOver):
+            trio.run(second.beat)
+    gone_back_before(sql, second)
+    with pytest.MonkeyPatch.context() as patch:  # another one is quicker
+        patch.setattr("bunqueue_trio.storage.postgres.store.TAKE_AGAIN", f"{TAKE_AGAIN} WHERE term < 0")
+        second._beat_at -= 5
+        with pytest.raises(StoreError, match="may have taken over"):
+            trio.run(second.beat)
+
+
+def test_where_a_leader_is_reached_is_said_again_when_the_database_has_lost_that(store: PostgresStore, sql: Any):
+    announcer = store.announcer()
+    trio.run(announcer.tell, "here:1")
+    announcer.close()
+    ledger = Ledger(store)
+    ledger.write([make_job(1)])
+    sql("UPDATE bq.leader SET link = NULL, batch = 0")
+    sql("DELETE FROM bq.job")
+    ledger.write([make_job(2)])
+    assert sql("SELECT link, batch FROM bq.leader") == [("here:1", 2)]
+    sql("UPDATE bq.leader SET link = NULL")
+    store._beat_at -= 5
+    trio.run(store.beat)
+    assert sql("SELECT link, batch FROM bq.leader") == [("here:1", 2)]
 
 
 def test_what_it_has_deleted_is_deleted_again_when_the_database_has_lost_that(store: PostgresStore, sql: Any):
@@ -570,29 +702,52 @@ def test_events_are_kept_by_their_number_whatever_their_ids(store: PostgresStore
     assert [len(other.events_after(0, 9)), other.first_event_id()] == [1, other.last_event_id]
 
 
-def test_an_audit_reads_only_what_this_server_has_left(store: PostgresStore, open_: Open, sql: Any):
+READS: dict[str, tuple[Any, ...]] = {
+    "find": ("job",), "outcomes": (("job",),), "traces": ("a", "b", 9), "records": ("q", State.COMPLETED, None, 9), "first_seen": ("q", "x"),
+    "trail": ("log", "job", None, 9), "events_after": (0, 9), "first_event_id": (), "last_event_at": (), "load_facts": (), "stored": (0, 9, 9),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", READS)
+def test_nothing_is_read_of_a_database_that_is_not_as_this_server_has_left_it(
+    kind: str, store: PostgresStore, open_: Open, sql: Any
+):
+    """One that has gone back lacks what is about to be written again: who reads meanwhile must not take that for all there is."""
+    ledger = Ledger(store)
+    ledger.write([make_job(1)])
+    ledger.write([make_job(2)], events=[event(make_job(2))])
+    named = {"newest": True} if kind == "trail" else {}
+    question = Question(kind, READS[kind], tuple(named.items()))
+    question.ask(store)
+    trio.run(store.look_up, question)
+    for change in ("SET batch = 1", "SET batch = 2, term = term + 1", "SET term = term - 1, life = gen_random_uuid()"):
+        sql(f"UPDATE bq.leader {change}")
+        with pytest.raises(StoreError, match="not as this server has left it"):
+            question.ask(store)
+        with pytest.raises(StoreError, match="not as this server has left it"):
+            trio.run(store.look_up, question)
+    sql("DELETE FROM bq.leader")
+    with pytest.raises(StoreError, match="not as this server has left it"):
+        trio.run(store.look_up, question)
+
+
+def test_an_audit_reads_the_rows_in_their_order(store: PostgresStore):
     ledger = Ledger(store)
     ledger.write([make_job(1)])
     ledger.write([make_job(2)])
     assert [row.seq for row in store.stored(0, 9, 9)] == [1, 2]
     assert store.stored(2, 9, 9) == []
-    for change in ("SET batch = 1", "SET batch = 2, term = term + 1", "SET term = term - 1, life = gen_random_uuid()"):
-        sql(f"UPDATE bq.leader {change}")
-        with pytest.raises(StoreError, match="not as this server has left it"):
-            store.stored(0, 9, 9)
-    sql("DELETE FROM bq.leader")
-    with pytest.raises(StoreError, match="not as this server has left it"):
-        store.stored(0, 9, 9)
 
 
 def test_one_that_has_lost_more_than_is_remembered_ends_the_server(
     store: PostgresStore, sql: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("bunqueue_trio.storage.postgres.store.STORE_TAIL_BYTES", 5000)
+    monkeypatch.setattr("bunqueue_trio.storage.postgres.tail.STORE_TAIL_BYTES", 5000)
     ledger = Ledger(store)
     for seq in range(1, 30):
         ledger.write([make_job(seq)])
     assert 0 < len(store._tail) < 29
+    assert 0 <= (store.leading().remembers_s or -1) < 60, "no further back"
     sql("UPDATE bq.leader SET batch = 2")
     with pytest.raises(
         TakenOver, match=r"has lost what was committed there \(it is at batch 2 of term 1, this server at 29 of 1\)"

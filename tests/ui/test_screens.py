@@ -143,6 +143,8 @@ async def test_while_the_disk_refuses_reading_works_and_buttons_say_why_they_do_
     site: Site, bunqueue: Bunqueue
 ) -> None:
     await push(bunqueue, "emails")
+    await bunqueue.server.core.execute(c.RegisterWorker(name="mail", worker_id="w1", queues=["emails"]))
+    await bunqueue.server.core.execute(c.PutSchedule(name="nightly", queue="other", every=86_400_000))
     refused = refuse_commits(bunqueue)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(push_in_vain, bunqueue)
@@ -150,9 +152,15 @@ async def test_while_the_disk_refuses_reading_works_and_buttons_say_why_they_do_
         page = await site.get("/ui")
         assert page.said("The disk refuses changes")
         assert page.said("database or disk is full")
-        for path in ("/ui/queues/emails", "/ui/queues/emails/jobs?state=waiting", "/ui/storage", "/ui/errors"):
+        job_id = next(iter(bunqueue.server.engine.jobs))
+        there = {
+            "/ui/jobs/:id": job_id, "/ui/jobs/:id/data": job_id, "/ui/workers/:id": "w1", "/ui/schedules/:name": "nightly",
+            "/ui/errors/:queue": "emails?fingerprint=0123456789ab",
+        }  # fmt: skip
+        for view in VIEWS:
+            path = re.sub(":(id|name|queue)", there.get(view, "emails"), view)
             page = await site.get(path)
-            assert page.status == 200, page.text
+            assert page.status == 200, (path, page.text)
         page = await site.get("/ui/queues/emails")
         assert page.said("The disk refuses changes. Reading goes on")
         assert "/ui/act/" not in page.html
@@ -246,7 +254,8 @@ async def test_every_screen_has_its_landmarks(site: Site, bunqueue: Bunqueue) ->
 
 
 async def test_navigation_marks_where_one_is(site: Site) -> None:
-    for entry in NAVIGATION:
+    assert NAVIGATION[-1].name == "cluster", "which is there where there is one"
+    for entry in NAVIGATION[:-1]:
         page = await site.get(entry.href)
         marked = re.findall(r'<a href="([^"]+)" accesskey="\d" data-key="\d" aria-current="page"', page.html)
         assert marked == [entry.href]
@@ -501,3 +510,36 @@ async def test_a_job_that_takes_longer_than_is_usual_is_marked(site: Site, bunqu
     assert not (await site.get("/ui/workers/w")).said("longer than usual")
     await trio.sleep(14.4)
     assert (await site.get("/ui/workers/w")).said("9 × longer than usual")
+
+
+async def test_a_page_of_many_errors_is_light_and_reads_few_letters(
+    site: Site, bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worst that fits: long texts, and deaths in every minute, so that no chart is flat."""
+    kinds = [
+        f"{word} {'refused the order of the day ' * 5}" for word in ("Payment", "Ledger", "Mail", "Search", "Cache")
+    ]
+    for turn in range(30):
+        for n in range(24):
+            for i in range(1 + (turn + n) % 2):
+                await push(bunqueue, f"orders-{n}", f'{{"n":{i}}}')
+            await fail(bunqueue, f"orders-{n}", 2, kinds[(turn + n) % len(kinds)])
+        await trio.sleep(60)
+    await bunqueue.server.note_minute()
+    looked = [0]
+    peek = bunqueue.server.core.peek
+
+    def counted(command: c.Command) -> object:
+        reply = peek(command)
+        looked[0] += len(reply.entries) if isinstance(command, c.Dlq) else 0  # type: ignore[attr-defined]
+        return reply
+
+    monkeypatch.setattr(bunqueue.server.core, "peek", counted)
+    page = await site.get("/ui/errors")
+    assert page.said("The errors of")
+    assert page.html.count("<svg") > 50
+    assert looked[0] <= 1000
+    whole = len(page.body) + sum(
+        [len((await site.get(path)).body) for path in re.findall(r'(?:href|src)="(/ui/static/[^"]+)"', page.html)]
+    )
+    assert whole <= 100_000, whole

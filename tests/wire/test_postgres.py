@@ -3,9 +3,7 @@
 import contextlib
 import http.client
 import json
-import os
 import re
-import select
 import signal
 import socket
 import threading
@@ -20,7 +18,7 @@ import httpx
 import pytest
 
 from tests.operations.processes import Running, bunqueue, serving, until
-from tests.postgres import Cluster, Server, why_not
+from trials.lib.postgres import Cluster, Cutting, Server, why_not
 
 pytest.importorskip("psycopg", reason="psycopg is not installed")
 
@@ -121,7 +119,7 @@ def test_a_queue_in_a_database_does_what_one_in_a_file_does(postgres: Cluster, t
     refused = bunqueue("serve", env=env)
     assert (refused.code, "run `bunqueue-trio migrate` once" in refused.err, refused.err.count("\n")) == (2, True, 1)
     done = bunqueue("migrate", env=env)
-    assert (done.code, "schema 3, made" in done.out) == (0, True)
+    assert (done.code, "schema 4, made" in done.out) == (0, True)
     with server(tmp_path, url, lease_ms=60_000) as running:
         port = running.port
         _, pushed = call(port, "POST", "/queues/q/jobs", {"data": {"n": 1}, "jobId": "one"})
@@ -249,52 +247,9 @@ def test_connections_that_the_database_ends_cost_no_answer(made: str, tmp_path: 
     assert "task failed" not in running.log
 
 
-class Cutting:
-    """A way to the database that breaks when a batch was sent, and its answer has not come yet."""
-
-    def __init__(self, directory: Path, target: Path) -> None:
-        self.cuts = 0
-        self.left = 0
-        self._target = str(target)
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(directory / ".s.PGSQL.5432"))
-        self._listener.listen()
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-        self._thread.start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._pass_on, args=(client,), daemon=True).start()
-
-    def _pass_on(self, client: socket.socket) -> None:
-        with client, socket.socket(socket.AF_UNIX) as base:
-            base.connect(self._target)
-            while True:
-                for ready in select.select([client, base], [], [])[0]:
-                    data = ready.recv(1 << 20)
-                    if not data:
-                        return
-                    (base if ready is client else client).sendall(data)
-                    # "B", its length, no name of a portal, and the name of the statement.
-                    if ready is client and data[5:13] == b"\0commit_" and self.left:
-                        self.left -= 1
-                        base.recv(1)  # it is committed
-                        self.cuts += 1
-                        return
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-
 def test_an_answer_to_a_commit_that_is_cut_off_costs_nothing(postgres: Cluster, made: str, tmp_path: Path):
-    way = Path(os.path.relpath(tmp_path))  # the path of a socket is short
-    with contextlib.closing(Cutting(way, postgres.directory / ".s.PGSQL.5432")) as cutting:
-        through = made.replace(f"host={postgres.directory}", f"host={tmp_path}")
+    with contextlib.closing(Cutting(postgres)) as cutting:
+        through = cutting.url(parse_place(made).schema)
         with server(tmp_path, through, lease_ms=10_000) as running, Load(running.port) as load:
             for _ in range(10):
                 load.wait(20)
@@ -314,16 +269,19 @@ def test_a_database_that_crashes_is_waited_for_and_gets_again_what_it_has_lost(t
     reason = why_not()
     if reason is not None:
         pytest.skip(reason)
-    with contextlib.closing(Server(wal_writer_delay="10s")) as cluster:
+    with contextlib.closing(Server(autovacuum="off", bgwriter_lru_maxpages="0")) as cluster:
+        cluster.write_no_more()
         url = f"{cluster.new_url()}&options=-csynchronous_commit%3D{commits}"
         migrate(parse_place(url))
         with server(tmp_path, url, lease_ms=30_000) as running, Load(running.port) as load:
             load.wait()
+            reached = ask(url, "SELECT link FROM bq.leader")
             cluster.stop()
             until(lambda: not running.is_ready(), 60, lambda: running.log)
             assert call(running.port, "POST", "/queues/q/jobs", {"data": 1})[0] == 503
             cluster.start()
             load.wait()
+            assert ask(url, "SELECT link FROM bq.leader") == reached != [(None,)]
             assert running.is_ready()
             assert ("the database has lost its newest batches" in running.log) is (commits == "off")
         load.check(url)

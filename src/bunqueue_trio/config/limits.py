@@ -78,6 +78,7 @@ STORE_CONNECT_S = 5  # to a database; then it is tried again
 STORE_ANSWER_S = 10  # of a database: then the connection is given up, and what was asked is asked again
 STORE_BYTES_PER_S = MIB  # which a large batch may take longer by
 WAITING_SAID_S = 5  # between two words of a server that waits, for people who look who does
+CLUSTER_LOOK_S = 5  # between two looks of a leader at who waits, and at the database: six small questions
 COPY_LEASE_S = 30  # of whoever copies a database; a server waits for its end when that was killed
 STORE_PAGE_ROWS = 5000  # jobs that a start reads from a database at once
 STORE_TAIL_BYTES = 32 * MIB  # of the newest batches, which a database may come back without
@@ -107,6 +108,9 @@ COMMITS_IN_A_ROW_MAX = 32  # by one task without letting others run: about 1 ms
 COMMIT_RETRY_MIN_MS = 50  # a full disk rarely heals sooner; the first retry is nearly free
 COMMIT_RETRY_MAX_MS = 500  # how long after the disk is back the server may lag
 GIVE_UP_S = 5  # how long a request waits for a disk that refuses its commit, before it is told so
+LOOK_PATIENCE_MS = (
+    1000  # how long a commit may take before lists do not wait for it: an fsync of a busy disk takes less
+)
 CHECKPOINT_MS = 200  # how often the size of the write-ahead log is looked at; one connection fills 70 MB a second
 # With less than 16 reserves left the disk is looked at each 50 ms: a log of 70 MB a second takes as much again in the file.
 ROOM_LITTLE, ROOM_MS = 16, 50

@@ -20,6 +20,7 @@ from bunqueue_trio.doors.frames import (
     BRINGS,
     ENDS,
     HERE,
+    LAST,
     LOOK,
     SENT,
     SPLICE,
@@ -142,11 +143,18 @@ class Asking:
         """Requests that are not answered, but for those that wait for something to happen; and their size."""
         self._bytes = 0
         self._out: list[tuple[bytes, Asked | None]] = []
+        self._later: list[tuple[bytes, Asked | None]] | None = None
+        """What is for the next leader, because this one stops."""
         self._bell = Bell()
         self._stops = False
 
     def __len__(self) -> int:
         return len(self._asked)
+
+    @property
+    def busy(self) -> int:
+        """How many requests wait for their answer, but for long polls."""
+        return self._busy
 
     def new_number(self) -> int:
         """Return the number of another connection."""
@@ -168,7 +176,8 @@ class Asking:
 
     def _send(self, asked: Asked, address: bytes, request: bytes) -> None:
         self._count(asked, is_busy=True)
-        self._out.append((pack(asked.number, ASK, len(address), address, request), asked))
+        out = self._out if self._later is None else self._later
+        out.append((pack(asked.number, ASK, len(address), address, request), asked))
         self._bell.ring()
 
     def say(self, number: int, kind: int) -> None:
@@ -193,7 +202,12 @@ class Asking:
         for asked in [asked for asked in self._asked.values() if asked.at <= since]:
             self.forget(asked)
             asked.end(answer if asked.again is None else self._refusals.of(errors.NOT_COMMITTED))
-        self._out = [(data, asked) for data, asked in self._out if asked is not None and not asked.over.is_set()]
+        self._keep_asks()
+
+    def _keep_asks(self) -> None:
+        """Keep, of what has not gone out, the requests that are not answered, for the next stream."""
+        later, self._later = self._later or [], None
+        self._out = [each for each in [*self._out, *later] if each[1] is not None and not each[1].over.is_set()]
 
     def forget(self, asked: Asked) -> None:
         """Wait for an answer no more."""
@@ -228,7 +242,7 @@ class Asking:
             finally:
                 await trio.aclose_forcefully(stream)
                 # What was said about answers of that stream means nothing on the next one.
-                self._out = [(data, asked) for data, asked in self._out if asked is not None]
+                self._keep_asks()
             await self._lose()
             await trio.sleep(_AGAIN_S)
 
@@ -261,8 +275,8 @@ class Asking:
 
     def _hear(self, message: Message) -> None:
         number, kind, extra, data = message
-        if kind == LOOK:
-            self.say(0, HERE)
+        if kind in (LOOK, STOPS):
+            self._hear_of_leader(kind)
             return
         if kind not in (ANSWER, SPLICE, WAITS):
             raise BrokenFrames(f"a message of kind {kind}")
@@ -290,6 +304,13 @@ class Asking:
                 self.settle(asked, is_sent=False)
                 asked.answer, asked.ends = self._refusals.of(errors.BUFFERS_FULL), True
         asked.over.set()
+
+    def _hear_of_leader(self, kind: int) -> None:
+        if kind == LOOK:
+            self.say(0, HERE)
+        else:
+            self.say(0, LAST)
+            self._later = []
 
     async def _lose(self) -> None:
         """Ask again what may be asked again of what was sent on a stream that is lost, and answer the rest."""

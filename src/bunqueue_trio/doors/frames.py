@@ -24,13 +24,17 @@ ANSWER = 5
 SPLICE = 6
 """Leader: this is no request for here, and nothing was done: let the connection itself be passed on."""
 STOPS = 7
-"""Door: it is about to end; each connection ends with its next answer, which is to say so."""
+"""Door: it is about to end; each connection ends with its next answer, which is to say so. Leader: the same of itself; what is
+asked from now on is for the next one."""
 WAITS = 8
 """Leader: the answer is not there until something happens; the door is to say when the client hangs up meanwhile."""
 LOOK = 9
 """Leader: whoever hears this is to say HERE; about no connection."""
 HERE = 10
 """Door: it does something."""
+
+LAST = 11
+"""Door: nothing more will be asked of a leader that stops."""
 
 ENDS, BRINGS, WAITED = 1, 2, 4
 """In the extra of an answer: the connection ends with it; jobs are in it, and whether they were sent is to be said; it was

@@ -112,7 +112,7 @@ class Half:
             await self.turn()
 
     def note_written(self, done: trio.Event, jobs: int) -> None:
-        """Note that a batch of so many jobs is about to be written; ``done`` is set when it is, or nobody is to wait for it."""
+        """Note that a batch with this many jobs is about to be written; ``done`` is set when it is, or nobody is to wait for it."""
         if jobs > INLINE_ROWS_MAX:
             self.written = done
 

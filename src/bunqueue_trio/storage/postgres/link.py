@@ -46,6 +46,10 @@ class Fenced(Exception):
         self.holder: str = holder[0] if holder else ""
 
 
+class _Unprepared(Exception):
+    """The statement is not known in this session: nothing has happened."""
+
+
 class Query(NamedTuple):
     """A statement with its values; bytes are binary arrays, or bytes."""
 
@@ -119,6 +123,8 @@ class Link:
                 if not poll.poll(wait_s * 1000):
                     raise StoreError(f"the database did not answer within {wait_s:g} s")
             return self._rows()
+        except _Unprepared:
+            return self.ask(query, wait_s)
         except BaseException as error:
             self._end(error)
             raise
@@ -136,6 +142,8 @@ class Link:
                     else:
                         await _wait_either(descriptor)
             return self._rows()
+        except _Unprepared:
+            return await self.ask_soon(query, wait_s, quick=quick)
         except trio.TooSlowError:
             error = StoreError(f"the database did not answer within {wait_s:g} s")
             self._end(error)
@@ -241,6 +249,7 @@ class Link:
             return Fenced((result.error_field(pq.DiagnosticField.MESSAGE_DETAIL) or b"").decode())
         if code == _NOT_PREPARED:
             self._keeps_names = False  # the same is asked again, whole
+            return _Unprepared(text)
         if code[:2] in _OURS and code != _PRIVILEGE:
             return AssertionError(f"the store contradicts the engine: {text}")
         return StoreError(text)

@@ -6,6 +6,7 @@ from importlib.resources import files
 from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.storage.postgres.link import Link, Query
 from bunqueue_trio.storage.postgres.place import Place
+from bunqueue_trio.storage.postgres.terms import DURABLE
 
 _OLDEST = 150000  # of PostgreSQL: nothing older was ever tried
 _LOCK = 0x42515452  # "BQTR": of two that migrate at once one waits
@@ -64,7 +65,7 @@ def check_schema(link: Link, place: Place) -> int:
 
 
 def migrate(place: Place) -> tuple[int, int]:
-    """Bring the schema to the newest version, each step whole or not at all; return the versions before and after.
+    """Bring the schema to the newest version, all of it or nothing; return the versions before and after.
 
     Nothing is ever dropped.
 
@@ -74,16 +75,17 @@ def migrate(place: Place) -> tuple[int, int]:
     """
     link = Link(place.conninfo)
     try:
-        link.ask(Query(f"SELECT pg_advisory_lock({_LOCK})"))
+        # The lock is the transaction's: a pooler would keep the session, and with it one that is the session's.
+        link.ask(Query("BEGIN ISOLATION LEVEL READ COMMITTED"))
+        link.ask(Query(f"SELECT pg_advisory_xact_lock({_LOCK})"))
         before = version_of(link, place)
         for version, text in migrations():
             if version > before:
-                steps = (
-                    f"BEGIN; CREATE SCHEMA IF NOT EXISTS {place.schema};" if version == 1 else "BEGIN;",
-                    place.qualified(text),
-                    place.qualified(_NOTE.replace("$1", str(version))) + "; COMMIT;",
-                )
-                link.run_script("\n".join(steps))
+                if version == 1:
+                    link.run_script(f"CREATE SCHEMA IF NOT EXISTS {place.schema}")
+                link.run_script(place.qualified(f"{text};\n{_NOTE.replace('$1', str(version))}"))
+        link.ask(Query(DURABLE))
+        link.ask(Query("COMMIT"))
         return before, migrations()[-1][0]
     except (StoreError, AssertionError) as error:
         raise StoreError(f"{place}: {error}") from None

@@ -17,7 +17,7 @@ A server that has nothing to write beats the row instead. The clock of the lease
 
 import json
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -26,20 +26,22 @@ import structlog
 import trio
 
 from bunqueue_trio import __version__
-from bunqueue_trio.config import BEATS_A_LEASE, STORE_ANSWER_S, STORE_BYTES_PER_S, STORE_PAGE_ROWS, STORE_TAIL_BYTES
+from bunqueue_trio.config import BEATS_A_LEASE, STORE_ANSWER_S, STORE_BYTES_PER_S, STORE_PAGE_ROWS
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import Job, Records, State, Trace
 from bunqueue_trio.engine.trails import TrailPage
-from bunqueue_trio.errors import StartupError, StoreError, TakenOver
+from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.storage.awaited import Leading, Question
 from bunqueue_trio.storage.postgres.announcer import Announcer
+from bunqueue_trio.storage.postgres.cluster import Watcher
 from bunqueue_trio.storage.postgres.link import Fenced, Link, Query, Row
 from bunqueue_trio.storage.postgres.parameters import COMMIT, Values, values_of
 from bunqueue_trio.storage.postgres.place import Place
-from bunqueue_trio.storage.postgres.reads import SIZE, Read, Reads
+from bunqueue_trio.storage.postgres.reads import SIZE, Left, Read, Reads, T
 from bunqueue_trio.storage.postgres.retention import EVENTS, Pruner
 from bunqueue_trio.storage.postgres.schema import check_schema
-from bunqueue_trio.storage.postgres.terms import HOLDER, LEAD, LET_GO, STARTED, TAKE, own_name
+from bunqueue_trio.storage.postgres.tail import Tail, size
+from bunqueue_trio.storage.postgres.terms import LEAD, LET_GO, SEEN, STARTED, TAKE, TAKE_AGAIN, TELL, Seen, own_name
 from bunqueue_trio.storage.rows import FactRow
 from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, StoredEvent
 from bunqueue_trio.storage.tally import Tally
@@ -49,6 +51,7 @@ _log = structlog.get_logger()
 _COUNTS = "SELECT queue, state, count(*) FROM bq.finished GROUP BY 1, 2"
 _GROUPS = "SELECT queue, fingerprint, count(*) FROM bq.finished WHERE fingerprint IS NOT NULL GROUP BY 1, 2"
 _LAST_EVENT = "SELECT coalesce(max(last_id), 0) FROM bq.event_batch"
+_AGAIN = "the database has lost its newest batches, writing them again"
 _LAST_FIN = "SELECT coalesce(max(fin), 0) FROM bq.finished"
 
 
@@ -74,15 +77,16 @@ class PostgresStore:
         """Number of the last batch that is known to be committed."""
         self._beat_at = 0.0
         self._clock_ms = 0.0
-        self._tail: deque[tuple[int, Values]] = deque()
-        """The newest batches, with their numbers."""
-        self._tail_bytes = 0
+        self._link: str | None = None
+        """Where others reach this server, once it has been said."""
         self._recounts = False
         self._size = 0
         self.ids_skipped = 0
 
-    def take(self) -> str | None:
-        """Lead from now on, unless another server does: return its name then.
+    def take(self, *, name: str = "", serves: bool = True) -> str | None:
+        """Lead from now on, under ``name``, unless another server does: return its name then.
+
+        Who only copies ``serves`` nobody, and is not counted among those who have led.
 
         Raises:
             StartupError: the database cannot be used.
@@ -90,11 +94,13 @@ class PostgresStore:
         """
         check_schema(self._auditor, self._place)
         sent_at = _now()
-        taken = self._ask(TAKE, own_name(), str(self.lease_s), __version__)
+        self._says = (name or own_name(), str(self.lease_s), __version__, "true" if serves else "false")
+        taken = self._ask(TAKE, *self._says)
         if not taken:
-            return self.holder()
-        [(term, life, self._batch, epoch_ms)] = taken
+            return self.seen().holder
+        [(term, life, self._batch, epoch_ms, life_before)] = taken
         self._leader = term, life
+        self._tail = Tail(self._leader, life_before, self._batch)
         self._beat_at = sent_at
         self._clock_ms = epoch_ms - _now() * 1000
         self._pruner = Pruner(lambda query: self._writer.ask(self._here(query)), self._leader)
@@ -113,16 +119,16 @@ class PostgresStore:
             last, self.last_event_id = self.last_event_id, max(self.last_event_id, self.epoch_ms() * 1000)
             self.ids_skipped = self.last_event_id - last
 
-    def holder(self) -> str:
-        """Return the name of the server that leads, or has led last.
+    def seen(self) -> Seen:
+        """Return what the row of the leader says to who waits.
 
         Raises:
             StartupError: nobody can lead.
             StoreError: the database cannot be reached.
         """
         check_schema(self._auditor, self._place)  # one that has just come up may have no tables yet
-        for (holder,) in self._ask(HOLDER):
-            return str(holder)
+        for row in self._ask(SEEN):
+            return Seen(*row)
         raise StartupError(f"{self._place}: the row of the leader is gone, so nobody can write there")
 
     @property
@@ -132,7 +138,16 @@ class PostgresStore:
 
     def announcer(self) -> Announcer:
         """Return what tells others where this leader is reached; see :class:`AwaitedStore`."""
-        return Announcer(self._place, self._leader)
+        return Announcer(self._place, self._tells_it)
+
+    def _tells_it(self, link: str) -> Query:
+        """Return what says where this leader is reached; of who leads no more nothing is written."""
+        self._link = link
+        return self._here(Query(TELL, (link, *self._leader)))
+
+    def watcher(self) -> Watcher:
+        """Return what looks at those who serve this store; see :class:`AwaitedStore`."""
+        return Watcher(self._place)
 
     def _count(self) -> None:
         counted: FinishedCounts = Counter({(queue, state): n for queue, state, n in self._ask(_COUNTS)})
@@ -149,7 +164,9 @@ class PostgresStore:
 
     def leading(self) -> Leading:
         """Return how this server leads; see :class:`AwaitedStore`."""
-        return Leading(self._leader[0], max(0.0, self._beat_at + self.lease_s - _now()), self._tail_bytes)
+        now, tail = _now(), self._tail
+        left_s = max(0.0, self._beat_at + self.lease_s - now)
+        return Leading(self._leader[0], left_s, tail.bytes, self.lease_s, len(tail), tail.reaches_s(now))
 
     async def beat(self) -> None:
         """Say that this server leads, unless a commit has lately; between two commits.
@@ -162,13 +179,16 @@ class PostgresStore:
         if sent_at - self._beat_at < self.lease_s / (BEATS_A_LEASE + 1):
             return
         try:
-            rows = await self._writer.ask_soon(self._here(Query(LEAD, self._leader)), self.lease_s / BEATS_A_LEASE)
-            # It has lost what only this server remembers, which may end before it has something to write.
-            if rows[0][0] < self._batch:
-                for known in self._forgotten(Fenced("{} {} {}".format(*self._leader, *rows[0]))):
-                    await self._writer.ask_soon(self._numbered(*known))
-        except Fenced as fenced:
-            raise self._lost(fenced) from None
+            [(batch, link)] = await self._writer.ask_soon(
+                self._here(Query(LEAD, self._leader)), self.lease_s / BEATS_A_LEASE
+            )
+            # It may have lost what only this server remembers, which may end before it has something to write.
+            is_whole = batch >= self._batch and link == self._link
+            fenced = None if is_whole else Fenced("{} {} {}".format(*self._leader, batch))
+        except Fenced as error:
+            fenced = error
+        if fenced is not None:
+            await self._write_again(fenced)
         self._beat_at = sent_at
 
     def epoch_ms(self) -> int:
@@ -187,15 +207,7 @@ class PostgresStore:
         try:
             link.ask(self._here(Query(LEAD, self._leader)))
         except Fenced as fenced:
-            raise self._lost(fenced) from None
-
-    def _lost(self, fenced: Fenced) -> TakenOver:
-        if (fenced.term, fenced.life) == self._leader or fenced.term < self._leader[0]:
-            return TakenOver(
-                f"{self._place}: the database has lost what was committed there (it is at batch {fenced.batch} of term "
-                f"{fenced.term}, this server at {self._batch} of {self._leader[0]}), and it is not remembered any more"
-            )
-        return TakenOver(f"{self._place}: another server has taken over ({fenced.holder}), this one ends")
+            raise self._tail.meaning(fenced, self._place) from None
 
     # --- writing --------------------------------------------------------------------------------
 
@@ -205,8 +217,8 @@ class PostgresStore:
         try:
             rows = self._writer.ask(self._numbered(number, values))
         except Fenced as fenced:
-            for known in self._forgotten(fenced):
-                self._writer.ask(self._numbered(*known))
+            for query in self._forgotten(fenced):
+                self._writer.ask(query)
             rows = self._writer.ask(self._numbered(number, values))
         self._settle(batch, number, values, rows, sent_at)
 
@@ -216,38 +228,46 @@ class PostgresStore:
         make = partial(values_of, batch, self._last_fin)
         values = make() if quick else await trio.to_thread.run_sync(make)
         number, sent_at = self._batch + 1, _now()
-        patience = STORE_ANSWER_S + _size(values) / STORE_BYTES_PER_S
+        patience = STORE_ANSWER_S + size(values) / STORE_BYTES_PER_S
         try:
             rows = await self._writer.ask_soon(self._numbered(number, values), patience, quick=quick)
         except Fenced as fenced:
-            for known in self._forgotten(fenced):
-                await self._writer.ask_soon(self._numbered(*known))
+            await self._write_again(fenced)
             rows = await self._writer.ask_soon(self._numbered(number, values), patience)
         self._settle(batch, number, values, rows, sent_at)
 
     def _numbered(self, number: int, values: Values) -> Query:
         return self._commit._replace(values=(*self._leader, number, *values))
 
-    def _forgotten(self, fenced: Fenced) -> list[tuple[int, Values]]:
-        """Return the batches that the database has lost, oldest first.
+    async def _write_again(self, fenced: Fenced) -> None:
+        """Write what the database has lost."""
+        for query in self._forgotten(fenced):
+            if not await self._writer.ask_soon(query):
+                raise StoreError("another server may have taken over meanwhile")
+
+    def _forgotten(self, fenced: Fenced) -> list[Query]:
+        """Return what writes again what the database has lost, in its order: that this server leads, if need be, and batches.
 
         Raises:
             TakenOver: it is no more the database that this server leads, or they are not remembered.
         """
-        tail = [known for known in self._tail if known[0] > fenced.batch]
-        if (fenced.term, fenced.life) != self._leader or len(tail) != self._batch - fenced.batch:
-            raise self._lost(fenced) from None
-        _log.warning(
-            "the database has lost its newest batches, writing them again", store=str(self._place), batches=len(tail)
-        )
+        tail = self._tail.lost(fenced)
+        if tail is None:
+            raise self._tail.meaning(fenced, self._place) from None
+        if fenced.batch < self._batch or self._tail.is_before(fenced):
+            _log.warning(_AGAIN, store=str(self._place), batches=len(tail))
         self._recounts = True  # it has lost what was deleted, too
         self._pruner.begin_anew()
-        return tail
+        again = [self._numbered(*known) for known in tail]
+        if self._tail.is_before(fenced):
+            leads = (*self._says, *self._leader, *self._tail.before[1:])
+            again.insert(0, self._here(Query(TAKE_AGAIN, leads)))
+        return again if self._link is None else [*again, self._tells_it(self._link)]
 
     def _settle(self, batch: Batch, number: int, values: Values, rows: list[Row], sent_at: float) -> None:
         """Take account of a batch that is committed, once."""
         self._batch, self._beat_at = number, sent_at
-        self._remember(number, values)
+        self._tail.remember(number, values, _now())
         self.last_event_id = batch.last_event_id
         self._pruner.events += len(batch.events)
         self._last_fin += len(batch.finished)
@@ -263,12 +283,6 @@ class PostgresStore:
                     grouped[queue, fingerprint] -= 1
             self._tally.add(added, grouped)
 
-    def _remember(self, number: int, values: Values) -> None:
-        self._tail.append((number, values))
-        self._tail_bytes += _size(values)
-        while self._tail_bytes > STORE_TAIL_BYTES:
-            self._tail_bytes -= _size(self._tail.popleft()[1])
-
     def prune(self, keep: Retention) -> int:
         """Delete some of what is not to be kept; see :class:`Store`."""
         if self._recounts:
@@ -277,7 +291,7 @@ class PostgresStore:
         try:
             return self._pruner.prune(keep, self.last_event_id, self._tally)
         except Fenced as fenced:
-            raise self._lost(fenced) from None
+            raise self._tail.meaning(fenced, self._place) from None
         except StoreError:
             self._recounts = True  # nobody knows whether that was deleted
             raise
@@ -294,7 +308,8 @@ class PostgresStore:
         begun_at, n = _now(), 0
         while after is not None:
             try:
-                jobs, after = self._answer(self._reads.some_jobs(after, STORE_PAGE_ROWS), self._writer)
+                read = self._reads.some_jobs(after, STORE_PAGE_ROWS)
+                jobs, after = read.answer(self._writer.ask(read.query))
             except (ValueError, LookupError) as error:
                 raise StartupError(f"{self._place}: is damaged: {' '.join(str(error).split())}") from None
             yield from jobs
@@ -304,13 +319,13 @@ class PostgresStore:
 
     def load_facts(self) -> Iterable[FactRow]:
         """Return every fact; see :class:`Store`."""
-        facts: list[FactRow] = self._answer(self._reads.load_facts(), self._writer)
-        return facts
+        return self._answer(self._reads.load_facts(), self._writer)
 
     async def look_up(self, question: Question) -> Any:
         """Return what the read of that name returns; see :class:`AwaitedStore`."""
-        read: Read = getattr(self._reads, question.kind)(*question.arguments, **dict(question.named))
+        asked: Read[Any] = getattr(self._reads, question.kind)(*question.arguments, **dict(question.named))
         async with self._reading:
+            read = self._reads.as_left(asked, Left(*self._leader, self._batch))
             rows = await self._reader.ask_soon(read.query)
         answer = read.answer(rows)
         return self.last_event_id + 1 if answer is None and question.kind == "first_event_id" else answer
@@ -327,13 +342,11 @@ class PostgresStore:
 
     def find(self, job_id: str) -> Job | None:
         """Return a finished job that is kept; see :class:`Store`."""
-        job: Job | None = self._answer(self._reads.find(job_id))
-        return job
+        return self._answer(self._reads.find(job_id))
 
     def outcomes(self, job_ids: Sequence[str]) -> dict[str, State]:
         """Return how some jobs ended; see :class:`Store`."""
-        states: dict[str, State] = self._answer(self._reads.outcomes(job_ids))
-        return states
+        return self._answer(self._reads.outcomes(job_ids))
 
     def kept_of(self, queue: str) -> tuple[int, int]:
         """Return how many completed and failed jobs of a queue are kept; see :class:`Store`."""
@@ -345,21 +358,18 @@ class PostgresStore:
 
     def traces(self, first: str, end: str, limit: int) -> list[Trace]:
         """Return what is kept of some finished jobs; see :class:`Store`."""
-        traces: list[Trace] = self._answer(self._reads.traces(first, end, limit))
-        return traces
+        return self._answer(self._reads.traces(first, end, limit))
 
     def records(
         self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None,
         *, oldest: bool = False,
     ) -> Records:  # fmt: skip
         """Return some of the finished jobs; see :class:`Store`."""
-        records: Records = self._answer(self._reads.records(queue, state, before, limit, fingerprint, oldest=oldest))
-        return records
+        return self._answer(self._reads.records(queue, state, before, limit, fingerprint, oldest=oldest))
 
     def trail(self, kind: str, key: str, place: int | None, limit: int, *, newest: bool) -> TrailPage:
         """Return some of the lines of a trail; see :class:`Store`."""
-        page: TrailPage = self._answer(self._reads.trail(kind, key, place, limit, newest=newest))
-        return page
+        return self._answer(self._reads.trail(kind, key, place, limit, newest=newest))
 
     def groups(self, queue: str | None) -> dict[str, dict[str, int]]:
         """Return how many died of each error; see :class:`Store`."""
@@ -375,29 +385,24 @@ class PostgresStore:
 
     def first_seen(self, queue: str, fingerprint: str) -> int | None:
         """Return since when there are some; see :class:`Store`."""
-        moment: int | None = self._answer(self._reads.first_seen(queue, fingerprint))
-        return moment
+        return self._answer(self._reads.first_seen(queue, fingerprint))
 
     def stored(self, after: int, upto: int, limit: int) -> list[Stored]:
         """Return unfinished jobs as they are in the database; see :class:`Store`."""
-        read = self._reads.stored(after, upto, limit, (*self._leader, self._batch))
-        jobs: list[Stored] = self._answer(read, self._auditor)
-        return jobs
+        return self._answer(self._reads.stored(after, upto, limit), self._auditor)
 
     def events_after(self, event_id: int, limit: int) -> list[StoredEvent]:
         """Return kept events; see :class:`Store`."""
-        events: list[StoredEvent] = self._answer(self._reads.events_after(event_id, limit))
-        return events
+        return self._answer(self._reads.events_after(event_id, limit))
 
     def first_event_id(self) -> int:
         """Return the id of the oldest kept event; see :class:`Store`."""
-        first: int | None = self._answer(self._reads.first_event_id())
+        first = self._answer(self._reads.first_event_id())
         return self.last_event_id + 1 if first is None else first
 
     def last_event_at(self) -> int:
         """Return the time of the newest events; see :class:`Store`."""
-        moment: int = self._answer(self._reads.last_event_at())
-        return moment
+        return self._answer(self._reads.last_event_at())
 
     def space(self) -> Space:
         """Return how large the tables were at the last :meth:`prune`; the room is the database's."""
@@ -425,8 +430,9 @@ class PostgresStore:
             for link in (self._writer, self._reader, self._auditor, self._looker):
                 link.close()
 
-    def _answer(self, read: Read, link: Link | None = None) -> Any:
-        return read.answer((link or self._looker).ask(read.query))
+    def _answer(self, read: Read[T], link: Link | None = None) -> T:
+        led = self._reads.as_left(read, Left(*self._leader, self._batch))
+        return led.answer((link or self._looker).ask(led.query))
 
     def _ask(self, text: str, *values: int | str) -> list[Row]:
         return self._writer.ask(self._here(Query(text, values)))
@@ -437,7 +443,3 @@ class PostgresStore:
 
 def _now() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def _size(values: Values) -> int:
-    return sum(len(value) for value in values if isinstance(value, bytes))
