@@ -101,6 +101,11 @@ async def test_an_incident_is_a_sentence(world: World, known: Cluster, sentences
         assert page.said(sentence), (sentence, page.text)
 
 
+async def test_a_server_that_is_gone_is_no_upgrade(world: World, autojump_clock: MockClock):
+    page = await world.see(WELL._replace(waiting=[], missing=[WAITS._replace(seen_s=300.0)]))
+    assert not page.said("Servers of 2 versions run")
+
+
 async def test_what_now_says_leads_to_the_page(world: World, autojump_clock: MockClock):
     await world.see(WELL._replace(waiting=[]))
     now = await world.site.get("/ui")
