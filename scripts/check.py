@@ -58,8 +58,9 @@ ASYNC_WORDS = re.compile(r"\b(async|await|trio|anyio|asyncio|BaseException|excep
 # Functions that are called by `nursery.start`, so that forgetting to wait for one is found.
 STARTABLE = "--startable-in-context-manager=serve,http,run,_host,_live,_hold,_serving,__call__,watch,_be"
 
+QUICK = "not slow and not long and not bench"
 SELECTED = {
-    "fast": "not slow and not long and not bench",
+    "fast": f"{QUICK} and not thorough",
     "full": "not long and not bench",
     "long": "not bench",
 }
@@ -184,7 +185,7 @@ def tests_steps(mode: str) -> list[Step]:
             return [Step("tests", _pytest(SELECTED[mode], "tests"))]
         case "full":
             sources = ",".join(f"bunqueue_trio.{package}" for package in EXACT)
-            traced = [*_pytest(SELECTED["fast"], "traced"), *tests]
+            traced = [*_pytest(QUICK, "traced"), *tests]
             slow = [*_pytest(f"slow and {SELECTED[mode]}", "slow"), *tests]
             others = [*_pytest(SELECTED[mode], "others"), *(f"--ignore={path}" for path in tests)]
             return [

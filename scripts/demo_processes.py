@@ -20,7 +20,7 @@ from demo_http import connect
 START_WITHIN_S = 30.0
 STOP_WITHIN_S = 30.0
 BATCH = 20  # files a worker pulls at once
-LEASE_MS = 2_000  # far longer than a batch takes, short enough to wait for after the kill
+LEASE_MS = 2_000  # renewed while a batch takes longer, short enough to wait for after the kill
 KEPT_RESULTS = 10**9  # all of them: every result is compared in the end
 
 

@@ -10,7 +10,10 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,8 @@ import httpx
 
 from demo_files import QUEUE, examine, fails_first
 from demo_http import LONG_POLL_MS, answer, connect, send
+
+RENEWALS_A_LEASE = 5
 
 
 @dataclass
@@ -46,17 +51,34 @@ class Worker:
         """Work one batch: fail what must fail one by one, acknowledge the rest in one request."""
         held = {job["id"]: token for job, token in zip(jobs, tokens, strict=True)}
         results: dict[str, dict[str, Any]] = {}
-        for job in jobs:
-            self.seen += 1
-            if self.seen == self.stop_at:
-                self.wait_to_be_killed(list(held))
-            try:
-                results[job["id"]] = self.result_of(job)
-            except (OSError, RuntimeError) as error:
-                self.fail(job["id"], held.pop(job["id"]), error)
+        with self.renewing(held):
+            for job in jobs:
+                self.seen += 1
+                if self.seen == self.stop_at:
+                    self.wait_to_be_killed(list(held))
+                try:
+                    results[job["id"]] = self.result_of(job)
+                except (OSError, RuntimeError) as error:
+                    self.fail(job["id"], held.pop(job["id"]), error)
         body = {"ids": list(held), "tokens": list(held.values()), "results": [results[i] for i in held]}
         if held:
             answer(send(self.client, "/jobs/ack-batch", body))
+
+    @contextmanager
+    def renewing(self, held: dict[str, str]) -> Iterator[None]:
+        """Renew the leases of what is held, however long a file takes: one that is over is a stall, and four of them are the end of a job."""
+        done = threading.Event()
+
+        def renew() -> None:
+            while not done.wait(self.lease_ms / 1000 / RENEWALS_A_LEASE):
+                ids, tokens = zip(*list(held.items()), strict=True) if held else ((), ())
+                answer(send(self.client, "/jobs/heartbeat-batch", {"ids": ids, "tokens": tokens}))
+
+        renewer = threading.Thread(target=renew, daemon=True)
+        renewer.start()
+        yield
+        done.set()
+        renewer.join()
 
     def result_of(self, job: dict[str, Any]) -> dict[str, Any]:
         """Examine the job's file, or fail on purpose if this is a chosen job's first try."""

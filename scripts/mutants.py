@@ -54,10 +54,13 @@ TESTS = {
             "history",
             "hub",
             "quiet",
+            "reads",
         )
     ]
-    + ["tests/stream/test_gone.py", "tests/stream/test_reported.py"],
+    + ["tests/stream/test_gone.py", "tests/stream/test_reported.py", "tests/ui/test_cluster_findings.py"],
     "storage": [
+        "tests/ui/test_cluster.py",
+        "tests/ui/test_cluster_findings.py",
         "tests/storage/test_memory.py",
         "tests/storage/test_sqlite.py",
         "tests/storage/test_opening.py",
@@ -100,12 +103,19 @@ TESTS = {
         )
     ],
     "pages": [
+        "tests/ui/test_cluster.py",
+        "tests/ui/test_cluster_findings.py",
         "tests/ui/test_findings.py",
         "tests/ui/test_unsure.py",
         "tests/ui/test_actions.py",
         "tests/operations/test_actions.py",
+        "tests/operations/test_findings.py",
     ],
-    "cli": ["tests/operations/test_sisters.py", "tests/ui/test_same_in_a_shell.py"],
+    "cli": [
+        "tests/operations/test_sisters.py",
+        "tests/operations/test_findings.py",
+        "tests/ui/test_same_in_a_shell.py",
+    ],
     "ui": [
         f"tests/ui/test_{name}.py"
         for name in (
@@ -118,8 +128,10 @@ TESTS = {
             "screens",
             "unsure",
             "same_in_a_shell",
+            "cluster",
         )
-    ],
+    ]
+    + ["tests/operations/test_findings.py"],
     "transports": [
         *(f"tests/stream/test_{name}.py" for name in ("hot", "heads", "frames", "virtual", "gone", "bulk")),
         "tests/doors/test_room.py",
@@ -158,9 +170,9 @@ NEAREST = {
     "moves": ("engine", "dead", "attempts", "logs", "cancel"),
     "holding": ("engine", "dead", "handlers", "attempts"),
     "push": ("engine", "handlers", "bulk"),
-    "journal": ("bulk", "pressure"),
+    "journal": ("bulk", "pressure", "reads"),
     "hub": ("hub", "reported"),
-    "session": ("bulk", "access", "reported"),
+    "session": ("bulk", "access", "reported", "virtual"),
     "waiting": ("core", "waiting", "quiet", "gone"),
     "express": ("hot", "virtual", "gone"),
     "websocket": ("frames", "bulk", "virtual", "gone"),
@@ -168,10 +180,11 @@ NEAREST = {
     "worker": ("says", "orderly", "sizes", "given", "names"),
     "client": ("idle_pulls", "names"),
     "app": ("names",),
+    "jobs": ("jobs", "no_cost"),
     "backend": ("given", "orderly"),
     "pushing": ("fate",),
     "link": ("taken_back", "sizes", "postgres_store", "local"),
-    "options": ("engine", "handlers", "job"),
+    "options": ("engine", "handlers", "job", "said"),
     "report": ("handlers",),
     "deliver": ("engine", "handlers"),
     "queues": ("gates", "listing"),
@@ -190,10 +203,13 @@ NEAREST = {
     "zones": ("timing",),
     "store": ("postgres_store",),
     "standby": ("postgres_store",),
-    "announcer": ("postgres_store",),
+    "announcer": ("postgres_store", "postgres_schema"),
     "leading": ("local",),
-    "terms": ("postgres_store", "postgres_inspect"),
-    "cluster": ("postgres_inspect",),
+    "terms": ("postgres_store", "postgres_inspect", "postgres_schema"),
+    "cluster": ("postgres_inspect", "cluster", "cluster_findings"),
+    "statistics": ("cluster_findings", "statistics"),
+    "tail": ("postgres_store",),
+    "prometheus": ("cluster",),
     "0001_initial": ("postgres_store",),
     "arrays": ("postgres_schema",),
     "schema": ("postgres_schema",),

@@ -30,10 +30,12 @@ for _number in (signal.SIGHUP, signal.SIGINT):
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the files with the longest tests go first: with a process for each core, none of them is then waited for alone.
 
-    How long a test may take says how long it takes.
+    How long a test may take says how long it takes. Those that need a database of their own are `thorough`.
     """
     longest: dict[Path, float] = {}
     for item in items:
+        if isinstance(item, pytest.Function) and "postgres" in item.fixturenames:
+            item.add_marker("thorough")
         limit = item.get_closest_marker("timeout")
         longest[item.path] = max(longest.get(item.path, 0), limit.args[0] if limit else 0)
     items.sort(key=lambda item: -longest[item.path])

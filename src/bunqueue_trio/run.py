@@ -110,7 +110,7 @@ async def _open(
 
         def wait() -> NoteLeader:
             beside.start_soon(waiting.run)
-            return waiting.link.note_leader
+            return waiting.note_leader
 
         nursery.start_soon(stop_on_signal)
         with opening:

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from bunqueue_trio import commands as c
 from bunqueue_trio.cli import main
-from bunqueue_trio.cli.worker import told_of
+from bunqueue_trio.cli.worker import OF_ANOTHER, told_of
 from bunqueue_trio.client import App, Client, Job, Refused
 from bunqueue_trio.client.declared import Synced
 from bunqueue_trio.engine import putting
@@ -70,13 +70,15 @@ async def test_a_schedule_changes_its_owner_only_if_that_is_said(bunqueue: Bunqu
     for app in (mine, theirs):
         app.schedule("s", "q", every=3600)
     await theirs.sync()
-    with pytest.raises(Refused, match=r"^schedule s is declared by theirs$") as refused:
+    with pytest.raises(
+        Refused, match=r"^schedule s is declared by the app 'theirs', and this one is called 'app'$"
+    ) as refused:
         await mine.sync()
     assert (refused.value.status, refused.value.code) == (409, "declared-elsewhere")
     assert [each.name for each in (await bunqueue.client.run(c.ListSchedules())).schedules] == ["s"]
-    assert await mine.sync(take_over=True) == Synced(["new"], ["s"], [], [], ("s",))
+    assert await mine.sync(take_over=True) == Synced(["new"], ["s"], [], [], {"s": "theirs"})
     assert (await bunqueue.client.run(c.GetSchedule(name="s"))).schedule.source == mine.name
-    assert (await mine.sync()).taken == ()
+    assert (await mine.sync()).taken == {}
 
 
 async def test_one_that_was_put_by_hand_is_taken_and_told(bunqueue: Bunqueue):
@@ -84,8 +86,8 @@ async def test_one_that_was_put_by_hand_is_taken_and_told(bunqueue: Bunqueue):
     app = app_of(bunqueue)
     app.schedule("s", "q", every=3600)
     synced = await app.sync()
-    assert (synced.changed, synced.taken) == (["s"], ("s",))
-    assert told_of(app, synced)[1] == f"s: was declared by somebody else, and is {app.name}'s now"
+    assert (synced.changed, synced.taken) == (["s"], {"s": None})
+    assert told_of(app, synced)[1] == f"s: was put by hand, and is {app.name}'s now"
 
 
 async def test_none_is_put_where_there_is_no_room_for_all(bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch):
@@ -163,7 +165,7 @@ MOMENT = datetime(2030, 1, 1, tzinfo=UTC)
         ({"every": 5, "cron": "@daily"}, ValueError, "exactly one of cron, every, at"),
         ({"every": 0}, ValueError, "every must be more than 0, not 0"),
         ({"every": -1.5}, ValueError, "every must be more than 0, not -1.5"),
-        ({"every": float("inf")}, ValueError, "a time must have an end"),
+        ({"every": float("inf")}, ValueError, "every must have an end"),
         ({"every": float("nan")}, ValueError, "every must be more than 0"),
         ({"every": "soon"}, ValueError, "every must be a time such as '60s', '5m' or '500ms', not 'soon'"),
         ({"every": "60"}, ValueError, "every must be a time with a unit"),
@@ -189,6 +191,14 @@ MOMENT = datetime(2030, 1, 1, tzinfo=UTC)
         ({"cron": 5}, TypeError, "cron must be a text such as '0 3 * * *', not 5"),
         ({"cron": "@daily", "timezone": UTC}, TypeError, "timezone must be a text such as 'Europe/Berlin'"),
         ({"every": 5, "limit": 0}, ValueError, "limit must be at least 1"),
+        ({"every": 5, "misfire_max": 5}, ValueError, "misfire_max needs misfire all"),
+        (
+            {"every": 5, "window": "20s"},
+            ValueError,
+            "window lets no slot run that was missed, for one up to 60 s late is in time: that is misfire skip",
+        ),
+        ({"every": 5, "window": "2m", "jitter": "1m"}, ValueError, "for one up to 120 s late is in time"),
+        ({"every": 5, "window": "2h", "misfire": "skip"}, ValueError, "window has no effect with misfire skip"),
         ({"every": 5, "misfire_max": 1.5}, TypeError, "misfire_max must be a whole number"),
         ({"every": 5, "misfire": "never"}, ValueError, "misfire must be one of skip, once, all, not 'never'"),
         ({"every": 5, "overlap": ["skip"]}, ValueError, "overlap must be one of allow, skip, queue, cancel"),
@@ -222,9 +232,9 @@ def test_a_span_is_seconds_or_a_text_or_a_timedelta(every: Any):
 def test_times_are_seconds_and_datetimes():
     app = App(name="me")
     moment = datetime(2030, 1, 1, tzinfo=UTC)
-    app.schedule("s", "q", [1], every=0.5, start=moment, jitter=2, window=60, limit=3)
+    app.schedule("s", "q", [1], every=0.5, start=moment, jitter=2, window=120, limit=3)
     command = app.schedules["s"].command
-    assert (command.every, command.start, command.jitter, command.window) == (500, 1_893_456_000_000, 2000, 60_000)
+    assert (command.every, command.start, command.jitter, command.window) == (500, 1_893_456_000_000, 2000, 120_000)
     assert (command.source, bytes(command.data), command.limit) == ("me", b"[1]", 3)
 
 
@@ -280,10 +290,11 @@ def test_one_command_puts_what_is_declared(server: Server, queue: str, tmp_path:
     del sys.modules[module]
     done = run(f"{module}:app")
     assert (done.exit_code, done.output.strip()) == (
-        1, f"bunqueue-trio: {module}:app: schedule {queue}-2 is declared by deployed: --take-over makes it one of this app",
+        1, f"bunqueue-trio: {module}:app: schedule {queue}-2 is declared by the app 'deployed', and this one is called 'another'{OF_ANOTHER}",
     )  # fmt: skip
     assert (
-        f"{queue}-2: was declared by somebody else, and is another's now" in run(f"{module}:app", "--take-over").output
+        f"{queue}-2: was declared by 'deployed', and is another's now; take it out of 'deployed'"
+        in run(f"{module}:app", "--take-over").output
     )
 
 
@@ -357,7 +368,7 @@ def test_a_worker_puts_what_is_declared_first_if_it_is_to(
         assert "--take-over needs --sync" in CliRunner().invoke(main, [*command, "--take-over"]).stderr
     else:
         assert done.stderr == (
-            f"bunqueue-trio: schedule {queue} is declared by other: --take-over makes it one of this app\n"
+            f"bunqueue-trio: schedule {queue} is declared by the app 'other', and this one is called 'deployed'{OF_ANOTHER}\n"
         )
         assert CliRunner().invoke(main, [*command, "--take-over"]).exit_code == 0
     with SyncClient(server.url) as client:

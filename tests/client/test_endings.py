@@ -4,6 +4,7 @@ import asyncio
 import math
 import pickle
 from collections.abc import Iterator, MutableMapping
+from datetime import timedelta
 from typing import Any
 
 import anyio.from_thread
@@ -216,9 +217,10 @@ def test_again_survives_a_process_pool_and_takes_times_as_they_come():
     again = pickle.loads(pickle.dumps(Again(after=30, reason="busy")))
     assert (again.after, again.reason, str(again)) == (30, "busy", "busy")
     assert (Again(-5).after, str(Again(1))) == (0, "")
+    assert [Again(after).after for after in ("1s", "2m", "30", timedelta(hours=1))] == [1, 120, 30, 3600]
     assert Again(AFTER_MAX_S).after == AFTER_MAX_S
     for wrong in (math.nan, math.inf, AFTER_MAX_S + 1, "Wed, 21 Oct 2015 07:28:00 GMT"):
-        with pytest.raises(ValueError, match=r"after must be|could not convert"):
+        with pytest.raises(ValueError, match="after must "):
             Again(wrong)
 
 

@@ -1,17 +1,19 @@
 """What a client or worker cannot keep to is said where it is given; and a sync handler loses nothing that it says."""
 
+import inspect
 import math
+import re
 from typing import Any
 
 import anyio
 import anyio.from_thread
 import pytest
 
-from bunqueue_trio.client import App, Client, Job, Worker
+from bunqueue_trio.client import Again, App, Client, Job, Worker
 from bunqueue_trio.client import JobFailed as Failed
 from bunqueue_trio.commands import GetLogs
-from bunqueue_trio.protocol.options import to_ms
 from bunqueue_trio.sync import SyncClient
+from bunqueue_trio.sync.jobs import SyncJob
 from bunqueue_trio.testing import Bunqueue
 from tests.client.loops import on_both
 from tests.client.test_wire import ws
@@ -173,17 +175,39 @@ def test_a_handler_that_can_have_no_note_is_one_all_the_same():
 
 
 @pytest.mark.parametrize("client", [Client(), SyncClient()])
-def test_a_time_of_a_command_is_a_number_of_seconds(client: Any):
-    """A text of the same words has another meaning on the wire: there a number is ms."""
+def test_a_time_of_a_command_is_said_as_one_of_a_worker(client: Any):
+    """And refused by its name before anything is sent, whatever of a client takes it."""
 
-    async def ask(push: Any) -> None:
-        await push("q", 1, delay="5s")
+    async def ask(call: Any, name: str, *values: Any) -> None:
+        await call(*values, **{name: "soon"})
 
-    with pytest.raises(TypeError, match="a time is a number of seconds here, not '5s'"):
-        anyio.run(ask, client.push)
-    with pytest.raises(ValueError, match="a time must have an end, not inf seconds"):
-        to_ms(math.inf)
-    assert [to_ms(None), to_ms(1.5)] == [None, 1500]
+    calls = [
+        (client.push, "delay", "q", 1), (client.pull, "timeout", "q"), (client.pull, "lease", "q"),
+        (client.pull_many, "timeout", "q", 1), (client.pull_many, "lease", "q", 1), (client.fail, "retry_in", "id"),
+        (client.heartbeat, "duration", "id"), (client.extend_lock, "duration", "id", "token"), (client.cancel, "grace", "id"),
+        (client.wait, "timeout", "id"),
+    ]  # fmt: skip
+    for call, name, *values in calls:
+        with pytest.raises(ValueError, match=f"{name} must be a time such as '60s', '5m' or '500ms', not 'soon'"):
+            anyio.run(ask, call, name, *values)
+    with pytest.raises(ValueError, match="retry_in must be a time such as"):
+        anyio.run(client.fail_many, [{"id": "a", "retry_in": "soon"}])
+
+
+@pytest.mark.parametrize("client", [Client, SyncClient, Worker, App, Job, SyncJob, Again])
+def test_every_time_that_is_given_may_be_a_text(client: Any):
+    """A parameter of seconds alone would be one that takes them otherwise than all others."""
+    functions = [
+        f for name, f in inspect.getmembers(client, inspect.isfunction) if name == "__init__" or name[0] != "_"
+    ]
+    seconds = {
+        (function.__qualname__, name)
+        for function in functions
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name in {"timeout", "lease", "retry_in", "duration", "grace", "patience", "delay", "after"}
+        and not re.search("Time|Span", str(parameter.annotation))
+    }
+    assert seconds == set()
 
 
 async def test_wait_takes_a_text_too(bunqueue: Bunqueue):

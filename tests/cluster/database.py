@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from bunqueue_trio.storage.postgres import link, retention, schema, terms
+from bunqueue_trio.storage.postgres import cluster, link, retention, schema, terms
 from bunqueue_trio.storage.postgres import parameters as p
 from bunqueue_trio.storage.postgres.link import Fenced, Query
 from bunqueue_trio.storage.rows import ChangedRow, JobRow
@@ -108,12 +108,13 @@ class Database:
         from tests.cluster import reads
 
         self._statements: dict[str, Callable[..., list[Row]]] = reads.statements(self) | {
-            terms.LEAD: self._lead, terms.TAKE: self._take, terms.TAKE_AGAIN: self._take_again,
-            terms.HOLDER: lambda: [(row.holder,) for row in self._rows()],
+            terms.LEAD: self._lead, terms.TAKE: self._take, terms.TAKE_AGAIN: self._take_again, terms.SEEN: self._seen,
             terms.LET_GO: self._let_go, p.COMMIT: self._commit, terms.TELL: self._tell, terms.LOOK: self._look,
             terms.STARTED: lambda *_: [], terms.WAIT + terms.LOOK: lambda *_: self._look(), terms.WAITS_NO_MORE: lambda *_: [],
             retention._PRUNE: self._prune_finished, retention._PRUNE_EVENTS: self._prune_events,
             retention._PRUNE_ACTIONS: self._prune_actions, link._ISOLATION: list,
+            cluster._LEADER: self._look_at_leader, cluster._OLDEST: lambda: [(None,)], cluster._TABLES: lambda _: [],
+            **dict.fromkeys((cluster._TERMS, cluster._WAITING, cluster._REPLICAS), list), "SELECT 1": lambda: [(1,)],
             schema._ABOUT: lambda *_: [(150018, "15.18", "UTF8", True, len(self.tables))],
             schema._VERSION: lambda: [(schema.migrations()[-1][0],)],
         }  # fmt: skip
@@ -161,7 +162,13 @@ class Database:
             self._fence(tx, term, life)
         return [(self.leader.batch, self.leader.link)]
 
-    def _take(self, holder: str, lease_s: str, _version: str) -> list[Row]:
+    def _seen(self) -> list[Row]:
+        return [
+            (row.holder, row.term, row.batch, f"{row.life} {row.beat!r}", row.beat == float("-inf"), row.lease_s)
+            for row in self._rows()
+        ]
+
+    def _take(self, holder: str, lease_s: str, _version: str, _serves: str) -> list[Row]:
         before, now = self.leader, self._clock()
         if before.beat + before.lease_s >= now:
             return []
@@ -173,7 +180,7 @@ class Database:
         return [(after.term, life, after.batch, round(now * 1000), before.life)]
 
     def _take_again(
-        self, holder: str, lease_s: str, _version: str, term: int, life: str, life_before: str, batch: int
+        self, holder: str, lease_s: str, _version: str, _serves: str, term: int, life: str, life_before: str, batch: int
     ) -> list[Row]:
         row, now = self.leader, self._clock()
         if (row.term, row.life, row.batch) != (int(term) - 1, life_before, int(batch)):
@@ -199,6 +206,23 @@ class Database:
 
     def _look(self) -> list[Row]:
         return [(self.leader.link, key) for (key,) in self.tables["link"].values()]
+
+    def _look_at_leader(self) -> list[Row]:
+        now, row = self._clock(), self.leader
+        return [
+            (
+                row.term,
+                row.holder,
+                "",
+                row.link,
+                row.beat + row.lease_s >= now,
+                now - row.beat,
+                row.lease_s,
+                None,
+                None,
+                None,
+            )
+        ]
 
     # --- a batch --------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from bunqueue_trio.doors import handshake, leading, waiting_room
 from bunqueue_trio.engine import line as lines
 from bunqueue_trio.engine import moves, timers
 from bunqueue_trio.runtime import clock, hub, tree
-from bunqueue_trio.storage.postgres import announcer, schema, store, terms
+from bunqueue_trio.storage.postgres import announcer, cluster, schema, store, terms
 from bunqueue_trio.transports import express, hot
 from bunqueue_trio.transports.listener import Http
 from tests.cluster.broker import CURRENT, PORT, Broker
@@ -79,10 +79,10 @@ def _replaced(world: "ClusterWorld", outside: Outside) -> tuple[tuple[Any, str, 
     return (
         (trio.to_thread, "run_sync", world.threads.run_sync), (trio, "open_tcp_stream", outside.open_tcp_stream),
         (clock, "time", SimpleNamespace(time=wall_s)), (store, "_now", boot_s),
-        (store, "Link", links), (announcer, "Link", links), (schema, "migrations", lambda: versions),
+        (store, "Link", links), (announcer, "Link", links), (cluster, "Link", links), (schema, "migrations", lambda: versions),
         (terms, "socket", SimpleNamespace(gethostname=lambda: current().name)),
         (terms, "os", SimpleNamespace(getpid=lambda: current().lives)),
-        (announcer, "time", SimpleNamespace(monotonic=boot_s)),
+        (cluster, "time", SimpleNamespace(monotonic=boot_s)), (announcer, "time", SimpleNamespace(monotonic=boot_s)),
         (leading, "open_listeners", outside.open_listeners), (waiting_room, "open_listeners", outside.open_listeners),
         (leading, "open_link", outside.open_link), (leading, "Http", partial(Http, make_poller=Poller)),
         (handshake, "secrets", SimpleNamespace(token_bytes=world.nonces.randbytes)),

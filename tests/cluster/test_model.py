@@ -20,6 +20,9 @@ from tests.storage.retention_contract import EventContract, PruneContract
 from tests.storage.store_contract import JobContract
 from tests.storage.trails_contract import TrailContract
 
+pytestmark = pytest.mark.thorough
+
+
 PLACE = "postgres://sim/queue?schema=bq"
 """With a schema of this name statements stay as they are written."""
 

@@ -19,7 +19,7 @@ from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.lookups import Lookups
 from bunqueue_trio.runtime.waiting import WaitingPulls
 from bunqueue_trio.storage.postgres import parameters as p
-from bunqueue_trio.storage.postgres import standby, store
+from bunqueue_trio.storage.postgres import store
 from bunqueue_trio.storage.postgres.link import Fenced, Query
 from bunqueue_trio.storage.postgres.store import PostgresStore
 from tests.cluster import broker
@@ -167,18 +167,10 @@ def lets_an_idle_leader_sleep_over_a_loss(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Database, "_lead", lambda self, *args: [(2**62, lead(self, *args)[0][1])])
 
 
-class _NoPatience(float):
-    """Seconds that are none when somebody waits for them."""
-
-    def __radd__(self, other: float) -> float:
-        return other
-
-
 def takes_over_before_the_leader_can_write_again(patch: pytest.MonkeyPatch) -> None:
     """After an outage the last beat is old."""
-    take_over = standby.take_over
-    patch.setattr(standby, "PostgresStore", lambda place, lease_s: PostgresStore(place, float(lease_s)))
-    patch.setattr(standby, "take_over", lambda url, lease_s, *on_wait: take_over(url, _NoPatience(lease_s), *on_wait))
+    seen = PostgresStore.seen
+    patch.setattr(PostgresStore, "seen", lambda self: seen(self)._replace(is_free=True))
 
 
 def answers_from_memory_without_its_lease(patch: pytest.MonkeyPatch) -> None:

@@ -165,7 +165,7 @@ class ClusterWorld:
         lost = self.truth.taken(before, after)
         if lost:
             self.log("database", f"{len(lost)} batches are lost for good, from {lost[0].number} on")
-            self._check_excuse(lost, after)
+            self._check_excuse(lost, before, after)
             self.ledger.forget_lost()
             for reader in self.readers:
                 reader.rewind(len(self.truth.told))
@@ -177,7 +177,7 @@ class ClusterWorld:
             if broker.paused or self.postgres.is_cut(broker.name):
                 broker.disturb()
 
-    def _check_excuse(self, lost: list[Committed], after: Leader) -> None:
+    def _check_excuse(self, lost: list[Committed], before: Leader, after: Leader) -> None:
         """What is lost may be lost only when its leader has died, or was kept from writing it again, soon after the database went back."""
         if self._gone_back_at is None:
             self.fail("batches are lost, and the database has not gone back")
@@ -185,10 +185,10 @@ class ClusterWorld:
         since, until = self._gone_back_at, self._gone_back_at + self.settings.store_lease_ms / 1000
         name, _, life = self._leaders[lost[-1].term, lost[-1].life].split()
         led = next(broker for broker in self.brokers if broker.name == name)
-        taker = next(broker for broker in self.brokers if after.holder.startswith(f"{broker.name} "))
         was_kept = led.ended_at.get(int(life), until) < until or any(since <= at < until for at in led.disturbed_at)
-        # One that has just started cannot know that the database was away.
-        is_new = taker.started_at > since - self.settings.store_lease_ms / 1000 and self.now() < until
+        # One that has let go is followed at once: who was not there before cannot know that the database has lost a later leader.
+        taker = next(broker for broker in self.brokers if after.holder.startswith(f"{broker.name} "))
+        is_new = before.beat == float("-inf") and taker.started_at > since - 1
         if not was_kept and not is_new and not any(since < at < until for at in self._disturbed_at):
             self.fail(f"{led.name} lived, and remembered what is lost")
 

@@ -79,6 +79,27 @@ async def test_what_makes_no_sense_is_refused(api: Api, queue: str):
     assert await api.refused(c.GetSchedule(name=queue)) is c.SCHEDULE_NOT_FOUND
 
 
+async def test_some_of_a_schedule_is_changed_and_the_rest_stays(api: Api, queue: str):
+    options = c.RunOptions(max_attempts=7)
+    put = c.PutSchedule(name=queue, queue=queue, data=Raw(b"1"), cron="0 3 * * *", limit=9, jitter=500, options=options)
+    before = (await api.run(put)).schedule
+    tried = await api.run(c.ChangeSchedule(name=queue, data=Raw(b'{"kind":2}'), dry_run=True))
+    assert (tried.outcome, bytes(tried.schedule.data)) == ("changed", b'{"kind":2}')
+    said = await api.run(c.ChangeSchedule(name=queue, data=Raw(b'{"kind":2}')))
+    assert said.outcome == "changed"
+    now = said.schedule
+    assert bytes(now.data) == b'{"kind":2}'
+    assert msgspec.structs.replace(now, data=before.data, updated_at=before.updated_at) == before
+    now = (await api.run(c.ChangeSchedule(name=queue, every=60_000, limit=None, jitter=None))).schedule
+    assert (now.cron, now.every, now.limit, now.jitter, bytes(now.data)) == (None, 60_000, None, 0, b'{"kind":2}')
+    assert bytes(now.options) == bytes(before.options)
+    assert await api.refused(c.ChangeSchedule(name=f"{queue}-none", limit=1)) is c.SCHEDULE_NOT_FOUND
+    assert await api.refused(c.ChangeSchedule(name=queue, queue="a b")) is errors.INVALID_QUEUE
+    assert await api.refused(c.ChangeSchedule(name=queue, timezone="Nowhere")) is c.NO_ZONE
+    assert await api.refused(c.ChangeSchedule(name=queue, cron="* * *")) is c.NO_CRON
+    assert await api.refused(c.ChangeSchedule(name=queue, at=5)) is c.NEVER_RUNS
+
+
 async def test_options_and_data_come_back_as_they_were_put(api: Api, queue: str):
     options = c.RunOptions(priority=5, tags=["t"], backoff=c.Backoff(type="fixed", delay=5))
     said = await api.run(c.PutSchedule(name=queue, queue=queue, data=Raw(b"[1.50]"), every=86_400_000, options=options))

@@ -54,6 +54,9 @@ from tests.storage.distant import DistantStore
 from tests.stream.test_virtual import Sockless
 from tests.wire.raw import request_bytes
 
+pytestmark = pytest.mark.thorough
+
+
 PUSH = request_bytes("POST", "/queues/q/jobs", b'{"data":1}')
 PULL = request_bytes("GET", "/queues/q/jobs")
 POLL = request_bytes("GET", "/queues/q/jobs?timeout=60000")

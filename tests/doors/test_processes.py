@@ -57,7 +57,9 @@ def test_everything_works_through_doors_and_a_stop_leaves_nothing(running: Runni
         thread.start()
     with running.client() as client:
         until(lambda: f"bunqueue_pollers {MANY}\n" in client.get("/prometheus").text, 60, lambda: running.log)
-        assert figures(running) == {"wanted": 2, "connected": 2, "connections": 2, "requests": MANY}
+        told = figures(running)
+        assert (sum(told.pop("queues").values()), told.pop("hung"), told.pop("died")) == (MANY, 0, 0), "of each door"
+        assert told == {"wanted": 2, "connected": 2, "connections": 2, "requests": MANY}
     for n in range(MANY):
         with running.client() as client:
             assert client.post(f"/queues/q{n}/jobs", json={"data": n}).json()["ok"]
@@ -104,6 +106,10 @@ def test_a_job_of_a_websocket_returns_when_its_door_dies_and_another_takes_its_p
     with running.client() as client:
         assert client.get("/queues/q/jobs?timeout=60000").json()["job"]["id"] == pushed
         until(lambda: figures(running)["connected"] == 2, 60, lambda: running.log)
+        told = figures(running)
+        assert (told["died"], told["hung"]) == (2, 0)
+        [finding] = [each for each in client.get("/findings").json()["findings"] if each["code"] == "doors-fail"]
+        assert "was ended by SIGKILL" in finding["evidence"]
     assert "its process was ended by SIGKILL" in running.log
     assert running.stop() == 0
 
@@ -196,6 +202,7 @@ def test_a_door_that_is_told_to_end_finishes_what_it_has_and_another_takes_its_p
         assert answers[0]["job"]["id"] == pushed
     until(lambda: not set(doors(running)) & set(first), 60, lambda: running.log)
     until(lambda: figures(running)["connected"] == 2, 60, lambda: running.log)
+    assert figures(running)["died"] == 0, "that was wanted"
 
 
 def test_an_address_that_somebody_has_is_one_clear_line(running: Running, tmp_path: Path):

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
+import structlog.testing
 import trio
 import trio.testing
 import trustme
@@ -97,6 +98,18 @@ async def test_a_leader_that_is_another_one_when_the_look_at_it_ends_is_none(
     for _ in range(20):  # the next look would take it back
         await trio.lowlevel.checkpoint()
         assert not link.is_up
+
+
+async def test_a_server_that_leads_now_does_not_say_that_it_serves_through_itself(
+    leader: Leader, nursery: trio.Nursery
+):
+    for is_own in (True, False):
+        link = RemoteLink()
+        link.note_leader(leader.where, KEY, is_own=is_own)
+        with structlog.testing.capture_logs() as logs:
+            nursery.start_soon(link.watch)
+            assert await link.wait_up(60)
+        assert [line["event"] for line in logs] == ([] if is_own else ["serving through the leader"])
 
 
 async def waiting(nursery: trio.Nursery, leader: Leader | None, key: bytes = KEY) -> tuple[WaitingRoom, RemoteLink]:
@@ -294,7 +307,9 @@ async def test_where_the_link_listens():
     [taken] = await open_link(Settings(link_bind="127.0.0.1:0"))
     port = taken.socket.getsockname()[1]
     assert announced([taken], "10.0.0.7") == f"127.0.0.1:{port}"
-    assert await open_link(Settings(host="127.0.0.1", http_port=port - 1)) == [], "the usual place is a convenience"
+    with structlog.testing.capture_logs() as logs:
+        assert await open_link(Settings(host="127.0.0.1", http_port=port - 1)) == [], "the usual place is a convenience"
+    assert "set LINK_BIND" in logs[0]["event"]
     with pytest.raises(StartupError, match=f"LINK_BIND=127.0.0.1:{port}: cannot listen"):
         await open_link(Settings(link_bind=f"127.0.0.1:{port}"))
     [everywhere] = await open_link(Settings(link_bind="0.0.0.0:0"))

@@ -5,6 +5,7 @@ import json
 import pytest
 import trio
 import trio.testing
+from msgspec import Raw
 
 from bunqueue_trio.config import (
     LINK_PATIENCE_S,
@@ -16,6 +17,8 @@ from bunqueue_trio.config import (
 from bunqueue_trio.doors.remote import RemoteLink
 from bunqueue_trio.doors.waiting_room import Waiting, WaitingRoom
 from bunqueue_trio.errors import StartupError
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.runtime.cluster import DoorFigures
 from bunqueue_trio.testing.process import free_port
 from tests.doors.test_remote import KEY, start_leader
 from tests.wire.raw import request_bytes
@@ -134,6 +137,24 @@ async def asks(waiting: Waiting, stream: trio.SocketStream, request: bytes) -> N
             await trio.sleep(0.01)
 
 
+async def test_a_server_that_waits_says_how_it_is_doing_as_a_door(
+    nursery: trio.Nursery, tmp_path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("bunqueue_trio.doors.remote.LINK_LOOK_S", 0.01)
+    path = f"{tmp_path}/s"
+    waiting = Waiting(Settings(bind=(f"unix:{path}",)))
+    assert waiting.note_leader(None, KEY) == DoorFigures(reaches=False, connections=0, requests=0)
+    client = await opened(waiting, nursery, path)
+    leader = await start_leader(nursery)
+    waiting.note_leader(leader.where, KEY)
+    assert await waiting.link.wait_up(60)
+    await client.send_all(request_bytes("GET", "/health"))
+    assert (await client.receive_some(65536)).startswith(b"HTTP/1.1 200")
+    assert waiting.note_leader(leader.where, KEY) == DoorFigures(reaches=True, connections=1, requests=0)
+    await client.aclose()
+    nursery.cancel_scope.cancel()
+
+
 async def test_a_server_that_leads_itself_answers_what_its_clients_have_asked_of_the_last_leader(
     nursery: trio.Nursery, tmp_path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -157,6 +178,30 @@ async def test_a_server_that_leads_itself_answers_what_its_clients_have_asked_of
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert b"connection: close" in answer.lower(), "the next request is for the server itself"
     await client.aclose()
+    nursery.cancel_scope.cancel()
+
+
+async def test_who_has_hung_up_before_there_is_a_leader_gets_no_job(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+):
+    """Over TCP, where nobody who writes learns that the other side reads no more."""
+    monkeypatch.setattr("bunqueue_trio.doors.remote.LINK_LOOK_S", 0.01)
+    port = free_port()
+    waiting = Waiting(Settings(bind=(f"127.0.0.1:{port}",)))
+    await nursery.start(waiting.run)
+    gone = await trio.open_tcp_stream("127.0.0.1", port)
+    await asks(waiting, gone, request_bytes("GET", "/queues/q/jobs"))
+    await gone.aclose()
+    leader = await start_leader(nursery)
+    await leader.server.core.execute(c.Push(queue="q", data=Raw(b"1")))
+    waiting.link.note_leader(leader.where, KEY)
+    with trio.fail_after(60):
+        while waiting._room is None or waiting._room.connections:  # noqa: ASYNC110 - nobody tells
+            await trio.sleep(0.01)
+        # It was delivered, and returned: the leader cannot know who waits at a door.
+        while leader.server.counts()["waiting"] != 1:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+    assert leader.server.statistics().totals.pulled == 1
     nursery.cancel_scope.cancel()
 
 

@@ -348,6 +348,9 @@ class Model(Crew, Schedules):
         job = self.unfinished(command.id)
         if job is None:
             raise not_found()
+        return self.cancel_one(job, command, now)
+
+    def cancel_one(self, job: Record, command: c.Cancel | c.ActOnJobs, now: int) -> Reply:
         if command.reason is None and command.by is None and command.grace is None:
             self.drop(job, now)
             return {}
@@ -539,7 +542,7 @@ class Model(Crew, Schedules):
     def why(self, command: c.Why, now: int, owner: str | None) -> Reply:
         """The first of all that stands in its way."""
         job = self.shown(command.id)
-        names = "since until position higher exact active limit pullsWaiting waitsFor waitsForCount"
+        names = "since until position higher exact active limit pullsWaiting usual waitsFor waitsForCount"
         nothing: Reply = dict.fromkeys(names.split())
         told = {"id": job.id, "queue": job.queue, "state": job.state, "why": ANY, "attempts": job.attempts}
         return nothing | told | self.reason(job)

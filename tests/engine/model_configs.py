@@ -53,8 +53,7 @@ def get_defaults(self: Any, command: c.GetDefaults, now: int, owner: str | None)
             "removeOnComplete": spec.remove_on_complete, "removeOnFail": spec.remove_on_fail,
         },
         "set": named(
-            {**self.said.get(command.queue, {}), "timeout": self.said.get(command.queue, {}).get("timeout") or None},
-            {"max_attempts": 3, "backoff": 1000, "remove_on_complete": False, "remove_on_fail": False},
+            self.said.get(command.queue, {}),
             ("max_attempts", "backoff", "ttl", "timeout", "remove_on_complete", "remove_on_fail"),
         ),
     }  # fmt: skip
@@ -77,19 +76,18 @@ def clear_stalls(self: Any, command: c.ClearStallConfig, now: int, owner: str | 
 def get_stalls(self: Any, command: c.GetStallConfig, now: int, owner: str | None) -> Reply:
     self.check_queue(command.queue)
     said = self.stall_rules.get(command.queue, {})
-    usual = {"enabled": True, "grace_period": 0}
     return {
         "config": {
             "enabled": said.get("enabled", True), "stallInterval": said.get("stall_interval", self.lease),
             "maxStalls": said.get("max_stalls", self.stalls_max), "gracePeriod": said.get("grace_period", 0),
         },
-        "set": named(said, usual, ("enabled", "stall_interval", "max_stalls", "grace_period")),
+        "set": named(said, ("enabled", "stall_interval", "max_stalls", "grace_period")),
     }  # fmt: skip
 
 
-def named(said: Said, usual: Said, names: tuple[str, ...]) -> list[str]:
-    """Which of them are other than usual, as JSON has them."""
-    words = [name.split("_") for name in names if name in said and said[name] != usual.get(name)]
+def named(said: Said, names: tuple[str, ...]) -> list[str]:
+    """Which of them were said, as JSON has them."""
+    words = [name.split("_") for name in names if name in said]
     return [first + "".join(map(str.capitalize, rest)) for first, *rest in words]
 
 
@@ -165,7 +163,7 @@ def get_dead(self: Any, command: c.GetDlqConfig, now: int, owner: str | None) ->
         "autoRetry": full["auto_retry"], "autoRetryInterval": full["auto_retry_interval"], "maxAutoRetries": full["max_auto_retries"],
         "maxAge": said.get("max_age"), "maxEntries": said.get("max_entries"),
     }  # fmt: skip
-    return {"config": config, "set": named(said, USUAL, DEAD)}
+    return {"config": config, "set": named(said, DEAD)}
 
 
 ANSWERS = {

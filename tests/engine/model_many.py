@@ -79,6 +79,8 @@ def forbidden(job: Record, command: c.ActOnJobs) -> str | None:
 def act(model: Any, command: c.ActOnJobs, now: int, owner: str | None) -> Reply:
     if not any(msgspec.structs.astuple(command.filter)):
         raise No(400, "filter must say something")
+    if command.action != "cancel" and (command.reason, command.by, command.grace) != (None, None, None):
+        raise No(400, "reason, by and grace are for the action cancel")
     states = listed(command.filter.state) or USUAL[command.action]
     jobs, looked, more = chosen(model, command.filter, states, command.limit, now)
     examples = [view(model, job) for job in jobs[:3]]
@@ -108,7 +110,7 @@ def discard(model: Any, job: Record, command: c.ActOnJobs, now: int) -> None:
 
 
 def cancel(model: Any, job: Record, command: c.ActOnJobs, now: int) -> None:
-    model.drop(job, now)
+    model.cancel_one(job, command, now)
 
 
 def reorder(model: Any, job: Record, command: c.ActOnJobs, now: int) -> None:

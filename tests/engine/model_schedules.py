@@ -412,7 +412,22 @@ def delete_cron(self: Schedules, command: c.CronDelete, now: int, owner: str | N
     return self.delete_schedule(c.DeleteSchedule(name=command.name), now, owner)
 
 
+def change(self: Schedules, command: c.ChangeSchedule, now: int, owner: str | None) -> Reply:
+    said = msgspec.to_builtins(command)
+    was = msgspec.to_builtins(self.known_schedule(command.name).said) | {"cmd": "PutSchedule"}
+    if {"cron", "every", "at"} & said.keys():
+        was = {key: value for key, value in was.items() if key not in ("cron", "every", "at")}
+    new = was | {key: value for key, value in said.items() if key not in ("cmd", "data")}
+    new = {key: value for key, value in new.items() if value is not None and key != "data"} | {
+        "dryRun": command.dry_run
+    }
+    put = msgspec.convert(new, c.PutSchedule)
+    data = command.data if bytes(command.data) else self.schedules[command.name].said.data
+    return self.put_schedule(msgspec.structs.replace(put, data=data), now, owner)
+
+
 ANSWERS: dict[type[c.Command], Any] = {
+    c.ChangeSchedule: change,
     c.PutSchedule: Schedules.put_schedule,
     c.GetSchedule: Schedules.get_schedule,
     c.ListSchedules: Schedules.list_schedules,

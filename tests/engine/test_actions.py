@@ -141,6 +141,10 @@ ACTS_TRIED: dict[type[c.Command], tuple[Callable[[Bench], object], Act]] = {
         ),
     ),
     c.PutSchedule: (lambda b: b, (NIGHTLY, {"name": "s", "every": 60_000}, 1, NIGHTLY)),
+    c.ChangeSchedule: (
+        lambda b: b.do(NIGHTLY),
+        (c.ChangeSchedule(name="s", limit=5), {"name": "s", "limit": 5}, 1, c.ChangeSchedule(name="s", limit=5)),
+    ),
     c.DeleteSchedule: (lambda b: b.do(NIGHTLY), (c.DeleteSchedule(name="s"), {"name": "s"}, 1, None)),
     c.PauseSchedule: (
         lambda b: b.do(NIGHTLY), (c.PauseSchedule(name="s"), {"name": "s"}, 1, c.PauseSchedule(name="s")),
@@ -168,7 +172,7 @@ WAS: dict[type[c.Command], dict[str, Any]] = {
     c.SetConcurrency: {"concurrency": None}, c.ClearConcurrency: {"concurrency": 2}, c.RateLimit: {"limit": None},
     c.RateLimitClear: {"limit": 7, "duration": 1000}, c.MarkGroup: {"mark": "none"}, c.SetDefaults: {"ttl": None}, c.ClearDefaults: {"ttl": 5},
     c.SetDlqConfig: {"maxEntries": None}, c.ClearDlqConfig: {"maxAge": 5}, c.ClearStallConfig: {"maxStalls": 5}, c.SetStallConfig: {"maxStalls": None},
-    c.PutSchedule: {"there": False}, c.DeleteSchedule: NIGHTLY_WAS,
+    c.PutSchedule: {"there": False}, c.ChangeSchedule: NIGHTLY_WAS, c.DeleteSchedule: NIGHTLY_WAS,
     c.Cron: {"there": False}, c.CronDelete: NIGHTLY_WAS,
 }  # fmt: skip
 """What each of them, as it is tried, finds before it."""
@@ -193,7 +197,7 @@ def test_an_act_is_written_down_with_its_change(bench: Bench, kind: type[c.Comma
     assert noted(bench) == [
         {
             "at": T0 + 5, "who": "ann", "address": "10.0.0.7", "command": SPECS[kind].tag,
-            "queue": getattr(command, "queue", None), "job": None if "Worker" in kind.__name__ else getattr(command, "id", None),
+            "queue": getattr(command, "queue", None) or None, "job": None if "Worker" in kind.__name__ else getattr(command, "id", None),
             "worker": getattr(command, "id", None) if "Worker" in kind.__name__ else None, "fields": fields, "count": count,
         }
         | ({} if (was := WAS.get(kind)) is None else {"before": was}),

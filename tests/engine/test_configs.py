@@ -120,11 +120,38 @@ def test_what_is_left_out_stays_as_it_was_and_null_is_as_everywhere(bench: Bench
     bench.do(c.SetDefaults(queue="q", max_attempts=7, backoff=c.Backoff(type="fixed", delay=1000)))
     bench.do(c.SetDefaults(queue="q", timeout=300))
     told = bench.do(c.GetDefaults(queue="q"))
-    assert (told.set, told.defaults.backoff.type) == (["maxAttempts", "timeout", "backoff"], "fixed")
+    assert (told.set, told.defaults.backoff.type) == (["maxAttempts", "backoff", "timeout"], "fixed")
     assert options(bench, bench.push())[:2] == (7, 1000)
     bench.do(c.SetDefaults(queue="q", backoff=None, max_attempts=None, timeout=None))
     assert bench.do(c.GetDefaults(queue="q")).set == []
     assert not bench.engine.configs.defaults
+
+
+def test_what_was_said_is_said_also_where_it_is_as_everywhere(bench: Bench):
+    bench.do(c.SetDefaults(queue="q", max_attempts=3, backoff=1000, timeout=0, remove_on_fail=False))
+    bench.do(c.SetStallConfig(queue="q", enabled=True, grace_period=0))
+    bench.do(c.SetDlqConfig(queue="q", auto_retry=False, max_auto_retries=3))
+    assert options(bench, bench.push())[:2] == (3, 1000)
+    bench.commit()
+    bench.restart()
+    assert bench.do(c.GetDefaults(queue="q")).set == ["maxAttempts", "backoff", "timeout", "removeOnFail"]
+    assert bench.do(c.GetStallConfig(queue="q")).set == ["enabled", "gracePeriod"]
+    assert bench.do(c.GetDlqConfig(queue="q")).set == ["autoRetry", "maxAutoRetries"]
+    bench.do(c.SetDefaults(queue="q", max_attempts=None, backoff=None, timeout=None, remove_on_fail=None))
+    assert bench.engine.configs.defaults == {}
+    bench.do(c.ClearStallConfig(queue="q"))
+    assert bench.do(c.GetStallConfig(queue="q")).set == []
+
+
+def test_what_an_earlier_version_kept_was_said_where_it_is_not_as_everywhere(bench: Bench):
+    facts = bench.engine.facts
+    facts.set(configs.DEFAULTS, "q", b'{"max_attempts":5,"shape":{"fixed":true}}')
+    facts.set(configs.STALLS, "q", b'{"most":1}')
+    bench.engine.configs.load()
+    assert bench.do(c.GetDefaults(queue="q")).set == ["maxAttempts", "backoff"]
+    bench.do(c.SetDefaults(queue="q", ttl=5))
+    assert bench.do(c.GetDefaults(queue="q")).set == ["maxAttempts", "ttl", "backoff"]
+    assert bench.do(c.GetStallConfig(queue="q")).set == ["maxStalls"]
 
 
 def test_so_many_queues_have_their_own(bench: Bench, monkeypatch: pytest.MonkeyPatch):

@@ -48,6 +48,31 @@ def test_examples_are_three_as_they_were(bench: Bench):
     assert [job.state for job in examples] == ["delayed"] * 3
 
 
+def test_of_many_that_are_cancelled_with_a_reason_a_record_is_kept(bench: Bench):
+    waiting, active, rest = bench.push(), bench.push(), bench.push("r")
+    assert bench.pull_id("q") == waiting
+    how = {"reason": "wrong data", "by": "ann", "grace": 500}
+    assert act(bench, "cancel", how, queue="q").refused == {"is-active": 1}
+    assert state(bench, active) == "failed"
+    assert bench.state(active).error == "Cancelled by ann: wrong data"
+    assert act(bench, "cancel", how | {"force": True}, queue="q").count == 1
+    assert state(bench, waiting) == "active"
+    bench.sleep(500)
+    assert bench.state(waiting).error == "Cancelled by ann: wrong data"
+    assert act(bench, "cancel", queue="r").count == 1
+    with pytest.raises(Refused, match="Job not found"):
+        bench.state(rest)
+
+
+@pytest.mark.parametrize("how", [{"reason": "x"}, {"by": "ann"}, {"grace": 5}])
+@pytest.mark.parametrize("action", sorted(many.ACTIONS.keys() - {"cancel"}))
+def test_only_what_is_cancelled_has_a_reason(bench: Bench, action: str, how: dict[str, Any]):
+    job_id = bench.push(delay=50)
+    with pytest.raises(Refused, match="reason, by and grace are for the action cancel"):
+        act(bench, action, how | {"priority": 1}, queue="q")
+    assert state(bench, job_id) == "delayed"
+
+
 def test_active_jobs_are_taken_by_force_only(bench: Bench):
     for action in ("cancel", "discard"):
         active, waiting = bench.push(action), bench.push(action)

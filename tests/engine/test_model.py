@@ -245,6 +245,7 @@ SETTINGS = settings(
 )
 
 
+@pytest.mark.thorough
 class TestFew(Machine.TestCase):
     """Seconds, for every run."""
 

@@ -436,6 +436,15 @@ def test_an_old_file_from_a_backup_makes_no_job_that_it_has(bench: Bench):
     assert [each.why for each in bench.engine.planner.skips("s")] == ["job s@0000001020000 was there already"]
 
 
+def test_a_clock_that_was_ahead_is_told_only_of_a_schedule_that_waits_for_it(bench: Bench):
+    put(bench, "daily", every=DAY)
+    put(bench, "often", every=MINUTE)
+    bench.commit()
+    bench.now -= 10 * MINUTE
+    bench.restart()
+    assert [(notice.name, notice.last) for notice in bench.engine.planner.take_notices()] == [("often", T0)]
+
+
 def test_a_clock_that_is_behind_runs_no_slot_again_and_says_so_once(bench: Bench):
     put(bench, every=MINUTE, overlap="allow")
     bench.sleep(DAY)
@@ -566,7 +575,12 @@ def test_the_job_before_is_cancelled_if_that_is_wanted(bench: Bench):
     bench.pull()
     bench.sleep(1000)
     assert jobs(bench) == ["s@0000001002000"]
-    assert past(bench) == [(1_002_000, "waiting"), (1_001_000, "gone")]
+    assert past(bench) == [(1_002_000, "waiting"), (1_001_000, "cancelled")]
+    bench.commit()
+    bench.restart()
+    [_, cancelled] = bench.do(c.GetScheduleRuns(name="s")).past
+    assert cancelled.job == "s@0000001001000"
+    assert cancelled.why == "overlap cancel: it had not ended when the slot of s@0000001002000 came"
 
 
 @pytest.mark.parametrize("fields", [{"overlap": "cancel"}, {"overlap": "allow"}, {"every": 7000}])
@@ -730,7 +744,9 @@ def test_a_slot_that_was_missed_is_told_of_also_where_it_cancels_many_jobs(bench
         bench.sleep(0)
     assert jobs(bench) == [f"s@{DAY:013}"]
     figures = bench.engine.planner
-    assert figures.take_notices() == [planner.Notice("s", planner.LATE, 1_200_000, DAY, 1)]
+    assert figures.take_notices() == [planner.Notice("s", planner.LATE, 1_200_000, DAY - 10 * MINUTE, 0)], (
+        "the slot of now is in time"
+    )
     assert (figures.late, figures.lately, figures.left_out) == (1, {"s": 1_200_000}, 1)
 
 
@@ -761,9 +777,9 @@ def test_slots_that_come_while_one_cancels_run_in_their_turn(bench: Bench):
     assert bench.engine.planner.progress["s"].waiting == 1_800_000
     bench.sleep(0)
     assert jobs(bench) == ["s@0000003000000"]
-    assert past(bench, limit=3) == [(3_000_000, "waiting"), (2_400_000, "gone"), (1_800_000, "gone")]
+    assert past(bench, limit=3) == [(3_000_000, "waiting"), (2_400_000, "cancelled"), (1_800_000, "cancelled")]
     told = [(each.first, each.last, each.jobs) for each in bench.engine.planner.take_notices()]
-    assert told == [(1_200_000, 1_800_000, 1), (2_400_000, 3_000_000, 2)]
+    assert told == [(1_200_000, 1_800_000, 1), (2_400_000, 2_400_000, 1)], "the slot of now is in time"
 
 
 def test_a_pause_keeps_a_slot_from_cancelling_more(bench: Bench):

@@ -297,6 +297,9 @@ class Life:
         put: list[Any] = [c.PutSchedule(name=name, queue=queue, data=Raw(b"7"), **when, **how)] * 3
         if name in self.world.model.schedules:
             put.append(msgspec.structs.replace(self.world.model.schedules[name].said))
+        changed = {f: None if value is None or self.rng.random() < 0.3 else value for f, value in (how | when).items()}
+        changed |= {f: when[f] for f in ("cron", "every", "at") if f in when}
+        put += [c.ChangeSchedule(name=name, **changed), c.ChangeSchedule(name=name, data=Raw(b"9"))]
         kinds = [c.GetSchedule, c.PauseSchedule, c.ResumeSchedule, c.ResumeSchedule, c.RunSchedule, c.DeleteSchedule]
         commands = [kind(name=name) for kind in kinds]
         commands += [c.ListSchedules(after=self.rng.choice([None, "s"]), limit=self.rng.randint(1, 3))]
@@ -337,6 +340,8 @@ class Life:
             "force": self.rng.random() < 0.3,
             "priority": self.rng.choice([-1, 0, 2]),
         }
+        if self.rng.random() < (0.5 if action == "cancel" else 0.1):
+            how |= {"reason": self.rng.choice([None, "why"]), "grace": self.rng.choice([None, 0, 300])}
         limit = self.rng.choice([1, 2, 100])
         self.world.do(c.ActOnJobs(filter=c.Filter(**self.wanted()), action=action, limit=limit, **how))
 
@@ -445,7 +450,9 @@ def live(seed: int, steps: int) -> None:
     life.world.finish()
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize(
+    "seed", [*range(8), *(pytest.param(seed, marks=pytest.mark.thorough) for seed in range(8, 40))]
+)
 def test_engine_agrees_with_the_model(seed: int):
     live(seed, 300)
 

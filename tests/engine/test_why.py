@@ -6,6 +6,7 @@ import pytest
 from msgspec import Raw
 
 from bunqueue_trio.engine import ready
+from bunqueue_trio.engine.figures import QueueMinute, bucket_of, upper
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
@@ -24,7 +25,10 @@ def test_each_reason_has_its_words(bench: Bench):
     assert ask(bench, second) == ("nobody-asks", nobody + "It is number 3 in line, behind 1 of higher priority.")
     bench.pull()
     bench.sleep(61_000)
-    assert ask(bench, third) == ("active", "A worker has had it for 1 min.")
+    assert ask(bench, third) == (
+        "active",
+        "A worker has had it for 1 min; what is usual in its queue is not known yet.",
+    )
     assert ask(bench, first) == ("next", "It is the next of its queue. 1 job of the queue is active.")
     bench.pull()
     assert ask(bench, second) == ("next", "It is the next of its queue. 2 jobs of the queue are active.")
@@ -218,3 +222,21 @@ def test_a_job_that_was_cancelled_says_so(bench: Bench):
     bench.do(c.Cancel(id=job_id, reason="wrong file"))
     bench.now += 5000
     assert ask(bench, job_id) == ("cancelled", "It was cancelled 5 s ago: Cancelled: wrong file.")
+
+
+def test_who_is_active_is_compared_to_what_is_usual_in_its_queue(bench: Bench):
+    job = bench.push()
+    bench.pull()
+    runs = {bucket_of(1000): 95, bucket_of(300_000): 5}
+    minute = QueueMinute(bench.now, 0, 100, 0, 0, 0, 0, 0, run=1, runs=runs)
+    bench.engine.figures.note(bench.now, {"q": minute})
+    bench.sleep(2000)
+    said = bench.do(c.Why(id=job))
+    assert (said.why, said.usual) == (
+        "A worker has had it for 2 s; 95 of 100 of its queue take 1 s at most.",
+        upper(bucket_of(1000)),
+    )
+    bench.sleep(60_000)
+    assert bench.do(c.Why(id=job)).why == (
+        "A worker has had it for 1 min; 95 of 100 of its queue take 1 s at most, so it is 60 times as long."
+    )

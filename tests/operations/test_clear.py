@@ -9,8 +9,14 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from bunqueue_trio.cli import clear, main, many
+from bunqueue_trio.cli import clear, main, many, slips
 from tests.operations.processes import Done, Running, bunqueue, serving
+
+
+@pytest.fixture(autouse=True)
+def every_queue_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is answered here is of a queue that somebody uses."""
+    monkeypatch.setattr(slips, "answer", lambda *_: {"queue": {"counts": {"waiting": 1}}})
 
 
 @pytest.fixture(scope="module")

@@ -35,8 +35,8 @@ def ask(url: str, text: str) -> None:
 
 def test_the_tables_are_made_and_looked_at(new_url: str):
     made = run("migrate", STORE=new_url)
-    assert (made.exit_code, made.output) == (0, f"{new_url}: schema 3, made\n")
-    assert run("migrate", "--store", new_url).output == f"{new_url}: schema 3, nothing to do\n"
+    assert (made.exit_code, made.output) == (0, f"{new_url}: schema 4, made\n")
+    assert run("migrate", "--store", new_url).output == f"{new_url}: schema 4, nothing to do\n"
     sound = run("doctor", "--store", new_url)
     assert (sound.exit_code, sound.output.splitlines()[1:]) == (
         0, ["leader: nobody; term 0, batch 0", "unfinished: none", "finished: none", "events kept: 0", "no problem found"],
@@ -52,9 +52,15 @@ def test_who_leads_is_shown(new_url: str):
     run("migrate", STORE=new_url)
     nobody = run("cluster", STORE=new_url)
     assert nobody.exit_code == 1
-    names = ["leader", "link", "lease", "term", "waits", "failover", "replica", "tables"]
-    assert [line.split()[0] for line in nobody.output.splitlines()] == names
-    for words in ("leader   nobody\n", "waits    nobody: no other server would take over\n", "replica  none that"):
+    names = ["leader", "link", "lease", "term", "waits", "failover", "replica", "database", "table"]
+    assert list(dict.fromkeys(line.split()[0] for line in nobody.output.splitlines())) == names
+    for words in (
+        "leader   nobody yet\n",
+        "lease    0 s, never held\n",
+        "failover at once after a stop, within 0 ms after a kill: there is no unfinished job to read\n",
+        "waits    nobody: no other server would take over\n",
+        "replica  none that",
+    ):
         assert words in nobody.output
     ask(
         new_url,
@@ -63,7 +69,7 @@ def test_who_leads_is_shown(new_url: str):
     )
     ask(
         new_url,
-        "INSERT INTO bq.term SELECT n, 'two 2', '9.8', to_timestamp(1600000000 + n) FROM generate_series(1, 3) AS n",
+        "INSERT INTO bq.term SELECT n, 'two 2', '9.8', to_timestamp(1600000000 + n), to_timestamp(1600000100), 'stopped' FROM generate_series(1, 3) AS n",
     )
     ask(
         new_url,
@@ -73,11 +79,11 @@ def test_who_leads_is_shown(new_url: str):
     leads = run("cluster", "--store", new_url)
     assert leads.exit_code == 0
     for words in (
-        "leader   one 1, since 2023-11-1", ", version 9.9\n", "link     10.0.0.1:6791\n", "lease    3600 s, heard of ", "term     3; before: 2 two 2 since 2020-09-1",
-        "waits    three 0, since ", "waits    three 1, ", "version 9.7, heard of 40.", "about 0 ms to read 0 unfinished jobs (as its last start) after a stop, 1 h after a kill\n",
+        "leader   one 1, since 2023-11-1", ", version 9.9\n", "link     10.0.0.1:6791\n", "lease    3600 s, heard of ", "term     3\nbefore   2 two 2, since 2020-09-1",
+        "waits    three 0, since ", "waits    three 1, ", "version 9.7, heard of 40.", "failover at once after a stop, within 1 h after a kill: there is no unfinished job to read\n",
+        "missing  three 2 has waited, and was not heard of for 1 min 20 s\n", ", stopped at 2020-09-1", "table    job ",
     ):  # fmt: skip
         assert words in leads.output
-    assert "three 2" not in leads.output
     told = json.loads(run("cluster", "--json", STORE=new_url).output)
     assert (told["holder"], told["link"], told["is_alive"], told["lease_s"]) == ("one 1", "10.0.0.1:6791", True, 3600)
     assert (told["since"], told["version"], [each["term"] for each in told["terms"]]) == (
@@ -89,7 +95,15 @@ def test_who_leads_is_shown(new_url: str):
     assert told["failover"] == {"jobs": 0, "start_s": 0, "killed_s": 3600, "measured": True}
     ask(new_url, "UPDATE bq.leader SET beat = clock_timestamp() - interval '2 hours'")
     late = run("cluster", STORE=new_url)
-    assert (late.exit_code, "nobody; one 1 did last" in late.output) == (1, True)
+    assert (late.exit_code, "nobody; one 1 did last, and was heard of 2 h ago\n" in late.output) == (1, True)
+    ask(new_url, "UPDATE bq.leader SET beat = '-infinity'")
+    stopped = run("cluster", STORE=new_url).output
+    assert "leader   nobody; two 2 did last, stopped at 2020-09-1" in stopped
+    ask(new_url, "UPDATE bq.leader SET term = 4, holder = 'a copy by one 1'")
+    assert "; since then: a copy by one 1\n" in run("cluster", STORE=new_url).output
+    ask(new_url, "DELETE FROM bq.term")
+    assert "nobody; a copy by one 1 did last, and was stopped\n" in run("cluster", STORE=new_url).output
+    assert "lease    3600 s, let go: the next server leads at once\n" in stopped
     ask(new_url, "DELETE FROM bq.leader")
     assert "nobody can lead there" in run("cluster", STORE=new_url).output
 

@@ -18,7 +18,9 @@ import yaml
 from bunqueue_trio import config
 from bunqueue_trio.cli import COMMANDS, main
 from bunqueue_trio.config import Settings
+from bunqueue_trio.engine.planner import BEHIND, LATE
 from bunqueue_trio.protocol.codec import DEPTH_MAX
+from bunqueue_trio.run import NO_TOKENS
 from tests.operations.processes import environment, serving
 from tests.operations.tables import (
     codes_table,
@@ -156,7 +158,7 @@ def test_the_table_of_commands_is_the_command_lines():
                 assert said in {usage, usage.replace("[", "").replace("]", "")}, name
         if {"--url", "--token"} <= flags and name != "worker":
             asking.append(name)
-    (sentence,) = re.findall(r"^(`stats`.*) ask a server", section, re.MULTILINE)
+    (sentence,) = re.findall(r"^(`findings`.*) ask a server", section, re.MULTILINE)
     assert re.findall(r"`([a-z]+)(?: --live)?`", sentence) == asking
 
 
@@ -216,6 +218,34 @@ def test_compose_and_its_files_agree():
     assert {p["datasource"]["uid"] for p in panels()} == {source["datasources"][0]["uid"]}
 
 
+def test_the_cluster_to_try_and_its_files_agree():
+    directory = ROOT / "deploy/cluster"
+    services = yaml.safe_load((directory / "compose.yml").read_text())["services"]
+    servers = [name for name, service in services.items() if service["image"] == "bunqueue-trio" and name != "migrate"]
+    for name in servers:
+        assert set(services[name]["environment"]) <= VARIABLES | {"PGPASSWORD"}, name
+        assert (directory / services[name]["build"]["context"] / "deploy/Dockerfile").exists()
+    for service in services.values():
+        assert all(each in services for each in service.get("depends_on", ()))
+        for volume in service.get("volumes", ()):
+            source = volume.split(":")[0]
+            assert not source.startswith(".") or (directory / source).exists()
+    balancer = (directory / "haproxy.cfg").read_text()
+    for backend in balancer.split("\nbackend ")[1:]:
+        assert re.findall(r"^    server (\w+) +(\w+):6790$", backend, re.MULTILINE) == [
+            (name, name) for name in servers
+        ]
+    assert "psycopg==" in (ROOT / "requirements/postgres.txt").read_text()
+    assert "-r requirements/postgres.txt" in (ROOT / "deploy/Dockerfile").read_text()
+
+
+def test_the_balancer_in_the_documents_is_the_one_that_can_be_tried():
+    balancer = {line.strip() for line in (ROOT / "deploy/cluster/haproxy.cfg").read_text().splitlines()}
+    shown = (ROOT / "docs/cluster.md").read_text().split("```\nfrontend clients\n")[1].split("```")[0]
+    lines = {line.split("#")[0].strip() for line in shown.splitlines()} - {""}
+    assert {line for line in lines if not line.startswith("server ")} <= balancer
+
+
 def dockerfile() -> str:
     return (ROOT / "deploy/Dockerfile").read_text().replace("\\\n", " ")
 
@@ -266,6 +296,7 @@ def test_every_line_of_the_servers_log_is_told_of():
         if {"client", "sync", "cli", "testing"}.isdisjoint(path.parts[-2:-1]) and "testing" not in path.parts:
             said.update(re.findall(r'_log\.(?:info|warning|error|critical|exception)\(\s*"([^"]+)"', path.read_text()))
     assert len(said) > 25
+    said |= {LATE, BEHIND, NO_TOKENS}
     assert not {
         text for text in said if not any(text == name or (" " in name and text.startswith(name)) for name in known)
     }

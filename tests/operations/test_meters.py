@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import trio
@@ -133,6 +134,35 @@ async def test_the_fullest_queues_have_series_and_the_rest_is_counted(autojump_c
     shown = {name for name in found if name.startswith("bunqueue_queue_jobs_waiting")}
     assert shown == {'bunqueue_queue_jobs_waiting{queue="b"}', 'bunqueue_queue_jobs_waiting{queue="c"}'}
     assert (found["bunqueue_queues"], found["bunqueue_queues_omitted"]) == (3, 1)
+
+
+async def test_the_queues_where_a_job_is_active_for_longest_have_series(autojump_clock: MockClock, server: Server):
+    """Not the fullest ones: a queue with one job, which hangs, is among the emptiest."""
+    for queue, jobs in (("full", 5), ("fuller", 9), ("hangs", 1), ("works", 1)):
+        await server.core.execute(c.PushBatch(queue=queue, jobs=[c.JobSpec(data=Raw(b"1"))] * jobs))
+    await server.core.execute(c.Pull(queue="hangs"))
+    await trio.sleep(20)
+    await server.core.execute(c.Pull(queue="works"))
+    await trio.sleep(5)
+    await server.core.execute(c.Pull(queue="full"))
+    found = {name: n for name, n in (await samples(server)).items() if "longest_active" in name}
+    assert found == {
+        'bunqueue_queue_longest_active_ms{queue="hangs"}': 25_000, 'bunqueue_queue_longest_active_ms{queue="works"}': 5000,
+    }  # fmt: skip
+    assert not [name for name in await samples(server) if "stuck_after" in name], "nobody knows what is usual"
+
+
+async def test_when_a_job_counts_as_stuck_is_told_where_it_is_known(autojump_clock: MockClock, server: Server):
+    for queue in ("a", "b"):
+        await server.core.execute(c.PushBatch(queue=queue, jobs=[c.JobSpec(data=Raw(b"1"))] * 120))
+    for _ in range(119):
+        pulled: Any = await server.core.execute(c.Pull(queue="a"))
+        await server.core.execute(c.Ack(id=pulled.job.id))
+    for queue in ("a", "b"):
+        await server.core.execute(c.Pull(queue=queue))
+    await server.note_minute()
+    found = {name: n for name, n in (await samples(server)).items() if "stuck_after" in name}
+    assert found == {'bunqueue_queue_stuck_after_ms{queue="a"}': 60_000}
 
 
 async def test_paused_and_limited_queues_are_counted_and_not_named(autojump_clock: MockClock, server: Server):

@@ -31,6 +31,47 @@ def ask(server: Running, *arguments: str, token: str = "secret") -> Done:
     return Done(done.exit_code, done.stdout, done.stderr)
 
 
+def test_some_of_a_schedule_is_changed_and_none_takes_back(server: Running):
+    ask(
+        server,
+        "put",
+        "weekly",
+        "reports",
+        "1",
+        "--cron",
+        "0 3 * * MON",
+        "--limit",
+        "7",
+        "--max-attempts",
+        "5",
+        "--window",
+        "2h",
+    )
+    tried = ask(server, "change", "weekly", "--data", "2", "--dry-run")
+    assert (tried.code, tried.out.splitlines()[1:]) == (0, ["  data: 1 → 2"])
+    assert tried.out.startswith("would be changed: weekly")
+    assert ask(server, "change", "weekly", "--data", "2").out.splitlines()[1:] == ["  data: 1 → 2"]
+    assert ask(server, "change", "weekly", "--data", "2").out.startswith("unchanged: weekly")
+    said = ask(server, "change", "weekly", "--limit", "none", "--window", "none", "--priority", "3", "--every", "1d")
+    assert said.code == 0, said.err
+    assert said.out.splitlines()[1:] == [
+        "  cron: 0 3 * * MON → none", "  every: none → 1d", "  limit: 7 → none", "  window: 2h → none",
+        "  options: maxAttempts 5 → priority 3, maxAttempts 5",
+    ]  # fmt: skip
+    said = ask(server, "change", "weekly", "--max-attempts", "none", "--queue", "others")
+    assert said.out.splitlines()[1:] == [
+        "  queue: reports → others",
+        "  options: priority 3, maxAttempts 5 → priority 3",
+    ]
+    for line, told in (
+        (("change", "weekly"), "say what to change"), (("change", "weekly", "--window", "20s"), "lets no slot run that was missed"),
+        (("change", "weekly", "--misfire-max", "3"), "--misfire-max needs --misfire all"),
+    ):  # fmt: skip
+        assert told in ask(server, *line).err, line
+    assert "do you mean weekly?" in ask(server, "change", "weakly", "--data", "2").err
+    ask(server, "delete", "weekly")
+
+
 def test_a_schedule_is_put_listed_shown_and_deleted(server: Running):
     put = (
         "put",
@@ -217,6 +258,13 @@ def test_what_is_refused_is_one_line(server: Running):
         (("delete", "nobody"), 1, "Schedule not found (404): nobody\n"),
         (("put", "s", "q", "--every", "5s", "--misfire-max", "5"), 2, "--misfire-max needs --misfire all"),
         (("put", "s", "q", "--every", "5s", "--window", "0s"), 2, "that is --misfire skip"),
+        (("put", "s", "q", "--every", "5s", "--window", "20s"), 2, "--window lets no slot run that was missed"),
+        (("put", "s", "q", "--every", "5s", "--window", "2m", "--jitter", "1m"), 2, "up to 120 s late is in time"),
+        (
+            ("put", "s", "q", "--every", "5s", "--window", "2h", "--misfire", "skip"),
+            2,
+            "--window has no effect with --misfire skip",
+        ),
     ):
         done = ask(server, *arguments)
         assert (done.code, done.out, done.err.count("\n")) == (code, "", 1)

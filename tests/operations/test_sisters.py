@@ -17,7 +17,7 @@ from bunqueue_trio.testing.server import Bunqueue
 from tests.ui.night import fail, push
 
 ERROR = "PaymentError: order {}"
-LISTS = ("queues", "jobs", "logs", "dead", "reruns", "actions", "workers", "schedules", "schedules list")
+LISTS = ("findings", "queues", "jobs", "logs", "dead", "reruns", "actions", "workers", "schedules", "schedules list")
 """Commands that show many things of one kind."""
 MANY = (
     "cancel", "promote", "discard", "retry", "rerun", "purge", "drain", "clean", "obliterate", "queue", "workers release",
@@ -112,7 +112,7 @@ ONE = (
 )  # fmt: skip
 """Acts on what is named, none of which is asked about but the last but one; in this order."""
 READS = (
-    "queues", "queue q", "jobs", "jobs q", "job w-0", "logs w-0", "why w-0", "dead q", "dead q --groups", "dead --newer 30d", "dead q --tag no",
+    "findings", "queues", "queue q", "jobs", "jobs q", "job w-0", "logs w-0", "why w-0", "dead q", "dead q --groups", "dead --newer 30d", "dead q --tag no",
     "reruns", "actions", "workers", "schedules", "schedules list", "schedules show nightly", "schedules preview --every 1h", "stats", "storage", "health",
 )  # fmt: skip
 
@@ -200,24 +200,108 @@ async def test_what_is_shown_can_be_read_by_a_program_and_by_people(shell: Shell
     assert shell.acts() == before
 
 
-SLIPS = (
-    "queues emials", "queue emials", "jobs emials", "jobs --queue emials", "dead emials", "dead emials --tag x", "dead emials --groups", "pause emials",
-    "resume emials", "limit emials", "limit emials 5", "cancel --queue emials --yes", "promote --queue emials --yes", "discard --queue emials --yes",
-    "retry emials --yes", "retry emials --error x --yes", "purge emials --yes", "drain emials --yes", "clean emials failed --yes", "obliterate emials --yes",
-    "queue emials --set timeout=5s", "rerun emials --yes", "retry emials --dry-run", "purge emials --dry-run", "drain emials --dry-run",
-    "clean emials failed --dry-run", "obliterate emials --dry-run",
+LOOKS = (
+    "queues emials",
+    "queue emials",
+    "jobs emials",
+    "jobs --queue emials",
+    "dead emials",
+    "dead emials --tag x",
+    "dead emials --groups",
+    "limit emials",
+)
+"""What only looks at a queue, or at what is in it."""
+AHEAD = (
+    "pause emials",
+    "limit emials 5",
+    "limit emials --rate 5/1s",
+    "limit emials 5 --rate none",
+    "queue emials --set timeout=5s",
+)
+"""What holds for jobs to come."""
+ACTS = (
+    "resume emials", "limit emials none", "limit emials --rate none", "queue emials --reset stalls", "cancel --queue emials --yes",
+    "cancel --queue emails --queue emials --yes", "promote --queue emials --yes", "discard --queue emials --yes", "retry emials --yes",
+    "retry emials --error x --yes", "purge emials --yes", "purge emials --error x --yes", "drain emials --yes", "clean emials failed --yes", "obliterate emials --yes",
+    "rerun emials --yes", "rerun emials --dry-run", "cancel --queue emials --dry-run", "retry emials --dry-run", "purge emials --dry-run",
+    "drain emials --dry-run", "clean emials failed --dry-run", "obliterate emials --dry-run", "queue emials --reset stalls --json", "cancel --queue emials --json",
 )  # fmt: skip
+"""What changes something that is there."""
+OF_NO_QUEUE_YET = {"push", "schedules put", "watch"}
+"""Commands that bring jobs to a queue, and one that waits for what happens there."""
 
 
-@pytest.mark.parametrize("line", SLIPS)
+@pytest.mark.parametrize("line", [*LOOKS, *AHEAD, *ACTS])
 async def test_a_slip_in_the_name_of_a_queue_is_answered_alike(shell: Shell, line: str):
     await push(shell.bunqueue, "emails")
     done = await shell(*line.split())
-    said = [each for each in done.stderr.splitlines() if each.startswith("emials: there is no such queue")]
+    said = [each for each in done.stderr.splitlines() if "emials: there is no such queue" in each]
     assert len(said) == 1, done.output
     assert said[0].endswith("; do you mean emails?")
+    # What would have done nothing says nothing of a success, and a script stops.
+    assert (done.exit_code, bool(done.stdout)) == ((1, False) if line in ACTS else (0, line not in LOOKS[2:7])), (
+        done.output
+    )
     right = await shell(*line.replace("emials", "emails").split())
     assert "no such queue" not in right.output
+
+
+def test_every_command_about_a_queue_answers_a_slip():
+    about = {name for name in ALL if {"queue", "of_queue"} & {param.name for param in ALL[name].params}}
+    known = {
+        next(name for name in sorted(ALL, key=len, reverse=True) if f"{line} ".startswith(f"{name} "))
+        for line in (*LOOKS, *AHEAD, *ACTS)
+    }
+    assert about - OF_NO_QUEUE_YET == known
+
+
+WITHOUT_WHAT_IT_NEEDS = {
+    "retry q --stop-at 5%": "--stop-at needs --canary", "retry q --wait 5m": "--wait needs --canary",
+    "push q 1 --backoff-max 5s": "--backoff-max needs --backoff", "push q 1 --backoff-jitter 0.5": "--backoff-jitter needs --backoff",
+    "push q 1 --repeat-limit 5": "--repeat-limit needs --repeat-every", "push q 1 --repeat-name x": "--repeat-name needs --repeat-every",
+    "cancel --queue q --grace 5s --yes": "--grace needs --force", "cancel x --force": "--force needs a filter",
+    "discard x --force": "--force needs a filter", "queue q --dry-run": "--dry-run needs --set or --reset",
+    "doctor --wait": "either FILE, --store or --live",
+    "promote x --rate 5": "--rate is for many jobs", "dead --groups --tag x": "--groups excludes the filters",
+    "jobs q --older 2h --newer 1h": "nothing is both that old and that new", "purge q --older 2h --newer 1h": "nothing is both that old",
+    "actions --older 2h --newer 1h": "nothing is both that old",
+}  # fmt: skip
+"""Flags that say nothing as they stand there."""
+
+
+@pytest.mark.parametrize("line", WITHOUT_WHAT_IT_NEEDS)
+async def test_a_flag_that_makes_no_sense_there_is_refused(shell: Shell, line: str):
+    before = shell.acts()
+    done = await shell(*line.split())
+    assert (done.exit_code, done.stdout) == (2, ""), done.output
+    assert WITHOUT_WHAT_IT_NEEDS[line] in done.stderr
+    assert shell.acts() == before
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["actions --what purg", "jobs q dedd", "jobs --state dedd", "watch --type pusht", "clean q dedd --yes", "mark FP fixt", "queue q --reset stall", "schedules put s q --every 5s --misfire al"],
+)  # fmt: skip
+async def test_a_word_that_is_none_of_those_there_are_is_refused_with_them(shell: Shell, line: str):
+    done = await shell(*line.split())
+    assert (done.exit_code, done.stdout) == (2, ""), done.output
+    known = {"purg": "purge", "dedd": "failed", "pusht": "pushed", "fixt": "fixed", "stall": "stalls", "al": "all"}
+    assert any(f"{wrong}'" in done.stderr and right in done.stderr for wrong, right in known.items()), done.stderr
+
+
+async def test_what_was_done_is_found_by_the_words_of_either(shell: Shell):
+    await push(shell.bunqueue, "emails")
+    await shell("pause", "emails")
+    for word in ("pause", "Pause"):
+        assert "emails" in (await shell("actions", "--what", word)).stdout
+
+
+async def test_many_are_cancelled_with_a_reason_as_one_is(shell: Shell):
+    job_id = await push(shell.bunqueue, "emails")
+    done = await shell("cancel", "--queue", "emails", "--reason", "wrong data", "--yes")
+    assert done.exit_code == 0, done.output
+    assert "wrong data" in (await shell("job", job_id)).stdout
+    assert "reason wrong data" in (await shell("actions")).stdout
 
 
 async def test_what_is_like_no_queue_is_not_taken_for_one(shell: Shell):

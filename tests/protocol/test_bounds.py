@@ -13,6 +13,7 @@ from msgspec import inspect as types
 from bunqueue_trio.config import DEPENDENCIES_MAX
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import bounds, codec
+from bunqueue_trio.protocol import depth as depths
 from bunqueue_trio.protocol.bounds import LARGE_BYTES
 from bunqueue_trio.protocol.catalog import CATALOG
 from bunqueue_trio.protocol.commands import FAILURES_BYTES, AckBatch, Command, FailBatch, Push, PushBatch
@@ -208,9 +209,11 @@ def test_depth_is_counted_right_whatever_is_in_strings(monkeypatch: pytest.Monke
             value = [value]
         body = msgspec.json.encode({"data": value})
         depth = depth_of(value) + 1
-        monkeypatch.setattr(codec, "DEPTH_MAX", depth)
+        for module in (codec, depths):
+            monkeypatch.setattr(module, "DEPTH_MAX", depth)
         codec.decode(Push, body, queue="q")
-        monkeypatch.setattr(codec, "DEPTH_MAX", depth - 1)
+        for module in (codec, depths):
+            monkeypatch.setattr(module, "DEPTH_MAX", depth - 1)
         # Few brackets are not looked at: there are not enough to be too deep.
         with pytest.raises(Refused, match="Invalid JSON body"):
             codec.decode(Push, body, queue="q")

@@ -1,56 +1,91 @@
-"""Bulk pushes read in parts: the same as when they are read whole, or left to that."""
+"""Large commands read in parts: the same as when they are read whole, and no step looks at much."""
 
 import json
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
+import msgspec
 import pytest
+from msgspec import Raw
+from msgspec import inspect as types
 
+from bunqueue_trio import errors
+from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
-from bunqueue_trio.protocol import parts
-from bunqueue_trio.protocol.codec import DEPTH_MAX, decode, decode_message
+from bunqueue_trio.protocol import depth, parts
+from bunqueue_trio.protocol.catalog import CATALOG, COMMANDS
+from bunqueue_trio.protocol.codec import BadMessage, decode, decode_message
+from bunqueue_trio.protocol.depth import DEPTH_MAX, is_deep
 from bunqueue_trio.protocol.parts import read_in_parts
 
+LARGE = 2000
+"""Bytes from which on something is large, here."""
 JOB = '{"data":{"a":[1.50,"é\\ud83d\\ude00"]},"priority":3,"tags":["x","y"],"dependsOn":["a"],"jobId":"j"}'
-read = partial(decode, c.PushBatch, queue="q")
+read_push = partial(decode, c.PushBatch, queue="q")
+ONE = {
+    "id": b'"a"',
+    "queue": b'"q"',
+    "data": b"1",
+    "ids": b'["a"]',
+    "jobs": b"[]",
+    "failures": b"[]",
+    "filter": b'{"queue":"q"}',
+}
+VALUES = {
+    "a text": lambda n: b'"' + b"a" * n + b'"',
+    "escapes": lambda n: b'"' + rb"\u00e9\\\"" * (n // 10) + b'"',
+    "surrogates": lambda n: b'"' + rb"\ud83d\ude00" * (n // 12) + rb'\ud800"',
+    "brackets": lambda n: b"[" + b"[]," * (n // 3) + b"1]",
+    "strings": lambda n: b"[" + rb'"]\"",' * (n // 6) + b"1]",
+    "no ASCII": lambda n: '"é"'.encode().replace("é".encode(), "é".encode() * (n // 2)),
+}  # fmt: skip
 
 
 def body(*jobs: str, more: str = "") -> bytes:
     return f'{{"x":1,"jobs":[{", ".join(jobs)}]{more}}}'.encode()
 
 
-def in_parts(text: bytes, of_socket: bool = False) -> tuple[c.PushBatch | None, int]:
-    """What came of it, and in how many parts."""
-    *others, last = read_in_parts(text, decode_message if of_socket else read)  # type: ignore[arg-type]
-    assert not any(others)
-    return last, len(others)
+def run(steps: Iterator[None]) -> tuple[Any, int]:
+    """What comes of it, and in how many steps."""
+    count = 1
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return done.value, count
+        count += 1
+
+
+def in_parts(text: bytes, kind: type[c.Command] | None = c.PushBatch, read: Any = read_push) -> tuple[Any, int]:
+    malformed = errors.INVALID_JSON if kind is None else errors.INVALID_JSON_BODY
+    return run(read_in_parts(kind, text, read, malformed))
+
+
+def outcome(work: Callable[[], Any]) -> object:
+    try:
+        return work()
+    except Refused as refused:
+        return refused.status, str(refused), refused.code
+
+
+def facts(command: Any) -> object:
+    """What can be compared of a command, or of a refusal."""
+    return msgspec.json.encode(command) if isinstance(command, msgspec.Struct) else command
 
 
 @pytest.mark.parametrize("n", [0, 1, 199, 200, 201, 1000])
 def test_it_is_the_same_as_read_whole(n: int):
     text = body(*[JOB] * n, more=',"durable":null')
-    command, count = in_parts(text)
-    assert command == decode(c.PushBatch, text, queue="q")
-    assert count == 2 + bool(n) + n // 200
+    assert facts(in_parts(text)[0]) == facts(read_push(text))
 
 
 def test_a_list_with_many_commas_is_held_against_its_limit_on_the_way(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(parts, "_COMMAS", 10)
-    text = body(*[JOB] * 500)
-    assert in_parts(text)[0] == decode(c.PushBatch, text, queue="q")
-    assert in_parts(body(*["1"] * 10_001))[0] is None
-
-
-def test_over_a_socket_too():
-    text = b'{"cmd":"PUSHB","reqId":7,"queue":"q",' + body(*[JOB] * 500)[1:]
-    command, _ = in_parts(text, of_socket=True)
-    assert command == decode_message(text)
-    assert command is not None
-    assert bytes(command.req_id) == b"7"
-
-
-def test_large_jobs_are_read_a_few_at_once(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(parts, "_PART_BYTES", 2 * len(JOB))
-    assert in_parts(body(*[JOB] * 10))[1] == 3 + 5
+    large = body(*['{"data":[1,2,3]}'] * 10_000)
+    assert in_parts(large)[0] == read_push(large)
+    over = body(*["1"] * 50_000)
+    assert outcome(lambda: in_parts(over)) == outcome(lambda: read_push(over))
 
 
 def deep(n: int) -> str:
@@ -58,36 +93,128 @@ def deep(n: int) -> str:
 
 
 def test_a_job_may_be_as_deep_as_it_may_be_elsewhere():
-    text = body(*[JOB] * 300, deep(DEPTH_MAX - 3))
-    assert in_parts(text)[0] == decode(c.PushBatch, text, queue="q")
-    assert in_parts(body(*[JOB] * 300, deep(DEPTH_MAX - 2)))[0] is None
+    text, deeper = (body(*[JOB] * 300, deep(DEPTH_MAX - n)) for n in (3, 2))
+    assert facts(in_parts(text)[0]) == facts(read_push(text))
+    assert outcome(lambda: in_parts(deeper)) == outcome(lambda: read_push(deeper))
 
 
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_how_deep_it_is_does_not_depend_on_the_pieces(monkeypatch: pytest.MonkeyPatch, size: int):
+    monkeypatch.setattr(depth, "_PIECE", size)
+    text = rb'{"a\\":["]]]\"[[[",{"b":[[]]},"[",[[[1]]]],"\u00e9\\":"}"}' * 3
+    assert max(depth.depths(text)) == 5
+    assert is_deep(b"[" * (DEPTH_MAX + 1))
+    assert not is_deep(b"[" * DEPTH_MAX + b'"[["' * 100)
+
+
+@pytest.mark.parametrize("padding", ["", "x" * 200_000], ids=["small jobs", "beside a large one"])
 @pytest.mark.parametrize(
-    "text",
+    "job",
     [
-        body(JOB, '{"data":1,"priority":2.0}'),
-        body(JOB, '{"data":1,"priority":"x"}'),
-        body(JOB, r'{"data":"\ud800"}'),
-        body(*["1"] * 10_001),
-        body('{"data":"%s"}' % ("x" * 70_000)),
-        body(JOB, "1"),
-        b'{"jobs":{}}',
-        b'{"x":1}',
-        b"[1]",
-        b"{",
-        b'{"jobs":[1]}\xff',
-        body(more=',"x":' + "[" * 600 + "]" * 600),
-    ],
-    ids=[
-        "leniency", "a wrong field", "a surrogate", "too many", "a large one", "no object", "no list", "no jobs",
-        "no object at all", "no JSON", "no text", "deep beside it",
+        '{"data":1,"priority":2.0}', '{"data":1,"priority":"x"}', r'{"data":"\ud800"}', "1", '{"data":1,"jobId":""}',
+        '{"data":1,"backoff":{"type":"no"}}',
     ],
 )  # fmt: skip
-def test_what_is_not_as_usual_is_left_to_be_read_whole(text: bytes):
+def test_what_is_not_as_usual_of_a_job_is_said_in_the_same_words(job: str, padding: str):
+    text = body(JOB, f'{{"data":"{padding}"}}', job, JOB)
+    assert facts(outcome(lambda: in_parts(text)[0])) == facts(outcome(lambda: read_push(text)))
+
+
+@pytest.mark.parametrize("text", [b"[1]", b"{", b'{"jobs":[1]}\xff', b"", b"x" * 100])
+def test_what_is_no_object_is_left_to_be_read_whole(text: bytes):
     assert in_parts(text)[0] is None
 
 
-def test_another_command_is_left_too():
-    text = json.dumps({"cmd": "PUSH", "queue": "q", "data": 1, "jobs": [{"cmd": "PUSHB"}]}).encode()
-    assert in_parts(text, of_socket=True)[0] is None
+def test_a_command_that_there_is_not_is_left_too():
+    for text in (b'{"cmd":"NOPE","x":1}', b'{"cmd":7}', b'{"x":1}'):
+        assert in_parts(text, None, decode_message)[0] is None
+
+
+def options_of(shape: types.Type) -> tuple[types.Type, ...]:
+    return shape.types if isinstance(shape, types.UnionType) else (shape,)
+
+
+def large_ones(kind: type[c.Command]) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Commands of a kind with one large field each."""
+    size = 3 * LARGE
+    for name, make in VALUES.items():
+        yield f"unknown: {name}", {"pad": make(size)}
+    for field in msgspec.structs.fields(kind):
+        for option in options_of(types.type_info(field.type)):
+            if isinstance(option, types.RawType):
+                for name, make in VALUES.items():
+                    yield f"{field.name}: {name}", {field.encode_name: make(size)}
+            elif isinstance(option, types.ListType):
+                of_strings = isinstance(option.item_type, types.StrType)
+                item = (
+                    b'"%s"' % (b"i" * 200)
+                    if of_strings
+                    else JOB.encode()
+                    if kind is c.PushBatch
+                    else b'{"id":"a","error":"%s"}' % (b"e" * 200)
+                    if kind is c.FailBatch
+                    else b'"%s"' % (b"r" * 200)
+                )
+                n = min(option.max_length or 0, size // len(item))
+                yield f"{field.name}: items", {field.encode_name: b"[%s]" % b",".join([item] * n)}
+            elif isinstance(option, types.StrType | types.Metadata):
+                # Of a name of megabytes it counts only that nothing has it: another one stands for it.
+                any_length = "any " if isinstance(option, types.StrType) and option.max_length is None else ""
+                for name in ("a text", "brackets"):
+                    yield f"{any_length}{field.name}: {name}", {field.encode_name: VALUES[name](size)}
+
+
+@pytest.mark.parametrize("kind", [spec.command for spec in CATALOG])
+@pytest.mark.parametrize("of_message", [False, True], ids=["body", "message"])
+def test_no_step_of_any_command_reads_much(kind: type[c.Command], of_message: bool, monkeypatch: pytest.MonkeyPatch):
+    """Work is counted: what is read at once, and what is looked at piece by piece; the fields are found in one step."""
+    most: list[int] = []
+
+    def counted(read: Callable[..., Any], place: int) -> Callable[..., Any]:
+        def reading(*args: Any) -> Any:
+            most.append(len(args[place]))
+            return read(*args)
+
+        return reading
+
+    monkeypatch.setattr(parts, "LARGE_BYTES", LARGE)
+    monkeypatch.setattr(parts, "_TOO_LONG", b"x" * LARGE)
+    monkeypatch.setattr(depth, "_PIECE", LARGE)
+    monkeypatch.setattr(parts, "read_part", counted(parts.read_part, 1))
+    tag = {tag for tag, each in COMMANDS.items() if each is kind}.pop()
+    whole = decode_message if of_message else partial(decode, kind)
+    fault = errors.INVALID_JSON if of_message else errors.INVALID_JSON_BODY
+    needed = {
+        field.encode_name: ONE.get(field.encode_name, b"1")
+        for field in msgspec.structs.fields(kind) if field.required or field.encode_name in ("id", "queue", "data")
+    }  # fmt: skip
+    for name, more in large_ones(kind):
+        fields = ({"cmd": b'"%s"' % tag.encode(), "reqId": b"7"} if of_message else {}) | needed | more
+        text = b"{%s}" % b",".join(b'"%s":%s' % (each.encode(), value) for each, value in fields.items())
+        most.clear()
+        steps = read_in_parts(None if of_message else kind, text, counted(whole, 0), fault)  # type: ignore[arg-type]
+        got = outcome(lambda steps=steps: run(steps))  # type: ignore[misc]
+        expected = outcome(lambda whole=whole, text=text: whole(text))  # type: ignore[misc]
+        if isinstance(got, tuple) and isinstance(got[0], msgspec.Struct):
+            command, count = got
+            assert count > 2 * len(text) // LARGE - 1, name
+            if not name.startswith(("any ", "req_id:")):
+                assert facts(command) == facts(expected), name
+        elif got != (None, 2) and not (isinstance(got, tuple) and got[0] is None):
+            assert got == expected, name
+        is_text = any(isinstance(option, types.Metadata) for field in msgspec.structs.fields(kind)
+                      if name.startswith(f"{field.name}:") for option in options_of(types.type_info(field.type)))  # fmt: skip
+        assert is_text or max(most, default=0) < 2 * LARGE, name
+
+
+def test_what_is_wrong_with_a_message_says_whose_it_is():
+    text = json.dumps({"cmd": "PUSHB", "reqId": [7], "queue": "q", "jobs": [{"data": "x" * 1000}] * 500 + [1]}).encode()
+    with pytest.raises(BadMessage, match=r"^jobs\[500\] must be an object$") as refused:
+        in_parts(text, None, decode_message)
+    assert (bytes(refused.value.req_id), refused.value.kind) == (b"[7]", c.PushBatch)
+
+
+def test_payloads_stay_as_they_were():
+    data = VALUES["surrogates"](parts.LARGE_BYTES)
+    command, _ = in_parts(b'{"cmd":"PUSH","queue":"q","data":%s}' % data, None, decode_message)
+    assert command.data == Raw(data)

@@ -75,6 +75,7 @@ def test_all_other_commands_ignore_it():
         c.ActOnJobs,
         c.PromoteJobs,
         c.PutSchedule,
+        c.ChangeSchedule,
         c.PreviewSchedule,
         c.RerunDlq,
         c.SetDefaults,

@@ -7,7 +7,7 @@ import pytest
 import trio
 from msgspec import Raw
 
-from bunqueue_trio.config import INLINE_BYTES_MAX
+from bunqueue_trio.config import INLINE_BYTES_MAX, INLINE_ROWS_MAX, WRITTEN_S
 from bunqueue_trio.engine.commands.push import Bulk
 from bunqueue_trio.engine.commands.report import FAILURE_ACKS
 from bunqueue_trio.engine.job import State
@@ -456,6 +456,62 @@ async def test_of_all_acks_that_are_half_done_some_go_on_in_a_round(nursery: tri
     assert done[0] == 4 * SLICE
     # Two rounds may have a part of theirs between two looks; without turns each of the four has one in each round.
     assert max(later - earlier for earlier, later in pairwise(done)) <= 2 * SLICE
+
+
+async def test_acks_wait_for_room_in_a_batch_that_gathers_while_one_is_written(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+):
+    world = World(away_s=0.05)
+    world.start(nursery)
+    ids, _ = await taken(world, 40)
+    monkeypatch.setattr("bunqueue_trio.engine.engine.GATHER_JOBS_MAX", 2 * SLICE)
+    sizes: list[int] = []
+    world.journal.on_commit.append(lambda batch, _: sizes.append(len(batch.jobs)))
+    assert await world.core.execute(c.AckBatch(ids=ids)) == r.OK
+    assert sum(sizes) == 40
+    assert max(sizes) <= 2 * SLICE
+
+
+async def test_large_work_rests_while_the_rows_of_a_large_batch_are_written(nursery: trio.Nursery, answers: Answers):
+    half, small, large = World().journal.half, trio.Event(), trio.Event()
+    half.note_written(small, INLINE_ROWS_MAX)
+    await half.turn()
+    half.note_written(large, INLINE_ROWS_MAX + 1)
+    await answers.ask("turn", half.turn)
+    await settled()
+    assert "turn" not in answers
+    large.set()
+    await settled()
+    assert "turn" in answers
+
+
+async def test_who_has_ended_leaves_memory_in_steps_between_two_batches(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("bunqueue_trio.engine.engine.FORGET_SLICE", 40)
+    world = World()
+    world.start(nursery)
+    n = INLINE_ROWS_MAX + 1
+    ids, _ = await taken(world, n)
+    left: list[int] = []
+
+    async def look() -> None:
+        while not left or left[-1]:
+            await trio.lowlevel.checkpoint()
+            left.append(len(world.engine.jobs))
+
+    nursery.start_soon(look)
+    await world.core.finish(world.core.begin(c.AckBatch(ids=ids)))
+    await settled()
+    # Two steps may lie between two looks.
+    assert {0} < set(left) - {n} <= {89, 49, 9, 0}
+
+
+async def test_large_work_does_not_wait_for_a_slow_disk(nursery: trio.Nursery):
+    half, begun = World().journal.half, trio.current_time()
+    half.note_written(trio.Event(), INLINE_ROWS_MAX + 1)
+    await half.turn()
+    assert trio.current_time() - begun == pytest.approx(WRITTEN_S)
 
 
 async def test_acks_of_nothing_wait_for_nothing(nursery: trio.Nursery):

@@ -1,12 +1,14 @@
 """Event fan-out: to each reader what it wants, once, in order, and as much as it can hold."""
 
+import json
+
 import pytest
 import trio
 
 from bunqueue_trio.config import READER_BYTES_MAX, READER_EVENTS_MAX
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.bell import Bell
-from bunqueue_trio.runtime.hub import Hub, Subscription
+from bunqueue_trio.runtime.hub import Hub, Report, Subscription
 from bunqueue_trio.storage.memory import MemoryStore
 from tests.runtime.world import Answers, VirtualThread, World, settled
 from tests.storage.distant import DistantStore
@@ -210,8 +212,41 @@ async def test_what_a_reader_reported_is_kept_from_it_once(running: World, hub: 
     reader.types = frozenset({"completed"})
     for job in [await running.push(), await running.push()]:
         await running.pull()
-        reader.reported[1] = {job}
-        reader.reported[2] = {"another"}
+        report = Report({job})
+        reader.reports = {report: None, Report({"another"}): None}
         await running.ack(job)
         assert not reader
-        assert reader.reported == {1: set(), 2: {"another"}}
+        assert [json.loads(event.body)["jobId"] for event in report.kept] == [job]
+
+
+async def test_what_a_reader_reported_is_told_when_its_answer_says_that_it_failed(running: World, hub: Hub):
+    reader = hub.subscribe(None, Bell())
+    reader.types = frozenset({"completed"})
+    job, report = await running.push(), Report(set())
+    await running.pull()
+    report._jobs.add(job)
+    reader.reports[report] = None
+    await running.ack(job)
+    assert took(reader) == ([], 0)
+    for _ in range(2):
+        reader.withdraw(report)
+    assert took(reader) == ([4], 0)
+
+
+async def test_what_a_reader_reports_is_not_missed_where_it_does_not_fit(running: World, hub: Hub):
+    reader = hub.subscribe(None, Bell())
+    ids = [await running.push() for _ in range(4)]
+    await running.core.execute(c.PullBatch(queue="q", count=4))
+    reader.missed = 1
+    reader.reports = {Report(set(ids[:3])): None}
+    await running.core.execute(c.AckBatch(ids=ids))
+    assert reader.missed == 1 + 4 + 1 + 1  # pulled, drained, completed
+
+
+async def test_many_readers_of_the_same_share_what_a_batch_has_for_them(running: World, hub: Hub):
+    """What a commit costs is by its events and by its readers, not by their product."""
+    readers = [hub.subscribe(queue, Bell()) for queue in (None, "q") for _ in range(3)]
+    readers[0].types = frozenset({"pushed", "failed"})
+    await running.core.execute(c.PushBatch(queue="q", jobs=[c.JobSpec(data=c.Raw(b"1"))] * 5))
+    assert len({id(reader._waiting[0][0]) for reader in readers}) == 2
+    assert [took(reader)[0] for reader in readers] == [[1, 2, 3, 4, 5]] * 6

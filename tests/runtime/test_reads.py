@@ -1,17 +1,21 @@
 """A look at a job never tells what a crash could take back; it waits for that one commit and for no other."""
 
+import msgspec
 import pytest
 import trio
 
+from bunqueue_trio.config import GIVE_UP_S, LOOK_PATIENCE_MS
 from bunqueue_trio.engine.commands import HANDLERS
-from bunqueue_trio.errors import Refused
+from bunqueue_trio.errors import STORAGE_DOWN, Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
-from bunqueue_trio.protocol.catalog import SPECS
+from bunqueue_trio.protocol.catalog import READS, SPECS
 from bunqueue_trio.runtime import core
 from tests.runtime.world import Answers, VirtualThread, World
 from tests.storage.faulty import Fault
 
+BY_JOB = {c.GetJob, c.GetState, c.GetProgress, c.GetResult, c.WaitJob, c.GetAttempts, c.Why, c.GetLogs}
+"""Looks at one job."""
 SECOND = 1  # what a commit takes here
 
 
@@ -109,6 +113,83 @@ async def test_while_the_disk_refuses_a_change_its_job_is_not_shown_and_others_a
     assert await look(world, "two") == "waiting"
     await trio.sleep(5)
     assert await look(world, "one") == "completed"
+
+
+def command_of(kind: type[c.Command]) -> c.Command:
+    """Return a list of something that is there, or of nothing."""
+    needed = [f.name for f in msgspec.structs.fields(kind) if f.required]
+    return kind(**dict.fromkeys(needed, "q"))
+
+
+async def refused_now(nursery: trio.Nursery) -> World:
+    """A server whose disk refuses what has just changed, and will."""
+    world = World([Fault.NONE, *[Fault.REFUSED] * 1000])
+    world.start(nursery)
+    await world.push(job_id="one")
+    await world.core.execute(c.Pull(queue="q"))
+    await Answers(world, nursery).ask("ack", world.ack, "one")
+    assert world.journal.failing is not None
+    assert world.journal.last_epoch
+    return world
+
+
+async def listed(world: World, kind: type[c.Command]) -> int:
+    """Ask for a list; return the status of its answer."""
+    try:
+        await world.core.execute(command_of(kind))
+    except Refused as refused:
+        return refused.status
+    return 200
+
+
+@pytest.mark.parametrize("kind", sorted(READS - BY_JOB, key=lambda kind: kind.__name__))
+async def test_whatever_is_not_one_job_is_shown_while_the_disk_refuses(
+    nursery: trio.Nursery, kind: type[c.Command]
+) -> None:
+    """Else nobody could look what is wrong: a list is told from memory, with what may never be committed."""
+    world = await refused_now(nursery)
+    with trio.fail_after(0.001):
+        assert await listed(world, kind) in (200, 400, 404)
+
+
+@pytest.mark.parametrize("kind", sorted(BY_JOB, key=lambda kind: kind.__name__))
+async def test_a_look_at_one_job_is_a_fact_or_no_answer(nursery: trio.Nursery, kind: type[c.Command]) -> None:
+    world = await refused_now(nursery)
+    with pytest.raises(Refused) as refused:
+        await world.core.execute(kind(id="one"))
+    assert (refused.value.status, str(refused.value)) == (503, STORAGE_DOWN.message)
+
+
+@pytest.mark.parametrize("kind", [c.FindJobs, c.Actions])
+async def test_who_waits_for_a_list_as_the_disk_begins_to_refuse_gets_it(
+    world: World, nursery: trio.Nursery, kind: type[c.Command]
+) -> None:
+    world.store.commits = iter([Fault.REFUSED] * 1000)
+    answers = Answers(world, nursery)
+    await busy(world, answers)
+    begun = world.core.begin(command_of(kind))
+    assert begun.epoch
+    await answers.ask("list", world.core.finish, begun)
+    await trio.sleep(GIVE_UP_S)
+    assert "list" not in answers
+    await trio.sleep(2 * SECOND)
+    assert answers["list"] is begun.reply
+    assert isinstance(answers["other"], Refused)
+    assert world.core.finish_nowait(begun) is begun.reply, "as the hot loop and the doors end it"
+
+
+async def test_lists_do_not_wait_for_a_commit_that_hangs(
+    world: World, nursery: trio.Nursery, thread: VirtualThread
+) -> None:
+    thread.delay_s = 3600
+    answers = Answers(world, nursery)
+    await busy(world, answers)
+    await trio.sleep(LOOK_PATIENCE_MS / 1000)
+    await answers.ask("patient", listed, world, c.FindJobs)
+    assert "patient" not in answers
+    await trio.sleep(0.001)
+    await answers.ask("list", listed, world, c.FindJobs)
+    assert answers["list"] == 200
 
 
 async def count(world: World) -> object:

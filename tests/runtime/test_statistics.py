@@ -80,7 +80,9 @@ async def test_a_queue_is_told_with_the_job_that_is_active_for_longest(autojump_
     for _ in range(2):
         server.core.begin(c.Pull(queue="q"))
         await trio.sleep(5)
-    assert (await server.look_at_queues())[0].active_since == 1_000_000
+    seen = (await server.look_at_queues())[0]
+    assert (seen.active_since, seen.active_id) == (1_000_000, next(iter(server.engine.queues["q"].active)).id)
+    assert (await server.queue_statistics()).longest == [(1_000_000, "q")]
 
 
 def test_who_was_cancelled_has_not_died_of_anything():

@@ -5,7 +5,9 @@ from typing import Any
 
 import trio
 
+from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.awaited import Leading, Question
+from bunqueue_trio.storage.cluster import Cluster
 from bunqueue_trio.storage.store import Batch, Store
 from tests.storage.faulty import Fault, FaultyStore
 
@@ -29,6 +31,10 @@ class DistantStore(FaultyStore):
         """Commits that were there already."""
         self.asked: list[str] = []
         """What was looked up."""
+        self.leads_so: Leading | None = None
+        """How it leads, where a test wants something else."""
+        self.seen: Cluster | None = None
+        """What its watcher sees."""
         self._unheard: int | None = None
         """The epoch of the last commit, until its answer has arrived."""
 
@@ -49,7 +55,10 @@ class DistantStore(FaultyStore):
         return self.is_led
 
     def leading(self) -> Leading:
-        return Leading(7, self.lease_s / 2, 1234)
+        return self.leads_so or Leading(7, self.lease_s / 2, 1234, self.lease_s, 3)
+
+    def watcher(self) -> "Watching":
+        return Watching(self)
 
     async def beat(self) -> None:
         await trio.sleep(self.away_s)
@@ -60,3 +69,19 @@ class DistantStore(FaultyStore):
         answer = question.ask(self)
         await trio.sleep(self.look_s)
         return answer
+
+
+class Watching:
+    """Sees what a test says that there is; without it, nothing can be seen."""
+
+    def __init__(self, store: DistantStore) -> None:
+        self._store = store
+
+    async def look(self, jobs: int) -> Cluster:
+        await trio.sleep(self._store.away_s)
+        if self._store.seen is None:
+            raise StoreError("nothing can be seen")
+        return self._store.seen
+
+    def close(self) -> None:
+        pass

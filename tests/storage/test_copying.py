@@ -152,7 +152,10 @@ def test_a_file_of_another_version_or_a_damaged_one_is_refused(full: Path, tmp_p
     shutil.copy(old, tmp_path / "old.db")
     with pytest.raises(StoreError, match="its schema is of version 3, this one copies 5; start a server with it once"):
         copy(held(tmp_path / "old.db"), made(tmp_path / "new.db"))
-    assert run(old, tmp_path / "old.db").exit_code == 1  # and it is no target either, as it has something
+    shutil.copy(old, tmp_path / "too.db")
+    assert (
+        run(tmp_path / "too.db", tmp_path / "old.db").exit_code == 1
+    )  # and it is no target either, as it has something
     damaged = bytearray(full.read_bytes())
     damaged[5 * 4096 : 5 * 4096 + 200] = bytes(200)
     full.write_bytes(damaged)
@@ -338,6 +341,7 @@ def test_there_and_back_is_the_same_and_a_server_there_answers_alike(full: Path,
         there.stdout.splitlines()[:-1] == back.stdout.splitlines()[:-1]
     )  # the digests are of what is copied, not of how it is kept
     assert rows(full) == rows(tmp_path / "back.db")
+    assert ask(database, "SELECT count(*) FROM bq.term") == [(0,)], "a copy is no term of the cluster"
     assert served(full) == trio.run(answers, taken(database))
 
 
@@ -373,8 +377,7 @@ def test_no_server_leads_at_either_end(full: Path, database: str, tmp_path: Path
     with closing(taken(database)):
         for refused in (run(database, tmp_path / "new.db"), run(full, database)):
             assert refused.exit_code == 1
-            # In a test the server is this process, too.
-            assert "is what is copied from" in refused.stderr
+            assert "a server leads there (" in refused.stderr
     ask(database, "UPDATE bq.leader SET holder = 'host process 7', beat = clock_timestamp(), lease = '1 h'")
     for refused in (run(database, tmp_path / "new.db"), run(full, database)):
         assert "a server leads there (host process 7): end all that serve it" in refused.stderr

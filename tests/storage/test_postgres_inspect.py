@@ -14,6 +14,7 @@ from tests.storage.ledger import NOW, Ledger, ended, event, make_job
 pytest.importorskip("psycopg", reason="psycopg is not installed")
 
 from bunqueue_trio import __version__
+from bunqueue_trio.storage.cluster import DoorFigures
 from bunqueue_trio.storage.postgres import announcer as announcing
 from bunqueue_trio.storage.postgres import inspect
 from bunqueue_trio.storage.postgres.announcer import Announcer
@@ -79,6 +80,12 @@ FAULTS = {
     "jobs have a lease and are not active": "UPDATE bq.job SET state = 'delayed' WHERE seq = 5",
     "ready jobs have no place": "UPDATE bq.job SET place = 0 WHERE seq = 4",
     "ready jobs share a place": "UPDATE bq.job SET place = 2 WHERE seq = 4",
+    "jobs wait for dependencies and name none": "UPDATE bq.job SET note = '{\"waiting_on\":[]}' WHERE seq = 6",
+    "keys are where no next one is left": "UPDATE bq.job SET place = 9007199254740993 WHERE seq = 1",
+    "nobody can lead": "DELETE FROM bq.leader",
+    "nobody can follow the leader for longer than its lease": "UPDATE bq.leader SET beat = clock_timestamp() + interval '1 h'",
+    "terms are still to come": "INSERT INTO bq.term VALUES (7, 'x', '1', clock_timestamp())",
+    "servers cannot know each other": "UPDATE bq.link SET key = 'short'",
     "events overlap": "UPDATE bq.event_batch SET count = 5 WHERE last_id = 8",
     "trails are of no job": "UPDATE bq.trail SET key = 'nobody'",
     "trails do not add up": "UPDATE bq.trail SET size = 7",
@@ -92,7 +99,10 @@ FAULTS = {
 @pytest.mark.parametrize("claim", FAULTS)
 def test_each_fault_is_found(place: Place, claim: str):
     ask(place, FAULTS[claim])
-    assert claim in [finding.split(": ")[0] for finding in look(place).findings]
+    try:
+        assert claim in [finding.split(": ")[0] for finding in look(place).findings]
+    finally:
+        ask(place, "UPDATE bq.link SET key = sha256('1')")  # which no other test makes
 
 
 def test_every_check_has_a_fault():
@@ -117,6 +127,7 @@ def test_who_leads_is_told(place: Place):
 
 def test_a_table_of_dead_rows_is_found(place: Place, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(inspect, "_DEAD", "SELECT 'job', 100001::bigint, 5::bigint WHERE $1 <> ''")
+    monkeypatch.setattr(inspect, "OLDEST_S", 10**9)
     assert look(place).findings == ["the table job holds 100,001 dead rows beside 5: autovacuum does not keep up"]
 
 
@@ -136,8 +147,9 @@ def test_who_leads_and_who_has_led_and_what_a_failover_would_take(place: Place, 
     assert led.is_alive
     assert (led.term, led.link, led.version) == (1, None, __version__)
     assert led.age_s is not None
-    assert led.tables["job"] > 0
-    assert [(term.term, term.holder, term.since) for term in led.terms] == [(1, led.holder, led.since)]
+    assert {table.name: table.bytes > 0 for table in led.tables}["job"]
+    assert led.round_trip_ms > 0
+    assert [term[:4] for term in led.terms] == [(1, led.holder, __version__, led.since)]
     assert led.failover == (6, pytest.approx(60e-6), pytest.approx(10 + 60e-6), False), (
         "of what is usual: none was read yet"
     )
@@ -150,8 +162,17 @@ def test_who_leads_and_who_has_led_and_what_a_failover_would_take(place: Place, 
     ask(place, "UPDATE bq.leader SET start_jobs = 1000, start_s = 2")
     led = look_at_cluster(place)
     assert led.failover == (6, pytest.approx(0.012), pytest.approx(20.012), True)
-    assert [term.term for term in led.terms] == [2, 1]
+    assert [(term.term, term.ended) for term in led.terms] == [(2, None), (1, "stopped")]
     second.close()
+    [now, _] = look_at_cluster(place).terms
+    assert (now.ended, (now.until or 0) >= now.since) == ("stopped", True), "it has said when it let go"
+    assert second.take() is None
+    ask(place, "UPDATE bq.leader SET beat = clock_timestamp() - interval '1 hour'")
+    assert second.take() is None
+    third = look_at_cluster(place).terms[1]
+    assert (third.term, third.ended, (third.until or 0) < third.since) == (3, "silent", True), "until it was heard of"
+    ask(place, "DELETE FROM bq.term")
+    ask(place, "UPDATE bq.leader SET beat = '-infinity', term = 2")
     for _ in range(25):
         ask(place, "UPDATE bq.leader SET beat = '-infinity'")
         assert second.take() is None
@@ -173,10 +194,11 @@ def test_what_cannot_be_asked_about_a_cluster_is_told(place: Place):
 
 def test_who_waits_is_seen_until_it_does_so_no_more(place: Place, monkeypatch: pytest.MonkeyPatch):
     assert look_at_cluster(place).waiting == []
-    ask(place, "INSERT INTO bq.waiting VALUES ('old', '0', clock_timestamp(), clock_timestamp() - interval '2 hours')")
+    ask(place, "INSERT INTO bq.waiting VALUES ('old', '0', clock_timestamp(), clock_timestamp() - interval '25 hours')")
     waits = Announcer(place)
-    first = waits.wait()
+    first = waits.wait(DoorFigures(True, 3, 2))
     [each] = look_at_cluster(place).waiting
+    assert each[4:] == ("127.0.0.1", True, 3, 2)
     assert (each.holder, each.version, each.seen_s < 60) == (own_name(), __version__, True)
     assert [name for (name,) in ask(place, "SELECT holder FROM bq.waiting")] == [own_name()]
     ask(place, "UPDATE bq.waiting SET seen = seen - interval '30 s'")
@@ -187,7 +209,8 @@ def test_who_waits_is_seen_until_it_does_so_no_more(place: Place, monkeypatch: p
     [again] = look_at_cluster(place).waiting
     assert (again.seen_s < 30, again.since) == (True, each.since)
     ask(place, "UPDATE bq.waiting SET seen = seen - interval '30 minutes'")
-    assert look_at_cluster(place).waiting == []
+    away = look_at_cluster(place)
+    assert (away.waiting, [each.holder for each in away.missing]) == ([], [own_name()])
     waits.wait()
     assert look_at_cluster(place).waiting[0].since > each.since, "it was away"
     waits.close()

@@ -1,5 +1,6 @@
 """The tables of a store in PostgreSQL: made once, never in the way of anything else, and not used by who does not know them."""
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.storage.opening import open_store
 from bunqueue_trio.storage.sqlite import SqliteStore
 from tests.storage.ledger import Ledger, loaded, make_job
-from trials.lib.postgres import Cluster
+from trials.lib.postgres import Cluster, Server, why_not
 
 pytest.importorskip("psycopg", reason="psycopg is not installed")
 
@@ -59,6 +60,30 @@ def test_the_tables_are_made_once(fresh: Place):
     assert schema.migrate(fresh) == (newest, newest), "beside a server, too"
     assert list(loaded(store)) == ["job-1"]
     store.close()
+
+
+@pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+async def test_who_leads_and_where_is_known_after_a_crash_whatever_is_not_waited_for_otherwise():
+    with contextlib.closing(Server(autovacuum="off", bgwriter_lru_maxpages="0")) as cluster:
+        place = parse_place(f"{cluster.new_url()}&options=-csynchronous_commit%3Doff")
+
+        def crash() -> None:
+            cluster.stop()
+            cluster.start()
+            cluster.write_no_more()
+
+        cluster.write_no_more()
+        schema.migrate(place)
+        crash()
+        store = opened(place)
+        crash()
+        assert ask(place, "SELECT term FROM bq.leader") == [(store.term,)]
+        announcer = store.announcer()
+        await announcer.tell("here")
+        crash()
+        assert ask(place, "SELECT link FROM bq.leader") == [("here",)]
+        announcer.close()
+        store.close()
 
 
 def test_two_in_one_database_do_not_disturb_each_other(fresh: Place, url: str):

@@ -24,12 +24,13 @@ pytest.importorskip("psycopg", reason="psycopg is not installed")
 import psycopg
 
 from bunqueue_trio.storage.postgres import link as links
+from bunqueue_trio.storage.postgres import standby
 from bunqueue_trio.storage.postgres.announcer import Announcer
 from bunqueue_trio.storage.postgres.link import Link, Query
 from bunqueue_trio.storage.postgres.place import Place, parse_place
 from bunqueue_trio.storage.postgres.standby import take_over
 from bunqueue_trio.storage.postgres.store import PostgresStore
-from bunqueue_trio.storage.postgres.terms import TAKE_AGAIN, own_name
+from bunqueue_trio.storage.postgres.terms import TAKE_AGAIN, Seen, own_name
 
 Open = Callable[..., PostgresStore]
 
@@ -154,8 +155,9 @@ def test_a_beat_says_that_it_is_alive_and_one_is_enough(open_: Open, sql: Any):
 def test_it_leads_for_sure_as_long_as_nobody_else_can(open_: Open):
     store = open_(lease_s=10)
     assert store.leads()
-    term, left_s, remembered = store.leading()
-    assert (term, 0 < left_s <= 10, remembered) == (1, True, 0)
+    led = store.leading()
+    assert (led.term, 0 < led.lease_left_s <= 10, led.remembered, led.batches) == (1, True, 0, 0)
+    assert (led.lease_s, led.remembers_s) == (10, None)
     store._beat_at -= 10.1
     assert not store.leads(), "somebody may lead"
     assert store.leading().lease_left_s == 0
@@ -232,35 +234,87 @@ async def test_the_own_address_is_that_of_the_way_to_the_database(place: Place, 
         assert link.own_host() == "127.0.0.1"
 
 
-async def test_a_standby_gives_the_leader_time_when_the_database_was_gone(
-    url: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
-):
-    """It may have come back without its newest transactions, which only the leader has."""
-    answers: list[Any] = ["the first", StoreError("gone"), StoreError("gone")]
-    asked: list[tuple[str, float]] = []
+class Watched:
+    """A leader's row as a standby sees it in virtual time: what it answers, look by look, and when it was taken."""
 
-    def take(self: PostgresStore) -> Any:
-        asked.append(("take", trio.from_thread.run_sync(trio.current_time)))
-        answer = answers.pop(0) if answers else None
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: Seen | Exception) -> None:
+        self.looks = 0
+        self.taken_at: list[float] = []
+        self._answers = answers
+        monkeypatch.setattr(PostgresStore, "seen", lambda _: self._seen())
+        monkeypatch.setattr(PostgresStore, "take", lambda _: self._take())
+        monkeypatch.setattr(PostgresStore, "skip_event_ids", lambda _: None)
+        monkeypatch.setattr(Announcer, "wait", lambda *_: (None, b""))
+
+    def _seen(self) -> Seen:
+        answer = self._answers[self.looks % len(self._answers)]
+        self.looks += 1
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    def holder(self: PostgresStore) -> str:
-        asked.append(("holder", trio.from_thread.run_sync(trio.current_time)))
-        answer = answers.pop(0) if answers else "the first"
-        if isinstance(answer, Exception):
-            raise answer
-        return str(answer)
+    def _take(self) -> None:
+        self.taken_at.append(trio.from_thread.run_sync(trio.current_time))
 
-    monkeypatch.setattr(PostgresStore, "take", take)
-    monkeypatch.setattr(PostgresStore, "holder", holder)
+
+SILENT = Seen("the first", 1, 7, "life then", False, 10.0)
+
+
+async def test_a_server_gives_the_leader_time_however_old_its_last_word_is(
+    url: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+):
+    """The database may have been away, and have come back without its newest transactions, which only the leader has."""
+    watched = Watched(monkeypatch, SILENT)
+    (await take_over(url, 3)).close()
+    assert 10 <= watched.taken_at[0] < 11, "its lease, whatever that of who waits is; and nobody was asked before"
+
+
+async def test_who_has_let_go_is_followed_at_once(
+    url: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+):
+    watched = Watched(monkeypatch, SILENT._replace(is_free=True))
     (await take_over(url, 10)).close()
-    taken = [moment for what, moment in asked if what == "take"]
-    gone = asked[2][1]
-    assert [what for what, _ in asked[:4]] == ["take", "take", "holder", "holder"]
-    assert taken[-1] - gone >= 10
-    assert len(taken) == 3
+    assert watched.taken_at == [0]
+
+
+async def test_errors_put_off_a_failover_by_no_more_than_they_last(
+    url: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+):
+    """A bad connection of its own is no reason to begin anew."""
+    watched = Watched(monkeypatch, *[SILENT] * 8, StoreError("gone"))
+    (await take_over(url, 10)).close()
+    assert 10 < watched.taken_at[0] < 14
+
+
+async def test_time_in_which_nothing_was_seen_is_not_silence(
+    url: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+):
+    """A database that was away for longer than the lease, between two looks of the same."""
+    watched = Watched(monkeypatch, SILENT, *[StoreError("gone")] * 100, *[SILENT] * 100)
+    (await take_over(url, 10)).close()
+    assert watched.taken_at[0] >= 50 + 10
+
+
+def test_who_stood_still_has_not_seen_the_leader_be_silent():
+    silence = standby.Silence()
+    silence.note(SILENT, 0.0)
+    silence.note(SILENT, 40.0)
+    assert silence.seconds == 2 * standby.STANDBY_S
+    silence.note(SILENT._replace(beat="life later"), 40.5)
+    assert silence.seconds == 0, "a word"
+
+
+async def test_a_database_that_has_lost_a_later_leader_is_not_believed_that_nobody_leads(
+    url: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+):
+    """That leader may write again that it leads."""
+    free = Seen("the one before", 0, 7, "life before", True, 0.0)
+    watched = Watched(monkeypatch, *[SILENT] * 3, *[free] * 100)
+    (await take_over(url, 10)).close()
+    assert 11 <= watched.taken_at[0] < 13
+    watched = Watched(monkeypatch, free)
+    (await take_over(url, 10)).close()
+    assert watched.looks == 1, "who has seen nothing else follows at once"
 
 
 async def test_a_start_waits_for_a_database_that_comes_up_within_half_a_minute(
@@ -268,15 +322,14 @@ async def test_a_start_waits_for_a_database_that_comes_up_within_half_a_minute(
 ):
     """As after the start of a machine; until then it answers as one that waits to lead."""
     waits: list[float] = []
-    take = PostgresStore.take
+    seen = PostgresStore.seen
 
-    def come_up(self: PostgresStore) -> str | None:
+    def come_up(self: PostgresStore) -> Seen:
         if trio.from_thread.run_sync(trio.current_time) < began + 25:
             raise StoreError("connection refused")
-        return take(self)
+        return seen(self)
 
-    monkeypatch.setattr(PostgresStore, "take", come_up)
-    monkeypatch.setattr(PostgresStore, "holder", come_up)
+    monkeypatch.setattr(PostgresStore, "seen", come_up)
     began = trio.current_time()
 
     def wait() -> NoteLeader:
@@ -299,7 +352,14 @@ async def test_a_database_that_does_not_come_up_is_told_with_the_setting_that_na
 async def test_a_database_that_comes_up_without_tables_is_one_line(
     url: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ):
-    monkeypatch.setattr(PostgresStore, "take", lambda self: (_ for _ in ()).throw(StoreError("connection refused")))
+    answers, seen = [StoreError("connection refused")], PostgresStore.seen
+
+    def come_up(self: PostgresStore) -> Seen:
+        if answers:
+            raise answers.pop()
+        return seen(self)
+
+    monkeypatch.setattr(PostgresStore, "seen", come_up)
     with pytest.raises(StartupError, match="run `bunqueue-trio migrate` once"):
         await take_over(f"{url}&schema=nobody_made_it" if "?" in url else f"{url}?schema=nobody_made_it", 10)
 
@@ -686,7 +746,8 @@ def test_one_that_has_lost_more_than_is_remembered_ends_the_server(
     ledger = Ledger(store)
     for seq in range(1, 30):
         ledger.write([make_job(seq)])
-    assert 0 < len(store._tail._batches) < 29
+    assert 0 < len(store._tail) < 29
+    assert 0 <= (store.leading().remembers_s or -1) < 60, "no further back"
     sql("UPDATE bq.leader SET batch = 2")
     with pytest.raises(
         TakenOver, match=r"has lost what was committed there \(it is at batch 2 of term 1, this server at 29 of 1\)"

@@ -17,7 +17,7 @@ from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.config import GIVE_UP_S, KEEPER_S, Settings
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
-from bunqueue_trio.protocol.catalog import CATALOG
+from bunqueue_trio.protocol.catalog import CATALOG, LISTS
 from bunqueue_trio.runtime import core
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
@@ -117,14 +117,26 @@ def status(data: bytes) -> int:
 async def test_reading_goes_on_while_the_disk_refuses(start: Start) -> None:
     world = await start()
     job_id = await world.push()
+    await world.server.core.execute(c.Cron(name="nightly", queue="other", repeat_every=86_400_000, data=Raw(b"1")))
     world.store.commits = iter([Fault.REFUSED] * 1000)
     clients = await world.connect_many(3)
     put(clients[0], PUSH)
     await trio.sleep(1)
     assert world.server.journal.failing is not None
-    for path in (f"/jobs/{job_id}", f"/jobs/{job_id}/state", "/queues", "/storage", "/queues/q/counts"):
+    lists = [spec.http.path for spec in CATALOG if spec.command in LISTS and spec.http]
+    assert len(lists) > 10
+    for path in (
+        f"/jobs/{job_id}",
+        f"/jobs/{job_id}/state",
+        "/queues",
+        "/storage",
+        "/queues/q/counts",
+        "/workers",
+        *lists,
+    ):
+        target = path.replace(":queue", "q").replace(":name", "nightly") + "?state=waiting" * path.endswith("jobs/list")
         for client in clients[1:]:
-            put(client, request_bytes("GET", path))
+            put(client, request_bytes("GET", target))
         assert [status(await answer(client)) for client in clients[1:]] == [200, 200], path
     put(clients[1], PULL)
     put(clients[2], PUSH)

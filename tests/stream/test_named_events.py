@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from bunqueue_trio.protocol.events import EVENT_TYPES, NAMED_TYPES, chosen
+from bunqueue_trio.protocol.events import ALL_TYPES, EVENT_TYPES, NAMED_TYPES, chosen
 from bunqueue_trio.sync import SyncClient
 from tests.stream.sse import events, request
 from tests.stream.ws import peer
@@ -93,7 +93,7 @@ def test_a_type_that_there_is_not_is_refused(server: Server) -> None:
     with request(server, "/events?types=pushed,nope") as reader:
         assert reader.response.status == 400
         said = json.loads(reader.response.read())["error"]
-    assert said == "types must be event types or *, not 'nope'"
+    assert said == "types must be event types or *, not 'nope'; there are " + ", ".join(sorted(ALL_TYPES))
 
 
 def test_the_sync_client_hears_them_by_name(server: Server, client: Client, queue: str) -> None:

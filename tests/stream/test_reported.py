@@ -9,10 +9,12 @@ import trio
 
 from bunqueue_trio.api.session import Session
 from bunqueue_trio.config import Settings
+from bunqueue_trio.runtime import core
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.storage.memory import MemoryStore
+from tests.storage.faulty import Fault, FaultyStore
 from tests.stream.test_virtual import START_MS, World, nothing
 
 Heard = list[tuple[str, str]]
@@ -55,7 +57,7 @@ class Peer:
 
 @pytest.fixture
 async def world(nursery: trio.Nursery) -> AsyncIterator[World]:
-    server = Server(Settings(), MemoryStore(), Clock(START_MS))
+    server = Server(Settings(), FaultyStore(MemoryStore()), Clock(START_MS))
     await nursery.start(serve, server, [nothing])
     yield World(server, nursery)
     nursery.cancel_scope.cancel()
@@ -139,4 +141,33 @@ async def test_what_is_reported_of_other_queues_is_not_kept(world: World):
         for _ in range(10):
             ids, tokens = await peer.push_and_pull(1)
             await peer.ask("FAIL", id=ids[0], token=tokens[0])
-        assert len(session._subscription.reported) <= 2
+        assert not session._subscription.reports
+
+
+async def refused(world: World, peer: Peer, cmd: str, **fields: Any) -> None:
+    """Let the peer ask for something that is committed when it has been told that it may never be."""
+    store = world.server.store
+    assert isinstance(store, FaultyStore)
+    store.commits = iter([Fault.REFUSED] * 1000)
+    assert "not committed" in (await peer.ask(cmd, **fields))["error"]
+    assert await peer.heard() == []
+    store.commits = iter(())
+
+
+async def test_what_it_is_told_may_never_be_it_hears_when_it_is(world: World, peer: Peer):
+    ids, tokens = await peer.push_and_pull(1)
+    await refused(world, peer, "ACK", id=ids[0], token=tokens[0])
+    assert await peer.heard() == [("completed", ids[0])]
+
+
+async def test_so_it_is_with_many_that_go_in_steps_of_which_some_were_committed_before(
+    world: World, peer: Peer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(core, "BULK_SLICE", 10)
+    ids, tokens = await peer.push_and_pull(30)
+    store = world.server.store
+    assert isinstance(store, FaultyStore)
+    store.commits = iter([Fault.NONE] + [Fault.REFUSED] * 1000)
+    assert "not committed" in (await peer.ask("ACKB", ids=ids, tokens=tokens))["error"]
+    store.commits = iter(())
+    assert sorted(await peer.heard()) == [("completed", job) for job in sorted(ids)]

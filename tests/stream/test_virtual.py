@@ -428,6 +428,21 @@ async def test_a_reply_that_is_given_up_holds_no_bytes(world: World, monkeypatch
     assert world.server.buffers.held == 0
 
 
+async def test_a_list_that_is_given_up_is_told_as_it_was(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    with world.session() as session:
+        await world.ask(session, "Unsubscribe")
+        with monkeypatch.context() as patch:
+            patch.setattr(world.server.store, "commit", full_disk)
+            world.send(session, "PUSH", queue="q", data=1, reqId="push")
+            world.send(session, "FindJobs", queue="q", reqId="list")
+            assert not session.outgoing()
+            await trio.sleep(GIVE_UP_S + 1)
+            said = [json.loads(each) for each in session.outgoing()]
+            assert [(each["ok"], each["reqId"]) for each in said] == [(False, "push"), (True, "list")]
+            assert len(said[1]["jobs"]) == 1
+        await trio.sleep(5)
+
+
 @pytest.fixture
 def given_back(world: World, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ids of the jobs that were returned since their delivery failed, each time that one was."""

@@ -1,5 +1,6 @@
 """Takes the pictures of the documents: pages of a simulated night, given to a browser with the headers that they have."""
 
+import argparse
 import http.server
 import io
 import re
@@ -96,6 +97,7 @@ def small(png: bytes) -> bytes:
 
 def main() -> int:
     """Take all of them."""
+    argparse.ArgumentParser(description="Make the pictures in docs/dashboard anew; needs chromium.").parse_args()
     if CHROMIUM is None:
         print("chromium is not installed: apt-get install chromium", file=sys.stderr)
         return 1

@@ -10,8 +10,13 @@ import httpx
 import pytest
 
 from bunqueue_trio.engine.fingerprint import fingerprint
+from bunqueue_trio.testing import virtual
 from tests.ui import axe
+from tests.ui.camera import served
 from tests.ui.chromium import CHROMIUM, PATIENCE_S, Browser
+from tests.ui.site import Page
+from tests.ui.test_cluster import World
+from tests.ui.test_cluster_findings import NOW, WAITS, WELL
 from tests.ui.test_hostile import HOSTILE
 from tests.wire.server import Server
 
@@ -148,7 +153,7 @@ def screens(job: str) -> tuple[str, ...]:
         "/ui", "/ui/queues", "/ui/queues/orders", "/ui/jobs", "/ui/queues/orders/jobs?state=failed", "/ui/queues/strange/jobs?state=waiting",
         job, job + "/data", "/ui/errors", f"/ui/errors/orders?fingerprint={fingerprint('PaymentError: order 17 refused').key}",
         "/ui/events", "/ui/events?type=failed", "/ui/schedules", "/ui/schedules/nightly", "/ui/workers", "/ui/workers/w-1", "/ui/actions", "/ui/actions?of=nowhere",
-        "/ui/act/release?id=w-1", f"/ui/act/rerun-group?queue=orders&fingerprint={fingerprint('PaymentError: order 17 refused').key}", "/ui/act/delete-schedule?name=nightly", "/ui/storage", "/ui/server", "/ui/act/pause?queue=orders", "/ui/act/clean?queue=orders", "/ui/jobs/nobody",
+        "/ui/act/release?id=w-1", f"/ui/act/rerun-group?queue=orders&fingerprint={fingerprint('PaymentError: order 17 refused').key}", "/ui/act/delete-schedule?name=nightly", "/ui/storage", "/ui/server", "/ui/cluster", "/ui/act/pause?queue=orders", "/ui/act/clean?queue=orders", "/ui/jobs/nobody",
     )  # fmt: skip
 
 
@@ -191,6 +196,35 @@ def test_axe_finds_no_fault(axe_core: str, browser: Browser, server: Server, wid
         browser.run(axe_core + "; 1")
         found[path] = browser.run(axe.RUN)
     assert {path: faults for path, faults in found.items() if faults} == {}
+
+
+@pytest.fixture(scope="module")
+def of_cluster() -> Iterator[str]:
+    """The address of a cluster in trouble, as its leader shows it."""
+    found: dict[str, Page] = {}
+
+    async def make() -> None:
+        world = World(doors=2)
+        world.server.doors.note_end(NOW, "2", "did not answer any more, and was ended", hung=True)
+        gone = [WAITS._replace(seen_s=400.0, version="0.0.9")]
+        found["/ui/cluster"] = await world.see(WELL._replace(waiting=[], missing=gone, oldest_s=4000.0))
+        for address in re.findall(r'"(/ui/static/[^"]*)"', found["/ui/cluster"].html):
+            found[address.partition("?")[0]] = await world.site.get(address)
+
+    virtual.run(make, seed=1)
+    with served(found) as url:
+        yield url
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1440])
+def test_a_cluster_is_fit_to_be_read(browser: Browser, of_cluster: str, axe_core: str, width: int, dark: bool) -> None:
+    browser.look(width, dark=dark)
+    browser.go(f"{of_cluster}/ui/cluster")
+    assert "No other server would take over" in browser.text()
+    assert browser.run(JUDGE) == []
+    browser.run(axe_core + "; 1")
+    assert browser.run(axe.RUN) == []
 
 
 def test_a_page_lives_and_a_hidden_one_asks_nothing(browser: Browser, server: Server) -> None:

@@ -1,25 +1,29 @@
 """The rules: what they say of a picture, and that they say nothing of a good one."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 import pytest
 import trio
 from msgspec.structs import replace
 
+from bunqueue_trio.cli import COMMANDS, main
 from bunqueue_trio.config import MIB, Settings
 from bunqueue_trio.engine.figures import bucket_of
-from bunqueue_trio.pages.findings import FINDINGS_MAX, Picture, find, full_in_ms
+from bunqueue_trio.pages.findings import FINDINGS_MAX, Finding, Picture, find, full_in_ms
+from bunqueue_trio.pages.queue_findings import stuck_after
 from bunqueue_trio.pages.words import count, rate, size, span
 from bunqueue_trio.runtime.audit import Finding as AuditFinding
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.history import Minute, Past, QueueMinute
 from bunqueue_trio.runtime.picture import PauseLook, QueueLook
 from bunqueue_trio.runtime.server import Server
-from bunqueue_trio.runtime.statistics import ScheduleFigures, Statistics, TaskFigures
+from bunqueue_trio.runtime.statistics import ErrorBack, ScheduleFigures, Statistics, TaskFigures
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.storage.store import Space
 
@@ -174,7 +178,7 @@ def test_schedules_that_missed_their_time_are_told_for_an_hour():
     assert finding.title == "Schedules missed their time 2 times within an hour, nightly last"
     assert finding.until == finding.since, "it is a moment, and over"
     assert finding.evidence.startswith("nightly was due 5 min ago. Before it b was late. Each of them says")
-    assert "`bunqueue-trio schedules run nightly`" in finding.remedy
+    assert finding.commands == ("bunqueue-trio schedules show nightly", "bunqueue-trio schedules run nightly")
     many = replace(late, schedules=ScheduleFigures(3, 9, 1, late.schedules.lately))
     assert "Before it b, c were late." in find(Picture(many, [], Past([minute(30)])))[0].evidence
     one = replace(late, schedules=ScheduleFigures(3, 1, 1, late.schedules.lately))
@@ -252,13 +256,15 @@ def test_what_is_over_is_told_in_the_past():
 
     quiet = line({"failed": 20}, {"failed": 20}, {}, {}, {})
     (finding,) = find(Picture(GOOD, [queue(delayed=1)], Past(queues={"q": quiet})))
-    assert finding.title == "q: most attempts failed, 8 a minute"
-    assert (finding.until, "No attempt has failed since" in finding.cause) == (NOW - 4 * MINUTE, True)
+    assert finding.title == "q: most attempts failed, 20 a minute while that lasted"
+    assert (finding.until, "was down" in finding.cause) == (NOW - 4 * MINUTE, True)
+    assert finding.evidence == "Within 4 min 0 attempts failed and 0 jobs completed; 1 job waits for another try."
 
     died = line({"dead": 0}, {"dead": 12}, {"dead": 12}, {"dead": 12}, {"dead": 12})
     (finding,) = find(Picture(GOOD, [queue(dead=12)], Past(queues={"q": died})))
     assert (finding.code, finding.until) == ("jobs-die", NOW - 4 * MINUTE)
     assert "failed" in finding.cause
+    assert finding.evidence.startswith("Within 4 min 0 attempts failed")
     (finding,) = find(Picture(GOOD, [queue(dead=13)], Past(queues={"q": died})))
     assert (finding.until, "fails" in finding.cause) == (None, True)
 
@@ -285,11 +291,17 @@ def test_attempts_that_fail():
 def test_a_job_that_takes_far_longer_than_others_do():
     """Its worker says that it lives, so nothing else would tell of it."""
     usual = line({"runs": {bucket_of(20_000): 8}}, {"runs": {bucket_of(1000): 4}})
-    stuck = queue(active=3, active_since=NOW - 11 * MINUTE)
+    stuck = queue(active=3, active_since=NOW - 11 * MINUTE, active_id="j 1", active_at="mail-3")
     (finding,) = find(Picture(GOOD, [stuck], Past(queues={"q": usual})))
     assert (finding.code, finding.since) == ("job-stuck", NOW - 11 * MINUTE)
-    assert finding.title == "q: a job has been active for 11 min, others take 24 s at most"
-    assert "bunqueue-trio jobs q active" in finding.evidence
+    assert finding.title == "q: a job has been active for 11 min, 99 of 100 others take 24 s at most"
+    assert (
+        finding.evidence
+        == "It is j 1, and the worker mail-3 has it. 12 others completed within the hour, the slowest in 24 s."
+    )
+    assert (finding.job, finding.commands) == (
+        "j 1", ("bunqueue-trio why 'j 1'", "bunqueue-trio jobs q active", "bunqueue-trio cancel 'j 1'"),
+    )  # fmt: skip
     for other in (
         stuck._replace(active_since=NOW - 9 * MINUTE),
         stuck._replace(active_since=None),
@@ -347,7 +359,9 @@ def rules() -> Iterator[str]:
 def test_every_alert_has_its_finding():
     """But for the one that only somebody else can notice."""
     pages = Path(__file__).parents[2] / "src" / "bunqueue_trio" / "pages"
-    sources = (pages / "findings.py").read_text() + (pages / "queue_findings.py").read_text()
+    sources = "".join(
+        (pages / name).read_text() for name in ("findings.py", "queue_findings.py", "cluster_findings.py")
+    )
     assert [alert for alert in rules() if f'"{alert}"' not in sources] == ["BunqueueDown"]
     assert set(re.findall(r'"(Bunqueue\w+)"', sources)) <= set(rules())
 
@@ -359,3 +373,148 @@ def test_words():
     assert [count(1, "job"), count(1667, "job"), count(2, "is", "are")] == ["1 job", "1,667 jobs", "2 are"]
     assert [size(n) for n in (5, 2048, 5 * MIB, 300 * GIB)] == ["5 B", "2.0 KiB", "5.0 MiB", "300 GiB"]
     assert [rate(n) for n in (0, 0.5, 310, 60_000)] == ["0 a minute", "30 an hour", "310 a minute", "1,000 a second"]
+
+
+def incidents() -> list[Picture]:
+    """Pictures that show each finding there is."""
+    dies, usual = line({"dead": 0}, {"dead": 30, "failed": 25}), line({"runs": {bucket_of(1000): 200}})
+    grows = line(*({"waiting": 100 * n, "pushed": 120} for n in range(6)))
+    waits, slow_one = (
+        queue("a b", waiting=3, oldest_ready_at=NOW - MINUTE),
+        queue(waiting=3, oldest_ready_at=NOW - 20 * MINUTE),
+    )
+    back = ErrorBack("049476a0149e", "TimeoutError", "q", NOW - 5, NOW - 4, 3)
+    lost = replace(GOOD, totals=replace(GOOD.totals, lost_to_stalls=3, stalled=100))
+    late = ScheduleFigures(3, 1, 0, (("nightly", NOW),))
+    audit = GOOD.audit._replace(faults={"lost": 2})
+    task = (TaskFigures("rates", "failed", 3, "boom"),)
+    return [
+        Picture(replace(storage(is_failing=True), is_sure=False), [waits], Past(), is_guarded=False),
+        Picture(replace(GOOD, is_ready=False, audit=audit, tasks=task, clock_offset_ms=5000, events_dropped=5), [], Past()),
+        Picture(storage(space=Space(GIB, 0, MIB, GIB), log_bytes=GIB), [queue("h", completed=5), queue(completed=9)], Past()),
+        Picture(slow("commit", 500), [], Past()), Picture(slow("loop_lag", 250), [], Past()),
+        Picture(replace(GOOD, schedules=late, errors_back=(back,)), [], Past([minute(30)])),
+        Picture(GOOD, [slow_one._replace(active=1)], Past()),
+        Picture(GOOD, [slow_one._replace(active=1, concurrency=1)], Past()),
+        Picture(GOOD, [slow_one._replace(opens_at=NOW + 5)], Past()),
+        Picture(GOOD, [queue(waiting=600, active=1, oldest_ready_at=NOW - 5)], Past(queues={"q": grows})),
+        Picture(GOOD, [queue(dead=60)], Past(queues={"q": dies})),
+        Picture(GOOD, [queue(delayed=9)], Past(queues={"q": line({"failed": 20})})),
+        Picture(GOOD, [queue(pause=PauseLook("ana", NOW, None), waiting=3)], Past()),
+        Picture(GOOD, [queue(active=1, active_since=NOW - 2 * MINUTE, active_id="j 1")], Past(queues={"q": usual})),
+        Picture(lost, [], Past([minute(14), minute(10, stalled=100, lost_to_stalls=3)])),
+        Picture(GOOD, [queue(dead=2)], Past()), Picture(GOOD, [queue(dead=2), queue("r", dead=1)], Past()),
+        Picture(GOOD, [slow_one._replace(name=f"q{n}") for n in range(30)], Past()),
+    ]  # fmt: skip
+
+
+ALL_OF_THEM = [each for picture in incidents() for each in find(picture)]
+HELPLESS = {"no-tokens", "clock-off"}
+"""Findings that no command shows more of, or helps against: they say what to set."""
+
+
+def test_the_incidents_show_every_finding():
+    pages = Path(__file__).parents[2] / "src" / "bunqueue_trio" / "pages"
+    sources = (pages / "findings.py").read_text() + (pages / "queue_findings.py").read_text()
+    codes = set(re.findall(r'(?:code=|"code": |else |)"([a-z]+(?:-[a-z]+)+)"', sources)) - {"loop-lag"}
+    assert {each.code for each in ALL_OF_THEM} == {*codes, "paused", "nobody-asks-more"}
+
+
+@pytest.mark.parametrize("each", ALL_OF_THEM, ids=lambda each: each.code)
+def test_every_finding_has_the_line_of_a_command_that_there_is(each: Finding):
+    assert each.title
+    assert each.cause
+    assert each.evidence
+    assert bool(each.commands) is (each.code not in HELPLESS)
+    for command in each.commands:
+        name, *words = shlex.split(command)
+        assert name == "bunqueue-trio"
+        group: click.Command = main
+        while isinstance(group, click.Group) and words:
+            context = click.Context(group)
+            found = group.get_command(context, words[0])
+            assert found is not None, each.commands
+            group, words = found, words[1:]
+        assert group.make_context(group.name, words)
+    said = re.findall(r"`bunqueue-trio ([a-z]+)", each.cause + each.evidence + each.remedy)
+    assert set(said) <= set(COMMANDS)
+
+
+def test_what_is_over_stands_behind_what_is_as_bad():
+    over = line({"failed": 900}, {}, {}, {}, {})
+    goes_on = queue("now", delayed=1)
+    lines = {"then": over, "now": line({"failed": 10})}
+    told = find(Picture(GOOD, [queue("then", delayed=1), goes_on], Past(queues=lines)))
+    assert [(each.queue, each.until is None) for each in told] == [("now", True), ("then", False)]
+
+
+def test_attempts_that_fail_are_told_as_they_fail_now():
+    """The hour before, or the quarter of one, may have been another matter."""
+    began = line(
+        *({"completed": 900} for _ in range(10)), {"failed": 50, "completed": 5}, {"failed": 40, "completed": 2}
+    )
+    (finding,) = find(Picture(GOOD, [queue(delayed=7)], Past(queues={"q": began})))
+    assert finding.title == "q: most attempts fail, 45 a minute"
+    assert finding.since == NOW - 2 * MINUTE
+    assert finding.numbers == {"failed": 90, "completed": 7, "delayed": 7}
+    wanes = line({"failed": 600}, *({"failed": 60} for _ in range(10)), *({"failed": 6} for _ in range(3)))
+    (finding,) = find(Picture(GOOD, [queue(delayed=7)], Past(queues={"q": wanes})))
+    assert finding.title == "q: most attempts fail, 6 a minute"
+    assert finding.evidence.startswith("Within 3 min 12 attempts failed")
+    heals = line({"failed": 600, "completed": 1}, *({"failed": 2, "completed": 50} for _ in range(4)))
+    (finding,) = find(Picture(GOOD, [queue(delayed=7)], Past(queues={"q": heals})))
+    assert (finding.title, finding.until) == (
+        "q: most attempts failed, 10 a second while that lasted",
+        NOW - 5 * MINUTE,
+    )
+    assert finding.evidence.startswith("Within 5 min 8 attempts failed and 200 jobs completed")
+
+
+def test_nobody_is_told_to_pause_what_is_paused():
+    dies, fails = line({"dead": 0}, {"dead": 30, "failed": 25}), line({"failed": 20})
+    for what, past in ((queue(dead=60), dies), (queue(delayed=9), fails)):
+        for pause, number in ((None, 1), (PauseLook("ana", NOW, None), 0)):
+            found = find(
+                Picture(GOOD, [what._replace(pause=pause, waiting=1, oldest_ready_at=NOW)], Past(queues={"q": past}))
+            )
+            (first, *_) = [each for each in found if each.code in ("jobs-die", "attempts-fail")]
+            assert sum("pause" in command for command in first.commands) == number
+
+
+def test_what_comes_and_goes_is_told_as_of_now():
+    slower = line(
+        *({"pushed": 900, "completed": 900} for _ in range(10)), *({"pushed": 60, "completed": 6} for _ in range(3))
+    )
+    waits = queue(waiting=500, active=1, oldest_ready_at=NOW - 11 * MINUTE)
+    (finding,) = find(Picture(GOOD, [waits], Past(queues={"q": slower})))
+    assert finding.evidence.startswith("60 a minute come, 6 a minute are done.")
+    # Most of its last minutes it grew, and now it does not.
+    stopped = line(*({"waiting": 100 * n} for n in range(13)), {"waiting": 600}, {"waiting": 700})
+    goes_on = waits._replace(oldest_ready_at=NOW)
+    assert found(Picture(GOOD, [goes_on], Past(queues={"q": stopped}))) == []
+    slower = line(*({"waiting": 100 * n} for n in range(12)), {"waiting": 1110}, {"waiting": 1120}, {"waiting": 1130})
+    (finding,) = find(Picture(GOOD, [goes_on], Past(queues={"q": slower})))
+    assert finding.title == "q: grows by 10 a minute, 500 jobs wait"
+
+
+MANY_RUNS = line({"runs": {bucket_of(200): 500, bucket_of(4000): 2}})
+
+
+@pytest.mark.parametrize(
+    ("since_ms", "hour", "is_told"),
+    [
+        (61_000, MANY_RUNS, True), (59_000, MANY_RUNS, False),
+        (61_000, line({"runs": {bucket_of(200): 99}}), False),  # too few
+        (61_000, line({"runs": {bucket_of(200): 500, bucket_of(40_000): 1}}), False),  # one takes long now and then
+        (101_000, line({"runs": {bucket_of(200): 500, bucket_of(40_000): 1}}), True),  # but not twice as long
+        (61_000, line({"runs": {bucket_of(10_000): 500}}), False),  # all take long
+        (11 * MINUTE, line({"runs": {bucket_of(200): 500, bucket_of(40 * MINUTE): 1}}), True),
+    ],
+)  # fmt: skip
+def test_a_hang_is_told_as_soon_as_the_figures_of_its_queue_allow_it(
+    since_ms: int, hour: list[QueueMinute], is_told: bool
+):
+    hangs = queue(active=1, active_since=NOW - since_ms, active_id="j")
+    assert (found(Picture(GOOD, [hangs], Past(queues={"q": hour}))) == ["job-stuck"]) is is_told
+    after = stuck_after(hour)
+    assert (after is not None and since_ms >= after) is is_told, "the metric for the alert says the same"

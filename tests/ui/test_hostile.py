@@ -15,6 +15,9 @@ from bunqueue_trio.testing.server import Bunqueue
 from tests.ui.night import push, take
 from tests.ui.site import Page, Site
 
+pytestmark = pytest.mark.thorough
+
+
 HOSTILE = [
     "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "'><svg/onload=alert(1)>", "</pre></main><form action=//evil.example>",
     "javascript:alert(1)", "{{ 7*7 }}{% raw %}", "&lt;b&gt;&amp;", "\u202egnp.exe\u2066", "a\x1b[2Jb\x07", "`${alert(1)}`",

@@ -13,6 +13,7 @@ import httpx
 import pytest
 import trio
 from click.testing import CliRunner
+from msgspec import Raw
 from trio.testing import MockClock
 
 from bunqueue_trio.cli import main, remote
@@ -23,11 +24,16 @@ from bunqueue_trio.ui.actions import ACTIONS
 from tests.ui.night import fail, push
 from tests.ui.site import Site
 
+pytestmark = pytest.mark.thorough
+
+
 ERROR, OTHER = "PaymentError: order {}", "TimeoutError: db"
 GROUP = {"queue": "q", "fingerprint": fingerprint("PaymentError: order 7").key}
 NAMED = {"name": "nightly"}
 WORKER = {"id": "w1"}
 
+
+ODD = "--queue=q"
 
 AGREED = dict.fromkeys(("drain", "clean", "purge", "retry", "workers release"), ("--yes",)) | {
     "rerun": ("--yes", "--detach")
@@ -129,7 +135,15 @@ CASES = (
     Case("unquiet", WORKER, (c.QuietWorker(id="w1"),)),
     Case("release", {"id": "w2"}),
     Case("forget", WORKER),
-)
+    # Clients choose names: none of them is an option.
+    Case("pause", {"queue": "--yes", "reason": "--json", "until": "2h"}),
+    Case("limit", {"queue": "-n", "number": "7"}),
+    Case("set-defaults", {"queue": "--reset", "backoff": "2s"}),
+    *(Case(name, {"queue": "q", "id": ODD}, (c.Push(queue="q", data=Raw(b"1"), job_id=ODD),)) for name in ("cancel", "discard")),
+    Case("priority", {"queue": "q", "id": ODD, "priority": "-7"}, (c.Push(queue="q", data=Raw(b"1"), job_id=ODD),)),
+    Case("run-schedule", {"name": "--help"}, (c.PutSchedule(name="--help", queue="q", every=86_400_000),)),
+    Case("restore-schedule", {"name": "--every", "as": json.dumps({"queue": "q", "data": "-1", "every": 60_000})}),
+)  # fmt: skip
 
 
 async def prepare(bunqueue: Bunqueue, case: Case) -> dict[str, str]:

@@ -10,6 +10,7 @@ from trio.testing import MockClock
 
 from bunqueue_trio.api.access import ANYBODY
 from bunqueue_trio.config import QUEUES_A_TURN, Settings
+from bunqueue_trio.engine.planner import LATE, Notice
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.testing.server import Bunqueue
@@ -143,6 +144,8 @@ async def test_while_the_disk_refuses_reading_works_and_buttons_say_why_they_do_
     site: Site, bunqueue: Bunqueue
 ) -> None:
     await push(bunqueue, "emails")
+    await bunqueue.server.core.execute(c.RegisterWorker(name="mail", worker_id="w1", queues=["emails"]))
+    await bunqueue.server.core.execute(c.PutSchedule(name="nightly", queue="other", every=86_400_000))
     refused = refuse_commits(bunqueue)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(push_in_vain, bunqueue)
@@ -150,9 +153,15 @@ async def test_while_the_disk_refuses_reading_works_and_buttons_say_why_they_do_
         page = await site.get("/ui")
         assert page.said("The disk refuses changes")
         assert page.said("database or disk is full")
-        for path in ("/ui/queues/emails", "/ui/queues/emails/jobs?state=waiting", "/ui/storage", "/ui/errors"):
+        job_id = next(iter(bunqueue.server.engine.jobs))
+        there = {
+            "/ui/jobs/:id": job_id, "/ui/jobs/:id/data": job_id, "/ui/workers/:id": "w1", "/ui/schedules/:name": "nightly",
+            "/ui/errors/:queue": "emails?fingerprint=0123456789ab",
+        }  # fmt: skip
+        for view in VIEWS:
+            path = re.sub(":(id|name|queue)", there.get(view, "emails"), view)
             page = await site.get(path)
-            assert page.status == 200, page.text
+            assert page.status == 200, (path, page.text)
         page = await site.get("/ui/queues/emails")
         assert page.said("The disk refuses changes. Reading goes on")
         assert "/ui/act/" not in page.html
@@ -246,7 +255,8 @@ async def test_every_screen_has_its_landmarks(site: Site, bunqueue: Bunqueue) ->
 
 
 async def test_navigation_marks_where_one_is(site: Site) -> None:
-    for entry in NAVIGATION:
+    assert NAVIGATION[-1].name == "cluster", "which is there where there is one"
+    for entry in NAVIGATION[:-1]:
         page = await site.get(entry.href)
         marked = re.findall(r'<a href="([^"]+)" accesskey="\d" data-key="\d" aria-current="page"', page.html)
         assert marked == [entry.href]
@@ -501,3 +511,52 @@ async def test_a_job_that_takes_longer_than_is_usual_is_marked(site: Site, bunqu
     assert not (await site.get("/ui/workers/w")).said("longer than usual")
     await trio.sleep(14.4)
     assert (await site.get("/ui/workers/w")).said("9 × longer than usual")
+
+
+async def test_a_page_of_many_errors_is_light_and_reads_few_letters(
+    site: Site, bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worst that fits: long texts, and deaths in every minute, so that no chart is flat."""
+    kinds = [
+        f"{word} {'refused the order of the day ' * 5}" for word in ("Payment", "Ledger", "Mail", "Search", "Cache")
+    ]
+    for turn in range(30):
+        for n in range(24):
+            for i in range(1 + (turn + n) % 2):
+                await push(bunqueue, f"orders-{n}", f'{{"n":{i}}}')
+            await fail(bunqueue, f"orders-{n}", 2, kinds[(turn + n) % len(kinds)])
+        await trio.sleep(60)
+    await bunqueue.server.note_minute()
+    looked = [0]
+    peek = bunqueue.server.core.peek
+
+    def counted(command: c.Command) -> object:
+        reply = peek(command)
+        looked[0] += len(reply.entries) if isinstance(command, c.Dlq) else 0  # type: ignore[attr-defined]
+        return reply
+
+    monkeypatch.setattr(bunqueue.server.core, "peek", counted)
+    page = await site.get("/ui/errors")
+    assert page.said("The errors of")
+    assert page.html.count("<svg") > 50
+    assert looked[0] <= 1000
+    whole = len(page.body) + sum(
+        [len((await site.get(path)).body) for path in re.findall(r'(?:href|src)="(/ui/static/[^"]+)"', page.html)]
+    )
+    assert whole <= 100_000, whole
+
+
+async def test_a_schedule_that_was_late_leads_to_what_became_of_its_slots(site: Site, bunqueue: Bunqueue) -> None:
+    await bunqueue.server.core.execute(c.PutSchedule(name="nightly", queue="q", every=3_600_000))
+    now = bunqueue.server.clock.now()
+    bunqueue.server.engine.planner.note_late(Notice("nightly", LATE, now - 7_200_000, now - 3_600_000, 1))
+    page = await site.get("/ui")
+    assert page.said("nightly last")
+    assert "/ui/schedules/nightly" in links(page, "/ui/schedules")
+    assert (await site.get("/ui/schedules/nightly")).status == 200
+
+
+@pytest.mark.parametrize("path", ["/ui/actions?what=purg", "/ui/events?type=pusht"])
+async def test_a_word_that_there_is_not_finds_no_empty_list(site: Site, path: str) -> None:
+    assert (await site.get(path)).status == 404
+    assert (await site.get(path.replace("purg", "purge").replace("pusht", "pushed"))).status == 200

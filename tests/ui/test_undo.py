@@ -10,6 +10,7 @@ import pytest
 import trio
 from msgspec import Raw
 
+from bunqueue_trio.engine.fingerprint import fingerprint
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.testing.server import Bunqueue
@@ -22,6 +23,7 @@ DAILY = c.PutSchedule(
     misfire="all", misfire_max=3, window=60_000, source="billing",
     options=c.RunOptions(priority=3, max_attempts=5, timeout=30_000, tags=["a", "b"], name="mail", ttl=9000, backoff=7),
 )  # fmt: skip
+GROUP = "049476a0149e"
 PAUSED = c.Pause(queue="q", reason="mail host is down", until=10**15)
 
 UNDONE: tuple[tuple[tuple[Command, ...], Command], ...] = (
@@ -51,6 +53,11 @@ UNDONE: tuple[tuple[tuple[Command, ...], Command], ...] = (
     ((DAILY,), c.DeleteSchedule(name="nightly")),
     ((NIGHTLY,), c.PauseSchedule(name="nightly")),
     ((NIGHTLY, c.PauseSchedule(name="nightly")), c.ResumeSchedule(name="nightly")),
+    ((), c.MarkGroup(fingerprint=GROUP, mark="fixed")),
+    ((), c.MarkGroup(fingerprint=GROUP, mark="muted")),
+    ((c.MarkGroup(fingerprint=GROUP, mark="muted"),), c.MarkGroup(fingerprint=GROUP, mark="fixed")),
+    ((c.MarkGroup(fingerprint=GROUP, mark="fixed"),), c.MarkGroup(fingerprint=GROUP, mark="none")),
+    ((c.MarkGroup(fingerprint=GROUP, mark="muted"),), c.MarkGroup(fingerprint=GROUP, mark="none")),
 )
 
 
@@ -68,9 +75,19 @@ def so(bunqueue: Bunqueue) -> Any:
         for each in look(c.ListSchedules()).schedules
     ]  # fmt: skip
     workers = [(each.id, each.quiet_since is not None) for each in look(c.ListWorkers()).data.workers]
+    mark = bunqueue.server.engine.marks.get(GROUP)
     pause = queue.pause and (queue.pause.reason, queue.pause.until and queue.pause.until // 60_000)
     rate = queue.rate_limit and (queue.rate_limit.limit, queue.rate_limit.duration)
-    return pause, queue.concurrency, rate, settings, schedules, workers, look(c.GetJob(id="w-0")).job.priority
+    return (
+        mark and mark.mark,
+        pause,
+        queue.concurrency,
+        rate,
+        settings,
+        schedules,
+        workers,
+        look(c.GetJob(id="w-0")).job.priority,
+    )
 
 
 async def prepared(bunqueue: Bunqueue, before: tuple[Command, ...]) -> None:
@@ -126,12 +143,24 @@ async def test_what_cannot_be_brought_back_has_no_undo(bunqueue: Bunqueue, site:
             await core.execute(each)
         first = (await site.get("/ui/actions")).html.partition("<tbody>")[2].partition("</tr>")[0]
         assert "Undo…" not in first, act
+    for each in (NIGHTLY, c.PauseSchedule(name="nightly"), c.DeleteSchedule(name="nightly")):
+        await core.execute(each)
+    assert "Undo…" not in (await site.get("/ui/actions?what=schedules delete")).html, "it would run"
+    await core.execute(c.RateLimit(queue="q", limit=10, ttl=5000))
+    await core.execute(c.RateLimit(queue="q", limit=20))
+    assert "Undo…" not in (await site.get("/ui/actions?what=limit --rate")).html, "it would have no end"
+    await trio.sleep(6)
+    assert undo_of(await site.get("/ui/actions?what=limit --rate"))[0] == "unrate", "it would have ended by now"
     await core.execute(c.Pause(queue="q", until=bunqueue.server.clock.now() + 5000))
     await core.execute(c.Resume(queue="q"))
     await trio.sleep(6)
     assert "Undo…" not in (await site.get("/ui/actions?what=resume")).html
     await push(bunqueue, "q", job_id="a")
     await core.execute(c.ChangePriority(id="a", priority=3))
+    assert "Undo…" in (await site.get("/ui/actions?of=a")).html
+    await core.execute(c.ChangePriority(id="a", priority=0, lifo=True))
+    assert "Undo…" not in (await site.get("/ui/actions?of=a")).html, "it would stay the first"
+    await core.execute(c.ChangePriority(id="a", priority=1, lifo=True))
     assert "Undo…" in (await site.get("/ui/actions?of=a")).html
     await core.execute(c.Cancel(id="a"))
     assert "Undo…" not in (await site.get("/ui/actions?of=a")).html
@@ -196,3 +225,31 @@ async def test_steps_of_one_act_are_one_row(site: Site, bunqueue: Bunqueue) -> N
     page = await site.get("/ui/actions")
     assert page.html.count("<tr><td") == 1
     assert page.said("purge e 3")
+
+
+async def test_a_mark_is_taken_back_where_it_was_made_and_each_by_itself(bunqueue: Bunqueue, site: Site) -> None:
+    await prepared(bunqueue, ())
+    other = "2a253bca139c"
+    await bunqueue.server.core.execute(c.MarkGroup(fingerprint=GROUP, mark="muted"))
+    await bunqueue.server.core.execute(c.MarkGroup(fingerprint=other, mark="fixed"))
+    page = await site.get("/ui/actions")
+    for key in (GROUP, other):
+        assert f"/ui/act/unmark-group?fingerprint={key}" in page.html
+    first = await site.get(f"/ui/act/unmark-group?fingerprint={GROUP}")
+    assert first.said(f"Take back what was said of the error {GROUP}")
+    assert first.said(f"bunqueue-trio mark {GROUP} none")
+    done = await site.post("/ui/act/unmark-group", {"fingerprint": GROUP, "csrf": first.csrf})
+    assert done.headers["location"].startswith("/ui/errors?said=")
+    assert [*bunqueue.server.engine.marks] == [other]
+    again = await site.get("/ui/actions")
+    assert f"/ui/act/mute-group?fingerprint={GROUP}" in again.html
+
+
+async def test_an_error_that_is_fixed_once_more_has_no_other_state_to_go_back_to(
+    bunqueue: Bunqueue, site: Site
+) -> None:
+    await push(bunqueue, "q")
+    await bunqueue.server.core.execute(c.MarkGroup(fingerprint=fingerprint("boom").key, mark="fixed"))
+    await fail(bunqueue, "q", 1, "boom")
+    await bunqueue.server.core.execute(c.MarkGroup(fingerprint=fingerprint("boom").key, mark="fixed"))
+    assert "/ui/act/" not in (await site.get("/ui/actions")).html

@@ -121,7 +121,7 @@ def test_a_queue_in_a_database_does_what_one_in_a_file_does(postgres: Cluster, t
     refused = bunqueue("serve", env=env)
     assert (refused.code, "run `bunqueue-trio migrate` once" in refused.err, refused.err.count("\n")) == (2, True, 1)
     done = bunqueue("migrate", env=env)
-    assert (done.code, "schema 3, made" in done.out) == (0, True)
+    assert (done.code, "schema 4, made" in done.out) == (0, True)
     with server(tmp_path, url, lease_ms=60_000) as running:
         port = running.port
         _, pushed = call(port, "POST", "/queues/q/jobs", {"data": {"n": 1}, "jobId": "one"})
@@ -295,16 +295,18 @@ def test_a_database_that_crashes_is_waited_for_and_gets_again_what_it_has_lost(t
     if reason is not None:
         pytest.skip(reason)
     with contextlib.closing(Server(autovacuum="off", bgwriter_lru_maxpages="0")) as cluster:
+        cluster.write_no_more()
         url = f"{cluster.new_url()}&options=-csynchronous_commit%3D{commits}"
         migrate(parse_place(url))
         with server(tmp_path, url, lease_ms=30_000) as running, Load(running.port) as load:
-            cluster.write_no_more()
             load.wait()
+            reached = ask(url, "SELECT link FROM bq.leader")
             cluster.stop()
             until(lambda: not running.is_ready(), 60, lambda: running.log)
             assert call(running.port, "POST", "/queues/q/jobs", {"data": 1})[0] == 503
             cluster.start()
             load.wait()
+            assert ask(url, "SELECT link FROM bq.leader") == reached != [(None,)]
             assert running.is_ready()
             assert ("the database has lost its newest batches" in running.log) is (commits == "off")
         load.check(url)

@@ -124,7 +124,7 @@ def run_peers(options: argparse.Namespace) -> int:
     machine = describe(filesystem(options.data_dir))
     jobs, rounds = (options.jobs // 20 or 1, 1) if options.quick else (options.jobs, options.rounds)
     found, left_out = measure_peers(select_peers(options.only), jobs, rounds, options.data_dir)
-    show(f"Libraries for Python, {jobs:,} no-op jobs", *peer_rows(found))
+    show(f"Beside others, {jobs:,} no-op jobs", *peer_rows(found))
     show("What is lost", *loss_rows(found))
     for line in left_out:
         print(f"bench: {line}")
@@ -259,7 +259,7 @@ def _parser() -> argparse.ArgumentParser:
     both.add_argument("--write-docs", action="store_true", help="write docs/measured/benchmarks.md and its chart anew")
     both.set_defaults(run=run_compare)
 
-    peers = commands.add_parser("peers", parents=[common], help="RQ, Celery, Dramatiq and Huey, beside this project")
+    peers = commands.add_parser("peers", parents=[common], help="what users would pick otherwise, beside this project")
     peers.add_argument("--rounds", type=_positive, default=PEER_ROUNDS, help="turns, of which medians are taken")
     peers.add_argument("--jobs", type=_positive, default=PEER_JOBS, help="jobs enqueued and run in each turn")
     peers.add_argument(

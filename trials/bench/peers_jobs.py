@@ -4,6 +4,7 @@ It runs in the environment of the libraries as well as in ours, so it imports on
 for, where its store is, and the file for the marks are in the environment: worker programs take no arguments of ours.
 """
 
+import asyncio
 import importlib
 import os
 import signal
@@ -11,6 +12,7 @@ import struct
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from trials.lib.raw_http import payload
 
@@ -36,6 +38,8 @@ class Library(NamedTuple):
     """Enqueue a job."""
     many: Callable[[int], object] | None = None
     """Enqueue several in one call, where the library has that."""
+    serve: Callable[[], object] | None = None
+    """Run jobs for ever, where there is no program for it."""
 
 
 def _rq() -> Library:
@@ -68,6 +72,58 @@ def _huey() -> Library:
     return Library(app, lambda: task(_data))
 
 
+def _beanstalkd() -> Library:
+    at = urlsplit(STORE)
+    client = importlib.import_module("greenstalk").Client((at.hostname, at.port), use=QUEUE, watch=QUEUE)
+
+    def serve() -> None:
+        while True:
+            job = client.reserve()
+            work(job.body)
+            client.delete(job)
+
+    return Library(None, lambda: client.put(_data), serve=serve)
+
+
+def _rabbitmq() -> Library:
+    pika, at = importlib.import_module("pika"), urlsplit(STORE)
+    channel = pika.BlockingConnection(pika.ConnectionParameters(at.hostname, at.port)).channel()
+    channel.queue_declare(QUEUE, durable=True, arguments={"x-queue-type": "quorum"})
+    channel.confirm_delivery()
+    persistent = pika.BasicProperties(delivery_mode=2)
+
+    def handle(channel: Any, method: Any, _properties: object, body: object) -> None:
+        work(body)
+        channel.basic_ack(method.delivery_tag)
+
+    def serve() -> None:
+        channel.basic_qos(prefetch_count=50)
+        channel.basic_consume(QUEUE, handle)
+        channel.start_consuming()
+
+    return Library(None, lambda: channel.basic_publish("", QUEUE, _data, persistent), serve=serve)
+
+
+def _nats() -> Library:
+    loop = asyncio.new_event_loop()
+    stream = loop.run_until_complete(importlib.import_module("nats").connect(STORE)).jetstream()
+    made = stream.add_stream(name="BENCH", subjects=[QUEUE], retention="workqueue", storage="file")
+    loop.run_until_complete(made)
+
+    async def many(jobs: int) -> None:
+        await asyncio.gather(*(stream.publish(QUEUE, _data.encode()) for _ in range(jobs)))
+
+    async def serve() -> None:
+        taken = await stream.pull_subscribe(QUEUE, "worker")
+        while True:
+            for message in await taken.fetch(50, timeout=60):
+                work(message.data)
+                await message.ack()
+
+    run = loop.run_until_complete
+    return Library(None, lambda: run(many(1)), lambda jobs: run(many(jobs)), lambda: run(serve()))
+
+
 def _ours() -> Library:
     worker = importlib.import_module("bunqueue_trio").Worker(QUEUE, STORE)
 
@@ -86,9 +142,10 @@ def _ours_in_threads() -> Library:
 
 _LIBRARIES = {
     "rq": _rq, "celery": _celery, "dramatiq": _dramatiq, "huey": _huey,
+    "beanstalkd": _beanstalkd, "rabbitmq": _rabbitmq, "nats": _nats,
     "ours": _ours, "ours-durable": _ours, "ours-in-threads": _ours_in_threads,
 }  # fmt: skip
-app, one, many = _LIBRARIES[PEER]()
+app, one, many, serve = _LIBRARIES[PEER]()
 
 
 def produce(jobs: int, bulk: int) -> None:
@@ -125,3 +182,7 @@ def _say_and_die(seconds: float) -> None:
     """Nothing may be tidied up at the end that would be lost in a crash."""
     print(seconds, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__" and serve is not None:
+    serve()

@@ -1,6 +1,7 @@
-"""The stores of the Python peers, and the environment that the peers are installed into: never into ours."""
+"""The stores of the peers that are libraries, and the environment that the peers are installed into: never into ours."""
 
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -20,7 +21,12 @@ PINS = {
     "celery": "celery==5.7.0 kombu==5.7.0 redis==8.1.0 packaging==26.3",  # kombu imports packaging undeclared
     "dramatiq": "dramatiq==2.2.1 redis==8.1.0",
     "huey": "huey==3.5.4",
+    "greenstalk": "greenstalk==2.1.1",
+    "pika": "pika==1.4.4",
+    "nats-py": "nats-py==2.16.0",
+    "bullmq": "bullmq==6.7.0 ioredis==6.0.0",
 }
+OF_NODE = {"bullmq"}
 REDIS_VERSION = "6.2.14"  # of the server in that wheel
 # What is answered is written to the log and given to the disk once a second: closest to our default.
 REDIS = ("--appendonly", "yes", "--appendfsync", "everysec", "--save", "")
@@ -168,12 +174,23 @@ def install(packages: list[str]) -> tuple[Path, dict[str, str]]:
             continue
         print(f"bench: installing {pin} (once)", file=sys.stderr, flush=True)
         pip = [str(programs / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-input"]
-        problem = _run([*pip, *pin.split()])
+        if package in OF_NODE:
+            npm = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(modules(programs))]
+            problem = (
+                "there is no npm" if shutil.which("npm") is None else _run([*npm, *pin.replace("==", "@").split()])
+            )
+        else:
+            problem = _run([*pip, *pin.split()])
         if problem is None:
             done.write_text(pin)
         else:
             missing[package] = problem
     return programs, missing
+
+
+def modules(programs: Path) -> Path:
+    """Return where the packages of Node are."""
+    return programs.parent / "node"
 
 
 def _run(command: list[str]) -> str | None:

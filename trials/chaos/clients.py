@@ -150,7 +150,7 @@ class Crowd:
             await trio.sleep(0.02)
 
     async def wait_answered(self, more: int, within_s: float) -> bool:
-        """Return whether so many more pushes are answered within that time."""
+        """Return whether as many more pushes as ``more`` are answered within that time."""
         books, before = self.books, len(self.books.pushed)
         with trio.move_on_after(within_s):
             while len(books.pushed) < before + more:  # noqa: ASYNC110 - they are counted, nobody tells

@@ -11,11 +11,10 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import structlog
-import trio
 
 from bunqueue_trio import errors
 from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Access, Grant, allowed_headers, client_key, preflight
-from bunqueue_trio.api.bulk import BulkReader, ReadBulk
+from bunqueue_trio.api.bulk import LargeReader, ReadCommand
 from bunqueue_trio.api.call import Call, Delivery, ReadBody, Response, Wait, check_role, is_coded, missing_role, sender
 from bunqueue_trio.api.event_stream import EventStream, parse_event_id
 from bunqueue_trio.api.logins import TICKET_MS, Logins, cookie_of
@@ -44,9 +43,8 @@ class Gateway:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._turn = trio.Lock()
         self._core = server.core
-        self.bulk: BulkReader = BulkReader(server.core.journal)
+        self.large: LargeReader = LargeReader(server.core.journal)
         settings = server.settings
         self._router = Router(ROUTES)
         self.access: Access = Access(settings)
@@ -196,12 +194,13 @@ class Gateway:
             self._check_early(call, kind)
             if not isinstance(body, bytes):
                 body = await body(self._body_max)
-        bulk = await self._wait_turn_of(kind, body, match) if len(body) > SMALL_BODY_BYTES else None
+        large = await self._wait_turn_of(kind, body, match) if len(body) > SMALL_BODY_BYTES else None
         if kind in ANSWERS:
-            decode(kind, body)
+            if large is None:
+                decode(kind, body)
             content_type, body, status = ANSWERS[kind](self._server)
             return Response(status, self._headers(content_type, call.origin), body)
-        begun = self._begin(call, route, match, bulk or body, address)
+        begun = self._begin(call, route, match, large or body, address)
         reply = begun.reply
         if begun.polls and wait is not None:
             reply = await wait(self._core.finish, begun)
@@ -233,16 +232,15 @@ class Gateway:
         return response
 
     async def wait_turn(self) -> None:
-        """Wait in line with a large request that is no push: in a round of all tasks one is worked on."""
-        async with self._turn:
-            pass
+        """Wait in line with a large request that is no push."""
+        await self._core.journal.half.turn()
 
-    async def _wait_turn_of(self, kind: type[c.Command], body: bytes, match: Match) -> ReadBulk | None:
+    async def _wait_turn_of(self, kind: type[c.Command], body: bytes, match: Match) -> ReadCommand | None:
         """Wait until a request that is not small may be worked on; return what was read of it already."""
         if self._has_to_wait(kind, len(body)):
             await (self._core.journal.wait_turn() if kind in FILLS else self.wait_turn())
-        if kind is c.PushBatch and len(body) > PARTS_FROM:
-            return await self.bulk.read(body, partial(decode, kind, **match.values))
+        if len(body) > PARTS_FROM:
+            return await self.large.read(kind, body, partial(decode, kind, **match.values), errors.INVALID_JSON_BODY)
         return None
 
     def _check_early(self, call: Call, kind: Any) -> None:
@@ -253,18 +251,21 @@ class Gateway:
     def _has_to_wait(self, kind: object, size: int) -> bool:
         return self._core.journal.must_wait(size) if kind in FILLS else size > LARGE_BODY_BYTES
 
-    def _begin(self, call: Call, route: Route, match: Match, body: bytes | ReadBulk, peer: str) -> Begun:
+    def _begin(self, call: Call, route: Route, match: Match, body: bytes | ReadCommand, peer: str) -> Begun:
         kind: Any = route.target
         by = sender(call, peer) if kind in ACTS else SERVER
-        if isinstance(body, ReadBulk):
-            return self._core.begin(body.command, size=body.size, by=by, sliced=True)
-        command = decode(kind, body or (b"{}" if route.optional_body else b""), route.optional_body, **match.values)
+        command: Any
+        if isinstance(body, ReadCommand):
+            command, size = body
+        else:
+            command = decode(kind, body or (b"{}" if route.optional_body else b""), route.optional_body, **match.values)
+            size = len(body)
         if kind in TAKES and command.owner is None:
             address = call.client if call.client != UNKNOWN else peer
             if address != UNKNOWN:
                 command.owner = f"@{address}"  # a worker that says nothing of itself
         check_role(self._core, command, call.grant.role)
-        return self._core.begin(command, size=len(body), by=by, sliced=True)
+        return self._core.begin(command, size=size, by=by, sliced=True)
 
     async def _page(self, name: str, match: Match, call: Call) -> Response:
         if name == "events":
@@ -416,7 +417,7 @@ def _types(query: str) -> frozenset[str]:
     try:
         return chosen(names) if names else EVENT_TYPES
     except ValueError as unknown:
-        raise errors.INVALID_FIELD.refuse("types", f"must be event types or *, not {str(unknown)[:50]!r}") from None
+        raise errors.INVALID_FIELD.refuse("types", unknown) from None
 
 
 def _origin_form(path: str) -> str:

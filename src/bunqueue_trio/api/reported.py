@@ -3,26 +3,32 @@
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.runtime.begun import Begun
-from bunqueue_trio.runtime.hub import Reporting
+from bunqueue_trio.runtime.hub import Report
+
+_KINDS: dict[type[c.Command], str] = {
+    c.Ack: "completed", c.AckBatch: "completed", c.Fail: "failed", c.FailBatch: "failed",
+}  # fmt: skip
 
 
-def reported(begun: Begun) -> tuple[str, set[str]]:
-    """Return the type of event that a command brings which reports how jobs went, and which jobs those are."""
+def report_of(begun: Begun, types: frozenset[str]) -> Report | None:
+    """Return what a command reports of jobs, from its first step on; None: no events of these ``types`` come of it."""
+    if _KINDS.get(type(begun.command)) not in types:
+        return None
+    if begun.done is not None:
+        return Report(begun.done)
+    jobs = _jobs(begun) if begun.epoch else None
+    return Report(jobs) if jobs else None
+
+
+def _jobs(begun: Begun) -> set[str] | None:
     match begun.command, begun.reply:
-        case c.Ack(id=job_id), _:
-            return "completed", {job_id}
-        case c.Fail(id=job_id), _:
-            return "failed", {job_id}
+        case ((c.Ack(id=job_id) | c.Fail(id=job_id)), _):
+            return {job_id}
         case c.AckBatch(ids=ids), r.DataReply(data={"ignoredIds": [*ignored]}):
-            return "completed", set(ids).difference(ignored)
+            return set(ids).difference(ignored)
         case c.AckBatch(ids=ids), _:
-            return "completed", set(ids)
+            return set(ids)
         case c.FailBatch(failures=failures), r.FailBatchReply(data=told):
-            return "failed", {failure.id for failure in failures}.difference(told.ignored_ids or ())
+            return {failure.id for failure in failures}.difference(told.ignored_ids or ())
         case _:
-            return "", set()
-
-
-def reporting(begun: Begun) -> Reporting | None:
-    """Return what a command reports that takes several steps, from its first step on."""
-    return None if begun.done is None else Reporting(begun.done)
+            return None

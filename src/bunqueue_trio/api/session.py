@@ -37,7 +37,7 @@ from bunqueue_trio import errors
 from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Grant
 from bunqueue_trio.api.call import check_role, is_coded, missing_role
 from bunqueue_trio.api.gateway import Gateway
-from bunqueue_trio.api.reported import reported, reporting
+from bunqueue_trio.api.reported import report_of
 from bunqueue_trio.config import (
     LARGE_BODY_BYTES,
     RECEIVE_BYTES,
@@ -51,7 +51,7 @@ from bunqueue_trio.pages.table import ANSWERS
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.caller import SERVER, By
-from bunqueue_trio.protocol.catalog import ACTS, CODED, FILLS, SPECS, TAKES
+from bunqueue_trio.protocol.catalog import ACTS, CODED, FILLS, LISTS, SPECS, TAKES
 from bunqueue_trio.protocol.codec import BadMessage, decode_message, encode
 from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.protocol.events import ALL_TYPES, chosen
@@ -63,7 +63,6 @@ from bunqueue_trio.runtime.server import Server
 _log = structlog.get_logger()
 
 _PUSH = re.compile(rb'"cmd"\s*:\s*"(?:%s)"' % "|".join(sorted(SPECS[kind].tag for kind in FILLS)).encode())
-_BULK = re.compile(rb'"cmd"\s*:\s*"PUSHB"')
 _NO_ID = msgspec.Raw()
 
 
@@ -111,8 +110,8 @@ class Session:
         """Of these, the bytes on their way to the socket."""
         self._delivering: list[Begun] = []
         """The pulls whose replies are on their way."""
-        self._read: tuple[bytes, c.PushBatch] | None = None
-        """A large bulk push that was read while it waited for its turn."""
+        self._read: tuple[bytes, c.Command | BadMessage] | None = None
+        """A large message that was read while it waited for its turn."""
         self._adding: Begun | None = None
         """A bulk command that is half done: whatever comes behind it waits."""
         self._polls = 0
@@ -176,9 +175,13 @@ class Session:
             await self._journal.wait_turn()
         elif len(message) > LARGE_BODY_BYTES:
             await self._gateway.wait_turn()
-        if len(message) > PARTS_FROM and _BULK.search(message):
-            bulk = await self._gateway.bulk.read(message, decode_message)
-            self._read = None if bulk is None else (message, bulk.command)
+        if len(message) > PARTS_FROM:
+            try:
+                read = await self._gateway.large.read(None, message, decode_message, errors.INVALID_JSON)
+            except BadMessage as bad:
+                self._read = message, bad
+            else:
+                self._read = None if read is None else (message, read.command)
 
     def receive(self, message: bytes, nursery: trio.Nursery) -> None:
         """Take in one message; a pull that must wait does so in ``nursery``."""
@@ -247,10 +250,7 @@ class Session:
                 break
             epoch, message, begun, _ = self._replies.popleft()
             if begun is not None:
-                if epoch:
-                    self._core.note_answered(begun)
-                if type(begun.command) in TAKES:
-                    self._delivering.append(begun)
+                self._note_leaving(begun, epoch)
             self._replies_bytes -= len(message)
             messages.append(message)
             size += len(message)
@@ -268,8 +268,11 @@ class Session:
         if epoch > self._journal.given_up:
             self._journal.ring_on_commit(self.bell)
             return True
+        if begun is not None and type(begun.command) in LISTS:
+            return False
         if begun is not None:
             self._core.give_back(begun.reply)
+            self._withdraw_reported(begun)
         refusal = r.error_reply(errors.NOT_COMMITTED.refuse(), coded=begun is not None and type(begun.command) in CODED)
         error = _with_id(encode(refusal), req_id)
         self._replies[0] = _Waiting(0, error)
@@ -279,6 +282,14 @@ class Session:
         return False
 
     # --- inside ---------------------------------------------------------------------------------
+
+    def _note_leaving(self, begun: Begun, epoch: int) -> None:
+        if epoch:
+            self._core.note_answered(begun)
+        if begun.report is not None:
+            self._subscription.reports.pop(begun.report, None)
+        if type(begun.command) in TAKES:
+            self._delivering.append(begun)
 
     def _note_left(self) -> None:
         """What was on its way to the socket has left."""
@@ -304,8 +315,7 @@ class Session:
         begun = self._core.begin(command, self.id, size=size, by=by, sliced=True)
         if begun.bulk is not None:
             self._adding = begun
-            if not self._hears_itself:
-                self._subscription.reporting = reporting(begun)
+            self._note_reported(begun)
             nursery.start_soon(self._add, begun)
         elif not begun.polls:
             reply: r.Reply = begun.reply
@@ -313,8 +323,7 @@ class Session:
                 reply = r.error_reply(begun.refused, coded=type(command) in CODED)
             # Without an epoch it is answered, and timed, already.
             timed = begun if begun.epoch or type(command) in TAKES else None
-            if not self._hears_itself:
-                self._note_reported(begun)
+            self._note_reported(begun)
             self._reply(begun.epoch, reply, command.req_id, timed, type(command))
         elif self._polls >= SESSION_POLLS_MAX:
             self._core.stop_poll(begun)
@@ -337,7 +346,7 @@ class Session:
             case c.Subscribe(events=events, own=own):
                 self._subscription.types = _types(events)
                 self._hears_itself = own
-                self._subscription.reported.clear()
+                self._subscription.reports.clear()
                 self._reply(0, r.OK, command.req_id)
             case c.Unsubscribe(events=events):
                 self._subscription.types -= ALL_TYPES if events == "*" or "*" in events else _types(events)
@@ -355,29 +364,32 @@ class Session:
     def _take_read(self, message: bytes) -> c.Command:
         """Return the command in ``message``, which may have been read already."""
         assert self._read is not None
-        (text, command), self._read = self._read, None
-        return command if text is message else decode_message(message)
+        (text, found), self._read = self._read, None
+        if text is not message:
+            return decode_message(message)
+        if isinstance(found, BadMessage):
+            raise found
+        return found
 
     async def _add(self, begun: Begun) -> None:
         """Add what is left of a bulk command, and put its reply in line."""
         await self._core.add_rest(begun)
         self._adding = None
-        if not self._hears_itself:
-            self._note_reported(begun)
         self._reply(begun.epoch, begun.reply, begun.command.req_id, begun, type(begun.command))
         self._room.set()
         self._ring()
 
     def _note_reported(self, begun: Begun) -> None:
-        """Keep from the peer the events of what it has just reported: they come with the batch that gathers."""
-        kind, jobs = reported(begun)
-        by_epoch, stepwise = self._subscription.reported, self._subscription.reporting
-        if stepwise is not None:
-            jobs, self._subscription.reporting = stepwise.untold, None
-        for epoch in [epoch for epoch in by_epoch if epoch <= self._journal.committed]:
-            del by_epoch[epoch]  # of jobs of other queues than the peer hears of
-        if begun.epoch and kind in self._subscription.types:
-            by_epoch.setdefault(begun.epoch, set()).update(jobs)
+        """Keep from the peer the events of what it reports, until it has its answer: they come before that."""
+        if not self._hears_itself:
+            begun.report = report_of(begun, self._subscription.types)
+            if begun.report is not None:
+                self._subscription.reports[begun.report] = None
+
+    def _withdraw_reported(self, begun: Begun | None) -> None:
+        """Let the peer hear of what it has reported after all: it does not learn from the answer that it happened."""
+        if begun is not None and begun.report is not None:
+            self._subscription.withdraw(begun.report)
 
     async def _poll(self, begun: Begun) -> None:
         req_id = bytes(begun.command.req_id)
@@ -404,11 +416,13 @@ class Session:
                 self._server.buffers.check(r.payload_size(reply))
             except Refused as refused:
                 self._core.give_back(reply)
+                self._withdraw_reported(begun)
                 epoch, begun, reply = 0, None, r.error_reply(refused, coded=kind in CODED)
         message = reply if isinstance(reply, bytes) else encode(reply)
         message = _with_id(message, req_id)
         if len(message) > RECEIVE_BYTES:
-            self._hold.add(len(message))  # it has been found to fit, but for a few bytes
+            # It was found to fit before it was made, by its letters: of a few kinds JSON makes up to six bytes each.
+            self._hold.add(len(message))
         self._replies.append(_Waiting(epoch, message, begun, req_id))
         self._epoch = max(self._epoch, epoch)
         self._replies_bytes += len(message)
@@ -431,4 +445,4 @@ def _types(events: list[str] | str) -> frozenset[str]:
     try:
         return chosen(events)
     except ValueError as unknown:
-        raise errors.INVALID_FIELD.refuse("events", f"must be event types or *, not {str(unknown)[:50]!r}") from None
+        raise errors.INVALID_FIELD.refuse("events", unknown) from None

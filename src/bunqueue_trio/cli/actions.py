@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
+from difflib import get_close_matches
 from typing import Any
 
 import click
@@ -10,6 +11,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from bunqueue_trio.cli.many import refuse_no_time
 from bunqueue_trio.cli.remote import DURATION, answer, at, json_option, pages, with_server
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages import acts
@@ -49,6 +51,8 @@ def actions(
     how      what was said, and what was there before
     changed  how many jobs or settings; of an act that took several steps all that they have changed
     """
+    refuse_no_time(older, newer)
+    _refuse_no_kind(kind)
     now = answer(url, token, "GET", "/ping")["data"]["time"] if newer is not None or older is not None else 0
     since, until = None if newer is None else now - newer, None if older is None else now - older
     found: list[tuple[dict[str, Any], Action]] = []
@@ -72,6 +76,13 @@ def actions(
         click.echo(more, err=True)
     elif not (found or as_json):
         click.echo("nothing like that has been done" if is_filtered else "nothing has been done yet", err=True)
+
+
+def _refuse_no_kind(kind: str) -> None:
+    if kind and not acts.is_kind(kind):
+        near = get_close_matches(kind, acts.KINDS, n=1)
+        meant = f"; do you mean {near[0]!r}?" if near else ""
+        raise click.BadParameter(f"{kind!r} is none of {', '.join(acts.KINDS)}{meant}", param_hint="--what")
 
 
 def _all(url: str, token: str | None, size: int, *, folds: bool) -> Iterator[tuple[dict[str, Any], Action, int]]:

@@ -18,7 +18,7 @@ from bunqueue_trio.cli.many import (
     yes_option,
 )
 from bunqueue_trio.cli.remote import DURATION, answer, json_option, say, with_server
-from bunqueue_trio.cli.slips import tell_if_unknown
+from bunqueue_trio.cli.slips import refuse_unknown
 from bunqueue_trio.pages import words
 from bunqueue_trio.protocol.request import segment_of
 
@@ -42,6 +42,7 @@ def purge(
     check_which(queue, job_id, wanted)
     if job_id is not None and (limit is not None or dry_run):
         raise click.UsageError("--id and --limit or --dry-run exclude each other")
+    refuse_unknown(url, token, *filter(None, [queue]))
     which = wanted | ({} if queue is None else {"queue": queue})
     how: dict[str, Any] = rated(None, limit)
     if job_id is None and not is_wanted(
@@ -52,8 +53,6 @@ def purge(
         total = try_act(url, token, which, "purge", **how).count
         did = act(url, token, which, "purge", total, "deleted", **how)
         say(f"{told_of(queue, wanted, f'{did.count:,} of {total:,}')} deleted", did.told(), as_json=as_json)
-        if not total and queue is not None:
-            tell_if_unknown(url, token, queue)
         return
     assert queue is not None
     body = {} if job_id is None else {"jobId": job_id}
@@ -67,8 +66,6 @@ def purge(
 
     count = _sum(steps(), "deleted")
     say(f"{queue}: {count:,} deleted, {left:,} left", {"count": count, "left": left}, as_json=as_json)
-    if not (count or left):
-        tell_if_unknown(url, token, queue)
 
 
 @click.command()
@@ -82,6 +79,7 @@ def drain(
     url: str, token: str | None, queue: str, *, delayed: bool, dry_run: bool, yes: bool, as_json: bool
 ) -> None:  # fmt: skip
     """Remove the waiting jobs of QUEUE for good. Active ones go on."""
+    refuse_unknown(url, token, queue)
     if dry_run or not yes:
         counts = answer(url, token, "GET", f"/queues/{segment_of(queue)}")["queue"]["counts"]
         states = f"{counts['waiting']:,} waiting" + (f" and {counts['delayed']:,} delayed" if delayed else "")
@@ -118,6 +116,7 @@ def clean(
 
     `failed`: the dead letters. It says how many they are and what they take before it asks.
     """
+    refuse_unknown(url, token, queue)
     path, wanted = f"/queues/{segment_of(queue)}/clean", {"state": state, "grace": grace}
     if dry_run or not yes:
         count = taken = 0
@@ -143,6 +142,7 @@ def obliterate(
     url: str, token: str | None, queue: str, *, force: bool, dry_run: bool, yes: bool, as_json: bool
 ) -> None:  # fmt: skip
     """Remove all that there is of QUEUE for good: jobs, records of ended ones, pause and limits."""
+    refuse_unknown(url, token, queue)
     view = answer(url, token, "GET", f"/queues/{segment_of(queue)}")["queue"]
     total = sum(view["counts"].values())
     told = f"all {total:,} jobs and records"
@@ -171,8 +171,6 @@ def _is_wanted(
             {"dryRun": True, "count": total, **(more or {})},
             as_json=as_json,
         )
-    if dry_run and not total:
-        tell_if_unknown(url, token, queue)
     if total and not dry_run:
         confirm(f"{queue}: remove {what} for good", yes=yes)
     return not dry_run
@@ -181,8 +179,6 @@ def _is_wanted(
 def _tell_removed(url: str, token: str | None, queue: str, steps: Iterator[int], *, as_json: bool) -> None:
     count = _sum(steps, "removed")
     say(f"{queue}: {count:,} removed", {"count": count}, as_json=as_json)
-    if not count:
-        tell_if_unknown(url, token, queue)
 
 
 def _do(url: str, token: str | None, path: str, body: dict[str, Any]) -> Any:

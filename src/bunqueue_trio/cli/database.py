@@ -14,7 +14,9 @@ from bunqueue_trio.cli.remote import at, json_option
 from bunqueue_trio.config import parse_store
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.pages.cluster import failover_row, how_ended, leader_row, lease_row, plain, waits_row
 from bunqueue_trio.pages.words import count, size, span
+from bunqueue_trio.runtime.cluster import is_bloated
 
 _TERMS_SHOWN = 3
 """Before this one; `--json` has all that are kept."""
@@ -42,8 +44,9 @@ def migrate(store: str) -> None:
 def cluster(store: str, *, as_json: bool) -> None:
     """Show which server leads a queue in a PostgreSQL database, since when, and what would happen without it.
 
-    Also: where the others reach it, its lease, the terms before, the servers that wait, with their versions, how long a failover
-    would take, how far replicas of the database are behind, and how large the tables are. Asks the database, so it works while no server runs. Exit code 0: somebody leads; 1: nobody does, or the database cannot be asked.
+    Also: where the others reach it, its lease, the terms before and how each has ended, the servers that wait, with their versions, and
+    those that did and are missing, how long a failover would take, how far replicas of the database are behind, how quickly that answers,
+    and how large the tables are and how many dead rows they hold. Asks the database, so it works while no server runs. Exit code 0: somebody leads; 1: nobody does, or the database cannot be asked.
     """
     url = _checked(store)
     modules = _modules()
@@ -53,7 +56,7 @@ def cluster(store: str, *, as_json: bool) -> None:
     except StartupError as error:  # here the database is what was asked about, not how it was asked
         raise click.ClickException(str(error)) from None
     if as_json:
-        click.echo(json.dumps(_plain(led)))
+        click.echo(json.dumps(plain(led)))
     else:
         for name, value in _cluster_rows(led):
             click.echo(printable(f"{name:<8} {value}"))
@@ -61,51 +64,42 @@ def cluster(store: str, *, as_json: bool) -> None:
         sys.exit(1)
 
 
-def _plain(told: Any) -> Any:
-    """Return what was told with names in it, as JSON has them."""
-    if isinstance(told, list):
-        return [_plain(each) for each in told]
-    return {name: _plain(each) for name, each in told._asdict().items()} if hasattr(told, "_asdict") else told
-
-
-def _cluster_rows(led: Any) -> Iterator[tuple[str, str]]:
-    if not led.is_alive:
-        yield "leader", "nobody" if led.age_s is None else f"nobody; {led.holder} did last"
-    else:
-        version = f", version {led.version}" if led.version else ""
-        yield "leader", led.holder + ("" if led.since is None else f", since {at(led.since)}") + version
-    yield "link", led.link or "none: servers that wait cannot pass on requests"
-    heard = "never heard of" if led.age_s is None else f"heard of {led.age_s:.1f} s ago"
-    yield "lease", f"{led.lease_s:g} s, {heard}"
-    before = ", ".join(
-        f"{each.term:,} {each.holder} since {at(each.since)}" for each in led.terms[1 : _TERMS_SHOWN + 1]
-    )
-    yield "term", f"{led.term:,}" + (f"; before: {before}" if before else "")
-    for each in led.waiting:
-        yield (
-            "waits",
-            f"{each.holder}, since {at(each.since)}, version {each.version}, heard of {each.seen_s:.1f} s ago",
-        )
-    if not led.waiting:
+def _cluster_rows(known: Any) -> Iterator[tuple[str, str]]:
+    yield "leader", leader_row(known, at)
+    yield "link", known.link or "none: servers that wait cannot pass on requests"
+    yield "lease", lease_row(known)
+    yield "term", f"{known.term:,}"
+    for each in [each for each in known.terms if each.term != known.term][:_TERMS_SHOWN]:
+        yield "before", f"{each.term:,} {each.holder}, since {at(each.since)}{_comma(how_ended(each, at))}"
+    for each in known.waiting:
+        yield "waits", waits_row(each, at)
+    for each in known.missing:
+        yield "missing", f"{each.holder} has waited, and was not heard of for {span(each.seen_s * 1000)}"
+    if not known.waiting:
         yield "waits", "nobody: no other server would take over"
-    took = "as its last start" if led.failover.measured else "as is usual"
-    yield (
-        "failover",
-        (
-            f"about {span(led.failover.start_s * 1000)} to read {count(led.failover.jobs, 'unfinished job')} ({took}) after a stop, "
-            f"{span(led.failover.killed_s * 1000)} after a kill"
-        ),
-    )
-    for each in led.replicas:
+    yield "failover", failover_row(known.failover, known.lease_s)
+    for each in known.replicas:
         behind = "" if each.behind is None else f", {size(each.behind)} behind"
         lag = "" if each.lag_s is None else f", {each.lag_s:.1f} s"
         yield (
             "replica",
             f"{each.name}, {each.state or 'of which this user may see nothing'}, {each.sync or 'unknown'}{behind}{lag}",
         )
-    if not led.replicas:
+    if not known.replicas:
         yield "replica", "none that this database knows of"
-    yield "tables", ", ".join(f"{name} {size(each)}" for name, each in led.tables.items())
+    yield "database", f"answers in {known.round_trip_ms:.1f} ms{_comma(_oldest(known.oldest_s))}"
+    for each in known.tables:
+        bloat = ": autovacuum does not keep up" if is_bloated(each) else ""
+        rows = f"about {count(each.live, 'row')} and {each.dead:,} dead"
+        yield "table", f"{each.name} {size(each.bytes)}, {rows}{bloat}"
+
+
+def _oldest(seconds: float | None) -> str:
+    return "" if seconds is None else f"the oldest transaction is open for {span(seconds * 1000)}"
+
+
+def _comma(text: str) -> str:
+    return text and f", {text}"
 
 
 def examine_database(store: str) -> None:

@@ -20,8 +20,8 @@ from bunqueue_trio.cli.many import (
     with_dead_filter,
     yes_option,
 )
-from bunqueue_trio.cli.remote import DURATION, answer, at, json_option, pages, say, with_server
-from bunqueue_trio.cli.slips import tell_if_unknown
+from bunqueue_trio.cli.remote import DURATION, answer, at, json_option, pages, refuse_without, say, with_server
+from bunqueue_trio.cli.slips import refuse_unknown, tell_if_unknown
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.request import segment_of
 
@@ -193,6 +193,8 @@ def retry(
             raise click.UsageError(f"--id and --{name} exclude each other")
     if canary is not None and limit is not None:
         raise click.UsageError("--canary and --limit exclude each other")
+    refuse_without(canary is not None, "--canary", "stop_at", "wait")
+    refuse_unknown(url, token, *filter(None, [queue]))
     which = wanted | ({} if queue is None else {"queue": queue})
     how: dict[str, Any] = rated(rate, limit)
     if job_id is None and not is_wanted(
@@ -231,8 +233,6 @@ def is_wanted(
             tried.show()
         follow = tried.refused.get("dependency-dead", 0) if action == "retry" else 0
         confirm(f"{action} {told}{f' and up to {follow:,} that depend on them' if follow else ''}{then}", yes=yes)
-    if dry_run and queue is not None and not (tried.count or tried.refused):
-        tell_if_unknown(url, token, queue)
     return not dry_run
 
 
@@ -264,8 +264,6 @@ def _retry_which(
         did.count, did.refused = did.count + again.count, again.refused
     text = f"{told_of(queue, which, f'{did.count:,} of {total:,}')} retried{did.why_not}"
     say(text, did.told(), as_json=as_json)
-    if not total and queue is not None:
-        tell_if_unknown(url, token, queue)
 
 
 def _retry_all(url: str, token: str | None, queue: str, job_id: str | None, *, as_json: bool) -> None:
@@ -282,8 +280,6 @@ def _retry_all(url: str, token: str | None, queue: str, job_id: str | None, *, a
     if left and job_id is None:
         said += f" ({_why_still(url, token, queue)})"
     say(said, {"count": count, "left": left}, as_json=as_json)
-    if not (count or left):
-        tell_if_unknown(url, token, queue)
 
 
 def _why_still(url: str, token: str | None, queue: str) -> str:

@@ -13,7 +13,17 @@ import msgspec
 from msgspec import Raw
 
 from bunqueue_trio.cli.many import STATES, act_on_many, dry_option, rate_option, rated, with_filter, yes_option
-from bunqueue_trio.cli.remote import DURATION, answer, at, json_argument, json_option, pages, say, with_server
+from bunqueue_trio.cli.remote import (
+    DURATION,
+    answer,
+    at,
+    json_argument,
+    json_option,
+    pages,
+    refuse_without,
+    say,
+    with_server,
+)
 from bunqueue_trio.cli.slips import tell_if_unknown
 from bunqueue_trio.cli.words import told, took
 from bunqueue_trio.logs.printable import printable
@@ -181,12 +191,14 @@ def cancel(
     """Remove unfinished jobs for good: those with these IDs, or all that a filter describes.
 
     The worker of an active one hears of it at once; of those of a filter they are removed by --force only. With a reason or a
-    grace, which only IDs can have, a record of each is kept, among the dead letters.
+    grace a record of each is kept, among the dead letters.
     """
     how: dict[str, Any] = {"reason": reason, "grace": grace}
     given = {name: value for name, value in how.items() if value is not None}
+    if given:
+        given["by"] = _who()
     if _are_ids(job_ids, wanted, dry_run=dry_run):
-        body = msgspec.json.encode(given | {"by": _who()}) if given else None
+        body = msgspec.json.encode(given) if given else None
 
         def said(reply: dict[str, Any]) -> str:
             until = reply.get("data", {}).get("until")
@@ -195,10 +207,11 @@ def cancel(
 
         ask = partial(answer, url, token, "DELETE")
         _each(job_ids, said, lambda job_id: ask(f"/jobs/{segment_of(job_id)}", body), as_json=as_json)
-    elif given:
-        raise click.UsageError("--reason and --grace are for single jobs: give their IDs")
     else:
-        act_on_many(url, token, wanted, "cancel", "cancelled", yes=yes, dry_run=dry_run, as_json=as_json, force=force)
+        refuse_without(force, "--force: without it active jobs of a filter are left alone", "grace")
+        act_on_many(
+            url, token, wanted, "cancel", "cancelled", yes=yes, dry_run=dry_run, as_json=as_json, force=force, **given
+        )
 
 
 @click.command()
@@ -252,6 +265,8 @@ def _are_ids(job_ids: tuple[str, ...], wanted: dict[str, Any], *, dry_run: bool)
         raise click.UsageError("say which jobs: their IDs, or a filter such as --queue")
     if job_ids and dry_run:
         raise click.UsageError("--dry-run is for those of a filter; of a job, `why ID` says how it is")
+    if any(param.name == "force" for param in click.get_current_context().command.params):
+        refuse_without(not job_ids, "a filter; of jobs that are named active ones are taken, too", "force")
     return bool(job_ids)
 
 

@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from bunqueue_trio.cli.remote import DURATION, answer, say
-from bunqueue_trio.cli.slips import tell_if_unknown
+from bunqueue_trio.cli.slips import refuse_unknown
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.words import count
 
@@ -48,6 +48,7 @@ def _with(options: tuple[Callable[..., Any], ...], names: tuple[str, ...]) -> Ca
         def filtered(*arguments: Any, **values: Any) -> Any:
             said = {_camel(name): values.pop(name) for name in names}
             wanted = {name: list(value) if isinstance(value, tuple) else value for name, value in said.items()}
+            refuse_no_time(said["older"], said["newer"])
             return command(*arguments, wanted={k: v for k, v in wanted.items() if v not in (None, [])}, **values)
 
         decorated: Callable[..., Any] = filtered
@@ -63,6 +64,12 @@ with_filter = _with((*_WHERE, *_WHICH, _OWNER), ("queue", "state", *_NAMES, "own
 """Add the flags of a filter; the command gets it as ``wanted``."""
 with_dead_filter = _with(_WHICH, _NAMES)
 """The same for dead letters, whose queue is an argument."""
+
+
+def refuse_no_time(older: int | None, newer: int | None) -> None:
+    """Raise ``UsageError`` where nothing can be both so old and so new."""
+    if older is not None and newer is not None and older > newer:
+        raise click.UsageError("nothing is both that old and that new: --older must be less than --newer")
 
 
 def _camel(name: str) -> str:
@@ -176,12 +183,11 @@ def act_on_many(
     as_json: bool, **how: Any,
 ) -> None:  # fmt: skip
     """Try it dry, show what it would be done to, ask, do it, and say to how many it was."""
+    refuse_unknown(url, token, *wanted.get("queue", ()))
     tried = try_act(url, token, wanted, action, **how)
     refuse_unknown_group(wanted, tried)
     if not tried.count:
         say(f"0 jobs {done}{tried.why_not}", tried.told(dry_run=dry_run), as_json=as_json)
-        if not tried.refused:
-            tell_if_unknown(url, token, *wanted.get("queue", ()))
         return
     if dry_run:
         say(f"{count(tried.count, 'job')} would be {done}{tried.why_not}", tried.told(dry_run=True), as_json=as_json)

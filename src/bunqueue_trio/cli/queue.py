@@ -10,8 +10,8 @@ import msgspec
 
 from bunqueue_trio.cli.clear import pages_of
 from bunqueue_trio.cli.many import confirm, dry_option, yes_option
-from bunqueue_trio.cli.remote import answer, at, json_option, say, with_server
-from bunqueue_trio.cli.slips import tell_unknown
+from bunqueue_trio.cli.remote import answer, at, json_option, refuse_without, say, with_server
+from bunqueue_trio.cli.slips import refuse_unknown, tell_unknown
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.queue_settings import GROUPS, NAMED, Told, parse, tell, tell_limits
 from bunqueue_trio.protocol.request import segment_of
@@ -87,6 +87,9 @@ def queue(
     With --set and --reset they are changed; they last over restarts of the server. Times are such as 500ms, 30s or 7d. Jobs that
     are there keep what they have; but dead letters that are not to be kept any more are deleted, and it asks before that.
     """
+    refuse_without(bool(said or reset), "--set or --reset", "dry_run")
+    if reset and not said:
+        refuse_unknown(url, token, queue)
     path = f"/queues/{segment_of(queue)}"
     leaving = _leaving(url, token, path, dict(said))
     if dry_run:
@@ -113,6 +116,14 @@ def queue(
     is_any_set = any(reply["set"] for reply in replies.values()) or view["concurrency"] or view["rateLimit"]
     if said or not is_any_set:
         tell_unknown(url, token, view, " yet; jobs that come to it will be treated so" if said else "")
+    _show(url, token, view, replies, is_any_set=bool(is_any_set))
+
+
+def _show(
+    url: str, token: str | None, view: dict[str, Any], replies: Mapping[str, Mapping[str, Any]], *, is_any_set: bool
+) -> None:
+    """Show each setting, and who has said it where that is known."""
+    queue = view["name"]
     acts = answer(url, token, "GET", f"/actions?limit={ACTS_LOOKED}")["actions"] if is_any_set else []
     rows = [*tell(replies, queue, acts), *tell_limits(view, queue, acts)]
     width = max(len(told.value) for told in rows)

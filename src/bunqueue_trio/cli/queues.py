@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bunqueue_trio.cli.remote import answer, at, json_option, pages, say, with_server
-from bunqueue_trio.cli.slips import tell_if_unknown, tell_unknown
+from bunqueue_trio.cli.slips import refuse_unknown, tell_unknown
 from bunqueue_trio.config import parse_duration_ms, parse_typed_ms
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.words import exact
@@ -147,9 +147,9 @@ def pause(
 @json_option
 def resume(url: str, token: str | None, queue: str, *, as_json: bool) -> None:
     """Deliver the jobs of QUEUE again. Nothing happens if it is not paused."""
+    refuse_unknown(url, token, queue)
     reply = answer(url, token, "POST", f"/queues/{segment_of(queue)}/resume")
     say(f"{queue}: resumed", reply, as_json=as_json)
-    tell_if_unknown(url, token, queue)
 
 
 class PerTime(click.ParamType[tuple[int, int] | str]):
@@ -188,6 +188,9 @@ def limit(
 
     They last over restarts of the server. When the number falls, active jobs stay with their workers.
     """
+    said = {number, rate} - {None}
+    if said and said <= set(UNLIMITED):
+        refuse_unknown(url, token, queue)
     if number is not None:
         _limit(url, token, queue, number)
     path = f"/queues/{segment_of(queue)}/rate-limit"

@@ -284,19 +284,28 @@ def push(
     body = {"data": Raw(json_argument(data))} | {_camel(k): v for k, v in options.items() if v not in (None, False, ())}
     backoff_how = {"type": backoff_type, "maxDelay": backoff_max, "jitter": backoff_jitter}
     given = {name: value for name, value in backoff_how.items() if value is not None}
-    if given and backoff is None:
-        raise click.UsageError("--backoff-type, --backoff-max and --backoff-jitter need --backoff")
+    refuse_without(backoff is not None, "--backoff", "backoff_type", "backoff_max", "backoff_jitter")
+    refuse_without(repeat_every is not None, "--repeat-every", "repeat_limit", "repeat_name")
     if backoff is not None:
         body["backoff"] = {"type": "exponential", "delay": backoff} | given if given else backoff
     if repeat_every is not None:
         body["repeat"] = {"every": repeat_every, "limit": repeat_limit} | ({"name": repeat_name} if repeat_name else {})
-    elif repeat_limit is not None:
-        raise click.UsageError("--repeat-limit needs --repeat-every")
-    elif repeat_name is not None:
-        raise click.UsageError("--repeat-name needs --repeat-every")
     path = f"/queues/{segment_of(queue)}/jobs"
     reply = answer(url, token, "POST", path, msgspec.json.encode(body))
     say(reply["id"], reply, as_json=as_json)
+
+
+def refuse_without(is_there: bool, needed: str, *names: str) -> None:  # noqa: FBT001 - what is needed stands beside it
+    """Refuse flags that say nothing without another one, which is ``needed``, instead of passing over them.
+
+    Raises:
+        UsageError: one of ``names`` was given.
+    """
+    ctx = click.get_current_context()
+    for name in () if is_there else names:
+        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            flag = next(max(param.opts, key=len) for param in ctx.command.params if param.name == name)
+            raise click.UsageError(f"{flag} needs {needed}")
 
 
 def json_argument(data: str) -> bytes:

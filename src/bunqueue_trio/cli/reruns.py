@@ -11,7 +11,7 @@ from bunqueue_trio.cli.canary import Percent
 from bunqueue_trio.cli.dead import check_which, is_wanted, told_of
 from bunqueue_trio.cli.many import confirm, dry_option, refuse_unknown_group, try_act, with_dead_filter, yes_option
 from bunqueue_trio.cli.remote import answer, at, json_option, of_list_alone, say, with_server
-from bunqueue_trio.cli.slips import tell_if_unknown
+from bunqueue_trio.cli.slips import refuse_unknown
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.acts import CALLED
 from bunqueue_trio.protocol.request import segment_of
@@ -53,6 +53,7 @@ def rerun(
     is. Those first ones need somebody who works on them, so resume a queue before.
     """
     check_which(queue, None, wanted)
+    refuse_unknown(url, token, *filter(None, [queue]))
     which = wanted | ({} if queue is None else {"queue": queue})
     if dry_run:
         is_wanted(url, token, queue, which, "retry", "retried", dry_run=True, yes=yes, as_json=as_json)
@@ -62,8 +63,6 @@ def rerun(
     what = told_of(queue, which, f"{tried.count:,}")
     if tried.count:
         confirm(f"rerun {what}, {min(count, tried.count):,} first", yes=yes)
-    elif queue is not None:
-        tell_if_unknown(url, token, queue)
     body = {"filter": which, "count": count, "rate": rate, "stopAt": stop_at, "force": force}
     begun = answer(url, token, "POST", "/dead/rerun", msgspec.json.encode(body))["rerun"]
     say(f"{begun['id']}: {what}, {min(count, tried.count):,} first, at most {rate:,} a second", begun, as_json=as_json)

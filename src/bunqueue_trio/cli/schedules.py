@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from difflib import get_close_matches
 from functools import partial, wraps
 from http import HTTPStatus
@@ -15,11 +14,8 @@ import click
 import msgspec
 from msgspec import Raw
 
-from bunqueue_trio.cli.clock import Shown, when_shown
 from bunqueue_trio.cli.many import dry_option
-from bunqueue_trio.cli.queues import Moment
 from bunqueue_trio.cli.remote import (
-    DURATION,
     Refusal,
     answer,
     at,
@@ -31,6 +27,7 @@ from bunqueue_trio.cli.remote import (
     say,
     with_server,
 )
+from bunqueue_trio.cli.scheduling import NOTHING, TIMES, fields_of, how, or_none, refuse_of_no_effect, when
 from bunqueue_trio.cli.words import told, took
 from bunqueue_trio.engine import zones  # the rules of zones are those of the server
 from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
@@ -39,8 +36,7 @@ from bunqueue_trio.pages.words import exact
 from bunqueue_trio.protocol.request import segment_of
 
 _PAGE = 100  # a server gives no more at once
-_TIMES = ("start", "end", "at")
-_MOMENTS = (*_TIMES, "anchor", "pausedAt", "waitingSlot")
+_MOMENTS = (*TIMES, "anchor", "pausedAt", "waitingSlot")
 _PUT = (
     "queue", "data", "cron", "timezone", "every", "anchor", "at", "start", "end", "limit", "jitter", "misfire", "misfireMax", "window",
     "overlap", "options",
@@ -85,58 +81,10 @@ def _some_names(url: str, token: str | None, name: str) -> list[str]:
 @_as_json
 @click.pass_context
 def schedules(ctx: click.Context, url: str, token: str | None, *, limit: int | None, as_json: bool) -> None:
-    """Show and change what brings jobs by itself: list, show, preview, put, run, pause, resume, delete, sync."""
+    """Show and change what brings jobs by itself: list, show, preview, put, change, run, pause, resume, delete, sync."""
     of_list_alone(ctx, "url", "token", "limit", "as_json")
     if ctx.invoked_subcommand is None:
         _list(url, token, limit=limit, as_json=as_json)
-
-
-def _when(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say when a schedule runs."""
-    options = (
-        click.option(
-            "--cron", metavar="EXPR", help="Such as '0 3 * * *' or @daily; with 6 fields the first is seconds."
-        ),
-        click.option(
-            "--timezone",
-            metavar="ZONE",
-            help="Of the expression, and of dates, such as Europe/Berlin; an expression is in UTC unless you say, a date as the clock here.",
-        ),
-        click.option("--every", type=DURATION, metavar="TIME", help="Each 10s, 5m, 2h …, counted from 1970 on."),
-        click.option(
-            "--at", type=Moment(zoned=True), metavar="TIME", help="Once: after this time (10m, 2h), or at a date."
-        ),
-        click.option("--start", type=Moment(zoned=True), metavar="TIME", help="No sooner."),
-        click.option("--end", type=Moment(zoned=True), metavar="TIME", help="No later."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def _fields(url: str, token: str | None, given: dict[str, Any]) -> dict[str, Any]:
-    """Return what was said, as the server has it; times from now on are by the server's clock. Say what is special about dates."""
-    fields = {name: value for name, value in given.items() if value is not None}
-    for name in _TIMES:
-        if isinstance(said := fields.get(name), datetime):
-            shown = _shown(said, given["timezone"])
-            fields[name] = shown.ms
-            if shown.remark is not None:
-                click.echo(f"--{name} {said}: {shown.remark}", err=True)
-        elif said is not None:
-            ms, from_now = said
-            fields[name] = ms + int(answer(url, token, "GET", "/ping")["data"]["time"]) if from_now else ms
-    return fields
-
-
-def _shown(said: datetime, zone: str | None) -> Shown:
-    """Return when the clock of a zone, or the one here, shows a date and time."""
-    if zone is not None and zone not in zones.names():
-        raise click.BadParameter(f"{zone!r} must be a name of the IANA time zone database", param_hint="--timezone")
-    try:
-        return when_shown(said, None if zone is None else zones.zone_of(zone))
-    except (ValueError, OverflowError, OSError):
-        raise click.BadParameter(f"{said} is no time that can be told", param_hint="--at, --start or --end") from None
 
 
 @schedules.command("list")
@@ -256,14 +204,14 @@ def _past(past: dict[str, Any], zone: str) -> str:
 
 @schedules.command()
 @with_server
-@_when
+@when
 @click.option(
     "--next", "next_", type=click.IntRange(1, 25), default=5, show_default=True, metavar="N", help="How many."
 )
 @_as_json
 def preview(url: str, token: str | None, *, next_: int, as_json: bool, **given: Any) -> None:
     """Show when a schedule would run, without storing it; `put --dry-run` tries all the rest of it."""
-    query = urlencode({"next": next_} | _fields(url, token, given))
+    query = urlencode({"next": next_} | fields_of(url, token, given))
     told = answer(url, token, "GET", f"/schedules/preview?{query}")
     if as_json:
         click.echo(json.dumps(told))
@@ -276,61 +224,77 @@ def preview(url: str, token: str | None, *, next_: int, as_json: bool, **given: 
 @click.argument("name")
 @click.argument("queue")
 @click.argument("data", metavar="[JSON]", default="null")
-@_when
-@click.option("--limit", type=int, metavar="N", help="At most N jobs.")
-@click.option("--jitter", type=DURATION, metavar="TIME", help="Run up to this much later, always the same for a slot.")
-@click.option(
-    "--misfire", type=click.Choice(["skip", "once", "all"]), help="What is done about missed slots.  [default: once]"
-)
-@click.option("--misfire-max", type=int, metavar="N", help="Of `all`: at most N of them.  [default: 10]")
-@click.option("--window", type=DURATION, metavar="TIME", help="Slots older than that are not made up for.")
-@click.option(
-    "--overlap", type=click.Choice(["allow", "skip", "queue", "cancel"]),
-    help="What is done while a job before has not ended.  [default: skip]",
-)  # fmt: skip
-@click.option("--job-name", metavar="NAME", help="Of the jobs, as of `push --name`.")
-@click.option("--priority", type=int, help="Of the jobs, as all that follow.")
-@click.option("--max-attempts", type=int, metavar="N", help="3 unless you say.")
-@click.option("--backoff", type=DURATION, metavar="TIME", help="Before the second try; doubles with each further one.")
-@click.option("--ttl", type=DURATION, metavar="TIME", help="Drop one that was not taken by then.")
-@click.option("--timeout", type=DURATION, metavar="TIME", help="A try that takes longer has failed.")
-@click.option("--tag", "tags", multiple=True, metavar="TAG", help="May be repeated.")
+@when
+@how
 @dry_option
 @_as_json
 def put(
-    url: str, token: str | None, name: str, queue: str, data: str, *, dry_run: bool, misfire_max: int | None, job_name: str | None,
-    priority: int | None, max_attempts: int | None, backoff: int | None, ttl: int | None, timeout: int | None, tags: tuple[str, ...],
-    as_json: bool, **given: Any,
+    url: str, token: str | None, name: str, queue: str, data: str, *, dry_run: bool, as_json: bool, **given: Any
 ) -> None:  # fmt: skip
     """Create the schedule NAME, or replace it: it brings jobs with the payload JSON to QUEUE.
 
     Nothing runs because of this; one that is the same already stays as it is, and what is another than before is shown: what is not
-    said is as if there had been none. JSON can be `-` or `@FILE`, as of `push`.
+    said is as if there had been none; `change` leaves that as it is. JSON can be `-` or `@FILE`, as of `push`.
     """
-    if misfire_max is not None and given["misfire"] != "all":
-        raise click.UsageError("--misfire-max needs --misfire all")
-    if given["window"] == 0:
-        raise click.UsageError("--window 0s makes up for no slot that was missed: that is --misfire skip")
+    refuse_of_no_effect(given)
     fields: dict[str, Any] = {"name": name, "queue": queue, "data": Raw(json_argument(data)), "dryRun": dry_run}
-    fields |= _fields(url, token, given) | ({} if misfire_max is None else {"misfireMax": misfire_max})
-    options = {
-        "name": job_name, "priority": priority, "maxAttempts": max_attempts, "backoff": backoff, "ttl": ttl, "timeout": timeout,
-        "tags": tags or None,
-    }  # fmt: skip
-    fields["options"] = {key: value for key, value in options.items() if value is not None}
+    fields |= fields_of(url, token, given)
     with connection(url, token) as ask:
         try:
             before = ask("GET", f"/schedules/{segment_of(name)}")["schedule"]
         except Refusal:
             before = None
         said = ask("POST", "/schedules", msgspec.json.encode(fields))
+    _tell_put(said, before, dry_run=dry_run, as_json=as_json)
+
+
+@schedules.command()
+@with_server
+@_named
+@click.option("--queue", metavar="QUEUE", help="Bring the jobs to this queue.")
+@click.option("--data", metavar="JSON", help="Another payload; `-` is standard input, `@FILE` a file.")
+@or_none
+@when
+@how
+@dry_option
+@_as_json
+def change(
+    url: str, token: str | None, name: str, *, queue: str | None, data: str | None, options: dict[str, Any], dry_run: bool, as_json: bool,
+    **given: Any,
+) -> None:  # fmt: skip
+    """Change some of the schedule NAME; what is not said stays as it is, and `none` takes back what was.
+
+    As with `put` nothing runs because of this, and another payload moves no slot. One of --cron, --every and --at takes the place of the others.
+    """
+    fields = fields_of(url, token, given) | ({} if queue is None else {"queue": queue})
+    if data is not None:
+        fields["data"] = Raw(json_argument(data))
+    if not fields and not options:
+        raise click.UsageError("say what to change: --data, --queue, --cron, --overlap …")
+    path = f"/schedules/{segment_of(name)}"
+    before = answer(url, token, "GET", path)["schedule"]
+    refuse_of_no_effect(
+        before | {"misfireMax": None} | fields if fields.keys() & {"window", "misfire", "misfireMax", "jitter"} else {}
+    )
+    if options:
+        merged = before["options"] | {key: None if each is NOTHING else each for key, each in options.items()}
+        fields["options"] = {key: each for key, each in merged.items() if each is not None}
+    said = answer(url, token, "PUT", path, msgspec.json.encode(fields | {"dryRun": dry_run}))
+    _tell_put(said, before, dry_run=dry_run, as_json=as_json)
+
+
+def _tell_put(said: dict[str, Any], before: dict[str, Any] | None, *, dry_run: bool, as_json: bool) -> None:
+    """Say what came of a schedule that was put or changed, and what is another than before."""
     say(f"{'would be ' if dry_run else ''}{said['outcome']}: {_line(said['schedule'])}", said, as_json=as_json)
     if not as_json and said["outcome"] == "changed" and before is not None:
         for each in _differences(before, said["schedule"]):
             click.echo(printable(f"  {each}"))
         if before["source"] is not None:
             click.echo(
-                printable(f"{name}: {before['source']} declares it, and its next sync puts it as it is there"), err=True
+                printable(
+                    f"{before['name']}: {before['source']} declares it, and its next sync puts it as it is there"
+                ),
+                err=True,
             )
 
 

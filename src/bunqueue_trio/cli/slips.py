@@ -1,4 +1,8 @@
-"""Slips in the name of a queue: whoever names one that is not there hears of it, and which one was probably meant."""
+"""Slips in the name of a queue: whoever names one that is not there hears of it, and which one was probably meant.
+
+What changes something that is there refuses it: it would have done nothing, and said so as of a success. What holds for jobs to
+come does it, and says it beside the output, as does what only looks.
+"""
 
 from collections.abc import Iterator
 from difflib import get_close_matches
@@ -28,18 +32,37 @@ def is_unknown(view: dict[str, Any]) -> bool:
 def tell_unknown(url: str, token: str | None, view: dict[str, Any], then: str = "") -> None:
     """Say that there is no such queue, if there is none: a slip in its name would go unnoticed."""
     if is_unknown(view):
-        # A queue that has been paused or limited since is there now.
-        others = (name for name in islice(_names(url, token), LOOKED_MAX) if name != view["name"])
-        near = get_close_matches(view["name"], list(others), n=1)
-        meant = f"; do you mean {near[0]}?" if near else ""
         # Beside the output, which a program may read.
-        click.echo(printable(f"{view['name']}: there is no such queue{then}{meant}"), err=True)
+        click.echo(_slip(url, token, view["name"], then), err=True)
 
 
 def tell_if_unknown(url: str, token: str | None, *queues: str) -> None:
     """Ask for queues, and do as :func:`tell_unknown` does."""
     for queue in queues:
-        tell_unknown(url, token, answer(url, token, "GET", f"/queues/{segment_of(queue)}")["queue"])
+        tell_unknown(url, token, _view(url, token, queue))
+
+
+def refuse_unknown(url: str, token: str | None, *queues: str) -> None:
+    """Let nothing be done to a queue that is not there.
+
+    Raises:
+        ClickException: there is no such queue.
+    """
+    for queue in queues:
+        if is_unknown(_view(url, token, queue)):
+            raise click.ClickException(_slip(url, token, queue, ""))
+
+
+def _view(url: str, token: str | None, queue: str) -> dict[str, Any]:
+    view: dict[str, Any] = answer(url, token, "GET", f"/queues/{segment_of(queue)}")["queue"]
+    return view
+
+
+def _slip(url: str, token: str | None, queue: str, then: str) -> str:
+    # A queue that has been paused or limited since is there now.
+    others = (name for name in islice(_names(url, token), LOOKED_MAX) if name != queue)
+    near = get_close_matches(queue, list(others), n=1)
+    return printable(f"{queue}: there is no such queue{then}{f'; do you mean {near[0]}?' if near else ''}")
 
 
 def _names(url: str, token: str | None) -> Iterator[str]:

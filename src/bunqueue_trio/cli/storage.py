@@ -8,7 +8,7 @@ import click
 
 from bunqueue_trio.cli.remote import Refusal, answer, at, json_option, with_server
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.pages.words import exact, size, span
+from bunqueue_trio.pages.words import count, exact, size, span
 
 
 @click.command()
@@ -83,7 +83,8 @@ def health(url: str, token: str | None, *, as_json: bool) -> None:
     told = answer(url, token, "GET", "/health")
     place = _place(url, token)
     if as_json:
-        click.echo(json.dumps(told | ({} if place is None else {"server": place["server"], "doors": place["doors"]})))
+        more = {} if place is None else {name: place.get(name) for name in ("server", "doors", "cluster")}
+        click.echo(json.dumps(told | more))
     else:
         counts = ", ".join(f"{n:,} {name}" for name, n in told["queues"].items())
         click.echo(
@@ -112,4 +113,6 @@ def _place_line(told: dict[str, Any]) -> str:
     said.append(f"{leads}{term} since {at(one['since'])}")
     said += [f"servers that wait reach it at {one['link']}"] if one["link"] else []
     said += [f"{doors['connected']:,} of {doors['wanted']:,} doors"] if doors["wanted"] else []
+    if cluster := told.get("cluster"):
+        said.append(f"{count(len(cluster['waiting']), 'server waits', 'servers wait')} to take over")
     return "; ".join([", ".join(said[:2]), *said[2:]])

@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from traceback import StackSummary, TracebackException, format_exception
 from typing import Any, NoReturn
@@ -18,6 +19,7 @@ from bunqueue_trio.client.worker import Worker
 from bunqueue_trio.errors import Refused, leaves
 from bunqueue_trio.logs.lines import configure_logging, flush_logs
 from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.protocol.times import seconds_of
 
 _log = structlog.get_logger()
 
@@ -36,7 +38,24 @@ or, with `app = App()` and a handler for each of some queues:
 Handlers written for asyncio: `--asyncio`, or `App(loop="asyncio")` in the file.
 """
 _HINT = "MODULE:NAME"
+OF_ANOTHER = "; --take-over makes it one of this app; if the two are one, give it one name: App(name=…)"
+"""What is to be done about a schedule that another app declares."""
 _PACKAGE = str(Path(__file__).parent.parent)
+
+
+class Grace(click.ParamType[float]):
+    """A time as a worker takes it; a number alone is of seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds."""
+        with suppress(ValueError):
+            value = float(value)
+        try:
+            return seconds_of("it", value, zero=True)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 @click.command(epilog=_EPILOG)
@@ -49,7 +68,7 @@ _PACKAGE = str(Path(__file__).parent.parent)
 @click.option("--token", metavar="TOKEN", help="Bearer token; default: the worker's own.  [env BUNQUEUE_TOKEN]")
 @click.option("--queues", metavar="QUEUE,...", help="Only these of them; default: all.")
 @click.option("--concurrency", type=click.IntRange(min=1), metavar="N", help="Jobs at once, of each queue.")
-@click.option("--grace", type=click.FloatRange(min=0), metavar="S", help="Seconds for handlers at a stop.")
+@click.option("--grace", type=Grace(), metavar="TIME", help="For handlers at a stop: 30s, 5m, or seconds.")
 @click.option(
     "--log-format",
     type=click.Choice(["auto", "human", "json"], case_sensitive=False),
@@ -209,7 +228,10 @@ def _loop_of(workers: list[Worker]) -> str:
 def told_of(app: App, synced: Synced) -> list[str]:
     """Return a line for each schedule of an app that is another now than it was, and for each that it does not declare any more."""
     lines = [f"{name}: created" for name in synced.created] + [f"{name}: changed" for name in synced.changed]
-    lines += [f"{name}: was declared by somebody else, and is {app.name}'s now" for name in synced.taken]
+    for name, owner in synced.taken.items():
+        was = "was put by hand" if owner is None else f"was declared by {owner!r}"
+        then = "" if owner is None else f"; take it out of {owner!r}, whose next sync is refused otherwise"
+        lines.append(f"{name}: {was}, and is {app.name}'s now{then}")
     return lines + [
         f"{name}: {app.name} does not declare it any more; it goes on until `schedules delete {name}`"
         for name in synced.left
@@ -219,7 +241,7 @@ def told_of(app: App, synced: Synced) -> list[str]:
 def hint_of(refused: BaseException) -> str:
     """Return what lets a sync go on, where another app has declared a schedule."""
     is_of_another = isinstance(refused, Refused) and refused.code == DECLARED_ELSEWHERE
-    return ": --take-over makes it one of this app" if is_of_another else ""
+    return OF_ANOTHER if is_of_another else ""
 
 
 async def _run(found: list[Worker], apps: list[App], take_over: bool, files: reload.Snapshot | None) -> str | None:  # noqa: FBT001 - as anyio gives it

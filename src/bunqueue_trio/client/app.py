@@ -14,11 +14,11 @@ from bunqueue_trio.client.backend import LoopName
 from bunqueue_trio.client.client import Client
 from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.declared import Declared, Synced, When, synchronise
-from bunqueue_trio.client.given import Time, seconds_of
 from bunqueue_trio.client.log import log, show_plainly
 from bunqueue_trio.client.worker import H, Worker
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol.commands import RunOptions
+from bunqueue_trio.protocol.times import Time, seconds_of
 
 
 class App:

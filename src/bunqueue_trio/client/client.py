@@ -21,7 +21,7 @@ from anyio.abc import TaskGroup
 from bunqueue_trio.client.backend import websocket
 from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.events import EventStream, Streams
-from bunqueue_trio.client.given import Time, count_of, place_of, seconds_of
+from bunqueue_trio.client.given import count_of
 from bunqueue_trio.client.jobs import Job, JobInfo, decode, encoded
 from bunqueue_trio.client.link import Lost
 from bunqueue_trio.client.pushing import Ended, push_once
@@ -33,10 +33,20 @@ from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.address import given_token, given_url
 from bunqueue_trio.protocol.catalog import AWAITS, SPECS, TAKES
 from bunqueue_trio.protocol.commands.spec import Again
-from bunqueue_trio.protocol.options import FailureSpec, JobSpec, PushOptions, failure_fields, push_fields, to_ms
+from bunqueue_trio.protocol.options import (
+    FailureSpec,
+    JobSpec,
+    PushOptions,
+    failure_fields,
+    percent_of,
+    push_fields,
+    said,
+)
+from bunqueue_trio.protocol.places import place_of
 from bunqueue_trio.protocol.request import fields_of, has_tokens
 from bunqueue_trio.protocol.standin import STAND_INS, Awaited
 from bunqueue_trio.protocol.surrogates import read
+from bunqueue_trio.protocol.times import Time, seconds_of, to_ms
 
 DEFAULT_URL = "ws://localhost:6790"
 PATIENCE_S = 30.0  # a restart of the server, with a large file to read
@@ -161,22 +171,24 @@ class Client:
         self,
         queue: str,
         *,
-        timeout: float = 0,  # noqa: ASYNC109 - the server waits
-        lease: float | None = None,
+        timeout: Time = 0,  # noqa: ASYNC109 - the server waits
+        lease: Time | None = None,
     ) -> Job[Any] | None:
         """Take the next job, waiting up to ``timeout`` seconds (at most 60) for one.
 
         It is ours until this connection ends, or ``lease`` seconds without a heartbeat. Cancelled while
         waiting, it takes no job: one that comes in that moment goes back as if it had not been delivered.
         """
-        reply = await self._call(c.Pull, queue=queue, timeout=to_ms(timeout), lockTtl=to_ms(lease))
+        reply = await self._call(c.Pull, queue=queue, timeout=to_ms("timeout", timeout), lockTtl=to_ms("lease", lease))
         return None if reply.job is None or reply.token is None else Job(self, reply.job, reply.token)
 
     async def pull_many(
-        self, queue: str, count: int, *, timeout: float = 0, lease: float | None = None,  # noqa: ASYNC109
+        self, queue: str, count: int, *, timeout: Time = 0, lease: Time | None = None,  # noqa: ASYNC109
     ) -> list[Job[Any]]:  # fmt: skip
         """Take up to ``count`` jobs, fewer if they are large; see :meth:`pull`."""
-        reply = await self._call(c.PullBatch, queue=queue, count=count, timeout=to_ms(timeout), lockTtl=to_ms(lease))
+        reply = await self._call(
+            c.PullBatch, queue=queue, count=count, timeout=to_ms("timeout", timeout), lockTtl=to_ms("lease", lease)
+        )
         return [Job(self, job, token) for job, token in zip(reply.jobs, reply.tokens, strict=True)]
 
     async def ack(self, job_id: str, result: Any = None, *, token: str | None = None) -> None:
@@ -200,14 +212,14 @@ class Client:
 
     async def fail(
         self, job_id: str, error: str | None = None, *, token: str | None = None, unrecoverable: bool = False,
-        retry_in: float | None = None, stack: str | None = None,
+        retry_in: Time | None = None, stack: str | None = None,
     ) -> None:  # fmt: skip
         """Report a failed attempt: the job is retried after its backoff, or ``retry_in`` seconds, or dead.
 
         An ``unrecoverable`` one is the last. ``stack`` is kept with the attempt.
         """
-        how = {"stack": stack, "unrecoverable": unrecoverable or None, "retryIn": to_ms(retry_in)}
-        await self._call(c.Fail, id=job_id, token=token, error=error, **how)
+        how = {"stack": said(stack), "unrecoverable": unrecoverable or None, "retryIn": to_ms("retry_in", retry_in)}
+        await self._call(c.Fail, id=job_id, token=token, error=said(error), **how)
 
     async def fail_many(self, failures: Iterable[FailureSpec]) -> list[str]:
         """Report failed attempts, each with the ``id`` of its job and what :meth:`fail` takes; at most 500.
@@ -221,9 +233,9 @@ class Client:
         """Return a job to its previous position, as if it had not been pulled."""
         await self._call(c.Release, id=job_id, token=token)
 
-    async def heartbeat(self, job_id: str, *, token: str | None = None, duration: float | None = None) -> None:
+    async def heartbeat(self, job_id: str, *, token: str | None = None, duration: Time | None = None) -> None:
         """Renew a lease; of a job that was held over a restart of the server, for this connection. Refused when it is lost."""
-        await self._call(c.Heartbeat, id=job_id, token=token, duration=to_ms(duration))
+        await self._call(c.Heartbeat, id=job_id, token=token, duration=to_ms("duration", duration))
 
     async def heartbeats(self, ids: Sequence[str], *, tokens: Sequence[str] | None = None) -> list[str]:
         """Renew several leases; return the ids of those that are lost."""
@@ -234,15 +246,15 @@ class Client:
         reply = await self._call(c.HeartbeatBatch, ids=ids, tokens=tokens)
         return _strings(reply, "lostIds"), _strings(reply, "cancelledIds")
 
-    async def extend_lock(self, job_id: str, token: str, duration: float) -> None:
+    async def extend_lock(self, job_id: str, token: str, duration: Time) -> None:
         """Let the lease of a job end ``duration`` seconds from now."""
-        await self._call(c.ExtendLock, id=job_id, token=token, duration=to_ms(duration))
+        await self._call(c.ExtendLock, id=job_id, token=token, duration=to_ms("duration", duration))
 
     async def progress(
         self, job_id: str, percent: float, message: str | None = None, *, token: str | None = None
     ) -> None:
         """Report how far an active job is; this renews its lease too."""
-        await self._call(c.Progress, id=job_id, progress=percent, message=message, token=token)
+        await self._call(c.Progress, id=job_id, progress=percent_of(percent), message=said(message), token=token)
 
     # --- everybody --------------------------------------------------------------------------------
 
@@ -252,20 +264,20 @@ class Client:
 
     async def state(self, job_id: str) -> str:
         """Return ``waiting``, ``delayed``, ``waiting-children``, ``active``, ``completed`` or ``failed``."""
-        return (await self._state(job_id)).state
+        return (await self.look(job_id)).state
 
     async def result(self, job_id: str) -> Any:
         """Return the result of a job; None while it has none."""
         return decode((await self._call(c.GetResult, id=job_id)).result)
 
     async def cancel(
-        self, job_id: str, *, reason: str | None = None, by: str | None = None, grace: float | None = None
+        self, job_id: str, *, reason: str | None = None, by: str | None = None, grace: Time | None = None
     ) -> None:
         """Remove an unfinished job, an active one too; Refused (404) when there is none.
 
         With any of the others a record is kept. Its worker has ``grace`` seconds to end it.
         """
-        await self._call(c.Cancel, id=job_id, reason=reason, by=by, grace=to_ms(grace))
+        await self._call(c.Cancel, id=job_id, reason=reason, by=by, grace=to_ms("grace", grace))
 
     async def stats(self) -> dict[str, Any]:
         """Return the server's statistics."""
@@ -321,7 +333,7 @@ class Client:
 
     async def look(self, job_id: str) -> r.StateReply:
         """Return where a job stands as the server says it; Refused (404) as for :meth:`get`. Times are in ms."""
-        return await self._state(job_id)
+        return await self._call(c.GetState, id=job_id)
 
     # --- inside: commands -------------------------------------------------------------------------
 
@@ -330,9 +342,6 @@ class Client:
 
     async def _push_all(self, queue: str, jobs: list[dict[str, Any]]) -> list[str]:
         return (await self._call(c.PushBatch, queue=queue, jobs=jobs)).ids
-
-    async def _state(self, job_id: str) -> r.StateReply:
-        return await self._call(c.GetState, id=job_id)
 
     async def _state_or_none(self, job_id: str) -> str | None:
         try:

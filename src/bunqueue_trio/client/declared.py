@@ -1,21 +1,20 @@
 """Schedules that a program declares beside its handlers, and how they come to the server: put, told, never deleted."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypedDict, get_args
 from zoneinfo import ZoneInfo
 
 import msgspec
 
 from bunqueue_trio.client.client import Client
-from bunqueue_trio.client.given import count_of, seconds_of
+from bunqueue_trio.client.given import count_of
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
-from bunqueue_trio.protocol.options import to_ms
 from bunqueue_trio.protocol.payloads import payload_of
-
-Span = float | str | timedelta
-"""Seconds, a text such as ``"60s"`` or ``"5m"``, or a timedelta."""
+from bunqueue_trio.protocol.scheduled import of_no_effect
+from bunqueue_trio.protocol.times import Time, seconds_of, to_ms
 
 Misfire = Literal["skip", "once", "all"]
 Overlap = Literal["allow", "skip", "queue", "cancel"]
@@ -26,15 +25,15 @@ class When(TypedDict, total=False):
 
     cron: str
     timezone: str | ZoneInfo
-    every: Span
+    every: Time
     at: datetime
     start: datetime
     end: datetime
     limit: int
-    jitter: Span
+    jitter: Time
     misfire: Misfire
     misfire_max: int
-    window: Span
+    window: Time
     overlap: Overlap
     options: c.RunOptions
 
@@ -85,13 +84,15 @@ def _fields_of(when: Mapping[str, Any]) -> dict[str, Any]:
     if sum(each in said for each in _WHENS) != 1:
         for_pushed = "" if any(each in said for each in _WHENS) else "; jobs that are pushed have an @app.handler"
         raise ValueError(f"exactly one of {', '.join(_WHENS)} says when it runs{for_pushed}")
-    return {key: _field_of(key, value) for key, value in said.items()}
+    fields = {key: _field_of(key, value) for key, value in said.items()}
+    if (no_effect := of_no_effect(*map(fields.get, ("misfire", "misfire_max", "window", "jitter")))) is not None:
+        raise ValueError(no_effect)
+    return fields
 
 
 def _field_of(key: str, value: Any) -> Any:
     if key in _SPANS:
-        span = value.total_seconds() if isinstance(value, timedelta) else value
-        return to_ms(seconds_of(key, span, zero=key != "every"))
+        return to_ms(key, seconds_of(key, value, zero=key != "every"))
     if key in _MOMENTS:
         return _moment_of(key, value)
     if key in _COUNTS:
@@ -131,8 +132,8 @@ class Synced(NamedTuple):
     unchanged: list[str]
     left: list[str]
     """It declared them before, and does not any more. They go on until somebody deletes them."""
-    taken: Sequence[str] = ()
-    """Those of them that somebody else had declared, or put by hand."""
+    taken: Mapping[str, str | None] = MappingProxyType({})
+    """Those of them that were not this program's, and the app that had declared each; None: it was put by hand."""
 
 
 async def synchronise(client: Client, source: str, declared: Sequence[Declared], *, take_over: bool = False) -> Synced:
@@ -152,7 +153,8 @@ async def synchronise(client: Client, source: str, declared: Sequence[Declared],
     for each in declared:
         owner = owners.get(each.name)
         if owner not in (None, source) and not take_over:
-            raise Refused(409, f"schedule {each.name} is declared by {owner}", DECLARED_ELSEWHERE)
+            told = f"schedule {each.name} is declared by the app {owner!r}, and this one is called {source!r}"
+            raise Refused(409, told, DECLARED_ELSEWHERE)
     ahead = 0
     for each in declared:
         await _put(client, each, dry_run=True, ahead=ahead)
@@ -165,8 +167,8 @@ async def synchronise(client: Client, source: str, declared: Sequence[Declared],
             before = sum(map(len, outcomes.values()))
             raise Refused(refused.status, f"{refused}; {before} were put before", refused.code) from None
     left = [name for name, owner in owners.items() if owner == source and name not in names]
-    taken = [each.name for each in declared if owners.get(each.name, source) != source]
-    return Synced(**outcomes, left=left, taken=tuple(taken))
+    taken = {each.name: owners[each.name] for each in declared if owners.get(each.name, source) != source}
+    return Synced(**outcomes, left=left, taken=taken)
 
 
 async def _put(client: Client, each: Declared, *, dry_run: bool, ahead: int = 0) -> str:

@@ -1,5 +1,9 @@
 """What a handler raises to say what becomes of its job, beyond that this attempt has failed."""
 
+from contextlib import suppress
+
+from bunqueue_trio.protocol.times import Time, to_ms
+
 AFTER_MAX_S = 365 * 24 * 3600.0  # as long as any delay may be
 
 
@@ -8,19 +12,23 @@ class GiveUp(Exception):
 
 
 class Again(Exception):
-    """This attempt has failed; the next one begins ``after`` seconds, instead of after the backoff.
+    """This attempt has failed; the next one begins ``after`` this time, instead of after the backoff.
 
     It counts as an attempt: a job whose attempts are used up is dead all the same. Less than 0 is 0.
 
     Raises:
-        ValueError: ``after`` is no number, or more than a year.
+        TypeError: ``after`` is no time.
+        ValueError: it is a text that says no time, no number, or more than a year.
     """
 
-    def __init__(self, after: float, reason: str = "") -> None:
+    def __init__(self, after: Time, reason: str = "") -> None:
         super().__init__(after, reason)  # what a process pool makes it of again
-        self.after: float = max(0.0, float(after))
+        if isinstance(after, str):
+            with suppress(ValueError):  # a number alone, as of a header Retry-After
+                after = float(after)
+        self.after: float = max(0, to_ms("after", after)) / 1000
         self.reason = reason
-        if not float(after) <= AFTER_MAX_S:
+        if self.after > AFTER_MAX_S:
             raise ValueError(f"after must be at most {AFTER_MAX_S:.0f} s, not {after}")
 
     def __str__(self) -> str:

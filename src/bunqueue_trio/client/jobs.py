@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, Unpack
 
+import anyio
 import msgspec
 import structlog
 from msgspec import Raw
@@ -12,10 +13,12 @@ from msgspec.json import Decoder
 from structlog.typing import FilteringBoundLogger
 
 from bunqueue_trio.client.backend import now_or_soon, to_be_awaited
+from bunqueue_trio.errors import ConnectionLost, ServerUnavailable
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.commands import AddLog
-from bunqueue_trio.protocol.options import Backoff, PushOptions, backoff_of
+from bunqueue_trio.protocol.options import Backoff, PushOptions, backoff_of, said
 from bunqueue_trio.protocol.replies import DeliveredJob, JobView, fence
+from bunqueue_trio.protocol.times import Time
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # a default for it is of Python 3.13; type checkers bring this with them
@@ -32,6 +35,8 @@ else:
     T = TypeVar("T")
 
 U = TypeVar("U")
+
+RETRY_S = 1.0  # before a server is told again that did not take it
 
 
 def decode(raw: Raw | bytes) -> Any:
@@ -61,14 +66,17 @@ class JobLog(_Logger):
     def __call__(self, message: str, level: Literal["info", "warn", "error"] = "info") -> Awaitable[None]:
         """Add a line to the log of the job. It is kept when that was awaited; in a sync handler, when this returns.
 
+        What is no text is written out, and what is very long loses its middle. A handler of a worker waits until the server
+        takes it, since a line is worth no attempt; after a cut it may be there twice.
+
         Raises:
-            ServerUnavailable: the server takes nothing new now, as with a push.
-            ConnectionLost: whether the line is there is not known.
+            ServerUnavailable: no worker has it, and the server takes nothing new now, as with a push.
+            ConnectionLost: no worker has it, and whether the line is there is not known.
         """
-        return now_or_soon(self._add, AddLog(id=self._job.id, message=message, level=level))
+        return now_or_soon(self._add, AddLog(id=self._job.id, message=said(message) or "", level=level))
 
     async def _add(self, line: AddLog) -> None:
-        await self._job.client.run(line)
+        await self._job.insist(partial(self._job.client.run, line))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._logger, name)
@@ -108,10 +116,26 @@ class Job(Generic[T]):
         self.max_attempts = view.max_attempts
         self.token = token
         self.ended = None
+        self._is_at_work = False
+
+    def put_to_work(self, side: "Client") -> None:
+        """Be for a handler of a worker, which has ``side`` for whatever else it wants from the server."""
+        self.client, self._is_at_work = side, True
 
     def read_with(self, decoder: Decoder[T] | None) -> None:
         """Let ``decoder`` read the payload, when it is asked for."""
         self._decoder = decoder
+
+    async def insist(self, tell: Callable[[], Awaitable[Any]]) -> None:
+        """Tell the server something beside the outcome; for a handler of a worker until it takes that, as it takes outcomes."""
+        while True:
+            try:
+                await tell()
+                return
+            except (ServerUnavailable, ConnectionLost):
+                if not self._is_at_work:
+                    raise
+            await anyio.sleep(RETRY_S)
 
     @cached_property
     def data(self) -> T:
@@ -164,7 +188,7 @@ class Job(Generic[T]):
         return to_be_awaited("ack", self._end("completed", self._client.ack, result))
 
     def fail(
-        self, error: str | None = None, *, unrecoverable: bool = False, retry_in: float | None = None,
+        self, error: str | None = None, *, unrecoverable: bool = False, retry_in: Time | None = None,
         stack: str | None = None,
     ) -> Coroutine[Any, Any, None]:  # fmt: skip
         """Report a failed attempt, as :meth:`Client.fail` does; a worker does this when its handler raises."""
@@ -180,11 +204,19 @@ class Job(Generic[T]):
         self.ended = how
 
     def progress(self, percent: float, message: str | None = None) -> Awaitable[None]:
-        """Report how far it is; in a sync handler it is reported when this returns."""
-        return now_or_soon(partial(self._client.progress, token=self.token), self.id, percent, message)
+        """Report how far it is, from 0 to 100: what is beyond counts as these. In a sync handler it is reported when this returns.
 
-    def extend_lock(self, duration: float) -> Awaitable[None]:
-        """Let the lease end ``duration`` seconds from now; in a sync handler it does when this returns."""
+        A handler of a worker waits until the server takes it.
+
+        Raises:
+            TypeError: ``percent`` is no number.
+            Refused: the job is not ours any more.
+        """
+        tell = partial(self._client.progress, self.id, percent, message, token=self.token)
+        return now_or_soon(self.insist, tell)
+
+    def extend_lock(self, duration: Time) -> Awaitable[None]:
+        """Let the lease end ``duration`` from now, a day at most; in a sync handler it does when this returns."""
         return now_or_soon(self._client.extend_lock, self.id, self.token, duration)
 
     def __repr__(self) -> str:

@@ -22,7 +22,7 @@ from bunqueue_trio.client.log import log
 from bunqueue_trio.errors import UNKNOWN_COMMAND, ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol import commands as c
-from bunqueue_trio.protocol.options import to_ms
+from bunqueue_trio.protocol.times import to_ms
 
 BATCH_MAX = 1000
 BATCH_BYTES = 1024 * 1024  # of results in one message
@@ -277,7 +277,7 @@ def _failure(failed: Outcome) -> c.Failure:
     ending = failed.ending
     return c.Failure(
         id=failed.job.id, token=failed.job.token, error=failed.error, stack=failed.trace,
-        unrecoverable=isinstance(ending, GiveUp), retry_in=to_ms(ending.after) if isinstance(ending, Again) else None,
+        unrecoverable=isinstance(ending, GiveUp), retry_in=to_ms("after", ending.after) if isinstance(ending, Again) else None,
     )  # fmt: skip
 
 

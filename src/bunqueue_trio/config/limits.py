@@ -63,7 +63,11 @@ COMMITS_JUDGED = 4  # commits by the best of which the disk is judged: one that 
 GATHER_S = 0.02  # large requests wait for the next batch when the disk needs this for this one; an answer takes two
 GATHER_UNKNOWN = 0.02  # fraction of the limits allowed before the first commit has shown how fast the disk is
 GATHER_JOBS_MIN = 100  # jobs that may always gather; smaller commits say nothing of how fast large ones are
+FORGET_SLICE = (
+    2000  # jobs of a committed batch that are looked at in one step, of which those that have ended leave memory: 1 ms
+)
 GATHER_JOBS_MAX = 4000  # and on the fastest disk: 20 ms of the event loop for taking, writing and publishing them
+WRITTEN_S = 0.1  # for which a step of large work lets a large batch be written first: small changes wait for that one, and for the next
 WRITTEN_ALONE = 8000  # jobs of a batch during whose commit large requests wait: its thread needs the interpreter, too
 GATHER_BYTES_MIN = MIB  # and bytes of requests
 PENDING_S = 0.1  # all new work is refused when the disk needs this long for what gathers already
@@ -74,6 +78,7 @@ STORE_CONNECT_S = 5  # to a database; then it is tried again
 STORE_ANSWER_S = 10  # of a database: then the connection is given up, and what was asked is asked again
 STORE_BYTES_PER_S = MIB  # which a large batch may take longer by
 WAITING_SAID_S = 5  # between two words of a server that waits, for people who look who does
+CLUSTER_LOOK_S = 5  # between two looks of a leader at who waits, and at the database: six small questions
 COPY_LEASE_S = 30  # of whoever copies a database; a server waits for its end when that was killed
 STORE_PAGE_ROWS = 5000  # jobs that a start reads from a database at once
 STORE_TAIL_BYTES = 32 * MIB  # of the newest batches, which a database may come back without
@@ -103,6 +108,9 @@ COMMITS_IN_A_ROW_MAX = 32  # by one task without letting others run: about 1 ms
 COMMIT_RETRY_MIN_MS = 50  # a full disk rarely heals sooner; the first retry is nearly free
 COMMIT_RETRY_MAX_MS = 500  # how long after the disk is back the server may lag
 GIVE_UP_S = 5  # how long a request waits for a disk that refuses its commit, before it is told so
+LOOK_PATIENCE_MS = (
+    1000  # how long a commit may take before lists do not wait for it: an fsync of a busy disk takes less
+)
 CHECKPOINT_MS = 200  # how often the size of the write-ahead log is looked at; one connection fills 70 MB a second
 # With less than 16 reserves left the disk is looked at each 50 ms: a log of 70 MB a second takes as much again in the file.
 ROOM_LITTLE, ROOM_MS = 16, 50
@@ -157,8 +165,10 @@ SSE_COMMENT_S = 15  # an idle stream says something; proxies cut silence after 3
 # --- the process --------------------------------------------------------------------------------
 # A full collection looks at every container, of which a growing backlog has large ones; measured at 28 to
 # 190 ms with the defaults of 700, 10, 10. Plain requests leave no cycles behind, so it can be rare;
-# Hypercorn's connections leave little: slow_lane.py takes them apart. WebSockets leave some: it must not be never.
-GC_THRESHOLDS = (10_000, 20, 20)
+# Hypercorn's connections leave little: slow_lane.py takes them apart. WebSockets leave some: it must not be never, but after 4
+# million new containers: it takes 16 ms with a million waiting jobs, whose lines are looked through. The smaller collections
+# between look at 2,000 and 22,000 new ones: 1 and 4 ms amid bulk requests, and 8 and 29 with thresholds of 10,000, 20, 20.
+GC_THRESHOLDS = (2_000, 10, 200)
 
 # How long a thread waits for its turn to run while the event loop has work: one that commits, or reads. Beside a flood of bulk
 # pushes a single one takes 261 ms at p99 with Python's 5 ms, and 137 with this; with 0.1 ms durable ones cost 10 % more.

@@ -53,6 +53,7 @@ from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.budget import Hold
 from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.runtime.statistics import DoorQueue
 from bunqueue_trio.runtime.supervisor import breaks_invariant
 from bunqueue_trio.transports.express import ExpressShared
 from bunqueue_trio.transports.heads import Handover, Plain
@@ -81,7 +82,7 @@ class _Unsent(NamedTuple):
 class Answering:
     """Serves the frames that come on ``stream``."""
 
-    def __init__(self, server: Server, shared: ExpressShared, stream: trio.abc.Stream) -> None:
+    def __init__(self, server: Server, shared: ExpressShared, stream: trio.abc.Stream, door: str = "") -> None:
         self._server = server
         self._journal = server.core.journal
         self._core = server.core
@@ -98,7 +99,7 @@ class Answering:
         self._out_bytes = 0
         self._bell = Bell()
         self._room = trio.Event()
-        self._open = 0
+        self._queue = DoorQueue(door)
         """Requests whose answers have not left."""
         self._stops = False
         """The door is about to end."""
@@ -112,6 +113,7 @@ class Answering:
         on_commit, on_give_up = self._journal.on_commit, self._journal.on_give_up
         on_commit.append(self._release)
         on_give_up.append(self._release)
+        self._server.doors.queues.append(self._queue)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write, nursery.cancel_scope)
@@ -128,6 +130,7 @@ class Answering:
         finally:
             on_commit.remove(self._release)
             on_give_up.remove(self._release)
+            self._server.doors.queues = [each for each in self._server.doors.queues if each is not self._queue]
             self._end()
 
     async def _look(self, whole: trio.CancelScope) -> None:
@@ -300,7 +303,7 @@ class Answering:
         self._say(pack(number, ANSWER, extra, *parts), delivery, hold)
 
     def _count(self, more: int) -> None:
-        self._open += more
+        self._queue.requests += more
         self._server.doors.requests += more
 
     def _say(self, data: bytes, delivery: Delivery | None = None, hold: Hold | None = None) -> None:
@@ -341,7 +344,7 @@ class Answering:
 
     def _end(self) -> None:
         """Let go of everything: what did not leave returns, and what the door had is for nobody to tell."""
-        self._count(-self._open)
+        self._count(-self._queue.requests)
         for waiting in self._uncommitted:
             self._core.give_back(waiting.begun.reply)
         for unsent in self._out:
@@ -356,15 +359,22 @@ class _Gone(Exception):
 
 
 async def serve_opened(
-    server: Server, http: Http, stream: trio.abc.Stream, address: str, door: object, *, looks: bool = False
+    server: Server,
+    http: Http,
+    stream: trio.abc.Stream,
+    address: str,
+    door: object,
+    *,
+    name: str = "",
+    looks: bool = False,
 ) -> None:
     """Serve a connection that ``door`` has opened: that of a client at ``address``, or one with the requests of many.
 
-    ``looks``: whether the door is to answer now and then, because nobody else looks whether it hangs.
+    ``name``: how the door is called, for people. ``looks``: whether the door is to answer now and then, because nobody else looks whether it hangs.
     """
     if address == FRAMES:
         try:
-            await Answering(server, http.shared, stream).run(looks=looks)
+            await Answering(server, http.shared, stream, name).run(looks=looks)
         except Exception as error:
             if breaks_invariant(error):
                 raise

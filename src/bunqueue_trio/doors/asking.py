@@ -151,6 +151,11 @@ class Asking:
     def __len__(self) -> int:
         return len(self._asked)
 
+    @property
+    def busy(self) -> int:
+        """How many requests wait for their answer, but for long polls."""
+        return self._busy
+
     def new_number(self) -> int:
         """Return the number of another connection."""
         return next(self._numbers) & 0xFFFFFFFF

@@ -21,7 +21,7 @@ _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 class Client:
     """A connection of a client."""
 
-    __slots__ = ("asked", "idle", "keep_alive_s", "number", "scope", "since", "stream", "wire")
+    __slots__ = ("asked", "has_waited", "idle", "keep_alive_s", "number", "scope", "since", "stream", "wire")
 
     def __init__(self, stream: trio.abc.Stream, buffer: memoryview, keep_alive_s: float) -> None:
         self.stream = stream
@@ -34,6 +34,8 @@ class Client:
         self.number: int = -1
         """Of a connection that has requests in frames, and the present one of them."""
         self.asked: Asked | None = None
+        self.has_waited: bool = False
+        """Its first request is as old as the wait for a leader: who has hung up meanwhile is to get no job."""
 
     def is_idle(self) -> bool:
         """Return whether nobody misses anything when it ends now."""

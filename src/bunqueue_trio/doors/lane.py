@@ -177,8 +177,10 @@ class FramingDoor(Door):
     async def _answer(self, client: Client, asked: Asked) -> bool:
         """Send an answer; return whether the connection goes on."""
         wire, is_sent = client.wire, False
+        has_waited = asked.waited or (asked.brings and (client.has_waited or asked.again is not None))
+        client.has_waited = False
         try:
-            if not asked.answer or (asked.waited and (asked.is_told or wire.has_ended())):
+            if not asked.answer or (has_waited and (asked.is_told or wire.has_ended())):
                 return False
             await _send(wire, asked.answer)
             is_sent = True

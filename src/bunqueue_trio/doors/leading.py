@@ -137,6 +137,7 @@ class DoorProcesses:
                 return
             if process.code:
                 ending = "did not answer any more, and was ended" if process.hung else _ending(process.code)
+                self._server.doors.note_end(self._server.clock.now(), str(door.number), ending, hung=process.hung)
                 raise DoorLost(f"door {door.number}: its process {ending}")
             _log.info("a door ends by itself, starting the next", door=door.number)
 
@@ -155,7 +156,7 @@ class DoorProcesses:
                     if failed is None:
                         task_status.started(told)
                         nursery.start_soon(self._tell, door, control)
-                        nursery.start_soon(self._receive, told, control, http, connections)
+                        nursery.start_soon(self._receive, door, told, control, http, connections)
                         nursery.start_soon(watch, door.number, told, control)
                         await told.ended.wait()
                 finally:
@@ -218,13 +219,14 @@ class DoorProcesses:
             pass  # it has ended, which is noticed elsewhere
 
     async def _receive(
-        self, told: _Process, control: trio.socket.SocketType, http: Http, connections: trio.Nursery
+        self, door: _Door, told: _Process, control: trio.socket.SocketType, http: Http, connections: trio.Nursery
     ) -> None:
         doors = self._server.doors
+        serve = partial(serve_opened, self._server, http, name=str(door.number))
         doors.connected += 1
 
         def start(stream: trio.SocketStream, address: str) -> None:
-            connections.start_soon(serve_opened, self._server, http, stream, address, told)
+            connections.start_soon(serve, stream, address, told)
 
         def close() -> None:
             if not told.over.is_set():

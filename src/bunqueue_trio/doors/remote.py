@@ -74,14 +74,16 @@ class RemoteLink:
         self._context.verify_mode = ssl.CERT_NONE
         self._silent_since = math.inf
         self._up = trio.Event()
+        self._is_own = False
 
     @property
     def is_up(self) -> bool:
         """Whether the leader could be reached, the last time that somebody tried."""
         return self._up.is_set()
 
-    def note_leader(self, where: str | None, key: bytes) -> None:
-        """Note where the leader's link is, and the key; None: there is none."""
+    def note_leader(self, where: str | None, key: bytes, *, is_own: bool = False) -> None:
+        """Note where the leader's link is, and the key; None: there is none. ``is_own``: it is this server that leads now."""
+        self._is_own = is_own
         is_tls = where is not None and where.startswith(_TLS)
         self._leader = None if where is None else Where(parse_bind(where.removeprefix(_TLS)), is_tls, key)
         if self._leader is not None and self._leader != self._last:
@@ -140,7 +142,8 @@ class RemoteLink:
             else:
                 # Else it was another one that has answered.
                 if leader is not None and leader == self._leader and not self.is_up:
-                    _log.info("serving through the leader", leader=str(leader.bind), tls=leader.is_tls)
+                    if not self._is_own:
+                        _log.info("serving through the leader", leader=str(leader.bind), tls=leader.is_tls)
                     self._up.set()
                 told, self._silent_since = None, math.inf
             await trio.sleep(LINK_LOOK_S)
@@ -210,7 +213,8 @@ class RemoteDoors:
         try:
             address = await self.greet(stream)
             if address is not None:
-                await serve_opened(self._server, http, stream, address, address_of(stream), looks=True)
+                door = address_of(stream)
+                await serve_opened(self._server, http, stream, address, door, name=door, looks=True)
         finally:
             untie(stream)
 
@@ -268,7 +272,10 @@ async def open_link(settings: Settings) -> list[trio.SocketListener]:
         reason = getattr(error, "strerror", None) or error
         if settings.link_bind:
             raise StartupError(f"LINK_BIND={settings.link_bind}: cannot listen: {reason}") from None
-        _log.warning("no link: servers that wait cannot pass on requests", address=str(bind), error=str(reason))
+        _log.warning(
+            "no link: servers that wait cannot pass on requests; set LINK_BIND where something else has the port after that of the API",
+            address=str(bind), error=str(reason),
+        )  # fmt: skip
         return []
 
 

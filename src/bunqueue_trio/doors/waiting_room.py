@@ -21,6 +21,7 @@ from bunqueue_trio.doors.door import Client
 from bunqueue_trio.doors.lane import FramingDoor
 from bunqueue_trio.doors.remote import RemoteLink
 from bunqueue_trio.protocol.again import repeatable
+from bunqueue_trio.runtime.cluster import DoorFigures
 from bunqueue_trio.transports.sockets import Opened, open_listeners
 
 _log = structlog.get_logger()
@@ -85,10 +86,17 @@ class Waiting:
             await self._closed.wait()
             self.kept = self._opened if self._keeps else None
 
+    def note_leader(self, where: str | None, key: bytes) -> DoorFigures:
+        """Note where the leader is reached; return how this door to it is doing."""
+        self.link.note_leader(where, key)
+        if self._room is None:
+            return DoorFigures()
+        return DoorFigures(self.link.is_up, self._room.connections, self._room.asking.busy)
+
     def note_served(self, where: str | None, key: bytes) -> None:
         """Ask what clients still wait for of this server, which is reached at ``where`` like any leader; None: it is not."""
         if where is not None:
-            self.link.note_leader(where, key)
+            self.link.note_leader(where, key, is_own=True)
         elif self._room is not None:
             self._room.asking.give_up(self._room.refusals.of(errors.STANDBY))
 
@@ -127,7 +135,7 @@ class WaitingRoom(FramingDoor):
         with trio.move_on_after(WAITING_ROOM_S):
             async with self._asking:
                 head = await _head(client.stream)
-        client.idle = False
+        client.idle, client.has_waited = False, True
         if head and (answer := self._answer_probe(head)):
             await self._goodbyes.refuse(client.stream, answer, WAITING_ROOM_S)
         elif head and not (await self._wait_up() and await self.serve_by_leader(client, head)):

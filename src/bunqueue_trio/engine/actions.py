@@ -35,7 +35,7 @@ def note_action(engine: Engine, command: Command, reply: Reply, now: int, by: By
         sent["name"] = worker.name  # an id says nothing to people, and a worker may be gone when it is read
     action = Action(
         at=now, who=by.who, address=by.address, command=SPECS[type(command)].tag,
-        queue=getattr(command, "queue", None), job=None if is_worker else named,
+        queue=getattr(command, "queue", None) or None, job=None if is_worker else named,
         worker=named if is_worker else None, fields=sent, count=count,
         before=UNSET if was is None else was,
     )  # fmt: skip

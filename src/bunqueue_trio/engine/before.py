@@ -60,7 +60,10 @@ def _concurrency(engine: Engine, command: Any, ask: Ask) -> Before:
 
 def _rate(engine: Engine, command: Any, ask: Ask) -> Before:
     found = ask(c.GetRateLimit(queue=command.queue))
-    return {"limit": None} if found.limit is None else {"limit": found.limit, "duration": found.duration}
+    if found.limit is None:
+        return {"limit": None}
+    until = {} if found.until is None else {"until": found.until}
+    return {"limit": found.limit, "duration": found.duration} | until
 
 
 def _mark(engine: Engine, command: Any, ask: Ask) -> Before:
@@ -70,7 +73,9 @@ def _mark(engine: Engine, command: Any, ask: Ask) -> Before:
 
 def _priority(engine: Engine, command: Any, ask: Ask) -> Before:
     job = engine.jobs.find(command.id)
-    return {} if job is None else {"priority": job.priority}
+    if job is None:
+        return {}
+    return {"priority": job.priority} | ({} if command.lifo is None else {"lifo": job.options.lifo})
 
 
 def _schedule(engine: Engine, command: Any, ask: Ask) -> Before:
@@ -86,7 +91,8 @@ def _schedule(engine: Engine, command: Any, ask: Ask) -> Before:
         and f.name not in ("name", "data")
         and getattr(view, f.name) not in (f.default, _NOTHING)
     }
-    return {"there": True, **was, "data": bytes(view.data).decode()}
+    paused = {"paused": True} if view.state == "paused" and isinstance(command, c.DeleteSchedule | c.CronDelete) else {}
+    return {"there": True, **was, "data": bytes(view.data).decode()} | paused
 
 
 LOOKS: Mapping[type[Command], Callable[[Engine, Any, Ask], Before]] = {
@@ -105,6 +111,7 @@ LOOKS: Mapping[type[Command], Callable[[Engine, Any, Ask], Before]] = {
     c.MarkGroup: _mark,
     c.ChangePriority: _priority,
     c.PutSchedule: _schedule,
+    c.ChangeSchedule: _schedule,
     c.DeleteSchedule: _schedule,
     c.Cron: _schedule,
     c.CronDelete: _schedule,

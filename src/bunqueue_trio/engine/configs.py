@@ -27,6 +27,8 @@ class Defaults(Struct, frozen=True, omit_defaults=True):
     timeout: int | None = None
     remove_on_complete: bool = False
     remove_on_fail: bool = False
+    said: tuple[str, ...] = ()
+    """Fields that somebody has said, sorted: what is as everywhere may have been said, too. Of a state before these it lacks."""
 
 
 STANDARD = Defaults()
@@ -40,6 +42,7 @@ class StallRule(Struct, frozen=True, omit_defaults=True):
     interval: int | None = None
     most: int | None = None
     grace: int = 0
+    said: tuple[str, ...] = ()
 
 
 class DeadRule(Struct, frozen=True, omit_defaults=True):
@@ -50,7 +53,10 @@ class DeadRule(Struct, frozen=True, omit_defaults=True):
     auto_retry: bool = False
     interval: int = AUTO_RETRY_INTERVAL_MS
     most: int = AUTO_RETRIES
+    said: tuple[str, ...] = ()
 
+
+Rule = Defaults | StallRule | DeadRule
 
 _DEFAULTS = msgspec.json.Decoder(Defaults).decode
 _RULE = msgspec.json.Decoder(StallRule).decode
@@ -119,7 +125,7 @@ class Configs:
         rule = self.stalls.get(name, USUAL)
         return rule.enabled and stalls > (usual if rule.most is None else rule.most)
 
-    def _set(self, kind: str, known: dict[str, Any], name: str, value: Struct, *, is_usual: bool) -> bool:
+    def _set(self, kind: str, known: dict[str, Any], name: str, value: Rule, *, is_usual: bool) -> bool:
         if is_usual:
             return self._forget(kind, known, name)
         if name not in known and len(known) >= CONFIGS_MAX:

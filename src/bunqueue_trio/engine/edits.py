@@ -10,6 +10,7 @@ from bunqueue_trio.engine.holding import Holding
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Archive, Cancelled, Job, NewId
 from bunqueue_trio.engine.moves import ACTIVE, DELAYED, WAITING, WAITING_CHILDREN
 from bunqueue_trio.engine.queue import DEFAULT_RULES, Rules
+from bunqueue_trio.protocol import commands as c
 
 DISCARDED = "discarded"
 """Why a job is dead that an operator did not want to run; as clients see it."""
@@ -35,6 +36,14 @@ class Edits(Holding):
     def discard(self, job: Job, now: int) -> None:
         """Make a dead letter of an unfinished job, at no attempt."""
         self._bury(job, "Discarded", now, DISCARDED)
+
+    def cancel_as_said(self, job: Job, said: "c.Cancel | c.ActOnJobs", now: int) -> None:
+        """Remove an unfinished job; where it is said why, by whom or how much time its worker has, a record of it is kept."""
+        if said.reason is None and said.by is None and said.grace is None:
+            self.drop(job, now)
+            return
+        until = now + said.grace if said.grace and job.state is ACTIVE else None
+        self.cancel(job, Cancelled(now, until, said.reason, said.by), now)
 
     def cancel(self, job: Job, cancelled: Cancelled, now: int) -> None:
         """Call off an unfinished job: at once, or when its worker has ended it, at the latest when its grace is over."""

@@ -8,9 +8,10 @@ one in ``holding.py``, what an operator may change of one in ``edits.py``.
 
 from collections.abc import Iterable, Mapping, Sized
 from functools import partial
+from itertools import islice
 from operator import attrgetter
 
-from bunqueue_trio.config import ADVANCE_MAX, GATHER_JOBS_MAX
+from bunqueue_trio.config import ADVANCE_MAX, FORGET_SLICE, GATHER_JOBS_MAX
 from bunqueue_trio.engine.edits import Edits
 from bunqueue_trio.engine.firing import fire
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, UNFINISHED, Job, Records, State
@@ -173,6 +174,8 @@ class Engine(Edits):
 
     def take(self) -> Changes:
         """Return what has happened since the last call, and begin a new epoch."""
+        while not self.forget_some():
+            pass  # those that change once more would be in two batches
         changes = Changes(self.epoch, self.changed, self.events, list(self._reused_ids), self._removed)
         if self.facts.changed:
             changes.facts = self.facts.take()
@@ -192,18 +195,28 @@ class Engine(Edits):
     def forget(self, jobs: Iterable[Job]) -> None:
         """Drop the finished ones among ``jobs``, which the last :meth:`take` gave and which are committed.
 
-        One that has changed since, and may only now have ended, stays until that is committed too.
+        Of many the first now, and the others by :meth:`forget_some`. One that has changed since, and may only now have
+        ended, stays until that is committed too.
         """
-        for job in jobs:
+        if self.auto_retries:
+            for job in jobs:
+                if job.state is State.FAILED and job not in self.changed:
+                    self.auto_retries.note_dead(job)
+        self._reused_in_flight = {}
+        self._leaving = iter(jobs)
+        self.forget_some()
+
+    def forget_some(self) -> bool:
+        """Drop some more of those that :meth:`forget` was given; return whether these were the last."""
+        some = list(islice(self._leaving, FORGET_SLICE))
+        for job in some:
             if job.state in UNFINISHED or job in self.changed:
                 continue
             if self.jobs.find(job.id) is job:
                 self.jobs.take(job.id)
-            if self.auto_retries and job.state is State.FAILED:
-                self.auto_retries.note_dead(job)
             job.data = b""  # an entry left behind in a heap must not keep a payload alive
             job.note = None
-        self._reused_in_flight = {}
+        return len(some) < FORGET_SLICE
 
     def release_owner(self, owner: str, now: int, *, dropped: bool) -> None:
         """Return every job of a connection that is gone to its previous position, at no attempt.

@@ -23,7 +23,7 @@ def fire(engine: Moves, name: str, now: int) -> int:
     """Deal with the slots of a schedule that are due by ``now``; return what it costs, in chores."""
     planner = engine.planner
     plan, progress = planner.plans[name], planner.progress[name]
-    if progress.waiting is not None and _is_way_free(engine, name, plan, now):
+    if progress.waiting is not None and _is_way_free(engine, name, plan, progress.waiting, now):
         slot, progress.waiting = progress.waiting, None
         _claim(engine, name, slot, now)
         planner.keep(name)
@@ -42,19 +42,21 @@ def fire(engine: Moves, name: str, now: int) -> int:
     if missed:
         planner.skip(name, first, missed[-1], MISSED)
         planner.settle(name, missed[-1])
-    last, before = times[-1], planner.taken(name)
+    last, made_up = max((slot for slot in times if slot <= late), default=first), 0
     for slot in chosen:
         if planner.is_spent(name):
             break  # nobody expects another one
+        before = planner.taken(name)
         _bring(engine, name, plan, slot, now)
+        made_up += (planner.taken(name) - before) * (slot <= late)
         planner.settle(name, slot)
         if planner.is_cancelling(name):
-            last, following = slot, next_slot(plan.timing, slot)
+            last, following = min(last, slot), next_slot(plan.timing, slot)
             break
     planner.keep(name)
     planner.arm(name, following)
     if first <= late:
-        planner.note_late(Notice(name, LATE, first, last, planner.taken(name) - before))
+        planner.note_late(Notice(name, LATE, first, last, made_up))
     return ADVANCE_MAX if planner.is_cancelling(name) else SLOT_CHORES * (1 + len(chosen)) // 2
 
 
@@ -102,7 +104,7 @@ def _chosen(plan: Plan, times: list[int], late: int, now: int, *, is_another_due
 def _bring(engine: Moves, name: str, plan: Plan, slot: int, now: int) -> None:
     """Let a slot bring its job; where others stand in the way it waits, or is skipped."""
     planner, progress = engine.planner, engine.planner.progress[name]
-    if plan.overlap == "allow" or _is_way_free(engine, name, plan, now):
+    if plan.overlap == "allow" or _is_way_free(engine, name, plan, slot, now):
         _claim(engine, name, slot, now)
     elif plan.overlap != "skip" and progress.waiting is None:
         progress.waiting = slot
@@ -112,11 +114,12 @@ def _bring(engine: Moves, name: str, plan: Plan, slot: int, now: int) -> None:
         planner.skip(name, slot, slot, f"job {oldest.id} had not ended")
 
 
-def _is_way_free(engine: Moves, name: str, plan: Plan, now: int) -> bool:
-    """Return whether no job of a schedule is unfinished, having cancelled some if that is wanted."""
+def _is_way_free(engine: Moves, name: str, plan: Plan, slot: int, now: int) -> bool:
+    """Return whether no job of a schedule is unfinished, so that ``slot`` may have one, having cancelled some if that is wanted."""
     oldest = engine.planner.oldest_of
     if plan.overlap == "cancel":
         for job in islice(iter(partial(oldest, name), None), _CANCELS):
+            engine.planner.note_cancelled(name, job.id, slot)
             engine.drop(job, now)
     return oldest(name) is None
 

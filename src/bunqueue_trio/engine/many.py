@@ -88,7 +88,7 @@ def _reorder(doing: Doing, job: Job) -> None:
 
 
 ACTIONS: dict[str, Action] = {
-    "cancel": Action(UNFINISHED, _ended, lambda doing, job: doing.engine.drop(job, doing.now)),
+    "cancel": Action(UNFINISHED, _ended, lambda doing, job: doing.engine.cancel_as_said(job, doing.command, doing.now)),
     "promote": Action((State.DELAYED,), _not_delayed, lambda doing, job: doing.engine.promote(job, doing.now)),
     "discard": Action(UNFINISHED, _ended, lambda doing, job: doing.engine.discard(job, doing.now)),
     "retry": Action((State.FAILED,), _not_retried, lambda doing, job: requeue(doing.engine, job, doing.now)),

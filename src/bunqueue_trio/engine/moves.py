@@ -6,7 +6,7 @@ A move does all of its work in one step, but for what the end of a job means for
 connection for its many jobs: see ``chores.py``.
 """
 
-from collections.abc import Collection, Mapping, Sized
+from collections.abc import Collection, Iterator, Mapping, Sized
 from functools import partial
 from operator import attrgetter
 
@@ -57,6 +57,7 @@ class Moves(Telling):
     # More than 30 attributes in the dictionary of an instance are slow to reach, all of them: 0.7 µs a push.
     __slots__ = (
         "_dependents",
+        "_leaving",
         "_owned",
         "_removed",
         "_reused_ids",
@@ -104,6 +105,8 @@ class Moves(Telling):
     """Of the payloads of all new jobs since the start, those of series and retries too."""
     delivered_bytes: int
     """Of payloads, to pulls of many jobs since the last :meth:`Engine.take`."""
+    _leaving: Iterator[Job]
+    """The jobs of the last committed batch that have not been looked at yet: the ended ones leave memory."""
 
     def __init__(self, new_id: NewId, archive: Archive, rules: Rules = DEFAULT_RULES) -> None:
         super().__init__()
@@ -156,7 +159,7 @@ class Moves(Telling):
         """Equal options are kept once; see ``commands/push.py``."""
         self._reused_ids: dict[str, str | None] = {}
         """Ids whose ended job makes room, and of which queue's dead letters its record is one; None: that is not known, or of none."""
-        self._reused_in_flight: dict[str, str | None] = {}
+        self._reused_in_flight, self._leaving = dict[str, str | None](), iter(tuple[Job, ...]())
         self._owned: dict[str, dict[Job, None]] = {}
         self._dependents, self._seq, self._removed = Dependents(), 0, set[str]()
 

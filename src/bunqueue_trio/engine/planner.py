@@ -21,6 +21,7 @@ from bunqueue_trio.engine.facts import Facts
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Job, Options
 from bunqueue_trio.engine.line import Line
 from bunqueue_trio.engine.timing import Timing, jitter_ms, next_slot
+from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import surrogates
 
 PLAN, PROGRESS, SKIPS = "schedule", "schedule-progress", "schedule-skips"
@@ -61,10 +62,10 @@ class Plan(Struct, frozen=True, omit_defaults=True):
     priority: int = 0
     limit: int | None = None
     jitter: int = 0
-    misfire: str = "once"
+    misfire: c.Misfire = "once"
     misfire_max: int = 10
     window: int | None = None
-    overlap: str = "skip"
+    overlap: c.Overlap = "skip"
     shown: Raw = Raw(b"{}")
     """The options as they were put."""
     source: str | None = None
@@ -83,6 +84,8 @@ class Progress(Struct, omit_defaults=True):
     waiting: int | None = None
     """The slot whose job is made when no other of the schedule is unfinished: it waits for their end, or cancels them."""
     paused: int | None = None
+    cancelled: dict[str, int] = {}
+    """Those of ``jobs`` that a slot has cancelled, as ``overlap`` has it, and which slot."""
     patience: int = 0
     """The longest jitter that slots up to ``updated`` may have waited with, before a smaller one was put."""
 
@@ -96,7 +99,7 @@ class Skip(Struct, frozen=True):
 
 
 class Notice(Struct, frozen=True):
-    """What the log is to say of a schedule: of slots from ``first`` to ``last``, and how many of them bring a job."""
+    """What the log is to say of a schedule: of slots from ``first`` to ``last``, which were missed, and how many of them bring a job now."""
 
     name: str
     event: str
@@ -158,7 +161,8 @@ class Planner:
         for name, value in self._facts.of(PLAN).items():
             plan = self.plans[name] = surrogates.read(value, Plan)
             progress = self.progress[name] = _PROGRESS.decode(self._facts.of(PROGRESS)[name])
-            if progress.settled > now:
+            slot = next_slot(plan.timing, now) if progress.settled > now else None
+            if slot is not None and slot <= progress.settled:
                 self.notices.append(Notice(name, BEHIND, now, progress.settled, 0))
             self.arm(name, next_slot(plan.timing, progress.settled))
 
@@ -283,6 +287,15 @@ class Planner:
             name = job.id.partition("@")[0]
             if name in self.progress and self._may_run_the_waiting(name):
                 self._expect(name, _AT_ONCE)
+
+    def note_cancelled(self, name: str, job_id: str, slot: int) -> None:
+        """Know which slot has cancelled a job of a schedule, as long as the schedule knows the job."""
+        progress = self.progress[name]
+        if job_id in progress.jobs:
+            progress.cancelled = {
+                job: by for job, by in (*progress.cancelled.items(), (job_id, slot)) if job in progress.jobs
+            }
+            self.keep(name)
 
     def oldest_of(self, name: str) -> Job | None:
         """Return the job of the oldest slot of a schedule that has not ended, or None."""

@@ -1,7 +1,8 @@
 """What a schedule is to be, as it was said: whether that makes sense, and the plan that it makes."""
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw
+from msgspec.structs import replace
 
 from bunqueue_trio import errors
 from bunqueue_trio.config import SCHEDULE_DATA_BYTES, SCHEDULES_MAX
@@ -12,6 +13,7 @@ from bunqueue_trio.engine.planner import NAME, Plan
 from bunqueue_trio.engine.timing import Timing, next_slot
 from bunqueue_trio.protocol import commands as c
 
+_WHENS = ("cron", "every", "at")
 _NO_SEGMENT = ("preview", ".", "..")
 """What a path has another use for: browsers go to the folder before by ``..``, also where it is written ``%2E%2E``."""
 
@@ -21,6 +23,33 @@ def check_names(engine: Engine, name: str, queue: str) -> None:
     if not NAME.fullmatch(name) or name in _NO_SEGMENT:
         raise c.INVALID_SCHEDULE.refuse()
     engine.queues.check(queue)
+
+
+def changed(was: "c.PutSchedule", said: "c.ChangeSchedule") -> "c.PutSchedule":
+    """Return what is to be put where some of it is said anew, and the rest is as it ``was``."""
+    new = {
+        name: value
+        for name in said.__struct_fields__
+        if name not in ("name", "data", "req_id") and (value := getattr(said, name)) is not UNSET
+    }
+    plain = c.PutSchedule(name=was.name, queue=was.queue)
+    new = {name: getattr(plain, name) if value is None else value for name, value in new.items()}
+    if any(name in new for name in _WHENS):
+        new = dict.fromkeys(_WHENS) | new
+    if bytes(said.data):
+        new["data"] = said.data
+    return replace(was, **new)
+
+
+def as_put(name: str, plan: Plan) -> "c.PutSchedule":
+    """Return the command that puts a schedule as it is."""
+    timing = plan.timing
+    return c.PutSchedule(
+        name=name, queue=plan.queue, data=plan.data, cron=timing.cron, timezone=timing.timezone, every=timing.every, anchor=timing.anchor,
+        at=timing.at, start=timing.start, end=timing.end, limit=plan.limit, jitter=plan.jitter, misfire=plan.misfire,
+        misfire_max=plan.misfire_max, window=plan.window, overlap=plan.overlap, source=plan.source,
+        options=msgspec.json.decode(plan.shown, type=c.RunOptions),
+    )  # fmt: skip
 
 
 def put(engine: Engine, name: str, plan: Plan, now: int) -> str:

@@ -12,6 +12,7 @@ from bunqueue_trio.engine.moves import CANCELLED
 from bunqueue_trio.protocol import replies as r
 
 _NAMED_MAX = 20  # dependencies told by their ids: a sentence, not a list
+_LONG = 3  # times what is usual: from then on it is worth a word
 _ERROR_MAX = 200  # characters of the error of a dead one: the whole is among the dead letters
 _UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s"))
 
@@ -75,10 +76,19 @@ def _active(engine: Engine, job: Job, told: r.WhyReply, now: int) -> None:
     who = "A worker" if worker is None else f"Worker {worker.name}"
     ends = [time for time in (job.lease.until, job.lease.timeout_at) if time is not None]
     told.code, told.since, told.until = "active", job.started_at, min(ends, default=None)
-    told.why = f"{who} has had it for {_span(now - (job.started_at or now))}."
+    told.usual, age = engine.figures.usual(job.queue), now - (job.started_at or now)
+    told.why = f"{who} has had it for {_span(age)}; {_compared(age, told.usual)}."
     if (cancelled := job.lease.cancelled) is not None:
         told.code, told.until = "cancelling", deadline(job)
         told.why += f" It is cancelled, and may go on for {_span((told.until or now) - now)}: {cancelled.words()}."
+
+
+def _compared(age: int, usual: int | None) -> str:
+    """Say what is usual in its queue, and how that compares."""
+    if usual is None:
+        return "what is usual in its queue is not known yet"
+    times = age // max(usual, 1000)  # what takes no time is not ten times as long after a second
+    return f"95 of 100 of its queue take {_span(usual)} at most{f', so it is {times:,} times as long' if times >= _LONG else ''}"
 
 
 def _waiting(engine: Engine, job: Job, told: r.WhyReply, now: int) -> None:

@@ -20,7 +20,7 @@ WORDS: Mapping[str, str] = {
     "Cancel": "cancel", "Promote": "promote", "PromoteJobs": "promote", "Discard": "discard", "ChangePriority": "change --priority",
     "ChangeDelay": "change --delay", "MoveToDelayed": "change --delay", "MoveToWait": "move to wait", "Update": "change --data",
     "ClearLogs": "clear logs", "RetryDlq": "retry", "PurgeDlq": "purge", "RerunDlq": "rerun", "StopRerun": "reruns stop", "MarkGroup": "mark",
-    "Drain": "drain", "Clean": "clean", "Obliterate": "obliterate", "PutSchedule": "schedules put", "Cron": "schedules put",
+    "Drain": "drain", "Clean": "clean", "Obliterate": "obliterate", "PutSchedule": "schedules put", "ChangeSchedule": "schedules change", "Cron": "schedules put",
     "DeleteSchedule": "schedules delete", "CronDelete": "schedules delete", "PauseSchedule": "schedules pause",
     "ResumeSchedule": "schedules resume", "RunSchedule": "schedules run", "QuietWorker": "workers quiet", "UnquietWorker": "workers unquiet",
     "ReleaseWorker": "workers release",
@@ -34,7 +34,7 @@ _STEPS = frozenset({"after", "action", "dryRun", "queue"})
 """Fields that say how a program has gone about it, or that stand elsewhere."""
 _IN_STEPS = frozenset({"ActOnJobs", "Clean", "Drain", "RetryDlq", "PurgeDlq", "PromoteJobs", "Obliterate"})
 """Acts whose ``limit`` is how large a step is."""
-_OF_SCHEDULES = frozenset({"PutSchedule", "Cron", "DeleteSchedule", "CronDelete", "PauseSchedule", "ResumeSchedule", "RunSchedule"})  # fmt: skip
+_OF_SCHEDULES = frozenset({"PutSchedule", "ChangeSchedule", "Cron", "DeleteSchedule", "CronDelete", "PauseSchedule", "ResumeSchedule", "RunSchedule"})  # fmt: skip
 _MOMENTS = frozenset({"until", "start", "end", "at"})
 _SPANS = frozenset({
     "delay", "duration", "every", "grace", "jitter", "maxDelay", "newer", "older", "repeatEvery", "timeout", "ttl", "window",
@@ -167,6 +167,11 @@ def folded(acts: Iterable[Action]) -> Iterator[Action]:
 def _key(act: Action) -> tuple[object, ...]:
     rest = {name: value for name, value in act.fields.items() if name not in ("after", "limit")}
     return act.who, act.address, act.command, act.queue, str(sorted(rest.items()))
+
+
+def is_kind(kind: str) -> bool:
+    """Return whether an act may be called so, by the command line or the API."""
+    return kind in KINDS or kind in WORDS or kind == "ActOnJobs"
 
 
 def is_wanted(act: Action, who: str, kind: str, about: str) -> bool:

@@ -13,6 +13,7 @@ import sys
 
 from bunqueue_trio import __version__
 from bunqueue_trio.config import MIB
+from bunqueue_trio.pages.cluster import as_json
 from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.runtime.statistics import Page, Reporter, Statistics
 
@@ -107,7 +108,7 @@ def metrics(server: Reporter) -> Page:
 
 
 def tasks(server: Reporter) -> Page:
-    """Return which server this is, its supervised tasks, and the doors."""
+    """Return which server this is, its supervised tasks, the doors, and the servers that would take over."""
     told = server.statistics()
     return _json(
         {
@@ -117,7 +118,12 @@ def tasks(server: Reporter) -> Page:
                 for task in told.tasks
             ],
             "server": told.place._asdict() | {"leads": told.is_sure},
-            "doors": {name: getattr(told.doors, name) for name in ("wanted", "connected", "connections", "requests")},
+            "doors": {
+                name: getattr(told.doors, name)
+                for name in ("wanted", "connected", "connections", "requests", "hung", "died")
+            }
+            | {"queues": told.doors.by_door()},
+            "cluster": as_json(told.cluster),
         }
     )
 

@@ -12,8 +12,9 @@ import trio
 from msgspec import Struct
 
 from bunqueue_trio.config import MIB
+from bunqueue_trio.pages.cluster_findings import cluster_findings
 from bunqueue_trio.pages.queue_findings import Candidates
-from bunqueue_trio.pages.words import count, size, span
+from bunqueue_trio.pages.words import Given, count, line, size, span
 from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.runtime.history import MINUTE_MS, Minute, Past
 from bunqueue_trio.runtime.picture import QueueLook
@@ -47,7 +48,11 @@ class Finding(Struct, frozen=True, kw_only=True, rename="camel"):
     evidence: str
     remedy: str = ""
     """What to do first, where that is the same each time."""
+    commands: tuple[str, ...] = ()
+    """Lines of a shell that show more of it, or help; the pages have buttons for some."""
     queue: str | None = None
+    job: str | None = None
+    schedule: str | None = None
     since: int | None = None
     until: int | None = None
     """Of what is over: when it was last the case; null while it is."""
@@ -111,7 +116,12 @@ def _worst(picture: Picture, candidates: Candidates) -> list[Finding]:
     server = chain.from_iterable(rule(picture) for rule in _RULES)
     queues = candidates.tell(picture.told, picture.queues, picture.past)
     found = [*server, *(Finding(**fields) for fields in queues)]
-    return sorted(found, key=lambda each: (RANKS[each.severity], -each.weight, each.title))[:FINDINGS_MAX]
+    return sorted(found, key=_place)[:FINDINGS_MAX]
+
+
+def _place(each: Finding) -> tuple[int, bool, int, str]:
+    """Return where it stands: of those that are as bad, what is over comes behind what is."""
+    return RANKS[each.severity], each.until is not None, -each.weight, each.title
 
 
 def _unsure(picture: Picture) -> Iterator[Finding]:
@@ -122,6 +132,7 @@ def _unsure(picture: Picture) -> Iterator[Finding]:
             title="This server may not lead any more: what it shows is how things were",
             cause=f"It has not reached its {told.kind} within its lease, so another server may have taken over.",
             evidence="It answers no commands until it knows. Ask each server for /ready: the one that says 200 is the leader.",
+            commands=(line("health"),),
         )  # fmt: skip
 
 
@@ -142,12 +153,13 @@ def _storage(picture: Picture) -> Iterator[Finding]:
             evidence=f"{count(told.pending, 'change')} wait for it. Pushes, acks and fails get 503; reading goes on.",
             numbers={"pending": told.pending},
             remedy="Make room on the disk, or mend it: the server tries again by itself, and what it has answered is safe." if told.kind == "disk" else "",
+            commands=(line("storage"),),
         )  # fmt: skip
     elif picture.told.is_sure and not picture.told.is_ready:
         yield Finding(
             code="not-ready", severity="critical", alert="BunqueueNotReady", title="The server is stopping",
             cause="Somebody has told it to stop, and it waits for what is under way.",
-            evidence="New work is refused; /ready answers 503.",
+            evidence="New work is refused; /ready answers 503.", commands=(line("health"),),
         )  # fmt: skip
 
 
@@ -162,10 +174,21 @@ def _disk(picture: Picture) -> Iterator[Finding]:
     yield Finding(
         code="disk-fills", severity="critical", alert="BunqueueDiskFillsUp", title=soon, weight=900 * 10**5,
         cause="Jobs come faster than they leave, finished ones are kept for long, or something else fills the disk.",
-        evidence=f"{size(space.disk_free)} of {size(space.disk)} are free; the queue's file has {size(space.file)}.",
+        evidence=f"{size(space.disk_free)} of {size(space.disk)} are free; the queue's file has {size(space.file)}."
+        + (" New jobs are refused; what empties the queues goes on." if picture.told.storage.full_since is not None else ""),
+        since=picture.told.storage.full_since,
         numbers={"diskFree": space.disk_free, "file": space.file} | ({"fullInMs": int(ends)} if ends else {}),
         remedy="`bunqueue-trio clean QUEUE completed --older 1d` removes records of jobs that are done. A shorter `RETENTION_AGE_MS` keeps less from the next start on.",
+            commands=(line("storage"), *_cleaning(picture)),
     )  # fmt: skip
+
+
+def _cleaning(picture: Picture) -> list[str]:
+    """Return the line that frees most: it begins with the queue that keeps most records of completed jobs."""
+    most = max(picture.queues, key=lambda each: each.completed, default=None)  # 1 ms for 10,000 queues
+    return (
+        [line("clean", Given(most.name), "completed", "--older", "1d")] if most is not None and most.completed else []
+    )
 
 
 def full_in_ms(past: Past, now: int, free: int) -> float | None:
@@ -194,7 +217,7 @@ def _audit(picture: Picture) -> Iterator[Finding]:
             title=f"The server found {count(sum(faults.values()), 'fault')} in itself",
             cause="A bug of the server, broken memory, or a file that something else has changed.",
             evidence=", ".join(f"{kind}: {n:,}" for kind, n in faults.items()) + (f". {found.what[:300]}" if found else ""),
-            since=_since(picture.past, lambda minute: minute.faults > 0), numbers=faults,
+            since=_since(picture.past, lambda minute: minute.faults > 0), numbers=faults, commands=(line("doctor", "--live"),),
         )  # fmt: skip
 
 
@@ -220,7 +243,7 @@ def _tasks(picture: Picture) -> Iterator[Finding]:
                 title=f"The server's task “{task.name}” {how}",
                 cause=f"Its last error: {(task.last_error or 'none')[:300]}",
                 evidence=f"It is {task.state}, and was restarted {count(task.restarts, 'time')}.",
-                numbers={"restarts": task.restarts},
+                numbers={"restarts": task.restarts}, commands=(line("doctor", "--live"),),
             )  # fmt: skip
 
 
@@ -239,7 +262,7 @@ def _slow(picture: Picture) -> Iterator[Finding]:
             title=f"The {kind} {keeps}: one commit in a hundred {takes} more than {span(commits)}",
             cause=f"A {kind} is slow, or busy with other work, or more is pushed than it can write.",
             evidence=f"{count(pending, 'changed job')} wait to be written.",
-            numbers={"p99Ms": int(commits), "pending": pending},
+            numbers={"p99Ms": int(commits), "pending": pending}, commands=(line("storage"),),
         )  # fmt: skip
     lag = p99(told, "loop_lag", first.lags if first else None)
     if lag > LAG_MS_MAX:
@@ -250,7 +273,7 @@ def _slow(picture: Picture) -> Iterator[Finding]:
             title=f"The server {is_late}: its event loop {lags} by up to {span(lag)}",
             cause="More work than one processor does, or a machine that is busy with something else.",
             evidence=f"{told.pushes_per_s:,} pushes and {told.pulls_per_s:,} pulls a second.",
-            numbers={"p99Ms": int(lag)},
+            numbers={"p99Ms": int(lag)}, commands=(line("stats"),),
         )  # fmt: skip
 
 
@@ -278,12 +301,13 @@ def _late(picture: Picture) -> Iterator[Finding]:
     others = [each for each, _ in reversed(lately[-late:-1])]
     more = f" Before it {', '.join(others)} {'was' if len(others) == 1 else 'were'} late." if others else ""
     yield Finding(
-        code="schedules-late", severity="warning", alert="BunqueueSchedulesLate", weight=350 * 10**5, since=slot, until=slot,
+        code="schedules-late", severity="warning", alert="BunqueueSchedulesLate", weight=350 * 10**5, schedule=name, since=slot, until=slot,
         title=f"Schedules missed their time {count(late, 'time')} within an hour, {name} last",
         cause="The server was off when they were due, its clock was set forward, or it has more work than it does.",
         evidence=f"{name} was due {span(told.now - slot)} ago.{more} Each of them says what becomes of slots that were missed.",
-        remedy=f"`bunqueue-trio schedules show {name}` tells what became of its slots, `bunqueue-trio schedules run {name}` brings a job now.",
+        remedy="`show` tells what became of its slots, `run` brings a job now, and `why` says of one that came why it does not run.",
         numbers={"late": late, "leftOut": told.schedules.left_out},
+        commands=(line("schedules", "show", Given(name)), line("schedules", "run", Given(name))),
     )  # fmt: skip
 
 
@@ -294,8 +318,8 @@ def _back(picture: Picture) -> Iterator[Finding]:
             title=f"{each.queue}: an error that was fixed is back: {each.shape[:200] or 'none was given'}",
             cause="What was done about it does not hold, or an old version of the workers runs still.",
             evidence=f"{count(each.times, 'job')} died of it since; it was marked as fixed {span(picture.told.now - each.fixed_at)} ago.",
-            remedy=f"Look at its newest dead letters: `bunqueue-trio dead {each.queue} --group {each.fingerprint}`.",
-            numbers={"died": each.times},
+            remedy="Look at its newest dead letters.", numbers={"died": each.times},
+            commands=(line("dead", Given(each.queue), "--group", each.fingerprint),) if each.queue else (line("dead", "--groups"),),
         )  # fmt: skip
 
 
@@ -327,7 +351,7 @@ def _rest(picture: Picture) -> Iterator[Finding]:
             title=f"The write-ahead log has grown to {size(told.storage.log_bytes)}",
             cause="Something reads the file all the time, such as a backup that hangs, or the disk refuses to move the log.",
             evidence="It is emptied as soon as nobody reads the file for a moment.",
-            numbers={"logBytes": told.storage.log_bytes},
+            numbers={"logBytes": told.storage.log_bytes}, commands=(line("storage"),),
         )  # fmt: skip
     first = picture.past.since(told.now - 15 * MINUTE_MS)
     missed = told.events_dropped - (first.dropped if first else 0)
@@ -337,7 +361,7 @@ def _rest(picture: Picture) -> Iterator[Finding]:
             title=f"Readers of events missed {count(missed, 'event')} within 15 minutes",
             cause="A reader of a stream is slower than what happens; it is told, and reads what is kept.",
             evidence=f"{told.connections.sse} event streams and {told.connections.ws} WebSockets are open.",
-            numbers={"missed": missed},
+            numbers={"missed": missed}, commands=(line("stats"),),
         )  # fmt: skip
     if abs(told.clock_offset_ms) > CLOCK_OFF_MS:
         yield Finding(
@@ -356,4 +380,8 @@ def _rest(picture: Picture) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-_RULES = (_unsure, _storage, _disk, _audit, _tasks, _slow, _late, _back, _rest)
+def _cluster(picture: Picture) -> Iterator[Finding]:
+    return (Finding(**fields) for fields in cluster_findings(picture.told))
+
+
+_RULES = (_unsure, _storage, _disk, _audit, _tasks, _slow, _late, _back, _rest, _cluster)

@@ -5,19 +5,25 @@ nothing global, and two servers in one process do not mix. Of the queues only th
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+import trio
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from bunqueue_trio import __version__
+from bunqueue_trio.config import HOUR_MS
 from bunqueue_trio.logs.lines import lines_dropped
+from bunqueue_trio.pages.queue_findings import stuck_after
+from bunqueue_trio.runtime.cluster import max_lag_s
 from bunqueue_trio.runtime.memory import Figures
 from bunqueue_trio.runtime.meters import HistogramFigures
 from bunqueue_trio.runtime.statistics import Page, QueueStatistics, Reporter, Statistics
 
+JUDGED_A_TURN = 20  # queues whose last hour is summed up before others are served: 1 ms
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+DOORS_SHOWN = 20  # with series of their own
 _WHOLE = re.compile(rb"(?m)^([^#\n].*)\.0$")
 
 
@@ -25,18 +31,34 @@ async def prometheus(server: Reporter) -> Page:
     """Return the page."""
     registry = CollectorRegistry()
     queues = await server.queue_statistics()
-    registry.register(_Scrape(server.statistics(), server.memory.read(), queues))
+    stuck = await _stuck_after(server, queues)
+    registry.register(_Scrape(server.statistics(), server.memory.read(), queues, stuck))
     # Whole numbers without ".0", as the documented page has them.
     return CONTENT_TYPE, _WHOLE.sub(rb"\1", generate_latest(registry)), 200
+
+
+async def _stuck_after(server: Reporter, queues: QueueStatistics) -> dict[str, int]:
+    """Return after how many ms a job hangs, by its queue, where that is known; lets others run in between."""
+    past, now, found = server.past(), server.clock.now(), dict[str, int]()
+    for i, (_, name) in enumerate(queues.longest):
+        if i % JUDGED_A_TURN == 0:
+            await trio.lowlevel.checkpoint()
+        after = stuck_after(past.of(name, now - HOUR_MS))
+        if after is not None:
+            found[name] = after
+    return found
 
 
 class _Scrape(Collector):
     """Turns the numbers of a server into metric families, once."""
 
-    def __init__(self, statistics: Statistics, memory: Figures, queues: QueueStatistics) -> None:
+    def __init__(
+        self, statistics: Statistics, memory: Figures, queues: QueueStatistics, stuck_after: Mapping[str, int]
+    ) -> None:
         self._told = statistics
         self._memory = memory
         self._seen = queues
+        self._stuck_after = stuck_after
 
     def collect(self) -> Iterator[Metric]:
         yield from self._jobs()
@@ -46,6 +68,8 @@ class _Scrape(Collector):
         yield from self._journal()
         yield from self._audit()
         yield from self._process()
+        yield from self._doors()
+        yield from self._cluster()
 
     def _jobs(self) -> Iterator[Metric]:
         totals = self._told.totals
@@ -84,6 +108,22 @@ class _Scrape(Collector):
             for figures in self._seen.shown:
                 family.add_metric([figures.name], getattr(figures, field))
             yield family
+        longest = GaugeMetricFamily(
+            "bunqueue_queue_longest_active_ms",
+            "For how long a job of a queue has been active, for the queues where that is longest",
+            labels=["queue"],
+        )
+        stuck = GaugeMetricFamily(
+            "bunqueue_queue_stuck_after_ms",
+            "From how long on such a job is a finding, by those that completed within the hour; none where too few did",
+            labels=["queue"],
+        )
+        for since, name in self._seen.longest:
+            longest.add_metric([name], max(0, self._told.now - since))
+            if name in self._stuck_after:
+                stuck.add_metric([name], self._stuck_after[name])
+        yield longest
+        yield stuck
         yield GaugeMetricFamily("bunqueue_queues", "Queues with unfinished or dead jobs", self._seen.queues)
         yield GaugeMetricFamily(
             "bunqueue_queues_omitted",
@@ -196,30 +236,6 @@ class _Scrape(Collector):
         for kind in ("tcp", "ws", "sse"):
             connections.add_metric([kind], getattr(told.connections, kind))
         yield connections
-        yield GaugeMetricFamily(
-            "bunqueue_doors", "Doors: processes that accept connections for this one", told.doors.connected
-        )
-        yield GaugeMetricFamily(
-            "bunqueue_door_connections", "Open connections that doors pass on as they are", told.doors.connections
-        )
-        yield GaugeMetricFamily(
-            "bunqueue_door_requests", "Requests that doors have asked and that are not answered", told.doors.requests
-        )
-        yield GaugeMetricFamily(
-            "bunqueue_leader_term",
-            "Term in which this server leads a queue in PostgreSQL; 0 with a file",
-            told.leading.term,
-        )
-        yield GaugeMetricFamily(
-            "bunqueue_lease_left_ms",
-            "How long no other server may lead, for sure; 0 with a file",
-            round(told.leading.lease_left_s * 1000),
-        )
-        yield GaugeMetricFamily(
-            "bunqueue_remembered_bytes",
-            "Newest batches that are written again if the database comes back without them; 0 with a file",
-            told.leading.remembered,
-        )
         restarts = CounterMetricFamily("bunqueue_task_restarts", "Restarts of supervised tasks", labels=["task"])
         running = GaugeMetricFamily("bunqueue_task_running", "1 while a supervised task runs, else 0", labels=["task"])
         for task in told.tasks:
@@ -244,6 +260,60 @@ class _Scrape(Collector):
         info = GaugeMetricFamily("bunqueue_info", "Always 1; the version is in the label", labels=["version"])
         info.add_metric([__version__], 1)
         yield info
+
+    def _doors(self) -> Iterator[Metric]:
+        doors = self._told.doors
+        for name, text, value in (
+            ("doors", "Doors: processes that accept connections for this one", doors.connected),
+            ("door_connections", "Open connections that doors pass on as they are", doors.connections),
+            ("door_requests", "Requests that doors have asked and that are not answered", doors.requests),
+        ):
+            yield GaugeMetricFamily(f"bunqueue_{name}", text, value)
+        queues = GaugeMetricFamily(
+            "bunqueue_door_queue",
+            "The same of each door, by its number or the address of its machine; the fullest have series of their own",
+            labels=["door"],
+        )
+        fullest = sorted(doors.by_door().items(), key=lambda each: -each[1])
+        for door, n in fullest[:DOORS_SHOWN]:
+            queues.add_metric([door], n)
+        if fullest[DOORS_SHOWN:]:
+            queues.add_metric(["others"], sum(n for _, n in fullest[DOORS_SHOWN:]))
+        yield queues
+        yield CounterMetricFamily(
+            "bunqueue_doors_hung", "Doors that did not answer, were ended and replaced", doors.hung
+        )
+        yield CounterMetricFamily("bunqueue_doors_died", "Doors that ended otherwise and were replaced", doors.died)
+
+    def _cluster(self) -> Iterator[Metric]:
+        told, led = self._told, self._told.leading
+        known, since = told.cluster.known, told.cluster.since
+        remembers_s = (told.now - told.place.since) / 1000 if led.remembers_s is None else led.remembers_s
+        for name, text, value in (
+            ("leader_term", "Term in which this server leads a queue in PostgreSQL; 0 with a file", led.term),
+            ("lease_left_ms", "How long no other server may lead, for sure; 0 with a file", round(led.lease_left_s * 1000)),
+            ("lease_ms", "How long a server that is not heard of keeps others from leading; 0 with a file", round(led.lease_s * 1000)),
+            ("remembered_bytes", "Newest batches that are written again if the database comes back without them; 0 with a file", led.remembered),
+            ("remembered_batches", "How many these are", led.batches),
+            ("remembered_seconds", "For how long back every batch is remembered, in s; 0 with a file", remembers_s if led.term else 0),
+            ("standbys", "Servers that wait, and would take over", len(known.waiting) if known else 0),
+            ("standby_missing", "1 while no server would take over and one did lately, else 0", int("standby-missing" in since)),
+            ("replicas", "Replicas of the database that this user sees", len(known.replicas) if known else 0),
+            ("replica_lag_seconds", "How far the replica is behind that is furthest, in s", max_lag_s(known) if known else 0),
+            ("replica_lag_bytes", "The same in bytes that are not replayed yet", max((each.behind or 0 for each in known.replicas), default=0) if known else 0),
+            ("database_round_trip_ms", "What a small question to the database takes at best, in ms; 0 with a file", known.round_trip_ms if known else 0),
+            ("database_oldest_transaction_seconds", "For how long the oldest transaction that this user sees is open, in s", (known.oldest_s or 0) if known else 0),
+        ):  # fmt: skip
+            yield GaugeMetricFamily(f"bunqueue_{name}", text, value)
+        for field, name, text in (
+            ("bytes", "bytes", "Bytes of a table of the queue in PostgreSQL, with its indexes"),
+            ("live", "rows", "Rows of a table, about"),
+            ("dead", "dead_rows", "Rows of a table that nobody needs and nothing has cleared away, about"),
+        ):
+            family = GaugeMetricFamily(f"bunqueue_table_{name}", text, labels=["table"])
+            for table in known.tables if known else ():
+                family.add_metric([table.name], getattr(table, field))
+            yield family
 
 
 def _histogram(name: str, text: str, histogram: HistogramFigures) -> HistogramMetricFamily:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from heapq import nlargest
 from typing import Any, NamedTuple
 
-from bunqueue_trio.pages.words import count, rate, span
+from bunqueue_trio.pages.words import Given, count, line, rate, span
 from bunqueue_trio.runtime.history import MINUTE_MS, Past, QueueMinute, part
 from bunqueue_trio.runtime.picture import QueueLook
 from bunqueue_trio.runtime.statistics import Statistics
@@ -19,8 +19,10 @@ DIED_MIN = 10  # as the alert has it
 FAILS_MIN = 10  # attempts, and at least half of all
 OVER_MS = 3 * MINUTE_MS  # without another one: what went on is over
 GROWS_MIN, GROWS_MINUTES = 100, 5
-STUCK_MS, STUCK_TIMES = 10 * MINUTE_MS, 10  # of activity, and as a multiple of what others take
+STUCK_MS, STUCK_TIMES = 10 * MINUTE_MS, 10  # of activity, and as a multiple of what 99 of 100 others take
 STUCK_MIN = 10  # others, within an hour: fewer do not tell what is usual
+STUCK_SOON_MS, STUCK_SOON_MIN = MINUTE_MS, 100  # where 100 others completed a hang is a finding sooner
+STUCK_SOON_TIMES = 2  # of the slowest of them: where one in a thousand takes long, that is no hang
 EACH_MAX = 20  # queues told of by one rule; the rest is a number
 
 Fields = dict[str, Any]
@@ -50,7 +52,7 @@ class Candidates:
                 _weigh(self.dies, 10**7 + died, queue, lately)
             elif lately and (queue.delayed or queue.died):
                 _weigh(self.fails, _fails_weight(lately), queue, lately)
-            if queue.active_since is not None and now - queue.active_since >= STUCK_MS:
+            if queue.active_since is not None and now - queue.active_since >= STUCK_SOON_MS:
                 hour = past.of(queue.name, now - 60 * MINUTE_MS)
                 _weigh(self.stuck, _stuck_weight(queue, hour, now), queue, hour)
 
@@ -91,12 +93,29 @@ def _more(found: list[Fields], candidates: list[_Candidate]) -> Fields:
         "code": found[0]["code"] + "-more", "severity": found[-1]["severity"], "weight": 0,
         "title": f"{count(len(rest), 'more queue')} of the same kind", "cause": "What is told above holds for them, too.",
         "evidence": ", ".join(rest[:10]) + (" …" if len(rest) > 10 else ""),
-        "numbers": {"queues": len(rest)},
+        "numbers": {"queues": len(rest)}, "commands": (line("queues"),),
     }  # fmt: skip
 
 
-def _per_minute(lately: Sequence[QueueMinute], name: str) -> float:
-    return sum(getattr(minute, name) for minute in lately) / len(lately) if lately else 0
+def _present(lately: Sequence[QueueMinute], now: int) -> list[QueueMinute]:
+    """Return the minutes that are told of as now."""
+    return [minute for minute in lately if now - minute.at < OVER_MS]
+
+
+def _pausing(queue: QueueLook) -> list[str]:
+    """Return the line that stops its deliveries, unless somebody has."""
+    return [] if queue.pause is not None else [line("pause", Given(queue.name))]
+
+
+def _per_minute(minutes: Sequence[QueueMinute], name: str) -> float:
+    return sum(getattr(minute, name) for minute in minutes) / len(minutes) if minutes else 0
+
+
+def _tally(minutes: Sequence[QueueMinute], now: int) -> str:
+    """Say how attempts have ended in some minutes up to now."""
+    failed, completed = sum(m.failed for m in minutes), sum(m.completed for m in minutes)
+    span_ms = now - minutes[0].at + MINUTE_MS if minutes else OVER_MS
+    return f"Within {span(span_ms)} {count(failed, 'attempt')} failed and {count(completed, 'job')} completed"
 
 
 def _nobody_asks(queue: QueueLook) -> bool:
@@ -112,16 +131,20 @@ def _waits_weight(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> 
 
 def _waits(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
     age, nobody, growth = now - (queue.oldest_ready_at or now), _nobody_asks(queue), _growth(lately)
-    comes, goes = _per_minute(lately, "pushed"), _per_minute(lately, "completed")
-    flow = f"{rate(comes)} come, {rate(goes)} are done. " if lately else ""
+    present = _present(lately, now)
+    comes, goes = _per_minute(present, "pushed"), _per_minute(present, "completed")
+    flow = f"{rate(comes)} come, {rate(goes)} are done. " if present else ""
     title = f"{queue.name}: {count(queue.waiting, 'job waits', 'jobs wait')}, the oldest for {span(age)}"
+    helps: tuple[str, ...] = (line("workers"), line("pause", Given(queue.name)))
     if nobody:
         title += ", and nobody asks"
         cause = "No worker asks for jobs of this queue: none runs, or they ask under another name."
     elif queue.opens_at is not None:
         cause = f"Its rate limit lets none through for {span(queue.opens_at - now)}."
+        helps = (line("limit", Given(queue.name), "--rate", "none"),)
     elif queue.concurrency is not None and queue.active >= queue.concurrency:
         cause = f"No more than {count(queue.concurrency, 'job')} of it may be active, and as many are."
+        helps = (line("jobs", Given(queue.name), "active"), line("limit", Given(queue.name), "none"))
     elif queue.active:
         cause = "More comes than its workers can do, or those that they have are stuck."
     else:
@@ -131,7 +154,7 @@ def _waits(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
     return {
         "code": "nobody-asks" if nobody else "queue-waits" if age >= WAITS_MS else "queue-grows",
         "severity": "warning", "queue": queue.name, "title": title, "cause": cause,
-        "remedy": _ASK.format(queue.name) if nobody else "",
+        "remedy": _ASK.format(queue.name) if nobody else "", "commands": helps,
         "alert": "BunqueueJobsWaitTooLong" if age >= WAITS_MS else None, "since": queue.oldest_ready_at,
         "evidence": f"{flow}{count(queue.active, 'job is', 'jobs are')} active, {count(queue.pulls_waiting, 'pull waits', 'pulls wait')}.",
         "numbers": {"waiting": queue.waiting, "oldestMs": age, "active": queue.active, "pullsWaiting": queue.pulls_waiting},
@@ -139,7 +162,7 @@ def _waits(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
 
 
 _ASK = (
-    "Start a worker for {0}: `bunqueue-trio worker MODULE:NAME`. If one runs, `bunqueue-trio workers` shows which queues it asks for, "
+    "Start a worker for {0}: `bunqueue-trio worker MODULE:NAME`. If one runs, `workers` shows which queues it asks for, "
     "to which server it is connected, and whether somebody has told it to take no more jobs."
 )
 
@@ -150,8 +173,8 @@ def _growth(lately: Sequence[QueueMinute]) -> float:
         return 0
     steps = [after.waiting - before.waiting for before, after in itertools.pairwise(lately)]
     grown = lately[-1].waiting - lately[0].waiting
-    steady = sum(step > 0 for step in steps) >= 0.8 * len(steps)
-    return grown / len(steps) if steady and grown >= GROWS_MIN else 0
+    steady, now = sum(step > 0 for step in steps) >= 0.8 * len(steps), steps[-OVER_MS // MINUTE_MS :]
+    return max(0, sum(now) / len(now)) if steady and grown >= GROWS_MIN else 0
 
 
 def _dies(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
@@ -160,14 +183,14 @@ def _dies(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
     until = _over([after.at for before, after in itertools.pairwise(lately) if after.dead > before.dead], now)
     if queue.died > lately[-1].dead:
         until = None
-    failed, completed = _per_minute(lately, "failed"), _per_minute(lately, "completed")
-    fail, succeed = ("fail", "succeed") if until is None else ("failed", "succeeded")
+    after = _present(lately, now) if until is None else [minute for minute in lately if minute.at > until]
     return {
         "code": "jobs-die", "severity": "warning", "queue": queue.name, "alert": "BunqueueJobsDie", "since": since, "until": until,
         "title": f"{queue.name}: {count(died, 'job')} died within {span(now - lately[0].at)}",
         "cause": f"What they ask for {'fails' if until is None else 'failed'} each time: look at what their errors have in common.",
-        "evidence": f"{rate(failed)} of the attempts {fail}, {rate(completed)} {succeed}; {count(queue.died, 'dead letter')} in all.",
+        "evidence": f"{_tally(after, now)}; {count(queue.died, 'dead letter')} in all.",
         "numbers": {"died": died, "dead": queue.died},
+        "commands": (line("dead", Given(queue.name), "--groups"), *_pausing(queue)),
     }  # fmt: skip
 
 
@@ -177,23 +200,36 @@ def _over(moments: Sequence[int], now: int) -> int | None:
     return last if now - last >= OVER_MS else None
 
 
+def _bad(lately: Sequence[QueueMinute]) -> list[QueueMinute]:
+    """Return the minutes in which at least half of the attempts failed."""
+    return [minute for minute in lately if minute.failed and minute.failed >= minute.completed]
+
+
 def _fails_weight(lately: Sequence[QueueMinute]) -> int:
-    failed = sum(m.failed for m in lately)
-    return 10**5 + failed if failed >= FAILS_MIN and failed >= sum(m.completed for m in lately) else 0
+    failed = sum(minute.failed for minute in _bad(lately))
+    return 10**5 + failed if failed >= FAILS_MIN else 0
 
 
 def _fails(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
-    failed, completed = sum(m.failed for m in lately), sum(m.completed for m in lately)
-    until = _over([m.at for m in lately if m.failed], now)
+    bad = _bad(lately)
+    until = _over([minute.at for minute in bad], now)
+    # What is told as now is of now: the quarter of an hour before it may have been another matter.
+    told = _present(bad, now) if until is None else bad
+    fail, lasted = ("fail", "") if until is None else ("failed", " while that lasted")
+    after = _present(lately, now) if until is None else [minute for minute in lately if minute.at > until]
+    waits = f"{count(queue.delayed, 'job waits', 'jobs wait')} for another try"
     return {
         "code": "attempts-fail", "severity": "warning", "queue": queue.name, "until": until,
-        "title": f"{queue.name}: most attempts {'fail' if until is None else 'failed'}, {rate(failed / len(lately))}",
-        "since": next(m.at for m in lately if m.failed),
+        "title": f"{queue.name}: most attempts {fail}, {rate(_per_minute(told, 'failed'))}{lasted}",
+        "since": bad[0].at,
         "cause": "What the jobs need is down, or the workers are of a new version. They are tried again until they die."
         if until is None
-        else "What the jobs need was down, or the workers were of another version. No attempt has failed since.",
-        "evidence": f"{count(failed, 'attempt')} failed and {count(completed, 'job')} completed; {count(queue.delayed, 'job waits', 'jobs wait')} for another try.",
-        "numbers": {"failed": failed, "completed": completed, "delayed": queue.delayed},
+        else "What the jobs need was down, or the workers were of another version.",
+        "evidence": f"{_tally(after, now)}; {waits}.",
+        "numbers": {
+            "failed": sum(minute.failed for minute in told), "completed": sum(minute.completed for minute in told), "delayed": queue.delayed,
+        },
+        "commands": (line("jobs", Given(queue.name), "delayed"), *_pausing(queue)),
     }  # fmt: skip
 
 
@@ -218,31 +254,47 @@ def _paused(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields
         "title": f"{queue.name}: paused for {span(now - pause.since)}{': forgotten?' if forgotten else ''}",
         "cause": f"{who} has paused it{reason}{ends}.",
         "evidence": f"{count(queue.waiting, 'job waits', 'jobs wait')}.",
-        "numbers": {"waiting": queue.waiting, "pausedMs": now - pause.since},
+        "numbers": {"waiting": queue.waiting, "pausedMs": now - pause.since}, "commands": (line("resume", Given(queue.name)),),
     }  # fmt: skip
 
 
-def _usual(hour: Sequence[QueueMinute]) -> int | None:
-    """Return in how many ms 99 of 100 jobs have completed; None: that were too few."""
+def _runs(hour: Sequence[QueueMinute]) -> Counter[int]:
     runs: Counter[int] = Counter()
     for minute in hour:
-        runs.update(minute.runs)
-    return part(runs, 0.99) if runs.total() >= STUCK_MIN else None
+        if minute.runs:
+            runs.update(minute.runs)
+    return runs
+
+
+def stuck_after(hour: Sequence[QueueMinute]) -> int | None:
+    """Return for how many ms a job has to be active to be told of, by those that completed in these minutes; None: too few did."""
+    runs = _runs(hour)
+    usual, slowest, done = part(runs, 0.99), part(runs, 1), runs.total()
+    if usual is None or slowest is None or done < STUCK_MIN:
+        return None
+    late = max(STUCK_MS, STUCK_TIMES * usual)
+    soon = max(STUCK_SOON_MS, STUCK_TIMES * usual, STUCK_SOON_TIMES * slowest)
+    return min(late, soon) if done >= STUCK_SOON_MIN else late
 
 
 def _stuck_weight(queue: QueueLook, hour: Sequence[QueueMinute], now: int) -> int:
-    usual, age = _usual(hour), now - (queue.active_since or now)
-    return 10**5 + age // 1000 if usual is not None and age >= STUCK_TIMES * usual else 0
+    after, age = stuck_after(hour), now - (queue.active_since or now)
+    return 10**5 + age // 1000 if after is not None and age >= after else 0
 
 
 def _stuck(queue: QueueLook, hour: Sequence[QueueMinute], now: int) -> Fields:
-    usual, age = _usual(hour) or 0, now - (queue.active_since or now)
+    runs, age = _runs(hour), now - (queue.active_since or now)
+    usual, slowest = part(runs, 0.99) or 0, part(runs, 1) or 0
+    whose = f"the worker {queue.active_at} has it" if queue.active_at else "its worker has no name"
     return {
-        "code": "job-stuck", "severity": "warning", "queue": queue.name, "since": queue.active_since,
-        "title": f"{queue.name}: a job has been active for {span(age)}, others take {span(usual)} at most",
+        "code": "job-stuck", "severity": "warning", "queue": queue.name, "job": queue.active_id, "since": queue.active_since,
+        "alert": "BunqueueJobStuck",
+        "title": f"{queue.name}: a job has been active for {span(age)}, 99 of 100 others take {span(usual)} at most",
         "cause": "Its handler hangs, or it has far more to do than others. Its worker says that it lives, so nobody else gets the job.",
-        "evidence": f"`bunqueue-trio jobs {queue.name} active` shows it first, `bunqueue-trio why ID` names its worker, and `bunqueue-trio cancel ID` ends it.",
-        "numbers": {"activeMs": age, "usualMs": usual},
+        "evidence": f"It is {queue.active_id}, and {whose}. {count(runs.total(), 'other')} completed within the hour, the slowest in {span(slowest)}.",
+        "remedy": "Cancelling ends it at its worker, and gives it up; a worker whose jobs are taken back loses all of them, and they run again.",
+        "numbers": {"activeMs": age, "usualMs": usual, "slowestMs": slowest},
+        "commands": (line("why", Given(queue.active_id)), line("jobs", Given(queue.name), "active"), line("cancel", Given(queue.active_id))),
     }  # fmt: skip
 
 
@@ -268,7 +320,7 @@ def _vanish(told: Statistics, past: Past) -> Iterator[Fields]:
         "title": f"Workers {take} not heard of again: {count(stalled, 'job')} stalled within 15 minutes",
         "cause": "Workers that are killed or hang: too little memory, a deployment that does not wait, a handler that blocks.",
         "evidence": f"{count(lost, 'job')} died of it within an hour.{named}",
-        "numbers": {"stalled": stalled, "lost": lost}, "weight": 5 * 10**6 + lost,
+        "numbers": {"stalled": stalled, "lost": lost}, "weight": 5 * 10**6 + lost, "commands": (line("workers"),),
     }  # fmt: skip
 
 
@@ -284,5 +336,5 @@ def _lie_around(queues: Sequence[QueueLook], told: set[str]) -> Iterator[Fields]
         if total != 1 else f"1 dead letter in {one} waits for a decision",
         "cause": "Jobs that failed for good are kept until somebody retries or deletes them, or retention does.",
         "evidence": ", ".join(f"{each.name}: {each.died:,}" for each in dead[:5]) + (" …" if len(dead) > 5 else ""),
-        "numbers": {"dead": total, "queues": len(dead)},
+        "numbers": {"dead": total, "queues": len(dead)}, "commands": (line("dead", Given(one or ""), "--groups"),),
     }  # fmt: skip

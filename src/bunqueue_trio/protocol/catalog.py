@@ -1,6 +1,7 @@
 """The catalogue: one row for each command of this server, and what is derived from the rows.
 
-A row stands beside its struct in ``commands/<theme>.py``. Nothing else lists commands.
+A row stands beside its struct in ``commands/<theme>.py``. What a row cannot know has a table of its own, held complete by a
+test: handlers, the words of acts (``pages/acts.py``), and bulk commands that are done in steps (``runtime/half.py``).
 """
 
 from bunqueue_trio.protocol.commands import (
@@ -76,6 +77,9 @@ ACTS: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if s
 """What they have done is written down, with who did it."""
 SLICED: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if spec.sliced)
 """One step does a slice of what they ask for; the runtime goes on with the next."""
+
+LISTS: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if spec.settled_by == "everything")
+"""They show many jobs, and are answered from memory while the disk takes no commit."""
 
 AWAITS: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if spec.waits)
 """They can wait for the end of a job."""

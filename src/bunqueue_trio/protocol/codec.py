@@ -6,7 +6,6 @@ null for "not given", duplicate keys, lone surrogates inside a payload) and name
 """
 
 import functools
-import itertools
 import math
 import operator
 import re
@@ -25,10 +24,8 @@ from bunqueue_trio.protocol.bounds import LARGE_BYTES, check_lists
 from bunqueue_trio.protocol.catalog import COMMANDS
 from bunqueue_trio.protocol.commands import ANY, EPOCH_MS, Command
 from bunqueue_trio.protocol.cutting import CUT_BYTES, cut_text, cut_texts, text_names, text_of
+from bunqueue_trio.protocol.depth import DEPTH_MAX, is_deep
 from bunqueue_trio.protocol.surrogates import MARK, marked, masked, unmasked, unmasked_bytes
-
-DEPTH_MAX = 500
-"""Nesting of a body; far below what would exhaust the stack of any JSON reader behind us."""
 
 T = TypeVar("T", bound=Struct)
 
@@ -42,12 +39,6 @@ _DECODERS: dict[type[Struct], "msgspec.json.Decoder[Any]"] = {}
 _BOM = b"\xef\xbb\xbf"  # editors and shells on Windows begin a file with it
 _NOTHING = frozenset({b"", b"null"})  # how clients spell a body that is none
 _UNKNOWN = re.compile("Object contains unknown field `(.*)`", re.DOTALL)  # in the words of msgspec
-_NOT_MARKS = bytes(set(range(256)) - set(b'[]{}"'))
-_STEPS = bytes.maketrans(b"[{]}", b"1100")  # deeper, less deep
-_WAYS = [list(itertools.accumulate(1 if eight << i & 128 else -1 for i in range(8))) for eight in range(256)]
-_CLIMBS = bytes(way[-1] & 255 for way in _WAYS)  # how much deeper eight steps lead, as a signed byte
-_PEAKS = bytes(max(0, *way) for way in _WAYS)  # how much deeper they have been meanwhile
-
 encode: Callable[[Any], bytes] = _ENCODER.encode
 """Return the JSON bytes of a reply or an event; payloads are put in as they are."""
 
@@ -125,6 +116,18 @@ class _Address(Struct, rename="camel"):
 
 
 _ADDRESS = msgspec.json.Decoder(_Address)
+
+
+def address_of(message: bytes) -> tuple[str, Raw]:
+    """Return which command a message, :func:`masked`, says that it is, and what its answer must echo, masked too.
+
+    Raises:
+        ValueError: it does not say so.
+    """
+    address = _ADDRESS.decode(message)
+    return address.cmd, address.req_id
+
+
 _WITH_TEXTS = tuple(tag.encode() for tag, kind in COMMANDS.items() if text_names(kind))
 _TEXT_NAMES = b"|".join({text_names(kind) for kind in COMMANDS.values()} - {b""})
 
@@ -196,7 +199,7 @@ def _read_object(
     body = body.removeprefix(_BOM)
     try:
         body.decode()
-        return _fields(kind, masked(body))
+        return fields_of(kind, masked(body))
     except (ValueError, RecursionError) as error:
         fault = malformed
         if isinstance(error, msgspec.ValidationError) and no_object is not None and _is_json(body):
@@ -204,7 +207,7 @@ def _read_object(
         raise fault.refuse() from None
 
 
-def _fields(kind: type[Struct], text: bytes) -> Any:
+def fields_of(kind: type[Struct], text: bytes) -> Any:
     """Return the fields of a masked object; a name with a surrogate in it is decoded, and so it may not be masked."""
     try:
         return _outline(kind).decode(text)
@@ -241,23 +244,9 @@ def _check_depth(body: bytes, fault: errors.Fault) -> None:
         raise fault.refuse()
 
 
-def is_deep(body: bytes, enclosing: int = 0) -> bool:
-    """Return whether JSON is nested too deep; ``enclosing``: how many brackets there are around it."""
-    if body.count(b"[") + body.count(b"{") <= DEPTH_MAX - enclosing:
-        return False  # the common case: not enough brackets to be too deep
-    # Without its escapes a string ends at the next quote: every second part is outside of the strings.
-    marks = body.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, _NOT_MARKS)
-    # Two quotes with nothing in between change nothing for what follows: most strings go, and most of what separates them.
-    plain = marks.replace(b'""', b"").split(b'"')[::2]
-    # Each bracket a bit, and eight of them at once, since there may be ten million.
-    steps = b"".join(plain).translate(_STEPS)
-    eights = int(steps.ljust(-len(steps) // 8 * -8, b"0") or b"0", 2).to_bytes(-(-len(steps) // 8), "big")
-    before = itertools.accumulate(memoryview(eights.translate(_CLIMBS)).cast("b"), initial=enclosing)
-    return max(map(operator.add, before, eights.translate(_PEAKS)), default=0) > DEPTH_MAX
-
-
 @functools.cache
-def _shapes(kind: type[Struct]) -> tuple[tuple[msgspec.structs.FieldInfo, types.Type], ...]:
+def shapes(kind: type[Struct]) -> tuple[tuple[msgspec.structs.FieldInfo, types.Type], ...]:
+    """Return the fields of a struct, each with what it may be."""
     return tuple((field, types.type_info(field.type)) for field in msgspec.structs.fields(kind))
 
 
@@ -270,7 +259,7 @@ def _decoder(kind: type[T]) -> "msgspec.json.Decoder[T]":
 
 def _read_struct(kind: type[T], fields: Any, prefix: str, given: dict[str, str]) -> T:
     values: dict[str, Any] = dict(given)
-    for field, shape in _shapes(kind):
+    for field, shape in shapes(kind):
         if field.name in given or field.name == "req_id":
             continue
         raw: Raw = getattr(fields, field.name)
@@ -282,15 +271,15 @@ def _read_struct(kind: type[T], fields: Any, prefix: str, given: dict[str, str])
             if field.required:
                 raise errors.INVALID_FIELD.refuse(name, "is required")
         else:
-            values[field.name] = _read(shape, bytes(raw), name)
+            values[field.name] = read_field(shape, bytes(raw), name)
     return kind(**values)
 
 
-def _read(shape: types.Type, raw: bytes, name: str) -> Any:
+def read_field(shape: types.Type, raw: bytes, name: str) -> Any:
     """Return the value of one field, or raise what is wrong with it."""
     match shape:
         case types.UnionType(types=options):
-            return _read(_choose(options, raw, name), raw, name)
+            return read_field(_choose(options, raw, name), raw, name)
         case types.Metadata(type=shape, extra=mark):
             return _read_marked(shape, mark, raw, name)
         case types.IntType() | types.FloatType():
@@ -302,21 +291,22 @@ def _read(shape: types.Type, raw: bytes, name: str) -> Any:
         case types.StrType() | types.LiteralType():
             return _text(shape, raw, name)
         case types.StructType(cls=kind):
-            return _read_part(kind, raw, name)
+            return read_part(kind, raw, name)
         case types.ListType(item_type=item):
             return _list(shape, item, raw, name)
         case _:  # pragma: no cover - a new kind of field needs a row here
             raise AssertionError(f"no reader for {shape}")
 
 
-def _read_part(kind: type[T], raw: bytes, name: str) -> T:
+def read_part(kind: type[T], raw: bytes, name: str) -> T:
+    """Return a struct in a command; ``name`` is how it is called there."""
     if not raw.startswith(b"{"):
         raise errors.INVALID_FIELD.refuse(name, "must be an object")
     with suppress(ValueError, RecursionError):  # most of many are as they should be
         part: T = _decoder(kind).decode(unmasked_bytes(raw) if MARK in raw else raw)
         return part
     separator = ": " if name.endswith("]") else "."
-    return _read_struct(kind, _fields(kind, raw), name + separator, {})
+    return _read_struct(kind, fields_of(kind, raw), name + separator, {})
 
 
 def _read_marked(shape: types.Type, mark: dict[str, str] | None, raw: bytes, name: str) -> Any:
@@ -355,7 +345,7 @@ def _list(shape: types.ListType, item: types.Type, raw: bytes, name: str) -> lis
         return [unmasked(element) for element in items]
     if of_strings and not all(bytes(element).startswith(b'"') for element in items):
         raise errors.INVALID_FIELD.refuse(name, what)
-    return [_read(item, bytes(element), f"{name}[{i}]") for i, element in enumerate(items)]
+    return [read_field(item, bytes(element), f"{name}[{i}]") for i, element in enumerate(items)]
 
 
 def _texts(shape: types.ListType, item: types.Type, raw: bytes) -> list[str] | None:

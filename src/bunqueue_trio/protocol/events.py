@@ -66,7 +66,7 @@ def chosen(names: list[str] | str) -> frozenset[str]:
     """Return the types that a reader names; ``*`` stands for the contract's twelve.
 
     Raises:
-        ValueError: with the name of one that there is not.
+        ValueError: there is no such type; it says which there are.
     """
     found: set[str] = set()
     for name in [names] if isinstance(names, str) else names:
@@ -75,5 +75,5 @@ def chosen(names: list[str] | str) -> frozenset[str]:
         elif name in ALL_TYPES:
             found.add(name)
         else:
-            raise ValueError(name)
+            raise ValueError(f"must be event types or *, not {name[:50]!r}; there are {', '.join(sorted(ALL_TYPES))}")
     return frozenset(found)

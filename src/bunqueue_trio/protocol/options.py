@@ -1,36 +1,39 @@
-"""What a producer says of a job, or a worker of one that has failed, in seconds, and the same as fields of a command, in milliseconds."""
+"""What a producer says of a job, or a worker of one that it holds, and the same as fields of a command, in milliseconds."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from math import isfinite
-from typing import Any, Literal, Required, TypedDict, overload
+from typing import Any, Literal, Required, SupportsFloat, TypedDict
 
+import msgspec
 from msgspec import UNSET
 
+from bunqueue_trio.logs.printable import name_of
+from bunqueue_trio.protocol.cutting import cut_text
 from bunqueue_trio.protocol.payloads import payload_of
 from bunqueue_trio.protocol.replies import BackoffView
+from bunqueue_trio.protocol.times import Time, to_ms
 
 
 class Backoff(TypedDict, total=False):
-    """How long a failed job waits for its next attempt: ``delay`` seconds each time, or doubled with each one.
+    """How long a failed job waits for its next attempt: ``delay`` each time, or doubled with each one.
 
-    Never more than ``max_delay`` seconds. With ``jitter`` 0.2 it is up to a fifth shorter, differently for each attempt.
+    Never more than ``max_delay``. With ``jitter`` 0.2 it is up to a fifth shorter, differently for each attempt.
     """
 
     type: Required[Literal["fixed", "exponential"]]
-    delay: Required[float]
-    max_delay: float | None
+    delay: Required[Time]
+    max_delay: Time | None
     jitter: float | None
 
 
 class PushOptions(TypedDict, total=False):
-    """How a job is to be treated; times in seconds. What is left out, or None, is the server's default."""
+    """How a job is to be treated; times are a :data:`Time`. What is left out, or None, is the server's default."""
 
     priority: int | None
-    delay: float | None
+    delay: Time | None
     max_attempts: int | None
-    backoff: float | Backoff | None
-    ttl: float | None
-    timeout: float | None
+    backoff: Time | Backoff | None
+    ttl: Time | None
+    timeout: Time | None
     unique_key: str | None
     job_id: str | None
     tags: Sequence[str] | None
@@ -40,7 +43,7 @@ class PushOptions(TypedDict, total=False):
     remove_on_fail: bool | None
     durable: bool | None
     depends_on: Sequence[str] | None
-    repeat_every: float | None
+    repeat_every: Time | None
     repeat_limit: int | None
     repeat_name: str | None
     name: str | None
@@ -53,14 +56,14 @@ class JobSpec(PushOptions, total=False):
 
 
 class FailureSpec(TypedDict, total=False):
-    """One of several failed attempts: the ``id`` of its job, and what is said of it. ``retry_in``: seconds."""
+    """One of several failed attempts: the ``id`` of its job, and what is said of it."""
 
     id: Required[str]
     token: str | None
     error: str | None
     stack: str | None
     unrecoverable: bool | None
-    retry_in: float | None
+    retry_in: Time | None
 
 
 _TIMES = frozenset({"delay", "backoff", "ttl", "timeout", "repeat_every"})
@@ -92,7 +95,7 @@ def push_fields(data: Any, options: Mapping[str, Any], new_id: Callable[[], str]
         if name not in _FIELDS:
             raise TypeError(f"a push has no option {name!r}{_hint(name)}")
         if value is not None:
-            fields[_FIELDS[name]] = _in_ms(value) if name in _TIMES else value
+            fields[_FIELDS[name]] = _in_ms(name, value) if name in _TIMES else value
     every, limit, name = (fields.pop(f"repeat{part}", None) for part in ("Every", "Limit", "Name"))
     if every is not None:
         fields["repeat"] = {"every": every, "limit": limit} | ({} if name is None else {"name": name})
@@ -114,18 +117,20 @@ def failure_fields(failures: Iterable[FailureSpec]) -> list[dict[str, Any]]:
             raise TypeError(f"a failure has no {min(unknown)!r}")
         fields: dict[str, Any] = {name: value for name, value in failure.items() if value is not None}
         if "retry_in" in fields:
-            fields["retryIn"] = to_ms(fields.pop("retry_in"))
+            fields["retryIn"] = to_ms("retry_in", fields.pop("retry_in"))
         found.append(fields)
     return found
 
 
-def _in_ms(given: float | Mapping[str, Any]) -> int | dict[str, Any]:
+def _in_ms(name: str, given: Time | Mapping[str, Any]) -> int | dict[str, Any]:
     """Return milliseconds, or the fields of a backoff."""
     if not isinstance(given, Mapping):
-        return to_ms(given)
+        return to_ms(name, given)
     if unknown := given.keys() - Backoff.__annotations__.keys():
         raise TypeError(f"a backoff has no option {min(unknown)!r}")
-    return {_camel(name): to_ms(value) if "delay" in name else value for name, value in given.items()}
+    return {
+        _camel(key): to_ms(f"{key} of a backoff", value) if "delay" in key else value for key, value in given.items()
+    }
 
 
 def backoff_of(view: int | BackoffView) -> float | Backoff:
@@ -140,22 +145,37 @@ def backoff_of(view: int | BackoffView) -> float | Backoff:
     return backoff
 
 
-@overload
-def to_ms(seconds: float) -> int: ...
-@overload
-def to_ms(seconds: float | None) -> int | None: ...
-def to_ms(seconds: Any) -> int | None:
-    """Return milliseconds.
+def percent_of(value: SupportsFloat) -> float:
+    """Return how far a job is as the server takes it: what is beyond 0 or 100 is that, and what is not a number is 0.
+
+    A sum that is a little wrong must not cost an attempt.
 
     Raises:
-        TypeError: it is no number of seconds.
-        ValueError: it is endless, or no number at all.
+        TypeError: it is of no kind of number.
     """
-    if seconds is None:
+    if isinstance(value, bool) or not isinstance(value, SupportsFloat):
+        raise TypeError(f"progress must be a number from 0 to 100, not {value!r}")
+    percent = value if isinstance(value, int | float) else float(value)
+    return max(0, min(percent, 100)) if percent == percent else 0
+
+
+def said(text: object) -> str | None:
+    """Return what is said for people as a text that the server takes whatever it is; None for None.
+
+    What is no text is written out. Of a very long one the middle is left out here, for the server takes no message of any length.
+    """
+    if text is None:
         return None
-    if isinstance(seconds, str):
-        raise TypeError(f"a time is a number of seconds here, not {seconds!r}")
-    if not isfinite(seconds):
-        raise ValueError(f"a time must have an end, not {seconds!r} seconds")
-    ms: int = round(seconds * 1000)
-    return ms
+    if not isinstance(text, str):
+        try:
+            text = msgspec.json.encode(text).decode()
+        except (TypeError, ValueError, RecursionError):
+            text = _written(text)
+    return cut_text(text)
+
+
+def _written(value: object) -> str:
+    try:
+        return str(value)
+    except Exception:
+        return name_of(type(value))

@@ -301,6 +301,8 @@ class WhyReply(Reply, kw_only=True):
     active: int | None = None
     limit: int | None = None
     pulls_waiting: int | None = None
+    usual: int | None = None
+    """Of an active one: the ms that 95 % of those of its queue did not exceed in the last hour, or else in the last week."""
     waits_for: list[str] | None = None
     """The first 20 of the jobs that must complete before it."""
     waits_for_count: int | None = None

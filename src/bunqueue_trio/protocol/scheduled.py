@@ -2,6 +2,7 @@
 
 from msgspec import Raw, Struct
 
+from bunqueue_trio.config import LATE_MS
 from bunqueue_trio.protocol.replies import Reply
 
 
@@ -82,7 +83,7 @@ class Upcoming(Struct, kw_only=True, rename="camel"):
 class Past(Struct, kw_only=True, rename="camel"):
     """A slot that is over, or several in a row that were skipped for one reason: what became of it.
 
-    ``outcome`` is the state of its job, ``gone`` where nothing is kept of that, or ``skipped``.
+    ``outcome`` is the state of its job, ``cancelled`` where a later slot has cancelled that, ``gone`` where nothing is kept of it, or ``skipped``.
     """
 
     slot: int
@@ -110,3 +111,17 @@ class ScheduleRuns(Reply, kw_only=True):
     past: list[Past]
     next: str | None
     rules: str
+
+
+def of_no_effect(misfire: str | None, misfire_max: int | None, window: int | None, jitter: int | None) -> str | None:
+    """Return what is said of missed slots and would change nothing, for who is about to put it, or None; None is not said."""
+    if misfire_max is not None and misfire != "all":
+        return "misfire_max needs misfire all"
+    if window is None:
+        return None
+    if misfire == "skip":
+        return "window has no effect with misfire skip: no slot that was missed runs"
+    in_time = LATE_MS + (jitter or 0)
+    if window <= in_time:
+        return f"window lets no slot run that was missed, for one up to {in_time / 1000:g} s late is in time: that is misfire skip"
+    return None

@@ -11,6 +11,7 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.caller import SERVER, By
 from bunqueue_trio.runtime.half import Bulky
+from bunqueue_trio.runtime.hub import Report
 from bunqueue_trio.runtime.waiting import Waiter
 
 
@@ -52,3 +53,5 @@ class Begun(Struct):
     """What is still to be done of a bulk command, by :meth:`Core.add_rest`; no push is committed before that."""
     done: set[str] | None = None
     """The jobs whose attempt a bulk command has ended; it grows with each part."""
+    report: Report | None = None
+    """What its sender need not hear of as events once it has its answer."""

@@ -2,7 +2,7 @@
 
 A transport gives a command and gets a reply. Between two awaits everything here is one step, so there
 is no lock. Changes are answered after their commit, and so is a look at a job that has just changed: no
-answer tells what a crash could take back. A pull is answered at once, but never with a job whose own push
+answer tells what a crash could take back, but for lists while the disk takes no commit. A pull is answered at once, but never with a job whose own push
 is not committed yet; where another server may take the store over, after the commit of its delivery.
 """
 
@@ -23,7 +23,7 @@ from bunqueue_trio.errors import InvariantBroken, Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.caller import SERVER, By
-from bunqueue_trio.protocol.catalog import AWAITS, FILLS, READS, SLICED, SPECS, TAKES
+from bunqueue_trio.protocol.catalog import AWAITS, FILLS, LISTS, READS, SLICED, SPECS, TAKES
 from bunqueue_trio.runtime.alarm import Alarm
 from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.clock import Clock
@@ -152,10 +152,13 @@ class Core:
                 reply = await (self._go_on(begun) if type(begun.command) in SLICED else self._poll(begun))
             self.note_answered(begun)
             return reply
-        done = False
+        done = type(begun.command) in LISTS
         try:
             await self.journal.wait_committed(begun.epoch)
             done = True
+        except Refused:
+            if not done:
+                raise
         finally:
             if not done:
                 self.give_back(reply)
@@ -166,9 +169,11 @@ class Core:
 
     async def add_rest(self, begun: "Begun") -> None:
         """Do the rest of a bulk command, some jobs in each step. What has begun comes to its end, whoever has gone."""
-        with trio.CancelScope(shield=True):  # its steps are counted, and nothing else is waited for
+        with trio.CancelScope(shield=True):  # its steps are counted, and so is what each waits for
             while begun.bulk is not None:
                 await self.journal.half.next_part(begun.command)
+                if not isinstance(begun.command, c.PushBatch):
+                    await self.journal.wait_room()
                 self._add_some(begun)
 
     def finish_nowait(self, begun: "Begun") -> r.Reply:
@@ -180,8 +185,9 @@ class Core:
         try:
             self.journal.check_committed(begun.epoch)
         except Refused:
-            self.give_back(begun.reply)
-            raise
+            if type(begun.command) not in LISTS:
+                self.give_back(begun.reply)
+                raise
         self.note_answered(begun)
         if begun.refused is not None:
             raise begun.refused
@@ -318,10 +324,10 @@ class Core:
         settled_by = SPECS[type(command)].settled_by
         if settled_by == "job":
             begun.epoch = self.journal.epoch_of(command.id)
-        elif settled_by == "everything":
+            if begun.epoch and self.journal.failing is not None:
+                raise Refused(*errors.STORAGE_DOWN, retry_after=2)
+        elif settled_by == "everything" and not self.journal.is_stuck:
             begun.epoch = self.journal.last_epoch
-        if begun.epoch and self.journal.failing is not None:
-            raise Refused(*errors.STORAGE_DOWN, retry_after=2)
         if begun.refused is not None and not begun.epoch:
             raise begun.refused
         if type(command) in AWAITS and command.timeout and begun.refused is None and not self.stopping:

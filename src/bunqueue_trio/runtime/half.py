@@ -2,8 +2,9 @@
 
 import trio
 
+from bunqueue_trio.config import INLINE_ROWS_MAX, WRITTEN_S
 from bunqueue_trio.engine.commands.push import Bulk
-from bunqueue_trio.engine.commands.report import FAILURE_ACKS, Acks, Failures, Heartbeats
+from bunqueue_trio.engine.commands.report import Acks, Failures, Heartbeats, acks_of
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.protocol import commands as c
 
@@ -19,7 +20,7 @@ def work_of(command: c.Command) -> int:
         case c.PushBatch():
             return len(command.jobs)
         case c.FailBatch():
-            return FAILURE_ACKS * len(command.failures)
+            return sum(map(acks_of, command.failures))
         case c.AckBatch() | c.HeartbeatBatch():
             return len(command.ids)
         case _:
@@ -67,13 +68,18 @@ class Half:
 
     No batch is taken meanwhile, and nothing is waited for but the next step. Acks, failures and heartbeats stand each for
     itself: what is done of them is committed with what others do, and many batches of them may be half done.
+
+    It has the line of all large work, too: in a round of all tasks one step of it is done, and none while the rows of a large
+    batch are written, some in each round. Who changes something small waits for that batch and for the next one.
     """
 
-    __slots__ = ("_turn", "over")
+    __slots__ = ("_turn", "over", "written")
 
     def __init__(self) -> None:
         self.over: trio.Event | None = None
         """Set when it is whole; None: no push is half in."""
+        self.written: trio.Event | None = None
+        """Set when the last large batch is written, or nobody is to wait for it."""
         self._turn = trio.Lock()
 
     @property
@@ -99,12 +105,23 @@ class Half:
             self.over = None
 
     async def next_part(self, command: c.Command) -> None:
-        """Wait until ``command`` may go on: a push in each round of all tasks, of all others one in a round."""
+        """Wait until ``command`` may go on: a push in each round of all tasks, since no batch is taken before its end."""
         if isinstance(command, c.PushBatch):
             await trio.lowlevel.checkpoint()
         else:
-            async with self._turn:
-                pass
+            await self.turn()
+
+    def note_written(self, done: trio.Event, jobs: int) -> None:
+        """Note that a batch with this many jobs is about to be written; ``done`` is set when it is, or nobody is to wait for it."""
+        if jobs > INLINE_ROWS_MAX:
+            self.written = done
+
+    async def turn(self) -> None:
+        """Wait in line until the next step of large work may be done."""
+        async with self._turn:
+            if self.written is not None and not self.written.is_set():
+                with trio.move_on_after(WRITTEN_S):
+                    await self.written.wait()
 
     async def wait(self) -> None:
         """Wait until no push is half in."""

@@ -4,6 +4,10 @@ A reader has a bounded buffer. Publishing never waits: what does not fit is miss
 reader is told by its transport (an SSE stream ends and is replayed, a WebSocket gets a notice).
 """
 
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Collection, Iterable
+from itertools import accumulate
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -24,26 +28,52 @@ class Published(NamedTuple):
     body: bytes
 
 
-class Reporting:
-    """The jobs whose end a reader is reporting, some in each step: ``done`` grows meanwhile."""
+class Share:
+    """What a batch has for all readers who want the same of it, which each of them has a part of."""
 
-    __slots__ = ("_done", "_told")
-
-    def __init__(self, done: set[str]) -> None:
-        self._done = done
-        self._told: set[str] = set()
+    def __init__(self, some: list[tuple[Event, Published]]) -> None:
+        self.events: list[Published] = [published for _, published in some]
+        self.count: int = len(some)
+        self.size: int = sum(len(published.body) for published in self.events)
+        self.sizes: list[int] | None = None
+        """Bytes of the events up to each, and with it; made for readers that have no room for all of them."""
+        self._some = some
+        self._ends: dict[str, list[int]] | None = None
 
     @property
-    def untold(self) -> set[str]:
-        """Those of which no event has come yet."""
-        return self._done - self._told
+    def ends(self) -> dict[str, list[int]]:
+        """The places of the events that tell of the end of a job's attempt."""
+        if self._ends is None:
+            self._ends = {}
+            for place, (event, _) in enumerate(self._some):
+                if event.event_type in REPORTED:
+                    self._ends.setdefault(event.job_id, []).append(place)
+        return self._ends
 
-    def take(self, job_id: str) -> bool:
-        """Return whether the event of a job is one of these, of which each has one."""
-        is_its = job_id in self._done and job_id not in self._told
-        if is_its:
-            self._told.add(job_id)
-        return is_its
+
+class Report:
+    """What a reader reports of jobs itself, and does not want to hear of when it has its answer: of each job one event.
+
+    Of a bulk command ``jobs`` grows with each of its steps, of which some are committed before the rest is done.
+    """
+
+    __slots__ = ("_jobs", "_told", "kept")
+
+    def __init__(self, jobs: set[str]) -> None:
+        self._jobs = jobs
+        self._told: set[str] = set()
+        self.kept: list[Published] = []
+        """The events that were kept from the reader."""
+
+    def keep(self, share: Share, places: set[int]) -> None:
+        """Add to ``places`` those of the events that are to be kept from the reader."""
+        ends = share.ends
+        for job_id in [job_id for job_id in self._jobs if job_id in ends and job_id not in self._told]:
+            place = next((place for place in ends[job_id] if place not in places), None)
+            if place is not None:
+                places.add(place)
+                self._told.add(job_id)
+                self.kept.append(share.events[place])
 
 
 class Subscription:
@@ -56,55 +86,87 @@ class Subscription:
         """The event types it wants."""
         self.missed: int = 0
         """Events that did not fit since the reader last asked."""
-        self.reported: dict[int, set[str]] = {}
-        """Epoch → jobs whose end in it the reader has reported itself, and does not want to hear of."""
-        self.reporting: Reporting | None = None
-        """What the reader is reporting now, of which some is committed before the rest is done."""
-        self._waiting: list[Published] = []
+        self.reports: dict[Report, None] = {}
+        """What the reader reports itself, and has no answer to yet."""
+        self._waiting: deque[tuple[list[Published], int, int, Collection[int]]] = deque()
+        """Events, of which a part waits, from a place up to another, but for some; a list may be that of other readers, too."""
+        self._count = 0
         self._bytes = 0
 
     def __bool__(self) -> bool:
-        return bool(self._waiting) or self.missed > 0
+        return self._count > 0 or self.missed > 0
 
-    def is_reported(self, event: Event) -> bool:
-        """Return whether it is what the reader has reported itself, of which it misses one."""
-        if event.event_type in REPORTED:
-            if self.reporting is not None and self.reporting.take(event.job_id):
-                return True
-            for jobs in self.reported.values():
-                if event.job_id in jobs:
-                    jobs.remove(event.job_id)
-                    return True
-        return False
-
-    def offer(self, event: Published) -> bool:
-        """Put ``event`` into the buffer; return whether it is there, or is missed."""
+    def offer(self, share: Share) -> int:
+        """Put ``share`` into the buffer, as much of it as fits; return how many events are missed."""
+        fits = wanted = share.count
+        without: Collection[int] = ()
+        if self.reports:
+            without = self._reported(share)
+            if len(without) == wanted:
+                return 0
+        size = share.size
         # After a gap nothing is added until the reader knows of it.
-        fits = not self.missed and len(self._waiting) < READER_EVENTS_MAX and self._bytes < READER_BYTES_MAX
+        if self.missed or self._count + wanted > READER_EVENTS_MAX or self._bytes + size > READER_BYTES_MAX:
+            fits, size = self._fitting(share)
         if fits:
-            self._waiting.append(event)
-            self._bytes += len(event.body)
-        else:
-            self.missed += 1
+            self._waiting.append((share.events, 0, fits, without))
+            self._count += fits
+            self._bytes += size
         self.bell.ring()
-        return fits
+        if fits == wanted:
+            return 0
+        missed = wanted - fits - sum(place >= fits for place in without)
+        self.missed += missed
+        return missed
+
+    def _fitting(self, share: Share) -> tuple[int, int]:
+        """Return how many of the events fit, as long as there is room for one more, and their bytes."""
+        room = READER_BYTES_MAX - self._bytes
+        if self.missed or room <= 0:
+            return 0, 0
+        sizes = list(accumulate(len(event.body) for event in share.events)) if share.sizes is None else share.sizes
+        share.sizes = sizes
+        fits = min(share.count, READER_EVENTS_MAX - self._count, bisect_left(sizes, room) + 1)
+        return fits, sizes[fits - 1] if fits else 0
+
+    def _reported(self, share: Share) -> set[int]:
+        places: set[int] = set()
+        for report in self.reports:
+            report.keep(share, places)
+        return places
+
+    def withdraw(self, report: Report) -> None:
+        """Tell the reader after all of what it has reported, since it was told that this has failed, or may never be."""
+        if report not in self.reports:
+            return
+        del self.reports[report]
+        if report.kept:
+            self._waiting.append((report.kept, 0, len(report.kept), ()))
+            self._count += len(report.kept)
+            self._bytes += sum(len(event.body) for event in report.kept)
+            self.bell.ring()
 
     def take(self, limit: int | None = None) -> tuple[list[Published], int]:
         """Return what waits, of about ``limit`` bytes at most; and how many events were missed after all."""
-        if limit is not None and self._bytes > limit:
-            return self._take_some(limit), 0
-        taken, missed = self._waiting, self.missed
-        self._waiting, self._bytes, self.missed = [], 0, 0
-        return taken, missed
-
-    def _take_some(self, limit: int) -> list[Published]:
-        size = count = 0
-        while size < limit and count < len(self._waiting):
-            size += len(self._waiting[count].body)
-            count += 1
-        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        taken: list[Published] = []
+        size, waiting = 0, self._waiting
+        while waiting and (limit is None or size < limit):
+            events, place, end, without = waiting.popleft()
+            begin = place
+            while place < end and (limit is None or size < limit):
+                event = events[place]
+                if place not in without:
+                    taken.append(event)
+                size += len(event.body)
+                place += 1
+            self._count -= place - begin
+            if place < end:
+                waiting.appendleft((events, place, end, without))
         self._bytes -= size
-        return taken
+        missed = 0
+        if not waiting:
+            missed, self.missed = self.missed, 0
+        return taken, missed
 
 
 class _Where(Struct, rename="camel"):
@@ -177,17 +239,36 @@ class Hub:
         self.last_event_id = batch.last_event_id
         if not self._readers:
             return
-        everything = self._readers.get(None, {})
+        everything = self._readers.get(None)
         event_id = batch.last_event_id - len(batch.events)
+        of_all: list[tuple[Event, Published]] = []
+        of_queues: dict[str, list[tuple[Event, Published]]] = {}
         for event, body in zip(batch.heard, batch.events, strict=True):
             event_id += 1
-            published = Published(event_id, body)  # one for all: a thousand slow readers hold it once
-            for readers in (everything, self._readers.get(event.queue, {})):
-                for reader in readers:
-                    if event.event_type in reader.types and not (
-                        (reader.reported or reader.reporting) and reader.is_reported(event)
-                    ):
-                        self.dropped += not reader.offer(published)
+            if everything or event.queue in self._readers:
+                told = event, Published(event_id, body)  # one for all: a thousand slow readers hold it once
+                of_all.append(told)
+                if event.queue in self._readers:
+                    of_queues.setdefault(event.queue, []).append(told)
+        if everything:
+            self._offer(everything, of_all)
+        for queue, some in of_queues.items():
+            self._offer(self._readers[queue], some)
+
+    def _offer(self, readers: Iterable[Subscription], some: list[tuple[Event, Published]]) -> None:
+        """Offer some events, which a reader costs little of, however many they are: what is the same for many is made once."""
+        there = {event.event_type for event, _ in some}
+        shares: dict[frozenset[str], Share] = {}
+        for reader in readers:
+            share = shares.get(reader.types)
+            if share is None:
+                types = reader.types & there
+                share = shares.get(types)
+                if share is None:
+                    share = shares[types] = Share([told for told in some if told[0].event_type in types])
+                shares[reader.types] = share
+            if share.count:
+                self.dropped += reader.offer(share)
 
     async def first_kept_id(self) -> int:
         """Return the id of the oldest event that can be replayed.

@@ -9,24 +9,21 @@ A batch is in one of three places:
 
 - gathering: in the engine, as changed jobs and events. ``note`` wakes the flusher, once.
 - being written: ``_writing``, at most one: rows made by ``_take``, which moves the engine on. It is tried until it is taken.
-- committed: ``_finish`` sets ``committed``, lets the engine forget what has ended, releases who waited and
-  publishes the events, all in one step. Nobody ever sees half of that.
+- committed: ``_finish`` sets ``committed``, lets the engine forget what has ended, releases who waited and publishes the events, in one step.
 
-Who waits for an epoch waits for the event of the place where it is, and finds it committed, or is told after
-GIVE_UP_S that it may never be. A batch given up for its waiters is still tried: the engine holds its changes.
+Who waits for an epoch waits for the event of the place where it is, and finds it committed, or is told after GIVE_UP_S that it may
+never be. A batch given up for its waiters is still tried: the engine holds its changes.
 
-There are two ways to the disk. The flusher takes everything and awaits the store, which lets others run meanwhile when the
-batch is large or durable, or the disk slow; it may be a network away. A lone client's change is committed in its own step
-(``commit_alone``), which spares two switches of tasks; never while the disk fails, which may take long to say so. Both hold ``disk``, as does retention.
+There are two ways to the disk. The flusher takes everything and awaits the store, which lets others run meanwhile when the batch is
+large or durable, or the disk slow; it may be a network away. A lone client's change is committed in its own step (``commit_alone``), which
+spares two switches of tasks; never while the disk fails, which may take long to say so. Both hold ``disk``, as does retention.
 
-A bulk push of many jobs takes several steps (``core.py``), and is one batch all the same: while it is
-half in (``half.py``) none is taken, and what others do meanwhile is in that batch, too.
+A bulk push of many jobs takes several steps (``core.py``), and is one batch all the same: while it is half in (``half.py``) none is taken.
 
-A read waits only for the batch that holds the last change of its very job (``epoch_of``); finished and unknown
-jobs are answered at once. New work is refused by ``check`` when too much gathers (``pressure.py``); what empties
-the queues is refused only at twice that. What happens by itself (the dependents of a job that has ended, deadlines
-that pass together) is never refused: it waits in ``wait_room`` for a batch of its own, so that none is so large that
-making and publishing it holds everybody up.
+A read of one job waits only for the batch that holds its last change (``epoch_of``); a list for all of them, but not
+while the disk ``is_stuck``. New work is refused by ``check`` when too much gathers (``pressure.py``); what empties the
+queues is refused only at twice that. What happens by itself (the dependents of a job that has ended, deadlines that
+pass together) is never refused: it waits in ``wait_room`` for a batch of its own, none so large that it holds others up.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -44,6 +41,7 @@ from bunqueue_trio.config import (
     INLINE_ROWS_MAX,
     INLINE_S_MAX,
     LARGE_BODY_BYTES,
+    LOOK_PATIENCE_MS,
     MIB,
     ROOM_S,
     SMALL_BODY_BYTES,
@@ -124,6 +122,12 @@ class Journal:
         """The jobs whose changes are being written."""
         return self._writing[0].jobs if self._writing else ()
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the disk refuses a commit, or takes so long that who only looks is not to wait for it."""
+        late = self._writing is not None and self._clock.now() - self._writing[0].at > LOOK_PATIENCE_MS
+        return late or self.failing is not None
+
     def check(self, size: int = 0, *, fills: bool = True) -> None:
         """Raise ``Refused`` (503) when a change of ``size`` bytes could not be committed in reasonable time.
 
@@ -162,15 +166,13 @@ class Journal:
 
     def must_wait(self, size: int, small: int = SMALL_BODY_BYTES) -> bool:
         """Return whether a request of ``size`` bytes has to :meth:`wait_turn` now; up to ``small`` it has not."""
-        return (
-            size > LARGE_BODY_BYTES or (size > small and self._full) or (size > SMALL_BODY_BYTES and self.half.is_there)
-        )
+        is_behind = (size > small and self._full) or (size > SMALL_BODY_BYTES and self.half.is_there)
+        return size > LARGE_BODY_BYTES or is_behind
 
     async def wait_turn(self) -> None:
         """Wait in line until the disk could soon take what a large request brings; at most TURN_S.
 
-        One after the other, so that small ones are served in between: those that gather then are not to wait for all of
-        it, and go to the disk before. Whoever is still waiting then is refused by :meth:`check`.
+        One after the other: small ones are served in between, and go to the disk before. Who still waits then is refused by :meth:`check`.
         """
         with trio.move_on_after(TURN_S):
             async with self._pressure.line:
@@ -290,8 +292,7 @@ class Journal:
     def commit_alone(self) -> bool:
         """Commit in this very step if nobody shares the commit with this task; return whether it was done.
 
-        A task that changed something and was the last one to do so before has no company: it spares two
-        switches of tasks. Only a hint: a wrong guess costs one small commit.
+        A task that was also the last one to change something has no company: it spares two switches of tasks. A wrong guess costs one small commit.
         """
         # The task itself, not its id(): that comes back for another task when the allocator likes.
         waiter = trio.lowlevel.current_task()
@@ -322,10 +323,7 @@ class Journal:
         return bool(engine.changed) or bool(engine.events) or engine.has_changes
 
     async def flush(self) -> None:
-        """Commit everything that waits now, trying again until the disk takes it; wait for a change that is half in, and for that alone.
-
-        Whoever has waited for it for GIVE_UP_S is told that it is not committed; it is tried again all the same.
-        """
+        """Commit everything that waits now, trying again until the disk takes it; wait for a change that is half in, and for that alone."""
         if self.half.is_there:
             await self.half.wait()
             return  # others have run meanwhile, and may have taken a batch: whoever calls looks anew at what is to be done
@@ -340,6 +338,10 @@ class Journal:
             await trio.sleep(retry_ms / 1000)
             retry_ms = min(retry_ms * 2, COMMIT_RETRY_MAX_MS)
         self._finish(batch, self._writing[1], seconds)
+        if len(batch.jobs) > INLINE_ROWS_MAX:  # to tell of it, to forget it and to take the next one are several steps
+            await trio.lowlevel.checkpoint()
+            while not self._engine.forget_some():
+                await trio.lowlevel.checkpoint()
 
     def _give_up(self, batch: Batch) -> None:
         """Let nobody wait any longer: for ``batch``, nor for the one that gathers behind it."""
@@ -358,12 +360,8 @@ class Journal:
 
         A batch that the disk refuses is left to the flusher, which has been told.
         """
-        if (
-            self._writing is not None
-            or self._durable
-            or self.failing is not None
-            or self._pressure.last_s > INLINE_S_MAX
-        ):
+        is_slow = self._pressure.last_s > INLINE_S_MAX
+        if is_slow or self._writing is not None or self._durable or self.failing is not None:
             return False
         if self.half.is_there or len(self._engine.changed) > INLINE_ROWS_MAX or not self._store.at_once:
             return False
@@ -427,6 +425,7 @@ class Journal:
         except Exception as error:  # the engine has let go of these changes, so there is no going on
             raise InvariantBroken("the engine holds what no store can") from error
         done, self._gathered, self._durable = self._gathered, trio.Event(), False
+        self.half.note_written(done, len(batch.jobs))
         self._make_room()
         self._bytes, self._bytes_taken = 0, self._bytes
         return batch, done

@@ -9,7 +9,7 @@ from bunqueue_trio.config import QUEUES_A_TURN
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.fingerprint import CANCELLED
 from bunqueue_trio.engine.gates import Gate
-from bunqueue_trio.engine.job import State
+from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.storage.store import Store
 
 T = TypeVar("T")
@@ -43,6 +43,9 @@ class QueueLook(NamedTuple):
     opens_at: int | None
     active_since: int | None = None
     """Since when the one is active that has been for longest."""
+    active_id: str = ""
+    active_at: str = ""
+    """The worker that has it, where it is known by a name."""
 
     @property
     def died(self) -> int:
@@ -88,12 +91,19 @@ def _look(engine: Engine, name: str, completed: int, dead: int, hushed: int) -> 
     if queue is None:
         return QueueLook(name, 0, 0, 0, 0, completed, dead, hushed, None, _pulls(engine, name), *_gate(gate))
     counts = queue.counts
+    # They are in the order of their deliveries.
+    first = next(iter(queue.active), None)
     return QueueLook(
         name, counts[State.WAITING], counts[State.ACTIVE], counts[State.DELAYED], counts[State.WAITING_CHILDREN],
-        completed, dead, hushed, queue.ready.ready_since(), _pulls(engine, name), *_gate(gate),
-        # They are in the order of their deliveries.
-        next((job.started_at for job in queue.active), None),
+        completed, dead, hushed, queue.ready.ready_since(), _pulls(engine, name), *_gate(gate), *_active(engine, first),
     )  # fmt: skip
+
+
+def _active(engine: Engine, job: Job | None) -> tuple[int | None, str, str]:
+    if job is None or job.lease is None:
+        return None, "", ""
+    worker = engine.workers.of(job.lease)
+    return job.started_at, job.id, "" if worker is None else worker.name
 
 
 def _pulls(engine: Engine, name: str) -> int:

@@ -15,6 +15,7 @@ from bunqueue_trio.engine.job import NewId
 from bunqueue_trio.runtime.audit import Auditor
 from bunqueue_trio.runtime.budget import Budget
 from bunqueue_trio.runtime.clock import Clock, ClockWatch
+from bunqueue_trio.runtime.cluster import ClusterFigures, ClusterWatch
 from bunqueue_trio.runtime.core import Core
 from bunqueue_trio.runtime.history import History, Minute, Minutes, Past
 from bunqueue_trio.runtime.hub import Hub
@@ -63,6 +64,11 @@ from bunqueue_trio.storage.store import Store
 def clock_of(store: Store) -> Clock:
     """Return the clock of a server: its machine's, or where others may go on with the jobs the one that all of them go by."""
     return Clock() if store.at_once else Clock(cast("AwaitedStore", store).epoch_ms())
+
+
+def watch_of(store: Store, clock: Clock, engine: Engine) -> ClusterWatch | None:
+    """Return what looks at the others that may serve the queue; None where nobody else may."""
+    return None if store.at_once else ClusterWatch(cast("AwaitedStore", store), clock, lambda: len(engine.jobs))
 
 
 class Server:
@@ -118,6 +124,8 @@ class Server:
         self._host = socket.gethostname()
         self.link: str | None = None
         """Where servers that wait to lead reach this one."""
+        self.cluster: ClusterWatch | None = watch_of(store, clock, self.engine)
+        """Looks at who else serves the queue, where others may."""
         self.stop: trio.Event = trio.Event()
         """Set it to shut the server down."""
         self.ended: trio.Event = trio.Event()
@@ -145,8 +153,11 @@ class Server:
             Child("auto-retries", looped(AutoRetrier(core, self.engine, store))),
             Child("worker sweep", looped(WorkerSweep(core))),
         ]
-        if not store.at_once:
-            self.services.append(Child("lease keeper", looped(LeaseKeeper(journal, cast("AwaitedStore", store)))))
+        if self.cluster is not None:
+            self.services += [
+                Child("lease keeper", looped(LeaseKeeper(journal, cast("AwaitedStore", store)))),
+                Child("cluster watch", self.cluster.run, restarts_max=1000),
+            ]
         if settings.audit_jobs_per_second:
             # Whatever fails in it, the server has the work of others to do.
             self.services.append(Child("self-audit", self.audit.run, restarts_max=1000))
@@ -194,6 +205,7 @@ class Server:
             connections=replace(self.connections),
             doors=replace(self.doors),
             leading=Leading() if self.store.at_once else cast("AwaitedStore", self.store).leading(),
+            cluster=ClusterFigures() if self.cluster is None else self.cluster.figures,
             tasks=tuple(TaskFigures(task.name, task.state, task.restarts, task.last_error) for task in self.tasks),
             audit=AuditFigures(
                 audit.per_second, audit.checked, audit.begun, audit.done, audit.last_done_at, audit.last_ms,

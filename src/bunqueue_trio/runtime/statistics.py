@@ -5,17 +5,18 @@ by one are a picture of their own, taken in pieces, so that tens of thousands of
 """
 
 from collections.abc import Iterator, Mapping
-from heapq import nlargest
+from heapq import nlargest, nsmallest
 from typing import NamedTuple, Protocol, TypeVar
 
 import trio
-from msgspec import Struct
+from msgspec import Struct, field
 
 from bunqueue_trio.config import QUEUES_A_TURN
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.queue import Totals
 from bunqueue_trio.runtime.audit import Finding
 from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.runtime.cluster import ClusterFigures
 from bunqueue_trio.runtime.history import Past
 from bunqueue_trio.runtime.memory import Memory
 from bunqueue_trio.runtime.meters import HistogramFigures
@@ -25,6 +26,8 @@ from bunqueue_trio.storage.awaited import Leading
 from bunqueue_trio.storage.store import Sampled, Space, Store
 
 T = TypeVar("T")
+
+DOOR_ENDS_KEPT = 20
 
 Page = tuple[str, bytes, int]
 """Content type, body, status."""
@@ -38,6 +41,23 @@ class Connections(Struct):
     sse: int = 0
 
 
+class DoorQueue(Struct):
+    """The plain requests that one door has asked."""
+
+    door: str
+    """Its number, of one on this machine; else the address of its machine."""
+    requests: int = 0
+    """Those that are not answered."""
+
+
+class DoorEnd(NamedTuple):
+    """An end of a door that nobody has asked for."""
+
+    at: int
+    door: str
+    how: str
+
+
 class Doors(Struct):
     """The processes that accept connections for this one."""
 
@@ -48,6 +68,27 @@ class Doors(Struct):
     """Open ones that came through them, and are passed on as they are."""
     requests: int = 0
     """Of other connections, which they have asked and which are not answered."""
+    queues: list[DoorQueue] = field(default_factory=list)
+    """The same of each that asks."""
+    hung: int = 0
+    """How many were ended because they did not answer, since the start."""
+    died: int = 0
+    """How many have ended otherwise without being told to."""
+    lately: list[DoorEnd] = field(default_factory=list)
+    """The last of those, newest last."""
+
+    def note_end(self, at: int, door: str, how: str, *, hung: bool) -> None:
+        """Note that one has ended, and was replaced."""
+        self.hung += hung
+        self.died += not hung
+        self.lately = [*self.lately, DoorEnd(at, door, how)][-DOOR_ENDS_KEPT:]
+
+    def by_door(self) -> dict[str, int]:
+        """Return how many requests each door has asked that are not answered; it may have several streams."""
+        found: dict[str, int] = {}
+        for queue in self.queues:
+            found[queue.door] = found.get(queue.door, 0) + queue.requests
+        return found
 
 
 class TaskFigures(NamedTuple):
@@ -171,6 +212,7 @@ class Statistics(Struct, frozen=True, kw_only=True):
     doors: Doors
     leading: Leading = Leading()
     """All zero with a file: nobody else can open that."""
+    cluster: ClusterFigures = ClusterFigures()
     tasks: tuple[TaskFigures, ...]
     audit: AuditFigures
     storage: StorageFigures
@@ -191,6 +233,8 @@ class QueueFigures(NamedTuple):
     active: int
     delayed: int
     dlq: int
+    active_since: int | None = None
+    """Since when the one is active that has been for longest, in epoch ms."""
 
 
 class QueueStatistics(NamedTuple):
@@ -199,6 +243,8 @@ class QueueStatistics(NamedTuple):
     queues: int
     shown: list[QueueFigures]
     oldest_ready_at: int | None
+    longest: list[tuple[int, str]]
+    """The queues in which a job is active for longest, each behind the moment since when."""
 
 
 class Reporter(Protocol):
@@ -254,6 +300,7 @@ async def look_at_queues(engine: Engine, store: Store, shown_max: int) -> QueueS
         await trio.lowlevel.checkpoint()
     total, oldest = 0, None
     shown: list[QueueFigures] = []
+    longest: list[tuple[int, str]] = []
     for names in _chunks([*(dict.fromkeys(engine.queues, 0) | dead)]):
         for name in names:
             figures, since = _look(engine, name, dead.get(name, 0))
@@ -261,9 +308,11 @@ async def look_at_queues(engine: Engine, store: Store, shown_max: int) -> QueueS
             if figures.jobs:
                 total += 1
                 shown.append(figures)
-        shown = nlargest(shown_max, shown)
+            if figures.active_since is not None:
+                longest.append((figures.active_since, name))
+        shown, longest = nlargest(shown_max, shown), nsmallest(shown_max, longest)
         await trio.lowlevel.checkpoint()
-    return QueueStatistics(total, shown, oldest)
+    return QueueStatistics(total, shown, oldest, longest)
 
 
 def _chunks(names: list[T]) -> Iterator[list[T]]:
@@ -278,5 +327,7 @@ def _look(engine: Engine, name: str, dead: int) -> tuple[QueueFigures, int | Non
         return QueueFigures(dead, name, 0, 0, 0, dead), None
     counts = {state.value: n for state, n in queue.counts.items()}
     jobs = sum(counts.values()) + dead
-    figures = QueueFigures(jobs, name, counts["waiting"], counts["active"], counts["delayed"], dead)
+    # They are in the order of their deliveries.
+    since = next((job.started_at for job in queue.active), None)
+    figures = QueueFigures(jobs, name, counts["waiting"], counts["active"], counts["delayed"], dead, since)
     return figures, queue.ready.ready_since()

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
+from bunqueue_trio.storage.cluster import Cluster, DoorFigures
 from bunqueue_trio.storage.store import Store
 
 
@@ -27,19 +28,26 @@ class Question(NamedTuple):
 
 
 class Leading(NamedTuple):
-    """How a server leads: in which term, for how long nobody else may, for sure, and the bytes of the newest batches that it remembers."""
+    """How a server leads: in which term, for how long nobody else may, for sure, and what it remembers of its newest batches."""
 
     term: int = 0
     lease_left_s: float = 0.0
     remembered: int = 0
+    """In bytes."""
+    lease_s: float = 0.0
+    batches: int = 0
+    """Those that it remembers."""
+    remembers_s: float | None = None
+    """Since when it remembers all of them, as an age; None: since it began."""
 
 
-NoteLeader: TypeAlias = Callable[[str | None, bytes], None]
-"""Takes where the leader is reached, if it is known, and the key."""
+NoteLeader: TypeAlias = Callable[[str | None, bytes], DoorFigures]
+"""Takes where the leader is reached, if it is known, and the key; returns how the door is doing that passes on requests there."""
 
 
-def nobody_asks(where: str | None, key: bytes) -> None:
+def nobody_asks(where: str | None, key: bytes) -> DoorFigures:
     """Take it, and do nothing."""
+    return DoorFigures()
 
 
 class Announcer(Protocol):
@@ -78,6 +86,22 @@ class Announcer(Protocol):
         ...
 
 
+class Watcher(Protocol):
+    """Looks at the servers of a store, and at the database it is in."""
+
+    async def look(self, jobs: int) -> Cluster:
+        """Return what is there; ``jobs``: how many are unfinished.
+
+        Raises:
+            StoreError: nobody can tell now.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
 class AwaitedStore(Store, Protocol):
     """A store that is a network away. Its other reads are for the start, or of what it keeps in memory."""
 
@@ -93,6 +117,10 @@ class AwaitedStore(Store, Protocol):
 
     def leading(self) -> Leading:
         """Return how this server leads; costs nothing."""
+        ...
+
+    def watcher(self) -> Watcher:
+        """Return what looks at those who serve this store."""
         ...
 
     def epoch_ms(self) -> int:

@@ -98,6 +98,12 @@ class FinishedRow(NamedTuple):
     """Of a dead letter: the key of its error."""
 
 
+_LARGE_BYTES = 32 * 1024
+"""A payload from which on a row keeps its length, whatever changes of it but the payload."""
+
+_GRAIN = 1024
+"""Bytes to which what changes of such a row is filled up: a lease, and a note of some words, leave room."""
+
 # Plain tuples: to give the fields names, and SQLite what has names, would cost each push and pull 0.6 µs.
 # And `_value_`, since `value` is looked up by a call.
 Row = tuple[Any, ...]
@@ -106,22 +112,50 @@ Row = tuple[Any, ...]
 def new_row(job: Job) -> Row:
     """Return the row of a job that has none yet: the fields of a :class:`JobRow`."""
     options = job.options
-    return (
+    row: Row = (
         job.seq, job.id, job.queue, job.data,
         None if options is DEFAULT_OPTIONS else _text(options),
         job.priority, job.created_at, job.run_at, job.state._value_, job.order, job.attempts, job.stalls,
         job.progress, job.started_at,
         None if job.lease is None else _text(job.lease), None if job.note is None else _text(job.note),
     )  # fmt: skip
+    return row if len(job.data) < _LARGE_BYTES else (*row[:-1], _filled(row[_CHANGES], row[-1]))
 
 
 def changed_row(job: Job) -> Row:
     """Return what to write over the row of a job: the fields of a :class:`ChangedRow`."""
-    return (
+    row: Row = (
         job.run_at, job.state._value_, job.order, job.attempts, job.stalls, job.progress, job.started_at,
         None if job.lease is None else _text(job.lease), None if job.note is None else _text(job.note),
         job.seq,
     )  # fmt: skip
+    return row if len(job.data) < _LARGE_BYTES else (*row[:-2], _filled(row[:-2], row[-2]), row[-1])
+
+
+def _filled(values: Row, note: str | None) -> str:
+    """Return the note of a large job, with as many spaces behind it as keep the length of its row the same; ``values`` are what else changes.
+
+    SQLite writes a row anew, payload and all, when its length is another one; else only the pages in which something has changed.
+    """
+    text = (_NO_NOTE if note is None else note).ljust(_SHORT_TEXT + 1)
+    return text + " " * (-(sum(map(_stored_bytes, values)) + _stored_bytes(text)) % _GRAIN)
+
+
+def _stored_bytes(value: Any) -> int:
+    """Return how many bytes a value takes in a row of SQLite (https://www.sqlite.org/fileformat2.html#record_format)."""
+    if isinstance(value, str):
+        size = len(value.encode())
+        return size + (1 if size <= _SHORT_TEXT else 2)
+    if isinstance(value, float):
+        return 9
+    if value is None or value in (0, 1):
+        return 1
+    bits = (value if value >= 0 else ~value).bit_length() + 1
+    return 1 + next(size for size in (1, 2, 3, 4, 6, 8) if bits <= 8 * size)
+
+
+_SHORT_TEXT = 57
+"""Bytes of a text whose type takes one byte in a row."""
 
 
 def finished_row(job: Job, group: str | None = None) -> FinishedRow:
@@ -179,6 +213,8 @@ def _text(value: Struct) -> str:
 
 
 _NO_NOTE = _text(Note())
+_CHANGES = slice(JobRow._fields.index(ChangedRow._fields[0]), -1)
+"""What can change of the row of a job, but for its note."""
 
 
 class Reader:
@@ -202,7 +238,7 @@ class Reader:
                 priority, created_at, created_at if run_at == created_at else run_at, seq, place,
                 _STATES[state], attempts, stalls, progress, started_at, 0, None, None,
                 None if lease is None else _LEASE.decode(lease),
-                None if note is None else _NOTE.decode(note),
+                None if note is None or note.startswith(_NO_NOTE) else _NOTE.decode(note),
             )  # fmt: skip
 
     def one(self, row: tuple[Any, ...]) -> Job:

@@ -2,10 +2,9 @@
 here: what was pulled has a lease of 5 minutes, or as long as ``lease`` says.
 """
 
-import math
 import ssl
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, cast
@@ -27,11 +26,22 @@ from bunqueue_trio.protocol.address import given_token, given_url, http_url, thi
 from bunqueue_trio.protocol.catalog import AWAITS, SPECS, TAKES
 from bunqueue_trio.protocol.events import EVENT_TYPES
 from bunqueue_trio.protocol.faults import error_of
-from bunqueue_trio.protocol.options import FailureSpec, JobSpec, PushOptions, failure_fields, push_fields, to_ms
+from bunqueue_trio.protocol.options import (
+    FailureSpec,
+    JobSpec,
+    PushOptions,
+    failure_fields,
+    percent_of,
+    push_fields,
+    said,
+)
+from bunqueue_trio.protocol.places import place_of
 from bunqueue_trio.protocol.replies import Reply, StateReply
 from bunqueue_trio.protocol.request import fields_of, json_of, path_of, query_of, segment_of, target_of
 from bunqueue_trio.protocol.standin import STAND_INS
 from bunqueue_trio.protocol.surrogates import read
+from bunqueue_trio.protocol.times import Time, seconds_of, to_ms
+from bunqueue_trio.sync.answers import reply_of, untrusted_of
 from bunqueue_trio.sync.events import SILENCE_S, SyncEventStream, wanted
 from bunqueue_trio.sync.jobs import SyncJob
 
@@ -59,17 +69,17 @@ class SyncClient:
 
     def __init__(
         self, url: str | None = None, *, token: str | None = None, tls: ssl.SSLContext | None = None,
-        timeout: float = TIMEOUT_S, transport: httpx.BaseTransport | None = None,
+        timeout: Time = TIMEOUT_S, transport: httpx.BaseTransport | None = None,
     ) -> None:  # fmt: skip
         url, token = http_url(given_url(url, DEFAULT_URL)), given_token(token)
         self._is_own_way = transport is not None
         if url.startswith("unix:"):
             transport, url = httpx.HTTPTransport(uds=url.removeprefix("unix:")), "http://localhost"
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        self._timeout = timeout
+        self._timeout = seconds_of("timeout", timeout, zero=True)
         self._worker: str | None = None
         self._http = httpx.Client(
-            base_url=url, headers=headers, timeout=timeout, trust_env=False, transport=transport,
+            base_url=url, headers=headers, timeout=self._timeout, trust_env=False, transport=transport,
             verify=False if url.startswith("http:") else tls or ssl.create_default_context(),
         )  # fmt: skip
 
@@ -100,6 +110,18 @@ class SyncClient:
             lost.add_note(f"job_id={body['jobId']!r}")
             raise
 
+    def push_to(self, handler: Callable[[Any], Any], data: Any, **options: Unpack[PushOptions]) -> str:
+        """Add a job for ``handler`` of a worker or an app to its queue, by its name, as :meth:`push` does.
+
+        Raises:
+            TypeError: no worker of this process has this handler.
+            ValueError: it is that of several queues, or names.
+        """
+        queue, name = place_of(handler)
+        if name is not None:
+            options.setdefault("name", name)
+        return self.push(queue, data, **options)
+
     def push_many(self, queue: str, jobs: Iterable[JobSpec | Mapping[str, Any]]) -> list[str]:
         """Add jobs, each with its ``data`` and the options of :meth:`push`, all or none; return their ids.
 
@@ -126,15 +148,22 @@ class SyncClient:
         self._worker = str(reply["data"]["id"])
         return self._worker
 
-    def pull(self, queue: str, *, timeout: float = 0, lease: float | None = None) -> SyncJob | None:
+    def pull(self, queue: str, *, timeout: Time = 0, lease: Time | None = None) -> SyncJob | None:
         """Take the next job, waiting up to ``timeout`` seconds (at most 60) for one."""
-        reply = self._ask(c.Pull, queue=queue, timeout=to_ms(timeout), lockTtl=to_ms(lease), owner=self._worker)
+        reply = self._ask(
+            c.Pull, queue=queue, timeout=to_ms("timeout", timeout), lockTtl=to_ms("lease", lease), owner=self._worker
+        )
         return None if reply.get("job") is None else SyncJob(self, reply["job"], reply["token"])
 
-    def pull_many(self, queue: str, count: int, *, timeout: float = 0, lease: float | None = None) -> list[SyncJob]:
+    def pull_many(self, queue: str, count: int, *, timeout: Time = 0, lease: Time | None = None) -> list[SyncJob]:
         """Take up to ``count`` jobs, fewer if they are large; see :meth:`pull`."""
         reply = self._ask(
-            c.PullBatch, queue=queue, count=count, timeout=to_ms(timeout), lockTtl=to_ms(lease), owner=self._worker
+            c.PullBatch,
+            queue=queue,
+            count=count,
+            timeout=to_ms("timeout", timeout),
+            lockTtl=to_ms("lease", lease),
+            owner=self._worker,
         )
         return [SyncJob(self, job, token) for job, token in zip(reply["jobs"], reply["tokens"], strict=True)]
 
@@ -151,14 +180,22 @@ class SyncClient:
 
     def fail(
         self, job_id: str, error: str | None = None, *, token: str | None = None, unrecoverable: bool = False,
-        retry_in: float | None = None, stack: str | None = None,
+        retry_in: Time | None = None, stack: str | None = None,
     ) -> None:  # fmt: skip
         """Report a failed attempt: the job is retried after its backoff, or ``retry_in`` seconds, or dead.
 
         An ``unrecoverable`` one is the last. ``stack`` is kept with the attempt.
         """
         last = unrecoverable or None
-        self._ask(c.Fail, id=job_id, token=token, error=error, stack=stack, unrecoverable=last, retryIn=to_ms(retry_in))
+        self._ask(
+            c.Fail,
+            id=job_id,
+            token=token,
+            error=said(error),
+            stack=said(stack),
+            unrecoverable=last,
+            retryIn=to_ms("retry_in", retry_in),
+        )
 
     def fail_many(self, failures: Iterable[FailureSpec]) -> list[str]:
         """Report failed attempts, each with the ``id`` of its job and what :meth:`fail` takes; at most 500.
@@ -172,22 +209,25 @@ class SyncClient:
         """Return a job to its previous position, as if it had not been pulled."""
         self._ask(c.Release, id=job_id, token=token)
 
-    def heartbeat(self, job_id: str, *, token: str | None = None, duration: float | None = None) -> bool:
+    def heartbeat(self, job_id: str, *, token: str | None = None, duration: Time | None = None) -> bool:
         """Renew a lease; return whether to go on: a job that is cancelled is to be ended. Refused when it is lost."""
-        return "cancelled" not in self._ask(c.Heartbeat, id=job_id, token=token, duration=to_ms(duration))["data"]
+        return (
+            "cancelled"
+            not in self._ask(c.Heartbeat, id=job_id, token=token, duration=to_ms("duration", duration))["data"]
+        )
 
     def heartbeats(self, ids: Sequence[str], *, tokens: Sequence[str] | None = None) -> list[str]:
         """Renew several leases; return the ids of those that are lost."""
         reply = self._ask(c.HeartbeatBatch, ids=ids, tokens=tokens)
         return [str(job_id) for job_id in reply["data"].get("lostIds", [])]
 
-    def extend_lock(self, job_id: str, token: str, duration: float) -> None:
+    def extend_lock(self, job_id: str, token: str, duration: Time) -> None:
         """Let the lease of a job end ``duration`` seconds from now."""
-        self._ask(c.ExtendLock, id=job_id, token=token, duration=to_ms(duration))
+        self._ask(c.ExtendLock, id=job_id, token=token, duration=to_ms("duration", duration))
 
     def progress(self, job_id: str, percent: float, message: str | None = None, *, token: str | None = None) -> None:
         """Report how far an active job is; this renews its lease too."""
-        self._ask(c.Progress, id=job_id, token=token, progress=percent, message=message)
+        self._ask(c.Progress, id=job_id, token=token, progress=percent_of(percent), message=said(message))
 
     def get(self, job_id: str) -> dict[str, Any]:
         """Return the sixteen fields of a job as the server has them, times in epoch ms."""
@@ -206,7 +246,7 @@ class SyncClient:
         """Return where a job stands as the server says it; Refused (404) as for :meth:`get`. Times are in ms."""
         return self.run(c.GetState(id=job_id))
 
-    def wait(self, job_id: str, timeout: float = math.inf) -> Any:
+    def wait(self, job_id: str, timeout: Time | None = None) -> Any:
         """Return the result of a job when it is completed; None for one whose record is removed on completion.
 
         It looks at the job twice a second.
@@ -219,6 +259,7 @@ class SyncClient:
             ServerUnavailable: not now.
             TimeoutError: it is not done after ``timeout`` seconds.
         """
+        timeout = timeout if isinstance(timeout, int | float) else seconds_of("timeout", timeout, zero=True)
         stand_in = STAND_INS.current
         now = time.monotonic if stand_in is None else stand_in.now
         timeout = timeout if stand_in is None else min(timeout, stand_in.wait_max_s)
@@ -256,14 +297,18 @@ class SyncClient:
         return SyncEventStream(lambda headers: self._stream(queue, headers, named), named, self._timeout)
 
     def cancel(
-        self, job_id: str, *, reason: str | None = None, by: str | None = None, grace: float | None = None
+        self, job_id: str, *, reason: str | None = None, by: str | None = None, grace: Time | None = None
     ) -> None:
         """Remove an unfinished job, an active one too; the rest as :meth:`bunqueue_trio.Client.cancel`."""
-        self._ask(c.Cancel, id=job_id, reason=reason, by=by, grace=to_ms(grace))
+        self._ask(c.Cancel, id=job_id, reason=reason, by=by, grace=to_ms("grace", grace))
 
     def stats(self) -> dict[str, Any]:
         """Return the server's statistics."""
         return {name: value for name, value in self._ask(c.Stats).items() if name != "ok"}
+
+    def ping(self) -> None:
+        """Return when the server has answered."""
+        self._ask(c.Ping)
 
     def run(self, command: c.Command[R]) -> R:
         """Send any command of :mod:`bunqueue_trio.commands`, with its fields as the server has them; return its reply.
@@ -372,7 +417,7 @@ class SyncClient:
         try:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            if (untrusted := _untrusted(error)) is not None:
+            if (untrusted := untrusted_of(error)) is not None:
                 message = f"{self._http.base_url}: {untrusted.verify_message}: its certificate is not trusted"
                 raise Refused(400, message) from None
             raise ServerUnavailable(f"{self._http.base_url}: {str(error) or 'no answer'}") from None
@@ -383,7 +428,7 @@ class SyncClient:
 
     def _read(self, method: str, path: str, response: httpx.Response) -> dict[str, Any]:
         """Return the answer, or raise what was refused."""
-        reply = _reply(response)
+        reply = reply_of(response)
         if response.status_code == 200 and reply is not None and reply.get("ok") is True:
             return reply
         if reply is None or not isinstance(reply.get("error"), str):
@@ -402,19 +447,3 @@ class SyncClient:
         if status >= 500 or status in _PASSING:
             return ServerUnavailable(what)
         return Refused(max(status, 400), f"{what}: is no bunqueue server")
-
-
-def _reply(response: httpx.Response) -> dict[str, Any] | None:
-    """Return the object that an answer is; None when it is none."""
-    try:
-        reply = response.json()
-    except ValueError:  # a page of HTML, or nothing
-        return None
-    return reply if isinstance(reply, dict) else None
-
-
-def _untrusted(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
-    """Return what was wrong with the server's certificate, if that is behind ``error``."""
-    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
-        error = error.__cause__ or error.__context__
-    return error

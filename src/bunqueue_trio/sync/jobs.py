@@ -3,7 +3,9 @@
 from typing import TYPE_CHECKING, Any, Literal
 
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.options import said
 from bunqueue_trio.protocol.replies import fence
+from bunqueue_trio.protocol.times import Time
 
 if TYPE_CHECKING:
     from bunqueue_trio.sync.client import SyncClient
@@ -39,7 +41,7 @@ class SyncJob:
         self._client.ack(self.id, result, token=self.token)
 
     def fail(
-        self, error: str | None = None, *, unrecoverable: bool = False, retry_in: float | None = None,
+        self, error: str | None = None, *, unrecoverable: bool = False, retry_in: Time | None = None,
         stack: str | None = None,
     ) -> None:  # fmt: skip
         """Report a failed attempt, as :meth:`SyncClient.fail` does."""
@@ -49,11 +51,11 @@ class SyncJob:
         """Return it to its previous position, as if it had not been pulled."""
         self._client.release(self.id, token=self.token)
 
-    def heartbeat(self, duration: float | None = None) -> bool:
+    def heartbeat(self, duration: Time | None = None) -> bool:
         """Renew the lease; return whether to go on, as :meth:`SyncClient.heartbeat`. Refused when it is lost."""
         return self._client.heartbeat(self.id, token=self.token, duration=duration)
 
-    def extend_lock(self, duration: float) -> None:
+    def extend_lock(self, duration: Time) -> None:
         """Let the lease end ``duration`` seconds from now."""
         self._client.extend_lock(self.id, self.token, duration)
 
@@ -63,7 +65,7 @@ class SyncJob:
 
     def log(self, message: str, level: Literal["info", "warn", "error"] = "info") -> None:
         """Add a line to the log that the server keeps with the job."""
-        self._client.run(c.AddLog(id=self.id, message=message, level=level))
+        self._client.run(c.AddLog(id=self.id, message=said(message) or "", level=level))
 
     def __repr__(self) -> str:
         return f"<SyncJob {self.id} of {self.queue}>"

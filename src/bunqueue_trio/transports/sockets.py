@@ -84,6 +84,8 @@ def check_startable(settings: Settings) -> None:
                 raise StartupError(f"{bind}: cannot listen: {getattr(error, 'strerror', None) or error}") from None
 
 
+_LINK = "; the link of a server on the port before would take it, too: two servers of a queue on one machine need ports that are two apart"
+
 Opened = tuple[list[Listener], list[str]]
 """Listeners, and their addresses as URLs."""
 
@@ -117,7 +119,11 @@ async def open_listeners(settings: Settings, doors: Sequence[list[socket.socket]
                 await trio.aclose_forcefully(listener)
             for sockets in doors:
                 close_all(sockets)
-            raise StartupError(f"{bind}: cannot listen: {getattr(error, 'strerror', None) or error}") from None
+            reason = getattr(error, "strerror", None) or error
+            # The neighbour's link, as like as not: nobody has set that port anywhere.
+            is_taken = bind.path is None and getattr(error, "errno", None) == errno.EADDRINUSE
+            link = _LINK if settings.store and is_taken else ""
+            raise StartupError(f"{bind}: cannot listen: {reason}{link}") from None
     return listeners, addresses
 
 

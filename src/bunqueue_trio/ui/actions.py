@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from bunqueue_trio.pages.queue_settings import GROUPS, SETTINGS, USUAL, QueueSetting, parse
+from bunqueue_trio.pages.words import Given, line
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.protocol.request import segment_of
 from bunqueue_trio.ui import doing, restoring
 from bunqueue_trio.ui.ask import Ask, Wrong
-from bunqueue_trio.ui.commands import curl, line
+from bunqueue_trio.ui.commands import curl
 from bunqueue_trio.ui.doing import Done, Preview, duration
 
 Form = Mapping[str, str]
@@ -56,6 +57,8 @@ class Action(NamedTuple):
     """Does it, and returns what was done."""
     about: tuple[str, ...] = ("queue",)
     """What it is done to: given by the page, not filled in."""
+    may_lack: tuple[str, ...] = ()
+    """What of that need not be given."""
     fields: tuple[Field, ...] = ()
     note: str = ""
     by_curl: str = ""
@@ -99,8 +102,9 @@ def lines(ask: Ask, action: Action, form: Form) -> tuple[str, str]:
         fields = action.fields_of(form, ask.now)
     except Wrong:
         fields = action.fields_of({name: form[name] for name in action.about} | defaults(action), ask.now)
+    given = {name: Given(text) for name, text in form.items()}
     with_token = bool(ask.server.settings.auth_tokens)
-    return line(*action.cli(form)), curl(ask.base, action.command, fields, with_token=with_token)
+    return line(*action.cli(given)), curl(ask.base, action.command, fields, with_token=with_token)
 
 
 def defaults(action: Action) -> dict[str, str]:
@@ -108,16 +112,18 @@ def defaults(action: Action) -> dict[str, str]:
     return {field.name: field.default for field in action.fields}
 
 
+_PAGES = {"job": ("jobs", "id"), "schedule": ("schedules", "name"), "worker": ("workers", "id")}
+
+
 def back(action: Action, form: Form) -> str:
     """Return the page to go to when it is done."""
-    if action.goes_back == "job":
-        return f"/ui/jobs/{segment_of(form['id'])}"
-    if action.goes_back == "schedule":
-        return f"/ui/schedules/{segment_of(form['name'])}"
-    if action.goes_back == "worker":
-        return f"/ui/workers/{segment_of(form['id'])}"
+    if action.goes_back in _PAGES:
+        pages, field = _PAGES[action.goes_back]
+        return f"/ui/{pages}/{segment_of(form[field])}"
     if action.goes_back.startswith("/"):
         return action.goes_back
+    if action.goes_back == "group" and not form["queue"]:
+        return "/ui/errors"
     if action.goes_back == "group":
         return f"/ui/errors/{segment_of(form['queue'])}?{urlencode({'fingerprint': form['fingerprint']})}"
     return f"/ui/queues/{segment_of(form['queue'])}"
@@ -173,6 +179,11 @@ def _has(form: Form, name: str) -> bool:
 def _rerun(form: Form, now: int) -> dict[str, Any]:
     numbers = {"count": _whole(form, "count"), "rate": _whole(form, "rate"), "stopAt": _whole(form, "part")}
     return {"filter": {"queue": form["queue"], "fingerprint": form["fingerprint"]}} | numbers
+
+
+def _error(form: Form) -> str:
+    """Return what a mark is said of: the error is one and the same in every queue."""
+    return f"an error of {form['queue']}" if form["queue"] else f"the error {form['fingerprint']}"
 
 
 def _mark(mark: str) -> Callable[[Form, int], dict[str, Any]]:
@@ -327,19 +338,19 @@ _ROWS = (
         goes_back="/ui/errors", note="It retries no more. What it has retried stays so.",
     ),
     Action(
-        "fix-group", "Mark as fixed", lambda f: f"Mark an error of {f['queue']} as fixed", c.MarkGroup, _mark("fixed"),
+        "fix-group", "Mark as fixed", lambda f: f"Mark {_error(f)} as fixed", c.MarkGroup, _mark("fixed"),
         lambda f: ("mark", f["fingerprint"], "fixed"), doing.before_mark, doing.once("It is marked as fixed."),
-        about=("queue", "fingerprint"), goes_back="group", note="When a job of any queue dies of it again, a finding says so.",
+        about=("queue", "fingerprint"), may_lack=("queue",), goes_back="group", note="When a job of any queue dies of it again, a finding says so.",
     ),
     Action(
-        "mute-group", "Mute", lambda f: f"Mute an error of {f['queue']}", c.MarkGroup, _mark("muted"),
+        "mute-group", "Mute", lambda f: f"Mute {_error(f)}", c.MarkGroup, _mark("muted"),
         lambda f: ("mark", f["fingerprint"], "muted"), doing.before_mark, doing.once("It is muted."),
-        about=("queue", "fingerprint"), goes_back="group", note="No finding counts its dead letters any more, in any queue. They stay.",
+        about=("queue", "fingerprint"), may_lack=("queue",), goes_back="group", note="No finding counts its dead letters any more, in any queue. They stay.",
     ),
     Action(
-        "unmark-group", "Unmark", lambda f: f"Take back what was said of an error of {f['queue']}", c.MarkGroup, _mark("none"),
+        "unmark-group", "Unmark", lambda f: f"Take back what was said of {_error(f)}", c.MarkGroup, _mark("none"),
         lambda f: ("mark", f["fingerprint"], "none"), doing.before_mark, doing.once("Nothing is said of it any more."),
-        about=("queue", "fingerprint"), goes_back="group",
+        about=("queue", "fingerprint"), may_lack=("queue",), goes_back="group",
     ),
     Action(
         "purge-group", "Delete", lambda f: f"Delete dead letters of {f['queue']} with one error", c.ActOnJobs,

@@ -18,15 +18,18 @@ def area(values: Sequence[float], label: str, tone: str = "ink") -> Markup:
     if not any(values):
         tone = "flat"
     step = WIDTH / (len(values) - 1)
-    points = [
-        (round(i * step, 1), round(PAD + (HEIGHT - 2 * PAD) * (1 - value / top), 1)) for i, value in enumerate(values)
-    ]
-    line = " ".join(f"{x:g},{y:g}" for x, y in points)
-    x, y = points[-1]
+    heights = [round(PAD + (HEIGHT - 2 * PAD) * (1 - value / top)) for value in values]
+    last = len(heights) - 1
+    line = " ".join(
+        f"{i * step:.0f},{y}"
+        for i, y in enumerate(heights)
+        # Between others as high as it a point shows nothing: a page may have a hundred charts.
+        if not 0 < i < last or not heights[i - 1] == y == heights[i + 1]
+    )
     return Markup(
         '<svg class="chart {tone}" viewBox="0 0 {w} {h}" preserveAspectRatio="none" role="img" aria-label="{label}">'
         '<path class="chart-area" d="M0,{h} L{line} L{w},{h} Z"/><polyline class="chart-line" points="{line}"/></svg>'
-    ).format(tone=tone, w=WIDTH, h=HEIGHT, label=label, line=line, x=x, y=y)
+    ).format(tone=tone, w=WIDTH, h=HEIGHT, label=label, line=line)
 
 
 def bar(parts: Sequence[tuple[str, int]]) -> Markup:

@@ -1,4 +1,4 @@
-"""Commands as a person would type them: for a shell with ``curl``, and as the command line of this project has them."""
+"""Commands as a person would type them for a shell with ``curl``; those of this project's command line are in ``pages/words.py``."""
 
 import shlex
 from collections.abc import Mapping
@@ -35,8 +35,3 @@ def curl(base: str, kind: type[Command], fields: Mapping[str, Any], *, with_toke
     if body or path.method == "PUT":  # one that changes nothing has a body, too
         parts += ["-d", shlex.quote(encode(body).decode())]
     return " ".join(parts)
-
-
-def line(*words: object) -> str:
-    """Return the command line of this project with these words; an empty one is left out."""
-    return shlex.join(["bunqueue-trio", *(str(word) for word in words if word != "")])

@@ -29,7 +29,7 @@ from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.shared import Shared
 from bunqueue_trio.ui.ask import Ask, Leads, Screen, Viewer, Wrong
 from bunqueue_trio.ui.render import render
-from bunqueue_trio.ui.table import NAVIGATION, ROUTES, VIEWS
+from bunqueue_trio.ui.table import ROUTES, VIEWS, navigation
 from bunqueue_trio.ui.views import acts
 from bunqueue_trio.ui.views.now import gathered
 
@@ -140,7 +140,7 @@ class Dashboard:
     async def _page(self, ask: Ask, screen: Screen, headers: Mapping[str, str], fresh: str | None) -> Response:
         is_part = headers.get("x-part") == "main"
         context: dict[str, Any] = {
-            "ask": ask, "title": screen.title, "nav": screen.nav, "navigation": NAVIGATION, "now": ask.now,
+            "ask": ask, "title": screen.title, "nav": screen.nav, "navigation": navigation(self._server), "now": ask.now,
             "viewer": ask.viewer, "cannot": ask.cannot, "is_sure": self._server.core.is_sure, "live_s": screen.live_s, "version": __version__,
             "layout": "part.html" if is_part else "page.html", "said": self._said.get(ask.query.get("said", "")),
             "css": _mark("app.css"), "js": _mark("app.js"), "data_path": self._server.settings.where,

@@ -188,7 +188,10 @@ async def before_rerun(ask: Ask, form: Form) -> Preview:
 
 
 async def before_mark(ask: Ask, form: Form) -> Preview:
-    """Say how many dead letters of the queue have this error."""
+    """Say how many dead letters of the queue have this error; no queue is named where a mark is taken back."""
+    if not form["queue"]:
+        await trio.lowlevel.checkpoint()
+        return Preview("Its dead letters, in whatever queues, stay.")
     ids = [letter.job.id for letter in await dead_letters(ask, form["queue"], LOOKED_MAX, form["fingerprint"])]
     more = " or more" if len(ids) >= LOOKED_MAX else ""
     return Preview(

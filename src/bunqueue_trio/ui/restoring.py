@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Raw
 
-from bunqueue_trio.pages.words import exact
+from bunqueue_trio.pages.words import Given, exact
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.ui.ask import Ask, Wrong
 from bunqueue_trio.ui.commands import make
@@ -51,7 +51,7 @@ def fields(form: Form, now: int) -> dict[str, Any]:
 def words(form: Form) -> tuple[object, ...]:
     """Return the words of the command line that do so."""
     put = _put(form)
-    said: list[object] = ["schedules", "put", form["name"], put["queue"], put["data"]]
+    said: list[object] = ["schedules", "put", Given(form["name"]), Given(put["queue"]), Given(put["data"])]
     for name, flag in _FLAGS.items():
         if name in put:
             said += [flag, _text(name, put[name])]

@@ -4,8 +4,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
 from bunqueue_trio.protocol.routes import Route
+from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.ui.ask import Ask, Leads, Screen
-from bunqueue_trio.ui.views import dead, events, house, jobs, log, now, queues, schedules, workers
+from bunqueue_trio.ui.views import cluster, dead, events, house, jobs, log, now, queues, schedules, workers
 
 View = Callable[[Ask], Awaitable[Screen | Leads]]
 
@@ -27,6 +28,7 @@ VIEWS: Mapping[str, View] = {
     "/ui/schedules/:name": schedules.one,
     "/ui/actions": log.show,
     "/ui/server": house.server,
+    "/ui/cluster": cluster.show,
 }
 """Path → what makes its page."""
 
@@ -42,7 +44,7 @@ ROUTES = (
 
 
 class Entry(NamedTuple):
-    """An entry of the navigation; its place is its key on the keyboard, too."""
+    """An entry of the navigation; its place is its key on the keyboard, too, of the first ten."""
 
     name: str
     label: str
@@ -62,4 +64,10 @@ NAVIGATION = (
     Entry("schedules", "Schedules", "/ui/schedules", "M3 5h14v12H3zM3 9h14M7 3v4M13 3v4M10 11v3h2.5"),
     Entry("actions", "Actions", "/ui/actions", "M4 3h9l3 3v11H4zM7 8h6M7 11h6M7 14h3"),
     Entry("server", "Server", "/ui/server", "M3 4h14v5H3zM3 11h14v5H3zM6 6.5h.1M6 13.5h.1"),
+    Entry("cluster", "Cluster", "/ui/cluster", "M10 3.5a2 2 0 1 0 0 4 2 2 0 0 0 0-4M5 12.5a2 2 0 1 0 0 4 2 2 0 0 0 0-4M15 12.5a2 2 0 1 0 0 4 2 2 0 0 0 0-4M9 7.3l-3 5.4M11 7.3l3 5.4M7 14.5h6"),
 )  # fmt: skip
+
+
+def navigation(server: Server) -> tuple[Entry, ...]:
+    """Return the entries that say something of this server: the cluster is there where there is one."""
+    return NAVIGATION if cluster.has_cluster(server) else NAVIGATION[:-1]

@@ -20,8 +20,8 @@ TOPICS: Mapping[str, str] = {
     "Pause": "pause", "Resume": "pause", "SetConcurrency": "limit", "ClearConcurrency": "limit", "RateLimit": "rate", "RateLimitClear": "rate",
     "SetDefaults": "defaults", "ClearDefaults": "defaults", "SetStallConfig": "stalls", "ClearStallConfig": "stalls", "SetDlqConfig": "dead",
     "ClearDlqConfig": "dead", "QuietWorker": "quiet", "UnquietWorker": "quiet", "PauseSchedule": "schedule-pause", "ResumeSchedule": "schedule-pause",
-    "PutSchedule": "schedule", "DeleteSchedule": "schedule", "Cron": "schedule", "CronDelete": "schedule", "ChangePriority": "priority",
-    "Cancel": "job", "RetryDlq": "job",
+    "PutSchedule": "schedule", "ChangeSchedule": "schedule", "DeleteSchedule": "schedule", "Cron": "schedule", "CronDelete": "schedule", "ChangePriority": "priority",
+    "Cancel": "job", "RetryDlq": "job", "MarkGroup": "mark",
 }  # fmt: skip
 """Acts of which the newest is in force, by what they are about; each but the retry of a dead letter can be taken back."""
 
@@ -31,7 +31,7 @@ def undo(ask: Ask, act: Action, later: set[tuple[str, str]]) -> Bound | None:
     topic = TOPICS.get(act.command)
     if topic is None:
         return None
-    about = (topic, act.worker or acts.of(act))
+    about = (topic, _group(act) if topic == "mark" else act.worker or acts.of(act))
     if about in later:
         return None
     later.add(about)
@@ -48,8 +48,11 @@ def _undo(ask: Ask, act: Action, topic: str) -> tuple[str, dict[str, str]] | Non
         former = was.get("concurrency")
         return ("unlimit", queue) if former is None else ("limit", queue | {"number": str(former)})
     if topic == "rate":
-        if was.get("limit") is None:
+        until = was.get("until")
+        if was.get("limit") is None or (until is not None and until <= ask.now):
             return "unrate", queue
+        if until is not None:
+            return None
         return "rate", queue | {"limit": str(was["limit"]), "time": exact(was["duration"])}
     if topic in ("defaults", "stalls", "dead"):
         texts = {name: typed(NAMED[name], value) for name, value in was.items()}
@@ -61,7 +64,19 @@ def _undo(ask: Ask, act: Action, topic: str) -> tuple[str, dict[str, str]] | Non
         return "resume-schedule" if act.command == "PauseSchedule" else "pause-schedule", {
             "name": acts.schedule_of(act)
         }
+    if topic == "mark":
+        # An error that was fixed and had come back is fixed again by the same word: that is no other state to go back to.
+        mark = was.get("mark")
+        name = _MARKS.get(str(mark)) if mark != act.fields.get("mark") else None
+        return None if name is None else (name, {"fingerprint": _group(act)})
     return _schedule(ask, act, was) if topic == "schedule" else _job(ask, act, was)
+
+
+_MARKS = {"none": "unmark-group", "fixed": "fix-group", "muted": "mute-group"}
+
+
+def _group(act: Action) -> str:
+    return str(act.fields.get("fingerprint", ""))
 
 
 def _pause(ask: Ask, act: Action, was: Mapping[str, Any]) -> tuple[str, dict[str, str]] | None:
@@ -81,6 +96,9 @@ def _schedule(ask: Ask, act: Action, was: Mapping[str, Any]) -> tuple[str, dict[
         return None
     if not was["there"]:
         return "delete-schedule", name
+    if was.get("paused"):
+        # It would run: none is put and paused in one act.
+        return None
     put = {key: value for key, value in was.items() if key != "there"}
     return ("restore-schedule", name | {"as": json.dumps(put)}) if can_be_said(put, ask.mask) else None
 
@@ -95,6 +113,12 @@ def _job(ask: Ask, act: Action, was: Mapping[str, Any]) -> tuple[str, dict[str, 
     about = {"queue": job.queue, "id": job.id}
     if act.command == "Cancel":
         return ("retry", about) if state in ("failed", "removed") else None
-    if act.command == "ChangePriority" and "priority" in was and state in ("waiting", "delayed", "waiting-children"):
+    moved = "lifo" in was and was["lifo"] != act.fields.get("lifo")
+    if (
+        act.command == "ChangePriority"
+        and "priority" in was
+        and not moved
+        and state in ("waiting", "delayed", "waiting-children")
+    ):
         return "priority", about | {"priority": str(was["priority"])}
     return None

@@ -6,7 +6,7 @@ from typing import TypeVar
 from msgspec import UNSET, Struct
 from msgspec.structs import fields, replace
 
-from bunqueue_trio.engine.configs import ALL, STANDARD, USUAL, DeadRule
+from bunqueue_trio.engine.configs import ALL, STANDARD, USUAL, DeadRule, Defaults, Rule, StallRule
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.engine.lookup import backoff_view
@@ -27,21 +27,26 @@ _OF_DEAD = {
 """Field of the command → that of the rule."""
 _IN_JSON = {f.name: f.encode_name for kind in (c.SetDefaults, c.StallConfig, c.DlqConfig) for f in fields(kind)}
 
-_Rule = TypeVar("_Rule", bound=Struct)
+_Rule = TypeVar("_Rule", Defaults, StallRule, DeadRule)
 
 
 def _changed(rule: _Rule, said: Struct, names: Mapping[str, str], usual: _Rule) -> _Rule:
     """Return a rule with what was said; None is as usual, and what was left out stays as it was."""
-    given = {field: getattr(said, name) for name, field in names.items()}
-    changes = {
-        field: getattr(usual, field) if value is None else value for field, value in given.items() if value is not UNSET
-    }
-    return replace(rule, **changes)
+    given = {field: value for name, field in names.items() if (value := getattr(said, name)) is not UNSET}
+    changes = {field: getattr(usual, field) if value is None else value for field, value in given.items()}
+    kept = set(rule.said) - given.keys()
+    now_said = kept | {field for field, value in given.items() if value is not None}
+    return replace(rule, **changes, said=tuple(sorted(now_said)))
 
 
-def _said(rule: Struct, names: Mapping[str, str], usual: Struct) -> list[str]:
-    """Return which fields of a rule are not as usual, by their names in JSON."""
-    return [_IN_JSON[name] for name, field in names.items() if getattr(rule, field) != getattr(usual, field)]
+def _said(rule: Rule, names: Mapping[str, str], usual: Rule) -> list[str]:
+    """Return which fields of a rule were said of its queue, by their names in JSON."""
+    # What is not as usual was said, also where an earlier version has not noted it.
+    return [
+        _IN_JSON[name]
+        for name, field in names.items()
+        if field in rule.said or getattr(rule, field) != getattr(usual, field)
+    ]
 
 
 def _set_defaults(engine: Engine, command: c.SetDefaults, now: int, owner: Owner) -> r.Reply:

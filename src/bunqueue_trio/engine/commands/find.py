@@ -23,6 +23,9 @@ def _act(engine: Engine, command: c.ActOnJobs, now: int, owner: Owner) -> r.Repl
         raise c.EMPTY_FILTER.refuse()
     if command.action == "priority" and command.priority is None:
         raise c.NO_PRIORITY.refuse()
+    says_why = (command.reason, command.by, command.grace) != (None, None, None)
+    if says_why and command.action != "cancel":
+        raise c.ONLY_CANCELLED.refuse()
     examples: list[r.ListedJob] = []
     done = act(engine, command, now, lambda jobs: examples.extend(listed(job) for job in jobs[:_EXAMPLES]))
     engine.acted = done.done > 0 and not command.dry_run

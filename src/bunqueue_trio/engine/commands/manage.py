@@ -3,7 +3,7 @@
 from bunqueue_trio import errors
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.handler import Handlers, Owner
-from bunqueue_trio.engine.job import Cancelled, Job, State
+from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.engine.lookup import held, unfinished
 from bunqueue_trio.engine.retries import key_is_held, requeue
 from bunqueue_trio.protocol import commands as c
@@ -11,12 +11,8 @@ from bunqueue_trio.protocol import replies as r
 
 
 def _cancel(engine: Engine, command: c.Cancel, now: int, owner: Owner) -> r.Reply:
-    job, grace = _there(engine, command.id, now), command.grace
-    if command.reason is None and command.by is None and grace is None:
-        engine.drop(job, now)
-        return r.OK
-    until = now + grace if grace and job.state is State.ACTIVE else None
-    engine.cancel(job, Cancelled(now, until, command.reason, command.by), now)
+    job = _there(engine, command.id, now)
+    engine.cancel_as_said(job, command, now)
     cancelled = None if job.lease is None else job.lease.cancelled
     return r.OK if cancelled is None else r.DataReply(data={"until": cancelled.until})
 

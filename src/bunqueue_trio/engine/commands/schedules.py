@@ -9,7 +9,7 @@ from bunqueue_trio.engine.firing import run_now
 from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.engine.job import Job, Trace
 from bunqueue_trio.engine.planner import RUN, Planner, Skip, job_id_of, place_of
-from bunqueue_trio.engine.putting import check_names, check_room, plan_of, put, timing_of, why_never
+from bunqueue_trio.engine.putting import as_put, changed, check_names, check_room, plan_of, put, timing_of, why_never
 from bunqueue_trio.engine.timing import Timing, jitter_ms, next_slot, remarks
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
@@ -32,6 +32,11 @@ def _put(engine: Engine, command: c.PutSchedule, now: int, owner: Owner) -> r.Re
     outcome = put(engine, command.name, plan, now)
     engine.acted = outcome != "unchanged"
     return s.ScheduleReply(schedule=_view(engine.planner, command.name), outcome=outcome)
+
+
+def _change(engine: Engine, command: c.ChangeSchedule, now: int, owner: Owner) -> r.Reply:
+    _check(engine, command.name)
+    return _put(engine, changed(as_put(command.name, engine.planner.plans[command.name]), command), now, owner)
 
 
 def _check(engine: Engine, name: str) -> None:
@@ -187,7 +192,7 @@ def _past(engine: Engine, name: str, before: str | None, limit: int) -> tuple[li
     for skip in engine.planner.skips(name):
         found[skip.first, ""] = _skipped(skip)
     for job_id in engine.planner.progress[name].jobs:
-        found[_place(name, job_id)] = _gone(name, job_id)
+        found[_place(name, job_id)] = _gone(name, job_id, engine.planner.progress[name].cancelled.get(job_id))
     for trace in engine.archive.traces(first, end, limit + 1):
         if RUN.fullmatch(trace.id.removeprefix(first)):
             found[_place(name, trace.id)] = _ended(name, trace)
@@ -214,15 +219,13 @@ def _skipped(skip: Skip) -> s.Past:
     return s.Past(slot=skip.first, until=skip.last, outcome="skipped", why=skip.why)
 
 
-def _gone(name: str, job_id: str) -> s.Past:
+def _gone(name: str, job_id: str, cancelled_by: int | None) -> s.Past:
     slot = _place(name, job_id)[0]
-    return s.Past(
-        slot=slot,
-        until=slot,
-        outcome="gone",
-        job=job_id,
-        why="no record is left: it was cancelled, has expired, keeps none, or that was deleted",
-    )
+    if cancelled_by is not None:
+        why = f"overlap cancel: it had not ended when the slot of {job_id_of(name, cancelled_by)} came"
+        return s.Past(slot=slot, until=slot, outcome="cancelled", job=job_id, why=why)
+    why = "no record is left: it was cancelled, has expired, keeps none, or that was deleted"
+    return s.Past(slot=slot, until=slot, outcome="gone", job=job_id, why=why)
 
 
 def _ended(name: str, trace: Trace) -> s.Past:
@@ -249,6 +252,7 @@ def _present(name: str, job: Job) -> s.Past:
 
 HANDLERS: Handlers = {
     c.PutSchedule: _put,
+    c.ChangeSchedule: _change,
     c.GetSchedule: _get,
     c.ListSchedules: _list,
     c.DeleteSchedule: _delete,

@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 from bunqueue_trio import errors
 from bunqueue_trio.errors import Fault
 from bunqueue_trio.protocol import replies as r
-from bunqueue_trio.protocol.commands.base import Command, Count, Name, Names, Priority, YearMs
+from bunqueue_trio.protocol.commands.base import Command, Count, DayMs, Name, Names, Priority, YearMs
 from bunqueue_trio.protocol.commands.jobs import NOT_A_PLACE, UNKNOWN_STATE
 from bunqueue_trio.protocol.commands.spec import EXAMPLE_DEAD_JOB, Again, Does, Example, Path, Role, Spec
 
@@ -66,7 +66,7 @@ class ActOnJobs(Command[r.ActReply], kw_only=True, tag="ActOnJobs", forbid_unkno
 
     ``dryRun`` tells what would be done, and does nothing. ``force`` takes active jobs from their workers, too. A crash may leave some
     of them done; what is answered is. With ``rate`` it is done to at most that many a second, and the answer comes after some seconds,
-    whatever the limit.
+    whatever the limit. ``reason``, ``by`` and ``grace`` are as in ``Cancel``, and for ``cancel`` alone.
     """
 
     filter: Filter
@@ -76,10 +76,15 @@ class ActOnJobs(Command[r.ActReply], kw_only=True, tag="ActOnJobs", forbid_unkno
     force: bool = False
     limit: ActCount = 1000
     rate: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    reason: Name | None = None
+    """Of a cancellation, as in ``Cancel``: with any of these three a record of each is kept."""
+    by: Name | None = None
+    grace: DayMs | None = None
     after: Name | None = None
 
 
 NO_PRIORITY = Fault(400, "priority is required", "no-priority")
+ONLY_CANCELLED = Fault(400, "reason, by and grace are for the action cancel", "only-cancelled")
 EMPTY_FILTER = Fault(400, "filter must say something", "empty-filter")
 
 SPECS: tuple[Spec, ...] = (
@@ -97,7 +102,7 @@ SPECS: tuple[Spec, ...] = (
     ),
     Spec(
         ActOnJobs, Does.CHANGES, Path("POST", "/jobs/act"),
-        refuses=(errors.INVALID_QUEUE, UNKNOWN_STATE, NOT_A_PLACE, EMPTY_FILTER, NO_PRIORITY), role=Role.ADMIN, acts=True, sliced=True,
+        refuses=(errors.INVALID_QUEUE, UNKNOWN_STATE, NOT_A_PLACE, EMPTY_FILTER, NO_PRIORITY, ONLY_CANCELLED), role=Role.ADMIN, acts=True, sliced=True,
         example=Example(
             {"filter": {"queue": "emails", "fingerprint": "2a253bca139c"}, "action": "retry"},
             {

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Raw, Struct, field
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from bunqueue_trio import errors
 from bunqueue_trio.config import SCHEDULES_MAX
@@ -83,6 +83,34 @@ class PutSchedule(Command[ScheduleReply], kw_only=True, tag="PutSchedule", forbi
     """Who declares it: a program that puts its schedules finds those that it does not declare any more."""
     dry_run: bool = False
     ahead: Others = 0
+
+
+class ChangeSchedule(Command[ScheduleReply], kw_only=True, tag="ChangeSchedule", forbid_unknown_fields=True):
+    """Change a schedule that is there; what is left out stays as it was, null is as if it had never been said.
+
+    One of ``cron``, ``every`` and ``at`` takes the place of the others. ``options`` are said anew as a whole. All else is as with
+    ``PutSchedule``: another payload moves no slot, and nothing runs because of this.
+    """
+
+    name: str = ""
+    queue: str | UnsetType = UNSET
+    data: Raw = EMPTY
+    cron: Name | UnsetType = UNSET
+    timezone: Name | UnsetType | None = UNSET
+    every: EveryMs | UnsetType = UNSET
+    anchor: Moment | UnsetType | None = UNSET
+    at: Moment | UnsetType = UNSET
+    start: Moment | UnsetType | None = UNSET
+    end: Moment | UnsetType | None = UNSET
+    limit: Runs | UnsetType | None = UNSET
+    jitter: DayMs | UnsetType | None = UNSET
+    misfire: Misfire | UnsetType | None = UNSET
+    misfire_max: Slots | UnsetType | None = UNSET
+    window: YearMs | UnsetType | None = UNSET
+    overlap: Overlap | UnsetType | None = UNSET
+    options: RunOptions | UnsetType | None = UNSET
+    source: Key | UnsetType | None = UNSET
+    dry_run: bool = False
 
 
 class GetSchedule(Command[ScheduleReply], kw_only=True, tag="GetSchedule"):
@@ -188,6 +216,11 @@ SPECS: tuple[Spec, ...] = (
             },
             {"ok": True, "schedule": EXAMPLE_SCHEDULE, "outcome": "created"},
         ),
+    ),
+    Spec(
+        ChangeSchedule, Does.CHANGES, Path("PUT", "/schedules/:name"),
+        refuses=(errors.INVALID_QUEUE, SCHEDULE_NOT_FOUND, *_WHEN), again=Again.FREELY, role=Role.ADMIN, acts=True,
+        example=Example({"data": {"kind": "weekly"}}, {"ok": True, "schedule": EXAMPLE_SCHEDULE | {"data": {"kind": "weekly"}}, "outcome": "changed"}),
     ),
     Spec(
         ListSchedules, Does.READS, Path("GET", "/schedules"), again=Again.FREELY, role=Role.READ,

@@ -82,7 +82,7 @@ class Spec(NamedTuple):
     waits: bool = False
     """With a ``timeout`` it waits for the end of its job."""
     settled_by: Literal["job", "everything", "nothing"] = "job"
-    """What a READS command must see committed before it is answered: its job, all that has changed, or nothing."""
+    """What a READS command must see committed before it is answered: its job, all that has changed while the disk takes commits, or nothing."""
     contract: bool = False
     """The HTTP API reference shows its answers whole, refusals too: those carry no ``code``."""
     acts: bool = False

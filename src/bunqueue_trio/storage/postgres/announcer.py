@@ -7,6 +7,7 @@ from collections.abc import Callable
 from bunqueue_trio import __version__
 from bunqueue_trio.config import WAITING_SAID_S
 from bunqueue_trio.errors import StoreError
+from bunqueue_trio.storage.cluster import DoorFigures
 from bunqueue_trio.storage.postgres.link import Link, Query
 from bunqueue_trio.storage.postgres.place import Place
 from bunqueue_trio.storage.postgres.terms import LOOK, WAIT, WAITS_NO_MORE, own_name
@@ -21,15 +22,19 @@ class Announcer:
         self._link = Link(place.conninfo)
         self._said_at = -math.inf
 
-    def wait(self) -> tuple[str | None, bytes]:
-        """Do as :meth:`look`, and say that this server waits, unless it has lately; blocks.
+    def wait(self, doing: DoorFigures | None = None) -> tuple[str | None, bytes]:
+        """Do as :meth:`look`, and say that this server waits, and how it is doing, unless it has lately; blocks.
 
         Raises:
             StoreError: nobody can tell now.
         """
         if time.monotonic() - self._said_at < WAITING_SAID_S:
             return self.look()
-        [(where, key)] = self._link.ask(Query(self._place.qualified(WAIT + LOOK), (own_name(), __version__)))
+        if not self._link.is_open:
+            self._link.connect()
+        told = (None, None, None) if doing is None else (str(doing.reaches).lower(), doing.connections, doing.requests)
+        values = (own_name(), __version__, self._link.own_host(), *told)
+        [(where, key)] = self._link.ask(Query(self._place.qualified(WAIT + LOOK), values))
         self._said_at = time.monotonic()
         return where, bytes(key)
 

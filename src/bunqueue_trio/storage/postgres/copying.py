@@ -27,7 +27,7 @@ from bunqueue_trio.storage.postgres.link import Link, Query, Row
 from bunqueue_trio.storage.postgres.parameters import EVENT, FACT, FINISHED, NEW
 from bunqueue_trio.storage.postgres.place import Place
 from bunqueue_trio.storage.postgres.store import PostgresStore
-from bunqueue_trio.storage.postgres.terms import own_name
+from bunqueue_trio.storage.postgres.terms import DURABLE, own_name
 
 _KINDS: dict[str, tuple[Kind, ...]] = {
     "job": NEW, "finished": FINISHED, "event_batch": EVENT, "fact": FACT,
@@ -38,6 +38,7 @@ _OUT: dict[Kind, Callable[[Any], Any]] = {names: with_nul, numbers: number}
 """What a value of a kind is in other stores; nothing else is written in another way here."""
 _IN: dict[Kind, Callable[[Any], Any]] = {names: without_nul, numbers: repr}
 
+_NAME = "a copy by {}"
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _PATIENT = (
     "SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN "
@@ -45,7 +46,6 @@ _PATIENT = (
 )
 _ENDS = "SET LOCAL idle_in_transaction_session_timeout = '5min'"
 """Of a copy that writes and hangs, in whose way whoever leads next would commit nothing."""
-_DURABLE = "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
 _IDS = "SELECT setval(pg_get_serial_sequence('bq.trail', 'id'), max(id)) FROM bq.trail"
 _WAIT_S = 3600  # for a count, or what the database does at the end
 
@@ -73,10 +73,10 @@ class Lead:
 
     def _take(self) -> None:
         try:
-            leader = self._store.take()
+            leader = self._store.take(name=_NAME.format(own_name()), serves=False)
         except StoreError as error:
             raise StoreError(f"{self.place}: {error}") from None
-        if leader == own_name():
+        if leader == _NAME.format(own_name()):
             raise StoreError(f"{self.place}: is what is copied from")
         if leader is not None:
             raise StoreError(
@@ -188,7 +188,7 @@ class DatabaseTarget(DatabaseHeld):
 
     def finish(self) -> None:
         """Commit it, if nobody else leads; see :class:`Target`."""
-        self._ask(_DURABLE)
+        self._ask(DURABLE)
         self._lead.stay_until_commit(self._link)
         self._ask("COMMIT")
 

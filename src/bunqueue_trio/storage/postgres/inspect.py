@@ -5,16 +5,17 @@ from typing import NamedTuple
 
 from bunqueue_trio.config import STORE_PAGE_ROWS
 from bunqueue_trio.engine.audit import Stored
+from bunqueue_trio.engine.job import State
 from bunqueue_trio.errors import StoreError
+from bunqueue_trio.storage.cluster import OLDEST_S, Table, is_bloated
 from bunqueue_trio.storage.postgres.arrays import with_nul
+from bunqueue_trio.storage.postgres.cluster import OLDEST
 from bunqueue_trio.storage.postgres.link import Link, Query, Row
 from bunqueue_trio.storage.postgres.place import Place
 from bunqueue_trio.storage.postgres.reads import SIZE, Reads
 from bunqueue_trio.storage.postgres.schema import check_schema
 
 _EXAMPLES = 3  # of the rows that a check finds; the count says how many there are
-_DEAD_PART = 20  # dead rows for each live one, which a start has to read past
-_DEAD_MIN = 100_000
 
 CHECKS: tuple[tuple[str, str], ...] = (
     ("unfinished jobs share an id", "SELECT id FROM bq.job GROUP BY id HAVING count(*) > 1"),
@@ -38,6 +39,11 @@ CHECKS: tuple[tuple[str, str], ...] = (
         "SELECT min(id) FROM bq.job WHERE state = 'waiting' AND place <> 0 GROUP BY place HAVING count(*) > 1",
     ),
     (
+        "keys are where no next one is left",
+        f"SELECT id FROM bq.job WHERE seq NOT BETWEEN 1 AND {2**53} OR abs(place) > {2**53} "  # noqa: S608 - numbers
+        f"UNION ALL SELECT id FROM bq.finished WHERE fin NOT BETWEEN 1 AND {2**53}",
+    ),
+    (
         "events overlap",
         "SELECT last_id::text FROM (SELECT last_id, count, lag(last_id, 1, 0::bigint) OVER (ORDER BY last_id) AS before "
         "FROM bq.event_batch) AS each WHERE count < 1 OR last_id - count < before",
@@ -56,6 +62,16 @@ CHECKS: tuple[tuple[str, str], ...] = (
         "dead letters are of no error, or other jobs of one",
         "SELECT id FROM bq.finished WHERE (state = 'failed') <> (fingerprint IS NOT NULL)",
     ),
+    ("nobody can lead", "SELECT 'the row of the leader is gone' WHERE NOT EXISTS (SELECT FROM bq.leader)"),
+    (
+        "nobody can follow the leader for longer than its lease",
+        "SELECT holder FROM bq.leader WHERE beat > clock_timestamp() + interval '1 minute'",
+    ),
+    ("terms are still to come", "SELECT term::text FROM bq.term WHERE term > (SELECT term FROM bq.leader)"),
+    (
+        "servers cannot know each other",
+        "SELECT 'the secret of the link is gone' WHERE NOT EXISTS (SELECT FROM bq.link WHERE octet_length(key) >= 32)",
+    ),
 )
 """What must not be, and the query that finds it: one row for each offence, naming the job or event."""
 
@@ -63,6 +79,7 @@ _LEADER = (
     "SELECT term, batch, holder, beat > '-infinity' AND beat + lease >= clock_timestamp(), "
     "extract(epoch FROM clock_timestamp() - CASE WHEN beat > '-infinity' THEN beat END)::float8 FROM bq.leader"
 )
+_OPEN = f"SELECT seconds FROM ({OLDEST.format('seconds')}) AS oldest WHERE seconds > $1::bigint"  # noqa: S608 - ours
 _DEAD = "SELECT relname::text, n_dead_tup, n_live_tup FROM pg_stat_user_tables WHERE schemaname = $1 ORDER BY 1"
 
 
@@ -106,10 +123,14 @@ def examine(place: Place, on_check: Callable[[str], None]) -> DatabaseReport:
             findings += _offence(claim, found)
         on_check("the counts")
         for table, dead, live in ask(_DEAD, place.schema):
-            if dead > max(_DEAD_MIN, _DEAD_PART * live):
+            if is_bloated(Table(table, 0, live, dead)):
                 findings.append(
                     f"the table {table} holds {dead:,} dead rows beside {live:,}: autovacuum does not keep up"
                 )
+        for (seconds,) in ask(_OPEN, OLDEST_S):
+            findings.append(
+                f"a transaction is open for {seconds:,.0f} s: what was deleted since stays in the way, also of autovacuum"
+            )
         [(size,)] = ask(SIZE, place.schema)
         return DatabaseReport(
             schema=version,
@@ -141,6 +162,7 @@ def _leader(rows: list[Row]) -> str:
 def _jobs(reads: Reads, ask: Callable[..., list[Row]]) -> Iterator[str]:
     """Yield what is wrong with unfinished jobs that only whoever reads their rows can tell."""
     unreadable: list[str] = []
+    for_nobody: list[str] = []
     ids: set[str] = set()
     waits: list[tuple[str, str]] = []
     keys: dict[tuple[str, str], list[str]] = {}
@@ -155,10 +177,13 @@ def _jobs(reads: Reads, ask: Callable[..., list[Row]]) -> Iterator[str]:
                 unreadable.append(str(seq))
                 continue
             ids.add(job.id)
+            if job.state == State.WAITING_CHILDREN and not (job.note and job.note.waiting_on):
+                for_nobody.append(job.id)
             waits += [(job.id, other) for other in (job.note and job.note.waiting_on) or ()]
             if job.options.unique_key is not None:
                 keys.setdefault((job.queue, job.options.unique_key), []).append(job.id)
     yield from _offence("rows of unfinished jobs cannot be read", unreadable)
+    yield from _offence("jobs wait for dependencies and name none", for_nobody)
     yield from _offence("jobs wait for a job that is not there", [job for job, other in waits if other not in ids])
     yield from _offence(
         "unfinished jobs hold the same unique key", [jobs[0] for jobs in keys.values() if len(jobs) > 1]

@@ -1,7 +1,7 @@
 """What is read of the archive: each as a query and what its rows mean, for whoever asks now and for whoever waits."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from bunqueue_trio.config import AUDIT_DATA_BYTES, REPLAY_BYTES
 from bunqueue_trio.engine.audit import Stored
@@ -13,6 +13,7 @@ from bunqueue_trio.storage.postgres.link import Query, Row
 from bunqueue_trio.storage.rows import FactRow, FinishedRow, JobRow, Reader, outcome, trace
 from bunqueue_trio.storage.store import StoredEvent
 
+T = TypeVar("T")
 RS = b"\x1e"
 """Between the events of a row; JSON has no place for it, as it has for a line end."""
 _NO_END = 2**63 - 1  # none is as late
@@ -66,11 +67,11 @@ _OF_LEADER = (
 """Around another one: what it answers, and who led then, in one moment."""
 
 
-class Read(NamedTuple):
+class Read(NamedTuple, Generic[T]):
     """A query, and what makes an answer of its rows."""
 
     query: Query
-    answer: Callable[[list[Row]], Any]
+    answer: Callable[[list[Row]], T]
 
 
 class Left(NamedTuple):
@@ -88,17 +89,17 @@ class Reads:
         self._in_schema = qualified
         self._rows = Reader()
 
-    def _read(self, text: str, *values: int | str | bytes, answer: Callable[[list[Row]], Any]) -> Read:
+    def _read(self, text: str, *values: int | str | bytes, answer: Callable[[list[Row]], T]) -> Read[T]:
         return Read(Query(self._in_schema(text), values), answer)
 
-    def as_left(self, read: Read, left: Left) -> Read:
+    def as_left(self, read: Read[T], left: Left) -> Read[T]:
         """The same, of a database that is as a leader has ``left`` it, or further on.
 
         One that has gone back does not have yet what is about to be written again, and one that another server leads may have
         what this one does not know: neither has an answer.
         """
 
-        def answer(rows: list[Row]) -> Any:
+        def answer(rows: list[Row]) -> T:
             if [row[:2] for row in rows[:1]] != [left[:2]] or rows[0][2] < left.batch:
                 raise StoreError("the database is not as this server has left it")
             return read.answer([row[4:] for row in rows if row[3] is not None])
@@ -106,20 +107,20 @@ class Reads:
         text = self._in_schema(_OF_LEADER).replace("{}", read.query.text)
         return Read(read.query._replace(text=text), answer)
 
-    def find(self, job_id: str) -> Read:
+    def find(self, job_id: str) -> Read[Job | None]:
         """A finished job, or None."""
         return self._read(
             _FIND, without_nul(job_id), answer=lambda rows: self._rows.finished(_record(rows[0])) if rows else None
         )
 
-    def outcomes(self, job_ids: Sequence[str]) -> Read:
+    def outcomes(self, job_ids: Sequence[str]) -> Read[dict[str, State]]:
         """How some jobs ended."""
         return self._read(
             _OUTCOMES, names(job_ids),
             answer=lambda rows: {with_nul(job_id): outcome(state) for job_id, state in rows},
         )  # fmt: skip
 
-    def traces(self, first: str, end: str, limit: int) -> Read:
+    def traces(self, first: str, end: str, limit: int) -> Read[list[Trace]]:
         """What is kept of some finished jobs."""
 
         def answer(rows: list[Row]) -> list[Trace]:
@@ -130,7 +131,7 @@ class Reads:
     def records(
         self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None,
         *, oldest: bool = False,
-    ) -> Read:  # fmt: skip
+    ) -> Read[Records]:  # fmt: skip
         """Some of the finished jobs of a queue."""
 
         def answer(rows: list[Row]) -> Records:
@@ -152,11 +153,11 @@ class Reads:
         text = _RECORDS.format("AND fingerprint = $5", *way)
         return self._read(text, queue, state.value, place, limit, fingerprint, answer=answer)
 
-    def first_seen(self, queue: str, fingerprint: str) -> Read:
+    def first_seen(self, queue: str, fingerprint: str) -> Read[int | None]:
         """When the oldest dead letter of an error has died."""
         return self._read(_FIRST_SEEN, queue, fingerprint, answer=lambda rows: rows[0][0] if rows else None)
 
-    def trail(self, kind: str, key: str, place: int | None, limit: int, *, newest: bool) -> Read:
+    def trail(self, kind: str, key: str, place: int | None, limit: int, *, newest: bool) -> Read[TrailPage]:
         """Some of the lines of a trail."""
 
         def answer(rows: list[Row]) -> TrailPage:
@@ -168,7 +169,7 @@ class Reads:
         start = (_NO_END if newest else -1) if place is None else place
         return self._read(text, without_nul(key), kind, start, limit, answer=answer)
 
-    def events_after(self, event_id: int, limit: int) -> Read:
+    def events_after(self, event_id: int, limit: int) -> Read[list[StoredEvent]]:
         """Kept events behind one."""
 
         def answer(rows: list[Row]) -> list[StoredEvent]:
@@ -181,21 +182,21 @@ class Reads:
 
         return self._read(_EVENTS, event_id, limit, answer=answer)
 
-    def first_event_id(self) -> Read:
+    def first_event_id(self) -> Read[int | None]:
         """The id of the oldest kept event, or None."""
         return self._read(_FIRST_EVENT, answer=lambda rows: rows[0][0] if rows else None)
 
-    def last_event_at(self) -> Read:
+    def last_event_at(self) -> Read[int]:
         """The time of the newest events, or 0."""
         return self._read(_LAST_EVENT_AT, answer=lambda rows: rows[0][0] if rows else 0)
 
-    def load_facts(self) -> Read:
+    def load_facts(self) -> Read[list[FactRow]]:
         """Every fact."""
         return self._read(
             _FACTS, answer=lambda rows: [FactRow(with_nul(kind), with_nul(key), value) for kind, key, value in rows]
         )
 
-    def some_jobs(self, after: int, limit: int) -> Read:
+    def some_jobs(self, after: int, limit: int) -> Read[tuple[list[Job], int | None]]:
         """The next unfinished jobs, and the key of the last one; None behind the last of all."""
 
         def answer(rows: list[Row]) -> tuple[list[Job], int | None]:
@@ -204,7 +205,7 @@ class Reads:
 
         return self._read(_SOME_JOBS, after, _NO_END, limit, answer=answer)
 
-    def stored(self, after: int, upto: int, limit: int) -> Read:
+    def stored(self, after: int, upto: int, limit: int) -> Read[list[Stored]]:
         """Unfinished jobs as they are in the database."""
 
         def answer(rows: list[Row]) -> list[Stored]:

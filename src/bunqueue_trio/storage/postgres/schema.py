@@ -6,6 +6,7 @@ from importlib.resources import files
 from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.storage.postgres.link import Link, Query
 from bunqueue_trio.storage.postgres.place import Place
+from bunqueue_trio.storage.postgres.terms import DURABLE
 
 _OLDEST = 150000  # of PostgreSQL: nothing older was ever tried
 _LOCK = 0x42515452  # "BQTR": of two that migrate at once one waits
@@ -83,6 +84,7 @@ def migrate(place: Place) -> tuple[int, int]:
                 if version == 1:
                     link.run_script(f"CREATE SCHEMA IF NOT EXISTS {place.schema}")
                 link.run_script(place.qualified(f"{text};\n{_NOTE.replace('$1', str(version))}"))
+        link.ask(Query(DURABLE))
         link.ask(Query("COMMIT"))
         return before, migrations()[-1][0]
     except (StoreError, AssertionError) as error:

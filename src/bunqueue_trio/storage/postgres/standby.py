@@ -1,7 +1,8 @@
-"""The server that waits until it may lead: behind one that lives, or behind the lease of one that has died."""
+"""The server that waits until it may lead: behind one that lives, or until one that has died has been silent for its lease."""
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import structlog
 import trio
@@ -9,11 +10,63 @@ import trio
 from bunqueue_trio.config import STANDBY_S, STORE_START_S
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.awaited import NoteLeader, nobody_asks
+from bunqueue_trio.storage.cluster import DoorFigures
 from bunqueue_trio.storage.postgres.announcer import Announcer
 from bunqueue_trio.storage.postgres.place import parse_place
 from bunqueue_trio.storage.postgres.store import PostgresStore
+from bunqueue_trio.storage.postgres.terms import Seen
 
 _log = structlog.get_logger()
+
+_SEEN_S = 2.0  # times STANDBY_S: between two looks that are further apart the database may have been away
+
+
+class Silence:
+    """How long the leader has said nothing of the time in which it could have: while the database was seen to be there.
+
+    A database that was away may have come back without its newest transactions, the last words of the leader among them. Who has led
+    remembers what is missing, and gets the time to write it again. What is not seen does not count, and takes nothing away.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: float = 0.0
+        self._last: Seen | None = None
+        self._seen_at: float | None = None
+        self._furthest = (0, 0)
+
+    def note(self, seen: Seen, now: float) -> None:
+        """Note what the row of the leader says now."""
+        if seen != self._last:
+            self._last, self.seconds = seen, 0.0
+        elif self._seen_at is not None:
+            self.seconds += min(now - self._seen_at, _SEEN_S * STANDBY_S)
+        self._seen_at = now
+        self._furthest = max(self._furthest, (seen.term, seen.batch))
+
+    def may_follow(self, lease_s: float) -> bool:
+        """Return whether another server may lead, by what was seen; ``lease_s``: its own lease.
+
+        Who has let go is followed at once, unless that is only what a database says that has lost a later leader.
+        """
+        seen = self._last
+        if seen is None:
+            return False
+        if seen.is_free and (seen.term, seen.batch) >= self._furthest:
+            return True
+        return self.seconds >= (lease_s if seen.is_free else seen.lease_s)
+
+    def note_gap(self) -> None:
+        """Note that nothing could be seen."""
+        self._seen_at = None
+
+
+async def _ask(store: PostgresStore, silence: Silence) -> str | None:
+    """Lead, if that may be; return who does otherwise."""
+    seen = await trio.to_thread.run_sync(store.seen)
+    silence.note(seen, trio.current_time())
+    if silence.may_follow(store.lease_s):
+        return await trio.to_thread.run_sync(store.take)
+    return seen.holder
 
 
 async def take_over(url: str, lease_s: float, on_wait: Callable[[], NoteLeader] = lambda: nobody_asks) -> PostgresStore:
@@ -30,14 +83,12 @@ async def take_over(url: str, lease_s: float, on_wait: Callable[[], NoteLeader] 
     note_leader: NoteLeader | None = None
     told: str | None = None
     reached = False
-    give_up_at, patient_until = trio.current_time() + STORE_START_S, 0.0
+    doing: DoorFigures | None = None
+    give_up_at, silence = trio.current_time() + STORE_START_S, Silence()
     try:
         while True:
-            # A database that was away may have come back without its newest transactions, the last beats among them. Who has
-            # led remembers what is missing, and gets the time to write it again.
-            ask = store.take if trio.current_time() >= patient_until else store.holder
             try:
-                holder = await trio.to_thread.run_sync(ask)
+                holder = await _ask(store, silence)
                 reached = is_known = True
                 what = "another server leads, waiting"
             except StoreError as error:
@@ -45,14 +96,14 @@ async def take_over(url: str, lease_s: float, on_wait: Callable[[], NoteLeader] 
                     raise StoreError(f"STORE: {place}: {error}") from None
                 is_known = False
                 holder, what = str(error), "the database cannot be reached, waiting"
-                patient_until = trio.current_time() + lease_s
+                silence.note_gap()
             if holder is None:
                 break
             if note_leader is None:
                 note_leader = on_wait()
             if reached:
                 with suppress(StoreError):  # the leader is where it was, as far as anybody knows
-                    note_leader(*await trio.to_thread.run_sync(announcer.wait))
+                    doing = note_leader(*await trio.to_thread.run_sync(partial(announcer.wait, doing)))
             if holder != told:
                 _log.info(what, store=str(place), **{"leader" if is_known else "error": holder})
                 told = holder

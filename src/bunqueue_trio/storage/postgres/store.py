@@ -33,14 +33,15 @@ from bunqueue_trio.engine.trails import TrailPage
 from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.storage.awaited import Leading, Question
 from bunqueue_trio.storage.postgres.announcer import Announcer
+from bunqueue_trio.storage.postgres.cluster import Watcher
 from bunqueue_trio.storage.postgres.link import Fenced, Link, Query, Row
 from bunqueue_trio.storage.postgres.parameters import COMMIT, Values, values_of
 from bunqueue_trio.storage.postgres.place import Place
-from bunqueue_trio.storage.postgres.reads import SIZE, Left, Read, Reads
+from bunqueue_trio.storage.postgres.reads import SIZE, Left, Read, Reads, T
 from bunqueue_trio.storage.postgres.retention import EVENTS, Pruner
 from bunqueue_trio.storage.postgres.schema import check_schema
 from bunqueue_trio.storage.postgres.tail import Tail, size
-from bunqueue_trio.storage.postgres.terms import HOLDER, LEAD, LET_GO, STARTED, TAKE, TAKE_AGAIN, TELL, own_name
+from bunqueue_trio.storage.postgres.terms import LEAD, LET_GO, SEEN, STARTED, TAKE, TAKE_AGAIN, TELL, Seen, own_name
 from bunqueue_trio.storage.rows import FactRow
 from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, StoredEvent
 from bunqueue_trio.storage.tally import Tally
@@ -82,8 +83,10 @@ class PostgresStore:
         self._size = 0
         self.ids_skipped = 0
 
-    def take(self) -> str | None:
-        """Lead from now on, unless another server does: return its name then.
+    def take(self, *, name: str = "", serves: bool = True) -> str | None:
+        """Lead from now on, under ``name``, unless another server does: return its name then.
+
+        Who only copies ``serves`` nobody, and is not counted among those who have led.
 
         Raises:
             StartupError: the database cannot be used.
@@ -91,9 +94,10 @@ class PostgresStore:
         """
         check_schema(self._auditor, self._place)
         sent_at = _now()
-        taken = self._ask(TAKE, own_name(), str(self.lease_s), __version__)
+        self._says = (name or own_name(), str(self.lease_s), __version__, "true" if serves else "false")
+        taken = self._ask(TAKE, *self._says)
         if not taken:
-            return self.holder()
+            return self.seen().holder
         [(term, life, self._batch, epoch_ms, life_before)] = taken
         self._leader = term, life
         self._tail = Tail(self._leader, life_before, self._batch)
@@ -115,16 +119,16 @@ class PostgresStore:
             last, self.last_event_id = self.last_event_id, max(self.last_event_id, self.epoch_ms() * 1000)
             self.ids_skipped = self.last_event_id - last
 
-    def holder(self) -> str:
-        """Return the name of the server that leads, or has led last.
+    def seen(self) -> Seen:
+        """Return what the row of the leader says to who waits.
 
         Raises:
             StartupError: nobody can lead.
             StoreError: the database cannot be reached.
         """
         check_schema(self._auditor, self._place)  # one that has just come up may have no tables yet
-        for (holder,) in self._ask(HOLDER):
-            return str(holder)
+        for row in self._ask(SEEN):
+            return Seen(*row)
         raise StartupError(f"{self._place}: the row of the leader is gone, so nobody can write there")
 
     @property
@@ -141,6 +145,10 @@ class PostgresStore:
         self._link = link
         return self._here(Query(TELL, (link, *self._leader)))
 
+    def watcher(self) -> Watcher:
+        """Return what looks at those who serve this store; see :class:`AwaitedStore`."""
+        return Watcher(self._place)
+
     def _count(self) -> None:
         counted: FinishedCounts = Counter({(queue, state): n for queue, state, n in self._ask(_COUNTS)})
         groups: FinishedCounts = Counter({(queue, key): n for queue, key, n in self._ask(_GROUPS)})
@@ -156,7 +164,9 @@ class PostgresStore:
 
     def leading(self) -> Leading:
         """Return how this server leads; see :class:`AwaitedStore`."""
-        return Leading(self._leader[0], max(0.0, self._beat_at + self.lease_s - _now()), self._tail.bytes)
+        now, tail = _now(), self._tail
+        left_s = max(0.0, self._beat_at + self.lease_s - now)
+        return Leading(self._leader[0], left_s, tail.bytes, self.lease_s, len(tail), tail.reaches_s(now))
 
     async def beat(self) -> None:
         """Say that this server leads, unless a commit has lately; between two commits.
@@ -245,23 +255,19 @@ class PostgresStore:
         if tail is None:
             raise self._tail.meaning(fenced, self._place) from None
         if fenced.batch < self._batch or self._tail.is_before(fenced):
-            _log.warning(
-                "the database has lost its newest batches, writing them again",
-                store=str(self._place),
-                batches=len(tail),
-            )
+            _log.warning(_AGAIN, store=str(self._place), batches=len(tail))
         self._recounts = True  # it has lost what was deleted, too
         self._pruner.begin_anew()
         again = [self._numbered(*known) for known in tail]
         if self._tail.is_before(fenced):
-            leads = (own_name(), str(self.lease_s), __version__, *self._leader, *self._tail.before[1:])
+            leads = (*self._says, *self._leader, *self._tail.before[1:])
             again.insert(0, self._here(Query(TAKE_AGAIN, leads)))
         return again if self._link is None else [*again, self._tells_it(self._link)]
 
     def _settle(self, batch: Batch, number: int, values: Values, rows: list[Row], sent_at: float) -> None:
         """Take account of a batch that is committed, once."""
         self._batch, self._beat_at = number, sent_at
-        self._tail.remember(number, values)
+        self._tail.remember(number, values, _now())
         self.last_event_id = batch.last_event_id
         self._pruner.events += len(batch.events)
         self._last_fin += len(batch.finished)
@@ -313,12 +319,11 @@ class PostgresStore:
 
     def load_facts(self) -> Iterable[FactRow]:
         """Return every fact; see :class:`Store`."""
-        facts: list[FactRow] = self._answer(self._reads.load_facts(), self._writer)
-        return facts
+        return self._answer(self._reads.load_facts(), self._writer)
 
     async def look_up(self, question: Question) -> Any:
         """Return what the read of that name returns; see :class:`AwaitedStore`."""
-        asked: Read = getattr(self._reads, question.kind)(*question.arguments, **dict(question.named))
+        asked: Read[Any] = getattr(self._reads, question.kind)(*question.arguments, **dict(question.named))
         async with self._reading:
             read = self._reads.as_left(asked, Left(*self._leader, self._batch))
             rows = await self._reader.ask_soon(read.query)
@@ -337,13 +342,11 @@ class PostgresStore:
 
     def find(self, job_id: str) -> Job | None:
         """Return a finished job that is kept; see :class:`Store`."""
-        job: Job | None = self._answer(self._reads.find(job_id))
-        return job
+        return self._answer(self._reads.find(job_id))
 
     def outcomes(self, job_ids: Sequence[str]) -> dict[str, State]:
         """Return how some jobs ended; see :class:`Store`."""
-        states: dict[str, State] = self._answer(self._reads.outcomes(job_ids))
-        return states
+        return self._answer(self._reads.outcomes(job_ids))
 
     def kept_of(self, queue: str) -> tuple[int, int]:
         """Return how many completed and failed jobs of a queue are kept; see :class:`Store`."""
@@ -355,21 +358,18 @@ class PostgresStore:
 
     def traces(self, first: str, end: str, limit: int) -> list[Trace]:
         """Return what is kept of some finished jobs; see :class:`Store`."""
-        traces: list[Trace] = self._answer(self._reads.traces(first, end, limit))
-        return traces
+        return self._answer(self._reads.traces(first, end, limit))
 
     def records(
         self, queue: str, state: State, before: int | None, limit: int, fingerprint: str | None = None,
         *, oldest: bool = False,
     ) -> Records:  # fmt: skip
         """Return some of the finished jobs; see :class:`Store`."""
-        records: Records = self._answer(self._reads.records(queue, state, before, limit, fingerprint, oldest=oldest))
-        return records
+        return self._answer(self._reads.records(queue, state, before, limit, fingerprint, oldest=oldest))
 
     def trail(self, kind: str, key: str, place: int | None, limit: int, *, newest: bool) -> TrailPage:
         """Return some of the lines of a trail; see :class:`Store`."""
-        page: TrailPage = self._answer(self._reads.trail(kind, key, place, limit, newest=newest))
-        return page
+        return self._answer(self._reads.trail(kind, key, place, limit, newest=newest))
 
     def groups(self, queue: str | None) -> dict[str, dict[str, int]]:
         """Return how many died of each error; see :class:`Store`."""
@@ -385,28 +385,24 @@ class PostgresStore:
 
     def first_seen(self, queue: str, fingerprint: str) -> int | None:
         """Return since when there are some; see :class:`Store`."""
-        moment: int | None = self._answer(self._reads.first_seen(queue, fingerprint))
-        return moment
+        return self._answer(self._reads.first_seen(queue, fingerprint))
 
     def stored(self, after: int, upto: int, limit: int) -> list[Stored]:
         """Return unfinished jobs as they are in the database; see :class:`Store`."""
-        jobs: list[Stored] = self._answer(self._reads.stored(after, upto, limit), self._auditor)
-        return jobs
+        return self._answer(self._reads.stored(after, upto, limit), self._auditor)
 
     def events_after(self, event_id: int, limit: int) -> list[StoredEvent]:
         """Return kept events; see :class:`Store`."""
-        events: list[StoredEvent] = self._answer(self._reads.events_after(event_id, limit))
-        return events
+        return self._answer(self._reads.events_after(event_id, limit))
 
     def first_event_id(self) -> int:
         """Return the id of the oldest kept event; see :class:`Store`."""
-        first: int | None = self._answer(self._reads.first_event_id())
+        first = self._answer(self._reads.first_event_id())
         return self.last_event_id + 1 if first is None else first
 
     def last_event_at(self) -> int:
         """Return the time of the newest events; see :class:`Store`."""
-        moment: int = self._answer(self._reads.last_event_at())
-        return moment
+        return self._answer(self._reads.last_event_at())
 
     def space(self) -> Space:
         """Return how large the tables were at the last :meth:`prune`; the room is the database's."""
@@ -434,7 +430,7 @@ class PostgresStore:
             for link in (self._writer, self._reader, self._auditor, self._looker):
                 link.close()
 
-    def _answer(self, read: Read, link: Link | None = None) -> Any:
+    def _answer(self, read: Read[T], link: Link | None = None) -> T:
         led = self._reads.as_left(read, Left(*self._leader, self._batch))
         return led.answer((link or self._looker).ask(led.query))
 

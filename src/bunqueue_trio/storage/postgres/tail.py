@@ -17,16 +17,30 @@ class Tail:
         self.before: tuple[int, str, int] = (leader[0] - 1, life_before, batch)
         """The row as it was found: term, life and batch."""
         self._batches: deque[tuple[int, Values]] = deque()
+        self._at: deque[float] = deque()
         self._newest = batch
+        self._is_whole = True
         self.bytes: int = 0
 
-    def remember(self, number: int, values: Values) -> None:
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def remember(self, number: int, values: Values, now: float) -> None:
         """Note a batch that is committed; the oldest ones make room."""
         self._newest = number
         self._batches.append((number, values))
+        self._at.append(now)
         self.bytes += size(values)
         while self.bytes > STORE_TAIL_BYTES:
             self.bytes -= size(self._batches.popleft()[1])
+            self._at.popleft()
+            self._is_whole = False
+
+    def reaches_s(self, now: float) -> float | None:
+        """Return for how long back every batch is remembered; None: since the first one."""
+        if self._is_whole:
+            return None
+        return now - self._at[0] if self._at else 0.0
 
     def is_before(self, fenced: Fenced) -> bool:
         """Return whether the database is as it was when this term began: it has lost that, too."""

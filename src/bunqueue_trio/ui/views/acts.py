@@ -18,7 +18,7 @@ def action_of(ask: Ask) -> Action:
     if action is None:
         raise Wrong("There is no such action", 404)
     given = ask.form or ask.query
-    if any(not given.get(name) for name in action.about):
+    if any(not given.get(name) for name in action.about if name not in action.may_lack):
         raise Wrong("It is not said what this is to be done to", 400)
     return action
 

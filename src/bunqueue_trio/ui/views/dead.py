@@ -23,9 +23,10 @@ from bunqueue_trio.ui.doing import dead_letters
 from bunqueue_trio.ui.payload import common, show
 from bunqueue_trio.ui.views.queues import of
 
-QUEUES_LOOKED, LETTERS_LOOKED = 20, 200  # of each queue on the page of all
-GROUP_LOOKED = 1000  # on the page of one error, or of one queue
+QUEUES_LOOKED = 20  # on the page of all, the fullest
+GROUP_LOOKED = 1000  # letters on the page of one error, or of one queue; on that of all in its queues together: 20 ms
 GROUPS_SHOWN = 100
+ROWS_SHOWN = 50  # each with a chart: 70 KB
 COMPARED = 100  # payloads that are compared
 SHOWN, SHOWN_MORE = 20, 200
 FINGERPRINT_MAX = 100  # characters of one that are looked for: ours have 12
@@ -53,8 +54,9 @@ async def index(ask: Ask) -> Screen:
     looks = (await ask.found())[0].queues
     dead = sorted((q for q in looks if q.dead and (not only or q.name == only)), key=lambda q: (-q.dead, q.name))
     rows: list[Row] = []
+    most = GROUP_LOOKED // max(1, len(dead[:QUEUES_LOOKED]))
     for queue in dead[:QUEUES_LOOKED]:
-        letters = await dead_letters(ask, queue.name, GROUP_LOOKED if only else LETTERS_LOOKED)
+        letters = await dead_letters(ask, queue.name, most)
         died: dict[str | None, list[DeadLetter]] = {}
         for letter in letters:
             died.setdefault(letter.fingerprint, []).append(letter)
@@ -62,7 +64,7 @@ async def index(ask: Ask) -> Screen:
         await trio.lowlevel.checkpoint()
         rows += (_row(queue.name, group, died.get(group.fingerprint, []), ask.now) for group in told.groups)
     rows.sort(key=lambda row: (row.group.fingerprint == CANCELLED or row.group.mark == "muted", -row.number, row.queue))
-    shown = rows[:GROUPS_SHOWN]
+    shown = rows[:ROWS_SHOWN]
     return Screen(
         "errors.html", "Errors", "errors",
         {
@@ -95,7 +97,10 @@ def reruns(ask: Ask, matches: Callable[[dict[str, Any]], bool]) -> list[RerunRow
 
 def _row(queue: str, group: ErrorGroup, letters: Sequence[DeadLetter], now: int) -> Row:
     number = group.queues.get(queue, group.count)
-    chart = charts.area(_per_minute(letters, now), f"deaths a minute within the last hour, {number} in all", "bad")
+    said = f"deaths a minute within the last hour, {number} in all"
+    if len(letters) < number:
+        said += f", of the newest {len(letters)}"
+    chart = charts.area(_per_minute(letters, now), said, "bad")
     is_new = group.fingerprint != CANCELLED and group.mark is None and now - group.first_seen < 15 * MINUTE_MS
     href = f"/ui/errors/{segment_of(queue)}?{urlencode({'fingerprint': group.fingerprint})}"
     return Row(queue, group, number, href, chart, is_new)

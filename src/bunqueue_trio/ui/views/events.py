@@ -8,7 +8,7 @@ from msgspec import UNSET, Raw
 
 from bunqueue_trio import errors
 from bunqueue_trio.errors import Refused
-from bunqueue_trio.protocol.events import EVENT_TYPES, Event
+from bunqueue_trio.protocol.events import ALL_TYPES, EVENT_TYPES, Event
 from bunqueue_trio.protocol.surrogates import read
 from bunqueue_trio.runtime.hub import Published
 from bunqueue_trio.ui.ask import Ask, Screen, Wrong
@@ -34,6 +34,8 @@ async def show(ask: Ask) -> Screen:
             ask.server.core.check_queue(queue)
         except Refused as refused:
             raise Wrong(f"{queue[:100]!r} cannot be the name of a queue", errors.INVALID_QUEUE.status) from refused
+    if kind and kind not in ALL_TYPES:
+        raise Wrong(f"{kind[:100]!r} is no type of an event", 404)
     kept = await _newest(ask, queue or None)
     events = [read(each.body, Event) for each in reversed(kept)]
     chosen = [event for event in events if not kind or event.event_type == kind]

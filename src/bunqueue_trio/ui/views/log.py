@@ -40,6 +40,8 @@ class Row(NamedTuple):
 async def show(ask: Ask) -> Screen:
     """Return a page of the acts that are looked for, newest first."""
     wanted = {name: ask.query.get(name, "").strip() for name in ("who", "what", "of")}
+    if wanted["what"] and not acts.is_kind(wanted["what"]):
+        raise Wrong(f"{wanted['what'][:100]!r} is nothing that can be done", 404)
     rows, after, looked = list[Row](), ask.query.get("after", "")[:1000] or None, 0
     begins, total, later = after is None, 0, set[tuple[str, str]]()
     while len(rows) < SHOWN and looked < LOOKED:

@@ -11,8 +11,9 @@ from bunqueue_trio.pages.words import count, rate
 from bunqueue_trio.protocol.request import segment_of
 from bunqueue_trio.runtime.history import Minute
 from bunqueue_trio.ui import charts
-from bunqueue_trio.ui.actions import Bound, bind
+from bunqueue_trio.ui.actions import ACTIONS, Bound, bind
 from bunqueue_trio.ui.ask import Ask, Screen
+from bunqueue_trio.ui.views.cluster import OF_CLUSTER
 
 FULLEST = 8
 MINUTES = 60
@@ -33,6 +34,8 @@ class Told(NamedTuple):
     finding: Finding
     links: Sequence[Link]
     actions: Sequence[Bound]
+    commands: Sequence[str]
+    """Those of its lines that are no button."""
 
 
 class Many(NamedTuple):
@@ -65,14 +68,12 @@ _PAGES = {
     "loop-lags": Link("/ui/server", "Server"), "clock-off": Link("/ui/server", "Server"),
     "no-tokens": Link("/ui/server", "Server"), "events-missed": Link("/ui/server", "Server"),
     "dead-letters": Link("/ui/errors", "Look at the errors"),
+    **dict.fromkeys(OF_CLUSTER, Link("/ui/cluster", "Cluster")),
 }  # fmt: skip
 """Finding → the page that has the evidence; those of a queue lead to the queue."""
 
-_ACTIONS = {
-    "nobody-asks": ("pause",), "queue-waits": ("pause",), "queue-grows": ("pause",), "jobs-die": ("pause",),
-    "attempts-fail": ("pause",), "paused": ("resume",), "workers-vanish": (), "job-stuck": ("pause",),
-}  # fmt: skip
-
+_BUTTONS = {"pause": ("pause",), "resume": ("resume",), "limit": ("unlimit", "unrate"), "cancel": ("cancel",)}
+"""The first word of a line → actions that may have this line, and so a button."""
 
 _MANY = {
     "nobody-asks": ("{}: jobs wait, and nobody asks", "`bunqueue-trio workers` shows which queues are asked for, and by whom."),
@@ -85,9 +86,7 @@ _MANY = {
 async def show(ask: Ask) -> Screen:
     """Return the page."""
     picture, found = await ask.found()
-    told = [
-        each if isinstance(each, Many) else Told(each, _links(each), _actions(ask, each)) for each in gathered(found)
-    ]
+    told = [each if isinstance(each, Many) else _told(ask, each) for each in gathered(found)]
     fullest = sorted((q for q in picture.queues if q.jobs), key=lambda q: (-q.waiting - q.active, -q.dead, q.name))[
         :FULLEST
     ]
@@ -127,19 +126,27 @@ def _many(kind: str, same: Sequence[Finding], more: int) -> Many:
 
 def _links(finding: Finding) -> list[Link]:
     links = []
+    if finding.job:
+        links.append(Link(f"/ui/jobs/{segment_of(finding.job)}", "Open the job"))
     if finding.queue is not None:
         if finding.code in {"jobs-die", "dead-letters"}:
             links.append(Link(f"/ui/errors?queue={segment_of(finding.queue)}", "Look at the errors"))
         links.append(Link(f"/ui/queues/{segment_of(finding.queue)}", "Open the queue"))
+    elif finding.schedule is not None:
+        links.append(Link(f"/ui/schedules/{segment_of(finding.schedule)}", "See what became of its slots"))
     elif finding.code in _PAGES:
         links.append(_PAGES[finding.code])
     return links
 
 
-def _actions(ask: Ask, finding: Finding) -> list[Bound]:
-    if finding.queue is None:
-        return []
-    return [bind(ask, name, queue=finding.queue) for name in _ACTIONS.get(finding.code, ())]
+def _told(ask: Ask, finding: Finding) -> Told:
+    """Return a finding with its lines as buttons where there are some."""
+    about = {"queue": finding.queue or "", "id": finding.job or ""}
+    names = [name for each in finding.commands for name in _BUTTONS.get(each.split()[1], ())]
+    made = [bind(ask, name, **{of: about[of] for of in ACTIONS[name].about}) for name in dict.fromkeys(names)]
+    acts = [each for each in made if each.cli in finding.commands]
+    lines = {each.cli for each in acts}
+    return Told(finding, _links(finding), acts, [each for each in finding.commands if each not in lines])
 
 
 def _tiles(ask: Ask, minutes: Sequence[Minute]) -> list[Tile]:

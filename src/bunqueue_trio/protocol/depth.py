@@ -1,0 +1,71 @@
+"""How deep JSON is nested: found without reading it, piece by piece, since a body may be ten million brackets."""
+
+import itertools
+import operator
+from collections.abc import Iterator
+
+DEPTH_MAX = 500
+"""Nesting of a body; far below what would exhaust the stack of any JSON reader behind us."""
+
+_PIECE = 256 * 1024  # bytes: 2 ms where each is a bracket
+_NOT_MARKS = bytes(set(range(256)) - set(b'[]{}"'))
+_STEPS = bytes.maketrans(b"[{]}", b"1100")  # deeper, less deep
+_WAYS = [list(itertools.accumulate(1 if eight << i & 128 else -1 for i in range(8))) for eight in range(256)]
+_CLIMBS = bytes(way[-1] & 255 for way in _WAYS)  # how much deeper eight steps lead, as a signed byte
+_PEAKS = bytes(max(0, *way) for way in _WAYS)  # how much deeper they have been meanwhile
+
+
+def is_deep(body: bytes, enclosing: int = 0) -> bool:
+    """Return whether JSON is nested too deep; ``enclosing``: how many brackets there are around it."""
+    if body.count(b"[") + body.count(b"{") <= DEPTH_MAX - enclosing:
+        return False  # the common case: not enough brackets to be too deep
+    return any(depth > DEPTH_MAX for depth in depths(body, enclosing))
+
+
+def depths(body: bytes, enclosing: int = 0) -> Iterator[int]:
+    """Look at JSON piece by piece; yield how deep each comes."""
+    depth, inside = enclosing, False
+    for piece in pieces(body):
+        # Without its escapes a string ends at the next quote: every second part is outside of the strings.
+        marks = piece.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, _NOT_MARKS)
+        # Two quotes with nothing in between change nothing for what follows: most strings go, and most of what separates them.
+        parts = marks.replace(b'""', b"").split(b'"')
+        outside = b"".join(parts[inside::2])
+        inside ^= len(parts) % 2 == 0
+        steps = outside.translate(_STEPS)
+        # Each bracket a bit, and eight of them at once.
+        whole = len(steps) // 8 * 8
+        eights = int(steps[:whole] or b"0", 2).to_bytes(whole // 8 or 1, "big") if whole else b""
+        before = itertools.accumulate(memoryview(eights.translate(_CLIMBS)).cast("b"), initial=depth)
+        highest = max(map(operator.add, before, eights.translate(_PEAKS)), default=depth)
+        depth += 2 * steps[:whole].count(b"1") - whole
+        for step in steps[whole:]:
+            depth += 1 if step == _DEEPER else -1
+            highest = max(highest, depth)
+        yield max(highest, depth)
+
+
+def pieces(body: bytes) -> Iterator[bytes]:
+    """Yield JSON in pieces, of which none ends in an escape."""
+    begin = 0
+    while begin < len(body):
+        end = _end_of_piece(body, begin)
+        if end < len(body):  # what stands for an escape (surrogates.py) goes with it
+            end = begin + (len(body[begin:end].rstrip(b"\xff")) or end - begin)
+        yield body[begin:end]
+        begin = end
+
+
+def _end_of_piece(body: bytes, begin: int) -> int:
+    end = begin + _PIECE
+    last = body.rfind(b"\\", max(begin, end - _ESCAPE), end)
+    if last < 0 or end >= len(body):
+        return end
+    before = body[begin : last + 1]
+    if (len(before) - len(before.rstrip(b"\\"))) % 2 == 0:
+        return end  # each of them is the second one of two
+    return last if last > begin else last + _ESCAPE
+
+
+_ESCAPE = 6  # bytes of the longest one
+_DEEPER = ord("1")
