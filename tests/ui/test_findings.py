@@ -199,6 +199,8 @@ def test_a_queue_without_workers_is_told_sooner_than_a_slow_one():
     waits = queue(waiting=3, oldest_ready_at=NOW - 2 * MINUTE)
     assert found(Picture(GOOD, [waits], Past())) == ["nobody-asks"]
     assert found(Picture(GOOD, [waits._replace(active=1)], Past())) == []
+    served = Past(queues={"q": line({"completed": 5}, {"completed": 5})})
+    assert found(Picture(GOOD, [waits], served)) == [], "by a worker that asks without waiting"
     assert found(Picture(GOOD, [waits._replace(pulls_waiting=1)], Past())) == []
     slow_one = waits._replace(active=1, oldest_ready_at=NOW - 10 * MINUTE)
     (finding,) = find(Picture(GOOD, [slow_one], Past()))

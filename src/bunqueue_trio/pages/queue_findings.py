@@ -118,19 +118,21 @@ def _tally(minutes: Sequence[QueueMinute], now: int) -> str:
     return f"Within {span(span_ms)} {count(failed, 'attempt')} failed and {count(completed, 'job')} completed"
 
 
-def _nobody_asks(queue: QueueLook) -> bool:
-    return not queue.active and not queue.pulls_waiting and queue.opens_at is None
+def _nobody_asks(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> bool:
+    # A worker that asks without waiting is seen by what it has done alone.
+    is_served = any(minute.completed or minute.failed for minute in _present(lately, now))
+    return not queue.active and not queue.pulls_waiting and queue.opens_at is None and not is_served
 
 
 def _waits_weight(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> int:
-    age, nobody = now - (queue.oldest_ready_at or now), _nobody_asks(queue)
+    age, nobody = now - (queue.oldest_ready_at or now), _nobody_asks(queue, lately, now)
     if age < (NOBODY_ASKS_MS if nobody else WAITS_MS) and not _growth(lately):
         return 0
     return min(queue.waiting, 10**6) + (10**6 if nobody else 0)
 
 
 def _waits(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
-    age, nobody, growth = now - (queue.oldest_ready_at or now), _nobody_asks(queue), _growth(lately)
+    age, nobody, growth = now - (queue.oldest_ready_at or now), _nobody_asks(queue, lately, now), _growth(lately)
     present = _present(lately, now)
     comes, goes = _per_minute(present, "pushed"), _per_minute(present, "completed")
     flow = f"{rate(comes)} come, {rate(goes)} are done. " if present else ""
