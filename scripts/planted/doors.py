@@ -10,19 +10,6 @@ _ANSWERING, _ASKING, _LANE, _DOOR = (f"doors/{name}.py" for name in ("answering"
 
 DOORS = [
     Mutant(
-        _ANSWERING,
-        "        self._count(2)\n",
-        "        self._count(1)\n",
-        "a leader that stops does not wait for the last word of its doors",
-    ),
-    Mutant(_ASKING, "            self._later = []\n", "            pass\n", "a leader that stops is asked still"),
-    Mutant(
-        _ASKING,
-        "for each in [*self._out, *later] if",
-        "for each in self._out if",
-        "what is for the next leader is nobody's",
-    ),
-    Mutant(
         _SPLICE, "            both.cancel()  #", "            pass  #", "the leader never hears that a client is gone"
     ),
     Mutant(

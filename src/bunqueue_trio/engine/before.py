@@ -63,7 +63,9 @@ def _rate(engine: Engine, command: Any, ask: Ask) -> Before:
     if found.limit is None:
         return {"limit": None}
     was: Before = {"limit": found.limit, "duration": found.duration}
-    return was if found.until is None else was | {"until": found.until}
+    if found.until is not None:
+        was["until"] = found.until
+    return was
 
 
 def _mark(engine: Engine, command: Any, ask: Ask) -> Before:

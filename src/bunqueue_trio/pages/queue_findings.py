@@ -179,7 +179,7 @@ def _growth(lately: Sequence[QueueMinute]) -> float:
 
 def _dies(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
     died = queue.died - lately[0].dead
-    since = next((m.at for before, m in itertools.pairwise(lately) if m.dead > before.dead), now)
+    since = next((before.at for before, m in itertools.pairwise(lately) if m.dead > before.dead), now)
     until = _over([after.at for before, after in itertools.pairwise(lately) if after.dead > before.dead], now)
     if queue.died > lately[-1].dead:
         until = None
@@ -221,7 +221,7 @@ def _fails(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
     return {
         "code": "attempts-fail", "severity": "warning", "queue": queue.name, "until": until,
         "title": f"{queue.name}: most attempts {fail}, {rate(_per_minute(told, 'failed'))}{lasted}",
-        "since": bad[0].at,
+        "since": bad[0].at - MINUTE_MS,
         "cause": "What the jobs need is down, or the workers are of a new version. They are tried again until they die."
         if until is None
         else "What the jobs need was down, or the workers were of another version.",
