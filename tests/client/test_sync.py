@@ -1,5 +1,6 @@
 """The client without Trio, against a real server process."""
 
+import inspect
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+import bunqueue_trio
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol.replies import StateReply
 from bunqueue_trio.sync import ConnectionLost, JobFailed, JobRemoved, ServerUnavailable, SyncClient
@@ -289,3 +291,30 @@ def test_the_last_attempt_a_wait_of_ones_own_and_a_return(server: Server, queue:
         client.release(back)
         with pytest.raises(Refused, match="exclude each other"):
             client.fail(back, unrecoverable=True, retry_in=0)
+
+
+def test_it_has_what_the_client_on_a_loop_has():
+    """But for what is about a connection, which this one does not hold."""
+
+    def public(kind: type) -> dict[str, Any]:
+        return {name: value for name, value in inspect.getmembers(kind) if not name.startswith("_")}
+
+    ours, theirs = public(SyncClient), public(bunqueue_trio.Client)
+    assert theirs.keys() - ours.keys() == {"connections", "refused", "renew"}
+    for name in (theirs.keys() & ours.keys()) - {"events"}:
+        assert [*inspect.signature(ours[name]).parameters] == [*inspect.signature(theirs[name]).parameters], name
+
+
+def test_a_job_is_pushed_to_its_handler(server: Server, queue: str):
+    worker = bunqueue_trio.Worker(queue)
+    welcome = worker.handler(lambda job: None, name="welcome")
+    with SyncClient(server.url) as client:
+        client.ping()
+        job_id = client.push_to(welcome, "ann", delay="1h")
+        assert (client.get(job_id)["queue"], client.get(job_id)["name"], client.get(job_id)["data"]) == (
+            queue,
+            "welcome",
+            "ann",
+        )
+        with pytest.raises(TypeError, match="is no handler of a worker"):
+            client.push_to(print, 1)

@@ -1,6 +1,7 @@
 """What type checkers must make of a handler and its job; read by `test_typing`, and never run."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, assert_type
 
 from bunqueue_trio import Client, Job, Worker
@@ -59,7 +60,8 @@ async def use(client: Client, job: Job[Email]) -> None:
     assert_type((await client.get("x")).backoff, float | Backoff)
     await client.push("emails", backoff={"type": "linear", "delay": 1})  # type: ignore[arg-type]  # wrong: no such type
     await client.push("emails", prio=3)  # type: ignore[call-arg]  # wrong: an option that does not exist
-    await client.push("emails", delay="5")  # type: ignore[arg-type]  # wrong: a text for a time
+    await client.push("emails", delay="5s", ttl=timedelta(hours=1))
+    await client.push("emails", delay=[5])  # type: ignore[arg-type]  # wrong: a list for a time
     worker.handler(len)  # type: ignore[type-var]  # wrong: takes no job
     worker.handler(name=5)  # type: ignore[call-overload]  # wrong: a number for a name
 

@@ -23,13 +23,15 @@ class Focus(NamedTuple):
     every_s: float
     lag_s: float = 0.0
     hours: float = 1.0
+    quiet: bool = False
+    """Nobody works before the calm, so that there is seldom something to write."""
 
 
 FOCUSES: dict[str, Focus] = {
     "": Focus({}, 0, hours=0.1),
     "losses": Focus({"go_back": 1}, 60, lag_s=4.0),
-    "sleepers": Focus({"go_back": 2, "stop": 1, "kill": 1}, 60, lag_s=4.0),
-    "deaths": Focus({"kill": 1}, 10),
+    "sleepers": Focus({"go_back": 1, "kill": 1}, 20, lag_s=4.0, hours=0.2, quiet=True),
+    "deaths": Focus({"kill_after_commit": 1}, 20, hours=0.2),
     "cuts": Focus({"cut_database": 1}, 20),
     "freezes": Focus({"freeze": 1}, 60),
 }
@@ -96,6 +98,12 @@ class ClusterChaos:
         """SIGKILL: the kernel ends its connections."""
         await trio.lowlevel.checkpoint()
         self._victim().end("killed")
+
+    async def kill_after_commit(self) -> None:
+        """The same to the leader, between its next commit and the answers to that."""
+        self._world.committed = trio.Event()
+        await self._world.committed.wait()
+        self._victim().end("killed after a commit")
 
     async def kill_silently(self) -> None:
         """The power of a machine fails: whoever is connected to it hears nothing before it is up again."""

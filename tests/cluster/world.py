@@ -81,6 +81,8 @@ class ClusterWorld:
         self.calm, self.closing, self.up = trio.Event(), trio.Event(), trio.Event()
         self.next_nonce = 0
         self.slot_book: Any = None
+        self.committed = trio.Event()
+        """Set by the next commit."""
         self.disturbances = 0
         """Raised with everything that may end a long poll early."""
         self.takeovers = 0
@@ -151,6 +153,7 @@ class ClusterWorld:
     # --- what happens to the database -----------------------------------------------------------
 
     def note_commit(self, batch: Committed, is_new: bool) -> None:
+        self.committed.set()
         self.log("database", f"batch {batch.number} of term {batch.term}" + ("" if is_new else ", once more"))
         self.truth.committed(batch, is_new)
 
@@ -206,7 +209,7 @@ class ClusterWorld:
                     nursery.start_soon(broker.run)
                 nursery.start_soon(self.chaos.run)
                 for actor in self.actors:
-                    nursery.start_soon(actor.run)
+                    nursery.start_soon(self._act, actor)
                 await trio.sleep(self.hours * 3600)
                 self.log("world", "calm begins")
                 self.calm.set()
@@ -215,6 +218,11 @@ class ClusterWorld:
                 await self.check_end()
                 self.log("world", "all is well")
                 self._scope.cancel()
+
+    async def _act(self, actor: Actor) -> None:
+        if self.focus.quiet and isinstance(actor, ClusterWorker):
+            await self.calm.wait()
+        await actor.run()
 
     def _is_done(self) -> bool:
         leader = next((broker.server for broker in self.brokers if broker.server is not None), None)

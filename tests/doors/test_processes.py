@@ -106,6 +106,10 @@ def test_a_job_of_a_websocket_returns_when_its_door_dies_and_another_takes_its_p
     with running.client() as client:
         assert client.get("/queues/q/jobs?timeout=60000").json()["job"]["id"] == pushed
         until(lambda: figures(running)["connected"] == 2, 60, lambda: running.log)
+        told = figures(running)
+        assert (told["died"], told["hung"]) == (2, 0)
+        [finding] = [each for each in client.get("/findings").json()["findings"] if each["code"] == "doors-fail"]
+        assert "was ended by SIGKILL" in finding["evidence"]
     assert "its process was ended by SIGKILL" in running.log
     assert running.stop() == 0
 
@@ -198,6 +202,7 @@ def test_a_door_that_is_told_to_end_finishes_what_it_has_and_another_takes_its_p
         assert answers[0]["job"]["id"] == pushed
     until(lambda: not set(doors(running)) & set(first), 60, lambda: running.log)
     until(lambda: figures(running)["connected"] == 2, 60, lambda: running.log)
+    assert figures(running)["died"] == 0, "that was wanted"
 
 
 def test_an_address_that_somebody_has_is_one_clear_line(running: Running, tmp_path: Path):

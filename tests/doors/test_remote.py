@@ -1,17 +1,21 @@
 """The link between two servers, over real sockets in one process: who waits passes on, and the leader knows whom it serves."""
 
+import ssl
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
+import structlog.testing
 import trio
 import trio.testing
+import trustme
 
 from bunqueue_trio.config import Bind, Settings
 from bunqueue_trio.doors.door import Door
 from bunqueue_trio.doors.handshake import prove_door
 from bunqueue_trio.doors.link import FRAMES, LinkLost
-from bunqueue_trio.doors.remote import RemoteDoors, RemoteLink, announced, link_bind, open_link
+from bunqueue_trio.doors.remote import RemoteDoors, RemoteLink, announced, link_bind, link_certificate, open_link
 from bunqueue_trio.doors.waiting_room import WaitingRoom
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.runtime.clock import Clock
@@ -21,6 +25,7 @@ from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.storage.store import Store
 from bunqueue_trio.testing.process import free_port
 from bunqueue_trio.transports.listener import Http
+from bunqueue_trio.transports.sockets import check_startable
 from tests.storage.distant import DistantStore
 from tests.wire.raw import request_bytes
 
@@ -39,15 +44,26 @@ class Leader(NamedTuple):
     over: trio.Event
 
 
-async def start_leader(nursery: trio.Nursery, store: Store | None = None) -> Leader:
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """With a certificate that names nobody's host, and that nobody trusts."""
+    made = trustme.CA().issue_cert("elsewhere.example")
+    cert, key = (tmp_path_factory.mktemp("link") / name for name in ("cert.pem", "key.pem"))
+    cert.write_bytes(b"".join(blob.bytes() for blob in made.cert_chain_pems))
+    key.write_bytes(made.private_key_pem.bytes())
+    return Settings(link_bind="127.0.0.1:0", link_tls_cert_file=str(cert), link_tls_key_file=str(key))
+
+
+async def start_leader(nursery: trio.Nursery, store: Store | None = None, settings: Settings | None = None) -> Leader:
     """A server that is reached over its link, and by nothing else."""
-    server = Server(Settings(link_bind="127.0.0.1:0"), store or MemoryStore(), Clock())
+    server = Server(settings or Settings(link_bind="127.0.0.1:0"), store or MemoryStore(), Clock())
+    certificate = link_certificate(server.settings)
     listeners = await open_link(server.settings)
 
     async def transport(server: Server, *, task_status: trio.TaskStatus[list[str]]) -> None:
         async with trio.open_nursery() as connections:
             http = Http(server, connections, express=True)
-            await http.run([], lambda: task_status.started([]), [RemoteDoors(server, listeners, KEY)])
+            await http.run([], lambda: task_status.started([]), [RemoteDoors(server, listeners, KEY, certificate)])
 
     over = trio.Event()
 
@@ -56,12 +72,12 @@ async def start_leader(nursery: trio.Nursery, store: Store | None = None) -> Lea
         over.set()
 
     await nursery.start(live)
-    return Leader(server, announced(listeners, "127.0.0.1"), over)
+    return Leader(server, announced(listeners, "127.0.0.1", is_tls=certificate is not None), over)
 
 
-@pytest.fixture
-async def leader(nursery: trio.Nursery) -> AsyncIterator[Leader]:
-    yield await start_leader(nursery)
+@pytest.fixture(params=["plain", "tls"])
+async def leader(nursery: trio.Nursery, request: pytest.FixtureRequest, tls: Settings) -> AsyncIterator[Leader]:
+    yield await start_leader(nursery, settings=tls if request.param == "tls" else None)
     nursery.cancel_scope.cancel()
 
 
@@ -82,6 +98,18 @@ async def test_a_leader_that_is_another_one_when_the_look_at_it_ends_is_none(
     for _ in range(20):  # the next look would take it back
         await trio.lowlevel.checkpoint()
         assert not link.is_up
+
+
+async def test_a_server_that_leads_now_does_not_say_that_it_serves_through_itself(
+    leader: Leader, nursery: trio.Nursery
+):
+    for is_own in (True, False):
+        link = RemoteLink()
+        link.note_leader(leader.where, KEY, is_own=is_own)
+        with structlog.testing.capture_logs() as logs:
+            nursery.start_soon(link.watch)
+            assert await link.wait_up(60)
+        assert [line["event"] for line in logs] == ([] if is_own else ["serving through the leader"])
 
 
 async def waiting(nursery: trio.Nursery, leader: Leader | None, key: bytes = KEY) -> tuple[WaitingRoom, RemoteLink]:
@@ -279,10 +307,93 @@ async def test_where_the_link_listens():
     [taken] = await open_link(Settings(link_bind="127.0.0.1:0"))
     port = taken.socket.getsockname()[1]
     assert announced([taken], "10.0.0.7") == f"127.0.0.1:{port}"
-    assert await open_link(Settings(host="127.0.0.1", http_port=port - 1)) == [], "the usual place is a convenience"
+    with structlog.testing.capture_logs() as logs:
+        assert await open_link(Settings(host="127.0.0.1", http_port=port - 1)) == [], "the usual place is a convenience"
+    assert "set LINK_BIND" in logs[0]["event"]
     with pytest.raises(StartupError, match=f"LINK_BIND=127.0.0.1:{port}: cannot listen"):
         await open_link(Settings(link_bind=f"127.0.0.1:{port}"))
     [everywhere] = await open_link(Settings(link_bind="0.0.0.0:0"))
     assert announced([everywhere], "10.0.0.7").startswith("10.0.0.7:")
     await taken.aclose()
     await everywhere.aclose()
+
+
+class Between:
+    """Somebody who has got between a door and its leader, with a certificate of their own, and passes on all that both say."""
+
+    def __init__(self, leader: Leader) -> None:
+        self.heard = b""
+        self._leader = leader
+        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        trustme.CA().issue_cert("elsewhere.example").configure_cert(self._context)
+        self._trusting = ssl.create_default_context()
+        self._trusting.check_hostname, self._trusting.verify_mode = False, ssl.CERT_NONE
+
+    async def pass_on(self, door: trio.SocketStream) -> None:
+        ours = trio.SSLStream(door, self._context, server_side=True)
+        host, port = self._leader.where.removeprefix("tls://").split(":")
+        its = trio.SSLStream(await trio.open_tcp_stream(host, int(port)), self._trusting)
+        try:
+            await ours.do_handshake()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._copy, ours, its)
+                await self._copy(its, ours)
+                nursery.cancel_scope.cancel()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        finally:
+            for stream in (ours, its):
+                stream.transport_stream.socket.close()
+
+    async def _copy(self, source: Any, target: Any) -> None:
+        while data := await source.receive_some(65536):
+            self.heard += bytes(data)
+            await target.send_all(data)
+
+
+async def test_who_is_between_with_a_certificate_of_their_own_is_found_out(nursery: trio.Nursery, tls: Settings):
+    leader = await start_leader(nursery, settings=tls)
+    between = Between(leader)
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    nursery.start_soon(trio.serve_listeners, between.pass_on, [listener])
+    link = RemoteLink()
+    link.note_leader("tls://{}:{}".format(*listener.socket.getsockname()), KEY)
+    with pytest.raises(LinkLost, match="does not know the key"):
+        await link._open("10.0.0.7")
+    assert b"10.0.0.7" not in between.heard, "it learns nothing of a client"
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("leads", ["plain", "tls"])
+async def test_who_encrypts_and_who_does_not_have_nothing_to_say_to_each_other(
+    nursery: trio.Nursery, tls: Settings, leads: str
+):
+    leader = await start_leader(nursery, settings=tls if leads == "tls" else None)
+    address = leader.where.removeprefix("tls://")
+    link = RemoteLink()
+    link.note_leader(address if leads == "tls" else f"tls://{address}", KEY)
+    with trio.fail_after(60), pytest.raises(LinkLost):
+        await link._open("a")
+    assert leader.server.doors.connections == 0
+    nursery.cancel_scope.cancel()
+
+
+async def test_another_key_opens_nothing_over_tls_either(nursery: trio.Nursery, tls: Settings):
+    leader = await start_leader(nursery, settings=tls)
+    link = RemoteLink()
+    link.note_leader(leader.where, b"o" * 32)
+    with pytest.raises(LinkLost, match="does not know the key"):
+        await link._open("a")
+    nursery.cancel_scope.cancel()
+
+
+def test_files_that_are_no_certificate_stop_the_start(tls: Settings):
+    assert link_certificate(Settings()) is None
+    for change, said in (
+        ({"link_tls_cert_file": tls.link_tls_key_file}, "LINK_TLS_CERT_FILE=.*are no certificate with its key"),
+        ({"link_tls_key_file": "/nowhere"}, "LINK_TLS_KEY_FILE='/nowhere': cannot be read"),
+    ):
+        with pytest.raises(StartupError, match=said):
+            link_certificate(replace(tls, **change))
+        with pytest.raises(StartupError, match=said):
+            check_startable(replace(tls, data_path="/tmp/q.db", **change))

@@ -18,6 +18,7 @@ from bunqueue_trio.doors.remote import RemoteLink
 from bunqueue_trio.doors.waiting_room import Waiting, WaitingRoom
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.runtime.cluster import DoorFigures
 from bunqueue_trio.testing.process import free_port
 from tests.doors.test_remote import KEY, start_leader
 from tests.wire.raw import request_bytes
@@ -134,6 +135,24 @@ async def asks(waiting: Waiting, stream: trio.SocketStream, request: bytes) -> N
     with trio.fail_after(60):
         while not waiting._room or not waiting._room._patient:  # noqa: ASYNC110 - nobody tells
             await trio.sleep(0.01)
+
+
+async def test_a_server_that_waits_says_how_it_is_doing_as_a_door(
+    nursery: trio.Nursery, tmp_path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("bunqueue_trio.doors.remote.LINK_LOOK_S", 0.01)
+    path = f"{tmp_path}/s"
+    waiting = Waiting(Settings(bind=(f"unix:{path}",)))
+    assert waiting.note_leader(None, KEY) == DoorFigures(reaches=False, connections=0, requests=0)
+    client = await opened(waiting, nursery, path)
+    leader = await start_leader(nursery)
+    waiting.note_leader(leader.where, KEY)
+    assert await waiting.link.wait_up(60)
+    await client.send_all(request_bytes("GET", "/health"))
+    assert (await client.receive_some(65536)).startswith(b"HTTP/1.1 200")
+    assert waiting.note_leader(leader.where, KEY) == DoorFigures(reaches=True, connections=1, requests=0)
+    await client.aclose()
+    nursery.cancel_scope.cancel()
 
 
 async def test_a_server_that_leads_itself_answers_what_its_clients_have_asked_of_the_last_leader(

@@ -4,7 +4,7 @@ import pytest
 from msgspec import Raw
 
 from bunqueue_trio.engine.commands.push import Bulk
-from bunqueue_trio.engine.commands.report import FAILURE_ACKS, Failures
+from bunqueue_trio.engine.commands.report import ACK_CHARACTERS, FAILURE_ACKS, Failures, acks_of
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
@@ -71,3 +71,21 @@ def test_fewer_failures_than_acks_are_a_step_and_one_at_least(bench: Bench):
         assert failures.add(count, bench.now) is is_last
         done.append(sum(bench.engine.jobs[job_id].state is State.DELAYED for job_id in ids))
     assert done == [2, 3, 4]
+
+
+def test_a_step_has_fewer_failures_the_longer_their_texts_are(bench: Bench):
+    """A death with a text of 65,536 characters is the work of a hundred acks: a step of many would hold up everybody."""
+    ids = [bench.push(max_attempts=1) for _ in range(6)]
+    bench.do(c.PullBatch(queue="q", count=6))
+    text = "x" * 100 * ACK_CHARACTERS
+    told = [
+        c.Failure(id=job_id, error=text, stack=text[:n])
+        for job_id, n in zip(ids, (0, 0, 0, 0, 51_200, 51_200), strict=True)
+    ]
+    assert [acks_of(each) - FAILURE_ACKS for each in told] == [100, 100, 100, 100, 200, 200]
+    failures = Failures(bench.engine, c.FailBatch(failures=told))
+    done = []
+    for is_last in (False, False, False, True):
+        assert failures.add(250, bench.now) is is_last
+        done.append(sum(bench.state(job_id).state == "failed" for job_id in ids))
+    assert done == [2, 4, 5, 6]

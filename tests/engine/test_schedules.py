@@ -436,6 +436,15 @@ def test_an_old_file_from_a_backup_makes_no_job_that_it_has(bench: Bench):
     assert [each.why for each in bench.engine.planner.skips("s")] == ["job s@0000001020000 was there already"]
 
 
+def test_a_clock_that_was_ahead_is_told_only_of_a_schedule_that_waits_for_it(bench: Bench):
+    put(bench, "daily", every=DAY)
+    put(bench, "often", every=MINUTE)
+    bench.commit()
+    bench.now -= 10 * MINUTE
+    bench.restart()
+    assert [(notice.name, notice.last) for notice in bench.engine.planner.take_notices()] == [("often", T0)]
+
+
 def test_a_clock_that_is_behind_runs_no_slot_again_and_says_so_once(bench: Bench):
     put(bench, every=MINUTE, overlap="allow")
     bench.sleep(DAY)

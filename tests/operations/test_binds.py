@@ -142,11 +142,21 @@ async def test_a_living_server_or_a_file_keeps_its_place(short: Path):
     with socket.socket(socket.AF_UNIX) as living:
         living.bind(str(path))
         living.listen()
-        with pytest.raises(StartupError, match="cannot listen: Address already in use"):
+        with pytest.raises(StartupError, match=r"cannot listen: Address already in use$"):
             await listen(f"unix:{path}")
     with pytest.raises(StartupError, match="cannot listen"):
         await listen(f"unix:{file}")
     assert file.read_text() == "mine"
+
+
+async def test_a_port_that_the_link_of_a_neighbour_may_have_is_told_so(short: Path):
+    """Nobody has set that port anywhere."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(StartupError, match="need ports that are two apart"):
+            await open_listeners(Settings(bind=(address,), store="postgres:///queue"))
+        with pytest.raises(StartupError, match=r"Address already in use$"):
+            await open_listeners(Settings(bind=(address,)))
 
 
 async def test_a_successor_keeps_its_socket(short: Path):

@@ -61,6 +61,7 @@ def test_flags_override_the_environment_and_the_environment_the_file(tmp_path: P
         ("BIND", "nowhere:x", "BIND='nowhere:x': 'nowhere:x' is not host:port"),
         ("TLS_CERT_FILE", "c.pem", "TLS_CERT_FILE='c.pem': TLS_KEY_FILE is needed as well"),
         ("TLS_KEY_FILE", "k.pem", "TLS_KEY_FILE='k.pem': TLS_CERT_FILE is needed as well"),
+        ("LINK_TLS_CERT_FILE", "c.pem", "LINK_TLS_CERT_FILE='c.pem': LINK_TLS_KEY_FILE is needed as well"),
     ],
 )
 def test_a_bad_setting_is_named_with_its_value(name: str, value: str, complaint: str):

@@ -15,7 +15,7 @@ from typing import Any
 from bunqueue_trio.config import AUTO_RETRY_SLICE, RESTART_GRACE_MS, Settings
 from bunqueue_trio.engine.auto_retrying import auto_slice
 from bunqueue_trio.engine.commands import run
-from bunqueue_trio.engine.commands.report import FAILURE_ACKS
+from bunqueue_trio.engine.commands.report import Failures
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.errors import Refused, StoreError
@@ -173,12 +173,12 @@ class Lockstep:
 
     def add_some(self, followed: "FollowedBulk", count: int, now: int) -> bool:
         """Do the next items of a bulk command twice."""
-        items = max(1, count // FAILURE_ACKS) if isinstance(followed.command, c.FailBatch) else count
         bulk = followed.bulk
         if not self.follows(followed.engine):
             return bulk.add(count, now)
-        woken = set(followed.engine.woken)
+        woken, begun = set(followed.engine.woken), _failures_of(bulk)
         done = bool(self._inside(bulk.add, count, now))
+        items = _failures_of(bulk) - begun if isinstance(bulk, Failures) else count
         answer = json.loads(codec.encode(bulk.reply)) if done else None
         self._after((followed.command, f"next {count}", now), answer, _answer_of(followed.parts, (items, now)), woken)
         return done
@@ -320,6 +320,11 @@ class FollowedBulk:
     def add(self, count: int, now: int) -> bool:
         """Do the next ``count``; return whether these were the last."""
         return self.lockstep.add_some(self, count, now)
+
+
+def _failures_of(bulk: Any) -> int:
+    """How many failures of a bulk command have been dealt with: how many a step takes, goes by their texts."""
+    return len(bulk._run_at) if isinstance(bulk, Failures) else 0
 
 
 def _answer_of(parts: Parts, asked: tuple[int, int] | None) -> Any:

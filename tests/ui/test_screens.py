@@ -10,6 +10,7 @@ from trio.testing import MockClock
 
 from bunqueue_trio.api.access import ANYBODY
 from bunqueue_trio.config import QUEUES_A_TURN, Settings
+from bunqueue_trio.engine.planner import LATE, Notice
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.testing.server import Bunqueue
@@ -543,3 +544,19 @@ async def test_a_page_of_many_errors_is_light_and_reads_few_letters(
         [len((await site.get(path)).body) for path in re.findall(r'(?:href|src)="(/ui/static/[^"]+)"', page.html)]
     )
     assert whole <= 100_000, whole
+
+
+async def test_a_schedule_that_was_late_leads_to_what_became_of_its_slots(site: Site, bunqueue: Bunqueue) -> None:
+    await bunqueue.server.core.execute(c.PutSchedule(name="nightly", queue="q", every=3_600_000))
+    now = bunqueue.server.clock.now()
+    bunqueue.server.engine.planner.note_late(Notice("nightly", LATE, now - 7_200_000, now - 3_600_000, 1))
+    page = await site.get("/ui")
+    assert page.said("nightly last")
+    assert "/ui/schedules/nightly" in links(page, "/ui/schedules")
+    assert (await site.get("/ui/schedules/nightly")).status == 200
+
+
+@pytest.mark.parametrize("path", ["/ui/actions?what=purg", "/ui/events?type=pusht"])
+async def test_a_word_that_there_is_not_finds_no_empty_list(site: Site, path: str) -> None:
+    assert (await site.get(path)).status == 404
+    assert (await site.get(path.replace("purg", "purge").replace("pusht", "pushed"))).status == 200

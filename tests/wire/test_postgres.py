@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import httpx
 import pytest
+import trustme
 
 from tests.operations.processes import Running, bunqueue, serving, until
 from trials.lib.postgres import Cluster, Cutting, Server, why_not
@@ -109,6 +110,7 @@ class Load:
 @contextlib.contextmanager
 def server(directory: Path, url: str, lease_ms: int = 1000, **options: Any) -> Iterator[Running]:
     env = {"STORE": url, "STORE_LEASE_MS": str(lease_ms), "LINK_BIND": "127.0.0.1:0"}
+    env |= {name: options.pop(name) for name in list(options) if name.isupper()}
     with serving(directory, env=env, **options) as running:
         yield running
 
@@ -196,6 +198,29 @@ def test_a_leader_that_stops_is_no_error_to_who_comes_through_a_standby(made: st
         Load(standby.port) as load,
     ):
         load.wait()
+        assert leader.stop() == 0
+        until(lambda: "this server leads now" in standby.log, 60, lambda: standby.log)
+        load.wait()
+    assert set(load.told) == {"200"}, load.told
+    load.check(made)
+
+
+def test_servers_whose_link_is_encrypted_serve_through_each_other(made: str, tmp_path: Path):
+    certificate = trustme.CA().issue_cert("elsewhere.example")
+    names = {"LINK_TLS_CERT_FILE": certificate.cert_chain_pems[0], "LINK_TLS_KEY_FILE": certificate.private_key_pem}
+    env = {name: str(tmp_path / name) for name in names}
+    for name, blob in names.items():
+        blob.write_to_path(env[name])
+    ready = {"ready": lambda running: "serving through the leader" in running.log}
+    with (
+        server(tmp_path, made, **env) as leader,
+        server(tmp_path, made, **env, **ready) as standby,
+        Load(standby.port) as load,
+    ):
+        load.wait()
+        assert ask(made, "SELECT link LIKE 'tls://127.0.0.1:%' FROM bq.leader") == [(True,)]
+        assert '"tls": true' in standby.log
+        assert call(standby.port, "POST", "/queues/q/jobs", {"data": "x" * 100_000})[0] == 200
         assert leader.stop() == 0
         until(lambda: "this server leads now" in standby.log, 60, lambda: standby.log)
         load.wait()

@@ -9,7 +9,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,8 +30,9 @@ FIRST_BYTE_MS, PAGE_KB = 100.0, 100.0
 IDLE_SHARE, BUSY_SHARE = 0.03, 0.05
 """Of a core for ten open dashboards of an idle server, and of the processor time of a push beside them."""
 OPEN = 10
+_POLL_S = 0.05
 EVERY_S = 3.0  # as *Now* looks again
-IDLE_S, BUSY_S, PAIRS, TURNS = 20.0, 4.0, 5, 7
+IDLE_S, BUSY_S, PAIRS, TURNS = 20.0, 3.0, 9, 7  # of the clock on the wall, and of the processor
 _WORKERS, _TAKEN = 40, 100  # each with this many jobs, of which half die
 _ASSETS = re.compile(r'(?:href|src)="(/ui/static/[^"]+)"')
 _ERRORS = ("PaymentError: card service answered 503 for order {}", "TimeoutError: no answer from db-2 within {} ms", "KeyError: 'customer-{}'")  # fmt: skip
@@ -74,7 +75,7 @@ async def judge_steps(server: Server, pages: list[Page]) -> int:
     dashboard = Dashboard(server, Gateway(server))
     missed = 0
     for page in pages:
-        longest = []
+        longest, whole = [], []
         body = b""
         for _ in range(TURNS):
             await trio.sleep(0.3)  # so that what is shared for a moment is made anew in some turns
@@ -84,7 +85,14 @@ async def judge_steps(server: Server, pages: list[Page]) -> int:
                 body = await _get(dashboard, page.path)
                 await trio.lowlevel.checkpoint()
             longest.append(max(steps.found))
-        found = statistics.median(longest)
+            whole.append(sum(steps.found))
+        found, all_of_it = statistics.median(longest), statistics.median(whole)
+        missed += tell(
+            f"the processor for {page.view}",
+            f"{all_of_it:.1f} ms",
+            f"{FIRST_BYTE_MS:.0f} ms",
+            is_met=all_of_it <= FIRST_BYTE_MS,
+        )
         missed += tell(f"a step of {page.view}", f"{found:.2f} ms", f"{STEP_MS:.0f} ms", is_met=found <= STEP_MS)
         weight = (
             len(body) + sum([len(await _get(dashboard, path)) for path in sorted({*_ASSETS.findall(body.decode())})])
@@ -136,19 +144,20 @@ def _first_bytes(server: ServerProcess, pages: list[Page]) -> int:
 
 
 @contextmanager
-def _dashboards(url: str) -> Iterator[None]:
-    """Let ten browsers have *Now* open, each in a thread, as its script asks again."""
+def _dashboards(url: str, clock: Callable[[], float]) -> Iterator[None]:
+    """Let ten browsers have *Now* open, each in a thread, as its script asks again: every three seconds of this clock."""
     ended = threading.Event()
 
     def look(n: int) -> None:
-        tag = ""
-        ended.wait(EVERY_S * n / OPEN)
-        with httpx.Client(base_url=url, trust_env=False) as client:
-            while not ended.is_set():
+        tag, due = "", clock() + EVERY_S * n / OPEN
+        with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
+            while not ended.wait(_POLL_S):
+                if clock() < due:
+                    continue
+                due += EVERY_S
                 answer = client.get("/ui", headers={"X-Part": "main"} | ({"If-None-Match": tag} if tag else {}))
                 assert answer.status_code in (200, 304), answer.status_code
                 tag = answer.headers.get("etag", tag)
-                ended.wait(EVERY_S)
 
     browsers = [threading.Thread(target=look, args=(n,)) for n in range(OPEN)]
     for each in browsers:
@@ -170,7 +179,7 @@ def _idle(server: ServerProcess) -> int:
         return (cpu_s(pid) - before) / (time.monotonic() - begun)
 
     alone = share()
-    with _dashboards(server.url):
+    with _dashboards(server.url, time.monotonic):
         beside = share()
     found = beside - alone
     return tell(
@@ -182,11 +191,17 @@ def _idle(server: ServerProcess) -> int:
 
 
 def _busy(server: ServerProcess) -> int:
+    """Compare what a push costs with and without open dashboards.
+
+    A busy server has a core. Where it gets less, since the machine has others to serve, dashboards that look by the clock on the wall would look
+    more often for each push: here they look by the clock of the server's processor.
+    """
     port, pid = server.address[1], server.process.pid
 
     def each_us() -> float:
-        before = cpu_s(pid)
-        pushed, _ = push_over_http(port, BUSY_S)
+        pushed, before = 0, cpu_s(pid)
+        while cpu_s(pid) - before < BUSY_S:
+            pushed += push_over_http(port, 0.25)[0]
         return (cpu_s(pid) - before) / pushed * 1e6
 
     each_us()  # warm
@@ -195,7 +210,8 @@ def _busy(server: ServerProcess) -> int:
         costs: dict[bool, float] = {}
         # In turns, since the file grows, and with it what a push costs.
         for is_open in (False, True) if turn % 2 else (True, False):
-            costs[is_open] = _measured(server.url, each_us, is_open=is_open)
+            with _dashboards(server.url, lambda: cpu_s(pid)) if is_open else nullcontext():
+                costs[is_open] = each_us()
         shares.append(costs[True] / costs[False] - 1)
     found = statistics.median(shares)
     return tell(
@@ -204,10 +220,3 @@ def _busy(server: ServerProcess) -> int:
         f"{BUSY_SHARE:.0%} of a push",
         is_met=found <= BUSY_SHARE,
     )
-
-
-def _measured(url: str, measure: Callable[[], float], *, is_open: bool) -> float:
-    if not is_open:
-        return measure()
-    with _dashboards(url):
-        return measure()

@@ -24,8 +24,8 @@ _INDENT = " " * 10
 def findings(url: str, token: str | None, *, limit: int | None, as_json: bool) -> None:
     """Say what is wrong with a running server, worst first: since when, why, and the commands that help.
 
-    Exit codes, for cron and probes: 0 if nothing is worse than a notice, 1 if there is a warning or something critical,
-    also one that --limit leaves out, or if the server cannot be asked.
+    Exit codes, for cron and probes: 0 if nothing is worse than a notice, 1 if there is a warning or something critical, or if
+    the server cannot be asked.
     """
     told = answer(url, token, "GET", "/findings")
     found = told["findings"]

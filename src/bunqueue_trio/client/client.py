@@ -21,7 +21,7 @@ from anyio.abc import TaskGroup
 from bunqueue_trio.client.backend import websocket
 from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.events import EventStream, Streams
-from bunqueue_trio.client.given import count_of, place_of
+from bunqueue_trio.client.given import count_of
 from bunqueue_trio.client.jobs import Job, JobInfo, decode, encoded
 from bunqueue_trio.client.link import Lost
 from bunqueue_trio.client.pushing import Ended, push_once
@@ -42,6 +42,7 @@ from bunqueue_trio.protocol.options import (
     push_fields,
     said,
 )
+from bunqueue_trio.protocol.places import place_of
 from bunqueue_trio.protocol.request import fields_of, has_tokens
 from bunqueue_trio.protocol.standin import STAND_INS, Awaited
 from bunqueue_trio.protocol.surrogates import read
@@ -263,7 +264,7 @@ class Client:
 
     async def state(self, job_id: str) -> str:
         """Return ``waiting``, ``delayed``, ``waiting-children``, ``active``, ``completed`` or ``failed``."""
-        return (await self._state(job_id)).state
+        return (await self.look(job_id)).state
 
     async def result(self, job_id: str) -> Any:
         """Return the result of a job; None while it has none."""
@@ -332,7 +333,7 @@ class Client:
 
     async def look(self, job_id: str) -> r.StateReply:
         """Return where a job stands as the server says it; Refused (404) as for :meth:`get`. Times are in ms."""
-        return await self._state(job_id)
+        return await self._call(c.GetState, id=job_id)
 
     # --- inside: commands -------------------------------------------------------------------------
 
@@ -341,9 +342,6 @@ class Client:
 
     async def _push_all(self, queue: str, jobs: list[dict[str, Any]]) -> list[str]:
         return (await self._call(c.PushBatch, queue=queue, jobs=jobs)).ids
-
-    async def _state(self, job_id: str) -> r.StateReply:
-        return await self._call(c.GetState, id=job_id)
 
     async def _state_or_none(self, job_id: str) -> str | None:
         try:

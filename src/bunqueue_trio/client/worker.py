@@ -26,7 +26,7 @@ from msgspec.json import Decoder
 from bunqueue_trio.client.backend import Loop, LoopName, Scope, Signal, Tasks, forget_cancellation, rest, websocket
 from bunqueue_trio.client.client import DEFAULT_URL, Client
 from bunqueue_trio.client.connection import Connect
-from bunqueue_trio.client.given import count_of, name_of_jobs, note_place
+from bunqueue_trio.client.given import count_of, name_of_jobs
 from bunqueue_trio.client.handlers import Handler as Handler
 from bunqueue_trio.client.handlers import Outcome, Threads, heard, of_handler, payload_decoder
 from bunqueue_trio.client.jobs import Job, encoded
@@ -36,6 +36,7 @@ from bunqueue_trio.client.traces import Traces
 from bunqueue_trio.errors import BODY_TOO_LARGE, INVALID_QUEUE, INVALID_TOKEN, UNAUTHORIZED, BunqueueError, Refused
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.address import given_token, given_url, this_process
+from bunqueue_trio.protocol.places import note_place
 from bunqueue_trio.protocol.times import Time, seconds_of
 
 HEARTBEAT_S = 15.0  # well within the leases of 30 s that a restarted server gives

@@ -63,11 +63,10 @@ def load(environ: Mapping[str, str], *, file: Path | None = None, flags: Mapping
         del values["store"]
         sources["store"] = "default"
     settings = Settings(**values)
-    if (settings.tls_cert_file is None) != (settings.tls_key_file is None):
-        given, missing = (
-            ("tls_cert_file", "TLS_KEY_FILE") if settings.tls_cert_file else ("tls_key_file", "TLS_CERT_FILE")
-        )
-        raise StartupError(f"{sources[given]}={getattr(settings, given)!r}: {missing} is needed as well")
+    for pair in (("tls_cert_file", "tls_key_file"), ("link_tls_cert_file", "link_tls_key_file")):
+        given, missing = sorted(pair, key=lambda name: getattr(settings, name) is None)
+        if getattr(settings, given) is not None and getattr(settings, missing) is None:
+            raise StartupError(f"{sources[given]}={getattr(settings, given)!r}: {missing.upper()} is needed as well")
     if settings.auth_tokens_file is not None:
         more = read_tokens(settings.auth_tokens_file, sources["auth_tokens_file"], settings.auth_tokens)
         settings = replace(settings, auth_tokens=tuple(dict.fromkeys((*settings.auth_tokens, *more))))
@@ -108,7 +107,7 @@ def _oddities(settings: Settings) -> list[str]:
         found.append("a token of AUTH_TOKENS begins or ends with a quote, which clients must send too")
     if any(" " in token for token in settings.auth_tokens):
         found.append("a token of AUTH_TOKENS has a blank in it; commas separate tokens")
-    for name in ("auth_tokens_file", "tls_key_file"):
+    for name in ("auth_tokens_file", "tls_key_file", "link_tls_key_file"):
         path = getattr(settings, name)
         try:
             mode = 0 if path is None else Path(path).stat().st_mode

@@ -95,6 +95,13 @@ class Settings:
         "host:port where a server with a STORE is reached by those that wait; none: nowhere.",
         shown="next to the API, on its port + 1", each=parse_link,
     )  # fmt: skip
+    link_tls_cert_file: str | None = _setting(
+        None, "LINK_TLS_CERT_FILE", LISTENING,
+        "PEM file with any certificate, one signed by itself included: where this server leads, the others reach it over TLS then.",
+    )  # fmt: skip
+    link_tls_key_file: str | None = _setting(
+        None, "LINK_TLS_KEY_FILE", LISTENING, "PEM file with the private key of LINK_TLS_CERT_FILE."
+    )
     auth_tokens: tuple[str, ...] = _setting(
         (), "AUTH_TOKENS", SECURITY, "Comma-separated bearer tokens; none: no authentication. Other users see a flag, not a variable.",
         secret=True, each=parse_token,

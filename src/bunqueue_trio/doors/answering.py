@@ -361,7 +361,7 @@ class _Gone(Exception):
 async def serve_opened(
     server: Server,
     http: Http,
-    stream: trio.SocketStream,
+    stream: trio.abc.Stream,
     address: str,
     door: object,
     *,

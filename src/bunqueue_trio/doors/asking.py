@@ -123,7 +123,7 @@ class Asking:
 
     def __init__(
         self,
-        connect: Callable[[], Awaitable[trio.SocketStream]],
+        connect: Callable[[], Awaitable[trio.abc.Stream]],
         buffer: memoryview,
         budget: Budget,
         refusals: Refusals,

@@ -22,7 +22,7 @@ import trio
 from bunqueue_trio.config import DOOR_LOOK_S, DOOR_LOOKS, DOOR_START_LOOKS, DRAIN_S
 from bunqueue_trio.doors.answering import serve_opened
 from bunqueue_trio.doors.link import LOOK, STOP, receive_connections
-from bunqueue_trio.doors.remote import RemoteDoors, announced, open_link
+from bunqueue_trio.doors.remote import RemoteDoors, announced, link_certificate, open_link
 from bunqueue_trio.errors import DoorLost
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.supervisor import Child, supervise
@@ -298,8 +298,9 @@ async def _open_to_others(server: Server, announcer: Announcer) -> list[Doors]:
         if not listeners:
             return []
         key = await announcer.key()
-        server.link = announced(listeners, announcer.own_host())
+        certificate = link_certificate(server.settings)
+        server.link = announced(listeners, announcer.own_host(), is_tls=certificate is not None)
         await announcer.tell(server.link)
-        return [RemoteDoors(server, listeners, key)]
+        return [RemoteDoors(server, listeners, key, certificate)]
     finally:
         announcer.close()

@@ -40,7 +40,7 @@ class LinkLost(Exception):
 class Link(Protocol):
     """The way of a door to the leader."""
 
-    async def open(self, address: str) -> trio.SocketStream:
+    async def open(self, address: str) -> trio.abc.Stream:
         """Return a connection to the leader's API for a client at ``address``.
 
         Raises:

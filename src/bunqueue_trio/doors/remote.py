@@ -1,8 +1,12 @@
 """The link over a network: to the leader of a database, from those that wait to lead there."""
 
+import hashlib
 import math
 import socket
+import ssl
 from functools import partial
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
 from weakref import WeakSet
 
 import structlog
@@ -24,24 +28,50 @@ from bunqueue_trio.doors.link import LinkLost
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.transports.listener import Http
-from bunqueue_trio.transports.wire import address_of
+from bunqueue_trio.transports.sockets import context_of
+from bunqueue_trio.transports.wire import address_of, untie
 
 _log = structlog.get_logger()
 
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 _LOOK_S = 0.05  # as often as a stop looks after connections
+_TLS = "tls://"
+"""How the address of a leader begins whose link is encrypted."""
 _PROBE = "link"
 """The address of nobody: who opens a connection with it only looks whether that is possible."""
+
+
+Opened: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream]"
+
+
+class Certificate(NamedTuple):
+    """What a leader shows, and what the proofs cover of it."""
+
+    context: ssl.SSLContext
+    fingerprint: bytes
+
+
+class Where(NamedTuple):
+    """Where a leader is reached, how, and the key."""
+
+    bind: Bind
+    is_tls: bool
+    key: bytes
 
 
 class RemoteLink:
     """A door's end. Whoever watches the database says where the leader is; :meth:`watch` finds out whether it can be reached."""
 
     def __init__(self) -> None:
-        self._leader: tuple[Bind, bytes] | None = None
-        self._last: tuple[Bind, bytes] | None = None
+        self._leader: Where | None = None
+        self._last: Where | None = None
         """The last leader that there was, and what is open to it."""
-        self._open_streams: WeakSet[trio.SocketStream] = WeakSet()
+        self._open_sockets: WeakSet[trio.socket.SocketType] = WeakSet()
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._context.minimum_version = ssl.TLSVersion.TLSv1_3
+        # Nobody has signed it: the proofs cover it.
+        self._context.check_hostname = False
+        self._context.verify_mode = ssl.CERT_NONE
         self._silent_since = math.inf
         self._up = trio.Event()
         self._is_own = False
@@ -54,7 +84,8 @@ class RemoteLink:
     def note_leader(self, where: str | None, key: bytes, *, is_own: bool = False) -> None:
         """Note where the leader's link is, and the key; None: there is none. ``is_own``: it is this server that leads now."""
         self._is_own = is_own
-        self._leader = None if where is None else (parse_bind(where), key)
+        is_tls = where is not None and where.startswith(_TLS)
+        self._leader = None if where is None else Where(parse_bind(where.removeprefix(_TLS)), is_tls, key)
         if self._leader is not None and self._leader != self._last:
             # The one before may only hang, and answer when nobody may believe it.
             self._let_go()
@@ -68,10 +99,10 @@ class RemoteLink:
         """End all that is open to the leader."""
         self._note_down()
         self._silent_since = math.inf
-        while self._open_streams:
-            self._open_streams.pop().socket.close()
+        while self._open_sockets:
+            self._open_sockets.pop().close()
 
-    async def open(self, address: str) -> trio.SocketStream:
+    async def open(self, address: str) -> Opened:
         """Return a connection to the leader's API; see :class:`bunqueue_trio.doors.link.Link`."""
         if not self.is_up:
             raise LinkLost("it could not be reached")
@@ -84,7 +115,7 @@ class RemoteLink:
         if self._last != leader:
             await trio.aclose_forcefully(stream)
             raise LinkLost("another one leads now")
-        self._open_streams.add(stream)
+        self._open_sockets.add(_socket_of(stream))
         return stream
 
     async def wait_up(self, seconds: float) -> bool:
@@ -107,29 +138,35 @@ class RemoteLink:
                     self._let_go()  # it hangs: the kernel alone would hold on to it
                 if self._leader is not None and told != str(lost):
                     told = str(lost)
-                    _log.warning("the leader cannot be reached", leader=str(self._leader[0]), error=told)
+                    _log.warning("the leader cannot be reached", leader=str(self._leader.bind), error=told)
             else:
                 # Else it was another one that has answered.
                 if leader is not None and leader == self._leader and not self.is_up:
                     if not self._is_own:
-                        _log.info("serving through the leader", leader=str(leader[0]))
+                        _log.info("serving through the leader", leader=str(leader.bind), tls=leader.is_tls)
                     self._up.set()
                 told, self._silent_since = None, math.inf
             await trio.sleep(LINK_LOOK_S)
 
-    async def _open(self, address: str) -> trio.SocketStream:
+    async def _open(self, address: str) -> Opened:
         if self._leader is None:
             raise LinkLost("nobody says where it is")
-        where, key = self._leader
-        stream: trio.SocketStream | None = None
+        bind, is_tls, key = self._leader
+        stream: Opened | None = None
+        shown = b""
         try:
             with trio.fail_after(LINK_HANDSHAKE_S):
-                stream = await trio.open_tcp_stream(where.host, where.port)
-                _notice_death(stream)
-                await prove_door(stream, key, address)
+                stream = bare = await trio.open_tcp_stream(bind.host, bind.port)
+                _notice_death(bare)
+                if is_tls:
+                    stream = trio.SSLStream(bare, self._context, https_compatible=True)
+                    await stream.do_handshake()
+                    shown = fingerprint(stream.getpeercert(binary_form=True))
+                await prove_door(stream, key, address, shown)
         except BaseException as error:
             if stream is not None:
                 await trio.aclose_forcefully(stream)
+                untie(stream)
             if isinstance(error, (OSError, trio.TooSlowError, Distrusted, *_GONE)):
                 raise LinkLost(str(error) or "it does not answer") from None  # noqa: ASYNC104 - it was no Cancelled
             raise
@@ -139,10 +176,13 @@ class RemoteLink:
 class RemoteDoors:
     """The leader's end: it serves what servers that wait hand over; see :class:`bunqueue_trio.transports.listener.Doors`."""
 
-    def __init__(self, server: Server, listeners: list[trio.SocketListener], key: bytes) -> None:
+    def __init__(
+        self, server: Server, listeners: list[trio.SocketListener], key: bytes, certificate: Certificate | None = None
+    ) -> None:
         self._server = server
         self._listeners = listeners
         self._key = key
+        self._certificate = certificate
         self._greeting: dict[trio.CancelScope, None] = {}
         """Of connections that have not shown yet that they are doors'."""
 
@@ -165,12 +205,18 @@ class RemoteDoors:
         while self._server.doors.requests:  # noqa: ASYNC110 - a stop looks, nobody tells
             await trio.sleep(_LOOK_S)
 
-    async def _admit(self, http: Http, stream: trio.SocketStream) -> None:
-        _notice_death(stream)
-        address = await self.greet(stream)
-        if address is not None:
-            door = address_of(stream)
-            await serve_opened(self._server, http, stream, address, door, name=door, looks=True)
+    async def _admit(self, http: Http, bare: trio.SocketStream) -> None:
+        _notice_death(bare)
+        stream: Opened = bare
+        if self._certificate is not None:
+            stream = trio.SSLStream(bare, self._certificate.context, server_side=True, https_compatible=True)
+        try:
+            address = await self.greet(stream)
+            if address is not None:
+                door = address_of(stream)
+                await serve_opened(self._server, http, stream, address, door, name=door, looks=True)
+        finally:
+            untie(stream)
 
     async def greet(self, stream: trio.abc.Stream) -> str | None:
         """Return the address that a door says; None: it is none, or says nothing in time, and the stream is closed."""
@@ -183,7 +229,7 @@ class RemoteDoors:
         self._greeting[scope] = None
         try:
             with scope:
-                return await admit_door(stream, self._key)
+                return await admit_door(stream, self._key, self._certificate.fingerprint if self._certificate else b"")
         except (Distrusted, *_GONE) as error:
             if isinstance(error, Distrusted):
                 _log.warning("no door of this leader", address=address_of(stream), error=str(error))
@@ -233,7 +279,29 @@ async def open_link(settings: Settings) -> list[trio.SocketListener]:
         return []
 
 
-def announced(listeners: list[trio.SocketListener], own_host: str) -> str:
+def link_certificate(settings: Settings) -> Certificate | None:
+    """Return what a leader shows, None where its link is not encrypted; raises as :func:`tls_context`."""
+    context = context_of(settings, "link_tls_cert_file", "link_tls_key_file")
+    if context is None:
+        return None
+    assert settings.link_tls_cert_file is not None
+    _, begin, rest = (
+        Path(settings.link_tls_cert_file).read_text(encoding="ascii", errors="replace").partition(ssl.PEM_HEADER)
+    )
+    first, end, _ = rest.partition(ssl.PEM_FOOTER)  # behind it are those that have signed it
+    return Certificate(context, fingerprint(ssl.PEM_cert_to_DER_cert(begin + first + end)))
+
+
+def fingerprint(certificate: bytes) -> bytes:
+    """Return what is compared of a certificate."""
+    return hashlib.sha256(certificate).digest()
+
+
+def _socket_of(stream: Opened) -> trio.socket.SocketType:
+    return stream.transport_stream.socket if isinstance(stream, trio.SSLStream) else stream.socket
+
+
+def announced(listeners: list[trio.SocketListener], own_host: str, *, is_tls: bool = False) -> str:
     """Return the address that others reach the link at; ``own_host`` where it listens on all addresses of this machine."""
     host, port = listeners[0].socket.getsockname()[:2]
-    return str(Bind(own_host if host in ("0.0.0.0", "::") else host, port))  # noqa: S104 - it is not listened on here
+    return (_TLS if is_tls else "") + str(Bind(own_host if host in ("0.0.0.0", "::") else host, port))  # noqa: S104 - it is not listened on here

@@ -161,7 +161,8 @@ class Planner:
         for name, value in self._facts.of(PLAN).items():
             plan = self.plans[name] = surrogates.read(value, Plan)
             progress = self.progress[name] = _PROGRESS.decode(self._facts.of(PROGRESS)[name])
-            if progress.settled > now:
+            slot = next_slot(plan.timing, now) if progress.settled > now else None
+            if slot is not None and slot <= progress.settled:
                 self.notices.append(Notice(name, BEHIND, now, progress.settled, 0))
             self.arm(name, next_slot(plan.timing, progress.settled))
 

@@ -4,7 +4,7 @@ import trio
 
 from bunqueue_trio.config import INLINE_ROWS_MAX, WRITTEN_S
 from bunqueue_trio.engine.commands.push import Bulk
-from bunqueue_trio.engine.commands.report import FAILURE_ACKS, Acks, Failures, Heartbeats
+from bunqueue_trio.engine.commands.report import Acks, Failures, Heartbeats, acks_of
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.protocol import commands as c
 
@@ -20,7 +20,7 @@ def work_of(command: c.Command) -> int:
         case c.PushBatch():
             return len(command.jobs)
         case c.FailBatch():
-            return FAILURE_ACKS * len(command.failures)
+            return sum(map(acks_of, command.failures))
         case c.AckBatch() | c.HeartbeatBatch():
             return len(command.ids)
         case _:

@@ -4,7 +4,7 @@ here: what was pulled has a lease of 5 minutes, or as long as ``lease`` says.
 
 import ssl
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, cast
@@ -35,11 +35,13 @@ from bunqueue_trio.protocol.options import (
     push_fields,
     said,
 )
+from bunqueue_trio.protocol.places import place_of
 from bunqueue_trio.protocol.replies import Reply, StateReply
 from bunqueue_trio.protocol.request import fields_of, json_of, path_of, query_of, segment_of, target_of
 from bunqueue_trio.protocol.standin import STAND_INS
 from bunqueue_trio.protocol.surrogates import read
 from bunqueue_trio.protocol.times import Time, seconds_of, to_ms
+from bunqueue_trio.sync.answers import reply_of, untrusted_of
 from bunqueue_trio.sync.events import SILENCE_S, SyncEventStream, wanted
 from bunqueue_trio.sync.jobs import SyncJob
 
@@ -107,6 +109,18 @@ class SyncClient:
         except ConnectionLost as lost:
             lost.add_note(f"job_id={body['jobId']!r}")
             raise
+
+    def push_to(self, handler: Callable[[Any], Any], data: Any, **options: Unpack[PushOptions]) -> str:
+        """Add a job for ``handler`` of a worker or an app to its queue, by its name, as :meth:`push` does.
+
+        Raises:
+            TypeError: no worker of this process has this handler.
+            ValueError: it is that of several queues, or names.
+        """
+        queue, name = place_of(handler)
+        if name is not None:
+            options.setdefault("name", name)
+        return self.push(queue, data, **options)
 
     def push_many(self, queue: str, jobs: Iterable[JobSpec | Mapping[str, Any]]) -> list[str]:
         """Add jobs, each with its ``data`` and the options of :meth:`push`, all or none; return their ids.
@@ -292,6 +306,10 @@ class SyncClient:
         """Return the server's statistics."""
         return {name: value for name, value in self._ask(c.Stats).items() if name != "ok"}
 
+    def ping(self) -> None:
+        """Return when the server has answered."""
+        self._ask(c.Ping)
+
     def run(self, command: c.Command[R]) -> R:
         """Send any command of :mod:`bunqueue_trio.commands`, with its fields as the server has them; return its reply.
 
@@ -399,7 +417,7 @@ class SyncClient:
         try:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            if (untrusted := _untrusted(error)) is not None:
+            if (untrusted := untrusted_of(error)) is not None:
                 message = f"{self._http.base_url}: {untrusted.verify_message}: its certificate is not trusted"
                 raise Refused(400, message) from None
             raise ServerUnavailable(f"{self._http.base_url}: {str(error) or 'no answer'}") from None
@@ -410,7 +428,7 @@ class SyncClient:
 
     def _read(self, method: str, path: str, response: httpx.Response) -> dict[str, Any]:
         """Return the answer, or raise what was refused."""
-        reply = _reply(response)
+        reply = reply_of(response)
         if response.status_code == 200 and reply is not None and reply.get("ok") is True:
             return reply
         if reply is None or not isinstance(reply.get("error"), str):
@@ -429,19 +447,3 @@ class SyncClient:
         if status >= 500 or status in _PASSING:
             return ServerUnavailable(what)
         return Refused(max(status, 400), f"{what}: is no bunqueue server")
-
-
-def _reply(response: httpx.Response) -> dict[str, Any] | None:
-    """Return the object that an answer is; None when it is none."""
-    try:
-        reply = response.json()
-    except ValueError:  # a page of HTML, or nothing
-        return None
-    return reply if isinstance(reply, dict) else None
-
-
-def _untrusted(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
-    """Return what was wrong with the server's certificate, if that is behind ``error``."""
-    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
-        error = error.__cause__ or error.__context__
-    return error

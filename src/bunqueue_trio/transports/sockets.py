@@ -71,6 +71,7 @@ def check_startable(settings: Settings) -> None:
     if not settings.store:
         check_data_path(settings.data_path)
     tls_context(settings)
+    context_of(settings, "link_tls_cert_file", "link_tls_key_file")
     if settings.doors and all(bind.path is not None for bind in settings.binds):
         raise StartupError(
             f"DOORS={settings.doors}: BIND has no TCP address, and a Unix socket stays with the server itself"
@@ -120,7 +121,8 @@ async def open_listeners(settings: Settings, doors: Sequence[list[socket.socket]
                 close_all(sockets)
             reason = getattr(error, "strerror", None) or error
             # The neighbour's link, as like as not: nobody has set that port anywhere.
-            link = _LINK if settings.store and getattr(error, "errno", None) == errno.EADDRINUSE else ""
+            is_taken = bind.path is None and getattr(error, "errno", None) == errno.EADDRINUSE
+            link = _LINK if settings.store and is_taken else ""
             raise StartupError(f"{bind}: cannot listen: {reason}{link}") from None
     return listeners, addresses
 
@@ -224,24 +226,31 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
     Raises:
         StartupError: naming the file and what is wrong with it.
     """
-    if settings.tls_cert_file is None or settings.tls_key_file is None:
+    context = context_of(settings, "tls_cert_file", "tls_key_file")
+    if context is not None:
+        context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def context_of(settings: Settings, cert: str, key: str) -> ssl.SSLContext | None:
+    """Return a server's context with the files of two settings, None where there are none; raises as :func:`tls_context`."""
+    files: list[str | None] = [getattr(settings, name) for name in (cert, key)]
+    cert_file, key_file = files
+    if cert_file is None or key_file is None:
         return None
-    for name in ("tls_cert_file", "tls_key_file"):
-        path = Path(getattr(settings, name))
+    for name, file in ((cert, cert_file), (key, key_file)):
         try:
-            path.read_bytes()
+            Path(file).read_bytes()
         except OSError as error:
-            raise StartupError(f"{name.upper()}={str(path)!r}: cannot be read: {error.strerror}") from None
+            raise StartupError(f"{name.upper()}={file!r}: cannot be read: {error.strerror}") from None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
     try:
         # Without an answer to it, a key with a passphrase would stop the start at a prompt.
-        context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file, password=lambda: "")
+        context.load_cert_chain(cert_file, key_file, password=lambda: "")
     except (ssl.SSLError, ValueError) as error:
         reason = getattr(error, "reason", None) or str(error)
         raise StartupError(
-            f"TLS_CERT_FILE={settings.tls_cert_file!r}, TLS_KEY_FILE={settings.tls_key_file!r}: "
-            f"are no certificate with its key: {reason}"
+            f"{cert.upper()}={cert_file!r}, {key.upper()}={key_file!r}: are no certificate with its key: {reason}"
         ) from None
     return context

@@ -1,0 +1,1 @@
+"""What the past of a schedule costs that has run very often."""
