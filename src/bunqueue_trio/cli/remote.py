@@ -2,6 +2,7 @@
 
 import json
 import re
+import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -91,8 +92,8 @@ def connect(url: str, token: str | None, timeout_s: float | None = TIMEOUT_S) ->
     if url.startswith("unix:"):
         transport = httpx.HTTPTransport(uds=url.removeprefix("unix:"), verify=False)
         return httpx.Client(base_url="http://localhost", headers=headers, transport=transport, timeout=timeout_s)
-    # Reading the certificates of the system takes longer than a request.
-    verify = not url.startswith("http:")
+    # Reading the certificates of the system takes longer than a request. SSL_CERT_FILE is heard, as by the clients.
+    verify = False if url.startswith("http:") else ssl.create_default_context()
     return httpx.Client(base_url=url, headers=headers, timeout=timeout_s, trust_env=False, verify=verify)
 
 
@@ -155,7 +156,12 @@ def at(ms: int) -> str:
 
 def unreachable(url: str, error: Exception) -> click.ClickException:
     """Return the exception that says that ``url`` does not answer."""
-    return click.ClickException(f"{masked(url)}: {str(error) or type(error).__name__}")
+    hint = (
+        "; SSL_CERT_FILE may name the certificate of an authority of your own"
+        if "CERTIFICATE_VERIFY_FAILED" in str(error)
+        else ""
+    )
+    return click.ClickException(f"{masked(url)}: {str(error) or type(error).__name__}{hint}")
 
 
 def _integer(text: str) -> int | str:
