@@ -106,7 +106,7 @@ def test_push_says_what_a_backoff_is_like(monkeypatch: pytest.MonkeyPatch):
         {"type": "exponential", "delay": 2000, "maxDelay": 60_000},
         {"type": "fixed", "delay": 2000, "maxDelay": 60_000, "jitter": 0.5},
     ]
-    with pytest.raises(click.UsageError, match="need --backoff"):
+    with pytest.raises(click.UsageError, match="--backoff-max needs --backoff"):
         remote.push.main(["q", "1", "--backoff-max", "1m"], standalone_mode=False)
 
 

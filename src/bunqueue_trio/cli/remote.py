@@ -42,6 +42,10 @@ def with_server(command: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)
     def checked(**values: Any) -> Any:
         try:
+            # Before anything is asked.
+            for value in values.values():
+                for word in value if isinstance(value, tuple) else (value,):
+                    _ = word.encode() if isinstance(word, str) else word
             return command(**values)
         except UnicodeEncodeError as error:
             raise click.UsageError(f"{error.object!r:.100} is no UTF-8") from None
