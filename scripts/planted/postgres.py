@@ -1,4 +1,4 @@
-"""Faults planted in the store in PostgreSQL: its fence, the answer that was lost, and the tail that is written again."""
+"""Faults planted in the store in PostgreSQL: its fence, the answer that was lost, and the tail that is written again; and in the link between its servers."""
 
 from planted.row import Mutant
 
@@ -109,4 +109,11 @@ POSTGRES = [
     Mutant("runtime/services.py", "                self._journal.note_answer()\n", "                pass\n", "an idle server is never ready again"),
     Mutant("runtime/supervisor.py", "            if is_taken_over(error):\n", "            if False:\n", "who was taken over tries again"),
     Mutant("runtime/tree.py", "breaks_invariant(error) or is_taken_over(error)", "breaks_invariant(error)", "who was taken over writes what is left"),
+    Mutant("doors/answering.py", "        self._count(2)\n", "        self._count(1)\n", "a leader that stops does not wait for the last word of its doors"),
+    Mutant("doors/asking.py", "            self._later = []\n", "            pass\n", "a leader that stops is asked still"),
+    Mutant("doors/asking.py", "for each in [*self._out, *later] if", "for each in self._out if", "what is for the next leader is nobody's"),
+    Mutant("doors/handshake.py", "said[:_NONCE] + certificate\n", "said[:_NONCE]\n", "a door does not mind which certificate its leader shows"),
+    Mutant("doors/remote.py", "shown = fingerprint(stream.getpeercert(binary_form=True))", "shown = fingerprint(b'')", "no certificate is the leader's"),
+    Mutant("doors/remote.py", "is_tls = where is not None and where.startswith(_TLS)", "is_tls = False", "a door does not encrypt what its leader does"),
+    Mutant("config/loading.py", ', ("link_tls_cert_file", "link_tls_key_file")):', ",):", "half of a certificate is none, and nobody is told"),
 ]  # fmt: skip

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from trials.bench import crowd, docs, idle, workers, wrk
+from trials.bench import cluster, crowd, docs, idle, workers, wrk
 from trials.bench.compare import Plan, Series, compare, filesystem, select
 from trials.bench.engine import Check, Sizes, checks, measure_backlog, measure_engine
 from trials.bench.floor import measure_floor
@@ -154,6 +154,13 @@ def run_workers(options: argparse.Namespace) -> int:
     return 1 if missed else 0
 
 
+def run_cluster(options: argparse.Namespace) -> int:
+    """Measure a leader with doors, and one on PostgreSQL."""
+    _need_wrk()
+    rounds, seconds = (1, 2) if options.quick else (options.rounds, options.seconds)
+    return cluster.run(rounds, seconds, options.data_dir, judged=not options.quick)
+
+
 def _write_docs(
     options: argparse.Namespace, plan: Plan, series: list[Series], machine: dict[str, Any], versions: dict[str, str]
 ) -> dict[str, Any]:
@@ -276,6 +283,12 @@ def _parser() -> argparse.ArgumentParser:
     readers.add_argument("--connections", type=_positive, default=idle.CONNECTIONS, help="of each kind")
     readers.add_argument("--seconds", type=_positive, default=MEASURED_S, help="length of a measurement")
     readers.set_defaults(run=lambda options: idle.run(options.connections, options.seconds))
+
+    more = commands.add_parser(
+        "cluster", parents=[common, load], help="CPU of a leader with doors, and through PostgreSQL; checked"
+    )
+    more.add_argument("--rounds", type=_positive, default=PEER_ROUNDS, help="turns, of which medians are taken")
+    more.set_defaults(run=run_cluster)
 
     many = commands.add_parser("crowd", help="looks at and acts on a million jobs in a thousand queues; checked")
     many.add_argument("--jobs", type=_positive, default=crowd.JOBS, help="that wait, and as many that have ended")

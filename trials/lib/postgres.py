@@ -89,6 +89,12 @@ class Server(Cluster):
             [_bin("postgres"), "-D", self._data, "-k", str(self.directory), *settings], self.directory, self.answers
         )
 
+    @property
+    def pid(self) -> int:
+        """Its first process."""
+        assert self._process is not None
+        return self._process.pid
+
     def answers(self) -> bool:
         """Whether it takes connections."""
         return _answers(self.directory)

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bunqueue_trio.config import parse_typed_ms
+from bunqueue_trio.errors import WRONG_TOKEN
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.address import http_url, masked
 from bunqueue_trio.protocol.request import segment_of
@@ -177,7 +178,7 @@ def accepted(url: str, status: int, content: bytes) -> Any:
         return reply
     said = reply.get("error") if isinstance(reply, dict) else None
     if said:
-        hint = ": the token in BUNQUEUE_TOKEN or --token is missing or wrong" if status == 401 else ""
+        hint = WRONG_TOKEN if status == 401 else ""
         raise Refusal(f"{masked(url)}: {said} ({status}){hint}", status)
     raise click.ClickException(f"{masked(url)}: is no bunqueue server ({status})")
 
