@@ -60,7 +60,7 @@ async def test_restart_leaves_long_jobs_to_their_workers(
             over.set()
             for job_id in ids:
                 assert await client.wait(job_id, 30) == "done"
-            infos = [await client._state(job_id) for job_id in ids]
+            infos = [await client.look(job_id) for job_id in ids]
             assert [info.stalls for info in infos] == [0] * 3
         worker.stop()
     assert sorted(runs) == sorted(ids)
@@ -260,7 +260,7 @@ async def test_job_that_ends_its_workers_is_dead_after_the_fourth(bunqueue: Bunq
                     pipe.cut()
         bunqueue.kill(worker)
         await trio.sleep(1)
-    state = await bunqueue.client._state(job_id)
+    state = await bunqueue.client.look(job_id)
     assert (state.state, state.stalls, state.error) == ("failed", 4, "Job stalled 4 times")
     assert (await bunqueue.client.get(job_id)).attempts == 0
     assert runs == [job_id] * 4
@@ -406,7 +406,7 @@ async def test_goodbye_follows_a_message_that_has_begun(server: Server, queue: s
                         scope.cancel()
                     nursery.cancel_scope.cancel()
             with anyio.fail_after(20):
-                while (state := await other._state(job_id)).state != "waiting":  # noqa: ASYNC110 - nobody tells
+                while (state := await other.look(job_id)).state != "waiting":  # noqa: ASYNC110 - nobody tells
                     await anyio.sleep(0.01)
             assert state.stalls == 0
 

@@ -125,7 +125,7 @@ async def test_odd_outcome_fails_its_attempt_and_nothing_else(bunqueue: Bunqueue
     bunqueue.start(worker)
     odd, well = await bunqueue.client.push_many("q", [{"data": "odd", "max_attempts": 1}, {"data": "well"}])
     assert await bunqueue.client.wait(well, 10) == "well"
-    state = await bunqueue.client._state(odd)
+    state = await bunqueue.client.look(odd)
     assert state.state == "failed"
     assert told in str(state.error)
     assert (await bunqueue.client.get(odd)).attempts == 1

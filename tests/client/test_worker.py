@@ -125,8 +125,8 @@ async def test_result_without_json_fails_the_attempt(bunqueue: Bunqueue):
     bunqueue.start(worker)
     odd, big = await bunqueue.client.push_many("q", [{"data": d, "max_attempts": 1} for d in ("odd", "big")])
     await trio.sleep(1)
-    assert (await bunqueue.client._state(odd)).error.startswith("TypeError")
-    assert "result was refused" in (await bunqueue.client._state(big)).error
+    assert (await bunqueue.client.look(odd)).error.startswith("TypeError")
+    assert "result was refused" in (await bunqueue.client.look(big)).error
 
 
 async def test_impossible_queue_ends_the_worker(bunqueue: Bunqueue):
