@@ -45,7 +45,10 @@ class LargeReader:
                 except StopIteration as done:
                     command = done.value
                     break
-                await (trio.lowlevel.checkpoint() if fills else self._journal.half.turn())
+                if fills:
+                    await trio.lowlevel.checkpoint()
+                else:
+                    await self._journal.half.turn()
         if fills and self._journal.half.is_there:
             await self._journal.wait_turn()
         return None if command is None else ReadCommand(command, len(text))
