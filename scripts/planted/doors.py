@@ -197,12 +197,7 @@ DOORS = [
         "                return unread\n",
         "a request that is none for frames is lost",
     ),
-    Mutant(
-        _LANE,
-        "as hold, trio.move_on_after(PIECES_S):",
-        "as hold:",
-        "half a request is a door's for ever",
-    ),
+    Mutant(_LANE, "as hold, trio.move_on_after(PIECES_S):", "as hold:", "half a request is a door's for ever"),
     Mutant(
         _LANE,
         "                        client.scope.cancel()\n",
@@ -265,11 +260,7 @@ DOORS = [
         "an answer of a door that stops does not say that it is the last",
     ),
     Mutant(
-        _LANE,
-        " and not client.wire.is_readable():",
-        ":",
-        "who has asked a door that stops gets no answer",
-        open=True,
+        _LANE, " and not client.wire.is_readable():", ":", "who has asked a door that stops gets no answer", open=True
     ),
     Mutant(
         _LANE,
@@ -295,12 +286,7 @@ DOORS = [
         ")",
         "a batch that the next leader is asked ignores what it has done itself",
     ),
-    Mutant(
-        "transports/listener.py",
-        "if c.door is door]",
-        "]",
-        "a door makes room among the connections of others",
-    ),
+    Mutant("transports/listener.py", "if c.door is door]", "]", "a door makes room among the connections of others"),
     Mutant(
         "doors/refusals.py",
         "application/json\\r\\n{self._cors}",

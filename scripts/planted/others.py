@@ -216,7 +216,7 @@ OTHERS = [
     Mutant("ui/views/now.py", "if each.cli in finding.commands]", "if True]", "a button beside a finding does what its lines do not"),
     Mutant("doors/lane.py", "asked.brings and (client.has_waited or", "asked.brings and (False or", "a failover gives jobs to who has hung up"),
     Mutant("ui/undo.py", "        if until is not None:\n            return None\n", "", "a limit that had an end has none after an undo"),
-    Mutant("ui/undo.py", '"priority" in was and not moved and', '"priority" in was and', "an undo of a priority leaves the job in front of all others"),
+    Mutant("ui/undo.py", "        and not moved\n", "", "an undo of a priority leaves the job in front of all others"),
     Mutant("ui/undo.py", '    if was.get("paused"):\n', "    if False:\n", "an undo lets a paused schedule run"),
     Mutant("pages/words.py", '    if any(word.startswith("-") for word in arguments):', "    if False:", "a name of a client is an option of a command line"),
     Mutant("ui/undo.py", 'if mark != act.fields.get("mark") else None', "if True else None", "an error that was fixed twice is fixed again by an undo"),

@@ -81,6 +81,8 @@ UNKNOWN_FIELD = Fault(400, "unknown field: {}", "unknown-field")
 INVALID_QUEUE = Fault(400, "Queue name contains invalid characters", "invalid-queue")
 INVALID_PATH = Fault(400, "Invalid percent-encoding in path", "invalid-path")
 UNAUTHORIZED = Fault(401, "Unauthorized", "unauthorized")
+WRONG_TOKEN = ": the token in BUNQUEUE_TOKEN or --token is missing or wrong"  # noqa: S105 - a sentence
+"""What helps whoever meets it at a command line."""
 INVALID_TOKEN = Fault(401, "Invalid token", "invalid-token")
 NOT_FOUND = Fault(404, "Not found", "not-found")
 JOB_NOT_FOUND = Fault(404, "Job not found", "job-not-found")

@@ -71,7 +71,7 @@ def test_what_changes_much_is_tried_dry_and_asks(name: str):
 
 def test_no_other_command_is_asked_about_or_tried_dry():
     """Else it belongs to the table, and its rules are held."""
-    assert {name for name in ALL if flags(name) & {"dry_run", "yes"}} == {*MANY, "schedules put"}
+    assert {name for name in ALL if flags(name) & {"dry_run", "yes"}} == {*MANY, "schedules put", "schedules change"}
 
 
 @pytest.mark.parametrize("name", FILTERED)
@@ -227,7 +227,7 @@ ACTS = (
     "drain emials --dry-run", "clean emials failed --dry-run", "obliterate emials --dry-run", "queue emials --reset stalls --json", "cancel --queue emials --json",
 )  # fmt: skip
 """What changes something that is there."""
-OF_NO_QUEUE_YET = {"push", "schedules put", "watch"}
+OF_NO_QUEUE_YET = {"push", "schedules put", "schedules change", "watch"}
 """Commands that bring jobs to a queue, and one that waits for what happens there."""
 
 

@@ -74,7 +74,7 @@ def test_a_list_in_a_part_is_held_against_its_limit_before_it_is_read(
 ):
     fits, over = (body_of(kind, {part: {name: ["a"] * n}}) for n in (most, most + 1))
     bounds.check_lists(kind, fits)
-    monkeypatch.setattr(codec, "_decoder", never)
+    monkeypatch.setattr(codec, "decoder_of", never)
     monkeypatch.setattr(codec, "_DECODERS", {kind: None})
     assert refusal(kind, over)[:2] == (400, f"{part}.{name} must be at most {most} items")
 
@@ -107,7 +107,7 @@ def test_a_list_is_held_against_its_limit_before_it_is_read(
         as_ever = refusal(kind, over)
         as_ever_over_websocket = message_refusal(kind, over)
     monkeypatch.setattr(codec, "_DECODERS", {kind: None})
-    monkeypatch.setattr(codec, "_decoder", never)
+    monkeypatch.setattr(codec, "decoder_of", never)
     monkeypatch.setattr(codec, "_read_object", never)
     monkeypatch.setattr(codec, "_read_message", never)
     monkeypatch.setattr(codec, "_ANY_COMMAND", None)
@@ -132,7 +132,7 @@ def message_refusal(kind: type[Command], body: bytes) -> tuple[str, bytes, type[
     ],
 )  # fmt: skip
 def test_lists_of_the_jobs_of_a_bulk(monkeypatch: pytest.MonkeyPatch, jobs: list[Any], said: str):
-    monkeypatch.setattr(codec, "_decoder", never)
+    monkeypatch.setattr(codec, "decoder_of", never)
     monkeypatch.setattr(codec, "_DECODERS", {PushBatch: None})
     assert refusal(PushBatch, body_of(PushBatch, {"jobs": jobs}))[1] == said
 
@@ -142,7 +142,7 @@ def test_failures_that_are_too_large_together_are_not_read(monkeypatch: pytest.M
     n = FAILURES_BYTES // 60_000
     assert len(codec.decode(FailBatch, json.dumps({"failures": [each] * (n - 1)}).encode()).failures) == n - 1
     too_large = json.dumps({"failures": [each] * n, "pad": PAD}).encode()
-    monkeypatch.setattr(codec, "_decoder", never)
+    monkeypatch.setattr(codec, "decoder_of", never)
     monkeypatch.setattr(codec, "_DECODERS", {FailBatch: None})
     said = f"failures must be at most {FAILURES_BYTES} bytes"
     assert refusal(FailBatch, too_large)[:2] == (400, said)

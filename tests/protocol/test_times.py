@@ -36,6 +36,8 @@ def test_a_time_is_a_number_of_seconds_a_text_or_a_timedelta(said: Any, ms: int)
         ("", ValueError, "delay must be a time with a unit"),
         (True, TypeError, "delay must be a number of seconds, or a time such as '60s', not True"),
         ([5], TypeError, "delay must be a number of seconds"),
+        (1e308, ValueError, "delay must have an end, not 1e.308 seconds"),
+        (10**400, ValueError, "delay must have an end, not 1000"),
         (math.inf, ValueError, "delay must have an end, not inf seconds"),
         (math.nan, ValueError, "delay must have an end, not nan seconds"),
     ],

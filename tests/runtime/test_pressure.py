@@ -54,6 +54,18 @@ def test_as_much_gathers_as_the_disk_takes_in_a_moment(jobs_a_second: int, gathe
     assert refuses_at(pressure) == pytest.approx(pending, abs=100)
 
 
+def test_what_empties_the_queues_is_not_refused_for_one_bulk_push_on_a_slow_disk():
+    pressure = Pressure(50_000, 64 * MIB)
+    pressure.learn(3000, 0, 0.1)
+    assert pressure.refuses(10_000, 0)
+    assert not pressure.refuses_to_empty(10_000, 64 * MIB)
+    assert pressure.refuses_to_empty(60_000, 0), "it would wait for two seconds"
+    assert pressure.refuses_to_empty(0, 128 * MIB)
+    pressure.learn(100_000, 0, 0.1)
+    assert not pressure.refuses_to_empty(99_999, 0)
+    assert pressure.refuses_to_empty(100_000, 0)
+
+
 def test_the_same_holds_for_bytes():
     pressure = Pressure(50_000, 64 * MIB)
     pressure.learn(2, 10 * MIB, 0.1)

@@ -101,6 +101,17 @@ def test_an_empty_store_is_a_target_and_keeps_its_mode(full: Path, tmp_path: Pat
     assert sorted(path.name for path in tmp_path.glob("empty.db*")) == ["empty.db", "empty.db.lock"]
 
 
+def test_a_file_is_not_copied_to_itself_whatever_name_it_is_called_by(full: Path, tmp_path: Path):
+    link = tmp_path / "link.db"
+    link.symlink_to(full)
+    before = full.read_bytes()
+    for target in (full, link, full.parent / "." / full.name):
+        refused = run(full, target)
+        assert (refused.exit_code, refused.stdout) == (1, "")
+        assert f"{target}: is what is copied from" in refused.stderr
+    assert full.read_bytes() == before
+
+
 def test_a_zero_byte_file_is_a_target(full: Path, tmp_path: Path):
     (tmp_path / "new.db").touch()
     copy(held(full), made(tmp_path / "new.db"))

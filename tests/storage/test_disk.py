@@ -251,7 +251,9 @@ def test_a_store_on_a_disk_that_is_full_does_not_start_and_can_start_later(small
                 os.write(file.fileno(), b"x" * 4096)
         except OSError:
             pass
-    with pytest.raises(Exception, match="cannot be opened as a store") as failure:
+    with pytest.raises(
+        StoreError, match=r"cannot be opened as a store: .*; there is no room left on its disk"
+    ) as failure:
         SqliteStore(small_disk / "queue.db")
     assert "\n" not in str(failure.value)
     ballast.unlink()

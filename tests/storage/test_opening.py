@@ -162,6 +162,13 @@ def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path):
         SqliteStore(tmp_path / ("x" * 300))
 
 
+def test_what_cannot_be_opened_on_a_full_disk_may_be_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "q.db").write_bytes(b"x" * 5000)
+    monkeypatch.setattr("bunqueue_trio.storage.sqlite.store.is_full", lambda path: True)
+    with pytest.raises(StoreError, match=r"file is not a database; there is no room left on its disk$"):
+        SqliteStore(tmp_path / "q.db")
+
+
 @pytest.fixture
 def commoner() -> Iterator[Path]:
     """An open place, and no privilege to go past the rights of files."""

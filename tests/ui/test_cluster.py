@@ -10,6 +10,7 @@ from trio.testing import MockClock
 
 from bunqueue_trio.config import Settings
 from bunqueue_trio.pages import figures
+from bunqueue_trio.pages.cluster import leader_row
 from bunqueue_trio.pages.prometheus import prometheus
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
@@ -101,6 +102,11 @@ async def test_an_incident_is_a_sentence(world: World, known: Cluster, sentences
         assert page.said(sentence), (sentence, page.text)
 
 
+async def test_a_server_that_is_gone_is_no_upgrade(world: World, autojump_clock: MockClock):
+    page = await world.see(WELL._replace(waiting=[], missing=[WAITS._replace(seen_s=300.0)]))
+    assert not page.said("Servers of 2 versions run")
+
+
 async def test_what_now_says_leads_to_the_page(world: World, autojump_clock: MockClock):
     await world.see(WELL._replace(waiting=[]))
     now = await world.site.get("/ui")
@@ -176,3 +182,22 @@ async def test_the_page_the_metrics_and_the_tasks_have_one_source(world: World, 
         ["standby-missing", "replica-behind"],
     )
     assert cluster["failover"]["jobs"] == 5000
+
+
+def test_who_leads_or_did_is_said_in_words():
+    def said(known: Cluster) -> str:
+        return leader_row(known, lambda ms: f"T{(NOW - ms) // MINUTE}")
+
+    assert said(WELL) == "b process 3, since T10, version 2"
+    assert (
+        said(WELL._replace(is_alive=False, age_s=90.0))
+        == "nobody; b process 3 did last, and was heard of 1 min 30 s ago"
+    )
+    let_go = WELL._replace(is_alive=False, age_s=None)
+    assert said(let_go._replace(term=0)) == "nobody yet"
+    assert said(let_go) == "nobody; b process 3 did last, and was stopped"
+    over = [TERMS[0]._replace(until=NOW - MINUTE, ended="stopped"), TERMS[1]]
+    assert said(let_go._replace(terms=over)) == "nobody; b process 3 did last, stopped at T1"
+    copied = let_go._replace(term=8, holder="a copy by x", terms=over)
+    assert said(copied) == "nobody; b process 3 did last, stopped at T1; since then: a copy by x"
+    assert said(copied._replace(terms=TERMS[1:])).startswith("nobody; a process 2 did last, not heard of after T10")

@@ -199,6 +199,8 @@ def test_a_queue_without_workers_is_told_sooner_than_a_slow_one():
     waits = queue(waiting=3, oldest_ready_at=NOW - 2 * MINUTE)
     assert found(Picture(GOOD, [waits], Past())) == ["nobody-asks"]
     assert found(Picture(GOOD, [waits._replace(active=1)], Past())) == []
+    served = Past(queues={"q": line({"completed": 5}, {"completed": 5})})
+    assert found(Picture(GOOD, [waits], served)) == [], "by a worker that asks without waiting"
     assert found(Picture(GOOD, [waits._replace(pulls_waiting=1)], Past())) == []
     slow_one = waits._replace(active=1, oldest_ready_at=NOW - 10 * MINUTE)
     (finding,) = find(Picture(GOOD, [slow_one], Past()))
@@ -223,7 +225,7 @@ def test_a_queue_grows_only_when_it_does_so_steadily():
 def test_jobs_that_die_since_they_began_to():
     dies = line({"dead": 5}, {"dead": 5}, {"dead": 30, "failed": 25}, {"dead": 60, "failed": 30})
     (finding,) = find(Picture(GOOD, [queue(dead=60)], Past(queues={"q": dies})))
-    assert (finding.code, finding.since, finding.numbers) == ("jobs-die", NOW - 2 * MINUTE, {"died": 55, "dead": 60})
+    assert (finding.code, finding.since, finding.numbers) == ("jobs-die", NOW - 3 * MINUTE, {"died": 55, "dead": 60})
     # Those that were dead before are only mentioned.
     assert found(Picture(GOOD, [queue(dead=60)], Past(queues={"q": line({"dead": 55}, {"dead": 60})}))) == [
         "dead-letters"
@@ -455,7 +457,7 @@ def test_attempts_that_fail_are_told_as_they_fail_now():
     )
     (finding,) = find(Picture(GOOD, [queue(delayed=7)], Past(queues={"q": began})))
     assert finding.title == "q: most attempts fail, 45 a minute"
-    assert finding.since == NOW - 2 * MINUTE
+    assert finding.since == NOW - 3 * MINUTE, "a minute is noted at its end"
     assert finding.numbers == {"failed": 90, "completed": 7, "delayed": 7}
     wanes = line({"failed": 600}, *({"failed": 60} for _ in range(10)), *({"failed": 6} for _ in range(3)))
     (finding,) = find(Picture(GOOD, [queue(delayed=7)], Past(queues={"q": wanes})))

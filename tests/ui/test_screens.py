@@ -86,7 +86,7 @@ async def test_a_job_whose_worker_hangs_is_told_of(site: Site, bunqueue: Bunqueu
     for _ in range(11):
         await minutes(bunqueue, 1)
         await execute(c.Heartbeat(id=job_id, token=token))
-    assert (await site.get("/ui")).said("emails: a job has been active for 11 min, others take 2 s at most")
+    assert (await site.get("/ui")).said("emails: a job has been active for 11 min, 99 of 100 others take 2 s at most")
 
 
 async def test_a_pause_of_yesterday_is_asked_about(site: Site, bunqueue: Bunqueue) -> None:

@@ -7,7 +7,6 @@ import trio
 
 from bunqueue_trio import errors
 from bunqueue_trio.protocol import commands as c
-from bunqueue_trio.protocol.catalog import FILLS
 from bunqueue_trio.protocol.parts import read_in_parts
 from bunqueue_trio.runtime.journal import Journal
 
@@ -27,11 +26,13 @@ class LargeReader:
         self._line = trio.Lock()
 
     async def read(
-        self, kind: type[c.Command] | None, text: bytes, read: Callable[[bytes], c.Command], malformed: errors.Fault
-    ) -> ReadCommand | None:
+        self, kind: type[c.Command] | None, text: bytes, read: Callable[[bytes], c.Command], malformed: errors.Fault,
+        *, fills: bool,
+    ) -> ReadCommand | None:  # fmt: skip
         """Read a large command in parts, between which others are served; None: it is to be read whole.
 
-        The arguments are those of :func:`read_in_parts`. Nothing is waited for between the return and its begin.
+        The arguments are those of :func:`read_in_parts`, and whether it ``fills`` the queues: that has come to its turn at the
+        disk, and would lose it if it rested while a batch is written, as all others do. Nothing is waited for between the return and its begin.
 
         Raises:
             BadMessage: what is wrong with it.
@@ -44,7 +45,7 @@ class LargeReader:
                 except StopIteration as done:
                     command = done.value
                     break
-                await self._journal.half.turn()
-        if type(command) in FILLS and self._journal.half.is_there:
+                await (trio.lowlevel.checkpoint() if fills else self._journal.half.turn())
+        if fills and self._journal.half.is_there:
             await self._journal.wait_turn()
         return None if command is None else ReadCommand(command, len(text))

@@ -240,7 +240,8 @@ class Gateway:
         if self._has_to_wait(kind, len(body)):
             await (self._core.journal.wait_turn() if kind in FILLS else self.wait_turn())
         if len(body) > PARTS_FROM:
-            return await self.large.read(kind, body, partial(decode, kind, **match.values), errors.INVALID_JSON_BODY)
+            read, fills = partial(decode, kind, **match.values), kind in FILLS
+            return await self.large.read(kind, body, read, errors.INVALID_JSON_BODY, fills=fills)
         return None
 
     def _check_early(self, call: Call, kind: Any) -> None:

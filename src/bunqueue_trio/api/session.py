@@ -170,14 +170,15 @@ class Session:
         Pushes wait for the disk even when small, because a peer may send any number of them without reading replies.
         Everything else that is small passes at once: a late heartbeat would lose a lease.
         """
-        if self._journal.must_wait(len(message), small=0) and _PUSH.search(message):
+        fills = self._journal.must_wait(len(message), small=0) and _PUSH.search(message) is not None
+        if fills:
             self._ring()
             await self._journal.wait_turn()
         elif len(message) > LARGE_BODY_BYTES:
             await self._gateway.wait_turn()
         if len(message) > PARTS_FROM:
             try:
-                read = await self._gateway.large.read(None, message, decode_message, errors.INVALID_JSON)
+                read = await self._gateway.large.read(None, message, decode_message, errors.INVALID_JSON, fills=fills)
             except BadMessage as bad:
                 self._read = message, bad
             else:

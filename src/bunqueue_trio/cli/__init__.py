@@ -6,6 +6,7 @@ or settings; 130 interrupted.
 
 import errno
 import os
+import re
 import sys
 from importlib import import_module
 from typing import Any, cast
@@ -115,7 +116,7 @@ def main() -> None:
 
 def _tell(line: str) -> None:
     try:
-        click.echo(printable(" ".join(line.split("\n"))), err=True)
+        click.echo(printable(" ".join(re.split(r"[ \t]*\n[ \t]*|\t", line))), err=True)
     except OSError:  # nobody hears it; the exit code still says it
         _give_up(sys.stderr)
 

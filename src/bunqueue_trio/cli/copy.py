@@ -29,6 +29,8 @@ def copy(source: str, target: str) -> None:
     row. Only a copy that is whole and the same becomes a store; whatever interrupts it, nothing of it is there. A URL is written
     as for `serve --store`, and its tables are made by `migrate`.
     """
+    if _is_same_file(source, target):
+        raise click.ClickException(printable(f"{target}: is what is copied from"))
     there, here = _held(source), _empty(target)
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("copying", total=None)
@@ -43,6 +45,12 @@ def copy(source: str, target: str) -> None:
         click.echo(f"{table.table:<11} {table.rows:>12,} rows  sha256 {table.digest}")
     shown = f"{sum(table.rows for table in copied):,} rows, both read once more and the same"
     click.echo(printable(f"{empty}: {shown}"))
+
+
+def _is_same_file(source: str, target: str) -> bool:
+    if source.startswith(_DATABASE) or target.startswith(_DATABASE):
+        return False
+    return Path(target).exists() and Path(source).exists() and Path(source).samefile(target)
 
 
 def _held(name: str) -> AbstractContextManager[Held]:

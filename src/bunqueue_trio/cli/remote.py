@@ -2,6 +2,7 @@
 
 import json
 import re
+import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bunqueue_trio.config import parse_typed_ms
+from bunqueue_trio.errors import WRONG_TOKEN
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.address import http_url, masked
 from bunqueue_trio.protocol.request import segment_of
@@ -90,8 +92,8 @@ def connect(url: str, token: str | None, timeout_s: float | None = TIMEOUT_S) ->
     if url.startswith("unix:"):
         transport = httpx.HTTPTransport(uds=url.removeprefix("unix:"), verify=False)
         return httpx.Client(base_url="http://localhost", headers=headers, transport=transport, timeout=timeout_s)
-    # Reading the certificates of the system takes longer than a request.
-    verify = not url.startswith("http:")
+    # Reading the certificates of the system takes longer than a request. SSL_CERT_FILE is heard, as by the clients.
+    verify = False if url.startswith("http:") else ssl.create_default_context()
     return httpx.Client(base_url=url, headers=headers, timeout=timeout_s, trust_env=False, verify=verify)
 
 
@@ -154,7 +156,12 @@ def at(ms: int) -> str:
 
 def unreachable(url: str, error: Exception) -> click.ClickException:
     """Return the exception that says that ``url`` does not answer."""
-    return click.ClickException(f"{masked(url)}: {str(error) or type(error).__name__}")
+    hint = (
+        "; SSL_CERT_FILE may name the certificate of an authority of your own"
+        if "CERTIFICATE_VERIFY_FAILED" in str(error)
+        else ""
+    )
+    return click.ClickException(f"{masked(url)}: {str(error) or type(error).__name__}{hint}")
 
 
 def _integer(text: str) -> int | str:
@@ -177,7 +184,7 @@ def accepted(url: str, status: int, content: bytes) -> Any:
         return reply
     said = reply.get("error") if isinstance(reply, dict) else None
     if said:
-        hint = ": the token in BUNQUEUE_TOKEN or --token is missing or wrong" if status == 401 else ""
+        hint = WRONG_TOKEN if status == 401 else ""
         raise Refusal(f"{masked(url)}: {said} ({status}){hint}", status)
     raise click.ClickException(f"{masked(url)}: is no bunqueue server ({status})")
 

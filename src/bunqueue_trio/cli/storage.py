@@ -36,12 +36,13 @@ def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
         ("log", size(told["log"])),
     ]
     if told["disk"]:
-        ends = (
-            ("nearly full" if told["diskFull"] else "not filling up")
-            if told["fullIn"] is None
-            else f"full in {span(told['fullIn'])} at the rate of the last hour"
-        )
-        rows.append(("disk", f"{size(told['diskFree'])} of {size(told['disk'])} free, {ends}"))
+        if told["fullIn"] is not None:
+            ends = f", full in {span(told['fullIn'])} at the rate of the last hour"
+        elif told["diskFull"]:
+            ends = ", nearly full"
+        else:
+            ends = "" if told["growth"] is None else ", not filling up in the last hour"
+        rows.append(("disk", f"{size(told['diskFree'])} of {size(told['disk'])} free{ends}"))
     grown = told["growth"]
     rows.append(
         ("growth", "not known yet" if grown is None else f"{'-' if grown < 0 else ''}{size(abs(grown))} an hour")

@@ -16,7 +16,7 @@ from bunqueue_trio.cli import reload
 from bunqueue_trio.client.app import App, chosen, run_until_signal
 from bunqueue_trio.client.declared import DECLARED_ELSEWHERE, Synced
 from bunqueue_trio.client.worker import Worker
-from bunqueue_trio.errors import Refused, leaves
+from bunqueue_trio.errors import UNAUTHORIZED, WRONG_TOKEN, Refused, leaves
 from bunqueue_trio.logs.lines import configure_logging, flush_logs
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.times import seconds_of
@@ -239,7 +239,9 @@ def told_of(app: App, synced: Synced) -> list[str]:
 
 
 def hint_of(refused: BaseException) -> str:
-    """Return what lets a sync go on, where another app has declared a schedule."""
+    """Return what helps: with a wrong token, and where another app has declared a schedule."""
+    if isinstance(refused, Refused) and refused.code == UNAUTHORIZED.code:
+        return WRONG_TOKEN
     is_of_another = isinstance(refused, Refused) and refused.code == DECLARED_ELSEWHERE
     return OF_ANOTHER if is_of_another else ""
 

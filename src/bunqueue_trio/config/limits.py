@@ -71,6 +71,7 @@ WRITTEN_S = 0.1  # for which a step of large work lets a large batch be written 
 WRITTEN_ALONE = 8000  # jobs of a batch during whose commit large requests wait: its thread needs the interpreter, too
 GATHER_BYTES_MIN = MIB  # and bytes of requests
 PENDING_S = 0.1  # all new work is refused when the disk needs this long for what gathers already
+EMPTYING_TIMES = 10  # what empties the queues waits this many times longer, twice, before it is refused: 2 s
 PENDING_UNKNOWN = 0.1  # the part that may wait while nothing is known
 PENDING_JOBS_MIN = 2000  # and not below this many jobs
 LOOKS_MAX = 8  # questions of one command to a store that is a network away; what it tells of rarely changes meanwhile

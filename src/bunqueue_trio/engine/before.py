@@ -62,8 +62,10 @@ def _rate(engine: Engine, command: Any, ask: Ask) -> Before:
     found = ask(c.GetRateLimit(queue=command.queue))
     if found.limit is None:
         return {"limit": None}
-    until = {} if found.until is None else {"until": found.until}
-    return {"limit": found.limit, "duration": found.duration} | until
+    was: Before = {"limit": found.limit, "duration": found.duration}
+    if found.until is not None:
+        was["until"] = found.until
+    return was
 
 
 def _mark(engine: Engine, command: Any, ask: Ask) -> Before:
@@ -75,7 +77,8 @@ def _priority(engine: Engine, command: Any, ask: Ask) -> Before:
     job = engine.jobs.find(command.id)
     if job is None:
         return {}
-    return {"priority": job.priority} | ({} if command.lifo is None else {"lifo": job.options.lifo})
+    was: Before = {"priority": job.priority}
+    return was if command.lifo is None else was | {"lifo": job.options.lifo}
 
 
 def _schedule(engine: Engine, command: Any, ask: Ask) -> Before:

@@ -87,8 +87,9 @@ def _compared(age: int, usual: int | None) -> str:
     """Say what is usual in its queue, and how that compares."""
     if usual is None:
         return "what is usual in its queue is not known yet"
-    times = age // max(usual, 1000)  # what takes no time is not ten times as long after a second
-    return f"95 of 100 of its queue take {_span(usual)} at most{f', so it is {times:,} times as long' if times >= _LONG else ''}"
+    # What takes no time is not ten times as long after a second.
+    is_long = age // max(usual, 1000) >= _LONG
+    return f"95 of 100 of its queue take {_span(usual)} at most{f', so it is {age // max(usual, 1):,} times as long' if is_long else ''}"
 
 
 def _waiting(engine: Engine, job: Job, told: r.WhyReply, now: int) -> None:

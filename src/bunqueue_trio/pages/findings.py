@@ -174,7 +174,7 @@ def _disk(picture: Picture) -> Iterator[Finding]:
     yield Finding(
         code="disk-fills", severity="critical", alert="BunqueueDiskFillsUp", title=soon, weight=900 * 10**5,
         cause="Jobs come faster than they leave, finished ones are kept for long, or something else fills the disk.",
-        evidence=f"{size(space.disk_free)} of {size(space.disk)} are free; the queue's file has {size(space.file)}."
+        evidence=f"{size(space.disk_free)} of {size(space.disk)} are free{'' if ends else f', less than {size(DISK_FREE_MIN)}'}; the queue's file has {size(space.file)}."
         + (" New jobs are refused; what empties the queues goes on." if picture.told.storage.full_since is not None else ""),
         since=picture.told.storage.full_since,
         numbers={"diskFree": space.disk_free, "file": space.file} | ({"fullInMs": int(ends)} if ends else {}),
@@ -375,8 +375,8 @@ def _rest(picture: Picture) -> Iterator[Finding]:
         yield Finding(
             code="no-tokens", severity="notice", weight=1,
             title="Whoever reaches this address can push, take and delete jobs",
-            cause="No AUTH_TOKENS are set, and the server listens on more than this machine.",
-            evidence="Set AUTH_TOKENS_FILE, or BIND=127.0.0.1:6790.",
+            cause="No AUTH_TOKENS are set.", evidence="The server listens on more than this machine, and asks nobody who he is.",
+            remedy="Set AUTH_TOKENS_FILE, or BIND=127.0.0.1:6790.",
         )  # fmt: skip
 
 

@@ -118,19 +118,21 @@ def _tally(minutes: Sequence[QueueMinute], now: int) -> str:
     return f"Within {span(span_ms)} {count(failed, 'attempt')} failed and {count(completed, 'job')} completed"
 
 
-def _nobody_asks(queue: QueueLook) -> bool:
-    return not queue.active and not queue.pulls_waiting and queue.opens_at is None
+def _nobody_asks(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> bool:
+    # A worker that asks without waiting is seen by what it has done alone.
+    is_served = any(minute.completed or minute.failed for minute in _present(lately, now))
+    return not queue.active and not queue.pulls_waiting and queue.opens_at is None and not is_served
 
 
 def _waits_weight(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> int:
-    age, nobody = now - (queue.oldest_ready_at or now), _nobody_asks(queue)
+    age, nobody = now - (queue.oldest_ready_at or now), _nobody_asks(queue, lately, now)
     if age < (NOBODY_ASKS_MS if nobody else WAITS_MS) and not _growth(lately):
         return 0
     return min(queue.waiting, 10**6) + (10**6 if nobody else 0)
 
 
 def _waits(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
-    age, nobody, growth = now - (queue.oldest_ready_at or now), _nobody_asks(queue), _growth(lately)
+    age, nobody, growth = now - (queue.oldest_ready_at or now), _nobody_asks(queue, lately, now), _growth(lately)
     present = _present(lately, now)
     comes, goes = _per_minute(present, "pushed"), _per_minute(present, "completed")
     flow = f"{rate(comes)} come, {rate(goes)} are done. " if present else ""
@@ -179,7 +181,7 @@ def _growth(lately: Sequence[QueueMinute]) -> float:
 
 def _dies(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
     died = queue.died - lately[0].dead
-    since = next((m.at for before, m in itertools.pairwise(lately) if m.dead > before.dead), now)
+    since = next((before.at for before, m in itertools.pairwise(lately) if m.dead > before.dead), now)
     until = _over([after.at for before, after in itertools.pairwise(lately) if after.dead > before.dead], now)
     if queue.died > lately[-1].dead:
         until = None
@@ -221,7 +223,7 @@ def _fails(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
     return {
         "code": "attempts-fail", "severity": "warning", "queue": queue.name, "until": until,
         "title": f"{queue.name}: most attempts {fail}, {rate(_per_minute(told, 'failed'))}{lasted}",
-        "since": bad[0].at,
+        "since": bad[0].at - MINUTE_MS,
         "cause": "What the jobs need is down, or the workers are of a new version. They are tried again until they die."
         if until is None
         else "What the jobs need was down, or the workers were of another version.",

@@ -58,7 +58,7 @@ def decode(kind: type[T], body: bytes, optional: bool = False, /, **given: str) 
             body = cut_texts(names, body)
         if len(body) > LARGE_BYTES and issubclass(kind, Command):
             check_lists(kind, body)
-        command: Any = (_DECODERS.get(kind) or _decoder(kind)).decode(body)
+        command: Any = (_DECODERS.get(kind) or decoder_of(kind)).decode(body)
     except (ValueError, RecursionError):
         # UnicodeDecodeError and msgspec's errors are ValueErrors.
         if optional and body.removeprefix(_BOM).strip(b" \t\r\n") in _NOTHING:
@@ -250,7 +250,8 @@ def shapes(kind: type[Struct]) -> tuple[tuple[msgspec.structs.FieldInfo, types.T
     return tuple((field, types.type_info(field.type)) for field in msgspec.structs.fields(kind))
 
 
-def _decoder(kind: type[T]) -> "msgspec.json.Decoder[T]":
+def decoder_of(kind: type[T]) -> "msgspec.json.Decoder[T]":
+    """Return what reads a struct that is as it should be."""
     decoder = _DECODERS.get(kind)
     if decoder is None:
         decoder = _DECODERS[kind] = msgspec.json.Decoder(kind)
@@ -303,7 +304,7 @@ def read_part(kind: type[T], raw: bytes, name: str) -> T:
     if not raw.startswith(b"{"):
         raise errors.INVALID_FIELD.refuse(name, "must be an object")
     with suppress(ValueError, RecursionError):  # most of many are as they should be
-        part: T = _decoder(kind).decode(unmasked_bytes(raw) if MARK in raw else raw)
+        part: T = decoder_of(kind).decode(unmasked_bytes(raw) if MARK in raw else raw)
         return part
     separator = ": " if name.endswith("]") else "."
     return _read_struct(kind, fields_of(kind, raw), name + separator, {})

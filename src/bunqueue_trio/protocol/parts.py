@@ -18,7 +18,7 @@ from bunqueue_trio import errors
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol.bounds import LARGE_BYTES, limited
 from bunqueue_trio.protocol.catalog import COMMANDS
-from bunqueue_trio.protocol.codec import BadMessage, address_of, fields_of, read_field, read_part, shapes
+from bunqueue_trio.protocol.codec import BadMessage, address_of, decoder_of, fields_of, read_field, read_part, shapes
 from bunqueue_trio.protocol.commands import FAILURES_BYTES, Command, FailBatch
 from bunqueue_trio.protocol.cutting import CUT_BYTES, cut_texts, text_names
 from bunqueue_trio.protocol.depth import DEPTH_MAX, depths, pieces
@@ -150,7 +150,7 @@ def _value(shape: types.Type, raw: Raw, name: str) -> Steps[Any]:
         items = _items(text, shape.max_length, name)
         yield
         if isinstance(shape.item_type, types.StructType):
-            return (yield from _structs(shape.item_type.cls, items, name))
+            return (yield from _structs(shape.item_type.cls, items, name, is_masked=MARK in text))
         if isinstance(shape.item_type, types.RawType):
             return (yield from _payloads(items))
         return read_field(shape, text, name)
@@ -189,14 +189,20 @@ def _payloads(items: list[Raw]) -> Steps[list[Raw]]:
     return found
 
 
-def _structs(kind: type[Any], items: list[Raw], name: str) -> Steps[list[Any]]:
+def _structs(kind: type[Any], items: list[Raw], name: str, *, is_masked: bool) -> Steps[list[Any]]:
     found: list[Any] = []
     count = size = 0
+    quick = decoder_of(kind).decode
     for i, item in enumerate(map(bytes, items)):
         if len(item) > CUT_BYTES:
             found.append((yield from _struct(kind, item, f"{name}[{i}]")))
-        else:
+        elif is_masked:
             found.append(read_part(kind, item, f"{name}[{i}]"))
+        else:
+            try:
+                found.append(quick(item))
+            except (ValueError, RecursionError):
+                found.append(read_part(kind, item, f"{name}[{i}]"))
         count, size = count + 1, size + len(item)
         if count == _PART or size >= _PART_BYTES:
             count = size = 0

@@ -47,10 +47,14 @@ def to_ms(name: str, value: Time | None) -> int | None:
     """
     if value is None:
         return None
-    seconds = _read(name, value)
-    if not math.isfinite(seconds):
-        raise ValueError(f"{name} must have an end, not {value!r} seconds")
-    return round(seconds * 1000)
+    try:
+        ms = float(_read(name, value)) * 1000
+    except OverflowError:
+        ms = math.inf
+    if not math.isfinite(ms):
+        raise ValueError(f"{name} must have an end, not {str(value)[:20]} seconds")
+    # Little is not nothing, which may mean something else.
+    return round(ms) or math.ceil(ms)
 
 
 def _read(name: str, value: object) -> float:

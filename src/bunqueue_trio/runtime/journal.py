@@ -131,7 +131,7 @@ class Journal:
     def check(self, size: int = 0, *, fills: bool = True) -> None:
         """Raise ``Refused`` (503) when a change of ``size`` bytes could not be committed in reasonable time.
 
-        What does not fill the queues may use twice the room: what empties them must not starve.
+        What does not fill the queues has more room: what empties them must not starve.
         """
         if self.failing is not None:
             raise Refused(*errors.STORAGE_DOWN, retry_after=2)
@@ -141,7 +141,7 @@ class Journal:
         if fills:
             full = self._pressure.refuses(jobs, self._bytes) or (size > SMALL_BODY_BYTES and self._full)
         else:
-            full = self._pressure.refuses(jobs // 2, self._bytes // 2)
+            full = self._pressure.refuses_to_empty(jobs, self._bytes)
         if full:
             raise Refused(*errors.OVERLOADED, retry_after=1)
 

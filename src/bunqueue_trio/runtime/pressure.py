@@ -11,7 +11,8 @@ one every time. Small commits are mostly overhead and tell nothing; a durable on
 From the speed follow two thresholds. What is committed in GATHER_S is a batch: above it large requests wait in
 line for the next one, one at a time, while small ones pass. What is committed in PENDING_S is the most that may
 gather: above it new work is refused, early, so that it can be tried elsewhere or later. Acks and whatever else
-empties the queues have twice that. Before the first large commit the thresholds are a fixed part of the settings,
+empties the queues rather wait: one bulk push on a slow disk is more than that, and must not keep workers out. They are
+refused at twice the settings, or where they would wait for some seconds. Before the first large commit the thresholds are a fixed part of the settings,
 and at no time are they above them or so low that a quiet server would refuse anybody.
 """
 
@@ -21,6 +22,7 @@ import trio
 
 from bunqueue_trio.config import (
     COMMITS_JUDGED,
+    EMPTYING_TIMES,
     GATHER_BYTES_MIN,
     GATHER_JOBS_MAX,
     GATHER_JOBS_MIN,
@@ -58,6 +60,10 @@ class Pressure:
         Of bytes only the setting counts: a single large request must not refuse all small ones.
         """
         return jobs >= self._pending or size >= self._bytes_max
+
+    def refuses_to_empty(self, jobs: int, size: int) -> bool:
+        """Return whether even what empties the queues would have to wait too long, or would take too much memory."""
+        return jobs >= 2 * min(self._jobs_max, EMPTYING_TIMES * self._pending) or size >= 2 * self._bytes_max
 
     def learn(self, jobs: int, size: int, seconds: float) -> None:
         """Take note of a commit."""

@@ -117,16 +117,13 @@ _PAGES = {"job": ("jobs", "id"), "schedule": ("schedules", "name"), "worker": ("
 
 def back(action: Action, form: Form) -> str:
     """Return the page to go to when it is done."""
-    if action.goes_back in _PAGES:
-        pages, field = _PAGES[action.goes_back]
-        return f"/ui/{pages}/{segment_of(form[field])}"
     if action.goes_back.startswith("/"):
         return action.goes_back
-    if action.goes_back == "group" and not form["queue"]:
-        return "/ui/errors"
     if action.goes_back == "group":
-        return f"/ui/errors/{segment_of(form['queue'])}?{urlencode({'fingerprint': form['fingerprint']})}"
-    return f"/ui/queues/{segment_of(form['queue'])}"
+        group = urlencode({"fingerprint": form["fingerprint"]})
+        return f"/ui/errors/{segment_of(form['queue'])}?{group}" if form["queue"] else "/ui/errors"
+    pages, field = _PAGES.get(action.goes_back, ("queues", "queue"))
+    return f"/ui/{pages}/{segment_of(form[field])}"
 
 
 def _queue(form: Form, now: int) -> dict[str, Any]:

@@ -110,6 +110,9 @@ def _job(ask: Ask, act: Action, was: Mapping[str, Any]) -> tuple[str, dict[str, 
         state = ask.look(c.GetState(id=job.id)).state
     except Refused:
         return None
+    if job.created_at > act.at:
+        # Another one, which has its id.
+        return None
     about = {"queue": job.queue, "id": job.id}
     if act.command == "Cancel":
         return ("retry", about) if state in ("failed", "removed") else None

@@ -1,5 +1,8 @@
 """What an error of SQLite means for the server: a disk that may mend, or a fault of ours."""
 
+import os
+from pathlib import Path
+
 import apsw
 
 from bunqueue_trio.errors import StoreError
@@ -29,3 +32,12 @@ class _Translated:
 
 TRANSLATED = _Translated()
 """One for all: it keeps nothing."""
+
+
+def is_full(path: Path) -> bool:
+    """Return whether the disk of ``path`` has no room left, so far as that can be found out."""
+    try:
+        disk = os.statvfs(path if path.exists() else path.parent)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < 64 * 1024

@@ -31,7 +31,7 @@ from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.storage.rows import FactRow, FinishedRow, JobRow, Reader, outcome, trace
 from bunqueue_trio.storage.sqlite import trails
 from bunqueue_trio.storage.sqlite.log import Log
-from bunqueue_trio.storage.sqlite.meaning import TRANSLATED
+from bunqueue_trio.storage.sqlite.meaning import TRANSLATED, is_full
 from bunqueue_trio.storage.sqlite.opening import (
     Transaction,
     closing,
@@ -92,7 +92,11 @@ class SqliteStore:
             raise
         except (apsw.Error, OSError, ValueError) as error:
             self.close()
-            raise StartupError(f"{self.path}: cannot be opened as a store: {_one_line(error)}") from None
+            said = f"{self.path}: cannot be opened as a store: {_one_line(error)}"
+            if is_full(self.path):
+                # It may pass: whoever starts it again is not to give up.
+                raise StoreError(f"{said}; there is no room left on its disk") from None
+            raise StartupError(said) from None
 
     def _open(self) -> None:
         refuse_foreign(self.path)

@@ -51,7 +51,7 @@ async def show(ask: Ask) -> Screen:
     picture, found = await ask.found()
     told = picture.told
     known = told.cluster.known
-    versions = {each.version for each in _members(told) if each.version}
+    versions = {each.version for each in _members(told) if each.version and each.state != "gone"}
     return Screen(
         "cluster.html", "Cluster", "cluster",
         {
