@@ -121,6 +121,22 @@ def test_a_step_that_fails_leaves_nothing_behind(fresh: Place, monkeypatch: pyte
         opened(fresh)
 
 
+def test_a_migration_leaves_no_lock_in_its_session(fresh: Place, monkeypatch: pytest.MonkeyPatch):
+    """A pooler would keep the session."""
+    held: list[int] = []
+
+    class Looked(schema.Link):
+        def close(self) -> None:
+            if self.is_open:
+                text = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+                held.append(self.ask(schema.Query(text))[0][0])
+            super().close()
+
+    monkeypatch.setattr(schema, "Link", Looked)
+    schema.migrate(fresh)
+    assert held == [0]
+
+
 def test_what_is_not_ours_is_left_alone(fresh: Place):
     ask(fresh, f"CREATE SCHEMA {fresh.schema}")
     ask(fresh, "CREATE TABLE bq.accounts (n int)")
