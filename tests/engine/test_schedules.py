@@ -67,6 +67,29 @@ def test_a_new_schedule_runs_at_its_next_slot_and_not_before(bench: Bench):
     assert view(bench).next_run == 1_080_000
 
 
+def test_what_is_not_said_of_a_change_stays_and_null_takes_it_back(bench: Bench):
+    put(
+        bench,
+        cron="0 3 * * *",
+        limit=5,
+        jitter=500,
+        misfire="all",
+        options=c.RunOptions(max_attempts=7),
+        data=Raw(b"[1]"),
+    )
+    before = view(bench)
+    assert bench.do(c.ChangeSchedule(name="s")).outcome == "unchanged"
+    assert bench.do(c.ChangeSchedule(name="s", data=Raw(b"2"), dry_run=True)).outcome == "changed"
+    assert view(bench) == before
+    assert bench.do(c.ChangeSchedule(name="s", data=Raw(b"2"))).outcome == "changed"
+    assert msgspec.structs.replace(view(bench), data=before.data) == before
+    now = bench.do(c.ChangeSchedule(name="s", every=MINUTE, limit=None, misfire=None, options=None)).schedule
+    assert (now.cron, now.every, now.limit, now.misfire, now.jitter) == (None, MINUTE, None, "once", 500)
+    assert (bytes(now.options), bytes(now.data)) == (b"{}", b"2")
+    assert bytes(bench.do(c.ChangeSchedule(name="s", data=Raw(b"null"))).schedule.data) == b"null"
+    assert refusal(bench, c.ChangeSchedule(name="t", limit=5)).code == "schedule-not-found"
+
+
 def test_what_is_put_once_more_changes_nothing(bench: Bench):
     put(bench, every=MINUTE)
     bench.commit()
