@@ -1,8 +1,10 @@
 """The rules of the house that a reader would otherwise have to remember; each failure names the file and what to do."""
 
 import ast
+import io
 import re
 import subprocess
+import tokenize
 import tomllib
 from pathlib import Path
 
@@ -17,6 +19,7 @@ MODULES = sorted(path for top in (PACKAGE, ROOT / "trials", ROOT / "scripts") fo
 PINS = [ROOT / "requirements" / f"{name}.txt" for name in ("run", "dev", "build")]
 
 LINES_MAX = 450  # about what a reader keeps in mind; beyond it there are two owners in one file
+FOR_TOOLS = re.compile(r"#\s*(noqa|type:|fmt:|pragma)")
 PATH_SUFFIXES = {".py", ".md", ".toml", ".sql", ".txt", ".html"}
 
 # In pieces, so that this file does not find itself.
@@ -84,6 +87,17 @@ def test_module_has_no_bare_except(path: Path):
     tree = ast.walk(ast.parse(path.read_text()))
     bare = [node.lineno for node in tree if isinstance(node, ast.ExceptHandler) and node.type is None]
     assert not bare, f"bare except in lines {bare}: name what is expected"
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=module_name)
+def test_comments_stand_on_lines_of_their_own(path: Path):
+    """At the end of a line they are cut to its rest, and few of them are sentences."""
+    beside = [
+        token.start[0]
+        for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline)
+        if token.type == tokenize.COMMENT and token.line[: token.start[1]].strip() and not FOR_TOOLS.match(token.string)
+    ]
+    assert not beside, f"in lines {beside}"
 
 
 SERVE_CLIENTS = [

@@ -10,7 +10,10 @@ _ANSWERING, _ASKING, _LANE, _DOOR = (f"doors/{name}.py" for name in ("answering"
 
 DOORS = [
     Mutant(
-        _SPLICE, "            both.cancel()  #", "            pass  #", "the leader never hears that a client is gone"
+        _SPLICE,
+        "            # Without a goodbye: the leader is to see the same.\n            both.cancel()",
+        "            pass",
+        "the leader never hears that a client is gone",
     ),
     Mutant(
         _SPLICE,
@@ -41,8 +44,8 @@ DOORS = [
     ),
     Mutant(
         _SPLICE,
-        "                is_taken = False  #",
-        "                both.cancel()  #",
+        "                # It has said its last word, which a client sees only if it can still send.\n                is_taken = False",
+        "                both.cancel()",
         "the last answer to who still sends is lost",
     ),
     Mutant(
@@ -165,8 +168,8 @@ DOORS = [
     ),
     Mutant(
         _ASKING,
-        "                self.say(number, UNSENT)  #",
-        "                pass  #",
+        "                # Its client has gone meanwhile.\n                self.say(number, UNSENT)",
+        "                pass",
         "a job for who has gone meanwhile is lost",
     ),
     Mutant(
@@ -301,8 +304,8 @@ DOORS = [
     ),
     Mutant(
         _REMOTE,
-        "                    self._let_go()  #",
-        "                    pass  #",
+        "                    # It hangs: the kernel alone would hold on to it.\n                    self._let_go()",
+        "                    pass",
         "a leader that hangs holds on to clients for ever",
     ),
     Mutant(
@@ -313,8 +316,8 @@ DOORS = [
     ),
     Mutant(
         _ASKING,
-        "                    self._bell.ring()  # for",
-        "                    pass  # for",
+        "                    # For what has not gone out on the last one.\n                    self._bell.ring()",
+        "                    pass",
         "what has not gone out waits for the next request",
     ),
     Mutant(
@@ -421,8 +424,8 @@ DOORS = [
     ),
     Mutant(
         "doors/waiting_room.py",
-        "        self._keeps = not self._settings.doors  #",
-        "        self._keeps = True  #",
+        "        # Each of which gets a socket of its own.\n        self._keeps = not self._settings.doors",
+        "        self._keeps = True",
         "doors of a server that begins to lead have an address that is taken",
     ),
 ]

@@ -37,7 +37,8 @@ async def _run_alone(connection: TCPServer) -> None:
 
     Hypercorn would end the whole server: a WebSocket frame in the same packet as the handshake is enough.
     """
-    connection.state[HOST_STOPS] = connection.context.terminated.is_set  # it cuts sockets before it tells us
+    # It cuts sockets before it tells us.
+    connection.state[HOST_STOPS] = connection.context.terminated.is_set
     try:
         await _run_connection(connection)
     except Exception as error:
@@ -64,10 +65,12 @@ class App:
             try:
                 await self._app(scope, receive, send)
             except* trio.BusyResourceError:
-                pass  # Hypercorn says the end of a broken request, while the answer to its beginning goes out
+                # Hypercorn says the end of a broken request, while the answer to its beginning goes out.
+                pass
 
     async def _live(self, receive: Receive, send: Send) -> None:
-        await receive()  # lifespan.startup
+        # lifespan.startup
+        await receive()
         try:
             loaded = load(os.environ)
             settings = loaded.settings
@@ -87,11 +90,13 @@ class App:
                 if not settings.auth_tokens:
                     _log.warning(NO_TOKENS)
                 await send({"type": "lifespan.startup.complete"})
-                await receive()  # lifespan.shutdown
+                # lifespan.shutdown
+                await receive()
                 _log.info("stopping")
                 server.stop.set()
         finally:
-            self._app = None  # however it ended: what still asks is told, and does not hang
+            # However it ended: what still asks is told, and does not hang.
+            self._app = None
         _log.info("stopped", jobs=len(server.engine.jobs))
         await send({"type": "lifespan.shutdown.complete"})
 

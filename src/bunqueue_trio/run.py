@@ -47,7 +47,8 @@ def run(settings: Settings) -> None:
 async def _run(settings: Settings, last: LastDeadline) -> None:
     wanted = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # log rotators send it; there is no file to open anew
+        # Log rotators send it; there is no file to open anew.
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     with trio.open_signal_receiver(*wanted) as signals:
         async with trio.open_nursery() as beside:
             await _live(settings, signals, last, beside)
@@ -84,7 +85,8 @@ async def _serve_those_who_waited(store: AwaitedStore, waiting: Waiting) -> None
     try:
         waiting.note_served(*await announcer.reached())
     except StoreError:
-        pass  # they are told when they have waited for long enough
+        # They are told when they have waited for long enough.
+        pass
     finally:
         announcer.close()
 

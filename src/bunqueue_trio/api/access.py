@@ -51,7 +51,8 @@ class Access:
         return self._look_up(token.encode("utf-8", "surrogatepass")) if self._tokens else ANYBODY
 
     def _look_up(self, token: bytes) -> Grant | None:
-        given = _digest(token)  # the time to compare these tells neither a token nor its length
+        # The time to compare these tells neither a token nor its length.
+        given = _digest(token)
         matches = [grant for known, grant in self._tokens if hmac.compare_digest(given, known)]
         return matches[0] if matches else None
 

@@ -41,10 +41,12 @@ class EventStream(AsyncIterator[bytes]):
         """Of the chunk that is being sent."""
 
     async def __anext__(self) -> bytes:
-        self._hold.release()  # whoever asks for more has sent what it got
+        # Whoever asks for more has sent what it got.
+        self._hold.release()
         try:
             chunk = await self._next()
-        except StoreError as error:  # the reader comes back, and is replayed what it has missed
+        except StoreError as error:
+            # The reader comes back, and is replayed what it has missed.
             _log.error("read failed", error=str(error))
             raise StopAsyncIteration from None
         if not self._hold.fit(len(chunk)):
@@ -59,10 +61,12 @@ class EventStream(AsyncIterator[bytes]):
             if self._replayed is not None:
                 if chunk := await self._next_of_the_past():
                     return chunk
-                await trio.lowlevel.checkpoint()  # much of the past may be of no interest here
+                # Much of the past may be of no interest here.
+                await trio.lowlevel.checkpoint()
                 continue
             if subscription.missed:
-                break  # whatever is left in the buffer will be replayed, without a gap
+                # Whatever is left in the buffer will be replayed, without a gap.
+                break
             events, _ = subscription.take(RECEIVE_BYTES)
             if events:
                 return b"".join(map(_message, events))
@@ -93,7 +97,8 @@ class EventStream(AsyncIterator[bytes]):
         chunk = _message(Published(min(after, newest), encode(hello)))
         if oldest - 1 <= after <= newest:
             return chunk
-        return chunk + self._gap(after, oldest)  # too old, or from another life of the store
+        # Too old, or from another life of the store.
+        return chunk + self._gap(after, oldest)
 
     def _gap(self, after: int, oldest: int) -> bytes:
         """Go on at ``oldest``, and return the message that says so: first the gap, then what there is."""
@@ -107,7 +112,8 @@ class EventStream(AsyncIterator[bytes]):
             self._replayed = None
             return b""
         oldest = min(await self._hub.first_kept_id(), self._replay_until + 1)
-        if self._replayed < oldest - 1:  # retention was faster than this reader
+        # Retention was faster than this reader.
+        if self._replayed < oldest - 1:
             return self._gap(self._replayed, oldest)
         events, self._replayed = await self._hub.replay(self._replayed, self._replay_until, self._queue, self._types)
         return b"".join(map(_message, events))

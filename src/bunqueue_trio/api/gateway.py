@@ -146,7 +146,8 @@ class Gateway:
         """Return the response to what has begun, and polls or is half in, when it may be sent; ``wait`` as in :meth:`respond`."""
         try:
             if begun.bulk is not None:
-                await self._core.add_rest(begun)  # before anything that may be cancelled
+                # Before anything that may be cancelled.
+                await self._core.add_rest(begun)
             return self._reply(call, await wait(self._core.finish, begun))
         except (Refused, StoreError) as error:
             return self._refusal(call, error)
@@ -161,7 +162,8 @@ class Gateway:
     def _refusal(self, call: Call, error: Refused | StoreError) -> Response:
         if isinstance(error, Refused):
             return self._error(error, call.origin, coded=is_coded(error, call.target))
-        _log.error("read failed", error=str(error))  # a finished job could not be read
+        # A finished job could not be read.
+        _log.error("read failed", error=str(error))
         return self._error(errors.STORAGE_DOWN.refuse(), call.origin, coded=call.target in CODED)
 
     def _route(self, call: Call) -> Route | Response:
@@ -211,7 +213,8 @@ class Gateway:
     def _reply(self, call: Call, reply: Reply) -> Response:
         delivery = Delivery(self._core, reply) if call.target in TAKES else None
         try:
-            self._server.buffers.check(payload_size(reply))  # before it is copied: that is what costs
+            # Before it is copied: that is what costs.
+            self._server.buffers.check(payload_size(reply))
             encoded = encode(reply)
         except (Refused, MemoryError):
             self._core.give_back(reply)
@@ -264,7 +267,8 @@ class Gateway:
         if kind in TAKES and command.owner is None:
             address = call.client if call.client != UNKNOWN else peer
             if address != UNKNOWN:
-                command.owner = f"@{address}"  # a worker that says nothing of itself
+                # A worker that says nothing of itself.
+                command.owner = f"@{address}"
         check_role(self._core, command, call.grant.role)
         return self._core.begin(command, size=size, by=by, sliced=True)
 
@@ -277,7 +281,8 @@ class Gateway:
             ticket = self.logins.new_ticket(self._grant_by_cookie(call) or call.grant, self._core.clock.now())
             body = encode({"ok": True, "ticket": ticket, "expiresIn": TICKET_MS})
             return Response(200, (*self._headers(JSON, call.origin), ("Cache-Control", "no-store")), body)
-        if name == "ui":  # it is the slow lane's
+        # It is the slow lane's.
+        if name == "ui":
             raise errors.NOT_FOUND.refuse()
         if name == "door":
             return Response(303, (("Location", "ui"), ("Vary", "Accept"), ("Cache-Control", "no-store")), b"")

@@ -15,14 +15,17 @@ from msgspec import Struct
 from bunqueue_trio.api.access import Grant
 from bunqueue_trio.config import HOUR_MS, SECOND_MS
 
-LOGIN_MS = 12 * HOUR_MS  # a night and the morning after
-LOGINS_MAX = 1000  # the oldest makes room
-TOKENS_SHARE = 10  # a token has at most this part of them
-TICKET_MS = (
-    30 * SECOND_MS
-)  # a page opens its stream at once; a minute of a slow phone is too much for a secret in a log
+# A night and the morning after.
+LOGIN_MS = 12 * HOUR_MS
+# The oldest makes room.
+LOGINS_MAX = 1000
+# A token has at most this part of them.
+TOKENS_SHARE = 10
+# A page opens its stream at once; a minute of a slow phone is too much for a secret in a log.
+TICKET_MS = 30 * SECOND_MS
 TICKETS_MAX = 1000
-VALUE_MAX = 128  # characters of a cookie or ticket that is looked at: ours have 43
+# Characters of a cookie or ticket that is looked at: ours have 43.
+VALUE_MAX = 128
 
 
 class Login(Struct, frozen=True):

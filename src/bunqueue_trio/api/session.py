@@ -1,26 +1,23 @@
 """One connected peer: its commands, their replies in order, its events, and what it holds.
 
-Transport-neutral: a carrier gives messages to :meth:`Session.receive` and, whenever ``bell`` rings,
-sends what :meth:`Session.outgoing` returns. Commands run as they arrive, without a task each; replies
-wait in line for their commit. Only a pull that has to wait gets a task, and holds up nothing.
+Transport-neutral: a carrier gives messages to :meth:`Session.receive` and, whenever ``bell`` rings, sends what :meth:`Session.outgoing` returns.
+Commands run as they arrive, without a task each; replies wait in line for their commit. Only a pull that has to wait gets a task, and holds up
+nothing.
 
-Theory of operation. A message becomes a command and runs at once, in the carrier's step; what it says is not true
-for the world before its batch is committed. So each reply stands in one line with the epoch that it waits for, and the
-line leaves from its front: replies come in the order of the commands, however the commits fall. Three things stand
-outside that order: events, which are told when they are committed; a waiting pull, whose reply joins the line when it
-has a job or its time is over; and whatever needs no commit, which joins it with epoch 0.
+Theory of operation. A message becomes a command and runs at once, in the carrier's step; what it says is not true for the world before its batch is
+committed. So each reply stands in one line with the epoch that it waits for, and the line leaves from its front: replies come in the order of the
+commands, however the commits fall. Three things stand outside that order: events, which are told when they are committed; a waiting pull, whose reply
+joins the line when it has a job or its time is over; and whatever needs no commit, which joins it with epoch 0.
 
-Nobody waits in a task of its own for a commit. ``settle`` asks for it and leaves the bell to be rung; the carrier's
-writer, or its reader in the same step, then takes what ``outgoing`` may give. What a disk refuses for too long leaves
-as an error in the place of its reply.
+Nobody waits in a task of its own for a commit. ``settle`` asks for it and leaves the bell to be rung; the carrier's writer, or its reader in the same
+step, then takes what ``outgoing`` may give. What a disk refuses for too long leaves as an error in the place of its reply.
 
-What a peer can make the server hold is bounded: replies in line by number and bytes (``full``; the carrier stops
-reading), waiting pulls by number, large replies by the budget of the server.
+What a peer can make the server hold is bounded: replies in line by number and bytes (``full``; the carrier stops reading), waiting pulls by number,
+large replies by the budget of the server.
 
-A job that was pulled and never sent goes back uncharged: the jobs of replies in line at the end, and those that the
-carrier says did not leave (``unsent``). What the peer did receive is held by the session: at its end these jobs
-return to their queue, and count a stall if the peer just dropped. At a stop of the server they stay with it, since
-its worker goes on and claims them after the restart.
+A job that was pulled and never sent goes back uncharged: the jobs of replies in line at the end, and those that the carrier says did not leave
+(``unsent``). What the peer did receive is held by the session: at its end these jobs return to their queue, and count a stall if the peer just
+dropped. At a stop of the server they stay with it, since its worker goes on and claims them after the restart.
 """
 
 import re
@@ -143,7 +140,8 @@ class Session:
         replies = [waiting.begun for waiting in self._replies] + (self._delivering if self.unsent else [])
         for begun in replies:
             if begun is not None:
-                self._core.give_back(begun.reply)  # the peer has never seen these jobs
+                # The peer has never seen these jobs.
+                self._core.give_back(begun.reply)
         # At a stop whoever works on them goes on, and says so after the restart.
         if not (self._core.stopping or self.stopping):
             self._core.release(self.id, dropped=self.dropped)
@@ -279,7 +277,8 @@ class Session:
         self._replies[0] = _Waiting(0, error)
         self._replies_bytes += len(error) - len(message)
         if len(message) > RECEIVE_BYTES:
-            self._hold.add(-len(message))  # it will not be sent
+            # It will not be sent.
+            self._hold.add(-len(message))
         return False
 
     # --- inside ---------------------------------------------------------------------------------
@@ -358,7 +357,8 @@ class Session:
                 begun = self._polls_by_id.get(bytes(req_id))
                 stopped = begun is not None and self._core.stop_poll(begun)
                 self._reply(0, r.StopReply(stopped=stopped), req_id)
-            case _:  # one of those that a page answers
+            case _:
+                # One of those that a page answers.
                 _, body, _ = ANSWERS[type(command)](self._server)
                 self._reply(0, body, command.req_id)
 

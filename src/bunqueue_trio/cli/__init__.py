@@ -93,13 +93,15 @@ class CommandLine(click.Group):
         except click.ClickException as error:
             _tell(f"{NAME}: {error.format_message()}")
             return error.exit_code
-        except click.Abort:  # Ctrl-C
+        except click.Abort:
+            # Ctrl-C
             return INTERRUPTED
         except OSError as error:
             if error.errno not in _UNWRITABLE:
                 raise
             _give_up(sys.stdout)
-            if error.errno != errno.EPIPE:  # a reader that has seen enough is no fault to speak of
+            # A reader that has seen enough is no fault to speak of.
+            if error.errno != errno.EPIPE:
                 _tell(f"{NAME}: cannot write the output: {error.strerror}")
             return FAILED
         return code if isinstance(code, int) else 0
@@ -117,7 +119,8 @@ def main() -> None:
 def _tell(line: str) -> None:
     try:
         click.echo(printable(" ".join(re.split(r"[ \t]*\n[ \t]*|\t", line))), err=True)
-    except OSError:  # nobody hears it; the exit code still says it
+    except OSError:
+        # Nobody hears it; the exit code still says it.
         _give_up(sys.stderr)
 
 

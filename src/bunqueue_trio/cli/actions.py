@@ -17,7 +17,8 @@ from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages import acts
 from bunqueue_trio.protocol.lines import Action
 
-PAGE_MAX = 1000  # a server gives no more at once
+# A server gives no more at once.
+PAGE_MAX = 1000
 COLUMNS = ("when", "who", "what", "of", "how", "changed")
 """Of the table; the help explains each."""
 

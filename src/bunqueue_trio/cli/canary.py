@@ -11,7 +11,8 @@ from bunqueue_trio.cli.remote import Refusal, connection
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.request import segment_of
 
-POLL_S = 1.0  # how often those that were retried are looked at
+# How often those that were retried are looked at.
+POLL_S = 1.0
 _ENDED = frozenset({"completed", "failed", "gone"})
 
 
@@ -49,7 +50,8 @@ def retry_first(
                 path = f"/queues/{segment_of(job['queue'])}/dlq/retry"
                 ask("POST", path, msgspec.json.encode({"jobId": job["id"]}))
                 open_[job["id"]] = ""
-            except Refusal as refused:  # its key is held, or it waits already
+            except Refusal as refused:
+                # Its key is held, or it waits already.
                 if refused.status not in {400, 404, 409}:
                     raise
         total, died, until = len(open_), 0, time.monotonic() + patience_s

@@ -12,7 +12,8 @@ import click
 from bunqueue_trio.errors import leaves
 from bunqueue_trio.testing.crash.rounds import LOAD_S, Failed, Round, rounds
 
-SHOWN = 20  # breaches that are printed
+# Breaches that are printed.
+SHOWN = 20
 
 
 @click.command()

@@ -53,7 +53,8 @@ def cluster(store: str, *, as_json: bool) -> None:
     place = modules.place.parse_place(url)
     try:
         led = modules.cluster.look_at_cluster(place)
-    except StartupError as error:  # here the database is what was asked about, not how it was asked
+    except StartupError as error:
+        # Here the database is what was asked about, not how it was asked.
         raise click.ClickException(str(error)) from None
     if as_json:
         click.echo(json.dumps(plain(led)))
@@ -115,7 +116,8 @@ def examine_database(store: str) -> None:
 
         try:
             report = modules.inspect.examine(place, on_check)
-        except StartupError as error:  # here the database is what was asked about, not how it was asked
+        except StartupError as error:
+            # Here the database is what was asked about, not how it was asked.
             raise click.ClickException(str(error)) from None
     click.echo(printable(f"{place}: schema {report.schema}, {report.size:,} bytes"))
     click.echo(printable(f"leader: {report.leader}"))

@@ -25,7 +25,8 @@ from bunqueue_trio.cli.slips import refuse_unknown, tell_if_unknown
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.request import segment_of
 
-PAGE_MAX, GROUPS_MAX = 1000, 100  # a server gives no more at once
+# A server gives no more at once.
+PAGE_MAX, GROUPS_MAX = 1000, 100
 _WITH_THIS = {
     "error": " with this error",
     "fingerprint": " with an error of this group; `dead --groups` lists the groups",
@@ -286,7 +287,8 @@ def _why_still(url: str, token: str | None, queue: str) -> str:
     """Return why jobs are dead that were to be retried."""
     try:
         tried = try_act(url, token, {"queue": queue}, "retry")
-    except click.ClickException:  # it is gone meanwhile; what was retried is to be told all the same
+    except click.ClickException:
+        # It is gone meanwhile; what was retried is to be told all the same.
         return "why, another retry tells"
     why = [f"{n:,}: {_WHY_STILL.get(code, code)}" for code, n in sorted(tried.refused.items())]
     return (

@@ -61,7 +61,8 @@ def doctor(file: Path | None, store: str | None, url: str, token: str | None, *,
     is not, or cannot be read. Each finding is one line.
     """
     if click.get_current_context().get_parameter_source("store") is ParameterSource.ENVIRONMENT and (live or file):
-        store = None  # whoever says something else means that
+        # Whoever says something else means that.
+        store = None
     if live + (file is not None) + (store is not None) != 1:
         raise click.UsageError("give either FILE, --store or --live")
     if wait and not live:
@@ -85,7 +86,8 @@ def _examine(file: Path) -> None:
 
         try:
             report = examine(file, on_check)
-        except StartupError as error:  # here the file is what was asked about, not how it was asked
+        except StartupError as error:
+            # Here the file is what was asked about, not how it was asked.
             raise click.ClickException(str(error)) from None
     click.echo(f"{file}: schema {report.schema}, {report.size:,} bytes")
     if report.free >= SHRINK_SLACK_BYTES:

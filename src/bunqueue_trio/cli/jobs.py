@@ -29,7 +29,8 @@ from bunqueue_trio.cli.words import told, took
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.request import segment_of
 
-PAGE_MAX = 1000  # a server gives no more at once
+# A server gives no more at once.
+PAGE_MAX = 1000
 # The time that matters in each state.
 _WHEN = {"delayed": "runAt", "active": "startedAt", "completed": "completedAt", "failed": "completedAt"}
 
@@ -298,7 +299,8 @@ def _who() -> str:
     """Return who asks, as this machine knows."""
     try:
         name = getuser()
-    except (KeyError, OSError):  # a user that has no name, as in containers
+    except (KeyError, OSError):
+        # A user that has no name, as in containers.
         name = "unknown"
     return f"{name}@{node()}"
 

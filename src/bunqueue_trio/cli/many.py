@@ -14,7 +14,8 @@ from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.words import count
 
 STATES = ("waiting", "delayed", "waiting-children", "active", "completed", "failed")
-ACT_MAX = 1000  # jobs in one request: about a second at most, so that the bar moves
+# Jobs in one request: about a second at most, so that the bar moves.
+ACT_MAX = 1000
 
 _WHERE = (
     click.option("--queue", "queue", multiple=True, metavar="QUEUE", help="Only of this queue; may be repeated."),

@@ -16,7 +16,8 @@ from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.queue_settings import GROUPS, NAMED, Told, parse, tell, tell_limits
 from bunqueue_trio.protocol.request import segment_of
 
-ACTS_LOOKED = 1000  # of the newest: who has said something longer ago is not told
+# Of the newest: who has said something longer ago is not told.
+ACTS_LOOKED = 1000
 
 
 _LIMITS = {"concurrency": "5", "rateLimit": "--rate 100/60s"}

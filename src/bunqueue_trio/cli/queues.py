@@ -19,7 +19,8 @@ from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.words import exact
 from bunqueue_trio.protocol.request import segment_of
 
-_EPOCH_MS_MIN = 10**11  # a number of ms as large as that is a moment; as a duration it would be three years
+# A number of ms as large as that is a moment; as a duration it would be three years.
+_EPOCH_MS_MIN = 10**11
 _STATES = ("waiting", "delayed", "waiting-children", "active", "completed", "failed")
 COLUMNS = (*_STATES, "oldest", "pulls", "at once", "rate", "paused")
 """Of the table, after the name; the help explains each."""
@@ -48,7 +49,8 @@ class Moment(click.ParamType[tuple[int, bool] | datetime]):
         try:
             ms = parse_duration_ms(value)
         except ValueError:
-            pass  # then it is a date, or nothing
+            # Then it is a date, or nothing.
+            pass
         else:
             if ms >= _EPOCH_MS_MIN:
                 return ms, False
@@ -168,11 +170,13 @@ class PerTime(click.ParamType[tuple[int, int] | str]):
             if time and number.isascii() and number.isdigit():
                 return int(number[:20]), parse_typed_ms(time if time[:1].isdigit() else f"1{time}")
         except ValueError:
-            pass  # told below
+            # Told below.
+            pass
         return self.fail(f"{value!r} must be a number for a time, such as 100/60s or 5/h, or `none`", param, ctx)
 
 
-@click.command(context_settings={"ignore_unknown_options": True})  # so that -1 is a wrong number
+# So that -1 is a wrong number.
+@click.command(context_settings={"ignore_unknown_options": True})
 @with_server
 @click.argument("queue")
 @click.argument("number", metavar="[N]", required=False)

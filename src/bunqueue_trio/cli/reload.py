@@ -21,9 +21,10 @@ EVERY_S = 0.5
 Snapshot = dict[str, tuple[int, int] | None]
 """File → time and size; None: it is not there."""
 
+# Nobody edits the library and installed packages; there are thousands of files.
 _NOT_OURS = tuple(
     str(Path(sysconfig.get_path(name)).resolve()) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")
-)  # nobody edits the library and installed packages; there are thousands of files
+)
 
 
 def begin() -> None:
@@ -70,7 +71,8 @@ def start_anew() -> NoReturn:
 
 
 def _here() -> set[str]:
-    return {str(path) for path in Path.cwd().resolve().glob("*.py")}  # what cannot be imported is no module
+    # What cannot be imported is no module.
+    return {str(path) for path in Path.cwd().resolve().glob("*.py")}
 
 
 def _look(path: str) -> tuple[int, int] | None:

@@ -32,8 +32,10 @@ Ask = Callable[..., Any]
 
 DEFAULT_URL = "http://127.0.0.1:6790"
 TIMEOUT_S = 10.0
-_WORDS = re.compile(r"[\w .,:;!?@/-]+")  # what was probably meant as a string
-_POLL_S = 0.5  # how often a server is asked whether its audit is done
+# What was probably meant as a string.
+_WORDS = re.compile(r"[\w .,:;!?@/-]+")
+# How often a server is asked whether its audit is done.
+_POLL_S = 0.5
 
 
 def with_server(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -101,7 +103,8 @@ def connect(url: str, token: str | None, timeout_s: float | None = TIMEOUT_S) ->
     return httpx.Client(base_url=url, headers=headers, timeout=timeout_s, trust_env=False, verify=verify)
 
 
-_DIGITS_MAX = 1000  # of a number that is read as one
+# Of a number that is read as one.
+_DIGITS_MAX = 1000
 
 
 class Refusal(click.ClickException):
@@ -154,7 +157,8 @@ def at(ms: int) -> str:
     """Return an epoch time as it is on the clock here."""
     try:
         return datetime.fromtimestamp(ms / 1000).astimezone().isoformat(" ", "seconds")
-    except (ValueError, OverflowError, OSError):  # later than any calendar
+    except (ValueError, OverflowError, OSError):
+        # Later than any calendar.
         return f"{ms} ms"
 
 

@@ -16,7 +16,8 @@ from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.acts import CALLED
 from bunqueue_trio.protocol.request import segment_of
 
-POLL_S = 1.0  # how often a rerun is looked at
+# How often a rerun is looked at.
+POLL_S = 1.0
 _UNDER_WAY = frozenset({"first", "rest"})
 
 

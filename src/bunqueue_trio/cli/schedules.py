@@ -29,13 +29,16 @@ from bunqueue_trio.cli.remote import (
 )
 from bunqueue_trio.cli.scheduling import NOTHING, TIMES, fields_of, how, or_none, refuse_of_no_effect, when
 from bunqueue_trio.cli.words import told, took
-from bunqueue_trio.engine import zones  # the rules of zones are those of the server
+
+# The rules of zones are those of the server.
+from bunqueue_trio.engine import zones
 from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.words import exact
 from bunqueue_trio.protocol.request import segment_of
 
-_PAGE = 100  # a server gives no more at once
+# A server gives no more at once.
+_PAGE = 100
 _MOMENTS = (*TIMES, "anchor", "pausedAt", "waitingSlot")
 _PUT = (
     "queue", "data", "cron", "timezone", "every", "anchor", "at", "start", "end", "limit", "jitter", "misfire", "misfireMax", "window",
@@ -44,9 +47,12 @@ _PUT = (
 _DETAILS = (
     "data", "options", "limit", "jitter", "misfire", "misfireMax", "window", "overlap", "pausedAt", "waitingSlot",
 )  # fmt: skip
-_LIKE = 0.7  # as a name is that has two letters the other way round
-_BEGIN = 2  # characters of a name in which nobody slips
-_SHORT = 100  # characters of a value before and after, to be shown
+# As a name is that has two letters the other way round.
+_LIKE = 0.7
+# Characters of a name in which nobody slips.
+_BEGIN = 2
+# Characters of a value before and after, to be shown.
+_SHORT = 100
 
 _as_json = json_option
 
@@ -140,7 +146,8 @@ def _in_zone(ms: int, zone: str) -> str:
     """Return a time as the clock of the schedule's zone shows it."""
     try:
         return zones.local_text(zone, ms).replace("T", " ") if zone in zones.names() else at(ms)
-    except (ValueError, OverflowError, OSError):  # later than any calendar
+    except (ValueError, OverflowError, OSError):
+        # Later than any calendar.
         return at(ms)
 
 

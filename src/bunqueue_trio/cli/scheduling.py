@@ -11,7 +11,9 @@ import click
 from bunqueue_trio.cli.clock import Shown, when_shown
 from bunqueue_trio.cli.queues import Moment
 from bunqueue_trio.cli.remote import DURATION, answer
-from bunqueue_trio.engine import zones  # the rules of zones are those of the server
+
+# The rules of zones are those of the server.
+from bunqueue_trio.engine import zones
 from bunqueue_trio.protocol.scheduled import of_no_effect
 
 TIMES = ("start", "end", "at")

@@ -112,7 +112,8 @@ def _help(f: Any, also: str = "") -> str:
 @_with_settings
 def serve(config_file: Path | None, **flags: Any) -> None:
     """Start the server."""
-    from bunqueue_trio.run import run  # a `--help` need not load the server
+    # A `--help` need not load the server.
+    from bunqueue_trio.run import run
 
     loaded = _load(config_file, flags)
     settings = loaded.settings
@@ -129,11 +130,13 @@ def serve(config_file: Path | None, **flags: Any) -> None:
         run(settings)
     except Exception as error:
         if all(isinstance(leaf, ONE_LINE) for leaf in leaves(error)):
-            raise  # a line says it all
+            # A line says it all.
+            raise
         log.critical("the server has failed", exc_info=error)
         sys.exit(1)
     finally:
-        flush_logs()  # what it said comes before the line that says why it ended
+        # What it said comes before the line that says why it ended.
+        flush_logs()
 
 
 @click.command(cls=SettingsCommand)
@@ -179,6 +182,7 @@ def _toml(f: Any, value: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    import json  # a JSON string is a TOML string
+    # A JSON string is a TOML string.
+    import json
 
     return json.dumps(text, ensure_ascii=False)

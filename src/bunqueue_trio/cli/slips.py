@@ -15,7 +15,8 @@ from bunqueue_trio.cli.remote import answer, pages
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.request import segment_of
 
-LOOKED_MAX = 10_000  # names that are compared
+# Names that are compared.
+LOOKED_MAX = 10_000
 
 
 def is_unknown(view: dict[str, Any]) -> bool:

@@ -17,8 +17,10 @@ from bunqueue_trio.logs.printable import printable, printable_json
 from bunqueue_trio.protocol.events import ALL_TYPES, EVENT_TYPES
 from bunqueue_trio.protocol.request import segment_of
 
-_SILENCE_S = 45.0  # the server says something every 15 s; three times nothing is a dead connection
-_AGAIN_S = (0.2, 1.0, 3.0)  # a restart takes a second
+# The server says something every 15 s; three times nothing is a dead connection.
+_SILENCE_S = 45.0
+# A restart takes a second.
+_AGAIN_S = (0.2, 1.0, 3.0)
 _STYLES = {"completed": "green", "failed": "red", "stalled": "yellow", "removed": "magenta", "retried": "yellow"}
 _EXTRAS = ("error", "progress", "prev", "delay", "reason", "until", "count", "worker", "name")
 

@@ -135,7 +135,8 @@ def worker(
         _log.info("starting anew", changed=stale)
         reload.start_anew()
     if any(each.hung for each in found):
-        os._exit(0)  # Python would wait for the threads of asyncio, for ever
+        # Python would wait for the threads of asyncio, for ever.
+        os._exit(0)
 
 
 def _wait_for_mending(error: Exception, before: reload.Snapshot) -> NoReturn:
@@ -262,4 +263,5 @@ async def _run(found: list[Worker], apps: list[App], take_over: bool, files: rel
 
 async def _stop_on_change(files: reload.Snapshot, stale: list[str], scope: anyio.CancelScope) -> None:
     stale.append(await reload.wait_changed(files))
-    scope.cancel()  # no grace: whoever has just changed the code does not wait for what it was
+    # No grace: whoever has just changed the code does not wait for what it was.
+    scope.cancel()

@@ -50,7 +50,8 @@ def workers(ctx: click.Context, url: str, token: str | None, *, limit: int | Non
     table.add_column("id", no_wrap=True)
     for column in _COLUMNS:
         table.add_column(column, justify="left" if column in ("status", "queues") else "right", no_wrap=True)
-    now = answer(url, token, "GET", "/ping")["data"]["time"]  # its clock made the times
+    # Its clock made the times.
+    now = answer(url, token, "GET", "/ping")["data"]["time"]
     for worker in islice(_all(url, token), limit):
         if as_json:
             click.echo(json.dumps(worker))

@@ -162,7 +162,8 @@ def chosen(workers: Iterable[Worker], queues: Collection[str] | None) -> list[Wo
     Raises:
         ValueError: there is none for one of them.
     """
-    each = list(dict.fromkeys(workers))  # whoever names a worker twice means one: it runs once
+    # Whoever names a worker twice means one: it runs once.
+    each = list(dict.fromkeys(workers))
     there = {worker.queue for worker in each}
     if unknown := set(queues or ()) - there:
         raise ValueError(f"no handler for queue {min(unknown)!r}; there are {', '.join(sorted(there))}")
@@ -184,7 +185,8 @@ async def run_all(workers: Sequence[Worker]) -> None:
     async with anyio.create_task_group() as group:
         for worker in workers:
             group.start_soon(work, worker)
-    if refusals:  # out here, so that it is not in a group
+    # Out here, so that it is not in a group.
+    if refusals:
         raise refusals[0]
 
 
@@ -203,7 +205,8 @@ async def run_until_signal(workers: Sequence[Worker]) -> None:
             except Refused as refused:
                 trouble = refused
             group.cancel_scope.cancel()
-    if trouble is not None:  # out here, so that it is not in a group
+    # Out here, so that it is not in a group.
+    if trouble is not None:
         raise trouble
     for worker in workers:
         log.info("worker stopped", queue=worker.queue)

@@ -182,7 +182,8 @@ class _Done:
 def is_cancelled() -> bool:
     """Return whether what this task is part of is being cancelled: on asyncio anybody may raise ``CancelledError`` without that."""
     if is_trio():
-        return True  # nobody else can raise Trio's
+        # Nobody else can raise Trio's.
+        return True
     return anyio.current_effective_deadline() == -math.inf
 
 
@@ -192,5 +193,6 @@ async def forget_cancellation() -> None:
     if task is not None and task.cancelling() and not is_cancelled():
         while task.cancelling():
             task.uncancel()
-        with suppress(asyncio.CancelledError):  # which may still be to come
+        # Which may still be to come.
+        with suppress(asyncio.CancelledError):
             await asyncio.sleep(0)

@@ -1,7 +1,7 @@
 """A client of a running server: one connection, every command, seconds everywhere.
 
-The connection is kept up in the background. A command that was cut off is repeated on the next
-connection only where that cannot do harm; elsewhere :class:`ConnectionLost` says that its fate is unknown.
+The connection is kept up in the background. A command that was cut off is repeated on the next connection only where that cannot do harm; elsewhere
+:class:`ConnectionLost` says that its fate is unknown.
 """
 
 import math
@@ -49,9 +49,8 @@ from bunqueue_trio.protocol.surrogates import read
 from bunqueue_trio.protocol.times import Time, seconds_of, to_ms
 
 DEFAULT_URL = "ws://localhost:6790"
-PATIENCE_S = 30.0  # a restart of the server, with a large file to read
-IN_FLIGHT = 500  # half of what makes the server stop reading
-POLL_AGAIN_S = 1.0  # as often asks a pull for which there is no room to wait
+# A restart of the server, with a large file to read; half of what makes it stop reading; how often a pull asks for which there is no room to wait.
+PATIENCE_S, IN_FLIGHT, POLL_AGAIN_S = 30.0, 500, 1.0
 
 R = TypeVar("R", bound=r.Reply)
 T = TypeVar("T")
@@ -97,7 +96,7 @@ class Client:
     async def __aenter__(self) -> Self:
         if self._groups:
             raise RuntimeError("the client is open already: its commands may be used by any number of tasks at once")
-        if self._upkeep.closing:  # it was open before
+        if self._upkeep.closing:
             self._begin()
         if self._is_random and (stand_in := STAND_INS.current) is not None:
             self._random, self._repeatable = stand_in.new_random(), True
@@ -361,14 +360,15 @@ class Client:
         return (ended_at, now / 1000) if ended_at is not None and isinstance(now, int) else None
 
     def _new_id(self) -> str:
-        if self._repeatable:  # the clock is not
+        if self._repeatable:
             return str(UUID(int=self._random.getrandbits(128), version=4))
         return str(uuid_utils.uuid7())
 
     async def _call(self, kind: type[c.Command[R]], **fields: Any) -> R:
         """Send a command whose fields have their names and units in JSON."""
         if kind in TAKES and isinstance(timeout_ms := fields.get("timeout"), int | float) and timeout_ms > 0:
-            return await self._call_waiting(kind, fields)  # what is no number, the server refuses at once
+            # What is no number, the server refuses at once.
+            return await self._call_waiting(kind, fields)
         if kind in AWAITS and fields.get("timeout", kind is c.WaitJob):
             async with self._polls:
                 return self._read(kind, await self._ask(kind, fields))
@@ -398,12 +398,13 @@ class Client:
     def _read(self, kind: type[c.Command[R]], answer: bytes) -> R:
         try:
             return cast("R", read(answer, SPECS[kind].reply))
-        except (ValueError, RecursionError) as error:  # of a newer server, or of none
+        except (ValueError, RecursionError) as error:
             raise ConnectionLost(f"the answer to {SPECS[kind].tag} cannot be read: {error}") from None
 
     async def _answer(self, kind: type[c.Command], fields: dict[str, Any]) -> bytes:
         try:
-            self._slots.acquire_nowait()  # the usual case: without a switch of tasks
+            # The usual case: without a switch of tasks.
+            self._slots.acquire_nowait()
         except anyio.WouldBlock:
             await self._slots.acquire()
         try:
@@ -439,7 +440,8 @@ class Client:
             await self._upkeep.subscribe(self.ping)
             yield stream
         finally:
-            stream.close()  # the server is told at the next change: what it sends meanwhile is dropped
+            # The server is told at the next change: what it sends meanwhile is dropped.
+            stream.close()
 
 
 def _strings(reply: r.DataReply, name: str) -> list[str]:

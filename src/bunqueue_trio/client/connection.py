@@ -18,13 +18,20 @@ from bunqueue_trio.protocol.address import http_url
 from bunqueue_trio.protocol.faults import fault_of
 from bunqueue_trio.protocol.request import segment_of
 
-MESSAGE_MAX = 10 * 1024 * 1024  # of a server that does not say it: the default; larger ones would end the connection
-RECEIVED_MAX = 256 * 1024 * 1024  # a batch of large jobs is larger than any one of them
-CONNECT_S = 10.0  # to be connected, and also for an orderly end
-END_S = 1.0  # for goodbyes
-FINISH_S = 1.0  # for the rest of a message that has begun, when everything is cancelled
-KEEPALIVE_S = 20.0  # as often as the server looks after us
-READ_AHEAD = 256  # messages: what a busy worker gets in a few ms
+# Of a server that does not say it: the default; larger ones would end the connection.
+MESSAGE_MAX = 10 * 1024 * 1024
+# A batch of large jobs is larger than any one of them.
+RECEIVED_MAX = 256 * 1024 * 1024
+# To be connected, and also for an orderly end.
+CONNECT_S = 10.0
+# For goodbyes.
+END_S = 1.0
+# For the rest of a message that has begun, when everything is cancelled.
+FINISH_S = 1.0
+# As often as the server looks after us.
+KEEPALIVE_S = 20.0
+# Messages: what a busy worker gets in a few ms.
+READ_AHEAD = 256
 TOO_BIG = 1009
 
 

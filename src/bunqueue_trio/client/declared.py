@@ -163,7 +163,8 @@ async def synchronise(client: Client, source: str, declared: Sequence[Declared],
     for each in declared:
         try:
             outcomes[await _put(client, each, dry_run=False)].append(each.name)
-        except Refused as refused:  # somebody else has put or deleted some meanwhile
+        except Refused as refused:
+            # Somebody else has put or deleted some meanwhile.
             before = sum(map(len, outcomes.values()))
             raise Refused(refused.status, f"{refused}; {before} were put before", refused.code) from None
     left = [name for name, owner in owners.items() if owner == source and name not in names]

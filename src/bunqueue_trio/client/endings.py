@@ -4,7 +4,8 @@ from contextlib import suppress
 
 from bunqueue_trio.protocol.times import Time, to_ms
 
-AFTER_MAX_S = 365 * 24 * 3600.0  # as long as any delay may be
+# As long as any delay may be.
+AFTER_MAX_S = 365 * 24 * 3600.0
 
 
 class GiveUp(Exception):
@@ -22,9 +23,11 @@ class Again(Exception):
     """
 
     def __init__(self, after: Time, reason: str = "") -> None:
-        super().__init__(after, reason)  # what a process pool makes it of again
+        # What a process pool makes it of again.
+        super().__init__(after, reason)
         if isinstance(after, str):
-            with suppress(ValueError):  # a number alone, as of a header Retry-After
+            # A number alone, as of a header Retry-After.
+            with suppress(ValueError):
                 after = float(after)
         self.after: float = max(0, to_ms("after", after)) / 1000
         self.reason = reason

@@ -80,7 +80,8 @@ class EventStream:
             self.missed += 1
 
     async def _next(self) -> Event | None:
-        await anyio.lowlevel.checkpoint()  # however much is there: others want to run
+        # However much is there: others want to run.
+        await anyio.lowlevel.checkpoint()
         while not self._events:
             if self._ended:
                 raise anyio.EndOfStream

@@ -1,6 +1,7 @@
 """What callers give a client or worker to keep to: numbers and names, judged where they are given and not when they bite."""
 
-_NAME_MAX = 256  # the server takes no longer one
+# The server takes no longer one.
+_NAME_MAX = 256
 
 
 def count_of(name: str, value: object) -> int:

@@ -28,7 +28,8 @@ from bunqueue_trio.logs.printable import name_of, printable
 
 Handler = Callable[[Job[Any]], Any]
 
-ERROR_MAX = 65_536  # characters; the server keeps no more
+# Characters; the server keeps no more.
+ERROR_MAX = 65_536
 _CUT = "\n… %d characters left out …\n"
 
 
@@ -60,20 +61,23 @@ class Threads:
 
     async def run(self, function: Handler, job: Job[Any]) -> Any:
         """Run ``function`` in a thread, and leave it alone when cancelled."""
-        await anyio.lowlevel.checkpoint_if_cancelled()  # then there is no thread to leave alone
+        # Then there is no thread to leave alone.
+        await anyio.lowlevel.checkpoint_if_cancelled()
         call_in_loop = caller_from_threads()
         thread = _Thread()
 
         def call() -> tuple[Any, BaseException | None]:
             if not thread.begins():
-                return None, None  # nobody waits any more
+                # Nobody waits any more.
+                return None, None
             note_thread()
             try:
                 return function(job), None
             except BaseException as error:  # noqa: ASYNC103 - it is raised where it is waited for
                 return None, error  # noqa: ASYNC104 - there
             finally:
-                with suppress(RuntimeError):  # the loop has ended
+                # The loop has ended.
+                with suppress(RuntimeError):
                     call_in_loop(partial(self._ended, thread))
 
         try:
@@ -88,7 +92,8 @@ class Threads:
                 )  # fmt: skip
             raise
         if isinstance(error, KeyboardInterrupt):
-            raise RuntimeError("the handler raised KeyboardInterrupt") from error  # no key was pressed
+            # No key was pressed.
+            raise RuntimeError("the handler raised KeyboardInterrupt") from error
         if error is not None:
             raise error
         return result
@@ -126,7 +131,8 @@ def of_handler(raised: BaseException) -> BaseException:
     if theirs is raised:
         raise raised
     if theirs is not None:
-        with suppress(Exception):  # its class is the handler's
+        # Its class is the handler's.
+        with suppress(Exception):
             theirs = cast("BaseExceptionGroup[BaseException]", raised).split(foreign)[0] or theirs
         raise theirs
     return raised
@@ -137,7 +143,8 @@ def _first_of(kinds: tuple[type[BaseException], ...], raised: BaseException) -> 
     left = [raised]
     while left:
         one = left.pop()
-        if issubclass(type(one), kinds):  # of its type: what it says itself may be anything
+        # Of its type: what it says itself may be anything.
+        if issubclass(type(one), kinds):
             return one
         if issubclass(type(one), BaseExceptionGroup):
             left += cast("BaseExceptionGroup[BaseException]", one).exceptions
@@ -179,10 +186,12 @@ def payload_decoder(function: Handler) -> Decoder[Any] | None:
     """
     try:
         parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # a callable without a signature, of C
+    except (TypeError, ValueError):
+        # A callable without a signature, of C.
         return None
     wanted: Any = parameters[0].annotation if parameters else None
-    if isinstance(wanted, str):  # annotations of its module are not evaluated
+    # Annotations of its module are not evaluated.
+    if isinstance(wanted, str):
         if "[" not in wanted:
             return None
         try:

@@ -21,7 +21,8 @@ from bunqueue_trio.protocol.replies import DeliveredJob, JobView, fence
 from bunqueue_trio.protocol.times import Time
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeVar  # a default for it is of Python 3.13; type checkers bring this with them
+    # A default for it is of Python 3.13; type checkers bring this with them.
+    from typing_extensions import TypeVar
 
     from bunqueue_trio.client.client import Client
 
@@ -36,7 +37,8 @@ else:
 
 U = TypeVar("U")
 
-RETRY_S = 1.0  # before a server is told again that did not take it
+# Before a server is told again that did not take it.
+RETRY_S = 1.0
 
 
 def decode(raw: Raw | bytes) -> Any:

@@ -17,9 +17,11 @@ from bunqueue_trio.protocol.faults import error_of
 from bunqueue_trio.protocol.request import json_of
 from bunqueue_trio.protocol.surrogates import marked, read
 
-ANSWER_S = 20.0  # a server that owes an answer to a ping for this long is gone
+# A server that owes an answer to a ping for this long is gone.
+ANSWER_S = 20.0
 RETRY_S = 1.0
-_SUSPECT = 64 * 1024  # smaller messages are never too big for a server
+# Smaller messages are never too big for a server.
+_SUSPECT = 64 * 1024
 
 _encode = msgspec.json.Encoder().encode
 
@@ -72,7 +74,8 @@ def _read(message: bytes) -> tuple[_Head, Event | None]:
         return head, None
     try:
         return head, read(message, Event)
-    except ValueError:  # of a newer server: its readers are told that they miss one
+    except ValueError:
+        # Of a newer server: its readers are told that they miss one.
         head.event_type = None
         return head, None
 
@@ -84,7 +87,8 @@ def _is_json(message: bytes) -> bool:
     except ValueError:
         return False
     except RecursionError:
-        pass  # of that it can tell who has asked
+        # Of that it can tell who has asked.
+        pass
     return True
 
 
@@ -175,7 +179,8 @@ class Link:
     # --- inside ---------------------------------------------------------------------------------
 
     def _take_back(self, pull: _Question) -> None:
-        if pull.answered.is_set():  # in this very moment
+        # In this very moment.
+        if pull.answered.is_set():
             if pull.failure is None:
                 self._give_back(pull.answer)
         elif pull.sent:
@@ -193,8 +198,10 @@ class Link:
             jobs = found.jobs if found.job is None else [found.job]
             tokens = found.tokens if found.token is None else [found.token]
             unwanted = [(job.id, token) for job, token in zip(jobs, tokens, strict=True)]
-        except (ValueError, RecursionError):  # of a newer server, or of none
-            self.close()  # what it delivered goes back with the connection
+        except (ValueError, RecursionError):
+            # Of a newer server, or of none.
+            # What it delivered goes back with the connection.
+            self.close()
             return
         self._unwanted += unwanted
         self._unwanted_ring.ring()
@@ -208,7 +215,8 @@ class Link:
             try:
                 asked = [self._put("Release", {"id": job_id, "token": token}) for job_id, token in jobs]
             except Lost:
-                return  # with the connection they go back anyway
+                # With the connection they go back anyway.
+                return
             for job, question in zip(jobs, asked, strict=True):
                 await question.answered.wait()
                 if isinstance(question.failure, ServerUnavailable | Lost):
@@ -254,9 +262,11 @@ class Link:
             try:
                 head, event = _read(message)
             except (ValueError, RecursionError):
-                return  # what speaks like that is no server of ours
+                # What speaks like that is no server of ours.
+                return
             if head.ok is None:
-                if event is not None or head.event_type is None:  # else it is of a kind that we do not know
+                # Else it is of a kind that we do not know.
+                if event is not None or head.event_type is None:
                     self._on_event(event)
                 continue
             if head.req_id is not None:
@@ -265,7 +275,8 @@ class Link:
                 self._fail_unreadable(head)
 
     def _answer(self, head: _Head, number: int, message: bytes) -> None:
-        if head.stopped is not None:  # a pull is answered, too, when it was stopped
+        # A pull is answered, too, when it was stopped.
+        if head.stopped is not None:
             return
         question = self._questions.pop(number, None)
         if question is None:
@@ -300,7 +311,8 @@ class Link:
                 except Lost:
                     return
                 except (Refused, ServerUnavailable):
-                    pass  # an answer is an answer
+                    # An answer is an answer.
+                    pass
             if waiting.cancelled_caught and self._now() - self._heard_at >= ANSWER_S:
                 self.close()
 

@@ -13,7 +13,8 @@ from bunqueue_trio.logs.printable import printable
 
 _PLAIN = logging.getLogger("bunqueue_trio")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
-_LINES = frozenset({"exception"})  # what has lines of its own, and comes after the others
+# What has lines of its own, and comes after the others.
+_LINES = frozenset({"exception"})
 
 
 class Log:
@@ -37,7 +38,8 @@ class Log:
             if structlog.is_configured():
                 return bool(structlog.get_logger().is_enabled_for(_LEVELS[level]))
             return _PLAIN.isEnabledFor(_LEVELS[level])
-        except Exception:  # of whatever somebody has set up there
+        except Exception:
+            # Of whatever somebody has set up there.
             return True
 
     def _say(self, level: str, event: str, fields: dict[str, Any]) -> None:
@@ -56,7 +58,8 @@ log: Log = Log()
 def show_plainly() -> None:
     """Show all that is said on standard error, in a program that has set up no log at all."""
     if not structlog.is_configured():
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")  # only where none is
+        # Only where none is.
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
 
 def _line(event: str, fields: dict[str, Any]) -> str:

@@ -7,8 +7,10 @@ import anyio
 
 from bunqueue_trio.errors import ConnectionLost, ServerUnavailable
 
-SURE_S = 20.0  # after this long a job that is not there may have been, and be done and forgotten
-TICK_S = 0.001  # of the server's times
+# After this long a job that is not there may have been, and be done and forgotten.
+SURE_S = 20.0
+# Of the server's times.
+TICK_S = 0.001
 _FINISHED = frozenset({"completed", "failed"})
 
 StateOf = Callable[[str], Awaitable[str | None]]

@@ -25,14 +25,20 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.times import to_ms
 
 BATCH_MAX = 1000
-BATCH_BYTES = 1024 * 1024  # of results in one message
-FAILURES_CHARACTERS = 512 * 1024  # of texts in one message, each up to four bytes: the server takes 2 MiB
-UNDER_WAY_MAX = 100  # batches of failures, and cancelled jobs, that wait for the server at once
-SHORT = 1000  # characters of an error that is told again because the whole of it was refused
+# Of results in one message.
+BATCH_BYTES = 1024 * 1024
+# Of texts in one message, each up to four bytes: the server takes 2 MiB.
+FAILURES_CHARACTERS = 512 * 1024
+# Batches of failures, and cancelled jobs, that wait for the server at once.
+UNDER_WAY_MAX = 100
+# Characters of an error that is told again because the whole of it was refused.
+SHORT = 1000
 GONE = "not ours any more"
 RETRY_S = 1.0
-SAY_S = 1.0  # without an answer of the server, and a failure is said all the same
-END_OF_DATES_MS = 253_402_300_800_000  # the year 10000, which no datetime can say
+# Without an answer of the server, and a failure is said all the same.
+SAY_S = 1.0
+# The year 10000, which no datetime can say.
+END_OF_DATES_MS = 253_402_300_800_000
 NO_ANSWER = f"no answer for {SAY_S:g} s"
 
 
@@ -45,8 +51,10 @@ class Reporter:
         self._acks = _Line(BATCH_MAX, BATCH_BYTES, _result_size)
         self._fails = _Line(c.FAILURES_MAX, FAILURES_CHARACTERS, _texts_size)
         self._cancelled = _Line(1, 0, _texts_size)
-        self._unreported: dict[str, Job[Any]] = {}  # by lock token
-        self._waiting = 0  # batches that the server did not take at once
+        # By lock token.
+        self._unreported: dict[str, Job[Any]] = {}
+        # Batches that the server did not take at once.
+        self._waiting = 0
         self._drained = Signal()
         self._slots = anyio.Semaphore(UNDER_WAY_MAX)
 
@@ -108,7 +116,8 @@ class Reporter:
                     self._waiting += 1
                     log.warning("acks wait for the server", jobs=len(ids), error=str(error))
                 await anyio.sleep(RETRY_S)
-            except Refused as refused:  # one by one: which of them is it?
+            except Refused as refused:
+                # One by one: which of them is it?
                 if len(batch) == 1:
                     failed = batch[0]._replace(result=None, error=f"the result was refused: {refused}")
                     await self._send_fails([failed], anyio.Event())
@@ -157,7 +166,8 @@ class Reporter:
             while left:
                 try:
                     told = await self._try(left[0], math.inf if waits else SAY_S)
-                except Refused:  # one by one: which of them is it?
+                except Refused:
+                    # One by one: which of them is it?
                     half = len(left[0]) // 2
                     left[:1] = left[0][:half], left[0][half:]
                     continue
@@ -197,7 +207,8 @@ class Reporter:
             Refused: they are refused together.
         """
         client, connections = self._client, self._client.connections
-        if batch[0].called_off:  # then to return it is its end
+        # Then to return it is its end.
+        if batch[0].called_off:
             return [await self._tell_one(batch[0])]
         try:
             data = (await client.run(c.FailBatch(failures=list(map(_failure, batch))))).data
@@ -305,7 +316,8 @@ def facts(outcome: Outcome) -> dict[str, Any]:
 
 def _say(failed: Outcome, **fields: Any) -> None:
     trace = {"error": failed.error} if failed.trace is None else {"exception": failed.trace}
-    if failed.called_off:  # as somebody wanted
+    # As somebody wanted.
+    if failed.called_off:
         log.info("job was cancelled", **facts(failed), **fields, **trace)
     else:
         log.warning("job failed", **facts(failed), **fields, **trace)

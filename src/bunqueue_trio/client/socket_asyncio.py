@@ -29,7 +29,8 @@ from bunqueue_trio.client.connection import (
 )  # fmt: skip
 from bunqueue_trio.protocol.request import MESSAGE_MAX_HEADER
 
-NEXT_ADDRESS_S = 0.25  # Trio's: how long an address of a host may be silent before the next one is tried beside it
+# Trio's: how long an address of a host may be silent before the next one is tried beside it.
+NEXT_ADDRESS_S = 0.25
 
 
 @asynccontextmanager
@@ -104,7 +105,8 @@ async def _open(address: Address, queue: str | None) -> client.ClientConnection:
         raise ConnectionError(f"{address.given}: no answer to the handshake") from None
     except OSError as error:
         raise ConnectionError(f"{address.given}: {str(error) or 'no answer'}") from None
-    except Exception as error:  # of the library, for whatever was answered
+    except Exception as error:
+        # Of the library, for whatever was answered.
         raise broken(address.given, error) from None
 
 

@@ -57,13 +57,15 @@ async def connect(address: Address, queue: str | None) -> AsyncIterator[Connecti
                 finally:
                     await _close(socket)  # noqa: ASYNC102 - it has a limit; a cancelled one just cuts
             nursery.cancel_scope.cancel()
-    except Exception as error:  # of the library, of the one below it, of the socket; alone or in groups
+    except Exception as error:
+        # Of the library, of the one below it, of the socket; alone or in groups.
         if shaken:
             raise
         refusal = _refusal(address, leaves(error)[0])
     finally:
         await trio.aclose_forcefully(stream)
-    if refusal is not None:  # out here, so that it is not in a group
+    # Out here, so that it is not in a group.
+    if refusal is not None:
         raise refusal
 
 
@@ -134,7 +136,8 @@ class _Wire(trio.abc.Stream):
         try:
             await trio.lowlevel.wait_readable(self._socket)
             data: bytes | bytearray = os.read(self._socket.fileno(), max_bytes or _BUFFER)
-        except BlockingIOError:  # woken for nothing
+        except BlockingIOError:
+            # Woken for nothing.
             data = await self._stream.receive_some(max_bytes)
         except OSError as error:
             self.ended.set()
@@ -183,7 +186,8 @@ async def _give_up_at_end(stream: _Wire | _Secured, limit: trio.CancelScope) -> 
     limit.cancel()
 
 
-async def _open(address: Address) -> Any:  # a stream; the type that is asked for is narrower
+# A stream; the type that is asked for is narrower.
+async def _open(address: Address) -> Any:
     try:
         with trio.fail_after(CONNECT_S):
             if address.path is not None:
@@ -202,7 +206,8 @@ async def _open(address: Address) -> Any:  # a stream; the type that is asked fo
             return _Secured(stream)
     except (OSError, trio.TooSlowError) as error:
         raise ConnectionError(f"{address.given}: {str(error) or 'no answer'}") from None
-    except trio.BrokenResourceError as error:  # that is how the stream tells any trouble of TLS
+    except trio.BrokenResourceError as error:
+        # That is how the stream tells any trouble of TLS.
         if isinstance(error.__cause__, ssl.SSLCertVerificationError):
             raise untrusted(address.given, error.__cause__) from None
         raise ConnectionError(

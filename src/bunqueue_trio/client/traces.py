@@ -8,9 +8,12 @@ import traceback
 from types import CodeType, TracebackType
 from typing import Any
 
-CODES_MAX = 2000  # functions whose lines are remembered: code that is made anew for each job must not gather
-CHAIN_MAX = 20  # exceptions that led to each other
-FOLDED_FROM = 4  # equal frames, one after the other, which Python tells as one
+# Functions whose lines are remembered: code that is made anew for each job must not gather.
+CODES_MAX = 2000
+# Exceptions that led to each other.
+CHAIN_MAX = 20
+# Equal frames, one after the other, which Python tells as one.
+FOLDED_FROM = 4
 HEAD = "Traceback (most recent call last):\n"
 CAUSED = "\nThe above exception was the direct cause of the following exception:\n\n"
 MET = "\nDuring handling of the above exception, another exception occurred:\n\n"
@@ -65,14 +68,16 @@ class Traces:
 
     def _frame(self, trace: TracebackType) -> str:
         code = trace.tb_frame.f_code
-        number: int | None = trace.tb_lineno  # none of what the compiler has put in
+        # None of what the compiler has put in.
+        number: int | None = trace.tb_lineno
         known = self._known.get(id(code))
         if known is None:
             if len(self._known) >= CODES_MAX:
                 self._known.clear()
             known = self._known[id(code)] = (code, {})
             linecache.lazycache(code.co_filename, trace.tb_frame.f_globals)
-            linecache.checkcache(code.co_filename)  # somebody may have edited it, and loaded it again
+            # Somebody may have edited it, and loaded it again.
+            linecache.checkcache(code.co_filename)
         lines = known[1]
         if number not in lines:
             name, line = code.co_filename, "" if number is None else linecache.getline(code.co_filename, number).strip()

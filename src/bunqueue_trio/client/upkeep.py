@@ -16,7 +16,8 @@ from bunqueue_trio.client.traces import Traces
 from bunqueue_trio.errors import Refused, ServerUnavailable
 from bunqueue_trio.protocol.events import Event
 
-CLOSE_S = 2.0  # an orderly end takes no longer, and no job waits for it
+# An orderly end takes no longer, and no job waits for it.
+CLOSE_S = 2.0
 BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 5.0
 CLOSED = "the client is not open: it works inside its `async with` only"
@@ -45,7 +46,8 @@ class Upkeep:
         """Set up what belongs to one block, and to one loop."""
         self.link: Link | None = None
         self._subscribed: tuple[Link | None, list[str]] = (None, [])
-        self._is_in_force = False  # whether the server has answered something that was asked after it
+        # Whether the server has answered something that was asked after it.
+        self._is_in_force = False
         self._changed = Signal()
         self._wanted = anyio.Event()
         if not self._on_demand:
@@ -70,9 +72,11 @@ class Upkeep:
         """Return when the events that somebody wants are on their way; ``ping`` returns when the server has answered."""
         if not self._is_in_force or self._subscribed != (self.link, self._streams.wanted):
             if self.link is not None and not self.link.over:
-                self._ask_for_events(self.link)  # else the next connection begins with it
+                # Else the next connection begins with it.
+                self._ask_for_events(self.link)
             subscribed = self._subscribed
-            await ping()  # answered in order: the subscription is in force then
+            # Answered in order: the subscription is in force then.
+            await ping()
             self._is_in_force = self._subscribed is subscribed
 
     async def linked(self) -> Link:
@@ -123,7 +127,8 @@ class Upkeep:
             self._changed.ring()
             if self._is_done():
                 break
-            if self._trouble != said:  # once for each kind: it may last for hours
+            # Once for each kind: it may last for hours.
+            if self._trouble != said:
                 said = self._trouble
                 log.warning("no connection to the server", reason=said)
             pause = min(BACKOFF_MIN_S * 2**failures, BACKOFF_MAX_S)

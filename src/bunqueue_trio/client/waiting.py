@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from bunqueue_trio.client.client import Client
 
 EVENTS = ("completed", "failed", "removed", "retried")
-BEHIND_S = 10.0  # for an event that must be under way
-LOOK_S = 0.5  # for the last look, at a time-out
+# For an event that must be under way.
+BEHIND_S = 10.0
+# For the last look, at a time-out.
+LOOK_S = 0.5
 
 
 class TooSlow(trio.TooSlowError, TimeoutError):
@@ -66,11 +68,13 @@ class Wait:
             try:
                 state = await self._client.look(self._job_id)
             except BunqueueError:
-                pass  # then what was seen last is told
+                # Then what was seen last is told.
+                pass
             else:
                 if self._is_completed(state):
                     return await self._result()
-                with suppress(BunqueueError):  # of a server that is older, or has just lost it
+                # Of a server that is older, or has just lost it.
+                with suppress(BunqueueError):
                     why = (await self._client.run(c.Why(id=self._job_id))).why
         seen = self._seen
         if seen is None:

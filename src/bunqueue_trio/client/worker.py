@@ -39,13 +39,20 @@ from bunqueue_trio.protocol.address import given_token, given_url, this_process
 from bunqueue_trio.protocol.places import note_place
 from bunqueue_trio.protocol.times import Time, seconds_of
 
-HEARTBEAT_S = 15.0  # well within the leases of 30 s that a restarted server gives
-BEATS_MAX = 1000  # leases renewed by one message
-POLL_S = 20.0  # as long as a pull waits for a job
-PULL_MAX = 1000  # the most that one pull may ask for
-EARLY_S = 0.2  # before a server is asked again that does not let us wait; well within the time of a restart
-RETRY_S = 1.0  # before a server that is in trouble is asked again
-SAY_AGAIN_S = 60.0  # a refusal that lasts is said so often: only somebody who reads of it can end it
+# Well within the leases of 30 s that a restarted server gives.
+HEARTBEAT_S = 15.0
+# Leases renewed by one message.
+BEATS_MAX = 1000
+# As long as a pull waits for a job.
+POLL_S = 20.0
+# The most that one pull may ask for.
+PULL_MAX = 1000
+# Before a server is asked again that does not let us wait; well within the time of a restart.
+EARLY_S = 0.2
+# Before a server that is in trouble is asked again.
+RETRY_S = 1.0
+# A refusal that lasts is said so often: only somebody who reads of it can end it.
+SAY_AGAIN_S = 60.0
 
 _FOR_EVER = frozenset({UNAUTHORIZED.code, INVALID_TOKEN.code, INVALID_QUEUE.code})
 _LOST = "the lease is lost"
@@ -124,7 +131,8 @@ class Worker:
         """By the name of their jobs; that of None has all that no other is for."""
         self.loop: LoopName | None = loop
         self._on: Loop
-        self._runs: dict[str, _Run] = {}  # by lock token: a job may come back while its lost run still ends
+        # By lock token: a job may come back while its lost run still ends.
+        self._runs: dict[str, _Run] = {}
         self._threads = Threads(self._notify)
         self._traces = Traces()
         self._changed = Signal()
@@ -201,7 +209,8 @@ class Worker:
 
         All that a script needs: ``trio.run(worker.run_until_signal)``, or ``asyncio.run(worker.run_until_signal())``. Raises as :meth:`run` does.
         """
-        from bunqueue_trio.client.app import run_until_signal  # it is built on this
+        # It is built on this.
+        from bunqueue_trio.client.app import run_until_signal
 
         await run_until_signal([self])
 
@@ -270,7 +279,8 @@ class Worker:
                     if _is_final(client, error):
                         raise
                     now = self._on.current_time()
-                    if str(error) != said or now >= say_again_at:  # once for each kind: it may last for hours
+                    # Once for each kind: it may last for hours.
+                    if str(error) != said or now >= say_again_at:
                         said = str(error)
                         say_again_at = now + SAY_AGAIN_S if isinstance(error, Refused) else math.inf
                         log.warning("no jobs from the server", queue=self.queue, error=said)
@@ -278,7 +288,8 @@ class Worker:
                     continue
                 said = ""
                 if not jobs and self._on.current_time() < asked_at + POLL_S / 2:
-                    await anyio.sleep(EARLY_S)  # it answers before the time is over: it is about to stop
+                    # It answers before the time is over: it is about to stop.
+                    await anyio.sleep(EARLY_S)
                 for job in jobs:
                     job.put_to_work(side)
                     run = _Run(job, self._on.new_scope())
@@ -363,21 +374,24 @@ class Worker:
                         await self._check(client, runs, _REASONS[event.event_type] + because)
             except BunqueueError as error:
                 if _is_final(client, error):
-                    return  # the puller hears it too, and ends the worker
+                    # The puller hears it too, and ends the worker.
+                    return
                 await anyio.sleep(RETRY_S)
 
     async def _check(self, client: Client, runs: list[_Run], reason: str = _LOST) -> None:
         """Renew the leases of these jobs, and end those whose lease is lost, or that are cancelled, for ``reason``."""
         most = BEATS_MAX
         while runs:
-            batch = {run.job.id: run for run in runs[:most]}  # each id once: the answer names ids
+            # Each id once: the answer names ids.
+            batch = {run.job.id: run for run in runs[:most]}
             rest = [run for run in runs if batch.get(run.job.id) is not run]
             tokens = [run.job.token for run in batch.values()]
             try:
                 lost, cancelled = await client.renew(list(batch), tokens=tokens)
             except BunqueueError as error:
                 if isinstance(error, Refused) and error.code == BODY_TOO_LARGE.code and len(batch) > 1:
-                    most = len(batch) // 2  # of a server that takes only short messages
+                    # Of a server that takes only short messages.
+                    most = len(batch) // 2
                     continue
                 log.warning("leases were not renewed", queue=self.queue, error=str(error))
                 return

@@ -22,6 +22,7 @@ from bunqueue_trio.config.spelling import (
 )
 from bunqueue_trio.config.tokens import ROLES, NamedToken
 
+# And the starred.
 __all__ = [
     "NO_LIMIT",
     "ROLES",
@@ -38,4 +39,4 @@ __all__ = [
     "parse_typed_ms",
     "parse_whole",
     "without_password",
-]  # and the starred
+]

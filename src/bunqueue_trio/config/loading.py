@@ -111,7 +111,8 @@ def _oddities(settings: Settings) -> list[str]:
         path = getattr(settings, name)
         try:
             mode = 0 if path is None else Path(path).stat().st_mode
-        except OSError:  # whoever reads it will say so
+        except OSError:
+            # Whoever reads it will say so.
             mode = 0
         if mode & stat.S_IROTH:
             found.append(f"{name.upper()}={path!r} may be read by everybody on this machine")
@@ -172,7 +173,8 @@ def _parse_number(f: "Field[Any]", raw: Any) -> int | None:
         return None
     low, high = meta["low"], meta["high"]
     if high is None and value > NO_LIMIT and not optional:
-        value = NO_LIMIT  # as good as none, and safe to count with
+        # As good as none, and safe to count with.
+        value = NO_LIMIT
     if value < low or (high is not None and value > high):
         between = f"must be at least {low}" if meta["high"] is None else f"must be between {low} and {high}"
         reason = f": {meta['breaks']}" if meta["breaks"] else ""

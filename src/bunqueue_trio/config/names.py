@@ -19,8 +19,10 @@ FOREIGN = {
 }  # fmt: skip
 """What is not read here, and the setting that does the same."""
 
-_USUAL = frozenset({"HTTPS_PORT"})  # one letter from ours, and other programs' own
-_SHORT = 7  # shorter names are near to too many others
+# One letter from ours, and other programs' own.
+_USUAL = frozenset({"HTTPS_PORT"})
+# Shorter names are near to too many others.
+_SHORT = 7
 
 
 def near_misses(environ: Mapping[str, str], ours: Iterable[str]) -> list[str]:

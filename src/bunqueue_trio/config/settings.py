@@ -53,7 +53,8 @@ def _setting(
 _FOREVER = "the job of a worker that has gone would never come back"
 _MEMORY = "it keeps clients from filling the memory"
 _ROW = "a row in SQLite holds no more"
-_CONNECTIONS = 1_000_000  # what one process gets descriptors for
+# What one process gets descriptors for.
+_CONNECTIONS = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)

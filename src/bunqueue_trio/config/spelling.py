@@ -9,9 +9,11 @@ from urllib.parse import urlsplit
 
 from bunqueue_trio.errors import StartupError
 
-UNIX_PATH_MAX = 107  # bytes of a socket's path: the kernel's sun_path without its end
+# Bytes of a socket's path: the kernel's sun_path without its end.
+UNIX_PATH_MAX = 107
 DEFAULT_PORT = 6790
-NO_LIMIT = 10**15  # beyond all that is counted here: ms until the year 33,000, and exact as a number of JSON
+# Beyond all that is counted here: ms until the year 33,000, and exact as a number of JSON.
+NO_LIMIT = 10**15
 
 _YES = frozenset({"1", "true", "t", "yes", "y", "on", "enabled", "enable"})
 _NO = frozenset({"0", "false", "f", "no", "n", "off", "disabled", "disable"})

@@ -46,8 +46,10 @@ async def accept(
                             partial(trio.serve_listeners, door.serve, [_Lasting(listener)], handler_nursery=connections)
                         )
                     await stop.wanted.wait()
-                    door.asking.stop()  # what is answered from now on says so
-                    await trio.sleep(DRAIN_S)  # what the kernel has accepted for us is not to be reset
+                    # What is answered from now on says so.
+                    door.asking.stop()
+                    # What the kernel has accepted for us is not to be reset.
+                    await trio.sleep(DRAIN_S)
                     nursery.cancel_scope.cancel()
                 if not keeps():
                     await _close(listeners)

@@ -123,7 +123,8 @@ class Answering:
                 try:
                     await self._read(nursery)
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    pass  # it is gone
+                    # It is gone.
+                    pass
                 except BrokenFrames as error:
                     _log.error("a door says what cannot be", error=str(error))
                 nursery.cancel_scope.cancel()
@@ -136,7 +137,8 @@ class Answering:
     async def _look(self, whole: trio.CancelScope) -> None:
         """End the stream of a door that hangs: who waits through it would get jobs that it never passes on."""
         while self._looks < DOOR_LOOKS:
-            if not self._out:  # else it is about to say, or a write that takes too long ends it
+            # Else it is about to say, or a write that takes too long ends it.
+            if not self._out:
                 self._looks += 1
                 self._say(pack(0, LOOK))
                 self._count(1)
@@ -257,7 +259,8 @@ class Answering:
                 self._uncommitted.append(each)
             elif not left:
                 self._uncommitted.append(each)
-                self._bell.ring()  # the writer answers the rest
+                # The writer answers the rest.
+                self._bell.ring()
             else:
                 left -= 1
                 try:
@@ -319,7 +322,8 @@ class Answering:
                 while self._out:
                     await self._send_some()
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
-            whole.cancel()  # it is gone, or does not read
+            # It is gone, or does not read.
+            whole.cancel()
 
     async def _send_some(self) -> None:
         some, size = [], 0
@@ -378,7 +382,8 @@ async def serve_opened(
         except Exception as error:
             if breaks_invariant(error):
                 raise
-            _log.exception("the requests of a door cannot be answered")  # it opens the next stream
+            # It opens the next stream.
+            _log.exception("the requests of a door cannot be answered")
         finally:
             await trio.aclose_forcefully(stream)
     elif address == ROOM:
@@ -386,7 +391,8 @@ async def serve_opened(
             if http.make_room(door):
                 await stream.send_all(ROOM_MADE)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # it has not waited for it
+            # It has not waited for it.
+            pass
         finally:
             await trio.aclose_forcefully(stream)
     else:

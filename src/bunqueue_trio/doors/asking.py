@@ -44,9 +44,12 @@ from bunqueue_trio.transports.wire import Wire
 _ANSWER_MAX = 1 << 31
 """The leader is trusted; its answers are as large as what was asked for."""
 _SUCCESS = b"HTTP/1.1 2"
-_IGNORED = b'"ignoredIds":'  # a batch that found some of its jobs ended
-_LOOKED_AT = 100  # requests, before others are served: 2 ms
-_AGAIN_S = 0.1  # a leader that ends one stream after the other is not to be busy with that
+# A batch that found some of its jobs ended.
+_IGNORED = b'"ignoredIds":'
+# Requests, before others are served: 2 ms.
+_LOOKED_AT = 100
+# A leader that ends one stream after the other is not to be busy with that.
+_AGAIN_S = 0.1
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 
@@ -235,7 +238,8 @@ class Asking:
                     wire = Wire(stream, self._buffer)
                     if self._stops:
                         self._out.insert(0, (pack(0, STOPS), None))
-                    self._bell.ring()  # for what has not gone out on the last one
+                    # For what has not gone out on the last one.
+                    self._bell.ring()
                     nursery.start_soon(self._write, wire, nursery.cancel_scope)
                     await self._read(wire)
                     nursery.cancel_scope.cancel()
@@ -271,7 +275,8 @@ class Asking:
                 for message in unpacker.feed(data):
                     self._hear(message)
         except (*_GONE, BrokenFrames):
-            pass  # it is lost
+            # It is lost.
+            pass
 
     def _hear(self, message: Message) -> None:
         number, kind, extra, data = message
@@ -283,7 +288,8 @@ class Asking:
         asked = self._asked.get(number)
         if asked is None:
             if extra & BRINGS:
-                self.say(number, UNSENT)  # its client has gone meanwhile
+                # Its client has gone meanwhile.
+                self.say(number, UNSENT)
             return
         if kind == WAITS:
             self._count(asked, is_busy=False)
@@ -292,7 +298,8 @@ class Asking:
             return
         self.forget(asked)
         if asked.again is Again.GUARDED and (not data.startswith(_SUCCESS) or _IGNORED in data):
-            asked.end(self._refusals.of(errors.NOT_COMMITTED))  # it may have happened the first time
+            # It may have happened the first time.
+            asked.end(self._refusals.of(errors.NOT_COMMITTED))
             return
         asked.answer = data
         asked.ends, asked.brings, asked.waited = bool(extra & ENDS), bool(extra & BRINGS), bool(extra & WAITED)
@@ -318,7 +325,8 @@ class Asking:
             if n % _LOOKED_AT == _LOOKED_AT - 1:
                 await trio.lowlevel.checkpoint()
             if self._asked.get(asked.number) is not asked:
-                continue  # its client has gone meanwhile
+                # Its client has gone meanwhile.
+                continue
             again = self._again(asked)
             if again is Again.NEVER:
                 self.forget(asked)

@@ -83,9 +83,11 @@ class Door:
                 if not await self.serve_by_leader(client):
                     await self.serve_alone(client)
         except (*_GONE, trio.TooSlowError):
-            pass  # whoever asked has gone
+            # Whoever asked has gone.
+            pass
         except Exception:
-            _log.exception("connection failed")  # its own trouble; nobody else is disturbed
+            # Its own trouble; nobody else is disturbed.
+            _log.exception("connection failed")
         finally:
             del self._clients[client]
             await trio.aclose_forcefully(stream)
@@ -96,7 +98,8 @@ class Door:
         if make_room(self._clients, self._keep_alive_s):
             return True
         if self._room.statistics().tasks_waiting >= ROOM_CONNECTIONS:
-            return False  # each is a descriptor beyond the limit
+            # Each is a descriptor beyond the limit.
+            return False
         async with self._room:
             return self.connections < self._connections_max or await self._ask_for_room()
 

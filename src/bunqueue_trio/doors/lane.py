@@ -34,7 +34,8 @@ from bunqueue_trio.transports.wire import Wire, address_of
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
 _ODD = re.compile(rb"\r\n(?:transfer-encoding|upgrade|expect)[ \t]*:", re.IGNORECASE)
-_LOOKED_AT = 250  # connections, before others are served: 1 ms
+# Connections, before others are served: 1 ms.
+_LOOKED_AT = 250
 
 
 class FramingDoor(Door):
@@ -148,7 +149,8 @@ class FramingDoor(Door):
                 try:
                     hold.grow(len(more))
                 except Refused:
-                    break  # many do: the leader has the rest
+                    # Many do: the leader has the rest.
+                    break
         return unread
 
     async def _watch(self, client: Client, asked: Asked) -> bytes:

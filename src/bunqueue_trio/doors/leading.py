@@ -32,10 +32,12 @@ from bunqueue_trio.transports.sockets import Opened, close_all, open_listeners
 
 _log = structlog.get_logger()
 
-_CLOSED_WITHIN_S = DRAIN_S + 1  # a door that does not hear in that time is busy, or hangs
+# A door that does not hear in that time is busy, or hangs.
+_CLOSED_WITHIN_S = DRAIN_S + 1
 
 
-_EXIT_S = 0.5  # a process that has died ends its link a moment before it is gone
+# A process that has died ends its link a moment before it is gone.
+_EXIT_S = 0.5
 
 
 class _Door:
@@ -216,7 +218,8 @@ class DoorProcesses:
         try:
             await control.send(STOP)
         except OSError:
-            pass  # it has ended, which is noticed elsewhere
+            # It has ended, which is noticed elsewhere.
+            pass
 
     async def _receive(
         self, door: _Door, told: _Process, control: trio.socket.SocketType, http: Http, connections: trio.Nursery
@@ -251,7 +254,8 @@ async def watch(number: int, told: _Process, control: trio.socket.SocketType) ->
         try:
             await control.send(LOOK)
         except OSError:
-            return  # it is gone, which is noticed elsewhere
+            # It is gone, which is noticed elsewhere.
+            return
         await trio.sleep(DOOR_LOOK_S)
     _log.error("a door hangs, ending it", door=number, seconds=DOOR_LOOKS * DOOR_LOOK_S)
     told.hung = True

@@ -60,7 +60,8 @@ class LocalLink:
         """Return a connection to the leader's API; see :class:`Link`."""
         try:
             mine, its = socket.socketpair()
-        except OSError as error:  # there are no descriptors left
+        except OSError as error:
+            # There are no descriptors left.
             raise LinkLost(str(error)) from None
         message = _CONNECTION + address.encode("utf-8", "replace")[:CLIENT_KEY_MAX]
         carried = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [its.fileno()]))]
@@ -84,7 +85,8 @@ class LocalLink:
             try:
                 await self._control.send(what)
             except OSError:
-                pass  # the leader is gone, which is noticed elsewhere
+                # The leader is gone, which is noticed elsewhere.
+                pass
 
     async def hear(self, on_stop: Callable[[], None]) -> None:
         """Wait until the leader is gone, and answer when it looks; call ``on_stop`` when it says that this door is to accept no more."""
@@ -95,7 +97,8 @@ class LocalLink:
                 elif said == LOOK:
                     await self._say(_HERE)
         except OSError:
-            pass  # it is gone
+            # It is gone.
+            pass
 
 
 async def receive_connections(

@@ -25,8 +25,10 @@ from bunqueue_trio.transports.sockets import tls_context, wrapped
 
 _log = structlog.get_logger()
 
-_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
-_GONE_S = 2.0  # for the end of a door whose leader is gone: nothing that it still does matters
+# <linux/prctl.h>
+_PR_SET_PDEATHSIG = 1
+# For the end of a door whose leader is gone: nothing that it still does matters.
+_GONE_S = 2.0
 
 
 def main() -> None:
@@ -38,7 +40,8 @@ def main() -> None:
     _end_with(leader)
     given = sys.stdin.buffer.read()
     if not given:
-        return  # the leader was gone before it could say anything
+        # The leader was gone before it could say anything.
+        return
     settings: Settings = pickle.loads(given)  # noqa: S301 - from our parent, by a pipe of its own
     configure_logging(settings.log_level, settings.log_format, door=number)
     try:
@@ -68,7 +71,8 @@ async def _run(settings: Settings, control: int, accepting: list[int], last: Las
 
         async def hear_signals() -> None:
             with trio.open_signal_receiver(signal.SIGTERM) as signals:
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # the leader starts doors with it blocked
+                # The leader starts doors with it blocked.
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
                 async for _ in signals:
                     stop.wanted.set()
 
@@ -85,8 +89,10 @@ def _end_with(leader: int) -> None:
     try:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     except (OSError, AttributeError):
-        pass  # the end of the link says it, to a process that runs
-    if os.getppid() != leader:  # it was gone before
+        # The end of the link says it, to a process that runs.
+        pass
+    # It was gone before.
+    if os.getppid() != leader:
         sys.exit(0)
 
 

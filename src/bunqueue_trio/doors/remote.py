@@ -34,7 +34,8 @@ from bunqueue_trio.transports.wire import address_of, untie
 _log = structlog.get_logger()
 
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
-_LOOK_S = 0.05  # as often as a stop looks after connections
+# As often as a stop looks after connections.
+_LOOK_S = 0.05
 _TLS = "tls://"
 """How the address of a leader begins whose link is encrypted."""
 _PROBE = "link"
@@ -92,7 +93,8 @@ class RemoteLink:
             self._last = self._leader
 
     def _note_down(self) -> None:
-        if self.is_up:  # who waits does so for the one that there is
+        # Who waits does so for the one that there is.
+        if self.is_up:
             self._up = trio.Event()
 
     def _let_go(self) -> None:
@@ -135,7 +137,8 @@ class RemoteLink:
                 self._note_down()
                 self._silent_since = min(self._silent_since, trio.current_time())
                 if trio.current_time() - self._silent_since >= LINK_SILENT_S:
-                    self._let_go()  # it hangs: the kernel alone would hold on to it
+                    # It hangs: the kernel alone would hold on to it.
+                    self._let_go()
                 if self._leader is not None and told != str(lost):
                     told = str(lost)
                     _log.warning("the leader cannot be reached", leader=str(self._leader.bind), error=told)
@@ -288,7 +291,8 @@ def link_certificate(settings: Settings) -> Certificate | None:
     _, begin, rest = (
         Path(settings.link_tls_cert_file).read_text(encoding="ascii", errors="replace").partition(ssl.PEM_HEADER)
     )
-    first, end, _ = rest.partition(ssl.PEM_FOOTER)  # behind it are those that have signed it
+    # Behind it are those that have signed it.
+    first, end, _ = rest.partition(ssl.PEM_FOOTER)
     return Certificate(context, fingerprint(ssl.PEM_cert_to_DER_cert(begin + first + end)))
 
 

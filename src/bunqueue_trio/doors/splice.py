@@ -12,7 +12,8 @@ from bunqueue_trio.config import LINGER_S, WRITE_TIMEOUT_S
 from bunqueue_trio.transports.wire import Wire
 
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
-_AFTERWARDS_S = LINGER_S + 1  # a leader that reads on after its last word, so that this is seen, does it for LINGER_S
+# A leader that reads on after its last word, so that this is seen, does it for LINGER_S.
+_AFTERWARDS_S = LINGER_S + 1
 
 
 async def splice(client: trio.abc.Stream, leader: trio.abc.Stream, buffer: memoryview, unread: bytes = b"") -> None:
@@ -25,7 +26,8 @@ async def splice(client: trio.abc.Stream, leader: trio.abc.Stream, buffer: memor
             if isinstance(client, trio.abc.HalfCloseableStream):
                 await client.send_eof()
         except (*_GONE, trio.TooSlowError):
-            nursery.cancel_scope.cancel()  # the client is gone, or as good as that
+            # The client is gone, or as good as that.
+            nursery.cancel_scope.cancel()
         if _is_closed(leader):
             nursery.cancel_scope.cancel()
         nursery.cancel_scope.deadline = trio.current_time() + _AFTERWARDS_S
@@ -38,11 +40,13 @@ async def _pass_on(client: Wire, leader: Wire, data: bytes, both: trio.CancelSco
             try:
                 await leader.send(data)
             except _GONE:
-                is_taken = False  # it has said its last word, which a client sees only if it can still send
+                # It has said its last word, which a client sees only if it can still send.
+                is_taken = False
         try:
             data = await client.receive()
         except _GONE:
-            both.cancel()  # without a goodbye: the leader is to see the same
+            # Without a goodbye: the leader is to see the same.
+            both.cancel()
             return
         if not data:
             break
@@ -50,7 +54,8 @@ async def _pass_on(client: Wire, leader: Wire, data: bytes, both: trio.CancelSco
         try:
             await leader.send_eof()
         except _GONE:
-            pass  # it has ended, and what it said last is on its way
+            # It has ended, and what it said last is on its way.
+            pass
 
 
 async def _bring_back(leader: Wire, client: Wire) -> None:
@@ -58,7 +63,8 @@ async def _bring_back(leader: Wire, client: Wire) -> None:
         try:
             data = await leader.receive()
         except _GONE:
-            return  # it has closed without reading all: that is its end, too
+            # It has closed without reading all: that is its end, too.
+            return
         if not data:
             return
         with trio.fail_after(WRITE_TIMEOUT_S):

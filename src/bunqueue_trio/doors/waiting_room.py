@@ -26,8 +26,10 @@ from bunqueue_trio.transports.sockets import Opened, open_listeners
 
 _log = structlog.get_logger()
 
-_GIVE_UP_S = 0.2  # how often somebody looks who has waited for too long, while there is no leader
-_HEAD_BYTES = 16 * 1024  # as of any request
+# How often somebody looks who has waited for too long, while there is no leader.
+_GIVE_UP_S = 0.2
+# As of any request.
+_HEAD_BYTES = 16 * 1024
 _ALIVE = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\nConnection: close\r\n\r\n"
 _READS = (b"GET", b"HEAD")
 
@@ -80,7 +82,8 @@ class Waiting:
 
     async def leave(self) -> None:
         """Accept no more, so that this server can itself; what clients have asked of a leader that died is for the next one."""
-        self._keeps = not self._settings.doors  # each of which gets a socket of its own
+        # Each of which gets a socket of its own.
+        self._keeps = not self._settings.doors
         self._stop.wanted.set()
         if self._room is not None:
             await self._closed.wait()

@@ -32,7 +32,8 @@ def note_action(engine: Engine, command: Command, reply: Reply, now: int, by: By
     named = getattr(command, "id", None) or getattr(command, "job_id", None)
     is_worker = type(command) in _OF_WORKERS
     if is_worker and (worker := engine.workers.get(named or "")) is not None and worker.name != named:
-        sent["name"] = worker.name  # an id says nothing to people, and a worker may be gone when it is read
+        # An id says nothing to people, and a worker may be gone when it is read.
+        sent["name"] = worker.name
     action = Action(
         at=now, who=by.who, address=by.address, command=SPECS[type(command)].tag,
         queue=getattr(command, "queue", None) or None, job=None if is_worker else named,

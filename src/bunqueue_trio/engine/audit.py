@@ -25,7 +25,8 @@ from bunqueue_trio.engine.queue import Queue
 from bunqueue_trio.engine.recount import Recount
 from bunqueue_trio.engine.timers import Timers
 
-HEAP_SEARCHED = 5000  # entries of a heap that are looked through at once: 0.5 ms
+# Entries of a heap that are looked through at once: 0.5 ms.
+HEAP_SEARCHED = 5000
 
 KINDS = (
     "counts", "index", "ready", "timers", "leases", "keys", "dependents",
@@ -122,7 +123,8 @@ class Pass:
             if job.armed is not None:
                 armed[job.state is State.ACTIVE].add((job.armed, job.seq, job))
         for active, timers in ((False, self._engine.schedule), (True, self._engine.leases)):
-            timers.next_due()  # what is first is valid now
+            # What is first is valid now.
+            timers.next_due()
             for due, _, job in _missing(timers._heap, armed[active]):
                 self._note("timers", f"job {job.id} is {job.state} and its deadline {due} is in no timer")
         for (name, priority), members in lines.items():
@@ -146,7 +148,8 @@ class Pass:
         if job.state is State.ACTIVE:
             listed = job in queue.active
         elif job.state is State.WAITING:
-            listed = True  # see `_standing`
+            # See `_standing`.
+            listed = True
         else:
             listed = job in queue.line(job.state)
         if not listed:
@@ -174,7 +177,8 @@ class Pass:
         if (job.state is State.WAITING_CHILDREN) is not bool(waiting_on):
             self._note("dependents", f"job {job.id} is {job.state} and waits for {len(waiting_on)} jobs")
         if self._engine.has_chores:
-            return  # who waits for what has ended may not have been told yet
+            # Who waits for what has ended may not have been told yet.
+            return
         for dependency in waiting_on:
             if job not in self._engine._dependents._waiting.get(dependency, ()):
                 self._note("dependents", f"job {job.id} waits for {dependency}, which does not know")
@@ -305,7 +309,8 @@ class Pass:
 
     def _queue(self, queue: Queue) -> None:
         if self._engine.queues.get(queue.name) is not queue:
-            return  # it was empty, and made room
+            # It was empty, and made room.
+            return
         ready, waiting = queue.ready, queue.counts[State.WAITING]
         standing = sum(map(len, ready._lines.values()))
         if not len(ready) == waiting == standing:

@@ -16,7 +16,8 @@ from bunqueue_trio.engine.job import Archive, Job, State
 
 AUTO_RETRY = "auto-retry"
 """The kind of facts that hold how far they have come."""
-_SWEEP_MIN = 1024  # below this a sweep saves no memory worth its time
+# Below this a sweep saves no memory worth its time.
+_SWEEP_MIN = 1024
 
 
 class Passing(Struct, omit_defaults=True):
@@ -51,7 +52,8 @@ class AutoRetries(dict[str, Passing]):
         for name, value in list(self._facts.of(AUTO_RETRY).items()):
             one = self[name] = _DECODE(value)
             newest = _newest(archive, name)
-            if one.after > newest:  # that record is gone, and a start gives its place to the next one that comes
+            # That record is gone, and a start gives its place to the next one that comes.
+            if one.after > newest:
                 one.after = newest
                 self.note(name)
             self.look_at(name, 0)

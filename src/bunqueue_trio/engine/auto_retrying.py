@@ -18,7 +18,8 @@ from bunqueue_trio.protocol.lines import LogLine
 FINAL = frozenset({CANCELLED, DISCARDED, UNRECOVERABLE})
 """Why a job is dead that somebody has said is not to run again."""
 
-_ERROR_MAX = 500  # characters of what it died of, in its log: the trails of its life before have gone
+# Characters of what it died of, in its log: the trails of its life before have gone.
+_ERROR_MAX = 500
 _encode = msgspec.json.Encoder().encode
 
 
@@ -26,7 +27,8 @@ def auto_slice(engine: Engine, name: str, now: int) -> None:
     """Retry the dead letters of a queue whose time has come, or some of them; all is read before anything is changed."""
     autos, one = engine.auto_retries, engine.auto_retries.get(name)
     if one is None:
-        return  # told not to meanwhile
+        # Told not to meanwhile.
+        return
     page = engine.ended(name, State.FAILED, one.after, AUTO_RETRY_SLICE, oldest=True)
     due = [job for job in page.jobs if autos.due_of(job) <= now]
     outcomes = archived_dependencies(engine, due)

@@ -15,7 +15,8 @@ from bunqueue_trio.protocol.commands import Command
 BYTES_MAX = 4096
 """Of one: an act is a line of a log, and a schedule may carry a large payload."""
 
-_NOTHING = Raw(b"{}")  # options of which none was said
+# Options of which none was said.
+_NOTHING = Raw(b"{}")
 Ask = Callable[[Command], Any]
 """Returns what a command that only reads finds."""
 Before = dict[str, object]
@@ -28,7 +29,8 @@ def before(engine: Engine, command: Command, ask: Ask) -> Before | None:
         return None
     try:
         was = look(engine, command, ask)
-    except (Refused, UnicodeDecodeError):  # the act will be, too; or a payload that no text can hold
+    except (Refused, UnicodeDecodeError):
+        # The act will be, too; or a payload that no text can hold.
         return None
     return was if len(msgspec.json.encode(was)) <= BYTES_MAX else None
 

@@ -36,7 +36,8 @@ class Chores:
         What a crash leaves undone is taken up again when the jobs are loaded.
         """
         if self._is_working:
-            return  # a chore has made others: they are in line
+            # A chore has made others: they are in line.
+            return
         self._is_working = True
         while self.left > 0 and (chores := self._chores or self._losses):
             do, jobs = chores[0]

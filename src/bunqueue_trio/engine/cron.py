@@ -22,7 +22,8 @@ MACROS = {
 }
 """Short names. There is no ``@reboot``: nothing runs because a server starts."""
 
-EXPRESSION_MAX = 256  # characters; the longest that anybody needs lists some minutes
+# Characters; the longest that anybody needs lists some minutes.
+EXPRESSION_MAX = 256
 
 LAST_S = 221_845_392_000
 """The start of the year 9000: nothing is looked for behind it, since the calendar of Python ends in 9999."""
@@ -49,7 +50,8 @@ _ALLOWED = {
 }
 """The fields as cronsim calls them, in order: what they are to people, and what may stand in each."""
 _FORMS_OF_ALL = "*, and lists (1,2), ranges that go up (1-5) and steps (*/5)"
-_SHOWN = 30  # characters of a field
+# Characters of a field.
+_SHOWN = 30
 
 _ONE_VALUE = re.compile(r"(?<![^,])(\w+)-\1(?:/[1-9]\d*)?(?=,|$)")
 _WORD = re.compile(r"\w+")
@@ -57,7 +59,8 @@ _STEP = re.compile(r"/(\d+)")
 _NAMES = (dict(zip(SYMBOLIC_MONTHS, range(1, 13), strict=True)), dict(zip(SYMBOLIC_DAYS, range(7), strict=True)))
 """What the names of the last two fields stand for."""
 _SOME_DAY = datetime(2000, 1, 1, tzinfo=UTC)
-_FORMS = (5, 6)  # fields: without seconds, and with
+# Fields: without seconds, and with.
+_FORMS = (5, 6)
 
 
 class BadExpression(ValueError):

@@ -45,7 +45,8 @@ class Dependents:
         """Note for ``job`` that ``dependency`` has completed; return whether it was still waiting for it."""
         note = job.note
         if note is None or dependency not in (note.waiting_on or ()):
-            return False  # it has ended meanwhile
+            # It has ended meanwhile.
+            return False
         assert note.waiting_on is not None
         note.waiting_on.remove(dependency)
         if not note.waiting_on:

@@ -54,7 +54,8 @@ class Edits(Holding):
         if job.lease.cancelled is not None:
             cancelled = job.lease.cancelled.again(cancelled)
         if cancelled.until is None:
-            self._tell_cancelling(job, cancelled, now)  # its worker learns why the job is not its own any more
+            # Its worker learns why the job is not its own any more.
+            self._tell_cancelling(job, cancelled, now)
             self.call_off(job, cancelled, now)
             return
         job.lease.cancelled = cancelled

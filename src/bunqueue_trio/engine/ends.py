@@ -32,7 +32,8 @@ def answer(command: "c.WaitJob | c.GetResult", end: End) -> r.ResultReply | r.Wa
     """Return what is answered about a job that stands so."""
     state, result = end.state, r.NULL if end.result is None else Raw(end.result)
     if isinstance(command, c.GetResult) and not command.timeout:
-        return r.ResultReply(id=end.id, result=result)  # as it ever was
+        # As it ever was.
+        return r.ResultReply(id=end.id, result=result)
     if isinstance(command, c.GetResult):
         return r.ResultReply(id=end.id, state=state.value, result=result, error=end.error)
     return r.WaitReply(id=end.id, state=state.value, result=result, error=end.error, completed=state is State.COMPLETED)

@@ -144,7 +144,8 @@ class Engine(Edits):
         self._work_off(now)
         while self.left > 0:
             due = self._next_of_jobs()
-            if due is None or due > now:  # what brings jobs comes after what ends them
+            # What brings jobs comes after what ends them.
+            if due is None or due > now:
                 if (name := self.planner.pop_due(now)) is None:
                     return
                 self.left -= fire(self, name, now)
@@ -175,7 +176,8 @@ class Engine(Edits):
     def take(self) -> Changes:
         """Return what has happened since the last call, and begin a new epoch."""
         while not self.forget_some():
-            pass  # those that change once more would be in two batches
+            # Those that change once more would be in two batches.
+            pass
         changes = Changes(self.epoch, self.changed, self.events, list(self._reused_ids), self._removed)
         if self.facts.changed:
             changes.facts = self.facts.take()
@@ -214,7 +216,8 @@ class Engine(Edits):
                 continue
             if self.jobs.find(job.id) is job:
                 self.jobs.take(job.id)
-            job.data = b""  # an entry left behind in a heap must not keep a payload alive
+            # An entry left behind in a heap must not keep a payload alive.
+            job.data = b""
             job.note = None
         return len(some) < FORGET_SLICE
 
@@ -229,7 +232,8 @@ class Engine(Edits):
         self.workers.end(owner, now, dropped=dropped)
 
     def _lose_owner(self, owner: str, dropped: bool, job: Job, now: int) -> None:  # noqa: FBT001 - a partial's
-        if job.lease is not None and job.lease.owner == owner:  # still
+        # Still.
+        if job.lease is not None and job.lease.owner == owner:
             self.settle(job, now)
         if job.lease is not None and job.lease.owner == owner:
             if dropped:
@@ -243,7 +247,8 @@ class Engine(Edits):
         self._work_off(now)
 
     def _lose_worker(self, worker: Worker, job: Job, now: int) -> None:
-        if job in worker.jobs:  # still
+        # Still.
+        if job in worker.jobs:
             self.settle(job, now)
         if job in worker.jobs:
             self.release(job, now)

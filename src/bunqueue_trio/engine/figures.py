@@ -40,7 +40,8 @@ class QueueMinute(NamedTuple):
     """How many of them ran for how long, by buckets."""
 
 
-_PLAIN = len(QueueMinute._fields) - 2  # without the time and the buckets
+# Without the time and the buckets.
+_PLAIN = len(QueueMinute._fields) - 2
 
 
 def bucket_of(ms: int) -> int:
@@ -136,7 +137,8 @@ class Figures:
                 yield _read((int(key) + 1) * HOUR_MS if kind == HOUR else int(key), numbers)
 
     def _add(self, at: int, minutes: Mapping[str, QueueMinute]) -> None:
-        self._begin_hour((at - 1) // HOUR_MS)  # a minute that ends with the hour is its last
+        # A minute that ends with the hour is its last.
+        self._begin_hour((at - 1) // HOUR_MS)
         for name, minute in minutes.items():
             before = self._sums.get(name)
             self._sums[name] = minute if before is None else joined(before, minute)

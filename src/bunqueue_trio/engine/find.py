@@ -18,11 +18,16 @@ from bunqueue_trio.protocol import commands as c
 
 LOOKS = 4000
 """What a page may cost: a look at an unfinished job is 1, about 1 µs."""
-_RECORD = 12  # to read an ended one
-_RECORDS = 100  # of them read at once
-_FOUND = 4  # to show one
-_MATCHED = 60  # to tell what an error of an unfinished one is
-_BYTES = 2000  # of a payload that are looked through for 1
+# To read an ended one.
+_RECORD = 12
+# Of them read at once.
+_RECORDS = 100
+# To show one.
+_FOUND = 4
+# To tell what an error of an unfinished one is.
+_MATCHED = 60
+# Of a payload that are looked through for 1.
+_BYTES = 2000
 
 STATES = (
     State.ACTIVE, State.WAITING, State.DELAYED, State.WAITING_CHILDREN, State.FAILED, State.COMPLETED,
@@ -180,7 +185,8 @@ class _Search:
     def _take(self, job: Job) -> bool:
         """Take ``job`` if there is room for one more."""
         if len(self._jobs) >= self._limit:
-            self._scanned -= 1  # it is the first of the next page
+            # It is the first of the next page.
+            self._scanned -= 1
             return False
         self._jobs.append(job)
         self._cost += _FOUND

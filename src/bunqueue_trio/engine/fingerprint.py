@@ -8,12 +8,17 @@ import re
 from hashlib import blake2b
 from typing import NamedTuple
 
-_READ_MAX = 8000  # characters of the beginning, and as many of the end, where a traceback has its error
-_LINES_MAX = 150  # of the beginning, and as many of the end
-_LINE_MAX = 400  # characters of a line that are looked at
-_COLOURED_MAX = 2 * _LINE_MAX  # the same with what gives it colours
+# Characters of the beginning, and as many of the end, where a traceback has its error.
+_READ_MAX = 8000
+# Of the beginning, and as many of the end.
+_LINES_MAX = 150
+# Characters of a line that are looked at.
+_LINE_MAX = 400
+# The same with what gives it colours.
+_COLOURED_MAX = 2 * _LINE_MAX
 _SHAPE_MAX = 200
-_KNOWN_MAX = 1000  # characters of an error that is remembered
+# Characters of an error that is remembered.
+_KNOWN_MAX = 1000
 BLANK = "…"
 """Stands for what differs."""
 
@@ -47,7 +52,8 @@ def _made(error: str) -> Fingerprint:
     return Fingerprint(blake2b(shape.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest(), shape)
 
 
-_known = functools.lru_cache(maxsize=1024)(_made)  # what fails often says the same
+# What fails often says the same.
+_known = functools.lru_cache(maxsize=1024)(_made)
 
 
 # --- which line it is ---------------------------------------------------------------------------------
@@ -65,7 +71,8 @@ def _headline(error: str) -> str:
     """Return the line that says what went wrong."""
     if len(error) > 2 * _READ_MAX:
         begin, end = error[:_READ_MAX], error[-_READ_MAX:]
-        error = begin + "\n" + (end.partition("\n")[2] or end)  # a line that was cut says what is not so
+        # A line that was cut says what is not so.
+        error = begin + "\n" + (end.partition("\n")[2] or end)
     lines = [line[:_COLOURED_MAX] for line in error.splitlines() if line.strip()]
     if len(lines) > 2 * _LINES_MAX:
         lines = lines[:_LINES_MAX] + lines[-_LINES_MAX:]
@@ -77,7 +84,8 @@ def _headline(error: str) -> str:
     if traced:
         if _GROUP.match(lines[traced[0]]):
             lines = [_GROUP.sub("", line, count=1) for line in lines[traced[0] :]]
-            traced = [0]  # what it is a group of comes later
+            # What it is a group of comes later.
+            traced = [0]
         told = [line for line in lines[traced[-1] + 1 :] if line[:1].strip()]
         if told:
             return told[0].strip()

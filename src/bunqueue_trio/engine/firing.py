@@ -15,8 +15,10 @@ from bunqueue_trio.errors import StoreError
 
 MISSED = "missed: the server was not there, or too busy, when it was due"
 
-_IN_A_STEP = 25  # slots in time that one step deals with
-_CANCELS = 100  # jobs that one slot cancels in a step
+# Slots in time that one step deals with.
+_IN_A_STEP = 25
+# Jobs that one slot cancels in a step.
+_CANCELS = 100
 
 
 def fire(engine: Moves, name: str, now: int) -> int:
@@ -29,7 +31,8 @@ def fire(engine: Moves, name: str, now: int) -> int:
         planner.keep(name)
     first = planner.slots[name]
     if planner.is_cancelling(name):
-        planner.arm(name, first)  # those to come are dealt with in their turn, behind it
+        # Those to come are dealt with in their turn, behind it.
+        planner.arm(name, first)
         return ADVANCE_MAX
     if first is None or first + jitter_ms(name, first, plan.jitter) > now:
         planner.arm(name, first)
@@ -45,7 +48,8 @@ def fire(engine: Moves, name: str, now: int) -> int:
     last, made_up = max((slot for slot in times if slot <= late), default=first), 0
     for slot in chosen:
         if planner.is_spent(name):
-            break  # nobody expects another one
+            # Nobody expects another one.
+            break
         before = planner.taken(name)
         _bring(engine, name, plan, slot, now)
         made_up += (planner.taken(name) - before) * (slot <= late)
@@ -138,7 +142,8 @@ def _was_there(engine: Moves, job_id: str) -> bool:
     try:
         return job_id in engine.jobs or bool(engine.archive.outcomes([job_id]))
     except StoreError:
-        return False  # the schedule itself says that it was not, and a disk that cannot be read stops none
+        # The schedule itself says that it was not, and a disk that cannot be read stops none.
+        return False
 
 
 def _make(engine: Moves, name: str, job_id: str, now: int) -> None:

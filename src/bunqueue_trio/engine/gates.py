@@ -19,7 +19,8 @@ from bunqueue_trio.engine.rates import Rate
 PAUSED, CONCURRENCY, RATE = "paused", "concurrency", "rate-limit"
 """The kinds of facts that hold what was said of a queue."""
 
-_SWEEP_MIN = 64  # fewer entries than that are not worth a sweep
+# Fewer entries than that are not worth a sweep.
+_SWEEP_MIN = 64
 
 
 class Pause(Struct, frozen=True, rename="camel"):
@@ -112,7 +113,8 @@ class Gates(dict[str, Gate]):
         former = None if gate is None else gate.pause
         since = now if former is None else former.since
         if former is not None and (former.reason, former.until) == (reason, until):
-            by = former.by  # who says the same once more changes nothing
+            # Who says the same once more changes nothing.
+            by = former.by
         pause = Pause(since, reason, until, by)
         self._shut(name, pause)
         return self._facts.set(PAUSED, name, msgspec.json.encode(pause))

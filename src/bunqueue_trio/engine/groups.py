@@ -19,14 +19,22 @@ from bunqueue_trio.engine.lookup import reason_of
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.groups import ErrorGroup, GroupExample, InCommon
 
-_LOOKS = 300  # records read for a page, about 10 µs each; the group that passes it is the last
-_SAMPLE = 10  # of a group's newest in one queue
-_QUEUES = 100  # of a group that are looked into and named, those with most of it first
-_KEYS = 20  # named of a payload
-_KEY_MAX = 100  # characters of one
-_PAYLOAD_MAX = 64 * 1024  # bytes of one that is read for its keys
-_ERROR_MAX = 1000  # characters of the example's: the whole is among the dead letters
-_LARGE = 4096  # bytes of a record that cost as much as another one
+# Records read for a page, about 10 µs each; the group that passes it is the last.
+_LOOKS = 300
+# Of a group's newest in one queue.
+_SAMPLE = 10
+# Of a group that are looked into and named, those with most of it first.
+_QUEUES = 100
+# Named of a payload.
+_KEYS = 20
+# Characters of one.
+_KEY_MAX = 100
+# Bytes of one that is read for its keys.
+_PAYLOAD_MAX = 64 * 1024
+# Characters of the example's: the whole is among the dead letters.
+_ERROR_MAX = 1000
+# Bytes of a record that cost as much as another one.
+_LARGE = 4096
 
 _PLACE = re.compile(r"([0-9]{1,18}),([0-9a-f]{12}|cancelled)")
 _OBJECT = msgspec.json.Decoder(dict[str, Raw])
@@ -62,7 +70,8 @@ def groups_page(engine: Engine, queue: str | None, after: str | None, limit: int
             return Page(told, len(counted), f"{-before},{last}")
         group, cost = _group(engine, key, counted[key])
         looks += cost
-        if group is not None:  # else all of it waits again since the last commit
+        # Else all of it waits again since the last commit.
+        if group is not None:
             group.count = -count
             told.append(group)
     return Page(told, len(counted), None)
@@ -126,4 +135,5 @@ def _keys(data: bytes) -> Iterator[str]:
         try:
             yield from _OBJECT.decode(data)
         except (ValueError, RecursionError):
-            return  # a lone surrogate in it: legal, and no text
+            # A lone surrogate in it: legal, and no text.
+            return

@@ -68,7 +68,8 @@ class Holding(Moves):
         elif (worker := self.workers.of(lease)) is not None:
             worker.heard_at = now
         if job.options.timeout is not None:
-            lease.until = None  # its timeout alone governs it
+            # Its timeout alone governs it.
+            lease.until = None
         elif duration is not None:
             lease.until = now + duration
         elif lease.until is not None:

@@ -22,7 +22,8 @@ from bunqueue_trio.engine.trails import TrailPage
 class State(StrEnum):
     """Where a job stands; the value is the name that clients see."""
 
-    NEW = "new"  # not born yet: never stored, never shown
+    # Not born yet: never stored, never shown.
+    NEW = "new"
     WAITING = "waiting"
     DELAYED = "delayed"
     WAITING_CHILDREN = "waiting-children"
@@ -228,7 +229,8 @@ def wait_ms(job: Job) -> int:
 
 def next_slot(series: Series, now: int) -> int:
     """Return the first slot after the series' own that is not past at ``now``."""
-    missed = max(0, -(-(now - series.due) // series.every))  # whole periods, rounded up
+    # Whole periods, rounded up.
+    missed = max(0, -(-(now - series.due) // series.every))
     return series.due + series.every * max(1, missed)
 
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator, MutableMapping
 
 from bunqueue_trio.engine.job import Job
 
-SHARDS = 1024  # a power of two
+# A power of two.
+SHARDS = 1024
 _MASK = SHARDS - 1
 
 

@@ -11,7 +11,8 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
-BLOCK_MAX = 512  # to leave at the front moves the rest of a block: 4 KB, 0.1 µs
+# To leave at the front moves the rest of a block: 4 KB, 0.1 µs.
+BLOCK_MAX = 512
 
 
 class Line(Generic[T]):
@@ -90,7 +91,8 @@ class Line(Generic[T]):
             block = blocks[at]
             # A damaged file may have given a place twice.
             while i < len(block) and self.place(block[i]) == place:
-                if block[i] == one:  # names and numbers come from many sources
+                # Names and numbers come from many sources.
+                if block[i] == one:
                     return at, i
                 i += 1
             if i < len(block):
@@ -131,7 +133,8 @@ class Line(Generic[T]):
         """Return in which block ``place`` is, or would be; the number of blocks if it is behind all."""
         blocks = self.blocks
         if blocks and place <= self._end(blocks[0]):
-            return 0  # what comes back, and what is to be first, are there
+            # What comes back, and what is to be first, are there.
+            return 0
         return bisect_left(blocks, place, key=self._end)
 
     def _end(self, block: list[T]) -> Any:

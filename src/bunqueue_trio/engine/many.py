@@ -124,7 +124,8 @@ def act(engine: Engine, command: "c.ActOnJobs", now: int, show: Callable[[list[J
     # Newest end first is for who looks; they queue in the order in which they died.
     for job in reversed(selection.jobs) if retries else selection.jobs:
         if command.action == "priority" and job.priority == command.priority:
-            continue  # it has it already; a job that has just got it may stand behind the cursor
+            # It has it already; a job that has just got it may stand behind the cursor.
+            continue
         code = action.forbids(doing, job)
         if code is not None:
             refused[code] = refused.get(code, 0) + 1

@@ -152,7 +152,8 @@ class Moves(Telling):
 
         Found in the step that brings such a text: one made to be slow costs a ms, and a batch may have thousands.
         """
-        self.epoch: int = 1  # the batch that collects what happens now
+        # The batch that collects what happens now.
+        self.epoch: int = 1
         self.reserved: tuple[str, Collection[str]] | None = None
         """Queue and ids of the jobs of a bulk push, some of which are still to be added."""
         self.shared_options: dict[Options, Options] = {}
@@ -191,7 +192,8 @@ class Moves(Telling):
         elif run_at > now:
             self._enter_by_time(job, now)
         else:
-            job.order = -job.seq if options.lifo else job.seq  # the same integer: 32 bytes less for a job that waits
+            # The same integer: 32 bytes less for a job that waits.
+            job.order = -job.seq if options.lifo else job.seq
             self._enter(job, WAITING)
         return job
 
@@ -228,7 +230,8 @@ class Moves(Telling):
         """Make a delayed job ready now, behind those that are."""
         self.schedule.disarm(job)
         self._enter(job, WAITING)
-        job.run_at = now  # not before: it stands among the delayed ones by it
+        # Not before: it stands among the delayed ones by it.
+        job.run_at = now
         self.tell("promoted", now, job.queue, job.id)
 
     def replace(self, job_id: str, retried_in: str | None = None) -> None:
@@ -237,9 +240,11 @@ class Moves(Telling):
         self.trails.cut_waiting(job_id)
         if old is not None:
             if has_trails(old):
-                self.trails.cut(job_id)  # it may leave no record that they could go with
+                # It may leave no record that they could go with.
+                self.trails.cut(job_id)
             if old in self.changed:
-                retried_in = None  # its end is in no batch yet, so it leaves no record
+                # Its end is in no batch yet, so it leaves no record.
+                retried_in = None
             elif old.state is FAILED:
                 retried_in = old.queue
             self._move(old, REMOVED)
@@ -267,7 +272,8 @@ class Moves(Telling):
             queue = self.queues[job.queue]
             queue.counts[to] += 1
             self.counts[to] += 1
-            if to is not WAITING:  # it gets its place first
+            # It gets its place first.
+            if to is not WAITING:
                 queue.enter(job, to)
         if self.queues.recount is not None:
             self.queues.recount.moved(job, before, to)

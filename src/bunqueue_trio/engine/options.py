@@ -43,7 +43,8 @@ def options_of(spec: c.JobSpec, now: int, shared: dict[Options, Options], defaul
     if options == DEFAULT_OPTIONS:
         return DEFAULT_OPTIONS
     if options.unique_key is not None or options.depends_on or options.series is not None:
-        return options  # hardly ever equal to another's
+        # Hardly ever equal to another's.
+        return options
     if len(shared) >= _SHARED_MAX:
         shared.clear()
     return shared.setdefault(options, options)

@@ -46,10 +46,14 @@ _OF_A_SCHEDULE = re.compile(f"{NAME.pattern}@{RUN.pattern}")
 PAUSED = "paused"
 """Why slots of a pause are left out."""
 
-_SWEEP_MIN = 64  # fewer entries of the heap than that are not worth a sweep
-_WAITING_MAX = 1000  # slots whose jitter is looked at when a pause ends: 3 ms
-_LATELY_MAX = 5  # names that a finding has room for
-_AT_ONCE = 0  # before all times
+# Fewer entries of the heap than that are not worth a sweep.
+_SWEEP_MIN = 64
+# Slots whose jitter is looked at when a pause ends: 3 ms.
+_WAITING_MAX = 1000
+# Names that a finding has room for.
+_LATELY_MAX = 5
+# Before all times.
+_AT_ONCE = 0
 
 
 class Plan(Struct, frozen=True, omit_defaults=True):
@@ -176,7 +180,8 @@ class Planner:
         encoded = msgspec.json.encode(self._as_known(name, plan))
         # Decoded from a copy: what is kept must not hold the whole request that it came in.
         plan = surrogates.read(encoded, Plan)
-        if old == plan:  # not by what is encoded, which may say a default or leave it out
+        # Not by what is encoded, which may say a default or leave it out.
+        if old == plan:
             return "unchanged"
         if old is None:
             self.progress[name] = Progress(now, now, now)
@@ -209,7 +214,8 @@ class Planner:
         waiting = progress.waiting if why is None else None
         if why is not None and progress.waiting is not None:
             self.skip(name, progress.waiting, progress.waiting, why)
-        if plan.timing != old.timing or self.is_spent(name):  # what was over goes on from now
+        # What was over goes on from now.
+        if plan.timing != old.timing or self.is_spent(name):
             self.leave_behind(name, now)
         first = next_slot(old.timing, progress.settled)
         progress.patience = self.patience(name, first) if first is not None and first <= now else 0
@@ -257,7 +263,8 @@ class Planner:
             if slot is None or slot > now:
                 break
             if slot + jitter_ms(name, slot, jitter) > now:
-                upto = slot - 1  # those behind it have their turn behind it
+                # Those behind it have their turn behind it.
+                upto = slot - 1
                 break
             slot = next_slot(timing, slot)
         self.leave_behind(name, upto)

@@ -9,8 +9,10 @@ cannot be known, since its clock may have been set meanwhile: after a restart ti
 import msgspec
 from msgspec import Struct
 
-_EXACT_MAX = 100  # times that are written at each delivery: 2 KB at most
-_TIMES_MAX = 1000  # only a limit that is changed again and again comes near it
+# Times that are written at each delivery: 2 KB at most.
+_EXACT_MAX = 100
+# Only a limit that is changed again and again comes near it.
+_TIMES_MAX = 1000
 
 
 class Rate(Struct, rename="camel", omit_defaults=True):

@@ -15,8 +15,10 @@ from bunqueue_trio.engine.line import Line
 Turn = tuple[int, int]
 """The negated priority of a job and its ``order``."""
 
-_COUNTED = 1000  # priorities, of two million possible ones a queue: 1 ms in which nobody else is served
-_AGED = 50  # priorities, since one answer may tell the age of 250 queues: 4 ms for all of them
+# Priorities, of two million possible ones a queue: 1 ms in which nobody else is served.
+_COUNTED = 1000
+# Priorities, since one answer may tell the age of 250 queues: 4 ms for all of them.
+_AGED = 50
 
 _order = attrgetter("order")
 

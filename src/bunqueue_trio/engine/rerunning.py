@@ -29,7 +29,8 @@ def rerun_slice(engine: Engine, one: Rerun, most: int, now: int) -> None:
             engine.reruns.note(one)
         return
     outcomes = archived_dependencies(engine, jobs)
-    for job in reversed(jobs):  # they queue in the order in which they died
+    # They queue in the order in which they died.
+    for job in reversed(jobs):
         code = not_retried(engine, job, outcomes)
         if code is not None:
             one.refused[code] = one.refused.get(code, 0) + 1

@@ -141,7 +141,8 @@ class Reruns(dict[str, Rerun]):
         note = job.noted()
         one = self.get(note.rerun or "")
         if one is None:
-            return  # it ended long ago
+            # It ended long ago.
+            return
         one.note_ended(job)
         one.died += state is State.FAILED and note.cancelled is None
         was_under_way = one.is_under_way

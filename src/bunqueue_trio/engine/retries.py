@@ -27,7 +27,8 @@ def waits_for_a_dead_one(engine: Engine, job: Job, outcomes: Mapping[str, State]
 def requeue(engine: Engine, dead: Job, now: int) -> Job:
     """Put a new job in the place of a dead one, under its id: one commit takes the record and brings the job."""
     data, options = dead.data, dead.options
-    if options.series is not None:  # the next run has been made when this one died
+    # The next run has been made when this one died.
+    if options.series is not None:
         options = replace(options, series=None)
     waits = {job_id for job_id in options.depends_on if engine.standing(job_id) is not None}
     engine.replace(dead.id, dead.queue)

@@ -9,7 +9,8 @@ from heapq import heapify, heappop, heappush, heapreplace
 
 from bunqueue_trio.engine.job import Job, State
 
-_SWEEP_MIN = 1024  # below this a sweep saves no memory worth its time
+# Below this a sweep saves no memory worth its time.
+_SWEEP_MIN = 1024
 
 
 class Timers:
@@ -52,8 +53,10 @@ class Timers:
             if not self._valid(when, job):
                 heappop(heap)
                 self._invalid -= 1
-            elif job.due != when:  # it was moved later meanwhile
-                assert job.due is not None  # an armed job has a deadline
+            elif job.due != when:
+                # It was moved later meanwhile.
+                # An armed job has a deadline.
+                assert job.due is not None
                 job.armed = job.due
                 heapreplace(heap, (job.due, job.seq, job))
             else:
@@ -67,7 +70,8 @@ class Timers:
             return None
         job = heappop(self._heap)[2]
         job.armed = job.due = None
-        self._sweep_if_due()  # also when the valid ones become fewer
+        # Also when the valid ones become fewer.
+        self._sweep_if_due()
         return job
 
     def _valid(self, when: int, job: Job) -> bool:

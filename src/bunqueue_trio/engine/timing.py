@@ -103,7 +103,8 @@ def remarks(timing: Timing, slot: int) -> list[str]:
         return []
     expression, second = None if timing.cron is None else cron.parse(timing.cron), slot // _SECOND_MS
     found = _about_clock(timing.timezone, expression, second)
-    if expression is None or found:  # where the clock has moved it, its day may be none of them
+    # Where the clock has moved it, its day may be none of them.
+    if expression is None or found:
         return found
     day = expression.is_by_one_day(second + zones.offset(timing.timezone, second))
     return [] if day is None else [f"it is the day of the {day}: one of the two days is enough"]
@@ -130,7 +131,8 @@ def _about_clock(zone: str, expression: cron.Expression | None, second: int) -> 
     return [f"{_clock(local)} happens twice on this day: {times}"]
 
 
-@functools.lru_cache(maxsize=4096)  # many schedules have the same expression, and are due in the same second
+# Many schedules have the same expression, and are due in the same second.
+@functools.lru_cache(maxsize=4096)
 def _next_match(expression: cron.Expression, zone: str, after: int) -> int | None:
     """Return the first match after ``after``, both in s since 1970."""
     if after >= cron.LAST_S:
@@ -174,7 +176,8 @@ def _matches(expression: cron.Expression, after: int, before: int) -> list[int]:
     return found
 
 
-_NAMED_MAX = 3  # times that a remark names
+# Times that a remark names.
+_NAMED_MAX = 3
 
 
 def _clock(local: int) -> str:

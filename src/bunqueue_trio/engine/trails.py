@@ -20,7 +20,8 @@ class Bound(NamedTuple):
 
 
 BOUNDS: dict[str, Bound] = {
-    ACTIONS: Bound(NO_LIMIT),  # its retention is a setting
+    # Its retention is a setting.
+    ACTIONS: Bound(NO_LIMIT),
     ATTEMPTS: Bound(ATTEMPTS_KEPT, ATTEMPTS_BYTES_KEPT),
     LOG: Bound(LOG_LINES_KEPT, LOG_BYTES_KEPT),
 }

@@ -11,9 +11,12 @@ from bunqueue_trio.engine.lookup import reason_of
 from bunqueue_trio.engine.moves import CANCELLED
 from bunqueue_trio.protocol import replies as r
 
-_NAMED_MAX = 20  # dependencies told by their ids: a sentence, not a list
-_LONG = 3  # times what is usual: from then on it is worth a word
-_ERROR_MAX = 200  # characters of the error of a dead one: the whole is among the dead letters
+# Dependencies told by their ids: a sentence, not a list.
+_NAMED_MAX = 20
+# Times what is usual: from then on it is worth a word.
+_LONG = 3
+# Characters of the error of a dead one: the whole is among the dead letters.
+_ERROR_MAX = 200
 _UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s"))
 
 

@@ -13,9 +13,12 @@ from zoneinfo import ZoneInfo
 
 DAY_S = 86_400
 _YEAR_DAYS = 366
-_NEAR_MAX, _LIKE = 3, 0.85  # as a letter that is missing in five
-_CITY_MAX = 32  # characters of what is compared with all cities: 2 ms
-_KEPT = 8192  # years of zones whose changes are remembered: 0.2 ms each to find, 200 bytes to keep
+# As a letter that is missing in five.
+_NEAR_MAX, _LIKE = 3, 0.85
+# Characters of what is compared with all cities: 2 ms.
+_CITY_MAX = 32
+# Years of zones whose changes are remembered: 0.2 ms each to find, 200 bytes to keep.
+_KEPT = 8192
 
 
 class Change(NamedTuple):
@@ -105,7 +108,8 @@ def _changes(name: str, year: int) -> tuple[Change, ...]:
         high = min(low + DAY_S, end - 1)
         behind = _offset(zone, high)
         if behind != before:
-            a, b = low, high  # it is in (a, b]
+            # It is in (a, b].
+            a, b = low, high
             while b - a > 1:
                 middle = (a + b) // 2
                 a, b = (a, middle) if _offset(zone, middle) != before else (middle, b)

@@ -11,8 +11,10 @@ from typing import Any
 
 import structlog
 
-A_SECOND = 5  # lines of one kind: enough to see what happens, and 40 MB a day of short lines at worst
-KINDS_MAX = 1000  # kinds told apart in one second; texts of libraries may be without number
+# Lines of one kind: enough to see what happens, and 40 MB a day of short lines at worst.
+A_SECOND = 5
+# Kinds told apart in one second; texts of libraries may be without number.
+KINDS_MAX = 1000
 WINDOW_S = 1.0
 
 Kind = tuple[str, str, str]
@@ -26,7 +28,8 @@ class Limiter:
         self._clock = clock
         self._ends = 0.0
         self._seen: dict[Kind, int] = {}
-        self._lock = threading.RLock()  # as the sink's
+        # As the sink's.
+        self._lock = threading.RLock()
 
     def __call__(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
         """Return ``event``, unless there were enough of its kind in this second.
@@ -61,7 +64,8 @@ class Limiter:
 
 
 def _kind(method: str, event: Mapping[str, Any]) -> Kind:
-    record = event.get("_record")  # of a library: its text before the values were put in
+    # Of a library: its text before the values were put in.
+    record = event.get("_record")
     text = str(event.get("event") if record is None else record.msg)
     error = event.get("exc_info") or (record is not None and record.exc_info)
     if error is True:

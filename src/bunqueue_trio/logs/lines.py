@@ -14,7 +14,8 @@ from typing import Any
 
 # structlog reads rich, if it is installed, for tracebacks that we do not show: a tenth of an empty start.
 _modules: dict[str, Any] = sys.modules
-_modules.setdefault("rich", None)  # as if it were not installed
+# As if it were not installed.
+_modules.setdefault("rich", None)
 import structlog  # noqa: E402
 
 if _modules["rich"] is None:
@@ -32,7 +33,8 @@ SECRET_FIELDS = frozenset({"data", "result", "payload", "body", "token", "tokens
 
 # Ours are the facts; of libraries only what is wrong: Hypercorn announces addresses that we announce.
 _LIBRARIES_LEVEL = logging.WARNING
-_STDERR = 2  # where a stream without a descriptor of its own would go in the end
+# Where a stream without a descriptor of its own would go in the end.
+_STDERR = 2
 
 EACH = "_each"
 """A field of an event of which every line is shown, however many there are: of what has a bound, and no client causes."""
@@ -53,7 +55,8 @@ def configure_logging(
     tty = sys.stderr is not None and sys.stderr.isatty()
     least: int = getattr(logging, level.upper())
     chain = _Chain(colors=tty, human=style == "human" or (style == "auto" and tty), limited=limited, door=door)
-    flush_logs()  # of an earlier configuration: the lines stay in order
+    # Of an earlier configuration: the lines stay in order.
+    flush_logs()
     structlog.configure(
         processors=[chain],
         wrapper_class=structlog.make_filtering_bound_logger(least),
@@ -148,7 +151,8 @@ class _Handler(logging.Handler):
         try:
             self._chain.sink.msg(self._chain.of_library(record))
         except structlog.DropEvent:
-            pass  # the limiter has counted it
+            # The limiter has counted it.
+            pass
         except Exception:
             self._chain.sink.drop()
 
@@ -156,7 +160,8 @@ class _Handler(logging.Handler):
 def _descriptor() -> int:
     try:
         return sys.stderr.fileno()
-    except (AttributeError, OSError, ValueError):  # there is none, or a host has put something else there
+    except (AttributeError, OSError, ValueError):
+        # There is none, or a host has put something else there.
         return _STDERR
 
 

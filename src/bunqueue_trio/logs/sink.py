@@ -13,10 +13,14 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-LINES_MAX = 10_000  # lines that may wait: a worker's handlers may log much at once
-BYTES_MAX = 4 * 1024 * 1024  # and their size; a traceback has some KiB
-FLUSH_S = 1.0  # how long an end waits for a reader that does not read
-_WRITABLE_MS = 1000  # between two looks at a pipe that takes nothing and must not be waited for by `write`
+# Lines that may wait: a worker's handlers may log much at once.
+LINES_MAX = 10_000
+# And their size; a traceback has some KiB.
+BYTES_MAX = 4 * 1024 * 1024
+# How long an end waits for a reader that does not read.
+FLUSH_S = 1.0
+# Between two looks at a pipe that takes nothing and must not be waited for by `write`.
+_WRITABLE_MS = 1000
 
 
 class Overdue(Protocol):
@@ -89,7 +93,8 @@ class Sink:
         thread = threading.Thread(target=self._write_all, name="log", daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # no thread is to be had now; the next line tries again
+        except RuntimeError:
+            # No thread is to be had now; the next line tries again.
             self._drop()
             self._bytes -= len(self._lines.pop())
         else:
@@ -126,7 +131,8 @@ class Sink:
         while rest:
             try:
                 n = os.write(self._fd, rest)
-            except BlockingIOError:  # somebody made the pipe non-blocking, for all who write to it
+            except BlockingIOError:
+                # Somebody made the pipe non-blocking, for all who write to it.
                 poll = select.poll()
                 poll.register(self._fd, select.POLLOUT)
                 poll.poll(_WRITABLE_MS)

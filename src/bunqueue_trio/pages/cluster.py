@@ -9,7 +9,8 @@ from bunqueue_trio.runtime.cluster import Cluster, ClusterFigures, Failover, Ter
 At = Callable[[int], str]
 """Says a moment."""
 
-_QUICK_S = 0.1  # of a start: less is not worth a number
+# Of a start: less is not worth a number.
+_QUICK_S = 0.1
 
 
 def leader_row(known: Cluster, at: At) -> str:

@@ -11,10 +11,13 @@ from bunqueue_trio.runtime.cluster import Cluster, is_bloated, max_lag_s, who_is
 from bunqueue_trio.runtime.statistics import Statistics
 
 HOUR_MS = 3600_000
-CHANGES_MAX = 2  # of the leader within an hour: more is no upgrade
-LEASE_PART_MIN = 0.4  # of the lease that is left: it is said five times within one, so two of them were missed
+# Of the leader within an hour: more is no upgrade.
+CHANGES_MAX = 2
+# Of the lease that is left: it is said five times within one, so two of them were missed.
+LEASE_PART_MIN = 0.4
 DOORS_MS = 15 * 60_000
-DOOR_QUEUE_MAX = 10_000  # a door refuses at 50,000
+# A door refuses at 50,000.
+DOOR_QUEUE_MAX = 10_000
 
 Fields = dict[str, Any]
 

@@ -19,7 +19,8 @@ from bunqueue_trio.runtime.statistics import Page, Reporter, Statistics
 
 JSON = "application/json"
 TEXT = "text/plain"
-TYPES_SHOWN = 20  # the contract's number
+# The contract's number.
+TYPES_SHOWN = 20
 
 
 def _json(content: object, status: int = 200) -> Page:

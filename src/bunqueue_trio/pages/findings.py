@@ -23,19 +23,25 @@ from bunqueue_trio.runtime.statistics import Page, Reporter, Statistics
 Severity = Literal["critical", "warning", "notice"]
 RANKS: dict[Severity, int] = {"critical": 0, "warning": 1, "notice": 2}
 
-JUDGED_A_TURN = 100  # queues that the rules look at before others are served: 1 ms
-FINDINGS_MAX = 100  # told of; what is worse comes first
+# Queues that the rules look at before others are served: 1 ms.
+JUDGED_A_TURN = 100
+# Told of; what is worse comes first.
+FINDINGS_MAX = 100
 DISK_FREE_MIN = 256 * MIB
 DISK_FULL_WITHIN_MS = 4 * 3600_000
-DISK_SEEN_MS = 10 * MINUTE_MS  # of growth before it is trusted
-GROWTH_SEEN_MS = 5 * MINUTE_MS  # of growth before it is told
+# Of growth before it is trusted.
+DISK_SEEN_MS = 10 * MINUTE_MS
+# Of growth before it is told.
+GROWTH_SEEN_MS = 5 * MINUTE_MS
 LOG_BYTES_MAX = 256 * MIB
 COMMIT_MS_MAX, LAG_MS_MAX = 250, 100
 PENDING_MAX = 10_000
 JUDGED_MS = 5 * MINUTE_MS
-SAMPLES_MIN = 20  # of a histogram before its tail says something
+# Of a histogram before its tail says something.
+SAMPLES_MIN = 20
 CLOCK_OFF_MS = 3000
-LATE_MS = 60 * MINUTE_MS  # as the alert has it
+# As the alert has it.
+LATE_MS = 60 * MINUTE_MS
 
 
 class Finding(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -166,7 +172,8 @@ def _storage(picture: Picture) -> Iterator[Finding]:
 def _disk(picture: Picture) -> Iterator[Finding]:
     space, now = picture.told.storage.space, picture.told.now
     if not space.disk:
-        return  # it was not looked at yet, or there is none
+        # It was not looked at yet, or there is none.
+        return
     ends = full_in_ms(picture.past, now, space.disk_free)
     if space.disk_free >= DISK_FREE_MIN and (ends is None or ends > DISK_FULL_WITHIN_MS):
         return
@@ -185,7 +192,8 @@ def _disk(picture: Picture) -> Iterator[Finding]:
 
 def _cleaning(picture: Picture) -> list[str]:
     """Return the line that frees most: it begins with the queue that keeps most records of completed jobs."""
-    most = max(picture.queues, key=lambda each: each.completed, default=None)  # 1 ms for 10,000 queues
+    # 1 ms for 10,000 queues.
+    most = max(picture.queues, key=lambda each: each.completed, default=None)
     return (
         [line("clean", Given(most.name), "completed", "--older", "1d")] if most is not None and most.completed else []
     )

@@ -236,7 +236,8 @@ PAGE_ANSWERS: dict[str, dict[int, tuple[str, str, _Schema]]] = {
     "tasks": {
         200: (
             "Which server answers: its host, process and addresses, since when it leads, and of a queue in a database its term and where servers that wait reach it; "
-            "every supervised task; and of doors how many are wanted and connected, open connections that they pass on as they are, and requests of others.",
+            "every supervised task; and of doors how many are wanted and connected, open connections that they pass on as they are, requests of others, "
+            "in all and by door, and doors that hung or died. `cluster` is what `bunqueue-trio cluster --json` tells, and null without a database.",
             _JSON,
             _of(
                 ok=_TRUE,
@@ -258,7 +259,11 @@ PAGE_ANSWERS: dict[str, dict[int, tuple[str, str, _Schema]]] = {
                     link={"type": ["string", "null"]},
                     leads=_BOOL,
                 ),
-                doors=_counts("wanted", "connected", "connections", "requests"),
+                doors=_of(
+                    **dict.fromkeys(("wanted", "connected", "connections", "requests", "hung", "died"), _COUNT),
+                    queues={"type": "object", "additionalProperties": _COUNT},
+                ),
+                cluster={"type": ["object", "null"]},
             ),
         )
     },

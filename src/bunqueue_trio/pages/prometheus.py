@@ -21,9 +21,11 @@ from bunqueue_trio.runtime.memory import Figures
 from bunqueue_trio.runtime.meters import HistogramFigures
 from bunqueue_trio.runtime.statistics import Page, QueueStatistics, Reporter, Statistics
 
-JUDGED_A_TURN = 20  # queues whose last hour is summed up before others are served: 1 ms
+# Queues whose last hour is summed up before others are served: 1 ms.
+JUDGED_A_TURN = 20
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-DOORS_SHOWN = 20  # with series of their own
+# With series of their own.
+DOORS_SHOWN = 20
 _WHOLE = re.compile(rb"(?m)^([^#\n].*)\.0$")
 
 

@@ -11,19 +11,29 @@ from bunqueue_trio.runtime.history import MINUTE_MS, Past, QueueMinute, part
 from bunqueue_trio.runtime.picture import QueueLook
 from bunqueue_trio.runtime.statistics import Statistics
 
-WAITS_MS = 10 * MINUTE_MS  # as the alert has it
-NOBODY_ASKS_MS = MINUTE_MS  # without a worker nothing gets better by itself
+# As the alert has it.
+WAITS_MS = 10 * MINUTE_MS
+# Without a worker nothing gets better by itself.
+NOBODY_ASKS_MS = MINUTE_MS
 FORGOTTEN_MS = 12 * 3600_000
 LATELY_MS = 15 * MINUTE_MS
-DIED_MIN = 10  # as the alert has it
-FAILS_MIN = 10  # attempts, and at least half of all
-OVER_MS = 3 * MINUTE_MS  # without another one: what went on is over
+# As the alert has it.
+DIED_MIN = 10
+# Attempts, and at least half of all.
+FAILS_MIN = 10
+# Without another one: what went on is over.
+OVER_MS = 3 * MINUTE_MS
 GROWS_MIN, GROWS_MINUTES = 100, 5
-STUCK_MS, STUCK_TIMES = 10 * MINUTE_MS, 10  # of activity, and as a multiple of what 99 of 100 others take
-STUCK_MIN = 10  # others, within an hour: fewer do not tell what is usual
-STUCK_SOON_MS, STUCK_SOON_MIN = MINUTE_MS, 100  # where 100 others completed a hang is a finding sooner
-STUCK_SOON_TIMES = 2  # of the slowest of them: where one in a thousand takes long, that is no hang
-EACH_MAX = 20  # queues told of by one rule; the rest is a number
+# Of activity, and as a multiple of what 99 of 100 others take.
+STUCK_MS, STUCK_TIMES = 10 * MINUTE_MS, 10
+# Others, within an hour: fewer do not tell what is usual.
+STUCK_MIN = 10
+# Where 100 others completed a hang is a finding sooner.
+STUCK_SOON_MS, STUCK_SOON_MIN = MINUTE_MS, 100
+# Of the slowest of them: where one in a thousand takes long, that is no hang.
+STUCK_SOON_TIMES = 2
+# Queues told of by one rule; the rest is a number.
+EACH_MAX = 20
 
 Fields = dict[str, Any]
 

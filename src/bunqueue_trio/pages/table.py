@@ -12,7 +12,8 @@ from bunqueue_trio.runtime.statistics import Page, Reporter
 
 
 async def _prometheus(server: Reporter) -> Page:
-    from bunqueue_trio.pages.prometheus import prometheus  # its library takes a tenth of a start, and not all ask
+    # Its library takes a tenth of a start, and not all ask.
+    from bunqueue_trio.pages.prometheus import prometheus
 
     return await server.scrape.get(lambda: prometheus(server))
 

@@ -36,6 +36,7 @@ def this_process() -> dict[str, Any]:
     """Return what a worker tells the server of the program that it is in."""
     try:
         release = version("bunqueue-trio")
-    except PackageNotFoundError:  # it runs from a directory of sources
+    except PackageNotFoundError:
+        # It runs from a directory of sources.
         release = "unknown"
     return {"hostname": node() or "unknown", "pid": os.getpid(), "version": f"bunqueue-trio {release}"}

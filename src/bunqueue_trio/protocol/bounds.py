@@ -45,7 +45,8 @@ def _check_jobs(jobs: bytes) -> None:
         return
     names = b'"dependsOn"' in jobs
     if not names and max(map(len, items), default=0) <= LARGE_BYTES:
-        return  # the common case
+        # The common case.
+        return
     dependencies = [
         _lists(JobSpec, job, f"jobs[{i}]: ").get("dependsOn", b"")
         for i, job in enumerate(items)
@@ -89,7 +90,8 @@ def _lists(kind: type[Struct], text: bytes | Raw, prefix: str) -> dict[str, byte
             if "at most length" in str(error):
                 raise errors.INVALID_FIELD.refuse(prefix + name, f"must be at most {most} items") from None
         except (ValueError, RecursionError):
-            pass  # who reads it whole says what is wrong
+            # Who reads it whole says what is wrong.
+            pass
     return lists
 
 

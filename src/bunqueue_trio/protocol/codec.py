@@ -36,9 +36,12 @@ _TEXTS = msgspec.json.Decoder(list[str])
 _STRING = msgspec.json.Decoder(str)
 _ANY_COMMAND: "msgspec.json.Decoder[Command]" = msgspec.json.Decoder(functools.reduce(operator.or_, COMMANDS.values()))
 _DECODERS: dict[type[Struct], "msgspec.json.Decoder[Any]"] = {}
-_BOM = b"\xef\xbb\xbf"  # editors and shells on Windows begin a file with it
-_NOTHING = frozenset({b"", b"null"})  # how clients spell a body that is none
-_UNKNOWN = re.compile("Object contains unknown field `(.*)`", re.DOTALL)  # in the words of msgspec
+# Editors and shells on Windows begin a file with it.
+_BOM = b"\xef\xbb\xbf"
+# How clients spell a body that is none.
+_NOTHING = frozenset({b"", b"null"})
+# In the words of msgspec.
+_UNKNOWN = re.compile("Object contains unknown field `(.*)`", re.DOTALL)
 encode: Callable[[Any], bytes] = _ENCODER.encode
 """Return the JSON bytes of a reply or an event; payloads are put in as they are."""
 
@@ -66,7 +69,8 @@ def decode(kind: type[T], body: bytes, optional: bool = False, /, **given: str) 
         command = _read_struct(kind, _read_object(body, kind, errors.INVALID_JSON_BODY), "", given)
     for name, value in given.items():
         setattr(command, name, value)
-    if body.count(b"[") + body.count(b"{") > DEPTH_MAX:  # else it cannot be
+    # Else it cannot be.
+    if body.count(b"[") + body.count(b"{") > DEPTH_MAX:
         _check_depth(body, errors.INVALID_JSON_BODY)
     return cast("T", command)
 
@@ -100,7 +104,8 @@ def decode_message(message: bytes) -> Command:
     except (ValueError, RecursionError):
         return _read_message(message)
     try:
-        if message.count(b"[") + message.count(b"{") > DEPTH_MAX:  # else it cannot be
+        # Else it cannot be.
+        if message.count(b"[") + message.count(b"{") > DEPTH_MAX:
             _check_depth(message, errors.INVALID_JSON)
         _check_target(command)
     except Refused as refused:
@@ -303,7 +308,8 @@ def read_part(kind: type[T], raw: bytes, name: str) -> T:
     """Return a struct in a command; ``name`` is how it is called there."""
     if not raw.startswith(b"{"):
         raise errors.INVALID_FIELD.refuse(name, "must be an object")
-    with suppress(ValueError, RecursionError):  # most of many are as they should be
+    # Most of many are as they should be.
+    with suppress(ValueError, RecursionError):
         part: T = decoder_of(kind).decode(unmasked_bytes(raw) if MARK in raw else raw)
         return part
     separator = ": " if name.endswith("]") else "."
@@ -323,7 +329,8 @@ def _choose(options: tuple[types.Type, ...], raw: bytes, name: str) -> types.Typ
     texts = [option for option in options if isinstance(option, types.StrType)]
     others = [option for option in options if not isinstance(option, types.StrType | types.NoneType)]
     structs = [option for option in others if isinstance(option, types.StructType)]
-    if structs and len(others) > 1:  # a number says the same in short
+    # A number says the same in short.
+    if structs and len(others) > 1:
         if raw.startswith(b"{"):
             return structs[0]
         if raw[:1] not in b"-0123456789":
@@ -368,7 +375,8 @@ def _texts(shape: types.ListType, item: types.Type, raw: bytes) -> list[str] | N
 def _string(raw: Raw | bytes | None) -> str | None:
     try:
         return None if raw is None else _STRING.decode(unmasked_bytes(bytes(raw)))
-    except ValueError:  # another type, or a lone surrogate, which is no text
+    except ValueError:
+        # Another type, or a lone surrogate, which is no text.
         return None
 
 

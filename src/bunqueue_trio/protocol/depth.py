@@ -7,18 +7,23 @@ from collections.abc import Iterator
 DEPTH_MAX = 500
 """Nesting of a body; far below what would exhaust the stack of any JSON reader behind us."""
 
-_PIECE = 256 * 1024  # bytes: 2 ms where each is a bracket
+# Bytes: 2 ms where each is a bracket.
+_PIECE = 256 * 1024
 _NOT_MARKS = bytes(set(range(256)) - set(b'[]{}"'))
-_STEPS = bytes.maketrans(b"[{]}", b"1100")  # deeper, less deep
+# Deeper, less deep.
+_STEPS = bytes.maketrans(b"[{]}", b"1100")
 _WAYS = [list(itertools.accumulate(1 if eight << i & 128 else -1 for i in range(8))) for eight in range(256)]
-_CLIMBS = bytes(way[-1] & 255 for way in _WAYS)  # how much deeper eight steps lead, as a signed byte
-_PEAKS = bytes(max(0, *way) for way in _WAYS)  # how much deeper they have been meanwhile
+# How much deeper eight steps lead, as a signed byte.
+_CLIMBS = bytes(way[-1] & 255 for way in _WAYS)
+# How much deeper they have been meanwhile.
+_PEAKS = bytes(max(0, *way) for way in _WAYS)
 
 
 def is_deep(body: bytes, enclosing: int = 0) -> bool:
     """Return whether JSON is nested too deep; ``enclosing``: how many brackets there are around it."""
     if body.count(b"[") + body.count(b"{") <= DEPTH_MAX - enclosing:
-        return False  # the common case: not enough brackets to be too deep
+        # The common case: not enough brackets to be too deep.
+        return False
     return any(depth > DEPTH_MAX for depth in depths(body, enclosing))
 
 
@@ -50,7 +55,8 @@ def pieces(body: bytes) -> Iterator[bytes]:
     begin = 0
     while begin < len(body):
         end = _end_of_piece(body, begin)
-        if end < len(body):  # what stands for an escape (surrogates.py) goes with it
+        # What stands for an escape (surrogates.py) goes with it.
+        if end < len(body):
             end = begin + (len(body[begin:end].rstrip(b"\xff")) or end - begin)
         yield body[begin:end]
         begin = end
@@ -63,9 +69,11 @@ def _end_of_piece(body: bytes, begin: int) -> int:
         return end
     before = body[begin : last + 1]
     if (len(before) - len(before.rstrip(b"\\"))) % 2 == 0:
-        return end  # each of them is the second one of two
+        # Each of them is the second one of two.
+        return end
     return last if last > begin else last + _ESCAPE
 
 
-_ESCAPE = 6  # bytes of the longest one
+# Bytes of the longest one.
+_ESCAPE = 6
 _DEEPER = ord("1")

@@ -31,10 +31,13 @@ Steps = Generator[None, None, T]
 PARTS_FROM = 256 * 1024
 """Bytes of a command that is read in parts: reading a smaller one whole takes no 20 ms."""
 
-_PART = 200  # items, but for large ones: about 2 ms
-_PART_BYTES = 256 * 1024  # of items in a part
+# Items, but for large ones: about 2 ms.
+_PART = 200
+# Of items in a part.
+_PART_BYTES = 256 * 1024
 _ITEMS = msgspec.json.Decoder(list[Raw])
-_COMMAS = 100_000  # in a list that is read into a list: it has no more items than that
+# In a list that is read into a list: it has no more items than that.
+_COMMAS = 100_000
 _TOO_LONG = b"x" * LARGE_BYTES
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-_SHOWN = 100  # characters of what is refused
+# Characters of what is refused.
+_SHOWN = 100
 
 
 def payload_of(value: Any, *, stable: bool = False) -> Raw:

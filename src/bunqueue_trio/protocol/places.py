@@ -2,12 +2,14 @@
 
 from contextlib import suppress
 
-_PLACES = "_bunqueue_places"  # on a function: the queues whose handler it is, each with the name of the jobs
+# On a function: the queues whose handler it is, each with the name of the jobs.
+_PLACES = "_bunqueue_places"
 
 
 def note_place(handler: object, queue: str, name: str | None) -> None:
     """Note that ``handler`` is for the jobs of ``queue`` with this ``name``, if it is a function, or else can have a note."""
-    with suppress(AttributeError, TypeError):  # of C, or frozen
+    # Of C, or frozen.
+    with suppress(AttributeError, TypeError):
         setattr(handler, _PLACES, {**getattr(handler, _PLACES, {}), (queue, name): None})
 
 

@@ -145,7 +145,8 @@ class Router:
                 return self._match_hidden(path, method)
             node = following
         if path.endswith("/") and method not in node.methods:
-            return None  # a name that is empty is no reason to say which methods there are
+            # A name that is empty is no reason to say which methods there are.
+            return None
         return Match(node.methods, values) if node.methods else None
 
     def _match_hidden(self, path: str, method: str) -> Match | None:

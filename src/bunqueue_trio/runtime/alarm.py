@@ -20,11 +20,13 @@ class Alarm:
         if due is None or not self._asleep:
             return
         if self._sleeping_until is None or due < self._sleeping_until:
-            self._sleeping_until = due  # once is enough
+            # Once is enough.
+            self._sleeping_until = due
             try:
                 self._kick.send_nowait(None)
             except trio.WouldBlock:
-                pass  # it is being woken already
+                # It is being woken already.
+                pass
 
     async def wait_due(self, clock: Clock) -> None:
         """Sleep until the alarm's time has come; always a checkpoint."""

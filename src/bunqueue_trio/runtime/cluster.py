@@ -24,9 +24,12 @@ from bunqueue_trio.storage.cluster import Waiting as Waiting
 from bunqueue_trio.storage.cluster import is_bloated as is_bloated
 
 DAY_MS = 24 * HOUR_MS
-REPLICA_LAG_S = 30  # a failover of the database would lose or wait for that much
-FAR_MS = 20  # of a round trip: who waits for each answer gets fewer than 50 a second
-SEEN_TRIPS = 6  # of which the shortest counts: the server may have been busy
+# A failover of the database would lose or wait for that much.
+REPLICA_LAG_S = 30
+# Of a round trip: who waits for each answer gets fewer than 50 a second.
+FAR_MS = 20
+# Of which the shortest counts: the server may have been busy.
+SEEN_TRIPS = 6
 
 
 class ClusterFigures(NamedTuple):

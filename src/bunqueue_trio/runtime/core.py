@@ -1,9 +1,9 @@
 """The front door: the only one that changes the engine, and the place where requests wait.
 
-A transport gives a command and gets a reply. Between two awaits everything here is one step, so there
-is no lock. Changes are answered after their commit, and so is a look at a job that has just changed: no
-answer tells what a crash could take back, but for lists while the disk takes no commit. A pull is answered at once, but never with a job whose own push
-is not committed yet; where another server may take the store over, after the commit of its delivery.
+A transport gives a command and gets a reply. Between two awaits everything here is one step, so there is no lock. Changes are answered after their
+commit, and so is a look at a job that has just changed: no answer tells what a crash could take back, but for lists while the disk takes no commit. A
+pull is answered at once, but never with a job whose own push is not committed yet; where another server may take the store over, after the commit of
+its delivery.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,6 @@ from bunqueue_trio.runtime.slices import LOOKED_MAX, REST, REST_MAX_S, TOLD_S, j
 from bunqueue_trio.runtime.waiting import Waiter, WaitingPulls, jobs_of
 
 _log = structlog.get_logger()
-
 T = TypeVar("T")
 
 
@@ -48,7 +47,7 @@ class Core:
         self.journal = journal
         self.clock = clock
         self._pollers_max = pollers_max
-        self.pulls_waiting: int = 0  # over all queues
+        self.pulls_waiting: int = 0
         self.stopping: bool = False
         """Set at shutdown: long polls are answered empty, and the server is not ready any more."""
         self.broken: trio.Event = trio.Event()
@@ -169,7 +168,7 @@ class Core:
 
     async def add_rest(self, begun: "Begun") -> None:
         """Do the rest of a bulk command, some jobs in each step. What has begun comes to its end, whoever has gone."""
-        with trio.CancelScope(shield=True):  # its steps are counted, and so is what each waits for
+        with trio.CancelScope(shield=True):
             while begun.bulk is not None:
                 await self.journal.half.next_part(begun.command)
                 if not isinstance(begun.command, c.PushBatch):
@@ -212,16 +211,17 @@ class Core:
         """Let a long poll end empty; return False when it is over, or a job was handed to it already."""
         waiter, awaited = begun.waiter, begun.awaited
         if awaited is not None:
-            self.ends.leave(awaited)  # it is never finished, if its carrier has no room for it
+            # It is never finished, if its carrier has no room for it.
+            self.ends.leave(awaited)
             if awaited.told.is_set():
                 return False
             awaited.told.set()
             return True
         if waiter is None and type(begun.command) not in SLICED:
-            begun.polls = False  # it has not come to its place in line: :meth:`finish` has nothing to wait for
+            begun.polls = False
             return True
         if waiter is None or waiter not in waiter.line:
-            return False  # what was done in slices is to be told, too
+            return False
         self.waiting.leave(waiter)
         waiter.served.set()
         return True
@@ -272,10 +272,7 @@ class Core:
         self._engine.workers.addresses[owner] = address
 
     def release(self, owner: str, *, dropped: bool) -> None:
-        """Return the jobs of a connection that is gone; each has stalled if it just ``dropped``.
-
-        At an orderly stop it does nothing: after the restart their workers claim them.
-        """
+        """Return the jobs of a connection that is gone; each has stalled if it just ``dropped``. After an orderly stop their workers claim them."""
         if not self.stopping:
             self.step(partial(self._engine.release_owner, dropped=dropped), owner)
 
@@ -346,12 +343,13 @@ class Core:
             due = engine.next_due()
             if due is not None and due <= now:
                 engine.advance(now)
-                self.waiting.serve_woken(now)  # who waits was here before this command
+                self.waiting.serve_woken(now)
                 engine.handed = 0
             return do(*args)
         except AssertionError as error:
             raise self._break(error) from error
-        finally:  # a refused command may have let deadlines pass before it was refused
+        finally:
+            # A refused command may have let deadlines pass before it was refused.
             self._settle(now, durable=durable)
 
     def _break(self, error: AssertionError) -> InvariantBroken:
@@ -380,7 +378,8 @@ class Core:
                     self.journal.note(durable=durable)
                 self._set_alarms()
             elif durable and self.journal.gathering:
-                self.journal.note(durable=True)  # the rest is done at the end of the turn, for all of its commands
+                # The rest is done at the end of the turn, for all of its commands.
+                self.journal.note(durable=True)
         except AssertionError as error:
             raise self._break(error) from error
 
@@ -410,7 +409,7 @@ class Core:
             try:
                 self.journal.check(fills=type(command) in FILLS)
             except Refused:
-                break  # the answer says how far it came
+                break
             epoch, now, began = self._engine.epoch, self.clock.now(), trio.current_time()
             slice_ = self._apply(now, run, self._engine, command, now, begun.owner, begun.by)
             if not self.journal.gathering:
@@ -444,7 +443,8 @@ class Core:
             return reply
         finally:
             self.pulls_waiting -= 1
-            if waiter.reply is not None:  # cancelled in the instant a job was handed to it
+            # Cancelled in the instant a job was handed to it.
+            if waiter.reply is not None:
                 self.give_back(waiter.reply)
             elif waiter in waiter.line:
                 self.waiting.leave(waiter)

@@ -46,6 +46,7 @@ class LastDeadline:
 def _end(seconds: float, code: int) -> None:
     try:
         _log.critical("the server has not come to its end, it is ended now", after_s=seconds)
-        flush_logs()  # for at most a second
+        # For at most a second.
+        flush_logs()
     finally:
         os._exit(code)

@@ -49,7 +49,8 @@ class Ends:
         ends, self._engine.ends = self._engine.ends, []
         for end in ends:
             for awaited in self._lines.get(end.id, ()):
-                awaited.end = awaited.end or end  # of the first job of this id
+                # Of the first job of this id.
+                awaited.end = awaited.end or end
                 awaited.told.set()
 
     def end_all(self) -> None:

@@ -20,10 +20,13 @@ from bunqueue_trio.runtime.picture import QueueLook
 from bunqueue_trio.storage.store import Batch
 
 MINUTE_MS = 60_000
-MINUTES_KEPT = 24 * 60  # of the server: enough to tell how fast a disk fills up
+# Of the server: enough to tell how fast a disk fills up.
+MINUTES_KEPT = 24 * 60
 QUEUE_MINUTES_KEPT = 60
-QUEUES_KEPT = 500  # with a line of their own; 60 small tuples each
-COUNTED_MAX = 20_000  # queues counted within a minute: names that come once must not fill the memory
+# With a line of their own; 60 small tuples each.
+QUEUES_KEPT = 500
+# Queues counted within a minute: names that come once must not fill the memory.
+COUNTED_MAX = 20_000
 
 _PLACE = {"pushed": 0, "completed": 1, "failed": 2, "stalled": 3, "retried": 4}
 _NOTHING = [0] * len(_PLACE)

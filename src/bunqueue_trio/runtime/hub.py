@@ -182,7 +182,8 @@ _WHERE = msgspec.json.Decoder(_Where)
 def _where(body: bytes) -> _Where:
     try:
         return _WHERE.decode(body)
-    except ValueError:  # half a surrogate pair in a payload, which the quick parser takes for no JSON
+    except ValueError:
+        # Half a surrogate pair in a payload, which the quick parser takes for no JSON.
         return _WHERE.decode(masked(body))
 
 
@@ -246,7 +247,8 @@ class Hub:
         for event, body in zip(batch.heard, batch.events, strict=True):
             event_id += 1
             if everything or event.queue in self._readers:
-                told = event, Published(event_id, body)  # one for all: a thousand slow readers hold it once
+                # One for all: a thousand slow readers hold it once.
+                told = event, Published(event_id, body)
                 of_all.append(told)
                 if event.queue in self._readers:
                     of_queues.setdefault(event.queue, []).append(told)

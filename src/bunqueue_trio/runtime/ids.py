@@ -12,7 +12,8 @@ from random import Random  # noqa: TID251 - a test hands in its own
 LEAD_MS = 10_000
 """More than a commit takes: a crash may forget deliveries this much newer than the last commit."""
 
-_COUNT_MAX = 0xFFF  # 12 bits: 4 million ids a second; beyond, the milliseconds run ahead of the clock
+# 12 bits: 4 million ids a second; beyond, the milliseconds run ahead of the clock.
+_COUNT_MAX = 0xFFF
 
 
 class Ids:
@@ -39,5 +40,6 @@ class Ids:
     def _begin(self, ms: int) -> None:
         self._ms, self._count = ms, 0
         self._head = f"{ms >> 16:08x}-{ms & 0xFFFF:04x}-7"
-        tail = f"{self._bits(62) | 1 << 63:016x}"  # the variant, and 62 bits that no other server has
+        # The variant, and 62 bits that no other server has.
+        tail = f"{self._bits(62) | 1 << 63:016x}"
         self._tail = f"-{tail[:4]}-{tail[4:]}"

@@ -1,29 +1,27 @@
 """Group commit: what waits for the disk, and the task that brings it there.
 
-The truth about waiting lives here, not in the flusher task: a flusher that is restarted goes on with
-the very same batch. Batches are committed in order, one at a time; while one is written the next
-gathers. An answer is released, and its events are published, only after its batch is committed.
+The truth about waiting lives here, not in the flusher task: a flusher that is restarted goes on with the very same batch. Batches are committed in
+order, one at a time; while one is written the next gathers. An answer is released, and its events are published, only after its batch is committed.
 
-Theory of operation. The engine marks each step with its *epoch*, the number of the batch that will hold it.
-A batch is in one of three places:
+Theory of operation. The engine marks each step with its *epoch*, the number of the batch that will hold it. A batch is in one of three places:
 
 - gathering: in the engine, as changed jobs and events. ``note`` wakes the flusher, once.
 - being written: ``_writing``, at most one: rows made by ``_take``, which moves the engine on. It is tried until it is taken.
 - committed: ``_finish`` sets ``committed``, lets the engine forget what has ended, releases who waited and publishes the events, in one step.
 
-Who waits for an epoch waits for the event of the place where it is, and finds it committed, or is told after GIVE_UP_S that it may
-never be. A batch given up for its waiters is still tried: the engine holds its changes.
+Who waits for an epoch waits for the event of the place where it is, and finds it committed, or is told after GIVE_UP_S that it may never be. A batch
+given up for its waiters is still tried: the engine holds its changes.
 
-There are two ways to the disk. The flusher takes everything and awaits the store, which lets others run meanwhile when the batch is
-large or durable, or the disk slow; it may be a network away. A lone client's change is committed in its own step (``commit_alone``), which
-spares two switches of tasks; never while the disk fails, which may take long to say so. Both hold ``disk``, as does retention.
+There are two ways to the disk. The flusher takes everything and awaits the store, which lets others run meanwhile when the batch is large or durable,
+or the disk slow; it may be a network away. A lone client's change is committed in its own step (``commit_alone``), which spares two switches of
+tasks; never while the disk fails, which may take long to say so. Both hold ``disk``, as does retention.
 
 A bulk push of many jobs takes several steps (``core.py``), and is one batch all the same: while it is half in (``half.py``) none is taken.
 
-A read of one job waits only for the batch that holds its last change (``epoch_of``); a list for all of them, but not
-while the disk ``is_stuck``. New work is refused by ``check`` when too much gathers (``pressure.py``); what empties the
-queues is refused only at twice that. What happens by itself (the dependents of a job that has ended, deadlines that
-pass together) is never refused: it waits in ``wait_room`` for a batch of its own, none so large that it holds others up.
+A read of one job waits only for the batch that holds its last change (``epoch_of``); a list for all of them, but not while the disk ``is_stuck``. New
+work is refused by ``check`` when too much gathers (``pressure.py``); what empties the queues is refused only at twice that. What happens by itself
+(the dependents of a job that has ended, deadlines that pass together) is never refused: it waits in ``wait_room`` for a batch of its own, none so
+large that it holds others up.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -82,7 +80,7 @@ class Journal:
         self._room: trio.Event | None = None
         """Set when the batch that gathers now is taken, or the disk fails; None: nobody waits for that."""
         self._durable = False
-        self._gathered = trio.Event()  # set when the batch that gathers now is committed
+        self._gathered = trio.Event()
         self._writing: tuple[Batch, trio.Event] | None = None
         self.half: Half = Half()
         self._wake, self._woken = trio.open_memory_channel[None](1)
@@ -129,10 +127,7 @@ class Journal:
         return late or self.failing is not None
 
     def check(self, size: int = 0, *, fills: bool = True) -> None:
-        """Raise ``Refused`` (503) when a change of ``size`` bytes could not be committed in reasonable time.
-
-        What does not fill the queues has more room: what empties them must not starve.
-        """
+        """Raise ``Refused`` (503) when a change of ``size`` bytes could not be committed in reasonable time; what empties the queues has more of it."""
         if self.failing is not None:
             raise Refused(*errors.STORAGE_DOWN, retry_after=2)
         if fills and self.nearly_full_since is not None:
@@ -278,7 +273,8 @@ class Journal:
             await gathered.wait()
             self.check_committed(epoch)
         elif self.commits % COMMITS_IN_A_ROW_MAX == 0:
-            await trio.lowlevel.checkpoint()  # a loop of changes must not shut everybody else out
+            # A loop of changes must not shut everybody else out.
+            await trio.lowlevel.checkpoint()
 
     def check_committed(self, epoch: int) -> None:
         """Raise ``Refused`` (503) when who waits for the batch ``epoch`` is not to wait any longer."""
@@ -319,14 +315,15 @@ class Journal:
     @property
     def gathering(self) -> bool:
         """Whether anything has happened since the last batch was taken."""
-        engine = self._engine  # the usual case first: this is asked several times a step
+        engine = self._engine
         return bool(engine.changed) or bool(engine.events) or engine.has_changes
 
     async def flush(self) -> None:
         """Commit everything that waits now, trying again until the disk takes it; wait for a change that is half in, and for that alone."""
         if self.half.is_there:
             await self.half.wait()
-            return  # others have run meanwhile, and may have taken a batch: whoever calls looks anew at what is to be done
+            # Others have run meanwhile, and may have taken a batch: whoever calls looks anew at what is to be done.
+            return
         if self._writing is None:
             self._writing = self._take()
         batch = self._writing[0]
@@ -338,7 +335,8 @@ class Journal:
             await trio.sleep(retry_ms / 1000)
             retry_ms = min(retry_ms * 2, COMMIT_RETRY_MAX_MS)
         self._finish(batch, self._writing[1], seconds)
-        if len(batch.jobs) > INLINE_ROWS_MAX:  # to tell of it, to forget it and to take the next one are several steps
+        # To tell of it, to forget it and to take the next one are several steps.
+        if len(batch.jobs) > INLINE_ROWS_MAX:
             await trio.lowlevel.checkpoint()
             while not self._engine.forget_some():
                 await trio.lowlevel.checkpoint()
@@ -392,7 +390,8 @@ class Journal:
         self._writing = None
         self.note_answer()
         self._pressure.last_s = seconds
-        if not batch.durable:  # an fsync takes what it takes: a smaller batch makes it no shorter
+        # An fsync takes what it takes: a smaller batch makes it no shorter.
+        if not batch.durable:
             self._pressure.learn(len(batch.jobs), self._bytes_taken, seconds)
         self.committed = batch.epoch
         self.commits += 1
@@ -422,7 +421,8 @@ class Journal:
         stamp = at if self._stamp is None else self._stamp(at)
         try:
             batch = make_batch(changes, at, durable=self._durable, last_event_id=last_event_id, stamp=stamp)
-        except Exception as error:  # the engine has let go of these changes, so there is no going on
+        except Exception as error:
+            # The engine has let go of these changes, so there is no going on.
             raise InvariantBroken("the engine holds what no store can") from error
         done, self._gathered, self._durable = self._gathered, trio.Event(), False
         self.half.note_written(done, len(batch.jobs))

@@ -159,6 +159,7 @@ def _objects() -> tuple[int, int] | None:
 def _parse(report: str) -> tuple[int, int]:
     used = re.search(r"^# bytes in allocated blocks\s*=\s*([\d,]+)$", report, re.MULTILINE)
     held = re.search(r"^\d+ arenas \* \d+ bytes/arena\s*=\s*([\d,]+)$", report, re.MULTILINE)
-    if used is None or held is None:  # it is switched off: all objects are in the C heap
+    # It is switched off: all objects are in the C heap.
+    if used is None or held is None:
         return 0, 0
     return int(used[1].replace(",", "")), int(held[1].replace(",", ""))

@@ -20,7 +20,8 @@ def tell(notices: Iterable[Notice]) -> None:
             first=_time(notice.first),
             last=_time(notice.last),
             jobs=notice.jobs,
-            **{EACH: True},  # nothing else tells of each of them
+            # Nothing else tells of each of them.
+            **{EACH: True},
         )
 
 

@@ -68,7 +68,8 @@ class Pressure:
     def learn(self, jobs: int, size: int, seconds: float) -> None:
         """Take note of a commit."""
         if jobs < GATHER_JOBS_MIN and size < GATHER_BYTES_MIN:
-            return  # it says nothing of how fast large ones are
+            # It says nothing of how fast large ones are.
+            return
         # By the best of them: any disk is slow once, only a slow one every time.
         self._speeds.append(max(jobs / self._jobs_max, size / self._bytes_max) / max(seconds, 0.001))
         speed = max(self._speeds)

@@ -195,7 +195,8 @@ class RerunRunner(_Disk):
             self._core.step(partial(rerun_slice, self._engine, one, left))
             await trio.lowlevel.checkpoint()
             if (one.retried, one.after) == before:
-                return  # its queue is paused
+                # Its queue is paused.
+                return
             left = min(left - (one.retried - before[0]), one.allowance())
 
 
@@ -236,7 +237,8 @@ class AutoRetrier(_Disk):
                 await trio.lowlevel.checkpoint()
             pause = spent * AUTO_RETRY_MS
         except Refused:
-            pass  # it is tried again after the pause
+            # It is tried again after the pause.
+            pass
         finally:
             autos.rests_until = core.clock.now() + pause
             core.auto_retrier.set(autos.due)
@@ -350,7 +352,8 @@ class Shrinker(_Disk):
             given = True
             await trio.sleep(SHRINK_PAUSE_MS / 1000)
             self.space = self._store.space()
-        if given:  # what is given back leaves the file when the log is moved to its end
+        # What is given back leaves the file when the log is moved to its end.
+        if given:
             await self._run(partial(self._store.checkpoint, restart=False))
 
 
@@ -379,7 +382,8 @@ class LeaseKeeper:
 class Rates(_Periodic):
     """How much happened per second lately, whoever asks and however often."""
 
-    WINDOW_S = 5  # long enough to be steady, short enough to be now
+    # Long enough to be steady, short enough to be now.
+    WINDOW_S = 5
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(1000)

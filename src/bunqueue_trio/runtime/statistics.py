@@ -323,7 +323,8 @@ def _chunks(names: list[T]) -> Iterator[list[T]]:
 def _look(engine: Engine, name: str, dead: int) -> tuple[QueueFigures, int | None]:
     """Return the figures of a queue, and since when a job is ready in it."""
     queue = engine.queues.get(name)
-    if queue is None:  # all that is left of it are dead jobs
+    # All that is left of it are dead jobs.
+    if queue is None:
         return QueueFigures(dead, name, 0, 0, 0, dead), None
     counts = {state.value: n for state, n in queue.counts.items()}
     jobs = sum(counts.values()) + dead

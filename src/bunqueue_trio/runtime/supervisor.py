@@ -12,7 +12,8 @@ from bunqueue_trio.errors import DoorLost, TakenOver, leaves
 
 _log = structlog.get_logger()
 
-_BACKOFF_S = (0.0, 0.1, 1.0, 3.0)  # the first failure is mostly a passing one; then let things settle
+# The first failure is mostly a passing one; then let things settle.
+_BACKOFF_S = (0.0, 0.1, 1.0, 3.0)
 
 
 @dataclass
@@ -47,7 +48,8 @@ async def supervise(child: Child) -> None:
             child.last_error = f"{type(error).__name__}: {error}"
             if is_taken_over(error):
                 child.state = "failed"
-                raise  # a line says it all
+                # A line says it all.
+                raise
             if breaks_invariant(error) or not _may_restart(child):
                 child.state = "failed"
                 _log.critical("task failed for good", task=child.name, **child.about, **_why(error))

@@ -50,12 +50,14 @@ async def serve(
         StoreError: a database broke off while it was read, or the last batch could not be written within the grace period.
         TakenOver: another server has the store.
     """
-    gc.disable()  # a large backlog is all new objects and no garbage
+    # A large backlog is all new objects and no garbage.
+    gc.disable()
     try:
         server.engine.facts.load(server.store.load_facts())
         server.engine.load(server.store.load(), server.clock.now())
         server.history.load(server.engine.figures)
-    except BaseException as error:  # what cannot be read is left as it is, log and all
+    except BaseException as error:
+        # What cannot be read is left as it is, log and all.
         server.store.close()
         # A record that a job waits for cannot be read; or a database broke off, which is not damaged.
         if isinstance(error, StoreError):
@@ -92,7 +94,8 @@ async def serve(
     finally:
         with trio.CancelScope(shield=True):
             try:
-                if not broken:  # else memory is not to be trusted, and the next start goes on from what is stored
+                # Else memory is not to be trusted, and the next start goes on from what is stored.
+                if not broken:
                     await _write_the_rest(server, ends_at)
             finally:
                 _close(server.store)

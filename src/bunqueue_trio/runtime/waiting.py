@@ -148,17 +148,20 @@ class WaitingPulls:
                 continue
             engine.handed = 0
             reply = run(engine, waiter.command, now, waiter.owner)
-            if given := self.note_deliveries(reply):  # else what was ready has expired in this very moment
+            # Else what was ready has expired in this very moment.
+            if given := self.note_deliveries(reply):
                 left -= given
                 del line[waiter]
                 waiter.reply, waiter.handed = reply, engine.handed
                 waiter.served.set()
             elif engine.workers.is_quiet(worker := engine.workers.id_of(waiter.owner, waiter.command.owner)):
-                del line[waiter]  # it has said since who it is
+                # It has said since who it is.
+                del line[waiter]
                 waiter.worker = worker
                 self._put_aside(waiter)
             elif engine.offers(queue):
-                self.declined[queue] = None  # more jobs are over than one step works off
+                # More jobs are over than one step works off.
+                self.declined[queue] = None
                 break
         if not line:
             del self.lines[queue]

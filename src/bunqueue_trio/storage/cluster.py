@@ -105,8 +105,10 @@ DEAD_PART, DEAD_MIN = 20, 100_000
 """Dead rows for each live one, and at least, which a start has to read past."""
 OLDEST_S = 600
 """Of a transaction: dead rows of a busy queue gather behind it."""
-_JOB_S = 10e-6  # of a start, where none has been measured yet
-_MANY = 1000  # jobs, of which a start says how long one takes
+# Of a start, where none has been measured yet.
+_JOB_S = 10e-6
+# Jobs, of which a start says how long one takes.
+_MANY = 1000
 
 
 def is_bloated(table: Table) -> bool:

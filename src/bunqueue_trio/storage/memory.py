@@ -41,12 +41,16 @@ class MemoryStore:
     def __init__(self) -> None:
         self._rows = Reader()
         self._jobs: dict[int, JobRow] = {}
-        self._finished: dict[str, FinishedRow] = {}  # in the order of the ends
-        self._ends: dict[str, int] = {}  # which end that was
+        # In the order of the ends.
+        self._finished: dict[str, FinishedRow] = {}
+        # Which end that was.
+        self._ends: dict[str, int] = {}
         self._last_end = 0
         self._facts: dict[tuple[str, str], bytes] = {}
-        self._trails: dict[str, dict[str, _Trail]] = {}  # by key and kind
-        self._events: list[tuple[int, int, list[bytes], int]] = []  # last id, time, bodies, stamp
+        # By key and kind.
+        self._trails: dict[str, dict[str, _Trail]] = {}
+        # Last id, time, bodies, stamp.
+        self._events: list[tuple[int, int, list[bytes], int]] = []
         self.finished_counts: FinishedCounts = Counter()
         self.finished_totals: Counter[str] = Counter()
         self.last_event_id: int = 0

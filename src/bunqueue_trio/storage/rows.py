@@ -189,7 +189,8 @@ def _kept_note(note: Note) -> str:
         and progressed_at is None
         and not retries
     ):
-        return _NO_NOTE  # most complete without any, thousands in a batch
+        # Most complete without any, thousands in a batch.
+        return _NO_NOTE
     return _text(
         Note(
             error=error, message=message, reason=reason, cancelled=cancelled, progressed_at=progressed_at,
@@ -278,7 +279,8 @@ class Reader:
     def _shared(self, text: str) -> Options:
         options = self._options.get(text)
         if options is None:
-            if len(self._options) > 4096:  # options that all differ are not worth a table
+            # Options that all differ are not worth a table.
+            if len(self._options) > 4096:
                 self._options = {None: DEFAULT_OPTIONS}
             options = self._options[text] = _OPTIONS.decode(text)
         return options

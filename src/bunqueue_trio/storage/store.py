@@ -29,7 +29,8 @@ from bunqueue_trio.engine.trails import Line, TrailChange, TrailPage
 from bunqueue_trio.protocol.events import Event
 from bunqueue_trio.storage.rows import FactRow, FinishedRow, JobRow, Row, changed_row, finished_row, new_row
 
-EVENT_ROW_BYTES = MIB  # a replay reads whole rows: one more than REPLAY_BYTES, and one event more in it
+# A replay reads whole rows: one more than REPLAY_BYTES, and one event more in it.
+EVENT_ROW_BYTES = MIB
 
 _encode = msgspec.json.Encoder().encode
 _FINISHED_AT = attrgetter("finished_at")

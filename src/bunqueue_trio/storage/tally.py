@@ -23,7 +23,8 @@ class Tally:
         self._queues: Line[str] = Line(str)
         """All that are counted, in order."""
         self._queues.fill(list({queue for queue, _ in counted}))
-        self._changing = threading.Lock()  # by a thread, while the event loop looks
+        # By a thread, while the event loop looks.
+        self._changing = threading.Lock()
         self.totals: Counter[str] = Counter(dict.fromkeys(_STATES, 0))
         for (_, state), n in counted.items():
             self.totals[state] += n

@@ -10,7 +10,8 @@ def reply_of(response: httpx.Response) -> dict[str, Any] | None:
     """Return the object that an answer is; None when it is none."""
     try:
         reply = response.json()
-    except ValueError:  # a page of HTML, or nothing
+    except ValueError:
+        # A page of HTML, or nothing.
         return None
     return reply if isinstance(reply, dict) else None
 

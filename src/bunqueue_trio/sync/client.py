@@ -1,6 +1,4 @@
-"""The synchronous client. The same names and seconds as :class:`bunqueue_trio.Client`, as far as HTTP goes. No connection holds jobs
-here: what was pulled has a lease of 5 minutes, or as long as ``lease`` says.
-"""
+"""The synchronous client: names and seconds of :class:`bunqueue_trio.Client`. No connection holds jobs here: what was pulled has a lease."""
 
 import ssl
 import time
@@ -47,10 +45,12 @@ from bunqueue_trio.sync.jobs import SyncJob
 
 DEFAULT_URL = "http://localhost:6790"
 TIMEOUT_S = 30.0
-LOOK_MIN_S = 0.02  # between two looks at a job that is waited for, at first
-LOOK_MAX_S = 0.5
-_PASSED_ON = frozenset({500, 502, 504})  # of a proxy: the server may have had the request, and its answer got lost
-_PASSING = frozenset({408, 425, 429, 503})  # whoever says so did not pass it on
+# Between two looks at a job that is waited for.
+LOOK_MIN_S, LOOK_MAX_S = 0.02, 0.5
+# Of a proxy: the server may have had the request, and its answer got lost.
+_PASSED_ON = frozenset({500, 502, 504})
+# Whoever says so did not pass it on.
+_PASSING = frozenset({408, 425, 429, 503})
 
 _ENDS = frozenset({"completed", "failed", "removed", "retried"})
 
@@ -265,7 +265,8 @@ class SyncClient:
         timeout = timeout if stand_in is None else min(timeout, stand_in.wait_max_s)
         until, pause, stuck = now() + timeout, LOOK_MIN_S, None
         seen: StateReply | None = None
-        before = self._newest_event()  # all that happens after the first look is told from here
+        # All that happens after the first look is told from here.
+        before = self._newest_event()
         while True:
             try:
                 state = self.look(job_id)
@@ -323,14 +324,14 @@ class SyncClient:
         spec = SPECS[type(command)]
         try:
             return cast("R", read(content, spec.reply))
-        except (ValueError, RecursionError) as error:  # of a newer server, or of none
+        except (ValueError, RecursionError) as error:
             raise ConnectionLost(f"the answer to {spec.tag} cannot be read: {error}") from None
 
     def _why(self, job_id: str) -> str:
         """Return why a job is not done, for the end of a sentence."""
         try:
             return f": {self.run(c.Why(id=job_id)).why}"
-        except BunqueueError:  # of a server that is older, or has just lost it
+        except BunqueueError:
             return ""
 
     def _newest_event(self) -> int:
@@ -348,7 +349,7 @@ class SyncClient:
             while past.after < newest:
                 message = past.next_message()
                 if message.gap:
-                    last = None  # what it was may have been told there
+                    last = None
                 if message.event is not None and message.event.job_id == job_id and message.event.event_type in _ENDS:
                     last = message.event
         if last is not None and last.event_type == "completed":

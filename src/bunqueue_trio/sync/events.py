@@ -13,7 +13,8 @@ from bunqueue_trio.errors import ConnectionLost, ServerUnavailable
 from bunqueue_trio.protocol.events import ALL_TYPES, EVENT_TYPES, Event
 from bunqueue_trio.protocol.surrogates import marked, read
 
-SILENCE_S = 40.0  # an idle stream says something every 15 s
+# An idle stream says something every 15 s.
+SILENCE_S = 40.0
 PAUSE_MIN_S = 0.05
 PAUSE_MAX_S = 5.0
 
@@ -91,7 +92,8 @@ class SyncEventStream:
         headers = {} if self._after is None else {"Last-Event-ID": str(self._after)}
         response = self._stack.enter_context(self._open(headers))
         self._messages = _messages(response)
-        if self._after is None:  # the first message says where the stream stands; what comes later is ours
+        # The first message says where the stream stands; what comes later is ours.
+        if self._after is None:
             first = next(self._messages, None)
             if first is None:
                 raise ConnectionLost("the stream of events ended at once")
@@ -139,7 +141,8 @@ def _message(event_id: int, data: bytes) -> Message:
         head = msgspec.json.decode(marked(data), type=_Head)
     if head.event_type in ALL_TYPES:
         return Message(event_id, read(data, Event))
-    return Message(event_id, gap=not head.connected)  # a gap, or an event of a newer server
+    # A gap, or an event of a newer server.
+    return Message(event_id, gap=not head.connected)
 
 
 def _lines(response: httpx.Response) -> Iterator[bytes]:

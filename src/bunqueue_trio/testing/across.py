@@ -14,8 +14,10 @@ from bunqueue_trio.testing.lives import Lives, Pipe
 
 T = TypeVar("T")
 
-_ANSWER_S = 60.0  # for what the server's thread does in one step: it is there, or it is lost
-_END_S = 1.0  # for a call that was cancelled
+# For what the server's thread does in one step: it is there, or it is lost.
+_ANSWER_S = 60.0
+# For a call that was cancelled.
+_END_S = 1.0
 
 
 class Gone(Exception):
@@ -90,7 +92,8 @@ class Home:
         try:
             self._soon(function)
         except Gone:
-            pass  # what it would have ended has ended
+            # What it would have ended has ended.
+            pass
 
     def _soon(self, function: Callable[[], object]) -> None:
         try:
@@ -111,20 +114,23 @@ class _Call:
         self.scope = trio.CancelScope()
 
     def begin(self) -> None:
-        trio.lowlevel.spawn_system_task(self._run)  # it must outlive whatever else the run does
+        # It must outlive whatever else the run does.
+        trio.lowlevel.spawn_system_task(self._run)
 
     async def _run(self) -> None:
         try:
             with self.scope:
                 self._result = await self._function(*self._arguments)
                 self._error = None
-        except Exception as error:  # it is raised where it is waited for
+        except Exception as error:
+            # It is raised where it is waited for.
             self._error = error
         finally:
             try:
                 self._on_end()
             except RuntimeError:
-                pass  # the loop that waited for it has ended
+                # The loop that waited for it has ended.
+                pass
 
     def outcome(self) -> Any:
         if self._error is not None:

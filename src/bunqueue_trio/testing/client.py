@@ -25,7 +25,8 @@ from bunqueue_trio.protocol.standin import STAND_INS
 
 Body: TypeAlias = "dict[str, Any]"
 
-ANSWER_WITHIN_S = 30.0  # longer than any command waits; a server that is silent for this long is a finding
+# Longer than any command waits; a server that is silent for this long is a finding.
+ANSWER_WITHIN_S = 30.0
 
 
 # For plain addresses: else each client loads all certificates of the machine.
@@ -113,7 +114,8 @@ class WsPeer:
                 if (waiting := self._answers.get(message.get("reqId"))) is not None:
                     waiting.send_nowait(message)
         except trio_websocket.ConnectionClosed:
-            pass  # each call that waits is told
+            # Each call that waits is told.
+            pass
         finally:
             for waiting in self._answers.values():
                 waiting.close()
@@ -162,7 +164,8 @@ class EventStream:
         """Read what follows the request that was sent."""
         self._stream = stream
         self._connection = connection
-        self._lines: deque[bytes] = deque([b""])  # the last one is not whole
+        # The last one is not whole.
+        self._lines: deque[bytes] = deque([b""])
 
     async def next(self) -> tuple[int, str]:
         """Return the next event as (id, text).

@@ -14,7 +14,8 @@ from bunqueue_trio.client.backend import LoopName, is_trio
 from bunqueue_trio.client.client import Client
 from bunqueue_trio.protocol.commands.base import Command
 
-_END_S = 10.0  # for a worker without grace, or a client that says goodbye
+# For a worker without grace, or a client that says goodbye.
+_END_S = 10.0
 
 
 class Guest:
@@ -35,7 +36,8 @@ class Guest:
         try:
             with self._scope:
                 await self._run()
-        except Exception as error:  # it is raised when the server of the test ends
+        except Exception as error:
+            # It is raised when the server of the test ends.
             self.error = error
         finally:
             self._over.set()
@@ -71,7 +73,8 @@ class ThreadGuest:
         try:
             self.error = self._future.exception(_END_S)
         except CancelledError:  # noqa: ASYNC103 - of a thread
-            pass  # that is how it should end
+            # That is how it should end.
+            pass
         self._stack.close()
 
 

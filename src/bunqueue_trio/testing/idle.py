@@ -11,8 +11,10 @@ import trio.testing
 
 from bunqueue_trio.protocol.standin import Awaited, Scope
 
-THREADS_S = 60.0  # of real time; a thread that does nothing for that long is taken for hung
-_LOOK_S = 0.001  # of real time, between two looks at a thread that runs; each of its ends costs one
+# Of real time; a thread that does nothing for that long is taken for hung.
+THREADS_S = 60.0
+# Of real time, between two looks at a thread that runs; each of its ends costs one.
+_LOOK_S = 0.001
 
 _log = structlog.get_logger()
 

@@ -23,19 +23,22 @@ from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.testing.store import MortalStore
 
 START_MS = 1_700_000_000_000
-_LOOK_S = 0.05  # as often as the listener looks who owes nothing any more
+# As often as the listener looks who owes nothing any more.
+_LOOK_S = 0.05
+# The others wake up every second, and a week has many seconds.
 _NEEDED = {
     "scheduler",
     "stall detector",
     "reruns",
     "auto-retries",
-}  # the others wake up every second, and a week has many seconds
+}
 
 
 class Pipe:
     """A connection of a client, the server's end included."""
 
-    keepalive_s: float | None = None  # its end is always noticed
+    # Its end is always noticed.
+    keepalive_s: float | None = None
 
     def __init__(self, session: Session, nursery: trio.Nursery, message_max: int) -> None:
         self._session = session
@@ -134,7 +137,8 @@ class Lives:
 
     async def recover(self) -> None:
         """Start the server from the disk, if none lives."""
-        if self._started_at != self._started_at:  # NaN: for the first time
+        # NaN: for the first time.
+        if self._started_at != self._started_at:
             self._started_at = trio.current_time()
         if self.server is None:
             self.server = await self.nursery.start(self._live)

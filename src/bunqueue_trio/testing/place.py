@@ -16,8 +16,10 @@ from bunqueue_trio.testing.http import Transport
 from bunqueue_trio.testing.idle import Idle
 from bunqueue_trio.testing.lives import Lives
 
-_LOOK_S = 0.01  # of real time, between two looks at a job
-WAIT_S = 60.0  # in real time nobody can know that nothing will happen
+# Of real time, between two looks at a job.
+_LOOK_S = 0.01
+# In real time nobody can know that nothing will happen.
+WAIT_S = 60.0
 
 
 class Place:

@@ -45,7 +45,8 @@ def bunqueue(
 ) -> "Iterator[Bunqueue]":
     """A server of the test's own: in virtual time for a test on Trio, in real time on asyncio and without a loop."""
     if request.node.get_closest_marker("trio") is not None:
-        yield request.getfixturevalue("_bunqueue_on_trio")  # pytest-trio sees to its beginning and its end
+        # Pytest-trio sees to its beginning and its end.
+        yield request.getfixturevalue("_bunqueue_on_trio")
         return
     from bunqueue_trio.testing.server import Bunqueue
 
@@ -64,7 +65,8 @@ if importlib.util.find_spec("pytest_trio") is not None:
             yield running  # noqa: ASYNC119 - pytest-trio sees to its end
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-trio gives its own marker to whatever has none
+# Pytest-trio gives its own marker to whatever has none.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Let every async test that uses the fixture run in virtual time, unless it is another loop's."""
     if not config.pluginmanager.hasplugin("trio"):
@@ -78,7 +80,8 @@ def _is_for_trio(item: pytest.Item) -> bool:
     if any(item.get_closest_marker(name) is not None for name in ("asyncio", "anyio")):
         return False
     if any("run" in marker.kwargs for marker in item.iter_markers("trio")):
-        return False  # it has said how it is run
+        # It has said how it is run.
+        return False
     function = getattr(item, "obj", None)
     # Hypothesis puts a function of its own around the test.
     function = getattr(getattr(function, "hypothesis", None), "inner_test", function)

@@ -21,10 +21,12 @@ from bunqueue_trio.config import Settings
 
 HOST = "127.0.0.1"
 SERVE = (sys.executable, "-m", "bunqueue_trio", "serve")
-START_WITHIN_S = 60.0  # for what hangs: half a second on a quiet machine
+# For what hangs: half a second on a quiet machine.
+START_WITHIN_S = 60.0
 STOP_WITHIN_S = 60.0
 LOOK_EVERY_S = 0.02
-LOG_SHOWN = 4000  # characters
+# Characters.
+LOG_SHOWN = 4000
 SETTINGS = frozenset({field.metadata["env"] for field in fields(Settings)} | {"BUNQUEUE_URL", "BUNQUEUE_TOKEN"})
 """What a shell may have set for a server of its own, which must not reach this one."""
 
@@ -140,7 +142,8 @@ class ServerProcess:
             probe.request("GET", "/ready")
             return probe.getresponse().status == http.client.OK
         except (OSError, http.client.HTTPException):
-            return False  # it does not listen yet
+            # It does not listen yet.
+            return False
         finally:
             probe.close()
 

@@ -112,7 +112,8 @@ class ExpressConnection:
                 if self._hold.size:
                     self._hold.release()
         except (_Gone, trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the client is gone; what it was to get has been returned
+            # The client is gone; what it was to get has been returned.
+            pass
         finally:
             if self._watching is not None:
                 self._watching.scope.cancel()
@@ -182,7 +183,8 @@ class ExpressConnection:
                 body = await self._read_body(length)
             return body
 
-        too_large = length > self._server.settings.body_max_bytes  # nobody will read it to its end
+        # Nobody will read it to its end.
+        too_large = length > self._server.settings.body_max_bytes
         body = None if too_large or waits else self._take_whole(length)
         response = await self._shared.gateway.respond(
             call, read_body if body is None else body, self._wait, self.address
@@ -191,7 +193,8 @@ class ExpressConnection:
         # A large one is not worth keeping the connection, and would be held for somebody who may have no token.
         self.lingers = self.lingers or too_large or (body is None and (waits or length > RECEIVE_BYTES))
         keep = await self.answer(response, is_head=is_head, keep=keep and not self.lingers)
-        if keep and body is None:  # refused before it was read: the next request comes after it
+        # Refused before it was read: the next request comes after it.
+        if keep and body is None:
             try:
                 await read_body(length)
             except Refused:
@@ -204,7 +207,8 @@ class ExpressConnection:
         end = self._head_end()
         if end:
             self.idle = False
-            await trio.lowlevel.checkpoint()  # many requests in one packet must not shut everybody else out
+            # Many requests in one packet must not shut everybody else out.
+            await trio.lowlevel.checkpoint()
             return end
         self.deadline = self._shared.now + (HEADER_TIMEOUT_S if self._unread else self._shared.keep_alive_s)
         while True:
@@ -230,7 +234,8 @@ class ExpressConnection:
         end = unread.find(b"\r\n\r\n", 0, HEADER_BYTES_MAX)
         if end >= 0:
             return end + 4
-        if unread.startswith(b"\0"):  # no HTTP begins so
+        # No HTTP begins so.
+        if unread.startswith(b"\0"):
             raise Handover(unread)
         if len(unread) > HEADER_BYTES_MAX or b"\n\n" in unread or unread.startswith(b"\r\n"):
             raise Handover(unread)
@@ -299,7 +304,8 @@ class ExpressConnection:
         """Send a response, the last one unless ``keep`` and the server goes on; return whether the connection does."""
         keep = keep and not self._server.stop.is_set()
         body = response.body
-        assert isinstance(body, bytes)  # event streams were handed over
+        # Event streams were handed over.
+        assert isinstance(body, bytes)
         is_large = len(body) > RECEIVE_BYTES and not is_head
         if is_large:
             response = self._shared.gateway.count(response, self._hold)
@@ -322,7 +328,8 @@ class ExpressConnection:
             if delivery is not None:
                 delivery.end()
         if self._watching is not None:
-            await self._watching.ended.wait()  # it was told to end before the answer was made
+            # It was told to end before the answer was made.
+            await self._watching.ended.wait()
             self._watching = None
         return keep
 

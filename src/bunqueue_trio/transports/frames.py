@@ -17,8 +17,10 @@ SHORT_BYTES = 4096
 
 ReadExact = Callable[[int], Generator[None, None, bytes | bytearray]]
 
-_GOODBYES = frozenset({1000, 1001, 1005, 1012, 1013})  # done, going away, no reason given, restart, our overload
-_OWN_CODES = range(3000, 5000)  # of libraries and applications, which have their reasons
+# Done, going away, no reason given, restart, our overload.
+_GOODBYES = frozenset({1000, 1001, 1005, 1012, 1013})
+# Of libraries and applications, which have their reasons.
+_OWN_CODES = range(3000, 5000)
 
 _WHOLE_TEXT = 0x81
 _MASKED = 0x80
@@ -46,7 +48,8 @@ def read_text(data: bytes, at: int, most: int = SHORT_BYTES) -> Text | int:
             return 4 - left
         size, start = int.from_bytes(data[at + 2 : at + 4], "big"), at + 8
         if size < _LENGTH_16:
-            return 0  # longer than it need be: the parser refuses it
+            # Longer than it need be: the parser refuses it.
+            return 0
     if size > most:
         return 0
     end = start + size

@@ -21,7 +21,8 @@ from bunqueue_trio.runtime.clock import Clock
 T = TypeVar("T")
 
 _NO_CONTENT = int(HTTPStatus.NO_CONTENT)
-_SLOW = frozenset({"events", "ui"})  # targets that the lane leaves to Hypercorn and Quart
+# Targets that the lane leaves to Hypercorn and Quart.
+_SLOW = frozenset({"events", "ui"})
 
 
 class Handover(Exception):
@@ -96,7 +97,8 @@ class ResponseHeads:
         key = (response.status, response.headers)
         known = self._known.get(key)
         if known is None:
-            if len(self._known) > 1000:  # origins are echoed: a client could invent many
+            # Origins are echoed: a client could invent many.
+            if len(self._known) > 1000:
                 self._known.clear()
             lines = "".join(f"{name.lower()}: {value}\r\n" for name, value in response.headers)
             start = f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}\r\n"
@@ -159,7 +161,8 @@ class RequestHeads:
         try:
             parser.feed_data(head_bytes)
         except httptools.HttpParserUpgrade:
-            pass  # the parser stops here; what it has read is whole
+            # The parser stops here; what it has read is whole.
+            pass
         except httptools.HttpParserError:
             raise Handover(unread) from None
         headers = head.headers
@@ -167,7 +170,8 @@ class RequestHeads:
             raise Handover(unread)
         method = parser.get_method().decode("latin-1")
         call = self._gateway.resolve(method, head.target, headers)
-        if call.target in _SLOW:  # it is not counted against the rate limit yet
+        # It is not counted against the rate limit yet.
+        if call.target in _SLOW:
             raise Handover(unread)
         # Any other protocol, and a WebSocket elsewhere, is not wanted: the request itself is served (RFC 9110, 7.8).
         if call.target == "websocket" and parser.should_upgrade() and headers["upgrade"].lower() == "websocket":
@@ -200,11 +204,13 @@ def _is_plain(headers: dict[str, str], version: str) -> bool:
     length = headers.get("content-length", "0")
     return (
         version == "1.1"
-        and "," not in headers.get("host", ",")  # none, or more than one
+        # None, or more than one.
+        and "," not in headers.get("host", ",")
         and "transfer-encoding" not in headers
         and headers.get("expect", "100-continue").lower() == "100-continue"
         and length.isdigit()
-        and len(length) <= 20  # more digits than any length has
+        # More digits than any length has.
+        and len(length) <= 20
     )
 
 

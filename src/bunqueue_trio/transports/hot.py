@@ -133,7 +133,8 @@ class HotLoop:
         try:
             self._poller.watch(parked.descriptor)
         except OSError:
-            return connection.serve_next  # the kernel has no room for it: as if there were no loop
+            # The kernel has no room for it: as if there were no loop.
+            return connection.serve_next
         self._parked[parked.descriptor] = parked
 
         def abort(_: object) -> trio.lowlevel.Abort:
@@ -183,7 +184,8 @@ class HotLoop:
         try:
             count = self._poller.readv(descriptor, (buffer,))
         except BlockingIOError:
-            return  # it has been read meanwhile, by whoever had this descriptor
+            # It has been read meanwhile, by whoever had this descriptor.
+            return
         except OSError as error:
             _raise_gone(error)
         data = bytes(buffer[:count])
@@ -230,7 +232,8 @@ class HotLoop:
         gateway, left = self._shared.gateway, ANSWERS_MAX
         for parked in waiting:
             if self._parked.get(parked.descriptor) is not parked:
-                continue  # it was cancelled in this round of tasks, and its descriptor may be another's
+                # It was cancelled in this round of tasks, and its descriptor may be another's.
+                continue
             call, begun = parked.call, parked.begun
             assert call is not None
             assert begun is not None

@@ -230,7 +230,8 @@ class Http:
             try:
                 await stream.send_all(refusal_in_msgpack(unread))
             except (trio.BrokenResourceError, trio.ClosedResourceError):
-                return  # it did not wait for the answer
+                # It did not wait for the answer.
+                return
             await self._goodbyes.end(stream)
 
     def _open_slow_lane(self) -> "SlowLane":

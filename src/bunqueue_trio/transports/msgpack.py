@@ -11,7 +11,8 @@ import msgspec
 SPEAKS = "This server speaks HTTP and WebSocket only, not the binary protocol over TCP"
 
 _HEAD = 4
-_MAPS = (*range(0x80, 0x90), 0xDE, 0xDF)  # fixmap, map 16, map 32
+# Fixmap, map 16, map 32.
+_MAPS = (*range(0x80, 0x90), 0xDE, 0xDF)
 
 
 def is_msgpack(data: bytes) -> bool:

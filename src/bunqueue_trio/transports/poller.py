@@ -64,7 +64,8 @@ class Epoll:
         """Look at it from now on; see :class:`Poller`."""
         try:
             self._epoll.register(descriptor, select.EPOLLIN)
-        except ValueError as error:  # this, or the descriptor, is closed
+        except ValueError as error:
+            # This, or the descriptor, is closed.
             raise OSError(f"cannot watch: {error}") from error
 
     def ignore(self, descriptor: int) -> None:
@@ -72,7 +73,8 @@ class Epoll:
         try:
             self._epoll.unregister(descriptor)
         except (OSError, ValueError):
-            pass  # it was closed, and is forgotten; or this was
+            # It was closed, and is forgotten; or this was.
+            pass
 
     def ready(self, most: int) -> list[int]:
         """Return those that have something to read; see :class:`Poller`."""

@@ -33,16 +33,24 @@ from bunqueue_trio.ui.dashboard import Dashboard
 
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
-LASTS = "bunqueue.lasts"  # in a scope: is called when the request begins to last, as a long poll or a stream
-HOST_STOPS = "bunqueue.host-stops"  # in the state of a scope: returns whether the host of the application stops
+# In a scope: is called when the request begins to last, as a long poll or a stream.
+LASTS = "bunqueue.lasts"
+# In the state of a scope: returns whether the host of the application stops.
+HOST_STOPS = "bunqueue.host-stops"
 _GOING_AWAY = 1001
 _GONE = 1006
-_CLOSE_CODE = "bunqueue.close-code"  # in a scope: what its WebSocket's client said when it closed it
-_GOODBYE = "bunqueue.goodbye"  # in a scope: of a WebSocket that answers first what was asked before; what its client said, if it has
-_HOLD = "bunqueue.hold"  # in a scope: of the bodies of its request and response
-_HTTP_VERSIONS = frozenset({"1.0", "1.1", "2"})  # the last one under a host that speaks it
-_DELIVERY = "bunqueue.delivery"  # in a scope: the jobs of a pull, until its response is sent
-_READ = "bunqueue.read"  # in a scope: somebody has begun to read the body
+# In a scope: what its WebSocket's client said when it closed it.
+_CLOSE_CODE = "bunqueue.close-code"
+# In a scope: of a WebSocket that answers first what was asked before; what its client said, if it has.
+_GOODBYE = "bunqueue.goodbye"
+# In a scope: of the bodies of its request and response.
+_HOLD = "bunqueue.hold"
+# The last one under a host that speaks it.
+_HTTP_VERSIONS = frozenset({"1.0", "1.1", "2"})
+# In a scope: the jobs of a pull, until its response is sent.
+_DELIVERY = "bunqueue.delivery"
+# In a scope: somebody has begun to read the body.
+_READ = "bunqueue.read"
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 # Hypercorn has no setting for it, and unpacks a whole frame before it looks at its size: 64 KiB become 64 MiB.
@@ -57,7 +65,8 @@ class _Goodbye(bytes):
 
     @classmethod
     def make(cls) -> "_Goodbye":
-        goodbye = cls(b"goodbye")  # Quart takes an empty one for none
+        # Quart takes an empty one for none.
+        goodbye = cls(b"goodbye")
         goodbye.over = trio.Event()
         return goodbye
 
@@ -71,7 +80,8 @@ class _Connection(Connection):
         for event in super().events():
             if isinstance(event, CloseConnection) and self.state is ConnectionState.OPEN:
                 self.broken = True
-                self._state = ConnectionState.REMOTE_CLOSING  # of a close frame, which Hypercorn answers with its code
+                # Of a close frame, which Hypercorn answers with its code.
+                self._state = ConnectionState.REMOTE_CLOSING
             yield event
 
 
@@ -140,7 +150,8 @@ def make_app(server: Server, gateway: Gateway, *, hosted: bool = False) -> Quart
     @app.before_websocket
     async def talk() -> QuartResponse | None:
         """Carry a WebSocket to a session until either side ends it."""
-        websocket.routing_exception = NotFound()  # see above
+        # See above.
+        websocket.routing_exception = NotFound()
         try:
             call = _call(gateway, websocket)
             if call.target != "websocket":
@@ -151,7 +162,8 @@ def make_app(server: Server, gateway: Gateway, *, hosted: bool = False) -> Quart
         try:
             # A host has a limit of its own, which nobody tells us.
             await websocket.accept({} if hosted else {MESSAGE_MAX_HEADER: str(server.settings.body_max_bytes)})
-        except h11.LocalProtocolError:  # it asked for something else in the same breath: nothing can be said any more
+        except h11.LocalProtocolError:
+            # It asked for something else in the same breath: nothing can be said any more.
             return None
         address = sender(call, _peer(websocket.scope)).address
         scope: Any = websocket.scope
@@ -183,7 +195,8 @@ def _shielded(app: AsgiApp, buffers: Budget, *, hosted: bool) -> AsgiApp:
     """
 
     async def shielded(scope: Any, receive: Any, send: Any) -> None:
-        scope["path"] = "/"  # Quart stumbles over some; only the raw path is read
+        # Quart stumbles over some; only the raw path is read.
+        scope["path"] = "/"
 
         async def send_noting(message: Any) -> None:
             await send(message)
@@ -195,7 +208,8 @@ def _shielded(app: AsgiApp, buffers: Budget, *, hosted: bool) -> AsgiApp:
             if message["type"] != "http.response.body" or message.get("more_body"):
                 await send_noting(message)
                 return
-            if not hosted:  # the keeper closes the sockets of those who do not read
+            # The keeper closes the sockets of those who do not read.
+            if not hosted:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + WRITE_TIMEOUT_S):
                     await send_noting(message)
                 return
@@ -259,7 +273,8 @@ async def _respond(gateway: Gateway, dashboard: Dashboard, call: Call, wait: Wai
 def _check(gateway: Gateway, call: Call) -> None:
     """Raise ``Refused`` when the request cannot be read, and nothing that follows it on its connection."""
     headers = request.headers
-    if request.http_version not in _HTTP_VERSIONS:  # h11 takes any number for one it knows
+    # h11 takes any number for one it knows.
+    if request.http_version not in _HTTP_VERSIONS:
         raise errors.UNKNOWN_HTTP_VERSION.refuse()
     if "content-length" in headers and "transfer-encoding" in headers:
         # One of them is a lie, and what follows may be another's request (RFC 9112, 6.3).
@@ -267,7 +282,8 @@ def _check(gateway: Gateway, call: Call) -> None:
     if call.target == "websocket" and request.http_version == "1.1" and wants_upgrade(_headers_of(request)):
         gateway.admit_websocket(call)
         check_handshake(headers.items())
-        raise errors.HANDSHAKE_WITH_BODY.refuse()  # without one it would not be a request
+        # Without one it would not be a request.
+        raise errors.HANDSHAKE_WITH_BODY.refuse()
 
 
 def _headers_of(message: BaseRequestWebsocket) -> dict[str, str]:
@@ -282,7 +298,8 @@ def _headers_of(message: BaseRequestWebsocket) -> dict[str, str]:
 def _quart_response(response: Response, *, close: bool = False) -> QuartResponse:
     answer = QuartResponse(response.body, response.status)
     if isinstance(response.body, EventStream):
-        answer.timeout = None  # a stream ends when its reader or the server does
+        # A stream ends when its reader or the server does.
+        answer.timeout = None
     del answer.headers["Content-Type"]
     answer.headers.extend(response.headers)
     if close:
@@ -295,7 +312,8 @@ def _quart_response(response: Response, *, close: bool = False) -> QuartResponse
 async def _read_body(limit: int) -> bytes:
     if (request.content_length or 0) > limit:
         raise errors.BODY_TOO_LARGE.refuse()
-    scope: Any = request.scope  # an application may add to it
+    # An application may add to it.
+    scope: Any = request.scope
     scope[_READ] = True
     chunks, size, held = [], 0, 0
     with trio.move_on_after(BODY_TIMEOUT_S) as patience:
@@ -308,7 +326,8 @@ async def _read_body(limit: int) -> bytes:
                     scope[_HOLD].grow(size - held)
                     held = size
                 chunks.append(chunk)
-        except RequestEntityTooLarge:  # it came faster than it was read
+        except RequestEntityTooLarge:
+            # It came faster than it was read.
             raise errors.BODY_TOO_LARGE.refuse() from None
     if patience.cancelled_caught:
         raise errors.BODY_TOO_SLOW.refuse()
@@ -353,7 +372,8 @@ async def _carry(server: Server, session: Session) -> None:
                 session.bell.ring()
                 continue
             if server.hub.closed:
-                continue  # what is owed comes to an end, and then the connection
+                # What is owed comes to an end, and then the connection.
+                continue
             # Of an empty binary message it says nothing.
             message = received.encode() if isinstance(received, str) else received or b""
             await session.wait_turn(message)
@@ -363,7 +383,8 @@ async def _carry(server: Server, session: Session) -> None:
 
 async def _send_outgoing(server: Server, session: Session, said: list[_Goodbye]) -> None:
     while not (server.hub.closed and session.idle):
-        await trio.lowlevel.checkpoint_if_cancelled()  # the peer may be gone: a send that failed does not say so
+        # The peer may be gone: a send that failed does not say so.
+        await trio.lowlevel.checkpoint_if_cancelled()
         messages = session.outgoing()
         for message in messages:
             await websocket.send(message.decode())

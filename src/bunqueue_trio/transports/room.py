@@ -48,12 +48,14 @@ class Goodbyes:
             try:
                 await stream.send_all(answer)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
-                return  # it did not wait for the answer
+                # It did not wait for the answer.
+                return
             await self.end(stream, lingering_max)
 
     async def refuse_newcomer(self, stream: trio.abc.Stream, answer: bytes) -> None:
         """Say ``answer`` to who finds no room: it holds a descriptor beyond the limit, as only few may."""
-        patience_s = 0 if isinstance(stream, trio.SSLStream) else 1  # no handshake for it
+        # No handshake for it.
+        patience_s = 0 if isinstance(stream, trio.SSLStream) else 1
         await self.refuse(stream, answer, patience_s, ROOM_CONNECTIONS)
 
     async def end(self, stream: trio.abc.Stream, lingering_max: int = LINGERING_MAX) -> None:
@@ -68,6 +70,7 @@ class Goodbyes:
                 while await stream.receive_some(RECEIVE_BYTES):
                     pass
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # it is gone already
+            # It is gone already.
+            pass
         finally:
             self.lingering[lingering_max] -= 1

@@ -68,7 +68,8 @@ class PassedStream(trio.abc.Stream):
         self._refuse = refuse
         self._scope = scope
         self._unread = unread
-        self._sending = trio.Lock()  # Hypercorn says the end while it may still be sending
+        # Hypercorn says the end while it may still be sending.
+        self._sending = trio.Lock()
         self.deadline: float = float("inf")
         self.ended_at: float = float("inf")
         """When the client said that it will send nothing more, or was found gone."""
@@ -98,7 +99,8 @@ class PassedStream(trio.abc.Stream):
         data: bytes | bytearray = b""
         try:
             if not self.hold.fit(self.count_unfinished()):
-                return data  # no room for a message without an end: it ends here
+                # No room for a message without an end: it ends here.
+                return data
             data = await self._wire.receive(SIP_BYTES if self.sips else RECEIVE_BYTES)
             if not data and self.is_whole():
                 # Half a close: it may still read. Hypercorn would drop the answer at the end of what comes.
@@ -117,7 +119,8 @@ class PassedStream(trio.abc.Stream):
             self._refused = True
             handled = sys.exc_info()[1]
             if isinstance(handled, h11.RemoteProtocolError):
-                handled.__traceback__ = None  # see find_fault
+                # See find_fault.
+                handled.__traceback__ = None
         if self._gone:
             return
         async with self._sending:
@@ -127,9 +130,11 @@ class PassedStream(trio.abc.Stream):
             except trio.BrokenResourceError:
                 if self._half_closed and not self.delivers:
                     self._gone = True
-                    self.answering.set()  # Hypercorn hears of the end now, and drops the rest
+                    # Hypercorn hears of the end now, and drops the rest.
+                    self.answering.set()
                     return
-                self._scope.cancel()  # Hypercorn would go on to answer all that the client had asked before it left
+                # Hypercorn would go on to answer all that the client had asked before it left.
+                self._scope.cancel()
                 raise
             finally:
                 self.deadline = float("inf")
@@ -147,7 +152,8 @@ class PassedStream(trio.abc.Stream):
         """Close the stream itself."""
         await self._stream.aclose()
         if self._refused:
-            self._scope.cancel()  # Hypercorn would stay until its keep-alive timer, or the keeper, ends it
+            # Hypercorn would stay until its keep-alive timer, or the keeper, ends it.
+            self._scope.cancel()
 
 
 class SlowLane:
@@ -178,7 +184,8 @@ class SlowLane:
         try:
             parser.next_event()
         except h11.RemoteProtocolError as error:
-            error.__traceback__ = None  # its frames refer to it, and to all that came: for the garbage collector
+            # Its frames refer to it, and to all that came: for the garbage collector.
+            error.__traceback__ = None
             return fault_of(error.error_status_hint)
         return None
 
@@ -220,7 +227,8 @@ class SlowLane:
         call = self._gateway.resolve(method, target, headers)
         stream.answering, stream.delivers = trio.Event(), call.target in TAKES
         has_body = bool(headers.get("content-length", "0").strip("0")) or "transfer-encoding" in headers
-        wants_websocket = call.target == "websocket" and not has_body  # it is refused as a request then
+        # It is refused as a request then.
+        wants_websocket = call.target == "websocket" and not has_body
         length = headers.get("content-length", "0")
         reads_body = has_body and call.route is not None and (call.is_open or call.may_enter)
         return wants_websocket, reads_body and (not length.isdigit() or int(length[:20]) <= self._body_max)
@@ -252,7 +260,8 @@ def _count_unfinished(connection: TCPServer) -> int:
 
 def _forget(connection: TCPServer) -> None:
     """Take an ended connection apart: its parts refer to each other, and would stay until a rare full collection."""
-    wrapper = vars(connection).get("protocol")  # none, if the client was gone before it was made
+    # None, if the client was gone before it was made.
+    wrapper = vars(connection).get("protocol")
     protocol = getattr(wrapper, "protocol", None)
     stream = getattr(protocol, "stream", None)
     for part in (stream, protocol, wrapper, connection):
@@ -263,13 +272,15 @@ def _forget(connection: TCPServer) -> None:
 def _hypercorn_config(settings: Settings) -> Config:
     config = Config()
     config.accesslog = None
-    config.errorlog = logging.getLogger("hypercorn.error")  # see logs.py
+    # See logs.py.
+    config.errorlog = logging.getLogger("hypercorn.error")
     config.include_server_header = False
     config.keep_alive_timeout = settings.keep_alive_ms / 1000
     config.read_timeout = None
     config.ssl_handshake_timeout = HEADER_TIMEOUT_S
     config.h11_max_incomplete_size = HEADER_BYTES_MAX
     config.websocket_max_message_size = settings.body_max_bytes
-    config.max_app_queue_size = 2  # messages of a WebSocket, or pieces of a body, that wait outside of any budget
+    # Messages of a WebSocket, or pieces of a body, that wait outside of any budget.
+    config.max_app_queue_size = 2
     config.websocket_ping_interval = 20
     return config

@@ -18,7 +18,8 @@ from bunqueue_trio.errors import StartupError
 
 Listener: TypeAlias = "trio.abc.Listener[trio.SocketStream] | trio.abc.Listener[trio.SSLStream[trio.SocketStream]]"
 
-_SOCKET_MODE = 0o660  # a proxy in the server's group gets in, nobody else
+# A proxy in the server's group gets in, nobody else.
+_SOCKET_MODE = 0o660
 
 
 class UnixListener(trio.abc.Listener[trio.SocketStream]):
@@ -40,7 +41,8 @@ class UnixListener(trio.abc.Listener[trio.SocketStream]):
 
 
 def _remove(path: str, inode: int) -> None:
-    with suppress(OSError):  # somebody removed it already
+    # Somebody removed it already.
+    with suppress(OSError):
         if Path(path).stat().st_ino == inode:
             Path(path).unlink()
 
@@ -114,7 +116,8 @@ async def open_listeners(settings: Settings, doors: Sequence[list[socket.socket]
                     _deal(tcp, doors)
                 else:
                     listeners.append(wrapped(tcp, context))
-        except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
+        except (OSError, UnicodeError) as error:
+            # UnicodeError: a host name that cannot be one.
             for listener in listeners:
                 await trio.aclose_forcefully(listener)
             for sockets in doors:

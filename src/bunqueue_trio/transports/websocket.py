@@ -145,7 +145,8 @@ class WebSocket:
                 nursery.start_soon(self._write, session, nursery.cancel_scope)
                 await self._read(session, nursery)
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the peer is gone
+            # The peer is gone.
+            pass
         finally:
             said = self._protocol.close_rcvd
             session.dropped = said is None or not self._protocol.close_rcvd_then_sent or not is_goodbye(said.code)
@@ -154,7 +155,8 @@ class WebSocket:
     def tick(self, now: float) -> bool:
         """Ping a silent peer; return whether it still counts as alive. Called every few seconds."""
         if not self._listens:
-            self._heard_at = now  # whatever it says, it is not heard: its turn, or room for replies, is waited for
+            # Whatever it says, it is not heard: its turn, or room for replies, is waited for.
+            self._heard_at = now
         silent = now - max(self._heard_at, self._progress_at)
         if silent > PING_S * (PINGS_MISSED_MAX + 1) or now > self._write_deadline:
             return False
@@ -200,13 +202,15 @@ class WebSocket:
                 turn += await self._take_in(data[start : start + FEED_BYTES], session, nursery)
                 if turn >= MESSAGES_A_TURN:
                     turn = 0
-                    await trio.lowlevel.checkpoint()  # many small frames must not shut everybody else out
+                    # Many small frames must not shut everybody else out.
+                    await trio.lowlevel.checkpoint()
             self._takes_in = False
             self._count_unfinished(nursery.cancel_scope)
             if session.settle():
                 self._send_nowait(session)
             if self._protocol.writes or self._protocol.state is not State.OPEN:
-                session.bell.ring()  # a pong or a close frame
+                # A pong or a close frame.
+                session.bell.ring()
             if self._protocol.state is State.OPEN:
                 if len(self._protocol.writes) > FRAMES_UNSENT_MAX:
                     self._flushed = trio.Event()
@@ -241,7 +245,8 @@ class WebSocket:
             if isinstance(event, Frame):
                 self._place.came(event)
                 assembled = self._assemble(event)
-                if assembled is not None and not self._refuses:  # said before a close that came with it
+                # Said before a close that came with it.
+                if assembled is not None and not self._refuses:
                     await self._hand_over(assembled, session, nursery)
         return count + len(frames)
 
@@ -278,7 +283,8 @@ class WebSocket:
             return None
         data = bytes(frame.data)
         if not frame.fin or self._fragments is not None:
-            fragments = self._fragments = self._fragments or bytearray()  # however small and many they are
+            # However small and many they are.
+            fragments = self._fragments = self._fragments or bytearray()
             fragments += data
             if not frame.fin:
                 return None
@@ -313,23 +319,28 @@ class WebSocket:
         except (trio.BrokenResourceError, trio.ClosedResourceError) as gone:
             session.unsent = isinstance(gone, NothingSent) and not self._partly_sent and self._owes
             self._goodbye_at = 0.0
-            self._limit(scope)  # the reader goes on to the end
+            # The reader goes on to the end.
+            self._limit(scope)
             if self._protocol.state is State.CLOSED:
-                scope.cancel()  # it has
+                # It has.
+                scope.cancel()
 
     async def _send_outgoing(self, session: Session, scope: trio.CancelScope) -> None:
         while True:
             if not self._unsent and (self._protocol.state is State.OPEN or self._answers_first(session)):
-                self._unsent = b"".join(map(text_frame, session.outgoing()))  # what is unsent is still counted as held
+                # What is unsent is still counted as held.
+                self._unsent = b"".join(map(text_frame, session.outgoing()))
                 self._partly_sent = False
             self._owes = bool(self._unsent)
             sent = await self._flush(before_goodbye=self._answers_first(session))
             if self._ended and self._protocol.close_rcvd is not None:
-                scope.cancel()  # both have said it: its jobs go back now
+                # Both have said it: its jobs go back now.
+                scope.cancel()
             elif self._protocol.close_expected():
                 self._limit(scope)
             if sent:
-                await trio.lowlevel.checkpoint()  # a long replay of events must not shut everybody else out
+                # A long replay of events must not shut everybody else out.
+                await trio.lowlevel.checkpoint()
             else:
                 with trio.move_on_at(self._goodbye_at if self._answers_first(session) else FOREVER):
                     await session.bell.wait()
@@ -356,9 +367,11 @@ class WebSocket:
             await self._wire.send(data[start : start + RECEIVE_BYTES])
             self._write_deadline = FOREVER
             self._partly_sent = True
-            if start:  # it takes a long message; a ping or an event says nothing: any dead peer's buffer has room
+            # It takes a long message; a ping or an event says nothing: any dead peer's buffer has room.
+            if start:
                 self._progress_at = trio.current_time()
-        if SEND_EOF in chunks:  # the server ends first; the client waits for it
+        # The server ends first; the client waits for it.
+        if SEND_EOF in chunks:
             await self._wire.send_eof()
             self._ended = True
         return bool(data)

@@ -12,7 +12,8 @@ import trio
 from bunqueue_trio.api.access import UNKNOWN
 from bunqueue_trio.config import RECEIVE_BYTES
 
-_SLOW_READS = 16  # reads that wait for the kernel at once, after one that looked and found nothing
+# Reads that wait for the kernel at once, after one that looked and found nothing.
+_SLOW_READS = 16
 
 
 def make_buffer() -> memoryview:
@@ -32,7 +33,8 @@ def address_of(stream: trio.abc.Stream) -> str:
         return UNKNOWN
     try:
         name = stream.socket.getpeername()
-    except OSError:  # it is gone already
+    except OSError:
+        # It is gone already.
         return UNKNOWN
     return str(name[0]).removeprefix("::ffff:") if isinstance(name, tuple) else "unix"
 
@@ -67,7 +69,8 @@ class Wire:
         """
         if self._socket is None:
             return bytes(await self._stream.receive_some(limit))
-        if self._socket.fileno() < 0:  # Hypercorn reads on behind its own end; the kernel would not be asked politely
+        # Hypercorn reads on behind its own end; the kernel would not be asked politely.
+        if self._socket.fileno() < 0:
             raise trio.ClosedResourceError("this end is closed")
         try:
             # A busy client has sent its next request by the time that others have run, and asking the
@@ -127,7 +130,8 @@ class Wire:
         try:
             return os.write(self._socket.fileno(), data)
         except OSError:
-            return 0  # full, broken or closed: `send` waits, or says it
+            # Full, broken or closed: `send` waits, or says it.
+            return 0
 
     async def send_eof(self) -> None:
         """Say that nothing more will be sent; over TLS, which has no half of an end, end it."""

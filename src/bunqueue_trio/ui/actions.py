@@ -21,7 +21,8 @@ from bunqueue_trio.ui.doing import Done, Preview, duration
 Form = Mapping[str, str]
 
 
-TEXT_MAX = 2000  # characters of a field
+# Characters of a field.
+TEXT_MAX = 2000
 STOP_AT = 20
 """Percent of those retried first: if more die again, the others stay dead."""
 

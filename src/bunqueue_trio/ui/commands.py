@@ -32,6 +32,7 @@ def curl(base: str, kind: type[Command], fields: Mapping[str, Any], *, with_toke
     if with_token:
         parts.append('-H "Authorization: Bearer $BUNQUEUE_TOKEN"')
     parts.append(shlex.quote(url))
-    if body or path.method == "PUT":  # one that changes nothing has a body, too
+    # One that changes nothing has a body, too.
+    if body or path.method == "PUT":
         parts += ["-d", shlex.quote(encode(body).decode())]
     return " ".join(parts)

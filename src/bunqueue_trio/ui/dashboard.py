@@ -37,7 +37,8 @@ _log = structlog.get_logger()
 
 FORM_BYTES_MAX = 64 * 1024
 FIELDS_MAX = 50
-SAID_MAX = 500  # sentences that wait to be shown on the page after an action; the oldest goes
+# Sentences that wait to be shown on the page after an action; the oldest goes.
+SAID_MAX = 500
 HTML = "text/html; charset=utf-8"
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "

@@ -21,13 +21,19 @@ if TYPE_CHECKING:
 
 Form = Mapping[str, str]
 
-SLICE = 200  # jobs in one step of the engine: about a ms
-ACT_MAX = 10_000  # jobs in one go; the rest by doing it again
-LOOKED_MAX = 10_000  # dead letters of one error that are counted
+# Jobs in one step of the engine: about a ms.
+SLICE = 200
+# Jobs in one go; the rest by doing it again.
+ACT_MAX = 10_000
+# Dead letters of one error that are counted.
+LOOKED_MAX = 10_000
 EXAMPLES_MAX = 3
-PAGE = 50  # dead letters read at once: their payloads come from the disk
-WORKERS_PAGE = 50  # each with up to 100 jobs
-WATCHED_MAX = 20  # jobs whose fate is shown after they were retried
+# Dead letters read at once: their payloads come from the disk.
+PAGE = 50
+# Each with up to 100 jobs.
+WORKERS_PAGE = 50
+# Jobs whose fate is shown after they were retried.
+WATCHED_MAX = 20
 
 
 class Preview(NamedTuple):
@@ -244,7 +250,8 @@ def of_worker(says: str, *, is_nothing: bool = False) -> Looks:
 
 async def worker_of(ask: Ask, worker_id: str) -> WorkerView | None:
     """Return a worker, or None; lets others run while it looks for it."""
-    after = worker_id[:255][:-1] or None  # not far before it
+    # Not far before it.
+    after = worker_id[:255][:-1] or None
     while True:
         page = ask.look(c.ListWorkers(limit=WORKERS_PAGE, after=after)).data
         await trio.lowlevel.checkpoint()

@@ -8,10 +8,14 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Raw
 
-SHOWN_CHARS = 4000  # on a page; the rest is behind a link
-PARSED_BYTES = 128 * 1024  # looked at for the first part: 1 ms
-WHOLE_BYTES = 32 * 1024  # and shown whole: 4 ms to indent and to mask; larger ones are for a program
-COMPARED_BYTES = 16 * 1024  # of a payload that is compared with others
+# On a page; the rest is behind a link.
+SHOWN_CHARS = 4000
+# Looked at for the first part: 1 ms.
+PARSED_BYTES = 128 * 1024
+# And shown whole: 4 ms to indent and to mask; larger ones are for a program.
+WHOLE_BYTES = 32 * 1024
+# Of a payload that is compared with others.
+COMPARED_BYTES = 16 * 1024
 MASK = "•••"
 
 
@@ -49,7 +53,8 @@ def _masked(text: str, mask: Collection[str]) -> str:
     parts, position = [], 0
     for match in _pattern(frozenset(mask)).finditer(text):
         if match.start() < position:
-            continue  # within what is hidden already
+            # Within what is hidden already.
+            continue
         indent, key, value = match.groups()
         if _name(key).lower() not in mask:
             continue

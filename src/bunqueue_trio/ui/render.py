@@ -13,7 +13,8 @@ from bunqueue_trio.pages import words
 from bunqueue_trio.protocol.request import segment_of
 from bunqueue_trio.ui import charts
 
-PARTS_A_TURN = 200  # pieces of a page before others are served: about a ms, with a chart among them
+# Pieces of a page before others are served: about a ms, with a chart among them.
+PARTS_A_TURN = 200
 
 
 def clock_time(ms: int | None) -> str:
@@ -22,7 +23,8 @@ def clock_time(ms: int | None) -> str:
         return ""
     try:
         return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    except (ValueError, OverflowError, OSError):  # a client may choose when a delay ends
+    except (ValueError, OverflowError, OSError):
+        # A client may choose when a delay ends.
         return f"{ms} ms"
 
 

@@ -14,7 +14,8 @@ from bunqueue_trio.ui.doing import Form, Preview
 from bunqueue_trio.ui.payload import show
 from bunqueue_trio.ui.render import clock_time
 
-CHARS_MAX = 2000  # it stands in an address
+# It stands in an address.
+CHARS_MAX = 2000
 _FLAGS = {
     "cron": "--cron", "timezone": "--timezone", "every": "--every", "at": "--at", "start": "--start", "end": "--end", "limit": "--limit",
     "jitter": "--jitter", "misfire": "--misfire", "misfireMax": "--misfire-max", "window": "--window", "overlap": "--overlap",

@@ -23,9 +23,8 @@ def _drain(engine: Engine, command: c.Drain, now: int, owner: Owner) -> r.Reply:
     jobs = chain(queue.ready.after(None), queue.delayed if command.delayed else ())
     count = _remove(engine, list(islice(jobs, command.limit)), now)
     _tell(engine, command.queue, count, now)
-    queue = engine.queues.get(
-        command.queue, queue
-    )  # it may have been empty in between, and made anew by the next run of a series
+    # It may have been empty in between, and made anew by the next run of a series.
+    queue = engine.queues.get(command.queue, queue)
     left = queue.counts[State.WAITING] + (queue.counts[State.DELAYED] if command.delayed else 0)
     return r.DrainReply(count=count, left=left)
 

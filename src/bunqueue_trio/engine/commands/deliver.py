@@ -52,9 +52,11 @@ def _take(
         return None
     while (job := queue.ready.peek()) is not None and job.due is not None and job.due <= now:
         if engine.left <= 0:
-            return None  # more is over than one step works off: the pull declines, and those who wait are served later
+            # More is over than one step works off: the pull declines, and those who wait are served later.
+            return None
         engine.left -= 1
-        engine.settle(job, now)  # its TTL is over
+        # Its TTL is over.
+        engine.settle(job, now)
     if job is None:
         return None
     queue.ready.take(job)

@@ -19,7 +19,8 @@ def _find(engine: Engine, command: c.FindJobs, now: int, owner: Owner) -> r.Repl
 
 
 def _act(engine: Engine, command: c.ActOnJobs, now: int, owner: Owner) -> r.Reply:
-    if not any(getattr(command.filter, name) for name in command.filter.__struct_fields__):  # "" and 0 mean all, too
+    # "" and 0 mean all, too.
+    if not any(getattr(command.filter, name) for name in command.filter.__struct_fields__):
         raise c.EMPTY_FILTER.refuse()
     if command.action == "priority" and command.priority is None:
         raise c.NO_PRIORITY.refuse()

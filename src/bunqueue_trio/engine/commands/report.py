@@ -65,7 +65,8 @@ class Acks:
         begin, self._place = self._place, self._place + count
         for job_id, token, result in self._rows[begin : self._place]:
             if job_id in acked:
-                continue  # a batch put together from several lists
+                # A batch put together from several lists.
+                continue
             try:
                 job = held(engine, job_id, token, now)
             except errors.Refused:
@@ -142,7 +143,8 @@ class Failures:
             if work > count and len(self._run_at) > begin:
                 break
             run_at = None
-            if failure.id not in failed:  # else a batch put together from several lists
+            # Else a batch put together from several lists.
+            if failure.id not in failed:
                 try:
                     run_at = _charge(self._engine, failure, now)
                 except errors.Refused:

@@ -17,7 +17,8 @@ from bunqueue_trio.protocol import scheduled as s
 
 _REPEATS = "~"
 """What stands before the id of a job in the cursor of a page: it comes behind the names of all schedules."""
-_ERROR_SHOWN = 1000  # characters of an error in a list
+# Characters of an error in a list.
+_ERROR_SHOWN = 1000
 
 
 def _put(engine: Engine, command: c.PutSchedule, now: int, owner: Owner) -> r.Reply:
@@ -56,7 +57,8 @@ def _list(engine: Engine, command: c.ListSchedules, now: int, owner: Owner) -> r
     for name in found[:limit]:
         names.append(name)
         size += len(bytes(engine.planner.plans[name].data))
-        if size >= REPLAY_BYTES:  # a page of large payloads ends early
+        # A page of large payloads ends early.
+        if size >= REPLAY_BYTES:
             break
     following = names[-1] if len(found) > len(names) else None
     repeats: list[s.RepeatView] = []
@@ -182,7 +184,8 @@ def _past(engine: Engine, name: str, before: str | None, limit: int) -> tuple[li
     Raises:
         Refused: no page has such a cursor.
     """
-    first, end = f"{name}@", f"{name}@:"  # a colon comes after all digits
+    # A colon comes after all digits.
+    first, end = f"{name}@", f"{name}@:"
     if before is not None:
         cursor = RUN.fullmatch(before)
         if cursor is None:
@@ -196,9 +199,8 @@ def _past(engine: Engine, name: str, before: str | None, limit: int) -> tuple[li
     for trace in engine.archive.traces(first, end, limit + 1):
         if RUN.fullmatch(trace.id.removeprefix(first)):
             found[_place(name, trace.id)] = _ended(name, trace)
-    ended = (
-        engine.jobs.find(job_id) for job_id in engine.planner.progress[name].jobs
-    )  # whose end is not committed yet
+    # Whose end is not committed yet.
+    ended = (engine.jobs.find(job_id) for job_id in engine.planner.progress[name].jobs)
     for job in (*islice(engine.planner.unfinished_before(name, end), limit + 1), *ended):
         if job is not None:
             found[_place(name, job.id)] = _present(name, job)

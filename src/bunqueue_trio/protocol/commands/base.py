@@ -16,7 +16,8 @@ from bunqueue_trio.config import DAY_MS
 from bunqueue_trio.protocol.replies import Reply
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeVar  # a default for it is of Python 3.13; type checkers bring this with them
+    # A default for it is of Python 3.13; type checkers bring this with them.
+    from typing_extensions import TypeVar
 
     ReplyT_co = TypeVar("ReplyT_co", bound=Reply, covariant=True, default=Any)
 else:

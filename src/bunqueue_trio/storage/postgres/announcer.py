@@ -79,6 +79,7 @@ class Announcer:
             if self._said_at > -math.inf and self._link.is_open:
                 self._link.ask(Query(self._place.qualified(WAITS_NO_MORE), (own_name(),)), 1)
         except StoreError:
-            pass  # it is forgotten in time
+            # It is forgotten in time.
+            pass
         finally:
             self._link.close()

@@ -8,7 +8,8 @@ from bunqueue_trio.storage.postgres.link import Link, Query, Row
 from bunqueue_trio.storage.postgres.place import Place
 from bunqueue_trio.storage.postgres.schema import check_schema
 
-_PRESENT_S = 60  # who was not heard of for longer does not wait any more
+# Who was not heard of for longer does not wait any more.
+_PRESENT_S = 60
 _MS = "(extract(epoch FROM {}) * 1000)::bigint"
 _LEADER = (
     "SELECT term, holder, version, link, beat > '-infinity' AND beat + lease >= clock_timestamp(), "  # noqa: S608 - ours
@@ -91,7 +92,8 @@ class Watcher:
             answers = [await self._link.ask_soon(first)]
             trip_ms = (time.monotonic() - begun) * 1000
             answers += [await self._link.ask_soon(query) for query in others]
-        except AssertionError as error:  # what is only looked at is no reason to end a server
+        except AssertionError as error:
+            # What is only looked at is no reason to end a server.
             raise StoreError(str(error)) from None
         if not answers[0]:
             raise StoreError("the row of the leader is gone")

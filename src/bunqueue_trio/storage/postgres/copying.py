@@ -47,7 +47,8 @@ _PATIENT = (
 _ENDS = "SET LOCAL idle_in_transaction_session_timeout = '5min'"
 """Of a copy that writes and hangs, in whose way whoever leads next would commit nothing."""
 _IDS = "SELECT setval(pg_get_serial_sequence('bq.trail', 'id'), max(id)) FROM bq.trail"
-_WAIT_S = 3600  # for a count, or what the database does at the end
+# For a count, or what the database does at the end.
+_WAIT_S = 3600
 
 
 class Lead:
@@ -91,7 +92,8 @@ class Lead:
                 self._lost = True
                 return
             except StoreError:
-                continue  # for as long as the lease goes on
+                # For as long as the lease goes on.
+                continue
 
     def stay(self) -> None:
         """Raise StoreError if another one leads, or may."""
@@ -183,7 +185,8 @@ class DatabaseTarget(DatabaseHeld):
     def written(self) -> None:
         """Let ids go on behind those that were written; see :class:`Target`."""
         self._ask(_IDS)
-        for table in TABLES:  # the first start is not planned for empty tables
+        # The first start is not planned for empty tables.
+        for table in TABLES:
             self._ask(f"ANALYZE bq.{table.name}")
 
     def finish(self) -> None:

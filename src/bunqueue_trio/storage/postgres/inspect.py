@@ -15,7 +15,8 @@ from bunqueue_trio.storage.postgres.place import Place
 from bunqueue_trio.storage.postgres.reads import SIZE, Reads
 from bunqueue_trio.storage.postgres.schema import check_schema
 
-_EXAMPLES = 3  # of the rows that a check finds; the count says how many there are
+# Of the rows that a check finds; the count says how many there are.
+_EXAMPLES = 3
 
 CHECKS: tuple[tuple[str, str], ...] = (
     ("unfinished jobs share an id", "SELECT id FROM bq.job GROUP BY id HAVING count(*) > 1"),

@@ -248,7 +248,8 @@ class Link:
         if code == _FENCED:
             return Fenced((result.error_field(pq.DiagnosticField.MESSAGE_DETAIL) or b"").decode())
         if code == _NOT_PREPARED:
-            self._keeps_names = False  # the same is asked again, whole
+            # The same is asked again, whole.
+            self._keeps_names = False
             return _Unprepared(text)
         if code[:2] in _OURS and code != _PRIVILEGE:
             return AssertionError(f"the store contradicts the engine: {text}")

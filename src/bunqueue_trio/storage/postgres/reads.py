@@ -16,7 +16,8 @@ from bunqueue_trio.storage.store import StoredEvent
 T = TypeVar("T")
 RS = b"\x1e"
 """Between the events of a row; JSON has no place for it, as it has for a line end."""
-_NO_END = 2**63 - 1  # none is as late
+# None is as late.
+_NO_END = 2**63 - 1
 _JOB, _FINISHED = ", ".join(JobRow._fields), ", ".join(FinishedRow._fields)
 _FINISHED_PROGRESS = FinishedRow._fields.index("progress")
 _JOB_PROGRESS = JobRow._fields.index("progress")
@@ -139,7 +140,8 @@ class Reads:
             places: list[int] = []
             size = 0
             for _, fin, *row in rows:
-                if size >= REPLAY_BYTES:  # by what counts, of which the query knows the large part only
+                # By what counts, of which the query knows the large part only.
+                if size >= REPLAY_BYTES:
                     break
                 found.append(self._rows.finished(_record(row)))
                 places.append(fin)
@@ -209,7 +211,8 @@ class Reads:
         """Unfinished jobs as they are in the database."""
 
         def answer(rows: list[Row]) -> list[Stored]:
-            reader = Reader()  # of its own: this may run beside the event loop
+            # Of its own: this may run beside the event loop.
+            reader = Reader()
             return [reader.stored(_job_as_it_is(row)) for row in rows]
 
         return self._read(_STORED, after, upto, limit, answer=answer)
@@ -229,5 +232,6 @@ def _job(row: Row) -> Row:
 def _job_as_it_is(row: Row) -> Row:
     try:
         return _job(row)
-    except ValueError:  # a progress that is none
+    except ValueError:
+        # A progress that is none.
         return (row[0],)

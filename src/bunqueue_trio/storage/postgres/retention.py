@@ -124,7 +124,8 @@ class Pruner:
 
     def _aged_events(self, since: int) -> int:
         """Return the last event known to be too old, after a look at some more; 0 when there is none."""
-        if since < self._events_since:  # the clock was set back: what was too old may not be so any more
+        # The clock was set back: what was too old may not be so any more.
+        if since < self._events_since:
             self._events_seen = self._events_aged = 0
         self._events_since = since
         [(end, aged, rows)] = self._ask(Query(_NEXT_EVENTS, (since, self._events_seen, PRUNE_ROWS)))

@@ -8,8 +8,10 @@ from bunqueue_trio.storage.postgres.link import Link, Query
 from bunqueue_trio.storage.postgres.place import Place
 from bunqueue_trio.storage.postgres.terms import DURABLE
 
-_OLDEST = 150000  # of PostgreSQL: nothing older was ever tried
-_LOCK = 0x42515452  # "BQTR": of two that migrate at once one waits
+# Of PostgreSQL: nothing older was ever tried.
+_OLDEST = 150000
+# "BQTR": of two that migrate at once one waits.
+_LOCK = 0x42515452
 _ABOUT = (
     "SELECT current_setting('server_version_num')::bigint, current_setting('server_version'), "
     "current_setting('server_encoding'), to_regclass($1) IS NOT NULL, "

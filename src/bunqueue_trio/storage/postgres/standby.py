@@ -18,7 +18,8 @@ from bunqueue_trio.storage.postgres.terms import Seen
 
 _log = structlog.get_logger()
 
-_SEEN_S = 2.0  # times STANDBY_S: between two looks that are further apart the database may have been away
+# Times STANDBY_S: between two looks that are further apart the database may have been away.
+_SEEN_S = 2.0
 
 
 class Silence:
@@ -102,7 +103,8 @@ async def take_over(url: str, lease_s: float, on_wait: Callable[[], NoteLeader] 
             if note_leader is None:
                 note_leader = on_wait()
             if reached:
-                with suppress(StoreError):  # the leader is where it was, as far as anybody knows
+                # The leader is where it was, as far as anybody knows.
+                with suppress(StoreError):
                     doing = note_leader(*await trio.to_thread.run_sync(partial(announcer.wait, doing)))
             if holder != told:
                 _log.info(what, store=str(place), **{"leader" if is_known else "error": holder})

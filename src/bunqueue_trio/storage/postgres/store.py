@@ -126,7 +126,8 @@ class PostgresStore:
             StartupError: nobody can lead.
             StoreError: the database cannot be reached.
         """
-        check_schema(self._auditor, self._place)  # one that has just come up may have no tables yet
+        # One that has just come up may have no tables yet.
+        check_schema(self._auditor, self._place)
         for row in self._ask(SEEN):
             return Seen(*row)
         raise StartupError(f"{self._place}: the row of the leader is gone, so nobody can write there")
@@ -256,7 +257,8 @@ class PostgresStore:
             raise self._tail.meaning(fenced, self._place) from None
         if fenced.batch < self._batch or self._tail.is_before(fenced):
             _log.warning(_AGAIN, store=str(self._place), batches=len(tail))
-        self._recounts = True  # it has lost what was deleted, too
+        # It has lost what was deleted, too.
+        self._recounts = True
         self._pruner.begin_anew()
         again = [self._numbered(*known) for known in tail]
         if self._tail.is_before(fenced):
@@ -293,7 +295,8 @@ class PostgresStore:
         except Fenced as fenced:
             raise self._tail.meaning(fenced, self._place) from None
         except StoreError:
-            self._recounts = True  # nobody knows whether that was deleted
+            # Nobody knows whether that was deleted.
+            self._recounts = True
             raise
 
     # --- reading --------------------------------------------------------------------------------
@@ -425,7 +428,8 @@ class PostgresStore:
             if self._leader[0] and self._writer.is_open:
                 self._writer.ask(self._here(Query(LET_GO, self._leader)), 1)
         except StoreError:
-            pass  # it can when the lease is over
+            # It can when the lease is over.
+            pass
         finally:
             for link in (self._writer, self._reader, self._auditor, self._looker):
                 link.close()

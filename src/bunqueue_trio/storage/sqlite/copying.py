@@ -29,7 +29,8 @@ from bunqueue_trio.storage.sqlite.opening import (
     sync_directory,
 )
 
-_SLICE_ROWS, _SLICE_BYTES = 500, 8 * MIB  # written by one call, and in memory together
+# Written by one call, and in memory together.
+_SLICE_ROWS, _SLICE_BYTES = 500, 8 * MIB
 
 
 class FileHeld:
@@ -66,7 +67,8 @@ class FileTarget(FileHeld):
         super().__init__(path, apsw.Connection(str(unfinished)))
         self._unfinished = unfinished
         for pragma in ("auto_vacuum=INCREMENTAL", "journal_mode=OFF", "synchronous=OFF", "cache_size=-65536"):
-            self._connection.execute(f"PRAGMA {pragma}").fetchall()  # nobody needs a half of it
+            # Nobody needs a half of it.
+            self._connection.execute(f"PRAGMA {pragma}").fetchall()
         migrate(self._connection)
         self._mark(UNFINISHED_ID)
 
@@ -99,7 +101,8 @@ class FileTarget(FileHeld):
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        for log in beside(self._path):  # of the empty store that was there: it would be taken for one of the new
+        # Of the empty store that was there: it would be taken for one of the new.
+        for log in beside(self._path):
             log.unlink()
         self._unfinished.replace(self._path)
         sync_directory(self._path.parent)
@@ -161,7 +164,8 @@ def made(path: Path) -> Iterator[FileTarget]:
             _refuse_full(path)
         unfinished = path.with_name(f"{path.name}.copied")
         try:
-            for left in (*beside(unfinished), unfinished):  # by an interrupted run
+            # By an interrupted run.
+            for left in (*beside(unfinished), unfinished):
                 left.unlink(missing_ok=True)
             make_private(unfinished)
             target = FileTarget(path, unfinished)

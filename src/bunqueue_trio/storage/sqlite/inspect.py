@@ -27,8 +27,10 @@ from bunqueue_trio.storage.sqlite.opening import (
     sync_directory,
 )
 
-_EXAMPLES = 3  # of the rows that a check finds; the count says how many there are
-_STEP_PAGES = 2000  # copied between two reports of progress: 8 MB
+# Of the rows that a check finds; the count says how many there are.
+_EXAMPLES = 3
+# Copied between two reports of progress: 8 MB.
+_STEP_PAGES = 2000
 _RAW = msgspec.json.Decoder(Raw)
 
 _WAITING_ON = "SELECT job.id, open.value AS waits_for FROM job, json_each(job.note, '$.waiting_on') AS open"
@@ -172,7 +174,8 @@ def copy(path: Path, target: Path, on_progress: Callable[[int, int], None], *, o
         if target.exists() and target.samefile(path):
             raise StoreError(f"{target}: is the file itself")
         try:
-            unfinished.unlink(missing_ok=True)  # what an interrupted copy left
+            # What an interrupted copy left.
+            unfinished.unlink(missing_ok=True)
             make_private(unfinished)
             _copy_pages(source, unfinished, on_progress)
             _finish(unfinished, path.stat().st_mode & 0o7777)
@@ -245,9 +248,11 @@ def snapshot(path: Path) -> Iterator[apsw.Connection]:
     try:
         refuse_foreign(path)
         with closing(apsw.Connection(uri, flags=flags)) as connection:
-            connection.set_busy_timeout(5000)  # a server that is just starting or stopping
+            # A server that is just starting or stopping.
+            connection.set_busy_timeout(5000)
             connection.execute("BEGIN").fetchall()
-            connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()  # here the snapshot is taken
+            # Here the snapshot is taken.
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
             yield connection
     except apsw.Error as error:
         raise StoreError(f"{path}: cannot be read: {error}") from None
@@ -257,7 +262,8 @@ def snapshot(path: Path) -> Iterator[apsw.Connection]:
 
 def _ungrouped(connection: apsw.Connection) -> Iterator[str]:
     """Yield what is in no group of errors and should be, or the other way round; a file of an older schema has no groups."""
-    with suppress(apsw.Error):  # the damage is a finding already
+    # The damage is a finding already.
+    with suppress(apsw.Error):
         if any(row[1] == "fingerprint" for row in connection.execute("PRAGMA table_info(finished)")):
             query = "SELECT id FROM finished WHERE (state = 'failed') <> (fingerprint IS NOT NULL)"
             yield from _offences(connection, "dead letters are in no group of errors, or others are", query)
@@ -268,7 +274,8 @@ def _damage(connection: apsw.Connection) -> Iterator[str]:
         for (line,) in connection.execute("PRAGMA integrity_check(20)"):
             if line != "ok":
                 yield f"the file is damaged: {' '.join(str(line).split())}"
-    except apsw.Error as error:  # so much that it cannot be told where
+    except apsw.Error as error:
+        # So much that it cannot be told where.
         yield f"the file is damaged: {error}"
 
 
@@ -278,9 +285,8 @@ def _unreadable(connection: apsw.Connection) -> Iterator[str]:
     for table, names, read in (("job", JobRow._fields, rows.one), ("finished", FinishedRow._fields, rows.finished)):
         failed: list[str] = []
         try:
-            have = {
-                str(row[1]) for row in connection.execute(f"PRAGMA table_info({table})")
-            }  # an older schema has fewer
+            # An older schema has fewer.
+            have = {str(row[1]) for row in connection.execute(f"PRAGMA table_info({table})")}
             columns = ", ".join(name if name in have else "NULL" for name in names)
             for key, *row in connection.execute(f"SELECT rowid, {columns} FROM {table}"):  # noqa: S608 - ours
                 try:
@@ -289,7 +295,8 @@ def _unreadable(connection: apsw.Connection) -> Iterator[str]:
                         _RAW.decode(marked(payload or b"null"))
                 except (ValueError, LookupError, TypeError) as error:
                     failed.append(f"row {key}: {error}")
-        except apsw.Error as error:  # damage that stops the reading
+        except apsw.Error as error:
+            # Damage that stops the reading.
             failed.append(str(error))
         if failed:
             yield _told(f"jobs in {table} cannot be read", failed)
@@ -298,7 +305,8 @@ def _unreadable(connection: apsw.Connection) -> Iterator[str]:
 def _offences(connection: apsw.Connection, claim: str, query: str) -> Iterator[str]:
     try:
         offences = [str(row[0]) for row in connection.execute(query)]
-    except apsw.Error as error:  # damage that stops even the question
+    except apsw.Error as error:
+        # Damage that stops even the question.
         yield f"{claim}: cannot be told: {error}"
         return
     if offences:
@@ -311,6 +319,7 @@ def _told(claim: str, offences: list[str]) -> str:
 
 
 def _counts(connection: apsw.Connection, query: str) -> dict[str, int]:
-    with suppress(apsw.Error):  # the damage is a finding already
+    # The damage is a finding already.
+    with suppress(apsw.Error):
         return {str(name): int(str(n)) for name, n in connection.execute(query)}
     return {}

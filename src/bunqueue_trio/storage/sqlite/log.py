@@ -12,8 +12,10 @@ import apsw
 from bunqueue_trio.storage.sqlite.meaning import TRANSLATED
 from bunqueue_trio.storage.sqlite.opening import closing
 
-_CHECKPOINT_BUSY_MS = 1000  # it runs in a thread, and only readers outside the server are in the way
-_CHECKPOINT_TRIES = 3  # so far apart, in s; what is in the way takes microseconds, or comes again next time
+# It runs in a thread, and only readers outside the server are in the way.
+_CHECKPOINT_BUSY_MS = 1000
+# So far apart, in s; what is in the way takes microseconds, or comes again next time.
+_CHECKPOINT_TRIES = 3
 _CHECKPOINT_PAUSE_S = 0.01
 
 
@@ -26,7 +28,8 @@ class Log:
         """How many the log has; 0 when all of them are in the file."""
         self._turn = threading.Lock()
         """Two that move the log at once refuse each other."""
-        writer.set_wal_hook(self._note)  # this also stops SQLite's own checkpoints
+        # This also stops SQLite's own checkpoints.
+        writer.set_wal_hook(self._note)
 
     def _note(self, connection: apsw.Connection, name: str, pages: int) -> int:
         self.pages = pages
@@ -40,7 +43,8 @@ class Log:
             connection.execute("PRAGMA synchronous=NORMAL")
             pages, moved = _move(connection, mode)
         if restart or (moved == pages and self.pages <= pages):
-            self.pages = 0  # all of it is in the file: the next commit begins the log anew
+            # All of it is in the file: the next commit begins the log anew.
+            self.pages = 0
 
 
 def _move(connection: apsw.Connection, mode: int) -> tuple[int, int]:
@@ -54,5 +58,6 @@ def _move(connection: apsw.Connection, mode: int) -> tuple[int, int]:
             try:
                 return connection.wal_checkpoint(mode=mode)
             except apsw.BusyError:
-                time.sleep(_CHECKPOINT_PAUSE_S)  # in a thread, as ever
+                # In a thread, as ever.
+                time.sleep(_CHECKPOINT_PAUSE_S)
     return connection.wal_checkpoint(mode=mode)

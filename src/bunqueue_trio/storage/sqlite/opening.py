@@ -18,8 +18,10 @@ import apsw
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.storage.rows import fingerprint_of
 
-APPLICATION_ID = 0x42515452  # "BQTR"
-UNFINISHED_ID = 0x42515463  # "BQTc": of a copy that is not whole yet, which no version takes for a store
+# "BQTR"
+APPLICATION_ID = 0x42515452
+# "BQTc": of a copy that is not whole yet, which no version takes for a store.
+UNFINISHED_ID = 0x42515463
 BESIDE = ("-wal", "-shm", "-journal", ".lock")
 """How the names of the files end that belong to a store, and lie beside it."""
 
@@ -139,7 +141,8 @@ def _is_locked(path: Path | str) -> bool:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
-        return False  # whoever opens it next says why not
+        # Whoever opens it next says why not.
+        return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -177,7 +180,8 @@ def refuse_foreign(path: Path) -> None:
     """Raise ``StartupError`` when the file is not ours or newer than this version; change nothing."""
     if not path.exists() or path.stat().st_size == 0:
         return
-    if path.stat().st_size == 1:  # the one size that SQLite takes for empty although it is not
+    # The one size that SQLite takes for empty although it is not.
+    if path.stat().st_size == 1:
         raise StartupError(f"{path}: is not a database")
     # Without a log the file alone is the truth, and can be read without leaving a trace beside it.
     how = "mode=ro" if has_log(path) else "immutable=1"

@@ -22,14 +22,16 @@ def restore(backup: Path, path: Path, on_progress: Callable[[int, int], None], *
         raise StoreError(f"{path}: exists already; --force replaces it")
     if not path.parent.is_dir():
         raise StoreError(f"{path}: there is no directory {path.parent}")
-    path = real(path)  # a link to it stays one
+    # A link to it stays one.
+    path = real(path)
     held = lock(path)
     try:
         if path.exists() and backup.exists() and backup.samefile(path):
             raise StoreError(f"{path}: is the copy itself")
         written = path.with_name(f"{path.name}.restored")
         try:
-            for left in (*beside(written), written):  # by an interrupted run
+            # By an interrupted run.
+            for left in (*beside(written), written):
                 left.unlink(missing_ok=True)
             size = copy(backup, written, on_progress, overwrite=False)
             if path.exists():

@@ -15,8 +15,10 @@ from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.sqlite.inspect import beside
 from bunqueue_trio.storage.sqlite.opening import closing, lock, make_private, real, refuse_foreign, sync_directory
 
-_PROGRESS_STEPS = 100_000  # of SQLite's machine between two reports of progress: some ms
-_BUSY_MS = 1000  # somebody may be looking at it
+# Of SQLite's machine between two reports of progress: some ms.
+_PROGRESS_STEPS = 100_000
+# Somebody may be looking at it.
+_BUSY_MS = 1000
 
 
 def shrink(path: Path, on_progress: Callable[[int, int], None]) -> tuple[int, int]:
@@ -30,7 +32,8 @@ def shrink(path: Path, on_progress: Callable[[int, int], None]) -> tuple[int, in
     """
     if not path.is_file() or path.stat().st_size == 0:
         raise StoreError(f"{path}: there is no such file, or it is empty")
-    path = real(path)  # a link to it stays one
+    # A link to it stays one.
+    path = real(path)
     held = lock(path)
     try:
         unfinished = path.with_name(f"{path.name}.shrunk")
@@ -49,7 +52,8 @@ def shrink(path: Path, on_progress: Callable[[int, int], None]) -> tuple[int, in
 
 
 def _replaced(path: Path, unfinished: Path, on_progress: Callable[[int, int], None]) -> tuple[int, int]:
-    for left in (unfinished, *beside(unfinished)):  # by an interrupted run
+    # By an interrupted run.
+    for left in (unfinished, *beside(unfinished)):
         left.unlink(missing_ok=True)
     make_private(unfinished)
     before = path.stat()
@@ -92,7 +96,8 @@ def _write_anew(
 
     connection.set_progress_handler(tell, _PROGRESS_STEPS)
     if not int(connection.pragma("auto_vacuum")):
-        connection.execute("PRAGMA auto_vacuum=INCREMENTAL").fetchall()  # holds for the new file alone
+        # Holds for the new file alone.
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL").fetchall()
     connection.execute("VACUUM INTO ?", (str(unfinished),)).fetchall()
     on_progress(total, total)
 

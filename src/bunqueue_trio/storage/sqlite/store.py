@@ -48,13 +48,16 @@ from bunqueue_trio.storage.sqlite.writing import RECORD_SEPARATOR, counts, write
 from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Sampled, Space, StoredEvent
 from bunqueue_trio.storage.tally import Tally
 
-_OPEN_BUSY_MS = 5000  # a start may wait for a tool that has the file for a moment
-_BUSY_MS = 250  # a commit may stop the event loop for this long; then the journal waits, and tries again
-_CACHED_BYTES = (
-    8 * 1024 * 1024
-)  # of payloads: what is written stays in memory up to the COMMIT; the cache has twice that
-_INCREMENTAL = 2  # of PRAGMA auto_vacuum: pages are given back when that is asked for
-_LOG_KEPT = 32 * 1024 * 1024  # a log that grew once gives space back, but not what it soon needs again: that takes 5 ms
+# A start may wait for a tool that has the file for a moment.
+_OPEN_BUSY_MS = 5000
+# A commit may stop the event loop for this long; then the journal waits, and tries again.
+_BUSY_MS = 250
+# Of payloads: what is written stays in memory up to the COMMIT; the cache has twice that.
+_CACHED_BYTES = 8 * 1024 * 1024
+# Of PRAGMA auto_vacuum: pages are given back when that is asked for.
+_INCREMENTAL = 2
+# A log that grew once gives space back, but not what it soon needs again: that takes 5 ms.
+_LOG_KEPT = 32 * 1024 * 1024
 
 _JOB, _FINISHED = ", ".join(JobRow._fields), ", ".join(FinishedRow._fields)
 _FACTS = f"SELECT {', '.join(FactRow._fields)} FROM fact ORDER BY kind, key"  # noqa: S608
@@ -62,7 +65,8 @@ _FIND = f"SELECT {_FINISHED} FROM finished WHERE id=?"  # noqa: S608
 _RECORDS = f"SELECT fin, {_FINISHED} FROM finished WHERE queue=? AND state=? AND fin<? ORDER BY fin DESC LIMIT ?"  # noqa: S608
 _OF_ERROR = _RECORDS.replace("AND fin<?", "AND fingerprint=? AND fin<?")
 _FIRST_SEEN = "SELECT finished_at FROM finished WHERE queue=? AND fingerprint=? ORDER BY fin LIMIT 1"
-_NO_END = 2**63 - 1  # none is as late
+# None is as late.
+_NO_END = 2**63 - 1
 _OUTCOMES = "SELECT id, state FROM finished WHERE id IN (SELECT value FROM json_each(?))"
 _TRACES = (
     "SELECT id, state, started_at, finished_at, note FROM finished WHERE id >= ? AND id < ? ORDER BY id DESC LIMIT ?"
@@ -101,19 +105,22 @@ class SqliteStore:
     def _open(self) -> None:
         refuse_foreign(self.path)
         make_private(self.path)
-        self._lock.take_file()  # if it was not there before
+        # If it was not there before.
+        self._lock.take_file()
         self._writer = writer = self._connect(apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
         if writer.readonly("main"):
             raise StartupError(f"{self.path}: cannot be opened as a store: it is read-only")
         # A log that an ended process left is not moved into the file before that is known to be sound.
         writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, int(has_log(self.path)))
-        if self._one("PRAGMA page_count") == 0:  # a file that has content keeps what it was made with
+        # A file that has content keeps what it was made with.
+        if self._one("PRAGMA page_count") == 0:
             writer.execute("PRAGMA auto_vacuum=INCREMENTAL").fetchall()
         if writer.execute("PRAGMA journal_mode=WAL").fetchall() != [("wal",)]:
             raise StartupError(f"{self.path}: cannot be opened as a store: no write-ahead log is possible there")
         for pragma in (
             "synchronous=NORMAL",
-            "cache_size=-16384",  # 16 MiB hold the ends of both tables and the index of 100,000 finished ids
+            # 16 MiB hold the ends of both tables and the index of 100,000 finished ids.
+            "cache_size=-16384",
             f"journal_size_limit={_LOG_KEPT}",
         ):
             writer.execute(f"PRAGMA {pragma}").fetchall()
@@ -199,7 +206,8 @@ class SqliteStore:
         elif self._wants_thread(batch):
             await trio.to_thread.run_sync(self.commit, batch)
         else:
-            with trio.CancelScope(shield=True):  # its steps are counted, and a COMMIT has no half
+            # Its steps are counted, and a COMMIT has no half.
+            with trio.CancelScope(shield=True):
                 await self._write_by_and_by(batch)
 
     def _wants_thread(self, batch: Batch) -> bool:
@@ -344,7 +352,8 @@ class SqliteStore:
 
     def stored(self, after: int, upto: int, limit: int) -> list[Stored]:
         """Return unfinished jobs as they are on the disk; see :class:`Store`."""
-        rows = Reader()  # of its own: this may run beside the event loop
+        # Of its own: this may run beside the event loop.
+        rows = Reader()
         try:
             return [rows.stored(row) for row in self._auditor.execute(_STORED, (after, upto, limit))]
         except apsw.Error as error:

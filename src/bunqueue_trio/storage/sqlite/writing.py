@@ -13,8 +13,10 @@ from bunqueue_trio.storage.store import Batch, FinishedCounts, event_rows
 
 T = TypeVar("T")
 
-_SLICE = 500  # rows that are written in one step of the event loop: 1 to 2 ms
-_LINES = 100  # and of trails, each of which is four statements
+# Rows that are written in one step of the event loop: 1 to 2 ms.
+_SLICE = 500
+# And of trails, each of which is four statements.
+_LINES = 100
 
 RECORD_SEPARATOR = b"\x1e"
 """Between the events of a row; JSON has no place for it, as it has for a line end."""

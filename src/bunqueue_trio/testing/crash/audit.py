@@ -28,8 +28,10 @@ from bunqueue_trio.testing.crash.load import (
     note_delivery,
 )
 
-ASKING = 16  # questions under way at once
-SHOWN = 5  # breaches of one kind that are shown
+# Questions under way at once.
+ASKING = 16
+# Breaches of one kind that are shown.
+SHOWN = 5
 FINISHED = {"completed", "failed"}
 GONE = "gone"
 HOLD_MS = 60_000
@@ -197,7 +199,8 @@ def _there(job: Job, found: Found) -> list[Op]:
 def _judge(job: Job, found: Found, sure: set[Op]) -> tuple[str | None, list[Op]]:
     """Return what is wrong with a job, if anything, and which answered changes are not there, whether sure or not."""
     state = found.states.get(job)
-    if state is None:  # nobody knows its id: the push was not answered, and nobody got it
+    # Nobody knows its id: the push was not answered, and nobody got it.
+    if state is None:
         return None, []
     final = [op for op in job.fails if op.final]
     missing = [op for op in job.acks if state != "completed"] + [op for op in final if state != "failed"]
@@ -205,7 +208,8 @@ def _judge(job: Job, found: Found, sure: set[Op]) -> tuple[str | None, list[Op]]
     attempts = found.attempts.get(job, 0)
     if state == GONE:
         if job.cancels:
-            return None, []  # cancelled, or lost with its push: the events tell
+            # Cancelled, or lost with its push: the events tell.
+            return None, []
         missing = [job.push, *job.acks, *job.fails]
     elif attempts < len(job.fails):
         missing += sorted(job.fails, key=lambda op: op.answered)[attempts:]

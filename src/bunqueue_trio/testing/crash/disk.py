@@ -25,8 +25,10 @@ from typing import Any
 import apsw
 import msgspec
 
-SECTOR = 512  # the smallest unit that any disk writes whole; SQLite's powersafe overwrite asks for no more
-WIPED = ("-shm",)  # beside the database, but memory and no file
+# The smallest unit that any disk writes whole; SQLite's powersafe overwrite asks for no more.
+SECTOR = 512
+# Beside the database, but memory and no file.
+WIPED = ("-shm",)
 
 # The moments that hurt are those of the checkpoint; a hasty server makes them twenty times as often.
 HASTE = 20
@@ -35,7 +37,8 @@ HASTE = 20
 class Record(msgspec.Struct, array_like=True):
     """One change: what was done to the file of this name, `at` an offset, size or position in the log."""
 
-    what: str  # create, delete, write, truncate; synced, directory: all that came before `at` is safe
+    # Create, delete, write, truncate; synced, directory: all that came before `at` is safe.
+    what: str
     name: str = ""
     at: int = 0
     data: bytes = b""
@@ -95,7 +98,8 @@ def survivors(before: dict[str, bytes], log: Path, rng: random.Random) -> dict[s
     """Return the files that a power cut now may leave, of those that were safe `before` and the log's changes since."""
     names = {name: _File(bytearray(content)) for name, content in before.items()}
     safe = dict(names)
-    unsafe: list[tuple[int, str, _File | None]] = []  # names made and removed since the directory was synced
+    # Names made and removed since the directory was synced.
+    unsafe: list[tuple[int, str, _File | None]] = []
     for position, record in read_log(log):
         name = record.name
         if record.what == "create":
@@ -110,7 +114,8 @@ def survivors(before: dict[str, bytes], log: Path, rng: random.Random) -> dict[s
         elif record.what == "directory":
             _settle(safe, [entry[1:] for entry in unsafe if entry[0] < record.at])
             unsafe = [entry for entry in unsafe if entry[0] >= record.at]
-        elif name in names:  # else the last handle of a file without a name
+        elif name in names:
+            # Else the last handle of a file without a name.
             names[name].unsynced.append((position, record))
     for name in sorted({entry[1] for entry in unsafe}):
         changes = [entry[1:] for entry in unsafe if entry[1] == name]
@@ -224,7 +229,8 @@ class _Handle(apsw.VFSFile):
     def xLock(self, level: int) -> None:  # noqa: N802
         try:
             super().xLock(level)
-        except apsw.IOError:  # a read-only file at its close: SQLite only tries, but APSW would raise it
+        except apsw.IOError:
+            # A read-only file at its close: SQLite only tries, but APSW would raise it.
             raise apsw.BusyError from None
 
     def xWrite(self, data: Any, offset: int) -> None:  # noqa: N802 - bytes, or another buffer

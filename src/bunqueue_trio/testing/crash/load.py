@@ -13,13 +13,16 @@ from bunqueue_trio.testing.client import Body, Cut, EventStream, Peer, event_str
 
 Client: TypeAlias = "Callable[[Peer, Books, random.Random], Coroutine[Any, Any, None]]"
 
-LEASE_MS = 500  # jobs that a worker forgets come back within the round
+# Jobs that a worker forgets come back within the round.
+LEASE_MS = 500
 POLL_MS = 100
 BULK = 10
 SERIES_EVERY_MS = 20
 SLOT_EVERY_MS = 250
-SLOTS_MADE_UP = 25  # after a restart; those of 6 s
-HTTP_CLIENTS = 2  # of each kind; a WebSocket carries more with less
+# After a restart; those of 6 s.
+SLOTS_MADE_UP = 25
+# Of each kind; a WebSocket carries more with less.
+HTTP_CLIENTS = 2
 WS_CLIENTS = 4
 
 
@@ -165,7 +168,8 @@ async def work(peer: Peer, books: Books, rng: random.Random) -> None:
     while True:
         deliveries = await _pull(peer, books, books.queue, rng.randint(1, BULK))
         if rng.random() < 0.05:
-            continue  # forgotten
+            # Forgotten.
+            continue
         if rng.random() < 0.2:
             await _ack_all(peer, books, deliveries)
             continue
@@ -272,7 +276,8 @@ async def load(url: str, books: Books, rng: random.Random, kill: Callable[[], No
             with trio.move_on_after(seconds):
                 await books.durable_answer.wait()
         kill()
-        nursery.cancel_scope.deadline = trio.current_time() + 10  # every client has noticed long before
+        # Every client has noticed long before.
+        nursery.cancel_scope.deadline = trio.current_time() + 10
 
 
 async def _until_cut(connect: Any, url: str, clients: list[Client], books: Books, rng: random.Random) -> None:
@@ -282,20 +287,23 @@ async def _until_cut(connect: Any, url: str, clients: list[Client], books: Books
             for client in clients:
                 nursery.start_soon(client, peer, books, random.Random(rng.getrandbits(32)))
     except* Cut:
-        pass  # the kill
+        # The kill.
+        pass
 
 
 async def watch(url: str, books: Books, *, task_status: trio.TaskStatus[None]) -> None:
     """Hear all events until the cut; started when the mark that begins the round has been heard."""
     try:
         async with event_stream(url, None) as events, http_peer(url) as peer:
-            await events.next()  # the greeting: from here on nothing is missed
+            # The greeting: from here on nothing is missed.
+            await events.next()
             books.begun_at, _ = await hear_mark(peer, events)
             task_status.started()
             while True:
                 books.heard.append(await events.next())
     except Cut:
-        pass  # the kill
+        # The kill.
+        pass
 
 
 async def hear_mark(peer: Peer, events: EventStream) -> tuple[int, list[tuple[int, str]]]:

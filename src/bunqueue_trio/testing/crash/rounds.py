@@ -21,16 +21,22 @@ from bunqueue_trio.testing.crash.disk import WIPED, survivors
 from bunqueue_trio.testing.crash.load import Books, load
 from bunqueue_trio.testing.process import STOP_WITHIN_S, ServerProcess
 
-LOG_SHOWN = 1000  # characters
-LOAD_S = 0.6  # some hundred changes, and small enough a round to try many moments
-STILLBORN = 0.2  # of the restarts are killed, too, before the server is ready
-STILLBORN_S = 0.7  # about how long a start takes
-DURABLE_SHARES = (0.0, 0.02, 0.1, 0.5)  # of the pushes; what is not durable has a right to be lost with the power
+# Characters.
+LOG_SHOWN = 1000
+# Some hundred changes, and small enough a round to try many moments.
+LOAD_S = 0.6
+# Of the restarts are killed, too, before the server is ready.
+STILLBORN = 0.2
+# About how long a start takes.
+STILLBORN_S = 0.7
+# Of the pushes; what is not durable has a right to be lost with the power.
+DURABLE_SHARES = (0.0, 0.02, 0.1, 0.5)
 # A job that is forgotten again and again is not to die of it, and clients that go on talking are not to delay a stop.
 SETTINGS = {"LOG_LEVEL": "info", "STALLS_MAX": "1000", "SHUTDOWN_GRACE_MS": "200"}
 # What a round needs and not much more: rounds cost the same from first to last, and retention works meanwhile.
 RETENTION = ("--retention-completed-max", "10000", "--retention-dead-max", "5000", "--retention-events-max", "50000")
-ENDS = {"cut": 8, "kill": 1, "stop": 1}  # how a round on the simulated disk ends; a stop is followed by a cut
+# How a round on the simulated disk ends; a stop is followed by a cut.
+ENDS = {"cut": 8, "kill": 1, "stop": 1}
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,8 @@ async def ask_first(ask: Ask, wrong: str = "") -> Screen:
     try:
         action.fields_of(form, ask.now)
         cli, curl = lines(ask, action, form)
-    except Wrong as error:  # what is no value has no line for a shell
+    except Wrong as error:
+        # What is no value has no line for a shell.
         wrong = wrong or str(error)
     return Screen(
         "act.html", action.title(form), "",

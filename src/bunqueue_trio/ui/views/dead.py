@@ -23,13 +23,18 @@ from bunqueue_trio.ui.doing import dead_letters
 from bunqueue_trio.ui.payload import common, show
 from bunqueue_trio.ui.views.queues import of
 
-QUEUES_LOOKED = 20  # on the page of all, the fullest
-GROUP_LOOKED = 1000  # letters on the page of one error, or of one queue; on that of all in its queues together: 20 ms
+# On the page of all, the fullest.
+QUEUES_LOOKED = 20
+# Letters on the page of one error, or of one queue; on that of all in its queues together: 20 ms.
+GROUP_LOOKED = 1000
 GROUPS_SHOWN = 100
-ROWS_SHOWN = 50  # each with a chart: 70 KB
-COMPARED = 100  # payloads that are compared
+# Each with a chart: 70 KB.
+ROWS_SHOWN = 50
+# Payloads that are compared.
+COMPARED = 100
 SHOWN, SHOWN_MORE = 20, 200
-FINGERPRINT_MAX = 100  # characters of one that are looked for: ours have 12
+# Characters of one that are looked for: ours have 12.
+FINGERPRINT_MAX = 100
 WATCHED = 20
 RERUNS_SHOWN = 10
 CANCELLED = "cancelled"

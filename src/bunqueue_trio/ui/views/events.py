@@ -14,7 +14,8 @@ from bunqueue_trio.runtime.hub import Published
 from bunqueue_trio.ui.ask import Ask, Screen, Wrong
 from bunqueue_trio.ui.payload import show as show_payload
 
-LOOKED = 2000  # of the newest events: what a page of them is chosen from
+# Of the newest events: what a page of them is chosen from.
+LOOKED = 2000
 SHOWN = 100
 DETAIL_CHARS = 160
 

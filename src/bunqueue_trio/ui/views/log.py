@@ -17,8 +17,10 @@ from bunqueue_trio.ui.render import clock_time
 from bunqueue_trio.ui.undo import undo
 
 SHOWN = 50
-PAGE = 100  # lines that are read at once: each is decoded
-LOOKED = 2000  # of the newest, or behind the cursor: what a page is chosen from
+# Lines that are read at once: each is decoded.
+PAGE = 100
+# Of the newest, or behind the cursor: what a page is chosen from.
+LOOKED = 2000
 FIELDS_CHARS = 300
 
 

@@ -17,8 +17,10 @@ from bunqueue_trio.ui.views.cluster import OF_CLUSTER
 
 FULLEST = 8
 MINUTES = 60
-MANY = 2  # findings of one kind about as many queues are one card
-MANY_SHOWN = 5  # of them at first
+# Findings of one kind about as many queues are one card.
+MANY = 2
+# Of them at first.
+MANY_SHOWN = 5
 
 
 class Link(NamedTuple):

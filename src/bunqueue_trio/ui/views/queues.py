@@ -23,8 +23,10 @@ from bunqueue_trio.ui.ask import Ask, Screen, Wrong
 from bunqueue_trio.ui.doing import told_of
 
 PAGE = 50
-COMPARED_MAX = 100  # names, with one of which there is no queue
-ACTS_LOOKED, ACTS_PAGE = 500, 100  # of the newest: who has said something longer ago is not told
+# Names, with one of which there is no queue.
+COMPARED_MAX = 100
+# Of the newest: who has said something longer ago is not told.
+ACTS_LOOKED, ACTS_PAGE = 500, 100
 STATES = ("waiting", "delayed", "waiting-children", "active", "completed", "failed")
 
 
@@ -148,7 +150,8 @@ def _charts(periods: Sequence[FigureView], unit_ms: int, most: int, unit: str, n
         return []
     line = [found.get(age) for age in range(max(ages), -1, -1)]
     if line[-1] is None:
-        line.pop()  # its end is still to come
+        # Its end is still to come.
+        line.pop()
     made, each_one = [], f"{'an' if unit == 'hour' else 'a'} {unit}"
     for label, name, tone, of in _FIGURES:
         # What comes and goes in a period is not known before its end: what was so far would look like a fall.

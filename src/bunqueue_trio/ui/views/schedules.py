@@ -15,7 +15,8 @@ from bunqueue_trio.ui.actions import bind
 from bunqueue_trio.ui.ask import Ask, Screen, Wrong
 from bunqueue_trio.ui.payload import show
 
-PAGE = 25  # each with its payload, of which some are large
+# Each with its payload, of which some are large.
+PAGE = 25
 PAST = 20
 UPCOMING = 5
 

@@ -15,7 +15,8 @@ from bunqueue_trio.ui.doing import worker_of
 PAGE = 50
 JOBS_SHOWN = 100
 QUEUES_COMPARED = 10
-LONGER = 2  # times what 95 % of the jobs of a queue did not exceed
+# Times what 95 % of the jobs of a queue did not exceed.
+LONGER = 2
 
 
 def state_of(each: WorkerView) -> str:
@@ -55,7 +56,8 @@ def _times(job: WorkerJob, usual: int | None, now: int) -> str:
     """Return how a job compares to what is usual in its queue; empty while it is not longer."""
     if usual is None or job.since is None or now - job.since <= usual:
         return ""
-    times = (now - job.since) / max(usual, 1000)  # what takes no time is not ten times as long after a second
+    # What takes no time is not ten times as long after a second.
+    times = (now - job.since) / max(usual, 1000)
     return f"{times:,.0f} × longer than usual" if times >= LONGER else ""
 
 
