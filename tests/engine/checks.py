@@ -13,6 +13,7 @@ from bunqueue_trio.engine.figures import HOUR, MINUTE
 from bunqueue_trio.engine.gates import CONCURRENCY, PAUSED, RATE, Pause
 from bunqueue_trio.engine.job import UNFINISHED, Job, State
 from bunqueue_trio.engine.listing import page
+from bunqueue_trio.engine.planner import Progress
 from bunqueue_trio.engine.queue import Queue
 from bunqueue_trio.engine.timers import Timers
 from bunqueue_trio.engine.workers import QUIET
@@ -110,7 +111,7 @@ def check_agreement(engine: Engine, model: Model) -> None:
     assert workers(engine) == known_workers, (workers(engine), known_workers)
     assert engine.workers.by_connection == model.bound
     assert {k: v for k, v in msgspec.structs.asdict(engine.totals).items() if v} == +model.totals
-    assert {name: msgspec.to_builtins(each) for name, each in engine.planner.progress.items()} == {
+    assert {name: kept(each) for name, each in engine.planner.progress.items()} == {
         name: progress(each) for name, each in model.schedules.items()
     }
     for name, schedule in model.schedules.items():
@@ -119,11 +120,22 @@ def check_agreement(engine: Engine, model: Model) -> None:
         assert engine.planner.slots[name] == schedule.next()
 
 
+def kept(each: Progress) -> dict[str, Any]:
+    """The progress of a schedule; of cancelled jobs only those that it still knows."""
+    live = {job: by for job, by in each.cancelled.items() if job in each.jobs}
+    return msgspec.to_builtins(each) | {"cancelled": live} if live else _without(msgspec.to_builtins(each), "cancelled")
+
+
+def _without(said: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in said.items() if key != name}
+
+
 def progress(schedule: Schedule) -> dict[str, Any]:
     """How far a schedule of the model has come, as the engine keeps it."""
     fields = ("settled", "created", "updated", "runs", "jobs", "waiting", "paused")
-    said = {name: getattr(schedule, name) for name in fields} | {"patience": schedule.longest}
-    return {name: value for name, value in said.items() if name in fields[:3] or value not in (0, [], None, "")}
+    cancelled = {job: by for job, by in schedule.cancelled.items() if job in schedule.jobs}
+    said = {name: getattr(schedule, name) for name in fields} | {"patience": schedule.longest, "cancelled": cancelled}
+    return {name: value for name, value in said.items() if name in fields[:3] or value not in (0, [], {}, None, "")}
 
 
 def workers(engine: Engine) -> dict[str, tuple[object, ...]]:

@@ -34,6 +34,8 @@ class Schedule:
     waiting: int | None = None
     paused: int | None = None
     skips: list[tuple[int, int, str]] = field(default_factory=list)
+    cancelled: dict[str, int] = field(default_factory=dict)
+    """Its jobs that a later slot has cancelled, and which."""
     longest: int = 0
     """The longest jitter that a slot from before ``updated`` may have come with."""
 
@@ -193,6 +195,7 @@ class Schedules(Queues):
             self.bring(name, slot, now)
         elif how == "cancel":
             for job_id in open_jobs:
+                schedule.cancelled = schedule.cancelled | {job_id: slot}
                 self.drop(next(job for job in self.jobs if job.id == job_id), now)
             self.bring(name, slot, now)
         elif how == "queue" and schedule.waiting is None:
@@ -413,8 +416,9 @@ def delete_cron(self: Schedules, command: c.CronDelete, now: int, owner: str | N
 
 
 def change(self: Schedules, command: c.ChangeSchedule, now: int, owner: str | None) -> Reply:
-    said = msgspec.to_builtins(command)
-    was = msgspec.to_builtins(self.known_schedule(command.name).said) | {"cmd": "PutSchedule"}
+    # By way of JSON, which alone knows what a payload is.
+    said = msgspec.json.decode(msgspec.json.encode(command))
+    was = msgspec.json.decode(msgspec.json.encode(self.known_schedule(command.name).said)) | {"cmd": "PutSchedule"}
     if {"cron", "every", "at"} & said.keys():
         was = {key: value for key, value in was.items() if key not in ("cron", "every", "at")}
     new = was | {key: value for key, value in said.items() if key not in ("cmd", "data")}

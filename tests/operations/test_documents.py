@@ -137,7 +137,7 @@ def test_documents_name_only_metrics_settings_and_commands_that_exist(names: set
         assert commands <= set(COMMANDS)
     assert set(COMMANDS) <= set(re.findall(r"`bunqueue-trio ([a-z]+)", OPERATIONS))
     for word in re.findall(r"`([A-Z][A-Z_]{3,})[=`]", OPERATIONS + DEPLOY):
-        assert word in VARIABLES | {"BUNQUEUE_URL", "BUNQUEUE_TOKEN"}, word
+        assert word in VARIABLES | {"BUNQUEUE_URL", "BUNQUEUE_TOKEN", "SSL_CERT_FILE"}, word
 
 
 def test_the_table_of_commands_is_the_command_lines():

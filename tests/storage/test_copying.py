@@ -133,7 +133,7 @@ def test_what_cannot_be_copied_or_copied_to_is_one_line_and_nothing_changes(full
     for source, target, why in (
         (tmp_path / "none.db", tmp_path / "new.db", "there is no such file"),
         (full, tmp_path / "none" / "new.db", "there is no directory"),
-        (full, full, "is in use by another server"),
+        (full, full, "is what is copied from"),
         (full, tmp_path, "is not a file"),
         (Path(shutil.copy(full, tmp_path / "other.db")), full, "holds something already: its table job is not empty"),
     ):
