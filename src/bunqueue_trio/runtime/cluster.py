@@ -56,7 +56,7 @@ class ClusterWatch:
     """Looks every CLUSTER_LOOK_S, over a connection of its own."""
 
     def __init__(self, store: _Store, clock: Clock, jobs: Callable[[], int]) -> None:
-        self.figures = ClusterFigures()
+        self.figures: ClusterFigures = ClusterFigures()
         self._store = store
         self._clock = clock
         self._jobs = jobs

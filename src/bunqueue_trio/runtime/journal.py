@@ -337,9 +337,10 @@ class Journal:
         self._finish(batch, self._writing[1], seconds)
         # To tell of it, to forget it and to take the next one are several steps.
         if len(batch.jobs) > INLINE_ROWS_MAX:
-            await trio.lowlevel.checkpoint()
-            while not self._engine.forget_some():
+            while True:
                 await trio.lowlevel.checkpoint()
+                if self._engine.forget_some():
+                    break
 
     def _give_up(self, batch: Batch) -> None:
         """Let nobody wait any longer: for ``batch``, nor for the one that gathers behind it."""
