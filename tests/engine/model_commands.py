@@ -559,6 +559,7 @@ class Model(Crew, Schedules):
             return {
                 "code": "cancelling" if job.called_off else "active",
                 "since": job.started,
+                "usual": ANY,
                 "until": min(ends, default=None),
             }
         until = model_configs.returns_at(self, job) if job.state == "failed" else None

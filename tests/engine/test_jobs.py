@@ -100,3 +100,15 @@ def test_jobs_are_a_mapping():
     assert (jobs.find("b"), jobs.take("a"), len(jobs)) == (None, None, 0)
     with pytest.raises(KeyError):
         jobs["a"]
+
+
+def test_who_takes_the_next_batch_leaves_none_of_the_last_one_in_memory(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("bunqueue_trio.engine.engine.FORGET_SLICE", 2)
+    ids = [bench.push() for _ in range(7)]
+    for _ in ids:
+        pulled = bench.pull()
+        bench.ack(pulled.job.id, pulled.token)  # type: ignore[union-attr]
+    bench.commit()
+    assert len(bench.engine.jobs) == 5, "the others leave in steps"
+    bench.engine.take()
+    assert len(bench.engine.jobs) == 0

@@ -44,6 +44,10 @@ def prepare(server: Running) -> tuple[str, str, str]:
 def test_the_night(tmp_path: Path):
     with serving(tmp_path) as server:
         wanted, unwanted, hanging = prepare(server)
+        # One picture is shown for a second, whoever has asked for it.
+        until(
+            lambda: "6 dead letters" in bunqueue("findings", env={"BUNQUEUE_URL": server.url}).out, 60, lambda: "none"
+        )
         said: dict[str, str] = {}
         for line in commands():
             if line.startswith("watch"):

@@ -90,7 +90,7 @@ def begin(client: SyncClient, clock: Clock) -> None:
     ended.ack("kept")
 
 
-@pytest.mark.parametrize("step_s", [86_400, -3600, -86_400])
+@pytest.mark.parametrize("step_s", [86_400, pytest.param(-3600, marks=pytest.mark.long), -86_400])
 def test_the_clock_is_set_while_a_server_runs(tmp_path: Path, step_s: int):  # noqa: PLR0915 - one life of a server
     clock = Clock(tmp_path / "offset")
     (tmp_path / "sitecustomize.py").write_text(OFF.format(path=str(tmp_path / "offset")))

@@ -16,6 +16,7 @@ import pytest
 from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.storage.sqlite import SqliteStore, opening
 from bunqueue_trio.storage.sqlite.inspect import copy
+from bunqueue_trio.storage.sqlite.meaning import is_full
 from bunqueue_trio.storage.sqlite.opening import APPLICATION_ID, migrations
 from bunqueue_trio.storage.sqlite.shrink import shrink
 from tests.storage.ledger import Ledger, loaded, make_job
@@ -167,6 +168,10 @@ def test_what_cannot_be_opened_on_a_full_disk_may_be_later(tmp_path: Path, monke
     monkeypatch.setattr("bunqueue_trio.storage.sqlite.store.is_full", lambda path: True)
     with pytest.raises(StoreError, match=r"file is not a database; there is no room left on its disk$"):
         SqliteStore(tmp_path / "q.db")
+
+
+def test_of_a_disk_that_is_not_there_nobody_can_say_that_it_is_full(tmp_path: Path):
+    assert not is_full(tmp_path / "no" / "such" / "file")
 
 
 @pytest.fixture

@@ -18,10 +18,11 @@ from bunqueue_trio.storage.cluster import DoorFigures
 from bunqueue_trio.storage.postgres import announcer as announcing
 from bunqueue_trio.storage.postgres import inspect
 from bunqueue_trio.storage.postgres.announcer import Announcer
-from bunqueue_trio.storage.postgres.cluster import look_at_cluster
+from bunqueue_trio.storage.postgres.cluster import Watcher, look_at_cluster
 from bunqueue_trio.storage.postgres.inspect import CHECKS, DatabaseReport, examine
-from bunqueue_trio.storage.postgres.link import Link, Query
+from bunqueue_trio.storage.postgres.link import Link, Query, Row
 from bunqueue_trio.storage.postgres.place import Place, parse_place
+from bunqueue_trio.storage.postgres.standby import Silence
 from bunqueue_trio.storage.postgres.store import PostgresStore
 from bunqueue_trio.storage.postgres.terms import own_name
 
@@ -229,3 +230,34 @@ def test_who_cannot_say_that_it_waits_no_more_is_forgotten_in_time(place: Place)
     waits.close()
     assert [each.holder for each in look_at_cluster(place).waiting] == [own_name()]
     ask(place, "DELETE FROM bq.waiting")
+
+
+def test_a_transaction_that_stays_open_is_found(place: Place, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(inspect, "_OPEN", "SELECT 7200.5::float8 WHERE $1::bigint > 0")
+    assert look(place).findings == [
+        "a transaction is open for 7,200 s: what was deleted since stays in the way, also of autovacuum"
+    ]
+
+
+async def test_who_looks_at_a_cluster_again_and_again_says_what_is_wrong_with_a_look(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+):
+    watcher = Watcher(place)
+    try:
+        assert [(await watcher.look(7)).term for _ in range(2)] == [1, 1]
+        ask(place, "DELETE FROM bq.leader")
+        with pytest.raises(StoreError, match="the row of the leader is gone"):
+            await watcher.look(7)
+
+        async def refuse(*_: object) -> list[Row]:
+            raise AssertionError("no right to look")
+
+        monkeypatch.setattr(watcher._link, "ask_soon", refuse)
+        with pytest.raises(StoreError, match="no right to look"):
+            await watcher.look(7)
+    finally:
+        watcher.close()
+
+
+def test_nobody_follows_a_leader_who_was_not_looked_at():
+    assert not Silence().may_follow(0)

@@ -24,7 +24,7 @@ def pooled(postgres: Cluster, bouncer: Bouncer) -> tuple[str, str]:
 
 def test_the_commands_leave_nothing_in_a_session_that_others_get(pooled: tuple[str, str], tmp_path: Path):
     url, direct = pooled
-    for said in ("schema 3, made", "schema 3, nothing to do"):
+    for said in ("schema 4, made", "schema 4, nothing to do"):
         done = bunqueue("migrate", "--store", url)
         assert (done.code, said in done.out) == (0, True), done.err
     locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
