@@ -137,8 +137,8 @@ def _unsure(picture: Picture) -> Iterator[Finding]:
             code="not-sure", severity="critical", since=told.failing_since, weight=1100 * 10**5,
             title="This server may not lead any more: what it shows is how things were",
             cause=f"It has not reached its {told.kind} within its lease, so another server may have taken over.",
-            evidence="It answers no commands until it knows. The database says who leads, if somebody reaches it.",
-            commands=(line("cluster"), line("health")),
+            evidence="It answers no commands until it knows.", remedy="`bunqueue-trio cluster --store URL` asks the database who leads.",
+            commands=(line("health"),),
         )  # fmt: skip
 
 
