@@ -33,7 +33,7 @@ ENGINE = (
 
 TESTS = {
     "engine": [f"tests/engine/test_{name}.py" for name in ENGINE],
-    "protocol": ["tests/protocol"],
+    "protocol": ["tests/protocol", "tests/doors/test_again.py"],
     "runtime": [
         f"tests/runtime/test_{name}.py"
         for name in (
@@ -154,6 +154,8 @@ TESTS = {
             "given",
             "names",
             "fate",
+            "payloads",
+            "run",
         )
     ],
     "sync": ["tests/client/test_kit.py"],
@@ -183,7 +185,7 @@ NEAREST = {
     "jobs": ("jobs", "no_cost"),
     "backend": ("given", "orderly"),
     "pushing": ("fate",),
-    "link": ("taken_back", "sizes", "postgres_store", "local"),
+    "link": ("taken_back", "sizes", "payloads", "postgres_store", "local"),
     "options": ("engine", "handlers", "job", "said"),
     "report": ("handlers", "bulk"),
     "find": ("find", "many"),

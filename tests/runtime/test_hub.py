@@ -7,8 +7,9 @@ import trio
 
 from bunqueue_trio.config import READER_BYTES_MAX, READER_EVENTS_MAX
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.events import Event
 from bunqueue_trio.runtime.bell import Bell
-from bunqueue_trio.runtime.hub import Hub, Report, Subscription
+from bunqueue_trio.runtime.hub import Hub, Published, Report, Share, Subscription
 from bunqueue_trio.storage.memory import MemoryStore
 from tests.runtime.world import Answers, VirtualThread, World, settled
 from tests.storage.distant import DistantStore
@@ -250,3 +251,14 @@ async def test_many_readers_of_the_same_share_what_a_batch_has_for_them(running:
     await running.core.execute(c.PushBatch(queue="q", jobs=[c.JobSpec(data=c.Raw(b"1"))] * 5))
     assert len({id(reader._waiting[0][0]) for reader in readers}) == 2
     assert [took(reader)[0] for reader in readers] == [[1, 2, 3, 4, 5]] * 6
+
+
+def test_of_what_a_reader_reports_one_end_is_kept_from_it_however_many_batches_its_report_takes():
+    report = Report({"a", "b"})
+    kept: list[int] = []
+    for number, job_id in enumerate("aba", 1):
+        event = Event(event_type="completed", queue="q", job_id=job_id, timestamp=number)
+        places: set[int] = set()
+        report.keep(Share([(event, Published(number, b""))]), places)
+        kept += [number] * len(places)
+    assert kept == [1, 2], "the third is what somebody else has reported"
