@@ -639,6 +639,26 @@ def test_a_takeover_that_is_lost_is_not_written_over_what_others_have_done(store
             trio.run(second.beat)
 
 
+def test_who_is_taken_over_while_it_writes_again_tries_once_more_and_ends(store: PostgresStore, sql: Any):
+    ledger = Ledger(store)
+    ledger.write([make_job(1)])
+    sql("UPDATE bq.leader SET batch = 0")
+    sql("DELETE FROM bq.job")
+    forgotten = store._forgotten
+
+    def late(fenced: Any) -> Any:
+        queries = forgotten(fenced)
+        sql("UPDATE bq.leader SET term = term + 1, life = gen_random_uuid(), holder = 'another one'")
+        return queries
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "_forgotten", late)
+        with pytest.raises(StoreError, match="may have taken over"):
+            trio.run(partial(store.write, ledger.batch([make_job(2)]), quick=True))
+    with pytest.raises(TakenOver, match="another one"):
+        trio.run(partial(store.write, ledger.batch([make_job(2)]), quick=True))
+
+
 def test_where_a_leader_is_reached_is_said_again_when_the_database_has_lost_that(store: PostgresStore, sql: Any):
     announcer = store.announcer()
     trio.run(announcer.tell, "here:1")

@@ -1,16 +1,15 @@
 """The PostgreSQL store: one server at a time leads, and each of its batches is one call of one function.
 
-Theory of operation. The row of ``leader`` says who leads (its term, and a ``life`` that no other history of the database
-has), until when nobody else may, and which batch was committed last. A batch has the next number, and its transaction
-begins with the change of that row: it fails when the row is not as this server left it, and holds it until its end, so
-that a takeover waits for what is under way. Of this follows all the rest:
+Theory of operation. The row of ``leader`` says who leads (its term, and a ``life`` that no other history of the database has), until when nobody else
+may, and which batch was committed last. A batch has the next number, and its transaction begins with the change of that row: it fails when the row is
+not as this server left it, and holds it until its end, so that a takeover waits for what is under way. Of this follows all the rest:
 
 - *The fence.* A server that was taken for dead and goes on writes nothing: its term is over. It ends.
-- *The lost answer.* When the connection breaks, nobody knows whether the last batch is there. It is sent again with the same
-  number; where the row has that number already it is this batch, and what it has answered stands in the row.
-- *The remembered tail.* A database may come back without its newest transactions: a replica that was behind leads now, or
-  there was a crash with ``synchronous_commit=off``. The row has a smaller number then, of the same life. What is missing is
-  written again from memory, in order; if that does not reach back so far, the server ends, and says so.
+- *The lost answer.* When the connection breaks, nobody knows whether the last batch is there. It is sent again with the same number; where the row
+  has that number already it is this batch, and what it has answered stands in the row.
+- *The remembered tail.* A database may come back without its newest transactions: a replica that was behind leads now, or there was a crash with
+  ``synchronous_commit=off``. The row has a smaller number then, of the same life. What is missing is written again from memory, in order; if that
+  does not reach back so far, the server ends, and says so.
 
 A server that has nothing to write beats the row instead. The clock of the lease is the database's alone.
 """
@@ -106,8 +105,7 @@ class PostgresStore:
         self._pruner = Pruner(lambda query: self._writer.ask(self._here(query)), self._leader)
         self.sample = self._pruner.sample
         self._count()
-        [(self.last_event_id,)] = self._ask(_LAST_EVENT)
-        [(self._last_fin,)] = self._ask(_LAST_FIN)
+        [(self.last_event_id,)], [(self._last_fin,)] = self._ask(_LAST_EVENT), self._ask(_LAST_FIN)
         return None
 
     def skip_event_ids(self) -> None:
@@ -180,12 +178,11 @@ class PostgresStore:
         if sent_at - self._beat_at < self.lease_s / (BEATS_A_LEASE + 1):
             return
         try:
-            [(batch, link)] = await self._writer.ask_soon(
-                self._here(Query(LEAD, self._leader)), self.lease_s / BEATS_A_LEASE
-            )
+            asked = self._here(Query(LEAD, self._leader))
+            [(batch, link)] = await self._writer.ask_soon(asked, self.lease_s / BEATS_A_LEASE)
             # It may have lost what only this server remembers, which may end before it has something to write.
-            is_whole = batch >= self._batch and link == self._link
-            fenced = None if is_whole else Fenced("{} {} {}".format(*self._leader, batch))
+            now_is = Fenced("{} {} {}".format(*self._leader, batch))
+            fenced = None if batch >= self._batch and link == self._link else now_is
         except Fenced as error:
             fenced = error
         if fenced is not None:
@@ -233,18 +230,23 @@ class PostgresStore:
         try:
             rows = await self._writer.ask_soon(self._numbered(number, values), patience, quick=quick)
         except Fenced as fenced:
-            await self._write_again(fenced)
-            rows = await self._writer.ask_soon(self._numbered(number, values), patience)
+            rows = await self._write_again(fenced, self._numbered(number, values), patience_s=patience)
         self._settle(batch, number, values, rows, sent_at)
 
     def _numbered(self, number: int, values: Values) -> Query:
         return self._commit._replace(values=(*self._leader, number, *values))
 
-    async def _write_again(self, fenced: Fenced) -> None:
-        """Write what the database has lost."""
-        for query in self._forgotten(fenced):
-            if not await self._writer.ask_soon(query):
-                raise StoreError("another server may have taken over meanwhile")
+    async def _write_again(self, fenced: Fenced, *then: Query, patience_s: float = STORE_ANSWER_S) -> list[Row]:
+        """Write what the database has lost, and ``then`` what else there is; return the last answer. The next try finds out who leads."""
+        rows: list[Row] = []
+        try:
+            for query in (*self._forgotten(fenced), *then):
+                rows = await self._writer.ask_soon(query, patience_s)
+                if not rows:
+                    raise Fenced("")
+        except Fenced:
+            raise StoreError("another server may have taken over meanwhile") from None
+        return rows
 
     def _forgotten(self, fenced: Fenced) -> list[Query]:
         """Return what writes again what the database has lost, in its order: that this server leads, if need be, and batches.
@@ -279,10 +281,9 @@ class PostgresStore:
             grouped: FinishedCounts = Counter(
                 (row.queue, row.fingerprint) for row in batch.finished if row.fingerprint is not None
             )
-            for queue, state, fingerprint in json.loads(gone or "[]"):
-                added[queue, state] -= 1
-                if fingerprint is not None:
-                    grouped[queue, fingerprint] -= 1
+            went = json.loads(gone or "[]")
+            added.subtract((queue, state) for queue, state, _ in went)
+            grouped.subtract((queue, fingerprint) for queue, _, fingerprint in went if fingerprint is not None)
             self._tally.add(added, grouped)
 
     def prune(self, keep: Retention) -> int:
