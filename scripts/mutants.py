@@ -68,6 +68,7 @@ TESTS = {
         "tests/operations/test_backup.py",
         "tests/operations/test_restore.py",
         "tests/storage/test_copying.py",
+        "tests/storage/test_large_rows.py",
         "tests/engine/test_cancel.py",
     ],
     "storage/postgres": [
@@ -86,7 +87,7 @@ TESTS = {
         "tests/stream/test_reported.py",
         "tests/stream/test_hot.py",
     ],
-    "config": ["tests/operations/test_spelling.py"],
+    "config": ["tests/operations/test_spelling.py", "tests/operations/test_config.py"],
     "doors": [
         f"tests/doors/test_{name}.py"
         for name in (
@@ -156,6 +157,7 @@ TESTS = {
             "fate",
             "payloads",
             "run",
+            "outcomes",
         )
     ],
     "sync": ["tests/client/test_kit.py"],

@@ -13,7 +13,9 @@ import trio
 from bunqueue_trio.api.access import Grant
 from bunqueue_trio.api.session import Session
 from bunqueue_trio.client import Job, JobFailed
+from bunqueue_trio.protocol.commands import GetJob
 from bunqueue_trio.protocol.commands.spec import Role
+from bunqueue_trio.protocol.replies import PullReply
 from bunqueue_trio.testing import Bunqueue
 from bunqueue_trio.testing.server import START_MS
 from tests.client.test_pages import blocks
@@ -107,6 +109,29 @@ async def test_job_that_is_lost_has_its_line(bunqueue: Bunqueue, logs: Lines):
             "duration_s": 2.0, "reason": "the job was cancelled",
         }
     ]  # fmt: skip
+
+
+async def test_job_that_is_lost_when_it_is_done_has_its_line_also_where_nobody_hears_of_those_that_are_done(
+    bunqueue: Bunqueue, logs: Lines, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("bunqueue_trio.client.reports.log.hears", lambda level: False)
+    worker = bunqueue.worker("q")
+    tries: list[str | None] = []
+
+    @worker.handler
+    async def handle(job: Job) -> None:
+        tries.append(job.token)
+        if len(tries) == 1:
+            # Somebody else has returned it in the very moment in which it is done.
+            bunqueue.server.core.give_back(
+                PullReply(job=bunqueue.server.core.peek(GetJob(id=job.id)).job, token=job.token)
+            )
+
+    bunqueue.start(worker)
+    await bunqueue.client.push("q")
+    await trio.sleep(1)
+    assert len(tries) == 2
+    assert [line["event"] for line in of_jobs(logs)] == ["job was not ours any more when it was done"]
 
 
 async def test_job_that_is_cancelled_with_a_grace_has_its_line(bunqueue: Bunqueue, logs: Lines):

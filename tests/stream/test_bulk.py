@@ -68,9 +68,10 @@ async def test_what_comes_behind_it_is_done_and_answered_behind_it(world: World,
     assert waiting(world) == 9
 
 
-async def test_what_came_with_a_goodbye_is_done_in_order(world: World):
+@pytest.mark.parametrize("first", [b"", PING], ids=["by itself", "behind another frame"])
+async def test_what_came_with_a_goodbye_is_done_in_order(world: World, first: bytes):
     stream = await opened(world)
-    frames = [message(**bulk(reqId=1)), message(cmd="Cancel", id="job-8", reqId=2), CLOSE]
+    frames = [first, message(**bulk(reqId=1)), message(cmd="Cancel", id="job-8", reqId=2), CLOSE]
     await stream.send_all(b"".join(frames))
     await trio.testing.wait_all_tasks_blocked()
     assert waiting(world) == 8

@@ -113,6 +113,15 @@ async def test_a_text_between_two_fragments_breaks_the_protocol() -> None:
         assert await heard(pieces, is_plain=is_plain) == ([], "CLOSING", b"")
 
 
+async def test_what_looks_like_a_text_within_another_frame_is_none() -> None:
+    hidden = frame(0x81, b"hidden")
+    whole = frame(0x82, masked(hidden))
+    pieces = [whole[: -len(hidden)], hidden, frame(0x81, b"next")]
+    found = await heard(pieces, is_plain=True)
+    assert found == await heard(pieces, is_plain=False)
+    assert b"hidden" not in found[0]
+
+
 async def test_one_that_is_longer_than_messages_may_be_is_not_taken() -> None:
     small = Settings(body_max_bytes=100)
     pieces = [frame(0x81, b"x" * 100), frame(0x81, b"x" * 101)]
