@@ -81,6 +81,7 @@ TESTS = {
     "api": [
         "tests/stream/test_virtual.py",
         "tests/stream/test_bulk.py",
+        "tests/stream/test_weight.py",
         "tests/stream/test_access.py",
         "tests/ui/test_access.py",
         "tests/stream/test_named_events.py",
@@ -167,7 +168,7 @@ TESTS = {
 
 NEAREST = {
     "answering": ("frames",),
-    "asking": ("again", "frames"),
+    "asking": ("again", "frames", "idle_pulls"),
     "lane": ("frames", "room"),
     "door": ("room",),
     "remote": ("remote", "hanging"),
@@ -176,13 +177,14 @@ NEAREST = {
     "push": ("engine", "handlers", "bulk"),
     "journal": ("bulk", "pressure", "reads"),
     "hub": ("hub", "reported"),
-    "session": ("bulk", "access", "reported", "virtual"),
+    "session": ("bulk", "weight", "access", "reported", "virtual"),
     "waiting": ("core", "waiting", "quiet", "gone"),
     "express": ("hot", "virtual", "gone"),
     "websocket": ("frames", "bulk", "virtual", "gone"),
     "listener": ("room", "virtual", "gone"),
     "worker": ("says", "orderly", "sizes", "given", "names"),
-    "client": ("idle_pulls", "names"),
+    "client": ("idle_pulls", "names", "no_cost"),
+    "replies": ("faults",),
     "app": ("names",),
     "jobs": ("jobs", "no_cost"),
     "backend": ("given", "orderly"),

@@ -263,7 +263,7 @@ def test_binary_messages_are_commands_too(server: Server) -> None:
         socket_.frame(BINARY, b'{"cmd":"Ping","reqId":1}')
         assert socket_.reply()["reqId"] == 1
         socket_.frame(BINARY, b'{"cmd":"\xff"}')
-        assert socket_.reply() == {"ok": False, "error": "Invalid JSON"}
+        assert socket_.reply() == {"ok": False, "error": "Invalid JSON", "code": "invalid-json"}
         socket_.frame(BINARY, b'{"cmd":"Ping","reqId":2}')
         assert socket_.reply()["reqId"] == 2
 
@@ -563,7 +563,7 @@ def test_a_message_too_big_is_1009_and_nobody_else_is_disturbed(start_server: St
     with peer(server, quiet=True) as other, bare(server) as big:
         fits = json.dumps({"cmd": "Ping", "pad": "x" * 2000})[:1999].encode()
         big.frame(TEXT, fits)
-        assert big.reply() == {"ok": False, "error": "Invalid JSON"}
+        assert big.reply() == {"ok": False, "error": "Invalid JSON", "code": "invalid-json"}
         big.frame(TEXT, b"x" * 2001)
         assert big.close_code() == 1009
         with bare(server) as pieces:
@@ -591,7 +591,12 @@ def test_fragments_are_one_message(server: Server) -> None:
             socket_.frame(TEXT if n == 0 else 0, message[n : n + 1], fin=False)
         socket_.frame(0, b"", fin=True)
         assert socket_.read() == (PONG, b"between")
-        assert socket_.reply() == {"ok": False, "error": "Unknown command: Nope é", "reqId": "ü"}
+        assert socket_.reply() == {
+            "ok": False,
+            "error": "Unknown command: Nope é",
+            "code": "unknown-command",
+            "reqId": "ü",
+        }
         socket_.frame(TEXT, b'{"cmd":', fin=False)
         socket_.frame(0, b'"Ping"}')
         assert socket_.reply()["ok"] is True
