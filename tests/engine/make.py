@@ -11,7 +11,7 @@ from bunqueue_trio.engine.engine import Engine, Rules
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Job, Options, State
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
-from tests.engine.disk import Disk, freeze
+from tests.engine.engine_disk import Disk, freeze
 
 T0 = 1_000_000
 """When every test begins."""

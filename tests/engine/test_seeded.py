@@ -14,8 +14,8 @@ from msgspec import Raw
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.catalog import CATALOG
 from bunqueue_trio.protocol.commands.spec import Does
+from tests.engine.engine_world import LEASE_MS, World
 from tests.engine.model_commands import ANSWERS
-from tests.engine.world import LEASE_MS, World
 
 QUEUES = ["a", "b", "c:1"]
 OWNERS = [None, None, "socket-1", "socket-2"]

@@ -7,7 +7,7 @@ from bunqueue_trio.config import ADVANCE_MAX, SERVED_MAX
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.errors import InvariantBroken, Refused
 from bunqueue_trio.protocol import commands as c
-from tests.runtime.world import Answers, World, settled
+from tests.runtime.runtime_world import Answers, World, settled
 
 
 async def test_first_come_is_first_served(running: World, answers: Answers):

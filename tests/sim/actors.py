@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import trio
 
 from bunqueue_trio.errors import OVERLOADED, RATE_LIMITED
-from tests.sim.disk import UNTOLD, Platter
-from tests.sim.ledger import Delivery, Ledger
 from tests.sim.peer import Answer, EventReader, HttpPeer, Lost, Peer, Refused, WsPeer
+from tests.sim.sim_disk import UNTOLD, Platter
+from tests.sim.sim_ledger import Delivery, Ledger
 from tests.sim.wire import Network
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from tests.engine.checks import check_agreement, check_structure
 from tests.engine.model import No, Record, Snapshot
 from tests.engine.model_commands import Model, Parts
 from tests.engine.model_configs import return_dead
-from tests.sim.disk import Platter
+from tests.sim.sim_disk import Platter
 
 RECORDS_EVERY = 128
 """Every so many steps the records of finished jobs are compared with the disk's."""

@@ -38,7 +38,7 @@ from bunqueue_trio.runtime.supervisor import Child
 from bunqueue_trio.runtime.waiting import Waiter, WaitingPulls
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.storage.store import Retention
-from tests.sim.world import simulate
+from tests.sim.sim_world import simulate
 
 HOURS = 0.05
 SEEDS = 100

@@ -47,11 +47,11 @@ from bunqueue_trio.transports.listener import Http, _Connection
 from bunqueue_trio.transports.websocket import WebSocket
 from tests.engine.checks import check_empty
 from tests.sim.actors import Actor, Meddler, Operator, Producer, SocketWatcher, StreamWatcher, Worker
-from tests.sim.chaos import DISK_DELAYS_S, Chaos, TaskKilled, choose
-from tests.sim.disk import Platter, SimStore, Threads
-from tests.sim.ledger import Ledger
 from tests.sim.lockstep import Lockstep, what_was_asserted
 from tests.sim.scheduling import Planner, SlotBook
+from tests.sim.sim_chaos import DISK_DELAYS_S, Chaos, TaskKilled, choose
+from tests.sim.sim_disk import Platter, SimStore, Threads
+from tests.sim.sim_ledger import Ledger
 from tests.sim.wire import Listener, Network, Pace, Poller
 from tests.storage.faulty import Crash, Fault
 
