@@ -29,7 +29,8 @@ from tests.cluster.database import Committed, Database, Leader
 from tests.cluster.net import CLIENT, Net
 from tests.cluster.sealing import sealed
 from tests.cluster.truth import Truth
-from tests.sim.actors import Actor, Meddler, Producer
+from tests.sim.actors import Actor, Producer
+from tests.sim.meddlers import Meddler
 from tests.sim.sim_chaos import DISK_DELAYS_S, choose
 from tests.sim.sim_disk import Platter, Threads
 from tests.sim.sim_world import Result
