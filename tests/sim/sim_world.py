@@ -38,10 +38,10 @@ from tests.sim.actors import Actor, Producer, Worker
 from tests.sim.lockstep import Lockstep, what_was_asserted
 from tests.sim.meddlers import Meddler, Operator
 from tests.sim.scheduling import Planner, SlotBook
-from tests.sim.sim_sealing import leaves_of, objects_of_connections, sealed
 from tests.sim.sim_chaos import DISK_DELAYS_S, Chaos, TaskKilled, choose
 from tests.sim.sim_disk import Platter, SimStore, Threads
 from tests.sim.sim_ledger import Ledger
+from tests.sim.sim_sealing import leaves_of, objects_of_connections, sealed
 from tests.sim.watchers import SocketWatcher, StreamWatcher
 from tests.sim.wire import Listener, Network, Pace, Poller
 from tests.storage.faulty import Crash, Fault
