@@ -19,7 +19,7 @@ from bunqueue_trio.runtime.core import Core
 from bunqueue_trio.testing import Bunqueue
 from bunqueue_trio.testing.lives import Pipe
 from tests.client.loops import on_both
-from tests.client.test_wire import ws
+from tests.client.test_real_server import ws
 from tests.wire.server import Server, StartServer
 
 # --- the server stops -----------------------------------------------------------------------------

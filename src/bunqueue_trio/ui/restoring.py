@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Raw
 
-from bunqueue_trio.pages.words import Given, exact
+from bunqueue_trio.pages.words import Given, typed_ms
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.ui.action import Form, Preview
 from bunqueue_trio.ui.ask import Ask, Wrong
@@ -64,7 +64,7 @@ def words(form: Form) -> tuple[object, ...]:
 
 
 def _text(name: str, value: Any) -> str:
-    return exact(value) if name in _SPANS else str(value)
+    return typed_ms(value) if name in _SPANS else str(value)
 
 
 def _put(form: Form) -> dict[str, Any]:
