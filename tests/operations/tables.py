@@ -243,7 +243,7 @@ def _reply(kind: type[c.Command]) -> list[str]:
     """Return the names of what a reply to ``kind`` holds; what stands in ``data`` with its dot."""
     if kind is c.StopPull:
         return ["stopped"]
-    page = PAGE_ANSWERS.get(kind.__name__.lower())
+    page = PAGE_ANSWERS.get(kind)
     if page is not None:
         return _flat(page[200][2]["properties"], lambda schema: schema.get("properties", {}))
     if kind in EXAMPLES:
