@@ -116,7 +116,7 @@ def test_wait_is_not_held_up_by_a_server_that_hangs():
     assert patience == [2, 40]
 
 
-def test_end_that_is_not_told_is_not_guessed(server: Server, queue: str, monkeypatch: pytest.MonkeyPatch):
+def test_end_that_is_not_known_is_not_guessed(server: Server, queue: str, monkeypatch: pytest.MonkeyPatch):
     """The job is gone, and of its last event nothing is kept."""
     with SyncClient(server.url) as client:
         job_id = client.push(queue)
@@ -214,7 +214,7 @@ def test_keeping_a_job(server: Server, queue: str):
 
 
 @pytest.mark.slow
-def test_long_poll_outlasts_the_timeout(server: Server, queue: str):
+def test_waiting_pull_outlasts_the_timeout(server: Server, queue: str):
     with SyncClient(server.url, timeout=3) as client:  # how late a busy server may be
         started = time.monotonic()
         assert client.pull(queue, timeout=3.2) is None

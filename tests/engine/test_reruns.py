@@ -109,7 +109,7 @@ def test_it_stops_by_itself_when_too_many_of_the_others_die_again(bench: Bench):
     assert told(bench) == ("stopped", 12, 7, 3)
 
 
-def test_so_many_are_under_way_that_something_is_left_to_stop(bench: Bench):
+def test_enough_are_under_way_that_something_is_left_to_stop(bench: Bench):
     dead(bench, 60)
     begin(bench, count=1, rate=2)
     go_on(bench)
@@ -319,7 +319,7 @@ def test_what_means_nothing_is_refused(bench: Bench):
     assert bench.do(c.ListReruns()).reruns == []
 
 
-def test_so_many_are_under_way_and_so_many_are_remembered(bench: Bench):
+def test_a_bounded_number_is_under_way_and_a_bounded_number_is_remembered(bench: Bench):
     dead(bench, 1)
     for _ in range(RERUNS_MAX):
         begin(bench)

@@ -209,7 +209,7 @@ def test_a_job_whose_worker_has_time_is_not_cancelled_yet(monkeypatch: pytest.Mo
     assert done.output.startswith("x: its worker is told, and has until 20")
 
 
-def test_a_field_is_told_in_words():
+def test_a_field_is_shown_in_words():
     assert [words.told(name, value) for name, value in (("timeout", 90_000), ("ttl", 0), ("priority", 5), ("tags", ["ü"]))] == [
         "90s", "0ms", "5", '["ü"]',
     ]  # fmt: skip

@@ -223,7 +223,7 @@ async def test_a_store_that_wants_no_thread_gets_none(world: World, answers: Ans
 # --- bounds -----------------------------------------------------------------------------------------------
 
 
-async def test_so_many_changes_may_wait_and_one_more_is_refused_unchanged(answers: Answers):
+async def test_a_bounded_number_of_changes_may_wait_and_one_more_is_refused_unchanged(answers: Answers):
     world = World(pending_max=3)
     for i in range(4):
         await answers.ask(f"{i}", world.push)

@@ -127,7 +127,7 @@ async def test_what_changes_again_and_again_is_refused_in_the_end(distant: World
     assert len(store(distant).asked) == LOOKS_MAX
 
 
-async def test_a_store_that_does_not_answer_is_told_as_such(distant: World):
+async def test_a_store_that_does_not_answer_is_reported_as_such(distant: World):
     job_id = await completed(distant)
     store(distant).blind = True
     with pytest.raises(Refused, match=errors.STORAGE_DOWN.message):

@@ -171,7 +171,7 @@ async def test_a_turn_that_does_not_come_is_refused_and_nothing_was_changed(worl
     assert len(world.engine.jobs) == before
 
 
-async def test_who_waits_while_the_disk_fails_is_told_so(nursery: trio.Nursery):
+async def test_who_waits_while_the_disk_fails_gets_an_error(nursery: trio.Nursery):
     world = World([Fault.REFUSED] * 100)
     await fill(world)
     world.start(nursery, services=False)

@@ -165,7 +165,7 @@ def test_a_pull_that_finds_a_job_is_answered_whole(
 
 
 @pytest.mark.parametrize("how", PULLS)
-def test_a_long_poll_ends_when_its_client_says_no_more(lane: Server, client: Client, queue: str, how: str) -> None:
+def test_a_waiting_pull_ends_when_its_client_says_no_more(lane: Server, client: Client, queue: str, how: str) -> None:
     """It looks like one that has gone: a job that comes would be lost on it."""
     assert ask_and_say_no_more(lane, queue, how, 30_000) == b""
     job_id = client.push(queue, 0)

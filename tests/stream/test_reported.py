@@ -154,7 +154,7 @@ async def refused(world: World, peer: Peer, cmd: str, **fields: Any) -> None:
     store.commits = iter(())
 
 
-async def test_what_it_is_told_may_never_be_it_hears_when_it_is(world: World, peer: Peer):
+async def test_what_it_hears_may_never_be_it_hears_when_it_is(world: World, peer: Peer):
     ids, tokens = await peer.push_and_pull(1)
     await refused(world, peer, "ACK", id=ids[0], token=tokens[0])
     assert await peer.heard() == [("completed", ids[0])]

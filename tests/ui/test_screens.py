@@ -188,7 +188,7 @@ async def test_jobs_come_by_pages(site: Site, bunqueue: Bunqueue) -> None:
     assert found == ids
 
 
-async def test_what_is_not_there_is_told(site: Site) -> None:
+async def test_what_is_not_there_is_said(site: Site) -> None:
     for path, status, words in (
         ("/ui/jobs/nobody", 404, "There is no job nobody."),
         ("/ui/queues/a%20b", 404, "cannot be the name of a queue"),

@@ -146,7 +146,7 @@ def test_the_example_of_an_ack_is_accepted(client: Client, queue: str) -> None:
 
 
 @pytest.mark.parametrize("error", ["SMTP connection refused", "", "ä" * 1000, 'quote " and \n line'])
-def test_a_failure_is_told_with_the_text_given(client: Client, queue: str, error: str) -> None:
+def test_a_failure_is_reported_with_the_text_given(client: Client, queue: str, error: str) -> None:
     job_id = client.push(queue)
     client.take(queue)
     with client.events(queue) as wait:
