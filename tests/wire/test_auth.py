@@ -99,7 +99,7 @@ def test_every_configured_token_lets_in(locked: Server, queue: str, token: str) 
         ok(client.get("/metrics"))
 
 
-def test_a_push_beyond_the_rate_limit_creates_nothing(locked: Server, client: Client, queue: str) -> None:
+def test_a_refused_push_creates_nothing(locked: Server, client: Client, queue: str) -> None:
     unauthorized(locked, "POST", f"/queues/{queue}/jobs")
     assert client.pull(queue) is None
 
