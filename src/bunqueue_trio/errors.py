@@ -151,7 +151,7 @@ class TakenOver(Exception):
 
 
 class DoorLost(Exception):
-    """A process that accepts connections for this one has ended before it was told to."""
+    """A process that accepts connections for this one has ended before anybody asked it to."""
 
 
 ONE_LINE = (StartupError, StoreError, TakenOver, DoorLost)

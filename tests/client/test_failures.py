@@ -122,7 +122,7 @@ async def test_a_server_that_knows_no_bulk_command_gets_the_items_one_by_one(
 async def test_what_is_too_large_for_the_server_is_said_in_short(
     bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch, logs: Lines
 ):
-    """The others of its batch are told as they are."""
+    """The others of its batch are reported as they are."""
 
     def refuse(command: c.Command) -> Refused | None:
         texts = [failure.error or "" for failure in command.failures] if isinstance(command, c.FailBatch) else []

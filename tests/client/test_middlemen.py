@@ -1,4 +1,4 @@
-"""What stands between may answer in the server's place: a worker waits it out, a client is told what it was."""
+"""What stands between may answer in the server's place: a worker waits it out, a client learns what it was."""
 
 import anyio
 import pytest

@@ -202,7 +202,7 @@ async def test_of_a_client_that_has_hung_up_nobody_is_asked_again(leaders: Leade
     poll = leaders.asking.ask(1, b"a", POLL)
     await leaders.hear()
     await leaders.say(1, WAITS)
-    poll.is_told = True
+    poll.has_left = True
     leaders.asking.say(1, GONE)
     await leaders.die()
     assert is_uncertain(poll)

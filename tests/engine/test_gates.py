@@ -166,7 +166,7 @@ def test_many_pauses_that_end_at_once_end_in_steps(bench: Bench):
     assert len(bench.engine.gates) == 0
 
 
-# --- so many at once ----------------------------------------------------------------------------
+# --- the limit of active jobs ----------------------------------------------------------------------------
 
 
 def limit(bench: Bench, concurrency: int, queue: str = "q") -> None:

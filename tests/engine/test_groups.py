@@ -1,4 +1,4 @@
-"""Groups of dead letters: what is counted, what is told of them, and that a page of them is bounded."""
+"""Groups of dead letters: what is counted, what is shown of them, and that a page of them is bounded."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""So many deliveries in any window of time: held against a list of when each was, over restarts and clocks that are set."""
+"""The rate limit of a queue, a number of deliveries in any window of time: held against a list of when each was, over restarts and clocks that are set."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Dead letters that wait again by themselves, exactly at their times, so many a second, and as long as new work is welcome."""
+"""Dead letters that wait again by themselves, exactly at their times, a bounded number a second, and as long as new work is welcome."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ async def begin(world: World, nursery: trio.Nursery, **how: Any) -> None:
 
 
 async def dead(world: World, n: int = 1) -> list[str]:
-    """Let so many die at once."""
+    """Let this many die at once."""
     ids = [await world.push(max_attempts=1) for _ in range(n)]
     reply = await world.core.execute(c.PullBatch(queue="q", count=n))
     assert isinstance(reply, r.PullBatchReply)

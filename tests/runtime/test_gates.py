@@ -36,7 +36,7 @@ async def test_a_pause_that_ends_by_itself_wakes_who_waits_at_that_very_time(run
 
 
 async def test_who_waits_at_a_shut_gate_costs_nothing(running: World, answers: Answers):
-    """Nobody is served in vain, whatever else happens in the queue or by the clock."""
+    """Nobody is served with nothing, whatever else happens in the queue or by the clock."""
     await running.core.execute(c.Pause(queue="q"))
     await answers.ask("poll", running.pull, wait_ms=60_000)
     for delay in range(1, 6):

@@ -120,7 +120,7 @@ async def test_commands_that_gathered_before_the_failure_showed_are_answered_aft
 async def test_a_change_that_the_disk_refuses_for_long_is_answered_503_and_takes_effect_when_it_is_back(
     nursery: trio.Nursery,
 ):
-    """Whoever waits is told that it may still happen; so a repeat of the same ``jobId`` makes one job, not two."""
+    """Whoever waits gets an error that says that it may still happen; so a repeat of the same ``jobId`` makes one job, not two."""
     world = World([REFUSED] * 40)
     world.start(nursery)
     for _ in range(2):

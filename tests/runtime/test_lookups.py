@@ -150,7 +150,7 @@ async def test_nothing_is_left_of_a_command_that_is_cancelled_while_it_asks(dist
 async def test_a_command_that_asks_is_no_pull_that_one_could_stop(distant: World):
     job_id = await completed(distant)
     asking = distant.core.begin(c.GetState(id=job_id))
-    assert asking.polls
+    assert asking.waits
     assert not distant.core.stop_poll(asking)
     assert (await distant.core.finish(asking)).state == "completed"
     waiting = distant.core.begin(c.Pull(queue="q", timeout=1000))

@@ -94,7 +94,7 @@ def test_the_settings_are_never_exceeded():
 
 
 async def turn(world: World, size: int) -> None:
-    """Begin a push of so many bytes as a transport does."""
+    """Begin a push of this many bytes as a transport does."""
     if world.journal.must_wait(size):
         await world.journal.wait_turn()
     world.core.begin(PUSH, size=size)

@@ -193,7 +193,7 @@ def steps(running: World, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 async def test_who_waits_behind_an_avalanche_of_expired_jobs_is_served_in_turns(
     running: World, answers: Answers, steps: list[int]
 ):
-    """No step works off all of it, and none is taken in vain: the engine is asked again when it has gone on."""
+    """No step works off all of it, and none is taken for nothing: the engine is asked again when it has gone on."""
     for _ in range(20):
         await running.core.execute(c.PushBatch(queue="q", jobs=[c.JobSpec(data=c.Raw(b"1"), ttl=1000)] * ADVANCE_MAX))
     await running.core.execute(c.PushBatch(queue="q", jobs=[c.JobSpec(data=c.Raw(b"1"))] * 2))
@@ -235,7 +235,7 @@ async def test_many_who_wait_are_served_in_steps_and_first_come_first_served(
         ids += reply.ids  # type: ignore[attr-defined]
     late = running.core.begin(c.Resume(queue="q"))
     begun = running.core.begin(c.Pull(queue="q", timeout=1000))
-    assert begun.polls, "who comes while others are still to be served stands behind them"
+    assert begun.waits, "who comes while others are still to be served stands behind them"
     await running.core.finish(late)
     await settled()
     assert "q" not in running.core.waiting.lines

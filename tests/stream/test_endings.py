@@ -282,7 +282,7 @@ async def test_a_last_word_counts_though_nothing_can_be_sent_any_more(
         await client.until(lambda client=client, job_id=job_id: client.server.engine.jobs[job_id].state == "active")  # type: ignore[misc]
         await client.stream.receive_some()
         client.leave(frame(CLOSE, said))
-        other = client.push()  # of which it would be told
+        other = client.push()  # of which it would hear
         assert await client.ended(job_id) == ("waiting", stalls)
         for each in (job_id, other):
             await client.core.execute(c.Cancel(id=each))

@@ -145,7 +145,7 @@ async def test_what_is_reported_of_other_queues_is_not_kept(world: World):
 
 
 async def refused(world: World, peer: Peer, cmd: str, **fields: Any) -> None:
-    """Let the peer ask for something that is committed when it has been told that it may never be."""
+    """Let the peer ask for something that is committed when it has heard that it may never be."""
     store = world.server.store
     assert isinstance(store, FaultyStore)
     store.commits = iter([Fault.REFUSED] * 1000)

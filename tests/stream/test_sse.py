@@ -1,4 +1,4 @@
-"""Server-sent events, byte by byte: what a reader is told, in what order, and what it is told again."""
+"""Server-sent events, byte by byte: what a reader gets, in what order, and what it gets again."""
 
 import itertools
 import json

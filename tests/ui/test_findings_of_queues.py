@@ -29,7 +29,7 @@ def test_schedules_that_missed_their_time_are_reported_for_an_hour():
     old = replace(late, started_at=NOW - 120 * MINUTE)
     assert find(Picture(old, [], Past([minute(59, late=1)])))[0].numbers["late"] == 1
     assert found(Picture(old, [], Past([minute(59, late=2)]))) == []
-    # Of a start all that was late by then is told.
+    # Of a start all that was late by then is shown.
     assert found(Picture(late, [], Past([minute(1, late=2)]))) == ["schedules-late"]
 
 
@@ -235,7 +235,7 @@ MANY_RUNS = line({"runs": {bucket_of(200): 500, bucket_of(4000): 2}})
 
 
 @pytest.mark.parametrize(
-    ("since_ms", "hour", "is_told"),
+    ("since_ms", "hour", "is_found"),
     [
         (61_000, MANY_RUNS, True), (59_000, MANY_RUNS, False),
         (61_000, line({"runs": {bucket_of(200): 99}}), False),  # too few
@@ -246,9 +246,9 @@ MANY_RUNS = line({"runs": {bucket_of(200): 500, bucket_of(4000): 2}})
     ],
 )  # fmt: skip
 def test_a_hang_is_reported_as_soon_as_the_figures_of_its_queue_allow_it(
-    since_ms: int, hour: list[QueueMinute], is_told: bool
+    since_ms: int, hour: list[QueueMinute], is_found: bool
 ):
     hangs = queue(active=1, active_since=NOW - since_ms, active_id="j")
-    assert (found(Picture(GOOD, [hangs], Past(queues={"q": hour}))) == ["job-stuck"]) is is_told
+    assert (found(Picture(GOOD, [hangs], Past(queues={"q": hour}))) == ["job-stuck"]) is is_found
     after = stuck_after(hour)
-    assert (after is not None and since_ms >= after) is is_told, "the metric for the alert says the same"
+    assert (after is not None and since_ms >= after) is is_found, "the metric for the alert says the same"

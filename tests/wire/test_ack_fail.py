@@ -199,7 +199,7 @@ def test_the_backoff_doubles_with_each_failure(client: Client, queue: str) -> No
 
 
 def test_a_backoff_of_more_than_an_hour_is_kept_and_not_doubled(client: Client, queue: str) -> None:
-    """That doubling ends at an hour is for the engine's tests: nobody waits so long here."""
+    """That doubling ends at an hour is for the engine's tests: nobody waits for an hour here."""
     job_id = client.push(queue, backoff=24 * HOUR_MS)
     client.take(queue)
     before = now_ms()

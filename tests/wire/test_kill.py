@@ -21,7 +21,7 @@ def crashtest(*arguments: str, within_s: float) -> "subprocess.CompletedProcess[
 
 
 def answered(shown: str) -> int:
-    """How many changes the clients were told of, in a run that lost none of them."""
+    """How many changes the clients were answered, in a run that lost none of them."""
     (count,) = re.findall(
         r"^\d+ rounds, (\d+) answered changes, .* nothing was lost that was promised$", shown, re.MULTILINE
     )

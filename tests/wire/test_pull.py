@@ -1,4 +1,4 @@
-"""Pulling: at once or as a long poll, each job to one puller, in the order they came."""
+"""Pulling: at once or as a waiting pull, each job to one puller, in the order they came."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ STARTED_S = 0.15  # after this long a poll that was sent is surely waiting
 
 
 class Pollers:
-    """Long polls in threads, each on a connection of its own."""
+    """Waiting pulls in threads, each on a connection of its own."""
 
     def __init__(self, server: Server, pool: ThreadPoolExecutor) -> None:
         self._server = server

@@ -1,4 +1,4 @@
-"""Rate limits: so many requests per client in any window, counted where the contract says."""
+"""Rate limits: a number of requests per client in any window, counted where the contract says."""
 
 import time
 

@@ -13,7 +13,7 @@ from bunqueue_trio.protocol.commands.spec import Role
 CorsHeaders = tuple[tuple[str, str], ...]
 
 _RESUMING = {"last-event-id": "Last-Event-ID", "cache-control": "Cache-Control"}
-"""What readers of event streams ask for when they come back; who does not ask is told the documented two."""
+"""What readers of event streams ask for when they come back; who does not ask gets the documented two."""
 
 
 class Grant(NamedTuple):
@@ -85,7 +85,7 @@ class Access:
 
 
 def preflight(headers: str) -> CorsHeaders:
-    """Return the headers that answer a preflight; ``headers`` are the ones that it is told it may send."""
+    """Return the headers that answer a preflight; ``headers`` are the ones that it may send."""
     return (
         ("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE, OPTIONS"),
         ("Access-Control-Allow-Headers", headers),
@@ -94,7 +94,7 @@ def preflight(headers: str) -> CorsHeaders:
 
 
 def allowed_headers(headers: Mapping[str, str]) -> str:
-    """Return which headers a preflight is told that it may send."""
+    """Return which headers the answer to a preflight allows."""
     asked = {name.strip().lower() for name in headers.get("access-control-request-headers", "").split(",")}
     return ", ".join(["Content-Type, Authorization", *(_RESUMING[name] for name in _RESUMING if name in asked)])
 

@@ -6,7 +6,7 @@ nothing.
 
 Theory of operation. A message becomes a command and runs at once, in the carrier's step; what it says is not true for the world before its batch is
 committed. So each reply stands in one line with the epoch that it waits for, and the line leaves from its front: replies come in the order of the
-commands, however the commits fall. Three things stand outside that order: events, which are told when they are committed; a waiting pull, whose reply
+commands, however the commits fall. Three things stand outside that order: events, which are sent when they are committed; a waiting pull, whose reply
 joins the line when it has a job or its time is over; and whatever needs no commit, which joins it with epoch 0.
 
 Nobody waits in a task of its own for a commit. ``settle`` asks for it and leaves the bell to be rung; the carrier's writer, or its reader in the same
@@ -155,7 +155,7 @@ class Session:
 
     @property
     def owes(self) -> bool:
-        """Whether a reply is in line, or half made; a pull that waits is not."""
+        """Whether a reply is in line, or half made; a waiting pull is not."""
         return bool(self._replies) or self._adding is not None
 
     def takes_turns(self, message: bytes) -> bool:
@@ -317,7 +317,7 @@ class Session:
             self._adding = begun
             self._note_reported(begun)
             nursery.start_soon(self._add, begun)
-        elif not begun.polls:
+        elif not begun.waits:
             reply: r.Reply = begun.reply
             if begun.refused is not None:
                 reply = r.error_reply(begun.refused, coded=type(command) in CODED)

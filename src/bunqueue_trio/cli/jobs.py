@@ -204,7 +204,7 @@ def cancel(
         def said(reply: dict[str, Any]) -> str:
             until = reply.get("data", {}).get("until")
             # An active job whose worker has time to end it is not over yet.
-            return "cancelled" if until is None else f"its worker is told, and has until {at(until)} to end it"
+            return "cancelled" if until is None else f"its worker gets the word, and has until {at(until)} to end it"
 
         ask = partial(answer, url, token, "DELETE")
         _each(job_ids, said, lambda job_id: ask(f"/jobs/{segment_of(job_id)}", body), as_json=as_json)

@@ -144,4 +144,6 @@ def _shown(said: datetime, zone: str | None) -> Shown:
     try:
         return when_shown(said, None if zone is None else zones.zone_of(zone))
     except (ValueError, OverflowError, OSError):
-        raise click.BadParameter(f"{said} is no time that can be told", param_hint="--at, --start or --end") from None
+        raise click.BadParameter(
+            f"{said} is no time in a year from 1 to 9999", param_hint="--at, --start or --end"
+        ) from None

@@ -63,7 +63,7 @@ class Client:
 
     Entering does not wait for the server; commands do, up to ``patience`` seconds. ``queue`` limits what
     :meth:`events` and :meth:`wait` see to one queue. At most ``in_flight`` commands are under way, and as many
-    pulls that wait; more of these ask every second. ``on_demand``: it connects when it is first asked for something. ``worker``: what the server is told of who works over
+    pulls that wait; more of these ask every second. ``on_demand``: it connects when it is first asked for something. ``worker``: what the server learns of who works over
     each connection. ``tls`` is the context for ``wss://``; without one the certificates of the system are trusted.
     """
 
@@ -375,7 +375,7 @@ class Client:
         return self._read(kind, await self._answer(kind, fields))
 
     async def _call_waiting(self, kind: type[c.Command[R]], fields: dict[str, Any]) -> R:
-        """Send a pull that waits. Where too many do already it asks again and again, no longer than it may wait."""
+        """Send a waiting pull. Where too many do already it asks again and again, no longer than it may wait."""
         due = anyio.current_time() + fields["timeout"] / 1000
         while True:
             try:
@@ -413,7 +413,7 @@ class Client:
             self._slots.release()
 
     async def _ask(self, kind: type[c.Command], fields: dict[str, Any], due: float | None = None) -> bytes:
-        """Return the answer to a command; to a pull that waits, by ``due``, however often the connection is cut."""
+        """Return the answer to a command; to a waiting pull, by ``due``, however often the connection is cut."""
         spec, sent = SPECS[kind], False
         again, returns = spec.repeatable(with_token=has_tokens(fields)), kind in TAKES or kind in AWAITS
         while True:
@@ -440,7 +440,7 @@ class Client:
             await self._upkeep.subscribe(self.ping)
             yield stream
         finally:
-            # The server is told at the next change: what it sends meanwhile is dropped.
+            # The server learns of it at the next change: what it sends meanwhile is dropped.
             stream.close()
 
 

@@ -37,7 +37,7 @@ else:
 
 U = TypeVar("U")
 
-# Before a server is told again that did not take it.
+# Before something is said again to a server that did not take it.
 RETRY_S = 1.0
 
 

@@ -75,7 +75,7 @@ def _read(message: bytes) -> tuple[_Head, Event | None]:
     try:
         return head, read(message, Event)
     except ValueError:
-        # Of a newer server: its readers are told that they miss one.
+        # Of a newer server: its readers learn that they miss one.
         head.event_type = None
         return head, None
 
@@ -156,7 +156,7 @@ class Link:
         self._put(command, fields)
 
     async def ask(self, command: str, fields: dict[str, Any], *, returns: bool = False) -> bytes:
-        """Return the answer of the server. Cancelled, the command still runs; only a pull that waits is taken back.
+        """Return the answer of the server. Cancelled, the command still runs; only a waiting pull is taken back.
 
         ``returns`` is for a pull: the jobs in an answer that comes all the same go back.
 

@@ -68,7 +68,7 @@ class Wait:
             try:
                 state = await self._client.look(self._job_id)
             except BunqueueError:
-                # Then what was seen last is told.
+                # Then the answer is what was seen last.
                 pass
             else:
                 if self._is_completed(state):

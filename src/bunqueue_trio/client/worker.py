@@ -298,7 +298,7 @@ class Worker:
                 self._notify()
 
     def _introduction(self) -> dict[str, Any]:
-        """Return what the server is told at each connection."""
+        """Return what the worker says to the server at each connection."""
         return {
             "workerId": self.id, "name": self.name, "queues": [self.queue], "concurrency": self.concurrency
         } | this_process()  # fmt: skip

@@ -48,7 +48,7 @@ WORKER_MESSAGE_CHARS = 1000
 WORKER_PAGE_CHARS = 250_000
 # And of all of them in one page: about 2 ms, in which nobody else is served.
 WORKER_JOBS_PAGE = 1000
-# Kept of each queue that is told of: an hour by the minute, a week by the hour.
+# Kept of each queue that has figures: an hour by the minute, a week by the hour.
 FIGURES_MINUTES, FIGURES_HOURS = 60, 168
 # Told of in one minute, the busiest: 3 ms to add them up, 30 KB to write.
 FIGURES_QUEUES = 250
@@ -194,7 +194,7 @@ COMMITS_IN_A_ROW_MAX = 32
 COMMIT_RETRY_MIN_MS = 50
 # How long after the disk is back the server may lag.
 COMMIT_RETRY_MAX_MS = 500
-# How long a request waits for a disk that refuses its commit, before it is told so.
+# How long a request waits for a disk that refuses its commit, before it gets an error.
 GIVE_UP_S = 5
 # How long a commit may take before lists do not wait for it: an fsync of a busy disk takes less.
 LOOK_PATIENCE_MS = 1000
@@ -208,7 +208,7 @@ GIVE_BACK_MS = 10_000
 CHECKPOINT_BYTES = 4 * MIB
 # From here on with commits waiting for its end.
 CHECKPOINT_FINISH_BYTES = 16 * MIB
-# Ended jobs of which it is told how much a shorter retention would free: 2 ms beside the loop.
+# Ended jobs that are looked at to say how much a shorter retention would free: 2 ms beside the loop.
 SAMPLE_POINTS = 200
 # How often they are looked at.
 SAMPLE_MS = 60 * SECOND_MS
@@ -234,7 +234,7 @@ SHRINK_SLACK_BYTES = 16 * MIB
 DISK_RESERVE_BYTES = 16 * MIB
 # And of a small disk no more than a twentieth.
 DISK_RESERVE_PART = 20
-# The same refusal is told once in this time: the log may be on the same disk.
+# The same refusal is logged once in this time: the log may be on the same disk.
 MAINTENANCE_TOLD_MS = 60 * SECOND_MS
 # How often the system clock is compared with the server's: soon enough for who reads the log.
 CLOCK_LOOK_S = 10

@@ -201,7 +201,7 @@ class Settings:
         20_000,
         "POLLERS_MAX",
         LIMITS,
-        "Long polls, and waits for the end of a job, that may be there at once.",
+        "Waiting pulls, and waits for the end of a job, that may be there at once.",
         low=1,
         unlimited=NO_LIMIT,
     )

@@ -104,7 +104,7 @@ class Answering:
         self._stops = False
         """The door is about to end."""
         self._asks_on = False
-        """It was told that the server stops, and has not said its last word yet."""
+        """It knows that the server stops, and has not said its last word yet."""
         self._looks = 0
         """How often it was looked at since it last said anything."""
 
@@ -213,9 +213,9 @@ class Answering:
             self._splice(number)
         elif isinstance(begun, Response):
             self._answer(number, begun)
-        elif begun.polls or begun.bulk is not None:
+        elif begun.waits or begun.bulk is not None:
             scope = self._waiting[number] = trio.CancelScope()
-            if begun.polls:
+            if begun.waits:
                 self._say(pack(number, WAITS))
                 self._count(1)
             nursery.start_soon(self._finish, number, request.call, begun, scope)

@@ -63,13 +63,13 @@ class Asked:
         "at",
         "brings",
         "ends",
+        "has_left",
         "hold",
         "is_busy",
         "is_sent",
-        "is_told",
+        "lasts",
         "number",
         "over",
-        "polls",
         "request",
         "size",
         "spliced",
@@ -90,10 +90,10 @@ class Asked:
         self.is_busy = False
         """The leader has to do something for it."""
         self.is_sent = False
-        self.is_told = False
-        """The leader knows that its client says no more."""
+        self.has_left = False
+        """Its client says no more, and the leader knows it."""
         self.over: trio.Event = trio.Event()
-        self.polls = False
+        self.lasts = False
         """It takes until something happens; nobody does anything for it meanwhile."""
         self.answer: bytes = b""
         self.ends = False
@@ -107,11 +107,11 @@ class Asked:
 
     def waits(self, since: float) -> bool:
         """Return whether it is not answered, was there by then, and the leader has heard nothing of its client."""
-        return self.at <= since and not self.over.is_set() and not self.is_told
+        return self.at <= since and not self.over.is_set() and not self.has_left
 
     def wait_on(self) -> None:
         """Wake who waits for the answer: it takes until something happens."""
-        self.polls = True
+        self.lasts = True
         self.over, before = trio.Event(), self.over
         before.set()
 
@@ -156,7 +156,7 @@ class Asking:
 
     @property
     def busy(self) -> int:
-        """How many requests wait for their answer, but for long polls."""
+        """How many requests wait for their answer, but for waiting pulls."""
         return self._busy
 
     def new_number(self) -> int:
@@ -293,7 +293,7 @@ class Asking:
             return
         if kind == WAITS:
             self._count(asked, is_busy=False)
-            if not asked.polls:
+            if not asked.lasts:
                 asked.wait_on()
             return
         self.forget(asked)
@@ -337,6 +337,6 @@ class Asking:
 
     def _again(self, asked: Asked) -> Again:
         """Return what may be done with a request that was sent. Once: what ends one leader is not to end the next ones."""
-        if self._repeatable is None or not asked.request or asked.again is not None or asked.is_told:
+        if self._repeatable is None or not asked.request or asked.again is not None or asked.has_left:
             return Again.NEVER
         return self._repeatable(asked.request)

@@ -156,7 +156,7 @@ class Pass:
             self._note("index", f"job {job.id} is {job.state} and not in the list of its queue")
 
     def _lease(self, job: Job) -> bool:
-        """Check who holds ``job``; return whether its deadline can be told."""
+        """Check who holds ``job``; return whether its deadline is known."""
         lease, active = job.lease, job.state is State.ACTIVE
         if active is not (lease is not None) or (active and job.started_at is None):
             self._note("leases", f"job {job.id} is {job.state} and has {'no' if lease is None else 'a'} lease")
@@ -177,7 +177,7 @@ class Pass:
         if (job.state is State.WAITING_CHILDREN) is not bool(waiting_on):
             self._note("dependents", f"job {job.id} is {job.state} and waits for {len(waiting_on)} jobs")
         if self._engine.has_chores:
-            # Who waits for what has ended may not have been told yet.
+            # Who waits for what has ended may not know it yet.
             return
         for dependency in waiting_on:
             if job not in self._engine._dependents._waiting.get(dependency, ()):
@@ -359,7 +359,7 @@ class Pass:
 
     @property
     def _told(self) -> bool:
-        """Whether every job was met on the disk, so that the counts can be told."""
+        """Whether every job was met on the disk, so that the counts can be compared."""
         return self._countable and not self._missing
 
 

@@ -1,6 +1,6 @@
 """Groups of dead letters by the error that they died of: how many, since when, where, and what they have in common.
 
-Counts are kept by the archive. What else is told of a group is read from a few of its newest records, within a bound for each page.
+Counts are kept by the archive. What else is shown of a group is read from a few of its newest records, within a bound for each page.
 """
 
 import re
@@ -78,7 +78,7 @@ def groups_page(engine: Engine, queue: str | None, after: str | None, limit: int
 
 
 def _group(engine: Engine, key: str, queues: dict[str, int]) -> tuple[ErrorGroup | None, int]:
-    """Return what is told of a group, and how many records were looked at."""
+    """Return the view of a group, and how many records were looked at."""
     largest = sorted(queues.items(), key=lambda one: (-one[1], one[0]))[:_QUEUES]
     sample: list[Job] = []
     first: list[int] = []

@@ -38,7 +38,7 @@ LOWERED = "a lower limit was put before it ran"
 NAME = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 """What a schedule may be called."""
 RUN = re.compile(r"([0-9]{1,15})(\+[0-9A-Za-z-]{1,40})?")
-"""What follows the name of a schedule and @ in the id of a job: its slot, or when it was told to run and an id."""
+"""What follows the name of a schedule and @ in the id of a job: its slot, or when somebody let it run, and an id."""
 _DIGITS = 13
 """Of a slot in an id, at least: as many as those of 2001 to 2286 have, so that ids are in the order of their slots."""
 _OF_A_SCHEDULE = re.compile(f"{NAME.pattern}@{RUN.pattern}")
@@ -117,7 +117,7 @@ _SKIPS = msgspec.json.Decoder(list[Skip])
 
 
 def job_id_of(name: str, slot: int, told: str = "") -> str:
-    """Return the id of the job of a slot, or of one that was told to run then, with what tells it from others."""
+    """Return the id of the job of a slot, or of one that somebody let run then, with what distinguishes it from others."""
     return f"{name}@{place_of(slot, told)}"
 
 

@@ -28,7 +28,7 @@ class Worker:
         self.id: str = worker_id
         self.name: str = worker_id.removeprefix("@")
         self.is_named: bool = is_named
-        """It has given itself its id: it is told of in events, and may come back."""
+        """It has given itself its id: events name it, and it may come back."""
         self.queues: bytes = b"[]"
         """Their names, as JSON: a list of a hundred texts weighs ten times as much."""
         self.concurrency: int = 1

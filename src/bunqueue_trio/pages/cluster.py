@@ -81,7 +81,7 @@ def as_json(told: ClusterFigures) -> dict[str, Any] | None:
 
 
 def plain(told: Any) -> Any:
-    """Return what was told with names in it, as JSON has them."""
+    """Return a named tuple, and those inside it, as JSON has them."""
     if isinstance(told, list):
         return [plain(each) for each in told]
     return {name: plain(each) for name, each in told._asdict().items()} if hasattr(told, "_asdict") else told

@@ -31,7 +31,7 @@ DISK_FREE_MIN = 256 * MIB
 DISK_FULL_WITHIN_MS = 4 * 3600_000
 # Of growth before it is trusted.
 DISK_SEEN_MS = 10 * MINUTE_MS
-# Of growth before it is told.
+# Of growth before it is a finding.
 GROWTH_SEEN_MS = 5 * MINUTE_MS
 LOG_BYTES_MAX = 256 * MIB
 COMMIT_MS_MAX, LAG_MS_MAX = 250, 100
@@ -367,7 +367,7 @@ def _rest(picture: Picture) -> Iterator[Finding]:
         yield Finding(
             code="events-missed", severity="notice", alert="BunqueueEventsMissed", weight=200 * 10**5,
             title=f"Readers of events missed {count(missed, 'event')} within 15 minutes",
-            cause="A reader of a stream is slower than what happens; it is told, and reads what is kept.",
+            cause="A reader of a stream is slower than what happens; it learns of that, and reads what is kept.",
             evidence=f"{told.connections.sse} event streams and {told.connections.ws} WebSockets are open.",
             numbers={"missed": missed}, commands=(line("stats"),),
         )  # fmt: skip

@@ -101,14 +101,14 @@ def _more(found: list[Fields], candidates: list[_Candidate]) -> Fields:
     rest = [each.queue.name for each in candidates if each.queue.name not in told]
     return {
         "code": found[0]["code"] + "-more", "severity": found[-1]["severity"], "weight": 0,
-        "title": f"{count(len(rest), 'more queue')} of the same kind", "cause": "What is told above holds for them, too.",
+        "title": f"{count(len(rest), 'more queue')} of the same kind", "cause": "What is said above holds for them, too.",
         "evidence": ", ".join(rest[:10]) + (" …" if len(rest) > 10 else ""),
         "numbers": {"queues": len(rest)}, "commands": (line("queues"),),
     }  # fmt: skip
 
 
 def _present(lately: Sequence[QueueMinute], now: int) -> list[QueueMinute]:
-    """Return the minutes that are told of as now."""
+    """Return the minutes that count as now."""
     return [minute for minute in lately if now - minute.at < OVER_MS]
 
 
@@ -225,7 +225,7 @@ def _fails_weight(lately: Sequence[QueueMinute]) -> int:
 def _fails(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
     bad = _bad(lately)
     until = _over([minute.at for minute in bad], now)
-    # What is told as now is of now: the quarter of an hour before it may have been another matter.
+    # What is said of now is of now: the quarter of an hour before it may have been another matter.
     told = _present(bad, now) if until is None else bad
     fail, lasted = ("fail", "") if until is None else ("failed", " while that lasted")
     after = _present(lately, now) if until is None else [minute for minute in lately if minute.at > until]
@@ -279,7 +279,7 @@ def _runs(hour: Sequence[QueueMinute]) -> Counter[int]:
 
 
 def stuck_after(hour: Sequence[QueueMinute]) -> int | None:
-    """Return for how many ms a job has to be active to be told of, by those that completed in these minutes; None: too few did."""
+    """Return for how many ms a job has to be active to be a finding, by those that completed in these minutes; None: too few did."""
     runs = _runs(hour)
     usual, slowest, done = part(runs, 0.99), part(runs, 1), runs.total()
     if usual is None or slowest is None or done < STUCK_MIN:

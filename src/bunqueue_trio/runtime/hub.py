@@ -1,7 +1,7 @@
 """Event fan-out: every committed event, once and in order, to each reader that wants it.
 
 A reader has a bounded buffer. Publishing never waits: what does not fit is missed, counted, and the
-reader is told by its transport (an SSE stream ends and is replayed, a WebSocket gets a notice).
+reader learns of it from its transport (an SSE stream ends and is replayed, a WebSocket gets a notice).
 """
 
 from bisect import bisect_left
@@ -136,7 +136,7 @@ class Subscription:
         return places
 
     def withdraw(self, report: Report) -> None:
-        """Tell the reader after all of what it has reported, since it was told that this has failed, or may never be."""
+        """Tell the reader after all of what it has reported, since it has heard that this has failed, or may never be."""
         if report not in self.reports:
             return
         del self.reports[report]
@@ -229,7 +229,7 @@ class Hub:
             self._readers.pop(subscription.queue, None)
 
     def close(self) -> None:
-        """End the streams of all readers, politely: each is told, and stops by itself."""
+        """End the streams of all readers, politely: each hears of it, and stops by itself."""
         self.closed = True
         for readers in self._readers.values():
             for reader in readers:

@@ -219,10 +219,10 @@ class AwaitingCore(Core):
         if not isinstance(begun, _Asking):
             return await super().finish(begun)
         ready = await self._find_out(begun)
-        return await super().finish(ready) if ready.polls or ready.epoch else ready.reply
+        return await super().finish(ready) if ready.waits or ready.epoch else ready.reply
 
     def stop_poll(self, begun: Begun) -> bool:
-        """Let a long poll end empty; see :class:`Core`. What waits for an answer is none."""
+        """Let a waiting pull end empty; see :class:`Core`. What waits for an answer is none."""
         return not isinstance(begun, _Asking) and super().stop_poll(begun)
 
     def _begin(
@@ -236,7 +236,7 @@ class AwaitingCore(Core):
                 command,
                 owner,
                 r.EMPTY_PULL,
-                polls=True,
+                waits=True,
                 at=trio.current_time(),
                 question=unread.question,
                 size=size,

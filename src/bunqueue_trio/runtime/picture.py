@@ -35,7 +35,7 @@ class QueueLook(NamedTuple):
     completed: int
     dead: int
     hushed: int
-    """How many of these were cancelled, or died of an error that is muted: nobody is to be told of them."""
+    """How many of these were cancelled, or died of an error that is muted: nobody wants to hear of them."""
     oldest_ready_at: int | None
     pulls_waiting: int
     pause: PauseLook | None
@@ -49,7 +49,7 @@ class QueueLook(NamedTuple):
 
     @property
     def died(self) -> int:
-        """How many died of an error that somebody is to be told of, and are kept."""
+        """How many died of an error that is not muted, and are kept."""
         return self.dead - self.hushed
 
     @property

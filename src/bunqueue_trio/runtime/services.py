@@ -134,7 +134,7 @@ class _Disk(_Periodic):
         self._told = ""
         self._told_at = 0.0
         self._untold = 0
-        """Refusals since the last one that was told."""
+        """Refusals since the last one that was logged."""
 
     async def step(self) -> None:
         """Do the work; a disk that refuses it now is asked again at the next period."""
@@ -144,7 +144,7 @@ class _Disk(_Periodic):
             self._tell(str(error))
 
     def _tell(self, error: str) -> None:
-        """Log a refusal, unless the same one was told lately: it comes back every period, and the disk may be the log's."""
+        """Log a refusal, unless the same one was logged lately: it comes back every period, and the disk may be the log's."""
         now = trio.current_time()
         self._untold += 1
         if error != self._told or now - self._told_at >= MAINTENANCE_TOLD_MS / 1000:
@@ -309,7 +309,7 @@ class RetentionSweeper(_Disk):
 
 
 class AgeSampler(_Disk):
-    """Looks at some of the ended jobs, so that it can be told what a shorter retention would free."""
+    """Looks at some of the ended jobs, to say what a shorter retention would free."""
 
     def __init__(self, journal: Journal, store: Store) -> None:
         super().__init__(journal, store, SAMPLE_MS)

@@ -189,7 +189,7 @@ class Statistics(Struct, frozen=True, kw_only=True):
     place: PlaceFigures
     is_ready: bool
     is_sure: bool = True
-    """Nobody else can lead the queue yet: what is told here is the case."""
+    """Nobody else can lead the queue yet: these figures are true."""
     jobs: Mapping[str, int]
     """By state, over all queues, finished ones as far as they are kept."""
     unfinished: int

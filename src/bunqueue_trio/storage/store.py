@@ -304,7 +304,7 @@ class Store(Protocol):
         """Return how large the file is and how much is free in it and beside it; quick, and beside everything else.
 
         Raises:
-            StoreError: it could not be told.
+            StoreError: it could not be read.
         """
         ...
 

@@ -265,7 +265,7 @@ class SyncClient:
         timeout = timeout if stand_in is None else min(timeout, stand_in.wait_max_s)
         until, pause, stuck = now() + timeout, LOOK_MIN_S, None
         seen: StateReply | None = None
-        # All that happens after the first look is told from here.
+        # All events after the first look come from here.
         before = self._newest_event()
         while True:
             try:

@@ -71,7 +71,7 @@ class SyncEventStream:
 
     @property
     def after(self) -> int:
-        """The id of the newest event that was told; only inside the block."""
+        """The id of the newest event that was sent; only inside the block."""
         assert self._after is not None
         return self._after
 

@@ -272,7 +272,7 @@ class ExpressConnection:
         return body
 
     async def _wait(self, finish: Callable[[Begun], Awaitable[Reply]], begun: Begun) -> Reply:
-        """Wait for a long poll; a client that hangs up meanwhile gets no job."""
+        """Wait for a waiting pull; a client that hangs up meanwhile gets no job."""
         watching = self._watching = _Watching()
         with trio.CancelScope() as polling:
             self._shared.watchers.start_soon(self._watch, watching, polling)
@@ -328,7 +328,7 @@ class ExpressConnection:
             if delivery is not None:
                 delivery.end()
         if self._watching is not None:
-            # It was told to end before the answer was made.
+            # Its end was asked for before the answer was made.
             await self._watching.ended.wait()
             self._watching = None
         return keep

@@ -33,7 +33,7 @@ from bunqueue_trio.ui.dashboard import Dashboard
 
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
-# In a scope: is called when the request begins to last, as a long poll or a stream.
+# In a scope: is called when the request begins to last, as a waiting pull or a stream.
 LASTS = "bunqueue.lasts"
 # In the state of a scope: returns whether the host of the application stops.
 HOST_STOPS = "bunqueue.host-stops"
@@ -117,7 +117,7 @@ def make_app(server: Server, gateway: Gateway, *, hosted: bool = False) -> Quart
     app = QuartTrio("bunqueue_trio", static_folder=None)
     # Of a body that nobody reads, Quart keeps so much; the gateway bounds what is read, in its own words.
     app.config["MAX_CONTENT_LENGTH"] = server.settings.body_max_bytes
-    # A long poll may take a minute.
+    # A waiting pull may take a minute.
     app.config["RESPONSE_TIMEOUT"] = None
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     dashboard = Dashboard(server, gateway)
@@ -227,7 +227,7 @@ def _shielded(app: AsgiApp, buffers: Budget, *, hosted: bool) -> AsgiApp:
             return message
 
         with buffers.hold() as scope[_HOLD]:
-            # Quart would keep what is sent to a waiting poll, up to the limit of a body and outside of the budget.
+            # Quart would keep what is sent to a waiting pull, up to the limit of a body and outside of the budget.
             try:
                 await app(scope, receive_no_body if scope.get("method") in _BODILESS else receive, send_shielded)
             finally:

@@ -124,7 +124,7 @@ class Wire:
         return bool(poll.poll(0))
 
     def send_nowait(self, data: bytes) -> int:
-        """Send what the kernel takes of ``data`` at once; return how much that was, 0 if it cannot be told."""
+        """Send what the kernel takes of ``data`` at once; return how much that was, 0 if that is not known."""
         if self._socket is None:
             return 0
         try:

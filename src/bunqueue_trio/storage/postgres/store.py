@@ -109,7 +109,7 @@ class PostgresStore:
         return None
 
     def skip_event_ids(self) -> None:
-        """Leave out the ids of events that readers were told and the database may have lost: none means two things.
+        """Leave out the ids of events that readers may have seen and the database may have lost: no id means two things.
 
         They go on at the microseconds of its clock, which no server is quick enough to overtake.
         """
