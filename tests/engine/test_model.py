@@ -257,4 +257,4 @@ class TestFew(Machine.TestCase):
 class TestMany(Machine.TestCase):
     """What a change must pass."""
 
-    settings = settings(SETTINGS, max_examples=400, stateful_step_count=50)
+    settings = settings(SETTINGS, max_examples=200, stateful_step_count=50)

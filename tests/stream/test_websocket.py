@@ -251,7 +251,7 @@ def test_binary_messages_are_commands_too(server: Server) -> None:
         socket_.frame(BINARY, b'{"cmd":"Ping","reqId":1}')
         assert socket_.reply()["reqId"] == 1
         socket_.frame(BINARY, b'{"cmd":"\xff"}')
-        assert socket_.reply() == {"ok": False, "error": "Invalid JSON"}
+        assert socket_.reply() == {"ok": False, "error": "Invalid JSON", "code": "invalid-json"}
         socket_.frame(BINARY, b'{"cmd":"Ping","reqId":2}')
         assert socket_.reply()["reqId"] == 2
 

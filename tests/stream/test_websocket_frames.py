@@ -23,7 +23,7 @@ def test_a_message_too_big_is_1009_and_nobody_else_is_disturbed(start_server: St
     with peer(server, quiet=True) as other, bare(server) as big:
         fits = json.dumps({"cmd": "Ping", "pad": "x" * 2000})[:1999].encode()
         big.frame(TEXT, fits)
-        assert big.reply() == {"ok": False, "error": "Invalid JSON"}
+        assert big.reply() == {"ok": False, "error": "Invalid JSON", "code": "invalid-json"}
         big.frame(TEXT, b"x" * 2001)
         assert big.close_code() == 1009
         with bare(server) as pieces:
@@ -51,7 +51,12 @@ def test_fragments_are_one_message(server: Server) -> None:
             socket_.frame(TEXT if n == 0 else 0, message[n : n + 1], fin=False)
         socket_.frame(0, b"", fin=True)
         assert socket_.read() == (PONG, b"between")
-        assert socket_.reply() == {"ok": False, "error": "Unknown command: Nope é", "reqId": "ü"}
+        assert socket_.reply() == {
+            "ok": False,
+            "error": "Unknown command: Nope é",
+            "code": "unknown-command",
+            "reqId": "ü",
+        }
         socket_.frame(TEXT, b'{"cmd":', fin=False)
         socket_.frame(0, b'"Ping"}')
         assert socket_.reply()["ok"] is True
