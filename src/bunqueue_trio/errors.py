@@ -150,7 +150,7 @@ class StartupError(Exception):
 
 
 class StoreError(Exception):
-    """The disk refused a transaction; nothing of it was written and it may be tried again."""
+    """The disk refused a transaction. Nothing of it was written, and it may be tried again."""
 
 
 class TakenOver(Exception):

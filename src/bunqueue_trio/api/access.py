@@ -17,7 +17,7 @@ _RESUMING = {"last-event-id": "Last-Event-ID", "cache-control": "Cache-Control"}
 
 
 class Grant(NamedTuple):
-    """What somebody may do, and the name of their token: None where none is asked for."""
+    """What somebody may do, and the name of their token: None where the server asks for no token."""
 
     role: Role
     name: str | None = None
@@ -36,7 +36,7 @@ class Access:
         self._fixed_cors = len(self._origins) == 1
 
     def grant_of_header(self, authorization: str) -> Grant | None:
-        """Return what the token in an Authorization header allows; None: it is none of the tokens."""
+        """Return what the token in an Authorization header allows; None: there is no such token."""
         if not self._tokens:
             return ANYBODY
         scheme, _, token = authorization.partition(" ")
@@ -44,7 +44,7 @@ class Access:
         return self._look_up(token.strip().encode("latin-1", "replace")) if scheme.lower() == "bearer" else None
 
     def grant_of(self, token: str) -> Grant | None:
-        """Return what ``token`` allows, in a time that does not tell which it is; None: it is none of the tokens.
+        """Return what ``token`` allows; None: there is no such token. The time that this takes does not give a token away.
 
         Without configured tokens any will do.
         """

@@ -98,7 +98,7 @@ def sender(call: Call, peer: str) -> By:
 
 
 def missing_role(role: Role, has: Role) -> Refused:
-    """Return the refusal of what takes ``role``, to whoever ``has`` another one."""
+    """Return the refusal of a command that takes ``role``, to whoever ``has`` another one."""
     return errors.MISSING_ROLE.refuse(role.name.lower(), has.name.lower())
 
 

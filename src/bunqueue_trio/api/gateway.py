@@ -239,7 +239,7 @@ class Gateway:
         await self._core.journal.half.turn()
 
     async def _wait_turn_of(self, kind: type[c.Command], body: bytes, match: Match) -> ReadCommand | None:
-        """Wait until a request that is not small may be worked on; return what was read of it already."""
+        """Wait until a request that is not small may be worked on; return the part of it that was read already."""
         if self._has_to_wait(kind, len(body)):
             await (self._core.journal.wait_turn() if kind in FILLS else self.wait_turn())
         if len(body) > PARTS_FROM:

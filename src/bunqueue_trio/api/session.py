@@ -378,14 +378,14 @@ class Session:
         self._ring()
 
     def _note_reported(self, begun: Begun) -> None:
-        """Keep from the peer the events of what it reports, until it has its answer: they come before that."""
+        """Keep from the peer the events of its own report until it has the answer: the events would come first."""
         if not self._hears_itself:
             begun.report = report_of(begun, self._subscription.types)
             if begun.report is not None:
                 self._subscription.reports[begun.report] = None
 
     def _withdraw_reported(self, begun: Begun | None) -> None:
-        """Let the peer hear of what it has reported after all: it does not learn from the answer that it happened."""
+        """Let the peer have the events of its own report after all: the answer does not say that it happened."""
         if begun is not None and begun.report is not None:
             self._subscription.withdraw(begun.report)
 

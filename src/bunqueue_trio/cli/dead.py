@@ -297,7 +297,7 @@ def _why_still(url: str, token: str | None, queue: str) -> str:
 
 
 def _tries(url: str, token: str | None, path: str, job_id: str | None) -> Iterator[dict[str, Any]]:
-    """Yield the answers of one pass over all dead letters after another, while one lets others follow; or that for one job.
+    """Yield the answers of passes over all dead letters, as long as one leaves some for the next; or the one answer for a single job.
 
     No more are retried than were dead at the start: where retried jobs die at once, that is not done for ever.
     """

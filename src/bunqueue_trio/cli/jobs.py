@@ -96,7 +96,7 @@ def _show(job: dict[str, Any], *, where: bool, as_json: bool) -> None:
 
 
 def _place(name: str) -> int:
-    """Return where a field of a job is shown: who looks wants to know first what it is and what became of it."""
+    """Return the position at which a field of a job is shown: what it is and what became of it come first."""
     return _FIRST.index(name) if name in _FIRST else len(_FIRST)
 
 

@@ -58,7 +58,7 @@ log: Log = Log()
 def show_plainly() -> None:
     """Show all that is said on standard error, in a program that has set up no log at all."""
     if not structlog.is_configured():
-        # Only where none is.
+        # Only where the program has configured no logging of its own.
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
 

@@ -347,7 +347,7 @@ class Answering:
                     each.hold.release()
 
     def _end(self) -> None:
-        """Let go of everything: what did not leave returns, and what the door had is for nobody to tell."""
+        """Let go of everything: jobs that were not sent return, and of those that the door had nobody can say."""
         self._count(-self._queue.requests)
         for waiting in self._uncommitted:
             self._core.give_back(waiting.begun.reply)
@@ -372,7 +372,7 @@ async def serve_opened(
     name: str = "",
     looks: bool = False,
 ) -> None:
-    """Serve a connection that ``door`` has opened: that of a client at ``address``, or one with the requests of many.
+    """Serve a connection that ``door`` has opened: for one client at ``address``, or with the requests of many.
 
     ``name``: how the door is called, for people. ``looks``: whether the door is to answer now and then, because nobody else looks whether it hangs.
     """

@@ -103,7 +103,7 @@ class Asked:
         self.waited = False
         """It took until something happened: who has hung up meanwhile is to get nothing."""
         self.spliced = False
-        """There is none: the connection itself is to be passed on."""
+        """There is no answer: the connection itself is to be passed on."""
 
     def waits(self, since: float) -> bool:
         """Return whether it is not answered, was there by then, and the leader has heard nothing of its client."""
@@ -136,7 +136,7 @@ class Asking:
         self._repeatable = repeatable
         """What may be done with a request whose stream is lost; None: nothing, with any."""
         self._kept = 0
-        """Bytes of those that can be asked again."""
+        """Bytes of the requests that can be asked again."""
         self._budget = budget
         self._refusals = refusals
         self._buffer = buffer
@@ -208,7 +208,7 @@ class Asking:
         self._keep_asks()
 
     def _keep_asks(self) -> None:
-        """Keep, of what has not gone out, the requests that are not answered, for the next stream."""
+        """Keep the unanswered requests that were not sent yet, for the next stream."""
         later, self._later = self._later or [], None
         self._out = [each for each in [*self._out, *later] if each[1] is not None and not each[1].over.is_set()]
 
@@ -320,7 +320,7 @@ class Asking:
             self._later = []
 
     async def _lose(self) -> None:
-        """Ask again what may be asked again of what was sent on a stream that is lost, and answer the rest."""
+        """Repeat, of the requests that were sent on a lost stream, those that may be repeated, and answer the others with an error."""
         for n, asked in enumerate([asked for asked in self._asked.values() if asked.is_sent]):
             if n % _LOOKED_AT == _LOOKED_AT - 1:
                 await trio.lowlevel.checkpoint()

@@ -120,7 +120,7 @@ class FramingDoor(Door):
                 return None
 
     def _length(self, unread: bytes) -> int:
-        """Return how long the first request is, with its body; -1: its head has not come yet; -2: it is none for frames."""
+        """Return how long the first request is, with its body; -1: its head has not come yet; -2: frames cannot carry it."""
         end = unread.find(b"\r\n\r\n") + 4
         if end < 4:
             return -1

@@ -379,7 +379,7 @@ def _chunked(items: list[Any], check: Callable[[Any], None]) -> Iterator[int]:
 
 
 def _differences(stored: Job, job: Job) -> list[str]:
-    """Return what of a job is not on the disk as it is in memory."""
+    """Return the names of the fields in which a job differs between disk and memory."""
     different = [name for name in _SAME if getattr(stored, name) != getattr(job, name)]
     if stored.data != job.data[:AUDIT_DATA_BYTES]:
         different.append("data")
@@ -391,7 +391,7 @@ def _differences(stored: Job, job: Job) -> list[str]:
 
 
 def _holder(lease: Lease | None) -> tuple[object, ...] | None:
-    """Return what of a lease is the same on the disk: a start gives that of a connection another end."""
+    """Return what must be the same of a lease on the disk and in memory. Not the end of a connection's lease: a start sets it anew."""
     if lease is None:
         return None
     return lease.token, lease.ttl, lease.timeout_at, lease.held, None if lease.held else lease.until

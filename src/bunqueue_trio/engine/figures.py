@@ -57,7 +57,7 @@ def upper(bucket: int) -> int:
 
 
 def part(runs: Mapping[int, int], share: float) -> int | None:
-    """Return a time that this share of some runs did not exceed; None: there was none."""
+    """Return a time that this share of the runs did not exceed; None: there were no runs."""
     left = sum(runs.values()) * share
     for bucket in sorted(runs):
         left -= runs[bucket]

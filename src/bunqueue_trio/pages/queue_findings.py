@@ -19,20 +19,20 @@ FORGOTTEN_MS = 12 * 3600_000
 LATELY_MS = 15 * MINUTE_MS
 # As the alert has it.
 DIED_MIN = 10
-# Attempts, and at least half of all.
+# Failed attempts that make a finding, and at least half of all.
 FAILS_MIN = 10
-# Without another one: what went on is over.
+# How long without another one until what went on is over.
 OVER_MS = 3 * MINUTE_MS
 GROWS_MIN, GROWS_MINUTES = 100, 5
-# Of activity, and as a multiple of what 99 of 100 others take.
+# How long a job has to be active, and how many times as long as 99 of 100 others take.
 STUCK_MS, STUCK_TIMES = 10 * MINUTE_MS, 10
-# Others, within an hour: fewer do not tell what is usual.
+# Other jobs within an hour: fewer do not show what is usual.
 STUCK_MIN = 10
 # Where 100 others completed a hang is a finding sooner.
 STUCK_SOON_MS, STUCK_SOON_MIN = MINUTE_MS, 100
-# Of the slowest of them: where one in a thousand takes long, that is no hang.
+# Times as long as the slowest of them: where one in a thousand takes long, that is no hang.
 STUCK_SOON_TIMES = 2
-# Queues told of by one rule; the rest is a number.
+# Queues that one rule names; the rest is a number.
 EACH_MAX = 20
 
 Fields = dict[str, Any]
@@ -207,7 +207,7 @@ def _dies(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
 
 
 def _over(moments: Sequence[int], now: int) -> int | None:
-    """Return the last of some moments if nothing has come after it for a while, and it is over; else None."""
+    """Return the last of the moments if nothing has happened for a while since, so that it is over; else None."""
     last = max(moments, default=now)
     return last if now - last >= OVER_MS else None
 

@@ -15,7 +15,7 @@ class Group(NamedTuple):
 
     label: str
     path: str
-    """Behind that of the queue."""
+    """What follows the path of the queue."""
     reply: str
     """The field of the answer that has them."""
     command: str

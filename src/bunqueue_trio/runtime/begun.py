@@ -48,7 +48,7 @@ class Begun(Struct):
     is_gone: Callable[[], bool] | None = None
     """Tells whether the client of a waiting pull has hung up."""
     by: By = SERVER
-    """Who does it, of what is done in slices."""
+    """Who asked for it, if it is done in slices."""
     bulk: Bulky | None = None
     """What is still to be done of a bulk command, by :meth:`Core.add_rest`; no push is committed before that."""
     done: set[str] | None = None

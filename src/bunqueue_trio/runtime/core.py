@@ -337,7 +337,7 @@ class Core:
             raise errors.TOO_MANY_WAITS.refuse(retry_after=1)
 
     def _apply(self, now: int, do: Callable[..., T], *args: Any, durable: bool = False) -> T:
-        """Return what ``do``, which runs a command, returns: at ``now``, when what is due by then is done."""
+        """Do what is due at ``now``, then run ``do`` and return its answer."""
         engine = self._engine
         try:
             due = engine.next_due()
@@ -394,7 +394,7 @@ class Core:
             raise self._break(error) from error
 
     async def _go_on(self, begun: "Begun") -> r.Reply:
-        """Do the next slices of a command, each when the one before is committed; who has gone is done with."""
+        """Do the next slices of a command, each when the one before is committed, until its client has gone."""
         reply = begun.reply
         assert isinstance(reply, r.ActReply)
         epoch, command = begun.epoch, next_slice(begun.command, reply)

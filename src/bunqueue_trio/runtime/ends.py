@@ -36,7 +36,7 @@ class Ends:
             self.waiting += 1
 
     def leave(self, awaited: Awaited) -> None:
-        """Take back the place of one; however often it is called."""
+        """Leave the line; to be called once or more often."""
         line = self._lines.get(awaited.job_id, {})
         if awaited in line:
             del line[awaited]

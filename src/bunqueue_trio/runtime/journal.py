@@ -95,7 +95,7 @@ class Journal:
         self.failing: str | None = None
         """Why the last attempt to commit failed, while it has not succeeded again."""
         self.failing_since: int | None = None
-        """Epoch ms of the first of those that failed one after the other."""
+        """Epoch ms of the first of the failures that have followed each other."""
         self._last_waiter: trio.lowlevel.Task | None = None
         self.given_up: int = 0
         """The last epoch whose waiters got an error, since it may never be committed."""

@@ -42,7 +42,7 @@ class QueueLook(NamedTuple):
     concurrency: int | None
     opens_at: int | None
     active_since: int | None = None
-    """Since when the one is active that has been for longest."""
+    """Since when the job is active that has been active longest."""
     active_id: str = ""
     active_at: str = ""
     """The worker that has it, where it is known by a name."""

@@ -89,7 +89,7 @@ class Deadlines:
 
 
 class _Periodic:
-    """Base of what happens every so often."""
+    """Base of services that do something periodically."""
 
     def __init__(self, every_ms: int) -> None:
         self._every_s = every_ms / 1000
@@ -125,7 +125,7 @@ class WorkerSweep(_Periodic):
 
 
 class _Disk(_Periodic):
-    """Base of what works on the store beside the flusher."""
+    """Base of services that work on the store beside the flusher."""
 
     def __init__(self, journal: Journal, store: Store, every_ms: int) -> None:
         super().__init__(every_ms)
@@ -252,12 +252,12 @@ class Checkpointer(_Disk):
         self._gives_back_at = 0.0
 
     async def _work(self) -> None:
-        """Move what is in the log beside the commits; if they never pause, the last of it with them waiting.
+        """Move the log into the file while commits go on; if they never pause, let them wait for the last part.
 
         Only a log that is moved to its end begins anew. Each step leaves what has come while it worked, about
         a tenth, so that the last one is short.
         """
-        # A disk that is full has no room for a longer log: what is moved makes room in the one that is there.
+        # A full disk has no room for a longer log: moving its content makes room in the log that is there.
         least = CHECKPOINT_BYTES if self._journal.failing is None else 1
         if self._journal.nearly_full_since is not None and trio.current_time() >= self._gives_back_at:
             await self._give_back()

@@ -80,7 +80,7 @@ class Target(Held, Protocol):
         ...
 
     def written(self) -> None:
-        """Make that what is read from now on is what was written."""
+        """Let later reads see what was written."""
         ...
 
     def finish(self) -> None:

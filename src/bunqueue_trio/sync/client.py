@@ -441,7 +441,7 @@ class SyncClient:
         )  # fmt: skip
 
     def _foreign(self, method: str, path: str, status: int) -> Exception:
-        """Return what an answer means that is none of ours: of a proxy, or of who knows what at this address."""
+        """Return the error for an answer that is not this server's: a proxy's, or that of some other program at this address."""
         what = f"{self._http.base_url}: answered {status}, not as a bunqueue server does"
         if status in _PASSED_ON:
             return ConnectionLost(f"{method} {path} was sent, and may have been done: {what}")

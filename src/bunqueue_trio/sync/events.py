@@ -114,7 +114,7 @@ class SyncEventStream:
 
 
 def wanted(types: tuple[str, ...]) -> frozenset[str]:
-    """Return the types of events that are asked for; all when none is named.
+    """Return the types of the events to send; all when none is named.
 
     Raises:
         ValueError: there is no such type.

@@ -202,7 +202,7 @@ class ExpressConnection:
         return keep
 
     async def _read_head(self) -> int:
-        """Return where the next request's head ends in what is unread; 0 when there is none any more."""
+        """Return where the head of the next request ends in the unread bytes; 0 when there is no whole head."""
         self.idle = True
         end = self._head_end()
         if end:

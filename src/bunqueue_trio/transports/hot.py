@@ -290,7 +290,7 @@ class HotLoop:
         trio.lowlevel.reschedule(parked.task)
 
     def _end(self, parked: _Parked, error: Exception) -> None:
-        """Let ``error`` be the end of one connection, unless it has left already."""
+        """End one connection because of ``error``, unless it has left already."""
         if self._parked.get(parked.descriptor) is parked:
             self._remove(parked)
             parked.error = error

@@ -41,7 +41,7 @@ _GOING_AWAY = 1001
 _GONE = 1006
 # In a scope: what its WebSocket's client said when it closed it.
 _CLOSE_CODE = "bunqueue.close-code"
-# In a scope: of a WebSocket that answers first what was asked before; what its client said, if it has.
+# In the scope of a WebSocket that still answers earlier commands: how its client has ended it, if it has.
 _GOODBYE = "bunqueue.goodbye"
 # In a scope: of the bodies of its request and response.
 _HOLD = "bunqueue.hold"
@@ -65,7 +65,7 @@ class _Goodbye(bytes):
 
     @classmethod
     def make(cls) -> "_Goodbye":
-        # Quart takes an empty one for none.
+        # Quart takes an empty body for a missing one.
         goodbye = cls(b"goodbye")
         goodbye.over = trio.Event()
         return goodbye
@@ -125,7 +125,7 @@ def make_app(server: Server, gateway: Gateway, *, hosted: bool = False) -> Quart
     @app.before_request
     async def answer() -> QuartResponse:
         """Answer every request before Quart looks for a route of its own."""
-        # It has looked and found none: the traceback of that would keep this request until a rare full collection.
+        # Quart has looked for a route and found none: that traceback would keep this request until a rare full collection.
         request.routing_exception = NotFound()
         call = _call(gateway, request)
         try:

@@ -25,7 +25,7 @@ class Guest(Protocol):
 
 
 def make_room(guests: Iterable[Guest], keep_alive_s: float) -> bool:
-    """End some of those that have been idle longest; return whether there was one."""
+    """End some of the longest idle connections; return whether there was one."""
     latest = trio.current_time() + keep_alive_s - ROOM_IDLE_S
     idle = [g for g in guests if g.is_idle() and not g.scope.cancel_called and g.patience_ends < latest]
     for guest in nsmallest(ROOM_CONNECTIONS, idle, key=lambda g: g.patience_ends):

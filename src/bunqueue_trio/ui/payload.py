@@ -87,7 +87,7 @@ def _name(key: str) -> str:
 
 
 class Common(NamedTuple):
-    """Something that all of some jobs have in common."""
+    """Something that the jobs have in common."""
 
     what: str
     value: str

@@ -61,7 +61,7 @@ class Verdict:
     answered: int
     durable: int
     lost: int = 0
-    """Answered changes that a power cut took, with right: none of them durable, and none with a successor."""
+    """Answered changes that a power cut was allowed to take: none was durable, and nothing newer survived."""
     lost_ms: float = 0.0
     """How long before the cut the oldest of them was answered."""
 
@@ -278,7 +278,7 @@ def _judge_events(books: Books, found: Found, *, power_cut: bool) -> list[str]:
 
 
 def judge_slots(slots: list[int]) -> list[str]:
-    """Return what is wrong with the slots that brought a job, in the order in which they did: each does once, none is left out.
+    """Return what is wrong with the slots that brought a job, in their order: each must do so once, and none may be left out.
 
     After a long time without a server only the last of them are made up.
     """
