@@ -29,7 +29,7 @@ from planted import MUTANTS, Mutant
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path("src") / "bunqueue_trio"
 PARTS = 24
-HANGS_S = 25  # a fault may be an endless loop, or a wait for what never comes: a test that takes so long has failed
+HANGS_S = 25  # a fault may be an endless loop, or a wait for what never comes: a test that takes this long has failed
 PATIENCE_S = 600  # what no test has noticed until then was not judged
 SLICE = 15  # test files that are loaded at a time
 WORD = re.compile(r"[a-z]{3,}")
@@ -46,26 +46,9 @@ TESTS = {
     "runtime": [
         f"tests/runtime/test_{name}.py"
         for name in (
-            "core",
-            "waiting_pulls",
-            "bulk",
-            "bulk_reports",
-            "budget",
-            "wait_job",
-            "statistics",
-            "pressure",
-            "auto_retries",
-            "avalanche",
-            "distant",
-            "lease",
-            "lookups",
-            "services",
-            "many",
-            "schedules",
-            "history",
-            "hub",
-            "quiet",
-            "reads",
+            "core", "waiting_pulls", "bulk", "bulk_reports", "budget", "wait_job", "statistics", "pressure",
+            "auto_retries", "avalanche", "distant", "lease", "lookups", "services", "many", "schedules", "history",
+            "hub", "quiet", "reads",
         )
     ]
     + ["tests/stream/test_gone.py", "tests/stream/test_reported.py", "tests/ui/test_cluster_findings.py"],
@@ -112,18 +95,8 @@ TESTS = {
     "doors": [
         f"tests/doors/test_{name}.py"
         for name in (
-            "frames",
-            "frame_ends",
-            "frame_streams",
-            "splice",
-            "handshake",
-            "remote",
-            "waiting_room",
-            "local",
-            "room",
-            "ends",
-            "hanging",
-            "again",
+            "frames", "frame_ends", "frame_streams", "splice", "handshake", "remote", "waiting_room", "local", "room",
+            "ends", "hanging", "again",
         )
     ],
     "pages": [
@@ -144,17 +117,8 @@ TESTS = {
     "ui": [
         f"tests/ui/test_{name}.py"
         for name in (
-            "payload",
-            "access",
-            "actions",
-            "undo",
-            "operating",
-            "hostile",
-            "screens",
-            "incidents",
-            "unsure",
-            "same_in_a_shell",
-            "cluster",
+            "payload", "access", "actions", "undo", "operating", "hostile", "screens", "incidents", "unsure",
+            "same_in_a_shell", "cluster",
         )
     ]
     + ["tests/operations/test_findings.py"],
@@ -162,17 +126,8 @@ TESTS = {
         *(
             f"tests/stream/test_{name}.py"
             for name in (
-                "hot",
-                "hot_ends",
-                "pollers",
-                "heads",
-                "short_texts",
-                "sessions",
-                "event_streams",
-                "undelivered",
-                "slow_clients",
-                "gone",
-                "bulk",
+                "hot", "hot_ends", "pollers", "heads", "short_texts", "sessions", "event_streams", "undelivered",
+                "slow_clients", "gone", "bulk",
             )
         ),
         "tests/doors/test_room.py",
@@ -180,29 +135,13 @@ TESTS = {
     "client": [
         f"tests/client/test_{name}.py"
         for name in (
-            "taken_back",
-            "kit",
-            "kit_asyncio",
-            "orderly",
-            "cancelling",
-            "known_workers",
-            "waiting",
-            "says",
-            "traces",
-            "failures",
-            "sizes",
-            "idle_pulls",
-            "given",
-            "names",
-            "fate",
-            "payloads",
-            "run",
-            "outcomes",
+            "taken_back", "kit", "kit_asyncio", "orderly", "cancelling", "known_workers", "waiting", "says", "traces",
+            "failures", "sizes", "idle_pulls", "given", "names", "fate", "payloads", "run", "outcomes",
         )
     ],
     "sync": ["tests/client/test_kit.py"],
     "testing": ["tests/client/test_kit.py", "tests/client/test_kit_asyncio.py"],
-}
+}  # fmt: skip
 """Which tests must notice a fault, by the directory it is in."""
 
 NEAREST = {

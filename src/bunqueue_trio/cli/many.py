@@ -88,7 +88,7 @@ def confirm(what: str, *, yes: bool) -> None:
 
 
 def rated(rate: int | None, limit: int | None = None) -> dict[str, int]:
-    """Return what an act is told of a rate, and of how many at most."""
+    """Return the fields of an act that say its rate, and how many jobs at most."""
     return ({} if rate is None else {"rate": rate}) | ({} if limit is None else {"limit": limit})
 
 

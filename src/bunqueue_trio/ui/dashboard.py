@@ -156,7 +156,7 @@ class Dashboard:
         return _html(body, screen.status, *more, ("ETag", tag))
 
     def _viewer(self, cookie: str) -> Viewer | None:
-        """Return who looks, None when that is nobody who may."""
+        """Return who looks; None when they may not."""
         logins = self._gateway.logins
         if not self._server.settings.auth_tokens:
             # Nobody signs in here; the cookie is only what the forms of a page are tied to.
@@ -196,7 +196,7 @@ class Dashboard:
                 value = self._gateway.logins.sign_in(grant, self._server.clock.now())
                 return _lead(where, self._set_cookie(headers, value, LOGIN_MS // 1000))
             _log.warning("a browser has sent a wrong token", client=headers.get("x-forwarded-for", "")[:100])
-            wrong = "This is none of the tokens."
+            wrong = "This token is not one of the server's."
         context = {"next": where, "wrong": wrong, "css": _mark("app.css"), "version": __version__}
         return _html(await render("login.html", context), 401 if wrong else 200)
 
