@@ -74,6 +74,23 @@ async def test_what_is_over_is_said_to_be(shell: Shell):
     assert "; over since 20" in said
 
 
+async def test_jobs_that_die_are_told_whatever_their_queue_keeps_of_them(shell: Shell):
+    core = shell.bunqueue.server.core
+    await core.execute(c.SetDlqConfig(queue="capped", max_entries=2))
+    await core.execute(c.SetDefaults(queue="rof", remove_on_fail=True))
+    for _ in range(2):
+        for queue in ("plain", "capped", "rof"):
+            for n in range(6):
+                await push(shell.bunqueue, queue, str(n))
+            await fail(shell.bunqueue, queue, 6, "no {}")
+        await minutes(shell.bunqueue, 1)
+    await core.execute(c.PurgeDlq(queue="plain"))
+    found = [json.loads(line) for line in (await shell("findings", "--json")).stdout.splitlines()]
+    assert {each["queue"]: each["numbers"]["died"] for each in found if each["code"] == "jobs-die"} == {
+        "plain": 12, "capped": 12, "rof": 12,
+    }  # fmt: skip
+
+
 async def test_a_server_that_is_not_there_is_no_quiet_night(monkeypatch: pytest.MonkeyPatch, shell: Shell):
     monkeypatch.undo()
     done = await shell("findings", "--url", "http://127.0.0.1:1")

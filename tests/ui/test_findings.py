@@ -223,13 +223,34 @@ def test_a_queue_grows_only_when_it_does_so_steadily():
 
 
 def test_jobs_that_die_since_they_began_to():
-    dies = line({"dead": 5}, {"dead": 5}, {"dead": 30, "failed": 25}, {"dead": 60, "failed": 30})
+    dies = line(
+        {"dead": 5}, {"dead": 5}, {"dead": 30, "failed": 25, "died": 25}, {"dead": 60, "failed": 30, "died": 30}
+    )
     (finding,) = find(Picture(GOOD, [queue(dead=60)], Past(queues={"q": dies})))
     assert (finding.code, finding.since, finding.numbers) == ("jobs-die", NOW - 3 * MINUTE, {"died": 55, "dead": 60})
+    assert finding.title == "q: 55 jobs died within 3 min"
     # Those that were dead before are only mentioned.
     assert found(Picture(GOOD, [queue(dead=60)], Past(queues={"q": line({"dead": 55}, {"dead": 60})}))) == [
         "dead-letters"
     ]
+
+
+@pytest.mark.parametrize("kept", [0, 3], ids=["none is kept", "few are kept"])
+def test_jobs_that_die_are_told_whatever_is_kept_of_them(kept: int):
+    """A bound of the dead letters, a purge, a retry or ``removeOnFail`` must not hide that the jobs of a queue die."""
+    dies = line({"dead": 3, "failed": 9, "died": 9}, {"dead": 3})
+    (finding,) = find(Picture(GOOD, [queue(dead=kept)], Past(queues={"q": dies}, died={"q": 2})))
+    assert (finding.code, finding.until, finding.numbers) == ("jobs-die", None, {"died": 11, "dead": kept})
+    look = "bunqueue-trio dead q --groups" if kept else "bunqueue-trio watch --queue q --type failed"
+    assert finding.commands[0] == look
+    # A queue of which nothing is left is told of, too.
+    dies = line({"failed": 12, "died": 12})
+    assert found(Picture(GOOD, [queue(dead=kept)] if kept else [], Past(queues={"q": dies}))) == ["jobs-die"]
+
+
+def test_jobs_that_died_of_what_is_muted_since_are_not_told():
+    dies = line({"dead": 30, "failed": 30, "died": 30})
+    assert found(Picture(GOOD, [queue(dead=30, hushed=30)], Past(queues={"q": dies}))) == []
 
 
 def test_what_is_over_is_told_in_the_past():
@@ -260,14 +281,17 @@ def test_what_is_over_is_told_in_the_past():
     (finding,) = find(Picture(GOOD, [queue(delayed=1)], Past(queues={"q": quiet})))
     assert finding.title == "q: most attempts failed, 20 a minute while that lasted"
     assert (finding.until, "was down" in finding.cause) == (NOW - 4 * MINUTE, True)
-    assert finding.evidence == "Within 4 min 0 attempts failed and 0 jobs completed; 1 job waits for another try."
+    assert finding.evidence == (
+        "40 attempts failed and 0 jobs completed while that lasted; 0 attempts failed and 0 jobs completed in the 4 min since; "
+        "1 job is delayed, 0 dead letters."
+    )
 
-    died = line({"dead": 0}, {"dead": 12}, {"dead": 12}, {"dead": 12}, {"dead": 12})
+    died = line({"dead": 0}, {"dead": 12, "died": 12}, {"dead": 12}, {"dead": 12}, {"dead": 12})
     (finding,) = find(Picture(GOOD, [queue(dead=12)], Past(queues={"q": died})))
     assert (finding.code, finding.until) == ("jobs-die", NOW - 4 * MINUTE)
     assert "failed" in finding.cause
     assert finding.evidence.startswith("Within 4 min 0 attempts failed")
-    (finding,) = find(Picture(GOOD, [queue(dead=13)], Past(queues={"q": died})))
+    (finding,) = find(Picture(GOOD, [queue(dead=13)], Past(queues={"q": died}, died={"q": 1})))
     assert (finding.until, "fails" in finding.cause) == (None, True)
 
     lost = replace(GOOD, totals=replace(GOOD.totals, lost_to_stalls=3, stalled=100))
@@ -379,7 +403,7 @@ def test_words():
 
 def incidents() -> list[Picture]:
     """Pictures that show each finding there is."""
-    dies, usual = line({"dead": 0}, {"dead": 30, "failed": 25}), line({"runs": {bucket_of(1000): 200}})
+    dies, usual = line({"dead": 0}, {"dead": 30, "failed": 25, "died": 25}), line({"runs": {bucket_of(1000): 200}})
     grows = line(*({"waiting": 100 * n, "pushed": 120} for n in range(6)))
     waits, slow_one = (
         queue("a b", waiting=3, oldest_ready_at=NOW - MINUTE),
@@ -469,11 +493,11 @@ def test_attempts_that_fail_are_told_as_they_fail_now():
         "q: most attempts failed, 10 a second while that lasted",
         NOW - 5 * MINUTE,
     )
-    assert finding.evidence.startswith("Within 5 min 8 attempts failed and 200 jobs completed")
+    assert "; 8 attempts failed and 200 jobs completed in the 5 min since" in finding.evidence
 
 
 def test_nobody_is_told_to_pause_what_is_paused():
-    dies, fails = line({"dead": 0}, {"dead": 30, "failed": 25}), line({"failed": 20})
+    dies, fails = line({"dead": 0}, {"dead": 30, "failed": 25, "died": 30}), line({"failed": 20})
     for what, past in ((queue(dead=60), dies), (queue(delayed=9), fails)):
         for pause, number in ((None, 1), (PauseLook("ana", NOW, None), 0)):
             found = find(

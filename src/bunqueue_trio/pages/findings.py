@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from bunqueue_trio.config import MIB
 from bunqueue_trio.pages.cluster_findings import cluster_findings
-from bunqueue_trio.pages.queue_findings import Candidates
+from bunqueue_trio.pages.queue_findings import Candidates, gone
 from bunqueue_trio.pages.words import Given, count, line, size, span
 from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.runtime.history import MINUTE_MS, Minute, Past
@@ -99,9 +99,10 @@ async def findings(server: Reporter) -> Page:
 async def look(server: Reporter) -> tuple[Picture, list[Finding]]:
     """Return what the rules look at, and what they find; lets others run in between."""
     picture, candidates = await picture_of(server), Candidates()
-    for start in range(0, len(picture.queues), JUDGED_A_TURN):
+    queues = [*picture.queues, *gone(picture.queues, picture.past)]
+    for start in range(0, len(queues), JUDGED_A_TURN):
         await trio.lowlevel.checkpoint()
-        candidates.scan(picture.told, picture.queues[start : start + JUDGED_A_TURN], picture.past)
+        candidates.scan(picture.told, queues[start : start + JUDGED_A_TURN], picture.past)
     await trio.lowlevel.checkpoint()
     return picture, _worst(picture, candidates)
 
@@ -114,7 +115,7 @@ def unsure(told: Statistics) -> dict[str, bool]:
 def find(picture: Picture) -> list[Finding]:
     """Return what is wrong, worst first."""
     candidates = Candidates()
-    candidates.scan(picture.told, picture.queues, picture.past)
+    candidates.scan(picture.told, [*picture.queues, *gone(picture.queues, picture.past)], picture.past)
     return _worst(picture, candidates)
 
 
