@@ -272,7 +272,8 @@ class Session:
         if begun is not None:
             self._core.give_back(begun.reply)
             self._withdraw_reported(begun)
-        refusal = r.error_reply(errors.NOT_COMMITTED.refuse(), coded=begun is not None and type(begun.command) in CODED)
+        refused = errors.NOT_COMMITTED.refuse() if begun is None else begun.unsettled(errors.NOT_COMMITTED.refuse())
+        refusal = r.error_reply(refused, coded=begun is not None and type(begun.command) in CODED)
         error = _with_id(encode(refusal), req_id)
         self._replies[0] = _Waiting(0, error)
         self._replies_bytes += len(error) - len(message)
