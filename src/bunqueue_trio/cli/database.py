@@ -9,8 +9,8 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from bunqueue_trio.cli.files import tell_report
 from bunqueue_trio.cli.remote import at, json_option
+from bunqueue_trio.cli.reporting import tell_report
 from bunqueue_trio.config import parse_store
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.logs.printable import printable

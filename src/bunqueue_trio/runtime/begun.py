@@ -60,4 +60,4 @@ class Begun(Struct):
 
     def unsettled(self, refused: Refused) -> Refused:
         """Return what its client hears when the disk does not take what its answer waits for: who looks has changed nothing."""
-        return Refused(*errors.STORAGE_DOWN, retry_after=2) if type(self.command) in READS else refused
+        return errors.STORAGE_DOWN.refuse(retry_after=2) if type(self.command) in READS else refused

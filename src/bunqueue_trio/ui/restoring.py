@@ -8,9 +8,9 @@ from msgspec import Raw
 
 from bunqueue_trio.pages.words import Given, typed_ms
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.ui.action import Form, Preview
 from bunqueue_trio.ui.ask import Ask, Wrong
 from bunqueue_trio.ui.commands import make
-from bunqueue_trio.ui.doing import Form, Preview
 from bunqueue_trio.ui.payload import show
 from bunqueue_trio.ui.render import clock_time
 
