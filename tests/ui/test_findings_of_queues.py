@@ -276,3 +276,27 @@ def test_a_hang_is_told_as_soon_as_the_figures_of_its_queue_allow_it(
     assert (found(Picture(GOOD, [hangs], Past(queues={"q": hour}))) == ["job-stuck"]) is is_told
     after = stuck_after(hour)
     assert (after is not None and since_ms >= after) is is_told, "the metric for the alert says the same"
+
+
+def test_jobs_that_hang_are_all_named_with_a_line_that_ends_them():
+    usual = line({"runs": {bucket_of(1000): 200}})
+    since = NOW - 10 * MINUTE
+    longest = ((since, "h 1"), (since + MINUTE, "h2"), (NOW - 5, "quick"))
+    hangs = queue(active=3, active_since=since, active_id="h 1", active_at="mail-3", longest=longest)
+    (finding,) = find(Picture(GOOD, [hangs], Past(queues={"q": usual})))
+    assert finding.title.startswith("q: 2 jobs have been active for far longer than others, one for 10 min")
+    assert "They are h 1, h2; of the first the worker mail-3 has it." in finding.evidence
+    assert finding.commands[-1] == "bunqueue-trio cancel 'h 1' h2"
+    (finding,) = find(Picture(GOOD, [hangs._replace(longest=((since, "h 1"),) * 5)], Past(queues={"q": usual})))
+    assert finding.title.startswith("q: at least 5 jobs")
+
+
+def test_attempts_that_fail_lead_to_where_there_is_something_to_see():
+    fails = Past(queues={"q": line({"failed": 20})})
+    for jobs, looks, says in (
+        ({"dead": 3}, ["dead q --groups"], "no attempt left"), ({"delayed": 3}, ["jobs q delayed"], "tried again until they die"),
+        ({"dead": 3, "delayed": 4}, ["jobs q delayed", "dead q --groups"], "tried again until they die"),
+    ):  # fmt: skip
+        (finding,) = [each for each in find(Picture(GOOD, [queue(**jobs)], fails)) if each.code == "attempts-fail"]
+        assert finding.commands[:-1] == tuple(f"bunqueue-trio {look}" for look in looks)
+        assert says in finding.cause

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from bunqueue_trio.pages.words import Given, count, line, rate, span
 from bunqueue_trio.runtime.history import MINUTE_MS, Past, QueueMinute, part
-from bunqueue_trio.runtime.picture import QueueLook
+from bunqueue_trio.runtime.picture import LONGEST, QueueLook
 from bunqueue_trio.runtime.statistics import Statistics
 
 # As the alert has it.
@@ -330,16 +330,29 @@ def _stuck_weight(queue: QueueLook, hour: Sequence[QueueMinute], now: int) -> in
 def _stuck(queue: QueueLook, hour: Sequence[QueueMinute], now: int) -> Fields:
     runs, age = _runs(hour), now - (queue.active_since or now)
     usual, slowest = part(runs, 0.99) or 0, part(runs, 1) or 0
-    whose = f"the worker {queue.active_at} has it" if queue.active_at else "its worker has no name"
+    after = stuck_after(hour) or 0
+    hang = [job_id for since, job_id in queue.longest if now - since >= after] or [queue.active_id]
+    usually = f"99 of 100 others take {span(usual)} at most"
+    title, whose = f"a job has been active for {span(age)}, {usually}", "its worker has no name"
+    if queue.active_at:
+        whose = f"the worker {queue.active_at} has it"
+    named = f"It is {hang[0]}, and {whose}."
+    if len(hang) > 1:
+        # Of more than are looked at nobody knows how many hang.
+        many = f"{'at least ' if len(hang) == LONGEST else ''}{len(hang)} jobs"
+        title = f"{many} have been active for far longer than others, one for {span(age)}, {usually}"
+        named = f"They are {', '.join(hang)}; of the first {whose}."
     return {
         "code": "job-stuck", "severity": "warning", "queue": queue.name, "job": queue.active_id, "since": queue.active_since,
         "alert": "BunqueueJobStuck",
-        "title": f"{queue.name}: a job has been active for {span(age)}, 99 of 100 others take {span(usual)} at most",
-        "cause": "Its handler hangs, or it has far more to do than others. Its worker says that it lives, so nobody else gets the job.",
-        "evidence": f"It is {queue.active_id}, and {whose}. {count(runs.total(), 'other')} completed within the hour, the slowest in {span(slowest)}.",
-        "remedy": "Cancelling ends it at its worker, and gives it up; a worker whose jobs are taken back loses all of them, and they run again.",
-        "numbers": {"activeMs": age, "usualMs": usual, "slowestMs": slowest},
-        "commands": (line("why", Given(queue.active_id)), line("jobs", Given(queue.name), "active"), line("cancel", Given(queue.active_id))),
+        "title": f"{queue.name}: {title}",
+        "cause": "The handler hangs, or has far more to do than with others. The worker says that it lives, so nobody else gets the job.",
+        "evidence": f"{named} {count(runs.total(), 'other')} completed within the hour, the slowest in {span(slowest)}.",
+        "remedy": "Cancelling ends a job at its worker, and gives it up; a worker whose jobs are taken back loses all of them, and they run again.",
+        "numbers": {"activeMs": age, "usualMs": usual, "slowestMs": slowest, "jobs": len(hang)},
+        "commands": (
+            line("why", Given(queue.active_id)), line("jobs", Given(queue.name), "active"), line("cancel", *map(Given, hang)),
+        ),
     }  # fmt: skip
 
 
