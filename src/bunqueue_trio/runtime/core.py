@@ -155,9 +155,9 @@ class Core:
         try:
             await self.journal.wait_committed(begun.epoch)
             done = True
-        except Refused:
+        except Refused as refused:
             if not done:
-                raise
+                raise begun.unsettled(refused) from None
         finally:
             if not done:
                 self.give_back(reply)
@@ -183,10 +183,10 @@ class Core:
         """
         try:
             self.journal.check_committed(begun.epoch)
-        except Refused:
+        except Refused as refused:
             if type(begun.command) not in LISTS:
                 self.give_back(begun.reply)
-                raise
+                raise begun.unsettled(refused) from None
         self.note_answered(begun)
         if begun.refused is not None:
             raise begun.refused
