@@ -131,7 +131,8 @@ def _pairs(there: Heard, said: Heard) -> dict[str, Pairs]:
 
 
 def _gives(there: Heard, route: str) -> tuple[str, ...]:
-    shapes = [there[place].shape for place, call in enumerate(SCENARIO) if call.route == route and there[place].is_good]
+    answers = [there[place] for place, call in enumerate(SCENARIO) if call.route == route and place in there]
+    shapes = [answer.shape for answer in answers if answer.is_good]
     if any(shape[""] == "list" for shape in shapes):
         return ("a list",)
     return tuple(
@@ -153,7 +154,7 @@ def unasked(routes: set[str], commands: set[str]) -> list[str]:
     """Return what the original has and the scenario leaves out."""
     asked = {_bare(call.route) for call in SCENARIO}
     problems = [f"{route}: the original has it, and nobody asks for it" for route in sorted(routes - asked)]
-    sent = {target for route, target in here().items()}
+    sent = set(here().values())
     return problems + [
         f"{name}: both have the command, and nobody sends it" for name in sorted(commands & COMMANDS.keys() - sent)
     ]

@@ -72,7 +72,7 @@ def _paths(paths: set[str], jobs: dict[str, set[str]]) -> str:
     for parent, names in sorted(by_parent.items()):
         text = _names(sorted(names))
         for route, fields in jobs.items():
-            if len(names ^ fields) <= _ALIKE:
+            if len(names ^ fields) <= _ALIKE < len(fields):
                 text = f"as in `{route}`" + _but(fields - names, "without") + _but(names - fields, "with")
                 break
         texts.append(f"`{parent}`: {text}" if parent else text)
