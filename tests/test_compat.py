@@ -22,10 +22,12 @@ from trials.compat.comparison import (
 )
 from trials.compat.differences import Difference, compare, compare_shapes, never_filled, without_status
 from trials.compat.original import commands_of, paths_of
-from trials.compat.page import PAGE, tables, written
+from trials.compat.page import tables, written
 from trials.compat.scenario import CONTRACT, SCENARIO, STREAMS
 from trials.compat.shapes import Answer, answer_of, shape_of
 from trials.lib import servers
+
+PAGE = Path(__file__).parents[1] / "docs" / "compatibility.md"
 
 
 def said(body: Any, status: int | None = 200) -> Answer:
