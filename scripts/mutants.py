@@ -44,29 +44,11 @@ TESTS = {
     "engine": [f"tests/engine/test_{name}.py" for name in ENGINE],
     "protocol": ["tests/protocol", "tests/doors/test_again.py"],
     "runtime": [
-        f"tests/runtime/test_{name}.py"
-        for name in (
-            "core",
-            "bulk",
-            "budget",
-            "ends",
-            "statistics",
-            "pressure",
-            "auto_retries",
-            "avalanche",
-            "distant",
-            "lease",
-            "lookups",
-            "services",
-            "many",
-            "schedules",
-            "history",
-            "hub",
-            "quiet",
-            "reads",
-        )
-    ]
-    + ["tests/stream/test_gone.py", "tests/stream/test_reported.py", "tests/ui/test_cluster_findings.py"],
+        "tests/runtime",
+        "tests/stream/test_gone.py",
+        "tests/stream/test_reported.py",
+        "tests/ui/test_cluster_findings.py",
+    ],
     "storage": [
         "tests/ui/test_cluster.py",
         "tests/ui/test_cluster_findings.py",
@@ -97,21 +79,7 @@ TESTS = {
         "tests/stream/test_hot.py",
     ],
     "config": ["tests/operations/test_spelling.py", "tests/operations/test_config.py"],
-    "doors": [
-        f"tests/doors/test_{name}.py"
-        for name in (
-            "frames",
-            "splice",
-            "handshake",
-            "remote",
-            "waiting_room",
-            "local",
-            "room",
-            "ends",
-            "hanging",
-            "again",
-        )
-    ],
+    "doors": ["tests/doors"],
     "pages": [
         "tests/ui/test_cluster.py",
         "tests/ui/test_cluster_findings.py",
@@ -167,6 +135,7 @@ TESTS = {
             "payloads",
             "run",
             "outcomes",
+            "no_cost",
         )
     ],
     "sync": ["tests/client/test_kit.py"],
@@ -204,7 +173,10 @@ NEAREST = {
     "queues": ("gates", "listing"),
     "manage": ("edits", "handlers"),
     "lookup": ("handlers", "engine"),
-    "inspect": ("backup",),
+    "inspect": ("backup", "postgres_inspect"),
+    "clock": ("clock_and_alarm",),
+    "slices": ("many",),
+    "rerunning": ("reruns",),
     "tokens": ("spelling",),
     "queue": ("engine", "listing"),
     "planner": ("schedules",),
