@@ -44,14 +44,8 @@ TESTS = {
     "engine": [f"tests/engine/test_{name}.py" for name in ENGINE],
     "protocol": ["tests/protocol", "tests/doors/test_again.py"],
     "runtime": [
-        f"tests/runtime/test_{name}.py"
-        for name in (
-            "core", "waiting_pulls", "bulk", "bulk_reports", "budget", "wait_job", "statistics", "pressure",
-            "auto_retries", "avalanche", "distant", "lease", "lookups", "services", "many", "schedules", "history",
-            "hub", "quiet", "reads",
-        )
-    ]
-    + ["tests/stream/test_gone.py", "tests/stream/test_reported.py", "tests/ui/test_cluster_findings.py"],
+        "tests/runtime", "tests/stream/test_gone.py", "tests/stream/test_reported.py", "tests/ui/test_cluster_findings.py",
+    ],
     "storage": [
         "tests/ui/test_cluster.py",
         "tests/ui/test_cluster_findings.py",
@@ -92,13 +86,7 @@ TESTS = {
         "tests/stream/test_hot_ends.py",
     ],
     "config": ["tests/operations/test_spelling.py", "tests/operations/test_config.py"],
-    "doors": [
-        f"tests/doors/test_{name}.py"
-        for name in (
-            "frames", "frame_ends", "frame_streams", "splice", "handshake", "remote", "waiting_room", "local", "room",
-            "ends", "hanging", "again",
-        )
-    ],
+    "doors": ["tests/doors"],
     "pages": [
         "tests/ui/test_cluster.py",
         "tests/ui/test_cluster_findings.py",
@@ -137,6 +125,7 @@ TESTS = {
         for name in (
             "taken_back", "kit", "kit_asyncio", "orderly", "cancelling", "known_workers", "waiting", "says", "traces",
             "failures", "sizes", "idle_pulls", "given", "names", "fate", "payloads", "run", "outcomes",
+            "no_cost",
         )
     ],
     "sync": ["tests/client/test_kit.py"],
@@ -179,7 +168,10 @@ NEAREST = {
     "queues": ("gates", "listing"),
     "manage": ("edits", "handlers"),
     "lookup": ("handlers", "dependencies", "engine"),
-    "inspect": ("backup",),
+    "inspect": ("backup", "postgres_inspect"),
+    "clock": ("clock_and_alarm",),
+    "slices": ("many",),
+    "rerunning": ("reruns",),
     "tokens": ("spelling",),
     "engine": ("engine", "leases", "series"),
     "dependents": ("dependencies", "engine"),
