@@ -274,7 +274,7 @@ def test_many_changes_of_a_rule_leave_nothing_behind(bench: Bench, monkeypatch: 
     assert (bench.engine.auto_retries, bench.engine.auto_retries.due) == ({}, None)
 
 
-def test_a_queue_that_is_told_not_to_meanwhile_retries_nothing(bench: Bench):
+def test_a_queue_whose_retries_are_switched_off_meanwhile_retries_nothing(bench: Bench):
     begin(bench)
     job_id = dead(bench)
     bench.do(c.ClearDlqConfig(queue="q"))

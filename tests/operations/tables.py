@@ -137,7 +137,7 @@ def events_table() -> list[str]:
 
 
 def named_events_table() -> list[str]:
-    """Return one row for each type of event that is told by name, without its explanation."""
+    """Return one row for each type of event that has a name, without its explanation."""
     encoded = {f.name: f.encode_name for f in msgspec.structs.fields(Event)}
     return [
         f"| `{kind}` | {', '.join(f'`{encoded[name]}`' for name in names)} |" for kind, names in sorted(NAMED.items())

@@ -90,7 +90,7 @@ async def test_acts_are_filtered_as_on_the_page(shell: Shell):
     assert [json.loads(line)["command"] for line in lines] == ["SetConcurrency"]
 
 
-async def test_a_worker_is_told_by_its_name(shell: Shell):
+async def test_a_worker_is_known_by_its_name(shell: Shell):
     core = shell.bunqueue.server.core
     for worker in ("w1", "w2"):
         await core.execute(c.RegisterWorker(name="mail", worker_id=worker, queues=["q"]))

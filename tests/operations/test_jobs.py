@@ -207,10 +207,10 @@ def test_a_job_is_shown_with_its_failed_attempts_and_its_log(server: Running):
 def test_a_job_whose_worker_has_time_is_not_cancelled_yet(monkeypatch: pytest.MonkeyPatch):
     answer_with(monkeypatch, told, lambda *_: {"ok": True, "data": {"until": 1_893_456_000_000}})
     done = CliRunner().invoke(main, ["cancel", "x", "--grace", "30s"])
-    assert done.output.startswith("x: its worker is told, and has until 20")
+    assert done.output.startswith("x: its worker gets the word, and has until 20")
 
 
-def test_a_field_is_told_in_words():
+def test_a_field_is_shown_in_words():
     assert [words.told(name, value) for name, value in (("timeout", 90_000), ("ttl", 0), ("priority", 5), ("tags", ["ü"]))] == [
         "90 s", "0 ms", "5", '["ü"]',
     ]  # fmt: skip

@@ -121,7 +121,7 @@ def test_an_unknown_group_is_no_empty_one(monkeypatch: pytest.MonkeyPatch):
         assert (done.exit_code, "has an error of the group ab; `dead --groups` lists" in done.output) == (1, True)
 
 
-def test_who_cannot_be_asked_is_told_how_many_it_were(monkeypatch: pytest.MonkeyPatch):
+def test_who_cannot_be_asked_learns_how_many_it_were(monkeypatch: pytest.MonkeyPatch):
     replies(monkeypatch, [{"count": 5}])
     done = CliRunner().invoke(main, ["cancel", "--queue", "q"])
     assert done.exit_code == 2

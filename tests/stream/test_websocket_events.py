@@ -106,7 +106,7 @@ def test_events_over_both_ways_are_the_same_each_once_in_the_order_of_their_ids(
 
 
 @pytest.mark.slow
-def test_a_peer_that_never_reads_hurts_nobody_and_is_told_what_it_missed(fresh: Server) -> None:
+def test_a_peer_that_never_reads_hurts_nobody_and_learns_what_it_missed(fresh: Server) -> None:
     payload = "x" * 100_000
     with bare(fresh) as stuck, peer(fresh) as awake, Client(fresh.url) as client:
         for _ in range(200):  # 20 MB

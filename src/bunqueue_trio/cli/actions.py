@@ -88,7 +88,7 @@ def _refuse_no_kind(kind: str) -> None:
 
 
 def _all(url: str, token: str | None, size: int, *, folds: bool) -> Iterator[tuple[dict[str, Any], Action, int]]:
-    """Yield the acts as the server has them and as a struct, and how many are kept; steps of one are one if ``folds``."""
+    """Yield the acts, as the server sends them and as structs, and how many are kept; with ``folds`` the steps of one act are one."""
     for page in pages(url, token, c.Actions, limit=size):
         read = msgspec.convert(page["actions"], list[Action])
         if folds:

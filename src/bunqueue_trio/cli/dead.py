@@ -64,7 +64,7 @@ def dead(
         _show_groups(url, token, queue, limit=limit, as_json=as_json)
         return
     if queue is None and not wanted:
-        raise click.UsageError("say which QUEUE, or a filter; only --groups are told of all")
+        raise click.UsageError("say which QUEUE, or a filter; only --groups can be of all queues")
     shown = total = 0
     for entries, of in _entries(url, token, queue, wanted, min(limit, PAGE_MAX)):
         for entry in entries[: limit - shown]:
@@ -286,7 +286,7 @@ def _why_still(url: str, token: str | None, queue: str) -> str:
     try:
         tried = try_act(url, token, {"queue": queue}, "retry")
     except click.ClickException:
-        # It is gone meanwhile; what was retried is to be told all the same.
+        # It is gone meanwhile; what was retried is to be printed all the same.
         return "why, another retry tells"
     why = [f"{n:,}: {_WHY_STILL.get(code, code)}" for code, n in sorted(tried.refused.items())]
     return (
@@ -295,7 +295,7 @@ def _why_still(url: str, token: str | None, queue: str) -> str:
 
 
 def _tries(url: str, token: str | None, queue: str, job_id: str | None) -> Iterator[dict[str, Any]]:
-    """Yield the answers of one pass over all dead letters after another, while one lets others follow; or that for one job.
+    """Yield the answers of passes over all dead letters, as long as one leaves some for the next; or the one answer for a single job.
 
     No more are retried than were dead at the start: where retried jobs die at once, that is not done for ever.
     """

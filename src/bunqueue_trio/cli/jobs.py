@@ -99,7 +99,7 @@ def _show(job: dict[str, Any], *, where: bool, as_json: bool) -> None:
 
 
 def _place(name: str) -> int:
-    """Return where a field of a job is shown: who looks wants to know first what it is and what became of it."""
+    """Return the position at which a field of a job is shown: what it is and what became of it come first."""
     return _FIRST.index(name) if name in _FIRST else len(_FIRST)
 
 
@@ -207,7 +207,7 @@ def cancel(
         def said(reply: dict[str, Any]) -> str:
             until = reply.get("data", {}).get("until")
             # An active job whose worker has time to end it is not over yet.
-            return "cancelled" if until is None else f"its worker is told, and has until {at(until)} to end it"
+            return "cancelled" if until is None else f"its worker gets the word, and has until {at(until)} to end it"
 
         ask = partial(answer, url, token, c.Cancel, **given)
         _each(job_ids, said, lambda job_id: ask(id=job_id), as_json=as_json)

@@ -24,7 +24,7 @@ _STATES = ("waiting", "delayed", "waiting-children", "active", "completed", "fai
 COLUMNS = (*_STATES, "oldest", "pulls", "at once", "rate", "paused")
 """Of the table, after the name; the help explains each."""
 UNLIMITED = ("none", "any")
-"""What takes a limit back: the word of all such commands, and the one of before."""
+"""The words that remove a limit: the one of all commands, and the older one."""
 
 
 class Moment(click.ParamType[tuple[int, bool] | datetime]):

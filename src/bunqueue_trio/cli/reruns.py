@@ -80,7 +80,7 @@ def _follow(url: str, token: str | None, one: dict[str, Any], *, as_json: bool) 
     while True:
         now = f"{_fate(one)}{': ' + one['why'] if one['why'] else ''}"
         if now != said:
-            # What goes on is told beside the output, which a program may read.
+            # Progress goes to stderr: a program may read the output.
             if one["state"] in _UNDER_WAY:
                 click.echo(printable(now), err=True)
             else:

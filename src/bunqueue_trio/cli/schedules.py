@@ -357,7 +357,7 @@ def delete(url: str, token: str | None, name: str, *, as_json: bool) -> None:
 def sync(url: str, token: str | None, targets: tuple[str, ...], *, take_over: bool, as_json: bool) -> None:
     """Put the schedules that these apps declare onto the server; what is the same already stays as it is.
 
-    All of an app are put, or none. Nothing is deleted: those that an app does not declare any more are told.
+    All of an app are put, or none. Nothing is deleted: those that an app does not declare any more are named.
     """
     # Only here: a client of Python takes a while to read.
     from bunqueue_trio.cli.worker import hint_of, imported, told_of

@@ -70,7 +70,7 @@ def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
             if "shorter" in told and told["shorter"] is not None
             else "a look at the ages of jobs"
         )
-        rows.append(("shorter", f"what a shorter RETENTION_AGE_MS would free is told once there is {nothing}"))
+        rows.append(("shorter", f"what a shorter RETENTION_AGE_MS would free is shown once there is {nothing}"))
     return rows
 
 

@@ -54,17 +54,17 @@ def what(act: Action) -> str:
 
 
 def schedule_of(act: Action) -> str:
-    """Return the schedule that it was done to; empty if it was done to none."""
+    """Return the schedule that the act changed; empty if it changed none."""
     return str(act.fields.get("name", "")) if act.command in _OF_SCHEDULES else ""
 
 
 def worker_of(act: Action) -> str:
-    """Return the worker that it was done to, by name where one is kept; empty if it was none."""
+    """Return the worker that the act was about, by name where one is kept; empty if there was none."""
     return str(act.fields.get("name") or act.worker) if act.worker else ""
 
 
 def queue_of(act: Action) -> str:
-    """Return the one queue that it was done to; empty if it was none, or several."""
+    """Return the one queue that the act was about; empty if there was none, or several."""
     queue = act.queue or _flat(act.fields).get("queue")
     if isinstance(queue, list) and len(queue) == 1:
         (queue,) = queue
@@ -79,7 +79,7 @@ def of(act: Action) -> str:
 
 
 def how(act: Action, at: At) -> str:
-    """Return the rest of it: what was said, and what was before."""
+    """Return the rest of the act: what was given, and what was there before."""
     was, fields = before(act), _flat(act.fields)
     said = []
     for name, value in fields.items():
@@ -147,7 +147,7 @@ def _told(name: str, value: Any, at: At) -> str:
 
 
 def folded(acts: Iterable[Action]) -> Iterator[Action]:
-    """Yield acts, newest first; steps of one and the same are one, whose count is the sum of theirs.
+    """Yield acts, newest first. The steps of one act are one, and its count is their sum.
 
     A step behind another one has the cursor ``after``; the first, which is the oldest, has none.
     """
@@ -175,7 +175,7 @@ def is_kind(kind: str) -> bool:
 
 
 def is_wanted(act: Action, who: str, kind: str, about: str) -> bool:
-    """Return whether an act is looked for: by whom, what (as the command line or the API calls it), and of what; empty: any."""
+    """Return whether an act matches: who did it, what it is (as the command line or the API calls it), and what it was about; empty: any."""
     if kind and kind not in (what(act), act.command):
         return False
     if who and who not in (act.who, act.address):

@@ -42,7 +42,7 @@ class Route(NamedTuple):
 
 
 def _place(route: Route) -> tuple[bool, int, bool]:
-    """Return what orders the commands for readers: what queues take, what jobs take; short paths first, names last."""
+    """Return the key that orders the commands for readers: those of queues, then those of jobs; short paths first, names last."""
     segments = route.path.split("/")[1:]
     return segments[0] != "queues", len(segments), segments[-1].startswith(":")
 
@@ -207,7 +207,7 @@ def query_object(query: str, kind: type[c.Command]) -> bytes:
 
 
 def refuse_query(query: str, kind: type[c.Command]) -> None:
-    """See to it that nothing is said in a query that nobody reads, where ``kind`` knows all its fields.
+    """Refuse a query with a field that nobody reads, where ``kind`` knows all its fields.
 
     Raises:
         Refused: there is a parameter; or it has a broken escape or is not UTF-8.

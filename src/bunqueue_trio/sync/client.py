@@ -266,7 +266,7 @@ class SyncClient:
         timeout = timeout if stand_in is None else min(timeout, stand_in.wait_max_s)
         until, pause, stuck = now() + timeout, LOOK_MIN_S, None
         seen: StateReply | None = None
-        # All that happens after the first look is told from here.
+        # All events after the first look come from here.
         before = self._newest_event()
         while True:
             try:
@@ -438,7 +438,7 @@ class SyncClient:
         )  # fmt: skip
 
     def _foreign(self, method: str, path: str, status: int) -> Exception:
-        """Return what an answer means that is none of ours: of a proxy, or of who knows what at this address."""
+        """Return the error for an answer that is not this server's: a proxy's, or that of some other program at this address."""
         what = f"{self._http.base_url}: answered {status}, not as a bunqueue server does"
         if status in _PASSED_ON:
             return ConnectionLost(f"{method} {path} was sent, and may have been done: {what}")

@@ -106,7 +106,7 @@ SPECS: tuple[Spec, ...] = (
         example=Example(
             {"filter": {"queue": "emails", "fingerprint": "2a253bca139c"}, "action": "retry"},
             {
-                "ok": True, "count": 998, "refused": {"key-held": 2}, "scanned": 1000,
+                "ok": True, "count": 998, "ending": 0, "refused": {"key-held": 2}, "scanned": 1000,
                 "examples": [EXAMPLE_DEAD_JOB | {"state": "failed", "error": "SMTP connection refused", "reason": "max_attempts_exceeded"}],
                 "next": "failed|emails|41",
             },

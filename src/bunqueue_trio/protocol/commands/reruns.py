@@ -74,7 +74,7 @@ SPECS: tuple[Spec, ...] = (
         StopRerun, Does.CHANGES, Path("POST", "/dead/reruns/:rerun/stop", optional_body=True), refuses=(RERUN_NOT_FOUND,),
         again=Again.FREELY, role=Role.ADMIN, acts="reruns stop",
         example=Example(
-            None, {"ok": True, "rerun": _EXAMPLE | {"state": "stopped", "why": "it was told to", "endedAt": 1700000009000}}
+            None, {"ok": True, "rerun": _EXAMPLE | {"state": "stopped", "why": "somebody stopped it", "endedAt": 1700000009000}}
         ),
     ),
 )  # fmt: skip

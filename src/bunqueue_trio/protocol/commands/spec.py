@@ -17,7 +17,7 @@ class Does(Enum):
 
     CHANGES = "it changes jobs and is answered when that is committed"
     READS = "it changes nothing and is answered even while the disk is down"
-    NOTES = "it tells the server what that keeps in memory only, and is answered even while the disk is down"
+    NOTES = "it says something that the server keeps in memory only, and is answered even while the disk is down"
     TAKES = "it gives jobs away, and can wait for them"
     SESSION = "the runtime or the connection answers it, without the engine"
 
