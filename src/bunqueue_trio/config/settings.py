@@ -21,7 +21,7 @@ from bunqueue_trio.config.spelling import (
     parse_store,
     parse_token,
     without_password,
-)  # fmt: skip
+)
 
 LISTENING, SECURITY, DELIVERY = "Listening", "Security", "Delivery"
 RETENTION, LIMITS, OPERATION = "Retention", "Limits", "Operation and logs"

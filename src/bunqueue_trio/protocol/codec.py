@@ -198,7 +198,7 @@ class _Anybody(Struct, rename="camel"):
 
 def _read_object(
     body: bytes, kind: type[Struct], malformed: errors.Fault, no_object: errors.Fault | None = None
-) -> Any:  # fmt: skip
+) -> Any:
     """Return an object with the fields of ``kind``, as JSON."""
     body = body.removeprefix(_BOM)
     try:

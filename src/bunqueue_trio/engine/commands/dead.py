@@ -25,7 +25,7 @@ def _list(engine: Engine, command: c.Dlq, now: int, owner: Owner) -> r.Reply:
             fingerprint=job.noted().fingerprint,
         )
         for job in jobs
-    ]  # fmt: skip
+    ]
     return r.DeadReply(entries=entries, total=engine.dead_left(command.queue), next=after)
 
 
