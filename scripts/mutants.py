@@ -39,6 +39,7 @@ TESTS = {
         for name in (
             "core",
             "bulk",
+            "journal_alone",
             "budget",
             "ends",
             "statistics",
@@ -175,6 +176,7 @@ NEAREST = {
     "holding": ("engine", "dead", "handlers", "attempts"),
     "push": ("engine", "handlers", "bulk"),
     "journal": ("bulk", "pressure", "reads"),
+    "turn": ("bulk", "journal_alone"),
     "hub": ("hub", "reported"),
     "session": ("bulk", "access", "reported", "virtual"),
     "waiting": ("core", "waiting", "quiet", "gone"),
