@@ -28,8 +28,8 @@ class LargeReader:
     async def read(
         self, kind: type[c.Command] | None, text: bytes, read: Callable[[bytes], c.Command], malformed: errors.Fault,
         *, fills: bool,
-    ) -> ReadCommand | None:  # fmt: skip
-        """Read a large command in parts, between which others are served; None: it is to be read whole.
+    ) -> ReadCommand:  # fmt: skip
+        """Read a large command in parts, between which others are served.
 
         The arguments are those of :func:`read_in_parts`, and whether it ``fills`` the queues: that has come to its turn at the
         disk, and would lose it if it rested while a batch is written, as all others do. Nothing is waited for between the return and its begin.
@@ -37,18 +37,18 @@ class LargeReader:
         Raises:
             BadMessage: what is wrong with it.
         """
+        command: c.Command | None = None
         async with self._line:
-            steps, command = read_in_parts(kind, text, read, malformed), None
-            while True:
+            steps = read_in_parts(kind, text, read, malformed)
+            while command is None:
                 try:
                     next(steps)
                 except StopIteration as done:
                     command = done.value
-                    break
                 if fills:
                     await trio.lowlevel.checkpoint()
                 else:
                     await self._journal.half.turn()
         if fills and self._journal.half.is_there:
             await self._journal.wait_turn()
-        return None if command is None else ReadCommand(command, len(text))
+        return ReadCommand(command, len(text))
