@@ -6,6 +6,7 @@ import re
 import subprocess
 import tokenize
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from bunqueue_trio import __version__
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "bunqueue_trio"
 MODULES = sorted(path for top in (PACKAGE, ROOT / "trials", ROOT / "scripts") for path in top.rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 PINS = [ROOT / "requirements" / f"{name}.txt" for name in ("run", "dev", "build")]
 
 LINES_MAX = 450  # about what a reader keeps in mind; beyond it there are two owners in one file
@@ -69,10 +71,16 @@ def findings(pattern: re.Pattern[str], files: list[Path]) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", MODULES, ids=module_name)
+@pytest.mark.parametrize("path", [*MODULES, *TESTS], ids=module_name)
 def test_module_is_of_a_size_to_read(path: Path):
     lines = len(path.read_text().splitlines())
     assert lines <= LINES_MAX, f"{lines} lines: find the second owner in it and give it a file of its own"
+
+
+def test_each_helper_of_the_tests_has_a_name_of_its_own():
+    """Who looks for a helper by its name finds one file."""
+    names = Counter(path.name for path in TESTS if not path.name.startswith("test_"))
+    assert {name for name, times in names.items() if times > 1} <= {"conftest.py", "__init__.py"}
 
 
 @pytest.mark.slow

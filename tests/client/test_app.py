@@ -18,7 +18,7 @@ from bunqueue_trio.client import App, Client, Job, Refused
 from bunqueue_trio.client.connection import Connection
 from bunqueue_trio.testing import Bunqueue
 from tests.client.loops import on_both
-from tests.client.test_wire import ws
+from tests.client.test_real_server import ws
 from tests.wire.server import Server
 
 

@@ -8,7 +8,7 @@ from bunqueue_trio.client import Client, Refused, ServerUnavailable, Worker
 from bunqueue_trio.testing import Bunqueue
 from tests.client.loops import on_both
 from tests.client.proxy import Proxy
-from tests.client.test_wire import ws
+from tests.client.test_real_server import ws
 from tests.wire.server import Server
 
 

@@ -18,7 +18,7 @@ from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.protocol.replies import PullReply
 from bunqueue_trio.testing import Bunqueue
 from bunqueue_trio.testing.server import START_MS
-from tests.client.test_pages import blocks
+from tests.client.test_documented_client import blocks
 
 Lines = list[MutableMapping[str, Any]]
 

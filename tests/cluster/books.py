@@ -9,11 +9,11 @@ import trio
 
 from tests.cluster.truth import Truth
 from tests.sim.actors import Actor, Worker
-from tests.sim.ledger import Delivery, Ledger
 from tests.sim.peer import Answer, EventReader, Lost, Peer, Refused
+from tests.sim.sim_ledger import Delivery, Ledger
 
 if TYPE_CHECKING:
-    from tests.cluster.world import ClusterWorld
+    from tests.cluster.cluster_world import ClusterWorld
 
 
 class ClusterLedger(Ledger):

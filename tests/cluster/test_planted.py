@@ -23,10 +23,10 @@ from bunqueue_trio.storage.postgres import store
 from bunqueue_trio.storage.postgres.link import Fenced, Query
 from bunqueue_trio.storage.postgres.store import PostgresStore
 from tests.cluster import broker
-from tests.cluster.chaos import FOCUSES
+from tests.cluster.cluster_chaos import FOCUSES
+from tests.cluster.cluster_postgres import Postgres
+from tests.cluster.cluster_world import simulate_cluster
 from tests.cluster.database import Committed, Database, parse
-from tests.cluster.postgres import Postgres
-from tests.cluster.world import simulate_cluster
 
 SEEDS = 200
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from bunqueue_trio.storage.postgres.reads import RS
 from bunqueue_trio.storage.rows import JobRow
 from tests.cluster.database import Committed, Leader
-from tests.sim.disk import UNTOLD, Platter
+from tests.sim.sim_disk import UNTOLD, Platter
 
 _SEQ, _ID, _DATA, _OPTIONS, _LEASE = (JobRow._fields.index(name) for name in ("seq", "id", "data", "options", "lease"))
 

@@ -8,7 +8,7 @@ from msgspec import Raw
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, State
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
-from tests.engine.disk import freeze
+from tests.engine.engine_disk import freeze
 from tests.engine.make import T0, Bench
 
 CHANGES = {

@@ -114,7 +114,7 @@ async def test_the_page_has_the_same_lines_and_a_button_for_those_it_can_do(shel
     assert f"/ui/act/cancel?queue=q&amp;id={hung}" in page.html
     assert f"/ui/jobs/{hung}" in page.html
     shown = (await shell("why", hung)).stdout
-    assert "Worker mail-3 has had it for 1 min; 95 of 100 of its queue take 1 ms at most, so it is" in shown
+    assert "Worker mail-3 has had it for 1 min 20 s; 95 of 100 of its queue take 1 ms at most, so it is" in shown
 
 
 async def test_a_limit_that_holds_jobs_up_has_a_button_that_takes_it_away_and_no_other(shell: Shell):

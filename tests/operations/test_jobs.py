@@ -211,8 +211,7 @@ def test_a_job_whose_worker_has_time_is_not_cancelled_yet(monkeypatch: pytest.Mo
 
 def test_a_field_is_told_in_words():
     assert [words.told(name, value) for name, value in (("timeout", 90_000), ("ttl", 0), ("priority", 5), ("tags", ["ü"]))] == [
-        "90s", "0ms", "5", '["ü"]',
+        "90 s", "0 ms", "5", '["ü"]',
     ]  # fmt: skip
     assert words.told("until", 0).startswith("19")
-    assert words.told("backoff", {"type": "fixed", "delay": 60_000, "maxDelay": None}) == 'type "fixed", delay 1m'
-    assert [words.took(ms) for ms in (999, 1500)] == ["999ms", "1.5 s"]
+    assert words.told("backoff", {"type": "fixed", "delay": 60_000, "maxDelay": None}) == 'type "fixed", delay 1 min'

@@ -201,7 +201,7 @@ class Few:
         ({"a": "completed", "b": "gone", "c": "later", "d": "completed", "e": "failed"}, None),
         ({"a": "completed", "b": "failed"}, "1 of 2 died again: the others stay dead"),
         ({"a": 400, "b": 404, "c": "completed"}, None),
-        ({"a": "never"}, "1 of 1 have not ended in 0.001 s: the others stay dead"),
+        ({"a": "never"}, "1 of 1 have not ended in 1 ms: the others stay dead"),
         ({"a": 503}, "no"),
         ({"a": "broken"}, "no"),
         ({}, None),

@@ -8,7 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from bunqueue_trio.cli import main, queues, remote, words
+from bunqueue_trio.cli import main, queues, remote
 from tests.operations.processes import Done, Running, bunqueue, serving
 
 
@@ -128,9 +128,8 @@ def test_a_rate_is_a_number_for_a_time():
         (100, 60_000), (5, 3_600_000), (1, 500), "any",
     ]  # fmt: skip
     assert [queues._per_time(rate) for rate in (None, {"limit": 1500, "duration": 3_600_000})] == [
-        "", "; 1,500 deliveries in 1h",
+        "", "; 1,500 deliveries in 1 h",
     ]  # fmt: skip
-    assert [words.exact(ms) for ms in (90_000, 60_000, 1001)] == ["90s", "1m", "1001ms"]
 
 
 def test_the_help_explains_every_column():
@@ -147,10 +146,7 @@ def test_queues_come_page_by_page(monkeypatch: pytest.MonkeyPatch):
     assert asked == ["/queues?details=true", "/queues?details=true&after=a%26b"]
 
 
-def test_ages_and_moments_are_short():
-    assert [queues._age(ms) for ms in (-5, 999, 1000, 90_000, 7_200_000, 200_000_000)] == [
-        "0ms", "999ms", "1s", "1m", "2h", "2d",
-    ]  # fmt: skip
+def test_a_moment_later_than_any_calendar_is_a_number():
     assert remote.at(2**53) == f"{2**53} ms"
 
 

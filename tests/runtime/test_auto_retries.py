@@ -18,7 +18,7 @@ from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.services import AutoRetrier, looped
 from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.storage.memory import MemoryStore
-from tests.runtime.world import Answers, World, settled
+from tests.runtime.runtime_world import Answers, World, settled
 from tests.storage.distant import DistantStore
 from tests.storage.faulty import Fault
 

@@ -4,7 +4,7 @@ import trio
 
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.protocol import commands as c
-from tests.runtime.world import START_MS, Answers, World, settled
+from tests.runtime.runtime_world import START_MS, Answers, World, settled
 from tests.storage.faulty import Fault
 
 

@@ -11,7 +11,7 @@ from bunqueue_trio.protocol.events import Event
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.hub import Hub, Published, Report, Share, Subscription
 from bunqueue_trio.storage.memory import MemoryStore
-from tests.runtime.world import Answers, VirtualThread, World, settled
+from tests.runtime.runtime_world import Answers, VirtualThread, World, settled
 from tests.storage.distant import DistantStore
 from tests.storage.ledger import Ledger, keep
 

@@ -10,7 +10,7 @@ from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.storage.store import Batch
-from tests.runtime.world import Answers, VirtualThread, World, settled
+from tests.runtime.runtime_world import Answers, VirtualThread, World, settled
 
 
 async def test_nothing_is_answered_or_published_before_the_commit(world: World, answers: Answers):

@@ -16,7 +16,7 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.runtime import core
 from bunqueue_trio.runtime.supervisor import supervise
-from tests.runtime.world import Answers, VirtualThread, World, settled
+from tests.runtime.runtime_world import Answers, VirtualThread, World, settled
 from tests.storage.faulty import Crash, Fault, random_faults
 from tests.storage.ledger import Ledger, make_job
 

@@ -15,7 +15,7 @@ from bunqueue_trio.runtime import lookups
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.storage.memory import MemoryStore
-from tests.runtime.world import START_MS, Answers, Ids, World, settled
+from tests.runtime.runtime_world import START_MS, Answers, Ids, World, settled
 from tests.storage.distant import DistantStore
 
 AWAY_S = 0.01

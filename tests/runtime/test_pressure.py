@@ -18,7 +18,7 @@ from bunqueue_trio.config import (
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.pressure import Pressure
-from tests.runtime.world import Answers, VirtualThread, World
+from tests.runtime.runtime_world import Answers, VirtualThread, World
 from tests.storage.faulty import Fault
 
 LARGE = LARGE_BODY_BYTES + 1

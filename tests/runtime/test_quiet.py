@@ -5,7 +5,7 @@ import trio
 from bunqueue_trio import config
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.services import WorkerSweep, looped
-from tests.runtime.world import Answers, World, settled
+from tests.runtime.runtime_world import Answers, World, settled
 
 
 async def quiet(world: World, name: str) -> None:

@@ -11,7 +11,7 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.catalog import READS, SPECS
 from bunqueue_trio.runtime import core
-from tests.runtime.world import Answers, VirtualThread, World
+from tests.runtime.runtime_world import Answers, VirtualThread, World
 from tests.storage.faulty import Fault
 
 BY_JOB = {c.GetJob, c.GetState, c.GetProgress, c.GetResult, c.WaitJob, c.GetAttempts, c.Why, c.GetLogs}

@@ -34,7 +34,7 @@ from bunqueue_trio.runtime.services import (
     looped,
 )
 from bunqueue_trio.storage.store import Space
-from tests.runtime.world import START_MS, Answers, VirtualThread, World, settled
+from tests.runtime.runtime_world import START_MS, Answers, VirtualThread, World, settled
 from tests.storage.faulty import Fault
 from tests.storage.ledger import Ledger, kept
 

@@ -14,7 +14,7 @@ from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.tree import Transport, serve
 from bunqueue_trio.storage.memory import MemoryStore
-from tests.runtime.world import START_MS, Ids, settled
+from tests.runtime.runtime_world import START_MS, Ids, settled
 from tests.storage.faulty import Fault, FaultyStore
 from tests.storage.ledger import Ledger, make_job
 

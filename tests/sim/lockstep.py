@@ -29,9 +29,10 @@ from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.storage.store import Batch
 from tests.engine.checks import check_agreement, check_structure
 from tests.engine.model import No, Record, Snapshot
-from tests.engine.model_commands import Model, Parts
+from tests.engine.model_commands import Model
 from tests.engine.model_configs import return_dead
-from tests.sim.disk import Platter
+from tests.engine.model_jobs import Parts
+from tests.sim.sim_disk import Platter
 
 RECORDS_EVERY = 128
 """Every so many steps the records of finished jobs are compared with the disk's."""

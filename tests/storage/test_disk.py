@@ -13,8 +13,8 @@ from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.rows import JobRow
 from bunqueue_trio.storage.sqlite import SqliteStore
 from bunqueue_trio.storage.store import Batch
-from tests.storage.disk import Disk, refuse, registered
 from tests.storage.ledger import NOW, Ledger, ended, event, keep, kept, loaded, make_job
+from tests.storage.storage_disk import Disk, refuse, registered
 
 PAYLOAD = b'"' + b"x" * 20_000 + b'"'
 

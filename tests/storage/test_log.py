@@ -12,8 +12,8 @@ import pytest
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.sqlite import SqliteStore
 from bunqueue_trio.storage.sqlite import log as log_module
-from tests.storage.disk import registered
 from tests.storage.ledger import Ledger, loaded, make_job
+from tests.storage.storage_disk import registered
 
 PAYLOAD = b'"' + b"x" * 50_000 + b'"'
 

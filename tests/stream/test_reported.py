@@ -15,7 +15,7 @@ from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.storage.memory import MemoryStore
 from tests.storage.faulty import Fault, FaultyStore
-from tests.stream.test_virtual import START_MS, World, nothing
+from tests.stream.stream_world import START_MS, World, nothing
 
 Heard = list[tuple[str, str]]
 

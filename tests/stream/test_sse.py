@@ -61,7 +61,7 @@ def test_an_impossible_queue_is_refused(server: Server, name: str) -> None:
     with request(server, f"/events/queues/{name}") as reader:
         assert reader.response.status == 400
         body = json.loads(reader.response.read())
-        assert body == {"ok": False, "error": "Queue name contains invalid characters"}
+        assert body == {"ok": False, "error": "Queue name contains invalid characters", "code": "invalid-queue"}
 
 
 @pytest.mark.slow

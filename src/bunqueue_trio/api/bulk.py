@@ -11,6 +11,11 @@ from bunqueue_trio.protocol.parts import read_in_parts
 from bunqueue_trio.runtime.journal import Journal
 
 
+_REST_S = 0.003
+"""How long it rests after a step in whose round others have changed something: about as long as the step took. Who sends large
+commands all the time, of whatever they are, leaves half of the processor to the others."""
+
+
 class ReadCommand(NamedTuple):
     """A command that has been read, and how large it was."""
 
@@ -41,6 +46,7 @@ class LargeReader:
         async with self._line:
             steps = read_in_parts(kind, text, read, malformed)
             while command is None:
+                committed = self._journal.committed
                 try:
                     next(steps)
                 except StopIteration as done:
@@ -49,6 +55,8 @@ class LargeReader:
                     await trio.lowlevel.checkpoint()
                 else:
                     await self._journal.half.turn()
+                if self._journal.committed != committed and command is None:
+                    await trio.sleep(_REST_S)
         if fills and self._journal.half.is_there:
             await self._journal.wait_turn()
         return ReadCommand(command, len(text))

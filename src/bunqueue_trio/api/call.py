@@ -8,7 +8,7 @@ from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Grant
 from bunqueue_trio.api.event_stream import EventStream
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol.caller import By
-from bunqueue_trio.protocol.catalog import CODED, REVIVES
+from bunqueue_trio.protocol.catalog import REVIVES
 from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.protocol.replies import Reply
@@ -107,13 +107,3 @@ def check_role(core: Core, command: Command, role: Role) -> None:
     wanted = REVIVES.get(type(command))
     if wanted is not None and role < wanted and core.is_dead(command.id):  # type: ignore[attr-defined]
         raise missing_role(wanted, role)
-
-
-def is_coded(refused: Refused, target: object) -> bool:
-    """Return whether the answer to what leads to ``target`` says the code of its refusal."""
-    # The reference knows of no roles: what it shows whole is not answered so.
-    return refused.code == errors.MISSING_ROLE.code or (target in CODED and refused.status not in _LITERAL)
-
-
-_LITERAL = frozenset({401, 429})
-"""Statuses whose answers the reference shows whole, whatever the route."""

@@ -15,7 +15,7 @@ import structlog
 from bunqueue_trio import errors
 from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Access, Grant, allowed_headers, client_key, preflight
 from bunqueue_trio.api.bulk import LargeReader, ReadCommand
-from bunqueue_trio.api.call import Call, Delivery, ReadBody, Response, Wait, check_role, is_coded, missing_role, sender
+from bunqueue_trio.api.call import Call, Delivery, ReadBody, Response, Wait, check_role, missing_role, sender
 from bunqueue_trio.api.event_stream import EventStream, parse_event_id
 from bunqueue_trio.api.logins import TICKET_MS, Logins, cookie_of
 from bunqueue_trio.config import LARGE_BODY_BYTES, RECEIVE_BYTES, SMALL_BODY_BYTES
@@ -23,7 +23,7 @@ from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.pages.table import ANSWERS, DOCS, make_page
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.caller import SERVER
-from bunqueue_trio.protocol.catalog import ACTS, CODED, FILLS, TAKES
+from bunqueue_trio.protocol.catalog import ACTS, FILLS, TAKES
 from bunqueue_trio.protocol.codec import decode, encode
 from bunqueue_trio.protocol.events import EVENT_TYPES, chosen
 from bunqueue_trio.protocol.parts import PARTS_FROM
@@ -161,10 +161,10 @@ class Gateway:
 
     def _refusal(self, call: Call, error: Refused | StoreError) -> Response:
         if isinstance(error, Refused):
-            return self._error(error, call.origin, coded=is_coded(error, call.target))
+            return self._error(error, call.origin)
         # A finished job could not be read.
         _log.error("read failed", error=str(error))
-        return self._error(errors.STORAGE_DOWN.refuse(), call.origin, coded=call.target in CODED)
+        return self._error(errors.STORAGE_DOWN.refuse(), call.origin)
 
     def _route(self, call: Call) -> Route | Response:
         """Return the row for ``call``, or what is answered without one.
@@ -335,7 +335,7 @@ class Gateway:
         if limiter.enabled:
             wait_ms = limiter.retry_after_ms(call.client, self._core.clock.now())
             if wait_ms:
-                raise Refused(*errors.RATE_LIMITED, retry_after=-(-wait_ms // 1000))
+                raise errors.RATE_LIMITED.refuse(retry_after=-(-wait_ms // 1000))
         if call.may_enter:
             return call.grant
         if call.is_foreign:
@@ -367,7 +367,7 @@ class Gateway:
         """Return the response that says ``refused`` to a request with ``headers``."""
         return self._error(refused, self.access.origin_of(headers))
 
-    def _error(self, refused: Refused, origin: str | None, *, coded: bool = False) -> Response:
+    def _error(self, refused: Refused, origin: str | None) -> Response:
         headers = self._headers(JSON, origin)
         if refused.status == 426:
             headers += (("Upgrade", "websocket"),)
@@ -375,7 +375,7 @@ class Gateway:
             headers += (("WWW-Authenticate", "Bearer"),)
         if refused.retry_after is not None:
             headers += (("Retry-After", str(refused.retry_after)),)
-        return Response(refused.status, headers, encode(error_reply(refused, coded=coded)))
+        return Response(refused.status, headers, encode(error_reply(refused)))
 
     def _wrong_method(self, match: Match, origin: str | None) -> Response:
         response = self._error(errors.METHOD_NOT_ALLOWED.refuse(), origin)

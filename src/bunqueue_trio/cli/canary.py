@@ -9,6 +9,7 @@ import msgspec
 
 from bunqueue_trio.cli.remote import Refusal, connection
 from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.pages.words import span
 from bunqueue_trio.protocol.request import segment_of
 
 # How often those that were retried are looked at.
@@ -65,7 +66,7 @@ def retry_first(
                 raise click.ClickException(printable(f"{died:,} of {total:,} died again: the others stay dead"))
             if open_ and time.monotonic() >= until:
                 raise click.ClickException(
-                    f"{len(open_):,} of {total:,} have not ended in {patience_s:g} s: the others stay dead"
+                    f"{len(open_):,} of {total:,} have not ended in {span(patience_s * 1000)}: the others stay dead"
                 )
             if open_:
                 time.sleep(POLL_S)

@@ -25,8 +25,9 @@ from bunqueue_trio.cli.remote import (
     with_server,
 )
 from bunqueue_trio.cli.slips import tell_if_unknown
-from bunqueue_trio.cli.words import told, took
+from bunqueue_trio.cli.words import told
 from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.pages.words import span
 from bunqueue_trio.protocol.request import segment_of
 
 # A server gives no more at once.
@@ -149,7 +150,7 @@ def logs(url: str, token: str | None, job_id: str, *, limit: int | None, as_json
 
 def _show_attempt(attempt: dict[str, Any]) -> None:
     by = f"  by {attempt['by']}" if attempt["by"] else ""
-    begun, for_ = at(attempt["startedAt"]), took(attempt["duration"])
+    begun, for_ = at(attempt["startedAt"]), span(attempt["duration"])
     click.echo(printable(f"attempt {attempt['attempt']}: {begun}  {for_}  {attempt['reason']}{by}  {attempt['error']}"))
     for line in (attempt["stack"] or "").splitlines():
         click.echo(printable(f"    {line}"))

@@ -16,7 +16,7 @@ from bunqueue_trio.cli.remote import answer, at, json_option, pages, say, with_s
 from bunqueue_trio.cli.slips import refuse_unknown, tell_unknown
 from bunqueue_trio.config import parse_duration_ms, parse_typed_ms
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.pages.words import exact
+from bunqueue_trio.pages.words import span, typed_ms, whole
 from bunqueue_trio.protocol.request import segment_of
 
 # A number of ms as large as that is a moment; as a duration it would be three years.
@@ -26,7 +26,6 @@ COLUMNS = (*_STATES, "oldest", "pulls", "at once", "rate", "paused")
 """Of the table, after the name; the help explains each."""
 UNLIMITED = ("none", "any")
 """What takes a limit back: the word of all such commands, and the one of before."""
-_UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"))
 
 
 class Moment(click.ParamType[tuple[int, bool] | datetime]):
@@ -110,7 +109,7 @@ def queues(url: str, token: str | None, queue: str | None, *, limit: int | None,
         oldest = each["oldestReadyAt"]
         table.add_row(
             printable(each["name"]), *(f"{each['counts'][state]:,}" for state in _STATES),
-            "" if oldest is None else _age(now - oldest), f"{each['pullsWaiting']:,}",
+            "" if oldest is None else span(now - oldest), f"{each['pullsWaiting']:,}",
             "" if each["concurrency"] is None else f"{each['concurrency']:,}", _rate(each["rateLimit"]), printable(_why(each["pause"])),
         )  # fmt: skip
     # A pipe has no width: what reads it wants whole lines.
@@ -220,11 +219,11 @@ def _limit(url: str, token: str | None, queue: str, number: str) -> None:
 
 
 def _per_time(rate: dict[str, int] | None) -> str:
-    return "" if rate is None else f"; {rate['limit']:,} deliveries in {exact(rate['duration'])}"
+    return "" if rate is None else f"; {rate['limit']:,} deliveries in {whole(rate['duration'])}"
 
 
 def _rate(rate: dict[str, int] | None) -> str:
-    return "" if rate is None else f"{rate['limit']:,}/{exact(rate['duration'])}"
+    return "" if rate is None else f"{rate['limit']:,}/{typed_ms(rate['duration'])}"
 
 
 def _now_ms(url: str, token: str | None) -> int:
@@ -241,8 +240,3 @@ def _why(pause: dict[str, Any] | None) -> str:
 
 def _until(ms: int | None) -> str:
     return "" if ms is None else f" until {at(ms)}"
-
-
-def _age(ms: int) -> str:
-    """Return a time in its largest unit."""
-    return next((f"{ms // unit}{name}" for unit, name in _UNITS if ms >= unit), f"{max(0, ms)}ms")

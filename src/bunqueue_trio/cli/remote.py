@@ -24,6 +24,7 @@ from rich.table import Table
 from bunqueue_trio.config import parse_typed_ms
 from bunqueue_trio.errors import WRONG_TOKEN
 from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.pages.words import span
 from bunqueue_trio.protocol.address import http_url, masked
 from bunqueue_trio.protocol.request import segment_of
 
@@ -214,7 +215,7 @@ def live_audit(url: str, token: str | None, *, wait: bool) -> list[str]:
         audit = answer(url, token, "GET", "/audit")["audit"]
     click.echo(
         f"{masked(url)}: {audit['checked']:,} jobs and entries looked at in {audit['passesDone']:,} passes; "
-        f"the last took {audit['lastMs'] / 1000:.1f} s"
+        f"the last took {span(audit['lastMs'])}"
     )
     return [printable(f"{each['kind']}: {each['what']} (met {each['times']:,} times)") for each in audit["findings"]]
 

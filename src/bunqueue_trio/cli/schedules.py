@@ -28,13 +28,13 @@ from bunqueue_trio.cli.remote import (
     with_server,
 )
 from bunqueue_trio.cli.scheduling import NOTHING, TIMES, fields_of, how, or_none, refuse_of_no_effect, when
-from bunqueue_trio.cli.words import told, took
+from bunqueue_trio.cli.words import told
 
 # The rules of zones are those of the server.
 from bunqueue_trio.engine import zones
 from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.pages.words import exact
+from bunqueue_trio.pages.words import span, whole
 from bunqueue_trio.protocol.request import segment_of
 
 # A server gives no more at once.
@@ -131,7 +131,7 @@ def _jobs(count: int) -> str:
 def _repeat_line(each: dict[str, Any]) -> str:
     runs = f"run {each['run']:,}" + ("" if each["limit"] is None else f" of {each['limit']:,}")
     following = at(each["due"]) if each["state"] == "delayed" else each["state"]
-    return f"{each['name'] or '(repeat)'}  {following}  every {exact(each['every'])}  {each['queue']}  {runs}  job {each['job']}"
+    return f"{each['name'] or '(repeat)'}  {following}  every {whole(each['every'])}  {each['queue']}  {runs}  job {each['job']}"
 
 
 def _when_of(each: dict[str, Any]) -> str:
@@ -139,7 +139,7 @@ def _when_of(each: dict[str, Any]) -> str:
         return f"{each['cron']} {each['timezone']}"
     if each["at"] is not None:
         return f"once at {_in_zone(each['at'], each['timezone'])}"
-    return f"every {exact(each['every'])}"
+    return f"every {whole(each['every'])}"
 
 
 def _in_zone(ms: int, zone: str) -> str:
@@ -196,7 +196,7 @@ def _told(key: str, each: dict[str, Any]) -> str:
 def _show_upcoming(runs: dict[str, Any], cron: str | None) -> None:
     for each in runs["upcoming"]:
         late = each["runAt"] - each["slot"]
-        remarks = [*([f"{took(late)} later: jitter"] if late else []), *each["remarks"]]
+        remarks = [*([f"{span(late)} later: jitter"] if late else []), *each["remarks"]]
         click.echo(printable(f"next  {each['local'].replace('T', ' ')}  {'; '.join(remarks)}".rstrip()))
     if cron is not None:
         click.echo(printable(f"time zones by tzdata {runs['rules']}"))
@@ -205,7 +205,7 @@ def _show_upcoming(runs: dict[str, Any], cron: str | None) -> None:
 def _past(past: dict[str, Any], zone: str) -> str:
     until = "" if past["until"] == past["slot"] else f" to {_in_zone(past['until'], zone)}"
     parts = [f"past  {_in_zone(past['slot'], zone)}{until}", past["outcome"], past["job"], past["why"]]
-    parts += [None if past["took"] is None else f"took {took(past['took'])}", past["error"]]
+    parts += [None if past["took"] is None else f"took {span(past['took'])}", past["error"]]
     return "  ".join(part for part in parts if part)
 
 

@@ -8,7 +8,7 @@ import click
 
 from bunqueue_trio.cli.remote import Refusal, answer, at, json_option, with_server
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.pages.words import count, exact, size, span
+from bunqueue_trio.pages.words import count, size, span, typed_ms
 
 
 @click.command()
@@ -59,7 +59,7 @@ def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
     rows += [
         (
             "shorter",
-            f"RETENTION_AGE_MS={exact(each['age'])} would free about {each['jobs']:,} jobs, {size(each['bytes'])}",
+            f"RETENTION_AGE_MS={typed_ms(each['age'])} would free about {each['jobs']:,} jobs, {size(each['bytes'])}",
         )
         for each in told.get("shorter") or ()
     ]

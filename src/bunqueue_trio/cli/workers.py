@@ -15,11 +15,10 @@ from rich.table import Table
 from bunqueue_trio.cli.many import confirm, dry_option, yes_option
 from bunqueue_trio.cli.remote import answer, json_option, of_list_alone, say, with_server
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.pages.words import count
+from bunqueue_trio.pages.words import count, span
 from bunqueue_trio.protocol.request import segment_of
 
 _COLUMNS = ("status", "jobs", "at once", "done", "failed", "heard", "longest", "queues")
-_UNITS = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 _name = click.argument("name", metavar="NAME")
 
@@ -60,7 +59,7 @@ def workers(ctx: click.Context, url: str, token: str | None, *, limit: int | Non
         table.add_row(
             printable(worker["name"]), printable(worker["id"]), _status(worker), f"{worker['activeJobs']:,}",
             f"{worker['concurrency']:,}", f"{worker['processedJobs']:,}", f"{worker['failedJobs']:,}",
-            _age(now - worker["lastSeen"]), "" if began is None else _age(now - began),
+            span(now - worker["lastSeen"]), "" if began is None else span(now - began),
             printable(", ".join(worker["queues"])),
         )  # fmt: skip
     if not as_json:
@@ -168,8 +167,3 @@ def _all(url: str, token: str | None) -> Iterator[dict[str, Any]]:
         if page["next"] is None:
             return
         query["after"] = page["next"]
-
-
-def _age(ms: float) -> str:
-    seconds = max(0, round(ms / 1000))
-    return next((f"{seconds // unit} {name}" for unit, name in _UNITS if seconds >= unit), "0 s")

@@ -14,10 +14,9 @@ import anyio
 from anyio.abc import TaskGroup
 
 from bunqueue_trio.client.backend import Signal
-from bunqueue_trio.client.client import Client
+from bunqueue_trio.client.client import Client, Job
 from bunqueue_trio.client.endings import Again, GiveUp
 from bunqueue_trio.client.handlers import Outcome
-from bunqueue_trio.client.jobs import Job
 from bunqueue_trio.client.log import log
 from bunqueue_trio.errors import UNKNOWN_COMMAND, ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.logs.printable import printable

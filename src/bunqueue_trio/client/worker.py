@@ -24,14 +24,15 @@ from anyio.abc import TaskStatus
 from msgspec.json import Decoder
 
 from bunqueue_trio.client.backend import Loop, LoopName, Scope, Signal, Tasks, forget_cancellation, rest, websocket
-from bunqueue_trio.client.client import DEFAULT_URL, Client
+from bunqueue_trio.client.client import DEFAULT_URL, Client, Job
 from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.given import count_of, name_of_jobs
 from bunqueue_trio.client.handlers import Handler as Handler
 from bunqueue_trio.client.handlers import Outcome, Threads, heard, of_handler, payload_decoder
-from bunqueue_trio.client.jobs import Job, encoded
+from bunqueue_trio.client.info import encoded
 from bunqueue_trio.client.log import log
 from bunqueue_trio.client.reports import Reporter, facts
+from bunqueue_trio.client.running import run_until_signal
 from bunqueue_trio.client.traces import Traces
 from bunqueue_trio.errors import BODY_TOO_LARGE, INVALID_QUEUE, INVALID_TOKEN, UNAUTHORIZED, BunqueueError, Refused
 from bunqueue_trio.logs.printable import printable
@@ -209,9 +210,6 @@ class Worker:
 
         All that a script needs: ``trio.run(worker.run_until_signal)``, or ``asyncio.run(worker.run_until_signal())``. Raises as :meth:`run` does.
         """
-        # It is built on this.
-        from bunqueue_trio.client.app import run_until_signal
-
         await run_until_signal([self])
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:  # noqa: ASYNC128 - `_run` calls it

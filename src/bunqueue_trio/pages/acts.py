@@ -7,7 +7,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from bunqueue_trio.pages.queue_settings import NAMED, written
-from bunqueue_trio.pages.words import span
+from bunqueue_trio.pages.words import whole
 from bunqueue_trio.protocol.lines import Action
 
 At = Callable[[int], str]
@@ -138,7 +138,7 @@ def _told(name: str, value: Any, at: At) -> str:
     if type(value) is int and name in _MOMENTS:
         return at(value)
     if type(value) is int and name in _SPANS:
-        return span(value)
+        return whole(value)
     if isinstance(value, dict):
         return ", ".join(f"{key} {_told(key, each, at)}" for key, each in value.items() if each is not None)
     if isinstance(value, list):

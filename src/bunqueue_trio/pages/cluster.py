@@ -33,10 +33,10 @@ def leader_row(known: Cluster, at: At) -> str:
 def lease_row(known: Cluster) -> str:
     """Return how long the lease is, and when its holder was heard of."""
     if known.age_s is not None:
-        heard = f"heard of {known.age_s:.1f} s ago"
+        heard = f"heard of {span(known.age_s * 1000)} ago"
     else:
         heard = "let go: the next server leads at once" if known.term else "never held"
-    return f"{known.lease_s:g} s, {heard}"
+    return f"{span(known.lease_s * 1000)}, {heard}"
 
 
 def how_ended(term: Term, at: At) -> str:
@@ -64,7 +64,7 @@ def failover_row(told: Failover, lease_s: float) -> str:
 
 def waits_row(each: Waiting, at: At) -> str:
     """Return who waits, and how that is doing as a door."""
-    said = f"{each.holder}, since {at(each.since)}, version {each.version}, heard of {each.seen_s:.1f} s ago"
+    said = f"{each.holder}, since {at(each.since)}, version {each.version}, heard of {span(each.seen_s * 1000)} ago"
     if each.reaches is None:
         return said
     if not each.reaches:

@@ -89,7 +89,4 @@ REVIVES: dict[type[Command], Role] = {
 }
 """They may let a dead letter wait again; who needs them for that."""
 
-CODED: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if not spec.contract)
-"""Their refusals carry a code."""
-
 assert len(COMMANDS) == len(SPECS) == len(CATALOG), "a tag or a command is there twice"

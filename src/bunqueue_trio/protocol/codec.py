@@ -76,12 +76,11 @@ def decode(kind: type[T], body: bytes, optional: bool = False, /, **given: str) 
 
 
 class BadMessage(Refused):
-    """A message that is no command; ``req_id`` is what the answer must echo, ``kind`` the command it would be."""
+    """A message that is no command; ``req_id`` is what the answer must echo."""
 
-    def __init__(self, cause: Refused, req_id: Raw, kind: type[Command] | None = None) -> None:
+    def __init__(self, cause: Refused, req_id: Raw) -> None:
         super().__init__(cause.status, str(cause), cause.code)
         self.req_id = req_id
-        self.kind = kind
 
 
 def decode_message(message: bytes) -> Command:
@@ -109,7 +108,7 @@ def decode_message(message: bytes) -> Command:
             _check_depth(message, errors.INVALID_JSON)
         _check_target(command)
     except Refused as refused:
-        raise BadMessage(refused, command.req_id, type(command)) from None
+        raise BadMessage(refused, command.req_id) from None
     return command
 
 
@@ -151,7 +150,7 @@ def _check_lists(message: bytes) -> None:
         try:
             check_lists(kind, message)
         except Refused as refused:
-            raise BadMessage(refused, address.req_id, kind) from None
+            raise BadMessage(refused, address.req_id) from None
 
 
 def _check_target(command: Command) -> None:
@@ -161,7 +160,7 @@ def _check_target(command: Command) -> None:
 
 
 def _read_message(message: bytes) -> Command:
-    req_id, kind = Raw(b""), None
+    req_id = Raw(b"")
     try:
         address = _read_object(message, Anybody, errors.INVALID_JSON, errors.INVALID_COMMAND)
         _check_depth(message, errors.INVALID_JSON)
@@ -175,7 +174,7 @@ def _read_message(message: bytes) -> Command:
         command = _read_struct(kind, _read_object(message, kind, errors.INVALID_JSON), "", {})
         _check_target(command)
     except Refused as refused:
-        raise BadMessage(refused, req_id, kind) from None
+        raise BadMessage(refused, req_id) from None
     command.req_id = req_id
     return command
 

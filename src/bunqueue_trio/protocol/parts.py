@@ -80,9 +80,9 @@ def read_in_parts(
     except BadMessage:
         raise
     except Refused as refused:
-        raise BadMessage(refused, req_id, kind) from None
+        raise BadMessage(refused, req_id) from None
     except (ValueError, RecursionError) as error:
-        raise BadMessage(unknown_field(error) or malformed.refuse(), req_id, kind) from None
+        raise BadMessage(unknown_field(error) or malformed.refuse(), req_id) from None
 
 
 def _no_object(kind: type[Command] | None, text: bytes, read: Callable[[bytes], Command]) -> Steps[Command]:

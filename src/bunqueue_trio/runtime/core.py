@@ -322,7 +322,7 @@ class Core:
         if settled_by == "job":
             begun.epoch = self.journal.epoch_of(command.id)
             if begun.epoch and self.journal.failing is not None:
-                raise Refused(*errors.STORAGE_DOWN, retry_after=2)
+                raise errors.STORAGE_DOWN.refuse(retry_after=2)
         elif settled_by == "everything" and not self.journal.is_stuck:
             begun.epoch = self.journal.last_epoch
         if begun.refused is not None and not begun.epoch:
@@ -334,7 +334,7 @@ class Core:
 
     def _check_pollers(self) -> None:
         if self.pulls_waiting + self.ends.waiting >= self._pollers_max:
-            raise Refused(*errors.TOO_MANY_WAITS, retry_after=1)
+            raise errors.TOO_MANY_WAITS.refuse(retry_after=1)
 
     def _apply(self, now: int, do: Callable[..., T], *args: Any, durable: bool = False) -> T:
         """Return what ``do``, which runs a command, returns: at ``now``, when what is due by then is done."""

@@ -48,7 +48,7 @@ from bunqueue_trio.config import (
 )
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import Job
-from bunqueue_trio.errors import InvariantBroken, Refused, StoreError
+from bunqueue_trio.errors import InvariantBroken, StoreError
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.half import Half
@@ -129,16 +129,16 @@ class Journal:
     def check(self, size: int = 0, *, fills: bool = True) -> None:
         """Raise ``Refused`` (503) when a change of ``size`` bytes could not be committed in reasonable time; what empties the queues has more of it."""
         if self.failing is not None:
-            raise Refused(*errors.STORAGE_DOWN, retry_after=2)
+            raise errors.STORAGE_DOWN.refuse(retry_after=2)
         if fills and self.nearly_full_since is not None:
-            raise Refused(*errors.STORAGE_FULL, retry_after=2)
+            raise errors.STORAGE_FULL.refuse(retry_after=2)
         jobs = len(self._engine.changed)
         if fills:
             full = self._pressure.refuses(jobs, self._bytes) or (size > SMALL_BODY_BYTES and self._full)
         else:
             full = self._pressure.refuses_to_empty(jobs, self._bytes)
         if full:
-            raise Refused(*errors.OVERLOADED, retry_after=1)
+            raise errors.OVERLOADED.refuse(retry_after=1)
 
     def note_room(self, *, nearly_full: bool) -> None:
         """Note whether the disk has its last room left."""
@@ -279,7 +279,7 @@ class Journal:
     def check_committed(self, epoch: int) -> None:
         """Raise ``Refused`` (503) when who waits for the batch ``epoch`` is not to wait any longer."""
         if self.committed < epoch <= self.given_up:
-            raise Refused(*errors.NOT_COMMITTED, retry_after=2)
+            raise errors.NOT_COMMITTED.refuse(retry_after=2)
 
     def halt(self, reason: InvariantBroken) -> None:
         """Write nothing any more: what the engine holds is not to be trusted."""

@@ -21,7 +21,7 @@ from bunqueue_trio.config import LOOKS_MAX
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import UNFINISHED, Job, Records, State, Trace
 from bunqueue_trio.engine.trails import TrailPage
-from bunqueue_trio.errors import Refused, StoreError
+from bunqueue_trio.errors import StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.caller import SERVER, By
@@ -206,7 +206,7 @@ class AwaitingCore(Core):
             Refused: as there; or another server may lead already, and know better.
         """
         if not self._lookups.leads():
-            raise Refused(*errors.STORAGE_DOWN, retry_after=2)
+            raise errors.STORAGE_DOWN.refuse(retry_after=2)
         return self._begin(command, owner, size, by, (), sliced=sliced)
 
     @property
@@ -299,4 +299,4 @@ class AwaitingCore(Core):
             raise errors.STORAGE_DOWN.refuse() from error
         finally:
             self._lookups.close(looks)
-        raise Refused(*errors.OVERLOADED, retry_after=1)
+        raise errors.OVERLOADED.refuse(retry_after=1)

@@ -178,7 +178,9 @@ def make_app(server: Server, gateway: Gateway, *, hosted: bool = False) -> Quart
     @app.errorhandler(HTTPException)
     async def refuse(error: HTTPException) -> QuartResponse:  # noqa: ASYNC124 - Quart runs sync ones in a thread
         """Say what Quart itself refuses in the documented format."""
-        return _quart_response(gateway.error(errors.Refused(error.code or 400, error.name), {}))
+        status = error.code or 400
+        fault = errors.MALFORMED_REQUEST if status < 500 else errors.INTERNAL_ERROR
+        return _quart_response(gateway.error(errors.Refused(status, error.name, fault.code), {}))
 
     app.asgi_app = _shielded(app.asgi_app, server.buffers, hosted=hosted)  # type: ignore[method-assign, assignment]  # Quart's own way in for middleware
     return app

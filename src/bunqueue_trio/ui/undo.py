@@ -9,7 +9,7 @@ from msgspec import UNSET
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.pages import acts
 from bunqueue_trio.pages.queue_settings import NAMED, typed
-from bunqueue_trio.pages.words import exact
+from bunqueue_trio.pages.words import typed_ms
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.lines import Action
 from bunqueue_trio.ui.actions import Bound, bind
@@ -53,7 +53,7 @@ def _undo(ask: Ask, act: Action, topic: str) -> tuple[str, dict[str, str]] | Non
             return "unrate", queue
         if until is not None:
             return None
-        return "rate", queue | {"limit": str(was["limit"]), "time": exact(was["duration"])}
+        return "rate", queue | {"limit": str(was["limit"]), "time": typed_ms(was["duration"])}
     if topic in ("defaults", "stalls", "dead"):
         texts = {name: typed(NAMED[name], value) for name, value in was.items()}
         said = {name: text for name, text in texts.items() if text is not None}

@@ -83,7 +83,7 @@ NEVER_READY = Fault(409, "Job waits for others: only their ends make it ready", 
 SPECS: tuple[Spec, ...] = (
     Spec(
         Cancel, Does.CHANGES, Path("DELETE", "/jobs/:id", optional_body=True), refuses=(errors.JOB_NOT_FOUND,),
-        again=Again.GUARDED, contract=True, acts=True, example=Example(None, EXAMPLE_OK),
+        again=Again.GUARDED, acts=True, example=Example(None, EXAMPLE_OK),
     ),
     Spec(
         Promote, Does.CHANGES, Path("POST", "/jobs/:id/promote", optional_body=True), refuses=(NOT_DELAYED,),

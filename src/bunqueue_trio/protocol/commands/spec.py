@@ -83,8 +83,6 @@ class Spec(NamedTuple):
     """With a ``timeout`` it waits for the end of its job."""
     settled_by: Literal["job", "everything", "nothing"] = "job"
     """What a READS command must see committed before it is answered: its job, all that has changed while the disk takes commits, or nothing."""
-    contract: bool = False
-    """The HTTP API reference shows its answers whole, refusals too: those carry no ``code``."""
     acts: bool = False
     """An operator does it: what it has done is written down. With the lock token of its job it is that job's worker."""
     timed: Literal["push", "pull", "ack"] | None = None

@@ -3,9 +3,9 @@
 from urllib.parse import urlencode
 
 from bunqueue_trio.errors import Refused, StoreError
-from bunqueue_trio.ui.actions import ACTIONS, Action, as_said, back, lines
+from bunqueue_trio.ui.action import Action, Done
+from bunqueue_trio.ui.actions import ACTIONS, as_said, back, lines
 from bunqueue_trio.ui.ask import Ask, Screen, Wrong
-from bunqueue_trio.ui.doing import Done
 
 
 def action_of(ask: Ask) -> Action:

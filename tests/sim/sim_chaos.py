@@ -12,7 +12,7 @@ import trio
 from tests.storage.faulty import Fault
 
 if TYPE_CHECKING:
-    from tests.sim.world import World
+    from tests.sim.sim_world import World
 
 KILLS_IN_A_ROW = 4  # a supervised task may fail five times a minute; a sixth ends the server, rightly
 DISK_DELAYS_S: tuple[tuple[float, ...], ...] = ((0.0,), (0.0, 0.002), (0.01, 0.05), (0.0, 2.0))

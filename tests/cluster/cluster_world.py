@@ -1,6 +1,6 @@
 """A simulated cluster: brokers that lead or wait, clients that go to any of them, and the database below.
 
-``simulate_cluster(seed, hours)`` is a whole run. As in ``tests/sim/world.py`` everything random comes from the seed and time is virtual,
+``simulate_cluster(seed, hours)`` is a whole run. As in ``tests/sim/sim_world.py`` everything random comes from the seed and time is virtual,
 so that a seed gives the same log each time, byte for byte. What runs is the real server (engine, runtime, PostgreSQL store, doors, link);
 replaced are sockets, threads, clocks, and the connection to PostgreSQL.
 """
@@ -23,17 +23,18 @@ from bunqueue_trio.config import Settings
 from bunqueue_trio.errors import leaves
 from tests.cluster.books import ClusterLedger, ClusterWorker, Polls, Reader
 from tests.cluster.broker import PORT, Broker, RunQueue
-from tests.cluster.chaos import FOCUSES, ClusterChaos, Focus
+from tests.cluster.cluster_chaos import FOCUSES, ClusterChaos, Focus
+from tests.cluster.cluster_postgres import Postgres
 from tests.cluster.database import Committed, Database, Leader
 from tests.cluster.net import CLIENT, Net
-from tests.cluster.postgres import Postgres
 from tests.cluster.sealing import sealed
 from tests.cluster.truth import Truth
-from tests.sim.actors import Actor, Meddler, Producer
-from tests.sim.chaos import DISK_DELAYS_S, choose
-from tests.sim.disk import Platter, Threads
+from tests.sim.actors import Actor, Producer
+from tests.sim.meddlers import Meddler
+from tests.sim.sim_chaos import DISK_DELAYS_S, choose
+from tests.sim.sim_disk import Platter, Threads
+from tests.sim.sim_world import Result
 from tests.sim.wire import End, Pace
-from tests.sim.world import Result
 
 START_S = 1_700_000_000.0
 CALM_S_MAX = 3600

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("psycopg", reason="psycopg is not installed")
 
-from tests.cluster.world import simulate_cluster
+from tests.cluster.cluster_world import simulate_cluster
 from tests.sim.command import replay
 
 

@@ -12,7 +12,7 @@ from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import codec
 from bunqueue_trio.protocol import commands as c
 from tests.engine.checks import check_agreement, check_empty, check_structure
-from tests.engine.disk import Disk, freeze
+from tests.engine.engine_disk import Disk, freeze
 from tests.engine.model_commands import Model
 from tests.engine.model_configs import return_dead
 

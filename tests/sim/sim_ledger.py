@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from bunqueue_trio.storage.store import Batch
-from tests.sim.disk import Platter
 from tests.sim.peer import Answer
+from tests.sim.sim_disk import Platter
 
 
 class Delivery(NamedTuple):

@@ -8,7 +8,7 @@ import trio
 from bunqueue_trio.client import Worker
 from bunqueue_trio.config import Settings
 from bunqueue_trio.testing import Bunqueue
-from tests.client.chaos import RETRIED, Chaos
+from tests.client.client_chaos import RETRIED, Chaos
 
 
 @pytest.fixture

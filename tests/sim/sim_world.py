@@ -10,56 +10,47 @@ are no faults and nobody misbehaves: everything must come to its end, and leave 
 import gc
 import hashlib
 import random
-import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from typing import Any
-from unittest import mock
 
-import structlog
 import trio
 import trio.testing
 from trio._core import _run
 from websockets.protocol import State
 
-from bunqueue_trio.api.event_stream import EventStream
 from bunqueue_trio.api.session import Session
 from bunqueue_trio.config import Settings
-from bunqueue_trio.engine import engine as steps
-from bunqueue_trio.engine import line as lines
-from bunqueue_trio.engine import moves, timers
 from bunqueue_trio.engine.job import Job
-from bunqueue_trio.runtime import clock, core, hub, services, tree, waiting
-from bunqueue_trio.runtime.hub import Subscription
+from bunqueue_trio.runtime import clock, tree
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.supervisor import Child
 from bunqueue_trio.runtime.tree import serve
-from bunqueue_trio.runtime.waiting import Waiter
-from bunqueue_trio.transports import express, hot
-from bunqueue_trio.transports.express import ExpressConnection
-from bunqueue_trio.transports.listener import Http, _Connection
+from bunqueue_trio.transports.listener import Http
 from bunqueue_trio.transports.websocket import WebSocket
 from tests.engine.checks import check_empty
-from tests.sim.actors import Actor, Meddler, Operator, Producer, SocketWatcher, StreamWatcher, Worker
-from tests.sim.chaos import DISK_DELAYS_S, Chaos, TaskKilled, choose
-from tests.sim.disk import Platter, SimStore, Threads
-from tests.sim.ledger import Ledger
+from tests.sim.actors import Actor, Producer, Worker
 from tests.sim.lockstep import Lockstep, what_was_asserted
+from tests.sim.meddlers import Meddler, Operator
 from tests.sim.scheduling import Planner, SlotBook
+from tests.sim.sim_chaos import DISK_DELAYS_S, Chaos, TaskKilled, choose
+from tests.sim.sim_disk import Platter, SimStore, Threads
+from tests.sim.sim_ledger import Ledger
+from tests.sim.sim_sealing import leaves_of, objects_of_connections, sealed
+from tests.sim.watchers import SocketWatcher, StreamWatcher
 from tests.sim.wire import Listener, Network, Pace, Poller
 from tests.storage.faulty import Crash, Fault
 
 START_MS = 1_700_000_000_000
+
 CALM_S_MAX = 3600  # virtual time in which everything must have ended; the longest wait of any job is 20 minutes
+
 _run_websocket = WebSocket.run
-OF_CONNECTIONS = frozenset({Session, WebSocket, ExpressConnection, _Connection, EventStream, Subscription, Waiter})
-"""What must be gone from memory when nobody is connected."""
 
 
 @dataclass
@@ -233,7 +224,7 @@ class World(trio.abc.Instrument):
 
     def _judge(self, error: BaseException) -> str:
         """Return what ended the server, if that may be."""
-        leaves = list(_leaves(error))
+        leaves = list(leaves_of(error))
         if all(isinstance(leaf, Crash | trio.Cancelled) for leaf in leaves):
             return "crash"
         names = ", ".join(f"{type(leaf).__name__}: {leaf}" for leaf in leaves)
@@ -429,61 +420,6 @@ def _owes_in_vain(websocket: WebSocket, server: Server) -> bool:
     return session._replies[0].epoch <= server.journal.committed and not is_sending
 
 
-def objects_of_connections() -> Counter[str]:
-    """Count the objects of connections and waiters that anything holds on to."""
-    gc.collect()
-    return Counter(type(what).__name__ for what in gc.get_objects() if type(what) in OF_CONNECTIONS)
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
-
-
-@contextmanager
-def _sealed(world: World) -> Iterator[None]:
-    """Everything that would make two runs differ is replaced, and small sizes let sweeps happen early."""
-
-    def note(_: Any, method: str, entry: Any) -> Any:
-        world.log("log", f"{method}: " + " ".join(f"{k}={v}" for k, v in sorted(entry.items()) if k != "exc_info"))
-        # No client can make a connection fail, and no trouble makes memory and disk differ: these are faults of ours.
-        if entry.get("event") in ("connection failed", "the self-audit found a fault"):
-            world.fail(f"{entry} {sys.exc_info()[1]!r}")
-        raise structlog.DropEvent
-
-    was_enabled = gc.isenabled()
-    with ExitStack() as stack:
-        for target, name, value in (
-            (core, "begin_bulk", world.lockstep.begin_bulk), (core, "BULK_SLICE", world.bulk_slice),
-            (core, "run", world.lockstep.run), (waiting, "run", world.lockstep.run), (services, "auto_slice", world.lockstep.auto_slice),
-            (trio.to_thread, "run_sync", world.threads.run_sync),
-            (clock, "time", mock.Mock(time=world.wall_s)), (hub, "READER_EVENTS_MAX", world.reader_events_max),
-            (hot, "LONE_REQUESTS", world.lone_requests), (express, "OWN_REQUESTS", world.lone_requests),
-            (hot, "TURN_REQUESTS", world.turn_requests), (hot, "ANSWERS_MAX", world.turn_requests),
-            (steps, "ADVANCE_MAX", 10**6),  # the model does all that is due at once, also the slots of several schedules after an outage
-            (timers, "_SWEEP_MIN", 4), (lines, "BLOCK_MAX", 2), (moves, "QUEUES_IDLE_MAX", 2),
-            (_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
-            (WebSocket, "run", lambda websocket, session: world.run_websocket(websocket, session)),  # noqa: PLW0108 - a method of both
-        ):  # fmt: skip
-            stack.enter_context(mock.patch.object(target, name, value))
-        before = structlog.get_config()
-        structlog.configure(processors=[note], cache_logger_on_first_use=False)
-        stack.callback(structlog.configure, **before)
-        _run._r.seed(f"{world.seed}/trio")
-        gc.disable()
-        gc.freeze()  # what is there already is nobody's leak, and need not be looked through
-        try:
-            yield
-        finally:
-            gc.collect()
-            gc.unfreeze()
-            if was_enabled:
-                gc.enable()
-
-
 def simulate(seed: int, hours: float, crash: tuple[int, Fault] | None = None) -> Result:
     """Run the world of ``seed`` for so many virtual hours of trouble, and then until all is calm.
 
@@ -491,13 +427,13 @@ def simulate(seed: int, hours: float, crash: tuple[int, Fault] | None = None) ->
     """
     world = World(seed, hours, crash)
     begun = time.perf_counter()
-    with _sealed(world):
+    with sealed(world):
         try:
             trio.run(world.run, clock=world.clock, instruments=[world])
         except BaseException as error:  # noqa: ASYNC103 - around a run of its own, in which nobody awaits
             if isinstance(error, KeyboardInterrupt):
                 raise
-            leaf = next(_leaves(error))
+            leaf = next(leaves_of(error))
             world.fail("".join(traceback.format_exception(leaf)[-8:]))
     digest = hashlib.sha256("\n".join(world.lines).encode()).hexdigest()
     counts = Counter(

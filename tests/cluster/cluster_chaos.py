@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
+from tests.cluster.cluster_postgres import LATENCIES_S, Risks
 from tests.cluster.net import CLIENT
-from tests.cluster.postgres import LATENCIES_S, Risks
 
 if TYPE_CHECKING:
     from tests.cluster.broker import Broker
-    from tests.cluster.world import ClusterWorld
+    from tests.cluster.cluster_world import ClusterWorld
 
 
 class Focus(NamedTuple):

@@ -9,7 +9,7 @@ from msgspec import UNSET, Raw
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
-from tests.runtime.world import Answers, World, settled
+from tests.runtime.runtime_world import Answers, World, settled
 
 LONG = 600_000
 

@@ -12,7 +12,7 @@ import trio
 
 from bunqueue_trio.client import Client, Refused, ServerUnavailable, Worker, link, socket_asyncio, socket_trio
 from bunqueue_trio.client.connection import MESSAGE_MAX
-from tests.client.chaos import Chaos
+from tests.client.client_chaos import Chaos
 from tests.client.loops import on_both
 from tests.client.proxy import Between, Proxy
 from tests.wire.server import NO_TLS, Server, StartServer

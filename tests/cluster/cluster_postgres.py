@@ -12,8 +12,8 @@ import trio
 
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.postgres.link import Query
+from tests.cluster.cluster_tables import Row
 from tests.cluster.database import Database
-from tests.cluster.tables import Row
 
 LATENCIES_S: tuple[tuple[float, ...], ...] = ((0.0,), (0.0, 0.001), (0.0005, 0.02), (0.0, 0.01, 1.0))
 
