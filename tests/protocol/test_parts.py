@@ -137,7 +137,7 @@ def test_what_is_no_object_is_told_in_the_same_words(text: bytes, small_pieces: 
 
 def test_a_body_that_may_be_nothing_may_be_so_at_length(small_pieces: None):
     read = partial(decode, c.Pull, queue="q")
-    optional = lambda text: decode(c.Pull, text, True, queue="q")  # noqa: E731, FBT003
+    optional = lambda text: decode(c.Pull, text, True, queue="q")  # noqa: E731
     for text in (b" " * 900, b"null" + b" " * 900):
         assert in_parts(text, c.Pull, optional)[0] == optional(text)
         assert outcome(lambda text=text: in_parts(text, c.Pull, read)) == outcome(lambda text=text: read(text))  # type: ignore[misc]
@@ -151,7 +151,9 @@ COMMAND_WORDS = [
 
 @pytest.mark.parametrize("text", COMMAND_WORDS, ids=range(len(COMMAND_WORDS)))
 def test_a_command_that_there_is_not_is_told_in_the_same_words(text: bytes, small_pieces: None):
-    got, expected = (outcome(work) for work in (lambda: in_parts(text, None, decode_message)[0], lambda: decode_message(text)))
+    got, expected = (
+        outcome(work) for work in (lambda: in_parts(text, None, decode_message)[0], lambda: decode_message(text))
+    )
     assert facts(got) == facts(expected)
 
 
@@ -212,7 +214,7 @@ def test_no_step_of_any_command_reads_much(kind: type[c.Command], of_message: bo
     monkeypatch.setattr(parts, "_TOO_LONG", b"x" * LARGE)
     monkeypatch.setattr(walk, "PIECE", LARGE)
     monkeypatch.setattr(walk, "_LONG", 200)
-    monkeypatch.setattr(walk, "_read", counted(walk._read, 1))  # noqa: SLF001 - whatever the parser is given
+    monkeypatch.setattr(walk, "_read", counted(walk._read, 1))
     monkeypatch.setattr(parts, "read_part", counted(parts.read_part, 1))
     tag = {tag for tag, each in COMMANDS.items() if each is kind}.pop()
     whole = decode_message if of_message else partial(decode, kind)

@@ -162,7 +162,9 @@ def lists_of(kind: type[Any]) -> Iterator[tuple[str, bytes]]:
                     if size > 30 and name in ("small lists", "brackets", "escapes", "texts", "objects", "a text"):
                         value = make(size - 25)
                         item = b'{"data":%s,"id":"a"}' % value if struct else value
-                        fields = needed(kind, field.encode_name) | {field.encode_name: b"[%s]" % b",".join([item] * count)}
+                        fields = needed(kind, field.encode_name) | {
+                            field.encode_name: b"[%s]" % b",".join([item] * count)
+                        }
                         body = b"{%s}" % b",".join(b'"%s":%s' % (k.encode(), v) for k, v in fields.items())
                         yield f"{field.encode_name}: {count} of {name}", body
                 item = b'{"data":1}' if struct else b'"i"'
@@ -222,7 +224,7 @@ def over_websocket(told: Told, address: tuple[str, int], only: str, *, whole: bo
                 told.note(f"ws {kind.__name__} {name}")
         for shape, make in SHAPES.items():
             for message in (
-                b'{"cmd":"Nope","x":%s}', b'{"cmd":%s}', b'{"cmd":"Ping","reqId":%s}', b'{"reqId":%s,"cmd":"Nope"}', b'{"x":%s}', b'%s', b'[%s]',
+                b'{"cmd":"Nope","x":%s}', b'{"cmd":%s}', b'{"cmd":"Ping","reqId":%s}', b'{"reqId":%s,"cmd":"Nope"}', b'{"x":%s}', b"%s", b"[%s]",
             ):  # fmt: skip
                 ask(message % make(BYTES - 100))
                 told.note(f"ws {message.decode()} {shape}")
@@ -265,7 +267,7 @@ def serve(path: str) -> None:
     def noting(main: Any, *args: Any, **options: Any) -> Any:
         return run(main, *args, instruments=[Steps(path)], **options)
 
-    trio.run = noting
+    trio.run = noting  # type: ignore[assignment]
     sys.argv = ["bunqueue-trio", "serve"]
     runpy.run_module("bunqueue_trio", run_name="__main__")
 

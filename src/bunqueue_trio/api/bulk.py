@@ -10,7 +10,6 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.parts import read_in_parts
 from bunqueue_trio.runtime.journal import Journal
 
-
 _REST_S = 0.003
 """How long it rests after a step in whose round others have changed something: about as long as the step took. Who sends large
 commands all the time, of whatever they are, leaves half of the processor to the others."""

@@ -198,7 +198,11 @@ def _short(shape: types.Type, raw: Raw) -> Raw:
 def _cut(raw: bytes) -> Raw:
     """Return a large text, or whatever stands in its place, without its middle."""
     is_text = raw.startswith(b'"') and len(raw) > CUT_BYTES
-    return Raw(msgspec.json.encode(cut_ends(raw) if is_text else cut_text(raw.decode()))) if is_text or raw[:1] != b'"' else Raw(raw)
+    return (
+        Raw(msgspec.json.encode(cut_ends(raw) if is_text else cut_text(raw.decode())))
+        if is_text or raw[:1] != b'"'
+        else Raw(raw)
+    )
 
 
 _EMPTY = {b"[": Raw(b"[]"), b"{": Raw(b"{}")}
@@ -243,7 +247,9 @@ def _without_middles(kind: type[Struct], names: bytes, text: bytes) -> Steps[byt
     for field, shape in shapes(kind):
         if field.name in fields:
             fields[field.name] = _short(shape, fields[field.name])
-    return msgspec.json.encode({field.encode_name: fields[field.name] for field, _ in shapes(kind) if field.name in fields})
+    return msgspec.json.encode(
+        {field.encode_name: fields[field.name] for field, _ in shapes(kind) if field.name in fields}
+    )
 
 
 def _read_small(kind: type[Any], name: str, text: bytes) -> Any:

@@ -72,7 +72,9 @@ class _Place(NamedTuple):
         if len(self.stack) > 1:
             return True
         in_object = self.stack == b"{"
-        return self.after in (_After.IN_TEXT, _After.IN_NUMBER) or (in_object and self.after in (_After.COLON, _After.KEY))
+        return self.after in (_After.IN_TEXT, _After.IN_NUMBER) or (
+            in_object and self.after in (_After.COLON, _After.KEY)
+        )
 
     def prefix(self) -> bytes:
         """Return what stands for all that was before."""
@@ -333,6 +335,11 @@ def _next(text: bytes, place: _Place, *, is_checked: bool) -> _Place | None:
             is_key = _begins_key(parts[-2], place if len(parts) == 2 else None, stack)
             return _Place(end, stack, _After.IN_KEY if is_key else _After.IN_TEXT)
         end -= len(parts.pop()) + 1
+    return _between(place, end, stack, parts, inside=inside)
+
+
+def _between(place: _Place, end: int, stack: bytes, parts: list[bytes], *, inside: bool) -> _Place:
+    """Return the place at ``end``, which is in no text, or before what begins there and is to stay whole."""
     kept = parts[-1].rstrip(_TOKEN)
     token = parts[-1][len(kept) :]
     is_first = len(parts) == 1
