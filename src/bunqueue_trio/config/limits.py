@@ -145,7 +145,7 @@ STORE_PAGE_ROWS = 5000
 # Of the newest batches, which a database may come back without.
 STORE_TAIL_BYTES = 32 * MIB
 # How often within its lease a server says that it is alive.
-BEATS_A_LEASE = 5
+BEATS_A_LEASE = 6
 # In which whoever asks a server that waits has to ask, and to take the answer.
 WAITING_ROOM_S = 10
 # At once.

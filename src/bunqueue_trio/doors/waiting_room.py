@@ -94,7 +94,7 @@ class Waiting:
         self.link.note_leader(where, key)
         if self._room is None:
             return DoorFigures()
-        return DoorFigures(self.link.is_up, self._room.connections, self._room.asking.busy)
+        return DoorFigures(self.link.is_up, self._room.connections, self._room.asking.busy, self.link.is_gone)
 
     def note_served(self, where: str | None, key: bytes) -> None:
         """Ask what clients still wait for of this server, which is reached at ``where`` like any leader; None: it is not."""
