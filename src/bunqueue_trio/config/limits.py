@@ -145,7 +145,7 @@ STORE_PAGE_ROWS = 5000
 # Bytes of the newest batches that are remembered: a database may come back without them.
 STORE_TAIL_BYTES = 32 * MIB
 # How often within its lease a server says that it is alive.
-BEATS_A_LEASE = 5
+BEATS_A_LEASE = 6
 # How long whoever asks a server that waits has to send its question, and to take the answer.
 WAITING_ROOM_S = 10
 # How many may ask a server that waits at once.
