@@ -12,13 +12,14 @@ from click.testing import CliRunner
 
 from bunqueue_trio.cli import canary, main, many, slips
 from bunqueue_trio.cli.remote import Refusal
+from tests.operations.asked import answer_with, over_http
 from tests.operations.processes import bunqueue, serving
 
 
 @pytest.fixture(autouse=True)
 def every_queue_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is answered here is of a queue that somebody uses."""
-    monkeypatch.setattr(slips, "answer", lambda *_: {"queue": {"counts": {"waiting": 1}}})
+    answer_with(monkeypatch, slips, lambda *_: {"queue": {"counts": {"waiting": 1}}})
 
 
 @pytest.mark.slow
@@ -73,7 +74,7 @@ def replies(monkeypatch: pytest.MonkeyPatch, answers: Answers) -> list[dict[str,
             raise click.ClickException(reply["raises"])
         return {"refused": {}, "examples": [], "next": None} | reply
 
-    monkeypatch.setattr(many, "answer", answer)
+    answer_with(monkeypatch, many, answer)
     return asked
 
 
@@ -174,7 +175,7 @@ class Few:
 
     @contextmanager
     def connection(self, *_: object) -> Iterator[Any]:
-        yield self.ask
+        yield over_http(self.ask)
 
     def ask(self, method: str, path: str, body: bytes = b"{}") -> Any:
         if path.startswith("/jobs?"):

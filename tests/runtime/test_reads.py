@@ -14,7 +14,7 @@ from bunqueue_trio.runtime import core
 from tests.runtime.runtime_world import Answers, VirtualThread, World
 from tests.storage.faulty import Fault
 
-BY_JOB = {c.GetJob, c.GetState, c.GetProgress, c.GetResult, c.WaitJob, c.GetAttempts, c.Why, c.GetLogs}
+BY_JOB = {c.GetJob, c.GetState, c.GetProgress, c.GetResult, c.WaitJob, c.GetAttempts, c.GetLogs}
 """Looks at one job."""
 SECOND = 1  # what a commit takes here
 
@@ -217,3 +217,34 @@ async def test_a_look_at_no_one_job_waits_for_all_that_has_changed_or_for_nothin
     await trio.sleep(3 * SECOND)
     if settled_by == "everything":
         assert answers.at_ms["written"] == answers.at_ms["other"] < answers.at_ms["gathering"] == answers.at_ms["ack"]
+
+
+async def test_why_a_job_is_not_running_waits_for_what_is_said_of_its_queue(world: World, nursery: trio.Nursery):
+    """A pause that is on its way to the disk is no reason yet: a crash would take it back."""
+    answers = Answers(world, nursery)
+    await busy(world, answers)
+    await answers.ask("pause", world.core.execute, c.Pause(queue="q", reason="no"))
+    await answers.ask("why", world.core.execute, c.Why(id="two"))
+    assert "why" not in answers
+    await trio.sleep(3 * SECOND)
+    told = answers["why"]
+    assert isinstance(told, r.WhyReply)
+    assert told.code == "paused"
+
+
+@pytest.mark.parametrize(
+    "command", [c.GetState(id="one"), c.WaitJob(id="one", timeout=60_000), c.GetResult(id="one", timeout=60_000)]
+)
+async def test_who_looks_while_the_disk_goes_away_is_not_told_of_a_change(nursery: trio.Nursery, command: c.Command):
+    """It has changed nothing: that it may still be committed, and is to be looked at before it is repeated, would be of no use."""
+    world = World([Fault.NONE, *[Fault.REFUSED] * 60])
+    world.start(nursery)
+    await world.push(job_id="one")
+    answers = Answers(world, nursery)
+    await answers.ask("pull", world.pull)
+    await answers.ask("ack", world.ack, "one")
+    await answers.ask("look", world.core.execute, command)
+    await trio.sleep(2 * GIVE_UP_S)
+    refused = answers["look"]
+    assert isinstance(refused, Refused)
+    assert (refused.status, str(refused)) == (503, STORAGE_DOWN.message)

@@ -66,13 +66,34 @@ def test_a_queue_grows_only_when_it_does_so_steadily():
 
 
 def test_jobs_that_die_since_they_began_to():
-    dies = line({"dead": 5}, {"dead": 5}, {"dead": 30, "failed": 25}, {"dead": 60, "failed": 30})
+    dies = line(
+        {"dead": 5}, {"dead": 5}, {"dead": 30, "failed": 25, "died": 25}, {"dead": 60, "failed": 30, "died": 30}
+    )
     (finding,) = find(Picture(GOOD, [queue(dead=60)], Past(queues={"q": dies})))
     assert (finding.code, finding.since, finding.numbers) == ("jobs-die", NOW - 3 * MINUTE, {"died": 55, "dead": 60})
+    assert finding.title == "q: 55 jobs died within 3 min"
     # Those that were dead before are only mentioned.
     assert found(Picture(GOOD, [queue(dead=60)], Past(queues={"q": line({"dead": 55}, {"dead": 60})}))) == [
         "dead-letters"
     ]
+
+
+@pytest.mark.parametrize("kept", [0, 3], ids=["none is kept", "few are kept"])
+def test_jobs_that_die_are_found_whatever_is_kept_of_them(kept: int):
+    """A bound of the dead letters, a purge, a retry or ``removeOnFail`` must not hide that the jobs of a queue die."""
+    dies = line({"dead": 3, "failed": 9, "died": 9}, {"dead": 3})
+    (finding,) = find(Picture(GOOD, [queue(dead=kept)], Past(queues={"q": dies}, died={"q": 2})))
+    assert (finding.code, finding.until, finding.numbers) == ("jobs-die", None, {"died": 11, "dead": kept})
+    look = "bunqueue-trio dead q --groups" if kept else "bunqueue-trio watch --queue q --type failed"
+    assert finding.commands[0] == look
+    # A queue of which nothing is left is found, too.
+    dies = line({"failed": 12, "died": 12})
+    assert found(Picture(GOOD, [queue(dead=kept)] if kept else [], Past(queues={"q": dies}))) == ["jobs-die"]
+
+
+def test_jobs_that_died_of_what_is_muted_since_are_not_found():
+    dies = line({"dead": 30, "failed": 30, "died": 30})
+    assert found(Picture(GOOD, [queue(dead=30, hushed=30)], Past(queues={"q": dies}))) == []
 
 
 def test_what_is_over_is_said_in_the_past():
@@ -103,14 +124,17 @@ def test_what_is_over_is_said_in_the_past():
     (finding,) = find(Picture(GOOD, [queue(delayed=1)], Past(queues={"q": quiet})))
     assert finding.title == "q: most attempts failed, 20 a minute while that lasted"
     assert (finding.until, "was down" in finding.cause) == (NOW - 4 * MINUTE, True)
-    assert finding.evidence == "Within 4 min 0 attempts failed and 0 jobs completed; 1 job waits for another try."
+    assert finding.evidence == (
+        "40 attempts failed and 0 jobs completed while that lasted; 0 attempts failed and 0 jobs completed in the 4 min since; "
+        "1 job is delayed, 0 dead letters."
+    )
 
-    died = line({"dead": 0}, {"dead": 12}, {"dead": 12}, {"dead": 12}, {"dead": 12})
+    died = line({"dead": 0}, {"dead": 12, "died": 12}, {"dead": 12}, {"dead": 12}, {"dead": 12})
     (finding,) = find(Picture(GOOD, [queue(dead=12)], Past(queues={"q": died})))
     assert (finding.code, finding.until) == ("jobs-die", NOW - 4 * MINUTE)
     assert "failed" in finding.cause
     assert finding.evidence.startswith("Within 4 min 0 attempts failed")
-    (finding,) = find(Picture(GOOD, [queue(dead=13)], Past(queues={"q": died})))
+    (finding,) = find(Picture(GOOD, [queue(dead=13)], Past(queues={"q": died}, died={"q": 1})))
     assert (finding.until, "fails" in finding.cause) == (None, True)
 
     lost = replace(GOOD, totals=replace(GOOD.totals, lost_to_stalls=3, stalled=100))
@@ -201,11 +225,11 @@ def test_attempts_that_fail_are_reported_as_they_fail_now():
         "q: most attempts failed, 10 a second while that lasted",
         NOW - 5 * MINUTE,
     )
-    assert finding.evidence.startswith("Within 5 min 8 attempts failed and 200 jobs completed")
+    assert "; 8 attempts failed and 200 jobs completed in the 5 min since" in finding.evidence
 
 
 def test_nobody_is_advised_to_pause_what_is_paused():
-    dies, fails = line({"dead": 0}, {"dead": 30, "failed": 25}), line({"failed": 20})
+    dies, fails = line({"dead": 0}, {"dead": 30, "failed": 25, "died": 30}), line({"failed": 20})
     for what, past in ((queue(dead=60), dies), (queue(delayed=9), fails)):
         for pause, number in ((None, 1), (PauseLook("ana", NOW, None), 0)):
             found = find(
@@ -252,3 +276,27 @@ def test_a_hang_is_reported_as_soon_as_the_figures_of_its_queue_allow_it(
     assert (found(Picture(GOOD, [hangs], Past(queues={"q": hour}))) == ["job-stuck"]) is is_found
     after = stuck_after(hour)
     assert (after is not None and since_ms >= after) is is_found, "the metric for the alert says the same"
+
+
+def test_jobs_that_hang_are_all_named_with_a_line_that_ends_them():
+    usual = line({"runs": {bucket_of(1000): 200}})
+    since = NOW - 10 * MINUTE
+    longest = ((since, "h 1"), (since + MINUTE, "h2"), (NOW - 5, "quick"))
+    hangs = queue(active=3, active_since=since, active_id="h 1", active_at="mail-3", longest=longest)
+    (finding,) = find(Picture(GOOD, [hangs], Past(queues={"q": usual})))
+    assert finding.title.startswith("q: 2 jobs have been active for far longer than others, one for 10 min")
+    assert "They are h 1, h2; of the first the worker mail-3 has it." in finding.evidence
+    assert finding.commands[-1] == "bunqueue-trio cancel 'h 1' h2"
+    (finding,) = find(Picture(GOOD, [hangs._replace(longest=((since, "h 1"),) * 5)], Past(queues={"q": usual})))
+    assert finding.title.startswith("q: at least 5 jobs")
+
+
+def test_attempts_that_fail_lead_to_where_there_is_something_to_see():
+    fails = Past(queues={"q": line({"failed": 20})})
+    for jobs, looks, says in (
+        ({"dead": 3}, ["dead q --groups"], "no attempt left"), ({"delayed": 3}, ["jobs q delayed"], "tried again until they die"),
+        ({"dead": 3, "delayed": 4}, ["jobs q delayed", "dead q --groups"], "tried again until they die"),
+    ):  # fmt: skip
+        (finding,) = [each for each in find(Picture(GOOD, [queue(**jobs)], fails)) if each.code == "attempts-fail"]
+        assert finding.commands[:-1] == tuple(f"bunqueue-trio {look}" for look in looks)
+        assert says in finding.cause

@@ -61,7 +61,7 @@ async def test_attempts_that_fail_are_reported_before_anything_is_dead(site: Sit
     await minutes(bunqueue)
     page = await site.get("/ui")
     assert page.said(": most attempts fail, ")
-    assert page.said("15 jobs wait for another try")
+    assert page.said("15 jobs are delayed")
 
 
 async def test_a_job_whose_worker_hangs_is_reported(site: Site, bunqueue: Bunqueue) -> None:

@@ -52,7 +52,7 @@ class Connection:
         if self._over:
             self.socket.close()
             self._connect()
-        kind = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n" if method == "POST" else ""
+        kind = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n" if method in ("POST", "PUT") else ""
         self.socket.sendall(f"{method} {path} HTTP/1.1\r\nHost: {self._host}\r\n{kind}\r\n".encode() + body)
 
     def receive(self) -> Answer:

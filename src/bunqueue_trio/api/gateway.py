@@ -202,7 +202,8 @@ class Gateway:
                 decode(kind, body)
             content_type, body, status = ANSWERS[kind](self._server)
             return Response(status, self._headers(content_type, call.origin), body)
-        begun = self._begin(call, route, match, large or body, address)
+        with self._core.turns.alone(kind):
+            begun = self._begin(call, route, match, large or body, address)
         reply = begun.reply
         if begun.waits and wait is not None:
             reply = await wait(self._core.finish, begun)

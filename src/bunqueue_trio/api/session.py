@@ -272,7 +272,8 @@ class Session:
         if begun is not None:
             self._core.give_back(begun.reply)
             self._withdraw_reported(begun)
-        error = _with_id(encode(r.error_reply(errors.NOT_COMMITTED.refuse())), req_id)
+        refused = errors.NOT_COMMITTED.refuse() if begun is None else begun.unsettled(errors.NOT_COMMITTED.refuse())
+        error = _with_id(encode(r.error_reply(refused)), req_id)
         self._replies[0] = _Waiting(0, error)
         self._replies_bytes += len(error) - len(message)
         if len(message) > RECEIVE_BYTES:

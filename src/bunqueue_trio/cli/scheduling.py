@@ -10,7 +10,7 @@ import click
 
 from bunqueue_trio.cli.clock import Shown, when_shown
 from bunqueue_trio.cli.queues import Moment
-from bunqueue_trio.cli.remote import DURATION, answer
+from bunqueue_trio.cli.remote import DURATION, now_ms
 
 # The rules of zones are those of the server.
 from bunqueue_trio.engine import zones
@@ -133,7 +133,7 @@ def fields_of(url: str, token: str | None, given: dict[str, Any]) -> dict[str, A
                 click.echo(f"--{name} {said}: {shown.remark}", err=True)
         elif said is not None:
             ms, from_now = said
-            fields[name] = ms + int(answer(url, token, "GET", "/ping")["data"]["time"]) if from_now else ms
+            fields[name] = ms + now_ms(url, token) if from_now else ms
     return fields
 
 

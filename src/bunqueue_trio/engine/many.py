@@ -87,6 +87,15 @@ def _reorder(doing: Doing, job: Job) -> None:
     doing.engine.tell("updated", doing.now, job.queue, job.id)
 
 
+def _is_so(doing: Doing, job: Job) -> bool:
+    """Return whether it would change nothing of a job."""
+    if doing.command.action == "priority":
+        return job.priority == doing.command.priority
+    if doing.command.action != "cancel" or not doing.command.force:
+        return False
+    return doing.engine.is_cancelled_so(job, doing.command, doing.now)
+
+
 ACTIONS: dict[str, Action] = {
     "cancel": Action(UNFINISHED, _ended, lambda doing, job: doing.engine.cancel_as_said(job, doing.command, doing.now)),
     "promote": Action((State.DELAYED,), _not_delayed, lambda doing, job: doing.engine.promote(job, doing.now)),
@@ -102,6 +111,8 @@ class Slice(NamedTuple):
 
     selection: Selection
     done: int
+    ending: int
+    """Of those that were done: active ones that are cancelled, and whose workers have time to end them."""
     refused: dict[str, int]
 
 
@@ -120,17 +131,18 @@ def act(engine: Engine, command: "c.ActOnJobs", now: int, show: Callable[[list[J
     show(selection.jobs)
     retries = command.action == "retry"
     doing = Doing(engine, command, archived_dependencies(engine, selection.jobs) if retries else {}, now)
-    count, refused = 0, dict[str, int]()
+    count, ending, refused = 0, 0, dict[str, int]()
     # Newest end first is for who looks; they queue in the order in which they died.
     for job in reversed(selection.jobs) if retries else selection.jobs:
-        if command.action == "priority" and job.priority == command.priority:
-            # It has it already; a job that has just got it may stand behind the cursor.
+        if _is_so(doing, job):
+            # Also a job that has just got this priority, and stands behind the cursor now.
             continue
         code = action.forbids(doing, job)
         if code is not None:
             refused[code] = refused.get(code, 0) + 1
             continue
         count += 1
+        ending += bool(command.grace) and job.state is State.ACTIVE
         if not command.dry_run:
             action.act(doing, job)
-    return Slice(selection, count, refused)
+    return Slice(selection, count, ending, refused)

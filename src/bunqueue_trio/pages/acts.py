@@ -3,38 +3,38 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from msgspec import UNSET
-from msgspec.structs import replace
+from msgspec import UNSET, structs
 
 from bunqueue_trio.pages.queue_settings import NAMED, written
 from bunqueue_trio.pages.words import whole
+from bunqueue_trio.protocol.catalog import CATALOG
 from bunqueue_trio.protocol.lines import Action
 
 At = Callable[[int], str]
 """Returns a moment as people read it."""
 
-WORDS: Mapping[str, str] = {
-    "Pause": "pause", "Resume": "resume", "SetConcurrency": "limit", "ClearConcurrency": "limit", "RateLimit": "limit --rate",
-    "RateLimitClear": "limit --rate", "SetDefaults": "queue --set", "SetStallConfig": "queue --set", "SetDlqConfig": "queue --set",
-    "ClearDefaults": "queue --reset defaults", "ClearStallConfig": "queue --reset stalls", "ClearDlqConfig": "queue --reset dead",
-    "Cancel": "cancel", "Promote": "promote", "PromoteJobs": "promote", "Discard": "discard", "ChangePriority": "change --priority",
-    "ChangeDelay": "change --delay", "MoveToDelayed": "change --delay", "MoveToWait": "move to wait", "Update": "change --data",
-    "ClearLogs": "clear logs", "RetryDlq": "retry", "PurgeDlq": "purge", "RerunDlq": "rerun", "StopRerun": "reruns stop", "MarkGroup": "mark",
-    "Drain": "drain", "Clean": "clean", "Obliterate": "obliterate", "PutSchedule": "schedules put", "ChangeSchedule": "schedules change", "Cron": "schedules put",
-    "DeleteSchedule": "schedules delete", "CronDelete": "schedules delete", "PauseSchedule": "schedules pause",
-    "ResumeSchedule": "schedules resume", "RunSchedule": "schedules run", "QuietWorker": "workers quiet", "UnquietWorker": "workers unquiet",
-    "ReleaseWorker": "workers release",
-}  # fmt: skip
+WORDS: Mapping[str, str] = {spec.tag: spec.acts for spec in CATALOG if spec.acts is not None}
 """The command → what the command line calls it. ``ActOnJobs`` is called as its action."""
 _UNSAID = frozenset({"there", "paused", "queue", "data", "source"})
-KINDS = tuple(sorted({*WORDS.values(), "change --priority"}))
+KINDS = tuple(sorted({*WORDS.values()} - {WORDS["ActOnJobs"]}))
 """What an act may be called."""
 
 _STEPS = frozenset({"after", "action", "dryRun", "queue"})
 """Fields that say how a program has gone about it, or that stand elsewhere."""
-_IN_STEPS = frozenset({"ActOnJobs", "Clean", "Drain", "RetryDlq", "PurgeDlq", "PromoteJobs", "Obliterate"})
-"""Acts whose ``limit`` is how large a step is."""
-_OF_SCHEDULES = frozenset({"PutSchedule", "ChangeSchedule", "Cron", "DeleteSchedule", "CronDelete", "PauseSchedule", "ResumeSchedule", "RunSchedule"})  # fmt: skip
+
+
+def _with(field: str, default: type) -> frozenset[str]:
+    """Return the acts that have this field, with a default of this type."""
+    shapes = {spec.tag: structs.fields(spec.command) for spec in CATALOG if spec.acts is not None}
+    return frozenset(
+        t for t, shape in shapes.items() if any(f.name == field and isinstance(f.default, default) for f in shape)
+    )
+
+
+_IN_STEPS = _with("limit", int)
+"""Acts whose ``limit`` is how large a step is: a number even where nobody says one."""
+_OF_SCHEDULES = _with("name", object)
+"""Acts that name a schedule."""
 _MOMENTS = frozenset({"until", "start", "end", "at"})
 _SPANS = frozenset({
     "delay", "duration", "every", "grace", "jitter", "maxDelay", "newer", "older", "repeatEvery", "timeout", "ttl", "window",
@@ -48,7 +48,7 @@ CALLED: Mapping[str, str] = {
 def what(act: Action) -> str:
     """Return what the command line calls it."""
     if act.command == "ActOnJobs":
-        action = str(act.fields.get("action", "act"))
+        action = str(act.fields.get("action", WORDS[act.command]))
         return "change --priority" if action == "priority" else action
     return WORDS.get(act.command, act.command)
 
@@ -154,7 +154,7 @@ def folded(acts: Iterable[Action]) -> Iterator[Action]:
     held: Action | None = None
     for act in acts:
         if held is not None and _key(held) == _key(act):
-            act = replace(act, count=act.count + held.count)  # noqa: PLW2901 - it stands for both
+            act = structs.replace(act, count=act.count + held.count)  # noqa: PLW2901 - it stands for both
         elif held is not None:
             yield held
         held = act if "after" in act.fields else None
@@ -171,7 +171,7 @@ def _key(act: Action) -> tuple[object, ...]:
 
 def is_kind(kind: str) -> bool:
     """Return whether an act may be called so, by the command line or the API."""
-    return kind in KINDS or kind in WORDS or kind == "ActOnJobs"
+    return kind in KINDS or kind in WORDS
 
 
 def is_wanted(act: Action, who: str, kind: str, about: str) -> bool:

@@ -14,6 +14,7 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.catalog import CATALOG
 from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.protocol.commands.spec import Does, Role
+from bunqueue_trio.protocol.request import target_of
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2})")
 
@@ -184,6 +185,13 @@ def decode_segment(raw: str) -> str:
         return unquote_to_bytes(raw.encode("latin-1")).decode()
     except UnicodeDecodeError:
         raise errors.INVALID_PATH.refuse() from None
+
+
+def path_of_page(name: str, **given: str) -> str:
+    """Return where a page of the server itself is, with the ``:names`` that are ``given`` filled in."""
+    paths = (route.path for route in ROUTES if route.target == name)
+    path = next(path for path in paths if {part[1:] for part in path.split("/") if part[:1] == ":"} == given.keys())
+    return target_of(path, dict(given))
 
 
 def query_object(query: str, kind: type[c.Command]) -> bytes:

@@ -5,11 +5,13 @@ from collections.abc import Callable
 import trio
 from msgspec import Struct
 
+from bunqueue_trio import errors
 from bunqueue_trio.engine.ends import End
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.caller import SERVER, By
+from bunqueue_trio.protocol.catalog import READS
 from bunqueue_trio.runtime.half import Bulky
 from bunqueue_trio.runtime.hub import Report
 from bunqueue_trio.runtime.waiting import Waiter
@@ -55,3 +57,7 @@ class Begun(Struct):
     """The jobs whose attempt a bulk command has ended; it grows with each part."""
     report: Report | None = None
     """What its sender need not hear of as events once it has its answer."""
+
+    def unsettled(self, refused: Refused) -> Refused:
+        """Return what its client hears when the disk does not take what its answer waits for: who looks has changed nothing."""
+        return errors.STORAGE_DOWN.refuse(retry_after=2) if type(self.command) in READS else refused

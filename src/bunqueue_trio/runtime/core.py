@@ -7,7 +7,6 @@ its delivery.
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -33,6 +32,7 @@ from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.meters import Meters
 from bunqueue_trio.runtime.notices import tell
 from bunqueue_trio.runtime.slices import LOOKED_MAX, REST, REST_MAX_S, TOLD_S, joined, next_slice, pause_after
+from bunqueue_trio.runtime.turn import Turns
 from bunqueue_trio.runtime.waiting import Waiter, WaitingPulls, jobs_of
 
 _log = structlog.get_logger()
@@ -60,6 +60,7 @@ class Core:
         self.meters: Meters = Meters()
         self.ends: Ends = Ends(engine)
         self.waiting: WaitingPulls = WaitingPulls(engine, self.meters.wait)
+        self.turns: Turns = Turns(journal, self._set_alarms)
 
     @property
     def is_sure(self) -> bool:
@@ -75,7 +76,8 @@ class Core:
         Raises:
             Refused: with status and text for the client; nothing was changed.
         """
-        begun = self.begin(command, owner, by=by, sliced=True)
+        with self.turns.alone(type(command)):
+            begun = self.begin(command, owner, by=by, sliced=True)
         return await self.finish(begun) if begun.waits or begun.epoch else begun.reply
 
     def begin(
@@ -155,9 +157,9 @@ class Core:
         try:
             await self.journal.wait_committed(begun.epoch)
             done = True
-        except Refused:
+        except Refused as refused:
             if not done:
-                raise
+                raise begun.unsettled(refused) from None
         finally:
             if not done:
                 self.give_back(reply)
@@ -183,10 +185,10 @@ class Core:
         """
         try:
             self.journal.check_committed(begun.epoch)
-        except Refused:
+        except Refused as refused:
             if type(begun.command) not in LISTS:
                 self.give_back(begun.reply)
-                raise
+                raise begun.unsettled(refused) from None
         self.note_answered(begun)
         if begun.refused is not None:
             raise begun.refused
@@ -225,10 +227,6 @@ class Core:
         self.waiting.leave(waiter)
         waiter.served.set()
         return True
-
-    def one_turn(self) -> AbstractContextManager[None]:
-        """Do the commands of the block, which is one step, in one commit; see :meth:`Journal.one_commit`."""
-        return self.journal.one_commit(self._set_alarms)
 
     def is_dead(self, job_id: str) -> bool:
         """Return whether a job is a dead letter now."""

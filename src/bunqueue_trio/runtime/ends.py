@@ -9,6 +9,7 @@ import trio
 from bunqueue_trio.engine.ends import answer, end_of
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import UNFINISHED
+from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.runtime.begun import Awaited, Begun
@@ -77,7 +78,10 @@ class Ends:
             if end is None:
                 job = self._engine.jobs[awaited.job_id]
                 end = end_of(job, job.state, journal.epoch_of(job.id))
-            await journal.wait_committed(end.epoch)
+            try:
+                await journal.wait_committed(end.epoch)
+            except Refused as refused:
+                raise begun.unsettled(refused) from None
             return answer(command, end)
         finally:
             self.leave(awaited)

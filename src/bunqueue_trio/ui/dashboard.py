@@ -23,6 +23,7 @@ from bunqueue_trio.api.logins import LOGIN_MS, cookie_of
 from bunqueue_trio.config import PICTURE_MS
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.pages.findings import Finding, Picture, look
+from bunqueue_trio.pages.gathered import gathered
 from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.protocol.routes import Match, Router
 from bunqueue_trio.runtime.server import Server
@@ -31,7 +32,6 @@ from bunqueue_trio.ui.ask import Ask, Leads, Screen, Viewer, Wrong
 from bunqueue_trio.ui.render import render
 from bunqueue_trio.ui.table import ROUTES, VIEWS, navigation
 from bunqueue_trio.ui.views import acts
-from bunqueue_trio.ui.views.now import gathered
 
 _log = structlog.get_logger()
 
