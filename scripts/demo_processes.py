@@ -156,7 +156,7 @@ class Processes:
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
-    """Wait for a process that was told to end; kill it if it does not."""
+    """Wait for a process that was asked to end; kill it if it does not."""
     try:
         return process.wait(STOP_WITHIN_S)
     except subprocess.TimeoutExpired:

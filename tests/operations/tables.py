@@ -137,17 +137,18 @@ def events_table() -> list[str]:
 
 
 def named_events_table() -> list[str]:
-    """Return one row for each type of event that is told by name, without its explanation."""
+    """Return one row for each type of event that has a name, without its explanation."""
     encoded = {f.name: f.encode_name for f in msgspec.structs.fields(Event)}
     return [
         f"| `{kind}` | {', '.join(f'`{encoded[name]}`' for name in names)} |" for kind, names in sorted(NAMED.items())
     ]
 
 
-def passing_refusals() -> list[str]:
-    """Return the refusals of commands that may be repeated."""
+def passing_refusals() -> str:
+    """Return the codes of the refusals of commands that may be repeated."""
     faults = [fault for fault in vars(errors).values() if isinstance(fault, errors.Fault) and fault.status == 503]
-    return [f"- `{fault.message}`" for fault in faults if fault not in (errors.TOO_MANY_CONNECTIONS, errors.STANDBY)]
+    passing = [fault for fault in faults if fault not in (errors.TOO_MANY_CONNECTIONS, errors.STANDBY)]
+    return ", ".join(f"`{fault.code}`" for fault in passing)
 
 
 def codes_table() -> list[str]:
@@ -161,8 +162,8 @@ def _text(fault: errors.Fault) -> str:
 
 
 def without_code() -> str:
-    """Return the commands whose refusals have no code."""
-    return ", ".join(f"`{spec.tag}`" for spec in CATALOG if spec.contract)
+    """Return the texts that come without their code."""
+    return ", ".join(f"`{text}`" for text in errors.LITERAL)
 
 
 def _fields(kind: type[msgspec.Struct]) -> list[Any]:

@@ -5,7 +5,7 @@ import json
 import pytest
 import trio
 
-from bunqueue_trio.cli import remote
+from bunqueue_trio.cli import COMMANDS, remote
 from bunqueue_trio.pages import acts
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.caller import By
@@ -90,7 +90,7 @@ async def test_acts_are_filtered_as_on_the_page(shell: Shell):
     assert [json.loads(line)["command"] for line in lines] == ["SetConcurrency"]
 
 
-async def test_a_worker_is_told_by_its_name(shell: Shell):
+async def test_a_worker_is_known_by_its_name(shell: Shell):
     core = shell.bunqueue.server.core
     for worker in ("w1", "w2"):
         await core.execute(c.RegisterWorker(name="mail", worker_id=worker, queues=["q"]))
@@ -108,5 +108,11 @@ async def test_nothing_has_been_done_yet(shell: Shell):
     assert (await shell("actions", "--json")).output == ""
 
 
-def test_every_act_has_a_word():
-    assert {SPECS[kind].tag for kind in ACTS} == {*acts.WORDS, "ActOnJobs"}
+def test_acts_are_called_as_the_command_line_calls_them():
+    assert {SPECS[kind].tag for kind in ACTS} == {*acts.WORDS}
+    assert {word for word in acts.WORDS.values() if word.split()[0] not in COMMANDS} == {
+        "act",
+        "move to wait",
+        "clear logs",
+    }
+    assert "act" not in acts.KINDS, "it is called as its action"

@@ -81,6 +81,6 @@ def test_the_night(tmp_path: Path):
             assert client.get(f"/jobs/{unwanted}/state").json()["state"] == "failed"
 
 
-def test_the_night_is_told_of():
+def test_the_night_is_reported():
     assert len(commands()) > 12
     assert "(night.md)" in (PAGE.parent / "operations.md").read_text(encoding="utf-8")

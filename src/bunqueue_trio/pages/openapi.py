@@ -237,7 +237,10 @@ def _error(status: int, words: Words) -> _Schema:
         "content": {
             "application/json": {
                 "schema": {"$ref": _REF.format(name="ErrorReply")},
-                "examples": {name: {"value": {"ok": False, "error": text}} for name, text in words.examples.items()},
+                "examples": {
+                    name: {"value": msgspec.to_builtins(r.error_reply(refused))}
+                    for name, refused in words.examples.items()
+                },
             }
         },
     }

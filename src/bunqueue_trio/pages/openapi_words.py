@@ -2,16 +2,19 @@
 
 from typing import Any, NamedTuple
 
+from bunqueue_trio import errors
+from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.commands.spec import EXAMPLE_ID
 
 _Schema = dict[str, Any]
 
 
 class Words(NamedTuple):
-    """An error: what it means, the texts it comes with, and the header it carries."""
+    """An error: what it means, refusals that it comes with, and the header it carries."""
 
     description: str
-    examples: dict[str, str]
+    examples: dict[str, Refused]
     header: tuple[str, _Schema] | None = None
 
 
@@ -25,45 +28,42 @@ ERRORS: dict[int, Words] = {
     400: Words(
         "The request cannot be honoured as it is; nothing was changed.",
         {
-            "body": "Invalid JSON body",
-            "field": "priority must be a number",
-            "queue": "Queue name contains invalid characters",
-            "state": "state must be waiting, delayed, waiting-children, active, completed or failed",
-            "page": "after must be the next of an earlier page of the same state",
-            "not active": "Job not found or not active",
-            "lost lease": "Invalid or expired lock token",
-            "key": "Another unfinished job has the uniqueKey of this one",
-            "dependency": "Dependency job not found: 01924f5a-7b3c-7def-8a12-3456789abcde",
+            "body": errors.INVALID_JSON_BODY.refuse(),
+            "field": errors.INVALID_FIELD.refuse("priority", "must be a number"),
+            "queue": errors.INVALID_QUEUE.refuse(),
+            "state": c.UNKNOWN_STATE.refuse(),
+            "page": c.NOT_A_PLACE.refuse(),
+            "not active": errors.NOT_ACTIVE.refuse(),
+            "lost lease": errors.LOST_LOCK.refuse(),
+            "key": c.KEY_IS_HELD.refuse(),
+            "dependency": errors.UNKNOWN_DEPENDENCY.refuse(EXAMPLE_ID),
         },
     ),
     401: Words(
-        "The token is missing or wrong.", {"token": "Unauthorized"},
+        "The token is missing or wrong.", {"token": errors.UNAUTHORIZED.refuse()},
         ("WWW-Authenticate", {"type": "string", "const": "Bearer"}),
     ),
     403: Words(
         "The token has not the role that this takes; nothing was changed.",
-        {"role": "Token may not do this: it takes the role admin, and has read"},
+        {"role": errors.MISSING_ROLE.refuse("admin", "read")},
     ),
-    404: Words("There is no such job.", {"job": "Job not found", "dead": "No dead letter of this id in this queue"}),
+    404: Words("There is no such job.", {"job": errors.JOB_NOT_FOUND.refuse(), "dead": c.NOT_DEAD.refuse()}),
     409: Words(
         "What is there stands in the way; nothing was changed.",
-        {"gates": "More than 10000 queues would be paused or limited"},
+        {"gates": errors.TOO_MANY_GATES.refuse(10000)},
     ),
-    413: Words("The body is larger than BODY_MAX_BYTES.", {"size": "Request body too large"}),
+    413: Words("The body is larger than BODY_MAX_BYTES.", {"size": errors.BODY_TOO_LARGE.refuse()}),
     426: Words(
-        "This path is for WebSockets.", {"upgrade": "Upgrade to WebSocket required"},
+        "This path is for WebSockets.", {"upgrade": errors.UPGRADE_REQUIRED.refuse()},
         ("Upgrade", {"type": "string", "const": "websocket"}),
     ),
     429: Words(
-        "Too many requests of this client in the window.", {"limit": "Rate limit exceeded"},
+        "Too many requests of this client in the window.", {"limit": errors.RATE_LIMITED.refuse()},
         ("Retry-After", {"type": "string", "pattern": "^[0-9]+$"}),
     ),
     503: Words(
         "Not now: disk or database refuses changes, too many wait for it, or the server is stopping. Nothing was changed.",
-        {
-            "disk": "Storage unavailable: changes are refused until it is back",
-            "load": "Server is overloaded: more changes are waiting than can be committed",
-        },
+        {"disk": errors.STORAGE_DOWN.refuse(), "load": errors.OVERLOADED.refuse()},
     ),
 }  # fmt: skip
 

@@ -38,7 +38,7 @@ _ANY_COMMAND: "msgspec.json.Decoder[Command]" = msgspec.json.Decoder(functools.r
 _DECODERS: dict[type[Struct], "msgspec.json.Decoder[Any]"] = {}
 # Editors and shells on Windows begin a file with it.
 _BOM = b"\xef\xbb\xbf"
-# How clients spell a body that is none.
+# How clients spell an empty body.
 _NOTHING = frozenset({b"", b"null"})
 # In the words of msgspec.
 _UNKNOWN = re.compile("Object contains unknown field `(.*)`", re.DOTALL)
@@ -76,12 +76,11 @@ def decode(kind: type[T], body: bytes, optional: bool = False, /, **given: str) 
 
 
 class BadMessage(Refused):
-    """A message that is no command; ``req_id`` is what the answer must echo, ``kind`` the command it would be."""
+    """A message that is no command; ``req_id`` is what the answer must echo."""
 
-    def __init__(self, cause: Refused, req_id: Raw, kind: type[Command] | None = None) -> None:
+    def __init__(self, cause: Refused, req_id: Raw) -> None:
         super().__init__(cause.status, str(cause), cause.code)
         self.req_id = req_id
-        self.kind = kind
 
 
 def decode_message(message: bytes) -> Command:
@@ -109,7 +108,7 @@ def decode_message(message: bytes) -> Command:
             _check_depth(message, errors.INVALID_JSON)
         _check_target(command)
     except Refused as refused:
-        raise BadMessage(refused, command.req_id, type(command)) from None
+        raise BadMessage(refused, command.req_id) from None
     return command
 
 
@@ -161,7 +160,7 @@ def _check_lists(message: bytes) -> None:
         try:
             check_lists(kind, message)
         except Refused as refused:
-            raise BadMessage(refused, address.req_id, kind) from None
+            raise BadMessage(refused, address.req_id) from None
 
 
 def _check_target(command: Command) -> None:
@@ -171,7 +170,7 @@ def _check_target(command: Command) -> None:
 
 
 def _read_message(message: bytes) -> Command:
-    req_id, kind = Raw(b""), None
+    req_id = Raw(b"")
     try:
         address = _read_object(message, _Anybody, errors.INVALID_JSON, errors.INVALID_COMMAND)
         _check_depth(message, errors.INVALID_JSON)
@@ -185,7 +184,7 @@ def _read_message(message: bytes) -> Command:
         command = _read_struct(kind, _read_object(message, kind, errors.INVALID_JSON), "", {})
         _check_target(command)
     except Refused as refused:
-        raise BadMessage(refused, req_id, kind) from None
+        raise BadMessage(refused, req_id) from None
     command.req_id = req_id
     return command
 
@@ -226,7 +225,7 @@ def fields_of(kind: type[Struct], text: bytes) -> Any:
 
 @functools.cache
 def _outline(kind: type[Struct]) -> "msgspec.json.Decoder[Any]":
-    """Return what reads the fields of ``kind`` as they are. Nothing is made of others, of which there may be a million."""
+    """Return a decoder of the fields of ``kind`` as they were sent. It makes nothing of other fields, of which there may be a million."""
     names = {field.name: field.encode_name for field in msgspec.structs.fields(kind)}
     tag, strict = kind.__struct_config__.tag_field, kind.__struct_config__.forbid_unknown_fields
     if tag is not None:
@@ -282,7 +281,7 @@ def _read_struct(kind: type[T], fields: Any, prefix: str, given: dict[str, str])
 
 
 def read_field(shape: types.Type, raw: bytes, name: str) -> Any:
-    """Return the value of one field, or raise what is wrong with it."""
+    """Return the value of one field; raise when it is wrong."""
     match shape:
         case types.UnionType(types=options):
             return read_field(_choose(options, raw, name), raw, name)
@@ -325,7 +324,7 @@ def _read_marked(shape: types.Type, mark: dict[str, str] | None, raw: bytes, nam
 
 
 def _choose(options: tuple[types.Type, ...], raw: bytes, name: str) -> types.Type:
-    """Return the one of ``options`` that a value like ``raw`` is held against."""
+    """Return the type of ``options`` that a value like ``raw`` has to fit."""
     texts = [option for option in options if isinstance(option, types.StrType)]
     others = [option for option in options if not isinstance(option, types.StrType | types.NoneType)]
     structs = [option for option in others if isinstance(option, types.StructType)]

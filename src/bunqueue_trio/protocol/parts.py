@@ -68,7 +68,7 @@ def read_in_parts(
     except (ValueError, RecursionError):
         return None
     except Refused as refused:
-        raise BadMessage(refused, req_id, kind) from None
+        raise BadMessage(refused, req_id) from None
     yield
     try:
         for depth in depths(text):
@@ -79,7 +79,7 @@ def read_in_parts(
     except BadMessage:
         raise
     except Refused as refused:
-        raise BadMessage(refused, req_id, kind) from None
+        raise BadMessage(refused, req_id) from None
     return command
 
 

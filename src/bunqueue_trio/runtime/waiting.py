@@ -19,7 +19,7 @@ from bunqueue_trio.runtime.meters import Histogram
 
 
 class Waiter:
-    """A long poll in its queue's line."""
+    """A waiting pull in its queue's line."""
 
     __slots__ = ("asked_at", "command", "handed", "is_gone", "line", "owner", "reply", "served", "worker")
 

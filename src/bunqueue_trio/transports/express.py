@@ -202,7 +202,7 @@ class ExpressConnection:
         return keep
 
     async def _read_head(self) -> int:
-        """Return where the next request's head ends in what is unread; 0 when there is none any more."""
+        """Return where the head of the next request ends in the unread bytes; 0 when there is no whole head."""
         self.idle = True
         end = self._head_end()
         if end:
@@ -272,7 +272,7 @@ class ExpressConnection:
         return body
 
     async def _wait(self, finish: Callable[[Begun], Awaitable[Reply]], begun: Begun) -> Reply:
-        """Wait for a long poll; a client that hangs up meanwhile gets no job."""
+        """Wait for a waiting pull; a client that hangs up meanwhile gets no job."""
         watching = self._watching = _Watching()
         with trio.CancelScope() as polling:
             self._shared.watchers.start_soon(self._watch, watching, polling)
@@ -328,7 +328,7 @@ class ExpressConnection:
             if delivery is not None:
                 delivery.end()
         if self._watching is not None:
-            # It was told to end before the answer was made.
+            # Its end was asked for before the answer was made.
             await self._watching.ended.wait()
             self._watching = None
         return keep
