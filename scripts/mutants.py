@@ -289,7 +289,11 @@ def a_copy(mutant: Mutant | None) -> Iterator[Path]:
         copy.parent.chmod(0o755)  # some tests look at it as nobody
         # What is compiled comes along: only the changed file is compiled anew.
         shutil.copytree(ROOT / "src", copy)
-        shutil.copytree(ROOT / "trials", copy.parent / "trials")
+        if mutant is not None and not place_of(mutant.file).is_relative_to(PACKAGE):
+            shutil.copytree(ROOT / "trials", copy.parent / "trials")
+            # They look beside themselves for what else is in a checkout.
+            for beside in ("docs", "examples", "scripts", "tests"):
+                (copy.parent / beside).symlink_to(ROOT / beside)
         if mutant is not None:
             target = copy.parent / place_of(mutant.file)
             target.write_text(target.read_text().replace(mutant.old, mutant.new))
@@ -370,10 +374,11 @@ def judge(source: Path, command: list[str], said: Path, *, plain: bool) -> None:
     if plain:
         os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     os.chdir(ROOT)
-    # Loaded first, it stays the copy wherever the tests look for it.
-    sys.path.insert(0, str(source.parent))
-    importlib.import_module("trials")
-    sys.path.pop(0)
+    if (source.parent / "trials").is_dir():
+        # Loaded first, it stays the copy wherever the tests look for it.
+        sys.path.insert(0, str(source.parent))
+        importlib.import_module("trials")
+        sys.path.pop(0)
     pytest = importlib.import_module("pytest")
     code = pytest.main(command)
     loaded = sys.modules.get("bunqueue_trio")
