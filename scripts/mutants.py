@@ -149,7 +149,7 @@ NEAREST = {
     "hub": ("hub", "reported"),
     "session": ("bulk", "weight", "roles", "reported", "sessions", "undelivered"),
     "core": ("core", "waiting_pulls", "bulk", "bulk_reports"),
-    "waiting": ("core", "waiting_pulls", "waiting", "quiet", "gone"),
+    "waiting": ("core", "waiting_pulls", "waiting", "handing", "quiet", "gone"),
     "hot": ("hot", "hot_ends"),
     "event_stream": ("event_streams",),
     "express": ("hot", "hot_ends", "undelivered", "slow_clients", "gone"),

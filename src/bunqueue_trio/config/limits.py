@@ -186,6 +186,8 @@ STANDBY_S = 0.5
 ROOM_S = 1
 # How long a large request waits in line for a batch before it is refused.
 TURN_S = 2
+# Waiting pulls that are answered in the step of the commit of their jobs: 40 µs each.
+HANDED_MAX = 16
 # Jobs given to waiting pulls in one step, but for the last pull, of 1,000 at most: 4 to 14 ms.
 SERVED_MAX = 500
 # Commits of one task before it lets others run: about 1 ms.
