@@ -63,7 +63,7 @@ POSTGRES = [
     Mutant("storage/postgres/standby.py", "            self._last, self.seconds = seen, 0.0\n", "            self._last = seen\n", "a leader that speaks again is silent still"),
     Mutant("storage/postgres/standby.py", "min(now - self._seen_at, _SEEN_S * STANDBY_S)", "now - self._seen_at", "who stood still takes that for silence of the leader"),
     Mutant("storage/postgres/standby.py", "if is_newest and (seen.is_free or", "if is_newest and (False or", "who follows a leader that has let go waits for its lease"),
-    Mutant("storage/postgres/standby.py", " and (seen.term, seen.batch) >= self._furthest:", ":", "a database that has lost a leader is believed that nobody leads"),
+    Mutant("storage/postgres/standby.py", "is_newest = (seen.term, seen.batch) >= self._furthest", "is_newest = True", "a database that has lost a leader is believed that nobody leads"),
     Mutant("runtime/cluster.py", "    if known.waiting:\n        return None\n", "", "somebody is missed although another one waits"),
     Mutant("runtime/cluster.py", 'before.ended == "silent" and is_other and is_lately', "is_other and is_lately", "a server that was stopped in order is missed"),
     Mutant("runtime/cluster.py", 'before.ended == "silent" and is_other and is_lately', 'before.ended == "silent" and is_lately', "a server that runs alone misses itself"),
