@@ -147,6 +147,17 @@ def test_table_of_the_architecture_names_files_that_exist(title: str):
     assert not missing, f"ARCHITECTURE.md sends the reader to files that do not exist: {missing}"
 
 
+def test_the_architecture_leads_to_every_file_of_the_source():
+    """A new file has a row of "Where is it?", or is in a folder that has one."""
+    named = {
+        path.removeprefix("src/bunqueue_trio/")
+        for path in re.findall(r"`([^`\s]+)`", (ROOT / "ARCHITECTURE.md").read_text())
+    }
+    folders = tuple(path for path in named if path.endswith("/"))
+    modules = [str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"]
+    assert [path for path in sorted(modules) if path not in named and not path.startswith(folders)] == []
+
+
 @pytest.mark.parametrize(("phrase", "better"), BANNED.items())
 def test_sources_and_documents_are_in_plain_words(phrase: str, better: str):
     texts = [path for path in tracked_files() if path.suffix in IN_WORDS and path != Path(__file__).resolve()]
