@@ -42,8 +42,8 @@ async def test_reading_goes_on_while_the_disk_refuses(start: Start) -> None:
         "/workers",
         *lists,
     ):
-        target = path.replace(":queue", "q").replace(":id", job_id).replace(
-            ":name", "nightly"
+        target = path.replace(":queue", "q").replace(":name", "nightly").replace(
+            ":id", job_id
         ) + "?state=waiting" * path.endswith("jobs/list")
         for client in clients[1:]:
             put(client, request_bytes("GET", target))
