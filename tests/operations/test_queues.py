@@ -81,7 +81,7 @@ def test_a_queue_is_paused_shown_and_resumed(server: Running):
 def test_a_queue_is_limited_and_not(server: Running):
     assert ask(server, "limit", "few", "2").out == "few: 2 at once, 0 now\n"
     assert json.loads(ask(server, "queues", "few", "--json").out)["concurrency"] == 2
-    assert ask(server, "limit", "few", "--rate", "100/60s").out == "few: 2 at once, 0 now; 100 deliveries in 1m\n"
+    assert ask(server, "limit", "few", "--rate", "100/60s").out == "few: 2 at once, 0 now; 100 deliveries in 1 min\n"
     assert "100/1m" in ask(server, "queues", "few").out
     assert ask(server, "limit", "few", "any", "--rate", "any").out == "few: any number at once, 0 now\n"
 

@@ -55,7 +55,7 @@ def test_some_of_a_schedule_is_changed_and_none_takes_back(server: Running):
     said = ask(server, "change", "weekly", "--limit", "none", "--window", "none", "--priority", "3", "--every", "1d")
     assert said.code == 0, said.err
     assert said.out.splitlines()[1:] == [
-        "  cron: 0 3 * * MON → none", "  every: none → 1d", "  limit: 7 → none", "  window: 2h → none",
+        "  cron: 0 3 * * MON → none", "  every: none → 1 d", "  limit: 7 → none", "  window: 2 h → none",
         "  options: maxAttempts 5 → priority 3, maxAttempts 5",
     ]  # fmt: skip
     said = ask(server, "change", "weekly", "--max-attempts", "none", "--queue", "others")
@@ -93,8 +93,8 @@ def test_a_schedule_is_put_listed_shown_and_deleted(server: Running):
     other = ("put", "nightly", "reports", '{"n": 2}', "--every", "90s", "--start", "2034-01-01T08:00Z", "--limit", "7")
     changed = ask(server, *other, "--misfire", "all", "--misfire-max", "5")
     assert changed.out.splitlines()[1:] == [
-        '  data: {"n": 1} → {"n": 2}', "  cron: 0 3 * * * → none", "  timezone: Europe/Berlin → UTC", "  every: none → 90s",
-        "  start: none → 2034-01-01 08:00:00+00:00", "  limit: none → 7", "  jitter: 5m → 0ms", "  options: priority 3 → none",
+        '  data: {"n": 1} → {"n": 2}', "  cron: 0 3 * * * → none", "  timezone: Europe/Berlin → UTC", "  every: none → 90 s",
+        "  start: none → 2034-01-01 08:00:00+00:00", "  limit: none → 7", "  jitter: 5 min → 0 ms", "  options: priority 3 → none",
     ]  # fmt: skip
     ask(server, *put, "--priority", "3", "--misfire", "all", "--misfire-max", "5")
     changed = ask(server, *put, "--priority", "3", "--misfire", "all").out
@@ -122,7 +122,7 @@ def test_a_schedule_is_put_listed_shown_and_deleted(server: Running):
     job = bunqueue("push", "mail", "1", *repeat, env=env).out.strip()
     said = ask(server, "list").out
     assert said.startswith("poll  20")
-    assert said.endswith(f"every 5s  mail  run 1 of 3  job {job}\n")
+    assert said.endswith(f"every 5 s  mail  run 1 of 3  job {job}\n")
     assert json.loads(ask(server, "list", "--json").out)["job"] == job
     assert bunqueue("cancel", job, "--yes", env=env).code == 0
 
@@ -201,7 +201,7 @@ def test_one_that_runs_once_ends(server: Running):
     )
     assert "once at 20" in done.out
     assert ask(server, "put", "often", "q", "--every", "30s", "--timeout", "5s", "--max-attempts", "1").code == 0
-    assert "every 30s" in ask(server, "list").out
+    assert "every 30 s" in ask(server, "list").out
     shown = ask(server, "show", "often", "--limit", "1")
     assert (shown.code, shown.err) == (0, "")
     ask(server, "run", "often")
@@ -224,7 +224,7 @@ def test_a_put_may_be_tried_and_says_whose_schedule_it_takes(server: Running):
     assert tried.err == warning
     done = ask(server, "put", "theirs", "q", "--every", "1h", *options)
     assert done.out.startswith("changed: theirs  20")
-    assert 'options: none → backoff 5s, ttl 1h, tags ["a", "b"], name "daily"' in done.out
+    assert 'options: none → backoff 5 s, ttl 1 h, tags ["a", "b"], name "daily"' in done.out
     assert done.err == warning
     done = ask(server, "put", "theirs", "q", "--every", "1h", *options)
     assert (done.out.startswith("unchanged: "), done.err) == (True, "")
