@@ -236,7 +236,9 @@ class _Scrape(Collector):
         )
         yield GaugeMetricFamily("bunqueue_pollers", "Waiting pulls", told.pulls_waiting)
         yield GaugeMetricFamily(
-            "bunqueue_waits", "Requests waiting for the end of a job; with the waiting pulls at most POLLERS_MAX", told.waits
+            "bunqueue_waits",
+            "Requests waiting for the end of a job; with the waiting pulls at most POLLERS_MAX",
+            told.waits,
         )
         connections = GaugeMetricFamily("bunqueue_connections", "Open connections by kind", labels=["kind"])
         for kind in ("tcp", "ws", "sse"):
