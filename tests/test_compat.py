@@ -84,7 +84,7 @@ def test_the_same_shapes_do_not_differ_whatever_the_values_are():
     assert not both({"a": 1, "b": [{"c": "x"}]}, {"a": 2.5, "b": [{"c": "y"}, {"c": "z"}]})
 
 
-def test_a_field_that_one_alone_gives_is_told_without_what_is_in_it():
+def test_a_field_that_one_alone_gives_stands_without_what_is_in_it():
     difference = both({"a": 1, "gone": {"inner": 1}}, {"a": 1, "new": None})
 
     assert difference == Difference(only_there={"gone"}, only_here={"new"})

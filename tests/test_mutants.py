@@ -10,7 +10,7 @@ from tests.programs import run_to_its_end
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "scripts"
-WITHIN_S = 150.0
+WITHIN_S = 290.0
 
 PROGRAM = f"""
 import sys
@@ -64,7 +64,7 @@ def test_the_tests_with_the_words_of_a_fault_come_first(mutants: ModuleType):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 def test_what_only_a_test_elsewhere_notices_is_noticed():
     fault = '"engine/gates.py", "active < self.concurrency", "active <= self.concurrency", ""'
     verdict = said_by(f"verdict = mutants.run(Mutant({fault})); print(verdict.passed, verdict.late)")
@@ -72,18 +72,16 @@ def test_what_only_a_test_elsewhere_notices_is_noticed():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 def test_what_no_test_notices_survives():
     nothing = '"engine/gates.py", "Fewer entries than that", "So few entries", ""'
     assert said_by(f"print(mutants.run(Mutant({nothing})).passed)") == "True\n"
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 def test_a_test_that_hangs_is_one_that_fails():
-    endless = (
-        '"engine/timers.py", "        while heap:\\n            when", "        while True:\\n            when", ""'
-    )
+    endless = '"engine/timers.py", "when, _, job = heap[0]", "continue", ""'
     then = f"""
     with mutants.a_copy(Mutant({endless})) as copy:
         verdict = mutants.run_tests(copy, [NEAR], plain=True, hangs_s=1)

@@ -28,7 +28,7 @@ PATH_SUFFIXES = {".py", ".md", ".toml", ".sql", ".txt", ".html"}
 INDEX_ADDRESS = re.compile(
     r"--(?:extra-)?index" + r"-url[ =]|--find" + r"-links[ =]|--trusted" + r"-host[ =]"
     r"|pypi" + r"\.org|pythonhosted" + r"\.org|registry\.npm" + r"js",
-)  # fmt: skip
+)
 MACHINE_PATH = re.compile(r"(?<![\w.~-])(?:/(?:work|root)(?![\w-])|/home" + r"/)")
 
 

@@ -13,7 +13,7 @@ COMPAT = [
     Mutant(_DIFFERENCES, "    found.only_there |= missing_here - seen_here", "    found.only_there |= set()", "what is missing here is not seen"),
     Mutant(_DIFFERENCES, "    found.only_here |= missing_there - seen_there", "    found.only_here |= set()", "what is more here is not seen"),
     Mutant(_DIFFERENCES, 'if not path.endswith("[]") and parent_of(path) in other}', "if parent_of(path) in other}", "an empty list lacks its items"),
-    Mutant(_DIFFERENCES, "and parent_of(path) in other}", "}", "a field that is missing is told with all that is in it"),
+    Mutant(_DIFFERENCES, "and parent_of(path) in other}", "}", "a missing field comes with all that is in it"),
     Mutant(_DIFFERENCES, "        if there.is_good and here.is_good:\n            shapes", "        if there.is_good:\n            shapes", "a refusal lacks the fields of a success"),
     Mutant(_DIFFERENCES, '(f"{path}[]" in there) is not (f"{path}[]" in here)', "False", "what is in a list is compared with nothing"),
     Mutant(_SHAPES, '        case dict() if "sent" in value:\n            return "sent"\n', "", "payloads are looked into"),
@@ -27,7 +27,7 @@ COMPAT = [
     Mutant(_COMPARISON, "for route in sorted(routes - asked)]", "for route in () if route not in asked]", "a route that nobody asks for is not told"),
     Mutant(_COMPARISON, "for name in sorted(commands & COMMANDS.keys() - sent)\n", "for name in () if name not in sent\n", "a command that nobody sends is not told"),
     Mutant(_COMPARISON, "    return both, row.http - both, row.websocket - bare\n", "    return both, row.http - both, Difference()\n", "what a WebSocket alone says is not told"),
-    Mutant(_PAGE, "<= _ALIKE < len(fields):", "<= len(fields):", "every object is told as a job"),
+    Mutant(_PAGE, "<= _ALIKE < len(fields):", "<= _ALIKE:", "every object is a job"),
     Mutant(_PAGE, "        if not place:\n", "        if False:\n", "a table that has no place is dropped"),
     Mutant(_ORIGINAL, '    found = set()\n    for text in _sources(kind, "http*.js", "http-routes/*.js"):', '    found = set()\n    for text in _sources(kind, "http*.js"):', "half of its routes are not read"),
 ]  # fmt: skip

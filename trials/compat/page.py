@@ -13,9 +13,9 @@ PAGE = ROOT / "docs" / "compatibility.md"
 
 _COLUMNS = "only there | only here | otherwise | why"
 _JOBS = ("GET /queues/:queue/jobs", "GET /jobs/:id")
-"""Whose jobs the rows of other routes are told by: what is delivered, and what is shown."""
+"""Rows of other routes say how their jobs differ from the jobs of these: what is delivered, and what is shown."""
 _ALIKE = 4
-"""Fields by which a job may differ from that and still be told by it."""
+"""Fields by which a job may differ from those, so that its row names them instead of all fields."""
 
 
 def tables(found: Comparison) -> list[list[str]]:

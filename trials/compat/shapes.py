@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 JOB = "job"
-"""The type of an object that is a job: its fields are told once."""
+"""The type of an object that is a job."""
 _JOB_FIELDS = {"id", "queue", "data", "maxAttempts"}
 _FAMILY = re.compile(r"^# TYPE (\S+) (\S+)$", re.MULTILINE)
 

@@ -180,7 +180,7 @@ class Session:
             except BadMessage as bad:
                 self._read = message, bad
             else:
-                self._read = None if read is None else (message, read.command)
+                self._read = message, read.command
 
     def receive(self, message: bytes, nursery: trio.Nursery) -> None:
         """Take in one message; a pull that must wait does so in ``nursery``."""
@@ -345,10 +345,10 @@ class Session:
                 self._subscription.types = _types(events)
                 self._hears_itself = own
                 self._subscription.reports.clear()
-                self._reply(0, r.OK, command.req_id)
+                self._reply(0, r.SubscribedReply(subscribed=sorted(self._subscription.types)), command.req_id)
             case c.Unsubscribe(events=events):
                 self._subscription.types -= ALL_TYPES if events == "*" or "*" in events else _types(events)
-                self._reply(0, r.OK, command.req_id)
+                self._reply(0, r.SubscribedReply(subscribed=sorted(self._subscription.types)), command.req_id)
             case c.StopPull(req_id=req_id):
                 if not bytes(req_id):
                     raise errors.INVALID_FIELD.refuse("reqId", "is required")

@@ -424,7 +424,7 @@ class Core:
             return nothing
         self._check_pollers()
         waiter = begun.waiter = Waiter(command, owner, begun.at)
-        waiter.is_gone = begun.is_gone
+        waiter.is_gone, waiter.hand = begun.is_gone, begun.hand
         if self.waiting.join(waiter):
             self.advance()
         self.pulls_waiting += 1
@@ -434,6 +434,7 @@ class Core:
                 await waiter.served.wait()
             begun.at += trio.current_time() - parked_at
             if waiter.reply is None:
+                # Or its client has its job already.
                 return nothing
             if waiter.handed > self.journal.committed:
                 await self.journal.wait_committed(waiter.handed)

@@ -105,7 +105,7 @@ SPECS: tuple[Spec, ...] = (
                         "job": EXAMPLE_DEAD_JOB,
                         "enteredAt": 1700000001000, "reason": "max_attempts_exceeded",
                         "error": "SMTP connection refused",
-                        "fingerprint": "edd9f12d55e5",
+                        "fingerprint": "edd9f12d55e5", "retryCount": 1, "nextRetryAt": 1700003601000,
                     },
                 ],
                 "total": 42,
