@@ -375,7 +375,7 @@ class Moves(Telling):
     def _to_dead_letters(self, job: Job, error: str, now: int) -> None:
         """End ``job`` in the dead-letter queue, or nowhere if it does not want to be kept."""
         self._blame(job, error, now)
-        # Of what is muted nobody is to be told; while nothing is, no error is looked at.
+        # Muted errors are not counted; while none is muted, no error is looked at.
         if not self.marks or not self.marks.note_death(job, error, now):
             self.figures.note_death(job.queue)
         self._end(job, FAILED, now)
