@@ -10,6 +10,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Mapping
 from functools import cache, partial
+from http import HTTPStatus
 from importlib.resources import files
 from typing import Any
 from urllib.parse import parse_qsl, quote
@@ -133,7 +134,8 @@ class Dashboard:
             else:
                 made = await VIEWS[target](ask)
         except Wrong as wrong:
-            made = Screen("message.html", "That does not work", "", {"text": str(wrong)}, wrong.status)
+            title = "There is no such thing" if wrong.status == HTTPStatus.NOT_FOUND else "That does not work"
+            made = Screen("message.html", title, "", {"text": str(wrong)}, wrong.status)
         if isinstance(made, Leads):
             return _lead(made.where)
         return await self._page(ask, made, headers, fresh)
