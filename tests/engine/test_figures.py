@@ -34,7 +34,7 @@ def end(bench: Bench, *queues: str, **fields: int | dict[int, int]) -> None:
     bench.commit()
 
 
-def test_minutes_and_hours_are_told_of_each_queue(bench: Bench):
+def test_minutes_and_hours_are_known_of_each_queue(bench: Bench):
     for _ in range(70):
         end(bench, "q", "q2")
     end(bench, "q")
@@ -117,7 +117,7 @@ def test_an_hour_that_ended_while_the_server_was_down_is_summed_up(bench: Bench)
     assert (later.minutes, later.hours) == ([], told.hours)
 
 
-def test_no_more_is_kept_than_is_told(bench: Bench):
+def test_no_more_is_kept_than_is_said(bench: Bench):
     for _ in range(3 * FIGURES_ROWS_MAX):
         bench.now += 1
         bench.engine.figures.note(bench.now, {"q": minute(bench.now)})

@@ -32,7 +32,7 @@ async def world(nursery: trio.Nursery, thread: VirtualThread) -> World:
 
 
 async def look(world: World, job_id: str) -> str | None:
-    """The state that a client is told, None for no such job."""
+    """The state that a client is answered, None for no such job."""
     try:
         reply = await world.core.execute(c.GetState(id=job_id))
     except Refused as refused:
@@ -48,7 +48,7 @@ async def busy(world: World, answers: Answers) -> None:
     await answers.ask("other", world.push, "elsewhere", durable=True)
 
 
-async def test_a_job_whose_change_waits_for_the_disk_is_shown_when_that_is_a_fact(
+async def test_a_job_whose_change_waits_for_the_disk_is_shown_when_that_is_committed(
     world: World, nursery: trio.Nursery
 ) -> None:
     answers = Answers(world, nursery)
@@ -61,7 +61,7 @@ async def test_a_job_whose_change_waits_for_the_disk_is_shown_when_that_is_a_fac
     assert answers.at_ms["look"] == answers.at_ms["ack"] > 0
 
 
-async def test_a_job_whose_change_is_being_written_is_shown_when_that_is_a_fact(
+async def test_a_job_whose_change_is_being_written_is_shown_when_that_is_committed(
     world: World, nursery: trio.Nursery
 ) -> None:
     answers = Answers(world, nursery)
@@ -84,7 +84,9 @@ async def test_other_jobs_are_shown_at_once(world: World, nursery: trio.Nursery)
     assert "ack" not in answers
 
 
-async def test_a_job_that_was_just_cancelled_is_gone_when_that_is_a_fact(world: World, nursery: trio.Nursery) -> None:
+async def test_a_job_that_was_just_cancelled_is_gone_when_that_is_committed(
+    world: World, nursery: trio.Nursery
+) -> None:
     answers = Answers(world, nursery)
     await busy(world, answers)
     await answers.ask("cancel", world.core.execute, c.Cancel(id="two"))
@@ -146,14 +148,14 @@ async def listed(world: World, kind: type[c.Command]) -> int:
 async def test_whatever_is_not_one_job_is_shown_while_the_disk_refuses(
     nursery: trio.Nursery, kind: type[c.Command]
 ) -> None:
-    """Else nobody could look what is wrong: a list is told from memory, with what may never be committed."""
+    """Else nobody could look what is wrong: a list is answered from memory, with what may never be committed."""
     world = await refused_now(nursery)
     with trio.fail_after(0.001):
         assert await listed(world, kind) in (200, 400, 404)
 
 
 @pytest.mark.parametrize("kind", sorted(BY_JOB, key=lambda kind: kind.__name__))
-async def test_a_look_at_one_job_is_a_fact_or_no_answer(nursery: trio.Nursery, kind: type[c.Command]) -> None:
+async def test_a_look_at_one_job_is_committed_or_no_answer(nursery: trio.Nursery, kind: type[c.Command]) -> None:
     world = await refused_now(nursery)
     with pytest.raises(Refused) as refused:
         await world.core.execute(kind(id="one"))

@@ -79,7 +79,7 @@ def test_a_server_that_stops_says_so():
         (10 * GIB, [minute(30, disk_free=5 * GIB)], []),  # it empties
     ],
 )  # fmt: skip
-def test_a_disk_that_fills_up_is_told_before_it_is_full(free: int, past: list[Minute], code: list[str]):
+def test_a_disk_that_fills_up_is_reported_before_it_is_full(free: int, past: list[Minute], code: list[str]):
     space = Space(GIB, 0, free, 100 * GIB)
     assert found(Picture(storage(space=space), [], Past(past))) == code
 

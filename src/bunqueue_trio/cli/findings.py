@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import click
 import msgspec
 
-from bunqueue_trio.cli.remote import answer, at, json_option, with_server
+from bunqueue_trio.cli.remote import at, json_option, page_of, with_server
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.findings import Finding
 from bunqueue_trio.pages.gathered import Many, gathered
@@ -29,7 +29,7 @@ def findings(url: str, token: str | None, *, limit: int | None, as_json: bool) -
     Exit codes, for cron and probes: 0 if nothing is worse than a notice, 1 if there is a warning or something critical, or if
     the server cannot be asked.
     """
-    told = answer(url, token, "GET", "/findings")
+    told = page_of(url, token, "findings")
     found = told["findings"]
     shown = found if limit is None else found[:limit]
     if as_json:

@@ -6,12 +6,12 @@ from functools import wraps
 from typing import Any
 
 import click
-import msgspec
 
 from bunqueue_trio.cli.remote import DURATION, answer, say
 from bunqueue_trio.cli.slips import refuse_unknown
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.words import count
+from bunqueue_trio.protocol import commands as c
 
 STATES = ("waiting", "delayed", "waiting-children", "active", "completed", "failed")
 # Jobs in one request: about a second at most, so that the bar moves.
@@ -88,7 +88,7 @@ def confirm(what: str, *, yes: bool) -> None:
 
 
 def rated(rate: int | None, limit: int | None = None) -> dict[str, int]:
-    """Return what an act is told of a rate, and of how many at most."""
+    """Return the fields of an act that say its rate, and how many jobs at most."""
     return ({} if rate is None else {"rate": rate}) | ({} if limit is None else {"limit": limit})
 
 
@@ -183,7 +183,7 @@ def _replies(url: str, token: str | None, body: dict[str, Any]) -> Iterator[dict
     most = 10 * ACT_MAX if "dryRun" in body else ACT_MAX
     while True:
         request = body | {"limit": most if left is None else min(most, left)}
-        reply = answer(url, token, "POST", "/jobs/act", msgspec.json.encode(request))
+        reply = answer(url, token, c.ActOnJobs, **request)
         yield reply
         if left is not None:
             left -= reply["count"] + sum(reply["refused"].values())

@@ -1,6 +1,6 @@
 """What went on in each queue: by the minute for the last hour, by the hour for the last week. Durable and bounded.
 
-A fact holds one minute, or hour, of all queues that are told of, as JSON: ``{"emails":[…]}``. To read the figures of one queue its name is
+A fact holds one minute, or hour, of all queues that have figures, as JSON: ``{"emails":[…]}``. To read the figures of one queue its name is
 looked for in these texts: nothing is kept decoded, and nothing is read of the others. The hour that goes on is summed up here.
 """
 
@@ -63,7 +63,7 @@ def upper(bucket: int) -> int:
 
 
 def part(runs: Mapping[int, int], share: float) -> int | None:
-    """Return a time that this share of some runs did not exceed; None: there was none."""
+    """Return a time that this share of the runs did not exceed; None: there were no runs."""
     left = sum(runs.values()) * share
     for bucket in sorted(runs):
         left -= runs[bucket]

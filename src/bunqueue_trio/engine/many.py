@@ -38,9 +38,9 @@ class Action(NamedTuple):
     """What is done to a job."""
 
     states: tuple[State, ...]
-    """In which it is, where the filter names none."""
+    """The state that the jobs are in, where the filter names none."""
     forbids: Callable[[Doing, Job], str | None]
-    """Returns the code of what forbids it, or None."""
+    """Returns the code of the refusal, or None."""
     act: Callable[[Doing, Job], object]
 
 
@@ -70,7 +70,7 @@ def _not_retried(doing: Doing, job: Job) -> str | None:
 
 
 def not_retried(engine: Engine, job: Job, outcomes: Mapping[str, State]) -> str | None:
-    """Return the code of what forbids to retry ``job`` with others, or None; ``outcomes``: how its dependencies ended."""
+    """Return the code of the refusal to retry ``job`` among others, or None; ``outcomes``: how its dependencies ended."""
     if job.state is not State.FAILED:
         return c.NOT_DEAD.code
     if reason_of(job) == CANCELLED:
@@ -107,7 +107,7 @@ ACTIONS: dict[str, Action] = {
 
 
 class Slice(NamedTuple):
-    """What was selected, how many of it were done, and how many were not, by the code of what forbade it."""
+    """What was selected, how many jobs of it were done, and how many were not, by the code of the refusal."""
 
     selection: Selection
     done: int
@@ -117,7 +117,7 @@ class Slice(NamedTuple):
 
 
 def act(engine: Engine, command: "c.ActOnJobs", now: int, show: Callable[[list[Job]], object]) -> Slice:
-    """Do the next slice of what ``command`` asks for; of a dry run, say what would be done.
+    """Do the next slice of the work of ``command``; in a dry run, say what would be done.
 
     ``show`` is given the jobs as they are before.
 

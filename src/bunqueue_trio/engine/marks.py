@@ -14,7 +14,7 @@ FIXED, MUTED = "fixed", "muted"
 
 
 class Mark(Struct, frozen=True, omit_defaults=True):
-    """What was said of an error, and when; of one that was fixed whether it is back: since when, where, and how often."""
+    """The mark of an error and when it was set; of a fixed error whether it is back: since when, where, and how often."""
 
     mark: str
     at: int

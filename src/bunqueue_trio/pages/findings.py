@@ -32,7 +32,7 @@ DISK_FREE_MIN = 256 * MIB
 DISK_FULL_WITHIN_MS = 4 * 3600_000
 # Of growth before it is trusted.
 DISK_SEEN_MS = 10 * MINUTE_MS
-# Of growth before it is told.
+# Of growth before it is a finding.
 GROWTH_SEEN_MS = 5 * MINUTE_MS
 LOG_BYTES_MAX = 256 * MIB
 COMMIT_MS_MAX, LAG_MS_MAX = 250, 100
@@ -67,7 +67,7 @@ class Finding(Struct, frozen=True, kw_only=True, rename="camel"):
     alert: str | None = None
     """The alert of ``docs/alerts.yml`` with the same rule."""
     weight: int = 0
-    """Orders those of one severity."""
+    """Orders the findings of one severity."""
 
 
 class Picture(Struct, frozen=True):
@@ -98,7 +98,7 @@ async def findings(server: Reporter) -> Page:
 
 
 async def look(server: Reporter) -> tuple[Picture, list[Finding]]:
-    """Return what the rules look at, and what they find; lets others run in between."""
+    """Return the picture that the rules look at, and their findings; lets others run in between."""
     picture, candidates = await picture_of(server), Candidates()
     queues = [*picture.queues, *gone(picture.queues, picture.past)]
     for start in range(0, len(queues), JUDGED_A_TURN):
@@ -128,7 +128,7 @@ def _worst(picture: Picture, candidates: Candidates) -> list[Finding]:
 
 
 def _place(each: Finding) -> tuple[int, bool, int, str]:
-    """Return where it stands: of those that are as bad, what is over comes behind what is."""
+    """Return its position: among findings of one severity, those that are over come last."""
     return RANKS[each.severity], each.until is not None, -each.weight, each.title
 
 
@@ -319,7 +319,7 @@ def _slow(picture: Picture) -> Iterator[Finding]:
 
 
 def _until(picture: Picture, histogram: str, field: str, most: float) -> int | None:
-    """Return when 99 of 100 values were last above ``most``, of what the last minutes show; None while they are, or were at no single one."""
+    """Return when, in the last minutes, the 99th percentile was above ``most`` for the last time; None: it is above now, or never was."""
     told, minutes = picture.told, picture.past.minutes[-JUDGED_MS // MINUTE_MS :]
     later = told.histograms[histogram].counts
     for place, minute in enumerate(reversed(minutes)):
@@ -400,7 +400,7 @@ def _rest(picture: Picture) -> Iterator[Finding]:
         yield Finding(
             code="events-missed", severity="notice", alert="BunqueueEventsMissed", weight=200 * 10**5,
             title=f"Readers of events missed {count(missed, 'event')} within 15 minutes",
-            cause="A reader of a stream is slower than what happens; it is told, and reads what is kept.",
+            cause="A reader of a stream is slower than what happens; it learns of that, and reads what is kept.",
             evidence=f"{told.connections.sse} event streams and {told.connections.ws} WebSockets are open.",
             numbers={"missed": missed}, commands=(line("stats"),),
         )  # fmt: skip
@@ -408,7 +408,7 @@ def _rest(picture: Picture) -> Iterator[Finding]:
         yield Finding(
             code="clock-off", severity="warning", weight=250 * 10**5,
             title=f"The clock of the machine was set by {span(abs(told.clock_offset_ms))} while the server runs",
-            cause="Somebody, or a time service, has set it. The server goes by its own until its next start.",
+            cause="Somebody, or a time service, has set it. The server keeps its own time until its next start.",
             evidence=f"It is {'ahead of' if told.clock_offset_ms > 0 else 'behind'} the server's.",
             numbers={"offsetMs": told.clock_offset_ms},
         )  # fmt: skip

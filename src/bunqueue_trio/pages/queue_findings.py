@@ -20,20 +20,20 @@ FORGOTTEN_MS = 12 * 3600_000
 LATELY_MS = 15 * MINUTE_MS
 # As the alert has it.
 DIED_MIN = 10
-# Attempts, and at least half of all.
+# Failed attempts that make a finding, and at least half of all.
 FAILS_MIN = 10
-# Without another one: what went on is over.
+# How long without another one until what went on is over.
 OVER_MS = 3 * MINUTE_MS
 GROWS_MIN, GROWS_MINUTES = 100, 5
-# Of activity, and as a multiple of what 99 of 100 others take.
+# How long a job has to be active, and how many times as long as 99 of 100 others take.
 STUCK_MS, STUCK_TIMES = 10 * MINUTE_MS, 10
-# Others, within an hour: fewer do not tell what is usual.
+# Other jobs within an hour: fewer do not show what is usual.
 STUCK_MIN = 10
 # Where 100 others completed a hang is a finding sooner.
 STUCK_SOON_MS, STUCK_SOON_MIN = MINUTE_MS, 100
-# Of the slowest of them: where one in a thousand takes long, that is no hang.
+# Times as long as the slowest of them: where one in a thousand takes long, that is no hang.
 STUCK_SOON_TIMES = 2
-# Queues told of by one rule; the rest is a number.
+# Queues that one rule names; the rest is a number.
 EACH_MAX = 20
 
 Fields = dict[str, Any]
@@ -102,14 +102,14 @@ def _more(found: list[Fields], candidates: list[_Candidate]) -> Fields:
     rest = [each.queue.name for each in candidates if each.queue.name not in told]
     return {
         "code": found[0]["code"] + "-more", "severity": found[-1]["severity"], "weight": 0,
-        "title": f"{count(len(rest), 'more queue')} of the same kind", "cause": "What is told above holds for them, too.",
+        "title": f"{count(len(rest), 'more queue')} of the same kind", "cause": "What is said above holds for them, too.",
         "evidence": ", ".join(rest[:10]) + (" …" if len(rest) > 10 else ""),
         "numbers": {"queues": len(rest)}, "commands": (line("queues"),),
     }  # fmt: skip
 
 
 def _present(lately: Sequence[QueueMinute], now: int) -> list[QueueMinute]:
-    """Return the minutes that are told of as now."""
+    """Return the minutes that count as now."""
     return [minute for minute in lately if now - minute.at < OVER_MS]
 
 
@@ -233,7 +233,7 @@ def _dies(died_now: Mapping[str, int], queue: QueueLook, lately: Sequence[QueueM
 
 
 def _over(moments: Sequence[int], now: int) -> int | None:
-    """Return the last of some moments if nothing has come after it for a while, and it is over; else None."""
+    """Return the last of the moments if nothing has happened for a while since, so that it is over; else None."""
     last = max(moments, default=now)
     return last if now - last >= OVER_MS else None
 
@@ -251,7 +251,7 @@ def _fails_weight(lately: Sequence[QueueMinute]) -> int:
 def _fails(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
     bad = _bad(lately)
     until = _over([minute.at for minute in bad], now)
-    # What is told as now is of now: the quarter of an hour before it may have been another matter.
+    # What is said of now is of now: the quarter of an hour before it may have been another matter.
     told = _present(lately, now) if until is None else bad
     fail, lasted = ("fail", "") if until is None else ("failed", " while that lasted")
     evidence = _tally(told, now)
@@ -312,7 +312,7 @@ def _runs(hour: Sequence[QueueMinute]) -> Counter[int]:
 
 
 def stuck_after(hour: Sequence[QueueMinute]) -> int | None:
-    """Return for how many ms a job has to be active to be told of, by those that completed in these minutes; None: too few did."""
+    """Return for how many ms a job has to be active to be a finding, by those that completed in these minutes; None: too few did."""
     runs = _runs(hour)
     usual, slowest, done = part(runs, 0.99), part(runs, 1), runs.total()
     if usual is None or slowest is None or done < STUCK_MIN:

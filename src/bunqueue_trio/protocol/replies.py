@@ -100,6 +100,12 @@ class PullBatchReply(Reply, kw_only=True):
     tokens: list[str] = []
 
 
+class SubscribedReply(Reply, kw_only=True):
+    """The types of events that the connection gets now, by name."""
+
+    subscribed: list[str]
+
+
 class StopReply(Reply, kw_only=True):
     """Whether the pull was taken back; its own answer, empty then, comes all the same."""
 
@@ -182,6 +188,10 @@ class DeadLetter(Struct, kw_only=True, rename="camel"):
     error: str | None
     fingerprint: str | None = None
     """Of its error: those of the same fault have the same."""
+    retry_count: int = 0
+    """How often its queue has retried it by itself."""
+    next_retry_at: int | None = None
+    """When it does so next, in epoch ms; null: not by itself."""
 
 
 class GroupsReply(Reply, kw_only=True):

@@ -1,4 +1,4 @@
-"""Who waits for the end of a job: each is told in the step in which it ends, however it ends, and holds up nobody.
+"""Who waits for the end of a job: each learns of it in the step in which the job ends, however it ends, and holds up nobody.
 
 Only :class:`~bunqueue_trio.runtime.core.Core` uses it. Who waits has its place from the step that begins the wait, so that no end is
 overslept, also of a job that leaves no record; :meth:`Ends.wait` takes it back, whatever becomes of the client.
@@ -32,12 +32,12 @@ class Ends:
         reply = begun.reply
         assert isinstance(reply, r.ResultReply | r.WaitReply)
         if reply.state in _UNFINISHED:
-            begun.polls, begun.awaited = True, Awaited(reply.id)
+            begun.waits, begun.awaited = True, Awaited(reply.id)
             self._lines.setdefault(reply.id, {})[begun.awaited] = None
             self.waiting += 1
 
     def leave(self, awaited: Awaited) -> None:
-        """Take back the place of one; however often it is called."""
+        """Leave the line; to be called once or more often."""
         line = self._lines.get(awaited.job_id, {})
         if awaited in line:
             del line[awaited]

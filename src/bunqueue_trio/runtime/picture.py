@@ -39,14 +39,14 @@ class QueueLook(NamedTuple):
     completed: int
     dead: int
     hushed: int
-    """How many of these were cancelled, or died of an error that is muted: nobody is to be told of them."""
+    """How many of these were cancelled, or died of an error that is muted: nobody wants to hear of them."""
     oldest_ready_at: int | None
     pulls_waiting: int
     pause: PauseLook | None
     concurrency: int | None
     opens_at: int | None
     active_since: int | None = None
-    """Since when the one is active that has been for longest."""
+    """Since when the job is active that has been active longest."""
     active_id: str = ""
     active_at: str = ""
     """The worker that has it, where it is known by a name."""
@@ -55,7 +55,7 @@ class QueueLook(NamedTuple):
 
     @property
     def died(self) -> int:
-        """How many died of an error that somebody is to be told of, and are kept."""
+        """How many died of an error that is not muted, and are kept."""
         return self.dead - self.hushed
 
     @property

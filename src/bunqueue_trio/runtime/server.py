@@ -62,7 +62,7 @@ from bunqueue_trio.storage.store import Store
 
 
 def clock_of(store: Store) -> Clock:
-    """Return the clock of a server: its machine's, or where others may go on with the jobs the one that all of them go by."""
+    """Return the clock of a server: its machine's, or the shared one where other servers may go on with its jobs."""
     return Clock() if store.at_once else Clock(cast("AwaitedStore", store).epoch_ms())
 
 
@@ -107,10 +107,13 @@ class Server:
         self.sampler: AgeSampler = AgeSampler(self.journal, store)
         self.hub: Hub = Hub(store)
         self.history: History = History()
-        self.journal.on_commit += [self.hub.publish, self.core.meters.committed, self.history.committed]
+        # Events are published before the answers of their commit; and who has waited for a job has its answer first.
+        self.journal.on_commit += [
+            self.hub.publish, self.core.waiting.hand_over, self.core.meters.committed, self.history.committed
+        ]  # fmt: skip
         self.memory: Memory = Memory()
         self.scrape: Shared[Page] = Shared(PICTURE_MS)
-        """The last page for Prometheus: it is the one whose making looks at every queue."""
+        """The newest page for Prometheus: making it looks at every queue."""
         self.queues_seen: Shared[tuple[QueueLook, ...]] = Shared(PICTURE_MS)
         """The last look at every queue, for all who ask within a second."""
         self.connections: Connections = Connections()

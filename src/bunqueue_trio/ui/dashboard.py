@@ -119,7 +119,7 @@ class Dashboard:
 
     async def _answer(
         self, ask: Ask, target: Any, match: Match, headers: Mapping[str, str], fresh: str | None
-    ) -> Response:  # fmt: skip
+    ) -> Response:
         if target == "logout":
             self._gateway.logins.sign_out(ask.viewer.cookie)
             return _lead("/ui/login", self._set_cookie(headers, "", 0))
@@ -158,7 +158,7 @@ class Dashboard:
         return _html(body, screen.status, *more, ("ETag", tag))
 
     def _viewer(self, cookie: str) -> Viewer | None:
-        """Return who looks, None when that is nobody who may."""
+        """Return who looks; None when they may not."""
         logins = self._gateway.logins
         if not self._server.settings.auth_tokens:
             # Nobody signs in here; the cookie is only what the forms of a page are tied to.
@@ -198,7 +198,7 @@ class Dashboard:
                 value = self._gateway.logins.sign_in(grant, self._server.clock.now())
                 return _lead(where, self._set_cookie(headers, value, LOGIN_MS // 1000))
             _log.warning("a browser has sent a wrong token", client=headers.get("x-forwarded-for", "")[:100])
-            wrong = "This is none of the tokens."
+            wrong = "This token is not one of the server's."
         context = {"next": where, "wrong": wrong, "css": _mark("app.css"), "version": __version__}
         return _html(await render("login.html", context), 401 if wrong else 200)
 
@@ -282,4 +282,4 @@ def _static(name: str, headers: Mapping[str, str]) -> Response:
         raise errors.NOT_FOUND.refuse()
     return Response(
         200, (("Content-Type", kind), ("Cache-Control", "public, max-age=31536000, immutable"), *_SAFE), _file(name)
-    )  # fmt: skip
+    )

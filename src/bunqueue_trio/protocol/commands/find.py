@@ -102,7 +102,7 @@ SPECS: tuple[Spec, ...] = (
     ),
     Spec(
         ActOnJobs, Does.CHANGES, Path("POST", "/jobs/act"),
-        refuses=(errors.INVALID_QUEUE, UNKNOWN_STATE, NOT_A_PLACE, EMPTY_FILTER, NO_PRIORITY, ONLY_CANCELLED), role=Role.ADMIN, acts=True, sliced=True,
+        refuses=(errors.INVALID_QUEUE, UNKNOWN_STATE, NOT_A_PLACE, EMPTY_FILTER, NO_PRIORITY, ONLY_CANCELLED), role=Role.ADMIN, acts="act", sliced=True,
         example=Example(
             {"filter": {"queue": "emails", "fingerprint": "2a253bca139c"}, "action": "retry"},
             {
