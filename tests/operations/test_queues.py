@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from bunqueue_trio.cli import main, queues, remote
+from bunqueue_trio.protocol import commands as c
 from tests.operations.asked import answer_with
 from tests.operations.processes import Done, Running, bunqueue, serving
 
@@ -143,7 +144,7 @@ def test_queues_come_page_by_page(monkeypatch: pytest.MonkeyPatch):
     pages = iter(answers)
     asked: list[str] = []
     answer_with(monkeypatch, remote, lambda *call: (asked.append(call[-1]), next(pages))[1])
-    assert [*remote.pages("url", None, "/queues", details="true")] == answers
+    assert [*remote.pages("url", None, c.ListQueues, details=True)] == answers
     assert asked == ["/queues?details=true", "/queues?details=true&after=a%26b"]
 
 
