@@ -150,7 +150,7 @@ class StartupError(Exception):
 
 
 class StoreError(Exception):
-    """The disk refused a transaction; nothing of it was written and it may be tried again."""
+    """The disk refused a transaction. Nothing of it was written, and it may be tried again."""
 
 
 class TakenOver(Exception):
@@ -158,7 +158,7 @@ class TakenOver(Exception):
 
 
 class DoorLost(Exception):
-    """A process that accepts connections for this one has ended before it was told to."""
+    """A process that accepts connections for this one has ended before anybody asked it to."""
 
 
 ONE_LINE = (StartupError, StoreError, TakenOver, DoorLost)

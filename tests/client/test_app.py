@@ -68,7 +68,7 @@ async def test_some_of_the_queues(bunqueue: Bunqueue, nursery: trio.Nursery):
 
 
 @on_both
-async def test_mistakes_are_told():
+async def test_mistakes_are_errors_in_words():
     app = App()
     with pytest.raises(ValueError, match="no handlers"):
         await app.run()

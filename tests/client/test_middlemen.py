@@ -1,4 +1,4 @@
-"""What stands between may answer in the server's place: a worker waits it out, a client is told what it was."""
+"""What stands between may answer in the server's place: a worker waits it out, a client learns what it was."""
 
 import anyio
 import pytest
@@ -80,7 +80,7 @@ async def test_worker_waits_out_whatever_answers(server: Server, queue: str, nam
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ANSWERS)
 @on_both
-async def test_client_is_told_what_answered(server: Server, name: str):
+async def test_client_learns_what_answered(server: Server, name: str):
     answer, told = ANSWERS[name]
     with Middleman(server, answer, times=float("inf")) as middleman:
         async with Client(middleman.url, patience=0.05) as client:

@@ -361,7 +361,7 @@ async def test_pull_that_was_never_sent_is_forgotten(bunqueue: Bunqueue):
 
 
 async def test_stopped_worker_takes_nothing_more(bunqueue: Bunqueue, nursery: trio.Nursery):
-    """Its long poll stands first in line; another worker is idle."""
+    """Its waiting pull stands first in line; another worker is idle."""
     runs: list[str] = []
 
     def work(name: str) -> Callable[[Job], Any]:

@@ -85,7 +85,7 @@ class ClusterWorld:
         self.committed = trio.Event()
         """Set by the next commit."""
         self.disturbances = 0
-        """Raised with everything that may end a long poll early."""
+        """Raised with everything that may end a waiting pull early."""
         self.takeovers = 0
         self._gone_back_at: float | None = None
         self._disturbed_at: list[float] = []
@@ -139,7 +139,7 @@ class ClusterWorld:
         return 0
 
     def term(self) -> tuple[int, bool]:
-        """Whether nothing has happened since that may end a long poll early."""
+        """Whether nothing has happened since that may end a waiting pull early."""
         stopping = any(broker.is_alive and broker.is_stopping for broker in self.brokers)
         return self.disturbances, stopping or not self.postgres.is_up or bool(self.net.held())
 
@@ -270,7 +270,7 @@ class ClusterWorld:
 
 
 def simulate_cluster(seed: int, hours: float, focus: Focus = FOCUSES[""]) -> Result:
-    """Run the cluster of ``seed`` for so many virtual hours of trouble, and then until all is calm."""
+    """Run the cluster of ``seed`` for ``hours`` virtual hours of trouble, and then until all is calm."""
     world = ClusterWorld(seed, hours, focus)
     begun = time.perf_counter()
     with sealed(world):

@@ -191,7 +191,7 @@ def sends_again_what_may_have_happened(patch: pytest.MonkeyPatch) -> None:
 
     async def again(self: Asking) -> None:
         await trio.lowlevel.checkpoint()
-        for asked in [asked for asked in self._asked.values() if asked.is_sent and not asked.polls]:
+        for asked in [asked for asked in self._asked.values() if asked.is_sent and not asked.lasts]:
             asked.is_sent = False
             self._out.append((packets[asked], asked))
 

@@ -1,4 +1,4 @@
-"""What is committed, over all terms: what clients are told is held against it.
+"""What is committed, over all terms: what clients are answered is held against it.
 
 A database that has gone back does not change it, since whoever leads is to write again what is missing. When another one takes over
 instead, what was lost is lost: it is noted, and excused only when nobody who remembered it could have written it.

@@ -136,7 +136,7 @@ async def test_a_door_that_does_not_read_is_not_read_and_left_in_the_end(
     assert world.server.doors.requests == 0
 
 
-async def test_requests_of_a_lost_stream_are_told_so_and_others_go_out_on_the_next(
+async def test_requests_of_a_lost_stream_get_an_error_and_others_go_out_on_the_next(
     world: World, autojump_clock: Clocked
 ):
     door = await world.door()

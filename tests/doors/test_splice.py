@@ -82,7 +82,7 @@ async def test_the_last_word_of_the_leader_is_heard_while_the_client_still_sends
         await trio.testing.wait_all_tasks_blocked()
         await ends.client.send_all(b"and more")
         assert await everything(ends.client) == b"no more of it"
-        assert trio.current_time() - begun < 1, "the end is told at once"
+        assert trio.current_time() - begun < 1, "the end is seen at once"
         await ends.over.wait()
         assert trio.current_time() - begun <= _AFTERWARDS_S
 
@@ -146,7 +146,7 @@ async def test_the_leader_sees_the_end_of_a_client_that_is_gone(autojump_clock: 
 
 
 async def test_a_leader_that_has_closed_is_not_waited_for(autojump_clock: trio.testing.MockClock):
-    """Between two processes of one machine the end of both directions can be told from that of one."""
+    """Between two processes of one machine the end of both directions can be distinguished from that of one."""
     ours, its = trio.testing.memory_stream_pair()
     leader, to_leader = (trio.SocketStream(trio.socket.from_stdlib_socket(sock)) for sock in socket.socketpair())
     await leader.send_all(b"bye")

@@ -86,7 +86,7 @@ async def test_who_comes_while_many_ask_waits_a_while(room: WaitingRoom, autojum
         assert await mine.receive_some(1) == b""
 
 
-async def test_only_so_many_wait_for_the_leader(room: WaitingRoom, autojump_clock: trio.testing.MockClock):
+async def test_a_bounded_number_waits_for_the_leader(room: WaitingRoom, autojump_clock: trio.testing.MockClock):
     room._patient = LINK_PATIENT_MAX
     assert (await asked(room, PUSH)).startswith(b"HTTP/1.1 503 ")
     assert trio.current_time() == 0
@@ -141,12 +141,12 @@ async def test_who_goes_before_the_answer_does_no_harm(room: WaitingRoom, autoju
     assert room.connections == 0
 
 
-async def test_one_too_many_is_told_so(room: WaitingRoom, autojump_clock: trio.testing.MockClock):
+async def test_one_too_many_is_refused_in_words(room: WaitingRoom, autojump_clock: trio.testing.MockClock):
     room._connections_max = 0
     assert b"too-many-connections" in await asked(room, PUSH)
 
 
-async def test_an_address_that_is_taken_is_told(nursery: trio.Nursery, tmp_path):
+async def test_an_address_that_is_taken_is_named(nursery: trio.Nursery, tmp_path):
     settings = Settings(bind=("127.0.0.1:0", f"unix:{tmp_path}/s"))
     await nursery.start(Waiting(settings).run)
     with pytest.raises(StartupError, match="cannot listen"):
@@ -276,7 +276,7 @@ async def test_a_server_that_leads_without_a_link_cannot_answer_those(nursery: t
     nursery.cancel_scope.cancel()
 
 
-async def test_a_server_that_is_told_to_stop_while_it_waits_ends_what_it_has(nursery: trio.Nursery, tmp_path):
+async def test_a_server_that_is_asked_to_stop_while_it_waits_ends_what_it_has(nursery: trio.Nursery, tmp_path):
     path = f"{tmp_path}/s"
     waiting = Waiting(Settings(bind=(f"unix:{path}",)))
     await waiting.stop()  # before it has any

@@ -179,7 +179,7 @@ class Life:
         self.world.do(c.AddLog(id=self.rng.choice([job_id, self.job(None), *CHOSEN_IDS, *ended]), message="x"))
 
     def manage(self) -> None:
-        """Do something to a job that needs to be told nothing but which."""
+        """Do something to a job that needs no field but its id."""
         kind, state = self.rng.choice(CHANGES_BY_ID), self.rng.choice([None, None, "delayed"])
         self.world.do(kind(id=self.job(state)))
 

@@ -101,7 +101,7 @@ def test_a_job_that_never_fails_writes_nothing(bench: Bench):
     assert bench.engine.trails.changed == []
 
 
-def test_the_last_attempts_are_told(bench: Bench):
+def test_the_last_attempts_are_reported(bench: Bench):
     bench.push(job_id="a", max_attempts=100, backoff=0)
     for _ in range(ATTEMPTS_KEPT):
         try_and_fail(bench)

@@ -50,6 +50,25 @@ def why(bench: Bench, job_id: str) -> tuple[str, int | None]:
     return told.why, told.until
 
 
+def test_the_list_says_how_often_and_when_a_dead_letter_is_retried(bench: Bench):
+    def listed() -> tuple[int, int | None]:
+        (entry,) = bench.do(c.Dlq(queue="q")).entries
+        return entry.retry_count, entry.next_retry_at
+
+    dead(bench)
+    assert listed() == (0, None)
+    bench.do(c.PurgeDlq(queue="q"))
+    begin(bench)
+    dead(bench)
+    assert listed() == (0, bench.now + 1000)
+    go_on(bench, 1000)
+    die(bench)
+    assert listed() == (1, bench.now + 1000)
+    go_on(bench, 1000)
+    die(bench)
+    assert listed() == (2, None)
+
+
 def test_a_dead_letter_waits_again_at_its_time_and_so_often(bench: Bench):
     begin(bench)
     assert go_on(bench) == []
@@ -274,7 +293,7 @@ def test_many_changes_of_a_rule_leave_nothing_behind(bench: Bench, monkeypatch: 
     assert (bench.engine.auto_retries, bench.engine.auto_retries.due) == ({}, None)
 
 
-def test_a_queue_that_is_told_not_to_meanwhile_retries_nothing(bench: Bench):
+def test_a_queue_whose_retries_are_switched_off_meanwhile_retries_nothing(bench: Bench):
     begin(bench)
     job_id = dead(bench)
     bench.do(c.ClearDlqConfig(queue="q"))

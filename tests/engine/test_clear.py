@@ -1,4 +1,4 @@
-"""Many jobs removed at once: so many in a step, and what one means for others."""
+"""Many jobs removed at once: a bounded number in a step, and what one means for others."""
 
 import pytest
 from msgspec import Raw

@@ -29,7 +29,7 @@ def test_jobs_of_one_command_may_depend_on_earlier_ones_only(bench: Bench):
 
 
 def test_a_dependency_on_a_duplicate_is_one_on_the_job_it_stands_for(bench: Bench):
-    """Else the dependent would run before what it was told to wait for."""
+    """Else the dependent would run before what it has to wait for."""
     holder = bench.push(unique_key="k")
     jobs = [c.JobSpec(data=Raw(b"1"), job_id="a", unique_key="k"), c.JobSpec(data=Raw(b"2"), depends_on=["a"])]
     ids = bench.do(c.PushBatch(queue="q", jobs=jobs)).ids

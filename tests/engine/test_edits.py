@@ -90,7 +90,7 @@ def test_no_delay_leaves_a_ready_job_where_it_stands_and_a_dependent_waiting(ben
     assert bench.pull_id() == dependent
 
 
-def test_a_dependent_is_delayed_when_it_was_told_to_be(bench: Bench):
+def test_a_dependent_is_delayed_when_its_push_says_so(bench: Bench):
     first = bench.push()
     dependent = bench.push(depends_on=[first])
     bench.do(c.ChangeDelay(id=dependent, delay=100))

@@ -1,4 +1,4 @@
-"""So many deliveries in any window of time: held against a list of when each was, over restarts and clocks that are set."""
+"""The rate limit of a queue, a number of deliveries in any window of time: held against a list of when each was, over restarts and clocks that are set."""
 
 import random
 
@@ -19,7 +19,7 @@ def opens_at(bench: Bench) -> int | None:
     return bench.do(c.GetRateLimit(queue="q")).opens_at
 
 
-def test_so_many_are_delivered_in_a_window_and_the_next_when_the_first_has_left_it(bench: Bench):
+def test_a_rate_limit_delivers_its_number_in_a_window_and_the_next_when_the_first_has_left_it(bench: Bench):
     ids = [bench.push() for _ in range(5)]
     limit(bench, 2)
     assert bench.pull_id() == ids[0]
@@ -38,7 +38,7 @@ def test_so_many_are_delivered_in_a_window_and_the_next_when_the_first_has_left_
     assert [bench.pull_id(), bench.pull_id()] == ids[3:]
 
 
-def test_a_job_that_is_delivered_again_counts_again(bench: Bench):
+def test_a_job_that_is_delivered_again_counts_again_for_the_rate_limit(bench: Bench):
     job = bench.push(backoff=0)
     limit(bench, 2)
     for _ in range(2):
@@ -58,7 +58,7 @@ def test_what_has_left_the_window_is_forgotten(bench: Bench):
     assert len(bench.engine.gates["q"].rate.times) == 10
 
 
-def test_a_limit_that_is_changed_counts_what_is_known(bench: Bench):
+def test_a_rate_limit_that_is_changed_counts_what_is_known(bench: Bench):
     ids = [bench.push() for _ in range(4)]
     limit(bench, 3)
     for _ in range(3):
@@ -74,7 +74,7 @@ def test_a_limit_that_is_changed_counts_what_is_known(bench: Bench):
     assert bench.pull_id() == ids[3]
 
 
-def test_a_limit_for_a_time_ends_by_itself(bench: Bench):
+def test_a_rate_limit_for_a_time_ends_by_itself(bench: Bench):
     bench.push()
     job = bench.push()
     limit(bench, 1, 60_000, ttl=500)
@@ -89,7 +89,7 @@ def test_a_limit_for_a_time_ends_by_itself(bench: Bench):
     assert bench.disk.facts == {}
 
 
-def test_a_rate_a_pause_and_a_number_at_once_do_not_know_of_each_other(bench: Bench):
+def test_a_rate_limit_a_pause_and_a_limit_of_active_jobs_do_not_know_of_each_other(bench: Bench):
     ids = [bench.push() for _ in range(3)]
     limit(bench, 1, 500)
     bench.do(c.SetConcurrency(queue="q", concurrency=1))
@@ -111,7 +111,7 @@ def test_a_rate_a_pause_and_a_number_at_once_do_not_know_of_each_other(bench: Be
     assert bench.pull_id() == ids[2]
 
 
-def test_taking_away_a_rate_that_is_not_there_does_nothing(bench: Bench):
+def test_taking_away_a_rate_limit_that_is_not_there_does_nothing(bench: Bench):
     bench.do(c.RateLimitClear(queue="q"))
     bench.do(c.Pause(queue="q"))
     bench.do(c.RateLimitClear(queue="q"))
@@ -121,7 +121,7 @@ def test_taking_away_a_rate_that_is_not_there_does_nothing(bench: Bench):
             bench.do(command)
 
 
-def test_a_rate_is_a_gate_among_others(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+def test_a_rate_limit_is_a_gate_among_others(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(gates, "GATES_MAX", 1)
     limit(bench, 1)
     limit(bench, 2)
@@ -169,7 +169,7 @@ def test_a_restart_before_any_delivery_leaves_the_gate_open(bench: Bench):
     assert bench.do(c.GetRateLimit(queue="q")).limit is None
 
 
-def test_so_many_times_are_kept_at_most(monkeypatch: pytest.MonkeyPatch):
+def test_a_rate_limit_keeps_a_bounded_number_of_times(monkeypatch: pytest.MonkeyPatch):
     """Each counts a little longer when two become one, never shorter."""
     monkeypatch.setattr(rates, "_TIMES_MAX", 3)
     rate = Rate(100, 1000)
@@ -192,7 +192,7 @@ def test_many_deliveries_are_remembered_in_hundredths_of_the_window():
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_no_window_ever_has_more_deliveries_than_the_limit(seed: int):
+def test_no_window_ever_has_more_deliveries_than_its_rate_limit(seed: int):
     """Random deliveries, sleeps, crashes, restarts on clocks that were set, against a list of true times."""
     rng = random.Random(seed)
     bench = Bench()
@@ -230,7 +230,7 @@ def test_no_window_ever_has_more_deliveries_than_the_limit(seed: int):
     assert delivered
 
 
-def test_a_delivery_that_counts_is_told_when_it_is_committed(bench: Bench):
+def test_a_delivery_that_counts_is_answered_when_it_is_committed(bench: Bench):
     bench.push()
     bench.commit()
     limit(bench, 5)

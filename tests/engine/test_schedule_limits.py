@@ -54,7 +54,7 @@ def test_more_jitter_than_a_period_loses_no_slot(bench: Bench):
     assert len(bench.engine.jobs) > 5
 
 
-def test_only_so_many_slots_run_and_none_outside_of_the_time(bench: Bench):
+def test_a_bounded_number_of_slots_runs_and_none_outside_of_the_time(bench: Bench):
     put(bench, every=1000, limit=2, overlap="allow")
     put(bench, "t", every=1000, start=1_005_000, end=1_006_500, overlap="allow")
     for _ in range(20):
@@ -125,7 +125,7 @@ def test_a_paused_schedule_runs_nothing_and_goes_on_with_its_next_slot(bench: Be
 @pytest.mark.parametrize(
     ("fields", "until"), [({"data": Raw(b"2")}, 2600), ({"every": 700}, 2500), ({"limit": 9}, 2600)]
 )
-def test_slots_of_a_pause_are_told_of_also_when_something_else_is_put_meanwhile(bench: Bench, fields: dict, until: int):
+def test_slots_of_a_pause_are_listed_also_when_something_else_is_put_meanwhile(bench: Bench, fields: dict, until: int):
     put(bench, every=1000)
     bench.do(c.PauseSchedule(name="s"))
     bench.sleep(2500)

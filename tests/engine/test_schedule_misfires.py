@@ -26,7 +26,7 @@ from tests.engine.schedule_steps import day as day
         ({"misfire": "all", "misfire_max": 25, "limit": 2}, [6, 7]),
     ],
 )
-def test_after_a_month_off_the_slots_that_were_missed_run_as_told(day: Bench, fields: dict, ran: list[int]):
+def test_after_a_month_off_the_slots_that_were_missed_run_by_their_policy(day: Bench, fields: dict, ran: list[int]):
     put(day, cron="0 0 * * *", overlap="allow", **fields)
     day.commit()
     day.now += 30 * DAY  # 31 … 14: from midnight after the first noon on
@@ -75,7 +75,7 @@ def test_an_old_file_from_a_backup_makes_no_job_that_it_has(bench: Bench):
     assert [each.why for each in bench.engine.planner.skips("s")] == ["job s@0000001020000 was there already"]
 
 
-def test_a_clock_that_was_ahead_is_told_only_of_a_schedule_that_waits_for_it(bench: Bench):
+def test_a_clock_that_was_ahead_is_reported_only_for_a_schedule_that_waits_for_it(bench: Bench):
     put(bench, "daily", every=DAY)
     put(bench, "often", every=MINUTE)
     bench.commit()

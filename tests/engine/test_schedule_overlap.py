@@ -242,7 +242,7 @@ def with_jobs_in_the_way(bench: Bench, number: int, **fields: Any) -> None:
     bench.commit()
 
 
-def test_a_slot_that_was_missed_is_told_of_also_where_it_cancels_many_jobs(bench: Bench):
+def test_a_slot_that_was_missed_is_reported_also_where_it_cancels_many_jobs(bench: Bench):
     with_jobs_in_the_way(bench, 350)
     bench.now = DAY
     bench.restart()
@@ -305,7 +305,7 @@ def test_a_pause_keeps_a_slot_from_cancelling_more(bench: Bench):
 
 
 @pytest.mark.parametrize(("overlap", "ran"), [("skip", 1), ("queue", 2)])
-def test_what_stands_in_the_way_of_slots_is_told_of_up_to_the_limit(bench: Bench, overlap: str, ran: int):
+def test_what_stands_in_the_way_of_slots_is_reported_up_to_the_limit(bench: Bench, overlap: str, ran: int):
     """Those that did not run do not count towards it."""
     put(bench, every=1000, limit=ran + 1, overlap=overlap)
     bench.sleep(10_000)
@@ -353,7 +353,7 @@ def test_a_job_that_waited_for_a_cancelled_one_ends_with_it(bench: Bench):
     assert bench.do(c.GetState(id=f"s@{T0 + 1:013}")).state == "failed"
 
 
-def test_an_unfinished_job_is_told_of_however_many_came_behind_it(day: Bench):
+def test_an_unfinished_job_is_reported_however_many_came_behind_it(day: Bench):
     put(day, every=1000, overlap="allow")
     for _ in range(15):
         day.sleep(1000)

@@ -230,7 +230,7 @@ def test_an_unknown_zone_is_refused_with_those_that_are_near(bench: Bench, zone:
     assert str(refused) == f"timezone must be a name of the IANA time zone database{hint}"
 
 
-def test_there_are_so_many_schedules_at_most(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+def test_the_number_of_schedules_is_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(putting, "SCHEDULES_MAX", 2)
     put(bench, "a", every=5)
     assert put(bench, "b", every=5, dry_run=True).outcome == "created"

@@ -108,7 +108,7 @@ def test_who_waits_for_others_names_some_of_them(bench: Bench):
     assert said.why.endswith(" and 3 more to complete.")
 
 
-def test_so_many_priorities_are_counted(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+def test_a_bounded_number_of_priorities_is_counted(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ready, "_COUNTED", 3)
     for priority in range(1, 5):
         bench.push(priority=priority)

@@ -288,7 +288,7 @@ def test_the_images_health_check_tells_a_ready_server_from_none(tmp_path: Path):
         assert subprocess.run(check, env=env, check=False, capture_output=True, timeout=60).returncode == 1
 
 
-def test_every_line_of_the_servers_log_is_told_of():
+def test_every_line_of_the_servers_log_is_reported():
     """Those of clients, of workers and of the test kit are not the server's."""
     section = OPERATIONS.split("\n## Logs\n")[1].split("\n## ")[0]
     known = [name.removesuffix("…").strip() for name in re.findall(r"`([^`]+)`", section)]

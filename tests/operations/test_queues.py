@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from bunqueue_trio.cli import main, queues, remote
+from tests.operations.asked import answer_with
 from tests.operations.processes import Done, Running, bunqueue, serving
 
 
@@ -141,7 +142,7 @@ def test_queues_come_page_by_page(monkeypatch: pytest.MonkeyPatch):
     answers = [{"details": [{"name": "a&b"}], "next": "a&b"}, {"details": [{"name": "c"}], "next": None}]
     pages = iter(answers)
     asked: list[str] = []
-    monkeypatch.setattr(remote, "answer", lambda *call: (asked.append(call[-1]), next(pages))[1])
+    answer_with(monkeypatch, remote, lambda *call: (asked.append(call[-1]), next(pages))[1])
     assert [*remote.pages("url", None, "/queues", details="true")] == answers
     assert asked == ["/queues?details=true", "/queues?details=true&after=a%26b"]
 

@@ -208,7 +208,7 @@ def test_stats_are_a_table_or_the_servers_own_words(server: Running):
     assert set(reply) == {"ok", "stats", "memory", "collections"}
 
 
-def test_watch_shows_events_of_a_queue_and_a_type_and_ends_after_so_many(server: Running, tmp_path: Path):
+def test_watch_shows_events_of_a_queue_and_a_type_and_ends_after_a_number_of_them(server: Running, tmp_path: Path):
     command = ["watch", "--queue", "watched", "--type", "pushed", "--type", "completed", "--count", "2", "--json"]
     with Watching(server, tmp_path, *command) as process:
         with server.client(headers={"Authorization": "Bearer secret"}) as client:

@@ -39,7 +39,7 @@ VALUES = {
     "brackets": lambda n: b"[" + b"[]," * (n // 3) + b"1]",
     "strings": lambda n: b"[" + rb'"]\"",' * (n // 6) + b"1]",
     "no ASCII": lambda n: '"é"'.encode().replace("é".encode(), "é".encode() * (n // 2)),
-}  # fmt: skip
+}
 
 
 def body(*jobs: str, more: str = "") -> bytes:

@@ -11,7 +11,7 @@ from tests.runtime.runtime_world import Answers, World, settled
 # --- jobs that are not committed yet ---------------------------------------------------------------------
 
 
-async def test_a_job_is_not_handed_out_before_its_push_is_committed(world: World, answers: Answers):
+async def test_a_job_is_not_delivered_before_its_push_is_committed(world: World, answers: Answers):
     await answers.ask("poll", world.pull, wait_ms=60_000)
     await answers.ask("push", world.push)
     await answers.ask("pull", world.push, queue="other")
@@ -23,7 +23,7 @@ async def test_a_job_is_not_handed_out_before_its_push_is_committed(world: World
     assert answers["direct"] == answers["pull"]
 
 
-async def test_a_poll_may_outlast_its_time_while_the_disk_has_its_job(world: World, answers: Answers):
+async def test_a_waiting_pull_may_outlast_its_time_while_the_disk_has_its_job(world: World, answers: Answers):
     await answers.ask("poll", world.pull, wait_ms=1000)
     await answers.ask("push", world.push)
     await trio.sleep(5)
@@ -33,7 +33,7 @@ async def test_a_poll_may_outlast_its_time_while_the_disk_has_its_job(world: Wor
     assert answers["poll"] == "id-000001"
 
 
-async def test_a_job_of_an_earlier_commit_is_handed_out_at_once(world: World, answers: Answers):
+async def test_a_job_of_an_earlier_commit_is_delivered_at_once(world: World, answers: Answers):
     await answers.ask("push", world.push)
     await world.journal.flush()
     assert await world.pull() == "id-000001"
@@ -41,7 +41,7 @@ async def test_a_job_of_an_earlier_commit_is_handed_out_at_once(world: World, an
 
 
 @pytest.mark.parametrize("wait_ms", [0, 60_000])
-async def test_a_pull_cancelled_while_it_waits_for_the_push_gives_the_job_back(
+async def test_a_pull_cancelled_while_it_waits_for_the_push_returns_the_job(
     world: World, answers: Answers, wait_ms: int
 ):
     if wait_ms:
@@ -60,7 +60,7 @@ async def test_a_pull_cancelled_while_it_waits_for_the_push_gives_the_job_back(
     assert await world.pull_batch(2) == [answers["first"], answers["second"]]
 
 
-async def test_a_poll_cancelled_in_the_instant_of_the_hand_over_gives_back_to_the_old_place(
+async def test_a_waiting_pull_cancelled_in_the_instant_of_the_delivery_returns_the_job_to_its_previous_position(
     running: World, answers: Answers
 ):
     ids = [await running.push(delay=1000) for _ in range(3)]
@@ -76,7 +76,7 @@ async def test_a_poll_cancelled_in_the_instant_of_the_hand_over_gives_back_to_th
     assert [running.engine.jobs[job_id].attempts for job_id in ids] == [0, 0, 0]
 
 
-async def test_what_a_gone_poll_gives_back_goes_to_the_next_waiter(running: World, answers: Answers):
+async def test_what_a_gone_waiting_pull_returns_goes_to_the_next(running: World, answers: Answers):
     first = await answers.ask("first", running.pull, wait_ms=60_000)
     await answers.ask("second", running.pull, wait_ms=60_000)
     first.cancel()
@@ -131,7 +131,9 @@ async def test_a_queue_name_is_checked_without_making_the_queue(running: World):
     assert dict(running.engine.queues) == {}
 
 
-async def test_answers_are_timed_with_their_commit_and_polls_without_their_wait(running: World, answers: Answers):
+async def test_answers_are_timed_with_their_commit_and_waiting_pulls_without_their_wait(
+    running: World, answers: Answers
+):
     meters = running.core.meters
     await answers.ask("poll", running.pull, wait_ms=60_000)
     await trio.sleep(30)

@@ -105,6 +105,6 @@ async def test_a_quiet_worker_is_quiet_after_a_crash(running: World):
     job = await running.push()
     again = World(inner=running.store.inner)
     nothing = again.core.begin(c.Pull(queue="q", owner="one", timeout=60_000))
-    assert nothing.polls
+    assert nothing.waits
     given = again.core.begin(c.Pull(queue="q", owner="two", timeout=60_000)).reply
     assert given.job.id == job  # type: ignore[attr-defined]

@@ -49,7 +49,7 @@ async def obliterate(world: World, job_id: str) -> None:
         (obliterate, (False, "removed", b"null", None)),
     ],
 )
-async def test_who_waits_is_told_however_the_job_ends(
+async def test_who_waits_is_answered_however_the_job_ends(
     running: World, answers: Answers, end: Any, told: Any, options: dict[str, bool]
 ):
     job_id = await running.push(**options)
@@ -66,7 +66,7 @@ async def test_who_waits_is_told_however_the_job_ends(
     assert (running.core.ends.waiting, running.core.ends._lines) == (0, {})
 
 
-async def test_one_whose_time_to_live_is_over_is_told_of(running: World, answers: Answers):
+async def test_one_whose_time_to_live_is_over_is_reported(running: World, answers: Answers):
     await answers.ask("", wait, running, await running.push(ttl=1000))
     await trio.sleep(2)
     assert (answers[""], answers.at_ms[""]) == ((False, "removed", b"null", None), 1000)
@@ -81,7 +81,7 @@ async def test_a_failed_attempt_is_no_end(running: World, answers: Answers):
     assert (answers[""], answers.at_ms[""]) == ((False, "waiting", b"null", None), 5000)
 
 
-async def test_one_that_has_ended_is_told_of_at_once_and_one_that_never_was_is_refused(running: World):
+async def test_one_that_has_ended_is_answered_at_once_and_one_that_never_was_is_refused(running: World):
     job_id = await running.push()
     await complete(running, job_id)
     assert await wait(running, job_id) == (True, "completed", b"[1]", None)
@@ -113,7 +113,7 @@ async def test_an_end_between_begin_and_finish_is_not_overslept(running: World):
     assert (reply.state, running.now_ms()) == ("completed", 0)  # type: ignore[attr-defined]
 
 
-async def test_an_end_is_told_when_it_is_committed(running: World, answers: Answers):
+async def test_an_end_is_answered_when_it_is_committed(running: World, answers: Answers):
     job_id = await running.push()
     await running.pull()
     await answers.ask("", wait, running, job_id)
@@ -125,7 +125,7 @@ async def test_an_end_is_told_when_it_is_committed(running: World, answers: Answ
     assert answers[""][:2] == (True, "completed")
 
 
-async def test_who_goes_leaves_nothing_and_so_many_may_wait(answers: Answers, nursery: trio.Nursery):
+async def test_who_goes_leaves_nothing_and_a_bounded_number_may_wait(answers: Answers, nursery: trio.Nursery):
     world = World(pollers_max=2)
     world.start(nursery)
     job_id = await world.push()
@@ -159,7 +159,7 @@ async def test_a_stop_ends_every_wait_and_later_ones_do_not_begin(running: World
     assert (running.now_ms(), running.core.ends.waiting) == (0, 0)
 
 
-async def test_a_wait_that_is_stopped_ends_and_one_that_is_told_does_not(running: World, answers: Answers):
+async def test_a_wait_that_is_stopped_ends_and_one_that_was_answered_does_not(running: World, answers: Answers):
     job_id = await running.push()
     begun = running.core.begin(c.WaitJob(id=job_id))
     await answers.ask("", running.core.finish, begun)

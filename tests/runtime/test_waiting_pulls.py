@@ -31,7 +31,7 @@ async def test_several_jobs_of_one_push_serve_several_waiters(running: World, an
 
 
 @pytest.mark.parametrize("wait_ms", [1, 1000, 60_000])
-async def test_a_poll_without_a_job_ends_exactly_at_its_time(running: World, answers: Answers, wait_ms: int):
+async def test_a_waiting_pull_without_a_job_ends_exactly_at_its_time(running: World, answers: Answers, wait_ms: int):
     await trio.sleep(0.123)
     await answers.ask("poll", running.pull, wait_ms=wait_ms)
     await trio.sleep(100)
@@ -118,7 +118,7 @@ async def test_a_batch_pull_waits_for_the_first_job_and_takes_what_is_there(runn
     assert answers["nothing"] == []
 
 
-async def test_so_many_may_wait_and_one_more_is_refused(answers: Answers, nursery: trio.Nursery):
+async def test_a_bounded_number_may_wait_and_one_more_is_refused(answers: Answers, nursery: trio.Nursery):
     world = World(pollers_max=2)
     world.start(nursery)
     for i in range(3):
@@ -134,7 +134,7 @@ async def test_so_many_may_wait_and_one_more_is_refused(answers: Answers, nurser
     assert world.core.pulls_waiting == 1
 
 
-async def test_stopping_answers_every_poll_empty_and_later_ones_at_once(running: World, answers: Answers):
+async def test_stopping_answers_every_waiting_pull_empty_and_later_ones_at_once(running: World, answers: Answers):
     for i in range(3):
         await answers.ask(f"{i}", running.pull, f"q{i % 2}", wait_ms=60_000)
     running.core.stop_polls()
@@ -146,14 +146,14 @@ async def test_stopping_answers_every_poll_empty_and_later_ones_at_once(running:
     assert await running.pull(wait_ms=60_000) == job
 
 
-async def test_a_poll_that_began_before_the_stop_is_answered_at_once(running: World):
+async def test_a_waiting_pull_that_began_before_the_stop_is_answered_at_once(running: World):
     begun = running.core.begin(c.Pull(queue="q", timeout=60_000))
     running.core.stop_polls()
     assert await running.core.finish(begun) is begun.reply
     assert running.now_ms() == 0
 
 
-async def test_a_job_that_comes_between_begin_and_finish_of_a_poll_is_not_overslept(running: World):
+async def test_a_job_that_comes_between_begin_and_finish_of_a_waiting_pull_is_not_overslept(running: World):
     """A WebSocket begins a poll in its reader and finishes it in a task of its own."""
     begun = running.core.begin(c.Pull(queue="q", timeout=60_000))
     job = await running.push()
@@ -193,7 +193,7 @@ def steps(running: World, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 async def test_who_waits_behind_an_avalanche_of_expired_jobs_is_served_in_turns(
     running: World, answers: Answers, steps: list[int]
 ):
-    """No step works off all of it, and none is taken in vain: the engine is asked again when it has gone on."""
+    """No step works off all of it, and none is taken for nothing: the engine is asked again when it has gone on."""
     for _ in range(20):
         await running.core.execute(c.PushBatch(queue="q", jobs=[c.JobSpec(data=c.Raw(b"1"), ttl=1000)] * ADVANCE_MAX))
     await running.core.execute(c.PushBatch(queue="q", jobs=[c.JobSpec(data=c.Raw(b"1"))] * 2))
@@ -235,7 +235,7 @@ async def test_many_who_wait_are_served_in_steps_and_first_come_first_served(
         ids += reply.ids  # type: ignore[attr-defined]
     late = running.core.begin(c.Resume(queue="q"))
     begun = running.core.begin(c.Pull(queue="q", timeout=1000))
-    assert begun.polls, "who comes while others are still to be served stands behind them"
+    assert begun.waits, "who comes while others are still to be served stands behind them"
     await running.core.finish(late)
     await settled()
     assert "q" not in running.core.waiting.lines
@@ -281,7 +281,7 @@ async def test_a_hand_over_to_many_does_not_work_off_deadlines_for_each(
 # --- taking a poll back ------------------------------------------------------------------------------------
 
 
-async def test_a_stopped_poll_ends_empty_and_gets_nothing(running: World, answers: Answers):
+async def test_a_stopped_waiting_pull_ends_empty_and_gets_nothing(running: World, answers: Answers):
     begun = running.core.begin(c.Pull(queue="q", timeout=60_000))
     await answers.ask("stopped", running.core.finish, begun)
     await answers.ask("patient", running.pull, wait_ms=60_000)
@@ -293,7 +293,7 @@ async def test_a_stopped_poll_ends_empty_and_gets_nothing(running: World, answer
     assert (running.core.pulls_waiting, running.core.waiting.lines) == (0, {})
 
 
-async def test_a_poll_is_stopped_before_it_stands_in_line(running: World, answers: Answers):
+async def test_a_waiting_pull_is_stopped_before_it_stands_in_line(running: World, answers: Answers):
     begun = running.core.begin(c.PullBatch(queue="q", count=2, timeout=60_000))
     assert running.core.stop_poll(begun)
     job = await running.push()
@@ -301,7 +301,7 @@ async def test_a_poll_is_stopped_before_it_stands_in_line(running: World, answer
     assert await running.pull() == job
 
 
-async def test_a_poll_that_a_job_was_handed_to_is_not_stopped(running: World, answers: Answers):
+async def test_a_waiting_pull_that_got_its_job_is_not_stopped(running: World, answers: Answers):
     begun = running.core.begin(c.Pull(queue="q", timeout=60_000))
     await answers.ask("poll", running.core.finish, begun)
     pushed = running.core.begin(c.Push(queue="q", data=c.Raw(b"1")))  # before the poll can run

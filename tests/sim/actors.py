@@ -268,7 +268,7 @@ class Worker(Actor):
         deliveries = self.delivered(answer)
         waited_ms = (trio.current_time() - begun_at) * 1000
         if not deliveries and term == self.stage.term() == (term[0], False) and round(waited_ms) < fields["timeout"]:
-            self.stage.fail(f"{self.name}: a long poll of {fields['timeout']} ms ends empty after {waited_ms} ms")
+            self.stage.fail(f"{self.name}: a waiting pull of {fields['timeout']} ms ends empty after {waited_ms} ms")
         return deliveries
 
     def delivered(self, answer: Answer) -> list[Delivery]:

@@ -162,7 +162,7 @@ def checks_no_token(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(report, "held", lambda engine, job_id, token, now: held(engine, job_id, None, now))
 
 
-def hands_out_what_is_not_committed(patch: pytest.MonkeyPatch) -> None:
+def delivers_what_is_not_committed(patch: pytest.MonkeyPatch) -> None:
     begin = Core.begin
 
     def rash(self: Core, command: Any, *args: Any, **options: Any) -> Any:

@@ -38,7 +38,7 @@ _OF_A_LIVE_JOB = frozenset(
 
 
 UNTOLD = "untold"
-"""Stands for the queue of an event that only who names its type is told: no actor does."""
+"""Stands for the queue of an event that only readers get who name its type: no actor does."""
 
 
 class Platter(MemoryStore):

@@ -1,4 +1,4 @@
-"""What clients were told, held against what is on the disk: the view from outside, which knows no engine.
+"""What clients were answered, held against what is on the disk: the view from outside, which knows no engine.
 
 Each method is called by a peer in the moment it learns something, and fails the run when that is not a fact.
 """

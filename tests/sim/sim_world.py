@@ -279,12 +279,12 @@ class World(trio.abc.Instrument):
             return  # somebody goes on at once
         for queue, line in server.core.waiting.lines.items():
             if line and self.lockstep.model.offered(queue):
-                self.fail(f"a long poll waits at {queue!r}, where a job is ready")
+                self.fail(f"a waiting pull waits at {queue!r}, where a job is ready")
         for connection in self.http._connections if self.http else ():
             websocket = connection.express.websocket if connection.express else None
-            if websocket is not None and _owes_in_vain(websocket, server):
+            if websocket is not None and _keeps_a_reply_back(websocket, server):
                 self.fail("a reply waits in a WebSocket's line, and nothing is in its way")
-        if self.poller.waits and (ready := self.poller.in_vain()):
+        if self.poller.waits and (ready := self.poller.left_out()):
             self.fail(f"the hot loop waits, and these connections have something for it: {ready}")
         writing = server.journal.dirty and server.journal.failing is None
         if writing and not server.journal.disk.locked() and self._flusher_sleeps(server):
@@ -298,7 +298,7 @@ class World(trio.abc.Instrument):
         if due is not None and due < server.clock.now() - 1 and self._alarms_sleep(server):
             self.fail(f"a deadline of {server.clock.now() - due} ms ago has not happened")
         if not server.journal.dirty and (lost := self._lost_deliveries(server)):
-            self.fail(f"these jobs are active, and nobody was told: {lost}")
+            self.fail(f"these jobs are active, and nobody knows of it: {lost}")
 
     def _lost_deliveries(self, server: Server) -> list[str]:
         """Return the jobs that were taken by a pull whose answer nobody is about to send."""
@@ -411,8 +411,8 @@ def _kept_as(job: Job) -> str:
     return "removed" if job.options.remove_on_complete and job.state == "completed" else job.state.value
 
 
-def _owes_in_vain(websocket: WebSocket, server: Server) -> bool:
-    """Return whether a reply could be sent that is a fact, to a client that reads, and nobody sends it."""
+def _keeps_a_reply_back(websocket: WebSocket, server: Server) -> bool:
+    """Return whether a reply that may be sent is waiting for a client that reads, and nobody sends it."""
     session = websocket._session
     if session is None or not session._replies or websocket._protocol.state is not State.OPEN:
         return False
@@ -421,7 +421,7 @@ def _owes_in_vain(websocket: WebSocket, server: Server) -> bool:
 
 
 def simulate(seed: int, hours: float, crash: tuple[int, Fault] | None = None) -> Result:
-    """Run the world of ``seed`` for so many virtual hours of trouble, and then until all is calm.
+    """Run the world of ``seed`` for ``hours`` virtual hours of trouble, and then until all is calm.
 
     ``crash`` is one more fault: what happens to the commit of that number.
     """

@@ -16,7 +16,7 @@ PLANTED: list[Plant] = [
     bugs.answers_before_the_commit, bugs.publishes_before_the_commit, bugs.takes_a_refusal_for_a_commit, bugs.makes_a_new_batch_after_a_refusal,
     bugs.forgets_the_timer_of_a_lease, bugs.keeps_a_completed_job_on_the_disk, bugs.misses_the_wake_up_of_a_poll,
     bugs.turns_the_order_around_at_a_start, bugs.ignores_priority_below_zero, bugs.leaks_the_waiters, bugs.leaks_subscriptions,
-    bugs.checks_no_token, bugs.hands_out_what_is_not_committed, bugs.keeps_the_jobs_of_a_lost_connection, bugs.takes_every_end_for_a_goodbye,
+    bugs.checks_no_token, bugs.delivers_what_is_not_committed, bugs.keeps_the_jobs_of_a_lost_connection, bugs.takes_every_end_for_a_goodbye,
     bugs.takes_a_goodbye_for_a_drop, bugs.gives_back_at_a_stop, bugs.leaves_a_stopped_poll_in_line,
     bugs.skips_an_event_after_a_replay, bugs.tells_events_twice, bugs.forgets_to_wake_a_session, bugs.tells_of_no_gap,
     bugs.loses_replies_when_events_come, bugs.keeps_a_record_that_nobody_wants, bugs.ignores_a_whole_batch_for_one_token,

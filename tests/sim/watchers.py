@@ -47,7 +47,7 @@ class StreamWatcher(Actor):
         platter = self.stage.platter
         if "gap" in message:
             if platter.first_event_id() <= self.last + 1:
-                self.stage.fail(f"{self.name} is told of a gap after {self.last}, and nothing is missing: {message}")
+                self.stage.fail(f"{self.name} hears of a gap after {self.last}, and nothing is missing: {message}")
             self.last = number
             return
         if number > len(platter.events) or platter.events[number - 1] != body:
@@ -91,7 +91,7 @@ class SocketWatcher(Actor):
 
     async def listen(self) -> None:
         peer = WsPeer(self.stage.network.connect(), self.stage.token, self.name)
-        told = self.stage.platter.queue_of[: self.stage.published()]  # the disk may be ahead of what is told
+        told = self.stage.platter.queue_of[: self.stage.published()]  # the disk may be ahead of what is sent
         begin = len(told) - told.count(UNTOLD) if self.queue is None else told.count(self.queue)
         try:
             await peer.open("/ws" if self.queue is None else f"/ws/queues/{self.queue}")

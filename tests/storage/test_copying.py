@@ -106,7 +106,7 @@ def test_what_cannot_be_copied_or_copied_to_is_one_line_and_nothing_changes(full
     assert rows(full) == before
 
 
-def test_a_server_at_either_end_is_told(full: Path, tmp_path: Path):
+def test_a_server_at_either_end_is_named(full: Path, tmp_path: Path):
     store = SqliteStore(full)
     try:
         assert f"{full}: is in use by another server" in run(full, tmp_path / "new.db").stderr

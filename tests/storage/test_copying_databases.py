@@ -165,7 +165,7 @@ def test_a_database_that_hiccups_is_still_led(full: Path, database: str, monkeyp
     assert ask(database, "SELECT count(*) FROM bq.job") == [(len(rows(full)["job"]),)]
 
 
-def test_what_the_database_refuses_is_told_with_its_name_and_nothing_is_there(
+def test_what_the_database_refuses_is_reported_with_its_name_and_nothing_is_there(
     full: Path, database: str, monkeypatch: pytest.MonkeyPatch
 ):
     from bunqueue_trio.storage.postgres import copying as database_copying

@@ -43,7 +43,7 @@ def test_a_file_in_use_by_another_server_is_refused_until_that_has_ended(tmp_pat
     second.close()
 
 
-def test_a_lock_that_the_system_does_not_give_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_lock_that_the_system_does_not_give_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def flock(descriptor: int, how: int) -> None:
         raise OSError(37, "No locks available")
 

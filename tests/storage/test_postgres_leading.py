@@ -142,7 +142,7 @@ async def test_a_standby_waits_and_leads_when_the_first_ends(url: str, open_: Op
     second.close()
 
 
-async def test_a_standby_is_told_where_the_leader_is_reached(
+async def test_a_standby_learns_where_the_leader_is_reached(
     url: str, place: Place, open_: Open, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("bunqueue_trio.storage.postgres.standby.STANDBY_S", 0.01)
@@ -307,7 +307,7 @@ async def test_a_start_waits_for_a_database_that_comes_up_within_half_a_minute(
     assert waits == [began]
 
 
-async def test_a_database_that_does_not_come_up_is_told_with_the_setting_that_names_it(
+async def test_a_database_that_does_not_come_up_is_reported_with_the_setting_that_names_it(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ):
     began = trio.current_time()

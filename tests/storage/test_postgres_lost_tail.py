@@ -166,7 +166,7 @@ def test_what_it_has_deleted_is_deleted_again_when_the_database_has_lost_that(st
 
 
 def test_no_id_of_an_event_means_two_things(store: PostgresStore, open_: Open, sql: Any):
-    """Readers may have been told of events that the database has lost, and come back with their ids."""
+    """Readers may have seen events that the database has lost, and come back with their ids."""
     store.skip_event_ids()
     assert store.last_event_id == 0, "nobody was before the first"
     Ledger(store).write(events=[event(make_job(1))])

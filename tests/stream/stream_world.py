@@ -99,7 +99,7 @@ def message(**fields: Any) -> bytes:
 
 
 async def received(stream: trio.abc.Stream, seconds: float) -> bytes:
-    """What comes in so long; it ends with END if the stream does."""
+    """What comes within that time; it ends with END if the stream does."""
     got = b""
     with trio.move_on_after(seconds):
         while data := await stream.receive_some(65536):

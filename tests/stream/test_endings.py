@@ -132,7 +132,7 @@ def test_a_drop_gives_back_and_counts_a_stall(lane: Server, client: Client, queu
 @pytest.mark.parametrize(
     ("method", "target", "body"),
     [("GET", "/health", b""), ("POST", "/queues/{}/jobs", b'{"data":1}'), ("GET", "/nowhere", b"")],
-)  # fmt: skip
+)
 def test_who_has_asked_and_says_no_more_is_answered(
     lane: Server, queue: str, method: str, target: str, body: bytes
 ) -> None:
@@ -165,7 +165,7 @@ def test_a_pull_that_finds_a_job_is_answered_whole(
 
 
 @pytest.mark.parametrize("how", PULLS)
-def test_a_long_poll_ends_when_its_client_says_no_more(lane: Server, client: Client, queue: str, how: str) -> None:
+def test_a_waiting_pull_ends_when_its_client_says_no_more(lane: Server, client: Client, queue: str, how: str) -> None:
     """It looks like one that has gone: a job that comes would be lost on it."""
     assert ask_and_say_no_more(lane, queue, how, 30_000) == b""
     job_id = client.push(queue, 0)
@@ -282,7 +282,7 @@ async def test_a_last_word_counts_though_nothing_can_be_sent_any_more(
         await client.until(lambda client=client, job_id=job_id: client.server.engine.jobs[job_id].state == "active")  # type: ignore[misc]
         await client.stream.receive_some()
         client.leave(frame(CLOSE, said))
-        other = client.push()  # of which it would be told
+        other = client.push()  # of which it would hear
         assert await client.ended(job_id) == ("waiting", stalls)
         for each in (job_id, other):
             await client.core.execute(c.Cancel(id=each))

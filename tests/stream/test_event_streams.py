@@ -22,7 +22,7 @@ from tests.stream.stream_world import World
 from tests.stream.stream_world import world as world
 
 
-async def test_events_that_do_not_fit_are_counted_and_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_events_that_do_not_fit_are_counted_and_reported(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "READER_EVENTS_MAX", 3)
     with world.session("q") as slow, world.session("other") as pusher:
         for n in range(10):
@@ -100,7 +100,7 @@ async def test_what_readers_do_not_take_is_inside_the_budget(world: World) -> No
     assert buffers.held == before
 
 
-async def test_retention_that_overtakes_a_replay_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_retention_that_overtakes_a_replay_is_a_gap(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "REPLAY_EVENTS", 2)
     with world.session("other") as pusher:
         for n in range(10):

@@ -86,7 +86,7 @@ async def test_a_goodbye_waits_for_replies_to_what_came_before_it_and_not_for_ev
     released.set()
 
 
-async def test_a_long_poll_waits_its_time_while_others_are_served(world: World) -> None:
+async def test_a_waiting_pull_waits_its_time_while_others_are_served(world: World) -> None:
     with world.session() as session:
         world.send(session, "Unsubscribe")
         begun = trio.current_time()

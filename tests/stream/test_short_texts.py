@@ -146,7 +146,7 @@ def test_what_a_server_sends(size: int) -> None:
     assert text_frame(text) == frame(0x81, text, is_masked=False)
 
 
-def test_what_is_missing_is_told() -> None:
+def test_what_is_missing_is_named() -> None:
     whole = frame(0x81, b"x" * 300)
     for size in range(1, len(whole)):
         missing = read_text(whole[:size], 0)

@@ -92,7 +92,7 @@ def test_another_sockets_pull_is_not_taken_back(lane: Server, ws: Peer, client: 
 
 
 @pytest.mark.slow
-def test_three_thousand_pulls_that_are_taken_back_leave_no_poll(lane: Server, ws: Peer, client: Client) -> None:
+def test_three_thousand_pulls_that_are_taken_back_leave_none_waiting(lane: Server, ws: Peer, client: Client) -> None:
     """More than a socket may have waiting at once."""
     for n in range(3000):
         ws.send("PULL", queue="nobody-pushes", timeout=60_000, reqId=n)

@@ -52,7 +52,7 @@ async def test_a_reply_that_is_given_up_holds_no_bytes(world: World, monkeypatch
     assert world.server.buffers.held == 0
 
 
-async def test_a_list_that_is_given_up_is_told_as_it_was(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_list_that_is_given_up_is_answered_as_it_was(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     with world.session() as session:
         await world.ask(session, "Unsubscribe")
         with monkeypatch.context() as patch:
@@ -87,7 +87,7 @@ def is_waiting(world: World) -> bool:
 
 
 @pytest.mark.parametrize("why", ["no-room", "no-memory"])
-async def test_a_job_that_cannot_be_told_is_back_at_once(
+async def test_a_job_that_cannot_be_sent_is_back_at_once(
     world: World, given_back: list[str], monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
     job_id = await pushed(world, MIB)

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from bunqueue_trio.protocol.events import EVENT_TYPES
 from tests.stream.quiet_peer import ws as ws
 from tests.stream.sse import events
 from tests.stream.ws import TEXT, bare, frame, peer
@@ -48,20 +49,23 @@ def test_subscribe_and_unsubscribe(server: Server, client: Client, queue: str) -
 
         everything = ["pushed", "pulled", "drained", "completed"]
         assert heard() == everything
-        assert ws.ask("Subscribe", events=["completed", "drained"]) == {"ok": True}
+        assert ws.ask("Subscribe", events=["drained", "completed"]) == {
+            "ok": True,
+            "subscribed": ["completed", "drained"],
+        }
         assert heard() == ["drained", "completed"]
-        assert ws.ask("Unsubscribe", events=["completed"]) == {"ok": True}
+        assert ws.ask("Unsubscribe", events=["completed"]) == {"ok": True, "subscribed": ["drained"]}
         assert heard() == ["drained"]
-        assert ws.ask("Subscribe", events="*") == {"ok": True}
+        assert ws.ask("Subscribe", events="*") == {"ok": True, "subscribed": sorted(EVENT_TYPES)}
         assert heard() == everything
-        assert ws.ask("Unsubscribe", events=["pulled"]) == {"ok": True}
+        assert ws.ask("Unsubscribe", events=["pulled"]) == {"ok": True, "subscribed": sorted(EVENT_TYPES - {"pulled"})}
         assert heard() == ["pushed", "drained", "completed"]
-        assert ws.ask("Subscribe", events=[]) == {"ok": True}
+        assert ws.ask("Subscribe", events=[]) == {"ok": True, "subscribed": []}
         assert heard() == []
         assert ws.refused("Subscribe", events=["completed", "nope"])
         assert heard() == []  # a refused command changes nothing
-        assert ws.ask("Subscribe", events=["*"]) == {"ok": True}
-        assert ws.ask("Unsubscribe") == {"ok": True}
+        assert ws.ask("Subscribe", events=["*"])["subscribed"] == sorted(EVENT_TYPES)
+        assert ws.ask("Unsubscribe") == {"ok": True, "subscribed": []}
         assert heard() == []
 
 
@@ -106,7 +110,7 @@ def test_events_over_both_ways_are_the_same_each_once_in_the_order_of_their_ids(
 
 
 @pytest.mark.slow
-def test_a_peer_that_never_reads_hurts_nobody_and_is_told_what_it_missed(fresh: Server) -> None:
+def test_a_peer_that_never_reads_hurts_nobody_and_learns_what_it_missed(fresh: Server) -> None:
     payload = "x" * 100_000
     with bare(fresh) as stuck, peer(fresh) as awake, Client(fresh.url) as client:
         for _ in range(200):  # 20 MB

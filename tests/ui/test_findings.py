@@ -79,9 +79,29 @@ def test_a_server_that_stops_says_so():
         (10 * GIB, [minute(30, disk_free=5 * GIB)], []),  # it empties
     ],
 )  # fmt: skip
-def test_a_disk_that_fills_up_is_told_before_it_is_full(free: int, past: list[Minute], code: list[str]):
+def test_a_disk_that_fills_up_is_reported_before_it_is_full(free: int, past: list[Minute], code: list[str]):
     space = Space(GIB, 0, free, 100 * GIB)
     assert found(Picture(storage(space=space), [], Past(past))) == code
+
+
+def test_one_full_disk_is_one_finding():
+    full = storage(
+        is_failing=True, failing_since=NOW - 9000, trouble="disk is full", pending=1, space=Space(GIB, 0, 0, GIB)
+    )
+    (finding,) = find(Picture(full, [], Past()))
+    assert finding.code == "storage-failing"
+    assert finding.evidence.startswith("1 change waits for it. 0 B of 1.0 GiB are free.")
+    assert "outside of the queue" in finding.remedy, "to delete takes room, too"
+
+
+def test_what_fills_the_disk_is_named_with_a_line_that_helps():
+    nearly = storage(space=Space(GIB, 0, MIB, GIB))
+    queues = [queue("bulk", waiting=9000, active=1), queue("mails", completed=400), queue("old", dead=30)]
+    (finding,) = [each for each in find(Picture(nearly, queues, Past())) if each.code == "disk-fills"]
+    assert "Most jobs: 9,000 waiting in bulk, 400 completed in mails, 30 dead letters in old." in finding.evidence
+    assert finding.commands[1:] == ("bunqueue-trio jobs bulk waiting", "bunqueue-trio clean mails completed")
+    (finding,) = [each for each in find(Picture(nearly, queues[1:], Past())) if each.code == "disk-fills"]
+    assert finding.commands[1:] == ("bunqueue-trio clean mails completed",)
 
 
 def test_the_time_until_the_disk_is_full():
@@ -164,7 +184,7 @@ def test_words():
 
 def incidents() -> list[Picture]:
     """Pictures that show each finding there is."""
-    dies, usual = line({"dead": 0}, {"dead": 30, "failed": 25}), line({"runs": {bucket_of(1000): 200}})
+    dies, usual = line({"dead": 0}, {"dead": 30, "failed": 25, "died": 25}), line({"runs": {bucket_of(1000): 200}})
     grows = line(*({"waiting": 100 * n, "pushed": 120} for n in range(6)))
     waits, slow_one = (
         queue("a b", waiting=3, oldest_ready_at=NOW - MINUTE),

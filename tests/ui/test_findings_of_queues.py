@@ -12,7 +12,7 @@ from bunqueue_trio.runtime.statistics import ScheduleFigures, TaskFigures
 from tests.ui.pictures_of_servers import GOOD, MINUTE, NOW, found, line, minute, queue
 
 
-def test_schedules_that_missed_their_time_are_told_for_an_hour():
+def test_schedules_that_missed_their_time_are_reported_for_an_hour():
     late = replace(GOOD, schedules=ScheduleFigures(3, 2, 1, (("c", NOW), ("b", NOW), ("nightly", NOW - 5 * MINUTE))))
     (finding,) = find(Picture(late, [], Past([minute(30)])))
     assert (finding.code, finding.alert, finding.since) == (
@@ -29,7 +29,7 @@ def test_schedules_that_missed_their_time_are_told_for_an_hour():
     old = replace(late, started_at=NOW - 120 * MINUTE)
     assert find(Picture(old, [], Past([minute(59, late=1)])))[0].numbers["late"] == 1
     assert found(Picture(old, [], Past([minute(59, late=2)]))) == []
-    # Of a start all that was late by then is told.
+    # Of a start all that was late by then is shown.
     assert found(Picture(late, [], Past([minute(1, late=2)]))) == ["schedules-late"]
 
 
@@ -38,7 +38,7 @@ def test_where_nobody_asks_it_is_said_what_to_do():
     assert finding.remedy.startswith("Start a worker for mails: `bunqueue-trio worker MODULE:NAME`.")
 
 
-def test_a_queue_without_workers_is_told_sooner_than_a_slow_one():
+def test_a_queue_without_workers_is_reported_sooner_than_a_slow_one():
     waits = queue(waiting=3, oldest_ready_at=NOW - 2 * MINUTE)
     assert found(Picture(GOOD, [waits], Past())) == ["nobody-asks"]
     assert found(Picture(GOOD, [waits._replace(active=1)], Past())) == []
@@ -66,16 +66,37 @@ def test_a_queue_grows_only_when_it_does_so_steadily():
 
 
 def test_jobs_that_die_since_they_began_to():
-    dies = line({"dead": 5}, {"dead": 5}, {"dead": 30, "failed": 25}, {"dead": 60, "failed": 30})
+    dies = line(
+        {"dead": 5}, {"dead": 5}, {"dead": 30, "failed": 25, "died": 25}, {"dead": 60, "failed": 30, "died": 30}
+    )
     (finding,) = find(Picture(GOOD, [queue(dead=60)], Past(queues={"q": dies})))
     assert (finding.code, finding.since, finding.numbers) == ("jobs-die", NOW - 3 * MINUTE, {"died": 55, "dead": 60})
+    assert finding.title == "q: 55 jobs died within 3 min"
     # Those that were dead before are only mentioned.
     assert found(Picture(GOOD, [queue(dead=60)], Past(queues={"q": line({"dead": 55}, {"dead": 60})}))) == [
         "dead-letters"
     ]
 
 
-def test_what_is_over_is_told_in_the_past():
+@pytest.mark.parametrize("kept", [0, 3], ids=["none is kept", "few are kept"])
+def test_jobs_that_die_are_found_whatever_is_kept_of_them(kept: int):
+    """A bound of the dead letters, a purge, a retry or ``removeOnFail`` must not hide that the jobs of a queue die."""
+    dies = line({"dead": 3, "failed": 9, "died": 9}, {"dead": 3})
+    (finding,) = find(Picture(GOOD, [queue(dead=kept)], Past(queues={"q": dies}, died={"q": 2})))
+    assert (finding.code, finding.until, finding.numbers) == ("jobs-die", None, {"died": 11, "dead": kept})
+    look = "bunqueue-trio dead q --groups" if kept else "bunqueue-trio watch --queue q --type failed"
+    assert finding.commands[0] == look
+    # A queue of which nothing is left is found, too.
+    dies = line({"failed": 12, "died": 12})
+    assert found(Picture(GOOD, [queue(dead=kept)] if kept else [], Past(queues={"q": dies}))) == ["jobs-die"]
+
+
+def test_jobs_that_died_of_what_is_muted_since_are_not_found():
+    dies = line({"dead": 30, "failed": 30, "died": 30})
+    assert found(Picture(GOOD, [queue(dead=30, hushed=30)], Past(queues={"q": dies}))) == []
+
+
+def test_what_is_over_is_said_in_the_past():
     """Each of these goes on for as long as it is judged by; what ended before that is said to have."""
     lags = [0] * len(GOOD.histograms["loop_lag"].counts)
     lags[-1] = 30
@@ -103,14 +124,17 @@ def test_what_is_over_is_told_in_the_past():
     (finding,) = find(Picture(GOOD, [queue(delayed=1)], Past(queues={"q": quiet})))
     assert finding.title == "q: most attempts failed, 20 a minute while that lasted"
     assert (finding.until, "was down" in finding.cause) == (NOW - 4 * MINUTE, True)
-    assert finding.evidence == "Within 4 min 0 attempts failed and 0 jobs completed; 1 job waits for another try."
+    assert finding.evidence == (
+        "40 attempts failed and 0 jobs completed while that lasted; 0 attempts failed and 0 jobs completed in the 4 min since; "
+        "1 job is delayed, 0 dead letters."
+    )
 
-    died = line({"dead": 0}, {"dead": 12}, {"dead": 12}, {"dead": 12}, {"dead": 12})
+    died = line({"dead": 0}, {"dead": 12, "died": 12}, {"dead": 12}, {"dead": 12}, {"dead": 12})
     (finding,) = find(Picture(GOOD, [queue(dead=12)], Past(queues={"q": died})))
     assert (finding.code, finding.until) == ("jobs-die", NOW - 4 * MINUTE)
     assert "failed" in finding.cause
     assert finding.evidence.startswith("Within 4 min 0 attempts failed")
-    (finding,) = find(Picture(GOOD, [queue(dead=13)], Past(queues={"q": died})))
+    (finding,) = find(Picture(GOOD, [queue(dead=13)], Past(queues={"q": died}, died={"q": 1})))
     assert (finding.until, "fails" in finding.cause) == (None, True)
 
     lost = replace(GOOD, totals=replace(GOOD.totals, lost_to_stalls=3, stalled=100))
@@ -182,7 +206,7 @@ def test_dead_letters_that_lie_around():
     assert finding.title == "1 dead letter in a waits for a decision"
 
 
-def test_attempts_that_fail_are_told_as_they_fail_now():
+def test_attempts_that_fail_are_reported_as_they_fail_now():
     """The hour before, or the quarter of one, may have been another matter."""
     began = line(
         *({"completed": 900} for _ in range(10)), {"failed": 50, "completed": 5}, {"failed": 40, "completed": 2}
@@ -201,11 +225,11 @@ def test_attempts_that_fail_are_told_as_they_fail_now():
         "q: most attempts failed, 10 a second while that lasted",
         NOW - 5 * MINUTE,
     )
-    assert finding.evidence.startswith("Within 5 min 8 attempts failed and 200 jobs completed")
+    assert "; 8 attempts failed and 200 jobs completed in the 5 min since" in finding.evidence
 
 
-def test_nobody_is_told_to_pause_what_is_paused():
-    dies, fails = line({"dead": 0}, {"dead": 30, "failed": 25}), line({"failed": 20})
+def test_nobody_is_advised_to_pause_what_is_paused():
+    dies, fails = line({"dead": 0}, {"dead": 30, "failed": 25, "died": 30}), line({"failed": 20})
     for what, past in ((queue(dead=60), dies), (queue(delayed=9), fails)):
         for pause, number in ((None, 1), (PauseLook("ana", NOW, None), 0)):
             found = find(
@@ -215,7 +239,7 @@ def test_nobody_is_told_to_pause_what_is_paused():
             assert sum("pause" in command for command in first.commands) == number
 
 
-def test_what_comes_and_goes_is_told_as_of_now():
+def test_what_comes_and_goes_is_said_as_of_now():
     slower = line(
         *({"pushed": 900, "completed": 900} for _ in range(10)), *({"pushed": 60, "completed": 6} for _ in range(3))
     )
@@ -235,7 +259,7 @@ MANY_RUNS = line({"runs": {bucket_of(200): 500, bucket_of(4000): 2}})
 
 
 @pytest.mark.parametrize(
-    ("since_ms", "hour", "is_told"),
+    ("since_ms", "hour", "is_found"),
     [
         (61_000, MANY_RUNS, True), (59_000, MANY_RUNS, False),
         (61_000, line({"runs": {bucket_of(200): 99}}), False),  # too few
@@ -245,10 +269,34 @@ MANY_RUNS = line({"runs": {bucket_of(200): 500, bucket_of(4000): 2}})
         (11 * MINUTE, line({"runs": {bucket_of(200): 500, bucket_of(40 * MINUTE): 1}}), True),
     ],
 )  # fmt: skip
-def test_a_hang_is_told_as_soon_as_the_figures_of_its_queue_allow_it(
-    since_ms: int, hour: list[QueueMinute], is_told: bool
+def test_a_hang_is_reported_as_soon_as_the_figures_of_its_queue_allow_it(
+    since_ms: int, hour: list[QueueMinute], is_found: bool
 ):
     hangs = queue(active=1, active_since=NOW - since_ms, active_id="j")
-    assert (found(Picture(GOOD, [hangs], Past(queues={"q": hour}))) == ["job-stuck"]) is is_told
+    assert (found(Picture(GOOD, [hangs], Past(queues={"q": hour}))) == ["job-stuck"]) is is_found
     after = stuck_after(hour)
-    assert (after is not None and since_ms >= after) is is_told, "the metric for the alert says the same"
+    assert (after is not None and since_ms >= after) is is_found, "the metric for the alert says the same"
+
+
+def test_jobs_that_hang_are_all_named_with_a_line_that_ends_them():
+    usual = line({"runs": {bucket_of(1000): 200}})
+    since = NOW - 10 * MINUTE
+    longest = ((since, "h 1"), (since + MINUTE, "h2"), (NOW - 5, "quick"))
+    hangs = queue(active=3, active_since=since, active_id="h 1", active_at="mail-3", longest=longest)
+    (finding,) = find(Picture(GOOD, [hangs], Past(queues={"q": usual})))
+    assert finding.title.startswith("q: 2 jobs have been active for far longer than others, one for 10 min")
+    assert "They are h 1, h2; of the first the worker mail-3 has it." in finding.evidence
+    assert finding.commands[-1] == "bunqueue-trio cancel 'h 1' h2"
+    (finding,) = find(Picture(GOOD, [hangs._replace(longest=((since, "h 1"),) * 5)], Past(queues={"q": usual})))
+    assert finding.title.startswith("q: at least 5 jobs")
+
+
+def test_attempts_that_fail_lead_to_where_there_is_something_to_see():
+    fails = Past(queues={"q": line({"failed": 20})})
+    for jobs, looks, says in (
+        ({"dead": 3}, ["dead q --groups"], "no attempt left"), ({"delayed": 3}, ["jobs q delayed"], "tried again until they die"),
+        ({"dead": 3, "delayed": 4}, ["jobs q delayed", "dead q --groups"], "tried again until they die"),
+    ):  # fmt: skip
+        (finding,) = [each for each in find(Picture(GOOD, [queue(**jobs)], fails)) if each.code == "attempts-fail"]
+        assert finding.commands[:-1] == tuple(f"bunqueue-trio {look}" for look in looks)
+        assert says in finding.cause

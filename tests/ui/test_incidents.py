@@ -26,7 +26,7 @@ async def test_with_tokens_a_quiet_night_needs_nobody(autojump_clock: MockClock)
         assert (await site.get("/ui")).said("Nothing needs you")
 
 
-async def test_a_queue_that_nobody_asks_for_is_told_with_its_numbers(site: Site, bunqueue: Bunqueue) -> None:
+async def test_a_queue_that_nobody_asks_for_is_reported_with_its_numbers(site: Site, bunqueue: Bunqueue) -> None:
     for _ in range(19):
         await push(bunqueue, "bills")
     await minutes(bunqueue, 41)
@@ -38,7 +38,9 @@ async def test_a_queue_that_nobody_asks_for_is_told_with_its_numbers(site: Site,
     assert page.said("curl -X POST http://queue.example:6790/queues/bills/pause")
 
 
-async def test_jobs_that_die_are_told_with_the_way_to_their_errors(site: Site, bunqueue: Bunqueue) -> None:
+async def test_jobs_that_become_dead_letters_are_reported_with_the_way_to_their_errors(
+    site: Site, bunqueue: Bunqueue
+) -> None:
     await push(bunqueue, "emails")
     await minutes(bunqueue, 2)
     for _ in range(12):
@@ -50,7 +52,7 @@ async def test_jobs_that_die_are_told_with_the_way_to_their_errors(site: Site, b
     assert "/ui/errors?queue=emails" in page.html
 
 
-async def test_attempts_that_fail_are_told_before_anything_is_dead(site: Site, bunqueue: Bunqueue) -> None:
+async def test_attempts_that_fail_are_reported_before_anything_is_dead(site: Site, bunqueue: Bunqueue) -> None:
     for _ in range(15):
         await push(bunqueue, "emails", backoff=3_600_000)
     await minutes(bunqueue)
@@ -59,10 +61,10 @@ async def test_attempts_that_fail_are_told_before_anything_is_dead(site: Site, b
     await minutes(bunqueue)
     page = await site.get("/ui")
     assert page.said(": most attempts fail, ")
-    assert page.said("15 jobs wait for another try")
+    assert page.said("15 jobs are delayed")
 
 
-async def test_a_job_whose_worker_hangs_is_told_of(site: Site, bunqueue: Bunqueue) -> None:
+async def test_a_job_whose_worker_hangs_is_reported(site: Site, bunqueue: Bunqueue) -> None:
     execute = bunqueue.server.core.execute
     for _ in range(12):
         await push(bunqueue, "emails")
@@ -104,7 +106,7 @@ async def test_a_limit_that_holds_jobs_up_is_the_cause(site: Site, bunqueue: Bun
     assert page.said("No more than 1 job of it may be active, and as many are.")
 
 
-async def test_a_queue_that_grows_is_told_before_it_waits_long(site: Site, bunqueue: Bunqueue) -> None:
+async def test_a_queue_that_grows_is_reported_before_it_waits_long(site: Site, bunqueue: Bunqueue) -> None:
     for _ in range(8):
         for _ in range(40):
             await push(bunqueue, "mail")
@@ -116,7 +118,7 @@ async def test_a_queue_that_grows_is_told_before_it_waits_long(site: Site, bunqu
     assert page.said("More comes than its workers can do")
 
 
-async def test_workers_that_vanish_are_told_with_their_queue(site: Site, bunqueue: Bunqueue) -> None:
+async def test_workers_that_vanish_are_reported_with_their_queue(site: Site, bunqueue: Bunqueue) -> None:
     for _ in range(120):
         await push(bunqueue, "video", max_attempts=1)
     await minutes(bunqueue)

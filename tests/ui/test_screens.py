@@ -29,7 +29,7 @@ async def test_while_the_disk_refuses_reading_works_and_buttons_say_why_they_do_
     await bunqueue.server.core.execute(c.PutSchedule(name="nightly", queue="other", every=86_400_000))
     refused = refuse_commits(bunqueue)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(push_in_vain, bunqueue)
+        nursery.start_soon(push_and_be_refused, bunqueue)
         await trio.sleep(30)
         page = await site.get("/ui")
         assert page.said("The disk refuses changes")
@@ -70,7 +70,7 @@ def refuse_commits(bunqueue: Bunqueue) -> list[bool]:
     return refuses
 
 
-async def push_in_vain(bunqueue: Bunqueue) -> None:
+async def push_and_be_refused(bunqueue: Bunqueue) -> None:
     with pytest.raises(Exception, match="Storage unavailable"):
         await push(bunqueue, "emails")
 
@@ -188,7 +188,7 @@ async def test_jobs_come_by_pages(site: Site, bunqueue: Bunqueue) -> None:
     assert found == ids
 
 
-async def test_what_is_not_there_is_told(site: Site) -> None:
+async def test_what_is_not_there_is_said(site: Site) -> None:
     for path, status, words in (
         ("/ui/jobs/nobody", 404, "There is no job nobody."),
         ("/ui/queues/a%20b", 404, "cannot be the name of a queue"),

@@ -21,7 +21,7 @@ def crashtest(*arguments: str, within_s: float) -> "subprocess.CompletedProcess[
 
 
 def answered(shown: str) -> int:
-    """How many changes the clients were told of, in a run that lost none of them."""
+    """How many changes the clients were answered, in a run that lost none of them."""
     (count,) = re.findall(
         r"^\d+ rounds, (\d+) answered changes, .* nothing was lost that was promised$", shown, re.MULTILINE
     )
@@ -63,7 +63,7 @@ def test_the_installed_command_leaves_no_server_behind(tmp_path: Path, signum: s
 
 
 @pytest.mark.slow
-def test_wrong_usage_is_told(tmp_path: Path):
+def test_wrong_usage_is_one_line(tmp_path: Path):
     missing = str(tmp_path / "missing")
     for arguments, told in ((["--data", missing], missing), (["--kills", "0"], "x>=1")):
         done = crashtest(*arguments, within_s=120)

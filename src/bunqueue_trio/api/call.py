@@ -21,7 +21,7 @@ ReadBody = Callable[[int], Awaitable[bytes]]
 
 
 Wait = Callable[[Callable[[Begun], Awaitable[Reply]], Begun], Awaitable[Reply]]
-"""Waits for a long poll on behalf of a carrier that has to notice when the client is gone."""
+"""Waits for a waiting pull on behalf of a carrier that has to notice when the client is gone."""
 
 
 class Call(NamedTuple):
@@ -33,7 +33,7 @@ class Call(NamedTuple):
     query: str
     is_open: bool
     """Neither rate limit nor authentication apply."""
-    may_enter: bool
+    is_admitted: bool
     """A token is not needed, or one of the right ones was given."""
     client: str
     """Whose rate limit it counts against."""
@@ -42,7 +42,7 @@ class Call(NamedTuple):
     is_foreign: bool = False
     """A page asks that is not among the configured origins."""
     allowed_headers: str = "Content-Type, Authorization"
-    """What a preflight is told."""
+    """What answers a preflight."""
     grant: Grant = ANYBODY
     """What its token allows."""
     lacks: Role | None = None
@@ -98,7 +98,7 @@ def sender(call: Call, peer: str) -> By:
 
 
 def missing_role(role: Role, has: Role) -> Refused:
-    """Return the refusal of what takes ``role``, to whoever ``has`` another one."""
+    """Return the refusal of a command that takes ``role``, to whoever ``has`` another one."""
     return errors.MISSING_ROLE.refuse(role.name.lower(), has.name.lower())
 
 

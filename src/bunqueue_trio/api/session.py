@@ -6,7 +6,7 @@ nothing.
 
 Theory of operation. A message becomes a command and runs at once, in the carrier's step; what it says is not true for the world before its batch is
 committed. So each reply stands in one line with the epoch that it waits for, and the line leaves from its front: replies come in the order of the
-commands, however the commits fall. Three things stand outside that order: events, which are told when they are committed; a waiting pull, whose reply
+commands, however the commits fall. Three things stand outside that order: events, which are sent when they are committed; a waiting pull, whose reply
 joins the line when it has a job or its time is over; and whatever needs no commit, which joins it with epoch 0.
 
 Nobody waits in a task of its own for a commit. ``settle`` asks for it and leaves the bell to be rung; the carrier's writer, or its reader in the same
@@ -155,7 +155,7 @@ class Session:
 
     @property
     def owes(self) -> bool:
-        """Whether a reply is in line, or half made; a pull that waits is not."""
+        """Whether a reply is in line, or half made; a waiting pull is not."""
         return bool(self._replies) or self._adding is not None
 
     def takes_turns(self, message: bytes) -> bool:
@@ -272,7 +272,8 @@ class Session:
         if begun is not None:
             self._core.give_back(begun.reply)
             self._withdraw_reported(begun)
-        error = _with_id(encode(r.error_reply(errors.NOT_COMMITTED.refuse())), req_id)
+        refused = errors.NOT_COMMITTED.refuse() if begun is None else begun.unsettled(errors.NOT_COMMITTED.refuse())
+        error = _with_id(encode(r.error_reply(refused)), req_id)
         self._replies[0] = _Waiting(0, error)
         self._replies_bytes += len(error) - len(message)
         if len(message) > RECEIVE_BYTES:
@@ -316,7 +317,7 @@ class Session:
             self._adding = begun
             self._note_reported(begun)
             nursery.start_soon(self._add, begun)
-        elif not begun.polls:
+        elif not begun.waits:
             reply = begun.reply if begun.refused is None else r.error_reply(begun.refused)
             # Without an epoch it is answered, and timed, already.
             timed = begun if begun.epoch or type(command) in TAKES else None
@@ -344,10 +345,10 @@ class Session:
                 self._subscription.types = _types(events)
                 self._hears_itself = own
                 self._subscription.reports.clear()
-                self._reply(0, r.OK, command.req_id)
+                self._reply(0, r.SubscribedReply(subscribed=sorted(self._subscription.types)), command.req_id)
             case c.Unsubscribe(events=events):
                 self._subscription.types -= ALL_TYPES if events == "*" or "*" in events else _types(events)
-                self._reply(0, r.OK, command.req_id)
+                self._reply(0, r.SubscribedReply(subscribed=sorted(self._subscription.types)), command.req_id)
             case c.StopPull(req_id=req_id):
                 if not bytes(req_id):
                     raise errors.INVALID_FIELD.refuse("reqId", "is required")
@@ -378,14 +379,14 @@ class Session:
         self._ring()
 
     def _note_reported(self, begun: Begun) -> None:
-        """Keep from the peer the events of what it reports, until it has its answer: they come before that."""
+        """Keep from the peer the events of its own report until it has the answer: the events would come first."""
         if not self._hears_itself:
             begun.report = report_of(begun, self._subscription.types)
             if begun.report is not None:
                 self._subscription.reports[begun.report] = None
 
     def _withdraw_reported(self, begun: Begun | None) -> None:
-        """Let the peer hear of what it has reported after all: it does not learn from the answer that it happened."""
+        """Let the peer have the events of its own report after all: the answer does not say that it happened."""
         if begun is not None and begun.report is not None:
             self._subscription.withdraw(begun.report)
 

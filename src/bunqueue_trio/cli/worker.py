@@ -179,7 +179,7 @@ def imported(target: str) -> Any:
 
 
 def _is_on_the_way(file: str) -> bool:
-    """Return whether a frame is one of those who import, or who are called, and not of what is imported."""
+    """Return whether a frame belongs to the importing machinery, and not to the module that is imported."""
     return file.startswith((_PACKAGE, "<frozen importlib", importlib.__file__))
 
 

@@ -110,7 +110,7 @@ class App:
         self.schedules[name] = Declared.of(name, queue, data, self.name, when)
 
     async def sync(self, *, take_over: bool = False) -> Synced:
-        """Put what is declared onto the server, all or nothing, and tell of what was declared before and is not any more.
+        """Put the declared schedules onto the server, all or none, and return those that were declared before and are not any more.
 
         What is the same already stays as it is: nothing runs because of a deploy. Nothing is deleted. ``take_over``: also schedules
         that an app of another name has declared become those of this one.

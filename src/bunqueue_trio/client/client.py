@@ -56,7 +56,7 @@ U = TypeVar("U")
 DEFAULT_URL = "ws://localhost:6790"
 # A restart of the server, with a large file to read; and half of what makes it stop reading.
 PATIENCE_S, IN_FLIGHT = 30.0, 500
-# Before a server is told again that did not take it.
+# Before something is said again to a server that did not take it.
 RETRY_S = 1.0
 
 
@@ -67,7 +67,7 @@ class Client(Asking):
 
     Entering does not wait for the server; commands do, up to ``patience`` seconds. ``queue`` limits what
     :meth:`events` and :meth:`wait` see to one queue. At most ``in_flight`` commands are under way, and as many
-    pulls that wait; more of these ask every second. ``on_demand``: it connects when it is first asked for something. ``worker``: what the server is told of who works over
+    pulls that wait; more of these ask every second. ``on_demand``: it connects when it is first asked for something. ``worker``: what the server learns of who works over
     each connection. ``tls`` is the context for ``wss://``; without one the certificates of the system are trusted.
     """
 
@@ -251,7 +251,7 @@ class Client(Asking):
             await self._upkeep.subscribe(self.ping)
             yield stream
         finally:
-            # The server is told at the next change: what it sends meanwhile is dropped.
+            # The server learns of it at the next change: what it sends meanwhile is dropped.
             stream.close()
 
 

@@ -46,7 +46,7 @@ class Outcome(NamedTuple):
 
 
 class Threads:
-    """The threads of a worker's sync handlers; ``on_end`` is called when one of those that were left alone ends."""
+    """The threads of a worker's sync handlers; ``on_end`` is called when a thread ends that was abandoned before."""
 
     def __init__(self, on_end: Callable[[], None]) -> None:
         self.left: int = 0
@@ -135,7 +135,7 @@ def of_handler(raised: BaseException) -> BaseException:
 
 
 def _first_of(kinds: tuple[type[BaseException], ...], raised: BaseException) -> BaseException | None:
-    """Return what is of one of ``kinds``: ``raised``, or else an exception in it, if it is a group, however deep."""
+    """Return ``raised`` if it is of one of ``kinds``; of a group, the first exception in it that is, however deep."""
     left = [raised]
     while left:
         one = left.pop()

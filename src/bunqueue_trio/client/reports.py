@@ -30,7 +30,7 @@ BATCH_BYTES = 1024 * 1024
 FAILURES_CHARACTERS = 512 * 1024
 # Batches of failures, and cancelled jobs, that wait for the server at once.
 UNDER_WAY_MAX = 100
-# Characters of an error that is told again because the whole of it was refused.
+# Characters that are kept of an error when it is reported again, because the whole of it was refused.
 SHORT = 1000
 GONE = "not ours any more"
 RETRY_S = 1.0

@@ -87,7 +87,7 @@ class Wait:
             try:
                 state = await self._client.look(self._job_id)
             except BunqueueError:
-                # Then what was seen last is told.
+                # Then the answer is what was seen last.
                 pass
             else:
                 if self._is_completed(state):
@@ -102,7 +102,7 @@ class Wait:
         raise TooSlow(f"job {self._job_id} of queue {seen.queue} is {stands} {when}{why and f': {why}'}")
 
     def _is_completed(self, state: StateReply) -> bool:
-        """Take note of what a look has shown, and return whether there is a result.
+        """Note what the server has answered, and return whether there is a result.
 
         Raises:
             JobFailed: there will be none.

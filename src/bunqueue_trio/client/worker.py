@@ -52,7 +52,7 @@ PULL_MAX = 1000
 EARLY_S = 0.2
 # Before a server that is in trouble is asked again.
 RETRY_S = 1.0
-# A refusal that lasts is said so often: only somebody who reads of it can end it.
+# How often a lasting refusal is logged again: only a person can end it.
 SAY_AGAIN_S = 60.0
 
 _FOR_EVER = frozenset({UNAUTHORIZED.code, INVALID_TOKEN.code, INVALID_QUEUE.code})
@@ -129,7 +129,7 @@ class Worker:
         self._connect = connect
         self._random = random
         self._handlers: dict[str | None, _Handling] = {}
-        """By the name of their jobs; that of None has all that no other is for."""
+        """By the name of their jobs; the one under None has the jobs of all other names."""
         self.loop: LoopName | None = loop
         self._on: Loop
         # By lock token: a job may come back while its lost run still ends.
@@ -296,7 +296,7 @@ class Worker:
                 self._notify()
 
     def _introduction(self) -> dict[str, Any]:
-        """Return what the server is told at each connection."""
+        """Return what the worker says to the server at each connection."""
         return {
             "workerId": self.id, "name": self.name, "queues": [self.queue], "concurrency": self.concurrency
         } | this_process()  # fmt: skip

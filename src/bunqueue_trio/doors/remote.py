@@ -87,7 +87,7 @@ class RemoteLink:
         return self._up.is_set()
 
     def note_leader(self, where: str | None, key: bytes, *, is_own: bool = False) -> None:
-        """Note where the leader's link is, and the key; None: there is none. ``is_own``: it is this server that leads now."""
+        """Note where the leader's link is, and the key; None: nobody leads. ``is_own``: this server leads now."""
         self._is_own = is_own
         is_tls = where is not None and where.startswith(_TLS)
         self._leader = None if where is None else Where(parse_bind(where.removeprefix(_TLS)), is_tls, key)
@@ -97,7 +97,7 @@ class RemoteLink:
             self._last, self.is_gone = self._leader, False
 
     def _note_down(self) -> None:
-        # Who waits does so for the one that there is.
+        # Whoever waits then waits for the connection that there is.
         if self.is_up:
             self._up = trio.Event()
 
@@ -230,9 +230,9 @@ class RemoteDoors:
             untie(stream)
 
     async def greet(self, stream: trio.abc.Stream) -> str | None:
-        """Return the address that a door says; None: it is none, or says nothing in time, and the stream is closed."""
+        """Return the address that a door says; None: it is no door, or says nothing in time, and the stream is closed."""
         if len(self._greeting) >= LINK_HANDSHAKES_MAX:
-            # Each is a descriptor. A door says all at once: who has been here longest is none.
+            # Each is a descriptor. A door sends its word at once: the one that has been here longest is no door.
             oldest = next(iter(self._greeting))
             del self._greeting[oldest]
             oldest.cancel()
@@ -277,7 +277,7 @@ def link_bind(settings: Settings) -> Bind | None:
 
 
 async def open_link(settings: Settings) -> list[trio.SocketListener]:
-    """Return the listeners of the link, none where there is to be none, or its usual address is taken.
+    """Return the listeners of the link; none where the link is switched off, or its usual address is taken.
 
     Raises:
         StartupError: the address that the settings name cannot be listened on.

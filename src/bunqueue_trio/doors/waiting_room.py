@@ -105,7 +105,7 @@ class Waiting:
 
 
 class WaitingRoom(FramingDoor):
-    """The door of a server that waits; without ``EXPRESS`` it has no frames, as the leader has none then."""
+    """The door of a server that waits; without ``EXPRESS`` it speaks no frames, since the leader does not either."""
 
     def __init__(self, link: RemoteLink, settings: Settings) -> None:
         super().__init__(link, settings, repeatable)

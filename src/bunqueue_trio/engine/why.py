@@ -1,6 +1,6 @@
 """Why a job is not running, or what has become of it: a code, a sentence, and the numbers of this moment.
 
-What is told first is what stands in its way now; when that is gone, the next reason is told.
+The answer is what stands in its way now; when that is gone, the next reason is the answer.
 """
 
 from bunqueue_trio.config.spans import span

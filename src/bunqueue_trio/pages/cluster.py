@@ -14,7 +14,7 @@ _QUICK_S = 0.1
 
 
 def leader_row(known: Cluster, at: At) -> str:
-    """Return who leads, or who did and what has become of that."""
+    """Return who leads, or who led last and how that ended."""
     version = f", version {known.version}" if known.version else ""
     if known.is_alive:
         return known.holder + ("" if known.since is None else f", since {at(known.since)}") + version
@@ -40,7 +40,7 @@ def lease_row(known: Cluster) -> str:
 
 
 def how_ended(term: Term, at: At) -> str:
-    """Return how a term has ended; empty of one that goes on, or of which nobody knows."""
+    """Return how a term has ended; empty: it goes on, or nobody knows."""
     when = "" if term.until is None else f" at {at(term.until)}" if term.ended == "stopped" else f" {at(term.until)}"
     if term.ended == "stopped":
         return f"stopped{when}"
@@ -73,7 +73,7 @@ def waits_row(each: Waiting, at: At) -> str:
 
 
 def as_json(told: ClusterFigures) -> dict[str, Any] | None:
-    """Return the picture with names in it; None where there is none."""
+    """Return the picture of the cluster as a named tuple; None where there is no cluster."""
     if told.known is None:
         return None
     known: dict[str, Any] = plain(told.known)
@@ -81,7 +81,7 @@ def as_json(told: ClusterFigures) -> dict[str, Any] | None:
 
 
 def plain(told: Any) -> Any:
-    """Return what was told with names in it, as JSON has them."""
+    """Return a named tuple, and those inside it, as JSON has them."""
     if isinstance(told, list):
         return [plain(each) for each in told]
     return {name: plain(each) for name, each in told._asdict().items()} if hasattr(told, "_asdict") else told

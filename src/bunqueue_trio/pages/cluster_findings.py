@@ -1,6 +1,6 @@
 """What is wrong with a cluster: rules over the leader's last look at it, and over its doors. Pure functions; they look nowhere else.
 
-What counts as trouble, and since when, is told by ``runtime/cluster.py``; here it is said.
+What counts as trouble, and since when, is known to ``runtime/cluster.py``; here it becomes sentences.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 from bunqueue_trio.config import parse_bool, parse_typed_ms, parse_whole
 from bunqueue_trio.pages.words import typed_ms, whole
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.commands import Command
 
 USUAL, USUAL_BEFORE = "none", "default"
 """What is written to let a setting be as everywhere; and what was, which still counts."""
@@ -14,18 +16,18 @@ class Group(NamedTuple):
     """Settings that are said together."""
 
     label: str
-    path: str
-    """Behind that of the queue."""
     reply: str
     """The field of the answer that has them."""
     command: str
     """What says them."""
+    looks: type[Command]
+    clears: type[Command]
 
 
 GROUPS: Mapping[str, Group] = {
-    "defaults": Group("Jobs whose push does not say it", "defaults", "defaults", "SetDefaults"),
-    "stalls": Group("Jobs whose worker is silent", "stall-config", "config", "SetStallConfig"),
-    "dead": Group("Dead letters", "dlq-config", "config", "SetDlqConfig"),
+    "defaults": Group("Jobs whose push does not say it", "defaults", "SetDefaults", c.GetDefaults, c.ClearDefaults),
+    "stalls": Group("Jobs whose worker is silent", "config", "SetStallConfig", c.GetStallConfig, c.ClearStallConfig),
+    "dead": Group("Dead letters", "config", "SetDlqConfig", c.GetDlqConfig, c.ClearDlqConfig),
 }
 
 

@@ -30,7 +30,7 @@ def rate(per_minute: float) -> str:
 
 
 class Given(str):
-    """A word that somebody has chosen, such as a queue's name: no option of a command line, whatever it begins with."""
+    """Return a word that somebody has chosen, such as a queue's name, so that a shell takes it for no option, whatever it begins with."""
 
     __slots__ = ()
 

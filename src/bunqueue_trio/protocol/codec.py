@@ -38,7 +38,7 @@ _ANY_COMMAND: "msgspec.json.Decoder[Command]" = msgspec.json.Decoder(functools.r
 _DECODERS: dict[type[Struct], "msgspec.json.Decoder[Any]"] = {}
 # Editors and shells on Windows begin a file with it.
 BOM = b"\xef\xbb\xbf"
-# How clients spell a body that is none.
+# How clients spell an empty body.
 _NOTHING = frozenset({b"", b"null"})
 # In the words of msgspec.
 _UNKNOWN = re.compile("Object contains unknown field `(.*)`", re.DOTALL)
@@ -188,7 +188,7 @@ class Anybody(Struct, rename="camel"):
 
 def _read_object(
     body: bytes, kind: type[Struct], malformed: errors.Fault, no_object: errors.Fault | None = None
-) -> Any:  # fmt: skip
+) -> Any:
     """Return an object with the fields of ``kind``, as JSON."""
     body = body.removeprefix(BOM)
     try:
@@ -226,7 +226,7 @@ def _outline(kind: type[Struct]) -> "msgspec.json.Decoder[Any]":
 
 @functools.cache
 def outline_of(kind: type[Struct]) -> type[Struct]:
-    """Return a struct with the fields of ``kind`` as they are. Nothing is made of others, of which there may be a million."""
+    """Return a struct with the fields of ``kind`` as they were sent. It makes nothing of other fields, of which there may be a million."""
     names = {field.name: field.encode_name for field in msgspec.structs.fields(kind)}
     tag, strict = kind.__struct_config__.tag_field, kind.__struct_config__.forbid_unknown_fields
     if tag is not None:
@@ -281,7 +281,7 @@ def _read_struct(kind: type[T], fields: Any, prefix: str, given: dict[str, str])
 
 
 def read_field(shape: types.Type, raw: bytes, name: str) -> Any:
-    """Return the value of one field, or raise what is wrong with it."""
+    """Return the value of one field; raise when it is wrong."""
     match shape:
         case types.UnionType(types=options):
             return read_field(_choose(options, raw, name), raw, name)
@@ -324,7 +324,7 @@ def _read_marked(shape: types.Type, mark: dict[str, str] | None, raw: bytes, nam
 
 
 def _choose(options: tuple[types.Type, ...], raw: bytes, name: str) -> types.Type:
-    """Return the one of ``options`` that a value like ``raw`` is held against."""
+    """Return the type of ``options`` that a value like ``raw`` has to fit."""
     texts = [option for option in options if isinstance(option, types.StrType)]
     others = [option for option in options if not isinstance(option, types.StrType | types.NoneType)]
     structs = [option for option in others if isinstance(option, types.StructType)]

@@ -1,4 +1,4 @@
-"""Texts that are too long to be kept whole, cut before anything is made of what is cut away.
+"""Texts that are too long to be kept whole: they are cut before they are decoded.
 
 Whoever fails may send megabytes of error. Of those the two ends are kept, so only those are decoded, and cleaned of what is no
 text; the middle is looked at for its end alone.
@@ -26,7 +26,7 @@ CUT_BYTES = 2 * _WINDOW
 
 
 def cut_text(text: str) -> str:
-    """Return ``text``, of which the middle is left out if it is too long."""
+    """Return ``text``, without its middle if it is too long."""
     if len(text) <= TEXT_MAX:
         return text
     return text[:_HALF] + _GAP.format(len(text) - TEXT_MAX, "characters") + text[-_HALF:]
@@ -66,7 +66,7 @@ def cut_ends(raw: bytes) -> str:
 
 
 def text_of(raw: bytes) -> str:
-    """Return the text in ``raw``, a JSON string with lone surrogates in it, of which only their escapes are left.
+    """Return the text in ``raw``, a JSON string with lone surrogates; those stay as escapes.
 
     Raises:
         ValueError: it is none.
@@ -77,7 +77,7 @@ def text_of(raw: bytes) -> str:
 
 @functools.cache
 def text_names(kind: type[Struct]) -> bytes:
-    """Return the names of the fields of ``kind`` that are made of whatever was sent, as a regular expression; b"": none are.
+    """Return the names of the fields of ``kind`` that take any JSON, as a regular expression; b"": there are none.
 
     The fields of what it has a list of count too.
     """

@@ -34,7 +34,7 @@ def depths(body: bytes, enclosing: int = 0) -> Iterator[int]:
     for piece in pieces(body):
         # Without its escapes a string ends at the next quote: every second part is outside of the strings.
         marks = piece.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, _NOT_MARKS)
-        # Two quotes with nothing in between change nothing for what follows: most strings go, and most of what separates them.
+        # An empty string changes nothing for the rest: so most strings go, and most of what separates them.
         parts = marks.replace(b'""', b"").split(b'"')
         outside = b"".join(parts[inside::2])
         inside ^= len(parts) % 2 == 0

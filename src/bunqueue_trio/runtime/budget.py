@@ -65,7 +65,7 @@ class Hold:
         self._budget.held += count
 
     def fit(self, size: int) -> bool:
-        """Hold ``size`` bytes in all, none if that is little; return False, with nothing changed, if there is no room."""
+        """Hold ``size`` bytes in all, or nothing when that is little; return False, with nothing changed, when there is no room."""
         more = (size if size > RECEIVE_BYTES else 0) - self.size
         if more > 0 and not self._budget.has_room(more):
             return False

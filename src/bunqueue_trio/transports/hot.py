@@ -14,7 +14,7 @@ Everything else *leaves* to the connection's own task, which is woken with what 
 that is done. It goes on where the loop stopped, so nothing is done, refused or counted twice:
 
 - bytes that are not one whole plain request, that have to wait their turn, or come while the server stops: ``go_on``;
-- a command that has begun and polls, or is done in several steps: ``finish``; one that is committed, when a step is full: ``finish_nowait``;
+- a command that has begun and waits, or is done in several steps: ``finish``; one that is committed, when a step is full: ``finish_nowait``;
 - a response that is too large to be written at once, or is the last one: ``answer``;
 - the rest of a response of which the kernel did not take all: ``send_rest``;
 - whatever goes wrong with one connection: that error, raised in its task. The loop goes on with the others.
@@ -105,7 +105,7 @@ class HotLoop:
                     await self._poller.wait()
                     self._due = self._poller.ready(TURN_REQUESTS)
                     self._due.reverse()
-                with self._core.one_turn():
+                with self._core.turns.many:
                     self._take_turn()
         finally:
             self._runs = False
@@ -202,7 +202,7 @@ class HotLoop:
 
     def _go_on(self, parked: _Parked, call: Call, begun: Begun) -> None:
         connection = parked.connection
-        if begun.polls or begun.bulk is not None:
+        if begun.waits or begun.bulk is not None:
             self._leave(parked, partial(connection.finish, call, begun))
         elif begun.epoch:
             connection.idle, connection.deadline = False, inf
@@ -290,7 +290,7 @@ class HotLoop:
         trio.lowlevel.reschedule(parked.task)
 
     def _end(self, parked: _Parked, error: Exception) -> None:
-        """Let ``error`` be the end of one connection, unless it has left already."""
+        """End one connection because of ``error``, unless it has left already."""
         if self._parked.get(parked.descriptor) is parked:
             self._remove(parked)
             parked.error = error

@@ -10,7 +10,7 @@ Form = Mapping[str, str]
 
 
 class Preview(NamedTuple):
-    """What would be done: a sentence, and some of those it would be done to."""
+    """What would be done: a sentence, and some of the jobs that it would be done to."""
 
     says: str
     examples: tuple[str, ...] = ()
@@ -68,11 +68,11 @@ class Action(NamedTuple):
     fields: tuple[Field, ...] = ()
     note: str = ""
     by_curl: str = ""
-    """What the one request of the curl leaves over, and the button and the command line do not."""
+    """What the single request of the curl line leaves undone, unlike the button and the command line."""
     is_grave: bool = False
     """What it takes away does not come back."""
     goes_back: str = "queue"
-    """The page of what, or the address of one, is shown when it is done."""
+    """The page, or its address, that is shown afterwards."""
 
 
 Does = Callable[[Ask, Action, Form], Awaitable[Done]]

@@ -36,7 +36,7 @@ class Bound(NamedTuple):
 
 
 def as_said(action: Action, given: Form) -> dict[str, str]:
-    """Return the form with what was given in place of the defaults; what does not matter of it, such as blanks, is left out."""
+    """Return the form with the given values in place of the defaults; blanks and the like are left out."""
     form = defaults(action) | {name: given.get(name, "") for name in action.about}
     for field in action.fields:
         if field.name in given:
@@ -157,7 +157,7 @@ _THERE = dict.fromkeys(("defaults", "stalls"), "Jobs that are there keep what th
 
 
 def _said(group: str) -> Callable[[Form, int], dict[str, Any]]:
-    """Return what makes the fields of a change of some settings of a queue: those that are filled in."""
+    """Return a function that takes, from a form, the settings of a queue that were filled in."""
 
     def fields(form: Form, now: int) -> dict[str, Any]:
         try:

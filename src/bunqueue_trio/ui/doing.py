@@ -265,7 +265,7 @@ async def dead_letters(ask: Ask, queue: str, limit: int, fingerprint: str | None
 
 
 def once(says: str) -> Does:
-    """Return what runs the one command of an action, and says so."""
+    """Return a function that runs the one command of an action, and says what it did."""
 
     async def do(ask: Ask, action: Action, form: Form) -> Done:
         await ask.server.core.execute(make(action.command, action.fields_of(form, ask.now)), by=ask.by)

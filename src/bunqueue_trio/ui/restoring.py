@@ -28,7 +28,7 @@ _SPANS = frozenset({"every", "jitter", "window", "backoff", "ttl", "timeout"})
 
 
 def can_be_said(put: Mapping[str, Any], mask: Collection[str]) -> bool:
-    """Return whether flags of `schedules put` say all of it, and nothing of it is to be hidden; who declares it is left to the server."""
+    """Return whether the flags of `schedules put` can express all of a schedule, with nothing to hide; its source is left to the server."""
     options, data = put.get("options", {}), put["data"].encode()
     return (
         put.keys() <= {*_FLAGS, "queue", "data", "options", "source"}

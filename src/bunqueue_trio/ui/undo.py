@@ -23,11 +23,11 @@ TOPICS: Mapping[str, str] = {
     "PutSchedule": "schedule", "ChangeSchedule": "schedule", "DeleteSchedule": "schedule", "Cron": "schedule", "CronDelete": "schedule", "ChangePriority": "priority",
     "Cancel": "job", "RetryDlq": "job", "MarkGroup": "mark",
 }  # fmt: skip
-"""Acts of which the newest is in force, by what they are about; each but the retry of a dead letter can be taken back."""
+"""Acts whose newest one is in force, by what they are about; each but the retry of a dead letter can be taken back."""
 
 
 def undo(ask: Ask, act: Action, later: set[tuple[str, str]]) -> Bound | None:
-    """Return what takes an act back; ``later`` has what newer acts were about, and gets this one's."""
+    """Return the command that takes an act back; ``later`` has what newer acts were about, and this one's is added."""
     topic = TOPICS.get(act.command)
     if topic is None:
         return None
@@ -97,7 +97,7 @@ def _schedule(ask: Ask, act: Action, was: Mapping[str, Any]) -> tuple[str, dict[
     if not was["there"]:
         return "delete-schedule", name
     if was.get("paused"):
-        # It would run: none is put and paused in one act.
+        # It would run: a schedule cannot be put and paused in one act.
         return None
     put = {key: value for key, value in was.items() if key != "there"}
     return ("restore-schedule", name | {"as": json.dumps(put)}) if can_be_said(put, ask.mask) else None

@@ -93,7 +93,7 @@ SPECS: tuple[Spec, ...] = (
         ),
     ),
     Spec(
-        Why, Does.READS, Path("GET", "/jobs/:id/why"), refuses=_REFUSES, again=Again.FREELY, role=Role.READ,
+        Why, Does.READS, Path("GET", "/jobs/:id/why"), refuses=_REFUSES, again=Again.FREELY, role=Role.READ, settled_by="everything",
         example=Example(
             None,
             {

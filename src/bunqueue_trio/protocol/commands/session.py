@@ -28,7 +28,7 @@ class Auth(Command[r.DataReply], kw_only=True, tag="Auth"):
     token: Name
 
 
-class Subscribe(Command[r.DataReply], kw_only=True, tag="Subscribe"):
+class Subscribe(Command[r.SubscribedReply], kw_only=True, tag="Subscribe"):
     """Choose the events this connection gets: names, or ``*`` for all.
 
     With ``own`` false, ``completed`` and ``failed`` do not come for what it reports itself: the answer to that says it already.
@@ -38,7 +38,7 @@ class Subscribe(Command[r.DataReply], kw_only=True, tag="Subscribe"):
     own: bool = True
 
 
-class Unsubscribe(Command[r.DataReply], kw_only=True, tag="Unsubscribe"):
+class Unsubscribe(Command[r.SubscribedReply], kw_only=True, tag="Unsubscribe"):
     """Stop some events on this connection: names, or ``*`` (the default) for all."""
 
     events: Names | Name = "*"

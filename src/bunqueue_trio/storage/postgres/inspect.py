@@ -100,7 +100,7 @@ class DatabaseReport(NamedTuple):
 
 
 def examine(place: Place, on_check: Callable[[str], None]) -> DatabaseReport:
-    """Check the store at ``place``; ``on_check`` is told what is looked at next.
+    """Check the store at ``place``; ``on_check`` gets the name of what is looked at next.
 
     Raises:
         StartupError: there is no store of ours, or it is of another version.

@@ -257,7 +257,7 @@ class Link:
         return StoreError(text)
 
     def _end(self, error: BaseException) -> None:
-        """Close a connection of which nobody knows what comes next; an answer that says no is an answer."""
+        """Close a connection when nobody knows what comes next on it; a refusal is an answer."""
         pgconn = self._connection and self._connection.pgconn
         if isinstance(error, Fenced) or (
             pgconn and pgconn.status == pq.ConnStatus.OK and pgconn.transaction_status == pq.TransactionStatus.IDLE

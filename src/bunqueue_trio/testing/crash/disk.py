@@ -62,7 +62,7 @@ class _File:
         _apply(self.synced, done, lambda _: len(done), len(done))
 
     def survivor(self, rng: random.Random) -> bytes:
-        """Return what a disk may hold of it after a power cut."""
+        """Return the content that a disk may have after a power cut."""
         records = [record for _, record in self.unsynced]
         n = len(records)
         some_moment = rng.randint(0, n)

@@ -49,7 +49,7 @@ async def ask_first(ask: Ask, wrong: str = "") -> Screen:
 
 
 async def do(ask: Ask) -> "tuple[str, Done] | Screen":
-    """Do it; return where to go, and what is to be said there; or the page again, with what is wrong."""
+    """Do the act; return where to go and what to say there, or the page again with what is wrong."""
     action = action_of(ask)
     form = as_said(action, dict(ask.form))
     if ask.cannot:
