@@ -194,7 +194,7 @@ class Bouncer(Cluster):
         file.write_text(
             f"[databases]\n* = host={target.directory} user=bq\n"
             f"[pgbouncer]\nunix_socket_dir = {self.directory}\nlisten_port = 5432\nlisten_addr =\nauth_type = any\n"
-            f"pool_mode = {pooling}\ndefault_pool_size = 4\nmax_client_conn = 200\n"
+            f"pool_mode = {pooling}\ndefault_pool_size = 4\nmax_client_conn = 200\nserver_login_retry = 1\n"
         )
         self.start()
 
