@@ -1,4 +1,4 @@
-"""Faults planted in the comparison with the original: what it would not see, or not ask for."""
+"""Faults planted in the comparison with the original, what it would not see or not ask for, and in fields that are there because of it."""
 
 from planted.row import Mutant
 
@@ -30,4 +30,7 @@ COMPAT = [
     Mutant(_PAGE, "<= _ALIKE < len(fields):", "<= _ALIKE:", "every object is a job"),
     Mutant(_PAGE, "        if not place:\n", "        if False:\n", "a table that has no place is dropped"),
     Mutant(_ORIGINAL, '    found = set()\n    for text in _sources(kind, "http*.js", "http-routes/*.js"):', '    found = set()\n    for text in _sources(kind, "http*.js"):', "half of its routes are not read"),
+    Mutant("engine/commands/dead.py", "retry_count=job.noted().auto_retries", "retry_count=0", "a list of dead letters does not say how often they were retried"),
+    Mutant("engine/commands/dead.py", "next_retry_at=outlook(engine, job, now)[1]", "next_retry_at=None", "a list of dead letters does not say when they are retried"),
+    Mutant("api/session.py", "self._subscription.reports.clear()\n                self._reply(0, r.SubscribedReply(subscribed=sorted(self._subscription.types))", "self._subscription.reports.clear()\n                self._reply(0, r.SubscribedReply(subscribed=[])", "who subscribes does not learn to what"),
 ]  # fmt: skip
