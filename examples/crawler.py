@@ -239,7 +239,7 @@ class Crawler:
 
     def __init__(
         self, client: Client, pages: Pages, web: httpx.AsyncClient, *, delay: float, backoff: float, at_once: int
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._client = client
         self._pages = pages
         self._web = web

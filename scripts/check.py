@@ -282,7 +282,7 @@ def main() -> int:
         nargs="?",
         default="full",
         choices=sorted(SELECTED),
-        help="fast: a minute or two, no slow tests, no coverage; full (the default): what a change must pass; long: all tests",
+        help="fast: about a minute, no slow tests, no coverage; full (the default): what a change must pass, about twelve minutes; long: all tests",
     )
     parser.add_argument("--python", help="run under this Python, such as python3.13, in an environment of its own")
     arguments = parser.parse_args()

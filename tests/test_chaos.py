@@ -65,7 +65,7 @@ def test_what_is_as_it_was_said_is_no_breach():
         ("one was heard of 2 times", [JOB], [ENDED], {"heard": lambda crowd: crowd.heard.update(["one"])}),
         ("refused", [JOB], [ENDED], {"acked": lambda books: books.strange.append("refused")}),
     ],
-)  # fmt: skip
+)
 def test_what_is_lost_or_doubled_is_found(said: str, waiting: list[Any], ended: list[Any], changes: dict[str, Any]):
     [found] = breaches(waiting, ended, **changes)
     assert found.startswith(said)

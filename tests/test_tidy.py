@@ -28,7 +28,7 @@ PATH_SUFFIXES = {".py", ".md", ".toml", ".sql", ".txt", ".html"}
 INDEX_ADDRESS = re.compile(
     r"--(?:extra-)?index" + r"-url[ =]|--find" + r"-links[ =]|--trusted" + r"-host[ =]"
     r"|pypi" + r"\.org|pythonhosted" + r"\.org|registry\.npm" + r"js",
-)  # fmt: skip
+)
 MACHINE_PATH = re.compile(r"(?<![\w.~-])(?:/(?:work|root)(?![\w-])|/home" + r"/)")
 
 
@@ -145,6 +145,17 @@ def test_table_of_the_architecture_names_files_that_exist(title: str):
     assert paths, f'the table under "{title}" names no file'
     missing = [path for path in paths if not any((base / path).exists() for base in (PACKAGE, ROOT))]
     assert not missing, f"ARCHITECTURE.md sends the reader to files that do not exist: {missing}"
+
+
+def test_the_architecture_leads_to_every_file_of_the_source():
+    """A new file has a row of "Where is it?", or is in a folder that has one."""
+    named = {
+        path.removeprefix("src/bunqueue_trio/")
+        for path in re.findall(r"`([^`\s]+)`", (ROOT / "ARCHITECTURE.md").read_text())
+    }
+    folders = tuple(path for path in named if path.endswith("/"))
+    modules = [str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"]
+    assert [path for path in sorted(modules) if path not in named and not path.startswith(folders)] == []
 
 
 @pytest.mark.parametrize(("phrase", "better"), BANNED.items())

@@ -38,7 +38,7 @@ DOORS = [
     ),
     Mutant(
         _SPLICE,
-        "        if _is_closed(leader):\n",
+        "        if _is_closed(leader) and not is_lost:\n",
         "        if False:\n",
         "a stop waits for clients that the leader has closed",
     ),
@@ -49,7 +49,10 @@ DOORS = [
         "the last answer to who still sends is lost",
     ),
     Mutant(
-        _SPLICE, "unread, nursery.cancel_scope)", 'b"", nursery.cancel_scope)', "what was read of a request is lost"
+        _SPLICE,
+        "unread, nursery.cancel_scope, talk)",
+        'b"", nursery.cancel_scope, talk)',
+        "what was read of a request is lost",
     ),
     Mutant(
         _HANDSHAKE,

@@ -1,6 +1,7 @@
 """What a server does while another one leads its store: it is a door to that one, and says so where it cannot be."""
 
 import json
+from typing import Any
 
 import pytest
 import trio
@@ -14,6 +15,7 @@ from bunqueue_trio.config import (
     WAITING_ROOM_S,
     Settings,
 )
+from bunqueue_trio.doors.link import LinkLost
 from bunqueue_trio.doors.remote import RemoteLink
 from bunqueue_trio.doors.waiting_room import Waiting, WaitingRoom
 from bunqueue_trio.errors import StartupError
@@ -88,6 +90,47 @@ async def test_a_bounded_number_waits_for_the_leader(room: WaitingRoom, autojump
     room._patient = LINK_PATIENT_MAX
     assert (await asked(room, PUSH)).startswith(b"HTTP/1.1 503 ")
     assert trio.current_time() == 0
+
+
+class LostOnce(RemoteLink):
+    """A link that seems up; the first connection to the leader does not come about, and the next one goes to ``leader``."""
+
+    def __init__(self, leader: trio.abc.Stream) -> None:
+        super().__init__()
+        self._streams: list[trio.abc.Stream | None] = [None, leader]
+
+    @property
+    def is_up(self) -> bool:
+        return True
+
+    async def wait_up(self, seconds: float) -> bool:
+        await trio.lowlevel.checkpoint()
+        return True
+
+    async def open(self, address: str) -> Any:
+        await trio.lowlevel.checkpoint()
+        stream = self._streams.pop(0)
+        if stream is None:
+            raise LinkLost("it has just died")
+        return stream
+
+
+async def test_no_byte_of_a_large_request_is_lost_when_the_leader_cannot_be_reached(
+    autojump_clock: trio.testing.MockClock,
+):
+    leader, its = trio.testing.memory_stream_pair()
+    room = WaitingRoom(LostOnce(its), Settings())
+    request = b"POST /queues/q/jobs HTTP/1.1\r\nContent-Length: 200000\r\n\r\n" + b"x" * 200_000
+    mine, theirs = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(room.serve, theirs)
+        nursery.start_soon(mine.send_all, request)
+        got = b""
+        with trio.fail_after(60):
+            while len(got) < len(request):
+                got += await leader.receive_some(65536)
+        assert got == request
+        nursery.cancel_scope.cancel()
 
 
 async def test_who_goes_before_the_answer_does_no_harm(room: WaitingRoom, autojump_clock: trio.testing.MockClock):

@@ -243,7 +243,7 @@ def _reply(kind: type[c.Command]) -> list[str]:
     """Return the names of what a reply to ``kind`` holds; what stands in ``data`` with its dot."""
     if SPECS[kind].http is None:
         return [f.encode_name for f in msgspec.structs.fields(SPECS[kind].reply) if f.name not in ("ok", "data")]
-    page = PAGE_ANSWERS.get(kind.__name__.lower())
+    page = PAGE_ANSWERS.get(kind)
     if page is not None:
         return _flat(page[200][2]["properties"], lambda schema: schema.get("properties", {}))
     if kind in EXAMPLES:

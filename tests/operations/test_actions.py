@@ -56,7 +56,7 @@ async def test_acts_are_in_the_words_of_the_commands_with_dates_and_units(shell:
         "limit emails at once 5 (was none) 1",
         f"resume emails reason was mail\\x1b[2J is down; until was {when} 1",
         f"pause emails reason mail\\x1b[2J is down; until {when} 1",
-    ]  # fmt: skip
+    ]
 
 
 async def test_steps_of_one_act_are_one_line(shell: Shell):

@@ -11,7 +11,7 @@ from tests.operations.processes import Running, bunqueue, serving, until
 PAGE = Path(__file__).parents[2] / "docs" / "night.md"
 ERRORS = (
     ["ConnectionError: 10.0.0.7:25 refused"] * 3 + ["TimeoutError: no answer within 30 s"] * 2 + ["no such address 'x'"]
-)  # fmt: skip
+)
 
 
 def commands() -> list[str]:

@@ -219,7 +219,7 @@ async def test_a_batch_that_is_taken_when_the_last_step_is_done_is_written_and_n
     bulk_of_old_ones = begin(world, bulk(10))
     await settled()
     assert world.journal.half.is_there
-    with world.core.one_turn():
+    with world.core.turns.many:
         add_at_once(world, bulk_of_old_ones)
         large = world.core.begin(c.Push(queue="q", job_id="large", data=c.Raw(b'"%s"' % (b"x" * INLINE_BYTES_MAX))))
     later = world.core.begin(c.Push(queue="q", job_id="later", data=c.Raw(b"1")))
@@ -239,7 +239,7 @@ async def test_trouble_of_a_commit_is_that_of_the_flusher_that_waited_for_the_la
             world.start(nursery)
             begun = begin(world, bulk(10))
             await settled()
-            with world.core.one_turn():
+            with world.core.turns.many:
                 add_at_once(world, begun)
             await trio.sleep(60)
 
@@ -337,7 +337,7 @@ async def test_what_a_turn_brings_is_done_in_time(nursery: trio.Nursery, answers
     world.start(nursery)
     await answers.ask("pull", world.pull, wait_ms=60_000)
     begun_at = world.now_ms()
-    with world.core.one_turn():
+    with world.core.turns.many:
         world.core.begin(c.Push(queue="q", data=Raw(b"1"), job_id="later", delay=1000))
         world.core.begin(c.Push(queue="other", data=Raw(b"1")))
     await trio.sleep(2)
@@ -348,7 +348,7 @@ async def test_what_a_turn_brings_is_done_in_time(nursery: trio.Nursery, answers
 async def test_a_durable_push_makes_the_commit_of_its_turn_durable(nursery: trio.Nursery):
     world = World()
     world.start(nursery)
-    with world.core.one_turn():
+    with world.core.turns.many:
         durable = world.core.begin(c.Push(queue="q", data=Raw(b"1"), durable=True))
         world.core.begin(c.Push(queue="q", data=Raw(b"1")))
     await world.core.finish(durable)

@@ -357,7 +357,7 @@ async def _push_for_ever(world: World, rng: random.Random, pushed: list[str], as
     async with trio.open_nursery() as pushing:
         while True:
             for _ in range(rng.randrange(1, 5)):
-                with suppress(Refused), world.core.one_turn() if rng.random() < 0.5 else nullcontext():
+                with suppress(Refused), world.core.turns.many if rng.random() < 0.5 else nullcontext():
                     for _ in range(rng.randrange(1, 4)):
                         command = bulk() if rng.random() < 0.3 else new()
                         pushing.start_soon(finish, world.core.begin(command, sliced=True))

@@ -78,5 +78,5 @@ async def test_it_waits_while_its_queue_is_paused_and_while_the_disk_has_no_room
     await trio.sleep(3)
     assert await told(running) == ("first", 0, 0, 0)
     running.journal.note_room(nearly_full=False)
-    await trio.sleep(1)
+    await trio.sleep(1.5)
     assert await told(running) == ("first", 3, 3, 0)

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import trio
 
+from bunqueue_trio.config import BEATS_A_LEASE
 from bunqueue_trio.engine.trails import Line
 from bunqueue_trio.errors import StartupError, StoreError, TakenOver
 from bunqueue_trio.storage.awaited import NoteLeader, nobody_asks
+from bunqueue_trio.storage.cluster import DoorFigures
 from tests.storage.ledger import NOW, Ledger, keep, loaded, make_job
 from tests.storage.retention_contract import prune_all
 
@@ -206,6 +208,21 @@ async def test_a_server_gives_the_leader_time_however_old_its_last_word_is(
     watched = Watched(monkeypatch, SILENT)
     (await take_over(url, 3)).close()
     assert 10 <= watched.taken_at[0] < 11, "its lease, whatever that of who waits is; and nobody was asked before"
+
+
+async def test_a_leader_that_has_ended_is_followed_when_it_has_missed_a_word(
+    url: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+):
+    """Its machine says so; not when the database has lost what a later leader wrote, which may still be there."""
+    watched = Watched(monkeypatch, SILENT)
+    gone = DoorFigures(is_gone=True)
+    (await take_over(url, 3, lambda: lambda *_: gone)).close()
+    word_s = SILENT.lease_s / BEATS_A_LEASE
+    assert word_s < watched.taken_at[0] < 2 * word_s + 2 * standby.STANDBY_S
+    later = SILENT._replace(term=2, holder="the one that lives")
+    watched = Watched(monkeypatch, later, *[SILENT] * 100)
+    (await take_over(url, 3, lambda: lambda *_: gone)).close()
+    assert watched.taken_at[0] >= SILENT.lease_s
 
 
 async def test_who_has_let_go_is_followed_at_once(

@@ -132,7 +132,7 @@ def test_a_drop_gives_back_and_counts_a_stall(lane: Server, client: Client, queu
 @pytest.mark.parametrize(
     ("method", "target", "body"),
     [("GET", "/health", b""), ("POST", "/queues/{}/jobs", b'{"data":1}'), ("GET", "/nowhere", b"")],
-)  # fmt: skip
+)
 def test_who_has_asked_and_says_no_more_is_answered(
     lane: Server, queue: str, method: str, target: str, body: bytes
 ) -> None:

@@ -18,7 +18,7 @@ from trials.overload.crowd import (
     send_now,
     spread,
     told,
-)  # fmt: skip
+)
 
 LARGE = 10 * MIB - 100
 """Bytes of the largest body that is taken, with room for what is around its payload."""

@@ -202,7 +202,8 @@ class Gateway:
                 decode(kind, body)
             content_type, body, status = ANSWERS[kind](self._server)
             return Response(status, self._headers(content_type, call.origin), body)
-        begun = self._begin(call, route, match, large or body, address)
+        with self._core.turns.alone(kind):
+            begun = self._begin(call, route, match, large or body, address)
         reply = begun.reply
         if begun.waits and wait is not None:
             reply = await wait(self._core.finish, begun)
@@ -213,13 +214,16 @@ class Gateway:
     def _reply(self, call: Call, reply: Reply) -> Response:
         delivery = Delivery(self._core, reply) if call.target in TAKES else None
         try:
-            # Before it is copied: that is what costs.
-            self._server.buffers.check(payload_size(reply))
-            encoded = encode(reply)
+            return self.say(call, reply, delivery)
         except (Refused, MemoryError):
             self._core.give_back(reply)
             raise
-        return Response(200, self._headers(JSON, call.origin), encoded, delivery)
+
+    def say(self, call: Call, reply: Reply, delivery: Delivery | None) -> Response:
+        """Return the response that says ``reply``, which nothing happens to; raise ``Refused`` where there is no room for it."""
+        # Before it is copied: that is what costs.
+        self._server.buffers.check(payload_size(reply))
+        return Response(200, self._headers(JSON, call.origin), encode(reply), delivery)
 
     def count(self, response: Response, hold: Hold) -> Response:
         """Let ``hold`` count the body of ``response`` until it is sent; return a refusal instead if there is no room."""

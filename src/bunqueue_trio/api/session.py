@@ -180,7 +180,7 @@ class Session:
             except BadMessage as bad:
                 self._read = message, bad
             else:
-                self._read = None if read is None else (message, read.command)
+                self._read = message, read.command
 
     def receive(self, message: bytes, nursery: trio.Nursery) -> None:
         """Take in one message; a pull that must wait does so in ``nursery``."""

@@ -109,7 +109,7 @@ def drain(
 @json_option
 def clean(
     url: str, token: str | None, queue: str, state: str, *, grace: int, dry_run: bool, yes: bool, as_json: bool
-) -> None:  # fmt: skip
+) -> None:
     """Remove the jobs of QUEUE in STATE for good: waiting, delayed, waiting-children, completed or failed ones.
 
     `failed`: the dead letters. It says how many they are and what they take before it asks.
@@ -138,7 +138,7 @@ def clean(
 @json_option
 def obliterate(
     url: str, token: str | None, queue: str, *, force: bool, dry_run: bool, yes: bool, as_json: bool
-) -> None:  # fmt: skip
+) -> None:
     """Remove all that there is of QUEUE for good: jobs, records of ended ones, pause and limits."""
     refuse_unknown(url, token, queue)
     view = answer(url, token, c.GetQueue, queue=queue)["queue"]

@@ -52,7 +52,7 @@ _WHY_STILL = {
 @json_option
 def dead(
     url: str, token: str | None, queue: str | None, wanted: dict[str, Any], *, limit: int, groups: bool, as_json: bool
-) -> None:  # fmt: skip
+) -> None:
     """Show the jobs of QUEUE that failed for good, newest first: when, id, reason and last error; without QUEUE all that a filter describes.
 
     The reason is `max_attempts_exceeded`, `timeout` (the last attempt took too long), `unrecoverable` (its worker gave it up),

@@ -310,7 +310,7 @@ def _who() -> str:
 
 def _each(
     job_ids: tuple[str, ...], done: str | Callable[[dict[str, Any]], str], act: Callable[[str], Any], *, as_json: bool
-) -> None:  # fmt: skip
+) -> None:
     """Do it to each of the jobs, and say what is ``done`` by the answer; those that refuse it do not keep it from the others."""
     refused = []
     for job_id in job_ids:

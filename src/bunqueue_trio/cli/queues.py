@@ -40,7 +40,7 @@ class Moment(click.ParamType[tuple[int, bool] | datetime]):
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, bool] | datetime:  # fmt: skip
+    ) -> tuple[int, bool] | datetime:
         """Return the ms, and whether they count from now; or the date and time."""
         if not isinstance(value, str):
             return value  # type: ignore[no-any-return]
@@ -126,7 +126,7 @@ def queues(url: str, token: str | None, queue: str | None, *, limit: int | None,
 @json_option
 def pause(
     url: str, token: str | None, queue: str, *, reason: str | None, until: tuple[int, bool] | None, as_json: bool
-) -> None:  # fmt: skip
+) -> None:
     """Stop delivering jobs of QUEUE. Pushes are still accepted, and active jobs go on.
 
     The pause lasts over restarts of the server, until `resume` or --until. A second pause replaces the first.
@@ -185,7 +185,7 @@ class PerTime(click.ParamType[tuple[int, int] | str]):
 @json_option
 def limit(
     url: str, token: str | None, queue: str, *, number: str | None, rate: tuple[int, int] | str | None, as_json: bool
-) -> None:  # fmt: skip
+) -> None:
     """Allow at most N active jobs of QUEUE, or N deliveries in a time; `none` removes a limit. Shows both.
 
     They last over restarts of the server. When the number falls, active jobs stay with their workers.

@@ -233,7 +233,7 @@ def preview(url: str, token: str | None, *, next_: int, as_json: bool, **given: 
 @_as_json
 def put(
     url: str, token: str | None, name: str, queue: str, data: str, *, dry_run: bool, as_json: bool, **given: Any
-) -> None:  # fmt: skip
+) -> None:
     """Create the schedule NAME, or replace it: it brings jobs with the payload JSON to QUEUE.
 
     Nothing runs because of this; one that is the same already stays as it is, and what is another than before is shown: what is not

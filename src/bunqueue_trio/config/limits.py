@@ -145,7 +145,7 @@ STORE_PAGE_ROWS = 5000
 # Bytes of the newest batches that are remembered: a database may come back without them.
 STORE_TAIL_BYTES = 32 * MIB
 # How often within its lease a server says that it is alive.
-BEATS_A_LEASE = 5
+BEATS_A_LEASE = 6
 # How long whoever asks a server that waits has to send its question, and to take the answer.
 WAITING_ROOM_S = 10
 # How many may ask a server that waits at once.
@@ -186,6 +186,8 @@ STANDBY_S = 0.5
 ROOM_S = 1
 # How long a large request waits in line for a batch before it is refused.
 TURN_S = 2
+# Waiting pulls that are answered in the step of the commit of their jobs: 40 µs each.
+HANDED_MAX = 16
 # Jobs given to waiting pulls in one step, but for the last pull, of 1,000 at most: 4 to 14 ms.
 SERVED_MAX = 500
 # Commits of one task before it lets others run: about 1 ms.

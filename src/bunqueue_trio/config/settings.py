@@ -21,7 +21,7 @@ from bunqueue_trio.config.spelling import (
     parse_store,
     parse_token,
     without_password,
-)  # fmt: skip
+)
 
 LISTENING, SECURITY, DELIVERY = "Listening", "Security", "Delivery"
 RETENTION, LIMITS, OPERATION = "Retention", "Limits", "Operation and logs"
@@ -88,7 +88,7 @@ class Settings:
         secret=True, each=parse_store,
     )  # fmt: skip
     store_lease_ms: int = _setting(
-        10_000, "STORE_LEASE_MS", OPERATION, "How long a server that is not heard of keeps others from taking its STORE over.",
+        6_000, "STORE_LEASE_MS", OPERATION, "How long a server that is not heard of keeps others from taking its STORE over.",
         low=1, high=365 * DAY_MS, breaks="nobody would ever take over",
     )  # fmt: skip
     link_bind: str = _setting(

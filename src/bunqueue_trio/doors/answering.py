@@ -161,7 +161,7 @@ class Answering:
             at = 0
             while at < len(messages):
                 ends = now() + TURN_LONG_S
-                with self._core.one_turn():
+                with self._core.turns.many:
                     for message in messages[at : at + TURN_REQUESTS]:
                         self._hear(message, nursery)
                         at += 1

@@ -34,7 +34,11 @@ ROOM_MADE = b"+"
 
 
 class LinkLost(Exception):
-    """The leader cannot be reached."""
+    """The leader cannot be reached; ``is_refused``: its machine says that nobody listens there."""
+
+    def __init__(self, why: str, *, is_refused: bool = False) -> None:
+        super().__init__(why)
+        self.is_refused = is_refused
 
 
 class Link(Protocol):

@@ -74,6 +74,10 @@ class RemoteLink:
         self._context.check_hostname = False
         self._context.verify_mode = ssl.CERT_NONE
         self._silent_since = math.inf
+        self._reached: Where | None = None
+        """The leader that could be reached last."""
+        self.is_gone: bool = False
+        """Whether that one could be, and its machine says now that nobody is there: its process has ended."""
         self._up = trio.Event()
         self._is_own = False
 
@@ -90,7 +94,7 @@ class RemoteLink:
         if self._leader is not None and self._leader != self._last:
             # The one before may only hang, and answer when nobody may believe it.
             self._let_go()
-            self._last = self._leader
+            self._last, self.is_gone = self._leader, False
 
     def _note_down(self) -> None:
         # Whoever waits then waits for the connection that there is.
@@ -135,6 +139,7 @@ class RemoteLink:
                 await trio.aclose_forcefully(await self._open(_PROBE))
             except LinkLost as lost:
                 self._note_down()
+                self.is_gone = lost.is_refused and leader is not None and leader == self._leader == self._reached
                 self._silent_since = min(self._silent_since, trio.current_time())
                 if trio.current_time() - self._silent_since >= LINK_SILENT_S:
                     # It hangs: the kernel alone would hold on to it.
@@ -148,6 +153,8 @@ class RemoteLink:
                     if not self._is_own:
                         _log.info("serving through the leader", leader=str(leader.bind), tls=leader.is_tls)
                     self._up.set()
+                    self._reached = leader
+                self.is_gone = False
                 told, self._silent_since = None, math.inf
             await trio.sleep(LINK_LOOK_S)
 
@@ -171,7 +178,8 @@ class RemoteLink:
                 await trio.aclose_forcefully(stream)
                 untie(stream)
             if isinstance(error, (OSError, trio.TooSlowError, Distrusted, *_GONE)):
-                raise LinkLost(str(error) or "it does not answer") from None  # noqa: ASYNC104 - it was no Cancelled
+                why = str(error) or "it does not answer"
+                raise LinkLost(why, is_refused=_is_refused(error)) from None  # noqa: ASYNC104 - it was no Cancelled
             raise
         return stream
 
@@ -240,6 +248,14 @@ class RemoteDoors:
             self._greeting.pop(scope, None)
         await trio.aclose_forcefully(stream)
         return None
+
+
+def _is_refused(error: BaseException) -> bool:
+    """Return whether nobody listens at any address of a machine."""
+    causes = (
+        error.__cause__.exceptions if isinstance(error.__cause__, BaseExceptionGroup) else [error.__cause__ or error]
+    )
+    return all(isinstance(each, ConnectionRefusedError) for each in causes)
 
 
 def _notice_death(stream: trio.SocketStream) -> None:

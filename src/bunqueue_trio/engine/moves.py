@@ -96,7 +96,7 @@ class Moves(Telling):
         "trails",
         "woken",
         "workers",
-    )  # fmt: skip
+    )
 
     left: int
     reruns: Reruns

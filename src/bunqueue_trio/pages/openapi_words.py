@@ -96,14 +96,6 @@ DESCRIPTIONS = {
         "Each message is one JSON object, as the schema `Event` says; the first says `connected`. Send the last `id` as "
         "`Last-Event-ID` to get what was missed."
     ),
-    "/jobs/:id/fail": (
-        "`unrecoverable`: it was the last attempt, whatever attempts are left. `retryIn`: the ms until the next attempt, "
-        "instead of the backoff; it gives no attempt more. Both at once are refused."
-    ),
-    "/jobs/fail-batch": (
-        "`runAt` has for each failure, in its place, when the job is tried again: null for never, or if it did not count. "
-        "`ignoredIds` names the jobs that are not active, or not held by the token; without any it is left out."
-    ),
     "/ticket": (
         "For `EventSource` and `WebSocket` in browsers, which cannot send a token: append `?ticket=…` to the address of an "
         "event stream or a WebSocket. It counts once, and for `expiresIn` ms."
@@ -160,13 +152,13 @@ _COLLECTIONS = _counts("jobIndex", "completedJobs", "processingTotal", "queuedTo
 _READY = _of(ok=_BOOL, ready=_BOOL)
 _UPGRADE = (ERRORS[426].description, _JSON, {"$ref": "#/components/schemas/ErrorReply"})
 
-PAGE_ANSWERS: dict[str, dict[int, tuple[str, str, _Schema]]] = {
+PAGE_ANSWERS: dict[str | type[c.Command], dict[int, tuple[str, str, _Schema]]] = {
     "live": {200: ("It is.", _TEXT, {"type": "string", "const": "OK"})},
     "ready": {
         200: ("It is.", _JSON, _READY),
         503: ("It is not: disk or database refuses changes, or the server is stopping.", _JSON, _READY),
     },
-    "ping": {200: ("It does.", _JSON, _of(ok=_TRUE, data=_of(pong=_TRUE, time=_COUNT)))},
+    c.Ping: {200: ("It does.", _JSON, _of(ok=_TRUE, data=_of(pong=_TRUE, time=_COUNT)))},
     "health": {
         200: (
             "Memory in MB, uptime in seconds.",
@@ -182,7 +174,7 @@ PAGE_ANSWERS: dict[str, dict[int, tuple[str, str, _Schema]]] = {
             ),
         )
     },
-    "stats": {
+    c.Stats: {
         200: (
             "Memory in MB, uptime in seconds.",
             _JSON,
@@ -204,7 +196,7 @@ PAGE_ANSWERS: dict[str, dict[int, tuple[str, str, _Schema]]] = {
             ),
         )
     },
-    "storagestatus": {
+    c.StorageStatus: {
         200: (
             "Sizes in bytes, growth in bytes an hour; times in ms, `since` in epoch ms.",
             _JSON,
@@ -346,4 +338,4 @@ PAGE_ANSWERS: dict[str, dict[int, tuple[str, str, _Schema]]] = {
     "docs-bundle": {200: ("Part of the page.", "text/javascript", _STRING)},
     "docs-start": {200: ("Part of the page.", "text/javascript", _STRING)},
 }
-"""Page → what it answers."""
+"""Page, or command that a page answers → what it answers."""

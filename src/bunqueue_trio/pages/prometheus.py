@@ -234,9 +234,11 @@ class _Scrape(Collector):
             "How far the system clock is ahead of the server's, in ms: it was set, or the machine was suspended",
             told.clock_offset_ms,
         )
-        yield GaugeMetricFamily("bunqueue_pollers", "Waiting pulls waiting for a job", told.pulls_waiting)
+        yield GaugeMetricFamily("bunqueue_pollers", "Waiting pulls", told.pulls_waiting)
         yield GaugeMetricFamily(
-            "bunqueue_waits", "Requests waiting for the end of a job; with the pollers at most POLLERS_MAX", told.waits
+            "bunqueue_waits",
+            "Requests waiting for the end of a job; with the waiting pulls at most POLLERS_MAX",
+            told.waits,
         )
         connections = GaugeMetricFamily("bunqueue_connections", "Open connections by kind", labels=["kind"])
         for kind in ("tcp", "ws", "sse"):

@@ -60,6 +60,11 @@ def cut_texts(names: bytes, body: bytes) -> bytes:
     return b"".join(pieces)
 
 
+def cut_ends(raw: bytes) -> str:
+    """Return the text in a JSON string of more bytes than ``CUT_BYTES``, without its middle."""
+    return _ends(raw, 1, len(raw) - 1)
+
+
 def text_of(raw: bytes) -> str:
     """Return the text in ``raw``, a JSON string with lone surrogates; those stay as escapes.
 
@@ -94,7 +99,8 @@ def _ends(body: bytes, begin: int, end: int) -> str:
         head = head[:-1]
     elif (escape := head.rfind(rb"\u", len(head) - 5)) >= 0 and not _is_escape(head, escape):
         head = head[:escape]
-    if _is_escape(body[begin:end], end - _WINDOW - begin):
+    # A quote stands before the text, and ends what is looked at.
+    if _is_escape(body, end - _WINDOW):
         tail = tail[1:]
     middle = end - begin - 2 * _HALF
     return text_of(b'"%s"' % head)[:_HALF] + _GAP.format(middle, "bytes") + text_of(b'"%s"' % tail)[-_HALF:]
@@ -102,7 +108,7 @@ def _ends(body: bytes, begin: int, end: int) -> str:
 
 def _is_escape(text: bytes, at: int) -> bool:
     """Return whether the byte at ``at`` belongs to a backslash before it."""
-    before = text[max(0, at - 64) : at]
-    if before.strip(b"\\") == b"":
-        before = text[:at]
+    size = 64
+    while (before := text[max(0, at - size) : at]).strip(b"\\") == b"" and size < at:
+        size *= 8
     return (len(before) - len(before.rstrip(b"\\"))) % 2 == 1

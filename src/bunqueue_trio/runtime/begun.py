@@ -49,6 +49,8 @@ class Begun(Struct):
     """Its place among those who wait for the end of a job."""
     is_gone: Callable[[], bool] | None = None
     """Tells whether the client of a waiting pull has hung up."""
+    hand: Callable[[r.Reply], bool] | None = None
+    """Sends the job that a pull has waited for; see :class:`Waiter`."""
     by: By = SERVER
     """Who asked for it, if it is done in slices."""
     bulk: Bulky | None = None

@@ -7,7 +7,6 @@ its delivery.
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -33,6 +32,7 @@ from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.meters import Meters
 from bunqueue_trio.runtime.notices import tell
 from bunqueue_trio.runtime.slices import LOOKED_MAX, REST, REST_MAX_S, TOLD_S, joined, next_slice, pause_after
+from bunqueue_trio.runtime.turn import Turns
 from bunqueue_trio.runtime.waiting import Waiter, WaitingPulls, jobs_of
 
 _log = structlog.get_logger()
@@ -60,6 +60,7 @@ class Core:
         self.meters: Meters = Meters()
         self.ends: Ends = Ends(engine)
         self.waiting: WaitingPulls = WaitingPulls(engine, self.meters.wait)
+        self.turns: Turns = Turns(journal, self._set_alarms)
 
     @property
     def is_sure(self) -> bool:
@@ -75,7 +76,8 @@ class Core:
         Raises:
             Refused: with status and text for the client; nothing was changed.
         """
-        begun = self.begin(command, owner, by=by, sliced=True)
+        with self.turns.alone(type(command)):
+            begun = self.begin(command, owner, by=by, sliced=True)
         return await self.finish(begun) if begun.waits or begun.epoch else begun.reply
 
     def begin(
@@ -225,10 +227,6 @@ class Core:
         self.waiting.leave(waiter)
         waiter.served.set()
         return True
-
-    def one_turn(self) -> AbstractContextManager[None]:
-        """Do the commands of the block, which is one step, in one commit; see :meth:`Journal.one_commit`."""
-        return self.journal.one_commit(self._set_alarms)
 
     def is_dead(self, job_id: str) -> bool:
         """Return whether a job is a dead letter now."""
@@ -426,7 +424,7 @@ class Core:
             return nothing
         self._check_pollers()
         waiter = begun.waiter = Waiter(command, owner, begun.at)
-        waiter.is_gone = begun.is_gone
+        waiter.is_gone, waiter.hand = begun.is_gone, begun.hand
         if self.waiting.join(waiter):
             self.advance()
         self.pulls_waiting += 1
@@ -436,6 +434,7 @@ class Core:
                 await waiter.served.wait()
             begun.at += trio.current_time() - parked_at
             if waiter.reply is None:
+                # Or its client has its job already.
                 return nothing
             if waiter.handed > self.journal.committed:
                 await self.journal.wait_committed(waiter.handed)

@@ -107,7 +107,10 @@ class Server:
         self.sampler: AgeSampler = AgeSampler(self.journal, store)
         self.hub: Hub = Hub(store)
         self.history: History = History()
-        self.journal.on_commit += [self.hub.publish, self.core.meters.committed, self.history.committed]
+        # Events are published before the answers of their commit; and who has waited for a job has its answer first.
+        self.journal.on_commit += [
+            self.hub.publish, self.core.waiting.hand_over, self.core.meters.committed, self.history.committed
+        ]  # fmt: skip
         self.memory: Memory = Memory()
         self.scrape: Shared[Page] = Shared(PICTURE_MS)
         """The newest page for Prometheus: making it looks at every queue."""

@@ -25,6 +25,8 @@ class DoorFigures(NamedTuple):
     """Of clients."""
     requests: int = 0
     """Of those, which the leader has not answered."""
+    is_gone: bool = False
+    """The leader was reached, and its machine says now that it has ended."""
 
 
 class Waiting(NamedTuple):

@@ -18,7 +18,7 @@ from bunqueue_trio.errors import (
     JobRemoved,
     Refused,
     ServerUnavailable,
-)  # fmt: skip
+)
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.address import given_token, given_url, http_url, this_process
 from bunqueue_trio.protocol.catalog import AWAITS, SPECS, TAKES
@@ -145,7 +145,7 @@ class SyncClient:
         """Tell the server who pulls with this client from now on, and return the id that its list of workers has."""
         reply = self._ask(
             c.RegisterWorker, workerId=self._worker, name=name, queues=queues, concurrency=concurrency, **this_process()
-        )  # fmt: skip
+        )
         self._worker = str(reply["data"]["id"])
         return self._worker
 

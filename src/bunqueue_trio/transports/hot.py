@@ -105,7 +105,7 @@ class HotLoop:
                     await self._poller.wait()
                     self._due = self._poller.ready(TURN_REQUESTS)
                     self._due.reverse()
-                with self._core.one_turn():
+                with self._core.turns.many:
                     self._take_turn()
         finally:
             self._runs = False

@@ -118,7 +118,7 @@ class Dashboard:
 
     async def _answer(
         self, ask: Ask, target: Any, match: Match, headers: Mapping[str, str], fresh: str | None
-    ) -> Response:  # fmt: skip
+    ) -> Response:
         if target == "logout":
             self._gateway.logins.sign_out(ask.viewer.cookie)
             return _lead("/ui/login", self._set_cookie(headers, "", 0))
@@ -280,4 +280,4 @@ def _static(name: str, headers: Mapping[str, str]) -> Response:
         raise errors.NOT_FOUND.refuse()
     return Response(
         200, (("Content-Type", kind), ("Cache-Control", "public, max-age=31536000, immutable"), *_SAFE), _file(name)
-    )  # fmt: skip
+    )

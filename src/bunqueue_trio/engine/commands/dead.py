@@ -28,7 +28,7 @@ def _list(engine: Engine, command: c.Dlq, now: int, owner: Owner) -> r.Reply:
             next_retry_at=outlook(engine, job, now)[1],
         )
         for job in jobs
-    ]  # fmt: skip
+    ]
     return r.DeadReply(entries=entries, total=engine.dead_left(command.queue), next=after)
 
 
