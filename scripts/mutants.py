@@ -292,7 +292,7 @@ def run_unharmed() -> Verdict:
 
 @contextmanager
 def a_copy(mutant: Mutant | None) -> Iterator[Path]:
-    """Make a copy of the source, with the fault in it."""
+    """Make a copy of the source, with the fault in it; for one in trials of these, too, with the documents that they look at."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as name:
         copy = Path(name) / "src"
         copy.parent.chmod(0o755)  # some tests look at it as nobody
@@ -302,7 +302,6 @@ def a_copy(mutant: Mutant | None) -> Iterator[Path]:
             target = copy.parent / place_of(mutant.file)
             if not target.exists():
                 shutil.copytree(ROOT / "trials", copy.parent / "trials")
-                # They look beside themselves for the documents.
                 (copy.parent / "docs").symlink_to(ROOT / "docs")
             target.write_text(target.read_text().replace(mutant.old, mutant.new))
         yield copy
