@@ -42,7 +42,9 @@ async def test_reading_goes_on_while_the_disk_refuses(start: Start) -> None:
         "/workers",
         *lists,
     ):
-        target = path.replace(":queue", "q").replace(":name", "nightly") + "?state=waiting" * path.endswith("jobs/list")
+        target = path.replace(":queue", "q").replace(":name", "nightly").replace(
+            ":id", job_id
+        ) + "?state=waiting" * path.endswith("jobs/list")
         for client in clients[1:]:
             put(client, request_bytes("GET", target))
         assert [status(await answer(client)) for client in clients[1:]] == [200, 200], path
