@@ -30,10 +30,11 @@ from planted import MUTANTS, Mutant
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path("src") / "bunqueue_trio"
 PARTS = 24
-HANGS_S = 25  # a fault may be an endless loop, or a wait for what never comes: a test that takes so long has failed
+HANGS_S = 60  # a fault may be an endless loop, or a wait for what never comes: a test that takes so long has failed
 PATIENCE_S = 300  # and so have tests that hang outside of one; all of them together take less
 UNHARMED_S = 1200
 SLICE = 4  # test files that are loaded at first
+FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+?)::", re.MULTILINE)
 WORD = re.compile(r"[a-z]{3,}")
 
 # Without test_model.py: it finds nothing that the seeds do not, and would shrink what it finds.
@@ -251,13 +252,14 @@ def run(mutant: Mutant) -> Verdict:
         # What any quick test notices is noticed, whatever the tables say.
         for tests in slices(rest):
             verdict = run_tests(copy, tests, plain=False)
+            while failed := FAILED.search(verdict.said):
+                if run_unharmed([failed[1]], HANGS_S, PATIENCE_S).passed:
+                    return verdict._replace(late=failed[1])
+                # It is none of the fault's doing.
+                tests.remove(failed[1])
+                verdict = run_tests(copy, tests, plain=False)
             if verdict.unclear:
                 return verdict
-            if failed := re.search(r"^(?:FAILED|ERROR) (\S+?)::", verdict.said, re.MULTILINE):
-                with a_copy(None) as unharmed:
-                    if run_tests(unharmed, [failed[1]], plain=False).passed:
-                        return verdict._replace(late=failed[1])
-                return Verdict(passed=False, said=f"pytest ended: {failed[1]} fails without any fault")
     return Verdict(passed=True)
 
 
@@ -269,16 +271,10 @@ def slices(tests: list[str]) -> Iterator[list[str]]:
         tests, size = tests[size:], 2 * size
 
 
-def run_unharmed() -> Verdict:
-    """Run all tests of TESTS on a copy without any fault."""
+def run_unharmed(tests: list[str], hangs_s: float, patience_s: float) -> Verdict:
+    """Run these tests on a copy without any fault."""
     with a_copy(None) as copy:
-        return run_tests(
-            copy,
-            [*dict.fromkeys(path for tests in TESTS.values() for path in tests)],
-            plain=False,
-            hangs_s=UNHARMED_S,
-            patience_s=UNHARMED_S,
-        )
+        return run_tests(copy, tests, plain=False, hangs_s=hangs_s, patience_s=patience_s)
 
 
 @contextmanager
@@ -410,7 +406,8 @@ def main() -> int:
         print(f"{len(waiting)} faults wait for a test that notices them")
         chosen = [mutant for mutant in chosen if not mutant.open]
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
-        unharmed, judged = pool.submit(run_unharmed), pool.map(run, chosen)
+        listed = [*dict.fromkeys(path for tests in TESTS.values() for path in tests)]
+        unharmed, judged = pool.submit(run_unharmed, listed, UNHARMED_S, UNHARMED_S), pool.map(run, chosen)
         if not unharmed.result().passed:
             print(f"the tests fail without any fault:\n{unharmed.result().said}")
             return 1
