@@ -80,6 +80,7 @@ TESTS = {
         "tests/stream/test_named_events.py",
         "tests/stream/test_reported.py",
         "tests/stream/test_hot.py",
+        "tests/runtime/test_bulk.py",
     ],
     "config": ["tests/operations/test_spelling.py", "tests/operations/test_config.py"],
     "doors": ["tests/doors"],
