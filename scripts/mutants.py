@@ -212,7 +212,7 @@ PLAIN = {"engine", "protocol"}
 
 FORKS = multiprocessing.get_context("forkserver")
 NO_QUICK_TEST = 5  # what pytest ends with
-PRELOADED = ["pytest", "msgspec", "apsw", "trio.testing", "structlog"]
+PRELOADED = ["pytest", "hypothesis", "pytest_trio.plugin", "msgspec", "apsw", "trio.testing", "structlog"]
 """What each run begins with; never the package itself, of which every run has another copy."""
 
 
@@ -339,6 +339,8 @@ def run_tests(
         return Verdict(passed=True)
     quick = ["-m", "not slow and not long and not bench", f"--timeout={hangs_s}", "-o", "timeout_func_only=true"]
     command = ["-x", "-q", *quick, "-p", "no:cacheprovider", "-p", "no:schemathesis", *tests]
+    # Of plugins that were loaded before nothing is rewritten: no assertion of theirs is looked at.
+    command += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     if plain:
         command += ["-p", "pytest_timeout", "-c", os.devnull, "--rootdir", str(ROOT)]
         command += ["--import-mode=importlib", "-o", f"pythonpath={ROOT}"]
