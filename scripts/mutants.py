@@ -175,7 +175,7 @@ NEAREST = {
     "remote": ("remote", "hanging"),
     "moves": ("engine", "dead", "attempts", "logs", "cancel"),
     "holding": ("engine", "dead", "handlers", "attempts"),
-    "push": ("engine", "handlers", "bulk"),
+    "push": ("engine", "handlers", "bulk", "jobs"),
     "journal": ("bulk", "pressure", "reads"),
     "turn": ("bulk", "journal_alone"),
     "hub": ("hub", "reported"),
