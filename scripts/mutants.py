@@ -1,19 +1,26 @@
 """Puts faults into copies of the source, one at a time, and fails when the tests let one live: tests of the tests.
 
 `python3 scripts/mutants.py` runs them all, `… WORD` those whose file or reason has the word in it. A new part of the
-code adds its rows to `planted/` and its tests to TESTS. The source itself is never touched.
+code adds its rows to `planted/` and its tests to TESTS; a fault that only other tests notice costs a look through all
+of them. The source itself is never touched.
 """
 
 import argparse
 import importlib
 import multiprocessing
 import os
+import re
 import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import bootstrap
 from leftovers import nothing_left
@@ -23,92 +30,70 @@ from planted import MUTANTS, Mutant
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path("src") / "bunqueue_trio"
 PARTS = 24
-TIMEOUT_S = 25  # a fault may be an endless loop, or a wait for what never comes; that is noticed, too
+HANGS_S = 25  # a fault may be an endless loop, or a wait for what never comes: a test that takes this long has failed
+PATIENCE_S = 300  # and so have tests that hang outside of one; all of them together take less
+UNHARMED_S = 1200
+SLICE = 4  # test files that are loaded at first
+WORD = re.compile(r"[a-z]{3,}")
 
 # Without test_model.py: it finds nothing that the seeds do not, and would shrink what it finds.
 ENGINE = (
-    "timers", "ready", "listing", "jobs", "dead", "job", "handlers", "engine", "facts", "gates", "edits", "clear", "why",
-    "line", "bounds", "rates", "actions", "fingerprint", "groups", "attempts", "logs", "find", "many", "bulk", "timing", "schedules", "cancel", "workers", "reruns", "auto_retries", "figures", "configs", "marks", "seeded",
+    "timers", "ready", "listing", "jobs", "dead", "job", "handlers", "dependencies", "engine", "leases", "series", "facts", "gates", "edits", "clear", "why",
+    "line", "bounds", "rate_limits", "actions", "fingerprint", "groups", "attempts", "logs", "find", "many", "bulk", "timing", "schedules", "schedule_limits", "schedule_misfires", "schedule_overlap", "schedule_lists", "cancel", "workers", "reruns", "auto_retries", "figures", "configs", "marks", "seeded",
 )  # fmt: skip
 
 TESTS = {
     "engine": [f"tests/engine/test_{name}.py" for name in ENGINE],
     "protocol": ["tests/protocol", "tests/doors/test_again.py"],
     "runtime": [
-        f"tests/runtime/test_{name}.py"
-        for name in (
-            "core",
-            "bulk",
-            "journal_alone",
-            "handing",
-            "budget",
-            "ends",
-            "statistics",
-            "pressure",
-            "auto_retries",
-            "avalanche",
-            "distant",
-            "lease",
-            "lookups",
-            "services",
-            "many",
-            "schedules",
-            "history",
-            "hub",
-            "quiet",
-            "reads",
-        )
-    ]
-    + ["tests/stream/test_gone.py", "tests/stream/test_reported.py", "tests/ui/test_cluster_findings.py"],
+        "tests/runtime", "tests/stream/test_gone.py", "tests/stream/test_reported.py", "tests/ui/test_cluster_findings.py",
+    ],
     "storage": [
         "tests/ui/test_cluster.py",
         "tests/ui/test_cluster_findings.py",
         "tests/storage/test_memory.py",
         "tests/storage/test_sqlite.py",
         "tests/storage/test_opening.py",
+        "tests/storage/test_opening_twice.py",
         "tests/storage/test_log.py",
         "tests/operations/test_backup.py",
         "tests/operations/test_restore.py",
         "tests/storage/test_copying.py",
+        "tests/storage/test_copying_databases.py",
         "tests/storage/test_large_rows.py",
         "tests/engine/test_cancel.py",
     ],
     "storage/postgres": [
         "tests/storage/test_postgres_store.py",
+        "tests/storage/test_postgres_leading.py",
+        "tests/storage/test_postgres_lost_tail.py",
         "tests/storage/test_postgres_schema.py",
         "tests/storage/test_postgres_inspect.py",
         "tests/storage/test_copying.py",
+        "tests/storage/test_copying_databases.py",
         "tests/storage/test_postgres.py",
     ],
     "api": [
-        "tests/stream/test_virtual.py",
+        "tests/stream/test_sessions.py",
+        "tests/stream/test_event_streams.py",
+        "tests/stream/test_undelivered.py",
+        "tests/stream/test_slow_clients.py",
         "tests/stream/test_bulk.py",
-        "tests/stream/test_access.py",
+        "tests/stream/test_roles.py",
+        "tests/stream/test_weight.py",
         "tests/ui/test_access.py",
         "tests/stream/test_named_events.py",
         "tests/stream/test_reported.py",
         "tests/stream/test_hot.py",
+        "tests/stream/test_hot_ends.py",
     ],
     "config": ["tests/operations/test_spelling.py", "tests/operations/test_config.py"],
-    "doors": [
-        f"tests/doors/test_{name}.py"
-        for name in (
-            "frames",
-            "splice",
-            "handshake",
-            "remote",
-            "waiting_room",
-            "local",
-            "room",
-            "ends",
-            "hanging",
-            "again",
-        )
-    ],
+    "doors": ["tests/doors"],
     "pages": [
         "tests/ui/test_cluster.py",
         "tests/ui/test_cluster_findings.py",
         "tests/ui/test_findings.py",
+        "tests/ui/test_findings_of_queues.py",
         "tests/ui/test_unsure.py",
         "tests/ui/test_actions.py",
         "tests/operations/test_actions.py",
@@ -122,70 +107,58 @@ TESTS = {
     "ui": [
         f"tests/ui/test_{name}.py"
         for name in (
-            "payload",
-            "access",
-            "actions",
-            "undo",
-            "operating",
-            "hostile",
-            "screens",
-            "unsure",
-            "same_in_a_shell",
-            "cluster",
+            "payload", "access", "actions", "undo", "operating", "hostile", "screens", "incidents", "unsure",
+            "same_in_a_shell", "cluster",
         )
     ]
     + ["tests/operations/test_findings.py"],
     "transports": [
-        *(f"tests/stream/test_{name}.py" for name in ("hot", "heads", "frames", "virtual", "gone", "bulk")),
+        *(
+            f"tests/stream/test_{name}.py"
+            for name in (
+                "hot", "hot_ends", "pollers", "heads", "short_texts", "sessions", "event_streams", "undelivered",
+                "slow_clients", "gone", "bulk",
+            )
+        ),
         "tests/doors/test_room.py",
     ],
     "client": [
         f"tests/client/test_{name}.py"
         for name in (
-            "taken_back",
-            "kit",
-            "kit_asyncio",
-            "orderly",
-            "cancelling",
-            "known_workers",
-            "waiting",
-            "says",
-            "traces",
-            "failures",
-            "sizes",
-            "idle_pulls",
-            "given",
-            "names",
-            "fate",
-            "payloads",
-            "run",
-            "outcomes",
+            "taken_back", "kit", "kit_asyncio", "orderly", "cancelling", "known_workers", "waiting", "says", "traces",
+            "failures", "sizes", "idle_pulls", "given", "names", "fate", "payloads", "run", "outcomes",
+            "no_cost",
         )
     ],
     "sync": ["tests/client/test_kit.py"],
     "testing": ["tests/client/test_kit.py", "tests/client/test_kit_asyncio.py"],
-}
-"""Which tests must notice a fault, by the directory it is in."""
+    "trials/compat": ["tests/test_compat.py"],
+}  # fmt: skip
+"""Which tests notice a fault, by the directory it is in: those that are looked at first."""
 
 NEAREST = {
-    "answering": ("frames",),
-    "asking": ("again", "frames"),
-    "lane": ("frames", "room"),
+    "answering": ("frames", "frame_ends", "frame_streams"),
+    "asking": ("again", "frames", "frame_ends", "frame_streams", "idle_pulls"),
+    "lane": ("frames", "frame_ends", "room"),
     "door": ("room",),
     "remote": ("remote", "hanging"),
-    "moves": ("engine", "dead", "attempts", "logs", "cancel"),
-    "holding": ("engine", "dead", "handlers", "attempts"),
-    "push": ("engine", "handlers", "bulk", "jobs"),
-    "journal": ("bulk", "pressure", "reads"),
+    "moves": ("engine", "leases", "series", "dead", "attempts", "logs", "cancel"),
+    "holding": ("engine", "leases", "dead", "handlers", "attempts"),
+    "push": ("engine", "handlers", "dependencies", "bulk", "jobs"),
+    "journal": ("bulk", "bulk_reports", "pressure", "reads"),
     "turn": ("bulk", "journal_alone"),
     "hub": ("hub", "reported"),
-    "session": ("bulk", "access", "reported", "virtual"),
-    "waiting": ("core", "waiting", "handing", "quiet", "gone"),
-    "express": ("hot", "virtual", "gone"),
-    "websocket": ("frames", "bulk", "virtual", "gone"),
-    "listener": ("room", "virtual", "gone"),
+    "session": ("bulk", "weight", "roles", "reported", "sessions", "undelivered"),
+    "core": ("core", "waiting_pulls", "bulk", "bulk_reports"),
+    "waiting": ("core", "waiting_pulls", "waiting", "handing", "quiet", "gone"),
+    "hot": ("hot", "hot_ends"),
+    "event_stream": ("event_streams",),
+    "express": ("hot", "hot_ends", "undelivered", "slow_clients", "gone"),
+    "websocket": ("short_texts", "bulk", "sessions", "slow_clients", "undelivered", "gone"),
+    "listener": ("room", "sessions", "slow_clients", "gone"),
     "worker": ("says", "orderly", "sizes", "given", "names"),
-    "client": ("idle_pulls", "names"),
+    "client": ("idle_pulls", "names", "no_cost"),
+    "replies": ("faults",),
     "app": ("names",),
     "jobs": ("jobs", "no_cost"),
     "backend": ("given", "orderly"),
@@ -194,31 +167,43 @@ NEAREST = {
     "options": ("engine", "handlers", "job", "said"),
     "report": ("handlers", "bulk"),
     "find": ("find", "many"),
-    "deliver": ("engine", "handlers"),
+    "deliver": ("engine", "leases", "handlers"),
     "queues": ("gates", "listing"),
     "manage": ("edits", "handlers"),
-    "lookup": ("handlers", "engine"),
-    "inspect": ("backup",),
+    "lookup": ("handlers", "dependencies", "engine"),
+    "inspect": ("backup", "postgres_inspect"),
+    "clock": ("clock_and_alarm",),
+    "slices": ("many",),
+    "rerunning": ("reruns",),
     "tokens": ("spelling",),
+    "engine": ("engine", "leases", "series"),
+    "dependents": ("dependencies", "engine"),
+    "opening": ("opening", "opening_twice"),
+    "copying": ("copying", "copying_databases"),
+    "findings": ("findings",),
+    "queue_findings": ("findings_of_queues",),
+    "frames": ("frames", "frame_streams", "short_texts"),
+    "ends": ("wait_job",),
+    "rates": ("rate_limits",),
     "queue": ("engine", "listing"),
-    "planner": ("schedules",),
+    "planner": ("schedules", "schedule_limits", "schedule_misfires", "schedule_overlap", "schedule_lists"),
     "before": ("actions",),
     "acts": ("actions",),
     "restoring": ("undo",),
-    "putting": ("schedules",),
-    "firing": ("schedules",),
+    "putting": ("schedules", "schedule_limits", "schedule_misfires", "schedule_overlap", "schedule_lists"),
+    "firing": ("schedules", "schedule_limits", "schedule_misfires", "schedule_overlap", "schedule_lists"),
     "cron": ("timing",),
     "zones": ("timing",),
-    "store": ("postgres_store",),
-    "standby": ("postgres_store",),
-    "announcer": ("postgres_store", "postgres_schema"),
+    "store": ("postgres_store", "postgres_lost_tail", "postgres_leading"),
+    "standby": ("postgres_leading",),
+    "announcer": ("postgres_store", "postgres_leading", "postgres_schema"),
     "leading": ("local",),
-    "terms": ("postgres_store", "postgres_inspect", "postgres_schema"),
+    "terms": ("postgres_store", "postgres_leading", "postgres_lost_tail", "postgres_inspect", "postgres_schema"),
     "cluster": ("postgres_inspect", "cluster", "cluster_findings"),
     "statistics": ("cluster_findings", "statistics"),
-    "tail": ("postgres_store",),
+    "tail": ("postgres_lost_tail",),
     "prometheus": ("cluster",),
-    "0001_initial": ("postgres_store",),
+    "0001_initial": ("postgres_store", "postgres_leading"),
     "arrays": ("postgres_schema",),
     "schema": ("postgres_schema",),
     "place": ("postgres_schema",),
@@ -229,6 +214,7 @@ PLAIN = {"engine", "protocol"}
 """Directories whose tests need no pytest plugin and no setting of pyproject.toml; loading those costs a second a run."""
 
 FORKS = multiprocessing.get_context("forkserver")
+NO_QUICK_TEST = 5  # what pytest ends with
 PRELOADED = ["pytest", "msgspec", "apsw", "trio.testing", "structlog"]
 """What each run begins with; never the package itself, of which every run has another copy."""
 
@@ -237,31 +223,91 @@ def rot(mutants: list[Mutant]) -> list[str]:
     """Tell which rows do not fit the source any more."""
     found = []
     for mutant in mutants:
-        times = (ROOT / PACKAGE / mutant.file).read_text().count(mutant.old)
+        times = (ROOT / place_of(mutant.file)).read_text().count(mutant.old)
         if times != 1:
             found.append(f"{mutant.file}: {mutant.old!r} is there {times} times, not once")
     return found
 
 
-def run(mutant: Mutant | None) -> tuple[bool, str]:
-    """Run the tests on a copy with the fault in it; return whether they passed, and what they said."""
+def place_of(file: str) -> Path:
+    """Return where in the checkout a file is: those of the package are named without their way to it."""
+    return Path(file) if file.startswith("trials/") else PACKAGE / file
+
+
+class Verdict(NamedTuple):
+    """What tests made of one fault, or of none."""
+
+    passed: bool
+    said: str = ""
+    late: str = ""
+    """The test that noticed a fault, where the tests of its directory had not."""
+
+    @property
+    def unclear(self) -> bool:
+        """Whether the tests did not get to judge."""
+        return self.said.startswith("pytest ended")
+
+
+def run(mutant: Mutant) -> Verdict:
+    """Run the tests on a copy with the fault in it: the nearest, the others of its directory, and then all there are."""
+    area = area_of(mutant.file)
+    own, rest = ranked(mutant, TESTS[area])
+    nearest = near(mutant.file, own)
+    with a_copy(mutant) as copy:
+        for tests in (nearest, *slices([path for path in own if path not in nearest])):
+            verdict = run_tests(copy, tests, plain=area in PLAIN)
+            if not verdict.passed:
+                return verdict
+        # What any quick test notices is noticed, whatever the tables say.
+        for tests in slices(rest):
+            verdict = run_tests(copy, tests, plain=False)
+            if verdict.unclear:
+                return verdict
+            if failed := re.search(r"^(?:FAILED|ERROR) (\S+?)::", verdict.said, re.MULTILINE):
+                with a_copy(None) as unharmed:
+                    if run_tests(unharmed, [failed[1]], plain=False).passed:
+                        return verdict._replace(late=failed[1])
+                return Verdict(passed=False, said=f"pytest ended: {failed[1]} fails without any fault")
+    return Verdict(passed=True)
+
+
+def slices(tests: list[str]) -> Iterator[list[str]]:
+    """Cut a list into pieces, each twice as long as the one before: to load all of it costs more than to run the first ones."""
+    size = SLICE
+    while tests:
+        yield tests[:size]
+        tests, size = tests[size:], 2 * size
+
+
+def run_unharmed() -> Verdict:
+    """Run all tests of TESTS on a copy without any fault."""
+    with a_copy(None) as copy:
+        return run_tests(
+            copy,
+            [*dict.fromkeys(path for tests in TESTS.values() for path in tests)],
+            plain=False,
+            hangs_s=UNHARMED_S,
+            patience_s=UNHARMED_S,
+        )
+
+
+@contextmanager
+def a_copy(mutant: Mutant | None) -> Iterator[Path]:
+    """Make a copy of the source, with the fault in it."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as name:
         copy = Path(name) / "src"
         copy.parent.chmod(0o755)  # some tests look at it as nobody
         # What is compiled comes along: only the changed file is compiled anew.
         shutil.copytree(ROOT / "src", copy)
-        areas = set(TESTS)
+        if mutant is not None and not place_of(mutant.file).is_relative_to(PACKAGE):
+            shutil.copytree(ROOT / "trials", copy.parent / "trials")
+            # They look beside themselves for what else is in a checkout.
+            for beside in ("docs", "examples", "scripts", "tests"):
+                (copy.parent / beside).symlink_to(ROOT / beside)
         if mutant is not None:
-            target = copy / PACKAGE.name / mutant.file
+            target = copy.parent / place_of(mutant.file)
             target.write_text(target.read_text().replace(mutant.old, mutant.new))
-            areas = {area_of(mutant.file)}
-        tests = [*dict.fromkeys(path for area in sorted(areas) for path in TESTS[area])]
-        plain = areas <= PLAIN
-        if mutant is not None and (nearest := near(mutant.file, tests)):
-            passed, said = run_tests(copy, nearest, plain=plain, patience_s=TIMEOUT_S)
-            if not passed:
-                return False, said
-        return run_tests(copy, tests, plain=plain, patience_s=TIMEOUT_S if mutant is not None else 20 * TIMEOUT_S)
+        yield copy
 
 
 def area_of(file: str) -> str:
@@ -281,11 +327,39 @@ def near(file: str, tests: list[str]) -> list[str]:
     return [path for path in tests if Path(path).name in names]
 
 
-def run_tests(source: Path, tests: list[str], *, plain: bool, patience_s: float) -> tuple[bool, str]:
+def ranked(mutant: Mutant, own: list[str]) -> tuple[list[str], list[str]]:
+    """Return the test files among ``own``, and all others: first those that have most of the fault's rare words."""
+    words, seen = words_of_tests()
+    asked = set(WORD.findall(f"{mutant.file} {mutant.old} {mutant.why}".lower()))
+    files = sorted(words, key=lambda path: -sum(1 / seen[word] for word in asked & words[path]))
+    mine = set(test_files(own))
+    return [path for path in files if path in mine], [path for path in files if path not in mine]
+
+
+@cache
+def words_of_tests() -> tuple[dict[str, set[str]], Counter[str]]:
+    """Return the words of each test file of the suite, and in how many files each word is."""
+    words = {path: set(WORD.findall((ROOT / path).read_text().lower())) for path in test_files(["tests"])}
+    return words, Counter(word for found in words.values() for word in found)
+
+
+def test_files(names: list[str]) -> list[str]:
+    """Return the test files in these directories, and these files."""
+    paths = [path for name in names for path in (sorted((ROOT / name).rglob("test_*.py")) or [ROOT / name])]
+    return [str(path.relative_to(ROOT)) for path in paths]
+
+
+def run_tests(
+    source: Path, tests: list[str], *, plain: bool, hangs_s: float = HANGS_S, patience_s: float = PATIENCE_S
+) -> Verdict:
     """Run tests on the package in ``source``; return whether they passed, and what they said."""
-    command = ["-x", "-q", "-m", "not slow and not long and not bench", "-p", "no:cacheprovider", *tests]
+    if not tests:
+        return Verdict(passed=True)
+    quick = ["-m", "not slow and not long and not bench", f"--timeout={hangs_s}", "-o", "timeout_func_only=true"]
+    command = ["-x", "-q", *quick, "-p", "no:cacheprovider", "-p", "no:schemathesis", *tests]
     if plain:
-        command += ["-c", os.devnull, "--rootdir", str(ROOT), "--import-mode=importlib", "-o", f"pythonpath={ROOT}"]
+        command += ["-p", "pytest_timeout", "-c", os.devnull, "--rootdir", str(ROOT)]
+        command += ["--import-mode=importlib", "-o", f"pythonpath={ROOT}"]
     said = source.parent / "said"
     process = FORKS.Process(target=judge, args=(source, command, said), kwargs={"plain": plain})
     process.start()
@@ -293,11 +367,11 @@ def run_tests(source: Path, tests: list[str], *, plain: bool, patience_s: float)
     if process.exitcode is None:
         process.kill()
         process.join()
-        return False, "timeout"
-    text = said.read_text(errors="replace")
-    if process.exitcode not in (0, 1):  # 2 and more: the tests did not get to judge
-        return False, f"pytest ended with {process.exitcode}:\n{text}"
-    return process.exitcode == 0, text
+        return Verdict(passed=False, said=f"they took more than {patience_s:g} s")
+    code, text = process.exitcode, said.read_text(errors="replace")
+    if code in (0, NO_QUICK_TEST):
+        return Verdict(passed=True)
+    return Verdict(passed=False, said=text if code == 1 else f"pytest ended with {code}:\n{text}")
 
 
 def judge(source: Path, command: list[str], said: Path, *, plain: bool) -> None:
@@ -313,6 +387,11 @@ def judge(source: Path, command: list[str], said: Path, *, plain: bool) -> None:
     if plain:
         os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     os.chdir(ROOT)
+    if (source.parent / "trials").is_dir():
+        # Loaded first, it stays the copy wherever the tests look for it.
+        sys.path.insert(0, str(source.parent))
+        importlib.import_module("trials")
+        sys.path.pop(0)
     pytest = importlib.import_module("pytest")
     code = pytest.main(command)
     loaded = sys.modules.get("bunqueue_trio")
@@ -351,18 +430,21 @@ def main() -> int:
         print(f"{len(waiting)} faults wait for a test that notices them")
         chosen = [mutant for mutant in chosen if not mutant.open]
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
-        unharmed, *judged = pool.map(run, [None, *chosen])
-        passed, said = unharmed
-        if not passed:
-            print(f"the tests fail without any fault:\n{said}")
+        unharmed, judged = pool.submit(run_unharmed), pool.map(run, chosen)
+        if not unharmed.result().passed:
+            print(f"the tests fail without any fault:\n{unharmed.result().said}")
             return 1
-        survivors = []
-        for mutant, (survived, said) in zip(chosen, judged, strict=True):
-            if survived or said.startswith("pytest ended"):
-                survivors.append(mutant)
-                print(f"SURVIVED {mutant.file}: {mutant.why} ({mutant.old!r} -> {mutant.new!r})", flush=True)
-                print(said if said.startswith("pytest ended") else "", end="", flush=True)
-    print(f"{len(chosen) - len(survivors)} of {len(chosen)} mutants killed in {time.monotonic() - begun:.0f} s")
+        survivors = 0
+        for mutant, verdict in zip(chosen, judged, strict=True):
+            if verdict.late:
+                print(f"{mutant.file}: {mutant.why}: only {verdict.late} notices it, which is not in TESTS", flush=True)
+            elif verdict.passed or verdict.unclear:
+                survivors += 1
+                print(
+                    f"SURVIVED {mutant.file}: {mutant.why} ({mutant.old!r} -> {mutant.new!r})\n{verdict.said}",
+                    flush=True,
+                )
+    print(f"{len(chosen) - survivors} of {len(chosen)} mutants killed in {time.monotonic() - begun:.0f} s")
     return 1 if survivors else 0
 
 

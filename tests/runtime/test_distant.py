@@ -10,7 +10,7 @@ from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.storage.memory import MemoryStore
-from tests.runtime.world import START_MS, Answers, Ids, World, settled
+from tests.runtime.runtime_world import START_MS, Answers, Ids, World, settled
 from tests.storage.distant import DistantStore
 from tests.storage.faulty import Fault
 

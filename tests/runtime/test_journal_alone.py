@@ -9,7 +9,7 @@ from bunqueue_trio.config import INLINE_BYTES_MAX, INLINE_ROWS_MAX
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.supervisor import supervise
-from tests.runtime.world import Answers, VirtualThread, World, settled
+from tests.runtime.runtime_world import Answers, VirtualThread, World, settled
 from tests.storage.faulty import Fault
 
 

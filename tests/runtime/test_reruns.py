@@ -8,7 +8,7 @@ from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol import rerun_replies as rr
 from bunqueue_trio.runtime import services
 from bunqueue_trio.runtime.services import RerunRunner, looped
-from tests.runtime.world import World
+from tests.runtime.runtime_world import World
 
 
 async def dead(world: World, n: int) -> None:

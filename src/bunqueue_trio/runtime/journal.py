@@ -9,7 +9,7 @@ Theory of operation. The engine marks each step with its *epoch*, the number of 
 - being written: ``_writing``, at most one: rows made by ``_take``, which moves the engine on. It is tried until it is taken.
 - committed: ``_finish`` sets ``committed``, lets the engine forget what has ended, releases who waited and publishes the events, in one step.
 
-Who waits for an epoch waits for the event of the place where it is, and finds it committed, or is told after GIVE_UP_S that it may never be. A batch
+Who waits for an epoch waits for the event of the place where it is, and finds it committed, or gets an error after GIVE_UP_S: it may never be committed. A batch
 given up for its waiters is still tried: the engine holds its changes.
 
 There are two ways to the disk. The flusher takes everything and awaits the store, which lets others run meanwhile when the batch is large or durable,
@@ -47,7 +47,7 @@ from bunqueue_trio.config import (
 )
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import Job
-from bunqueue_trio.errors import InvariantBroken, Refused, StoreError
+from bunqueue_trio.errors import InvariantBroken, StoreError
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.half import Half
@@ -94,10 +94,10 @@ class Journal:
         self.failing: str | None = None
         """Why the last attempt to commit failed, while it has not succeeded again."""
         self.failing_since: int | None = None
-        """Epoch ms of the first of those that failed one after the other."""
+        """Epoch ms of the first of the failures that have followed each other."""
         self._last_waiter: trio.lowlevel.Task | None = None
         self.given_up: int = 0
-        """The last epoch whose waiters were told that it may never be committed."""
+        """The last epoch whose waiters got an error, since it may never be committed."""
         self.nearly_full_since: int | None = None
         """Epoch ms since when the last room on the disk is kept for what empties the queues: its commits need some, too."""
         self._halted: InvariantBroken | None = None
@@ -128,16 +128,16 @@ class Journal:
     def check(self, size: int = 0, *, fills: bool = True) -> None:
         """Raise ``Refused`` (503) when a change of ``size`` bytes could not be committed in reasonable time; what empties the queues has more of it."""
         if self.failing is not None:
-            raise Refused(*errors.STORAGE_DOWN, retry_after=2)
+            raise errors.STORAGE_DOWN.refuse(retry_after=2)
         if fills and self.nearly_full_since is not None:
-            raise Refused(*errors.STORAGE_FULL, retry_after=2)
+            raise errors.STORAGE_FULL.refuse(retry_after=2)
         jobs = len(self._engine.changed)
         if fills:
             full = self._pressure.refuses(jobs, self._bytes) or (size > SMALL_BODY_BYTES and self._full)
         else:
             full = self._pressure.refuses_to_empty(jobs, self._bytes)
         if full:
-            raise Refused(*errors.OVERLOADED, retry_after=1)
+            raise errors.OVERLOADED.refuse(retry_after=1)
 
     def note_room(self, *, nearly_full: bool) -> None:
         """Note whether the disk has its last room left."""
@@ -258,7 +258,7 @@ class Journal:
     def check_committed(self, epoch: int) -> None:
         """Raise ``Refused`` (503) when who waits for the batch ``epoch`` is not to wait any longer."""
         if self.committed < epoch <= self.given_up:
-            raise Refused(*errors.NOT_COMMITTED, retry_after=2)
+            raise errors.NOT_COMMITTED.refuse(retry_after=2)
 
     def halt(self, reason: InvariantBroken) -> None:
         """Write nothing any more: what the engine holds is not to be trusted."""

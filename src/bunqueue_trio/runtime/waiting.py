@@ -20,7 +20,7 @@ from bunqueue_trio.storage.store import Batch
 
 
 class Waiter:
-    """A long poll in its queue's line."""
+    """A waiting pull in its queue's line."""
 
     __slots__ = ("asked_at", "command", "hand", "handed", "is_gone", "line", "owner", "reply", "served", "worker")
 

@@ -208,7 +208,7 @@ class ExpressConnection:
             )
         except _Handed as handed:
             return await self._send_last(handed)
-        # Who was not told to send a body may send it, or the next request: nobody can tell.
+        # Who was not asked to send a body may send it, or the next request: nobody can tell.
         # A large one is not worth keeping the connection, and would be held for somebody who may have no token.
         self.lingers = self.lingers or too_large or (body is None and (waits or length > RECEIVE_BYTES))
         keep = await self.answer(response, is_head=is_head, keep=keep and not self.lingers)
@@ -221,7 +221,7 @@ class ExpressConnection:
         return keep
 
     async def _read_head(self) -> int:
-        """Return where the next request's head ends in what is unread; 0 when there is none any more."""
+        """Return where the head of the next request ends in the unread bytes; 0 when there is no whole head."""
         self.idle = True
         end = self._head_end()
         if end:
@@ -291,7 +291,7 @@ class ExpressConnection:
         return body
 
     async def _wait(self, call: Call | None, finish: Callable[[Begun], Awaitable[Reply]], begun: Begun) -> Reply:
-        """Wait for a long poll; a client that hangs up meanwhile gets no job.
+        """Wait for a waiting pull; a client that hangs up meanwhile gets no job.
 
         Raises:
             _Handed: the answer to ``call`` went out in the step of the commit.
@@ -389,7 +389,7 @@ class ExpressConnection:
         return keep
 
     async def _end_watching(self) -> None:
-        """Wait until nobody reads here any more, who was told to end before the answer was made."""
+        """Wait until the watcher has ended, which was asked to before the answer was made."""
         if self._watching is not None:
             await self._watching.ended.wait()
             self._watching = None
