@@ -19,7 +19,7 @@ def hand_in(world: World, *, takes: bool = True) -> list[r.Reply]:
 
     def begin_once(command: c.Command, *args, **how):
         begun = begin(command, *args, **how)
-        if begun.polls:
+        if begun.waits:
             begun.hand = hand
         return begun
 
